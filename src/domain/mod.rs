@@ -1,0 +1,20 @@
+//! The words of silkrate as types: currencies, pairs, sources, rates, ticks and runs.
+//!
+//! **Invariant**: every value here was checked when it was made; nothing in this module reads a
+//! clock or does I/O.
+
+mod currency;
+mod decimal;
+mod rate;
+mod run;
+mod series;
+mod tick;
+mod time;
+
+pub use currency::{Currency, CurrencyError, CurrencySet};
+pub use decimal::{Decimal, DecimalError};
+pub use rate::{Rate, RateError, ReportedChange, ReportedChangeError};
+pub use run::{Revision, Run};
+pub use series::{Pair, PairError, SeriesKey, Source, SourceError};
+pub use tick::{PublishedValue, Tick};
+pub use time::{Timestamp, TimestampError};

@@ -1,0 +1,7 @@
+//! silkrate: exchange-rate time series for five Central Asian currencies.
+//!
+//! The code map and the invariants that hold it together stand in `docs/ARCHITECTURE.md`.
+
+pub mod clock;
+pub mod domain;
+pub mod proto;
