@@ -5,3 +5,6 @@
 pub mod clock;
 pub mod domain;
 pub mod proto;
+pub mod board;
+pub mod ingest;
+pub mod store;
