@@ -3,6 +3,7 @@
 //! The code map and the invariants that hold it together stand in `docs/ARCHITECTURE.md`.
 
 pub mod clock;
+pub mod columns;
 pub mod domain;
 pub mod proto;
 pub mod board;

@@ -54,6 +54,18 @@ impl Rate {
     const LIMITS: DigitLimits =
         DigitLimits { places: Self::PLACES_MAX, integer: Self::INTEGER_DIGITS_MAX, total: Self::DIGITS_MAX };
 
+    /// By places, what a mantissa stays below: columns are read by the million, and a comparison is cheaper than the
+    /// division that counts the digits before the point.
+    const MANTISSA_LIMITS: [u128; Self::PLACES_MAX as usize + 1] = {
+        let mut limits = [10_u128.pow(Self::DIGITS_MAX as u32); Self::PLACES_MAX as usize + 1];
+        let mut places = 0;
+        while places + (Self::INTEGER_DIGITS_MAX as usize) < Self::DIGITS_MAX as usize {
+            limits[places] = 10_u128.pow(Self::INTEGER_DIGITS_MAX as u32 + places as u32);
+            places += 1;
+        }
+        limits
+    };
+
     /// Reads a plain decimal: no sign, no exponent, no spaces.
     ///
     /// # Errors
@@ -74,19 +86,15 @@ impl Rate {
     /// # Errors
     /// `Zero` or `Parts`.
     pub fn from_parts(mantissa: u128, places: u32) -> Result<Self, RateError> {
-        const DIGITS_LIMIT: u128 = 10_u128.pow(Rate::DIGITS_MAX as u32);
         let error = RateError::Parts { mantissa, places };
         let Ok(small_places) = u8::try_from(places) else { return Err(error) };
         if mantissa == 0 {
             return Err(RateError::Zero("0".to_owned()));
         }
-        if small_places > Self::PLACES_MAX
-            || mantissa >= DIGITS_LIMIT
-            || mantissa / 10_u128.pow(places) >= 10_u128.pow(u32::from(Self::INTEGER_DIGITS_MAX))
-        {
-            return Err(error);
+        match Self::MANTISSA_LIMITS.get(usize::from(small_places)) {
+            Some(limit) if mantissa < *limit => Ok(Self(Decimal::new(mantissa, small_places))),
+            _ => Err(error),
         }
-        Ok(Self(Decimal::new(mantissa, small_places)))
     }
 
     /// The number without its point.
