@@ -162,8 +162,9 @@ fn mantissa(low: [u8; 8], high: Option<&[u8; 4]>) -> u128 {
 
 /// The mantissa's low 64 bits and the 32 above; a rate has no more.
 fn mantissa_parts(rate: Rate) -> ([u8; 8], [u8; 4]) {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = rate.mantissa().to_le_bytes();
-    ([a, b, c, d, e, f, g, h], [i, j, k, l])
+    let low = u64::try_from(rate.mantissa() & u128::from(u64::MAX)).unwrap_or(u64::MAX);
+    let high = u32::try_from(rate.mantissa() >> u64::BITS).unwrap_or(u32::MAX);
+    (low.to_le_bytes(), high.to_le_bytes())
 }
 
 fn change_of_code(code: i64, places: u32) -> Result<Option<ReportedChange>, ColumnValueError> {

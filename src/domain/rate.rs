@@ -58,10 +58,10 @@ impl Rate {
     /// division that counts the digits before the point.
     const MANTISSA_LIMITS: [u128; Self::PLACES_MAX as usize + 1] = {
         let mut limits = [10_u128.pow(Self::DIGITS_MAX as u32); Self::PLACES_MAX as usize + 1];
-        let mut places = 0;
-        while places + (Self::INTEGER_DIGITS_MAX as usize) < Self::DIGITS_MAX as usize {
-            limits[places] = 10_u128.pow(Self::INTEGER_DIGITS_MAX as u32 + places as u32);
-            places += 1;
+        let mut digits = Self::INTEGER_DIGITS_MAX;
+        while digits < Self::DIGITS_MAX {
+            limits[(digits - Self::INTEGER_DIGITS_MAX) as usize] = 10_u128.pow(digits as u32);
+            digits += 1;
         }
         limits
     };
