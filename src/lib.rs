@@ -2,6 +2,7 @@
 //!
 //! The code map and the invariants that hold it together stand in `docs/ARCHITECTURE.md`.
 
+pub mod analysis;
 pub mod clock;
 pub mod columns;
 pub mod domain;
