@@ -7,6 +7,7 @@ pub mod clock;
 pub mod columns;
 pub mod domain;
 pub mod proto;
+pub mod query;
 pub mod board;
 pub mod ingest;
 pub mod store;
