@@ -3,11 +3,12 @@
 //! The code map and the invariants that hold it together stand in `docs/ARCHITECTURE.md`.
 
 pub mod analysis;
+pub mod board;
 pub mod clock;
 pub mod columns;
 pub mod domain;
+pub mod grpc;
+pub mod ingest;
 pub mod proto;
 pub mod query;
-pub mod board;
-pub mod ingest;
 pub mod store;

@@ -83,8 +83,8 @@ pub enum QueryError {
 
 impl QueryError {
     /// A field that cannot be.
-    pub fn invalid(field: impl Into<String>, problem: impl ToString) -> Self {
-        Self::InvalidArgument { field: field.into(), problem: problem.to_string() }
+    pub fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::InvalidArgument { field: field.into(), problem: problem.into() }
     }
 }
 

@@ -76,8 +76,14 @@ pub struct Page<T, C> {
     pub next: Option<C>,
 }
 
-/// The last run that began before a range, if asked for and there.
-pub type Baseline = Option<Run>;
+/// A part of the history of a series.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RunsPage {
+    /// The runs.
+    pub page: Page<Run, Timestamp>,
+    /// The last run that began before the range, if asked for and there.
+    pub baseline: Option<Run>,
+}
 
 /// Asks for what was believed of a series.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -168,7 +174,7 @@ impl Reader {
     ///
     /// # Errors
     /// No such published series, the caller gone, or the store's.
-    pub fn runs(&self, request: &RunsRequest) -> Result<Answer<(Page<Run, Timestamp>, Baseline)>, QueryError> {
+    pub fn runs(&self, request: &RunsRequest) -> Result<Answer<RunsPage>, QueryError> {
         let pin = self.pin(request.known_time)?;
         let series = self.resolve_published(&pin, request.pair, request.source.as_ref())?;
         let left = request.range.after(request.order, request.after);
@@ -181,7 +187,7 @@ impl Reader {
             None
         };
         let page = Page { series: series.key().clone(), rows, next };
-        Ok(Answer { commit: pin.commit, body: (page, baseline) })
+        Ok(Answer { commit: pin.commit, body: RunsPage { page, baseline } })
     }
 
     /// The history of a series as a stream; `order`, `limit`, `after` and the baseline play no part.

@@ -19,8 +19,10 @@ use std::sync::Arc;
 
 pub use error::QueryError;
 pub use history::{
-    Baseline, Page, Range, RevisionCursor, RevisionsRequest, RunStream, RunsRequest, SeriesInfo, SeriesRequest,
+    Page, Range, RevisionCursor, RevisionsRequest, RunStream, RunsPage, RunsRequest, SeriesInfo, SeriesRequest,
 };
+#[cfg(test)]
+pub(crate) use latest::tests as latest_tests;
 pub use latest::{SeriesFilter, latest};
 pub use rate::{Change, ChangeRequest, RateAnswer, RateRequest};
 pub use resolve::Derivation;

@@ -3,7 +3,7 @@
 use super::pin::Pin;
 use super::resolve::{Derivation, Leg, named_source};
 use super::{Answer, ChangeStart, QueryError, Reader};
-use crate::analysis::{DECIMAL_PLACES_MAX, Derived, PercentChange};
+use crate::analysis::{Derived, PercentChange};
 use crate::board::RateState;
 use crate::domain::{Pair, Run, SeriesKey, Source, Timestamp};
 use crate::store::SeriesView;
@@ -55,8 +55,6 @@ pub struct ChangeRequest {
     pub start: ChangeStart,
     /// Where it ends; now if none.
     pub end_time: Option<Timestamp>,
-    /// Places of the percentages, at most 12.
-    pub decimal_places: u32,
     /// As known at.
     pub known_time: Option<Timestamp>,
 }
@@ -111,10 +109,6 @@ impl Reader {
     /// # Errors
     /// As [`Reader::rate`], but for a quote that is not there yet.
     pub fn change(&self, request: &ChangeRequest) -> Result<Answer<Change>, QueryError> {
-        if request.decimal_places > DECIMAL_PLACES_MAX {
-            let problem = format!("is {}; percentages have at most {DECIMAL_PLACES_MAX}", request.decimal_places);
-            return Err(QueryError::invalid("decimal_places", problem));
-        }
         let source = named_source(request.source.as_ref(), &request.leg_sources)?;
         let pin = self.pin(request.known_time)?;
         let (start_time, end_time) = ends(request, pin.now)?;
@@ -218,7 +212,6 @@ mod tests {
                 leg_sources: Vec::new(),
                 start,
                 end_time: end.map(at),
-                decimal_places: 6,
                 known_time: None,
             };
             let found = ends(&request, at(Timestamp::DAY_US)).ok();
