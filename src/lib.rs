@@ -2,6 +2,9 @@
 //!
 //! The code map and the invariants that hold it together stand in `docs/ARCHITECTURE.md`.
 
+pub mod board;
 pub mod clock;
 pub mod domain;
+pub mod ingest;
 pub mod proto;
+pub mod store;

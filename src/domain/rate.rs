@@ -75,15 +75,15 @@ impl Rate {
     /// `Zero` or `Parts`.
     pub fn from_parts(mantissa: u128, places: u32) -> Result<Self, RateError> {
         const DIGITS_LIMIT: u128 = 10_u128.pow(Rate::DIGITS_MAX as u32);
+        const INTEGER_LIMIT: u128 = 10_u128.pow(Rate::INTEGER_DIGITS_MAX as u32);
         let error = RateError::Parts { mantissa, places };
         let Ok(small_places) = u8::try_from(places) else { return Err(error) };
         if mantissa == 0 {
             return Err(RateError::Zero("0".to_owned()));
         }
-        if small_places > Self::PLACES_MAX
-            || mantissa >= DIGITS_LIMIT
-            || mantissa / 10_u128.pow(places) >= 10_u128.pow(u32::from(Self::INTEGER_DIGITS_MAX))
-        {
+        // The wide division is for the rare long mantissa: a short one has few digits anywhere.
+        let too_many_integer_digits = || mantissa >= INTEGER_LIMIT && mantissa / 10_u128.pow(places) >= INTEGER_LIMIT;
+        if small_places > Self::PLACES_MAX || mantissa >= DIGITS_LIMIT || too_many_integer_digits() {
             return Err(error);
         }
         Ok(Self(Decimal::new(mantissa, small_places)))
