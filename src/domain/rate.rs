@@ -54,18 +54,6 @@ impl Rate {
     const LIMITS: DigitLimits =
         DigitLimits { places: Self::PLACES_MAX, integer: Self::INTEGER_DIGITS_MAX, total: Self::DIGITS_MAX };
 
-    /// By places, what a mantissa stays below: columns are read by the million, and a comparison is cheaper than the
-    /// division that counts the digits before the point.
-    const MANTISSA_LIMITS: [u128; Self::PLACES_MAX as usize + 1] = {
-        let mut limits = [10_u128.pow(Self::DIGITS_MAX as u32); Self::PLACES_MAX as usize + 1];
-        let mut digits = Self::INTEGER_DIGITS_MAX;
-        while digits < Self::DIGITS_MAX {
-            limits[(digits - Self::INTEGER_DIGITS_MAX) as usize] = 10_u128.pow(digits as u32);
-            digits += 1;
-        }
-        limits
-    };
-
     /// Reads a plain decimal: no sign, no exponent, no spaces.
     ///
     /// # Errors
@@ -86,15 +74,19 @@ impl Rate {
     /// # Errors
     /// `Zero` or `Parts`.
     pub fn from_parts(mantissa: u128, places: u32) -> Result<Self, RateError> {
+        const DIGITS_LIMIT: u128 = 10_u128.pow(Rate::DIGITS_MAX as u32);
+        const INTEGER_LIMIT: u128 = 10_u128.pow(Rate::INTEGER_DIGITS_MAX as u32);
         let error = RateError::Parts { mantissa, places };
         let Ok(small_places) = u8::try_from(places) else { return Err(error) };
         if mantissa == 0 {
             return Err(RateError::Zero("0".to_owned()));
         }
-        match Self::MANTISSA_LIMITS.get(usize::from(small_places)) {
-            Some(limit) if mantissa < *limit => Ok(Self(Decimal::new(mantissa, small_places))),
-            _ => Err(error),
+        // The wide division is for the rare long mantissa: a short one has few digits anywhere.
+        let too_many_integer_digits = || mantissa >= INTEGER_LIMIT && mantissa / 10_u128.pow(places) >= INTEGER_LIMIT;
+        if small_places > Self::PLACES_MAX || mantissa >= DIGITS_LIMIT || too_many_integer_digits() {
+            return Err(error);
         }
+        Ok(Self(Decimal::new(mantissa, small_places)))
     }
 
     /// The number without its point.

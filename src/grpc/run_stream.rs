@@ -185,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn damage_comes_after_what_was_read_before_it() {
-        let damaged = Err(StoreError::Damaged("a block".to_owned()));
+        let damaged = Err(StoreError::Damaged { path: "db".to_owned(), problem: "a block".to_owned() });
         let (streams, permit) = permit().await;
         let mut messages = send(stream([Ok(runs(0..5_000)), damaged].into_iter()), deadline(None), permit);
         assert_eq!(messages.next().await.unwrap().unwrap().run_count, 4_096);

@@ -100,24 +100,28 @@ fn describe(error: &ServiceError) -> (Code, ErrorDetails) {
         Columns(problem) => (Code::InvalidArgument, violation("columns", problem.to_string())),
         Query(QueryError::Stopped) => (Code::Cancelled, ErrorDetails::new()),
         DeadlineExceeded => (Code::DeadlineExceeded, ErrorDetails::new()),
-        Query(QueryError::Store(StoreError::Damaged(_) | StoreError::DamagedBlock { .. }))
-        | Store(StoreError::Damaged(_) | StoreError::DamagedBlock { .. }) => (Code::DataLoss, ErrorDetails::new()),
-        // These three keep a store from opening, so that a service that runs does not meet them.
-        Query(QueryError::Store(
-            StoreError::InUse { .. } | StoreError::NewerFormat { .. } | StoreError::Settings(_),
-        ))
-        | Store(StoreError::InUse { .. } | StoreError::NewerFormat { .. } | StoreError::Settings(_)) => {
-            (Code::FailedPrecondition, ErrorDetails::new())
-        }
-        Query(QueryError::Store(StoreError::Io { .. })) | Store(StoreError::Io { .. }) | BrokenOff(_) => {
-            (Code::Internal, ErrorDetails::new())
-        }
+        Query(QueryError::Store(problem)) | Store(problem) => (store_code(problem), ErrorDetails::new()),
+        BrokenOff(_) => (Code::Internal, ErrorDetails::new()),
         Ingest(IngestError::QueueFull) => (Code::ResourceExhausted, retry(RETRY_QUEUE)),
         Ingest(IngestError::Poisoned(_)) => (Code::Unavailable, retry(RETRY_POISONED)),
         Ingest(IngestError::Draining) => (Code::Unavailable, retry(RETRY_DRAINING)),
         TooManyStreams { .. } => (Code::ResourceExhausted, retry(RETRY_STREAM)),
         // The caller can go on at once where it stopped, which is what ABORTED says.
         StreamTooOld { .. } => (Code::Aborted, ErrorDetails::new()),
+    }
+}
+
+fn store_code(problem: &StoreError) -> Code {
+    match problem {
+        StoreError::Damaged { .. }
+        | StoreError::Behind { .. }
+        | StoreError::DamagedBlock { .. }
+        | StoreError::DamagedCommits { .. } => Code::DataLoss,
+        // These keep a store from opening, so that a service that runs does not meet them.
+        StoreError::InUse { .. } | StoreError::NewerFormat { .. } | StoreError::WindowDiffers { .. } => {
+            Code::FailedPrecondition
+        }
+        StoreError::Io { .. } => Code::Internal,
     }
 }
 
@@ -238,21 +242,24 @@ mod tests {
             check(QueryError::from(error.clone()), code, message, "");
         };
         let text = str::to_owned;
-        both(&StoreError::Damaged(text("behind its witness")), Code::DataLoss, "behind its witness");
-        let block = StoreError::DamagedBlock {
-            series: series(),
-            what: "runs",
-            from: Timestamp::from_micros(0),
-            to: Timestamp::from_micros(1),
-            problem: text("checksum"),
-        };
-        both(&block, Code::DataLoss, "KGS/USD from timesca: the stored runs of 1970");
-        let in_use = StoreError::InUse { path: text("db"), holder: text("process 7") };
+        let (from, to) = (Timestamp::from_micros(0), Timestamp::from_micros(1));
+        let path = || text("db");
+        both(&StoreError::Damaged { path: path(), problem: text("no index") }, Code::DataLoss, "no index");
+        both(&StoreError::Behind { path: path(), sequence: 6, witness: 7 }, Code::DataLoss, "ends at sequence 6");
+        let (series, problem) = (Box::new(series()), text("checksum"));
+        let block = StoreError::DamagedBlock { series: series.clone(), what: "runs", from, to, problem };
+        both(&block, Code::DataLoss, "KGS/USD from timesca: the stored runs from 1970");
+        let commits = StoreError::DamagedCommits { from, to, problem: text("checksum") };
+        both(&commits, Code::DataLoss, "the stored commits from 1970");
+        let in_use = StoreError::InUse { path: path(), holder: text("process 7") };
         both(&in_use, Code::FailedPrecondition, "in use by process 7");
-        let newer = StoreError::NewerFormat { path: text("db"), found: 2, supported: 1 };
+        let newer = StoreError::NewerFormat { path: path(), found: 2, supported: 1 };
         both(&newer, Code::FailedPrecondition, "format 2");
-        both(&StoreError::Settings(text("window differs")), Code::FailedPrecondition, "window differs");
-        both(&StoreError::Io { action: text("read"), problem: text("gone") }, Code::Internal, "read: gone");
+        let window =
+            StoreError::WindowDiffers { series, source_name: text("timesca"), stored_s: 3_600, configured_s: 60 };
+        both(&window, Code::FailedPrecondition, "collapse window of 3600 s");
+        let io = StoreError::Io { action: text("read"), problem: text("gone"), disk_full: false };
+        both(&io, Code::Internal, "read: gone");
     }
 
     #[test]

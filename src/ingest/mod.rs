@@ -1,107 +1,310 @@
-//! Queue, writer thread, group commit. (skeleton)
-use crate::domain::{PublishedValue, SeriesKey, Timestamp};
-use crate::store::{StoreError, View};
+//! Taking ticks in: a bounded queue, and one writer thread that makes a commit of all that waits.
+//!
+//! **Invariants**: one thread writes; an answer comes after what it says is durable and visible;
+//! after a failed write or sync nothing is written until the server is started again.
+
+mod apply;
+mod writer;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::domain::{PublishedValue, SeriesKey, Timestamp};
+use crate::store::{Store, StoreError, StoreOptions, View};
 
 /// What to do with a tick whose instant is known with another value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum ConflictPolicy { /// .
- #[default] Refuse, /// .
- Revise }
+pub enum ConflictPolicy {
+    /// Refuse it and name the stored value.
+    #[default]
+    Refuse,
+    /// Replace the stored value.
+    Revise,
+}
 
-/// Why a tick was refused; mirrors the proto enum.
+/// Why a tick was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
-#[allow(missing_docs, reason = "skeleton")]
-pub enum RefusalReason { InvalidPair, UnknownCurrency, InvalidSource, InvalidRate, InvalidReportedChange, InvalidTime, TimeTooOld, TimeTooFarAhead, Conflict, Ambiguous, DamagedRange, TooScattered, Truncated, TooManySeries }
+pub enum RefusalReason {
+    /// Not two different currencies around a slash.
+    InvalidPair,
+    /// A currency that is not served.
+    UnknownCurrency,
+    /// Not a slug.
+    InvalidSource,
+    /// Not a positive decimal within the limits of digits.
+    InvalidRate,
+    /// Not a decimal with an optional sign.
+    InvalidReportedChange,
+    /// No time, or one finer than a microsecond.
+    InvalidTime,
+    /// Before 1990.
+    TimeTooOld,
+    /// Further ahead than the setting allows.
+    TimeTooFarAhead,
+    /// The instant is known with another value.
+    Conflict,
+    /// The batch gives one instant different values.
+    Ambiguous,
+    /// The stored range that the tick falls into cannot be read.
+    DamagedRange,
+    /// The commit touches too many old blocks at once.
+    TooScattered,
+    /// A quote cut off at the end of a page.
+    Truncated,
+    /// The store has no room for one more series.
+    TooManySeries,
+}
 
 /// A refused tick.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "skeleton")]
-pub struct Refusal { pub index: u32, pub reason: RefusalReason, pub message: String, pub stored: Option<PublishedValue> }
+pub struct Refusal {
+    /// Of the tick in its batch, from 0.
+    pub index: u32,
+    /// Why.
+    pub reason: RefusalReason,
+    /// Names the field, the value and the remedy.
+    pub message: String,
+    /// What is stored at that instant, for a conflict.
+    pub stored: Option<PublishedValue>,
+}
 
-/// One tick of a batch.
+/// One well-formed tick of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "skeleton")]
-pub struct BatchTick { pub index: u32, pub observed_time: Timestamp, pub value: PublishedValue }
+pub struct BatchTick {
+    /// Its place in the batch, from 0.
+    pub index: u32,
+    /// When the source showed it.
+    pub observed_time: Timestamp,
+    /// What it showed.
+    pub value: PublishedValue,
+}
 
 /// The ticks of one series, in the order given.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "skeleton")]
-pub struct SeriesTicks { pub series: SeriesKey, pub ticks: Vec<BatchTick> }
+pub struct SeriesTicks {
+    /// Whose.
+    pub series: SeriesKey,
+    /// At least one.
+    pub ticks: Vec<BatchTick>,
+}
 
-/// A checked request: what is well formed in groups, what is not as refusals.
+/// A checked request: well-formed ticks by series, each series once, and the rest as refusals.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs, reason = "skeleton")]
-pub struct Batch { pub groups: Vec<SeriesTicks>, pub refusals: Vec<Refusal>, pub conflict_policy: ConflictPolicy, pub validate_only: bool }
+pub struct Batch {
+    /// What may go in.
+    pub groups: Vec<SeriesTicks>,
+    /// What may not.
+    pub refusals: Vec<Refusal>,
+    /// For instants known with another value.
+    pub conflict_policy: ConflictPolicy,
+    /// Answer as if it were stored, and store nothing.
+    pub validate_only: bool,
+}
 
-/// Counts of an answer; the first five add up to the batch.
+impl Batch {
+    fn tick_count(&self) -> usize {
+        self.groups.iter().map(|group| group.ticks.len()).sum()
+    }
+}
+
+/// What became of a batch; the first five add up to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs, reason = "skeleton")]
-pub struct Summary { pub new_run_count: u32, pub collapsed_count: u32, pub known_count: u32, pub revised_count: u32, pub refused_count: u32, pub late_count: u32 }
+pub struct Summary {
+    /// Began a run.
+    pub new_run_count: u32,
+    /// Joined a run.
+    pub collapsed_count: u32,
+    /// Were known.
+    pub known_count: u32,
+    /// Replaced another value.
+    pub revised_count: u32,
+    /// Were refused.
+    pub refused_count: u32,
+    /// Of those that changed something: older than the newest of their series when applied.
+    pub late_count: u32,
+}
 
-/// The answer: durable when it comes. Refusals sorted by index.
+/// The answer to a batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "skeleton")]
-pub struct IngestReport { pub sequence: u64, pub recorded_time: Timestamp, pub summary: Summary, pub refusals: Vec<Refusal> }
+pub struct IngestReport {
+    /// Of the commit, or of the newest one where nothing changed.
+    pub sequence: u64,
+    /// Of that commit.
+    pub recorded_time: Timestamp,
+    /// Counts.
+    pub summary: Summary,
+    /// By index.
+    pub refusals: Vec<Refusal>,
+}
 
 /// Why a whole batch was not taken.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IngestError {
-    /// .
+    /// Too much is waiting already.
     #[error("the ingest queue is full; try again in a moment")]
     QueueFull,
-    /// .
-    #[error("writing stopped after a failure: {0}; restart the server once the cause is gone")]
+    /// A write or sync failed.
+    #[error("writing stopped after a failure: {0}; restart the server once its cause is gone")]
     Poisoned(String),
-    /// .
-    #[error("the server is shutting down")]
+    /// The server is shutting down.
+    #[error("the server is shutting down; try again once it is back")]
     Draining,
 }
 
-/// Handle of the writer thread. Cheap to clone.
-#[derive(Clone)]
-pub struct Ingest {}
-
-impl Ingest {
-    /// Queues a batch and waits until it is durable.
-    pub async fn submit(&self, _batch: Batch) -> Result<IngestReport, IngestError> { unimplemented!() }
-    /// The newest visible commit.
-    pub fn view(&self) -> Arc<View> { unimplemented!() }
-    /// Why writing stopped, if it did.
-    pub fn poisoned(&self) -> Option<String> { None }
+/// How much may wait in front of the writer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QueueLimits {
+    /// Batches.
+    pub batches_max: usize,
+    /// Ticks of all batches together.
+    pub ticks_max: usize,
 }
 
-/// A running store: opened, recovered, with its writer thread.
-#[allow(missing_docs, reason = "skeleton")]
-pub struct Running { pub ingest: Ingest }
+impl Default for QueueLimits {
+    fn default() -> Self {
+        Self { batches_max: 256, ticks_max: 2_000_000 }
+    }
+}
 
-/// How to open.
-#[derive(Clone, Debug)]
-#[allow(missing_docs, reason = "skeleton")]
-pub struct OpenOptions {
-    pub db: std::path::PathBuf,
-    /// collapse windows by source, and for all others
-    pub collapse_window_default_us: i64,
-    pub collapse_windows_us: std::collections::BTreeMap<String, i64>,
-    pub state_rules: crate::board::StateRules,
-    /// recollapse series whose stored window differs
-    pub recollapse: bool,
-    /// size of the reserved file, 0 for none
-    pub reserve_bytes: u64,
-    /// batches waiting in front of the writer
-    pub queue_batches_max: usize,
-    pub series_count_max: usize,
+enum Message {
+    Batch(Box<Pending>),
+    /// Look at the clock.
+    Poke,
+    Close,
+}
+
+struct Pending {
+    batch: Batch,
+    answer: oneshot::Sender<Result<IngestReport, IngestError>>,
+}
+
+struct Shared {
+    view: ArcSwap<View>,
+    draining: AtomicBool,
+    poisoned: std::sync::OnceLock<String>,
+    queued_ticks: AtomicUsize,
+    limits: QueueLimits,
+}
+
+/// A handle of the writer, for those who bring ticks and those who read. Cheap to clone.
+#[derive(Clone)]
+pub struct Ingest {
+    queue: crossbeam_channel::Sender<Message>,
+    shared: Arc<Shared>,
+}
+
+impl Ingest {
+    /// Queues a batch and waits until what it changed is durable and visible.
+    ///
+    /// Dropping the future does not take the batch back.
+    ///
+    /// # Errors
+    /// [`IngestError`]; with `Poisoned` the batch may or may not be there after a restart.
+    pub async fn submit(&self, batch: Batch) -> Result<IngestReport, IngestError> {
+        self.check_open()?;
+        let ticks = batch.tick_count();
+        let queued = self.shared.queued_ticks.fetch_add(ticks, Ordering::AcqRel);
+        // A batch over the limit by itself may still go in when nothing else waits.
+        if queued > 0 && queued + ticks > self.shared.limits.ticks_max {
+            self.shared.queued_ticks.fetch_sub(ticks, Ordering::AcqRel);
+            return Err(IngestError::QueueFull);
+        }
+        let (answer, answered) = oneshot::channel();
+        if let Err(error) = self.queue.try_send(Message::Batch(Box::new(Pending { batch, answer }))) {
+            self.shared.queued_ticks.fetch_sub(ticks, Ordering::AcqRel);
+            return Err(if error.is_full() { IngestError::QueueFull } else { self.closed() });
+        }
+        match answered.await {
+            Ok(result) => result,
+            Err(_) => Err(self.closed()),
+        }
+    }
+
+    fn check_open(&self) -> Result<(), IngestError> {
+        if let Some(cause) = self.poisoned() {
+            return Err(IngestError::Poisoned(cause));
+        }
+        if self.shared.draining.load(Ordering::Acquire) {
+            return Err(IngestError::Draining);
+        }
+        Ok(())
+    }
+
+    /// Why the writer takes nothing any more.
+    fn closed(&self) -> IngestError {
+        self.poisoned().map_or(IngestError::Draining, IngestError::Poisoned)
+    }
+
+    /// The newest visible commit.
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view.load_full()
+    }
+
+    /// Why writing stopped, if it did.
+    pub fn poisoned(&self) -> Option<String> {
+        self.shared.poisoned.get().cloned()
+    }
+
+    /// Lets the writer look at its clock now instead of when time is next due to change a quote.
+    pub fn poke(&self) {
+        // A full queue makes it look anyway.
+        let _ = self.queue.try_send(Message::Poke);
+    }
+}
+
+/// An open store with its writer thread.
+pub struct Running {
+    ingest: Ingest,
+    writer: JoinHandle<Result<(), StoreError>>,
 }
 
 impl Running {
-    /// Blocking.
-    pub fn open(_options: OpenOptions, _clock: Arc<dyn crate::clock::Clock>) -> Result<Self, StoreError> { unimplemented!() }
-    /// Takes no more batches, finishes those queued, checkpoints, closes. Blocking.
-    pub fn close(self) -> Result<(), StoreError> { Ok(()) }
+    /// Opens the store and starts the writer; quotes that time alone has changed while the store was
+    /// closed are brought up to date first. Blocks.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    pub fn open(options: StoreOptions, limits: QueueLimits, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let mut store = Store::open(options, clock.now())?;
+        store.begin(clock.now()).commit()?;
+        let (queue, waiting) = crossbeam_channel::bounded(limits.batches_max);
+        let shared = Arc::new(Shared {
+            view: ArcSwap::from_pointee(store.view()),
+            draining: AtomicBool::new(false),
+            poisoned: std::sync::OnceLock::new(),
+            queued_ticks: AtomicUsize::new(0),
+            limits,
+        });
+        let writer = writer::start(store, waiting, Arc::clone(&shared), clock)
+            .map_err(|error| StoreError::io("cannot start the writer thread", &error))?;
+        Ok(Self { ingest: Ingest { queue, shared }, writer })
+    }
+
+    /// The handle to bring ticks and to read.
+    pub fn ingest(&self) -> &Ingest {
+        &self.ingest
+    }
+
+    /// Takes no more batches, finishes those that wait, checkpoints and closes. Blocks.
+    ///
+    /// # Errors
+    /// What stopped the writer earlier, or the checkpoint now.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.ingest.shared.draining.store(true, Ordering::Release);
+        // The writer is gone already if it panicked; then joining says so.
+        let _ = self.ingest.queue.send(Message::Close);
+        self.writer.join().unwrap_or_else(|_| {
+            Err(StoreError::Io {
+                action: "cannot close the store".to_owned(),
+                problem: "the writer thread panicked".to_owned(),
+                disk_full: false,
+            })
+        })
+    }
 }
-/// What a verify found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "skeleton")]
-pub struct VerifyReport { pub sequence: u64, pub series_count: u64, pub run_count: u64, pub observation_count: u64, pub revision_count: u64, pub block_count: u64, pub problems: Vec<String> }
-/// Opens the store in `db` (takes its lock), reads every block and checks every invariant; changes nothing that lasts. Blocking.
-pub fn verify(_db: &std::path::Path) -> Result<VerifyReport, StoreError> { unimplemented!() }

@@ -178,7 +178,7 @@ impl Reader {
         let pin = self.pin(request.known_time)?;
         let series = self.resolve_published(&pin, request.pair, request.source.as_ref())?;
         let left = request.range.after(request.order, request.after);
-        let pieces = series.runs(left.start, left.end, pin.known(), request.order);
+        let pieces = series.runs(left.start, left.end, pin.known(), request.order)?;
         let (rows, more) = first_rows(pieces, request.limit, |_| true, &self.stop)?;
         let next = rows.last().filter(|_| more).map(|run| run.first_observed_time);
         let baseline = if request.include_baseline {
@@ -203,8 +203,8 @@ impl Reader {
     ) -> Result<RunStream, QueryError> {
         let pin = self.pin(known_time)?;
         let series = self.resolve_published(&pin, pair, source)?;
-        let pieces = series.runs(range.start, range.end, pin.known(), ScanOrder::Ascending);
-        Ok(RunStream { commit: pin.commit, series: series.key().clone(), pieces })
+        let pieces = series.runs(range.start, range.end, pin.known(), ScanOrder::Ascending)?;
+        Ok(RunStream { commit: pin.commit, series: series.key().clone(), pieces: Box::new(pieces) })
     }
 
     /// A page of what was believed of a series.
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_page_reads_no_further_than_it_must() {
-        let damaged = || Err(StoreError::Damaged("beyond the page".to_owned()));
+        let damaged = || Err(StoreError::Damaged { path: "db".to_owned(), problem: "beyond the page".to_owned() });
         let pieces = || [Ok(vec![1, 2, 3]), damaged()].into_iter();
         assert_eq!(first_rows(pieces(), 2, |_| true, &Stop::default()).unwrap(), (vec![1, 2], true));
         // Whether there is more cannot be known without reading on: damage is never taken for the end.

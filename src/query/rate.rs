@@ -1,5 +1,7 @@
 //! The rate in force at a moment, and the change between two.
 
+use std::sync::Arc;
+
 use super::pin::Pin;
 use super::resolve::{Derivation, Leg, named_source};
 use super::{Answer, ChangeStart, QueryError, Reader};
@@ -140,31 +142,15 @@ impl Reader {
     }
 
     /// The state of a series whose rate in force now is that of `run`.
-    pub(super) fn state(&self, series: &SeriesView, run: &Run, pin: &Pin) -> Result<Option<RateState>, QueryError> {
-        let Some((moved, since)) = self.moved(series, run, pin)? else { return Ok(None) };
-        Ok(Some(self.rules.state(series.key(), run, moved, since, pin.now)))
-    }
-
-    /// When the rate in force now last moved, if ever, and since when it has held.
-    ///
-    /// The board knows it for the run that it shows, without a scan. Another run is in force only if it came due after
-    /// that commit; then the store is asked.
-    fn moved(
+    pub(super) fn state(
         &self,
-        series: &SeriesView,
+        series: &Arc<SeriesView>,
         run: &Run,
         pin: &Pin,
-    ) -> Result<Option<(Option<Timestamp>, Timestamp)>, QueryError> {
-        let quotes = &self.view.board.quotes;
-        let shown = quotes.binary_search_by(|quote| quote.series.cmp(series.key())).ok().map(|at| &quotes[at]);
-        if let Some(quote) = shown.filter(|quote| quote.run == *run) {
-            return Ok(match quote.moved_time {
-                Some(moved) => Some((Some(moved), moved)),
-                None => series.totals(pin.known())?.map(|totals| (None, totals.first_observed_time)),
-            });
-        }
-        let since = series.rate_since(pin.now, pin.known())?;
-        Ok(since.map(|(since, before)| (before.map(|_| since), since)))
+    ) -> Result<Option<RateState>, QueryError> {
+        let Some((since, before)) = series.rate_since(pin.now, pin.known())? else { return Ok(None) };
+        let moved = before.map(|_| since);
+        Ok(Some(self.rules.state(series.key(), run, moved, since, pin.now)))
     }
 }
 

@@ -1,111 +1,261 @@
-//! The store. (skeleton)
-use crate::board::Board;
-use crate::domain::{Revision, Run, SeriesKey, Timestamp};
+//! The store: a commit log, heads in memory, and blocks that checkpoints make of them, in sled.
+//!
+//! A commit writes its log entry and nothing else; it is visible and answered for once that is
+//! durable. A checkpoint turns what changed in memory into blocks. Recovery reads the index and
+//! replays the log after the last checkpoint. The byte layout stands in `docs/ARCHITECTURE.md`.
+//!
+//! **Invariants**: nothing visible is not durable; a reader's [`View`] never changes; a block that
+//! does not decode is an error for its range and nothing else; only this module knows sled.
+
+mod block;
+mod checkpoint;
+mod engine;
+mod error;
+mod keys;
+mod log;
+mod recollapse;
+mod records;
+mod recovery;
+mod series;
+mod track;
+mod verify;
+mod view;
+mod witness;
+mod work;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What can go wrong below the services.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum StoreError {
-    /// A second server.
-    #[error("store {path} is in use by {holder}; stop it or choose another --db")]
-    InUse { /// .
- path: String, /// .
- holder: String },
-    /// A newer format.
-    #[error("store {path} has format {found}, newer than the {supported} that this version reads; run a newer silkrate")]
-    NewerFormat { /// .
- path: String, /// .
- found: u32, /// .
- supported: u32 },
-    /// Bytes that do not decode, or a store behind its witness.
-    #[error("store is damaged: {0}")]
-    Damaged(String),
-    /// A block that cannot be read; the range is that of observed times (both inclusive).
-    #[error("{series}: the stored {what} of {from} to {to} cannot be read: {problem}")]
-    DamagedBlock { /// .
- series: SeriesKey, /// runs, instants, revisions
- what: &'static str, /// .
- from: Timestamp, /// .
- to: Timestamp, /// .
- problem: String },
-    /// Settings that do not fit the store.
-    #[error("{0}")]
-    Settings(String),
-    /// I/O.
-    #[error("{action}: {problem}")]
-    Io { /// .
- action: String, /// .
- problem: String },
+pub use engine::{DiskFault, DiskOperation};
+pub use error::StoreError;
+pub use verify::{VerifyReport, verify};
+pub use view::{Commit, RunScan, ScanOrder, SeriesTotals, SeriesView, View};
+pub use work::{UpsertError, Upserted, Work};
+
+use block::BlockMeta;
+use engine::{BlockReader, Engine};
+use records::Digest;
+use series::{Access, Recent, Series};
+use track::Track;
+use witness::Witness;
+
+use crate::board::{Board, LatestQuote, StateRules};
+use crate::domain::{SeriesKey, Source, Timestamp};
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// Its directory; made if it is not there.
+    pub directory: PathBuf,
+    /// Collapse window of new series in microseconds, for sources without one of their own.
+    pub collapse_window_default_us: i64,
+    /// The same for single sources.
+    pub collapse_windows_us: BTreeMap<Source, i64>,
+    /// Collapse series anew whose stored window differs from the configured one, instead of
+    /// refusing to start.
+    pub recollapse: bool,
+    /// How states are found.
+    pub state_rules: StateRules,
+    /// Size of the file that is freed when a full disk keeps the store from opening; 0 for none.
+    pub reserve_bytes: u64,
+    /// Most series that the store takes.
+    pub series_count_max: usize,
+    /// When to checkpoint.
+    pub checkpoint: CheckpointLimits,
+    /// Lets writes and syncs fail, for tests.
+    pub disk_fault: Option<DiskFault>,
 }
 
-/// A commit.
+/// A checkpoint is due when any of these is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Commit {
-    /// .
-    pub sequence: u64,
-    /// .
-    pub recorded_time: Timestamp,
+pub struct CheckpointLimits {
+    /// Bytes of log since the last one.
+    pub log_bytes: u64,
+    /// Log keys since the last one.
+    pub log_keys: usize,
+    /// Runs, instants and revisions in heads.
+    pub head_items: usize,
+    /// Blocks that late ticks opened.
+    pub opened_blocks: usize,
 }
 
-/// One commit as readers see it: immutable, cheap to hold (`Arc<View>`).
-pub struct View {
-    /// the newest visible commit
-    pub commit: Commit,
-    /// latest quotes
-    pub board: Arc<Board>,
+impl Default for CheckpointLimits {
+    fn default() -> Self {
+        Self { log_bytes: 4 << 20, log_keys: 16_384, head_items: 400_000, opened_blocks: 256 }
+    }
 }
 
-impl View {
-    /// All series, sorted by key.
-    pub fn series(&self) -> impl Iterator<Item = &Arc<SeriesView>> { std::iter::empty() }
-    /// One of them.
-    pub fn find(&self, _key: &SeriesKey) -> Option<&Arc<SeriesView>> { None }
-    /// The newest commit at or before `known_time`, clamped to the newest visible one; None if all are later.
-    /// Blocking (may read a block).
-    pub fn commit_at(&self, _known_time: Timestamp) -> Result<Option<Commit>, StoreError> { Ok(None) }
+impl StoreOptions {
+    fn collapse_window_us(&self, source: &Source) -> i64 {
+        self.collapse_windows_us.get(source).copied().unwrap_or(self.collapse_window_default_us)
+    }
 }
 
-/// Order of a scan.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ScanOrder { /// oldest first
- Ascending, /// newest first
- Descending }
-
-/// One series at one commit. All reads here block (they read and decode blocks): call them on blocking threads.
-pub struct SeriesView {}
-
-/// Coverage and counts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SeriesTotals {
-    /// .
-    pub first_observed_time: Timestamp,
-    /// .
-    pub last_observed_time: Timestamp,
-    /// .
-    pub run_count: u64,
-    /// .
-    pub observation_count: u64,
-    /// .
-    pub revision_count: u64,
+/// An open store: the writer's side. Readers take a [`View`].
+pub struct Store {
+    options: StoreOptions,
+    engine: Engine,
+    reader: BlockReader,
+    recent: Recent,
+    witness: Witness,
+    store_id: u64,
+    /// By id less one: ids count from 1.
+    series: Vec<Series>,
+    ids: HashMap<SeriesKey, u32>,
+    /// Recorded times of all commits, in order: a commit's sequence is its place here.
+    commits: Track<Timestamp>,
+    commit: Commit,
+    last_ingest_time: Option<Timestamp>,
+    /// Checksum of the last log entry.
+    chain: u32,
+    next_block_id: u64,
+    digest: Digest,
+    /// Checksum of each series' record as stored, by id less one.
+    record_crcs: Vec<Option<u32>>,
+    /// Series changed since the last checkpoint.
+    changed: Vec<bool>,
+    /// Blocks whose items were taken into memory since the last checkpoint.
+    replaced: Vec<Arc<BlockMeta>>,
+    /// Key and checksum of the index entry of each live block, by block id.
+    entries: HashMap<u64, ([u8; 14], u32)>,
+    /// Blocks that no index entry names any more, kept for readers that still hold them.
+    retired: Vec<Arc<BlockMeta>>,
+    log_keys: Vec<[u8; 11]>,
+    log_bytes: u64,
+    /// By series: when time alone may next change its quote.
+    due: Vec<Option<Timestamp>>,
+    /// What readers of series see, by place in the order of keys.
+    views: Vec<Arc<SeriesView>>,
 }
 
-impl SeriesView {
-    /// pair and source
-    pub fn key(&self) -> &SeriesKey { unimplemented!() }
-    /// stored with the series
-    pub fn collapse_window_us(&self) -> i64 { unimplemented!() }
-    /// The last run whose first observed time is at or before `time`, as known at `known` (recorded time of a commit;
-    /// pass the view's own commit's recorded time, or later, for the newest knowledge).
-    pub fn run_at(&self, _time: Timestamp, _known: Timestamp) -> Result<Option<Run>, StoreError> { unimplemented!() }
-    /// Runs with `start <= first_observed_time < end`, as known at `known`, in `order`, in pieces of up to a few
-    /// thousand runs (never empty).
-    pub fn runs(self: &Arc<Self>, _start: Timestamp, _end: Timestamp, _known: Timestamp, _order: ScanOrder) -> Box<dyn Iterator<Item = Result<Vec<Run>, StoreError>> + Send> { unimplemented!() }
-    /// Revisions with `start <= superseded_time < end` and superseded_time <= known, ordered by
-    /// (superseded_time, first_observed_time), in pieces.
-    pub fn revisions(self: &Arc<Self>, _start: Timestamp, _end: Timestamp, _known: Timestamp) -> Box<dyn Iterator<Item = Result<Vec<Revision>, StoreError>> + Send> { unimplemented!() }
-    /// Coverage and counts as known at `known`; None if nothing was known then.
-    pub fn totals(&self, _known: Timestamp) -> Result<Option<SeriesTotals>, StoreError> { unimplemented!() }
-    /// Since when the rate of the run in force at `time` (as known at `known`) has held without a break of another
-    /// rate, reported change and gaps ignored: (first observed time of the first such run, rate before it if any).
-    pub fn rate_since(&self, _time: Timestamp, _known: Timestamp) -> Result<Option<(Timestamp, Option<crate::domain::Rate>)>, StoreError> { unimplemented!() }
+/// The id under which the store keeps its own list of commits, as the instants of no series.
+const COMMITS_ID: u32 = 0;
+
+impl Store {
+    /// The newest commit.
+    pub fn newest_commit(&self) -> Commit {
+        self.commit
+    }
+
+    /// The recorded time of a commit made at `now`: after every other, whatever the clock does.
+    pub fn next_recorded_time(&self, now: Timestamp) -> Timestamp {
+        now.max(self.commit.recorded_time.saturating_add_us(1))
+    }
+
+    /// When time alone may next change a quote.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.due.iter().flatten().min().copied()
+    }
+
+    /// What readers are to see from now on.
+    pub fn view(&self) -> View {
+        let quotes: Vec<Arc<LatestQuote>> = self.views.iter().filter_map(|view| view.series.quote.clone()).collect();
+        View {
+            commit: self.commit,
+            board: Arc::new(Board {
+                sequence: self.commit.sequence,
+                recorded_time: self.commit.recorded_time,
+                last_ingest_time: self.last_ingest_time,
+                quotes,
+            }),
+            series: self.views.clone(),
+            commits: self.commits.clone(),
+            reader: self.reader.clone(),
+        }
+    }
+
+    fn series_at(&self, id: u32) -> Option<&Series> {
+        self.series.get((id as usize).checked_sub(1)?)
+    }
+
+    /// Finds when time alone may next change the quote of a series just read from disk.
+    fn refresh_due(&mut self, id: u32) {
+        let access = Access { reader: &self.reader, recent: &self.recent };
+        let Some(series) = self.series_at(id) else { return };
+        // Whatever it is at, the next commit looks at it again.
+        self.due[id as usize - 1] = latest_quote(series, &self.options.state_rules, self.commit.recorded_time, &access)
+            .ok()
+            .and_then(|(_, due)| due)
+            .or(Some(self.commit.recorded_time));
+    }
+
+    /// Makes what is in memory of a series what readers see next.
+    fn refresh_view(&mut self, id: u32) {
+        let Some(series) = self.series_at(id).cloned() else { return };
+        let view =
+            Arc::new(SeriesView { series, reader: self.reader.clone(), recorded_time: self.commit.recorded_time });
+        match self.views.binary_search_by(|other| other.key().cmp(view.key())) {
+            Ok(at) => self.views[at] = view,
+            Err(at) => self.views.insert(at, view),
+        }
+    }
+
+    /// Finds the quote of a series at `now`, and when time alone may change it next. Says whether it
+    /// changed. A damaged block leaves the quote as it was.
+    fn refresh_quote(&mut self, id: u32, now: Timestamp, sequence: u64) -> bool {
+        let access = Access { reader: &self.reader, recent: &self.recent };
+        let Some(at) = (id as usize).checked_sub(1) else { return false };
+        let Some(series) = self.series.get_mut(at) else { return false };
+        if series.pace_is_unknown()
+            && let Some(newest) = series.newest.clone()
+            && let Ok(pace) = series.pace_of(&newest, &access)
+        {
+            series.pace = pace;
+        }
+        let Ok((quote, due)) = latest_quote(series, &self.options.state_rules, now, &access) else {
+            self.due[at] = None;
+            return false;
+        };
+        self.due[at] = due;
+        let same = |old: &LatestQuote, new: &LatestQuote| {
+            *old == LatestQuote { changed_sequence: old.changed_sequence, ..new.clone() }
+        };
+        let changed = match (&series.quote, &quote) {
+            (None, None) => false,
+            (Some(old), Some(new)) => !same(old, new),
+            _ => true,
+        };
+        if changed {
+            series.quote = quote.map(|quote| Arc::new(LatestQuote { changed_sequence: sequence, ..quote }));
+        }
+        changed
+    }
+}
+
+/// The quote of a series at `now`, its changed sequence left at 0, and the first moment after `now`
+/// at which it may be another.
+fn latest_quote(
+    series: &Series,
+    rules: &StateRules,
+    now: Timestamp,
+    access: &Access<'_>,
+) -> Result<(Option<LatestQuote>, Option<Timestamp>), block::BlockError> {
+    let Some(newest) = &series.newest else { return Ok((None, None)) };
+    let (run, pace, next_run) = if newest.first_observed_time <= now {
+        (Some(newest.clone()), series.pace, None)
+    } else {
+        let run = series.runs.at_or_before(now, &access.runs())?;
+        let pace = match &run {
+            Some(run) => series.pace_of(run, access)?,
+            None => series.pace,
+        };
+        let next = series.runs.after(now, &access.runs())?;
+        (run, pace, next.map(|run| run.first_observed_time))
+    };
+    let Some(run) = run else { return Ok((None, next_run)) };
+    let key = &*series.key;
+    let moved_time = pace.before.map(|_| pace.since);
+    let state = rules.state(key, &run, moved_time, pace.since, now);
+    let due = [rules.next_change(key, &run, moved_time, pace.since, now), next_run].into_iter().flatten().min();
+    let quote = LatestQuote {
+        series: key.clone(),
+        stale_time: rules.stale_time(key, &run),
+        state,
+        moved_time,
+        previous_rate: pace.before.map(|(_, rate)| rate),
+        run,
+        changed_sequence: 0,
+    };
+    Ok((Some(quote), due))
 }

@@ -1,0 +1,136 @@
+//! Applying one batch to a commit in the making.
+//!
+//! **Invariant**: every tick of the batch is counted once, and a refused one disturbs no other.
+
+use super::{Batch, BatchTick, ConflictPolicy, Refusal, RefusalReason, SeriesTicks, Summary};
+use crate::domain::SeriesKey;
+use crate::store::{UpsertError, Upserted, Work};
+
+/// What became of a batch.
+pub(super) struct Applied {
+    pub(super) summary: Summary,
+    pub(super) refusals: Vec<Refusal>,
+}
+
+pub(super) fn apply(work: &mut Work<'_>, batch: Batch) -> Applied {
+    let savepoint = batch.validate_only.then(|| work.savepoint(batch.groups.iter().map(|group| &group.series)));
+    let revise = batch.conflict_policy == ConflictPolicy::Revise;
+    let mut applied = Applied { summary: Summary::default(), refusals: batch.refusals };
+    for group in batch.groups {
+        applied.apply_group(work, group, revise);
+    }
+    applied.refusals.sort_by_key(|refusal| refusal.index);
+    applied.summary.refused_count = u32::try_from(applied.refusals.len()).unwrap_or(u32::MAX);
+    if let Some(savepoint) = savepoint {
+        work.roll_back(savepoint);
+    }
+    applied
+}
+
+impl Applied {
+    fn apply_group(&mut self, work: &mut Work<'_>, mut group: SeriesTicks, revise: bool) {
+        // In order of time, so that late blocks are opened one after the other; stable, so that of
+        // equal ticks the first counts as new and the others as known.
+        if !group.ticks.is_sorted_by_key(|tick| tick.observed_time) {
+            group.ticks.sort_by_key(|tick| tick.observed_time);
+        }
+        let series = match work.series(&group.series) {
+            Ok(series) => series,
+            Err(error) => {
+                for tick in &group.ticks {
+                    self.refuse(&group.series, tick, error.clone());
+                }
+                return;
+            }
+        };
+        for same_instant in group.ticks.chunk_by(|a, b| a.observed_time == b.observed_time) {
+            if same_instant.iter().any(|tick| tick.value != same_instant[0].value) {
+                for tick in same_instant {
+                    self.refusals.push(ambiguous(&group.series, tick));
+                }
+                continue;
+            }
+            for tick in same_instant {
+                match work.upsert(series, tick.observed_time, tick.value, revise) {
+                    Ok(upserted) => self.count(upserted),
+                    Err(error) => self.refuse(&group.series, tick, error),
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, upserted: Upserted) {
+        let summary = &mut self.summary;
+        let late = match upserted {
+            Upserted::NewRun { late } => {
+                summary.new_run_count += 1;
+                late
+            }
+            Upserted::Collapsed { late } => {
+                summary.collapsed_count += 1;
+                late
+            }
+            Upserted::Revised { late } => {
+                summary.revised_count += 1;
+                late
+            }
+            Upserted::Known => {
+                summary.known_count += 1;
+                false
+            }
+        };
+        summary.late_count += u32::from(late);
+    }
+
+    fn refuse(&mut self, series: &SeriesKey, tick: &BatchTick, error: UpsertError) {
+        let time = tick.observed_time;
+        let (reason, message, stored) = match error {
+            UpsertError::Conflict(stored) => (
+                RefusalReason::Conflict,
+                format!(
+                    "{series} at {time} is known as {}{}, not {}{}; give another observed_time, or ask to revise",
+                    stored.rate,
+                    shown_change(&stored),
+                    tick.value.rate,
+                    shown_change(&tick.value)
+                ),
+                Some(stored),
+            ),
+            UpsertError::Damaged(error) => {
+                (RefusalReason::DamagedRange, format!("{error}; restore the store from a backup"), None)
+            }
+            UpsertError::TooScattered => (
+                RefusalReason::TooScattered,
+                format!(
+                    "{series} at {time}: this batch touches more than {} old blocks at once; send it in smaller pieces, sorted by series and time",
+                    Work::OPENED_BLOCKS_MAX
+                ),
+                None,
+            ),
+            UpsertError::TooManySeries => (
+                RefusalReason::TooManySeries,
+                format!(
+                    "{series} would be one series more than this store takes; raise the limit, or check the source"
+                ),
+                None,
+            ),
+        };
+        self.refusals.push(Refusal { index: tick.index, reason, message, stored });
+    }
+}
+
+fn ambiguous(series: &SeriesKey, tick: &BatchTick) -> Refusal {
+    Refusal {
+        index: tick.index,
+        reason: RefusalReason::Ambiguous,
+        message: format!(
+            "{series} at {} has different values in this batch; send the one that holds",
+            tick.observed_time
+        ),
+        stored: None,
+    }
+}
+
+fn shown_change(value: &crate::domain::PublishedValue) -> String {
+    value.reported_change.map_or_else(String::new, |change| format!(" ({change} %)"))
+}

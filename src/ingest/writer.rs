@@ -1,0 +1,182 @@
+//! The writer thread: everything that waits becomes one commit.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tokio::sync::oneshot;
+
+use super::apply::{Applied, apply};
+use super::{IngestError, IngestReport, Message, Pending, Shared};
+use crate::clock::Clock;
+use crate::store::{Store, StoreError};
+
+/// Most ticks that go into one commit, so that nobody waits for long.
+const COMMIT_TICKS_MAX: usize = 65_536;
+/// How long the writer sleeps at most: clocks are put forward, too.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Starts the writer.
+pub(super) fn start(
+    store: Store,
+    waiting: Receiver<Message>,
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+) -> std::io::Result<JoinHandle<Result<(), StoreError>>> {
+    let poison = PoisonOnPanic(Arc::clone(&shared));
+    let writer = Writer { store, waiting, shared, clock, failure: None };
+    Builder::new().name("silkrate-writer".to_owned()).spawn(move || {
+        let result = writer.run();
+        poison.disarm();
+        result
+    })
+}
+
+/// Says that writing has stopped if the writer ends by a panic.
+struct PoisonOnPanic(Arc<Shared>);
+
+impl PoisonOnPanic {
+    fn disarm(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for PoisonOnPanic {
+    fn drop(&mut self) {
+        let _ = self.0.poisoned.set("the writer thread panicked".to_owned());
+    }
+}
+
+struct Writer {
+    store: Store,
+    waiting: Receiver<Message>,
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    failure: Option<StoreError>,
+}
+
+type Answer = oneshot::Sender<Result<IngestReport, IngestError>>;
+
+impl Writer {
+    fn run(mut self) -> Result<(), StoreError> {
+        loop {
+            match self.waiting.recv_timeout(self.until_due()) {
+                Ok(Message::Batch(first)) => {
+                    if !self.commit_group(*first) {
+                        break;
+                    }
+                }
+                Ok(Message::Poke) | Err(RecvTimeoutError::Timeout) => self.commit_time(),
+                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.failure.is_none() && self.store.checkpoint_is_due() {
+                self.checkpoint();
+            }
+        }
+        if self.failure.is_none() {
+            self.checkpoint();
+        }
+        self.failure.map_or(Ok(()), Err)
+    }
+
+    /// How long until time alone may change a quote.
+    fn until_due(&self) -> Duration {
+        let due = match (&self.failure, self.store.next_due()) {
+            (None, Some(due)) => due,
+            _ => return SLEEP_MAX,
+        };
+        let micros = due.micros_since(self.clock.now()).max(0);
+        Duration::from_micros(micros.unsigned_abs()).min(SLEEP_MAX)
+    }
+
+    /// Commits a batch and what else waits. Says whether to go on.
+    fn commit_group(&mut self, first: Pending) -> bool {
+        let mut group = vec![first];
+        let mut ticks = group[0].batch.tick_count();
+        let mut go_on = true;
+        while ticks < COMMIT_TICKS_MAX {
+            match self.waiting.try_recv() {
+                Ok(Message::Batch(next)) => {
+                    ticks += next.batch.tick_count();
+                    group.push(*next);
+                }
+                Ok(Message::Poke) => {}
+                Ok(Message::Close) => {
+                    go_on = false;
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        self.shared.queued_ticks.fetch_sub(ticks, Ordering::AcqRel);
+        self.commit(group);
+        go_on
+    }
+
+    fn commit(&mut self, group: Vec<Pending>) {
+        if let Some(failure) = &self.failure {
+            let error = IngestError::Poisoned(failure.to_string());
+            for pending in group {
+                // Who asked may be gone by now.
+                let _ = pending.answer.send(Err(error.clone()));
+            }
+            return;
+        }
+        let mut work = self.store.begin(self.clock.now());
+        let answers: Vec<(Answer, Applied)> =
+            group.into_iter().map(|pending| (pending.answer, apply(&mut work, pending.batch))).collect();
+        let result = work.commit();
+        if let Ok(Some(_)) = result {
+            self.publish();
+        }
+        if let Err(error) = &result {
+            self.poison(error.clone());
+        }
+        let commit = self.store.newest_commit();
+        for (answer, Applied { summary, refusals }) in answers {
+            let report = match &result {
+                Err(error) => Err(IngestError::Poisoned(error.to_string())),
+                Ok(_) => Ok(IngestReport {
+                    sequence: commit.sequence,
+                    recorded_time: commit.recorded_time,
+                    summary,
+                    refusals,
+                }),
+            };
+            let _ = answer.send(report);
+        }
+    }
+
+    /// Commits what time alone has changed.
+    fn commit_time(&mut self) {
+        if self.failure.is_some() {
+            return;
+        }
+        match self.store.begin(self.clock.now()).commit() {
+            Ok(None) => {}
+            Ok(Some(_)) => self.publish(),
+            Err(error) => self.poison(error),
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        match self.store.checkpoint() {
+            Ok(()) => self.publish(),
+            Err(error) => self.poison(error),
+        }
+    }
+
+    fn publish(&self) {
+        self.shared.view.store(Arc::new(self.store.view()));
+    }
+
+    /// What is in memory may be ahead of what is durable: readers keep what they have, and nothing
+    /// is written any more.
+    fn poison(&mut self, error: StoreError) {
+        tracing::error!("writing stops: {error}");
+        let _ = self.shared.poisoned.set(error.to_string());
+        self.failure = Some(error);
+    }
+}

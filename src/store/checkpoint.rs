@@ -1,0 +1,226 @@
+//! Checkpoints: what changed in memory becomes blocks, and the log up to here is dropped.
+//!
+//! **Invariants**: blocks, index, series records and the log change together, in the one batch that
+//! also names the sequence contained; a large checkpoint writes blocks in batches before it, which
+//! nothing names yet; an id is never used again.
+
+use std::sync::Arc;
+
+use super::block::{BlockKind, BlockMeta, Item, encode_blocks};
+use super::engine::Engine;
+use super::error::StoreError;
+use super::keys;
+use super::records::{Digest, Meta, SeriesRecord};
+use super::track::Track;
+use super::{COMMITS_ID, Store};
+
+/// Most bytes of columns in one batch.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Blocks on their way into the store.
+struct Sealer<'a> {
+    engine: &'a Engine,
+    next_block_id: &'a mut u64,
+    batch: sled::Batch,
+    batch_bytes: usize,
+    spilled: bool,
+    sealed: Vec<(u32, BlockKind, Arc<BlockMeta>)>,
+}
+
+impl Sealer<'_> {
+    fn seal<T: Item>(&mut self, series: u32, track: &mut Track<T>) -> Result<(), StoreError> {
+        track.seal(|items| {
+            let blocks = encode_blocks(items, self.next_block_id).map_err(|problem| StoreError::Io {
+                action: "cannot encode a block".to_owned(),
+                problem,
+                disk_full: false,
+            })?;
+            let mut metas = Vec::with_capacity(blocks.len());
+            for block in blocks {
+                self.put(block.meta.id, &block.columns)?;
+                let meta = Arc::new(block.meta);
+                self.sealed.push((series, T::KIND, Arc::clone(&meta)));
+                metas.push(meta);
+            }
+            Ok(metas)
+        })
+    }
+
+    fn put(&mut self, block: u64, columns: &[Vec<u8>]) -> Result<(), StoreError> {
+        let bytes: usize = columns.iter().map(Vec::len).sum();
+        if self.batch_bytes + bytes > BATCH_BYTES_MAX {
+            self.engine.apply(std::mem::take(&mut self.batch))?;
+            self.batch_bytes = 0;
+            self.spilled = true;
+        }
+        self.batch_bytes += bytes;
+        for (number, column) in (0_u8..).zip(columns) {
+            if !column.is_empty() {
+                self.batch.insert(&keys::column(block, number), column.as_slice());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The value of an index entry, and its checksum.
+fn index_value(key: &[u8], meta: &BlockMeta) -> (Vec<u8>, u32) {
+    sealed_value(key, &postcard::to_stdvec(meta).unwrap_or_default())
+}
+
+fn sealed_value(key: &[u8], payload: &[u8]) -> (Vec<u8>, u32) {
+    let value = keys::seal(key, payload);
+    let crc = value.last_chunk::<4>().map_or(0, |crc| u32::from_le_bytes(*crc));
+    (value, crc)
+}
+
+/// Drops the columns of a block.
+pub(super) fn remove_block(batch: &mut sled::Batch, meta: &BlockMeta) {
+    for (number, bytes) in (0_u8..).zip(&meta.column_bytes) {
+        if *bytes > 0 {
+            batch.remove(&keys::column(meta.id, number));
+        }
+    }
+    batch.remove(&keys::retired(meta.id));
+}
+
+impl Store {
+    /// Whether enough has come together in memory and in the log.
+    pub fn checkpoint_is_due(&self) -> bool {
+        let limits = &self.options.checkpoint;
+        let changed =
+            || self.series.iter().zip(&self.changed).filter(|(_, changed)| **changed).map(|(series, _)| series);
+        let head_items = || {
+            changed()
+                .map(|series| {
+                    series.runs.head_item_count()
+                        + series.instants.head_item_count()
+                        + series.revisions.head_item_count()
+                })
+                .sum::<usize>()
+        };
+        let opened_blocks = || {
+            changed()
+                .map(|series| series.runs.opened_block_count() + series.instants.opened_block_count())
+                .sum::<usize>()
+        };
+        self.log_bytes >= limits.log_bytes
+            || self.log_keys.len() >= limits.log_keys
+            || head_items() >= limits.head_items
+            || opened_blocks() >= limits.opened_blocks
+    }
+
+    /// Whether there is anything that a checkpoint would write.
+    pub fn has_changes(&self) -> bool {
+        !self.log_keys.is_empty() || !self.replaced.is_empty()
+    }
+
+    /// Makes blocks of all that is in memory and drops the log. The caller publishes
+    /// [`Store::view`] then, so that readers let go of what was decoded.
+    ///
+    /// # Errors
+    /// What the disk says. Then the store must not be written any more.
+    pub fn checkpoint(&mut self) -> Result<(), StoreError> {
+        if !self.has_changes() {
+            return Ok(());
+        }
+        let mut sealer = Sealer {
+            engine: &self.engine,
+            next_block_id: &mut self.next_block_id,
+            batch: sled::Batch::default(),
+            batch_bytes: 0,
+            spilled: false,
+            sealed: Vec::new(),
+        };
+        for (series, _) in self.series.iter_mut().zip(&self.changed).filter(|(_, changed)| **changed) {
+            sealer.seal(series.id, &mut series.runs)?;
+            sealer.seal(series.id, &mut series.instants)?;
+            sealer.seal(series.id, &mut series.revisions)?;
+        }
+        sealer.seal(COMMITS_ID, &mut self.commits)?;
+        let Sealer { mut batch, spilled, sealed, .. } = sealer;
+        if spilled {
+            self.engine.sync()?;
+        }
+        let removed = self.index(&mut batch, &sealed);
+        self.engine.apply(batch)?;
+        self.engine.sync()?;
+        self.witness.write(self.commit.sequence)?;
+        self.retired.retain(|meta| !removed.contains(&meta.id));
+        self.retired.append(&mut self.replaced);
+        self.log_keys.clear();
+        self.log_bytes = 0;
+        let changed: Vec<u32> = (1_u32..)
+            .zip(&mut self.changed)
+            .filter_map(|(id, changed)| std::mem::take(changed).then_some(id))
+            .collect();
+        for id in changed {
+            self.refresh_view(id);
+        }
+        Ok(())
+    }
+
+    /// Writes everything but the blocks into a batch. Gives the ids whose columns it removes.
+    fn index(&mut self, batch: &mut sled::Batch, sealed: &[(u32, BlockKind, Arc<BlockMeta>)]) -> Vec<u64> {
+        let mut digest = self.digest;
+        for (series, kind, meta) in sealed {
+            let key = keys::index(*series, *kind as u8, meta.id);
+            let (value, crc) = index_value(&key, meta);
+            digest.add(crc);
+            batch.insert(&key, value);
+        }
+        for meta in &self.replaced {
+            // The entry's key holds the series and the kind; its place was noted when it was made.
+            if let Some((key, crc)) = self.entries.remove(&meta.id) {
+                digest.remove(crc);
+                batch.remove(&key);
+            }
+            batch.insert(&keys::retired(meta.id), &[]);
+        }
+        for (series, kind, meta) in sealed {
+            let key = keys::index(*series, *kind as u8, meta.id);
+            let (_, crc) = index_value(&key, meta);
+            self.entries.insert(meta.id, (key, crc));
+        }
+        let mut removed = Vec::new();
+        for meta in self.retired.iter().filter(|meta| Arc::strong_count(meta) == 1) {
+            remove_block(batch, meta);
+            removed.push(meta.id);
+        }
+        self.index_series(batch, &mut digest);
+        for key in &self.log_keys {
+            batch.remove(key);
+        }
+        self.digest = digest;
+        let meta = Meta {
+            store_id: self.store_id,
+            sequence: self.commit.sequence,
+            recorded_us: self.commit.recorded_time.micros(),
+            last_ingest_us: self.last_ingest_time.map(crate::domain::Timestamp::micros),
+            chain: self.chain,
+            next_block_id: self.next_block_id,
+            digest,
+        };
+        put_meta(batch, &meta);
+        removed
+    }
+
+    fn index_series(&mut self, batch: &mut sled::Batch, digest: &mut Digest) {
+        for (at, series) in self.series.iter().enumerate().filter(|(at, _)| self.changed[*at]) {
+            let key = keys::series(series.id);
+            let payload = postcard::to_stdvec(&SeriesRecord::new(series)).unwrap_or_default();
+            let (value, crc) = sealed_value(&key, &payload);
+            if let Some(old) = self.record_crcs[at].replace(crc) {
+                digest.remove(old);
+            }
+            digest.add(crc);
+            batch.insert(&key, value);
+        }
+    }
+}
+
+/// Writes the meta record into a batch.
+pub(super) fn put_meta(batch: &mut sled::Batch, meta: &Meta) {
+    let payload = postcard::to_stdvec(meta).unwrap_or_default();
+    batch.insert(&keys::META, keys::seal(&keys::META, &payload));
+}

@@ -1,0 +1,340 @@
+//! The one place that touches sled and the files around it: lock, opening, writing durably, reading
+//! blocks.
+//!
+//! **Invariant**: when [`Engine::sync`] has returned, every write before it survives a power cut;
+//! after any failed write or sync nothing more is written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::block::{BlockError, BlockMeta, Item, decode_block};
+use super::error::StoreError;
+use super::keys;
+
+/// With the default of 128 KiB, pages over a quarter of it go to files that sled never syncs.
+const SEGMENT_BYTES: usize = 4 << 20;
+/// sled's own notion of its cache; what really keeps it small is in [`BlockReader`].
+const CACHE_BYTES: u64 = 16 << 20;
+
+/// A write or sync about to be made, for tests that let it fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskOperation {
+    /// One key or one batch goes to sled.
+    Write,
+    /// sled hands its buffers to the operating system.
+    Flush,
+    /// The operating system hands its own to the disk.
+    Sync,
+}
+
+/// Lets chosen operations fail.
+pub type DiskFault = Arc<dyn Fn(DiskOperation) -> io::Result<()> + Send + Sync>;
+
+/// An open store directory: ours by lock, sled inside it.
+pub(crate) struct Engine {
+    path: PathBuf,
+    db: sled::Db,
+    tree: sled::Tree,
+    /// sled's file through a descriptor of our own: sled itself never calls fdatasync.
+    file: File,
+    fault: Option<DiskFault>,
+    failed: AtomicBool,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+impl Engine {
+    /// Takes the lock and opens sled in `path`, which is made if it is not there.
+    pub(crate) fn open(path: &Path, reserve_bytes: u64, fault: Option<DiskFault>) -> Result<Self, StoreError> {
+        fs::create_dir_all(path)
+            .map_err(|error| StoreError::io(format!("cannot make the directory {}", path.display()), &error))?;
+        let lock = take_lock(path)?;
+        let reserve = path.join("reserve");
+        let inside = path.join("sled");
+        let db = match open_sled(path, &inside) {
+            Err(StoreError::Io { disk_full: true, .. }) if reserve.exists() => {
+                tracing::warn!("the disk is full: freeing the reserve of {} to open the store", path.display());
+                fs::remove_file(&reserve).map_err(|error| StoreError::io("cannot free the reserve", &error))?;
+                open_sled(path, &inside)?
+            }
+            other => other?,
+        };
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(inside.join("db"))
+            .map_err(|error| StoreError::io(format!("cannot open {}/db", inside.display()), &error))?;
+        file.sync_data().map_err(|error| StoreError::io("cannot sync the store", &error))?;
+        for directory in [&inside, path] {
+            sync_directory(directory)?;
+        }
+        keep_reserve(&reserve, reserve_bytes);
+        let tree = (*db).clone();
+        Ok(Self { path: path.to_owned(), db, tree, file, fault, failed: AtomicBool::new(false), _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// For messages.
+    pub(crate) fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
+        self.tree.get(key).map_err(|error| StoreError::engine("cannot read the store", &error))
+    }
+
+    /// All keys with a prefix and their values, in order. Only while nothing else writes.
+    pub(crate) fn scan(
+        &self,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + use<> {
+        self.tree
+            .scan_prefix(prefix)
+            .map(|pair| pair.map_err(|error| StoreError::engine("cannot scan the store", &error)))
+    }
+
+    /// The keys of all columns of blocks from an id on. Only while nothing else writes.
+    pub(crate) fn block_keys_from(&self, block: u64) -> Result<Vec<sled::IVec>, StoreError> {
+        self.tree
+            .range(keys::column(block, 0).to_vec()..vec![keys::BLOCK + 1])
+            .keys()
+            .collect::<Result<_, _>>()
+            .map_err(|error| StoreError::engine("cannot scan the store", &error))
+    }
+
+    /// Writes one key.
+    pub(crate) fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.guarded(DiskOperation::Write, "cannot write to the store", || {
+            self.tree
+                .insert(key, value)
+                .map(drop)
+                .map_err(|error| StoreError::engine("cannot write to the store", &error))
+        })
+    }
+
+    /// Writes all keys of a batch or none.
+    pub(crate) fn apply(&self, batch: sled::Batch) -> Result<(), StoreError> {
+        self.guarded(DiskOperation::Write, "cannot write to the store", || {
+            self.tree.apply_batch(batch).map_err(|error| StoreError::engine("cannot write to the store", &error))
+        })
+    }
+
+    /// Makes every write so far survive a power cut.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.guarded(DiskOperation::Flush, "cannot flush the store", || {
+            self.db.flush().map(drop).map_err(|error| StoreError::engine("cannot flush the store", &error))
+        })?;
+        self.guarded(DiskOperation::Sync, "cannot sync the store", || {
+            self.file.sync_data().map_err(|error| StoreError::io("cannot sync the store", &error))
+        })
+    }
+
+    /// Runs a write unless one failed before: what a failed sync left on disk is unknown, and the
+    /// next one would answer for bytes that are gone.
+    fn guarded(
+        &self,
+        operation: DiskOperation,
+        action: &str,
+        write: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(StoreError::Io {
+                action: action.to_owned(),
+                problem: "an earlier write or sync failed".to_owned(),
+                disk_full: false,
+            });
+        }
+        let result = match &self.fault {
+            Some(fault) => fault(operation).map_err(|error| StoreError::io(action, &error)).and_then(|()| write()),
+            None => write(),
+        };
+        if result.is_err() {
+            self.failed.store(true, Ordering::Release);
+        }
+        result
+    }
+
+    /// A reader of this store's blocks.
+    pub(crate) fn reader(&self) -> BlockReader {
+        BlockReader { tree: self.tree.clone(), gets: Arc::default() }
+    }
+}
+
+/// Reads blocks by `get`, on whatever thread it is called; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct BlockReader {
+    tree: sled::Tree,
+    gets: Arc<AtomicU64>,
+}
+
+impl BlockReader {
+    /// sled evicts a page only when its accesses, counted in batches, push it out. A scan of blocks
+    /// touches each page a few times and would keep all of them: after every so many reads, so many
+    /// repeats of one small read fill the batches and keep its cache at some tens of megabytes.
+    const REPEAT_AFTER_GETS: u64 = 8;
+    const REPEATS: u64 = 64;
+
+    /// The items of a block.
+    pub(crate) fn read<T: Item>(&self, meta: &BlockMeta) -> Result<Vec<T>, BlockError> {
+        let damaged = |problem: String| BlockError {
+            kind: T::KIND,
+            from: meta.first_key(),
+            to: crate::domain::Timestamp::from_micros(meta.end_us.max(meta.last_key_us)),
+            problem,
+        };
+        let mut columns = Vec::with_capacity(meta.column_bytes.len());
+        for (number, bytes) in meta.column_bytes.iter().enumerate() {
+            if *bytes == 0 {
+                columns.push(sled::IVec::default());
+                continue;
+            }
+            let number = u8::try_from(number).unwrap_or(u8::MAX);
+            match self.get(&keys::column(meta.id, number)) {
+                Ok(Some(value)) if value.len() == usize::from(*bytes) => columns.push(value),
+                Ok(Some(value)) => {
+                    return Err(damaged(format!(
+                        "column {number} of block {} has {} bytes instead of {bytes}",
+                        meta.id,
+                        value.len()
+                    )));
+                }
+                Ok(None) => return Err(damaged(format!("column {number} of block {} is missing", meta.id))),
+                Err(error) => return Err(damaged(error)),
+            }
+        }
+        let columns: Vec<&[u8]> = columns.iter().map(AsRef::as_ref).collect();
+        decode_block(meta, &columns)
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, String> {
+        // A damaged page can make sled panic; for its range that is damage like any other.
+        let read = || {
+            let value = self.tree.get(key)?;
+            if self.gets.fetch_add(1, Ordering::Relaxed) % Self::REPEAT_AFTER_GETS == 0 {
+                for _ in 0..Self::REPEATS {
+                    self.tree.get(keys::META)?;
+                }
+            }
+            Ok(value)
+        };
+        match catch_unwind(AssertUnwindSafe(read)) {
+            Ok(result) => result.map_err(|error: sled::Error| error.to_string()),
+            Err(_) => Err("the engine gave up on its page".to_owned()),
+        }
+    }
+}
+
+fn take_lock(path: &Path) -> Result<File, StoreError> {
+    let file_path = path.join("LOCK");
+    let failed = |error: &io::Error| StoreError::io(format!("cannot lock {}", file_path.display()), error);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&file_path)
+        .map_err(|error| failed(&error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Who holds it may be writing its name just now: then it stays unnamed.
+            let _ = file.read_to_string(&mut holder);
+            let holder = holder.trim();
+            let holder = if holder.is_empty() { "another process" } else { holder };
+            return Err(StoreError::InUse { path: path.display().to_string(), holder: holder.to_owned() });
+        }
+        Err(fs::TryLockError::Error(error)) => return Err(failed(&error)),
+    }
+    let program = std::env::args_os().next().unwrap_or_default();
+    let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = format!("{program}, process {}\n", std::process::id());
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(name.as_bytes()))
+        .map_err(|error| failed(&error))?;
+    Ok(file)
+}
+
+fn open_sled(path: &Path, inside: &Path) -> Result<sled::Db, StoreError> {
+    remove_torn_snapshots(inside)?;
+    refuse_blobs(path, inside)?;
+    let config =
+        sled::Config::new().path(inside).segment_size(SEGMENT_BYTES).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    // Truncated files can make sled panic while it opens.
+    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(error @ sled::Error::Io(_))) => {
+            Err(StoreError::engine(format!("cannot open the store {}", path.display()), &error))
+        }
+        Ok(Err(error)) => Err(StoreError::Damaged { path: path.display().to_string(), problem: error.to_string() }),
+        Err(_) => Err(StoreError::Damaged {
+            path: path.display().to_string(),
+            problem: "the engine gave up while opening its files".to_owned(),
+        }),
+    }
+}
+
+/// A process killed while sled starts leaves a half-written snapshot, after which every open would
+/// say corruption. Nothing refers to it.
+fn remove_torn_snapshots(inside: &Path) -> Result<(), StoreError> {
+    for name in file_names(inside)? {
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(inside.join(&name))
+                .map_err(|error| StoreError::io(format!("cannot remove the torn snapshot {name}"), &error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Blob files are never synced: a store that has any was written with other settings.
+fn refuse_blobs(path: &Path, inside: &Path) -> Result<(), StoreError> {
+    if file_names(&inside.join("blobs"))?.is_empty() {
+        return Ok(());
+    }
+    Err(StoreError::Damaged {
+        path: path.display().to_string(),
+        problem: "sled/blobs is not empty, and files in it do not survive a power cut".to_owned(),
+    })
+}
+
+fn file_names(directory: &Path) -> Result<Vec<String>, StoreError> {
+    let failed = |error: &io::Error| StoreError::io(format!("cannot list {}", directory.display()), error);
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|error| failed(&error))?,
+    };
+    entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<io::Result<_>>()
+        .map_err(|error| failed(&error))
+}
+
+/// Makes new names in a directory survive a power cut.
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
+    File::open(directory)
+        .and_then(|open| open.sync_all())
+        .map_err(|error| StoreError::io(format!("cannot sync the directory {}", directory.display()), &error))
+}
+
+/// Keeps a file of real blocks to free when a full disk keeps the store from opening. Doing without
+/// is no reason not to serve.
+fn keep_reserve(path: &Path, bytes: u64) {
+    let present = fs::metadata(path).map_or(0, |meta| meta.len());
+    if bytes == 0 || present >= bytes {
+        return;
+    }
+    let made = OpenOptions::new().write(true).create(true).truncate(false).open(path).and_then(|file| {
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes).map_err(io::Error::from)
+    });
+    if let Err(error) = made {
+        tracing::warn!("cannot keep {bytes} bytes in reserve at {}: {error}", path.display());
+    }
+}

@@ -1,0 +1,195 @@
+//! The store's own small records: what a checkpoint leaves besides blocks.
+//!
+//! **Invariant**: the meta record counts the index entries and series records and holds the xor of
+//! their checksums, so that one which goes missing is noticed.
+
+use serde::{Deserialize, Serialize};
+
+use super::block::{pack_change, unpack_change};
+use super::series::{Pace, Series, Totals};
+use crate::board::{LatestQuote, RateState};
+use crate::domain::{Currency, Pair, PublishedValue, Rate, Run, SeriesKey, Source, Timestamp};
+
+/// The store itself, as of its last checkpoint.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    pub(crate) store_id: u64,
+    pub(crate) sequence: u64,
+    pub(crate) recorded_us: i64,
+    pub(crate) last_ingest_us: Option<i64>,
+    /// Checksum of the last log entry contained.
+    pub(crate) chain: u32,
+    /// Ids from here on are free; a block that has one was written by a checkpoint that did not
+    /// come to its end.
+    pub(crate) next_block_id: u64,
+    /// How many index entries and series records there are, and the xor of their checksums.
+    pub(crate) digest: Digest,
+}
+
+/// A checksum over a set of records, kept while they come and go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Digest {
+    count: u64,
+    xor: u32,
+}
+
+impl Digest {
+    pub(crate) fn add(&mut self, crc: u32) {
+        self.count += 1;
+        self.xor ^= crc;
+    }
+
+    pub(crate) fn remove(&mut self, crc: u32) {
+        self.count = self.count.wrapping_sub(1);
+        self.xor ^= crc;
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct RunRecord {
+    first_us: i64,
+    last_us: i64,
+    count: u64,
+    mantissa: u128,
+    places: u8,
+    change: u64,
+    recorded_us: i64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct QuoteRecord {
+    run: RunRecord,
+    state: u8,
+    stale_us: i64,
+    moved_us: Option<i64>,
+    previous: Option<(u128, u8)>,
+    changed_sequence: u64,
+}
+
+/// A series as of the last checkpoint that touched it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SeriesRecord {
+    id: u32,
+    base: String,
+    quote_currency: String,
+    source: String,
+    collapse_window_us: i64,
+    totals: Totals,
+    newest: Option<RunRecord>,
+    since_us: i64,
+    before: Option<(i64, u128, u8)>,
+    quote: Option<QuoteRecord>,
+}
+
+impl RunRecord {
+    fn new(run: &Run) -> Self {
+        Self {
+            first_us: run.first_observed_time.micros(),
+            last_us: run.last_observed_time.micros(),
+            count: run.observation_count,
+            mantissa: run.value.rate.mantissa(),
+            places: run.value.rate.places(),
+            change: pack_change(run.value.reported_change),
+            recorded_us: run.recorded_time.micros(),
+        }
+    }
+
+    fn run(&self) -> Option<Run> {
+        Some(Run {
+            first_observed_time: Timestamp::from_micros(self.first_us),
+            last_observed_time: Timestamp::from_micros(self.last_us),
+            observation_count: self.count,
+            value: PublishedValue {
+                rate: rate((self.mantissa, self.places))?,
+                reported_change: unpack_change(self.change).ok()?,
+            },
+            recorded_time: Timestamp::from_micros(self.recorded_us),
+        })
+    }
+}
+
+fn rate((mantissa, places): (u128, u8)) -> Option<Rate> {
+    Rate::from_parts(mantissa, u32::from(places)).ok()
+}
+
+impl SeriesRecord {
+    pub(crate) fn new(series: &Series) -> Self {
+        let quote = series.quote.as_ref().map(|quote| QuoteRecord {
+            run: RunRecord::new(&quote.run),
+            state: match quote.state {
+                RateState::Stale => 1,
+                RateState::Pegged => 2,
+                RateState::Moving => 3,
+                RateState::Flat => 4,
+            },
+            stale_us: quote.stale_time.micros(),
+            moved_us: quote.moved_time.map(Timestamp::micros),
+            previous: quote.previous_rate.map(|rate| (rate.mantissa(), rate.places())),
+            changed_sequence: quote.changed_sequence,
+        });
+        Self {
+            id: series.id,
+            base: series.key.pair.base().to_string(),
+            quote_currency: series.key.pair.quote().to_string(),
+            source: series.key.source.to_string(),
+            collapse_window_us: series.collapse_window_us,
+            totals: series.totals,
+            newest: series.newest.as_ref().map(RunRecord::new),
+            since_us: series.pace.since.micros(),
+            before: series.pace.before.map(|(time, rate)| (time.micros(), rate.mantissa(), rate.places())),
+            quote,
+        }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The series without its tracks; `None` if the record makes no sense.
+    pub(crate) fn series(&self) -> Option<Series> {
+        let key = series_key(&format!("{}/{}", self.base, self.quote_currency), &self.source)?;
+        let quote = match &self.quote {
+            None => None,
+            Some(quote) => Some(LatestQuote {
+                series: key.clone(),
+                run: quote.run.run()?,
+                state: match quote.state {
+                    1 => RateState::Stale,
+                    2 => RateState::Pegged,
+                    3 => RateState::Moving,
+                    4 => RateState::Flat,
+                    _ => return None,
+                },
+                stale_time: Timestamp::from_micros(quote.stale_us),
+                moved_time: quote.moved_us.map(Timestamp::from_micros),
+                previous_rate: match quote.previous {
+                    Some(previous) => Some(rate(previous)?),
+                    None => None,
+                },
+                changed_sequence: quote.changed_sequence,
+            }),
+        };
+        let mut series = Series::new(self.id, key, self.collapse_window_us);
+        series.totals = self.totals;
+        series.newest = match &self.newest {
+            Some(newest) => Some(newest.run()?),
+            None => None,
+        };
+        series.pace = Pace {
+            since: Timestamp::from_micros(self.since_us),
+            before: match self.before {
+                Some((time, mantissa, places)) => Some((Timestamp::from_micros(time), rate((mantissa, places))?)),
+                None => None,
+            },
+        };
+        series.quote = quote.map(Into::into);
+        Some(series)
+    }
+}
+
+/// A series key as it was stored. Any ISO currency passes: what is served is a matter of settings.
+pub(crate) fn series_key(pair: &str, source: &str) -> Option<SeriesKey> {
+    let (base, quote) = pair.split_once('/')?;
+    let pair = Pair::new(Currency::parse(base).ok()?, Currency::parse(quote).ok()?).ok()?;
+    Some(SeriesKey { pair, source: Source::parse(source).ok()? })
+}

@@ -1,0 +1,332 @@
+//! Opening: from what is on disk to the store as of its newest commit.
+//!
+//! **Invariant**: a store either opens as every commit that was answered for left it, or says why
+//! not; block values are not read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::block::{BlockKind, BlockMeta};
+use super::checkpoint::put_meta;
+use super::engine::Engine;
+use super::error::StoreError;
+use super::keys::{self, SealError};
+use super::log::{self, LogEntry, LogError};
+use super::records::{Digest, Meta, SeriesRecord, series_key};
+use super::series::{self, Recent};
+use super::track::Track;
+use super::witness::Witness;
+use super::{COMMITS_ID, Commit, Store, StoreOptions};
+use crate::domain::Timestamp;
+
+/// Blocks of one series and kind.
+type BlockLists = HashMap<(u32, BlockKind), Vec<Arc<BlockMeta>>>;
+
+impl Store {
+    /// Opens a store, or makes it. Blocks.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    pub fn open(options: StoreOptions, now: Timestamp) -> Result<Self, StoreError> {
+        let mut store = Self::load(options)?;
+        store.check_windows(now)?;
+        Ok(store)
+    }
+
+    /// Opens a store whatever its settings were.
+    pub(super) fn load(options: StoreOptions) -> Result<Self, StoreError> {
+        let engine = Engine::open(&options.directory, options.reserve_bytes, options.disk_fault.clone())?;
+        let name = engine.name();
+        // A damaged page can make sled panic while it is read.
+        match catch_unwind(AssertUnwindSafe(|| Self::recover(engine, options))) {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Damaged {
+                path: name,
+                problem: "the engine gave up while reading its files".to_owned(),
+            }),
+        }
+    }
+
+    fn recover(engine: Engine, options: StoreOptions) -> Result<Self, StoreError> {
+        let meta = match engine.get(&keys::META)? {
+            Some(value) => unseal::<Meta>(&engine, &keys::META, &value, "its own record")?.0,
+            None => create(&engine)?,
+        };
+        let witness = Witness::open(engine.path(), meta.store_id)?;
+        let mut store = Self::empty(engine, options, &meta, witness)?;
+        let mut digest = Digest::default();
+        store.load_series(&mut digest)?;
+        let mut blocks = store.load_index(&mut digest)?;
+        if digest != meta.digest {
+            return Err(store.damaged("entries of its index are missing or foreign"));
+        }
+        store.attach(&mut blocks)?;
+        store.remove_leftovers(&blocks)?;
+        store.replay()?;
+        if store.commit.sequence < store.witness.newest() {
+            return Err(StoreError::Behind {
+                path: store.engine.name(),
+                sequence: store.commit.sequence,
+                witness: store.witness.newest(),
+            });
+        }
+        Ok(store)
+    }
+
+    fn empty(engine: Engine, options: StoreOptions, meta: &Meta, witness: Option<Witness>) -> Result<Self, StoreError> {
+        let witness = match witness {
+            Some(witness) => witness,
+            // A process may end between making the store and making its witness.
+            None if meta.sequence == 0 => Witness::create(engine.path(), meta.store_id)?,
+            None => {
+                return Err(StoreError::Damaged {
+                    path: engine.name(),
+                    problem: "its witness file is missing".to_owned(),
+                });
+            }
+        };
+        Ok(Self {
+            reader: engine.reader(),
+            engine,
+            options,
+            recent: Recent::default(),
+            witness,
+            store_id: meta.store_id,
+            series: Vec::new(),
+            ids: HashMap::new(),
+            commits: Track::default(),
+            commit: Commit { sequence: meta.sequence, recorded_time: Timestamp::from_micros(meta.recorded_us) },
+            last_ingest_time: meta.last_ingest_us.map(Timestamp::from_micros),
+            chain: meta.chain,
+            next_block_id: meta.next_block_id,
+            digest: meta.digest,
+            record_crcs: Vec::new(),
+            changed: Vec::new(),
+            replaced: Vec::new(),
+            retired: Vec::new(),
+            entries: HashMap::new(),
+            log_keys: Vec::new(),
+            log_bytes: 0,
+            due: Vec::new(),
+            views: Vec::new(),
+        })
+    }
+
+    fn damaged(&self, problem: impl Into<String>) -> StoreError {
+        StoreError::Damaged { path: self.engine.name(), problem: problem.into() }
+    }
+
+    fn load_series(&mut self, digest: &mut Digest) -> Result<(), StoreError> {
+        let records: Vec<_> = self.engine.scan(&[keys::SERIES]).collect::<Result<_, _>>()?;
+        for (key, value) in records {
+            let (record, crc) = unseal::<SeriesRecord>(&self.engine, &key, &value, "a series record")?;
+            digest.add(crc);
+            let expected = self.series.len() + 1;
+            let series = record.series().filter(|series| series.id as usize == expected);
+            let Some(series) = series else {
+                return Err(self.damaged(format!("the record of series {} makes no sense", record.id())));
+            };
+            self.ids.insert((*series.key).clone(), series.id);
+            self.series.push(series);
+            self.record_crcs.push(Some(crc));
+            self.changed.push(false);
+            self.due.push(None);
+        }
+        Ok(())
+    }
+
+    fn load_index(&mut self, digest: &mut Digest) -> Result<BlockLists, StoreError> {
+        let mut blocks = BlockLists::new();
+        for entry in self.engine.scan(&[keys::INDEX]) {
+            let (key, value) = entry?;
+            let (meta, crc) = unseal::<BlockMeta>(&self.engine, &key, &value, "an index entry")?;
+            digest.add(crc);
+            let place = <[u8; 14]>::try_from(&*key).ok().and_then(|key| {
+                let series = u32::from_be_bytes(*key[1..].first_chunk()?);
+                Some((key, series, BlockKind::from_number(key[5])?))
+            });
+            let Some((key, series, kind)) = place else {
+                return Err(self.damaged("the key of an index entry makes no sense"));
+            };
+            self.entries.insert(meta.id, (key, crc));
+            blocks.entry((series, kind)).or_default().push(Arc::new(meta));
+        }
+        for list in blocks.values_mut() {
+            list.sort_unstable_by_key(|meta| (meta.first_key_us, meta.last_key_us, meta.id));
+        }
+        Ok(blocks)
+    }
+
+    /// Gives every series its blocks, and checks that they fit what its record says.
+    fn attach(&mut self, blocks: &mut BlockLists) -> Result<(), StoreError> {
+        let take = |series: u32, kind: BlockKind| {
+            let list = blocks.get(&(series, kind)).cloned().unwrap_or_default();
+            in_order(&list, kind).then_some(list)
+        };
+        let items = |list: &[Arc<BlockMeta>]| list.iter().map(|meta| u64::from(meta.item_count)).sum::<u64>();
+        let observations = |list: &[Arc<BlockMeta>]| list.iter().map(|meta| meta.observation_count).sum::<u64>();
+        for series in &mut self.series {
+            let lists = (
+                take(series.id, BlockKind::Runs),
+                take(series.id, BlockKind::Instants),
+                take(series.id, BlockKind::Revisions),
+            );
+            let (Some(runs), Some(instants), Some(revisions)) = lists else {
+                return Err(StoreError::Damaged {
+                    path: self.engine.name(),
+                    problem: format!("the blocks of {} overlap", series.key),
+                });
+            };
+            let totals = series.totals;
+            if items(&runs) != totals.run_count
+                || observations(&runs) != totals.observation_count
+                || items(&instants) != totals.observation_count
+                || items(&revisions) != totals.revision_count
+            {
+                return Err(StoreError::Damaged {
+                    path: self.engine.name(),
+                    problem: format!("the blocks of {} do not add up to its counts", series.key),
+                });
+            }
+            series.runs = Track::of_blocks(runs);
+            series.instants = Track::of_blocks(instants);
+            series.revisions = Track::of_blocks(revisions);
+        }
+        let commits = take(COMMITS_ID, BlockKind::Instants).unwrap_or_default();
+        if items(&commits) != self.commit.sequence {
+            return Err(self.damaged("its list of commits does not add up to its sequence"));
+        }
+        self.commits = Track::of_blocks(commits);
+        for id in (1_u32..).take(self.series.len()) {
+            self.refresh_due(id);
+            self.refresh_view(id);
+        }
+        Ok(())
+    }
+
+    /// Removes blocks that nothing names: retired ones, and those of a checkpoint that did not come
+    /// to its end.
+    fn remove_leftovers(&mut self, blocks: &BlockLists) -> Result<(), StoreError> {
+        const BATCH_KEYS_MAX: usize = 10_000;
+        let newest = blocks.values().flatten().map(|meta| meta.id).max();
+        if newest.is_some_and(|newest| newest >= self.next_block_id) {
+            return Err(self.damaged("its index names a block from the future"));
+        }
+        let mut leftovers: Vec<sled::IVec> = Vec::new();
+        for entry in self.engine.scan(&[keys::RETIRED]) {
+            let (key, _) = entry?;
+            if let Some(block) = keys::u64_at(&key, 1) {
+                let columns = (0..super::block::COLUMNS_MAX).filter_map(|number| u8::try_from(number).ok());
+                leftovers.extend(columns.map(|number| sled::IVec::from(&keys::column(block, number))));
+            }
+            leftovers.push(key);
+        }
+        leftovers.extend(self.engine.block_keys_from(self.next_block_id)?);
+        for piece in leftovers.chunks(BATCH_KEYS_MAX) {
+            let mut batch = sled::Batch::default();
+            for key in piece {
+                batch.remove(key);
+            }
+            self.engine.apply(batch)?;
+        }
+        Ok(())
+    }
+
+    /// Applies what was committed after the last checkpoint.
+    fn replay(&mut self) -> Result<(), StoreError> {
+        let mut entries: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        let logged: Vec<_> = self.engine.scan(&[keys::LOG]).collect::<Result<_, _>>()?;
+        for (key, piece) in logged {
+            let (Some(sequence), Ok(full)) = (keys::u64_at(&key, 1), <[u8; 11]>::try_from(&*key)) else {
+                return Err(self.damaged("the key of a log entry makes no sense"));
+            };
+            self.log_bytes += piece.len() as u64;
+            self.log_keys.push(full);
+            entries.entry(sequence).or_default().extend_from_slice(&piece);
+        }
+        for (sequence, bytes) in entries {
+            if sequence != self.commit.sequence + 1 {
+                return Err(self.damaged(format!("commit {} is missing from its log", self.commit.sequence + 1)));
+            }
+            let (entry, chain) = log::decode(sequence, &bytes, self.chain).map_err(|error| match error {
+                LogError::Newer(_, found) => self.newer(found),
+                LogError::Broken(_) | LogError::Unchained(_) => self.damaged(error.to_string()),
+            })?;
+            self.chain = chain;
+            self.apply(&entry)?;
+        }
+        Ok(())
+    }
+
+    fn newer(&self, found: u8) -> StoreError {
+        StoreError::NewerFormat { path: self.engine.name(), found, supported: keys::FORMAT }
+    }
+
+    /// Does again what a commit did.
+    fn apply(&mut self, entry: &LogEntry) -> Result<(), StoreError> {
+        let recorded_time = Timestamp::from_micros(entry.recorded_us);
+        let nonsense = |store: &Self| store.damaged(format!("commit {} of its log makes no sense", entry.sequence));
+        for new in &entry.new_series {
+            let Some(key) = series_key(&new.pair, &new.source) else { return Err(nonsense(self)) };
+            if self.add_series(key, new.collapse_window_us) != new.id {
+                return Err(nonsense(self));
+            }
+        }
+        let mut commits = Vec::with_capacity(entry.changes.len());
+        for change in &entry.changes {
+            let known = (1..=self.series.len()).contains(&(change.series as usize));
+            let Some(values) = change.values().filter(|_| known) else { return Err(nonsense(self)) };
+            let mut commit = series::Commit::default();
+            for (time, value) in values {
+                self.upsert_logged(change.series, time, value, recorded_time, &mut commit)?;
+            }
+            commits.push((change.series, commit));
+        }
+        for (id, window_us) in &entry.recollapsed {
+            if !(1..=self.series.len()).contains(&(*id as usize)) {
+                return Err(nonsense(self));
+            }
+            commits.push((*id, self.recollapse(*id, *window_us, recorded_time)?));
+        }
+        self.finish(entry, commits);
+        Ok(())
+    }
+}
+
+/// Makes a new store.
+fn create(engine: &Engine) -> Result<Meta, StoreError> {
+    if engine.path().join("witness").exists() || engine.scan(&[]).next().is_some() {
+        return Err(StoreError::Damaged { path: engine.name(), problem: "its own record is missing".to_owned() });
+    }
+    let meta = Meta { store_id: RandomState::new().build_hasher().finish(), next_block_id: 1, ..Meta::default() };
+    let mut batch = sled::Batch::default();
+    put_meta(&mut batch, &meta);
+    engine.apply(batch)?;
+    engine.sync()?;
+    Ok(meta)
+}
+
+fn unseal<R: serde::de::DeserializeOwned>(
+    engine: &Engine,
+    key: &[u8],
+    value: &[u8],
+    what: &str,
+) -> Result<(R, u32), StoreError> {
+    let damaged = |problem: &str| StoreError::Damaged { path: engine.name(), problem: format!("{what}: {problem}") };
+    let (payload, crc) = keys::unseal(key, value).map_err(|error| match error {
+        SealError::Newer(found) => StoreError::NewerFormat { path: engine.name(), found, supported: keys::FORMAT },
+        SealError::Broken(problem) => damaged(problem),
+    })?;
+    let record = postcard::from_bytes(payload).map_err(|_| damaged("it does not decode"))?;
+    Ok((record, crc))
+}
+
+fn in_order(list: &[Arc<BlockMeta>], kind: BlockKind) -> bool {
+    list.iter().all(|meta| meta.item_count > 0 && meta.first_key_us <= meta.last_key_us)
+        && list.is_sorted_by(|a, b| match kind {
+            BlockKind::Runs | BlockKind::Instants => a.end_us < b.first_key_us,
+            BlockKind::Revisions => a.last_key_us <= b.first_key_us,
+        })
+}

@@ -1,0 +1,443 @@
+//! A track: the ordered items of one kind of one series, old ones in blocks, changed and new ones
+//! decoded in memory.
+//!
+//! A track is a value: cloning it costs a few counters, and a clone never changes. The writer
+//! changes its own and readers hold clones.
+//!
+//! **Invariant**: slots are in order and never empty, items within and across them too; keys are
+//! distinct unless the kind says otherwise.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::block::{BlockError, BlockMeta, Item};
+use super::engine::BlockReader;
+use crate::domain::Timestamp;
+
+/// Some consecutive items.
+#[derive(Clone, Debug)]
+pub(crate) enum Slot<T> {
+    /// In a block.
+    Sealed(Arc<BlockMeta>),
+    /// Decoded, perhaps changed since.
+    Open(Arc<Vec<T>>),
+}
+
+impl<T: Item> Slot<T> {
+    fn first_key(&self) -> Timestamp {
+        match self {
+            Self::Sealed(meta) => meta.first_key(),
+            Self::Open(items) => items.first().map_or(Timestamp::MAX, T::key),
+        }
+    }
+
+    pub(crate) fn item_count(&self) -> usize {
+        match self {
+            Self::Sealed(meta) => meta.item_count as usize,
+            Self::Open(items) => items.len(),
+        }
+    }
+}
+
+/// Loads the items of blocks for somebody who comes back to the same ones.
+pub(crate) struct Loader<'a, T> {
+    reader: &'a BlockReader,
+    recent: &'a RecentBlocks<T>,
+}
+
+/// The blocks that the writer decoded last, newest at the end.
+pub(crate) struct RecentBlocks<T>(RefCell<Vec<(u64, Arc<Vec<T>>)>>);
+
+impl<T> Default for RecentBlocks<T> {
+    fn default() -> Self {
+        Self(RefCell::new(Vec::new()))
+    }
+}
+
+impl<'a, T: Item> Loader<'a, T> {
+    const RECENT_BLOCKS_MAX: usize = 8;
+
+    pub(crate) fn new(reader: &'a BlockReader, recent: &'a RecentBlocks<T>) -> Self {
+        Self { reader, recent }
+    }
+
+    fn load(&self, meta: &BlockMeta) -> Result<Arc<Vec<T>>, BlockError> {
+        let mut recent = self.recent.0.borrow_mut();
+        if let Some((_, items)) = recent.iter().rev().find(|(id, _)| *id == meta.id) {
+            return Ok(Arc::clone(items));
+        }
+        let items = Arc::new(self.reader.read::<T>(meta)?);
+        if recent.len() == Self::RECENT_BLOCKS_MAX {
+            recent.remove(0);
+        }
+        recent.push((meta.id, Arc::clone(&items)));
+        Ok(items)
+    }
+
+    /// The items of a block that is about to be changed, remembered no longer.
+    fn take(&self, meta: &BlockMeta) -> Result<Arc<Vec<T>>, BlockError> {
+        let items = self.load(meta)?;
+        self.recent.0.borrow_mut().retain(|(id, _)| *id != meta.id);
+        Ok(items)
+    }
+}
+
+/// The ordered items of one kind of one series.
+#[derive(Clone, Debug)]
+pub(crate) struct Track<T> {
+    /// Blocks, and those among them that late ticks opened.
+    body: Arc<Vec<Slot<T>>>,
+    /// The head: chunks of what came since the last checkpoint, each copied when it grows while a
+    /// reader holds it.
+    tail: Vec<Arc<Vec<T>>>,
+}
+
+impl<T> Default for Track<T> {
+    fn default() -> Self {
+        Self { body: Arc::new(Vec::new()), tail: Vec::new() }
+    }
+}
+
+impl<T: Item> Track<T> {
+    /// Of blocks in order.
+    pub(crate) fn of_blocks(blocks: Vec<Arc<BlockMeta>>) -> Self {
+        Self { body: Arc::new(blocks.into_iter().map(Slot::Sealed).collect()), tail: Vec::new() }
+    }
+
+    /// Of items in order, none of them in a block yet.
+    pub(crate) fn of_items(items: &[T]) -> Self {
+        let open = |chunk: &[T]| Slot::Open(Arc::new(chunk.to_vec()));
+        Self { body: Arc::new(items.chunks(T::BLOCK_ITEMS_MAX).map(open).collect()), tail: Vec::new() }
+    }
+
+    pub(crate) fn slot_count(&self) -> usize {
+        self.body.len() + self.tail.len()
+    }
+
+    /// All slots in order.
+    pub(crate) fn slots(&self) -> impl DoubleEndedIterator<Item = Slot<T>> + '_ {
+        self.body.iter().cloned().chain(self.tail.iter().map(|items| Slot::Open(Arc::clone(items))))
+    }
+
+    pub(crate) fn slot(&self, at: usize) -> Option<Slot<T>> {
+        match self.body.get(at) {
+            Some(slot) => Some(slot.clone()),
+            None => self.tail.get(at - self.body.len()).map(|items| Slot::Open(Arc::clone(items))),
+        }
+    }
+
+    pub(crate) fn slot_item_count(&self, at: usize) -> usize {
+        match self.body.get(at) {
+            Some(slot) => slot.item_count(),
+            None => self.tail.get(at - self.body.len()).map_or(0, |items| items.len()),
+        }
+    }
+
+    /// How many slots begin at or before `key`: the last of them is where it belongs.
+    pub(crate) fn slots_from(&self, key: Timestamp) -> usize {
+        // The head first: most ticks are newer than every block.
+        if self.tail.first().and_then(|items| items.first()).is_some_and(|item| item.key() <= key) {
+            let begun = self.tail.partition_point(|items| items.first().is_some_and(|item| item.key() <= key));
+            return self.body.len() + begun;
+        }
+        self.body.partition_point(|slot| slot.first_key() <= key)
+    }
+
+    /// Items that no block holds as they are now: in the head, and in opened blocks.
+    pub(crate) fn head_item_count(&self) -> usize {
+        self.tail.iter().map(|items| items.len()).sum()
+    }
+
+    pub(crate) fn has_open_slots(&self) -> bool {
+        !self.tail.is_empty() || self.body.iter().any(|slot| matches!(slot, Slot::Open(_)))
+    }
+
+    pub(crate) fn opened_block_count(&self) -> usize {
+        self.body.iter().filter(|slot| matches!(slot, Slot::Open(_))).count()
+    }
+
+    /// The items of a slot, none if there is no such slot.
+    pub(crate) fn load_slot(&self, at: usize, loader: &Loader<'_, T>) -> Result<Arc<Vec<T>>, BlockError> {
+        match self.slot(at) {
+            None => Ok(Arc::default()),
+            Some(Slot::Open(items)) => Ok(items),
+            Some(Slot::Sealed(meta)) => loader.load(&meta),
+        }
+    }
+
+    /// The last item whose key is at or before `key`.
+    pub(crate) fn at_or_before(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<Option<T>, BlockError> {
+        let Some(at) = self.slots_from(key).checked_sub(1) else { return Ok(None) };
+        let items = self.load_slot(at, loader)?;
+        let begun = items.partition_point(|item| item.key() <= key);
+        Ok(begun.checked_sub(1).and_then(|last| items.get(last).cloned()))
+    }
+
+    /// The first item whose key is after `key`.
+    pub(crate) fn after(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<Option<T>, BlockError> {
+        let begun = self.slots_from(key);
+        if let Some(at) = begun.checked_sub(1) {
+            let items = self.load_slot(at, loader)?;
+            if let Some(item) = items.get(items.partition_point(|item| item.key() <= key)) {
+                return Ok(Some(item.clone()));
+            }
+        }
+        Ok(self.load_slot(begun, loader)?.first().cloned())
+    }
+
+    /// The last item whose key is before `key`.
+    pub(crate) fn before(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<Option<T>, BlockError> {
+        self.at_or_before(key.saturating_add_us(-1), loader)
+    }
+
+    /// How many items have a key before `key`.
+    pub(crate) fn rank(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<u64, BlockError> {
+        let Some(at) = self.slots_from(key.saturating_add_us(-1)).checked_sub(1) else { return Ok(0) };
+        let items = self.load_slot(at, loader)?;
+        let before: usize = (0..at).map(|slot| self.slot_item_count(slot)).sum();
+        Ok((before + items.partition_point(|item| item.key() < key)) as u64)
+    }
+
+    /// How many items have a key in `[from, to)`: like the difference of two ranks, but reading
+    /// only the slots at the ends.
+    pub(crate) fn count_between(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        loader: &Loader<'_, T>,
+    ) -> Result<u64, BlockError> {
+        let slot_of = |key: Timestamp| self.slots_from(key.saturating_add_us(-1)).saturating_sub(1);
+        let within =
+            |at: usize, key: Timestamp| Ok(self.load_slot(at, loader)?.partition_point(|item| item.key() < key));
+        let (first, last) = (slot_of(from), slot_of(to));
+        let between: usize = (first..last).map(|slot| self.slot_item_count(slot)).sum();
+        Ok((between + within(last, to)?).saturating_sub(within(first, from)?) as u64)
+    }
+
+    /// Whether an item has this key.
+    pub(crate) fn contains(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<bool, BlockError> {
+        Ok(self.at_or_before(key, loader)?.is_some_and(|item| item.key() == key))
+    }
+
+    /// Decodes the slot that `key` belongs to, so that the changes after this cannot fail; its block
+    /// goes to `replaced`.
+    pub(crate) fn open_slot_of(
+        &mut self,
+        key: Timestamp,
+        loader: &Loader<'_, T>,
+        replaced: &mut Vec<Arc<BlockMeta>>,
+    ) -> Result<(), BlockError> {
+        match self.slots_from(key).checked_sub(1) {
+            Some(at) => self.open(at, loader, replaced),
+            None => Ok(()),
+        }
+    }
+
+    fn open(
+        &mut self,
+        at: usize,
+        loader: &Loader<'_, T>,
+        replaced: &mut Vec<Arc<BlockMeta>>,
+    ) -> Result<(), BlockError> {
+        let Some(Slot::Sealed(meta)) = self.body.get(at).cloned() else { return Ok(()) };
+        let items = loader.take(&meta)?;
+        Arc::make_mut(&mut self.body)[at] = Slot::Open(items);
+        replaced.push(meta);
+        Ok(())
+    }
+
+    /// Finds and opens the place where an item with this key, not there yet, is to go.
+    pub(crate) fn open_place(
+        &mut self,
+        key: Timestamp,
+        loader: &Loader<'_, T>,
+        replaced: &mut Vec<Arc<BlockMeta>>,
+    ) -> Result<Place, BlockError> {
+        let place = self.place(key, loader)?;
+        if let Place::Into(at) = place {
+            self.open(at, loader, replaced)?;
+        }
+        Ok(place)
+    }
+
+    /// Where an item goes: into the slot it belongs to; at the end of a full one rather to the front
+    /// of the next, or between the two.
+    fn place(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<Place, BlockError> {
+        let begun = self.slots_from(key);
+        let has_room = |at: usize| at < self.slot_count() && self.slot_item_count(at) < T::BLOCK_ITEMS_MAX;
+        let Some(at) = begun.checked_sub(1) else {
+            return Ok(if has_room(0) { Place::Into(0) } else { Place::Between(0) });
+        };
+        if has_room(at) {
+            return Ok(Place::Into(at));
+        }
+        let at_end = self.load_slot(at, loader)?.last().is_some_and(|last| last.key() <= key);
+        Ok(match at_end {
+            false => Place::Into(at),
+            true if has_room(begun) => Place::Into(begun),
+            true => Place::Between(begun),
+        })
+    }
+
+    /// Puts an item in the place that [`Self::open_place`] found, nothing having changed since.
+    pub(crate) fn insert(&mut self, place: Place, item: T) {
+        match place {
+            Place::Between(at) => self.insert_slot(at, vec![item]),
+            Place::Into(at) => {
+                let key = item.key();
+                let Some(items) = self.open_items_mut(at) else {
+                    debug_assert!(false, "the place of an insert was not opened");
+                    return;
+                };
+                let begun = items.partition_point(|other| other.key() <= key);
+                items.insert(begun, item);
+                self.split_if_over(at);
+            }
+        }
+    }
+
+    /// Puts other items in the place of the one with this key, whose slot was opened; they lie
+    /// between its neighbours.
+    pub(crate) fn replace(&mut self, key: Timestamp, with: impl IntoIterator<Item = T>) {
+        let Some((at, found)) = self.find_open(key) else {
+            debug_assert!(false, "the place of a replacement was not opened");
+            return;
+        };
+        if let Some(items) = self.open_items_mut(at) {
+            items.splice(found..=found, with);
+        }
+        self.split_if_over(at);
+    }
+
+    fn find_open(&mut self, key: Timestamp) -> Option<(usize, usize)> {
+        let at = self.slots_from(key).checked_sub(1)?;
+        let found = self.open_items_mut(at)?.binary_search_by_key(&key, T::key).ok()?;
+        Some((at, found))
+    }
+
+    fn split_if_over(&mut self, at: usize) {
+        if let Some(items) = self.open_items_mut(at)
+            && items.len() > T::BLOCK_ITEMS_MAX
+        {
+            let right = items.split_off(items.len() / 2);
+            self.insert_slot(at + 1, right);
+        }
+    }
+
+    /// Takes out the item with this key, whose slot was opened.
+    pub(crate) fn remove(&mut self, key: Timestamp) -> Option<T> {
+        let (at, found) = self.find_open(key)?;
+        let items = self.open_items_mut(at)?;
+        let item = items.remove(found);
+        if items.is_empty() {
+            match at.checked_sub(self.body.len()) {
+                None => drop(Arc::make_mut(&mut self.body).remove(at)),
+                Some(chunk) => drop(self.tail.remove(chunk)),
+            }
+        }
+        Some(item)
+    }
+
+    /// The item with this key, whose slot was opened, to be changed in all but its key.
+    pub(crate) fn get_mut(&mut self, key: Timestamp) -> Option<&mut T> {
+        let (at, found) = self.find_open(key)?;
+        self.open_items_mut(at)?.get_mut(found)
+    }
+
+    /// The last item, if it is in the head, to be changed in all but its key.
+    pub(crate) fn head_last_mut(&mut self) -> Option<&mut T> {
+        self.tail.last_mut().and_then(|items| Arc::make_mut(items).last_mut())
+    }
+
+    fn open_items_mut(&mut self, at: usize) -> Option<&mut Vec<T>> {
+        match at.checked_sub(self.body.len()) {
+            Some(chunk) => self.tail.get_mut(chunk).map(Arc::make_mut),
+            None => match Arc::make_mut(&mut self.body).get_mut(at) {
+                Some(Slot::Open(items)) => Some(Arc::make_mut(items)),
+                Some(Slot::Sealed(_)) | None => None,
+            },
+        }
+    }
+
+    fn insert_slot(&mut self, at: usize, items: Vec<T>) {
+        let items = Arc::new(items);
+        match at.checked_sub(self.body.len()) {
+            None => Arc::make_mut(&mut self.body).insert(at, Slot::Open(items)),
+            Some(chunk) => self.tail.insert(chunk, items),
+        }
+    }
+
+    /// Takes the last block into the head, if it has room, so that items can be added to it and the
+    /// last one changed.
+    pub(crate) fn open_tail(
+        &mut self,
+        loader: &Loader<'_, T>,
+        replaced: &mut Vec<Arc<BlockMeta>>,
+    ) -> Result<(), BlockError> {
+        if !self.tail.is_empty() {
+            return Ok(());
+        }
+        let Some(last) = self.body.len().checked_sub(1) else { return Ok(()) };
+        self.open(last, loader, replaced)?;
+        if let Some(Slot::Open(items)) = Arc::make_mut(&mut self.body).pop() {
+            self.tail = items.chunks(T::CHUNK_ITEMS_MAX).map(|chunk| Arc::new(chunk.to_vec())).collect();
+        }
+        Ok(())
+    }
+
+    /// Whether the last block has room, so that adding goes on in it.
+    pub(crate) fn last_block_has_room(&self) -> bool {
+        self.tail.is_empty() && self.body.last().is_some_and(|slot| slot.item_count() < T::BLOCK_ITEMS_MAX)
+    }
+
+    /// Adds an item after all others, to the head.
+    pub(crate) fn push(&mut self, item: T) {
+        match self.tail.last_mut() {
+            Some(items) if items.len() < T::CHUNK_ITEMS_MAX => Arc::make_mut(items).push(item),
+            _ => {
+                let mut items = Vec::with_capacity(T::CHUNK_ITEMS_MAX);
+                items.push(item);
+                self.tail.push(Arc::new(items));
+            }
+        }
+    }
+
+    /// Replaces every stretch of open slots by the blocks that `seal` makes of its items.
+    pub(crate) fn seal<E>(&mut self, mut seal: impl FnMut(&[T]) -> Result<Vec<Arc<BlockMeta>>, E>) -> Result<(), E> {
+        if !self.has_open_slots() {
+            return Ok(());
+        }
+        let mut sealed = Vec::with_capacity(self.slot_count());
+        let mut open: Vec<T> = Vec::new();
+        for slot in self.slots() {
+            match slot {
+                Slot::Open(items) => open.extend_from_slice(&items),
+                Slot::Sealed(meta) => {
+                    // Amid blocks, evenly: a full piece would be split again by the next late tick
+                    // and leave crumbs.
+                    let pieces = open.len().div_ceil(T::BLOCK_ITEMS_MAX).max(1);
+                    for piece in open.chunks(open.len().div_ceil(pieces).max(1)) {
+                        sealed.extend(seal(piece)?);
+                    }
+                    open.clear();
+                    sealed.push(meta);
+                }
+            }
+        }
+        // At the end, full blocks first: one once full is not written again as the head grows.
+        for piece in open.chunks(T::BLOCK_ITEMS_MAX) {
+            sealed.extend(seal(piece)?);
+        }
+        *self = Self::of_blocks(sealed);
+        Ok(())
+    }
+}
+
+/// Where an item is to go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// Into this slot, which is open by then.
+    Into(usize),
+    /// Into a slot of its own, before the one with this number.
+    Between(usize),
+}

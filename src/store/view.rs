@@ -1,0 +1,467 @@
+//! What readers hold: the store as one commit made it.
+//!
+//! **Invariant**: a view never changes, however long it is held and whatever is written meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::engine::BlockReader;
+use super::error::StoreError;
+use super::series::{Access, Recent, Series};
+use super::track::{Loader, RecentBlocks, Slot, Track};
+use crate::board::Board;
+use crate::domain::{Rate, Revision, Run, SeriesKey, Timestamp};
+
+/// A durable write: its place in the order of all, and when it was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Commit {
+    /// Counts up from 1; 0 is the store before its first commit.
+    pub sequence: u64,
+    /// UTC; strictly increasing.
+    pub recorded_time: Timestamp,
+}
+
+/// The store at one commit. Cheap to hold.
+pub struct View {
+    /// The newest visible commit.
+    pub commit: Commit,
+    /// The latest quotes.
+    pub board: Arc<Board>,
+    pub(crate) series: Vec<Arc<SeriesView>>,
+    pub(crate) commits: Track<Timestamp>,
+    pub(crate) reader: BlockReader,
+}
+
+impl View {
+    /// All series, sorted by key.
+    pub fn series(&self) -> impl Iterator<Item = &Arc<SeriesView>> {
+        self.series.iter()
+    }
+
+    /// One of them.
+    pub fn find(&self, key: &SeriesKey) -> Option<&Arc<SeriesView>> {
+        self.series.binary_search_by(|series| series.key().cmp(key)).ok().and_then(|at| self.series.get(at))
+    }
+
+    /// The newest commit at or before `known_time`; `None` if all are later. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedCommits`].
+    pub fn commit_at(&self, known_time: Timestamp) -> Result<Option<Commit>, StoreError> {
+        if known_time >= self.commit.recorded_time {
+            return Ok((self.commit.sequence > 0).then_some(self.commit));
+        }
+        let damaged = |error: super::block::BlockError| StoreError::DamagedCommits {
+            from: error.from,
+            to: error.to,
+            problem: error.problem,
+        };
+        let recent = RecentBlocks::default();
+        let loader = Loader::new(&self.reader, &recent);
+        let Some(recorded_time) = self.commits.at_or_before(known_time, &loader).map_err(damaged)? else {
+            return Ok(None);
+        };
+        let sequence = self.commits.rank(known_time.saturating_add_us(1), &loader).map_err(damaged)?;
+        Ok(Some(Commit { sequence, recorded_time }))
+    }
+}
+
+/// In which direction of time runs come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScanOrder {
+    /// Oldest first.
+    Ascending,
+    /// Newest first.
+    Descending,
+}
+
+/// Coverage and counts of a series.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SeriesTotals {
+    /// First observation.
+    pub first_observed_time: Timestamp,
+    /// Last observation, inclusive.
+    pub last_observed_time: Timestamp,
+    /// Runs.
+    pub run_count: u64,
+    /// Observations, all runs together.
+    pub observation_count: u64,
+    /// Revisions that had happened.
+    pub revision_count: u64,
+}
+
+/// One series at one commit. Its reads decode blocks: call them where blocking is fine.
+///
+/// `known` is a recorded time: what was believed then. The commit of the view, or any time after it,
+/// gives the newest knowledge. All reads fail with [`StoreError::DamagedBlock`] where a block that
+/// they need does not decode.
+pub struct SeriesView {
+    pub(crate) series: Series,
+    pub(crate) reader: BlockReader,
+    pub(crate) recorded_time: Timestamp,
+}
+
+impl SeriesView {
+    /// The pair and who published it.
+    pub fn key(&self) -> &SeriesKey {
+        &self.series.key
+    }
+
+    /// The longest gap that a run bridges, in microseconds.
+    pub fn collapse_window_us(&self) -> i64 {
+        self.series.collapse_window_us
+    }
+
+    fn is_newest(&self, known: Timestamp) -> bool {
+        known >= self.recorded_time
+    }
+
+    /// The last run that begins at or before `time`.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedBlock`].
+    pub fn run_at(&self, time: Timestamp, known: Timestamp) -> Result<Option<Run>, StoreError> {
+        if self.is_newest(known) {
+            // The present is asked for most, and needs no block.
+            if let Some(newest) = &self.series.newest
+                && newest.first_observed_time <= time
+            {
+                return Ok(Some(newest.clone()));
+            }
+            let recent = Recent::default();
+            let access = Access { reader: &self.reader, recent: &recent };
+            return self.series.runs.at_or_before(time, &access.runs()).map_err(|error| self.series.damaged(error));
+        }
+        let standing = self.last_standing(time, known)?;
+        let revised = self.last_revised(time, known)?;
+        Ok(match (standing, revised) {
+            (Some(standing), Some(revised)) if revised.first_observed_time > standing.first_observed_time => {
+                Some(revised)
+            }
+            (Some(standing), _) => Some(standing),
+            (None, revised) => revised,
+        })
+    }
+
+    /// The last run of today's that begins at or before `time` and was recorded by `known`.
+    fn last_standing(&self, time: Timestamp, known: Timestamp) -> Result<Option<Run>, StoreError> {
+        let runs = &self.series.runs;
+        for at in (0..runs.slots_from(time)).rev() {
+            if let Some(Slot::Sealed(meta)) = runs.slot(at)
+                && meta.recorded_min_us > known.micros()
+            {
+                continue;
+            }
+            let items = self.load_runs(at)?;
+            let found = items.iter().rev().find(|run| run.first_observed_time <= time && run.recorded_time <= known);
+            if let Some(run) = found {
+                return Ok(Some(run.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The last run that begins at or before `time` and was believed at `known`, but is no more.
+    fn last_revised(&self, time: Timestamp, known: Timestamp) -> Result<Option<Run>, StoreError> {
+        let mut best: Option<Run> = None;
+        self.for_each_believed(known, Timestamp::MIN, time.saturating_add_us(1), |run| {
+            if best.as_ref().is_none_or(|best| best.first_observed_time < run.first_observed_time) {
+                best = Some(run.clone());
+            }
+        })?;
+        Ok(best)
+    }
+
+    /// Visits the revised runs that begin in `[start, end)` and were believed at `known`.
+    fn for_each_believed(
+        &self,
+        known: Timestamp,
+        start: Timestamp,
+        end: Timestamp,
+        mut visit: impl FnMut(&Run),
+    ) -> Result<(), StoreError> {
+        let revisions = &self.series.revisions;
+        for slot in revisions.slots().rev() {
+            let items = match slot {
+                Slot::Open(items) => items,
+                Slot::Sealed(meta) if meta.last_key() <= known => break,
+                Slot::Sealed(meta) if meta.recorded_min_us > known.micros() || meta.observed_min_us >= end.micros() => {
+                    continue;
+                }
+                Slot::Sealed(meta) => {
+                    Arc::new(self.reader.read::<Revision>(&meta).map_err(|error| self.series.damaged(error))?)
+                }
+            };
+            for Revision { run, superseded_time } in items.iter() {
+                let believed = run.recorded_time <= known && known < *superseded_time;
+                if believed && start <= run.first_observed_time && run.first_observed_time < end {
+                    visit(run);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn load_runs(&self, at: usize) -> Result<Arc<Vec<Run>>, StoreError> {
+        let recent = RecentBlocks::default();
+        self.series.runs.load_slot(at, &Loader::new(&self.reader, &recent)).map_err(|error| self.series.damaged(error))
+    }
+
+    /// The runs that begin in `[start, end)`, in pieces that are never empty.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedBlock`], here or as an item, after which the scan ends.
+    pub fn runs(
+        self: &Arc<Self>,
+        start: Timestamp,
+        end: Timestamp,
+        known: Timestamp,
+        order: ScanOrder,
+    ) -> Result<RunScan, StoreError> {
+        let mut revised = Vec::new();
+        if !self.is_newest(known) {
+            self.for_each_believed(known, start, end, |run| revised.push(run.clone()))?;
+        }
+        revised.sort_unstable_by_key(|run| run.first_observed_time);
+        if order == ScanOrder::Descending {
+            revised.reverse();
+        }
+        let track = &self.series.runs;
+        let first = track.slots_from(start).saturating_sub(1);
+        let last = if start < end { track.slots_from(end.saturating_add_us(-1)) } else { first };
+        Ok(RunScan {
+            series: Arc::clone(self),
+            slots: first..last.max(first),
+            start,
+            end,
+            known,
+            order,
+            revised: revised.into(),
+        })
+    }
+
+    /// The revisions made in `[start, end)` and by `known`, by superseded time, in pieces that are
+    /// never empty.
+    pub fn revisions(
+        self: &Arc<Self>,
+        start: Timestamp,
+        end: Timestamp,
+        known: Timestamp,
+    ) -> impl Iterator<Item = Result<Vec<Revision>, StoreError>> + Send + use<> {
+        let series = Arc::clone(self);
+        let end = end.min(known.saturating_add_us(1));
+        let track = &self.series.revisions;
+        let first = track.slots_from(start.saturating_add_us(-1)).saturating_sub(1);
+        let last = if start < end { track.slots_from(end.saturating_add_us(-1)) } else { first };
+        (first..last.max(first)).filter_map(move |at| {
+            let recent = RecentBlocks::default();
+            let items = series.series.revisions.load_slot(at, &Loader::new(&series.reader, &recent));
+            let wanted = |revision: &&Revision| start <= revision.superseded_time && revision.superseded_time < end;
+            match items {
+                Err(error) => Some(Err(series.series.damaged(error))),
+                Ok(items) => {
+                    let piece: Vec<Revision> = items.iter().filter(wanted).cloned().collect();
+                    (!piece.is_empty()).then_some(Ok(piece))
+                }
+            }
+        })
+    }
+
+    /// Coverage and counts; `None` if nothing was known then. With an earlier `known`, the last
+    /// observed time and the observation count may include later confirmations.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedBlock`].
+    pub fn totals(&self, known: Timestamp) -> Result<Option<SeriesTotals>, StoreError> {
+        if self.is_newest(known) {
+            return Ok(self.series.newest.as_ref().map(|newest| SeriesTotals {
+                first_observed_time: Timestamp::from_micros(self.series.totals.first_observed_us),
+                last_observed_time: newest.last_observed_time,
+                run_count: self.series.totals.run_count,
+                observation_count: self.series.totals.observation_count,
+                revision_count: self.series.totals.revision_count,
+            }));
+        }
+        let mut totals = SeriesTotals {
+            first_observed_time: Timestamp::MAX,
+            last_observed_time: Timestamp::MIN,
+            run_count: 0,
+            observation_count: 0,
+            revision_count: self.revisions_made_by(known)?,
+        };
+        let mut add = |first: Timestamp, last: Timestamp, runs: u64, observations: u64| {
+            totals.first_observed_time = totals.first_observed_time.min(first);
+            totals.last_observed_time = totals.last_observed_time.max(last);
+            totals.run_count += runs;
+            totals.observation_count += observations;
+        };
+        for at in 0..self.series.runs.slot_count() {
+            match self.series.runs.slot(at) {
+                Some(Slot::Sealed(meta)) if meta.recorded_max_us <= known.micros() => {
+                    let end = Timestamp::from_micros(meta.end_us);
+                    add(meta.first_key(), end, u64::from(meta.item_count), meta.observation_count);
+                    continue;
+                }
+                Some(Slot::Sealed(meta)) if meta.recorded_min_us > known.micros() => continue,
+                Some(Slot::Sealed(_) | Slot::Open(_)) | None => {}
+            }
+            for run in self.load_runs(at)?.iter().filter(|run| run.recorded_time <= known) {
+                add(run.first_observed_time, run.last_observed_time, 1, run.observation_count);
+            }
+        }
+        self.for_each_believed(known, Timestamp::MIN, Timestamp::MAX, |run| {
+            add(run.first_observed_time, run.last_observed_time, 1, run.observation_count);
+        })?;
+        Ok((totals.run_count > 0).then_some(totals))
+    }
+
+    fn revisions_made_by(&self, known: Timestamp) -> Result<u64, StoreError> {
+        let recent = RecentBlocks::default();
+        let loader = Loader::new(&self.reader, &recent);
+        self.series.revisions.rank(known.saturating_add_us(1), &loader).map_err(|error| self.series.damaged(error))
+    }
+
+    /// Since when the rate in force at `time` has held, reported change and gaps ignored: the first
+    /// observed time of its first run, and the rate before it, if it ever moved.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedBlock`].
+    pub fn rate_since(
+        self: &Arc<Self>,
+        time: Timestamp,
+        known: Timestamp,
+    ) -> Result<Option<(Timestamp, Option<Rate>)>, StoreError> {
+        let Some(run) = self.run_at(time, known)? else { return Ok(None) };
+        if self.is_newest(known) {
+            let recent = Recent::default();
+            let access = Access { reader: &self.reader, recent: &recent };
+            let pace = match &self.series.newest {
+                Some(newest) if *newest == run => self.series.pace,
+                _ => self.series.pace_of(&run, &access).map_err(|error| self.series.damaged(error))?,
+            };
+            return Ok(Some((pace.since, pace.before.map(|(_, rate)| rate))));
+        }
+        let mut since = run.first_observed_time;
+        for piece in self.runs(Timestamp::MIN, since, known, ScanOrder::Descending)? {
+            for other in piece? {
+                if !other.value.rate.same_number(run.value.rate) {
+                    return Ok(Some((since, Some(other.value.rate))));
+                }
+                since = other.first_observed_time;
+            }
+        }
+        Ok(Some((since, None)))
+    }
+
+    /// The observed instants in `[start, end)`, all of them known now, in pieces that are never
+    /// empty.
+    pub fn instants(
+        self: &Arc<Self>,
+        start: Timestamp,
+        end: Timestamp,
+    ) -> impl Iterator<Item = Result<Vec<Timestamp>, StoreError>> + Send + use<> {
+        let series = Arc::clone(self);
+        let track = &self.series.instants;
+        let first = track.slots_from(start).saturating_sub(1);
+        let last = if start < end { track.slots_from(end.saturating_add_us(-1)) } else { first };
+        (first..last.max(first)).filter_map(move |at| {
+            let recent = RecentBlocks::default();
+            match series.series.instants.load_slot(at, &Loader::new(&series.reader, &recent)) {
+                Err(error) => Some(Err(series.series.damaged(error))),
+                Ok(items) => {
+                    let piece: Vec<Timestamp> =
+                        items.iter().copied().filter(|time| start <= *time && *time < end).collect();
+                    (!piece.is_empty()).then_some(Ok(piece))
+                }
+            }
+        })
+    }
+}
+
+/// Runs of a series in pieces, one slot at a time.
+pub struct RunScan {
+    series: Arc<SeriesView>,
+    slots: std::ops::Range<usize>,
+    start: Timestamp,
+    end: Timestamp,
+    known: Timestamp,
+    order: ScanOrder,
+    /// Runs believed then and revised since, in the order of the scan.
+    revised: VecDeque<Run>,
+}
+
+impl RunScan {
+    fn next_slot(&mut self) -> Option<usize> {
+        match self.order {
+            ScanOrder::Ascending => self.slots.next(),
+            ScanOrder::Descending => self.slots.next_back(),
+        }
+    }
+
+    fn load(&self, at: usize) -> Result<Vec<Run>, StoreError> {
+        if let Some(Slot::Sealed(meta)) = self.series.series.runs.slot(at)
+            && meta.recorded_min_us > self.known.micros()
+        {
+            return Ok(Vec::new());
+        }
+        let everything = self.series.is_newest(self.known);
+        let wanted = |run: &Run| {
+            self.start <= run.first_observed_time
+                && run.first_observed_time < self.end
+                && (everything || run.recorded_time <= self.known)
+        };
+        let items = self.series.load_runs(at)?;
+        // A block just decoded is nobody else's: most are wanted whole.
+        let mut piece = Arc::unwrap_or_clone(items);
+        if !piece.iter().all(wanted) {
+            piece.retain(wanted);
+        }
+        if self.order == ScanOrder::Descending {
+            piece.reverse();
+        }
+        Ok(piece)
+    }
+
+    /// Whether `a` comes before `b` in this scan.
+    fn precedes(&self, a: &Run, b: &Run) -> bool {
+        match self.order {
+            ScanOrder::Ascending => a.first_observed_time < b.first_observed_time,
+            ScanOrder::Descending => a.first_observed_time > b.first_observed_time,
+        }
+    }
+
+    /// Weaves in the revised runs that belong before the last of `piece`.
+    fn weave(&mut self, piece: Vec<Run>) -> Vec<Run> {
+        if self.revised.is_empty() {
+            return piece;
+        }
+        let mut woven = Vec::with_capacity(piece.len());
+        for run in piece {
+            while self.revised.front().is_some_and(|revised| self.precedes(revised, &run)) {
+                woven.extend(self.revised.pop_front());
+            }
+            woven.push(run);
+        }
+        woven
+    }
+}
+
+impl Iterator for RunScan {
+    type Item = Result<Vec<Run>, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Some(at) = self.next_slot() {
+            match self.load(at) {
+                Err(error) => {
+                    self.slots = 0..0;
+                    self.revised.clear();
+                    return Some(Err(error));
+                }
+                Ok(piece) if piece.is_empty() => {}
+                Ok(piece) => return Some(Ok(self.weave(piece))),
+            }
+        }
+        let rest: Vec<Run> = self.revised.drain(..).collect();
+        (!rest.is_empty()).then_some(Ok(rest))
+    }
+}
