@@ -1,131 +1,12 @@
 //! `RateService` over a real socket and a real store: every call, its edges, and what it says when it cannot answer.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod reads;
 
 use prost_types::{Duration, Timestamp as ProtoTimestamp};
-use silkrate::board::StateRules;
-use silkrate::clock::ManualClock;
+use reads::{DAY_S, HOUR_S, NOON_S, Service, assert_refused, at, instant, proto, start};
 use silkrate::columns::decode_runs;
-use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, SeriesKey, Source, Timestamp};
-use silkrate::grpc::rate_service::RateServiceImpl;
-use silkrate::ingest::{Batch, BatchTick, ConflictPolicy, IngestReport, QueueLimits, Running, SeriesTicks};
 use silkrate::proto::v1;
-use silkrate::proto::v1::rate_service_client::RateServiceClient;
-use silkrate::proto::v1::rate_service_server::RateServiceServer;
-use silkrate::store::{CheckpointLimits, StoreOptions};
-use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Channel, Server};
-use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
-
-const HOUR_S: i64 = 3_600;
-const DAY_S: i64 = 24 * HOUR_S;
-/// 2025-12-08T12:00:00Z, when the tests take place; times are given as seconds from it.
-const NOON_S: i64 = 1_765_195_200;
-
-struct Service {
-    client: RateServiceClient<Channel>,
-    clock: Arc<ManualClock>,
-    running: Running,
-    _directory: TempDir,
-}
-
-fn instant(seconds: i64) -> Timestamp {
-    Timestamp::from_micros((NOON_S + seconds) * Timestamp::SECOND_US)
-}
-
-fn at(seconds: i64) -> Option<ProtoTimestamp> {
-    Some(ProtoTimestamp { seconds: NOON_S + seconds, nanos: 0 })
-}
-
-fn rules() -> StateRules {
-    StateRules {
-        stale_limit_default_us: 2 * DAY_S * Timestamp::SECOND_US,
-        stale_limits_us: BTreeMap::new(),
-        moving_window_us: DAY_S * Timestamp::SECOND_US,
-    }
-}
-
-/// A server over an empty store, its clock standing at noon.
-async fn start() -> Service {
-    let directory = tempfile::tempdir().unwrap();
-    let options = StoreOptions {
-        directory: directory.path().join("db"),
-        collapse_window_default_us: Timestamp::HOUR_US,
-        collapse_windows_us: BTreeMap::new(),
-        recollapse: false,
-        state_rules: rules(),
-        reserve_bytes: 0,
-        series_count_max: 100,
-        checkpoint: CheckpointLimits::default(),
-        disk_fault: None,
-    };
-    let clock = Arc::new(ManualClock::new(instant(0)));
-    let limits = QueueLimits { batches_max: 16, ticks_max: 1_000_000 };
-    let running = Running::open(options, limits, clock.clone()).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let service = RateServiceImpl::new(running.ingest().clone(), clock.clone(), CurrencySet::central_asia(), rules());
-    let server = Server::builder().add_service(RateServiceServer::new(service));
-    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
-    let client = RateServiceClient::connect(format!("http://{address}")).await.unwrap();
-    Service { client, clock, running, _directory: directory }
-}
-
-/// "0.01144" or, with a reported change, "0.01144 -0".
-fn value(text: &str) -> PublishedValue {
-    let (rate, change) = text.split_once(' ').map_or((text, None), |(rate, change)| (rate, Some(change)));
-    PublishedValue {
-        rate: Rate::parse(rate).unwrap(),
-        reported_change: change.map(|text| ReportedChange::parse(text).unwrap()),
-    }
-}
-
-impl Service {
-    /// One commit of ticks of one series, "KGS/USD timesca".
-    async fn commit(&self, series: &str, ticks: &[(i64, &str)]) -> IngestReport {
-        let (pair, source) = series.split_once(' ').unwrap();
-        let series = SeriesKey {
-            pair: Pair::parse(pair, &CurrencySet::central_asia()).unwrap(),
-            source: Source::parse(source).unwrap(),
-        };
-        let ticks = (0..).zip(ticks).map(|(index, (seconds, text))| BatchTick {
-            index,
-            observed_time: instant(*seconds),
-            value: value(text),
-        });
-        let group = SeriesTicks { series, ticks: ticks.collect() };
-        let batch = Batch { groups: vec![group], conflict_policy: ConflictPolicy::Revise, ..Batch::default() };
-        let report = self.running.ingest().submit(batch).await.unwrap();
-        assert_eq!(report.refusals, []);
-        report
-    }
-
-    async fn rate(&self, request: v1::GetRateRequest) -> Result<v1::GetRateResponse, Status> {
-        self.client.clone().get_rate(request).await.map(tonic::Response::into_inner)
-    }
-
-    async fn runs(&self, request: v1::ListRunsRequest) -> Result<v1::ListRunsResponse, Status> {
-        self.client.clone().list_runs(request).await.map(tonic::Response::into_inner)
-    }
-
-    async fn change(&self, request: v1::GetChangeRequest) -> Result<v1::GetChangeResponse, Status> {
-        self.client.clone().get_change(request).await.map(tonic::Response::into_inner)
-    }
-
-    async fn latest(&self, since_sequence: u64) -> v1::GetLatestRatesResponse {
-        let request = v1::GetLatestRatesRequest { since_sequence, ..Default::default() };
-        self.client.clone().get_latest_rates(request).await.unwrap().into_inner()
-    }
-}
-
-fn proto(time: Timestamp) -> Option<ProtoTimestamp> {
-    let (seconds, nanos) = time.to_parts();
-    Some(ProtoTimestamp { seconds, nanos })
-}
+use tonic::Code;
 
 fn rate_of(pair: &str) -> v1::GetRateRequest {
     v1::GetRateRequest { pair: pair.to_owned(), ..Default::default() }
@@ -141,17 +22,6 @@ fn change_of(pair: &str, start: i64) -> v1::GetChangeRequest {
 
 fn rates(runs: &[v1::Run]) -> Vec<&str> {
     runs.iter().map(|run| run.rate.as_str()).collect()
-}
-
-/// Code, and the reason or the field that goes with it.
-#[track_caller]
-fn assert_refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, detail: &str) {
-    let status = answer.unwrap_err();
-    assert_eq!(status.code(), code, "{status:?}");
-    let details = status.get_error_details();
-    let reason = details.error_info().map(|info| info.reason.clone());
-    let field = details.bad_request().map(|bad| bad.field_violations[0].field.clone());
-    assert_eq!(reason.or(field).as_deref(), Some(detail), "{status:?}");
 }
 
 #[tokio::test]
