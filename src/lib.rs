@@ -5,6 +5,7 @@
 pub mod board;
 pub mod clock;
 pub mod domain;
+pub mod feed;
 pub mod ingest;
 pub mod proto;
 pub mod store;
