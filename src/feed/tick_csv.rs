@@ -256,6 +256,7 @@ fn parse_time(text: &str) -> Result<Timestamp, TimestampError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{CurrencySet, Pair, Rate};
 
     const HEADER: &str = "pair,source,observed_time,rate,reported_change_percent\n";
 
@@ -294,6 +295,21 @@ mod tests {
         );
         check(&format!("{HEADER}\"KGS/USD\",cbu,2025-12-08,1,\n"), &["2 KGS/USD cbu 2025-12-08T00:00:00Z 1 none"]);
         check(HEADER, &[]);
+    }
+
+    #[test]
+    fn the_sample_is_read_whole() {
+        let rows: Vec<_> = TickCsv::new(include_str!("../../data/history-sample.csv").as_bytes()).unwrap().collect();
+        let rows: Vec<TickRow> = rows.into_iter().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), 120);
+        let served = CurrencySet::central_asia();
+        for row in &rows {
+            assert!(Pair::parse(&row.pair, &served).is_ok() && Rate::parse(&row.rate).is_ok(), "{row:?}");
+            assert_eq!((row.source.as_str(), &row.reported_change_percent), ("cbu", &None));
+        }
+        // The devaluation, in sums a dollar.
+        let dollar = rows.iter().filter(|row| row.pair == "USD/UZS").map(|row| row.rate.as_str());
+        assert!(dollar.collect::<Vec<_>>().windows(2).any(|rates| rates == ["4210.35", "8100"]));
     }
 
     #[test]
