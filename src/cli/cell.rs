@@ -32,11 +32,14 @@ pub(super) enum Cell {
     List(Vec<Cell>),
 }
 
-/// A cell as a table shows it: on one line, or on several where the terminal is narrow.
+/// A cell as a table shows it: on one line, or on more and shorter ones where the terminal is narrow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Shown {
     pub(super) line: String,
-    pub(super) folded: Vec<String>,
+    /// A time above its age.
+    pub(super) stacked: String,
+    /// A date, a clock and an age one above the other.
+    pub(super) folded: String,
     /// A number, set to the right.
     pub(super) right: bool,
 }
@@ -121,26 +124,31 @@ impl Cell {
             Self::Time(time) => {
                 let (exact, aside) = (time.to_string(), aside(*time, now));
                 let (date, clock) = exact.split_once('T').unwrap_or((&exact, ""));
-                let folded = vec![date.to_owned(), clock.to_owned(), aside.clone()];
-                Shown { line: format!("{exact} ({aside})"), folded, right: false }
+                Shown {
+                    line: format!("{exact} ({aside})"),
+                    stacked: format!("{exact}\n{aside}"),
+                    folded: format!("{date}\n{clock}\n{aside}"),
+                    right: false,
+                }
             }
             Self::Length(micros) => words(&length(*micros)),
             Self::Record(parts) => {
                 let parts = parts.iter().map(|(name, cell)| format!("{name} {}", cell.to_shown(now).line));
-                Shown::parts(parts.collect())
+                Shown::parts(&parts.collect::<Vec<_>>())
             }
-            Self::List(items) => Shown::parts(items.iter().map(|cell| cell.to_shown(now).line).collect()),
+            Self::List(items) => Shown::parts(&items.iter().map(|cell| cell.to_shown(now).line).collect::<Vec<_>>()),
         }
     }
 }
 
 impl Shown {
     fn words(line: String) -> Self {
-        Self { folded: vec![line.clone()], line, right: false }
+        Self { stacked: line.clone(), folded: line.clone(), line, right: false }
     }
 
-    fn parts(folded: Vec<String>) -> Self {
-        Self { line: folded.join("; "), folded, right: false }
+    fn parts(parts: &[String]) -> Self {
+        let folded = parts.join("\n");
+        Self { line: parts.join("; "), stacked: folded.clone(), folded, right: false }
     }
 }
 

@@ -15,6 +15,8 @@ const TABLE_ROWS_DEFAULT: u64 = 50;
 /// Runs asked for at a time: under a megabyte a message.
 const PAGE_RUNS_MAX: u64 = 5_000;
 
+const BASELINE_TITLE: &str = "baseline";
+
 const EXAMPLES: &str = "\
 Examples:
   silkrate history KGS/USD
@@ -66,7 +68,7 @@ const COLUMNS: &[Column<Row>] = &[
     Column::new("observation_count", "seen", |row| Cell::Count(row.run.observation_count)),
     Column::data("recorded_time", |row| Cell::time(row.run.recorded_time.as_ref())),
     Column::data("baseline", |row| Cell::Flag(row.is_baseline)),
-    Column::table("", |row| Cell::text(if row.is_baseline { "baseline" } else { " " })),
+    Column::table(BASELINE_TITLE, |row| Cell::Flag(row.is_baseline)),
 ];
 
 pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome, CliError> {
@@ -99,25 +101,19 @@ struct Listed {
 }
 
 /// Writes page after page. The pages after the first see the same commit: their token pins it.
-async fn list(
-    client: &Client,
-    session: &Session,
-    mut request: ListRunsRequest,
-    limit: u64,
-) -> Result<Listed, CliError> {
-    let mut sheet: Option<Sheet<_, Row>> = None;
+async fn list(client: &Client, session: &Session, request: ListRunsRequest, limit: u64) -> Result<Listed, CliError> {
+    // Nothing is written before the server has agreed to answer.
+    let mut request = ListRunsRequest { page_size: page_size(limit), ..request };
+    let mut page = client.answer(client.rates().list_runs(client.request(request.clone()))).await?;
+    let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;
+    if !request.include_baseline {
+        sheet.hide(BASELINE_TITLE);
+    }
+    if let Some(run) = page.baseline.take() {
+        sheet.row(&Row { run, is_baseline: true })?;
+    }
     let mut rows = 0;
-    let more = loop {
-        request.page_size = i32::try_from(PAGE_RUNS_MAX.min(limit - rows)).unwrap_or(i32::MAX);
-        let page = client.answer(client.rates().list_runs(client.request(request.clone()))).await?;
-        // Nothing is written before the server has agreed to answer.
-        let sheet = match &mut sheet {
-            Some(sheet) => sheet,
-            none => none.insert(Sheet::new(stdout(), session.style, COLUMNS)?),
-        };
-        if let Some(run) = page.baseline.filter(|_| request.page_token.is_empty()) {
-            sheet.row(&Row { run, is_baseline: true })?;
-        }
+    loop {
         for run in page.runs {
             if rows == limit {
                 return Err(CliError::Protocol("more runs in a page than asked for"));
@@ -125,19 +121,22 @@ async fn list(
             sheet.row(&Row { run, is_baseline: false })?;
             rows += 1;
         }
-        if page.next_page_token.is_empty() {
-            break false;
+        if page.next_page_token.is_empty() || rows == limit {
+            sheet.finish()?;
+            return Ok(Listed { rows, more: !page.next_page_token.is_empty() });
         }
-        if rows == limit {
-            break true;
-        }
-        if page.next_page_token == request.page_token {
-            return Err(CliError::Protocol("a page that leads to itself"));
-        }
+        request.page_size = page_size(limit - rows);
         request.page_token = page.next_page_token;
-    };
-    if let Some(sheet) = sheet {
-        sheet.finish()?;
+        page = match client.answer(client.rates().list_runs(client.request(request.clone()))).await {
+            Ok(page) => page,
+            Err(error) => {
+                sheet.abandon()?;
+                return Err(error);
+            }
+        };
     }
-    Ok(Listed { rows, more })
+}
+
+fn page_size(rows: u64) -> i32 {
+    i32::try_from(PAGE_RUNS_MAX.min(rows)).unwrap_or(i32::MAX)
 }

@@ -16,14 +16,12 @@ pub(super) const TABLE_CHUNK_ROWS: usize = 500;
 /// Blanks between two columns.
 const GAP_CHARS: usize = 2;
 
-/// How answers are written.
+/// How answers are written: tables for people, with ages beside times; JSON as an array of objects or one object, in
+/// which decimals are strings and an absent value is null; CSV with a header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(super) enum Format {
-    /// For people, with ages beside times.
     Table,
-    /// An array of objects, or one object; decimals are strings, an absent value is null.
     Json,
-    /// A header and rows, comma-separated.
     Csv,
 }
 
@@ -145,6 +143,23 @@ impl<W: Write, T> Sheet<W, T> {
         }
     }
 
+    /// Leaves out of tables the column headed `title`.
+    pub(super) fn hide(&mut self, title: &str) {
+        self.columns.retain(|column| column.title != title);
+    }
+
+    /// Writes the rows still held and no end: what follows is missing, and a JSON array left open says so.
+    ///
+    /// # Errors
+    /// As `out` has them.
+    pub(super) fn abandon(mut self) -> io::Result<()> {
+        self.flush_table()?;
+        match self.body {
+            Body::Table { mut out, .. } | Body::Json { mut out, .. } => out.flush(),
+            Body::Csv(mut csv) => csv.flush(),
+        }
+    }
+
     /// Writes what is still held. A table without rows writes nothing.
     ///
     /// # Errors
@@ -172,7 +187,7 @@ impl<W: Write, T> Sheet<W, T> {
         let layout = layout.get_or_insert_with(|| Layout::choose(&titles, &rows, self.style.width));
         let text = match layout {
             Layout::Lines(widths) => lines(first.then_some(&titles), &rows, widths, |cell| cell.line.clone()),
-            Layout::Folded(widths) => lines(first.then_some(&titles), &rows, widths, |cell| cell.folded.join("\n")),
+            Layout::Folded(widths) => lines(first.then_some(&titles), &rows, widths, |cell| cell.folded.clone()),
             Layout::Blocks => {
                 let blocks: Vec<String> = rows.iter().map(|row| block(&titles, row, self.style.width)).collect();
                 format!("{}{}", if first { "" } else { "\n" }, blocks.join("\n\n"))
@@ -233,7 +248,7 @@ impl Layout {
             return Self::Lines(flat);
         }
         let folded =
-            widths(titles, rows, |cell| cell.folded.iter().map(|line| line.chars().count()).max().unwrap_or_default());
+            widths(titles, rows, |cell| cell.folded.lines().map(|line| line.chars().count()).max().unwrap_or_default());
         if fits(&folded) { Self::Folded(folded) } else { Self::Blocks }
     }
 }
@@ -267,11 +282,15 @@ fn lines(titles: Option<&Vec<&str>>, rows: &[Vec<Shown>], widths: &[usize], text
 /// A row as a line for each field, wrapped to the width.
 fn block(titles: &[&str], row: &[Shown], width: Option<u16>) -> String {
     let mut table = bare_table();
+    let mut room = usize::MAX;
     if let Some(width) = width {
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        let titles_width = titles.iter().map(|title| title.chars().count()).max().unwrap_or_default();
+        room = usize::from(width).saturating_sub(titles_width + GAP_CHARS);
     }
     for (title, cell) in titles.iter().zip(row) {
-        table.add_row([(*title).to_owned(), cell.line.clone()]);
+        let text = if cell.line.chars().count() <= room { &cell.line } else { &cell.stacked };
+        table.add_row([(*title).to_owned(), text.clone()]);
     }
     render(&mut table)
 }
@@ -325,7 +344,9 @@ mod tests {
     fn write(format: Format, width: Option<u16>, rows: &[Quote]) -> String {
         let mut out = Vec::new();
         let mut sheet = Sheet::new(&mut out, style(format, width), COLUMNS).unwrap();
-        rows.iter().for_each(|row| sheet.row(row).unwrap());
+        for row in rows {
+            sheet.row(row).unwrap();
+        }
         sheet.finish().unwrap();
         String::from_utf8(out).unwrap()
     }
@@ -370,22 +391,24 @@ mod tests {
             assert!(widest <= usize::from(width), "{widest} in {width}");
         };
         check(
-            38,
+            40,
             "pair        rate  moved       note\n\
              KGS/USD  0.01144  1970-01-01  \\u{1b}[31m\n                  \
                                00:00:00Z\n                  \
                                3 d ago\n",
         );
         check(
-            37,
+            39,
             "pair   KGS/USD\n\
              rate   0.01144\n\
              moved  1970-01-01T00:00:00Z (3 d ago)\n\
              note   \\u{1b}[31m\n",
         );
+        check(27, "pair   KGS/USD\nrate   0.01144\nmoved  1970-01-01T00:00:00Z\n       3 d ago\nnote   \\u{1b}[31m\n");
+        // Narrower than a time: now it must break.
         check(
             24,
-            "pair   KGS/USD\nrate   0.01144\nmoved  1970-01-01T00:00:\n       00Z (3 d ago)\nnote   \\u{1b}[31m\n",
+            "pair   KGS/USD\nrate   0.01144\nmoved  1970-01-01T00:00:\n       00Z\n       3 d ago\nnote   \\u{1b}[31m\n",
         );
     }
 

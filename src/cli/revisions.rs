@@ -75,11 +75,14 @@ pub(super) async fn run(args: RevisionsArgs, session: &Session) -> Result<Outcom
         if page.next_page_token.is_empty() {
             break;
         }
-        if page.next_page_token == request.page_token {
-            return Err(CliError::Protocol("a page that leads to itself"));
-        }
         request.page_token = page.next_page_token;
-        page = client.answer(client.rates().list_revisions(client.request(request.clone()))).await?;
+        page = match client.answer(client.rates().list_revisions(client.request(request.clone()))).await {
+            Ok(page) => page,
+            Err(error) => {
+                sheet.abandon()?;
+                return Err(error);
+            }
+        };
     }
     sheet.finish()?;
     if none && session.is_table() {

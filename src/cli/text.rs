@@ -54,6 +54,11 @@ pub(super) fn trim_zeros(decimal: &str) -> &str {
     if short == "-0" { "0" } else { short }
 }
 
+/// `1 tick`, `5 ticks`.
+pub(super) fn plural(count: u64, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

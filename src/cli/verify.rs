@@ -37,6 +37,10 @@ const COLUMNS: &[Column<VerifyReport>] = &[
     Column::data("problems", |report| Cell::List(report.problems.iter().map(|problem| Cell::text(problem)).collect())),
 ];
 
+fn outcome(report: &VerifyReport) -> Outcome {
+    if report.problems.is_empty() { Outcome::Done } else { Outcome::Failed }
+}
+
 pub(super) async fn run(args: VerifyArgs, session: &Session) -> Result<Outcome, CliError> {
     let report = tokio::task::spawn_blocking(move || verify(&args.db)).await??;
     write_one(stdout(), session.style, COLUMNS, &report)?;
@@ -45,5 +49,37 @@ pub(super) async fn run(args: VerifyArgs, session: &Session) -> Result<Outcome, 
             note(&format!("problem: {}", clean(problem)));
         }
     }
-    Ok(if report.problems.is_empty() { Outcome::Done } else { Outcome::Failed })
+    Ok(outcome(&report))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::{Format, Style};
+    use crate::domain::Timestamp;
+
+    #[test]
+    fn a_report_is_counted_for_people_and_told_in_full_to_programs() {
+        let check = |problems: &[&str], format, parts: &[&str], expect| {
+            let problems = problems.iter().map(|problem| (*problem).to_owned()).collect();
+            let report = VerifyReport { sequence: 9, run_count: 3, problems, ..VerifyReport::default() };
+            let mut out = Vec::new();
+            let style = Style { format, now: Timestamp::default(), width: None };
+            write_one(&mut out, style, COLUMNS, &report).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            for part in parts {
+                assert!(text.contains(part), "{text}");
+            }
+            assert_eq!(outcome(&report), expect);
+        };
+        check(&[], Format::Table, &["runs          3\n", "problems      0\n"], Outcome::Done);
+        check(&["block 7: bad CRC"], Format::Table, &["problems      1\n"], Outcome::Failed);
+        check(&[], Format::Json, &["\"run_count\": 3,", "\"problems\": []"], Outcome::Done);
+        check(
+            &["block 7: bad CRC"],
+            Format::Csv,
+            &[",problems\n9,", "\"[\"\"block 7: bad CRC\"\"]\""],
+            Outcome::Failed,
+        );
+    }
 }

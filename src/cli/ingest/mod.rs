@@ -20,7 +20,7 @@ pub(super) use self::rows::HeaderError;
 use self::upload::{Policy, upload};
 use super::client::Client;
 use super::output::{Format, Sheet};
-use super::text::clean;
+use super::text::{clean, plural};
 use super::when::When;
 use super::{CliError, Outcome, Session, note, stdout};
 use crate::proto::v1::{ConflictPolicy, IngestPageRequest};
@@ -211,10 +211,8 @@ async fn send_page(
 /// After a failure: what is in need not be feared for.
 fn say_how_far(report: &FileReport) {
     if report.row_count() > 0 {
-        let (file, rows) = (clean(&report.file), report.row_count());
-        note(&format!(
-            "{file}: {rows} rows were answered before this; sending the file again changes nothing for them"
-        ));
+        let (file, rows) = (clean(&report.file), plural(report.row_count(), "row"));
+        note(&format!("{file}: {rows} answered before this; sending the file again changes nothing for them"));
     }
 }
 
@@ -242,8 +240,9 @@ fn print(reports: &[FileReport], session: &Session, dry_run: bool) -> io::Result
 fn print_page(report: &FileReport, session: &Session) -> io::Result<()> {
     let (Some(quotes), Some(cycles)) = (report.quote_count, report.cycle_count) else { return Ok(()) };
     let mut out = stdout();
-    let (file, ticks) = (clean(&report.file), report.ticks.len());
-    writeln!(out, "{file}: read {quotes} quotes in {cycles} cycles, {ticks} ticks")?;
+    let (quotes, cycles) = (plural(quotes.into(), "quote"), plural(cycles.into(), "cycle"));
+    let (file, ticks) = (clean(&report.file), plural(report.ticks.len() as u64, "tick"));
+    writeln!(out, "{file}: read {quotes} in {cycles}, {ticks}")?;
     let mut sheet = Sheet::new(&mut out, session.style, TICK_COLUMNS)?;
     for tick in &report.ticks {
         sheet.row(tick)?;

@@ -233,7 +233,7 @@ mod tests {
     #[tokio::test]
     async fn batches_are_full_but_for_the_last() {
         let mut file = "pair,source,observed_time,rate\n".to_owned();
-        for _ in 0..BATCH_TICKS * 2 + 1 {
+        for _ in 0..=BATCH_TICKS * 2 {
             file.push_str("KGS/USD,nbkr,2025-12-08,0.01144\n");
         }
         let total = file.len() as u64;
