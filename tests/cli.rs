@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use canned::{Mock, RUN_COUNT};
 use serde_json::{Value, json};
-use support::{Mock, RUN_COUNT};
 
-mod support;
+mod canned;
 
 const COMMANDS: [&str; 9] = ["serve", "ingest", "latest", "rate", "history", "change", "series", "revisions", "verify"];
 const CSV_HEADER: &str = "pair,source,observed_time,rate,reported_change_percent\n";
@@ -383,7 +383,7 @@ fn lines_stay_exact_over_many_batches() {
     let mut file = CSV_HEADER.replace('\n', "\r\n");
     for line in 2..=60_001 {
         let rate = if line % 20_000 == 1 { "0" } else { "0.01144" };
-        file.push_str(&format!("KGS/USD,nbkr,2025-12-08,{rate},\r\n"));
+        file.extend(["KGS/USD,nbkr,2025-12-08,", rate, ",\r\n"]);
     }
     let ran = mock.run(&format!("ingest {} --output json", name(&dir.file("a.csv", file))));
     assert_eq!(ran.code, Some(3), "{}", ran.stderr);
@@ -479,7 +479,7 @@ fn an_interrupt_ends_it_at_once() {
         while mock.requests().is_empty() {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        let killed = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
         assert!(killed.success());
         assert_eq!(child.wait().unwrap().code(), Some(130), "{line}");
     }

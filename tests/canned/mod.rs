@@ -22,18 +22,18 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// Runs of `KGS/USD`.
-pub const RUN_COUNT: usize = 120;
+pub(crate) const RUN_COUNT: usize = 120;
 
 /// A running server; it stops when dropped.
-pub struct Mock {
-    pub address: SocketAddr,
+pub(crate) struct Mock {
+    pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Mock {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
@@ -59,7 +59,7 @@ impl Mock {
     }
 
     /// What came in since the last call, as Rust writes it.
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.requests.lock().expect("no handler panicked"))
     }
 }
@@ -85,6 +85,7 @@ impl Canned {
 }
 
 /// The start of 8 December 2025 and so many days.
+#[allow(clippy::unnecessary_wraps, reason = "times of messages are optional")]
 fn day(days: i64) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds: 1_765_152_000 + days * 86_400, nanos: 0 })
 }
@@ -134,7 +135,7 @@ async fn refuse(pair: &str) -> Result<(), Status> {
             Err(Status::with_error_details(Code::Unavailable, "the server is starting", details))
         }
         "KZT/USD" => {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
             Ok(())
         }
         _ => Ok(()),
