@@ -286,7 +286,7 @@ mod tests {
         check(CliError::Endpoint { endpoint: "x y".to_owned(), problem: "is no address" }, ExitCode::from(2));
         check(CliError::Output(io::ErrorKind::BrokenPipe.into()), ExitCode::SUCCESS);
         check(CliError::Output(io::ErrorKind::StorageFull.into()), ExitCode::FAILURE);
-        check(CliError::from(StoreError::Damaged("x".to_owned())), ExitCode::FAILURE);
+        check(CliError::from(StoreError::Damaged { path: "x".to_owned(), problem: "y".to_owned() }), ExitCode::FAILURE);
         check(CliError::Status(Box::new(Status::not_found("x"))), ExitCode::FAILURE);
         assert_eq!(ExitCode::from(Outcome::PartlyRefused), ExitCode::from(3));
     }

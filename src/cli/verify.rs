@@ -8,7 +8,7 @@ use super::cell::Cell;
 use super::output::{Column, write_one};
 use super::text::clean;
 use super::{CliError, Outcome, Session, note, stdout};
-use crate::ingest::{VerifyReport, verify};
+use crate::store::{VerifyReport, verify};
 
 const EXAMPLES: &str = "\
 Examples:
