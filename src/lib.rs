@@ -4,11 +4,15 @@
 
 pub mod analysis;
 pub mod board;
+pub mod cli;
 pub mod clock;
 pub mod columns;
+pub mod config;
 pub mod domain;
+pub mod feed;
 pub mod grpc;
 pub mod ingest;
 pub mod proto;
 pub mod query;
+pub mod server;
 pub mod store;

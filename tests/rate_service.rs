@@ -1,5 +1,7 @@
 //! `RateService` over a real socket and a real store: every call, its edges, and what it says when it cannot answer.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+
 mod reads;
 
 use prost_types::{Duration, Timestamp as ProtoTimestamp};

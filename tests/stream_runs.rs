@@ -1,5 +1,7 @@
 //! `StreamRuns` under its limits: how many at once, how long, and what a slow client keeps.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+
 mod reads;
 
 use std::time::Duration;

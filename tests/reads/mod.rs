@@ -1,6 +1,7 @@
 //! `RateService` alone over a store of its own, on a port of its own, with a clock that stands until it is set.
 
 #![allow(dead_code, reason = "every test binary uses its own part of this")]
+#![allow(clippy::unnecessary_wraps, reason = "times as the fields of messages take them")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
