@@ -16,29 +16,33 @@ use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, SeriesKey, Sourc
 use silkrate::store::{CheckpointLimits, StoreOptions};
 
 /// Rounds of each side, unless told otherwise.
-pub const ROUNDS: usize = 5;
+pub(crate) const ROUNDS: usize = 5;
 /// 2025-12-08T00:00:00Z.
-pub const BASE_US: i64 = 1_765_152_000 * Timestamp::SECOND_US;
+pub(crate) const BASE_US: i64 = 1_765_152_000 * Timestamp::SECOND_US;
 
 /// A number from the environment, or the default.
-pub fn parameter(name: &str, default: u64) -> u64 {
+pub(crate) fn parameter(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.replace('_', "").parse().ok()).unwrap_or(default)
 }
 
 /// Whether this part of the bench was asked for: `cargo bench --bench NAME -- PART`.
-pub fn wanted(part: &str) -> bool {
+pub(crate) fn wanted(part: &str) -> bool {
     let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     asked.is_empty() || asked.iter().any(|arg| part.contains(arg.as_str()))
 }
 
 /// The middle of several measurements.
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
 /// Runs both sides in turn; gives the medians of what they return.
-pub fn in_turn(rounds: usize, mut baseline: impl FnMut() -> f64, mut subject: impl FnMut() -> f64) -> (f64, f64) {
+pub(crate) fn in_turn(
+    rounds: usize,
+    mut baseline: impl FnMut() -> f64,
+    mut subject: impl FnMut() -> f64,
+) -> (f64, f64) {
     let (mut baselines, mut subjects) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         baselines.push(baseline());
@@ -48,20 +52,20 @@ pub fn in_turn(rounds: usize, mut baseline: impl FnMut() -> f64, mut subject: im
 }
 
 /// So many things in that time, a second.
-pub fn per_second(count: u64, time: Duration) -> f64 {
+pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
 /// One line of a bench's answer.
-pub fn report(what: &str, value: f64, unit: &str, aim: &str) {
+pub(crate) fn report(what: &str, value: f64, unit: &str, aim: &str) {
     println!("{what:<72} {value:>14.3} {unit:<12} aim: {aim}");
 }
 
 /// A small generator: the same ticks in every run.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -71,7 +75,7 @@ impl Random {
 }
 
 /// Ticks a second apart with 5 ms of jitter, moving in so many of a hundred.
-pub struct Ticks {
+pub(crate) struct Ticks {
     random: Random,
     moves_percent: u64,
     second: i64,
@@ -79,7 +83,7 @@ pub struct Ticks {
 }
 
 impl Ticks {
-    pub fn new(seed: u64, moves_percent: u64) -> Self {
+    pub(crate) fn new(seed: u64, moves_percent: u64) -> Self {
         Self { random: Random(seed), moves_percent, second: 0, mantissa: 11_440 + seed }
     }
 }
@@ -106,7 +110,7 @@ impl Iterator for Ticks {
 }
 
 /// The five series against the dollar.
-pub fn keys() -> Vec<SeriesKey> {
+pub(crate) fn keys() -> Vec<SeriesKey> {
     let source = Source::parse("bench").expect("a slug");
     ["KGS/USD", "KZT/USD", "TJS/USD", "UZS/USD", "TMT/USD"]
         .map(|pair| SeriesKey {
@@ -116,7 +120,7 @@ pub fn keys() -> Vec<SeriesKey> {
         .to_vec()
 }
 
-pub fn state_rules() -> StateRules {
+pub(crate) fn state_rules() -> StateRules {
     StateRules {
         stale_limit_default_us: Timestamp::HOUR_US,
         stale_limits_us: BTreeMap::new(),
@@ -124,7 +128,7 @@ pub fn state_rules() -> StateRules {
     }
 }
 
-pub fn store_options(directory: &Path) -> StoreOptions {
+pub(crate) fn store_options(directory: &Path) -> StoreOptions {
     StoreOptions {
         directory: directory.to_owned(),
         collapse_window_default_us: Timestamp::HOUR_US,
@@ -139,7 +143,7 @@ pub fn store_options(directory: &Path) -> StoreOptions {
 }
 
 /// Bytes of all files under a directory, as they stand on disk.
-pub fn disk_bytes(directory: &Path) -> u64 {
+pub(crate) fn disk_bytes(directory: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
     entries
@@ -153,7 +157,7 @@ pub fn disk_bytes(directory: &Path) -> u64 {
 }
 
 /// Megabytes of this process that are resident.
-pub fn resident_mb() -> f64 {
+pub(crate) fn resident_mb() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
     line.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap_or(0.0) / 1024.0

@@ -10,20 +10,26 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::block::{BlockError, BlockMeta, Item, decode_block};
 use super::error::StoreError;
 use super::keys;
+use super::log::Log;
 
 /// With the default of 128 KiB, pages over a quarter of it go to files that sled never syncs.
 const SEGMENT_BYTES: usize = 4 << 20;
 /// sled's own notion of its cache; what really keeps it small is in [`BlockReader`].
 const CACHE_BYTES: u64 = 16 << 20;
 
+/// How often to wait for sled's own lock, and how long each time.
+const SLED_LOCK_TRIES_MAX: u32 = 200;
+const SLED_LOCK_PAUSE: Duration = Duration::from_millis(10);
+
 /// A write or sync about to be made, for tests that let it fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DiskOperation {
-    /// One key or one batch goes to sled.
+    /// Bytes go to the log, or a batch to sled.
     Write,
     /// sled hands its buffers to the operating system.
     Flush,
@@ -109,16 +115,6 @@ impl Engine {
             .map_err(|error| StoreError::engine("cannot scan the store", &error))
     }
 
-    /// Writes one key.
-    pub(crate) fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.guarded(DiskOperation::Write, "cannot write to the store", || {
-            self.tree
-                .insert(key, value)
-                .map(drop)
-                .map_err(|error| StoreError::engine("cannot write to the store", &error))
-        })
-    }
-
     /// Writes all keys of a batch or none.
     pub(crate) fn apply(&self, batch: sled::Batch) -> Result<(), StoreError> {
         self.guarded(DiskOperation::Write, "cannot write to the store", || {
@@ -134,6 +130,22 @@ impl Engine {
         self.guarded(DiskOperation::Sync, "cannot sync the store", || {
             self.file.sync_data().map_err(|error| StoreError::io("cannot sync the store", &error))
         })
+    }
+
+    /// Appends a frame to the log and makes it survive a power cut.
+    pub(crate) fn write_log(&self, log: &mut Log, frame: &[u8]) -> Result<(), StoreError> {
+        let action = "cannot write a commit";
+        self.guarded(DiskOperation::Write, action, || {
+            log.append(frame).map_err(|error| StoreError::io(action, &error))
+        })?;
+        let action = "cannot sync a commit";
+        self.guarded(DiskOperation::Sync, action, || log.sync().map_err(|error| StoreError::io(action, &error)))
+    }
+
+    /// Drops what a durable checkpoint contains from the log.
+    pub(crate) fn clear_log(&self, log: &mut Log) -> Result<(), StoreError> {
+        let action = "cannot clear the log";
+        self.guarded(DiskOperation::Write, action, || log.clear().map_err(|error| StoreError::io(action, &error)))
     }
 
     /// Runs a write unless one failed before: what a failed sync left on disk is unknown, and the
@@ -268,8 +280,20 @@ fn open_sled(path: &Path, inside: &Path) -> Result<sled::Db, StoreError> {
     refuse_blobs(path, inside)?;
     let config =
         sled::Config::new().path(inside).segment_size(SEGMENT_BYTES).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-    // Truncated files can make sled panic while it opens.
-    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+    let mut tries = 0;
+    let opened = loop {
+        // Truncated files can make sled panic while it opens.
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        // Our own lock is held: what still holds sled's is a thread of a store that this process
+        // closed a moment ago.
+        let held = matches!(&opened, Ok(Err(sled::Error::Io(error))) if error.to_string().contains("acquire lock"));
+        if !held || tries == SLED_LOCK_TRIES_MAX {
+            break opened;
+        }
+        tries += 1;
+        std::thread::sleep(SLED_LOCK_PAUSE);
+    };
+    match opened {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(error @ sled::Error::Io(_))) => {
             Err(StoreError::engine(format!("cannot open the store {}", path.display()), &error))
