@@ -7,6 +7,7 @@ pub mod board;
 pub mod clock;
 pub mod columns;
 pub mod domain;
+pub mod feed;
 pub mod grpc;
 pub mod ingest;
 pub mod proto;

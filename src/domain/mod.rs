@@ -17,4 +17,5 @@ pub use rate::{Rate, RateError, ReportedChange, ReportedChangeError};
 pub use run::{Revision, Run};
 pub use series::{Pair, PairError, SeriesKey, Source, SourceError};
 pub use tick::{PublishedValue, Tick};
+pub(crate) use time::clip;
 pub use time::{Timestamp, TimestampError};

@@ -1,0 +1,12 @@
+//! What publishers print, read into ticks: the ticker page, and the CSV that people keep.
+//!
+//! **Invariant**: pure functions of bytes. Nothing here reads a clock, so a page without a date is
+//! an error and never "now"; nothing is guessed, so a quote that cannot be read whole is named.
+
+mod html_text;
+mod quote_scan;
+mod tick_csv;
+mod ticker_page;
+
+pub use tick_csv::{TickCsv, TickCsvError, TickRow};
+pub use ticker_page::{PageError, QuoteError, RefusedQuote, TickerPage};
