@@ -4,6 +4,7 @@
 
 pub mod analysis;
 pub mod board;
+pub mod cli;
 pub mod clock;
 pub mod columns;
 pub mod config;
