@@ -287,6 +287,18 @@ async fn a_bad_batch_ends_the_stream_by_its_index_after_the_answers_before_it() 
 }
 
 #[tokio::test]
+async fn a_batch_over_the_size_limit_ends_the_stream_by_its_index() {
+    let server = TestServer::start(&[]).await;
+    let large = v1::TickColumns { rate_mantissas: vec![0; 17 * 1024 * 1024].into(), ..columns(0, &[1]) };
+    let requests = vec![batch_of(vec![tick("KGS/USD", -60, "0.01144")]), batch_of_columns(large)];
+    let (answers, status) = stream(&server, requests).await;
+    assert_eq!(answers.len(), 1);
+    let status = status.unwrap();
+    assert_eq!(status.code(), Code::OutOfRange);
+    assert!(status.message().starts_with("batch 1: "), "{}", status.message());
+}
+
+#[tokio::test]
 async fn the_largest_batch_of_columns_is_taken() {
     let server = TestServer::start(&[]).await;
     let (answers, status) = stream(&server, vec![batch_of_columns(columns(-200_000, &vec![1_144; 100_000]))]).await;

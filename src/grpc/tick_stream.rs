@@ -97,7 +97,12 @@ pub(super) async fn run<Q, R, B, F, T>(
                         reading = false;
                         continue;
                     }
-                    Some(request) => match request.and_then(|request| begin(next_index, request)) {
+                    // One that cannot be read at all, such as one over the size limit, is named like any other.
+                    Some(Err(status)) => {
+                        let message = format!("batch {next_index}: {}", status.message());
+                        Answer::Here(Some(Err(Status::new(status.code(), message))))
+                    }
+                    Some(Ok(request)) => match begin(next_index, request) {
                         Ok(work) => Answer::begin(work).await,
                         Err(status) => Answer::Here(Some(Err(status))),
                     },
