@@ -1,5 +1,7 @@
 //! What goes over the wire when a caller's deadline passes, seen by a client that leaves all judgement to the server.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+
 use std::future::pending;
 use std::net::SocketAddr;
 
