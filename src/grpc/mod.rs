@@ -5,6 +5,9 @@
 
 pub mod convert;
 pub mod deadline;
+pub mod deadline_layer;
+mod ingest_convert;
+pub mod ingest_service;
 mod latest;
 mod page_token;
 mod rate_request;
@@ -12,3 +15,8 @@ mod rate_response;
 pub mod rate_service;
 mod run_stream;
 pub mod status;
+mod tick_stream;
+
+pub use ingest_convert::BATCH_TICKS_MAX;
+pub use tick_stream::UNANSWERED_BATCHES_MAX;
+pub(crate) use tick_stream::told;

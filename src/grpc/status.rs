@@ -45,6 +45,14 @@ pub enum ServiceError {
     /// The store, asked directly.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A field of a request, checked here.
+    #[error("{field}: {problem}")]
+    InvalidField {
+        /// Which.
+        field: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
     /// A batch of columns.
     #[error("columns: {0}")]
     Columns(#[from] ColumnsError),
@@ -84,7 +92,9 @@ fn retry(after: Duration) -> ErrorDetails {
 
 /// The one place that decides codes.
 fn describe(error: &ServiceError) -> (Code, ErrorDetails) {
-    use ServiceError::{BrokenOff, Columns, DeadlineExceeded, Ingest, Query, Store, StreamTooOld, TooManyStreams};
+    use ServiceError::{
+        BrokenOff, Columns, DeadlineExceeded, Ingest, InvalidField, Query, Store, StreamTooOld, TooManyStreams,
+    };
     match error {
         Query(QueryError::UnknownSeries { .. } | QueryError::OnlyInverse { .. }) => {
             (Code::NotFound, reason(REASON_UNKNOWN_SERIES))
@@ -97,6 +107,7 @@ fn describe(error: &ServiceError) -> (Code, ErrorDetails) {
         Query(QueryError::InvalidArgument { field, problem }) => {
             (Code::InvalidArgument, violation(field, problem.clone()))
         }
+        InvalidField { field, problem } => (Code::InvalidArgument, violation(field, problem.clone())),
         Columns(problem) => (Code::InvalidArgument, violation("columns", problem.to_string())),
         Query(QueryError::Stopped) => (Code::Cancelled, ErrorDetails::new()),
         DeadlineExceeded => (Code::DeadlineExceeded, ErrorDetails::new()),
@@ -266,6 +277,8 @@ mod tests {
     fn writes() {
         check(IngestError::QueueFull, Code::ResourceExhausted, "queue is full", "retry in 200ms");
         check(IngestError::Poisoned("fsync".to_owned()), Code::Unavailable, "fsync", "retry in 30s");
+        let field = ServiceError::InvalidField { field: "ticks".to_owned(), problem: "too many".to_owned() };
+        check(field, Code::InvalidArgument, "ticks: too many", "ticks: too many");
         check(IngestError::Draining, Code::Unavailable, "shutting down", "retry in 2s");
         check(ColumnsError::NoBaseTime, Code::InvalidArgument, "columns: base_time", "columns: base_time is missing");
     }
