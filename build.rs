@@ -4,8 +4,12 @@ use std::{env, fs, path::PathBuf};
 
 use protox::prost::Message as _;
 
-const PROTOS: [&str; 3] =
-    ["proto/silkrate/v1/types.proto", "proto/silkrate/v1/ingest_service.proto", "proto/silkrate/v1/rate_service.proto"];
+const PROTOS: [&str; 4] = [
+    "proto/silkrate/v1/types.proto",
+    "proto/silkrate/v1/ingest_service.proto",
+    "proto/silkrate/v1/rate_service.proto",
+    "proto/silkrate/v1/snapshot_service.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -17,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".silkrate.v1.StreamRunsResponse")
         .bytes(".silkrate.v1.TickColumns")
         .bytes(".silkrate.v1.IngestPageRequest")
+        .bytes(".silkrate.v1.ExportChunk")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -34,12 +34,14 @@ use crate::grpc::deadline_layer::DeadlineLayer;
 use crate::grpc::ingest_service::IngestApi;
 use crate::grpc::latest::LatestFront;
 use crate::grpc::rate_service::RateServiceImpl;
+use crate::grpc::snapshot_service::SnapshotServiceImpl;
 use crate::grpc::told;
 use crate::ingest::batch::TickRules;
 use crate::ingest::{Ingest, Running};
 use crate::proto::DESCRIPTORS;
 use crate::proto::v1::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::rate_service_server::RateServiceServer;
+use crate::proto::v1::snapshot_service_server::SnapshotServiceServer;
 use crate::store::StoreError;
 use crate::telemetry::{self, TelemetryError};
 
@@ -62,6 +64,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
 const INGEST_SERVICE: &str = <IngestServiceServer<IngestApi> as NamedService>::NAME;
 const RATE_SERVICE: &str = <RateServiceServer<RateServiceImpl> as NamedService>::NAME;
+const SNAPSHOT_SERVICE: &str = <SnapshotServiceServer<SnapshotServiceImpl> as NamedService>::NAME;
 
 /// Why a server did not start, or did not end well.
 #[derive(Debug, Error)]
@@ -216,7 +219,7 @@ async fn serve_store(
     let address = listener.local_addr().map_err(ServeError::LocalAddress)?;
     let (start_draining, mut draining) = watch::channel(false);
     let health = HealthReporter::new();
-    for service in [INGEST_SERVICE, RATE_SERVICE] {
+    for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
     let serving = router(config, clock, rules, ingest, &health, draining.clone())?.serve_with_incoming_shutdown(
@@ -257,8 +260,13 @@ fn router(
     let reflection =
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
     let state_rules = config.store_options().state_rules.clone();
-    let rates =
-        Arc::new(RateServiceImpl::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules));
+    let rates = Arc::new(RateServiceImpl::new(
+        ingest.clone(),
+        Arc::clone(&clock),
+        rules.currencies.clone(),
+        state_rules.clone(),
+    ));
+    let snapshots = SnapshotServiceImpl::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
     let rate_service = RateServiceServer::from_arc(Arc::clone(&rates)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let ingests = IngestApi::new(ingest.clone(), rules, clock, draining);
     Ok(Server::builder()
@@ -270,6 +278,7 @@ fn router(
         .layer(DeadlineLayer)
         .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(LatestFront::new(rate_service, rates))
+        .add_service(SnapshotServiceServer::new(snapshots).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))
@@ -290,7 +299,7 @@ async fn watch_writer(ingest: Ingest, health: HealthReporter) {
 }
 
 async fn stop_health(health: &HealthReporter) {
-    for service in ["", INGEST_SERVICE, RATE_SERVICE] {
+    for service in ["", INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
         health.set_service_status(service, ServingStatus::NotServing).await;
     }
 }
@@ -298,7 +307,7 @@ async fn stop_health(health: &HealthReporter) {
 /// A watch of the health never ends by itself, and would hold the end up for the whole grace period.
 async fn end_health_watches(mut health: HealthReporter) {
     sleep(HEALTH_NOTICE).await;
-    for service in ["", INGEST_SERVICE, RATE_SERVICE] {
+    for service in ["", INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
         health.clear_service_status(service).await;
     }
 }

@@ -3,6 +3,7 @@
 //! **Invariant**: handlers validate, convert and delegate, and do nothing else. No type of tonic is known below here,
 //! except to the client in `cli`.
 
+mod blocking_stream;
 pub mod convert;
 pub mod deadline;
 pub mod deadline_layer;
@@ -14,6 +15,8 @@ mod rate_request;
 mod rate_response;
 pub mod rate_service;
 mod run_stream;
+mod snapshot_request;
+pub mod snapshot_service;
 pub mod status;
 mod tick_stream;
 

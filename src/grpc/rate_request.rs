@@ -118,7 +118,10 @@ pub(super) fn change(request: &v1::GetChangeRequest, served: &CurrencySet) -> Re
     })
 }
 
-fn range(start: Option<prost_types::Timestamp>, end: Option<prost_types::Timestamp>) -> Result<Range, QueryError> {
+pub(super) fn range(
+    start: Option<prost_types::Timestamp>,
+    end: Option<prost_types::Timestamp>,
+) -> Result<Range, QueryError> {
     Range::new(bound("start_time", start)?, bound("end_time", end)?)
 }
 

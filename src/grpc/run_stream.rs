@@ -1,23 +1,16 @@
 //! `StreamRuns`: from pieces of the store to packed messages, at the pace of the client.
 //!
-//! **Invariant**: a stream holds its version of the store no longer than [`STREAM_AGE_MAX_S`], whether its client reads
-//! or not, and ends soon after its client has gone.
+//! **Invariant**: messages hold the runs of their pieces in order, and there is always one.
 
-use std::time::Duration;
-
-use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::mpsc::{self, Sender};
-use tokio::time::{Instant, timeout_at};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 
+use super::blocking_stream::{End, Messages, send_until};
 use super::convert::timestamp;
 use super::deadline::Deadline;
 use super::status::ServiceError;
 use crate::columns::RunPacker;
 use crate::proto::v1::StreamRunsResponse;
-use crate::query::{QueryError, RunStream};
+use crate::query::RunStream;
 
 /// Runs of one message: some 160 KiB, so that a message costs little beside its runs.
 const MESSAGE_RUNS_MAX: usize = 4_096;
@@ -25,59 +18,19 @@ const MESSAGE_RUNS_MAX: usize = 4_096;
 const MESSAGES_AHEAD_MAX: usize = 3;
 /// The longest that a stream may last, seconds.
 pub(super) const STREAM_AGE_MAX_S: u64 = 600;
+/// What a client does then.
+const WHEN_TOO_OLD: &str = "go on from the last first_observed_time with known_time set to recorded_time";
 
 /// What a client gets.
-pub(super) type RunMessages = ReceiverStream<Result<StreamRunsResponse, Status>>;
-
-/// Until when messages may be handed over, and what is said then.
-struct End {
-    at: Instant,
-    error: ServiceError,
-}
-
-impl End {
-    fn of(deadline: Deadline) -> Self {
-        let too_old = Instant::now() + Duration::from_secs(STREAM_AGE_MAX_S);
-        match deadline.instant().filter(|deadline| *deadline < too_old) {
-            Some(at) => Self { at, error: ServiceError::DeadlineExceeded },
-            None => Self { at: too_old, error: ServiceError::StreamTooOld { age_max_s: STREAM_AGE_MAX_S } },
-        }
-    }
-}
+pub(super) type RunMessages = Messages<StreamRunsResponse>;
 
 /// Sends `runs` from a blocking thread of its own, which keeps `permit` until it is through.
 pub(super) fn send(runs: RunStream, deadline: Deadline, permit: OwnedSemaphorePermit) -> RunMessages {
-    send_until(runs, End::of(deadline), permit)
+    send_runs_until(runs, End::of(deadline, STREAM_AGE_MAX_S, WHEN_TOO_OLD), permit)
 }
 
-fn send_until(runs: RunStream, end: End, permit: OwnedSemaphorePermit) -> RunMessages {
-    let (sender, receiver) = mpsc::channel(MESSAGES_AHEAD_MAX + 1);
-    // One place is kept for the closing word: a client that does not read still finds out why the stream ended.
-    let closing = sender.clone().try_reserve_owned().ok();
-    tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        let outcome = pack(runs, |message| hand_over(&sender, message, &end));
-        if let (Err(error), Some(closing)) = (outcome, closing) {
-            closing.send(Err(error.into()));
-        }
-    });
-    ReceiverStream::new(receiver)
-}
-
-/// Waits for the client to take a message, though not for ever.
-fn hand_over(
-    sender: &Sender<Result<StreamRunsResponse, Status>>,
-    message: StreamRunsResponse,
-    end: &End,
-) -> Result<(), ServiceError> {
-    if Instant::now() >= end.at {
-        return Err(end.error.clone());
-    }
-    match Handle::current().block_on(timeout_at(end.at, sender.send(Ok(message)))) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(QueryError::Stopped.into()),
-        Err(_) => Err(end.error.clone()),
-    }
+fn send_runs_until(runs: RunStream, end: End, permit: OwnedSemaphorePermit) -> RunMessages {
+    send_until(end, MESSAGES_AHEAD_MAX, permit, move |hand_over| pack(runs, hand_over))
 }
 
 /// Packs pieces into messages of [`MESSAGE_RUNS_MAX`] runs, the last one shorter; at least one message.
@@ -118,8 +71,10 @@ fn pack(
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use tokio::sync::Semaphore;
+    use tokio::time::Instant;
     use tokio_stream::StreamExt as _;
     use tonic::Code;
 
@@ -224,16 +179,16 @@ mod tests {
         let check = async |end: End, expect: Code| {
             let (streams, permit) = permit().await;
             let read = Arc::default();
-            let messages = send_until(endless(&read), end, permit);
+            let messages = send_runs_until(endless(&read), end, permit);
             is_over(&streams).await;
             assert!(read.load(Ordering::SeqCst) <= MESSAGES_AHEAD_MAX + 2, "{read:?}");
             let last = messages.collect::<Vec<_>>().await.pop().unwrap();
             assert_eq!(last.unwrap_err().code(), expect);
         };
-        check(End::of(deadline(Some("40m"))), Code::DeadlineExceeded).await;
+        check(End::of(deadline(Some("40m")), STREAM_AGE_MAX_S, WHEN_TOO_OLD), Code::DeadlineExceeded).await;
         let too_old = End {
             at: Instant::now() + Duration::from_millis(30),
-            error: ServiceError::StreamTooOld { age_max_s: STREAM_AGE_MAX_S },
+            error: ServiceError::StreamTooOld { age_max_s: STREAM_AGE_MAX_S, remedy: WHEN_TOO_OLD },
         };
         check(too_old, Code::Aborted).await;
     }

@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::columns::ColumnsError;
+use crate::export::ExportError;
 use crate::ingest::IngestError;
 use crate::query::QueryError;
 use crate::store::StoreError;
@@ -63,13 +64,22 @@ pub enum ServiceError {
         streams_max: usize,
     },
     /// A stream that held its version of the store for too long.
-    #[error(
-        "the stream has lasted {age_max_s} s, which is the longest; go on from the last first_observed_time with known_time set to recorded_time"
-    )]
+    #[error("the stream has lasted {age_max_s} s, which is the longest; {remedy}")]
     StreamTooOld {
         /// The longest, seconds.
         age_max_s: u64,
+        /// What the caller may do instead.
+        remedy: &'static str,
     },
+    /// More exports at once than there may be.
+    #[error("{exports_max} exports are under way, which is the most; try again in a moment")]
+    TooManyExports {
+        /// The most.
+        exports_max: usize,
+    },
+    /// An export that broke off.
+    #[error("export: {0}")]
+    Export(ExportError),
     /// The caller's own deadline.
     #[error("the deadline of this call has passed")]
     DeadlineExceeded,
@@ -93,10 +103,11 @@ fn retry(after: Duration) -> ErrorDetails {
 /// The one place that decides codes.
 fn describe(error: &ServiceError) -> (Code, ErrorDetails) {
     use ServiceError::{
-        BrokenOff, Columns, DeadlineExceeded, Ingest, InvalidField, Query, Store, StreamTooOld, TooManyStreams,
+        BrokenOff, Columns, DeadlineExceeded, Export, Ingest, InvalidField, Query, Store, StreamTooOld, TooManyExports,
+        TooManyStreams,
     };
     match error {
-        Query(QueryError::UnknownSeries { .. } | QueryError::OnlyInverse { .. }) => {
+        Query(QueryError::UnknownSeries { .. } | QueryError::UnknownSource { .. } | QueryError::OnlyInverse { .. }) => {
             (Code::NotFound, reason(REASON_UNKNOWN_SERIES))
         }
         Query(QueryError::NoQuoteYet { .. } | QueryError::NothingKnownYet { .. }) => {
@@ -109,14 +120,15 @@ fn describe(error: &ServiceError) -> (Code, ErrorDetails) {
         }
         InvalidField { field, problem } => (Code::InvalidArgument, violation(field, problem.clone())),
         Columns(problem) => (Code::InvalidArgument, violation("columns", problem.to_string())),
-        Query(QueryError::Stopped) => (Code::Cancelled, ErrorDetails::new()),
+        Query(QueryError::Stopped) | Export(ExportError::Unwanted) => (Code::Cancelled, ErrorDetails::new()),
+        Export(ExportError::Query(problem)) => describe(&Query(problem.clone())),
         DeadlineExceeded => (Code::DeadlineExceeded, ErrorDetails::new()),
         Query(QueryError::Store(problem)) | Store(problem) => (store_code(problem), ErrorDetails::new()),
-        BrokenOff(_) => (Code::Internal, ErrorDetails::new()),
+        BrokenOff(_) | Export(ExportError::Encode { .. }) => (Code::Internal, ErrorDetails::new()),
         Ingest(IngestError::QueueFull) => (Code::ResourceExhausted, retry(RETRY_QUEUE)),
         Ingest(IngestError::Poisoned(_)) => (Code::Unavailable, retry(RETRY_POISONED)),
         Ingest(IngestError::Draining) => (Code::Unavailable, retry(RETRY_DRAINING)),
-        TooManyStreams { .. } => (Code::ResourceExhausted, retry(RETRY_STREAM)),
+        TooManyStreams { .. } | TooManyExports { .. } => (Code::ResourceExhausted, retry(RETRY_STREAM)),
         // The caller can go on at once where it stopped, which is what ABORTED says.
         StreamTooOld { .. } => (Code::Aborted, ErrorDetails::new()),
     }
@@ -220,6 +232,11 @@ mod tests {
             "UNKNOWN_SERIES of silkrate",
         );
         not_found(
+            QueryError::UnknownSource { wanted: series().source, there_are: "there is none yet".to_owned() },
+            "no series from timesca; there is none yet",
+            "UNKNOWN_SERIES of silkrate",
+        );
+        not_found(
             QueryError::OnlyInverse { pair: pair.inverse(), published: series() },
             "USD/KGS is not published but derived, and has no history of its own; ask for KGS/USD from timesca",
             "UNKNOWN_SERIES of silkrate",
@@ -287,7 +304,16 @@ mod tests {
     fn calls() {
         let too_many = ServiceError::TooManyStreams { streams_max: 64 };
         check(too_many, Code::ResourceExhausted, "64 streams", "retry in 2s");
-        check(ServiceError::StreamTooOld { age_max_s: 600 }, Code::Aborted, "lasted 600 s", "");
+        let too_old = ServiceError::StreamTooOld { age_max_s: 600, remedy: "ask again" };
+        check(too_old, Code::Aborted, "lasted 600 s, which is the longest; ask again", "");
+        let too_many = ServiceError::TooManyExports { exports_max: 4 };
+        check(too_many, Code::ResourceExhausted, "4 exports", "retry in 2s");
+        let export = |error| ServiceError::Export(error);
+        check(export(ExportError::Unwanted), Code::Cancelled, "nobody takes", "");
+        let damaged = StoreError::Damaged { path: "db".to_owned(), problem: "no index".to_owned() };
+        check(export(damaged.into()), Code::DataLoss, "no index", "");
+        let encode = ExportError::Encode { part: "runs.csv".to_owned(), problem: "odd".to_owned() };
+        check(export(encode), Code::Internal, "export: cannot write runs.csv: odd", "");
         check(ServiceError::DeadlineExceeded, Code::DeadlineExceeded, "deadline", "");
         check(ServiceError::BrokenOff("panic".to_owned()), Code::Internal, "panic", "");
     }

@@ -18,6 +18,14 @@ pub enum QueryError {
         /// What there is, for the caller to choose from.
         there_are: String,
     },
+    /// Nothing was published by this source.
+    #[error("there is no series from {wanted}; {there_are}")]
+    UnknownSource {
+        /// As asked for.
+        wanted: Source,
+        /// What there is, for the caller to choose from.
+        there_are: String,
+    },
     /// History and revisions are those of published series, and only the inverse is published.
     #[error("{pair} is not published but derived, and has no history of its own; ask for {published}")]
     OnlyInverse {

@@ -16,20 +16,38 @@ pub struct Range {
     end: Timestamp,
 }
 
+impl Default for Range {
+    /// All times.
+    fn default() -> Self {
+        // Later than any time that crosses the wire, so that an open range holds the last one too.
+        const OPEN_END: Timestamp = Timestamp::from_micros(i64::MAX);
+        Self { start: Timestamp::MIN, end: OPEN_END }
+    }
+}
+
 impl Range {
     /// Open at a side that is not given. Equal ends hold nothing.
     ///
     /// # Errors
     /// `InvalidArgument` if it ends before it starts.
     pub fn new(start: Option<Timestamp>, end: Option<Timestamp>) -> Result<Self, QueryError> {
-        // Later than any time that crosses the wire, so that an open range holds the last one too.
-        const OPEN_END: Timestamp = Timestamp::from_micros(i64::MAX);
-        let range = Self { start: start.unwrap_or(Timestamp::MIN), end: end.unwrap_or(OPEN_END) };
+        let open = Self::default();
+        let range = Self { start: start.unwrap_or(open.start), end: end.unwrap_or(open.end) };
         if range.end < range.start {
             let problem = format!("{} is before start_time {}; swap them", range.end, range.start);
             return Err(QueryError::invalid("end_time", problem));
         }
         Ok(range)
+    }
+
+    /// Its first instant.
+    pub fn start(self) -> Timestamp {
+        self.start
+    }
+
+    /// The first instant after it.
+    pub fn end(self) -> Timestamp {
+        self.end
     }
 
     /// What is left after the runs up to the one first observed at `cursor`.

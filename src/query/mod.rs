@@ -12,6 +12,7 @@ mod latest;
 mod pin;
 mod rate;
 mod resolve;
+mod snapshot;
 mod stop;
 mod window;
 
@@ -26,6 +27,7 @@ pub(crate) use latest::tests as latest_tests;
 pub use latest::{SeriesFilter, latest};
 pub use rate::{Change, ChangeRequest, RateAnswer, RateRequest};
 pub use resolve::Derivation;
+pub use snapshot::{Snapshot, SnapshotRequest};
 pub use stop::{Stop, StopGuard};
 pub use window::{ChangeStart, Window, WindowUnit};
 

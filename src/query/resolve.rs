@@ -61,7 +61,7 @@ fn choose<'a>(
     }
 }
 
-fn listing(keys: &[SeriesKey]) -> String {
+pub(super) fn listing(keys: &[SeriesKey]) -> String {
     if keys.is_empty() {
         return "there is none yet".to_owned();
     }
@@ -73,11 +73,15 @@ fn listing(keys: &[SeriesKey]) -> String {
 
 impl Reader {
     /// Whether a series was there at the commit seen: a read by known time must not meet a later one.
-    fn is_known(series: &SeriesView, pin: &Pin) -> Result<bool, StoreError> {
+    pub(super) fn is_known(series: &SeriesView, pin: &Pin) -> Result<bool, StoreError> {
         Ok(pin.newest || series.run_at(Timestamp::MAX, pin.known())?.is_some())
     }
 
-    fn known_keys(&self, pin: &Pin, wanted: impl Fn(&SeriesKey) -> bool) -> Result<Vec<SeriesKey>, StoreError> {
+    pub(super) fn known_keys(
+        &self,
+        pin: &Pin,
+        wanted: impl Fn(&SeriesKey) -> bool,
+    ) -> Result<Vec<SeriesKey>, StoreError> {
         let mut keys = Vec::new();
         for series in self.view.series().filter(|series| wanted(series.key())) {
             if Self::is_known(series, pin)? {

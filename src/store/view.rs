@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::block::BlockError;
 use super::engine::BlockReader;
 use super::error::StoreError;
 use super::series::{Access, Recent, Series};
@@ -51,19 +52,35 @@ impl View {
         if known_time >= self.commit.recorded_time {
             return Ok((self.commit.sequence > 0).then_some(self.commit));
         }
-        let damaged = |error: super::block::BlockError| StoreError::DamagedCommits {
-            from: error.from,
-            to: error.to,
-            problem: error.problem,
-        };
         let recent = RecentBlocks::default();
         let loader = Loader::new(&self.reader, &recent);
-        let Some(recorded_time) = self.commits.at_or_before(known_time, &loader).map_err(damaged)? else {
+        let Some(recorded_time) = self.commits.at_or_before(known_time, &loader).map_err(damaged_commits)? else {
             return Ok(None);
         };
-        let sequence = self.commits.rank(known_time.saturating_add_us(1), &loader).map_err(damaged)?;
+        let sequence = self.commits.rank(known_time.saturating_add_us(1), &loader).map_err(damaged_commits)?;
         Ok(Some(Commit { sequence, recorded_time }))
     }
+
+    /// All commits, oldest first, in pieces that are never empty. Each step blocks, and fails with
+    /// [`StoreError::DamagedCommits`].
+    pub fn commits(self: &Arc<Self>) -> impl Iterator<Item = Result<Vec<Commit>, StoreError>> + Send + use<> {
+        let view = Arc::clone(self);
+        let mut sequence = 0;
+        (0..self.commits.slot_count()).map(move |at| {
+            let recent = RecentBlocks::default();
+            let items = view.commits.load_slot(at, &Loader::new(&view.reader, &recent)).map_err(damaged_commits)?;
+            // A commit's sequence is its place in the list.
+            let number = |recorded_time: &Timestamp| {
+                sequence += 1;
+                Commit { sequence, recorded_time: *recorded_time }
+            };
+            Ok(items.iter().map(number).collect())
+        })
+    }
+}
+
+fn damaged_commits(error: BlockError) -> StoreError {
+    StoreError::DamagedCommits { from: error.from, to: error.to, problem: error.problem }
 }
 
 /// In which direction of time runs come.

@@ -1,0 +1,251 @@
+//! The receiving end of an export: whether what comes is whole and unharmed.
+//!
+//! **Invariant**: a part is called ended only if its bytes have the checksum that was said of them, and the whole only
+//! if every part that the manifest names has ended and the row counts add up.
+
+use prost::bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use super::layout::{PartFile, SCHEMA_VERSION};
+use crate::domain::clip;
+use crate::proto::v1;
+use crate::proto::v1::export_snapshot_response::Message;
+
+/// Longest name of a part.
+const PART_NAME_BYTES_MAX: usize = 64;
+
+/// What is wrong with a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StreamError {
+    /// The rules of the stream are broken.
+    #[error("the export is out of order: {0}; does the server's version fit this command's?")]
+    OutOfOrder(&'static str),
+    /// Columns that are not known here.
+    #[error(
+        "the server exports schema {found}, and this command knows {SCHEMA_VERSION}; use the server's version of it"
+    )]
+    OtherSchema {
+        /// What the manifest says.
+        found: u32,
+    },
+    /// Something that would not stay in the target's directory.
+    #[error("the server names a part '{0}', which is no plain file name")]
+    PartName(String),
+    /// The bytes are not those that were sent.
+    #[error("{part} arrived damaged: its SHA-256 is {found}, and {said} was sent; run the export again")]
+    Checksum {
+        /// Which part.
+        part: String,
+        /// In hexadecimal.
+        said: String,
+        /// In hexadecimal.
+        found: String,
+    },
+    /// Rows are missing, or there are too many.
+    #[error("{what} has {found} rows, and {said} were sent; run the export again")]
+    RowCount {
+        /// A part, or the whole.
+        what: String,
+        /// By the server.
+        said: u64,
+        /// Here.
+        found: u64,
+    },
+    /// The stream is over before its end.
+    #[error("the export broke off before its end; run it again")]
+    BrokenOff,
+}
+
+/// What a message of the stream is to whoever keeps the bytes.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Step {
+    /// The first step; the first part begins after it.
+    Manifest(Box<v1::ExportManifest>),
+    /// More of the present part, of which so many rows are there by now.
+    Data(Bytes, u64),
+    /// The present part is whole, and the next one begins.
+    PartEnd(PartFile),
+    /// The last step.
+    End,
+}
+
+/// Checks the messages of one stream, in their order.
+#[derive(Default)]
+pub struct Checker {
+    parts: Option<Vec<String>>,
+    ended: Vec<PartFile>,
+    hash: Sha256,
+    byte_count: u64,
+    is_over: bool,
+}
+
+impl Checker {
+    /// Takes the next message.
+    ///
+    /// # Errors
+    /// Any [`StreamError`] but `BrokenOff`; then nothing of the export is to be kept.
+    pub fn accept(&mut self, response: v1::ExportSnapshotResponse) -> Result<Step, StreamError> {
+        if self.is_over {
+            return Err(StreamError::OutOfOrder("it goes on after its end"));
+        }
+        match response.message {
+            None => Err(StreamError::OutOfOrder("a message is empty")),
+            Some(Message::Manifest(manifest)) => self.manifest(manifest),
+            Some(Message::Chunk(chunk)) => {
+                self.expect_part(&chunk.part)?;
+                self.hash.update(&chunk.data);
+                self.byte_count += chunk.data.len() as u64;
+                Ok(Step::Data(chunk.data, chunk.row_count))
+            }
+            Some(Message::PartEnd(end)) => self.part_end(end),
+            Some(Message::End(end)) => self.end(end),
+        }
+    }
+
+    /// Tells whether a stream that ended was whole; gives its parts.
+    ///
+    /// # Errors
+    /// `BrokenOff`.
+    pub fn finish(self) -> Result<Vec<PartFile>, StreamError> {
+        if self.is_over { Ok(self.ended) } else { Err(StreamError::BrokenOff) }
+    }
+
+    fn manifest(&mut self, manifest: v1::ExportManifest) -> Result<Step, StreamError> {
+        if self.parts.is_some() {
+            return Err(StreamError::OutOfOrder("a second manifest comes"));
+        }
+        if manifest.schema_version != SCHEMA_VERSION {
+            return Err(StreamError::OtherSchema { found: manifest.schema_version });
+        }
+        if let Some(bad) = manifest.parts.iter().find(|name| !is_plain_name(name)) {
+            return Err(StreamError::PartName(clip(bad)));
+        }
+        self.parts = Some(manifest.parts.clone());
+        Ok(Step::Manifest(Box::new(manifest)))
+    }
+
+    fn expect_part(&self, name: &str) -> Result<(), StreamError> {
+        let Some(parts) = &self.parts else { return Err(StreamError::OutOfOrder("it begins without a manifest")) };
+        match parts.get(self.ended.len()) {
+            Some(expected) if expected == name => Ok(()),
+            _ => Err(StreamError::OutOfOrder("its parts are not those of its manifest")),
+        }
+    }
+
+    fn part_end(&mut self, end: v1::ExportPartEnd) -> Result<Step, StreamError> {
+        self.expect_part(&end.part)?;
+        let found = self.hash.finalize_reset();
+        if end.sha256 != found.as_slice() {
+            return Err(StreamError::Checksum { part: end.part, said: hex(&end.sha256), found: hex(&found) });
+        }
+        let byte_count = std::mem::take(&mut self.byte_count);
+        let part = PartFile { name: end.part, row_count: end.row_count, byte_count, sha256: hex(&found) };
+        self.ended.push(part.clone());
+        Ok(Step::PartEnd(part))
+    }
+
+    fn end(&mut self, end: v1::ExportEnd) -> Result<Step, StreamError> {
+        if self.parts.as_ref().is_none_or(|parts| parts.len() != self.ended.len()) {
+            return Err(StreamError::OutOfOrder("it ends before its parts do"));
+        }
+        if u32::try_from(self.ended.len()) != Ok(end.part_count) {
+            return Err(StreamError::OutOfOrder("its end counts other parts than its manifest"));
+        }
+        let found = self.ended.iter().map(|part| part.row_count).sum();
+        if end.row_count != found {
+            return Err(StreamError::RowCount { what: "the export".to_owned(), said: end.row_count, found });
+        }
+        self.is_over = true;
+        Ok(Step::End)
+    }
+}
+
+fn is_plain_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    (1..=PART_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('.')
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(parts: &[&str]) -> Message {
+        let parts = parts.iter().map(|part| (*part).to_owned()).collect();
+        Message::Manifest(v1::ExportManifest { schema_version: SCHEMA_VERSION, parts, ..Default::default() })
+    }
+
+    fn chunk(part: &str, data: &'static [u8]) -> Message {
+        Message::Chunk(v1::ExportChunk { part: part.to_owned(), data: Bytes::from_static(data), row_count: 1 })
+    }
+
+    fn part_end(part: &str, data: &[u8], row_count: u64) -> Message {
+        let sha256 = Sha256::digest(data).to_vec().into();
+        Message::PartEnd(v1::ExportPartEnd { part: part.to_owned(), row_count, sha256 })
+    }
+
+    fn end(row_count: u64, part_count: u32) -> Message {
+        Message::End(v1::ExportEnd { row_count, part_count })
+    }
+
+    fn receive(messages: impl IntoIterator<Item = Message>) -> Result<Vec<PartFile>, StreamError> {
+        let mut checker = Checker::default();
+        for message in messages {
+            checker.accept(v1::ExportSnapshotResponse { message: Some(message) })?;
+        }
+        checker.finish()
+    }
+
+    #[test]
+    fn a_whole_stream_gives_its_parts() {
+        let parts = receive([
+            manifest(&["a.csv", "b.csv"]),
+            chunk("a.csv", b"one,"),
+            chunk("a.csv", b"two"),
+            part_end("a.csv", b"one,two", 2),
+            part_end("b.csv", b"", 0),
+            end(2, 2),
+        ])
+        .unwrap();
+        let told: Vec<_> = parts.iter().map(|part| (part.name.as_str(), part.row_count, part.byte_count)).collect();
+        assert_eq!(told, [("a.csv", 2, 7), ("b.csv", 0, 0)]);
+        assert_eq!(parts[1].sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let check = |messages: Vec<Message>, expect: &str| {
+            let error = receive(messages).unwrap_err().to_string();
+            assert!(error.contains(expect), "{error}");
+        };
+        let one = || manifest(&["a.csv"]);
+        check(vec![], "broke off");
+        check(vec![one(), chunk("a.csv", b"x")], "broke off");
+        check(vec![one(), chunk("a.csv", b"x"), part_end("a.csv", b"x", 1)], "broke off");
+        check(vec![chunk("a.csv", b"x")], "without a manifest");
+        check(vec![one(), one()], "a second manifest");
+        check(vec![one(), chunk("b.csv", b"x")], "not those of its manifest");
+        check(vec![one(), part_end("a.csv", b"", 0), chunk("a.csv", b"x")], "not those of its manifest");
+        check(vec![one(), end(0, 1)], "before its parts do");
+        check(vec![one(), part_end("a.csv", b"", 0), end(0, 2)], "other parts");
+        check(vec![one(), part_end("a.csv", b"", 3), end(4, 1)], "the export has 3 rows, and 4 were sent");
+        check(vec![one(), part_end("a.csv", b"", 0), end(0, 1), end(0, 1)], "after its end");
+        check(vec![one(), chunk("a.csv", b"x"), part_end("a.csv", b"y", 1)], "a.csv arrived damaged");
+        for name in ["../a", "/etc/passwd", "", ".hidden", "a b", "a\\b"] {
+            check(vec![manifest(&[name])], "no plain file name");
+        }
+        let newer = v1::ExportManifest { schema_version: SCHEMA_VERSION + 1, ..Default::default() };
+        check(vec![Message::Manifest(newer)], "use the server's version");
+        let empty = v1::ExportSnapshotResponse { message: None };
+        assert!(Checker::default().accept(empty).is_err());
+    }
+}

@@ -1,0 +1,340 @@
+//! What an export consists of: its parts, their columns, and what is said about them.
+//!
+//! **Invariant**: the columns of a part and their types change only together with [`SCHEMA_VERSION`].
+
+use std::collections::HashMap;
+
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use serde_json::{Value, json};
+
+use crate::domain::Timestamp;
+use crate::query::SnapshotRequest;
+use crate::store::Commit;
+
+/// Of the columns below.
+pub const SCHEMA_VERSION: u32 = 1;
+/// The file beside the parts of a full export that tells what they are; written last.
+pub const MANIFEST_NAME: &str = "manifest.json";
+
+/// Digits of a rate in Arrow and Parquet: 20 before the point and 18 after it, so that every rate fits exactly.
+pub(super) const RATE_PRECISION: u8 = 38;
+pub(super) const RATE_SCALE: i8 = 18;
+/// The same of a reported change, which has at most 12 digits on either side.
+pub(super) const CHANGE_PRECISION: u8 = 24;
+pub(super) const CHANGE_SCALE: i8 = 12;
+
+/// How the bytes of a part are to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// With zstd, statistics and metadata.
+    Parquet,
+    /// Arrow's IPC, the streaming format.
+    ArrowStream,
+    /// With a header.
+    Csv,
+}
+
+impl Format {
+    /// The usual ending of a file's name.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::ArrowStream => "arrows",
+            Self::Csv => "csv",
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::ArrowStream => "arrow_stream",
+            Self::Csv => "csv",
+        }
+    }
+}
+
+/// What a row stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// A run.
+    Runs,
+    /// A day of UTC of a series.
+    Daily,
+}
+
+impl Shape {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Runs => "runs",
+            Self::Daily => "daily",
+        }
+    }
+}
+
+/// What to export, checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExportRequest {
+    /// How.
+    pub format: Format,
+    /// In what rows.
+    pub shape: Shape,
+    /// Everything that an identical store can be made of; then the format is Parquet and nothing is filtered.
+    pub full: bool,
+    /// Of what, and as known when.
+    pub snapshot: SnapshotRequest,
+    /// The bounds as they were given, for the record.
+    pub start_time: Option<Timestamp>,
+    /// See there.
+    pub end_time: Option<Timestamp>,
+}
+
+impl ExportRequest {
+    /// In the order of the stream.
+    pub(super) fn parts(&self) -> &'static [Part] {
+        match (self.full, self.shape) {
+            (true, _) => &[Part::Series, Part::Runs, Part::Timeline, Part::Revisions, Part::Commits],
+            (false, Shape::Runs) => &[Part::Runs],
+            (false, Shape::Daily) => &[Part::Daily],
+        }
+    }
+
+    /// The names of the parts, in the order of the stream.
+    pub fn part_names(&self) -> Vec<String> {
+        self.parts().iter().map(|part| part.file_name(self.format)).collect()
+    }
+
+    /// What was asked for, as the metadata of a file tell it.
+    pub fn filter_json(&self) -> Value {
+        let texts = |values: Vec<String>| Value::from(values);
+        let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+        json!({
+            "format": self.format.name(),
+            "shape": self.shape.name(),
+            "full": self.full,
+            "pairs": texts(self.snapshot.filter.pairs.iter().map(ToString::to_string).collect()),
+            "sources": texts(self.snapshot.filter.sources.iter().map(ToString::to_string).collect()),
+            "start_time": time(self.start_time),
+            "end_time": time(self.end_time),
+            "known_time": time(self.snapshot.known_time),
+        })
+    }
+
+    /// What every file says of itself.
+    pub(super) fn metadata(&self, commit: Commit) -> HashMap<String, String> {
+        HashMap::from(
+            [
+                ("silkrate.schema_version", SCHEMA_VERSION.to_string()),
+                ("silkrate.sequence", commit.sequence.to_string()),
+                ("silkrate.recorded_time", commit.recorded_time.to_string()),
+                ("silkrate.filter", self.filter_json().to_string()),
+                ("silkrate.version", env!("CARGO_PKG_VERSION").to_owned()),
+            ]
+            .map(|(key, value)| (key.to_owned(), value)),
+        )
+    }
+}
+
+/// One table of an export.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    Runs,
+    Daily,
+    Series,
+    Timeline,
+    Revisions,
+    Commits,
+}
+
+impl Part {
+    pub(super) fn file_name(self, format: Format) -> String {
+        let stem = match self {
+            Self::Runs => "runs",
+            Self::Daily => "daily",
+            Self::Series => "series",
+            Self::Timeline => "timeline",
+            Self::Revisions => "revisions",
+            Self::Commits => "commits",
+        };
+        format!("{stem}.{}", format.extension())
+    }
+
+    /// In the order of the file.
+    pub(super) fn columns(self) -> &'static [Column] {
+        use Column::{
+            CollapseWindow, Date, FirstObserved, LastObserved, Observations, Observed, Pair, Places, Rate, RateDouble,
+            Recorded, Reported, ReportedNegative, ReportedPlaces, Sequence, Source, Superseded,
+        };
+        match self {
+            Self::Runs => &[
+                Pair,
+                Source,
+                FirstObserved,
+                LastObserved,
+                Recorded,
+                Rate,
+                RateDouble,
+                Places,
+                Reported,
+                ReportedPlaces,
+                ReportedNegative,
+                Observations,
+            ],
+            Self::Daily => &[
+                Pair,
+                Source,
+                Date,
+                FirstObserved,
+                LastObserved,
+                Rate,
+                RateDouble,
+                Places,
+                Reported,
+                ReportedPlaces,
+                ReportedNegative,
+            ],
+            Self::Series => &[Pair, Source, CollapseWindow],
+            Self::Timeline => &[Pair, Source, Observed],
+            Self::Revisions => &[
+                Pair,
+                Source,
+                FirstObserved,
+                LastObserved,
+                Recorded,
+                Rate,
+                RateDouble,
+                Places,
+                Reported,
+                ReportedPlaces,
+                ReportedNegative,
+                Observations,
+                Superseded,
+            ],
+            Self::Commits => &[Sequence, Recorded],
+        }
+    }
+
+    /// Which columns the rows are sorted by.
+    pub(super) fn sorted_by(self) -> &'static [Column] {
+        use Column::{Date, FirstObserved, Observed, Pair, Sequence, Source, Superseded};
+        match self {
+            Self::Runs => &[Pair, Source, FirstObserved],
+            Self::Daily => &[Pair, Source, Date],
+            Self::Series => &[Pair, Source],
+            Self::Timeline => &[Pair, Source, Observed],
+            Self::Revisions => &[Pair, Source, Superseded],
+            Self::Commits => &[Sequence],
+        }
+    }
+
+    pub(super) fn schema(self, metadata: HashMap<String, String>) -> Schema {
+        Schema::new_with_metadata(self.columns().iter().map(|column| column.field()).collect::<Vec<_>>(), metadata)
+    }
+}
+
+/// One column, the same in every part that has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Column {
+    Pair,
+    Source,
+    FirstObserved,
+    LastObserved,
+    Recorded,
+    Superseded,
+    Observed,
+    Date,
+    Rate,
+    RateDouble,
+    Places,
+    Reported,
+    ReportedPlaces,
+    ReportedNegative,
+    Observations,
+    CollapseWindow,
+    Sequence,
+}
+
+impl Column {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Pair => "pair",
+            Self::Source => "source",
+            Self::FirstObserved => "first_observed_time",
+            Self::LastObserved => "last_observed_time",
+            Self::Recorded => "recorded_time",
+            Self::Superseded => "superseded_time",
+            Self::Observed => "observed_time",
+            Self::Date => "date",
+            Self::Rate => "rate",
+            Self::RateDouble => "rate_double",
+            Self::Places => "published_places",
+            Self::Reported => "reported_change_percent",
+            Self::ReportedPlaces => "reported_change_places",
+            Self::ReportedNegative => "reported_change_negative",
+            Self::Observations => "observation_count",
+            Self::CollapseWindow => "collapse_window_us",
+            Self::Sequence => "sequence",
+        }
+    }
+
+    fn data_type(self) -> DataType {
+        match self {
+            Self::Pair | Self::Source => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+            Self::FirstObserved | Self::LastObserved | Self::Recorded | Self::Superseded | Self::Observed => {
+                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+            }
+            Self::Date => DataType::Date32,
+            Self::Rate => DataType::Decimal128(RATE_PRECISION, RATE_SCALE),
+            Self::RateDouble => DataType::Float64,
+            Self::Places | Self::ReportedPlaces => DataType::UInt8,
+            Self::Reported => DataType::Decimal128(CHANGE_PRECISION, CHANGE_SCALE),
+            Self::ReportedNegative => DataType::Boolean,
+            Self::Observations | Self::Sequence => DataType::UInt64,
+            Self::CollapseWindow => DataType::Int64,
+        }
+    }
+
+    fn field(self) -> Field {
+        let nullable = matches!(self, Self::Reported | Self::ReportedPlaces | Self::ReportedNegative);
+        Field::new(self.name(), self.data_type(), nullable)
+    }
+
+    /// Whether its values grow in small steps, so that their differences are what to store.
+    pub(super) fn is_time_like(self) -> bool {
+        matches!(self.data_type(), DataType::Timestamp(..) | DataType::Date32) || self == Self::Sequence
+    }
+}
+
+/// One file of an export, as it came to disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartFile {
+    /// Of the file in its directory.
+    pub name: String,
+    /// In it.
+    pub row_count: u64,
+    /// Of it.
+    pub byte_count: u64,
+    /// Of all its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+/// What stands beside the files of an export, for whoever reads them later. `filter` is that of the files' metadata.
+pub fn manifest_json(commit: Commit, product_version: &str, filter: &Value, parts: &[PartFile]) -> Value {
+    let rows: u64 = parts.iter().map(|part| part.row_count).sum();
+    let parts = parts.iter().map(|part| {
+        json!({
+            "name": part.name,
+            "row_count": part.row_count,
+            "byte_count": part.byte_count,
+            "sha256": part.sha256,
+        })
+    });
+    json!({
+        "schema_version": SCHEMA_VERSION,
+        "sequence": commit.sequence,
+        "recorded_time": commit.recorded_time.to_string(),
+        "product_version": product_version,
+        "filter": filter,
+        "row_count": rows,
+        "parts": parts.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,22 @@
+//! Snapshots of the store as Parquet, Arrow and CSV: written here for whoever exports, checked here for whoever
+//! receives.
+//!
+//! **Invariant**: what an export holds follows from one commit and the request; nothing here asks what time it is. No
+//! more than a row group of Parquet and a few chunks are in memory, however long the export. Only this module knows
+//! arrow and parquet.
+
+mod check;
+mod count;
+mod encode;
+mod layout;
+mod outlet;
+mod produce;
+mod rows;
+mod tree;
+
+pub use check::{Checker, Step, StreamError};
+pub use count::{CountError, count_rows};
+pub use layout::{ExportRequest, Format, MANIFEST_NAME, PartFile, SCHEMA_VERSION, Shape, manifest_json};
+pub use outlet::{CHUNK_BYTES_MAX, Unwanted};
+pub use produce::{ExportError, produce};
+pub use tree::{PartitionKey, PartitionWriter, TreeError};

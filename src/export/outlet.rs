@@ -1,0 +1,143 @@
+//! From written bytes to the messages of the stream: chunks, and the checksum of a part.
+//!
+//! **Invariant**: a part's chunks, put one after the other, are what was written, and its end comes after all of them.
+
+use std::io::{self, Write};
+
+use prost::bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::proto::v1;
+use crate::proto::v1::export_snapshot_response::Message;
+
+/// Most bytes of a chunk.
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
+
+/// Whoever takes the messages wants no more of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unwanted;
+
+/// Takes one message of the stream.
+pub(super) type HandOver<'a> = dyn FnMut(v1::ExportSnapshotResponse) -> Result<(), Unwanted> + Send + 'a;
+
+/// Takes the bytes of one part.
+pub(super) struct Outlet<'a> {
+    hand_over: &'a mut HandOver<'a>,
+    part: String,
+    chunk: Vec<u8>,
+    hash: Sha256,
+    row_count: u64,
+    unwanted: bool,
+}
+
+impl<'a> Outlet<'a> {
+    pub(super) fn new(hand_over: &'a mut HandOver<'a>, part: String) -> Self {
+        let chunk = Vec::with_capacity(CHUNK_BYTES_MAX);
+        Self { hand_over, part, chunk, hash: Sha256::new(), row_count: 0, unwanted: false }
+    }
+
+    /// So many rows more are being encoded.
+    pub(super) fn count_rows(&mut self, rows: usize) {
+        self.row_count += rows as u64;
+    }
+
+    /// Whether a write failed because nobody wants the bytes.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.unwanted
+    }
+
+    fn send_chunk(&mut self) -> io::Result<()> {
+        if self.chunk.is_empty() {
+            return Ok(());
+        }
+        self.hash.update(&self.chunk);
+        let data = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES_MAX));
+        let message = v1::ExportChunk { part: self.part.clone(), data: Bytes::from(data), row_count: self.row_count };
+        (self.hand_over)(response(Message::Chunk(message))).map_err(|Unwanted| {
+            self.unwanted = true;
+            io::ErrorKind::BrokenPipe.into()
+        })
+    }
+
+    /// Sends what is left and the part's end; gives its rows.
+    pub(super) fn end(mut self) -> Result<u64, Unwanted> {
+        self.send_chunk().map_err(|_| Unwanted)?;
+        let sha256 = self.hash.finalize().to_vec().into();
+        (self.hand_over)(response(Message::PartEnd(v1::ExportPartEnd {
+            part: self.part,
+            row_count: self.row_count,
+            sha256,
+        })))?;
+        Ok(self.row_count)
+    }
+}
+
+pub(super) fn response(message: Message) -> v1::ExportSnapshotResponse {
+    v1::ExportSnapshotResponse { message: Some(message) }
+}
+
+impl Write for Outlet<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.chunk.len() == CHUNK_BYTES_MAX {
+            self.send_chunk()?;
+        }
+        let fits = bytes.len().min(CHUNK_BYTES_MAX - self.chunk.len());
+        self.chunk.extend_from_slice(&bytes[..fits]);
+        Ok(fits)
+    }
+
+    /// Encoders flush at every turn; a chunk goes when it is full.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_full_but_the_last_and_make_up_the_part() {
+        let check = |writes: &[usize], expect: &[usize]| {
+            let (mut sizes, mut joined, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+            let mut hand_over = |response: v1::ExportSnapshotResponse| {
+                match response.message.unwrap() {
+                    Message::Chunk(chunk) => {
+                        sizes.push(chunk.data.len());
+                        joined.extend_from_slice(&chunk.data);
+                    }
+                    Message::PartEnd(end) => ends.push(end),
+                    other => panic!("{other:?}"),
+                }
+                Ok(())
+            };
+            let mut outlet = Outlet::new(&mut hand_over, "p".to_owned());
+            let mut written = Vec::new();
+            for (fill, len) in (0_u8..).zip(writes) {
+                outlet.write_all(&vec![fill; *len]).unwrap();
+                written.extend(vec![fill; *len]);
+            }
+            outlet.count_rows(7);
+            assert_eq!(outlet.end(), Ok(7));
+            assert_eq!(sizes, expect);
+            assert!(joined == written);
+            assert_eq!(ends.len(), 1);
+            assert_eq!(ends[0].sha256.as_ref() as &[u8], Sha256::digest(&written).as_slice());
+        };
+        let full = CHUNK_BYTES_MAX;
+        check(&[], &[]);
+        check(&[1], &[1]);
+        check(&[full], &[full]);
+        check(&[full, 1], &[full, 1]);
+        check(&[1, full, 2 * full, 5], &[full, full, full, 6]);
+    }
+
+    #[test]
+    fn bytes_that_nobody_wants_stop_the_writer() {
+        let mut hand_over = |_| Err(Unwanted);
+        let mut outlet = Outlet::new(&mut hand_over, "p".to_owned());
+        assert!(outlet.write_all(&vec![0; CHUNK_BYTES_MAX]).is_ok());
+        assert!(outlet.write_all(&[0]).is_err());
+        assert!(outlet.is_unwanted());
+    }
+}

@@ -1,0 +1,317 @@
+//! A snapshot to the messages of an export.
+//!
+//! **Invariant**: the stream begins with the manifest, has every part that it names in its order, and ends with the end;
+//! if anything fails, it does not end so.
+
+use std::sync::Arc;
+
+use prost_types::Timestamp as ProtoTimestamp;
+use thiserror::Error;
+
+use super::encode::{EncodeError, Encoder};
+use super::layout::{ExportRequest, Format, Part, SCHEMA_VERSION, Shape};
+use super::outlet::{HandOver, Outlet, Unwanted, response};
+use super::rows::{Names, Rows};
+use crate::domain::{Run, Timestamp};
+use crate::proto::v1;
+use crate::proto::v1::export_snapshot_response::Message;
+use crate::query::{QueryError, Snapshot};
+use crate::store::{SeriesView, StoreError};
+
+/// Rows encoded at a time: some 2 MiB of columns.
+const BATCH_ROWS_MAX: usize = 16 * 1024;
+
+/// Why an export broke off.
+#[derive(Debug, Clone, Error)]
+pub enum ExportError {
+    /// The store could not be read, or the caller went away.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The rows could not be written in the format asked for.
+    #[error("cannot write {part}: {problem}")]
+    Encode {
+        /// The name of the part.
+        part: String,
+        /// As the format's library says it.
+        problem: String,
+    },
+    /// Nobody takes the messages any more.
+    #[error("nobody takes the export any more")]
+    Unwanted,
+}
+
+impl From<StoreError> for ExportError {
+    fn from(error: StoreError) -> Self {
+        Self::Query(error.into())
+    }
+}
+
+impl From<Unwanted> for ExportError {
+    fn from(Unwanted: Unwanted) -> Self {
+        Self::Unwanted
+    }
+}
+
+/// Why a part broke off.
+enum PartError {
+    Read(QueryError),
+    Encode(EncodeError),
+}
+
+impl<E: Into<QueryError>> From<E> for PartError {
+    fn from(error: E) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+/// Hands over the messages of an export of `snapshot`, one after the other. Blocks.
+///
+/// # Errors
+/// Any [`ExportError`]; what was handed over before it is no whole export.
+pub fn produce(
+    snapshot: &Snapshot,
+    request: &ExportRequest,
+    hand_over: &mut (dyn FnMut(v1::ExportSnapshotResponse) -> Result<(), Unwanted> + Send),
+) -> Result<(), ExportError> {
+    hand_over(response(Message::Manifest(manifest(snapshot, request)?)))?;
+    let names = Names::new(snapshot.series.iter().map(|series| series.key()));
+    let (mut row_count, mut part_count) = (0, 0);
+    for part in request.parts() {
+        row_count += write_part(snapshot, request, *part, &names, &mut *hand_over)?;
+        part_count += 1;
+    }
+    Ok(hand_over(response(Message::End(v1::ExportEnd { row_count, part_count })))?)
+}
+
+fn manifest(snapshot: &Snapshot, request: &ExportRequest) -> Result<v1::ExportManifest, ExportError> {
+    let time = |time: Timestamp| {
+        let (seconds, nanos) = time.to_parts();
+        ProtoTimestamp { seconds, nanos }
+    };
+    let filter = &request.snapshot.filter;
+    let format = match request.format {
+        Format::Parquet => v1::ExportFormat::Parquet,
+        Format::ArrowStream => v1::ExportFormat::ArrowStream,
+        Format::Csv => v1::ExportFormat::Csv,
+    };
+    let shape = match request.shape {
+        Shape::Runs => v1::ExportShape::Runs,
+        Shape::Daily => v1::ExportShape::Daily,
+    };
+    Ok(v1::ExportManifest {
+        schema_version: SCHEMA_VERSION,
+        sequence: snapshot.commit.sequence,
+        recorded_time: Some(time(snapshot.commit.recorded_time)),
+        product_version: env!("CARGO_PKG_VERSION").to_owned(),
+        request: Some(v1::ExportSnapshotRequest {
+            format: format.into(),
+            shape: shape.into(),
+            pairs: filter.pairs.iter().map(ToString::to_string).collect(),
+            sources: filter.sources.iter().map(ToString::to_string).collect(),
+            start_time: request.start_time.map(time),
+            end_time: request.end_time.map(time),
+            known_time: request.snapshot.known_time.map(time),
+            full: request.full,
+        }),
+        parts: request.part_names(),
+        expected_row_count: expected_row_count(snapshot, request)?,
+    })
+}
+
+/// How many rows there will be, where that is known without reading them.
+fn expected_row_count(snapshot: &Snapshot, request: &ExportRequest) -> Result<Option<u64>, ExportError> {
+    let Some(runs) = snapshot.run_count()? else { return Ok(None) };
+    if !request.full {
+        return Ok((request.shape == Shape::Runs).then_some(runs));
+    }
+    let mut count = runs + snapshot.series.len() as u64 + snapshot.commit.sequence;
+    for series in &snapshot.series {
+        let totals = series.totals(snapshot.commit.recorded_time)?;
+        count += totals.map_or(0, |totals| totals.observation_count + totals.revision_count);
+    }
+    Ok(Some(count))
+}
+
+fn write_part(
+    snapshot: &Snapshot,
+    request: &ExportRequest,
+    part: Part,
+    names: &Names,
+    hand_over: &mut HandOver<'_>,
+) -> Result<u64, ExportError> {
+    let name = part.file_name(request.format);
+    let mut hand_over = |message| hand_over(message);
+    let mut outlet = Outlet::new(&mut hand_over, name.clone());
+    let written = Encoder::new(part, request.format, request.metadata(snapshot.commit), &mut outlet)
+        .map_err(PartError::Encode)
+        .and_then(|encoder| {
+            let mut writer = PartWriter { snapshot, names, encoder, rows: Rows::default() };
+            writer.write_all(part)?;
+            writer.finish()
+        });
+    match written {
+        Ok(()) => Ok(outlet.end()?),
+        Err(PartError::Encode(_)) if outlet.is_unwanted() => Err(ExportError::Unwanted),
+        Err(PartError::Encode(problem)) => Err(ExportError::Encode { part: name, problem: problem.to_string() }),
+        Err(PartError::Read(error)) => Err(error.into()),
+    }
+}
+
+/// Reads the rows of a part, and has them encoded a batch at a time.
+struct PartWriter<'s, 'p, 'a> {
+    snapshot: &'s Snapshot,
+    names: &'s Names,
+    encoder: Encoder<'p, 'a>,
+    rows: Rows,
+}
+
+impl PartWriter<'_, '_, '_> {
+    fn write_all(&mut self, part: Part) -> Result<(), PartError> {
+        let snapshot = self.snapshot;
+        if part == Part::Commits {
+            for piece in snapshot.until_stopped(snapshot.view.commits()) {
+                self.each(piece?, Rows::push_commit)?;
+            }
+            return Ok(());
+        }
+        for (number, series) in snapshot.series.iter().enumerate() {
+            match part {
+                Part::Runs => {
+                    let range = snapshot.range();
+                    for piece in snapshot.runs(series, range.start(), range.end())? {
+                        self.each(piece?, |rows, run| rows.push_run(number, &run))?;
+                    }
+                }
+                Part::Daily => self.write_days(number, series)?,
+                Part::Series => self.each([series.collapse_window_us()], |rows, us| rows.push_series(number, us))?,
+                Part::Timeline => {
+                    for piece in snapshot.until_stopped(series.instants(Timestamp::MIN, END_OF_TIME)) {
+                        self.each(piece?, |rows, time| rows.push_instant(number, time))?;
+                    }
+                }
+                Part::Revisions => {
+                    let known = snapshot.commit.recorded_time;
+                    for piece in snapshot.until_stopped(series.revisions(Timestamp::MIN, END_OF_TIME, known)) {
+                        self.each(piece?, |rows, revision| rows.push_revision(number, &revision))?;
+                    }
+                }
+                // Written above: they are of no series.
+                Part::Commits => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A row for each day, from the first observation on, that begins in the range and by the recorded time seen.
+    fn write_days(&mut self, number: usize, series: &Arc<SeriesView>) -> Result<(), PartError> {
+        let Some(days) = Days::of(self.snapshot) else { return Ok(()) };
+        let mut in_force = self.snapshot.run_before(series, days.start())?;
+        let mut next_day = days.first;
+        for piece in self.snapshot.runs(series, days.start(), days.end())? {
+            for run in piece? {
+                let day = Days::day_of(run.first_observed_time);
+                self.push_days(number, next_day..day, in_force.as_ref())?;
+                next_day = next_day.max(day);
+                in_force = Some(run);
+            }
+        }
+        self.push_days(number, next_day..days.last + 1, in_force.as_ref())
+    }
+
+    fn push_days(
+        &mut self,
+        number: usize,
+        days: std::ops::Range<i64>,
+        in_force: Option<&Run>,
+    ) -> Result<(), PartError> {
+        let Some(run) = in_force else { return Ok(()) };
+        // Days of the years that a time may have fit.
+        let days = days.filter_map(|day| i32::try_from(day).ok());
+        self.each(days, |rows, day| rows.push_day(number, day, run))
+    }
+
+    fn each<T>(
+        &mut self,
+        items: impl IntoIterator<Item = T>,
+        mut push: impl FnMut(&mut Rows, T),
+    ) -> Result<(), PartError> {
+        for item in items {
+            push(&mut self.rows, item);
+            if self.rows.len() == BATCH_ROWS_MAX {
+                self.encoder.write(&mut self.rows, self.names).map_err(PartError::Encode)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), PartError> {
+        if self.rows.len() > 0 {
+            self.encoder.write(&mut self.rows, self.names).map_err(PartError::Encode)?;
+        }
+        self.encoder.finish().map_err(PartError::Encode)
+    }
+}
+
+/// After every instant.
+const END_OF_TIME: Timestamp = Timestamp::from_micros(i64::MAX);
+
+/// The days of a daily export, numbered from 1970-01-01, UTC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Days {
+    first: i64,
+    last: i64,
+    recorded_time: Timestamp,
+}
+
+impl Days {
+    fn of(snapshot: &Snapshot) -> Option<Self> {
+        Self::between(snapshot.range().start(), snapshot.range().end(), snapshot.commit.recorded_time)
+    }
+
+    /// Those that begin in `[start, end)` and by `recorded_time`, if there are any.
+    fn between(start: Timestamp, end: Timestamp, recorded_time: Timestamp) -> Option<Self> {
+        let first = Self::day_of(start.saturating_add_us(Timestamp::DAY_US - 1));
+        let last = Self::day_of(end.saturating_add_us(-1)).min(Self::day_of(recorded_time));
+        (first <= last).then_some(Self { first, last, recorded_time })
+    }
+
+    fn day_of(time: Timestamp) -> i64 {
+        time.micros().div_euclid(Timestamp::DAY_US)
+    }
+
+    fn start(self) -> Timestamp {
+        Timestamp::from_micros(self.first.saturating_mul(Timestamp::DAY_US))
+    }
+
+    /// Runs that begin from here on are in force at the end of none of them: the last day ends at the recorded time
+    /// seen, if that is in it.
+    fn end(self) -> Timestamp {
+        let midnight = Timestamp::from_micros((self.last + 1).saturating_mul(Timestamp::DAY_US));
+        midnight.min(self.recorded_time.saturating_add_us(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_begin_in_the_range_and_end_with_what_is_known() {
+        let at = |text: &str| Timestamp::parse_rfc3339(text).unwrap();
+        let check = |start: &str, end: &str, recorded: &str, expect: Option<(i64, i64, &str)>| {
+            let days = Days::between(at(start), at(end), at(recorded));
+            assert_eq!(days.map(|days| (days.first, days.last, days.end())), expect.map(|(a, b, c)| (a, b, at(c))));
+        };
+        let (first, second, third) = ("1970-01-02T00:00:00Z", "1970-01-03T00:00:00Z", "1970-01-04T00:00:00Z");
+        check(first, third, "1980-01-01T00:00:00Z", Some((1, 2, third)));
+        check(first, third, third, Some((1, 2, third)));
+        // The last day is cut off where knowledge ends.
+        check(first, third, "1970-01-03T12:00:00Z", Some((1, 2, "1970-01-03T12:00:00.000001Z")));
+        check(first, third, "1970-01-02T23:59:59Z", Some((1, 1, "1970-01-02T23:59:59.000001Z")));
+        check(first, third, "1970-01-01T12:00:00Z", None);
+        // A day that began before the range is not in it, one that ends after it is.
+        check("1970-01-02T00:00:00.000001Z", third, third, Some((2, 2, third)));
+        check(first, "1970-01-03T00:00:00.000001Z", third, Some((1, 2, third)));
+        check(second, second, third, None);
+    }
+}

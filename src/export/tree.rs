@@ -1,0 +1,316 @@
+//! An Arrow stream of an export into a Hive-style tree: `pair=KGS%2FUSD/month=2025-12/part-0.parquet`.
+//!
+//! The columns that the path tells are not in the files: tools that read the tree as one table add them. A value is
+//! escaped by `%` and two digits, as Hive does, and as `DuckDB`, polars, pyarrow and Spark undo it: the pair they show is
+//! `KGS/USD`.
+//!
+//! **Invariant**: one file is open at a time, since rows come in order: memory is bounded whatever the size. A row is
+//! in exactly one file.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{Date32Type, Int32Type, TimestampMicrosecondType};
+use arrow_array::{Array as _, RecordBatch};
+use arrow_buffer::Buffer;
+use arrow_ipc::reader::StreamDecoder;
+use arrow_schema::{ArrowError, Schema, SchemaRef};
+use chrono::{DateTime, Datelike as _};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use prost::bytes::Bytes;
+use thiserror::Error;
+
+use super::encode::ZSTD_LEVEL;
+use super::layout::Column;
+
+const DAY_S: i64 = 24 * 3_600;
+
+/// What the directories of a tree are named after.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PartitionKey {
+    /// `pair=KGS%2FUSD`.
+    Pair,
+    /// `source=nbkr`.
+    Source,
+    /// `month=2025-12`: of the first observed time or the day, UTC. No column of the table itself.
+    Month,
+}
+
+impl PartitionKey {
+    /// The name of the column that the tree gives to a table.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pair => "pair",
+            Self::Source => "source",
+            Self::Month => "month",
+        }
+    }
+}
+
+/// Why a tree could not be written.
+#[derive(Debug, Error)]
+pub enum TreeError {
+    /// The system refused.
+    #[error("{path}: {problem}", path = path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        problem: io::Error,
+    },
+    /// What came is no stream of such a table.
+    #[error("the export cannot be read as an Arrow stream: {0}")]
+    Arrow(#[from] ArrowError),
+    /// A file of the tree could not be written.
+    #[error("{path}: {problem}", path = path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        problem: ParquetError,
+    },
+    /// A column to partition by is not there, or not of the type that is known.
+    #[error("the export has no column {0} to partition by")]
+    NoColumn(&'static str),
+}
+
+/// Takes the bytes of an Arrow stream and writes the tree.
+pub struct PartitionWriter {
+    root: PathBuf,
+    keys: Arc<[PartitionKey]>,
+    decoder: StreamDecoder,
+    /// Of the files: without the columns that the paths tell.
+    schema: Option<(SchemaRef, Vec<usize>)>,
+    open: Option<OpenFile>,
+    /// How many files each directory has.
+    file_counts: HashMap<PathBuf, u64>,
+    row_count: u64,
+}
+
+/// The file that rows go into.
+struct OpenFile {
+    /// Of the series and the month that its rows are of.
+    segment: Vec<String>,
+    path: PathBuf,
+    writer: ArrowWriter<File>,
+}
+
+impl PartitionWriter {
+    /// Into the directory `root`, which is there and empty.
+    pub fn new(root: &Path, keys: Vec<PartitionKey>) -> Self {
+        Self {
+            root: root.to_owned(),
+            keys: keys.into(),
+            decoder: StreamDecoder::new(),
+            schema: None,
+            open: None,
+            file_counts: HashMap::new(),
+            row_count: 0,
+        }
+    }
+
+    /// Takes the next bytes of the stream. Blocks.
+    ///
+    /// # Errors
+    /// Any [`TreeError`]; then the tree is not whole.
+    pub fn write(&mut self, bytes: Bytes) -> Result<(), TreeError> {
+        let mut buffer = Buffer::from(bytes);
+        while !buffer.is_empty() {
+            if let Some(batch) = self.decoder.decode(&mut buffer)? {
+                self.write_batch(&batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the last file, everything durable; gives the rows of the tree.
+    ///
+    /// # Errors
+    /// Any [`TreeError`].
+    pub fn finish(mut self) -> Result<u64, TreeError> {
+        self.decoder.finish()?;
+        self.close()?;
+        for directory in self.file_counts.keys().flat_map(|directory| directory.ancestors()) {
+            if directory.starts_with(&self.root) {
+                sync(directory)?;
+            }
+        }
+        Ok(self.row_count)
+    }
+
+    fn write_batch(&mut self, batch: &RecordBatch) -> Result<(), TreeError> {
+        let keys = Arc::clone(&self.keys);
+        let segments = Segments::of(batch, &keys)?;
+        let mut begin = 0;
+        while begin < batch.num_rows() {
+            let segment = segments.at(begin);
+            let len = (begin..batch.num_rows()).take_while(|row| segments.is_same(begin, *row)).count();
+            self.write_segment(&segment, &batch.slice(begin, len))?;
+            begin += len;
+        }
+        self.row_count += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    fn write_segment(&mut self, segment: &Segment, rows: &RecordBatch) -> Result<(), TreeError> {
+        if self.open.as_ref().is_none_or(|open| open.segment != segment.identity) {
+            self.close()?;
+            self.open = Some(self.create(segment, &rows.schema())?);
+        }
+        let (Some(open), Some((_, kept))) = (&mut self.open, &self.schema) else { return Ok(()) };
+        let rows = rows.project(kept)?;
+        open.writer.write(&rows).map_err(|problem| TreeError::Parquet { path: open.path.clone(), problem })
+    }
+
+    fn create(&mut self, segment: &Segment, table: &SchemaRef) -> Result<OpenFile, TreeError> {
+        let (schema, _) = self.schema.get_or_insert_with(|| without(table, &self.keys));
+        let directory = segment.path.iter().fold(self.root.clone(), |path, part| path.join(part));
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            |problem| TreeError::Write { path, problem }
+        };
+        fs::create_dir_all(&directory).map_err(failed(&directory))?;
+        let count = self.file_counts.entry(directory.clone()).or_default();
+        let path = directory.join(format!("part-{count}.parquet"));
+        *count += 1;
+        let file = File::options().write(true).create_new(true).open(&path).map_err(failed(&path))?;
+        let properties = properties(schema).map_err(|problem| TreeError::Parquet { path: path.clone(), problem })?;
+        let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))
+            .map_err(|problem| TreeError::Parquet { path: path.clone(), problem })?;
+        Ok(OpenFile { segment: segment.identity.clone(), path, writer })
+    }
+
+    fn close(&mut self) -> Result<(), TreeError> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let OpenFile { path, writer, .. } = open;
+        match writer.into_inner() {
+            Ok(file) => file.sync_all().map_err(|problem| TreeError::Write { path, problem }),
+            Err(problem) => Err(TreeError::Parquet { path, problem }),
+        }
+    }
+}
+
+fn sync(directory: &Path) -> Result<(), TreeError> {
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|problem| TreeError::Write { path: directory.to_owned(), problem })
+}
+
+/// The table without the columns that paths tell, and which of its columns are left.
+fn without(table: &Schema, keys: &[PartitionKey]) -> (SchemaRef, Vec<usize>) {
+    let is_kept = |name: &str| keys.iter().all(|key| key.name() != name);
+    let kept: Vec<usize> = (0..table.fields().len()).filter(|at| is_kept(table.field(*at).name())).collect();
+    let fields: Vec<_> = kept.iter().map(|at| Arc::clone(&table.fields()[*at])).collect();
+    (Arc::new(Schema::new_with_metadata(fields, table.metadata().clone())), kept)
+}
+
+fn properties(schema: &Schema) -> Result<WriterProperties, ParquetError> {
+    let metadata: Vec<KeyValue> =
+        schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+    Ok(WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
+        .set_key_value_metadata(Some(metadata))
+        .build())
+}
+
+/// A stretch of rows that goes into one file.
+struct Segment {
+    /// Names of the directories.
+    path: Vec<String>,
+    /// The same, with series and month whether or not a directory is named after them.
+    identity: Vec<String>,
+}
+
+/// Which segment each row of a batch belongs to.
+struct Segments<'a> {
+    keys: &'a [PartitionKey],
+    pairs: Names<'a>,
+    sources: Names<'a>,
+    months: Vec<(i32, u32)>,
+}
+
+/// A dictionary column of texts.
+struct Names<'a> {
+    numbers: &'a [i32],
+    texts: &'a arrow_array::StringArray,
+}
+
+impl<'a> Names<'a> {
+    fn of(batch: &'a RecordBatch, column: Column) -> Result<Self, TreeError> {
+        let missing = TreeError::NoColumn(column.name());
+        let Some(array) = batch.column_by_name(column.name()) else { return Err(missing) };
+        let Some(array) = array.as_dictionary_opt::<Int32Type>() else { return Err(missing) };
+        let Some(texts) = array.values().as_string_opt::<i32>() else { return Err(missing) };
+        Ok(Self { numbers: array.keys().values(), texts })
+    }
+
+    fn text(&self, row: usize) -> &str {
+        let number = usize::try_from(self.numbers[row]).unwrap_or(usize::MAX);
+        if number < self.texts.len() { self.texts.value(number) } else { "" }
+    }
+}
+
+impl<'a> Segments<'a> {
+    fn of(batch: &'a RecordBatch, keys: &'a [PartitionKey]) -> Result<Self, TreeError> {
+        let month = |seconds: i64| {
+            let time = DateTime::from_timestamp(seconds, 0).unwrap_or_default();
+            (time.year(), time.month())
+        };
+        let dates = batch.column_by_name(Column::Date.name());
+        let months = if let Some(days) = dates.and_then(|dates| dates.as_primitive_opt::<Date32Type>()) {
+            days.values().iter().map(|day| month(i64::from(*day) * DAY_S)).collect()
+        } else {
+            let missing = TreeError::NoColumn(Column::FirstObserved.name());
+            let times = batch.column_by_name(Column::FirstObserved.name());
+            let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>()).ok_or(missing)?;
+            times.values().iter().map(|micros| month(micros.div_euclid(1_000_000))).collect()
+        };
+        Ok(Self { keys, pairs: Names::of(batch, Column::Pair)?, sources: Names::of(batch, Column::Source)?, months })
+    }
+
+    fn is_same(&self, row: usize, other: usize) -> bool {
+        self.pairs.numbers[row] == self.pairs.numbers[other]
+            && self.sources.numbers[row] == self.sources.numbers[other]
+            && (self.months[row] == self.months[other] || !self.keys.contains(&PartitionKey::Month))
+    }
+
+    fn at(&self, row: usize) -> Segment {
+        let value = |key: PartitionKey| match key {
+            PartitionKey::Pair => escape(self.pairs.text(row)),
+            PartitionKey::Source => escape(self.sources.text(row)),
+            PartitionKey::Month => {
+                let (year, month) = self.months[row];
+                format!("{year:04}-{month:02}")
+            }
+        };
+        let path: Vec<String> = self.keys.iter().map(|key| format!("{}={}", key.name(), value(*key))).collect();
+        let series = [value(PartitionKey::Pair), value(PartitionKey::Source)];
+        Segment { identity: path.iter().cloned().chain(series).collect(), path }
+    }
+}
+
+/// As Hive escapes the values of partitions.
+fn escape(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_become_names_of_directories() {
+        let check = |text: &str, expect: &str| assert_eq!(escape(text), expect);
+        check("KGS/USD", "KGS%2FUSD");
+        check("nbkr-2", "nbkr-2");
+        check("a=b%", "a%3Db%25");
+    }
+}

@@ -1,0 +1,72 @@
+//! Messages made on a blocking thread, at the pace of the client who takes them.
+//!
+//! **Invariant**: a stream holds its version of the store no longer than its age limit, whether its client reads or not,
+//! and ends soon after its client has gone.
+
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{self, Sender};
+use tokio::time::{Instant, timeout_at};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::deadline::Deadline;
+use super::status::ServiceError;
+use crate::query::QueryError;
+
+/// What a client gets.
+pub(super) type Messages<T> = ReceiverStream<Result<T, Status>>;
+
+/// Until when messages may be handed over, and what is said then.
+pub(super) struct End {
+    pub(super) at: Instant,
+    pub(super) error: ServiceError,
+}
+
+impl End {
+    /// At the caller's deadline, or at the age limit if that is sooner; `remedy` is what a caller does then.
+    pub(super) fn of(deadline: Deadline, age_max_s: u64, remedy: &'static str) -> Self {
+        let too_old = Instant::now() + Duration::from_secs(age_max_s);
+        match deadline.instant().filter(|deadline| *deadline < too_old) {
+            Some(at) => Self { at, error: ServiceError::DeadlineExceeded },
+            None => Self { at: too_old, error: ServiceError::StreamTooOld { age_max_s, remedy } },
+        }
+    }
+}
+
+/// Sends what `produce` hands over, at most `ahead` messages before the client takes them, from a blocking thread that
+/// keeps `permit` until it is through.
+pub(super) fn send_until<T: Send + 'static>(
+    end: End,
+    ahead: usize,
+    permit: OwnedSemaphorePermit,
+    produce: impl FnOnce(&mut (dyn FnMut(T) -> Result<(), ServiceError> + Send)) -> Result<(), ServiceError>
+    + Send
+    + 'static,
+) -> Messages<T> {
+    let (sender, receiver) = mpsc::channel(ahead + 1);
+    // One place is kept for the closing word: a client that does not read still finds out why the stream ended.
+    let closing = sender.clone().try_reserve_owned().ok();
+    tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let outcome = produce(&mut |message| hand_over(&sender, message, &end));
+        if let (Err(error), Some(closing)) = (outcome, closing) {
+            closing.send(Err(error.into()));
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// Waits for the client to take a message, though not for ever.
+fn hand_over<T>(sender: &Sender<Result<T, Status>>, message: T, end: &End) -> Result<(), ServiceError> {
+    if Instant::now() >= end.at {
+        return Err(end.error.clone());
+    }
+    match Handle::current().block_on(timeout_at(end.at, sender.send(Ok(message)))) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(QueryError::Stopped.into()),
+        Err(_) => Err(end.error.clone()),
+    }
+}

@@ -1,0 +1,110 @@
+//! Requests of `SnapshotService`, checked and turned into questions.
+//!
+//! **Invariant**: a question that leaves here is well formed; what the store holds is not looked at.
+
+use super::convert::{as_of, bound};
+use super::rate_request::{filter, range};
+use crate::domain::CurrencySet;
+use crate::export::{ExportRequest, Format, Shape};
+use crate::proto::v1;
+use crate::query::{QueryError, SnapshotRequest};
+
+pub(super) fn export(request: &v1::ExportSnapshotRequest, served: &CurrencySet) -> Result<ExportRequest, QueryError> {
+    let format = match v1::ExportFormat::try_from(request.format) {
+        Ok(v1::ExportFormat::Unspecified | v1::ExportFormat::Parquet) => Format::Parquet,
+        Ok(v1::ExportFormat::ArrowStream) => Format::ArrowStream,
+        Ok(v1::ExportFormat::Csv) => Format::Csv,
+        Err(_) => return Err(unknown("format", request.format, "EXPORT_FORMAT_PARQUET to EXPORT_FORMAT_CSV")),
+    };
+    let shape = match v1::ExportShape::try_from(request.shape) {
+        Ok(v1::ExportShape::Unspecified | v1::ExportShape::Runs) => Shape::Runs,
+        Ok(v1::ExportShape::Daily) => Shape::Daily,
+        Err(_) => return Err(unknown("shape", request.shape, "EXPORT_SHAPE_RUNS or EXPORT_SHAPE_DAILY")),
+    };
+    if request.full {
+        refuse_with_full(request, format, shape)?;
+    }
+    Ok(ExportRequest {
+        format,
+        shape,
+        full: request.full,
+        snapshot: SnapshotRequest {
+            filter: filter(&request.pairs, &request.sources, served)?,
+            range: range(request.start_time, request.end_time)?,
+            known_time: as_of("known_time", request.known_time)?,
+        },
+        start_time: bound("start_time", request.start_time)?,
+        end_time: bound("end_time", request.end_time)?,
+    })
+}
+
+fn unknown(field: &str, number: i32, known: &str) -> QueryError {
+    QueryError::invalid(field, format!("{number} is not known here; name one from {known}"))
+}
+
+/// An identical store is made of everything or not at all.
+fn refuse_with_full(request: &v1::ExportSnapshotRequest, format: Format, shape: Shape) -> Result<(), QueryError> {
+    let given = [
+        ("pairs", !request.pairs.is_empty()),
+        ("sources", !request.sources.is_empty()),
+        ("start_time", request.start_time.is_some()),
+        ("end_time", request.end_time.is_some()),
+        ("known_time", request.known_time.is_some()),
+    ];
+    if let Some((field, _)) = given.iter().find(|(_, given)| *given) {
+        return Err(QueryError::invalid(*field, "is given with full, which exports everything; leave one of them out"));
+    }
+    if format != Format::Parquet {
+        return Err(QueryError::invalid("format", "of a full export is EXPORT_FORMAT_PARQUET; leave one of them out"));
+    }
+    if shape != Shape::Runs {
+        return Err(QueryError::invalid("shape", "of a full export is EXPORT_SHAPE_RUNS; leave one of them out"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::Timestamp as ProtoTimestamp;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Option<ProtoTimestamp> {
+        Some(ProtoTimestamp { seconds, nanos: 0 })
+    }
+
+    #[test]
+    fn what_is_asked_for() {
+        let check = |request: v1::ExportSnapshotRequest, expect: Result<(Format, Shape), &str>| match (
+            export(&request, &CurrencySet::central_asia()),
+            expect,
+        ) {
+            (Ok(found), Ok(expect)) => assert_eq!((found.format, found.shape), expect),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (found, _) => panic!("{found:?}"),
+        };
+        let none = v1::ExportSnapshotRequest::default;
+        let full = || v1::ExportSnapshotRequest { full: true, ..none() };
+        check(none(), Ok((Format::Parquet, Shape::Runs)));
+        check(full(), Ok((Format::Parquet, Shape::Runs)));
+        check(v1::ExportSnapshotRequest { format: 3, shape: 2, ..none() }, Ok((Format::Csv, Shape::Daily)));
+        check(v1::ExportSnapshotRequest { format: 9, ..none() }, Err("format: 9 is not known"));
+        check(v1::ExportSnapshotRequest { shape: -1, ..none() }, Err("shape: -1 is not known"));
+        check(
+            v1::ExportSnapshotRequest { pairs: vec!["KGS".to_owned()], ..none() },
+            Err("pairs[0]: pair 'KGS' is not two currencies"),
+        );
+        check(
+            v1::ExportSnapshotRequest { start_time: at(2), end_time: at(1), ..none() },
+            Err("end_time: 1970-01-01T00:00:01Z is before start_time"),
+        );
+        check(v1::ExportSnapshotRequest { known_time: at(i64::MAX), ..none() }, Err("known_time: "));
+        check(v1::ExportSnapshotRequest { format: 3, ..full() }, Err("format: of a full export"));
+        check(v1::ExportSnapshotRequest { shape: 2, ..full() }, Err("shape: of a full export"));
+        check(v1::ExportSnapshotRequest { known_time: at(1), ..full() }, Err("known_time: is given with full"));
+        check(
+            v1::ExportSnapshotRequest { sources: vec!["a".to_owned()], ..full() },
+            Err("sources: is given with full"),
+        );
+    }
+}
