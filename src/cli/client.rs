@@ -12,9 +12,13 @@ use tonic::{Request, Response, Status};
 use super::error::{CliError, chain, innermost};
 use crate::proto::v1::ingest_service_client::IngestServiceClient;
 use crate::proto::v1::rate_service_client::RateServiceClient;
+use crate::proto::v1::snapshot_service_client::SnapshotServiceClient;
 
 /// Largest message taken or sent; the server's own limit on what it decodes.
 pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes under way before the server waits for this side: enough for a fast link over a long way.
+const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
 /// A connected server.
 #[derive(Clone, Debug)]
@@ -32,7 +36,11 @@ impl Client {
     pub(super) async fn connect(endpoint: &str, timeout: Duration) -> Result<Self, CliError> {
         let endpoint = normalize(endpoint)?;
         let unusable = CliError::Endpoint { endpoint: endpoint.clone(), problem: "is no address" };
-        let target = Endpoint::from_shared(endpoint.clone()).map_err(|_| unusable)?.connect_timeout(timeout);
+        let target = Endpoint::from_shared(endpoint.clone())
+            .map_err(|_| unusable)?
+            .connect_timeout(timeout)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES);
         match tokio::time::timeout(timeout, target.connect()).await {
             Ok(Ok(channel)) => Ok(Self { endpoint, timeout, channel }),
             Ok(Err(problem)) => Err(CliError::Unreachable { endpoint, problem: innermost(&problem) }),
@@ -52,6 +60,11 @@ impl Client {
         IngestServiceClient::new(self.channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// The service of snapshots.
+    pub(super) fn snapshots(&self) -> SnapshotServiceClient<Channel> {
+        SnapshotServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// A request that tells the server how long its answer is waited for.

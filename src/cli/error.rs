@@ -12,6 +12,7 @@ use thiserror::Error as ThisError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::export::ExportError;
 use super::ingest::HeaderError;
 use super::text::clean;
 use super::when::{SpanError, WhenError};
@@ -135,6 +136,9 @@ pub(super) enum CliError {
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
+    /// An export that came to nothing.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// A store that cannot be verified.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -150,6 +154,7 @@ impl CliError {
             Self::When(_) | Self::Span(_) | Self::Endpoint { .. } | Self::PageOnly { .. } => {
                 ExitCode::from(USAGE_STATUS)
             }
+            Self::Export(problem) if problem.is_usage() => ExitCode::from(USAGE_STATUS),
             Self::Output(problem) if problem.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             Self::Unreachable { .. }
             | Self::Lost { .. }
@@ -161,6 +166,7 @@ impl CliError {
             | Self::Header { .. }
             | Self::File { .. }
             | Self::Output(_)
+            | Self::Export(_)
             | Self::Store(_)
             | Self::Task(_) => ExitCode::FAILURE,
         }
@@ -189,6 +195,7 @@ impl CliError {
             | Self::Timeout { .. }
             | Self::Protocol(_)
             | Self::Output(_)
+            | Self::Export(_)
             | Self::Store(_)
             | Self::Task(_) => true,
         }

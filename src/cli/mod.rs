@@ -10,6 +10,7 @@ mod cell;
 mod change;
 mod client;
 mod error;
+mod export;
 mod history;
 mod ingest;
 mod latest;
@@ -19,6 +20,7 @@ mod revisions;
 mod runs;
 mod series;
 mod text;
+mod unfinished;
 mod verify;
 mod when;
 
@@ -97,6 +99,8 @@ pub enum Command {
     Series(series::SeriesArgs),
     /// List what was believed before later knowledge replaced it
     Revisions(revisions::RevisionsArgs),
+    /// Write a snapshot as Parquet, Arrow or CSV
+    Export(export::ExportArgs),
     /// Check every block of a store that no server has open
     Verify(verify::VerifyArgs),
 }
@@ -117,6 +121,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Change(args) => finish(change::run(args, &session).await),
         Command::Series(args) => finish(series::run(args, &session).await),
         Command::Revisions(args) => finish(revisions::run(args, &session).await),
+        Command::Export(args) => finish(export::run(args, &session).await),
         Command::Verify(args) => finish(verify::run(args, &session).await),
     }
 }
@@ -138,6 +143,7 @@ fn exit_when_interrupted() {
     const INTERRUPTED_STATUS: i32 = 130;
     tokio::spawn(async {
         if tokio::signal::ctrl_c().await.is_ok() {
+            unfinished::remove_all();
             std::process::exit(INTERRUPTED_STATUS);
         }
     });
@@ -242,6 +248,15 @@ mod tests {
         check("silkrate ingest", Err("<FILE>"));
         check("silkrate ingest -", Ok(()));
         check("silkrate ingest a.txt b.csv --time -1d --source timesca --revise --dry-run --format page", Ok(()));
+        check("silkrate export runs.parquet --pair KGS/USD,KZT/USD --from -1y --to now --known now --force", Ok(()));
+        check("silkrate export daily.csv --shape daily --format csv", Ok(()));
+        check("silkrate export store --full", Ok(()));
+        check("silkrate export tree --partition pair,month", Ok(()));
+        check("silkrate export", Err("<TARGET>"));
+        check("silkrate export store --full --pair KGS/USD", Err("cannot be used with"));
+        check("silkrate export store --full --format csv", Err("cannot be used with"));
+        check("silkrate export tree --partition pair --format csv", Err("cannot be used with"));
+        check("silkrate export tree --partition week", Err("possible values: pair, source, month"));
         check("silkrate latest --timeout 0", Err("0 is not in"));
         check("silkrate", Err("Usage"));
     }

@@ -5,9 +5,11 @@
 use std::collections::HashMap;
 
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use prost_types::Timestamp as ProtoTimestamp;
 use serde_json::{Value, json};
 
 use crate::domain::Timestamp;
+use crate::proto::v1;
 use crate::query::SnapshotRequest;
 use crate::store::Commit;
 
@@ -43,14 +45,6 @@ impl Format {
             Self::Csv => "csv",
         }
     }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Parquet => "parquet",
-            Self::ArrowStream => "arrow_stream",
-            Self::Csv => "csv",
-        }
-    }
 }
 
 /// What a row stands for.
@@ -60,15 +54,6 @@ pub enum Shape {
     Runs,
     /// A day of UTC of a series.
     Daily,
-}
-
-impl Shape {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Runs => "runs",
-            Self::Daily => "daily",
-        }
-    }
 }
 
 /// What to export, checked.
@@ -103,20 +88,27 @@ impl ExportRequest {
         self.parts().iter().map(|part| part.file_name(self.format)).collect()
     }
 
-    /// What was asked for, as the metadata of a file tell it.
-    pub fn filter_json(&self) -> Value {
-        let texts = |values: Vec<String>| Value::from(values);
-        let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
-        json!({
-            "format": self.format.name(),
-            "shape": self.shape.name(),
-            "full": self.full,
-            "pairs": texts(self.snapshot.filter.pairs.iter().map(ToString::to_string).collect()),
-            "sources": texts(self.snapshot.filter.sources.iter().map(ToString::to_string).collect()),
-            "start_time": time(self.start_time),
-            "end_time": time(self.end_time),
-            "known_time": time(self.snapshot.known_time),
-        })
+    /// The request as it was understood.
+    pub(super) fn echo(&self) -> v1::ExportSnapshotRequest {
+        let format = match self.format {
+            Format::Parquet => v1::ExportFormat::Parquet,
+            Format::ArrowStream => v1::ExportFormat::ArrowStream,
+            Format::Csv => v1::ExportFormat::Csv,
+        };
+        let shape = match self.shape {
+            Shape::Runs => v1::ExportShape::Runs,
+            Shape::Daily => v1::ExportShape::Daily,
+        };
+        v1::ExportSnapshotRequest {
+            format: format.into(),
+            shape: shape.into(),
+            pairs: self.snapshot.filter.pairs.iter().map(ToString::to_string).collect(),
+            sources: self.snapshot.filter.sources.iter().map(ToString::to_string).collect(),
+            start_time: self.start_time.map(to_proto),
+            end_time: self.end_time.map(to_proto),
+            known_time: self.snapshot.known_time.map(to_proto),
+            full: self.full,
+        }
     }
 
     /// What every file says of itself.
@@ -126,7 +118,7 @@ impl ExportRequest {
                 ("silkrate.schema_version", SCHEMA_VERSION.to_string()),
                 ("silkrate.sequence", commit.sequence.to_string()),
                 ("silkrate.recorded_time", commit.recorded_time.to_string()),
-                ("silkrate.filter", self.filter_json().to_string()),
+                ("silkrate.filter", filter_json(&self.echo()).to_string()),
                 ("silkrate.version", env!("CARGO_PKG_VERSION").to_owned()),
             ]
             .map(|(key, value)| (key.to_owned(), value)),
@@ -317,8 +309,41 @@ pub struct PartFile {
     pub sha256: String,
 }
 
-/// What stands beside the files of an export, for whoever reads them later. `filter` is that of the files' metadata.
-pub fn manifest_json(commit: Commit, product_version: &str, filter: &Value, parts: &[PartFile]) -> Value {
+pub(super) fn to_proto(time: Timestamp) -> ProtoTimestamp {
+    let (seconds, nanos) = time.to_parts();
+    ProtoTimestamp { seconds, nanos }
+}
+
+fn time_json(time: Option<ProtoTimestamp>) -> Value {
+    let time = time.and_then(|time| Timestamp::from_parts_floor(time.seconds, time.nanos).ok());
+    time.map_or(Value::Null, |time| Value::from(time.to_string()))
+}
+
+/// What was asked for, as the metadata of a file and the manifest tell it.
+fn filter_json(request: &v1::ExportSnapshotRequest) -> Value {
+    let format = match request.format() {
+        v1::ExportFormat::Unspecified | v1::ExportFormat::Parquet => "parquet",
+        v1::ExportFormat::ArrowStream => "arrow_stream",
+        v1::ExportFormat::Csv => "csv",
+    };
+    let shape = match request.shape() {
+        v1::ExportShape::Unspecified | v1::ExportShape::Runs => "runs",
+        v1::ExportShape::Daily => "daily",
+    };
+    json!({
+        "format": format,
+        "shape": shape,
+        "full": request.full,
+        "pairs": request.pairs,
+        "sources": request.sources,
+        "start_time": time_json(request.start_time),
+        "end_time": time_json(request.end_time),
+        "known_time": time_json(request.known_time),
+    })
+}
+
+/// What stands beside the files of an export, for whoever reads them later.
+pub fn manifest_json(manifest: &v1::ExportManifest, parts: &[PartFile]) -> Value {
     let rows: u64 = parts.iter().map(|part| part.row_count).sum();
     let parts = parts.iter().map(|part| {
         json!({
@@ -329,11 +354,11 @@ pub fn manifest_json(commit: Commit, product_version: &str, filter: &Value, part
         })
     });
     json!({
-        "schema_version": SCHEMA_VERSION,
-        "sequence": commit.sequence,
-        "recorded_time": commit.recorded_time.to_string(),
-        "product_version": product_version,
-        "filter": filter,
+        "schema_version": manifest.schema_version,
+        "sequence": manifest.sequence,
+        "recorded_time": time_json(manifest.recorded_time),
+        "product_version": manifest.product_version,
+        "filter": manifest.request.as_ref().map(filter_json),
         "row_count": rows,
         "parts": parts.collect::<Vec<_>>(),
     })

@@ -5,11 +5,10 @@
 
 use std::sync::Arc;
 
-use prost_types::Timestamp as ProtoTimestamp;
 use thiserror::Error;
 
 use super::encode::{EncodeError, Encoder};
-use super::layout::{ExportRequest, Format, Part, SCHEMA_VERSION, Shape};
+use super::layout::{ExportRequest, Part, SCHEMA_VERSION, Shape, to_proto};
 use super::outlet::{HandOver, Outlet, Unwanted, response};
 use super::rows::{Names, Rows};
 use crate::domain::{Run, Timestamp};
@@ -84,35 +83,12 @@ pub fn produce(
 }
 
 fn manifest(snapshot: &Snapshot, request: &ExportRequest) -> Result<v1::ExportManifest, ExportError> {
-    let time = |time: Timestamp| {
-        let (seconds, nanos) = time.to_parts();
-        ProtoTimestamp { seconds, nanos }
-    };
-    let filter = &request.snapshot.filter;
-    let format = match request.format {
-        Format::Parquet => v1::ExportFormat::Parquet,
-        Format::ArrowStream => v1::ExportFormat::ArrowStream,
-        Format::Csv => v1::ExportFormat::Csv,
-    };
-    let shape = match request.shape {
-        Shape::Runs => v1::ExportShape::Runs,
-        Shape::Daily => v1::ExportShape::Daily,
-    };
     Ok(v1::ExportManifest {
         schema_version: SCHEMA_VERSION,
         sequence: snapshot.commit.sequence,
-        recorded_time: Some(time(snapshot.commit.recorded_time)),
+        recorded_time: Some(to_proto(snapshot.commit.recorded_time)),
         product_version: env!("CARGO_PKG_VERSION").to_owned(),
-        request: Some(v1::ExportSnapshotRequest {
-            format: format.into(),
-            shape: shape.into(),
-            pairs: filter.pairs.iter().map(ToString::to_string).collect(),
-            sources: filter.sources.iter().map(ToString::to_string).collect(),
-            start_time: request.start_time.map(time),
-            end_time: request.end_time.map(time),
-            known_time: request.snapshot.known_time.map(time),
-            full: request.full,
-        }),
+        request: Some(request.echo()),
         parts: request.part_names(),
         expected_row_count: expected_row_count(snapshot, request)?,
     })

@@ -1,0 +1,56 @@
+//! Why an export came to nothing.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::export::{CountError, StreamError, TreeError};
+
+/// Why nothing stands under the name that was asked for.
+#[derive(Debug, Error)]
+pub(in crate::cli) enum ExportError {
+    /// Something is there.
+    #[error("{path} exists; choose another name, or replace it with --force", path = .0.display())]
+    Exists(PathBuf),
+    /// Something is there that even `--force` does not replace.
+    #[error("{path} {what}; choose another name", path = path.display())]
+    NotReplaced {
+        /// The target.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// Standard output cannot take this.
+    #[error("{0}")]
+    Stdout(&'static str),
+    /// The system refused to write.
+    #[error("cannot write {path}: {problem}", path = path.display())]
+    Write {
+        /// The target.
+        path: PathBuf,
+        /// Why.
+        problem: io::Error,
+    },
+    /// What came is not what was sent.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// What was written is not what was sent.
+    #[error("{part} {problem}; run the export again")]
+    Count {
+        /// Which part.
+        part: String,
+        /// Why.
+        problem: CountError,
+    },
+    /// The tree could not be written.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+impl ExportError {
+    /// Whether the command line is at fault.
+    pub(in crate::cli) fn is_usage(&self) -> bool {
+        matches!(self, Self::Stdout(_))
+    }
+}

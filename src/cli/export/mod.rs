@@ -1,0 +1,247 @@
+//! `export`: a snapshot of the store into files that analysts' tools read.
+//!
+//! **Invariant**: what stands under the target's name is whole: every byte has its checksum, every part its rows. After
+//! a failure nothing stands there, or what stood there before.
+
+mod error;
+mod progress;
+mod target;
+
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use tonic::{Request, Streaming};
+
+pub(super) use self::error::ExportError;
+use self::progress::Progress;
+use self::target::{Kind, Target, Writing};
+use super::cell::Cell;
+use super::client::Client;
+use super::output::{Column, Sheet};
+use super::when::When;
+use super::{CliError, Outcome, Session, stdout};
+use crate::export::{Checker, Format, PartFile, PartitionKey, Step};
+use crate::proto::v1::{ExportFormat, ExportManifest, ExportShape, ExportSnapshotRequest, ExportSnapshotResponse};
+
+const EXAMPLES: &str = "\
+Examples:
+  silkrate export runs.parquet
+  silkrate export kgs.csv --pair KGS/USD --from 2025-01-01 --to 2026-01-01
+  silkrate export daily.parquet --shape daily
+  silkrate export rates --partition pair,month
+  silkrate export backup --full
+  silkrate export - --format csv | gzip > runs.csv.gz
+
+An export sees one commit from its first row to its last, and says which: its
+recorded time, given as --known, repeats it. --partition writes a tree like
+rates/pair=KGS%2FUSD/month=2025-12/part-0.parquet, one table for DuckDB
+(SELECT * FROM 'rates/**/*.parquet'), polars, pyarrow and Spark.";
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ExportArgs {
+    /// File to write, or directory with --full and --partition; - writes to standard output
+    #[arg(value_name = "TARGET")]
+    target: PathBuf,
+    /// Format of the file; by default what its name ends in, else Parquet
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Option<FileFormat>,
+    /// What a row is
+    #[arg(long, value_enum, value_name = "SHAPE", default_value_t = RowShape::Runs)]
+    shape: RowShape,
+    /// Only this pair; may be repeated, or a list with commas
+    #[arg(long, value_name = "PAIR", value_delimiter = ',')]
+    pair: Vec<String>,
+    /// Only this source; may be repeated, or a list with commas
+    #[arg(long, value_name = "SLUG", value_delimiter = ',')]
+    source: Vec<String>,
+    /// Runs first seen (days that begin) at this time or later
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    from: Option<When>,
+    /// Runs first seen (days that begin) before this time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    to: Option<When>,
+    /// As known at this time, before later corrections
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    known: Option<When>,
+    /// Everything, so that silkrate import makes an identical store of it
+    #[arg(long, conflicts_with_all = ["format", "shape", "pair", "source", "from", "to", "known", "partition"])]
+    full: bool,
+    /// Write a tree of directories named after these, Parquet below
+    #[arg(long, value_enum, value_name = "KEYS", value_delimiter = ',', conflicts_with = "format")]
+    partition: Vec<TreeKey>,
+    /// Replace a target that exists
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum FileFormat {
+    Parquet,
+    Arrow,
+    Csv,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum RowShape {
+    Runs,
+    Daily,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum TreeKey {
+    Pair,
+    Source,
+    Month,
+}
+
+impl ExportArgs {
+    fn kind(&self) -> Result<Kind, ExportError> {
+        let is_stdout = self.target == Path::new("-");
+        if self.full || !self.partition.is_empty() {
+            if is_stdout {
+                return Err(ExportError::Stdout("--full and --partition write a directory; name one in place of -"));
+            }
+            let mut keys: Vec<PartitionKey> = Vec::new();
+            for key in &self.partition {
+                let key = match key {
+                    TreeKey::Pair => PartitionKey::Pair,
+                    TreeKey::Source => PartitionKey::Source,
+                    TreeKey::Month => PartitionKey::Month,
+                };
+                if !keys.contains(&key) {
+                    keys.push(key);
+                }
+            }
+            return Ok(if self.full { Kind::Full } else { Kind::Tree(keys) });
+        }
+        let format = self.file_format();
+        if !is_stdout {
+            return Ok(Kind::File(format));
+        }
+        if format != Format::Csv && io::stdout().is_terminal() {
+            return Err(ExportError::Stdout("Parquet and Arrow are not for a terminal; name a file, or --format csv"));
+        }
+        Ok(Kind::Stdout)
+    }
+
+    /// As asked for, or as the target's name ends.
+    fn file_format(&self) -> Format {
+        let ending = self.target.extension().and_then(|ending| ending.to_str());
+        match (self.format, ending) {
+            (Some(FileFormat::Parquet), _) => Format::Parquet,
+            (Some(FileFormat::Arrow), _) | (None, Some("arrow" | "arrows")) => Format::ArrowStream,
+            (Some(FileFormat::Csv), _) | (None, Some("csv")) => Format::Csv,
+            (None, _) => Format::Parquet,
+        }
+    }
+
+    fn request(self, kind: &Kind, session: &Session) -> Result<ExportSnapshotRequest, CliError> {
+        let format = match (kind, self.file_format()) {
+            // Read here and written anew, file by file.
+            (Kind::Tree(_), _) | (_, Format::ArrowStream) => ExportFormat::ArrowStream,
+            (Kind::Full, _) | (_, Format::Parquet) => ExportFormat::Parquet,
+            (_, Format::Csv) => ExportFormat::Csv,
+        };
+        let shape = match self.shape {
+            RowShape::Runs => ExportShape::Runs,
+            RowShape::Daily => ExportShape::Daily,
+        };
+        Ok(ExportSnapshotRequest {
+            format: format.into(),
+            shape: shape.into(),
+            pairs: self.pair,
+            sources: self.source,
+            start_time: session.time(self.from)?,
+            end_time: session.time(self.to)?,
+            known_time: session.time(self.known)?,
+            full: self.full,
+        })
+    }
+}
+
+pub(super) async fn run(args: ExportArgs, session: &Session) -> Result<Outcome, CliError> {
+    let target = Target { path: args.target.clone(), kind: args.kind()?, force: args.force };
+    target.check()?;
+    let request = args.request(&target.kind, session)?;
+    let client = session.connect().await?;
+    let (path, to_stdout) = (target.path.clone(), target.kind == Kind::Stdout);
+    // No deadline for the whole: a store may be large, and only a standstill is an error.
+    let mut stream = client.answer(client.snapshots().export_snapshot(Request::new(request))).await?;
+    let (manifest, parts) = receive(&client, &mut stream, target).await?;
+    if !to_stdout {
+        match print(&Summary { path: path.display().to_string(), manifest, parts }, session) {
+            // The files are there: that nobody reads the summary changes nothing.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Writes what comes, checks it, and gives it its name.
+async fn receive(
+    client: &Client,
+    stream: &mut Streaming<ExportSnapshotResponse>,
+    target: Target,
+) -> Result<(ExportManifest, Vec<PartFile>), CliError> {
+    let mut checker = Checker::default();
+    let mut begun: Option<(ExportManifest, Progress, Writing)> = None;
+    let mut target = Some(target);
+    let mut parts_ended = 0;
+    while let Some(message) = client.within(stream.message()).await? {
+        let step = checker.accept(message).map_err(ExportError::from)?;
+        match (step, &mut begun, target.take()) {
+            (Step::Manifest(manifest), None, Some(target)) => {
+                let progress = Progress::new(manifest.expected_row_count);
+                begun = Some((*manifest, progress, target.begin()?));
+            }
+            (Step::Data(bytes, rows), Some((manifest, progress, writing)), _) => {
+                progress.add(bytes.len(), rows);
+                let name = manifest.parts.get(parts_ended).map_or("", String::as_str);
+                writing.write(name, bytes)?;
+            }
+            (Step::PartEnd(part), Some((_, progress, writing)), _) => {
+                progress.end_part(part.row_count);
+                writing.end_part(&part)?;
+                parts_ended += 1;
+            }
+            (Step::End, Some(_), _) => {}
+            // The checker lets nothing through before a manifest, and no second one.
+            _ => return Err(CliError::Protocol("an export out of order")),
+        }
+    }
+    let parts = checker.finish().map_err(ExportError::from)?;
+    let Some((manifest, _progress, writing)) = begun else {
+        return Err(CliError::Protocol("an export without a manifest"));
+    };
+    writing.finish(&manifest, &parts)?;
+    Ok((manifest, parts))
+}
+
+/// What was written.
+struct Summary {
+    path: String,
+    manifest: ExportManifest,
+    parts: Vec<PartFile>,
+}
+
+const COLUMNS: &[Column<Summary>] = &[
+    Column::new("target", "target", |summary| Cell::text(&summary.path)),
+    Column::new("row_count", "rows", |summary| Cell::Count(sum(summary, |part| part.row_count))),
+    Column::new("byte_count", "bytes", |summary| Cell::Count(sum(summary, |part| part.byte_count))),
+    Column::new("sequence", "sequence", |summary| Cell::Count(summary.manifest.sequence)),
+    Column::new("recorded_time", "recorded", |summary| Cell::time(summary.manifest.recorded_time.as_ref())),
+];
+
+fn sum(summary: &Summary, of: fn(&PartFile) -> u64) -> u64 {
+    summary.parts.iter().map(of).sum()
+}
+
+fn print(summary: &Summary, session: &Session) -> io::Result<()> {
+    let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;
+    sheet.row(summary)?;
+    sheet.finish()
+}

@@ -1,0 +1,157 @@
+//! Files and directories that are being written beside the place where they will stand.
+//!
+//! **Invariant**: what is not finished bears another name than its own, and is removed when the command fails or is
+//! interrupted. Only a kill or a power cut leaves one behind.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Those of this process.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    // The list is whole even if somebody panicked over it.
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes all that is unfinished, as an interrupt does before the process ends.
+pub(super) fn remove_all() {
+    // Kept locked, so that nothing is begun after this.
+    let paths = unfinished();
+    paths.iter().for_each(|path| remove(path));
+    std::mem::forget(paths);
+}
+
+fn remove(path: &Path) {
+    // Nobody is left to be told; it may be gone, or be the other of the two.
+    let _ = fs::remove_file(path);
+    let _ = fs::remove_dir_all(path);
+}
+
+/// Something unfinished; removed when dropped.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    path: PathBuf,
+}
+
+impl Unfinished {
+    /// An empty file that will be `target`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn file(target: &Path) -> io::Result<(Self, File)> {
+        let (this, mut paths) = Self::beside(target)?;
+        let file = File::options().write(true).create_new(true).open(&this.path)?;
+        paths.push(this.path.clone());
+        Ok((this, file))
+    }
+
+    /// An empty directory that will be `target`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn directory(target: &Path) -> io::Result<Self> {
+        let (this, mut paths) = Self::beside(target)?;
+        fs::create_dir(&this.path)?;
+        paths.push(this.path.clone());
+        Ok(this)
+    }
+
+    fn beside(target: &Path) -> io::Result<(Self, MutexGuard<'static, Vec<PathBuf>>)> {
+        let path = hidden(target, "partial").ok_or(io::ErrorKind::InvalidFilename)?;
+        Ok((Self { path }, unfinished()))
+    }
+
+    /// Where it is for now.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives it its name, in place of what may be there. What it consists of must be durable by now; then its name is
+    /// too.
+    ///
+    /// # Errors
+    /// The system's; what was there before is still there then.
+    pub(super) fn finish(self, target: &Path) -> io::Result<()> {
+        if target.is_dir() {
+            self.replace_directory(target)?;
+        } else {
+            fs::rename(&self.path, target)?;
+        }
+        File::open(parent(target))?.sync_all()
+    }
+
+    /// A directory with something in it cannot be renamed over, so that it steps aside first.
+    fn replace_directory(&self, target: &Path) -> io::Result<()> {
+        let aside = hidden(target, "replaced").ok_or(io::ErrorKind::InvalidFilename)?;
+        fs::rename(target, &aside)?;
+        if let Err(problem) = fs::rename(&self.path, target) {
+            fs::rename(&aside, target)?;
+            return Err(problem);
+        }
+        fs::remove_dir_all(&aside)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let mut paths = unfinished();
+        if let Some(at) = paths.iter().position(|path| *path == self.path) {
+            paths.swap_remove(at);
+            // After a success it has another name, and there is nothing to remove.
+            remove(&self.path);
+        }
+    }
+}
+
+/// The directory that a path stands in.
+pub(super) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// `.NAME.PID.KIND` beside `target`, if that has a name.
+fn hidden(target: &Path, kind: &str) -> Option<PathBuf> {
+    let mut name = OsString::from(".");
+    name.push(target.file_name()?);
+    name.push(format!(".{}.{kind}", std::process::id()));
+    Some(target.with_file_name(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn only_what_is_finished_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("runs.csv");
+        drop(Unfinished::file(&target).unwrap());
+        assert_eq!(names(directory.path()), [""; 0]);
+        Unfinished::file(&target).unwrap().0.finish(&target).unwrap();
+        assert_eq!(names(directory.path()), ["runs.csv"]);
+        assert!(Unfinished::file(&directory.path().join("..")).is_err());
+    }
+
+    #[test]
+    fn a_directory_takes_the_place_of_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("store");
+        for name in ["old", "new"] {
+            let unfinished = Unfinished::directory(&target).unwrap();
+            fs::write(unfinished.path().join(name), "x").unwrap();
+            unfinished.finish(&target).unwrap();
+            assert_eq!(names(&target), [name]);
+        }
+        assert_eq!(names(directory.path()), ["store"]);
+    }
+}
