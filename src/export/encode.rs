@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, SchemaRef};
@@ -45,6 +46,7 @@ enum Writer<'p, 'a> {
 pub(super) struct Encoder<'p, 'a> {
     columns: &'static [Column],
     schema: SchemaRef,
+    row_counter: Arc<AtomicU64>,
     writer: Writer<'p, 'a>,
 }
 
@@ -57,6 +59,7 @@ impl<'p, 'a> Encoder<'p, 'a> {
         outlet: &'p mut Outlet<'a>,
     ) -> Result<Self, EncodeError> {
         let properties = parquet_properties(part, &metadata)?;
+        let row_counter = outlet.row_counter();
         let schema: SchemaRef = Arc::new(part.schema(metadata));
         let writer = match format {
             Format::Parquet => {
@@ -69,19 +72,17 @@ impl<'p, 'a> Encoder<'p, 'a> {
                 Writer::Csv(Box::new(writer))
             }
         };
-        Ok(Self { columns: part.columns(), schema, writer })
+        Ok(Self { columns: part.columns(), schema, row_counter, writer })
     }
 
     /// Writes `rows`, which leaves none in them.
     pub(super) fn write(&mut self, rows: &mut Rows, names: &Names) -> Result<(), EncodeError> {
-        let count = rows.len();
+        self.row_counter.fetch_add(rows.len() as u64, Ordering::Relaxed);
         match &mut self.writer {
             Writer::Parquet(writer) => {
-                writer.inner_mut().count_rows(count);
                 writer.write(&rows.take_batch(self.columns, &self.schema, names)?)?;
             }
             Writer::Arrow(writer) => {
-                writer.get_mut().count_rows(count);
                 writer.write(&rows.take_batch(self.columns, &self.schema, names)?)?;
             }
             Writer::Csv(writer) => rows.take_csv(self.columns, writer, names)?,

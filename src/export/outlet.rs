@@ -3,6 +3,8 @@
 //! **Invariant**: a part's chunks, put one after the other, are what was written, and its end comes after all of them.
 
 use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prost::bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -26,19 +28,24 @@ pub(super) struct Outlet<'a> {
     part: String,
     chunk: Vec<u8>,
     hash: Sha256,
-    row_count: u64,
+    row_count: Arc<AtomicU64>,
     unwanted: bool,
 }
 
 impl<'a> Outlet<'a> {
     pub(super) fn new(hand_over: &'a mut HandOver<'a>, part: String) -> Self {
         let chunk = Vec::with_capacity(CHUNK_BYTES_MAX);
-        Self { hand_over, part, chunk, hash: Sha256::new(), row_count: 0, unwanted: false }
+        Self { hand_over, part, chunk, hash: Sha256::new(), row_count: Arc::default(), unwanted: false }
     }
 
-    /// So many rows more are being encoded.
-    pub(super) fn count_rows(&mut self, rows: usize) {
-        self.row_count += rows as u64;
+    /// Counts the rows of the part, for whoever encodes them: this itself is inside the format's writer by then.
+    pub(super) fn row_counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.row_count)
+    }
+
+    fn rows(&self) -> u64 {
+        // Counted on the thread that asks.
+        self.row_count.load(Ordering::Relaxed)
     }
 
     /// Whether a write failed because nobody wants the bytes.
@@ -52,7 +59,7 @@ impl<'a> Outlet<'a> {
         }
         self.hash.update(&self.chunk);
         let data = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES_MAX));
-        let message = v1::ExportChunk { part: self.part.clone(), data: Bytes::from(data), row_count: self.row_count };
+        let message = v1::ExportChunk { part: self.part.clone(), data: Bytes::from(data), row_count: self.rows() };
         (self.hand_over)(response(Message::Chunk(message))).map_err(|Unwanted| {
             self.unwanted = true;
             io::ErrorKind::BrokenPipe.into()
@@ -62,13 +69,11 @@ impl<'a> Outlet<'a> {
     /// Sends what is left and the part's end; gives its rows.
     pub(super) fn end(mut self) -> Result<u64, Unwanted> {
         self.send_chunk().map_err(|_| Unwanted)?;
+        let row_count = self.rows();
         let sha256 = self.hash.finalize().to_vec().into();
-        (self.hand_over)(response(Message::PartEnd(v1::ExportPartEnd {
-            part: self.part,
-            row_count: self.row_count,
-            sha256,
-        })))?;
-        Ok(self.row_count)
+        let end = v1::ExportPartEnd { part: self.part, row_count, sha256 };
+        (self.hand_over)(response(Message::PartEnd(end)))?;
+        Ok(row_count)
     }
 }
 
@@ -117,7 +122,7 @@ mod tests {
                 outlet.write_all(&vec![fill; *len]).unwrap();
                 written.extend(vec![fill; *len]);
             }
-            outlet.count_rows(7);
+            outlet.row_counter().fetch_add(7, Ordering::Relaxed);
             assert_eq!(outlet.end(), Ok(7));
             assert_eq!(sizes, expect);
             assert!(joined == written);

@@ -1,0 +1,184 @@
+//! Exports read where analysts work: `DuckDB`, pyarrow, pandas and polars.
+//!
+//! They come from `PyPI` into `target/analysts-venv`, once. Without Python, or where `PyPI` cannot be reached, the tests
+//! say so and pass.
+
+#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use silkrate::proto::v1;
+use support::{TestServer, tick};
+
+const PACKAGES: [&str; 4] = ["duckdb", "pyarrow", "pandas", "polars"];
+const MONTH_S: i64 = 30 * 24 * 3_600;
+
+/// A Python with the packages, or why there is none.
+fn python() -> Result<PathBuf, String> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let (venv, python) = (target.join("analysts-venv"), target.join("analysts-venv/bin/python"));
+    // Test binaries of other worktrees may want the same place at the same time.
+    let lock = File::create(target.join("analysts-venv.lock")).unwrap();
+    lock.lock().unwrap();
+    let imports = format!("import {}", PACKAGES.join(", "));
+    let has_all = || Command::new(&python).args(["-c", &imports]).output().is_ok_and(|ran| ran.status.success());
+    if has_all() {
+        return Ok(python);
+    }
+    let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output();
+    said("python3 -m venv", made)?;
+    let installed = Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES).output();
+    said("pip install", installed)?;
+    Ok(python)
+}
+
+fn said(what: &str, ran: std::io::Result<Output>) -> Result<(), String> {
+    match ran {
+        Ok(ran) if ran.status.success() => Ok(()),
+        Ok(ran) => Err(format!("{what}: {}", String::from_utf8_lossy(&ran.stderr).trim())),
+        Err(problem) => Err(format!("{what}: {problem}")),
+    }
+}
+
+/// Runs a script of Python in `directory`; its asserts are the test.
+async fn check(directory: &Path, script: &str) {
+    let python = match python() {
+        Ok(python) => python,
+        Err(why) => {
+            eprintln!("SKIPPED: there is no Python with {}: {why}", PACKAGES.join(", "));
+            return;
+        }
+    };
+    let mut command = Command::new(python);
+    command.current_dir(directory).args(["-c", script]).env("TZ", "Asia/Bishkek");
+    let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(ran.status.success(), "{}\n{}", script, String::from_utf8_lossy(&ran.stderr));
+}
+
+async fn export(server: &TestServer, directory: &Path, line: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+    command.arg("export").args(line.split(' ')).current_dir(directory);
+    command.env("SILKRATE_ENDPOINT", server.addr.to_string());
+    let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(ran.status.success(), "{line}: {}", String::from_utf8_lossy(&ran.stderr));
+}
+
+/// Six runs of three series: the widest rate, one significant digit, and a fall that rounded to zero.
+async fn start() -> TestServer {
+    let server = TestServer::start(&[]).await;
+    let fall =
+        |seconds, rate| v1::Tick { reported_change_percent: Some("-0".to_owned()), ..tick("UZS/USD", seconds, rate) };
+    server
+        .store(&[
+            tick("KGS/USD", -MONTH_S, "0.01143"),
+            tick("KGS/USD", -7_200, "0.01144"),
+            tick("KGS/USD", -3_600, "12345678901234567890.12345678"),
+            v1::Tick { source: "nbkr".to_owned(), ..tick("KGS/USD", -3_600, "0.0114") },
+            fall(-3_600, "0.00008"),
+            fall(-60, "0.00009"),
+        ])
+        .await;
+    server
+}
+
+const COMMON: &str = r#"
+from decimal import Decimal as D
+from datetime import datetime as T, timezone
+import duckdb, pandas as pd, polars as pl, pyarrow as pa, pyarrow.parquet as pq, pyarrow.dataset as ds
+WIDEST = D("12345678901234567890.123456780000000000")
+RATES = [D("0.0114"), D("0.01143"), D("0.01144"), WIDEST, D("0.00008"), D("0.00009")]
+FIRST = T(2025, 12, 8, 11, 59, tzinfo=timezone.utc)  # of the last row
+"#;
+
+#[tokio::test]
+async fn duckdb_reads_exact_decimals_and_utc() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    export(&server, directory.path(), "runs.parquet").await;
+    export(&server, directory.path(), "daily.parquet --shape daily").await;
+    let script = r#"
+types = dict(duckdb.sql("select column_name, column_type from (describe from 'runs.parquet')").fetchall())
+assert types["rate"] == "DECIMAL(38,18)", types
+assert types["reported_change_percent"] == "DECIMAL(24,12)", types
+assert types["first_observed_time"] == "TIMESTAMP WITH TIME ZONE", types
+assert types["published_places"] == "UTINYINT" and types["observation_count"] == "UBIGINT", types
+assert types["pair"] == "VARCHAR" and types["rate_double"] == "DOUBLE", types
+rows = duckdb.sql("select pair, source, rate, reported_change_percent, reported_change_negative from 'runs.parquet'").fetchall()
+assert [row[2] for row in rows] == RATES, rows
+assert rows[0][:2] == ("KGS/USD", "nbkr") and rows[0][3:] == (None, None), rows
+assert rows[5][3:] == (D(0), True), rows
+[[micros]] = duckdb.sql("select epoch_us(max(first_observed_time)) from 'runs.parquet'").fetchall()
+assert micros == int(FIRST.timestamp()) * 1_000_000
+said = dict(duckdb.sql("select key::varchar, value::varchar from parquet_kv_metadata('runs.parquet')").fetchall())
+assert said["silkrate.sequence"] == "1" and said["silkrate.recorded_time"] == "2025-12-08T12:00:00Z", said
+[[low, high]] = duckdb.sql("select stats_min_value, stats_max_value from parquet_metadata('runs.parquet') where path_in_schema = 'pair'").fetchall()
+assert (low, high) == ("KGS/USD", "UZS/USD")
+days = duckdb.sql("select typeof(date), count(*) from 'daily.parquet' where source = 'timesca' and pair = 'KGS/USD' group by all").fetchall()
+assert days == [("DATE", 31)], days
+"#;
+    check(directory.path(), &format!("{COMMON}{script}")).await;
+}
+
+#[tokio::test]
+async fn arrow_and_its_friends_read_exact_decimals_and_utc() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    for target in ["runs.parquet", "runs.arrows", "runs.csv"] {
+        export(&server, directory.path(), target).await;
+    }
+    let script = r#"
+table = pq.read_table("runs.parquet")
+assert table.schema.field("rate").type == pa.decimal128(38, 18)
+assert table.schema.field("first_observed_time").type == pa.timestamp("us", tz="UTC")
+assert table.schema.field("pair").type == pa.dictionary(pa.int32(), pa.string())
+assert table.schema.metadata[b"silkrate.schema_version"] == b"1"
+assert table["rate"].to_pylist() == RATES
+assert pq.ParquetFile("runs.parquet").metadata.num_rows == 6
+stream = pa.ipc.open_stream("runs.arrows").read_all()
+assert stream.schema.equals(table.schema) and stream.equals(table), (stream.schema, table.schema)
+
+frame = pd.read_parquet("runs.parquet")
+assert list(frame["rate"]) == RATES
+assert str(frame["first_observed_time"].dt.tz) == "UTC" and frame["first_observed_time"].iloc[-1] == FIRST
+assert frame["pair"].dtype == "category"
+
+for frame in (pl.read_parquet("runs.parquet"), pl.read_ipc_stream("runs.arrows")):
+    assert frame.schema["rate"] == pl.Decimal(38, 18), frame.schema
+    assert frame.schema["last_observed_time"] == pl.Datetime("us", "UTC"), frame.schema
+    assert frame["rate"].to_list() == RATES
+    assert frame["last_observed_time"].to_list()[-1] == FIRST
+    assert frame["reported_change_negative"].to_list() == [None] * 4 + [True] * 2
+
+text = pd.read_csv("runs.csv", dtype=str, keep_default_na=False)
+assert list(text["rate"])[3:5] == ["12345678901234567890.12345678", "0.00008"]
+assert list(text["reported_change_percent"]) == [""] * 4 + ["-0"] * 2
+assert text["first_observed_time"].iloc[-1] == "2025-12-08T11:59:00Z"
+"#;
+    check(directory.path(), &format!("{COMMON}{script}")).await;
+}
+
+#[tokio::test]
+async fn a_tree_is_one_table() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    export(&server, directory.path(), "tree --partition pair,month").await;
+    export(&server, directory.path(), "days --shape daily --partition pair,month").await;
+    assert_eq!(fs::read_dir(directory.path().join("tree")).unwrap().count(), 2);
+    let script = r#"
+expect = [("KGS/USD", "2025-11", 1), ("KGS/USD", "2025-12", 3), ("UZS/USD", "2025-12", 2)]
+counted = duckdb.sql("select pair, month, count(*) from 'tree/**/*.parquet' group by all order by all").fetchall()
+assert counted == expect, counted
+assert duckdb.sql("select rate from 'tree/**/*.parquet' where pair = 'KGS/USD' order by 1 desc").limit(1).fetchall() == [(WIDEST,)]
+for place in ("tree", "tree/**/*.parquet"):
+    counted = pl.scan_parquet(place, hive_partitioning=True).group_by("pair", "month").len().sort("pair", "month").collect()
+    assert counted.rows() == expect, counted
+table = ds.dataset("tree", partitioning="hive").to_table()
+assert table.num_rows == 6 and set(table["pair"].to_pylist()) == {"KGS/USD", "UZS/USD"}
+frame = pd.read_parquet("tree")
+assert len(frame) == 6 and set(frame["pair"]) == {"KGS/USD", "UZS/USD"}
+months = duckdb.sql("select month, count(*) from 'days/**/*.parquet' where source = 'timesca' and pair = 'KGS/USD' group by all order by all").fetchall()
+assert months == [("2025-11", 23), ("2025-12", 8)], months
+"#;
+    check(directory.path(), &format!("{COMMON}{script}")).await;
+}

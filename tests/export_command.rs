@@ -1,0 +1,304 @@
+//! The command `export` against a real server, and against one that sends what it should not.
+
+#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+
+mod support;
+mod tables;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use silkrate::proto::v1;
+use silkrate::proto::v1::export_snapshot_response::Message;
+use silkrate::proto::v1::snapshot_service_server::{SnapshotService, SnapshotServiceServer};
+use support::{TestServer, tick};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+const HOUR_S: i64 = 3_600;
+const MONTH_S: i64 = 30 * 24 * HOUR_S;
+
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn command(address: SocketAddr, directory: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+    command.arg("export").args(line.split_whitespace()).current_dir(directory).stdin(Stdio::null());
+    command.env("SILKRATE_ENDPOINT", address.to_string());
+    command
+}
+
+/// Runs it while the server of this test goes on.
+async fn run(mut command: Command) -> Ran {
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+async fn export(server: &TestServer, directory: &TempDir, line: &str) -> Ran {
+    run(command(server.addr, directory.path(), line)).await
+}
+
+/// Names in a directory, hidden ones too.
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+async fn start() -> TestServer {
+    let server = TestServer::start(&[]).await;
+    server
+        .store(&[
+            tick("KGS/USD", -MONTH_S, "0.01143"),
+            tick("KGS/USD", -2 * HOUR_S, "0.01144"),
+            tick("KGS/USD", -HOUR_S, "0.01145"),
+            tick("UZS/USD", -HOUR_S, "0.00008"),
+            v1::Tick { source: "cbu".to_owned(), ..tick("KGS/USD", -HOUR_S, "0.0114") },
+        ])
+        .await;
+    server
+}
+
+#[tokio::test]
+async fn a_file_in_each_format() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let check = async |line: &str, name: &str, rows: u64| {
+        let ran = export(&server, &directory, line).await;
+        assert_eq!(ran.code, Some(0), "{line}: {}", ran.stderr);
+        // No bar where there is no terminal.
+        assert_eq!(ran.stderr, "", "{line}");
+        let summary: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!((&summary[0]["row_count"], &summary[0]["sequence"]), (&rows.into(), &1.into()), "{line}: {summary}");
+        assert_eq!(summary[0]["byte_count"], std::fs::metadata(directory.path().join(name)).unwrap().len());
+    };
+    check("runs.parquet --output json", "runs.parquet", 5).await;
+    check("some --output json --pair KGS/USD --source timesca --from 2025-12-08", "some", 2).await;
+    check("runs.arrows --output json", "runs.arrows", 5).await;
+    check("runs.csv --output json --pair KGS/USD,UZS/USD", "runs.csv", 5).await;
+    check("text --format csv --output json --shape daily --pair UZS/USD", "text", 1).await;
+    let parquet = tables::rows(&tables::parquet(&directory.path().join("runs.parquet")), &[]);
+    assert_eq!(tables::rows(&tables::arrow_stream(&directory.path().join("runs.arrows")), &[]), parquet);
+    let piped = export(&server, &directory, "- --format csv").await;
+    assert_eq!((piped.code, piped.stderr.as_str()), (Some(0), ""));
+    assert_eq!(piped.stdout, std::fs::read_to_string(directory.path().join("runs.csv")).unwrap());
+}
+
+#[tokio::test]
+async fn a_target_that_exists_is_replaced_by_force_only() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let check = async |line: &str, code: i32, part: &str| {
+        let ran = export(&server, &directory, line).await;
+        assert_eq!(ran.code, Some(code), "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains(part), "{line}: {}", ran.stderr);
+    };
+    for (target, wrong) in
+        [("runs.csv", "full"), ("full --full", "runs.csv --full"), ("tree --partition pair", "full --partition pair")]
+    {
+        check(target, 0, "").await;
+        check(target, 1, "exists; choose another name, or replace it with --force").await;
+        check(&format!("{target} --force"), 0, "").await;
+        if names(directory.path()).contains(&wrong.split(' ').next().unwrap().to_owned()) {
+            check(&format!("{wrong} --force"), 1, "choose another name").await;
+        }
+    }
+    assert_eq!(names(directory.path()), ["full", "runs.csv", "tree"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_said_and_leaves_nothing() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let check = async |line: &str, code: i32, part: &str| {
+        let ran = export(&server, &directory, line).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains(part), "{line}: {}", ran.stderr);
+        assert_eq!(names(directory.path()), [""; 0], "{line}");
+    };
+    check("a --from 2025-12-08 --to 2025-12-07", 1, "end_time: 2025-12-07T00:00:00Z is before start_time").await;
+    check("a --pair TJS/USD", 1, "there is no series of TJS/USD; there are").await;
+    check("a --pair KGS", 1, "pairs[0]: pair 'KGS'").await;
+    check("a --source nbkr", 1, "there is no series from nbkr").await;
+    check("a --known 2025-01-01", 1, "nothing was known at 2025-01-01").await;
+    check("nowhere/a", 1, "cannot write nowhere/a").await;
+    check("- --full", 2, "name one in place of -").await;
+    check("a --shape weekly", 2, "possible values: runs, daily").await;
+}
+
+#[tokio::test]
+async fn a_full_export_is_a_directory_with_a_manifest() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let ran = export(&server, &directory, "backup --full").await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let backup = directory.path().join("backup");
+    let parts =
+        ["commits.parquet", "manifest.json", "revisions.parquet", "runs.parquet", "series.parquet", "timeline.parquet"];
+    assert_eq!(names(&backup), parts);
+    let manifest: Value = serde_json::from_slice(&std::fs::read(backup.join("manifest.json")).unwrap()).unwrap();
+    let told =
+        ["schema_version", "sequence", "recorded_time", "product_version", "row_count"].map(|key| &manifest[key]);
+    let expect: [Value; 5] =
+        [1.into(), 1.into(), "2025-12-08T12:00:00Z".into(), env!("CARGO_PKG_VERSION").into(), 14.into()];
+    assert_eq!(told, expect.each_ref());
+    assert_eq!(manifest["filter"]["full"], true);
+    for part in manifest["parts"].as_array().unwrap() {
+        let bytes = std::fs::read(backup.join(part["name"].as_str().unwrap())).unwrap();
+        let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!((&part["byte_count"], &part["sha256"]), (&bytes.len().into(), &sha256.into()), "{part}");
+    }
+}
+
+#[tokio::test]
+async fn a_tree_has_every_row_once_under_its_pair_and_month() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let ran = export(&server, &directory, "tree --partition pair,month").await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let tree = directory.path().join("tree");
+    let check = |path: &str, expect: &[&str]| {
+        let batches = tables::parquet(&tree.join(path));
+        assert_eq!(tables::rows(&batches, &["source", "rate"]), expect, "{path}");
+        assert!(batches[0].column_by_name("pair").is_none(), "the path tells the pair");
+    };
+    assert_eq!(names(&tree), ["pair=KGS%2FUSD", "pair=UZS%2FUSD"]);
+    assert_eq!(names(&tree.join("pair=KGS%2FUSD")), ["month=2025-11", "month=2025-12"]);
+    // Each source of a month has a file of its own.
+    check("pair=KGS%2FUSD/month=2025-12/part-0.parquet", &["cbu 0.011400000000000000"]);
+    check(
+        "pair=KGS%2FUSD/month=2025-12/part-1.parquet",
+        &["timesca 0.011440000000000000", "timesca 0.011450000000000000"],
+    );
+    check("pair=KGS%2FUSD/month=2025-11/part-0.parquet", &["timesca 0.011430000000000000"]);
+    check("pair=UZS%2FUSD/month=2025-12/part-0.parquet", &["timesca 0.000080000000000000"]);
+}
+
+#[tokio::test]
+async fn a_full_disk_leaves_nothing() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    for line in ["a", "a --full", "a --partition pair"] {
+        let exe = command(server.addr, directory.path(), line);
+        // A limit on the length of files refuses a write as a full disk does.
+        let mut limited = Command::new("sh");
+        limited
+            .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$@\"", "sh"])
+            .arg(exe.get_program())
+            .args(exe.get_args());
+        limited.current_dir(directory.path()).env("SILKRATE_ENDPOINT", server.addr.to_string());
+        let ran = run(limited).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains("error: "), "{line}: {}", ran.stderr);
+        assert_eq!(names(directory.path()), [""; 0], "{line}");
+    }
+}
+
+type Messages = Vec<Result<Message, Status>>;
+
+/// Sends what it was told to, and then goes on without a word if it is to hang.
+struct Doctored {
+    messages: Messages,
+    hangs: bool,
+}
+
+#[tonic::async_trait]
+impl SnapshotService for Doctored {
+    type ExportSnapshotStream = Pin<Box<dyn Stream<Item = Result<v1::ExportSnapshotResponse, Status>> + Send>>;
+
+    async fn export_snapshot(
+        &self,
+        _: Request<v1::ExportSnapshotRequest>,
+    ) -> Result<Response<Self::ExportSnapshotStream>, Status> {
+        let wrap = |message| v1::ExportSnapshotResponse { message: Some(message) };
+        let messages: Vec<_> = self.messages.iter().cloned().map(|message| message.map(wrap)).collect();
+        let sent = tokio_stream::iter(messages);
+        Ok(Response::new(if self.hangs { Box::pin(sent.chain(tokio_stream::pending())) } else { Box::pin(sent) }))
+    }
+}
+
+async fn doctored(messages: Messages, hangs: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::builder().add_service(SnapshotServiceServer::new(Doctored { messages, hangs }));
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    address
+}
+
+fn manifest(part: &str) -> Result<Message, Status> {
+    Ok(Message::Manifest(v1::ExportManifest {
+        schema_version: 1,
+        parts: vec![part.to_owned()],
+        ..v1::ExportManifest::default()
+    }))
+}
+
+const CONTENT: &[u8] = b"pair\nKGS/USD\n";
+
+fn chunk(data: &'static [u8]) -> Result<Message, Status> {
+    Ok(Message::Chunk(v1::ExportChunk { part: "runs.csv".to_owned(), data: data.into(), row_count: 1 }))
+}
+
+fn part_end(row_count: u64) -> Result<Message, Status> {
+    let sha256 = Sha256::digest(CONTENT).to_vec().into();
+    Ok(Message::PartEnd(v1::ExportPartEnd { part: "runs.csv".to_owned(), row_count, sha256 }))
+}
+
+fn end(row_count: u64) -> Result<Message, Status> {
+    Ok(Message::End(v1::ExportEnd { row_count, part_count: 1 }))
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_whole_leaves_nothing() {
+    let check = async |messages: Messages, part: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let address = doctored(messages, false).await;
+        let ran = run(command(address, directory.path(), "runs.csv")).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{}", ran.stderr);
+        assert!(ran.stderr.contains(part), "no '{part}' in: {}", ran.stderr);
+        assert_eq!(names(directory.path()), [""; 0], "{part}");
+    };
+    let first = || manifest("runs.csv");
+    check(vec![first(), chunk(b"pair\nKGS/USE\n"), part_end(1), end(1)], "runs.csv arrived damaged: its SHA-256 is")
+        .await;
+    check(vec![first(), chunk(CONTENT), part_end(2), end(2)], "runs.csv has 1 rows, and 2 were sent").await;
+    check(vec![first(), chunk(CONTENT), part_end(1), end(7)], "the export has 1 rows, and 7 were sent").await;
+    check(vec![first(), chunk(CONTENT), part_end(1)], "broke off before its end").await;
+    check(vec![first(), chunk(CONTENT)], "broke off before its end").await;
+    check(vec![first(), chunk(CONTENT), Err(Status::data_loss("a block is bad"))], "a block is bad").await;
+    check(vec![manifest("../runs.csv")], "no plain file name").await;
+    check(vec![], "broke off before its end").await;
+    // The same without a fault is taken.
+    let directory = tempfile::tempdir().unwrap();
+    let address = doctored(vec![first(), chunk(CONTENT), part_end(1), end(1)], false).await;
+    let ran = run(command(address, directory.path(), "runs.csv")).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(std::fs::read(directory.path().join("runs.csv")).unwrap(), CONTENT);
+}
+
+#[tokio::test]
+async fn an_interrupt_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = doctored(vec![manifest("runs.csv"), chunk(CONTENT)], true).await;
+    let mut child = command(address, directory.path(), "runs.csv").stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while names(directory.path()).is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "nothing is written");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(names(directory.path())[0].starts_with(".runs.csv."), "{:?}", names(directory.path()));
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+    assert_eq!(status.code(), Some(130));
+    assert_eq!(names(directory.path()), [""; 0]);
+}

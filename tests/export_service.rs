@@ -1,0 +1,322 @@
+//! `ExportSnapshot` over the wire: what it holds, what it refuses, and what it leaves behind.
+
+#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+
+mod support;
+mod tables;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use silkrate::export::{Checker, Step};
+use silkrate::proto::v1;
+use silkrate::proto::v1::snapshot_service_client::SnapshotServiceClient;
+use support::{TestServer, assert_invalid, tick, time};
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
+
+const DAY_S: i64 = 24 * 3_600;
+
+fn all() -> v1::ExportSnapshotRequest {
+    v1::ExportSnapshotRequest::default()
+}
+
+async fn open(
+    server: &TestServer,
+    request: v1::ExportSnapshotRequest,
+) -> Result<Streaming<v1::ExportSnapshotResponse>, Status> {
+    SnapshotServiceClient::new(server.channel.clone()).export_snapshot(request).await.map(tonic::Response::into_inner)
+}
+
+/// A whole export in files of a directory of its own.
+struct Exported {
+    directory: tempfile::TempDir,
+    manifest: v1::ExportManifest,
+}
+
+impl Exported {
+    fn path(&self, part: &str) -> PathBuf {
+        self.directory.path().join(part)
+    }
+
+    fn rows(&self, part: &str, columns: &[&str]) -> Vec<String> {
+        tables::rows(&tables::parquet(&self.path(part)), columns)
+    }
+}
+
+async fn export(server: &TestServer, request: v1::ExportSnapshotRequest) -> Exported {
+    let mut stream = open(server, request).await.unwrap();
+    let (mut checker, mut bytes, mut manifest) = (Checker::default(), Vec::new(), None);
+    let directory = tempfile::tempdir().unwrap();
+    while let Some(message) = stream.message().await.unwrap() {
+        match checker.accept(message).unwrap() {
+            Step::Manifest(found) => manifest = Some(*found),
+            Step::Data(data, _) => bytes.extend_from_slice(&data),
+            Step::PartEnd(part) => {
+                std::fs::write(directory.path().join(part.name), std::mem::take(&mut bytes)).unwrap();
+            }
+            Step::End => {}
+        }
+    }
+    checker.finish().unwrap();
+    Exported { directory, manifest: manifest.unwrap() }
+}
+
+fn said(pair: &str, seconds: i64, rate: &str, change: &str) -> v1::Tick {
+    v1::Tick { reported_change_percent: Some(change.to_owned()), ..tick(pair, seconds, rate) }
+}
+
+/// Two series with the widest rate, a fall that rounded to zero, and a repeat.
+async fn start() -> TestServer {
+    let server = TestServer::start(&[]).await;
+    server
+        .store(&[
+            said("UZS/USD", -600, "0.00008", "-0"),
+            tick("KGS/USD", -DAY_S * 3, "0.28490"),
+            tick("KGS/USD", -DAY_S * 3 + 60, "0.28490"),
+            said("KGS/USD", -DAY_S, "12345678901234567890.12345678", "-1.50"),
+        ])
+        .await;
+    server
+}
+
+#[tokio::test]
+async fn runs_keep_every_digit() {
+    let server = start().await;
+    let exported = export(&server, all()).await;
+    let values = ["pair", "source", "rate", "rate_double", "published_places"];
+    assert_eq!(
+        exported.rows("runs.parquet", &values),
+        [
+            "KGS/USD timesca 0.284900000000000000 0.2849 5",
+            "KGS/USD timesca 12345678901234567890.123456780000000000 12345678901234567000 8",
+            "UZS/USD timesca 0.000080000000000000 0.00008 5",
+        ]
+    );
+    let changes = ["reported_change_percent", "reported_change_places", "reported_change_negative"];
+    assert_eq!(
+        exported.rows("runs.parquet", &changes),
+        ["null null null", "-1.500000000000 2 true", "0.000000000000 0 true"]
+    );
+    let times = ["first_observed_time", "last_observed_time", "recorded_time", "observation_count"];
+    assert_eq!(
+        exported.rows("runs.parquet", &times)[0],
+        "2025-12-05T12:00:00Z 2025-12-05T12:01:00Z 2025-12-08T12:00:00Z 2"
+    );
+    let manifest = &exported.manifest;
+    assert_eq!((manifest.schema_version, manifest.sequence, manifest.expected_row_count), (1, 1, Some(3)));
+    assert_eq!(manifest.recorded_time, Some(time(0)));
+    assert_eq!(manifest.request.as_ref().unwrap().format(), v1::ExportFormat::Parquet);
+}
+
+#[tokio::test]
+async fn parquet_says_what_it_is() {
+    use parquet::basic::Compression;
+    use parquet::file::reader::{FileReader as _, SerializedFileReader};
+
+    let server = start().await;
+    let exported = export(&server, v1::ExportSnapshotRequest { pairs: vec!["KGS/USD".to_owned()], ..all() }).await;
+    let reader = SerializedFileReader::new(std::fs::File::open(exported.path("runs.parquet")).unwrap()).unwrap();
+    let metadata = reader.metadata();
+    let said = |key: &str| {
+        let pairs = metadata.file_metadata().key_value_metadata().unwrap();
+        pairs.iter().find(|pair| pair.key == key).and_then(|pair| pair.value.clone()).unwrap()
+    };
+    assert_eq!(said("silkrate.schema_version"), "1");
+    assert_eq!(said("silkrate.sequence"), "1");
+    assert_eq!(said("silkrate.recorded_time"), "2025-12-08T12:00:00Z");
+    assert_eq!(said("silkrate.version"), env!("CARGO_PKG_VERSION"));
+    let filter: serde_json::Value = serde_json::from_str(&said("silkrate.filter")).unwrap();
+    assert_eq!(
+        (&filter["pairs"][0], &filter["shape"], &filter["start_time"]),
+        (&"KGS/USD".into(), &"runs".into(), &serde_json::Value::Null)
+    );
+    let group = metadata.row_group(0);
+    assert_eq!(group.num_rows(), 2);
+    assert_eq!(
+        group.sorting_columns().map(|columns| columns.iter().map(|column| column.column_idx).collect()),
+        Some(vec![0, 1, 2])
+    );
+    for column in group.columns() {
+        assert!(column.statistics().is_some(), "{}", column.column_path());
+        assert!(matches!(column.compression(), Compression::ZSTD(_)), "{}", column.column_path());
+    }
+}
+
+#[tokio::test]
+async fn arrow_and_csv_hold_the_same_rows() {
+    let server = start().await;
+    let parquet = export(&server, all()).await.rows("runs.parquet", &[]);
+    let request = |format: v1::ExportFormat| v1::ExportSnapshotRequest { format: format.into(), ..all() };
+    let arrow = export(&server, request(v1::ExportFormat::ArrowStream)).await;
+    assert_eq!(tables::rows(&tables::arrow_stream(&arrow.path("runs.arrows")), &[]), parquet);
+    let csv = export(&server, request(v1::ExportFormat::Csv)).await;
+    let text = std::fs::read_to_string(csv.path("runs.csv")).unwrap();
+    let expect = "\
+pair,source,first_observed_time,last_observed_time,recorded_time,rate,rate_double,published_places,reported_change_percent,reported_change_places,reported_change_negative,observation_count
+KGS/USD,timesca,2025-12-05T12:00:00Z,2025-12-05T12:01:00Z,2025-12-08T12:00:00Z,0.28490,0.2849,5,,,,2
+KGS/USD,timesca,2025-12-07T12:00:00Z,2025-12-07T12:00:00Z,2025-12-08T12:00:00Z,12345678901234567890.12345678,12345678901234567000,8,-1.50,2,true,1
+UZS/USD,timesca,2025-12-08T11:50:00Z,2025-12-08T11:50:00Z,2025-12-08T12:00:00Z,0.00008,0.00008,5,-0,0,true,1
+";
+    assert_eq!(text, expect);
+}
+
+#[tokio::test]
+async fn a_day_has_the_rate_in_force_at_its_end() {
+    let server = start().await;
+    let daily = |start: Option<i64>, end: Option<i64>| v1::ExportSnapshotRequest {
+        shape: v1::ExportShape::Daily.into(),
+        pairs: vec!["KGS/USD".to_owned()],
+        start_time: start.map(time),
+        end_time: end.map(time),
+        ..all()
+    };
+    // Tomorrow's rate is known, and in force at the end of no day so far.
+    server.store(&[tick("KGS/USD", DAY_S, "0.9")]).await;
+    let (old, new) = ("0.284900000000000000", "12345678901234567890.123456780000000000");
+    let day = |day: &str, rate: &str, first: &str| format!("2025-12-{day} {rate} 2025-12-{first}T12:00:00Z");
+    let expect = [day("05", old, "05"), day("06", old, "05"), day("07", new, "07"), day("08", new, "07")];
+    let columns = ["date", "rate", "first_observed_time"];
+    assert_eq!(export(&server, daily(None, None)).await.rows("daily.parquet", &columns), expect);
+    // Days that begin in the range; what is in force may have begun before it. Noon is when the tests take place.
+    let within = export(&server, daily(Some(-DAY_S * 3), Some(-DAY_S))).await;
+    assert_eq!(within.rows("daily.parquet", &columns), expect[1..3]);
+}
+
+#[tokio::test]
+async fn the_same_export_again_gives_the_same_rows() {
+    let server = start().await;
+    let first = export(&server, all()).await;
+    server.clock.advance_us(1_000_000);
+    // A late tick splits a run, one revises a value, others are new.
+    server
+        .store(&[tick("KGS/USD", -DAY_S * 3 + 30, "0.5"), tick("KGS/USD", -60, "0.6"), tick("TJS/USD", -60, "0.1")])
+        .await;
+    let revise = v1::IngestTicksRequest {
+        ticks: vec![tick("UZS/USD", -600, "0.00009")],
+        conflict_policy: v1::ConflictPolicy::Revise.into(),
+        ..Default::default()
+    };
+    server.ingest().ingest_ticks(revise).await.unwrap();
+    let columns = ["pair", "source", "first_observed_time", "recorded_time", "rate", "reported_change_negative"];
+    let now = export(&server, all()).await.rows("runs.parquet", &columns);
+    let known_time = first.manifest.recorded_time;
+    let again = export(&server, v1::ExportSnapshotRequest { known_time, ..all() }).await;
+    assert_eq!(again.rows("runs.parquet", &columns), first.rows("runs.parquet", &columns));
+    assert_ne!(now, first.rows("runs.parquet", &columns));
+    assert_eq!((again.manifest.sequence, again.manifest.expected_row_count), (1, None));
+}
+
+#[tokio::test]
+async fn a_range_holds_runs_that_begin_in_it() {
+    let server = start().await;
+    let check = async |start: Option<i64>, end: Option<i64>, expect: usize| {
+        let request = v1::ExportSnapshotRequest { start_time: start.map(time), end_time: end.map(time), ..all() };
+        assert_eq!(export(&server, request).await.rows("runs.parquet", &[]).len(), expect, "{start:?} {end:?}");
+    };
+    check(None, None, 3).await;
+    check(Some(-DAY_S), None, 2).await;
+    check(None, Some(-DAY_S), 1).await;
+    check(Some(-DAY_S), Some(-DAY_S), 0).await;
+}
+
+#[tokio::test]
+async fn a_full_export_has_all_that_a_store_is_made_of() {
+    let server = start().await;
+    server.clock.advance_us(1_000_000);
+    server.store(&[tick("KGS/USD", -DAY_S * 3 + 30, "0.5")]).await;
+    let exported = export(&server, v1::ExportSnapshotRequest { full: true, ..all() }).await;
+    let names = ["series.parquet", "runs.parquet", "timeline.parquet", "revisions.parquet", "commits.parquet"];
+    assert_eq!(exported.manifest.parts, names);
+    assert_eq!(exported.rows("series.parquet", &[]), ["KGS/USD timesca 3600000000", "UZS/USD timesca 3600000000"]);
+    assert_eq!(exported.rows("commits.parquet", &[]), ["1 2025-12-08T12:00:00Z", "2 2025-12-08T12:00:01Z"]);
+    assert_eq!(
+        exported.rows("timeline.parquet", &[]),
+        [
+            "KGS/USD timesca 2025-12-05T12:00:00Z",
+            "KGS/USD timesca 2025-12-05T12:00:30Z",
+            "KGS/USD timesca 2025-12-05T12:01:00Z",
+            "KGS/USD timesca 2025-12-07T12:00:00Z",
+            "UZS/USD timesca 2025-12-08T11:50:00Z",
+        ]
+    );
+    assert_eq!(
+        exported.rows("revisions.parquet", &["first_observed_time", "observation_count", "superseded_time"]),
+        ["2025-12-05T12:00:00Z 2 2025-12-08T12:00:01Z"]
+    );
+    let rows: usize = names.iter().map(|name| exported.rows(name, &[]).len()).sum();
+    assert_eq!(exported.manifest.expected_row_count, Some(rows as u64));
+}
+
+#[tokio::test]
+async fn an_empty_store_gives_files_without_rows() {
+    let server = TestServer::start(&[]).await;
+    for full in [false, true] {
+        let exported = export(&server, v1::ExportSnapshotRequest { full, ..all() }).await;
+        for part in &exported.manifest.parts {
+            assert_eq!(exported.rows(part, &[]), [""; 0], "{part}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_before_anything_is_sent() {
+    let server = start().await;
+    let refused = async |request| open(&server, request).await.unwrap_err();
+    let backwards = v1::ExportSnapshotRequest { start_time: Some(time(1)), end_time: Some(time(0)), ..all() };
+    assert_invalid(&refused(backwards).await, "end_time", "swap them");
+    let pairs = |pair: &str| v1::ExportSnapshotRequest { pairs: vec![pair.to_owned()], ..all() };
+    assert_invalid(&refused(pairs("EUR/USD")).await, "pairs[0]", "not served here");
+    let sources = vec!["nbkr".to_owned()];
+    for request in [pairs("TJS/USD"), v1::ExportSnapshotRequest { sources, ..all() }] {
+        let status = refused(request).await;
+        assert_eq!(status.code(), Code::NotFound);
+        assert!(status.message().contains("there are KGS/USD from timesca, UZS/USD from timesca"), "{status:?}");
+    }
+    let full_csv = v1::ExportSnapshotRequest { full: true, format: v1::ExportFormat::Csv.into(), ..all() };
+    assert_invalid(&refused(full_csv).await, "format", "of a full export");
+    let before = v1::ExportSnapshotRequest { known_time: Some(time(-1)), ..all() };
+    assert_eq!(refused(before).await.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_client_who_leaves_leaves_no_work_behind() {
+    /// As the service has it.
+    const EXPORTS_MAX: usize = 4;
+    let server = TestServer::start(&[]).await;
+    // More than fits into the windows and the channel together.
+    let rates = ["0.5", "0.6"];
+    let ticks: Vec<_> =
+        (0..60_000).zip(rates.iter().cycle()).map(|(at, rate)| tick("KGS/USD", at - 60_000, rate)).collect();
+    for batch in ticks.chunks(10_000) {
+        server.store(batch).await;
+    }
+    let request = || v1::ExportSnapshotRequest { format: v1::ExportFormat::Csv.into(), ..all() };
+    let mut streams = Vec::new();
+    for _ in 0..EXPORTS_MAX {
+        let mut stream = open(&server, request()).await.unwrap();
+        assert!(stream.message().await.unwrap().is_some());
+        streams.push(stream);
+    }
+    let refused = open(&server, request()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.get_error_details().retry_info().is_some(), "{refused:?}");
+    drop(streams);
+    // All places come back, and whoever takes one gets everything.
+    let again = async || loop {
+        match open(&server, request()).await {
+            Ok(stream) => break stream,
+            Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let mut streams = Vec::new();
+    for _ in 0..EXPORTS_MAX {
+        streams.push(tokio::time::timeout(Duration::from_secs(20), again()).await.unwrap());
+    }
+    drop(streams);
+    tokio::time::timeout(Duration::from_secs(20), again()).await.unwrap();
+    let exported = export(&server, request()).await;
+    let lines = std::fs::read_to_string(exported.path("runs.csv")).unwrap().lines().count();
+    assert_eq!(lines, 60_001);
+}
