@@ -29,7 +29,9 @@ use silkrate::proto::v1;
 use silkrate::proto::v1::ingest_service_client::IngestServiceClient;
 use silkrate::proto::v1::rate_service_client::RateServiceClient;
 use silkrate::store::Store;
-use support::{BASE_US, ROUNDS, Random, Ticks, keys, median, parameter, per_second, report, store_options, wanted};
+use support::{
+    BASE_US, ROUNDS, Random, Ticks, filled, keys, median, parameter, per_second, report, store_options, wanted,
+};
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 
@@ -387,31 +389,6 @@ fn single() {
         report("one tick, times the two together", ours / (append + rpc), "times", "<= 1.5");
         server.stop().await;
     });
-}
-
-/// A store of so many runs in five series, 3.3 ticks a run.
-fn filled(runs: u64) -> tempfile::TempDir {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let now = Timestamp::from_micros(BASE_US);
-    let mut store = Store::open(store_options(&directory.path().join("db")), now).expect("a new store");
-    for (key, seed) in keys().iter().zip(1..) {
-        let mut ticks = Ticks::new(seed, 30).map(|(t, v)| (t.saturating_add_us(-400 * Timestamp::DAY_US), v));
-        let mut left = runs * 33 / 10 / 5;
-        while left > 0 {
-            let mut work = store.begin(now);
-            let series = work.series(key).expect("room");
-            for (time, value) in ticks.by_ref().take(left.min(50_000) as usize) {
-                work.upsert(series, time, value, false).expect("a good tick");
-            }
-            work.commit().expect("a good disk");
-            left -= left.min(50_000);
-            if store.checkpoint_is_due() {
-                store.checkpoint().expect("a good disk");
-            }
-        }
-    }
-    store.checkpoint().expect("a good disk");
-    directory
 }
 
 fn stream() {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use silkrate::board::StateRules;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, SeriesKey, Source, Timestamp};
-use silkrate::store::{CheckpointLimits, StoreOptions};
+use silkrate::store::{CheckpointLimits, Store, StoreOptions};
 
 /// Rounds, each with all sides in turn.
 pub(crate) const ROUNDS: usize = 5;
@@ -126,6 +126,31 @@ pub(crate) fn store_options(directory: &Path) -> StoreOptions {
         checkpoint: CheckpointLimits::default(),
         disk_fault: None,
     }
+}
+
+/// A store of so many runs in five series, 3.3 ticks a run.
+pub(crate) fn filled(runs: u64) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let now = Timestamp::from_micros(BASE_US);
+    let mut store = Store::open(store_options(&directory.path().join("db")), now).expect("a new store");
+    for (key, seed) in keys().iter().zip(1..) {
+        let mut ticks = Ticks::new(seed, 30).map(|(t, v)| (t.saturating_add_us(-400 * Timestamp::DAY_US), v));
+        let mut left = runs * 33 / 10 / 5;
+        while left > 0 {
+            let mut work = store.begin(now);
+            let series = work.series(key).expect("room");
+            for (time, value) in ticks.by_ref().take(left.min(50_000) as usize) {
+                work.upsert(series, time, value, false).expect("a good tick");
+            }
+            work.commit().expect("a good disk");
+            left -= left.min(50_000);
+            if store.checkpoint_is_due() {
+                store.checkpoint().expect("a good disk");
+            }
+        }
+    }
+    store.checkpoint().expect("a good disk");
+    directory
 }
 
 /// Bytes of all files under a directory, as they stand on disk.

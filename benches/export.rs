@@ -1,0 +1,102 @@
+//! Exports from the program to the command, through gRPC to disk, beside `DuckDB`'s own copy of the same table.
+//!
+//! `cargo bench --bench export`; `SILKRATE_BENCH_RUNS` says how many runs.
+
+#![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
+
+mod support;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::{ROUNDS, filled, median, parameter, per_second, report};
+
+/// The program over a store; killed when dropped.
+struct Program {
+    child: Child,
+    endpoint: String,
+}
+
+impl Program {
+    fn start(db: &Path) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+        command.args(["serve", "--listen", &free.to_string(), "--reserve-mib", "0", "--db"]).arg(db);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program");
+        let this = Self { child, endpoint: free.to_string() };
+        let begun = Instant::now();
+        while !this.ask(&["latest"], Path::new(".")) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the program does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        this
+    }
+
+    /// Whether a command that asks it succeeds.
+    fn ask(&self, arguments: &[&str], directory: &Path) -> bool {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+        command.args(arguments).current_dir(directory).env("SILKRATE_ENDPOINT", &self.endpoint);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+
+    /// Megabytes, by the name of the line.
+    fn memory(&self, what: &str) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a running program");
+        let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("a line of memory");
+        line.trim().trim_end_matches("kB").trim().parse::<f64>().expect("kilobytes") / 1024.0
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Gone already, if it failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn bytes(path: &Path) -> f64 {
+    std::fs::metadata(path).expect("a file").len() as f64
+}
+
+/// Rows of the file, and that `DuckDB` made its own copy of it; none where there is no `DuckDB`.
+fn copied_by_duckdb(directory: &Path) -> Option<u64> {
+    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?.join("analysts-venv/bin/python");
+    let script = "import duckdb\n\
+                  duckdb.sql(\"COPY (FROM 'runs.parquet') TO 'duckdb.parquet' (FORMAT parquet, COMPRESSION zstd)\")\n\
+                  print(duckdb.sql(\"SELECT count(*) FROM 'duckdb.parquet'\").fetchall()[0][0])";
+    let ran = Command::new(python).args(["-c", script]).current_dir(directory).output().ok()?;
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8(ran.stdout).ok()?.trim().parse().ok()
+}
+
+fn main() {
+    let runs = parameter("SILKRATE_BENCH_RUNS", 10_000_000);
+    let store = filled(runs);
+    let program = Program::start(&store.path().join("db"));
+    let idle = program.memory("VmRSS:");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        assert!(program.ask(&["export", "runs.parquet", "--force"], directory.path()), "the export failed");
+        times.push(begun.elapsed());
+    }
+    let peak = program.memory("VmHWM:");
+    let ours = directory.path().join("runs.parquet");
+    let rows = silkrate::export::count_rows(&ours, silkrate::export::Format::Parquet).expect("whole Parquet");
+    assert!(rows * 100 >= runs * 95, "{rows} of {runs} runs");
+    let speed = median(times.into_iter().map(|time| per_second(rows, time)).collect());
+    report(&format!("export of {rows} runs to Parquet, start to synced file"), speed, "rows/s", ">= 1,500,000");
+    report("server, most memory over idle", peak - idle, "MB", "<= 96");
+    report("size on disk", bytes(&ours) / rows as f64, "B/row", "-");
+    match copied_by_duckdb(directory.path()) {
+        Some(copied) => {
+            assert_eq!(copied, rows);
+            let ratio = bytes(&ours) / bytes(&directory.path().join("duckdb.parquet"));
+            report("size on disk, times DuckDB's own copy with zstd", ratio, "times", "<= 1.2");
+        }
+        None => println!("no DuckDB in target/analysts-venv; `cargo test --test analysts` installs it"),
+    }
+}
