@@ -16,6 +16,7 @@ use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 const DAY_S: i64 = 24 * 3_600;
+const MANY_RUNS: i64 = 60_000;
 
 fn all() -> v1::ExportSnapshotRequest {
     v1::ExportSnapshotRequest::default()
@@ -279,32 +280,66 @@ async fn bad_requests_are_refused_before_anything_is_sent() {
     assert_eq!(refused(before).await.code(), Code::NotFound);
 }
 
+/// More runs than fit into the windows and the channel together.
+async fn start_with_many() -> TestServer {
+    let server = TestServer::start(&[]).await;
+    let rates = ["0.5", "0.6"];
+    let ticks: Vec<_> =
+        (0..MANY_RUNS).zip(rates.iter().cycle()).map(|(at, rate)| tick("KGS/USD", at - MANY_RUNS, rate)).collect();
+    for batch in ticks.chunks(10_000) {
+        server.store(batch).await;
+    }
+    server
+}
+
+#[tokio::test]
+async fn an_export_sees_one_commit_while_ingest_goes_on() {
+    let server = start_with_many().await;
+    let before = export(&server, csv()).await;
+    let mut stream = open(&server, csv()).await.unwrap();
+    let mut checker = Checker::default();
+    checker.accept(stream.message().await.unwrap().unwrap()).unwrap();
+    // A late tick splits what is yet to be read, and new ones come.
+    let late = v1::Tick { observed_time: Some(half_a_second_before(time(-5))), ..tick("KGS/USD", 0, "0.9") };
+    server.store(&[late, tick("KGS/USD", 60, "0.7"), tick("TJS/USD", 0, "0.1")]).await;
+    let mut read = Vec::new();
+    while let Some(message) = stream.message().await.unwrap() {
+        if let Step::Data(data, _) = checker.accept(message).unwrap() {
+            read.extend_from_slice(&data);
+        }
+    }
+    checker.finish().unwrap();
+    assert!(read == std::fs::read(before.path("runs.csv")).unwrap());
+    let lines = std::fs::read_to_string(export(&server, csv()).await.path("runs.csv")).unwrap().lines().count();
+    assert_eq!(lines, 60_004);
+}
+
+fn half_a_second_before(time: prost_types::Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: time.seconds - 1, nanos: 500_000_000 }
+}
+
+fn csv() -> v1::ExportSnapshotRequest {
+    v1::ExportSnapshotRequest { format: v1::ExportFormat::Csv.into(), ..all() }
+}
+
 #[tokio::test]
 async fn a_client_who_leaves_leaves_no_work_behind() {
     /// As the service has it.
     const EXPORTS_MAX: usize = 4;
-    let server = TestServer::start(&[]).await;
-    // More than fits into the windows and the channel together.
-    let rates = ["0.5", "0.6"];
-    let ticks: Vec<_> =
-        (0..60_000).zip(rates.iter().cycle()).map(|(at, rate)| tick("KGS/USD", at - 60_000, rate)).collect();
-    for batch in ticks.chunks(10_000) {
-        server.store(batch).await;
-    }
-    let request = || v1::ExportSnapshotRequest { format: v1::ExportFormat::Csv.into(), ..all() };
+    let server = start_with_many().await;
     let mut streams = Vec::new();
     for _ in 0..EXPORTS_MAX {
-        let mut stream = open(&server, request()).await.unwrap();
+        let mut stream = open(&server, csv()).await.unwrap();
         assert!(stream.message().await.unwrap().is_some());
         streams.push(stream);
     }
-    let refused = open(&server, request()).await.unwrap_err();
+    let refused = open(&server, csv()).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.get_error_details().retry_info().is_some(), "{refused:?}");
     drop(streams);
     // All places come back, and whoever takes one gets everything.
     let again = async || loop {
-        match open(&server, request()).await {
+        match open(&server, csv()).await {
             Ok(stream) => break stream,
             Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
         }
@@ -316,7 +351,7 @@ async fn a_client_who_leaves_leaves_no_work_behind() {
     }
     drop(streams);
     tokio::time::timeout(Duration::from_secs(20), again()).await.unwrap();
-    let exported = export(&server, request()).await;
+    let exported = export(&server, csv()).await;
     let lines = std::fs::read_to_string(exported.path("runs.csv")).unwrap().lines().count();
     assert_eq!(lines, 60_001);
 }

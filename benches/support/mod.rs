@@ -5,6 +5,7 @@
 //! has the small pure functions.
 
 #![allow(dead_code, reason = "each bench uses its part")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small seeded numbers")]
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
 
 use std::collections::BTreeMap;

@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn part_end(part: &str, data: &[u8], row_count: u64) -> Message {
-        let sha256 = Sha256::digest(data).to_vec().into();
+        let sha256 = Sha256::digest(data).to_vec();
         Message::PartEnd(v1::ExportPartEnd { part: part.to_owned(), row_count, sha256 })
     }
 

@@ -20,8 +20,8 @@ use super::rows::{Names, Rows};
 
 /// Rows of a row group of Parquet. All of a group's encoded bytes are in memory until its end: some 10 MiB.
 const ROW_GROUP_ROWS_MAX: usize = 512 * 1024;
-/// zstd's own default, and `DuckDB`'s.
-pub(super) const ZSTD_LEVEL: i32 = 3;
+/// The fastest: encoding is what an export waits for.
+pub(super) const ZSTD_LEVEL: i32 = 1;
 
 /// Why rows could not be written.
 #[derive(Debug, Error)]
@@ -38,7 +38,7 @@ pub(super) enum EncodeError {
 
 enum Writer<'p, 'a> {
     Parquet(Box<ArrowWriter<&'p mut Outlet<'a>>>),
-    Arrow(StreamWriter<&'p mut Outlet<'a>>),
+    Arrow(Box<StreamWriter<&'p mut Outlet<'a>>>),
     Csv(Box<csv::Writer<&'p mut Outlet<'a>>>),
 }
 
@@ -65,7 +65,7 @@ impl<'p, 'a> Encoder<'p, 'a> {
             Format::Parquet => {
                 Writer::Parquet(Box::new(ArrowWriter::try_new(outlet, Arc::clone(&schema), Some(properties))?))
             }
-            Format::ArrowStream => Writer::Arrow(StreamWriter::try_new(outlet, &schema)?),
+            Format::ArrowStream => Writer::Arrow(Box::new(StreamWriter::try_new(outlet, &schema)?)),
             Format::Csv => {
                 let mut writer = csv::Writer::from_writer(outlet);
                 writer.write_record(part.columns().iter().map(|column| column.name()))?;

@@ -70,7 +70,7 @@ impl<'a> Outlet<'a> {
     pub(super) fn end(mut self) -> Result<u64, Unwanted> {
         self.send_chunk().map_err(|_| Unwanted)?;
         let row_count = self.rows();
-        let sha256 = self.hash.finalize().to_vec().into();
+        let sha256 = self.hash.finalize().to_vec();
         let end = v1::ExportPartEnd { part: self.part, row_count, sha256 };
         (self.hand_over)(response(Message::PartEnd(end)))?;
         Ok(row_count)
@@ -112,7 +112,7 @@ mod tests {
                         joined.extend_from_slice(&chunk.data);
                     }
                     Message::PartEnd(end) => ends.push(end),
-                    other => panic!("{other:?}"),
+                    other @ (Message::Manifest(_) | Message::End(_)) => panic!("{other:?}"),
                 }
                 Ok(())
             };

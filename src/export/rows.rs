@@ -239,21 +239,31 @@ fn change_units(change: ReportedChange) -> i128 {
 }
 
 fn scaled(mantissa: u128, scale: u8, places: u8) -> i128 {
-    let units = mantissa * 10_u128.pow(u32::from(scale.saturating_sub(places)));
+    /// Of ten, for every scale there is.
+    const POWERS: [u128; 19] = {
+        let mut powers = [1; 19];
+        let mut at = 1;
+        while at < powers.len() {
+            powers[at] = powers[at - 1] * 10;
+            at += 1;
+        }
+        powers
+    };
+    let power = POWERS.get(usize::from(scale.saturating_sub(places))).copied().unwrap_or(1);
     // Below 10^38, as the types of rate and change see to.
-    i128::try_from(units).unwrap_or(i128::MAX)
+    i128::try_from(mantissa * power).unwrap_or(i128::MAX)
 }
 
 /// The double nearest to the rate.
 fn nearest_double(rate: Rate) -> f64 {
     /// Integers up to here are doubles.
-    const EXACT_MAX: u128 = 1 << 53;
+    const EXACT_MAX: u64 = 1 << 53;
     /// And so are powers of ten up to that of [`Rate::PLACES_MAX`].
     const POWERS: [f64; 19] =
         [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18];
-    match POWERS.get(usize::from(rate.places())) {
+    match (u64::try_from(rate.mantissa()), POWERS.get(usize::from(rate.places()))) {
         #[allow(clippy::cast_precision_loss, clippy::float_arithmetic, reason = "both are exact: it rounds once")]
-        Some(power) if rate.mantissa() <= EXACT_MAX => rate.mantissa() as f64 / power,
+        (Ok(mantissa @ 0..=EXACT_MAX), Some(power)) => mantissa as f64 / power,
         // Digits always parse.
         _ => rate.to_string().parse().unwrap_or(f64::NAN),
     }

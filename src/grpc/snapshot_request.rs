@@ -69,8 +69,8 @@ mod tests {
 
     use super::*;
 
-    fn at(seconds: i64) -> Option<ProtoTimestamp> {
-        Some(ProtoTimestamp { seconds, nanos: 0 })
+    fn at(seconds: i64) -> ProtoTimestamp {
+        ProtoTimestamp { seconds, nanos: 0 }
     }
 
     #[test]
@@ -95,13 +95,13 @@ mod tests {
             Err("pairs[0]: pair 'KGS' is not two currencies"),
         );
         check(
-            v1::ExportSnapshotRequest { start_time: at(2), end_time: at(1), ..none() },
+            v1::ExportSnapshotRequest { start_time: Some(at(2)), end_time: Some(at(1)), ..none() },
             Err("end_time: 1970-01-01T00:00:01Z is before start_time"),
         );
-        check(v1::ExportSnapshotRequest { known_time: at(i64::MAX), ..none() }, Err("known_time: "));
+        check(v1::ExportSnapshotRequest { known_time: Some(at(i64::MAX)), ..none() }, Err("known_time: "));
         check(v1::ExportSnapshotRequest { format: 3, ..full() }, Err("format: of a full export"));
         check(v1::ExportSnapshotRequest { shape: 2, ..full() }, Err("shape: of a full export"));
-        check(v1::ExportSnapshotRequest { known_time: at(1), ..full() }, Err("known_time: is given with full"));
+        check(v1::ExportSnapshotRequest { known_time: Some(at(1)), ..full() }, Err("known_time: is given with full"));
         check(
             v1::ExportSnapshotRequest { sources: vec!["a".to_owned()], ..full() },
             Err("sources: is given with full"),

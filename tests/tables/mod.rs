@@ -39,6 +39,7 @@ pub(crate) fn rows(batches: &[RecordBatch], columns: &[&str]) -> Vec<String> {
     rows
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "Arrow has dozens of types, and ours are these")]
 fn cell(array: &dyn Array, row: usize) -> String {
     if array.is_null(row) {
         return "null".to_owned();

@@ -131,10 +131,9 @@ impl ExportArgs {
     fn file_format(&self) -> Format {
         let ending = self.target.extension().and_then(|ending| ending.to_str());
         match (self.format, ending) {
-            (Some(FileFormat::Parquet), _) => Format::Parquet,
             (Some(FileFormat::Arrow), _) | (None, Some("arrow" | "arrows")) => Format::ArrowStream,
             (Some(FileFormat::Csv), _) | (None, Some("csv")) => Format::Csv,
-            (None, _) => Format::Parquet,
+            (Some(FileFormat::Parquet) | None, _) => Format::Parquet,
         }
     }
 
