@@ -28,9 +28,7 @@ use silkrate::domain::{PublishedValue, SeriesKey, Timestamp};
 use silkrate::proto::v1;
 use silkrate::proto::v1::ingest_service_client::IngestServiceClient;
 use silkrate::proto::v1::rate_service_client::RateServiceClient;
-use support::{
-    BASE_US, ROUNDS, Random, Ticks, filled, keys, median, parameter, per_second, report, store_options, wanted,
-};
+use support::{BASE_US, ROUNDS, Random, Ticks, filled, keys, median, parameter, per_second, report, wanted};
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 
