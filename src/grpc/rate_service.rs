@@ -95,6 +95,13 @@ impl RateService for RateServiceImpl {
         Ok(Response::new(rate_response::rate(answer.commit, &answer.body)))
     }
 
+    async fn convert(&self, request: Request<v1::ConvertRequest>) -> Result<Response<v1::ConvertResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        let (question, amount) = rate_request::convert(request.into_inner(), &self.currencies)?;
+        let answer = self.read(deadline, move |reader| reader.rate(&question)).await?;
+        Ok(Response::new(rate_response::convert(&answer, amount)))
+    }
+
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
         let rate_request::Paged { question, fingerprint } = rate_request::runs(request.into_inner(), &self.currencies)?;
@@ -127,7 +134,30 @@ impl RateService for RateServiceImpl {
         let decimal_places = rate_request::decimal_places(request.get_ref().decimal_places)?;
         let question = rate_request::change(request.get_ref(), &self.currencies)?;
         let answer = self.read(deadline, move |reader| reader.change(&question)).await?;
-        Ok(Response::new(rate_response::change(&answer, decimal_places)))
+        Ok(Response::new(rate_response::change(answer.commit, &answer.body, decimal_places)))
+    }
+
+    async fn list_changes(
+        &self,
+        request: Request<v1::ListChangesRequest>,
+    ) -> Result<Response<v1::ListChangesResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        let decimal_places = rate_request::decimal_places(request.get_ref().decimal_places)?;
+        let rate_request::Paged { question, fingerprint } =
+            rate_request::changes(request.into_inner(), &self.currencies)?;
+        let answer = self.read(deadline, move |reader| reader.changes(&question)).await?;
+        Ok(Response::new(rate_response::changes(&answer, decimal_places, fingerprint)))
+    }
+
+    async fn list_candles(
+        &self,
+        request: Request<v1::ListCandlesRequest>,
+    ) -> Result<Response<v1::ListCandlesResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        let rate_request::Paged { question, fingerprint } =
+            rate_request::candles(request.into_inner(), &self.currencies)?;
+        let answer = self.read(deadline, move |reader| reader.candles(&question)).await?;
+        Ok(Response::new(rate_response::candles(&answer, fingerprint)))
     }
 
     async fn list_revisions(

@@ -32,6 +32,14 @@ impl Range {
         Ok(range)
     }
 
+    pub(super) const fn start(self) -> Timestamp {
+        self.start
+    }
+
+    pub(super) const fn end(self) -> Timestamp {
+        self.end
+    }
+
     /// What is left after the runs up to the one first observed at `cursor`.
     fn after(self, order: ScanOrder, cursor: Option<Timestamp>) -> Self {
         match (order, cursor) {
