@@ -10,7 +10,7 @@ use super::output::{Column, Format, write_one};
 use super::rate;
 use super::text::{clean, length, trim_zeros};
 use super::when::{Span, When};
-use super::{CliError, KnownArgs, Outcome, PairArgs, Session, stdout};
+use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, stdout};
 use crate::domain::Timestamp;
 use crate::proto::v1::{GetChangeRequest, GetChangeResponse, GetRateResponse, MissingReason};
 
@@ -29,6 +29,8 @@ they hold zero, those digits cannot tell the change from none.";
 pub struct ChangeArgs {
     #[command(flatten)]
     series: PairArgs,
+    #[command(flatten)]
+    legs: LegArgs,
     /// Start of the change
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<When>,
@@ -76,7 +78,7 @@ const COLUMNS: &[Column<Asked>] = &[
     Column::data("recorded_time", |row| Cell::time(row.answer.recorded_time.as_ref())),
 ];
 
-fn rate_of(end: Option<&GetRateResponse>) -> Cell {
+pub(super) fn rate_of(end: Option<&GetRateResponse>) -> Cell {
     end.map_or(Cell::Absent, |end| Cell::decimal(&end.rate))
 }
 
@@ -84,7 +86,7 @@ fn time_of(end: Option<&GetRateResponse>) -> Cell {
     end.map_or(Cell::Absent, |end| Cell::time(end.time.as_ref()))
 }
 
-fn missing(reason: MissingReason) -> Cell {
+pub(super) fn missing(reason: MissingReason) -> Cell {
     match reason {
         MissingReason::Unspecified => Cell::Absent,
         MissingReason::NoQuoteYet => Cell::text("NO_QUOTE_YET"),
@@ -95,7 +97,7 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
     let request = GetChangeRequest {
         pair: args.series.pair.clone(),
         source: args.series.source,
-        leg_sources: Vec::new(),
+        leg_sources: args.legs.leg_sources,
         start_time: session.time(args.from)?,
         end_time: session.time(args.to)?,
         window: args.over.map(Into::into),
@@ -150,8 +152,8 @@ fn end_in_words(end: Option<&GetRateResponse>, reason: MissingReason) -> String 
     if let Cell::Time(time) = Cell::time(end.time.as_ref()) {
         text.insert_str(0, &format!("{time}  "));
     }
-    for leg in &end.legs {
-        let _ = write!(text, " by {}", clean(&leg.source));
+    for (at, leg) in end.legs.iter().enumerate() {
+        let _ = write!(text, "{} {}", if at == 0 { " by" } else { " and" }, clean(&leg.source));
         if let Some(said) = &leg.reported_change_percent {
             let _ = write!(text, ", which said {} %", clean(said));
         }

@@ -6,18 +6,20 @@ use super::cell::Cell;
 use super::output::{Column, record, write_one};
 use super::runs;
 use super::when::{Span, SpanError, When};
-use super::{CliError, KnownArgs, Outcome, PairArgs, Session, stdout};
+use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, stdout};
 use crate::proto::v1::{GetRateRequest, GetRateResponse, Run};
 
 const EXAMPLES: &str = "\
 Examples:
   silkrate rate KGS/USD
   silkrate rate USD/KGS --at 2025-12-08
+  silkrate rate KGS/KZT --leg-source nbkr --leg-source nbk
   silkrate rate KGS/USD --at -1mo --max-age 2d
   silkrate rate KGS/USD --at 2025-12-08 --known 2025-12-09T12:00:00Z
 
 A published rate stands for half a unit in its last place either side: the
-true rate lies between low and high.";
+true rate lies between low and high. A pair that nobody publishes is derived:
+from its inverse, or as a cross through the dollar.";
 
 /// Arguments of `rate`.
 #[derive(Debug, Args)]
@@ -25,6 +27,8 @@ true rate lies between low and high.";
 pub struct RateArgs {
     #[command(flatten)]
     series: PairArgs,
+    #[command(flatten)]
+    legs: LegArgs,
     /// The moment; now if left out
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     at: Option<When>,
@@ -35,7 +39,7 @@ pub struct RateArgs {
     known: KnownArgs,
 }
 
-fn parse_length(text: &str) -> Result<prost_types::Duration, SpanError> {
+pub(super) fn parse_length(text: &str) -> Result<prost_types::Duration, SpanError> {
     text.parse::<Span>()?.to_duration()
 }
 
@@ -51,9 +55,10 @@ const COLUMNS: &[Column<Asked>] = &[
     Column::new("rate_low", "low", |row| Cell::decimal(&row.answer.rate_low)),
     Column::new("rate_high", "high", |row| Cell::decimal(&row.answer.rate_high)),
     Column::new("derivation", "derived", |row| Cell::derivation(row.answer.derivation())),
-    Column::table("from", |row| Cell::List(row.answer.legs.iter().map(leg_in_words).collect())),
+    Column::table("from", |row| legs_in_words(&row.answer)),
     Column::data("legs", |row| Cell::List(row.answer.legs.iter().map(runs::object).collect())),
     Column::new("age", "age", |row| Cell::length(row.answer.age.as_ref())),
+    Column::new("leg_age_difference", "legs apart", |row| Cell::length(row.answer.leg_age_difference.as_ref())),
     Column::new("state", "state", |row| Cell::state(row.answer.state())),
     Column::new("time", "at", |row| Cell::time(row.answer.time.as_ref())),
     Column::data("sequence", |row| Cell::Count(row.answer.sequence)),
@@ -63,6 +68,11 @@ const COLUMNS: &[Column<Asked>] = &[
 /// The object that an answer is in JSON, as an end of a change.
 pub(super) fn object(pair: &str, answer: &GetRateResponse) -> Cell {
     record(COLUMNS, &Asked { pair: pair.to_owned(), answer: answer.clone() })
+}
+
+/// The published rates that an answer comes from.
+pub(super) fn legs_in_words(answer: &GetRateResponse) -> Cell {
+    Cell::List(answer.legs.iter().map(leg_in_words).collect())
 }
 
 /// `KGS/USD 0.01144 by timesca, seen 5 times up to 2025-12-08T00:00:00Z`.
@@ -76,7 +86,7 @@ pub(super) async fn run(args: RateArgs, session: &Session) -> Result<Outcome, Cl
     let request = GetRateRequest {
         pair: args.series.pair.clone(),
         source: args.series.source,
-        leg_sources: Vec::new(),
+        leg_sources: args.legs.leg_sources,
         time: session.time(args.at)?,
         max_age: args.max_age,
         known_time: session.time(args.known.known)?,
