@@ -161,6 +161,9 @@ fn end_in_words(end: Option<&GetRateResponse>, reason: MissingReason) -> String 
     if let Cell::Length(age @ Timestamp::SECOND_US..) = Cell::length(end.age.as_ref()) {
         let _ = write!(text, "; last seen {} before", length(age));
     }
+    if let Cell::Length(apart) = Cell::length(end.leg_age_difference.as_ref()) {
+        let _ = write!(text, ", the legs {} apart", length(apart));
+    }
     text
 }
 

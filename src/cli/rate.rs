@@ -5,6 +5,7 @@ use clap::Args;
 use super::cell::Cell;
 use super::output::{Column, record, write_one};
 use super::runs;
+use super::text::length;
 use super::when::{Span, SpanError, When};
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, stdout};
 use crate::proto::v1::{GetRateRequest, GetRateResponse, Run};
@@ -57,8 +58,9 @@ const COLUMNS: &[Column<Asked>] = &[
     Column::new("derivation", "derived", |row| Cell::derivation(row.answer.derivation())),
     Column::table("from", |row| legs_in_words(&row.answer)),
     Column::data("legs", |row| Cell::List(row.answer.legs.iter().map(runs::object).collect())),
-    Column::new("age", "age", |row| Cell::length(row.answer.age.as_ref())),
-    Column::new("leg_age_difference", "legs apart", |row| Cell::length(row.answer.leg_age_difference.as_ref())),
+    Column::data("age", |row| Cell::length(row.answer.age.as_ref())),
+    Column::table("age", |row| age_in_words(&row.answer)),
+    Column::data("leg_age_difference", |row| Cell::length(row.answer.leg_age_difference.as_ref())),
     Column::new("state", "state", |row| Cell::state(row.answer.state())),
     Column::new("time", "at", |row| Cell::time(row.answer.time.as_ref())),
     Column::data("sequence", |row| Cell::Count(row.answer.sequence)),
@@ -73,6 +75,16 @@ pub(super) fn object(pair: &str, answer: &GetRateResponse) -> Cell {
 /// The published rates that an answer comes from.
 pub(super) fn legs_in_words(answer: &GetRateResponse) -> Cell {
     Cell::List(answer.legs.iter().map(leg_in_words).collect())
+}
+
+/// `2 h`, or `3 d; the legs are 2 d apart`: then the rate puts together what was not confirmed at one time.
+pub(super) fn age_in_words(answer: &GetRateResponse) -> Cell {
+    match (Cell::length(answer.age.as_ref()), Cell::length(answer.leg_age_difference.as_ref())) {
+        (Cell::Length(age), Cell::Length(apart)) => {
+            Cell::Text(format!("{}; the legs are {} apart", length(age), length(apart)))
+        }
+        (age, _) => age,
+    }
 }
 
 /// `KGS/USD 0.01144 by timesca, seen 5 times up to 2025-12-08T00:00:00Z`.

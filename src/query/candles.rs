@@ -3,7 +3,7 @@
 use super::periods::{BucketCursor, BucketsRequest, page_buckets};
 use super::pin::Pin;
 use super::resolve::{Derivation, Route, derivation};
-use super::spells::items;
+use super::spells::{first_rate_time, items};
 use super::{Answer, QueryError, Reader};
 use crate::analysis::{Buckets, Candle, CandlePlan, Candles};
 use crate::domain::{SeriesKey, Timestamp};
@@ -55,7 +55,7 @@ impl Reader {
         let CandlesRequest { list, buckets, .. } = request;
         let pin = self.pin_buckets(list)?;
         let route = self.resolve(&pin, list.pair, list.source.as_ref(), &list.leg_sources)?;
-        let first_rate = self.first_rate_time(&pin, &route)?;
+        let first_rate = first_rate_time(&pin, &route)?;
         let mut page = CandlesPage {
             derivation: derivation(&route),
             legs: route.iter().map(|leg| leg.series.key().clone()).collect(),

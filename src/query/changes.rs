@@ -4,6 +4,7 @@ use super::periods::{BucketCursor, BucketsRequest, page_buckets};
 use super::pin::Pin;
 use super::rate::{Change, RateAnswer};
 use super::resolve::Route;
+use super::spells::first_rate_time;
 use super::{Answer, QueryError, Reader};
 use crate::analysis::{Bucket, Buckets, Interval, Zone};
 use crate::domain::Timestamp;
@@ -87,7 +88,7 @@ impl Reader {
         let list = &request.list;
         let pin = self.pin_buckets(list)?;
         let route = self.resolve(&pin, list.pair, list.source.as_ref(), &list.leg_sources)?;
-        let first_rate = self.first_rate_time(&pin, &route)?;
+        let first_rate = first_rate_time(&pin, &route)?;
         let buckets = request.period.buckets(request.zone);
         let mut page = ChangesPage { rows: Vec::new(), next: None };
         let Some((mut bucket, end)) = page_buckets(list, ("period", buckets), first_rate, pin.now)? else {

@@ -117,12 +117,16 @@ impl Choice<'_> {
             there_are: listing(self.keys),
         };
         let Some((base, quote)) = against_usd(self.pair) else { return Err(unknown(Vec::new())) };
-        match (self.single(base, sources[0])?, self.single(quote, sources[1])?) {
-            (Some(first), Some(second)) => Ok(Legs::Two(first, Leg { inverted: !second.inverted, ..second })),
-            (first, second) => {
-                let missing = [first.is_none().then_some(base), second.is_none().then_some(quote)];
-                Err(unknown(missing.into_iter().flatten().collect()))
+        match (self.single(base, sources[0]), self.single(quote, sources[1])) {
+            (Ok(Some(first)), Ok(Some(second))) => {
+                Ok(Legs::Two(first, Leg { inverted: !second.inverted, series: second.series }))
             }
+            // What is not there at all is said before what there is too much of.
+            (first @ Ok(None), second) | (first, second @ Ok(None)) => {
+                let missing = [(first, base), (second, quote)].into_iter().filter(|(leg, _)| matches!(leg, Ok(None)));
+                Err(unknown(missing.map(|(_, pair)| pair).collect()))
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
         }
     }
 
@@ -295,6 +299,10 @@ mod tests {
         check(
             &["KGS/USD a", "KZT/USD b", "KZT/USD c"],
             "several sources have KZT/USD, a leg of KGS/KZT: name one of b, c for it in leg_sources, that of KGS first, or one for both as source",
+        );
+        check(
+            &["KGS/USD a", "KGS/USD b"],
+            "there is no series of KGS/KZT, nor one of KZT/USD to cross it through; there are KGS/USD from a, KGS/USD from b",
         );
         check(
             &["KGS/USD a"],

@@ -61,14 +61,33 @@ impl Reader {
             Legs::Two(first, second) => Box::new(Merged::new(first, second)),
         })
     }
+}
 
-    /// The first instant at which a pair has a rate; none if it never had.
-    pub(super) fn first_rate_time(&self, pin: &Pin, route: &Route) -> Result<Option<Timestamp>, QueryError> {
-        let mut first = None;
-        for leg in route.iter() {
-            let Some(totals) = leg.series.totals(pin.known())? else { return Ok(None) };
-            first = first.max(Some(totals.first_observed_time));
-        }
-        Ok(first)
+/// The first instant at which a pair has a rate; none if it never had.
+pub(super) fn first_rate_time(pin: &Pin, route: &Route) -> Result<Option<Timestamp>, QueryError> {
+    let mut first = None;
+    for leg in route.iter() {
+        let Some(totals) = leg.series.totals(pin.known())? else { return Ok(None) };
+        first = first.max(Some(totals.first_observed_time));
+    }
+    Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_end_with_damage_or_with_the_caller() {
+        let damaged = || Err(StoreError::Damaged { path: "db".to_owned(), problem: "a block".to_owned() });
+        let found: Vec<_> = items([Ok(vec![1, 2]), damaged()].into_iter(), Stop::default()).collect();
+        assert!(matches!(found.as_slice(), [Ok(1), Ok(2), Err(QueryError::Store(_))]), "{found:?}");
+
+        let stop = Stop::default();
+        let guard = stop.on_drop();
+        let mut endless = items(std::iter::repeat_with(|| Ok(vec![0])), stop);
+        assert!(endless.next().is_some_and(|item| item.is_ok()));
+        drop(guard);
+        assert!(matches!(endless.next(), Some(Err(QueryError::Stopped))));
     }
 }

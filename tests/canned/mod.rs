@@ -280,8 +280,8 @@ impl RateService for Canned {
         refuse(pair).await?;
         let first = request.get_ref().page_token.is_empty();
         let change = PeriodChange {
-            period_start_time: day(if first { 0 } else { 1 }),
-            period_end_time: day(if first { 1 } else { 2 }),
+            period_start_time: day(i64::from(!first)),
+            period_end_time: day(1 + i64::from(!first)),
             complete: first,
             start: (!first).then(|| rate(pair, "0.01144")),
             end: Some(rate(pair, "0.01146")),
@@ -313,7 +313,7 @@ impl RateService for Canned {
         if request.pair == "UZS/USD" && !first {
             return Err(Status::data_loss("a block cannot be read"));
         }
-        let start = if first { 0 } else { 1 };
+        let start = i64::from(!first);
         let candle = Candle {
             start_time: day(start),
             end_time: day(start + 1),
