@@ -5,7 +5,7 @@
 //! says so on stdout after each answer. So of every thread at most one batch is unanswered when the
 //! child dies, and which ticks a batch holds is known from its thread and number.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
