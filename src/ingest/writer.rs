@@ -28,24 +28,19 @@ pub(super) fn start(
     let poison = PoisonOnPanic(Arc::clone(&shared));
     let writer = Writer { store, waiting, shared, clock, failure: None };
     Builder::new().name("silkrate-writer".to_owned()).spawn(move || {
-        let result = writer.run();
-        poison.disarm();
-        result
+        let _poison = poison;
+        writer.run()
     })
 }
 
 /// Says that writing has stopped if the writer ends by a panic.
 struct PoisonOnPanic(Arc<Shared>);
 
-impl PoisonOnPanic {
-    fn disarm(self) {
-        std::mem::forget(self);
-    }
-}
-
 impl Drop for PoisonOnPanic {
     fn drop(&mut self) {
-        let _ = self.0.poisoned.set("the writer thread panicked".to_owned());
+        if std::thread::panicking() {
+            let _ = self.0.poisoned.set("the writer thread panicked".to_owned());
+        }
     }
 }
 
