@@ -9,6 +9,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::block::{BlockError, BlockMeta, Item, decode_block};
 use super::contained::contained;
@@ -19,6 +20,10 @@ use super::keys;
 const SEGMENT_BYTES: usize = 4 << 20;
 /// sled's own notion of its cache; what really keeps it small is in [`BlockReader`].
 const CACHE_BYTES: u64 = 16 << 20;
+
+/// How long sled may take to let go of its file after it was dropped.
+const RELEASE_WAIT_MAX: Duration = Duration::from_secs(5);
+const RELEASE_WAIT_STEP: Duration = Duration::from_millis(1);
 
 /// A write or sync about to be made, for tests that let it fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -294,6 +299,7 @@ fn make_sled(path: &Path, inside: &Path) -> Result<(), StoreError> {
         fs::remove_dir_all(&unfinished).map_err(|error| failed(&error))?;
     }
     drop(open_sled(path, &unfinished)?);
+    await_release(&unfinished)?;
     for name in file_names(&unfinished)? {
         File::open(unfinished.join(name)).and_then(|file| file.sync_all()).map_err(|error| failed(&error))?;
     }
@@ -303,6 +309,7 @@ fn make_sled(path: &Path, inside: &Path) -> Result<(), StoreError> {
 }
 
 fn open_sled(path: &Path, inside: &Path) -> Result<sled::Db, StoreError> {
+    await_release(inside)?;
     remove_torn_snapshots(inside)?;
     refuse_blobs(path, inside)?;
     sync_log(inside)?;
@@ -319,6 +326,29 @@ fn open_sled(path: &Path, inside: &Path) -> Result<sled::Db, StoreError> {
             path: path.display().to_string(),
             problem: format!("the engine gave up while opening its files: {said}"),
         }),
+    }
+}
+
+/// Waits until sled has let go of its file: its own threads write, and hold the file, for some time
+/// after it was dropped. Since the store is locked, nobody else has it.
+fn await_release(inside: &Path) -> Result<(), StoreError> {
+    let name = inside.join("db");
+    let failed = |error: &io::Error| StoreError::io(format!("cannot lock {}", name.display()), error);
+    let file = match File::open(&name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|error| failed(&error))?,
+    };
+    let mut waited = Duration::ZERO;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(fs::TryLockError::WouldBlock) if waited < RELEASE_WAIT_MAX => {
+                std::thread::sleep(RELEASE_WAIT_STEP);
+                waited += RELEASE_WAIT_STEP;
+            }
+            Err(fs::TryLockError::WouldBlock) => return Err(failed(&io::ErrorKind::WouldBlock.into())),
+            Err(fs::TryLockError::Error(error)) => return Err(failed(&error)),
+        }
     }
 }
 
