@@ -63,10 +63,13 @@ impl Engine {
             make_sled(path, &inside)?;
             open_sled(path, &inside)
         };
+        let mut reserve_bytes = reserve_bytes;
         let db = match open_sled() {
             Err(StoreError::Io { disk_full: true, .. }) if reserve.exists() => {
                 tracing::warn!("the disk is full: freeing the reserve of {} to open the store", path.display());
                 fs::remove_file(&reserve).map_err(|error| StoreError::io("cannot free the reserve", &error))?;
+                // What was freed is for commits now; a later start takes it again.
+                reserve_bytes = 0;
                 open_sled()?
             }
             other => other?,
@@ -416,5 +419,7 @@ fn keep_reserve(path: &Path, bytes: u64) {
     });
     if let Err(error) = made {
         tracing::warn!("cannot keep {bytes} bytes in reserve at {}: {error}", path.display());
+        // Half a reserve may hold the last of the disk. If it cannot go either, nothing is worse.
+        let _ = fs::remove_file(path);
     }
 }
