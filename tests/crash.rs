@@ -1,6 +1,13 @@
 //! A process that ingests is killed at random moments, starts and checkpoints included: what it
 //! answered for is there, and nothing else is there by half.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "a test that cannot go on is to fail, and its numbers are small"
+)]
+
 mod durable;
 
 use std::io::{BufRead as _, BufReader};

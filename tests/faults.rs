@@ -1,6 +1,13 @@
 //! Writes, flushes and syncs that fail, and a queue that is full: nothing unanswered becomes visible,
 //! nothing answered is lost, and writing goes on only after a restart.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "a test that cannot go on is to fail, and its numbers are small"
+)]
+
 mod durable;
 
 use std::io;
@@ -117,7 +124,7 @@ fn any_one_failure_stops_writing_and_loses_no_answer() {
     let began = Instant::now();
     let mut failures = Vec::new();
     for operation in [DiskOperation::Write, DiskOperation::Flush, DiskOperation::Sync] {
-        let count = (0..).find(|nth| !check_failure(operation, *nth)).unwrap();
+        let count = (0..1_000).find(|nth| !check_failure(operation, *nth)).unwrap();
         // Eight commits and some checkpoints, of which each writes and syncs at least once.
         assert!(count > COMMITS as usize + 2, "only {count} of {operation:?} were met");
         failures.push((operation, count));

@@ -3,6 +3,13 @@
 //! Needs a small file system of its own, which only root can mount; elsewhere the test says that it
 //! is skipped.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "a test that cannot go on is to fail, and its numbers are small"
+)]
+
 mod durable;
 
 use std::fs::{self, File};

@@ -1,6 +1,13 @@
 //! What opening a store makes of leftovers, of damage and of other people's files: it opens as it was
 //! left, or says why not; and what reads afterwards is what was written, or an error.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "a test that cannot go on is to fail, and its numbers are small"
+)]
+
 mod durable;
 
 use std::collections::BTreeSet;
@@ -217,6 +224,12 @@ fn a_store_behind_its_witness_is_refused() {
     assert!(error.contains("its own record is missing"), "{error}");
 }
 
+fn tear(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
 #[test]
 fn the_witness_may_be_behind_or_half_torn_but_not_gone() {
     let check = |change: fn(&Path), expect: Option<&str>| {
@@ -231,11 +244,6 @@ fn the_witness_may_be_behind_or_half_torn_but_not_gone() {
             (Err(error), None) => panic!("{error}"),
         }
     };
-    fn tear(path: &Path, at: usize) {
-        let mut bytes = fs::read(path).unwrap();
-        bytes[at] ^= 1;
-        fs::write(path, bytes).unwrap();
-    }
     check(|_| {}, None);
     check(|path| tear(path, 20), None);
     check(|path| tear(path, 60), None);

@@ -5,6 +5,13 @@
 //! many a cut could have left it. The ordinary run makes a short recording and some dozens of cuts;
 //! `SILKRATE_POWER_CUTS=1000 cargo test --test power_cut -- --nocapture` makes more of both.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "a test that cannot go on is to fail, and its numbers are small"
+)]
+
 mod durable;
 #[path = "durable/syscalls.rs"]
 mod syscalls;
