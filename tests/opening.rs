@@ -250,7 +250,7 @@ fn the_witness_may_be_behind_or_half_torn_but_not_gone() {
     check(
         |path| {
             tear(path, 0);
-            tear(path, 32)
+            tear(path, 32);
         },
         Some("its witness file does not decode"),
     );
