@@ -2,10 +2,18 @@
 //!
 //! The code map and the invariants that hold it together stand in `docs/ARCHITECTURE.md`.
 
+pub mod analysis;
 pub mod board;
+pub mod cli;
 pub mod clock;
+pub mod columns;
+pub mod config;
 pub mod domain;
 pub mod feed;
+pub mod grpc;
 pub mod ingest;
 pub mod proto;
+pub mod query;
+pub mod server;
 pub mod store;
+pub mod telemetry;

@@ -6,6 +6,7 @@
     unused_qualifications,
     clippy::all,
     clippy::pedantic,
+    clippy::allow_attributes_without_reason,
     reason = "generated code"
 )]
 #![allow(rustdoc::all, reason = "comments of the proto files are written for readers of protos")]

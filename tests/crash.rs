@@ -48,7 +48,7 @@ fn strike(random: &mut Random) -> Strike {
 }
 
 fn limits(random: &mut Random) -> CheckpointLimits {
-    [TINY_CHECKPOINTS, CheckpointLimits { log_keys: 60, ..TINY_CHECKPOINTS }, CheckpointLimits::default()]
+    [TINY_CHECKPOINTS, CheckpointLimits { log_bytes: 24 << 10, ..TINY_CHECKPOINTS }, CheckpointLimits::default()]
         [random.below(3) as usize]
 }
 

@@ -12,7 +12,8 @@ mod durable;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -179,15 +180,29 @@ fn reseal(key: &[u8], value: &[u8], version: u8) -> Vec<u8> {
     sealed
 }
 
+/// The log: its path, its bytes, and where its frames lie. A frame is magic (4), format (1), the
+/// checksum it is chained to (4), length of the payload (4), payload, checksum (4).
+fn read_log(directory: &Path) -> (PathBuf, Vec<u8>, Vec<Range<usize>>) {
+    let path = directory.join("log");
+    let log = fs::read(&path).unwrap();
+    let mut frames = Vec::new();
+    let mut at = 16;
+    while at < log.len() {
+        let payload_bytes = u32::from_le_bytes(log[at + 9..at + 13].try_into().unwrap()) as usize;
+        frames.push(at..at + 17 + payload_bytes);
+        at += 17 + payload_bytes;
+    }
+    (path, log, frames)
+}
+
 #[test]
 fn a_newer_format_is_named_as_such() {
-    for prefix in *b"msxl" {
+    for prefix in *b"msx" {
         let directory = tempfile::tempdir().unwrap();
         drop(fill(directory.path()));
         let db = raw(directory.path());
         let key = keys(&db, prefix).remove(0);
         let value = db.get(&key).unwrap().unwrap();
-        // Of a log entry the format is told before its chained checksum is looked at.
         db.insert(&*key, reseal(&key, &value, FORMAT + 1)).unwrap();
         drop(db);
         let error = refusal(directory.path());
@@ -197,6 +212,16 @@ fn a_newer_format_is_named_as_such() {
         );
         assert!(error.to_string().contains("run a newer one"), "{error}");
     }
+    let directory = tempfile::tempdir().unwrap();
+    drop(fill(directory.path()));
+    let (path, mut log, frames) = read_log(directory.path());
+    let (first, sealed) = (frames[0].start, frames[0].end - 4);
+    log[first + 4] += 1;
+    let crc = crc32c::crc32c(&log[first..sealed]);
+    log[sealed..frames[0].end].copy_from_slice(&crc.to_le_bytes());
+    fs::write(path, log).unwrap();
+    let error = refusal(directory.path());
+    assert!(matches!(error, StoreError::NewerFormat { found, .. } if found == FORMAT + 1), "{error}");
 }
 
 #[test]
@@ -400,7 +425,7 @@ fn a_damaged_record_is_refused() {
         error.to_string()
     };
     let mut random = Random(5);
-    for prefix in *b"msxl" {
+    for prefix in *b"msx" {
         for _ in 0..3 {
             check(prefix, &mut |db, key| flip(db, key, &mut random));
         }
@@ -415,14 +440,53 @@ fn a_damaged_record_is_refused() {
         let said = check(prefix, &mut |db, key| drop(db.remove(key).unwrap()));
         assert!(said.contains(expect) || said.contains("missing"), "{said}");
     }
-    // The older of the two entries in the log.
-    let said = check(b'l', &mut |db, _| drop(db.remove(&keys(db, b'l')[0]).unwrap()));
-    assert!(said.contains("is missing from its log"), "{said}");
     // An index entry in the place of another.
     check(b'x', &mut |db, key| {
         let other = keys(db, b'x').remove(0);
         db.insert(key, db.get(other).unwrap().unwrap()).unwrap();
     });
+}
+
+#[test]
+fn a_damaged_log_is_refused_and_a_torn_end_cut_off() {
+    let sound = tempfile::tempdir().unwrap();
+    drop(fill(sound.path()));
+    drop(raw(sound.path()));
+    let check = |change: &dyn Fn(&mut Vec<u8>, &[Range<usize>]), expect: Result<usize, &str>| {
+        let directory = tempfile::tempdir().unwrap();
+        copy(sound.path(), directory.path());
+        let (path, mut log, frames) = read_log(directory.path());
+        assert_eq!(frames.len(), 2);
+        change(&mut log, &frames);
+        fs::write(path, log).unwrap();
+        match (try_open(directory.path()), expect) {
+            // The second commit put ten ticks into the second series.
+            (Ok(store), Ok(count)) => {
+                assert_eq!(all_runs(&store, 1).unwrap().len(), count);
+                assert_eq!(store.verify().problems, Vec::<String>::new());
+            }
+            (Err(error), Err(expect)) => assert!(error.to_string().contains(expect), "{error}"),
+            (Ok(_), Err(expect)) => panic!("opens, not said: {expect}"),
+            (Err(error), Ok(_)) => panic!("{error}"),
+        }
+    };
+    check(&|_, _| {}, Ok(60));
+    for bit in [0, 40, 100] {
+        check(&|log, frames| log[frames[0].start + bit / 8] ^= 1 << (bit % 8), Err("is broken, and others follow"));
+    }
+    check(&|log, frames| drop(log.drain(frames[0].clone())), Err("does not follow from"));
+    check(&|log, _| log[9] ^= 1, Err("its log belongs to another store"));
+    check(&|log, _| log.truncate(10), Err("its log is cut off"));
+    // Half a frame at the end is a commit that a crash cut short.
+    for kept in [1, 20, 60] {
+        check(&|log, frames| log.truncate(frames[1].start + kept), Ok(50));
+    }
+    check(&|log, _| log.extend_from_slice(&[0; 700]), Ok(60));
+    let directory = tempfile::tempdir().unwrap();
+    copy(sound.path(), directory.path());
+    fs::remove_file(directory.path().join("log")).unwrap();
+    let error = refusal(directory.path()).to_string();
+    assert!(error.contains("its log is missing"), "{error}");
 }
 
 /// Flips a bit in a column of the second block of a kind of the first series.

@@ -4,9 +4,11 @@
 //! an error and never "now"; nothing is guessed, so a quote that cannot be read whole is named.
 
 mod html_text;
+mod page_batch;
 mod quote_scan;
 mod tick_csv;
 mod ticker_page;
 
+pub use page_batch::{PageBatch, advise_time};
 pub use tick_csv::{TickCsv, TickCsvError, TickRow};
 pub use ticker_page::{PageError, QuoteError, RefusedQuote, TickerPage};

@@ -4,6 +4,7 @@
 //! after a failed write or sync nothing is written until the server is started again.
 
 mod apply;
+pub mod batch;
 mod writer;
 
 use std::sync::Arc;

@@ -28,6 +28,7 @@ pub(super) fn start(
     let poison = PoisonOnPanic(Arc::clone(&shared));
     let writer = Writer { store, waiting, shared, clock, failure: None };
     Builder::new().name("silkrate-writer".to_owned()).spawn(move || {
+        // Moved in here, to be dropped with the thread, whichever way that ends.
         let _poison = poison;
         writer.run()
     })
@@ -39,6 +40,7 @@ struct PoisonOnPanic(Arc<Shared>);
 impl Drop for PoisonOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            // Poisoned already by a failure that went before, if this does nothing.
             let _ = self.0.poisoned.set("the writer thread panicked".to_owned());
         }
     }

@@ -1,8 +1,8 @@
 //! Checkpoints: what changed in memory becomes blocks, and the log up to here is dropped.
 //!
-//! **Invariants**: blocks, index, series records and the log change together, in the one batch that
-//! also names the sequence contained; a large checkpoint writes blocks in batches before it, which
-//! nothing names yet; an id is never used again.
+//! **Invariants**: blocks, index and series records change together, in the one batch that also names
+//! the sequence contained, and only then is the log cleared; a large checkpoint writes blocks in
+//! batches before it, which nothing names yet; an id is never used again.
 
 use std::sync::Arc;
 
@@ -105,15 +105,14 @@ impl Store {
                 .map(|series| series.runs.opened_block_count() + series.instants.opened_block_count())
                 .sum::<usize>()
         };
-        self.log_bytes >= limits.log_bytes
-            || self.log_keys.len() >= limits.log_keys
+        self.log.bytes() >= limits.log_bytes
             || head_items() >= limits.head_items
             || opened_blocks() >= limits.opened_blocks
     }
 
     /// Whether there is anything that a checkpoint would write.
     pub fn has_changes(&self) -> bool {
-        !self.log_keys.is_empty() || !self.replaced.is_empty()
+        self.log.bytes() > 0 || !self.replaced.is_empty()
     }
 
     /// Makes blocks of all that is in memory and drops the log. The caller publishes
@@ -145,8 +144,7 @@ impl Store {
         self.witness.write(self.commit.sequence)?;
         self.retired.retain(|meta| !removed.contains(&meta.id));
         self.retired.append(&mut self.replaced);
-        self.log_keys.clear();
-        self.log_bytes = 0;
+        self.engine.clear_log(&mut self.log)?;
         let changed: Vec<u32> = (1_u32..)
             .zip(&mut self.changed)
             .filter_map(|(id, changed)| std::mem::take(changed).then_some(id))
@@ -185,9 +183,6 @@ impl Store {
             removed.push(meta.id);
         }
         self.index_series(batch, &mut digest);
-        for key in &self.log_keys {
-            batch.remove(key);
-        }
         self.digest = digest;
         let meta = Meta {
             store_id: self.store_id,

@@ -15,6 +15,7 @@ use super::block::{BlockError, BlockMeta, Item, decode_block};
 use super::contained::contained;
 use super::error::StoreError;
 use super::keys;
+use super::log::Log;
 
 /// With the default of 128 KiB, pages over a quarter of it go to files that sled never syncs.
 const SEGMENT_BYTES: usize = 4 << 20;
@@ -28,7 +29,7 @@ const RELEASE_WAIT_STEP: Duration = Duration::from_millis(1);
 /// A write or sync about to be made, for tests that let it fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DiskOperation {
-    /// One key or one batch goes to sled.
+    /// Bytes go to the log, or a batch to sled.
     Write,
     /// sled hands its buffers to the operating system.
     Flush,
@@ -120,16 +121,6 @@ impl Engine {
             .map_err(|error| StoreError::engine("cannot scan the store", &error))
     }
 
-    /// Writes one key.
-    pub(crate) fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.guarded(DiskOperation::Write, "cannot write to the store", || {
-            self.tree
-                .insert(key, value)
-                .map(drop)
-                .map_err(|error| StoreError::engine("cannot write to the store", &error))
-        })
-    }
-
     /// Writes all keys of a batch or none.
     pub(crate) fn apply(&self, batch: sled::Batch) -> Result<(), StoreError> {
         self.guarded(DiskOperation::Write, "cannot write to the store", || {
@@ -145,6 +136,22 @@ impl Engine {
         self.guarded(DiskOperation::Sync, "cannot sync the store", || {
             self.file.sync_data().map_err(|error| StoreError::io("cannot sync the store", &error))
         })
+    }
+
+    /// Appends a frame to the log and makes it survive a power cut.
+    pub(crate) fn write_log(&self, log: &mut Log, frame: &[u8]) -> Result<(), StoreError> {
+        let action = "cannot write a commit";
+        self.guarded(DiskOperation::Write, action, || {
+            log.append(frame).map_err(|error| StoreError::io(action, &error))
+        })?;
+        let action = "cannot sync a commit";
+        self.guarded(DiskOperation::Sync, action, || log.sync().map_err(|error| StoreError::io(action, &error)))
+    }
+
+    /// Drops what a durable checkpoint contains from the log.
+    pub(crate) fn clear_log(&self, log: &mut Log) -> Result<(), StoreError> {
+        let action = "cannot clear the log";
+        self.guarded(DiskOperation::Write, action, || log.clear().map_err(|error| StoreError::io(action, &error)))
     }
 
     /// Runs a write unless one failed before: what a failed sync left on disk is unknown, and the
@@ -315,7 +322,7 @@ fn open_sled(path: &Path, inside: &Path) -> Result<sled::Db, StoreError> {
     await_release(inside)?;
     remove_torn_snapshots(inside)?;
     refuse_blobs(path, inside)?;
-    sync_log(inside)?;
+    sync_db(inside)?;
     let config =
         sled::Config::new().path(inside).segment_size(SEGMENT_BYTES).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     // Truncated files can make sled panic while it opens.
@@ -367,9 +374,9 @@ fn remove_torn_snapshots(inside: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// sled writes a snapshot of its log as it opens, and syncs the snapshot only: what a killed process
-/// left unsynced in the log must not be lost after that.
-fn sync_log(inside: &Path) -> Result<(), StoreError> {
+/// sled writes a snapshot of its file as it opens, and syncs the snapshot only: what a killed process
+/// left unsynced in the file must not be lost after that.
+fn sync_db(inside: &Path) -> Result<(), StoreError> {
     let synced = File::options().write(true).open(inside.join("db")).and_then(|file| file.sync_data());
     match synced {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -3,7 +3,6 @@
 //! | key | value |
 //! |---|---|
 //! | `b` block id, column | one column of a block, compressed by pco |
-//! | `l` sequence, part | a piece of a commit log entry |
 //! | `m` | the store's own record: format, sequence, counters |
 //! | `r` block id | nothing: a block that no index entry names any more |
 //! | `s` series id | a series: its key, window, totals, latest quote |
@@ -18,7 +17,6 @@ pub(crate) const FORMAT: u8 = 1;
 
 pub(crate) const META: [u8; 1] = *b"m";
 pub(crate) const BLOCK: u8 = b'b';
-pub(crate) const LOG: u8 = b'l';
 pub(crate) const RETIRED: u8 = b'r';
 pub(crate) const SERIES: u8 = b's';
 pub(crate) const INDEX: u8 = b'x';
@@ -27,13 +25,6 @@ pub(crate) fn column(block: u64, column: u8) -> [u8; 10] {
     let mut key = [BLOCK; 10];
     key[1..9].copy_from_slice(&block.to_be_bytes());
     key[9] = column;
-    key
-}
-
-pub(crate) fn log(sequence: u64, part: u16) -> [u8; 11] {
-    let mut key = [LOG; 11];
-    key[1..9].copy_from_slice(&sequence.to_be_bytes());
-    key[9..].copy_from_slice(&part.to_be_bytes());
     key
 }
 
@@ -131,8 +122,8 @@ mod tests {
 
     #[test]
     fn keys_sort_as_their_numbers_do() {
-        assert!(log(1, 9) < log(2, 0));
-        assert!(log(255, 0) < log(256, 0));
+        assert!(series(255) < series(256));
+        assert!(retired(255) < retired(256));
         assert!(column(7, 8) < column(8, 0));
         assert_eq!(u64_at(&retired(77), 1), Some(77));
     }

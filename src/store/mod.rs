@@ -1,6 +1,6 @@
-//! The store: a commit log, heads in memory, and blocks that checkpoints make of them, in sled.
+//! The store: a commit log, heads in memory, and blocks in sled that checkpoints make of them.
 //!
-//! A commit writes its log entry and nothing else; it is visible and answered for once that is
+//! A commit appends its log entry and nothing else; it is visible and answered for once that is
 //! durable. A checkpoint turns what changed in memory into blocks. Recovery reads the index and
 //! replays the log after the last checkpoint. The byte layout stands in `docs/ARCHITECTURE.md`.
 //!
@@ -36,6 +36,7 @@ pub use work::{UpsertError, Upserted, Work};
 
 use block::BlockMeta;
 use engine::{BlockReader, Engine};
+use log::Log;
 use records::Digest;
 use series::{Access, Recent, Series};
 use track::Track;
@@ -73,8 +74,6 @@ pub struct StoreOptions {
 pub struct CheckpointLimits {
     /// Bytes of log since the last one.
     pub log_bytes: u64,
-    /// Log keys since the last one.
-    pub log_keys: usize,
     /// Runs, instants and revisions in heads.
     pub head_items: usize,
     /// Blocks that late ticks opened.
@@ -83,7 +82,7 @@ pub struct CheckpointLimits {
 
 impl Default for CheckpointLimits {
     fn default() -> Self {
-        Self { log_bytes: 4 << 20, log_keys: 16_384, head_items: 400_000, opened_blocks: 256 }
+        Self { log_bytes: 4 << 20, head_items: 400_000, opened_blocks: 256 }
     }
 }
 
@@ -122,8 +121,7 @@ pub struct Store {
     entries: HashMap<u64, ([u8; 14], u32)>,
     /// Blocks that no index entry names any more, kept for readers that still hold them.
     retired: Vec<Arc<BlockMeta>>,
-    log_keys: Vec<[u8; 11]>,
-    log_bytes: u64,
+    log: Log,
     /// By series: when time alone may next change its quote.
     due: Vec<Option<Timestamp>>,
     /// What readers of series see, by place in the order of keys.

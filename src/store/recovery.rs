@@ -3,7 +3,7 @@
 //! **Invariant**: a store either opens as every commit that was answered for left it, or says why
 //! not; block values are not read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::contained::contained;
 use super::engine::Engine;
 use super::error::StoreError;
 use super::keys::{self, SealError};
-use super::log::{self, LogEntry, LogError};
+use super::log::{Log, LogEntry};
 use super::records::{Digest, Meta, SeriesRecord, series_key};
 use super::series::{self, Recent};
 use super::track::Track;
@@ -53,8 +53,7 @@ impl Store {
             Some(value) => unseal::<Meta>(&engine, &keys::META, &value, "its own record")?.0,
             None => create(&engine)?,
         };
-        let witness = Witness::open(engine.path(), meta.store_id)?;
-        let mut store = Self::empty(engine, options, &meta, witness)?;
+        let (mut store, logged) = Self::empty(engine, options, &meta)?;
         let mut digest = Digest::default();
         store.load_series(&mut digest)?;
         let mut blocks = store.load_index(&mut digest)?;
@@ -63,7 +62,9 @@ impl Store {
         }
         store.attach(&mut blocks)?;
         store.remove_leftovers(&blocks)?;
-        store.replay()?;
+        for entry in logged {
+            store.apply(&entry)?;
+        }
         if store.commit.sequence < store.witness.newest() {
             return Err(StoreError::Behind {
                 path: store.engine.name(),
@@ -74,11 +75,19 @@ impl Store {
         Ok(store)
     }
 
-    fn empty(engine: Engine, options: StoreOptions, meta: &Meta, witness: Option<Witness>) -> Result<Self, StoreError> {
-        let witness = match witness {
-            Some(witness) => witness,
-            // A process may end between making the store and making its witness.
-            None if meta.sequence == 0 => Witness::create(engine.path(), meta.store_id)?,
+    /// The store without its series, and what its log holds.
+    fn empty(engine: Engine, options: StoreOptions, meta: &Meta) -> Result<(Self, Vec<LogEntry>), StoreError> {
+        let path = engine.path();
+        let (log, logged, chain, witness) = match Witness::open(path, meta.store_id)? {
+            Some(witness) => {
+                let (log, replay) = Log::open(path, meta.store_id, meta.sequence, meta.chain)?;
+                (log, replay.entries, replay.chain, witness)
+            }
+            // A process may end between making the store and making its witness, which comes last.
+            None if meta.sequence == 0 => {
+                let log = Log::create(path, meta.store_id)?;
+                (log, Vec::new(), meta.chain, Witness::create(path, meta.store_id)?)
+            }
             None => {
                 return Err(StoreError::Damaged {
                     path: engine.name(),
@@ -86,7 +95,7 @@ impl Store {
                 });
             }
         };
-        Ok(Self {
+        let store = Self {
             reader: engine.reader(),
             engine,
             options,
@@ -98,7 +107,7 @@ impl Store {
             commits: Track::default(),
             commit: Commit { sequence: meta.sequence, recorded_time: Timestamp::from_micros(meta.recorded_us) },
             last_ingest_time: meta.last_ingest_us.map(Timestamp::from_micros),
-            chain: meta.chain,
+            chain,
             next_block_id: meta.next_block_id,
             digest: meta.digest,
             record_crcs: Vec::new(),
@@ -106,11 +115,11 @@ impl Store {
             replaced: Vec::new(),
             retired: Vec::new(),
             entries: HashMap::new(),
-            log_keys: Vec::new(),
-            log_bytes: 0,
+            log,
             due: Vec::new(),
             views: Vec::new(),
-        })
+        };
+        Ok((store, logged))
     }
 
     fn damaged(&self, problem: impl Into<String>) -> StoreError {
@@ -231,36 +240,6 @@ impl Store {
             self.engine.apply(batch)?;
         }
         Ok(())
-    }
-
-    /// Applies what was committed after the last checkpoint.
-    fn replay(&mut self) -> Result<(), StoreError> {
-        let mut entries: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-        let logged: Vec<_> = self.engine.scan(&[keys::LOG]).collect::<Result<_, _>>()?;
-        for (key, piece) in logged {
-            let (Some(sequence), Ok(full)) = (keys::u64_at(&key, 1), <[u8; 11]>::try_from(&*key)) else {
-                return Err(self.damaged("the key of a log entry makes no sense"));
-            };
-            self.log_bytes += piece.len() as u64;
-            self.log_keys.push(full);
-            entries.entry(sequence).or_default().extend_from_slice(&piece);
-        }
-        for (sequence, bytes) in entries {
-            if sequence != self.commit.sequence + 1 {
-                return Err(self.damaged(format!("commit {} is missing from its log", self.commit.sequence + 1)));
-            }
-            let (entry, chain) = log::decode(sequence, &bytes, self.chain).map_err(|error| match error {
-                LogError::Newer(_, found) => self.newer(found),
-                LogError::Broken(_) | LogError::Unchained(_) => self.damaged(error.to_string()),
-            })?;
-            self.chain = chain;
-            self.apply(&entry)?;
-        }
-        Ok(())
-    }
-
-    fn newer(&self, found: u8) -> StoreError {
-        StoreError::NewerFormat { path: self.engine.name(), found, supported: keys::FORMAT }
     }
 
     /// Does again what a commit did.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::block::{BlockMeta, Item};
+use super::block::{BlockKind, BlockMeta, Item};
 use super::error::StoreError;
 use super::track::{Slot, Track};
 use super::view::{ScanOrder, SeriesView};
@@ -31,6 +31,10 @@ pub struct VerifyReport {
     pub block_count: u64,
     /// Bytes in those blocks.
     pub block_bytes: u64,
+    /// Of them, in blocks of runs.
+    pub run_block_bytes: u64,
+    /// Of them, in blocks of instants.
+    pub instant_block_bytes: u64,
     /// What is wrong, each by name; empty for a sound store.
     pub problems: Vec<String>,
 }
@@ -126,6 +130,11 @@ fn add_blocks<T: Item>(track: &Track<T>, report: &mut VerifyReport) {
     for meta in track.slots().filter_map(sealed) {
         report.block_count += 1;
         report.block_bytes += meta.bytes();
+        match T::KIND {
+            BlockKind::Runs => report.run_block_bytes += meta.bytes(),
+            BlockKind::Instants => report.instant_block_bytes += meta.bytes(),
+            BlockKind::Revisions => {}
+        }
     }
 }
 

@@ -306,21 +306,8 @@ impl Store {
 
     /// Makes a log entry durable.
     pub(super) fn write_log(&mut self, entry: &LogEntry) -> Result<(), StoreError> {
-        let (parts, chain) = log::encode(entry, self.chain);
-        self.log_bytes += parts.iter().map(|(_, piece)| piece.len() as u64).sum::<u64>();
-        self.log_keys.extend(parts.iter().map(|(key, _)| *key));
-        match parts.as_slice() {
-            // A single insert costs half of a batch of one.
-            [(key, piece)] => self.engine.insert(key, piece)?,
-            _ => {
-                let mut batch = sled::Batch::default();
-                for (key, piece) in &parts {
-                    batch.insert(key, piece.as_slice());
-                }
-                self.engine.apply(batch)?;
-            }
-        }
-        self.engine.sync()?;
+        let (frame, chain) = log::encode(entry, self.chain);
+        self.engine.write_log(&mut self.log, &frame)?;
         self.chain = chain;
         Ok(())
     }

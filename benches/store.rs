@@ -1,0 +1,192 @@
+//! The store by itself: what a load of many runs takes on disk, in memory and to start; late ticks;
+//! rewriting for long.
+//!
+//! `cargo bench --bench store [-- load|late|rewrite]`; `SILKRATE_BENCH_RUNS` sets the size.
+
+#![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use silkrate::domain::{PublishedValue, SeriesKey, Timestamp};
+use silkrate::store::{ScanOrder, Store, Work, verify};
+use support::{
+    BASE_US, Random, Ticks, disk_bytes, keys, parameter, per_second, report, resident_mb, store_options, wanted,
+};
+
+const NOW: Timestamp = Timestamp::from_micros(BASE_US * 2);
+
+fn put(work: &mut Work<'_>, key: &SeriesKey, ticks: &[(Timestamp, PublishedValue)]) {
+    let series = work.series(key).expect("room for a series");
+    for (time, value) in ticks {
+        work.upsert(series, *time, *value, true).expect("a good tick");
+    }
+}
+
+fn commit(store: &mut Store, key: &SeriesKey, ticks: &[(Timestamp, PublishedValue)]) {
+    let mut work = store.begin(NOW);
+    put(&mut work, key, ticks);
+    work.commit().expect("a good disk");
+    if store.checkpoint_is_due() {
+        store.checkpoint().expect("a good disk");
+    }
+}
+
+/// Five series of 3.3 ticks a run, a second apart with 5 ms of jitter.
+fn load() {
+    let runs = parameter("SILKRATE_BENCH_RUNS", 10_000_000);
+    let ticks_each = runs * 33 / 10 / 5;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut store = Store::open(store_options(directory.path()), NOW).expect("a new store");
+    let mut generators: Vec<Ticks> = (0..5).map(|seed| Ticks::new(seed * 997, 30)).collect();
+    let begun = Instant::now();
+    let mut left = ticks_each;
+    while left > 0 {
+        let count = left.min(10_000);
+        for (key, generator) in keys().iter().zip(&mut generators) {
+            let ticks: Vec<_> = generator.take(count as usize).collect();
+            commit(&mut store, key, &ticks);
+        }
+        left -= count;
+    }
+    report("load, ticks a second, 10,000 a commit", per_second(ticks_each * 5, begun.elapsed()), "ticks/s", "-");
+    store.checkpoint().expect("a good disk");
+    drop(store);
+
+    let begun = Instant::now();
+    let store = Store::open(store_options(directory.path()), NOW).expect("the store again");
+    report("start after that load", begun.elapsed().as_secs_f64(), "s", "< 2");
+    report("resident after start", resident_mb(), "MB", "< 250");
+    let view = store.view();
+    let begun = Instant::now();
+    let mut read = 0;
+    for series in view.series() {
+        let scan = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending);
+        for piece in scan.expect("sound blocks") {
+            read += piece.expect("sound blocks").len() as u64;
+        }
+    }
+    report("read of everything", per_second(read, begun.elapsed()), "runs/s", "-");
+    report("resident after reading everything", resident_mb(), "MB", "< 250");
+    drop((view, store));
+
+    let found = verify(directory.path()).expect("a sound store");
+    assert_eq!(found.problems, Vec::<String>::new());
+    assert_eq!(found.observation_count, ticks_each * 5);
+    assert_eq!(found.run_count, read);
+    report("runs", found.run_count as f64, "", "-");
+    let instant_bytes = found.instant_block_bytes as f64 / found.observation_count as f64;
+    let run_bytes = found.run_block_bytes as f64 / found.run_count as f64;
+    report("blocks of runs, bytes a run", run_bytes, "B", "<= 10");
+    report("blocks of instants, bytes an instant", instant_bytes, "B", "<= 2");
+    let files = disk_bytes(directory.path()) as f64 / found.block_bytes as f64;
+    report("files, times live blocks", files, "times", "<= 2.5");
+}
+
+/// Values at instants `0..count` seconds after the base.
+fn at_second(second: u64, random: &mut Random) -> (Timestamp, PublishedValue) {
+    let (_, value) = Ticks::new(random.below(1_000), 30).next().expect("ticks without end");
+    (Timestamp::from_micros(BASE_US + second as i64 * Timestamp::SECOND_US), value)
+}
+
+fn late() {
+    let count = parameter("SILKRATE_BENCH_LATE", 400_000);
+    let key = &keys()[0];
+    for batch in [1_000_usize, 100] {
+        let orders: [(&str, Box<dyn Fn(u64) -> u64>); 2] = [
+            ("newest first", Box::new(move |n| count - n)),
+            ("two backfills in turn", Box::new(move |n| if n % 2 == 0 { count / 2 - n / 2 } else { count - n / 2 })),
+        ];
+        for (name, second) in orders {
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            let mut store = Store::open(store_options(directory.path()), NOW).expect("a new store");
+            let mut random = Random(1);
+            let ticks: Vec<_> = (0..count).map(|n| at_second(second(n), &mut random)).collect();
+            let begun = Instant::now();
+            for piece in ticks.chunks(batch) {
+                commit(&mut store, key, piece);
+            }
+            let what = format!("late ticks, {name}, {batch} a commit");
+            report(&what, per_second(count, begun.elapsed()), "ticks/s", ">= 50,000");
+            assert_eq!(store.verify().problems, Vec::<String>::new());
+        }
+    }
+    scattered();
+}
+
+/// A thousand late ticks over a thousand blocks, in one commit.
+fn scattered() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut store = Store::open(store_options(directory.path()), NOW).expect("a new store");
+    let key = &keys()[0];
+    let mut generator = Ticks::new(5, 100);
+    let blocks = 1_000_u64;
+    let count = blocks * 2_048;
+    for _ in 0..count / 8_192 {
+        let ticks: Vec<_> = generator.by_ref().take(8_192).collect();
+        commit(&mut store, key, &ticks);
+    }
+    store.checkpoint().expect("a good disk");
+    let mut random = Random(2);
+    let late: Vec<_> = (0..blocks)
+        .map(|block| {
+            let (time, value) = at_second(block * 2_048 + 1_000, &mut random);
+            (time.saturating_add_us(500_000), value)
+        })
+        .collect();
+    let begun = Instant::now();
+    let mut work = store.begin(NOW);
+    put(&mut work, key, &late);
+    work.commit().expect("a good disk");
+    report("1,000 late ticks over 1,000 blocks, answered", begun.elapsed().as_secs_f64(), "s", "< 1");
+    let begun = Instant::now();
+    store.checkpoint().expect("a good disk");
+    report("the checkpoint after them", begun.elapsed().as_secs_f64(), "s", "-");
+    assert_eq!(store.verify().problems, Vec::<String>::new());
+}
+
+/// Late ticks at random places, a checkpoint after each few, for long.
+fn rewrite() {
+    let checkpoints = parameter("SILKRATE_BENCH_CHECKPOINTS", 20_000);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut store = Store::open(store_options(directory.path()), NOW).expect("a new store");
+    let key = &keys()[0];
+    let ticks: Vec<_> = Ticks::new(5, 60).take(60_000).collect();
+    commit(&mut store, key, &ticks);
+    store.checkpoint().expect("a good disk");
+    let mut random = Random(3);
+    let mut most = 0.0_f64;
+    let mut sizes = Vec::new();
+    for number in 1..=checkpoints {
+        let late: Vec<_> = (0..2)
+            .map(|_| {
+                let (time, value) = at_second(random.below(60_000), &mut random);
+                (time.saturating_add_us(random.below(900_000) as i64), value)
+            })
+            .collect();
+        commit(&mut store, key, &late);
+        store.checkpoint().expect("a good disk");
+        drop(Arc::new(store.view()));
+        if number % (checkpoints / 10).max(1) == 0 {
+            let live = store.verify().block_bytes;
+            let files = disk_bytes(directory.path());
+            sizes.push(files as f64 / 1e6);
+            most = most.max(files as f64 / live as f64);
+        }
+    }
+    println!("files in MB at every tenth: {sizes:.1?}");
+    report("random rewriting, files, times live blocks, at most", most, "times", "<= 8");
+    assert_eq!(store.verify().problems, Vec::<String>::new());
+}
+
+fn main() {
+    let parts: [(&str, fn()); 3] = [("load", load), ("late", late), ("rewrite", rewrite)];
+    for (name, part) in parts {
+        if wanted(name) {
+            println!("# {name}");
+            part();
+        }
+    }
+}

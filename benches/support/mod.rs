@@ -1,0 +1,150 @@
+//! What the benches share: rounds in turn, medians, ratios, seeded ticks.
+//!
+//! Criterion measures one thing after the other; on a machine whose speed drifts, a ratio wants the
+//! two sides measured in turn. So the benches of whole systems run rounds of their own, and criterion
+//! has the small pure functions.
+
+#![allow(dead_code, reason = "each bench uses its part")]
+#![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use silkrate::board::StateRules;
+use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, SeriesKey, Source, Timestamp};
+use silkrate::store::{CheckpointLimits, StoreOptions};
+
+/// Rounds, each with all sides in turn.
+pub(crate) const ROUNDS: usize = 5;
+/// 2025-12-08T00:00:00Z.
+pub(crate) const BASE_US: i64 = 1_765_152_000 * Timestamp::SECOND_US;
+
+/// A number from the environment, or the default.
+pub(crate) fn parameter(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.replace('_', "").parse().ok()).unwrap_or(default)
+}
+
+/// Whether this part of the bench was asked for: `cargo bench --bench NAME -- PART`.
+pub(crate) fn wanted(part: &str) -> bool {
+    let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    asked.is_empty() || asked.iter().any(|arg| part.contains(arg.as_str()))
+}
+
+/// The middle of several measurements.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// So many things in that time, a second.
+pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64()
+}
+
+/// One line of a bench's answer.
+pub(crate) fn report(what: &str, value: f64, unit: &str, aim: &str) {
+    println!("{what:<72} {value:>14.3} {unit:<12} aim: {aim}");
+}
+
+/// A small generator: the same ticks in every run.
+pub(crate) struct Random(pub u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (bits ^ (bits >> 31)) % limit
+    }
+}
+
+/// Ticks a second apart with 5 ms of jitter, moving in so many of a hundred.
+pub(crate) struct Ticks {
+    random: Random,
+    moves_percent: u64,
+    second: i64,
+    mantissa: u64,
+}
+
+impl Ticks {
+    pub(crate) fn new(seed: u64, moves_percent: u64) -> Self {
+        Self { random: Random(seed), moves_percent, second: 0, mantissa: 11_440 + seed }
+    }
+}
+
+impl Iterator for Ticks {
+    type Item = (Timestamp, PublishedValue);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.second += 1;
+        if self.random.below(100) < self.moves_percent {
+            // Never the same value again at once: every move begins a run.
+            let step = 1 + self.random.below(20);
+            self.mantissa = if self.random.below(2) == 0 || self.mantissa < 5_000 {
+                self.mantissa + step
+            } else {
+                self.mantissa - step
+            };
+        }
+        let jitter = self.random.below(10_000) as i64 - 5_000;
+        let time = Timestamp::from_micros(BASE_US + self.second * Timestamp::SECOND_US + jitter);
+        let rate = Rate::from_parts(u128::from(self.mantissa), 6).expect("a small mantissa is a rate");
+        Some((time, PublishedValue { rate, reported_change: None }))
+    }
+}
+
+/// The five series against the dollar.
+pub(crate) fn keys() -> Vec<SeriesKey> {
+    let source = Source::parse("bench").expect("a slug");
+    ["KGS/USD", "KZT/USD", "TJS/USD", "UZS/USD", "TMT/USD"]
+        .map(|pair| SeriesKey {
+            pair: Pair::parse(pair, &CurrencySet::central_asia()).expect("a pair"),
+            source: source.clone(),
+        })
+        .to_vec()
+}
+
+pub(crate) fn state_rules() -> StateRules {
+    StateRules {
+        stale_limit_default_us: Timestamp::HOUR_US,
+        stale_limits_us: BTreeMap::new(),
+        moving_window_us: Timestamp::DAY_US,
+    }
+}
+
+pub(crate) fn store_options(directory: &Path) -> StoreOptions {
+    StoreOptions {
+        directory: directory.to_owned(),
+        collapse_window_default_us: Timestamp::HOUR_US,
+        collapse_windows_us: BTreeMap::new(),
+        recollapse: false,
+        state_rules: state_rules(),
+        reserve_bytes: 0,
+        series_count_max: 1_000,
+        checkpoint: CheckpointLimits::default(),
+        disk_fault: None,
+    }
+}
+
+/// Bytes of all files under a directory, as they stand on disk.
+pub(crate) fn disk_bytes(directory: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => disk_bytes(&entry.path()),
+            Ok(meta) => meta.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// Megabytes of this process that are resident.
+pub(crate) fn resident_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
+    line.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap_or(0.0) / 1024.0
+}

@@ -1,0 +1,230 @@
+//! One value of an answer, and how messages of the wire become it.
+//!
+//! **Invariant**: a cell keeps the exact value. Decimals stay the strings that the server sent, times whole
+//! microseconds; only a table adds words for people.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::text::{aside, clean, length};
+use crate::domain::Timestamp;
+use crate::proto::v1::{Derivation, RateState};
+
+/// A value in a column.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Cell {
+    /// Nothing: `null`, or empty.
+    Absent,
+    /// Words.
+    Text(String),
+    /// An exact decimal, as sent.
+    Decimal(String),
+    /// A count.
+    Count(u64),
+    /// Yes or no.
+    Flag(bool),
+    /// An instant, UTC.
+    Time(Timestamp),
+    /// A length in microseconds.
+    Length(i64),
+    /// Named values, in order.
+    Record(Vec<(&'static str, Cell)>),
+    /// Several values.
+    List(Vec<Cell>),
+}
+
+/// A cell as a table shows it: on one line, or on more and shorter ones where the terminal is narrow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) line: String,
+    /// A time above its age.
+    pub(super) stacked: String,
+    /// A date, a clock and an age one above the other.
+    pub(super) folded: String,
+    /// A number, set to the right.
+    pub(super) right: bool,
+}
+
+impl Cell {
+    /// Text, unless it is empty.
+    pub(super) fn text(text: &str) -> Self {
+        if text.is_empty() { Self::Absent } else { Self::Text(text.to_owned()) }
+    }
+
+    /// A decimal as sent, unless it is empty.
+    pub(super) fn decimal(text: &str) -> Self {
+        if text.is_empty() { Self::Absent } else { Self::Decimal(text.to_owned()) }
+    }
+
+    /// A decimal that may be absent.
+    pub(super) fn decimal_or_absent(text: Option<&String>) -> Self {
+        text.map_or(Self::Absent, |text| Self::decimal(text))
+    }
+
+    /// An instant that may be absent; one that no calendar holds is shown as the numbers it came as.
+    pub(super) fn time(time: Option<&prost_types::Timestamp>) -> Self {
+        let Some(time) = time else { return Self::Absent };
+        match Timestamp::from_parts_floor(time.seconds, time.nanos) {
+            Ok(time) => Self::Time(time),
+            Err(problem) => Self::Text(problem.to_string()),
+        }
+    }
+
+    /// A length that may be absent.
+    pub(super) fn length(length: Option<&prost_types::Duration>) -> Self {
+        length.map_or(Self::Absent, |length| {
+            let micros = length.seconds.saturating_mul(Timestamp::SECOND_US);
+            Self::Length(micros.saturating_add(i64::from(length.nanos) / 1_000))
+        })
+    }
+
+    /// The state's one word; absent where the server left it open.
+    pub(super) fn state(state: RateState) -> Self {
+        match state {
+            RateState::Unspecified => Self::Absent,
+            RateState::Stale => Self::text("STALE"),
+            RateState::Pegged => Self::text("PEGGED"),
+            RateState::Moving => Self::text("MOVING"),
+            RateState::Flat => Self::text("FLAT"),
+        }
+    }
+
+    /// The derivation's one word.
+    pub(super) fn derivation(derivation: Derivation) -> Self {
+        match derivation {
+            Derivation::Unspecified => Self::Absent,
+            Derivation::Direct => Self::text("DIRECT"),
+            Derivation::Inverse => Self::text("INVERSE"),
+            Derivation::Cross => Self::text("CROSS"),
+        }
+    }
+
+    /// As CSV has it: exact, empty where absent, JSON where there are parts.
+    pub(super) fn to_csv(&self) -> Result<String, serde_json::Error> {
+        Ok(match self {
+            Self::Absent => String::new(),
+            Self::Text(text) | Self::Decimal(text) => text.clone(),
+            Self::Count(count) => count.to_string(),
+            Self::Flag(flag) => flag.to_string(),
+            Self::Time(time) => time.to_string(),
+            Self::Length(micros) => exact_length(*micros),
+            Self::Record(_) | Self::List(_) => serde_json::to_string(self)?,
+        })
+    }
+
+    /// As a table has it, with ages counted from `now`.
+    pub(super) fn to_shown(&self, now: Timestamp) -> Shown {
+        let words = |text: &str| Shown::words(clean(text).into_owned());
+        let number = |text: &str| Shown { right: true, ..words(text) };
+        match self {
+            Self::Absent => words("-"),
+            Self::Text(text) => words(text),
+            Self::Decimal(text) => number(text),
+            Self::Count(count) => number(&count.to_string()),
+            Self::Flag(flag) => words(if *flag { "yes" } else { "no" }),
+            Self::Time(time) => {
+                let (exact, aside) = (time.to_string(), aside(*time, now));
+                let (date, clock) = exact.split_once('T').unwrap_or((&exact, ""));
+                Shown {
+                    line: format!("{exact} ({aside})"),
+                    stacked: format!("{exact}\n{aside}"),
+                    folded: format!("{date}\n{clock}\n{aside}"),
+                    right: false,
+                }
+            }
+            Self::Length(micros) => words(&length(*micros)),
+            Self::Record(parts) => {
+                let parts = parts.iter().map(|(name, cell)| format!("{name} {}", cell.to_shown(now).line));
+                Shown::parts(&parts.collect::<Vec<_>>())
+            }
+            Self::List(items) => Shown::parts(&items.iter().map(|cell| cell.to_shown(now).line).collect::<Vec<_>>()),
+        }
+    }
+}
+
+impl Shown {
+    fn words(line: String) -> Self {
+        Self { stacked: line.clone(), folded: line.clone(), line, right: false }
+    }
+
+    fn parts(parts: &[String]) -> Self {
+        let folded = parts.join("\n");
+        Self { line: parts.join("; "), stacked: folded.clone(), folded, right: false }
+    }
+}
+
+/// Seconds with a fraction where there is one, as the JSON form of google.protobuf.Duration: `3600s`, `0.5s`.
+fn exact_length(micros: i64) -> String {
+    const SECOND_US: u64 = Timestamp::SECOND_US.unsigned_abs();
+    let sign = if micros < 0 { "-" } else { "" };
+    let (seconds, fraction) = (micros.unsigned_abs() / SECOND_US, micros.unsigned_abs() % SECOND_US);
+    if fraction == 0 {
+        return format!("{sign}{seconds}s");
+    }
+    let digits = format!("{fraction:06}");
+    format!("{sign}{seconds}.{}s", digits.trim_end_matches('0'))
+}
+
+impl Serialize for Cell {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Absent => serializer.serialize_none(),
+            Self::Text(text) | Self::Decimal(text) => serializer.serialize_str(text),
+            Self::Count(count) => serializer.serialize_u64(*count),
+            Self::Flag(flag) => serializer.serialize_bool(*flag),
+            Self::Time(time) => serializer.collect_str(time),
+            Self::Length(micros) => serializer.serialize_str(&exact_length(*micros)),
+            Self::Record(parts) => {
+                let mut map = serializer.serialize_map(Some(parts.len()))?;
+                for (name, cell) in parts {
+                    map.serialize_entry(name, cell)?;
+                }
+                map.end()
+            }
+            Self::List(items) => serializer.collect_seq(items),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_get_the_exact_value_and_people_words_beside_it() {
+        let now = Timestamp::from_micros(3 * Timestamp::DAY_US);
+        let check = |cell: Cell, json: &str, csv: &str, table: &str| {
+            assert_eq!(serde_json::to_string(&cell).unwrap(), json);
+            assert_eq!(cell.to_csv().unwrap(), csv);
+            assert_eq!(cell.to_shown(now).line, table);
+        };
+        check(Cell::Absent, "null", "", "-");
+        check(Cell::text(""), "null", "", "-");
+        check(Cell::decimal("0.28490"), "\"0.28490\"", "0.28490", "0.28490");
+        check(Cell::Count(u64::MAX), "18446744073709551615", "18446744073709551615", "18446744073709551615");
+        check(Cell::Flag(true), "true", "true", "yes");
+        let second = Cell::Time(Timestamp::from_micros(Timestamp::SECOND_US));
+        check(second, "\"1970-01-01T00:00:01Z\"", "1970-01-01T00:00:01Z", "1970-01-01T00:00:01Z (2 d ago)");
+        check(Cell::Length(5_400_500_000), "\"5400.5s\"", "5400.5s", "1 h");
+        check(Cell::text("\u{1b}[2J"), r#""\u001b[2J""#, "\u{1b}[2J", r"\u{1b}[2J");
+        let record = Cell::Record(vec![("z", Cell::Count(1)), ("a", Cell::Absent)]);
+        check(record.clone(), r#"{"z":1,"a":null}"#, r#"{"z":1,"a":null}"#, "z 1; a -");
+        check(
+            Cell::List(vec![record, Cell::text("x")]),
+            r#"[{"z":1,"a":null},"x"]"#,
+            r#"[{"z":1,"a":null},"x"]"#,
+            "z 1; a -; x",
+        );
+    }
+
+    #[test]
+    fn times_of_the_wire() {
+        let wire = |seconds, nanos| prost_types::Timestamp { seconds, nanos };
+        let check = |time, expect: &str| assert_eq!(Cell::time(Some(&time)).to_csv().unwrap(), expect);
+        check(wire(0, 1_000), "1970-01-01T00:00:00.000001Z");
+        check(wire(-1, 0), "1969-12-31T23:59:59Z");
+        check(wire(i64::MAX, 0), "time of 9223372036854775807 s and 0 ns is outside the years 0001 to 9999");
+        assert_eq!(Cell::time(None), Cell::Absent);
+        let length = prost_types::Duration { seconds: i64::MAX, nanos: 0 };
+        assert_eq!(Cell::length(Some(&length)), Cell::Length(i64::MAX));
+    }
+}

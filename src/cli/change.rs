@@ -1,0 +1,216 @@
+//! `change`: the percent change between two moments, and how far the published digits can be trusted with it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use clap::{ArgGroup, Args};
+
+use super::cell::Cell;
+use super::output::{Column, Format, write_one};
+use super::rate;
+use super::text::{clean, length, trim_zeros};
+use super::when::{Span, When};
+use super::{CliError, KnownArgs, Outcome, PairArgs, Session, stdout};
+use crate::domain::Timestamp;
+use crate::proto::v1::{GetChangeRequest, GetChangeResponse, GetRateResponse, MissingReason};
+
+const EXAMPLES: &str = "\
+Examples:
+  silkrate change KGS/USD --over 7d
+  silkrate change KGS/USD --from 2025-01-01 --to 2025-12-08
+  silkrate change UZS/USD --over 1mo --places 3 --output json
+
+The percentage comes with the bounds that the published digits leave: where
+they hold zero, those digits cannot tell the change from none.";
+
+/// Arguments of `change`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("start").required(true).args(["from", "over"]))]
+pub struct ChangeArgs {
+    #[command(flatten)]
+    series: PairArgs,
+    /// Start of the change
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    from: Option<When>,
+    /// Its start as a span before its end, like 7d or 1mo
+    #[arg(long, value_name = "SPAN")]
+    over: Option<Span>,
+    /// End of the change; now if left out
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    to: Option<When>,
+    /// Decimal places of the percentages; 6 if left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
+    places: Option<u32>,
+    #[command(flatten)]
+    known: KnownArgs,
+}
+
+/// An answer under the pair asked for, which it leaves out.
+struct Asked {
+    pair: String,
+    answer: GetChangeResponse,
+}
+
+impl Asked {
+    fn end_cell(&self, end: impl Fn(&GetChangeResponse) -> Option<&GetRateResponse>) -> Cell {
+        end(&self.answer).map_or(Cell::Absent, |end| rate::object(&self.pair, end))
+    }
+}
+
+const COLUMNS: &[Column<Asked>] = &[
+    Column::data("pair", |row| Cell::text(&row.pair)),
+    Column::json("start", |row| row.end_cell(|answer| answer.start.as_ref())),
+    Column::csv("start_rate", |row| rate_of(row.answer.start.as_ref())),
+    Column::csv("start_time", |row| time_of(row.answer.start.as_ref())),
+    Column::json("end", |row| row.end_cell(|answer| answer.end.as_ref())),
+    Column::csv("end_rate", |row| rate_of(row.answer.end.as_ref())),
+    Column::csv("end_time", |row| time_of(row.answer.end.as_ref())),
+    Column::data("start_missing_reason", |row| missing(row.answer.start_missing_reason())),
+    Column::data("end_missing_reason", |row| missing(row.answer.end_missing_reason())),
+    Column::data("absolute_change", |row| Cell::decimal_or_absent(row.answer.absolute_change.as_ref())),
+    Column::data("percent_change", |row| Cell::decimal_or_absent(row.answer.percent_change.as_ref())),
+    Column::data("percent_change_low", |row| Cell::decimal_or_absent(row.answer.percent_change_low.as_ref())),
+    Column::data("percent_change_high", |row| Cell::decimal_or_absent(row.answer.percent_change_high.as_ref())),
+    Column::data("below_resolution", |row| row.answer.below_resolution.map_or(Cell::Absent, Cell::Flag)),
+    Column::data("sequence", |row| Cell::Count(row.answer.sequence)),
+    Column::data("recorded_time", |row| Cell::time(row.answer.recorded_time.as_ref())),
+];
+
+fn rate_of(end: Option<&GetRateResponse>) -> Cell {
+    end.map_or(Cell::Absent, |end| Cell::decimal(&end.rate))
+}
+
+fn time_of(end: Option<&GetRateResponse>) -> Cell {
+    end.map_or(Cell::Absent, |end| Cell::time(end.time.as_ref()))
+}
+
+fn missing(reason: MissingReason) -> Cell {
+    match reason {
+        MissingReason::Unspecified => Cell::Absent,
+        MissingReason::NoQuoteYet => Cell::text("NO_QUOTE_YET"),
+    }
+}
+
+pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, CliError> {
+    let request = GetChangeRequest {
+        pair: args.series.pair.clone(),
+        source: args.series.source,
+        leg_sources: Vec::new(),
+        start_time: session.time(args.from)?,
+        end_time: session.time(args.to)?,
+        window: args.over.map(Into::into),
+        decimal_places: args.places,
+        known_time: session.time(args.known.known)?,
+    };
+    let client = session.connect().await?;
+    let answer = client.answer(client.rates().get_change(client.request(request))).await?;
+    let asked = Asked { pair: args.series.pair, answer };
+    if session.style.format == Format::Table {
+        let mut out = stdout();
+        out.write_all(in_words(&asked).as_bytes())?;
+        out.flush()?;
+    } else {
+        write_one(stdout(), session.style, COLUMNS, &asked)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The change on the first line, then each of its ends.
+fn in_words(Asked { pair, answer }: &Asked) -> String {
+    let end_rate = |end: &Option<GetRateResponse>| match end {
+        Some(end) => clean(&end.rate).into_owned(),
+        None => "?".to_owned(),
+    };
+    let mut text = format!("{}  {} -> {}", clean(pair), end_rate(&answer.start), end_rate(&answer.end));
+    if let Some(percent) = &answer.percent_change {
+        let _ = write!(text, "  {} %", clean(trim_zeros(percent)));
+    }
+    if let (Some(low), Some(high)) = (&answer.percent_change_low, &answer.percent_change_high) {
+        let _ = write!(text, "  ({} % .. {} %)", clean(trim_zeros(low)), clean(trim_zeros(high)));
+    }
+    if answer.below_resolution == Some(true) {
+        text.push_str("  below resolution: the published digits cannot tell");
+    }
+    text.push('\n');
+    let start = end_in_words(answer.start.as_ref(), answer.start_missing_reason());
+    let end = end_in_words(answer.end.as_ref(), answer.end_missing_reason());
+    let _ = write!(text, "  from  {start}\n  to    {end}\n");
+    text
+}
+
+/// `2025-12-08T00:00:00Z  0.00008 by timesca, last seen 3 d before; the source said -0 %`.
+fn end_in_words(end: Option<&GetRateResponse>, reason: MissingReason) -> String {
+    let Some(end) = end else {
+        return match reason {
+            MissingReason::NoQuoteYet => "no quote yet at that time".to_owned(),
+            MissingReason::Unspecified => "no rate".to_owned(),
+        };
+    };
+    let mut text = clean(&end.rate).into_owned();
+    if let Cell::Time(time) = Cell::time(end.time.as_ref()) {
+        text.insert_str(0, &format!("{time}  "));
+    }
+    for leg in &end.legs {
+        let _ = write!(text, " by {}", clean(&leg.source));
+        if let Some(said) = &leg.reported_change_percent {
+            let _ = write!(text, ", which said {} %", clean(said));
+        }
+    }
+    if let Cell::Length(age @ Timestamp::SECOND_US..) = Cell::length(end.age.as_ref()) {
+        let _ = write!(text, "; last seen {} before", length(age));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::Run;
+
+    fn end(rate: &str, age_s: i64, said: Option<&str>) -> GetRateResponse {
+        let leg = Run {
+            source: "timesca".to_owned(),
+            rate: rate.to_owned(),
+            reported_change_percent: said.map(str::to_owned),
+            ..Run::default()
+        };
+        GetRateResponse {
+            rate: rate.to_owned(),
+            legs: vec![leg],
+            age: Some(prost_types::Duration { seconds: age_s, nanos: 0 }),
+            time: Some(prost_types::Timestamp { seconds: 86_400, nanos: 0 }),
+            ..GetRateResponse::default()
+        }
+    }
+
+    #[test]
+    fn a_change_in_words() {
+        let check = |answer, expect: &str| {
+            assert_eq!(in_words(&Asked { pair: "UZS/USD".to_owned(), answer }), expect);
+        };
+        let flat = GetChangeResponse {
+            start: Some(end("0.00008", 0, None)),
+            end: Some(end("0.00008", 259_200, Some("-0"))),
+            percent_change: Some("0.000000".to_owned()),
+            percent_change_low: Some("-11.764706".to_owned()),
+            percent_change_high: Some("13.333334".to_owned()),
+            below_resolution: Some(true),
+            ..GetChangeResponse::default()
+        };
+        check(
+            flat,
+            "UZS/USD  0.00008 -> 0.00008  0 %  (-11.764706 % .. 13.333334 %)  below resolution: the published digits cannot tell\n  \
+             from  1970-01-02T00:00:00Z  0.00008 by timesca\n  \
+             to    1970-01-02T00:00:00Z  0.00008 by timesca, which said -0 %; last seen 3 d before\n",
+        );
+        let begun = GetChangeResponse {
+            start_missing_reason: MissingReason::NoQuoteYet.into(),
+            end: Some(end("0.00009", 0, None)),
+            ..GetChangeResponse::default()
+        };
+        check(
+            begun,
+            "UZS/USD  ? -> 0.00009\n  from  no quote yet at that time\n  to    1970-01-02T00:00:00Z  0.00009 by timesca\n",
+        );
+    }
+}

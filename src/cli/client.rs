@@ -1,0 +1,140 @@
+//! The connection of a command to its server.
+//!
+//! **Invariant**: no call waits longer than `--timeout` for an answer, and none ends in an error that does not say
+//! whether the server answered, was lost or was never there.
+
+use std::error::Error;
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+
+use super::error::{CliError, chain, innermost};
+use crate::proto::v1::ingest_service_client::IngestServiceClient;
+use crate::proto::v1::rate_service_client::RateServiceClient;
+
+/// Largest message taken or sent; the server's own limit on what it decodes.
+pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A connected server.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    endpoint: String,
+    timeout: Duration,
+    channel: Channel,
+}
+
+impl Client {
+    /// Connects to `endpoint`, `http://host:port` or `host:port`.
+    ///
+    /// # Errors
+    /// `Endpoint` where it is no address, `Unreachable` where nobody answers, `Timeout`.
+    pub(super) async fn connect(endpoint: &str, timeout: Duration) -> Result<Self, CliError> {
+        let endpoint = normalize(endpoint)?;
+        let unusable = CliError::Endpoint { endpoint: endpoint.clone(), problem: "is no address" };
+        let target = Endpoint::from_shared(endpoint.clone()).map_err(|_| unusable)?.connect_timeout(timeout);
+        match tokio::time::timeout(timeout, target.connect()).await {
+            Ok(Ok(channel)) => Ok(Self { endpoint, timeout, channel }),
+            Ok(Err(problem)) => Err(CliError::Unreachable { endpoint, problem: innermost(&problem) }),
+            Err(_) => Err(CliError::Timeout { endpoint, timeout }),
+        }
+    }
+
+    /// The reading service.
+    pub(super) fn rates(&self) -> RateServiceClient<Channel> {
+        RateServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// The writing service.
+    pub(super) fn ingest(&self) -> IngestServiceClient<Channel> {
+        IngestServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// A request that tells the server how long its answer is waited for.
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        request
+    }
+
+    /// Waits for an answer to a [`Client::request`].
+    ///
+    /// # Errors
+    /// `Timeout`, `Lost`, or `Status` where the server refused.
+    pub(super) async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, CliError> {
+        self.within(call).await.map(Response::into_inner)
+    }
+
+    /// Waits for one step of a stream, no longer than for an answer.
+    ///
+    /// # Errors
+    /// As [`Client::answer`].
+    pub(super) async fn within<T>(&self, step: impl Future<Output = Result<T, Status>>) -> Result<T, CliError> {
+        match tokio::time::timeout(self.timeout, step).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(status)) => Err(self.status(status)),
+            Err(_) => Err(CliError::Timeout { endpoint: self.endpoint.clone(), timeout: self.timeout }),
+        }
+    }
+
+    /// Tells what the server said from what happened on the way: only the latter has a cause on this side.
+    fn status(&self, status: Status) -> CliError {
+        let Some(cause) = status.source() else { return CliError::Status(Box::new(status)) };
+        if chain(cause).any(<dyn Error>::is::<tonic::TimeoutExpired>) {
+            return CliError::Timeout { endpoint: self.endpoint.clone(), timeout: self.timeout };
+        }
+        CliError::Lost { endpoint: self.endpoint.clone(), problem: innermost(cause) }
+    }
+}
+
+fn normalize(endpoint: &str) -> Result<String, CliError> {
+    let refuse = |problem| CliError::Endpoint { endpoint: super::text::clean(endpoint).into_owned(), problem };
+    let address = match endpoint.split_once("://") {
+        None => endpoint,
+        Some(("http", address)) => address,
+        Some(("https", _)) => return Err(refuse("asks for TLS, which silkrate does not speak")),
+        Some(_) => return Err(refuse("is no http address")),
+    };
+    let address = address.strip_suffix('/').unwrap_or(address);
+    let (host, port) = address.rsplit_once(':').ok_or_else(|| refuse("has no port"))?;
+    if host.is_empty() || host.contains(['/', '@', '?', '#']) {
+        return Err(refuse("is no address"));
+    }
+    match port.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(format!("http://{address}")),
+        Ok(_) | Err(_) => Err(refuse("has no port from 1 to 65535")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints() {
+        let check = |endpoint: &str, expect: Result<&str, &str>| match (normalize(endpoint), expect) {
+            (Ok(found), Ok(expect)) => assert_eq!(found, expect),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{endpoint}: {error}"),
+            (found, expect) => panic!("{endpoint}: {found:?}, expected {expect:?}"),
+        };
+        check("http://127.0.0.1:50051", Ok("http://127.0.0.1:50051"));
+        check("127.0.0.1:50051", Ok("http://127.0.0.1:50051"));
+        check("localhost:1/", Ok("http://localhost:1"));
+        check("[::1]:50051", Ok("http://[::1]:50051"));
+        check("https://example.org:443", Err("does not speak"));
+        check("ftp://example.org:21", Err("no http address"));
+        check("localhost", Err("has no port"));
+        check("localhost:0", Err("no port from 1"));
+        check("localhost:x", Err("no port from 1"));
+        check(":50051", Err("is no address"));
+        check("", Err("has no port"));
+        check("a/b:1", Err("is no address"));
+    }
+}

@@ -1,0 +1,293 @@
+//! What can go wrong in a command, in words, and the exit status that says so to a script.
+//!
+//! **Invariant**: every message names what was tried, what happened and, where there is one, the remedy.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use thiserror::Error as ThisError;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::ingest::HeaderError;
+use super::text::clean;
+use super::when::{SpanError, WhenError};
+use crate::store::StoreError;
+
+/// How a command ended when nothing stopped it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Outcome {
+    /// All of it: 0.
+    Done,
+    /// Some input was refused: 3.
+    PartlyRefused,
+    /// Some of it failed, and why was said: 1.
+    Failed,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::Failed => Self::FAILURE,
+            Outcome::PartlyRefused => Self::from(PARTLY_REFUSED_STATUS),
+        }
+    }
+}
+
+/// The exit status of wrong usage; clap's own.
+pub(super) const USAGE_STATUS: u8 = 2;
+/// The exit status when some input went in and some was refused.
+pub(super) const PARTLY_REFUSED_STATUS: u8 = 3;
+
+/// Why a command stopped.
+#[derive(Debug, ThisError)]
+pub(super) enum CliError {
+    /// A time that has no instant.
+    #[error(transparent)]
+    When(#[from] WhenError),
+    /// A span where a length is needed.
+    #[error(transparent)]
+    Span(#[from] SpanError),
+    /// An endpoint that is no address.
+    #[error("endpoint '{endpoint}' {problem}; write it like http://127.0.0.1:50051 or 127.0.0.1:50051")]
+    Endpoint {
+        /// As given.
+        endpoint: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// An option that only a page takes, with a CSV file.
+    #[error("{path}: {flag} is for ticker pages; every row of a CSV file has its own", path = path.display())]
+    PageOnly {
+        /// The file.
+        path: PathBuf,
+        /// The option.
+        flag: &'static str,
+    },
+    /// Nobody answers there.
+    #[error(
+        "cannot reach a silkrate server at {endpoint}: {problem}\n  start one with 'silkrate serve', or name another with --endpoint or SILKRATE_ENDPOINT"
+    )]
+    Unreachable {
+        /// Where.
+        endpoint: String,
+        /// The innermost cause.
+        problem: String,
+    },
+    /// The connection broke under a request.
+    #[error("the connection to {endpoint} failed: {problem}\n  is it a silkrate server, and still running?")]
+    Lost {
+        /// Where.
+        endpoint: String,
+        /// The innermost cause.
+        problem: String,
+    },
+    /// No answer within `--timeout`.
+    #[error("no answer from {endpoint} within {} s; give it longer with --timeout", timeout.as_secs())]
+    Timeout {
+        /// Where.
+        endpoint: String,
+        /// As asked for.
+        timeout: Duration,
+    },
+    /// The server answered with an error.
+    #[error("{}", describe(.0))]
+    Status(Box<Status>),
+    /// The server answered what the protocol does not allow.
+    #[error("the server's answer is wrong: {0}; does its version fit this command's?")]
+    Protocol(&'static str),
+    /// A file that cannot be read.
+    #[error("{path}: {problem}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        problem: io::Error,
+    },
+    /// A page over the limit.
+    #[error("{path}: over {limit_mib} MiB, too large for a ticker page; cut out the part with the ticker", path = path.display())]
+    PageTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// In MiB.
+        limit_mib: u64,
+    },
+    /// A CSV file without a usable header.
+    #[error("{path}: {problem}", path = path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: HeaderError,
+    },
+    /// An error that concerns one file.
+    #[error("{path}: {problem}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong with it.
+        problem: Box<CliError>,
+    },
+    /// The answer could not be written.
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+    /// A store that cannot be verified.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A blocking task that did not end.
+    #[error("an internal task ended early: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl CliError {
+    /// The exit status. A reader that went away, as `| head` does, is no failure.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::When(_) | Self::Span(_) | Self::Endpoint { .. } | Self::PageOnly { .. } => {
+                ExitCode::from(USAGE_STATUS)
+            }
+            Self::Output(problem) if problem.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Self::Unreachable { .. }
+            | Self::Lost { .. }
+            | Self::Timeout { .. }
+            | Self::Status(_)
+            | Self::Protocol(_)
+            | Self::Read { .. }
+            | Self::PageTooLarge { .. }
+            | Self::Header { .. }
+            | Self::File { .. }
+            | Self::Output(_)
+            | Self::Store(_)
+            | Self::Task(_) => ExitCode::FAILURE,
+        }
+    }
+
+    /// Whether nobody is there to be told.
+    pub(super) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(problem) if problem.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// Whether the next file has no better chance than this one had.
+    pub(super) fn stops_all(&self) -> bool {
+        match self {
+            Self::File { problem, .. } => problem.stops_all(),
+            Self::Status(status) => !matches!(
+                status.code(),
+                Code::InvalidArgument | Code::OutOfRange | Code::NotFound | Code::FailedPrecondition
+            ),
+            Self::Read { .. } | Self::PageTooLarge { .. } | Self::Header { .. } => false,
+            Self::When(_)
+            | Self::Span(_)
+            | Self::Endpoint { .. }
+            | Self::PageOnly { .. }
+            | Self::Unreachable { .. }
+            | Self::Lost { .. }
+            | Self::Timeout { .. }
+            | Self::Protocol(_)
+            | Self::Output(_)
+            | Self::Store(_)
+            | Self::Task(_) => true,
+        }
+    }
+}
+
+/// An error and its causes, outermost first.
+pub(super) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+}
+
+/// The words at the bottom of a chain of errors: "connection refused" rather than "transport error".
+pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
+    chain(error).last().map(|cause| clean(&cause.to_string()).into_owned()).unwrap_or_default()
+}
+
+/// A status with its google.rpc details, a line each.
+fn describe(status: &Status) -> String {
+    let kind = match status.code() {
+        Code::InvalidArgument => "invalid argument",
+        Code::NotFound => "not found",
+        Code::ResourceExhausted => "the server is busy",
+        Code::Unavailable => "the server cannot serve this now",
+        Code::DataLoss => "stored data is damaged",
+        Code::DeadlineExceeded => "the server ran out of time",
+        Code::OutOfRange => "out of range",
+        Code::FailedPrecondition => "not possible as things stand",
+        Code::Unimplemented => "the server does not know this request",
+        Code::Cancelled => "the server gave up on this request",
+        Code::Ok
+        | Code::Unknown
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unauthenticated => "the server failed",
+    };
+    let mut lines = vec![match status.message() {
+        "" => kind.to_owned(),
+        message => format!("{kind}: {}", clean(message)),
+    }];
+    lines.extend(detail_lines(&status.get_error_details()));
+    lines.join("\n  ")
+}
+
+fn detail_lines(details: &ErrorDetails) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(bad_request) = details.bad_request() {
+        lines.extend(
+            bad_request.field_violations.iter().map(|v| format!("{}: {}", clean(&v.field), clean(&v.description))),
+        );
+    }
+    if let Some(info) = details.error_info() {
+        lines.push(format!("reason: {}", clean(&info.reason)));
+        let mut metadata: Vec<_> = info.metadata.iter().collect();
+        metadata.sort();
+        lines.extend(metadata.iter().map(|(key, value)| format!("{}: {}", clean(key), clean(value))));
+    }
+    if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
+        let micros = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
+        lines.push(format!("try again in {}", super::text::length(micros)));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn a_status_is_told_with_its_details() {
+        let check = |status: Status, expect: &str| assert_eq!(describe(&status), expect);
+        check(Status::not_found("no quote"), "not found: no quote");
+        check(Status::internal(""), "the server failed");
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("pair", "'KGS' is not two currencies\u{1b}[2J");
+        check(
+            Status::with_error_details(Code::InvalidArgument, "bad request", details),
+            "invalid argument: bad request\n  pair: 'KGS' is not two currencies\\u{1b}[2J",
+        );
+        let mut details = ErrorDetails::new();
+        let metadata = HashMap::from([("pair".to_owned(), "KGS/USD".to_owned())]);
+        details.set_error_info("NO_QUOTE_YET", "silkrate", metadata).set_retry_info(Some(Duration::from_secs(2)));
+        check(
+            Status::with_error_details(Code::NotFound, "nothing yet", details),
+            "not found: nothing yet\n  reason: NO_QUOTE_YET\n  pair: KGS/USD\n  try again in 2 s",
+        );
+    }
+
+    #[test]
+    fn exit_statuses() {
+        let check = |error: CliError, expect: ExitCode| assert_eq!(error.exit_code(), expect, "{error}");
+        check(CliError::When(WhenError::Malformed("x".to_owned())), ExitCode::from(2));
+        check(CliError::Endpoint { endpoint: "x y".to_owned(), problem: "is no address" }, ExitCode::from(2));
+        check(CliError::Output(io::ErrorKind::BrokenPipe.into()), ExitCode::SUCCESS);
+        check(CliError::Output(io::ErrorKind::StorageFull.into()), ExitCode::FAILURE);
+        check(CliError::from(StoreError::Damaged { path: "x".to_owned(), problem: "y".to_owned() }), ExitCode::FAILURE);
+        check(CliError::Status(Box::new(Status::not_found("x"))), ExitCode::FAILURE);
+        assert_eq!(ExitCode::from(Outcome::PartlyRefused), ExitCode::from(3));
+    }
+}

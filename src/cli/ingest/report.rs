@@ -1,0 +1,212 @@
+//! What became of a file, for people and for programs.
+
+use crate::cli::cell::Cell;
+use crate::cli::output::{Column, record};
+use crate::cli::runs;
+use crate::cli::text::clean;
+use crate::proto::v1::{IngestSummary, Refusal, RefusalReason, Tick};
+
+/// Refusals shown to people; the rest are counted.
+pub(super) const REFUSALS_SHOWN_MAX: usize = 20;
+/// Refusals kept for programs; a file of nothing but bad rows must not fill the memory.
+pub(super) const REFUSALS_KEPT_MAX: usize = 100_000;
+
+/// A tick or a row that did not go in.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Refused {
+    /// Of a CSV file, from 1.
+    pub(super) line: Option<u64>,
+    /// Of the pair on its page, from 0.
+    pub(super) index: Option<u64>,
+    /// The proto's name without its prefix, or `MALFORMED_ROW`.
+    pub(super) reason: String,
+    pub(super) message: String,
+    pub(super) stored_rate: Option<String>,
+    pub(super) stored_reported_change_percent: Option<String>,
+}
+
+/// What became of a file so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FileReport {
+    pub(super) file: String,
+    pub(super) format: &'static str,
+    pub(super) new_run_count: u64,
+    pub(super) collapsed_count: u64,
+    pub(super) known_count: u64,
+    pub(super) revised_count: u64,
+    pub(super) refused_count: u64,
+    /// Rows that could not be sent.
+    pub(super) malformed_count: u64,
+    pub(super) late_count: u64,
+    pub(super) sequence: u64,
+    pub(super) recorded_time: Option<prost_types::Timestamp>,
+    /// Of a page.
+    pub(super) quote_count: Option<u32>,
+    pub(super) cycle_count: Option<u32>,
+    pub(super) ticks: Vec<Tick>,
+    pub(super) refusals: Vec<Refused>,
+    /// Bytes of the file that the server has answered for.
+    pub(super) answered_bytes: u64,
+}
+
+impl FileReport {
+    /// Adds the counts of one answer.
+    pub(super) fn add(
+        &mut self,
+        summary: &IngestSummary,
+        sequence: u64,
+        recorded_time: Option<prost_types::Timestamp>,
+    ) {
+        self.new_run_count += u64::from(summary.new_run_count);
+        self.collapsed_count += u64::from(summary.collapsed_count);
+        self.known_count += u64::from(summary.known_count);
+        self.revised_count += u64::from(summary.revised_count);
+        self.refused_count += u64::from(summary.refused_count);
+        self.late_count += u64::from(summary.late_count);
+        self.sequence = sequence;
+        self.recorded_time = recorded_time;
+    }
+
+    /// Keeps a refusal while there is room; the counts are complete either way.
+    pub(super) fn refuse(&mut self, refused: Refused) {
+        if self.refusals.len() < REFUSALS_KEPT_MAX {
+            self.refusals.push(refused);
+        }
+    }
+
+    /// Rows that the server has answered for, and those that never went.
+    pub(super) fn row_count(&self) -> u64 {
+        self.new_run_count
+            + self.collapsed_count
+            + self.known_count
+            + self.revised_count
+            + self.refused_count
+            + self.malformed_count
+    }
+
+    pub(super) fn not_in_count(&self) -> u64 {
+        self.refused_count + self.malformed_count
+    }
+
+    /// Lines for people: the first refusals, and how many more there are.
+    pub(super) fn refusal_lines(&self) -> Vec<String> {
+        let shown = self.refusals.iter().take(REFUSALS_SHOWN_MAX);
+        let mut lines: Vec<String> = shown.map(|refused| format!("{}: {}", self.file, refused.in_words())).collect();
+        let more = self.not_in_count().saturating_sub(lines.len() as u64);
+        if more > 0 {
+            lines.push(format!("{}: {more} more refused; --output json lists them", self.file));
+        }
+        lines
+    }
+}
+
+impl Refused {
+    /// As the server refused it; the caller knows its line.
+    pub(super) fn from_server(refusal: Refusal, line: Option<u64>) -> Self {
+        Self {
+            line,
+            index: line.is_none().then(|| u64::from(refusal.index)),
+            reason: reason(refusal.reason()).to_owned(),
+            message: refusal.message,
+            stored_rate: refusal.stored_rate,
+            stored_reported_change_percent: refusal.stored_reported_change_percent,
+        }
+    }
+
+    /// A row that could not be sent.
+    pub(super) fn malformed(line: u64, message: String) -> Self {
+        Self {
+            line: Some(line),
+            index: None,
+            reason: "MALFORMED_ROW".to_owned(),
+            message,
+            stored_rate: None,
+            stored_reported_change_percent: None,
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let place = self.line.map(|line| format!("line {line}: ")).unwrap_or_default();
+        format!("{place}refused ({}): {}", self.reason, clean(&self.message))
+    }
+}
+
+fn reason(reason: RefusalReason) -> &'static str {
+    let name = reason.as_str_name();
+    name.strip_prefix("REFUSAL_REASON_").unwrap_or(name)
+}
+
+/// The summary: a row a file.
+pub(super) const COLUMNS: &[Column<FileReport>] = &[
+    Column::new("file", "file", |row| Cell::text(&row.file)),
+    Column::data("format", |row| Cell::text(row.format)),
+    Column::new("new_run_count", "new runs", |row| Cell::Count(row.new_run_count)),
+    Column::new("collapsed_count", "collapsed", |row| Cell::Count(row.collapsed_count)),
+    Column::new("known_count", "known", |row| Cell::Count(row.known_count)),
+    Column::new("revised_count", "revised", |row| Cell::Count(row.revised_count)),
+    Column::new("refused_count", "refused", |row| Cell::Count(row.refused_count)),
+    Column::new("malformed_count", "malformed", |row| Cell::Count(row.malformed_count)),
+    Column::new("late_count", "late", |row| Cell::Count(row.late_count)),
+    Column::new("sequence", "sequence", |row| Cell::Count(row.sequence)),
+    Column::data("recorded_time", |row| Cell::time(row.recorded_time.as_ref())),
+    Column::data("quote_count", |row| count(row.quote_count)),
+    Column::data("cycle_count", |row| count(row.cycle_count)),
+    Column::json("ticks", |row| Cell::List(row.ticks.iter().map(|tick| record(TICK_COLUMNS, tick)).collect())),
+    Column::json("refusals", |row| Cell::List(row.refusals.iter().map(|one| record(REFUSAL_COLUMNS, one)).collect())),
+];
+
+/// What was read from a page.
+pub(super) const TICK_COLUMNS: &[Column<Tick>] = &[
+    Column::new("pair", "pair", |tick| Cell::text(&tick.pair)),
+    Column::new("source", "source", |tick| Cell::text(&tick.source)),
+    Column::new("observed_time", "observed", |tick| Cell::time(tick.observed_time.as_ref())),
+    Column::new("rate", "rate", |tick| Cell::decimal(&tick.rate)),
+    Column::new("reported_change_percent", runs::REPORTED_TITLE, |tick| {
+        Cell::decimal_or_absent(tick.reported_change_percent.as_ref())
+    }),
+];
+
+const REFUSAL_COLUMNS: &[Column<Refused>] = &[
+    Column::data("line", |one| one.line.map_or(Cell::Absent, Cell::Count)),
+    Column::data("index", |one| one.index.map_or(Cell::Absent, Cell::Count)),
+    Column::data("reason", |one| Cell::text(&one.reason)),
+    Column::data("message", |one| Cell::text(&one.message)),
+    Column::data("stored_rate", |one| Cell::decimal_or_absent(one.stored_rate.as_ref())),
+    Column::data("stored_reported_change_percent", |one| {
+        Cell::decimal_or_absent(one.stored_reported_change_percent.as_ref())
+    }),
+];
+
+fn count(count: Option<u32>) -> Cell {
+    count.map_or(Cell::Absent, |count| Cell::Count(count.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_see_the_first_refusals_and_a_count_of_the_rest() {
+        let mut report = FileReport { file: "a.csv".to_owned(), refused_count: 2_000, ..FileReport::default() };
+        for line in 0..1_000 {
+            let refusal = Refusal { message: "rate '0\u{1b}' is zero".to_owned(), ..Refusal::default() };
+            report.refuse(Refused::from_server(refusal, Some(line + 2)));
+        }
+        let lines = report.refusal_lines();
+        assert_eq!(lines.len(), REFUSALS_SHOWN_MAX + 1);
+        assert_eq!(lines[0], "a.csv: line 2: refused (UNSPECIFIED): rate '0\\u{1b}' is zero");
+        assert_eq!(lines[REFUSALS_SHOWN_MAX], "a.csv: 1980 more refused; --output json lists them");
+    }
+
+    #[test]
+    fn kept_refusals_are_bounded_and_counts_are_not() {
+        let mut report = FileReport::default();
+        let refused = Refused::from_server(Refusal::default(), None);
+        for _ in 0..=REFUSALS_KEPT_MAX {
+            report.malformed_count += 1;
+            report.refuse(refused.clone());
+        }
+        assert_eq!(report.refusals.len(), REFUSALS_KEPT_MAX);
+        assert_eq!(report.not_in_count(), REFUSALS_KEPT_MAX as u64 + 1);
+    }
+}

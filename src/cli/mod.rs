@@ -1,0 +1,248 @@
+//! The command: arguments, the client commands, and how their answers look.
+//!
+//! Every command but `serve` and `verify` is a gRPC client. Answers go to standard output, everything else (notes,
+//! progress, errors) to standard error, so that a pipe holds nothing but the answer.
+//!
+//! **Invariant**: a command ends with 0 when done, 1 when it failed, 2 on wrong usage and 3 when some input was
+//! refused; 130 when interrupted. What a server says reaches a terminal with its control characters escaped.
+
+mod cell;
+mod change;
+mod client;
+mod error;
+mod history;
+mod ingest;
+mod latest;
+mod output;
+mod rate;
+mod revisions;
+mod runs;
+mod series;
+mod text;
+mod verify;
+mod when;
+
+use std::io::{self, BufWriter, Stdout, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use self::client::Client;
+use self::error::{CliError, Outcome};
+use self::output::{Format, Style};
+use self::when::When;
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::ServeArgs;
+use crate::domain::Timestamp;
+use crate::server;
+
+const EXIT_STATUS_HELP: &str = "\
+Times:
+  2025-12-08T09:30:00Z (RFC 3339), 2025-12-08 (its start, UTC), now, or a
+  distance back: -90m -12h -7d -2w -1mo -1y. All times shown are UTC.
+
+Exit status:
+  0 done   1 failed   2 wrong usage   3 some input was refused";
+
+/// Exchange-rate time series for five Central Asian currencies.
+#[derive(Debug, Parser)]
+#[command(name = "silkrate", version, about, after_help = EXIT_STATUS_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command that asks a server.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Server and output")]
+pub struct CommonArgs {
+    /// Server to ask: http://host:port or host:port
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "SILKRATE_ENDPOINT",
+        default_value = "http://127.0.0.1:50051"
+    )]
+    endpoint: String,
+    /// How to write the answer
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    output: Format,
+    /// Longest wait for an answer, in seconds
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    Serve(ServeArgs),
+    /// Send ticker pages or CSV files of ticks to the server
+    Ingest(ingest::IngestArgs),
+    /// Show the latest rates, and whether they still move
+    Latest(latest::LatestArgs),
+    /// Show the rate of a pair at a moment, direct or derived
+    Rate(rate::RateArgs),
+    /// List the history of a pair
+    History(history::HistoryArgs),
+    /// Show the percent change between two moments, with its bounds
+    Change(change::ChangeArgs),
+    /// List what series there are
+    Series(series::SeriesArgs),
+    /// List what was believed before later knowledge replaced it
+    Revisions(revisions::RevisionsArgs),
+    /// Check every block of a store that no server has open
+    Verify(verify::VerifyArgs),
+}
+
+/// Runs a command to its end and gives its exit status.
+pub async fn run(cli: Cli) -> ExitCode {
+    // The server shuts down in order instead.
+    if !matches!(cli.command, Command::Serve(_)) {
+        exit_when_interrupted();
+    }
+    let session = Session::new(&cli.common);
+    match cli.command {
+        Command::Serve(args) => server::serve(args).await,
+        Command::Ingest(args) => finish(ingest::run(args, &session).await),
+        Command::Latest(args) => finish(latest::run(args, &session).await),
+        Command::Rate(args) => finish(rate::run(args, &session).await),
+        Command::History(args) => finish(history::run(args, &session).await),
+        Command::Change(args) => finish(change::run(args, &session).await),
+        Command::Series(args) => finish(series::run(args, &session).await),
+        Command::Revisions(args) => finish(revisions::run(args, &session).await),
+        Command::Verify(args) => finish(verify::run(args, &session).await),
+    }
+}
+
+fn finish(result: Result<Outcome, CliError>) -> ExitCode {
+    match result {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            if !error.is_closed_pipe() {
+                note(&format!("error: {error}"));
+            }
+            error.exit_code()
+        }
+    }
+}
+
+/// Ends the process on SIGINT, whatever blocks: a terminal that does not read, an input that does not end.
+fn exit_when_interrupted() {
+    const INTERRUPTED_STATUS: i32 = 130;
+    tokio::spawn(async {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(INTERRUPTED_STATUS);
+        }
+    });
+}
+
+/// A line for people, on standard error. Nobody there to read it is no failure.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// What all commands share: whom to ask, how to answer, and the moment it began.
+#[derive(Debug)]
+struct Session {
+    endpoint: String,
+    timeout: Duration,
+    style: Style,
+}
+
+impl Session {
+    fn new(common: &CommonArgs) -> Self {
+        Self {
+            endpoint: common.endpoint.clone(),
+            timeout: Duration::from_secs(common.timeout),
+            style: Style::for_stdout(common.output, SystemClock.now()),
+        }
+    }
+
+    async fn connect(&self) -> Result<Client, CliError> {
+        Client::connect(&self.endpoint, self.timeout).await
+    }
+
+    /// A time for the wire, relative ones counted from the start of the command.
+    fn time(&self, when: Option<When>) -> Result<Option<prost_types::Timestamp>, CliError> {
+        Ok(when.map(|when| when.resolve(self.style.now)).transpose()?.map(to_wire))
+    }
+
+    fn is_table(&self) -> bool {
+        self.style.format == Format::Table
+    }
+}
+
+fn to_wire(time: Timestamp) -> prost_types::Timestamp {
+    let (seconds, nanos) = time.to_parts();
+    prost_types::Timestamp { seconds, nanos }
+}
+
+fn stdout() -> BufWriter<Stdout> {
+    BufWriter::new(io::stdout())
+}
+
+/// A pair and, where several sources have it, one of them.
+#[derive(Debug, Args)]
+struct PairArgs {
+    /// Currencies around a slash, like KGS/USD
+    pair: String,
+    /// Who published it; needed where several sources have the pair
+    #[arg(long, value_name = "SLUG", default_value = "", hide_default_value = true)]
+    source: String,
+}
+
+/// As known at.
+#[derive(Debug, Args)]
+struct KnownArgs {
+    /// Answer as known at this time, before later corrections
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    known: Option<When>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn usage() {
+        let check = |line: &str, expect: Result<(), &str>| match (Cli::try_parse_from(line.split(' ')), expect) {
+            (Ok(_), Ok(())) => {}
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{line}: {error}"),
+            (parsed, _) => panic!("{line}: {parsed:?}"),
+        };
+        check("silkrate latest KGS/USD TMT/USD --source timesca", Ok(()));
+        check("silkrate --output json latest", Ok(()));
+        check("silkrate latest --output xml", Err("possible values: table, json, csv"));
+        check("silkrate rate KGS/USD --at -7d --max-age 2d --known 2025-12-08", Ok(()));
+        check("silkrate rate", Err("<PAIR>"));
+        check("silkrate rate KGS/USD --at yesterday", Err("'yesterday' is no time"));
+        check("silkrate rate KGS/USD --max-age 1mo", Err("no fixed length"));
+        check("silkrate history KGS/USD --from -1mo --to now --limit 5 --desc --baseline", Ok(()));
+        check("silkrate history KGS/USD --from=-1mo", Ok(()));
+        check("silkrate history KGS/USD --limit 0", Err("0 is not in"));
+        check("silkrate change KGS/USD --from -7d", Ok(()));
+        check("silkrate change KGS/USD --over 1mo", Ok(()));
+        check("silkrate change KGS/USD --over 7d --to 2025-12-08", Ok(()));
+        check("silkrate change KGS/USD", Err("--from"));
+        check("silkrate change KGS/USD --from -7d --over 7d", Err("cannot be used with"));
+        check("silkrate change KGS/USD --over 7d --places 13", Err("13 is not in"));
+        check("silkrate ingest", Err("<FILE>"));
+        check("silkrate ingest -", Ok(()));
+        check("silkrate ingest a.txt b.csv --time -1d --source timesca --revise --dry-run --format page", Ok(()));
+        check("silkrate latest --timeout 0", Err("0 is not in"));
+        check("silkrate", Err("Usage"));
+    }
+}

@@ -1,0 +1,88 @@
+//! `rate`: the rate in force at a moment, with what its digits leave open.
+
+use clap::Args;
+
+use super::cell::Cell;
+use super::output::{Column, record, write_one};
+use super::runs;
+use super::when::{Span, SpanError, When};
+use super::{CliError, KnownArgs, Outcome, PairArgs, Session, stdout};
+use crate::proto::v1::{GetRateRequest, GetRateResponse, Run};
+
+const EXAMPLES: &str = "\
+Examples:
+  silkrate rate KGS/USD
+  silkrate rate USD/KGS --at 2025-12-08
+  silkrate rate KGS/USD --at -1mo --max-age 2d
+  silkrate rate KGS/USD --at 2025-12-08 --known 2025-12-09T12:00:00Z
+
+A published rate stands for half a unit in its last place either side: the
+true rate lies between low and high.";
+
+/// Arguments of `rate`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RateArgs {
+    #[command(flatten)]
+    series: PairArgs,
+    /// The moment; now if left out
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    at: Option<When>,
+    /// Refuse a rate last confirmed longer before than this, like 2d
+    #[arg(long, value_name = "SPAN", value_parser = parse_length)]
+    max_age: Option<prost_types::Duration>,
+    #[command(flatten)]
+    known: KnownArgs,
+}
+
+fn parse_length(text: &str) -> Result<prost_types::Duration, SpanError> {
+    text.parse::<Span>()?.to_duration()
+}
+
+/// An answer under the pair asked for, which it leaves out.
+struct Asked {
+    pair: String,
+    answer: GetRateResponse,
+}
+
+const COLUMNS: &[Column<Asked>] = &[
+    Column::new("pair", "pair", |row| Cell::text(&row.pair)),
+    Column::new("rate", "rate", |row| Cell::decimal(&row.answer.rate)),
+    Column::new("rate_low", "low", |row| Cell::decimal(&row.answer.rate_low)),
+    Column::new("rate_high", "high", |row| Cell::decimal(&row.answer.rate_high)),
+    Column::new("derivation", "derived", |row| Cell::derivation(row.answer.derivation())),
+    Column::table("from", |row| Cell::List(row.answer.legs.iter().map(leg_in_words).collect())),
+    Column::data("legs", |row| Cell::List(row.answer.legs.iter().map(runs::object).collect())),
+    Column::new("age", "age", |row| Cell::length(row.answer.age.as_ref())),
+    Column::new("state", "state", |row| Cell::state(row.answer.state())),
+    Column::new("time", "at", |row| Cell::time(row.answer.time.as_ref())),
+    Column::data("sequence", |row| Cell::Count(row.answer.sequence)),
+    Column::new("recorded_time", "known at", |row| Cell::time(row.answer.recorded_time.as_ref())),
+];
+
+/// The object that an answer is in JSON, as an end of a change.
+pub(super) fn object(pair: &str, answer: &GetRateResponse) -> Cell {
+    record(COLUMNS, &Asked { pair: pair.to_owned(), answer: answer.clone() })
+}
+
+/// `KGS/USD 0.01144 by timesca, seen 5 times up to 2025-12-08T00:00:00Z`.
+fn leg_in_words(run: &Run) -> Cell {
+    let last = Cell::time(run.last_observed_time.as_ref()).to_csv().unwrap_or_default();
+    let times = if run.observation_count == 1 { "once".to_owned() } else { format!("{} times", run.observation_count) };
+    Cell::Text(format!("{} {} by {}, seen {times}, last {last}", run.pair, run.rate, run.source))
+}
+
+pub(super) async fn run(args: RateArgs, session: &Session) -> Result<Outcome, CliError> {
+    let request = GetRateRequest {
+        pair: args.series.pair.clone(),
+        source: args.series.source,
+        leg_sources: Vec::new(),
+        time: session.time(args.at)?,
+        max_age: args.max_age,
+        known_time: session.time(args.known.known)?,
+    };
+    let client = session.connect().await?;
+    let answer = client.answer(client.rates().get_rate(client.request(request))).await?;
+    write_one(stdout(), session.style, COLUMNS, &Asked { pair: args.series.pair, answer })?;
+    Ok(Outcome::Done)
+}

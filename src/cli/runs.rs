@@ -1,0 +1,35 @@
+//! Columns of a run, shared by the commands that list runs.
+
+use super::cell::Cell;
+use super::output::{Column, record};
+use crate::proto::v1::Run;
+
+/// Heads the percentage that a source printed, told from those computed here.
+pub(super) const REPORTED_TITLE: &str = "said %";
+
+/// A run on its own, as a leg is shown.
+pub(super) const COLUMNS: &[Column<Run>] = &[
+    Column::new("pair", "pair", |run| Cell::text(&run.pair)),
+    Column::new("source", "source", |run| Cell::text(&run.source)),
+    Column::new("rate", "rate", |run| Cell::decimal(&run.rate)),
+    Column::new("reported_change_percent", REPORTED_TITLE, reported),
+    Column::new("first_observed_time", "first seen", |run| Cell::time(run.first_observed_time.as_ref())),
+    Column::new("last_observed_time", "last seen", |run| Cell::time(run.last_observed_time.as_ref())),
+    Column::new("observation_count", "seen", |run| Cell::Count(run.observation_count)),
+    Column::new("recorded_time", "recorded", |run| Cell::time(run.recorded_time.as_ref())),
+];
+
+/// The percentage that the source printed.
+pub(super) fn reported(run: &Run) -> Cell {
+    Cell::decimal_or_absent(run.reported_change_percent.as_ref())
+}
+
+/// Of a run that the message holds or not.
+pub(super) fn of(run: Option<&Run>, cell: impl Fn(&Run) -> Cell) -> Cell {
+    run.map_or(Cell::Absent, cell)
+}
+
+/// The object it is in JSON.
+pub(super) fn object(run: &Run) -> Cell {
+    record(COLUMNS, run)
+}

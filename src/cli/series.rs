@@ -1,0 +1,56 @@
+//! `series`: what there is.
+
+use clap::Args;
+
+use super::cell::Cell;
+use super::output::{Column, Sheet};
+use super::{CliError, KnownArgs, Outcome, Session, note, stdout};
+use crate::proto::v1::{ListSeriesRequest, Series};
+
+const EXAMPLES: &str = "\
+Examples:
+  silkrate series
+  silkrate series KGS/USD --output json
+  silkrate series --known 2025-12-08";
+
+/// Arguments of `series`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct SeriesArgs {
+    /// Only these pairs, like KGS/USD
+    #[arg(value_name = "PAIR")]
+    pairs: Vec<String>,
+    /// Only what these sources published
+    #[arg(long = "source", value_name = "SLUG")]
+    sources: Vec<String>,
+    #[command(flatten)]
+    known: KnownArgs,
+}
+
+const COLUMNS: &[Column<Series>] = &[
+    Column::new("pair", "pair", |row| Cell::text(&row.pair)),
+    Column::new("source", "source", |row| Cell::text(&row.source)),
+    Column::new("first_observed_time", "first seen", |row| Cell::time(row.first_observed_time.as_ref())),
+    Column::new("last_observed_time", "last seen", |row| Cell::time(row.last_observed_time.as_ref())),
+    Column::new("run_count", "runs", |row| Cell::Count(row.run_count)),
+    Column::new("observation_count", "seen", |row| Cell::Count(row.observation_count)),
+    Column::new("revision_count", "revisions", |row| Cell::Count(row.revision_count)),
+    Column::new("state", "state", |row| Cell::state(row.state())),
+    Column::new("collapse_window", "bridges", |row| Cell::length(row.collapse_window.as_ref())),
+];
+
+pub(super) async fn run(args: SeriesArgs, session: &Session) -> Result<Outcome, CliError> {
+    let request =
+        ListSeriesRequest { pairs: args.pairs, sources: args.sources, known_time: session.time(args.known.known)? };
+    let client = session.connect().await?;
+    let answer = client.answer(client.rates().list_series(client.request(request))).await?;
+    let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;
+    for series in &answer.series {
+        sheet.row(series)?;
+    }
+    sheet.finish()?;
+    if session.is_table() && answer.series.is_empty() {
+        note("no such series");
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,85 @@
+//! `verify`: reads a whole store and says what is wrong with it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::cell::Cell;
+use super::output::{Column, write_one};
+use super::text::clean;
+use super::{CliError, Outcome, Session, note, stdout};
+use crate::store::{VerifyReport, verify};
+
+const EXAMPLES: &str = "\
+Examples:
+  silkrate verify
+  silkrate verify --db /var/lib/silkrate --output json
+
+Changes nothing that lasts. The store must not be in use: stop its server first.";
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct VerifyArgs {
+    /// Directory of the store
+    #[arg(long, value_name = "DIR", env = "SILKRATE_DB", default_value = "silkrate-data")]
+    db: PathBuf,
+}
+
+const COLUMNS: &[Column<VerifyReport>] = &[
+    Column::new("sequence", "sequence", |report| Cell::Count(report.sequence)),
+    Column::new("series_count", "series", |report| Cell::Count(report.series_count)),
+    Column::new("run_count", "runs", |report| Cell::Count(report.run_count)),
+    Column::new("observation_count", "observations", |report| Cell::Count(report.observation_count)),
+    Column::new("revision_count", "revisions", |report| Cell::Count(report.revision_count)),
+    Column::new("block_count", "blocks", |report| Cell::Count(report.block_count)),
+    Column::table("problems", |report| Cell::Count(u64::try_from(report.problems.len()).unwrap_or(u64::MAX))),
+    Column::data("problems", |report| Cell::List(report.problems.iter().map(|problem| Cell::text(problem)).collect())),
+];
+
+fn outcome(report: &VerifyReport) -> Outcome {
+    if report.problems.is_empty() { Outcome::Done } else { Outcome::Failed }
+}
+
+pub(super) async fn run(args: VerifyArgs, session: &Session) -> Result<Outcome, CliError> {
+    let report = tokio::task::spawn_blocking(move || verify(&args.db)).await??;
+    write_one(stdout(), session.style, COLUMNS, &report)?;
+    if session.is_table() {
+        for problem in &report.problems {
+            note(&format!("problem: {}", clean(problem)));
+        }
+    }
+    Ok(outcome(&report))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::{Format, Style};
+    use crate::domain::Timestamp;
+
+    #[test]
+    fn a_report_is_counted_for_people_and_told_in_full_to_programs() {
+        let check = |problems: &[&str], format, parts: &[&str], expect| {
+            let problems = problems.iter().map(|problem| (*problem).to_owned()).collect();
+            let report = VerifyReport { sequence: 9, run_count: 3, problems, ..VerifyReport::default() };
+            let mut out = Vec::new();
+            let style = Style { format, now: Timestamp::default(), width: None };
+            write_one(&mut out, style, COLUMNS, &report).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            for part in parts {
+                assert!(text.contains(part), "{text}");
+            }
+            assert_eq!(outcome(&report), expect);
+        };
+        check(&[], Format::Table, &["runs          3\n", "problems      0\n"], Outcome::Done);
+        check(&["block 7: bad CRC"], Format::Table, &["problems      1\n"], Outcome::Failed);
+        check(&[], Format::Json, &["\"run_count\": 3,", "\"problems\": []"], Outcome::Done);
+        check(
+            &["block 7: bad CRC"],
+            Format::Csv,
+            &[",problems\n9,", "\"[\"\"block 7: bad CRC\"\"]\""],
+            Outcome::Failed,
+        );
+    }
+}

@@ -1,0 +1,324 @@
+//! Times and distances as people type them: `2025-12-08`, `-7d`, `now`, `2d`.
+//!
+//! **Invariant**: pure. A relative time is resolved against a `now` that the caller gives, so that every time of one
+//! command counts from one moment.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{Months, NaiveDate, NaiveTime};
+use thiserror::Error;
+
+use super::text::clean;
+use crate::domain::{Timestamp, TimestampError};
+use crate::proto::v1::{Window, WindowUnit};
+
+/// A moment as typed: RFC 3339, a date (its start, UTC), `now`, or a distance back such as `-7d`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum When {
+    /// A fixed instant.
+    At(Timestamp),
+    /// The moment the command started.
+    Now,
+    /// That moment less a span.
+    Ago(Span),
+}
+
+/// A distance in time: a count and a unit, since months and years have no fixed length.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Span {
+    count: u32,
+    unit: Unit,
+}
+
+/// The units of a [`Span`], by the letters that stand for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unit {
+    Minute,
+    Hour,
+    Day,
+    Week,
+    Month,
+    Year,
+}
+
+/// Why a text is no time.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum WhenError {
+    /// None of the forms.
+    #[error(
+        "'{0}' is no time; write 2025-12-08T00:00:00Z, a date like 2025-12-08, now, or a distance back like -7d \
+         (m minutes, h hours, d days, w weeks, mo months, y years)"
+    )]
+    Malformed(String),
+    /// The form of a date, but no day.
+    #[error("date '{0}' is not in the calendar")]
+    NoSuchDay(String),
+    /// The form of RFC 3339, but too fine or out of range.
+    #[error(transparent)]
+    Time(#[from] TimestampError),
+    /// After the minus sign, no span.
+    #[error("'-{text}' is no time: {problem}")]
+    Distance {
+        /// Without the sign.
+        text: String,
+        /// What is wrong with it.
+        problem: SpanError,
+    },
+    /// A distance that leaves the years 0001 to 9999.
+    #[error("-{0} lies before the year 0001")]
+    TooFarBack(Span),
+}
+
+/// Why a text is no span.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum SpanError {
+    /// No digits followed by a unit.
+    #[error(
+        "'{0}' is no span; write a count and a unit, like 7d (m minutes, h hours, d days, w weeks, mo months, y years)"
+    )]
+    Malformed(String),
+    /// Nothing, or over four billion.
+    #[error("span '{0}' must count from 1 to 4294967295")]
+    Count(String),
+    /// Months and years where a length is asked for.
+    #[error("span '{0}' has no fixed length; write days, like 30d")]
+    NoFixedLength(Span),
+}
+
+impl When {
+    /// The instant meant, if the present is `now`. Months and years are those of the calendar and clamp: 31 March
+    /// less one month is the end of February.
+    ///
+    /// # Errors
+    /// `TooFarBack`.
+    pub(super) fn resolve(self, now: Timestamp) -> Result<Timestamp, WhenError> {
+        match self {
+            Self::At(time) => Ok(time),
+            Self::Now => Ok(now),
+            Self::Ago(span) => {
+                let earlier = match span.length() {
+                    Length::Fixed(micros) => now.micros().checked_sub(micros).map(Timestamp::from_micros),
+                    Length::Months(months) => now.to_chrono().checked_sub_months(months).map(Timestamp::from),
+                };
+                earlier.filter(|time| *time >= Timestamp::MIN).ok_or(WhenError::TooFarBack(span))
+            }
+        }
+    }
+}
+
+impl FromStr for When {
+    type Err = WhenError;
+
+    fn from_str(text: &str) -> Result<Self, WhenError> {
+        if text == "now" {
+            return Ok(Self::Now);
+        }
+        if let Some(span) = text.strip_prefix('-') {
+            return match span.parse() {
+                Ok(span) => Ok(Self::Ago(span)),
+                Err(problem) => Err(WhenError::Distance { text: clean(span).into_owned(), problem }),
+            };
+        }
+        parse_fixed(text).map(Self::At)
+    }
+}
+
+/// An instant that needs no `now`: RFC 3339, or a date, meaning its start in UTC.
+///
+/// # Errors
+/// Any [`WhenError`] but those of distances.
+pub(super) fn parse_fixed(text: &str) -> Result<Timestamp, WhenError> {
+    if has_date_form(text) {
+        let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").map_err(|_| WhenError::NoSuchDay(text.to_owned()))?;
+        return Ok(date.and_time(NaiveTime::MIN).and_utc().into());
+    }
+    Timestamp::parse_rfc3339(text).map_err(|problem| match problem {
+        TimestampError::Malformed(shown) => WhenError::Malformed(shown),
+        TimestampError::TooFine(_) | TimestampError::OutOfRange { .. } => WhenError::Time(problem),
+    })
+}
+
+fn has_date_form(text: &str) -> bool {
+    text.len() == 10
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() })
+}
+
+/// How long a span is.
+enum Length {
+    Fixed(i64),
+    Months(Months),
+}
+
+impl Span {
+    fn length(self) -> Length {
+        const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
+        let fixed = |unit_us: i64| Length::Fixed(i64::from(self.count).saturating_mul(unit_us));
+        match self.unit {
+            Unit::Minute => fixed(MINUTE_US),
+            Unit::Hour => fixed(Timestamp::HOUR_US),
+            Unit::Day => fixed(Timestamp::DAY_US),
+            Unit::Week => fixed(7 * Timestamp::DAY_US),
+            Unit::Month => Length::Months(Months::new(self.count)),
+            Unit::Year => Length::Months(Months::new(self.count.saturating_mul(12))),
+        }
+    }
+
+    /// As a length for the wire.
+    ///
+    /// # Errors
+    /// `NoFixedLength` for months and years.
+    pub(super) fn to_duration(self) -> Result<prost_types::Duration, SpanError> {
+        match self.length() {
+            // Every fixed unit is whole seconds.
+            Length::Fixed(micros) => {
+                Ok(prost_types::Duration { seconds: micros.div_euclid(Timestamp::SECOND_US), nanos: 0 })
+            }
+            Length::Months(_) => Err(SpanError::NoFixedLength(self)),
+        }
+    }
+}
+
+impl From<Span> for Window {
+    fn from(span: Span) -> Self {
+        let unit = match span.unit {
+            Unit::Minute => WindowUnit::Minute,
+            Unit::Hour => WindowUnit::Hour,
+            Unit::Day => WindowUnit::Day,
+            Unit::Week => WindowUnit::Week,
+            Unit::Month => WindowUnit::Month,
+            Unit::Year => WindowUnit::Year,
+        };
+        Self { count: span.count, unit: unit.into() }
+    }
+}
+
+impl FromStr for Span {
+    type Err = SpanError;
+
+    fn from_str(text: &str) -> Result<Self, SpanError> {
+        let malformed = || SpanError::Malformed(clean(text).into_owned());
+        let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(malformed)?;
+        let (count, unit) = text.split_at(unit_at);
+        let unit = match unit {
+            "m" => Unit::Minute,
+            "h" => Unit::Hour,
+            "d" => Unit::Day,
+            "w" => Unit::Week,
+            "mo" => Unit::Month,
+            "y" => Unit::Year,
+            _ => return Err(malformed()),
+        };
+        if count.is_empty() {
+            return Err(malformed());
+        }
+        match count.parse() {
+            Ok(count) if count > 0 => Ok(Self { count, unit }),
+            Ok(_) | Err(_) => Err(SpanError::Count(clean(text).into_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.unit {
+            Unit::Minute => "m",
+            Unit::Hour => "h",
+            Unit::Day => "d",
+            Unit::Week => "w",
+            Unit::Month => "mo",
+            Unit::Year => "y",
+        };
+        write!(f, "{}{unit}", self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::parse_rfc3339(text).unwrap()
+    }
+
+    /// `Err` names a part of the message.
+    fn check(now: &str, text: &str, expect: Result<&str, &str>) {
+        let answer = text.parse::<When>().and_then(|when| when.resolve(at(now)));
+        match (answer, expect) {
+            (Ok(time), Ok(expect)) => assert_eq!(time.to_string(), expect, "{text}"),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
+            (answer, expect) => panic!("{text}: {answer:?}, expected {expect:?}"),
+        }
+    }
+
+    #[test]
+    fn fixed_times() {
+        let check = |text, expect| check("2025-12-08T12:30:00Z", text, expect);
+        check("2025-12-08", Ok("2025-12-08T00:00:00Z"));
+        check("2025-12-08T06:00:00+06:00", Ok("2025-12-08T00:00:00Z"));
+        check("2025-12-08T00:00:00.000001Z", Ok("2025-12-08T00:00:00.000001Z"));
+        check("2025-12-08 00:00:00Z", Ok("2025-12-08T00:00:00Z"));
+        check("now", Ok("2025-12-08T12:30:00Z"));
+        check("2025-02-30", Err("'2025-02-30' is not in the calendar"));
+        check("0000-01-01T00:00:00Z", Err("outside the years"));
+        check("2025-12-08T00:00:00.0000001Z", Err("finer than a microsecond"));
+        // Without a zone it could mean several instants.
+        check("2025-12-08T00:00:00", Err("is no time; write"));
+        for bad in ["", "yesterday", "Now", "8 December 2025", "2025-12-8", "12/08/2025", "\u{1b}[31m", "2025-12-08 "] {
+            check(bad, Err("is no time; write"));
+        }
+    }
+
+    #[test]
+    fn distances_back_count_from_now() {
+        let check = |text, expect| check("2025-12-08T12:30:00.000001Z", text, expect);
+        check("-90m", Ok("2025-12-08T11:00:00.000001Z"));
+        check("-12h", Ok("2025-12-08T00:30:00.000001Z"));
+        check("-7d", Ok("2025-12-01T12:30:00.000001Z"));
+        check("-2w", Ok("2025-11-24T12:30:00.000001Z"));
+        check("-1mo", Ok("2025-11-08T12:30:00.000001Z"));
+        check("-1y", Ok("2024-12-08T12:30:00.000001Z"));
+        for bad in ["-", "-7", "-d", "-7D", "-7s", "--7d", "-7d ", "-1.5d", "-7dd", "-٣d"] {
+            check(bad, Err("write a count and a unit"));
+        }
+        check("-0d", Err("must count from 1"));
+        check("-4294967296d", Err("must count from 1"));
+        check("-4294967295d", Err("before the year 0001"));
+        check("-2025y", Err("before the year 0001"));
+        check("-4294967295y", Err("before the year 0001"));
+        check("--to", Err("is no time"));
+    }
+
+    #[test]
+    fn months_and_years_clamp_to_the_end_of_a_shorter_month() {
+        check("2025-03-31T10:00:00Z", "-1mo", Ok("2025-02-28T10:00:00Z"));
+        check("2024-03-31T10:00:00Z", "-1mo", Ok("2024-02-29T10:00:00Z"));
+        check("2024-02-29T10:00:00Z", "-1y", Ok("2023-02-28T10:00:00Z"));
+        check("2025-01-31T10:00:00Z", "-2mo", Ok("2024-11-30T10:00:00Z"));
+    }
+
+    #[test]
+    fn a_length_has_no_months() {
+        let check =
+            |text: &str, expect: Result<i64, &str>| match (text.parse::<Span>().and_then(Span::to_duration), expect) {
+                (Ok(length), Ok(seconds)) => assert_eq!((length.seconds, length.nanos), (seconds, 0), "{text}"),
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
+                (answer, expect) => panic!("{text}: {answer:?}, expected {expect:?}"),
+            };
+        check("90m", Ok(5_400));
+        check("2d", Ok(172_800));
+        check("1w", Ok(604_800));
+        check("1mo", Err("1mo' has no fixed length; write days"));
+        check("1y", Err("no fixed length"));
+        check("-2d", Err("write a count and a unit"));
+    }
+
+    #[test]
+    fn a_window_keeps_its_unit() {
+        let window = Window::from("1mo".parse::<Span>().unwrap());
+        assert_eq!((window.count, window.unit()), (1, WindowUnit::Month));
+    }
+}

@@ -1,0 +1,243 @@
+//! Ingest messages to batches, and reports back to messages.
+//!
+//! **Invariant**: a message is either refused whole, by the name of a field, or every tick of it is
+//! in the batch or among its refusals under its own index.
+
+use tonic::Status;
+
+use crate::columns::{ColumnTick, ColumnValueError, ColumnsError, TICK_COLUMN_ROWS_MAX, decode_tick_columns};
+use crate::domain::{RateError, Tick, Timestamp};
+use crate::ingest::batch::{BatchBuilder, NAMED_REFUSALS_MAX, ObservedTime, TickRules, TickText};
+use crate::ingest::{Batch, ConflictPolicy, IngestReport, Refusal, RefusalReason, Summary};
+use crate::proto::v1;
+use crate::proto::v1::stream_ticks_request::Batch as StreamBatch;
+
+use super::convert::timestamp;
+use super::status::ServiceError;
+
+/// Most ticks of one batch of messages.
+pub const BATCH_TICKS_MAX: usize = 10_000;
+
+/// A field that makes a whole message unusable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct BadField {
+    field: String,
+    problem: String,
+}
+
+impl BadField {
+    pub(super) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+
+    /// As the answer to a call.
+    pub(super) fn into_status(self) -> Status {
+        ServiceError::InvalidField { field: self.field, problem: self.problem }.into()
+    }
+
+    /// As the end of a stream, naming the batch.
+    pub(super) fn into_batch_status(self, batch_index: u64) -> Status {
+        Self { problem: format!("batch {batch_index}: {}", self.problem), ..self }.into_status()
+    }
+}
+
+/// What to do about conflicts, and whether to store at all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mode {
+    pub(super) conflict_policy: ConflictPolicy,
+    pub(super) validate_only: bool,
+}
+
+impl Mode {
+    pub(super) fn read(conflict_policy: i32, validate_only: bool) -> Result<Self, BadField> {
+        use v1::ConflictPolicy as Wire;
+        let conflict_policy = match Wire::try_from(conflict_policy) {
+            Ok(Wire::Unspecified | Wire::Refuse) => ConflictPolicy::Refuse,
+            Ok(Wire::Revise) => ConflictPolicy::Revise,
+            Err(_) => {
+                return Err(BadField::new(
+                    "conflict_policy",
+                    format!("{conflict_policy} is no conflict policy; use 1 (refuse) or 2 (revise)"),
+                ));
+            }
+        };
+        Ok(Self { conflict_policy, validate_only })
+    }
+}
+
+pub(super) fn batch_of_ticks(
+    ticks: &[v1::Tick],
+    mode: Mode,
+    now: Timestamp,
+    rules: &TickRules,
+) -> Result<Batch, BadField> {
+    if ticks.is_empty() || ticks.len() > BATCH_TICKS_MAX {
+        let problem = format!("a batch of {} ticks; send 1 to {BATCH_TICKS_MAX} at a time", ticks.len());
+        return Err(BadField::new("ticks", problem));
+    }
+    let mut builder = BatchBuilder::new(now, rules);
+    for (index, tick) in (0..).zip(ticks) {
+        builder.push_text(
+            index,
+            TickText {
+                pair: &tick.pair,
+                source: &tick.source,
+                observed_time: observed_time(tick.observed_time.as_ref()),
+                rate: &tick.rate,
+                reported_change: tick.reported_change_percent.as_deref(),
+            },
+        );
+    }
+    Ok(builder.finish(mode.conflict_policy, mode.validate_only))
+}
+
+fn observed_time(message: Option<&prost_types::Timestamp>) -> ObservedTime {
+    message.map_or(ObservedTime::Absent, |time| ObservedTime::Parts { seconds: time.seconds, nanos: time.nanos })
+}
+
+pub(super) fn batch_of_columns(
+    columns: &v1::TickColumns,
+    mode: Mode,
+    now: Timestamp,
+    rules: &TickRules,
+) -> Result<Batch, BadField> {
+    let rows = decode_tick_columns(columns).map_err(|error| BadField::new(columns_field(&error), error.to_string()))?;
+    if rows.is_empty() {
+        let problem = format!("a batch of 0 rows; send 1 to {TICK_COLUMN_ROWS_MAX} at a time");
+        return Err(BadField::new("columns.observed_time_deltas", problem));
+    }
+    let mut builder = BatchBuilder::new(now, rules);
+    match builder.series(&columns.pair, &columns.source) {
+        // One series for all: if it is bad, each row is refused for it.
+        Err(problem) => builder.refuse_all((0..).zip(&rows).map(|(index, _)| index), &problem),
+        Ok(series) => {
+            for (index, row) in (0..).zip(rows) {
+                match row {
+                    ColumnTick { observed_time: Ok(time), value: Ok(value) } => {
+                        builder.push_value(index, series, time, value);
+                    }
+                    ColumnTick { observed_time: Err(error), .. } => {
+                        builder.refuse(index, RefusalReason::InvalidTime, &error);
+                    }
+                    ColumnTick { value: Err(error), .. } => builder.refuse(index, value_reason(&error), &error),
+                }
+            }
+        }
+    }
+    Ok(builder.finish(mode.conflict_policy, mode.validate_only))
+}
+
+fn value_reason(error: &ColumnValueError) -> RefusalReason {
+    match error {
+        ColumnValueError::Rate(
+            RateError::Zero(_) | RateError::Negative(_) | RateError::Decimal { .. } | RateError::Parts { .. },
+        ) => RefusalReason::InvalidRate,
+        ColumnValueError::ReportedChange(_) | ColumnValueError::ReportedChangeCode(_) => {
+            RefusalReason::InvalidReportedChange
+        }
+    }
+}
+
+/// The field of the message that columns as a whole fail on.
+fn columns_field(error: &ColumnsError) -> String {
+    let column = match error {
+        ColumnsError::Length { column, .. } | ColumnsError::PartRow { column, .. } => column,
+        ColumnsError::Places { field, .. } | ColumnsError::MixedPlaces { field, .. } => field,
+        ColumnsError::NoBaseTime | ColumnsError::BaseTime(_) => "base_time",
+        ColumnsError::TooManyRows { .. } | ColumnsError::Value { .. } | ColumnsError::Run { .. } => {
+            return "columns".to_owned();
+        }
+    };
+    format!("columns.{column}")
+}
+
+/// A batch of a stream, of either form.
+pub(super) fn batch_of_stream(
+    request: &v1::StreamTicksRequest,
+    now: Timestamp,
+    rules: &TickRules,
+) -> Result<Batch, BadField> {
+    let mode = Mode::read(request.conflict_policy, request.validate_only)?;
+    match &request.batch {
+        Some(StreamBatch::Ticks(batch)) => batch_of_ticks(&batch.ticks, mode, now, rules),
+        Some(StreamBatch::Columns(columns)) => batch_of_columns(columns, mode, now, rules),
+        None => Err(BadField::new("batch", "neither ticks nor columns; send one of them")),
+    }
+}
+
+/// Rows of a batch, before any of it is decoded.
+pub(super) fn row_count(request: &v1::StreamTicksRequest) -> usize {
+    match &request.batch {
+        Some(StreamBatch::Ticks(batch)) => batch.ticks.len(),
+        Some(StreamBatch::Columns(columns)) => columns.observed_time_deltas.len() / size_of::<i64>(),
+        None => 0,
+    }
+}
+
+pub(super) fn ticks_response(report: IngestReport) -> v1::IngestTicksResponse {
+    v1::IngestTicksResponse {
+        sequence: report.sequence,
+        recorded_time: Some(timestamp(report.recorded_time)),
+        summary: Some(summary_message(report.summary)),
+        refusals: refusal_messages(report.refusals),
+    }
+}
+
+pub(super) fn summary_message(summary: Summary) -> v1::IngestSummary {
+    v1::IngestSummary {
+        new_run_count: summary.new_run_count,
+        collapsed_count: summary.collapsed_count,
+        known_count: summary.known_count,
+        revised_count: summary.revised_count,
+        refused_count: summary.refused_count,
+        late_count: summary.late_count,
+    }
+}
+
+pub(super) fn tick_message(tick: &Tick) -> v1::Tick {
+    v1::Tick {
+        pair: tick.series.pair.to_string(),
+        source: tick.series.source.to_string(),
+        observed_time: Some(timestamp(tick.observed_time)),
+        rate: tick.value.rate.to_string(),
+        reported_change_percent: tick.value.reported_change.map(|change| change.to_string()),
+    }
+}
+
+/// The first of them, by index.
+pub(super) fn refusal_messages(refusals: Vec<Refusal>) -> Vec<v1::Refusal> {
+    refusals.into_iter().take(NAMED_REFUSALS_MAX).map(refusal_message).collect()
+}
+
+fn refusal_message(refusal: Refusal) -> v1::Refusal {
+    v1::Refusal {
+        index: refusal.index,
+        reason: reason_message(refusal.reason).into(),
+        message: refusal.message,
+        stored_rate: refusal.stored.map(|value| value.rate.to_string()),
+        stored_reported_change_percent: refusal
+            .stored
+            .and_then(|value| value.reported_change)
+            .map(|change| change.to_string()),
+    }
+}
+
+fn reason_message(reason: RefusalReason) -> v1::RefusalReason {
+    use v1::RefusalReason as Wire;
+    match reason {
+        RefusalReason::InvalidPair => Wire::InvalidPair,
+        RefusalReason::UnknownCurrency => Wire::UnknownCurrency,
+        RefusalReason::InvalidSource => Wire::InvalidSource,
+        RefusalReason::InvalidRate => Wire::InvalidRate,
+        RefusalReason::InvalidReportedChange => Wire::InvalidReportedChange,
+        RefusalReason::InvalidTime => Wire::InvalidTime,
+        RefusalReason::TimeTooOld => Wire::TimeTooOld,
+        RefusalReason::TimeTooFarAhead => Wire::TimeTooFarAhead,
+        RefusalReason::Conflict => Wire::Conflict,
+        RefusalReason::Ambiguous => Wire::Ambiguous,
+        RefusalReason::DamagedRange => Wire::DamagedRange,
+        RefusalReason::TooScattered => Wire::TooScattered,
+        RefusalReason::Truncated => Wire::Truncated,
+        RefusalReason::TooManySeries => Wire::TooManySeries,
+    }
+}

@@ -1,0 +1,324 @@
+//! Requests of `RateService`, checked and turned into questions.
+//!
+//! **Invariant**: a question that leaves here is well formed; what the store holds is not looked at.
+
+use prost::Message;
+
+use super::convert::{as_of, bound, each, length_us, pair, source};
+use super::page_token::{Cursor, Fingerprint, PageToken};
+use crate::analysis::{DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX};
+use crate::domain::{CurrencySet, Pair, Source, Timestamp};
+use crate::proto::v1;
+use crate::query::{
+    ChangeRequest, ChangeStart, QueryError, Range, RateRequest, RevisionsRequest, RunsRequest, SeriesFilter,
+    SeriesRequest, Window, WindowUnit,
+};
+use crate::store::ScanOrder;
+
+/// Most entries of a filter.
+const FILTER_ENTRIES_MAX: usize = 100;
+/// Rows of a page where none are asked for.
+const PAGE_ROWS_DEFAULT: usize = 1_000;
+/// Most rows of a page; who asks for more gets these.
+const PAGE_ROWS_MAX: usize = 10_000;
+/// Most sources of legs: a cross has two.
+const LEG_SOURCES_MAX: usize = 2;
+
+/// A question in pages, and whose tokens it takes.
+pub(super) struct Paged<T> {
+    pub(super) question: T,
+    pub(super) fingerprint: Fingerprint,
+}
+
+/// The range and pin of `StreamRuns`.
+pub(super) struct StreamQuestion {
+    pub(super) pair: Pair,
+    pub(super) source: Option<Source>,
+    pub(super) range: Range,
+    pub(super) known_time: Option<Timestamp>,
+}
+
+pub(super) fn filter(pairs: &[String], sources: &[String], served: &CurrencySet) -> Result<SeriesFilter, QueryError> {
+    let one_source = |field: &str, text: &str| {
+        Source::parse(text).map_err(|problem| QueryError::invalid(field, problem.to_string()))
+    };
+    Ok(SeriesFilter {
+        pairs: each("pairs", pairs, FILTER_ENTRIES_MAX, |field, text| pair(field, text, served))?,
+        sources: each("sources", sources, FILTER_ENTRIES_MAX, one_source)?,
+    })
+}
+
+pub(super) fn series(request: &v1::ListSeriesRequest, served: &CurrencySet) -> Result<SeriesRequest, QueryError> {
+    Ok(SeriesRequest {
+        filter: filter(&request.pairs, &request.sources, served)?,
+        known_time: as_of("known_time", request.known_time)?,
+    })
+}
+
+fn leg_sources(texts: &[String]) -> Result<Vec<Source>, QueryError> {
+    each("leg_sources", texts, LEG_SOURCES_MAX, |field, text| {
+        Source::parse(text).map_err(|problem| QueryError::invalid(field, problem.to_string()))
+    })
+}
+
+pub(super) fn rate(request: &v1::GetRateRequest, served: &CurrencySet) -> Result<RateRequest, QueryError> {
+    Ok(RateRequest {
+        pair: pair("pair", &request.pair, served)?,
+        source: source("source", &request.source)?,
+        leg_sources: leg_sources(&request.leg_sources)?,
+        time: as_of("time", request.time)?,
+        max_age_us: length_us("max_age", request.max_age)?,
+        known_time: as_of("known_time", request.known_time)?,
+    })
+}
+
+fn window(window: v1::Window) -> Result<Window, QueryError> {
+    let unit = match window.unit() {
+        v1::WindowUnit::Minute => WindowUnit::Minute,
+        v1::WindowUnit::Hour => WindowUnit::Hour,
+        v1::WindowUnit::Day => WindowUnit::Day,
+        v1::WindowUnit::Week => WindowUnit::Week,
+        v1::WindowUnit::Month => WindowUnit::Month,
+        v1::WindowUnit::Year => WindowUnit::Year,
+        v1::WindowUnit::Unspecified => {
+            let problem = format!("{} is no unit; name one from WINDOW_UNIT_MINUTE to WINDOW_UNIT_YEAR", window.unit);
+            return Err(QueryError::invalid("window.unit", problem));
+        }
+    };
+    Ok(Window { count: window.count, unit })
+}
+
+/// How many places the percentages of an answer have.
+pub(super) fn decimal_places(asked: Option<u32>) -> Result<u32, QueryError> {
+    match asked.unwrap_or(DECIMAL_PLACES_DEFAULT) {
+        places @ 0..=DECIMAL_PLACES_MAX => Ok(places),
+        more => {
+            let problem = format!("is {more}; percentages have at most {DECIMAL_PLACES_MAX}");
+            Err(QueryError::invalid("decimal_places", problem))
+        }
+    }
+}
+
+pub(super) fn change(request: &v1::GetChangeRequest, served: &CurrencySet) -> Result<ChangeRequest, QueryError> {
+    let start = match (as_of("start_time", request.start_time)?, request.window) {
+        (Some(start), None) => ChangeStart::Time(start),
+        (None, Some(given)) => ChangeStart::Before(window(given)?),
+        (Some(_), Some(_)) => {
+            return Err(QueryError::invalid("window", "and start_time are both given; give one of them"));
+        }
+        (None, None) => return Err(QueryError::invalid("start_time", "is missing; give it, or a window")),
+    };
+    Ok(ChangeRequest {
+        pair: pair("pair", &request.pair, served)?,
+        source: source("source", &request.source)?,
+        leg_sources: leg_sources(&request.leg_sources)?,
+        start,
+        end_time: as_of("end_time", request.end_time)?,
+        known_time: as_of("known_time", request.known_time)?,
+    })
+}
+
+fn range(start: Option<prost_types::Timestamp>, end: Option<prost_types::Timestamp>) -> Result<Range, QueryError> {
+    Range::new(bound("start_time", start)?, bound("end_time", end)?)
+}
+
+fn page_rows(page_size: i32) -> Result<usize, QueryError> {
+    match usize::try_from(page_size) {
+        Ok(0) => Ok(PAGE_ROWS_DEFAULT),
+        Ok(rows) => Ok(rows.min(PAGE_ROWS_MAX)),
+        Err(_) => Err(QueryError::invalid("page_size", format!("is {page_size}; give 1 to {PAGE_ROWS_MAX}, or 0"))),
+    }
+}
+
+/// What the token says about `request`, whose page fields were taken out.
+fn resume(token: &str, method: &str, request: &impl Message) -> Result<(Fingerprint, Option<PageToken>), QueryError> {
+    let fingerprint = Fingerprint::of(method, request);
+    Ok((fingerprint, PageToken::decode(token, fingerprint)?))
+}
+
+pub(super) fn runs(mut request: v1::ListRunsRequest, served: &CurrencySet) -> Result<Paged<RunsRequest>, QueryError> {
+    let limit = page_rows(std::mem::take(&mut request.page_size))?;
+    let token = std::mem::take(&mut request.page_token);
+    let mut question = RunsRequest {
+        pair: pair("pair", &request.pair, served)?,
+        source: source("source", &request.source)?,
+        range: range(request.start_time, request.end_time)?,
+        order: if request.descending { ScanOrder::Descending } else { ScanOrder::Ascending },
+        include_baseline: request.include_baseline,
+        known_time: as_of("known_time", request.known_time)?,
+        after: None,
+        limit,
+    };
+    let (fingerprint, token) = resume(&token, "ListRuns", &request)?;
+    if let Some(PageToken { known_time, cursor: Cursor::Run(after) }) = token {
+        question.known_time = Some(known_time);
+        question.after = Some(after);
+        // It stands apart from the rows, so the first page has said it.
+        question.include_baseline = false;
+    }
+    Ok(Paged { question, fingerprint })
+}
+
+pub(super) fn stream(request: &v1::StreamRunsRequest, served: &CurrencySet) -> Result<StreamQuestion, QueryError> {
+    Ok(StreamQuestion {
+        pair: pair("pair", &request.pair, served)?,
+        source: source("source", &request.source)?,
+        range: range(request.start_time, request.end_time)?,
+        known_time: as_of("known_time", request.known_time)?,
+    })
+}
+
+pub(super) fn revisions(
+    mut request: v1::ListRevisionsRequest,
+    served: &CurrencySet,
+) -> Result<Paged<RevisionsRequest>, QueryError> {
+    let limit = page_rows(std::mem::take(&mut request.page_size))?;
+    let token = std::mem::take(&mut request.page_token);
+    let mut question = RevisionsRequest {
+        pair: pair("pair", &request.pair, served)?,
+        source: source("source", &request.source)?,
+        range: range(request.start_time, request.end_time)?,
+        known_time: as_of("known_time", request.known_time)?,
+        after: None,
+        limit,
+    };
+    let (fingerprint, token) = resume(&token, "ListRevisions", &request)?;
+    if let Some(PageToken { known_time, cursor: Cursor::Revision(after) }) = token {
+        question.known_time = Some(known_time);
+        question.after = Some(after);
+    }
+    Ok(Paged { question, fingerprint })
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::{Duration, Timestamp as ProtoTimestamp};
+
+    use super::*;
+
+    fn served() -> CurrencySet {
+        CurrencySet::central_asia()
+    }
+
+    fn second(seconds: i64) -> ProtoTimestamp {
+        ProtoTimestamp { seconds, nanos: 0 }
+    }
+
+    fn said<T>(answer: Result<T, QueryError>) -> String {
+        answer.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn expect_said<T>(answer: Result<T, QueryError>, expect: &str) {
+        let said = said(answer);
+        assert!(said.starts_with(expect) && said.is_empty() == expect.is_empty(), "{said}");
+    }
+
+    #[test]
+    fn rate_requests() {
+        let check = |spoil: fn(&mut v1::GetRateRequest), expect: &str| {
+            let mut request = v1::GetRateRequest { pair: "KGS/USD".to_owned(), ..v1::GetRateRequest::default() };
+            spoil(&mut request);
+            expect_said(rate(&request, &served()), expect);
+        };
+        check(|_| (), "");
+        check(|r| r.pair.clear(), "pair: pair ''");
+        check(|r| r.pair = "EUR/USD".to_owned(), "pair: pair 'EUR/USD': currency 'EUR' is not served here");
+        check(|r| r.source = "NBKR".to_owned(), "source: source 'NBKR' is not a slug");
+        check(|r| r.leg_sources = vec!["a".to_owned(), String::new()], "leg_sources[1]: source ''");
+        check(|r| r.leg_sources = vec!["a".to_owned(); 3], "leg_sources: has 3 entries");
+        check(|r| r.time = Some(ProtoTimestamp { seconds: 0, nanos: -1 }), "time: ");
+        check(|r| r.max_age = Some(Duration { seconds: -1, nanos: 0 }), "max_age: of -1 s and 0 ns is negative");
+        check(|r| r.known_time = Some(second(i64::MAX)), "known_time: ");
+    }
+
+    #[test]
+    fn change_requests() {
+        let check = |spoil: fn(&mut v1::GetChangeRequest), expect: &str| {
+            let mut request = v1::GetChangeRequest {
+                pair: "KGS/USD".to_owned(),
+                start_time: Some(second(5)),
+                ..v1::GetChangeRequest::default()
+            };
+            spoil(&mut request);
+            expect_said(change(&request, &served()), expect);
+        };
+        let day = v1::Window { count: 1, unit: v1::WindowUnit::Day.into() };
+        assert!(
+            change(
+                &v1::GetChangeRequest { pair: "KGS/USD".to_owned(), window: Some(day), ..Default::default() },
+                &served()
+            )
+            .is_ok()
+        );
+        check(|_| (), "");
+        check(|r| r.start_time = None, "start_time: is missing");
+        check(|r| r.window = Some(v1::Window::default()), "window: and start_time are both given");
+        check(
+            |r| (r.start_time, r.window) = (None, Some(v1::Window { count: 1, unit: 0 })),
+            "window.unit: 0 is no unit",
+        );
+        check(
+            |r| (r.start_time, r.window) = (None, Some(v1::Window { count: 1, unit: 9 })),
+            "window.unit: 9 is no unit",
+        );
+        assert_eq!(decimal_places(None).unwrap(), 6);
+        assert_eq!(decimal_places(Some(12)).unwrap(), 12);
+        expect_said(decimal_places(Some(13)), "decimal_places: is 13; percentages have at most 12");
+    }
+
+    #[test]
+    fn pages() {
+        let check = |page_size: i32, expect: Option<usize>| assert_eq!(page_rows(page_size).ok(), expect);
+        check(0, Some(1_000));
+        check(1, Some(1));
+        check(10_000, Some(10_000));
+        check(10_001, Some(10_000));
+        check(i32::MAX, Some(10_000));
+        check(-1, None);
+    }
+
+    #[test]
+    fn a_token_pins_the_commit_and_drops_the_baseline() {
+        let request = v1::ListRunsRequest {
+            pair: "KGS/USD".to_owned(),
+            start_time: Some(second(1)),
+            end_time: Some(second(9)),
+            include_baseline: true,
+            ..v1::ListRunsRequest::default()
+        };
+        let first = runs(request.clone(), &served()).unwrap();
+        assert!(first.question.include_baseline && first.question.known_time.is_none());
+        let at = Timestamp::from_micros;
+        let token = PageToken { known_time: at(77), cursor: Cursor::Run(at(5_000_000)) }.encode(first.fingerprint);
+
+        let next = v1::ListRunsRequest { page_token: token.clone(), page_size: 7, ..request.clone() };
+        let next = runs(next, &served()).unwrap().question;
+        assert_eq!((next.known_time, next.after, next.limit), (Some(at(77)), Some(at(5_000_000)), 7));
+        assert!(!next.include_baseline);
+
+        let other = v1::ListRunsRequest { page_token: token.clone(), descending: true, ..request };
+        expect_said(runs(other, &served()), "page_token: belongs to another request");
+        let revisions_of = v1::ListRevisionsRequest {
+            pair: "KGS/USD".to_owned(),
+            page_token: token,
+            ..v1::ListRevisionsRequest::default()
+        };
+        expect_said(revisions(revisions_of, &served()), "page_token: belongs to another request");
+    }
+
+    #[test]
+    fn ranges_and_filters() {
+        let turned = v1::StreamRunsRequest {
+            pair: "KGS/USD".to_owned(),
+            start_time: Some(second(9)),
+            end_time: Some(second(8)),
+            ..v1::StreamRunsRequest::default()
+        };
+        expect_said(stream(&turned, &served()), "end_time: 1970-01-01T00:00:08Z is before start_time");
+        let many = vec!["KGS/USD".to_owned(); FILTER_ENTRIES_MAX + 1];
+        expect_said(filter(&many, &[], &served()), "pairs: has 101 entries; give at most 100");
+        expect_said(filter(&many[1..], &[], &served()), "");
+        expect_said(filter(&[], &["a".to_owned(), "B".to_owned()], &served()), "sources[1]: source 'B'");
+    }
+}

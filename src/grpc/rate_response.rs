@@ -1,0 +1,180 @@
+//! Answers of `RateService` as messages.
+
+use super::convert::{duration, run, state, timestamp};
+use super::page_token::{Cursor, Fingerprint, PageToken};
+use crate::analysis::absolute_change;
+use crate::domain::Revision;
+use crate::proto::v1;
+use crate::query::{Answer, Change, Derivation, Page, RateAnswer, RevisionCursor, RunsPage, SeriesInfo};
+use crate::store::Commit;
+
+fn next_token(commit: Commit, cursor: Option<Cursor>, fingerprint: Fingerprint) -> String {
+    cursor.map_or(String::new(), |cursor| PageToken { known_time: commit.recorded_time, cursor }.encode(fingerprint))
+}
+
+pub(super) fn series(answer: &Answer<Vec<SeriesInfo>>) -> v1::ListSeriesResponse {
+    let series = answer.body.iter().map(|info| v1::Series {
+        pair: info.key.pair.to_string(),
+        source: info.key.source.to_string(),
+        first_observed_time: Some(timestamp(info.totals.first_observed_time)),
+        last_observed_time: Some(timestamp(info.totals.last_observed_time)),
+        run_count: info.totals.run_count,
+        observation_count: info.totals.observation_count,
+        revision_count: info.totals.revision_count,
+        state: state(info.state).into(),
+        collapse_window: Some(duration(info.collapse_window_us)),
+    });
+    v1::ListSeriesResponse {
+        series: series.collect(),
+        sequence: answer.commit.sequence,
+        recorded_time: Some(timestamp(answer.commit.recorded_time)),
+    }
+}
+
+pub(super) fn rate(commit: Commit, answer: &RateAnswer) -> v1::GetRateResponse {
+    let derivation = match answer.derivation {
+        Derivation::Direct => v1::Derivation::Direct,
+        Derivation::Inverse => v1::Derivation::Inverse,
+    };
+    v1::GetRateResponse {
+        rate: answer.rate.value_text(),
+        rate_low: answer.rate.low_text(),
+        rate_high: answer.rate.high_text(),
+        derivation: derivation.into(),
+        legs: answer.legs.iter().map(|(series, leg)| run(series, leg)).collect(),
+        age: Some(duration(answer.age_us)),
+        state: state(answer.state).into(),
+        time: Some(timestamp(answer.time)),
+        sequence: commit.sequence,
+        recorded_time: Some(timestamp(commit.recorded_time)),
+    }
+}
+
+/// Why an end of a change is absent.
+fn missing(end: Option<&RateAnswer>) -> i32 {
+    match end {
+        Some(_) => v1::MissingReason::Unspecified,
+        None => v1::MissingReason::NoQuoteYet,
+    }
+    .into()
+}
+
+pub(super) fn change(answer: &Answer<Change>, decimal_places: u32) -> v1::GetChangeResponse {
+    let Answer { commit, body: Change { start, end, percent } } = answer;
+    let percent = percent.as_ref();
+    v1::GetChangeResponse {
+        start: start.as_ref().map(|start| rate(*commit, start)),
+        end: end.as_ref().map(|end| rate(*commit, end)),
+        start_missing_reason: missing(start.as_ref()),
+        end_missing_reason: missing(end.as_ref()),
+        absolute_change: start.as_ref().zip(end.as_ref()).map(|(start, end)| absolute_change(&start.rate, &end.rate)),
+        percent_change: percent.map(|percent| percent.value_text(decimal_places)),
+        percent_change_low: percent.map(|percent| percent.low_text(decimal_places)),
+        percent_change_high: percent.map(|percent| percent.high_text(decimal_places)),
+        below_resolution: percent.map(crate::analysis::PercentChange::below_resolution),
+        sequence: commit.sequence,
+        recorded_time: Some(timestamp(commit.recorded_time)),
+    }
+}
+
+pub(super) fn runs(answer: &Answer<RunsPage>, fingerprint: Fingerprint) -> v1::ListRunsResponse {
+    let Answer { commit, body: RunsPage { page, baseline } } = answer;
+    v1::ListRunsResponse {
+        runs: page.rows.iter().map(|row| run(&page.series, row)).collect(),
+        baseline: baseline.as_ref().map(|baseline| run(&page.series, baseline)),
+        next_page_token: next_token(*commit, page.next.map(Cursor::Run), fingerprint),
+        sequence: commit.sequence,
+        recorded_time: Some(timestamp(commit.recorded_time)),
+    }
+}
+
+pub(super) fn revisions(
+    answer: &Answer<Page<Revision, RevisionCursor>>,
+    fingerprint: Fingerprint,
+) -> v1::ListRevisionsResponse {
+    let Answer { commit, body: page } = answer;
+    let revisions = page.rows.iter().map(|row| v1::Revision {
+        run: Some(run(&page.series, &row.run)),
+        superseded_time: Some(timestamp(row.superseded_time)),
+    });
+    v1::ListRevisionsResponse {
+        revisions: revisions.collect(),
+        next_page_token: next_token(*commit, page.next.map(Cursor::Revision), fingerprint),
+        sequence: commit.sequence,
+        recorded_time: Some(timestamp(commit.recorded_time)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::{Derived, PercentChange};
+    use crate::domain::{CurrencySet, Pair, PublishedValue, Rate, Run, SeriesKey, Source, Timestamp};
+
+    const COMMIT: Commit = Commit { sequence: 7, recorded_time: Timestamp::from_micros(9_000_000) };
+
+    fn answer(text: &str, derivation: Derivation) -> RateAnswer {
+        let rate = Rate::parse(text).unwrap();
+        let series = SeriesKey {
+            pair: Pair::parse("UZS/USD", &CurrencySet::central_asia()).unwrap(),
+            source: Source::parse("timesca").unwrap(),
+        };
+        let value = PublishedValue { rate, reported_change: None };
+        let direct = Derived::direct(rate);
+        RateAnswer {
+            rate: if derivation == Derivation::Direct { direct } else { direct.inverse() },
+            derivation,
+            legs: vec![(series, Run::single(Timestamp::from_micros(1_000_000), value, COMMIT.recorded_time))],
+            age_us: 1_500_000,
+            state: None,
+            time: Timestamp::from_micros(2_500_000),
+        }
+    }
+
+    #[test]
+    fn an_inverse_shows_its_published_leg() {
+        let message = rate(COMMIT, &answer("0.00008", Derivation::Inverse));
+        assert_eq!(
+            (message.rate_low.as_str(), message.rate.as_str(), message.rate_high.as_str()),
+            ("11764.7058823529", "12500", "13333.3333333334")
+        );
+        assert_eq!(message.derivation(), v1::Derivation::Inverse);
+        assert_eq!((message.legs[0].pair.as_str(), message.legs[0].rate.as_str()), ("UZS/USD", "0.00008"));
+        assert_eq!(message.state(), v1::RateState::Unspecified);
+        assert_eq!(message.age, Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }));
+        assert_eq!((message.sequence, message.recorded_time.unwrap().seconds), (7, 9));
+    }
+
+    #[test]
+    fn a_missing_end_is_absent_and_never_zero() {
+        let end = answer("0.00008", Derivation::Direct);
+        let absent = Answer { commit: COMMIT, body: Change { start: None, end: Some(end.clone()), percent: None } };
+        let message = change(&absent, 6);
+        assert_eq!(message.start_missing_reason(), v1::MissingReason::NoQuoteYet);
+        assert_eq!(message.end_missing_reason(), v1::MissingReason::Unspecified);
+        assert!(message.start.is_none() && message.end.is_some());
+        assert_eq!((message.absolute_change, message.percent_change, message.below_resolution), (None, None, None));
+
+        let percent = PercentChange::between(&end.rate, &end.rate);
+        let body = Change { start: Some(end.clone()), end: Some(end), percent: Some(percent) };
+        let message = change(&Answer { commit: COMMIT, body }, 2);
+        assert_eq!(message.percent_change.as_deref(), Some("0.00"));
+        assert_eq!(message.percent_change_low.as_deref(), Some("-11.77"));
+        assert_eq!(message.percent_change_high.as_deref(), Some("13.34"));
+        assert_eq!((message.absolute_change.as_deref(), message.below_resolution), (Some("0.00000"), Some(true)));
+    }
+
+    #[test]
+    fn the_last_page_has_no_token() {
+        let (series, leg) = answer("0.00008", Derivation::Direct).legs.remove(0);
+        let fingerprint = Fingerprint::of("ListRuns", &v1::ListRunsRequest::default());
+        let page = |next| {
+            let page = Page { series: series.clone(), rows: vec![leg.clone()], next };
+            runs(&Answer { commit: COMMIT, body: RunsPage { page, baseline: None } }, fingerprint)
+        };
+        assert_eq!(page(None).next_page_token, "");
+        let token = page(Some(leg.first_observed_time)).next_page_token;
+        let expect = PageToken { known_time: COMMIT.recorded_time, cursor: Cursor::Run(leg.first_observed_time) };
+        assert_eq!(PageToken::decode(&token, fingerprint).unwrap(), Some(expect));
+    }
+}

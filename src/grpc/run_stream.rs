@@ -1,0 +1,254 @@
+//! `StreamRuns`: from pieces of the store to packed messages, at the pace of the client.
+//!
+//! **Invariant**: a stream holds its version of the store no longer than [`STREAM_AGE_MAX_S`], whether its client reads
+//! or not, and ends soon after its client has gone.
+
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{self, Sender};
+use tokio::time::{Instant, timeout_at};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::convert::timestamp;
+use super::deadline::Deadline;
+use super::status::ServiceError;
+use crate::columns::RunPacker;
+use crate::proto::v1::StreamRunsResponse;
+use crate::query::{QueryError, RunStream};
+
+/// Runs of one message: some 160 KiB, so that a message costs little beside its runs.
+const MESSAGE_RUNS_MAX: usize = 4_096;
+/// Messages packed ahead of the client.
+const MESSAGES_AHEAD_MAX: usize = 3;
+/// The longest that a stream may last, seconds.
+pub(super) const STREAM_AGE_MAX_S: u64 = 600;
+
+/// What a client gets.
+pub(super) type RunMessages = ReceiverStream<Result<StreamRunsResponse, Status>>;
+
+/// Until when messages may be handed over, and what is said then.
+struct End {
+    at: Instant,
+    error: ServiceError,
+}
+
+impl End {
+    fn of(deadline: Deadline) -> Self {
+        let too_old = Instant::now() + Duration::from_secs(STREAM_AGE_MAX_S);
+        match deadline.instant().filter(|deadline| *deadline < too_old) {
+            Some(at) => Self { at, error: ServiceError::DeadlineExceeded },
+            None => Self { at: too_old, error: ServiceError::StreamTooOld { age_max_s: STREAM_AGE_MAX_S } },
+        }
+    }
+}
+
+/// Sends `runs` from a blocking thread of its own, which keeps `permit` until it is through.
+pub(super) fn send(runs: RunStream, deadline: Deadline, permit: OwnedSemaphorePermit) -> RunMessages {
+    send_until(runs, End::of(deadline), permit)
+}
+
+fn send_until(runs: RunStream, end: End, permit: OwnedSemaphorePermit) -> RunMessages {
+    let (sender, receiver) = mpsc::channel(MESSAGES_AHEAD_MAX + 1);
+    // One place is kept for the closing word: a client that does not read still finds out why the stream ended.
+    let closing = sender.clone().try_reserve_owned().ok();
+    tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let outcome = pack(runs, |message| hand_over(&sender, message, &end));
+        if let (Err(error), Some(closing)) = (outcome, closing) {
+            closing.send(Err(error.into()));
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// Waits for the client to take a message, though not for ever.
+fn hand_over(
+    sender: &Sender<Result<StreamRunsResponse, Status>>,
+    message: StreamRunsResponse,
+    end: &End,
+) -> Result<(), ServiceError> {
+    if Instant::now() >= end.at {
+        return Err(end.error.clone());
+    }
+    match Handle::current().block_on(timeout_at(end.at, sender.send(Ok(message)))) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(QueryError::Stopped.into()),
+        Err(_) => Err(end.error.clone()),
+    }
+}
+
+/// Packs pieces into messages of [`MESSAGE_RUNS_MAX`] runs, the last one shorter; at least one message.
+fn pack(
+    runs: RunStream,
+    mut hand_over: impl FnMut(StreamRunsResponse) -> Result<(), ServiceError>,
+) -> Result<(), ServiceError> {
+    let RunStream { commit, series, pieces } = runs;
+    let (pair, source) = (series.pair.to_string(), series.source.to_string());
+    let mut send = |packer: RunPacker| {
+        hand_over(StreamRunsResponse {
+            sequence: commit.sequence,
+            recorded_time: Some(timestamp(commit.recorded_time)),
+            pair: pair.clone(),
+            source: source.clone(),
+            ..packer.finish()
+        })
+    };
+    let mut packer = RunPacker::new(MESSAGE_RUNS_MAX);
+    let mut first = true;
+    for piece in pieces {
+        let piece = piece?;
+        let mut rest = piece.as_slice();
+        while !rest.is_empty() {
+            if packer.room() == 0 {
+                send(std::mem::replace(&mut packer, RunPacker::new(MESSAGE_RUNS_MAX)))?;
+                first = false;
+            }
+            let (fits, left) = rest.split_at(rest.len().min(packer.room()));
+            packer.extend(fits);
+            rest = left;
+        }
+    }
+    if first || !packer.is_empty() { send(packer) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Semaphore;
+    use tokio_stream::StreamExt as _;
+    use tonic::Code;
+
+    use super::*;
+    use crate::columns::decode_runs;
+    use crate::domain::{PublishedValue, Rate, Run, Timestamp};
+    use crate::query::latest_tests::key;
+    use crate::store::{Commit, StoreError};
+
+    fn runs(range: std::ops::Range<usize>) -> Vec<Run> {
+        let value = PublishedValue { rate: Rate::parse("0.5").unwrap(), reported_change: None };
+        let time = |number: usize| Timestamp::from_micros(i64::try_from(number).unwrap());
+        range.map(|number| Run::single(time(number), value, time(1))).collect()
+    }
+
+    fn stream(pieces: impl Iterator<Item = Result<Vec<Run>, StoreError>> + Send + 'static) -> RunStream {
+        let commit = Commit { sequence: 7, recorded_time: Timestamp::from_micros(9) };
+        RunStream { commit, series: key("KGS/USD", "timesca"), pieces: Box::new(pieces) }
+    }
+
+    async fn permit() -> (Arc<Semaphore>, OwnedSemaphorePermit) {
+        let streams = Arc::new(Semaphore::new(1));
+        let permit = Arc::clone(&streams).acquire_owned().await.unwrap();
+        (streams, permit)
+    }
+
+    /// Waits until the stream has given back its place.
+    async fn is_over(streams: &Semaphore) {
+        let wait = tokio::time::timeout(Duration::from_secs(10), streams.acquire());
+        assert!(wait.await.is_ok(), "the stream did not end");
+    }
+
+    #[test]
+    fn messages_hold_all_runs_in_order_and_there_is_always_one() {
+        let check = |pieces: &[usize], expect: &[u32]| {
+            let mut begin = 0;
+            let pieces: Vec<_> = pieces
+                .iter()
+                .map(|len| {
+                    begin += len;
+                    Ok(runs(begin - len..begin))
+                })
+                .collect();
+            let (mut counts, mut read) = (Vec::new(), Vec::new());
+            pack(stream(pieces.into_iter()), |message| {
+                assert_eq!((message.sequence, message.pair.as_str()), (7, "KGS/USD"));
+                counts.push(message.run_count);
+                read.extend(decode_runs(&message)?);
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(counts, expect);
+            assert_eq!(read, runs(0..begin));
+        };
+        check(&[], &[0]);
+        check(&[1], &[1]);
+        check(&[4_096], &[4_096]);
+        check(&[4_097], &[4_096, 1]);
+        check(&[3_000, 3_000, 3_000], &[4_096, 4_096, 808]);
+        check(&[2_048, 2_048, 2_048, 2_048], &[4_096, 4_096]);
+        check(&[10_000], &[4_096, 4_096, 1_808]);
+    }
+
+    #[tokio::test]
+    async fn damage_comes_after_what_was_read_before_it() {
+        let damaged = Err(StoreError::Damaged { path: "db".to_owned(), problem: "a block".to_owned() });
+        let (streams, permit) = permit().await;
+        let mut messages = send(stream([Ok(runs(0..5_000)), damaged].into_iter()), deadline(None), permit);
+        assert_eq!(messages.next().await.unwrap().unwrap().run_count, 4_096);
+        assert_eq!(messages.next().await.unwrap().unwrap_err().code(), Code::DataLoss);
+        assert!(messages.next().await.is_none());
+        is_over(&streams).await;
+    }
+
+    fn deadline(timeout: Option<&str>) -> Deadline {
+        let mut metadata = tonic::metadata::MetadataMap::new();
+        if let Some(timeout) = timeout {
+            metadata.insert("grpc-timeout", timeout.parse().unwrap());
+        }
+        Deadline::of(&metadata)
+    }
+
+    fn endless(read: &Arc<AtomicUsize>) -> RunStream {
+        let read = Arc::clone(read);
+        stream(std::iter::repeat_with(move || {
+            read.fetch_add(1, Ordering::SeqCst);
+            Ok(runs(0..4_096))
+        }))
+    }
+
+    #[tokio::test]
+    async fn a_client_who_leaves_ends_the_stream() {
+        let (streams, permit) = permit().await;
+        let mut messages = send(endless(&Arc::default()), deadline(None), permit);
+        assert!(messages.next().await.unwrap().is_ok());
+        drop(messages);
+        is_over(&streams).await;
+    }
+
+    #[tokio::test]
+    async fn a_client_who_does_not_read_is_not_packed_for_and_not_waited_for() {
+        let check = async |end: End, expect: Code| {
+            let (streams, permit) = permit().await;
+            let read = Arc::default();
+            let messages = send_until(endless(&read), end, permit);
+            is_over(&streams).await;
+            assert!(read.load(Ordering::SeqCst) <= MESSAGES_AHEAD_MAX + 2, "{read:?}");
+            let last = messages.collect::<Vec<_>>().await.pop().unwrap();
+            assert_eq!(last.unwrap_err().code(), expect);
+        };
+        check(End::of(deadline(Some("40m"))), Code::DeadlineExceeded).await;
+        let too_old = End {
+            at: Instant::now() + Duration::from_millis(30),
+            error: ServiceError::StreamTooOld { age_max_s: STREAM_AGE_MAX_S },
+        };
+        check(too_old, Code::Aborted).await;
+    }
+
+    #[tokio::test]
+    async fn a_deadline_ends_a_stream_that_is_read() {
+        let (streams, permit) = permit().await;
+        let mut messages = send(endless(&Arc::default()), deadline(Some("40m")), permit);
+        let error = loop {
+            match messages.next().await.unwrap() {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.code(), Code::DeadlineExceeded);
+        is_over(&streams).await;
+    }
+}

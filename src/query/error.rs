@@ -1,0 +1,117 @@
+//! Why a question has no answer.
+
+use thiserror::Error;
+
+use crate::domain::{Pair, SeriesKey, Source, Timestamp};
+use crate::store::StoreError;
+
+/// Why a read was not answered.
+#[derive(Debug, Clone, Error)]
+pub enum QueryError {
+    /// Neither the pair nor its inverse is there, from this source or from any.
+    #[error("there is no series of {pair}{}; {there_are}", from(wanted_source.as_ref()))]
+    UnknownSeries {
+        /// As asked for.
+        pair: Pair,
+        /// As asked for.
+        wanted_source: Option<Source>,
+        /// What there is, for the caller to choose from.
+        there_are: String,
+    },
+    /// History and revisions are those of published series, and only the inverse is published.
+    #[error("{pair} is not published but derived, and has no history of its own; ask for {published}")]
+    OnlyInverse {
+        /// As asked for.
+        pair: Pair,
+        /// What is published.
+        published: SeriesKey,
+    },
+    /// The moment asked for comes before the first quote.
+    #[error("no quote of {series} at or before {time}; {}", first_is(*first))]
+    NoQuoteYet {
+        /// The series that was read.
+        series: SeriesKey,
+        /// The moment.
+        time: Timestamp,
+        /// Its first quote.
+        first: Option<Timestamp>,
+    },
+    /// The knowledge asked for comes before the first commit.
+    #[error("nothing was known at {known_time}; known_time may be any time from the first commit on")]
+    NothingKnownYet {
+        /// As asked for.
+        known_time: Timestamp,
+    },
+    /// The rate in force was confirmed too long ago for the caller.
+    #[error(
+        "{series} was last confirmed {} s before {time}, longer than max_age of {} s; ask without max_age for the old rate",
+        seconds(*age_us), seconds(*max_age_us)
+    )]
+    Stale {
+        /// The series that was read.
+        series: SeriesKey,
+        /// The moment asked for.
+        time: Timestamp,
+        /// Microseconds from its last observation to that moment.
+        age_us: i64,
+        /// As asked for, microseconds.
+        max_age_us: i64,
+    },
+    /// Several sources have the pair, and none was named.
+    #[error("several sources have {pair}: name one of {sources} as source")]
+    Ambiguous {
+        /// As asked for.
+        pair: Pair,
+        /// Their names.
+        sources: String,
+    },
+    /// A field that cannot be.
+    #[error("{field}: {problem}")]
+    InvalidArgument {
+        /// Path of the field in the request.
+        field: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// The caller went away.
+    #[error("the caller stopped waiting")]
+    Stopped,
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl QueryError {
+    /// A field that cannot be.
+    pub fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::InvalidArgument { field: field.into(), problem: problem.into() }
+    }
+}
+
+fn from(source: Option<&Source>) -> String {
+    source.map_or(String::new(), |source| format!(" from {source}"))
+}
+
+fn first_is(first: Option<Timestamp>) -> String {
+    first.map_or("it has none yet".to_owned(), |first| format!("its first is of {first}"))
+}
+
+/// Seconds of a count of microseconds, without zeros that say nothing.
+fn seconds(micros: i64) -> String {
+    let text = format!("{}.{:06}", micros / Timestamp::SECOND_US, micros % Timestamp::SECOND_US);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_written_short() {
+        let check = |micros: i64, expect: &str| assert_eq!(seconds(micros), expect);
+        check(0, "0");
+        check(1, "0.000001");
+        check(3_600_000_000, "3600");
+        check(10_500_000, "10.5");
+    }
+}

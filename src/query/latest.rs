@@ -1,0 +1,99 @@
+//! The latest quotes, from memory.
+
+use std::sync::Arc;
+
+use crate::board::{Board, LatestQuote};
+use crate::domain::{Pair, SeriesKey, Source};
+
+/// Which series; an empty list means any.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SeriesFilter {
+    /// Of these pairs.
+    pub pairs: Vec<Pair>,
+    /// From these sources.
+    pub sources: Vec<Source>,
+}
+
+impl SeriesFilter {
+    /// Whether it lets every series through.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty() && self.sources.is_empty()
+    }
+
+    /// Whether it lets this one through.
+    pub fn lets(&self, key: &SeriesKey) -> bool {
+        (self.pairs.is_empty() || self.pairs.contains(&key.pair))
+            && (self.sources.is_empty() || self.sources.contains(&key.source))
+    }
+}
+
+/// The quotes of `board` that changed after `since_sequence`, confirmations included, in order of series. Zero, and a
+/// sequence above the board's (a caller that saw another store), mean all.
+pub fn latest<'a>(
+    board: &'a Board,
+    filter: &'a SeriesFilter,
+    since_sequence: u64,
+) -> impl Iterator<Item = &'a Arc<LatestQuote>> {
+    let since = if since_sequence > board.sequence { 0 } else { since_sequence };
+    board
+        .quotes
+        .iter()
+        .filter(move |quote| (since == 0 || quote.changed_sequence > since) && filter.lets(&quote.series))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::board::RateState;
+    use crate::domain::{CurrencySet, PublishedValue, Rate, Run, Timestamp};
+
+    pub(crate) fn key(pair: &str, source: &str) -> SeriesKey {
+        SeriesKey {
+            pair: Pair::parse(pair, &CurrencySet::central_asia()).unwrap(),
+            source: Source::parse(source).unwrap(),
+        }
+    }
+
+    pub(crate) fn quote(pair: &str, source: &str, changed_sequence: u64) -> Arc<LatestQuote> {
+        let value = PublishedValue { rate: Rate::parse("0.01144").unwrap(), reported_change: None };
+        let time = Timestamp::from_micros(1_000_000);
+        Arc::new(LatestQuote {
+            series: key(pair, source),
+            run: Run::single(time, value, time),
+            state: RateState::Flat,
+            stale_time: Timestamp::from_micros(9_000_000),
+            moved_time: None,
+            previous_rate: None,
+            changed_sequence,
+        })
+    }
+
+    #[test]
+    fn a_poll_gets_what_changed_since() {
+        let board = Board {
+            sequence: 7,
+            quotes: vec![quote("KGS/USD", "nbkr", 3), quote("KGS/USD", "timesca", 7), quote("KZT/USD", "timesca", 5)],
+            ..Board::default()
+        };
+        let check = |pairs: &[&str], sources: &[&str], since: u64, expect: &[u64]| {
+            let filter = SeriesFilter {
+                pairs: pairs.iter().map(|pair| key(pair, "x").pair).collect(),
+                sources: sources.iter().map(|source| Source::parse(source).unwrap()).collect(),
+            };
+            let found: Vec<u64> = latest(&board, &filter, since).map(|quote| quote.changed_sequence).collect();
+            assert_eq!(found, expect);
+        };
+        check(&[], &[], 0, &[3, 7, 5]);
+        check(&[], &[], 2, &[3, 7, 5]);
+        check(&[], &[], 3, &[7, 5]);
+        check(&[], &[], 6, &[7]);
+        check(&[], &[], 7, &[]);
+        // Above the store's: the caller knows another store, and gets everything.
+        check(&[], &[], 8, &[3, 7, 5]);
+        check(&["KGS/USD"], &[], 0, &[3, 7]);
+        check(&["KGS/USD", "KZT/USD"], &["timesca"], 0, &[7, 5]);
+        check(&[], &["nbkr"], 3, &[]);
+        // Well formed and not there: absent, no error.
+        check(&["TMT/USD"], &[], 0, &[]);
+    }
+}

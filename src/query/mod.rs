@@ -1,0 +1,58 @@
+//! The questions that readers ask, answered from one view: rates as of a moment, changes, history, revisions.
+//!
+//! **Invariant**: an answer comes from one commit and names it. Nothing here asks what time it is, knows the wire, or
+//! rounds: digits are `analysis`'s matter.
+//!
+//! All methods of [`Reader`] but its construction may read and decode blocks: call them on blocking threads.
+//! [`latest`] alone answers from memory.
+
+mod error;
+mod history;
+mod latest;
+mod pin;
+mod rate;
+mod resolve;
+mod stop;
+mod window;
+
+use std::sync::Arc;
+
+pub use error::QueryError;
+pub use history::{
+    Page, Range, RevisionCursor, RevisionsRequest, RunStream, RunsPage, RunsRequest, SeriesInfo, SeriesRequest,
+};
+#[cfg(test)]
+pub(crate) use latest::tests as latest_tests;
+pub use latest::{SeriesFilter, latest};
+pub use rate::{Change, ChangeRequest, RateAnswer, RateRequest};
+pub use resolve::Derivation;
+pub use stop::{Stop, StopGuard};
+pub use window::{ChangeStart, Window, WindowUnit};
+
+use crate::board::StateRules;
+use crate::domain::Timestamp;
+use crate::store::{Commit, View};
+
+/// An answer, and the commit that it was read from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer<T> {
+    /// What the answer saw: its recorded time, given as `known_time`, repeats it.
+    pub commit: Commit,
+    /// The answer.
+    pub body: T,
+}
+
+/// Answers from one view.
+pub struct Reader {
+    view: Arc<View>,
+    now: Timestamp,
+    rules: Arc<StateRules>,
+    stop: Stop,
+}
+
+impl Reader {
+    /// Over `view`, it being `now`; long scans end when `stop` says so.
+    pub fn new(view: Arc<View>, now: Timestamp, rules: Arc<StateRules>, stop: Stop) -> Self {
+        Self { view, now, rules, stop }
+    }
+}

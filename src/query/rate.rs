@@ -1,0 +1,215 @@
+//! The rate in force at a moment, and the change between two.
+
+use std::sync::Arc;
+
+use super::pin::Pin;
+use super::resolve::{Derivation, Leg, named_source};
+use super::{Answer, ChangeStart, QueryError, Reader};
+use crate::analysis::{Derived, PercentChange};
+use crate::board::RateState;
+use crate::domain::{Pair, Run, SeriesKey, Source, Timestamp};
+use crate::store::SeriesView;
+
+/// Asks for the rate in force at a moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RateRequest {
+    /// In which direction.
+    pub pair: Pair,
+    /// From whom; none where a single source has the pair.
+    pub source: Option<Source>,
+    /// From whom each leg is, at most one for now.
+    pub leg_sources: Vec<Source>,
+    /// As of; now if none.
+    pub time: Option<Timestamp>,
+    /// Longest time since the last observation, microseconds, inclusive.
+    pub max_age_us: Option<i64>,
+    /// As known at.
+    pub known_time: Option<Timestamp>,
+}
+
+/// The rate in force at a moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RateAnswer {
+    /// What it says and what the true rate lies between.
+    pub rate: Derived,
+    /// How it came about.
+    pub derivation: Derivation,
+    /// The published runs behind it.
+    pub legs: Vec<(SeriesKey, Run)>,
+    /// From the last observation to the moment, microseconds; zero inside the run.
+    pub age_us: i64,
+    /// What the series is doing; none unless read as of the present.
+    pub state: Option<RateState>,
+    /// The moment.
+    pub time: Timestamp,
+}
+
+/// Asks for the change between two moments.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChangeRequest {
+    /// In which direction.
+    pub pair: Pair,
+    /// From whom; none where a single source has the pair.
+    pub source: Option<Source>,
+    /// From whom each leg is, at most one for now.
+    pub leg_sources: Vec<Source>,
+    /// Where it begins.
+    pub start: ChangeStart,
+    /// Where it ends; now if none.
+    pub end_time: Option<Timestamp>,
+    /// As known at.
+    pub known_time: Option<Timestamp>,
+}
+
+/// The change between two moments; an end that comes before the first quote is absent, and the change with it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The rate in force at its start.
+    pub start: Option<RateAnswer>,
+    /// The rate in force at its end.
+    pub end: Option<RateAnswer>,
+    /// In percent, if both ends are there.
+    pub percent: Option<PercentChange>,
+}
+
+/// How long before `time` the run was last confirmed; zero inside it.
+fn age_us(run: &Run, time: Timestamp) -> i64 {
+    time.micros_since(run.last_observed_time).max(0)
+}
+
+impl Reader {
+    /// The rate in force at a moment.
+    ///
+    /// # Errors
+    /// No such series, no quote yet, one older than `max_age_us`, fields that contradict each other, or the store's.
+    pub fn rate(&self, request: &RateRequest) -> Result<Answer<RateAnswer>, QueryError> {
+        let source = named_source(request.source.as_ref(), &request.leg_sources)?;
+        let pin = self.pin(request.known_time)?;
+        if request.max_age_us.is_some() && !pin.newest {
+            return Err(QueryError::invalid(
+                "max_age",
+                "cannot be asked for together with an earlier known_time; leave one of them out",
+            ));
+        }
+        let leg = self.resolve(&pin, request.pair, source.as_ref())?;
+        let time = request.time.unwrap_or(pin.now);
+        let series = || leg.series.key().clone();
+        let Some(answer) = self.rate_at(&pin, &leg, time)? else {
+            let first = leg.series.totals(pin.known())?.map(|totals| totals.first_observed_time);
+            return Err(QueryError::NoQuoteYet { series: series(), time, first });
+        };
+        match request.max_age_us {
+            Some(max_age_us) if answer.age_us > max_age_us => {
+                Err(QueryError::Stale { series: series(), time, age_us: answer.age_us, max_age_us })
+            }
+            _ => Ok(Answer { commit: pin.commit, body: answer }),
+        }
+    }
+
+    /// The change between two moments.
+    ///
+    /// # Errors
+    /// As [`Reader::rate`], but for a quote that is not there yet.
+    pub fn change(&self, request: &ChangeRequest) -> Result<Answer<Change>, QueryError> {
+        let source = named_source(request.source.as_ref(), &request.leg_sources)?;
+        let pin = self.pin(request.known_time)?;
+        let (start_time, end_time) = ends(request, pin.now)?;
+        let leg = self.resolve(&pin, request.pair, source.as_ref())?;
+        let start = self.rate_at(&pin, &leg, start_time)?;
+        let end = self.rate_at(&pin, &leg, end_time)?;
+        let percent = match (&start, &end) {
+            (Some(start), Some(end)) => Some(PercentChange::between(&start.rate, &end.rate)),
+            _ => None,
+        };
+        Ok(Answer { commit: pin.commit, body: Change { start, end, percent } })
+    }
+
+    fn rate_at(&self, pin: &Pin, leg: &Leg, time: Timestamp) -> Result<Option<RateAnswer>, QueryError> {
+        let Some(run) = leg.series.run_at(time, pin.known())? else { return Ok(None) };
+        let published = Derived::direct(run.value.rate);
+        let state = if pin.present && time == pin.now { self.state(&leg.series, &run, pin)? } else { None };
+        Ok(Some(RateAnswer {
+            rate: match leg.derivation {
+                Derivation::Direct => published,
+                Derivation::Inverse => published.inverse(),
+            },
+            derivation: leg.derivation,
+            age_us: age_us(&run, time),
+            legs: vec![(leg.series.key().clone(), run)],
+            state,
+            time,
+        }))
+    }
+
+    /// The state of a series whose rate in force now is that of `run`.
+    pub(super) fn state(
+        &self,
+        series: &Arc<SeriesView>,
+        run: &Run,
+        pin: &Pin,
+    ) -> Result<Option<RateState>, QueryError> {
+        let Some((since, before)) = series.rate_since(pin.now, pin.known())? else { return Ok(None) };
+        let moved = before.map(|_| since);
+        Ok(Some(self.rules.state(series.key(), run, moved, since, pin.now)))
+    }
+}
+
+/// Both moments of a change, it being `now`.
+fn ends(request: &ChangeRequest, now: Timestamp) -> Result<(Timestamp, Timestamp), QueryError> {
+    let end = request.end_time.unwrap_or(now);
+    let start = match request.start {
+        ChangeStart::Time(start) => start,
+        ChangeStart::Before(window) => window.before(end)?,
+    };
+    if end < start {
+        return Err(QueryError::invalid("end_time", format!("{end} is before start_time {start}; swap them")));
+    }
+    Ok((start, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{CurrencySet, PublishedValue, Rate};
+    use crate::query::{Window, WindowUnit};
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_micros(micros)
+    }
+
+    #[test]
+    fn a_run_is_fresh_inside_and_ages_after() {
+        let value = PublishedValue { rate: Rate::parse("5").unwrap(), reported_change: None };
+        let run = Run { last_observed_time: at(20), ..Run::single(at(10), value, at(99)) };
+        let check = |time: i64, expect: i64| assert_eq!(age_us(&run, at(time)), expect);
+        check(10, 0);
+        check(20, 0);
+        check(21, 1);
+        check(1_020, 1_000);
+    }
+
+    #[test]
+    fn the_ends_of_a_change() {
+        let hour = |count| ChangeStart::Before(Window { count, unit: WindowUnit::Hour });
+        let check = |start: ChangeStart, end: Option<i64>, expect: Option<(i64, i64)>| {
+            let request = ChangeRequest {
+                pair: Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap(),
+                source: None,
+                leg_sources: Vec::new(),
+                start,
+                end_time: end.map(at),
+                known_time: None,
+            };
+            let found = ends(&request, at(Timestamp::DAY_US)).ok();
+            assert_eq!(found.map(|(start, end)| (start.micros(), end.micros())), expect);
+        };
+        let (hour_us, day_us) = (Timestamp::HOUR_US, Timestamp::DAY_US);
+        check(ChangeStart::Time(at(5)), Some(7), Some((5, 7)));
+        check(ChangeStart::Time(at(5)), Some(5), Some((5, 5)));
+        check(ChangeStart::Time(at(5)), Some(4), None);
+        check(ChangeStart::Time(at(5)), None, Some((5, day_us)));
+        check(hour(1), None, Some((day_us - hour_us, day_us)));
+        check(hour(2), Some(hour_us), Some((-hour_us, hour_us)));
+        check(hour(0), None, None);
+    }
+}

@@ -1,0 +1,301 @@
+//! A running server: opened, loaded, listening, and stopped in order.
+//!
+//! **Invariant**: nothing is answered before the store is open and the files named are in. On the way
+//! down, calls under way end before the writer does, and the writer before the process.
+
+mod accept;
+mod latest_table;
+mod load;
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tokio::task;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tonic::server::NamedService;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+use tower::layer::util::{Identity, Stack};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, ConfigError, ServeArgs};
+use crate::grpc::deadline_layer::DeadlineLayer;
+use crate::grpc::ingest_service::IngestApi;
+use crate::grpc::rate_service::RateServiceImpl;
+use crate::grpc::told;
+use crate::ingest::batch::TickRules;
+use crate::ingest::{Ingest, Running};
+use crate::proto::DESCRIPTORS;
+use crate::proto::v1::ingest_service_server::IngestServiceServer;
+use crate::proto::v1::rate_service_server::RateServiceServer;
+use crate::store::StoreError;
+use crate::telemetry::{self, TelemetryError};
+
+use accept::Accepted;
+use latest_table::latest_table;
+use load::load_files;
+
+/// Largest request read; above it, tonic answers `OUT_OF_RANGE`.
+pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often the writer is asked whether it still writes.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+/// How long those who watch the health have to read that it is over, before their streams end.
+const HEALTH_NOTICE: Duration = Duration::from_millis(200);
+/// Bytes under way on a stream and on a connection before the other side must have read some.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+
+const INGEST_SERVICE: &str = <IngestServiceServer<IngestApi> as NamedService>::NAME;
+const RATE_SERVICE: &str = <RateServiceServer<RateServiceImpl> as NamedService>::NAME;
+
+/// Why a server did not start, or did not end well.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// Somebody else listens there, or nobody may.
+    #[error("cannot listen on {address}: {problem}; stop what listens there, or choose another --listen")]
+    Bind {
+        /// As configured.
+        address: SocketAddr,
+        /// As the system says it.
+        problem: io::Error,
+    },
+    /// Signals cannot be waited for.
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+    /// The listener has no address.
+    #[error("cannot tell the address listened on: {0}")]
+    LocalAddress(io::Error),
+    /// The store, on opening or on closing.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A thread of ours panicked; the log has the message.
+    #[error("{0} failed unexpectedly; the log says why")]
+    Panicked(&'static str),
+    /// The descriptors built into this program.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// Serving.
+    #[error("serving: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// Printing the first table.
+    #[error("cannot print: {0}")]
+    Print(io::Error),
+}
+
+/// Why `serve` ended before it began: exit status 2.
+#[derive(Debug, Error)]
+enum SetupError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+}
+
+/// The command `serve`: until a signal, on the machine's clock. Exit status 0 after an orderly end,
+/// 1 if something failed, 2 if the flags are no good.
+pub async fn serve(args: ServeArgs) -> ExitCode {
+    let config = match set_up(args) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match listen_and_run(&config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With logging off, the reason must still be seen.
+            if tracing::enabled!(tracing::Level::ERROR) {
+                tracing::error!("{error}");
+            } else {
+                eprintln!("error: {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn set_up(args: ServeArgs) -> Result<Config, SetupError> {
+    let (format, filter) = (args.log_format, args.log.clone());
+    let config = Config::new(args)?;
+    telemetry::start(format, &filter)?;
+    Ok(config)
+}
+
+async fn listen_and_run(config: &Config) -> Result<(), ServeError> {
+    // Before the store is touched: a second server by mistake should fail on the first thing it takes.
+    let address = config.listen();
+    let listener = TcpListener::bind(address).await.map_err(|problem| ServeError::Bind { address, problem })?;
+    let shutdown = stop_signal().map_err(ServeError::Signals)?;
+    run(config, Arc::new(SystemClock), listener, &mut io::stdout(), shutdown).await
+}
+
+/// Done at the first SIGINT or SIGTERM, even if that came while nobody waited yet. A second one ends
+/// the process at once, as a kill would: the store survives that.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (first, told) = oneshot::channel();
+    task::spawn(async move {
+        let name = tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        tracing::info!("{name}: stopping; another signal stops at once");
+        // Nobody listens any more if the server is on its way down by itself.
+        let _ = first.send(());
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::warn!("stopping at once");
+        std::process::exit(1);
+    });
+    Ok(async move {
+        // The task above never drops its end before it has sent.
+        let _ = told.await;
+    })
+}
+
+/// Serves `config` on `listener` until `shutdown`: opens the store, ingests the files named, prints
+/// the latest quotes to `out`, serves, and closes the store. Callers who connect earlier wait.
+///
+/// # Errors
+/// Any [`ServeError`]; the store is closed as well as may be.
+pub async fn run(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    listener: TcpListener,
+    out: &mut (dyn Write + Send),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let (options, limits, store_clock) = (config.store_options().clone(), config.queue_limits(), Arc::clone(&clock));
+    let running = blocking("opening the store", move || Running::open(options, limits, store_clock)).await??;
+    let served = serve_store(config, clock, listener, out, running.ingest(), shutdown).await;
+    let closed = blocking("closing the store", move || running.close()).await;
+    served?;
+    closed??;
+    tracing::info!("store closed");
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ServeError> {
+    task::spawn_blocking(work).await.map_err(|_| ServeError::Panicked(what))
+}
+
+async fn serve_store(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    listener: TcpListener,
+    out: &mut (dyn Write + Send),
+    ingest: &Ingest,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let rules = Arc::new(config.tick_rules().clone());
+    load_files(ingest, config.load(), &clock, &rules).await;
+    let table = latest_table(&ingest.view().board);
+    writeln!(out, "{table}").and_then(|()| out.flush()).map_err(ServeError::Print)?;
+
+    let address = listener.local_addr().map_err(ServeError::LocalAddress)?;
+    let (start_draining, mut draining) = watch::channel(false);
+    let health = HealthReporter::new();
+    for service in [INGEST_SERVICE, RATE_SERVICE] {
+        health.set_service_status(service, ServingStatus::Serving).await;
+    }
+    let serving = router(config, clock, rules, ingest, &health, draining.clone())?.serve_with_incoming_shutdown(
+        Accepted::new(listener, config.max_connections()),
+        async move {
+            told(&mut draining).await;
+        },
+    );
+    let watching = task::spawn(watch_writer(ingest.clone(), health.clone()));
+    tracing::info!("serving on {address}");
+
+    let stopping = async {
+        shutdown.await;
+        watching.abort();
+        stop_health(&health).await;
+        start_draining.send_replace(true);
+        end_health_watches(health).await;
+        sleep(config.shutdown_grace()).await;
+    };
+    tokio::select! {
+        served = serving => served?,
+        () = stopping => tracing::warn!(
+            "calls still under way after {} were cut off",
+            humantime::format_duration(config.shutdown_grace())
+        ),
+    }
+    Ok(())
+}
+
+fn router(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    rules: Arc<TickRules>,
+    ingest: &Ingest,
+    health: &HealthReporter,
+    draining: watch::Receiver<bool>,
+) -> Result<Router<Stack<DeadlineLayer, Identity>>, ServeError> {
+    let reflection =
+        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+    let state_rules = config.store_options().state_rules.clone();
+    let rates = RateServiceImpl::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
+    let ingests = IngestApi::new(ingest.clone(), rules, clock, draining);
+    Ok(Server::builder()
+        .max_concurrent_streams(config.max_calls())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(DeadlineLayer)
+        .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(RateServiceServer::new(rates).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?))
+}
+
+/// Tells the health service when writing has stopped. Only a restart makes it good again.
+async fn watch_writer(ingest: Ingest, health: HealthReporter) {
+    let mut ticks = interval(HEALTH_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Some(problem) = ingest.poisoned() {
+            tracing::error!("writing stopped: {problem}; reads go on, restart once the cause is gone");
+            health.set_service_status(INGEST_SERVICE, ServingStatus::NotServing).await;
+            return;
+        }
+    }
+}
+
+async fn stop_health(health: &HealthReporter) {
+    for service in ["", INGEST_SERVICE, RATE_SERVICE] {
+        health.set_service_status(service, ServingStatus::NotServing).await;
+    }
+}
+
+/// A watch of the health never ends by itself, and would hold the end up for the whole grace period.
+async fn end_health_watches(mut health: HealthReporter) {
+    sleep(HEALTH_NOTICE).await;
+    for service in ["", INGEST_SERVICE, RATE_SERVICE] {
+        health.clear_service_status(service).await;
+    }
+}

@@ -1,0 +1,133 @@
+//! Ticker pages ingested at start.
+//!
+//! **Invariant**: whatever is wrong with a file, the server starts: the file is reported and skipped,
+//! and of a file with bad quotes the others go in.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::task;
+
+use crate::clock::Clock;
+use crate::config::Load;
+use crate::feed::{PageBatch, PageError, TickerPage, advise_time};
+use crate::ingest::batch::TickRules;
+use crate::ingest::{ConflictPolicy, Ingest, IngestError, IngestReport, Summary};
+
+/// Refusals of one file that the log names; it says how many there were.
+const LOGGED_REFUSALS_MAX: usize = 20;
+
+/// Why a file was skipped.
+#[derive(Debug, Error)]
+enum LoadError {
+    #[error("cannot be read: {0}")]
+    Read(#[from] io::Error),
+    #[error("{0}")]
+    Page(#[from] PageError),
+    #[error("{0}")]
+    Ingest(#[from] IngestError),
+    #[error("cannot be parsed; the log says why")]
+    Panicked,
+}
+
+/// Ingests the files in their order, and logs what came of each.
+pub(super) async fn load_files(ingest: &Ingest, load: &Load, clock: &Arc<dyn Clock>, rules: &Arc<TickRules>) {
+    for file in &load.files {
+        let name = file.display().to_string().escape_debug().to_string();
+        match load_file(ingest, load, file, clock, rules).await {
+            Ok((page, report)) => log_loaded(&name, &page, &report),
+            Err(error @ LoadError::Page(PageError::NoDate | PageError::DatesDiffer { .. } | PageError::BadDate(_))) => {
+                tracing::warn!("{name} skipped: {error} with --load-time");
+            }
+            Err(error) => tracing::warn!("{name} skipped: {error}"),
+        }
+    }
+}
+
+async fn load_file(
+    ingest: &Ingest,
+    load: &Load,
+    file: &Path,
+    clock: &Arc<dyn Clock>,
+    rules: &Arc<TickRules>,
+) -> Result<(TickerPage, IngestReport), LoadError> {
+    let (file, source, observed_time) = (file.to_owned(), load.source.clone(), load.observed_time);
+    let (now, rules) = (clock.now(), Arc::clone(rules));
+    let read = move || {
+        let page = TickerPage::read(&read_limited(&file)?, &source, observed_time, &rules.currencies)?;
+        Ok::<_, LoadError>(PageBatch::new(page, ConflictPolicy::Refuse, false, now, &rules))
+    };
+    let PageBatch { batch, page } = task::spawn_blocking(read).await.map_err(|_| LoadError::Panicked)??;
+    let mut report = ingest.submit(batch).await?;
+    if observed_time.is_none() {
+        advise_time(&mut report.refusals, "pass --load-time");
+    }
+    Ok((page, report))
+}
+
+/// Reads no more than shows that a file is too large, so that naming `/dev/zero` does no harm.
+fn read_limited(file: &Path) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(TickerPage::PAGE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    File::open(file)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn log_loaded(name: &str, page: &TickerPage, report: &IngestReport) {
+    tracing::info!(
+        "{name}: read {}, {}, {}: {}",
+        counted(page.quote_count, "quote"),
+        counted(page.cycle_count, "cycle"),
+        counted(u32::try_from(page.ticks.len()).unwrap_or(u32::MAX), "tick"),
+        outcome(report.summary)
+    );
+    for refusal in report.refusals.iter().take(LOGGED_REFUSALS_MAX) {
+        tracing::warn!("{name}: refused: {}", refusal.message);
+    }
+    let unnamed = report.refusals.len().saturating_sub(LOGGED_REFUSALS_MAX);
+    if unnamed > 0 {
+        tracing::warn!("{name}: {unnamed} more refused");
+    }
+}
+
+/// What became of the ticks, in words: `5 new runs`, or `3 known, 2 refused`.
+fn outcome(summary: Summary) -> String {
+    let parts = [
+        (summary.new_run_count, if summary.new_run_count == 1 { "new run" } else { "new runs" }),
+        (summary.collapsed_count, "joined a run"),
+        (summary.known_count, "known"),
+        (summary.revised_count, "revised"),
+        (summary.refused_count, "refused"),
+    ];
+    let said: Vec<String> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }
+}
+
+fn counted(count: u32, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_name_what_happened_and_nothing_else() {
+        let check = |summary: Summary, expect: &str| assert_eq!(outcome(summary), expect);
+        check(Summary { new_run_count: 5, ..Summary::default() }, "5 new runs");
+        check(Summary { new_run_count: 1, refused_count: 2, ..Summary::default() }, "1 new run, 2 refused");
+        check(Summary { known_count: 3, collapsed_count: 2, ..Summary::default() }, "2 joined a run, 3 known");
+        check(Summary::default(), "nothing");
+        assert_eq!((counted(1, "cycle"), counted(40, "quote")), ("1 cycle".to_owned(), "40 quotes".to_owned()));
+    }
+
+    #[test]
+    fn no_more_of_a_file_is_read_than_shows_that_it_is_too_large() {
+        let bytes = read_limited(Path::new("/dev/zero")).unwrap();
+        assert_eq!(bytes.len(), TickerPage::PAGE_BYTES_MAX + 1);
+    }
+}

@@ -1,0 +1,351 @@
+//! A server of canned answers on a real socket, for tests of the command.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use silkrate::proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
+use silkrate::proto::v1::rate_service_server::{RateService, RateServiceServer};
+use silkrate::proto::v1::{
+    Derivation, GetChangeRequest, GetChangeResponse, GetLatestRatesRequest, GetLatestRatesResponse, GetRateRequest,
+    GetRateResponse, IngestPageRequest, IngestPageResponse, IngestSummary, IngestTicksRequest, IngestTicksResponse,
+    LatestRate, ListRevisionsRequest, ListRevisionsResponse, ListRunsRequest, ListRunsResponse, ListSeriesRequest,
+    ListSeriesResponse, MissingReason, RateState, Refusal, RefusalReason, Revision, Run, Series, StreamRunsRequest,
+    StreamRunsResponse, StreamTicksRequest, StreamTicksResponse, Tick, stream_ticks_request,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// Runs of `KGS/USD`.
+pub(crate) const RUN_COUNT: usize = 120;
+
+/// A running server; it stops when dropped.
+pub(crate) struct Mock {
+    pub(crate) address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Mock {
+    pub(crate) fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
+        let address = listener.local_addr().expect("a bound port");
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let canned = Canned { requests: Arc::clone(&requests) };
+        let thread = thread::spawn(move || {
+            let server = tonic::transport::Server::builder()
+                .add_service(RateServiceServer::new(canned.clone()))
+                .add_service(IngestServiceServer::new(canned))
+                .serve_with_incoming(tonic::transport::server::TcpIncoming::from(listener));
+            runtime.block_on(async {
+                tokio::select! {
+                    served = server => served.expect("the server runs"),
+                    _ = stopped => {}
+                }
+            });
+            // Requests that sleep are not waited for.
+            runtime.shutdown_background();
+        });
+        Self { address, requests, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// What came in since the last call, as Rust writes it.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        std::mem::take(&mut *self.requests.lock().expect("no handler panicked"))
+    }
+}
+
+impl Drop for Mock {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the server ends");
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Canned {
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Canned {
+    fn heard(&self, request: &impl std::fmt::Debug) {
+        self.requests.lock().expect("no handler panicked").push(format!("{request:?}"));
+    }
+}
+
+/// The start of 8 December 2025 and so many days.
+#[allow(clippy::unnecessary_wraps, reason = "times of messages are optional")]
+fn day(days: i64) -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp { seconds: 1_765_152_000 + days * 86_400, nanos: 0 })
+}
+
+fn run(pair: &str, rate: &str, days: i64) -> Run {
+    Run {
+        pair: pair.to_owned(),
+        source: "timesca".to_owned(),
+        rate: rate.to_owned(),
+        reported_change_percent: Some("-0".to_owned()),
+        first_observed_time: day(days),
+        last_observed_time: day(days),
+        observation_count: 3,
+        recorded_time: day(days + 1),
+    }
+}
+
+fn rate(pair: &str, rate: &str) -> GetRateResponse {
+    GetRateResponse {
+        rate: rate.to_owned(),
+        rate_low: format!("{rate}05"),
+        rate_high: format!("{rate}15"),
+        derivation: Derivation::Direct.into(),
+        legs: vec![run(pair, rate, 0)],
+        age: Some(prost_types::Duration { seconds: 7_200, nanos: 0 }),
+        state: RateState::Moving.into(),
+        time: day(0),
+        sequence: 7,
+        recorded_time: day(1),
+    }
+}
+
+/// Pairs whose answer is an error, in every reading call.
+async fn refuse(pair: &str) -> Result<(), Status> {
+    let mut details = ErrorDetails::new();
+    match pair {
+        "kgs" => {
+            details.add_bad_request_violation("pair", "pair 'kgs' is not two currencies around a slash");
+            Err(Status::with_error_details(Code::InvalidArgument, "pair is not valid", details))
+        }
+        "TMT/USD" => {
+            details.set_error_info("NO_QUOTE_YET", "silkrate", []);
+            Err(Status::with_error_details(Code::NotFound, "no quote of TMT/USD yet \u{1b}[2J", details))
+        }
+        "TJS/USD" => {
+            details.set_retry_info(Some(Duration::from_secs(3)));
+            Err(Status::with_error_details(Code::Unavailable, "the server is starting", details))
+        }
+        "KZT/USD" => {
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[tonic::async_trait]
+impl RateService for Canned {
+    async fn list_series(&self, request: Request<ListSeriesRequest>) -> Result<Response<ListSeriesResponse>, Status> {
+        self.heard(request.get_ref());
+        let series = Series {
+            pair: "KGS/USD".to_owned(),
+            source: "timesca".to_owned(),
+            first_observed_time: day(0),
+            last_observed_time: day(3),
+            run_count: 2,
+            observation_count: 40,
+            revision_count: 1,
+            state: RateState::Flat.into(),
+            collapse_window: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
+        };
+        Ok(Response::new(ListSeriesResponse { series: vec![series], sequence: 7, recorded_time: day(1) }))
+    }
+
+    async fn get_latest_rates(
+        &self,
+        request: Request<GetLatestRatesRequest>,
+    ) -> Result<Response<GetLatestRatesResponse>, Status> {
+        self.heard(request.get_ref());
+        let moving = LatestRate {
+            run: Some(run("KGS/USD", "0.01144", 0)),
+            state: RateState::Moving.into(),
+            stale_time: day(2),
+            moved_time: day(0),
+            previous_rate: Some("0.01143".to_owned()),
+        };
+        let hostile = Run { source: "evil\u{1b}[2J".to_owned(), ..run("UZS/USD", "0.00008", 0) };
+        let flat = LatestRate { run: Some(hostile), state: RateState::Flat.into(), ..LatestRate::default() };
+        let rates = vec![moving, flat];
+        Ok(Response::new(GetLatestRatesResponse {
+            rates,
+            sequence: 7,
+            recorded_time: day(1),
+            server_time: day(1),
+            last_ingest_time: day(1),
+        }))
+    }
+
+    async fn get_rate(&self, request: Request<GetRateRequest>) -> Result<Response<GetRateResponse>, Status> {
+        self.heard(request.get_ref());
+        refuse(&request.get_ref().pair).await?;
+        Ok(Response::new(rate(&request.get_ref().pair, "0.01144")))
+    }
+
+    /// Page tokens are the number of the next run; the pages of `UZS/USD` break off.
+    async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
+        self.heard(request.get_ref());
+        let request = request.into_inner();
+        refuse(&request.pair).await?;
+        let begin: usize = request.page_token.parse().unwrap_or_default();
+        if request.pair == "UZS/USD" && begin > 0 {
+            return Err(Status::data_loss("a block cannot be read"));
+        }
+        // A server may give less than asked for.
+        let end = RUN_COUNT.min(begin + usize::try_from(request.page_size).unwrap_or_default().min(40));
+        let runs = (begin..end).map(|at| run(&request.pair, &format!("0.{at:05}"), i64::try_from(at).unwrap_or(0)));
+        Ok(Response::new(ListRunsResponse {
+            runs: runs.collect(),
+            baseline: request.include_baseline.then(|| run(&request.pair, "9.99999", -1)),
+            next_page_token: if end < RUN_COUNT { end.to_string() } else { String::new() },
+            sequence: 7,
+            recorded_time: day(1),
+        }))
+    }
+
+    type StreamRunsStream = Pin<Box<dyn Stream<Item = Result<StreamRunsResponse, Status>> + Send>>;
+
+    async fn stream_runs(&self, _: Request<StreamRunsRequest>) -> Result<Response<Self::StreamRunsStream>, Status> {
+        Err(Status::unimplemented("the command lists runs"))
+    }
+
+    async fn get_change(&self, request: Request<GetChangeRequest>) -> Result<Response<GetChangeResponse>, Status> {
+        self.heard(request.get_ref());
+        let pair = &request.get_ref().pair;
+        refuse(pair).await?;
+        if pair == "KGS/USD" {
+            return Ok(Response::new(GetChangeResponse {
+                start_missing_reason: MissingReason::NoQuoteYet.into(),
+                end: Some(rate(pair, "0.01144")),
+                sequence: 7,
+                recorded_time: day(1),
+                ..GetChangeResponse::default()
+            }));
+        }
+        Ok(Response::new(GetChangeResponse {
+            start: Some(rate(pair, "0.00008")),
+            end: Some(rate(pair, "0.00008")),
+            absolute_change: Some("0.00000".to_owned()),
+            percent_change: Some("0.000000".to_owned()),
+            percent_change_low: Some("-11.764706".to_owned()),
+            percent_change_high: Some("13.333334".to_owned()),
+            below_resolution: Some(true),
+            sequence: 7,
+            recorded_time: day(1),
+            ..GetChangeResponse::default()
+        }))
+    }
+
+    async fn list_revisions(
+        &self,
+        request: Request<ListRevisionsRequest>,
+    ) -> Result<Response<ListRevisionsResponse>, Status> {
+        self.heard(request.get_ref());
+        let (rate, next) = if request.get_ref().page_token.is_empty() { ("0.01143", "2") } else { ("0.01142", "") };
+        let revision = Revision { run: Some(run(&request.get_ref().pair, rate, 0)), superseded_time: day(2) };
+        Ok(Response::new(ListRevisionsResponse {
+            revisions: vec![revision],
+            next_page_token: next.to_owned(),
+            sequence: 7,
+            recorded_time: day(1),
+        }))
+    }
+}
+
+fn refusal(index: usize, reason: RefusalReason, message: &str) -> Refusal {
+    let index = u32::try_from(index).unwrap_or(u32::MAX);
+    Refusal { index, reason: reason.into(), message: message.to_owned(), ..Refusal::default() }
+}
+
+/// Refuses rates of zero; everything else begins a run.
+fn judge(ticks: &[Tick]) -> IngestTicksResponse {
+    let zeros = ticks.iter().enumerate().filter(|(_, tick)| tick.rate == "0");
+    let refusals: Vec<_> =
+        zeros.map(|(at, _)| refusal(at, RefusalReason::InvalidRate, "rate '0' is zero\u{1b}[2J")).collect();
+    let refused_count = u32::try_from(refusals.len()).unwrap_or(u32::MAX);
+    let new_run_count = u32::try_from(ticks.len()).unwrap_or(u32::MAX) - refused_count;
+    let summary = IngestSummary { new_run_count, refused_count, late_count: 1, ..IngestSummary::default() };
+    IngestTicksResponse { sequence: 9, recorded_time: day(1), summary: Some(summary), refusals }
+}
+
+#[tonic::async_trait]
+impl IngestService for Canned {
+    async fn ingest_ticks(&self, _: Request<IngestTicksRequest>) -> Result<Response<IngestTicksResponse>, Status> {
+        Err(Status::unimplemented("the command streams ticks"))
+    }
+
+    type StreamTicksStream = ReceiverStream<Result<StreamTicksResponse, Status>>;
+
+    /// Waits for a batch before it opens its side, as a server may. A tick of `END/USD` ends the stream.
+    async fn stream_ticks(
+        &self,
+        request: Request<Streaming<StreamTicksRequest>>,
+    ) -> Result<Response<Self::StreamTicksStream>, Status> {
+        let mut batches = request.into_inner();
+        let mut next = batches.message().await?;
+        let (answers, stream) = mpsc::channel(16);
+        let canned = self.clone();
+        tokio::spawn(async move {
+            for batch_index in 0.. {
+                let Some(StreamTicksRequest { batch: Some(batch), conflict_policy, validate_only }) = next else {
+                    break;
+                };
+                let stream_ticks_request::Batch::Ticks(batch) = batch else { break };
+                canned.heard(&(batch.ticks.len(), conflict_policy, validate_only));
+                let answer = if batch.ticks.iter().any(|tick| tick.pair == "END/USD") {
+                    Err(Status::unavailable("the server is shutting down"))
+                } else {
+                    Ok(StreamTicksResponse { batch_index, result: Some(judge(&batch.ticks)) })
+                };
+                let ended = answer.is_err();
+                if answers.send(answer).await.is_err() || ended {
+                    break;
+                }
+                next = batches.message().await.unwrap_or_default();
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn ingest_page(&self, request: Request<IngestPageRequest>) -> Result<Response<IngestPageResponse>, Status> {
+        let page = request.into_inner();
+        self.heard(&(&page.source, page.content.len(), page.observed_time, page.conflict_policy, page.validate_only));
+        let says = |text: &str| page.content.windows(text.len()).any(|window| window == text.as_bytes());
+        if says("no date") {
+            let mut details = ErrorDetails::new();
+            details.add_bad_request_violation("observed_time", "the page shows no date; give the time");
+            return Err(Status::with_error_details(Code::InvalidArgument, "cannot date this page", details));
+        }
+        let refusals = if says("ambiguous") {
+            vec![refusal(1, RefusalReason::Ambiguous, "UZS/USD: the cycles disagree")]
+        } else {
+            Vec::new()
+        };
+        let refused_count = u32::try_from(refusals.len()).unwrap_or(u32::MAX);
+        let summary = IngestSummary { new_run_count: 1, refused_count, ..IngestSummary::default() };
+        let tick = Tick {
+            pair: "KGS/USD".to_owned(),
+            source: page.source.clone(),
+            observed_time: page.observed_time.or(day(0)),
+            rate: "0.01144".to_owned(),
+            reported_change_percent: Some("-0".to_owned()),
+        };
+        Ok(Response::new(IngestPageResponse {
+            sequence: 9,
+            recorded_time: day(1),
+            summary: Some(summary),
+            refusals,
+            quote_count: 40,
+            cycle_count: 8,
+            ticks: vec![tick],
+        }))
+    }
+}

@@ -1,0 +1,163 @@
+//! A whole server inside the test: the same `run` as the program's, on a port of its own, with a store
+//! in a directory of its own and a clock that stands until it is set.
+
+#![allow(dead_code, reason = "every test binary uses its own part of this")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clap::Parser;
+use silkrate::clock::ManualClock;
+use silkrate::config::{Config, ServeArgs};
+use silkrate::domain::Timestamp;
+use silkrate::proto::v1;
+use silkrate::proto::v1::ingest_service_client::IngestServiceClient;
+use silkrate::proto::v1::rate_service_client::RateServiceClient;
+use silkrate::server::{self, ServeError};
+use silkrate::store::DiskFault;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// When tests take place: 2025-12-08T12:00:00Z.
+pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_765_195_200_000_000);
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// How a server ended, and what it printed at start.
+pub(crate) type Ended = (Result<(), ServeError>, Vec<u8>);
+
+/// A running server; dropped without [`TestServer::stop`] it goes down with the test's runtime.
+pub(crate) struct TestServer {
+    pub(crate) addr: SocketAddr,
+    pub(crate) channel: Channel,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) dir: TempDir,
+    flags: Vec<String>,
+    stop: oneshot::Sender<()>,
+    course: JoinHandle<Ended>,
+}
+
+impl TestServer {
+    /// With flags of `serve`, over an empty store.
+    pub(crate) async fn start(flags: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self::start_in(dir, flags, Arc::new(ManualClock::new(NOW)), None).await
+    }
+
+    /// Over a store that is there already, in `db` under a directory.
+    pub(crate) async fn start_over(dir: TempDir) -> Self {
+        Self::start_in(dir, Vec::new(), Arc::new(ManualClock::new(NOW)), None).await
+    }
+
+    /// The same on a disk that fails or stalls as `fault` says.
+    pub(crate) async fn start_on(fault: DiskFault, flags: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self::start_in(dir, flags, Arc::new(ManualClock::new(NOW)), Some(fault)).await
+    }
+
+    async fn start_in(dir: TempDir, flags: Vec<String>, clock: Arc<ManualClock>, fault: Option<DiskFault>) -> Self {
+        let db = dir.path().join("db").display().to_string();
+        // The reserved file is of no use here, and slow to write.
+        let own = ["test", "--db", &db, "--reserve-mib", "0"].map(str::to_owned);
+        let args = Command::try_parse_from(own.iter().chain(&flags)).unwrap().serve;
+        let mut config = Config::new(args).unwrap();
+        if let Some(fault) = fault {
+            config = config.with_disk_fault(fault);
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server_clock = Arc::clone(&clock);
+        let course = tokio::spawn(async move {
+            let mut printed = Vec::new();
+            let shutdown = async {
+                // Dropped with the test: the same as told.
+                let _ = stopped.await;
+            };
+            let ended = server::run(&config, server_clock, listener, &mut printed, shutdown).await;
+            if let Err(error) = &ended {
+                // Callers see no more than a closed connection.
+                eprintln!("server ended: {error}");
+            }
+            (ended, printed)
+        });
+        let channel = Endpoint::from_shared(format!("http://{addr}")).unwrap().connect_lazy();
+        Self { addr, channel, clock, dir, flags, stop, course }
+    }
+
+    /// In order: what was printed at start comes back, and the directory with the closed store.
+    pub(crate) async fn stop(self) -> (TempDir, String) {
+        drop(self.channel);
+        self.stop.send(()).unwrap();
+        let (ended, printed) = self.course.await.unwrap();
+        ended.unwrap();
+        (self.dir, String::from_utf8(printed).unwrap())
+    }
+
+    /// Tells the server to stop and lets it, with callers still there.
+    pub(crate) fn begin_stop(self) -> (TempDir, JoinHandle<Ended>) {
+        self.stop.send(()).unwrap();
+        (self.dir, self.course)
+    }
+
+    /// Stops it and starts it again over its store, with the clock as it stands.
+    pub(crate) async fn restart(self) -> Self {
+        let (flags, clock) = (self.flags.clone(), Arc::clone(&self.clock));
+        let (dir, _) = self.stop().await;
+        Self::start_in(dir, flags, clock, None).await
+    }
+
+    pub(crate) fn ingest(&self) -> IngestServiceClient<Channel> {
+        IngestServiceClient::new(self.channel.clone()).max_encoding_message_size(usize::MAX)
+    }
+
+    pub(crate) fn rates(&self) -> RateServiceClient<Channel> {
+        RateServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    }
+
+    /// Stores ticks that must all be good.
+    pub(crate) async fn store(&self, ticks: &[v1::Tick]) -> v1::IngestTicksResponse {
+        let request = v1::IngestTicksRequest { ticks: ticks.to_vec(), ..Default::default() };
+        let response = self.ingest().ingest_ticks(request).await.unwrap().into_inner();
+        assert_eq!(response.refusals, []);
+        response
+    }
+}
+
+/// So many seconds after [`NOW`].
+pub(crate) fn time(seconds: i64) -> prost_types::Timestamp {
+    let (seconds, nanos) = NOW.saturating_add_us(seconds * Timestamp::SECOND_US).to_parts();
+    prost_types::Timestamp { seconds, nanos }
+}
+
+/// A tick of `pair` from timesca, so many seconds after [`NOW`].
+pub(crate) fn tick(pair: &str, seconds: i64, rate: &str) -> v1::Tick {
+    v1::Tick {
+        pair: pair.to_owned(),
+        source: "timesca".to_owned(),
+        observed_time: Some(time(seconds)),
+        rate: rate.to_owned(),
+        reported_change_percent: None,
+    }
+}
+
+/// Of a tick that must be refused by its whole call: code, the field named, and a part of the text.
+#[track_caller]
+pub(crate) fn assert_invalid(status: &Status, field: &str, part: &str) {
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let details = status.get_error_details();
+    let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+    assert!(violations.iter().any(|violation| violation.field == field), "no '{field}' among {violations:?}");
+    assert!(status.message().contains(part), "no '{part}' in: {}", status.message());
+}
