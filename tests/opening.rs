@@ -330,7 +330,7 @@ impl Outcomes {
 fn fill_pages(directory: &Path) {
     let mut random = Random(9);
     let mut store = fill(directory);
-    for part in 1..=4 {
+    for part in 1..=9 {
         let ticks = (0..20_000).map(|at| {
             let mantissa = u128::from(random.below(u64::MAX - 1)) + 1;
             let micros =
@@ -382,7 +382,7 @@ fn a_truncated_store_file_is_an_error_or_no_loss() {
 
 #[test]
 fn a_flipped_bit_in_the_store_file_is_never_another_rate() {
-    const FLIPS: u64 = 80;
+    const FLIPS: u64 = 64;
     let began = Instant::now();
     let mut random = Random(3);
     let outcomes = damage_many(FLIPS, |directory, number| {
