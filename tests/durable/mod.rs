@@ -21,7 +21,7 @@ use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, 
 use silkrate::ingest::{
     Batch, BatchTick, ConflictPolicy, Ingest, IngestError, IngestReport, QueueLimits, Running, SeriesTicks,
 };
-use silkrate::store::{CheckpointLimits, Commit, DiskFault, ScanOrder, Store, StoreOptions, View};
+use silkrate::store::{CheckpointLimits, Commit, DiskFault, DiskOperation, ScanOrder, Store, StoreOptions, View};
 
 pub const SECOND: i64 = Timestamp::SECOND_US;
 pub const WINDOW_US: i64 = 10 * SECOND;
@@ -340,7 +340,7 @@ pub struct ChildPlan {
     pub directory: PathBuf,
     pub next: [u64; THREADS as usize],
     pub checkpoint: CheckpointLimits,
-    /// After so many answers it ends at once, threads at work.
+    /// After so many answers it ends at once, before the next sync and with its threads at work.
     pub exit_after: u64,
     /// After this time it closes the store and ends.
     pub close_after: Duration,
@@ -389,8 +389,17 @@ impl ChildPlan {
 /// The child, if this process is one: ingests until it is killed or its plan ends.
 pub fn child() {
     let Some(plan) = ChildPlan::from_environment() else { return };
-    let running = run(&plan.directory, plan.checkpoint, None);
     let acks = Arc::new(AtomicU64::new(0));
+    let exit: DiskFault = {
+        let acks = Arc::clone(&acks);
+        Arc::new(move |operation| {
+            if operation == DiskOperation::Sync && acks.load(Ordering::SeqCst) >= plan.exit_after {
+                std::process::exit(0);
+            }
+            Ok(())
+        })
+    };
+    let running = run(&plan.directory, plan.checkpoint, Some(exit));
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {
             let (ingest, acks, plan) = (running.ingest().clone(), Arc::clone(&acks), plan.clone());
@@ -416,8 +425,6 @@ fn send(ingest: &Ingest, thread: u64, plan: &ChildPlan, acks: &AtomicU64) {
         // a last line without its end.
         let line = format!("ack {thread} {number} {} {}\n", report.sequence, report.recorded_time.micros());
         std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
-        if acks.fetch_add(1, Ordering::SeqCst) + 1 >= plan.exit_after {
-            std::process::exit(0);
-        }
+        acks.fetch_add(1, Ordering::SeqCst);
     }
 }
