@@ -273,7 +273,7 @@ impl Item for Timestamp {
     }
 }
 
-fn encode_runs<'a>(runs: impl ExactSizeIterator<Item = &'a Run> + Clone) -> Result<Vec<Vec<u8>>, String> {
+fn encode_runs<'a>(runs: &(impl ExactSizeIterator<Item = &'a Run> + Clone)) -> Result<Vec<Vec<u8>>, String> {
     let column = |number: fn(&Run) -> i64| runs.clone().map(number).collect::<Vec<i64>>();
     let unsigned = |number: fn(&Run) -> u64| runs.clone().map(number).collect::<Vec<u64>>();
     let high: Vec<u32> =
@@ -340,7 +340,7 @@ impl Item for Run {
     }
 
     fn encode(items: &[Self]) -> Result<Vec<Vec<u8>>, String> {
-        encode_runs(items.iter())
+        encode_runs(&items.iter())
     }
 
     fn decode(columns: &[&[u8]], count: usize) -> Result<Vec<Self>, String> {
@@ -382,7 +382,7 @@ impl Item for Revision {
     }
 
     fn encode(items: &[Self]) -> Result<Vec<Vec<u8>>, String> {
-        let mut columns = encode_runs(items.iter().map(|revision| &revision.run))?;
+        let mut columns = encode_runs(&items.iter().map(|revision| &revision.run))?;
         let superseded: Vec<i64> = items.iter().map(|revision| revision.superseded_time.micros()).collect();
         columns.push(compress_following(&superseded)?);
         Ok(columns)
@@ -428,7 +428,10 @@ mod tests {
 
     use super::*;
 
-    fn arbitrary_run() -> impl Strategy<Value = (u32, u32, u64, u128, u8, Option<(bool, u64, u8)>, i64)> {
+    /// Gap to the run before, span, count, mantissa, places, reported change, recorded time.
+    type RawRun = (u32, u32, u64, u128, u8, Option<(bool, u64, u8)>, i64);
+
+    fn arbitrary_run() -> impl Strategy<Value = RawRun> {
         (
             1_u32..1_000_000,
             0_u32..1_000_000,
@@ -440,7 +443,7 @@ mod tests {
         )
     }
 
-    fn runs(raw: Vec<(u32, u32, u64, u128, u8, Option<(bool, u64, u8)>, i64)>) -> Vec<Run> {
+    fn runs(raw: Vec<RawRun>) -> Vec<Run> {
         let mut at = 0_i64;
         raw.into_iter()
             .map(|(gap, span, count, mantissa, places, change, recorded)| {
@@ -485,8 +488,8 @@ mod tests {
             there_and_back(&instants);
             let revisions: Vec<Revision> = runs
                 .into_iter()
-                .enumerate()
-                .map(|(at, run)| Revision { run, superseded_time: Timestamp::from_micros(at as i64 / 3) })
+                .zip(0_i64..)
+                .map(|(run, at)| Revision { run, superseded_time: Timestamp::from_micros(at / 3) })
                 .collect();
             there_and_back(&revisions);
         }
