@@ -130,7 +130,7 @@ impl Reader {
             }
             Token::Start { name, is_closed } => {
                 let is_foreign = matches!(name.as_str(), "svg" | "math");
-                self.count_open(name, if is_foreign && *is_closed { 0 } else { 1 });
+                self.count_open(name, i32::from(!(is_foreign && *is_closed)));
                 self.part(name);
                 let state = raw_state(name).filter(|_| !(*is_closed && self.foreign_depth > 0));
                 self.in_raw = state.is_some();

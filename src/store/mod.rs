@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod keys;
 mod log;
+mod pace;
 mod recollapse;
 mod records;
 mod recovery;
