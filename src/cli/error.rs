@@ -230,7 +230,8 @@ fn describe(status: &Status) -> String {
         "" => kind.to_owned(),
         message => format!("{kind}: {}", clean(message)),
     }];
-    lines.extend(detail_lines(&status.get_error_details()));
+    // A single bad field is the whole message already.
+    lines.extend(detail_lines(&status.get_error_details()).into_iter().filter(|line| *line != clean(status.message())));
     lines.join("\n  ")
 }
 
@@ -269,6 +270,12 @@ mod tests {
         check(
             Status::with_error_details(Code::InvalidArgument, "bad request", details),
             "invalid argument: bad request\n  pair: 'KGS' is not two currencies\\u{1b}[2J",
+        );
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("pair", "'KGS' is not two currencies");
+        check(
+            Status::with_error_details(Code::InvalidArgument, "pair: 'KGS' is not two currencies", details),
+            "invalid argument: pair: 'KGS' is not two currencies",
         );
         let mut details = ErrorDetails::new();
         let metadata = HashMap::from([("pair".to_owned(), "KGS/USD".to_owned())]);

@@ -39,10 +39,10 @@ pub(super) fn length(micros: i64) -> String {
     }
 }
 
-/// How `time` lies to `now`: `3 d ago`, `in 2 h`, `now`.
+/// How `time` lies to `now`: `3 d ago`, `in 2 h`, and `now` within a second.
 pub(super) fn aside(time: Timestamp, now: Timestamp) -> String {
     match now.micros_since(time) {
-        0 => "now".to_owned(),
+        near if near.unsigned_abs() < Timestamp::SECOND_US.unsigned_abs() => "now".to_owned(),
         past @ 1.. => format!("{} ago", length(past)),
         ahead => format!("in {}", length(ahead)),
     }
@@ -95,6 +95,9 @@ mod tests {
         let now = Timestamp::from_micros(10 * Timestamp::DAY_US);
         let check = |micros, expect: &str| assert_eq!(aside(now.saturating_add_us(micros), now), expect);
         check(0, "now");
+        check(Timestamp::SECOND_US - 1, "now");
+        check(1 - Timestamp::SECOND_US, "now");
+        check(-Timestamp::SECOND_US, "1 s ago");
         check(-3 * Timestamp::DAY_US, "3 d ago");
         check(2 * Timestamp::HOUR_US, "in 2 h");
     }

@@ -237,7 +237,7 @@ impl BlockReader {
         // A damaged page can make sled panic; for its range that is damage like any other.
         let read = || {
             let value = self.tree.get(key)?;
-            if self.gets.fetch_add(1, Ordering::Relaxed) % Self::REPEAT_AFTER_GETS == 0 {
+            if self.gets.fetch_add(1, Ordering::Relaxed).is_multiple_of(Self::REPEAT_AFTER_GETS) {
                 for _ in 0..Self::REPEATS {
                     self.tree.get(keys::META)?;
                 }
