@@ -253,8 +253,11 @@ fn router(
     health: &HealthReporter,
     draining: watch::Receiver<bool>,
 ) -> Result<Router<Stack<DeadlineLayer, Identity>>, ServeError> {
-    let reflection =
-        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     let state_rules = config.store_options().state_rules.clone();
     let rates = RateServiceImpl::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
     let ingests = IngestApi::new(ingest.clone(), rules, clock, draining);
