@@ -153,16 +153,20 @@ fn rewrite() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut store = Store::open(store_options(directory.path()), NOW).expect("a new store");
     let key = &keys()[0];
-    let ticks: Vec<_> = Ticks::new(5, 60).take(60_000).collect();
-    commit(&mut store, key, &ticks);
+    let base = parameter("SILKRATE_BENCH_TICKS", 3_000_000);
+    let mut generator = Ticks::new(5, 30);
+    for _ in 0..base / 10_000 {
+        let ticks: Vec<_> = generator.by_ref().take(10_000).collect();
+        commit(&mut store, key, &ticks);
+    }
     store.checkpoint().expect("a good disk");
     let mut random = Random(3);
     let mut most = 0.0_f64;
     let mut sizes = Vec::new();
     for number in 1..=checkpoints {
-        let late: Vec<_> = (0..2)
+        let late: Vec<_> = (0..4)
             .map(|_| {
-                let (time, value) = at_second(random.below(60_000), &mut random);
+                let (time, value) = at_second(random.below(base), &mut random);
                 (time.saturating_add_us(random.below(900_000) as i64), value)
             })
             .collect();

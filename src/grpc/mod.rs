@@ -7,7 +7,7 @@ pub mod convert;
 pub mod deadline;
 mod ingest_convert;
 pub mod ingest_service;
-mod latest;
+pub mod latest;
 mod page_token;
 mod rate_request;
 mod rate_response;

@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use super::deadline::Deadline;
-use super::latest::LatestAnswers;
+use super::latest::{self, LatestAnswer, LatestAnswers};
 use super::run_stream::{self, RunMessages};
 use super::status::ServiceError;
 use super::{rate_request, rate_response};
@@ -44,6 +44,13 @@ impl RateServiceImpl {
         }
     }
 
+    /// The latest rates, as bytes kept where everything is asked for.
+    pub(super) fn latest_answer(&self, request: &v1::GetLatestRatesRequest) -> Result<LatestAnswer, Status> {
+        let filter = rate_request::filter(&request.pairs, &request.sources, &self.currencies)?;
+        let view = self.ingest.view();
+        Ok(self.latest.answer(&view.board, &filter, request.since_sequence, self.clock.now()))
+    }
+
     /// Reads on a blocking thread, for as long as the caller waits: past its deadline, this is dropped.
     async fn read<T: Send + 'static>(
         &self,
@@ -77,10 +84,11 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::GetLatestRatesRequest>,
     ) -> Result<Response<v1::GetLatestRatesResponse>, Status> {
+        // Behind a `LatestFront` no call gets here.
         let v1::GetLatestRatesRequest { pairs, sources, since_sequence } = request.get_ref();
         let filter = rate_request::filter(pairs, sources, &self.currencies)?;
         let view = self.ingest.view();
-        Ok(Response::new(self.latest.answer(&view.board, &filter, *since_sequence, self.clock.now())))
+        Ok(Response::new(latest::message(&view.board, &filter, *since_sequence, self.clock.now())))
     }
 
     async fn get_rate(&self, request: Request<v1::GetRateRequest>) -> Result<Response<v1::GetRateResponse>, Status> {

@@ -54,6 +54,11 @@ impl TestServer {
         Self::start_in(dir, flags, Arc::new(ManualClock::new(NOW)), None).await
     }
 
+    /// Over a store that is there already, in `db` under a directory.
+    pub(crate) async fn start_over(dir: TempDir) -> Self {
+        Self::start_in(dir, Vec::new(), Arc::new(ManualClock::new(NOW)), None).await
+    }
+
     /// The same on a disk that fails or stalls as `fault` says.
     pub(crate) async fn start_on(fault: DiskFault, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
