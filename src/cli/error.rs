@@ -12,9 +12,9 @@ use thiserror::Error as ThisError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::ingest::HeaderError;
 use super::text::clean;
 use super::when::{SpanError, WhenError};
+use crate::feed::TickCsvHeaderError;
 use crate::store::StoreError;
 
 /// How a command ended when nothing stopped it.
@@ -122,7 +122,7 @@ pub(super) enum CliError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        problem: HeaderError,
+        problem: TickCsvHeaderError,
     },
     /// An error that concerns one file.
     #[error("{path}: {problem}", path = path.display())]

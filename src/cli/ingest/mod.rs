@@ -5,7 +5,6 @@
 
 mod progress;
 mod report;
-mod rows;
 mod upload;
 
 use std::fs::File;
@@ -16,13 +15,13 @@ use clap::{Args, ValueEnum};
 
 use self::progress::Progress;
 use self::report::{FileReport, Refused, TICK_COLUMNS};
-pub(super) use self::rows::HeaderError;
 use self::upload::{Policy, upload};
 use super::client::Client;
 use super::output::{Format, Sheet};
 use super::text::{clean, plural};
 use super::when::When;
 use super::{CliError, Outcome, Session, note, stdout};
+use crate::feed::{TICK_CSV_LINE_BYTES_MAX, begins_as_tick_csv};
 use crate::proto::v1::{ConflictPolicy, IngestPageRequest};
 
 /// Whose pages are read unless `--source` says otherwise.
@@ -129,7 +128,7 @@ async fn ingest_file(client: &Client, path: &Path, options: &Options, report: &m
     let mut input = BufReader::new(input);
     let head = first_line(&mut input).map_err(unreadable)?;
     let is_csv = match options.format {
-        FileFormat::Auto => rows::begins_as_csv(&head),
+        FileFormat::Auto => begins_as_tick_csv(&head),
         FileFormat::Csv => true,
         FileFormat::Page => false,
     };
@@ -163,7 +162,7 @@ fn open(path: &Path) -> io::Result<(Box<dyn Read + Send>, Option<u64>)> {
 /// The first line with its ending, or as much of it as a CSV header could have.
 fn first_line(input: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    input.take(rows::LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
+    input.take(TICK_CSV_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
     Ok(line)
 }
 
