@@ -41,9 +41,11 @@ pub(super) fn length(micros: i64) -> String {
 
 /// How `time` lies to `now`: `3 d ago`, `in 2 h`, `now`.
 pub(super) fn aside(time: Timestamp, now: Timestamp) -> String {
+    const NOW_US: i64 = Timestamp::SECOND_US;
     match now.micros_since(time) {
-        0 => "now".to_owned(),
-        past @ 1.. => format!("{} ago", length(past)),
+        // The server's now is a few milliseconds after that of the command's start.
+        past if past.unsigned_abs() < NOW_US.unsigned_abs() => "now".to_owned(),
+        past @ NOW_US.. => format!("{} ago", length(past)),
         ahead => format!("in {}", length(ahead)),
     }
 }
@@ -95,6 +97,10 @@ mod tests {
         let now = Timestamp::from_micros(10 * Timestamp::DAY_US);
         let check = |micros, expect: &str| assert_eq!(aside(now.saturating_add_us(micros), now), expect);
         check(0, "now");
+        check(999_999, "now");
+        check(-999_999, "now");
+        check(-1_000_000, "1 s ago");
+        check(1_000_000, "in 1 s");
         check(-3 * Timestamp::DAY_US, "3 d ago");
         check(2 * Timestamp::HOUR_US, "in 2 h");
     }

@@ -62,7 +62,7 @@ pub struct IngestArgs {
     /// Say what would happen, and store nothing
     #[arg(long)]
     dry_run: bool,
-    /// What the files are; auto knows CSV by a header that names pair
+    /// What the files are; auto knows CSV by its name or by a header that names pair
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = FileFormat::Auto)]
     format: FileFormat,
 }
@@ -105,6 +105,9 @@ pub(super) async fn run(args: IngestArgs, session: &Session) -> Result<Outcome, 
             if !error.stops_all() {
                 note(&format!("error: {error}"));
             }
+            if error.is_about_observed_time() {
+                note("  --time TIME gives it");
+            }
         }
         if result.is_ok() || report.row_count() > 0 {
             reports.push(report);
@@ -128,7 +131,7 @@ async fn ingest_file(client: &Client, path: &Path, options: &Options, report: &m
     let mut input = BufReader::new(input);
     let head = first_line(&mut input).map_err(unreadable)?;
     let is_csv = match options.format {
-        FileFormat::Auto => begins_as_tick_csv(&head),
+        FileFormat::Auto => begins_as_tick_csv(&head) || has_csv_name(path),
         FileFormat::Csv => true,
         FileFormat::Page => false,
     };
@@ -157,6 +160,11 @@ fn open(path: &Path) -> io::Result<(Box<dyn Read + Send>, Option<u64>)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
+}
+
+/// By its name a file is CSV even if its header is not ours: then that is what is wrong with it.
+fn has_csv_name(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
 }
 
 /// The first line with its ending, or as much of it as a CSV header could have.
@@ -229,6 +237,9 @@ fn print(reports: &[FileReport], session: &Session, dry_run: bool) -> io::Result
     sheet.finish()?;
     if session.style.format != Format::Json {
         reports.iter().flat_map(FileReport::refusal_lines).for_each(|line| note(&line));
+        if reports.iter().any(FileReport::has_page_conflict) {
+            note("--time TIME gives the observed_time of a page");
+        }
     }
     if dry_run && session.is_table() {
         note("dry run: nothing was stored");

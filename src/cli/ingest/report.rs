@@ -88,6 +88,12 @@ impl FileReport {
         self.refused_count + self.malformed_count
     }
 
+    /// Whether quotes of a page met others at the same instant, as those of two pages of a day do.
+    pub(super) fn has_page_conflict(&self) -> bool {
+        self.quote_count.is_some()
+            && self.refusals.iter().any(|refused| refused.reason == reason(RefusalReason::Conflict))
+    }
+
     /// Lines for people: the first refusals, and how many more there are.
     pub(super) fn refusal_lines(&self) -> Vec<String> {
         let shown = self.refusals.iter().take(REFUSALS_SHOWN_MAX);
