@@ -8,7 +8,7 @@ use clap::{ArgGroup, Args};
 use super::cell::Cell;
 use super::output::{Column, Format, write_one};
 use super::rate;
-use super::text::{clean, length, trim_zeros};
+use super::text::{clean, fold, length, trim_zeros};
 use super::when::{Span, When};
 use super::{CliError, KnownArgs, Outcome, PairArgs, Session, stdout};
 use crate::domain::Timestamp;
@@ -22,6 +22,9 @@ Examples:
 
 The percentage comes with the bounds that the published digits leave: where
 they hold zero, those digits cannot tell the change from none.";
+
+/// Where the text of an end begins, after "  from  ".
+const END_INDENT: usize = 8;
 
 /// Arguments of `change`.
 #[derive(Debug, Args)]
@@ -107,7 +110,11 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
     let asked = Asked { pair: args.series.pair, answer };
     if session.style.format == Format::Table {
         let mut out = stdout();
-        out.write_all(in_words(&asked).as_bytes())?;
+        let text = in_words(&asked);
+        for (number, line) in text.lines().enumerate() {
+            let indent = if number == 0 { 2 } else { END_INDENT };
+            writeln!(out, "{}", fold(line, session.style.width, indent))?;
+        }
         out.flush()?;
     } else {
         write_one(stdout(), session.style, COLUMNS, &asked)?;
