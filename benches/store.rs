@@ -4,6 +4,7 @@
 //! `cargo bench --bench store [-- load|late|rewrite]`; `SILKRATE_BENCH_RUNS` sets the size.
 
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
+#![allow(clippy::cast_possible_wrap, reason = "seconds and microseconds of made-up ticks are small")]
 
 mod support;
 
@@ -91,11 +92,14 @@ fn at_second(second: u64, random: &mut Random) -> (Timestamp, PublishedValue) {
     (Timestamp::from_micros(BASE_US + second as i64 * Timestamp::SECOND_US), value)
 }
 
+/// The second at which the nth tick is observed.
+type SecondOf = Box<dyn Fn(u64) -> u64>;
+
 fn late() {
     let count = parameter("SILKRATE_BENCH_LATE", 400_000);
     let key = &keys()[0];
     for batch in [1_000_usize, 100] {
-        let orders: [(&str, Box<dyn Fn(u64) -> u64>); 2] = [
+        let orders: [(&str, SecondOf); 2] = [
             ("newest first", Box::new(move |n| count - n)),
             ("two backfills in turn", Box::new(move |n| if n % 2 == 0 { count / 2 - n / 2 } else { count - n / 2 })),
         ];
@@ -153,16 +157,20 @@ fn rewrite() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut store = Store::open(store_options(directory.path()), NOW).expect("a new store");
     let key = &keys()[0];
-    let ticks: Vec<_> = Ticks::new(5, 60).take(60_000).collect();
-    commit(&mut store, key, &ticks);
+    let base = parameter("SILKRATE_BENCH_TICKS", 3_000_000);
+    let mut generator = Ticks::new(5, 30);
+    for _ in 0..base / 10_000 {
+        let ticks: Vec<_> = generator.by_ref().take(10_000).collect();
+        commit(&mut store, key, &ticks);
+    }
     store.checkpoint().expect("a good disk");
     let mut random = Random(3);
     let mut most = 0.0_f64;
     let mut sizes = Vec::new();
     for number in 1..=checkpoints {
-        let late: Vec<_> = (0..2)
+        let late: Vec<_> = (0..4)
             .map(|_| {
-                let (time, value) = at_second(random.below(60_000), &mut random);
+                let (time, value) = at_second(random.below(base), &mut random);
                 (time.saturating_add_us(random.below(900_000) as i64), value)
             })
             .collect();

@@ -30,8 +30,9 @@ use tower::layer::util::{Identity, Stack};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, ServeArgs};
-use crate::grpc::deadline_layer::DeadlineLayer;
+use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::ingest_service::IngestApi;
+use crate::grpc::latest::LatestFront;
 use crate::grpc::rate_service::RateServiceImpl;
 use crate::grpc::told;
 use crate::ingest::batch::TickRules;
@@ -253,10 +254,15 @@ fn router(
     health: &HealthReporter,
     draining: watch::Receiver<bool>,
 ) -> Result<Router<Stack<DeadlineLayer, Identity>>, ServeError> {
-    let reflection =
-        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     let state_rules = config.store_options().state_rules.clone();
-    let rates = RateServiceImpl::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
+    let rates =
+        Arc::new(RateServiceImpl::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules));
+    let rate_service = RateServiceServer::from_arc(Arc::clone(&rates)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let ingests = IngestApi::new(ingest.clone(), rules, clock, draining);
     Ok(Server::builder()
         .max_concurrent_streams(config.max_calls())
@@ -266,7 +272,7 @@ fn router(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(DeadlineLayer)
         .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(REQUEST_BYTES_MAX))
-        .add_service(RateServiceServer::new(rates).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(LatestFront::new(rate_service, rates))
         .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))

@@ -20,13 +20,17 @@ fn tables_are_for_people() {
         &[
             "converted  1.14400",
             "low        1.143500",
-            "KGS/USD 0.01144 by timesca, seen 3 times, last 2025-12-08T00:00:00Z; KZT/USD 0.00196 by timesca",
+            "KGS/USD 0.01144 by timesca, 3 observations, last 2025-12-08T00:00:00Z; KZT/USD 0.00196 by timesca",
             "2 h; the legs are 2 d apart",
         ],
         "",
     );
     check("changes KGS/USD", &["cannot tell", "0.01144  0.01146  0.174825  0.087374  0.262353  no"], "");
-    check("candles KGS/USD", &["average", "0.01144  0.01146  0.01143  0.01145  0.0114466666666667      3  -"], "");
+    check(
+        "candles KGS/USD",
+        &["average", "0.01144  0.01146  0.01143  0.01145  0.0114466666666667      3  -"],
+        "",
+    );
     check("candles KGS/USD --limit 1", &["2025-12-08T00:00:00Z"], "");
 }
 

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each bench uses its part")]
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
+#![allow(clippy::cast_possible_wrap, reason = "seconds and microseconds of made-up ticks are small")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +16,7 @@ use silkrate::board::StateRules;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, SeriesKey, Source, Timestamp};
 use silkrate::store::{CheckpointLimits, StoreOptions};
 
-/// Rounds of each side, unless told otherwise.
+/// Rounds, each with all sides in turn.
 pub(crate) const ROUNDS: usize = 5;
 /// 2025-12-08T00:00:00Z.
 pub(crate) const BASE_US: i64 = 1_765_152_000 * Timestamp::SECOND_US;
@@ -35,20 +36,6 @@ pub(crate) fn wanted(part: &str) -> bool {
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// Runs both sides in turn; gives the medians of what they return.
-pub(crate) fn in_turn(
-    rounds: usize,
-    mut baseline: impl FnMut() -> f64,
-    mut subject: impl FnMut() -> f64,
-) -> (f64, f64) {
-    let (mut baselines, mut subjects) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        baselines.push(baseline());
-        subjects.push(subject());
-    }
-    (median(baselines), median(subjects))
 }
 
 /// So many things in that time, a second.

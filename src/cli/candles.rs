@@ -112,7 +112,9 @@ const COLUMNS: &[Column<Row>] = &[
     Column::data("close_time", |row| Cell::time(row.candle.close_time.as_ref())),
     Column::new("average", "average", |row| Cell::decimal(&row.candle.average)),
     Column::new("move_count", "moves", |row| Cell::Count(row.candle.move_count)),
-    Column::new("observation_count", "seen", |row| row.candle.observation_count.map_or(Cell::Absent, Cell::Count)),
+    Column::new("observation_count", "observations", |row| {
+        row.candle.observation_count.map_or(Cell::Absent, Cell::Count)
+    }),
 ];
 
 pub(super) async fn run(args: CandlesArgs, session: &Session) -> Result<Outcome, CliError> {

@@ -5,10 +5,9 @@
 
 pub mod convert;
 pub mod deadline;
-pub mod deadline_layer;
 mod ingest_convert;
 pub mod ingest_service;
-mod latest;
+pub mod latest;
 mod page_token;
 mod rate_request;
 mod rate_response;

@@ -43,7 +43,7 @@ impl Reader {
     pub(super) fn pin_buckets(&self, request: &BucketsRequest) -> Result<Pin, QueryError> {
         let pin = self.pin(request.known_time)?;
         Ok(match request.after {
-            Some(after) => Pin { now: after.now, present: false, ..pin },
+            Some(after) => Pin { now: after.now, ..pin },
             None => pin,
         })
     }

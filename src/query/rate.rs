@@ -40,7 +40,7 @@ pub struct RateAnswer {
     pub age_us: i64,
     /// How much older that leg is than the other one, microseconds.
     pub leg_age_difference_us: i64,
-    /// What the series is doing; none unless read as of the present.
+    /// What the series is doing; none unless read as of now and as known at the newest commit.
     pub state: Option<RateState>,
     /// The moment.
     pub time: Timestamp,
@@ -168,7 +168,7 @@ impl Reader {
 
     fn rate_at(&self, pin: &Pin, route: &Route, time: Timestamp) -> Result<RateAnswer, QueryError> {
         let runs = route.try_map(|leg| run_at(pin, leg, time).map(|run| (leg, run)))?;
-        let state = if pin.present && time == pin.now { self.state_of_legs(pin, &runs)? } else { None };
+        let state = if pin.newest && time == pin.now { self.state_of_legs(pin, &runs)? } else { None };
         let ages = || runs.iter().map(|(_, run)| age_us(run, time));
         let (oldest, youngest) = (ages().max().unwrap_or_default(), ages().min().unwrap_or_default());
         Ok(RateAnswer {

@@ -2,6 +2,7 @@
 //! in a directory of its own and a clock that stands until it is set.
 
 #![allow(dead_code, reason = "every test binary uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,6 +53,11 @@ impl TestServer {
         let dir = tempfile::tempdir().unwrap();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         Self::start_in(dir, flags, Arc::new(ManualClock::new(NOW)), None).await
+    }
+
+    /// Over a store that is there already, in `db` under a directory.
+    pub(crate) async fn start_over(dir: TempDir) -> Self {
+        Self::start_in(dir, Vec::new(), Arc::new(ManualClock::new(NOW)), None).await
     }
 
     /// The same on a disk that fails or stalls as `fault` says.
