@@ -13,9 +13,11 @@ use silkrate::analysis::{Buckets, Interval, Zone};
 use silkrate::domain::{SeriesKey, Timestamp};
 use silkrate::query::{BucketsRequest, CandlesRequest, Range, Reader, Stop};
 use silkrate::store::{ScanOrder, Store, View};
-use support::{BASE_US, ROUNDS, Ticks, in_turn, keys, parameter, per_second, report, resident_mb, store_options};
+use support::{BASE_US, Ticks, keys, median, parameter, per_second, report, resident_mb, store_options};
 
 const NOW: Timestamp = Timestamp::from_micros(BASE_US * 2);
+/// Rounds of each side, in turn.
+const ROUNDS: usize = 5;
 /// Ticks of one commit.
 const COMMIT_TICKS: usize = 50_000;
 
@@ -83,7 +85,9 @@ fn main() {
     let runs = totals.run_count;
     let reader = Reader::new(Arc::clone(&view), totals.last_observed_time, rules, Stop::default());
     for (name, interval) in [("daily", Interval::Day), ("hourly", Interval::Hour)] {
-        let (decoded, folded) = in_turn(ROUNDS, || decode(&view, &key, runs), || fold(&reader, &key, interval, runs));
+        let rounds = || (decode(&view, &key, runs), fold(&reader, &key, interval, runs));
+        let (decoded, folded): (Vec<f64>, Vec<f64>) = std::iter::repeat_with(rounds).take(ROUNDS).unzip();
+        let (decoded, folded) = (median(decoded), median(folded));
         report(&format!("{name} candles, decoding included"), folded, "runs/s", "-");
         report("  decoding alone", decoded, "runs/s", "-");
         report("  ratio", folded / decoded, "", "-");

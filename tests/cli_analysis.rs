@@ -26,11 +26,7 @@ fn tables_are_for_people() {
         "",
     );
     check("changes KGS/USD", &["cannot tell", "0.01144  0.01146  0.174825  0.087374  0.262353  no"], "");
-    check(
-        "candles KGS/USD",
-        &["average", "0.01144  0.01146  0.01143  0.01145  0.0114466666666667      3  -"],
-        "",
-    );
+    check("candles KGS/USD", &["average", "0.01144  0.01146  0.01143  0.01145  0.0114466666666667      3  -"], "");
     check("candles KGS/USD --limit 1", &["2025-12-08T00:00:00Z"], "");
 }
 
