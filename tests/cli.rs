@@ -2,77 +2,32 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use canned::{Mock, RUN_COUNT};
+use command::{Ran, assert_holds, run};
 use serde_json::{Value, json};
 
 mod canned;
+mod command;
 
-const COMMANDS: [&str; 10] =
-    ["serve", "ingest", "latest", "rate", "history", "change", "series", "revisions", "export", "verify"];
+const COMMANDS: [&str; 13] = [
+    "serve",
+    "ingest",
+    "latest",
+    "rate",
+    "convert",
+    "history",
+    "change",
+    "changes",
+    "candles",
+    "series",
+    "revisions",
+    "export",
+    "verify",
+];
 const CSV_HEADER: &str = "pair,source,observed_time,rate,reported_change_percent\n";
-
-fn silkrate(line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
-    command
-        .args(line.split_whitespace())
-        .env_remove("SILKRATE_ENDPOINT")
-        .env_remove("SILKRATE_DB")
-        .stdin(Stdio::null());
-    command
-}
-
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-}
-
-impl Ran {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
-    }
-}
-
-fn run(line: &str) -> Ran {
-    silkrate(line).output().expect("it runs").into()
-}
-
-impl Mock {
-    fn command(&self, line: &str) -> Command {
-        let mut command = silkrate(line);
-        command.env("SILKRATE_ENDPOINT", self.address.to_string());
-        command
-    }
-
-    fn run(&self, line: &str) -> Ran {
-        self.command(line).output().expect("it runs").into()
-    }
-
-    fn run_with_input(&self, line: &str, input: &str) -> Ran {
-        let mut command = self.command(line);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
-        child.wait_with_output().expect("it ends").into()
-    }
-}
-
-/// Every part stands in the text.
-fn assert_holds(what: &str, text: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(text.contains(part), "{what}: no '{part}' in:\n{text}");
-    }
-}
 
 struct TestDir(tempfile::TempDir);
 
@@ -121,6 +76,10 @@ fn wrong_usage_exits_with_2_before_anything_is_asked() {
     check("history KGS/USD --limit 0", &["--limit"]);
     check("history KGS/USD --baseline", &["--from"]);
     check("change KGS/USD", &["--from", "--over"]);
+    check("convert 100", &["<PAIR>"]);
+    check("changes KGS/USD --period decade", &["day, week, month, year, ytd"]);
+    check("candles KGS/USD --interval 2h", &["1m, 5m, 15m, 1h, 4h, 1d, 1w, 1mo"]);
+    check("candles KGS/USD --from yesterday", &["'yesterday' is no time"]);
     check("ingest", &["<FILE>"]);
     check("latest --output yaml", &["table, json, csv"]);
     check("latest --timeout 0", &["--timeout"]);
@@ -168,7 +127,7 @@ fn tables_are_for_people() {
         "latest KGS/USD TMT/USD",
         &[
             "previous",
-            "confirmed",
+            "last observed",
             "0.01144   0.01143  2025-12-08T00:00:00Z (",
             " ago)",
             "MOVING",
@@ -181,13 +140,13 @@ fn tables_are_for_people() {
         "rate KGS/USD --at -7d",
         &[
             "low       0.0114405",
-            "KGS/USD 0.01144 by timesca, seen 3 times, last 2025-12-08T00:00:00Z",
+            "KGS/USD 0.01144 by timesca, 3 observations, last 2025-12-08T00:00:00Z",
             "age       2 h",
         ],
         "",
     );
     check("series", &["revisions", "40", "FLAT", "1 h"], "");
-    check("revisions KGS/USD", &["until", "0.01143", "0.01142", "2025-12-10T00:00:00Z"], "");
+    check("revisions KGS/USD", &["superseded", "0.01143", "0.01142", "2025-12-10T00:00:00Z"], "");
     check(
         "change UZS/USD --over 7d",
         &[
@@ -438,9 +397,13 @@ fn a_file_that_fails_does_not_stop_the_next() {
     };
     check(&dir.0.path().join("absent"), &["No such file"]);
     check(dir.0.path(), &["directory"]);
-    check(&dir.file("undated", "no date"), &["observed_time: the page shows no date; give the time"]);
+    check(
+        &dir.file("undated", "no date"),
+        &["observed_time: the page shows no date; give the time", "--time TIME gives it"],
+    );
     check(&dir.file("huge", vec![b'x'; 10 << 20]), &["over 4 MiB"]);
     check(&dir.file("header", "pair,rate\n"), &["no column 'source'"]);
+    check(&dir.file("other.csv", "date,base,quote,rate\n"), &["column 'date' is not known; the columns are pair"]);
 }
 
 #[test]

@@ -55,6 +55,18 @@ impl Derived {
         Self { value: self.value.recip(), low: self.high.recip(), high: self.low.recip(), digits: Digits::Significant }
     }
 
+    /// The product: units of quote of `next` for one unit of this base. All ends are positive, so that each bound is
+    /// the product of the same bounds.
+    #[must_use]
+    pub(super) fn times(&self, next: &Self) -> Self {
+        Self {
+            value: &self.value * &next.value,
+            low: &self.low * &next.low,
+            high: &self.high * &next.high,
+            digits: Digits::Significant,
+        }
+    }
+
     /// What it says.
     pub fn value(&self) -> &BigRational {
         &self.value

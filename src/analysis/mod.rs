@@ -1,12 +1,23 @@
-//! What rates say when put together: derived rates, percent changes, and how exact either is.
+//! What rates say when put together: derived rates, percent changes, candles, and how exact each is.
 //!
 //! **Invariant**: pure arithmetic over exact fractions. Nothing here reads a clock, does I/O or holds a float, and the
 //! one rounding of an answer is the one that makes its text.
 
+mod bucket;
+mod candle;
 mod change;
+mod conversion;
+mod cross;
 mod derived;
 mod rounding;
+mod weighted;
+mod written;
 
+pub use bucket::{Bucket, Buckets, Interval, Zone, ZoneError};
+pub use candle::{Candle, CandlePlan, CandlePoint, Candles};
 pub use change::{DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX, PercentChange, absolute_change};
+pub use conversion::Conversion;
+pub use cross::{LegRate, LegSpell, Legs, Merged, Spell};
 pub use derived::Derived;
 pub use rounding::{Rounding, SIGNIFICANT_DIGITS, fixed, significant};
+pub use written::WrittenRate;

@@ -22,12 +22,13 @@ pub enum Rounding {
 }
 
 impl Rounding {
-    fn integer(self, exact: &BigRational) -> BigInt {
-        let (floor, rest) = exact.numer().div_mod_floor(exact.denom());
+    /// `numer / denom` as an integer; `denom` is positive.
+    fn integer(self, numer: &BigInt, denom: &BigInt) -> BigInt {
+        let (floor, rest) = numer.div_mod_floor(denom);
         let up = match self {
             Self::Down => false,
             Self::Up => !rest.is_zero(),
-            Self::HalfEven => match (rest * 2_u32).cmp(exact.denom()) {
+            Self::HalfEven => match (rest * 2_u32).cmp(denom) {
                 std::cmp::Ordering::Less => false,
                 std::cmp::Ordering::Equal => floor.is_odd(),
                 std::cmp::Ordering::Greater => true,
@@ -42,7 +43,7 @@ pub(super) fn power_of_ten(exponent: u32) -> BigInt {
 }
 
 /// `integer / 10^places` as text, all places written. Zero has no sign, whatever it was rounded from.
-fn plain(integer: &BigInt, places: usize) -> String {
+pub(super) fn plain(integer: &BigInt, places: usize) -> String {
     let sign = if integer.sign() == Sign::Minus { "-" } else { "" };
     let digits = format!("{:0>width$}", integer.magnitude().to_string(), width = places + 1);
     let (whole, fraction) = digits.split_at(digits.len() - places);
@@ -51,21 +52,61 @@ fn plain(integer: &BigInt, places: usize) -> String {
 
 /// With exactly `places` digits after the point.
 pub fn fixed(exact: &BigRational, places: u32, rounding: Rounding) -> String {
-    plain(&rounding.integer(&(exact * power_of_ten(places))), places as usize)
+    plain(&rounding.integer(&(exact.numer() * power_of_ten(places)), exact.denom()), places as usize)
 }
 
-/// The exponent of the first significant digit: `10^e <= |exact| < 10^(e + 1)`; `exact` is not zero.
-fn leading_exponent(exact: &BigRational) -> i64 {
+/// The exponent of the first significant digit: `10^e <= |numer / denom| < 10^(e + 1)`; neither is zero.
+fn leading_exponent(numer: &BigInt, denom: &BigInt) -> i64 {
     let digits = |number: &BigInt| i64::try_from(number.magnitude().to_string().len()).unwrap_or(i64::MAX);
     // With as many digits above as below, the quotient is between 0.1 and 10.
-    let guess = digits(exact.numer()) - digits(exact.denom());
+    let guess = digits(numer) - digits(denom);
     let shift = power_of_ten(u32::try_from(guess.unsigned_abs()).unwrap_or(u32::MAX));
-    let (above, below) = if guess < 0 {
-        (exact.numer().abs() * shift, exact.denom().clone())
-    } else {
-        (exact.numer().abs(), exact.denom() * shift)
-    };
+    let (above, below) = if guess < 0 { (numer.abs() * shift, denom.clone()) } else { (numer.abs(), denom * shift) };
     if above < below { guess - 1 } else { guess }
+}
+
+/// A number cut to significant digits: `mantissa / 10^places`.
+///
+/// **Invariant**: the mantissa has no more than the digits asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Significant {
+    pub(super) mantissa: BigInt,
+    /// Negative where the digits end before the point.
+    pub(super) places: i64,
+    /// Whether nothing was cut.
+    pub(super) is_exact: bool,
+}
+
+impl Significant {
+    /// `numer / denom`, `denom` positive.
+    pub(super) fn new(numer: &BigInt, denom: &BigInt, digits: u32, rounding: Rounding) -> Self {
+        if numer.is_zero() {
+            return Self { mantissa: BigInt::ZERO, places: 0, is_exact: true };
+        }
+        let places = i64::from(digits) - 1 - leading_exponent(numer, denom);
+        let unit = power_of_ten(u32::try_from(places.unsigned_abs()).unwrap_or(u32::MAX));
+        let (numer, denom) = if places < 0 { (numer.clone(), denom * unit) } else { (numer * unit, denom.clone()) };
+        let mantissa = rounding.integer(&numer, &denom);
+        let is_exact = &mantissa * denom == numer;
+        if mantissa.magnitude() == power_of_ten(digits).magnitude() {
+            // 9.99... became 10.00...: one digit too many, and it is a zero.
+            return Self { mantissa: mantissa / 10_u32, places: places - 1, is_exact };
+        }
+        Self { mantissa, places, is_exact }
+    }
+
+    /// In plain notation, as [`significant`] has it.
+    pub(super) fn text(&self) -> String {
+        let Ok(places) = usize::try_from(self.places) else {
+            let unit = power_of_ten(u32::try_from(self.places.unsigned_abs()).unwrap_or(u32::MAX));
+            return plain(&(&self.mantissa * unit), 0);
+        };
+        let mut text = plain(&self.mantissa, places);
+        if places > 0 && self.is_exact {
+            text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+        }
+        text
+    }
 }
 
 /// With `digits` significant digits, in plain notation.
@@ -74,28 +115,7 @@ fn leading_exponent(exact: &BigRational) -> i64 {
 /// rounded away, all of them are written, zeros too, for they are known: `1/5.000000000000001` is
 /// `0.200000000000000`.
 pub fn significant(exact: &BigRational, digits: u32, rounding: Rounding) -> String {
-    if exact.is_zero() {
-        return "0".to_owned();
-    }
-    // Places after the point that so many digits reach; negative if they end before it.
-    let places = i64::from(digits) - 1 - leading_exponent(exact);
-    let unit = power_of_ten(u32::try_from(places.unsigned_abs()).unwrap_or(u32::MAX));
-    let scaled = if places < 0 { exact / &unit } else { exact * &unit };
-    let rounded = rounding.integer(&scaled);
-    let Ok(places) = usize::try_from(places) else {
-        return plain(&(rounded * unit), 0);
-    };
-    let mut text = plain(&rounded, places);
-    if places > 0 {
-        if scaled.is_integer() {
-            text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
-        } else if rounded.magnitude() == power_of_ten(digits).magnitude() {
-            // 9.99... became 10.00...: one digit too many, and it is a zero.
-            text.truncate(text.len() - 1);
-            text.truncate(text.trim_end_matches('.').len());
-        }
-    }
-    text
+    Significant::new(exact.numer(), exact.denom(), digits, rounding).text()
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use clap::{ArgGroup, Args};
 use super::cell::Cell;
 use super::output::{Column, Format, write_one};
 use super::rate;
-use super::text::{clean, length, trim_zeros};
+use super::text::{clean, fold, length, trim_zeros};
 use super::when::{Span, When};
-use super::{CliError, KnownArgs, Outcome, PairArgs, Session, stdout};
+use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, stdout};
 use crate::domain::Timestamp;
 use crate::proto::v1::{GetChangeRequest, GetChangeResponse, GetRateResponse, MissingReason};
 
@@ -23,12 +23,17 @@ Examples:
 The percentage comes with the bounds that the published digits leave: where
 they hold zero, those digits cannot tell the change from none.";
 
+/// Where the text of an end begins, after "  from  ".
+const END_INDENT: usize = 8;
+
 /// Arguments of `change`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, group = ArgGroup::new("start").required(true).args(["from", "over"]))]
 pub struct ChangeArgs {
     #[command(flatten)]
     series: PairArgs,
+    #[command(flatten)]
+    legs: LegArgs,
     /// Start of the change
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<When>,
@@ -76,7 +81,7 @@ const COLUMNS: &[Column<Asked>] = &[
     Column::data("recorded_time", |row| Cell::time(row.answer.recorded_time.as_ref())),
 ];
 
-fn rate_of(end: Option<&GetRateResponse>) -> Cell {
+pub(super) fn rate_of(end: Option<&GetRateResponse>) -> Cell {
     end.map_or(Cell::Absent, |end| Cell::decimal(&end.rate))
 }
 
@@ -84,7 +89,7 @@ fn time_of(end: Option<&GetRateResponse>) -> Cell {
     end.map_or(Cell::Absent, |end| Cell::time(end.time.as_ref()))
 }
 
-fn missing(reason: MissingReason) -> Cell {
+pub(super) fn missing(reason: MissingReason) -> Cell {
     match reason {
         MissingReason::Unspecified => Cell::Absent,
         MissingReason::NoQuoteYet => Cell::text("NO_QUOTE_YET"),
@@ -95,7 +100,7 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
     let request = GetChangeRequest {
         pair: args.series.pair.clone(),
         source: args.series.source,
-        leg_sources: Vec::new(),
+        leg_sources: args.legs.leg_sources,
         start_time: session.time(args.from)?,
         end_time: session.time(args.to)?,
         window: args.over.map(Into::into),
@@ -107,7 +112,11 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
     let asked = Asked { pair: args.series.pair, answer };
     if session.style.format == Format::Table {
         let mut out = stdout();
-        out.write_all(in_words(&asked).as_bytes())?;
+        let text = in_words(&asked);
+        for (number, line) in text.lines().enumerate() {
+            let indent = if number == 0 { 2 } else { END_INDENT };
+            writeln!(out, "{}", fold(line, session.style.width, indent))?;
+        }
         out.flush()?;
     } else {
         write_one(stdout(), session.style, COLUMNS, &asked)?;
@@ -138,7 +147,7 @@ fn in_words(Asked { pair, answer }: &Asked) -> String {
     text
 }
 
-/// `2025-12-08T00:00:00Z  0.00008 by timesca, last seen 3 d before; the source said -0 %`.
+/// `2025-12-08T00:00:00Z  0.00008 by timesca, reported change -0 %; last observed 3 d before`.
 fn end_in_words(end: Option<&GetRateResponse>, reason: MissingReason) -> String {
     let Some(end) = end else {
         return match reason {
@@ -150,14 +159,17 @@ fn end_in_words(end: Option<&GetRateResponse>, reason: MissingReason) -> String 
     if let Cell::Time(time) = Cell::time(end.time.as_ref()) {
         text.insert_str(0, &format!("{time}  "));
     }
-    for leg in &end.legs {
-        let _ = write!(text, " by {}", clean(&leg.source));
-        if let Some(said) = &leg.reported_change_percent {
-            let _ = write!(text, ", which said {} %", clean(said));
+    for (at, leg) in end.legs.iter().enumerate() {
+        let _ = write!(text, "{} {}", if at == 0 { " by" } else { " and" }, clean(&leg.source));
+        if let Some(reported) = &leg.reported_change_percent {
+            let _ = write!(text, ", reported change {} %", clean(reported));
         }
     }
     if let Cell::Length(age @ Timestamp::SECOND_US..) = Cell::length(end.age.as_ref()) {
-        let _ = write!(text, "; last seen {} before", length(age));
+        let _ = write!(text, "; last observed {} before", length(age));
+    }
+    if let Cell::Length(apart) = Cell::length(end.leg_age_difference.as_ref()) {
+        let _ = write!(text, ", the legs {} apart", length(apart));
     }
     text
 }
@@ -167,11 +179,11 @@ mod tests {
     use super::*;
     use crate::proto::v1::Run;
 
-    fn end(rate: &str, age_s: i64, said: Option<&str>) -> GetRateResponse {
+    fn end(rate: &str, age_s: i64, reported: Option<&str>) -> GetRateResponse {
         let leg = Run {
             source: "timesca".to_owned(),
             rate: rate.to_owned(),
-            reported_change_percent: said.map(str::to_owned),
+            reported_change_percent: reported.map(str::to_owned),
             ..Run::default()
         };
         GetRateResponse {
@@ -201,7 +213,7 @@ mod tests {
             flat,
             "UZS/USD  0.00008 -> 0.00008  0 %  (-11.764706 % .. 13.333334 %)  below resolution: the published digits cannot tell\n  \
              from  1970-01-02T00:00:00Z  0.00008 by timesca\n  \
-             to    1970-01-02T00:00:00Z  0.00008 by timesca, which said -0 %; last seen 3 d before\n",
+             to    1970-01-02T00:00:00Z  0.00008 by timesca, reported change -0 %; last observed 3 d before\n",
         );
         let begun = GetChangeResponse {
             start_missing_reason: MissingReason::NoQuoteYet.into(),

@@ -6,15 +6,19 @@
 //! **Invariant**: a command ends with 0 when done, 1 when it failed, 2 on wrong usage and 3 when some input was
 //! refused; 130 when interrupted. What a server says reaches a terminal with its control characters escaped.
 
+mod candles;
 mod cell;
 mod change;
+mod changes;
 mod client;
+mod convert;
 mod error;
 mod export;
 mod history;
 mod ingest;
 mod latest;
 mod output;
+mod pages;
 mod rate;
 mod revisions;
 mod runs;
@@ -91,10 +95,16 @@ pub enum Command {
     Latest(latest::LatestArgs),
     /// Show the rate of a pair at a moment, direct or derived
     Rate(rate::RateArgs),
+    /// Convert an amount into another currency
+    Convert(convert::ConvertArgs),
     /// List the history of a pair
     History(history::HistoryArgs),
     /// Show the percent change between two moments, with its bounds
     Change(change::ChangeArgs),
+    /// List percent changes from period to period, with their bounds
+    Changes(changes::ChangesArgs),
+    /// List what a rate did by minute, hour, day, week or month
+    Candles(candles::CandlesArgs),
     /// List what series there are
     Series(series::SeriesArgs),
     /// List what was believed before later knowledge replaced it
@@ -117,8 +127,11 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Ingest(args) => finish(ingest::run(args, &session).await),
         Command::Latest(args) => finish(latest::run(args, &session).await),
         Command::Rate(args) => finish(rate::run(args, &session).await),
+        Command::Convert(args) => finish(convert::run(args, &session).await),
         Command::History(args) => finish(history::run(args, &session).await),
         Command::Change(args) => finish(change::run(args, &session).await),
+        Command::Changes(args) => finish(changes::run(args, &session).await),
+        Command::Candles(args) => finish(candles::run(args, &session).await),
         Command::Series(args) => finish(series::run(args, &session).await),
         Command::Revisions(args) => finish(revisions::run(args, &session).await),
         Command::Export(args) => finish(export::run(args, &session).await),
@@ -204,6 +217,22 @@ struct PairArgs {
     source: String,
 }
 
+/// Where a pair is a cross of two rates through the dollar.
+#[derive(Debug, Args)]
+struct LegArgs {
+    /// Who published each leg of a cross: given twice, the first currency's first
+    #[arg(long = "leg-source", value_name = "SLUG")]
+    leg_sources: Vec<String>,
+}
+
+/// By whose clocks days begin.
+#[derive(Debug, Args)]
+struct ZoneArgs {
+    /// Zone by whose clocks days begin, like Asia/Bishkek; UTC if left out
+    #[arg(long, value_name = "ZONE", default_value = "", hide_default_value = true)]
+    zone: String,
+}
+
 /// As known at.
 #[derive(Debug, Args)]
 struct KnownArgs {
@@ -245,6 +274,12 @@ mod tests {
         check("silkrate change KGS/USD", Err("--from"));
         check("silkrate change KGS/USD --from -7d --over 7d", Err("cannot be used with"));
         check("silkrate change KGS/USD --over 7d --places 13", Err("13 is not in"));
+        check("silkrate convert 99.90 USD/KGS --at -7d --max-age 2d", Ok(()));
+        check("silkrate convert 99.90", Err("<PAIR>"));
+        check("silkrate changes KGS/USD --period ytd --zone Asia/Bishkek --places 2 --limit 3", Ok(()));
+        check("silkrate changes KGS/USD --period decade", Err("possible values: day, week, month, year, ytd"));
+        check("silkrate candles KGS/KZT --interval 4h --leg-source a --leg-source b --fill --observations", Ok(()));
+        check("silkrate candles KGS/USD --interval 2h", Err("possible values: 1m, 5m, 15m, 1h, 4h, 1d, 1w, 1mo"));
         check("silkrate ingest", Err("<FILE>"));
         check("silkrate ingest -", Ok(()));
         check("silkrate ingest a.txt b.csv --time -1d --source timesca --revise --dry-run --format page", Ok(()));

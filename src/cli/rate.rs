@@ -5,19 +5,22 @@ use clap::Args;
 use super::cell::Cell;
 use super::output::{Column, record, write_one};
 use super::runs;
+use super::text::{length, plural};
 use super::when::{Span, SpanError, When};
-use super::{CliError, KnownArgs, Outcome, PairArgs, Session, stdout};
+use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, stdout};
 use crate::proto::v1::{GetRateRequest, GetRateResponse, Run};
 
 const EXAMPLES: &str = "\
 Examples:
   silkrate rate KGS/USD
   silkrate rate USD/KGS --at 2025-12-08
+  silkrate rate KGS/KZT --leg-source nbkr --leg-source nbk
   silkrate rate KGS/USD --at -1mo --max-age 2d
   silkrate rate KGS/USD --at 2025-12-08 --known 2025-12-09T12:00:00Z
 
 A published rate stands for half a unit in its last place either side: the
-true rate lies between low and high.";
+true rate lies between low and high. A pair that nobody publishes is derived:
+from its inverse, or as a cross through the dollar.";
 
 /// Arguments of `rate`.
 #[derive(Debug, Args)]
@@ -25,6 +28,8 @@ true rate lies between low and high.";
 pub struct RateArgs {
     #[command(flatten)]
     series: PairArgs,
+    #[command(flatten)]
+    legs: LegArgs,
     /// The moment; now if left out
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     at: Option<When>,
@@ -35,7 +40,7 @@ pub struct RateArgs {
     known: KnownArgs,
 }
 
-fn parse_length(text: &str) -> Result<prost_types::Duration, SpanError> {
+pub(super) fn parse_length(text: &str) -> Result<prost_types::Duration, SpanError> {
     text.parse::<Span>()?.to_duration()
 }
 
@@ -51,9 +56,11 @@ const COLUMNS: &[Column<Asked>] = &[
     Column::new("rate_low", "low", |row| Cell::decimal(&row.answer.rate_low)),
     Column::new("rate_high", "high", |row| Cell::decimal(&row.answer.rate_high)),
     Column::new("derivation", "derived", |row| Cell::derivation(row.answer.derivation())),
-    Column::table("from", |row| Cell::List(row.answer.legs.iter().map(leg_in_words).collect())),
+    Column::table("from", |row| legs_in_words(&row.answer)),
     Column::data("legs", |row| Cell::List(row.answer.legs.iter().map(runs::object).collect())),
-    Column::new("age", "age", |row| Cell::length(row.answer.age.as_ref())),
+    Column::data("age", |row| Cell::length(row.answer.age.as_ref())),
+    Column::table("age", |row| age_in_words(&row.answer)),
+    Column::data("leg_age_difference", |row| Cell::length(row.answer.leg_age_difference.as_ref())),
     Column::new("state", "state", |row| Cell::state(row.answer.state())),
     Column::new("time", "at", |row| Cell::time(row.answer.time.as_ref())),
     Column::data("sequence", |row| Cell::Count(row.answer.sequence)),
@@ -65,18 +72,33 @@ pub(super) fn object(pair: &str, answer: &GetRateResponse) -> Cell {
     record(COLUMNS, &Asked { pair: pair.to_owned(), answer: answer.clone() })
 }
 
+/// The published rates that an answer comes from.
+pub(super) fn legs_in_words(answer: &GetRateResponse) -> Cell {
+    Cell::List(answer.legs.iter().map(leg_in_words).collect())
+}
+
+/// `2 h`, or `3 d; the legs are 2 d apart`: then the rate puts together what was not confirmed at one time.
+pub(super) fn age_in_words(answer: &GetRateResponse) -> Cell {
+    match (Cell::length(answer.age.as_ref()), Cell::length(answer.leg_age_difference.as_ref())) {
+        (Cell::Length(age), Cell::Length(apart)) => {
+            Cell::Text(format!("{}; the legs are {} apart", length(age), length(apart)))
+        }
+        (age, _) => age,
+    }
+}
+
 /// `KGS/USD 0.01144 by timesca, seen 5 times up to 2025-12-08T00:00:00Z`.
 fn leg_in_words(run: &Run) -> Cell {
     let last = Cell::time(run.last_observed_time.as_ref()).to_csv().unwrap_or_default();
-    let times = if run.observation_count == 1 { "once".to_owned() } else { format!("{} times", run.observation_count) };
-    Cell::Text(format!("{} {} by {}, seen {times}, last {last}", run.pair, run.rate, run.source))
+    let count = plural(run.observation_count, "observation");
+    Cell::Text(format!("{} {} by {}, {count}, last {last}", run.pair, run.rate, run.source))
 }
 
 pub(super) async fn run(args: RateArgs, session: &Session) -> Result<Outcome, CliError> {
     let request = GetRateRequest {
         pair: args.series.pair.clone(),
         source: args.series.source,
-        leg_sources: Vec::new(),
+        leg_sources: args.legs.leg_sources,
         time: session.time(args.at)?,
         max_age: args.max_age,
         known_time: session.time(args.known.known)?,

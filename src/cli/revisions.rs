@@ -3,14 +3,15 @@
 use clap::Args;
 
 use super::cell::Cell;
-use super::output::{Column, Sheet};
+use super::output::Column;
+use super::pages::{Page, list};
 use super::runs::{REPORTED_TITLE, of, reported};
 use super::when::When;
-use super::{CliError, KnownArgs, Outcome, PairArgs, Session, note, stdout};
+use super::{CliError, KnownArgs, Outcome, PairArgs, Session, note};
 use crate::proto::v1::{ListRevisionsRequest, Revision};
 
 /// Revisions asked for at a time.
-const PAGE_REVISIONS: i32 = 5_000;
+const PAGE_REVISIONS_MAX: u64 = 5_000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,51 +42,34 @@ const COLUMNS: &[Column<Revision>] = &[
     Column::new("source", "source", |row| of(row.run.as_ref(), |run| Cell::text(&run.source))),
     Column::new("rate", "rate", |row| of(row.run.as_ref(), |run| Cell::decimal(&run.rate))),
     Column::new("reported_change_percent", REPORTED_TITLE, |row| of(row.run.as_ref(), reported)),
-    Column::new("first_observed_time", "first seen", |row| {
+    Column::new("first_observed_time", "first observed", |row| {
         of(row.run.as_ref(), |run| Cell::time(run.first_observed_time.as_ref()))
     }),
-    Column::new("last_observed_time", "last seen", |row| {
+    Column::new("last_observed_time", "last observed", |row| {
         of(row.run.as_ref(), |run| Cell::time(run.last_observed_time.as_ref()))
     }),
     Column::data("observation_count", |row| of(row.run.as_ref(), |run| Cell::Count(run.observation_count))),
-    Column::new("recorded_time", "believed from", |row| {
-        of(row.run.as_ref(), |run| Cell::time(run.recorded_time.as_ref()))
-    }),
-    Column::new("superseded_time", "until", |row| Cell::time(row.superseded_time.as_ref())),
+    Column::new("recorded_time", "recorded", |row| of(row.run.as_ref(), |run| Cell::time(run.recorded_time.as_ref()))),
+    Column::new("superseded_time", "superseded", |row| Cell::time(row.superseded_time.as_ref())),
 ];
 
 pub(super) async fn run(args: RevisionsArgs, session: &Session) -> Result<Outcome, CliError> {
-    let mut request = ListRevisionsRequest {
+    let request = ListRevisionsRequest {
         pair: args.series.pair,
         source: args.series.source,
         start_time: session.time(args.from)?,
         end_time: session.time(args.to)?,
         known_time: session.time(args.known.known)?,
-        page_size: PAGE_REVISIONS,
+        page_size: 0,
         page_token: String::new(),
     };
     let client = session.connect().await?;
-    let mut page = client.answer(client.rates().list_revisions(client.request(request.clone()))).await?;
-    let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;
-    let none = page.revisions.is_empty();
-    loop {
-        for revision in &page.revisions {
-            sheet.row(revision)?;
-        }
-        if page.next_page_token.is_empty() {
-            break;
-        }
-        request.page_token = page.next_page_token;
-        page = match client.answer(client.rates().list_revisions(client.request(request.clone()))).await {
-            Ok(page) => page,
-            Err(error) => {
-                sheet.abandon()?;
-                return Err(error);
-            }
-        };
-    }
-    sheet.finish()?;
-    if none && session.is_table() {
+    let listed = list(session, COLUMNS, u64::MAX, PAGE_REVISIONS_MAX, async |page_size, page_token| {
+        let request = ListRevisionsRequest { page_size, page_token, ..request.clone() };
+        let page = client.answer(client.rates().list_revisions(client.request(request))).await?;
+        Ok(Page { rows: page.revisions, next_page_token: page.next_page_token })
+    });
+    if listed.await?.rows == 0 && session.is_table() {
         note("never revised in that range");
     }
     Ok(Outcome::Done)

@@ -3,6 +3,7 @@
 //! **Invariant**: every value here was checked when it was made; nothing in this module reads a
 //! clock or does I/O.
 
+mod amount;
 mod currency;
 mod decimal;
 mod rate;
@@ -11,6 +12,7 @@ mod series;
 mod tick;
 mod time;
 
+pub use amount::{Amount, AmountError};
 pub use currency::{Currency, CurrencyError, CurrencySet};
 pub use decimal::{Decimal, DecimalError};
 pub use rate::{Rate, RateError, ReportedChange, ReportedChangeError};

@@ -12,7 +12,6 @@ use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::deadline::Deadline;
 use super::status::ServiceError;
 use crate::query::QueryError;
 
@@ -27,9 +26,9 @@ pub(super) struct End {
 
 impl End {
     /// At the caller's deadline, or at the age limit if that is sooner; `remedy` is what a caller does then.
-    pub(super) fn of(deadline: Deadline, age_max_s: u64, remedy: &'static str) -> Self {
+    pub(super) fn of(deadline: Option<Instant>, age_max_s: u64, remedy: &'static str) -> Self {
         let too_old = Instant::now() + Duration::from_secs(age_max_s);
-        match deadline.instant().filter(|deadline| *deadline < too_old) {
+        match deadline.filter(|deadline| *deadline < too_old) {
             Some(at) => Self { at, error: ServiceError::DeadlineExceeded },
             None => Self { at: too_old, error: ServiceError::StreamTooOld { age_max_s, remedy } },
         }

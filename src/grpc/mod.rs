@@ -6,7 +6,6 @@
 mod blocking_stream;
 pub mod convert;
 pub mod deadline;
-pub mod deadline_layer;
 mod ingest_convert;
 pub mod ingest_service;
 pub mod latest;

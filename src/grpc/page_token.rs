@@ -9,7 +9,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Timestamp;
-use crate::query::{QueryError, RevisionCursor};
+use crate::query::{BucketCursor, QueryError, RevisionCursor};
 
 /// The layout below.
 const VERSION: u8 = 1;
@@ -34,6 +34,8 @@ pub(super) enum Cursor {
     Run(Timestamp),
     /// After that revision.
     Revision(RevisionCursor),
+    /// After that bucket.
+    Bucket(BucketCursor),
 }
 
 /// What a token says.
@@ -57,6 +59,7 @@ struct Layout {
 enum CursorLayout {
     Run(i64),
     Revision(i64, i64),
+    Bucket(i64, i64),
 }
 
 fn refused(problem: &str) -> QueryError {
@@ -71,6 +74,7 @@ impl PageToken {
             Cursor::Revision(RevisionCursor { superseded_time, first_observed_time }) => {
                 CursorLayout::Revision(superseded_time.micros(), first_observed_time.micros())
             }
+            Cursor::Bucket(BucketCursor { start, now }) => CursorLayout::Bucket(start.micros(), now.micros()),
         };
         let layout =
             Layout { version: VERSION, fingerprint: fingerprint.0, known_us: self.known_time.micros(), cursor };
@@ -102,8 +106,14 @@ impl PageToken {
             return Err(refused("belongs to another request; repeat every field but page_size"));
         }
         let time = Timestamp::from_micros;
+        // Buckets are reckoned from these times, by calendars that end somewhere.
+        let calendar = |micros| Some(time(micros)).filter(|time| (Timestamp::MIN..=Timestamp::MAX).contains(time));
         let cursor = match layout.cursor {
             CursorLayout::Run(first) => Cursor::Run(time(first)),
+            CursorLayout::Bucket(start, now) => match (calendar(start), calendar(now)) {
+                (Some(start), Some(now)) => Cursor::Bucket(BucketCursor { start, now }),
+                _ => return Err(refused(GARBLED)),
+            },
             CursorLayout::Revision(superseded, first) => {
                 Cursor::Revision(RevisionCursor { superseded_time: time(superseded), first_observed_time: time(first) })
             }
@@ -134,6 +144,7 @@ mod tests {
             Cursor::Run(at(i64::MIN)),
             Cursor::Run(at(i64::MAX)),
             Cursor::Revision(RevisionCursor { superseded_time: at(i64::MAX), first_observed_time: at(i64::MIN) }),
+            Cursor::Bucket(BucketCursor { start: Timestamp::MIN, now: Timestamp::MAX }),
         ] {
             let text = token(cursor).encode(question("KGS/USD"));
             assert!(text.len() <= TOKEN_CHARS_MAX, "{text}");
@@ -145,6 +156,15 @@ mod tests {
         // Equal fields of another list are another question.
         let revisions = ListRevisionsRequest { pair: "KGS/USD".to_owned(), ..ListRevisionsRequest::default() };
         assert_ne!(Fingerprint::of("ListRevisions", &revisions), question("KGS/USD"));
+    }
+
+    #[test]
+    fn a_bucket_lies_in_the_calendar() {
+        for (start, now) in [(i64::MIN, 0), (0, i64::MAX)] {
+            let cursor = BucketCursor { start: Timestamp::from_micros(start), now: Timestamp::from_micros(now) };
+            let text = token(Cursor::Bucket(cursor)).encode(question("KGS/USD"));
+            assert!(PageToken::decode(&text, question("KGS/USD")).is_err());
+        }
     }
 
     #[test]

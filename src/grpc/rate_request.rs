@@ -6,12 +6,12 @@ use prost::Message;
 
 use super::convert::{as_of, bound, each, length_us, pair, source};
 use super::page_token::{Cursor, Fingerprint, PageToken};
-use crate::analysis::{DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX};
-use crate::domain::{CurrencySet, Pair, Source, Timestamp};
+use crate::analysis::{Buckets, DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX, Interval, Zone};
+use crate::domain::{Amount, CurrencySet, Pair, Source, Timestamp};
 use crate::proto::v1;
 use crate::query::{
-    ChangeRequest, ChangeStart, QueryError, Range, RateRequest, RevisionsRequest, RunsRequest, SeriesFilter,
-    SeriesRequest, Window, WindowUnit,
+    BucketsRequest, CandlesRequest, ChangeRequest, ChangeStart, ChangesRequest, Period, QueryError, Range, RateRequest,
+    RevisionsRequest, RunsRequest, SeriesFilter, SeriesRequest, Window, WindowUnit,
 };
 use crate::store::ScanOrder;
 
@@ -21,6 +21,8 @@ const FILTER_ENTRIES_MAX: usize = 100;
 const PAGE_ROWS_DEFAULT: usize = 1_000;
 /// Most rows of a page; who asks for more gets these.
 const PAGE_ROWS_MAX: usize = 10_000;
+/// The same of changes, whose rows have both ends with their legs: some two megabytes.
+const CHANGES_PAGE_ROWS_MAX: usize = 2_000;
 /// Most sources of legs: a cross has two.
 const LEG_SOURCES_MAX: usize = 2;
 
@@ -70,6 +72,15 @@ pub(super) fn rate(request: &v1::GetRateRequest, served: &CurrencySet) -> Result
         max_age_us: length_us("max_age", request.max_age)?,
         known_time: as_of("known_time", request.known_time)?,
     })
+}
+
+/// The rate of a conversion, and of how much.
+pub(super) fn convert(request: v1::ConvertRequest, served: &CurrencySet) -> Result<(RateRequest, Amount), QueryError> {
+    let amount =
+        Amount::parse(&request.amount).map_err(|problem| QueryError::invalid("amount", problem.to_string()))?;
+    let v1::ConvertRequest { pair, amount: _, source, leg_sources, time, max_age, known_time } = request;
+    let of_rate = v1::GetRateRequest { pair, source, leg_sources, time, max_age, known_time };
+    Ok((rate(&of_rate, served)?, amount))
 }
 
 fn window(window: v1::Window) -> Result<Window, QueryError> {
@@ -125,11 +136,11 @@ pub(super) fn range(
     Range::new(bound("start_time", start)?, bound("end_time", end)?)
 }
 
-fn page_rows(page_size: i32) -> Result<usize, QueryError> {
+fn page_rows(page_size: i32, rows_max: usize) -> Result<usize, QueryError> {
     match usize::try_from(page_size) {
         Ok(0) => Ok(PAGE_ROWS_DEFAULT),
-        Ok(rows) => Ok(rows.min(PAGE_ROWS_MAX)),
-        Err(_) => Err(QueryError::invalid("page_size", format!("is {page_size}; give 1 to {PAGE_ROWS_MAX}, or 0"))),
+        Ok(rows) => Ok(rows.min(rows_max)),
+        Err(_) => Err(QueryError::invalid("page_size", format!("is {page_size}; give 1 to {rows_max}, or 0"))),
     }
 }
 
@@ -140,7 +151,7 @@ fn resume(token: &str, method: &str, request: &impl Message) -> Result<(Fingerpr
 }
 
 pub(super) fn runs(mut request: v1::ListRunsRequest, served: &CurrencySet) -> Result<Paged<RunsRequest>, QueryError> {
-    let limit = page_rows(std::mem::take(&mut request.page_size))?;
+    let limit = page_rows(std::mem::take(&mut request.page_size), PAGE_ROWS_MAX)?;
     let token = std::mem::take(&mut request.page_token);
     let mut question = RunsRequest {
         pair: pair("pair", &request.pair, served)?,
@@ -175,7 +186,7 @@ pub(super) fn revisions(
     mut request: v1::ListRevisionsRequest,
     served: &CurrencySet,
 ) -> Result<Paged<RevisionsRequest>, QueryError> {
-    let limit = page_rows(std::mem::take(&mut request.page_size))?;
+    let limit = page_rows(std::mem::take(&mut request.page_size), PAGE_ROWS_MAX)?;
     let token = std::mem::take(&mut request.page_token);
     let mut question = RevisionsRequest {
         pair: pair("pair", &request.pair, served)?,
@@ -191,6 +202,102 @@ pub(super) fn revisions(
         question.after = Some(after);
     }
     Ok(Paged { question, fingerprint })
+}
+
+/// UTC if it is not named.
+fn zone(name: &str) -> Result<Zone, QueryError> {
+    if name.is_empty() {
+        return Ok(Zone::UTC);
+    }
+    Zone::parse(name).map_err(|problem| QueryError::invalid("time_zone", problem.to_string()))
+}
+
+/// What the token of a list of buckets says.
+fn resume_buckets(list: &mut BucketsRequest, token: Option<PageToken>) {
+    if let Some(PageToken { known_time, cursor: Cursor::Bucket(after) }) = token {
+        list.known_time = Some(known_time);
+        list.after = Some(after);
+    }
+}
+
+fn period(request: &v1::ListChangesRequest) -> Result<Period, QueryError> {
+    Ok(match request.period() {
+        v1::ChangePeriod::DayOnDay => Period::DayOnDay,
+        v1::ChangePeriod::WeekOnWeek => Period::WeekOnWeek,
+        v1::ChangePeriod::MonthOnMonth => Period::MonthOnMonth,
+        v1::ChangePeriod::YearOnYear => Period::YearOnYear,
+        v1::ChangePeriod::YearToDate => Period::YearToDate,
+        v1::ChangePeriod::Unspecified => {
+            let problem = format!(
+                "{} is no period; name one from CHANGE_PERIOD_DAY_ON_DAY to CHANGE_PERIOD_YEAR_TO_DATE",
+                request.period
+            );
+            return Err(QueryError::invalid("period", problem));
+        }
+    })
+}
+
+pub(super) fn changes(
+    mut request: v1::ListChangesRequest,
+    served: &CurrencySet,
+) -> Result<Paged<ChangesRequest>, QueryError> {
+    let limit = page_rows(std::mem::take(&mut request.page_size), CHANGES_PAGE_ROWS_MAX)?;
+    let token = std::mem::take(&mut request.page_token);
+    let mut list = BucketsRequest {
+        pair: pair("pair", &request.pair, served)?,
+        source: source("source", &request.source)?,
+        leg_sources: leg_sources(&request.leg_sources)?,
+        range: range(request.start_time, request.end_time)?,
+        known_time: as_of("known_time", request.known_time)?,
+        after: None,
+        limit,
+    };
+    let (period, zone) = (period(&request)?, zone(&request.time_zone)?);
+    let (fingerprint, token) = resume(&token, "ListChanges", &request)?;
+    resume_buckets(&mut list, token);
+    Ok(Paged { question: ChangesRequest { list, period, zone }, fingerprint })
+}
+
+fn interval(request: &v1::ListCandlesRequest) -> Result<Interval, QueryError> {
+    Ok(match request.interval() {
+        v1::CandleInterval::Minute => Interval::Minute,
+        v1::CandleInterval::FiveMinutes => Interval::FiveMinutes,
+        v1::CandleInterval::FifteenMinutes => Interval::FifteenMinutes,
+        v1::CandleInterval::Hour => Interval::Hour,
+        v1::CandleInterval::FourHours => Interval::FourHours,
+        v1::CandleInterval::Day => Interval::Day,
+        v1::CandleInterval::Week => Interval::Week,
+        v1::CandleInterval::Month => Interval::Month,
+        v1::CandleInterval::Unspecified => {
+            let problem = format!(
+                "{} is no interval; name one from CANDLE_INTERVAL_MINUTE to CANDLE_INTERVAL_MONTH",
+                request.interval
+            );
+            return Err(QueryError::invalid("interval", problem));
+        }
+    })
+}
+
+pub(super) fn candles(
+    mut request: v1::ListCandlesRequest,
+    served: &CurrencySet,
+) -> Result<Paged<CandlesRequest>, QueryError> {
+    let limit = page_rows(std::mem::take(&mut request.page_size), PAGE_ROWS_MAX)?;
+    let token = std::mem::take(&mut request.page_token);
+    let mut list = BucketsRequest {
+        pair: pair("pair", &request.pair, served)?,
+        source: source("source", &request.source)?,
+        leg_sources: leg_sources(&request.leg_sources)?,
+        range: range(request.start_time, request.end_time)?,
+        known_time: as_of("known_time", request.known_time)?,
+        after: None,
+        limit,
+    };
+    let buckets = Buckets { interval: interval(&request)?, zone: zone(&request.time_zone)? };
+    let (fingerprint, token) = resume(&token, "ListCandles", &request)?;
+    resume_buckets(&mut list, token);
+    let (fill, count_observations) = (request.fill_empty, request.count_observations);
+    Ok(Paged { question: CandlesRequest { list, buckets, fill, count_observations }, fingerprint })
 }
 
 #[cfg(test)]
@@ -272,7 +379,8 @@ mod tests {
 
     #[test]
     fn pages() {
-        let check = |page_size: i32, expect: Option<usize>| assert_eq!(page_rows(page_size).ok(), expect);
+        let check =
+            |page_size: i32, expect: Option<usize>| assert_eq!(page_rows(page_size, PAGE_ROWS_MAX).ok(), expect);
         check(0, Some(1_000));
         check(1, Some(1));
         check(10_000, Some(10_000));

@@ -2,10 +2,13 @@
 
 use super::convert::{duration, run, state, timestamp};
 use super::page_token::{Cursor, Fingerprint, PageToken};
-use crate::analysis::absolute_change;
-use crate::domain::Revision;
+use crate::analysis::{CandlePoint, Conversion, absolute_change};
+use crate::domain::{Amount, Revision, SeriesKey};
 use crate::proto::v1;
-use crate::query::{Answer, Change, Derivation, Page, RateAnswer, RevisionCursor, RunsPage, SeriesInfo};
+use crate::query::{
+    Answer, CandleRow, CandlesPage, Change, ChangesPage, Derivation, Page, RateAnswer, RevisionCursor, RunsPage,
+    SeriesInfo,
+};
 use crate::store::Commit;
 
 fn next_token(commit: Commit, cursor: Option<Cursor>, fingerprint: Fingerprint) -> String {
@@ -31,20 +34,39 @@ pub(super) fn series(answer: &Answer<Vec<SeriesInfo>>) -> v1::ListSeriesResponse
     }
 }
 
-pub(super) fn rate(commit: Commit, answer: &RateAnswer) -> v1::GetRateResponse {
-    let derivation = match answer.derivation {
+fn derivation(derivation: Derivation) -> i32 {
+    match derivation {
         Derivation::Direct => v1::Derivation::Direct,
         Derivation::Inverse => v1::Derivation::Inverse,
-    };
+        Derivation::Cross => v1::Derivation::Cross,
+    }
+    .into()
+}
+
+pub(super) fn rate(commit: Commit, answer: &RateAnswer) -> v1::GetRateResponse {
     v1::GetRateResponse {
         rate: answer.rate.value_text(),
         rate_low: answer.rate.low_text(),
         rate_high: answer.rate.high_text(),
-        derivation: derivation.into(),
+        derivation: derivation(answer.derivation),
         legs: answer.legs.iter().map(|(series, leg)| run(series, leg)).collect(),
         age: Some(duration(answer.age_us)),
         state: state(answer.state).into(),
         time: Some(timestamp(answer.time)),
+        sequence: commit.sequence,
+        recorded_time: Some(timestamp(commit.recorded_time)),
+        leg_age_difference: (answer.leg_age_difference_us > 0).then(|| duration(answer.leg_age_difference_us)),
+    }
+}
+
+pub(super) fn convert(answer: &Answer<RateAnswer>, amount: Amount) -> v1::ConvertResponse {
+    let Answer { commit, body } = answer;
+    let converted = Conversion::new(amount, &body.rate);
+    v1::ConvertResponse {
+        converted_amount: converted.value,
+        converted_amount_low: converted.low,
+        converted_amount_high: converted.high,
+        rate: Some(rate(*commit, body)),
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),
     }
@@ -59,12 +81,12 @@ fn missing(end: Option<&RateAnswer>) -> i32 {
     .into()
 }
 
-pub(super) fn change(answer: &Answer<Change>, decimal_places: u32) -> v1::GetChangeResponse {
-    let Answer { commit, body: Change { start, end, percent } } = answer;
+pub(super) fn change(commit: Commit, change: &Change, decimal_places: u32) -> v1::GetChangeResponse {
+    let Change { start, end, percent } = change;
     let percent = percent.as_ref();
     v1::GetChangeResponse {
-        start: start.as_ref().map(|start| rate(*commit, start)),
-        end: end.as_ref().map(|end| rate(*commit, end)),
+        start: start.as_ref().map(|start| rate(commit, start)),
+        end: end.as_ref().map(|end| rate(commit, end)),
         start_missing_reason: missing(start.as_ref()),
         end_missing_reason: missing(end.as_ref()),
         absolute_change: start.as_ref().zip(end.as_ref()).map(|(start, end)| absolute_change(&start.rate, &end.rate)),
@@ -72,6 +94,76 @@ pub(super) fn change(answer: &Answer<Change>, decimal_places: u32) -> v1::GetCha
         percent_change_low: percent.map(|percent| percent.low_text(decimal_places)),
         percent_change_high: percent.map(|percent| percent.high_text(decimal_places)),
         below_resolution: percent.map(crate::analysis::PercentChange::below_resolution),
+        sequence: commit.sequence,
+        recorded_time: Some(timestamp(commit.recorded_time)),
+    }
+}
+
+pub(super) fn changes(
+    answer: &Answer<ChangesPage>,
+    decimal_places: u32,
+    fingerprint: Fingerprint,
+) -> v1::ListChangesResponse {
+    let Answer { commit, body: page } = answer;
+    let changes = page.rows.iter().map(|row| {
+        let change = change(*commit, &row.change, decimal_places);
+        v1::PeriodChange {
+            period_start_time: Some(timestamp(row.period.start)),
+            period_end_time: Some(timestamp(row.period.end)),
+            complete: row.complete,
+            start: change.start,
+            end: change.end,
+            start_missing_reason: change.start_missing_reason,
+            end_missing_reason: change.end_missing_reason,
+            absolute_change: change.absolute_change,
+            percent_change: change.percent_change,
+            percent_change_low: change.percent_change_low,
+            percent_change_high: change.percent_change_high,
+            below_resolution: change.below_resolution,
+        }
+    });
+    v1::ListChangesResponse {
+        changes: changes.collect(),
+        next_page_token: next_token(*commit, page.next.map(Cursor::Bucket), fingerprint),
+        sequence: commit.sequence,
+        recorded_time: Some(timestamp(commit.recorded_time)),
+    }
+}
+
+fn candle(row: &CandleRow) -> v1::Candle {
+    let candle = &row.candle;
+    let point = |point: CandlePoint| (point.rate.to_string(), Some(timestamp(point.time)));
+    let (open, open_time) = point(candle.open);
+    let (high, high_time) = point(candle.high);
+    let (low, low_time) = point(candle.low);
+    let (close, close_time) = point(candle.close);
+    v1::Candle {
+        start_time: Some(timestamp(candle.bucket.start)),
+        end_time: Some(timestamp(candle.bucket.end)),
+        complete: row.complete,
+        filled: candle.filled,
+        open,
+        open_time,
+        high,
+        high_time,
+        low,
+        low_time,
+        close,
+        close_time,
+        average: candle.average_text(),
+        move_count: candle.move_count,
+        observation_count: row.observation_count,
+    }
+}
+
+pub(super) fn candles(answer: &Answer<CandlesPage>, fingerprint: Fingerprint) -> v1::ListCandlesResponse {
+    let Answer { commit, body: page } = answer;
+    let leg = |series: &SeriesKey| v1::Leg { pair: series.pair.to_string(), source: series.source.to_string() };
+    v1::ListCandlesResponse {
+        candles: page.rows.iter().map(candle).collect(),
+        next_page_token: next_token(*commit, page.next.map(Cursor::Bucket), fingerprint),
+        derivation: derivation(page.derivation),
+        legs: page.legs.iter().map(leg).collect(),
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),
     }
@@ -109,7 +201,7 @@ pub(super) fn revisions(
 mod tests {
     use super::*;
     use crate::analysis::{Derived, PercentChange};
-    use crate::domain::{CurrencySet, Pair, PublishedValue, Rate, Run, SeriesKey, Source, Timestamp};
+    use crate::domain::{CurrencySet, Pair, PublishedValue, Rate, Run, Source, Timestamp};
 
     const COMMIT: Commit = Commit { sequence: 7, recorded_time: Timestamp::from_micros(9_000_000) };
 
@@ -126,6 +218,7 @@ mod tests {
             derivation,
             legs: vec![(series, Run::single(Timestamp::from_micros(1_000_000), value, COMMIT.recorded_time))],
             age_us: 1_500_000,
+            leg_age_difference_us: 0,
             state: None,
             time: Timestamp::from_micros(2_500_000),
         }
@@ -148,8 +241,8 @@ mod tests {
     #[test]
     fn a_missing_end_is_absent_and_never_zero() {
         let end = answer("0.00008", Derivation::Direct);
-        let absent = Answer { commit: COMMIT, body: Change { start: None, end: Some(end.clone()), percent: None } };
-        let message = change(&absent, 6);
+        let absent = Change { start: None, end: Some(end.clone()), percent: None };
+        let message = change(COMMIT, &absent, 6);
         assert_eq!(message.start_missing_reason(), v1::MissingReason::NoQuoteYet);
         assert_eq!(message.end_missing_reason(), v1::MissingReason::Unspecified);
         assert!(message.start.is_none() && message.end.is_some());
@@ -157,7 +250,7 @@ mod tests {
 
         let percent = PercentChange::between(&end.rate, &end.rate);
         let body = Change { start: Some(end.clone()), end: Some(end), percent: Some(percent) };
-        let message = change(&Answer { commit: COMMIT, body }, 2);
+        let message = change(COMMIT, &body, 2);
         assert_eq!(message.percent_change.as_deref(), Some("0.00"));
         assert_eq!(message.percent_change_low.as_deref(), Some("-11.77"));
         assert_eq!(message.percent_change_high.as_deref(), Some("13.34"));

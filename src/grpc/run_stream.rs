@@ -3,10 +3,10 @@
 //! **Invariant**: messages hold the runs of their pieces in order, and there is always one.
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::blocking_stream::{End, Messages, send_until};
 use super::convert::timestamp;
-use super::deadline::Deadline;
 use super::status::ServiceError;
 use crate::columns::RunPacker;
 use crate::proto::v1::StreamRunsResponse;
@@ -25,7 +25,7 @@ const WHEN_TOO_OLD: &str = "go on from the last first_observed_time with known_t
 pub(super) type RunMessages = Messages<StreamRunsResponse>;
 
 /// Sends `runs` from a blocking thread of its own, which keeps `permit` until it is through.
-pub(super) fn send(runs: RunStream, deadline: Deadline, permit: OwnedSemaphorePermit) -> RunMessages {
+pub(super) fn send(runs: RunStream, deadline: Option<Instant>, permit: OwnedSemaphorePermit) -> RunMessages {
     send_runs_until(runs, End::of(deadline, STREAM_AGE_MAX_S, WHEN_TOO_OLD), permit)
 }
 
@@ -142,19 +142,15 @@ mod tests {
     async fn damage_comes_after_what_was_read_before_it() {
         let damaged = Err(StoreError::Damaged { path: "db".to_owned(), problem: "a block".to_owned() });
         let (streams, permit) = permit().await;
-        let mut messages = send(stream([Ok(runs(0..5_000)), damaged].into_iter()), deadline(None), permit);
+        let mut messages = send(stream([Ok(runs(0..5_000)), damaged].into_iter()), None, permit);
         assert_eq!(messages.next().await.unwrap().unwrap().run_count, 4_096);
         assert_eq!(messages.next().await.unwrap().unwrap_err().code(), Code::DataLoss);
         assert!(messages.next().await.is_none());
         is_over(&streams).await;
     }
 
-    fn deadline(timeout: Option<&str>) -> Deadline {
-        let mut metadata = tonic::metadata::MetadataMap::new();
-        if let Some(timeout) = timeout {
-            metadata.insert("grpc-timeout", timeout.parse().unwrap());
-        }
-        Deadline::of(&metadata)
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(40)
     }
 
     fn endless(read: &Arc<AtomicUsize>) -> RunStream {
@@ -168,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_who_leaves_ends_the_stream() {
         let (streams, permit) = permit().await;
-        let mut messages = send(endless(&Arc::default()), deadline(None), permit);
+        let mut messages = send(endless(&Arc::default()), None, permit);
         assert!(messages.next().await.unwrap().is_ok());
         drop(messages);
         is_over(&streams).await;
@@ -185,7 +181,7 @@ mod tests {
             let last = messages.collect::<Vec<_>>().await.pop().unwrap();
             assert_eq!(last.unwrap_err().code(), expect);
         };
-        check(End::of(deadline(Some("40m")), STREAM_AGE_MAX_S, WHEN_TOO_OLD), Code::DeadlineExceeded).await;
+        check(End::of(Some(soon()), STREAM_AGE_MAX_S, WHEN_TOO_OLD), Code::DeadlineExceeded).await;
         let too_old = End {
             at: Instant::now() + Duration::from_millis(30),
             error: ServiceError::StreamTooOld { age_max_s: STREAM_AGE_MAX_S, remedy: WHEN_TOO_OLD },
@@ -196,7 +192,7 @@ mod tests {
     #[tokio::test]
     async fn a_deadline_ends_a_stream_that_is_read() {
         let (streams, permit) = permit().await;
-        let mut messages = send(endless(&Arc::default()), deadline(Some("40m")), permit);
+        let mut messages = send(endless(&Arc::default()), Some(soon()), permit);
         let error = loop {
             match messages.next().await.unwrap() {
                 Ok(_) => {}

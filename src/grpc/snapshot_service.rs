@@ -55,7 +55,7 @@ impl SnapshotService for SnapshotServiceImpl {
         &self,
         request: Request<v1::ExportSnapshotRequest>,
     ) -> Result<Response<Self::ExportSnapshotStream>, Status> {
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::of(request.extensions());
         let request = snapshot_request::export(request.get_ref(), &self.currencies)?;
         let permit = Arc::clone(&self.exports)
             .try_acquire_owned()
@@ -65,14 +65,11 @@ impl SnapshotService for SnapshotServiceImpl {
         let reader = Reader::new(self.ingest.view(), self.clock.now(), Arc::clone(&self.rules), stop);
         let question = request.snapshot.clone();
         let pinned = tokio::task::spawn_blocking(move || reader.snapshot(&question));
-        let snapshot = deadline
-            .limit(async move {
-                match pinned.await {
-                    Ok(snapshot) => snapshot.map_err(ServiceError::from),
-                    Err(problem) => Err(ServiceError::BrokenOff(problem.to_string())),
-                }
-            })
-            .await?;
+        // Past the caller's deadline this call is dropped, and the reader stops.
+        let snapshot = match pinned.await {
+            Ok(snapshot) => snapshot.map_err(ServiceError::from)?,
+            Err(problem) => return Err(ServiceError::BrokenOff(problem.to_string()).into()),
+        };
         let end = End::of(deadline, EXPORT_AGE_MAX_S, WHEN_TOO_OLD);
         let messages = send_until(end, CHUNKS_AHEAD_MAX, permit, move |hand_over| {
             let mut refusal = None;

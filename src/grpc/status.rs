@@ -114,7 +114,10 @@ fn describe(error: &ServiceError) -> (Code, ErrorDetails) {
             (Code::NotFound, reason(REASON_NO_QUOTE_YET))
         }
         Query(QueryError::Stale { .. }) => (Code::NotFound, reason(REASON_STALE)),
-        Query(QueryError::Ambiguous { .. }) => (Code::InvalidArgument, violation("source", error.to_string())),
+        Query(QueryError::Ambiguous { leg_of, .. }) => {
+            let field = if leg_of.is_some() { "leg_sources" } else { "source" };
+            (Code::InvalidArgument, violation(field, error.to_string()))
+        }
         Query(QueryError::InvalidArgument { field, problem }) => {
             (Code::InvalidArgument, violation(field, problem.clone()))
         }
@@ -226,6 +229,7 @@ mod tests {
             QueryError::UnknownSeries {
                 pair,
                 wanted_source: Some(series().source),
+                missing_legs: Vec::new(),
                 there_are: "there are KZT/USD from nbk".to_owned(),
             },
             "no series of KGS/USD from timesca; there are KZT/USD from nbk",
@@ -256,7 +260,9 @@ mod tests {
             "last confirmed 90 s before 1970-01-01T00:00:00Z, longer than max_age of 60 s",
             "STALE of silkrate",
         );
-        let ambiguous = QueryError::Ambiguous { pair, sources: "nbkr, timesca".to_owned() };
+        let leg = QueryError::Ambiguous { pair, leg_of: Some(pair), sources: "nbkr, timesca".to_owned() };
+        check(leg, Code::InvalidArgument, "name one of nbkr, timesca for it", "leg_sources: several sources");
+        let ambiguous = QueryError::Ambiguous { pair, leg_of: None, sources: "nbkr, timesca".to_owned() };
         check(ambiguous, Code::InvalidArgument, "name one of nbkr, timesca", "source: several sources");
         let invalid = QueryError::invalid("pairs[3]", "is no pair");
         check(invalid, Code::InvalidArgument, "pairs[3]: is no pair", "pairs[3]: is no pair");

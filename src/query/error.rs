@@ -8,13 +8,15 @@ use crate::store::StoreError;
 /// Why a read was not answered.
 #[derive(Debug, Clone, Error)]
 pub enum QueryError {
-    /// Neither the pair nor its inverse is there, from this source or from any.
-    #[error("there is no series of {pair}{}; {there_are}", from(wanted_source.as_ref()))]
+    /// Neither the pair nor its inverse is there, nor both legs of a cross, from this source or from any.
+    #[error("there is no series of {pair}{}{}; {there_are}", from(wanted_source.as_ref()), nor(missing_legs))]
     UnknownSeries {
         /// As asked for.
         pair: Pair,
         /// As asked for.
         wanted_source: Option<Source>,
+        /// Those of its legs through the dollar that are not there either.
+        missing_legs: Vec<Pair>,
         /// What there is, for the caller to choose from.
         there_are: String,
     },
@@ -66,10 +68,12 @@ pub enum QueryError {
         max_age_us: i64,
     },
     /// Several sources have the pair, and none was named.
-    #[error("several sources have {pair}: name one of {sources} as source")]
+    #[error("several sources have {pair}{}", choices(*leg_of, sources))]
     Ambiguous {
-        /// As asked for.
+        /// As asked for, or a leg of it.
         pair: Pair,
+        /// The cross asked for, where `pair` is a leg of it.
+        leg_of: Option<Pair>,
         /// Their names.
         sources: String,
     },
@@ -98,6 +102,21 @@ impl QueryError {
 
 fn from(source: Option<&Source>) -> String {
     source.map_or(String::new(), |source| format!(" from {source}"))
+}
+
+fn nor(missing_legs: &[Pair]) -> String {
+    let legs: Vec<String> = missing_legs.iter().map(ToString::to_string).collect();
+    if legs.is_empty() { String::new() } else { format!(", nor one of {} to cross it through", legs.join(" or ")) }
+}
+
+fn choices(leg_of: Option<Pair>, sources: &str) -> String {
+    match leg_of {
+        None => format!(": name one of {sources} as source"),
+        Some(cross) => format!(
+            ", a leg of {cross}: name one of {sources} for it in leg_sources, that of {} first, or one for both as source",
+            cross.base()
+        ),
+    }
 }
 
 fn first_is(first: Option<Timestamp>) -> String {

@@ -1,4 +1,5 @@
-//! The questions that readers ask, answered from one view: rates as of a moment, changes, history, revisions.
+//! The questions that readers ask, answered from one view: rates as of a moment, changes, candles, history,
+//! revisions.
 //!
 //! **Invariant**: an answer comes from one commit and names it. Nothing here asks what time it is, knows the wire, or
 //! rounds: digits are `analysis`'s matter.
@@ -6,18 +7,24 @@
 //! All methods of [`Reader`] but its construction may read and decode blocks: call them on blocking threads.
 //! [`latest`] alone answers from memory.
 
+mod candles;
+mod changes;
 mod error;
 mod history;
 mod latest;
+mod periods;
 mod pin;
 mod rate;
 mod resolve;
 mod snapshot;
+mod spells;
 mod stop;
 mod window;
 
 use std::sync::Arc;
 
+pub use candles::{CandleRow, CandlesPage, CandlesRequest};
+pub use changes::{ChangesPage, ChangesRequest, Period, PeriodChange};
 pub use error::QueryError;
 pub use history::{
     Page, Range, RevisionCursor, RevisionsRequest, RunStream, RunsPage, RunsRequest, SeriesInfo, SeriesRequest,
@@ -25,6 +32,7 @@ pub use history::{
 #[cfg(test)]
 pub(crate) use latest::tests as latest_tests;
 pub use latest::{SeriesFilter, latest};
+pub use periods::{BUCKETS_MAX, BucketCursor, BucketsRequest};
 pub use rate::{Change, ChangeRequest, RateAnswer, RateRequest};
 pub use resolve::Derivation;
 pub use snapshot::{Snapshot, SnapshotRequest};

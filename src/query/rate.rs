@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::pin::Pin;
-use super::resolve::{Derivation, Leg, named_source};
+use super::resolve::{Derivation, Leg, Route, derivation};
 use super::{Answer, ChangeStart, QueryError, Reader};
-use crate::analysis::{Derived, PercentChange};
+use crate::analysis::{Derived, LegRate, Legs, PercentChange};
 use crate::board::RateState;
 use crate::domain::{Pair, Run, SeriesKey, Source, Timestamp};
 use crate::store::SeriesView;
@@ -17,7 +17,7 @@ pub struct RateRequest {
     pub pair: Pair,
     /// From whom; none where a single source has the pair.
     pub source: Option<Source>,
-    /// From whom each leg is, at most one for now.
+    /// From whom each leg is, in order, where they are to differ.
     pub leg_sources: Vec<Source>,
     /// As of; now if none.
     pub time: Option<Timestamp>,
@@ -36,9 +36,11 @@ pub struct RateAnswer {
     pub derivation: Derivation,
     /// The published runs behind it.
     pub legs: Vec<(SeriesKey, Run)>,
-    /// From the last observation to the moment, microseconds; zero inside the run.
+    /// From the last observation to the moment, microseconds; zero inside the run. Of a cross, that of the older leg.
     pub age_us: i64,
-    /// What the series is doing; none unless read as of the present.
+    /// How much older that leg is than the other one, microseconds.
+    pub leg_age_difference_us: i64,
+    /// What the series is doing; none unless read as of now and as known at the newest commit.
     pub state: Option<RateState>,
     /// The moment.
     pub time: Timestamp,
@@ -51,7 +53,7 @@ pub struct ChangeRequest {
     pub pair: Pair,
     /// From whom; none where a single source has the pair.
     pub source: Option<Source>,
-    /// From whom each leg is, at most one for now.
+    /// From whom each leg is, in order, where they are to differ.
     pub leg_sources: Vec<Source>,
     /// Where it begins.
     pub start: ChangeStart,
@@ -77,13 +79,45 @@ fn age_us(run: &Run, time: Timestamp) -> i64 {
     time.micros_since(run.last_observed_time).max(0)
 }
 
+/// The state of what comes from series in these states.
+fn state_of_all(legs: &[RateState]) -> RateState {
+    if legs.contains(&RateState::Stale) {
+        RateState::Stale
+    } else if legs.contains(&RateState::Moving) {
+        RateState::Moving
+    } else if legs.iter().all(|state| *state == RateState::Pegged) {
+        RateState::Pegged
+    } else {
+        RateState::Flat
+    }
+}
+
+/// The run of a leg in force at `time`.
+fn run_at(pin: &Pin, leg: &Leg<Arc<SeriesView>>, time: Timestamp) -> Result<Run, QueryError> {
+    if let Some(run) = leg.series.run_at(time, pin.known())? {
+        return Ok(run);
+    }
+    let first = leg.series.totals(pin.known())?.map(|totals| totals.first_observed_time);
+    Err(QueryError::NoQuoteYet { series: leg.series.key().clone(), time, first })
+}
+
+impl Change {
+    /// From `start` to `end`.
+    pub(super) fn between(start: Option<RateAnswer>, end: Option<RateAnswer>) -> Self {
+        let percent = match (&start, &end) {
+            (Some(start), Some(end)) => Some(PercentChange::between(&start.rate, &end.rate)),
+            _ => None,
+        };
+        Self { start, end, percent }
+    }
+}
+
 impl Reader {
     /// The rate in force at a moment.
     ///
     /// # Errors
     /// No such series, no quote yet, one older than `max_age_us`, fields that contradict each other, or the store's.
     pub fn rate(&self, request: &RateRequest) -> Result<Answer<RateAnswer>, QueryError> {
-        let source = named_source(request.source.as_ref(), &request.leg_sources)?;
         let pin = self.pin(request.known_time)?;
         if request.max_age_us.is_some() && !pin.newest {
             return Err(QueryError::invalid(
@@ -91,19 +125,18 @@ impl Reader {
                 "cannot be asked for together with an earlier known_time; leave one of them out",
             ));
         }
-        let leg = self.resolve(&pin, request.pair, source.as_ref())?;
+        let route = self.resolve(&pin, request.pair, request.source.as_ref(), &request.leg_sources)?;
         let time = request.time.unwrap_or(pin.now);
-        let series = || leg.series.key().clone();
-        let Some(answer) = self.rate_at(&pin, &leg, time)? else {
-            let first = leg.series.totals(pin.known())?.map(|totals| totals.first_observed_time);
-            return Err(QueryError::NoQuoteYet { series: series(), time, first });
-        };
-        match request.max_age_us {
-            Some(max_age_us) if answer.age_us > max_age_us => {
-                Err(QueryError::Stale { series: series(), time, age_us: answer.age_us, max_age_us })
+        let answer = self.rate_at(&pin, &route, time)?;
+        if let Some(max_age_us) = request.max_age_us {
+            for (series, run) in &answer.legs {
+                let (series, age_us) = (series.clone(), age_us(run, time));
+                if age_us > max_age_us {
+                    return Err(QueryError::Stale { series, time, age_us, max_age_us });
+                }
             }
-            _ => Ok(Answer { commit: pin.commit, body: answer }),
         }
+        Ok(Answer { commit: pin.commit, body: answer })
     }
 
     /// The change between two moments.
@@ -111,34 +144,55 @@ impl Reader {
     /// # Errors
     /// As [`Reader::rate`], but for a quote that is not there yet.
     pub fn change(&self, request: &ChangeRequest) -> Result<Answer<Change>, QueryError> {
-        let source = named_source(request.source.as_ref(), &request.leg_sources)?;
         let pin = self.pin(request.known_time)?;
         let (start_time, end_time) = ends(request, pin.now)?;
-        let leg = self.resolve(&pin, request.pair, source.as_ref())?;
-        let start = self.rate_at(&pin, &leg, start_time)?;
-        let end = self.rate_at(&pin, &leg, end_time)?;
-        let percent = match (&start, &end) {
-            (Some(start), Some(end)) => Some(PercentChange::between(&start.rate, &end.rate)),
-            _ => None,
-        };
-        Ok(Answer { commit: pin.commit, body: Change { start, end, percent } })
+        let route = self.resolve(&pin, request.pair, request.source.as_ref(), &request.leg_sources)?;
+        let start = self.rate_if_quoted(&pin, &route, start_time)?;
+        let end = self.rate_if_quoted(&pin, &route, end_time)?;
+        Ok(Answer { commit: pin.commit, body: Change::between(start, end) })
     }
 
-    fn rate_at(&self, pin: &Pin, leg: &Leg, time: Timestamp) -> Result<Option<RateAnswer>, QueryError> {
-        let Some(run) = leg.series.run_at(time, pin.known())? else { return Ok(None) };
-        let published = Derived::direct(run.value.rate);
-        let state = if pin.present && time == pin.now { self.state(&leg.series, &run, pin)? } else { None };
-        Ok(Some(RateAnswer {
-            rate: match leg.derivation {
-                Derivation::Direct => published,
-                Derivation::Inverse => published.inverse(),
-            },
-            derivation: leg.derivation,
-            age_us: age_us(&run, time),
-            legs: vec![(leg.series.key().clone(), run)],
+    /// The rate in force at `time`, if there was one.
+    pub(super) fn rate_if_quoted(
+        &self,
+        pin: &Pin,
+        route: &Route,
+        time: Timestamp,
+    ) -> Result<Option<RateAnswer>, QueryError> {
+        match self.rate_at(pin, route, time) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(QueryError::NoQuoteYet { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn rate_at(&self, pin: &Pin, route: &Route, time: Timestamp) -> Result<RateAnswer, QueryError> {
+        let runs = route.try_map(|leg| run_at(pin, leg, time).map(|run| (leg, run)))?;
+        let state = if pin.newest && time == pin.now { self.state_of_legs(pin, &runs)? } else { None };
+        let ages = || runs.iter().map(|(_, run)| age_us(run, time));
+        let (oldest, youngest) = (ages().max().unwrap_or_default(), ages().min().unwrap_or_default());
+        Ok(RateAnswer {
+            rate: runs.map(|(leg, run)| LegRate { rate: run.value.rate, inverted: leg.inverted }).derived(),
+            derivation: derivation(route),
+            age_us: oldest,
+            leg_age_difference_us: oldest - youngest,
+            legs: runs.iter().map(|(leg, run)| (leg.series.key().clone(), run.clone())).collect(),
             state,
             time,
-        }))
+        })
+    }
+
+    fn state_of_legs(
+        &self,
+        pin: &Pin,
+        runs: &Legs<(&Leg<Arc<SeriesView>>, Run)>,
+    ) -> Result<Option<RateState>, QueryError> {
+        let mut states = Vec::new();
+        for (leg, run) in runs.iter() {
+            let Some(state) = self.state(&leg.series, run, pin)? else { return Ok(None) };
+            states.push(state);
+        }
+        Ok(Some(state_of_all(&states)))
     }
 
     /// The state of a series whose rate in force now is that of `run`.
@@ -186,6 +240,23 @@ mod tests {
         check(20, 0);
         check(21, 1);
         check(1_020, 1_000);
+    }
+
+    #[test]
+    fn a_derived_rate_is_in_the_state_of_its_legs() {
+        use RateState::{Flat, Moving, Pegged, Stale};
+        let check = |legs: &[RateState], expect: RateState| {
+            assert_eq!(state_of_all(legs), expect, "{legs:?}");
+            assert_eq!(state_of_all(&legs.iter().rev().copied().collect::<Vec<_>>()), expect);
+        };
+        for state in [Stale, Moving, Pegged, Flat] {
+            check(&[state], state);
+            check(&[state, state], state);
+            check(&[state, Stale], Stale);
+        }
+        check(&[Moving, Pegged], Moving);
+        check(&[Moving, Flat], Moving);
+        check(&[Pegged, Flat], Flat);
     }
 
     #[test]

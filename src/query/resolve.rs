@@ -1,10 +1,14 @@
-//! Which stored series answers for a pair: direct if there is such a series, else inverse.
+//! Which stored series answer for a pair: direct if there is such a series, else inverse, else a cross through USD.
+//!
+//! The leg of a currency in a cross is its series against the dollar, else the dollar's against it, so that a cross and
+//! its inverse come from the same series.
 
 use std::sync::Arc;
 
 use super::pin::Pin;
 use super::{QueryError, Reader};
-use crate::domain::{Pair, SeriesKey, Source, Timestamp};
+use crate::analysis::Legs;
+use crate::domain::{Currency, Pair, SeriesKey, Source, Timestamp};
 use crate::store::{SeriesView, StoreError};
 
 /// Most series that an error message lists.
@@ -17,47 +21,136 @@ pub enum Derivation {
     Direct,
     /// One over a published rate.
     Inverse,
+    /// Two published rates through the dollar.
+    Cross,
 }
 
-/// The series behind an answer.
-pub(super) struct Leg {
-    pub(super) derivation: Derivation,
-    pub(super) series: Arc<SeriesView>,
+/// Which sources a caller names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Named<'a> {
+    /// None.
+    Any,
+    /// One, for every leg.
+    All(&'a Source),
+    /// That of the only leg.
+    Only(&'a Source),
+    /// Those of both legs of a cross.
+    Each(&'a Source, &'a Source),
 }
 
-/// The one source that a caller names, in `source` or as the only leg's.
-pub(super) fn named_source(source: Option<&Source>, leg_sources: &[Source]) -> Result<Option<Source>, QueryError> {
-    match (source, leg_sources) {
-        (source, []) => Ok(source.cloned()),
-        (None, [leg]) => Ok(Some(leg.clone())),
-        (Some(source), [leg]) if source == leg => Ok(Some(leg.clone())),
-        (Some(source), [leg]) => {
-            Err(QueryError::invalid("leg_sources", format!("'{leg}' contradicts source '{source}'; give one of them")))
+impl<'a> Named<'a> {
+    fn new(source: Option<&'a Source>, leg_sources: &'a [Source]) -> Result<Self, QueryError> {
+        if let Some((source, leg)) =
+            source.and_then(|source| leg_sources.iter().find(|leg| *leg != source).map(|leg| (source, leg)))
+        {
+            let problem = format!("'{leg}' contradicts source '{source}'; give one of them");
+            return Err(QueryError::invalid("leg_sources", problem));
         }
-        (_, more) => Err(QueryError::invalid(
-            "leg_sources",
-            format!("{} are given; a direct or inverse rate has one leg", more.len()),
-        )),
+        match (source, leg_sources) {
+            (None, []) => Ok(Self::Any),
+            (Some(source), []) => Ok(Self::All(source)),
+            (_, [only]) => Ok(Self::Only(only)),
+            (_, [first, second]) => Ok(Self::Each(first, second)),
+            (_, more) => {
+                Err(QueryError::invalid("leg_sources", format!("{} are given; a cross has two legs", more.len())))
+            }
+        }
     }
 }
 
-/// The first kind that is available decides, and several sources of that kind are too many.
-fn choose<'a>(
+/// A series, and which way its rates are taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Leg<S> {
+    pub(super) inverted: bool,
+    pub(super) series: S,
+}
+
+/// The series behind an answer.
+pub(super) type Route = Legs<Leg<Arc<SeriesView>>>;
+
+/// How the rates of such legs come about.
+pub(super) fn derivation<S>(legs: &Legs<Leg<S>>) -> Derivation {
+    match legs {
+        Legs::One(Leg { inverted: false, .. }) => Derivation::Direct,
+        Legs::One(Leg { inverted: true, .. }) => Derivation::Inverse,
+        Legs::Two(..) => Derivation::Cross,
+    }
+}
+
+/// The currencies of a pair against the dollar, if neither of them is it.
+fn against_usd(pair: Pair) -> Option<(Pair, Pair)> {
+    Pair::new(pair.base(), Currency::USD).ok().zip(Pair::new(pair.quote(), Currency::USD).ok())
+}
+
+/// Finds series for a pair among `keys`.
+struct Choice<'a> {
+    keys: &'a [SeriesKey],
     pair: Pair,
-    source: Option<&Source>,
-    direct: &'a [SeriesKey],
-    inverse: &'a [SeriesKey],
-    there_are: impl FnOnce() -> String,
-) -> Result<(Derivation, &'a SeriesKey), QueryError> {
-    let (derivation, candidates) =
-        if direct.is_empty() { (Derivation::Inverse, inverse) } else { (Derivation::Direct, direct) };
-    match candidates {
-        [] => Err(QueryError::UnknownSeries { pair, wanted_source: source.cloned(), there_are: there_are() }),
-        [one] => Ok((derivation, one)),
-        several => {
-            let sources: Vec<&str> = several.iter().map(|key| key.source.as_str()).collect();
-            Err(QueryError::Ambiguous { pair, sources: sources.join(", ") })
+}
+
+impl Choice<'_> {
+    /// The series of `wanted`, or else of its inverse. The first kind that is available decides, and several sources of
+    /// that kind are too many.
+    fn single(&self, wanted: Pair, source: Option<&Source>) -> Result<Option<Leg<SeriesKey>>, QueryError> {
+        for (inverted, published) in [(false, wanted), (true, wanted.inverse())] {
+            let of_kind = |key: &&SeriesKey| key.pair == published && source.is_none_or(|source| key.source == *source);
+            let found: Vec<&SeriesKey> = self.keys.iter().filter(of_kind).collect();
+            match found.as_slice() {
+                [] => {}
+                [one] => return Ok(Some(Leg { inverted, series: (*one).clone() })),
+                several => {
+                    let sources: Vec<&str> = several.iter().map(|key| key.source.as_str()).collect();
+                    let leg_of = (wanted != self.pair).then_some(self.pair);
+                    return Err(QueryError::Ambiguous { pair: wanted, leg_of, sources: sources.join(", ") });
+                }
+            }
         }
+        Ok(None)
+    }
+
+    /// Both legs of a cross: that of base, and that of quote the other way round.
+    fn cross(&self, sources: [Option<&Source>; 2]) -> Result<Legs<Leg<SeriesKey>>, QueryError> {
+        let unknown = |missing_legs: Vec<Pair>| QueryError::UnknownSeries {
+            pair: self.pair,
+            wanted_source: sources.into_iter().flatten().next().filter(|_| sources[0] == sources[1]).cloned(),
+            missing_legs,
+            there_are: listing(self.keys),
+        };
+        let Some((base, quote)) = against_usd(self.pair) else { return Err(unknown(Vec::new())) };
+        match (self.single(base, sources[0]), self.single(quote, sources[1])) {
+            (Ok(Some(first)), Ok(Some(second))) => {
+                Ok(Legs::Two(first, Leg { inverted: !second.inverted, series: second.series }))
+            }
+            // What is not there at all is said before what there is too much of.
+            (first @ Ok(None), second) | (first, second @ Ok(None)) => {
+                let missing = [(first, base), (second, quote)].into_iter().filter(|(leg, _)| matches!(leg, Ok(None)));
+                Err(unknown(missing.map(|(_, pair)| pair).collect()))
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    fn find(&self, named: Named<'_>) -> Result<Legs<Leg<SeriesKey>>, QueryError> {
+        let source = match named {
+            Named::Any => None,
+            Named::All(source) | Named::Only(source) => Some(source),
+            Named::Each(first, second) if against_usd(self.pair).is_some() => {
+                return self.cross([Some(first), Some(second)]);
+            }
+            Named::Each(..) => {
+                let problem = format!("2 are given; {}, with the dollar in it, has one leg", self.pair);
+                return Err(QueryError::invalid("leg_sources", problem));
+            }
+        };
+        if let Some(single) = self.single(self.pair, source)? {
+            return Ok(Legs::One(single));
+        }
+        let cross = self.cross([source; 2]);
+        if matches!((named, &cross), (Named::Only(_), Ok(_))) {
+            let problem = format!("1 is given; {} is a cross of two legs: name both, or give it as source", self.pair);
+            return Err(QueryError::invalid("leg_sources", problem));
+        }
+        cross
     }
 }
 
@@ -69,6 +162,11 @@ pub(super) fn listing(keys: &[SeriesKey]) -> String {
     let more = keys.len().saturating_sub(LISTED_SERIES_MAX);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     format!("there are {}{more}", shown.join(", "))
+}
+
+fn unknown_series(pair: Pair, source: Option<&Source>, keys: &[SeriesKey]) -> QueryError {
+    let (wanted_source, there_are) = (source.cloned(), listing(keys));
+    QueryError::UnknownSeries { pair, wanted_source, missing_legs: Vec::new(), there_are }
 }
 
 impl Reader {
@@ -91,19 +189,36 @@ impl Reader {
         Ok(keys)
     }
 
-    /// The series that answers for `pair`.
-    pub(super) fn resolve(&self, pin: &Pin, pair: Pair, source: Option<&Source>) -> Result<Leg, QueryError> {
-        let candidates = |pair: Pair| {
-            self.known_keys(pin, |key| key.pair == pair && source.is_none_or(|source| key.source == *source))
-        };
-        let (direct, inverse) = (candidates(pair)?, candidates(pair.inverse())?);
-        let all = if direct.is_empty() && inverse.is_empty() { self.known_keys(pin, |_| true)? } else { Vec::new() };
-        let there_are = || listing(&all);
-        let (derivation, key) = choose(pair, source, &direct, &inverse, there_are)?;
-        match self.view.find(key) {
-            Some(series) => Ok(Leg { derivation, series: Arc::clone(series) }),
-            None => Err(QueryError::UnknownSeries { pair, wanted_source: source.cloned(), there_are: there_are() }),
+    /// What `find` chooses for `pair`. Of other pairs it hears only where it finds nothing, to say what there is.
+    fn choose<T>(
+        &self,
+        pin: &Pin,
+        pair: Pair,
+        find: impl Fn(Choice<'_>) -> Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        let concerned = [pair.base(), pair.quote(), Currency::USD];
+        let of_these = |key: &SeriesKey| concerned.contains(&key.pair.base()) && concerned.contains(&key.pair.quote());
+        match find(Choice { keys: &self.known_keys(pin, of_these)?, pair }) {
+            Err(QueryError::UnknownSeries { .. }) => find(Choice { keys: &self.known_keys(pin, |_| true)?, pair }),
+            chosen => chosen,
         }
+    }
+
+    /// The series that answer for `pair`.
+    pub(super) fn resolve(
+        &self,
+        pin: &Pin,
+        pair: Pair,
+        source: Option<&Source>,
+        leg_sources: &[Source],
+    ) -> Result<Route, QueryError> {
+        let named = Named::new(source, leg_sources)?;
+        let legs = self.choose(pin, pair, |choice| choice.find(named))?;
+        legs.try_map(|leg| Ok(Leg { inverted: leg.inverted, series: self.found(&leg.series)? }))
+    }
+
+    fn found(&self, key: &SeriesKey) -> Result<Arc<SeriesView>, QueryError> {
+        self.view.find(key).map(Arc::clone).ok_or_else(|| unknown_series(key.pair, Some(&key.source), &[]))
     }
 
     /// The series published for `pair` itself.
@@ -113,11 +228,13 @@ impl Reader {
         pair: Pair,
         source: Option<&Source>,
     ) -> Result<Arc<SeriesView>, QueryError> {
-        let leg = self.resolve(pin, pair, source)?;
-        match leg.derivation {
-            Derivation::Direct => Ok(leg.series),
-            Derivation::Inverse => Err(QueryError::OnlyInverse { pair, published: leg.series.key().clone() }),
+        let chosen = self.choose(pin, pair, |choice| {
+            choice.single(pair, source)?.ok_or_else(|| unknown_series(pair, source, choice.keys))
+        })?;
+        if chosen.inverted {
+            return Err(QueryError::OnlyInverse { pair, published: chosen.series });
         }
+        self.found(&chosen.series)
     }
 }
 
@@ -126,60 +243,118 @@ mod tests {
     use super::*;
     use crate::domain::CurrencySet;
 
-    fn pair() -> Pair {
-        Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap()
-    }
-
     fn source(slug: &str) -> Source {
         Source::parse(slug).unwrap()
     }
 
-    fn keys(pair: Pair, slugs: &[&str]) -> Vec<SeriesKey> {
-        slugs.iter().map(|slug| SeriesKey { pair, source: source(slug) }).collect()
+    fn keys(texts: &[&str]) -> Vec<SeriesKey> {
+        let key = |text: &&str| {
+            let (pair_text, slug) = text.split_once(' ').unwrap();
+            let pair = Pair::parse(pair_text, &CurrencySet::central_asia()).unwrap();
+            SeriesKey { pair, source: source(slug) }
+        };
+        texts.iter().map(key).collect()
+    }
+
+    /// What is chosen for `wanted` as "KGS/KZT", with sources as "a", or "a,b" for those of legs.
+    #[track_caller]
+    fn check(wanted: &str, sources: (&str, &[&str]), there: &[&str], expect: &str) {
+        let pair = Pair::parse(wanted, &CurrencySet::central_asia()).unwrap();
+        let keys = keys(there);
+        let one = (!sources.0.is_empty()).then(|| source(sources.0));
+        let legs: Vec<Source> = sources.1.iter().map(|slug| source(slug)).collect();
+        let found = Named::new(one.as_ref(), &legs).and_then(|named| Choice { keys: &keys, pair }.find(named));
+        let said = match found {
+            Ok(legs) => {
+                let legs_said: Vec<String> =
+                    legs.iter().map(|leg| format!("{}{}", if leg.inverted { "1/" } else { "" }, leg.series)).collect();
+                format!("{:?} {}", derivation(&legs), legs_said.join(" * "))
+            }
+            Err(error) => error.to_string(),
+        };
+        assert!(
+            if expect.ends_with("...") { said.starts_with(expect.trim_end_matches("...")) } else { said == expect },
+            "{said}"
+        );
     }
 
     #[test]
     fn direct_goes_before_inverse_and_ambiguity_is_judged_within_it() {
-        let check = |direct: &[&str], inverse: &[&str], expect: &str| {
-            let (direct, inverse) = (keys(pair(), direct), keys(pair().inverse(), inverse));
-            let said = match choose(pair(), None, &direct, &inverse, || listing(&[])) {
-                Ok((derivation, key)) => format!("{derivation:?} {key}"),
-                Err(error) => error.to_string(),
-            };
-            assert_eq!(said, expect);
-        };
-        check(&["a"], &[], "Direct KGS/USD from a");
-        check(&["a"], &["b", "c"], "Direct KGS/USD from a");
-        check(&[], &["b"], "Inverse USD/KGS from b");
-        check(&["a", "b"], &["c"], "several sources have KGS/USD: name one of a, b as source");
-        check(&[], &["b", "c"], "several sources have KGS/USD: name one of b, c as source");
-        check(&[], &[], "there is no series of KGS/USD; there is none yet");
+        let check = |there: &[&str], expect: &str| check("KGS/USD", ("", &[]), there, expect);
+        check(&["KGS/USD a"], "Direct KGS/USD from a");
+        check(&["KGS/USD a", "USD/KGS b", "USD/KGS c"], "Direct KGS/USD from a");
+        check(&["USD/KGS b"], "Inverse 1/USD/KGS from b");
+        check(&["KGS/USD a", "KGS/USD b", "USD/KGS c"], "several sources have KGS/USD: name one of a, b as source");
+        check(&["USD/KGS b", "USD/KGS c"], "several sources have KGS/USD: name one of b, c as source");
+        check(&[], "there is no series of KGS/USD; there is none yet");
     }
 
     #[test]
-    fn an_unknown_series_is_told_what_there_is() {
-        let slugs: Vec<String> = (0..15).map(|number| format!("s{number}")).collect();
-        let there = keys(pair(), &slugs.iter().map(String::as_str).collect::<Vec<_>>());
-        let error = choose(pair(), Some(&source("nbkr")), &[], &[], || listing(&there)).unwrap_err().to_string();
-        assert!(error.starts_with("there is no series of KGS/USD from nbkr; there are KGS/USD from s0, "), "{error}");
-        assert!(error.ends_with("KGS/USD from s11 and 3 more"), "{error}");
+    fn a_cross_comes_last_and_goes_through_the_dollar() {
+        let check = |there: &[&str], expect: &str| check("KGS/KZT", ("", &[]), there, expect);
+        check(&["KGS/USD a", "KZT/USD b"], "Cross KGS/USD from a * 1/KZT/USD from b");
+        check(&["USD/KGS a", "KZT/USD b"], "Cross 1/USD/KGS from a * 1/KZT/USD from b");
+        check(&["KGS/USD a", "USD/KZT b"], "Cross KGS/USD from a * USD/KZT from b");
+        check(&["USD/KGS a", "USD/KZT b"], "Cross 1/USD/KGS from a * USD/KZT from b");
+        // A published pair goes before, either way round, and a currency's own quote before the dollar's.
+        check(&["KGS/KZT c", "KGS/USD a", "KZT/USD b"], "Direct KGS/KZT from c");
+        check(&["KZT/KGS c", "KGS/USD a", "KZT/USD b"], "Inverse 1/KZT/KGS from c");
+        check(&["KGS/USD a", "USD/KGS c", "USD/KGS d", "KZT/USD b"], "Cross KGS/USD from a * 1/KZT/USD from b");
+        check(
+            &["KGS/USD a", "KZT/USD b", "KZT/USD c"],
+            "several sources have KZT/USD, a leg of KGS/KZT: name one of b, c for it in leg_sources, that of KGS first, or one for both as source",
+        );
+        check(
+            &["KGS/USD a", "KGS/USD b"],
+            "there is no series of KGS/KZT, nor one of KZT/USD to cross it through; there are KGS/USD from a, KGS/USD from b",
+        );
+        check(
+            &["KGS/USD a"],
+            "there is no series of KGS/KZT, nor one of KZT/USD to cross it through; there are KGS/USD from a",
+        );
+        check(
+            &[],
+            "there is no series of KGS/KZT, nor one of KGS/USD or KZT/USD to cross it through; there is none yet",
+        );
+    }
+
+    #[test]
+    fn sources_limit_legs_together_or_apart() {
+        let there = ["KGS/KZT d", "KGS/USD a", "KGS/USD b", "KZT/USD a", "KZT/USD b", "USD/KGS c"];
+        let check = |sources, expect| check("KGS/KZT", sources, &there, expect);
+        check(("d", &[]), "Direct KGS/KZT from d");
+        check(("a", &[]), "Cross KGS/USD from a * 1/KZT/USD from a");
+        // Two sources of legs ask for a cross, though the pair is published.
+        check(("", &["a", "b"]), "Cross KGS/USD from a * 1/KZT/USD from b");
+        check(("", &["c", "a"]), "Cross 1/USD/KGS from c * 1/KZT/USD from a");
+        check(("a", &["a", "a"]), "Cross KGS/USD from a * 1/KZT/USD from a");
+        check(("", &["d"]), "Direct KGS/KZT from d");
+        check(("", &["a"]), "leg_sources: 1 is given; KGS/KZT is a cross of two legs...");
+        check(("a", &["a", "b"]), "leg_sources: 'b' contradicts source 'a'; give one of them");
+        check(("a", &["b"]), "leg_sources: 'b' contradicts source 'a'; give one of them");
+        check(("", &["a", "b", "c"]), "leg_sources: 3 are given; a cross has two legs");
+        check(("c", &[]), "there is no series of KGS/KZT from c, nor one of KZT/USD to cross it through; there are...");
+        check(("", &["a", "c"]), "there is no series of KGS/KZT, nor one of KZT/USD to cross it through; there are...");
     }
 
     #[test]
     fn a_leg_source_is_the_source() {
-        let check = |source_slug: Option<&str>, legs: &[&str], expect: Result<Option<&str>, &str>| {
-            let legs: Vec<Source> = legs.iter().map(|slug| source(slug)).collect();
-            match (named_source(source_slug.map(source).as_ref(), &legs), expect) {
-                (Ok(found), Ok(expect)) => assert_eq!(found.as_ref().map(Source::as_str), expect),
-                (Err(error), Err(expect)) => assert!(error.to_string().contains(expect), "{error}"),
-                (found, _) => panic!("{found:?}"),
-            }
-        };
-        check(None, &[], Ok(None));
-        check(Some("a"), &[], Ok(Some("a")));
-        check(None, &["b"], Ok(Some("b")));
-        check(Some("a"), &["a"], Ok(Some("a")));
-        check(Some("a"), &["b"], Err("'b' contradicts source 'a'"));
-        check(None, &["a", "b"], Err("leg_sources: 2 are given"));
+        let check = |sources, expect| check("KGS/USD", sources, &["KGS/USD a", "KGS/USD b"], expect);
+        check(("a", &[]), "Direct KGS/USD from a");
+        check(("", &["b"]), "Direct KGS/USD from b");
+        check(("a", &["a"]), "Direct KGS/USD from a");
+        check(("a", &["b"]), "leg_sources: 'b' contradicts source 'a'; give one of them");
+        check(("", &["a", "b"]), "leg_sources: 2 are given; KGS/USD, with the dollar in it, has one leg");
+        check(("c", &[]), "there is no series of KGS/USD from c; there are KGS/USD from a, KGS/USD from b");
+    }
+
+    #[test]
+    fn an_unknown_series_is_told_what_there_is() {
+        let there: Vec<String> = (0..15).map(|number| format!("KGS/USD s{number}")).collect();
+        let there = keys(&there.iter().map(String::as_str).collect::<Vec<_>>());
+        let pair = Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap();
+        let error = unknown_series(pair, Some(&source("nbkr")), &there).to_string();
+        assert!(error.starts_with("there is no series of KGS/USD from nbkr; there are KGS/USD from s0, "), "{error}");
+        assert!(error.ends_with("KGS/USD from s11 and 3 more"), "{error}");
     }
 }

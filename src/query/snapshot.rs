@@ -100,7 +100,12 @@ impl Reader {
         for pair in &request.filter.pairs {
             if !known.iter().any(|key| key.pair == *pair) {
                 let there_are = listing(&known);
-                return Err(QueryError::UnknownSeries { pair: *pair, wanted_source: None, there_are });
+                return Err(QueryError::UnknownSeries {
+                    pair: *pair,
+                    wanted_source: None,
+                    missing_legs: Vec::new(),
+                    there_are,
+                });
             }
         }
         for source in &request.filter.sources {

@@ -9,11 +9,13 @@ use std::time::Duration;
 use silkrate::proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use silkrate::proto::v1::rate_service_server::{RateService, RateServiceServer};
 use silkrate::proto::v1::{
-    Derivation, GetChangeRequest, GetChangeResponse, GetLatestRatesRequest, GetLatestRatesResponse, GetRateRequest,
-    GetRateResponse, IngestPageRequest, IngestPageResponse, IngestSummary, IngestTicksRequest, IngestTicksResponse,
-    LatestRate, ListRevisionsRequest, ListRevisionsResponse, ListRunsRequest, ListRunsResponse, ListSeriesRequest,
-    ListSeriesResponse, MissingReason, RateState, Refusal, RefusalReason, Revision, Run, Series, StreamRunsRequest,
-    StreamRunsResponse, StreamTicksRequest, StreamTicksResponse, Tick, stream_ticks_request,
+    Candle, ConvertRequest, ConvertResponse, Derivation, GetChangeRequest, GetChangeResponse, GetLatestRatesRequest,
+    GetLatestRatesResponse, GetRateRequest, GetRateResponse, IngestPageRequest, IngestPageResponse, IngestSummary,
+    IngestTicksRequest, IngestTicksResponse, LatestRate, Leg, ListCandlesRequest, ListCandlesResponse,
+    ListChangesRequest, ListChangesResponse, ListRevisionsRequest, ListRevisionsResponse, ListRunsRequest,
+    ListRunsResponse, ListSeriesRequest, ListSeriesResponse, MissingReason, PeriodChange, RateState, Refusal,
+    RefusalReason, Revision, Run, Series, StreamRunsRequest, StreamRunsResponse, StreamTicksRequest,
+    StreamTicksResponse, Tick, stream_ticks_request,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
@@ -115,6 +117,17 @@ fn rate(pair: &str, rate: &str) -> GetRateResponse {
         time: day(0),
         sequence: 7,
         recorded_time: day(1),
+        leg_age_difference: None,
+    }
+}
+
+/// A cross whose legs were last seen two days apart.
+fn cross(pair: &str) -> GetRateResponse {
+    GetRateResponse {
+        derivation: Derivation::Cross.into(),
+        legs: vec![run("KGS/USD", "0.01144", 0), run("KZT/USD", "0.00196", -2)],
+        leg_age_difference: Some(prost_types::Duration { seconds: 172_800, nanos: 0 }),
+        ..rate(pair, "5.83673469387755")
     }
 }
 
@@ -241,6 +254,90 @@ impl RateService for Canned {
             sequence: 7,
             recorded_time: day(1),
             ..GetChangeResponse::default()
+        }))
+    }
+
+    async fn convert(&self, request: Request<ConvertRequest>) -> Result<Response<ConvertResponse>, Status> {
+        self.heard(request.get_ref());
+        refuse(&request.get_ref().pair).await?;
+        Ok(Response::new(ConvertResponse {
+            converted_amount: "1.14400".to_owned(),
+            converted_amount_low: "1.143500".to_owned(),
+            converted_amount_high: "1.144500".to_owned(),
+            rate: Some(cross(&request.get_ref().pair)),
+            sequence: 7,
+            recorded_time: day(1),
+        }))
+    }
+
+    /// Two pages of one row each.
+    async fn list_changes(
+        &self,
+        request: Request<ListChangesRequest>,
+    ) -> Result<Response<ListChangesResponse>, Status> {
+        self.heard(request.get_ref());
+        let pair = &request.get_ref().pair;
+        refuse(pair).await?;
+        let first = request.get_ref().page_token.is_empty();
+        let change = PeriodChange {
+            period_start_time: day(i64::from(!first)),
+            period_end_time: day(1 + i64::from(!first)),
+            complete: first,
+            start: (!first).then(|| rate(pair, "0.01144")),
+            end: Some(rate(pair, "0.01146")),
+            start_missing_reason: if first { MissingReason::NoQuoteYet } else { MissingReason::Unspecified }.into(),
+            end_missing_reason: MissingReason::Unspecified.into(),
+            absolute_change: (!first).then(|| "0.00002".to_owned()),
+            percent_change: (!first).then(|| "0.174825".to_owned()),
+            percent_change_low: (!first).then(|| "0.087374".to_owned()),
+            percent_change_high: (!first).then(|| "0.262353".to_owned()),
+            below_resolution: (!first).then_some(false),
+        };
+        Ok(Response::new(ListChangesResponse {
+            changes: vec![change],
+            next_page_token: if first { "2".to_owned() } else { String::new() },
+            sequence: 7,
+            recorded_time: day(1),
+        }))
+    }
+
+    /// Two pages of one row each; the second of `UZS/USD` breaks off.
+    async fn list_candles(
+        &self,
+        request: Request<ListCandlesRequest>,
+    ) -> Result<Response<ListCandlesResponse>, Status> {
+        self.heard(request.get_ref());
+        let request = request.into_inner();
+        refuse(&request.pair).await?;
+        let first = request.page_token.is_empty();
+        if request.pair == "UZS/USD" && !first {
+            return Err(Status::data_loss("a block cannot be read"));
+        }
+        let start = i64::from(!first);
+        let candle = Candle {
+            start_time: day(start),
+            end_time: day(start + 1),
+            complete: first,
+            filled: false,
+            open: "0.01144".to_owned(),
+            open_time: day(start),
+            high: "0.01146".to_owned(),
+            high_time: day(start),
+            low: "0.01143".to_owned(),
+            low_time: day(start),
+            close: "0.01145".to_owned(),
+            close_time: day(start),
+            average: "0.0114466666666667".to_owned(),
+            move_count: 3,
+            observation_count: request.count_observations.then_some(8),
+        };
+        Ok(Response::new(ListCandlesResponse {
+            candles: vec![candle],
+            next_page_token: if first { "2".to_owned() } else { String::new() },
+            derivation: Derivation::Direct.into(),
+            legs: vec![Leg { pair: request.pair, source: "timesca".to_owned() }],
+            sequence: 7,
+            recorded_time: day(1),
         }))
     }
 

@@ -1,0 +1,98 @@
+//! Candles over many runs: what the fold adds to decoding the blocks.
+//!
+//! `cargo bench --bench candles`; `SILKRATE_BENCH_RUNS` sets the size.
+
+#![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use silkrate::analysis::{Buckets, Interval, Zone};
+use silkrate::domain::{SeriesKey, Timestamp};
+use silkrate::query::{BucketsRequest, CandlesRequest, Range, Reader, Stop};
+use silkrate::store::{ScanOrder, Store, View};
+use support::{BASE_US, Ticks, keys, median, parameter, per_second, report, resident_mb, store_options};
+
+const NOW: Timestamp = Timestamp::from_micros(BASE_US * 2);
+/// Rounds of each side, in turn.
+const ROUNDS: usize = 5;
+/// Ticks of one commit.
+const COMMIT_TICKS: usize = 50_000;
+
+/// One series of 3.3 ticks a run, a second apart with 5 ms of jitter.
+fn load(store: &mut Store, key: &SeriesKey, runs: u64) {
+    let mut ticks = Ticks::new(0, 30);
+    let mut left = usize::try_from(runs * 33 / 10).expect("a size that fits");
+    while left > 0 {
+        let mut work = store.begin(NOW);
+        let series = work.series(key).expect("room for a series");
+        for (time, value) in ticks.by_ref().take(left.min(COMMIT_TICKS)) {
+            work.upsert(series, time, value, true).expect("a good tick");
+        }
+        work.commit().expect("a good disk");
+        if store.checkpoint_is_due() {
+            store.checkpoint().expect("a good disk");
+        }
+        left = left.saturating_sub(COMMIT_TICKS);
+    }
+    store.checkpoint().expect("a good disk");
+}
+
+/// Decodes every run; gives runs a second.
+fn decode(view: &View, key: &SeriesKey, expect: u64) -> f64 {
+    let series = view.find(key).expect("the series");
+    let begun = Instant::now();
+    let scan = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending).expect("sound blocks");
+    let read: u64 = scan.map(|piece| piece.expect("sound blocks").len() as u64).sum();
+    assert_eq!(read, expect);
+    per_second(read, begun.elapsed())
+}
+
+/// Decodes every run and folds it into candles; gives runs a second.
+fn fold(reader: &Reader, key: &SeriesKey, interval: Interval, runs: u64) -> f64 {
+    let list = BucketsRequest {
+        pair: key.pair,
+        source: None,
+        leg_sources: Vec::new(),
+        range: Range::new(None, None).expect("an open range"),
+        known_time: None,
+        after: None,
+        limit: 100_000,
+    };
+    let buckets = Buckets { zone: Zone::parse("Asia/Bishkek").expect("a zone"), interval };
+    let request = CandlesRequest { list, buckets, fill: false, count_observations: false };
+    let begun = Instant::now();
+    let page = reader.candles(&request).expect("sound blocks").body;
+    let rate = per_second(runs, begun.elapsed());
+    // Every run but the first is a move here.
+    assert_eq!(page.rows.iter().map(|row| row.candle.move_count).sum::<u64>(), runs - 1);
+    rate
+}
+
+fn main() {
+    let runs = parameter("SILKRATE_BENCH_RUNS", 10_000_000);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let options = store_options(directory.path());
+    let rules = Arc::new(options.state_rules.clone());
+    let mut store = Store::open(options, NOW).expect("a new store");
+    let key = keys().swap_remove(0);
+    load(&mut store, &key, runs);
+    let view = Arc::new(store.view());
+    let totals = view.find(&key).expect("the series").totals(Timestamp::MAX).expect("sound blocks");
+    let totals = totals.expect("runs");
+    let runs = totals.run_count;
+    let reader = Reader::new(Arc::clone(&view), totals.last_observed_time, rules, Stop::default());
+    for (name, interval) in [("daily", Interval::Day), ("hourly", Interval::Hour)] {
+        let rounds = || (decode(&view, &key, runs), fold(&reader, &key, interval, runs));
+        let (decoded, folded): (Vec<f64>, Vec<f64>) = std::iter::repeat_with(rounds).take(ROUNDS).unzip();
+        let (decoded, folded) = (median(decoded), median(folded));
+        report(&format!("{name} candles, decoding included"), folded, "runs/s", "-");
+        report("  decoding alone", decoded, "runs/s", "-");
+        report("  ratio", folded / decoded, "", "-");
+        let fold_alone = 1.0 / (1.0 / folded - 1.0 / decoded);
+        report("  the fold apart from decoding", fold_alone, "runs/s", ">= 20,000,000");
+    }
+    report("resident after reading", resident_mb(), "MB", "< 250");
+}

@@ -1,0 +1,230 @@
+//! Candles: what a rate did in each bucket, folded from spells in one pass.
+//!
+//! A rate holds until the next one comes, so that a bucket has a rate wherever one was in force, observed there or not.
+//! It is covered from its start, or from the first observation of all if that is later, up to its end, or to now if
+//! that is earlier.
+//!
+//! **Invariant**: a spell is looked at once and dropped: memory does not grow with their number. Spells after now do
+//! not count, and no bucket begins after it.
+
+use std::cmp::Ordering;
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+
+use super::bucket::{Bucket, Buckets};
+use super::cross::Spell;
+use super::rounding::{Rounding, SIGNIFICANT_DIGITS, significant};
+use super::weighted::WeightedSum;
+use super::written::WrittenRate;
+use crate::domain::Timestamp;
+
+/// A rate, and the first instant of the bucket at which it was in force.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CandlePoint {
+    /// The start of the bucket if it was in force then.
+    pub time: Timestamp,
+    /// As answered.
+    pub rate: WrittenRate,
+}
+
+/// What a rate did in one bucket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Candle {
+    /// When.
+    pub bucket: Bucket,
+    /// In force at its start, or the first one observed in it if none was.
+    pub open: CandlePoint,
+    /// The highest, the first time it was reached.
+    pub high: CandlePoint,
+    /// The lowest, the first time it was reached.
+    pub low: CandlePoint,
+    /// In force just before its end, or now; its time is that of its own run.
+    pub close: CandlePoint,
+    /// Weighted by the time that each rate was in force, exact; the rate itself if no time has passed.
+    pub average: BigRational,
+    /// How often the number changed, ends of spells without a change left out.
+    pub move_count: u64,
+    /// Whether no spell was confirmed in it: all of it is the close before.
+    pub filled: bool,
+}
+
+impl Candle {
+    /// The average, 15 significant digits, half-even.
+    pub fn average_text(&self) -> String {
+        significant(&self.average, SIGNIFICANT_DIGITS, Rounding::HalfEven)
+    }
+}
+
+/// Which candles.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CandlePlan {
+    /// Of these buckets.
+    pub buckets: Buckets,
+    /// From the bucket that holds this instant.
+    pub first: Timestamp,
+    /// Buckets that begin before this.
+    pub end: Timestamp,
+    /// Nothing after it counts.
+    pub now: Timestamp,
+    /// Also buckets that no spell's span meets, from the first rate on.
+    pub fill: bool,
+}
+
+/// Folds spells, in order of time and from the one in force before the first bucket on, into candles.
+pub struct Candles<S> {
+    spells: S,
+    plan: CandlePlan,
+    /// The next to fold; none when they are over.
+    bucket: Option<Bucket>,
+    /// The next spell, taken from `spells` and not yet in force.
+    ahead: Option<Spell>,
+    in_force: Option<Spell>,
+}
+
+/// A candle under way.
+struct Building {
+    open: CandlePoint,
+    high: CandlePoint,
+    low: CandlePoint,
+    /// The rate in force, weighed up to its time.
+    close: CandlePoint,
+    sum: WeightedSum,
+    move_count: u64,
+    met: bool,
+}
+
+impl Building {
+    fn new(time: Timestamp, rate: WrittenRate, met: bool) -> Self {
+        let open = CandlePoint { time, rate };
+        Self { open, high: open, low: open, close: open, sum: WeightedSum::default(), move_count: 0, met }
+    }
+
+    fn weigh_until(&mut self, time: Timestamp) {
+        let weight = u64::try_from(time.micros_since(self.close.time)).unwrap_or(0);
+        self.sum.add(self.close.rate, weight);
+    }
+
+    fn change(&mut self, spell: &Spell) {
+        let next = CandlePoint { time: spell.from, rate: spell.rate };
+        self.weigh_until(next.time);
+        self.met = true;
+        match next.rate.cmp_number(self.close.rate) {
+            Ordering::Equal => {}
+            Ordering::Greater => {
+                self.move_count += 1;
+                if next.rate.cmp_number(self.high.rate) == Ordering::Greater {
+                    self.high = next;
+                }
+            }
+            Ordering::Less => {
+                self.move_count += 1;
+                if next.rate.cmp_number(self.low.rate) == Ordering::Less {
+                    self.low = next;
+                }
+            }
+        }
+        self.close = next;
+    }
+
+    fn finish(mut self, bucket: Bucket, now: Timestamp) -> Candle {
+        let covered_to = bucket.end.min(now);
+        self.weigh_until(covered_to);
+        let covered_us = covered_to.micros_since(self.open.time);
+        let average =
+            if covered_us > 0 { self.sum.total() / BigInt::from(covered_us) } else { self.close.rate.value() };
+        Candle {
+            bucket,
+            open: self.open,
+            high: self.high,
+            low: self.low,
+            close: self.close,
+            average,
+            move_count: self.move_count,
+            filled: !self.met,
+        }
+    }
+}
+
+impl<S, E> Candles<S>
+where
+    S: Iterator<Item = Result<Spell, E>>,
+{
+    /// Over `spells`.
+    pub fn new(plan: CandlePlan, spells: S) -> Self {
+        Self { spells, plan, bucket: Some(plan.buckets.at(plan.first)), ahead: None, in_force: None }
+    }
+
+    /// The next spell if it begins at or before `time`.
+    fn next_until(&mut self, time: Timestamp) -> Result<Option<Spell>, E> {
+        if self.ahead.is_none() {
+            self.ahead = self.spells.next().transpose()?;
+        }
+        Ok(self.ahead.take_if(|spell| spell.from <= time))
+    }
+
+    /// The candle of `bucket`; none if no rate was in force yet.
+    fn fold(&mut self, bucket: Bucket) -> Result<Option<Candle>, E> {
+        let mut moved_at_start = false;
+        while let Some(spell) = self.next_until(bucket.start)? {
+            let moved = self.in_force.is_some_and(|before| before.rate.cmp_number(spell.rate) != Ordering::Equal);
+            moved_at_start = moved && spell.from == bucket.start;
+            self.in_force = Some(spell);
+        }
+        let mut building =
+            self.in_force.map(|spell| Building::new(bucket.start, spell.rate, spell.seen_until >= bucket.start));
+        let last = bucket.end.saturating_add_us(-1).min(self.plan.now);
+        while let Some(spell) = self.next_until(last)? {
+            match &mut building {
+                None => building = Some(Building::new(spell.from, spell.rate, true)),
+                Some(building) => building.change(&spell),
+            }
+            self.in_force = Some(spell);
+        }
+        Ok(building.map(|mut building| {
+            building.move_count += u64::from(moved_at_start);
+            building.finish(bucket, self.plan.now)
+        }))
+    }
+
+    /// The bucket to fold after `bucket`: the next, or the next that anything happens in.
+    fn after(&self, bucket: Bucket) -> Bucket {
+        let next = self.plan.buckets.at(bucket.end);
+        let holds_on = self.in_force.is_some_and(|spell| self.plan.fill || spell.seen_until >= next.start);
+        match self.ahead {
+            _ if holds_on => next,
+            Some(ahead) if ahead.from >= next.end => self.plan.buckets.at(ahead.from),
+            Some(_) => next,
+            // Nothing comes any more, and what is in force was not confirmed since.
+            None => Bucket { start: Timestamp::MAX, end: Timestamp::MAX },
+        }
+    }
+}
+
+impl<S, E> Iterator for Candles<S>
+where
+    S: Iterator<Item = Result<Spell, E>>,
+{
+    type Item = Result<Candle, E>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let bucket = self.bucket.filter(|bucket| bucket.start < self.plan.end && bucket.start <= self.plan.now)?;
+            match self.fold(bucket) {
+                Err(error) => {
+                    self.bucket = None;
+                    return Some(Err(error));
+                }
+                Ok(candle) => {
+                    self.bucket = Some(self.after(bucket));
+                    if let Some(candle) = candle.filter(|candle| self.plan.fill || !candle.filled) {
+                        return Some(Ok(candle));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! Candles in tables, and against a model that asks for the rate at every instant.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::analysis::derived::tests::exact;
+use crate::analysis::{Interval, LegRate, LegSpell, Zone};
+use crate::domain::Rate;
+
+const MINUTE_S: i64 = 60;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_micros(seconds * Timestamp::SECOND_US)
+}
+
+fn spell(from_s: i64, seen_until_s: i64, rate: &str) -> Spell {
+    let rate = LegRate { rate: Rate::parse(rate).unwrap(), inverted: false };
+    LegSpell { from: at(from_s), seen_until: at(seen_until_s), rate }.into()
+}
+
+fn minutes(first_s: i64, end_s: i64, now_s: i64, fill: bool) -> CandlePlan {
+    let buckets = Buckets { zone: Zone::UTC, interval: Interval::Minute };
+    CandlePlan { buckets, first: at(first_s), end: at(end_s), now: at(now_s), fill }
+}
+
+fn fold(plan: CandlePlan, spells: &[Spell]) -> Vec<Candle> {
+    Candles::new(plan, spells.iter().map(|spell| Ok::<_, Infallible>(*spell))).map(|Ok(candle)| candle).collect()
+}
+
+/// "minute: open high low close = average, moves", rates with their seconds since 1970, `*` where filled.
+fn words(candle: &Candle) -> String {
+    let seconds = |time: Timestamp| time.micros() / Timestamp::SECOND_US;
+    let point = |point: CandlePoint| format!("{}@{}", point.rate, seconds(point.time));
+    format!(
+        "{}: {} {} {} {} = {}, {}{}",
+        seconds(candle.bucket.start) / MINUTE_S,
+        point(candle.open),
+        point(candle.high),
+        point(candle.low),
+        point(candle.close),
+        candle.average_text(),
+        candle.move_count,
+        if candle.filled { "*" } else { "" }
+    )
+}
+
+#[track_caller]
+fn check(plan: CandlePlan, spells: &[Spell], expect: &[&str]) {
+    assert_eq!(fold(plan, spells).iter().map(words).collect::<Vec<_>>(), expect);
+}
+
+#[test]
+fn a_rate_holds_until_the_next() {
+    let spells = [spell(30, 40, "2"), spell(90, 90, "5"), spell(105, 105, "3")];
+    check(
+        minutes(0, 600, 600, false),
+        &spells,
+        // Before the first observation nothing is covered; after it the rate holds over the bucket's end.
+        &["0: 2@30 2@30 2@30 2@30 = 2, 0", "1: 2@60 5@90 2@60 3@105 = 3, 2"],
+    );
+    // From the second minute on, with the spell in force before it: the same candle.
+    check(minutes(60, 600, 600, false), &spells, &["1: 2@60 5@90 2@60 3@105 = 3, 2"]);
+    // Buckets that begin at the end are out.
+    check(minutes(0, 60, 600, false), &spells, &["0: 2@30 2@30 2@30 2@30 = 2, 0"]);
+    check(minutes(0, 600, 600, false), &[], &[]);
+}
+
+#[test]
+fn a_rate_at_the_very_start_is_the_open_and_a_move() {
+    check(
+        minutes(0, 600, 600, false),
+        &[spell(0, 0, "2"), spell(60, 60, "4")],
+        &["0: 2@0 2@0 2@0 2@0 = 2, 0", "1: 4@60 4@60 4@60 4@60 = 4, 1"],
+    );
+    // Other places or another run of the same number are no move, and the first to reach a height keeps it.
+    check(
+        minutes(0, 60, 600, false),
+        &[spell(0, 0, "2"), spell(20, 20, "2.0"), spell(30, 30, "3"), spell(40, 40, "3.00")],
+        &["0: 2@0 3@30 2@0 3.00@40 = 2.5, 1"],
+    );
+}
+
+#[test]
+fn buckets_that_no_span_meets_are_left_out_or_filled() {
+    let spells = [spell(30, 30, "2"), spell(200, 330, "3")];
+    let filled = "2: 2@120 2@120 2@120 2@120 = 2, 0*";
+    let last = ["3: 2@180 3@200 2@180 3@200 = 2.66666666666667, 1", "4: 3@240 3@240 3@240 3@240 = 3, 0"];
+    let tail = "5: 3@300 3@300 3@300 3@300 = 3, 0";
+    check(minutes(0, 400, 400, false), &spells, &["0: 2@30 2@30 2@30 2@30 = 2, 0", last[0], last[1], tail]);
+    check(
+        minutes(0, 400, 400, true),
+        &spells,
+        &[
+            "0: 2@30 2@30 2@30 2@30 = 2, 0",
+            "1: 2@60 2@60 2@60 2@60 = 2, 0*",
+            filled,
+            last[0],
+            last[1],
+            tail,
+            "6: 3@360 3@360 3@360 3@360 = 3, 0*",
+        ],
+    );
+    // Nothing fills what comes before the first rate.
+    check(minutes(0, 130, 130, true), &[spell(125, 125, "7")], &["2: 7@125 7@125 7@125 7@125 = 7, 0"]);
+}
+
+#[test]
+fn nothing_after_now_counts() {
+    let spells = [spell(30, 90, "2"), spell(70, 90, "5"), spell(100, 100, "9"), spell(130, 130, "8")];
+    check(minutes(0, 600, 80, false), &spells, &["0: 2@30 2@30 2@30 2@30 = 2, 0", "1: 2@60 5@70 2@60 5@70 = 3.5, 1"]);
+    // A bucket that begins now has its rate, and no time to average over.
+    check(minutes(60, 600, 60, true), &spells, &["1: 2@60 2@60 2@60 2@60 = 2, 0"]);
+    check(minutes(60, 600, 59, true), &spells, &[]);
+    check(minutes(0, 600, 30, false), &spells, &["0: 2@30 2@30 2@30 2@30 = 2, 0"]);
+}
+
+#[test]
+fn an_error_ends_the_candles() {
+    let spells = [Ok(spell(10, 10, "2")), Ok(spell(70, 70, "3")), Err("damaged"), Ok(spell(500, 500, "4"))];
+    let candles: Vec<_> = Candles::new(minutes(0, 600, 600, false), spells.into_iter()).collect();
+    assert_eq!(candles.len(), 2);
+    assert!(candles[0].is_ok() && candles[1].as_ref().is_err_and(|error| *error == "damaged"));
+}
+
+/// What the model says of one minute, from the rate at each of its seconds.
+fn model(spells: &[Spell], minute: i64, now_s: i64) -> Option<String> {
+    let (start, end) = (minute * MINUTE_S, (minute + 1) * MINUTE_S);
+    let in_force = |second: i64| spells.iter().rev().find(|spell| spell.from <= at(second)).copied();
+    let seconds: Vec<(i64, Spell)> =
+        (start..end.min(now_s + 1)).filter_map(|second| Some((second, in_force(second)?))).collect();
+    let (open_s, open) = *seconds.first()?;
+    let value = |spell: &Spell| spell.rate.value();
+    let first_at = |wanted: &BigRational| seconds.iter().find(|(_, spell)| value(spell) == *wanted).copied();
+    let (high_s, high) = first_at(&seconds.iter().map(|(_, spell)| value(spell)).max()?)?;
+    let (low_s, low) = first_at(&seconds.iter().map(|(_, spell)| value(spell)).min()?)?;
+    let (_, close) = *seconds.last()?;
+    let close_s = (close.from.micros() / Timestamp::SECOND_US).max(start);
+    // The last second counts only if it is over.
+    let covered: Vec<BigRational> =
+        seconds.iter().filter(|(second, _)| *second < now_s).map(|(_, spell)| value(spell)).collect();
+    let average = match covered.len() {
+        0 => value(&close),
+        count => covered.into_iter().sum::<BigRational>() / BigInt::from(count),
+    };
+    let before = in_force(start - 1);
+    let all = before.iter().chain(seconds.iter().map(|(_, spell)| spell));
+    let values: Vec<BigRational> = all.map(value).collect();
+    let moves = values.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    let met = seconds.iter().any(|(second, spell)| at(*second) <= spell.seen_until);
+    Some(format!(
+        "{minute}: {}@{open_s} {}@{high_s} {}@{low_s} {}@{close_s} = {}, {moves}{}",
+        open.rate,
+        high.rate,
+        low.rate,
+        close.rate,
+        significant(&average, SIGNIFICANT_DIGITS, Rounding::HalfEven),
+        if met { "" } else { "*" }
+    ))
+}
+
+fn timelines() -> impl Strategy<Value = Vec<Spell>> {
+    let tick = (prop_oneof![1..30_u128, 10_u128.pow(27)..10_u128.pow(28)], 9..12_u32, 0..200_i64, any::<bool>());
+    prop::collection::btree_map(0..900_i64, tick, 0..12).prop_map(|ticks: BTreeMap<_, _>| {
+        let ends: Vec<i64> = ticks.keys().skip(1).copied().chain([i64::MAX]).collect();
+        ticks
+            .into_iter()
+            .zip(ends)
+            .map(|((from, (mantissa, places, span, inverted)), end)| {
+                let rate = LegRate { rate: Rate::from_parts(mantissa, places).unwrap(), inverted };
+                LegSpell { from: at(from), seen_until: at((from + span).min(end - 1)), rate }.into()
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn candles_equal_the_model_asked_at_every_instant(
+        spells in timelines(), first in 0..15_i64, count in 0..18_i64, now_s in 0..1_000_i64, fill in any::<bool>(),
+    ) {
+        let plan = minutes(first * MINUTE_S, (first + count) * MINUTE_S, now_s, fill);
+        let all = (first..first + count).filter_map(|minute| model(&spells, minute, now_s));
+        let expect: Vec<String> = all.filter(|words| fill || !words.ends_with('*')).collect();
+        let found: Vec<String> = fold(plan, &spells).iter().map(words).collect();
+        prop_assert_eq!(&found, &expect);
+        // A list taken up anywhere goes on as it would have.
+        for (at, candle) in fold(plan, &spells).iter().enumerate() {
+            let rest = CandlePlan { first: candle.bucket.end, ..plan };
+            let rest: Vec<String> = fold(rest, &spells).iter().map(words).collect();
+            prop_assert_eq!(&rest, &expect[at + 1..]);
+        }
+    }
+
+    #[test]
+    fn an_average_is_the_exact_fraction_rounded_once(
+        gaps in prop::collection::vec((1..5_000_000_i64, 1..10_u128.pow(28), 8..=18_u32), 1..20),
+    ) {
+        let buckets = Buckets { zone: Zone::UTC, interval: Interval::Hour };
+        let (mut spells, mut sum, mut micros) = (Vec::new(), BigRational::from_integer(0.into()), 0);
+        for (gap, mantissa, places) in gaps {
+            let rate = Rate::from_parts(mantissa, places).unwrap();
+            let from = Timestamp::from_micros(micros);
+            spells.push(LegSpell { from, seen_until: from, rate: LegRate { rate, inverted: false } }.into());
+            sum += exact(&rate.to_string()) * BigInt::from(gap);
+            micros += gap;
+        }
+        let now = Timestamp::from_micros(micros);
+        let plan = CandlePlan { buckets, first: Timestamp::default(), end: now, now, fill: false };
+        let candles = fold(plan, &spells);
+        prop_assert_eq!(candles.len(), 1);
+        prop_assert_eq!(&candles[0].average, &(sum / BigInt::from(micros)));
+    }
+}

@@ -1,0 +1,69 @@
+//! Amounts turned into another currency.
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+
+use super::derived::{Derived, Digits};
+use super::rounding::{Rounding, SIGNIFICANT_DIGITS, fixed, power_of_ten, significant};
+use crate::domain::Amount;
+
+/// An amount of base in units of quote: what the rate says, and the bounds that its digits leave. The amount itself is
+/// exact.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Conversion {
+    /// The product: exact by a published rate, all its places written; else 15 significant digits, half-even.
+    pub value: String,
+    /// The least that it may be, rounded down.
+    pub low: String,
+    /// The most that it may be, rounded up.
+    pub high: String,
+}
+
+impl Conversion {
+    /// `amount` times `rate`.
+    pub fn new(amount: Amount, rate: &Derived) -> Self {
+        let exact = BigRational::new(BigInt::from(amount.mantissa()), power_of_ten(u32::from(amount.places())));
+        // A bound of a published rate lies half a unit away: it has one place more.
+        let text = |end: &BigRational, more_places: u32, rounding: Rounding| match rate.digits() {
+            Digits::Published { places } => {
+                fixed(&(end * &exact), u32::from(places) + u32::from(amount.places()) + more_places, rounding)
+            }
+            Digits::Significant => significant(&(end * &exact), SIGNIFICANT_DIGITS, rounding),
+        };
+        Self {
+            value: text(rate.value(), 0, Rounding::HalfEven),
+            low: text(rate.low(), 1, Rounding::Down),
+            high: text(rate.high(), 1, Rounding::Up),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::cross::tests::leg;
+    use crate::analysis::{LegRate, Legs};
+
+    #[test]
+    fn amounts_keep_what_the_rate_is_known_to() {
+        let check = |amount: &str, legs: Legs<LegRate>, expect: [&str; 3]| {
+            let Conversion { low, value, high } = Conversion::new(Amount::parse(amount).unwrap(), &legs.derived());
+            assert_eq!([low.as_str(), &value, &high], expect);
+        };
+        let (kgs, per_kgs) = (Legs::One(leg("0.01144", false)), Legs::One(leg("0.01144", true)));
+        check("100", kgs, ["1.143500", "1.14400", "1.144500"]);
+        check("0.50", kgs, ["0.00571750", "0.0057200", "0.00572250"]);
+        check("0", kgs, ["0.000000", "0.00000", "0.000000"]);
+        check("100", per_kgs, ["8737.43993010048", "8741.25874125874", "8745.08089199826"]);
+        check("0.00", per_kgs, ["0", "0", "0"]);
+        // A thousand sum at one significant digit is anything from 7.5 to 8.5 cents.
+        check("1000", Legs::One(leg("0.00008", false)), ["0.075000", "0.08000", "0.085000"]);
+        let cross = Legs::Two(leg("0.01144", false), leg("0.00196", true));
+        check("1000", cross, ["5819.33842239185", "5836.73469387755", "5854.21994884911"]);
+        let most = "9".repeat(20) + "." + &"9".repeat(8);
+        assert_eq!(
+            Conversion::new(Amount::parse(&most).unwrap(), &kgs.derived()).value,
+            "1143999999999999999.9999999998856"
+        );
+    }
+}

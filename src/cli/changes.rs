@@ -1,0 +1,134 @@
+//! `changes`: percent changes from period to period, with their bounds.
+
+use clap::{Args, ValueEnum};
+
+use super::cell::Cell;
+use super::change::{missing, rate_of};
+use super::output::Column;
+use super::pages::{Page, limit, list, note_rest};
+use super::text::trim_zeros;
+use super::when::When;
+use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, rate};
+use crate::proto::v1::{ChangePeriod, ListChangesRequest, PeriodChange};
+
+/// Rows asked for at a time: a megabyte a message.
+const PAGE_CHANGES_MAX: u64 = 1_000;
+
+const EXAMPLES: &str = "\
+Examples:
+  silkrate changes KGS/USD --from -1mo
+  silkrate changes KGS/USD --period month --zone Asia/Bishkek
+  silkrate changes UZS/USD --period ytd --from 2025-12-01 --output csv
+
+A row goes from the rate in force at the end of the period before to that at
+its own end, or now. Its bounds are what the published digits leave open.";
+
+/// Arguments of `changes`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ChangesArgs {
+    #[command(flatten)]
+    series: PairArgs,
+    #[command(flatten)]
+    legs: LegArgs,
+    /// From the end of what to the end of the next
+    #[arg(long, value_enum, value_name = "PERIOD", default_value_t = Period::Day)]
+    period: Period,
+    #[command(flatten)]
+    zone: ZoneArgs,
+    /// Periods that begin at this time or later
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    from: Option<When>,
+    /// Periods that begin before this time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    to: Option<When>,
+    /// Decimal places of the percentages; 6 if left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
+    places: Option<u32>,
+    /// Most rows; 50 in a table, no limit in JSON and CSV unless given
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    #[command(flatten)]
+    known: KnownArgs,
+}
+
+/// Day on day, week on week and so on; `ytd` is each day against the end of the year before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Period {
+    Day,
+    Week,
+    Month,
+    Year,
+    Ytd,
+}
+
+impl From<Period> for ChangePeriod {
+    fn from(period: Period) -> Self {
+        match period {
+            Period::Day => Self::DayOnDay,
+            Period::Week => Self::WeekOnWeek,
+            Period::Month => Self::MonthOnMonth,
+            Period::Year => Self::YearOnYear,
+            Period::Ytd => Self::YearToDate,
+        }
+    }
+}
+
+/// A row under the pair asked for, which it leaves out.
+struct Row {
+    pair: String,
+    change: PeriodChange,
+}
+
+fn percent(text: Option<&String>) -> Cell {
+    text.map_or(Cell::Absent, |text| Cell::decimal(trim_zeros(text)))
+}
+
+const COLUMNS: &[Column<Row>] = &[
+    Column::new("pair", "pair", |row| Cell::text(&row.pair)),
+    Column::new("period_start_time", "from", |row| Cell::time(row.change.period_start_time.as_ref())),
+    Column::data("period_end_time", |row| Cell::time(row.change.period_end_time.as_ref())),
+    Column::new("complete", "complete", |row| Cell::Flag(row.change.complete)),
+    Column::json("start", |row| row.change.start.as_ref().map_or(Cell::Absent, |end| rate::object(&row.pair, end))),
+    Column::csv("start_rate", |row| rate_of(row.change.start.as_ref())),
+    Column::table("start", |row| rate_of(row.change.start.as_ref())),
+    Column::json("end", |row| row.change.end.as_ref().map_or(Cell::Absent, |end| rate::object(&row.pair, end))),
+    Column::csv("end_rate", |row| rate_of(row.change.end.as_ref())),
+    Column::table("end", |row| rate_of(row.change.end.as_ref())),
+    Column::data("start_missing_reason", |row| missing(row.change.start_missing_reason())),
+    Column::data("end_missing_reason", |row| missing(row.change.end_missing_reason())),
+    Column::data("absolute_change", |row| Cell::decimal_or_absent(row.change.absolute_change.as_ref())),
+    Column::data("percent_change", |row| Cell::decimal_or_absent(row.change.percent_change.as_ref())),
+    Column::data("percent_change_low", |row| Cell::decimal_or_absent(row.change.percent_change_low.as_ref())),
+    Column::data("percent_change_high", |row| Cell::decimal_or_absent(row.change.percent_change_high.as_ref())),
+    Column::table("%", |row| percent(row.change.percent_change.as_ref())),
+    Column::table("low %", |row| percent(row.change.percent_change_low.as_ref())),
+    Column::table("high %", |row| percent(row.change.percent_change_high.as_ref())),
+    Column::new("below_resolution", "cannot tell", |row| row.change.below_resolution.map_or(Cell::Absent, Cell::Flag)),
+];
+
+pub(super) async fn run(args: ChangesArgs, session: &Session) -> Result<Outcome, CliError> {
+    let request = ListChangesRequest {
+        pair: args.series.pair.clone(),
+        source: args.series.source,
+        leg_sources: args.legs.leg_sources,
+        period: ChangePeriod::from(args.period).into(),
+        time_zone: args.zone.zone,
+        start_time: session.time(args.from)?,
+        end_time: session.time(args.to)?,
+        decimal_places: args.places,
+        known_time: session.time(args.known.known)?,
+        page_size: 0,
+        page_token: String::new(),
+    };
+    let client = session.connect().await?;
+    let rows = limit(session, args.limit);
+    let listed = list(session, COLUMNS, rows, PAGE_CHANGES_MAX, async |page_size, page_token| {
+        let request = ListChangesRequest { page_size, page_token, ..request.clone() };
+        let page = client.answer(client.rates().list_changes(client.request(request))).await?;
+        let row = |change| Row { pair: args.series.pair.clone(), change };
+        Ok(Page { rows: page.changes.into_iter().map(row).collect(), next_page_token: page.next_page_token })
+    });
+    note_rest(session, &listed.await?, args.limit, "periods", "no period of that range has a rate");
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,78 @@
+//! Lists that come in pages, written as they come.
+//!
+//! **Invariant**: nothing is written before the server has agreed to answer. The pages after the first see the same
+//! commit: their token pins it.
+
+use super::output::{Column, Sheet};
+use super::{CliError, Session, note, stdout};
+
+/// Rows of a table unless `--limit` says otherwise; JSON and CSV have no limit.
+pub(super) const TABLE_ROWS_DEFAULT: u64 = 50;
+
+/// A page as it came.
+pub(super) struct Page<T> {
+    /// Its rows, no more than asked for.
+    pub(super) rows: Vec<T>,
+    /// Of the next; empty on the last.
+    pub(super) next_page_token: String,
+}
+
+/// What was written.
+pub(super) struct Listed {
+    /// So many rows.
+    pub(super) rows: u64,
+    /// Whether there are more.
+    pub(super) more: bool,
+}
+
+/// Writes at most `limit` rows, which `fetch` gets by page size (at most `page_rows_max`) and token. What was written
+/// stays when a later page fails, and a JSON array left open says so.
+///
+/// # Errors
+/// Those of `fetch` and of standard output; `Protocol` where a page has more than was asked for.
+pub(super) async fn list<T>(
+    session: &Session,
+    columns: &'static [Column<T>],
+    limit: u64,
+    page_rows_max: u64,
+    mut fetch: impl AsyncFnMut(i32, String) -> Result<Page<T>, CliError>,
+) -> Result<Listed, CliError> {
+    let page_size = |rows: u64| i32::try_from(page_rows_max.min(rows)).unwrap_or(i32::MAX);
+    let mut page = fetch(page_size(limit), String::new()).await?;
+    let mut sheet = Sheet::new(stdout(), session.style, columns)?;
+    let mut rows = 0;
+    loop {
+        for row in &page.rows {
+            if rows == limit {
+                return Err(CliError::Protocol("more rows in a page than asked for"));
+            }
+            sheet.row(row)?;
+            rows += 1;
+        }
+        if page.next_page_token.is_empty() || rows == limit {
+            sheet.finish()?;
+            return Ok(Listed { rows, more: !page.next_page_token.is_empty() });
+        }
+        page = match fetch(page_size(limit - rows), page.next_page_token).await {
+            Ok(page) => page,
+            Err(error) => {
+                sheet.abandon()?;
+                return Err(error);
+            }
+        };
+    }
+}
+
+/// How many rows a list shows, given `--limit` or not.
+pub(super) fn limit(session: &Session, asked: Option<u64>) -> u64 {
+    asked.unwrap_or(if session.is_table() { TABLE_ROWS_DEFAULT } else { u64::MAX })
+}
+
+/// Says what a table does not show: that there are more rows than `limit`, or `none` at all.
+pub(super) fn note_rest(session: &Session, listed: &Listed, asked: Option<u64>, what: &str, none: &str) {
+    if listed.more && asked.is_none() {
+        note(&format!("the first {} {what}; there are more: --limit ROWS, or --from for later ones", listed.rows));
+    } else if listed.rows == 0 && session.is_table() {
+        note(none);
+    }
+}

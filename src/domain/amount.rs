@@ -1,0 +1,92 @@
+//! Amounts of money.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::decimal::{Decimal, DecimalError, DigitLimits};
+use super::time::clip;
+
+/// A decimal that is not negative, exact: so many units of a currency. It may have as many digits as a
+/// [`Rate`](super::Rate).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Amount(Decimal);
+
+/// Why a text is no amount.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AmountError {
+    /// Not a plain decimal, or one with too many digits.
+    #[error("amount '{text}' {problem}")]
+    Decimal {
+        /// As given, clipped.
+        text: String,
+        /// What is wrong with it.
+        problem: DecimalError,
+    },
+    /// A minus sign.
+    #[error("amount '{0}' is negative; give it without the sign")]
+    Negative(String),
+}
+
+impl Amount {
+    /// Most digits after the point.
+    pub const PLACES_MAX: u8 = 18;
+    /// Most digits before the point.
+    pub const INTEGER_DIGITS_MAX: u8 = 20;
+    /// Most digits in all.
+    pub const DIGITS_MAX: u8 = 28;
+
+    const LIMITS: DigitLimits =
+        DigitLimits { places: Self::PLACES_MAX, integer: Self::INTEGER_DIGITS_MAX, total: Self::DIGITS_MAX };
+
+    /// Reads a plain decimal: no sign, no exponent, no spaces, no separators.
+    ///
+    /// # Errors
+    /// Any [`AmountError`], naming the text.
+    pub fn parse(text: &str) -> Result<Self, AmountError> {
+        Decimal::parse(text, Self::LIMITS).map(Self).map_err(|problem| match text.strip_prefix('-') {
+            Some(rest) if rest.starts_with(|first: char| first.is_ascii_digit()) => AmountError::Negative(clip(text)),
+            _ => AmountError::Decimal { text: clip(text), problem },
+        })
+    }
+
+    /// The number without its point.
+    pub const fn mantissa(self) -> u128 {
+        self.0.mantissa()
+    }
+
+    /// Digits after the point, as written.
+    pub const fn places(self) -> u8 {
+        self.0.places()
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts() {
+        let check = |text: &str, expect: &str| {
+            let answer = Amount::parse(text).map_or_else(|error| error.to_string(), |amount| amount.to_string());
+            assert!(answer.contains(expect), "{text}: {answer}");
+        };
+        check("100", "100");
+        check("0.50", "0.50");
+        check("0", "0");
+        check("12345678901234567890.12345678", "12345678901234567890.12345678");
+        check("-5", "amount '-5' is negative");
+        check("1e3", "not a plain decimal");
+        check("1,000", "not a plain decimal");
+        check("", "not a plain decimal");
+        check("1.2345678901234567890", "19 decimal places");
+        check("123456789012345678901", "21 digits before the point");
+        check("12345678901234567890.123456789", "29 digits in all");
+    }
+}
