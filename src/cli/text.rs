@@ -39,7 +39,7 @@ pub(super) fn length(micros: i64) -> String {
     }
 }
 
-/// How `time` lies to `now`: `3 d ago`, `in 2 h`, `now`.
+/// How `time` lies to `now`: `3 d ago`, `in 2 h`, and `now` within a second.
 pub(super) fn aside(time: Timestamp, now: Timestamp) -> String {
     const NOW_US: i64 = Timestamp::SECOND_US;
     match now.micros_since(time) {
