@@ -30,7 +30,7 @@ use tower::layer::util::{Identity, Stack};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, ServeArgs};
-use crate::grpc::deadline_layer::DeadlineLayer;
+use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::ingest_service::IngestApi;
 use crate::grpc::latest::LatestFront;
 use crate::grpc::rate_service::RateServiceImpl;

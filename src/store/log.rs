@@ -188,8 +188,11 @@ impl Log {
         let file = File::options().read(true).write(true).open(&path).map_err(|error| failed(&error))?;
         if replay.end < bytes.len() as u64 {
             tracing::warn!("cutting a torn commit of {} bytes off the log", bytes.len() as u64 - replay.end);
-            file.set_len(replay.end).and_then(|()| file.sync_data()).map_err(|error| failed(&error))?;
+            file.set_len(replay.end).map_err(|error| failed(&error))?;
         }
+        // A killed process may have left its last frame unsynced. It is replayed, seen and answered
+        // for as known from now on, so it must last.
+        file.sync_data().map_err(|error| failed(&error))?;
         Ok((Self { file, length: replay.end }, replay))
     }
 

@@ -9,6 +9,7 @@
 
 mod block;
 mod checkpoint;
+mod contained;
 mod engine;
 mod error;
 mod keys;

@@ -5,7 +5,6 @@
 
 mod progress;
 mod report;
-mod rows;
 mod upload;
 
 use std::fs::File;
@@ -16,13 +15,13 @@ use clap::{Args, ValueEnum};
 
 use self::progress::Progress;
 use self::report::{FileReport, Refused, TICK_COLUMNS};
-pub(super) use self::rows::HeaderError;
 use self::upload::{Policy, upload};
 use super::client::Client;
 use super::output::{Format, Sheet};
 use super::text::{clean, plural};
 use super::when::When;
 use super::{CliError, Outcome, Session, note, stdout};
+use crate::feed::{TICK_CSV_LINE_BYTES_MAX, begins_as_tick_csv};
 use crate::proto::v1::{ConflictPolicy, IngestPageRequest};
 
 /// Whose pages are read unless `--source` says otherwise.
@@ -63,7 +62,7 @@ pub struct IngestArgs {
     /// Say what would happen, and store nothing
     #[arg(long)]
     dry_run: bool,
-    /// What the files are; auto knows CSV by a header that names pair
+    /// What the files are; auto knows CSV by its name or by a header that names pair
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = FileFormat::Auto)]
     format: FileFormat,
 }
@@ -106,6 +105,9 @@ pub(super) async fn run(args: IngestArgs, session: &Session) -> Result<Outcome, 
             if !error.stops_all() {
                 note(&format!("error: {error}"));
             }
+            if error.is_about_observed_time() {
+                note("  --time TIME gives it");
+            }
         }
         if result.is_ok() || report.row_count() > 0 {
             reports.push(report);
@@ -129,7 +131,7 @@ async fn ingest_file(client: &Client, path: &Path, options: &Options, report: &m
     let mut input = BufReader::new(input);
     let head = first_line(&mut input).map_err(unreadable)?;
     let is_csv = match options.format {
-        FileFormat::Auto => rows::begins_as_csv(&head),
+        FileFormat::Auto => begins_as_tick_csv(&head) || has_csv_name(path),
         FileFormat::Csv => true,
         FileFormat::Page => false,
     };
@@ -160,10 +162,15 @@ fn open(path: &Path) -> io::Result<(Box<dyn Read + Send>, Option<u64>)> {
     Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
 }
 
+/// By its name a file is CSV even if its header is not ours: then that is what is wrong with it.
+fn has_csv_name(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
+}
+
 /// The first line with its ending, or as much of it as a CSV header could have.
 fn first_line(input: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    input.take(rows::LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
+    input.take(TICK_CSV_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
     Ok(line)
 }
 
@@ -230,6 +237,9 @@ fn print(reports: &[FileReport], session: &Session, dry_run: bool) -> io::Result
     sheet.finish()?;
     if session.style.format != Format::Json {
         reports.iter().flat_map(FileReport::refusal_lines).for_each(|line| note(&line));
+        if reports.iter().any(FileReport::has_page_conflict) {
+            note("--time TIME gives the observed_time of a page");
+        }
     }
     if dry_run && session.is_table() {
         note("dry run: nothing was stored");

@@ -15,9 +15,10 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::progress::Progress;
 use super::report::{FileReport, Refused};
-use super::rows::{OpenError, Row, RowError, RowReader};
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
+use crate::cli::to_wire;
+use crate::feed::{TickCsv, TickCsvError, TickCsvRow, TickCsvRowError, TickCsvValues};
 use crate::proto::v1::{
     ConflictPolicy, StreamTicksRequest, StreamTicksResponse, Tick, TickBatch, stream_ticks_request,
 };
@@ -42,7 +43,7 @@ struct Batch {
     ticks: Vec<Tick>,
     /// The line of each tick.
     lines: Vec<u64>,
-    malformed: Vec<(u64, RowError)>,
+    malformed: Vec<(u64, TickCsvRowError)>,
     /// Bytes of the file up to the end of this batch.
     end_bytes: u64,
 }
@@ -180,29 +181,34 @@ fn read_batches(
     to_sender: &mpsc::Sender<Result<Batch, CliError>>,
 ) -> Result<(), CliError> {
     let failed = |problem| CliError::Read { path: path.to_owned(), problem };
-    let mut rows = RowReader::new(input).map_err(|problem| match problem {
-        OpenError::Read(problem) => failed(problem),
-        OpenError::Header(problem) => CliError::Header { path: path.to_owned(), problem },
+    let mut rows = TickCsv::new(input).map_err(|problem| match problem {
+        TickCsvError::Read(problem) => failed(problem),
+        TickCsvError::Header(problem) => CliError::Header { path: path.to_owned(), problem },
     })?;
     let mut batch = Batch::default();
     loop {
-        let row = rows.next();
+        let row = rows.next_row();
         if batch.is_full() || !batch.is_empty() && !matches!(row, Ok(Some(_))) {
             let full = std::mem::take(&mut batch);
             if to_sender.blocking_send(Ok(full)).is_err() {
                 return Ok(());
             }
         }
-        let Some(Row { line, tick }) = row.map_err(failed)? else { return Ok(()) };
+        let Some(TickCsvRow { line, tick }) = row.map_err(failed)? else { return Ok(()) };
         match tick {
             Ok(tick) => {
-                batch.ticks.push(tick);
+                batch.ticks.push(tick_message(tick));
                 batch.lines.push(line);
             }
             Err(problem) => batch.malformed.push((line, problem)),
         }
         batch.end_bytes = rows.bytes();
     }
+}
+
+fn tick_message(values: TickCsvValues) -> Tick {
+    let TickCsvValues { pair, source, observed_time, rate, reported_change_percent } = values;
+    Tick { pair, source, observed_time: Some(to_wire(observed_time)), rate, reported_change_percent }
 }
 
 #[cfg(test)]
