@@ -26,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("config", &["board", "domain", "ingest", "store", "telemetry"]),
     ("grpc", &["analysis", "board", "clock", "columns", "domain", "feed", "ingest", "proto", "query", "store"]),
     ("server", &["board", "clock", "config", "feed", "grpc", "ingest", "proto", "store", "telemetry"]),
-    ("cli", &["clock", "config", "domain", "proto", "server", "store"]),
+    ("cli", &["clock", "config", "domain", "feed", "proto", "server", "store"]),
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.

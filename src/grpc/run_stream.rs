@@ -193,8 +193,8 @@ mod tests {
         is_over(&streams).await;
     }
 
-    fn soon() -> Option<Instant> {
-        Some(Instant::now() + Duration::from_millis(40))
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(40)
     }
 
     fn endless(read: &Arc<AtomicUsize>) -> RunStream {
@@ -225,7 +225,7 @@ mod tests {
             let last = messages.collect::<Vec<_>>().await.pop().unwrap();
             assert_eq!(last.unwrap_err().code(), expect);
         };
-        check(End::of(soon()), Code::DeadlineExceeded).await;
+        check(End::of(Some(soon())), Code::DeadlineExceeded).await;
         let too_old = End {
             at: Instant::now() + Duration::from_millis(30),
             error: ServiceError::StreamTooOld { age_max_s: STREAM_AGE_MAX_S },
@@ -236,7 +236,7 @@ mod tests {
     #[tokio::test]
     async fn a_deadline_ends_a_stream_that_is_read() {
         let (streams, permit) = permit().await;
-        let mut messages = send(endless(&Arc::default()), soon(), permit);
+        let mut messages = send(endless(&Arc::default()), Some(soon()), permit);
         let error = loop {
             match messages.next().await.unwrap() {
                 Ok(_) => {}
