@@ -16,6 +16,9 @@ use crate::proto::v1::rate_service_client::RateServiceClient;
 /// Largest message taken or sent; the server's own limit on what it decodes.
 pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// What tonic's own server says, as CANCELLED, of a call whose deadline is over.
+const TONIC_TIMEOUT: &str = "Timeout expired";
+
 /// A connected server.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
@@ -92,7 +95,13 @@ impl Client {
 
     /// Tells what the server said from what happened on the way: only the latter has a cause on this side.
     fn status(&self, status: Status) -> CliError {
-        let Some(cause) = status.source() else { return CliError::Status(Box::new(status)) };
+        let timed_out = || CliError::Timeout { endpoint: self.endpoint.clone(), timeout: self.timeout };
+        let Some(cause) = status.source() else {
+            // The server knows the deadline too, and may be the first to see that it is over.
+            let is_over = status.code() == Code::DeadlineExceeded
+                || (status.code() == Code::Cancelled && status.message() == TONIC_TIMEOUT);
+            return if is_over { timed_out() } else { CliError::Status(Box::new(status)) };
+        };
         if chain(cause).any(<dyn Error>::is::<tonic::TimeoutExpired>) {
             return self.timed_out();
         }
