@@ -26,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("config", &["board", "domain", "ingest", "store", "telemetry"]),
     ("grpc", &["analysis", "board", "clock", "columns", "domain", "feed", "ingest", "proto", "query", "store"]),
     ("server", &["board", "clock", "config", "feed", "grpc", "ingest", "proto", "store", "telemetry"]),
-    ("cli", &["clock", "config", "domain", "proto", "server", "store"]),
+    ("cli", &["clock", "config", "domain", "feed", "proto", "server", "store"]),
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
@@ -327,6 +327,57 @@ fn every_file_says_what_it_owns_and_ends_in_time() {
         let lines = text.lines().count();
         let is_listed = LONG_FILES.iter().any(|(long, _)| *long == path);
         assert!(lines <= FILE_LINES_MAX || is_listed, "{path} has {lines} lines; {FILE_LINES_MAX} are allowed");
+    }
+}
+
+/// The rows of the tables in the document: the cells of each.
+fn document_rows() -> Vec<Vec<String>> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md"));
+    let text = text.expect("docs/ARCHITECTURE.md is there");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    rows.map(|row| row.split(" | ").map(str::to_owned).collect()).collect()
+}
+
+#[test]
+fn the_document_has_the_same_arrows() {
+    let rows = document_rows();
+    for (name, allowed) in ARROWS {
+        let names = [format!("`{name}/`"), format!("`{name}.rs`")];
+        let row = rows.iter().find(|row| row.len() == 3 && names.contains(&row[0]));
+        let expect = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
+        assert_eq!(row.map(|row| row[2].as_str()), Some(expect.as_str()), "what {name} knows");
+    }
+}
+
+#[test]
+fn the_document_names_every_limit_and_no_other() {
+    let rows = document_rows();
+    let limits: Vec<&Vec<String>> = rows.iter().filter(|row| row.len() == 3 && row[2].contains(".rs`)")).collect();
+    let sources: Vec<(PathBuf, Source)> = files()
+        .into_iter()
+        .filter(|(_, module, _)| !module.ends_with("::tests"))
+        .map(|(path, module, text)| (path, Source::new(&module, &text)))
+        .collect();
+    let constants = |source: &Source| -> Vec<String> {
+        let pairs = source.words.windows(2).filter(|words| words[0] == Word::Name("const".to_owned()));
+        pairs.filter_map(|words| if let Word::Name(name) = &words[1] { Some(name.clone()) } else { None }).collect()
+    };
+    for (path, source) in &sources {
+        let place = format!("(`{}`)", path.display());
+        for name in constants(source).iter().filter(|name| name.ends_with("_MAX") || name.contains("_MAX_")) {
+            let quoted = format!("`{name}`");
+            let is_named = limits.iter().any(|row| row[0].contains(&quoted) && row[2].contains(&place));
+            // Kinds of one trait share a row.
+            assert!(is_named, "{name} of {} is not in the table of limits", path.display());
+        }
+    }
+    for row in limits {
+        let place = row[2].rsplit("(`").next().and_then(|rest| rest.split('`').next()).unwrap_or_default();
+        let source = sources.iter().find(|(path, _)| path.display().to_string() == place);
+        let known = |name: &str| source.is_some_and(|(_, source)| source.words.contains(&Word::Name(name.to_owned())));
+        for name in row[0].split(", ").map(|name| name.trim_matches('`')) {
+            assert!(known(name), "{name} is not in src/{place} any more");
+        }
     }
 }
 

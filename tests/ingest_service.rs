@@ -136,6 +136,17 @@ async fn one_instant_with_two_values_in_a_batch_refuses_both() {
 }
 
 #[tokio::test]
+async fn a_series_of_refused_ticks_alone_never_begins() {
+    let server = TestServer::start(&[]).await;
+    let ticks = vec![tick("KGS/USD", 0, "0.01144"), tick("KGS/USD", 0, "0.01145"), tick("KZT/USD", 0, "0.00196")];
+    let response = server.ingest().ingest_ticks(request(ticks)).await.unwrap().into_inner();
+    assert_eq!(counts(response.summary), [1, 0, 0, 0, 2, 0]);
+    let (dir, _) = server.stop().await;
+    // Not even as a name in the store, where it would count towards what a store takes.
+    assert_eq!(silkrate::store::verify(&dir.path().join("db")).unwrap().series_count, 1);
+}
+
+#[tokio::test]
 async fn validating_answers_as_if_stored_and_stores_nothing() {
     let server = TestServer::start(&[]).await;
     let stored = server.store(&[tick("KGS/USD", -60, "0.01144")]).await;

@@ -4,10 +4,10 @@
 //! whether the server answered, was lost or was never there.
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::error::{CliError, chain, innermost};
 use crate::proto::v1::ingest_service_client::IngestServiceClient;
@@ -19,6 +19,8 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes under way before the server waits for this side: enough for a fast link over a long way.
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// What tonic's own server says, as CANCELLED, of a call whose deadline is over.
+const TONIC_TIMEOUT: &str = "Timeout expired";
 
 /// A connected server.
 #[derive(Clone, Debug)]
@@ -90,21 +92,39 @@ impl Client {
     /// # Errors
     /// As [`Client::answer`].
     pub(super) async fn within<T>(&self, step: impl Future<Output = Result<T, Status>>) -> Result<T, CliError> {
+        let begun = Instant::now();
         match tokio::time::timeout(self.timeout, step).await {
             Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(status)) if is_timeout(status.code(), begun.elapsed() >= self.timeout) => Err(self.timed_out()),
             Ok(Err(status)) => Err(self.status(status)),
-            Err(_) => Err(CliError::Timeout { endpoint: self.endpoint.clone(), timeout: self.timeout }),
+            Err(_) => Err(self.timed_out()),
         }
+    }
+
+    fn timed_out(&self) -> CliError {
+        CliError::Timeout { endpoint: self.endpoint.clone(), timeout: self.timeout }
     }
 
     /// Tells what the server said from what happened on the way: only the latter has a cause on this side.
     fn status(&self, status: Status) -> CliError {
-        let Some(cause) = status.source() else { return CliError::Status(Box::new(status)) };
+        let timed_out = || CliError::Timeout { endpoint: self.endpoint.clone(), timeout: self.timeout };
+        let Some(cause) = status.source() else {
+            // The server knows the deadline too, and may be the first to see that it is over.
+            let is_over = status.code() == Code::DeadlineExceeded
+                || (status.code() == Code::Cancelled && status.message() == TONIC_TIMEOUT);
+            return if is_over { timed_out() } else { CliError::Status(Box::new(status)) };
+        };
         if chain(cause).any(<dyn Error>::is::<tonic::TimeoutExpired>) {
-            return CliError::Timeout { endpoint: self.endpoint.clone(), timeout: self.timeout };
+            return self.timed_out();
         }
         CliError::Lost { endpoint: self.endpoint.clone(), problem: innermost(cause) }
     }
+}
+
+/// Whether a status only says that the time given was too short. The server was told of it and may notice first; ours
+/// says so, and servers that cut calls off without a word of their own say that they were cancelled.
+fn is_timeout(code: Code, time_is_up: bool) -> bool {
+    code == Code::DeadlineExceeded || code == Code::Cancelled && time_is_up
 }
 
 fn normalize(endpoint: &str) -> Result<String, CliError> {
@@ -129,6 +149,17 @@ fn normalize(endpoint: &str) -> Result<String, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_notices_the_timeout_first_is_told_as_a_timeout() {
+        let check = |code, time_is_up, expect| assert_eq!(is_timeout(code, time_is_up), expect, "{code:?}");
+        check(Code::DeadlineExceeded, true, true);
+        // Of a stream, whose time began before its last step did.
+        check(Code::DeadlineExceeded, false, true);
+        check(Code::Cancelled, true, true);
+        check(Code::Cancelled, false, false);
+        check(Code::NotFound, true, false);
+    }
 
     #[test]
     fn endpoints() {

@@ -34,24 +34,19 @@ impl Applied {
         if !group.ticks.is_sorted_by_key(|tick| tick.observed_time) {
             group.ticks.sort_by_key(|tick| tick.observed_time);
         }
-        let series = match work.series(&group.series) {
-            Ok(series) => series,
-            Err(error) => {
-                for tick in &group.ticks {
-                    self.refuse(&group.series, tick, error.clone());
-                }
-                return;
-            }
-        };
+        // Begun at the first tick that may go in: a series of nothing but refused ones never is.
+        let mut begun = None;
         for same_instant in group.ticks.chunk_by(|a, b| a.observed_time == b.observed_time) {
             if same_instant.iter().any(|tick| tick.value != same_instant[0].value) {
-                for tick in same_instant {
-                    self.refusals.push(ambiguous(&group.series, tick));
-                }
+                self.refusals.extend(same_instant.iter().map(|tick| ambiguous(&group.series, tick)));
                 continue;
             }
             for tick in same_instant {
-                match work.upsert(series, tick.observed_time, tick.value, revise) {
+                let upserted = begun.map_or_else(|| work.series(&group.series), Ok).and_then(|series| {
+                    begun = Some(series);
+                    work.upsert(series, tick.observed_time, tick.value, revise)
+                });
+                match upserted {
                     Ok(upserted) => self.count(upserted),
                     Err(error) => self.refuse(&group.series, tick, error),
                 }
@@ -110,7 +105,7 @@ impl Applied {
             UpsertError::TooManySeries => (
                 RefusalReason::TooManySeries,
                 format!(
-                    "{series} would be one series more than this store takes; raise the limit, or check the source"
+                    "{series} would be one series more than this store takes; raise --series-max, or check the source"
                 ),
                 None,
             ),

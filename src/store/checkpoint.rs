@@ -140,6 +140,7 @@ impl Store {
         let Sealer { mut batch, sealed, .. } = sealer;
         let removed = self.index(&mut batch, &sealed);
         self.engine.apply(batch)?;
+        self.engine.clean(sealed.iter().map(|(_, _, meta)| meta.bytes()).sum())?;
         self.engine.sync()?;
         self.witness.write(self.commit.sequence)?;
         self.retired.retain(|meta| !removed.contains(&meta.id));

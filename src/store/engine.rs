@@ -128,6 +128,23 @@ impl Engine {
         })
     }
 
+    /// Lets sled clean as many old pages as writing so many bytes of blocks leaves behind.
+    ///
+    /// sled moves one page out of a nearly dead segment whenever it consolidates another page, which
+    /// it does after some ten writes to that. A checkpoint makes few large writes, so cleaning would
+    /// fall behind for ever and its file grow; small writes to one key at the end make up for it.
+    pub(crate) fn clean(&self, block_bytes: u64) -> Result<(), StoreError> {
+        const BLOCK_BYTES_A_WRITE: u64 = 200;
+        self.guarded(DiskOperation::Write, "cannot clean the store", || {
+            for number in 0..block_bytes / BLOCK_BYTES_A_WRITE {
+                self.tree
+                    .insert([keys::CLEANING], &number.to_le_bytes())
+                    .map_err(|error| StoreError::engine("cannot clean the store", &error))?;
+            }
+            Ok(())
+        })
+    }
+
     /// Makes every write so far survive a power cut.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         self.guarded(DiskOperation::Flush, "cannot flush the store", || {

@@ -7,6 +7,7 @@
 //! | `r` block id | nothing: a block that no index entry names any more |
 //! | `s` series id | a series: its key, window, totals, latest quote |
 //! | `x` series id, kind, block id | an index entry: where a block's items lie and its checksum |
+//! | `z` | nothing of use: written over and over to make sled clean its file |
 //!
 //! Numbers are big-endian, so that keys sort as numbers do.
 //!
@@ -20,6 +21,7 @@ pub(crate) const BLOCK: u8 = b'b';
 pub(crate) const RETIRED: u8 = b'r';
 pub(crate) const SERIES: u8 = b's';
 pub(crate) const INDEX: u8 = b'x';
+pub(crate) const CLEANING: u8 = b'z';
 
 pub(crate) fn column(block: u64, column: u8) -> [u8; 10] {
     let mut key = [BLOCK; 10];
