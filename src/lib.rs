@@ -9,6 +9,7 @@ pub mod clock;
 pub mod columns;
 pub mod config;
 pub mod domain;
+pub mod export;
 pub mod feed;
 pub mod grpc;
 pub mod ingest;
