@@ -1,6 +1,6 @@
 //! The command: arguments, the client commands, and how their answers look.
 //!
-//! Every command but `serve` and `verify` is a gRPC client. Answers go to standard output, everything else (notes,
+//! Every command but `serve`, `verify` and the `import` of a full export is a gRPC client. Answers go to standard output, everything else (notes,
 //! progress, errors) to standard error, so that a pipe holds nothing but the answer.
 //!
 //! **Invariant**: a command ends with 0 when done, 1 when it failed, 2 on wrong usage and 3 when some input was
@@ -11,6 +11,7 @@ mod change;
 mod client;
 mod error;
 mod history;
+mod import;
 mod ingest;
 mod latest;
 mod output;
@@ -97,6 +98,8 @@ pub enum Command {
     Series(series::SeriesArgs),
     /// List what was believed before later knowledge replaced it
     Revisions(revisions::RevisionsArgs),
+    /// Make a store of a full export, or send the ticks of a Parquet or CSV file to the server
+    Import(import::ImportArgs),
     /// Check every block of a store that no server has open
     Verify(verify::VerifyArgs),
 }
@@ -117,6 +120,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Change(args) => finish(change::run(args, &session).await),
         Command::Series(args) => finish(series::run(args, &session).await),
         Command::Revisions(args) => finish(revisions::run(args, &session).await),
+        Command::Import(args) => finish(import::run(args, &session).await),
         Command::Verify(args) => finish(verify::run(args, &session).await),
     }
 }
@@ -242,6 +246,9 @@ mod tests {
         check("silkrate ingest", Err("<FILE>"));
         check("silkrate ingest -", Ok(()));
         check("silkrate ingest a.txt b.csv --time -1d --source timesca --revise --dry-run --format page", Ok(()));
+        check("silkrate import", Err("<SOURCE>"));
+        check("silkrate import full --db db", Ok(()));
+        check("silkrate import runs.parquet --revise --dry-run", Ok(()));
         check("silkrate latest --timeout 0", Err("0 is not in"));
         check("silkrate", Err("Usage"));
     }

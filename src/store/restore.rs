@@ -159,6 +159,14 @@ pub struct Restore {
 }
 
 impl Restore {
+    /// Whether [`Restore::begin`] would take a directory, for who has much to do before it.
+    ///
+    /// # Errors
+    /// `NotEmpty` or `Store`.
+    pub fn check_directory(directory: &Path) -> Result<(), RestoreError> {
+        check_empty(directory)
+    }
+
     /// Begins a store in a directory that is not there, is empty, or holds an unfinished import, which
     /// is removed. Its states are those of `rules` at `commit`; a server with other rules finds its
     /// own as time goes on. Blocks.

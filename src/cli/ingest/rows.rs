@@ -81,7 +81,7 @@ struct Header {
 /// A line that gave a tick, or why it did not.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
-    /// From 1, the header's.
+    /// From 1, the header's; of a Parquet file, the row.
     pub(super) line: u64,
     pub(super) tick: Result<Tick, RowError>,
 }

@@ -1,4 +1,4 @@
-//! A CSV file to the server: batches over one stream, several under way.
+//! A file of ticks to the server: batches over one stream, several under way.
 //!
 //! A thread of its own reads ahead, since standard input may block for ever and must not keep the command from ending.
 //!
@@ -6,8 +6,6 @@
 //! [`IN_FLIGHT_MAX`] and [`READ_AHEAD_BATCHES`] batches are in memory, however large the file is.
 
 use std::collections::VecDeque;
-use std::io::BufRead;
-use std::path::{Path, PathBuf};
 use std::thread;
 
 use tokio::sync::mpsc;
@@ -15,7 +13,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::progress::Progress;
 use super::report::{FileReport, Refused};
-use super::rows::{OpenError, Row, RowError, RowReader};
+use super::rows::{Row, RowError};
+use super::source::TickRows;
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
 use crate::proto::v1::{
@@ -57,20 +56,19 @@ impl Batch {
     }
 }
 
-/// Sends every row of `input`, adding up in `report` what became of them. When it fails, `report` tells how far it
+/// Sends every row of what `open` opens, adding up in `report` what became of them. When it fails, `report` tells how far it
 /// came.
 ///
 /// # Errors
-/// `Read` and `Header` for the file; whatever ends the stream.
-pub(super) async fn upload(
+/// What `open` and the rows end in; whatever ends the stream.
+pub(super) async fn upload<R: TickRows>(
     client: &Client,
-    path: &Path,
-    input: impl BufRead + Send + 'static,
+    open: impl FnOnce() -> Result<R, CliError> + Send + 'static,
     policy: Policy,
     report: &mut FileReport,
     progress: &Progress,
 ) -> Result<(), CliError> {
-    let mut batches = read_ahead(path.to_owned(), input);
+    let mut batches = read_ahead(open);
     let (to_server, requests) = mpsc::channel(IN_FLIGHT_MAX);
     let mut sender = Sender { to_server: Some(to_server), in_flight: VecDeque::new(), answer_count: 0, failure: None };
     // A batch goes in before the call, since a server may wait for one before it opens its side of the stream.
@@ -163,10 +161,12 @@ impl Sender {
 }
 
 /// Reads batches on a thread of their own. The channel's bound is the bound of what is read ahead.
-fn read_ahead(path: PathBuf, input: impl BufRead + Send + 'static) -> mpsc::Receiver<Result<Batch, CliError>> {
+fn read_ahead<R: TickRows>(
+    open: impl FnOnce() -> Result<R, CliError> + Send + 'static,
+) -> mpsc::Receiver<Result<Batch, CliError>> {
     let (to_sender, batches) = mpsc::channel(READ_AHEAD_BATCHES);
     thread::spawn(move || {
-        if let Err(failure) = read_batches(input, &path, &to_sender) {
+        if let Err(failure) = open().and_then(|rows| read_batches(rows, &to_sender)) {
             // Nobody listens any more when the stream has failed first.
             let _ = to_sender.blocking_send(Err(failure));
         }
@@ -175,15 +175,9 @@ fn read_ahead(path: PathBuf, input: impl BufRead + Send + 'static) -> mpsc::Rece
 }
 
 fn read_batches(
-    input: impl BufRead,
-    path: &Path,
+    mut rows: impl TickRows,
     to_sender: &mpsc::Sender<Result<Batch, CliError>>,
 ) -> Result<(), CliError> {
-    let failed = |problem| CliError::Read { path: path.to_owned(), problem };
-    let mut rows = RowReader::new(input).map_err(|problem| match problem {
-        OpenError::Read(problem) => failed(problem),
-        OpenError::Header(problem) => CliError::Header { path: path.to_owned(), problem },
-    })?;
     let mut batch = Batch::default();
     loop {
         let row = rows.next();
@@ -193,7 +187,7 @@ fn read_batches(
                 return Ok(());
             }
         }
-        let Some(Row { line, tick }) = row.map_err(failed)? else { return Ok(()) };
+        let Some(Row { line, tick }) = row? else { return Ok(()) };
         match tick {
             Ok(tick) => {
                 batch.ticks.push(tick);
@@ -208,7 +202,9 @@ fn read_batches(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufReader, Read};
+    use crate::cli::ingest::source::CsvRows;
+    use std::io::{BufReader, Cursor, Read};
+    use std::path::Path;
 
     /// Fails where the file would go on.
     struct Broken;
@@ -222,7 +218,7 @@ mod tests {
     async fn what_was_read_before_a_failure_is_still_sent() {
         let file = "pair,source,observed_time,rate\nKGS/USD,nbkr,2025-12-08,0.01144\nbad\n";
         let input = BufReader::new(file.as_bytes().chain(Broken));
-        let mut batches = read_ahead(PathBuf::from("a.csv"), input);
+        let mut batches = read_ahead(|| CsvRows::open(Path::new("a.csv"), input));
         let batch = batches.recv().await.unwrap().unwrap();
         assert_eq!((batch.lines, batch.malformed.len(), batch.end_bytes), (vec![2], 1, file.len() as u64));
         let failure = batches.recv().await.unwrap().unwrap_err();
@@ -237,7 +233,7 @@ mod tests {
             file.push_str("KGS/USD,nbkr,2025-12-08,0.01144\n");
         }
         let total = file.len() as u64;
-        let mut batches = read_ahead(PathBuf::from("a.csv"), std::io::Cursor::new(file));
+        let mut batches = read_ahead(|| CsvRows::open(Path::new("a.csv"), Cursor::new(file)));
         let (mut sizes, mut end_bytes) = (Vec::new(), 0);
         while let Some(batch) = batches.recv().await {
             let batch = batch.unwrap();
