@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 mod canned;
 
-const COMMANDS: [&str; 9] = ["serve", "ingest", "latest", "rate", "history", "change", "series", "revisions", "verify"];
+const COMMANDS: [&str; 10] =
+    ["serve", "ingest", "latest", "rate", "history", "change", "series", "revisions", "import", "verify"];
 const CSV_HEADER: &str = "pair,source,observed_time,rate,reported_change_percent\n";
 
 fn silkrate(line: &str) -> Command {

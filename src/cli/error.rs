@@ -160,12 +160,9 @@ impl CliError {
     /// The exit status. A reader that went away, as `| head` does, is no failure.
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::When(_)
-            | Self::Span(_)
-            | Self::Endpoint { .. }
-            | Self::PageOnly { .. }
-            | Self::TicksOnly { .. }
-            | Self::ParquetPipe => ExitCode::from(USAGE_STATUS),
+            Self::When(_) | Self::Span(_) | Self::Endpoint { .. } | Self::PageOnly { .. } | Self::TicksOnly { .. } => {
+                ExitCode::from(USAGE_STATUS)
+            }
             Self::Output(problem) if problem.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             Self::Unreachable { .. }
             | Self::Lost { .. }
@@ -177,6 +174,7 @@ impl CliError {
             | Self::Header { .. }
             | Self::File { .. }
             | Self::Output(_)
+            | Self::ParquetPipe
             | Self::Import(_)
             | Self::Store(_)
             | Self::Task(_) => ExitCode::FAILURE,

@@ -117,10 +117,8 @@ impl FullExport {
     }
 
     fn part(&self, name: &'static str) -> Result<&Part, ReadError> {
-        let missing = || ReadError::MissingPart {
-            file: self.directory.join(MANIFEST_NAME).display().to_string(),
-            part: name,
-        };
+        let missing =
+            || ReadError::MissingPart { file: self.directory.join(MANIFEST_NAME).display().to_string(), part: name };
         self.manifest.parts.iter().find(|part| part.name == name).ok_or_else(missing)
     }
 

@@ -26,9 +26,7 @@ pub enum StoreError {
         supported: u8,
     },
     /// An import into it was broken off.
-    #[error(
-        "store {path} is an import that did not finish; run 'silkrate import' again, or remove the directory"
-    )]
+    #[error("store {path} is an import that did not finish; run 'silkrate import' again, or remove the directory")]
     UnfinishedImport {
         /// The store's directory.
         path: String,

@@ -154,6 +154,8 @@ pub struct Restore {
     rules: StateRules,
     commit: Commit,
     last_ingest_time: Option<Timestamp>,
+    /// The newest time at which anything was recorded or superseded.
+    newest_change: Option<Timestamp>,
     commits: Commits,
     keys: BTreeSet<SeriesKey>,
 }
@@ -176,12 +178,8 @@ impl Restore {
     pub fn begin(directory: &Path, rules: StateRules, commit: Commit) -> Result<Self, RestoreError> {
         let lock = take_over(directory)?;
         let engine = Engine::open_locked(directory, lock, 0, None)?;
-        let writer = BlockWriter {
-            batch: sled::Batch::default(),
-            batch_bytes: 0,
-            next_block_id: 1,
-            digest: Digest::default(),
-        };
+        let writer =
+            BlockWriter { batch: sled::Batch::default(), batch_bytes: 0, next_block_id: 1, digest: Digest::default() };
         Ok(Self {
             reader: engine.reader(),
             engine,
@@ -189,6 +187,7 @@ impl Restore {
             rules,
             commit,
             last_ingest_time: None,
+            newest_change: None,
             commits: Commits::default(),
             keys: BTreeSet::new(),
         })
@@ -252,10 +251,12 @@ impl Restore {
             reader: &self.reader,
             refuse: &refuse,
             series: Series::new(id, key.clone(), collapse_window_us),
+            newest_change: self.newest_change,
         };
         part.runs_and_instants(instants, runs)?;
         part.revisions(revisions)?;
         let series = part.series;
+        self.newest_change = part.newest_change;
         self.put_series(series)?;
         Ok(())
     }
@@ -278,7 +279,8 @@ impl Restore {
         Ok(())
     }
 
-    /// Says when ticks last came in, where that is known.
+    /// Says when ticks last came in, where that is known. Without it the newest commit stands in that
+    /// left a trace: one that only confirmed runs left none.
     pub fn set_last_ingest_time(&mut self, time: Option<Timestamp>) {
         self.last_ingest_time = time;
     }
@@ -296,7 +298,7 @@ impl Restore {
             store_id,
             sequence: self.commit.sequence,
             recorded_us: self.commit.recorded_time.micros(),
-            last_ingest_us: self.last_ingest_time.map(Timestamp::micros),
+            last_ingest_us: self.last_ingest_time.or(self.newest_change).map(Timestamp::micros),
             chain: 0,
             next_block_id: self.writer.next_block_id,
             digest: self.writer.digest,
@@ -319,6 +321,7 @@ struct SeriesPart<'a> {
     reader: &'a BlockReader,
     refuse: &'a dyn Fn(RestoreProblem) -> RestoreError,
     series: Series,
+    newest_change: Option<Timestamp>,
 }
 
 impl SeriesPart<'_> {
@@ -413,7 +416,8 @@ impl SeriesPart<'_> {
         })
     }
 
-    fn check_recorded(&self, time: Timestamp) -> Result<(), RestoreError> {
+    fn check_recorded(&mut self, time: Timestamp) -> Result<(), RestoreError> {
+        self.newest_change = self.newest_change.max(Some(time));
         match self.commits.contain(time, self.reader) {
             Ok(true) => Ok(()),
             Ok(false) => Err((self.refuse)(RestoreProblem::NoCommit(time))),

@@ -115,8 +115,7 @@ pub(super) async fn import_ticks(
 ) -> Result<Outcome, CliError> {
     let conflict = if revise { ConflictPolicy::Revise } else { ConflictPolicy::Refuse };
     let policy = Policy { conflict, validate_only: dry_run };
-    let options =
-        Options { source: None, observed_time: None, policy, format: FileFormat::Auto, takes_pages: false };
+    let options = Options { source: None, observed_time: None, policy, format: FileFormat::Auto, takes_pages: false };
     send(vec![path], &options, session).await
 }
 

@@ -174,10 +174,7 @@ fn read_ahead<R: TickRows>(
     batches
 }
 
-fn read_batches(
-    mut rows: impl TickRows,
-    to_sender: &mpsc::Sender<Result<Batch, CliError>>,
-) -> Result<(), CliError> {
+fn read_batches(mut rows: impl TickRows, to_sender: &mpsc::Sender<Result<Batch, CliError>>) -> Result<(), CliError> {
     let mut batch = Batch::default();
     loop {
         let row = rows.next();

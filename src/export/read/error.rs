@@ -45,7 +45,9 @@ pub enum ReadError {
         problem: TimestampError,
     },
     /// Written by another version.
-    #[error("{file}: schema_version is {found}, but this silkrate reads {SCHEMA_VERSION}; use the version that wrote it, {product_version}")]
+    #[error(
+        "{file}: schema_version is {found}, but this silkrate reads {SCHEMA_VERSION}; use the version that wrote it, {product_version}"
+    )]
     SchemaVersion {
         /// The manifest.
         file: String,

@@ -197,9 +197,9 @@ impl<'a, T: Row> Rows<'a, T> {
                 None => Ok(None),
                 Some(batch) => {
                     let cells = T::cells(&batch);
-                    cells.map(|cells| Some((batch.num_rows(), cells))).ok_or(ArrowError::SchemaError(
-                        "a batch has other columns than the file".to_owned(),
-                    ))
+                    cells
+                        .map(|cells| Some((batch.num_rows(), cells)))
+                        .ok_or(ArrowError::SchemaError("a batch has other columns than the file".to_owned()))
                 }
             });
             match next.map_err(|problem| ReadError::Parquet { file: self.file.clone(), problem })? {
@@ -347,7 +347,9 @@ impl RunCells {
         let mantissa = mantissa.ok_or_else(|| bad(CellProblem::Inexact(places)))?;
         // What does not fit has too many digits either way.
         let mantissa = u64::try_from(mantissa).unwrap_or(u64::MAX);
-        ReportedChange::from_parts(negative, mantissa, u32::from(places)).map(Some).map_err(|problem| bad(problem.into()))
+        ReportedChange::from_parts(negative, mantissa, u32::from(places))
+            .map(Some)
+            .map_err(|problem| bad(problem.into()))
     }
 
     fn run(&self, at: usize) -> Result<Run, BadCell> {
@@ -493,8 +495,7 @@ impl Row for NamedSeries {
 /// Any ISO currency passes: what is served is a matter of settings.
 fn parse_pair(text: &str) -> Result<Pair, PairError> {
     let (base, quote) = text.split_once('/').ok_or_else(|| PairError::Malformed(clip(text)))?;
-    let currency =
-        |code| Currency::parse(code).map_err(|problem| PairError::Currency { text: clip(text), problem });
+    let currency = |code| Currency::parse(code).map_err(|problem| PairError::Currency { text: clip(text), problem });
     Pair::new(currency(base)?, currency(quote)?)
 }
 

@@ -1,0 +1,212 @@
+//! `silkrate import`, the built command: a full export into a store, and files of ticks to a server.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use full_export::{Parts, names, run_columns, write};
+use serde_json::Value;
+use silkrate::config::default_state_rules;
+use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, Run, SeriesKey, Source, Timestamp};
+use silkrate::proto::v1;
+use silkrate::store::{CheckpointLimits, Restore, Store, StoreOptions};
+use support::{NOW, TestServer, tick, time};
+
+mod full_export;
+mod support;
+
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
+    }
+}
+
+fn run(arguments: &[&str], server: Option<&TestServer>, input: Option<&Path>) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+    command.args(arguments).env_remove("SILKRATE_DB").env_remove("SILKRATE_ENDPOINT").stdin(Stdio::null());
+    if let Some(server) = server {
+        command.env("SILKRATE_ENDPOINT", server.addr.to_string());
+    }
+    if let Some(input) = input {
+        command.stdin(std::fs::File::open(input).unwrap());
+    }
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+#[track_caller]
+fn assert_ran(ran: &Ran, code: i32, parts: &[&str]) {
+    assert_eq!(ran.code, Some(code), "{}{}", ran.stdout, ran.stderr);
+    for part in parts {
+        assert!(ran.stderr.contains(part), "no '{part}' in: {}", ran.stderr);
+    }
+}
+
+/// A run of KGS/USD from timesca, its times in seconds after [`NOW`].
+fn a_run(first: i64, last: i64, rate: &str, change: Option<&str>) -> Run {
+    let at = |seconds: i64| NOW.saturating_add_us(seconds * Timestamp::SECOND_US);
+    Run {
+        first_observed_time: at(first),
+        last_observed_time: at(last),
+        observation_count: 9,
+        value: PublishedValue {
+            rate: Rate::parse(rate).unwrap(),
+            reported_change: change.map(|change| ReportedChange::parse(change).unwrap()),
+        },
+        recorded_time: NOW,
+    }
+}
+
+fn write_runs(path: &Path, runs: &[Run]) {
+    let rows: Vec<_> = runs.iter().map(|run| (("KGS/USD".to_owned(), "timesca".to_owned()), run.clone())).collect();
+    write(path, [names(&rows), run_columns(&runs.iter().collect::<Vec<_>>())].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_in_parquet_come_in_as_their_first_and_last_ticks() {
+    let server = TestServer::start(&[]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("runs.parquet");
+    let file = path.to_str().unwrap();
+    write_runs(
+        &path,
+        &[
+            a_run(-900, -600, "0.01144", Some("-0")),
+            a_run(-500, -500, "0.01145", None),
+            a_run(-400, -100, "0.0114500", Some("-1.50")),
+        ],
+    );
+    let dry = run(&["import", file, "--dry-run", "--output", "json"], Some(&server), None);
+    assert_ran(&dry, 0, &[]);
+    let ran = run(&["import", file, "--output", "json"], Some(&server), None);
+    assert_ran(&ran, 0, &[]);
+    assert_eq!(ran.stderr, "", "a pipe sees no progress");
+    for report in [&dry.json()[0], &ran.json()[0]] {
+        let counts = ["format", "new_run_count", "collapsed_count", "refused_count"].map(|name| report[name].clone());
+        assert_eq!(counts, ["parquet".into(), 3.into(), 2.into(), 0.into()]);
+    }
+    let request = v1::ListRunsRequest {
+        pair: "KGS/USD".to_owned(),
+        start_time: Some(time(-1_000)),
+        end_time: Some(time(0)),
+        ..Default::default()
+    };
+    let runs = server.rates().list_runs(request).await.unwrap().into_inner().runs;
+    let told: Vec<_> = runs
+        .iter()
+        .map(|run| (run.rate.as_str(), run.reported_change_percent.as_deref(), run.observation_count))
+        .collect();
+    assert_eq!(told, [("0.01144", Some("-0"), 2), ("0.01145", None, 1), ("0.0114500", Some("-1.50"), 2)]);
+
+    // Again, and through the other command: known.
+    let ran = run(&["ingest", file, "--output", "json"], Some(&server), None);
+    assert_ran(&ran, 0, &[]);
+    assert_eq!(ran.json()[0]["known_count"], 5);
+    // Another value at a known instant is named by its row, and the rest goes in.
+    write_runs(&path, &[a_run(-950, -950, "0.01", None), a_run(-900, -900, "0.02", None)]);
+    let ran = run(&["import", file], Some(&server), None);
+    assert_ran(&ran, 3, &["row 2: refused (CONFLICT)"]);
+    assert_ran(&run(&["import", file, "--revise"], Some(&server), None), 0, &[]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn csv_goes_in_as_with_ingest_and_what_is_neither_is_refused() {
+    let server = TestServer::start(&[]).await;
+    server.store(&[tick("KGS/USD", 0, "0.01144")]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let ticks = write(
+        "ticks.csv",
+        b"pair,source,observed_time,rate\nKGS/USD,timesca,2025-12-08T11:00:00Z,0.01143\nKGS/USD,timesca,2025-12-08T12:00:00Z,0.01\n",
+    );
+    let ran = run(&["import", &ticks, "--output", "json"], Some(&server), None);
+    assert_ran(&ran, 3, &[]);
+    let report = &ran.json()[0];
+    assert_eq!((&report["format"], &report["new_run_count"]), (&"csv".into(), &1.into()));
+    let refusal = &report["refusals"][0];
+    assert_eq!((&refusal["line"], &refusal["stored_rate"]), (&3.into(), &"0.01144".into()));
+
+    let runs = dir.path().join("runs.parquet");
+    write_runs(&runs, &[a_run(-900, -600, "0.01144", None)]);
+    let whole = std::fs::read(&runs).unwrap();
+    let check = |name: &str, bytes: &[u8], expect: &[&str]| {
+        let file = write(name, bytes);
+        assert_ran(&run(&["import", &file], Some(&server), None), 1, expect);
+    };
+    check("page.txt", "\u{2022} KZT/USD = 0.00196 -0%".as_bytes(), &["page.txt", "not known", "columns are pair"]);
+    check("cut.parquet", &whole[..whole.len() / 2], &["cut.parquet cannot be read as Parquet", "is it whole"]);
+    check("empty.csv", b"", &["the file is empty"]);
+    assert_ran(&run(&["ingest", "-"], Some(&server), Some(&runs)), 1, &["cannot come through a pipe", "save it"]);
+    let missing = dir.path().join("none").display().to_string();
+    assert_ran(&run(&["import", &missing], Some(&server), None), 1, &["none", "No such file"]);
+    server.stop().await;
+}
+
+fn options(directory: &Path) -> StoreOptions {
+    StoreOptions {
+        directory: directory.to_owned(),
+        collapse_window_default_us: Timestamp::HOUR_US,
+        collapse_windows_us: BTreeMap::new(),
+        recollapse: false,
+        state_rules: default_state_rules(),
+        reserve_bytes: 0,
+        series_count_max: 100,
+        checkpoint: CheckpointLimits::default(),
+        disk_fault: None,
+    }
+}
+
+#[test]
+fn a_full_export_becomes_a_store_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name);
+    let mut store = Store::open(options(&place("from")), NOW).unwrap();
+    for second in 0..30 {
+        let mut work = store.begin(NOW);
+        let pair = Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap();
+        let series = work.series(&SeriesKey { pair, source: Source::parse("timesca").unwrap() }).unwrap();
+        let at = NOW.saturating_add_us((second * 7 % 30) * Timestamp::SECOND_US);
+        let value =
+            PublishedValue { rate: Rate::from_parts(1_144 + second as u128 / 9, 5).unwrap(), reported_change: None };
+        work.upsert(series, at, value, false).unwrap();
+        work.commit().unwrap();
+    }
+    let parts = Parts::of(&store.view());
+    parts.write(&place("export"));
+    let (export, db) = (place("export").display().to_string(), place("db").display().to_string());
+
+    for flag in ["--revise", "--dry-run"] {
+        assert_ran(&run(&["import", &export, "--db", &db, flag], None, None), 2, &[flag, "is for ticks"]);
+    }
+    let from = place("from").display().to_string();
+    assert_ran(&run(&["import", &from, "--db", &db], None, None), 1, &["no manifest.json", "export --full"]);
+    assert!(!place("db").exists());
+    // As an interrupted import leaves it.
+    drop(Restore::begin(&place("db"), default_state_rules(), parts.commit).unwrap());
+    assert_ran(&run(&["serve", "--listen", "127.0.0.1:0", "--db", &db], None, None), 1, &["did not finish", "again"]);
+    assert_ran(&run(&["verify", "--db", &db], None, None), 1, &["did not finish"]);
+
+    let ran = run(&["import", &export, "--db", &db, "--output", "json"], None, None);
+    assert_ran(&ran, 0, &[]);
+    assert_eq!(ran.stderr, "", "a pipe sees no progress");
+    let report = ran.json();
+    assert_eq!((&report["sequence"], &report["observation_count"]), (&30.into(), &30.into()));
+    assert_eq!(report["run_count"], parts.runs.len());
+    let verified = run(&["verify", "--db", &db, "--output", "json"], None, None);
+    assert_ran(&verified, 0, &[]);
+    assert_eq!(verified.json()["run_count"], parts.runs.len());
+    assert_eq!(Parts::of(&Store::open(options(&place("db")), NOW).unwrap().view()), parts);
+    assert_ran(&run(&["import", &export, "--db", &db], None, None), 1, &["is not empty", "--db"]);
+}
