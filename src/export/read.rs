@@ -4,6 +4,7 @@
 //! row count and the checksum that its manifest names, and every row has fitted the others. Memory is
 //! bounded by a batch of rows of each file, whatever their size.
 
+mod cells;
 mod error;
 mod manifest;
 mod rows;
@@ -15,9 +16,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
+use self::cells::{CommitRow, Instant, NamedRun, NamedSeries, Row};
 pub use self::error::{CellProblem, ReadError};
 pub use self::manifest::{MANIFEST_NAME, Manifest, Part, SCHEMA_VERSION};
-use self::rows::{CommitRow, Instant, NamedRun, NamedSeries, Row, Rows};
+use self::rows::Rows;
 use crate::board::StateRules;
 use crate::domain::{PublishedValue, Revision, Run, Timestamp};
 use crate::store::{Commit, Restore};
@@ -78,9 +80,11 @@ impl FullExport {
     pub fn open(directory: &Path) -> Result<Self, ReadError> {
         let path = directory.join(MANIFEST_NAME);
         let file = path.display().to_string();
-        let text = fs::read(&path).map_err(|problem| match problem.kind() {
-            io::ErrorKind::NotFound => ReadError::NotAnExport { directory: directory.display().to_string() },
-            _ => ReadError::Io { file: file.clone(), problem },
+        let text = fs::read(&path).map_err(|problem| {
+            if problem.kind() == io::ErrorKind::NotFound {
+                return ReadError::NotAnExport { directory: directory.display().to_string() };
+            }
+            ReadError::Io { file: file.clone(), problem }
         })?;
         let manifest: Manifest =
             serde_json::from_slice(&text).map_err(|problem| ReadError::Manifest { file: file.clone(), problem })?;
@@ -198,7 +202,7 @@ impl FullExport {
         }))?;
         while let Some(NamedSeries { pair, source, key, collapse_window_us }) = series.next_row()? {
             store.series(
-                key,
+                &key,
                 collapse_window_us,
                 instants.of_series(&pair, &source).map(|row| row.map(|Instant(time)| time)),
                 runs.of_series(&pair, &source),

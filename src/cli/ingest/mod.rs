@@ -159,8 +159,9 @@ async fn ingest_file(client: &Client, path: &Path, options: &Options, report: &m
     let format = match options.format {
         FileFormat::Auto if head.starts_with(PARQUET_MAGIC) => FileFormat::Parquet,
         FileFormat::Auto if !options.takes_pages || rows::begins_as_csv(&head) => FileFormat::Csv,
-        FileFormat::Auto => FileFormat::Page,
-        given => given,
+        FileFormat::Auto | FileFormat::Page => FileFormat::Page,
+        FileFormat::Csv => FileFormat::Csv,
+        FileFormat::Parquet => FileFormat::Parquet,
     };
     if format != FileFormat::Page {
         refuse_page_options(path, options)?;
