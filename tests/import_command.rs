@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use full_export::{Parts, names, run_columns, write};
-use serde_json::Value;
+use serde_json::{Value, json};
 use silkrate::config::default_state_rules;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, Run, SeriesKey, Source, Timestamp};
 use silkrate::proto::v1;
@@ -90,7 +90,7 @@ async fn runs_in_parquet_come_in_as_their_first_and_last_ticks() {
     assert_eq!(ran.stderr, "", "a pipe sees no progress");
     for report in [&dry.json()[0], &ran.json()[0]] {
         let counts = ["format", "new_run_count", "collapsed_count", "refused_count"].map(|name| report[name].clone());
-        assert_eq!(counts, ["parquet".into(), 3.into(), 2.into(), 0.into()]);
+        assert_eq!(counts, [json!("parquet"), json!(3), json!(2), json!(0)]);
     }
     let request = v1::ListRunsRequest {
         pair: "KGS/USD".to_owned(),
@@ -134,9 +134,9 @@ async fn csv_goes_in_as_with_ingest_and_what_is_neither_is_refused() {
     let ran = run(&["import", &ticks, "--output", "json"], Some(&server), None);
     assert_ran(&ran, 3, &[]);
     let report = &ran.json()[0];
-    assert_eq!((&report["format"], &report["new_run_count"]), (&"csv".into(), &1.into()));
+    assert_eq!((&report["format"], &report["new_run_count"]), (&json!("csv"), &json!(1)));
     let refusal = &report["refusals"][0];
-    assert_eq!((&refusal["line"], &refusal["stored_rate"]), (&3.into(), &"0.01144".into()));
+    assert_eq!((&refusal["line"], &refusal["stored_rate"]), (&json!(3), &json!("0.01144")));
 
     let runs = dir.path().join("runs.parquet");
     write_runs(&runs, &[a_run(-900, -600, "0.01144", None)]);
@@ -202,7 +202,7 @@ fn a_full_export_becomes_a_store_once() {
     assert_ran(&ran, 0, &[]);
     assert_eq!(ran.stderr, "", "a pipe sees no progress");
     let report = ran.json();
-    assert_eq!((&report["sequence"], &report["observation_count"]), (&30.into(), &30.into()));
+    assert_eq!((&report["sequence"], &report["observation_count"]), (&json!(30), &json!(30)));
     assert_eq!(report["run_count"], parts.runs.len());
     let verified = run(&["verify", "--db", &db, "--output", "json"], None, None);
     assert_ran(&verified, 0, &[]);
