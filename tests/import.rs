@@ -249,7 +249,9 @@ fn the_rest_of_an_import_need_not_be_sound() {
 fn only_an_empty_directory_becomes_a_store() {
     let (dir, export, parts, into) = small_export();
     let refuse = |directory: &Path| {
-        let problem = import(&export, directory).unwrap_err().to_string();
+        let problem = Restore::check_directory(directory).unwrap_err();
+        assert_eq!(problem, Restore::begin(directory, rules(), parts.commit).err().unwrap());
+        let problem = problem.to_string();
         assert!(problem.contains("is not empty") && problem.contains("--db"), "{problem}");
     };
     // The store that it came from, closed by now.
@@ -260,8 +262,17 @@ fn only_an_empty_directory_becomes_a_store() {
     fs::write(other.join("letter.txt"), b"dear").unwrap();
     refuse(&other);
     assert_eq!(fs::read_dir(&other).unwrap().count(), 1, "nothing is left behind where nothing was done");
+    // A store that nothing came into yet is as good as none; a commit in its log is enough to keep it.
+    drop(open(&into));
     import(&export, &into).unwrap();
     refuse(&into);
+    let begun = dir.path().join("begun");
+    let mut store = open(&begun);
+    fill(&mut store, 1, 1, 1);
+    assert_eq!(store.newest_commit().sequence, 1);
+    drop(store);
+    refuse(&begun);
+    drop(open(&begun));
 }
 
 #[test]

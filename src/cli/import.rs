@@ -28,8 +28,8 @@ Examples:
   silkrate import history.csv --dry-run
 
 A directory is a full export, made with 'silkrate export --full'. It becomes
-a store like the one it came from, recorded times included; --db must be
-empty or not there, and no server must run on it. Broken off, run it again.
+a store like the one it came from, recorded times included; --db must hold
+nothing, and no server must run on it. Broken off, run it again.
 
 A file is ticks for the running server, as with ingest: CSV, or Parquet as
 'silkrate export' writes it. Of a run, Parquet has the first and the last

@@ -25,7 +25,8 @@ use super::keys;
 use crate::domain::{PublishedValue, Rate, Timestamp};
 
 const FILE_MAGIC: &[u8; 8] = b"silklog1";
-const FILE_HEADER_BYTES: u64 = 16;
+/// Bytes of a log without entries.
+pub(crate) const FILE_HEADER_BYTES: u64 = 16;
 const FRAME_MAGIC: [u8; 4] = *b"\xF5rmE";
 const FRAME_HEADER_BYTES: usize = 13;
 const FRAME_TRAILER_BYTES: usize = 4;

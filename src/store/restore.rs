@@ -11,19 +11,21 @@
 //! store; at most one block of each kind is in memory, besides what the index knows of the series
 //! under way.
 
+mod directory;
 mod error;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use self::directory::UNFINISHED_MARK;
+use self::directory::{lock_empty, remove, take_over};
 pub use self::error::{RestoreError, RestoreProblem};
 
 use super::block::{BlockError, BlockMeta, Item, encode_blocks};
 use super::checkpoint::{BATCH_BYTES_MAX, index_value, put_columns, put_meta, sealed_value};
-use super::engine::{BlockReader, Engine, file_names, sync_directory, take_lock};
+use super::engine::{BlockReader, Engine, sync_directory};
 use super::error::StoreError;
 use super::keys;
 use super::log::Log;
@@ -34,16 +36,6 @@ use super::witness::Witness;
 use super::{COMMITS_ID, Commit, latest_quote};
 use crate::board::{LatestQuote, StateRules};
 use crate::domain::{Revision, Run, SeriesKey, Timestamp};
-
-/// Marks a store whose import did not come to its end. Its text is for who finds it.
-pub(crate) const UNFINISHED_MARK: &str = "UNFINISHED-IMPORT";
-const UNFINISHED_TEXT: &str = "An import into this directory has not finished. Run 'silkrate import' again.\n";
-
-/// What an unfinished import may have left behind.
-const STORE_FILES: [&str; 3] = ["log", "witness", "reserve"];
-const STORE_DIRECTORY: &str = "sled";
-/// What a directory without a store may hold.
-const HARMLESS_NAMES: [&str; 2] = ["LOCK", "lost+found"];
 
 /// A store in the making. Dropped before [`Restore::finish`] it leaves a directory that is refused as
 /// an unfinished import and that another [`Restore::begin`] begins over.
@@ -66,11 +58,11 @@ impl Restore {
     /// # Errors
     /// `NotEmpty` or `Store`.
     pub fn check_directory(directory: &Path) -> Result<(), RestoreError> {
-        check_empty(directory)
+        if directory.exists() { lock_empty(directory).map(drop) } else { Ok(()) }
     }
 
-    /// Begins a store in a directory that is not there, is empty, or holds an unfinished import, which
-    /// is removed. Its states are those of `rules` at `commit`; a server with other rules finds its
+    /// Begins a store in a directory that is not there, is empty, or holds a store without a commit or
+    /// an unfinished import, which is removed. Its states are those of `rules` at `commit`; a server with other rules finds its
     /// own as time goes on. Blocks.
     ///
     /// # Errors
@@ -438,49 +430,5 @@ impl<T: Item> Pending<T> {
             writer.seal(self.series, &self.items, engine, &mut self.metas)?;
         }
         Ok(Track::of_blocks(self.metas))
-    }
-}
-
-/// Makes a directory ours and empty but for the mark, which is durable first.
-fn take_over(directory: &Path) -> Result<File, RestoreError> {
-    fs::create_dir_all(directory)
-        .map_err(|error| StoreError::io(format!("cannot make the directory {}", directory.display()), &error))?;
-    // Once before the lock, so that no lock file is left in a directory of something else.
-    check_empty(directory)?;
-    let lock = take_lock(directory)?;
-    check_empty(directory)?;
-    let mark = directory.join(UNFINISHED_MARK);
-    fs::write(&mark, UNFINISHED_TEXT)
-        .and_then(|()| File::open(&mark)?.sync_all())
-        .map_err(|error| StoreError::io(format!("cannot write {}", mark.display()), &error))?;
-    sync_directory(directory)?;
-    for name in STORE_FILES {
-        remove(&directory.join(name))?;
-    }
-    let inside = directory.join(STORE_DIRECTORY);
-    if inside.exists() {
-        fs::remove_dir_all(&inside)
-            .map_err(|error| StoreError::io(format!("cannot remove {}", inside.display()), &error))?;
-    }
-    sync_directory(directory)?;
-    Ok(lock)
-}
-
-/// Only an unfinished import may be in the way.
-fn check_empty(directory: &Path) -> Result<(), RestoreError> {
-    let names = file_names(directory)?;
-    let is_unfinished = names.iter().any(|name| name == UNFINISHED_MARK);
-    if is_unfinished || names.iter().all(|name| HARMLESS_NAMES.contains(&name.as_str())) {
-        return Ok(());
-    }
-    Err(RestoreError::NotEmpty { directory: directory.display().to_string() })
-}
-
-fn remove(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(StoreError::io(format!("cannot remove {}", path.display()), &error))
-        }
-        Ok(()) | Err(_) => Ok(()),
     }
 }
