@@ -1,5 +1,7 @@
 //! A full export, read back: the same store, or a clear error and no store.
 
+#![allow(clippy::cast_possible_truncation, reason = "indices of small tables")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,13 +86,13 @@ fn fill(store: &mut Store, seed: u64, commits: u64, ticks_each: u64) {
     let mut now = BASE_US * 2;
     let mut second = 0_i64;
     for number in 0..commits {
-        now += 1 + random.below(5_000) as i64;
+        now += 1 + random.below(5_000).cast_signed();
         let mut work = store.begin(Timestamp::from_micros(now));
         let late = number % 3 == 2;
-        for _ in 0..1 + random.below(ticks_each) {
+        for _ in 0..=random.below(ticks_each) {
             second += i64::from(!late);
-            let at = if late { random.below(second.max(1) as u64) as i64 } else { second };
-            let jitter = if late { random.below(3) as i64 } else { 0 };
+            let at = if late { random.below(second.max(1).cast_unsigned()).cast_signed() } else { second };
+            let jitter = if late { random.below(3).cast_signed() } else { 0 };
             let series = work.series(&key(random.below(4))).unwrap();
             let time = Timestamp::from_micros(BASE_US + at * SECOND + jitter);
             // Refused where it conflicts and is not to revise.
@@ -163,7 +165,7 @@ fn check_round_trip(seed: u64, commits: u64, ticks_each: u64) {
         let mut work = store.begin(Timestamp::from_micros(BASE_US * 3));
         for number in 0..400 {
             let series = work.series(&key(number)).unwrap();
-            let time = Timestamp::from_micros(BASE_US + (number as i64 * 37 % 500) * SECOND / 2 + 5);
+            let time = Timestamp::from_micros(BASE_US + (number.cast_signed() * 37 % 500) * SECOND / 2 + 5);
             let _ = work.upsert(series, time, value(number / 40), true);
         }
         work.commit().unwrap();

@@ -173,13 +173,15 @@ fn a_full_export_becomes_a_store_once() {
     let dir = tempfile::tempdir().unwrap();
     let place = |name: &str| dir.path().join(name);
     let mut store = Store::open(options(&place("from")), NOW).unwrap();
-    for second in 0..30 {
+    for second in 0..30_i64 {
         let mut work = store.begin(NOW);
         let pair = Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap();
         let series = work.series(&SeriesKey { pair, source: Source::parse("timesca").unwrap() }).unwrap();
         let at = NOW.saturating_add_us((second * 7 % 30) * Timestamp::SECOND_US);
-        let value =
-            PublishedValue { rate: Rate::from_parts(1_144 + second as u128 / 9, 5).unwrap(), reported_change: None };
+        let value = PublishedValue {
+            rate: Rate::from_parts(1_144 + u128::from(second.cast_unsigned()) / 9, 5).unwrap(),
+            reported_change: None,
+        };
         work.upsert(series, at, value, false).unwrap();
         work.commit().unwrap();
     }

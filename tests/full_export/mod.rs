@@ -18,7 +18,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use silkrate::domain::{Revision, Run, Timestamp};
+use silkrate::domain::{ReportedChange, Revision, Run, Timestamp};
 use silkrate::store::{Commit, ScanOrder, View};
 
 /// Rows of a part, each with its series as (pair, source).
@@ -125,7 +125,8 @@ impl Parts {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|half| char::from_digit(half.into(), 16).expect("a digit"));
+    Sha256::digest(bytes).iter().flat_map(digits).collect()
 }
 
 /// A column and its name.
@@ -166,11 +167,11 @@ pub(crate) fn run_columns(runs: &[&Run]) -> Vec<Named> {
         ("reported_change_percent", Arc::new(changes)),
         (
             "reported_change_places",
-            Arc::new(runs.iter().map(|run| change(run).map(|change| change.places())).collect::<UInt8Array>()),
+            Arc::new(runs.iter().map(|run| change(run).map(ReportedChange::places)).collect::<UInt8Array>()),
         ),
         (
             "reported_change_negative",
-            Arc::new(runs.iter().map(|run| change(run).map(|change| change.is_negative())).collect::<BooleanArray>()),
+            Arc::new(runs.iter().map(|run| change(run).map(ReportedChange::is_negative)).collect::<BooleanArray>()),
         ),
         ("observation_count", Arc::new(UInt64Array::from_iter_values(runs.iter().map(|run| run.observation_count)))),
     ]
