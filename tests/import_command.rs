@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use full_export::{Parts, names, run_columns, write};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use silkrate::config::default_state_rules;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, Run, SeriesKey, Source, Timestamp};
 use silkrate::proto::v1;
-use silkrate::store::{CheckpointLimits, Restore, Store, StoreOptions};
+use silkrate::store::{CheckpointLimits, Restore, Store, StoreError, StoreOptions};
 use support::{NOW, TestServer, tick, time};
 
 mod full_export;
@@ -168,23 +170,69 @@ fn options(directory: &Path) -> StoreOptions {
     }
 }
 
+/// Commits of ticks of one series, a second apart in a scrambled order, nine of one rate.
+fn fill(store: &mut Store, commits: i64, ticks_each: i64) {
+    let count = commits * ticks_each;
+    for commit in 0..commits {
+        let mut work = store.begin(NOW);
+        let pair = Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap();
+        let series = work.series(&SeriesKey { pair, source: Source::parse("timesca").unwrap() }).unwrap();
+        for number in commit * ticks_each..(commit + 1) * ticks_each {
+            let second = if ticks_each == 1 { number * 7 % count } else { number };
+            let rate = Rate::from_parts(u128::from((1_144 + number / 9).cast_unsigned()), 5).unwrap();
+            let value = PublishedValue { rate, reported_change: None };
+            work.upsert(series, NOW.saturating_add_us(second * Timestamp::SECOND_US), value, false).unwrap();
+        }
+        work.commit().unwrap();
+    }
+}
+
+/// However it is broken off, nobody takes the rest for a store, and running it again makes one.
+#[test]
+fn an_interrupted_import_is_run_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(options(&dir.path().join("from")), NOW).unwrap();
+    fill(&mut store, 10, 10_000);
+    let parts = Parts::of(&store.view());
+    parts.write(&dir.path().join("export"));
+    let (export, db) = (dir.path().join("export"), dir.path().join("db"));
+    let import = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+        command.arg("import").arg(&export).arg("--db").arg(&db);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    for (signal, code) in [(Signal::INT, Some(130)), (Signal::KILL, None)] {
+        // On a slow machine it may be done before the signal comes: then once more.
+        let broken_off = (0..20).any(|_| {
+            let mut child = import().spawn().unwrap();
+            while !db.join("UNFINISHED-IMPORT").exists() && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // It fails where there is nobody to signal any more.
+            let _ = kill_process(Pid::from_child(&child), signal);
+            let ended = child.wait().unwrap();
+            if !db.join("UNFINISHED-IMPORT").exists() {
+                std::fs::remove_dir_all(&db).unwrap();
+                return false;
+            }
+            assert_eq!(ended.code(), code, "{signal:?}");
+            true
+        });
+        assert!(broken_off);
+        let refused = Store::open(options(&db), NOW).err();
+        assert!(matches!(refused, Some(StoreError::UnfinishedImport { .. })), "{refused:?}");
+    }
+    assert!(import().status().unwrap().success());
+    assert_eq!(Parts::of(&Store::open(options(&db), NOW).unwrap().view()), parts);
+}
+
 #[test]
 fn a_full_export_becomes_a_store_once() {
     let dir = tempfile::tempdir().unwrap();
     let place = |name: &str| dir.path().join(name);
     let mut store = Store::open(options(&place("from")), NOW).unwrap();
-    for second in 0..30_i64 {
-        let mut work = store.begin(NOW);
-        let pair = Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap();
-        let series = work.series(&SeriesKey { pair, source: Source::parse("timesca").unwrap() }).unwrap();
-        let at = NOW.saturating_add_us((second * 7 % 30) * Timestamp::SECOND_US);
-        let value = PublishedValue {
-            rate: Rate::from_parts(1_144 + u128::from(second.cast_unsigned()) / 9, 5).unwrap(),
-            reported_change: None,
-        };
-        work.upsert(series, at, value, false).unwrap();
-        work.commit().unwrap();
-    }
+    fill(&mut store, 30, 1);
     let parts = Parts::of(&store.view());
     parts.write(&place("export"));
     let (export, db) = (place("export").display().to_string(), place("db").display().to_string());
