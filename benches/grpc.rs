@@ -494,7 +494,7 @@ fn program() {
     child.kill().and_then(|()| child.wait()).expect("an end");
 }
 
-/// Latencies of GetRate and GetChange at random times, in microseconds: the 99th of a hundred.
+/// Latencies of `GetRate` and `GetChange` at random times, in microseconds: the 99th of a hundred.
 async fn point_p99(address: SocketAddr, runs: u64, calls: usize, random: &mut Random) -> (f64, f64) {
     let mut client = RateServiceClient::new(connect(address).await);
     let span_s = runs * 33 / 10 / 5;

@@ -4,6 +4,7 @@
 //! `cargo bench --bench store [-- load|late|rewrite]`; `SILKRATE_BENCH_RUNS` sets the size.
 
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
+#![allow(clippy::cast_possible_wrap, reason = "seconds and microseconds of made-up ticks are small")]
 
 mod support;
 
@@ -91,11 +92,14 @@ fn at_second(second: u64, random: &mut Random) -> (Timestamp, PublishedValue) {
     (Timestamp::from_micros(BASE_US + second as i64 * Timestamp::SECOND_US), value)
 }
 
+/// The second at which the nth tick is observed.
+type SecondOf = Box<dyn Fn(u64) -> u64>;
+
 fn late() {
     let count = parameter("SILKRATE_BENCH_LATE", 400_000);
     let key = &keys()[0];
     for batch in [1_000_usize, 100] {
-        let orders: [(&str, Box<dyn Fn(u64) -> u64>); 2] = [
+        let orders: [(&str, SecondOf); 2] = [
             ("newest first", Box::new(move |n| count - n)),
             ("two backfills in turn", Box::new(move |n| if n % 2 == 0 { count / 2 - n / 2 } else { count - n / 2 })),
         ];

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono::NaiveDate;
 use thiserror::Error;
 
 use crate::board::StateRules;
@@ -205,10 +204,7 @@ fn parse_currency(text: &str) -> Result<Currency, ValueError> {
 }
 
 fn parse_time(text: &str) -> Result<Timestamp, ValueError> {
-    if let Ok(date) = text.parse::<NaiveDate>() {
-        return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().into());
-    }
-    Timestamp::parse_rfc3339(text).map_err(|_| ValueError::Time)
+    Timestamp::parse(text).map_err(|_| ValueError::Time)
 }
 
 fn parse_duration(text: &str, min: Duration, max: Duration) -> Result<Duration, ValueError> {

@@ -30,7 +30,7 @@ use tower::layer::util::{Identity, Stack};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, ServeArgs};
-use crate::grpc::deadline_layer::DeadlineLayer;
+use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::ingest_service::IngestApi;
 use crate::grpc::latest::LatestFront;
 use crate::grpc::rate_service::RateServiceImpl;
@@ -254,8 +254,11 @@ fn router(
     health: &HealthReporter,
     draining: watch::Receiver<bool>,
 ) -> Result<Router<Stack<DeadlineLayer, Identity>>, ServeError> {
-    let reflection =
-        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     let state_rules = config.store_options().state_rules.clone();
     let rates =
         Arc::new(RateServiceImpl::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules));

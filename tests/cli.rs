@@ -168,7 +168,7 @@ fn tables_are_for_people() {
         "latest KGS/USD TMT/USD",
         &[
             "previous",
-            "confirmed",
+            "last observed",
             "0.01144   0.01143  2025-12-08T00:00:00Z (",
             " ago)",
             "MOVING",
@@ -181,13 +181,13 @@ fn tables_are_for_people() {
         "rate KGS/USD --at -7d",
         &[
             "low       0.0114405",
-            "KGS/USD 0.01144 by timesca, seen 3 times, last 2025-12-08T00:00:00Z",
+            "KGS/USD 0.01144 by timesca, 3 observations, last 2025-12-08T00:00:00Z",
             "age       2 h",
         ],
         "",
     );
     check("series", &["revisions", "40", "FLAT", "1 h"], "");
-    check("revisions KGS/USD", &["until", "0.01143", "0.01142", "2025-12-10T00:00:00Z"], "");
+    check("revisions KGS/USD", &["superseded", "0.01143", "0.01142", "2025-12-10T00:00:00Z"], "");
     check(
         "change UZS/USD --over 7d",
         &[
@@ -438,9 +438,13 @@ fn a_file_that_fails_does_not_stop_the_next() {
     };
     check(&dir.0.path().join("absent"), &["No such file"]);
     check(dir.0.path(), &["directory"]);
-    check(&dir.file("undated", "no date"), &["observed_time: the page shows no date; give the time"]);
+    check(
+        &dir.file("undated", "no date"),
+        &["observed_time: the page shows no date; give the time", "--time TIME gives it"],
+    );
     check(&dir.file("huge", vec![b'x'; 10 << 20]), &["over 4 MiB"]);
     check(&dir.file("header", "pair,rate\n"), &["no column 'source'"]);
+    check(&dir.file("other.csv", "date,base,quote,rate\n"), &["column 'date' is not known; the columns are pair"]);
 }
 
 #[test]

@@ -5,8 +5,7 @@
 use std::future::pending;
 use std::net::SocketAddr;
 
-use silkrate::grpc::deadline::Deadline;
-use silkrate::grpc::status::ServiceError;
+use silkrate::grpc::deadline::DeadlineLayer;
 use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -14,22 +13,15 @@ use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-/// Never answers a check. `Check` leaves deadlines to tonic, or to [`Deadline`] where it is asked to.
-struct Slow {
-    watches_deadline: bool,
-}
+/// Never answers a check.
+struct Slow;
 
 #[tonic::async_trait]
 impl Health for Slow {
     type WatchStream = tokio_stream::Empty<Result<HealthCheckResponse, Status>>;
 
-    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
-        let work = pending::<Result<HealthCheckResponse, ServiceError>>();
-        if self.watches_deadline {
-            Ok(Response::new(Deadline::of(request.metadata()).limit(work).await?))
-        } else {
-            Ok(Response::new(work.await?))
-        }
+    async fn check(&self, _: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        pending().await
     }
 
     async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
@@ -37,11 +29,17 @@ impl Health for Slow {
     }
 }
 
+/// Leaves deadlines to tonic, or to the layer where it is asked to.
 async fn serve(watches_deadline: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = Server::builder().add_service(HealthServer::new(Slow { watches_deadline }));
-    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    let incoming = TcpIncoming::from(listener);
+    let health = HealthServer::new(Slow);
+    if watches_deadline {
+        tokio::spawn(Server::builder().layer(DeadlineLayer).add_service(health).serve_with_incoming(incoming));
+    } else {
+        tokio::spawn(Server::builder().add_service(health).serve_with_incoming(incoming));
+    }
     address
 }
 

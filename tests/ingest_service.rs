@@ -7,6 +7,7 @@ mod support;
 use prost_types::Timestamp;
 use silkrate::proto::v1;
 use silkrate::proto::v1::RefusalReason as Reason;
+use silkrate::proto::v1::ingest_service_client::IngestServiceClient;
 use silkrate::proto::v1::stream_ticks_request::Batch;
 use support::{TestServer, assert_invalid, tick, time};
 use tokio::sync::mpsc;
@@ -149,13 +150,31 @@ async fn validating_answers_as_if_stored_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn at_most_a_thousand_refusals_are_named_and_all_are_counted() {
+async fn every_refused_tick_is_named_by_its_index_and_a_thousand_in_words() {
     let server = TestServer::start(&[]).await;
-    let response =
-        server.ingest().ingest_ticks(request(vec![tick("KGS/USD", 0, "0"); 1_500])).await.unwrap().into_inner();
-    assert_eq!(counts(response.summary), [0, 0, 0, 0, 1_500, 0]);
-    assert_eq!(response.refusals.len(), 1_000);
-    assert!(response.refusals.iter().all(|refusal| !refusal.message.is_empty()));
+    // Half of them, so that an index is not merely a count.
+    let ticks = (0..4_000).map(|second| tick("KGS/USD", -second, if second % 2 == 0 { "0.01144" } else { "0" }));
+    let response = server.ingest().ingest_ticks(request(ticks.collect())).await.unwrap().into_inner();
+    assert_eq!(counts(response.summary)[4], 2_000);
+    let indices: Vec<u32> = response.refusals.iter().map(|refusal| refusal.index).collect();
+    assert_eq!(indices, (1..4_000).step_by(2).collect::<Vec<u32>>());
+    for (place, refusal) in response.refusals.iter().enumerate() {
+        assert_eq!(refusal.reason(), v1::RefusalReason::InvalidRate);
+        assert_eq!(refusal.message.is_empty(), place >= 1_000, "{place}");
+    }
+}
+
+#[tokio::test]
+async fn the_largest_batch_may_be_refused_whole_and_its_answer_still_be_read() {
+    let server = TestServer::start(&[]).await;
+    let mantissas = vec![0; 100_000];
+    let requests = tokio_stream::iter([batch_of_columns(columns(-200_000, &mantissas))]);
+    // A client with the limit that gRPC libraries have by default.
+    let mut client = IngestServiceClient::new(server.channel.clone()).max_encoding_message_size(usize::MAX);
+    let mut answers = client.stream_ticks(requests).await.unwrap().into_inner();
+    let result = answers.message().await.unwrap().unwrap().result.unwrap();
+    assert_eq!(result.refusals.len(), 100_000);
+    assert_eq!(result.refusals.last().unwrap().index, 99_999);
 }
 
 #[tokio::test]

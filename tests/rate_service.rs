@@ -158,6 +158,11 @@ async fn giving_the_recorded_time_repeats_the_answer() {
         at(60).map(|t| ProtoTimestamp { nanos: 1_000, ..t })
     );
     assert_refused(service.rate(known(at(-DAY_S))).await, Code::NotFound, "NO_QUOTE_YET");
+    // Of the newest commit the state is told however it is named; of an earlier one it is not.
+    let state = async |known_time| service.rate(known(known_time)).await.unwrap().state();
+    assert_eq!(state(None).await, v1::RateState::Moving);
+    assert_eq!(state(at(DAY_S)).await, v1::RateState::Moving);
+    assert_eq!(state(seen.recorded_time).await, v1::RateState::Unspecified);
     let max_age = Some(Duration { seconds: 5, nanos: 0 });
     let both = v1::GetRateRequest { max_age, ..known(seen.recorded_time) };
     assert_refused(service.rate(both).await, Code::InvalidArgument, "max_age");

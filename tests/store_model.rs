@@ -1,6 +1,14 @@
 //! The store against a naive model: all ticks in an ordered map, collapsed from scratch after every
 //! commit, with every earlier state kept.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "small random numbers as times and places"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -337,7 +345,7 @@ fn check_steps(steps: &[Step], seed: u64) {
                 drop(store);
                 store = Store::open(options(directory.path(), WINDOW_US, false), moment).unwrap();
             }
-            step => {
+            Step::Append(..) | Step::Scatter(..) | Step::Backfill(..) | Step::Repeat(..) | Step::Revise(..) => {
                 let (ticks, revise) = ticks(step, &model);
                 send(&mut store, &mut model, &ticks, revise, moment);
             }

@@ -8,7 +8,7 @@ use clap::{ArgGroup, Args};
 use super::cell::Cell;
 use super::output::{Column, Format, write_one};
 use super::rate;
-use super::text::{clean, length, trim_zeros};
+use super::text::{clean, fold, length, trim_zeros};
 use super::when::{Span, When};
 use super::{CliError, KnownArgs, Outcome, PairArgs, Session, stdout};
 use crate::domain::Timestamp;
@@ -22,6 +22,9 @@ Examples:
 
 The percentage comes with the bounds that the published digits leave: where
 they hold zero, those digits cannot tell the change from none.";
+
+/// Where the text of an end begins, after "  from  ".
+const END_INDENT: usize = 8;
 
 /// Arguments of `change`.
 #[derive(Debug, Args)]
@@ -107,7 +110,11 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
     let asked = Asked { pair: args.series.pair, answer };
     if session.style.format == Format::Table {
         let mut out = stdout();
-        out.write_all(in_words(&asked).as_bytes())?;
+        let text = in_words(&asked);
+        for (number, line) in text.lines().enumerate() {
+            let indent = if number == 0 { 2 } else { END_INDENT };
+            writeln!(out, "{}", fold(line, session.style.width, indent))?;
+        }
         out.flush()?;
     } else {
         write_one(stdout(), session.style, COLUMNS, &asked)?;
@@ -138,7 +145,7 @@ fn in_words(Asked { pair, answer }: &Asked) -> String {
     text
 }
 
-/// `2025-12-08T00:00:00Z  0.00008 by timesca, last seen 3 d before; the source said -0 %`.
+/// `2025-12-08T00:00:00Z  0.00008 by timesca, reported change -0 %; last observed 3 d before`.
 fn end_in_words(end: Option<&GetRateResponse>, reason: MissingReason) -> String {
     let Some(end) = end else {
         return match reason {
@@ -152,12 +159,12 @@ fn end_in_words(end: Option<&GetRateResponse>, reason: MissingReason) -> String 
     }
     for leg in &end.legs {
         let _ = write!(text, " by {}", clean(&leg.source));
-        if let Some(said) = &leg.reported_change_percent {
-            let _ = write!(text, ", which said {} %", clean(said));
+        if let Some(reported) = &leg.reported_change_percent {
+            let _ = write!(text, ", reported change {} %", clean(reported));
         }
     }
     if let Cell::Length(age @ Timestamp::SECOND_US..) = Cell::length(end.age.as_ref()) {
-        let _ = write!(text, "; last seen {} before", length(age));
+        let _ = write!(text, "; last observed {} before", length(age));
     }
     text
 }
@@ -167,11 +174,11 @@ mod tests {
     use super::*;
     use crate::proto::v1::Run;
 
-    fn end(rate: &str, age_s: i64, said: Option<&str>) -> GetRateResponse {
+    fn end(rate: &str, age_s: i64, reported: Option<&str>) -> GetRateResponse {
         let leg = Run {
             source: "timesca".to_owned(),
             rate: rate.to_owned(),
-            reported_change_percent: said.map(str::to_owned),
+            reported_change_percent: reported.map(str::to_owned),
             ..Run::default()
         };
         GetRateResponse {
@@ -201,7 +208,7 @@ mod tests {
             flat,
             "UZS/USD  0.00008 -> 0.00008  0 %  (-11.764706 % .. 13.333334 %)  below resolution: the published digits cannot tell\n  \
              from  1970-01-02T00:00:00Z  0.00008 by timesca\n  \
-             to    1970-01-02T00:00:00Z  0.00008 by timesca, which said -0 %; last seen 3 d before\n",
+             to    1970-01-02T00:00:00Z  0.00008 by timesca, reported change -0 %; last observed 3 d before\n",
         );
         let begun = GetChangeResponse {
             start_missing_reason: MissingReason::NoQuoteYet.into(),

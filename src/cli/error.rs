@@ -12,10 +12,10 @@ use thiserror::Error as ThisError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::ingest::HeaderError;
 use super::text::clean;
 use super::when::{SpanError, WhenError};
 use crate::export::read::ReadError;
+use crate::feed::TickCsvHeaderError;
 use crate::store::StoreError;
 
 /// How a command ended when nothing stopped it.
@@ -123,7 +123,7 @@ pub(super) enum CliError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        problem: HeaderError,
+        problem: TickCsvHeaderError,
     },
     /// An error that concerns one file.
     #[error("{path}: {problem}", path = path.display())]
@@ -178,6 +178,35 @@ impl CliError {
             | Self::Import(_)
             | Self::Store(_)
             | Self::Task(_) => ExitCode::FAILURE,
+        }
+    }
+
+    /// Whether the server misses the time at which a page showed its quotes, or doubts it.
+    pub(super) fn is_about_observed_time(&self) -> bool {
+        match self {
+            Self::File { problem, .. } => problem.is_about_observed_time(),
+            Self::Status(status) => {
+                let details = status.get_error_details();
+                let violations = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
+                violations.iter().any(|violation| violation.field == "observed_time")
+            }
+            Self::When(_)
+            | Self::Span(_)
+            | Self::Endpoint { .. }
+            | Self::PageOnly { .. }
+            | Self::TicksOnly { .. }
+            | Self::ParquetPipe
+            | Self::Import(_)
+            | Self::Unreachable { .. }
+            | Self::Lost { .. }
+            | Self::Timeout { .. }
+            | Self::Protocol(_)
+            | Self::Read { .. }
+            | Self::PageTooLarge { .. }
+            | Self::Header { .. }
+            | Self::Output(_)
+            | Self::Store(_)
+            | Self::Task(_) => false,
         }
     }
 
@@ -250,16 +279,16 @@ fn describe(status: &Status) -> String {
         "" => kind.to_owned(),
         message => format!("{kind}: {}", clean(message)),
     }];
-    lines.extend(detail_lines(&status.get_error_details()));
+    lines.extend(detail_lines(status.message(), &status.get_error_details()));
     lines.join("\n  ")
 }
 
-fn detail_lines(details: &ErrorDetails) -> Vec<String> {
+/// The details that the message does not say already.
+fn detail_lines(message: &str, details: &ErrorDetails) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(bad_request) = details.bad_request() {
-        lines.extend(
-            bad_request.field_violations.iter().map(|v| format!("{}: {}", clean(&v.field), clean(&v.description))),
-        );
+        let unsaid = bad_request.field_violations.iter().filter(|v| !message.contains(&v.description));
+        lines.extend(unsaid.map(|v| format!("{}: {}", clean(&v.field), clean(&v.description))));
     }
     if let Some(info) = details.error_info() {
         lines.push(format!("reason: {}", clean(&info.reason)));
@@ -289,6 +318,13 @@ mod tests {
         check(
             Status::with_error_details(Code::InvalidArgument, "bad request", details),
             "invalid argument: bad request\n  pair: 'KGS' is not two currencies\\u{1b}[2J",
+        );
+        // As the server writes it: once is enough.
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("end_time", "is before start_time");
+        check(
+            Status::with_error_details(Code::InvalidArgument, "end_time: is before start_time", details),
+            "invalid argument: end_time: is before start_time",
         );
         let mut details = ErrorDetails::new();
         let metadata = HashMap::from([("pair".to_owned(), "KGS/USD".to_owned())]);

@@ -25,7 +25,7 @@ Examples:
   silkrate history KGS/USD --from 2025-01-01 --to 2026-01-01 --output csv > kgs.csv
 
 A row is a run: ticks that followed each other with the same published value.
-Runs first seen at --from are in, those first seen at --to are not.";
+Runs first observed at --from are in, those first observed at --to are not.";
 
 /// Arguments of `history`.
 #[derive(Debug, Args)]
@@ -33,10 +33,10 @@ Runs first seen at --from are in, those first seen at --to are not.";
 pub struct HistoryArgs {
     #[command(flatten)]
     series: PairArgs,
-    /// Runs first seen at this time or later
+    /// Runs first observed at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<When>,
-    /// Runs first seen before this time
+    /// Runs first observed before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<When>,
     /// Most rows; 50 in a table, no limit in JSON and CSV unless given
@@ -63,9 +63,9 @@ const COLUMNS: &[Column<Row>] = &[
     Column::new("source", "source", |row| Cell::text(&row.run.source)),
     Column::new("rate", "rate", |row| Cell::decimal(&row.run.rate)),
     Column::new("reported_change_percent", REPORTED_TITLE, |row| reported(&row.run)),
-    Column::new("first_observed_time", "first seen", |row| Cell::time(row.run.first_observed_time.as_ref())),
-    Column::new("last_observed_time", "last seen", |row| Cell::time(row.run.last_observed_time.as_ref())),
-    Column::new("observation_count", "seen", |row| Cell::Count(row.run.observation_count)),
+    Column::new("first_observed_time", "first observed", |row| Cell::time(row.run.first_observed_time.as_ref())),
+    Column::new("last_observed_time", "last observed", |row| Cell::time(row.run.last_observed_time.as_ref())),
+    Column::new("observation_count", "observations", |row| Cell::Count(row.run.observation_count)),
     Column::data("recorded_time", |row| Cell::time(row.run.recorded_time.as_ref())),
     Column::data("baseline", |row| Cell::Flag(row.is_baseline)),
     Column::table(BASELINE_TITLE, |row| Cell::Flag(row.is_baseline)),

@@ -40,7 +40,7 @@ const COLUMNS: &[Column<LatestRate>] = &[
     Column::new("reported_change_percent", REPORTED_TITLE, |row| of(row.run.as_ref(), reported)),
     Column::new("state", "state", |row| Cell::state(row.state())),
     Column::data("first_observed_time", |row| of(row.run.as_ref(), |run| Cell::time(run.first_observed_time.as_ref()))),
-    Column::new("last_observed_time", "confirmed", |row| {
+    Column::new("last_observed_time", "last observed", |row| {
         of(row.run.as_ref(), |run| Cell::time(run.last_observed_time.as_ref()))
     }),
     Column::data("observation_count", |row| of(row.run.as_ref(), |run| Cell::Count(run.observation_count))),

@@ -5,6 +5,7 @@ use clap::Args;
 use super::cell::Cell;
 use super::output::{Column, record, write_one};
 use super::runs;
+use super::text::plural;
 use super::when::{Span, SpanError, When};
 use super::{CliError, KnownArgs, Outcome, PairArgs, Session, stdout};
 use crate::proto::v1::{GetRateRequest, GetRateResponse, Run};
@@ -68,8 +69,8 @@ pub(super) fn object(pair: &str, answer: &GetRateResponse) -> Cell {
 /// `KGS/USD 0.01144 by timesca, seen 5 times up to 2025-12-08T00:00:00Z`.
 fn leg_in_words(run: &Run) -> Cell {
     let last = Cell::time(run.last_observed_time.as_ref()).to_csv().unwrap_or_default();
-    let times = if run.observation_count == 1 { "once".to_owned() } else { format!("{} times", run.observation_count) };
-    Cell::Text(format!("{} {} by {}, seen {times}, last {last}", run.pair, run.rate, run.source))
+    let count = plural(run.observation_count, "observation");
+    Cell::Text(format!("{} {} by {}, {count}, last {last}", run.pair, run.rate, run.source))
 }
 
 pub(super) async fn run(args: RateArgs, session: &Session) -> Result<Outcome, CliError> {

@@ -41,17 +41,15 @@ const COLUMNS: &[Column<Revision>] = &[
     Column::new("source", "source", |row| of(row.run.as_ref(), |run| Cell::text(&run.source))),
     Column::new("rate", "rate", |row| of(row.run.as_ref(), |run| Cell::decimal(&run.rate))),
     Column::new("reported_change_percent", REPORTED_TITLE, |row| of(row.run.as_ref(), reported)),
-    Column::new("first_observed_time", "first seen", |row| {
+    Column::new("first_observed_time", "first observed", |row| {
         of(row.run.as_ref(), |run| Cell::time(run.first_observed_time.as_ref()))
     }),
-    Column::new("last_observed_time", "last seen", |row| {
+    Column::new("last_observed_time", "last observed", |row| {
         of(row.run.as_ref(), |run| Cell::time(run.last_observed_time.as_ref()))
     }),
     Column::data("observation_count", |row| of(row.run.as_ref(), |run| Cell::Count(run.observation_count))),
-    Column::new("recorded_time", "believed from", |row| {
-        of(row.run.as_ref(), |run| Cell::time(run.recorded_time.as_ref()))
-    }),
-    Column::new("superseded_time", "until", |row| Cell::time(row.superseded_time.as_ref())),
+    Column::new("recorded_time", "recorded", |row| of(row.run.as_ref(), |run| Cell::time(run.recorded_time.as_ref()))),
+    Column::new("superseded_time", "superseded", |row| Cell::time(row.superseded_time.as_ref())),
 ];
 
 pub(super) async fn run(args: RevisionsArgs, session: &Session) -> Result<Outcome, CliError> {

@@ -5,7 +5,7 @@ use super::output::{Column, record};
 use crate::proto::v1::Run;
 
 /// Heads the percentage that a source printed, told from those computed here.
-pub(super) const REPORTED_TITLE: &str = "said %";
+pub(super) const REPORTED_TITLE: &str = "reported %";
 
 /// A run on its own, as a leg is shown.
 pub(super) const COLUMNS: &[Column<Run>] = &[
@@ -13,9 +13,9 @@ pub(super) const COLUMNS: &[Column<Run>] = &[
     Column::new("source", "source", |run| Cell::text(&run.source)),
     Column::new("rate", "rate", |run| Cell::decimal(&run.rate)),
     Column::new("reported_change_percent", REPORTED_TITLE, reported),
-    Column::new("first_observed_time", "first seen", |run| Cell::time(run.first_observed_time.as_ref())),
-    Column::new("last_observed_time", "last seen", |run| Cell::time(run.last_observed_time.as_ref())),
-    Column::new("observation_count", "seen", |run| Cell::Count(run.observation_count)),
+    Column::new("first_observed_time", "first observed", |run| Cell::time(run.first_observed_time.as_ref())),
+    Column::new("last_observed_time", "last observed", |run| Cell::time(run.last_observed_time.as_ref())),
+    Column::new("observation_count", "observations", |run| Cell::Count(run.observation_count)),
     Column::new("recorded_time", "recorded", |run| Cell::time(run.recorded_time.as_ref())),
 ];
 

@@ -39,11 +39,13 @@ pub(super) fn length(micros: i64) -> String {
     }
 }
 
-/// How `time` lies to `now`: `3 d ago`, `in 2 h`, `now`.
+/// How `time` lies to `now`: `3 d ago`, `in 2 h`, and `now` within a second.
 pub(super) fn aside(time: Timestamp, now: Timestamp) -> String {
+    const NOW_US: i64 = Timestamp::SECOND_US;
     match now.micros_since(time) {
-        0 => "now".to_owned(),
-        past @ 1.. => format!("{} ago", length(past)),
+        // The server's now is a few milliseconds after that of the command's start.
+        past if past.unsigned_abs() < NOW_US.unsigned_abs() => "now".to_owned(),
+        past @ NOW_US.. => format!("{} ago", length(past)),
         ahead => format!("in {}", length(ahead)),
     }
 }
@@ -57,6 +59,28 @@ pub(super) fn trim_zeros(decimal: &str) -> &str {
 /// `1 tick`, `5 ticks`.
 pub(super) fn plural(count: u64, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A line over several, broken at spaces where it is wider than `width`; all but the first begin with `indent` spaces.
+pub(super) fn fold(line: &str, width: Option<u16>, indent: usize) -> String {
+    let width = width.map_or(usize::MAX, usize::from);
+    let (mut folded, mut used, mut holds_word) = (String::new(), 0, false);
+    for word in line.split_inclusive(' ') {
+        let is_space = word == " ";
+        if holds_word && used + word.trim_end().chars().count() > width {
+            folded.truncate(folded.trim_end().len());
+            folded.push('\n');
+            folded.extend(std::iter::repeat_n(' ', indent));
+            (used, holds_word) = (indent, false);
+        }
+        // A second space between two words does not begin a line; those that begin the first line stay.
+        if holds_word || !is_space || !folded.contains('\n') {
+            folded.push_str(word);
+            used += word.chars().count();
+        }
+        holds_word |= !is_space;
+    }
+    folded
 }
 
 #[cfg(test)]
@@ -95,8 +119,24 @@ mod tests {
         let now = Timestamp::from_micros(10 * Timestamp::DAY_US);
         let check = |micros, expect: &str| assert_eq!(aside(now.saturating_add_us(micros), now), expect);
         check(0, "now");
+        check(999_999, "now");
+        check(-999_999, "now");
+        check(-1_000_000, "1 s ago");
+        check(1_000_000, "in 1 s");
         check(-3 * Timestamp::DAY_US, "3 d ago");
         check(2 * Timestamp::HOUR_US, "in 2 h");
+    }
+
+    #[test]
+    fn a_line_folds_at_spaces() {
+        let check =
+            |line: &str, width: Option<u16>, expect: &str| assert_eq!(fold(line, width, 2), expect, "{width:?}");
+        let line = "  from  2025-12-08T00:00:00Z  0.00008";
+        check(line, None, line);
+        check(line, Some(37), line);
+        check(line, Some(36), "  from  2025-12-08T00:00:00Z\n  0.00008");
+        // A word is not broken, however narrow the terminal.
+        check(line, Some(5), "  from\n  2025-12-08T00:00:00Z\n  0.00008");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{Months, NaiveDate, NaiveTime};
+use chrono::Months;
 use thiserror::Error;
 
 use super::text::clean;
@@ -51,10 +51,7 @@ pub(super) enum WhenError {
          (m minutes, h hours, d days, w weeks, mo months, y years)"
     )]
     Malformed(String),
-    /// The form of a date, but no day.
-    #[error("date '{0}' is not in the calendar")]
-    NoSuchDay(String),
-    /// The form of RFC 3339, but too fine or out of range.
+    /// The form of a date or of RFC 3339, but no day, too fine or out of range.
     #[error(transparent)]
     Time(#[from] TimestampError),
     /// After the minus sign, no span.
@@ -120,31 +117,13 @@ impl FromStr for When {
                 Err(problem) => Err(WhenError::Distance { text: clean(span).into_owned(), problem }),
             };
         }
-        parse_fixed(text).map(Self::At)
+        Timestamp::parse(text).map(Self::At).map_err(|problem| match problem {
+            TimestampError::Malformed(shown) => WhenError::Malformed(shown),
+            TimestampError::NoSuchDay(_) | TimestampError::TooFine(_) | TimestampError::OutOfRange { .. } => {
+                WhenError::Time(problem)
+            }
+        })
     }
-}
-
-/// An instant that needs no `now`: RFC 3339, or a date, meaning its start in UTC.
-///
-/// # Errors
-/// Any [`WhenError`] but those of distances.
-pub(super) fn parse_fixed(text: &str) -> Result<Timestamp, WhenError> {
-    if has_date_form(text) {
-        let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").map_err(|_| WhenError::NoSuchDay(text.to_owned()))?;
-        return Ok(date.and_time(NaiveTime::MIN).and_utc().into());
-    }
-    Timestamp::parse_rfc3339(text).map_err(|problem| match problem {
-        TimestampError::Malformed(shown) => WhenError::Malformed(shown),
-        TimestampError::TooFine(_) | TimestampError::OutOfRange { .. } => WhenError::Time(problem),
-    })
-}
-
-fn has_date_form(text: &str) -> bool {
-    text.len() == 10
-        && text
-            .bytes()
-            .enumerate()
-            .all(|(at, byte)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() })
 }
 
 /// How long a span is.

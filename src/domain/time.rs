@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike as _, NaiveDate, NaiveTime, SecondsFormat, Utc};
 use thiserror::Error;
 
 /// An instant: microseconds since 1970-01-01T00:00:00Z, negative before. Prints as RFC 3339.
@@ -12,9 +12,12 @@ pub struct Timestamp(i64);
 /// Why a text or a pair of numbers is no [`Timestamp`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TimestampError {
-    /// Not RFC 3339.
-    #[error("time '{0}' is not RFC 3339; write it like 2025-12-08T00:00:00Z")]
+    /// Neither RFC 3339 nor a date.
+    #[error("time '{0}' is not RFC 3339; write it like 2025-12-08T00:00:00Z, or as a date like 2025-12-08")]
     Malformed(String),
+    /// The form of a date, but no day.
+    #[error("date '{0}' is not in the calendar")]
+    NoSuchDay(String),
     /// Finer than a microsecond.
     #[error("time '{0}' is finer than a microsecond; round it to six decimal places of a second")]
     TooFine(String),
@@ -89,6 +92,19 @@ impl Timestamp {
         Ok(if nanos % 1_000 == 0 { floor } else { floor.saturating_add_us(1) })
     }
 
+    /// Reads RFC 3339, or a date like `2025-12-08` for its start in UTC.
+    ///
+    /// # Errors
+    /// Any [`TimestampError`].
+    pub fn parse(text: &str) -> Result<Self, TimestampError> {
+        if !has_date_form(text) {
+            return Self::parse_rfc3339(text);
+        }
+        let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().filter(|date| date.year() > 0);
+        let date = date.ok_or_else(|| TimestampError::NoSuchDay(text.to_owned()))?;
+        Ok(date.and_time(NaiveTime::MIN).and_utc().into())
+    }
+
     /// Reads RFC 3339 with at most six decimal places of a second.
     ///
     /// # Errors
@@ -148,6 +164,12 @@ impl fmt::Debug for Timestamp {
     }
 }
 
+/// Four, two and two digits: chrono would also take `2025-1-2` and `+2025-01-02`.
+fn has_date_form(text: &str) -> bool {
+    let is_part = |(at, byte): (usize, u8)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() };
+    text.len() == 10 && text.bytes().enumerate().all(is_part)
+}
+
 /// The head of a text for an error message, so that no caller's megabyte is sent back to it.
 pub(crate) fn clip(text: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 48;
@@ -189,6 +211,23 @@ mod tests {
         check("1970-01-01", None);
         check("2016-12-31T23:59:60Z", None);
         check("", None);
+    }
+
+    #[test]
+    fn a_date_is_its_start() {
+        let check = |text: &str, expect: Result<&str, &str>| match (Timestamp::parse(text), expect) {
+            (Ok(time), Ok(expect)) => assert_eq!(time.to_string(), expect),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
+            (parsed, _) => panic!("{text}: {parsed:?}"),
+        };
+        check("2025-12-08", Ok("2025-12-08T00:00:00Z"));
+        check("2025-12-08T06:00:00+06:00", Ok("2025-12-08T00:00:00Z"));
+        check("0001-01-01", Ok("0001-01-01T00:00:00Z"));
+        check("2025-02-30", Err("date '2025-02-30' is not in the calendar"));
+        check("0000-01-01", Err("date '0000-01-01' is not in the calendar"));
+        for bad in ["", "2025-1-2", "+2025-01-02", "2025-12-08 ", "08.12.2025", "2025-12-08T00:00:00"] {
+            check(bad, Err("or as a date like 2025-12-08"));
+        }
     }
 
     #[test]

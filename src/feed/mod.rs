@@ -10,5 +10,8 @@ mod tick_csv;
 mod ticker_page;
 
 pub use page_batch::{PageBatch, advise_time};
-pub use tick_csv::{TickCsv, TickCsvError, TickRow};
+pub use tick_csv::{
+    TICK_CSV_LINE_BYTES_MAX, TickCsv, TickCsvError, TickCsvHeaderError, TickCsvRow, TickCsvRowError, TickCsvValues,
+    begins_as_tick_csv,
+};
 pub use ticker_page::{PageError, QuoteError, RefusedQuote, TickerPage};

@@ -1,255 +1,284 @@
 //! Ticks in CSV: `pair,source,observed_time,rate[,reported_change_percent]`, columns in any order.
 //!
-//! **Invariant**: every line that is not blank is a row or an error that names it, and one bad line
-//! costs no other; the memory a line takes is bounded. Only its shape and its time's form are judged here; values are judged where
+//! A file is read line by line, so that a stray quote spoils its own line and not the rest of the file, and a line's
+//! number is exact whatever the line endings.
+//!
+//! **Invariant**: every line that is not blank is a row or a problem under its number, and memory is bounded by
+//! [`TICK_CSV_LINE_BYTES_MAX`]. Only a line's shape and the form of its time are judged here; values are judged where
 //! they are taken in, so that one refusal reads the same for a file and for a client.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read as _};
 
-use chrono::{NaiveDate, NaiveTime};
-use csv::{ReaderBuilder, StringRecord, Terminator, Trim};
 use thiserror::Error;
 
 use crate::domain::{Timestamp, TimestampError, clip};
 
-/// One record, its values unjudged.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TickRow {
-    /// From 1, blank lines counted; the header is usually line 1.
-    pub line: u64,
-    /// As written, spaces around it left out; so are the other fields.
+/// Longest line of a CSV file, its ending not counted.
+pub const TICK_CSV_LINE_BYTES_MAX: usize = 4_096;
+
+const COLUMNS: &str = "pair, source, observed_time, rate and, if wanted, reported_change_percent";
+
+/// Why a header cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TickCsvHeaderError {
+    /// No line at all.
+    #[error("the file is empty")]
+    Empty,
+    /// A column that must be there.
+    #[error("line 1: the header has no column '{0}'; the columns are {COLUMNS}")]
+    Missing(&'static str),
+    /// A column twice.
+    #[error("line 1: the header has column '{0}' twice")]
+    Twice(String),
+    /// A column that means nothing here: leaving it out in silence could lose what was meant.
+    #[error("line 1: column '{0}' is not known; the columns are {COLUMNS}")]
+    Unknown(String),
+    /// A line that cannot be a header.
+    #[error("line 1: {0}")]
+    Line(TickCsvRowError),
+}
+
+/// Why a row is no tick.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TickCsvRowError {
+    /// Longer than any row is.
+    #[error("the line is over {TICK_CSV_LINE_BYTES_MAX} bytes long")]
+    TooLong,
+    /// Not text.
+    #[error("the line is not UTF-8")]
+    NotUtf8,
+    /// A quote that never closes, or the like.
+    #[error("the quotes do not fit; a row stands on one line")]
+    Quotes,
+    /// Too few or too many fields.
+    #[error("{found} fields where the header has {expected}")]
+    Fields {
+        /// Columns of the header.
+        expected: usize,
+        /// Of this line.
+        found: usize,
+    },
+    /// Nothing in a required field.
+    #[error("{0} is empty")]
+    Missing(&'static str),
+    /// A time that is none.
+    #[error("observed_time: {0}")]
+    Time(TimestampError),
+}
+
+/// Where the columns stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Header {
+    pair: usize,
+    source: usize,
+    observed_time: usize,
+    rate: usize,
+    reported_change_percent: Option<usize>,
+    count: usize,
+}
+
+/// What a line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TickCsvValues {
+    /// Like `KGS/USD`, unjudged as are the other texts.
     pub pair: String,
-    /// As written.
+    /// A slug.
     pub source: String,
     /// UTC; a bare date is that day's start.
     pub observed_time: Timestamp,
-    /// As written.
+    /// A decimal.
     pub rate: String,
-    /// As written; none if there is no such column or the field is empty.
+    /// None if there is no such column or its field is empty.
     pub reported_change_percent: Option<String>,
 }
 
-/// Why CSV cannot be read, or a record of it.
-#[derive(Debug, Error)]
-pub enum TickCsvError {
-    /// Not even a header.
-    #[error("the CSV is empty; its first line names the columns, like 'pair,source,observed_time,rate'")]
-    Empty,
-    /// A column that means nothing here.
-    #[error(
-        "line {line}: column '{name}' is unknown; known are pair, source, observed_time, rate and reported_change_percent"
-    )]
-    UnknownColumn {
-        /// The header's.
-        line: u64,
-        /// As written, clipped.
-        name: String,
-    },
-    /// A column named twice.
-    #[error("line {line}: column '{name}' is named twice")]
-    DuplicateColumn {
-        /// The header's.
-        line: u64,
-        /// Which.
-        name: &'static str,
-    },
-    /// A column that must be there.
-    #[error("line {line}: the header has no column '{name}'")]
-    MissingColumn {
-        /// The header's.
-        line: u64,
-        /// Which.
-        name: &'static str,
-    },
-    /// More or fewer fields than columns.
-    #[error("line {line}: the record has {found} fields, but the header names {expected} columns")]
-    FieldCount {
-        /// Of the record.
-        line: u64,
-        /// Fields.
-        found: usize,
-        /// Columns.
-        expected: usize,
-    },
-    /// A time that is neither RFC 3339 nor a date.
-    #[error("line {line}: observed_time: {problem}, or as a date like 2025-12-08")]
-    Time {
-        /// Of the record.
-        line: u64,
-        /// What is wrong.
-        problem: TimestampError,
-    },
-    /// Another encoding.
-    #[error("line {line}: the record is not UTF-8; convert the file")]
-    NotUtf8 {
-        /// Of the record.
-        line: u64,
-    },
-    /// A line over the limit.
-    #[error("line {line}: the record has more than {max_bytes} bytes")]
-    RecordTooLong {
-        /// Of the record.
-        line: u64,
-        /// Allowed.
-        max_bytes: usize,
-    },
-    /// The input failed. Nothing after it is read.
-    #[error("line {line}: the input cannot be read: {problem}")]
-    Io {
-        /// Of the record that was being read.
-        line: u64,
-        /// What the system says.
-        #[source]
-        problem: io::Error,
-    },
+/// A line that gave a tick, or why it did not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TickCsvRow {
+    /// From 1, which is the header's.
+    pub line: u64,
+    /// Values as written, spaces around them left out.
+    pub tick: Result<TickCsvValues, TickCsvRowError>,
 }
 
-/// Every column there can be; the last one may be missing.
-const COLUMN_NAMES: [&str; 5] = ["pair", "source", "observed_time", "rate", "reported_change_percent"];
-const REQUIRED_COLUMNS: usize = 4;
-
-/// Where each of [`COLUMN_NAMES`] stands in a record.
-type Columns = [Option<usize>; COLUMN_NAMES.len()];
-
-/// The records of a CSV, read as they are asked for; one line each, since no field has line ends.
+/// Reads rows behind a header. Fails as its file does; a malformed row is an item, not a failure.
+#[derive(Debug)]
 pub struct TickCsv<R> {
-    input: R,
-    parser: ReaderBuilder,
-    columns: Columns,
-    column_count: usize,
-    /// The line under way, from 1.
-    line: u64,
-    /// Its bytes.
-    bytes: Vec<u8>,
-    /// Its fields.
-    record: StringRecord,
-    is_over: bool,
+    lines: Lines<R>,
+    header: Header,
+}
+
+/// Why there are no rows.
+#[derive(Debug, Error)]
+pub enum TickCsvError {
+    /// The input failed.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    /// The first line names no usable columns.
+    #[error(transparent)]
+    Header(#[from] TickCsvHeaderError),
 }
 
 impl<R: BufRead> TickCsv<R> {
-    /// Longest record, its line end included.
-    pub const RECORD_BYTES_MAX: usize = 4 * 1024;
-
-    /// Reads the header. A byte order mark before it, CRLF and blank lines are no matter.
+    /// Reads the header, the first line.
     ///
     /// # Errors
-    /// Any [`TickCsvError`] but those of single records.
+    /// Any [`TickCsvError`].
     pub fn new(input: R) -> Result<Self, TickCsvError> {
-        let mut parser = ReaderBuilder::new();
-        parser.has_headers(false).flexible(true).trim(Trim::All);
-        // Line ends are gone by then; a stray CR is part of its field and shows in the error.
-        parser.terminator(Terminator::Any(b'\n')).buffer_capacity(Self::RECORD_BYTES_MAX);
-        let mut csv = Self {
-            input,
-            parser,
-            columns: [None; COLUMN_NAMES.len()],
-            column_count: 0,
-            line: 0,
-            bytes: Vec::new(),
-            record: StringRecord::new(),
-            is_over: false,
-        };
-        if !csv.read_record()? {
-            return Err(TickCsvError::Empty);
-        }
-        csv.columns = columns_of(&csv.record, csv.line)?;
-        csv.column_count = csv.record.len();
-        Ok(csv)
+        let mut lines = Lines { input, buffer: Vec::new(), number: 0, bytes: 0 };
+        let Some(first) = lines.next()? else { return Err(TickCsvHeaderError::Empty.into()) };
+        let header = Header::parse(first.map_err(TickCsvHeaderError::Line)?)?;
+        Ok(Self { lines, header })
     }
 
-    /// Reads the next line that is not blank into `record`; false at the end.
-    fn read_record(&mut self) -> Result<bool, TickCsvError> {
-        while self.read_line()? {
-            let line = self.line;
-            let text = str::from_utf8(&self.bytes).map_err(|_| TickCsvError::NotUtf8 { line })?;
-            let text = if line == 1 { text.trim_start_matches('\u{feff}') } else { text };
-            if text.trim().is_empty() {
-                continue;
+    /// Bytes of the file that have been read.
+    pub fn bytes(&self) -> u64 {
+        self.lines.bytes
+    }
+
+    /// The next row that is not blank; none at the end.
+    ///
+    /// # Errors
+    /// Those of the input.
+    pub fn next_row(&mut self) -> io::Result<Option<TickCsvRow>> {
+        loop {
+            let Some(text) = self.lines.next()? else { return Ok(None) };
+            let tick = match text {
+                Ok(text) if text.trim().is_empty() => continue,
+                Ok(text) => self.header.tick(text),
+                Err(problem) => Err(problem),
+            };
+            return Ok(Some(TickCsvRow { line: self.lines.number, tick }));
+        }
+    }
+}
+
+/// Whether a file that begins with `head` is CSV: its first line names a column `pair`.
+pub fn begins_as_tick_csv(head: &[u8]) -> bool {
+    let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let Ok(first) = std::str::from_utf8(first) else { return false };
+    fields(without_bom(first)).is_ok_and(|fields| fields.iter().any(|field| field == "pair"))
+}
+
+impl Header {
+    fn parse(line: &str) -> Result<Self, TickCsvHeaderError> {
+        const KNOWN: [&str; 5] = ["pair", "source", "observed_time", "rate", "reported_change_percent"];
+        let names = fields(without_bom(line)).map_err(TickCsvHeaderError::Line)?;
+        for (at, name) in names.iter().enumerate() {
+            if !KNOWN.contains(&name.as_str()) {
+                return Err(TickCsvHeaderError::Unknown(clip(name)));
             }
-            let text = text.strip_suffix('\n').unwrap_or(text);
-            let text = text.strip_suffix('\r').unwrap_or(text);
-            let mut parser = self.parser.from_reader(text.as_bytes());
-            let problem = parser.read_record(&mut self.record).err();
-            return problem.map_or(Ok(true), |problem| Err(TickCsvError::Io { line, problem: problem.into() }));
+            if names[..at].contains(name) {
+                return Err(TickCsvHeaderError::Twice(name.clone()));
+            }
         }
-        Ok(false)
+        let find = |name: &str| names.iter().position(|found| found == name);
+        let require = |name: &'static str| find(name).ok_or(TickCsvHeaderError::Missing(name));
+        Ok(Self {
+            pair: require("pair")?,
+            source: require("source")?,
+            observed_time: require("observed_time")?,
+            rate: require("rate")?,
+            reported_change_percent: find("reported_change_percent"),
+            count: names.len(),
+        })
     }
 
-    /// Reads a line into `bytes`, its end included; false at the end. Of one over the limit, the
-    /// rest is stepped over, so that the next one can be read.
-    fn read_line(&mut self) -> Result<bool, TickCsvError> {
-        let max_bytes = Self::RECORD_BYTES_MAX;
-        self.line += 1;
-        let line = self.line;
-        self.bytes.clear();
-        let read = Read::by_ref(&mut self.input).take(max_bytes as u64 + 1).read_until(b'\n', &mut self.bytes);
-        read.map_err(|problem| TickCsvError::Io { line, problem })?;
-        if self.bytes.len() <= max_bytes {
-            return Ok(!self.bytes.is_empty());
+    /// Pairs, sources and decimals are for the server to judge; what cannot be sent is judged here.
+    fn tick(&self, line: &str) -> Result<TickCsvValues, TickCsvRowError> {
+        let fields = fields(line)?;
+        if fields.len() != self.count {
+            return Err(TickCsvRowError::Fields { expected: self.count, found: fields.len() });
         }
-        if !self.bytes.ends_with(b"\n") {
-            self.input.skip_until(b'\n').map_err(|problem| TickCsvError::Io { line, problem })?;
-        }
-        Err(TickCsvError::RecordTooLong { line, max_bytes })
+        let get = |at: usize, name: &'static str| match fields.get(at).map(String::as_str) {
+            Some("") | None => Err(TickCsvRowError::Missing(name)),
+            Some(field) => Ok(field.to_owned()),
+        };
+        let observed_time =
+            Timestamp::parse(&get(self.observed_time, "observed_time")?).map_err(TickCsvRowError::Time)?;
+        Ok(TickCsvValues {
+            pair: get(self.pair, "pair")?,
+            source: get(self.source, "source")?,
+            observed_time,
+            rate: get(self.rate, "rate")?,
+            reported_change_percent: self
+                .reported_change_percent
+                .and_then(|at| fields.get(at))
+                .filter(|field| !field.is_empty())
+                .cloned(),
+        })
     }
+}
 
-    fn read_row(&mut self) -> Result<Option<TickRow>, TickCsvError> {
-        if !self.read_record()? {
+fn without_bom(line: &str) -> &str {
+    line.strip_prefix('\u{feff}').unwrap_or(line)
+}
+
+/// The fields of one line, blanks around them trimmed.
+fn fields(line: &str) -> Result<Vec<String>, TickCsvRowError> {
+    // Nearly every line; the reader below costs an allocation of its own.
+    if !line.contains('"') {
+        return Ok(line.split(',').map(|field| field.trim().to_owned()).collect());
+    }
+    // A quote that never closes would swallow the line's end in silence.
+    if !line.matches('"').count().is_multiple_of(2) {
+        return Err(TickCsvRowError::Quotes);
+    }
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).trim(csv::Trim::All).flexible(true).from_reader(line.as_bytes());
+    let mut record = csv::StringRecord::new();
+    match reader.read_record(&mut record) {
+        Ok(true) => Ok(record.iter().map(str::to_owned).collect()),
+        Ok(false) | Err(_) => Err(TickCsvRowError::Quotes),
+    }
+}
+
+/// Lines of bounded length.
+#[derive(Debug)]
+struct Lines<R> {
+    input: R,
+    buffer: Vec<u8>,
+    number: u64,
+    bytes: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// The next line without its ending; none at the end of the file.
+    fn next(&mut self) -> io::Result<Option<Result<&str, TickCsvRowError>>> {
+        const LIMIT_BYTES: u64 = TICK_CSV_LINE_BYTES_MAX as u64 + 2;
+        self.buffer.clear();
+        let read = self.input.by_ref().take(LIMIT_BYTES).read_until(b'\n', &mut self.buffer)?;
+        if read == 0 {
             return Ok(None);
         }
-        let line = self.line;
-        if self.record.len() != self.column_count {
-            return Err(TickCsvError::FieldCount { line, found: self.record.len(), expected: self.column_count });
+        self.number += 1;
+        self.bytes += read as u64;
+        if self.buffer.last() != Some(&b'\n') && read as u64 == LIMIT_BYTES {
+            self.bytes += skip_line(&mut self.input)?;
+            return Ok(Some(Err(TickCsvRowError::TooLong)));
         }
-        let [pair, source, time, rate, change] =
-            self.columns.map(|column| column.and_then(|column| self.record.get(column)).unwrap_or_default());
-        Ok(Some(TickRow {
-            line,
-            pair: pair.to_owned(),
-            source: source.to_owned(),
-            observed_time: parse_time(time).map_err(|problem| TickCsvError::Time { line, problem })?,
-            rate: rate.to_owned(),
-            reported_change_percent: (!change.is_empty()).then(|| change.to_owned()),
-        }))
+        let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.len() > TICK_CSV_LINE_BYTES_MAX {
+            return Ok(Some(Err(TickCsvRowError::TooLong)));
+        }
+        Ok(Some(std::str::from_utf8(line).map_err(|_| TickCsvRowError::NotUtf8)))
     }
 }
 
-impl<R: BufRead> Iterator for TickCsv<R> {
-    type Item = Result<TickRow, TickCsvError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over {
-            return None;
+/// Reads past the end of the line, however far it is, and says how far it was.
+fn skip_line(input: &mut impl BufRead) -> io::Result<u64> {
+    let mut skipped = 0;
+    loop {
+        let available = input.fill_buf()?;
+        let end = available.iter().position(|byte| *byte == b'\n');
+        let taken = end.map_or(available.len(), |end| end + 1);
+        let done = end.is_some() || available.is_empty();
+        input.consume(taken);
+        skipped += taken as u64;
+        if done {
+            return Ok(skipped);
         }
-        let row = self.read_row().transpose();
-        self.is_over = matches!(row, None | Some(Err(TickCsvError::Io { .. })));
-        row
-    }
-}
-
-fn columns_of(header: &StringRecord, line: u64) -> Result<Columns, TickCsvError> {
-    let mut columns = [None; COLUMN_NAMES.len()];
-    for (index, name) in header.iter().enumerate() {
-        let Some(known) = COLUMN_NAMES.iter().position(|known| *known == name) else {
-            return Err(TickCsvError::UnknownColumn { line, name: clip(name) });
-        };
-        if columns[known].replace(index).is_some() {
-            return Err(TickCsvError::DuplicateColumn { line, name: COLUMN_NAMES[known] });
-        }
-    }
-    match columns.iter().take(REQUIRED_COLUMNS).position(Option::is_none) {
-        Some(missing) => Err(TickCsvError::MissingColumn { line, name: COLUMN_NAMES[missing] }),
-        None => Ok(columns),
-    }
-}
-
-/// RFC 3339, or a date for its start, UTC.
-fn parse_time(text: &str) -> Result<Timestamp, TimestampError> {
-    // chrono would also take `2025-1-2` and `+2025-01-02`.
-    let is_date = text.len() == "2025-12-08".len() && text.starts_with(|c: char| c.is_ascii_digit());
-    match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        Ok(date) if is_date => Ok(date.and_time(NaiveTime::MIN).and_utc().into()),
-        _ => Timestamp::parse_rfc3339(text),
     }
 }
 
@@ -258,49 +287,61 @@ mod tests {
     use super::*;
     use crate::domain::{CurrencySet, Pair, Rate};
 
-    const HEADER: &str = "pair,source,observed_time,rate,reported_change_percent\n";
+    const HEADER: &str = "pair,source,observed_time,rate,reported_change_percent";
 
-    /// Rows as `line pair source time rate change`, errors as they print.
-    fn read(text: &[u8]) -> Vec<String> {
-        match TickCsv::new(text) {
-            Err(error) => vec![error.to_string()],
-            Ok(rows) => rows
-                .map(|row| {
-                    row.map_or_else(
-                        |error| error.to_string(),
-                        |row| {
-                            let change = row.reported_change_percent.as_deref().unwrap_or("none");
-                            let (pair, source) = (row.pair, row.source);
-                            format!("{} {pair} {source} {} {} {change}", row.line, row.observed_time, row.rate)
-                        },
-                    )
-                })
-                .collect(),
+    /// Each row as `line: rate` or `line: problem`.
+    fn read(file: &[u8]) -> Vec<String> {
+        let mut reader = match TickCsv::new(file) {
+            Ok(reader) => reader,
+            Err(problem) => return vec![problem.to_string()],
+        };
+        let mut rows = Vec::new();
+        while let Some(TickCsvRow { line, tick }) = reader.next_row().unwrap() {
+            let said =
+                |tick: TickCsvValues| format!("{} {}", tick.rate, tick.reported_change_percent.unwrap_or_default());
+            rows.push(format!("{line}: {}", tick.map_or_else(|problem| problem.to_string(), said)));
         }
+        assert_eq!(reader.bytes(), file.len() as u64);
+        rows
     }
 
     #[test]
-    fn columns_go_by_name() {
-        let check = |text: &str, expect: &[&str]| assert_eq!(read(text.as_bytes()), expect, "{text}");
-        let row = "2 KGS/USD timesca 2025-12-08T00:00:00Z 0.01144 -0";
-        check(&format!("{HEADER}KGS/USD,timesca,2025-12-08T00:00:00Z,0.01144,-0"), &[row]);
-        check(&format!("\u{feff}{HEADER}KGS/USD,timesca,2025-12-08T05:00:00+05:00,0.01144,-0\r\n"), &[row]);
+    fn a_bad_row_is_named_by_its_line_and_spoils_no_other() {
+        let check = |body: &str, expect: &[&str]| {
+            assert_eq!(read(format!("{HEADER}\n{body}").as_bytes()), expect, "{body}");
+            assert_eq!(
+                read(format!("\u{feff}{HEADER}\r\n{}", body.replace('\n', "\r\n")).as_bytes()),
+                expect,
+                "{body}"
+            );
+        };
+        let good = "KGS/USD,nbkr,2025-12-08,0.01144,-0";
+        check(good, &["2: 0.01144 -0"]);
+        check(&format!("{good}\n\n  \n{good}\n"), &["2: 0.01144 -0", "5: 0.01144 -0"]);
+        check("KGS/USD,nbkr,2025-12-08T06:00:00+06:00,0.01144,", &["2: 0.01144 "]);
+        check(&format!("a,b\n{good}"), &["2: 2 fields where the header has 5", "3: 0.01144 -0"]);
         check(
-            "rate,reported_change_percent,pair,observed_time,source\n0.01144,-0,KGS/USD,2025-12-08,timesca\n",
-            &[row],
+            &format!("\"KGS/USD,nbkr,2025-12-08,1,\n{good}"),
+            &["2: the quotes do not fit; a row stands on one line", "3: 0.01144 -0"],
         );
-        check(
-            " pair , source,observed_time,rate\r\n KGS/USD,cbu, 2025-12-08 ,1\r\n",
-            &["2 KGS/USD cbu 2025-12-08T00:00:00Z 1 none"],
-        );
-        check(&format!("{HEADER}\"KGS/USD\",cbu,2025-12-08,1,\n"), &["2 KGS/USD cbu 2025-12-08T00:00:00Z 1 none"]);
-        check(HEADER, &[]);
+        check("\"KGS/USD\", nbkr ,2025-12-08,\"0.01144\",\"-0\"", &["2: 0.01144 -0"]);
+        check(",nbkr,2025-12-08,1,", &["2: pair is empty"]);
+        check("KGS/USD,nbkr,,1,", &["2: observed_time is empty"]);
+        check("KGS/USD,nbkr,2025-12-08,,", &["2: rate is empty"]);
+        check("KGS/USD,nbkr,2025-13-01,1,", &["2: observed_time: date '2025-13-01' is not in the calendar"]);
+        // What a rate may be is the server's to say.
+        check("kgs,NBKR,2025-12-08,1e3,x", &["2: 1e3 x"]);
+        // A row means the same whenever it is read: nothing in it counts from now.
+        assert!(read(format!("{HEADER}\nKGS/USD,nbkr,-7d,1,").as_bytes())[0].contains("is not RFC 3339"));
     }
 
     #[test]
     fn the_sample_is_read_whole() {
-        let rows: Vec<_> = TickCsv::new(include_str!("../../data/history-sample.csv").as_bytes()).unwrap().collect();
-        let rows: Vec<TickRow> = rows.into_iter().map(Result::unwrap).collect();
+        let mut reader = TickCsv::new(include_str!("../../data/history-sample.csv").as_bytes()).unwrap();
+        let mut rows = Vec::new();
+        while let Some(row) = reader.next_row().unwrap() {
+            rows.push(row.tick.unwrap());
+        }
         assert_eq!(rows.len(), 120);
         let served = CurrencySet::central_asia();
         for row in &rows {
@@ -313,72 +354,34 @@ mod tests {
     }
 
     #[test]
-    fn values_are_left_to_others() {
-        let rows = read(format!("{HEADER}kgs,NO SOURCE,1970-01-01,-1e3,x\n,,2025-12-08,,\n").as_bytes());
-        assert_eq!(rows, ["2 kgs NO SOURCE 1970-01-01T00:00:00Z -1e3 x", "3   2025-12-08T00:00:00Z  none"]);
+    fn lines_that_are_no_text() {
+        let mut file = format!("{HEADER}\n").into_bytes();
+        file.extend(b"KGS/USD,\xff,2025-12-08,1,\n");
+        file.extend(vec![b'x'; 1_000_000]);
+        file.extend(b"\nKGS/USD,nbkr,2025-12-08,1,\n");
+        file.extend(vec![b'y'; TICK_CSV_LINE_BYTES_MAX + 1]);
+        let too_long = format!("the line is over {TICK_CSV_LINE_BYTES_MAX} bytes long");
+        let expect = ["2: the line is not UTF-8", &format!("3: {too_long}"), "4: 1 ", &format!("5: {too_long}")];
+        assert_eq!(read(&file), expect);
     }
 
     #[test]
-    fn a_bad_record_is_named_by_its_line_and_the_next_one_is_read() {
-        let check = |bad: &[u8], expect: &str| {
-            let good = b"KGS/USD,cbu,2025-12-08,1,\n";
-            let rows = read(&[HEADER.as_bytes(), good, b"\n\n", bad, b"\n", good].concat());
-            let [first, error, last] = rows.as_slice() else { panic!("{rows:?}") };
-            assert!(first.starts_with("2 ") && last.starts_with("6 "), "{rows:?}");
-            assert!(error.starts_with("line 5: ") && error.contains(expect), "{error}");
-        };
-        check(b"KGS/USD,cbu,2025-12-08", "has 3 fields, but the header names 5 columns");
-        check(b"KGS/USD,cbu,2025-12-08,1,0,0", "has 6 fields");
-        check(b"KGS/USD\rcbu", "has 1 fields");
-        check(b"KGS/USD,cbu,08.12.2025,1,0", "observed_time: time '08.12.2025' is not RFC 3339");
-        check(b"KGS/USD,cbu,2025-02-31,1,0", "observed_time");
-        check(b"KGS/USD,cbu,2025-1-2,1,0", "observed_time");
-        check(b"KGS/USD,cbu,,1,0", "observed_time: time '' is not RFC 3339");
-        check(b"KGS/USD,cbu,2025-12-08T00:00:00.0000001Z,1,0", "finer than a microsecond");
-        check(b"KGS/USD,\xff,2025-12-08,1,0", "not UTF-8");
+    fn headers() {
+        let check = |header: &str, expect: &str| assert!(read(header.as_bytes())[0].contains(expect), "{header}");
+        check("", "the file is empty");
+        check("pair,source,rate", "no column 'observed_time'; the columns are pair");
+        check("pair,source,observed_time,rate,pair", "column 'pair' twice");
+        check("pair,source,observed_time,rate,reported_change", "column 'reported_change' is not known");
+        check("rate,pair,observed_time,source\n1,KGS/USD,2025-12-08,nbkr", "2: 1 ");
     }
 
     #[test]
-    fn bad_headers() {
-        let check = |text: &str, expect: &str| {
-            let answer = read(text.as_bytes());
-            assert!(answer.len() == 1 && answer[0].contains(expect), "{text}: {answer:?}");
-        };
-        check("", "the CSV is empty");
-        check("\n\r\n  \n", "the CSV is empty");
-        check("pair,source,observed_time,rate\rKGS/USD,cbu,2025-12-08,1\r", "is unknown");
-        check("pair,source,observed_time,rate,volume\n", "line 1: column 'volume' is unknown");
-        check("Pair,source,observed_time,rate\n", "column 'Pair' is unknown");
-        check("pair,source,observed_time,rate,pair\n", "column 'pair' is named twice");
-        check("pair,source,observed_time\n", "no column 'rate'");
-        check("KGS/USD,cbu,2025-12-08,1\n", "column 'KGS/USD' is unknown");
-    }
-
-    #[test]
-    fn a_line_has_a_limit_and_costs_no_other() {
-        let max = TickCsv::<&[u8]>::RECORD_BYTES_MAX;
-        let good = "KGS/USD,cbu,2025-12-08,1,\n";
-        let check = |bad: &str, expect: &str| {
-            let rows = read(format!("{HEADER}{good}{bad}\n{}", good.repeat(1_000)).as_bytes());
-            assert_eq!(rows.len(), 1_002, "{}", rows[1]);
-            assert!(rows[1].starts_with("line 3: ") && rows[1].contains(expect), "{}", rows[1]);
-        };
-        check(&"x".repeat(max - 1), "has 1 fields");
-        check(&"x".repeat(max), "more than 4096 bytes");
-        check(&"x".repeat(100 * max), "more than 4096 bytes");
-        // Fields have no line ends, so an open quotation mark ends with its line.
-        check("\"KGS/USD,cbu,2025-12-08,1,", "has 1 fields");
-    }
-
-    #[test]
-    fn a_failing_input_ends_the_rows() {
-        struct Broken;
-        impl Read for Broken {
-            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::ConnectionReset.into())
-            }
-        }
-        let rows: Vec<_> = TickCsv::new(HEADER.as_bytes().chain(io::BufReader::new(Broken))).unwrap().collect();
-        assert!(matches!(rows.as_slice(), [Err(TickCsvError::Io { line: 2, .. })]), "{rows:?}");
+    fn csv_is_known_by_its_header() {
+        let check = |head: &[u8], expect| assert_eq!(begins_as_tick_csv(head), expect);
+        check(HEADER.as_bytes(), true);
+        check("\u{feff}source,\"pair\"\r\nx".as_bytes(), true);
+        check("• KZT/USD = 0.00196 -0%\npair,source".as_bytes(), false);
+        check(b"\xff\xfe,pair", false);
+        check(b"", false);
     }
 }

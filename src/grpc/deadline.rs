@@ -1,57 +1,163 @@
 //! The caller's deadline, from the `grpc-timeout` that it sent.
 //!
-//! tonic's server ends a call at that time on its own, but with CANCELLED and for the head of a stream only. So calls
-//! that may take long watch the deadline themselves, a little early, and say `DEADLINE_EXCEEDED`.
+//! **Invariant**: a call whose time is up ends with `DEADLINE_EXCEEDED`, whether it was still being answered or was
+//! streaming; the work behind it is dropped. tonic alone would say CANCELLED for the first and let the second run on.
+//! What was queued for the writer by then is stored all the same: resending it is harmless.
 
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
-use tonic::metadata::MetadataMap;
+use http::{Extensions, HeaderMap, Request, Response};
+use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
+use prost::bytes::Bytes;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
 
 use super::status::ServiceError;
 
-/// How much earlier than the caller's own timer the answer goes out.
-const HEAD_START: Duration = Duration::from_millis(5);
+const TIMEOUT_HEADER: &str = "grpc-timeout";
 /// Longest count in a `grpc-timeout`, by the protocol.
 const TIMEOUT_DIGITS_MAX: usize = 8;
 
-/// When a call must be answered, if its caller said.
+/// When a call must be answered; among the extensions of a request whose caller said so.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadline(Option<Instant>);
+pub(super) struct Deadline(Instant);
 
 impl Deadline {
-    /// Of a call that arrives now. A header that cannot be read sets none, as tonic has it.
-    pub fn of(metadata: &MetadataMap) -> Self {
-        let timeout = metadata.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-        Self(timeout.map(|timeout| Instant::now() + timeout - HEAD_START.min(timeout / 2)))
+    /// Of the call with these extensions, if it has one.
+    pub(super) fn of(extensions: &Extensions) -> Option<Instant> {
+        extensions.get::<Self>().map(|deadline| deadline.0)
+    }
+}
+
+/// Puts every call of the services below it under its caller's deadline.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeadlineLayer;
+
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = DeadlineService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        DeadlineService { inner }
+    }
+}
+
+/// See [`DeadlineLayer`].
+#[derive(Clone, Debug)]
+pub struct DeadlineService<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for DeadlineService<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = DeadlineFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
     }
 
-    /// The moment itself.
-    pub fn instant(self) -> Option<Instant> {
-        self.0
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // tonic's own timer of the same length wraps this one and looks at it first.
+        let deadline = deadline_of(request.headers()).map(|deadline| {
+            // For work that nobody polls while its caller does not read.
+            request.extensions_mut().insert(Deadline(deadline));
+            Box::pin(sleep_until(deadline))
+        });
+        DeadlineFuture { inner: self.inner.call(request), deadline }
     }
+}
 
-    /// Waits for `work`, no longer than this; then `work` is dropped.
-    ///
-    /// # Errors
-    /// `DeadlineExceeded`, or those of `work`.
-    pub async fn limit<T, E: Into<ServiceError>>(
-        self,
-        work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, ServiceError> {
-        match self.0 {
-            None => work.await.map_err(Into::into),
-            Some(instant) => match timeout_at(instant, work).await {
-                Ok(answer) => answer.map_err(Into::into),
-                Err(_) => Err(ServiceError::DeadlineExceeded),
-            },
+pin_project! {
+    /// An answer being made, until its deadline.
+    pub struct DeadlineFuture<F> {
+        #[pin]
+        inner: F,
+        // Boxed, so that it can go on into the body; calls without a deadline allocate nothing.
+        deadline: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<F, E> Future for DeadlineFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, E>>,
+{
+    type Output = Result<Response<Body>, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(answer) = this.inner.poll(context) {
+            let deadline = this.deadline.take();
+            return Poll::Ready(answer.map(|response| match deadline {
+                Some(deadline) => response.map(|inner| Body::new(DeadlineBody { inner, deadline, over: false })),
+                None => response,
+            }));
+        }
+        match this.deadline {
+            Some(deadline) => {
+                ready!(deadline.as_mut().poll(context));
+                Poll::Ready(Ok(exceeded().into_http()))
+            }
+            None => Poll::Pending,
         }
     }
 }
 
+/// A stream of answers, until its deadline.
+struct DeadlineBody {
+    inner: Body,
+    deadline: Pin<Box<Sleep>>,
+    over: bool,
+}
+
+impl http_body::Body for DeadlineBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        // The deadline first: a stream that always has more would never come to it.
+        if self.deadline.as_mut().poll(context).is_ready() {
+            self.over = true;
+            let mut trailers = HeaderMap::new();
+            return Poll::Ready(Some(exceeded().add_header(&mut trailers).map(|()| Frame::trailers(trailers))));
+        }
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+fn exceeded() -> Status {
+    ServiceError::DeadlineExceeded.into()
+}
+
+/// The deadline of a call that arrives now; a header that does not follow the protocol sets none, as elsewhere in gRPC.
+fn deadline_of(headers: &HeaderMap) -> Option<Instant> {
+    Instant::now().checked_add(parse_timeout(headers.get(TIMEOUT_HEADER)?.to_str().ok()?)?)
+}
+
 /// Reads a count of at most eight digits and a unit, such as `100m` for 100 ms.
-pub(super) fn parse_timeout(text: &str) -> Option<Duration> {
+fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=TIMEOUT_DIGITS_MAX).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -70,8 +176,15 @@ pub(super) fn parse_timeout(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::future::pending;
+
+    use http_body::Body as _;
+    use http_body_util::BodyExt as _;
+    use tonic::Code;
+    use tower::ServiceExt as _;
+
     use super::*;
-    use crate::query::QueryError;
 
     #[test]
     fn timeouts_are_a_count_and_a_unit() {
@@ -88,20 +201,50 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn late_work_is_dropped_with_the_right_code() {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("grpc-timeout", "20m".parse().unwrap());
-        let forever = std::future::pending::<Result<(), QueryError>>();
-        let before = Instant::now();
-        let answer = Deadline::of(&metadata).limit(forever).await;
-        assert!(matches!(answer, Err(ServiceError::DeadlineExceeded)));
-        assert!(before.elapsed() >= Duration::from_millis(15), "no earlier than the head start");
+    fn call(timeout: &str) -> Request<()> {
+        Request::builder().header(TIMEOUT_HEADER, timeout).body(()).unwrap()
+    }
 
-        let done = Deadline::of(&metadata).limit(async { Ok::<_, QueryError>(5) }).await;
-        assert_eq!(done.unwrap(), 5);
-        let without = Deadline::of(&MetadataMap::new());
-        assert!(without.instant().is_none());
-        assert_eq!(without.limit(async { Ok::<_, QueryError>(6) }).await.unwrap(), 6);
+    #[tokio::test]
+    async fn an_answer_that_does_not_come_in_time_is_deadline_exceeded() {
+        let never =
+            DeadlineLayer.layer(tower::service_fn(|_: Request<()>| pending::<Result<Response<Body>, Infallible>>()));
+        let response = never.oneshot(call("1m")).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+    }
+
+    /// A body that sends one frame and then nothing more.
+    struct Stuck(bool);
+
+    impl http_body::Body for Stuck {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            if std::mem::replace(&mut self.0, true) {
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"first")))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_runs_on_ends_with_deadline_exceeded() {
+        let stuck = DeadlineLayer.layer(tower::service_fn(|_: Request<()>| async {
+            Ok::<_, Infallible>(Response::new(Body::new(Stuck(false))))
+        }));
+        let body = stuck.oneshot(call("50m")).await.unwrap().into_body().collect().await.unwrap();
+        let status = Status::from_header_map(body.trailers().unwrap()).unwrap();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert_eq!(body.to_bytes(), Bytes::from_static(b"first"));
+    }
+
+    #[tokio::test]
+    async fn without_a_deadline_nothing_is_wrapped() {
+        let quick = DeadlineLayer
+            .layer(tower::service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(Body::empty())) }));
+        let response = quick.oneshot(Request::new(())).await.unwrap();
+        assert!(response.into_body().is_end_stream());
     }
 }

@@ -204,9 +204,17 @@ pub(super) fn tick_message(tick: &Tick) -> v1::Tick {
     }
 }
 
-/// The first of them, by index.
+/// All of them, by index: a caller must know of every tick whether it is in. The texts end with the first
+/// [`NAMED_REFUSALS_MAX`], so that 100,000 refusals still fit in the 4 MiB that clients read by default.
 pub(super) fn refusal_messages(refusals: Vec<Refusal>) -> Vec<v1::Refusal> {
-    refusals.into_iter().take(NAMED_REFUSALS_MAX).map(refusal_message).collect()
+    let mut refusals = refusals.into_iter();
+    let mut messages: Vec<v1::Refusal> = refusals.by_ref().take(NAMED_REFUSALS_MAX).map(refusal_message).collect();
+    messages.extend(refusals.map(|refusal| v1::Refusal {
+        index: refusal.index,
+        reason: reason_message(refusal.reason).into(),
+        ..v1::Refusal::default()
+    }));
+    messages
 }
 
 fn refusal_message(refusal: Refusal) -> v1::Refusal {

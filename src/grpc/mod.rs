@@ -5,7 +5,6 @@
 
 pub mod convert;
 pub mod deadline;
-pub mod deadline_layer;
 mod ingest_convert;
 pub mod ingest_service;
 pub mod latest;

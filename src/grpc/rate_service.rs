@@ -51,23 +51,19 @@ impl RateServiceImpl {
         Ok(self.latest.answer(&view.board, &filter, request.since_sequence, self.clock.now()))
     }
 
-    /// Reads on a blocking thread, for as long as the caller waits.
+    /// Reads on a blocking thread, for as long as the caller waits: past its deadline, this is dropped.
     async fn read<T: Send + 'static>(
         &self,
-        deadline: Deadline,
         work: impl FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, Status> {
         let stop = Stop::default();
         let _stops_when_dropped = stop.on_drop();
         let reader = Reader::new(self.ingest.view(), self.clock.now(), Arc::clone(&self.rules), stop);
         let task = tokio::task::spawn_blocking(move || work(&reader));
-        let answer = deadline.limit(async move {
-            match task.await {
-                Ok(answer) => answer.map_err(ServiceError::from),
-                Err(problem) => Err(ServiceError::BrokenOff(problem.to_string())),
-            }
-        });
-        Ok(answer.await?)
+        match task.await {
+            Ok(answer) => answer.map_err(Status::from),
+            Err(problem) => Err(ServiceError::BrokenOff(problem.to_string()).into()),
+        }
     }
 }
 
@@ -79,9 +75,8 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::ListSeriesRequest>,
     ) -> Result<Response<v1::ListSeriesResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
         let question = rate_request::series(request.get_ref(), &self.currencies)?;
-        let answer = self.read(deadline, move |reader| reader.series(&question)).await?;
+        let answer = self.read(move |reader| reader.series(&question)).await?;
         Ok(Response::new(rate_response::series(&answer)))
     }
 
@@ -97,16 +92,14 @@ impl RateService for RateServiceImpl {
     }
 
     async fn get_rate(&self, request: Request<v1::GetRateRequest>) -> Result<Response<v1::GetRateResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
         let question = rate_request::rate(request.get_ref(), &self.currencies)?;
-        let answer = self.read(deadline, move |reader| reader.rate(&question)).await?;
+        let answer = self.read(move |reader| reader.rate(&question)).await?;
         Ok(Response::new(rate_response::rate(answer.commit, &answer.body)))
     }
 
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
         let rate_request::Paged { question, fingerprint } = rate_request::runs(request.into_inner(), &self.currencies)?;
-        let answer = self.read(deadline, move |reader| reader.runs(&question)).await?;
+        let answer = self.read(move |reader| reader.runs(&question)).await?;
         Ok(Response::new(rate_response::runs(&answer, fingerprint)))
     }
 
@@ -114,13 +107,13 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::StreamRunsRequest>,
     ) -> Result<Response<Self::StreamRunsStream>, Status> {
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::of(request.extensions());
         let question = rate_request::stream(request.get_ref(), &self.currencies)?;
         let permit = Arc::clone(&self.streams)
             .try_acquire_owned()
             .map_err(|_| ServiceError::TooManyStreams { streams_max: STREAMS_MAX })?;
         let runs = self
-            .read(deadline, move |reader| {
+            .read(move |reader| {
                 reader.run_stream(question.pair, question.source.as_ref(), question.range, question.known_time)
             })
             .await?;
@@ -131,10 +124,9 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::GetChangeRequest>,
     ) -> Result<Response<v1::GetChangeResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
         let decimal_places = rate_request::decimal_places(request.get_ref().decimal_places)?;
         let question = rate_request::change(request.get_ref(), &self.currencies)?;
-        let answer = self.read(deadline, move |reader| reader.change(&question)).await?;
+        let answer = self.read(move |reader| reader.change(&question)).await?;
         Ok(Response::new(rate_response::change(&answer, decimal_places)))
     }
 
@@ -142,10 +134,9 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::ListRevisionsRequest>,
     ) -> Result<Response<v1::ListRevisionsResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
         let rate_request::Paged { question, fingerprint } =
             rate_request::revisions(request.into_inner(), &self.currencies)?;
-        let answer = self.read(deadline, move |reader| reader.revisions(&question)).await?;
+        let answer = self.read(move |reader| reader.revisions(&question)).await?;
         Ok(Response::new(rate_response::revisions(&answer, fingerprint)))
     }
 }

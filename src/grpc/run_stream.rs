@@ -13,7 +13,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::convert::timestamp;
-use super::deadline::Deadline;
 use super::status::ServiceError;
 use crate::columns::RunPacker;
 use crate::proto::v1::StreamRunsResponse;
@@ -36,9 +35,9 @@ struct End {
 }
 
 impl End {
-    fn of(deadline: Deadline) -> Self {
+    fn of(deadline: Option<Instant>) -> Self {
         let too_old = Instant::now() + Duration::from_secs(STREAM_AGE_MAX_S);
-        match deadline.instant().filter(|deadline| *deadline < too_old) {
+        match deadline.filter(|deadline| *deadline < too_old) {
             Some(at) => Self { at, error: ServiceError::DeadlineExceeded },
             None => Self { at: too_old, error: ServiceError::StreamTooOld { age_max_s: STREAM_AGE_MAX_S } },
         }
@@ -46,7 +45,7 @@ impl End {
 }
 
 /// Sends `runs` from a blocking thread of its own, which keeps `permit` until it is through.
-pub(super) fn send(runs: RunStream, deadline: Deadline, permit: OwnedSemaphorePermit) -> RunMessages {
+pub(super) fn send(runs: RunStream, deadline: Option<Instant>, permit: OwnedSemaphorePermit) -> RunMessages {
     send_until(runs, End::of(deadline), permit)
 }
 
@@ -187,19 +186,15 @@ mod tests {
     async fn damage_comes_after_what_was_read_before_it() {
         let damaged = Err(StoreError::Damaged { path: "db".to_owned(), problem: "a block".to_owned() });
         let (streams, permit) = permit().await;
-        let mut messages = send(stream([Ok(runs(0..5_000)), damaged].into_iter()), deadline(None), permit);
+        let mut messages = send(stream([Ok(runs(0..5_000)), damaged].into_iter()), None, permit);
         assert_eq!(messages.next().await.unwrap().unwrap().run_count, 4_096);
         assert_eq!(messages.next().await.unwrap().unwrap_err().code(), Code::DataLoss);
         assert!(messages.next().await.is_none());
         is_over(&streams).await;
     }
 
-    fn deadline(timeout: Option<&str>) -> Deadline {
-        let mut metadata = tonic::metadata::MetadataMap::new();
-        if let Some(timeout) = timeout {
-            metadata.insert("grpc-timeout", timeout.parse().unwrap());
-        }
-        Deadline::of(&metadata)
+    fn soon() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_millis(40))
     }
 
     fn endless(read: &Arc<AtomicUsize>) -> RunStream {
@@ -213,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_who_leaves_ends_the_stream() {
         let (streams, permit) = permit().await;
-        let mut messages = send(endless(&Arc::default()), deadline(None), permit);
+        let mut messages = send(endless(&Arc::default()), None, permit);
         assert!(messages.next().await.unwrap().is_ok());
         drop(messages);
         is_over(&streams).await;
@@ -230,7 +225,7 @@ mod tests {
             let last = messages.collect::<Vec<_>>().await.pop().unwrap();
             assert_eq!(last.unwrap_err().code(), expect);
         };
-        check(End::of(deadline(Some("40m"))), Code::DeadlineExceeded).await;
+        check(End::of(soon()), Code::DeadlineExceeded).await;
         let too_old = End {
             at: Instant::now() + Duration::from_millis(30),
             error: ServiceError::StreamTooOld { age_max_s: STREAM_AGE_MAX_S },
@@ -241,7 +236,7 @@ mod tests {
     #[tokio::test]
     async fn a_deadline_ends_a_stream_that_is_read() {
         let (streams, permit) = permit().await;
-        let mut messages = send(endless(&Arc::default()), deadline(Some("40m")), permit);
+        let mut messages = send(endless(&Arc::default()), soon(), permit);
         let error = loop {
             match messages.next().await.unwrap() {
                 Ok(_) => {}

@@ -16,7 +16,7 @@ use crate::store::{Store, StoreError};
 /// Most ticks that go into one commit, so that nobody waits for long.
 const COMMIT_TICKS_MAX: usize = 65_536;
 /// How long the writer sleeps at most: clocks are put forward, too.
-const SLEEP_MAX: Duration = Duration::from_secs(60);
+const SLEEP_MAX: Duration = Duration::from_mins(1);
 
 /// Starts the writer.
 pub(super) fn start(
@@ -80,10 +80,7 @@ impl Writer {
 
     /// How long until time alone may change a quote.
     fn until_due(&self) -> Duration {
-        let due = match (&self.failure, self.store.next_due()) {
-            (None, Some(due)) => due,
-            _ => return SLEEP_MAX,
-        };
+        let (None, Some(due)) = (&self.failure, self.store.next_due()) else { return SLEEP_MAX };
         let micros = due.micros_since(self.clock.now()).max(0);
         Duration::from_micros(micros.unsigned_abs()).min(SLEEP_MAX)
     }

@@ -133,7 +133,7 @@ pub struct SeriesInfo {
     pub key: SeriesKey,
     /// Coverage and counts.
     pub totals: SeriesTotals,
-    /// What it is doing; none unless read as of the present.
+    /// What it is doing; none unless read as known at the newest commit.
     pub state: Option<RateState>,
     /// The longest gap that its runs bridge, microseconds, inclusive.
     pub collapse_window_us: i64,
@@ -240,7 +240,7 @@ impl Reader {
 
     fn series_info(&self, series: &Arc<SeriesView>, pin: &Pin) -> Result<Option<SeriesInfo>, QueryError> {
         let Some(totals) = series.totals(pin.known())? else { return Ok(None) };
-        let in_force = if pin.present { series.run_at(pin.now, pin.known())? } else { None };
+        let in_force = if pin.newest { series.run_at(pin.now, pin.known())? } else { None };
         let state = match in_force {
             Some(run) => self.state(series, &run, pin)?,
             None => None,

@@ -11,10 +11,8 @@ pub(super) struct Pin {
     pub(super) commit: Commit,
     /// What relative times count from: the clock's now, or the recorded time seen if the caller named a known time.
     pub(super) now: Timestamp,
-    /// Whether this is the newest commit.
+    /// Whether this is the newest commit: only of that one are states told, and are ages limited.
     pub(super) newest: bool,
-    /// Whether it is read as of the present: no known time was named.
-    pub(super) present: bool,
 }
 
 impl Pin {
@@ -26,13 +24,13 @@ impl Pin {
         earlier: impl FnOnce(Timestamp) -> Result<Option<Commit>, StoreError>,
     ) -> Result<Self, QueryError> {
         let Some(known_time) = known_time else {
-            return Ok(Self { commit: newest, now, newest: true, present: true });
+            return Ok(Self { commit: newest, now, newest: true });
         };
         if known_time >= newest.recorded_time {
-            return Ok(Self { commit: newest, now: newest.recorded_time, newest: true, present: false });
+            return Ok(Self { commit: newest, now: newest.recorded_time, newest: true });
         }
         let commit = earlier(known_time)?.ok_or(QueryError::NothingKnownYet { known_time })?;
-        Ok(Self { commit, now: commit.recorded_time, newest: false, present: false })
+        Ok(Self { commit, now: commit.recorded_time, newest: false })
     }
 
     /// As what is known is asked of the store.
@@ -59,17 +57,17 @@ mod tests {
     fn which_commit_and_which_now() {
         let commit = |sequence, time| Commit { sequence, recorded_time: at(time) };
         let commits = [commit(1, 100), commit(2, 200), commit(3, 300)];
-        let check = |known: Option<i64>, expect: Option<(u64, i64, bool, bool)>| {
+        let check = |known: Option<i64>, expect: Option<(u64, i64, bool)>| {
             let earlier = |time| Ok(commits.iter().rev().find(|commit| commit.recorded_time <= time).copied());
             let pin = Pin::new(commits[2], at(999), known.map(at), earlier).ok();
-            assert_eq!(pin.map(|pin| (pin.commit.sequence, pin.now.micros(), pin.newest, pin.present)), expect);
+            assert_eq!(pin.map(|pin| (pin.commit.sequence, pin.now.micros(), pin.newest)), expect);
         };
-        check(None, Some((3, 999, true, true)));
+        check(None, Some((3, 999, true)));
         // Repeating an answer by its recorded time counts from that time, not from the clock.
-        check(Some(300), Some((3, 300, true, false)));
-        check(Some(5_000), Some((3, 300, true, false)));
-        check(Some(299), Some((2, 200, false, false)));
-        check(Some(100), Some((1, 100, false, false)));
+        check(Some(300), Some((3, 300, true)));
+        check(Some(5_000), Some((3, 300, true)));
+        check(Some(299), Some((2, 200, false)));
+        check(Some(100), Some((1, 100, false)));
         check(Some(99), None);
     }
 }

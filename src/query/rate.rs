@@ -38,7 +38,7 @@ pub struct RateAnswer {
     pub legs: Vec<(SeriesKey, Run)>,
     /// From the last observation to the moment, microseconds; zero inside the run.
     pub age_us: i64,
-    /// What the series is doing; none unless read as of the present.
+    /// What the series is doing; none unless read as of now and as known at the newest commit.
     pub state: Option<RateState>,
     /// The moment.
     pub time: Timestamp,
@@ -127,7 +127,7 @@ impl Reader {
     fn rate_at(&self, pin: &Pin, leg: &Leg, time: Timestamp) -> Result<Option<RateAnswer>, QueryError> {
         let Some(run) = leg.series.run_at(time, pin.known())? else { return Ok(None) };
         let published = Derived::direct(run.value.rate);
-        let state = if pin.present && time == pin.now { self.state(&leg.series, &run, pin)? } else { None };
+        let state = if pin.newest && time == pin.now { self.state(&leg.series, &run, pin)? } else { None };
         Ok(Some(RateAnswer {
             rate: match leg.derivation {
                 Derivation::Direct => published,

@@ -273,7 +273,7 @@ impl Item for Timestamp {
     }
 }
 
-fn encode_runs<'a>(runs: impl ExactSizeIterator<Item = &'a Run> + Clone) -> Result<Vec<Vec<u8>>, String> {
+fn encode_runs<'a>(runs: &(impl ExactSizeIterator<Item = &'a Run> + Clone)) -> Result<Vec<Vec<u8>>, String> {
     let column = |number: fn(&Run) -> i64| runs.clone().map(number).collect::<Vec<i64>>();
     let unsigned = |number: fn(&Run) -> u64| runs.clone().map(number).collect::<Vec<u64>>();
     let high: Vec<u32> =
@@ -340,7 +340,7 @@ impl Item for Run {
     }
 
     fn encode(items: &[Self]) -> Result<Vec<Vec<u8>>, String> {
-        encode_runs(items.iter())
+        encode_runs(&items.iter())
     }
 
     fn decode(columns: &[&[u8]], count: usize) -> Result<Vec<Self>, String> {
@@ -382,7 +382,7 @@ impl Item for Revision {
     }
 
     fn encode(items: &[Self]) -> Result<Vec<Vec<u8>>, String> {
-        let mut columns = encode_runs(items.iter().map(|revision| &revision.run))?;
+        let mut columns = encode_runs(&items.iter().map(|revision| &revision.run))?;
         let superseded: Vec<i64> = items.iter().map(|revision| revision.superseded_time.micros()).collect();
         columns.push(compress_following(&superseded)?);
         Ok(columns)
@@ -423,86 +423,4 @@ impl Item for Revision {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn arbitrary_run() -> impl Strategy<Value = (u32, u32, u64, u128, u8, Option<(bool, u64, u8)>, i64)> {
-        (
-            1_u32..1_000_000,
-            0_u32..1_000_000,
-            1_u64..1 << 40,
-            prop_oneof![1_u128..100, 1_u128..10_u128.pow(20), 1_u128..10_u128.pow(28)],
-            8_u8..=18,
-            proptest::option::of((any::<bool>(), 0_u64..10_u64.pow(12), 0_u8..=12)),
-            any::<i32>().prop_map(i64::from),
-        )
-    }
-
-    fn runs(raw: Vec<(u32, u32, u64, u128, u8, Option<(bool, u64, u8)>, i64)>) -> Vec<Run> {
-        let mut at = 0_i64;
-        raw.into_iter()
-            .map(|(gap, span, count, mantissa, places, change, recorded)| {
-                at += i64::from(gap);
-                let first = at;
-                at += i64::from(span);
-                Run {
-                    first_observed_time: Timestamp::from_micros(first),
-                    last_observed_time: Timestamp::from_micros(at),
-                    observation_count: count,
-                    value: PublishedValue {
-                        rate: Rate::from_parts(mantissa, u32::from(places)).unwrap(),
-                        reported_change: change.map(|(negative, mantissa, places)| {
-                            ReportedChange::from_parts(negative, mantissa, u32::from(places)).unwrap()
-                        }),
-                    },
-                    recorded_time: Timestamp::from_micros(recorded),
-                }
-            })
-            .collect()
-    }
-
-    fn there_and_back<T: Item + PartialEq + std::fmt::Debug>(items: &[T]) {
-        let mut back = Vec::new();
-        for block in items.chunks(T::BLOCK_ITEMS_MAX).flat_map(|piece| encode_blocks(piece, &mut 1).unwrap()) {
-            assert!(block.columns.iter().all(|column| column.len() <= COLUMN_BYTES_MAX));
-            assert!(block.meta.item_count as usize <= T::BLOCK_ITEMS_MAX);
-            let columns: Vec<&[u8]> = block.columns.iter().map(Vec::as_slice).collect();
-            back.extend(decode_block::<T>(&block.meta, &columns).unwrap());
-        }
-        assert_eq!(back, items);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-
-        #[test]
-        fn runs_and_revisions_go_there_and_back(raw in proptest::collection::vec(arbitrary_run(), 1..4_500)) {
-            let runs = runs(raw);
-            there_and_back(&runs);
-            let instants: Vec<Timestamp> = runs.iter().map(|run| run.first_observed_time).collect();
-            there_and_back(&instants);
-            let revisions: Vec<Revision> = runs
-                .into_iter()
-                .enumerate()
-                .map(|(at, run)| Revision { run, superseded_time: Timestamp::from_micros(at as i64 / 3) })
-                .collect();
-            there_and_back(&revisions);
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_is_damage_never_another_rate() {
-        let runs = runs((0..50).map(|n| (n + 1, n, 1, u128::from(n) + 1, 8, None, 5)).collect());
-        let block = encode_blocks(&runs, &mut 1).unwrap().remove(0);
-        for column in 0..block.columns.len() {
-            for bit in 0..block.columns[column].len() * 8 {
-                let mut columns = block.columns.clone();
-                columns[column][bit / 8] ^= 1 << (bit % 8);
-                let columns: Vec<&[u8]> = columns.iter().map(Vec::as_slice).collect();
-                assert!(decode_block::<Run>(&block.meta, &columns).is_err(), "column {column} bit {bit}");
-            }
-        }
-    }
-}
+mod tests;

@@ -23,7 +23,6 @@ struct Sealer<'a> {
     next_block_id: &'a mut u64,
     batch: sled::Batch,
     batch_bytes: usize,
-    spilled: bool,
     sealed: Vec<(u32, BlockKind, Arc<BlockMeta>)>,
 }
 
@@ -50,8 +49,10 @@ impl Sealer<'_> {
         let bytes: usize = columns.iter().map(Vec::len).sum();
         if self.batch_bytes + bytes > BATCH_BYTES_MAX {
             self.engine.apply(std::mem::take(&mut self.batch))?;
+            // At once: sled reuses room in its file that later writes freed, and with more than a
+            // segment of them on the way to the disk the old bytes could go before the new ones come.
+            self.engine.sync()?;
             self.batch_bytes = 0;
-            self.spilled = true;
         }
         self.batch_bytes += bytes;
         put_columns(&mut self.batch, block, columns);
@@ -134,7 +135,6 @@ impl Store {
             next_block_id: &mut self.next_block_id,
             batch: sled::Batch::default(),
             batch_bytes: 0,
-            spilled: false,
             sealed: Vec::new(),
         };
         for (series, _) in self.series.iter_mut().zip(&self.changed).filter(|(_, changed)| **changed) {
@@ -143,10 +143,7 @@ impl Store {
             sealer.seal(series.id, &mut series.revisions)?;
         }
         sealer.seal(COMMITS_ID, &mut self.commits)?;
-        let Sealer { mut batch, spilled, sealed, .. } = sealer;
-        if spilled {
-            self.engine.sync()?;
-        }
+        let Sealer { mut batch, sealed, .. } = sealer;
         let removed = self.index(&mut batch, &sealed);
         self.engine.apply(batch)?;
         self.engine.sync()?;

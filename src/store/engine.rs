@@ -6,13 +6,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::block::{BlockError, BlockMeta, Item, decode_block};
+use super::contained::contained;
 use super::error::StoreError;
 use super::keys;
 use super::log::Log;
@@ -23,9 +23,9 @@ const SEGMENT_BYTES: usize = 4 << 20;
 /// sled's own notion of its cache; what really keeps it small is in [`BlockReader`].
 const CACHE_BYTES: u64 = 16 << 20;
 
-/// How often to wait for sled's own lock, and how long each time.
-const SLED_LOCK_TRIES_MAX: u32 = 200;
-const SLED_LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// How long sled may take to let go of its file after it was dropped.
+const RELEASE_WAIT_MAX: Duration = Duration::from_secs(5);
+const RELEASE_WAIT_STEP: Duration = Duration::from_millis(1);
 
 /// A write or sync about to be made, for tests that let it fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,8 +57,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// Takes the lock and opens sled in `path`, which is made if it is not there.
     pub(crate) fn open(path: &Path, reserve_bytes: u64, fault: Option<DiskFault>) -> Result<Self, StoreError> {
-        fs::create_dir_all(path)
-            .map_err(|error| StoreError::io(format!("cannot make the directory {}", path.display()), &error))?;
+        make_directory(path)?;
         let lock = take_lock(path)?;
         if path.join(UNFINISHED_MARK).exists() {
             return Err(StoreError::UnfinishedImport { path: path.display().to_string() });
@@ -75,11 +74,18 @@ impl Engine {
     ) -> Result<Self, StoreError> {
         let reserve = path.join("reserve");
         let inside = path.join("sled");
-        let db = match open_sled(path, &inside) {
+        let open_sled = || {
+            make_sled(path, &inside)?;
+            open_sled(path, &inside)
+        };
+        let mut reserve_bytes = reserve_bytes;
+        let db = match open_sled() {
             Err(StoreError::Io { disk_full: true, .. }) if reserve.exists() => {
                 tracing::warn!("the disk is full: freeing the reserve of {} to open the store", path.display());
                 fs::remove_file(&reserve).map_err(|error| StoreError::io("cannot free the reserve", &error))?;
-                open_sled(path, &inside)?
+                // What was freed is for commits now; a later start takes it again.
+                reserve_bytes = 0;
+                open_sled()?
             }
             other => other?,
         };
@@ -177,10 +183,12 @@ impl Engine {
                 disk_full: false,
             });
         }
-        let result = match &self.fault {
-            Some(fault) => fault(operation).map_err(|error| StoreError::io(action, &error)).and_then(|()| write()),
-            None => write(),
-        };
+        let fault = self.fault.as_ref().map_or(Ok(()), |fault| fault(operation));
+        let result = fault.map_err(|error| StoreError::io(action, &error)).and_then(|()| {
+            contained(write).unwrap_or_else(|said| {
+                Err(StoreError::Io { action: action.to_owned(), problem: said, disk_full: false })
+            })
+        });
         if result.is_err() {
             self.failed.store(true, Ordering::Release);
         }
@@ -243,16 +251,16 @@ impl BlockReader {
         // A damaged page can make sled panic; for its range that is damage like any other.
         let read = || {
             let value = self.tree.get(key)?;
-            if self.gets.fetch_add(1, Ordering::Relaxed) % Self::REPEAT_AFTER_GETS == 0 {
+            if self.gets.fetch_add(1, Ordering::Relaxed).is_multiple_of(Self::REPEAT_AFTER_GETS) {
                 for _ in 0..Self::REPEATS {
                     self.tree.get(keys::META)?;
                 }
             }
             Ok(value)
         };
-        match catch_unwind(AssertUnwindSafe(read)) {
+        match contained(read) {
             Ok(result) => result.map_err(|error: sled::Error| error.to_string()),
-            Err(_) => Err("the engine gave up on its page".to_owned()),
+            Err(said) => Err(format!("the engine gave up on its page: {said}")),
         }
     }
 }
@@ -283,41 +291,89 @@ pub(crate) fn take_lock(path: &Path) -> Result<File, StoreError> {
     let program = std::env::args_os().next().unwrap_or_default();
     let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let name = format!("{program}, process {}\n", std::process::id());
-    file.set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| file.write_all(name.as_bytes()))
-        .map_err(|error| failed(&error))?;
+    // A full disk is no reason to stop here: opening may yet free some of it.
+    if let Err(error) = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(name.as_bytes())) {
+        tracing::warn!("cannot write who holds {}: {error}", file_path.display());
+    }
     Ok(file)
 }
 
+/// Makes the directory of a store, so that it survives a power cut.
+fn make_directory(path: &Path) -> Result<(), StoreError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_directory(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map_err(|error| StoreError::io(format!("cannot make the directory {}", path.display()), &error)),
+    }?;
+    sync_directory(parent)
+}
+
+/// Makes an empty sled beside its place and puts it there once it is durable: sled never syncs its
+/// settings, and with torn ones it does not open.
+fn make_sled(path: &Path, inside: &Path) -> Result<(), StoreError> {
+    if inside.exists() {
+        return Ok(());
+    }
+    let failed = |error: &io::Error| StoreError::io(format!("cannot make {}", inside.display()), error);
+    let unfinished = path.join("sled.new");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished).map_err(|error| failed(&error))?;
+    }
+    drop(open_sled(path, &unfinished)?);
+    await_release(&unfinished)?;
+    for name in file_names(&unfinished)? {
+        File::open(unfinished.join(name)).and_then(|file| file.sync_all()).map_err(|error| failed(&error))?;
+    }
+    sync_directory(&unfinished)?;
+    fs::rename(&unfinished, inside).map_err(|error| failed(&error))?;
+    sync_directory(path)
+}
+
 fn open_sled(path: &Path, inside: &Path) -> Result<sled::Db, StoreError> {
+    await_release(inside)?;
     remove_torn_snapshots(inside)?;
     refuse_blobs(path, inside)?;
+    sync_db(inside)?;
     let config =
         sled::Config::new().path(inside).segment_size(SEGMENT_BYTES).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-    let mut tries = 0;
-    let opened = loop {
-        // Truncated files can make sled panic while it opens.
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        // Our own lock is held: what still holds sled's is a thread of a store that this process
-        // closed a moment ago.
-        let held = matches!(&opened, Ok(Err(sled::Error::Io(error))) if error.to_string().contains("acquire lock"));
-        if !held || tries == SLED_LOCK_TRIES_MAX {
-            break opened;
-        }
-        tries += 1;
-        std::thread::sleep(SLED_LOCK_PAUSE);
-    };
-    match opened {
+    // Truncated files can make sled panic while it opens.
+    match contained(|| config.open()) {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(error @ sled::Error::Io(_))) => {
             Err(StoreError::engine(format!("cannot open the store {}", path.display()), &error))
         }
         Ok(Err(error)) => Err(StoreError::Damaged { path: path.display().to_string(), problem: error.to_string() }),
-        Err(_) => Err(StoreError::Damaged {
+        Err(said) => Err(StoreError::Damaged {
             path: path.display().to_string(),
-            problem: "the engine gave up while opening its files".to_owned(),
+            problem: format!("the engine gave up while opening its files: {said}"),
         }),
+    }
+}
+
+/// Waits until sled has let go of its file: its own threads write, and hold the file, for some time
+/// after it was dropped. Since the store is locked, nobody else has it.
+fn await_release(inside: &Path) -> Result<(), StoreError> {
+    let name = inside.join("db");
+    let failed = |error: &io::Error| StoreError::io(format!("cannot lock {}", name.display()), error);
+    let file = match File::open(&name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|error| failed(&error))?,
+    };
+    let mut waited = Duration::ZERO;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(fs::TryLockError::WouldBlock) if waited < RELEASE_WAIT_MAX => {
+                std::thread::sleep(RELEASE_WAIT_STEP);
+                waited += RELEASE_WAIT_STEP;
+            }
+            Err(fs::TryLockError::WouldBlock) => return Err(failed(&io::ErrorKind::WouldBlock.into())),
+            Err(fs::TryLockError::Error(error)) => return Err(failed(&error)),
+        }
     }
 }
 
@@ -331,6 +387,16 @@ fn remove_torn_snapshots(inside: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// sled writes a snapshot of its file as it opens, and syncs the snapshot only: what a killed process
+/// left unsynced in the file must not be lost after that.
+fn sync_db(inside: &Path) -> Result<(), StoreError> {
+    let synced = File::options().write(true).open(inside.join("db")).and_then(|file| file.sync_data());
+    match synced {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(|error| StoreError::io("cannot sync the store before opening it", &error)),
+    }
 }
 
 /// Blob files are never synced: a store that has any was written with other settings.
@@ -376,5 +442,7 @@ fn keep_reserve(path: &Path, bytes: u64) {
     });
     if let Err(error) = made {
         tracing::warn!("cannot keep {bytes} bytes in reserve at {}: {error}", path.display());
+        // Half a reserve may hold the last of the disk. If it cannot go either, nothing is worse.
+        let _ = fs::remove_file(path);
     }
 }

@@ -25,8 +25,9 @@ use super::keys;
 use crate::domain::{PublishedValue, Rate, Timestamp};
 
 const FILE_MAGIC: &[u8; 8] = b"silklog1";
-/// Bytes of a log without entries.
+/// Length of the file's header, as a place in the file and as a size in memory.
 pub(crate) const FILE_HEADER_BYTES: u64 = 16;
+const FILE_HEADER_SIZE: usize = 16;
 const FRAME_MAGIC: [u8; 4] = *b"\xF5rmE";
 const FRAME_HEADER_BYTES: usize = 13;
 const FRAME_TRAILER_BYTES: usize = 4;
@@ -148,7 +149,7 @@ impl Log {
             .truncate(true)
             .open(directory.join("log"))
             .map_err(|error| failed(&error))?;
-        let mut header = [0; FILE_HEADER_BYTES as usize];
+        let mut header = [0; FILE_HEADER_SIZE];
         header[..8].copy_from_slice(FILE_MAGIC);
         header[8..].copy_from_slice(&store_id.to_le_bytes());
         file.write_all_at(&header, 0).and_then(|()| file.sync_all()).map_err(|error| failed(&error))?;
@@ -172,7 +173,7 @@ impl Log {
             }
             other => other.map_err(|error| failed(&error))?,
         };
-        let Some((header, frames)) = bytes.split_first_chunk::<16>() else {
+        let Some((header, frames)) = bytes.split_first_chunk::<FILE_HEADER_SIZE>() else {
             return Err(damaged("its log is cut off".to_owned()));
         };
         if !header.starts_with(FILE_MAGIC) || header[8..] != store_id.to_le_bytes() {
@@ -187,8 +188,11 @@ impl Log {
         let file = File::options().read(true).write(true).open(&path).map_err(|error| failed(&error))?;
         if replay.end < bytes.len() as u64 {
             tracing::warn!("cutting a torn commit of {} bytes off the log", bytes.len() as u64 - replay.end);
-            file.set_len(replay.end).and_then(|()| file.sync_data()).map_err(|error| failed(&error))?;
+            file.set_len(replay.end).map_err(|error| failed(&error))?;
         }
+        // A killed process may have left its last frame unsynced. It is replayed, seen and answered
+        // for as known from now on, so it must last.
+        file.sync_data().map_err(|error| failed(&error))?;
         Ok((Self { file, length: replay.end }, replay))
     }
 

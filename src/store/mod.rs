@@ -9,10 +9,12 @@
 
 mod block;
 mod checkpoint;
+mod contained;
 mod engine;
 mod error;
 mod keys;
 mod log;
+mod pace;
 mod recollapse;
 mod records;
 mod recovery;
@@ -94,6 +96,7 @@ impl StoreOptions {
 }
 
 /// An open store: the writer's side. Readers take a [`View`].
+#[expect(clippy::struct_field_names, reason = "the log, the witness and the meta record know the id by this name")]
 pub struct Store {
     options: StoreOptions,
     engine: Engine,

@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::block::{pack_change, unpack_change};
-use super::series::{Pace, Series, Totals};
+use super::pace::Pace;
+use super::series::{Series, Totals};
 use crate::board::{LatestQuote, RateState};
 use crate::domain::{Currency, Pair, PublishedValue, Rate, Run, SeriesKey, Source, Timestamp};
 

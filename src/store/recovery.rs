@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::block::{BlockKind, BlockMeta};
 use super::checkpoint::put_meta;
+use super::contained::contained;
 use super::engine::Engine;
 use super::error::StoreError;
 use super::keys::{self, SealError};
@@ -40,13 +40,12 @@ impl Store {
         let engine = Engine::open(&options.directory, options.reserve_bytes, options.disk_fault.clone())?;
         let name = engine.name();
         // A damaged page can make sled panic while it is read.
-        match catch_unwind(AssertUnwindSafe(|| Self::recover(engine, options))) {
-            Ok(result) => result,
-            Err(_) => Err(StoreError::Damaged {
+        contained(|| Self::recover(engine, options)).unwrap_or_else(|said| {
+            Err(StoreError::Damaged {
                 path: name,
-                problem: "the engine gave up while reading its files".to_owned(),
-            }),
-        }
+                problem: format!("the engine gave up while reading its files: {said}"),
+            })
+        })
     }
 
     fn recover(engine: Engine, options: StoreOptions) -> Result<Self, StoreError> {

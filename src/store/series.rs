@@ -12,9 +12,10 @@ use std::sync::Arc;
 use super::block::{BlockError, BlockMeta};
 use super::engine::BlockReader;
 use super::error::StoreError;
+use super::pace::Pace;
 use super::track::{Loader, RecentBlocks, Slot, Track};
 use crate::board::LatestQuote;
-use crate::domain::{PublishedValue, Rate, Revision, Run, SeriesKey, Timestamp};
+use crate::domain::{PublishedValue, Revision, Run, SeriesKey, Timestamp};
 
 /// One pair from one source.
 #[derive(Clone, Debug)]
@@ -40,15 +41,6 @@ pub(crate) struct Totals {
     pub(crate) run_count: u64,
     pub(crate) observation_count: u64,
     pub(crate) revision_count: u64,
-}
-
-/// Since when the newest run's rate has held, whatever its reported change and gaps did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Pace {
-    /// First observed time of the first run of the unbroken sequence with this rate.
-    pub(crate) since: Timestamp,
-    /// The last instant of another rate before that, and the rate.
-    pub(crate) before: Option<(Timestamp, Rate)>,
 }
 
 /// What became of a tick.
@@ -467,41 +459,6 @@ impl Series {
             self.revisions.push(revision);
         }
         self.refresh_newest();
-    }
-
-    /// The rate of `run`, the last that begins at or before its own first observed time: since when
-    /// it has held, and what was before. Blocks of one number are passed over unread.
-    pub(crate) fn pace_of(&self, run: &Run, access: &Access<'_>) -> Result<Pace, BlockError> {
-        let loader = access.runs();
-        let mut pace = Pace { since: run.first_observed_time, before: None };
-        let mut at = self.runs.slots_from(run.first_observed_time);
-        while at > 0 {
-            at -= 1;
-            let uniform = match self.runs.slot(at) {
-                Some(Slot::Sealed(meta)) => meta.uniform_rate().map(|rate| (rate, meta.first_key())),
-                Some(Slot::Open(_)) | None => None,
-            };
-            if let Some((rate, first)) = uniform
-                && rate.same_number(run.value.rate)
-            {
-                pace.since = pace.since.min(first);
-                continue;
-            }
-            let items = self.runs.load_slot(at, &loader)?;
-            for other in items.iter().rev().skip_while(|other| other.first_observed_time > run.first_observed_time) {
-                if !other.value.rate.same_number(run.value.rate) {
-                    pace.before = Some((other.last_observed_time, other.value.rate));
-                    return Ok(pace);
-                }
-                pace.since = other.first_observed_time;
-            }
-        }
-        Ok(pace)
-    }
-
-    /// Whether a late change left the pace to be found anew.
-    pub(crate) fn pace_is_unknown(&self) -> bool {
-        self.pace.since == Timestamp::MAX
     }
 }
 

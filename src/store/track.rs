@@ -8,6 +8,7 @@
 //! distinct unless the kind says otherwise.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::block::{BlockError, BlockMeta, Item};
@@ -141,6 +142,17 @@ impl<T: Item> Track<T> {
             return self.body.len() + begun;
         }
         self.body.partition_point(|slot| slot.first_key() <= key)
+    }
+
+    /// The slots with items whose keys are in `[start, end)`. A block is left out if its index entry
+    /// says that it has none: a damaged one is no concern of those who ask for what follows it.
+    pub(crate) fn slots_between(&self, start: Timestamp, end: Timestamp) -> Range<usize> {
+        if start >= end {
+            return 0..0;
+        }
+        let first = self.slots_from(start.saturating_add_us(-1)).saturating_sub(1);
+        let ends_before = matches!(self.slot(first), Some(Slot::Sealed(meta)) if meta.last_key() < start);
+        first + usize::from(ends_before)..self.slots_from(end.saturating_add_us(-1))
     }
 
     /// Items that no block holds as they are now: in the head, and in opened blocks.

@@ -226,12 +226,9 @@ impl SeriesView {
         if order == ScanOrder::Descending {
             revised.reverse();
         }
-        let track = &self.series.runs;
-        let first = track.slots_from(start).saturating_sub(1);
-        let last = if start < end { track.slots_from(end.saturating_add_us(-1)) } else { first };
         Ok(RunScan {
             series: Arc::clone(self),
-            slots: first..last.max(first),
+            slots: self.series.runs.slots_between(start, end),
             start,
             end,
             known,
@@ -250,10 +247,7 @@ impl SeriesView {
     ) -> impl Iterator<Item = Result<Vec<Revision>, StoreError>> + Send + use<> {
         let series = Arc::clone(self);
         let end = end.min(known.saturating_add_us(1));
-        let track = &self.series.revisions;
-        let first = track.slots_from(start.saturating_add_us(-1)).saturating_sub(1);
-        let last = if start < end { track.slots_from(end.saturating_add_us(-1)) } else { first };
-        (first..last.max(first)).filter_map(move |at| {
+        self.series.revisions.slots_between(start, end).filter_map(move |at| {
             let recent = RecentBlocks::default();
             let items = series.series.revisions.load_slot(at, &Loader::new(&series.reader, &recent));
             let wanted = |revision: &&Revision| start <= revision.superseded_time && revision.superseded_time < end;
@@ -361,10 +355,7 @@ impl SeriesView {
         end: Timestamp,
     ) -> impl Iterator<Item = Result<Vec<Timestamp>, StoreError>> + Send + use<> {
         let series = Arc::clone(self);
-        let track = &self.series.instants;
-        let first = track.slots_from(start).saturating_sub(1);
-        let last = if start < end { track.slots_from(end.saturating_add_us(-1)) } else { first };
-        (first..last.max(first)).filter_map(move |at| {
+        self.series.instants.slots_between(start, end).filter_map(move |at| {
             let recent = RecentBlocks::default();
             match series.series.instants.load_slot(at, &Loader::new(&series.reader, &recent)) {
                 Err(error) => Some(Err(series.series.damaged(error))),

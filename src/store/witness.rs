@@ -3,7 +3,7 @@
 //!
 //! **Invariant**: two slots of 32 bytes, written in turn: a torn write leaves the other.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -60,17 +60,20 @@ impl Witness {
         Ok(Some(Self { file, store_id, newest: sequence, next_slot: 1 - slot }))
     }
 
-    /// Makes the witness of a new store.
+    /// Makes the witness of a new store: under its name it is never seen without a slot that decodes.
     pub(crate) fn create(directory: &Path, store_id: u64) -> Result<Self, StoreError> {
+        let failed = |error: &io::Error| StoreError::io("cannot create the witness", error);
+        let unfinished = directory.join("witness.new");
         let file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(true)
-            .open(directory.join("witness"))
-            .map_err(|error| StoreError::io("cannot create the witness", &error))?;
+            .open(&unfinished)
+            .map_err(|error| failed(&error))?;
         let mut witness = Self { file, store_id, newest: 0, next_slot: 0 };
         witness.write(0)?;
+        fs::rename(unfinished, directory.join("witness")).map_err(|error| failed(&error))?;
         sync_directory(directory)?;
         Ok(witness)
     }

@@ -10,6 +10,7 @@ use prost_types::Timestamp as ProtoTimestamp;
 use silkrate::board::StateRules;
 use silkrate::clock::ManualClock;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, SeriesKey, Source, Timestamp};
+use silkrate::grpc::deadline::DeadlineLayer;
 use silkrate::grpc::rate_service::RateServiceImpl;
 use silkrate::ingest::{Batch, BatchTick, ConflictPolicy, IngestReport, QueueLimits, Running, SeriesTicks};
 use silkrate::proto::v1;
@@ -71,7 +72,7 @@ pub(crate) async fn start() -> Service {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let service = RateServiceImpl::new(running.ingest().clone(), clock.clone(), CurrencySet::central_asia(), rules());
-    let server = Server::builder().add_service(RateServiceServer::new(service));
+    let server = Server::builder().layer(DeadlineLayer).add_service(RateServiceServer::new(service));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
     // A small window, so that a client that does not read soon holds up its stream.
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap().initial_stream_window_size(65_535);

@@ -2,6 +2,7 @@
 //! in a directory of its own and a clock that stands until it is set.
 
 #![allow(dead_code, reason = "every test binary uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -5,7 +5,6 @@
 
 mod progress;
 mod report;
-mod rows;
 mod source;
 mod upload;
 
@@ -17,7 +16,6 @@ use clap::{Args, ValueEnum};
 
 pub(super) use self::progress::Progress;
 use self::report::{FileReport, Refused, TICK_COLUMNS};
-pub(super) use self::rows::HeaderError;
 use self::source::{CsvRows, ParquetRows};
 use self::upload::{Policy, upload};
 use super::client::Client;
@@ -26,6 +24,7 @@ use super::text::{clean, plural};
 use super::when::When;
 use super::{CliError, Outcome, Session, note, stdout};
 use crate::export::read::PARQUET_MAGIC;
+use crate::feed::{TICK_CSV_LINE_BYTES_MAX, begins_as_tick_csv};
 use crate::proto::v1::{ConflictPolicy, IngestPageRequest};
 
 /// Whose pages are read unless `--source` says otherwise.
@@ -70,7 +69,7 @@ pub struct IngestArgs {
     /// Say what would happen, and store nothing
     #[arg(long)]
     dry_run: bool,
-    /// What the files are; auto knows CSV by a header that names pair, Parquet by its first bytes
+    /// What the files are; auto knows CSV by its name or by a header that names pair, Parquet by its first bytes
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = FileFormat::Auto)]
     format: FileFormat,
 }
@@ -134,6 +133,9 @@ async fn send(files: Vec<PathBuf>, options: &Options, session: &Session) -> Resu
             if !error.stops_all() {
                 note(&format!("error: {error}"));
             }
+            if error.is_about_observed_time() {
+                note("  --time TIME gives it");
+            }
         }
         if result.is_ok() || report.row_count() > 0 {
             reports.push(report);
@@ -158,7 +160,7 @@ async fn ingest_file(client: &Client, path: &Path, options: &Options, report: &m
     let head = first_line(&mut input).map_err(unreadable)?;
     let format = match options.format {
         FileFormat::Auto if head.starts_with(PARQUET_MAGIC) => FileFormat::Parquet,
-        FileFormat::Auto if !options.takes_pages || rows::begins_as_csv(&head) => FileFormat::Csv,
+        FileFormat::Auto if !options.takes_pages || begins_as_tick_csv(&head) || has_csv_name(path) => FileFormat::Csv,
         FileFormat::Auto | FileFormat::Page => FileFormat::Page,
         FileFormat::Csv => FileFormat::Csv,
         FileFormat::Parquet => FileFormat::Parquet,
@@ -207,10 +209,15 @@ fn open(path: &Path) -> io::Result<(Box<dyn Read + Send>, Option<u64>)> {
     Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
 }
 
+/// By its name a file is CSV even if its header is not ours: then that is what is wrong with it.
+fn has_csv_name(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
+}
+
 /// The first line with its ending, or as much of it as a CSV header could have.
 fn first_line(input: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    input.take(rows::LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
+    input.take(TICK_CSV_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
     Ok(line)
 }
 
@@ -277,6 +284,9 @@ fn print(reports: &[FileReport], session: &Session, dry_run: bool) -> io::Result
     sheet.finish()?;
     if session.style.format != Format::Json {
         reports.iter().flat_map(FileReport::refusal_lines).for_each(|line| note(&line));
+        if reports.iter().any(FileReport::has_page_conflict) {
+            note("--time TIME gives the observed_time of a page");
+        }
     }
     if dry_run && session.is_table() {
         note("dry run: nothing was stored");

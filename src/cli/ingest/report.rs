@@ -88,6 +88,12 @@ impl FileReport {
         self.refused_count + self.malformed_count
     }
 
+    /// Whether quotes of a page met others at the same instant, as those of two pages of a day do.
+    pub(super) fn has_page_conflict(&self) -> bool {
+        self.quote_count.is_some()
+            && self.refusals.iter().any(|refused| refused.reason == reason(RefusalReason::Conflict))
+    }
+
     /// Lines for people: the first refusals, and how many more there are.
     pub(super) fn refusal_lines(&self) -> Vec<String> {
         let shown = self.refusals.iter().take(REFUSALS_SHOWN_MAX);
@@ -129,7 +135,9 @@ impl Refused {
 
     fn in_words(&self, place: &str) -> String {
         let place = self.line.map(|line| format!("{place} {line}: ")).unwrap_or_default();
-        format!("{place}refused ({}): {}", self.reason, clean(&self.message))
+        // The server explains only so many.
+        let message = if self.message.is_empty() { String::new() } else { format!(": {}", clean(&self.message)) };
+        format!("{place}refused ({}){message}", self.reason)
     }
 }
 
@@ -198,6 +206,20 @@ mod tests {
         assert_eq!(lines.len(), REFUSALS_SHOWN_MAX + 1);
         assert_eq!(lines[0], "a.csv: line 2: refused (UNSPECIFIED): rate '0\\u{1b}' is zero");
         assert_eq!(lines[REFUSALS_SHOWN_MAX], "a.csv: 1980 more refused; --output json lists them");
+    }
+
+    #[test]
+    fn a_refusal_beyond_those_explained_is_still_told_by_line_and_reason() {
+        let check = |message: &str, expect: &str| {
+            let refusal = Refusal {
+                reason: RefusalReason::InvalidRate.into(),
+                message: message.to_owned(),
+                ..Refusal::default()
+            };
+            assert_eq!(Refused::from_server(refusal, Some(7)).in_words(), expect);
+        };
+        check("rate '0' is zero", "line 7: refused (INVALID_RATE): rate '0' is zero");
+        check("", "line 7: refused (INVALID_RATE)");
     }
 
     #[test]

@@ -5,11 +5,18 @@
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use super::rows::{OpenError, Row, RowReader};
 use crate::cli::error::CliError;
 use crate::cli::to_wire;
 use crate::export::read::{RunTick, RunTicks};
+use crate::feed::{TickCsv, TickCsvError, TickCsvRow, TickCsvRowError, TickCsvValues};
 use crate::proto::v1::Tick;
+
+/// A row that gave a tick, or why it did not.
+pub(super) struct Row {
+    /// From 1: of CSV the line, where the header's is usually 1; of Parquet the row.
+    pub(super) line: u64,
+    pub(super) tick: Result<Tick, TickCsvRowError>,
+}
 
 /// Rows of a file, in its order.
 pub(super) trait TickRows {
@@ -22,7 +29,7 @@ pub(super) trait TickRows {
 /// Rows of CSV.
 pub(super) struct CsvRows<R> {
     path: PathBuf,
-    rows: RowReader<R>,
+    rows: TickCsv<R>,
 }
 
 impl<R: BufRead> CsvRows<R> {
@@ -32,22 +39,29 @@ impl<R: BufRead> CsvRows<R> {
     /// `Read` or `Header`.
     pub(super) fn open(path: &Path, input: R) -> Result<Self, CliError> {
         let path = path.to_owned();
-        match RowReader::new(input) {
+        match TickCsv::new(input) {
             Ok(rows) => Ok(Self { path, rows }),
-            Err(OpenError::Read(problem)) => Err(CliError::Read { path, problem }),
-            Err(OpenError::Header(problem)) => Err(CliError::Header { path, problem }),
+            Err(TickCsvError::Read(problem)) => Err(CliError::Read { path, problem }),
+            Err(TickCsvError::Header(problem)) => Err(CliError::Header { path, problem }),
         }
     }
 }
 
 impl<R: BufRead> TickRows for CsvRows<R> {
     fn next(&mut self) -> Result<Option<Row>, CliError> {
-        self.rows.next().map_err(|problem| CliError::Read { path: self.path.clone(), problem })
+        let row = self.rows.next_row();
+        let row = row.map_err(|problem| CliError::Read { path: self.path.clone(), problem })?;
+        Ok(row.map(|TickCsvRow { line, tick }| Row { line, tick: tick.map(tick_message) }))
     }
 
     fn bytes(&self) -> u64 {
         self.rows.bytes()
     }
+}
+
+fn tick_message(values: TickCsvValues) -> Tick {
+    let TickCsvValues { pair, source, observed_time, rate, reported_change_percent } = values;
+    Tick { pair, source, observed_time: Some(to_wire(observed_time)), rate, reported_change_percent }
 }
 
 /// The first and the last tick of each run of a Parquet file; what was between them is not in it.

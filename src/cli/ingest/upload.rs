@@ -13,10 +13,10 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::progress::Progress;
 use super::report::{FileReport, Refused};
-use super::rows::{Row, RowError};
-use super::source::TickRows;
+use super::source::{Row, TickRows};
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
+use crate::feed::TickCsvRowError;
 use crate::proto::v1::{
     ConflictPolicy, StreamTicksRequest, StreamTicksResponse, Tick, TickBatch, stream_ticks_request,
 };
@@ -41,7 +41,7 @@ struct Batch {
     ticks: Vec<Tick>,
     /// The line of each tick.
     lines: Vec<u64>,
-    malformed: Vec<(u64, RowError)>,
+    malformed: Vec<(u64, TickCsvRowError)>,
     /// Bytes of the file up to the end of this batch.
     end_bytes: u64,
 }

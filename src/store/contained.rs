@@ -1,0 +1,59 @@
+//! Calls into sled, which panics on some damage where it might return an error.
+//!
+//! **Invariant**: such a panic ends here, as an error that says what sled said, and prints nothing;
+//! every other panic of the process is reported as it would be without this.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+thread_local! {
+    /// Whether this thread is inside [`contained`].
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `call`; if it panics, gives what it said.
+///
+/// What `call` changed half-way must not be used afterwards.
+pub(crate) fn contained<R>(call: impl FnOnce() -> R) -> Result<R, String> {
+    quieten();
+    let outer = CONTAINED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(call));
+    CONTAINED.set(outer);
+    result.map_err(|said| message(&*said).to_owned())
+}
+
+/// Keeps panics that will be caught from being printed as if the process were about to end.
+fn quieten() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let otherwise = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !CONTAINED.get() {
+                otherwise(panic);
+            }
+        }));
+    });
+}
+
+fn message(said: &(dyn Any + Send)) -> &str {
+    said.downcast_ref::<&str>()
+        .copied()
+        .or_else(|| said.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("it gave no reason")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_what_it_said() {
+        assert_eq!(contained(|| 5), Ok(5));
+        assert_eq!(contained(|| panic!("a page is gone")), Err::<(), _>("a page is gone".to_owned()));
+        let page = 7;
+        assert_eq!(contained(|| panic!("page {page} is gone")), Err::<(), _>("page 7 is gone".to_owned()));
+        assert!(!CONTAINED.get());
+    }
+}

@@ -1,0 +1,374 @@
+//! The arrows between the modules of `src/`, and the habits that every file keeps. The same table
+//! stands in `docs/ARCHITECTURE.md`, with what each module owns.
+//!
+//! Files are read as Rust tokens, so that comments and strings do not count and what macros are given
+//! does; items behind `#[cfg(test)]` are left out, since tests may look anywhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+/// Each module and the modules that it may know, all of which stand above it: arrows point up this
+/// table, so that it has no cycles.
+const ARROWS: [(&str, &[&str]); 16] = [
+    ("domain", &[]),
+    ("analysis", &["domain"]),
+    ("board", &["domain"]),
+    ("clock", &["domain"]),
+    ("proto", &[]),
+    ("telemetry", &[]),
+    ("columns", &["domain", "proto"]),
+    ("store", &["board", "domain"]),
+    ("export", &["board", "domain", "store"]),
+    ("ingest", &["clock", "domain", "store"]),
+    ("feed", &["domain", "ingest"]),
+    ("query", &["analysis", "board", "domain", "store"]),
+    ("config", &["board", "domain", "ingest", "store", "telemetry"]),
+    ("grpc", &["analysis", "board", "clock", "columns", "domain", "feed", "ingest", "proto", "query", "store"]),
+    ("server", &["board", "clock", "config", "feed", "grpc", "ingest", "proto", "store", "telemetry"]),
+    ("cli", &["clock", "config", "domain", "export", "feed", "proto", "server", "store"]),
+];
+
+/// Crates that only some places may name: a module with all below it, or one file.
+const CRATES: [(&str, &[&str]); 20] = [
+    ("sled", &["store"]),
+    ("pco", &["store"]),
+    ("crc32c", &["grpc::page_token", "store"]),
+    ("postcard", &["grpc::page_token", "store"]),
+    ("arrow_array", &["export"]),
+    ("arrow_schema", &["export"]),
+    ("parquet", &["export"]),
+    ("rustix", &["store"]),
+    ("tonic", &["cli::client", "cli::error", "grpc", "proto", "server"]),
+    ("tonic_health", &["server"]),
+    ("tonic_reflection", &["server"]),
+    ("tonic_types", &["cli::error", "grpc"]),
+    ("prost", &["columns", "grpc", "proto"]),
+    ("prost_types", &["cli", "columns", "grpc"]),
+    ("tokio", &["cli", "grpc", "ingest", "main", "server"]),
+    ("clap", &["cli", "config", "main", "telemetry"]),
+    ("comfy_table", &["cli", "server"]),
+    ("indicatif", &["cli"]),
+    ("html5gum", &["feed"]),
+    ("arc_swap", &["grpc::latest", "ingest"]),
+];
+
+/// Modules that know neither time sources nor I/O.
+const PURE: [&str; 2] = ["domain", "analysis"];
+/// What such modules may not name: parts of `std`, and anything that asks for the time.
+const IMPURE_STD: [&str; 7] = ["env", "fs", "io", "net", "os", "process", "thread"];
+const TIME_SOURCES: [&str; 4] = ["Instant", "Local", "SystemTime", "Utc"];
+/// A calendar needs the name of UTC, and never its `now`.
+const CALENDAR: &str = "domain::time";
+
+const FILE_LINES_MAX: usize = 500;
+/// Files that may be longer, each with its reason.
+const LONG_FILES: [(&str, &str); 0] = [];
+
+/// What one file says, without its tests.
+struct Source {
+    /// From the crate's root: `store::block`; `store` for its `mod.rs`.
+    module: String,
+    words: Vec<Word>,
+}
+
+/// A token, as far as it matters here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Word {
+    Name(String),
+    Mark(char),
+    Open,
+    Close,
+}
+
+impl Source {
+    fn new(module: &str, text: &str) -> Self {
+        let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{module}: {error}"));
+        let mut words = Vec::new();
+        flatten(tokens, &mut words);
+        Self { module: module.to_owned(), words }
+    }
+
+    fn top(&self) -> &str {
+        self.module.split("::").next().unwrap_or_default()
+    }
+
+    /// Every path written here that starts in this crate, from its root; of a group, each member.
+    fn inner_paths(&self) -> Vec<String> {
+        let depth = self.module.split("::").count();
+        let mut paths = Vec::new();
+        for at in self.path_starts() {
+            let mut next = at;
+            let mut ups = 0;
+            while self.name(next) == Some("super") && self.is_path_on(next) {
+                ups += 1;
+                next += 3;
+            }
+            if self.name(at) == Some("crate") && self.is_path_on(at) {
+                self.members(at + 3, &mut paths);
+            } else if ups >= depth {
+                self.members(next, &mut paths);
+            }
+        }
+        paths
+    }
+
+    /// The first name at `at`, or of each member of the group that opens there.
+    fn members(&self, at: usize, paths: &mut Vec<String>) {
+        match self.words.get(at) {
+            Some(Word::Name(name)) => paths.push(name.clone()),
+            Some(Word::Open) => {
+                let (mut depth, mut is_first) = (0, false);
+                for word in &self.words[at..] {
+                    match word {
+                        Word::Open => {
+                            depth += 1;
+                            is_first = depth == 1;
+                        }
+                        Word::Close => depth -= 1,
+                        Word::Mark(',') => is_first = depth == 1,
+                        Word::Name(name) if is_first && depth == 1 => {
+                            paths.push(name.clone());
+                            is_first = false;
+                        }
+                        Word::Name(_) | Word::Mark(_) => {}
+                    }
+                    if depth == 0 {
+                        break;
+                    }
+                }
+            }
+            Some(Word::Mark(_) | Word::Close) | None => {}
+        }
+    }
+
+    /// Where names stand that no `::` leads to.
+    fn path_starts(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.words.len()).filter(|at| {
+            let after_path =
+                *at > 1 && self.words[*at - 1] == Word::Mark(':') && self.words[*at - 2] == Word::Mark(':');
+            // `::sled` is a crate too: no name stands before its colons.
+            let before = at.checked_sub(3).and_then(|before| self.name(before));
+            let is_rooted = after_path && before.is_none_or(|before| before == "use");
+            matches!(self.words[*at], Word::Name(_)) && (!after_path || is_rooted)
+        })
+    }
+
+    fn name(&self, at: usize) -> Option<&str> {
+        match self.words.get(at)? {
+            Word::Name(name) => Some(name),
+            Word::Mark(_) | Word::Open | Word::Close => None,
+        }
+    }
+
+    fn is_path_on(&self, at: usize) -> bool {
+        self.words.get(at + 1..at + 3) == Some(&[Word::Mark(':'), Word::Mark(':')])
+    }
+
+    /// Whether a path that starts here begins with this crate's name.
+    fn names_crate(&self, name: &str) -> bool {
+        self.path_starts().any(|at| {
+            let is_used = at > 0 && matches!(self.name(at - 1), Some("use" | "crate"));
+            self.name(at) == Some(name) && (self.is_path_on(at) || is_used)
+        })
+    }
+
+    fn has(&self, wanted: &[Word]) -> bool {
+        self.words.windows(wanted.len()).any(|words| words == wanted)
+    }
+}
+
+/// The tokens one after the other, without what is there for tests alone.
+fn flatten(tokens: TokenStream, words: &mut Vec<Word>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        at += 1;
+        match token {
+            TokenTree::Punct(mark) if mark.as_char() == '#' && is_test_attribute(tokens.get(at)) => {
+                // The item ends with its braces or a semicolon.
+                while let Some(token) = tokens.get(at) {
+                    at += 1;
+                    match token {
+                        TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => break,
+                        TokenTree::Punct(mark) if mark.as_char() == ';' => break,
+                        TokenTree::Group(_) | TokenTree::Punct(_) | TokenTree::Ident(_) | TokenTree::Literal(_) => {}
+                    }
+                }
+            }
+            TokenTree::Punct(mark) => words.push(Word::Mark(mark.as_char())),
+            TokenTree::Ident(name) => words.push(Word::Name(name.to_string())),
+            TokenTree::Literal(_) => words.push(Word::Mark('"')),
+            TokenTree::Group(group) => {
+                words.push(Word::Open);
+                flatten(group.stream(), words);
+                words.push(Word::Close);
+            }
+        }
+    }
+}
+
+fn is_test_attribute(token: Option<&TokenTree>) -> bool {
+    token.is_some_and(|token| token.to_string().replace(' ', "") == "[cfg(test)]")
+}
+
+/// Whether a module is `place` or below it.
+fn is_in(module: &str, place: &str) -> bool {
+    module.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// What a file does against the rules above.
+fn problems(source: &Source) -> Vec<String> {
+    let module = &source.module;
+    let mut problems = Vec::new();
+    let allowed = ARROWS.iter().find(|(name, _)| *name == source.top()).map(|(_, allowed)| *allowed);
+    if allowed.is_none() && module != "main" && module != "lib" {
+        problems.push(format!("{module}: its module has no place in the table of arrows"));
+    }
+    for path in source.inner_paths() {
+        let is_module = ARROWS.iter().any(|(name, _)| *name == path);
+        if is_module && path != source.top() && !allowed.unwrap_or(&[]).contains(&path.as_str()) {
+            problems.push(format!("{module} knows {path}"));
+        }
+    }
+    for (name, places) in CRATES {
+        if source.names_crate(name) && !places.iter().any(|place| is_in(module, place)) {
+            problems.push(format!("{module} knows the crate {name}"));
+        }
+    }
+    if PURE.contains(&source.top()) {
+        problems.extend(impurities(source).into_iter().map(|what| format!("{module} knows {what}")));
+    }
+    if source.has(&[Word::Mark('.'), Word::Name("unwrap".to_owned()), Word::Open, Word::Close]) {
+        problems.push(format!("{module} unwraps"));
+    }
+    problems.dedup();
+    problems
+}
+
+fn impurities(source: &Source) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut std_paths = Vec::new();
+    for at in source.path_starts().filter(|at| source.name(*at) == Some("std") && source.is_path_on(*at)) {
+        source.members(at + 3, &mut std_paths);
+    }
+    found.extend(std_paths.into_iter().filter(|part| IMPURE_STD.contains(&part.as_str())).map(|p| format!("std::{p}")));
+    for word in TIME_SOURCES {
+        let is_named = source.words.contains(&Word::Name(word.to_owned()));
+        if is_named && !(word == "Utc" && source.module == CALENDAR) {
+            found.push(word.to_owned());
+        }
+    }
+    if source.has(&[Word::Mark(':'), Word::Mark(':'), Word::Name("now".to_owned())]) {
+        found.push("now".to_owned());
+    }
+    found
+}
+
+/// All files of `src/`, with their modules.
+fn files() -> Vec<(PathBuf, String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &root, &mut files);
+    assert!(files.len() > ARROWS.len(), "src/ was not found whole");
+    files
+}
+
+fn collect(root: &Path, directory: &Path, files: &mut Vec<(PathBuf, String, String)>) {
+    for entry in fs::read_dir(directory).expect("src/ can be listed") {
+        let path = entry.expect("src/ can be listed").path();
+        if path.is_dir() {
+            collect(root, &path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let inside = path.strip_prefix(root).expect("a path below src/").with_extension("");
+            let mut names: Vec<_> = inside.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+            if names.last().is_some_and(|name| name == "mod") {
+                names.pop();
+            }
+            let text = fs::read_to_string(&path).expect("a source file is text");
+            files.push((inside.with_extension("rs"), names.join("::"), text));
+        }
+    }
+}
+
+#[test]
+fn arrows_point_one_way() {
+    for (at, (name, allowed)) in ARROWS.iter().enumerate() {
+        for other in *allowed {
+            let above = ARROWS[..at].iter().any(|(above, _)| above == other);
+            assert!(above, "{name} may know {other}, which does not stand above it in the table");
+        }
+    }
+}
+
+#[test]
+fn every_file_keeps_to_the_table() {
+    let found: Vec<String> = files()
+        .iter()
+        .filter(|(_, module, _)| !module.ends_with("::tests"))
+        .flat_map(|(_, module, text)| problems(&Source::new(module, text)))
+        .collect();
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn every_arrow_of_the_table_is_used() {
+    let sources: Vec<Source> = files().iter().map(|(_, module, text)| Source::new(module, text)).collect();
+    for (name, allowed) in ARROWS {
+        for other in allowed {
+            let mut paths = sources.iter().filter(|source| source.top() == name).flat_map(Source::inner_paths);
+            assert!(paths.any(|path| path == *other), "{name} does not know {other} any more: strike it");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_owns_and_ends_in_time() {
+    for (path, _, text) in files() {
+        let path = path.display().to_string();
+        assert!(text.starts_with("//! "), "{path} does not open with what it owns");
+        let lines = text.lines().count();
+        let is_listed = LONG_FILES.iter().any(|(long, _)| *long == path);
+        assert!(lines <= FILE_LINES_MAX || is_listed, "{path} has {lines} lines; {FILE_LINES_MAX} are allowed");
+    }
+}
+
+/// The rules find what they are for, and nothing where there is nothing.
+#[test]
+fn rules_find_what_they_are_for() {
+    let check = |module: &str, text: &str, expect: &[&str]| {
+        assert_eq!(problems(&Source::new(module, text)), expect, "{module}: {text}");
+    };
+    check("domain::rate", "use std::fmt; use super::time::Timestamp; fn f() { crate::domain::x(); }", &[]);
+    check("domain::rate", "use crate::store::Store;", &["domain::rate knows store"]);
+    check("domain::rate", "use super::super::store::Store;", &["domain::rate knows store"]);
+    check("store::block", "use super::super::feed;", &["store::block knows feed"]);
+    check("store::a::b", "use super::super::feed; use super::super::super::grpc;", &["store::a::b knows grpc"]);
+    check("store", "use crate::{domain::Run, query::{self, latest}};", &["store knows query"]);
+    check(
+        "store",
+        "fn f() -> crate::ingest::Batch { tracing::info!(x = crate::grpc::x()) }",
+        &["store knows ingest", "store knows grpc"],
+    );
+    check("store", "// crate::grpc\n/// crate::grpc\nconst X: &str = \"crate::grpc\";", &[]);
+    check("store", "#[cfg(test)]\nmod tests { use crate::grpc::x; fn f() { x.unwrap(); } }", &[]);
+    check("store", "#[cfg(test)] mod tests; use crate::grpc::x;", &["store knows grpc"]);
+    check("query", "fn f(t: sled::Tree) {}", &["query knows the crate sled"]);
+    check("query", "use ::sled::Tree;", &["query knows the crate sled"]);
+    check("query", "use sled; extern crate pco;", &["query knows the crate sled", "query knows the crate pco"]);
+    check("query", "let sled = a.sled; b::sled::c();", &[]);
+    check("ingest", "use tonic::Status;", &["ingest knows the crate tonic"]);
+    check("cli::rate", "use tonic::Status;", &["cli::rate knows the crate tonic"]);
+    check("cli::client", "use tonic::Status;", &[]);
+    check("analysis::change", "use std::{fmt, fs::File};", &["analysis::change knows std::fs"]);
+    check(
+        "analysis::change",
+        "let t = std::time::Instant::now();",
+        &["analysis::change knows Instant", "analysis::change knows now"],
+    );
+    check("domain::time", "use chrono::Utc; fn f() { Utc::now(); }", &["domain::time knows now"]);
+    check("domain", "fn f() { x.unwrap(); }", &["domain unwraps"]);
+    check("domain", "fn f() { x.unwrap_or(1); }", &[]);
+    check("novelty", "fn f() {}", &["novelty: its module has no place in the table of arrows"]);
+}
