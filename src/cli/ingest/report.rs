@@ -216,7 +216,7 @@ mod tests {
                 message: message.to_owned(),
                 ..Refusal::default()
             };
-            assert_eq!(Refused::from_server(refusal, Some(7)).in_words(), expect);
+            assert_eq!(Refused::from_server(refusal, Some(7)).in_words("line"), expect);
         };
         check("rate '0' is zero", "line 7: refused (INVALID_RATE): rate '0' is zero");
         check("", "line 7: refused (INVALID_RATE)");
