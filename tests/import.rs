@@ -1,5 +1,6 @@
 //! A full export, read back: the same store, or a clear error and no store.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 #![allow(clippy::cast_possible_truncation, reason = "indices of small tables")]
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! `silkrate import`, the built command: a full export into a store, and files of ticks to a server.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
