@@ -23,6 +23,7 @@ const MEBIBYTE_BYTES: u64 = 1024 * 1024;
 /// The banks of the five countries, whose official rates are published once a working day.
 const BANKS: [&str; 5] = ["nbkr", "nbk", "nbt", "cbu", "cbt"];
 const COLLAPSE_WINDOW_DEFAULT: Duration = Duration::from_hours(1);
+const MOVING_WINDOW_DEFAULT: Duration = Duration::from_hours(24);
 const COLLAPSE_WINDOW_BANK: Duration = Duration::from_hours(7 * 24);
 const STALE_LIMIT_DEFAULT: Duration = Duration::from_hours(1);
 const STALE_LIMIT_BANK: Duration = Duration::from_hours(5 * 24);
@@ -366,6 +367,20 @@ fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// The rules of states that a server has unless it is told others.
+pub fn default_state_rules() -> StateRules {
+    StateRules {
+        stale_limit_default_us: micros(STALE_LIMIT_DEFAULT),
+        stale_limits_us: banks_us(STALE_LIMIT_BANK),
+        moving_window_us: micros(MOVING_WINDOW_DEFAULT),
+    }
+}
+
+/// One setting for all banks, in microseconds.
+fn banks_us(bank: Duration) -> BTreeMap<Source, i64> {
+    BANKS.iter().filter_map(|name| Some((Source::parse(name).ok()?, micros(bank)))).collect()
+}
+
 fn by_source(
     flag: &'static str,
     given: Vec<SourceDuration>,
@@ -381,8 +396,7 @@ fn by_source(
         }
     }
     let default_us = micros(seen.remove(&None).unwrap_or(default));
-    let mut sources_us: BTreeMap<Source, i64> =
-        BANKS.iter().filter_map(|name| Some((Source::parse(name).ok()?, micros(bank)))).collect();
+    let mut sources_us = banks_us(bank);
     sources_us.extend(seen.into_iter().filter_map(|(source, duration)| Some((source?, micros(duration)))));
     Ok(BySource { default_us, sources_us })
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 mod canned;
 mod command;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "serve",
     "ingest",
     "latest",
@@ -25,6 +25,7 @@ const COMMANDS: [&str; 13] = [
     "series",
     "revisions",
     "export",
+    "import",
     "verify",
 ];
 const CSV_HEADER: &str = "pair,source,observed_time,rate,reported_change_percent\n";

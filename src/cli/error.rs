@@ -15,6 +15,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::export::ExportError;
 use super::text::clean;
 use super::when::{SpanError, WhenError};
+use crate::export::read::ReadError;
 use crate::feed::TickCsvHeaderError;
 use crate::store::StoreError;
 
@@ -61,8 +62,8 @@ pub(super) enum CliError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// An option that only a page takes, with a CSV file.
-    #[error("{path}: {flag} is for ticker pages; every row of a CSV file has its own", path = path.display())]
+    /// An option that only a page takes, with a file of ticks.
+    #[error("{path}: {flag} is for ticker pages; every row of a file of ticks has its own", path = path.display())]
     PageOnly {
         /// The file.
         path: PathBuf,
@@ -139,6 +140,18 @@ pub(super) enum CliError {
     /// An export that came to nothing.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// Parquet where only a stream is.
+    #[error("Parquet is read from its end and cannot come through a pipe; save it to a file and name that")]
+    ParquetPipe,
+    /// An option that only ticks take, with a full export.
+    #[error("{flag} is for ticks; a full export goes into an empty store as it is")]
+    TicksOnly {
+        /// The option.
+        flag: &'static str,
+    },
+    /// An export that cannot be read, or that makes no store.
+    #[error(transparent)]
+    Import(#[from] ReadError),
     /// A store that cannot be verified.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -151,7 +164,7 @@ impl CliError {
     /// The exit status. A reader that went away, as `| head` does, is no failure.
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::When(_) | Self::Span(_) | Self::Endpoint { .. } | Self::PageOnly { .. } => {
+            Self::When(_) | Self::Span(_) | Self::Endpoint { .. } | Self::PageOnly { .. } | Self::TicksOnly { .. } => {
                 ExitCode::from(USAGE_STATUS)
             }
             Self::Export(problem) if problem.is_usage() => ExitCode::from(USAGE_STATUS),
@@ -167,6 +180,8 @@ impl CliError {
             | Self::File { .. }
             | Self::Output(_)
             | Self::Export(_)
+            | Self::ParquetPipe
+            | Self::Import(_)
             | Self::Store(_)
             | Self::Task(_) => ExitCode::FAILURE,
         }
@@ -185,6 +200,9 @@ impl CliError {
             | Self::Span(_)
             | Self::Endpoint { .. }
             | Self::PageOnly { .. }
+            | Self::TicksOnly { .. }
+            | Self::ParquetPipe
+            | Self::Import(_)
             | Self::Unreachable { .. }
             | Self::Lost { .. }
             | Self::Timeout { .. }
@@ -212,11 +230,16 @@ impl CliError {
                 status.code(),
                 Code::InvalidArgument | Code::OutOfRange | Code::NotFound | Code::FailedPrecondition
             ),
-            Self::Read { .. } | Self::PageTooLarge { .. } | Self::Header { .. } => false,
+            Self::Read { .. }
+            | Self::PageTooLarge { .. }
+            | Self::Header { .. }
+            | Self::ParquetPipe
+            | Self::Import(_) => false,
             Self::When(_)
             | Self::Span(_)
             | Self::Endpoint { .. }
             | Self::PageOnly { .. }
+            | Self::TicksOnly { .. }
             | Self::Unreachable { .. }
             | Self::Lost { .. }
             | Self::Timeout { .. }

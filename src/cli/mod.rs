@@ -1,6 +1,6 @@
 //! The command: arguments, the client commands, and how their answers look.
 //!
-//! Every command but `serve` and `verify` is a gRPC client. Answers go to standard output, everything else (notes,
+//! Every command but `serve`, `verify` and the `import` of a full export is a gRPC client. Answers go to standard output, everything else (notes,
 //! progress, errors) to standard error, so that a pipe holds nothing but the answer.
 //!
 //! **Invariant**: a command ends with 0 when done, 1 when it failed, 2 on wrong usage and 3 when some input was
@@ -15,6 +15,7 @@ mod convert;
 mod error;
 mod export;
 mod history;
+mod import;
 mod ingest;
 mod latest;
 mod output;
@@ -111,6 +112,8 @@ pub enum Command {
     Revisions(revisions::RevisionsArgs),
     /// Write a snapshot as Parquet, Arrow or CSV
     Export(export::ExportArgs),
+    /// Make a store of a full export, or send the ticks of a Parquet or CSV file to the server
+    Import(import::ImportArgs),
     /// Check every block of a store that no server has open
     Verify(verify::VerifyArgs),
 }
@@ -135,6 +138,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Series(args) => finish(series::run(args, &session).await),
         Command::Revisions(args) => finish(revisions::run(args, &session).await),
         Command::Export(args) => finish(export::run(args, &session).await),
+        Command::Import(args) => finish(import::run(args, &session).await),
         Command::Verify(args) => finish(verify::run(args, &session).await),
     }
 }
@@ -292,6 +296,9 @@ mod tests {
         check("silkrate export store --full --format csv", Err("cannot be used with"));
         check("silkrate export tree --partition pair --format csv", Err("cannot be used with"));
         check("silkrate export tree --partition week", Err("possible values: pair, source, month"));
+        check("silkrate import", Err("<SOURCE>"));
+        check("silkrate import full --db db", Ok(()));
+        check("silkrate import runs.parquet --revise --dry-run", Ok(()));
         check("silkrate latest --timeout 0", Err("0 is not in"));
         check("silkrate", Err("Usage"));
     }

@@ -11,6 +11,7 @@ mod encode;
 mod layout;
 mod outlet;
 mod produce;
+pub mod read;
 mod rows;
 mod tree;
 

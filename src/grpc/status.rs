@@ -144,9 +144,10 @@ fn store_code(problem: &StoreError) -> Code {
         | StoreError::DamagedBlock { .. }
         | StoreError::DamagedCommits { .. } => Code::DataLoss,
         // These keep a store from opening, so that a service that runs does not meet them.
-        StoreError::InUse { .. } | StoreError::NewerFormat { .. } | StoreError::WindowDiffers { .. } => {
-            Code::FailedPrecondition
-        }
+        StoreError::InUse { .. }
+        | StoreError::NewerFormat { .. }
+        | StoreError::UnfinishedImport { .. }
+        | StoreError::WindowDiffers { .. } => Code::FailedPrecondition,
         StoreError::Io { .. } => Code::Internal,
     }
 }
@@ -289,6 +290,8 @@ mod tests {
         both(&in_use, Code::FailedPrecondition, "in use by process 7");
         let newer = StoreError::NewerFormat { path: path(), found: 2, supported: 1 };
         both(&newer, Code::FailedPrecondition, "format 2");
+        let unfinished = StoreError::UnfinishedImport { path: path() };
+        both(&unfinished, Code::FailedPrecondition, "did not finish");
         let window =
             StoreError::WindowDiffers { series, source_name: text("timesca"), stored_s: 3_600, configured_s: 60 };
         both(&window, Code::FailedPrecondition, "collapse window of 3600 s");

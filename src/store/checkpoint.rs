@@ -15,7 +15,7 @@ use super::track::Track;
 use super::{COMMITS_ID, Store};
 
 /// Most bytes of columns in one batch.
-const BATCH_BYTES_MAX: usize = 4 << 20;
+pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// Blocks on their way into the store.
 struct Sealer<'a> {
@@ -55,21 +55,27 @@ impl Sealer<'_> {
             self.batch_bytes = 0;
         }
         self.batch_bytes += bytes;
-        for (number, column) in (0_u8..).zip(columns) {
-            if !column.is_empty() {
-                self.batch.insert(&keys::column(block, number), column.as_slice());
-            }
-        }
+        put_columns(&mut self.batch, block, columns);
         Ok(())
     }
 }
 
+/// Writes the columns of a block into a batch.
+pub(super) fn put_columns(batch: &mut sled::Batch, block: u64, columns: &[Vec<u8>]) {
+    for (number, column) in (0_u8..).zip(columns) {
+        if !column.is_empty() {
+            batch.insert(&keys::column(block, number), column.as_slice());
+        }
+    }
+}
+
 /// The value of an index entry, and its checksum.
-fn index_value(key: &[u8], meta: &BlockMeta) -> (Vec<u8>, u32) {
+pub(super) fn index_value(key: &[u8], meta: &BlockMeta) -> (Vec<u8>, u32) {
     sealed_value(key, &postcard::to_stdvec(meta).unwrap_or_default())
 }
 
-fn sealed_value(key: &[u8], payload: &[u8]) -> (Vec<u8>, u32) {
+/// A small value under its key, and its checksum.
+pub(super) fn sealed_value(key: &[u8], payload: &[u8]) -> (Vec<u8>, u32) {
     let value = keys::seal(key, payload);
     let crc = value.last_chunk::<4>().map_or(0, |crc| u32::from_le_bytes(*crc));
     (value, crc)

@@ -16,6 +16,7 @@ use super::contained::contained;
 use super::error::StoreError;
 use super::keys;
 use super::log::Log;
+use super::restore::UNFINISHED_MARK;
 
 /// With the default of 128 KiB, pages over a quarter of it go to files that sled never syncs.
 const SEGMENT_BYTES: usize = 4 << 20;
@@ -58,6 +59,19 @@ impl Engine {
     pub(crate) fn open(path: &Path, reserve_bytes: u64, fault: Option<DiskFault>) -> Result<Self, StoreError> {
         make_directory(path)?;
         let lock = take_lock(path)?;
+        if path.join(UNFINISHED_MARK).exists() {
+            return Err(StoreError::UnfinishedImport { path: path.display().to_string() });
+        }
+        Self::open_locked(path, lock, reserve_bytes, fault)
+    }
+
+    /// Opens sled in a directory whose lock is held.
+    pub(crate) fn open_locked(
+        path: &Path,
+        lock: File,
+        reserve_bytes: u64,
+        fault: Option<DiskFault>,
+    ) -> Result<Self, StoreError> {
         let reserve = path.join("reserve");
         let inside = path.join("sled");
         let open_sled = || {
@@ -268,7 +282,8 @@ impl BlockReader {
     }
 }
 
-fn take_lock(path: &Path) -> Result<File, StoreError> {
+/// Makes a directory this process's own as long as the file is open.
+pub(crate) fn take_lock(path: &Path) -> Result<File, StoreError> {
     let file_path = path.join("LOCK");
     let failed = |error: &io::Error| StoreError::io(format!("cannot lock {}", file_path.display()), error);
     let mut file = OpenOptions::new()
@@ -412,7 +427,8 @@ fn refuse_blobs(path: &Path, inside: &Path) -> Result<(), StoreError> {
     })
 }
 
-fn file_names(directory: &Path) -> Result<Vec<String>, StoreError> {
+/// What is in a directory; nothing where there is none.
+pub(crate) fn file_names(directory: &Path) -> Result<Vec<String>, StoreError> {
     let failed = |error: &io::Error| StoreError::io(format!("cannot list {}", directory.display()), error);
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

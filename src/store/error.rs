@@ -25,6 +25,12 @@ pub enum StoreError {
         /// The newest one known.
         supported: u8,
     },
+    /// An import into it was broken off.
+    #[error("store {path} is an import that did not finish; run 'silkrate import' again, or remove the directory")]
+    UnfinishedImport {
+        /// The store's directory.
+        path: String,
+    },
     /// Something that every read depends on does not decode.
     #[error("store {path} is damaged: {problem}; restore it from a backup")]
     Damaged {

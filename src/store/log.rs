@@ -26,7 +26,7 @@ use crate::domain::{PublishedValue, Rate, Timestamp};
 
 const FILE_MAGIC: &[u8; 8] = b"silklog1";
 /// Length of the file's header, as a place in the file and as a size in memory.
-const FILE_HEADER_BYTES: u64 = 16;
+pub(crate) const FILE_HEADER_BYTES: u64 = 16;
 const FILE_HEADER_SIZE: usize = 16;
 const FRAME_MAGIC: [u8; 4] = *b"\xF5rmE";
 const FRAME_HEADER_BYTES: usize = 13;

@@ -18,6 +18,7 @@ mod pace;
 mod recollapse;
 mod records;
 mod recovery;
+mod restore;
 mod series;
 mod track;
 mod verify;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 pub use engine::{DiskFault, DiskOperation};
 pub use error::StoreError;
+pub use restore::{Restore, RestoreError, RestoreProblem};
 pub use verify::{VerifyReport, verify};
 pub use view::{Commit, RunScan, ScanOrder, SeriesTotals, SeriesView, View};
 pub use work::{UpsertError, Upserted, Work};

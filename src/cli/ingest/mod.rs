@@ -1,10 +1,11 @@
-//! `ingest`: ticker pages and CSV files to the server.
+//! `ingest`: ticker pages, CSV files and runs in Parquet to the server.
 //!
 //! **Invariant**: files are independent. One that fails is reported and the next is tried, unless the server itself is
 //! what failed; what went in stays in, and sending it again changes nothing.
 
 mod progress;
 mod report;
+mod source;
 mod upload;
 
 use std::fs::File;
@@ -13,19 +14,25 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use self::progress::Progress;
+pub(super) use self::progress::Progress;
 use self::report::{FileReport, Refused, TICK_COLUMNS};
+use self::source::{CsvRows, ParquetRows};
 use self::upload::{Policy, upload};
 use super::client::Client;
 use super::output::{Format, Sheet};
 use super::text::{clean, plural};
 use super::when::When;
 use super::{CliError, Outcome, Session, note, stdout};
+use crate::export::read::PARQUET_MAGIC;
 use crate::feed::{TICK_CSV_LINE_BYTES_MAX, begins_as_tick_csv};
 use crate::proto::v1::{ConflictPolicy, IngestPageRequest};
 
 /// Whose pages are read unless `--source` says otherwise.
 const PAGE_SOURCE_DEFAULT: &str = "timesca";
+/// Stands for standard input among files.
+const STANDARD_INPUT: &str = "-";
+/// What a report calls a file of runs.
+const PARQUET: &str = "parquet";
 /// Largest page that the server takes.
 const PAGE_MIB_MAX: u64 = 4;
 
@@ -47,7 +54,7 @@ Sending a file again changes nothing.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct IngestArgs {
-    /// Ticker pages (text or HTML) or CSV files; - reads standard input
+    /// Ticker pages (text or HTML), CSV files, or runs in Parquet; - reads standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Who published the page [default: timesca]
@@ -62,7 +69,7 @@ pub struct IngestArgs {
     /// Say what would happen, and store nothing
     #[arg(long)]
     dry_run: bool,
-    /// What the files are; auto knows CSV by its name or by a header that names pair
+    /// What the files are; auto knows CSV by its name or by a header that names pair, Parquet by its first bytes
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = FileFormat::Auto)]
     format: FileFormat,
 }
@@ -73,6 +80,7 @@ enum FileFormat {
     Auto,
     Page,
     Csv,
+    Parquet,
 }
 
 /// The arguments as the wire has them.
@@ -81,6 +89,8 @@ struct Options {
     observed_time: Option<prost_types::Timestamp>,
     policy: Policy,
     format: FileFormat,
+    /// Whether a file that is nothing else is a page.
+    takes_pages: bool,
 }
 
 pub(super) async fn run(args: IngestArgs, session: &Session) -> Result<Outcome, CliError> {
@@ -90,12 +100,30 @@ pub(super) async fn run(args: IngestArgs, session: &Session) -> Result<Outcome, 
         observed_time: session.time(args.time)?,
         policy: Policy { conflict, validate_only: args.dry_run },
         format: args.format,
+        takes_pages: true,
     };
+    send(args.files, &options, session).await
+}
+
+/// Sends one file of ticks, CSV or runs in Parquet, as `ingest` does.
+pub(super) async fn import_ticks(
+    path: PathBuf,
+    revise: bool,
+    dry_run: bool,
+    session: &Session,
+) -> Result<Outcome, CliError> {
+    let conflict = if revise { ConflictPolicy::Revise } else { ConflictPolicy::Refuse };
+    let policy = Policy { conflict, validate_only: dry_run };
+    let options = Options { source: None, observed_time: None, policy, format: FileFormat::Auto, takes_pages: false };
+    send(vec![path], &options, session).await
+}
+
+async fn send(files: Vec<PathBuf>, options: &Options, session: &Session) -> Result<Outcome, CliError> {
     let client = session.connect().await?;
     let (mut reports, mut outcome, mut stopped) = (Vec::new(), Outcome::Done, None);
-    for path in args.files {
+    for path in files {
         let mut report = FileReport { file: path.display().to_string(), ..FileReport::default() };
-        let result = ingest_file(&client, &path, &options, &mut report).await;
+        let result = ingest_file(&client, &path, options, &mut report).await;
         if report.not_in_count() > 0 {
             outcome = outcome.max(Outcome::PartlyRefused);
         }
@@ -118,7 +146,7 @@ pub(super) async fn run(args: IngestArgs, session: &Session) -> Result<Outcome, 
         }
     }
     // The data is in: that nobody reads the summary changes nothing about the outcome.
-    match print(&reports, session, args.dry_run) {
+    match print(&reports, session, options.policy.validate_only) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
         Ok(()) | Err(_) => {}
     }
@@ -130,31 +158,50 @@ async fn ingest_file(client: &Client, path: &Path, options: &Options, report: &m
     let (input, total_bytes) = open(path).map_err(unreadable)?;
     let mut input = BufReader::new(input);
     let head = first_line(&mut input).map_err(unreadable)?;
-    let is_csv = match options.format {
-        FileFormat::Auto => begins_as_tick_csv(&head) || has_csv_name(path),
-        FileFormat::Csv => true,
-        FileFormat::Page => false,
+    let format = match options.format {
+        FileFormat::Auto if head.starts_with(PARQUET_MAGIC) => FileFormat::Parquet,
+        FileFormat::Auto if !options.takes_pages || begins_as_tick_csv(&head) || has_csv_name(path) => FileFormat::Csv,
+        FileFormat::Auto | FileFormat::Page => FileFormat::Page,
+        FileFormat::Csv => FileFormat::Csv,
+        FileFormat::Parquet => FileFormat::Parquet,
     };
-    let input = Cursor::new(head).chain(input);
-    let result = if is_csv {
-        report.format = "csv";
+    if format != FileFormat::Page {
         refuse_page_options(path, options)?;
-        let progress = Progress::new(total_bytes);
-        upload(client, path, input, options.policy, report, &progress).await
-    } else {
-        report.format = "page";
-        send_page(client, path, input, options, report).await
+    }
+    let input = Cursor::new(head).chain(input);
+    let progress = || Progress::new(total_bytes);
+    let owned = path.to_owned();
+    let result = match format {
+        FileFormat::Auto | FileFormat::Page => {
+            report.format = "page";
+            send_page(client, path, input, options, report).await
+        }
+        FileFormat::Csv => {
+            report.format = "csv";
+            upload(client, move || CsvRows::open(&owned, input), options.policy, report, &progress()).await
+        }
+        FileFormat::Parquet if path == Path::new(STANDARD_INPUT) => Err(CliError::ParquetPipe),
+        FileFormat::Parquet => {
+            report.format = PARQUET;
+            upload(client, move || ParquetRows::open(&owned), options.policy, report, &progress()).await
+        }
     };
     result.map_err(|problem| {
-        let names_it =
-            matches!(problem, CliError::Read { .. } | CliError::Header { .. } | CliError::PageTooLarge { .. });
+        let names_it = matches!(
+            problem,
+            CliError::Read { .. }
+                | CliError::Header { .. }
+                | CliError::PageTooLarge { .. }
+                | CliError::ParquetPipe
+                | CliError::Import(_)
+        );
         if names_it { problem } else { CliError::File { path: path.to_owned(), problem: Box::new(problem) } }
     })
 }
 
 /// The file or standard input, and how long it is where that is known.
 fn open(path: &Path) -> io::Result<(Box<dyn Read + Send>, Option<u64>)> {
-    if path == Path::new("-") {
+    if path == Path::new(STANDARD_INPUT) {
         return Ok((Box::new(io::stdin()), None));
     }
     let file = File::open(path)?;

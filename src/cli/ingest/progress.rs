@@ -5,14 +5,14 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar over the bytes whose rows are durable; hidden where standard error is no terminal.
-pub(super) struct Progress {
+pub(in crate::cli) struct Progress {
     bar: ProgressBar,
     begun: Instant,
 }
 
 impl Progress {
     /// Over a file of so many bytes, or of unknown length.
-    pub(super) fn new(total_bytes: Option<u64>) -> Self {
+    pub(in crate::cli) fn new(total_bytes: Option<u64>) -> Self {
         let (bar, template) = match total_bytes {
             Some(total) => (ProgressBar::new(total), "{bar:24} {bytes}/{total_bytes}  {msg}  {eta} left"),
             None => (ProgressBar::no_length(), "{spinner} {bytes}  {msg}"),
@@ -25,7 +25,7 @@ impl Progress {
     }
 
     /// So many bytes and rows are done.
-    pub(super) fn update(&self, bytes: u64, rows: u64) {
+    pub(in crate::cli) fn update(&self, bytes: u64, rows: u64) {
         self.bar.set_message(format!("{rows} rows, {}/s", rate_per_s(rows, self.begun.elapsed().as_millis())));
         self.bar.set_position(bytes);
     }

@@ -14,7 +14,7 @@ pub(super) const REFUSALS_KEPT_MAX: usize = 100_000;
 /// A tick or a row that did not go in.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Refused {
-    /// Of a CSV file, from 1.
+    /// Of a CSV file, from 1; of a Parquet file, the row.
     pub(super) line: Option<u64>,
     /// Of the pair on its page, from 0.
     pub(super) index: Option<u64>,
@@ -97,7 +97,9 @@ impl FileReport {
     /// Lines for people: the first refusals, and how many more there are.
     pub(super) fn refusal_lines(&self) -> Vec<String> {
         let shown = self.refusals.iter().take(REFUSALS_SHOWN_MAX);
-        let mut lines: Vec<String> = shown.map(|refused| format!("{}: {}", self.file, refused.in_words())).collect();
+        let place = if self.format == super::PARQUET { "row" } else { "line" };
+        let mut lines: Vec<String> =
+            shown.map(|refused| format!("{}: {}", self.file, refused.in_words(place))).collect();
         let more = self.not_in_count().saturating_sub(lines.len() as u64);
         if more > 0 {
             lines.push(format!("{}: {more} more refused; --output json lists them", self.file));
@@ -131,8 +133,8 @@ impl Refused {
         }
     }
 
-    fn in_words(&self) -> String {
-        let place = self.line.map(|line| format!("line {line}: ")).unwrap_or_default();
+    fn in_words(&self, place: &str) -> String {
+        let place = self.line.map(|line| format!("{place} {line}: ")).unwrap_or_default();
         // The server explains only so many.
         let message = if self.message.is_empty() { String::new() } else { format!(": {}", clean(&self.message)) };
         format!("{place}refused ({}){message}", self.reason)
@@ -214,7 +216,7 @@ mod tests {
                 message: message.to_owned(),
                 ..Refusal::default()
             };
-            assert_eq!(Refused::from_server(refusal, Some(7)).in_words(), expect);
+            assert_eq!(Refused::from_server(refusal, Some(7)).in_words("line"), expect);
         };
         check("rate '0' is zero", "line 7: refused (INVALID_RATE): rate '0' is zero");
         check("", "line 7: refused (INVALID_RATE)");

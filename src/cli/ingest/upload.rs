@@ -1,4 +1,4 @@
-//! A CSV file to the server: batches over one stream, several under way.
+//! A file of ticks to the server: batches over one stream, several under way.
 //!
 //! A thread of its own reads ahead, since standard input may block for ever and must not keep the command from ending.
 //!
@@ -6,8 +6,6 @@
 //! [`IN_FLIGHT_MAX`] and [`READ_AHEAD_BATCHES`] batches are in memory, however large the file is.
 
 use std::collections::VecDeque;
-use std::io::BufRead;
-use std::path::{Path, PathBuf};
 use std::thread;
 
 use tokio::sync::mpsc;
@@ -15,10 +13,10 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::progress::Progress;
 use super::report::{FileReport, Refused};
+use super::source::{Row, TickRows};
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
-use crate::cli::to_wire;
-use crate::feed::{TickCsv, TickCsvError, TickCsvRow, TickCsvRowError, TickCsvValues};
+use crate::feed::TickCsvRowError;
 use crate::proto::v1::{
     ConflictPolicy, StreamTicksRequest, StreamTicksResponse, Tick, TickBatch, stream_ticks_request,
 };
@@ -58,20 +56,19 @@ impl Batch {
     }
 }
 
-/// Sends every row of `input`, adding up in `report` what became of them. When it fails, `report` tells how far it
+/// Sends every row of what `open` opens, adding up in `report` what became of them. When it fails, `report` tells how far it
 /// came.
 ///
 /// # Errors
-/// `Read` and `Header` for the file; whatever ends the stream.
-pub(super) async fn upload(
+/// What `open` and the rows end in; whatever ends the stream.
+pub(super) async fn upload<R: TickRows>(
     client: &Client,
-    path: &Path,
-    input: impl BufRead + Send + 'static,
+    open: impl FnOnce() -> Result<R, CliError> + Send + 'static,
     policy: Policy,
     report: &mut FileReport,
     progress: &Progress,
 ) -> Result<(), CliError> {
-    let mut batches = read_ahead(path.to_owned(), input);
+    let mut batches = read_ahead(open);
     let (to_server, requests) = mpsc::channel(IN_FLIGHT_MAX);
     let mut sender = Sender { to_server: Some(to_server), in_flight: VecDeque::new(), answer_count: 0, failure: None };
     // A batch goes in before the call, since a server may wait for one before it opens its side of the stream.
@@ -164,10 +161,12 @@ impl Sender {
 }
 
 /// Reads batches on a thread of their own. The channel's bound is the bound of what is read ahead.
-fn read_ahead(path: PathBuf, input: impl BufRead + Send + 'static) -> mpsc::Receiver<Result<Batch, CliError>> {
+fn read_ahead<R: TickRows>(
+    open: impl FnOnce() -> Result<R, CliError> + Send + 'static,
+) -> mpsc::Receiver<Result<Batch, CliError>> {
     let (to_sender, batches) = mpsc::channel(READ_AHEAD_BATCHES);
     thread::spawn(move || {
-        if let Err(failure) = read_batches(input, &path, &to_sender) {
+        if let Err(failure) = open().and_then(|rows| read_batches(rows, &to_sender)) {
             // Nobody listens any more when the stream has failed first.
             let _ = to_sender.blocking_send(Err(failure));
         }
@@ -175,29 +174,20 @@ fn read_ahead(path: PathBuf, input: impl BufRead + Send + 'static) -> mpsc::Rece
     batches
 }
 
-fn read_batches(
-    input: impl BufRead,
-    path: &Path,
-    to_sender: &mpsc::Sender<Result<Batch, CliError>>,
-) -> Result<(), CliError> {
-    let failed = |problem| CliError::Read { path: path.to_owned(), problem };
-    let mut rows = TickCsv::new(input).map_err(|problem| match problem {
-        TickCsvError::Read(problem) => failed(problem),
-        TickCsvError::Header(problem) => CliError::Header { path: path.to_owned(), problem },
-    })?;
+fn read_batches(mut rows: impl TickRows, to_sender: &mpsc::Sender<Result<Batch, CliError>>) -> Result<(), CliError> {
     let mut batch = Batch::default();
     loop {
-        let row = rows.next_row();
+        let row = rows.next();
         if batch.is_full() || !batch.is_empty() && !matches!(row, Ok(Some(_))) {
             let full = std::mem::take(&mut batch);
             if to_sender.blocking_send(Ok(full)).is_err() {
                 return Ok(());
             }
         }
-        let Some(TickCsvRow { line, tick }) = row.map_err(failed)? else { return Ok(()) };
+        let Some(Row { line, tick }) = row? else { return Ok(()) };
         match tick {
             Ok(tick) => {
-                batch.ticks.push(tick_message(tick));
+                batch.ticks.push(tick);
                 batch.lines.push(line);
             }
             Err(problem) => batch.malformed.push((line, problem)),
@@ -206,15 +196,12 @@ fn read_batches(
     }
 }
 
-fn tick_message(values: TickCsvValues) -> Tick {
-    let TickCsvValues { pair, source, observed_time, rate, reported_change_percent } = values;
-    Tick { pair, source, observed_time: Some(to_wire(observed_time)), rate, reported_change_percent }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufReader, Read};
+    use crate::cli::ingest::source::CsvRows;
+    use std::io::{BufReader, Cursor, Read};
+    use std::path::Path;
 
     /// Fails where the file would go on.
     struct Broken;
@@ -228,7 +215,7 @@ mod tests {
     async fn what_was_read_before_a_failure_is_still_sent() {
         let file = "pair,source,observed_time,rate\nKGS/USD,nbkr,2025-12-08,0.01144\nbad\n";
         let input = BufReader::new(file.as_bytes().chain(Broken));
-        let mut batches = read_ahead(PathBuf::from("a.csv"), input);
+        let mut batches = read_ahead(|| CsvRows::open(Path::new("a.csv"), input));
         let batch = batches.recv().await.unwrap().unwrap();
         assert_eq!((batch.lines, batch.malformed.len(), batch.end_bytes), (vec![2], 1, file.len() as u64));
         let failure = batches.recv().await.unwrap().unwrap_err();
@@ -243,7 +230,7 @@ mod tests {
             file.push_str("KGS/USD,nbkr,2025-12-08,0.01144\n");
         }
         let total = file.len() as u64;
-        let mut batches = read_ahead(PathBuf::from("a.csv"), std::io::Cursor::new(file));
+        let mut batches = read_ahead(|| CsvRows::open(Path::new("a.csv"), Cursor::new(file)));
         let (mut sizes, mut end_bytes) = (Vec::new(), 0);
         while let Some(batch) = batches.recv().await {
             let batch = batch.unwrap();

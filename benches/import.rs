@@ -1,0 +1,79 @@
+//! A full import: rows a second from Parquet on disk to a store that is live, and memory.
+//!
+//! `cargo bench --bench import`; `SILKRATE_BENCH_RUNS` sets the size.
+
+#![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
+
+#[path = "../tests/full_export/mod.rs"]
+mod full_export;
+mod support;
+
+use std::time::Instant;
+
+use full_export::Parts;
+use silkrate::domain::Timestamp;
+use silkrate::export::read::{FullExport, ReadProgress};
+use silkrate::store::{Store, verify};
+use support::{
+    BASE_US, Ticks, disk_bytes, keys, parameter, per_second, report, resident_mb, state_rules, store_options,
+};
+
+const NOW: Timestamp = Timestamp::from_micros(BASE_US * 2);
+
+/// Five series of 3.3 ticks a run, a second apart with 5 ms of jitter, 10,000 ticks a commit.
+fn fill(store: &mut Store, runs: u64) {
+    let mut generators: Vec<Ticks> = (0..5).map(|seed| Ticks::new(seed * 997, 30)).collect();
+    let mut left = runs * 33 / 10 / 5;
+    while left > 0 {
+        let count = left.min(10_000);
+        for (key, generator) in keys().iter().zip(&mut generators) {
+            let mut work = store.begin(NOW);
+            let series = work.series(key).expect("room for a series");
+            for (time, value) in generator.take(count as usize) {
+                work.upsert(series, time, value, false).expect("a good tick");
+            }
+            work.commit().expect("a good disk");
+            if store.checkpoint_is_due() {
+                store.checkpoint().expect("a good disk");
+            }
+        }
+        left -= count;
+    }
+}
+
+/// Writes the export, in a process's memory that the import is not charged for: it is another process.
+fn prepare(directory: &std::path::Path) {
+    let mut store = Store::open(store_options(&directory.join("from")), NOW).expect("a new store");
+    fill(&mut store, parameter("SILKRATE_BENCH_RUNS", 1_000_000));
+    Parts::of(&store.view()).write(&directory.join("export"));
+}
+
+fn main() {
+    if let Ok(directory) = std::env::var("SILKRATE_BENCH_PREPARE") {
+        return prepare(std::path::Path::new(&directory));
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let this = std::env::current_exe().expect("this program");
+    let prepared = std::process::Command::new(this).env("SILKRATE_BENCH_PREPARE", directory.path()).status();
+    assert!(prepared.expect("this program").success());
+    let into = directory.path().join("into");
+
+    let idle_mb = resident_mb();
+    let export = FullExport::open(&directory.path().join("export")).expect("a sound export");
+    let progress = ReadProgress::default();
+    let begun = Instant::now();
+    export.check_sums(&progress).expect("a sound export");
+    let checked = begun.elapsed();
+    export.restore(&into, state_rules(), &progress).expect("a sound export");
+    let took = begun.elapsed();
+    assert_eq!(progress.rows(), export.total_rows());
+
+    report("rows of the export", export.total_rows() as f64, "", "-");
+    report("import, checksums included", per_second(export.total_rows(), took), "rows/s", ">= 500,000");
+    report("of it, comparing checksums", checked.as_secs_f64() / took.as_secs_f64() * 100.0, "%", "-");
+    report("resident over idle after it", resident_mb() - idle_mb, "MB", "-");
+    let found = verify(&into).expect("a sound store");
+    assert_eq!(found.problems, Vec::<String>::new());
+    report("store, times the export's bytes", disk_bytes(&into) as f64 / export.total_bytes() as f64, "times", "-");
+    report("runs", found.run_count as f64, "", "-");
+}

@@ -1,0 +1,289 @@
+//! Reading back what an export wrote: a full export into a new store, a file of runs as ticks.
+//!
+//! **Invariant**: of a full export nothing becomes live before every file has shown the schema, the
+//! row count and the checksum that its manifest names, and every row has fitted the others. Memory is
+//! bounded by a batch of rows of each file, whatever their size.
+
+mod cells;
+mod error;
+mod manifest;
+mod rows;
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest as _, Sha256};
+
+use self::cells::{CommitRow, Instant, NamedRun, NamedSeries, Row};
+pub use self::error::{CellProblem, ReadError};
+pub use self::manifest::{MANIFEST_NAME, Manifest, Part, SCHEMA_VERSION};
+use self::rows::Rows;
+use crate::board::StateRules;
+use crate::domain::{PublishedValue, Revision, Run, Timestamp};
+use crate::store::{Commit, Restore};
+
+/// The files of a full export besides its manifest.
+pub const SERIES_NAME: &str = "series.parquet";
+/// See [`SERIES_NAME`].
+pub const RUNS_NAME: &str = "runs.parquet";
+/// See [`SERIES_NAME`].
+pub const TIMELINE_NAME: &str = "timeline.parquet";
+/// See [`SERIES_NAME`].
+pub const REVISIONS_NAME: &str = "revisions.parquet";
+/// See [`SERIES_NAME`].
+pub const COMMITS_NAME: &str = "commits.parquet";
+
+/// What every Parquet file begins with.
+pub const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
+
+/// Bytes hashed at a time.
+const HASH_BYTES: usize = 1 << 20;
+
+/// How far a reading has come, for who watches from another thread.
+#[derive(Debug, Default)]
+pub struct ReadProgress {
+    /// Bytes compared with their checksums.
+    checked_bytes: AtomicU64,
+    /// Rows read.
+    rows: AtomicU64,
+}
+
+impl ReadProgress {
+    /// Bytes compared with their checksums so far.
+    pub fn checked_bytes(&self) -> u64 {
+        self.checked_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Rows read so far.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+}
+
+/// A full export whose manifest, schemas and row counts are sound.
+#[derive(Debug)]
+pub struct FullExport {
+    directory: PathBuf,
+    manifest: Manifest,
+    commit: Commit,
+    last_ingest_time: Option<Timestamp>,
+    total_bytes: u64,
+}
+
+impl FullExport {
+    /// Opens the full export in a directory and checks all that does not take reading its rows.
+    ///
+    /// # Errors
+    /// Any [`ReadError`] but those of single rows.
+    pub fn open(directory: &Path) -> Result<Self, ReadError> {
+        let path = directory.join(MANIFEST_NAME);
+        let file = path.display().to_string();
+        let text = fs::read(&path).map_err(|problem| {
+            if problem.kind() == io::ErrorKind::NotFound {
+                return ReadError::NotAnExport { directory: directory.display().to_string() };
+            }
+            ReadError::Io { file: file.clone(), problem }
+        })?;
+        let manifest: Manifest =
+            serde_json::from_slice(&text).map_err(|problem| ReadError::Manifest { file: file.clone(), problem })?;
+        if manifest.schema_version != SCHEMA_VERSION {
+            let (found, product_version) = (manifest.schema_version, manifest.product_version);
+            return Err(ReadError::SchemaVersion { file, found, product_version });
+        }
+        let time = |field, text: &str| {
+            let bad = |problem| ReadError::ManifestTime { file: file.clone(), field, problem };
+            Timestamp::parse_rfc3339(text).map_err(bad)
+        };
+        let commit =
+            Commit { sequence: manifest.sequence, recorded_time: time("recorded_time", &manifest.recorded_time)? };
+        let last_ingest_time =
+            manifest.last_ingest_time.as_deref().map(|text| time("last_ingest_time", text)).transpose()?;
+        let mut export = Self { directory: directory.to_owned(), manifest, commit, last_ingest_time, total_bytes: 0 };
+        export.check_parts()?;
+        Ok(export)
+    }
+
+    fn check_parts(&mut self) -> Result<(), ReadError> {
+        let unread = AtomicU64::new(0);
+        self.rows::<NamedSeries>(SERIES_NAME, &unread)?;
+        self.rows::<Run>(RUNS_NAME, &unread)?;
+        self.rows::<Instant>(TIMELINE_NAME, &unread)?;
+        self.rows::<Revision>(REVISIONS_NAME, &unread)?;
+        self.rows::<CommitRow>(COMMITS_NAME, &unread)?;
+        for part in [SERIES_NAME, RUNS_NAME, TIMELINE_NAME, REVISIONS_NAME, COMMITS_NAME] {
+            let path = self.directory.join(part);
+            let failed = |problem| ReadError::Io { file: path.display().to_string(), problem };
+            self.total_bytes += fs::metadata(&path).map_err(failed)?.len();
+        }
+        Ok(())
+    }
+
+    fn part(&self, name: &'static str) -> Result<&Part, ReadError> {
+        let missing =
+            || ReadError::MissingPart { file: self.directory.join(MANIFEST_NAME).display().to_string(), part: name };
+        self.manifest.parts.iter().find(|part| part.name == name).ok_or_else(missing)
+    }
+
+    /// Opens a file: its schema and its row count are checked.
+    fn rows<'a, T: Row>(&self, name: &'static str, read: &'a AtomicU64) -> Result<Rows<'a, T>, ReadError> {
+        let expected = self.part(name)?.row_count;
+        let rows = Rows::open(&self.directory.join(name), read)?;
+        if rows.total() != expected {
+            return Err(ReadError::RowCount { file: rows.file().to_owned(), expected, found: rows.total() });
+        }
+        Ok(rows)
+    }
+
+    /// What it says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Bytes of its Parquet files.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// Rows of all its files.
+    pub fn total_rows(&self) -> u64 {
+        self.manifest.parts.iter().map(|part| part.row_count).sum()
+    }
+
+    /// Reads all files once and compares their checksums.
+    ///
+    /// # Errors
+    /// `Io` or `Checksum`.
+    pub fn check_sums(&self, progress: &ReadProgress) -> Result<(), ReadError> {
+        let mut buffer = vec![0; HASH_BYTES];
+        for name in [SERIES_NAME, RUNS_NAME, TIMELINE_NAME, REVISIONS_NAME, COMMITS_NAME] {
+            let path = self.directory.join(name);
+            let file = || path.display().to_string();
+            let failed = |problem| ReadError::Io { file: file(), problem };
+            let mut input = File::open(&path).map_err(failed)?;
+            let mut hash = Sha256::new();
+            loop {
+                let read = input.read(&mut buffer).map_err(failed)?;
+                if read == 0 {
+                    break;
+                }
+                hash.update(&buffer[..read]);
+                progress.checked_bytes.fetch_add(read as u64, Ordering::Relaxed);
+            }
+            let found = hex(&hash.finalize());
+            let expected = &self.part(name)?.sha256;
+            if !expected.eq_ignore_ascii_case(&found) {
+                return Err(ReadError::Checksum { file: file(), expected: expected.clone(), found });
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds the store that was exported in a directory that is not there, is empty, or holds an
+    /// unfinished import. Latest quotes count as changed at the commit imported, and have their states
+    /// by `rules`; everything else is as it was. Blocks.
+    ///
+    /// # Errors
+    /// Any [`ReadError`]; then no server takes the directory for a store.
+    pub fn restore(&self, into: &Path, rules: StateRules, progress: &ReadProgress) -> Result<Commit, ReadError> {
+        let read = &progress.rows;
+        let mut commits = self.rows::<CommitRow>(COMMITS_NAME, read)?;
+        let mut series = self.rows::<NamedSeries>(SERIES_NAME, read)?;
+        let mut instants = self.rows::<Instant>(TIMELINE_NAME, read)?;
+        let mut runs = self.rows::<Run>(RUNS_NAME, read)?;
+        let mut revisions = self.rows::<Revision>(REVISIONS_NAME, read)?;
+        let mut store = Restore::begin(into, rules, self.commit)?;
+        store.set_last_ingest_time(self.last_ingest_time);
+        let mut expected = 0;
+        store.commits(std::iter::from_fn(|| {
+            expected += 1;
+            rows::next_commit(&mut commits, expected).transpose()
+        }))?;
+        while let Some(NamedSeries { pair, source, key, collapse_window_us }) = series.next_row()? {
+            store.series(
+                &key,
+                collapse_window_us,
+                instants.of_series(&pair, &source).map(|row| row.map(|Instant(time)| time)),
+                runs.of_series(&pair, &source),
+                revisions.of_series(&pair, &source),
+            )?;
+        }
+        instants.expect_end()?;
+        runs.expect_end()?;
+        revisions.expect_end()?;
+        Ok(store.finish()?)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// One observation out of a file of runs, its series as written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RunTick {
+    /// Of the run in its file, from 1.
+    pub row: u64,
+    /// As written.
+    pub pair: String,
+    /// As written.
+    pub source: String,
+    /// When the source showed it.
+    pub observed_time: Timestamp,
+    /// What it showed.
+    pub value: PublishedValue,
+}
+
+/// The ticks that a file of runs still knows of: the first and the last of each run. The instants
+/// between them are in the timeline of a full export only; and a run longer than the collapse window
+/// of the store that takes them in comes apart there.
+pub struct RunTicks {
+    rows: Rows<'static, NamedRun>,
+    file_bytes: u64,
+    /// The last tick of the run under way.
+    last: Option<RunTick>,
+}
+
+/// Rows counted by nobody.
+static UNCOUNTED: AtomicU64 = AtomicU64::new(0);
+
+impl RunTicks {
+    /// Opens a file of runs and checks its schema.
+    ///
+    /// # Errors
+    /// `Io`, `Parquet`, `MissingColumn` or `ColumnType`.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let rows = Rows::open(path, &UNCOUNTED)?;
+        let failed = |problem| ReadError::Io { file: path.display().to_string(), problem };
+        Ok(Self { rows, file_bytes: fs::metadata(path).map_err(failed)?.len(), last: None })
+    }
+
+    /// Bytes of the file that the ticks so far took, its rows taken as equally long.
+    pub fn bytes(&self) -> u64 {
+        let (done, total) = (u128::from(self.rows.next_number() - 1), u128::from(self.rows.total().max(1)));
+        u64::try_from(u128::from(self.file_bytes) * done / total).unwrap_or(self.file_bytes)
+    }
+
+    /// The next tick; none at the end.
+    ///
+    /// # Errors
+    /// `Parquet` or `Cell`.
+    pub fn next_tick(&mut self) -> Result<Option<RunTick>, ReadError> {
+        if let Some(last) = self.last.take() {
+            return Ok(Some(last));
+        }
+        let row = self.rows.next_number();
+        let Some(NamedRun { pair, source, run }) = self.rows.next_row()? else { return Ok(None) };
+        let tick = RunTick { row, pair, source, observed_time: run.first_observed_time, value: run.value };
+        if run.last_observed_time > run.first_observed_time {
+            self.last = Some(RunTick { observed_time: run.last_observed_time, ..tick.clone() });
+        }
+        Ok(Some(tick))
+    }
+}

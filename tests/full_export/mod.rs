@@ -1,0 +1,189 @@
+//! A full export by hand: what a store holds, as plain rows, and a writer of them that shares nothing
+//! with the one under test but the layout that both were told.
+
+#![allow(dead_code, reason = "every user has its own part of this")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::types::{Float64Type, Int32Type};
+use arrow_array::{
+    ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Int64Array, PrimitiveArray, RecordBatch,
+    TimestampMicrosecondArray, UInt8Array, UInt64Array,
+};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use silkrate::domain::{ReportedChange, Revision, Run, Timestamp};
+use silkrate::store::{Commit, ScanOrder, View};
+
+/// Rows of a part, each with its series as (pair, source).
+pub(crate) type Rows<T> = Vec<((String, String), T)>;
+
+/// All that a store holds.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Parts {
+    pub(crate) commit: Commit,
+    pub(crate) last_ingest_time: Option<Timestamp>,
+    pub(crate) series: Rows<i64>,
+    pub(crate) runs: Rows<Run>,
+    pub(crate) instants: Rows<Timestamp>,
+    pub(crate) revisions: Rows<Revision>,
+    pub(crate) commits: Vec<(u64, Timestamp)>,
+}
+
+impl Parts {
+    pub(crate) fn of(view: &View) -> Self {
+        let mut parts = Self {
+            commit: view.commit,
+            last_ingest_time: view.board.last_ingest_time,
+            series: Vec::new(),
+            runs: Vec::new(),
+            instants: Vec::new(),
+            revisions: Vec::new(),
+            commits: Vec::new(),
+        };
+        let all = (Timestamp::MIN, Timestamp::MAX);
+        for series in view.series() {
+            let key = (series.key().pair.to_string(), series.key().source.to_string());
+            parts.series.push((key.clone(), series.collapse_window_us()));
+            let runs = series.runs(all.0, all.1, all.1, ScanOrder::Ascending).expect("sound blocks");
+            parts.runs.extend(runs.flat_map(|piece| piece.expect("sound blocks")).map(|run| (key.clone(), run)));
+            let instants = series.instants(all.0, all.1).flat_map(|piece| piece.expect("sound blocks"));
+            parts.instants.extend(instants.map(|time| (key.clone(), time)));
+            let revisions = series.revisions(all.0, all.1, all.1).flat_map(|piece| piece.expect("sound blocks"));
+            parts.revisions.extend(revisions.map(|revision| (key.clone(), revision)));
+        }
+        let mut next = (view.commit.sequence > 0).then_some(view.commit);
+        while let Some(commit) = next {
+            parts.commits.push((commit.sequence, commit.recorded_time));
+            next = view.commit_at(commit.recorded_time.saturating_add_us(-1)).expect("sound blocks");
+        }
+        parts.commits.reverse();
+        parts
+    }
+
+    /// Writes the directory of a full export.
+    pub(crate) fn write(&self, directory: &Path) {
+        fs::create_dir_all(directory).expect("a directory");
+        let windows: ArrayRef = Arc::new(Int64Array::from_iter_values(self.series.iter().map(|(_, us)| *us)));
+        let mut columns = names(&self.series);
+        columns.push(("collapse_window_us", windows));
+        write(&directory.join("series.parquet"), columns);
+        let runs: Vec<&Run> = self.runs.iter().map(|(_, run)| run).collect();
+        write(&directory.join("runs.parquet"), [names(&self.runs), run_columns(&runs)].concat());
+        let instants = self.instants.iter().map(|(_, time)| *time);
+        write(
+            &directory.join("timeline.parquet"),
+            [names(&self.instants), vec![("observed_time", times(instants))]].concat(),
+        );
+        let revised: Vec<&Run> = self.revisions.iter().map(|(_, revision)| &revision.run).collect();
+        let superseded = times(self.revisions.iter().map(|(_, revision)| revision.superseded_time));
+        write(
+            &directory.join("revisions.parquet"),
+            [names(&self.revisions), run_columns(&revised), vec![("superseded_time", superseded)]].concat(),
+        );
+        let sequences: ArrayRef = Arc::new(UInt64Array::from_iter_values(self.commits.iter().map(|(at, _)| *at)));
+        let recorded = times(self.commits.iter().map(|(_, time)| *time));
+        write(&directory.join("commits.parquet"), vec![("sequence", sequences), ("recorded_time", recorded)]);
+        self.write_manifest(directory);
+    }
+
+    /// Writes the manifest for the files as they are on disk.
+    pub(crate) fn write_manifest(&self, directory: &Path) {
+        let counts = BTreeMap::from([
+            ("series.parquet", self.series.len()),
+            ("runs.parquet", self.runs.len()),
+            ("timeline.parquet", self.instants.len()),
+            ("revisions.parquet", self.revisions.len()),
+            ("commits.parquet", self.commits.len()),
+        ]);
+        let parts: Vec<Value> = counts
+            .into_iter()
+            .map(|(name, rows)| {
+                let bytes = fs::read(directory.join(name)).expect("a file just written");
+                json!({ "name": name, "row_count": rows, "byte_count": bytes.len(), "sha256": sha256(&bytes) })
+            })
+            .collect();
+        let mut manifest = json!({
+            "schema_version": 1,
+            "sequence": self.commit.sequence,
+            "recorded_time": self.commit.recorded_time.to_string(),
+            "product_version": "0.1.0",
+            "filter": {},
+            "parts": parts,
+        });
+        if let Some(time) = self.last_ingest_time {
+            manifest["last_ingest_time"] = json!(time.to_string());
+        }
+        fs::write(directory.join("manifest.json"), manifest.to_string()).expect("a manifest");
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|half| char::from_digit(half.into(), 16).expect("a digit"));
+    Sha256::digest(bytes).iter().flat_map(digits).collect()
+}
+
+/// A column and its name.
+pub(crate) type Named = (&'static str, ArrayRef);
+
+pub(crate) fn names<T>(rows: &[((String, String), T)]) -> Vec<Named> {
+    let pairs: DictionaryArray<Int32Type> = rows.iter().map(|((pair, _), _)| pair.as_str()).collect();
+    let sources: DictionaryArray<Int32Type> = rows.iter().map(|((_, source), _)| source.as_str()).collect();
+    vec![("pair", Arc::new(pairs)), ("source", Arc::new(sources))]
+}
+
+fn times(times: impl Iterator<Item = Timestamp>) -> ArrayRef {
+    Arc::new(TimestampMicrosecondArray::from_iter_values(times.map(Timestamp::micros)).with_timezone("UTC"))
+}
+
+pub(crate) fn run_columns(runs: &[&Run]) -> Vec<Named> {
+    let change = |run: &Run| run.value.reported_change;
+    let rates = runs.iter().map(|run| {
+        let rate = run.value.rate;
+        rate.mantissa().cast_signed() * 10_i128.pow(18 - u32::from(rate.places()))
+    });
+    let changes = runs.iter().map(|run| {
+        change(run).map(|change| {
+            let magnitude = i128::from(change.mantissa()) * 10_i128.pow(12 - u32::from(change.places()));
+            if change.is_negative() { -magnitude } else { magnitude }
+        })
+    });
+    let rates = Decimal128Array::from_iter_values(rates).with_precision_and_scale(38, 18).expect("38 digits");
+    let changes = changes.collect::<Decimal128Array>().with_precision_and_scale(24, 12).expect("24 digits");
+    let doubles = runs.iter().map(|run| Some(run.value.rate.to_string().parse::<f64>().expect("a decimal")));
+    vec![
+        ("first_observed_time", times(runs.iter().map(|run| run.first_observed_time))),
+        ("last_observed_time", times(runs.iter().map(|run| run.last_observed_time))),
+        ("recorded_time", times(runs.iter().map(|run| run.recorded_time))),
+        ("rate", Arc::new(rates)),
+        ("rate_double", Arc::new(doubles.collect::<PrimitiveArray<Float64Type>>())),
+        ("published_places", Arc::new(UInt8Array::from_iter_values(runs.iter().map(|run| run.value.rate.places())))),
+        ("reported_change_percent", Arc::new(changes)),
+        (
+            "reported_change_places",
+            Arc::new(runs.iter().map(|run| change(run).map(ReportedChange::places)).collect::<UInt8Array>()),
+        ),
+        (
+            "reported_change_negative",
+            Arc::new(runs.iter().map(|run| change(run).map(ReportedChange::is_negative)).collect::<BooleanArray>()),
+        ),
+        ("observation_count", Arc::new(UInt64Array::from_iter_values(runs.iter().map(|run| run.observation_count)))),
+    ]
+}
+
+/// Writes a Parquet file of these columns.
+pub(crate) fn write(path: &Path, columns: Vec<Named>) {
+    let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
+    let compression = Compression::ZSTD(ZstdLevel::try_new(3).expect("a level"));
+    let properties = WriterProperties::builder().set_compression(compression).build();
+    let file = File::create(path).expect("a file");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("a writer");
+    writer.write(&batch).expect("a good disk");
+    writer.close().expect("a good disk");
+}
