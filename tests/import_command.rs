@@ -262,3 +262,47 @@ fn a_full_export_becomes_a_store_once() {
     assert_eq!(Parts::of(&Store::open(options(&place("db")), NOW).unwrap().view()), parts);
     assert_ran(&run(&["import", &export, "--db", &db], None, None), 1, &["is not empty", "--db"]);
 }
+
+/// What one store exports in full, another imports, and exports again to the last byte.
+#[tokio::test]
+async fn a_full_export_makes_an_identical_store() {
+    let run = async |address: std::net::SocketAddr, args: Vec<String>| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_silkrate"));
+        command.args(args).env("SILKRATE_ENDPOINT", address.to_string()).stdin(std::process::Stdio::null());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let argument = |path: &std::path::Path| path.display().to_string();
+    let there = tempfile::tempdir().unwrap();
+    let (first, again) = (there.path().join("first"), there.path().join("again"));
+    let server = TestServer::start(&[]).await;
+    for round in 0..3_i64 {
+        let ticks: Vec<_> = (0..40_i64)
+            .flat_map(|n| {
+                // Each round goes between the ticks of the one before, so that runs are split and superseded.
+                let second = -20_000 + n * 400 + round * 90;
+                let rate = format!("0.0{}", 1_144 + (n + round) % 3);
+                [tick("KGS/USD", second, &rate), tick("UZS/USD", second, "0.00008")]
+            })
+            .collect();
+        server.store(&ticks).await;
+    }
+    run(server.addr, ["export", "--full", &argument(&first)].map(str::to_owned).to_vec()).await;
+    server.stop().await;
+
+    let other = tempfile::tempdir().unwrap();
+    let db = other.path().join("db");
+    let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    run(nobody, ["import", &argument(&first), "--db", &argument(&db)].map(str::to_owned).to_vec()).await;
+    let found = silkrate::store::verify(&db).unwrap();
+    assert_eq!(found.problems, Vec::<String>::new());
+    assert!(found.revision_count > 0, "late ticks that supersede nothing test little");
+    let server = TestServer::start_over(other).await;
+    run(server.addr, ["export", "--full", &argument(&again)].map(str::to_owned).to_vec()).await;
+    let names = ["series", "runs", "timeline", "revisions", "commits"].map(|part| format!("{part}.parquet"));
+    for name in names.into_iter().chain(["manifest.json".to_owned()]) {
+        let read = |directory: &std::path::Path| std::fs::read(directory.join(&name)).unwrap();
+        assert!(read(&first) == read(&again), "{name} differs");
+    }
+    server.stop().await;
+}

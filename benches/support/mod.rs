@@ -7,7 +7,6 @@
 #![allow(dead_code, reason = "each bench uses its part")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small seeded numbers")]
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
-#![allow(clippy::cast_possible_wrap, reason = "seconds and microseconds of made-up ticks are small")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

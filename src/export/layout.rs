@@ -357,6 +357,7 @@ pub fn manifest_json(manifest: &v1::ExportManifest, parts: &[PartFile]) -> Value
         "schema_version": manifest.schema_version,
         "sequence": manifest.sequence,
         "recorded_time": time_json(manifest.recorded_time),
+        "last_ingest_time": time_json(manifest.last_ingest_time),
         "product_version": manifest.product_version,
         "filter": manifest.request.as_ref().map(filter_json),
         "row_count": rows,
