@@ -267,12 +267,12 @@ fn a_full_export_becomes_a_store_once() {
 #[tokio::test]
 async fn a_full_export_makes_an_identical_store() {
     let run = async |address: std::net::SocketAddr, args: Vec<String>| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_silkrate"));
-        command.args(args).env("SILKRATE_ENDPOINT", address.to_string()).stdin(std::process::Stdio::null());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+        command.args(args).env("SILKRATE_ENDPOINT", address.to_string()).stdin(Stdio::null());
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
-    let argument = |path: &std::path::Path| path.display().to_string();
+    let argument = |path: &Path| path.display().to_string();
     let there = tempfile::tempdir().unwrap();
     let (first, again) = (there.path().join("first"), there.path().join("again"));
     let server = TestServer::start(&[]).await;
@@ -301,7 +301,7 @@ async fn a_full_export_makes_an_identical_store() {
     run(server.addr, ["export", "--full", &argument(&again)].map(str::to_owned).to_vec()).await;
     let names = ["series", "runs", "timeline", "revisions", "commits"].map(|part| format!("{part}.parquet"));
     for name in names.into_iter().chain(["manifest.json".to_owned()]) {
-        let read = |directory: &std::path::Path| std::fs::read(directory.join(&name)).unwrap();
+        let read = |directory: &Path| std::fs::read(directory.join(&name)).unwrap();
         assert!(read(&first) == read(&again), "{name} differs");
     }
     server.stop().await;
