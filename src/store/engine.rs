@@ -455,6 +455,11 @@ fn keep_reserve(path: &Path, bytes: u64) {
         return;
     }
     let made = OpenOptions::new().write(true).create(true).truncate(false).open(path).and_then(|file| {
+        // Taking the last of the disk would bring about what the reserve is for.
+        let disk = rustix::fs::fstatvfs(&file)?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < bytes.saturating_mul(2) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "less than twice as much is free"));
+        }
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes).map_err(io::Error::from)
     });
     if let Err(error) = made {
