@@ -18,8 +18,9 @@ use sha2::{Digest as _, Sha256};
 
 use self::cells::{CommitRow, Instant, NamedRun, NamedSeries, Row};
 pub use self::error::{CellProblem, ReadError};
-pub use self::manifest::{MANIFEST_NAME, Manifest, Part, SCHEMA_VERSION};
+pub use self::manifest::{Manifest, Part};
 use self::rows::Rows;
+pub use super::layout::{MANIFEST_NAME, SCHEMA_VERSION};
 use crate::board::StateRules;
 use crate::domain::{PublishedValue, Revision, Run, Timestamp};
 use crate::store::{Commit, Restore};

@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use super::manifest::{MANIFEST_NAME, SCHEMA_VERSION};
+use super::{MANIFEST_NAME, SCHEMA_VERSION};
 use crate::domain::{PairError, RateError, ReportedChangeError, SourceError, TimestampError};
 use crate::store::RestoreError;
 

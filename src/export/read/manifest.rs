@@ -2,11 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The schema that this version writes and the only one that it reads.
-pub const SCHEMA_VERSION: u32 = 1;
-/// The file in the directory of a full export that holds its [`Manifest`], as JSON.
-pub const MANIFEST_NAME: &str = "manifest.json";
-
 /// What a full export says of itself.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Manifest {
