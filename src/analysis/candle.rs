@@ -71,14 +71,14 @@ pub struct CandlePlan {
     pub fill: bool,
 }
 
-/// Folds spells, in order of time and from the one in force before the first bucket on, into candles.
+/// Folds pieces of spells, in order of time and from the one in force before the first bucket on, into candles.
 pub struct Candles<S> {
-    spells: S,
+    pieces: S,
+    /// Of the last piece taken from `pieces`, not yet in force.
+    ahead: std::vec::IntoIter<Spell>,
     plan: CandlePlan,
     /// The next to fold; none when they are over.
     bucket: Option<Bucket>,
-    /// The next spell, taken from `spells` and not yet in force.
-    ahead: Option<Spell>,
     in_force: Option<Spell>,
 }
 
@@ -148,39 +148,55 @@ impl Building {
 
 impl<S, E> Candles<S>
 where
-    S: Iterator<Item = Result<Spell, E>>,
+    S: Iterator<Item = Result<Vec<Spell>, E>>,
 {
-    /// Over `spells`.
-    pub fn new(plan: CandlePlan, spells: S) -> Self {
-        Self { spells, plan, bucket: Some(plan.buckets.at(plan.first)), ahead: None, in_force: None }
+    /// Over the spells of `pieces`.
+    pub fn new(plan: CandlePlan, pieces: S) -> Self {
+        Self { pieces, ahead: Vec::new().into_iter(), plan, bucket: Some(plan.buckets.at(plan.first)), in_force: None }
     }
 
-    /// The next spell if it begins at or before `time`.
-    fn next_until(&mut self, time: Timestamp) -> Result<Option<Spell>, E> {
-        if self.ahead.is_none() {
-            self.ahead = self.spells.next().transpose()?;
+    /// Takes the next piece if nothing is left of the last; false at the end.
+    fn has_ahead(&mut self) -> Result<bool, E> {
+        while self.ahead.as_slice().is_empty() {
+            match self.pieces.next().transpose()? {
+                Some(piece) => self.ahead = piece.into_iter(),
+                None => return Ok(false),
+            }
         }
-        Ok(self.ahead.take_if(|spell| spell.from <= time))
+        Ok(true)
+    }
+
+    /// Takes the spells that begin at or before `time`, one after the other.
+    fn each_until(&mut self, time: Timestamp, mut take: impl FnMut(Option<Spell>, Spell)) -> Result<(), E> {
+        while self.has_ahead()? {
+            let mut in_force = self.in_force;
+            let due = self.ahead.as_slice().partition_point(|spell| spell.from <= time);
+            for spell in self.ahead.by_ref().take(due) {
+                take(in_force, spell);
+                in_force = Some(spell);
+            }
+            self.in_force = in_force;
+            if !self.ahead.as_slice().is_empty() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The candle of `bucket`; none if no rate was in force yet.
     fn fold(&mut self, bucket: Bucket) -> Result<Option<Candle>, E> {
         let mut moved_at_start = false;
-        while let Some(spell) = self.next_until(bucket.start)? {
-            let moved = self.in_force.is_some_and(|before| before.rate.cmp_number(spell.rate) != Ordering::Equal);
+        self.each_until(bucket.start, |before, spell| {
+            let moved = before.is_some_and(|before| before.rate.cmp_number(spell.rate) != Ordering::Equal);
             moved_at_start = moved && spell.from == bucket.start;
-            self.in_force = Some(spell);
-        }
+        })?;
         let mut building =
             self.in_force.map(|spell| Building::new(bucket.start, spell.rate, spell.seen_until >= bucket.start));
         let last = bucket.end.saturating_add_us(-1).min(self.plan.now);
-        while let Some(spell) = self.next_until(last)? {
-            match &mut building {
-                None => building = Some(Building::new(spell.from, spell.rate, true)),
-                Some(building) => building.change(&spell),
-            }
-            self.in_force = Some(spell);
-        }
+        self.each_until(last, |_, spell| match &mut building {
+            None => building = Some(Building::new(spell.from, spell.rate, true)),
+            Some(building) => building.change(&spell),
+        })?;
         Ok(building.map(|mut building| {
             building.move_count += u64::from(moved_at_start);
             building.finish(bucket, self.plan.now)
@@ -191,7 +207,7 @@ where
     fn after(&self, bucket: Bucket) -> Bucket {
         let next = self.plan.buckets.at(bucket.end);
         let holds_on = self.in_force.is_some_and(|spell| self.plan.fill || spell.seen_until >= next.start);
-        match self.ahead {
+        match self.ahead.as_slice().first() {
             _ if holds_on => next,
             Some(ahead) if ahead.from >= next.end => self.plan.buckets.at(ahead.from),
             Some(_) => next,
@@ -203,7 +219,7 @@ where
 
 impl<S, E> Iterator for Candles<S>
 where
-    S: Iterator<Item = Result<Spell, E>>,
+    S: Iterator<Item = Result<Vec<Spell>, E>>,
 {
     type Item = Result<Candle, E>;
 

@@ -83,6 +83,7 @@ impl Legs<LegRate> {
     }
 
     /// The rate as answered: published digits, or 15 significant ones.
+    #[inline]
     pub fn written(&self) -> WrittenRate {
         match *self {
             Self::One(LegRate { rate, inverted: false }) => WrittenRate::published(rate),
@@ -131,6 +132,7 @@ pub struct Spell {
 }
 
 impl From<LegSpell> for Spell {
+    #[inline]
     fn from(LegSpell { from, seen_until, rate }: LegSpell) -> Self {
         Self { from, seen_until, rate: Legs::One(rate).written() }
     }

@@ -23,7 +23,12 @@ struct Scale {
 
 impl Scale {
     fn add(&mut self, mantissa: u128, weight: u64) {
-        let sum = mantissa.checked_mul(u128::from(weight)).and_then(|term| self.sum.checked_add(term));
+        let term = match u64::try_from(mantissa) {
+            // The usual one: such a product always fits.
+            Ok(mantissa) => Some(u128::from(mantissa) * u128::from(weight)),
+            Err(_) => mantissa.checked_mul(u128::from(weight)),
+        };
+        let sum = term.and_then(|term| self.sum.checked_add(term));
         if let Some(sum) = sum {
             self.sum = sum;
         } else {
@@ -43,6 +48,7 @@ pub(super) struct WeightedSum {
 
 impl WeightedSum {
     /// One more term.
+    #[inline]
     pub(super) fn add(&mut self, rate: WrittenRate, weight: u64) {
         let places = rate.places();
         if self.scales.get(self.last).is_none_or(|scale| scale.places != places) {
@@ -74,7 +80,7 @@ mod tests {
         #[test]
         fn sums_equal_those_of_exact_fractions(
             terms in prop::collection::vec(
-                (prop_oneof![1..1_000_u128, 10_u128.pow(27)..10_u128.pow(28)], 8..=18_u32, 0..=u64::MAX),
+                (prop_oneof![1..1_000_u128, 10_u128.pow(18)..10_u128.pow(20), 10_u128.pow(27)..10_u128.pow(28)], 8..=18_u32, 0..=u64::MAX),
                 0..12,
             ),
         ) {

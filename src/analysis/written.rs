@@ -36,6 +36,7 @@ pub struct WrittenRate {
 
 impl WrittenRate {
     /// With its published digits.
+    #[inline]
     pub fn published(rate: Rate) -> Self {
         Self { mantissa: rate.mantissa(), places: i16::from(rate.places()), digits: Digits::Published }
     }
@@ -91,6 +92,7 @@ impl WrittenRate {
     }
 
     /// Which number is larger, whatever their places.
+    #[inline]
     pub fn cmp_number(self, other: Self) -> Ordering {
         if self.places == other.places {
             return self.mantissa.cmp(&other.mantissa);

@@ -16,7 +16,7 @@ pub use amount::{Amount, AmountError};
 pub use currency::{Currency, CurrencyError, CurrencySet};
 pub use decimal::{Decimal, DecimalError};
 pub use rate::{Rate, RateError, ReportedChange, ReportedChangeError};
-pub use run::{Revision, Run};
+pub use run::{RateSpan, Revision, Run};
 pub use series::{Pair, PairError, SeriesKey, Source, SourceError};
 pub use tick::{PublishedValue, Tick};
 pub(crate) use time::clip;

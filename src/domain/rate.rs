@@ -73,6 +73,7 @@ impl Rate {
     ///
     /// # Errors
     /// `Zero` or `Parts`.
+    #[inline]
     pub fn from_parts(mantissa: u128, places: u32) -> Result<Self, RateError> {
         const DIGITS_LIMIT: u128 = 10_u128.pow(Rate::DIGITS_MAX as u32);
         const INTEGER_LIMIT: u128 = 10_u128.pow(Rate::INTEGER_DIGITS_MAX as u32);

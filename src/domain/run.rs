@@ -1,5 +1,6 @@
 //! Runs, and the rule by which ticks collapse into them.
 
+use super::rate::Rate;
 use super::tick::PublishedValue;
 use super::time::Timestamp;
 
@@ -39,6 +40,27 @@ impl Run {
     /// values within the collapse window, inclusive.
     pub fn takes_in(&self, value: PublishedValue, gap_us: i64, collapse_window_us: i64) -> bool {
         self.value == value && gap_us <= collapse_window_us
+    }
+}
+
+/// What a run says of the rate alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RateSpan {
+    /// First observation.
+    pub first_observed_time: Timestamp,
+    /// Last observation, inclusive.
+    pub last_observed_time: Timestamp,
+    /// The rate that all of them showed.
+    pub rate: Rate,
+}
+
+impl From<Run> for RateSpan {
+    fn from(run: Run) -> Self {
+        Self {
+            first_observed_time: run.first_observed_time,
+            last_observed_time: run.last_observed_time,
+            rate: run.value.rate,
+        }
     }
 }
 

@@ -8,11 +8,15 @@ use super::pin::Pin;
 use super::resolve::{Leg, Route};
 use super::{QueryError, Reader, Stop};
 use crate::analysis::{LegRate, LegSpell, Legs, Merged, Spell};
-use crate::domain::Timestamp;
-use crate::store::{ScanOrder, SeriesView, StoreError};
+use crate::domain::{RateSpan, Timestamp};
+use crate::store::{SeriesView, StoreError};
 
-/// Spells in order of time.
-pub(super) type Spells = Box<dyn Iterator<Item = Result<Spell, QueryError>> + Send>;
+/// Spells in order of time, in pieces: a fold looks at millions of them, and handing over each alone costs more than
+/// looking.
+pub(super) type Spells = Box<dyn Iterator<Item = Result<Vec<Spell>, QueryError>> + Send>;
+
+/// Spells of a cross that are merged at a time.
+const MERGED_PIECE_SPELLS: usize = 1_024;
 
 /// The items of pieces, one by one, until an error or the caller ends them.
 pub(super) fn items<T>(
@@ -36,16 +40,8 @@ impl Reader {
         end: Timestamp,
     ) -> Result<impl Iterator<Item = Result<LegSpell, QueryError>> + Send + use<>, QueryError> {
         let inverted = leg.inverted;
-        let before = leg.series.run_at(start.saturating_add_us(-1), pin.known())?;
-        let pieces = leg.series.runs(start, end.max(start), pin.known(), ScanOrder::Ascending)?;
-        let runs = before.map(Ok).into_iter().chain(items(pieces, self.stop.clone()));
-        Ok(runs.map(move |run| {
-            run.map(|run| LegSpell {
-                from: run.first_observed_time,
-                seen_until: run.last_observed_time,
-                rate: LegRate { rate: run.value.rate, inverted },
-            })
-        }))
+        let spans = items(rate_spans(pin, leg, start, end)?, self.stop.clone());
+        Ok(spans.map(move |span| span.map(|span| leg_spell(span, inverted))))
     }
 
     /// The rates of a pair in force in `[start, end)`, the first perhaps from before.
@@ -56,11 +52,66 @@ impl Reader {
         start: Timestamp,
         end: Timestamp,
     ) -> Result<Spells, QueryError> {
-        Ok(match route.try_map(|leg| self.leg_spells(pin, leg, start, end))? {
-            Legs::One(only) => Box::new(only.map(|spell| spell.map(Spell::from))),
-            Legs::Two(first, second) => Box::new(Merged::new(first, second)),
-        })
+        match route {
+            Legs::One(leg) => {
+                let (inverted, stop) = (leg.inverted, self.stop.clone());
+                Ok(Box::new(rate_spans(pin, leg, start, end)?.map(move |piece| {
+                    stop.check()?;
+                    Ok(piece?.into_iter().map(|span| leg_spell(span, inverted).into()).collect())
+                })))
+            }
+            Legs::Two(first, second) => {
+                let leg = |leg| self.leg_spells(pin, leg, start, end);
+                Ok(Box::new(in_pieces(Merged::new(leg(first)?, leg(second)?), MERGED_PIECE_SPELLS)))
+            }
+        }
     }
+}
+
+/// What the runs of a leg say that begin in `[start, end)`, and before them the one in force just before `start`.
+fn rate_spans(
+    pin: &Pin,
+    leg: &Leg<Arc<SeriesView>>,
+    start: Timestamp,
+    end: Timestamp,
+) -> Result<impl Iterator<Item = Result<Vec<RateSpan>, StoreError>> + Send + use<>, StoreError> {
+    let before = leg.series.run_at(start.saturating_add_us(-1), pin.known())?;
+    let pieces = leg.series.rate_spans(start, end.max(start), pin.known())?;
+    Ok(before.map(|run| Ok(vec![run.into()])).into_iter().chain(pieces))
+}
+
+fn leg_spell(span: RateSpan, inverted: bool) -> LegSpell {
+    LegSpell {
+        from: span.first_observed_time,
+        seen_until: span.last_observed_time,
+        rate: LegRate { rate: span.rate, inverted },
+    }
+}
+
+/// Items in pieces of `piece_items` until the first error, which comes as the last item.
+fn in_pieces<T, E>(
+    items: impl Iterator<Item = Result<T, E>>,
+    piece_items: usize,
+) -> impl Iterator<Item = Result<Vec<T>, E>> {
+    let mut items = items.fuse();
+    let mut failed = None;
+    std::iter::from_fn(move || {
+        if let Some(error) = failed.take() {
+            return Some(Err(error));
+        }
+        let mut piece = Vec::with_capacity(piece_items);
+        for item in items.by_ref().take(piece_items) {
+            match item {
+                Ok(item) => piece.push(item),
+                Err(error) if piece.is_empty() => return Some(Err(error)),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        (!piece.is_empty()).then_some(Ok(piece))
+    })
 }
 
 /// The first instant at which a pair has a rate; none if it never had.
@@ -89,5 +140,17 @@ mod tests {
         assert!(endless.next().is_some_and(|item| item.is_ok()));
         drop(guard);
         assert!(matches!(endless.next(), Some(Err(QueryError::Stopped))));
+    }
+
+    #[test]
+    fn pieces_are_full_but_the_last_and_end_with_an_error() {
+        let check = |items: &[Result<u8, &'static str>], expect: &[Result<Vec<u8>, &'static str>]| {
+            let found: Vec<_> = in_pieces(items.iter().copied(), 2).collect();
+            assert_eq!(found, expect);
+        };
+        check(&[], &[]);
+        check(&[Ok(1), Ok(2), Ok(3)], &[Ok(vec![1, 2]), Ok(vec![3])]);
+        check(&[Ok(1), Err("damage")], &[Ok(vec![1]), Err("damage")]);
+        check(&[Ok(1), Ok(2), Err("damage")], &[Ok(vec![1, 2]), Err("damage")]);
     }
 }

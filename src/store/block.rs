@@ -7,7 +7,7 @@ use pco::standalone::{simple_compress, simple_decompress};
 use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{PublishedValue, Rate, ReportedChange, Revision, Run, Timestamp};
+use crate::domain::{PublishedValue, Rate, RateSpan, ReportedChange, Revision, Run, Timestamp};
 
 /// Largest column, in bytes. Larger sled values and the pages they make are written to files that
 /// sled never syncs.
@@ -75,6 +75,11 @@ impl BlockMeta {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.column_bytes.iter().map(|bytes| u64::from(*bytes)).sum()
+    }
+
+    pub(crate) fn damaged(&self, kind: BlockKind, problem: String) -> BlockError {
+        let to = Timestamp::from_micros(self.end_us.max(self.last_key_us));
+        BlockError { kind, from: self.first_key(), to, problem }
     }
 
     pub(crate) fn uniform_rate(&self) -> Option<Rate> {
@@ -164,18 +169,18 @@ fn describe<T: Item>(items: &[T], columns: &[Vec<u8>], id: u64) -> BlockMeta {
 }
 
 /// Decodes the columns of a block after comparing them with what the index says.
-pub(crate) fn decode_block<T: Item>(meta: &BlockMeta, columns: &[&[u8]]) -> Result<Vec<T>, BlockError> {
-    let damaged = |problem: String| BlockError {
-        kind: T::KIND,
-        from: meta.first_key(),
-        to: Timestamp::from_micros(meta.end_us.max(meta.last_key_us)),
-        problem,
-    };
+pub(crate) fn decode_block<T>(
+    meta: &BlockMeta,
+    kind: BlockKind,
+    columns: &[impl AsRef<[u8]>],
+    decode: impl FnOnce(&[&[u8]], usize) -> Result<Vec<T>, String>,
+) -> Result<Vec<T>, BlockError> {
+    let columns: Vec<&[u8]> = columns.iter().map(AsRef::as_ref).collect();
     let crc = columns.iter().fold(0, |crc, column| crc32c::crc32c_append(crc, column));
     if crc != meta.crc {
-        return Err(damaged(format!("the checksum of block {} does not fit", meta.id)));
+        return Err(meta.damaged(kind, format!("the checksum of block {} does not fit", meta.id)));
     }
-    T::decode(columns, meta.item_count as usize).map_err(damaged)
+    decode(&columns, meta.item_count as usize).map_err(|problem| meta.damaged(kind, problem))
 }
 
 fn compress<N: pco::data_types::Number>(numbers: &[N], delta: DeltaSpec, mode: ModeSpec) -> Result<Vec<u8>, String> {
@@ -301,27 +306,67 @@ fn encode_runs<'a>(runs: &(impl ExactSizeIterator<Item = &'a Run> + Clone)) -> R
 /// Number of the column that only revisions have.
 const SUPERSEDED_COLUMN: usize = 8;
 
+/// The columns that say what a run says of the rate.
+struct RateColumns {
+    first: Vec<i64>,
+    span: Vec<u64>,
+    low: Vec<u64>,
+    /// Empty where all are zero.
+    high: Vec<u32>,
+    places: Vec<u16>,
+}
+
+impl RateColumns {
+    fn decode(columns: &Columns<'_>, count: usize) -> Result<Self, String> {
+        Ok(Self {
+            first: columns.numbers(0, count)?,
+            span: columns.numbers(1, count)?,
+            low: columns.numbers(3, count)?,
+            high: match columns.get(4)? {
+                [] => Vec::new(),
+                column => decompress(column, count)?,
+            },
+            places: columns.numbers(5, count)?,
+        })
+    }
+
+    #[inline]
+    fn get(&self, at: usize) -> Result<RateSpan, String> {
+        let mantissa = u128::from(self.low[at]) | self.high.get(at).map_or(0, |bits| u128::from(*bits) << 64);
+        let last = self.first[at].checked_add_unsigned(self.span[at]).ok_or("a run ends after all time")?;
+        Ok(RateSpan {
+            first_observed_time: Timestamp::from_micros(self.first[at]),
+            last_observed_time: Timestamp::from_micros(last),
+            rate: Rate::from_parts(mantissa, u32::from(self.places[at])).map_err(|error| error.to_string())?,
+        })
+    }
+}
+
+/// What the runs of a block say of the rate.
+pub(crate) fn decode_rates(columns: &[&[u8]], count: usize) -> Result<Vec<RateSpan>, String> {
+    let columns = RateColumns::decode(&Columns(columns), count)?;
+    let mut spans = Vec::with_capacity(count);
+    for at in 0..count {
+        spans.push(columns.get(at)?);
+    }
+    if !spans.is_sorted_by(|a, b| a.last_observed_time < b.first_observed_time) {
+        return Err(RUNS_OUT_OF_ORDER.to_owned());
+    }
+    Ok(spans)
+}
+
 fn decode_runs(columns: &[&[u8]], count: usize) -> Result<Vec<Run>, String> {
     let columns = Columns(columns);
-    let first = columns.numbers::<i64>(0, count)?;
-    let span = columns.numbers::<u64>(1, count)?;
+    let rates = RateColumns::decode(&columns, count)?;
     let observations = columns.numbers::<u64>(2, count)?;
-    let low = columns.numbers::<u64>(3, count)?;
-    let high = match columns.get(4)? {
-        [] => Vec::new(),
-        column => decompress::<u32>(column, count)?,
-    };
-    let places = columns.numbers::<u16>(5, count)?;
     let change = columns.numbers::<u64>(6, count)?;
     let recorded = columns.numbers::<i64>(7, count)?;
     let mut runs = Vec::with_capacity(count);
     for at in 0..count {
-        let mantissa = u128::from(low[at]) | high.get(at).map_or(0, |bits| u128::from(*bits) << 64);
-        let rate = Rate::from_parts(mantissa, u32::from(places[at])).map_err(|error| error.to_string())?;
-        let last = first[at].checked_add_unsigned(span[at]).ok_or("a run ends after all time")?;
+        let RateSpan { first_observed_time, last_observed_time, rate } = rates.get(at)?;
         runs.push(Run {
-            first_observed_time: Timestamp::from_micros(first[at]),
-            last_observed_time: Timestamp::from_micros(last),
+            first_observed_time,
+            last_observed_time,
             observation_count: observations[at],
             value: PublishedValue { rate, reported_change: unpack_change(change[at])? },
             recorded_time: Timestamp::from_micros(recorded[at]),
@@ -329,6 +374,8 @@ fn decode_runs(columns: &[&[u8]], count: usize) -> Result<Vec<Run>, String> {
     }
     Ok(runs)
 }
+
+const RUNS_OUT_OF_ORDER: &str = "its runs are out of order";
 
 impl Item for Run {
     const KIND: BlockKind = BlockKind::Runs;
@@ -346,7 +393,7 @@ impl Item for Run {
     fn decode(columns: &[&[u8]], count: usize) -> Result<Vec<Self>, String> {
         let runs = decode_runs(columns, count)?;
         if !runs.is_sorted_by(|a, b| a.last_observed_time < b.first_observed_time) {
-            return Err("its runs are out of order".to_owned());
+            return Err(RUNS_OUT_OF_ORDER.to_owned());
         }
         Ok(runs)
     }

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::block::{BlockError, BlockMeta, Item, decode_block};
+use super::block::{BlockError, BlockKind, BlockMeta, Item, decode_block, decode_rates};
 use super::contained::contained;
 use super::error::StoreError;
 use super::keys;
 use super::log::Log;
 use super::restore::UNFINISHED_MARK;
+use crate::domain::RateSpan;
 
 /// With the default of 128 KiB, pages over a quarter of it go to files that sled never syncs.
 const SEGMENT_BYTES: usize = 4 << 20;
@@ -234,12 +235,17 @@ impl BlockReader {
 
     /// The items of a block.
     pub(crate) fn read<T: Item>(&self, meta: &BlockMeta) -> Result<Vec<T>, BlockError> {
-        let damaged = |problem: String| BlockError {
-            kind: T::KIND,
-            from: meta.first_key(),
-            to: crate::domain::Timestamp::from_micros(meta.end_us.max(meta.last_key_us)),
-            problem,
-        };
+        decode_block(meta, T::KIND, &self.columns(meta, T::KIND)?, T::decode)
+    }
+
+    /// What the runs of a block say of the rate.
+    pub(crate) fn read_rates(&self, meta: &BlockMeta) -> Result<Vec<RateSpan>, BlockError> {
+        decode_block(meta, BlockKind::Runs, &self.columns(meta, BlockKind::Runs)?, decode_rates)
+    }
+
+    /// All columns of a block, one that is left out being empty.
+    fn columns(&self, meta: &BlockMeta, kind: BlockKind) -> Result<Vec<sled::IVec>, BlockError> {
+        let damaged = |problem| meta.damaged(kind, problem);
         let mut columns = Vec::with_capacity(meta.column_bytes.len());
         for (number, bytes) in meta.column_bytes.iter().enumerate() {
             if *bytes == 0 {
@@ -260,8 +266,7 @@ impl BlockReader {
                 Err(error) => return Err(damaged(error)),
             }
         }
-        let columns: Vec<&[u8]> = columns.iter().map(AsRef::as_ref).collect();
-        decode_block(meta, &columns)
+        Ok(columns)
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, String> {

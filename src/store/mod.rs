@@ -19,6 +19,7 @@ mod recollapse;
 mod records;
 mod recovery;
 mod restore;
+mod scan;
 mod series;
 mod track;
 mod verify;
@@ -33,8 +34,9 @@ use std::sync::Arc;
 pub use engine::{DiskFault, DiskOperation};
 pub use error::StoreError;
 pub use restore::{Restore, RestoreError, RestoreProblem};
+pub use scan::ScanOrder;
 pub use verify::{VerifyReport, verify};
-pub use view::{Commit, RunScan, ScanOrder, SeriesTotals, SeriesView, View};
+pub use view::{Commit, SeriesTotals, SeriesView, View};
 pub use work::{UpsertError, Upserted, Work};
 
 use block::BlockMeta;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::block::{BlockKind, BlockMeta, Item};
 use super::error::StoreError;
+use super::scan::ScanOrder;
 use super::track::{Slot, Track};
-use super::view::{ScanOrder, SeriesView};
+use super::view::SeriesView;
 use super::{CheckpointLimits, Store, StoreOptions};
 use crate::board::StateRules;
 use crate::domain::{Run, Timestamp};

@@ -2,16 +2,16 @@
 //!
 //! **Invariant**: a view never changes, however long it is held and whatever is written meanwhile.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::block::BlockError;
 use super::engine::BlockReader;
 use super::error::StoreError;
+use super::scan::{RunScan, ScanOrder};
 use super::series::{Access, Recent, Series};
 use super::track::{Loader, RecentBlocks, Slot, Track};
 use crate::board::Board;
-use crate::domain::{Rate, Revision, Run, SeriesKey, Timestamp};
+use crate::domain::{Rate, RateSpan, Revision, Run, SeriesKey, Timestamp};
 
 /// A durable write: its place in the order of all, and when it was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -83,15 +83,6 @@ fn damaged_commits(error: BlockError) -> StoreError {
     StoreError::DamagedCommits { from: error.from, to: error.to, problem: error.problem }
 }
 
-/// In which direction of time runs come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ScanOrder {
-    /// Oldest first.
-    Ascending,
-    /// Newest first.
-    Descending,
-}
-
 /// Coverage and counts of a series.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SeriesTotals {
@@ -129,7 +120,7 @@ impl SeriesView {
         self.series.collapse_window_us
     }
 
-    fn is_newest(&self, known: Timestamp) -> bool {
+    pub(super) fn is_newest(&self, known: Timestamp) -> bool {
         known >= self.recorded_time
     }
 
@@ -190,7 +181,7 @@ impl SeriesView {
     }
 
     /// Visits the revised runs that begin in `[start, end)` and were believed at `known`.
-    fn for_each_believed(
+    pub(super) fn for_each_believed(
         &self,
         known: Timestamp,
         start: Timestamp,
@@ -219,7 +210,7 @@ impl SeriesView {
         Ok(())
     }
 
-    fn load_runs(&self, at: usize) -> Result<Arc<Vec<Run>>, StoreError> {
+    pub(super) fn load_runs(&self, at: usize) -> Result<Arc<Vec<Run>>, StoreError> {
         let recent = RecentBlocks::default();
         self.series.runs.load_slot(at, &Loader::new(&self.reader, &recent)).map_err(|error| self.series.damaged(error))
     }
@@ -234,24 +225,21 @@ impl SeriesView {
         end: Timestamp,
         known: Timestamp,
         order: ScanOrder,
-    ) -> Result<RunScan, StoreError> {
-        let mut revised = Vec::new();
-        if !self.is_newest(known) {
-            self.for_each_believed(known, start, end, |run| revised.push(run.clone()))?;
-        }
-        revised.sort_unstable_by_key(|run| run.first_observed_time);
-        if order == ScanOrder::Descending {
-            revised.reverse();
-        }
-        Ok(RunScan {
-            series: Arc::clone(self),
-            slots: self.series.runs.slots_between(start, end),
-            start,
-            end,
-            known,
-            order,
-            revised: revised.into(),
-        })
+    ) -> Result<impl Iterator<Item = Result<Vec<Run>, StoreError>> + Send + use<>, StoreError> {
+        RunScan::<Run>::new(self, [start, end], known, order)
+    }
+
+    /// What those runs say of the rate, oldest first: as [`Self::runs`], decoding no more than that.
+    ///
+    /// # Errors
+    /// As those of [`Self::runs`].
+    pub fn rate_spans(
+        self: &Arc<Self>,
+        start: Timestamp,
+        end: Timestamp,
+        known: Timestamp,
+    ) -> Result<impl Iterator<Item = Result<Vec<RateSpan>, StoreError>> + Send + use<>, StoreError> {
+        RunScan::<RateSpan>::new(self, [start, end], known, ScanOrder::Ascending)
     }
 
     /// The revisions made in `[start, end)` and by `known`, by superseded time, in pieces that are
@@ -383,93 +371,5 @@ impl SeriesView {
                 }
             }
         })
-    }
-}
-
-/// Runs of a series in pieces, one slot at a time.
-pub struct RunScan {
-    series: Arc<SeriesView>,
-    slots: std::ops::Range<usize>,
-    start: Timestamp,
-    end: Timestamp,
-    known: Timestamp,
-    order: ScanOrder,
-    /// Runs believed then and revised since, in the order of the scan.
-    revised: VecDeque<Run>,
-}
-
-impl RunScan {
-    fn next_slot(&mut self) -> Option<usize> {
-        match self.order {
-            ScanOrder::Ascending => self.slots.next(),
-            ScanOrder::Descending => self.slots.next_back(),
-        }
-    }
-
-    fn load(&self, at: usize) -> Result<Vec<Run>, StoreError> {
-        if let Some(Slot::Sealed(meta)) = self.series.series.runs.slot(at)
-            && meta.recorded_min_us > self.known.micros()
-        {
-            return Ok(Vec::new());
-        }
-        let everything = self.series.is_newest(self.known);
-        let wanted = |run: &Run| {
-            self.start <= run.first_observed_time
-                && run.first_observed_time < self.end
-                && (everything || run.recorded_time <= self.known)
-        };
-        let items = self.series.load_runs(at)?;
-        // A block just decoded is nobody else's: most are wanted whole.
-        let mut piece = Arc::unwrap_or_clone(items);
-        if !piece.iter().all(wanted) {
-            piece.retain(wanted);
-        }
-        if self.order == ScanOrder::Descending {
-            piece.reverse();
-        }
-        Ok(piece)
-    }
-
-    /// Whether `a` comes before `b` in this scan.
-    fn precedes(&self, a: &Run, b: &Run) -> bool {
-        match self.order {
-            ScanOrder::Ascending => a.first_observed_time < b.first_observed_time,
-            ScanOrder::Descending => a.first_observed_time > b.first_observed_time,
-        }
-    }
-
-    /// Weaves in the revised runs that belong before the last of `piece`.
-    fn weave(&mut self, piece: Vec<Run>) -> Vec<Run> {
-        if self.revised.is_empty() {
-            return piece;
-        }
-        let mut woven = Vec::with_capacity(piece.len());
-        for run in piece {
-            while self.revised.front().is_some_and(|revised| self.precedes(revised, &run)) {
-                woven.extend(self.revised.pop_front());
-            }
-            woven.push(run);
-        }
-        woven
-    }
-}
-
-impl Iterator for RunScan {
-    type Item = Result<Vec<Run>, StoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while let Some(at) = self.next_slot() {
-            match self.load(at) {
-                Err(error) => {
-                    self.slots = 0..0;
-                    self.revised.clear();
-                    return Some(Err(error));
-                }
-                Ok(piece) if piece.is_empty() => {}
-                Ok(piece) => return Some(Ok(self.weave(piece))),
-            }
-        }
-        let rest: Vec<Run> = self.revised.drain(..).collect();
-        (!rest.is_empty()).then_some(Ok(rest))
     }
 }

@@ -27,7 +27,9 @@ fn minutes(first_s: i64, end_s: i64, now_s: i64, fill: bool) -> CandlePlan {
 }
 
 fn fold(plan: CandlePlan, spells: &[Spell]) -> Vec<Candle> {
-    Candles::new(plan, spells.iter().map(|spell| Ok::<_, Infallible>(*spell))).map(|Ok(candle)| candle).collect()
+    // Pieces of several lengths, an empty one among them: where one ends must not matter.
+    let pieces = spells.chunks(2).flat_map(|pair| [Ok::<_, Infallible>(vec![]), Ok(pair.to_vec())]);
+    Candles::new(plan, pieces).map(|Ok(candle)| candle).collect()
 }
 
 /// "minute: open high low close = average, moves", rates with their seconds since 1970, `*` where filled.
@@ -119,8 +121,8 @@ fn nothing_after_now_counts() {
 
 #[test]
 fn an_error_ends_the_candles() {
-    let spells = [Ok(spell(10, 10, "2")), Ok(spell(70, 70, "3")), Err("damaged"), Ok(spell(500, 500, "4"))];
-    let candles: Vec<_> = Candles::new(minutes(0, 600, 600, false), spells.into_iter()).collect();
+    let pieces = [Ok(vec![spell(10, 10, "2"), spell(70, 70, "3")]), Err("damaged"), Ok(vec![spell(500, 500, "4")])];
+    let candles: Vec<_> = Candles::new(minutes(0, 600, 600, false), pieces.into_iter()).collect();
     assert_eq!(candles.len(), 2);
     assert!(candles[0].is_ok() && candles[1].as_ref().is_err_and(|error| *error == "damaged"));
 }

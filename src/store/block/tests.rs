@@ -48,7 +48,7 @@ fn there_and_back<T: Item + PartialEq + std::fmt::Debug>(items: &[T]) {
         assert!(block.columns.iter().all(|column| column.len() <= COLUMN_BYTES_MAX));
         assert!(block.meta.item_count as usize <= T::BLOCK_ITEMS_MAX);
         let columns: Vec<&[u8]> = block.columns.iter().map(Vec::as_slice).collect();
-        back.extend(decode_block::<T>(&block.meta, &columns).unwrap());
+        back.extend(decode_block(&block.meta, T::KIND, &columns, T::decode).unwrap());
     }
     assert_eq!(back, items);
 }
@@ -80,7 +80,10 @@ fn a_flipped_bit_is_damage_never_another_rate() {
             let mut columns = block.columns.clone();
             columns[column][bit / 8] ^= 1 << (bit % 8);
             let columns: Vec<&[u8]> = columns.iter().map(Vec::as_slice).collect();
-            assert!(decode_block::<Run>(&block.meta, &columns).is_err(), "column {column} bit {bit}");
+            assert!(
+                decode_block(&block.meta, BlockKind::Runs, &columns, Run::decode).is_err(),
+                "column {column} bit {bit}"
+            );
         }
     }
 }

@@ -1,0 +1,167 @@
+//! Scans over the runs of a series, a slot at a time, whole runs or what they say of the rate alone.
+//!
+//! **Invariant**: a scan sees the commit of its view, in order, each run once; a block that does not decode ends it with
+//! an error.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::block::{BlockError, BlockMeta};
+use super::engine::BlockReader;
+use super::error::StoreError;
+use super::track::Slot;
+use super::view::SeriesView;
+use crate::domain::{RateSpan, Run, Timestamp};
+
+/// In which direction of time runs come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScanOrder {
+    /// Oldest first.
+    Ascending,
+    /// Newest first.
+    Descending,
+}
+
+/// What a scan takes from a run.
+pub(super) trait RunPart: From<Run> {
+    fn first_observed_time(&self) -> Timestamp;
+    /// All of a block.
+    fn read(reader: &BlockReader, meta: &BlockMeta) -> Result<Vec<Self>, BlockError>;
+}
+
+impl RunPart for Run {
+    fn first_observed_time(&self) -> Timestamp {
+        self.first_observed_time
+    }
+
+    fn read(reader: &BlockReader, meta: &BlockMeta) -> Result<Vec<Self>, BlockError> {
+        reader.read::<Run>(meta)
+    }
+}
+
+impl RunPart for RateSpan {
+    fn first_observed_time(&self) -> Timestamp {
+        self.first_observed_time
+    }
+
+    fn read(reader: &BlockReader, meta: &BlockMeta) -> Result<Vec<Self>, BlockError> {
+        reader.read_rates(meta)
+    }
+}
+
+/// Runs of a series in pieces that are never empty, one slot at a time.
+pub(super) struct RunScan<P> {
+    series: Arc<SeriesView>,
+    slots: Range<usize>,
+    start: Timestamp,
+    end: Timestamp,
+    known: Timestamp,
+    order: ScanOrder,
+    /// Runs believed then and revised since, in the order of the scan.
+    revised: VecDeque<P>,
+}
+
+impl<P: RunPart> RunScan<P> {
+    /// Of the runs that begin in `[start, end)`.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedBlock`].
+    pub(super) fn new(
+        series: &Arc<SeriesView>,
+        [start, end]: [Timestamp; 2],
+        known: Timestamp,
+        order: ScanOrder,
+    ) -> Result<Self, StoreError> {
+        let mut revised: Vec<P> = Vec::new();
+        if !series.is_newest(known) {
+            series.for_each_believed(known, start, end, |run| revised.push(run.clone().into()))?;
+        }
+        revised.sort_unstable_by_key(P::first_observed_time);
+        if order == ScanOrder::Descending {
+            revised.reverse();
+        }
+        let slots = series.series.runs.slots_between(start, end);
+        Ok(Self { series: Arc::clone(series), slots, start, end, known, order, revised: revised.into() })
+    }
+
+    fn next_slot(&mut self) -> Option<usize> {
+        match self.order {
+            ScanOrder::Ascending => self.slots.next(),
+            ScanOrder::Descending => self.slots.next_back(),
+        }
+    }
+
+    fn load(&self, at: usize) -> Result<Vec<P>, StoreError> {
+        let mut piece = match self.series.series.runs.slot(at) {
+            Some(Slot::Sealed(meta)) if meta.recorded_min_us > self.known.micros() => Vec::new(),
+            Some(Slot::Sealed(meta)) if self.wants_all(&meta) => {
+                P::read(&self.series.reader, &meta).map_err(|error| self.series.series.damaged(error))?
+            }
+            Some(Slot::Sealed(_) | Slot::Open(_)) | None => {
+                let runs = self.series.load_runs(at)?;
+                runs.iter().filter(|run| self.wants(run)).cloned().map(P::from).collect()
+            }
+        };
+        if self.order == ScanOrder::Descending {
+            piece.reverse();
+        }
+        Ok(piece)
+    }
+
+    fn wants(&self, run: &Run) -> bool {
+        self.start <= run.first_observed_time
+            && run.first_observed_time < self.end
+            && (self.series.is_newest(self.known) || run.recorded_time <= self.known)
+    }
+
+    /// Whether the index says that every run of a block is wanted.
+    fn wants_all(&self, meta: &BlockMeta) -> bool {
+        self.start <= meta.first_key()
+            && meta.last_key() < self.end
+            && (self.series.is_newest(self.known) || meta.recorded_max_us <= self.known.micros())
+    }
+
+    /// Whether `a` comes before `b` in this scan.
+    fn precedes(&self, a: &P, b: &P) -> bool {
+        match self.order {
+            ScanOrder::Ascending => a.first_observed_time() < b.first_observed_time(),
+            ScanOrder::Descending => a.first_observed_time() > b.first_observed_time(),
+        }
+    }
+
+    /// Weaves in the revised runs that belong before the last of `piece`.
+    fn weave(&mut self, piece: Vec<P>) -> Vec<P> {
+        if self.revised.is_empty() {
+            return piece;
+        }
+        let mut woven = Vec::with_capacity(piece.len());
+        for run in piece {
+            while self.revised.front().is_some_and(|revised| self.precedes(revised, &run)) {
+                woven.extend(self.revised.pop_front());
+            }
+            woven.push(run);
+        }
+        woven
+    }
+}
+
+impl<P: RunPart> Iterator for RunScan<P> {
+    type Item = Result<Vec<P>, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Some(at) = self.next_slot() {
+            match self.load(at) {
+                Err(error) => {
+                    self.slots = 0..0;
+                    self.revised.clear();
+                    return Some(Err(error));
+                }
+                Ok(piece) if piece.is_empty() => {}
+                Ok(piece) => return Some(Ok(self.weave(piece))),
+            }
+        }
+        let rest: Vec<P> = self.revised.drain(..).collect();
+        (!rest.is_empty()).then_some(Ok(rest))
+    }
+}
