@@ -3,6 +3,7 @@
 //! The code map and the invariants that hold it together stand in `docs/ARCHITECTURE.md`.
 
 pub mod analysis;
+pub mod api;
 pub mod board;
 pub mod cli;
 pub mod clock;

@@ -28,6 +28,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tower::layer::util::{Identity, Stack};
 
+use crate::api::Rates;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, ServeArgs};
 use crate::grpc::deadline::DeadlineLayer;
@@ -263,12 +264,8 @@ fn router(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let state_rules = config.store_options().state_rules.clone();
-    let rates = Arc::new(RateServiceImpl::new(
-        ingest.clone(),
-        Arc::clone(&clock),
-        rules.currencies.clone(),
-        state_rules.clone(),
-    ));
+    let rates = Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules.clone());
+    let rates = Arc::new(RateServiceImpl::new(Arc::new(rates)));
     let snapshots = SnapshotServiceImpl::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
     let rate_service = RateServiceServer::from_arc(Arc::clone(&rates)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let ingests = IngestApi::new(ingest.clone(), rules, clock, draining);

@@ -18,7 +18,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::status::ServiceError;
+use crate::api::ServiceError;
 
 const TIMEOUT_HEADER: &str = "grpc-timeout";
 /// Longest count in a `grpc-timeout`, by the protocol.

@@ -12,8 +12,8 @@ use crate::ingest::{Batch, ConflictPolicy, IngestReport, Refusal, RefusalReason,
 use crate::proto::v1;
 use crate::proto::v1::stream_ticks_request::Batch as StreamBatch;
 
-use super::convert::timestamp;
-use super::status::ServiceError;
+use crate::api::ServiceError;
+use crate::api::convert::timestamp;
 
 /// Most ticks of one batch of messages.
 pub const BATCH_TICKS_MAX: usize = 10_000;

@@ -19,13 +19,13 @@ use crate::ingest::{Ingest, IngestError};
 use crate::proto::v1;
 use crate::proto::v1::ingest_service_server::IngestService;
 
-use super::convert::timestamp;
 use super::ingest_convert::{
     BadField, Mode, batch_of_stream, batch_of_ticks, refusal_messages, row_count, summary_message, tick_message,
     ticks_response,
 };
-use super::status::ServiceError;
 use super::tick_stream::{self, UNANSWERED_BATCHES_MAX};
+use crate::api::ServiceError;
+use crate::api::convert::timestamp;
 
 /// Whose page it is when nothing is said.
 const PAGE_SOURCE_DEFAULT: &str = "timesca";

@@ -17,12 +17,13 @@ use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use super::convert::{latest_rate, timestamp};
 use super::rate_service::RateServiceImpl;
+use crate::api::convert::latest_rate;
+use crate::api::{latest, latest_without_rates};
 use crate::board::Board;
 use crate::domain::Timestamp;
 use crate::proto::v1;
-use crate::query::{SeriesFilter, latest};
+use crate::query::SeriesFilter;
 
 /// Path of the one call that the front answers.
 const PATH: &str = "/silkrate.v1.RateService/GetLatestRates";
@@ -50,29 +51,8 @@ pub(super) struct LatestAnswers {
     all: ArcSwapOption<Encoded>,
 }
 
-/// What `board` says, to one who saw `since_sequence`, it being `now`.
-pub(super) fn message(
-    board: &Board,
-    filter: &SeriesFilter,
-    since_sequence: u64,
-    now: Timestamp,
-) -> v1::GetLatestRatesResponse {
-    let rates = latest(board, filter, since_sequence).map(|quote| latest_rate(quote)).collect();
-    v1::GetLatestRatesResponse { rates, ..without_rates(board, now) }
-}
-
-fn without_rates(board: &Board, now: Timestamp) -> v1::GetLatestRatesResponse {
-    v1::GetLatestRatesResponse {
-        rates: Vec::new(),
-        sequence: board.sequence,
-        recorded_time: Some(timestamp(board.recorded_time)),
-        server_time: Some(timestamp(now)),
-        last_ingest_time: board.last_ingest_time.map(timestamp),
-    }
-}
-
 impl LatestAnswers {
-    /// The same as [`message`], with the bytes kept where everything is asked for.
+    /// The same as [`latest`], with the bytes kept where everything is asked for.
     pub(super) fn answer(
         &self,
         board: &Arc<Board>,
@@ -82,9 +62,9 @@ impl LatestAnswers {
     ) -> LatestAnswer {
         let everything = filter.is_empty() && (since_sequence == 0 || since_sequence > board.sequence);
         if everything {
-            LatestAnswer { encoded_rates: self.all(board), message: without_rates(board, now) }
+            LatestAnswer { encoded_rates: self.all(board), message: latest_without_rates(board, now) }
         } else {
-            LatestAnswer { encoded_rates: Bytes::new(), message: message(board, filter, since_sequence, now) }
+            LatestAnswer { encoded_rates: Bytes::new(), message: latest(board, filter, since_sequence, now) }
         }
     }
 
@@ -233,7 +213,7 @@ mod tests {
         for board in [board(7), board(7), board(8)] {
             for filter in [&SeriesFilter::default(), &one_pair] {
                 for since in [0, 3, 7, 9] {
-                    let slow = message(&board, filter, since, now);
+                    let slow = latest(&board, filter, since, now);
                     for _ in 0..2 {
                         assert_eq!(read(&answers.answer(&board, filter, since, now)), slow);
                     }
@@ -245,9 +225,9 @@ mod tests {
     #[test]
     fn a_poll_that_saw_it_all_gets_the_sequence_alone() {
         let now = Timestamp::from_micros(6_000_000);
-        let count = |since| message(&board(7), &SeriesFilter::default(), since, now).rates.len();
+        let count = |since| latest(&board(7), &SeriesFilter::default(), since, now).rates.len();
         assert_eq!([0, 3, 7, 8].map(count), [2, 1, 0, 2]);
-        let empty = message(&board(7), &SeriesFilter::default(), 7, now);
+        let empty = latest(&board(7), &SeriesFilter::default(), 7, now);
         assert_eq!(empty.sequence, 7);
         assert_eq!(empty.server_time.unwrap().seconds, 6);
         assert_eq!(empty.last_ingest_time.unwrap().seconds, 4);

@@ -1,20 +1,15 @@
-//! The services: proto to domain and back, errors to statuses.
+//! The services on gRPC: calls and streams, deadlines, errors to statuses.
 //!
 //! **Invariant**: handlers validate, convert and delegate, and do nothing else. No type of tonic is known below here,
 //! except to the client in `cli`.
 
 mod blocking_stream;
-pub mod convert;
 pub mod deadline;
 mod ingest_convert;
 pub mod ingest_service;
 pub mod latest;
-mod page_token;
-mod rate_request;
-mod rate_response;
 pub mod rate_service;
 mod run_stream;
-mod snapshot_request;
 pub mod snapshot_service;
 pub mod status;
 mod tick_stream;

@@ -6,64 +6,32 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use super::deadline::Deadline;
-use super::latest::{self, LatestAnswer, LatestAnswers};
+use super::latest::{LatestAnswer, LatestAnswers};
 use super::run_stream::{self, RunMessages};
-use super::status::ServiceError;
-use super::{rate_request, rate_response};
-use crate::board::StateRules;
-use crate::clock::Clock;
-use crate::domain::CurrencySet;
-use crate::ingest::Ingest;
+use crate::api::{Rates, ServiceError};
 use crate::proto::v1;
 use crate::proto::v1::rate_service_server::RateService;
-use crate::query::{QueryError, Reader, Stop};
 
 /// Most streams of runs at once: each keeps a thread, a version of the store and a few messages.
 const STREAMS_MAX: usize = 64;
 
-/// Answers reads from the newest view, each from one commit.
+/// Answers of [`Rates`] over gRPC.
 pub struct RateServiceImpl {
-    ingest: Ingest,
-    clock: Arc<dyn Clock>,
-    currencies: CurrencySet,
-    rules: Arc<StateRules>,
+    rates: Arc<Rates>,
     latest: LatestAnswers,
     streams: Arc<Semaphore>,
 }
 
 impl RateServiceImpl {
-    /// Over what `ingest` makes visible. `currencies` are those that may be asked for; states follow `rules`.
-    pub fn new(ingest: Ingest, clock: Arc<dyn Clock>, currencies: CurrencySet, rules: StateRules) -> Self {
-        Self {
-            ingest,
-            clock,
-            currencies,
-            rules: Arc::new(rules),
-            latest: LatestAnswers::default(),
-            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-        }
+    /// Over `rates`.
+    pub fn new(rates: Arc<Rates>) -> Self {
+        Self { rates, latest: LatestAnswers::default(), streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
     }
 
     /// The latest rates, as bytes kept where everything is asked for.
     pub(super) fn latest_answer(&self, request: &v1::GetLatestRatesRequest) -> Result<LatestAnswer, Status> {
-        let filter = rate_request::filter(&request.pairs, &request.sources, &self.currencies)?;
-        let view = self.ingest.view();
-        Ok(self.latest.answer(&view.board, &filter, request.since_sequence, self.clock.now()))
-    }
-
-    /// Reads on a blocking thread, for as long as the caller waits: past its deadline, this is dropped.
-    async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static,
-    ) -> Result<T, Status> {
-        let stop = Stop::default();
-        let _stops_when_dropped = stop.on_drop();
-        let reader = Reader::new(self.ingest.view(), self.clock.now(), Arc::clone(&self.rules), stop);
-        let task = tokio::task::spawn_blocking(move || work(&reader));
-        match task.await {
-            Ok(answer) => answer.map_err(Status::from),
-            Err(problem) => Err(ServiceError::BrokenOff(problem.to_string()).into()),
-        }
+        let filter = self.rates.filter(&request.pairs, &request.sources)?;
+        Ok(self.latest.answer(&self.rates.view().board, &filter, request.since_sequence, self.rates.now()))
     }
 }
 
@@ -75,9 +43,7 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::ListSeriesRequest>,
     ) -> Result<Response<v1::ListSeriesResponse>, Status> {
-        let question = rate_request::series(request.get_ref(), &self.currencies)?;
-        let answer = self.read(move |reader| reader.series(&question)).await?;
-        Ok(Response::new(rate_response::series(&answer)))
+        Ok(Response::new(self.rates.list_series(request.get_ref()).await?))
     }
 
     async fn get_latest_rates(
@@ -85,28 +51,19 @@ impl RateService for RateServiceImpl {
         request: Request<v1::GetLatestRatesRequest>,
     ) -> Result<Response<v1::GetLatestRatesResponse>, Status> {
         // Behind a `LatestFront` no call gets here.
-        let v1::GetLatestRatesRequest { pairs, sources, since_sequence } = request.get_ref();
-        let filter = rate_request::filter(pairs, sources, &self.currencies)?;
-        let view = self.ingest.view();
-        Ok(Response::new(latest::message(&view.board, &filter, *since_sequence, self.clock.now())))
+        Ok(Response::new(self.rates.get_latest_rates(request.get_ref())?))
     }
 
     async fn get_rate(&self, request: Request<v1::GetRateRequest>) -> Result<Response<v1::GetRateResponse>, Status> {
-        let question = rate_request::rate(request.get_ref(), &self.currencies)?;
-        let answer = self.read(move |reader| reader.rate(&question)).await?;
-        Ok(Response::new(rate_response::rate(answer.commit, &answer.body)))
+        Ok(Response::new(self.rates.get_rate(request.get_ref()).await?))
     }
 
     async fn convert(&self, request: Request<v1::ConvertRequest>) -> Result<Response<v1::ConvertResponse>, Status> {
-        let (question, amount) = rate_request::convert(request.into_inner(), &self.currencies)?;
-        let answer = self.read(move |reader| reader.rate(&question)).await?;
-        Ok(Response::new(rate_response::convert(&answer, amount)))
+        Ok(Response::new(self.rates.convert(request.into_inner()).await?))
     }
 
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
-        let rate_request::Paged { question, fingerprint } = rate_request::runs(request.into_inner(), &self.currencies)?;
-        let answer = self.read(move |reader| reader.runs(&question)).await?;
-        Ok(Response::new(rate_response::runs(&answer, fingerprint)))
+        Ok(Response::new(self.rates.list_runs(request.into_inner()).await?))
     }
 
     async fn stream_runs(
@@ -114,15 +71,10 @@ impl RateService for RateServiceImpl {
         request: Request<v1::StreamRunsRequest>,
     ) -> Result<Response<Self::StreamRunsStream>, Status> {
         let deadline = Deadline::of(request.extensions());
-        let question = rate_request::stream(request.get_ref(), &self.currencies)?;
         let permit = Arc::clone(&self.streams)
             .try_acquire_owned()
             .map_err(|_| ServiceError::TooManyStreams { streams_max: STREAMS_MAX })?;
-        let runs = self
-            .read(move |reader| {
-                reader.run_stream(question.pair, question.source.as_ref(), question.range, question.known_time)
-            })
-            .await?;
+        let runs = self.rates.stream_runs(request.get_ref()).await?;
         Ok(Response::new(run_stream::send(runs, deadline, permit)))
     }
 
@@ -130,40 +82,27 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::GetChangeRequest>,
     ) -> Result<Response<v1::GetChangeResponse>, Status> {
-        let decimal_places = rate_request::decimal_places(request.get_ref().decimal_places)?;
-        let question = rate_request::change(request.get_ref(), &self.currencies)?;
-        let answer = self.read(move |reader| reader.change(&question)).await?;
-        Ok(Response::new(rate_response::change(answer.commit, &answer.body, decimal_places)))
+        Ok(Response::new(self.rates.get_change(request.get_ref()).await?))
     }
 
     async fn list_changes(
         &self,
         request: Request<v1::ListChangesRequest>,
     ) -> Result<Response<v1::ListChangesResponse>, Status> {
-        let decimal_places = rate_request::decimal_places(request.get_ref().decimal_places)?;
-        let rate_request::Paged { question, fingerprint } =
-            rate_request::changes(request.into_inner(), &self.currencies)?;
-        let answer = self.read(move |reader| reader.changes(&question)).await?;
-        Ok(Response::new(rate_response::changes(&answer, decimal_places, fingerprint)))
+        Ok(Response::new(self.rates.list_changes(request.into_inner()).await?))
     }
 
     async fn list_candles(
         &self,
         request: Request<v1::ListCandlesRequest>,
     ) -> Result<Response<v1::ListCandlesResponse>, Status> {
-        let rate_request::Paged { question, fingerprint } =
-            rate_request::candles(request.into_inner(), &self.currencies)?;
-        let answer = self.read(move |reader| reader.candles(&question)).await?;
-        Ok(Response::new(rate_response::candles(&answer, fingerprint)))
+        Ok(Response::new(self.rates.list_candles(request.into_inner()).await?))
     }
 
     async fn list_revisions(
         &self,
         request: Request<v1::ListRevisionsRequest>,
     ) -> Result<Response<v1::ListRevisionsResponse>, Status> {
-        let rate_request::Paged { question, fingerprint } =
-            rate_request::revisions(request.into_inner(), &self.currencies)?;
-        let answer = self.read(move |reader| reader.revisions(&question)).await?;
-        Ok(Response::new(rate_response::revisions(&answer, fingerprint)))
+        Ok(Response::new(self.rates.list_revisions(request.into_inner()).await?))
     }
 }

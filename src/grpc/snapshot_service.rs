@@ -9,8 +9,8 @@ use tonic::{Request, Response, Status};
 
 use super::blocking_stream::{End, send_until};
 use super::deadline::Deadline;
-use super::snapshot_request;
-use super::status::ServiceError;
+use crate::api::ServiceError;
+use crate::api::snapshot_request;
 use crate::board::StateRules;
 use crate::clock::Clock;
 use crate::domain::CurrencySet;

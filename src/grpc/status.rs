@@ -1,167 +1,50 @@
-//! Errors to statuses: which code each has, and what details go with it.
+//! Errors to statuses of gRPC.
 //!
-//! **Invariant**: one exhaustive match decides; a new kind of error does not compile until it has a row here, and a row
-//! of the test below.
+//! **Invariant**: codes and details are those that [`ServiceError::describe`] decides, and the test below has a row for
+//! each error.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
-use thiserror::Error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::api::{ErrorCode, ErrorDetail, ServiceError};
 use crate::columns::ColumnsError;
-use crate::export::ExportError;
 use crate::ingest::IngestError;
 use crate::query::QueryError;
 use crate::store::StoreError;
 
 /// `domain` of every `google.rpc.ErrorInfo` given here.
 pub const ERROR_DOMAIN: &str = "silkrate";
-/// `NOT_FOUND`: the moment asked for comes before the first quote, or before the first commit.
-pub const REASON_NO_QUOTE_YET: &str = "NO_QUOTE_YET";
-/// `NOT_FOUND`: the rate in force is older than `max_age`.
-pub const REASON_STALE: &str = "STALE";
-/// `NOT_FOUND`: no such series is published.
-pub const REASON_UNKNOWN_SERIES: &str = "UNKNOWN_SERIES";
 
-/// A full queue is drained by a commit or two.
-const RETRY_QUEUE: Duration = Duration::from_millis(200);
-/// A stream of history takes seconds.
-const RETRY_STREAM: Duration = Duration::from_secs(2);
-/// Another server is coming up.
-const RETRY_DRAINING: Duration = Duration::from_secs(2);
-/// Somebody must look at it and restart.
-const RETRY_POISONED: Duration = Duration::from_secs(30);
-
-/// Whatever a service may answer instead of its message.
-#[derive(Debug, Clone, Error)]
-pub enum ServiceError {
-    /// A read.
-    #[error(transparent)]
-    Query(#[from] QueryError),
-    /// A write.
-    #[error(transparent)]
-    Ingest(#[from] IngestError),
-    /// The store, asked directly.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A field of a request, checked here.
-    #[error("{field}: {problem}")]
-    InvalidField {
-        /// Which.
-        field: String,
-        /// What is wrong with it, and what would be right.
-        problem: String,
-    },
-    /// A batch of columns.
-    #[error("columns: {0}")]
-    Columns(#[from] ColumnsError),
-    /// More streams of history at once than there may be.
-    #[error("{streams_max} streams of runs are open, which is the most; try again in a moment, or use ListRuns")]
-    TooManyStreams {
-        /// The most.
-        streams_max: usize,
-    },
-    /// A stream that held its version of the store for too long.
-    #[error("the stream has lasted {age_max_s} s, which is the longest; {remedy}")]
-    StreamTooOld {
-        /// The longest, seconds.
-        age_max_s: u64,
-        /// What the caller may do instead.
-        remedy: &'static str,
-    },
-    /// More exports at once than there may be.
-    #[error("{exports_max} exports are under way, which is the most; try again in a moment")]
-    TooManyExports {
-        /// The most.
-        exports_max: usize,
-    },
-    /// An export that broke off.
-    #[error("export: {0}")]
-    Export(ExportError),
-    /// The caller's own deadline.
-    #[error("the deadline of this call has passed")]
-    DeadlineExceeded,
-    /// A task that did not come to its end.
-    #[error("the work on this call broke off: {0}")]
-    BrokenOff(String),
-}
-
-fn violation(field: &str, description: impl Into<String>) -> ErrorDetails {
-    ErrorDetails::with_bad_request_violation(field, description)
-}
-
-fn reason(reason: &str) -> ErrorDetails {
-    ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new())
-}
-
-fn retry(after: Duration) -> ErrorDetails {
-    ErrorDetails::with_retry_info(Some(after))
-}
-
-/// The one place that decides codes.
-fn describe(error: &ServiceError) -> (Code, ErrorDetails) {
-    use ServiceError::{
-        BrokenOff, Columns, DeadlineExceeded, Export, Ingest, InvalidField, Query, Store, StreamTooOld, TooManyExports,
-        TooManyStreams,
-    };
-    match error {
-        Query(QueryError::UnknownSeries { .. } | QueryError::UnknownSource { .. } | QueryError::OnlyInverse { .. }) => {
-            (Code::NotFound, reason(REASON_UNKNOWN_SERIES))
-        }
-        Query(QueryError::NoQuoteYet { .. } | QueryError::NothingKnownYet { .. }) => {
-            (Code::NotFound, reason(REASON_NO_QUOTE_YET))
-        }
-        Query(QueryError::Stale { .. }) => (Code::NotFound, reason(REASON_STALE)),
-        Query(QueryError::Ambiguous { leg_of, .. }) => {
-            let field = if leg_of.is_some() { "leg_sources" } else { "source" };
-            (Code::InvalidArgument, violation(field, error.to_string()))
-        }
-        Query(QueryError::InvalidArgument { field, problem }) => {
-            (Code::InvalidArgument, violation(field, problem.clone()))
-        }
-        InvalidField { field, problem } => (Code::InvalidArgument, violation(field, problem.clone())),
-        Columns(problem) => (Code::InvalidArgument, violation("columns", problem.to_string())),
-        Query(QueryError::Stopped) | Export(ExportError::Unwanted) => (Code::Cancelled, ErrorDetails::new()),
-        Export(ExportError::Query(problem)) => describe(&Query(problem.clone())),
-        DeadlineExceeded => (Code::DeadlineExceeded, ErrorDetails::new()),
-        Query(QueryError::Store(problem)) | Store(problem) => (store_code(problem), ErrorDetails::new()),
-        BrokenOff(_) | Export(ExportError::Encode { .. }) => (Code::Internal, ErrorDetails::new()),
-        Ingest(IngestError::QueueFull) => (Code::ResourceExhausted, retry(RETRY_QUEUE)),
-        Ingest(IngestError::Poisoned(_)) => (Code::Unavailable, retry(RETRY_POISONED)),
-        Ingest(IngestError::Draining) => (Code::Unavailable, retry(RETRY_DRAINING)),
-        TooManyStreams { .. } | TooManyExports { .. } => (Code::ResourceExhausted, retry(RETRY_STREAM)),
-        // The caller can go on at once where it stopped, which is what ABORTED says.
-        StreamTooOld { .. } => (Code::Aborted, ErrorDetails::new()),
+fn code(code: ErrorCode) -> Code {
+    match code {
+        ErrorCode::InvalidArgument => Code::InvalidArgument,
+        ErrorCode::NotFound => Code::NotFound,
+        ErrorCode::FailedPrecondition => Code::FailedPrecondition,
+        ErrorCode::ResourceExhausted => Code::ResourceExhausted,
+        ErrorCode::Unavailable => Code::Unavailable,
+        ErrorCode::Aborted => Code::Aborted,
+        ErrorCode::Cancelled => Code::Cancelled,
+        ErrorCode::DeadlineExceeded => Code::DeadlineExceeded,
+        ErrorCode::DataLoss => Code::DataLoss,
+        ErrorCode::Internal => Code::Internal,
     }
 }
 
-fn store_code(problem: &StoreError) -> Code {
-    match problem {
-        StoreError::Damaged { .. }
-        | StoreError::Behind { .. }
-        | StoreError::DamagedBlock { .. }
-        | StoreError::DamagedCommits { .. } => Code::DataLoss,
-        // These keep a store from opening, so that a service that runs does not meet them.
-        StoreError::InUse { .. }
-        | StoreError::NewerFormat { .. }
-        | StoreError::UnfinishedImport { .. }
-        | StoreError::WindowDiffers { .. } => Code::FailedPrecondition,
-        StoreError::Io { .. } => Code::Internal,
+fn details(detail: ErrorDetail) -> ErrorDetails {
+    match detail {
+        ErrorDetail::None => ErrorDetails::new(),
+        ErrorDetail::Field { field, problem } => ErrorDetails::with_bad_request_violation(field, problem),
+        ErrorDetail::Reason(reason) => ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new()),
+        ErrorDetail::RetryAfter(after) => ErrorDetails::with_retry_info(Some(after)),
     }
 }
 
 impl From<ServiceError> for Status {
     fn from(error: ServiceError) -> Self {
-        let (code, details) = describe(&error);
-        // What the operator must look at is an error; what the caller can mend is not.
-        if matches!(code, Code::DataLoss | Code::Internal) {
-            tracing::error!(?code, %error, "call failed");
-        } else {
-            tracing::debug!(?code, %error, "call refused");
-        }
-        Self::with_error_details(code, error.to_string(), details)
+        let (kind, detail) = error.describe();
+        Self::with_error_details(code(kind), error.to_string(), details(detail))
     }
 }
 
@@ -193,9 +76,10 @@ impl From<ColumnsError> for Status {
 mod tests {
     use super::*;
     use crate::domain::{CurrencySet, Pair, SeriesKey, Source, Timestamp};
+    use crate::export::ExportError;
 
     /// What a client finds in the details: a reason with its domain, a field, or when to come back.
-    fn details(status: &Status) -> String {
+    fn told(status: &Status) -> String {
         let details = status.get_error_details();
         let info = details.error_info().map(|info| format!("{} of {}", info.reason, info.domain));
         let field = details.bad_request().map(|bad| {
@@ -211,7 +95,7 @@ mod tests {
         let status = error.into();
         assert_eq!(status.code(), code, "{status:?}");
         assert!(status.message().contains(message), "{}", status.message());
-        let found = details(&status);
+        let found = told(&status);
         assert!(if expect.is_empty() { found.is_empty() } else { found.contains(expect) }, "{found}");
     }
 

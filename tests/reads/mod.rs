@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prost_types::Timestamp as ProtoTimestamp;
+use silkrate::api::Rates;
 use silkrate::board::StateRules;
 use silkrate::clock::ManualClock;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, SeriesKey, Source, Timestamp};
@@ -71,7 +72,8 @@ pub(crate) async fn start() -> Service {
     let running = Running::open(options, limits, clock.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let service = RateServiceImpl::new(running.ingest().clone(), clock.clone(), CurrencySet::central_asia(), rules());
+    let rates = Rates::new(running.ingest().clone(), clock.clone(), CurrencySet::central_asia(), rules());
+    let service = RateServiceImpl::new(Arc::new(rates));
     let server = Server::builder().layer(DeadlineLayer).add_service(RateServiceServer::new(service));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
     // A small window, so that a client that does not read soon holds up its stream.

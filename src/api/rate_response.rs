@@ -1,18 +1,36 @@
 //! Answers of `RateService` as messages.
 
-use super::convert::{duration, run, state, timestamp};
+use super::convert::{duration, latest_rate, run, state, timestamp};
 use super::page_token::{Cursor, Fingerprint, PageToken};
 use crate::analysis::{CandlePoint, Conversion, absolute_change};
-use crate::domain::{Amount, Revision, SeriesKey};
+use crate::board::Board;
+use crate::domain::{Amount, Revision, SeriesKey, Timestamp};
 use crate::proto::v1;
 use crate::query::{
-    Answer, CandleRow, CandlesPage, Change, ChangesPage, Derivation, Page, RateAnswer, RevisionCursor, RunsPage,
-    SeriesInfo,
+    self, Answer, CandleRow, CandlesPage, Change, ChangesPage, Derivation, Page, RateAnswer, RevisionCursor, RunsPage,
+    SeriesFilter, SeriesInfo,
 };
 use crate::store::Commit;
 
 fn next_token(commit: Commit, cursor: Option<Cursor>, fingerprint: Fingerprint) -> String {
     cursor.map_or(String::new(), |cursor| PageToken { known_time: commit.recorded_time, cursor }.encode(fingerprint))
+}
+
+/// What `board` says, to one who saw `since_sequence`, it being `now`.
+pub fn latest(board: &Board, filter: &SeriesFilter, since_sequence: u64, now: Timestamp) -> v1::GetLatestRatesResponse {
+    let rates = query::latest(board, filter, since_sequence).map(|quote| latest_rate(quote)).collect();
+    v1::GetLatestRatesResponse { rates, ..latest_without_rates(board, now) }
+}
+
+/// The same but for the rates.
+pub fn latest_without_rates(board: &Board, now: Timestamp) -> v1::GetLatestRatesResponse {
+    v1::GetLatestRatesResponse {
+        rates: Vec::new(),
+        sequence: board.sequence,
+        recorded_time: Some(timestamp(board.recorded_time)),
+        server_time: Some(timestamp(now)),
+        last_ingest_time: board.last_ingest_time.map(timestamp),
+    }
 }
 
 pub(super) fn series(answer: &Answer<Vec<SeriesInfo>>) -> v1::ListSeriesResponse {

@@ -9,7 +9,7 @@ use crate::export::{ExportRequest, Format, Shape};
 use crate::proto::v1;
 use crate::query::{QueryError, SnapshotRequest};
 
-pub(super) fn export(request: &v1::ExportSnapshotRequest, served: &CurrencySet) -> Result<ExportRequest, QueryError> {
+pub(crate) fn export(request: &v1::ExportSnapshotRequest, served: &CurrencySet) -> Result<ExportRequest, QueryError> {
     let format = match v1::ExportFormat::try_from(request.format) {
         Ok(v1::ExportFormat::Unspecified | v1::ExportFormat::Parquet) => Format::Parquet,
         Ok(v1::ExportFormat::ArrowStream) => Format::ArrowStream,

@@ -1,0 +1,17 @@
+//! Requests and answers as messages of the protos, whatever wire they come by: checked, turned into questions, asked
+//! of one commit, and answered.
+//!
+//! **Invariant**: a question that is asked is well formed. Nothing here knows of gRPC or HTTP: each wire hands over a
+//! message and gets a message, or a [`ServiceError`].
+
+pub mod convert;
+mod error;
+mod page_token;
+mod rate_request;
+mod rate_response;
+mod rates;
+pub(crate) mod snapshot_request;
+
+pub use error::{ErrorCode, ErrorDetail, REASON_NO_QUOTE_YET, REASON_STALE, REASON_UNKNOWN_SERIES, ServiceError};
+pub use rate_response::{latest, latest_without_rates};
+pub use rates::Rates;

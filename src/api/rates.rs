@@ -1,0 +1,150 @@
+//! Reads of rates, each from one commit.
+
+use std::sync::Arc;
+
+use super::error::ServiceError;
+use super::rate_request::{self, Paged};
+use super::rate_response;
+use crate::board::StateRules;
+use crate::clock::Clock;
+use crate::domain::{CurrencySet, Timestamp};
+use crate::ingest::Ingest;
+use crate::proto::v1;
+use crate::query::{QueryError, Reader, RunStream, SeriesFilter, Stop};
+use crate::store::View;
+
+/// Answers from the newest view. Every method fails with what its request or the store makes of it; past the
+/// caller's patience a method is dropped, and its reader stops.
+pub struct Rates {
+    ingest: Ingest,
+    clock: Arc<dyn Clock>,
+    currencies: CurrencySet,
+    rules: Arc<StateRules>,
+}
+
+impl Rates {
+    /// Over what `ingest` makes visible. `currencies` are those that may be asked for; states follow `rules`.
+    pub fn new(ingest: Ingest, clock: Arc<dyn Clock>, currencies: CurrencySet, rules: StateRules) -> Self {
+        Self { ingest, clock, currencies, rules: Arc::new(rules) }
+    }
+
+    /// The newest visible commit.
+    pub fn view(&self) -> Arc<View> {
+        self.ingest.view()
+    }
+
+    /// The machine's time, or a test's.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The currencies that may be asked for.
+    pub fn currencies(&self) -> &CurrencySet {
+        &self.currencies
+    }
+
+    /// Pairs and sources asked for, checked.
+    ///
+    /// # Errors
+    /// One that is none, or too many of them.
+    pub fn filter(&self, pairs: &[String], sources: &[String]) -> Result<SeriesFilter, ServiceError> {
+        Ok(rate_request::filter(pairs, sources, &self.currencies)?)
+    }
+
+    /// Reads on a blocking thread, for as long as the caller waits: past its deadline, this is dropped.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let stop = Stop::default();
+        let _stops_when_dropped = stop.on_drop();
+        let reader = Reader::new(self.ingest.view(), self.clock.now(), Arc::clone(&self.rules), stop);
+        let task = tokio::task::spawn_blocking(move || work(&reader));
+        match task.await {
+            Ok(answer) => Ok(answer?),
+            Err(problem) => Err(ServiceError::BrokenOff(problem.to_string())),
+        }
+    }
+
+    /// The series there are.
+    ///
+    /// # Errors
+    /// See [`Rates`]; so it is with all that follow.
+    pub async fn list_series(&self, request: &v1::ListSeriesRequest) -> Result<v1::ListSeriesResponse, ServiceError> {
+        let question = rate_request::series(request, &self.currencies)?;
+        let answer = self.read(move |reader| reader.series(&question)).await?;
+        Ok(rate_response::series(&answer))
+    }
+
+    /// The latest rates, from memory.
+    pub fn get_latest_rates(
+        &self,
+        request: &v1::GetLatestRatesRequest,
+    ) -> Result<v1::GetLatestRatesResponse, ServiceError> {
+        let filter = self.filter(&request.pairs, &request.sources)?;
+        Ok(rate_response::latest(&self.view().board, &filter, request.since_sequence, self.now()))
+    }
+
+    /// The rate in force at a moment.
+    pub async fn get_rate(&self, request: &v1::GetRateRequest) -> Result<v1::GetRateResponse, ServiceError> {
+        let question = rate_request::rate(request, &self.currencies)?;
+        let answer = self.read(move |reader| reader.rate(&question)).await?;
+        Ok(rate_response::rate(answer.commit, &answer.body))
+    }
+
+    /// An amount at the rate in force at a moment.
+    pub async fn convert(&self, request: v1::ConvertRequest) -> Result<v1::ConvertResponse, ServiceError> {
+        let (question, amount) = rate_request::convert(request, &self.currencies)?;
+        let answer = self.read(move |reader| reader.rate(&question)).await?;
+        Ok(rate_response::convert(&answer, amount))
+    }
+
+    /// A page of history.
+    pub async fn list_runs(&self, request: v1::ListRunsRequest) -> Result<v1::ListRunsResponse, ServiceError> {
+        let Paged { question, fingerprint } = rate_request::runs(request, &self.currencies)?;
+        let answer = self.read(move |reader| reader.runs(&question)).await?;
+        Ok(rate_response::runs(&answer, fingerprint))
+    }
+
+    /// History in pieces, for the wire to pack.
+    pub async fn stream_runs(&self, request: &v1::StreamRunsRequest) -> Result<RunStream, ServiceError> {
+        let question = rate_request::stream(request, &self.currencies)?;
+        self.read(move |reader| {
+            reader.run_stream(question.pair, question.source.as_ref(), question.range, question.known_time)
+        })
+        .await
+    }
+
+    /// The percent change between two moments.
+    pub async fn get_change(&self, request: &v1::GetChangeRequest) -> Result<v1::GetChangeResponse, ServiceError> {
+        let decimal_places = rate_request::decimal_places(request.decimal_places)?;
+        let question = rate_request::change(request, &self.currencies)?;
+        let answer = self.read(move |reader| reader.change(&question)).await?;
+        Ok(rate_response::change(answer.commit, &answer.body, decimal_places))
+    }
+
+    /// A page of changes, period over period.
+    pub async fn list_changes(&self, request: v1::ListChangesRequest) -> Result<v1::ListChangesResponse, ServiceError> {
+        let decimal_places = rate_request::decimal_places(request.decimal_places)?;
+        let Paged { question, fingerprint } = rate_request::changes(request, &self.currencies)?;
+        let answer = self.read(move |reader| reader.changes(&question)).await?;
+        Ok(rate_response::changes(&answer, decimal_places, fingerprint))
+    }
+
+    /// A page of candles.
+    pub async fn list_candles(&self, request: v1::ListCandlesRequest) -> Result<v1::ListCandlesResponse, ServiceError> {
+        let Paged { question, fingerprint } = rate_request::candles(request, &self.currencies)?;
+        let answer = self.read(move |reader| reader.candles(&question)).await?;
+        Ok(rate_response::candles(&answer, fingerprint))
+    }
+
+    /// A page of revisions.
+    pub async fn list_revisions(
+        &self,
+        request: v1::ListRevisionsRequest,
+    ) -> Result<v1::ListRevisionsResponse, ServiceError> {
+        let Paged { question, fingerprint } = rate_request::revisions(request, &self.currencies)?;
+        let answer = self.read(move |reader| reader.revisions(&question)).await?;
+        Ok(rate_response::revisions(&answer, fingerprint))
+    }
+}
