@@ -23,7 +23,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("ingest", &["clock", "domain", "store"]),
     ("feed", &["domain", "ingest"]),
     ("query", &["analysis", "board", "domain", "store"]),
-    ("export", &["board", "domain", "proto", "query", "store"]),
+    ("export", &["analysis", "board", "domain", "proto", "query", "store"]),
     ("config", &["board", "domain", "ingest", "store", "telemetry"]),
     (
         "grpc",

@@ -92,6 +92,10 @@ async fn a_file_in_each_format() {
     check("runs.arrows --output json", "runs.arrows", 5).await;
     check("runs.csv --output json --pair KGS/USD,UZS/USD", "runs.csv", 5).await;
     check("text --format csv --output json --shape daily --pair UZS/USD", "text", 1).await;
+    let candles = "--shape candles --zone Asia/Bishkek --output json";
+    check(&format!("days.parquet {candles} --interval 1d"), "days.parquet", 4).await;
+    check(&format!("months.csv {candles} --interval 1mo --fill --pair KGS/USD"), "months.csv", 3).await;
+    check(&format!("hours.arrows {candles} --interval 1h --from 2025-12-08"), "hours.arrows", 4).await;
     let parquet = tables::rows(&tables::parquet(&directory.path().join("runs.parquet")), &[]);
     assert_eq!(tables::rows(&tables::arrow_stream(&directory.path().join("runs.arrows")), &[]), parquet);
     let piped = export(&server, &directory, "- --format csv").await;
@@ -136,7 +140,12 @@ async fn what_cannot_be_is_said_and_leaves_nothing() {
     check("a --known 2025-01-01", 1, "nothing was known at 2025-01-01").await;
     check("nowhere/a", 1, "cannot write nowhere/a").await;
     check("- --full", 2, "name one in place of -").await;
-    check("a --shape weekly", 2, "possible values: runs, daily").await;
+    check("a --shape candles", 2, "--interval <LENGTH>").await;
+    check("a --shape candles --interval 1d --zone Asia/Nowhere", 1, "time_zone: 'Asia/Nowhere' is no zone").await;
+    check("a --interval 1d", 2, "--interval is for --shape candles; leave it out, or ask for them").await;
+    check("a --shape daily --fill", 2, "--fill is for --shape candles").await;
+    check("a --full --shape candles --interval 1d", 2, "cannot be used with").await;
+    check("a --shape weekly", 2, "possible values: runs, daily, candles").await;
 }
 
 #[tokio::test]
@@ -183,6 +192,14 @@ async fn a_tree_has_every_row_once_under_its_pair_and_month() {
     );
     check("pair=KGS%2FUSD/month=2025-11/part-0.parquet", &["timesca 0.011430000000000000"]);
     check("pair=UZS%2FUSD/month=2025-12/part-0.parquet", &["timesca 0.000080000000000000"]);
+    // Candles by the month of their start, UTC.
+    let ran = export(&server, &directory, "candles --shape candles --interval 1mo --partition source,month").await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let candles = directory.path().join("candles");
+    assert_eq!(names(&candles), ["source=cbu", "source=timesca"]);
+    assert_eq!(names(&candles.join("source=timesca")), ["month=2025-11", "month=2025-12"]);
+    let of_november = tables::parquet(&candles.join("source=timesca/month=2025-11/part-0.parquet"));
+    assert_eq!(tables::rows(&of_november, &["pair", "open", "complete"]), ["KGS/USD 0.011430000000000000 true"]);
 }
 
 #[tokio::test]

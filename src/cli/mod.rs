@@ -289,6 +289,9 @@ mod tests {
         check("silkrate ingest a.txt b.csv --time -1d --source timesca --revise --dry-run --format page", Ok(()));
         check("silkrate export runs.parquet --pair KGS/USD,KZT/USD --from -1y --to now --known now --force", Ok(()));
         check("silkrate export daily.csv --shape daily --format csv", Ok(()));
+        check("silkrate export days.csv --shape candles --interval 1d --zone Asia/Bishkek --fill", Ok(()));
+        check("silkrate export days.csv --shape candles", Err("--interval <LENGTH>"));
+        check("silkrate export store --full --interval 1d", Err("cannot be used with"));
         check("silkrate export store --full", Ok(()));
         check("silkrate export tree --partition pair,month", Ok(()));
         check("silkrate export", Err("<TARGET>"));

@@ -5,6 +5,7 @@
 //! more than a row group of Parquet and a few chunks are in memory, however long the export. Only this module knows
 //! arrow and parquet.
 
+mod candle_rows;
 mod check;
 mod count;
 mod encode;

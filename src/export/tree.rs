@@ -28,6 +28,7 @@ use parquet::file::properties::WriterProperties;
 use prost::bytes::Bytes;
 use thiserror::Error;
 
+use super::candle_rows::CandleColumn;
 use super::encode::ZSTD_LEVEL;
 use super::layout::Column;
 
@@ -40,7 +41,8 @@ pub enum PartitionKey {
     Pair,
     /// `source=nbkr`.
     Source,
-    /// `month=2025-12`: of the first observed time or the day, UTC. No column of the table itself.
+    /// `month=2025-12`: of the first observed time, the day or the start of the bucket, UTC. No column of the table
+    /// itself.
     Month,
 }
 
@@ -268,7 +270,8 @@ impl<'a> Segments<'a> {
             days.values().iter().map(|day| month(i64::from(*day) * DAY_S)).collect()
         } else {
             let missing = TreeError::NoColumn(Column::FirstObserved.name());
-            let times = batch.column_by_name(Column::FirstObserved.name());
+            let times = [Column::FirstObserved, Column::Candle(CandleColumn::Start)];
+            let times = times.iter().find_map(|column| batch.column_by_name(column.name()));
             let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>()).ok_or(missing)?;
             times.values().iter().map(|micros| month(micros.div_euclid(1_000_000))).collect()
         };

@@ -16,19 +16,23 @@ use tonic::{Request, Streaming};
 pub(super) use self::error::ExportError;
 use self::progress::Progress;
 use self::target::{Kind, Target, Writing};
+use super::candles::Interval;
 use super::cell::Cell;
 use super::client::Client;
 use super::output::{Column, Sheet};
 use super::when::When;
-use super::{CliError, Outcome, Session, stdout};
+use super::{CliError, Outcome, Session, ZoneArgs, stdout};
 use crate::export::{Checker, Format, PartFile, PartitionKey, Step};
-use crate::proto::v1::{ExportFormat, ExportManifest, ExportShape, ExportSnapshotRequest, ExportSnapshotResponse};
+use crate::proto::v1::{
+    CandleInterval, ExportFormat, ExportManifest, ExportShape, ExportSnapshotRequest, ExportSnapshotResponse,
+};
 
 const EXAMPLES: &str = "\
 Examples:
   silkrate export runs.parquet
   silkrate export kgs.csv --pair KGS/USD --from 2025-01-01 --to 2026-01-01
   silkrate export daily.parquet --shape daily
+  silkrate export weeks.csv --shape candles --interval 1w --zone Asia/Bishkek
   silkrate export rates --partition pair,month
   silkrate export backup --full
   silkrate export - --format csv | gzip > runs.csv.gz
@@ -51,23 +55,31 @@ pub struct ExportArgs {
     /// What a row is
     #[arg(long, value_enum, value_name = "SHAPE", default_value_t = RowShape::Runs)]
     shape: RowShape,
+    /// How long the buckets of candles are; weeks begin on Monday
+    #[arg(long, value_enum, value_name = "LENGTH", required_if_eq("shape", "candles"))]
+    interval: Option<Interval>,
+    #[command(flatten)]
+    zone: ZoneArgs,
+    /// Also candles of buckets in which nothing was observed, with the close before
+    #[arg(long)]
+    fill: bool,
     /// Only this pair; may be repeated, or a list with commas
     #[arg(long, value_name = "PAIR", value_delimiter = ',')]
     pair: Vec<String>,
     /// Only this source; may be repeated, or a list with commas
     #[arg(long, value_name = "SLUG", value_delimiter = ',')]
     source: Vec<String>,
-    /// Runs first seen (days that begin) at this time or later
+    /// Runs first seen (days and buckets that begin) at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<When>,
-    /// Runs first seen (days that begin) before this time
+    /// Runs first seen (days and buckets that begin) before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<When>,
     /// As known at this time, before later corrections
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     known: Option<When>,
     /// Everything, so that silkrate import makes an identical store of it
-    #[arg(long, conflicts_with_all = ["format", "shape", "pair", "source", "from", "to", "known", "partition"])]
+    #[arg(long, conflicts_with_all = ["format", "shape", "interval", "zone", "fill", "pair", "source", "from", "to", "known", "partition"])]
     full: bool,
     /// Write a tree of directories named after these, Parquet below
     #[arg(long, value_enum, value_name = "KEYS", value_delimiter = ',', conflicts_with = "format")]
@@ -88,6 +100,7 @@ enum FileFormat {
 enum RowShape {
     Runs,
     Daily,
+    Candles,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -137,6 +150,16 @@ impl ExportArgs {
         }
     }
 
+    /// Options of candles go with no other shape.
+    fn check_shape(&self) -> Result<(), ExportError> {
+        let given =
+            [("--interval", self.interval.is_some()), ("--zone", !self.zone.zone.is_empty()), ("--fill", self.fill)];
+        match given.iter().find(|(_, given)| *given && self.shape != RowShape::Candles) {
+            Some((flag, _)) => Err(ExportError::CandlesOnly { flag }),
+            None => Ok(()),
+        }
+    }
+
     fn request(self, kind: &Kind, session: &Session) -> Result<ExportSnapshotRequest, CliError> {
         let format = match (kind, self.file_format()) {
             // Read here and written anew, file by file.
@@ -147,6 +170,7 @@ impl ExportArgs {
         let shape = match self.shape {
             RowShape::Runs => ExportShape::Runs,
             RowShape::Daily => ExportShape::Daily,
+            RowShape::Candles => ExportShape::Candles,
         };
         Ok(ExportSnapshotRequest {
             format: format.into(),
@@ -157,11 +181,15 @@ impl ExportArgs {
             end_time: session.time(self.to)?,
             known_time: session.time(self.known)?,
             full: self.full,
+            interval: self.interval.map_or(CandleInterval::Unspecified, CandleInterval::from).into(),
+            time_zone: self.zone.zone,
+            fill_empty: self.fill,
         })
     }
 }
 
 pub(super) async fn run(args: ExportArgs, session: &Session) -> Result<Outcome, CliError> {
+    args.check_shape()?;
     let target = Target { path: args.target.clone(), kind: args.kind()?, force: args.force };
     target.check()?;
     let request = args.request(&target.kind, session)?;
