@@ -17,7 +17,7 @@ mod rows;
 mod tree;
 
 pub use check::{Checker, Step, StreamError};
-pub use count::{CountError, count_rows};
+pub use count::{CountError, StreamCounter, count_rows};
 pub use layout::{ExportRequest, Format, MANIFEST_NAME, PartFile, SCHEMA_VERSION, Shape, manifest_json};
 pub use outlet::{CHUNK_BYTES_MAX, Unwanted};
 pub use produce::{ExportError, produce};

@@ -173,13 +173,13 @@ impl PartitionWriter {
     }
 
     fn create(&mut self, segment: &Segment, table: &SchemaRef) -> Result<OpenFile, TreeError> {
+        self.make_directories(segment)?;
         let (schema, _) = self.schema.get_or_insert_with(|| without(table, &self.keys));
         let directory = segment.path.iter().fold(self.root.clone(), |path, part| path.join(part));
         let failed = |path: &Path| {
             let path = path.to_owned();
             |problem| TreeError::Write { path, problem }
         };
-        fs::create_dir_all(&directory).map_err(failed(&directory))?;
         let count = self.file_counts.entry(directory.clone()).or_default();
         let path = directory.join(format!("part-{count}.parquet"));
         *count += 1;
@@ -188,6 +188,21 @@ impl PartitionWriter {
         let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))
             .map_err(|problem| TreeError::Parquet { path: path.clone(), problem })?;
         Ok(OpenFile { segment: segment.identity.clone(), path, writer })
+    }
+
+    /// Those of a segment, but not the root: once that is removed, nothing comes back.
+    fn make_directories(&self, segment: &Segment) -> Result<(), TreeError> {
+        let mut path = self.root.clone();
+        for part in &segment.path {
+            path.push(part);
+            match fs::create_dir(&path) {
+                Err(problem) if problem.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(TreeError::Write { path, problem });
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     fn close(&mut self) -> Result<(), TreeError> {

@@ -38,7 +38,9 @@ Examples:
   silkrate export - --format csv | gzip > runs.csv.gz
 
 An export sees one commit from its first row to its last, and says which: its
-recorded time, given as --known, repeats it. --partition writes a tree like
+recorded time, given as --known, repeats it. A file stands under its name when
+all of it has been checked; of what goes to -, only the exit status tells.
+--partition writes a tree like
 rates/pair=KGS%2FUSD/month=2025-12/part-0.parquet, one table for DuckDB
 (SELECT * FROM 'rates/**/*.parquet'), polars, pyarrow and Spark.";
 
@@ -137,7 +139,7 @@ impl ExportArgs {
         if format != Format::Csv && io::stdout().is_terminal() {
             return Err(ExportError::Stdout("Parquet and Arrow are not for a terminal; name a file, or --format csv"));
         }
-        Ok(Kind::Stdout)
+        Ok(Kind::Stdout(format))
     }
 
     /// As asked for, or as the target's name ends.
@@ -194,7 +196,7 @@ pub(super) async fn run(args: ExportArgs, session: &Session) -> Result<Outcome, 
     target.check()?;
     let request = args.request(&target.kind, session)?;
     let client = session.connect().await?;
-    let (path, to_stdout) = (target.path.clone(), target.kind == Kind::Stdout);
+    let (path, to_stdout) = (target.path.clone(), matches!(target.kind, Kind::Stdout(_)));
     // No deadline for the whole: a store may be large, and only a standstill is an error.
     let mut stream = client.answer(client.snapshots().export_snapshot(Request::new(request))).await?;
     let (manifest, parts) = receive(&client, &mut stream, target).await?;
