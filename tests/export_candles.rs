@@ -6,11 +6,14 @@ mod exported;
 mod support;
 mod tables;
 
+use std::time::Duration;
+
 use exported::{all, export, footer, key_value, open};
 use silkrate::domain::Timestamp;
 use silkrate::export::{Checker, Step};
 use silkrate::proto::v1;
 use support::{TestServer, assert_invalid, tick, time};
+use tonic::Code;
 
 const DAY_S: i64 = 24 * 3_600;
 
@@ -195,6 +198,32 @@ async fn candles_that_cannot_be_are_refused_before_anything_is_sent() {
     server.store(&[tick("KGS/USD", -DAY_S * 365 * 30, "0.01")]).await;
     let status = refused(candles(v1::CandleInterval::Minute)).await;
     assert_invalid(&status, "interval", "and 10000000 a series are the most; shorten the range or take a longer one");
+}
+
+/// Millions of filled minutes, which nobody waits for.
+#[tokio::test]
+async fn a_client_who_leaves_stops_the_folding() {
+    /// As the service has it.
+    const EXPORTS_MAX: usize = 4;
+    let server = TestServer::start(&[]).await;
+    server.store(&[tick("KGS/USD", -DAY_S * 365 * 18, "0.5")]).await;
+    let request = || v1::ExportSnapshotRequest { fill_empty: true, ..candles(v1::CandleInterval::Minute) };
+    for _ in 0..2 {
+        let mut streams = Vec::new();
+        while streams.len() < EXPORTS_MAX {
+            let opened = async || loop {
+                match open(&server, request()).await {
+                    Ok(stream) => break stream,
+                    Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            };
+            // The places of those who left come back long before 9 million rows are made.
+            let mut stream = tokio::time::timeout(Duration::from_secs(20), opened()).await.unwrap();
+            assert!(stream.message().await.unwrap().is_some());
+            streams.push(stream);
+        }
+    }
 }
 
 #[tokio::test]

@@ -219,6 +219,11 @@ async fn a_full_disk_leaves_nothing() {
         assert!(ran.stderr.contains("error: "), "{line}: {}", ran.stderr);
         assert_eq!(names(directory.path()), [""; 0], "{line}");
     }
+    let mut redirected = command(server.addr, directory.path(), "- --format csv");
+    redirected.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let ran = run(redirected).await;
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("No space left on device"), "{}", ran.stderr);
 }
 
 type Messages = Vec<Result<Message, Status>>;
