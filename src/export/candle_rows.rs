@@ -10,7 +10,7 @@ use arrow_schema::{ArrowError, DataType};
 
 use super::layout::{RATE_PRECISION, RATE_SCALE, rate_type, time_type};
 use super::rows::{nearest_double, scaled};
-use crate::analysis::{Candle, CandlePoint};
+use crate::analysis::{Bucket, Candle, CandlePoint};
 use crate::domain::Timestamp;
 use crate::query::CandleRow;
 
@@ -21,17 +21,6 @@ pub(super) enum Point {
     High,
     Low,
     Close,
-}
-
-impl Point {
-    const fn of(self, candle: &Candle) -> CandlePoint {
-        match self {
-            Self::Open => candle.open,
-            Self::High => candle.high,
-            Self::Low => candle.low,
-            Self::Close => candle.close,
-        }
-    }
 }
 
 /// A column that only candles have.
@@ -108,11 +97,44 @@ impl CandleColumn {
     }
 }
 
-/// A candle whose average is rounded already: the exact one may be a long fraction.
+/// A candle without its exact average, which may be a long fraction.
 struct Row {
-    candle: CandleRow,
+    bucket: Bucket,
+    open: CandlePoint,
+    high: CandlePoint,
+    low: CandlePoint,
+    close: CandlePoint,
     /// Units of 10^-18.
     average_units: u128,
+    move_count: u64,
+    complete: bool,
+    filled: bool,
+}
+
+impl Row {
+    const fn at(&self, point: Point) -> CandlePoint {
+        match point {
+            Point::Open => self.open,
+            Point::High => self.high,
+            Point::Low => self.low,
+            Point::Close => self.close,
+        }
+    }
+
+    /// The digits of a published rate and how many are places: 0 to 18.
+    fn digits(&self, point: Point) -> (u128, u8) {
+        let rate = self.at(point).rate;
+        (rate.mantissa(), u8::try_from(rate.places()).unwrap_or(0))
+    }
+
+    fn double(&self, point: Point) -> f64 {
+        let (mantissa, places) = self.digits(point);
+        nearest_double(mantissa, places)
+    }
+
+    fn average_double(&self) -> f64 {
+        nearest_double(self.average_units, RATE_SCALE.unsigned_abs())
+    }
 }
 
 /// Some candles.
@@ -120,15 +142,16 @@ struct Row {
 pub(super) struct CandleRows(Vec<Row>);
 
 impl CandleRows {
-    pub(super) fn push(&mut self, candle: CandleRow) {
+    pub(super) fn push(&mut self, CandleRow { candle, complete, .. }: CandleRow) {
         // An average is at most the highest rate, below 10^38 of these units.
-        let average_units = candle.candle.average_units(RATE_SCALE.unsigned_abs()).unwrap_or(u128::MAX);
-        self.0.push(Row { candle, average_units });
+        let average_units = candle.average_units(RATE_SCALE.unsigned_abs()).unwrap_or(u128::MAX);
+        let Candle { bucket, open, high, low, close, move_count, filled, .. } = candle;
+        self.0.push(Row { bucket, open, high, low, close, average_units, move_count, complete, filled });
     }
 
     pub(super) fn array(&self, column: CandleColumn) -> Result<ArrayRef, ArrowError> {
-        let times = |of: &dyn Fn(&Candle) -> Timestamp| -> ArrayRef {
-            let micros = self.0.iter().map(|row| of(&row.candle.candle).micros());
+        let times = |time: &dyn Fn(&Row) -> Timestamp| -> ArrayRef {
+            let micros = self.0.iter().map(|row| time(row).micros());
             Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC"))
         };
         let decimals = |units: &dyn Fn(&Row) -> i128| -> Result<ArrayRef, ArrowError> {
@@ -142,53 +165,40 @@ impl CandleRows {
             Arc::new(self.0.iter().map(|row| Some(flag(row))).collect::<BooleanArray>())
         };
         Ok(match column {
-            CandleColumn::Start => times(&|candle| candle.bucket.start),
-            CandleColumn::End => times(&|candle| candle.bucket.end),
-            CandleColumn::Time(point) => times(&|candle| point.of(candle).time),
+            CandleColumn::Start => times(&|row| row.bucket.start),
+            CandleColumn::End => times(&|row| row.bucket.end),
+            CandleColumn::Time(point) => times(&|row| row.at(point).time),
             CandleColumn::Rate(point) => decimals(&|row| {
-                let (mantissa, places) = parts(point.of(&row.candle.candle));
+                let (mantissa, places) = row.digits(point);
                 scaled(mantissa, RATE_SCALE.unsigned_abs(), places)
             })?,
-            CandleColumn::RateDouble(point) => doubles(&|row| {
-                let (mantissa, places) = parts(point.of(&row.candle.candle));
-                nearest_double(mantissa, places)
-            }),
+            CandleColumn::RateDouble(point) => doubles(&|row| row.double(point)),
             CandleColumn::Average => decimals(&|row| i128::try_from(row.average_units).unwrap_or(i128::MAX))?,
-            CandleColumn::AverageDouble => doubles(&|row| nearest_double(row.average_units, RATE_SCALE.unsigned_abs())),
-            CandleColumn::Moves => {
-                Arc::new(UInt64Array::from_iter_values(self.0.iter().map(|row| row.candle.candle.move_count)))
-            }
-            CandleColumn::Complete => flags(&|row| row.candle.complete),
-            CandleColumn::Filled => flags(&|row| row.candle.candle.filled),
+            CandleColumn::AverageDouble => doubles(&Row::average_double),
+            CandleColumn::Moves => Arc::new(UInt64Array::from_iter_values(self.0.iter().map(|row| row.move_count))),
+            CandleColumn::Complete => flags(&|row| row.complete),
+            CandleColumn::Filled => flags(&|row| row.filled),
         })
     }
 
     pub(super) fn cell(&self, column: CandleColumn, row: usize) -> String {
-        let Row { candle: CandleRow { candle, complete, .. }, average_units } = &self.0[row];
+        let row = &self.0[row];
         match column {
-            CandleColumn::Start => candle.bucket.start.to_string(),
-            CandleColumn::End => candle.bucket.end.to_string(),
-            CandleColumn::Time(point) => point.of(candle).time.to_string(),
-            CandleColumn::Rate(point) => point.of(candle).rate.to_string(),
-            CandleColumn::RateDouble(point) => {
-                let (mantissa, places) = parts(point.of(candle));
-                nearest_double(mantissa, places).to_string()
-            }
+            CandleColumn::Start => row.bucket.start.to_string(),
+            CandleColumn::End => row.bucket.end.to_string(),
+            CandleColumn::Time(point) => row.at(point).time.to_string(),
+            CandleColumn::Rate(point) => row.at(point).rate.to_string(),
+            CandleColumn::RateDouble(point) => row.double(point).to_string(),
             CandleColumn::Average => {
                 let unit = 10_u128.pow(u32::from(RATE_SCALE.unsigned_abs()));
-                format!("{}.{:018}", average_units / unit, average_units % unit)
+                format!("{}.{:018}", row.average_units / unit, row.average_units % unit)
             }
-            CandleColumn::AverageDouble => nearest_double(*average_units, RATE_SCALE.unsigned_abs()).to_string(),
-            CandleColumn::Moves => candle.move_count.to_string(),
-            CandleColumn::Complete => complete.to_string(),
-            CandleColumn::Filled => candle.filled.to_string(),
+            CandleColumn::AverageDouble => row.average_double().to_string(),
+            CandleColumn::Moves => row.move_count.to_string(),
+            CandleColumn::Complete => row.complete.to_string(),
+            CandleColumn::Filled => row.filled.to_string(),
         }
     }
-}
-
-/// The digits of a published rate and how many are places: 0 to 18.
-fn parts(point: CandlePoint) -> (u128, u8) {
-    (point.rate.mantissa(), u8::try_from(point.rate.places()).unwrap_or(0))
 }
 
 #[cfg(test)]
