@@ -6,14 +6,11 @@ mod exported;
 mod support;
 mod tables;
 
-use std::time::Duration;
-
-use exported::{all, export, footer, key_value, open};
+use exported::{all, export, footer, key_value, open, open_when_free};
 use silkrate::domain::Timestamp;
 use silkrate::export::{Checker, Step};
 use silkrate::proto::v1;
 use support::{TestServer, assert_invalid, tick, time};
-use tonic::Code;
 
 const DAY_S: i64 = 24 * 3_600;
 
@@ -211,15 +208,8 @@ async fn a_client_who_leaves_stops_the_folding() {
     for _ in 0..2 {
         let mut streams = Vec::new();
         while streams.len() < EXPORTS_MAX {
-            let opened = async || loop {
-                match open(&server, request()).await {
-                    Ok(stream) => break stream,
-                    Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            };
             // The places of those who left come back long before 9 million rows are made.
-            let mut stream = tokio::time::timeout(Duration::from_secs(20), opened()).await.unwrap();
+            let mut stream = open_when_free(&server, request()).await;
             assert!(stream.message().await.unwrap().is_some());
             streams.push(stream);
         }

@@ -6,9 +6,7 @@ mod exported;
 mod support;
 mod tables;
 
-use std::time::Duration;
-
-use exported::{all, export, footer, key_value, open};
+use exported::{all, export, footer, key_value, open, open_when_free, receive};
 use silkrate::export::{Checker, Step};
 use silkrate::proto::v1;
 use support::{TestServer, assert_invalid, tick, time};
@@ -288,20 +286,12 @@ async fn a_client_who_leaves_leaves_no_work_behind() {
     assert!(refused.get_error_details().retry_info().is_some(), "{refused:?}");
     drop(streams);
     // All places come back, and whoever takes one gets everything.
-    let again = async || loop {
-        match open(&server, csv()).await {
-            Ok(stream) => break stream,
-            Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
     let mut streams = Vec::new();
     for _ in 0..EXPORTS_MAX {
-        streams.push(tokio::time::timeout(Duration::from_secs(20), again()).await.unwrap());
+        streams.push(open_when_free(&server, csv()).await);
     }
     drop(streams);
-    tokio::time::timeout(Duration::from_secs(20), again()).await.unwrap();
-    let exported = export(&server, csv()).await;
+    let exported = receive(open_when_free(&server, csv()).await).await;
     let lines = std::fs::read_to_string(exported.path("runs.csv")).unwrap().lines().count();
     assert_eq!(lines, 60_001);
 }

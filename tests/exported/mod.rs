@@ -3,13 +3,14 @@
 #![allow(dead_code, reason = "every test binary uses its own part of this")]
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use silkrate::export::{Checker, Step};
 use silkrate::proto::v1;
 use silkrate::proto::v1::snapshot_service_client::SnapshotServiceClient;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::support::TestServer;
 use crate::tables;
@@ -41,8 +42,28 @@ impl Exported {
     }
 }
 
+/// The same once one of the places for exports is free, which must be within 20 s.
+pub(crate) async fn open_when_free(
+    server: &TestServer,
+    request: v1::ExportSnapshotRequest,
+) -> Streaming<v1::ExportSnapshotResponse> {
+    let begun = Instant::now();
+    loop {
+        match open(server, request.clone()).await {
+            Ok(stream) => return stream,
+            Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "no place came back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 pub(crate) async fn export(server: &TestServer, request: v1::ExportSnapshotRequest) -> Exported {
-    let mut stream = open(server, request).await.unwrap();
+    receive(open(server, request).await.unwrap()).await
+}
+
+/// Takes a stream to its end.
+pub(crate) async fn receive(mut stream: Streaming<v1::ExportSnapshotResponse>) -> Exported {
     let (mut checker, mut bytes, mut manifest) = (Checker::default(), Vec::new(), None);
     let directory = tempfile::tempdir().unwrap();
     while let Some(message) = stream.message().await.unwrap() {
