@@ -48,6 +48,7 @@ fn json_is_exact() {
     check("candles KGS/USD --observations", "/1/observation_count", json!(8));
     check("candles KGS/USD", "/0/observation_count", json!(null));
     check("candles KGS/USD", "/1/complete", json!(false));
+    check("candles KGS/USD", "/1/open_bounds/high", json!("0.011445"));
 }
 
 #[test]
@@ -61,9 +62,11 @@ fn csv_is_exact() {
     check(
         "candles KGS/USD --limit 1",
         "pair,derivation,start_time,end_time,complete,filled,open,open_time,high,high_time,low,low_time,close,close_time,average,\
-         move_count,observation_count\n\
+         move_count,open_low,open_high,high_low,high_high,low_low,low_high,close_low,close_high,average_low,average_high,\
+         leg_age_difference,observation_count\n\
          KGS/USD,DIRECT,2025-12-08T00:00:00Z,2025-12-09T00:00:00Z,true,false,0.01144,2025-12-08T00:00:00Z,0.01146,\
-         2025-12-08T00:00:00Z,0.01143,2025-12-08T00:00:00Z,0.01145,2025-12-08T00:00:00Z,0.0114466666666667,3,\n",
+         2025-12-08T00:00:00Z,0.01143,2025-12-08T00:00:00Z,0.01145,2025-12-08T00:00:00Z,0.0114466666666667,3,\
+         0.011435,0.011445,,,,,,,,,,\n",
     );
     check(
         "convert 100 KGS/KZT",

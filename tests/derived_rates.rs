@@ -276,6 +276,47 @@ async fn candles_of_a_day_with_all_their_parts() {
     assert_eq!(candles(&service, part).await.unwrap().candles.len(), 1);
 }
 
+/// "low..high".
+fn bounds(bounds: Option<&v1::RateBounds>) -> String {
+    bounds.map_or("?".to_owned(), |bounds| format!("{}..{}", bounds.low, bounds.high))
+}
+
+#[tokio::test]
+async fn candles_say_what_their_digits_leave_open() {
+    let service = start().await;
+    service.commit("KGS/USD timesca", &[(TODAY_S, "0.01144"), (TODAY_S + 6 * HOUR_S, "0.01146")]).await;
+    let page = candles(&service, candles_of("KGS/USD", v1::CandleInterval::Day)).await.unwrap();
+    let all = |candle: &v1::Candle| {
+        [&candle.open_bounds, &candle.high_bounds, &candle.low_bounds, &candle.close_bounds, &candle.average_bounds]
+            .map(|one| bounds(one.as_ref()))
+    };
+    let (lower, upper) = ("0.011435..0.011445", "0.011455..0.011465");
+    assert_eq!(all(&page.candles[0]), [lower, upper, lower, upper, "0.011445..0.011455"]);
+
+    // 2 may be 2.5, which is above all that 2.1 may be: the bounds of the highest are of both.
+    service.commit("TJS/USD timesca", &[(TODAY_S, "2"), (TODAY_S + 6 * HOUR_S, "2.1")]).await;
+    let page = candles(&service, candles_of("TJS/USD", v1::CandleInterval::Day)).await.unwrap();
+    assert_eq!(page.candles[0].high, "2.1");
+    assert_eq!(all(&page.candles[0]), ["1.5..2.5", "2.05..2.5", "1.5..2.15", "2.05..2.15", "1.775..2.325"]);
+
+    // A cross: as GetRate has it, and as old as its legs are.
+    service.commit("UZS/USD timesca", &[(TODAY_S - DAY_S, "0.00008"), (TODAY_S + HOUR_S, "0.00009")]).await;
+    let page = candles(&service, candles_of("KGS/UZS", v1::CandleInterval::Hour)).await.unwrap();
+    assert_eq!(page.candles.len(), 3);
+    for candle in &page.candles {
+        let end = candle.end_time.unwrap().seconds - 1;
+        let time = Some(ProtoTimestamp { seconds: end, nanos: 0 });
+        let rate = service.rate(v1::GetRateRequest { time, ..rate_of("KGS/UZS") }).await.unwrap();
+        assert_eq!(candle.close, rate.rate);
+        assert_eq!(bounds(candle.close_bounds.as_ref()), format!("{}..{}", rate.rate_low, rate.rate_high));
+        assert_eq!(candle.leg_age_difference, rate.leg_age_difference);
+    }
+    let apart = |candle: &v1::Candle| candle.leg_age_difference.map(|apart| apart.seconds / HOUR_S);
+    assert_eq!(page.candles.iter().map(apart).collect::<Vec<_>>(), [Some(24), Some(1), Some(5)]);
+    let inverse = candles(&service, candles_of("USD/UZS", v1::CandleInterval::Hour)).await.unwrap();
+    assert_eq!(bounds(inverse.candles[0].open_bounds.as_ref()), "11764.7058823529..13333.3333333334");
+}
+
 #[tokio::test]
 async fn all_pages_see_one_commit_and_one_now() {
     let service = start().await;

@@ -16,7 +16,7 @@ use super::bucket::{Bucket, Buckets};
 use super::cross::Spell;
 use super::rounding::{Rounding, SIGNIFICANT_DIGITS, significant, units};
 use super::weighted::WeightedSum;
-use super::written::WrittenRate;
+use super::written::{WrittenRate, at_places};
 use crate::domain::Timestamp;
 
 /// A rate, and the first instant of the bucket at which it was in force.
@@ -47,6 +47,58 @@ pub struct Candle {
     pub move_count: u64,
     /// Whether no spell was confirmed in it: all of it is the close before.
     pub filled: bool,
+    /// The places of all rates in it, if they are the same.
+    pub places: Option<i16>,
+}
+
+/// What the numbers of a candle may stand for, ends included: each is its least and its largest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CandleBounds {
+    /// Of the open.
+    pub open: [WrittenRate; 2],
+    /// Of the highest: one rate may have been above all others by its value and not by its bounds.
+    pub high: [WrittenRate; 2],
+    /// Of the lowest.
+    pub low: [WrittenRate; 2],
+    /// Of the close.
+    pub close: [WrittenRate; 2],
+    /// Of the average, exact but for what the rates themselves were rounded.
+    pub average: [BigRational; 2],
+}
+
+impl CandleBounds {
+    /// Of the candle that is `low` where every rate is the least that it may stand for, and `high` where every one is
+    /// the largest.
+    pub fn between(low: &Candle, high: &Candle) -> Self {
+        Self {
+            open: [low.open.rate, high.open.rate],
+            high: [low.high.rate, high.high.rate],
+            low: [low.low.rate, high.low.rate],
+            close: [low.close.rate, high.close.rate],
+            average: [low.average.clone(), high.average.clone()],
+        }
+    }
+
+    /// Of a candle of published rates that all have the same places: half a unit in the last of them either side, so
+    /// that their order is that of their bounds. None if they have not.
+    pub fn published(candle: &Candle) -> Option<Self> {
+        let places = candle.places?;
+        let around = |point: CandlePoint| [point.rate.half_unit_below(), point.rate.half_unit_above()];
+        let half = at_places(5.into(), places + 1);
+        Some(Self {
+            open: around(candle.open),
+            high: around(candle.high),
+            low: around(candle.low),
+            close: around(candle.close),
+            average: [&candle.average - &half, &candle.average + &half],
+        })
+    }
+
+    /// The bounds of the average, 15 significant digits, rounded outward.
+    pub fn average_texts(&self) -> [String; 2] {
+        let [low, high] = &self.average;
+        [significant(low, SIGNIFICANT_DIGITS, Rounding::Down), significant(high, SIGNIFICANT_DIGITS, Rounding::Up)]
+    }
 }
 
 impl Candle {
@@ -136,6 +188,7 @@ impl Building {
     fn finish(mut self, bucket: Bucket, now: Timestamp) -> Candle {
         let covered_to = bucket.end.min(now);
         self.weigh_until(covered_to);
+        let places = self.sum.places();
         let covered_us = covered_to.micros_since(self.open.time);
         let average =
             if covered_us > 0 { self.sum.total() / BigInt::from(covered_us) } else { self.close.rate.value() };
@@ -148,6 +201,7 @@ impl Building {
             average,
             move_count: self.move_count,
             filled: !self.met,
+            places,
         }
     }
 }

@@ -9,6 +9,7 @@
 use num_bigint::BigInt;
 
 use super::derived::Derived;
+use super::rounding::Rounding;
 use super::written::WrittenRate;
 use crate::domain::{Rate, Timestamp};
 
@@ -51,6 +52,36 @@ impl<T> Legs<T> {
     }
 }
 
+/// Which of the numbers that a published rate may stand for is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Edge {
+    /// The least: half a unit in the last place below.
+    Low,
+    /// The one published.
+    Value,
+    /// The largest: half a unit in the last place above.
+    High,
+}
+
+impl Edge {
+    const fn inverse(self) -> Self {
+        match self {
+            Self::Low => Self::High,
+            Self::Value => Self::Value,
+            Self::High => Self::Low,
+        }
+    }
+
+    /// The way in which digits that do not fit go: outward.
+    const fn rounding(self) -> Rounding {
+        match self {
+            Self::Low => Rounding::Down,
+            Self::Value => Rounding::HalfEven,
+            Self::High => Rounding::Up,
+        }
+    }
+}
+
 /// A published rate, and which way it is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LegRate {
@@ -67,9 +98,15 @@ impl LegRate {
     }
 
     /// Above and below the fraction line.
-    fn fraction(self) -> (u128, u128) {
-        let unit = 10_u128.pow(u32::from(self.rate.places()));
-        if self.inverted { (unit, self.rate.mantissa()) } else { (self.rate.mantissa(), unit) }
+    fn fraction(self, edge: Edge) -> (u128, u128) {
+        let (mantissa, unit) = (self.rate.mantissa(), 10_u128.pow(u32::from(self.rate.places())));
+        let (numer, denom) = match if self.inverted { edge.inverse() } else { edge } {
+            Edge::Value => (mantissa, unit),
+            // At most 28 digits and 18 places: ten times as many still fit.
+            Edge::Low => (mantissa * 10 - 5, unit * 10),
+            Edge::High => (mantissa * 10 + 5, unit * 10),
+        };
+        if self.inverted { (denom, numer) } else { (numer, denom) }
     }
 }
 
@@ -82,31 +119,36 @@ impl Legs<LegRate> {
         }
     }
 
-    /// The rate as answered: published digits, or 15 significant ones.
+    /// The rate as answered: published digits, or 15 significant ones. A bound is exact where published, and else
+    /// rounded outward.
     #[inline]
-    pub fn written(&self) -> WrittenRate {
+    pub fn written(&self, edge: Edge) -> WrittenRate {
         match *self {
-            Self::One(LegRate { rate, inverted: false }) => WrittenRate::published(rate),
+            Self::One(LegRate { rate, inverted: false }) => match edge {
+                Edge::Value => WrittenRate::published(rate),
+                Edge::Low => WrittenRate::published(rate).half_unit_below(),
+                Edge::High => WrittenRate::published(rate).half_unit_above(),
+            },
             Self::One(only) => {
-                let (numer, denom) = only.fraction();
-                quotient([numer, 1], [denom, 1])
+                let (numer, denom) = only.fraction(edge);
+                quotient([numer, 1], [denom, 1], edge.rounding())
             }
             Self::Two(first, second) => {
-                let ((a, b), (c, d)) = (first.fraction(), second.fraction());
-                quotient([a, c], [b, d])
+                let ((a, b), (c, d)) = (first.fraction(edge), second.fraction(edge));
+                quotient([a, c], [b, d], edge.rounding())
             }
         }
     }
 }
 
 /// The product of `above` over that of `below`, to 15 significant digits.
-fn quotient(above: [u128; 2], below: [u128; 2]) -> WrittenRate {
+fn quotient(above: [u128; 2], below: [u128; 2], rounding: Rounding) -> WrittenRate {
     let quick = |[a, b]: [u128; 2]| a.checked_mul(b);
     let exact = |[a, b]: [u128; 2]| BigInt::from(a) * BigInt::from(b);
     quick(above)
         .zip(quick(below))
-        .and_then(|(numer, denom)| WrittenRate::quotient_u128(numer, denom))
-        .unwrap_or_else(|| WrittenRate::quotient(&exact(above), &exact(below)))
+        .and_then(|(numer, denom)| WrittenRate::quotient_u128(numer, denom, rounding))
+        .unwrap_or_else(|| WrittenRate::quotient(&exact(above), &exact(below), rounding))
 }
 
 /// A run of a leg: when its rate came into force, and until when it was confirmed.
@@ -131,10 +173,11 @@ pub struct Spell {
     pub rate: WrittenRate,
 }
 
-impl From<LegSpell> for Spell {
+impl Spell {
+    /// Of a pair that one leg makes.
     #[inline]
-    fn from(LegSpell { from, seen_until, rate }: LegSpell) -> Self {
-        Self { from, seen_until, rate: Legs::One(rate).written() }
+    pub fn of(LegSpell { from, seen_until, rate }: LegSpell, edge: Edge) -> Self {
+        Self { from, seen_until, rate: Legs::One(rate).written(edge) }
     }
 }
 
@@ -143,12 +186,13 @@ pub struct Merged<A: Iterator, B: Iterator> {
     first: std::iter::Peekable<A>,
     second: std::iter::Peekable<B>,
     in_force: (Option<LegSpell>, Option<LegSpell>),
+    edge: Edge,
 }
 
 impl<A: Iterator, B: Iterator> Merged<A, B> {
     /// Of two legs, each in order of time.
-    pub fn new(first: A, second: B) -> Self {
-        Self { first: first.peekable(), second: second.peekable(), in_force: (None, None) }
+    pub fn new(first: A, second: B, edge: Edge) -> Self {
+        Self { first: first.peekable(), second: second.peekable(), in_force: (None, None), edge }
     }
 }
 
@@ -181,7 +225,7 @@ where
                 }
             }
             if let (Some(first), Some(second)) = self.in_force {
-                let rate = Legs::Two(first.rate, second.rate).written();
+                let rate = Legs::Two(first.rate, second.rate).written(self.edge);
                 // Both runs began by now, so their spans together reach from here to the later end.
                 return Some(Ok(Spell { from, seen_until: first.seen_until.max(second.seen_until), rate }));
             }
@@ -207,7 +251,7 @@ pub(super) mod tests {
         let check = |legs: Legs<LegRate>, expect: [&str; 3]| {
             let derived = legs.derived();
             assert_eq!([derived.low_text(), derived.value_text(), derived.high_text()], expect);
-            assert_eq!(legs.written().to_string(), expect[1]);
+            assert_eq!([Edge::Low, Edge::Value, Edge::High].map(|edge| legs.written(edge).to_string()), expect);
         };
         // KGS/KZT from KGS/USD and KZT/USD: 0.01144 / 0.00196, and 0.011435 / 0.001965 to 0.011445 / 0.001955.
         check(
@@ -254,7 +298,8 @@ pub(super) mod tests {
             prop_assert!(derived.low() <= &real && &real <= derived.high());
             let text = |text: String| super::super::derived::tests::exact(&text);
             prop_assert!(text(derived.low_text()) <= real && real <= text(derived.high_text()));
-            prop_assert_eq!(legs.written().to_string(), derived.value_text());
+            let texts = [derived.low_text(), derived.value_text(), derived.high_text()];
+            prop_assert_eq!([Edge::Low, Edge::Value, Edge::High].map(|edge| legs.written(edge).to_string()), texts);
         }
 
         #[test]
@@ -272,12 +317,12 @@ pub(super) mod tests {
             };
             let (a, b) = (spells(&first, false), spells(&second, true));
             let ok = |spell: &LegSpell| Ok::<_, Infallible>(*spell);
-            let merged: Vec<Spell> = Merged::new(a.iter().map(ok), b.iter().map(ok)).map(|Ok(spell)| spell).collect();
+            let merged: Vec<Spell> = Merged::new(a.iter().map(ok), b.iter().map(ok), Edge::Value).map(|Ok(spell)| spell).collect();
             prop_assert!(merged.windows(2).all(|pair| pair[0].from < pair[1].from));
             for time in (0..50).map(Timestamp::from_micros) {
                 let at = |leg: &[LegSpell]| leg.iter().rev().find(|spell| spell.from <= time).copied();
                 let expect = at(&a).zip(at(&b)).map(|(a, b)| {
-                    (Legs::Two(a.rate, b.rate).written(), time <= a.seen_until || time <= b.seen_until)
+                    (Legs::Two(a.rate, b.rate).written(Edge::Value), time <= a.seen_until || time <= b.seen_until)
                 });
                 let found = merged.iter().rev().find(|spell| spell.from <= time);
                 prop_assert_eq!(found.map(|spell| (spell.rate, time <= spell.seen_until)), expect);

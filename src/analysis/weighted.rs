@@ -62,6 +62,14 @@ impl WeightedSum {
         }
     }
 
+    /// The places of all its terms, if they are the same.
+    pub(super) fn places(&self) -> Option<i16> {
+        match self.scales.as_slice() {
+            [only] => Some(only.places),
+            _ => None,
+        }
+    }
+
     /// The sum, exact.
     pub(super) fn total(self) -> BigRational {
         let scales = self.scales.into_iter().map(|scale| at_places(scale.spilled + scale.sum, scale.places));

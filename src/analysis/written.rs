@@ -41,8 +41,23 @@ impl WrittenRate {
         Self { mantissa: rate.mantissa(), places: i16::from(rate.places()), digits: Digits::Published }
     }
 
-    /// `numer / denom` to 15 significant digits, half-even, where 128 bits are enough to find them.
-    pub(super) fn quotient_u128(numer: u128, denom: u128) -> Option<Self> {
+    /// Half a unit in the last place of a published rate below it.
+    pub(super) const fn half_unit_below(self) -> Self {
+        self.half_unit(self.mantissa * 10 - 5)
+    }
+
+    /// Half a unit in the last place of a published rate above it.
+    pub(super) const fn half_unit_above(self) -> Self {
+        self.half_unit(self.mantissa * 10 + 5)
+    }
+
+    /// A published rate has at most 28 digits, so that ten times as much fits.
+    const fn half_unit(self, mantissa: u128) -> Self {
+        Self { mantissa, places: self.places + 1, digits: self.digits }
+    }
+
+    /// `numer / denom` to 15 significant digits where 128 bits are enough to find them.
+    pub(super) fn quotient_u128(numer: u128, denom: u128, rounding: Rounding) -> Option<Self> {
         let scale = |number: u128, exponent: i64| {
             number.checked_mul(10_u128.checked_pow(u32::try_from(exponent).unwrap_or(0))?)
         };
@@ -53,10 +68,14 @@ impl WrittenRate {
         let places = i64::from(SIGNIFICANT_DIGITS) - 1 - exponent;
         let (above, below) = (scale(numer, places)?, scale(denom, -places)?);
         let (floor, rest) = (above / below, above % below);
-        let up = match rest.checked_mul(2)?.cmp(&below) {
-            Ordering::Less => false,
-            Ordering::Equal => floor % 2 == 1,
-            Ordering::Greater => true,
+        let up = match rounding {
+            Rounding::Down => false,
+            Rounding::Up => rest > 0,
+            Rounding::HalfEven => match rest.checked_mul(2)?.cmp(&below) {
+                Ordering::Less => false,
+                Ordering::Equal => floor % 2 == 1,
+                Ordering::Greater => true,
+            },
         };
         let mantissa = floor + u128::from(up);
         let digits = if rest == 0 { Digits::Exact } else { Digits::Rounded };
@@ -67,9 +86,8 @@ impl WrittenRate {
     }
 
     /// The same for any positive numbers.
-    pub(super) fn quotient(numer: &BigInt, denom: &BigInt) -> Self {
-        let Significant { mantissa, places, is_exact } =
-            Significant::new(numer, denom, SIGNIFICANT_DIGITS, Rounding::HalfEven);
+    pub(super) fn quotient(numer: &BigInt, denom: &BigInt, rounding: Rounding) -> Self {
+        let Significant { mantissa, places, is_exact } = Significant::new(numer, denom, SIGNIFICANT_DIGITS, rounding);
         Self {
             // Below the limit, and rates have under 60 digits on either side of the point.
             mantissa: u128::try_from(mantissa).unwrap_or(MANTISSA_LIMIT),
@@ -139,10 +157,10 @@ mod tests {
     #[test]
     fn rates_print_as_they_are_answered() {
         let check = |numer: u128, denom: u128, expect: &str| {
-            let quick = WrittenRate::quotient_u128(numer, denom).unwrap();
+            let quick = WrittenRate::quotient_u128(numer, denom, Rounding::HalfEven).unwrap();
             assert_eq!(
                 (quick.to_string().as_str(), quick),
-                (expect, WrittenRate::quotient(&numer.into(), &denom.into()))
+                (expect, WrittenRate::quotient(&numer.into(), &denom.into(), Rounding::HalfEven))
             );
         };
         check(100_000, 8, "12500");
@@ -176,16 +194,18 @@ mod tests {
             numer in prop_oneof![1..1_000_u128, 1..10_u128.pow(12), 1..u128::MAX],
             denom in prop_oneof![1..1_000_u128, 1..10_u128.pow(12), 1..u128::MAX],
         ) {
-            let slow = WrittenRate::quotient(&numer.into(), &denom.into());
-            if let Some(quick) = WrittenRate::quotient_u128(numer, denom) {
-                prop_assert_eq!(quick, slow);
-            } else {
-                prop_assert!(numer.max(denom) > 10_u128.pow(9), "small numbers take the quick way");
-            }
             let exact = BigRational::new(numer.into(), denom.into());
-            let other = WrittenRate::quotient(&denom.into(), &numer.into());
-            prop_assert_eq!(slow.cmp_number(other), slow.value().cmp(&other.value()));
-            prop_assert_eq!(slow.to_string(), super::super::significant(&exact, SIGNIFICANT_DIGITS, Rounding::HalfEven));
+            for rounding in [Rounding::HalfEven, Rounding::Down, Rounding::Up] {
+                let slow = WrittenRate::quotient(&numer.into(), &denom.into(), rounding);
+                if let Some(quick) = WrittenRate::quotient_u128(numer, denom, rounding) {
+                    prop_assert_eq!(quick, slow);
+                } else {
+                    prop_assert!(numer.max(denom) > 10_u128.pow(9), "small numbers take the quick way");
+                }
+                let other = WrittenRate::quotient(&denom.into(), &numer.into(), rounding);
+                prop_assert_eq!(slow.cmp_number(other), slow.value().cmp(&other.value()));
+                prop_assert_eq!(slow.to_string(), super::super::significant(&exact, SIGNIFICANT_DIGITS, rounding));
+            }
         }
     }
 }

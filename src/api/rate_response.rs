@@ -2,7 +2,7 @@
 
 use super::convert::{duration, latest_rate, run, state, timestamp};
 use super::page_token::{Cursor, Fingerprint, PageToken};
-use crate::analysis::{CandlePoint, Conversion, absolute_change};
+use crate::analysis::{CandleBounds, CandlePoint, Conversion, WrittenRate, absolute_change};
 use crate::board::Board;
 use crate::domain::{Amount, Revision, SeriesKey, Timestamp};
 use crate::proto::v1;
@@ -155,6 +155,10 @@ fn candle(row: &CandleRow) -> v1::Candle {
     let (high, high_time) = point(candle.high);
     let (low, low_time) = point(candle.low);
     let (close, close_time) = point(candle.close);
+    let bounds = row.bounds.as_deref();
+    let bounds_of = |pick: fn(&CandleBounds) -> [WrittenRate; 2]| {
+        bounds.map(|bounds| rate_bounds(pick(bounds).map(|bound| bound.to_string())))
+    };
     v1::Candle {
         start_time: Some(timestamp(candle.bucket.start)),
         end_time: Some(timestamp(candle.bucket.end)),
@@ -171,7 +175,17 @@ fn candle(row: &CandleRow) -> v1::Candle {
         average: candle.average_text(),
         move_count: candle.move_count,
         observation_count: row.observation_count,
+        open_bounds: bounds_of(|bounds| bounds.open),
+        high_bounds: bounds_of(|bounds| bounds.high),
+        low_bounds: bounds_of(|bounds| bounds.low),
+        close_bounds: bounds_of(|bounds| bounds.close),
+        average_bounds: bounds.map(|bounds| rate_bounds(bounds.average_texts())),
+        leg_age_difference: (row.leg_age_difference_us > 0).then(|| duration(row.leg_age_difference_us)),
     }
+}
+
+fn rate_bounds([low, high]: [String; 2]) -> v1::RateBounds {
+    v1::RateBounds { low, high }
 }
 
 pub(super) fn candles(answer: &Answer<CandlesPage>, fingerprint: Fingerprint) -> v1::ListCandlesResponse {

@@ -7,7 +7,7 @@ use super::output::Column;
 use super::pages::{Page, limit, list, note_rest};
 use super::when::When;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs};
-use crate::proto::v1::{Candle, CandleInterval, Derivation, ListCandlesRequest};
+use crate::proto::v1::{Candle, CandleInterval, Derivation, ListCandlesRequest, RateBounds};
 
 /// Candles asked for at a time: a megabyte a message.
 const PAGE_CANDLES_MAX: u64 = 5_000;
@@ -113,10 +113,41 @@ const COLUMNS: &[Column<Row>] = &[
     Column::data("close_time", |row| Cell::time(row.candle.close_time.as_ref())),
     Column::new("average", "average", |row| Cell::decimal(&row.candle.average)),
     Column::new("move_count", "moves", |row| Cell::Count(row.candle.move_count)),
+    Column::json("open_bounds", |row| bounds(row.candle.open_bounds.as_ref())),
+    Column::json("high_bounds", |row| bounds(row.candle.high_bounds.as_ref())),
+    Column::json("low_bounds", |row| bounds(row.candle.low_bounds.as_ref())),
+    Column::json("close_bounds", |row| bounds(row.candle.close_bounds.as_ref())),
+    Column::json("average_bounds", |row| bounds(row.candle.average_bounds.as_ref())),
+    Column::csv("open_low", |row| low(row.candle.open_bounds.as_ref())),
+    Column::csv("open_high", |row| high(row.candle.open_bounds.as_ref())),
+    Column::csv("high_low", |row| low(row.candle.high_bounds.as_ref())),
+    Column::csv("high_high", |row| high(row.candle.high_bounds.as_ref())),
+    Column::csv("low_low", |row| low(row.candle.low_bounds.as_ref())),
+    Column::csv("low_high", |row| high(row.candle.low_bounds.as_ref())),
+    Column::csv("close_low", |row| low(row.candle.close_bounds.as_ref())),
+    Column::csv("close_high", |row| high(row.candle.close_bounds.as_ref())),
+    Column::csv("average_low", |row| low(row.candle.average_bounds.as_ref())),
+    Column::csv("average_high", |row| high(row.candle.average_bounds.as_ref())),
+    Column::data("leg_age_difference", |row| Cell::length(row.candle.leg_age_difference.as_ref())),
     Column::new("observation_count", "observations", |row| {
         row.candle.observation_count.map_or(Cell::Absent, Cell::Count)
     }),
 ];
+
+fn bounds(bounds: Option<&RateBounds>) -> Cell {
+    let both = |bounds: &RateBounds| {
+        Cell::Record(vec![("low", Cell::decimal(&bounds.low)), ("high", Cell::decimal(&bounds.high))])
+    };
+    bounds.map_or(Cell::Absent, both)
+}
+
+fn low(bounds: Option<&RateBounds>) -> Cell {
+    bounds.map_or(Cell::Absent, |bounds| Cell::decimal(&bounds.low))
+}
+
+fn high(bounds: Option<&RateBounds>) -> Cell {
+    bounds.map_or(Cell::Absent, |bounds| Cell::decimal(&bounds.high))
+}
 
 pub(super) async fn run(args: CandlesArgs, session: &Session) -> Result<Outcome, CliError> {
     let request = ListCandlesRequest {

@@ -221,7 +221,14 @@ mod tests {
         });
         let mut rows = CandleRows::default();
         for candle in Candles::new(plan, spells) {
-            rows.push(CandleRow { candle: candle.unwrap(), observation_count: None, complete: true });
+            let candle = candle.unwrap();
+            rows.push(CandleRow {
+                candle,
+                observation_count: None,
+                complete: true,
+                bounds: None,
+                leg_age_difference_us: 0,
+            });
         }
         rows
     }

@@ -1,12 +1,15 @@
 //! Candles of a pair, published or derived.
 
+use std::sync::Arc;
+
 use super::periods::{BucketCursor, BucketsRequest, page_buckets};
 use super::pin::Pin;
-use super::resolve::{Derivation, Route, derivation};
+use super::resolve::{Derivation, Leg, Route, derivation};
 use super::spells::{first_rate_time, items};
 use super::{Answer, QueryError, Reader};
-use crate::analysis::{Buckets, Candle, CandlePlan, Candles};
+use crate::analysis::{Buckets, Candle, CandleBounds, CandlePlan, Candles, Edge, Legs};
 use crate::domain::{SeriesKey, Timestamp};
+use crate::store::SeriesView;
 
 /// Asks for candles.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +34,10 @@ pub struct CandleRow {
     pub observation_count: Option<u64>,
     /// Whether its bucket ended at or before the recorded time seen.
     pub complete: bool,
+    /// What its numbers may stand for.
+    pub bounds: Option<Box<CandleBounds>>,
+    /// By how much the legs of a cross differ in age at its end, or now, in microseconds.
+    pub leg_age_difference_us: i64,
 }
 
 /// A part of the candles of a pair.
@@ -64,12 +71,14 @@ impl Reader {
         };
         if let Some((first, end)) = page_buckets(list, ("interval", *buckets), first_rate, pin.now)? {
             let plan = CandlePlan { buckets: *buckets, first: first.start, end, now: pin.now, fill: request.fill };
-            page.rows = self.fold(&pin, &route, plan)?.take(list.limit + 1).collect::<Result<_, _>>()?;
+            page.rows = self.fold(&pin, &route, plan, Edge::Value)?.take(list.limit + 1).collect::<Result<_, _>>()?;
             if page.rows.len() > list.limit {
                 page.rows.truncate(list.limit);
                 let last = page.rows.last();
                 page.next = last.map(|row| BucketCursor { start: row.candle.bucket.start, now: pin.now });
             }
+            self.find_bounds(&pin, &route, plan, &mut page.rows)?;
+            self.find_leg_ages(&pin, &route, &mut page.rows)?;
             if request.count_observations {
                 self.count_observations(&pin, &route, &mut page.rows)?;
             }
@@ -83,15 +92,77 @@ impl Reader {
         pin: &Pin,
         route: &Route,
         plan: CandlePlan,
+        edge: Edge,
     ) -> Result<impl Iterator<Item = Result<CandleRow, QueryError>> + use<>, QueryError> {
-        let spells = self.spells(pin, route, plan.first, pin.now.saturating_add_us(1))?;
+        let spells = self.spells(pin, route, [plan.first, pin.now.saturating_add_us(1)], edge)?;
         let (stop, known) = (self.stop.clone(), pin.known());
         Ok(Candles::new(plan, spells).map(move |candle| {
             // Filling takes time without reading anything.
             stop.check()?;
             let candle = candle?;
-            Ok(CandleRow { complete: candle.bucket.end <= known, candle, observation_count: None })
+            let complete = candle.bucket.end <= known;
+            Ok(CandleRow { candle, observation_count: None, complete, bounds: None, leg_age_difference_us: 0 })
         }))
+    }
+
+    /// Finds the bounds of `rows`, the first candles of `plan`.
+    fn find_bounds(
+        &self,
+        pin: &Pin,
+        route: &Route,
+        plan: CandlePlan,
+        rows: &mut [CandleRow],
+    ) -> Result<(), QueryError> {
+        if matches!(route, Legs::One(leg) if !leg.inverted) {
+            for row in &mut *rows {
+                row.bounds = CandleBounds::published(&row.candle).map(Box::new);
+            }
+        }
+        if rows.iter().all(|row| row.bounds.is_some()) {
+            return Ok(());
+        }
+        // What is derived, or was published with more and with fewer digits, is folded once more for each bound: spells
+        // begin and end at the same times there, so that the candles are of the same buckets.
+        let low = self.fold(pin, route, plan, Edge::Low)?;
+        let high = self.fold(pin, route, plan, Edge::High)?;
+        for (row, (low, high)) in rows.iter_mut().zip(low.zip(high)) {
+            row.bounds = Some(Box::new(CandleBounds::between(&low?.candle, &high?.candle)));
+        }
+        Ok(())
+    }
+
+    /// Finds by how much the legs of a cross differ in age at the ends of `rows`, which are in order.
+    fn find_leg_ages(&self, pin: &Pin, route: &Route, rows: &mut [CandleRow]) -> Result<(), QueryError> {
+        let (Legs::Two(first, second), Some(from), Some(to)) = (route, rows.first(), rows.last()) else {
+            return Ok(());
+        };
+        let range = [from.candle.bucket.start, to.candle.bucket.end.min(pin.now.saturating_add_us(1))];
+        let [first, second] = [first, second].map(|leg| self.last_seen(pin, leg, range, rows));
+        for (row, (first, second)) in rows.iter_mut().zip(first?.into_iter().zip(second?)) {
+            row.leg_age_difference_us = first.micros_since(second).saturating_abs();
+        }
+        Ok(())
+    }
+
+    /// When a leg was last seen by the end of each of `rows`, or by now.
+    fn last_seen(
+        &self,
+        pin: &Pin,
+        leg: &Leg<Arc<SeriesView>>,
+        [start, end]: [Timestamp; 2],
+        rows: &[CandleRow],
+    ) -> Result<Vec<Timestamp>, QueryError> {
+        let mut spells = self.leg_spells(pin, leg, start, end)?.peekable();
+        let mut seen_until = Timestamp::MIN;
+        let mut last_seen = Vec::with_capacity(rows.len());
+        for row in rows {
+            let end = row.candle.bucket.end.min(pin.now.saturating_add_us(1));
+            while let Some(spell) = spells.next_if(|spell| spell.as_ref().map_or(true, |spell| spell.from < end)) {
+                seen_until = spell?.seen_until;
+            }
+            last_seen.push(seen_until.min(end));
+        }
+        Ok(last_seen)
     }
 
     /// Counts the instants of every leg in the buckets of `rows`, which are in order.

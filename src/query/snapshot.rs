@@ -9,7 +9,7 @@ use super::periods::{BucketLimit, range_buckets};
 use super::pin::Pin;
 use super::resolve::{Leg, listing};
 use super::{QueryError, Reader};
-use crate::analysis::{Buckets, CandlePlan, Legs};
+use crate::analysis::{Buckets, CandlePlan, Edge, Legs};
 use crate::domain::{Run, Timestamp};
 use crate::store::{Commit, ScanOrder, SeriesView, StoreError, View};
 
@@ -106,7 +106,7 @@ impl Snapshot {
     ) -> Result<impl Iterator<Item = Result<CandleRow, QueryError>> + use<>, QueryError> {
         let route = Legs::One(Leg { inverted: false, series: Arc::clone(series) });
         let plan = self.candle_plan(series)?;
-        let candles = plan.map(|plan| self.reader.fold(&self.pin, &route, plan)).transpose()?;
+        let candles = plan.map(|plan| self.reader.fold(&self.pin, &route, plan, Edge::Value)).transpose()?;
         Ok(candles.into_iter().flatten())
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::pin::Pin;
 use super::resolve::{Leg, Route};
 use super::{QueryError, Reader, Stop};
-use crate::analysis::{LegRate, LegSpell, Legs, Merged, Spell};
+use crate::analysis::{Edge, LegRate, LegSpell, Legs, Merged, Spell};
 use crate::domain::{RateSpan, Timestamp};
 use crate::store::{SeriesView, StoreError};
 
@@ -44,25 +44,25 @@ impl Reader {
         Ok(spans.map(move |span| span.map(|span| leg_spell(span, inverted))))
     }
 
-    /// The rates of a pair in force in `[start, end)`, the first perhaps from before.
+    /// The rates of a pair in force in `[start, end)`, the first perhaps from before, or one of their bounds.
     pub(super) fn spells(
         &self,
         pin: &Pin,
         route: &Route,
-        start: Timestamp,
-        end: Timestamp,
+        [start, end]: [Timestamp; 2],
+        edge: Edge,
     ) -> Result<Spells, QueryError> {
         match route {
             Legs::One(leg) => {
                 let (inverted, stop) = (leg.inverted, self.stop.clone());
                 Ok(Box::new(rate_spans(pin, leg, start, end)?.map(move |piece| {
                     stop.check()?;
-                    Ok(piece?.into_iter().map(|span| leg_spell(span, inverted).into()).collect())
+                    Ok(piece?.into_iter().map(|span| Spell::of(leg_spell(span, inverted), edge)).collect())
                 })))
             }
             Legs::Two(first, second) => {
                 let leg = |leg| self.leg_spells(pin, leg, start, end);
-                Ok(Box::new(in_pieces(Merged::new(leg(first)?, leg(second)?), MERGED_PIECE_SPELLS)))
+                Ok(Box::new(in_pieces(Merged::new(leg(first)?, leg(second)?, edge), MERGED_PIECE_SPELLS)))
             }
         }
     }

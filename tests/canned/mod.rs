@@ -13,8 +13,8 @@ use silkrate::proto::v1::{
     GetLatestRatesResponse, GetRateRequest, GetRateResponse, IngestPageRequest, IngestPageResponse, IngestSummary,
     IngestTicksRequest, IngestTicksResponse, LatestRate, Leg, ListCandlesRequest, ListCandlesResponse,
     ListChangesRequest, ListChangesResponse, ListRevisionsRequest, ListRevisionsResponse, ListRunsRequest,
-    ListRunsResponse, ListSeriesRequest, ListSeriesResponse, MissingReason, PeriodChange, RateState, Refusal,
-    RefusalReason, Revision, Run, Series, StreamRunsRequest, StreamRunsResponse, StreamTicksRequest,
+    ListRunsResponse, ListSeriesRequest, ListSeriesResponse, MissingReason, PeriodChange, RateBounds, RateState,
+    Refusal, RefusalReason, Revision, Run, Series, StreamRunsRequest, StreamRunsResponse, StreamTicksRequest,
     StreamTicksResponse, Tick, stream_ticks_request,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -330,6 +330,8 @@ impl RateService for Canned {
             average: "0.0114466666666667".to_owned(),
             move_count: 3,
             observation_count: request.count_observations.then_some(8),
+            open_bounds: Some(RateBounds { low: "0.011435".to_owned(), high: "0.011445".to_owned() }),
+            ..Candle::default()
         };
         Ok(Response::new(ListCandlesResponse {
             candles: vec![candle],

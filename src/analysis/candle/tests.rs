@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::analysis::derived::tests::exact;
-use crate::analysis::{Interval, LegRate, LegSpell, Zone};
+use crate::analysis::{Edge, Interval, LegRate, LegSpell, Legs, Zone};
 use crate::domain::Rate;
 
 const MINUTE_S: i64 = 60;
@@ -18,7 +18,7 @@ fn at(seconds: i64) -> Timestamp {
 
 fn spell(from_s: i64, seen_until_s: i64, rate: &str) -> Spell {
     let rate = LegRate { rate: Rate::parse(rate).unwrap(), inverted: false };
-    LegSpell { from: at(from_s), seen_until: at(seen_until_s), rate }.into()
+    Spell::of(LegSpell { from: at(from_s), seen_until: at(seen_until_s), rate }, Edge::Value)
 }
 
 fn minutes(first_s: i64, end_s: i64, now_s: i64, fill: bool) -> CandlePlan {
@@ -172,7 +172,7 @@ fn timelines() -> impl Strategy<Value = Vec<Spell>> {
             .zip(ends)
             .map(|((from, (mantissa, places, span, inverted)), end)| {
                 let rate = LegRate { rate: Rate::from_parts(mantissa, places).unwrap(), inverted };
-                LegSpell { from: at(from), seen_until: at((from + span).min(end - 1)), rate }.into()
+                Spell::of(LegSpell { from: at(from), seen_until: at((from + span).min(end - 1)), rate }, Edge::Value)
             })
             .collect()
     })
@@ -205,7 +205,7 @@ proptest! {
         for (gap, mantissa, places) in gaps {
             let rate = Rate::from_parts(mantissa, places).unwrap();
             let from = Timestamp::from_micros(micros);
-            spells.push(LegSpell { from, seen_until: from, rate: LegRate { rate, inverted: false } }.into());
+            spells.push(Spell::of(LegSpell { from, seen_until: from, rate: LegRate { rate, inverted: false } }, Edge::Value));
             sum += exact(&rate.to_string()) * BigInt::from(gap);
             micros += gap;
         }
@@ -214,5 +214,46 @@ proptest! {
         let candles = fold(plan, &spells);
         prop_assert_eq!(candles.len(), 1);
         prop_assert_eq!(&candles[0].average, &(sum / BigInt::from(micros)));
+    }
+
+    #[test]
+    fn bounds_are_those_of_all_that_the_rates_may_stand_for(
+        ticks in prop::collection::btree_map(0..300_i64, (10..60_u128, 0..2_u32, 0..=10_u128), 1..12),
+    ) {
+        let plan = minutes(0, 600, 300, true);
+        let spells = |rate: &dyn Fn(u128, u32, u128) -> WrittenRate| -> Vec<Candle> {
+            let spell = |(from, (mantissa, places, tenths)): (&i64, &(u128, u32, u128))| {
+                Spell { from: at(*from), seen_until: at(*from), rate: rate(*mantissa, *places, *tenths) }
+            };
+            fold(plan, &ticks.iter().map(spell).collect::<Vec<_>>())
+        };
+        let leg = |mantissa, places| {
+            Legs::One(LegRate { rate: Rate::from_parts(mantissa, places).unwrap(), inverted: false })
+        };
+        let [low, value, high] = [Edge::Low, Edge::Value, Edge::High]
+            .map(|edge| spells(&|mantissa, places, _| leg(mantissa, places).written(edge)));
+        // Somewhere within half a unit of what was published.
+        let real = spells(&|mantissa, places, tenths| {
+            WrittenRate::published(Rate::from_parts(mantissa * 10 - 5 + tenths, places + 1).unwrap())
+        });
+        for (((low, value), high), real) in low.iter().zip(&value).zip(&high).zip(&real) {
+            let bounds = CandleBounds::between(low, high);
+            let within = |[low, high]: [WrittenRate; 2], real: CandlePoint| {
+                low.value() <= real.rate.value() && real.rate.value() <= high.value()
+            };
+            prop_assert!(within(bounds.open, real.open) && within(bounds.close, real.close));
+            prop_assert!(within(bounds.high, real.high) && within(bounds.low, real.low));
+            prop_assert!(bounds.average[0] <= real.average && real.average <= bounds.average[1]);
+            // The short way is the long one.
+            if let Some(short) = CandleBounds::published(value) {
+                let numbers = |bounds: &CandleBounds| {
+                    [bounds.open, bounds.high, bounds.low, bounds.close].map(|both| both.map(WrittenRate::value))
+                };
+                prop_assert_eq!(numbers(&short), numbers(&bounds));
+                prop_assert_eq!(&short.average, &bounds.average);
+            } else {
+                prop_assert!(value.move_count > 0, "rates of different places");
+            }
+        }
     }
 }
