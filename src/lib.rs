@@ -13,6 +13,7 @@ pub mod domain;
 pub mod export;
 pub mod feed;
 pub mod grpc;
+pub mod http;
 pub mod ingest;
 pub mod proto;
 pub mod query;
