@@ -38,7 +38,7 @@ use crate::grpc::rate_service::RateServiceImpl;
 use crate::grpc::snapshot_service::SnapshotServiceImpl;
 use crate::grpc::told;
 use crate::ingest::batch::TickRules;
-use crate::ingest::{Ingest, Running};
+use crate::ingest::{FanOut, Ingest, Running};
 use crate::proto::DESCRIPTORS;
 use crate::proto::v1::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::rate_service_server::RateServiceServer;
@@ -188,8 +188,9 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (options, limits, store_clock) = (config.store_options().clone(), config.queue_limits(), Arc::clone(&clock));
-    let running = blocking("opening the store", move || Running::open(options, limits, store_clock)).await??;
-    let served = serve_store(config, clock, listener, out, running.ingest(), shutdown).await;
+    let (running, fan_out) =
+        blocking("opening the store", move || Running::open(options, limits, store_clock)).await??;
+    let served = serve_store(config, clock, listener, out, (running.ingest(), fan_out), shutdown).await;
     let closed = blocking("closing the store", move || running.close()).await;
     served?;
     closed??;
@@ -209,7 +210,7 @@ async fn serve_store(
     clock: Arc<dyn Clock>,
     listener: TcpListener,
     out: &mut (dyn Write + Send),
-    ingest: &Ingest,
+    (ingest, fan_out): (&Ingest, FanOut),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let rules = Arc::new(config.tick_rules().clone());
@@ -219,6 +220,8 @@ async fn serve_store(
 
     let address = listener.local_addr().map_err(ServeError::LocalAddress)?;
     let (start_draining, mut draining) = watch::channel(false);
+    let mut stopping_watchers = draining.clone();
+    task::spawn(fan_out.run(async move { told(&mut stopping_watchers).await }));
     let health = HealthReporter::new();
     for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
         health.set_service_status(service, ServingStatus::Serving).await;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::status::ServiceError;
+use crate::api::ServiceError;
 use crate::query::QueryError;
 
 /// What a client gets.
