@@ -39,7 +39,7 @@ use crate::grpc::snapshot_service::SnapshotServiceImpl;
 use crate::grpc::told;
 use crate::http::{self, Site};
 use crate::ingest::batch::TickRules;
-use crate::ingest::{Ingest, Running};
+use crate::ingest::{FanOut, Ingest, Running};
 use crate::proto::DESCRIPTORS;
 use crate::proto::v1::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::rate_service_server::RateServiceServer;
@@ -209,8 +209,9 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (options, limits, store_clock) = (config.store_options().clone(), config.queue_limits(), Arc::clone(&clock));
-    let running = blocking("opening the store", move || Running::open(options, limits, store_clock)).await??;
-    let served = serve_store(config, clock, listeners, out, running.ingest(), shutdown).await;
+    let (running, fan_out) =
+        blocking("opening the store", move || Running::open(options, limits, store_clock)).await??;
+    let served = serve_store(config, clock, listeners, out, (running.ingest(), fan_out), shutdown).await;
     let closed = blocking("closing the store", move || running.close()).await;
     served?;
     closed??;
@@ -230,7 +231,7 @@ async fn serve_store(
     clock: Arc<dyn Clock>,
     listeners: Listeners,
     out: &mut (dyn Write + Send),
-    ingest: &Ingest,
+    (ingest, fan_out): (&Ingest, FanOut),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let rules = Arc::new(config.tick_rules().clone());
@@ -251,6 +252,8 @@ async fn serve_store(
         }
         None => None,
     };
+    let mut stopping_watchers = draining.clone();
+    task::spawn(fan_out.run(async move { told(&mut stopping_watchers).await }));
     let health = HealthReporter::new();
     for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
         health.set_service_status(service, ServingStatus::Serving).await;

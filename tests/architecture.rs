@@ -20,7 +20,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("telemetry", &[]),
     ("columns", &["domain", "proto"]),
     ("store", &["board", "domain"]),
-    ("ingest", &["clock", "domain", "store"]),
+    ("ingest", &["board", "clock", "domain", "store"]),
     ("feed", &["domain", "ingest"]),
     ("query", &["analysis", "board", "domain", "store"]),
     ("export", &["board", "domain", "proto", "query", "store"]),

@@ -6,10 +6,12 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::apply::{Applied, apply};
+use super::fan_out::tell;
 use super::{IngestError, IngestReport, Message, Pending, Shared};
+use crate::board::Board;
 use crate::clock::Clock;
 use crate::store::{Store, StoreError};
 
@@ -23,15 +25,12 @@ pub(super) fn start(
     store: Store,
     waiting: Receiver<Message>,
     shared: Arc<Shared>,
+    watchers: watch::Sender<Arc<Board>>,
     clock: Arc<dyn Clock>,
 ) -> std::io::Result<JoinHandle<Result<(), StoreError>>> {
     let poison = PoisonOnPanic(Arc::clone(&shared));
-    let writer = Writer { store, waiting, shared, clock, failure: None };
-    Builder::new().name("silkrate-writer".to_owned()).spawn(move || {
-        // Moved in here, to be dropped with the thread, whichever way that ends.
-        let _poison = poison;
-        writer.run()
-    })
+    let writer = Writer { _poison: poison, store, waiting, shared, watchers: Some(watchers), clock, failure: None };
+    Builder::new().name("silkrate-writer".to_owned()).spawn(move || writer.run())
 }
 
 /// Says that writing has stopped if the writer ends by a panic.
@@ -47,9 +46,13 @@ impl Drop for PoisonOnPanic {
 }
 
 struct Writer {
+    /// Dropped with the thread, whichever way that ends; before `watchers`, so that who sees the end learns its cause.
+    _poison: PoisonOnPanic,
     store: Store,
     waiting: Receiver<Message>,
     shared: Arc<Shared>,
+    /// Who is told of commits, as long as there may be one.
+    watchers: Option<watch::Sender<Arc<Board>>>,
     clock: Arc<dyn Clock>,
     failure: Option<StoreError>,
 }
@@ -163,7 +166,12 @@ impl Writer {
     }
 
     fn publish(&self) {
-        self.shared.view.store(Arc::new(self.store.view()));
+        let view = Arc::new(self.store.view());
+        let board = Arc::clone(&view.board);
+        self.shared.view.store(view);
+        if let Some(watchers) = &self.watchers {
+            tell(watchers, &board);
+        }
     }
 
     /// What is in memory may be ahead of what is durable: readers keep what they have, and nothing
@@ -171,6 +179,7 @@ impl Writer {
     fn poison(&mut self, error: StoreError) {
         tracing::error!("writing stops: {error}");
         let _ = self.shared.poisoned.set(error.to_string());
+        self.watchers = None;
         self.failure = Some(error);
     }
 }
