@@ -1,7 +1,8 @@
-//! Exports read where analysts work: `DuckDB`, pyarrow, pandas and polars.
+//! Exports read where analysts work: `DuckDB`, pyarrow, pandas and polars. And the page that shows how: its blocks are
+//! run as they stand there.
 //!
-//! They come from `PyPI` into `target/analysts-venv`, once. Without Python, or where `PyPI` cannot be reached, the tests
-//! say so and pass.
+//! The packages come from `PyPI` into `target/analysts-venv`, once, in the versions of `analysts-requirements.txt`.
+//! Without Python, or where `PyPI` cannot be reached, the tests say so and pass.
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
@@ -14,7 +15,8 @@ use std::process::{Command, Output};
 use silkrate::proto::v1;
 use support::{TestServer, tick};
 
-const PACKAGES: [&str; 4] = ["duckdb", "pyarrow", "pandas", "polars"];
+const REQUIREMENTS: &str = include_str!("analysts-requirements.txt");
+const PAGE: &str = include_str!("../docs/ANALYSTS.md");
 const MONTH_S: i64 = 30 * 24 * 3_600;
 
 /// A Python with the packages, or why there is none.
@@ -24,15 +26,18 @@ fn python() -> Result<PathBuf, String> {
     // Test binaries of other worktrees may want the same place at the same time.
     let lock = File::create(target.join("analysts-venv.lock")).unwrap();
     lock.lock().unwrap();
-    let imports = format!("import {}", PACKAGES.join(", "));
-    let has_all = || Command::new(&python).args(["-c", &imports]).output().is_ok_and(|ran| ran.status.success());
-    if has_all() {
+    // What is installed is told by a copy, written when all of it is.
+    let installed = venv.join("requirements.txt");
+    if fs::read_to_string(&installed).is_ok_and(|text| text == REQUIREMENTS) {
         return Ok(python);
     }
-    let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output();
-    said("python3 -m venv", made)?;
-    let installed = Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES).output();
-    said("pip install", installed)?;
+    let wanted = target.join("analysts-requirements.txt");
+    fs::write(&wanted, REQUIREMENTS).unwrap();
+    said("python3 -m venv", Command::new("python3").args(["-m", "venv"]).arg(&venv).output())?;
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--only-binary", ":all:", "--requirement"]).arg(&wanted);
+    said("pip install", pip.output())?;
+    fs::rename(wanted, installed).unwrap();
     Ok(python)
 }
 
@@ -44,15 +49,15 @@ fn said(what: &str, ran: std::io::Result<Output>) -> Result<(), String> {
     }
 }
 
+/// The same, and none where the test is to be skipped.
+fn python_or_skip() -> Option<PathBuf> {
+    let skip = |why| eprintln!("SKIPPED: there is no Python with what tests/analysts-requirements.txt names: {why}");
+    python().map_err(skip).ok()
+}
+
 /// Runs a script of Python in `directory`; its asserts are the test.
 async fn check(directory: &Path, script: &str) {
-    let python = match python() {
-        Ok(python) => python,
-        Err(why) => {
-            eprintln!("SKIPPED: there is no Python with {}: {why}", PACKAGES.join(", "));
-            return;
-        }
-    };
+    let Some(python) = python_or_skip() else { return };
     let mut command = Command::new(python);
     command.current_dir(directory).args(["-c", script]).env("TZ", "Asia/Bishkek");
     let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -181,4 +186,93 @@ months = duckdb.sql("select month, count(*) from 'days/**/*.parquet' where sourc
 assert months == [("2025-11", 23), ("2025-12", 8)], months
 "#;
     check(directory.path(), &format!("{COMMON}{script}")).await;
+}
+
+/// A block of the page that is run, and what it is to print.
+#[derive(PartialEq, Eq, Debug)]
+struct Block {
+    line: usize,
+    language: String,
+    code: String,
+    output: String,
+}
+
+/// The fenced blocks of a page. One of `text` is the output of the block before it; without one there is none.
+fn blocks(page: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut lines = page.lines().enumerate();
+    while let Some((at, line)) = lines.next() {
+        let Some(language) = line.strip_prefix("```") else { continue };
+        let body: Vec<&str> = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+        let text = body.iter().flat_map(|line| [line, "\n"]).collect();
+        match (language, blocks.last_mut()) {
+            ("text", Some(before)) if before.output.is_empty() => before.output = text,
+            ("sh" | "python", _) => {
+                blocks.push(Block { line: at + 1, language: language.to_owned(), code: text, output: String::new() });
+            }
+            _ => panic!("line {}: a block of '{language}' is neither run nor an output", at + 1),
+        }
+    }
+    blocks
+}
+
+/// Whether a text is the one expected, in which `…` stands for anything within a line.
+fn is_as_expected(found: &str, expect: &str) -> bool {
+    let is_like = |found: &str, expect: &str| match expect.split_once('…') {
+        None => found == expect,
+        Some((before, after)) => {
+            found.len() >= before.len() + after.len() && found.starts_with(before) && found.ends_with(after)
+        }
+    };
+    // Tables may have blanks at the end of a line, and an empty line at their own, which no editor keeps.
+    let lines = |text: &str| text.trim_end().lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+    let (found, expect) = (lines(found), lines(expect));
+    found.len() == expect.len() && found.iter().zip(&expect).all(|(found, expect)| is_like(found, expect))
+}
+
+#[test]
+fn blocks_of_a_page_are_found_with_their_output() {
+    let block = |line, language: &str, code: &str, output: &str| Block {
+        line,
+        language: language.to_owned(),
+        code: code.to_owned(),
+        output: output.to_owned(),
+    };
+    let page = "a `b`\n\n```sh\nls\n\nls\n```\nso:\n```text\na\n```\n```python\n1\n```\n";
+    assert_eq!(blocks(page), [block(3, "sh", "ls\n\nls\n", "a\n"), block(12, "python", "1\n", "")]);
+    let check = |found: &str, expect: &str, fits: bool| assert_eq!(is_as_expected(found, expect), fits, "{found}");
+    check("a  \nb\n", "a\nb\n", true);
+    check("a\n", "a\nb\n", false);
+    check("a 17 b\n", "a … b\n", true);
+    check("a b\n", "a … b\n", false);
+    check("a\n\n", "a\n", true);
+    check("", "a\n", false);
+}
+
+#[tokio::test]
+async fn the_page_for_analysts_does_what_it_says() {
+    let Some(python) = python_or_skip() else { return };
+    let server = TestServer::start(&[]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+    std::os::unix::fs::symlink(data, directory.path().join("data")).unwrap();
+    let programs = [Path::new(env!("CARGO_BIN_EXE_silkrate")).parent().unwrap(), python.parent().unwrap()];
+    let inherited = std::env::var_os("PATH").unwrap_or_default();
+    let path = programs.into_iter().map(Path::to_owned).chain(std::env::split_paths(&inherited));
+    let path = std::env::join_paths(path).unwrap();
+    let mut wrong = Vec::new();
+    for Block { line, language, code, output } in blocks(PAGE) {
+        let mut command = if language == "sh" { Command::new("bash") } else { Command::new(&python) };
+        if language == "sh" {
+            command.args(["-e", "-u"]);
+        }
+        command.args(["-c", &code]).current_dir(directory.path()).env("PATH", &path).env("TZ", "Asia/Bishkek");
+        command.env("SILKRATE_ENDPOINT", server.addr.to_string()).env("PYTHONUTF8", "1");
+        let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let (found, said) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        if !ran.status.success() || !said.is_empty() || !is_as_expected(&found, &output) {
+            wrong.push(format!("the block at line {line} gave, with {}:\n{found}{said}", ran.status));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

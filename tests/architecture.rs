@@ -23,7 +23,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("ingest", &["board", "clock", "domain", "store"]),
     ("feed", &["domain", "ingest"]),
     ("query", &["analysis", "board", "domain", "store"]),
-    ("export", &["board", "domain", "proto", "query", "store"]),
+    ("export", &["analysis", "board", "domain", "proto", "query", "store"]),
     ("config", &["board", "domain", "ingest", "store", "telemetry"]),
     ("api", &["analysis", "board", "clock", "columns", "domain", "export", "ingest", "proto", "query", "store"]),
     ("grpc", &["api", "board", "clock", "columns", "domain", "export", "feed", "ingest", "proto", "query", "store"]),

@@ -92,6 +92,10 @@ async fn a_file_in_each_format() {
     check("runs.arrows --output json", "runs.arrows", 5).await;
     check("runs.csv --output json --pair KGS/USD,UZS/USD", "runs.csv", 5).await;
     check("text --format csv --output json --shape daily --pair UZS/USD", "text", 1).await;
+    let candles = "--shape candles --zone Asia/Bishkek --output json";
+    check(&format!("days.parquet {candles} --interval 1d"), "days.parquet", 4).await;
+    check(&format!("months.csv {candles} --interval 1mo --fill --pair KGS/USD"), "months.csv", 3).await;
+    check(&format!("hours.arrows {candles} --interval 1h --from 2025-12-08"), "hours.arrows", 4).await;
     let parquet = tables::rows(&tables::parquet(&directory.path().join("runs.parquet")), &[]);
     assert_eq!(tables::rows(&tables::arrow_stream(&directory.path().join("runs.arrows")), &[]), parquet);
     let piped = export(&server, &directory, "- --format csv").await;
@@ -136,7 +140,12 @@ async fn what_cannot_be_is_said_and_leaves_nothing() {
     check("a --known 2025-01-01", 1, "nothing was known at 2025-01-01").await;
     check("nowhere/a", 1, "cannot write nowhere/a").await;
     check("- --full", 2, "name one in place of -").await;
-    check("a --shape weekly", 2, "possible values: runs, daily").await;
+    check("a --shape candles", 2, "--interval <LENGTH>").await;
+    check("a --shape candles --interval 1d --zone Asia/Nowhere", 1, "time_zone: 'Asia/Nowhere' is no zone").await;
+    check("a --interval 1d", 2, "--interval is for --shape candles; leave it out, or ask for them").await;
+    check("a --shape daily --fill", 2, "--fill is for --shape candles").await;
+    check("a --full --shape candles --interval 1d", 2, "cannot be used with").await;
+    check("a --shape weekly", 2, "possible values: runs, daily, candles").await;
 }
 
 #[tokio::test]
@@ -183,6 +192,14 @@ async fn a_tree_has_every_row_once_under_its_pair_and_month() {
     );
     check("pair=KGS%2FUSD/month=2025-11/part-0.parquet", &["timesca 0.011430000000000000"]);
     check("pair=UZS%2FUSD/month=2025-12/part-0.parquet", &["timesca 0.000080000000000000"]);
+    // Candles by the month of their start, UTC.
+    let ran = export(&server, &directory, "candles --shape candles --interval 1mo --partition source,month").await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let candles = directory.path().join("candles");
+    assert_eq!(names(&candles), ["source=cbu", "source=timesca"]);
+    assert_eq!(names(&candles.join("source=timesca")), ["month=2025-11", "month=2025-12"]);
+    let of_november = tables::parquet(&candles.join("source=timesca/month=2025-11/part-0.parquet"));
+    assert_eq!(tables::rows(&of_november, &["pair", "open", "complete"]), ["KGS/USD 0.011430000000000000 true"]);
 }
 
 #[tokio::test]
@@ -202,6 +219,11 @@ async fn a_full_disk_leaves_nothing() {
         assert!(ran.stderr.contains("error: "), "{line}: {}", ran.stderr);
         assert_eq!(names(directory.path()), [""; 0], "{line}");
     }
+    let mut redirected = command(server.addr, directory.path(), "- --format csv");
+    redirected.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let ran = run(redirected).await;
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("No space left on device"), "{}", ran.stderr);
 }
 
 type Messages = Vec<Result<Message, Status>>;
@@ -278,6 +300,18 @@ async fn a_stream_that_is_not_whole_leaves_nothing() {
     check(vec![first(), chunk(CONTENT), Err(Status::data_loss("a block is bad"))], "a block is bad").await;
     check(vec![manifest("../runs.csv")], "no plain file name").await;
     check(vec![], "broke off before its end").await;
+    // What went through a pipe is out, and the exit status tells.
+    let through = async |line: &str, messages: Messages, part: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let ran = run(command(doctored(messages, false).await, directory.path(), line)).await;
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        assert!(ran.stderr.contains(part), "no '{part}' in: {}", ran.stderr);
+    };
+    let (csv, arrow) = ("- --format csv", "- --format arrow");
+    through(csv, vec![first(), chunk(b"pair\nKGS/USE\n"), part_end(1), end(1)], "runs.csv arrived damaged").await;
+    through(csv, vec![first(), chunk(CONTENT), part_end(2), end(2)], "runs.csv has 1 rows, and 2 were sent").await;
+    through(csv, vec![first(), chunk(CONTENT), part_end(1)], "broke off before its end").await;
+    through(arrow, vec![first(), chunk(CONTENT), part_end(1), end(1)], "cannot be read back as an Arrow stream").await;
     // The same without a fault is taken.
     let directory = tempfile::tempdir().unwrap();
     let address = doctored(vec![first(), chunk(CONTENT), part_end(1), end(1)], false).await;
@@ -287,19 +321,56 @@ async fn a_stream_that_is_not_whole_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn an_interrupt_leaves_nothing() {
-    let directory = tempfile::tempdir().unwrap();
-    let address = doctored(vec![manifest("runs.csv"), chunk(CONTENT)], true).await;
-    let mut child = command(address, directory.path(), "runs.csv").stderr(Stdio::piped()).spawn().unwrap();
-    let begun = Instant::now();
-    while names(directory.path()).is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "nothing is written");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+async fn a_signal_leaves_nothing() {
+    let check = async |line: &str, messages: Messages, signal: Signal, code: i32| {
+        let directory = tempfile::tempdir().unwrap();
+        let address = doctored(messages, true).await;
+        let mut child = command(address, directory.path(), line).stderr(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        while names(directory.path()).is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "nothing is written");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(names(directory.path())[0].starts_with(".target."), "{:?}", names(directory.path()));
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+        let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+        assert_eq!(status.code(), Some(code), "{line} {signal:?}");
+        assert_eq!(names(directory.path()), [""; 0], "{line} {signal:?}");
+    };
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let begun = || vec![manifest("runs.csv"), chunk(CONTENT)];
+        check("target --format csv", begun(), signal, code).await;
+        check("target --full", begun(), signal, code).await;
+        check("target --partition pair", vec![manifest("runs.arrows")], signal, code).await;
     }
-    assert!(names(directory.path())[0].starts_with(".runs.csv."), "{:?}", names(directory.path()));
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-    kill_process(pid, Signal::INT).unwrap();
-    let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
-    assert_eq!(status.code(), Some(130));
-    assert_eq!(names(directory.path()), [""; 0]);
+}
+
+/// A tree that is being written to while it is removed.
+#[tokio::test]
+async fn a_signal_amid_a_tree_leaves_nothing() {
+    let server = start().await;
+    let months: Vec<_> = (0..300).map(|month| tick("KGS/USD", -(month + 1) * MONTH_S, "0.01143")).collect();
+    server.store(&months).await;
+    // Where it was done before the signal came, the whole tree stands there.
+    let mut broken_off = 0;
+    for _ in 0..20 {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = command(server.addr, directory.path(), "target --partition pair,month --shape daily");
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while names(directory.path()).is_empty() && child.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        // It fails where there is nobody to signal any more.
+        let _ = kill_process(pid, Signal::TERM);
+        let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+        if status.code() == Some(143) {
+            assert_eq!(names(directory.path()), [""; 0]);
+            broken_off += 1;
+        } else {
+            assert_eq!((status.code(), names(directory.path())), (Some(0), vec!["target".to_owned()]));
+        }
+    }
+    assert!(broken_off > 0);
 }

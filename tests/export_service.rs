@@ -2,66 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
+mod exported;
 mod support;
 mod tables;
 
-use std::path::PathBuf;
-use std::time::Duration;
-
+use exported::{all, export, footer, key_value, open, open_when_free, receive};
 use silkrate::export::{Checker, Step};
 use silkrate::proto::v1;
-use silkrate::proto::v1::snapshot_service_client::SnapshotServiceClient;
 use support::{TestServer, assert_invalid, tick, time};
-use tonic::{Code, Status, Streaming};
+use tonic::Code;
 use tonic_types::StatusExt as _;
 
 const DAY_S: i64 = 24 * 3_600;
 const MANY_RUNS: i64 = 60_000;
-
-fn all() -> v1::ExportSnapshotRequest {
-    v1::ExportSnapshotRequest::default()
-}
-
-async fn open(
-    server: &TestServer,
-    request: v1::ExportSnapshotRequest,
-) -> Result<Streaming<v1::ExportSnapshotResponse>, Status> {
-    SnapshotServiceClient::new(server.channel.clone()).export_snapshot(request).await.map(tonic::Response::into_inner)
-}
-
-/// A whole export in files of a directory of its own.
-struct Exported {
-    directory: tempfile::TempDir,
-    manifest: v1::ExportManifest,
-}
-
-impl Exported {
-    fn path(&self, part: &str) -> PathBuf {
-        self.directory.path().join(part)
-    }
-
-    fn rows(&self, part: &str, columns: &[&str]) -> Vec<String> {
-        tables::rows(&tables::parquet(&self.path(part)), columns)
-    }
-}
-
-async fn export(server: &TestServer, request: v1::ExportSnapshotRequest) -> Exported {
-    let mut stream = open(server, request).await.unwrap();
-    let (mut checker, mut bytes, mut manifest) = (Checker::default(), Vec::new(), None);
-    let directory = tempfile::tempdir().unwrap();
-    while let Some(message) = stream.message().await.unwrap() {
-        match checker.accept(message).unwrap() {
-            Step::Manifest(found) => manifest = Some(*found),
-            Step::Data(data, _) => bytes.extend_from_slice(&data),
-            Step::PartEnd(part) => {
-                std::fs::write(directory.path().join(part.name), std::mem::take(&mut bytes)).unwrap();
-            }
-            Step::End => {}
-        }
-    }
-    checker.finish().unwrap();
-    Exported { directory, manifest: manifest.unwrap() }
-}
 
 fn said(pair: &str, seconds: i64, rate: &str, change: &str) -> v1::Tick {
     v1::Tick { reported_change_percent: Some(change.to_owned()), ..tick(pair, seconds, rate) }
@@ -113,16 +66,11 @@ async fn runs_keep_every_digit() {
 #[tokio::test]
 async fn parquet_says_what_it_is() {
     use parquet::basic::Compression;
-    use parquet::file::reader::{FileReader as _, SerializedFileReader};
 
     let server = start().await;
     let exported = export(&server, v1::ExportSnapshotRequest { pairs: vec!["KGS/USD".to_owned()], ..all() }).await;
-    let reader = SerializedFileReader::new(std::fs::File::open(exported.path("runs.parquet")).unwrap()).unwrap();
-    let metadata = reader.metadata();
-    let said = |key: &str| {
-        let pairs = metadata.file_metadata().key_value_metadata().unwrap();
-        pairs.iter().find(|pair| pair.key == key).and_then(|pair| pair.value.clone()).unwrap()
-    };
+    let metadata = footer(&exported.path("runs.parquet"));
+    let said = |key: &str| key_value(&metadata, key);
     assert_eq!(said("silkrate.schema_version"), "1");
     assert_eq!(said("silkrate.sequence"), "1");
     assert_eq!(said("silkrate.recorded_time"), "2025-12-08T12:00:00Z");
@@ -338,20 +286,12 @@ async fn a_client_who_leaves_leaves_no_work_behind() {
     assert!(refused.get_error_details().retry_info().is_some(), "{refused:?}");
     drop(streams);
     // All places come back, and whoever takes one gets everything.
-    let again = async || loop {
-        match open(&server, csv()).await {
-            Ok(stream) => break stream,
-            Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
     let mut streams = Vec::new();
     for _ in 0..EXPORTS_MAX {
-        streams.push(tokio::time::timeout(Duration::from_secs(20), again()).await.unwrap());
+        streams.push(open_when_free(&server, csv()).await);
     }
     drop(streams);
-    tokio::time::timeout(Duration::from_secs(20), again()).await.unwrap();
-    let exported = export(&server, csv()).await;
+    let exported = receive(open_when_free(&server, csv()).await).await;
     let lines = std::fs::read_to_string(exported.path("runs.csv")).unwrap().lines().count();
     assert_eq!(lines, 60_001);
 }

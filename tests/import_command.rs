@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use full_export::{Parts, names, run_columns, write};
+use arrow_array::{ArrayRef, StringArray};
+use full_export::{Named, Parts, names, run_columns, write};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use silkrate::config::default_state_rules;
@@ -152,6 +154,21 @@ async fn csv_goes_in_as_with_ingest_and_what_is_neither_is_refused() {
     check("page.txt", "\u{2022} KZT/USD = 0.00196 -0%".as_bytes(), &["page.txt", "not known", "columns are pair"]);
     check("cut.parquet", &whole[..whole.len() / 2], &["cut.parquet cannot be read as Parquet", "is it whole"]);
     check("empty.csv", b"", &["the file is empty"]);
+    check("head.parquet", &whole[..4], &["head.parquet cannot be read as Parquet", "is it whole"]);
+    // Parquet of another table: of a full export, and of anything else.
+    let series =
+        vec![("KGS/USD".to_owned(), "timesca".to_owned()); 2].into_iter().map(|key| (key, ())).collect::<Vec<_>>();
+    let check = |name: &str, columns: Vec<Named>, expect: &[&str]| {
+        let path = dir.path().join(name);
+        full_export::write(&path, columns);
+        assert_ran(&run(&["import", path.to_str().unwrap()], Some(&server), None), 1, expect);
+    };
+    check("series.parquet", names(&series), &["series.parquet: column 'first_observed_time' is missing"]);
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["0.01144", "0.01145"]));
+    let two = [a_run(-900, -600, "0.01144", None), a_run(-500, -400, "0.01145", None)];
+    let columns = [names(&series), run_columns(&two.iter().collect::<Vec<_>>())].concat();
+    let columns = columns.into_iter().map(|(name, column)| (name, if name == "rate" { text.clone() } else { column }));
+    check("text.parquet", columns.collect(), &["text.parquet: column 'rate' is Utf8; expected is Decimal128(38, 18)"]);
     assert_ran(&run(&["ingest", "-"], Some(&server), Some(&runs)), 1, &["cannot come through a pipe", "save it"]);
     let missing = dir.path().join("none").display().to_string();
     assert_ran(&run(&["import", &missing], Some(&server), None), 1, &["none", "No such file"]);

@@ -13,13 +13,14 @@
 )]
 
 mod durable;
+mod strace;
 #[path = "durable/syscalls.rs"]
 mod syscalls;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use durable::{Ack, ChildPlan, Life, Random, TINY_CHECKPOINTS, now, options};
@@ -33,12 +34,6 @@ const CUTS: u64 = 36;
 #[test]
 fn child() {
     durable::child();
-}
-
-/// Whether strace is there and may trace.
-fn can_trace() -> bool {
-    let tried = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
-    tried.is_ok_and(|status| status.success())
 }
 
 /// Runs a child until it ends by itself, and gives the log of what it did.
@@ -91,7 +86,7 @@ fn check_cut(recording: &Recording, life: &Life, cut: usize, loss: Loss, random:
 
 #[test]
 fn a_power_cut_loses_nothing_that_was_answered_for() {
-    if !can_trace() {
+    if !strace::can_trace() {
         eprintln!("SKIPPED: no power is cut, since strace is not there or may not trace");
         return;
     }

@@ -14,7 +14,7 @@ use num_rational::BigRational;
 
 use super::bucket::{Bucket, Buckets};
 use super::cross::Spell;
-use super::rounding::{Rounding, SIGNIFICANT_DIGITS, significant};
+use super::rounding::{Rounding, SIGNIFICANT_DIGITS, significant, units};
 use super::weighted::WeightedSum;
 use super::written::WrittenRate;
 use crate::domain::Timestamp;
@@ -53,6 +53,12 @@ impl Candle {
     /// The average, 15 significant digits, half-even.
     pub fn average_text(&self) -> String {
         significant(&self.average, SIGNIFICANT_DIGITS, Rounding::HalfEven)
+    }
+
+    /// The average as a whole number of units of `10^-places`, half-even. None where 128 bits do not hold it, which 18
+    /// places of a published rate never need.
+    pub fn average_units(&self, places: u8) -> Option<u128> {
+        u128::try_from(units(&self.average, places.into(), Rounding::HalfEven)).ok()
     }
 }
 

@@ -50,9 +50,14 @@ pub(super) fn plain(integer: &BigInt, places: usize) -> String {
     if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
 }
 
+/// As a whole number of units of `10^-places`.
+pub(super) fn units(exact: &BigRational, places: u32, rounding: Rounding) -> BigInt {
+    rounding.integer(&(exact.numer() * power_of_ten(places)), exact.denom())
+}
+
 /// With exactly `places` digits after the point.
 pub fn fixed(exact: &BigRational, places: u32, rounding: Rounding) -> String {
-    plain(&rounding.integer(&(exact.numer() * power_of_ten(places)), exact.denom()), places as usize)
+    plain(&units(exact, places, rounding), places as usize)
 }
 
 /// The exponent of the first significant digit: `10^e <= |numer / denom| < 10^(e + 1)`; neither is zero.

@@ -78,11 +78,14 @@ impl WrittenRate {
         }
     }
 
-    pub(super) const fn mantissa(self) -> u128 {
+    /// Its digits as a whole number.
+    pub const fn mantissa(self) -> u128 {
         self.mantissa
     }
 
-    pub(super) const fn places(self) -> i16 {
+    /// How many of them stand after the point: 0 to 18 of a published rate, negative where a derived one ends before
+    /// the point.
+    pub const fn places(self) -> i16 {
         self.places
     }
 

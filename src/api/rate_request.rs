@@ -258,8 +258,9 @@ pub(super) fn changes(
     Ok(Paged { question: ChangesRequest { list, period, zone }, fingerprint })
 }
 
-fn interval(request: &v1::ListCandlesRequest) -> Result<Interval, QueryError> {
-    Ok(match request.interval() {
+/// By its number on the wire.
+fn interval(number: i32) -> Result<Interval, QueryError> {
+    Ok(match v1::CandleInterval::try_from(number).unwrap_or_default() {
         v1::CandleInterval::Minute => Interval::Minute,
         v1::CandleInterval::FiveMinutes => Interval::FiveMinutes,
         v1::CandleInterval::FifteenMinutes => Interval::FifteenMinutes,
@@ -269,13 +270,16 @@ fn interval(request: &v1::ListCandlesRequest) -> Result<Interval, QueryError> {
         v1::CandleInterval::Week => Interval::Week,
         v1::CandleInterval::Month => Interval::Month,
         v1::CandleInterval::Unspecified => {
-            let problem = format!(
-                "{} is no interval; name one from CANDLE_INTERVAL_MINUTE to CANDLE_INTERVAL_MONTH",
-                request.interval
-            );
+            let problem =
+                format!("{number} is no interval; name one from CANDLE_INTERVAL_MINUTE to CANDLE_INTERVAL_MONTH");
             return Err(QueryError::invalid("interval", problem));
         }
     })
+}
+
+/// Of candles.
+pub(super) fn buckets(interval_number: i32, time_zone: &str) -> Result<Buckets, QueryError> {
+    Ok(Buckets { interval: interval(interval_number)?, zone: zone(time_zone)? })
 }
 
 pub(super) fn candles(
@@ -293,7 +297,7 @@ pub(super) fn candles(
         after: None,
         limit,
     };
-    let buckets = Buckets { interval: interval(&request)?, zone: zone(&request.time_zone)? };
+    let buckets = buckets(request.interval, &request.time_zone)?;
     let (fingerprint, token) = resume(&token, "ListCandles", &request)?;
     resume_buckets(&mut list, token);
     let (fill, count_observations) = (request.fill_empty, request.count_observations);

@@ -69,7 +69,7 @@ impl Rates {
     /// The series there are.
     ///
     /// # Errors
-    /// See [`Rates`]; so it is with all that follow.
+    /// See [`Rates`].
     pub async fn list_series(&self, request: &v1::ListSeriesRequest) -> Result<v1::ListSeriesResponse, ServiceError> {
         let question = rate_request::series(request, &self.currencies)?;
         let answer = self.read(move |reader| reader.series(&question)).await?;
@@ -77,6 +77,9 @@ impl Rates {
     }
 
     /// The latest rates, from memory.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub fn get_latest_rates(
         &self,
         request: &v1::GetLatestRatesRequest,
@@ -86,6 +89,9 @@ impl Rates {
     }
 
     /// The rate in force at a moment.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn get_rate(&self, request: &v1::GetRateRequest) -> Result<v1::GetRateResponse, ServiceError> {
         let question = rate_request::rate(request, &self.currencies)?;
         let answer = self.read(move |reader| reader.rate(&question)).await?;
@@ -93,6 +99,9 @@ impl Rates {
     }
 
     /// An amount at the rate in force at a moment.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn convert(&self, request: v1::ConvertRequest) -> Result<v1::ConvertResponse, ServiceError> {
         let (question, amount) = rate_request::convert(request, &self.currencies)?;
         let answer = self.read(move |reader| reader.rate(&question)).await?;
@@ -100,6 +109,9 @@ impl Rates {
     }
 
     /// A page of history.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn list_runs(&self, request: v1::ListRunsRequest) -> Result<v1::ListRunsResponse, ServiceError> {
         let Paged { question, fingerprint } = rate_request::runs(request, &self.currencies)?;
         let answer = self.read(move |reader| reader.runs(&question)).await?;
@@ -107,6 +119,9 @@ impl Rates {
     }
 
     /// History in pieces, for the wire to pack.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn stream_runs(&self, request: &v1::StreamRunsRequest) -> Result<RunStream, ServiceError> {
         let question = rate_request::stream(request, &self.currencies)?;
         self.read(move |reader| {
@@ -116,6 +131,9 @@ impl Rates {
     }
 
     /// The percent change between two moments.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn get_change(&self, request: &v1::GetChangeRequest) -> Result<v1::GetChangeResponse, ServiceError> {
         let decimal_places = rate_request::decimal_places(request.decimal_places)?;
         let question = rate_request::change(request, &self.currencies)?;
@@ -124,6 +142,9 @@ impl Rates {
     }
 
     /// A page of changes, period over period.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn list_changes(&self, request: v1::ListChangesRequest) -> Result<v1::ListChangesResponse, ServiceError> {
         let decimal_places = rate_request::decimal_places(request.decimal_places)?;
         let Paged { question, fingerprint } = rate_request::changes(request, &self.currencies)?;
@@ -132,6 +153,9 @@ impl Rates {
     }
 
     /// A page of candles.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn list_candles(&self, request: v1::ListCandlesRequest) -> Result<v1::ListCandlesResponse, ServiceError> {
         let Paged { question, fingerprint } = rate_request::candles(request, &self.currencies)?;
         let answer = self.read(move |reader| reader.candles(&question)).await?;
@@ -139,6 +163,9 @@ impl Rates {
     }
 
     /// A page of revisions.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn list_revisions(
         &self,
         request: v1::ListRevisionsRequest,

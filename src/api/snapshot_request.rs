@@ -3,11 +3,11 @@
 //! **Invariant**: a question that leaves here is well formed; what the store holds is not looked at.
 
 use super::convert::{as_of, bound};
-use super::rate_request::{filter, range};
+use super::rate_request::{buckets, filter, range};
 use crate::domain::CurrencySet;
 use crate::export::{ExportRequest, Format, Shape};
 use crate::proto::v1;
-use crate::query::{QueryError, SnapshotRequest};
+use crate::query::{CandleBuckets, QueryError, SnapshotRequest};
 
 pub(crate) fn export(request: &v1::ExportSnapshotRequest, served: &CurrencySet) -> Result<ExportRequest, QueryError> {
     let format = match v1::ExportFormat::try_from(request.format) {
@@ -19,7 +19,8 @@ pub(crate) fn export(request: &v1::ExportSnapshotRequest, served: &CurrencySet) 
     let shape = match v1::ExportShape::try_from(request.shape) {
         Ok(v1::ExportShape::Unspecified | v1::ExportShape::Runs) => Shape::Runs,
         Ok(v1::ExportShape::Daily) => Shape::Daily,
-        Err(_) => return Err(unknown("shape", request.shape, "EXPORT_SHAPE_RUNS or EXPORT_SHAPE_DAILY")),
+        Ok(v1::ExportShape::Candles) => Shape::Candles,
+        Err(_) => return Err(unknown("shape", request.shape, "EXPORT_SHAPE_RUNS to EXPORT_SHAPE_CANDLES")),
     };
     if request.full {
         refuse_with_full(request, format, shape)?;
@@ -32,6 +33,7 @@ pub(crate) fn export(request: &v1::ExportSnapshotRequest, served: &CurrencySet) 
             filter: filter(&request.pairs, &request.sources, served)?,
             range: range(request.start_time, request.end_time)?,
             known_time: as_of("known_time", request.known_time)?,
+            candles: candles(request, shape)?,
         },
         start_time: bound("start_time", request.start_time)?,
         end_time: bound("end_time", request.end_time)?,
@@ -40,6 +42,25 @@ pub(crate) fn export(request: &v1::ExportSnapshotRequest, served: &CurrencySet) 
 
 fn unknown(field: &str, number: i32, known: &str) -> QueryError {
     QueryError::invalid(field, format!("{number} is not known here; name one from {known}"))
+}
+
+/// The buckets of candles; other shapes have none.
+fn candles(request: &v1::ExportSnapshotRequest, shape: Shape) -> Result<Option<CandleBuckets>, QueryError> {
+    if shape == Shape::Candles {
+        let buckets = buckets(request.interval, &request.time_zone)?;
+        return Ok(Some(CandleBuckets { buckets, fill: request.fill_empty }));
+    }
+    let given = [
+        ("interval", request.interval != 0),
+        ("time_zone", !request.time_zone.is_empty()),
+        ("fill_empty", request.fill_empty),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((field, _)) => {
+            Err(QueryError::invalid(*field, "is of candles only; leave it out, or make shape EXPORT_SHAPE_CANDLES"))
+        }
+        None => Ok(None),
+    }
 }
 
 /// An identical store is made of everything or not at all.
@@ -90,6 +111,27 @@ mod tests {
         check(v1::ExportSnapshotRequest { format: 3, shape: 2, ..none() }, Ok((Format::Csv, Shape::Daily)));
         check(v1::ExportSnapshotRequest { format: 9, ..none() }, Err("format: 9 is not known"));
         check(v1::ExportSnapshotRequest { shape: -1, ..none() }, Err("shape: -1 is not known"));
+        let candles = || v1::ExportSnapshotRequest { shape: 3, interval: 6, ..none() };
+        check(candles(), Ok((Format::Parquet, Shape::Candles)));
+        check(
+            v1::ExportSnapshotRequest { time_zone: "Asia/Bishkek".to_owned(), fill_empty: true, ..candles() },
+            Ok((Format::Parquet, Shape::Candles)),
+        );
+        check(v1::ExportSnapshotRequest { interval: 0, ..candles() }, Err("interval: 0 is no interval"));
+        check(v1::ExportSnapshotRequest { interval: 99, ..candles() }, Err("interval: 99 is no interval"));
+        check(
+            v1::ExportSnapshotRequest { time_zone: "Asia/Frunze2".to_owned(), ..candles() },
+            Err("time_zone: 'Asia/Frunze2' is no zone"),
+        );
+        check(v1::ExportSnapshotRequest { interval: 6, ..none() }, Err("interval: is of candles only"));
+        check(
+            v1::ExportSnapshotRequest { shape: 2, fill_empty: true, ..none() },
+            Err("fill_empty: is of candles only"),
+        );
+        check(
+            v1::ExportSnapshotRequest { time_zone: "UTC".to_owned(), ..full() },
+            Err("time_zone: is of candles only"),
+        );
         check(
             v1::ExportSnapshotRequest { pairs: vec!["KGS".to_owned()], ..none() },
             Err("pairs[0]: pair 'KGS' is not two currencies"),
@@ -101,6 +143,7 @@ mod tests {
         check(v1::ExportSnapshotRequest { known_time: Some(at(i64::MAX)), ..none() }, Err("known_time: "));
         check(v1::ExportSnapshotRequest { format: 3, ..full() }, Err("format: of a full export"));
         check(v1::ExportSnapshotRequest { shape: 2, ..full() }, Err("shape: of a full export"));
+        check(v1::ExportSnapshotRequest { shape: 3, interval: 6, ..full() }, Err("shape: of a full export"));
         check(v1::ExportSnapshotRequest { known_time: Some(at(1)), ..full() }, Err("known_time: is given with full"));
         check(
             v1::ExportSnapshotRequest { sources: vec!["a".to_owned()], ..full() },

@@ -53,8 +53,9 @@ pub struct CandlesArgs {
     known: KnownArgs,
 }
 
+/// How long buckets are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum Interval {
+pub(super) enum Interval {
     #[value(name = "1m")]
     Minute,
     #[value(name = "5m")]

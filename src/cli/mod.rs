@@ -4,7 +4,7 @@
 //! progress, errors) to standard error, so that a pipe holds nothing but the answer.
 //!
 //! **Invariant**: a command ends with 0 when done, 1 when it failed, 2 on wrong usage and 3 when some input was
-//! refused; 130 when interrupted. What a server says reaches a terminal with its control characters escaped.
+//! refused; 130 when interrupted, 143 when told to stop. What a server says reaches a terminal with its control characters escaped.
 
 mod candles;
 mod cell;
@@ -34,6 +34,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::client::Client;
 use self::error::{CliError, Outcome};
@@ -43,6 +44,9 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::ServeArgs;
 use crate::domain::Timestamp;
 use crate::server;
+
+/// What shells add to the number of the signal that ended a process.
+const SIGNALLED_STATUS: i32 = 128;
 
 const EXIT_STATUS_HELP: &str = "\
 Times:
@@ -155,15 +159,19 @@ fn finish(result: Result<Outcome, CliError>) -> ExitCode {
     }
 }
 
-/// Ends the process on SIGINT, whatever blocks: a terminal that does not read, an input that does not end.
+/// Ends the process on SIGINT and SIGTERM, whatever blocks: a terminal that does not read, an input that does not end.
+/// What is unfinished is removed first.
 fn exit_when_interrupted() {
-    const INTERRUPTED_STATUS: i32 = 130;
-    tokio::spawn(async {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            unfinished::remove_all();
-            std::process::exit(INTERRUPTED_STATUS);
-        }
-    });
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        // Without a handler the process ends all the same, and leaves what it was at.
+        let Ok(mut signals) = signal(kind) else { continue };
+        tokio::spawn(async move {
+            if signals.recv().await.is_some() {
+                unfinished::remove_all();
+                std::process::exit(SIGNALLED_STATUS + kind.as_raw_value());
+            }
+        });
+    }
 }
 
 /// A line for people, on standard error. Nobody there to read it is no failure.
@@ -289,6 +297,9 @@ mod tests {
         check("silkrate ingest a.txt b.csv --time -1d --source timesca --revise --dry-run --format page", Ok(()));
         check("silkrate export runs.parquet --pair KGS/USD,KZT/USD --from -1y --to now --known now --force", Ok(()));
         check("silkrate export daily.csv --shape daily --format csv", Ok(()));
+        check("silkrate export days.csv --shape candles --interval 1d --zone Asia/Bishkek --fill", Ok(()));
+        check("silkrate export days.csv --shape candles", Err("--interval <LENGTH>"));
+        check("silkrate export store --full --interval 1d", Err("cannot be used with"));
         check("silkrate export store --full", Ok(()));
         check("silkrate export tree --partition pair,month", Ok(()));
         check("silkrate export", Err("<TARGET>"));

@@ -9,6 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// How often a directory is removed that whoever writes into it goes on filling.
+const REMOVALS_MAX: usize = 100;
+
 /// Those of this process.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
@@ -26,9 +29,14 @@ pub(super) fn remove_all() {
 }
 
 fn remove(path: &Path) {
-    // Nobody is left to be told; it may be gone, or be the other of the two.
-    let _ = fs::remove_file(path);
-    let _ = fs::remove_dir_all(path);
+    for _ in 0..REMOVALS_MAX {
+        // Nobody is left to be told; it may be gone, or be the other of the two.
+        let _ = fs::remove_file(path);
+        let _ = fs::remove_dir_all(path);
+        if fs::symlink_metadata(path).is_err() {
+            return;
+        }
+    }
 }
 
 /// Something unfinished; removed when dropped.
@@ -76,6 +84,8 @@ impl Unfinished {
     /// # Errors
     /// The system's; what was there before is still there then.
     pub(super) fn finish(self, target: &Path) -> io::Result<()> {
+        // An interrupt waits, so that it finds the one or the other.
+        let _held = unfinished();
         if target.is_dir() {
             self.replace_directory(target)?;
         } else {

@@ -1,13 +1,17 @@
-//! How many rows a file of an export has, by its own account.
+//! How many rows an export has, by its own account: of a file, or of bytes that pass by.
+//!
+//! **Invariant**: memory is bounded by a batch of rows, whatever the size.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 use std::path::Path;
 
-use arrow_ipc::reader::StreamReader;
+use arrow_buffer::Buffer;
+use arrow_ipc::reader::{StreamDecoder, StreamReader};
 use arrow_schema::ArrowError;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use prost::bytes::Bytes;
 use thiserror::Error;
 
 use super::layout::Format;
@@ -49,7 +53,6 @@ pub fn count_rows(path: &Path, format: Format) -> Result<u64, CountError> {
 }
 
 /// No cell of ours holds a line's end, so that a line is a row, or the header.
-#[allow(clippy::naive_bytecount, reason = "the compiler makes it fast enough beside the disk")]
 fn count_lines(mut file: File) -> io::Result<u64> {
     let mut buffer = vec![0; READ_BYTES];
     let mut lines = 0;
@@ -60,6 +63,73 @@ fn count_lines(mut file: File) -> io::Result<u64> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        lines += buffer[..read].iter().filter(|byte| **byte == b'\n').count() as u64;
+        lines += line_ends(&buffer[..read]);
+    }
+}
+
+#[allow(clippy::naive_bytecount, reason = "the compiler makes it fast enough beside the disk")]
+fn line_ends(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+/// Counts the rows of an export that goes where it cannot be read back from: a pipe.
+pub struct StreamCounter(Counting);
+
+enum Counting {
+    /// Its rows are told by its end, which leads to places that have passed by.
+    Parquet,
+    Arrow {
+        decoder: Box<StreamDecoder>,
+        rows: u64,
+    },
+    Csv {
+        lines: u64,
+    },
+}
+
+impl StreamCounter {
+    /// Of bytes in `format`.
+    pub fn new(format: Format) -> Self {
+        Self(match format {
+            Format::Parquet => Counting::Parquet,
+            Format::ArrowStream => Counting::Arrow { decoder: Box::default(), rows: 0 },
+            Format::Csv => Counting::Csv { lines: 0 },
+        })
+    }
+
+    /// The next bytes pass by.
+    ///
+    /// # Errors
+    /// `Arrow`.
+    pub fn add(&mut self, bytes: Bytes) -> Result<(), CountError> {
+        match &mut self.0 {
+            Counting::Parquet => {}
+            Counting::Arrow { decoder, rows } => {
+                let mut buffer = Buffer::from(bytes);
+                while !buffer.is_empty() {
+                    if let Some(batch) = decoder.decode(&mut buffer)? {
+                        *rows += batch.num_rows() as u64;
+                    }
+                }
+            }
+            Counting::Csv { lines } => *lines += line_ends(&bytes),
+        }
+        Ok(())
+    }
+
+    /// All have: gives their rows, where the format tells.
+    ///
+    /// # Errors
+    /// `Arrow`, where the stream has no end.
+    pub fn finish(&mut self) -> Result<Option<u64>, CountError> {
+        Ok(match &mut self.0 {
+            Counting::Parquet => None,
+            Counting::Arrow { decoder, rows } => {
+                decoder.finish()?;
+                Some(*rows)
+            }
+            // The header is none.
+            Counting::Csv { lines } => Some(lines.saturating_sub(1)),
+        })
     }
 }

@@ -18,8 +18,8 @@ use super::layout::{Column, Format, Part};
 use super::outlet::Outlet;
 use super::rows::{Names, Rows};
 
-/// Rows of a row group of Parquet. All of a group's encoded bytes are in memory until its end: some 10 MiB.
-const ROW_GROUP_ROWS_MAX: usize = 512 * 1024;
+/// Rows of a row group of Parquet. All of a group's encoded bytes are in memory until its end: some 5 MiB.
+const ROW_GROUP_ROWS_MAX: usize = 256 * 1024;
 /// The fastest: encoding is what an export waits for.
 pub(super) const ZSTD_LEVEL: i32 = 1;
 

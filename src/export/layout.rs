@@ -8,6 +8,8 @@ use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use prost_types::Timestamp as ProtoTimestamp;
 use serde_json::{Value, json};
 
+use super::candle_rows::CandleColumn;
+use crate::analysis::Interval;
 use crate::domain::Timestamp;
 use crate::proto::v1;
 use crate::query::SnapshotRequest;
@@ -54,6 +56,8 @@ pub enum Shape {
     Runs,
     /// A day of UTC of a series.
     Daily,
+    /// A candle of a series: [`SnapshotRequest::candles`] says which.
+    Candles,
 }
 
 /// What to export, checked.
@@ -80,6 +84,7 @@ impl ExportRequest {
             (true, _) => &[Part::Series, Part::Runs, Part::Timeline, Part::Revisions, Part::Commits],
             (false, Shape::Runs) => &[Part::Runs],
             (false, Shape::Daily) => &[Part::Daily],
+            (false, Shape::Candles) => &[Part::Candles],
         }
     }
 
@@ -98,7 +103,9 @@ impl ExportRequest {
         let shape = match self.shape {
             Shape::Runs => v1::ExportShape::Runs,
             Shape::Daily => v1::ExportShape::Daily,
+            Shape::Candles => v1::ExportShape::Candles,
         };
+        let candles = self.snapshot.candles;
         v1::ExportSnapshotRequest {
             format: format.into(),
             shape: shape.into(),
@@ -108,6 +115,9 @@ impl ExportRequest {
             end_time: self.end_time.map(to_proto),
             known_time: self.snapshot.known_time.map(to_proto),
             full: self.full,
+            interval: candles.map_or(v1::CandleInterval::Unspecified, |of| interval(of.buckets.interval)).into(),
+            time_zone: candles.map_or_else(String::new, |of| of.buckets.zone.to_string()),
+            fill_empty: candles.is_some_and(|of| of.fill),
         }
     }
 
@@ -131,6 +141,7 @@ impl ExportRequest {
 pub(super) enum Part {
     Runs,
     Daily,
+    Candles,
     Series,
     Timeline,
     Revisions,
@@ -142,6 +153,7 @@ impl Part {
         let stem = match self {
             Self::Runs => "runs",
             Self::Daily => "daily",
+            Self::Candles => "candles",
             Self::Series => "series",
             Self::Timeline => "timeline",
             Self::Revisions => "revisions",
@@ -184,6 +196,7 @@ impl Part {
                 ReportedPlaces,
                 ReportedNegative,
             ],
+            Self::Candles => &CANDLE_COLUMNS,
             Self::Series => &[Pair, Source, CollapseWindow],
             Self::Timeline => &[Pair, Source, Observed],
             Self::Revisions => &[
@@ -207,10 +220,11 @@ impl Part {
 
     /// Which columns the rows are sorted by.
     pub(super) fn sorted_by(self) -> &'static [Column] {
-        use Column::{Date, FirstObserved, Observed, Pair, Sequence, Source, Superseded};
+        use Column::{Candle, Date, FirstObserved, Observed, Pair, Sequence, Source, Superseded};
         match self {
             Self::Runs => &[Pair, Source, FirstObserved],
             Self::Daily => &[Pair, Source, Date],
+            Self::Candles => &[Pair, Source, Candle(CandleColumn::Start)],
             Self::Series => &[Pair, Source],
             Self::Timeline => &[Pair, Source, Observed],
             Self::Revisions => &[Pair, Source, Superseded],
@@ -222,6 +236,18 @@ impl Part {
         Schema::new_with_metadata(self.columns().iter().map(|column| column.field()).collect::<Vec<_>>(), metadata)
     }
 }
+
+/// Whose candle, and the candle.
+const CANDLE_COLUMNS: [Column; 2 + CandleColumn::ALL.len()] = {
+    let mut columns = [Column::Pair; 2 + CandleColumn::ALL.len()];
+    columns[1] = Column::Source;
+    let mut at = 0;
+    while at < CandleColumn::ALL.len() {
+        columns[2 + at] = Column::Candle(CandleColumn::ALL[at]);
+        at += 1;
+    }
+    columns
+};
 
 /// One column, the same in every part that has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -243,6 +269,7 @@ pub(super) enum Column {
     Observations,
     CollapseWindow,
     Sequence,
+    Candle(CandleColumn),
 }
 
 impl Column {
@@ -265,6 +292,7 @@ impl Column {
             Self::Observations => "observation_count",
             Self::CollapseWindow => "collapse_window_us",
             Self::Sequence => "sequence",
+            Self::Candle(column) => column.name(),
         }
     }
 
@@ -272,16 +300,17 @@ impl Column {
         match self {
             Self::Pair | Self::Source => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
             Self::FirstObserved | Self::LastObserved | Self::Recorded | Self::Superseded | Self::Observed => {
-                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+                time_type()
             }
             Self::Date => DataType::Date32,
-            Self::Rate => DataType::Decimal128(RATE_PRECISION, RATE_SCALE),
+            Self::Rate => rate_type(),
             Self::RateDouble => DataType::Float64,
             Self::Places | Self::ReportedPlaces => DataType::UInt8,
             Self::Reported => DataType::Decimal128(CHANGE_PRECISION, CHANGE_SCALE),
             Self::ReportedNegative => DataType::Boolean,
             Self::Observations | Self::Sequence => DataType::UInt64,
             Self::CollapseWindow => DataType::Int64,
+            Self::Candle(column) => column.data_type(),
         }
     }
 
@@ -309,6 +338,31 @@ pub struct PartFile {
     pub sha256: String,
 }
 
+/// Of every instant.
+pub(super) fn time_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// Of every rate.
+pub(super) fn rate_type() -> DataType {
+    DataType::Decimal128(RATE_PRECISION, RATE_SCALE)
+}
+
+fn interval(interval: Interval) -> v1::CandleInterval {
+    match interval {
+        Interval::Minute => v1::CandleInterval::Minute,
+        Interval::FiveMinutes => v1::CandleInterval::FiveMinutes,
+        Interval::FifteenMinutes => v1::CandleInterval::FifteenMinutes,
+        Interval::Hour => v1::CandleInterval::Hour,
+        Interval::FourHours => v1::CandleInterval::FourHours,
+        Interval::Day => v1::CandleInterval::Day,
+        Interval::Week => v1::CandleInterval::Week,
+        Interval::Month => v1::CandleInterval::Month,
+        // Of changes only: no request names it for candles.
+        Interval::Year => v1::CandleInterval::Unspecified,
+    }
+}
+
 pub(super) fn to_proto(time: Timestamp) -> ProtoTimestamp {
     let (seconds, nanos) = time.to_parts();
     ProtoTimestamp { seconds, nanos }
@@ -329,8 +383,9 @@ fn filter_json(request: &v1::ExportSnapshotRequest) -> Value {
     let shape = match request.shape() {
         v1::ExportShape::Unspecified | v1::ExportShape::Runs => "runs",
         v1::ExportShape::Daily => "daily",
+        v1::ExportShape::Candles => "candles",
     };
-    json!({
+    let mut filter = json!({
         "format": format,
         "shape": shape,
         "full": request.full,
@@ -339,7 +394,28 @@ fn filter_json(request: &v1::ExportSnapshotRequest) -> Value {
         "start_time": time_json(request.start_time),
         "end_time": time_json(request.end_time),
         "known_time": time_json(request.known_time),
-    })
+    });
+    if request.shape() == v1::ExportShape::Candles {
+        filter["interval"] = interval_name(request.interval()).into();
+        filter["time_zone"] = request.time_zone.as_str().into();
+        filter["fill_empty"] = request.fill_empty.into();
+    }
+    filter
+}
+
+/// As the command takes it.
+fn interval_name(interval: v1::CandleInterval) -> &'static str {
+    match interval {
+        v1::CandleInterval::Unspecified => "",
+        v1::CandleInterval::Minute => "1m",
+        v1::CandleInterval::FiveMinutes => "5m",
+        v1::CandleInterval::FifteenMinutes => "15m",
+        v1::CandleInterval::Hour => "1h",
+        v1::CandleInterval::FourHours => "4h",
+        v1::CandleInterval::Day => "1d",
+        v1::CandleInterval::Week => "1w",
+        v1::CandleInterval::Month => "1mo",
+    }
 }
 
 /// What stands beside the files of an export, for whoever reads them later.

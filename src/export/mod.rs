@@ -5,6 +5,7 @@
 //! more than a row group of Parquet and a few chunks are in memory, however long the export. Only this module knows
 //! arrow and parquet.
 
+mod candle_rows;
 mod check;
 mod count;
 mod encode;
@@ -16,7 +17,7 @@ mod rows;
 mod tree;
 
 pub use check::{Checker, Step, StreamError};
-pub use count::{CountError, count_rows};
+pub use count::{CountError, StreamCounter, count_rows};
 pub use layout::{ExportRequest, Format, MANIFEST_NAME, PartFile, SCHEMA_VERSION, Shape, manifest_json};
 pub use outlet::{CHUNK_BYTES_MAX, Unwanted};
 pub use produce::{ExportError, produce};

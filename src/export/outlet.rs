@@ -15,6 +15,10 @@ use crate::proto::v1::export_snapshot_response::Message;
 /// Most bytes of a chunk.
 pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 
+/// Rows after which a chunk goes though it is not full: rows that are much alike take next to no bytes, and whoever
+/// waits for them is to see that they come.
+const CHUNK_ROWS_MAX: u64 = 256 * 1024;
+
 /// Whoever takes the messages wants no more of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Unwanted;
@@ -29,13 +33,15 @@ pub(super) struct Outlet<'a> {
     chunk: Vec<u8>,
     hash: Sha256,
     row_count: Arc<AtomicU64>,
+    /// How many rows the last chunk told of.
+    told_rows: u64,
     unwanted: bool,
 }
 
 impl<'a> Outlet<'a> {
     pub(super) fn new(hand_over: &'a mut HandOver<'a>, part: String) -> Self {
         let chunk = Vec::with_capacity(CHUNK_BYTES_MAX);
-        Self { hand_over, part, chunk, hash: Sha256::new(), row_count: Arc::default(), unwanted: false }
+        Self { hand_over, part, chunk, hash: Sha256::new(), row_count: Arc::default(), told_rows: 0, unwanted: false }
     }
 
     /// Counts the rows of the part, for whoever encodes them: this itself is inside the format's writer by then.
@@ -58,6 +64,7 @@ impl<'a> Outlet<'a> {
             return Ok(());
         }
         self.hash.update(&self.chunk);
+        self.told_rows = self.rows();
         let data = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES_MAX));
         let message = v1::ExportChunk { part: self.part.clone(), data: Bytes::from(data), row_count: self.rows() };
         (self.hand_over)(response(Message::Chunk(message))).map_err(|Unwanted| {
@@ -83,7 +90,7 @@ pub(super) fn response(message: Message) -> v1::ExportSnapshotResponse {
 
 impl Write for Outlet<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.chunk.len() == CHUNK_BYTES_MAX {
+        if self.chunk.len() == CHUNK_BYTES_MAX || self.rows() - self.told_rows >= CHUNK_ROWS_MAX {
             self.send_chunk()?;
         }
         let fits = bytes.len().min(CHUNK_BYTES_MAX - self.chunk.len());
@@ -135,6 +142,26 @@ mod tests {
         check(&[full], &[full]);
         check(&[full, 1], &[full, 1]);
         check(&[1, full, 2 * full, 5], &[full, full, full, 6]);
+    }
+
+    #[test]
+    fn rows_that_take_no_bytes_are_told_of() {
+        let mut told = Vec::new();
+        let mut hand_over = |response: v1::ExportSnapshotResponse| {
+            if let Some(Message::Chunk(chunk)) = response.message {
+                told.push((chunk.data.len(), chunk.row_count));
+            }
+            Ok(())
+        };
+        let mut outlet = Outlet::new(&mut hand_over, "p".to_owned());
+        let rows = outlet.row_counter();
+        for _ in 0..6 {
+            rows.fetch_add(CHUNK_ROWS_MAX / 2, Ordering::Relaxed);
+            outlet.write_all(&[0; 10]).unwrap();
+        }
+        outlet.end().unwrap();
+        let half = CHUNK_ROWS_MAX / 2;
+        assert_eq!(told, [(10, 2 * half), (20, 4 * half), (20, 6 * half), (10, 6 * half)]);
     }
 
     #[test]

@@ -160,6 +160,12 @@ impl PartWriter<'_, '_, '_> {
                     }
                 }
                 Part::Daily => self.write_days(number, series)?,
+                Part::Candles => {
+                    for candle in snapshot.candles(series)? {
+                        let candle = candle?;
+                        self.each([candle], |rows, candle| rows.push_candle(number, candle))?;
+                    }
+                }
                 Part::Series => self.each([series.collapse_window_us()], |rows, us| rows.push_series(number, us))?,
                 Part::Timeline => {
                     for piece in snapshot.until_stopped(series.instants(Timestamp::MIN, END_OF_TIME)) {

@@ -14,8 +14,10 @@ use arrow_array::{
 use arrow_schema::{ArrowError, SchemaRef};
 use chrono::{Datelike as _, NaiveDate};
 
+use super::candle_rows::CandleRows;
 use super::layout::{CHANGE_PRECISION, CHANGE_SCALE, Column, RATE_PRECISION, RATE_SCALE};
 use crate::domain::{PublishedValue, Rate, ReportedChange, Revision, Run, SeriesKey, Timestamp};
+use crate::query::CandleRow;
 use crate::store::Commit;
 
 /// The names of an export's series, each once, so that rows carry small numbers.
@@ -73,6 +75,7 @@ pub(super) struct Rows {
     observation_counts: Vec<u64>,
     collapse_windows: Vec<i64>,
     sequences: Vec<u64>,
+    candles: CandleRows,
 }
 
 impl Rows {
@@ -96,6 +99,12 @@ impl Rows {
     pub(super) fn push_day(&mut self, series: usize, day: i32, in_force: &Run) {
         self.push_value(series, in_force);
         self.dates.push(day);
+    }
+
+    pub(super) fn push_candle(&mut self, series: usize, candle: CandleRow) {
+        self.len += 1;
+        self.series.push(series);
+        self.candles.push(candle);
     }
 
     fn push_value(&mut self, series: usize, run: &Run) {
@@ -155,7 +164,7 @@ impl Rows {
                 Arc::new(Decimal128Array::from(rates).with_precision_and_scale(RATE_PRECISION, RATE_SCALE)?)
             }
             Column::RateDouble => {
-                let doubles: Vec<f64> = self.values.iter().map(|value| nearest_double(value.rate)).collect();
+                let doubles: Vec<f64> = self.values.iter().map(|value| rate_double(value.rate)).collect();
                 Arc::new(Float64Array::from(doubles))
             }
             Column::Places => {
@@ -175,6 +184,7 @@ impl Rows {
             Column::Observations => Arc::new(UInt64Array::from(self.observation_counts.clone())),
             Column::CollapseWindow => Arc::new(Int64Array::from(self.collapse_windows.clone())),
             Column::Sequence => Arc::new(UInt64Array::from(self.sequences.clone())),
+            Column::Candle(column) => self.candles.array(column)?,
         })
     }
 
@@ -215,7 +225,7 @@ impl Rows {
             Column::Observed => time(self.observed[row]),
             Column::Date => date(self.dates[row]),
             Column::Rate => self.values[row].rate.to_string(),
-            Column::RateDouble => nearest_double(self.values[row].rate).to_string(),
+            Column::RateDouble => rate_double(self.values[row].rate).to_string(),
             Column::Places => self.values[row].rate.places().to_string(),
             Column::Reported => change().map_or_else(String::new, |change| change.to_string()),
             Column::ReportedPlaces => change().map_or_else(String::new, |change| change.places().to_string()),
@@ -223,6 +233,7 @@ impl Rows {
             Column::Observations => self.observation_counts[row].to_string(),
             Column::CollapseWindow => self.collapse_windows[row].to_string(),
             Column::Sequence => self.sequences[row].to_string(),
+            Column::Candle(column) => self.candles.cell(column, row),
         }
     }
 }
@@ -238,7 +249,8 @@ fn change_units(change: ReportedChange) -> i128 {
     if change.is_negative() { -units } else { units }
 }
 
-fn scaled(mantissa: u128, scale: u8, places: u8) -> i128 {
+/// In units of `10^-scale`.
+pub(super) fn scaled(mantissa: u128, scale: u8, places: u8) -> i128 {
     /// Of ten, for every scale there is.
     const POWERS: [u128; 19] = {
         let mut powers = [1; 19];
@@ -254,18 +266,22 @@ fn scaled(mantissa: u128, scale: u8, places: u8) -> i128 {
     i128::try_from(mantissa * power).unwrap_or(i128::MAX)
 }
 
-/// The double nearest to the rate.
-fn nearest_double(rate: Rate) -> f64 {
+fn rate_double(rate: Rate) -> f64 {
+    nearest_double(rate.mantissa(), rate.places())
+}
+
+/// The double nearest to `mantissa / 10^places`.
+pub(super) fn nearest_double(mantissa: u128, places: u8) -> f64 {
     /// Integers up to here are doubles.
     const EXACT_MAX: u64 = 1 << 53;
     /// And so are powers of ten up to that of [`Rate::PLACES_MAX`].
     const POWERS: [f64; 19] =
         [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18];
-    match (u64::try_from(rate.mantissa()), POWERS.get(usize::from(rate.places()))) {
+    match (u64::try_from(mantissa), POWERS.get(usize::from(places))) {
         #[allow(clippy::cast_precision_loss, clippy::float_arithmetic, reason = "both are exact: it rounds once")]
         (Ok(mantissa @ 0..=EXACT_MAX), Some(power)) => mantissa as f64 / power,
         // Digits always parse.
-        _ => rate.to_string().parse().unwrap_or(f64::NAN),
+        _ => format!("{mantissa}e-{places}").parse().unwrap_or(f64::NAN),
     }
 }
 
@@ -283,7 +299,7 @@ mod tests {
         let check = |text: &str, units: i128, double: f64| {
             let rate = Rate::parse(text).unwrap();
             assert_eq!(rate_units(rate), units, "{text}");
-            assert_eq!(nearest_double(rate).to_bits(), double.to_bits(), "{text}");
+            assert_eq!(rate_double(rate).to_bits(), double.to_bits(), "{text}");
         };
         check("0.01144", 11_440_000_000_000_000, 0.01144);
         check("0.28490", 284_900_000_000_000_000, 0.2849);
@@ -303,7 +319,7 @@ mod tests {
             for places in 0..=18 {
                 let rate = Rate::from_parts(mantissa, places).unwrap();
                 let parsed: f64 = rate.to_string().parse().unwrap();
-                assert_eq!(nearest_double(rate).to_bits(), parsed.to_bits(), "{rate}");
+                assert_eq!(rate_double(rate).to_bits(), parsed.to_bits(), "{rate}");
             }
         }
     }

@@ -28,6 +28,7 @@ use parquet::file::properties::WriterProperties;
 use prost::bytes::Bytes;
 use thiserror::Error;
 
+use super::candle_rows::CandleColumn;
 use super::encode::ZSTD_LEVEL;
 use super::layout::Column;
 
@@ -40,7 +41,8 @@ pub enum PartitionKey {
     Pair,
     /// `source=nbkr`.
     Source,
-    /// `month=2025-12`: of the first observed time or the day, UTC. No column of the table itself.
+    /// `month=2025-12`: of the first observed time, the day or the start of the bucket, UTC. No column of the table
+    /// itself.
     Month,
 }
 
@@ -171,13 +173,13 @@ impl PartitionWriter {
     }
 
     fn create(&mut self, segment: &Segment, table: &SchemaRef) -> Result<OpenFile, TreeError> {
+        self.make_directories(segment)?;
         let (schema, _) = self.schema.get_or_insert_with(|| without(table, &self.keys));
         let directory = segment.path.iter().fold(self.root.clone(), |path, part| path.join(part));
         let failed = |path: &Path| {
             let path = path.to_owned();
             |problem| TreeError::Write { path, problem }
         };
-        fs::create_dir_all(&directory).map_err(failed(&directory))?;
         let count = self.file_counts.entry(directory.clone()).or_default();
         let path = directory.join(format!("part-{count}.parquet"));
         *count += 1;
@@ -186,6 +188,21 @@ impl PartitionWriter {
         let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))
             .map_err(|problem| TreeError::Parquet { path: path.clone(), problem })?;
         Ok(OpenFile { segment: segment.identity.clone(), path, writer })
+    }
+
+    /// Those of a segment, but not the root: once that is removed, nothing comes back.
+    fn make_directories(&self, segment: &Segment) -> Result<(), TreeError> {
+        let mut path = self.root.clone();
+        for part in &segment.path {
+            path.push(part);
+            match fs::create_dir(&path) {
+                Err(problem) if problem.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(TreeError::Write { path, problem });
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     fn close(&mut self) -> Result<(), TreeError> {
@@ -268,7 +285,8 @@ impl<'a> Segments<'a> {
             days.values().iter().map(|day| month(i64::from(*day) * DAY_S)).collect()
         } else {
             let missing = TreeError::NoColumn(Column::FirstObserved.name());
-            let times = batch.column_by_name(Column::FirstObserved.name());
+            let times = [Column::FirstObserved, Column::Candle(CandleColumn::Start)];
+            let times = times.iter().find_map(|column| batch.column_by_name(column.name()));
             let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>()).ok_or(missing)?;
             times.values().iter().map(|micros| month(micros.div_euclid(1_000_000))).collect()
         };

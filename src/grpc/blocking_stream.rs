@@ -1,4 +1,4 @@
-//! Messages made on a blocking thread, at the pace of the client who takes them.
+//! Messages made on a thread of their own, at the pace of the client who takes them.
 //!
 //! **Invariant**: a stream holds its version of the store no longer than its age limit, whether its client reads or not,
 //! and ends soon after its client has gone.
@@ -35,8 +35,12 @@ impl End {
     }
 }
 
-/// Sends what `produce` hands over, at most `ahead` messages before the client takes them, from a blocking thread that
-/// keeps `permit` until it is through.
+/// Sends what `produce` hands over, at most `ahead` messages before the client takes them, from a thread that keeps
+/// `permit` until it is through.
+///
+/// The thread is a new one, not one of the pool of blocking threads: the allocator keeps what a thread freed for the
+/// threads that begin after its end, while streams on one pooled thread after the other would each leave their tens of
+/// megabytes there.
 pub(super) fn send_until<T: Send + 'static>(
     end: End,
     ahead: usize,
@@ -48,22 +52,34 @@ pub(super) fn send_until<T: Send + 'static>(
     let (sender, receiver) = mpsc::channel(ahead + 1);
     // One place is kept for the closing word: a client that does not read still finds out why the stream ended.
     let closing = sender.clone().try_reserve_owned().ok();
-    tokio::task::spawn_blocking(move || {
+    let failed = sender.clone();
+    let runtime = Handle::current();
+    let thread = std::thread::Builder::new().name("silkrate-stream".to_owned()).spawn(move || {
         let _permit = permit;
-        let outcome = produce(&mut |message| hand_over(&sender, message, &end));
+        let outcome = produce(&mut |message| hand_over(&runtime, &sender, message, &end));
         if let (Err(error), Some(closing)) = (outcome, closing) {
             closing.send(Err(error.into()));
         }
     });
+    if let Err(problem) = thread {
+        // Nothing was sent yet, so that there is room.
+        let _ = failed.try_send(Err(ServiceError::BrokenOff(format!("no thread for it: {problem}")).into()));
+    }
     ReceiverStream::new(receiver)
 }
 
 /// Waits for the client to take a message, though not for ever.
-fn hand_over<T>(sender: &Sender<Result<T, Status>>, message: T, end: &End) -> Result<(), ServiceError> {
+fn hand_over<T>(
+    runtime: &Handle,
+    sender: &Sender<Result<T, Status>>,
+    message: T,
+    end: &End,
+) -> Result<(), ServiceError> {
     if Instant::now() >= end.at {
         return Err(end.error.clone());
     }
-    match Handle::current().block_on(timeout_at(end.at, sender.send(Ok(message)))) {
+    // Timers are made inside the runtime.
+    match runtime.block_on(async { timeout_at(end.at, sender.send(Ok(message))).await }) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(QueryError::Stopped.into()),
         Err(_) => Err(end.error.clone()),

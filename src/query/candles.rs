@@ -64,7 +64,7 @@ impl Reader {
         };
         if let Some((first, end)) = page_buckets(list, ("interval", *buckets), first_rate, pin.now)? {
             let plan = CandlePlan { buckets: *buckets, first: first.start, end, now: pin.now, fill: request.fill };
-            page.rows = self.fold(&pin, &route, plan, list.limit + 1)?;
+            page.rows = self.fold(&pin, &route, plan)?.take(list.limit + 1).collect::<Result<_, _>>()?;
             if page.rows.len() > list.limit {
                 page.rows.truncate(list.limit);
                 let last = page.rows.last();
@@ -77,17 +77,21 @@ impl Reader {
         Ok(Answer { commit: pin.commit, body: page })
     }
 
-    fn fold(&self, pin: &Pin, route: &Route, plan: CandlePlan, rows_max: usize) -> Result<Vec<CandleRow>, QueryError> {
+    /// Candles one after the other, folded as they are taken, until the caller goes.
+    pub(super) fn fold(
+        &self,
+        pin: &Pin,
+        route: &Route,
+        plan: CandlePlan,
+    ) -> Result<impl Iterator<Item = Result<CandleRow, QueryError>> + use<>, QueryError> {
         let spells = self.spells(pin, route, plan.first, pin.now.saturating_add_us(1))?;
-        let mut rows = Vec::new();
-        for candle in Candles::new(plan, spells).take(rows_max) {
+        let (stop, known) = (self.stop.clone(), pin.known());
+        Ok(Candles::new(plan, spells).map(move |candle| {
             // Filling takes time without reading anything.
-            self.stop.check()?;
+            stop.check()?;
             let candle = candle?;
-            let complete = candle.bucket.end <= pin.known();
-            rows.push(CandleRow { candle, observation_count: None, complete });
-        }
-        Ok(rows)
+            Ok(CandleRow { complete: candle.bucket.end <= known, candle, observation_count: None })
+        }))
     }
 
     /// Counts the instants of every leg in the buckets of `rows`, which are in order.

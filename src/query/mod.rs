@@ -32,10 +32,10 @@ pub use history::{
 #[cfg(test)]
 pub(crate) use latest::tests as latest_tests;
 pub use latest::{SeriesFilter, latest};
-pub use periods::{BUCKETS_MAX, BucketCursor, BucketsRequest};
+pub use periods::{BUCKETS_MAX, BucketCursor, BucketsRequest, EXPORT_BUCKETS_MAX};
 pub use rate::{Change, ChangeRequest, RateAnswer, RateRequest};
 pub use resolve::Derivation;
-pub use snapshot::{Snapshot, SnapshotRequest};
+pub use snapshot::{CandleBuckets, Snapshot, SnapshotRequest};
 pub use stop::{Stop, StopGuard};
 pub use window::{ChangeStart, Window, WindowUnit};
 
@@ -53,6 +53,7 @@ pub struct Answer<T> {
 }
 
 /// Answers from one view.
+#[derive(Clone)]
 pub struct Reader {
     view: Arc<View>,
     now: Timestamp,

@@ -10,6 +10,24 @@ use crate::domain::{Pair, Source, Timestamp};
 /// Most buckets that one list may be of, those left out included.
 pub const BUCKETS_MAX: u64 = 100_000;
 
+/// Most buckets of a series in an export, those left out included: nineteen years of minutes.
+pub const EXPORT_BUCKETS_MAX: u64 = 10_000_000;
+
+/// How many buckets one answer may be of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct BucketLimit {
+    count_max: u64,
+    /// Of what, for a message.
+    each: &'static str,
+}
+
+impl BucketLimit {
+    /// Of a list.
+    const LIST: Self = Self { count_max: BUCKETS_MAX, each: "" };
+    /// Of an export, which holds none of them in memory: what is limited is the time that it takes.
+    pub(super) const EXPORT: Self = Self { count_max: EXPORT_BUCKETS_MAX, each: " a series" };
+}
+
 /// Asks for buckets of a pair.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BucketsRequest {
@@ -57,10 +75,26 @@ pub(super) fn page_buckets(
     first_rate: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Option<(Bucket, Timestamp)>, QueryError> {
-    let end = request.range.end().min(now.saturating_add_us(1));
+    let found = range_buckets(request.range, (field, buckets), first_rate, now, BucketLimit::LIST)?;
+    let Some((mut first, end)) = found else { return Ok(None) };
+    if let Some(BucketCursor { start, .. }) = request.after.filter(|after| after.start >= first.start) {
+        first = buckets.at(buckets.at(start).end);
+    }
+    Ok((first.start < end).then_some((first, end)))
+}
+
+/// The same of all buckets that begin in a range.
+pub(super) fn range_buckets(
+    range: Range,
+    (field, buckets): (&str, Buckets),
+    first_rate: Option<Timestamp>,
+    now: Timestamp,
+    limit: BucketLimit,
+) -> Result<Option<(Bucket, Timestamp)>, QueryError> {
+    let end = range.end().min(now.saturating_add_us(1));
     let Some(first_rate) = first_rate.filter(|first| *first < end) else { return Ok(None) };
     let mut first = buckets.at(first_rate);
-    let start = request.range.start();
+    let start = range.start();
     if start > first.start {
         first = buckets.at(start);
         if first.start < start {
@@ -68,15 +102,13 @@ pub(super) fn page_buckets(
         }
     }
     let count = buckets.count_between(first.start, end);
-    if count > BUCKETS_MAX {
+    let BucketLimit { count_max, each } = limit;
+    if count > count_max {
         let (from, zone) = (first.start, buckets.zone);
         let problem = format!(
-            "makes some {count} buckets from {from} to {end} in {zone}, and {BUCKETS_MAX} are the most; shorten the range or take a longer one"
+            "makes some {count} buckets from {from} to {end} in {zone}, and {count_max}{each} are the most; shorten the range or take a longer one"
         );
         return Err(QueryError::invalid(field, problem));
-    }
-    if let Some(BucketCursor { start, .. }) = request.after.filter(|after| after.start >= first.start) {
-        first = buckets.at(buckets.at(start).end);
     }
     Ok((first.start < end).then_some((first, end)))
 }

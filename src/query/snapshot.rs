@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use super::candles::CandleRow;
 use super::history::Range;
 use super::latest::SeriesFilter;
-use super::resolve::listing;
-use super::{QueryError, Reader, Stop};
+use super::periods::{BucketLimit, range_buckets};
+use super::pin::Pin;
+use super::resolve::{Leg, listing};
+use super::{QueryError, Reader};
+use crate::analysis::{Buckets, CandlePlan, Legs};
 use crate::domain::{Run, Timestamp};
 use crate::store::{Commit, ScanOrder, SeriesView, StoreError, View};
 
@@ -14,10 +18,21 @@ use crate::store::{Commit, ScanOrder, SeriesView, StoreError, View};
 pub struct SnapshotRequest {
     /// Of these series. Every pair and source named must have been published.
     pub filter: SeriesFilter,
-    /// Of first observed times.
+    /// Of first observed times, or of the starts of candles.
     pub range: Range,
     /// As known at.
     pub known_time: Option<Timestamp>,
+    /// Of candles, if those are to be read.
+    pub candles: Option<CandleBuckets>,
+}
+
+/// Which candles of each series.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CandleBuckets {
+    /// Of these buckets.
+    pub buckets: Buckets,
+    /// Also buckets that no run's span meets, with the close before.
+    pub fill: bool,
 }
 
 /// Some series at one commit. Every read of it sees that commit, however late it is made.
@@ -29,9 +44,12 @@ pub struct Snapshot {
     /// Those asked for, in order of pair and source.
     pub series: Vec<Arc<SeriesView>>,
     range: Range,
+    candles: Option<CandleBuckets>,
     /// Whether all of the history as it is known now was asked for.
     is_whole: bool,
-    stop: Stop,
+    reader: Reader,
+    /// Its now is the recorded time seen, so that the same snapshot read later is the same.
+    pin: Pin,
 }
 
 impl Snapshot {
@@ -77,13 +95,36 @@ impl Snapshot {
         Ok(series.run_at(time.saturating_add_us(-1), self.commit.recorded_time)?)
     }
 
+    /// The candles of one of the series that begin in the range and by the recorded time seen, oldest first; none if
+    /// they were not asked for. Each step blocks.
+    ///
+    /// # Errors
+    /// The store's, here or as an item; `Stopped` as an item once the caller has gone.
+    pub fn candles(
+        &self,
+        series: &Arc<SeriesView>,
+    ) -> Result<impl Iterator<Item = Result<CandleRow, QueryError>> + use<>, QueryError> {
+        let route = Legs::One(Leg { inverted: false, series: Arc::clone(series) });
+        let plan = self.candle_plan(series)?;
+        let candles = plan.map(|plan| self.reader.fold(&self.pin, &route, plan)).transpose()?;
+        Ok(candles.into_iter().flatten())
+    }
+
+    /// Which candles a series has; none if there are none.
+    fn candle_plan(&self, series: &SeriesView) -> Result<Option<CandlePlan>, QueryError> {
+        let Some(CandleBuckets { buckets, fill }) = self.candles else { return Ok(None) };
+        let first_rate = series.totals(self.pin.known())?.map(|totals| totals.first_observed_time);
+        let found = range_buckets(self.range, ("interval", buckets), first_rate, self.pin.now, BucketLimit::EXPORT)?;
+        Ok(found.map(|(first, end)| CandlePlan { buckets, first: first.start, end, now: self.pin.now, fill }))
+    }
+
     /// The same pieces for as long as somebody waits for them.
     pub fn until_stopped<T>(
         &self,
         pieces: impl Iterator<Item = Result<T, StoreError>>,
     ) -> impl Iterator<Item = Result<T, QueryError>> {
         pieces.map(|piece| {
-            self.stop.check()?;
+            self.reader.stop.check()?;
             Ok(piece?)
         })
     }
@@ -93,7 +134,7 @@ impl Reader {
     /// Pins a commit, and finds the series asked for.
     ///
     /// # Errors
-    /// A pair or a source that was not published by then, or the store's.
+    /// A pair or a source that was not published by then, too many buckets, or the store's.
     pub fn snapshot(&self, request: &SnapshotRequest) -> Result<Snapshot, QueryError> {
         let pin = self.pin(request.known_time)?;
         let known = self.known_keys(&pin, |_| true)?;
@@ -114,13 +155,20 @@ impl Reader {
             }
         }
         let wanted = known.iter().filter(|key| request.filter.lets(key));
-        Ok(Snapshot {
+        let snapshot = Snapshot {
             commit: pin.commit,
             view: Arc::clone(&self.view),
             series: wanted.filter_map(|key| self.view.find(key)).map(Arc::clone).collect(),
             range: request.range,
+            candles: request.candles,
             is_whole: pin.newest && request.range == Range::default(),
-            stop: self.stop.clone(),
-        })
+            reader: self.clone(),
+            pin: Pin { now: pin.known(), ..pin },
+        };
+        // What cannot be is said before anything is sent.
+        for series in &snapshot.series {
+            snapshot.candle_plan(series)?;
+        }
+        Ok(snapshot)
     }
 }

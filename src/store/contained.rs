@@ -24,6 +24,26 @@ pub(crate) fn contained<R>(call: impl FnOnce() -> R) -> Result<R, String> {
     result.map_err(|said| message(&*said).to_owned())
 }
 
+/// The last handle on a sled, as long as whoever has another one has this too, and drops it later.
+///
+/// sled writes and syncs when it is closed, and panics if it cannot. What was made durable before is so still.
+pub(crate) struct Closing(Option<sled::Db>);
+
+impl Closing {
+    pub(crate) fn new(db: sled::Db) -> Self {
+        Self(Some(db))
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        if let Err(said) = contained(move || drop(db)) {
+            tracing::warn!("the store could not be closed in order: {said}");
+        }
+    }
+}
+
 /// Keeps panics that will be caught from being printed as if the process were about to end.
 fn quieten() {
     static HOOK: Once = Once::new();

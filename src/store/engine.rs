@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::block::{BlockError, BlockKind, BlockMeta, Item, decode_block, decode_rates};
-use super::contained::contained;
+use super::contained::{Closing, contained};
 use super::error::StoreError;
 use super::keys;
 use super::log::Log;
@@ -51,8 +51,15 @@ pub(crate) struct Engine {
     file: File,
     fault: Option<DiskFault>,
     failed: AtomicBool,
+    closing: Arc<Closing>,
     /// Held as long as the store is open.
     _lock: File,
+}
+
+/// A sled just opened. The order of the fields is that in which they are dropped.
+struct OpenSled {
+    db: sled::Db,
+    closing: Closing,
 }
 
 impl Engine {
@@ -80,7 +87,7 @@ impl Engine {
             open_sled(path, &inside)
         };
         let mut reserve_bytes = reserve_bytes;
-        let db = match open_sled() {
+        let opened = match open_sled() {
             Err(StoreError::Io { disk_full: true, .. }) if reserve.exists() => {
                 tracing::warn!("the disk is full: freeing the reserve of {} to open the store", path.display());
                 fs::remove_file(&reserve).map_err(|error| StoreError::io("cannot free the reserve", &error))?;
@@ -100,8 +107,17 @@ impl Engine {
             sync_directory(directory)?;
         }
         keep_reserve(&reserve, reserve_bytes);
-        let tree = (*db).clone();
-        Ok(Self { path: path.to_owned(), db, tree, file, fault, failed: AtomicBool::new(false), _lock: lock })
+        let (db, tree) = (opened.db.clone(), (*opened.db).clone());
+        Ok(Self {
+            path: path.to_owned(),
+            db,
+            tree,
+            file,
+            fault,
+            failed: AtomicBool::new(false),
+            closing: Arc::new(opened.closing),
+            _lock: lock,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -215,7 +231,7 @@ impl Engine {
 
     /// A reader of this store's blocks.
     pub(crate) fn reader(&self) -> BlockReader {
-        BlockReader { tree: self.tree.clone(), gets: Arc::default() }
+        BlockReader { tree: self.tree.clone(), gets: Arc::default(), _closing: Arc::clone(&self.closing) }
     }
 }
 
@@ -224,6 +240,7 @@ impl Engine {
 pub(crate) struct BlockReader {
     tree: sled::Tree,
     gets: Arc<AtomicU64>,
+    _closing: Arc<Closing>,
 }
 
 impl BlockReader {
@@ -355,7 +372,7 @@ fn make_sled(path: &Path, inside: &Path) -> Result<(), StoreError> {
     sync_directory(path)
 }
 
-fn open_sled(path: &Path, inside: &Path) -> Result<sled::Db, StoreError> {
+fn open_sled(path: &Path, inside: &Path) -> Result<OpenSled, StoreError> {
     await_release(inside)?;
     remove_torn_snapshots(inside)?;
     refuse_blobs(path, inside)?;
@@ -364,7 +381,7 @@ fn open_sled(path: &Path, inside: &Path) -> Result<sled::Db, StoreError> {
         sled::Config::new().path(inside).segment_size(SEGMENT_BYTES).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     // Truncated files can make sled panic while it opens.
     match contained(|| config.open()) {
-        Ok(Ok(db)) => Ok(db),
+        Ok(Ok(db)) => Ok(OpenSled { db: db.clone(), closing: Closing::new(db) }),
         Ok(Err(error @ sled::Error::Io(_))) => {
             Err(StoreError::engine(format!("cannot open the store {}", path.display()), &error))
         }

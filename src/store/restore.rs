@@ -20,12 +20,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use self::directory::UNFINISHED_MARK;
-use self::directory::{lock_empty, remove, take_over};
+use self::directory::{lock_empty, take_over, unmark};
 pub use self::error::{RestoreError, RestoreProblem};
 
 use super::block::{BlockError, BlockMeta, Item, encode_blocks};
 use super::checkpoint::{BATCH_BYTES_MAX, index_value, put_columns, put_meta, sealed_value};
-use super::engine::{BlockReader, Engine, sync_directory};
+use super::engine::{BlockReader, Engine};
 use super::error::StoreError;
 use super::keys;
 use super::log::Log;
@@ -181,7 +181,7 @@ impl Restore {
     /// Makes all of it durable and the store live.
     ///
     /// # Errors
-    /// `Store`; then it is an unfinished import still.
+    /// `Store`; then it is an unfinished import still, unless the disk did not even take the mark back.
     pub fn finish(mut self) -> Result<Commit, RestoreError> {
         let store_id = RandomState::new().build_hasher().finish();
         let path = self.engine.path().to_owned();
@@ -200,8 +200,7 @@ impl Restore {
         self.writer.write(&self.engine)?;
         self.engine.sync()?;
         witness.write(self.commit.sequence)?;
-        remove(&path.join(UNFINISHED_MARK))?;
-        sync_directory(&path)?;
+        unmark(&path)?;
         Ok(self.commit)
     }
 }

@@ -24,6 +24,12 @@ pub(in crate::cli) enum ExportError {
     /// Standard output cannot take this.
     #[error("{0}")]
     Stdout(&'static str),
+    /// An option that another shape than that asked for takes.
+    #[error("{flag} is for --shape candles; leave it out, or ask for them")]
+    CandlesOnly {
+        /// The option.
+        flag: &'static str,
+    },
     /// The system refused to write.
     #[error("cannot write {path}: {problem}", path = path.display())]
     Write {
@@ -51,6 +57,6 @@ pub(in crate::cli) enum ExportError {
 impl ExportError {
     /// Whether the command line is at fault.
     pub(in crate::cli) fn is_usage(&self) -> bool {
-        matches!(self, Self::Stdout(_))
+        matches!(self, Self::Stdout(_) | Self::CandlesOnly { .. })
     }
 }

@@ -16,25 +16,31 @@ use tonic::{Request, Streaming};
 pub(super) use self::error::ExportError;
 use self::progress::Progress;
 use self::target::{Kind, Target, Writing};
+use super::candles::Interval;
 use super::cell::Cell;
 use super::client::Client;
 use super::output::{Column, Sheet};
 use super::when::When;
-use super::{CliError, Outcome, Session, stdout};
+use super::{CliError, Outcome, Session, ZoneArgs, stdout};
 use crate::export::{Checker, Format, PartFile, PartitionKey, Step};
-use crate::proto::v1::{ExportFormat, ExportManifest, ExportShape, ExportSnapshotRequest, ExportSnapshotResponse};
+use crate::proto::v1::{
+    CandleInterval, ExportFormat, ExportManifest, ExportShape, ExportSnapshotRequest, ExportSnapshotResponse,
+};
 
 const EXAMPLES: &str = "\
 Examples:
   silkrate export runs.parquet
   silkrate export kgs.csv --pair KGS/USD --from 2025-01-01 --to 2026-01-01
   silkrate export daily.parquet --shape daily
+  silkrate export weeks.csv --shape candles --interval 1w --zone Asia/Bishkek
   silkrate export rates --partition pair,month
   silkrate export backup --full
   silkrate export - --format csv | gzip > runs.csv.gz
 
 An export sees one commit from its first row to its last, and says which: its
-recorded time, given as --known, repeats it. --partition writes a tree like
+recorded time, given as --known, repeats it. A file stands under its name when
+all of it has been checked; of what goes to -, only the exit status tells.
+--partition writes a tree like
 rates/pair=KGS%2FUSD/month=2025-12/part-0.parquet, one table for DuckDB
 (SELECT * FROM 'rates/**/*.parquet'), polars, pyarrow and Spark.";
 
@@ -51,23 +57,31 @@ pub struct ExportArgs {
     /// What a row is
     #[arg(long, value_enum, value_name = "SHAPE", default_value_t = RowShape::Runs)]
     shape: RowShape,
+    /// How long the buckets of candles are; weeks begin on Monday
+    #[arg(long, value_enum, value_name = "LENGTH", required_if_eq("shape", "candles"))]
+    interval: Option<Interval>,
+    #[command(flatten)]
+    zone: ZoneArgs,
+    /// Also candles of buckets in which nothing was observed, with the close before
+    #[arg(long)]
+    fill: bool,
     /// Only this pair; may be repeated, or a list with commas
     #[arg(long, value_name = "PAIR", value_delimiter = ',')]
     pair: Vec<String>,
     /// Only this source; may be repeated, or a list with commas
     #[arg(long, value_name = "SLUG", value_delimiter = ',')]
     source: Vec<String>,
-    /// Runs first seen (days that begin) at this time or later
+    /// Runs first seen (days and buckets that begin) at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<When>,
-    /// Runs first seen (days that begin) before this time
+    /// Runs first seen (days and buckets that begin) before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<When>,
     /// As known at this time, before later corrections
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     known: Option<When>,
     /// Everything, so that silkrate import makes an identical store of it
-    #[arg(long, conflicts_with_all = ["format", "shape", "pair", "source", "from", "to", "known", "partition"])]
+    #[arg(long, conflicts_with_all = ["format", "shape", "interval", "zone", "fill", "pair", "source", "from", "to", "known", "partition"])]
     full: bool,
     /// Write a tree of directories named after these, Parquet below
     #[arg(long, value_enum, value_name = "KEYS", value_delimiter = ',', conflicts_with = "format")]
@@ -88,6 +102,7 @@ enum FileFormat {
 enum RowShape {
     Runs,
     Daily,
+    Candles,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -124,7 +139,7 @@ impl ExportArgs {
         if format != Format::Csv && io::stdout().is_terminal() {
             return Err(ExportError::Stdout("Parquet and Arrow are not for a terminal; name a file, or --format csv"));
         }
-        Ok(Kind::Stdout)
+        Ok(Kind::Stdout(format))
     }
 
     /// As asked for, or as the target's name ends.
@@ -134,6 +149,16 @@ impl ExportArgs {
             (Some(FileFormat::Arrow), _) | (None, Some("arrow" | "arrows")) => Format::ArrowStream,
             (Some(FileFormat::Csv), _) | (None, Some("csv")) => Format::Csv,
             (Some(FileFormat::Parquet) | None, _) => Format::Parquet,
+        }
+    }
+
+    /// Options of candles go with no other shape.
+    fn check_shape(&self) -> Result<(), ExportError> {
+        let given =
+            [("--interval", self.interval.is_some()), ("--zone", !self.zone.zone.is_empty()), ("--fill", self.fill)];
+        match given.iter().find(|(_, given)| *given && self.shape != RowShape::Candles) {
+            Some((flag, _)) => Err(ExportError::CandlesOnly { flag }),
+            None => Ok(()),
         }
     }
 
@@ -147,6 +172,7 @@ impl ExportArgs {
         let shape = match self.shape {
             RowShape::Runs => ExportShape::Runs,
             RowShape::Daily => ExportShape::Daily,
+            RowShape::Candles => ExportShape::Candles,
         };
         Ok(ExportSnapshotRequest {
             format: format.into(),
@@ -157,16 +183,20 @@ impl ExportArgs {
             end_time: session.time(self.to)?,
             known_time: session.time(self.known)?,
             full: self.full,
+            interval: self.interval.map_or(CandleInterval::Unspecified, CandleInterval::from).into(),
+            time_zone: self.zone.zone,
+            fill_empty: self.fill,
         })
     }
 }
 
 pub(super) async fn run(args: ExportArgs, session: &Session) -> Result<Outcome, CliError> {
+    args.check_shape()?;
     let target = Target { path: args.target.clone(), kind: args.kind()?, force: args.force };
     target.check()?;
     let request = args.request(&target.kind, session)?;
     let client = session.connect().await?;
-    let (path, to_stdout) = (target.path.clone(), target.kind == Kind::Stdout);
+    let (path, to_stdout) = (target.path.clone(), matches!(target.kind, Kind::Stdout(_)));
     // No deadline for the whole: a store may be large, and only a standstill is an error.
     let mut stream = client.answer(client.snapshots().export_snapshot(Request::new(request))).await?;
     let (manifest, parts) = receive(&client, &mut stream, target).await?;

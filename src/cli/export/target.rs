@@ -12,7 +12,8 @@ use super::error::ExportError;
 use crate::cli::CliError;
 use crate::cli::unfinished::Unfinished;
 use crate::export::{
-    Format, MANIFEST_NAME, PartFile, PartitionKey, PartitionWriter, StreamError, count_rows, manifest_json,
+    CountError, Format, MANIFEST_NAME, PartFile, PartitionKey, PartitionWriter, StreamCounter, StreamError, count_rows,
+    manifest_json,
 };
 use crate::proto::v1;
 
@@ -20,7 +21,7 @@ use crate::proto::v1;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     /// Nothing: the one part goes to standard output.
-    Stdout,
+    Stdout(Format),
     /// The one part.
     File(Format),
     /// A directory with all parts and the manifest.
@@ -43,7 +44,7 @@ impl Target {
     /// # Errors
     /// `Exists`, or `NotReplaced` where something else stands there than an export of this kind would be.
     pub(super) fn check(&self) -> Result<(), ExportError> {
-        if self.kind == Kind::Stdout {
+        if matches!(self.kind, Kind::Stdout(_)) {
             return Ok(());
         }
         let found = match fs::symlink_metadata(&self.path) {
@@ -63,7 +64,7 @@ impl Target {
             Kind::Tree(_) if !is_tree(&self.path).map_err(|problem| self.failed(problem))? => {
                 refuse("holds other things than directories like pair=..., and is not replaced by a tree")
             }
-            Kind::Stdout | Kind::File(_) | Kind::Full | Kind::Tree(_) => Ok(()),
+            Kind::Stdout(_) | Kind::File(_) | Kind::Full | Kind::Tree(_) => Ok(()),
         }
     }
 
@@ -78,7 +79,7 @@ impl Target {
     pub(super) fn begin(self) -> Result<Writing, ExportError> {
         let failed = |problem| self.failed(problem);
         let place = match &self.kind {
-            Kind::Stdout => Place::Stdout(io::stdout()),
+            Kind::Stdout(format) => Place::Stdout { out: io::stdout(), counter: StreamCounter::new(*format) },
             Kind::File(format) => {
                 let (unfinished, file) = Unfinished::file(&self.path).map_err(failed)?;
                 Place::File { unfinished, file, format: *format }
@@ -114,7 +115,7 @@ fn is_tree(path: &Path) -> io::Result<bool> {
 }
 
 enum Place {
-    Stdout(Stdout),
+    Stdout { out: Stdout, counter: StreamCounter },
     File { unfinished: Unfinished, file: File, format: Format },
     Full { unfinished: Unfinished, part: Option<(PathBuf, File)> },
     Tree { unfinished: Unfinished, writer: Box<PartitionWriter> },
@@ -133,7 +134,10 @@ impl Writing {
     /// `Write` and `Tree`; of standard output, `Output`.
     pub(super) fn write(&mut self, name: &str, bytes: Bytes) -> Result<(), CliError> {
         let written = match &mut self.place {
-            Place::Stdout(out) => return Ok(out.write_all(&bytes)?),
+            Place::Stdout { out, counter } => {
+                out.write_all(&bytes)?;
+                return Ok(counter.add(bytes).map_err(|problem| uncounted(name, problem))?);
+            }
             Place::Tree { writer, .. } => return Ok(writer.write(bytes).map_err(ExportError::from)?),
             Place::File { file, .. } => file.write_all(&bytes),
             Place::Full { unfinished, part } => write_part(unfinished.path(), part, name, &bytes),
@@ -148,7 +152,12 @@ impl Writing {
     pub(super) fn end_part(&mut self, ended: &PartFile) -> Result<(), CliError> {
         let failed = |problem| self.target.failed(problem);
         match &mut self.place {
-            Place::Stdout(out) => out.flush()?,
+            Place::Stdout { out, counter } => {
+                out.flush()?;
+                if let Some(found) = counter.finish().map_err(|problem| uncounted(&ended.name, problem))? {
+                    compare_rows(found, ended)?;
+                }
+            }
             Place::File { unfinished, file, format } => {
                 file.sync_all().map_err(failed)?;
                 check_rows(unfinished.path(), *format, ended)?;
@@ -173,7 +182,7 @@ impl Writing {
         let Self { target, place } = self;
         let failed = |problem| target.failed(problem);
         let unfinished = match place {
-            Place::Stdout(_) => return Ok(()),
+            Place::Stdout { .. } => return Ok(()),
             Place::File { unfinished, .. } => unfinished,
             Place::Full { unfinished, .. } => {
                 write_manifest(unfinished.path(), manifest, parts).map_err(failed)?;
@@ -204,12 +213,18 @@ fn write_part(directory: &Path, part: &mut Option<(PathBuf, File)>, name: &str, 
 }
 
 fn check_rows(path: &Path, format: Format, ended: &PartFile) -> Result<(), ExportError> {
-    let part = || ended.name.clone();
-    let found = count_rows(path, format).map_err(|problem| ExportError::Count { part: part(), problem })?;
+    compare_rows(count_rows(path, format).map_err(|problem| uncounted(&ended.name, problem))?, ended)
+}
+
+fn compare_rows(found: u64, ended: &PartFile) -> Result<(), ExportError> {
     if found != ended.row_count {
-        return Err(StreamError::RowCount { what: part(), said: ended.row_count, found }.into());
+        return Err(StreamError::RowCount { what: ended.name.clone(), said: ended.row_count, found }.into());
     }
     Ok(())
+}
+
+fn uncounted(part: &str, problem: CountError) -> ExportError {
+    ExportError::Count { part: part.to_owned(), problem }
 }
 
 /// The last file of the directory, which is durable then but for its name.

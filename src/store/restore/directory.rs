@@ -28,11 +28,7 @@ pub(super) fn take_over(directory: &Path) -> Result<File, RestoreError> {
     fs::create_dir_all(directory)
         .map_err(|error| StoreError::io(format!("cannot make the directory {}", directory.display()), &error))?;
     let lock = lock_empty(directory)?;
-    let mark = directory.join(UNFINISHED_MARK);
-    fs::write(&mark, UNFINISHED_TEXT)
-        .and_then(|()| File::open(&mark)?.sync_all())
-        .map_err(|error| StoreError::io(format!("cannot write {}", mark.display()), &error))?;
-    sync_directory(directory)?;
+    mark(directory)?;
     for name in STORE_FILES {
         remove(&directory.join(name))?;
     }
@@ -43,6 +39,24 @@ pub(super) fn take_over(directory: &Path) -> Result<File, RestoreError> {
     }
     sync_directory(directory)?;
     Ok(lock)
+}
+
+/// Says, durably, that what is in a directory is no store.
+fn mark(directory: &Path) -> Result<(), StoreError> {
+    let mark = directory.join(UNFINISHED_MARK);
+    fs::write(&mark, UNFINISHED_TEXT)
+        .and_then(|()| File::open(&mark)?.sync_all())
+        .map_err(|error| StoreError::io(format!("cannot write {}", mark.display()), &error))?;
+    sync_directory(directory)
+}
+
+/// Makes what is in a directory a store, durably. If that fails it is none again, so that the import can be run again.
+pub(super) fn unmark(directory: &Path) -> Result<(), StoreError> {
+    remove(&directory.join(UNFINISHED_MARK))?;
+    sync_directory(directory).inspect_err(|_| {
+        // On a disk that takes nothing any more the store is live: all of it but the mark's removal is durable.
+        let _ = mark(directory);
+    })
 }
 
 /// What a directory holds, as far as it matters here.
@@ -99,7 +113,7 @@ fn is_unused(directory: &Path, lock: &File) -> Result<bool, StoreError> {
 }
 
 /// Removes a file that may not be there.
-pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
+fn remove(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(StoreError::io(format!("cannot remove {}", path.display()), &error))
