@@ -15,6 +15,7 @@ pub mod feed;
 pub mod grpc;
 pub mod http;
 pub mod ingest;
+pub mod metrics;
 pub mod proto;
 pub mod query;
 pub mod server;

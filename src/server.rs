@@ -34,12 +34,14 @@ use crate::config::{Config, ConfigError, HttpListen, ServeArgs};
 use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::ingest_service::IngestApi;
 use crate::grpc::latest::LatestFront;
+use crate::grpc::measure::MeasureLayer;
 use crate::grpc::rate_service::RateServiceImpl;
 use crate::grpc::snapshot_service::SnapshotServiceImpl;
 use crate::grpc::told;
-use crate::http::{self, Site};
+use crate::http::{self, Scraped, Site};
 use crate::ingest::batch::TickRules;
 use crate::ingest::{FanOut, Ingest, Running};
+use crate::metrics::CallMetrics;
 use crate::proto::DESCRIPTORS;
 use crate::proto::v1::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::rate_service_server::RateServiceServer;
@@ -108,6 +110,9 @@ pub enum ServeError {
     /// Serving.
     #[error("serving: {0}")]
     Transport(#[from] tonic::transport::Error),
+    /// Two metrics of one name: a mistake of this program.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
     /// Printing the first table.
     #[error("cannot print: {0}")]
     Print(io::Error),
@@ -243,11 +248,18 @@ async fn serve_store(
     let (start_draining, mut draining) = watch::channel(false);
     let state_rules = config.store_options().state_rules.clone();
     let rates = Arc::new(Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules));
+    let calls = CallMetrics::grpc();
     let plain_http = match listeners.http {
         Some(listener) => {
             let address = listener.local_addr().map_err(ServeError::LocalAddress)?;
             tracing::info!("plain HTTP on http://{address}");
-            let site = Site { rates: Arc::clone(&rates), ingest: ingest.clone(), draining: draining.clone() };
+            let scraped = Scraped::new(ingest, calls.clone(), config.store_options().directory.clone())?;
+            let site = Site {
+                rates: Arc::clone(&rates),
+                ingest: ingest.clone(),
+                scraped: Arc::new(scraped),
+                draining: draining.clone(),
+            };
             Some(http::serve(listener, http::router(site), draining.clone()))
         }
         None => None,
@@ -258,12 +270,11 @@ async fn serve_store(
     for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
-    let grpc = router(config, clock, rules, rates, ingest, &health, draining.clone())?.serve_with_incoming_shutdown(
-        Accepted::new(listeners.grpc, config.max_connections()),
-        async move {
-            told(&mut draining).await;
-        },
-    );
+    let grpc =
+        router(Parts { config, clock, rules, rates, ingest, health: &health, draining: draining.clone(), calls })?
+            .serve_with_incoming_shutdown(Accepted::new(listeners.grpc, config.max_connections()), async move {
+                told(&mut draining).await;
+            });
     let serving = async {
         tokio::try_join!(grpc, async {
             if let Some(plain_http) = plain_http {
@@ -295,15 +306,23 @@ async fn serve_store(
     Ok(())
 }
 
-fn router(
-    config: &Config,
+/// What the services are made of.
+struct Parts<'a> {
+    config: &'a Config,
     clock: Arc<dyn Clock>,
     rules: Arc<TickRules>,
     rates: Arc<Rates>,
-    ingest: &Ingest,
-    health: &HealthReporter,
+    ingest: &'a Ingest,
+    health: &'a HealthReporter,
     draining: watch::Receiver<bool>,
-) -> Result<Router<Stack<DeadlineLayer, Identity>>, ServeError> {
+    calls: CallMetrics,
+}
+
+/// Around every service, the outermost first: a call that ran out of time is counted as such.
+type Layers = Stack<DeadlineLayer, Stack<MeasureLayer, Identity>>;
+
+fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
+    let Parts { config, clock, rules, rates, ingest, health, draining, calls } = parts;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -320,6 +339,7 @@ fn router(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(MeasureLayer::new(calls))
         .layer(DeadlineLayer)
         .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(LatestFront::new(rate_service, rates))

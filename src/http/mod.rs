@@ -4,10 +4,12 @@
 //! [`Rates`] answers to the call of the same name.
 
 mod listener;
+mod metrics;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware;
 use axum::routing::get;
 use tokio::sync::watch;
 
@@ -15,6 +17,7 @@ use crate::api::Rates;
 use crate::ingest::Ingest;
 
 pub use listener::serve;
+pub use metrics::Scraped;
 
 /// What the routes answer from. Cheap to clone.
 #[derive(Clone)]
@@ -23,11 +26,17 @@ pub struct Site {
     pub rates: Arc<Rates>,
     /// Whether writing goes on, and what is visible.
     pub ingest: Ingest,
+    /// What is counted.
+    pub scraped: Arc<Scraped>,
     /// True once the server is on its way down.
     pub draining: watch::Receiver<bool>,
 }
 
 /// Every route there is.
 pub fn router(site: Site) -> Router {
-    Router::new().route("/healthz", get(async || "ok\n")).with_state(site)
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/metrics", get(metrics::scrape))
+        .layer(middleware::from_fn_with_state(site.clone(), metrics::measure))
+        .with_state(site)
 }

@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::domain::{PublishedValue, SeriesKey, Timestamp};
+use crate::metrics::IngestMetrics;
 use crate::store::{Store, StoreError, StoreOptions, View};
 
 /// What to do with a tick whose instant is known with another value.
@@ -64,6 +65,28 @@ pub enum RefusalReason {
     Truncated,
     /// The store has no room for one more series.
     TooManySeries,
+}
+
+impl RefusalReason {
+    /// Its name in metrics.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::InvalidPair => "invalid_pair",
+            Self::UnknownCurrency => "unknown_currency",
+            Self::InvalidSource => "invalid_source",
+            Self::InvalidRate => "invalid_rate",
+            Self::InvalidReportedChange => "invalid_reported_change",
+            Self::InvalidTime => "invalid_time",
+            Self::TimeTooOld => "time_too_old",
+            Self::TimeTooFarAhead => "time_too_far_ahead",
+            Self::Conflict => "conflict",
+            Self::Ambiguous => "ambiguous",
+            Self::DamagedRange => "damaged_range",
+            Self::TooScattered => "too_scattered",
+            Self::Truncated => "truncated",
+            Self::TooManySeries => "too_many_series",
+        }
+    }
 }
 
 /// A refused tick.
@@ -197,6 +220,7 @@ struct Shared {
     poisoned: std::sync::OnceLock<String>,
     queued_ticks: AtomicUsize,
     limits: QueueLimits,
+    metrics: IngestMetrics,
 }
 
 /// A handle of the writer, for those who bring ticks and those who read. Cheap to clone.
@@ -260,6 +284,12 @@ impl Ingest {
         self.shared.boards.clone()
     }
 
+    /// What is counted of taking ticks in.
+    pub fn metrics(&self) -> IngestMetrics {
+        self.shared.metrics.queued(self.shared.queued_ticks.load(Ordering::Relaxed));
+        self.shared.metrics.clone()
+    }
+
     /// Why writing stopped, if it did.
     pub fn poisoned(&self) -> Option<String> {
         self.shared.poisoned.get().cloned()
@@ -301,6 +331,7 @@ impl Running {
             poisoned: std::sync::OnceLock::new(),
             queued_ticks: AtomicUsize::new(0),
             limits,
+            metrics: IngestMetrics::default(),
         });
         let writer = writer::start(store, waiting, Arc::clone(&shared), watchers, clock)
             .map_err(|error| StoreError::io("cannot start the writer thread", &error))?;

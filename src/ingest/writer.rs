@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::{oneshot, watch};
 
 use super::apply::{Applied, apply};
 use super::fan_out::tell;
-use super::{IngestError, IngestReport, Message, Pending, Shared};
+use super::{IngestError, IngestReport, Message, Pending, Refusal, Shared, Summary};
 use crate::board::Board;
 use crate::clock::Clock;
+use crate::metrics::{IngestMetrics, TickCounts};
 use crate::store::{Store, StoreError};
 
 /// Most ticks that go into one commit, so that nobody waits for long.
@@ -121,6 +122,7 @@ impl Writer {
             }
             return;
         }
+        let begun = Instant::now();
         let mut work = self.store.begin(self.clock.now());
         let answers: Vec<(Answer, Applied)> =
             group.into_iter().map(|pending| (pending.answer, apply(&mut work, pending.batch))).collect();
@@ -128,11 +130,15 @@ impl Writer {
         if let Ok(Some(_)) = result {
             self.publish();
         }
-        if let Err(error) = &result {
-            self.poison(error.clone());
+        match &result {
+            Ok(_) => self.shared.metrics.committed(begun.elapsed()),
+            Err(error) => self.poison(error.clone()),
         }
         let commit = self.store.newest_commit();
         for (answer, Applied { summary, refusals }) in answers {
+            if result.is_ok() {
+                count(&self.shared.metrics, summary, &refusals);
+            }
             let report = match &result {
                 Err(error) => Err(IngestError::Poisoned(error.to_string())),
                 Ok(_) => Ok(IngestReport {
@@ -159,8 +165,12 @@ impl Writer {
     }
 
     fn checkpoint(&mut self) {
+        let begun = Instant::now();
         match self.store.checkpoint() {
-            Ok(()) => self.publish(),
+            Ok(()) => {
+                self.shared.metrics.checkpointed(begun.elapsed());
+                self.publish();
+            }
             Err(error) => self.poison(error),
         }
     }
@@ -181,5 +191,17 @@ impl Writer {
         let _ = self.shared.poisoned.set(error.to_string());
         self.watchers = None;
         self.failure = Some(error);
+    }
+}
+
+fn count(metrics: &IngestMetrics, summary: Summary, refusals: &[Refusal]) {
+    metrics.taken_in(TickCounts {
+        new_run: summary.new_run_count.into(),
+        collapsed: summary.collapsed_count.into(),
+        known: summary.known_count.into(),
+        revised: summary.revised_count.into(),
+    });
+    for refusal in refusals {
+        metrics.refused(refusal.reason.label());
     }
 }
