@@ -22,7 +22,9 @@ impl Program {
     fn start(db: &Path) -> Self {
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
         let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
-        command.args(["serve", "--listen", &free.to_string(), "--reserve-mib", "0", "--db"]).arg(db);
+        command
+            .args(["serve", "--listen", &free.to_string(), "--http-listen", "none", "--reserve-mib", "0", "--db"])
+            .arg(db);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program");
         let this = Self { child, endpoint: free.to_string() };
         let begun = Instant::now();

@@ -427,7 +427,7 @@ fn program() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
     let begun = Instant::now();
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_silkrate"))
-        .args(["serve", "--listen", &address.to_string(), "--reserve-mib", "0", "--db"])
+        .args(["serve", "--listen", &address.to_string(), "--http-listen", "none", "--reserve-mib", "0", "--db"])
         .arg(directory.path().join("db"))
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())

@@ -41,6 +41,11 @@ pub struct ServeArgs {
           value_parser = parse_address)]
     pub listen: SocketAddr,
 
+    /// Address and port for plain HTTP, or none; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", env = "SILKRATE_HTTP_LISTEN", default_value = "127.0.0.1:8080",
+          value_parser = parse_http_listen)]
+    pub http_listen: HttpListen,
+
     /// Ticker pages to ingest at start (the variable names one file)
     #[arg(long, value_name = "FILE", env = "SILKRATE_LOAD", num_args = 1..)]
     pub load: Vec<PathBuf>,
@@ -130,6 +135,15 @@ pub struct ServeArgs {
 
 const YEAR: Duration = Duration::from_hours(366 * 24);
 
+/// Where to listen for plain HTTP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HttpListen {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
 /// A duration for one source, or for all that are not named.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceDuration {
@@ -146,6 +160,9 @@ pub enum ValueError {
     /// No address with a port.
     #[error("it is no address with a port; write one like 127.0.0.1:50051 or [::1]:50051")]
     Address,
+    /// The same, where none is an answer too.
+    #[error("it is no address with a port; write one like 127.0.0.1:8080 or [::1]:8080, or none")]
+    HttpAddress,
     /// No time.
     #[error("it is no time; write RFC 3339 like 2025-12-08T09:30:00Z, or a date like 2025-12-08")]
     Time,
@@ -193,6 +210,13 @@ fn parse_switch(text: &str) -> Result<bool, ValueError> {
 
 fn parse_address(text: &str) -> Result<SocketAddr, ValueError> {
     text.parse().map_err(|_| ValueError::Address)
+}
+
+fn parse_http_listen(text: &str) -> Result<HttpListen, ValueError> {
+    if text == "none" {
+        return Ok(HttpListen::Off);
+    }
+    text.parse().map(HttpListen::At).map_err(|_| ValueError::HttpAddress)
 }
 
 fn parse_source(text: &str) -> Result<Source, ValueError> {
@@ -253,6 +277,7 @@ struct BySource {
 #[derive(Clone)]
 pub struct Config {
     listen: SocketAddr,
+    http_listen: HttpListen,
     store: StoreOptions,
     queue: QueueLimits,
     load: Load,
@@ -295,6 +320,7 @@ impl Config {
         };
         Ok(Self {
             listen: args.listen,
+            http_listen: args.http_listen,
             store,
             queue,
             load: Load { files: args.load, source: args.load_source, observed_time: args.load_time },
@@ -315,6 +341,11 @@ impl Config {
     /// Where to listen.
     pub fn listen(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// Where to listen for plain HTTP.
+    pub fn http_listen(&self) -> HttpListen {
+        self.http_listen
     }
 
     /// The directory of the store.

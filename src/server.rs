@@ -30,15 +30,18 @@ use tower::layer::util::{Identity, Stack};
 
 use crate::api::Rates;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, ConfigError, ServeArgs};
+use crate::config::{Config, ConfigError, HttpListen, ServeArgs};
 use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::ingest_service::IngestApi;
 use crate::grpc::latest::LatestFront;
+use crate::grpc::measure::MeasureLayer;
 use crate::grpc::rate_service::RateServiceImpl;
 use crate::grpc::snapshot_service::SnapshotServiceImpl;
 use crate::grpc::told;
+use crate::http::{self, Scraped, Site};
 use crate::ingest::batch::TickRules;
-use crate::ingest::{Ingest, Running};
+use crate::ingest::{FanOut, Ingest, Running};
+use crate::metrics::CallMetrics;
 use crate::proto::DESCRIPTORS;
 use crate::proto::v1::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::rate_service_server::RateServiceServer;
@@ -67,14 +70,25 @@ const INGEST_SERVICE: &str = <IngestServiceServer<IngestApi> as NamedService>::N
 const RATE_SERVICE: &str = <RateServiceServer<RateServiceImpl> as NamedService>::NAME;
 const SNAPSHOT_SERVICE: &str = <SnapshotServiceServer<SnapshotServiceImpl> as NamedService>::NAME;
 
+/// What a server takes connections from.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For gRPC.
+    pub grpc: TcpListener,
+    /// For plain HTTP, if it is wanted.
+    pub http: Option<TcpListener>,
+}
+
 /// Why a server did not start, or did not end well.
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// Somebody else listens there, or nobody may.
-    #[error("cannot listen on {address}: {problem}; stop what listens there, or choose another --listen")]
+    #[error("cannot listen on {address}: {problem}; stop what listens there, or choose another {flag}")]
     Bind {
         /// As configured.
         address: SocketAddr,
+        /// The flag that says so.
+        flag: &'static str,
         /// As the system says it.
         problem: io::Error,
     },
@@ -96,6 +110,9 @@ pub enum ServeError {
     /// Serving.
     #[error("serving: {0}")]
     Transport(#[from] tonic::transport::Error),
+    /// Two metrics of one name: a mistake of this program.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
     /// Printing the first table.
     #[error("cannot print: {0}")]
     Print(io::Error),
@@ -143,10 +160,19 @@ fn set_up(args: ServeArgs) -> Result<Config, SetupError> {
 
 async fn listen_and_run(config: &Config) -> Result<(), ServeError> {
     // Before the store is touched: a second server by mistake should fail on the first thing it takes.
-    let address = config.listen();
-    let listener = TcpListener::bind(address).await.map_err(|problem| ServeError::Bind { address, problem })?;
+    let listeners = Listeners {
+        grpc: bind(config.listen(), "--listen").await?,
+        http: match config.http_listen() {
+            HttpListen::Off => None,
+            HttpListen::At(address) => Some(bind(address, "--http-listen, or none").await?),
+        },
+    };
     let shutdown = stop_signal().map_err(ServeError::Signals)?;
-    run(config, Arc::new(SystemClock), listener, &mut io::stdout(), shutdown).await
+    run(config, Arc::new(SystemClock), listeners, &mut io::stdout(), shutdown).await
+}
+
+async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|problem| ServeError::Bind { address, flag, problem })
 }
 
 /// Done at the first SIGINT or SIGTERM, even if that came while nobody waited yet. A second one ends
@@ -175,7 +201,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Serves `config` on `listener` until `shutdown`: opens the store, ingests the files named, prints
+/// Serves `config` on `listeners` until `shutdown`: opens the store, ingests the files named, prints
 /// the latest quotes to `out`, serves, and closes the store. Callers who connect earlier wait.
 ///
 /// # Errors
@@ -183,13 +209,14 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 pub async fn run(
     config: &Config,
     clock: Arc<dyn Clock>,
-    listener: TcpListener,
+    listeners: Listeners,
     out: &mut (dyn Write + Send),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (options, limits, store_clock) = (config.store_options().clone(), config.queue_limits(), Arc::clone(&clock));
-    let running = blocking("opening the store", move || Running::open(options, limits, store_clock)).await??;
-    let served = serve_store(config, clock, listener, out, running.ingest(), shutdown).await;
+    let (running, fan_out) =
+        blocking("opening the store", move || Running::open(options, limits, store_clock)).await??;
+    let served = serve_store(config, clock, listeners, out, (running.ingest(), fan_out), shutdown).await;
     let closed = blocking("closing the store", move || running.close()).await;
     served?;
     closed??;
@@ -207,9 +234,9 @@ async fn blocking<T: Send + 'static>(
 async fn serve_store(
     config: &Config,
     clock: Arc<dyn Clock>,
-    listener: TcpListener,
+    listeners: Listeners,
     out: &mut (dyn Write + Send),
-    ingest: &Ingest,
+    (ingest, fan_out): (&Ingest, FanOut),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let rules = Arc::new(config.tick_rules().clone());
@@ -217,18 +244,45 @@ async fn serve_store(
     let table = latest_table(&ingest.view().board);
     writeln!(out, "{table}").and_then(|()| out.flush()).map_err(ServeError::Print)?;
 
-    let address = listener.local_addr().map_err(ServeError::LocalAddress)?;
+    let address = listeners.grpc.local_addr().map_err(ServeError::LocalAddress)?;
     let (start_draining, mut draining) = watch::channel(false);
+    let state_rules = config.store_options().state_rules.clone();
+    let rates = Arc::new(Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules));
+    let calls = CallMetrics::grpc();
+    let plain_http = match listeners.http {
+        Some(listener) => {
+            let address = listener.local_addr().map_err(ServeError::LocalAddress)?;
+            tracing::info!("plain HTTP on http://{address}");
+            let scraped = Scraped::new(ingest, calls.clone(), config.store_options().directory.clone())?;
+            let site = Site {
+                rates: Arc::clone(&rates),
+                ingest: ingest.clone(),
+                scraped: Arc::new(scraped),
+                draining: draining.clone(),
+            };
+            Some(http::serve(listener, http::router(site), draining.clone()))
+        }
+        None => None,
+    };
+    let mut stopping_watchers = draining.clone();
+    task::spawn(fan_out.run(async move { told(&mut stopping_watchers).await }));
     let health = HealthReporter::new();
     for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
-    let serving = router(config, clock, rules, ingest, &health, draining.clone())?.serve_with_incoming_shutdown(
-        Accepted::new(listener, config.max_connections()),
-        async move {
-            told(&mut draining).await;
-        },
-    );
+    let grpc =
+        router(Parts { config, clock, rules, rates, ingest, health: &health, draining: draining.clone(), calls })?
+            .serve_with_incoming_shutdown(Accepted::new(listeners.grpc, config.max_connections()), async move {
+                told(&mut draining).await;
+            });
+    let serving = async {
+        tokio::try_join!(grpc, async {
+            if let Some(plain_http) = plain_http {
+                plain_http.await;
+            }
+            Ok(())
+        })
+    };
     let watching = task::spawn(watch_writer(ingest.clone(), health.clone()));
     tracing::info!("serving on {address}");
 
@@ -241,7 +295,9 @@ async fn serve_store(
         sleep(config.shutdown_grace()).await;
     };
     tokio::select! {
-        served = serving => served?,
+        served = serving => {
+            served?;
+        }
         () = stopping => tracing::warn!(
             "calls still under way after {} were cut off",
             humantime::format_duration(config.shutdown_grace())
@@ -250,22 +306,30 @@ async fn serve_store(
     Ok(())
 }
 
-fn router(
-    config: &Config,
+/// What the services are made of.
+struct Parts<'a> {
+    config: &'a Config,
     clock: Arc<dyn Clock>,
     rules: Arc<TickRules>,
-    ingest: &Ingest,
-    health: &HealthReporter,
+    rates: Arc<Rates>,
+    ingest: &'a Ingest,
+    health: &'a HealthReporter,
     draining: watch::Receiver<bool>,
-) -> Result<Router<Stack<DeadlineLayer, Identity>>, ServeError> {
+    calls: CallMetrics,
+}
+
+/// Around every service, the outermost first: a call that ran out of time is counted as such.
+type Layers = Stack<DeadlineLayer, Stack<MeasureLayer, Identity>>;
+
+fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
+    let Parts { config, clock, rules, rates, ingest, health, draining, calls } = parts;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let state_rules = config.store_options().state_rules.clone();
-    let rates = Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules.clone());
-    let rates = Arc::new(RateServiceImpl::new(Arc::new(rates)));
+    let rates = Arc::new(RateServiceImpl::new(rates));
     let snapshots = SnapshotServiceImpl::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
     let rate_service = RateServiceServer::from_arc(Arc::clone(&rates)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let ingests = IngestApi::new(ingest.clone(), rules, clock, draining);
@@ -275,6 +339,7 @@ fn router(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(MeasureLayer::new(calls))
         .layer(DeadlineLayer)
         .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(LatestFront::new(rate_service, rates))

@@ -11,28 +11,52 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Each module and the modules that it may know, all of which stand above it: arrows point up this
 /// table, so that it has no cycles.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("domain", &[]),
     ("analysis", &["domain"]),
     ("board", &["domain"]),
     ("clock", &["domain"]),
     ("proto", &[]),
     ("telemetry", &[]),
+    ("metrics", &[]),
     ("columns", &["domain", "proto"]),
     ("store", &["board", "domain"]),
-    ("ingest", &["clock", "domain", "store"]),
+    ("ingest", &["board", "clock", "domain", "metrics", "store"]),
     ("feed", &["domain", "ingest"]),
     ("query", &["analysis", "board", "domain", "store"]),
     ("export", &["analysis", "board", "domain", "proto", "query", "store"]),
     ("config", &["board", "domain", "ingest", "store", "telemetry"]),
     ("api", &["analysis", "board", "clock", "columns", "domain", "export", "ingest", "proto", "query", "store"]),
-    ("grpc", &["api", "board", "clock", "columns", "domain", "export", "feed", "ingest", "proto", "query", "store"]),
-    ("server", &["api", "board", "clock", "config", "feed", "grpc", "ingest", "proto", "store", "telemetry"]),
+    (
+        "grpc",
+        &[
+            "api", "board", "clock", "columns", "domain", "export", "feed", "ingest", "metrics", "proto", "query",
+            "store",
+        ],
+    ),
+    ("http", &["api", "board", "domain", "ingest", "metrics", "store"]),
+    (
+        "server",
+        &[
+            "api",
+            "board",
+            "clock",
+            "config",
+            "feed",
+            "grpc",
+            "http",
+            "ingest",
+            "metrics",
+            "proto",
+            "store",
+            "telemetry",
+        ],
+    ),
     ("cli", &["clock", "config", "domain", "export", "feed", "proto", "server", "store"]),
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
-const CRATES: [(&str, &[&str]); 24] = [
+const CRATES: [(&str, &[&str]); 28] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("crc32c", &["api::page_token", "store"]),
@@ -51,10 +75,14 @@ const CRATES: [(&str, &[&str]); 24] = [
     ("tonic_types", &["cli::error", "grpc"]),
     ("prost", &["api", "cli::export", "columns", "export", "grpc", "proto"]),
     ("prost_types", &["api", "cli", "columns", "export", "grpc"]),
-    ("tokio", &["api", "cli", "grpc", "ingest", "main", "server"]),
+    ("tokio", &["api", "cli", "grpc", "http", "ingest", "main", "server"]),
     ("clap", &["cli", "config", "main", "telemetry"]),
     ("comfy_table", &["cli", "server"]),
     ("indicatif", &["cli"]),
+    ("axum", &["http"]),
+    ("hyper", &["http"]),
+    ("hyper_util", &["http"]),
+    ("prometheus", &["http::metrics", "metrics", "server"]),
     ("html5gum", &["feed"]),
     ("arc_swap", &["grpc::latest", "ingest"]),
 ];

@@ -81,7 +81,7 @@ fn check_failure(operation: DiskOperation, nth: usize) -> bool {
     let fault = failing(operation, nth, &seen);
     let opened =
         Running::open(options(directory.path(), LIMITS, Some(fault)), QueueLimits::default(), Arc::new(SystemClock));
-    let Ok(running) = opened else {
+    let Ok((running, _)) = opened else {
         check_restart(directory.path(), 0);
         return true;
     };
@@ -201,7 +201,7 @@ fn send(ingest: &Ingest, hour: i64, count: i64) -> Sent {
 fn held(limits: QueueLimits, directory: &Path) -> (Running, Gate, Sent) {
     let (gate, armed) = Gate::new();
     let store = options(directory, CheckpointLimits::default(), Some(Arc::clone(&gate.fault)));
-    let running = Running::open(store, limits, Arc::new(SystemClock)).unwrap();
+    let (running, _) = Running::open(store, limits, Arc::new(SystemClock)).unwrap();
     armed.store(true, Ordering::SeqCst);
     let first = send(running.ingest(), 0, 1);
     gate.arrived.recv_timeout(Duration::from_secs(30)).unwrap();

@@ -69,7 +69,7 @@ fn a_full_disk_stops_writing_and_the_reserve_lets_the_store_open() {
     };
     let directory = mount.0.path().join("store");
     let reserve = directory.join("reserve");
-    let running = Running::open(with_reserve(&directory), QueueLimits::default(), Arc::new(SystemClock)).unwrap();
+    let (running, _) = Running::open(with_reserve(&directory), QueueLimits::default(), Arc::new(SystemClock)).unwrap();
     assert_eq!(fs::metadata(&reserve).unwrap().len(), RESERVE_BYTES);
     let send = |running: &Running, number: i64| {
         let ticks = (0..50).map(|at| (BASE_US + (number * 100 + at) * SECOND, value(at.cast_unsigned() % 5)));
@@ -88,7 +88,7 @@ fn a_full_disk_stops_writing_and_the_reserve_lets_the_store_open() {
     let found = instants(&store.view(), &key(0, 0)).len() as i64;
     assert!(found == answered * 50 || found == (answered + 1) * 50, "{found} instants of {answered} answers");
     drop(store);
-    let running = Running::open(with_reserve(&directory), QueueLimits::default(), Arc::new(SystemClock)).unwrap();
+    let (running, _) = Running::open(with_reserve(&directory), QueueLimits::default(), Arc::new(SystemClock)).unwrap();
     send(&running, 200_000).unwrap();
     running.close().unwrap();
     fs::remove_file(mount.0.path().join("filler")).unwrap();

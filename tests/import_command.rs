@@ -264,7 +264,11 @@ fn a_full_export_becomes_a_store_once() {
     assert!(!place("db").exists());
     // As an interrupted import leaves it.
     drop(Restore::begin(&place("db"), default_state_rules(), parts.commit).unwrap());
-    assert_ran(&run(&["serve", "--listen", "127.0.0.1:0", "--db", &db], None, None), 1, &["did not finish", "again"]);
+    assert_ran(
+        &run(&["serve", "--listen", "127.0.0.1:0", "--http-listen", "none", "--db", &db], None, None),
+        1,
+        &["did not finish", "again"],
+    );
     assert_ran(&run(&["verify", "--db", &db], None, None), 1, &["did not finish"]);
 
     let ran = run(&["import", &export, "--db", &db, "--output", "json"], None, None);

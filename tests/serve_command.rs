@@ -22,7 +22,9 @@ fn serve(db: &Path) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SILKRATE_")) {
         command.env_remove(name);
     }
-    command.args(["serve", "--listen", "127.0.0.1:0", "--reserve-mib", "0", "--db"]).arg(db);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--reserve-mib", "0", "--db"])
+        .arg(db);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -110,6 +112,22 @@ fn a_port_in_use_is_named_and_no_store_is_opened() {
     let output = command.args(["serve", "--listen", &address, "--db"]).arg(&db).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     for part in ["cannot listen on", &address, "choose another --listen"] {
+        assert!(stderr(&output).contains(part), "no '{part}' in: {}", stderr(&output));
+    }
+    assert!(!db.exists());
+}
+
+#[test]
+fn a_busy_port_of_plain_http_is_named_with_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("db");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+    let command = command.args(["serve", "--listen", "127.0.0.1:0", "--http-listen", &address, "--db"]).arg(&db);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["cannot listen on", &address, "choose another --http-listen, or none"] {
         assert!(stderr(&output).contains(part), "no '{part}' in: {}", stderr(&output));
     }
     assert!(!db.exists());

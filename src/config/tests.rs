@@ -33,6 +33,8 @@ fn a_bad_value_is_refused_by_flag_value_and_remedy() {
     };
     check(&["--listen", "50051"], &["no address with a port; write one like 127.0.0.1:50051"]);
     check(&["--listen", "127.0.0.1:99999"], &["no address with a port"]);
+    check(&["--http-listen", "8080"], &["no address with a port; write one like 127.0.0.1:8080", "or none"]);
+    check(&["--http-listen", "off"], &["or none"]);
     check(&["--load-source", "Timesca"], &["not a slug", "like timesca"]);
     check(&["--load-time", "yesterday"], &["no time; write RFC 3339"]);
     check(&["--load-time", "2025-13-01"], &["no time"]);
@@ -77,6 +79,7 @@ fn defaults_are_those_of_the_help() {
     let config = config(&[]).unwrap();
     let open = config.store_options();
     assert_eq!(config.listen().to_string(), "127.0.0.1:50051");
+    assert_eq!(config.http_listen(), HttpListen::At(SocketAddr::from(([127, 0, 0, 1], 8080))));
     assert_eq!(config.db(), Path::new("silkrate-data"));
     assert_eq!(open.collapse_window_default_us, Timestamp::HOUR_US);
     assert_eq!(open.collapse_windows_us.get(&source("nbkr")), Some(&(7 * Timestamp::DAY_US)));
@@ -91,6 +94,13 @@ fn defaults_are_those_of_the_help() {
     assert_eq!(config.tick_rules().currencies, CurrencySet::central_asia());
     assert_eq!(config.load().source.as_str(), "timesca");
     assert_eq!(config.shutdown_grace(), Duration::from_secs(10));
+}
+
+#[test]
+fn plain_http_can_be_turned_off() {
+    let listen = |text: &str| config(&["--http-listen", text]).unwrap().http_listen();
+    assert_eq!(listen("none"), HttpListen::Off);
+    assert_eq!(listen("[::1]:0"), HttpListen::At("[::1]:0".parse().unwrap()));
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod deadline;
 mod ingest_convert;
 pub mod ingest_service;
 pub mod latest;
+pub mod measure;
 pub mod rate_service;
 mod run_stream;
 pub mod snapshot_service;

@@ -5,7 +5,10 @@
 
 mod apply;
 pub mod batch;
+mod fan_out;
 mod writer;
+
+pub use fan_out::FanOut;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,10 +16,12 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+use crate::board::Board;
 use crate::clock::Clock;
 use crate::domain::{PublishedValue, SeriesKey, Timestamp};
+use crate::metrics::IngestMetrics;
 use crate::store::{Store, StoreError, StoreOptions, View};
 
 /// What to do with a tick whose instant is known with another value.
@@ -60,6 +65,28 @@ pub enum RefusalReason {
     Truncated,
     /// The store has no room for one more series.
     TooManySeries,
+}
+
+impl RefusalReason {
+    /// Its name in metrics.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::InvalidPair => "invalid_pair",
+            Self::UnknownCurrency => "unknown_currency",
+            Self::InvalidSource => "invalid_source",
+            Self::InvalidRate => "invalid_rate",
+            Self::InvalidReportedChange => "invalid_reported_change",
+            Self::InvalidTime => "invalid_time",
+            Self::TimeTooOld => "time_too_old",
+            Self::TimeTooFarAhead => "time_too_far_ahead",
+            Self::Conflict => "conflict",
+            Self::Ambiguous => "ambiguous",
+            Self::DamagedRange => "damaged_range",
+            Self::TooScattered => "too_scattered",
+            Self::Truncated => "truncated",
+            Self::TooManySeries => "too_many_series",
+        }
+    }
 }
 
 /// A refused tick.
@@ -187,10 +214,13 @@ struct Pending {
 
 struct Shared {
     view: ArcSwap<View>,
+    /// Copied for each watcher.
+    boards: watch::Receiver<Arc<Board>>,
     draining: AtomicBool,
     poisoned: std::sync::OnceLock<String>,
     queued_ticks: AtomicUsize,
     limits: QueueLimits,
+    metrics: IngestMetrics,
 }
 
 /// A handle of the writer, for those who bring ticks and those who read. Cheap to clone.
@@ -237,14 +267,27 @@ impl Ingest {
         Ok(())
     }
 
-    /// Why the writer takes nothing any more.
-    fn closed(&self) -> IngestError {
+    /// Why the writer takes nothing any more, once it does not.
+    pub fn closed(&self) -> IngestError {
         self.poisoned().map_or(IngestError::Draining, IngestError::Poisoned)
     }
 
     /// The newest visible commit.
     pub fn view(&self) -> Arc<View> {
         self.shared.view.load_full()
+    }
+
+    /// The board of the newest commit, each time there is one, commits by time alone included; who waits on it is
+    /// woken by the [`FanOut`] that [`Running::open`] gave, and may see a commit a moment after [`Ingest::view`] has it.
+    /// It ends when the server stops, or when writing has: [`Ingest::closed`] says which.
+    pub fn watch_board(&self) -> watch::Receiver<Arc<Board>> {
+        self.shared.boards.clone()
+    }
+
+    /// What is counted of taking ticks in.
+    pub fn metrics(&self) -> IngestMetrics {
+        self.shared.metrics.queued(self.shared.queued_ticks.load(Ordering::Relaxed));
+        self.shared.metrics.clone()
     }
 
     /// Why writing stopped, if it did.
@@ -267,24 +310,32 @@ pub struct Running {
 
 impl Running {
     /// Opens the store and starts the writer; quotes that time alone has changed while the store was
-    /// closed are brought up to date first. Blocks.
+    /// closed are brought up to date first. Until the [`FanOut`] runs, nobody who watches is woken. Blocks.
     ///
     /// # Errors
     /// Any [`StoreError`].
-    pub fn open(options: StoreOptions, limits: QueueLimits, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+    pub fn open(
+        options: StoreOptions,
+        limits: QueueLimits,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, FanOut), StoreError> {
         let mut store = Store::open(options, clock.now())?;
         store.begin(clock.now()).commit()?;
         let (queue, waiting) = crossbeam_channel::bounded(limits.batches_max);
+        let view = store.view();
+        let (watchers, fan_out, boards) = FanOut::new(&view.board);
         let shared = Arc::new(Shared {
-            view: ArcSwap::from_pointee(store.view()),
+            view: ArcSwap::from_pointee(view),
+            boards,
             draining: AtomicBool::new(false),
             poisoned: std::sync::OnceLock::new(),
             queued_ticks: AtomicUsize::new(0),
             limits,
+            metrics: IngestMetrics::default(),
         });
-        let writer = writer::start(store, waiting, Arc::clone(&shared), clock)
+        let writer = writer::start(store, waiting, Arc::clone(&shared), watchers, clock)
             .map_err(|error| StoreError::io("cannot start the writer thread", &error))?;
-        Ok(Self { ingest: Ingest { queue, shared }, writer })
+        Ok((Self { ingest: Ingest { queue, shared }, writer }, fan_out))
     }
 
     /// The handle to bring ticks and to read.

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::apply::{Applied, apply};
-use super::{IngestError, IngestReport, Message, Pending, Shared};
+use super::fan_out::tell;
+use super::{IngestError, IngestReport, Message, Pending, Refusal, Shared, Summary};
+use crate::board::Board;
 use crate::clock::Clock;
+use crate::metrics::{IngestMetrics, TickCounts};
 use crate::store::{Store, StoreError};
 
 /// Most ticks that go into one commit, so that nobody waits for long.
@@ -23,15 +26,12 @@ pub(super) fn start(
     store: Store,
     waiting: Receiver<Message>,
     shared: Arc<Shared>,
+    watchers: watch::Sender<Arc<Board>>,
     clock: Arc<dyn Clock>,
 ) -> std::io::Result<JoinHandle<Result<(), StoreError>>> {
     let poison = PoisonOnPanic(Arc::clone(&shared));
-    let writer = Writer { store, waiting, shared, clock, failure: None };
-    Builder::new().name("silkrate-writer".to_owned()).spawn(move || {
-        // Moved in here, to be dropped with the thread, whichever way that ends.
-        let _poison = poison;
-        writer.run()
-    })
+    let writer = Writer { _poison: poison, store, waiting, shared, watchers: Some(watchers), clock, failure: None };
+    Builder::new().name("silkrate-writer".to_owned()).spawn(move || writer.run())
 }
 
 /// Says that writing has stopped if the writer ends by a panic.
@@ -47,9 +47,13 @@ impl Drop for PoisonOnPanic {
 }
 
 struct Writer {
+    /// Dropped with the thread, whichever way that ends; before `watchers`, so that who sees the end learns its cause.
+    _poison: PoisonOnPanic,
     store: Store,
     waiting: Receiver<Message>,
     shared: Arc<Shared>,
+    /// Who is told of commits, as long as there may be one.
+    watchers: Option<watch::Sender<Arc<Board>>>,
     clock: Arc<dyn Clock>,
     failure: Option<StoreError>,
 }
@@ -118,6 +122,7 @@ impl Writer {
             }
             return;
         }
+        let begun = Instant::now();
         let mut work = self.store.begin(self.clock.now());
         let answers: Vec<(Answer, Applied)> =
             group.into_iter().map(|pending| (pending.answer, apply(&mut work, pending.batch))).collect();
@@ -125,11 +130,15 @@ impl Writer {
         if let Ok(Some(_)) = result {
             self.publish();
         }
-        if let Err(error) = &result {
-            self.poison(error.clone());
+        match &result {
+            Ok(_) => self.shared.metrics.committed(begun.elapsed()),
+            Err(error) => self.poison(error.clone()),
         }
         let commit = self.store.newest_commit();
         for (answer, Applied { summary, refusals }) in answers {
+            if result.is_ok() {
+                count(&self.shared.metrics, summary, &refusals);
+            }
             let report = match &result {
                 Err(error) => Err(IngestError::Poisoned(error.to_string())),
                 Ok(_) => Ok(IngestReport {
@@ -156,14 +165,23 @@ impl Writer {
     }
 
     fn checkpoint(&mut self) {
+        let begun = Instant::now();
         match self.store.checkpoint() {
-            Ok(()) => self.publish(),
+            Ok(()) => {
+                self.shared.metrics.checkpointed(begun.elapsed());
+                self.publish();
+            }
             Err(error) => self.poison(error),
         }
     }
 
     fn publish(&self) {
-        self.shared.view.store(Arc::new(self.store.view()));
+        let view = Arc::new(self.store.view());
+        let board = Arc::clone(&view.board);
+        self.shared.view.store(view);
+        if let Some(watchers) = &self.watchers {
+            tell(watchers, &board);
+        }
     }
 
     /// What is in memory may be ahead of what is durable: readers keep what they have, and nothing
@@ -171,6 +189,19 @@ impl Writer {
     fn poison(&mut self, error: StoreError) {
         tracing::error!("writing stops: {error}");
         let _ = self.shared.poisoned.set(error.to_string());
+        self.watchers = None;
         self.failure = Some(error);
+    }
+}
+
+fn count(metrics: &IngestMetrics, summary: Summary, refusals: &[Refusal]) {
+    metrics.taken_in(TickCounts {
+        new_run: summary.new_run_count.into(),
+        collapsed: summary.collapsed_count.into(),
+        known: summary.known_count.into(),
+        revised: summary.revised_count.into(),
+    });
+    for refusal in refusals {
+        metrics.refused(refusal.reason.label());
     }
 }

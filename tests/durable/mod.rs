@@ -63,7 +63,7 @@ pub fn open(directory: &Path) -> Store {
 }
 
 pub fn run(directory: &Path, checkpoint: CheckpointLimits, disk_fault: Option<DiskFault>) -> Running {
-    Running::open(options(directory, checkpoint, disk_fault), QueueLimits::default(), Arc::new(SystemClock)).unwrap()
+    Running::open(options(directory, checkpoint, disk_fault), QueueLimits::default(), Arc::new(SystemClock)).unwrap().0
 }
 
 /// Sends a batch and waits for its answer.

@@ -69,7 +69,7 @@ pub(crate) async fn start() -> Service {
     };
     let clock = Arc::new(ManualClock::new(instant(0)));
     let limits = QueueLimits { batches_max: 16, ticks_max: 1_000_000 };
-    let running = Running::open(options, limits, clock.clone()).unwrap();
+    let (running, _) = Running::open(options, limits, clock.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let rates = Rates::new(running.ingest().clone(), clock.clone(), CurrencySet::central_asia(), rules());

@@ -14,7 +14,7 @@ use silkrate::domain::Timestamp;
 use silkrate::proto::v1;
 use silkrate::proto::v1::ingest_service_client::IngestServiceClient;
 use silkrate::proto::v1::rate_service_client::RateServiceClient;
-use silkrate::server::{self, ServeError};
+use silkrate::server::{self, Listeners, ServeError};
 use silkrate::store::DiskFault;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -39,6 +39,8 @@ pub(crate) type Ended = (Result<(), ServeError>, Vec<u8>);
 /// A running server; dropped without [`TestServer::stop`] it goes down with the test's runtime.
 pub(crate) struct TestServer {
     pub(crate) addr: SocketAddr,
+    /// Where it speaks plain HTTP.
+    pub(crate) http_addr: SocketAddr,
     pub(crate) channel: Channel,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) dir: TempDir,
@@ -78,6 +80,9 @@ impl TestServer {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
+        let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http_addr = http.local_addr().unwrap();
+        let listeners = Listeners { grpc: listener, http: Some(http) };
         let (stop, stopped) = oneshot::channel::<()>();
         let server_clock = Arc::clone(&clock);
         let course = tokio::spawn(async move {
@@ -86,7 +91,7 @@ impl TestServer {
                 // Dropped with the test: the same as told.
                 let _ = stopped.await;
             };
-            let ended = server::run(&config, server_clock, listener, &mut printed, shutdown).await;
+            let ended = server::run(&config, server_clock, listeners, &mut printed, shutdown).await;
             if let Err(error) = &ended {
                 // Callers see no more than a closed connection.
                 eprintln!("server ended: {error}");
@@ -94,7 +99,7 @@ impl TestServer {
             (ended, printed)
         });
         let channel = Endpoint::from_shared(format!("http://{addr}")).unwrap().connect_lazy();
-        Self { addr, channel, clock, dir, flags, stop, course }
+        Self { addr, http_addr, channel, clock, dir, flags, stop, course }
     }
 
     /// In order: what was printed at start comes back, and the directory with the closed store.

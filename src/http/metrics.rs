@@ -1,0 +1,190 @@
+//! `/metrics`: what the server counts, and what it knows, for Prometheus.
+//!
+//! **Invariant**: a scrape reads the newest board and no block, and takes no longer for more history.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
+
+use super::Site;
+use crate::board::{Board, LatestQuote, RateState};
+use crate::domain::Timestamp;
+use crate::ingest::Ingest;
+use crate::metrics::{CallMetrics, Readings};
+use crate::store::{View, disk_usage};
+
+/// The name of every path that no route has.
+const UNKNOWN_ROUTE: &str = "unknown";
+
+/// Everything that is counted, gathered.
+pub struct Scraped {
+    registry: Registry,
+    requests: CallMetrics,
+    /// Of the store.
+    directory: PathBuf,
+}
+
+impl Scraped {
+    /// What `ingest` and `calls` of gRPC count, the requests of this module, the process, and the store in `directory`.
+    ///
+    /// # Errors
+    /// Two metrics of one name.
+    pub fn new(ingest: &Ingest, calls: CallMetrics, directory: PathBuf) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let requests = CallMetrics::http();
+        registry.register(Box::new(ingest.metrics()))?;
+        registry.register(Box::new(calls))?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        Ok(Self { registry, requests, directory })
+    }
+
+    /// As Prometheus reads it. Blocks.
+    fn text(&self, ingest: &Ingest) -> Result<String, prometheus::Error> {
+        // So that the number of ticks that wait is of now.
+        ingest.metrics();
+        let view = ingest.view();
+        let mut readings = Readings::default();
+        server(&mut readings, &view, ingest.poisoned().is_none());
+        rates(&mut readings, &view.board);
+        series(&mut readings, &view);
+        match disk_usage(&self.directory) {
+            Ok(parts) => readings.add(
+                "silkrate_store_bytes",
+                "Bytes of the store on disk, by part.",
+                parts.into_iter().map(|(part, bytes)| (vec![("part", part.to_owned())], whole(bytes))).collect(),
+            ),
+            // Left out: a gap shows on a dashboard, and an old figure would not.
+            Err(error) => tracing::warn!(%error, "cannot tell the size of the store"),
+        }
+        let mut families = self.registry.gather();
+        families.extend(readings.families());
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        TextEncoder::new().encode_to_string(&families)
+    }
+}
+
+/// Seconds since 1970, which is how Prometheus takes times.
+fn seconds(time: Timestamp) -> f64 {
+    let (seconds, nanos) = time.to_parts();
+    // All times served are after 1970.
+    std::time::Duration::new(u64::try_from(seconds).unwrap_or(0), nanos.unsigned_abs()).as_secs_f64()
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts and bytes far below 2^53")]
+fn whole(number: u64) -> f64 {
+    number as f64
+}
+
+fn server(readings: &mut Readings, view: &View, writes: bool) {
+    let one = |value: f64| vec![(Vec::new(), value)];
+    let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+    readings.add("silkrate_build_info", "One, with the version.", vec![(version, 1.0)]);
+    readings.add(
+        "silkrate_writer_up",
+        "1 while ticks are taken in; 0 once a write has failed.",
+        one(f64::from(writes)),
+    );
+    readings.add("silkrate_sequence", "Sequence of the newest visible commit.", one(whole(view.commit.sequence)));
+    readings.add(
+        "silkrate_recorded_timestamp_seconds",
+        "Recorded time of the newest visible commit.",
+        one(seconds(view.commit.recorded_time)),
+    );
+    if let Some(time) = view.board.last_ingest_time {
+        readings.add(
+            "silkrate_last_ingest_timestamp_seconds",
+            "Recorded time of the newest commit that held ticks.",
+            one(seconds(time)),
+        );
+    }
+}
+
+fn labels(quote: &LatestQuote) -> Vec<(&'static str, String)> {
+    vec![("pair", quote.series.pair.to_string()), ("source", quote.series.source.to_string())]
+}
+
+const fn state(state: RateState) -> &'static str {
+    match state {
+        RateState::Stale => "STALE",
+        RateState::Pegged => "PEGGED",
+        RateState::Moving => "MOVING",
+        RateState::Flat => "FLAT",
+    }
+}
+
+fn rates(readings: &mut Readings, board: &Board) {
+    let mut each = |name, help, read: &dyn Fn(&LatestQuote) -> Option<f64>| {
+        let found = board.quotes.iter().filter_map(|quote| Some((labels(quote), read(quote)?))).collect();
+        readings.add(name, help, found);
+    };
+    // Prometheus knows doubles only; nothing that is answered elsewhere is made of this one.
+    each("silkrate_rate", "The latest rate: units of the quote currency for one of the base.", &|quote| {
+        quote.run.value.rate.to_string().parse().ok()
+    });
+    each("silkrate_rate_last_observed_timestamp_seconds", "When the latest rate was last confirmed.", &|quote| {
+        Some(seconds(quote.run.last_observed_time))
+    });
+    each("silkrate_rate_stale_timestamp_seconds", "When the latest rate is stale unless confirmed.", &|quote| {
+        Some(seconds(quote.stale_time))
+    });
+    each("silkrate_rate_moved_timestamp_seconds", "When the latest rate began; absent if it never moved.", &|quote| {
+        quote.moved_time.map(seconds)
+    });
+    let states = board.quotes.iter().flat_map(|quote| {
+        [RateState::Stale, RateState::Pegged, RateState::Moving, RateState::Flat].map(|each| {
+            let mut labels = labels(quote);
+            labels.push(("state", state(each).to_owned()));
+            (labels, f64::from(quote.state == each))
+        })
+    });
+    readings.add("silkrate_rate_state", "1 for the state that a rate is in, 0 for the others.", states.collect());
+}
+
+fn series(readings: &mut Readings, view: &View) {
+    let totals: Vec<_> = view
+        .series()
+        .filter_map(|series| {
+            // Of the newest knowledge, which needs no block.
+            let totals = series.totals(Timestamp::MAX).ok()??;
+            let key = series.key();
+            Some((vec![("pair", key.pair.to_string()), ("source", key.source.to_string())], totals))
+        })
+        .collect();
+    let mut each = |name, help, count: fn(&crate::store::SeriesTotals) -> u64| {
+        let readings_of = totals.iter().map(|(labels, totals)| (labels.clone(), whole(count(totals))));
+        readings.add(name, help, readings_of.collect());
+    };
+    each("silkrate_series_runs", "Runs of a series.", |totals| totals.run_count);
+    each("silkrate_series_observations", "Observed instants of a series.", |totals| totals.observation_count);
+    each("silkrate_series_revisions", "Revisions of a series.", |totals| totals.revision_count);
+}
+
+/// The route.
+pub(super) async fn scrape(State(site): State<Site>) -> Response {
+    let answer = tokio::task::spawn_blocking(move || site.scraped.text(&site.ingest)).await;
+    match answer {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Ok(Err(error)) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write metrics: {error}\n")).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics broke off: {error}\n")).into_response(),
+    }
+}
+
+/// Times every request by its route: paths that callers make up are counted together.
+pub(super) async fn measure(State(site): State<Site>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let _open = site.scraped.requests.begin();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or(UNKNOWN_ROUTE, MatchedPath::as_str);
+    site.scraped.requests.ended(route, response.status().as_str(), begun.elapsed());
+    response
+}
