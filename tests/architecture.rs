@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("columns", &["domain", "proto"]),
     ("store", &["board", "domain"]),
     ("ingest", &["clock", "domain", "store"]),
-    ("feed", &["domain", "ingest"]),
+    ("feed", &["analysis", "domain", "ingest"]),
     ("query", &["analysis", "board", "domain", "store"]),
     ("export", &["analysis", "board", "domain", "proto", "query", "store"]),
     ("config", &["board", "domain", "ingest", "store", "telemetry"]),
@@ -32,7 +32,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
-const CRATES: [(&str, &[&str]); 24] = [
+const CRATES: [(&str, &[&str]); 26] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("crc32c", &["api::page_token", "store"]),
@@ -56,6 +56,8 @@ const CRATES: [(&str, &[&str]); 24] = [
     ("comfy_table", &["cli", "server"]),
     ("indicatif", &["cli"]),
     ("html5gum", &["feed"]),
+    ("quick_xml", &["feed::bank"]),
+    ("encoding_rs", &["feed::bank"]),
     ("arc_swap", &["grpc::latest", "ingest"]),
 ];
 
