@@ -22,7 +22,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("columns", &["domain", "proto"]),
     ("store", &["board", "domain"]),
     ("ingest", &["board", "clock", "domain", "metrics", "store"]),
-    ("feed", &["domain", "ingest"]),
+    ("feed", &["analysis", "domain", "ingest"]),
     ("query", &["analysis", "board", "domain", "store"]),
     ("export", &["analysis", "board", "domain", "proto", "query", "store"]),
     ("config", &["board", "domain", "ingest", "store", "telemetry"]),
@@ -56,7 +56,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
-const CRATES: [(&str, &[&str]); 28] = [
+const CRATES: [(&str, &[&str]); 30] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("crc32c", &["api::page_token", "store"]),
@@ -84,6 +84,8 @@ const CRATES: [(&str, &[&str]); 28] = [
     ("hyper_util", &["http"]),
     ("prometheus", &["http::metrics", "metrics", "server"]),
     ("html5gum", &["feed"]),
+    ("quick_xml", &["feed::bank"]),
+    ("encoding_rs", &["feed::bank"]),
     ("arc_swap", &["grpc::latest", "ingest"]),
 ];
 

@@ -37,6 +37,16 @@ pub struct ZoneError(String);
 impl Zone {
     /// Where days have 24 hours.
     pub const UTC: Self = Self(Tz::UTC);
+    /// Of Kazakhstan's largest city; the whole country has one clock since March 2024.
+    pub const ALMATY: Self = Self(Tz::Asia__Almaty);
+    /// Of Turkmenistan.
+    pub const ASHGABAT: Self = Self(Tz::Asia__Ashgabat);
+    /// Of Kyrgyzstan.
+    pub const BISHKEK: Self = Self(Tz::Asia__Bishkek);
+    /// Of Tajikistan.
+    pub const DUSHANBE: Self = Self(Tz::Asia__Dushanbe);
+    /// Of Uzbekistan.
+    pub const TASHKENT: Self = Self(Tz::Asia__Tashkent);
 
     /// Reads a name such as `Asia/Bishkek`, upper and lower case as there.
     ///
@@ -45,6 +55,11 @@ impl Zone {
     pub fn parse(name: &str) -> Result<Self, ZoneError> {
         let unknown = || ZoneError(name.chars().take(ZONE_CHARS_MAX).flat_map(char::escape_debug).collect());
         name.parse().map(Self).map_err(|_| unknown())
+    }
+
+    /// The first instant of a local day, which is 00:00 unless clocks were put forward then.
+    pub fn day_start(self, date: NaiveDate) -> Timestamp {
+        self.first_instant(midnight_us(date))
     }
 
     /// Microseconds that local clocks are ahead of UTC.

@@ -6,6 +6,7 @@
 mod amount;
 mod currency;
 mod decimal;
+mod difference;
 mod rate;
 mod run;
 mod series;
@@ -15,6 +16,7 @@ mod time;
 pub use amount::{Amount, AmountError};
 pub use currency::{Currency, CurrencyError, CurrencySet};
 pub use decimal::{Decimal, DecimalError};
+pub use difference::{RateDifference, RateDifferenceError};
 pub use rate::{Rate, RateError, ReportedChange, ReportedChangeError};
 pub use run::{RateSpan, Revision, Run};
 pub use series::{Pair, PairError, SeriesKey, Source, SourceError};

@@ -51,7 +51,7 @@ impl Rate {
     /// Most digits in all.
     pub const DIGITS_MAX: u8 = 28;
 
-    const LIMITS: DigitLimits =
+    pub(super) const LIMITS: DigitLimits =
         DigitLimits { places: Self::PLACES_MAX, integer: Self::INTEGER_DIGITS_MAX, total: Self::DIGITS_MAX };
 
     /// Reads a plain decimal: no sign, no exponent, no spaces.
@@ -88,6 +88,27 @@ impl Rate {
             return Err(error);
         }
         Ok(Self(Decimal::new(mantissa, small_places)))
+    }
+
+    /// With zeros added until it has `minimum_places`; unchanged if it has as many. For sources that drop
+    /// trailing zeros, whose rates would otherwise claim less than was measured.
+    ///
+    /// # Errors
+    /// `Parts`, where that makes too many digits.
+    pub fn padded(self, minimum_places: u8) -> Result<Self, RateError> {
+        let missing = minimum_places.saturating_sub(self.places());
+        let mantissa = 10_u128.checked_pow(u32::from(missing)).and_then(|factor| self.mantissa().checked_mul(factor));
+        let places = u32::from(self.places()) + u32::from(missing);
+        let overflow = RateError::Parts { mantissa: self.mantissa(), places };
+        mantissa.map_or(Err(overflow), |mantissa| Self::from_parts(mantissa, places))
+    }
+
+    /// The rate of one unit, of a rate for `10^zeros` units: the point moves, and every digit stays.
+    ///
+    /// # Errors
+    /// `Parts`, where that makes too many places.
+    pub fn per_unit_of(self, zeros: u8) -> Result<Self, RateError> {
+        Self::from_parts(self.mantissa(), u32::from(self.places()) + u32::from(zeros))
     }
 
     /// The number without its point.
@@ -165,10 +186,7 @@ impl ReportedChange {
     /// # Errors
     /// `Decimal`, naming the text.
     pub fn parse(text: &str) -> Result<Self, ReportedChangeError> {
-        let (negative, digits) = match text.strip_prefix('-') {
-            Some(rest) => (true, rest),
-            None => (false, text.strip_prefix('+').unwrap_or(text)),
-        };
+        let (negative, digits) = signed(text);
         let magnitude = Decimal::parse(digits, Self::LIMITS)
             .map_err(|problem| ReportedChangeError::Decimal { text: clip(text), problem })?;
         Ok(Self { negative, magnitude })
@@ -219,6 +237,14 @@ impl fmt::Debug for ReportedChange {
     }
 }
 
+/// Whether a minus sign stands first, and what follows the sign, if there is one.
+pub(super) fn signed(text: &str) -> (bool, &str) {
+    match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +288,24 @@ mod tests {
         assert!(Rate::from_parts(10_u128.pow(28), 18).is_err());
         assert!(Rate::from_parts(10_u128.pow(20), 0).is_err());
         assert!(Rate::from_parts(10_u128.pow(28) - 1, 8).is_ok());
+    }
+
+    #[test]
+    fn padding_and_shifting_keep_every_digit() {
+        let check = |text: &str, minimum_places, zeros, expect: &str| {
+            let rate = Rate::parse(text).unwrap().padded(minimum_places).and_then(|rate| rate.per_unit_of(zeros));
+            let answer = rate.map_or_else(|error| error.to_string(), |rate| rate.to_string());
+            assert!(answer.starts_with(expect), "{text}: {answer}");
+        };
+        check("179.5", 2, 0, "179.50");
+        check("3", 2, 0, "3.00");
+        check("478.77", 2, 0, "478.77");
+        check("0.29", 4, 3, "0.0002900");
+        check("0.0724", 0, 2, "0.000724");
+        check("3.93", 2, 18, "rate of mantissa 393 with 20 places has too many digits");
+        check("12345678901234567890", 18, 0, "rate of mantissa");
+        check("12345678901234567890", u8::MAX, 0, "rate of mantissa");
+        check("1", 0, u8::MAX, "rate of mantissa");
     }
 
     #[test]

@@ -1,14 +1,16 @@
-//! What publishers print, read into ticks: the ticker page, and the CSV that people keep.
+//! What publishers print, read into ticks: the ticker page, the tables of central banks, and the CSV that people keep.
 //!
 //! **Invariant**: pure functions of bytes. Nothing here reads a clock, so a page without a date is
 //! an error and never "now"; nothing is guessed, so a quote that cannot be read whole is named.
 
+mod bank;
 mod html_text;
 mod page_batch;
 mod quote_scan;
 mod tick_csv;
 mod ticker_page;
 
+pub use bank::{BankError, BankFeed, BankQuote, BankQuoteError, BankRequest, BankRules, BankTable, RefusedBankQuote};
 pub use page_batch::{PageBatch, advise_time};
 pub use tick_csv::{
     TICK_CSV_LINE_BYTES_MAX, TickCsv, TickCsvError, TickCsvHeaderError, TickCsvRow, TickCsvRowError, TickCsvValues,

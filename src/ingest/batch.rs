@@ -295,23 +295,19 @@ impl<'a> BatchBuilder<'a> {
 
 /// With zeros added up to `minimum_places`.
 fn padded(rate: Rate, minimum_places: u8) -> Result<Rate, Problem> {
-    let missing = minimum_places.saturating_sub(rate.places());
-    if missing == 0 {
+    // Nearly every rate.
+    if rate.places() >= minimum_places {
         return Ok(rate);
     }
-    10_u128
-        .checked_pow(u32::from(missing))
-        .and_then(|factor| rate.mantissa().checked_mul(factor))
-        .and_then(|mantissa| Rate::from_parts(mantissa, u32::from(minimum_places)).ok())
-        .ok_or_else(|| {
-            Problem::new(
-                RefusalReason::InvalidRate,
-                format!(
-                    "rate '{rate}' padded to the {minimum_places} places of its source has more than {} digits; lower --minimum-places",
-                    Rate::DIGITS_MAX
-                ),
-            )
-        })
+    rate.padded(minimum_places).map_err(|_| {
+        Problem::new(
+            RefusalReason::InvalidRate,
+            format!(
+                "rate '{rate}' padded to the {minimum_places} places of its source has more than {} digits; lower --minimum-places",
+                Rate::DIGITS_MAX
+            ),
+        )
+    })
 }
 
 fn pair_problem(error: &PairError) -> Problem {

@@ -1,0 +1,85 @@
+//! A bank's table as a batch for the writer.
+//!
+//! **Invariant**: indices count the quotes of the table first and its refused entries after them, so that what became
+//! of all of them adds up.
+
+use super::error::BankQuoteError;
+use super::table::BankTable;
+use crate::domain::{CurrencyError, Source, Timestamp};
+use crate::ingest::batch::{BatchBuilder, TickRules};
+use crate::ingest::{Batch, ConflictPolicy, RefusalReason};
+
+impl BankTable {
+    /// Its quotes as ticks of `source`, judged at `now`, and its refused entries as refusals. A table fetched again is
+    /// known ticks; one that the bank corrected conflicts, unless `conflict_policy` says to revise.
+    pub fn batch(&self, source: &Source, conflict_policy: ConflictPolicy, now: Timestamp, rules: &TickRules) -> Batch {
+        let mut builder = BatchBuilder::new(now, rules);
+        let mut indices = 0..;
+        for (tick, index) in self.ticks(source).zip(&mut indices) {
+            builder.push(index, &tick);
+        }
+        for (refused, index) in self.refused.iter().zip(&mut indices) {
+            builder.refuse(index, reason(&refused.reason), refused);
+        }
+        builder.finish(conflict_policy, false)
+    }
+}
+
+fn reason(error: &BankQuoteError) -> RefusalReason {
+    match error {
+        BankQuoteError::Currency(CurrencyError::NotIso(_) | CurrencyError::NotServed { .. }) => {
+            RefusalReason::UnknownCurrency
+        }
+        BankQuoteError::Currency(CurrencyError::Malformed(_)) | BankQuoteError::Pair(_) => RefusalReason::InvalidPair,
+        BankQuoteError::Missing(_)
+        | BankQuoteError::NotText(_)
+        | BankQuoteError::Nominal(_)
+        | BankQuoteError::Mark { .. }
+        | BankQuoteError::Rate(_) => RefusalReason::InvalidRate,
+        BankQuoteError::BadDate(_) | BankQuoteError::OtherDate { .. } => RefusalReason::InvalidTime,
+        BankQuoteError::Ambiguous { .. } => RefusalReason::Ambiguous,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BankFeed, BankRequest, BankRules};
+    use super::*;
+
+    #[test]
+    fn quotes_come_first_and_refused_entries_after_them() {
+        let entry = |code: &str, nominal: &str, value: &str| {
+            format!("<Valute><CharCode>{code}</CharCode><Nominal>{nominal}</Nominal><Value>{value}</Value></Valute>")
+        };
+        let entries = [
+            entry("UZS", "7", "0.0780"),
+            entry("USD", "1", "9.3450"),
+            entry("EUR", "1", "10.8757"),
+            entry("kgs", "10", "1.0686"),
+        ];
+        let body = format!("<ValCurs Date='2026-05-18'>{}</ValCurs>", entries.concat());
+        let rules = TickRules::default();
+        let date = "2026-05-18".parse().unwrap();
+        let bank_rules = BankRules { served: &rules.currencies, minimum_places: None };
+        let table = BankRequest::new(BankFeed::Nbt, date).read(body.as_bytes(), &bank_rules).unwrap();
+
+        let batch = |now: &str| {
+            let now = Timestamp::parse_rfc3339(now).unwrap();
+            let batch = table.batch(&Source::parse("nbt").unwrap(), ConflictPolicy::Refuse, now, &rules);
+            let ticks = batch.groups.iter().flat_map(|group| {
+                group.ticks.iter().map(move |tick| (tick.index, format!("{} {}", group.series, tick.value.rate)))
+            });
+            let refusals = batch.refusals.iter().map(|refusal| (refusal.index, format!("{:?}", refusal.reason)));
+            (ticks.collect::<Vec<_>>(), refusals.collect::<Vec<_>>())
+        };
+        let refused = [(1, "InvalidRate".to_owned()), (2, "InvalidPair".to_owned())];
+        // The afternoon before, when the day that the rates are for lies ahead.
+        let (ticks, refusals) = batch("2026-05-17T10:00:00Z");
+        assert_eq!(ticks, [(0, "USD/TJS from nbt 9.3450".to_owned())]);
+        assert_eq!(refusals, refused);
+        // A table dated further ahead than the rules of every tick allow.
+        let (ticks, refusals) = batch("2026-05-01T10:00:00Z");
+        assert_eq!(ticks, []);
+        assert_eq!(refusals, [&[(0, "TimeTooFarAhead".to_owned())][..], &refused].concat());
+    }
+}

@@ -1,0 +1,123 @@
+//! A body's bytes as text: its size, its encoding, and whether it begins as it should.
+//!
+//! **Invariant**: text comes out whole or not at all; no byte is replaced by a mark for what could not be read.
+
+use std::borrow::Cow;
+
+use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use quick_xml::Reader;
+use quick_xml::events::Event;
+
+use super::error::BankError;
+use crate::domain::clip;
+
+/// Longest body read. The largest table seen has 26 KB.
+pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// How far in an XML declaration must have ended.
+const DECLARATION_BYTES_MAX: usize = 256;
+
+/// A body as text, without a byte order mark.
+///
+/// A byte order mark says more than a declaration, which often outlives a conversion of the file; without either, a
+/// body is UTF-8. What a transfer says of the encoding is not asked: banks' servers say what they were installed with.
+pub(super) fn decode(body: &[u8]) -> Result<Cow<'_, str>, BankError> {
+    if body.len() > BODY_BYTES_MAX {
+        return Err(BankError::TooLarge { found_bytes: body.len(), max_bytes: BODY_BYTES_MAX });
+    }
+    let (encoding, bytes) = match Encoding::for_bom(body) {
+        Some((encoding, mark_bytes)) => (encoding, body.get(mark_bytes..).unwrap_or_default()),
+        None => (declared(body)?, body),
+    };
+    let text = encoding.decode_without_bom_handling_and_without_replacement(bytes);
+    let text = text.ok_or(BankError::NotInEncoding { encoding: encoding.name() })?;
+    if text.trim().is_empty() { Err(BankError::Empty) } else { Ok(text) }
+}
+
+/// The encoding that an XML declaration names; UTF-8 without one.
+fn declared(body: &[u8]) -> Result<&'static Encoding, BankError> {
+    let head = body.get(..DECLARATION_BYTES_MAX).unwrap_or(body).trim_ascii_start();
+    let end = head.windows(2).position(|bytes| bytes == b"?>").map_or(0, |at| at + 2);
+    let Ok(declaration) = str::from_utf8(head.get(..end).unwrap_or_default()) else { return Ok(UTF_8) };
+    let Ok(Event::Decl(declaration)) = Reader::from_str(declaration).read_event() else { return Ok(UTF_8) };
+    let Some(Ok(label)) = declaration.encoding() else { return Ok(UTF_8) };
+    let encoding = Encoding::for_label(label.as_bytes()).ok_or_else(|| BankError::UnknownEncoding(clip(&label)))?;
+    // It was just read byte by byte, so it is not in UTF-16.
+    if encoding == UTF_16LE || encoding == UTF_16BE {
+        return Err(BankError::NotInEncoding { encoding: encoding.name() });
+    }
+    Ok(encoding)
+}
+
+/// Refuses what does not begin as a table does: error pages with status 200, and errors of another format.
+pub(super) fn check_start<'a>(text: &'a str, first: char, expected: &'static str) -> Result<&'a str, BankError> {
+    let text = text.trim_start();
+    let begins = |tag: &str| text.get(..tag.len()).is_some_and(|head| head.eq_ignore_ascii_case(tag));
+    if begins("<!doctype html") || begins("<html") {
+        return Err(BankError::WebPage(clip(text)));
+    }
+    if !text.starts_with(first) {
+        return Err(BankError::NotThisFormat { expected, found: clip(text) });
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(body: &[u8], expect: Result<&str, &str>) {
+        match (decode(body), expect) {
+            (Ok(text), Ok(expect)) => assert_eq!(text, expect),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (answer, _) => panic!("{answer:?}"),
+        }
+    }
+
+    #[test]
+    fn a_mark_then_a_declaration_then_utf8() {
+        let utf16 = |text: &str, mark: u16, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            std::iter::once(mark).chain(text.encode_utf16()).flat_map(bytes).collect()
+        };
+        check("<r>сом</r>".as_bytes(), Ok("<r>сом</r>"));
+        check("\u{feff}<r>сом</r>".as_bytes(), Ok("<r>сом</r>"));
+        check(&utf16("<r>сом</r>", 0xfeff, u16::to_le_bytes), Ok("<r>сом</r>"));
+        check(&utf16("<r>сом</r>", 0xfeff, u16::to_be_bytes), Ok("<r>сом</r>"));
+        // A file converted by hand, with its declaration left as it was.
+        let kept = "<?xml version=\"1.0\" encoding=\"windows-1251\"?><r>сом</r>";
+        check(format!("\u{feff}{kept}").as_bytes(), Ok(kept));
+        let mut cyrillic = b"\n<?xml version='1.0' encoding='Windows-1251'?><r>".to_vec();
+        cyrillic.extend([0xf1, 0xee, 0xec]);
+        check(&cyrillic, Ok("\n<?xml version='1.0' encoding='Windows-1251'?><r>сом"));
+    }
+
+    #[test]
+    fn what_is_not_text_is_refused() {
+        check(b"", Err("is empty"));
+        check(b" \r\n\t", Err("is empty"));
+        check(b"\xef\xbb\xbf", Err("is empty"));
+        check(&vec![b'<'; BODY_BYTES_MAX + 1], Err("1048577 bytes; at most 1048576"));
+        check(b"<r>\xf1\xee\xec</r>", Err("not in UTF-8 as it declares"));
+        check(b"<?xml version='1.0' encoding='utf-8'?><r>\xf1\xee</r>", Err("not in UTF-8 as it declares"));
+        check(&"<r>с".as_bytes()[..4], Err("not in UTF-8 as it declares"));
+        check(b"<?xml version='1.0' encoding='utf-16'?><r/>", Err("not in UTF-16LE as it declares"));
+        check(b"<?xml version='1.0' encoding='koi-7'?><r/>", Err("the declared encoding 'koi-7' is not known"));
+        check(b"\xff\xfe<", Err("not in UTF-16LE as it declares"));
+    }
+
+    #[test]
+    fn the_beginning_tells_a_table_from_a_page() {
+        let check = |text: &str, expect: &str| {
+            let answer = check_start(text, '<', "XML").map_or_else(|error| error.to_string(), str::to_owned);
+            assert!(answer.contains(expect), "{text}: {answer}");
+        };
+        check("\n <rates/>", "<rates/>");
+        check("<!DOCTYPE HTML PUBLIC \"-//IETF//DTD HTML 2.0//EN\">", "answered with a web page");
+        check("<HTML><head><title>502", "answered with a web page, '<HTML><head><title>502'");
+        check(
+            "{\"code\":500,\"message\":\"no\"}",
+            "'{\\\"code\\\":500,\\\"message\\\":\\\"no\\\"}', and XML was expected",
+        );
+        check("Service Unavailable", "'Service Unavailable', and XML was expected");
+    }
+}

@@ -1,0 +1,144 @@
+//! The entries of a table in JSON, an array of objects whose values are strings.
+//!
+//! **Invariant**: a number of JSON is never used, since it would have been a float on its way here: only strings are.
+//! A value of another kind, or a key given twice, spoils its own entry alone. Values that are
+//! read nest at most 128 deep, the limit of `serde_json`; those passed over take no stack.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::error::Category;
+
+use super::body::check_start;
+use super::error::BankError;
+use super::table::{ENTRIES_MAX, Field, RawEntry, RawTable};
+
+/// Reads the fields of a table whose entries are objects with `Ccy`, `Nominal`, `Rate`, `Diff` and `Date`.
+pub(super) fn read(text: &str) -> Result<RawTable, BankError> {
+    let text = check_start(text, '[', "an array in JSON")?;
+    let Entries(entries) = serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Eof => BankError::Truncated { within: "its array".to_owned() },
+        Category::Syntax | Category::Data | Category::Io => malformed(text, &error),
+    })?;
+    Ok(RawTable { date: None, entries })
+}
+
+/// An error with its place as an offset: lines count from 1, columns are the bytes of the line that were read.
+fn malformed(text: &str, error: &serde_json::Error) -> BankError {
+    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    let problem = error.to_string();
+    let problem = problem.rsplit_once(" at line ").map_or(problem.as_str(), |(problem, _)| problem);
+    BankError::Malformed { offset: before + error.column(), problem: problem.to_owned() }
+}
+
+struct Entries(Vec<RawEntry>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Array;
+        impl<'de> Visitor<'de> for Array {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of objects")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                // One more than a table may have shows that it has too many.
+                while entries.len() <= ENTRIES_MAX {
+                    let Some(Entry(entry)) = array.next_element()? else { return Ok(Entries(entries)) };
+                    entries.push(entry);
+                }
+                while array.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_seq(Array)
+    }
+}
+
+struct Entry(RawEntry);
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Entry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Entry, A::Error> {
+                let mut entry = RawEntry::default();
+                while let Some(key) = object.next_key::<String>()? {
+                    let field = match key.as_str() {
+                        "Ccy" => &mut entry.code,
+                        "Nominal" => &mut entry.nominal,
+                        "Rate" => &mut entry.rate,
+                        "Diff" => &mut entry.difference,
+                        "Date" => &mut entry.date,
+                        _ => {
+                            object.next_value::<IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    field.add(match object.next_value()? {
+                        Value::Text(text) => Field::text(&text),
+                        Value::Other(IgnoredAny) => Field::NotText,
+                    });
+                }
+                Ok(Entry(entry))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Value {
+    Text(String),
+    Other(IgnoredAny),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clip;
+
+    #[test]
+    fn fields_are_strings_and_there_once() {
+        let check = |text: &str, expect: Field| {
+            let table = read(&format!("[{{\"id\":[{{}}],\"Rate\":{text}}}]")).unwrap();
+            assert_eq!(table.entries, [RawEntry { rate: expect, ..RawEntry::default() }], "{text}");
+        };
+        check("\" 12194.21 \"", Field::Text("12194.21".to_owned()));
+        check("\"\\u0031\"", Field::Text("1".to_owned()));
+        for bad in ["12194.21", "null", "true", "[\"1\"]", "{\"a\":1}", "\"1\",\"Rate\":\"1\""] {
+            check(bad, Field::NotText);
+        }
+    }
+
+    #[test]
+    fn what_is_no_table() {
+        let check = |text: &str, expect: &str| {
+            let answer = read(text).map_or_else(|error| error.to_string(), |table| table.entries.len().to_string());
+            assert!(answer.contains(expect), "{}: {answer}", clip(text));
+        };
+        check("[]", "0");
+        check("[{\"Rate\":\"1", "ends within its array");
+        check("{\"code\":500}", "and an array in JSON was expected");
+        check("<!DOCTYPE html><html>", "answered with a web page");
+        check("<rates/>", "and an array in JSON was expected");
+        check("[[\"1\"]]", "broken at byte 1 of its text: invalid type: sequence, expected an object");
+        check("[\n{} 7]", "of its text: expected `,` or `]`");
+        check("[\n7]", "of its text: invalid type: integer");
+        check("[] []", "of its text: trailing characters");
+        check(&format!("[{{\"Rate\":{}", "[".repeat(9_999)), "recursion limit exceeded");
+        // What is passed over needs no stack.
+        check(&format!("[{{\"a\":{}", "[".repeat(9_999)), "ends within its array");
+        check(&format!("[{{}}{}]", ",{}".repeat(9_999)), "1001");
+    }
+}
