@@ -56,7 +56,7 @@ const CRATES: [(&str, &[&str]); 24] = [
     ("comfy_table", &["cli", "server"]),
     ("indicatif", &["cli"]),
     ("html5gum", &["feed"]),
-    ("arc_swap", &["grpc::latest", "ingest"]),
+    ("arc_swap", &["grpc::kept_rates", "ingest"]),
 ];
 
 /// Modules that know neither time sources nor I/O.

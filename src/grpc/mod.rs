@@ -7,12 +7,14 @@ mod blocking_stream;
 pub mod deadline;
 mod ingest_convert;
 pub mod ingest_service;
+mod kept_rates;
 pub mod latest;
 pub mod rate_service;
 mod run_stream;
 pub mod snapshot_service;
 pub mod status;
 mod tick_stream;
+mod watch;
 
 pub use ingest_convert::BATCH_TICKS_MAX;
 pub use tick_stream::UNANSWERED_BATCHES_MAX;
