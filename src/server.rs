@@ -6,6 +6,7 @@
 mod accept;
 mod latest_table;
 mod load;
+mod web;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -30,7 +31,7 @@ use tower::layer::util::{Identity, Stack};
 
 use crate::api::Rates;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, ConfigError, ServeArgs};
+use crate::config::{Config, ConfigError, CorsOrigin, ServeArgs};
 use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::ingest_service::IngestApi;
 use crate::grpc::latest::LatestFront;
@@ -49,6 +50,7 @@ use crate::telemetry::{self, TelemetryError};
 use accept::Accepted;
 use latest_table::latest_table;
 use load::load_files;
+use web::WebLayer;
 
 /// Largest request read; above it, tonic answers `OUT_OF_RANGE`.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -226,12 +228,11 @@ async fn serve_store(
     for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
-    let serving = router(config, clock, rules, ingest, &health, draining.clone())?.serve_with_incoming_shutdown(
-        Accepted::new(listener, config.max_connections()),
-        async move {
-            told(&mut draining).await;
-        },
-    );
+    let origins = config.cors_origins().to_vec();
+    let router = router(config, clock, rules, ingest, &health, draining.clone(), origins)?;
+    let serving = router.serve_with_incoming_shutdown(Accepted::new(listener, config.max_connections()), async move {
+        told(&mut draining).await;
+    });
     let watching = task::spawn(watch_writer(ingest.clone(), health.clone()));
     tracing::info!("serving on {address}");
 
@@ -253,6 +254,9 @@ async fn serve_store(
     Ok(())
 }
 
+/// All services under their layers: gRPC-Web outside, deadlines within.
+type Services = Router<Stack<DeadlineLayer, Stack<WebLayer, Identity>>>;
+
 fn router(
     config: &Config,
     clock: Arc<dyn Clock>,
@@ -260,7 +264,8 @@ fn router(
     ingest: &Ingest,
     health: &HealthReporter,
     draining: watch::Receiver<bool>,
-) -> Result<Router<Stack<DeadlineLayer, Identity>>, ServeError> {
+    origins: Vec<CorsOrigin>,
+) -> Result<Services, ServeError> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -278,6 +283,8 @@ fn router(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .accept_http1(true)
+        .layer(WebLayer::new(origins))
         .layer(DeadlineLayer)
         .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(LatestFront::new(rate_service, rates))

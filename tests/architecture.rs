@@ -32,7 +32,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
-const CRATES: [(&str, &[&str]); 24] = [
+const CRATES: [(&str, &[&str]); 26] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("crc32c", &["api::page_token", "store"]),
@@ -49,7 +49,9 @@ const CRATES: [(&str, &[&str]); 24] = [
     ("tonic_health", &["server"]),
     ("tonic_reflection", &["server"]),
     ("tonic_types", &["cli::error", "grpc"]),
-    ("prost", &["api", "cli::export", "columns", "export", "grpc", "proto"]),
+    ("tonic_web", &["server"]),
+    ("tower_http", &["server"]),
+    ("prost", &["api", "cli::export", "columns", "export", "grpc", "proto", "server::web"]),
     ("prost_types", &["api", "cli", "columns", "export", "grpc"]),
     ("tokio", &["api", "cli", "grpc", "ingest", "main", "server"]),
     ("clap", &["cli", "config", "main", "telemetry"]),
