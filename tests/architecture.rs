@@ -32,7 +32,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
-const CRATES: [(&str, &[&str]); 26] = [
+const CRATES: [(&str, &[&str]); 27] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("crc32c", &["api::page_token", "store"]),
@@ -56,6 +56,7 @@ const CRATES: [(&str, &[&str]); 26] = [
     ("tokio", &["api", "cli", "grpc", "ingest", "main", "server"]),
     ("clap", &["cli", "config", "main", "telemetry"]),
     ("comfy_table", &["cli", "server"]),
+    ("crossterm", &["cli::watch"]),
     ("indicatif", &["cli"]),
     ("html5gum", &["feed"]),
     ("arc_swap", &["grpc::kept_rates", "ingest"]),

@@ -27,6 +27,7 @@ mod series;
 mod text;
 mod unfinished;
 mod verify;
+mod watch;
 mod when;
 
 use std::io::{self, BufWriter, Stdout, Write as _};
@@ -94,6 +95,8 @@ pub enum Command {
     Ingest(ingest::IngestArgs),
     /// Show the latest rates, and whether they still move
     Latest(latest::LatestArgs),
+    /// Show the latest rates as they change
+    Watch(watch::WatchArgs),
     /// Show the rate of a pair at a moment, direct or derived
     Rate(rate::RateArgs),
     /// Convert an amount into another currency
@@ -129,6 +132,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => server::serve(args).await,
         Command::Ingest(args) => finish(ingest::run(args, &session).await),
         Command::Latest(args) => finish(latest::run(args, &session).await),
+        Command::Watch(args) => finish(watch::run(args, &session).await),
         Command::Rate(args) => finish(rate::run(args, &session).await),
         Command::Convert(args) => finish(convert::run(args, &session).await),
         Command::History(args) => finish(history::run(args, &session).await),
@@ -155,12 +159,15 @@ fn finish(result: Result<Outcome, CliError>) -> ExitCode {
     }
 }
 
+/// The exit status of a command that was interrupted, as shells have it.
+const INTERRUPTED_STATUS: i32 = 130;
+
 /// Ends the process on SIGINT, whatever blocks: a terminal that does not read, an input that does not end.
 fn exit_when_interrupted() {
-    const INTERRUPTED_STATUS: i32 = 130;
     tokio::spawn(async {
         if tokio::signal::ctrl_c().await.is_ok() {
             unfinished::remove_all();
+            watch::give_back();
             std::process::exit(INTERRUPTED_STATUS);
         }
     });
@@ -263,6 +270,8 @@ mod tests {
             (parsed, _) => panic!("{line}: {parsed:?}"),
         };
         check("silkrate latest KGS/USD TMT/USD --source timesca", Ok(()));
+        check("silkrate watch KGS/USD --source timesca --heartbeat 5 --output json", Ok(()));
+        check("silkrate watch --heartbeat 181", Err("181 is not in"));
         check("silkrate --output json latest", Ok(()));
         check("silkrate latest --output xml", Err("possible values: table, json, csv"));
         check("silkrate rate KGS/USD --at -7d --max-age 2d --known 2025-12-08", Ok(()));
