@@ -4,6 +4,8 @@
 //! from a flag or from its `SILKRATE_` variable alike, before anything is bound or opened. Nothing is
 //! repaired in silence.
 
+mod origin;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,8 @@ use crate::ingest::QueueLimits;
 use crate::ingest::batch::TickRules;
 use crate::store::{CheckpointLimits, DiskFault, StoreOptions};
 use crate::telemetry::{LogFilter, LogFormat};
+
+pub use origin::{CorsOrigin, OriginError};
 
 const MEBIBYTE_BYTES: u64 = 1024 * 1024;
 
@@ -118,6 +122,12 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", env = "SILKRATE_MAX_CALLS", default_value = "256",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_calls: u32,
+
+    /// Pages that may call over gRPC-Web, by scheme, host and port as browsers write them, or * for any; may be repeated,
+    /// or a list with commas
+    #[arg(long, value_name = "ORIGIN", env = "SILKRATE_CORS_ORIGIN", value_delimiter = ',',
+          value_parser = CorsOrigin::parse)]
+    pub cors_origin: Vec<CorsOrigin>,
 
     /// How long calls under way may take to finish when the server is told to stop; 0s to 10m
     #[arg(long, value_name = "DURATION", env = "SILKRATE_SHUTDOWN_GRACE", default_value = "10s",
@@ -284,6 +294,7 @@ pub struct Config {
     tick_rules: TickRules,
     max_connections: usize,
     max_calls: u32,
+    cors_origins: Vec<CorsOrigin>,
     shutdown_grace: Duration,
 }
 
@@ -327,6 +338,7 @@ impl Config {
             tick_rules,
             max_connections: count(args.max_connections),
             max_calls: args.max_calls,
+            cors_origins: args.cors_origin,
             shutdown_grace: args.shutdown_grace,
         })
     }
@@ -381,6 +393,11 @@ impl Config {
     /// Calls under way at one time on one connection.
     pub fn max_calls(&self) -> u32 {
         self.max_calls
+    }
+
+    /// Pages that may call over gRPC-Web.
+    pub fn cors_origins(&self) -> &[CorsOrigin] {
+        &self.cors_origins
     }
 
     /// How long calls under way may take to finish.

@@ -6,6 +6,7 @@
 mod accept;
 mod latest_table;
 mod load;
+mod web;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -30,7 +31,7 @@ use tower::layer::util::{Identity, Stack};
 
 use crate::api::Rates;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, ConfigError, HttpListen, ServeArgs};
+use crate::config::{Config, ConfigError, CorsOrigin, HttpListen, ServeArgs};
 use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::ingest_service::IngestApi;
 use crate::grpc::latest::LatestFront;
@@ -52,6 +53,7 @@ use crate::telemetry::{self, TelemetryError};
 use accept::Accepted;
 use latest_table::latest_table;
 use load::load_files;
+use web::WebLayer;
 
 /// Largest request read; above it, tonic answers `OUT_OF_RANGE`.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -270,11 +272,21 @@ async fn serve_store(
     for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
-    let grpc =
-        router(Parts { config, clock, rules, rates, ingest, health: &health, draining: draining.clone(), calls })?
-            .serve_with_incoming_shutdown(Accepted::new(listeners.grpc, config.max_connections()), async move {
-                told(&mut draining).await;
-            });
+    let origins = config.cors_origins().to_vec();
+    let grpc = router(Parts {
+        config,
+        clock,
+        rules,
+        rates,
+        ingest,
+        health: &health,
+        draining: draining.clone(),
+        calls,
+        origins,
+    })?
+    .serve_with_incoming_shutdown(Accepted::new(listeners.grpc, config.max_connections()), async move {
+        told(&mut draining).await;
+    });
     let serving = async {
         tokio::try_join!(grpc, async {
             if let Some(plain_http) = plain_http {
@@ -316,13 +328,14 @@ struct Parts<'a> {
     health: &'a HealthReporter,
     draining: watch::Receiver<bool>,
     calls: CallMetrics,
+    origins: Vec<CorsOrigin>,
 }
 
-/// Around every service, the outermost first: a call that ran out of time is counted as such.
-type Layers = Stack<DeadlineLayer, Stack<MeasureLayer, Identity>>;
+/// Around every service, the innermost first: gRPC-Web outside of all, so that what is counted are calls of gRPC, and a call that ran out of time is counted as such.
+type Layers = Stack<DeadlineLayer, Stack<MeasureLayer, Stack<WebLayer, Identity>>>;
 
 fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
-    let Parts { config, clock, rules, rates, ingest, health, draining, calls } = parts;
+    let Parts { config, clock, rules, rates, ingest, health, draining, calls, origins } = parts;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -339,6 +352,8 @@ fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .accept_http1(true)
+        .layer(WebLayer::new(origins))
         .layer(MeasureLayer::new(calls))
         .layer(DeadlineLayer)
         .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(REQUEST_BYTES_MAX))

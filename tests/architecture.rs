@@ -56,7 +56,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
-const CRATES: [(&str, &[&str]); 30] = [
+const CRATES: [(&str, &[&str]); 33] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("crc32c", &["api::page_token", "store"]),
@@ -73,11 +73,14 @@ const CRATES: [(&str, &[&str]); 30] = [
     ("tonic_health", &["server"]),
     ("tonic_reflection", &["server"]),
     ("tonic_types", &["cli::error", "grpc"]),
-    ("prost", &["api", "cli::export", "columns", "export", "grpc", "proto"]),
+    ("tonic_web", &["server"]),
+    ("tower_http", &["server"]),
+    ("prost", &["api", "cli::export", "columns", "export", "grpc", "proto", "server::web"]),
     ("prost_types", &["api", "cli", "columns", "export", "grpc"]),
     ("tokio", &["api", "cli", "grpc", "http", "ingest", "main", "server"]),
     ("clap", &["cli", "config", "main", "telemetry"]),
     ("comfy_table", &["cli", "server"]),
+    ("crossterm", &["cli::watch"]),
     ("indicatif", &["cli"]),
     ("axum", &["http"]),
     ("hyper", &["http"]),
@@ -86,7 +89,7 @@ const CRATES: [(&str, &[&str]); 30] = [
     ("html5gum", &["feed"]),
     ("quick_xml", &["feed::bank"]),
     ("encoding_rs", &["feed::bank"]),
-    ("arc_swap", &["grpc::latest", "ingest"]),
+    ("arc_swap", &["grpc::kept_rates", "ingest"]),
 ];
 
 /// Modules that know neither time sources nor I/O.

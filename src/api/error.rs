@@ -58,6 +58,12 @@ pub enum ServiceError {
         /// The most.
         streams_max: usize,
     },
+    /// More watchers at once than there may be.
+    #[error("{watchers_max} watches are open, which is the most; try again in a moment, or poll with GetLatestRates")]
+    TooManyWatchers {
+        /// The most.
+        watchers_max: usize,
+    },
     /// A stream that held its version of the store for too long.
     #[error("the stream has lasted {age_max_s} s, which is the longest; {remedy}")]
     StreamTooOld {
@@ -156,7 +162,7 @@ impl ServiceError {
 fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
     use ServiceError::{
         BrokenOff, Columns, DeadlineExceeded, Export, Ingest, InvalidField, Query, Store, StreamTooOld, TooManyExports,
-        TooManyStreams,
+        TooManyStreams, TooManyWatchers,
     };
     match error {
         Query(QueryError::UnknownSeries { .. } | QueryError::UnknownSource { .. } | QueryError::OnlyInverse { .. }) => {
@@ -183,7 +189,7 @@ fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
         Ingest(IngestError::QueueFull) => (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_QUEUE)),
         Ingest(IngestError::Poisoned(_)) => (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_POISONED)),
         Ingest(IngestError::Draining) => (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_DRAINING)),
-        TooManyStreams { .. } | TooManyExports { .. } => {
+        TooManyStreams { .. } | TooManyWatchers { .. } | TooManyExports { .. } => {
             (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_STREAM))
         }
         // The caller can go on at once where it stopped, which is what ABORTED says.

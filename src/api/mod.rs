@@ -11,7 +11,9 @@ mod rate_request;
 mod rate_response;
 mod rates;
 pub(crate) mod snapshot_request;
+mod watch;
 
 pub use error::{ErrorCode, ErrorDetail, REASON_NO_QUOTE_YET, REASON_STALE, REASON_UNKNOWN_SERIES, ServiceError};
 pub use rate_response::{latest, latest_without_rates};
 pub use rates::Rates;
+pub use watch::{WatchQuestion, WatchStep, Watcher};

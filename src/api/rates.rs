@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::error::ServiceError;
 use super::rate_request::{self, Paged};
 use super::rate_response;
-use crate::board::StateRules;
+use super::watch::{WatchQuestion, heartbeat_interval};
+use crate::board::{Board, StateRules};
 use crate::clock::Clock;
 use crate::domain::{CurrencySet, Timestamp};
 use crate::ingest::Ingest;
@@ -86,6 +89,32 @@ impl Rates {
     ) -> Result<v1::GetLatestRatesResponse, ServiceError> {
         let filter = self.filter(&request.pairs, &request.sources)?;
         Ok(rate_response::latest(&self.view().board, &filter, request.since_sequence, self.now()))
+    }
+
+    /// What is to be watched, checked.
+    ///
+    /// # Errors
+    /// See [`Rates`].
+    pub fn watch_question(&self, request: &v1::WatchLatestRatesRequest) -> Result<WatchQuestion, ServiceError> {
+        Ok(WatchQuestion {
+            filter: self.filter(&request.pairs, &request.sources)?,
+            since_sequence: request.since_sequence,
+            heartbeat_interval: heartbeat_interval(request.heartbeat_interval)?,
+        })
+    }
+
+    /// The board of each commit as it is made; see [`Ingest::watch_board`]. Refused where it has ended already.
+    ///
+    /// # Errors
+    /// See [`Rates`].
+    pub fn watch_board(&self) -> Result<watch::Receiver<Arc<Board>>, ServiceError> {
+        let boards = self.ingest.watch_board();
+        if boards.has_changed().is_err() { Err(self.why_closed()) } else { Ok(boards) }
+    }
+
+    /// Why a watch of boards ended.
+    pub fn why_closed(&self) -> ServiceError {
+        self.ingest.closed().into()
     }
 
     /// The rate in force at a moment.

@@ -7,12 +7,13 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::error::{CliError, chain, innermost};
 use crate::proto::v1::ingest_service_client::IngestServiceClient;
 use crate::proto::v1::rate_service_client::RateServiceClient;
 use crate::proto::v1::snapshot_service_client::SnapshotServiceClient;
+use crate::proto::v1::{WatchLatestRatesRequest, WatchLatestRatesResponse};
 
 /// Largest message taken or sent; the server's own limit on what it decodes.
 pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -67,6 +68,34 @@ impl Client {
     /// The service of snapshots.
     pub(super) fn snapshots(&self) -> SnapshotServiceClient<Channel> {
         SnapshotServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Begins to watch. The call has no deadline; the wait for its beginning has.
+    ///
+    /// # Errors
+    /// As [`Client::answer`].
+    pub(super) async fn watch(
+        &self,
+        request: WatchLatestRatesRequest,
+    ) -> Result<Streaming<WatchLatestRatesResponse>, CliError> {
+        self.answer(self.rates().watch_latest_rates(Request::new(request))).await
+    }
+
+    /// Waits for the next message of a watch, at most for the silence that it may keep.
+    ///
+    /// # Errors
+    /// `Silent`, `Ended`, `Lost`, or `Status` where the server said why.
+    pub(super) async fn next_of(
+        &self,
+        messages: &mut Streaming<WatchLatestRatesResponse>,
+        silence_max: Duration,
+    ) -> Result<WatchLatestRatesResponse, CliError> {
+        match tokio::time::timeout(silence_max, messages.message()).await {
+            Ok(Ok(Some(message))) => Ok(message),
+            Ok(Ok(None)) => Err(CliError::Ended { endpoint: self.endpoint.clone() }),
+            Ok(Err(status)) => Err(self.status(status)),
+            Err(_) => Err(CliError::Silent { endpoint: self.endpoint.clone(), silence: silence_max }),
+        }
     }
 
     /// A request that tells the server how long its answer is waited for.

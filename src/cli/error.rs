@@ -88,6 +88,20 @@ pub(super) enum CliError {
         /// The innermost cause.
         problem: String,
     },
+    /// A stream without an end ended.
+    #[error("{endpoint} ended the watch")]
+    Ended {
+        /// Where.
+        endpoint: String,
+    },
+    /// Not even heartbeats came.
+    #[error("nothing from {endpoint} for {} s", silence.as_secs())]
+    Silent {
+        /// Where.
+        endpoint: String,
+        /// Longer than it may be silent.
+        silence: Duration,
+    },
     /// No answer within `--timeout`.
     #[error("no answer from {endpoint} within {} s; give it longer with --timeout", timeout.as_secs())]
     Timeout {
@@ -171,6 +185,8 @@ impl CliError {
             Self::Output(problem) if problem.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             Self::Unreachable { .. }
             | Self::Lost { .. }
+            | Self::Ended { .. }
+            | Self::Silent { .. }
             | Self::Timeout { .. }
             | Self::Status(_)
             | Self::Protocol(_)
@@ -205,6 +221,8 @@ impl CliError {
             | Self::Import(_)
             | Self::Unreachable { .. }
             | Self::Lost { .. }
+            | Self::Ended { .. }
+            | Self::Silent { .. }
             | Self::Timeout { .. }
             | Self::Protocol(_)
             | Self::Read { .. }
@@ -215,6 +233,40 @@ impl CliError {
             | Self::Store(_)
             | Self::Task(_) => false,
         }
+    }
+
+    /// Whether asking again, later, would end the same way.
+    pub(super) fn is_hopeless(&self) -> bool {
+        match self {
+            Self::Status(status) => matches!(status.code(), Code::InvalidArgument | Code::Unimplemented),
+            Self::Unreachable { .. }
+            | Self::Lost { .. }
+            | Self::Ended { .. }
+            | Self::Silent { .. }
+            | Self::Timeout { .. } => false,
+            Self::When(_)
+            | Self::Span(_)
+            | Self::Endpoint { .. }
+            | Self::PageOnly { .. }
+            | Self::TicksOnly { .. }
+            | Self::ParquetPipe
+            | Self::Import(_)
+            | Self::Protocol(_)
+            | Self::Read { .. }
+            | Self::PageTooLarge { .. }
+            | Self::Header { .. }
+            | Self::File { .. }
+            | Self::Output(_)
+            | Self::Export(_)
+            | Self::Store(_)
+            | Self::Task(_) => true,
+        }
+    }
+
+    /// When the server wants to be asked again.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let Self::Status(status) = self else { return None };
+        status.get_error_details().retry_info().and_then(|info| info.retry_delay)
     }
 
     /// Whether nobody is there to be told.
@@ -242,6 +294,8 @@ impl CliError {
             | Self::TicksOnly { .. }
             | Self::Unreachable { .. }
             | Self::Lost { .. }
+            | Self::Ended { .. }
+            | Self::Silent { .. }
             | Self::Timeout { .. }
             | Self::Protocol(_)
             | Self::Output(_)

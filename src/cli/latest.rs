@@ -31,7 +31,8 @@ pub struct LatestArgs {
     sources: Vec<String>,
 }
 
-const COLUMNS: &[Column<LatestRate>] = &[
+/// A rate as `latest` and `watch` show it.
+pub(super) const COLUMNS: &[Column<LatestRate>] = &[
     Column::new("pair", "pair", |row| of(row.run.as_ref(), |run| Cell::text(&run.pair))),
     Column::new("source", "source", |row| of(row.run.as_ref(), |run| Cell::text(&run.source))),
     Column::new("rate", "rate", |row| of(row.run.as_ref(), |run| Cell::decimal(&run.rate))),

@@ -27,6 +27,7 @@ mod series;
 mod text;
 mod unfinished;
 mod verify;
+mod watch;
 mod when;
 
 use std::io::{self, BufWriter, Stdout, Write as _};
@@ -98,6 +99,8 @@ pub enum Command {
     Ingest(ingest::IngestArgs),
     /// Show the latest rates, and whether they still move
     Latest(latest::LatestArgs),
+    /// Show the latest rates as they change
+    Watch(watch::WatchArgs),
     /// Show the rate of a pair at a moment, direct or derived
     Rate(rate::RateArgs),
     /// Convert an amount into another currency
@@ -133,6 +136,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => server::serve(args).await,
         Command::Ingest(args) => finish(ingest::run(args, &session).await),
         Command::Latest(args) => finish(latest::run(args, &session).await),
+        Command::Watch(args) => finish(watch::run(args, &session).await),
         Command::Rate(args) => finish(rate::run(args, &session).await),
         Command::Convert(args) => finish(convert::run(args, &session).await),
         Command::History(args) => finish(history::run(args, &session).await),
@@ -159,6 +163,11 @@ fn finish(result: Result<Outcome, CliError>) -> ExitCode {
     }
 }
 
+/// The exit status of a command that was interrupted by a key of its own.
+fn interrupted_status() -> i32 {
+    SIGNALLED_STATUS + SignalKind::interrupt().as_raw_value()
+}
+
 /// Ends the process on SIGINT and SIGTERM, whatever blocks: a terminal that does not read, an input that does not end.
 /// What is unfinished is removed first.
 fn exit_when_interrupted() {
@@ -168,6 +177,7 @@ fn exit_when_interrupted() {
         tokio::spawn(async move {
             if signals.recv().await.is_some() {
                 unfinished::remove_all();
+                watch::give_back();
                 std::process::exit(SIGNALLED_STATUS + kind.as_raw_value());
             }
         });
@@ -271,6 +281,8 @@ mod tests {
             (parsed, _) => panic!("{line}: {parsed:?}"),
         };
         check("silkrate latest KGS/USD TMT/USD --source timesca", Ok(()));
+        check("silkrate watch KGS/USD --source timesca --heartbeat 5 --output json", Ok(()));
+        check("silkrate watch --heartbeat 181", Err("181 is not in"));
         check("silkrate --output json latest", Ok(()));
         check("silkrate latest --output xml", Err("possible values: table, json, csv"));
         check("silkrate rate KGS/USD --at -7d --max-age 2d --known 2025-12-08", Ok(()));

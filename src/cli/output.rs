@@ -3,6 +3,8 @@
 //! **Invariant**: rows are written as they come; no more than [`TABLE_CHUNK_ROWS`] are held. Nothing here writes a
 //! colour or a cursor movement, on a terminal or in a pipe.
 
+mod lines;
+
 use std::io::{self, Write};
 
 use clap::ValueEnum;
@@ -10,6 +12,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::cell::{Cell, Shown};
 use crate::domain::Timestamp;
+
+pub(super) use lines::LineSheet;
 
 /// Rows of a table that are laid out together; later ones keep to the columns of the first.
 pub(super) const TABLE_CHUNK_ROWS: usize = 500;

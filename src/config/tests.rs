@@ -55,6 +55,7 @@ fn a_bad_value_is_refused_by_flag_value_and_remedy() {
     check(&["--reserve-mib", "5000"], &["0..=4096"]);
     check(&["--max-connections", "0"], &["1..=65536"]);
     check(&["--max-calls", "x"], &["invalid digit"]);
+    check(&["--cors-origin", "dash.example.org"], &["no origin; write one like https://dash.example.org"]);
     check(&["--shutdown-grace", "11m"], &["outside 0s to 10m"]);
     check(&["--log-format", "xml"], &["human", "json"]);
     check(&["--log", "loud"], &["no level; write a level"]);

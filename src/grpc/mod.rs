@@ -7,6 +7,7 @@ mod blocking_stream;
 pub mod deadline;
 mod ingest_convert;
 pub mod ingest_service;
+mod kept_rates;
 pub mod latest;
 pub mod measure;
 pub mod rate_service;
@@ -14,6 +15,7 @@ mod run_stream;
 pub mod snapshot_service;
 pub mod status;
 mod tick_stream;
+mod watch;
 
 pub use ingest_convert::BATCH_TICKS_MAX;
 pub use tick_stream::UNANSWERED_BATCHES_MAX;

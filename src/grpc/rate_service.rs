@@ -1,13 +1,17 @@
 //! `RateService`: what is known of rates, now and then.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use super::deadline::Deadline;
-use super::latest::{LatestAnswer, LatestAnswers};
+use super::kept_rates::{KeptRates, WithRates};
+use super::latest::{self, LatestAnswer};
 use super::run_stream::{self, RunMessages};
+use super::watch::{WATCHERS_MAX, Watch, Watches};
 use crate::api::{Rates, ServiceError};
 use crate::proto::v1;
 use crate::proto::v1::rate_service_server::RateService;
@@ -18,26 +22,43 @@ const STREAMS_MAX: usize = 64;
 /// Answers of [`Rates`] over gRPC.
 pub struct RateServiceImpl {
     rates: Arc<Rates>,
-    latest: LatestAnswers,
+    kept: Arc<KeptRates>,
+    watches: Watches,
     streams: Arc<Semaphore>,
 }
 
 impl RateServiceImpl {
     /// Over `rates`.
     pub fn new(rates: Arc<Rates>) -> Self {
-        Self { rates, latest: LatestAnswers::default(), streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
+        let kept = Arc::new(KeptRates::default());
+        let watches = Watches::new(Arc::clone(&rates), Arc::clone(&kept), WATCHERS_MAX);
+        Self { rates, kept, watches, streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
+    }
+
+    /// With another limit of watchers at one time.
+    #[must_use]
+    pub fn with_watchers_max(self, watchers_max: usize) -> Self {
+        let watches = Watches::new(Arc::clone(&self.rates), Arc::clone(&self.kept), watchers_max);
+        Self { watches, ..self }
     }
 
     /// The latest rates, as bytes kept where everything is asked for.
     pub(super) fn latest_answer(&self, request: &v1::GetLatestRatesRequest) -> Result<LatestAnswer, Status> {
         let filter = self.rates.filter(&request.pairs, &request.sources)?;
-        Ok(self.latest.answer(&self.rates.view().board, &filter, request.since_sequence, self.rates.now()))
+        let board = &self.rates.view().board;
+        Ok(latest::answer(&self.kept, board, &filter, request.since_sequence, self.rates.now()))
+    }
+
+    /// The latest rates and each change to them, as bytes kept where everything is watched.
+    pub(super) fn watch(&self, request: &v1::WatchLatestRatesRequest) -> Result<Watch, Status> {
+        Ok(self.watches.open(request)?)
     }
 }
 
 #[tonic::async_trait]
 impl RateService for RateServiceImpl {
     type StreamRunsStream = RunMessages;
+    type WatchLatestRatesStream = Pin<Box<dyn Stream<Item = Result<v1::WatchLatestRatesResponse, Status>> + Send>>;
 
     async fn list_series(
         &self,
@@ -52,6 +73,15 @@ impl RateService for RateServiceImpl {
     ) -> Result<Response<v1::GetLatestRatesResponse>, Status> {
         // Behind a `LatestFront` no call gets here.
         Ok(Response::new(self.rates.get_latest_rates(request.get_ref())?))
+    }
+
+    async fn watch_latest_rates(
+        &self,
+        request: Request<v1::WatchLatestRatesRequest>,
+    ) -> Result<Response<Self::WatchLatestRatesStream>, Status> {
+        // Nor does this one.
+        let messages = self.watch(request.get_ref())?.map(|message| message.and_then(WithRates::whole));
+        Ok(Response::new(Box::pin(messages)))
     }
 
     async fn get_rate(&self, request: Request<v1::GetRateRequest>) -> Result<Response<v1::GetRateResponse>, Status> {

@@ -197,6 +197,8 @@ mod tests {
     fn calls() {
         let too_many = ServiceError::TooManyStreams { streams_max: 64 };
         check(too_many, Code::ResourceExhausted, "64 streams", "retry in 2s");
+        let too_many = ServiceError::TooManyWatchers { watchers_max: 5_000 };
+        check(too_many, Code::ResourceExhausted, "5000 watches", "retry in 2s");
         let too_old = ServiceError::StreamTooOld { age_max_s: 600, remedy: "ask again" };
         check(too_old, Code::Aborted, "lasted 600 s, which is the longest; ask again", "");
         let too_many = ServiceError::TooManyExports { exports_max: 4 };

@@ -1,7 +1,8 @@
 //! Taking connections in.
 //!
 //! **Invariant**: no more than the configured number of connections is open; one too many is closed
-//! before a byte of it is read. A failure to accept (no descriptors left) never ends the server.
+//! before a byte of it is read, and one that does not begin to speak gives its place back. A failure to accept (no
+//! descriptors left) never ends the server.
 
 use std::future::Future as _;
 use std::io;
@@ -17,6 +18,10 @@ use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
 
+/// How long a connection may take to say what it speaks. Until then nobody else looks at the clock.
+const OPENING_TIME_MAX: Duration = Duration::from_secs(10);
+/// What tells HTTP/2 from HTTP/1 is that long.
+const OPENING_BYTES: usize = 24;
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The connections of a listener, at most so many at one time.
@@ -54,7 +59,7 @@ impl Stream for Accepted {
                 None => return Poll::Ready(None),
             };
             if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-                return Poll::Ready(Some(Ok(Connection { stream, _permit: permit })));
+                return Poll::Ready(Some(Ok(Connection::new(stream, permit, OPENING_TIME_MAX))));
             }
             let peer = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
             tracing::warn!(%peer, "connection closed: as many as --max-connections allows are open");
@@ -65,7 +70,21 @@ impl Stream for Accepted {
 /// A connection, and its place among those allowed.
 pub(super) struct Connection {
     stream: TcpStream,
+    opening: Option<Opening>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// A connection's first bytes: how many are missing, and until when.
+struct Opening {
+    missing: usize,
+    time: Pin<Box<Sleep>>,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, permit: OwnedSemaphorePermit, opening_time: Duration) -> Self {
+        let opening = Opening { missing: OPENING_BYTES, time: Box::pin(sleep(opening_time)) };
+        Self { stream, opening: Some(opening), _permit: permit }
+    }
 }
 
 impl Connected for Connection {
@@ -82,7 +101,18 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Some(opening) = &mut self.opening {
+            opening.missing = opening.missing.saturating_sub(buffer.filled().len() - before);
+            if opening.missing == 0 {
+                self.opening = None;
+            } else if read.is_pending() {
+                ready!(opening.time.as_mut().poll(context));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        read
     }
 }
 
@@ -109,5 +139,43 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const OPENING: Duration = Duration::from_millis(50);
+
+    async fn connected() -> (TcpStream, Connection, Arc<Semaphore>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let permits = Arc::new(Semaphore::new(1));
+        let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
+        (client, Connection::new(stream, permit, OPENING), permits)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_begin_is_given_up() {
+        for said in [&b""[..], b"P"] {
+            let (mut client, mut connection, _permits) = connected().await;
+            client.write_all(said).await.unwrap();
+            let read = connection.read_exact(&mut [0; OPENING_BYTES]).await;
+            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_began_may_be_silent() {
+        let (mut client, mut connection, _permits) = connected().await;
+        client.write_all(&[b'P'; OPENING_BYTES]).await.unwrap();
+        connection.read_exact(&mut [0; OPENING_BYTES]).await.unwrap();
+        let waiting = tokio::time::timeout(OPENING * 4, connection.read_u8()).await;
+        assert!(waiting.is_err(), "{waiting:?}");
     }
 }

@@ -15,7 +15,7 @@ use silkrate::proto::v1::{
     ListChangesRequest, ListChangesResponse, ListRevisionsRequest, ListRevisionsResponse, ListRunsRequest,
     ListRunsResponse, ListSeriesRequest, ListSeriesResponse, MissingReason, PeriodChange, RateBounds, RateState,
     Refusal, RefusalReason, Revision, Run, Series, StreamRunsRequest, StreamRunsResponse, StreamTicksRequest,
-    StreamTicksResponse, Tick, stream_ticks_request,
+    StreamTicksResponse, Tick, WatchLatestRatesRequest, WatchLatestRatesResponse, stream_ticks_request,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
@@ -222,6 +222,15 @@ impl RateService for Canned {
             sequence: 7,
             recorded_time: day(1),
         }))
+    }
+
+    type WatchLatestRatesStream = Pin<Box<dyn Stream<Item = Result<WatchLatestRatesResponse, Status>> + Send>>;
+
+    async fn watch_latest_rates(
+        &self,
+        _: Request<WatchLatestRatesRequest>,
+    ) -> Result<Response<Self::WatchLatestRatesStream>, Status> {
+        Err(Status::unimplemented("the command's own tests watch a real server"))
     }
 
     type StreamRunsStream = Pin<Box<dyn Stream<Item = Result<StreamRunsResponse, Status>> + Send>>;

@@ -4,6 +4,7 @@
 #![allow(clippy::unnecessary_wraps, reason = "times as the fields of messages take them")]
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prost_types::Timestamp as ProtoTimestamp;
@@ -12,6 +13,7 @@ use silkrate::board::StateRules;
 use silkrate::clock::ManualClock;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, SeriesKey, Source, Timestamp};
 use silkrate::grpc::deadline::DeadlineLayer;
+use silkrate::grpc::latest::LatestFront;
 use silkrate::grpc::rate_service::RateServiceImpl;
 use silkrate::ingest::{Batch, BatchTick, ConflictPolicy, IngestReport, QueueLimits, Running, SeriesTicks};
 use silkrate::proto::v1;
@@ -30,7 +32,11 @@ pub(crate) const DAY_S: i64 = 24 * HOUR_S;
 /// 2025-12-08T12:00:00Z, when the tests take place; times are given as seconds from it.
 pub(crate) const NOON_S: i64 = 1_765_195_200;
 
+/// Fewer than a server has, so that a test can come to it.
+pub(crate) const WATCHERS_MAX: usize = 100;
+
 pub(crate) struct Service {
+    pub(crate) address: SocketAddr,
     pub(crate) client: RateServiceClient<Channel>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) running: Running,
@@ -69,17 +75,19 @@ pub(crate) async fn start() -> Service {
     };
     let clock = Arc::new(ManualClock::new(instant(0)));
     let limits = QueueLimits { batches_max: 16, ticks_max: 1_000_000 };
-    let (running, _) = Running::open(options, limits, clock.clone()).unwrap();
+    let (running, fan_out) = Running::open(options, limits, clock.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let rates = Rates::new(running.ingest().clone(), clock.clone(), CurrencySet::central_asia(), rules());
-    let service = RateServiceImpl::new(Arc::new(rates));
-    let server = Server::builder().layer(DeadlineLayer).add_service(RateServiceServer::new(service));
+    let service = Arc::new(RateServiceImpl::new(Arc::new(rates)).with_watchers_max(WATCHERS_MAX));
+    let service = LatestFront::new(RateServiceServer::from_arc(Arc::clone(&service)), service);
+    let server = Server::builder().layer(DeadlineLayer).add_service(service);
+    tokio::spawn(fan_out.run(std::future::pending()));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
     // A small window, so that a client that does not read soon holds up its stream.
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap().initial_stream_window_size(65_535);
     let client = RateServiceClient::new(endpoint.connect().await.unwrap());
-    Service { client, clock, running, _directory: directory }
+    Service { address, client, clock, running, _directory: directory }
 }
 
 /// "0.01144" or, with a reported change, "0.01144 -0".

@@ -1,0 +1,74 @@
+//! Polls: everything, and nothing new.
+
+use bytes::Bytes;
+use silkrate::proto::v1;
+use silkrate::proto::v1::rate_service_client::RateServiceClient;
+
+use crate::bare;
+use crate::client::{calls_per_second, connect, message, runtime, ticks};
+use crate::server::TestServer;
+use crate::support::{ROUNDS, keys, median, parameter, report};
+
+pub(crate) fn latest() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let server = TestServer::start(&[]).await;
+        let batch: Vec<v1::Tick> =
+            keys().iter().flat_map(|key| ticks(1, 20).into_iter().map(|(t, v)| message(key, t, v))).collect();
+        server.store(&batch).await;
+        let channel = connect(server.addr).await;
+        let answer = RateServiceClient::new(channel.clone())
+            .get_latest_rates(v1::GetLatestRatesRequest::default())
+            .await
+            .expect("an answer")
+            .into_inner();
+        assert_eq!(answer.rates.len(), 5);
+        let size = prost::Message::encoded_len(&answer);
+        // Once as bytes that the client only hands on, once as the very message, decoded like ours.
+        let blob = bare::Blob { bytes: Bytes::from(vec![7; size - 3]) };
+        let bytes = connect(bare::serve(blob).await).await;
+        let same = connect(bare::serve(answer.clone()).await).await;
+        let calls = parameter("SILKRATE_BENCH_CALLS", 60_000) as usize;
+        let mut speeds: [Vec<f64>; 4] = Default::default();
+        for _ in 0..ROUNDS {
+            let channel = bytes.clone();
+            let call = move || {
+                let channel = channel.clone();
+                async move {
+                    let blob: bare::Blob = bare::call(&channel, Bytes::new()).await;
+                    assert_eq!(blob.bytes.len(), size - 3);
+                }
+            };
+            speeds[0].push(calls_per_second(16, calls, call).await);
+            let channel = same.clone();
+            let call = move || {
+                let channel = channel.clone();
+                async move {
+                    let answer: v1::GetLatestRatesResponse = bare::call(&channel, Bytes::new()).await;
+                    assert_eq!(answer.rates.len(), 5);
+                }
+            };
+            speeds[1].push(calls_per_second(16, calls, call).await);
+            for (since, count, at) in [(0, 5, 2), (answer.sequence, 0, 3)] {
+                let client = RateServiceClient::new(connect(server.addr).await);
+                let request = v1::GetLatestRatesRequest { since_sequence: since, ..Default::default() };
+                let call = move || {
+                    let (mut client, request) = (client.clone(), request.clone());
+                    async move {
+                        let got = client.get_latest_rates(request).await.expect("an answer").into_inner();
+                        assert_eq!(got.rates.len(), count);
+                    }
+                };
+                speeds[at].push(calls_per_second(16, calls, call).await);
+            }
+        }
+        let [bytes, same, ours, unchanged] = speeds.map(median);
+        report(&format!("bare service, {size} B of bytes, 16 in flight"), bytes, "calls/s", "-");
+        report("bare service, the same message, decoded", same, "calls/s", "-");
+        report("latest", ours, "calls/s", "-");
+        report("latest, times the bare service with the same message", ours / same, "times", ">= 0.85");
+        report("latest, times the bare service with bytes", ours / bytes, "times", ">= 0.85");
+        report("poll with an unchanged sequence, times the bare service", unchanged / bytes, "times", ">= 0.9");
+        server.stop().await;
+    });
+}

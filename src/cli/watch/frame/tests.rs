@@ -1,0 +1,175 @@
+//! What a screen shows of what is held.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::cli::to_wire;
+use crate::cli::watch::link::News;
+use crate::proto::v1::{LatestRate, Run, WatchKind, WatchLatestRatesResponse};
+
+fn now() -> Timestamp {
+    Timestamp::from_micros(1_765_195_200 * Timestamp::SECOND_US)
+}
+
+fn before(seconds: i64) -> prost_types::Timestamp {
+    to_wire(now().saturating_add_us(-seconds * Timestamp::SECOND_US))
+}
+
+fn quote(pair: &str, source: &str, rate: &str, previous: Option<&str>, state: RateState, seen_s: i64) -> LatestRate {
+    LatestRate {
+        run: Some(Run {
+            pair: pair.to_owned(),
+            source: source.to_owned(),
+            rate: rate.to_owned(),
+            last_observed_time: Some(before(seen_s)),
+            ..Run::default()
+        }),
+        state: state.into(),
+        moved_time: previous.map(|_| before(7_200)),
+        previous_rate: previous.map(str::to_owned),
+        ..LatestRate::default()
+    }
+}
+
+fn snapshot(rates: Vec<LatestRate>) -> News {
+    News::Message(WatchLatestRatesResponse {
+        rates,
+        sequence: 7,
+        server_time: Some(to_wire(now())),
+        last_ingest_time: Some(before(5)),
+        kind: WatchKind::Snapshot.into(),
+        ..WatchLatestRatesResponse::default()
+    })
+}
+
+fn five() -> Vec<LatestRate> {
+    vec![
+        quote("KGS/USD", "timesca", "0.01145", Some("0.01144"), RateState::Moving, 5),
+        quote("KZT/USD", "timesca", "0.00196", Some("0.00197"), RateState::Flat, 5),
+        quote("TMT/USD", "timesca", "0.28490", None, RateState::Pegged, 5),
+        quote("UZS/USD", "timesca", "0.00008", None, RateState::Stale, 90_000),
+    ]
+}
+
+/// What is seen, without colours and blanks at the end.
+fn text(lines: &[Line]) -> Vec<String> {
+    let line = |line: &Line| line.iter().map(|span| span.text.as_str()).collect::<String>().trim_end().to_owned();
+    lines.iter().map(line).collect()
+}
+
+fn held(news: Vec<News>, at: Instant) -> Held {
+    let mut held = Held::new();
+    for one in news {
+        held.take(one, at);
+    }
+    held
+}
+
+#[test]
+fn a_wide_screen_has_all_columns() {
+    let at = Instant::now();
+    let shown = text(&frame(&held(vec![snapshot(five())], at), at, 100, 24, 0));
+    assert_eq!(
+        shown,
+        [
+            "live  last ingest 5 s ago",
+            "pair     source      rate  trend                             state   last move               seen",
+            "KGS/USD  timesca  0.01145  ▁█                                MOVING  ▲ from 0.01144 2 h ago   5 s",
+            "KZT/USD  timesca  0.00196  █▁                                FLAT    ▼ from 0.00197 2 h ago   5 s",
+            "TMT/USD  timesca  0.28490  ▄                                 PEGGED  never                    5 s",
+            "UZS/USD  timesca  0.00008  ▄                                 STALE   never                   25 h",
+            "q quits",
+        ]
+    );
+}
+
+#[test]
+fn forty_columns_are_enough() {
+    let at = Instant::now();
+    let shown = text(&frame(&held(vec![snapshot(five())], at), at, 40, 24, 0));
+    assert_eq!(
+        shown,
+        [
+            "live  last ingest 5 s ago",
+            "pair       rate trend        state  seen",
+            "KGS/USD 0.01145 ▁█           MOVING  5 s",
+            "KZT/USD 0.00196 █▁           FLAT    5 s",
+            "TMT/USD 0.28490 ▄            PEGGED  5 s",
+            "UZS/USD 0.00008 ▄            STALE  25 h",
+            "q quits",
+        ]
+    );
+}
+
+#[test]
+fn no_line_is_longer_than_the_screen_and_there_are_no_more_than_rows() {
+    let at = Instant::now();
+    let lost = News::Lost { problem: "connection refused".repeat(9), retry_in: Duration::from_secs(3) };
+    let mut rates = five();
+    rates.push(quote(
+        "KGS/USD",
+        "a-source-of-thirty-two-characters",
+        "12345678901234567890.12",
+        None,
+        RateState::Flat,
+        1,
+    ));
+    for held in [held(vec![], at), held(vec![snapshot(rates.clone())], at), held(vec![snapshot(rates), lost], at)] {
+        for (width, height) in [(0, 0), (1, 1), (10, 2), (40, 4), (59, 5), (60, 6), (300, 100)] {
+            for scroll in [0, 1, 100] {
+                let lines = frame(&held, at, width, height, scroll);
+                assert!(lines.len() <= height);
+                assert!(text(&lines).iter().all(|line| chars(line) <= width), "{width}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lost_dead_and_unchanged_look_different() {
+    let at = Instant::now();
+    let head = |news: Vec<News>, seconds: u64| {
+        let held = held(news, at);
+        text(&frame(&held, at + Duration::from_secs(seconds), 100, 24, 0))
+    };
+    let lost = || News::Lost { problem: "connection refused".to_owned(), retry_in: Duration::from_secs(3) };
+    let quiet = head(vec![snapshot(five())], 60);
+    assert_eq!(quiet[0], "live  last ingest 1 min ago");
+    assert!(quiet[3].contains("FLAT") && quiet[3].ends_with("1 min"), "ages run on: {}", quiet[3]);
+    let dead = vec![quote("KGS/USD", "timesca", "0.01145", None, RateState::Stale, 9_000)];
+    assert_eq!(head(vec![snapshot(dead)], 0)[0], "NO FEED IS ALIVE: last ingest 5 s ago, all rates are stale");
+    let shown = head(vec![snapshot(five()), lost()], 2);
+    assert_eq!(shown[0], "CONNECTION LOST 2 s, again in 1 s: connection refused");
+    assert!(shown[2..6].iter().all(|row| row.contains("unknown")), "{shown:?}");
+    // Tried twice in vain: it is still lost since the first time.
+    assert!(head(vec![snapshot(five()), lost(), lost()], 2)[0].starts_with("CONNECTION LOST 2 s,"));
+    assert_eq!(head(vec![snapshot(five()), lost(), snapshot(five())], 0)[0], "live  last ingest 5 s ago");
+    assert_eq!(head(vec![], 0), ["connected, waiting for rates", "no rates yet", "q quits"]);
+}
+
+#[test]
+fn more_rows_than_room_are_scrolled_to() {
+    let at = Instant::now();
+    let held = held(vec![snapshot(five())], at);
+    let pairs = |scroll| {
+        let lines = text(&frame(&held, at, 100, 5, scroll));
+        (
+            lines[2..lines.len() - 1].iter().map(|line| line[..7].to_owned()).collect::<Vec<_>>(),
+            lines[lines.len() - 1].clone(),
+        )
+    };
+    let foot = |from: usize, to: usize| format!("q quits; rows {from} to {to} of 4, arrows show others");
+    assert_eq!(pairs(0), (vec!["KGS/USD".to_owned(), "KZT/USD".to_owned()], foot(1, 2)));
+    assert_eq!(pairs(1), (vec!["KZT/USD".to_owned(), "TMT/USD".to_owned()], foot(2, 3)));
+    assert_eq!(pairs(9), (vec!["TMT/USD".to_owned(), "UZS/USD".to_owned()], foot(3, 4)));
+}
+
+#[test]
+fn what_a_server_says_does_not_act_on_the_terminal() {
+    let at = Instant::now();
+    let evil = quote("KGS\u{1b}[2J", "a\nb", "1\u{7}", Some("2\u{1b}"), RateState::Flat, 5);
+    let lost = News::Lost { problem: "\u{1b}[31m".to_owned(), retry_in: Duration::ZERO };
+    for line in text(&frame(&held(vec![snapshot(vec![evil]), lost], at), at, 200, 24, 0)) {
+        assert!(!line.chars().any(char::is_control), "{line}");
+    }
+}

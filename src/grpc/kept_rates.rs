@@ -1,0 +1,190 @@
+//! Rates of a board in the bytes that were written once for all who ask for them, and messages that carry such bytes.
+//!
+//! **Invariants**: the bytes kept are those of the board, and of the sequence since, that they are kept with; another
+//! never meets them. A message with bytes reads as one that was encoded whole.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use prost::Message;
+use prost::bytes::{BufMut, Bytes};
+use tonic::Status;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic_prost::ProstCodec;
+
+use crate::api::convert::latest_rate;
+use crate::board::Board;
+use crate::proto::v1;
+use crate::query::{SeriesFilter, latest};
+
+/// Those rates of a board that changed after a sequence, encoded; all of them after zero.
+struct Encoded {
+    board: Arc<Board>,
+    since: u64,
+    rates: Bytes,
+}
+
+/// The rates that most are asked for, each encoded once a board: their digits do not change until the next commit.
+#[derive(Default)]
+pub(super) struct KeptRates {
+    all: ArcSwapOption<Encoded>,
+    /// What the newest commit changed for those who saw the one before it.
+    newest: ArcSwapOption<Encoded>,
+}
+
+impl KeptRates {
+    /// All rates of `board`.
+    fn all(&self, board: &Arc<Board>) -> Bytes {
+        Self::kept(&self.all, board, 0).unwrap_or_else(|| Self::keep(&self.all, board, 0))
+    }
+
+    /// The rates of `board` that changed after `since`, as the field `rates` of an answer; zero and what is above the board's sequence mean all.
+    ///
+    /// Kept for who is furthest on: one that fell behind does not take the bytes from the many that did not.
+    pub(super) fn changed(&self, board: &Arc<Board>, since: u64) -> Bytes {
+        if since == 0 || since > board.sequence {
+            return self.all(board);
+        }
+        if since == board.sequence {
+            return Bytes::new();
+        }
+        if let Some(kept) = Self::kept(&self.newest, board, since) {
+            return kept;
+        }
+        let is_behind = self.newest.load().as_ref().is_some_and(|kept| kept.since > since);
+        if is_behind { encode(board, since) } else { Self::keep(&self.newest, board, since) }
+    }
+
+    fn kept(place: &ArcSwapOption<Encoded>, board: &Arc<Board>, since: u64) -> Option<Bytes> {
+        let kept = place.load();
+        let kept = kept.as_ref().filter(|kept| Arc::ptr_eq(&kept.board, board) && kept.since == since)?;
+        Some(kept.rates.clone())
+    }
+
+    /// Two callers at once may both encode; either's bytes will do.
+    fn keep(place: &ArcSwapOption<Encoded>, board: &Arc<Board>, since: u64) -> Bytes {
+        let rates = encode(board, since);
+        place.store(Some(Arc::new(Encoded { board: Arc::clone(board), since, rates: rates.clone() })));
+        rates
+    }
+}
+
+fn encode(board: &Board, since: u64) -> Bytes {
+    let rates = latest(board, &SeriesFilter::default(), since).map(|quote| latest_rate(quote)).collect();
+    // Fields of a message may come in any order and in pieces: these bytes and those of the other fields make one.
+    v1::GetLatestRatesResponse { rates, ..Default::default() }.encode_to_vec().into()
+}
+
+/// A message whose `rates` are either in it, or encoded already.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WithRates<M> {
+    /// The encoded `rates`, if they are not in the message.
+    pub(super) encoded_rates: Bytes,
+    pub(super) message: M,
+}
+
+impl<M: Message + Default> WithRates<M> {
+    fn encode(&self, buffer: &mut impl BufMut) -> Result<(), prost::EncodeError> {
+        buffer.put_slice(&self.encoded_rates);
+        self.message.encode(buffer)
+    }
+
+    /// The message as whoever reads it has it.
+    pub(super) fn whole(self) -> Result<M, Status> {
+        let mut bytes = Vec::with_capacity(self.encoded_rates.len() + self.message.encoded_len());
+        self.encode(&mut bytes).map_err(|error| cannot_encode(&error))?;
+        M::decode(bytes.as_slice()).map_err(|error| cannot_encode(&error))
+    }
+}
+
+fn cannot_encode(error: &dyn std::error::Error) -> Status {
+    Status::internal(format!("cannot encode the latest rates: {error}"))
+}
+
+/// Requests `Q` as prost reads them; answers `M` as they are kept.
+pub(super) struct RatesCodec<Q, M>(PhantomData<fn() -> (Q, M)>);
+
+impl<Q, M> Default for RatesCodec<Q, M> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<Q: Message + Default + 'static, M: Message + Default + 'static> Codec for RatesCodec<Q, M> {
+    type Encode = WithRates<M>;
+    type Decode = Q;
+    type Encoder = RatesEncoder<M>;
+    type Decoder = RatesDecoder<Q>;
+
+    fn encoder(&mut self) -> RatesEncoder<M> {
+        RatesEncoder(PhantomData)
+    }
+
+    fn decoder(&mut self) -> RatesDecoder<Q> {
+        RatesDecoder(ProstCodec::<(), _>::raw_decoder(BufferSettings::default()))
+    }
+}
+
+/// Writes kept bytes and what is beside them.
+pub(super) struct RatesEncoder<M>(PhantomData<fn() -> M>);
+
+impl<M: Message + Default> Encoder for RatesEncoder<M> {
+    type Item = WithRates<M>;
+    type Error = Status;
+
+    fn encode(&mut self, answer: WithRates<M>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(answer.encoded_rates.len() + answer.message.encoded_len());
+        answer.encode(buffer).map_err(|error| cannot_encode(&error))
+    }
+}
+
+/// Reads requests.
+pub(super) struct RatesDecoder<Q: Message + Default + 'static>(<ProstCodec<(), Q> as Codec>::Decoder);
+
+impl<Q: Message + Default + 'static> Decoder for RatesDecoder<Q> {
+    type Item = Q;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Q>, Status> {
+        self.0.decode(buffer)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+    use crate::query::latest_tests::quote;
+
+    pub(in crate::grpc) fn board(sequence: u64) -> Arc<Board> {
+        Arc::new(Board {
+            sequence,
+            recorded_time: Timestamp::from_micros(5_000_000),
+            last_ingest_time: Some(Timestamp::from_micros(4_000_000)),
+            quotes: vec![quote("KGS/USD", "timesca", 3), quote("KZT/USD", "timesca", sequence)],
+        })
+    }
+
+    #[test]
+    fn bytes_kept_are_those_of_their_board_and_sequence() {
+        let kept = KeptRates::default();
+        let boards = [board(7), board(7), board(8)];
+        for board in [&boards[0], &boards[2], &boards[1], &boards[2]] {
+            for since in [6, 0, 7, 2, 3, 9, 7] {
+                assert_eq!(kept.changed(board, since), encode(board, if since > board.sequence { 0 } else { since }));
+                assert_eq!(kept.all(board), encode(board, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_fell_behind_does_not_displace_the_others() {
+        let (kept, board) = (KeptRates::default(), board(8));
+        let is_shared = |since| kept.changed(&board, since).as_ptr() == kept.changed(&board, since).as_ptr();
+        assert!(is_shared(5), "the only one");
+        assert!(is_shared(7));
+        assert!(!is_shared(5), "behind");
+        assert!(is_shared(7));
+    }
+}

@@ -1,0 +1,255 @@
+//! gRPC-Web beside gRPC, on the same port: for pages in browsers, which speak no gRPC.
+//!
+//! **Invariants**: a native call passes by here at the cost of looking at its version and content type; a page whose
+//! origin is not allowed calls nothing and reads nothing; a request over HTTP/1 is all there within a limited time.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, HeaderName, ORIGIN};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::{Frame, SizeHint};
+use http_body_util::Full;
+use pin_project_lite::pin_project;
+use prost::bytes::Bytes;
+use tokio::time::{Sleep, sleep};
+use tonic::Status;
+use tonic::body::Body;
+use tonic_web::{GrpcWebLayer, GrpcWebService};
+use tower::{Layer, Service, ServiceExt as _};
+use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
+
+use crate::config::CorsOrigin;
+
+/// Every content type of gRPC-Web begins so; text mode goes on with `-text`.
+const WEB_TYPE: &[u8] = b"application/grpc-web";
+/// How long the one message of a call may take to come in. There is no ping over HTTP/1 to tell who is gone.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a browser may remember that it may call: as long as they do at most.
+const PREFLIGHT_AGE: Duration = Duration::from_hours(2);
+/// What pages may send.
+const REQUEST_HEADERS: [&str; 4] = ["content-type", "x-grpc-web", "x-user-agent", "grpc-timeout"];
+/// What pages may read: how a call ended.
+const RESPONSE_HEADERS: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
+
+/// Lets pages of some origins call what is below.
+#[derive(Clone)]
+pub(super) struct WebLayer {
+    origins: Arc<[CorsOrigin]>,
+    cors: CorsLayer,
+}
+
+impl WebLayer {
+    pub(super) fn new(origins: Vec<CorsOrigin>) -> Self {
+        let origins: Arc<[CorsOrigin]> = origins.into();
+        let allowed = Arc::clone(&origins);
+        let names = |names: &'static [&'static str]| names.iter().map(|name| HeaderName::from_static(name));
+        let cors = CorsLayer::new()
+            .allow_origin(AllowOrigin::predicate(move |origin, _| is_allowed(&allowed, origin)))
+            .allow_methods([Method::POST])
+            .allow_headers(names(&REQUEST_HEADERS).collect::<Vec<_>>())
+            .expose_headers(names(&RESPONSE_HEADERS).collect::<Vec<_>>())
+            .max_age(PREFLIGHT_AGE);
+        Self { origins, cors }
+    }
+}
+
+fn is_allowed(origins: &[CorsOrigin], origin: &HeaderValue) -> bool {
+    origins.iter().any(|allowed| allowed.allows(origin.as_bytes()))
+}
+
+impl<S: Clone> Layer<S> for WebLayer {
+    type Service = WebService<S>;
+
+    fn layer(&self, inner: S) -> WebService<S> {
+        let web = self.cors.layer(GrpcWebLayer::new().layer(inner.clone()));
+        WebService { native: inner, web, origins: Arc::clone(&self.origins) }
+    }
+}
+
+/// See [`WebLayer`].
+#[derive(Clone)]
+pub(super) struct WebService<S> {
+    native: S,
+    web: Cors<GrpcWebService<S>>,
+    origins: Arc<[CorsOrigin]>,
+}
+
+/// What a request is, as far as it matters here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// gRPC, or whatever else came over HTTP/2: the services below know what to say.
+    Native,
+    /// A call of gRPC-Web, or a browser's question whether it may.
+    Web,
+    /// From a page that may not.
+    ForeignPage,
+    /// HTTP/1 that is neither.
+    Other,
+}
+
+fn kind<B>(request: &Request<B>, origins: &[CorsOrigin]) -> Kind {
+    let headers = request.headers();
+    let is_web = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(WEB_TYPE));
+    let is_preflight = request.method() == Method::OPTIONS;
+    if !is_web && !is_preflight {
+        return if request.version() == Version::HTTP_2 { Kind::Native } else { Kind::Other };
+    }
+    match headers.get(ORIGIN) {
+        Some(origin) if !is_allowed(origins, origin) => Kind::ForeignPage,
+        // Not from a page: programs speak gRPC-Web, too.
+        Some(_) | None => Kind::Web,
+    }
+}
+
+impl<S> Service<Request<Body>> for WebService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = WebFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.native.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        match kind(&request, &self.origins) {
+            Kind::Native => WebFuture::Native { call: self.native.call(request) },
+            Kind::Web => {
+                let request = request.map(|body| Body::new(TimedBody::new(body, REQUEST_TIME_MAX)));
+                WebFuture::Web { call: Box::pin(self.web.clone().oneshot(request)) }
+            }
+            Kind::ForeignPage => WebFuture::refused(
+                StatusCode::FORBIDDEN,
+                "pages of this origin may not call; allow it with --cors-origin\n",
+            ),
+            Kind::Other => WebFuture::refused(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "this port speaks gRPC over HTTP/2, and gRPC-Web: content-type application/grpc-web+proto\n",
+            ),
+        }
+    }
+}
+
+pin_project! {
+    /// An answer being made.
+    #[project = WebFutureProject]
+    pub(super) enum WebFuture<F> {
+        Native { #[pin] call: F },
+        Web { call: Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> },
+        Refused { status: StatusCode, why: &'static str },
+    }
+}
+
+impl<F> WebFuture<F> {
+    fn refused(status: StatusCode, why: &'static str) -> Self {
+        Self::Refused { status, why }
+    }
+}
+
+impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for WebFuture<F> {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            WebFutureProject::Native { call } => call.poll(context),
+            WebFutureProject::Web { call } => call.as_mut().poll(context),
+            WebFutureProject::Refused { status, why } => {
+                let mut response = Response::new(Body::new(Full::from(*why)));
+                *response.status_mut() = *status;
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+                Poll::Ready(Ok(response))
+            }
+        }
+    }
+}
+
+/// A request's body, for as long as it may take.
+struct TimedBody {
+    inner: Body,
+    time_max: Duration,
+    time: Pin<Box<Sleep>>,
+}
+
+impl TimedBody {
+    fn new(inner: Body, time_max: Duration) -> Self {
+        Self { inner, time_max, time: Box::pin(sleep(time_max)) }
+    }
+}
+
+impl http_body::Body for TimedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        // The time first: what drips in is always there.
+        if self.time.as_mut().poll(context).is_ready() {
+            let problem = format!("the request was not all there within {:?}; send it faster", self.time_max);
+            return Poll::Ready(Some(Err(Status::deadline_exceeded(problem))));
+        }
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_a_request_is() {
+        let origins = [CorsOrigin::Page("http://localhost:8080".to_owned())];
+        let check = |method: Method, version, content_type: &str, origin: &str, expect| {
+            let mut request = Request::builder().method(method).version(version);
+            for (name, value) in [(CONTENT_TYPE, content_type), (ORIGIN, origin)] {
+                request = if value.is_empty() { request } else { request.header(name, value) };
+            }
+            assert_eq!(kind(&request.body(()).unwrap(), &origins), expect, "{content_type} {origin}");
+        };
+        let (one, two) = (Version::HTTP_11, Version::HTTP_2);
+        let (own, other) = ("http://localhost:8080", "http://evil.example");
+        check(Method::POST, two, "application/grpc", "", Kind::Native);
+        check(Method::POST, two, "application/grpc+proto", "", Kind::Native);
+        check(Method::GET, two, "", "", Kind::Native);
+        check(Method::POST, one, "application/grpc", "", Kind::Other);
+        check(Method::GET, one, "", "", Kind::Other);
+        for version in [one, two] {
+            for content_type in ["application/grpc-web", "application/grpc-web+proto", "application/grpc-web-text"] {
+                check(Method::POST, version, content_type, own, Kind::Web);
+                check(Method::POST, version, content_type, other, Kind::ForeignPage);
+                check(Method::POST, version, content_type, "", Kind::Web);
+            }
+            check(Method::OPTIONS, version, "", own, Kind::Web);
+            check(Method::OPTIONS, version, "", other, Kind::ForeignPage);
+            check(Method::OPTIONS, version, "", "null", Kind::ForeignPage);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_drips_in_is_given_up() {
+        let (sender, drips) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Status>>(1);
+        let body = http_body_util::StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(drips));
+        let reading = tokio::spawn(TimedBody::new(Body::new(body), Duration::from_millis(100)).collect());
+        while sender.send(Ok(Frame::data(Bytes::from_static(b"x")))).await.is_ok() {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let error = reading.await.unwrap().unwrap_err();
+        assert_eq!(error.code(), tonic::Code::DeadlineExceeded);
+    }
+}
