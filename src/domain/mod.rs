@@ -9,6 +9,7 @@ mod decimal;
 mod rate;
 mod run;
 mod series;
+mod span;
 mod tick;
 mod time;
 
@@ -18,6 +19,7 @@ pub use decimal::{Decimal, DecimalError};
 pub use rate::{Rate, RateError, ReportedChange, ReportedChangeError};
 pub use run::{RateSpan, Revision, Run};
 pub use series::{Pair, PairError, SeriesKey, Source, SourceError};
+pub use span::{Span, SpanError, SpanUnit, exact_length};
 pub use tick::{PublishedValue, Tick};
 pub(crate) use time::clip;
 pub use time::{Timestamp, TimestampError};
