@@ -15,27 +15,50 @@ use crate::store::View;
 
 /// Answers from the newest view. Every method fails with what its request or the store makes of it; past the
 /// caller's patience a method is dropped, and its reader stops.
+#[derive(Clone)]
 pub struct Rates {
-    ingest: Ingest,
-    clock: Arc<dyn Clock>,
-    currencies: CurrencySet,
+    moment: Moment,
+    currencies: Arc<CurrencySet>,
     rules: Arc<StateRules>,
+}
+
+/// What a read sees, and what "now" is for it.
+#[derive(Clone)]
+enum Moment {
+    /// The newest commit, and the clock's time.
+    Present { ingest: Ingest, clock: Arc<dyn Clock> },
+    /// Always the same.
+    Fixed { view: Arc<View>, now: Timestamp },
 }
 
 impl Rates {
     /// Over what `ingest` makes visible. `currencies` are those that may be asked for; states follow `rules`.
     pub fn new(ingest: Ingest, clock: Arc<dyn Clock>, currencies: CurrencySet, rules: StateRules) -> Self {
-        Self { ingest, clock, currencies, rules: Arc::new(rules) }
+        let moment = Moment::Present { ingest, clock };
+        Self { moment, currencies: Arc::new(currencies), rules: Arc::new(rules) }
     }
 
-    /// The newest visible commit.
+    /// The same answers, all of them from `view`, it being `now`: who keeps an answer knows by these two whether it
+    /// still holds.
+    #[must_use]
+    pub fn at(&self, view: Arc<View>, now: Timestamp) -> Self {
+        Self { moment: Moment::Fixed { view, now }, ..self.clone() }
+    }
+
+    /// The newest visible commit, or the one fixed.
     pub fn view(&self) -> Arc<View> {
-        self.ingest.view()
+        match &self.moment {
+            Moment::Present { ingest, .. } => ingest.view(),
+            Moment::Fixed { view, .. } => Arc::clone(view),
+        }
     }
 
-    /// The machine's time, or a test's.
+    /// The machine's time, or a test's, or the one fixed.
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        match &self.moment {
+            Moment::Present { clock, .. } => clock.now(),
+            Moment::Fixed { now, .. } => *now,
+        }
     }
 
     /// The currencies that may be asked for.
@@ -58,7 +81,7 @@ impl Rates {
     ) -> Result<T, ServiceError> {
         let stop = Stop::default();
         let _stops_when_dropped = stop.on_drop();
-        let reader = Reader::new(self.ingest.view(), self.clock.now(), Arc::clone(&self.rules), stop);
+        let reader = Reader::new(self.view(), self.now(), Arc::clone(&self.rules), stop);
         let task = tokio::task::spawn_blocking(move || work(&reader));
         match task.await {
             Ok(answer) => Ok(answer?),
@@ -69,7 +92,7 @@ impl Rates {
     /// The series there are.
     ///
     /// # Errors
-    /// See [`Rates`]; so it is with all that follow.
+    /// See [`Rates`].
     pub async fn list_series(&self, request: &v1::ListSeriesRequest) -> Result<v1::ListSeriesResponse, ServiceError> {
         let question = rate_request::series(request, &self.currencies)?;
         let answer = self.read(move |reader| reader.series(&question)).await?;
@@ -77,6 +100,9 @@ impl Rates {
     }
 
     /// The latest rates, from memory.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub fn get_latest_rates(
         &self,
         request: &v1::GetLatestRatesRequest,
@@ -86,6 +112,9 @@ impl Rates {
     }
 
     /// The rate in force at a moment.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn get_rate(&self, request: &v1::GetRateRequest) -> Result<v1::GetRateResponse, ServiceError> {
         let question = rate_request::rate(request, &self.currencies)?;
         let answer = self.read(move |reader| reader.rate(&question)).await?;
@@ -93,6 +122,9 @@ impl Rates {
     }
 
     /// An amount at the rate in force at a moment.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn convert(&self, request: v1::ConvertRequest) -> Result<v1::ConvertResponse, ServiceError> {
         let (question, amount) = rate_request::convert(request, &self.currencies)?;
         let answer = self.read(move |reader| reader.rate(&question)).await?;
@@ -100,6 +132,9 @@ impl Rates {
     }
 
     /// A page of history.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn list_runs(&self, request: v1::ListRunsRequest) -> Result<v1::ListRunsResponse, ServiceError> {
         let Paged { question, fingerprint } = rate_request::runs(request, &self.currencies)?;
         let answer = self.read(move |reader| reader.runs(&question)).await?;
@@ -107,6 +142,9 @@ impl Rates {
     }
 
     /// History in pieces, for the wire to pack.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn stream_runs(&self, request: &v1::StreamRunsRequest) -> Result<RunStream, ServiceError> {
         let question = rate_request::stream(request, &self.currencies)?;
         self.read(move |reader| {
@@ -116,6 +154,9 @@ impl Rates {
     }
 
     /// The percent change between two moments.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn get_change(&self, request: &v1::GetChangeRequest) -> Result<v1::GetChangeResponse, ServiceError> {
         let decimal_places = rate_request::decimal_places(request.decimal_places)?;
         let question = rate_request::change(request, &self.currencies)?;
@@ -124,6 +165,9 @@ impl Rates {
     }
 
     /// A page of changes, period over period.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn list_changes(&self, request: v1::ListChangesRequest) -> Result<v1::ListChangesResponse, ServiceError> {
         let decimal_places = rate_request::decimal_places(request.decimal_places)?;
         let Paged { question, fingerprint } = rate_request::changes(request, &self.currencies)?;
@@ -132,6 +176,9 @@ impl Rates {
     }
 
     /// A page of candles.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn list_candles(&self, request: v1::ListCandlesRequest) -> Result<v1::ListCandlesResponse, ServiceError> {
         let Paged { question, fingerprint } = rate_request::candles(request, &self.currencies)?;
         let answer = self.read(move |reader| reader.candles(&question)).await?;
@@ -139,6 +186,9 @@ impl Rates {
     }
 
     /// A page of revisions.
+    ///
+    /// # Errors
+    /// See [`Rates`].
     pub async fn list_revisions(
         &self,
         request: v1::ListRevisionsRequest,
