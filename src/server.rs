@@ -37,7 +37,7 @@ use crate::grpc::latest::LatestFront;
 use crate::grpc::rate_service::RateServiceImpl;
 use crate::grpc::snapshot_service::SnapshotServiceImpl;
 use crate::grpc::told;
-use crate::http::{self, Site};
+use crate::http::{self, Origins, SchemaError, Settings, Site};
 use crate::ingest::batch::TickRules;
 use crate::ingest::{Ingest, Running};
 use crate::proto::DESCRIPTORS;
@@ -105,6 +105,9 @@ pub enum ServeError {
     /// The descriptors built into this program.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// The same, as plain HTTP reads them.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// Serving.
     #[error("serving: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -246,8 +249,10 @@ async fn serve_store(
         Some(listener) => {
             let address = listener.local_addr().map_err(ServeError::LocalAddress)?;
             tracing::info!("plain HTTP on http://{address}");
-            let site = Site { rates: Arc::clone(&rates), ingest: ingest.clone(), draining: draining.clone() };
-            Some(http::serve(listener, http::router(site), draining.clone()))
+            let settings =
+                Settings { origins: Origins::default(), frankfurter_source: config.frankfurter_source().clone() };
+            let site = Site::new(Arc::clone(&rates), ingest.clone(), draining.clone(), settings)?;
+            Some(http::serve(listener, http::router(site), http::Limits::default(), draining.clone()))
         }
         None => None,
     };

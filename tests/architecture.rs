@@ -27,13 +27,13 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("config", &["board", "domain", "ingest", "store", "telemetry"]),
     ("api", &["analysis", "board", "clock", "columns", "domain", "export", "ingest", "proto", "query", "store"]),
     ("grpc", &["api", "board", "clock", "columns", "domain", "export", "feed", "ingest", "proto", "query", "store"]),
-    ("http", &["api", "ingest"]),
+    ("http", &["analysis", "api", "board", "domain", "ingest", "proto", "query", "store"]),
     ("server", &["api", "board", "clock", "config", "feed", "grpc", "http", "ingest", "proto", "store", "telemetry"]),
     ("cli", &["clock", "config", "domain", "export", "feed", "proto", "server", "store"]),
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
-const CRATES: [(&str, &[&str]); 27] = [
+const CRATES: [(&str, &[&str]); 28] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("crc32c", &["api::page_token", "store"]),
@@ -45,12 +45,13 @@ const CRATES: [(&str, &[&str]); 27] = [
     ("parquet", &["export"]),
     ("sha2", &["export"]),
     ("chrono_tz", &["analysis"]),
-    ("rustix", &["store"]),
+    ("rustix", &["http::listener", "store"]),
     ("tonic", &["cli::client", "cli::error", "cli::export", "grpc", "proto", "server"]),
     ("tonic_health", &["server"]),
     ("tonic_reflection", &["server"]),
     ("tonic_types", &["cli::error", "grpc"]),
-    ("prost", &["api", "cli::export", "columns", "export", "grpc", "proto"]),
+    ("prost", &["api", "cli::export", "columns", "export", "grpc", "http", "proto"]),
+    ("prost_reflect", &["http"]),
     ("prost_types", &["api", "cli", "columns", "export", "grpc"]),
     ("tokio", &["api", "cli", "grpc", "http", "ingest", "main", "server"]),
     ("clap", &["cli", "config", "main", "telemetry"]),
@@ -60,7 +61,7 @@ const CRATES: [(&str, &[&str]); 27] = [
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
     ("html5gum", &["feed"]),
-    ("arc_swap", &["grpc::latest", "ingest"]),
+    ("arc_swap", &["grpc::latest", "http", "ingest"]),
 ];
 
 /// Modules that know neither time sources nor I/O.
