@@ -50,6 +50,11 @@ pub struct ServeArgs {
           value_parser = parse_http_listen)]
     pub http_listen: HttpListen,
 
+    /// Source that answers under /frankfurter where several have a pair
+    #[arg(long, value_name = "SOURCE", env = "SILKRATE_FRANKFURTER_SOURCE", default_value = "timesca",
+          value_parser = parse_source)]
+    pub frankfurter_source: Source,
+
     /// Ticker pages to ingest at start (the variable names one file)
     #[arg(long, value_name = "FILE", env = "SILKRATE_LOAD", num_args = 1..)]
     pub load: Vec<PathBuf>,
@@ -288,6 +293,7 @@ struct BySource {
 pub struct Config {
     listen: SocketAddr,
     http_listen: HttpListen,
+    frankfurter_source: Source,
     store: StoreOptions,
     queue: QueueLimits,
     load: Load,
@@ -332,6 +338,7 @@ impl Config {
         Ok(Self {
             listen: args.listen,
             http_listen: args.http_listen,
+            frankfurter_source: args.frankfurter_source,
             store,
             queue,
             load: Load { files: args.load, source: args.load_source, observed_time: args.load_time },
@@ -358,6 +365,11 @@ impl Config {
     /// Where to listen for plain HTTP.
     pub fn http_listen(&self) -> HttpListen {
         self.http_listen
+    }
+
+    /// Which source answers under `/frankfurter` where several have a pair.
+    pub fn frankfurter_source(&self) -> &Source {
+        &self.frankfurter_source
     }
 
     /// The directory of the store.

@@ -39,7 +39,7 @@ use crate::grpc::measure::MeasureLayer;
 use crate::grpc::rate_service::RateServiceImpl;
 use crate::grpc::snapshot_service::SnapshotServiceImpl;
 use crate::grpc::told;
-use crate::http::{self, Scraped, Site};
+use crate::http::{self, Origins, SchemaError, Scraped, Settings, Site};
 use crate::ingest::batch::TickRules;
 use crate::ingest::{FanOut, Ingest, Running};
 use crate::metrics::CallMetrics;
@@ -109,6 +109,9 @@ pub enum ServeError {
     /// The descriptors built into this program.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// The same, as plain HTTP reads them.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// Serving.
     #[error("serving: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -226,6 +229,19 @@ pub async fn run(
     Ok(())
 }
 
+/// Of pages that come from `address`, as browsers write them: by number, and by the name of this machine to itself.
+fn own_origins(address: SocketAddr) -> Vec<CorsOrigin> {
+    let mut hosts = vec![address.to_string()];
+    if address.ip().is_loopback() || address.ip().is_unspecified() {
+        hosts.extend(["127.0.0.1", "localhost"].map(|host| format!("{host}:{}", address.port())));
+    }
+    // Those with the port of the scheme are written without it.
+    hosts
+        .iter()
+        .filter_map(|host| CorsOrigin::parse(&format!("http://{}", host.trim_end_matches(":80"))).ok())
+        .collect()
+}
+
 async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -251,18 +267,20 @@ async fn serve_store(
     let state_rules = config.store_options().state_rules.clone();
     let rates = Arc::new(Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules));
     let calls = CallMetrics::grpc();
+    let mut origins = config.cors_origins().to_vec();
     let plain_http = match listeners.http {
         Some(listener) => {
             let address = listener.local_addr().map_err(ServeError::LocalAddress)?;
             tracing::info!("plain HTTP on http://{address}");
-            let scraped = Scraped::new(ingest, calls.clone(), config.store_options().directory.clone())?;
-            let site = Site {
-                rates: Arc::clone(&rates),
-                ingest: ingest.clone(),
-                scraped: Arc::new(scraped),
-                draining: draining.clone(),
+            // The built-in page calls over gRPC-Web from here.
+            origins.extend(own_origins(address));
+            let settings = Settings {
+                origins: Origins::new(config.cors_origins().iter().map(CorsOrigin::to_string)),
+                frankfurter_source: config.frankfurter_source().clone(),
             };
-            Some(http::serve(listener, http::router(site), draining.clone()))
+            let scraped = Scraped::new(ingest, calls.clone(), config.store_options().directory.clone())?;
+            let site = Site::new(Arc::clone(&rates), ingest.clone(), scraped, draining.clone(), settings)?;
+            Some(http::serve(listener, http::router(site), http::Limits::default(), draining.clone()))
         }
         None => None,
     };
@@ -272,7 +290,6 @@ async fn serve_store(
     for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
-    let origins = config.cors_origins().to_vec();
     let grpc = router(Parts {
         config,
         clock,

@@ -34,7 +34,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "store",
         ],
     ),
-    ("http", &["api", "board", "domain", "ingest", "metrics", "store"]),
+    ("http", &["analysis", "api", "board", "domain", "ingest", "metrics", "proto", "query", "store"]),
     (
         "server",
         &[
@@ -56,7 +56,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
-const CRATES: [(&str, &[&str]); 33] = [
+const CRATES: [(&str, &[&str]); 34] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("crc32c", &["api::page_token", "store"]),
@@ -68,14 +68,15 @@ const CRATES: [(&str, &[&str]); 33] = [
     ("parquet", &["export"]),
     ("sha2", &["export"]),
     ("chrono_tz", &["analysis"]),
-    ("rustix", &["store"]),
+    ("rustix", &["http::listener", "store"]),
     ("tonic", &["cli::client", "cli::error", "cli::export", "grpc", "proto", "server"]),
     ("tonic_health", &["server"]),
     ("tonic_reflection", &["server"]),
     ("tonic_types", &["cli::error", "grpc"]),
     ("tonic_web", &["server"]),
     ("tower_http", &["server"]),
-    ("prost", &["api", "cli::export", "columns", "export", "grpc", "proto", "server::web"]),
+    ("prost", &["api", "cli::export", "columns", "export", "grpc", "http", "proto", "server::web"]),
+    ("prost_reflect", &["http"]),
     ("prost_types", &["api", "cli", "columns", "export", "grpc"]),
     ("tokio", &["api", "cli", "grpc", "http", "ingest", "main", "server"]),
     ("clap", &["cli", "config", "main", "telemetry"]),
@@ -89,7 +90,7 @@ const CRATES: [(&str, &[&str]); 33] = [
     ("html5gum", &["feed"]),
     ("quick_xml", &["feed::bank"]),
     ("encoding_rs", &["feed::bank"]),
-    ("arc_swap", &["grpc::kept_rates", "ingest"]),
+    ("arc_swap", &["grpc::kept_rates", "http", "ingest"]),
 ];
 
 /// Modules that know neither time sources nor I/O.

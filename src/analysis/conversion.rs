@@ -38,11 +38,34 @@ impl Conversion {
     }
 }
 
+/// `amount` times a rate as an answer writes it, digit for digit: nothing is rounded. None if that is no plain decimal.
+pub fn product(amount: Amount, rate: &str) -> Option<String> {
+    let (integer, fraction) = rate.split_once('.').unwrap_or((rate, ""));
+    let mantissa = BigInt::parse_bytes(format!("{integer}{fraction}").as_bytes(), 10)?;
+    let places = u32::from(amount.places()) + u32::try_from(fraction.len()).ok()?;
+    let exact = BigRational::new(mantissa * BigInt::from(amount.mantissa()), power_of_ten(places));
+    Some(fixed(&exact, places, Rounding::HalfEven))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::analysis::cross::tests::leg;
     use crate::analysis::{LegRate, Legs};
+
+    #[test]
+    fn a_product_keeps_every_digit() {
+        let check = |amount: &str, rate: &str, expect: Option<&str>| {
+            assert_eq!(product(Amount::parse(amount).unwrap(), rate).as_deref(), expect);
+        };
+        check("1", "0.01140", Some("0.01140"));
+        check("1", "12500", Some("12500"));
+        check("12.50", "0.00008", Some("0.0010000"));
+        check("0", "0.5", Some("0.0"));
+        check("3", "87.4125874125874", Some("262.2377622377622"));
+        check("1", "", None);
+        check("1", "1e5", None);
+    }
 
     #[test]
     fn amounts_keep_what_the_rate_is_known_to() {

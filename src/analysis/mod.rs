@@ -16,7 +16,7 @@ mod written;
 pub use bucket::{Bucket, Buckets, Interval, Zone, ZoneError};
 pub use candle::{Candle, CandleBounds, CandlePlan, CandlePoint, Candles};
 pub use change::{DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX, PercentChange, absolute_change};
-pub use conversion::Conversion;
+pub use conversion::{Conversion, product};
 pub use cross::{Edge, LegRate, LegSpell, Legs, Merged, Spell};
 pub use derived::Derived;
 pub use rounding::{Rounding, SIGNIFICANT_DIGITS, fixed, significant};

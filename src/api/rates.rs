@@ -18,27 +18,37 @@ use crate::store::View;
 
 /// Answers from the newest view. Every method fails with what its request or the store makes of it; past the
 /// caller's patience a method is dropped, and its reader stops.
+#[derive(Clone)]
 pub struct Rates {
     ingest: Ingest,
     clock: Arc<dyn Clock>,
-    currencies: CurrencySet,
+    /// What every read sees and when, instead of the newest commit now.
+    fixed: Option<(Arc<View>, Timestamp)>,
+    currencies: Arc<CurrencySet>,
     rules: Arc<StateRules>,
 }
 
 impl Rates {
     /// Over what `ingest` makes visible. `currencies` are those that may be asked for; states follow `rules`.
     pub fn new(ingest: Ingest, clock: Arc<dyn Clock>, currencies: CurrencySet, rules: StateRules) -> Self {
-        Self { ingest, clock, currencies, rules: Arc::new(rules) }
+        Self { ingest, clock, fixed: None, currencies: Arc::new(currencies), rules: Arc::new(rules) }
     }
 
-    /// The newest visible commit.
+    /// The same answers, all of them from `view`, it being `now`: who keeps an answer knows by these two whether it
+    /// still holds.
+    #[must_use]
+    pub fn at(&self, view: Arc<View>, now: Timestamp) -> Self {
+        Self { fixed: Some((view, now)), ..self.clone() }
+    }
+
+    /// The newest visible commit, or the one fixed.
     pub fn view(&self) -> Arc<View> {
-        self.ingest.view()
+        self.fixed.as_ref().map_or_else(|| self.ingest.view(), |(view, _)| Arc::clone(view))
     }
 
-    /// The machine's time, or a test's.
+    /// The machine's time, or a test's, or the one fixed.
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.fixed.as_ref().map_or_else(|| self.clock.now(), |(_, now)| *now)
     }
 
     /// The currencies that may be asked for.
@@ -61,7 +71,7 @@ impl Rates {
     ) -> Result<T, ServiceError> {
         let stop = Stop::default();
         let _stops_when_dropped = stop.on_drop();
-        let reader = Reader::new(self.ingest.view(), self.clock.now(), Arc::clone(&self.rules), stop);
+        let reader = Reader::new(self.view(), self.now(), Arc::clone(&self.rules), stop);
         let task = tokio::task::spawn_blocking(move || work(&reader));
         match task.await {
             Ok(answer) => Ok(answer?),

@@ -6,7 +6,7 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::text::{aside, clean, length};
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, exact_length};
 use crate::proto::v1::{Derivation, RateState};
 
 /// A value in a column.
@@ -150,18 +150,6 @@ impl Shown {
         let folded = parts.join("\n");
         Self { line: parts.join("; "), stacked: folded.clone(), folded, right: false }
     }
-}
-
-/// Seconds with a fraction where there is one, as the JSON form of google.protobuf.Duration: `3600s`, `0.5s`.
-fn exact_length(micros: i64) -> String {
-    const SECOND_US: u64 = Timestamp::SECOND_US.unsigned_abs();
-    let sign = if micros < 0 { "-" } else { "" };
-    let (seconds, fraction) = (micros.unsigned_abs() / SECOND_US, micros.unsigned_abs() % SECOND_US);
-    if fraction == 0 {
-        return format!("{sign}{seconds}s");
-    }
-    let digits = format!("{fraction:06}");
-    format!("{sign}{seconds}.{}s", digits.trim_end_matches('0'))
 }
 
 impl Serialize for Cell {

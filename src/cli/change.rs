@@ -9,9 +9,9 @@ use super::cell::Cell;
 use super::output::{Column, Format, write_one};
 use super::rate;
 use super::text::{clean, fold, length, trim_zeros};
-use super::when::{Span, When};
+use super::when::{When, to_window};
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, stdout};
-use crate::domain::Timestamp;
+use crate::domain::{Span, Timestamp};
 use crate::proto::v1::{GetChangeRequest, GetChangeResponse, GetRateResponse, MissingReason};
 
 const EXAMPLES: &str = "\
@@ -103,7 +103,7 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
         leg_sources: args.legs.leg_sources,
         start_time: session.time(args.from)?,
         end_time: session.time(args.to)?,
-        window: args.over.map(Into::into),
+        window: args.over.map(to_window),
         decimal_places: args.places,
         known_time: session.time(args.known.known)?,
     };

@@ -14,7 +14,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::export::ExportError;
 use super::text::clean;
-use super::when::{SpanError, WhenError};
+use super::when::WhenError;
+use crate::domain::SpanError;
 use crate::export::read::ReadError;
 use crate::feed::TickCsvHeaderError;
 use crate::store::StoreError;

@@ -6,8 +6,9 @@ use super::cell::Cell;
 use super::output::{Column, record, write_one};
 use super::runs;
 use super::text::{length, plural};
-use super::when::{Span, SpanError, When};
+use super::when::{When, to_duration};
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, stdout};
+use crate::domain::SpanError;
 use crate::proto::v1::{GetRateRequest, GetRateResponse, Run};
 
 const EXAMPLES: &str = "\
@@ -41,7 +42,7 @@ pub struct RateArgs {
 }
 
 pub(super) fn parse_length(text: &str) -> Result<prost_types::Duration, SpanError> {
-    text.parse::<Span>()?.to_duration()
+    to_duration(text.parse()?)
 }
 
 /// An answer under the pair asked for, which it leaves out.

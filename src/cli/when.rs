@@ -3,14 +3,12 @@
 //! **Invariant**: pure. A relative time is resolved against a `now` that the caller gives, so that every time of one
 //! command counts from one moment.
 
-use std::fmt;
 use std::str::FromStr;
 
-use chrono::Months;
 use thiserror::Error;
 
 use super::text::clean;
-use crate::domain::{Timestamp, TimestampError};
+use crate::domain::{Span, SpanError, SpanUnit, Timestamp, TimestampError};
 use crate::proto::v1::{Window, WindowUnit};
 
 /// A moment as typed: RFC 3339, a date (its start, UTC), `now`, or a distance back such as `-7d`.
@@ -22,24 +20,6 @@ pub(super) enum When {
     Now,
     /// That moment less a span.
     Ago(Span),
-}
-
-/// A distance in time: a count and a unit, since months and years have no fixed length.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Span {
-    count: u32,
-    unit: Unit,
-}
-
-/// The units of a [`Span`], by the letters that stand for them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Unit {
-    Minute,
-    Hour,
-    Day,
-    Week,
-    Month,
-    Year,
 }
 
 /// Why a text is no time.
@@ -67,22 +47,6 @@ pub(super) enum WhenError {
     TooFarBack(Span),
 }
 
-/// Why a text is no span.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(super) enum SpanError {
-    /// No digits followed by a unit.
-    #[error(
-        "'{0}' is no span; write a count and a unit, like 7d (m minutes, h hours, d days, w weeks, mo months, y years)"
-    )]
-    Malformed(String),
-    /// Nothing, or over four billion.
-    #[error("span '{0}' must count from 1 to 4294967295")]
-    Count(String),
-    /// Months and years where a length is asked for.
-    #[error("span '{0}' has no fixed length; write days, like 30d")]
-    NoFixedLength(Span),
-}
-
 impl When {
     /// The instant meant, if the present is `now`. Months and years are those of the calendar and clamp: 31 March
     /// less one month is the end of February.
@@ -93,13 +57,7 @@ impl When {
         match self {
             Self::At(time) => Ok(time),
             Self::Now => Ok(now),
-            Self::Ago(span) => {
-                let earlier = match span.length() {
-                    Length::Fixed(micros) => now.micros().checked_sub(micros).map(Timestamp::from_micros),
-                    Length::Months(months) => now.to_chrono().checked_sub_months(months).map(Timestamp::from),
-                };
-                earlier.filter(|time| *time >= Timestamp::MIN).ok_or(WhenError::TooFarBack(span))
-            }
+            Self::Ago(span) => span.before(now).ok_or(WhenError::TooFarBack(span)),
         }
     }
 }
@@ -126,93 +84,25 @@ impl FromStr for When {
     }
 }
 
-/// How long a span is.
-enum Length {
-    Fixed(i64),
-    Months(Months),
+/// As a length for the wire.
+///
+/// # Errors
+/// `NoFixedLength` for months and years.
+pub(super) fn to_duration(span: Span) -> Result<prost_types::Duration, SpanError> {
+    Ok(prost_types::Duration { seconds: span.seconds()?, nanos: 0 })
 }
 
-impl Span {
-    fn length(self) -> Length {
-        const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
-        let fixed = |unit_us: i64| Length::Fixed(i64::from(self.count).saturating_mul(unit_us));
-        match self.unit {
-            Unit::Minute => fixed(MINUTE_US),
-            Unit::Hour => fixed(Timestamp::HOUR_US),
-            Unit::Day => fixed(Timestamp::DAY_US),
-            Unit::Week => fixed(7 * Timestamp::DAY_US),
-            Unit::Month => Length::Months(Months::new(self.count)),
-            Unit::Year => Length::Months(Months::new(self.count.saturating_mul(12))),
-        }
-    }
-
-    /// As a length for the wire.
-    ///
-    /// # Errors
-    /// `NoFixedLength` for months and years.
-    pub(super) fn to_duration(self) -> Result<prost_types::Duration, SpanError> {
-        match self.length() {
-            // Every fixed unit is whole seconds.
-            Length::Fixed(micros) => {
-                Ok(prost_types::Duration { seconds: micros.div_euclid(Timestamp::SECOND_US), nanos: 0 })
-            }
-            Length::Months(_) => Err(SpanError::NoFixedLength(self)),
-        }
-    }
-}
-
-impl From<Span> for Window {
-    fn from(span: Span) -> Self {
-        let unit = match span.unit {
-            Unit::Minute => WindowUnit::Minute,
-            Unit::Hour => WindowUnit::Hour,
-            Unit::Day => WindowUnit::Day,
-            Unit::Week => WindowUnit::Week,
-            Unit::Month => WindowUnit::Month,
-            Unit::Year => WindowUnit::Year,
-        };
-        Self { count: span.count, unit: unit.into() }
-    }
-}
-
-impl FromStr for Span {
-    type Err = SpanError;
-
-    fn from_str(text: &str) -> Result<Self, SpanError> {
-        let malformed = || SpanError::Malformed(clean(text).into_owned());
-        let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(malformed)?;
-        let (count, unit) = text.split_at(unit_at);
-        let unit = match unit {
-            "m" => Unit::Minute,
-            "h" => Unit::Hour,
-            "d" => Unit::Day,
-            "w" => Unit::Week,
-            "mo" => Unit::Month,
-            "y" => Unit::Year,
-            _ => return Err(malformed()),
-        };
-        if count.is_empty() {
-            return Err(malformed());
-        }
-        match count.parse() {
-            Ok(count) if count > 0 => Ok(Self { count, unit }),
-            Ok(_) | Err(_) => Err(SpanError::Count(clean(text).into_owned())),
-        }
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.unit {
-            Unit::Minute => "m",
-            Unit::Hour => "h",
-            Unit::Day => "d",
-            Unit::Week => "w",
-            Unit::Month => "mo",
-            Unit::Year => "y",
-        };
-        write!(f, "{}{unit}", self.count)
-    }
+/// As a window for the wire.
+pub(super) fn to_window(span: Span) -> Window {
+    let unit = match span.unit() {
+        SpanUnit::Minute => WindowUnit::Minute,
+        SpanUnit::Hour => WindowUnit::Hour,
+        SpanUnit::Day => WindowUnit::Day,
+        SpanUnit::Week => WindowUnit::Week,
+        SpanUnit::Month => WindowUnit::Month,
+        SpanUnit::Year => WindowUnit::Year,
+    };
+    Window { count: span.count(), unit: unit.into() }
 }
 
 #[cfg(test)]
@@ -280,24 +170,8 @@ mod tests {
     }
 
     #[test]
-    fn a_length_has_no_months() {
-        let check =
-            |text: &str, expect: Result<i64, &str>| match (text.parse::<Span>().and_then(Span::to_duration), expect) {
-                (Ok(length), Ok(seconds)) => assert_eq!((length.seconds, length.nanos), (seconds, 0), "{text}"),
-                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
-                (answer, expect) => panic!("{text}: {answer:?}, expected {expect:?}"),
-            };
-        check("90m", Ok(5_400));
-        check("2d", Ok(172_800));
-        check("1w", Ok(604_800));
-        check("1mo", Err("1mo' has no fixed length; write days"));
-        check("1y", Err("no fixed length"));
-        check("-2d", Err("write a count and a unit"));
-    }
-
-    #[test]
     fn a_window_keeps_its_unit() {
-        let window = Window::from("1mo".parse::<Span>().unwrap());
+        let window = to_window("1mo".parse::<Span>().unwrap());
         assert_eq!((window.count, window.unit()), (1, WindowUnit::Month));
     }
 }

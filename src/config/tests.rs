@@ -35,6 +35,7 @@ fn a_bad_value_is_refused_by_flag_value_and_remedy() {
     check(&["--listen", "127.0.0.1:99999"], &["no address with a port"]);
     check(&["--http-listen", "8080"], &["no address with a port; write one like 127.0.0.1:8080", "or none"]);
     check(&["--http-listen", "off"], &["or none"]);
+    check(&["--frankfurter-source", "NBKR"], &["not a slug"]);
     check(&["--load-source", "Timesca"], &["not a slug", "like timesca"]);
     check(&["--load-time", "yesterday"], &["no time; write RFC 3339"]);
     check(&["--load-time", "2025-13-01"], &["no time"]);

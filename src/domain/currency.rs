@@ -32,6 +32,7 @@ pub enum CurrencyError {
 impl Currency {
     /// The United States dollar, through which crosses go.
     pub const USD: Self = Self(*b"USD");
+
     /// The code of an ISO currency.
     ///
     /// # Errors
@@ -52,6 +53,11 @@ impl Currency {
     /// The three letters.
     pub fn code(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("???")
+    }
+
+    /// Its name in English, as ISO has it.
+    pub fn name(&self) -> String {
+        iso_currency::Currency::from_code(self.code()).map_or(String::new(), |currency| currency.name().to_owned())
     }
 
     /// The three letters as bytes.
@@ -107,6 +113,13 @@ impl CurrencySet {
         }
         let code = Currency::parse(text)?;
         Err(CurrencyError::NotServed { code, served: self.to_string() })
+    }
+}
+
+impl CurrencySet {
+    /// All of them, by code.
+    pub fn iter(&self) -> impl Iterator<Item = Currency> + '_ {
+        self.0.iter().copied()
     }
 }
 

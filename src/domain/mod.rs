@@ -10,6 +10,7 @@ mod difference;
 mod rate;
 mod run;
 mod series;
+mod span;
 mod tick;
 mod time;
 
@@ -20,6 +21,7 @@ pub use difference::{RateDifference, RateDifferenceError};
 pub use rate::{Rate, RateError, ReportedChange, ReportedChangeError};
 pub use run::{RateSpan, Revision, Run};
 pub use series::{Pair, PairError, SeriesKey, Source, SourceError};
+pub use span::{Span, SpanError, SpanUnit, exact_length};
 pub use tick::{PublishedValue, Tick};
 pub(crate) use time::clip;
 pub use time::{Timestamp, TimestampError};

@@ -1,7 +1,7 @@
 //! Taking connections in, and letting them go.
 //!
-//! **Invariants**: no more than [`CONNECTIONS_MAX`] are open; one too many is closed before a byte of it is read. A
-//! client that is slow in sending a request's head is cut off. Once told to drain, a connection ends with the answer
+//! **Invariants**: no more than [`Limits::connections_max`] are open; one too many is closed before a byte of it is read.
+//! A client that is slow in sending a request's head, or leaves its answer unread, is cut off. Once told to drain, a connection ends with the answer
 //! under way.
 
 use std::pin::pin;
@@ -12,15 +12,21 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// Connections open at one time.
+use super::patient::Patient;
+
+/// Connections open at one time, and no more than a quarter of the files that the process may have open: the others are
+/// for gRPC and the store.
 const CONNECTIONS_MAX: usize = 8_192;
 /// From a connection's first moment, or the answer before, to the end of a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a client may leave what was sent unread.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of a head that are held, the least that hyper takes.
 const HEAD_BYTES_MAX: usize = 8_192;
 /// Headers of a request.
@@ -28,10 +34,29 @@ const HEADERS_MAX: usize = 64;
 /// After a failure to accept (no descriptors left): it would be tried without end.
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a listener lets its clients do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Connections open at one time.
+    pub connections_max: usize,
+    /// From a connection's first moment, or the answer before, to the end of a request's head.
+    pub head_timeout: Duration,
+    /// How long what was sent may be left unread.
+    pub unread_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+        let connections_max = files.map_or(CONNECTIONS_MAX, |files| CONNECTIONS_MAX.min(files / 4));
+        Self { connections_max, head_timeout: HEAD_TIMEOUT, unread_timeout: UNREAD_TIMEOUT }
+    }
+}
+
 /// Serves `router` on `listener` until `draining` is true and every answer under way is sent. Dropped earlier, it
 /// closes all connections.
-pub async fn serve(listener: TcpListener, router: Router, mut draining: watch::Receiver<bool>) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut draining: watch::Receiver<bool>) {
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -42,13 +67,13 @@ pub async fn serve(listener: TcpListener, router: Router, mut draining: watch::R
         match accepted {
             Ok((stream, peer)) => {
                 if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-                    let connection = connection(stream, router.clone(), draining.clone());
+                    let connection = connection(stream, router.clone(), limits, draining.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(permit);
                     });
                 } else {
-                    tracing::debug!(%peer, "connection closed: {CONNECTIONS_MAX} of plain HTTP are open");
+                    tracing::debug!(%peer, "connection closed: {} of plain HTTP are open", limits.connections_max);
                 }
             }
             Err(error) => {
@@ -67,16 +92,19 @@ async fn told(draining: &mut watch::Receiver<bool>) {
     let _ = draining.wait_for(|draining| *draining).await;
 }
 
-async fn connection(stream: TcpStream, router: Router, mut draining: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, router: Router, limits: Limits, mut draining: watch::Receiver<bool>) {
     // Answers are small: they are not held back to fill a packet.
     let _ = stream.set_nodelay(true);
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
+            .header_read_timeout(limits.head_timeout)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .serve_connection(
+                TokioIo::new(Patient::new(stream, limits.unread_timeout)),
+                TowerToHyperService::new(router)
+            )
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -87,5 +115,113 @@ async fn connection(stream: TcpStream, router: Router, mut draining: watch::Rece
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection of plain HTTP broke off");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Instant;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(100);
+    const LATE: Duration = Duration::from_mins(1);
+
+    async fn start(limits: Limits) -> (SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (drain, draining) = watch::channel(false);
+        let large = get(async || "x".repeat(64 << 20));
+        let slow = get(async || {
+            sleep(Duration::from_millis(300)).await;
+            "done"
+        });
+        let router = Router::new().route("/", get(async || "here")).route("/large", large).route("/slow", slow);
+        (address, drain, tokio::spawn(serve(listener, router, limits, draining)))
+    }
+
+    async fn rest(stream: &mut TcpStream) -> String {
+        let mut rest = Vec::new();
+        // Reset or closed, it is at its end.
+        let _ = stream.read_to_end(&mut rest).await;
+        String::from_utf8(rest).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_dawdles_over_a_request_is_cut_off() {
+        let limits = Limits { connections_max: 8, head_timeout: SOON, unread_timeout: LATE };
+        let (address, _drain, _serving) = start(limits).await;
+        for begun in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: a\r\n"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let since = Instant::now();
+            stream.write_all(begun.as_bytes()).await.unwrap();
+            let answer = rest(&mut stream).await;
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+            assert!(since.elapsed() < LATE / 2);
+        }
+        // A byte now and then does not help.
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut sent = 0;
+        for byte in "GET / HTTP/1.1\r\nhost: a-long-one\r\n\r\n".bytes() {
+            sleep(SOON / 10).await;
+            if stream.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        assert!(!rest(&mut stream).await.contains("here"), "{sent} bytes were waited for");
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_is_cut_off() {
+        let limits = Limits { connections_max: 1, head_timeout: LATE, unread_timeout: SOON };
+        let (address, _drain, _serving) = start(limits).await;
+        let mut deaf = TcpStream::connect(address).await.unwrap();
+        deaf.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        // Its place becomes free without a byte having been read.
+        for attempt in 0.. {
+            let mut other = TcpStream::connect(address).await.unwrap();
+            let _ = other.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+            if rest(&mut other).await.contains("here") {
+                assert!(attempt > 0, "there was one place");
+                break;
+            }
+            assert!(attempt < 300, "the place never became free");
+            sleep(SOON).await;
+        }
+        drop(deaf);
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_is_closed() {
+        let limits = Limits { connections_max: 2, head_timeout: LATE, unread_timeout: LATE };
+        let (address, _drain, _serving) = start(limits).await;
+        let mut open = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            assert!(stream.read_u8().await.is_ok());
+            open.push(stream);
+        }
+        let mut third = TcpStream::connect(address).await.unwrap();
+        assert_eq!(rest(&mut third).await, "");
+    }
+
+    #[tokio::test]
+    async fn draining_waits_for_the_answer_under_way_and_for_no_idle_one() {
+        let limits = Limits { connections_max: 8, head_timeout: LATE, unread_timeout: LATE };
+        let (address, drain, serving) = start(limits).await;
+        let _idle = TcpStream::connect(address).await.unwrap();
+        let mut asking = TcpStream::connect(address).await.unwrap();
+        asking.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        sleep(SOON).await;
+        drain.send_replace(true);
+        assert!(rest(&mut asking).await.ends_with("done"));
+        serving.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
     }
 }

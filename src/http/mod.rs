@@ -3,40 +3,155 @@
 //! **Invariant**: nothing is written by a request here, and no request has a body. What is answered is what
 //! [`Rates`] answers to the call of the same name.
 
+mod body;
+mod calls;
+mod frankfurter;
+mod guard;
+mod health;
+mod json;
 mod listener;
 mod metrics;
+mod openapi;
+mod parameters;
+mod patient;
+mod problem;
+mod schema;
+mod sheet;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use axum::Router;
-use axum::middleware;
+use axum::body::{Body, Bytes};
+use axum::extract::{RawQuery, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Response, StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse as _;
 use axum::routing::get;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::api::Rates;
+use crate::board::Board;
+use crate::domain::{Source, clip};
 use crate::ingest::Ingest;
 
-pub use listener::serve;
+pub use guard::Origins;
+pub use listener::{Limits, serve};
 pub use metrics::Scraped;
+use problem::Problem;
+pub use schema::SchemaError;
+use schema::{Call, Schema};
+
+/// What an operator may choose.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Pages of which origins may read.
+    pub origins: Origins,
+    /// Which source answers under `/frankfurter` where several have a pair.
+    pub frankfurter_source: Source,
+}
 
 /// What the routes answer from. Cheap to clone.
 #[derive(Clone)]
 pub struct Site {
-    /// Reads.
-    pub rates: Arc<Rates>,
-    /// Whether writing goes on, and what is visible.
-    pub ingest: Ingest,
+    rates: Arc<Rates>,
+    ingest: Ingest,
     /// What is counted.
-    pub scraped: Arc<Scraped>,
-    /// True once the server is on its way down.
-    pub draining: watch::Receiver<bool>,
+    scraped: Arc<Scraped>,
+    draining: watch::Receiver<bool>,
+    settings: Arc<Settings>,
+    schema: Arc<Schema>,
+    /// What `/v1` and `/openapi.json` say, which does not change.
+    documents: Documents,
+    /// Turns to read the store.
+    reads: Arc<Semaphore>,
+    /// The whole board as JSON, with the board that it is of.
+    latest: Arc<ArcSwapOption<(Arc<Board>, Bytes)>>,
+}
+
+#[derive(Clone)]
+struct Documents {
+    index: Bytes,
+    openapi: Bytes,
+}
+
+impl Site {
+    /// Answers from `rates`; `ingest` says whether writing goes on, and `draining` becomes true once the server is on
+    /// its way down.
+    ///
+    /// # Errors
+    /// The descriptors built into this program are of no use.
+    pub fn new(
+        rates: Arc<Rates>,
+        ingest: Ingest,
+        scraped: Scraped,
+        draining: watch::Receiver<bool>,
+        settings: Settings,
+    ) -> Result<Self, SchemaError> {
+        let schema = Schema::new()?;
+        Ok(Self {
+            rates,
+            ingest,
+            scraped: Arc::new(scraped),
+            draining,
+            settings: Arc::new(settings),
+            documents: Documents {
+                index: openapi::index(&schema).to_string().into(),
+                openapi: openapi::document(&schema).to_string().into(),
+            },
+            schema: Arc::new(schema),
+            reads: Arc::new(Semaphore::new(calls::READS_MAX)),
+            latest: Arc::default(),
+        })
+    }
 }
 
 /// Every route there is.
 pub fn router(site: Site) -> Router {
-    Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/metrics", get(metrics::scrape))
-        .layer(middleware::from_fn_with_state(site.clone(), metrics::measure))
+    let mut router = Router::new().route("/healthz", get(health::live)).route("/readyz", get(health::ready));
+    router = router.route("/metrics", get(metrics::scrape));
+    for call in Call::ALL {
+        let answer =
+            async move |State(site): State<Site>, RawQuery(query): RawQuery, headers: HeaderMap| match calls::answer(
+                &site,
+                call,
+                query.as_deref(),
+                &headers,
+            )
+            .await
+            {
+                Ok(response) => response,
+                Err(problem) => problem.into_response(),
+            };
+        router = router.route(&format!("/v1/{}", call.name()), get(answer));
+    }
+    for path in frankfurter::PATHS {
+        router = router.route(path, get(frankfurter::answer));
+    }
+    router = router.route("/v1", get(index)).route("/openapi.json", get(document));
+    let origins = site.settings.origins.clone();
+    router
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(only_reads)
+        .layer(from_fn_with_state(origins, guard::guard))
+        .layer(from_fn_with_state(site.clone(), metrics::measure))
         .with_state(site)
+}
+
+async fn index(State(site): State<Site>) -> Response<Body> {
+    ([(CONTENT_TYPE, "application/json")], site.documents.index).into_response()
+}
+
+async fn document(State(site): State<Site>) -> Response<Body> {
+    ([(CONTENT_TYPE, "application/json")], site.documents.openapi).into_response()
+}
+
+async fn nothing_here(uri: Uri) -> Response<Body> {
+    let problem = format!("there is nothing at {}; /v1 says what there is", clip(uri.path()));
+    Problem::new(StatusCode::NOT_FOUND, problem).into_response()
+}
+
+async fn only_reads() -> Response<Body> {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this can only be read, with GET or HEAD").into_response()
 }

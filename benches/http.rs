@@ -1,0 +1,64 @@
+//! Plain HTTP over loopback, client included: the latest quotes, and the word that they are unchanged.
+//!
+//! `cargo bench --bench http`.
+
+#![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
+
+mod support;
+
+#[path = "../tests/support/mod.rs"]
+mod server;
+#[path = "../tests/web/mod.rs"]
+mod web;
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use server::{TestServer, tick};
+use support::{ROUNDS, median, parameter, per_second, report};
+use web::Connection;
+
+const CONNECTIONS: u64 = 16;
+
+/// Requests a second for `target` on a few connections, each answered with `status`.
+async fn requests_per_second(address: SocketAddr, target: &'static str, tag: &str, status: u16, requests: u64) -> f64 {
+    let begun = Instant::now();
+    let tasks: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let tag = tag.to_owned();
+            tokio::spawn(async move {
+                let mut connection = Connection::open(address).await;
+                for _ in 0..requests / CONNECTIONS {
+                    let answer = connection.get(target, &[("if-none-match", &tag)]).await;
+                    assert_eq!(answer.status, status);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+    per_second(requests, begun.elapsed())
+}
+
+fn main() {
+    let requests = parameter("SILKRATE_BENCH_CALLS", 60_000);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let server = TestServer::start(&[]).await;
+        let pairs = ["KGS/USD", "KZT/USD", "TJS/USD", "TMT/USD", "UZS/USD"];
+        server.store(&pairs.map(|pair| tick(pair, 0, "0.01144"))).await;
+        let asked = [("/v1/latest", "GET /v1/latest"), ("/v1/rate?pair=KGS/KZT", "GET /v1/rate of a cross")];
+        for (target, what) in asked {
+            let tag = web::get(server.http_addr, target).await.header("etag").expect("a tag").to_owned();
+            let (mut whole, mut unchanged) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                whole.push(requests_per_second(server.http_addr, target, "", 200, requests).await);
+                unchanged.push(requests_per_second(server.http_addr, target, &tag, 304, requests).await);
+            }
+            report(what, median(whole), "requests/s", ">= 10,000");
+            report(&format!("{what}, unchanged"), median(unchanged), "requests/s", ">= 10,000");
+        }
+        server.stop().await;
+    });
+}

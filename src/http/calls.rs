@@ -1,0 +1,343 @@
+//! `/v1/...`: each call of `RateService`, asked by a query and answered as JSON or CSV.
+//!
+//! **Invariant**: an answer that carries a tag is a function of its question, its commit and, where it depends on the
+//! present, of the start of the present minute; so the tag alone says that nothing has changed, and the store is not
+//! read to find that out.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, VARY};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use prost::Message;
+use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::Site;
+use super::body::Held;
+use super::json::Json;
+use super::parameters::{Parameters, invalid};
+use super::problem::{Problem, broken};
+use super::schema::{Call, CallSchema};
+use super::sheet;
+use crate::api::{Rates, ServiceError};
+use crate::domain::Timestamp;
+use crate::proto::v1::GetLatestRatesRequest;
+use crate::store::View;
+
+/// Reads of the store at one time.
+pub(super) const READS_MAX: usize = 32;
+/// How long a read waits for its turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(2);
+/// When to come back if it did not get one.
+const RETRY_READ: Duration = Duration::from_secs(1);
+/// Bytes of a message up to which it is written where it was read, not on a thread of its own.
+const INLINE_BYTES_MAX: usize = 64 * 1024;
+/// The parameter that every call has beside its own.
+pub(super) const FORMAT: &str = "format";
+/// The sequence of the commit that was seen, for those who read CSV.
+const SEQUENCE: HeaderName = HeaderName::from_static("silkrate-sequence");
+
+const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
+
+/// How an answer is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(super) enum Format {
+    Json,
+    Csv,
+}
+
+impl Format {
+    /// As the parameter says, else as the first of the types accepted says, else JSON.
+    fn choose(asked: Option<&str>, headers: &HeaderMap) -> Result<Self, ServiceError> {
+        match asked {
+            Some("json") => return Ok(Self::Json),
+            Some("csv") => return Ok(Self::Csv),
+            Some(_) => return Err(invalid(FORMAT, "is neither json nor csv")),
+            None => {}
+        }
+        let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        let kinds = accepted.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
+        let named = kinds.filter_map(|kind| match kind {
+            "text/csv" => Some(Self::Csv),
+            "application/json" | "application/*" | "*/*" => Some(Self::Json),
+            _ => None,
+        });
+        Ok(named.into_iter().next().unwrap_or(Self::Json))
+    }
+
+    const fn content_type(self) -> HeaderValue {
+        match self {
+            Self::Json => HeaderValue::from_static("application/json"),
+            Self::Csv => HeaderValue::from_static("text/csv; charset=utf-8; header=present"),
+        }
+    }
+}
+
+/// What an answer is a function of, beside its question.
+pub(super) struct Basis {
+    pub(super) view: Arc<View>,
+    pub(super) now: Timestamp,
+    /// Whether the two say all: then the answer may be kept under a tag made of them.
+    pub(super) may_tag: bool,
+}
+
+impl Basis {
+    /// Between two commits nothing changes by time but what time alone is the measure of: the writer commits when a
+    /// rate comes due or a state changes. So the present of most calls is that of the newest commit; where it ends a
+    /// change or a candle, it is the start of the minute, or that commit if it is later.
+    pub(super) fn new(site: &Site, counts_minutes: bool, counts_ages: bool) -> Self {
+        let (view, present) = (site.rates.view(), site.rates.now());
+        let recorded = view.commit.recorded_time;
+        // A writer that stopped makes no such commits any more.
+        if counts_ages || site.ingest.poisoned().is_some() {
+            return Self { view, now: present, may_tag: false };
+        }
+        let minute = present.saturating_add_us(-present.micros().rem_euclid(MINUTE_US));
+        let now = if counts_minutes { minute.max(recorded) } else { recorded };
+        Self { view, now, may_tag: true }
+    }
+
+    fn of(site: &Site, call: Call, question: &DynamicMessage) -> Self {
+        let asked = |name| question.has_field_by_name(name);
+        let counts_minutes = match call {
+            Call::Change => !asked("end_time"),
+            Call::Changes | Call::Candles => true,
+            Call::Latest | Call::Rate | Call::Convert | Call::History | Call::Series | Call::Revisions => false,
+        };
+        Self::new(site, counts_minutes, asked("max_age") && !asked("time"))
+    }
+
+    /// The tag of the answer to a question; another version of this program may write another answer.
+    pub(super) fn tag(&self, question: &[&[u8]]) -> Option<HeaderValue> {
+        if !self.may_tag {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        (env!("CARGO_PKG_VERSION"), question).hash(&mut hasher);
+        let commit = self.view.commit;
+        let (recorded, now) = (commit.recorded_time.micros(), self.now.micros());
+        let tag = format!("\"{}-{recorded:x}-{now:x}-{:x}\"", commit.sequence, hasher.finish());
+        HeaderValue::from_str(&tag).ok()
+    }
+}
+
+/// Whether the caller has what bears this tag.
+pub(super) fn has_it(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let tags = headers.get_all(IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
+    let mut tags = tags.flat_map(|tags| tags.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
+    tags.any(|other| other.as_bytes() == tag.as_bytes())
+}
+
+pub(super) fn not_modified(tag: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    keep(&mut response, Some(tag));
+    response
+}
+
+/// Says how an answer may be kept: asked for again each time, under its tag.
+pub(super) fn keep(response: &mut Response<Body>, tag: Option<HeaderValue>) {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.append(VARY, HeaderValue::from_static("Accept"));
+    if let Some(tag) = tag {
+        headers.insert(ETAG, tag);
+    }
+}
+
+/// A turn to read the store.
+pub(super) async fn turn(reads: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
+    if let Ok(Ok(permit)) = timeout(TURN_TIMEOUT, Arc::clone(reads).acquire_owned()).await {
+        return Ok(permit);
+    }
+    let problem = format!("{READS_MAX} reads are under way, which is the most; try again in a moment");
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem).retry(RETRY_READ))
+}
+
+/// Answers `call` as the query and the headers ask.
+pub(super) async fn answer(
+    site: &Site,
+    call: Call,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Problem> {
+    let schema = site.schema.call(call).ok_or_else(|| broken(&"no such call"))?;
+    let mut parameters = Parameters::parse(query)?;
+    let format = Format::choose(parameters.take(FORMAT).as_deref(), headers)?;
+    let question = parameters.into_message(&schema.request, &[FORMAT])?;
+    let basis = Basis::of(site, call, &question);
+    let encoded = question.encode_to_vec();
+    let tag = basis.tag(&[call.name().as_bytes(), format.content_type().as_bytes(), &encoded]);
+    if let Some(tag) = tag.as_ref().filter(|tag| has_it(headers, tag)) {
+        return Ok(not_modified(tag.clone()));
+    }
+    let is_whole_board = call == Call::Latest && encoded.is_empty() && format == Format::Json;
+    let mut response = if is_whole_board {
+        whole_board(site, &basis, schema)?
+    } else {
+        // The latest quotes are in memory.
+        let permit = if call == Call::Latest { None } else { Some(turn(&site.reads).await?) };
+        let rates = site.rates.at(Arc::clone(&basis.view), basis.now);
+        let answer = ask(&rates, call, &question, &schema.response).await?;
+        let next = next_page(call, query, &answer);
+        let bytes = write_anywhere(call, format, question, answer).await?;
+        let mut response = Response::new(Held::body(bytes, permit));
+        if let Some(next) = next {
+            response.headers_mut().insert(LINK, next);
+        }
+        response
+    };
+    response.headers_mut().insert(CONTENT_TYPE, format.content_type());
+    response.headers_mut().insert(SEQUENCE, HeaderValue::from(basis.view.commit.sequence));
+    keep(&mut response, tag);
+    Ok(response)
+}
+
+/// What everybody asks for, written once a board.
+fn whole_board(site: &Site, basis: &Basis, schema: &CallSchema) -> Result<Response<Body>, ServiceError> {
+    let board = &basis.view.board;
+    let kept = site.latest.load();
+    if let Some((_, bytes)) = kept.as_deref().filter(|(of, _)| Arc::ptr_eq(of, board)) {
+        return Ok(Response::new(Body::from(bytes.clone())));
+    }
+    let answer =
+        site.rates.at(Arc::clone(&basis.view), basis.now).get_latest_rates(&GetLatestRatesRequest::default())?;
+    let answer = described(&schema.response, &answer)?;
+    let without = Call::Latest.left_out(false);
+    let bytes =
+        Bytes::from(serde_json::to_vec(&Json { message: &answer, without }).map_err(|problem| broken(&problem))?);
+    site.latest.store(Some(Arc::new((Arc::clone(board), bytes.clone()))));
+    Ok(Response::new(Body::from(bytes)))
+}
+
+fn described(of: &MessageDescriptor, message: &impl Message) -> Result<DynamicMessage, ServiceError> {
+    DynamicMessage::decode(of.clone(), message.encode_to_vec().as_slice()).map_err(|problem| broken(&problem))
+}
+
+/// Asks what gRPC would be asked.
+async fn ask(
+    rates: &Rates,
+    call: Call,
+    question: &DynamicMessage,
+    response: &MessageDescriptor,
+) -> Result<DynamicMessage, ServiceError> {
+    fn read<T: Message + Default>(question: &DynamicMessage) -> Result<T, ServiceError> {
+        question.transcode_to().map_err(|problem| broken(&problem))
+    }
+    match call {
+        Call::Latest => described(response, &rates.get_latest_rates(&read(question)?)?),
+        Call::Rate => described(response, &rates.get_rate(&read(question)?).await?),
+        Call::History => described(response, &rates.list_runs(read(question)?).await?),
+        Call::Change => described(response, &rates.get_change(&read(question)?).await?),
+        Call::Changes => described(response, &rates.list_changes(read(question)?).await?),
+        Call::Candles => described(response, &rates.list_candles(read(question)?).await?),
+        Call::Convert => described(response, &rates.convert(read(question)?).await?),
+        Call::Series => described(response, &rates.list_series(&read(question)?).await?),
+        Call::Revisions => described(response, &rates.list_revisions(read(question)?).await?),
+    }
+}
+
+/// Where the next page is: the same query with the token of the answer.
+fn next_page(call: Call, query: Option<&str>, answer: &DynamicMessage) -> Option<HeaderValue> {
+    let token = answer.get_field_by_name("next_page_token")?;
+    let token = token.as_str().filter(|token| !token.is_empty())?;
+    let same = query.unwrap_or_default().split('&').filter(|part| !part.is_empty() && !part.starts_with("page_token="));
+    let token = format!("page_token={}", utf8_percent_encode(token, NON_ALPHANUMERIC));
+    let query = same.chain([token.as_str()]).collect::<Vec<_>>().join("&");
+    // What would end the reference early is not in any query that hyper takes but `>`.
+    let query = query.replace('>', "%3E");
+    HeaderValue::from_str(&format!("</v1/{}?{query}>; rel=\"next\"", call.name())).ok()
+}
+
+async fn write_anywhere(
+    call: Call,
+    format: Format,
+    question: DynamicMessage,
+    answer: DynamicMessage,
+) -> Result<Bytes, ServiceError> {
+    if answer.encoded_len() <= INLINE_BYTES_MAX {
+        return write(call, format, &question, &answer);
+    }
+    match tokio::task::spawn_blocking(move || write(call, format, &question, &answer)).await {
+        Ok(written) => written,
+        Err(problem) => Err(broken(&problem)),
+    }
+}
+
+fn write(
+    call: Call,
+    format: Format,
+    question: &DynamicMessage,
+    answer: &DynamicMessage,
+) -> Result<Bytes, ServiceError> {
+    let without = call.left_out(question.get_field_by_name("time").is_some_and(|time| is_set(&time)));
+    let bytes = match format {
+        Format::Json => serde_json::to_vec(&Json { message: answer, without }).map_err(|problem| broken(&problem))?,
+        Format::Csv => sheet::write(call.rows(), question, answer, without).map_err(|problem| broken(&problem))?,
+    };
+    Ok(bytes.into())
+}
+
+fn is_set(value: &Value) -> bool {
+    value.as_message().is_some_and(|message| message.encoded_len() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::RETRY_AFTER;
+    use axum::response::IntoResponse as _;
+
+    use super::*;
+
+    #[test]
+    fn a_format_is_chosen_by_parameter_then_by_what_is_accepted() {
+        let check = |asked: Option<&str>, accept: &'static str, expect: Option<Format>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            assert_eq!(Format::choose(asked, &headers).ok(), expect, "{asked:?} {accept}");
+        };
+        check(None, "", Some(Format::Json));
+        check(None, "*/*", Some(Format::Json));
+        check(None, "text/csv", Some(Format::Csv));
+        check(None, "text/html, text/csv;q=0.9, */*;q=0.8", Some(Format::Csv));
+        check(None, "application/json, text/csv", Some(Format::Json));
+        check(None, "image/png", Some(Format::Json));
+        check(Some("csv"), "application/json", Some(Format::Csv));
+        check(Some("json"), "text/csv", Some(Format::Json));
+        check(Some("xml"), "", None);
+    }
+
+    #[tokio::test]
+    async fn who_gets_no_turn_is_told_when_to_come_back() {
+        let reads = Arc::new(Semaphore::new(1));
+        let first = turn(&reads).await.unwrap();
+        let problem = turn(&reads).await.unwrap_err().into_response();
+        assert_eq!(problem.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(problem.headers()[RETRY_AFTER], "1");
+        drop(first);
+        assert!(turn(&reads).await.is_ok());
+    }
+
+    #[test]
+    fn tags_are_compared_one_by_one() {
+        let check = |given: &[&'static str], expect: bool| {
+            let mut headers = HeaderMap::new();
+            for tags in given {
+                headers.append(IF_NONE_MATCH, HeaderValue::from_static(tags));
+            }
+            assert_eq!(has_it(&headers, &HeaderValue::from_static("\"7-a\"")), expect, "{given:?}");
+        };
+        check(&[], false);
+        check(&["\"7-a\""], true);
+        check(&["W/\"7-a\""], true);
+        check(&["\"6-a\", \"7-a\""], true);
+        check(&["\"6-a\"", "\"7-a\""], true);
+        check(&["\"7-ab\""], false);
+        check(&["7-a"], false);
+    }
+}

@@ -1,0 +1,266 @@
+//! What there is, for programs and for people: `/openapi.json` and `/v1`.
+//!
+//! **Invariant**: parameters, answers and what is said of them are read from the same descriptors that requests are read
+//! and answers written by; only what the protos do not know stands here.
+
+use std::collections::BTreeMap;
+
+use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use serde_json::{Map, Value, json};
+
+use super::calls::FORMAT;
+use super::schema::{Call, CallSchema, DURATION, Schema, TIMESTAMP, short_names};
+
+/// How parameters that are messages are written.
+const SPAN_PATTERN: &str = "^[1-9][0-9]*(m|h|d|w|mo|y)$";
+const LENGTH_PATTERN: &str = "^[1-9][0-9]*(m|h|d|w)$";
+
+/// What there is, for people.
+pub(super) fn index(schema: &Schema) -> Value {
+    let calls = Call::ALL.iter().filter_map(|call| {
+        let of = schema.call(*call)?;
+        let parameters: Vec<String> = of.request.fields().map(|field| field.name().to_owned()).collect();
+        Some(json!({
+            "path": format!("/v1/{}", call.name()),
+            "rpc": call.rpc(),
+            "does": of.comment,
+            "parameters": parameters,
+            "required": call.required(),
+        }))
+    });
+    json!({
+        "calls": calls.collect::<Vec<_>>(),
+        "formats": ["json", "csv"],
+        "openapi": "/openapi.json",
+        "frankfurter": "/frankfurter/v1/latest",
+    })
+}
+
+/// The document.
+pub(super) fn document(schema: &Schema) -> Value {
+    let mut kinds = BTreeMap::new();
+    let mut paths = Map::new();
+    for call in Call::ALL {
+        if let Some(of) = schema.call(call) {
+            paths.insert(format!("/v1/{}", call.name()), json!({ "get": operation(schema, call, of) }));
+            response_kinds(schema, &of.response, call, &mut kinds);
+        }
+    }
+    paths.extend(other_paths());
+    kinds.insert("Problem".to_owned(), problem_kind());
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "silkrate",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "MIT OR Apache-2.0" },
+            "description": "Exchange rates of Central Asia. Decimals are strings, times RFC 3339 in UTC, absent values \
+                null. Every answer under /v1 bears an ETag that moves with the sequence: send it as If-None-Match.",
+        },
+        "servers": [{ "url": "/" }],
+        "paths": paths,
+        "components": {
+            "schemas": kinds,
+            "responses": { "Problem": {
+                "description": "What is wrong, where, and what to do.",
+                "content": { "application/problem+json": { "schema": reference("Problem") } },
+            } },
+        },
+    })
+}
+
+fn reference(kind: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{kind}") })
+}
+
+fn operation(schema: &Schema, call: Call, of: &CallSchema) -> Value {
+    let mut parameters: Vec<Value> = of.request.fields().map(|field| parameter(schema, call, &field)).collect();
+    parameters.push(json!({
+        "name": FORMAT,
+        "in": "query",
+        "description": "How the answer is written; by default as Accept says.",
+        "schema": { "type": "string", "enum": ["json", "csv"] },
+    }));
+    parameters.push(json!({
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "The ETag of an answer that the caller has.",
+        "schema": { "type": "string" },
+    }));
+    json!({
+        "operationId": call.name(),
+        "summary": of.comment,
+        "parameters": parameters,
+        "responses": {
+            "200": {
+                "description": "The answer.",
+                "headers": {
+                    "ETag": { "schema": { "type": "string" } },
+                    "Link": { "description": "The next page, where there is one.", "schema": { "type": "string" } },
+                    "Silkrate-Sequence": { "schema": { "type": "integer" } },
+                },
+                "content": {
+                    "application/json": { "schema": reference(of.response.name()) },
+                    "text/csv": { "schema": { "type": "string" } },
+                },
+            },
+            "304": { "description": "The caller has it." },
+            "default": { "$ref": "#/components/responses/Problem" },
+        },
+    })
+}
+
+fn parameter(schema: &Schema, call: Call, field: &FieldDescriptor) -> Value {
+    let kind = question_kind(&field.kind());
+    let mut parameter = json!({
+        "name": field.name(),
+        "in": "query",
+        "required": call.required().contains(&field.name()),
+        "schema": if field.is_list() { json!({ "type": "array", "items": kind }) } else { kind },
+    });
+    if field.is_list() {
+        parameter["style"] = json!("form");
+        parameter["explode"] = json!(false);
+    }
+    say(&mut parameter, &comment(schema, field));
+    parameter
+}
+
+fn comment(schema: &Schema, field: &FieldDescriptor) -> String {
+    schema.comment(&field.parent_message().parent_file(), field.path())
+}
+
+fn say(value: &mut Value, comment: &str) {
+    if !comment.is_empty() {
+        value["description"] = json!(comment);
+    }
+}
+
+/// What is taken in a query.
+fn question_kind(kind: &Kind) -> Value {
+    match kind.as_message().map(MessageDescriptor::full_name) {
+        Some(TIMESTAMP) => json!({
+            "description": "RFC 3339, or a date for its start in UTC.",
+            "anyOf": [{ "type": "string", "format": "date-time" }, { "type": "string", "format": "date" }],
+        }),
+        Some(DURATION) => json!({ "type": "string", "pattern": LENGTH_PATTERN, "examples": ["90m", "2d"] }),
+        Some(_) => json!({ "type": "string", "pattern": SPAN_PATTERN, "examples": ["24h", "1mo"] }),
+        None => plain_kind(kind),
+    }
+}
+
+fn plain_kind(kind: &Kind) -> Value {
+    match kind {
+        Kind::Bool => json!({ "type": "boolean" }),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => json!({ "type": "integer", "format": "int32" }),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => json!({ "type": "integer", "format": "int64" }),
+        Kind::Uint32 | Kind::Uint64 | Kind::Fixed32 | Kind::Fixed64 => json!({ "type": "integer", "minimum": 0 }),
+        Kind::Enum(of) => json!({ "type": "string", "enum": names(of) }),
+        Kind::Double | Kind::Float | Kind::String | Kind::Bytes | Kind::Message(_) => json!({ "type": "string" }),
+    }
+}
+
+fn names(of: &EnumDescriptor) -> Vec<String> {
+    short_names(of).into_iter().map(|(_, name)| name).collect()
+}
+
+/// The kinds of messages that an answer holds, each once.
+fn response_kinds(schema: &Schema, of: &MessageDescriptor, call: Call, kinds: &mut BTreeMap<String, Value>) {
+    let mut properties = Map::new();
+    let mut required = Vec::new();
+    for field in of.fields().filter(|field| !call.left_out(true).contains(&field.name())) {
+        let mut kind = answer_kind(&field);
+        say(&mut kind, &comment(schema, &field));
+        properties.insert(field.name().to_owned(), kind);
+        // The moment of a rate is told only where it was asked for.
+        if of.name() != "GetRateResponse" || field.name() != "time" {
+            required.push(field.name().to_owned());
+        }
+        let kind = field.kind();
+        let inner = kind.as_message().filter(|inner| ![TIMESTAMP, DURATION].contains(&inner.full_name()));
+        if let Some(inner) = inner.filter(|inner| !kinds.contains_key(inner.name())) {
+            response_kinds(schema, inner, call, kinds);
+        }
+    }
+    let mut kind = json!({ "type": "object", "properties": properties, "required": required });
+    say(&mut kind, &schema.comment(&of.parent_file(), of.path()));
+    kinds.insert(of.name().to_owned(), kind);
+}
+
+/// What a field is written as: null where it may be absent.
+fn answer_kind(field: &FieldDescriptor) -> Value {
+    let kind = field.kind();
+    let value = match kind.as_message().map(MessageDescriptor::full_name) {
+        Some(TIMESTAMP) => json!({ "type": "string", "format": "date-time" }),
+        Some(DURATION) => json!({ "type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?s$" }),
+        Some(_) => reference(kind.as_message().map_or("", MessageDescriptor::name)),
+        None => plain_kind(&kind),
+    };
+    if field.is_list() {
+        return json!({ "type": "array", "items": value });
+    }
+    if field.supports_presence() || kind.as_enum().is_some() {
+        return json!({ "anyOf": [value, { "type": "null" }] });
+    }
+    value
+}
+
+fn problem_kind() -> Value {
+    json!({
+        "type": "object",
+        "description": "As RFC 9457 has it.",
+        "properties": {
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "detail": { "type": "string", "description": "Names the field, the value and the remedy." },
+            "code": { "type": "string", "description": "As gRPC has it." },
+            "field": { "type": "string", "description": "The parameter that is wrong." },
+            "reason": { "type": "string", "enum": ["NO_QUOTE_YET", "STALE", "UNKNOWN_SERIES"] },
+            "retry_after": { "type": "integer", "description": "Seconds." },
+        },
+        "required": ["title", "status", "detail"],
+    })
+}
+
+/// What is no call of gRPC.
+fn other_paths() -> Map<String, Value> {
+    let plain = |summary: &str, ready: bool| {
+        let mut responses = json!({ "200": { "description": "Yes.", "content": { "text/plain": { "schema": { "type": "string" } } } } });
+        if ready {
+            responses["503"] = json!({ "$ref": "#/components/responses/Problem" });
+        }
+        json!({ "get": { "summary": summary, "responses": responses } })
+    };
+    let frankfurter = |summary: &str, at: &[(&str, &str)], query: bool| {
+        let in_path = at.iter().map(|(name, description)| {
+            json!({ "name": name, "in": "path", "required": true, "description": description, "schema": { "type": "string" } })
+        });
+        let in_query = [
+            ("base", "Of which one unit is priced; USD if it is not given."),
+            ("symbols", "In which currencies, with commas; all there are if it is not given."),
+            ("amount", "Of how many units."),
+        ];
+        let in_query = in_query.iter().filter(|_| query).map(|(name, description)| {
+            json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string" } })
+        });
+        json!({ "get": {
+            "summary": summary,
+            "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
+            "responses": {
+                "200": { "description": "Rates as numbers.", "content": { "application/json": { "schema": { "type": "object" } } } },
+                "default": { "$ref": "#/components/responses/Problem" },
+            },
+        } })
+    };
+    let day = ("date", "A day, UTC.");
+    let (start, end) =
+        (("start", "The first day, UTC."), ("end", "The last day, UTC; the present one if it is left out."));
+    Map::from_iter([
+        ("/healthz".to_owned(), plain("Whether the process lives.", false)),
+        ("/readyz".to_owned(), plain("Whether it reads and writes.", true)),
+        ("/frankfurter/v1/latest".to_owned(), frankfurter("The latest rates in Frankfurter's shape.", &[], true)),
+        ("/frankfurter/v1/{date}".to_owned(), frankfurter("The rates of a day.", &[day], true)),
+        ("/frankfurter/v1/{start}..{end}".to_owned(), frankfurter("The rates of each day.", &[start, end], true)),
+        ("/frankfurter/v1/currencies".to_owned(), frankfurter("The currencies there are.", &[], false)),
+    ])
+}

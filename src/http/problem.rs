@@ -1,0 +1,160 @@
+//! Errors as RFC 9457 has them: a status, and an object that says what, where and what to do.
+//!
+//! **Invariant**: one exhaustive match gives every code its status; nothing else in `http` decides one for a
+//! [`ServiceError`].
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use crate::api::{ErrorCode, ErrorDetail, ServiceError};
+use axum::Json;
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, Response, StatusCode};
+use axum::response::IntoResponse;
+use serde::Serialize;
+
+/// What goes wrong, as a program reads it.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Problem {
+    title: &'static str,
+    status: u16,
+    /// For people: field, value and remedy.
+    detail: String,
+    /// The code that gRPC would give.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    /// Which parameter is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    /// Why there is nothing: `NO_QUOTE_YET`, `STALE`, `UNKNOWN_SERIES`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// The detail once more, where clients of another service look for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    /// After how many seconds to try again, at least one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            code: None,
+            field: None,
+            reason: None,
+            message: None,
+            retry_after: None,
+        }
+    }
+
+    /// With the detail also as `message`.
+    pub(super) fn with_message(self) -> Self {
+        Self { message: Some(self.detail.clone()), ..self }
+    }
+
+    /// With the advice to come back.
+    pub(super) fn retry(self, after: Duration) -> Self {
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        Self { retry_after: Some(seconds.max(1)), ..self }
+    }
+}
+
+/// What must not happen, and is not the caller's doing.
+pub(super) fn broken(problem: &impl Display) -> ServiceError {
+    ServiceError::BrokenOff(problem.to_string())
+}
+
+/// The status of a code, and the code as text.
+const fn status(code: ErrorCode) -> (StatusCode, &'static str) {
+    match code {
+        ErrorCode::InvalidArgument => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
+        ErrorCode::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND"),
+        ErrorCode::FailedPrecondition => (StatusCode::CONFLICT, "FAILED_PRECONDITION"),
+        // Of all callers together, so that it is not this one who asks too much.
+        ErrorCode::ResourceExhausted => (StatusCode::SERVICE_UNAVAILABLE, "RESOURCE_EXHAUSTED"),
+        ErrorCode::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
+        ErrorCode::Aborted => (StatusCode::CONFLICT, "ABORTED"),
+        ErrorCode::Cancelled => (StatusCode::SERVICE_UNAVAILABLE, "CANCELLED"),
+        ErrorCode::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
+        ErrorCode::DataLoss => (StatusCode::INTERNAL_SERVER_ERROR, "DATA_LOSS"),
+        ErrorCode::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        let (code, detail) = error.describe();
+        let (status, name) = status(code);
+        let mut problem = Self { code: Some(name), ..Self::new(status, error.to_string()) };
+        match detail {
+            ErrorDetail::None => {}
+            ErrorDetail::Field { field, .. } => problem.field = Some(field),
+            ErrorDetail::Reason(reason) => problem.reason = Some(reason),
+            ErrorDetail::RetryAfter(after) => problem = problem.retry(after),
+        }
+        problem
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response<Body> {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.retry_after;
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::IngestError;
+    use crate::query::QueryError;
+    use crate::store::StoreError;
+
+    #[test]
+    fn every_code_has_its_status() {
+        let check = |code: ErrorCode, expect: u16| assert_eq!(status(code).0.as_u16(), expect, "{code:?}");
+        check(ErrorCode::InvalidArgument, 400);
+        check(ErrorCode::NotFound, 404);
+        check(ErrorCode::FailedPrecondition, 409);
+        check(ErrorCode::ResourceExhausted, 503);
+        check(ErrorCode::Unavailable, 503);
+        check(ErrorCode::Aborted, 409);
+        check(ErrorCode::Cancelled, 503);
+        check(ErrorCode::DeadlineExceeded, 504);
+        check(ErrorCode::DataLoss, 500);
+        check(ErrorCode::Internal, 500);
+    }
+
+    #[test]
+    fn an_error_keeps_its_detail() {
+        let check = |error: ServiceError, expect: &str| {
+            assert_eq!(serde_json::to_string(&Problem::from(error)).unwrap(), expect);
+        };
+        check(
+            QueryError::invalid("pair", "is missing").into(),
+            r#"{"title":"Bad Request","status":400,"detail":"pair: is missing","code":"INVALID_ARGUMENT","field":"pair"}"#,
+        );
+        check(
+            IngestError::QueueFull.into(),
+            r#"{"title":"Service Unavailable","status":503,"detail":"the ingest queue is full; try again in a moment","code":"RESOURCE_EXHAUSTED","retry_after":1}"#,
+        );
+        let known_time = crate::domain::Timestamp::from_micros(0);
+        let nothing = Problem::from(ServiceError::from(QueryError::NothingKnownYet { known_time }));
+        assert_eq!((nothing.status, nothing.reason), (404, Some("NO_QUOTE_YET")));
+        let lost = StoreError::Io { action: "read".to_owned(), problem: "gone".to_owned(), disk_full: false };
+        assert_eq!(Problem::from(ServiceError::from(lost)).status, 500);
+    }
+}

@@ -1,0 +1,152 @@
+//! Messages as CSV: a header, and a flat row for each element of the answer's list.
+//!
+//! **Invariant**: a cell is exact and the same text as in JSON; what is absent is empty. Columns have the names that the
+//! command line's CSV has.
+
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value};
+use thiserror::Error;
+
+use super::json::{Json, enum_name, present, text_of};
+use super::schema::{Rows, is_value};
+
+const RUN: &str = "silkrate.v1.Run";
+const RATE: &str = "silkrate.v1.GetRateResponse";
+/// How fields end that hold what a true value lies between.
+const BOUNDS: &str = "_bounds";
+
+/// Why an answer has no form.
+#[derive(Debug, Error)]
+pub(super) enum SheetError {
+    #[error("csv: {0}")]
+    Csv(#[from] csv::Error),
+    #[error("csv: {0}")]
+    Flush(#[from] std::io::Error),
+    #[error("json in a cell: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// A column, and the way to its value from a row.
+struct Column {
+    name: String,
+    path: Vec<FieldDescriptor>,
+}
+
+/// The columns of a row of this kind: the fields of the run in it stand among its own, and of a rate within it are told
+/// rate and time alone.
+fn columns(of: &MessageDescriptor, without: &[&'static str]) -> Vec<Column> {
+    let mut found = Vec::new();
+    // A period says itself when it begins and ends.
+    let told: &[&str] = if of.get_field_by_name("period_end_time").is_some() { &["rate"] } else { &["rate", "time"] };
+    for field in of.fields().filter(|field| !without.contains(&field.name())) {
+        let kind = field.kind();
+        match kind.as_message().filter(|_| !field.is_list() && !is_value(&kind)) {
+            Some(inner) if inner.full_name() == RUN => {
+                found.extend(columns(inner, without).into_iter().map(|column| column.below(&field, None)));
+            }
+            Some(inner) if inner.full_name() == RATE => {
+                let prefix = Some(field.name()).filter(|name| *name != "rate");
+                let of_rate = columns(inner, without).into_iter().filter(|column| told.contains(&&*column.name));
+                found.extend(of_rate.map(|column| column.below(&field, prefix)));
+            }
+            // `open_bounds` with `low` and `high` in it makes `open_low` and `open_high`.
+            Some(inner) if field.name().ends_with(BOUNDS) => {
+                let prefix = field.name().strip_suffix(BOUNDS);
+                found.extend(columns(inner, without).into_iter().map(|column| column.below(&field, prefix)));
+            }
+            Some(_) | None => found.push(Column { name: field.name().to_owned(), path: vec![field] }),
+        }
+    }
+    found
+}
+
+impl Column {
+    fn below(mut self, outer: &FieldDescriptor, prefix: Option<&str>) -> Self {
+        self.path.insert(0, outer.clone());
+        let name = prefix.map_or(self.name.clone(), |prefix| format!("{prefix}_{}", self.name));
+        Self { name, ..self }
+    }
+
+    fn cell(&self, row: &DynamicMessage, without: &[&'static str]) -> Result<String, SheetError> {
+        at(row, &self.path, without)
+    }
+}
+
+/// The value at the end of a path.
+fn at(row: &DynamicMessage, path: &[FieldDescriptor], without: &[&'static str]) -> Result<String, SheetError> {
+    let Some((first, rest)) = path.split_first() else { return Ok(String::new()) };
+    if rest.is_empty() {
+        return cell(row, first, without);
+    }
+    let inner = present(row, first);
+    inner.as_deref().and_then(Value::as_message).map_or(Ok(String::new()), |inner| at(inner, rest, without))
+}
+
+/// One value as text.
+fn cell(message: &DynamicMessage, field: &FieldDescriptor, without: &[&'static str]) -> Result<String, SheetError> {
+    let Some(value) = present(message, field) else { return Ok(String::new()) };
+    Ok(text(&value, &field.kind(), without)?.unwrap_or_default())
+}
+
+fn text(value: &Value, kind: &Kind, without: &[&'static str]) -> Result<Option<String>, SheetError> {
+    Ok(Some(match value {
+        Value::String(text) => text.clone(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::I32(number) => number.to_string(),
+        Value::I64(number) => number.to_string(),
+        Value::U32(number) => number.to_string(),
+        Value::U64(number) => number.to_string(),
+        Value::EnumNumber(number) => return Ok(enum_name(kind, *number)),
+        Value::Message(message) => match text_of(message) {
+            Some(text) => text,
+            None => serde_json::to_string(&Json { message, without })?,
+        },
+        Value::List(items) => {
+            let messages = items.iter().filter_map(Value::as_message);
+            serde_json::to_string(&messages.map(|message| Json { message, without }).collect::<Vec<_>>())?
+        }
+        Value::F32(_) | Value::F64(_) | Value::Bytes(_) | Value::Map(_) => return Ok(None),
+    }))
+}
+
+/// The answer `response` to `request` as CSV.
+pub(super) fn write(
+    rows: Rows,
+    request: &DynamicMessage,
+    response: &DynamicMessage,
+    without: &[&'static str],
+) -> Result<Vec<u8>, SheetError> {
+    let of = response.descriptor();
+    let list = rows.list.and_then(|name| of.get_field_by_name(name));
+    let row_kind = list.as_ref().and_then(|list| list.kind().as_message().cloned()).unwrap_or_else(|| of.clone());
+    let columns = columns(&row_kind, without);
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    let head = rows.asked.iter().chain(rows.shared).copied().chain(columns.iter().map(|column| column.name.as_str()));
+    csv.write_record(head.chain(rows.before))?;
+
+    let mut fixed = Vec::new();
+    for (names, message) in [(rows.asked, request), (rows.shared, response)] {
+        for field in names.iter().filter_map(|name| message.descriptor().get_field_by_name(name)) {
+            fixed.push(cell(message, &field, without)?);
+        }
+    }
+    let mut write = |row: &DynamicMessage, is_before: bool| -> Result<(), SheetError> {
+        let mut cells = fixed.clone();
+        for column in &columns {
+            cells.push(column.cell(row, without)?);
+        }
+        cells.extend(rows.before.map(|_| is_before.to_string()));
+        Ok(csv.write_record(cells)?)
+    };
+    let Some(list) = list else {
+        write(response, false)?;
+        return Ok(csv.into_inner().map_err(csv::IntoInnerError::into_error)?);
+    };
+    let before = rows.before.and_then(|name| of.get_field_by_name(name)).filter(|field| response.has_field(field));
+    if let Some(row) = before.map(|field| response.get_field(&field)).as_deref().and_then(Value::as_message) {
+        write(row, true)?;
+    }
+    for row in response.get_field(&list).as_list().unwrap_or_default().iter().filter_map(Value::as_message) {
+        write(row, false)?;
+    }
+    Ok(csv.into_inner().map_err(csv::IntoInnerError::into_error)?)
+}
