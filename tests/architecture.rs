@@ -27,13 +27,13 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("config", &["board", "domain", "ingest", "store", "telemetry"]),
     ("api", &["analysis", "board", "clock", "columns", "domain", "export", "ingest", "proto", "query", "store"]),
     ("grpc", &["api", "board", "clock", "columns", "domain", "export", "feed", "ingest", "proto", "query", "store"]),
-    ("http", &["api", "ingest"]),
+    ("http", &["analysis", "api", "board", "domain", "ingest", "query"]),
     ("server", &["api", "board", "clock", "config", "feed", "grpc", "http", "ingest", "proto", "store", "telemetry"]),
     ("cli", &["clock", "config", "domain", "export", "feed", "proto", "server", "store"]),
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
-const CRATES: [(&str, &[&str]); 27] = [
+const CRATES: [(&str, &[&str]); 28] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("crc32c", &["api::page_token", "store"]),
@@ -43,7 +43,7 @@ const CRATES: [(&str, &[&str]); 27] = [
     ("arrow_buffer", &["export"]),
     ("arrow_ipc", &["export"]),
     ("parquet", &["export"]),
-    ("sha2", &["export"]),
+    ("sha2", &["export", "http::page::assets"]),
     ("chrono_tz", &["analysis"]),
     ("rustix", &["store"]),
     ("tonic", &["cli::client", "cli::error", "cli::export", "grpc", "proto", "server"]),
@@ -57,6 +57,7 @@ const CRATES: [(&str, &[&str]); 27] = [
     ("comfy_table", &["cli", "server"]),
     ("indicatif", &["cli"]),
     ("axum", &["http"]),
+    ("maud", &["http::page"]),
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
     ("html5gum", &["feed"]),

@@ -4,6 +4,7 @@
 //! [`Rates`] answers to the call of the same name.
 
 mod listener;
+mod page;
 
 use std::sync::Arc;
 
@@ -29,5 +30,6 @@ pub struct Site {
 
 /// Every route there is.
 pub fn router(site: Site) -> Router {
-    Router::new().route("/healthz", get(async || "ok\n")).with_state(site)
+    let page = page::routes(site.clone());
+    Router::new().route("/healthz", get(async || "ok\n")).with_state(site).merge(page)
 }
