@@ -56,7 +56,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
-const CRATES: [(&str, &[&str]); 34] = [
+const CRATES: [(&str, &[&str]); 35] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("crc32c", &["api::page_token", "store"]),
@@ -66,7 +66,7 @@ const CRATES: [(&str, &[&str]); 34] = [
     ("arrow_buffer", &["export"]),
     ("arrow_ipc", &["export"]),
     ("parquet", &["export"]),
-    ("sha2", &["export"]),
+    ("sha2", &["export", "http::page::assets"]),
     ("chrono_tz", &["analysis"]),
     ("rustix", &["http::listener", "store"]),
     ("tonic", &["cli::client", "cli::error", "cli::export", "grpc", "proto", "server"]),
@@ -84,6 +84,7 @@ const CRATES: [(&str, &[&str]); 34] = [
     ("crossterm", &["cli::watch"]),
     ("indicatif", &["cli"]),
     ("axum", &["http"]),
+    ("maud", &["http::page"]),
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
     ("prometheus", &["http::metrics", "metrics", "server"]),

@@ -65,7 +65,10 @@ impl Rates {
     }
 
     /// Reads on a blocking thread, for as long as the caller waits: past its deadline, this is dropped.
-    async fn read<T: Send + 'static>(
+    ///
+    /// # Errors
+    /// Those of `work`, and `BrokenOff` if that panics.
+    pub async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, ServiceError> {

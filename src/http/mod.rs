@@ -12,6 +12,7 @@ mod json;
 mod listener;
 mod metrics;
 mod openapi;
+mod page;
 mod parameters;
 mod patient;
 mod problem;
@@ -134,9 +135,10 @@ pub fn router(site: Site) -> Router {
     router
         .fallback(nothing_here)
         .method_not_allowed_fallback(only_reads)
+        .with_state(site.clone())
+        .merge(page::routes(site.clone()))
         .layer(from_fn_with_state(origins, guard::guard))
-        .layer(from_fn_with_state(site.clone(), metrics::measure))
-        .with_state(site)
+        .layer(from_fn_with_state(site, metrics::measure))
 }
 
 async fn index(State(site): State<Site>) -> Response<Body> {

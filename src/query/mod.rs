@@ -12,8 +12,10 @@ mod changes;
 mod error;
 mod history;
 mod latest;
+mod outline;
 mod periods;
 mod pin;
+mod quote_changes;
 mod rate;
 mod resolve;
 mod snapshot;
@@ -32,14 +34,16 @@ pub use history::{
 #[cfg(test)]
 pub(crate) use latest::tests as latest_tests;
 pub use latest::{SeriesFilter, latest};
+pub use outline::{Extreme, OUTLINE_ITEMS_MAX, Outline, OutlineRequest, Silence, Step};
 pub use periods::{BUCKETS_MAX, BucketCursor, BucketsRequest, EXPORT_BUCKETS_MAX};
+pub use quote_changes::{QuoteChanges, WindowChange};
 pub use rate::{Change, ChangeRequest, RateAnswer, RateRequest};
 pub use resolve::Derivation;
 pub use snapshot::{CandleBuckets, Snapshot, SnapshotRequest};
 pub use stop::{Stop, StopGuard};
 pub use window::{ChangeStart, Window, WindowUnit};
 
-use crate::board::StateRules;
+use crate::board::{Board, StateRules};
 use crate::domain::Timestamp;
 use crate::store::{Commit, View};
 
@@ -65,5 +69,10 @@ impl Reader {
     /// Over `view`, it being `now`; long scans end when `stop` says so.
     pub fn new(view: Arc<View>, now: Timestamp, rules: Arc<StateRules>, stop: Stop) -> Self {
         Self { view, now, rules, stop }
+    }
+
+    /// The latest quotes of what it sees.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.view.board
     }
 }

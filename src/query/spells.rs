@@ -69,7 +69,7 @@ impl Reader {
 }
 
 /// What the runs of a leg say that begin in `[start, end)`, and before them the one in force just before `start`.
-fn rate_spans(
+pub(super) fn rate_spans(
     pin: &Pin,
     leg: &Leg<Arc<SeriesView>>,
     start: Timestamp,

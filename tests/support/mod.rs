@@ -70,6 +70,16 @@ impl TestServer {
     }
 
     async fn start_in(dir: TempDir, flags: Vec<String>, clock: Arc<ManualClock>, fault: Option<DiskFault>) -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), dir, flags, clock, fault).await
+    }
+
+    async fn start_at(
+        http_addr: SocketAddr,
+        dir: TempDir,
+        flags: Vec<String>,
+        clock: Arc<ManualClock>,
+        fault: Option<DiskFault>,
+    ) -> Self {
         let db = dir.path().join("db").display().to_string();
         // The reserved file is of no use here, and slow to write.
         let own = ["test", "--db", &db, "--reserve-mib", "0"].map(str::to_owned);
@@ -80,7 +90,7 @@ impl TestServer {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = TcpListener::bind(http_addr).await.unwrap();
         let http_addr = http.local_addr().unwrap();
         let listeners = Listeners { grpc: listener, http: Some(http) };
         let (stop, stopped) = oneshot::channel::<()>();
@@ -119,9 +129,14 @@ impl TestServer {
 
     /// Stops it and starts it again over its store, with the clock as it stands.
     pub(crate) async fn restart(self) -> Self {
-        let (flags, clock) = (self.flags.clone(), Arc::clone(&self.clock));
+        self.pause().await.resume().await
+    }
+
+    /// Stops it, to be started again.
+    pub(crate) async fn pause(self) -> Paused {
+        let (http_addr, flags, clock) = (self.http_addr, self.flags.clone(), Arc::clone(&self.clock));
         let (dir, _) = self.stop().await;
-        Self::start_in(dir, flags, clock, None).await
+        Paused { http_addr, dir, flags, clock }
     }
 
     pub(crate) fn ingest(&self) -> IngestServiceClient<Channel> {
@@ -138,6 +153,21 @@ impl TestServer {
         let response = self.ingest().ingest_ticks(request).await.unwrap().into_inner();
         assert_eq!(response.refusals, []);
         response
+    }
+}
+
+/// A server that was stopped, with its store.
+pub(crate) struct Paused {
+    http_addr: SocketAddr,
+    dir: TempDir,
+    flags: Vec<String>,
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+impl Paused {
+    /// Starts it again, plain HTTP where it was.
+    pub(crate) async fn resume(self) -> TestServer {
+        TestServer::start_at(self.http_addr, self.dir, self.flags, self.clock, None).await
     }
 }
 

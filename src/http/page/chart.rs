@@ -1,0 +1,264 @@
+//! The picture of a rate over time, as SVG in the page.
+//!
+//! **Invariant**: a rate holds until the next, so that lines go along and up, never aslant; where the feed was silent the
+//! line is broken, so that silence never looks like standing still.
+
+#![allow(clippy::float_arithmetic, reason = "pixels: no digit of an answer passes through here")]
+
+use std::fmt::Write as _;
+
+use maud::{Markup, html};
+
+use super::scale::{Frame, Scale, band, height};
+use crate::analysis::CandlePoint;
+use crate::domain::Timestamp;
+use crate::query::{CandleRow, Outline, Silence, Step};
+
+/// A silence narrower than this has no room for a word.
+const LABEL_WIDTH: f64 = 64.0;
+/// A part of its bucket that a candle's body takes.
+const BODY_PART: f64 = 0.64;
+
+/// What is drawn.
+pub(super) struct Drawing<'a> {
+    /// Steps, silences and range.
+    pub(super) outline: &'a Outline,
+    /// Instead of the steps.
+    pub(super) candles: Option<&'a [CandleRow]>,
+    /// What it shows, for those who do not see it.
+    pub(super) title: &'a str,
+    /// What it says.
+    pub(super) summary: &'a str,
+}
+
+/// A step in heights.
+struct Level {
+    from: Timestamp,
+    until: Timestamp,
+    lowest: f64,
+    highest: f64,
+    last: f64,
+    /// Of the lowest, the highest, and the last.
+    band: (f64, f64),
+    last_band: (f64, f64),
+}
+
+impl Level {
+    fn new(step: &Step, until: Timestamp, inverted: bool) -> Self {
+        let (lowest, highest) = if inverted { (step.highest, step.lowest) } else { (step.lowest, step.highest) };
+        Self {
+            from: step.from,
+            until,
+            lowest: height(lowest, inverted),
+            highest: height(highest, inverted),
+            last: height(step.last, inverted),
+            band: (band(lowest, inverted).0, band(highest, inverted).1),
+            last_band: band(step.last, inverted),
+        }
+    }
+
+    fn is_one(&self) -> bool {
+        self.lowest >= self.highest
+    }
+}
+
+fn levels(outline: &Outline) -> Vec<Level> {
+    let ends = outline.steps.iter().skip(1).map(|step| step.from).chain([outline.range.end()]);
+    outline.steps.iter().zip(ends).map(|(step, until)| Level::new(step, until, outline.inverted)).collect()
+}
+
+/// A candle in heights.
+struct Bar {
+    from: Timestamp,
+    until: Timestamp,
+    open: f64,
+    high: f64,
+    low: f64,
+    close: f64,
+    complete: bool,
+}
+
+fn bars(candles: &[CandleRow]) -> Vec<Bar> {
+    // Written digits are what there is of a derived rate; a pixel is coarser than a double.
+    let height = |point: CandlePoint| point.rate.to_string().parse().unwrap_or(0.0);
+    let bar = |CandleRow { candle, complete, .. }: &CandleRow| Bar {
+        from: candle.bucket.start,
+        until: candle.bucket.end,
+        open: height(candle.open),
+        high: height(candle.high),
+        low: height(candle.low),
+        close: height(candle.close),
+        complete: *complete,
+    };
+    candles.iter().map(bar).collect()
+}
+
+/// The picture, once for screens and once for phones: a style shows the one that fits.
+pub(super) fn chart(drawing: &Drawing<'_>) -> Markup {
+    html! {
+        (picture(drawing, Frame::WIDE, "wide"))
+        (picture(drawing, Frame::NARROW, "narrow"))
+    }
+}
+
+fn picture(drawing: &Drawing<'_>, frame: Frame, name: &str) -> Markup {
+    let range = (drawing.outline.range.start(), drawing.outline.range.end());
+    let levels = levels(drawing.outline);
+    let bars = drawing.candles.map(bars);
+    let heights: Vec<f64> = match &bars {
+        Some(bars) => bars.iter().flat_map(|bar| [bar.low, bar.high]).collect(),
+        None => levels.iter().flat_map(|level| [level.band.0, level.band.1]).collect(),
+    };
+    // What never moved still has a height, and candles of one rate the band of that.
+    let flat = heights.iter().all(|height| heights.first() == Some(height));
+    let more = levels.iter().filter(|_| flat).flat_map(|level| [level.band.0, level.band.1]);
+    let scale = Scale::new(frame, range, heights.iter().copied().chain(more));
+    let (title_id, text_id) = (format!("title-{name}"), format!("text-{name}"));
+    html! {
+        svg class={ "chart " (name) } viewBox=(format!("0 0 {} {}", frame.width, frame.height)) role="img"
+            aria-labelledby={ (title_id) " " (text_id) } xmlns="http://www.w3.org/2000/svg" {
+            title id=(title_id) { (drawing.title) }
+            desc id=(text_id) { (drawing.summary) }
+            defs {
+                pattern id={ "hatch-" (name) } width="7" height="7" patternUnits="userSpaceOnUse"
+                    patternTransform="rotate(45)" {
+                    path class="hatch" d="M0 0V7" {}
+                }
+            }
+            (axes(&scale))
+            @match &bars {
+                Some(bars) => { (silences(&scale, drawing.outline, None, name)) (candles(&scale, bars)) },
+                None => {
+                    path class="band" d=(band_path(&scale, &levels)) {}
+                    path class="line" d=(line_path(&scale, &levels)) {}
+                    (silences(&scale, drawing.outline, Some(&levels), name))
+                },
+            }
+        }
+    }
+}
+
+/// To a tenth of a pixel.
+fn px(number: f64) -> String {
+    let text = format!("{number:.1}");
+    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+}
+
+fn axes(scale: &Scale) -> Markup {
+    let frame = scale.frame;
+    let (right, bottom) = (frame.plot_right(), frame.plot_bottom());
+    html! {
+        @for (text, at) in scale.rate_marks() {
+            @let y = scale.y(at);
+            path class="grid" d=(format!("M{} {}H{}", px(frame.left), px(y), px(right))) {}
+            text class="mark" x=(px(right + 7.0)) y=(px(y + 4.0)) { (text) }
+        }
+        @for (text, time) in scale.time_marks() {
+            @let x = scale.x(time);
+            path class="tick" d=(format!("M{} {}v5", px(x), px(bottom))) {}
+            // At the edges there is no room for words.
+            @if x > frame.left + 14.0 && x < right - 16.0 {
+                text class="mark middle" x=(px(x)) y=(px(bottom + 19.0)) { (text) }
+            }
+        }
+        path class="tick" d=(format!("M{} {}H{}", px(frame.left), px(bottom), px(right))) {}
+        text class="mark zone" x=(px(right + 7.0)) y=(px(bottom + 19.0)) { "UTC" }
+    }
+}
+
+fn line_path(scale: &Scale, levels: &[Level]) -> String {
+    let mut path = String::new();
+    for (at, level) in levels.iter().enumerate() {
+        let start = if at == 0 { format!("M{} ", px(scale.x(level.from))) } else { "V".to_owned() };
+        // Writing to a String cannot fail.
+        let _ = if level.is_one() {
+            write!(path, "{start}{}", px(scale.y(level.last)))
+        } else {
+            let y = |height| px(scale.y(height));
+            write!(path, "{start}{}V{}V{}", y(level.lowest), y(level.highest), y(level.last))
+        };
+        let _ = write!(path, "H{}", px(scale.x(level.until)));
+    }
+    path
+}
+
+fn band_path(scale: &Scale, levels: &[Level]) -> String {
+    let mut path = String::new();
+    let mut block = |from: f64, until: f64, (low, high): (f64, f64)| {
+        let (x0, x1, y0, y1) = (px(from), px(until), px(scale.y(high)), px(scale.y(low)));
+        let _ = write!(path, "M{x0} {y0}H{x1}V{y1}H{x0}Z");
+    };
+    for level in levels {
+        let (from, until) = (scale.x(level.from), scale.x(level.until));
+        if level.is_one() {
+            block(from, until, level.last_band);
+        } else {
+            // What was put together is a column wide.
+            block(from, (from + 1.0).min(until), level.band);
+            block((from + 1.0).min(until), until, level.last_band);
+        }
+    }
+    path
+}
+
+/// Hatched stretches over the line; where a rate held on unconfirmed, it is dotted.
+fn silences(scale: &Scale, outline: &Outline, levels: Option<&[Level]>, name: &str) -> Markup {
+    let (top, bottom) = (scale.frame.top, scale.frame.plot_bottom());
+    let one = |silence: &Silence| {
+        let (from, until) = (scale.x(silence.from), scale.x(silence.until));
+        let held = levels.and_then(|levels| levels.iter().rev().find(|level| level.from <= silence.from));
+        let (x, y, width, height) = (px(from), px(top), px(until - from), px(bottom - top));
+        html! {
+            @if levels.is_some() { rect class="cover" x=(x) y=(y) width=(width) height=(height) {} }
+            rect fill=(format!("url(#hatch-{name})")) x=(x) y=(y) width=(width) height=(height) {}
+            @if let Some(level) = held {
+                path class="held" d=(format!("M{x} {}H{}", px(scale.y(level.last)), px(until))) {}
+            }
+            @if until - from > LABEL_WIDTH {
+                text class="mark middle silent" x=(px(f64::midpoint(from, until))) y=(px(top + 16.0)) { "silent" }
+            }
+        }
+    };
+    html! { @for silence in &outline.silences { (one(silence)) } }
+}
+
+fn candles(scale: &Scale, bars: &[Bar]) -> Markup {
+    let one = |bar: &Bar| {
+        let (from, until) = (scale.x(bar.from), scale.x(bar.until));
+        let middle = px(f64::midpoint(from, until));
+        let half = ((until - from) * BODY_PART / 2.0).max(0.5);
+        let (top, bottom) = (scale.y(bar.open.max(bar.close)), scale.y(bar.open.min(bar.close)));
+        let way = if bar.close < bar.open { "down" } else { "up" };
+        let open = if bar.complete { "" } else { " open" };
+        html! {
+            path class="wick" d=(format!("M{middle} {}V{}", px(scale.y(bar.high)), px(scale.y(bar.low)))) {}
+            rect class=(format!("body {way}{open}")) x=(px(f64::midpoint(from, until) - half)) y=(px(top))
+                width=(px(half * 2.0)) height=(px((bottom - top).max(1.5))) {}
+        }
+    };
+    html! { @for bar in bars { (one(bar)) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Rate;
+
+    fn level(from: i64, until: i64, rates: [&str; 3]) -> Level {
+        let [lowest, highest, last] = rates.map(|rate| Rate::parse(rate).unwrap());
+        let step = Step { from: Timestamp::from_micros(from), lowest, highest, last };
+        Level::new(&step, Timestamp::from_micros(until), false)
+    }
+
+    #[test]
+    fn lines_are_steps() {
+        let levels = [level(0, 50, ["1.0"; 3]), level(50, 80, ["2.0"; 3]), level(80, 100, ["1.0", "3.0", "2.0"])];
+        let frame = Frame { width: 100.0, height: 100.0, left: 0.0, right: 0.0, top: 0.0, bottom: 0.0, ..Frame::WIDE };
+        let times = (Timestamp::from_micros(0), Timestamp::from_micros(100));
+        let path = line_path(&Scale::new(frame, times, [1.0, 3.0].into_iter()), &levels);
+        // No command but along and up; and a column that was put together shows its lowest and its highest.
+        assert_eq!(path, "M0 93.1H50V50H80V93.1V6.9V50H100");
+        let band = band_path(&Scale::new(frame, times, [1.0, 3.0].into_iter()), &levels[..1]);
+        assert_eq!(band, "M0 90.9H50V95.3H0Z");
+    }
+}

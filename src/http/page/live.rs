@@ -1,0 +1,114 @@
+//! Keeping browsers live: Server-Sent Events, from the watch of boards.
+//!
+//! Events are JSON. `hello` says which script the server has, so that a page of another version loads anew; `latest`
+//! brings what stands above the table and the rows that changed (at first all of them); `beat` says that the connection
+//! stands. The first and the last carry the server's time.
+//!
+//! **Invariants**: an event is chosen when there is room for it, so that a slow browser gets the newest state and never
+//! a backlog; what many browsers are sent is one allocation. A browser that stops reading, or a server on its way down,
+//! ends its stream.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::latest::Latest;
+use super::{LIVE_STREAMS_MAX, Page, assets, words};
+use crate::domain::Timestamp;
+
+/// How often a browser hears that the connection stands; it gives up on one after thrice that.
+const BEAT: Duration = Duration::from_secs(2);
+/// How long a browser may leave an event unread.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Serialize)]
+struct Hello {
+    now: i64,
+    script: String,
+}
+
+#[derive(Serialize)]
+struct Beat {
+    now: i64,
+}
+
+/// `GET /live`.
+pub(super) async fn live(State(page): State<Arc<Page>>) -> Response {
+    let Ok(permit) = Arc::clone(&page.live_streams).try_acquire_owned() else {
+        let text = format!("{LIVE_STREAMS_MAX} browsers are kept live, which is the most; try again in a moment\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], text).into_response();
+    };
+    let (events, stream) = mpsc::channel(1);
+    tokio::spawn(feed(page, events, permit));
+    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
+    (headers, Body::from_stream(ReceiverStream::new(stream).map(Ok::<_, Infallible>))).into_response()
+}
+
+/// One event as it goes over the wire; JSON has no line breaks of its own.
+pub(super) fn event(name: &str, data: &impl Serialize) -> Option<Bytes> {
+    match serde_json::to_string(data) {
+        Ok(json) => Some(format!("event: {name}\ndata: {json}\n\n").into()),
+        Err(error) => {
+            tracing::error!(%error, "cannot write a live event");
+            None
+        }
+    }
+}
+
+fn beat(now: Timestamp) -> Option<Bytes> {
+    event("beat", &Beat { now: words::millis(now) })
+}
+
+/// Done once the server is on its way down.
+async fn told(draining: &mut watch::Receiver<bool>) {
+    // With the sender gone, so is the server.
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
+async fn feed(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: OwnedSemaphorePermit) {
+    let mut draining = page.site.draining.clone();
+    let mut boards = page.site.ingest.watch_board();
+    // The first table is of the newest board, this one or a later.
+    boards.mark_unchanged();
+    let mut boards = Some(boards);
+    let mut beats = interval_at(Instant::now() + BEAT, BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let hello = Hello { now: words::millis(page.site.rates.now()), script: assets::script_path() };
+    if let Some(hello) = event("hello", &hello) {
+        // Gone already: the loop notices.
+        let _ = events.send(hello).await;
+    }
+    let mut seen: Option<Arc<Latest>> = None;
+    loop {
+        let Ok(Ok(room)) = timeout(STALL_MAX, events.reserve()).await else { return };
+        // An error was logged where it was made; a browser that hears nothing says that it is cut off.
+        let Ok(latest) = page.latest.newest(&page.site).await else { return };
+        let Some(next) = latest.event_since(seen.as_deref()).or_else(|| beat(page.site.rates.now())) else { return };
+        room.send(next);
+        seen = Some(latest);
+        let next_board = async {
+            match &mut boards {
+                Some(boards) => boards.changed().await,
+                // Writing has stopped: what stands, stands.
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = told(&mut draining) => return,
+            () = events.closed() => return,
+            changed = next_board => if changed.is_err() { boards = None },
+            _ = beats.tick() => {}
+        }
+    }
+}

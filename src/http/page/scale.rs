@@ -1,0 +1,303 @@
+//! Where things lie in a chart: from times and rates to pixels, and the marks on both axes.
+//!
+//! **Invariant**: floats place things and are never shown. The digits of a mark are an integer's, and its place follows
+//! from them.
+
+#![allow(clippy::float_arithmetic, reason = "pixels: no digit of an answer passes through here")]
+
+use chrono::{DateTime, Datelike as _, Days, Duration, NaiveDate, NaiveDateTime, Utc};
+
+use crate::domain::{Rate, Timestamp};
+
+/// A rate as a height.
+pub(super) fn height(rate: Rate, inverted: bool) -> f64 {
+    turned(from_parts(rate.mantissa(), 0, rate), inverted)
+}
+
+/// The lowest and the highest number that a published rate may stand for, as heights.
+pub(super) fn band(rate: Rate, inverted: bool) -> (f64, f64) {
+    let ends = (from_parts(rate.mantissa(), -1, rate), from_parts(rate.mantissa(), 1, rate));
+    if inverted { (turned(ends.1, true), turned(ends.0, true)) } else { ends }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a pixel is coarser than a double")]
+fn from_parts(mantissa: u128, halves: i32, rate: Rate) -> f64 {
+    (mantissa as f64 + f64::from(halves) * 0.5) / 10_f64.powi(i32::from(rate.places()))
+}
+
+fn turned(number: f64, inverted: bool) -> f64 {
+    if inverted { number.recip() } else { number }
+}
+
+/// Where in the picture the plot is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    pub(super) width: f64,
+    pub(super) height: f64,
+    pub(super) left: f64,
+    pub(super) right: f64,
+    pub(super) top: f64,
+    pub(super) bottom: f64,
+    /// About how many marks there is room for.
+    pub(super) time_marks: i64,
+    pub(super) rate_marks: i32,
+}
+
+impl Frame {
+    /// For a screen.
+    pub(super) const WIDE: Self = Self {
+        width: 960.0,
+        height: 380.0,
+        left: 12.0,
+        right: 92.0,
+        top: 14.0,
+        bottom: 34.0,
+        time_marks: 8,
+        rate_marks: 6,
+    };
+    /// For a phone, at the same size of letters.
+    pub(super) const NARROW: Self = Self {
+        width: 340.0,
+        height: 280.0,
+        left: 4.0,
+        right: 76.0,
+        top: 12.0,
+        bottom: 34.0,
+        time_marks: 4,
+        rate_marks: 5,
+    };
+
+    pub(super) fn plot_right(&self) -> f64 {
+        self.width - self.right
+    }
+
+    pub(super) fn plot_bottom(&self) -> f64 {
+        self.height - self.bottom
+    }
+}
+
+/// Times to the right, rates upward.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scale {
+    pub(super) frame: Frame,
+    start: Timestamp,
+    span_us: f64,
+    low: f64,
+    high: f64,
+}
+
+/// A part of the plot's height that stays free above and below.
+const PADDING: f64 = 0.08;
+
+impl Scale {
+    /// From `start` to `end`, and from the lowest to the highest of `heights`.
+    #[allow(clippy::cast_precision_loss, reason = "a pixel is coarser than a double")]
+    pub(super) fn new(frame: Frame, (start, end): (Timestamp, Timestamp), heights: impl Iterator<Item = f64>) -> Self {
+        let (low, high) =
+            heights.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), height| (low.min(height), high.max(height)));
+        let (low, high) = if low < high { (low, high) } else { (0.0, 1.0) };
+        let free = (high - low) * PADDING;
+        let span_us = end.micros_since(start).max(1) as f64;
+        Self { frame, start, span_us, low: low - free, high: high + free }
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a pixel is coarser than a double")]
+    pub(super) fn x(&self, time: Timestamp) -> f64 {
+        let part = time.micros_since(self.start) as f64 / self.span_us;
+        self.frame.left + part.clamp(0.0, 1.0) * (self.frame.plot_right() - self.frame.left)
+    }
+
+    pub(super) fn y(&self, height: f64) -> f64 {
+        let part = (height - self.low) / (self.high - self.low);
+        self.frame.plot_bottom() - part.clamp(0.0, 1.0) * (self.frame.plot_bottom() - self.frame.top)
+    }
+
+    /// Round numbers of the rate, with the heights at which they lie.
+    pub(super) fn rate_marks(&self) -> Vec<(String, f64)> {
+        let wanted = (self.high - self.low) / f64::from(self.frame.rate_marks);
+        #[allow(clippy::cast_possible_truncation, reason = "rates have at most 28 digits")]
+        let mut exponent = wanted.log10().floor() as i32;
+        let factor = wanted / 10_f64.powi(exponent);
+        let mut digit = [1, 2, 5, 10].into_iter().find(|digit| factor <= f64::from(*digit)).unwrap_or(10);
+        if digit == 10 {
+            (digit, exponent) = (1, exponent + 1);
+        }
+        let step = f64::from(digit) * 10_f64.powi(exponent);
+        #[allow(clippy::cast_possible_truncation, reason = "the rate over a part of its range")]
+        let (first, last) = ((self.low / step).ceil() as i64, (self.high / step).floor() as i64);
+        #[allow(clippy::cast_precision_loss, reason = "a pixel is coarser than a double")]
+        let mark = |number: i64| (decimal(number * i64::from(digit), exponent), number as f64 * step);
+        (first..=last).map(mark).collect()
+    }
+
+    /// Round moments of UTC, with what to write there.
+    pub(super) fn time_marks(&self) -> Vec<(String, Timestamp)> {
+        #[allow(clippy::cast_possible_truncation, reason = "it came from an i64")]
+        let end = self.start.saturating_add_us(self.span_us as i64);
+        time_marks(self.start, end, self.frame.time_marks)
+    }
+}
+
+/// `number * 10^exponent` in plain digits.
+fn decimal(number: i64, exponent: i32) -> String {
+    let places = usize::try_from(-exponent).unwrap_or(0);
+    let zeros = usize::try_from(exponent).unwrap_or(0);
+    let digits = format!("{:0>width$}{:0<zeros$}", number.unsigned_abs(), "", width = places + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - places);
+    let sign = if number < 0 { "\u{2212}" } else { "" };
+    if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+}
+
+/// How far marks are apart.
+#[derive(Clone, Copy)]
+enum Pace {
+    Minutes(i64),
+    Days(u64),
+    Months(u32),
+}
+
+/// From the finest; the last is the widest there is.
+const PACES: [(i64, Pace); 19] = {
+    const DAY: i64 = 24 * 60;
+    [
+        (1, Pace::Minutes(1)),
+        (5, Pace::Minutes(5)),
+        (15, Pace::Minutes(15)),
+        (30, Pace::Minutes(30)),
+        (60, Pace::Minutes(60)),
+        (180, Pace::Minutes(180)),
+        (360, Pace::Minutes(360)),
+        (720, Pace::Minutes(720)),
+        (DAY, Pace::Days(1)),
+        (2 * DAY, Pace::Days(2)),
+        (5 * DAY, Pace::Days(5)),
+        (10 * DAY, Pace::Days(10)),
+        (30 * DAY, Pace::Months(1)),
+        (61 * DAY, Pace::Months(2)),
+        (91 * DAY, Pace::Months(3)),
+        (182 * DAY, Pace::Months(6)),
+        (365 * DAY, Pace::Months(12)),
+        (5 * 365 * DAY, Pace::Months(60)),
+        (20 * 365 * DAY, Pace::Months(240)),
+    ]
+};
+
+fn time_marks(start: Timestamp, end: Timestamp, marks_max: i64) -> Vec<(String, Timestamp)> {
+    let span_minutes = end.micros_since(start) / (60 * Timestamp::SECOND_US);
+    let fitting = PACES.into_iter().find(|(minutes, _)| span_minutes / minutes <= marks_max);
+    let pace = fitting.map_or(Pace::Months(1_200), |(_, pace)| pace);
+    let mut marks = Vec::new();
+    let mut time = first_mark(start.to_chrono().naive_utc(), pace);
+    while let Some(mark) = time.filter(|mark| Timestamp::from(mark.and_utc()) <= end) {
+        // The first mark at or before the start is only where counting begins.
+        if Timestamp::from(mark.and_utc()) >= start {
+            marks.push((mark_text(mark, pace), mark.and_utc().into()));
+        }
+        time = next_mark(mark, pace);
+    }
+    marks
+}
+
+fn first_mark(start: NaiveDateTime, pace: Pace) -> Option<NaiveDateTime> {
+    match pace {
+        Pace::Minutes(_) | Pace::Days(1) => Some(start.date().into()),
+        // Days of the month at which a pace of several begins anew.
+        Pace::Days(_) => NaiveDate::from_ymd_opt(start.year(), start.month(), 1).map(Into::into),
+        Pace::Months(months) => {
+            let months_before = (start.year() * 12).rem_euclid(i32::try_from(months).unwrap_or(1));
+            NaiveDate::from_ymd_opt(start.year() - months_before / 12, 1, 1).map(Into::into)
+        }
+    }
+}
+
+fn next_mark(mark: NaiveDateTime, pace: Pace) -> Option<NaiveDateTime> {
+    match pace {
+        Pace::Minutes(minutes) => mark.checked_add_signed(Duration::minutes(minutes)),
+        Pace::Days(days) => {
+            let next = mark.checked_add_days(Days::new(days))?;
+            // The next month begins at its first; a mark just before that would stand too near.
+            let first =
+                NaiveDate::from_ymd_opt(mark.year(), mark.month(), 1)?.checked_add_months(chrono::Months::new(1))?;
+            let room = u64::try_from((NaiveDateTime::from(first) - next).num_days()).unwrap_or(0);
+            Some(if days > 1 && room < days.div_ceil(2) { first.into() } else { next })
+        }
+        Pace::Months(months) => mark.checked_add_months(chrono::Months::new(months)),
+    }
+}
+
+/// As short as the marks beside it allow: where a day or a year begins, it says so.
+fn mark_text(mark: NaiveDateTime, pace: Pace) -> String {
+    let utc: DateTime<Utc> = mark.and_utc();
+    let form = match pace {
+        Pace::Minutes(_) if mark.time() != chrono::NaiveTime::MIN => "%H:%M",
+        Pace::Minutes(_) | Pace::Days(_) => "%-d %b",
+        Pace::Months(months) if months.is_multiple_of(12) || mark.month() == 1 => "%Y",
+        Pace::Months(_) => "%b",
+    };
+    utc.format(form).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_written_in_plain_digits() {
+        let check = |number: i64, exponent: i32, expect: &str| assert_eq!(decimal(number, exponent), expect);
+        check(1_144, -5, "0.01144");
+        check(8, -5, "0.00008");
+        check(0, -2, "0.00");
+        check(425, 1, "4250");
+        check(5, 0, "5");
+        check(-15, -1, "\u{2212}1.5");
+    }
+
+    #[test]
+    fn rate_marks_are_round_and_inside() {
+        let check = |heights: [f64; 2], expect: &[&str]| {
+            let times = (Timestamp::from_micros(0), Timestamp::from_micros(1));
+            let scale = Scale::new(Frame::WIDE, times, heights.into_iter());
+            let marks: Vec<String> = scale.rate_marks().into_iter().map(|(text, _)| text).collect();
+            assert_eq!(marks, expect);
+        };
+        check([0.011_435, 0.011_445], &["0.011436", "0.011438", "0.011440", "0.011442", "0.011444"]);
+        check([4_210.35, 8_100.0], &["4000", "5000", "6000", "7000", "8000"]);
+        check([0.000_075, 0.000_085], &["0.000076", "0.000078", "0.000080", "0.000082", "0.000084"]);
+    }
+
+    #[test]
+    fn time_marks_are_round() {
+        let check = |start: &str, end: &str, marks_max: i64, expect: &[&str]| {
+            let time = |text| Timestamp::parse(text).unwrap();
+            let marks: Vec<String> =
+                time_marks(time(start), time(end), marks_max).into_iter().map(|(text, _)| text).collect();
+            assert_eq!(marks, expect, "{start} to {end}");
+        };
+        check(
+            "2025-12-07T13:20:00Z",
+            "2025-12-08T13:20:00Z",
+            8,
+            &["15:00", "18:00", "21:00", "8 Dec", "03:00", "06:00", "09:00", "12:00"],
+        );
+        check(
+            "2025-12-01T13:20:00Z",
+            "2025-12-08T13:20:00Z",
+            8,
+            &["2 Dec", "3 Dec", "4 Dec", "5 Dec", "6 Dec", "7 Dec", "8 Dec"],
+        );
+        check("2025-11-08", "2025-12-08", 8, &["11 Nov", "16 Nov", "21 Nov", "26 Nov", "1 Dec", "6 Dec"]);
+        check("2024-12-08", "2025-12-08", 8, &["2025", "Mar", "May", "Jul", "Sep", "Nov"]);
+        check("2015-02-01", "2026-01-15", 8, &["2020", "2025"]);
+        check("2025-12-08", "2025-12-08", 8, &["8 Dec"]);
+    }
+
+    #[test]
+    fn a_turned_band_changes_sides() {
+        let rate = Rate::parse("0.00008").unwrap();
+        let (low, high) = band(rate, false);
+        assert!((low - 0.000_075).abs() < 1e-12 && (high - 0.000_085).abs() < 1e-12);
+        let (low, high) = band(rate, true);
+        assert!((low - 11_764.7).abs() < 0.1 && (high - 13_333.3).abs() < 0.1);
+        assert!((height(rate, true) - 12_500.0).abs() < 0.001);
+    }
+}

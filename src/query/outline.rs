@@ -1,0 +1,359 @@
+//! The outline of a rate: what a chart of limited width needs of a range, however many runs that has.
+//!
+//! **Invariants**: no extreme is lost: where steps are put together, the lowest and the highest rate stay. Memory does
+//! not grow with the number of runs, and more than [`OUTLINE_ITEMS_MAX`] of them are refused rather than read.
+
+use std::cmp::Ordering;
+
+use super::pin::Pin;
+use super::resolve::Leg;
+use super::spells::{first_rate_time, items, rate_spans};
+use super::{Answer, QueryError, Range, Reader, Window};
+use crate::analysis::{Legs, WrittenRate};
+use crate::domain::{Pair, Rate, RateSpan, SeriesKey, Source, Timestamp};
+use crate::store::SeriesView;
+
+/// Runs, or observed instants, that one outline may be made of: a second's work.
+pub const OUTLINE_ITEMS_MAX: u64 = 20_000_000;
+/// Steps that are told one by one, for each column asked for; more are put together by column.
+const STEPS_PER_COLUMN: usize = 2;
+
+/// Asks for the outline of a published series up to now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OutlineRequest {
+    /// The published pair, or its inverse.
+    pub pair: Pair,
+    /// From whom; none where a single source has the pair.
+    pub source: Option<Source>,
+    /// So long before now; none for all there is.
+    pub window: Option<Window>,
+    /// Into how many columns of equal width time is cut, at least one.
+    pub columns: u32,
+}
+
+/// Published rates from a moment until the next step; several of them, in a column that was put together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// When the first of them came into force, or the start of the outline.
+    pub from: Timestamp,
+    /// The lowest number.
+    pub lowest: Rate,
+    /// The highest.
+    pub highest: Rate,
+    /// In force until the next step.
+    pub last: Rate,
+}
+
+/// A rate, and when it came into force.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extreme {
+    /// Within the range.
+    pub time: Timestamp,
+    /// As published.
+    pub rate: Rate,
+}
+
+/// A stretch without an observation, longer than the source's stale limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Silence {
+    /// The last observation before it, or the start of the outline.
+    pub from: Timestamp,
+    /// The first observation after it, or now.
+    pub until: Timestamp,
+}
+
+/// What a rate did, as published.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outline {
+    /// Whose it is.
+    pub series: SeriesKey,
+    /// Whether the pair asked for is the inverse of the published one: rates are as published all the same.
+    pub inverted: bool,
+    /// From the start asked for, or the first observation if none was, to now.
+    pub range: Range,
+    /// In order; none if there was no rate yet.
+    pub steps: Vec<Step>,
+    /// Whether each step is one rate.
+    pub is_exact: bool,
+    /// How often the number changed.
+    pub move_count: u64,
+    /// The lowest number in force, the first time.
+    pub lowest: Option<Extreme>,
+    /// The highest.
+    pub highest: Option<Extreme>,
+    /// In order; those narrower than a column are left out, but for one that lasts until now.
+    pub silences: Vec<Silence>,
+    /// What counts as silence, microseconds.
+    pub stale_limit_us: i64,
+}
+
+fn compare(one: Rate, other: Rate) -> Ordering {
+    WrittenRate::published(one).cmp_number(WrittenRate::published(other))
+}
+
+/// Takes spans in order of time.
+struct Tracer {
+    start: Timestamp,
+    column_us: i64,
+    steps_max: usize,
+    steps: Vec<Step>,
+    is_exact: bool,
+    move_count: u64,
+    lowest: Option<Extreme>,
+    highest: Option<Extreme>,
+}
+
+impl Tracer {
+    fn new(start: Timestamp, column_us: i64, columns: u32) -> Self {
+        let steps_max = usize::try_from(columns).unwrap_or(usize::MAX).saturating_mul(STEPS_PER_COLUMN);
+        let (steps, move_count, lowest, highest) = (Vec::new(), 0, None, None);
+        Self { start, column_us, steps_max, steps, is_exact: true, move_count, lowest, highest }
+    }
+
+    fn take(&mut self, span: &RateSpan) {
+        let (time, rate) = (span.first_observed_time.max(self.start), span.rate);
+        let before = self.steps.last().map(|step| step.last);
+        if before == Some(rate) {
+            return;
+        }
+        self.move_count += u64::from(before.is_some_and(|before| !before.same_number(rate)));
+        let here = Extreme { time, rate };
+        if self.lowest.is_none_or(|lowest| compare(rate, lowest.rate).is_lt()) {
+            self.lowest = Some(here);
+        }
+        if self.highest.is_none_or(|highest| compare(rate, highest.rate).is_gt()) {
+            self.highest = Some(here);
+        }
+        if self.is_exact && self.steps.len() == self.steps_max {
+            self.is_exact = false;
+            for step in std::mem::take(&mut self.steps) {
+                self.push_by_column(step);
+            }
+        }
+        let step = Step { from: time, lowest: rate, highest: rate, last: rate };
+        if self.is_exact {
+            self.steps.push(step);
+        } else {
+            self.push_by_column(step);
+        }
+    }
+
+    fn column(&self, time: Timestamp) -> i64 {
+        time.micros_since(self.start) / self.column_us
+    }
+
+    fn push_by_column(&mut self, step: Step) {
+        let column = self.column(step.from);
+        match self.steps.last().copied() {
+            Some(last) if self.column(last.from) == column => {
+                let lowest = if compare(step.lowest, last.lowest).is_lt() { step.lowest } else { last.lowest };
+                let highest = if compare(step.highest, last.highest).is_gt() { step.highest } else { last.highest };
+                if let Some(kept) = self.steps.last_mut() {
+                    *kept = Step { from: last.from, lowest, highest, last: step.last };
+                }
+            }
+            _ => self.steps.push(step),
+        }
+    }
+}
+
+/// Takes confirmations in order of time and finds what lies between them.
+struct Listener {
+    limit_us: i64,
+    column_us: i64,
+    heard: Option<Timestamp>,
+    silences: Vec<Silence>,
+}
+
+impl Listener {
+    /// Something was observed at `from`, and on until `until` without a silence between.
+    fn hear(&mut self, from: Timestamp, until: Timestamp) {
+        if let Some(heard) = self.heard
+            && from.micros_since(heard) > self.limit_us.max(self.column_us)
+        {
+            self.silences.push(Silence { from: heard, until: from });
+        }
+        self.heard = self.heard.max(Some(until));
+    }
+
+    /// The silences from `start` to `now`.
+    fn finish(mut self, start: Timestamp, now: Timestamp) -> Vec<Silence> {
+        if let Some(heard) = self.heard
+            && now.micros_since(heard) > self.limit_us
+        {
+            self.silences.push(Silence { from: heard, until: now });
+        }
+        self.silences.retain(|silence| silence.until > start);
+        for silence in &mut self.silences {
+            silence.from = silence.from.max(start);
+        }
+        self.silences
+    }
+}
+
+/// Counts what is read.
+struct Budget(u64);
+
+impl Budget {
+    fn spend(&mut self) -> Result<(), QueryError> {
+        self.0 += 1;
+        if self.0 > OUTLINE_ITEMS_MAX {
+            let problem = format!("holds more than {OUTLINE_ITEMS_MAX} runs; take a shorter one, or candles");
+            return Err(QueryError::invalid("range", problem));
+        }
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// The outline of a published series, or of its inverse.
+    ///
+    /// # Errors
+    /// No such series, a cross (it has no digits of its own), a range of too many runs, the caller gone, or the store's.
+    pub fn outline(&self, request: &OutlineRequest) -> Result<Answer<Outline>, QueryError> {
+        let pin = self.pin(None)?;
+        let route = self.resolve(&pin, request.pair, request.source.as_ref(), &[])?;
+        let Legs::One(leg) = &route else {
+            let problem = format!("{} is published by nobody; its legs have charts", request.pair);
+            return Err(QueryError::invalid("pair", problem));
+        };
+        let start = match request.window {
+            Some(window) => window.before(pin.now)?,
+            None => first_rate_time(&pin, &route)?.unwrap_or(pin.now).min(pin.now),
+        };
+        let span_us = pin.now.micros_since(start).max(1);
+        let column_us = span_us / i64::from(request.columns.max(1)) + 1;
+        let stale_limit_us = self.rules.stale_limit_us(&leg.series.key().source);
+        let mut listener = Listener { limit_us: stale_limit_us, column_us, heard: None, silences: Vec::new() };
+        let mut tracer = Tracer::new(start, column_us, request.columns);
+        // A run bridges what its window allows: where that is more than the stale limit, silences lie inside runs.
+        let by_instant = leg.series.collapse_window_us() > stale_limit_us;
+        let mut budget = Budget(0);
+        for span in items(rate_spans(&pin, leg, start, pin.now.saturating_add_us(1))?, self.stop.clone()) {
+            let span = span?;
+            budget.spend()?;
+            tracer.take(&span);
+            if !by_instant {
+                listener.hear(span.first_observed_time, span.last_observed_time);
+            }
+        }
+        if by_instant {
+            self.hear_instants(&pin, leg, start, &mut listener)?;
+        }
+        let Tracer { steps, is_exact, move_count, lowest, highest, .. } = tracer;
+        let range = Range::new(Some(start), Some(pin.now))?;
+        let outline = Outline {
+            series: leg.series.key().clone(),
+            inverted: leg.inverted,
+            range,
+            steps,
+            is_exact,
+            move_count,
+            lowest,
+            highest,
+            silences: listener.finish(start, pin.now),
+            stale_limit_us,
+        };
+        Ok(Answer { commit: pin.commit, body: outline })
+    }
+
+    fn hear_instants(
+        &self,
+        pin: &Pin,
+        leg: &Leg<std::sync::Arc<SeriesView>>,
+        start: Timestamp,
+        listener: &mut Listener,
+    ) -> Result<(), QueryError> {
+        // The last instant before the start: that of the run in force then, or one of it within its window.
+        let run = leg.series.run_at(start.saturating_add_us(-1), pin.known())?;
+        let from = run
+            .map_or(start, |run| run.last_observed_time.min(start).saturating_add_us(-leg.series.collapse_window_us()));
+        let mut budget = Budget(0);
+        for instant in items(leg.series.instants(from, pin.now.saturating_add_us(1)), self.stop.clone()) {
+            let instant = instant?;
+            budget.spend()?;
+            listener.hear(instant, instant);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_micros(micros)
+    }
+
+    fn span(time: i64, rate: &str) -> RateSpan {
+        RateSpan { first_observed_time: at(time), last_observed_time: at(time), rate: Rate::parse(rate).unwrap() }
+    }
+
+    fn traced(spans: &[RateSpan], columns: u32, column_us: i64) -> Tracer {
+        let mut tracer = Tracer::new(at(100), column_us, columns);
+        for span in spans {
+            tracer.take(span);
+        }
+        tracer
+    }
+
+    #[test]
+    fn few_steps_are_told_one_by_one() {
+        let tracer = traced(&[span(50, "5.0"), span(110, "5.0"), span(120, "5.1"), span(130, "5.10")], 10, 10);
+        let steps: Vec<String> =
+            tracer.steps.iter().map(|step| format!("{} {}", step.from.micros(), step.last)).collect();
+        // One in force from before begins with the range; digits that change are a step, and no move.
+        assert_eq!(steps, ["100 5.0", "120 5.1", "130 5.10"]);
+        assert!(tracer.is_exact);
+        assert_eq!(tracer.move_count, 1);
+    }
+
+    #[test]
+    fn many_steps_keep_their_extremes() {
+        // A spike of one microsecond among ten thousand moves.
+        let spans: Vec<RateSpan> = (0..10_000_i64)
+            .map(|number| match number {
+                7_777 => span(100 + number, "99"),
+                3_333 => span(100 + number, "0.01"),
+                even if even % 2 == 0 => span(100 + even, "5.0"),
+                odd => span(100 + odd, "5.1"),
+            })
+            .collect();
+        let tracer = traced(&spans, 20, 500);
+        assert!(!tracer.is_exact);
+        assert_eq!(tracer.steps.len(), 20);
+        let with = |text: &str, of: fn(&Step) -> Rate| {
+            let rate = Rate::parse(text).unwrap();
+            tracer.steps.iter().position(|step| of(step) == rate)
+        };
+        assert_eq!(with("99", |step| step.highest), Some(15));
+        assert_eq!(with("0.01", |step| step.lowest), Some(6));
+        assert_eq!(tracer.highest.map(|extreme| extreme.time), Some(at(7_877)));
+        assert_eq!(tracer.lowest.map(|extreme| extreme.time), Some(at(3_433)));
+        assert_eq!(tracer.steps.last().map(|step| step.last.to_string()).as_deref(), Some("5.1"));
+    }
+
+    #[test]
+    fn silences_are_longer_than_the_limit() {
+        let check = |heard: &[(i64, i64)], now: i64, expect: &[(i64, i64)]| {
+            let mut listener = Listener { limit_us: 10, column_us: 5, heard: None, silences: Vec::new() };
+            for (from, until) in heard {
+                listener.hear(at(*from), at(*until));
+            }
+            let found: Vec<(i64, i64)> = listener
+                .finish(at(100), at(now))
+                .iter()
+                .map(|silence| (silence.from.micros(), silence.until.micros()))
+                .collect();
+            assert_eq!(found, expect, "{heard:?}");
+        };
+        check(&[(100, 110), (120, 130)], 135, &[]);
+        check(&[(100, 110), (121, 130)], 140, &[(110, 121)]);
+        // Until now; and from before the range, of which the part inside counts.
+        check(&[(100, 110)], 121, &[(110, 121)]);
+        check(&[(20, 30), (115, 120)], 125, &[(100, 115)]);
+        check(&[(20, 30), (60, 120)], 125, &[]);
+        check(&[], 500, &[]);
+    }
+}
