@@ -35,7 +35,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
 const CRATES: [(&str, &[&str]); 24] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
-    ("crc32c", &["api::page_token", "store"]),
+    ("crc32c", &["api::page_token", "export::seal", "store"]),
     ("postcard", &["api::page_token", "store"]),
     ("arrow_array", &["export"]),
     ("arrow_schema", &["export"]),
@@ -44,7 +44,7 @@ const CRATES: [(&str, &[&str]); 24] = [
     ("parquet", &["export"]),
     ("sha2", &["export"]),
     ("chrono_tz", &["analysis"]),
-    ("rustix", &["store"]),
+    ("rustix", &["cli::unfinished", "store"]),
     ("tonic", &["cli::client", "cli::error", "cli::export", "grpc", "proto", "server"]),
     ("tonic_health", &["server"]),
     ("tonic_reflection", &["server"]),

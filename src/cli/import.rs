@@ -34,7 +34,10 @@ nothing, and no server must run on it. Broken off, run it again.
 A file is ticks for the running server, as with ingest: CSV, or Parquet as
 'silkrate export' writes it. Of a run, Parquet has the first and the last
 observation; those between are in a full export only, and a run longer than
-the collapse window comes apart. What is refused is named by its row, and
+the collapse window comes apart. Parquet that another program wrote anew is
+read too, with its decimals, times in UTC and texts as they come; but of what
+silkrate wrote every byte is checked first, and such a file has no checksum.
+What is refused is named by its row, and
 the rest goes in (exit status 3).";
 
 /// How often progress is shown.

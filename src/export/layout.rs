@@ -17,6 +17,10 @@ use crate::store::Commit;
 
 /// Of the columns below.
 pub const SCHEMA_VERSION: u32 = 1;
+/// What says so in a file.
+pub(super) const SCHEMA_VERSION_KEY: &str = "silkrate.schema_version";
+/// Which silkrate wrote it.
+pub(super) const VERSION_KEY: &str = "silkrate.version";
 /// The file beside the parts of a full export that tells what they are; written last.
 pub const MANIFEST_NAME: &str = "manifest.json";
 
@@ -125,11 +129,11 @@ impl ExportRequest {
     pub(super) fn metadata(&self, commit: Commit) -> HashMap<String, String> {
         HashMap::from(
             [
-                ("silkrate.schema_version", SCHEMA_VERSION.to_string()),
+                (SCHEMA_VERSION_KEY, SCHEMA_VERSION.to_string()),
                 ("silkrate.sequence", commit.sequence.to_string()),
                 ("silkrate.recorded_time", commit.recorded_time.to_string()),
                 ("silkrate.filter", filter_json(&self.echo()).to_string()),
-                ("silkrate.version", env!("CARGO_PKG_VERSION").to_owned()),
+                (VERSION_KEY, env!("CARGO_PKG_VERSION").to_owned()),
             ]
             .map(|(key, value)| (key.to_owned(), value)),
         )

@@ -21,6 +21,16 @@ pub(in crate::cli) enum ExportError {
         /// What it is.
         what: &'static str,
     },
+    /// A directory with something in it that is of no export.
+    #[error("{foreign} is not of {what}, so that {path} is not replaced by one; choose another name", path = path.display(), foreign = foreign.display())]
+    Foreign {
+        /// The target.
+        path: PathBuf,
+        /// The first thing in it that is not.
+        foreign: PathBuf,
+        /// Of what.
+        what: &'static str,
+    },
     /// Standard output cannot take this.
     #[error("{0}")]
     Stdout(&'static str),
@@ -38,6 +48,10 @@ pub(in crate::cli) enum ExportError {
         /// Why.
         problem: io::Error,
     },
+    /// Standard output took no more of it. Whoever went away before the end has no whole export, and a pipe that ends
+    /// in success would say otherwise.
+    #[error("the export to - broke off: {0}")]
+    Standard(#[source] io::Error),
     /// What came is not what was sent.
     #[error(transparent)]
     Stream(#[from] StreamError),

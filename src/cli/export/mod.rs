@@ -4,6 +4,7 @@
 //! a failure nothing stands there, or what stood there before.
 
 mod error;
+mod ours;
 mod progress;
 mod target;
 
@@ -22,7 +23,7 @@ use super::client::Client;
 use super::output::{Column, Sheet};
 use super::when::When;
 use super::{CliError, Outcome, Session, ZoneArgs, stdout};
-use crate::export::{Checker, Format, PartFile, PartitionKey, Step};
+use crate::export::{Checker, Format, PartitionKey, Step};
 use crate::proto::v1::{
     CandleInterval, ExportFormat, ExportManifest, ExportShape, ExportSnapshotRequest, ExportSnapshotResponse,
 };
@@ -199,9 +200,9 @@ pub(super) async fn run(args: ExportArgs, session: &Session) -> Result<Outcome, 
     let (path, to_stdout) = (target.path.clone(), matches!(target.kind, Kind::Stdout(_)));
     // No deadline for the whole: a store may be large, and only a standstill is an error.
     let mut stream = client.answer(client.snapshots().export_snapshot(Request::new(request))).await?;
-    let (manifest, parts) = receive(&client, &mut stream, target).await?;
+    let written = receive(&client, &mut stream, target).await?;
     if !to_stdout {
-        match print(&Summary { path: path.display().to_string(), manifest, parts }, session) {
+        match print(&Summary { path: path.display().to_string(), written }, session) {
             // The files are there: that nobody reads the summary changes nothing.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
             Ok(()) | Err(_) => {}
@@ -215,7 +216,7 @@ async fn receive(
     client: &Client,
     stream: &mut Streaming<ExportSnapshotResponse>,
     target: Target,
-) -> Result<(ExportManifest, Vec<PartFile>), CliError> {
+) -> Result<Written, CliError> {
     let mut checker = Checker::default();
     let mut begun: Option<(ExportManifest, Progress, Writing)> = None;
     let mut target = Some(target);
@@ -225,7 +226,8 @@ async fn receive(
         match (step, &mut begun, target.take()) {
             (Step::Manifest(manifest), None, Some(target)) => {
                 let progress = Progress::new(manifest.expected_row_count);
-                begun = Some((*manifest, progress, target.begin()?));
+                let writing = target.begin(&manifest)?;
+                begun = Some((*manifest, progress, writing));
             }
             (Step::Data(bytes, rows), Some((manifest, progress, writing)), _) => {
                 progress.add(bytes.len(), rows);
@@ -246,28 +248,32 @@ async fn receive(
     let Some((manifest, _progress, writing)) = begun else {
         return Err(CliError::Protocol("an export without a manifest"));
     };
-    writing.finish(&manifest, &parts)?;
-    Ok((manifest, parts))
+    let byte_count = writing.finish(&manifest, &parts)?;
+    let row_count = parts.iter().map(|part| part.row_count).sum();
+    Ok(Written { manifest, row_count, byte_count })
 }
 
 /// What was written.
+struct Written {
+    manifest: ExportManifest,
+    row_count: u64,
+    /// On disk, the manifest of a full export apart.
+    byte_count: u64,
+}
+
+/// And where.
 struct Summary {
     path: String,
-    manifest: ExportManifest,
-    parts: Vec<PartFile>,
+    written: Written,
 }
 
 const COLUMNS: &[Column<Summary>] = &[
     Column::new("target", "target", |summary| Cell::text(&summary.path)),
-    Column::new("row_count", "rows", |summary| Cell::Count(sum(summary, |part| part.row_count))),
-    Column::new("byte_count", "bytes", |summary| Cell::Count(sum(summary, |part| part.byte_count))),
-    Column::new("sequence", "sequence", |summary| Cell::Count(summary.manifest.sequence)),
-    Column::new("recorded_time", "recorded", |summary| Cell::time(summary.manifest.recorded_time.as_ref())),
+    Column::new("row_count", "rows", |summary| Cell::Count(summary.written.row_count)),
+    Column::new("byte_count", "bytes", |summary| Cell::Count(summary.written.byte_count)),
+    Column::new("sequence", "sequence", |summary| Cell::Count(summary.written.manifest.sequence)),
+    Column::new("recorded_time", "recorded", |summary| Cell::time(summary.written.manifest.recorded_time.as_ref())),
 ];
-
-fn sum(summary: &Summary, of: fn(&PartFile) -> u64) -> u64 {
-    summary.parts.iter().map(of).sum()
-}
 
 fn print(summary: &Summary, session: &Session) -> io::Result<()> {
     let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;
