@@ -232,6 +232,24 @@ async fn candles_of_a_zone_lie_under_its_months() {
     check("d", "--interval 1d", &utc).await;
 }
 
+/// Runs in CSV come in as they do in Parquet, by both commands.
+#[tokio::test]
+async fn runs_in_csv_come_in_again() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    server.store(&[tick("KGS/USD", -HOUR_S + 60, "0.01145")]).await;
+    let ran = export(&server, &directory, "runs.csv").await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for name in ["import", "ingest"] {
+        let mut again = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+        again.args([name, "runs.csv", "--output", "json"]).current_dir(directory.path());
+        again.env("SILKRATE_ENDPOINT", server.addr.to_string());
+        let ran = run(again).await;
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!((&report[0]["format"], &report[0]["known_count"]), (&"csv".into(), &6.into()), "{report}");
+    }
+}
+
 /// All bytes of files below a directory.
 fn bytes_below(directory: &Path) -> u64 {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());

@@ -31,8 +31,8 @@ A directory is a full export, made with 'silkrate export --full'. It becomes
 a store like the one it came from, recorded times included; --db must hold
 nothing, and no server must run on it. Broken off, run it again.
 
-A file is ticks for the running server, as with ingest: CSV, or Parquet as
-'silkrate export' writes it. Of a run, Parquet has the first and the last
+A file is ticks for the running server, as with ingest: CSV of ticks, or runs
+as 'silkrate export' writes them, Parquet or CSV. Of a run, these have the first and the last
 observation; those between are in a full export only, and a run longer than
 the collapse window comes apart. Parquet that another program wrote anew is
 read too, with its decimals, times in UTC and texts as they come; but of what
