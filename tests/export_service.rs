@@ -126,7 +126,19 @@ async fn a_day_has_the_rate_in_force_at_its_end() {
     let day = |day: &str, rate: &str, first: &str| format!("2025-12-{day} {rate} 2025-12-{first}T12:00:00Z");
     let expect = [day("05", old, "05"), day("06", old, "05"), day("07", new, "07"), day("08", new, "07")];
     let columns = ["date", "rate", "first_observed_time"];
-    assert_eq!(export(&server, daily(None, None)).await.rows("daily.parquet", &columns), expect);
+    let exported = export(&server, daily(None, None)).await;
+    assert_eq!(exported.rows("daily.parquet", &columns), expect);
+    // Of the run in force all is told, and the day that is not over is marked.
+    let told = exported.rows("daily.parquet", &["recorded_time", "observation_count", "complete"]);
+    let at = "2025-12-08T12:00:00Z";
+    assert_eq!(
+        told,
+        [(2, true), (2, true), (1, true), (1, false)].map(|(count, complete)| format!("{at} {count} {complete}"))
+    );
+    let csv =
+        export(&server, v1::ExportSnapshotRequest { format: v1::ExportFormat::Csv.into(), ..daily(None, None) }).await;
+    let text = std::fs::read_to_string(csv.path("daily.csv")).unwrap();
+    assert_eq!(text.lines().last().unwrap().rsplit(',').take(2).collect::<Vec<_>>(), ["false", "1"]);
     // Days that begin in the range; what is in force may have begun before it. Noon is when the tests take place.
     let within = export(&server, daily(Some(-DAY_S * 3), Some(-DAY_S))).await;
     assert_eq!(within.rows("daily.parquet", &columns), expect[1..3]);

@@ -169,8 +169,8 @@ impl Part {
     /// In the order of the file.
     pub(super) fn columns(self) -> &'static [Column] {
         use Column::{
-            CollapseWindow, Date, FirstObserved, LastObserved, Observations, Observed, Pair, Places, Rate, RateDouble,
-            Recorded, Reported, ReportedNegative, ReportedPlaces, Sequence, Source, Superseded,
+            CollapseWindow, Complete, Date, FirstObserved, LastObserved, Observations, Observed, Pair, Places, Rate,
+            RateDouble, Recorded, Reported, ReportedNegative, ReportedPlaces, Sequence, Source, Superseded,
         };
         match self {
             Self::Runs => &[
@@ -193,12 +193,15 @@ impl Part {
                 Date,
                 FirstObserved,
                 LastObserved,
+                Recorded,
                 Rate,
                 RateDouble,
                 Places,
                 Reported,
                 ReportedPlaces,
                 ReportedNegative,
+                Observations,
+                Complete,
             ],
             Self::Candles => &CANDLE_COLUMNS,
             Self::Series => &[Pair, Source, CollapseWindow],
@@ -273,6 +276,8 @@ pub(super) enum Column {
     Observations,
     CollapseWindow,
     Sequence,
+    /// Of a day: whether it had ended.
+    Complete,
     Candle(CandleColumn),
 }
 
@@ -296,6 +301,7 @@ impl Column {
             Self::Observations => "observation_count",
             Self::CollapseWindow => "collapse_window_us",
             Self::Sequence => "sequence",
+            Self::Complete => CandleColumn::Complete.name(),
             Self::Candle(column) => column.name(),
         }
     }
@@ -311,7 +317,7 @@ impl Column {
             Self::RateDouble => DataType::Float64,
             Self::Places | Self::ReportedPlaces => DataType::UInt8,
             Self::Reported => DataType::Decimal128(CHANGE_PRECISION, CHANGE_SCALE),
-            Self::ReportedNegative => DataType::Boolean,
+            Self::ReportedNegative | Self::Complete => DataType::Boolean,
             Self::Observations | Self::Sequence => DataType::UInt64,
             Self::CollapseWindow => DataType::Int64,
             Self::Candle(column) => column.data_type(),

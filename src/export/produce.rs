@@ -193,12 +193,12 @@ impl PartWriter<'_, '_, '_> {
         for piece in self.snapshot.runs(series, days.start(), days.end())? {
             for run in piece? {
                 let day = Days::day_of(run.first_observed_time);
-                self.push_days(number, next_day..day, in_force.as_ref())?;
+                self.push_days(number, next_day..day, in_force.as_ref(), days)?;
                 next_day = next_day.max(day);
                 in_force = Some(run);
             }
         }
-        self.push_days(number, next_day..days.last + 1, in_force.as_ref())
+        self.push_days(number, next_day..days.last + 1, in_force.as_ref(), days)
     }
 
     fn push_days(
@@ -206,11 +206,12 @@ impl PartWriter<'_, '_, '_> {
         number: usize,
         days: std::ops::Range<i64>,
         in_force: Option<&Run>,
+        all: Days,
     ) -> Result<(), PartError> {
         let Some(run) = in_force else { return Ok(()) };
         // Days of the years that a time may have fit.
         let days = days.filter_map(|day| i32::try_from(day).ok());
-        self.each(days, |rows, day| rows.push_day(number, day, run))
+        self.each(days, |rows, day| rows.push_day(number, day, run, all.is_complete(day.into())))
     }
 
     fn each<T>(
@@ -262,6 +263,11 @@ impl Days {
         time.micros().div_euclid(Timestamp::DAY_US)
     }
 
+    /// Whether a day had ended by the recorded time seen.
+    fn is_complete(self, day: i64) -> bool {
+        Timestamp::from_micros((day + 1).saturating_mul(Timestamp::DAY_US)) <= self.recorded_time
+    }
+
     fn start(self) -> Timestamp {
         Timestamp::from_micros(self.first.saturating_mul(Timestamp::DAY_US))
     }
@@ -277,6 +283,17 @@ impl Days {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_is_complete_once_it_is_over() {
+        let check = |recorded: &str, expect: [bool; 3]| {
+            let at = |text: &str| Timestamp::parse_rfc3339(text).unwrap();
+            let days = Days::between(at("1970-01-01T00:00:00Z"), at("1970-02-01T00:00:00Z"), at(recorded)).unwrap();
+            assert_eq!([0, 1, 2].map(|day| days.is_complete(day)), expect, "{recorded}");
+        };
+        check("1970-01-02T23:59:59.999999Z", [true, false, false]);
+        check("1970-01-03T00:00:00Z", [true, true, false]);
+    }
 
     #[test]
     fn days_begin_in_the_range_and_end_with_what_is_known() {
