@@ -115,7 +115,7 @@ async fn import_store(source: &Path, db: &Path) -> Result<Imported, CliError> {
     let (sums, seen) = (Arc::clone(&export), Arc::clone(&progress));
     let bar = Progress::new(Some(bytes));
     let checking = spawn_blocking(move || sums.check_sums(&seen));
-    watched(checking, || bar.update(progress.checked_bytes(), 0)).await??;
+    watched(checking, || bar.update_checked(progress.checked_bytes())).await??;
     drop(bar);
 
     let (whole, seen, db) = (Arc::clone(&export), Arc::clone(&progress), db.to_owned());

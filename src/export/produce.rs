@@ -90,23 +90,39 @@ fn manifest(snapshot: &Snapshot, request: &ExportRequest) -> Result<v1::ExportMa
         product_version: env!("CARGO_PKG_VERSION").to_owned(),
         request: Some(request.echo()),
         parts: request.part_names(),
-        expected_row_count: expected_row_count(snapshot, request)?,
+        expected_row_count: Some(expected_row_count(snapshot, request)?),
         last_ingest_time: snapshot.view.board.last_ingest_time.map(to_proto),
     })
 }
 
-/// How many rows there will be, where that is known without reading them.
-fn expected_row_count(snapshot: &Snapshot, request: &ExportRequest) -> Result<Option<u64>, ExportError> {
-    let Some(runs) = snapshot.run_count()? else { return Ok(None) };
+/// About how many rows there will be, without reading them; exactly so of all runs, all days, and everything.
+fn expected_row_count(snapshot: &Snapshot, request: &ExportRequest) -> Result<u64, ExportError> {
     if !request.full {
-        return Ok((request.shape == Shape::Runs).then_some(runs));
+        return match request.shape {
+            Shape::Runs => Ok(snapshot.run_count()?),
+            Shape::Daily => day_count(snapshot),
+            Shape::Candles => Ok(snapshot.candle_count_about()?),
+        };
     }
-    let mut count = runs + snapshot.series.len() as u64 + snapshot.commit.sequence;
+    let mut count = snapshot.run_count()? + snapshot.series.len() as u64 + snapshot.commit.sequence;
     for series in &snapshot.series {
         let totals = series.totals(snapshot.commit.recorded_time)?;
         count += totals.map_or(0, |totals| totals.observation_count + totals.revision_count);
     }
-    Ok(Some(count))
+    Ok(count)
+}
+
+/// From the first observation of each series on.
+fn day_count(snapshot: &Snapshot) -> Result<u64, ExportError> {
+    let Some(days) = Days::of(snapshot) else { return Ok(0) };
+    let mut count = 0;
+    for series in &snapshot.series {
+        if let Some(totals) = series.totals(snapshot.commit.recorded_time)? {
+            let first = days.first.max(Days::day_of(totals.first_observed_time));
+            count += u64::try_from(days.last + 1 - first).unwrap_or(0);
+        }
+    }
+    Ok(count)
 }
 
 fn write_part(
