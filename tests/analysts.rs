@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
+mod skipped;
 mod support;
 
 use std::fs::{self, File};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use silkrate::proto::v1;
+use skipped::skipped;
 use support::{TestServer, tick};
 
 const REQUIREMENTS: &str = include_str!("analysts-requirements.txt");
@@ -51,7 +53,7 @@ fn said(what: &str, ran: std::io::Result<Output>) -> Result<(), String> {
 
 /// The same, and none where the test is to be skipped.
 fn python_or_skip() -> Option<PathBuf> {
-    let skip = |why| eprintln!("SKIPPED: there is no Python with what tests/analysts-requirements.txt names: {why}");
+    let skip = |why| skipped(&format!("there is no Python with what tests/analysts-requirements.txt names: {why}"));
     python().map_err(skip).ok()
 }
 

@@ -79,6 +79,7 @@ async fn start() -> TestServer {
 #[tokio::test]
 async fn a_file_in_each_format() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let at = |name: &str| directory.path().join(name);
     let check = async |line: &str, name: &str, rows: u64| {
         let ran = export(&server, &directory, line).await;
         assert_eq!(ran.code, Some(0), "{line}: {}", ran.stderr);
@@ -92,6 +93,9 @@ async fn a_file_in_each_format() {
     check("some --output json --pair KGS/USD --source timesca --from 2025-12-08", "some", 2).await;
     check("runs.arrows --output json", "runs.arrows", 5).await;
     check("runs.csv --output json --pair KGS/USD,UZS/USD", "runs.csv", 5).await;
+    check("UPPER.CSV --output json", "UPPER.CSV", 5).await;
+    assert_eq!(std::fs::read(at("UPPER.CSV")).unwrap(), std::fs::read(at("runs.csv")).unwrap());
+    check("runs.json --output json --format csv", "runs.json", 5).await;
     check("text --format csv --output json --shape daily --pair UZS/USD", "text", 1).await;
     let candles = "--shape candles --zone Asia/Bishkek --output json";
     check(&format!("days.parquet {candles} --interval 1d"), "days.parquet", 4).await;
@@ -137,6 +141,15 @@ async fn what_cannot_be_is_said_and_leaves_nothing() {
     check("a --from 2025-12-08 --to 2025-12-07", 1, "end_time: 2025-12-07T00:00:00Z is before start_time").await;
     check("a --pair TJS/USD", 1, "there is no series of TJS/USD; there are").await;
     check("a --pair KGS", 1, "pairs[0]: pair 'KGS'").await;
+    check(
+        "a --pair USD/KGS",
+        1,
+        "USD/KGS is not published but derived, and derived pairs are not exported; export KGS/USD and",
+    )
+    .await;
+    check("a --pair UZS/KGS", 1, "export UZS/USD and KGS/USD and compute it").await;
+    check("a.csv.gz", 2, "end it in .parquet, .arrows or .csv, or give --format").await;
+    check("a.json", 2, "nothing is known to be written under such a name").await;
     check("a --source nbkr", 1, "there is no series from nbkr").await;
     check("a --known 2025-01-01", 1, "nothing was known at 2025-01-01").await;
     check("nowhere/a", 1, "cannot write nowhere/a").await;
@@ -182,6 +195,8 @@ async fn a_tree_has_every_row_once_under_its_pair_and_month() {
         let batches = tables::parquet(&tree.join(path));
         assert_eq!(tables::rows(&batches, &["source", "rate"]), expect, "{path}");
         assert!(batches[0].column_by_name("pair").is_none(), "the path tells the pair");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(tree.join(path)).unwrap()).unwrap();
+        assert!(reader.schema().metadata()["silkrate.filter"].contains("\"format\":\"parquet\""));
     };
     assert_eq!(names(&tree), ["pair=KGS%2FUSD", "pair=UZS%2FUSD"]);
     assert_eq!(names(&tree.join("pair=KGS%2FUSD")), ["month=2025-11", "month=2025-12"]);

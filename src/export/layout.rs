@@ -19,6 +19,8 @@ use crate::store::Commit;
 pub const SCHEMA_VERSION: u32 = 1;
 /// What says so in a file.
 pub(super) const SCHEMA_VERSION_KEY: &str = "silkrate.schema_version";
+/// What was asked for, in JSON.
+pub(super) const FILTER_KEY: &str = "silkrate.filter";
 /// Which silkrate wrote it.
 pub(super) const VERSION_KEY: &str = "silkrate.version";
 /// The file beside the parts of a full export that tells what they are; written last.
@@ -132,7 +134,7 @@ impl ExportRequest {
                 (SCHEMA_VERSION_KEY, SCHEMA_VERSION.to_string()),
                 ("silkrate.sequence", commit.sequence.to_string()),
                 ("silkrate.recorded_time", commit.recorded_time.to_string()),
-                ("silkrate.filter", filter_json(&self.echo()).to_string()),
+                (FILTER_KEY, filter_json(&self.echo()).to_string()),
                 (VERSION_KEY, env!("CARGO_PKG_VERSION").to_owned()),
             ]
             .map(|(key, value)| (key.to_owned(), value)),
@@ -371,6 +373,13 @@ fn interval(interval: Interval) -> v1::CandleInterval {
         // Of changes only: no request names it for candles.
         Interval::Year => v1::CandleInterval::Unspecified,
     }
+}
+
+/// What a filter says of files that are written anew, in Parquet.
+pub(super) fn filter_of_parquet(filter: &str) -> String {
+    let Ok(mut filter) = serde_json::from_str::<Value>(filter) else { return filter.to_owned() };
+    filter["format"] = "parquet".into();
+    filter.to_string()
 }
 
 pub(super) fn to_proto(time: Timestamp) -> ProtoTimestamp {

@@ -32,7 +32,7 @@ use thiserror::Error;
 
 use super::candle_rows::CandleColumn;
 use super::encode::ZSTD_LEVEL;
-use super::layout::Column;
+use super::layout::{Column, FILTER_KEY, filter_of_parquet};
 use super::seal::{self, CREATED_BY, SealWriter};
 use crate::analysis::Zone;
 use crate::domain::Timestamp;
@@ -255,7 +255,11 @@ fn without(table: &Schema, keys: &[PartitionKey]) -> (SchemaRef, Vec<usize>) {
     let is_kept = |name: &str| keys.iter().all(|key| key.name() != name);
     let kept: Vec<usize> = (0..table.fields().len()).filter(|at| is_kept(table.field(*at).name())).collect();
     let fields: Vec<_> = kept.iter().map(|at| Arc::clone(&table.fields()[*at])).collect();
-    (Arc::new(Schema::new_with_metadata(fields, table.metadata().clone())), kept)
+    let mut metadata = table.metadata().clone();
+    if let Some(filter) = metadata.get(FILTER_KEY).map(|filter| filter_of_parquet(filter)) {
+        metadata.insert(FILTER_KEY.to_owned(), filter);
+    }
+    (Arc::new(Schema::new_with_metadata(fields, metadata)), kept)
 }
 
 fn properties(schema: &Schema) -> Result<WriterProperties, ParquetError> {

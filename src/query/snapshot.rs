@@ -7,7 +7,7 @@ use super::history::Range;
 use super::latest::SeriesFilter;
 use super::periods::{BucketLimit, range_buckets};
 use super::pin::Pin;
-use super::resolve::{Leg, listing};
+use super::resolve::{Leg, derived_from, listing};
 use super::{QueryError, Reader};
 use crate::analysis::{Buckets, CandlePlan, Legs};
 use crate::domain::{Run, Timestamp};
@@ -168,6 +168,11 @@ impl Reader {
         let known = self.known_keys(&pin, |_| true)?;
         for pair in &request.filter.pairs {
             if !known.iter().any(|key| key.pair == *pair) {
+                let from = derived_from(&known, *pair);
+                if !from.is_empty() {
+                    let from: Vec<String> = from.iter().map(ToString::to_string).collect();
+                    return Err(QueryError::NotExported { pair: *pair, from: from.join(" and ") });
+                }
                 let there_are = listing(&known);
                 return Err(QueryError::UnknownSeries {
                     pair: *pair,

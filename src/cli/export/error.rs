@@ -34,6 +34,12 @@ pub(in crate::cli) enum ExportError {
     /// Standard output cannot take this.
     #[error("{0}")]
     Stdout(&'static str),
+    /// A name that does not say what the file is to be.
+    #[error("{path}: nothing is known to be written under such a name; end it in .parquet, .arrows or .csv, or give --format (compressed: silkrate export - --format csv | gzip > FILE)", path = path.display())]
+    Ending {
+        /// The target.
+        path: PathBuf,
+    },
     /// An option that another shape than that asked for takes.
     #[error("{flag} is for --shape candles; leave it out, or ask for them")]
     CandlesOnly {
@@ -71,6 +77,6 @@ pub(in crate::cli) enum ExportError {
 impl ExportError {
     /// Whether the command line is at fault.
     pub(in crate::cli) fn is_usage(&self) -> bool {
-        matches!(self, Self::Stdout(_) | Self::CandlesOnly { .. })
+        matches!(self, Self::Stdout(_) | Self::CandlesOnly { .. } | Self::Ending { .. })
     }
 }

@@ -52,7 +52,7 @@ pub struct ExportArgs {
     /// File to write, or directory with --full and --partition; - writes to standard output
     #[arg(value_name = "TARGET")]
     target: PathBuf,
-    /// Format of the file; by default what its name ends in, else Parquet
+    /// Format of the file; by default what its name ends in (.parquet, .arrows, .csv), and Parquet without an ending
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<FileFormat>,
     /// What a row is
@@ -133,7 +133,7 @@ impl ExportArgs {
             }
             return Ok(if self.full { Kind::Full } else { Kind::Tree(keys) });
         }
-        let format = self.file_format();
+        let format = self.file_format()?;
         if !is_stdout {
             return Ok(Kind::File(format));
         }
@@ -143,13 +143,20 @@ impl ExportArgs {
         Ok(Kind::Stdout(format))
     }
 
-    /// As asked for, or as the target's name ends.
-    fn file_format(&self) -> Format {
-        let ending = self.target.extension().and_then(|ending| ending.to_str());
-        match (self.format, ending) {
-            (Some(FileFormat::Arrow), _) | (None, Some("arrow" | "arrows")) => Format::ArrowStream,
-            (Some(FileFormat::Csv), _) | (None, Some("csv")) => Format::Csv,
-            (Some(FileFormat::Parquet) | None, _) => Format::Parquet,
+    /// As asked for, or as the target's name ends. Of another ending nobody knows what was meant.
+    fn file_format(&self) -> Result<Format, ExportError> {
+        match self.format {
+            Some(FileFormat::Arrow) => return Ok(Format::ArrowStream),
+            Some(FileFormat::Csv) => return Ok(Format::Csv),
+            Some(FileFormat::Parquet) => return Ok(Format::Parquet),
+            None => {}
+        }
+        let Some(ending) = self.target.extension() else { return Ok(Format::Parquet) };
+        match ending.to_ascii_lowercase().to_str() {
+            Some("parquet" | "pq") => Ok(Format::Parquet),
+            Some("arrow" | "arrows") => Ok(Format::ArrowStream),
+            Some("csv") => Ok(Format::Csv),
+            Some(_) | None => Err(ExportError::Ending { path: self.target.clone() }),
         }
     }
 
@@ -164,11 +171,13 @@ impl ExportArgs {
     }
 
     fn request(self, kind: &Kind, session: &Session) -> Result<ExportSnapshotRequest, CliError> {
-        let format = match (kind, self.file_format()) {
+        let format = match kind {
             // Read here and written anew, file by file.
-            (Kind::Tree(_), _) | (_, Format::ArrowStream) => ExportFormat::ArrowStream,
-            (Kind::Full, _) | (_, Format::Parquet) => ExportFormat::Parquet,
-            (_, Format::Csv) => ExportFormat::Csv,
+            Kind::Tree(_) | Kind::File(Format::ArrowStream) | Kind::Stdout(Format::ArrowStream) => {
+                ExportFormat::ArrowStream
+            }
+            Kind::Full | Kind::File(Format::Parquet) | Kind::Stdout(Format::Parquet) => ExportFormat::Parquet,
+            Kind::File(Format::Csv) | Kind::Stdout(Format::Csv) => ExportFormat::Csv,
         };
         let shape = match self.shape {
             RowShape::Runs => ExportShape::Runs,
