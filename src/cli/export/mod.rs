@@ -43,7 +43,9 @@ recorded time, given as --known, repeats it. A file stands under its name when
 all of it has been checked; of what goes to -, only the exit status tells.
 --partition writes a tree like
 rates/pair=KGS%2FUSD/month=2025-12/part-0.parquet, one table for DuckDB
-(SELECT * FROM 'rates/**/*.parquet'), polars, pyarrow and Spark.";
+(SELECT * FROM 'rates/**/*.parquet'), polars, pyarrow and Spark; months are of
+UTC, those of candles of --zone. --force replaces a directory only if all that
+is in it is of an export.";
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
