@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::text::length;
+use crate::domain::Timestamp;
 
 /// Before that a rate says little.
 const JUDGED_AFTER: Duration = Duration::from_secs(1);
@@ -16,7 +17,9 @@ pub(super) fn left(done: u64, total: u64, elapsed: Duration) -> String {
         return String::new();
     }
     let micros = elapsed.as_micros() * u128::from(total - done) / u128::from(done);
-    format!(", about {} left", length(i64::try_from(micros).unwrap_or(i64::MAX)))
+    let micros = i64::try_from(micros).unwrap_or(i64::MAX);
+    let about = if micros < Timestamp::SECOND_US { "" } else { "about " };
+    format!(", {about}{} left", length(micros))
 }
 
 #[cfg(test)]
@@ -32,7 +35,7 @@ mod tests {
         check(1, 100, 999, "");
         check(1, 100, 1_000, ", about 1 min left");
         check(50, 100, 30_000, ", about 30 s left");
-        check(99, 100, 30_000, ", about under 1 s left");
+        check(99, 100, 30_000, ", under 1 s left");
         check(100, 100, 30_000, "");
         check(120, 100, 30_000, "");
         check(1, u64::MAX, 30_000, ", about 106751991 d left");

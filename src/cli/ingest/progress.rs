@@ -28,7 +28,9 @@ impl Progress {
 
     /// So many bytes and rows are done.
     pub(in crate::cli) fn update(&self, bytes: u64, rows: u64) {
-        self.show(bytes, &format!("{rows} rows, {}/s", rate_per_s(rows, self.begun.elapsed().as_millis())));
+        let per_s = rate_per_s(rows, self.begun.elapsed().as_millis());
+        let done = if rows == 0 { "no rows yet".to_owned() } else { format!("{rows} rows, {per_s}/s") };
+        self.show(bytes, &done);
     }
 
     /// So many bytes have been compared with their checksums: no row has been read.
