@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
+mod skipped;
 mod support;
 
 use std::fs::{self, File};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use silkrate::proto::v1;
+use skipped::skipped;
 use support::{TestServer, tick};
 
 const REQUIREMENTS: &str = include_str!("analysts-requirements.txt");
@@ -51,7 +53,7 @@ fn said(what: &str, ran: std::io::Result<Output>) -> Result<(), String> {
 
 /// The same, and none where the test is to be skipped.
 fn python_or_skip() -> Option<PathBuf> {
-    let skip = |why| eprintln!("SKIPPED: there is no Python with what tests/analysts-requirements.txt names: {why}");
+    let skip = |why| skipped(&format!("there is no Python with what tests/analysts-requirements.txt names: {why}"));
     python().map_err(skip).ok()
 }
 
@@ -186,6 +188,54 @@ months = duckdb.sql("select month, count(*) from 'days/**/*.parquet' where sourc
 assert months == [("2025-11", 23), ("2025-12", 8)], months
 "#;
     check(directory.path(), &format!("{COMMON}{script}")).await;
+}
+
+/// A script finds the columns also where no row was.
+#[tokio::test]
+async fn a_tree_without_rows_is_a_table() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    export(&server, directory.path(), "tree --partition pair,month --from 2026-01-01").await;
+    let script = r#"
+assert duckdb.sql("select pair, month, rate from 'tree/**/*.parquet' where pair = 'KGS/USD' and month >= '2025-01'").fetchall() == []
+assert duckdb.sql("select sum(rate), count(*) from 'tree/**/*.parquet'").fetchall() == [(None, 0)]
+assert pl.scan_parquet("tree/**/*.parquet", hive_partitioning=True).select("pair", "month", "rate").collect().rows() == []
+assert {"pair", "month", "rate"} <= set(ds.dataset("tree", partitioning="hive").to_table().column_names)
+assert len(pd.read_parquet("tree")) == 0
+"#;
+    check(directory.path(), &format!("{COMMON}{script}")).await;
+}
+
+/// What each tool makes of an export with its defaults comes in again, and nothing of it is news.
+#[tokio::test]
+async fn what_other_tools_write_anew_is_imported() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    export(&server, directory.path(), "runs.parquet").await;
+    export(&server, directory.path(), "plain.parquet --pair KGS/USD").await;
+    let script = r#"
+for name in ("runs", "plain"):
+    pq.write_table(pq.read_table(f"{name}.parquet"), f"{name}-pyarrow.parquet")
+    pq.write_table(pq.read_table(f"{name}.parquet"), f"{name}-v1.parquet", version="1.0", compression="gzip")
+    pd.read_parquet(f"{name}.parquet").to_parquet(f"{name}-pandas.parquet")
+    pl.read_parquet(f"{name}.parquet").write_parquet(f"{name}-polars.parquet")
+    duckdb.sql(f"copy (from '{name}.parquet') to '{name}-duckdb.parquet' (format parquet)")
+frame = pd.read_parquet("runs.parquet")
+frame["first_observed_time"] = frame["first_observed_time"].astype("datetime64[ns, UTC]")
+frame.to_parquet("runs-ns.parquet")
+"#;
+    check(directory.path(), &format!("{COMMON}{script}")).await;
+    let names = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let written: Vec<_> = names.filter(|name| name.contains('-')).collect();
+    assert!(written.len() == 11 || python().is_err(), "{written:?}");
+    for name in written {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+        command.args(["import", &name, "--output", "json"]).current_dir(directory.path());
+        command.env("SILKRATE_ENDPOINT", server.addr.to_string());
+        let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert!(ran.status.success(), "{name}: {}", String::from_utf8_lossy(&ran.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+        let known = if name.starts_with("runs") { 6 } else { 4 };
+        assert_eq!((&report[0]["known_count"], &report[0]["new_run_count"]), (&known.into(), &0.into()), "{name}");
+    }
 }
 
 /// A block of the page that is run, and what it is to print.

@@ -59,7 +59,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
 const CRATES: [(&str, &[&str]); 35] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
-    ("crc32c", &["api::page_token", "store"]),
+    ("crc32c", &["api::page_token", "export::seal", "store"]),
     ("postcard", &["api::page_token", "store"]),
     ("arrow_array", &["export"]),
     ("arrow_schema", &["export"]),
@@ -68,7 +68,7 @@ const CRATES: [(&str, &[&str]); 35] = [
     ("parquet", &["export"]),
     ("sha2", &["export", "http::page::assets"]),
     ("chrono_tz", &["analysis"]),
-    ("rustix", &["http::listener", "store"]),
+    ("rustix", &["cli::unfinished", "http::listener", "store"]),
     ("tonic", &["cli::client", "cli::error", "cli::export", "grpc", "proto", "server"]),
     ("tonic_health", &["server"]),
     ("tonic_reflection", &["server"]),

@@ -25,7 +25,19 @@ fn tables_are_for_people() {
         ],
         "",
     );
-    check("changes KGS/USD", &["cannot tell", "0.01144  0.01146  0.174825  0.087374  0.262353  no"], "");
+    check(
+        "changes KGS/USD",
+        &["cannot tell  age", "0.01144  0.01146  0.174825  0.087374  0.262353  no           2 h"],
+        "",
+    );
+    // Rows of these begin together, and their ends tell them apart.
+    let days = |line: &str, expect: [bool; 2]| {
+        let ran = mock.run(line);
+        let days = ["2025-12-09T00:00:00Z", "2025-12-10T00:00:00Z"].map(|day| ran.stdout.contains(day));
+        assert_eq!((days, ran.code), (expect, Some(0)), "{line}: {}", ran.stdout);
+    };
+    days("changes KGS/USD --period ytd", [true, true]);
+    days("changes KGS/USD --period day", [true, false]);
     check("candles KGS/USD", &["average", "0.01144  0.01146  0.01143  0.01145  0.0114466666666667      3  -"], "");
     check("candles KGS/USD --limit 1", &["2025-12-08T00:00:00Z"], "");
 }

@@ -136,6 +136,61 @@ async fn candles_are_those_that_a_list_answers() {
     check(nothing, 0).await;
 }
 
+/// What later confirmations do to candles as known before them: they add buckets and unmark filled ones, and that is all.
+#[tokio::test]
+async fn confirmations_add_buckets_and_change_none() {
+    let server = TestServer::start(&[]).await;
+    server
+        .store(&[
+            tick("KGS/USD", -9 * 3_600, "0.011"),
+            tick("KGS/USD", -9 * 3_600 + 600, "0.011"),
+            tick("KGS/USD", -8 * 3_600, "0.012"),
+            tick("KGS/USD", -3_600, "0.013"),
+        ])
+        .await;
+    let quarters = candles(v1::CandleInterval::FifteenMinutes);
+    let export_as = async |known_time: Option<prost_types::Timestamp>, fill_empty: bool| {
+        let exported = export(&server, v1::ExportSnapshotRequest { known_time, fill_empty, ..quarters.clone() }).await;
+        let columns = [
+            "start_time",
+            "open",
+            "open_time",
+            "high",
+            "high_time",
+            "low",
+            "low_time",
+            "close",
+            "close_time",
+            "average",
+            "move_count",
+            "complete",
+        ];
+        let (rows, marks) = (exported.rows("candles.parquet", &columns), exported.rows("candles.parquet", &["filled"]));
+        (exported.manifest.recorded_time, rows, marks)
+    };
+    let (known, rows, _) = export_as(None, false).await;
+    let (_, filled_rows, filled_marks) = export_as(None, true).await;
+    assert_eq!(rows.len(), 3);
+
+    // The second run was seen twice more, as somebody learns later.
+    server.clock.advance_us(Timestamp::HOUR_US);
+    server.store(&[tick("KGS/USD", -8 * 3_600 + 1_800, "0.012"), tick("KGS/USD", -7 * 3_600, "0.012")]).await;
+    let (_, again, _) = export_as(known, false).await;
+    let kept: Vec<_> = again.iter().filter(|row| rows.contains(row)).cloned().collect();
+    assert_eq!((kept, again.len()), (rows.clone(), rows.len() + 4), "more buckets, and none of them another");
+    let (_, again, again_marks) = export_as(known, true).await;
+    assert_eq!(again, filled_rows);
+    let unmarked = filled_marks.iter().zip(&again_marks).filter(|(before, after)| before != after);
+    assert_eq!(unmarked.map(|(before, _)| before.as_str()).collect::<Vec<_>>(), ["true"; 4]);
+
+    // What had ended by then, without late confirmations, is the same to the last row.
+    let ended =
+        |rows: &[String]| rows.iter().filter(|row| row.as_str() < "2025-12-08T04:00").cloned().collect::<Vec<_>>();
+    assert_eq!(ended(&again), ended(&filled_rows));
+    let known_again = export_as(known, false).await.1;
+    assert_eq!((ended(&known_again), ended(&rows).len()), (ended(&rows), 1));
+}
+
 /// Two series, one with the widest rate.
 async fn start() -> TestServer {
     let server = TestServer::start(&[]).await;
@@ -161,10 +216,7 @@ async fn an_export_of_candles_says_which() {
     };
     let exported = export(&server, request.clone()).await;
     assert_eq!(exported.manifest.request, Some(request));
-    assert_eq!(
-        (&exported.manifest.parts[..], exported.manifest.expected_row_count),
-        (&["candles.csv".to_owned()][..], None)
-    );
+    assert_eq!(exported.manifest.parts, ["candles.csv"]);
     let expect = "\
 pair,source,start_time,end_time,open,open_double,open_time,high,high_double,high_time,low,low_double,low_time,close,close_double,close_time,average,average_double,move_count,complete,filled
 KGS/USD,timesca,2025-12-06T18:00:00Z,2025-12-07T18:00:00Z,0.28490,0.2849,2025-12-06T18:00:00Z,12345678901234567890.12345678,12345678901234567000,2025-12-07T12:00:00Z,0.28490,0.2849,2025-12-06T18:00:00Z,12345678901234567890.12345678,12345678901234567000,2025-12-07T12:00:00Z,3086419725308641972.744539195000000000,3086419725308642000,1,true,false

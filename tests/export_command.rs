@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -78,6 +79,7 @@ async fn start() -> TestServer {
 #[tokio::test]
 async fn a_file_in_each_format() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let at = |name: &str| directory.path().join(name);
     let check = async |line: &str, name: &str, rows: u64| {
         let ran = export(&server, &directory, line).await;
         assert_eq!(ran.code, Some(0), "{line}: {}", ran.stderr);
@@ -91,6 +93,9 @@ async fn a_file_in_each_format() {
     check("some --output json --pair KGS/USD --source timesca --from 2025-12-08", "some", 2).await;
     check("runs.arrows --output json", "runs.arrows", 5).await;
     check("runs.csv --output json --pair KGS/USD,UZS/USD", "runs.csv", 5).await;
+    check("UPPER.CSV --output json", "UPPER.CSV", 5).await;
+    assert_eq!(std::fs::read(at("UPPER.CSV")).unwrap(), std::fs::read(at("runs.csv")).unwrap());
+    check("runs.json --output json --format csv", "runs.json", 5).await;
     check("text --format csv --output json --shape daily --pair UZS/USD", "text", 1).await;
     let candles = "--shape candles --zone Asia/Bishkek --output json";
     check(&format!("days.parquet {candles} --interval 1d"), "days.parquet", 4).await;
@@ -136,6 +141,15 @@ async fn what_cannot_be_is_said_and_leaves_nothing() {
     check("a --from 2025-12-08 --to 2025-12-07", 1, "end_time: 2025-12-07T00:00:00Z is before start_time").await;
     check("a --pair TJS/USD", 1, "there is no series of TJS/USD; there are").await;
     check("a --pair KGS", 1, "pairs[0]: pair 'KGS'").await;
+    check(
+        "a --pair USD/KGS",
+        1,
+        "USD/KGS is not published but derived, and derived pairs are not exported; export KGS/USD and",
+    )
+    .await;
+    check("a --pair UZS/KGS", 1, "export UZS/USD and KGS/USD and compute it").await;
+    check("a.csv.gz", 2, "end it in .parquet, .arrows or .csv, or give --format").await;
+    check("a.json", 2, "nothing is known to be written under such a name").await;
     check("a --source nbkr", 1, "there is no series from nbkr").await;
     check("a --known 2025-01-01", 1, "nothing was known at 2025-01-01").await;
     check("nowhere/a", 1, "cannot write nowhere/a").await;
@@ -181,6 +195,8 @@ async fn a_tree_has_every_row_once_under_its_pair_and_month() {
         let batches = tables::parquet(&tree.join(path));
         assert_eq!(tables::rows(&batches, &["source", "rate"]), expect, "{path}");
         assert!(batches[0].column_by_name("pair").is_none(), "the path tells the pair");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(tree.join(path)).unwrap()).unwrap();
+        assert!(reader.schema().metadata()["silkrate.filter"].contains("\"format\":\"parquet\""));
     };
     assert_eq!(names(&tree), ["pair=KGS%2FUSD", "pair=UZS%2FUSD"]);
     assert_eq!(names(&tree.join("pair=KGS%2FUSD")), ["month=2025-11", "month=2025-12"]);
@@ -192,7 +208,7 @@ async fn a_tree_has_every_row_once_under_its_pair_and_month() {
     );
     check("pair=KGS%2FUSD/month=2025-11/part-0.parquet", &["timesca 0.011430000000000000"]);
     check("pair=UZS%2FUSD/month=2025-12/part-0.parquet", &["timesca 0.000080000000000000"]);
-    // Candles by the month of their start, UTC.
+    // Candles by the month of their start.
     let ran = export(&server, &directory, "candles --shape candles --interval 1mo --partition source,month").await;
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let candles = directory.path().join("candles");
@@ -200,6 +216,98 @@ async fn a_tree_has_every_row_once_under_its_pair_and_month() {
     assert_eq!(names(&candles.join("source=timesca")), ["month=2025-11", "month=2025-12"]);
     let of_november = tables::parquet(&candles.join("source=timesca/month=2025-11/part-0.parquet"));
     assert_eq!(tables::rows(&of_november, &["pair", "open", "complete"]), ["KGS/USD 0.011430000000000000 true"]);
+}
+
+/// A month of candles begins by the clocks of their zone, and so does the directory that it lies in.
+#[tokio::test]
+async fn candles_of_a_zone_lie_under_its_months() {
+    let (server, directory) = (TestServer::start(&[]).await, tempfile::tempdir().unwrap());
+    // 15 November 2025.
+    server.store(&[tick("KGS/USD", -23 * 24 * HOUR_S, "0.01143")]).await;
+    let check = async |name: &str, line: &str, expect: &[(&str, &str)]| {
+        let line = format!("{name} --shape candles --partition month --fill {line}");
+        let ran = export(&server, &directory, &line).await;
+        assert_eq!(ran.code, Some(0), "{line}: {}", ran.stderr);
+        let tree = directory.path().join(name);
+        let months: Vec<_> = expect.iter().map(|(month, _)| format!("month={month}")).collect();
+        assert_eq!(names(&tree), months, "{line}");
+        for (month, first) in expect {
+            let rows = tables::parquet(&tree.join(format!("month={month}/part-0.parquet")));
+            assert_eq!(tables::rows(&rows, &["start_time"])[0], *first, "{line}");
+        }
+    };
+    let (november, december) = ("2025-10-31T19:00:00Z", "2025-11-30T19:00:00Z");
+    check("a", "--interval 1mo --zone Asia/Tashkent", &[("2025-11", november), ("2025-12", december)]).await;
+    let days = [("2025-11", "2025-11-14T19:00:00Z"), ("2025-12", december)];
+    check("b", "--interval 1d --zone Asia/Tashkent", &days).await;
+    // West of Greenwich too.
+    let west = [("2025-11", "2025-11-15T05:00:00Z"), ("2025-12", "2025-12-01T05:00:00Z")];
+    check("c", "--interval 1d --zone America/New_York", &west).await;
+    let utc = [("2025-11", "2025-11-15T00:00:00Z"), ("2025-12", "2025-12-01T00:00:00Z")];
+    check("d", "--interval 1d", &utc).await;
+}
+
+/// Runs in CSV come in as they do in Parquet, by both commands.
+#[tokio::test]
+async fn runs_in_csv_come_in_again() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    server.store(&[tick("KGS/USD", -HOUR_S + 60, "0.01145")]).await;
+    let ran = export(&server, &directory, "runs.csv").await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for name in ["import", "ingest"] {
+        let mut again = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+        again.args([name, "runs.csv", "--output", "json"]).current_dir(directory.path());
+        again.env("SILKRATE_ENDPOINT", server.addr.to_string());
+        let ran = run(again).await;
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!((&report[0]["format"], &report[0]["known_count"]), (&"csv".into(), &6.into()), "{report}");
+    }
+}
+
+/// All bytes of files below a directory.
+fn bytes_below(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let bytes = |entry: std::fs::DirEntry| match entry.metadata().unwrap() {
+        found if found.is_dir() => bytes_below(&entry.path()),
+        found => found.len(),
+    };
+    entries.map(bytes).sum()
+}
+
+#[tokio::test]
+async fn a_tree_tells_its_size_and_has_columns_even_without_rows() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let check = async |line: &str, rows: u64| {
+        let ran = export(&server, &directory, &format!("{line} --output json")).await;
+        assert_eq!(ran.code, Some(0), "{line}: {}", ran.stderr);
+        let summary: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let bytes = bytes_below(&directory.path().join(line.split(' ').next().unwrap()));
+        assert_eq!((&summary[0]["row_count"], &summary[0]["byte_count"]), (&rows.into(), &bytes.into()), "{line}");
+    };
+    check("tree --partition pair,month", 5).await;
+    check("none --partition pair,month --from 2026-01-01", 0).await;
+    let part = directory.path().join("none/pair=none/month=none/part-0.parquet");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(part).unwrap()).unwrap();
+    assert!(reader.schema().field_with_name("rate").is_ok() && reader.schema().field_with_name("pair").is_err());
+    check("none --partition source --force", 5).await;
+}
+
+/// A pipe whose reader goes away has no whole export in it.
+#[tokio::test]
+async fn an_export_cut_off_by_its_reader_has_failed() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let ticks: Vec<_> = (0..5_000).map(|n| tick("KGS/USD", -2 * MONTH_S - n, &format!("0.{}", n + 1))).collect();
+    server.store(&ticks).await;
+    for format in ["csv", "parquet", "arrow"] {
+        let mut child = command(server.addr, directory.path(), &format!("- --format {format}"));
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{format}: {said}");
+        assert_eq!((said.starts_with("error: the export to - broke off"), said.lines().count()), (true, 1), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -126,7 +126,19 @@ async fn a_day_has_the_rate_in_force_at_its_end() {
     let day = |day: &str, rate: &str, first: &str| format!("2025-12-{day} {rate} 2025-12-{first}T12:00:00Z");
     let expect = [day("05", old, "05"), day("06", old, "05"), day("07", new, "07"), day("08", new, "07")];
     let columns = ["date", "rate", "first_observed_time"];
-    assert_eq!(export(&server, daily(None, None)).await.rows("daily.parquet", &columns), expect);
+    let exported = export(&server, daily(None, None)).await;
+    assert_eq!(exported.rows("daily.parquet", &columns), expect);
+    // Of the run in force all is told, and the day that is not over is marked.
+    let told = exported.rows("daily.parquet", &["recorded_time", "observation_count", "complete"]);
+    let at = "2025-12-08T12:00:00Z";
+    assert_eq!(
+        told,
+        [(2, true), (2, true), (1, true), (1, false)].map(|(count, complete)| format!("{at} {count} {complete}"))
+    );
+    let csv =
+        export(&server, v1::ExportSnapshotRequest { format: v1::ExportFormat::Csv.into(), ..daily(None, None) }).await;
+    let text = std::fs::read_to_string(csv.path("daily.csv")).unwrap();
+    assert_eq!(text.lines().last().unwrap().rsplit(',').take(2).collect::<Vec<_>>(), ["false", "1"]);
     // Days that begin in the range; what is in force may have begun before it. Noon is when the tests take place.
     let within = export(&server, daily(Some(-DAY_S * 3), Some(-DAY_S))).await;
     assert_eq!(within.rows("daily.parquet", &columns), expect[1..3]);
@@ -153,7 +165,48 @@ async fn the_same_export_again_gives_the_same_rows() {
     let again = export(&server, v1::ExportSnapshotRequest { known_time, ..all() }).await;
     assert_eq!(again.rows("runs.parquet", &columns), first.rows("runs.parquet", &columns));
     assert_ne!(now, first.rows("runs.parquet", &columns));
-    assert_eq!((again.manifest.sequence, again.manifest.expected_row_count), (1, None));
+    assert_eq!((again.manifest.sequence, again.manifest.expected_row_count), (1, Some(3)));
+}
+
+/// A progress bar needs a number that is about right, whatever is exported; the index has it.
+#[tokio::test]
+async fn about_how_many_rows_come_is_told_before() {
+    const RUNS: i64 = 9_000;
+    // Some of a block at either end.
+    const OFF_MAX: u64 = 2_048;
+    let server = TestServer::start(&[]).await;
+    let ticks: Vec<_> = (0..RUNS).map(|n| tick("KGS/USD", (n - RUNS) * 600, &format!("0.{}", n + 1))).collect();
+    for ticks in ticks.chunks(3_000) {
+        server.store(ticks).await;
+    }
+    let check = async |server: &TestServer, request: v1::ExportSnapshotRequest, part: &str, off_max: u64| {
+        let exported = export(server, request.clone()).await;
+        let (rows, told) = (exported.rows(part, &["pair"]).len() as u64, exported.manifest.expected_row_count.unwrap());
+        assert!(rows > 0 && rows.abs_diff(told) <= off_max, "{told} told, {rows} there: {request:?}");
+    };
+    let shape = |shape: v1::ExportShape| v1::ExportSnapshotRequest { shape: shape.into(), ..all() };
+    let candles = |interval: v1::CandleInterval, fill_empty| v1::ExportSnapshotRequest {
+        interval: interval.into(),
+        fill_empty,
+        ..shape(v1::ExportShape::Candles)
+    };
+    let server = server.restart().await;
+    let known_time = Some(time(0));
+    let known = |request| v1::ExportSnapshotRequest { known_time, ..request };
+    let within = |request: v1::ExportSnapshotRequest| v1::ExportSnapshotRequest {
+        start_time: Some(time(-6_000 * 600)),
+        end_time: Some(time(-1_000 * 600)),
+        ..request
+    };
+    check(&server, all(), "runs.parquet", 0).await;
+    check(&server, within(all()), "runs.parquet", OFF_MAX).await;
+    check(&server, known(all()), "runs.parquet", 0).await;
+    check(&server, known(shape(v1::ExportShape::Daily)), "daily.parquet", 0).await;
+    check(&server, shape(v1::ExportShape::Daily), "daily.parquet", 0).await;
+    check(&server, within(shape(v1::ExportShape::Daily)), "daily.parquet", 0).await;
+    check(&server, candles(v1::CandleInterval::Day, false), "candles.parquet", 0).await;
+    check(&server, within(candles(v1::CandleInterval::Minute, true)), "candles.parquet", 0).await;
+    check(&server, within(candles(v1::CandleInterval::Minute, false)), "candles.parquet", OFF_MAX).await;
 }
 
 #[tokio::test]

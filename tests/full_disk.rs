@@ -11,6 +11,7 @@
 )]
 
 mod durable;
+mod skipped;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -22,6 +23,7 @@ use durable::{BASE_US, SECOND, TINY_CHECKPOINTS, batch_of, instants, key, now, o
 use silkrate::clock::SystemClock;
 use silkrate::ingest::{IngestError, QueueLimits, Running};
 use silkrate::store::{CheckpointLimits, Store, StoreOptions};
+use skipped::skipped;
 
 const RESERVE_BYTES: u64 = 24 << 20;
 
@@ -64,7 +66,7 @@ fn fill_disk(path: &Path) {
 #[test]
 fn a_full_disk_stops_writing_and_the_reserve_lets_the_store_open() {
     let Some(mount) = Mount::new() else {
-        eprintln!("SKIPPED: no disk is filled, since no file system may be mounted");
+        skipped("no disk is filled, since no file system may be mounted");
         return;
     };
     let directory = mount.0.path().join("store");

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
 mod full_export;
+mod skipped;
 mod strace;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use full_export::Parts;
 use silkrate::config::default_state_rules;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, SeriesKey, Source, Timestamp};
 use silkrate::store::{CheckpointLimits, Store, StoreError, StoreOptions};
+use skipped::skipped;
 use tempfile::TempDir;
 
 const SECOND: i64 = Timestamp::SECOND_US;
@@ -159,7 +161,7 @@ fn check_failure(scene: &Scene, (calls, error): (&str, &str), nth: usize, and_th
 #[test]
 fn any_one_failure_leaves_no_store_or_all_of_it() {
     if !strace::can_trace() {
-        eprintln!("SKIPPED: no disk fails, since strace is not there or may not trace");
+        skipped("no disk fails, since strace is not there or may not trace");
         return;
     }
     let (scene, began) = (Scene::new(1_000), Instant::now());

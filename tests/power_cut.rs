@@ -13,6 +13,7 @@
 )]
 
 mod durable;
+mod skipped;
 mod strace;
 #[path = "durable/syscalls.rs"]
 mod syscalls;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use durable::{Ack, ChildPlan, Life, Random, TINY_CHECKPOINTS, now, options};
 use silkrate::store::{CheckpointLimits, Store};
+use skipped::skipped;
 use syscalls::{Loss, Recording, TRACED};
 
 /// Cuts in the ordinary run.
@@ -87,7 +89,7 @@ fn check_cut(recording: &Recording, life: &Life, cut: usize, loss: Loss, random:
 #[test]
 fn a_power_cut_loses_nothing_that_was_answered_for() {
     if !strace::can_trace() {
-        eprintln!("SKIPPED: no power is cut, since strace is not there or may not trace");
+        skipped("no power is cut, since strace is not there or may not trace");
         return;
     }
     let began = Instant::now();

@@ -62,6 +62,12 @@ impl Zone {
         self.first_instant(midnight_us(date))
     }
 
+    /// The year and the month, from 1, that local clocks show at an instant.
+    pub fn month_of(self, time: Timestamp) -> (i32, u32) {
+        let local = naive(time.micros() + self.offset_us(time));
+        (local.year(), local.month())
+    }
+
     /// Microseconds that local clocks are ahead of UTC.
     fn offset_us(self, time: Timestamp) -> i64 {
         if self == Self::UTC {

@@ -165,9 +165,12 @@ fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
         TooManyStreams, TooManyWatchers,
     };
     match error {
-        Query(QueryError::UnknownSeries { .. } | QueryError::UnknownSource { .. } | QueryError::OnlyInverse { .. }) => {
-            (ErrorCode::NotFound, ErrorDetail::Reason(REASON_UNKNOWN_SERIES))
-        }
+        Query(
+            QueryError::UnknownSeries { .. }
+            | QueryError::UnknownSource { .. }
+            | QueryError::OnlyInverse { .. }
+            | QueryError::NotExported { .. },
+        ) => (ErrorCode::NotFound, ErrorDetail::Reason(REASON_UNKNOWN_SERIES)),
         Query(QueryError::NoQuoteYet { .. } | QueryError::NothingKnownYet { .. }) => {
             (ErrorCode::NotFound, ErrorDetail::Reason(REASON_NO_QUOTE_YET))
         }

@@ -5,11 +5,12 @@ use clap::{Args, ValueEnum};
 use super::cell::Cell;
 use super::change::{missing, rate_of};
 use super::output::Column;
-use super::pages::{Page, limit, list, note_rest};
+use super::pages::{Page, limit, list_without, note_rest};
 use super::text::trim_zeros;
 use super::when::When;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, rate};
-use crate::proto::v1::{ChangePeriod, ListChangesRequest, PeriodChange};
+use crate::domain::Timestamp;
+use crate::proto::v1::{ChangePeriod, GetRateResponse, ListChangesRequest, PeriodChange};
 
 /// Rows asked for at a time: a megabyte a message.
 const PAGE_CHANGES_MAX: u64 = 1_000;
@@ -21,7 +22,8 @@ Examples:
   silkrate changes UZS/USD --period ytd --from 2025-12-01 --output csv
 
 A row goes from the rate in force at the end of the period before to that at
-its own end, or now. Its bounds are what the published digits leave open.";
+its own end, or now. Its bounds are what the published digits leave open. The
+age is how long before its moment the older of both rates was last observed.";
 
 /// Arguments of `changes`.
 #[derive(Debug, Args)]
@@ -88,12 +90,15 @@ const COLUMNS: &[Column<Row>] = &[
     Column::new("pair", "pair", |row| Cell::text(&row.pair)),
     Column::new("period_start_time", "from", |row| Cell::time(row.change.period_start_time.as_ref())),
     Column::data("period_end_time", |row| Cell::time(row.change.period_end_time.as_ref())),
+    Column::table(PERIOD_END, |row| Cell::time(row.change.period_end_time.as_ref())),
     Column::new("complete", "complete", |row| Cell::Flag(row.change.complete)),
     Column::json("start", |row| row.change.start.as_ref().map_or(Cell::Absent, |end| rate::object(&row.pair, end))),
     Column::csv("start_rate", |row| rate_of(row.change.start.as_ref())),
     Column::table("start", |row| rate_of(row.change.start.as_ref())),
     Column::json("end", |row| row.change.end.as_ref().map_or(Cell::Absent, |end| rate::object(&row.pair, end))),
     Column::csv("end_rate", |row| rate_of(row.change.end.as_ref())),
+    Column::csv("start_age", |row| age_of(row.change.start.as_ref())),
+    Column::csv("end_age", |row| age_of(row.change.end.as_ref())),
     Column::table("end", |row| rate_of(row.change.end.as_ref())),
     Column::data("start_missing_reason", |row| missing(row.change.start_missing_reason())),
     Column::data("end_missing_reason", |row| missing(row.change.end_missing_reason())),
@@ -105,7 +110,22 @@ const COLUMNS: &[Column<Row>] = &[
     Column::table("low %", |row| percent(row.change.percent_change_low.as_ref())),
     Column::table("high %", |row| percent(row.change.percent_change_high.as_ref())),
     Column::new("below_resolution", "cannot tell", |row| row.change.below_resolution.map_or(Cell::Absent, Cell::Flag)),
+    Column::table("age", |row| older(age_of(row.change.start.as_ref()), age_of(row.change.end.as_ref()))),
 ];
+
+/// Heads the column that tells rows apart which all begin together.
+const PERIOD_END: &str = "to";
+
+fn age_of(end: Option<&GetRateResponse>) -> Cell {
+    end.map_or(Cell::Absent, |end| Cell::length(end.age.as_ref()))
+}
+
+/// Of two ages the greater, unless even that is too small to matter.
+fn older(start: Cell, end: Cell) -> Cell {
+    let micros = |cell: &Cell| if let Cell::Length(micros) = cell { *micros } else { 0 };
+    let older = if micros(&start) > micros(&end) { start } else { end };
+    if micros(&older) < Timestamp::SECOND_US { Cell::Absent } else { older }
+}
 
 pub(super) async fn run(args: ChangesArgs, session: &Session) -> Result<Outcome, CliError> {
     let request = ListChangesRequest {
@@ -123,7 +143,9 @@ pub(super) async fn run(args: ChangesArgs, session: &Session) -> Result<Outcome,
     };
     let client = session.connect().await?;
     let rows = limit(session, args.limit);
-    let listed = list(session, COLUMNS, rows, PAGE_CHANGES_MAX, async |page_size, page_token| {
+    // Periods of other kinds follow each other.
+    let hidden: &[&str] = if args.period == Period::Ytd { &[] } else { &[PERIOD_END] };
+    let listed = list_without(session, COLUMNS, hidden, rows, PAGE_CHANGES_MAX, async |page_size, page_token| {
         let request = ListChangesRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().list_changes(client.request(request))).await?;
         let row = |change| Row { pair: args.series.pair.clone(), change };

@@ -31,10 +31,13 @@ A directory is a full export, made with 'silkrate export --full'. It becomes
 a store like the one it came from, recorded times included; --db must hold
 nothing, and no server must run on it. Broken off, run it again.
 
-A file is ticks for the running server, as with ingest: CSV, or Parquet as
-'silkrate export' writes it. Of a run, Parquet has the first and the last
+A file is ticks for the running server, as with ingest: CSV of ticks, or runs
+as 'silkrate export' writes them, Parquet or CSV. Of a run, these have the first and the last
 observation; those between are in a full export only, and a run longer than
-the collapse window comes apart. What is refused is named by its row, and
+the collapse window comes apart. Parquet that another program wrote anew is
+read too, with its decimals, times in UTC and texts as they come; but of what
+silkrate wrote every byte is checked first, and such a file has no checksum.
+What is refused is named by its row, and
 the rest goes in (exit status 3).";
 
 /// How often progress is shown.
@@ -112,7 +115,7 @@ async fn import_store(source: &Path, db: &Path) -> Result<Imported, CliError> {
     let (sums, seen) = (Arc::clone(&export), Arc::clone(&progress));
     let bar = Progress::new(Some(bytes));
     let checking = spawn_blocking(move || sums.check_sums(&seen));
-    watched(checking, || bar.update(progress.checked_bytes(), 0)).await??;
+    watched(checking, || bar.update_checked(progress.checked_bytes())).await??;
     drop(bar);
 
     let (whole, seen, db) = (Arc::clone(&export), Arc::clone(&progress), db.to_owned());

@@ -18,6 +18,7 @@ mod history;
 mod import;
 mod ingest;
 mod latest;
+mod left;
 mod output;
 mod pages;
 mod rate;

@@ -25,14 +25,29 @@ pub(super) struct Listed {
     pub(super) more: bool,
 }
 
-/// Writes at most `limit` rows, which `fetch` gets by page size (at most `page_rows_max`) and token. What was written
+/// Writes what [`list_without`] does, with all columns.
+///
+/// # Errors
+/// See there.
+pub(super) async fn list<T>(
+    session: &Session,
+    columns: &'static [Column<T>],
+    limit: u64,
+    page_rows_max: u64,
+    fetch: impl AsyncFnMut(i32, String) -> Result<Page<T>, CliError>,
+) -> Result<Listed, CliError> {
+    list_without(session, columns, &[], limit, page_rows_max, fetch).await
+}
+
+/// Writes at most `limit` rows, without the columns whose titles are hidden from a table. Rows are what `fetch` gets by page size (at most `page_rows_max`) and token. What was written
 /// stays when a later page fails, and a JSON array left open says so.
 ///
 /// # Errors
 /// Those of `fetch` and of standard output; `Protocol` where a page has more than was asked for.
-pub(super) async fn list<T>(
+pub(super) async fn list_without<T>(
     session: &Session,
     columns: &'static [Column<T>],
+    hidden: &[&str],
     limit: u64,
     page_rows_max: u64,
     mut fetch: impl AsyncFnMut(i32, String) -> Result<Page<T>, CliError>,
@@ -40,6 +55,9 @@ pub(super) async fn list<T>(
     let page_size = |rows: u64| i32::try_from(page_rows_max.min(rows)).unwrap_or(i32::MAX);
     let mut page = fetch(page_size(limit), String::new()).await?;
     let mut sheet = Sheet::new(stdout(), session.style, columns)?;
+    for title in hidden {
+        sheet.hide(title);
+    }
     let mut rows = 0;
     loop {
         for row in &page.rows {

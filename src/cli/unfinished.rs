@@ -1,7 +1,8 @@
 //! Files and directories that are being written beside the place where they will stand.
 //!
 //! **Invariant**: what is not finished bears another name than its own, and is removed when the command fails or is
-//! interrupted. Only a kill or a power cut leaves one behind.
+//! interrupted. Only a kill or a power cut leaves one behind. Where something stood before, a whole thing stands at
+//! every moment; between two directories that takes a file system that can exchange names, as Linux's own can.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -87,21 +88,26 @@ impl Unfinished {
         // An interrupt waits, so that it finds the one or the other.
         let _held = unfinished();
         if target.is_dir() {
-            self.replace_directory(target)?;
-        } else {
-            fs::rename(&self.path, target)?;
+            return self.replace_directory(target);
         }
-        File::open(parent(target))?.sync_all()
+        fs::rename(&self.path, target)?;
+        sync_names(target)
     }
 
-    /// A directory with something in it cannot be renamed over, so that it steps aside first.
+    /// A directory with something in it cannot be renamed over. The two change names at one stroke, so that one of them
+    /// stands under `target` at every moment; only then, and durably so, is the old one removed.
     fn replace_directory(&self, target: &Path) -> io::Result<()> {
+        if exchange(&self.path, target).is_ok() {
+            // What bears the unfinished name now is removed when this is dropped.
+            return sync_names(target);
+        }
         let aside = hidden(target, "replaced").ok_or(io::ErrorKind::InvalidFilename)?;
         fs::rename(target, &aside)?;
         if let Err(problem) = fs::rename(&self.path, target) {
             fs::rename(&aside, target)?;
             return Err(problem);
         }
+        sync_names(target)?;
         fs::remove_dir_all(&aside)
     }
 }
@@ -115,6 +121,23 @@ impl Drop for Unfinished {
             remove(&self.path);
         }
     }
+}
+
+/// Makes the names beside `target` durable, and its own.
+fn sync_names(target: &Path) -> io::Result<()> {
+    File::open(parent(target))?.sync_all()
+}
+
+/// Gives each of two things the other's name. Not every file system can; then nothing has happened.
+#[cfg(target_os = "linux")]
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// The directory that a path stands in.
@@ -162,6 +185,34 @@ mod tests {
             unfinished.finish(&target).unwrap();
             assert_eq!(names(&target), [name]);
         }
+        assert_eq!(names(directory.path()), ["store"]);
+    }
+
+    /// Whoever opens the directory while it is replaced, or after a kill, finds the old one or the new one.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn something_stands_under_the_name_at_every_moment() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("store");
+        Unfinished::directory(&target).unwrap().finish(&target).unwrap();
+        let is_over = AtomicBool::new(false);
+        let missing = std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                let mut missing = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    missing += u32::from(!target.exists());
+                }
+                missing
+            });
+            for _ in 0..500 {
+                Unfinished::directory(&target).unwrap().finish(&target).unwrap();
+            }
+            is_over.store(true, Ordering::Relaxed);
+            watcher.join().unwrap()
+        });
+        assert_eq!(missing, 0);
         assert_eq!(names(directory.path()), ["store"]);
     }
 }

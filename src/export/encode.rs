@@ -17,6 +17,7 @@ use thiserror::Error;
 use super::layout::{Column, Format, Part};
 use super::outlet::Outlet;
 use super::rows::{Names, Rows};
+use super::seal::{self, CREATED_BY, SealWriter};
 
 /// Rows of a row group of Parquet. All of a group's encoded bytes are in memory until its end: some 5 MiB.
 const ROW_GROUP_ROWS_MAX: usize = 256 * 1024;
@@ -37,7 +38,7 @@ pub(super) enum EncodeError {
 }
 
 enum Writer<'p, 'a> {
-    Parquet(Box<ArrowWriter<&'p mut Outlet<'a>>>),
+    Parquet(Box<ArrowWriter<SealWriter<&'p mut Outlet<'a>>>>),
     Arrow(Box<StreamWriter<&'p mut Outlet<'a>>>),
     Csv(Box<csv::Writer<&'p mut Outlet<'a>>>),
 }
@@ -63,7 +64,8 @@ impl<'p, 'a> Encoder<'p, 'a> {
         let schema: SchemaRef = Arc::new(part.schema(metadata));
         let writer = match format {
             Format::Parquet => {
-                Writer::Parquet(Box::new(ArrowWriter::try_new(outlet, Arc::clone(&schema), Some(properties))?))
+                let out = SealWriter::new(outlet);
+                Writer::Parquet(Box::new(ArrowWriter::try_new(out, Arc::clone(&schema), Some(properties))?))
             }
             Format::ArrowStream => Writer::Arrow(Box::new(StreamWriter::try_new(outlet, &schema)?)),
             Format::Csv => {
@@ -94,7 +96,7 @@ impl<'p, 'a> Encoder<'p, 'a> {
     pub(super) fn finish(self) -> Result<(), EncodeError> {
         match self.writer {
             Writer::Parquet(writer) => {
-                writer.close()?;
+                seal::end(*writer)?;
             }
             Writer::Arrow(mut writer) => writer.finish()?,
             Writer::Csv(mut writer) => writer.flush()?,
@@ -112,7 +114,7 @@ fn parquet_properties(part: Part, metadata: &HashMap<String, String>) -> Result<
     let sorting = part.sorted_by().iter().filter_map(place).filter_map(|at| i32::try_from(at).ok());
     let sorting = sorting.map(|column_idx| SortingColumn { column_idx, descending: false, nulls_first: false });
     let mut properties = WriterProperties::builder()
-        .set_created_by(concat!("silkrate ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_created_by(CREATED_BY.to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
         .set_statistics_enabled(EnabledStatistics::Page)

@@ -17,6 +17,12 @@ use crate::store::Commit;
 
 /// Of the columns below.
 pub const SCHEMA_VERSION: u32 = 1;
+/// What says so in a file.
+pub(super) const SCHEMA_VERSION_KEY: &str = "silkrate.schema_version";
+/// What was asked for, in JSON.
+pub(super) const FILTER_KEY: &str = "silkrate.filter";
+/// Which silkrate wrote it.
+pub(super) const VERSION_KEY: &str = "silkrate.version";
 /// The file beside the parts of a full export that tells what they are; written last.
 pub const MANIFEST_NAME: &str = "manifest.json";
 
@@ -125,11 +131,11 @@ impl ExportRequest {
     pub(super) fn metadata(&self, commit: Commit) -> HashMap<String, String> {
         HashMap::from(
             [
-                ("silkrate.schema_version", SCHEMA_VERSION.to_string()),
+                (SCHEMA_VERSION_KEY, SCHEMA_VERSION.to_string()),
                 ("silkrate.sequence", commit.sequence.to_string()),
                 ("silkrate.recorded_time", commit.recorded_time.to_string()),
-                ("silkrate.filter", filter_json(&self.echo()).to_string()),
-                ("silkrate.version", env!("CARGO_PKG_VERSION").to_owned()),
+                (FILTER_KEY, filter_json(&self.echo()).to_string()),
+                (VERSION_KEY, env!("CARGO_PKG_VERSION").to_owned()),
             ]
             .map(|(key, value)| (key.to_owned(), value)),
         )
@@ -165,8 +171,8 @@ impl Part {
     /// In the order of the file.
     pub(super) fn columns(self) -> &'static [Column] {
         use Column::{
-            CollapseWindow, Date, FirstObserved, LastObserved, Observations, Observed, Pair, Places, Rate, RateDouble,
-            Recorded, Reported, ReportedNegative, ReportedPlaces, Sequence, Source, Superseded,
+            CollapseWindow, Complete, Date, FirstObserved, LastObserved, Observations, Observed, Pair, Places, Rate,
+            RateDouble, Recorded, Reported, ReportedNegative, ReportedPlaces, Sequence, Source, Superseded,
         };
         match self {
             Self::Runs => &[
@@ -189,12 +195,15 @@ impl Part {
                 Date,
                 FirstObserved,
                 LastObserved,
+                Recorded,
                 Rate,
                 RateDouble,
                 Places,
                 Reported,
                 ReportedPlaces,
                 ReportedNegative,
+                Observations,
+                Complete,
             ],
             Self::Candles => &CANDLE_COLUMNS,
             Self::Series => &[Pair, Source, CollapseWindow],
@@ -269,6 +278,8 @@ pub(super) enum Column {
     Observations,
     CollapseWindow,
     Sequence,
+    /// Of a day: whether it had ended.
+    Complete,
     Candle(CandleColumn),
 }
 
@@ -292,6 +303,7 @@ impl Column {
             Self::Observations => "observation_count",
             Self::CollapseWindow => "collapse_window_us",
             Self::Sequence => "sequence",
+            Self::Complete => CandleColumn::Complete.name(),
             Self::Candle(column) => column.name(),
         }
     }
@@ -307,7 +319,7 @@ impl Column {
             Self::RateDouble => DataType::Float64,
             Self::Places | Self::ReportedPlaces => DataType::UInt8,
             Self::Reported => DataType::Decimal128(CHANGE_PRECISION, CHANGE_SCALE),
-            Self::ReportedNegative => DataType::Boolean,
+            Self::ReportedNegative | Self::Complete => DataType::Boolean,
             Self::Observations | Self::Sequence => DataType::UInt64,
             Self::CollapseWindow => DataType::Int64,
             Self::Candle(column) => column.data_type(),
@@ -361,6 +373,13 @@ fn interval(interval: Interval) -> v1::CandleInterval {
         // Of changes only: no request names it for candles.
         Interval::Year => v1::CandleInterval::Unspecified,
     }
+}
+
+/// What a filter says of files that are written anew, in Parquet.
+pub(super) fn filter_of_parquet(filter: &str) -> String {
+    let Ok(mut filter) = serde_json::from_str::<Value>(filter) else { return filter.to_owned() };
+    filter["format"] = "parquet".into();
+    filter.to_string()
 }
 
 pub(super) fn to_proto(time: Timestamp) -> ProtoTimestamp {

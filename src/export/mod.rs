@@ -14,6 +14,7 @@ mod outlet;
 mod produce;
 pub mod read;
 mod rows;
+mod seal;
 mod tree;
 
 pub use check::{Checker, Step, StreamError};
@@ -21,4 +22,5 @@ pub use count::{CountError, StreamCounter, count_rows};
 pub use layout::{ExportRequest, Format, MANIFEST_NAME, PartFile, SCHEMA_VERSION, Shape, manifest_json};
 pub use outlet::{CHUNK_BYTES_MAX, Unwanted};
 pub use produce::{ExportError, produce};
-pub use tree::{PartitionKey, PartitionWriter, TreeError};
+pub use seal::is_of_silkrate;
+pub use tree::{PartitionKey, PartitionWriter, TreeError, TreeTotals, part_number};

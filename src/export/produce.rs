@@ -90,23 +90,39 @@ fn manifest(snapshot: &Snapshot, request: &ExportRequest) -> Result<v1::ExportMa
         product_version: env!("CARGO_PKG_VERSION").to_owned(),
         request: Some(request.echo()),
         parts: request.part_names(),
-        expected_row_count: expected_row_count(snapshot, request)?,
+        expected_row_count: Some(expected_row_count(snapshot, request)?),
         last_ingest_time: snapshot.view.board.last_ingest_time.map(to_proto),
     })
 }
 
-/// How many rows there will be, where that is known without reading them.
-fn expected_row_count(snapshot: &Snapshot, request: &ExportRequest) -> Result<Option<u64>, ExportError> {
-    let Some(runs) = snapshot.run_count()? else { return Ok(None) };
+/// About how many rows there will be, without reading them; exactly so of all runs, all days, and everything.
+fn expected_row_count(snapshot: &Snapshot, request: &ExportRequest) -> Result<u64, ExportError> {
     if !request.full {
-        return Ok((request.shape == Shape::Runs).then_some(runs));
+        return match request.shape {
+            Shape::Runs => Ok(snapshot.run_count()?),
+            Shape::Daily => day_count(snapshot),
+            Shape::Candles => Ok(snapshot.candle_count_about()?),
+        };
     }
-    let mut count = runs + snapshot.series.len() as u64 + snapshot.commit.sequence;
+    let mut count = snapshot.run_count()? + snapshot.series.len() as u64 + snapshot.commit.sequence;
     for series in &snapshot.series {
         let totals = series.totals(snapshot.commit.recorded_time)?;
         count += totals.map_or(0, |totals| totals.observation_count + totals.revision_count);
     }
-    Ok(Some(count))
+    Ok(count)
+}
+
+/// From the first observation of each series on.
+fn day_count(snapshot: &Snapshot) -> Result<u64, ExportError> {
+    let Some(days) = Days::of(snapshot) else { return Ok(0) };
+    let mut count = 0;
+    for series in &snapshot.series {
+        if let Some(totals) = series.totals(snapshot.commit.recorded_time)? {
+            let first = days.first.max(Days::day_of(totals.first_observed_time));
+            count += u64::try_from(days.last + 1 - first).unwrap_or(0);
+        }
+    }
+    Ok(count)
 }
 
 fn write_part(
@@ -193,12 +209,12 @@ impl PartWriter<'_, '_, '_> {
         for piece in self.snapshot.runs(series, days.start(), days.end())? {
             for run in piece? {
                 let day = Days::day_of(run.first_observed_time);
-                self.push_days(number, next_day..day, in_force.as_ref())?;
+                self.push_days(number, next_day..day, in_force.as_ref(), days)?;
                 next_day = next_day.max(day);
                 in_force = Some(run);
             }
         }
-        self.push_days(number, next_day..days.last + 1, in_force.as_ref())
+        self.push_days(number, next_day..days.last + 1, in_force.as_ref(), days)
     }
 
     fn push_days(
@@ -206,11 +222,12 @@ impl PartWriter<'_, '_, '_> {
         number: usize,
         days: std::ops::Range<i64>,
         in_force: Option<&Run>,
+        all: Days,
     ) -> Result<(), PartError> {
         let Some(run) = in_force else { return Ok(()) };
         // Days of the years that a time may have fit.
         let days = days.filter_map(|day| i32::try_from(day).ok());
-        self.each(days, |rows, day| rows.push_day(number, day, run))
+        self.each(days, |rows, day| rows.push_day(number, day, run, all.is_complete(day.into())))
     }
 
     fn each<T>(
@@ -262,6 +279,11 @@ impl Days {
         time.micros().div_euclid(Timestamp::DAY_US)
     }
 
+    /// Whether a day had ended by the recorded time seen.
+    fn is_complete(self, day: i64) -> bool {
+        Timestamp::from_micros((day + 1).saturating_mul(Timestamp::DAY_US)) <= self.recorded_time
+    }
+
     fn start(self) -> Timestamp {
         Timestamp::from_micros(self.first.saturating_mul(Timestamp::DAY_US))
     }
@@ -277,6 +299,17 @@ impl Days {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_is_complete_once_it_is_over() {
+        let check = |recorded: &str, expect: [bool; 3]| {
+            let at = |text: &str| Timestamp::parse_rfc3339(text).unwrap();
+            let days = Days::between(at("1970-01-01T00:00:00Z"), at("1970-02-01T00:00:00Z"), at(recorded)).unwrap();
+            assert_eq!([0, 1, 2].map(|day| days.is_complete(day)), expect, "{recorded}");
+        };
+        check("1970-01-02T23:59:59.999999Z", [true, false, false]);
+        check("1970-01-03T00:00:00Z", [true, true, false]);
+    }
 
     #[test]
     fn days_begin_in_the_range_and_end_with_what_is_known() {

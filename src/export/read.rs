@@ -4,9 +4,11 @@
 //! row count and the checksum that its manifest names, and every row has fitted the others. Memory is
 //! bounded by a batch of rows of each file, whatever their size.
 
+mod accept;
 mod cells;
 mod error;
 mod manifest;
+mod quiet;
 mod rows;
 
 use std::fs::{self, File};
@@ -21,6 +23,7 @@ pub use self::error::{CellProblem, ReadError};
 pub use self::manifest::{Manifest, Part};
 use self::rows::Rows;
 pub use super::layout::{MANIFEST_NAME, SCHEMA_VERSION};
+use super::seal::{self, Seal};
 use crate::board::StateRules;
 use crate::domain::{PublishedValue, Revision, Run, Timestamp};
 use crate::store::{Commit, Restore};
@@ -88,9 +91,9 @@ impl FullExport {
             ReadError::Io { file: file.clone(), problem }
         })?;
         let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|problem| ReadError::Manifest { file: file.clone(), problem })?;
+            Manifest::parse(&text).map_err(|problem| ReadError::Manifest { file: file.clone(), problem })?;
         if manifest.schema_version != SCHEMA_VERSION {
-            let (found, product_version) = (manifest.schema_version, manifest.product_version);
+            let (found, product_version) = (manifest.schema_version.to_string(), manifest.product_version);
             return Err(ReadError::SchemaVersion { file, found, product_version });
         }
         let time = |field, text: &str| {
@@ -255,14 +258,23 @@ pub struct RunTicks {
 static UNCOUNTED: AtomicU64 = AtomicU64::new(0);
 
 impl RunTicks {
-    /// Opens a file of runs and checks its schema.
+    /// Opens a file of runs; checks its schema and, if silkrate wrote it, its checksum, for which it is read once.
     ///
     /// # Errors
-    /// `Io`, `Parquet`, `MissingColumn` or `ColumnType`.
+    /// `Io`, `Seal`, `Parquet`, `SchemaVersion`, `Codec`, `MissingColumn` or `ColumnType`.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let rows = Rows::open(path, &UNCOUNTED)?;
-        let failed = |problem| ReadError::Io { file: path.display().to_string(), problem };
-        Ok(Self { rows, file_bytes: fs::metadata(path).map_err(failed)?.len(), last: None })
+        let file = || path.display().to_string();
+        let failed = |problem| ReadError::Io { file: file(), problem };
+        let input = File::open(path).map_err(failed)?;
+        let seal = seal::check(&input).map_err(failed)?;
+        if seal == Seal::Broken {
+            return Err(ReadError::Seal { file: file() });
+        }
+        let rows: Rows<'_, NamedRun> = Rows::open(path, &UNCOUNTED)?;
+        if seal == Seal::Absent && rows.is_of_silkrate() {
+            return Err(ReadError::Seal { file: file() });
+        }
+        Ok(Self { rows, file_bytes: input.metadata().map_err(failed)?.len(), last: None })
     }
 
     /// Bytes of the file that the ticks so far took, its rows taken as equally long.

@@ -75,6 +75,7 @@ pub(super) struct Rows {
     observation_counts: Vec<u64>,
     collapse_windows: Vec<i64>,
     sequences: Vec<u64>,
+    completes: Vec<bool>,
     candles: CandleRows,
 }
 
@@ -96,9 +97,10 @@ impl Rows {
     }
 
     /// `day` counts from 1970-01-01.
-    pub(super) fn push_day(&mut self, series: usize, day: i32, in_force: &Run) {
-        self.push_value(series, in_force);
+    pub(super) fn push_day(&mut self, series: usize, day: i32, in_force: &Run, complete: bool) {
+        self.push_run(series, in_force);
         self.dates.push(day);
+        self.completes.push(complete);
     }
 
     pub(super) fn push_candle(&mut self, series: usize, candle: CandleRow) {
@@ -184,6 +186,7 @@ impl Rows {
             Column::Observations => Arc::new(UInt64Array::from(self.observation_counts.clone())),
             Column::CollapseWindow => Arc::new(Int64Array::from(self.collapse_windows.clone())),
             Column::Sequence => Arc::new(UInt64Array::from(self.sequences.clone())),
+            Column::Complete => Arc::new(BooleanArray::from(self.completes.clone())),
             Column::Candle(column) => self.candles.array(column)?,
         })
     }
@@ -233,6 +236,7 @@ impl Rows {
             Column::Observations => self.observation_counts[row].to_string(),
             Column::CollapseWindow => self.collapse_windows[row].to_string(),
             Column::Sequence => self.sequences[row].to_string(),
+            Column::Complete => self.completes[row].to_string(),
             Column::Candle(column) => self.candles.cell(column, row),
         }
     }

@@ -4,6 +4,9 @@
 //! escaped by `%` and two digits, as Hive does, and as `DuckDB`, polars, pyarrow and Spark undo it: the pair they show is
 //! `KGS/USD`.
 //!
+//! The month of a candle is that of its zone: February of Tashkent begins on 31 January, 19:00 UTC, and lies under
+//! February.
+//!
 //! **Invariant**: one file is open at a time, since rows come in order: memory is bounded whatever the size. A row is
 //! in exactly one file.
 
@@ -19,7 +22,6 @@ use arrow_array::{Array as _, RecordBatch};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
 use arrow_schema::{ArrowError, Schema, SchemaRef};
-use chrono::{DateTime, Datelike as _};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -30,9 +32,11 @@ use thiserror::Error;
 
 use super::candle_rows::CandleColumn;
 use super::encode::ZSTD_LEVEL;
-use super::layout::Column;
-
-const DAY_S: i64 = 24 * 3_600;
+use super::layout::{Column, FILTER_KEY, filter_of_parquet};
+use super::seal::{self, CREATED_BY, SealWriter};
+use crate::analysis::Zone;
+use crate::domain::Timestamp;
+use crate::proto::v1;
 
 /// What the directories of a tree are named after.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,12 +45,15 @@ pub enum PartitionKey {
     Pair,
     /// `source=nbkr`.
     Source,
-    /// `month=2025-12`: of the first observed time, the day or the start of the bucket, UTC. No column of the table
-    /// itself.
+    /// `month=2025-12`: of the first observed time or the day, UTC; of the start of a candle, by the clocks of its zone.
+    /// No column of the table itself.
     Month,
 }
 
 impl PartitionKey {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Pair, Self::Source, Self::Month];
+
     /// The name of the column that the tree gives to a table.
     pub const fn name(self) -> &'static str {
         match self {
@@ -88,13 +95,24 @@ pub enum TreeError {
 pub struct PartitionWriter {
     root: PathBuf,
     keys: Arc<[PartitionKey]>,
+    /// Whose clocks tell the month.
+    zone: Zone,
     decoder: StreamDecoder,
     /// Of the files: without the columns that the paths tell.
     schema: Option<(SchemaRef, Vec<usize>)>,
     open: Option<OpenFile>,
     /// How many files each directory has.
     file_counts: HashMap<PathBuf, u64>,
-    row_count: u64,
+    totals: TreeTotals,
+}
+
+/// What a tree consists of.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct TreeTotals {
+    /// In all files.
+    pub row_count: u64,
+    /// Of all files, on disk.
+    pub byte_count: u64,
 }
 
 /// The file that rows go into.
@@ -102,20 +120,23 @@ struct OpenFile {
     /// Of the series and the month that its rows are of.
     segment: Vec<String>,
     path: PathBuf,
-    writer: ArrowWriter<File>,
+    writer: ArrowWriter<SealWriter<File>>,
 }
 
 impl PartitionWriter {
-    /// Into the directory `root`, which is there and empty.
-    pub fn new(root: &Path, keys: Vec<PartitionKey>) -> Self {
+    /// Into the directory `root`, which is there and empty. The zone is that of the candles, if it is an export of such.
+    pub fn new(root: &Path, keys: Vec<PartitionKey>, manifest: &v1::ExportManifest) -> Self {
+        let zone = manifest.request.as_ref().map_or("", |request| request.time_zone.as_str());
         Self {
             root: root.to_owned(),
             keys: keys.into(),
+            // A server's own echo: it is empty for UTC, and otherwise a zone.
+            zone: Zone::parse(zone).unwrap_or(Zone::UTC),
             decoder: StreamDecoder::new(),
             schema: None,
             open: None,
             file_counts: HashMap::new(),
-            row_count: 0,
+            totals: TreeTotals::default(),
         }
     }
 
@@ -133,24 +154,29 @@ impl PartitionWriter {
         Ok(())
     }
 
-    /// Ends the last file, everything durable; gives the rows of the tree.
+    /// Ends the last file, everything durable. Where no row came there is one file without rows, so that whoever reads
+    /// the tree finds its columns.
     ///
     /// # Errors
     /// Any [`TreeError`].
-    pub fn finish(mut self) -> Result<u64, TreeError> {
+    pub fn finish(mut self) -> Result<TreeTotals, TreeError> {
         self.decoder.finish()?;
         self.close()?;
+        if let (true, Some(table)) = (self.file_counts.is_empty(), self.decoder.schema()) {
+            self.open = Some(self.create(&Segment::without_rows(&self.keys), &table)?);
+            self.close()?;
+        }
         for directory in self.file_counts.keys().flat_map(|directory| directory.ancestors()) {
             if directory.starts_with(&self.root) {
                 sync(directory)?;
             }
         }
-        Ok(self.row_count)
+        Ok(self.totals)
     }
 
     fn write_batch(&mut self, batch: &RecordBatch) -> Result<(), TreeError> {
         let keys = Arc::clone(&self.keys);
-        let segments = Segments::of(batch, &keys)?;
+        let segments = Segments::of(batch, &keys, self.zone)?;
         let mut begin = 0;
         while begin < batch.num_rows() {
             let segment = segments.at(begin);
@@ -158,7 +184,7 @@ impl PartitionWriter {
             self.write_segment(&segment, &batch.slice(begin, len))?;
             begin += len;
         }
-        self.row_count += batch.num_rows() as u64;
+        self.totals.row_count += batch.num_rows() as u64;
         Ok(())
     }
 
@@ -181,11 +207,11 @@ impl PartitionWriter {
             |problem| TreeError::Write { path, problem }
         };
         let count = self.file_counts.entry(directory.clone()).or_default();
-        let path = directory.join(format!("part-{count}.parquet"));
+        let path = directory.join(part_name(*count));
         *count += 1;
         let file = File::options().write(true).create_new(true).open(&path).map_err(failed(&path))?;
         let properties = properties(schema).map_err(|problem| TreeError::Parquet { path: path.clone(), problem })?;
-        let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))
+        let writer = ArrowWriter::try_new(SealWriter::new(file), Arc::clone(schema), Some(properties))
             .map_err(|problem| TreeError::Parquet { path: path.clone(), problem })?;
         Ok(OpenFile { segment: segment.identity.clone(), path, writer })
     }
@@ -208,8 +234,12 @@ impl PartitionWriter {
     fn close(&mut self) -> Result<(), TreeError> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let OpenFile { path, writer, .. } = open;
-        match writer.into_inner() {
-            Ok(file) => file.sync_all().map_err(|problem| TreeError::Write { path, problem }),
+        match seal::end(writer) {
+            Ok(file) => {
+                let synced = file.sync_all().and_then(|()| file.metadata());
+                self.totals.byte_count += synced.map_err(|problem| TreeError::Write { path, problem })?.len();
+                Ok(())
+            }
             Err(problem) => Err(TreeError::Parquet { path, problem }),
         }
     }
@@ -225,13 +255,18 @@ fn without(table: &Schema, keys: &[PartitionKey]) -> (SchemaRef, Vec<usize>) {
     let is_kept = |name: &str| keys.iter().all(|key| key.name() != name);
     let kept: Vec<usize> = (0..table.fields().len()).filter(|at| is_kept(table.field(*at).name())).collect();
     let fields: Vec<_> = kept.iter().map(|at| Arc::clone(&table.fields()[*at])).collect();
-    (Arc::new(Schema::new_with_metadata(fields, table.metadata().clone())), kept)
+    let mut metadata = table.metadata().clone();
+    if let Some(filter) = metadata.get(FILTER_KEY).map(|filter| filter_of_parquet(filter)) {
+        metadata.insert(FILTER_KEY.to_owned(), filter);
+    }
+    (Arc::new(Schema::new_with_metadata(fields, metadata)), kept)
 }
 
 fn properties(schema: &Schema) -> Result<WriterProperties, ParquetError> {
     let metadata: Vec<KeyValue> =
         schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
     Ok(WriterProperties::builder()
+        .set_created_by(CREATED_BY.to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
         .set_key_value_metadata(Some(metadata))
         .build())
@@ -243,6 +278,18 @@ struct Segment {
     path: Vec<String>,
     /// The same, with series and month whether or not a directory is named after them.
     identity: Vec<String>,
+}
+
+/// The value of each key where there is no row to have one. Not that which Hive has for null: pyarrow finds no type of a
+/// column that has no other.
+const NO_VALUE: &str = "none";
+
+impl Segment {
+    /// Where the one file of an export without rows goes.
+    fn without_rows(keys: &[PartitionKey]) -> Self {
+        let path: Vec<String> = keys.iter().map(|key| format!("{}={NO_VALUE}", key.name())).collect();
+        Self { identity: path.clone(), path }
+    }
 }
 
 /// Which segment each row of a batch belongs to.
@@ -275,20 +322,17 @@ impl<'a> Names<'a> {
 }
 
 impl<'a> Segments<'a> {
-    fn of(batch: &'a RecordBatch, keys: &'a [PartitionKey]) -> Result<Self, TreeError> {
-        let month = |seconds: i64| {
-            let time = DateTime::from_timestamp(seconds, 0).unwrap_or_default();
-            (time.year(), time.month())
-        };
+    fn of(batch: &'a RecordBatch, keys: &'a [PartitionKey], zone: Zone) -> Result<Self, TreeError> {
         let dates = batch.column_by_name(Column::Date.name());
         let months = if let Some(days) = dates.and_then(|dates| dates.as_primitive_opt::<Date32Type>()) {
-            days.values().iter().map(|day| month(i64::from(*day) * DAY_S)).collect()
+            let start = |day: i32| Timestamp::from_micros(i64::from(day) * Timestamp::DAY_US);
+            days.values().iter().map(|day| Zone::UTC.month_of(start(*day))).collect()
         } else {
             let missing = TreeError::NoColumn(Column::FirstObserved.name());
             let times = [Column::FirstObserved, Column::Candle(CandleColumn::Start)];
             let times = times.iter().find_map(|column| batch.column_by_name(column.name()));
             let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>()).ok_or(missing)?;
-            times.values().iter().map(|micros| month(micros.div_euclid(1_000_000))).collect()
+            times.values().iter().map(|micros| zone.month_of(Timestamp::from_micros(*micros))).collect()
         };
         Ok(Self { keys, pairs: Names::of(batch, Column::Pair)?, sources: Names::of(batch, Column::Source)?, months })
     }
@@ -312,6 +356,17 @@ impl<'a> Segments<'a> {
         let series = [value(PartitionKey::Pair), value(PartitionKey::Source)];
         Segment { identity: path.iter().cloned().chain(series).collect(), path }
     }
+}
+
+/// The number of a file of a tree, by its name.
+pub fn part_number(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("part-")?.strip_suffix(".parquet")?;
+    let number = number.parse().ok()?;
+    (part_name(number) == name).then_some(number)
+}
+
+fn part_name(number: u64) -> String {
+    format!("part-{number}.parquet")
 }
 
 /// As Hive escapes the values of partitions.

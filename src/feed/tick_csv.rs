@@ -1,5 +1,8 @@
 //! Ticks in CSV: `pair,source,observed_time,rate[,reported_change_percent]`, columns in any order.
 //!
+//! A file of runs as an export writes it is read too: a row of it gives two ticks, the first and the last of the run, or
+//! one where these are the same. What was between them is not in it.
+//!
 //! A file is read line by line, so that a stray quote spoils its own line and not the rest of the file, and a line's
 //! number is exact whatever the line endings.
 //!
@@ -16,6 +19,27 @@ use crate::domain::{Timestamp, TimestampError, clip};
 /// Longest line of a CSV file, its ending not counted.
 pub const TICK_CSV_LINE_BYTES_MAX: usize = 4_096;
 
+/// Columns of ticks.
+const TICK_NAMES: [&str; 5] = ["pair", "source", OBSERVED, "rate", "reported_change_percent"];
+/// Columns of runs, as an export writes them.
+const RUN_NAMES: [&str; 12] = [
+    "pair",
+    "source",
+    FIRST_OBSERVED,
+    LAST_OBSERVED,
+    "recorded_time",
+    "rate",
+    "rate_double",
+    PLACES,
+    "reported_change_percent",
+    "reported_change_places",
+    "reported_change_negative",
+    "observation_count",
+];
+const OBSERVED: &str = "observed_time";
+const FIRST_OBSERVED: &str = "first_observed_time";
+const LAST_OBSERVED: &str = "last_observed_time";
+const PLACES: &str = "published_places";
 const COLUMNS: &str = "pair, source, observed_time, rate and, if wanted, reported_change_percent";
 
 /// Why a header cannot be used.
@@ -62,8 +86,29 @@ pub enum TickCsvRowError {
     #[error("{0} is empty")]
     Missing(&'static str),
     /// A time that is none.
-    #[error("observed_time: {0}")]
-    Time(TimestampError),
+    #[error("{column}: {problem}")]
+    Time {
+        /// Which.
+        column: &'static str,
+        /// What is wrong with it.
+        problem: TimestampError,
+    },
+    /// A run that ends before it begins.
+    #[error("last_observed_time {last} is before first_observed_time {first}")]
+    Reversed {
+        /// First observed time.
+        first: Timestamp,
+        /// Last observed time.
+        last: Timestamp,
+    },
+    /// A rate that lost or won zeros on its way through another program.
+    #[error("rate '{rate}' has not the {places} places that published_places says; keep the column as text")]
+    Places {
+        /// As written.
+        rate: String,
+        /// As written.
+        places: String,
+    },
 }
 
 /// Where the columns stand.
@@ -71,10 +116,19 @@ pub enum TickCsvRowError {
 struct Header {
     pair: usize,
     source: usize,
-    observed_time: usize,
+    observed: Observed,
     rate: usize,
     reported_change_percent: Option<usize>,
     count: usize,
+}
+
+/// Which columns say when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Observed {
+    /// Of a tick.
+    Once(usize),
+    /// Of a run; and where its published places stand.
+    Run { first: usize, last: usize, places: usize },
 }
 
 /// What a line says.
@@ -106,6 +160,8 @@ pub struct TickCsvRow {
 pub struct TickCsv<R> {
     lines: Lines<R>,
     header: Header,
+    /// The last tick of the run whose first was the latest item.
+    last: Option<TickCsvValues>,
 }
 
 /// Why there are no rows.
@@ -128,7 +184,7 @@ impl<R: BufRead> TickCsv<R> {
         let mut lines = Lines { input, buffer: Vec::new(), number: 0, bytes: 0 };
         let Some(first) = lines.next()? else { return Err(TickCsvHeaderError::Empty.into()) };
         let header = Header::parse(first.map_err(TickCsvHeaderError::Line)?)?;
-        Ok(Self { lines, header })
+        Ok(Self { lines, header, last: None })
     }
 
     /// Bytes of the file that have been read.
@@ -136,18 +192,25 @@ impl<R: BufRead> TickCsv<R> {
         self.lines.bytes
     }
 
-    /// The next row that is not blank; none at the end.
+    /// The next tick of a row that is not blank; none at the end.
     ///
     /// # Errors
     /// Those of the input.
     pub fn next_row(&mut self) -> io::Result<Option<TickCsvRow>> {
+        if let Some(last) = self.last.take() {
+            return Ok(Some(TickCsvRow { line: self.lines.number, tick: Ok(last) }));
+        }
         loop {
             let Some(text) = self.lines.next()? else { return Ok(None) };
             let tick = match text {
                 Ok(text) if text.trim().is_empty() => continue,
-                Ok(text) => self.header.tick(text),
+                Ok(text) => self.header.ticks(text),
                 Err(problem) => Err(problem),
             };
+            let tick = tick.map(|(first, last)| {
+                self.last = last;
+                first
+            });
             return Ok(Some(TickCsvRow { line: self.lines.number, tick }));
         }
     }
@@ -162,10 +225,11 @@ pub fn begins_as_tick_csv(head: &[u8]) -> bool {
 
 impl Header {
     fn parse(line: &str) -> Result<Self, TickCsvHeaderError> {
-        const KNOWN: [&str; 5] = ["pair", "source", "observed_time", "rate", "reported_change_percent"];
         let names = fields(without_bom(line)).map_err(TickCsvHeaderError::Line)?;
+        let is_runs = names.iter().any(|name| name == FIRST_OBSERVED);
+        let known: &[&str] = if is_runs { &RUN_NAMES } else { &TICK_NAMES };
         for (at, name) in names.iter().enumerate() {
-            if !KNOWN.contains(&name.as_str()) {
+            if !known.contains(&name.as_str()) {
                 return Err(TickCsvHeaderError::Unknown(clip(name)));
             }
             if names[..at].contains(name) {
@@ -177,7 +241,15 @@ impl Header {
         Ok(Self {
             pair: require("pair")?,
             source: require("source")?,
-            observed_time: require("observed_time")?,
+            observed: if is_runs {
+                Observed::Run {
+                    first: require(FIRST_OBSERVED)?,
+                    last: require(LAST_OBSERVED)?,
+                    places: require(PLACES)?,
+                }
+            } else {
+                Observed::Once(require(OBSERVED)?)
+            },
             rate: require("rate")?,
             reported_change_percent: find("reported_change_percent"),
             count: names.len(),
@@ -185,7 +257,7 @@ impl Header {
     }
 
     /// Pairs, sources and decimals are for the server to judge; what cannot be sent is judged here.
-    fn tick(&self, line: &str) -> Result<TickCsvValues, TickCsvRowError> {
+    fn ticks(&self, line: &str) -> Result<(TickCsvValues, Option<TickCsvValues>), TickCsvRowError> {
         let fields = fields(line)?;
         if fields.len() != self.count {
             return Err(TickCsvRowError::Fields { expected: self.count, found: fields.len() });
@@ -194,20 +266,45 @@ impl Header {
             Some("") | None => Err(TickCsvRowError::Missing(name)),
             Some(field) => Ok(field.to_owned()),
         };
-        let observed_time =
-            Timestamp::parse(&get(self.observed_time, "observed_time")?).map_err(TickCsvRowError::Time)?;
-        Ok(TickCsvValues {
+        let time = |at: usize, column: &'static str| {
+            Timestamp::parse(&get(at, column)?).map_err(|problem| TickCsvRowError::Time { column, problem })
+        };
+        let (rate, mut last) = (get(self.rate, "rate")?, None);
+        let observed_time = match self.observed {
+            Observed::Once(at) => time(at, OBSERVED)?,
+            Observed::Run { first, last: end, places } => {
+                let (first, end) = (time(first, FIRST_OBSERVED)?, time(end, LAST_OBSERVED)?);
+                if end < first {
+                    return Err(TickCsvRowError::Reversed { first, last: end });
+                }
+                check_places(&rate, &get(places, PLACES)?)?;
+                last = (end > first).then_some(end);
+                first
+            }
+        };
+        let tick = TickCsvValues {
             pair: get(self.pair, "pair")?,
             source: get(self.source, "source")?,
             observed_time,
-            rate: get(self.rate, "rate")?,
+            rate,
             reported_change_percent: self
                 .reported_change_percent
                 .and_then(|at| fields.get(at))
                 .filter(|field| !field.is_empty())
                 .cloned(),
-        })
+        };
+        let last = last.map(|observed_time| TickCsvValues { observed_time, ..tick.clone() });
+        Ok((tick, last))
     }
+}
+
+/// A spreadsheet takes `0.28490` for `0.2849`, which is another rate.
+fn check_places(rate: &str, places: &str) -> Result<(), TickCsvRowError> {
+    let written = rate.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    if places != written.to_string() {
+        return Err(TickCsvRowError::Places { rate: clip(rate), places: clip(places) });
+    }
+    Ok(())
 }
 
 fn without_bom(line: &str) -> &str {
@@ -283,105 +380,4 @@ fn skip_line(input: &mut impl BufRead) -> io::Result<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{CurrencySet, Pair, Rate};
-
-    const HEADER: &str = "pair,source,observed_time,rate,reported_change_percent";
-
-    /// Each row as `line: rate` or `line: problem`.
-    fn read(file: &[u8]) -> Vec<String> {
-        let mut reader = match TickCsv::new(file) {
-            Ok(reader) => reader,
-            Err(problem) => return vec![problem.to_string()],
-        };
-        let mut rows = Vec::new();
-        while let Some(TickCsvRow { line, tick }) = reader.next_row().unwrap() {
-            let said =
-                |tick: TickCsvValues| format!("{} {}", tick.rate, tick.reported_change_percent.unwrap_or_default());
-            rows.push(format!("{line}: {}", tick.map_or_else(|problem| problem.to_string(), said)));
-        }
-        assert_eq!(reader.bytes(), file.len() as u64);
-        rows
-    }
-
-    #[test]
-    fn a_bad_row_is_named_by_its_line_and_spoils_no_other() {
-        let check = |body: &str, expect: &[&str]| {
-            assert_eq!(read(format!("{HEADER}\n{body}").as_bytes()), expect, "{body}");
-            assert_eq!(
-                read(format!("\u{feff}{HEADER}\r\n{}", body.replace('\n', "\r\n")).as_bytes()),
-                expect,
-                "{body}"
-            );
-        };
-        let good = "KGS/USD,nbkr,2025-12-08,0.01144,-0";
-        check(good, &["2: 0.01144 -0"]);
-        check(&format!("{good}\n\n  \n{good}\n"), &["2: 0.01144 -0", "5: 0.01144 -0"]);
-        check("KGS/USD,nbkr,2025-12-08T06:00:00+06:00,0.01144,", &["2: 0.01144 "]);
-        check(&format!("a,b\n{good}"), &["2: 2 fields where the header has 5", "3: 0.01144 -0"]);
-        check(
-            &format!("\"KGS/USD,nbkr,2025-12-08,1,\n{good}"),
-            &["2: the quotes do not fit; a row stands on one line", "3: 0.01144 -0"],
-        );
-        check("\"KGS/USD\", nbkr ,2025-12-08,\"0.01144\",\"-0\"", &["2: 0.01144 -0"]);
-        check(",nbkr,2025-12-08,1,", &["2: pair is empty"]);
-        check("KGS/USD,nbkr,,1,", &["2: observed_time is empty"]);
-        check("KGS/USD,nbkr,2025-12-08,,", &["2: rate is empty"]);
-        check("KGS/USD,nbkr,2025-13-01,1,", &["2: observed_time: date '2025-13-01' is not in the calendar"]);
-        // What a rate may be is the server's to say.
-        check("kgs,NBKR,2025-12-08,1e3,x", &["2: 1e3 x"]);
-        // A row means the same whenever it is read: nothing in it counts from now.
-        assert!(read(format!("{HEADER}\nKGS/USD,nbkr,-7d,1,").as_bytes())[0].contains("is not RFC 3339"));
-    }
-
-    #[test]
-    fn the_sample_is_read_whole() {
-        let mut reader = TickCsv::new(include_str!("../../data/history-sample.csv").as_bytes()).unwrap();
-        let mut rows = Vec::new();
-        while let Some(row) = reader.next_row().unwrap() {
-            rows.push(row.tick.unwrap());
-        }
-        assert_eq!(rows.len(), 120);
-        let served = CurrencySet::central_asia();
-        for row in &rows {
-            assert!(Pair::parse(&row.pair, &served).is_ok() && Rate::parse(&row.rate).is_ok(), "{row:?}");
-            assert_eq!((row.source.as_str(), &row.reported_change_percent), ("cbu", &None));
-        }
-        // The devaluation, in sums a dollar.
-        let dollar = rows.iter().filter(|row| row.pair == "USD/UZS").map(|row| row.rate.as_str());
-        assert!(dollar.collect::<Vec<_>>().windows(2).any(|rates| rates == ["4210.35", "8100"]));
-    }
-
-    #[test]
-    fn lines_that_are_no_text() {
-        let mut file = format!("{HEADER}\n").into_bytes();
-        file.extend(b"KGS/USD,\xff,2025-12-08,1,\n");
-        file.extend(vec![b'x'; 1_000_000]);
-        file.extend(b"\nKGS/USD,nbkr,2025-12-08,1,\n");
-        file.extend(vec![b'y'; TICK_CSV_LINE_BYTES_MAX + 1]);
-        let too_long = format!("the line is over {TICK_CSV_LINE_BYTES_MAX} bytes long");
-        let expect = ["2: the line is not UTF-8", &format!("3: {too_long}"), "4: 1 ", &format!("5: {too_long}")];
-        assert_eq!(read(&file), expect);
-    }
-
-    #[test]
-    fn headers() {
-        let check = |header: &str, expect: &str| assert!(read(header.as_bytes())[0].contains(expect), "{header}");
-        check("", "the file is empty");
-        check("pair,source,rate", "no column 'observed_time'; the columns are pair");
-        check("pair,source,observed_time,rate,pair", "column 'pair' twice");
-        check("pair,source,observed_time,rate,reported_change", "column 'reported_change' is not known");
-        check("rate,pair,observed_time,source\n1,KGS/USD,2025-12-08,nbkr", "2: 1 ");
-    }
-
-    #[test]
-    fn csv_is_known_by_its_header() {
-        let check = |head: &[u8], expect| assert_eq!(begins_as_tick_csv(head), expect);
-        check(HEADER.as_bytes(), true);
-        check("\u{feff}source,\"pair\"\r\nx".as_bytes(), true);
-        check("• KZT/USD = 0.00196 -0%\npair,source".as_bytes(), false);
-        check(b"\xff\xfe,pair", false);
-        check(b"", false);
-    }
-}
+mod tests;

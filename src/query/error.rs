@@ -36,6 +36,14 @@ pub enum QueryError {
         /// What is published.
         published: SeriesKey,
     },
+    /// Exports are of published series, and this pair is answered for from those of others.
+    #[error("{pair} is not published but derived, and derived pairs are not exported; export {from} and compute it")]
+    NotExported {
+        /// As asked for.
+        pair: Pair,
+        /// The pairs that it is derived from.
+        from: String,
+    },
     /// The moment asked for comes before the first quote.
     #[error("no quote of {series} at or before {time}; {}", first_is(*first))]
     NoQuoteYet {

@@ -82,6 +82,17 @@ fn against_usd(pair: Pair) -> Option<(Pair, Pair)> {
     Pair::new(pair.base(), Currency::USD).ok().zip(Pair::new(pair.quote(), Currency::USD).ok())
 }
 
+/// The published pairs that a pair is derived from, whoever publishes them; none if it is not to be derived.
+pub(super) fn derived_from(keys: &[SeriesKey], pair: Pair) -> Vec<Pair> {
+    let published = |pair: Pair| keys.iter().any(|key| key.pair == pair).then_some(pair);
+    if let Some(inverse) = published(pair.inverse()) {
+        return vec![inverse];
+    }
+    let leg = |pair: Pair| published(pair).or_else(|| published(pair.inverse()));
+    let legs = against_usd(pair).and_then(|(base, quote)| leg(base).zip(leg(quote)));
+    legs.map_or_else(Vec::new, |(base, quote)| vec![base, quote])
+}
+
 /// Finds series for a pair among `keys`.
 struct Choice<'a> {
     keys: &'a [SeriesKey],

@@ -7,7 +7,7 @@ use super::history::Range;
 use super::latest::SeriesFilter;
 use super::periods::{BucketLimit, range_buckets};
 use super::pin::Pin;
-use super::resolve::{Leg, listing};
+use super::resolve::{Leg, derived_from, listing};
 use super::{QueryError, Reader};
 use crate::analysis::{Buckets, CandlePlan, Edge, Legs};
 use crate::domain::{Run, Timestamp};
@@ -58,19 +58,40 @@ impl Snapshot {
         self.range
     }
 
-    /// How many runs all series have in the range, where that is known without reading them.
+    /// How many runs all series have in the range: exactly, or, of a part of the history or as known earlier, about so
+    /// many, without reading them.
     ///
     /// # Errors
     /// The store's.
-    pub fn run_count(&self) -> Result<Option<u64>, StoreError> {
-        if !self.is_whole {
-            return Ok(None);
-        }
+    pub fn run_count(&self) -> Result<u64, StoreError> {
         let mut count = 0;
         for series in &self.series {
-            count += series.totals(self.commit.recorded_time)?.map_or(0, |totals| totals.run_count);
+            let Some(totals) = series.totals(self.pin.known())? else { continue };
+            count += if self.is_whole {
+                totals.run_count
+            } else {
+                share_in(series, (self.range.start(), self.range.end()), totals.run_count)
+            };
         }
-        Ok(Some(count))
+        Ok(count)
+    }
+
+    /// About how many candles all series have. Those that are left out are guessed: there is hardly a candle more than
+    /// observations.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn candle_count_about(&self) -> Result<u64, QueryError> {
+        let mut count = 0;
+        for series in &self.series {
+            let (Some(plan), Some(totals)) = (self.candle_plan(series)?, series.totals(self.pin.known())?) else {
+                continue;
+            };
+            let buckets = plan.buckets.count_between(plan.first, plan.end);
+            let seen = share_in(series, (plan.first, plan.end), totals.observation_count);
+            count += if plan.fill { buckets } else { buckets.min(seen) };
+        }
+        Ok(count)
     }
 
     /// The runs of one of the series that begin in `[start, end)`, oldest first, in pieces that are never empty. Each step blocks.
@@ -130,6 +151,13 @@ impl Snapshot {
     }
 }
 
+/// About how much of a count over all of a series falls into a range: as much as of the runs as they are known now.
+fn share_in(series: &SeriesView, (start, end): (Timestamp, Timestamp), count: u64) -> u64 {
+    let of_all = series.run_count_about(Timestamp::MIN, Timestamp::MAX);
+    let share = u128::from(count) * u128::from(series.run_count_about(start, end)) / u128::from(of_all.max(1));
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
 impl Reader {
     /// Pins a commit, and finds the series asked for.
     ///
@@ -140,6 +168,11 @@ impl Reader {
         let known = self.known_keys(&pin, |_| true)?;
         for pair in &request.filter.pairs {
             if !known.iter().any(|key| key.pair == *pair) {
+                let from = derived_from(&known, *pair);
+                if !from.is_empty() {
+                    let from: Vec<String> = from.iter().map(ToString::to_string).collect();
+                    return Err(QueryError::NotExported { pair: *pair, from: from.join(" and ") });
+                }
                 let there_are = listing(&known);
                 return Err(QueryError::UnknownSeries {
                     pair: *pair,

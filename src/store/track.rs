@@ -155,6 +155,26 @@ impl<T: Item> Track<T> {
         first + usize::from(ends_before)..self.slots_from(end.saturating_add_us(-1))
     }
 
+    /// About how many items have keys in `[start, end)`, without reading a block: those of a block count as spread evenly
+    /// between its first and its last one.
+    pub(crate) fn count_about(&self, start: Timestamp, end: Timestamp) -> u64 {
+        let count = |at| match self.slot(at) {
+            None => 0,
+            Some(Slot::Open(items)) => {
+                let before = |key: Timestamp| items.partition_point(|item| item.key() < key);
+                before(end).saturating_sub(before(start)) as u64
+            }
+            Some(Slot::Sealed(meta)) => {
+                let (first, last) = (meta.first_key(), meta.last_key());
+                let (from, to) = (start.max(first), end.min(last.saturating_add_us(1)));
+                let part = |of: Timestamp, since: Timestamp| u128::from(of.micros_since(since).max(0).unsigned_abs());
+                let all = part(last.saturating_add_us(1), first).max(1);
+                u64::try_from(u128::from(meta.item_count) * part(to, from) / all).unwrap_or(u64::MAX)
+            }
+        };
+        self.slots_between(start, end).map(count).sum()
+    }
+
     /// Items that no block holds as they are now: in the head, and in opened blocks.
     pub(crate) fn head_item_count(&self) -> usize {
         self.tail.iter().map(|items| items.len()).sum()

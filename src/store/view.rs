@@ -229,6 +229,12 @@ impl SeriesView {
         RunScan::<Run>::new(self, [start, end], known, order)
     }
 
+    /// About how many runs begin in `[start, end)` as they are known now, without reading a block: at either end it may
+    /// be off by some of a block.
+    pub fn run_count_about(&self, start: Timestamp, end: Timestamp) -> u64 {
+        self.series.runs.count_about(start, end)
+    }
+
     /// What those runs say of the rate, oldest first: as [`Self::runs`], decoding no more than that.
     ///
     /// # Errors

@@ -21,9 +21,25 @@ pub(in crate::cli) enum ExportError {
         /// What it is.
         what: &'static str,
     },
+    /// A directory with something in it that is of no export.
+    #[error("{foreign} is not of {what}, so that {path} is not replaced by one; choose another name", path = path.display(), foreign = foreign.display())]
+    Foreign {
+        /// The target.
+        path: PathBuf,
+        /// The first thing in it that is not.
+        foreign: PathBuf,
+        /// Of what.
+        what: &'static str,
+    },
     /// Standard output cannot take this.
     #[error("{0}")]
     Stdout(&'static str),
+    /// A name that does not say what the file is to be.
+    #[error("{path}: nothing is known to be written under such a name; end it in .parquet, .arrows or .csv, or give --format (compressed: silkrate export - --format csv | gzip > FILE)", path = path.display())]
+    Ending {
+        /// The target.
+        path: PathBuf,
+    },
     /// An option that another shape than that asked for takes.
     #[error("{flag} is for --shape candles; leave it out, or ask for them")]
     CandlesOnly {
@@ -38,6 +54,10 @@ pub(in crate::cli) enum ExportError {
         /// Why.
         problem: io::Error,
     },
+    /// Standard output took no more of it. Whoever went away before the end has no whole export, and a pipe that ends
+    /// in success would say otherwise.
+    #[error("the export to - broke off: {0}")]
+    Standard(#[source] io::Error),
     /// What came is not what was sent.
     #[error(transparent)]
     Stream(#[from] StreamError),
@@ -57,6 +77,6 @@ pub(in crate::cli) enum ExportError {
 impl ExportError {
     /// Whether the command line is at fault.
     pub(in crate::cli) fn is_usage(&self) -> bool {
-        matches!(self, Self::Stdout(_) | Self::CandlesOnly { .. })
+        matches!(self, Self::Stdout(_) | Self::CandlesOnly { .. } | Self::Ending { .. })
     }
 }

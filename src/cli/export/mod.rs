@@ -4,6 +4,7 @@
 //! a failure nothing stands there, or what stood there before.
 
 mod error;
+mod ours;
 mod progress;
 mod target;
 
@@ -22,7 +23,7 @@ use super::client::Client;
 use super::output::{Column, Sheet};
 use super::when::When;
 use super::{CliError, Outcome, Session, ZoneArgs, stdout};
-use crate::export::{Checker, Format, PartFile, PartitionKey, Step};
+use crate::export::{Checker, Format, PartitionKey, Step};
 use crate::proto::v1::{
     CandleInterval, ExportFormat, ExportManifest, ExportShape, ExportSnapshotRequest, ExportSnapshotResponse,
 };
@@ -42,7 +43,9 @@ recorded time, given as --known, repeats it. A file stands under its name when
 all of it has been checked; of what goes to -, only the exit status tells.
 --partition writes a tree like
 rates/pair=KGS%2FUSD/month=2025-12/part-0.parquet, one table for DuckDB
-(SELECT * FROM 'rates/**/*.parquet'), polars, pyarrow and Spark.";
+(SELECT * FROM 'rates/**/*.parquet'), polars, pyarrow and Spark; months are of
+UTC, those of candles of --zone. --force replaces a directory only if all that
+is in it is of an export.";
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
@@ -51,7 +54,7 @@ pub struct ExportArgs {
     /// File to write, or directory with --full and --partition; - writes to standard output
     #[arg(value_name = "TARGET")]
     target: PathBuf,
-    /// Format of the file; by default what its name ends in, else Parquet
+    /// Format of the file; by default what its name ends in (.parquet, .arrows, .csv), and Parquet without an ending
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<FileFormat>,
     /// What a row is
@@ -132,7 +135,7 @@ impl ExportArgs {
             }
             return Ok(if self.full { Kind::Full } else { Kind::Tree(keys) });
         }
-        let format = self.file_format();
+        let format = self.file_format()?;
         if !is_stdout {
             return Ok(Kind::File(format));
         }
@@ -142,13 +145,20 @@ impl ExportArgs {
         Ok(Kind::Stdout(format))
     }
 
-    /// As asked for, or as the target's name ends.
-    fn file_format(&self) -> Format {
-        let ending = self.target.extension().and_then(|ending| ending.to_str());
-        match (self.format, ending) {
-            (Some(FileFormat::Arrow), _) | (None, Some("arrow" | "arrows")) => Format::ArrowStream,
-            (Some(FileFormat::Csv), _) | (None, Some("csv")) => Format::Csv,
-            (Some(FileFormat::Parquet) | None, _) => Format::Parquet,
+    /// As asked for, or as the target's name ends. Of another ending nobody knows what was meant.
+    fn file_format(&self) -> Result<Format, ExportError> {
+        match self.format {
+            Some(FileFormat::Arrow) => return Ok(Format::ArrowStream),
+            Some(FileFormat::Csv) => return Ok(Format::Csv),
+            Some(FileFormat::Parquet) => return Ok(Format::Parquet),
+            None => {}
+        }
+        let Some(ending) = self.target.extension() else { return Ok(Format::Parquet) };
+        match ending.to_ascii_lowercase().to_str() {
+            Some("parquet" | "pq") => Ok(Format::Parquet),
+            Some("arrow" | "arrows") => Ok(Format::ArrowStream),
+            Some("csv") => Ok(Format::Csv),
+            Some(_) | None => Err(ExportError::Ending { path: self.target.clone() }),
         }
     }
 
@@ -163,11 +173,13 @@ impl ExportArgs {
     }
 
     fn request(self, kind: &Kind, session: &Session) -> Result<ExportSnapshotRequest, CliError> {
-        let format = match (kind, self.file_format()) {
+        let format = match kind {
             // Read here and written anew, file by file.
-            (Kind::Tree(_), _) | (_, Format::ArrowStream) => ExportFormat::ArrowStream,
-            (Kind::Full, _) | (_, Format::Parquet) => ExportFormat::Parquet,
-            (_, Format::Csv) => ExportFormat::Csv,
+            Kind::Tree(_) | Kind::File(Format::ArrowStream) | Kind::Stdout(Format::ArrowStream) => {
+                ExportFormat::ArrowStream
+            }
+            Kind::Full | Kind::File(Format::Parquet) | Kind::Stdout(Format::Parquet) => ExportFormat::Parquet,
+            Kind::File(Format::Csv) | Kind::Stdout(Format::Csv) => ExportFormat::Csv,
         };
         let shape = match self.shape {
             RowShape::Runs => ExportShape::Runs,
@@ -199,9 +211,9 @@ pub(super) async fn run(args: ExportArgs, session: &Session) -> Result<Outcome, 
     let (path, to_stdout) = (target.path.clone(), matches!(target.kind, Kind::Stdout(_)));
     // No deadline for the whole: a store may be large, and only a standstill is an error.
     let mut stream = client.answer(client.snapshots().export_snapshot(Request::new(request))).await?;
-    let (manifest, parts) = receive(&client, &mut stream, target).await?;
+    let written = receive(&client, &mut stream, target).await?;
     if !to_stdout {
-        match print(&Summary { path: path.display().to_string(), manifest, parts }, session) {
+        match print(&Summary { path: path.display().to_string(), written }, session) {
             // The files are there: that nobody reads the summary changes nothing.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
             Ok(()) | Err(_) => {}
@@ -215,7 +227,7 @@ async fn receive(
     client: &Client,
     stream: &mut Streaming<ExportSnapshotResponse>,
     target: Target,
-) -> Result<(ExportManifest, Vec<PartFile>), CliError> {
+) -> Result<Written, CliError> {
     let mut checker = Checker::default();
     let mut begun: Option<(ExportManifest, Progress, Writing)> = None;
     let mut target = Some(target);
@@ -225,7 +237,8 @@ async fn receive(
         match (step, &mut begun, target.take()) {
             (Step::Manifest(manifest), None, Some(target)) => {
                 let progress = Progress::new(manifest.expected_row_count);
-                begun = Some((*manifest, progress, target.begin()?));
+                let writing = target.begin(&manifest)?;
+                begun = Some((*manifest, progress, writing));
             }
             (Step::Data(bytes, rows), Some((manifest, progress, writing)), _) => {
                 progress.add(bytes.len(), rows);
@@ -246,28 +259,32 @@ async fn receive(
     let Some((manifest, _progress, writing)) = begun else {
         return Err(CliError::Protocol("an export without a manifest"));
     };
-    writing.finish(&manifest, &parts)?;
-    Ok((manifest, parts))
+    let byte_count = writing.finish(&manifest, &parts)?;
+    let row_count = parts.iter().map(|part| part.row_count).sum();
+    Ok(Written { manifest, row_count, byte_count })
 }
 
 /// What was written.
+struct Written {
+    manifest: ExportManifest,
+    row_count: u64,
+    /// On disk, the manifest of a full export apart.
+    byte_count: u64,
+}
+
+/// And where.
 struct Summary {
     path: String,
-    manifest: ExportManifest,
-    parts: Vec<PartFile>,
+    written: Written,
 }
 
 const COLUMNS: &[Column<Summary>] = &[
     Column::new("target", "target", |summary| Cell::text(&summary.path)),
-    Column::new("row_count", "rows", |summary| Cell::Count(sum(summary, |part| part.row_count))),
-    Column::new("byte_count", "bytes", |summary| Cell::Count(sum(summary, |part| part.byte_count))),
-    Column::new("sequence", "sequence", |summary| Cell::Count(summary.manifest.sequence)),
-    Column::new("recorded_time", "recorded", |summary| Cell::time(summary.manifest.recorded_time.as_ref())),
+    Column::new("row_count", "rows", |summary| Cell::Count(summary.written.row_count)),
+    Column::new("byte_count", "bytes", |summary| Cell::Count(summary.written.byte_count)),
+    Column::new("sequence", "sequence", |summary| Cell::Count(summary.written.manifest.sequence)),
+    Column::new("recorded_time", "recorded", |summary| Cell::time(summary.written.manifest.recorded_time.as_ref())),
 ];
-
-fn sum(summary: &Summary, of: fn(&PartFile) -> u64) -> u64 {
-    summary.parts.iter().map(of).sum()
-}
 
 fn print(summary: &Summary, session: &Session) -> io::Result<()> {
     let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;

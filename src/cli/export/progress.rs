@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+use crate::cli::left::left;
+
 /// A bar over the rows that are on this side; hidden where standard error is no terminal.
 pub(super) struct Progress {
     bar: ProgressBar,
@@ -13,10 +15,10 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Over so many rows, or an unknown number of them.
+    /// Over about so many rows, or an unknown number of them.
     pub(super) fn new(expected_rows: Option<u64>) -> Self {
-        let (bar, template) = match expected_rows {
-            Some(rows) => (ProgressBar::new(rows), "{bar:24} {human_pos}/{human_len} rows  {msg}  {eta} left"),
+        let (bar, template) = match expected_rows.filter(|rows| *rows > 0) {
+            Some(rows) => (ProgressBar::new(rows), "{bar:24} {human_pos}/{human_len} rows  {msg}"),
             None => (ProgressBar::no_length(), "{spinner} {human_pos} rows  {msg}"),
         };
         // The default style stands in where the template does not parse; it always does.
@@ -31,14 +33,23 @@ impl Progress {
         self.bytes += bytes as u64;
         let rows = self.rows_before + part_rows;
         let per_s = u128::from(rows) * 1_000 / self.begun.elapsed().as_millis().max(1);
-        self.bar.set_message(format!("{}, {per_s} rows/s", HumanBytes(self.bytes)));
-        self.bar.set_position(rows);
+        let left = self.bar.length().map_or_else(String::new, |total| left(rows, total, self.begun.elapsed()));
+        self.bar.set_message(format!("{}, {per_s} rows/s{left}", HumanBytes(self.bytes)));
+        self.set_rows(rows);
     }
 
     /// A part is over, with so many rows.
     pub(super) fn end_part(&mut self, part_rows: u64) {
         self.rows_before += part_rows;
-        self.bar.set_position(self.rows_before);
+        self.set_rows(self.rows_before);
+    }
+
+    /// Expected were about so many, and there may be more.
+    fn set_rows(&self, rows: u64) {
+        if self.bar.length().is_some_and(|total| total < rows) {
+            self.bar.set_length(rows);
+        }
+        self.bar.set_position(rows);
     }
 }
 

@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cli::left::left;
+
 /// A bar over the bytes whose rows are durable; hidden where standard error is no terminal.
 pub(in crate::cli) struct Progress {
     bar: ProgressBar,
@@ -14,7 +16,7 @@ impl Progress {
     /// Over a file of so many bytes, or of unknown length.
     pub(in crate::cli) fn new(total_bytes: Option<u64>) -> Self {
         let (bar, template) = match total_bytes {
-            Some(total) => (ProgressBar::new(total), "{bar:24} {bytes}/{total_bytes}  {msg}  {eta} left"),
+            Some(total) => (ProgressBar::new(total), "{bar:24} {bytes}/{total_bytes}  {msg}"),
             None => (ProgressBar::no_length(), "{spinner} {bytes}  {msg}"),
         };
         // The default style stands in where the template does not parse; it always does.
@@ -26,7 +28,19 @@ impl Progress {
 
     /// So many bytes and rows are done.
     pub(in crate::cli) fn update(&self, bytes: u64, rows: u64) {
-        self.bar.set_message(format!("{rows} rows, {}/s", rate_per_s(rows, self.begun.elapsed().as_millis())));
+        let per_s = rate_per_s(rows, self.begun.elapsed().as_millis());
+        let done = if rows == 0 { "no rows yet".to_owned() } else { format!("{rows} rows, {per_s}/s") };
+        self.show(bytes, &done);
+    }
+
+    /// So many bytes have been compared with their checksums: no row has been read.
+    pub(in crate::cli) fn update_checked(&self, bytes: u64) {
+        self.show(bytes, "checksums");
+    }
+
+    fn show(&self, bytes: u64, what: &str) {
+        let left = self.bar.length().map_or_else(String::new, |total| left(bytes, total, self.begun.elapsed()));
+        self.bar.set_message(format!("{what}{left}"));
         self.bar.set_position(bytes);
     }
 }

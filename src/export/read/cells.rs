@@ -157,7 +157,7 @@ impl RunCells {
         let (value, places) = (self.rate.value(at), self.places.value(at));
         let bad = |problem| BadCell(RATE, problem);
         if value < 0 {
-            return Err(bad(RateError::Negative(value.to_string()).into()));
+            return Err(bad(RateError::Negative(self.rate.value_as_string(at)).into()));
         }
         let mantissa = rescale(value.unsigned_abs(), RATE_SCALE, places);
         let mantissa = mantissa.ok_or_else(|| bad(CellProblem::Inexact(places)))?;
@@ -235,10 +235,18 @@ impl Row for NamedRun {
     }
 
     fn read(cells: &RunCells, at: usize) -> Result<Self, BadCell> {
+        let run = cells.run(at)?;
+        let (first, last) = (run.first_observed_time, run.last_observed_time);
+        if last < first {
+            return Err(BadCell(LAST_OBSERVED, CellProblem::Reversed { first, last }));
+        }
+        if run.observation_count == 0 {
+            return Err(BadCell(OBSERVATIONS, CellProblem::NoObservation));
+        }
         Ok(Self {
             pair: text(&cells.pair, at, PAIR)?.to_owned(),
             source: text(&cells.source, at, SOURCE)?.to_owned(),
-            run: cells.run(at)?,
+            run,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use super::{MANIFEST_NAME, SCHEMA_VERSION};
-use crate::domain::{PairError, RateError, ReportedChangeError, SourceError, TimestampError};
+use crate::domain::{PairError, RateError, ReportedChangeError, SourceError, Timestamp, TimestampError};
 use crate::store::RestoreError;
 
 /// Why an export, or a file of runs, cannot be read.
@@ -44,15 +44,15 @@ pub enum ReadError {
         /// What is wrong with it.
         problem: TimestampError,
     },
-    /// Written by another version.
+    /// Written by another version: a manifest, or a file.
     #[error(
         "{file}: schema_version is {found}, but this silkrate reads {SCHEMA_VERSION}; use the version that wrote it, {product_version}"
     )]
     SchemaVersion {
-        /// The manifest.
+        /// Which.
         file: String,
         /// As it says.
-        found: u32,
+        found: String,
         /// Who wrote it.
         product_version: String,
     },
@@ -84,6 +84,20 @@ pub enum ReadError {
         /// Of the file.
         found: String,
     },
+    /// Not the bytes that were written, by the file's own account.
+    #[error("{file} is damaged: it is not as silkrate wrote it; copy or export it again")]
+    Seal {
+        /// Which file.
+        file: String,
+    },
+    /// Compressed in a way that is not read here.
+    #[error("{file} is compressed with {codec}, which is not read here; write it with zstd, snappy, gzip, lz4 or none")]
+    Codec {
+        /// Which file.
+        file: String,
+        /// Its compression.
+        codec: String,
+    },
     /// No Parquet, or cut off, or damaged.
     #[error("{file} cannot be read as Parquet: {problem}; is it whole?")]
     Parquet {
@@ -105,13 +119,13 @@ pub enum ReadError {
         expected: String,
     },
     /// Parquet of another schema.
-    #[error("{file}: column '{column}' is {found}; expected is {expected}")]
+    #[error("{file}: column '{column}' is {found}; write it as {expected}")]
     ColumnType {
         /// Which file.
         file: String,
         /// Which column.
         column: &'static str,
-        /// Its type.
+        /// What can be read.
         expected: String,
         /// The type found.
         found: String,
@@ -156,6 +170,26 @@ pub enum CellProblem {
     /// More digits than its number of places.
     #[error("has more digits after the point than the {0} that are said to be published")]
     Inexact(u8),
+    /// More digits than the column has room for once it has all its places.
+    #[error("has more digits before the point than can be read")]
+    Digits,
+    /// A time between two microseconds.
+    #[error("is finer than a microsecond; round it to whole microseconds")]
+    Finer,
+    /// A number out of its range, or one that is not whole.
+    #[error("is {0}, which does not fit")]
+    Number(String),
+    /// A run that ends before it begins.
+    #[error("is {last}, before first_observed_time {first}")]
+    Reversed {
+        /// First observed time.
+        first: Timestamp,
+        /// Last observed time.
+        last: Timestamp,
+    },
+    /// A run of nothing.
+    #[error("is 0; a run has one observation at least")]
+    NoObservation,
     /// A rate that is none.
     #[error(transparent)]
     Rate(#[from] RateError),

@@ -20,6 +20,16 @@ pub struct Manifest {
     pub parts: Vec<Part>,
 }
 
+impl Manifest {
+    /// As it stands in its file.
+    ///
+    /// # Errors
+    /// What is no manifest.
+    pub fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(text)
+    }
+}
+
 /// One file of a full export.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Part {

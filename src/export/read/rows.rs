@@ -7,17 +7,25 @@
 //! a panic or in silence.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow_schema::ArrowError;
+use arrow_array::RecordBatch;
+use arrow_schema::{Field, Schema, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
+use parquet::basic::Compression;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+
+use super::accept::{accepts, converted, wanted};
 use super::cells::{BadCell, Column, CommitRow, Row, SEQUENCE};
 use super::error::{CellProblem, ReadError};
+use super::quiet::guarded;
 use crate::domain::{Timestamp, clip};
+use crate::export::layout::{SCHEMA_VERSION, SCHEMA_VERSION_KEY, VERSION_KEY};
+use crate::export::seal::CREATED_BY_PREFIX;
 
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 8_192;
@@ -26,6 +34,9 @@ pub(super) struct Rows<'a, T: Row> {
     file: String,
     total: u64,
     batches: ParquetRecordBatchReader,
+    is_of_silkrate: bool,
+    /// Of a batch whose columns have been converted.
+    schema: SchemaRef,
     /// The batch under way.
     cells: Option<T::Cells>,
     in_batch: usize,
@@ -49,26 +60,38 @@ impl<'a, T: Row> Rows<'a, T> {
         });
         let unreadable = |problem| ReadError::Parquet { file: name(), problem };
         let builder = opened.map_err(unreadable)?;
+        check_version(&name, builder.metadata())?;
         for Column { name: column, data_type } in T::COLUMNS {
             let expected = data_type();
             match builder.schema().field_with_name(column) {
-                Ok(field) if *field.data_type() == expected => {}
+                Ok(field) if accepts(&expected, field.data_type()) => {}
                 Ok(field) => {
-                    let (expected, found) = (expected.to_string(), field.data_type().to_string());
+                    let (expected, found) = (wanted(&expected), field.data_type().to_string());
                     return Err(ReadError::ColumnType { file: name(), column, expected, found });
                 }
                 Err(_) => {
-                    let expected = expected.to_string();
+                    let expected = wanted(&expected);
                     return Err(ReadError::MissingColumn { file: name(), column, what: T::WHAT, expected });
                 }
             }
         }
+        check_codecs(&name, builder.metadata())?;
+        let created_by = builder.metadata().file_metadata().created_by().unwrap_or_default();
+        let is_of_silkrate = created_by.starts_with(CREATED_BY_PREFIX);
+        let fields = T::COLUMNS.iter().map(|column| Field::new(column.name, (column.data_type)(), true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
         let mask = ProjectionMask::columns(builder.parquet_schema(), T::COLUMNS.iter().map(|column| column.name));
         let batches = guarded(|| builder.with_projection(mask).with_batch_size(BATCH_ROWS).build());
         let batches = batches.map_err(unreadable)?;
         let file = name();
-        Ok(Self { file, total, batches, cells: None, in_batch: 0, at: 0, before: 0, is_over: false, read })
+        let (cells, in_batch, at, before, is_over) = (None, 0, 0, 0, false);
+        Ok(Self { file, total, batches, is_of_silkrate, schema, cells, in_batch, at, before, is_over, read })
+    }
+
+    /// Whether it says that silkrate made it as it is.
+    pub(super) fn is_of_silkrate(&self) -> bool {
+        self.is_of_silkrate
     }
 
     /// For messages.
@@ -110,21 +133,37 @@ impl<'a, T: Row> Rows<'a, T> {
             self.read.fetch_add(self.in_batch as u64, Ordering::Relaxed);
             (self.at, self.in_batch, self.cells) = (0, 0, None);
             let batches = &mut self.batches;
-            let next = guarded(|| match batches.next().transpose()? {
-                None => Ok(None),
-                Some(batch) => {
-                    let cells = T::cells(&batch);
-                    cells
-                        .map(|cells| Some((batch.num_rows(), cells)))
-                        .ok_or(ArrowError::SchemaError("a batch has other columns than the file".to_owned()))
-                }
-            });
-            match next.map_err(|problem| ReadError::Parquet { file: self.file.clone(), problem })? {
+            let next = guarded(|| batches.next().transpose());
+            match next.map_err(|problem| self.unreadable(problem))? {
                 None => self.is_over = true,
-                Some((rows, cells)) => (self.in_batch, self.cells) = (rows, Some(cells)),
+                Some(batch) => {
+                    self.cells = Some(self.cells_of(&batch)?);
+                    self.in_batch = batch.num_rows();
+                }
             }
         }
         Ok(!self.is_over)
+    }
+
+    /// The columns of a batch, as this reads them.
+    fn cells_of(&self, batch: &RecordBatch) -> Result<T::Cells, ReadError> {
+        let other = || self.unreadable("a batch has other columns than the file".to_owned());
+        let mut arrays = Vec::with_capacity(T::COLUMNS.len());
+        for Column { name: column, data_type } in T::COLUMNS {
+            let array = batch.column_by_name(column).ok_or_else(other)?;
+            arrays.push(converted(array, &data_type()).map_err(|(at, problem)| ReadError::Cell {
+                file: self.file.clone(),
+                row: self.before + at as u64 + 1,
+                column,
+                problem,
+            })?);
+        }
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays);
+        batch.ok().as_ref().and_then(T::cells).ok_or_else(other)
+    }
+
+    fn unreadable(&self, problem: String) -> ReadError {
+        ReadError::Parquet { file: self.file.clone(), problem }
     }
 
     /// The rows that are next as long as they are of a series.
@@ -168,11 +207,29 @@ impl<T: Row> Iterator for OfSeries<'_, '_, T> {
     }
 }
 
-/// Damaged pages can make the reader panic; for its file that is damage like any other.
-fn guarded<T, E: ToString>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("its pages do not decode".to_owned()),
+/// Refuses a file whose columns may mean something else. One without a version was written by another program, and its
+/// columns tell what it is.
+fn check_version(name: &dyn Fn() -> String, metadata: &ParquetMetaData) -> Result<(), ReadError> {
+    let pairs = metadata.file_metadata().key_value_metadata();
+    let value = |key: &str| {
+        let pair = pairs?.iter().find(|pair| pair.key == key)?;
+        pair.value.as_deref()
+    };
+    let Some(found) = value(SCHEMA_VERSION_KEY).filter(|found| *found != SCHEMA_VERSION.to_string()) else {
+        return Ok(());
+    };
+    let product_version = clip(value(VERSION_KEY).unwrap_or("which it does not name"));
+    Err(ReadError::SchemaVersion { file: name(), found: clip(found), product_version })
+}
+
+/// Refuses what is compressed in a way that is not known here.
+fn check_codecs(name: &dyn Fn() -> String, metadata: &ParquetMetaData) -> Result<(), ReadError> {
+    let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    let mut codecs = columns.map(ColumnChunkMetaData::compression);
+    let is_unknown = |codec: &Compression| matches!(codec, Compression::BROTLI(_) | Compression::LZO);
+    match codecs.find(is_unknown) {
+        Some(codec) => Err(ReadError::Codec { file: name(), codec: codec.to_string() }),
+        None => Ok(()),
     }
 }
 

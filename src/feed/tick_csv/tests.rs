@@ -1,0 +1,131 @@
+//! Files of ticks and of runs, row by row.
+
+use super::*;
+use crate::domain::{CurrencySet, Pair, Rate};
+
+const HEADER: &str = "pair,source,observed_time,rate,reported_change_percent";
+
+/// Each row as `line: rate` or `line: problem`.
+fn read(file: &[u8]) -> Vec<String> {
+    let mut reader = match TickCsv::new(file) {
+        Ok(reader) => reader,
+        Err(problem) => return vec![problem.to_string()],
+    };
+    let mut rows = Vec::new();
+    while let Some(TickCsvRow { line, tick }) = reader.next_row().unwrap() {
+        let said = |tick: TickCsvValues| format!("{} {}", tick.rate, tick.reported_change_percent.unwrap_or_default());
+        rows.push(format!("{line}: {}", tick.map_or_else(|problem| problem.to_string(), said)));
+    }
+    assert_eq!(reader.bytes(), file.len() as u64);
+    rows
+}
+
+#[test]
+fn a_bad_row_is_named_by_its_line_and_spoils_no_other() {
+    let check = |body: &str, expect: &[&str]| {
+        assert_eq!(read(format!("{HEADER}\n{body}").as_bytes()), expect, "{body}");
+        assert_eq!(read(format!("\u{feff}{HEADER}\r\n{}", body.replace('\n', "\r\n")).as_bytes()), expect, "{body}");
+    };
+    let good = "KGS/USD,nbkr,2025-12-08,0.01144,-0";
+    check(good, &["2: 0.01144 -0"]);
+    check(&format!("{good}\n\n  \n{good}\n"), &["2: 0.01144 -0", "5: 0.01144 -0"]);
+    check("KGS/USD,nbkr,2025-12-08T06:00:00+06:00,0.01144,", &["2: 0.01144 "]);
+    check(&format!("a,b\n{good}"), &["2: 2 fields where the header has 5", "3: 0.01144 -0"]);
+    check(
+        &format!("\"KGS/USD,nbkr,2025-12-08,1,\n{good}"),
+        &["2: the quotes do not fit; a row stands on one line", "3: 0.01144 -0"],
+    );
+    check("\"KGS/USD\", nbkr ,2025-12-08,\"0.01144\",\"-0\"", &["2: 0.01144 -0"]);
+    check(",nbkr,2025-12-08,1,", &["2: pair is empty"]);
+    check("KGS/USD,nbkr,,1,", &["2: observed_time is empty"]);
+    check("KGS/USD,nbkr,2025-12-08,,", &["2: rate is empty"]);
+    check("KGS/USD,nbkr,2025-13-01,1,", &["2: observed_time: date '2025-13-01' is not in the calendar"]);
+    // What a rate may be is the server's to say.
+    check("kgs,NBKR,2025-12-08,1e3,x", &["2: 1e3 x"]);
+    // A row means the same whenever it is read: nothing in it counts from now.
+    assert!(read(format!("{HEADER}\nKGS/USD,nbkr,-7d,1,").as_bytes())[0].contains("is not RFC 3339"));
+}
+
+#[test]
+fn runs_give_their_first_and_their_last_tick() {
+    let header = RUN_NAMES.join(",");
+    let check = |body: &str, expect: &[&str]| {
+        assert_eq!(read(format!("{header}\n{body}").as_bytes()), expect, "{body}");
+    };
+    let run = |first: &str, last: &str, rate: &str, places: &str| {
+        format!("KGS/USD,nbkr,{first},{last},2025-12-09T00:00:00Z,{rate},0.2849,{places},-0,0,true,7\n")
+    };
+    let (noon, two) = ("2025-12-08T12:00:00Z", "2025-12-08T14:00:00Z");
+    check(&run(noon, two, "0.28490", "5"), &["2: 0.28490 -0", "2: 0.28490 -0"]);
+    check(&format!("{}{}", run(noon, noon, "8100", "0"), run(two, two, "1", "0")), &["2: 8100 -0", "3: 1 -0"]);
+    check(
+        &run(two, noon, "1", "0"),
+        &["2: last_observed_time 2025-12-08T12:00:00Z is before first_observed_time 2025-12-08T14:00:00Z"],
+    );
+    check(
+        &run(noon, two, "0.2849", "5"),
+        &["2: rate '0.2849' has not the 5 places that published_places says; keep the column as text"],
+    );
+    check(
+        &run("x", two, "1", "0"),
+        &[
+            "2: first_observed_time: time 'x' is not RFC 3339; write it like 2025-12-08T00:00:00Z, or as a date like 2025-12-08",
+        ],
+    );
+    let file = format!("{header}\n{}", run(noon, two, "1", "0"));
+    let mut reader = TickCsv::new(file.as_bytes()).unwrap();
+    let times = [reader.next_row(), reader.next_row()].map(|row| row.unwrap().unwrap().tick.unwrap().observed_time);
+    assert_eq!(times.map(|time| time.to_string()), [noon, two]);
+}
+
+#[test]
+fn the_sample_is_read_whole() {
+    let mut reader = TickCsv::new(include_str!("../../../data/history-sample.csv").as_bytes()).unwrap();
+    let mut rows = Vec::new();
+    while let Some(row) = reader.next_row().unwrap() {
+        rows.push(row.tick.unwrap());
+    }
+    assert_eq!(rows.len(), 120);
+    let served = CurrencySet::central_asia();
+    for row in &rows {
+        assert!(Pair::parse(&row.pair, &served).is_ok() && Rate::parse(&row.rate).is_ok(), "{row:?}");
+        assert_eq!((row.source.as_str(), &row.reported_change_percent), ("cbu", &None));
+    }
+    // The devaluation, in sums a dollar.
+    let dollar = rows.iter().filter(|row| row.pair == "USD/UZS").map(|row| row.rate.as_str());
+    assert!(dollar.collect::<Vec<_>>().windows(2).any(|rates| rates == ["4210.35", "8100"]));
+}
+
+#[test]
+fn lines_that_are_no_text() {
+    let mut file = format!("{HEADER}\n").into_bytes();
+    file.extend(b"KGS/USD,\xff,2025-12-08,1,\n");
+    file.extend(vec![b'x'; 1_000_000]);
+    file.extend(b"\nKGS/USD,nbkr,2025-12-08,1,\n");
+    file.extend(vec![b'y'; TICK_CSV_LINE_BYTES_MAX + 1]);
+    let too_long = format!("the line is over {TICK_CSV_LINE_BYTES_MAX} bytes long");
+    let expect = ["2: the line is not UTF-8", &format!("3: {too_long}"), "4: 1 ", &format!("5: {too_long}")];
+    assert_eq!(read(&file), expect);
+}
+
+#[test]
+fn headers() {
+    let check = |header: &str, expect: &str| assert!(read(header.as_bytes())[0].contains(expect), "{header}");
+    check("", "the file is empty");
+    check("pair,source,rate", "no column 'observed_time'; the columns are pair");
+    check("pair,source,observed_time,rate,pair", "column 'pair' twice");
+    check("pair,source,observed_time,rate,reported_change", "column 'reported_change' is not known");
+    check("pair,source,first_observed_time,rate", "no column 'last_observed_time'");
+    check("pair,source,first_observed_time,observed_time,rate", "column 'observed_time' is not known");
+    check("rate,pair,observed_time,source\n1,KGS/USD,2025-12-08,nbkr", "2: 1 ");
+}
+
+#[test]
+fn csv_is_known_by_its_header() {
+    let check = |head: &[u8], expect| assert_eq!(begins_as_tick_csv(head), expect);
+    check(HEADER.as_bytes(), true);
+    check("\u{feff}source,\"pair\"\r\nx".as_bytes(), true);
+    check("• KZT/USD = 0.00196 -0%\npair,source".as_bytes(), false);
+    check(b"\xff\xfe,pair", false);
+    check(b"", false);
+}
