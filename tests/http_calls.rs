@@ -149,7 +149,8 @@ async fn csv_has_the_columns_and_cells_of_the_command() {
         &[],
     )
     .await;
-    check("changes KGS/USD --period day", "/v1/changes?pair=KGS/USD&period=day-on-day&", &[]).await;
+    check("changes KGS/USD --period day", "/v1/changes?pair=KGS/USD&period=day-on-day&", &["start_age", "end_age"])
+        .await;
     check("candles KGS/USD --interval 1d", "/v1/candles?pair=KGS/USD&interval=1d&", &[]).await;
     check(
         &format!("convert 12.50 KGS/USD --at {at}"),
