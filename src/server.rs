@@ -271,7 +271,7 @@ async fn serve_store(
     let plain_http = match listeners.http {
         Some(listener) => {
             let address = listener.local_addr().map_err(ServeError::LocalAddress)?;
-            tracing::info!("plain HTTP on http://{address}");
+            tracing::info!("page and plain HTTP on http://{address}");
             // The built-in page calls over gRPC-Web from here.
             origins.extend(own_origins(address));
             let settings = Settings {
