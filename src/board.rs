@@ -103,6 +103,13 @@ pub struct LatestQuote {
     pub changed_sequence: u64,
 }
 
+impl LatestQuote {
+    /// Whether both say the same, whenever they came to say it.
+    pub fn says_same(&self, other: &Self) -> bool {
+        *self == Self { changed_sequence: self.changed_sequence, ..other.clone() }
+    }
+}
+
 /// The latest quotes at one commit.
 #[derive(Clone, Debug, Default)]
 pub struct Board {

@@ -318,7 +318,7 @@ async fn a_full_export_makes_an_identical_store() {
     let found = silkrate::store::verify(&db).unwrap();
     assert_eq!(found.problems, Vec::<String>::new());
     assert!(found.revision_count > 0, "late ticks that supersede nothing test little");
-    let server = TestServer::start_over(other).await;
+    let server = TestServer::start_over(other, &[]).await;
     run(server.addr, ["export", "--full", &argument(&again)].map(str::to_owned).to_vec()).await;
     let names = ["series", "runs", "timeline", "revisions", "commits"].map(|part| format!("{part}.parquet"));
     for name in names.into_iter().chain(["manifest.json".to_owned()]) {

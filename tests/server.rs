@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 
 use silkrate::proto::v1;
-use support::{TestServer, tick};
+use support::{TestServer, tick, time};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -202,4 +202,26 @@ async fn a_deadline_ends_calls_and_streams_with_deadline_exceeded() {
     ] {
         assert_eq!(status_of_endless_call(&server, path, "50m").await, deadline_exceeded, "{path}");
     }
+}
+
+#[tokio::test]
+async fn states_follow_the_settings_of_this_start() {
+    let server = TestServer::start(&["--stale-limit", "1h"]).await;
+    server.store(&[tick("KGS/USD", -7_200, "0.01144")]).await;
+    let latest = async |server: &TestServer| {
+        let answer = server.rates().get_latest_rates(v1::GetLatestRatesRequest::default()).await.unwrap().into_inner();
+        (answer.rates[0].state(), answer.rates[0].stale_time, answer.sequence)
+    };
+    let (state, stale_time, first) = latest(&server).await;
+    assert_eq!((state, stale_time), (v1::RateState::Stale, Some(time(-3_600))));
+    // Longer, and the rate is no longer stale, though no time changes that and nothing comes in; a poll finds out.
+    let (dir, _) = server.stop().await;
+    let server = TestServer::start_over(dir, &["--stale-limit", "3h"]).await;
+    let (state, stale_time, second) = latest(&server).await;
+    assert_eq!((state, stale_time), (v1::RateState::Flat, Some(time(3_600))));
+    assert!(second > first);
+    // The same settings again: nothing to tell.
+    let (dir, _) = server.stop().await;
+    let server = TestServer::start_over(dir, &["--stale-limit", "3h"]).await;
+    assert_eq!(latest(&server).await, (v1::RateState::Flat, Some(time(3_600)), second));
 }

@@ -17,7 +17,7 @@ pub(crate) fn late() {
     let directory = filled(blocks * 2_048 * 5);
     let runtime = runtime();
     runtime.block_on(async {
-        let server = TestServer::start_over(directory).await;
+        let server = TestServer::start_over(directory, &[]).await;
         let key = keys()[0].clone();
         let span_s = blocks * 2_048 * 33 / 10;
         let late: Vec<v1::Tick> = (0..1_000)

@@ -57,8 +57,8 @@ pub(crate) fn point() {
     let (small, large) = (filled(few), filled(many));
     let runtime = runtime();
     runtime.block_on(async {
-        let small = TestServer::start_over(small).await;
-        let large = TestServer::start_over(large).await;
+        let small = TestServer::start_over(small, &[]).await;
+        let large = TestServer::start_over(large, &[]).await;
         let mut random = Random(9);
         let calls = parameter("SILKRATE_BENCH_CALLS", 2_000) as usize;
         let mut at: [Vec<f64>; 4] = Default::default();

@@ -15,7 +15,7 @@ pub(crate) fn stream() {
     let directory = filled(runs);
     let runtime = runtime();
     runtime.block_on(async {
-        let server = TestServer::start_over(directory).await;
+        let server = TestServer::start_over(directory, &[]).await;
         let mut client = RateServiceClient::new(connect(server.addr).await).max_decoding_message_size(64 << 20);
         let mut speeds = Vec::new();
         for _ in 0..ROUNDS {

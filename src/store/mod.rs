@@ -180,11 +180,13 @@ impl Store {
     fn refresh_due(&mut self, id: u32) {
         let access = Access { reader: &self.reader, recent: &self.recent };
         let Some(series) = self.series_at(id) else { return };
-        // Whatever it is at, the next commit looks at it again.
-        self.due[id as usize - 1] = latest_quote(series, &self.options.state_rules, self.commit.recorded_time, &access)
-            .ok()
-            .and_then(|(_, due)| due)
-            .or(Some(self.commit.recorded_time));
+        let last_commit = self.commit.recorded_time;
+        let found = latest_quote(series, &self.options.state_rules, last_commit, &access).ok();
+        // With other settings than those it was stored under, a quote may say something else now; the first commit looks
+        // at it then, as at one that no time changes.
+        let holds = |quote: &Option<LatestQuote>| says_same(quote.as_ref(), series.quote.as_deref());
+        let due = found.filter(|(quote, _)| holds(quote)).and_then(|(_, due)| due);
+        self.due[id as usize - 1] = due.or(Some(last_commit));
     }
 
     /// Makes what is in memory of a series what readers see next.
@@ -215,18 +217,20 @@ impl Store {
             return false;
         };
         self.due[at] = due;
-        let same = |old: &LatestQuote, new: &LatestQuote| {
-            *old == LatestQuote { changed_sequence: old.changed_sequence, ..new.clone() }
-        };
-        let changed = match (&series.quote, &quote) {
-            (None, None) => false,
-            (Some(old), Some(new)) => !same(old, new),
-            _ => true,
-        };
+        let changed = !says_same(quote.as_ref(), series.quote.as_deref());
         if changed {
             series.quote = quote.map(|quote| Arc::new(LatestQuote { changed_sequence: sequence, ..quote }));
         }
         changed
+    }
+}
+
+/// Whether both quotes say the same, or neither is there.
+fn says_same(one: Option<&LatestQuote>, other: Option<&LatestQuote>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one.says_same(other),
+        _ => false,
     }
 }
 

@@ -295,8 +295,7 @@ impl Store {
                 self.due[*id as usize - 1] = None;
                 return false;
             };
-            let state = |quote: &crate::board::LatestQuote| (quote.state, quote.run.clone());
-            let same = quote.as_ref().map(state) == series.quote.as_deref().map(state);
+            let same = super::says_same(quote.as_ref(), series.quote.as_deref());
             if same {
                 self.due[*id as usize - 1] = next;
             }

@@ -1,6 +1,7 @@
 //! A headless Chromium, driven through `chromedriver`.
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+#![allow(dead_code, reason = "every test binary uses its own part of this")]
 
 use std::fmt::Debug;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};

@@ -58,8 +58,9 @@ impl TestServer {
     }
 
     /// Over a store that is there already, in `db` under a directory.
-    pub(crate) async fn start_over(dir: TempDir) -> Self {
-        Self::start_in(dir, Vec::new(), Arc::new(ManualClock::new(NOW)), None).await
+    pub(crate) async fn start_over(dir: TempDir, flags: &[&str]) -> Self {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self::start_in(dir, flags, Arc::new(ManualClock::new(NOW)), None).await
     }
 
     /// The same on a disk that fails or stalls as `fault` says.
