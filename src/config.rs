@@ -119,7 +119,7 @@ pub struct ServeArgs {
     pub reserve_mib: u32,
 
     /// Connections open at one time, more are closed at once; 1 to 65536
-    #[arg(long, value_name = "N", env = "SILKRATE_MAX_CONNECTIONS", default_value = "512",
+    #[arg(long, value_name = "N", env = "SILKRATE_MAX_CONNECTIONS", default_value = "2048",
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_connections: u32,
 

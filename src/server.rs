@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -160,7 +161,17 @@ fn set_up(args: ServeArgs) -> Result<Config, SetupError> {
     let (format, filter) = (args.log_format, args.log.clone());
     let config = Config::new(args)?;
     telemetry::start(format, &filter)?;
+    allow_files();
     Ok(config)
+}
+
+/// Lets this process have as many files as it may: a thousand watchers are a thousand connections, and shells begin
+/// programs with room for as many files. (What waits for files by `select`, which takes no more, is not in here.)
+fn allow_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 async fn listen_and_run(config: &Config) -> Result<(), ServeError> {

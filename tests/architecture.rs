@@ -68,7 +68,7 @@ const CRATES: [(&str, &[&str]); 35] = [
     ("parquet", &["export"]),
     ("sha2", &["export", "http::page::assets"]),
     ("chrono_tz", &["analysis"]),
-    ("rustix", &["cli::unfinished", "http::listener", "store"]),
+    ("rustix", &["cli::unfinished", "http::listener", "server", "store"]),
     ("tonic", &["cli::client", "cli::error", "cli::export", "grpc", "proto", "server"]),
     ("tonic_health", &["server"]),
     ("tonic_reflection", &["server"]),

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
+mod skipped;
 mod support;
 
 use std::fs::File;
@@ -56,7 +57,7 @@ assert (days["start_date"], days["end_date"]) == ("2025-12-05", "2025-12-08"), d
 async fn a_client_reads_a_series() {
     let python = match tokio::task::spawn_blocking(python).await.unwrap() {
         Ok(python) => python,
-        Err(why) => return eprintln!("SKIPPED: there is no Python with {CLIENT}: {why}"),
+        Err(why) => return skipped::skipped(&format!("there is no Python with {CLIENT}: {why}")),
     };
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", -3 * DAY_S, "0.01144"), tick("KGS/USD", 0, "0.01150")]).await;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
+mod skipped;
 mod support;
 
 use std::io;
@@ -188,7 +189,7 @@ async fn so_many_browsers_are_kept_live_and_one_more_is_told_to_wait() {
     const DESCRIPTORS: u64 = 2_500;
     let limit = getrlimit(Resource::Nofile);
     if limit.maximum.is_some_and(|maximum| maximum < DESCRIPTORS) {
-        eprintln!("SKIPPED: fewer than {DESCRIPTORS} files may be open");
+        skipped::skipped(&format!("fewer than {DESCRIPTORS} files may be open"));
         return;
     }
     setrlimit(Resource::Nofile, Rlimit { current: limit.current.max(Some(DESCRIPTORS)), ..limit }).unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
 mod reads;
+mod skipped;
 mod support;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use reads::{DAY_S, Service, WATCHERS_MAX, assert_refused, at, instant, start, value};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use silkrate::domain::{CurrencySet, Pair, SeriesKey, Source};
 use silkrate::ingest::{Batch, BatchTick, SeriesTicks};
 use silkrate::proto::v1;
@@ -268,15 +270,30 @@ async fn who_does_not_read_holds_up_nobody_and_then_gets_the_newest_state() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_watchers_see_a_change() {
-    const WATCHERS: usize = 1_000;
-    const CALLS_A_CONNECTION: usize = 250;
+    see_a_change(1_000, 250).await;
+}
+
+#[tokio::test]
+async fn a_thousand_watchers_on_connections_of_their_own_see_a_change() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    // Both ends of each are in this process, and some are for the store and the other tests.
+    let room = limit.maximum.map_or(usize::MAX, |files| usize::try_from(files).unwrap().saturating_sub(500) / 2);
+    let watchers = room.min(1_000);
+    if watchers < 1_000 {
+        skipped::skipped(&format!("only {watchers} watchers of 1,000: this system lets a process have no more files"));
+    }
+    see_a_change(watchers, 1).await;
+}
+
+async fn see_a_change(watchers_count: usize, calls_a_connection: usize) {
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", -60, "0.01144"), tick("KZT/USD", -60, "0.00196")]).await;
     let mut watchers = Vec::new();
-    for _ in 0..WATCHERS / CALLS_A_CONNECTION {
+    for _ in 0..watchers_count / calls_a_connection {
         let endpoint = Endpoint::from_shared(format!("http://{}", server.addr)).unwrap();
         let client = RateServiceClient::new(endpoint.connect().await.unwrap());
-        for _ in 0..CALLS_A_CONNECTION {
+        for _ in 0..calls_a_connection {
             let mut messages = watch(&client, everything()).await.unwrap();
             assert_eq!(next(&mut messages).await.rates.len(), 2);
             watchers.push(messages);

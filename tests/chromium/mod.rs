@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 #![allow(dead_code, reason = "every test binary uses its own part of this")]
 
+#[path = "../skipped/mod.rs"]
+mod skipped;
+
 use std::fmt::Debug;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,6 +16,7 @@ use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
+use skipped::skipped;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
@@ -69,9 +73,7 @@ impl Browser {
     /// None where Chromium or its driver is not installed, which is said.
     pub(crate) async fn start() -> Option<Self> {
         if !is_there("chromium") || !is_there("chromedriver") {
-            eprintln!(
-                "SKIPPED: no page is looked at, since chromium and chromedriver are not there (Debian: chromium-driver)"
-            );
+            skipped("no page is looked at, since chromium and chromedriver are not there (Debian: chromium-driver)");
             return None;
         }
         let profile = tempfile::tempdir().unwrap();
