@@ -4,7 +4,7 @@
 
 use maud::{Markup, html};
 
-use crate::analysis::{Derived, PercentChange, Rounding, significant};
+use crate::analysis::{Derived, PercentChange, Rounding, WrittenRate, significant};
 use crate::domain::{Rate, ReportedChange, Timestamp};
 
 /// Significant digits of a rate turned round: its bounds seldom have more to say.
@@ -38,6 +38,11 @@ impl Shown {
             high: digits(inverse.high(), Rounding::Up),
         }
     }
+}
+
+/// The rate of a candle, which is turned round already if `inverted`.
+pub(super) fn candle_digits(rate: WrittenRate, inverted: bool) -> String {
+    if inverted { significant(&rate.value(), INVERSE_DIGITS, Rounding::HalfEven) } else { rate.to_string() }
 }
 
 /// With a sign that is as wide as a digit, and a plus where there is none.
@@ -173,6 +178,9 @@ mod tests {
         check("0.28490", false, ["0.284895", "0.28490", "0.284905"]);
         check("0.01144", true, ["87.3743", "87.4126", "87.4509"]);
         check("0.00008", true, ["11764.7", "12500", "13333.4"]);
+        // A candle's is exact when it is turned round, and is cut as others are.
+        let written = WrittenRate::published(Rate::parse("0.28490").unwrap());
+        assert_eq!(candle_digits(written, false), "0.28490");
     }
 
     #[test]
