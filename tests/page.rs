@@ -74,10 +74,10 @@ async fn the_table_says_what_is_known_and_no_more() {
     let server = with_five_series().await;
     let page = get(&server, "/").await;
     let row = |pair: &str| words(between(&page.body, &format!("id=\"r-{}-timesca\"", pair.replace('/', "-")), "</tr>"));
-    // A move of two units in the last place is told, one that rounding may have made is not.
+    // A move that rounding may have made is not told, but which way the published digits went is.
     let kgs = row("KGS/USD");
     assert!(kgs.contains("KGS/USD timesca 0.01144 1 USD is 87.3743 to 87.4509 KGS Moving"), "{kgs}");
-    assert!(kgs.contains("cannot tell from 0.01143, 0.00 to +0.18 %"), "{kgs}");
+    assert!(kgs.contains("cannot tell published +0.09 % from 0.01143, 0.00 to +0.18 %"), "{kgs}");
     // One significant digit: "0 %" may be a fall of an eighth, and is never printed.
     let uzs = row("UZS/USD");
     assert!(uzs.contains("0.00008") && uzs.contains("cannot tell −11.77 to +13.34 %"), "{uzs}");
@@ -154,6 +154,86 @@ async fn a_silence_within_a_run_is_not_unchanged() {
     assert!(text.contains("It did not move: 87.4500. The feed was silent once."), "{text}");
     assert!(text.contains("2025-11-18 12:00:00 2025-11-24 12:00:00"), "{text}");
     assert!(text.contains("KGS per USD") && text.contains("USD per KGS"), "{text}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn no_change_is_told_from_a_silence() {
+    let server = TestServer::start(&["--stale-limit", "timesca=6h"]).await;
+    let nbkr = |hour: i64| v1::Tick { source: "nbkr".to_owned(), ..tick("USD/KGS", hour * HOUR_S, "87.4500") };
+    server
+        .store(&[
+            tick("TJS/USD", -40 * 24 * HOUR_S, "0.10000"),
+            tick("TJS/USD", 0, "0.10899"),
+            // Seen as long before the day began as the limit allows.
+            tick("KGS/USD", -30 * HOUR_S, "0.01100"),
+            tick("KGS/USD", -18 * HOUR_S, "0.01144"),
+            // One run; 7 d ago it had not been seen for five days and a half, and a bank's limit is five.
+            nbkr(-300),
+            nbkr(-144),
+            nbkr(-72),
+            nbkr(0),
+        ])
+        .await;
+    let page = get(&server, "/").await;
+    let row = |id: &str| words(between(&page.body, &format!("id=\"r-{id}\""), "</tr>"));
+    let tjs = row("TJS-USD-timesca");
+    let silent = "not observed then silent since 2025-10-29 12:00:00";
+    assert!(tjs.contains(&[silent; 3].join(" ")), "{tjs}");
+    // The rates on both sides are known; when it moved between them, and how often, is not.
+    assert!(tjs.contains("+8.99 % from 0.10000, +8.97 to +9.01 % over a silence, maybe in several moves"), "{tjs}");
+    assert!(tjs.contains("or before that: silent since 2025-10-29 12:00:00"), "{tjs}");
+    let kgs = row("KGS-USD-timesca");
+    assert!(kgs.contains("+4.00 % +3.90 to +4.10 % no quote then no quote then"), "{kgs}");
+    let nbkr = row("USD-KGS-nbkr");
+    let unmoved =
+        "never moved cannot tell −0.01 to +0.01 % not observed then silent since 2025-11-26 00:00:00 no quote";
+    assert!(nbkr.contains(unmoved), "{nbkr}");
+    // The pair's own page says the same of its range, either way round; from the first quote on, a change is known.
+    let check = async |path: &str, expect: &str| {
+        let text = words(&get(&server, path).await.body);
+        assert!(text.contains(expect), "{path}: {text}");
+    };
+    check("/pair/TJS/USD?range=7d", &format!("Change over the range {silent}")).await;
+    check("/pair/TJS/USD?range=7d&invert=1", &format!("Change over the range {silent}")).await;
+    check("/pair/TJS/USD?range=7d", "or before that: silent since 2025-10-29 12:00:00").await;
+    check("/pair/TJS/USD?range=all", "Change over the range +8.99 % +8.97 to +9.01 %").await;
+    check("/pair/TJS/USD?range=all&invert=1", "Change over the range −8.25 % −8.26 to −8.23 %").await;
+    check("/pair/KGS/USD?range=7d", "Change over the range no quote then").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn candles_say_how_long_they_are() {
+    let server = TestServer::start(&[]).await;
+    let ticks = [(-26, "0.01143"), (-3, "0.01144"), (-2, "0.01148"), (-1, "0.01140"), (0, "0.01145")]
+        .map(|(hour, rate)| tick("KGS/USD", hour * HOUR_S, rate));
+    server.store(&ticks).await;
+    let page = get(&server, "/pair/KGS/USD?range=1d&candles=4h").await;
+    let text = words(&page.body);
+    // In what is seen beneath the chart and in what is read out of it.
+    assert!(text.contains("USD per KGS. Candles of 4 hours each, UTC. It moved"), "{text}");
+    let drawn = between(&page.body, "<desc id=\"text-wide\">", "</desc>");
+    assert!(drawn.contains("Candles of 4 hours each, UTC."), "{drawn}");
+    // Others that suit the range are a click away, the present one is marked.
+    let lengths = between(&page.body, "aria-label=\"Each candle\">", "</div>");
+    assert_eq!(words(lengths), "15 minutes 1 hour 4 hours");
+    assert!(between(lengths, "candles=4h", "</a>").contains("aria-current"), "{lengths}");
+    let links: Vec<&str> = lengths.split("href=\"").skip(1).map(|rest| rest.split_once('"').unwrap().0).collect();
+    for link in links {
+        assert_eq!(get(&server, &link.replace("&amp;", "&")).await.status, 200, "{link}");
+    }
+    // The same as a table is of candles, not of steps.
+    let table = |body: &str| words(between(body, "<details", "</details>"));
+    let numbers = table(&page.body);
+    assert!(numbers.contains("From (UTC) Open High Low Close 2025-12-08 12:00:00 so far 0.01145 0.01145"), "{numbers}");
+    assert!(numbers.contains("2025-12-08 08:00:00 0.01143 0.01148 0.01140 0.01140"), "{numbers}");
+    assert!(!numbers.contains("At least"), "{numbers}");
+    // Turned round, high and low change places.
+    let turned = table(&get(&server, "/pair/KGS/USD?range=1d&candles=4h&invert=1").await.body);
+    assert!(turned.contains("2025-12-08 08:00:00 87.4891 87.7193 87.1080 87.7193"), "{turned}");
+    let steps = get(&server, "/pair/KGS/USD?range=1d").await.body;
+    assert!(!steps.contains("Each candle") && table(&steps).contains("At least"), "{steps}");
     server.stop().await;
 }
 

@@ -1,5 +1,7 @@
 //! Changes from one rate to another, with what the published digits allow.
 
+use std::cmp::Ordering;
+
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{One as _, Signed as _};
@@ -40,6 +42,11 @@ impl PercentChange {
     /// Whether the published digits cannot tell it from none: zero lies between the bounds, before any rounding.
     pub fn below_resolution(&self) -> bool {
         !self.low.is_positive() && !self.high.is_negative()
+    }
+
+    /// Which way the published numbers went, whether or not their digits can tell by how much.
+    pub fn direction(&self) -> Ordering {
+        self.value.numer().cmp(&BigInt::ZERO)
     }
 
     /// The change, half-even to `places`.
@@ -86,6 +93,7 @@ mod tests {
             let texts = [change.low_text(6), change.value_text(6), change.high_text(6), absolute_change(&start, &end)];
             assert_eq!(texts, expect);
             assert_eq!(change.below_resolution(), below);
+            assert_eq!(change.direction(), end.value().cmp(start.value()));
         };
         // One significant digit: "0 %" may be anything from a fall of an eighth to a rise of one.
         check("0.00008", "0.00008", ["-11.764706", "0.000000", "13.333334", "0.00000"], true);

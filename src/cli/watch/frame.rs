@@ -127,7 +127,7 @@ fn moved(view: &View<'_>, row: &Row) -> Span {
         (Ok(_), Ok(_)) => ("▼", Tint::Bad),
         (Ok(_) | Err(_), _) => ("", Tint::Plain),
     };
-    let ago = view.now.map_or(String::new(), |now| format!(" {} ago", age(now, moved)));
+    let ago = view.now.map_or(String::new(), |now| format!(" {}", ago(&age(now, moved))));
     Span::new(format!("{arrow} from {}{ago}", clean(previous)), tint)
 }
 

@@ -8,9 +8,11 @@ mod chart;
 mod latest;
 mod layout;
 mod live;
+mod numbers;
 mod pair;
 mod scale;
 mod table;
+mod view;
 mod words;
 
 use std::sync::Arc;

@@ -44,29 +44,46 @@ fn untold(words: &str) -> Markup {
     html! { span class="untold" { (words) } }
 }
 
-fn over(change: &WindowChange) -> Markup {
+/// The change over a window, or why there is none.
+pub(super) fn over(change: &WindowChange) -> Markup {
     match change {
         WindowChange::Change(change) => percent(change, None),
         WindowChange::NotObserved => untold("not observed"),
+        WindowChange::SilentThen { since } => html! {
+            (untold("not observed then"))
+            span class="sub" { "silent since " (moment(*since)) }
+        },
         WindowChange::NoQuoteYet => untold("no quote then"),
         WindowChange::Unreadable => untold("cannot be read"),
     }
 }
 
+/// When it last moved, as far as that was seen.
+pub(super) fn moved(time: Timestamp, silent_since: Option<Timestamp>) -> Markup {
+    html! {
+        (age_and_moment(time))
+        @if let Some(since) = silent_since {
+            span class="sub" { "or before that: silent since " (moment(since)) }
+        }
+    }
+}
+
 /// One row; it holds no age, so that it stays the same until something in it changes.
 pub(super) fn row(changes: &QuoteChanges) -> Markup {
-    let QuoteChanges { quote, since_move, over: windows } = changes;
+    let QuoteChanges { quote, since_move, silent_before_move, over: windows } = changes;
     let (pair, run) = (quote.series.pair, &quote.run);
     let inverse = Shown::new(run.value.rate, true);
     let cell = |at: usize, content: Markup| html! { td role="cell" data-label=(COLUMNS[at]) { div { (content) } } };
-    let since_move =
-        since_move.as_ref().map_or_else(|| untold("never moved"), |change| percent(change, quote.previous_rate));
+    let since_move = html! {
+        @if let Some(change) = since_move { (percent(change, quote.previous_rate)) } @else { (untold("never moved")) }
+        @if silent_before_move.is_some() { span class="sub" { "over a silence, maybe in several moves" } }
+    };
     let reported_change =
         run.value.reported_change.map_or_else(|| untold("nothing"), |change| html! { (reported(change)) });
-    let moved = quote.moved_time.map_or_else(|| untold("never"), age_and_moment);
+    let moved = quote.moved_time.map_or_else(|| untold("never"), |time| moved(time, *silent_before_move));
     let rate = html! {
         span class="rate" { (run.value.rate) }
-        span class="sub" { "1 " (pair.quote()) " is " (inverse.low) " to " (inverse.high) " " (pair.base()) }
+        span class="sub turned" { "1 " (pair.quote()) " is " (inverse.low) " to " (inverse.high) " " (pair.base()) }
     };
     html! {
         tr role="row" id=(row_id(&quote.series)) class=[(quote.state == RateState::Stale).then_some("is-stale")] {

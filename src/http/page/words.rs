@@ -4,7 +4,7 @@
 
 use maud::{Markup, html};
 
-use crate::analysis::{Derived, PercentChange, Rounding, significant};
+use crate::analysis::{Derived, PercentChange, Rounding, WrittenRate, significant};
 use crate::domain::{Rate, ReportedChange, Timestamp};
 
 /// Significant digits of a rate turned round: its bounds seldom have more to say.
@@ -40,6 +40,11 @@ impl Shown {
     }
 }
 
+/// The rate of a candle, which is turned round already if `inverted`.
+pub(super) fn candle_digits(rate: WrittenRate, inverted: bool) -> String {
+    if inverted { significant(&rate.value(), INVERSE_DIGITS, Rounding::HalfEven) } else { rate.to_string() }
+}
+
 /// With a sign that is as wide as a digit, and a plus where there is none.
 fn signed(text: &str) -> String {
     match text.strip_prefix('-') {
@@ -54,18 +59,22 @@ pub(super) fn reported(change: ReportedChange) -> String {
     format!("{}\u{a0}%", change.to_string().replace('-', "\u{2212}"))
 }
 
-/// A change with its bounds; one that the digits cannot tell is never called zero. `from` is said before the bounds.
+/// A change with its bounds; one that the digits cannot tell is never called zero, and says which way the published
+/// numbers went. `from` is said before the bounds.
 pub(super) fn percent(change: &PercentChange, from: Option<Rate>) -> Markup {
     let is_zero = |text: &str| text.bytes().all(|byte| matches!(byte, b'0' | b'.' | b'-'));
-    let needs_more = !change.below_resolution() && is_zero(&change.value_text(PERCENT_PLACES));
+    let moved = change.direction().is_ne();
+    let needs_more = moved && is_zero(&change.value_text(PERCENT_PLACES));
     let places = if needs_more { PERCENT_PLACES_SMALL } else { PERCENT_PLACES };
     let (low, high) = (signed(&change.low_text(places)), signed(&change.high_text(places)));
+    let way = if change.direction().is_lt() { "fall" } else { "rise" };
+    let value = html! { span class=(way) { (signed(&change.value_text(places))) "\u{a0}%" } };
     html! {
         @if change.below_resolution() {
             span class="untold" { "cannot tell" }
+            @if moved { span class="sub" { "published " (value) } }
         } @else {
-            @let value = change.value_text(places);
-            span class=(if value.starts_with('-') { "fall" } else { "rise" }) { (signed(&value)) "\u{a0}%" }
+            (value)
         }
         span class="sub" { @if let Some(from) = from { "from " (from) ", " } (low) " to " (high) "\u{a0}%" }
     }
@@ -129,6 +138,16 @@ mod tests {
             "0.00008",
             r#"<span class="untold">cannot tell</span><span class="sub">−11.77 to +13.34 %</span>"#,
         );
+        // One unit in the last place: by how much is not known, which way is.
+        check(
+            "0.01146",
+            "0.01145",
+            concat!(
+                r#"<span class="untold">cannot tell</span>"#,
+                r#"<span class="sub">published <span class="fall">−0.09 %</span></span>"#,
+                r#"<span class="sub">−0.18 to 0.00 %</span>"#,
+            ),
+        );
         check("0.01144", "0.01146", r#"<span class="rise">+0.17 %</span><span class="sub">+0.08 to +0.27 %</span>"#);
         check("0.01146", "0.01144", r#"<span class="fall">−0.17 %</span><span class="sub">−0.27 to −0.08 %</span>"#);
         // Resolved, and smaller than two places show.
@@ -159,6 +178,9 @@ mod tests {
         check("0.28490", false, ["0.284895", "0.28490", "0.284905"]);
         check("0.01144", true, ["87.3743", "87.4126", "87.4509"]);
         check("0.00008", true, ["11764.7", "12500", "13333.4"]);
+        // A candle's is exact when it is turned round, and is cut as others are.
+        let written = WrittenRate::published(Rate::parse("0.28490").unwrap());
+        assert_eq!(candle_digits(written, false), "0.28490");
     }
 
     #[test]

@@ -84,6 +84,15 @@ fn a_wide_screen_has_all_columns() {
 }
 
 #[test]
+fn a_move_of_this_moment_is_now() {
+    let at = Instant::now();
+    let mut rate = quote("USD/KGS", "nbkr", "87.45", Some("87.30"), RateState::Moving, 0);
+    rate.moved_time = Some(before(0));
+    let shown = text(&frame(&held(vec![snapshot(vec![rate])], at), at, 100, 24, 0));
+    assert!(shown[2].contains("▲ from 87.30 now  "), "{}", shown[2]);
+}
+
+#[test]
 fn forty_columns_are_enough() {
     let at = Instant::now();
     let shown = text(&frame(&held(vec![snapshot(five())], at), at, 40, 24, 0));

@@ -1,0 +1,105 @@
+//! What a chart shows, as a table for those who read rather than see.
+//!
+//! **Invariant**: the table is of the same reading as the picture above it, candles where that has candles.
+
+use maud::{Markup, html};
+
+use super::words::{Shown, candle_digits, length, moment};
+use crate::query::{CandleRow, Outline, Step};
+
+/// Rows of a table beneath a chart, newest first.
+const ROWS_MAX: usize = 100;
+
+/// The same as the chart, as a table, and the silences.
+pub(super) fn numbers(outline: &Outline, candles: Option<&[CandleRow]>) -> Markup {
+    html! {
+        details id="numbers" {
+            summary { "The same as a table" }
+            div class="scroll" {
+                @match candles {
+                    Some(candles) => { (candle_table(candles, outline.inverted)) },
+                    None => { (step_table(outline)) },
+                }
+                (silence_table(outline))
+            }
+        }
+    }
+}
+
+/// What a caption adds if not all of `count` rows are shown.
+fn newest_of(count: usize) -> Markup {
+    html! { @if count > ROWS_MAX { " These are the newest " (ROWS_MAX) " of " (count) "." } }
+}
+
+fn candle_table(candles: &[CandleRow], inverted: bool) -> Markup {
+    html! {
+        table class="plain" {
+            caption { "Every candle, newest first; one without a rate is left out." (newest_of(candles.len())) }
+            thead { tr {
+                @for heading in ["From (UTC)", "Open", "High", "Low", "Close"] { th scope="col" { (heading) } }
+            } }
+            tbody {
+                @for CandleRow { candle, complete, .. } in candles.iter().rev().take(ROWS_MAX) {
+                    tr {
+                        th scope="row" { (moment(candle.bucket.start)) @if !complete { " so far" } }
+                        @for point in [candle.open, candle.high, candle.low, candle.close] {
+                            td { (candle_digits(point.rate, inverted)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn step_table(outline: &Outline) -> Markup {
+    let range = |step: &Step| {
+        let (low, high) = if outline.inverted { (step.highest, step.lowest) } else { (step.lowest, step.highest) };
+        (Shown::new(low, outline.inverted).value, Shown::new(high, outline.inverted).value)
+    };
+    html! {
+        table class="plain" {
+            caption {
+                @if outline.is_exact { "Every rate of the range, newest first." }
+                @else { "Rates put together by stretches of time, newest first." }
+                (newest_of(outline.steps.len()))
+            }
+            thead { tr {
+                th scope="col" { "From (UTC)" }
+                @if !outline.is_exact { th scope="col" { "Lowest" } th scope="col" { "Highest" } }
+                th scope="col" { @if outline.is_exact { "Rate" } @else { "Last" } }
+                th scope="col" { "At least" }
+                th scope="col" { "At most" }
+            } }
+            tbody {
+                @for step in outline.steps.iter().rev().take(ROWS_MAX) {
+                    @let shown = Shown::new(step.last, outline.inverted);
+                    tr {
+                        th scope="row" { (moment(step.from)) }
+                        @if !outline.is_exact {
+                            @let (low, high) = range(step);
+                            td { (low) } td { (high) }
+                        }
+                        td { (shown.value) } td { (shown.low) } td { (shown.high) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn silence_table(outline: &Outline) -> Markup {
+    html! {
+        @if !outline.silences.is_empty() {
+            table class="plain" {
+                caption { "Silences: nothing observed for over " (length(outline.stale_limit_us)) ", newest first." }
+                thead { tr { th scope="col" { "From (UTC)" } th scope="col" { "Until" } } }
+                tbody {
+                    @for silence in outline.silences.iter().rev().take(ROWS_MAX) {
+                        tr { th scope="row" { (moment(silence.from)) } td { (moment(silence.until)) } }
+                    }
+                }
+            }
+        }
+    }
+}
