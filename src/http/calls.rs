@@ -1,7 +1,7 @@
 //! `/v1/...`: each call of `RateService`, asked by a query and answered as JSON or CSV.
 //!
-//! **Invariant**: an answer that carries a tag is a function of its question, its commit and, where it depends on the
-//! present, of the start of the present minute; so the tag alone says that nothing has changed, and the store is not
+//! **Invariant**: an answer that carries a tag is a function of its question, the settings, its commit and, where it
+//! depends on the present, of the start of the present minute; so the tag alone says that nothing has changed, and the store is not
 //! read to find that out.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -84,6 +84,8 @@ pub(super) struct Basis {
     pub(super) now: Timestamp,
     /// Whether the two say all: then the answer may be kept under a tag made of them.
     pub(super) may_tag: bool,
+    /// Of the settings that answers depend on.
+    settings_hash: u64,
 }
 
 impl Basis {
@@ -92,14 +94,14 @@ impl Basis {
     /// change or a candle, it is the start of the minute, or that commit if it is later.
     pub(super) fn new(site: &Site, counts_minutes: bool, counts_ages: bool) -> Self {
         let (view, present) = (site.rates.view(), site.rates.now());
-        let recorded = view.commit.recorded_time;
+        let (recorded, settings_hash) = (view.commit.recorded_time, site.settings_hash);
         // A writer that stopped makes no such commits any more.
         if counts_ages || site.ingest.poisoned().is_some() {
-            return Self { view, now: present, may_tag: false };
+            return Self { view, now: present, may_tag: false, settings_hash };
         }
         let minute = present.saturating_add_us(-present.micros().rem_euclid(MINUTE_US));
         let now = if counts_minutes { minute.max(recorded) } else { recorded };
-        Self { view, now, may_tag: true }
+        Self { view, now, may_tag: true, settings_hash }
     }
 
     fn of(site: &Site, call: Call, question: &DynamicMessage) -> Self {
@@ -118,7 +120,7 @@ impl Basis {
             return None;
         }
         let mut hasher = DefaultHasher::new();
-        (env!("CARGO_PKG_VERSION"), question).hash(&mut hasher);
+        (env!("CARGO_PKG_VERSION"), self.settings_hash, question).hash(&mut hasher);
         let commit = self.view.commit;
         let (recorded, now) = (commit.recorded_time.micros(), self.now.micros());
         let tag = format!("\"{}-{recorded:x}-{now:x}-{:x}\"", commit.sequence, hasher.finish());
