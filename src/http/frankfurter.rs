@@ -9,6 +9,7 @@
 //! **Invariant**: rates are JSON numbers with the digits of the answer: no float stands between the two.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -389,7 +390,7 @@ async fn many_days(
     for symbol in symbols.into_iter().filter(|_| start < after) {
         let pair = format!("{}/{symbol}", asked.base);
         let mut is_known = false;
-        for source in sources.iter().cloned() {
+        for source in &sources {
             if source.is_empty() && is_known {
                 break;
             }
@@ -404,7 +405,7 @@ async fn many_days(
             };
             let candles = match rates.list_candles(request).await {
                 Ok(answer) => answer.candles,
-                Err(error) if is_absent(&error, &source) => continue,
+                Err(error) if is_absent(&error, source) => continue,
                 Err(error) => return Err(error.into()),
             };
             is_known = true;
@@ -413,8 +414,8 @@ async fn many_days(
                     candle.start_time.and_then(|time| Timestamp::from_parts_floor(time.seconds, time.nanos).ok());
                 let Some(day) = begins.map(Day) else { continue };
                 let of_day = days.entry(day.text()).or_default();
-                if !of_day.contains_key(&symbol.to_string()) {
-                    of_day.insert(symbol.to_string(), asked.number(&candle.close)?);
+                if let Entry::Vacant(free) = of_day.entry(symbol.to_string()) {
+                    free.insert(asked.number(&candle.close)?);
                 }
             }
         }
