@@ -11,9 +11,9 @@ use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH,
-    CONTENT_SECURITY_POLICY, ORIGIN, REFERRER_POLICY, TRANSFER_ENCODING, VARY, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, TRANSFER_ENCODING, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::IntoResponse as _;
 use tokio::time::timeout;
@@ -81,6 +81,12 @@ fn refusal(request: &Request) -> Option<Problem> {
     let uri = request.uri();
     if uri.scheme().is_some() || uri.authority().is_some() {
         let problem = "this server is no proxy; ask for a path such as /v1/latest";
+        return Some(Problem::new(StatusCode::BAD_REQUEST, problem));
+    }
+    // Any one will do: what is answered is the same to all, and no secret.
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        let problem = format!("HTTP/1.1 asks with one Host header, not {hosts}");
         return Some(Problem::new(StatusCode::BAD_REQUEST, problem));
     }
     if uri.path_and_query().is_some_and(|path| path.as_str().len() > URI_BYTES_MAX) {
