@@ -27,6 +27,15 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// For answers that are no page: nothing in them is ever to be run, shown or framed.
 const NOTHING_ALLOWED: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
+/// When to come back if all connections are taken.
+const RETRY_CONNECTION: Duration = Duration::from_secs(1);
+/// What a connection of the reserve may ask.
+const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Marks requests of connections beyond the limit: whether the process lives is told to them, and to come back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reserve;
+
 /// Pages of which origins may read what is answered here.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
@@ -82,6 +91,10 @@ fn refusal(request: &Request) -> Option<Problem> {
     if uri.scheme().is_some() || uri.authority().is_some() {
         let problem = "this server is no proxy; ask for a path such as /v1/latest";
         return Some(Problem::new(StatusCode::BAD_REQUEST, problem));
+    }
+    if request.extensions().get::<Reserve>().is_some() && !HEALTH.contains(&uri.path()) {
+        let problem = "all connections are taken; try again in a moment";
+        return Some(Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem).retry(RETRY_CONNECTION));
     }
     // Any one will do: what is answered is the same to all, and no secret.
     let hosts = request.headers().get_all(HOST).iter().count();
