@@ -21,7 +21,7 @@ pub enum RateState {
 }
 
 /// The settings that states depend on. All durations in microseconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StateRules {
     /// After how long without confirmation a rate is stale, for sources without a limit of their own.
     pub stale_limit_default_us: i64,

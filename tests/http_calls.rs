@@ -99,6 +99,24 @@ async fn pages_follow_each_other_by_link() {
     assert_eq!(found, ["0.01144", "0.01143", "0.01149", "0.01150", "0.01151"]);
 }
 
+/// The command writes the legs of a rate into one cell, which scripts read as JSON; a sheet has columns for them.
+fn flat(row: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut cells = Vec::new();
+    for (name, text) in row {
+        if name != "legs" {
+            cells.push((name, text));
+            continue;
+        }
+        let legs: Value = serde_json::from_str(&text).unwrap();
+        for (at, leg) in ["leg1", "leg2"].into_iter().enumerate() {
+            for name in ["pair", "source", "rate", "last_observed_time"] {
+                cells.push((format!("{leg}_{name}"), legs[at][name].as_str().unwrap_or_default().to_owned()));
+            }
+        }
+    }
+    cells
+}
+
 /// What the command prints as CSV.
 fn command(server: &TestServer, line: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
@@ -122,7 +140,7 @@ async fn csv_has_the_columns_and_cells_of_the_command() {
             let kept = |row: Vec<(String, String)>| {
                 row.into_iter().filter(|(name, _)| !more_of_command.contains(&name.as_str())).collect()
             };
-            rows.into_iter().map(kept).collect()
+            rows.into_iter().map(flat).map(kept).collect()
         };
         assert!(!theirs.is_empty(), "{line}");
         assert_eq!(sorted(ours.csv()), sorted(theirs), "{line}");
@@ -158,6 +176,56 @@ async fn csv_has_the_columns_and_cells_of_the_command() {
         &[],
     )
     .await;
+}
+
+#[tokio::test]
+async fn csv_tells_each_leg_in_columns() {
+    let server = server().await;
+    let legs = async |pair: &str| -> Vec<String> {
+        let rows = get(server.http_addr, &format!("/v1/rate?pair={pair}&source=timesca&format=csv")).await.csv();
+        rows[0]
+            .iter()
+            .filter(|(name, _)| name.starts_with("leg") && name != "leg_age_difference")
+            .map(|(name, text)| format!("{name}={text}"))
+            .collect()
+    };
+    let first = [
+        "leg1_pair=KGS/USD",
+        "leg1_source=timesca",
+        "leg1_rate=0.01151",
+        "leg1_last_observed_time=2025-12-08T11:59:00Z",
+    ];
+    let none = ["leg2_pair=", "leg2_source=", "leg2_rate=", "leg2_last_observed_time="];
+    let second = [
+        "leg2_pair=KZT/USD",
+        "leg2_source=timesca",
+        "leg2_rate=0.00197",
+        "leg2_last_observed_time=2025-12-08T11:59:30Z",
+    ];
+    assert_eq!(legs("USD/KGS").await, [first, none].concat());
+    assert_eq!(legs("KGS/KZT").await, [first, second].concat());
+}
+
+#[tokio::test]
+async fn csv_comes_whole_or_not_at_all() {
+    let server = TestServer::start(&[]).await;
+    server.store(&[tick("KGS/USD", -8 * 86_400, "0.01144"), tick("KGS/USD", -60, "0.01145")]).await;
+    let ask = async |more: &str| {
+        let target = format!("/v1/candles?pair=KGS/USD&fill_empty=true&format=csv&{more}");
+        let answer = get(server.http_addr, &target).await;
+        (answer.status, answer.csv().len(), answer.header("link").is_some(), answer)
+    };
+    let check = async |more: &str, rows: usize, has_next: bool| {
+        let (status, found, link, _) = ask(more).await;
+        assert_eq!((status, found, link), (200, rows, has_next), "{more}");
+    };
+    check("interval=5m", 8 * 288 + 1, false).await;
+    check("interval=5m&page_size=100", 100, true).await;
+    check("interval=1m&page_size=20000", 10_000, true).await;
+    let (status, _, _, answer) = ask("interval=1m").await;
+    assert_eq!(status, 422);
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("more than 10000 rows") && detail.contains("start_time and end_time"), "{detail}");
 }
 
 #[tokio::test]

@@ -56,6 +56,11 @@ impl Rates {
         &self.currencies
     }
 
+    /// What the states of answers follow.
+    pub fn rules(&self) -> &StateRules {
+        &self.rules
+    }
+
     /// Pairs and sources asked for, checked.
     ///
     /// # Errors

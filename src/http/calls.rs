@@ -1,9 +1,10 @@
 //! `/v1/...`: each call of `RateService`, asked by a query and answered as JSON or CSV.
 //!
-//! **Invariant**: an answer that carries a tag is a function of its question, its commit and, where it depends on the
-//! present, of the start of the present minute; so the tag alone says that nothing has changed, and the store is not
+//! **Invariant**: an answer that carries a tag is a function of its question, the settings, its commit and, where it
+//! depends on the present, of the start of the present minute; so the tag alone says that nothing has changed, and the store is not
 //! read to find that out.
 
+use std::cmp::Reverse;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATC
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use prost::Message;
-use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
+use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -39,6 +40,10 @@ const RETRY_READ: Duration = Duration::from_secs(1);
 const INLINE_BYTES_MAX: usize = 64 * 1024;
 /// The parameter that every call has beside its own.
 pub(super) const FORMAT: &str = "format";
+/// How many rows a caller wants at a time; who asks for more than there may be gets those.
+const PAGE_SIZE: &str = "page_size";
+/// The parameters of those who read page by page.
+const PAGING: [&str; 2] = [PAGE_SIZE, "page_token"];
 /// The sequence of the commit that was seen, for those who read CSV.
 const SEQUENCE: HeaderName = HeaderName::from_static("silkrate-sequence");
 
@@ -52,7 +57,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// As the parameter says, else as the first of the types accepted says, else JSON.
+    /// As the parameter says, else whichever of both the caller would rather have, else JSON.
     fn choose(asked: Option<&str>, headers: &HeaderMap) -> Result<Self, ServiceError> {
         match asked {
             Some("json") => return Ok(Self::Json),
@@ -61,13 +66,8 @@ impl Format {
             None => {}
         }
         let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-        let kinds = accepted.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
-        let named = kinds.filter_map(|kind| match kind {
-            "text/csv" => Some(Self::Csv),
-            "application/json" | "application/*" | "*/*" => Some(Self::Json),
-            _ => None,
-        });
-        Ok(named.into_iter().next().unwrap_or(Self::Json))
+        let (json, csv) = (preference(accepted, "application", "json"), preference(accepted, "text", "csv"));
+        Ok(if csv > json { Self::Csv } else { Self::Json })
     }
 
     const fn content_type(self) -> HeaderValue {
@@ -78,12 +78,39 @@ impl Format {
     }
 }
 
+/// How much a type is wanted, to be compared: its quality in thousandths, how closely it was named, and how early. None
+/// where it was not named, or named to be refused.
+fn preference(accepted: &str, kind: &str, subkind: &str) -> Option<(u32, u8, Reverse<usize>)> {
+    let named = accepted.split(',').enumerate().filter_map(|(at, range)| {
+        let mut parts = range.split(';').map(str::trim);
+        let closeness = match parts.next()?.split_once('/')? {
+            ("*", "*") => 0,
+            (named, "*") if named.eq_ignore_ascii_case(kind) => 1,
+            (named, sub) if named.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subkind) => 2,
+            _ => return None,
+        };
+        let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        Some((quality.map_or(1_000, thousandths), closeness, Reverse(at)))
+    });
+    // What is said of the type itself goes before what is said of all.
+    named.max_by_key(|(_, closeness, at)| (*closeness, *at)).filter(|(quality, ..)| *quality > 0)
+}
+
+/// A quality of RFC 9110: from 0 to 1, of up to three places; what is none is taken for 1.
+fn thousandths(quality: &str) -> u32 {
+    let (whole, places) = quality.split_once('.').unwrap_or((quality, ""));
+    let digits = format!("{whole}{places:0<3}");
+    digits.parse().ok().filter(|thousandths| *thousandths <= 1_000 && places.len() <= 3).unwrap_or(1_000)
+}
+
 /// What an answer is a function of, beside its question.
 pub(super) struct Basis {
     pub(super) view: Arc<View>,
     pub(super) now: Timestamp,
     /// Whether the two say all: then the answer may be kept under a tag made of them.
     pub(super) may_tag: bool,
+    /// Of the settings that answers depend on.
+    settings_hash: u64,
 }
 
 impl Basis {
@@ -92,14 +119,14 @@ impl Basis {
     /// change or a candle, it is the start of the minute, or that commit if it is later.
     pub(super) fn new(site: &Site, counts_minutes: bool, counts_ages: bool) -> Self {
         let (view, present) = (site.rates.view(), site.rates.now());
-        let recorded = view.commit.recorded_time;
+        let (recorded, settings_hash) = (view.commit.recorded_time, site.settings_hash);
         // A writer that stopped makes no such commits any more.
         if counts_ages || site.ingest.poisoned().is_some() {
-            return Self { view, now: present, may_tag: false };
+            return Self { view, now: present, may_tag: false, settings_hash };
         }
         let minute = present.saturating_add_us(-present.micros().rem_euclid(MINUTE_US));
         let now = if counts_minutes { minute.max(recorded) } else { recorded };
-        Self { view, now, may_tag: true }
+        Self { view, now, may_tag: true, settings_hash }
     }
 
     fn of(site: &Site, call: Call, question: &DynamicMessage) -> Self {
@@ -118,7 +145,7 @@ impl Basis {
             return None;
         }
         let mut hasher = DefaultHasher::new();
-        (env!("CARGO_PKG_VERSION"), question).hash(&mut hasher);
+        (env!("CARGO_PKG_VERSION"), self.settings_hash, question).hash(&mut hasher);
         let commit = self.view.commit;
         let (recorded, now) = (commit.recorded_time.micros(), self.now.micros());
         let tag = format!("\"{}-{recorded:x}-{now:x}-{:x}\"", commit.sequence, hasher.finish());
@@ -169,7 +196,12 @@ pub(super) async fn answer(
     let schema = site.schema.call(call).ok_or_else(|| broken(&"no such call"))?;
     let mut parameters = Parameters::parse(query)?;
     let format = Format::choose(parameters.take(FORMAT).as_deref(), headers)?;
-    let question = parameters.into_message(&schema.request, &[FORMAT])?;
+    let mut question = parameters.into_message(&schema.request, &[FORMAT])?;
+    // Who reads a sheet sees no link to a next page: it comes whole, or not at all.
+    let is_whole = format == Format::Csv && !PAGING.iter().any(|name| question.has_field_by_name(name));
+    if is_whole && question.descriptor().get_field_by_name(PAGE_SIZE).is_some() {
+        question.set_field_by_name(PAGE_SIZE, Value::I32(i32::MAX));
+    }
     let basis = Basis::of(site, call, &question);
     let encoded = question.encode_to_vec();
     let tag = basis.tag(&[call.name().as_bytes(), format.content_type().as_bytes(), &encoded]);
@@ -185,6 +217,9 @@ pub(super) async fn answer(
         let rates = site.rates.at(Arc::clone(&basis.view), basis.now);
         let answer = ask(&rates, call, &question, &schema.response).await?;
         let next = next_page(call, query, &answer);
+        if is_whole && next.is_some() {
+            return Err(too_long(call, &answer));
+        }
         let bytes = write_anywhere(call, format, question, answer).await?;
         let mut response = Response::new(Held::body(bytes, permit));
         if let Some(next) = next {
@@ -196,6 +231,16 @@ pub(super) async fn answer(
     response.headers_mut().insert(SEQUENCE, HeaderValue::from(basis.view.commit.sequence));
     keep(&mut response, tag);
     Ok(response)
+}
+
+/// The answer has more rows than there are at a time.
+fn too_long(call: Call, answer: &DynamicMessage) -> Problem {
+    let rows = call.rows().list.and_then(|list| answer.get_field_by_name(list));
+    let count = rows.as_deref().and_then(Value::as_list).map_or(0, <[Value]>::len);
+    let problem = format!(
+        "the answer has more than {count} rows, which are the most at a time; narrow start_time and end_time, or give page_size and follow the page_token in Link"
+    );
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem)
 }
 
 /// What everybody asks for, written once a board.
@@ -307,6 +352,16 @@ mod tests {
         check(None, "text/html, text/csv;q=0.9, */*;q=0.8", Some(Format::Csv));
         check(None, "application/json, text/csv", Some(Format::Json));
         check(None, "image/png", Some(Format::Json));
+        check(None, "text/csv, application/json", Some(Format::Csv));
+        check(None, "text/csv, */*", Some(Format::Csv));
+        check(None, "text/html,application/xml;q=0.9,*/*;q=0.8", Some(Format::Json));
+        check(None, "text/csv;q=0", Some(Format::Json));
+        check(None, "*/*, text/csv;q=0", Some(Format::Json));
+        check(None, "application/json;q=0.5, text/csv", Some(Format::Csv));
+        check(None, "application/json; q=0.501 , TEXT/CSV;header=present;q=0.5", Some(Format::Json));
+        check(None, "application/json;q=0, */*", Some(Format::Csv));
+        check(None, "text/*, application/json;q=0.9", Some(Format::Csv));
+        check(None, "text/csv;q=soon, application/json;q=0.9", Some(Format::Csv));
         check(Some("csv"), "application/json", Some(Format::Csv));
         check(Some("json"), "text/csv", Some(Format::Json));
         check(Some("xml"), "", None);

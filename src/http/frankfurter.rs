@@ -2,12 +2,14 @@
 //!
 //! What is meant is ours. A date is a day in UTC, and its rate the one in force at its end, or now; a day on which
 //! nothing was observed is left out of a range. One unit of `base` (the dollar unless another is asked for) is worth so
-//! many units of each symbol. Where several sources have a pair, the preferred one answers, else the first by name that
-//! has it, else legs of different ones.
+//! many units of each symbol. Where several sources have a pair, the preferred one answers for each day that its rate
+//! counts on, else the first by name whose rate does, else legs of different ones. A rate counts on the day it was
+//! observed and for its source's stale limit after that, in whole days.
 //!
 //! **Invariant**: rates are JSON numbers with the digits of the answer: no float stands between the two.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -26,6 +28,7 @@ use super::problem::{Problem, broken};
 use crate::analysis::product;
 use crate::api::convert::timestamp;
 use crate::api::{ErrorDetail, REASON_NO_QUOTE_YET, REASON_UNKNOWN_SERIES, Rates, ServiceError};
+use crate::board::StateRules;
 use crate::domain::{Amount, Currency, Source, Timestamp};
 use crate::proto::v1;
 use crate::query::QueryError;
@@ -55,6 +58,13 @@ impl Day {
 
     fn next(self) -> Self {
         Self(self.0.saturating_add_us(Timestamp::DAY_US))
+    }
+
+    /// The last day on which what was observed on this one is not stale, a part of a day counting as one.
+    fn holds_until(self, stale_limit_us: i64) -> Self {
+        let part = i64::from(stale_limit_us % Timestamp::DAY_US > 0);
+        let days = (stale_limit_us / Timestamp::DAY_US).saturating_add(part);
+        Self(self.0.saturating_add_us(days.saturating_mul(Timestamp::DAY_US)))
     }
 
     fn text(self) -> String {
@@ -98,8 +108,8 @@ struct Asked {
 }
 
 impl Asked {
-    /// By either spelling of each parameter.
-    fn read(site: &Site, mut parameters: Parameters) -> Result<Self, ServiceError> {
+    /// By either spelling of each parameter. A currency that is not served is not found, as clients expect it.
+    fn read(site: &Site, mut parameters: Parameters) -> Result<Self, Problem> {
         let mut take = |name: &'static str, other: &'static str| match (parameters.take(name), parameters.take(other)) {
             (Some(_), Some(_)) => Err(invalid(other, format!("and {name} are both given; give one of them"))),
             (Some(text), None) => Ok(Some((name, text))),
@@ -110,16 +120,23 @@ impl Asked {
         parameters.finish(["base", "symbols", "amount"])?;
         let served = site.rates.currencies();
         let currency = |name: &str, code: &str| {
-            served.parse(&code.to_ascii_uppercase()).map_err(|problem| invalid(name, problem.to_string()))
+            let found = served.parse(&code.to_ascii_uppercase());
+            found.map_err(|problem| Problem::new(StatusCode::NOT_FOUND, format!("{name}: {problem}")))
         };
         let base = base.map_or(Ok(Currency::USD), |(name, code)| currency(name, &code))?;
         let symbols = match symbols {
             None => None,
             Some((name, codes)) if codes.split(',').count() > SYMBOLS_MAX => {
-                return Err(invalid(name, format!("has more than {SYMBOLS_MAX} currencies")));
+                return Err(invalid(name, format!("has more than {SYMBOLS_MAX} currencies")).into());
             }
-            Some((name, codes)) => Some(codes.split(',').map(|code| currency(name, code)).collect::<Result<_, _>>()?),
+            Some((name, codes)) => {
+                Some(codes.split(',').map(|code| currency(name, code)).collect::<Result<Vec<_>, _>>()?)
+            }
         };
+        if symbols.as_ref().is_some_and(|symbols| symbols.iter().all(|symbol| *symbol == base)) {
+            let problem = format!("symbols: {base} is the base itself; ask for another currency");
+            return Err(Problem::new(StatusCode::NOT_FOUND, problem));
+        }
         let parse = |text: &str| Amount::parse(text).map_err(|problem| invalid("amount", problem.to_string()));
         let short = if amount.contains('.') { amount.trim_end_matches('0').trim_end_matches('.') } else { &amount };
         Ok(Self { base, symbols, factor: parse(short)?, amount: parse(&amount)? })
@@ -234,14 +251,45 @@ fn is_nothing(error: &ServiceError, reason: &str) -> bool {
     matches!(error.describe().1, ErrorDetail::Reason(other) if other == reason)
 }
 
-/// The rate of a pair at `time` and its source; none if nobody has it, or not yet.
+/// The rate of a pair at a moment.
+struct Found {
+    rate: String,
+    /// When it was last observed up to then; a cross is as old as its older leg.
+    seen: Day,
+    /// The last day that it counts for.
+    until: Day,
+}
+
+impl Found {
+    /// None where it says of no leg when that was observed.
+    fn new(rules: &StateRules, answer: v1::GetRateResponse, moment: Timestamp) -> Option<Self> {
+        let legs = answer.legs.iter().filter_map(|leg| {
+            let last = leg.last_observed_time?;
+            let last = Timestamp::from_parts_floor(last.seconds, last.nanos).ok()?;
+            // What was confirmed beyond the moment asked for was so at that moment.
+            let seen = Day::of(last.min(moment));
+            Some((seen, seen.holds_until(rules.stale_limit_us(&Source::parse(&leg.source).ok()?))))
+        });
+        let (seen, until) = legs.reduce(|one, other| (one.0.min(other.0), one.1.min(other.1)))?;
+        Some(Self { rate: answer.rate, seen, until })
+    }
+}
+
+/// The rate of a pair at `time`, or now: of the first of `sources` whose rate still counts on that day, else the one
+/// observed last; none if nobody has it, or not yet.
 async fn rate(
     rates: &Rates,
     sources: &[String],
     pair: &str,
     time: Option<Timestamp>,
-) -> Result<Option<(v1::GetRateResponse, String)>, ServiceError> {
+) -> Result<Option<Found>, ServiceError> {
+    let moment = time.unwrap_or_else(|| rates.now());
+    let (mut best, mut is_known): (Option<Found>, bool) = (None, false);
+    // Legs of different sources are for pairs that no source has alone.
     for source in sources {
+        if source.is_empty() && is_known {
+            break;
+        }
         let request = v1::GetRateRequest {
             pair: pair.to_owned(),
             source: source.clone(),
@@ -249,15 +297,29 @@ async fn rate(
             ..Default::default()
         };
         match rates.get_rate(&request).await {
-            Ok(answer) => return Ok(Some((answer, source.clone()))),
-            Err(error) if is_nothing(&error, REASON_NO_QUOTE_YET) => return Ok(None),
-            Err(error) if is_nothing(&error, REASON_UNKNOWN_SERIES) => {}
-            // Several might answer, and none of them does so alone.
-            Err(ServiceError::Query(QueryError::Ambiguous { .. })) if source.is_empty() => {}
+            Ok(answer) => {
+                is_known = true;
+                let Some(found) = Found::new(rates.rules(), answer, moment) else { continue };
+                if found.until >= Day::of(moment) {
+                    return Ok(Some(found));
+                }
+                if best.as_ref().is_none_or(|best| best.seen < found.seen) {
+                    best = Some(found);
+                }
+            }
+            Err(error) if is_nothing(&error, REASON_NO_QUOTE_YET) => is_known = true,
+            Err(error) if is_absent(&error, source) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(None)
+    Ok(best)
+}
+
+/// Whether `source` does not have the pair at all.
+fn is_absent(error: &ServiceError, source: &str) -> bool {
+    // Several might answer, and none of them does so alone.
+    let is_open = source.is_empty() && matches!(error, ServiceError::Query(QueryError::Ambiguous { .. }));
+    is_open || is_nothing(error, REASON_UNKNOWN_SERIES)
 }
 
 fn no_rates(asked: &Asked) -> Problem {
@@ -265,28 +327,54 @@ fn no_rates(asked: &Asked) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, problem)
 }
 
-/// The rates at the end of a day, or now.
+/// The rates at the end of a day, or now; without those that no longer count on the day of the newest.
 async fn one_day(rates: &Rates, preferred: &Source, asked: &Asked, day: Option<Day>) -> Result<OneDay, Problem> {
     let now = rates.now();
     let time = day.map(|day| day.next().0.saturating_add_us(-1)).filter(|time| *time < now);
     let sources = sources(rates, preferred);
-    let (mut numbers, mut newest) = (Numbers::new(), None);
+    let mut found = Vec::new();
     for symbol in asked.symbols(rates) {
-        let pair = format!("{}/{symbol}", asked.base);
-        let Some((answer, _)) = rate(rates, &sources, &pair, time).await? else { continue };
-        numbers.insert(symbol.to_string(), asked.number(&answer.rate)?);
-        let seen = answer.legs.iter().filter_map(|leg| {
-            let last = leg.last_observed_time?;
-            Timestamp::from_parts_floor(last.seconds, last.nanos).ok()
-        });
-        // A cross is as old as its older leg; what was confirmed beyond the moment asked for was so at that moment.
-        newest = newest.max(seen.min().map(|seen| Day::of(seen.min(time.unwrap_or(now)))));
+        let of_symbol = rate(rates, &sources, &format!("{}/{symbol}", asked.base), time).await?;
+        found.extend(of_symbol.map(|found| (symbol, found)));
     }
-    let Some(newest) = newest else { return Err(no_rates(asked)) };
+    let Some(newest) = found.iter().map(|(_, found)| found.seen).max() else { return Err(no_rates(asked)) };
+    let mut numbers = Numbers::new();
+    for (symbol, found) in found.iter().filter(|(_, found)| found.until >= newest) {
+        numbers.insert(symbol.to_string(), asked.number(&found.rate)?);
+    }
     Ok(OneDay { amount: asked.amount()?, base: asked.base.to_string(), date: newest.text(), rates: numbers })
 }
 
-/// The rates of each day on which something was observed.
+/// The day of the first quote of any of `symbols`.
+async fn first_day(rates: &Rates, symbols: &[Currency]) -> Result<Option<Day>, ServiceError> {
+    let codes: Vec<String> = symbols.iter().map(Currency::to_string).collect();
+    let series = rates.list_series(&v1::ListSeriesRequest::default()).await?.series;
+    let of_symbols =
+        series.iter().filter(|series| series.pair.split('/').any(|code| codes.iter().any(|one| one == code)));
+    let first = of_symbols.filter_map(|series| {
+        let first = series.first_observed_time?;
+        Timestamp::from_parts_floor(first.seconds, first.nanos).ok()
+    });
+    Ok(first.min().map(Day::of))
+}
+
+/// From which day and before which one: no earlier than the first quote, no later than today.
+async fn bounded(rates: &Rates, symbols: &[Currency], start: Day, end: Option<Day>) -> Result<(Day, Day), Problem> {
+    let today = Day::of(rates.now());
+    if end.unwrap_or(today) < start {
+        let problem = format!("the range ends before it begins, on {}; swap its ends", start.text());
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
+    }
+    let (start, after) =
+        (start.max(first_day(rates, symbols).await?.unwrap_or(start)), end.unwrap_or(today).min(today).next());
+    if after.0.micros_since(start.0) / Timestamp::DAY_US > DAYS_MAX {
+        let problem = format!("the range has more than {DAYS_MAX} days; ask for less at a time");
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
+    }
+    Ok((start, after))
+}
+
+/// The rates of each day on which something was observed: of the first source that observed that day.
 async fn many_days(
     rates: &Rates,
     preferred: &Source,
@@ -294,34 +382,42 @@ async fn many_days(
     start: Day,
     end: Option<Day>,
 ) -> Result<ManyDays, Problem> {
-    let after = end.unwrap_or_else(|| Day::of(rates.now())).next();
-    if after.0 <= start.0 {
-        let problem = format!("the range ends before it begins, on {}; swap its ends", start.text());
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
-    }
-    if after.0.micros_since(start.0) / Timestamp::DAY_US > DAYS_MAX {
-        let problem = format!("the range has more than {DAYS_MAX} days; ask for less at a time");
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
-    }
+    let symbols = asked.symbols(rates);
+    let (start, after) = bounded(rates, &symbols, start, end).await?;
     let sources = sources(rates, preferred);
     let mut days: BTreeMap<String, Numbers> = BTreeMap::new();
-    for symbol in asked.symbols(rates) {
+    // What begins after its end, the first quote being later, has no days.
+    for symbol in symbols.into_iter().filter(|_| start < after) {
         let pair = format!("{}/{symbol}", asked.base);
-        // Whoever answers for the present answers for the past.
-        let Some((_, source)) = rate(rates, &sources, &pair, None).await? else { continue };
-        let request = v1::ListCandlesRequest {
-            pair,
-            source,
-            interval: v1::CandleInterval::Day.into(),
-            start_time: Some(timestamp(start.0)),
-            end_time: Some(timestamp(after.0)),
-            page_size: i32::try_from(DAYS_MAX).unwrap_or(i32::MAX),
-            ..Default::default()
-        };
-        for candle in rates.list_candles(request).await?.candles {
-            let begins = candle.start_time.and_then(|time| Timestamp::from_parts_floor(time.seconds, time.nanos).ok());
-            let Some(day) = begins.map(Day) else { continue };
-            days.entry(day.text()).or_default().insert(symbol.to_string(), asked.number(&candle.close)?);
+        let mut is_known = false;
+        for source in &sources {
+            if source.is_empty() && is_known {
+                break;
+            }
+            let request = v1::ListCandlesRequest {
+                pair: pair.clone(),
+                source: source.clone(),
+                interval: v1::CandleInterval::Day.into(),
+                start_time: Some(timestamp(start.0)),
+                end_time: Some(timestamp(after.0)),
+                page_size: i32::try_from(DAYS_MAX).unwrap_or(i32::MAX),
+                ..Default::default()
+            };
+            let candles = match rates.list_candles(request).await {
+                Ok(answer) => answer.candles,
+                Err(error) if is_absent(&error, source) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            is_known = true;
+            for candle in candles {
+                let begins =
+                    candle.start_time.and_then(|time| Timestamp::from_parts_floor(time.seconds, time.nanos).ok());
+                let Some(day) = begins.map(Day) else { continue };
+                let of_day = days.entry(day.text()).or_default();
+                if let Entry::Vacant(free) = of_day.entry(symbol.to_string()) {
+                    free.insert(asked.number(&candle.close)?);
+                }
+            }
         }
     }
     let ends =
@@ -366,5 +462,19 @@ mod tests {
         check("2025-12-08T00:00:00Z", "2025-12-08");
         check("1969-12-31T23:00:00Z", "1969-12-31");
         assert_eq!(Day::parse("2025-12-31").unwrap().next().text(), "2026-01-01");
+    }
+
+    #[test]
+    fn a_rate_counts_for_its_stale_limit_in_whole_days() {
+        let check = |limit_us: i64, expect: &str| {
+            assert_eq!(Day::parse("2025-12-05").unwrap().holds_until(limit_us).text(), expect, "{limit_us}");
+        };
+        check(0, "2025-12-05");
+        check(1, "2025-12-06");
+        check(Timestamp::HOUR_US, "2025-12-06");
+        check(Timestamp::DAY_US, "2025-12-06");
+        check(Timestamp::DAY_US + 1, "2025-12-07");
+        check(5 * Timestamp::DAY_US, "2025-12-10");
+        assert!(Day::parse("2025-12-05").unwrap().holds_until(i64::MAX) > Day::parse("2026-12-05").unwrap());
     }
 }

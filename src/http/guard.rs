@@ -11,9 +11,9 @@ use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH,
-    CONTENT_SECURITY_POLICY, ORIGIN, REFERRER_POLICY, TRANSFER_ENCODING, VARY, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, TRANSFER_ENCODING, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::IntoResponse as _;
 use tokio::time::timeout;
@@ -26,6 +26,15 @@ const URI_BYTES_MAX: usize = 4_096;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// For answers that are no page: nothing in them is ever to be run, shown or framed.
 const NOTHING_ALLOWED: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// When to come back if all connections are taken.
+const RETRY_CONNECTION: Duration = Duration::from_secs(1);
+/// What a connection of the reserve may ask.
+const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Marks requests of connections beyond the limit: whether the process lives is told to them, and to come back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reserve;
 
 /// Pages of which origins may read what is answered here.
 #[derive(Clone, Debug, Default)]
@@ -81,6 +90,16 @@ fn refusal(request: &Request) -> Option<Problem> {
     let uri = request.uri();
     if uri.scheme().is_some() || uri.authority().is_some() {
         let problem = "this server is no proxy; ask for a path such as /v1/latest";
+        return Some(Problem::new(StatusCode::BAD_REQUEST, problem));
+    }
+    if request.extensions().get::<Reserve>().is_some() && !HEALTH.contains(&uri.path()) {
+        let problem = "all connections are taken; try again in a moment";
+        return Some(Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem).retry(RETRY_CONNECTION));
+    }
+    // Any one will do: what is answered is the same to all, and no secret.
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        let problem = format!("HTTP/1.1 asks with one Host header, not {hosts}");
         return Some(Problem::new(StatusCode::BAD_REQUEST, problem));
     }
     if uri.path_and_query().is_some_and(|path| path.as_str().len() > URI_BYTES_MAX) {

@@ -1,14 +1,14 @@
 //! Taking connections in, and letting them go.
 //!
-//! **Invariants**: no more than [`Limits::connections_max`] are open; one too many is closed before a byte of it is read.
-//! A client that is slow in sending a request's head, or leaves its answer unread, is cut off. Once told to drain, a connection ends with the answer
+//! **Invariants**: no more than [`Limits::connections_max`] are open, and a small reserve of short ones that are told
+//! whether the process lives, or to come back; one more is closed before a byte of it is read. A client that is slow in sending a request's head, or leaves its answer unread, is cut off. Once told to drain, a connection ends with the answer
 //! under way.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -18,11 +18,16 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::guard::Reserve;
 use super::patient::Patient;
 
 /// Connections open at one time, and no more than a quarter of the files that the process may have open: the others are
 /// for gRPC and the store.
 const CONNECTIONS_MAX: usize = 8_192;
+/// Connections beyond those, for one request each.
+const RESERVE_MAX: usize = 16;
+/// How long those take to send it, or to read what is sent: they are to be free again soon.
+const RESERVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// From a connection's first moment, or the answer before, to the end of a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a client may leave what was sent unread.
@@ -53,10 +58,35 @@ impl Default for Limits {
     }
 }
 
+/// Takes one connection after the other, each in its kind of place.
+#[derive(Clone)]
+struct Places {
+    free: Arc<Semaphore>,
+    router: Router,
+    limits: Limits,
+    /// Whether a connection may ask again.
+    keeps: bool,
+}
+
+impl Places {
+    /// The usual ones, then the reserve.
+    fn new(router: Router, limits: Limits) -> [Self; 2] {
+        let places =
+            |count, router, limits, keeps| Self { free: Arc::new(Semaphore::new(count)), router, limits, keeps };
+        let brief = Limits {
+            head_timeout: limits.head_timeout.min(RESERVE_TIMEOUT),
+            unread_timeout: limits.unread_timeout.min(RESERVE_TIMEOUT),
+            ..limits
+        };
+        let reserve = places(RESERVE_MAX, router.clone().layer(Extension(Reserve)), brief, false);
+        [places(limits.connections_max, router, limits, true), reserve]
+    }
+}
+
 /// Serves `router` on `listener` until `draining` is true and every answer under way is sent. Dropped earlier, it
 /// closes all connections.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut draining: watch::Receiver<bool>) {
-    let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let places = Places::new(router, limits);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -66,14 +96,18 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut dr
         };
         match accepted {
             Ok((stream, peer)) => {
-                if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-                    let connection = connection(stream, router.clone(), limits, draining.clone());
+                let free = places.iter().find_map(|places| {
+                    Arc::clone(&places.free).try_acquire_owned().ok().map(|permit| (places, permit))
+                });
+                if let Some((places, permit)) = free {
+                    let connection = connection(stream, places.clone(), draining.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(permit);
                     });
                 } else {
-                    tracing::debug!(%peer, "connection closed: {} of plain HTTP are open", limits.connections_max);
+                    let most = limits.connections_max;
+                    tracing::debug!(%peer, "connection closed: {most} of plain HTTP are open, and the reserve");
                 }
             }
             Err(error) => {
@@ -92,12 +126,14 @@ async fn told(draining: &mut watch::Receiver<bool>) {
     let _ = draining.wait_for(|draining| *draining).await;
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: Limits, mut draining: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, places: Places, mut draining: watch::Receiver<bool>) {
+    let Places { router, limits, keeps, .. } = places;
     // Answers are small: they are not held back to fill a packet.
     let _ = stream.set_nodelay(true);
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
+            .keep_alive(keeps)
             .header_read_timeout(limits.head_timeout)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
@@ -123,10 +159,12 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Instant;
 
+    use axum::middleware::from_fn_with_state;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::http::guard::{Origins, guard};
 
     const SOON: Duration = Duration::from_millis(100);
     const LATE: Duration = Duration::from_mins(1);
@@ -140,7 +178,9 @@ mod tests {
             sleep(Duration::from_millis(300)).await;
             "done"
         });
+        let health = get(async || "alive");
         let router = Router::new().route("/", get(async || "here")).route("/large", large).route("/slow", slow);
+        let router = router.route("/healthz", health).layer(from_fn_with_state(Origins::default(), guard));
         (address, drain, tokio::spawn(serve(listener, router, limits, draining)))
     }
 
@@ -196,8 +236,14 @@ mod tests {
         drop(deaf);
     }
 
+    async fn ask(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let _ = stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await;
+        rest(&mut stream).await
+    }
+
     #[tokio::test]
-    async fn one_connection_too_many_is_closed() {
+    async fn who_comes_beyond_the_limit_is_told_to_come_back_or_that_all_is_well() {
         let limits = Limits { connections_max: 2, head_timeout: LATE, unread_timeout: LATE };
         let (address, _drain, _serving) = start(limits).await;
         let mut open = Vec::new();
@@ -207,8 +253,26 @@ mod tests {
             assert!(stream.read_u8().await.is_ok());
             open.push(stream);
         }
-        let mut third = TcpStream::connect(address).await.unwrap();
-        assert_eq!(rest(&mut third).await, "");
+        // Each is closed after its answer, so that there is always a place for the next.
+        for _ in 0..RESERVE_MAX {
+            let refused = ask(address, "/").await;
+            assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+            for header in ["retry-after: 1\r\n", "connection: close\r\n"] {
+                assert!(refused.contains(header), "{refused}");
+            }
+            assert!(ask(address, "/healthz").await.ends_with("alive"));
+        }
+        // One beyond the reserve is closed unheard.
+        let mut idle = Vec::new();
+        for _ in 0..RESERVE_MAX {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert_eq!(ask(address, "/healthz").await, "");
+        // Idle ones do not keep the reserve for long.
+        for stream in &mut idle {
+            assert!(!rest(stream).await.contains("alive"));
+        }
+        assert!(ask(address, "/healthz").await.ends_with("alive"));
     }
 
     #[tokio::test]

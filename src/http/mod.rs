@@ -19,6 +19,7 @@ mod problem;
 mod schema;
 mod sheet;
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -62,6 +63,8 @@ pub struct Site {
     scraped: Arc<Scraped>,
     draining: watch::Receiver<bool>,
     settings: Arc<Settings>,
+    /// Of every setting that an answer depends on: another server over the same store may have others.
+    settings_hash: u64,
     schema: Arc<Schema>,
     /// What `/v1` and `/openapi.json` say, which does not change.
     documents: Documents,
@@ -91,12 +94,16 @@ impl Site {
         settings: Settings,
     ) -> Result<Self, SchemaError> {
         let schema = Schema::new()?;
+        let mut hasher = DefaultHasher::new();
+        (settings.frankfurter_source.as_str(), rates.rules()).hash(&mut hasher);
+        rates.currencies().iter().for_each(|currency| currency.hash(&mut hasher));
         Ok(Self {
             rates,
             ingest,
             scraped: Arc::new(scraped),
             draining,
             settings: Arc::new(settings),
+            settings_hash: hasher.finish(),
             documents: Documents {
                 index: openapi::index(&schema).to_string().into(),
                 openapi: openapi::document(&schema).to_string().into(),

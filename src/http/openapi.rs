@@ -9,6 +9,7 @@ use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
 use super::calls::FORMAT;
+use super::parameters::words;
 use super::schema::{Call, CallSchema, DURATION, Schema, TIMESTAMP, short_names};
 
 /// How parameters that are messages are written.
@@ -55,7 +56,8 @@ pub(super) fn document(schema: &Schema) -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "MIT OR Apache-2.0" },
             "description": "Exchange rates of Central Asia. Decimals are strings, times RFC 3339 in UTC, absent values \
-                null. Every answer under /v1 bears an ETag that moves with the sequence: send it as If-None-Match.",
+                null. Every answer under /v1 bears an ETag that moves with the sequence: send it as If-None-Match. Those \
+                to max_age without time count from now and bear none.",
         },
         "servers": [{ "url": "/" }],
         "paths": paths,
@@ -78,7 +80,8 @@ fn operation(schema: &Schema, call: Call, of: &CallSchema) -> Value {
     parameters.push(json!({
         "name": FORMAT,
         "in": "query",
-        "description": "How the answer is written; by default as Accept says.",
+        "description": "How the answer is written; by default as Accept says. CSV comes whole unless page_size is given, \
+            and is an error where that is too much.",
         "schema": { "type": "string", "enum": ["json", "csv"] },
     }));
     parameters.push(json!({
@@ -145,8 +148,15 @@ fn question_kind(kind: &Kind) -> Value {
         }),
         Some(DURATION) => json!({ "type": "string", "pattern": LENGTH_PATTERN, "examples": ["90m", "2d"] }),
         Some(_) => json!({ "type": "string", "pattern": SPAN_PATTERN, "examples": ["24h", "1mo"] }),
-        None => plain_kind(kind),
+        None => kind.as_enum().map_or_else(|| plain_kind(kind), taken_kind),
     }
+}
+
+/// What is taken for an enum: short words where there are some, and the names in the protos.
+fn taken_kind(of: &EnumDescriptor) -> Value {
+    let (mut taken, names) = words(of);
+    taken.extend(names);
+    json!({ "type": "string", "enum": taken })
 }
 
 fn plain_kind(kind: &Kind) -> Value {

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
+use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value};
 
 use super::schema::{DURATION, TIMESTAMP, short_names};
 use crate::api::ServiceError;
@@ -101,6 +101,16 @@ fn number<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, Service
     text.parse().map_err(|problem| invalid(name, format!("'{}' is no number that it can be: {problem}", clip(text))))
 }
 
+/// How the values of an enum are written: as documented, and as the protos name them.
+pub(super) fn words(of: &EnumDescriptor) -> (Vec<String>, Vec<String>) {
+    let names: Vec<String> = short_names(of).into_iter().map(|(_, name)| name).collect();
+    if of.full_name() == INTERVAL {
+        (INTERVALS.iter().map(|(short, _)| (*short).to_owned()).collect(), names)
+    } else {
+        (names, Vec::new())
+    }
+}
+
 fn value(field: &FieldDescriptor, text: &str) -> Result<Value, ServiceError> {
     if field.is_list() {
         return text.split(',').map(|part| single(field, part)).collect::<Result<_, _>>().map(Value::List);
@@ -126,9 +136,9 @@ fn single(field: &FieldDescriptor, text: &str) -> Result<Value, ServiceError> {
             let wanted = long.map_or(wanted.as_str(), |(_, long)| long);
             let names = short_names(&of);
             let number = names.iter().find(|(_, name)| name == wanted).map(|(number, _)| *number);
-            let words = || names.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ");
             let number = number.or_else(|| of.get_value_by_name(wanted).map(|value| value.number()));
-            let number = number.ok_or_else(|| invalid(name, format!("'{}' is none of {}", clip(text), words())))?;
+            let number = number
+                .ok_or_else(|| invalid(name, format!("'{}' is none of {}", clip(text), words(&of).0.join(", "))))?;
             Ok(Value::EnumNumber(number))
         }
         Kind::Message(of) => part(name, &of, text).map(Value::Message),
@@ -238,8 +248,9 @@ mod tests {
         check(Call::Rate, "max_age=1mo", "max_age: span '1mo' has no fixed length");
         check(Call::Rate, "max_age=soon", "max_age: 'soon' is no span");
         check(Call::Change, "window=0d", "window: span '0d' must count from 1");
-        check(Call::Candles, "interval=2h", "interval: '2h' is none of MINUTE, FIVE_MINUTES");
-        check(Call::Candles, "interval=unspecified", "is none of MINUTE");
+        check(Call::Candles, "interval=2h", "interval: '2h' is none of 1m, 5m, 15m, 1h, 4h, 1d, 1w, 1mo");
+        check(Call::Changes, "period=3d", "period: '3d' is none of DAY_ON_DAY, WEEK_ON_WEEK");
+        check(Call::Candles, "interval=unspecified", "is none of 1m");
         check(Call::Candles, "fill_empty=1", "neither true nor false");
         check(Call::Candles, "page_size=ten", "page_size: 'ten' is no number");
         check(Call::Candles, "page_size=4294967296", "page_size: '4294967296' is no number");

@@ -26,16 +26,16 @@ pub(super) struct Problem {
     code: Option<&'static str>,
     /// Which parameter is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
+    field: Option<Box<str>>,
     /// Why there is nothing: `NO_QUOTE_YET`, `STALE`, `UNKNOWN_SERIES`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     /// The detail once more, where clients of another service look for it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
+    message: Option<Box<str>>,
     /// After how many seconds to try again, at least one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after: Option<u64>,
+    retry_after: Option<u32>,
 }
 
 impl Problem {
@@ -54,13 +54,13 @@ impl Problem {
 
     /// With the detail also as `message`.
     pub(super) fn with_message(self) -> Self {
-        Self { message: Some(self.detail.clone()), ..self }
+        Self { message: Some(self.detail.as_str().into()), ..self }
     }
 
     /// With the advice to come back.
     pub(super) fn retry(self, after: Duration) -> Self {
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-        Self { retry_after: Some(seconds.max(1)), ..self }
+        Self { retry_after: Some(u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)), ..self }
     }
 }
 
@@ -93,7 +93,7 @@ impl From<ServiceError> for Problem {
         let mut problem = Self { code: Some(name), ..Self::new(status, error.to_string()) };
         match detail {
             ErrorDetail::None => {}
-            ErrorDetail::Field { field, .. } => problem.field = Some(field),
+            ErrorDetail::Field { field, .. } => problem.field = Some(field.into()),
             ErrorDetail::Reason(reason) => problem.reason = Some(reason),
             ErrorDetail::RetryAfter(after) => problem = problem.retry(after),
         }

@@ -1,7 +1,7 @@
 //! Messages as CSV: a header, and a flat row for each element of the answer's list.
 //!
 //! **Invariant**: a cell is exact and the same text as in JSON; what is absent is empty. Columns have the names that the
-//! command line's CSV has.
+//! command line's CSV has, but for legs, which are columns of their own here and JSON there.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value};
 use thiserror::Error;
@@ -14,6 +14,11 @@ const RATE: &str = "silkrate.v1.GetRateResponse";
 /// How fields end that hold what a true value lies between.
 const BOUNDS: &str = "_bounds";
 
+/// Before the columns of the runs behind a rate, in order.
+const LEGS: [&str; 2] = ["leg1", "leg2"];
+/// What is told of each.
+const LEG_FIELDS: [&str; 4] = ["pair", "source", "rate", "last_observed_time"];
+
 /// Why an answer has no form.
 #[derive(Debug, Error)]
 pub(super) enum SheetError {
@@ -25,14 +30,22 @@ pub(super) enum SheetError {
     Json(#[from] serde_json::Error),
 }
 
+/// A field on the way from a row to a value.
+#[derive(Clone)]
+struct Step {
+    field: FieldDescriptor,
+    /// Which one of a list.
+    item: Option<usize>,
+}
+
 /// A column, and the way to its value from a row.
 struct Column {
     name: String,
-    path: Vec<FieldDescriptor>,
+    path: Vec<Step>,
 }
 
-/// The columns of a row of this kind: the fields of the run in it stand among its own, and of a rate within it are told
-/// rate and time alone.
+/// The columns of a row of this kind: the fields of the run in it stand among its own, of a rate within it are told rate
+/// and time alone, and of the runs behind a rate what tells one from another.
 fn columns(of: &MessageDescriptor, without: &[&'static str]) -> Vec<Column> {
     let mut found = Vec::new();
     // A period says itself when it begins and ends.
@@ -53,15 +66,33 @@ fn columns(of: &MessageDescriptor, without: &[&'static str]) -> Vec<Column> {
                 let prefix = field.name().strip_suffix(BOUNDS);
                 found.extend(columns(inner, without).into_iter().map(|column| column.below(&field, prefix)));
             }
-            Some(_) | None => found.push(Column { name: field.name().to_owned(), path: vec![field] }),
+            Some(_) | None if field.is_list() && is_run(&kind) => found.extend(leg_columns(&field)),
+            Some(_) | None => {
+                found.push(Column { name: field.name().to_owned(), path: vec![Step { field, item: None }] });
+            }
         }
     }
     found
 }
 
+fn is_run(kind: &Kind) -> bool {
+    kind.as_message().is_some_and(|message| message.full_name() == RUN)
+}
+
+/// `leg1_pair`, `leg1_source` and so on, for both legs that there may be.
+fn leg_columns(legs: &FieldDescriptor) -> Vec<Column> {
+    let columns = LEGS.iter().enumerate().flat_map(|(item, leg)| LEG_FIELDS.iter().map(move |name| (item, leg, name)));
+    let columns = columns.filter_map(|(item, leg, name)| {
+        let field = legs.kind().as_message()?.get_field_by_name(name)?;
+        let path = vec![Step { field: legs.clone(), item: Some(item) }, Step { field, item: None }];
+        Some(Column { name: format!("{leg}_{name}"), path })
+    });
+    columns.collect()
+}
+
 impl Column {
     fn below(mut self, outer: &FieldDescriptor, prefix: Option<&str>) -> Self {
-        self.path.insert(0, outer.clone());
+        self.path.insert(0, Step { field: outer.clone(), item: None });
         let name = prefix.map_or(self.name.clone(), |prefix| format!("{prefix}_{}", self.name));
         Self { name, ..self }
     }
@@ -72,13 +103,17 @@ impl Column {
 }
 
 /// The value at the end of a path.
-fn at(row: &DynamicMessage, path: &[FieldDescriptor], without: &[&'static str]) -> Result<String, SheetError> {
+fn at(row: &DynamicMessage, path: &[Step], without: &[&'static str]) -> Result<String, SheetError> {
     let Some((first, rest)) = path.split_first() else { return Ok(String::new()) };
     if rest.is_empty() {
-        return cell(row, first, without);
+        return cell(row, &first.field, without);
     }
-    let inner = present(row, first);
-    inner.as_deref().and_then(Value::as_message).map_or(Ok(String::new()), |inner| at(inner, rest, without))
+    let value = present(row, &first.field);
+    let inner = match (value.as_deref(), first.item) {
+        (Some(Value::List(items)), Some(item)) => items.get(item),
+        (value, _) => value,
+    };
+    inner.and_then(Value::as_message).map_or(Ok(String::new()), |inner| at(inner, rest, without))
 }
 
 /// One value as text.
