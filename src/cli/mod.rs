@@ -95,7 +95,7 @@ pub struct CommonArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Send ticker pages or CSV files of ticks to the server
     Ingest(ingest::IngestArgs),
     /// Show the latest rates, and whether they still move
@@ -134,7 +134,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     }
     let session = Session::new(&cli.common);
     match cli.command {
-        Command::Serve(args) => server::serve(args).await,
+        Command::Serve(args) => server::serve(*args).await,
         Command::Ingest(args) => finish(ingest::run(args, &session).await),
         Command::Latest(args) => finish(latest::run(args, &session).await),
         Command::Watch(args) => finish(watch::run(args, &session).await),

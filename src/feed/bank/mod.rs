@@ -191,6 +191,11 @@ impl BankRequest {
         if self.feed.is_by_date() { Some(self.date) } else { None }
     }
 
+    /// The longest body that [`Self::read`] takes, in bytes.
+    pub const fn body_bytes_max(self) -> usize {
+        body::BODY_BYTES_MAX
+    }
+
     /// What to fetch, at `base_url` in place of [the bank's own](BankFeed::base_url): scheme, host and whatever
     /// stands before the bank's path, with or without a slash at the end.
     pub fn url(self, base_url: &str) -> String {
