@@ -54,7 +54,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "telemetry",
         ],
     ),
-    ("cli", &["clock", "config", "domain", "export", "feed", "proto", "server", "store"]),
+    ("cli", &["analysis", "clock", "config", "domain", "export", "feed", "follow", "proto", "server", "store"]),
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.

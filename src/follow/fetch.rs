@@ -210,6 +210,11 @@ impl FetchError {
         }
     }
 
+    /// Whether there is nothing at that address.
+    pub fn is_absence(&self) -> bool {
+        self.trouble() == Trouble::Absent
+    }
+
     /// Whether the same request may be answered when it is made again soon.
     pub fn may_pass(&self) -> bool {
         let is_too_many = matches!(self, Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS);

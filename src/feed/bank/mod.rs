@@ -129,6 +129,11 @@ impl BankFeed {
         self.profile().source
     }
 
+    /// The bank's own currency, in which the table prices others.
+    pub const fn home(self) -> &'static str {
+        self.profile().home
+    }
+
     /// Where the bank's server is, unless configured otherwise: scheme and host, without a slash at the end.
     pub const fn base_url(self) -> &'static str {
         self.profile().base_url
