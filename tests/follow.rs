@@ -18,6 +18,8 @@ use silkrate::proto::v1;
 use silkrate::store::ScanOrder;
 use support::TestServer;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 fn time(text: &str) -> Timestamp {
     Timestamp::parse(text).unwrap()
@@ -177,10 +179,9 @@ async fn what_cannot_be_read_is_told_apart_and_disturbs_nothing() {
         let publisher = Publisher::start(move |path| if today(path) { fault.clone() } else { spring(path) }).await;
         let desk = Desk::at("2026-04-01T08:00:00Z");
         let mut follower = desk.follower(FollowedSource::Cbu, &publisher);
-        // The day before, tomorrow's table is not yet there, which is as it should be where it is only absent.
-        let first = follower.poll().await;
-        let is_absence = health == Health::Silent;
-        assert!(if is_absence { first <= Outcome::Silent } else { first == outcome }, "{said}: {first:?}");
+        // The day before, it is what is said of tomorrow's table, which counts only if it asks for patience.
+        let expect = if wait_s == Some(900) { outcome } else { Outcome::Taken };
+        assert_eq!(follower.poll().await, expect, "{said}");
         let runs = desk.runs();
         assert_eq!(runs.len(), 5, "{said}: {runs:?}");
         desk.clock.set(time("2026-04-02T08:00:00Z"));
@@ -261,6 +262,22 @@ async fn a_month_with_faults_ends_in_the_store_of_a_month_without() {
     stormy.close();
 }
 
+/// What is counted, once the second poll of the ticker is.
+async fn metrics(server: &TestServer) -> String {
+    let mut text = String::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(server.http_addr).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+        text.clear();
+        stream.read_to_string(&mut text).await.unwrap();
+        if text.contains("outcome=\"unchanged\"") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    text
+}
+
 #[tokio::test]
 async fn a_server_follows_and_one_dead_publisher_harms_no_other() {
     let dead = Publisher::start(|_| Reply::Hang).await;
@@ -288,6 +305,15 @@ async fn a_server_follows_and_one_dead_publisher_harms_no_other() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(alive.asked()[asked..], ["304 /"]);
+    let text = metrics(&server).await;
+    for sample in [
+        "silkrate_feed_polls_total{outcome=\"taken\",source=\"timesca\"} 1",
+        "silkrate_feed_polls_total{outcome=\"unchanged\",source=\"timesca\"} 1",
+        "silkrate_feed_last_success_timestamp_seconds{source=\"timesca\"} 1765195268",
+    ] {
+        assert!(text.lines().any(|line| line == sample), "no '{sample}' in:\n{text}");
+    }
+    assert!(!text.contains("source=\"cbu\""), "{text}");
     // Stopping does not wait for who hangs.
     server.stop().await;
 }

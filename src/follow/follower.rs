@@ -186,7 +186,8 @@ impl Follower {
             }
             Err(error) => {
                 let outcome = match error.trouble() {
-                    Trouble::Absent if is_ahead(question) => Outcome::Unchanged,
+                    // Who asks for patience has it.
+                    _ if is_ahead(question) && error.retry_after().is_none() => Outcome::Unchanged,
                     // A page that is gone is no page that is late.
                     Trouble::Absent if question == Question::Ticker => Outcome::Refused,
                     Trouble::Absent => Outcome::Silent,
@@ -227,7 +228,7 @@ impl Follower {
             }
             Ok(Err(error)) => {
                 let outcome = match error {
-                    ReadError::Bank(BankError::OtherDate { .. }) if is_ahead(question) => Outcome::Unchanged,
+                    _ if is_ahead(question) => Outcome::Unchanged,
                     ReadError::Bank(BankError::OtherDate { .. } | BankError::Empty | BankError::NoEntries)
                     | ReadError::Page(PageError::NoQuotes) => Outcome::Silent,
                     ReadError::Bank(_) | ReadError::Page(_) | ReadError::Source(_) => Outcome::Refused,
@@ -248,6 +249,8 @@ impl Follower {
     }
 }
 
+/// Whether it is a table that may not be there yet. What is answered in its place, be it an error, says nothing of the
+/// feed: today's table does.
 fn is_ahead(question: Question) -> bool {
     matches!(question, Question::Bank { is_ahead: true, .. })
 }
