@@ -4,6 +4,7 @@
 //! from a flag or from its `SILKRATE_` variable alike, before anything is bound or opened. Nothing is
 //! repaired in silence.
 
+mod follow;
 mod origin;
 
 use std::collections::BTreeMap;
@@ -15,11 +16,13 @@ use thiserror::Error;
 
 use crate::board::StateRules;
 use crate::domain::{Currency, CurrencySet, Rate, Source, Timestamp};
+use crate::follow::FollowSettings;
 use crate::ingest::QueueLimits;
 use crate::ingest::batch::TickRules;
 use crate::store::{CheckpointLimits, DiskFault, StoreOptions};
 use crate::telemetry::{LogFilter, LogFormat};
 
+pub use follow::FollowArgs;
 pub use origin::{CorsOrigin, OriginError};
 
 const MEBIBYTE_BYTES: u64 = 1024 * 1024;
@@ -98,6 +101,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SOURCE=N", env = "SILKRATE_MINIMUM_PLACES", value_delimiter = ',',
           value_parser = parse_source_places)]
     pub minimum_places: Vec<(Source, u8)>,
+
+    /// Publishers to follow.
+    #[command(flatten)]
+    pub follow: FollowArgs,
 
     /// Collapse series again whose stored window is another than configured; it is one commit
     #[arg(long, env = "SILKRATE_RECOLLAPSE", value_parser = parse_switch)]
@@ -297,6 +304,7 @@ pub struct Config {
     store: StoreOptions,
     queue: QueueLimits,
     load: Load,
+    follow: FollowSettings,
     tick_rules: TickRules,
     max_connections: usize,
     max_calls: u32,
@@ -342,6 +350,7 @@ impl Config {
             store,
             queue,
             load: Load { files: args.load, source: args.load_source, observed_time: args.load_time },
+            follow: args.follow.settings()?,
             tick_rules,
             max_connections: count(args.max_connections),
             max_calls: args.max_calls,
@@ -390,6 +399,11 @@ impl Config {
     /// What to ingest at start.
     pub fn load(&self) -> &Load {
         &self.load
+    }
+
+    /// What to follow.
+    pub fn follow(&self) -> &FollowSettings {
+        &self.follow
     }
 
     /// What every tick must keep to.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 /// From 50 us, which an answer from memory takes, to a minute.
 const SECONDS: [f64; 18] = [
@@ -121,6 +121,47 @@ impl IngestMetrics {
     /// How many ticks wait now.
     pub fn queued(&self, ticks: usize) {
         self.queued_ticks.set(i64::try_from(ticks).unwrap_or(i64::MAX));
+    }
+}
+
+/// Following publishers.
+#[derive(Clone, Debug)]
+pub struct FollowMetrics {
+    polls: IntCounterVec,
+    succeeded: IntGaugeVec,
+}
+
+collect_all!(FollowMetrics: polls, succeeded);
+
+impl Default for FollowMetrics {
+    fn default() -> Self {
+        Self {
+            polls: counter(
+                "silkrate_feed_polls_total",
+                "Polls of followed sources: taken had news, unchanged had none, silent had no table; unreachable, refused, not_stored failed.",
+                &["source", "outcome"],
+            ),
+            succeeded: IntGaugeVec::new(
+                Opts::new(
+                    "silkrate_feed_last_success_timestamp_seconds",
+                    "When a followed source last answered with what could be read.",
+                ),
+                &["source"],
+            )
+            .expect(GOOD_NAMES),
+        }
+    }
+}
+
+impl FollowMetrics {
+    /// Counts a poll.
+    pub fn polled(&self, source: &'static str, outcome: &'static str) {
+        self.polls.with_label_values(&[source, outcome]).inc();
+    }
+
+    /// A source answered, at a time in seconds since 1970.
+    pub fn succeeded(&self, source: &'static str, at_s: i64) {
+        self.succeeded.with_label_values(&[source]).set(at_s);
     }
 }
 

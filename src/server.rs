@@ -33,6 +33,7 @@ use tower::layer::util::{Identity, Stack};
 use crate::api::Rates;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, CorsOrigin, HttpListen, ServeArgs};
+use crate::follow::{self, FetchError, FollowContext};
 use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::ingest_service::IngestApi;
 use crate::grpc::latest::LatestFront;
@@ -43,7 +44,7 @@ use crate::grpc::told;
 use crate::http::{self, Origins, SchemaError, Scraped, Settings, Site};
 use crate::ingest::batch::TickRules;
 use crate::ingest::{FanOut, Ingest, Running};
-use crate::metrics::CallMetrics;
+use crate::metrics::{CallMetrics, FollowMetrics};
 use crate::proto::DESCRIPTORS;
 use crate::proto::v1::ingest_service_server::IngestServiceServer;
 use crate::proto::v1::rate_service_server::RateServiceServer;
@@ -119,6 +120,9 @@ pub enum ServeError {
     /// Two metrics of one name: a mistake of this program.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// Following publishers.
+    #[error("cannot follow: {0}")]
+    Follow(#[from] FetchError),
     /// Printing the first table.
     #[error("cannot print: {0}")]
     Print(io::Error),
@@ -278,6 +282,7 @@ async fn serve_store(
     let state_rules = config.store_options().state_rules.clone();
     let rates = Arc::new(Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules));
     let calls = CallMetrics::grpc();
+    let feeds = FollowMetrics::default();
     let mut origins = config.cors_origins().to_vec();
     let plain_http = match listeners.http {
         Some(listener) => {
@@ -289,12 +294,21 @@ async fn serve_store(
                 origins: Origins::new(config.cors_origins().iter().map(CorsOrigin::to_string)),
                 frankfurter_source: config.frankfurter_source().clone(),
             };
-            let scraped = Scraped::new(ingest, calls.clone(), config.store_options().directory.clone())?;
+            let scraped = Scraped::new(ingest, calls.clone(), feeds.clone(), config.store_options().directory.clone())?;
             let site = Site::new(Arc::clone(&rates), ingest.clone(), scraped, draining.clone(), settings)?;
             Some(http::serve(listener, http::router(site), http::Limits::default(), draining.clone()))
         }
         None => None,
     };
+    let following = FollowContext {
+        ingest: ingest.clone(),
+        rules: Arc::clone(&rules),
+        clock: Arc::clone(&clock),
+        metrics: feeds,
+        seed: clock.now().micros().unsigned_abs(),
+    };
+    // Its tasks end with it.
+    let _following = follow::start(config.follow(), &following, &draining)?;
     let mut stopping_watchers = draining.clone();
     task::spawn(fan_out.run(async move { told(&mut stopping_watchers).await }));
     let health = HealthReporter::new();

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 mod canned;
 mod command;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "serve",
     "ingest",
+    "backfill",
     "latest",
     "rate",
     "convert",

@@ -62,9 +62,14 @@ impl Zone {
         self.first_instant(midnight_us(date))
     }
 
+    /// What local clocks and calendars show at an instant.
+    pub fn local(self, time: Timestamp) -> NaiveDateTime {
+        naive(time.micros() + self.offset_us(time))
+    }
+
     /// The year and the month, from 1, that local clocks show at an instant.
     pub fn month_of(self, time: Timestamp) -> (i32, u32) {
-        let local = naive(time.micros() + self.offset_us(time));
+        let local = self.local(time);
         (local.year(), local.month())
     }
 

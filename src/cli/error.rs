@@ -12,6 +12,7 @@ use thiserror::Error as ThisError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::backfill::BackfillError;
 use super::export::ExportError;
 use super::text::clean;
 use super::when::WhenError;
@@ -152,6 +153,9 @@ pub(super) enum CliError {
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
+    /// Past tables that cannot be had.
+    #[error(transparent)]
+    Backfill(#[from] BackfillError),
     /// An export that came to nothing.
     #[error(transparent)]
     Export(#[from] ExportError),
@@ -183,6 +187,7 @@ impl CliError {
                 ExitCode::from(USAGE_STATUS)
             }
             Self::Export(problem) if problem.is_usage() => ExitCode::from(USAGE_STATUS),
+            Self::Backfill(problem) if problem.is_usage() => ExitCode::from(USAGE_STATUS),
             Self::Output(problem) if problem.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             Self::Unreachable { .. }
             | Self::Lost { .. }
@@ -196,6 +201,7 @@ impl CliError {
             | Self::Header { .. }
             | Self::File { .. }
             | Self::Output(_)
+            | Self::Backfill(_)
             | Self::Export(_)
             | Self::ParquetPipe
             | Self::Import(_)
@@ -230,6 +236,7 @@ impl CliError {
             | Self::PageTooLarge { .. }
             | Self::Header { .. }
             | Self::Output(_)
+            | Self::Backfill(_)
             | Self::Export(_)
             | Self::Store(_)
             | Self::Task(_) => false,
@@ -258,10 +265,16 @@ impl CliError {
             | Self::Header { .. }
             | Self::File { .. }
             | Self::Output(_)
+            | Self::Backfill(_)
             | Self::Export(_)
             | Self::Store(_)
             | Self::Task(_) => true,
         }
+    }
+
+    /// Whether what was asked for is not there.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status(status) if status.code() == Code::NotFound)
     }
 
     /// When the server wants to be asked again.
@@ -300,6 +313,7 @@ impl CliError {
             | Self::Timeout { .. }
             | Self::Protocol(_)
             | Self::Output(_)
+            | Self::Backfill(_)
             | Self::Export(_)
             | Self::Store(_)
             | Self::Task(_) => true,

@@ -6,6 +6,7 @@
 //! **Invariant**: a command ends with 0 when done, 1 when it failed, 2 on wrong usage and 3 when some input was
 //! refused; 130 when interrupted, 143 when told to stop. What a server says reaches a terminal with its control characters escaped.
 
+mod backfill;
 mod candles;
 mod cell;
 mod change;
@@ -95,9 +96,11 @@ pub struct CommonArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Send ticker pages or CSV files of ticks to the server
     Ingest(ingest::IngestArgs),
+    /// Fetch the tables of past days from a bank and send them to the server
+    Backfill(backfill::BackfillArgs),
     /// Show the latest rates, and whether they still move
     Latest(latest::LatestArgs),
     /// Show the latest rates as they change
@@ -134,8 +137,9 @@ pub async fn run(cli: Cli) -> ExitCode {
     }
     let session = Session::new(&cli.common);
     match cli.command {
-        Command::Serve(args) => server::serve(args).await,
+        Command::Serve(args) => server::serve(*args).await,
         Command::Ingest(args) => finish(ingest::run(args, &session).await),
+        Command::Backfill(args) => finish(backfill::run(args, &session).await),
         Command::Latest(args) => finish(latest::run(args, &session).await),
         Command::Watch(args) => finish(watch::run(args, &session).await),
         Command::Rate(args) => finish(rate::run(args, &session).await),
@@ -308,6 +312,11 @@ mod tests {
         check("silkrate ingest", Err("<FILE>"));
         check("silkrate ingest -", Ok(()));
         check("silkrate ingest a.txt b.csv --time -1d --source timesca --revise --dry-run --format page", Ok(()));
+        check("silkrate backfill --source cbu --from 2017-01-01 --to 2017-12-31 --pace 500ms --again", Ok(()));
+        check("silkrate backfill --source cbu", Err("--from <DATE>"));
+        check("silkrate backfill --source ecb --from 2017-01-01", Err("'ecb' cannot be followed"));
+        check("silkrate backfill --source cbu --from 2017-02-30", Err("no day of the calendar"));
+        check("silkrate backfill --source cbu --from 2017-01-01 --pace 1ms", Err("outside 100ms to 1h"));
         check("silkrate export runs.parquet --pair KGS/USD,KZT/USD --from -1y --to now --known now --force", Ok(()));
         check("silkrate export daily.csv --shape daily --format csv", Ok(()));
         check("silkrate export days.csv --shape candles --interval 1d --zone Asia/Bishkek --fill", Ok(()));

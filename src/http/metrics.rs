@@ -16,7 +16,7 @@ use super::Site;
 use crate::board::{Board, LatestQuote, RateState};
 use crate::domain::Timestamp;
 use crate::ingest::Ingest;
-use crate::metrics::{CallMetrics, Readings};
+use crate::metrics::{CallMetrics, FollowMetrics, Readings};
 use crate::store::{View, disk_usage};
 
 /// The name of every path that no route has.
@@ -31,15 +31,21 @@ pub struct Scraped {
 }
 
 impl Scraped {
-    /// What `ingest` and `calls` of gRPC count, the requests of this module, the process, and the store in `directory`.
+    /// What `ingest`, `calls` of gRPC and `feeds` count, the requests of this module, the process, and the store in `directory`.
     ///
     /// # Errors
     /// Two metrics of one name.
-    pub fn new(ingest: &Ingest, calls: CallMetrics, directory: PathBuf) -> Result<Self, prometheus::Error> {
+    pub fn new(
+        ingest: &Ingest,
+        calls: CallMetrics,
+        feeds: FollowMetrics,
+        directory: PathBuf,
+    ) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let requests = CallMetrics::http();
         registry.register(Box::new(ingest.metrics()))?;
         registry.register(Box::new(calls))?;
+        registry.register(Box::new(feeds))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Self { registry, requests, directory })

@@ -33,6 +33,14 @@ struct Command {
     serve: ServeArgs,
 }
 
+/// What flags of `serve` come to, with the store in `db` under a directory.
+pub(crate) fn config(dir: &TempDir, flags: &[String]) -> Config {
+    let db = dir.path().join("db").display().to_string();
+    // The reserved file is of no use here, and slow to write.
+    let own = ["test", "--db", &db, "--reserve-mib", "0"].map(str::to_owned);
+    Config::new(Command::try_parse_from(own.iter().chain(flags)).unwrap().serve).unwrap()
+}
+
 /// How a server ended, and what it printed at start.
 pub(crate) type Ended = (Result<(), ServeError>, Vec<u8>);
 
@@ -81,11 +89,7 @@ impl TestServer {
         clock: Arc<ManualClock>,
         fault: Option<DiskFault>,
     ) -> Self {
-        let db = dir.path().join("db").display().to_string();
-        // The reserved file is of no use here, and slow to write.
-        let own = ["test", "--db", &db, "--reserve-mib", "0"].map(str::to_owned);
-        let args = Command::try_parse_from(own.iter().chain(&flags)).unwrap().serve;
-        let mut config = Config::new(args).unwrap();
+        let mut config = config(&dir, &flags);
         if let Some(fault) = fault {
             config = config.with_disk_fault(fault);
         }

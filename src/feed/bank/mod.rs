@@ -129,6 +129,11 @@ impl BankFeed {
         self.profile().source
     }
 
+    /// The bank's own currency, in which the table prices others.
+    pub const fn home(self) -> &'static str {
+        self.profile().home
+    }
+
     /// Where the bank's server is, unless configured otherwise: scheme and host, without a slash at the end.
     pub const fn base_url(self) -> &'static str {
         self.profile().base_url
@@ -189,6 +194,11 @@ impl BankRequest {
     /// The day asked for, which the answer's must equal; none of a feed that has only its newest table.
     pub const fn date(self) -> Option<NaiveDate> {
         if self.feed.is_by_date() { Some(self.date) } else { None }
+    }
+
+    /// The longest body that [`Self::read`] takes, in bytes.
+    pub const fn body_bytes_max(self) -> usize {
+        body::BODY_BYTES_MAX
     }
 
     /// What to fetch, at `base_url` in place of [the bank's own](BankFeed::base_url): scheme, host and whatever

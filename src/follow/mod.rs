@@ -1,0 +1,66 @@
+//! Following publishers: when each is asked, what of, and what came of it.
+//!
+//! A source has a [`Follower`], and a task of its own that runs it: one that hangs or fails costs the others nothing.
+//! When to ask next ([`plan`]) and what of ([`FollowedSource::questions`]) are pure functions of the time; only
+//! [`fetch`] speaks to the network. What was read goes to the writer like any other batch.
+//!
+//! **Invariant**: nothing of a body that cannot be read whole goes in, and nothing here changes what is stored
+//! already. A change of a feed's health is logged once, and a poll that changes nothing is not logged at all.
+
+pub mod fetch;
+mod follower;
+mod health;
+pub mod plan;
+mod reach;
+mod source;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub use fetch::{FetchError, FetchLimits, Fetched, Fetcher, Validators};
+pub use follower::{FollowContext, Follower};
+pub use health::{Health, Outcome};
+pub use reach::Reach;
+pub use source::{FeedUrl, FollowedSource, FollowedSourceError, Question};
+
+/// Which sources are followed, and where.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FollowSettings {
+    /// Each once.
+    pub sources: Vec<FollowedSource>,
+    /// URLs in place of publishers' own, at most one a source.
+    pub urls: Vec<FeedUrl>,
+}
+
+impl FollowSettings {
+    /// Where a source is asked, and how far that may lead.
+    pub fn place(&self, source: FollowedSource) -> (&str, Reach) {
+        match self.urls.iter().find(|url| url.source == source) {
+            Some(url) => (&url.base_url, Reach::Any),
+            None => (source.base_url(), Reach::Public),
+        }
+    }
+}
+
+/// Follows every source of `settings` until `stop` says so, or the tasks are dropped.
+///
+/// # Errors
+/// `SetUp`, where TLS is not to be had: then no source is followed.
+pub fn start(
+    settings: &FollowSettings,
+    context: &FollowContext,
+    stop: &watch::Receiver<bool>,
+) -> Result<JoinSet<()>, FetchError> {
+    let mut followers = Vec::new();
+    for source in &settings.sources {
+        let (base_url, reach) = settings.place(*source);
+        let fetcher = Fetcher::new(reach, FetchLimits::default())?;
+        followers.push(Follower::new(*source, base_url, fetcher, context.clone()));
+        tracing::info!("following {source} at {base_url}");
+    }
+    let mut tasks = JoinSet::new();
+    for follower in followers {
+        tasks.spawn(follower.run(stop.clone()));
+    }
+    Ok(tasks)
+}

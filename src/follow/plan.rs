@@ -1,0 +1,177 @@
+//! When a source is asked next.
+//!
+//! **Invariant**: pure: a function of the source, the time and outcome of its last poll, and a number of chance. Every
+//! wait is longer than zero and no longer than [`WAIT_MAX`].
+
+use std::time::Duration;
+
+use chrono::Timelike as _;
+
+use super::source::FollowedSource;
+use crate::domain::Timestamp;
+
+/// The ticker moves during the day.
+const TICKER_INTERVAL: Duration = Duration::from_mins(1);
+/// A bank publishes once a day, and corrects at any hour.
+const BANK_INTERVAL: Duration = Duration::from_hours(1);
+/// Around the hour of its publication.
+const PUBLICATION_INTERVAL: Duration = Duration::from_mins(10);
+/// How long before that hour, and how long after it.
+const PUBLICATION_LEAD_S: u32 = 10 * 60;
+const PUBLICATION_TAIL_S: u32 = 2 * 3_600;
+const DAY_S: u32 = 24 * 3_600;
+
+/// After one failure; twice as long after each more.
+const BACKOFF_MIN: Duration = Duration::from_mins(1);
+const TICKER_BACKOFF_MAX: Duration = Duration::from_mins(15);
+const BANK_BACKOFF_MAX: Duration = Duration::from_hours(1);
+/// A source that asks for longer is asked after this all the same.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(6);
+/// A wait is longer by up to this part of it, so that many servers do not ask at one moment.
+const JITTER_PART: u32 = 8;
+/// The longest wait of all, jitter included.
+pub const WAIT_MAX: Duration = Duration::from_hours(7);
+
+/// How the last poll of a source ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LastPoll {
+    /// With an answer, if only that there is no table.
+    Answered,
+    /// With none that could be read.
+    Failed {
+        /// From 1.
+        in_a_row: u32,
+        /// What the source asked for.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// When to ask `source` again, whose last poll ended at `polled`. `chance` is any number.
+pub fn next_poll(source: FollowedSource, polled: Timestamp, last: LastPoll, chance: u32) -> Timestamp {
+    let wait = match last {
+        LastPoll::Answered => pace(source, polled),
+        LastPoll::Failed { in_a_row, retry_after } => {
+            let backoff = backoff(source, in_a_row);
+            retry_after.map_or(backoff, |asked| asked.min(RETRY_AFTER_MAX).max(backoff))
+        }
+    };
+    let micros = wait.as_micros() + wait.as_micros() / u128::from(JITTER_PART) * u128::from(chance) / (1 << 32);
+    polled.saturating_add_us(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+/// Whether it is time. A clock that was put back would leave a plan beyond any wait.
+pub fn is_due(now: Timestamp, next: Timestamp) -> bool {
+    left(now, next) > WAIT_MAX || now >= next
+}
+
+/// How long it is until `next`.
+pub fn left(now: Timestamp, next: Timestamp) -> Duration {
+    Duration::from_micros(u64::try_from(next.micros().saturating_sub(now.micros())).unwrap_or(0))
+}
+
+/// The wait after an answer at `polled`.
+fn pace(source: FollowedSource, polled: Timestamp) -> Duration {
+    let Some((zone, published_s)) = source.publication() else { return TICKER_INTERVAL };
+    let local_s = zone.local(polled).num_seconds_from_midnight();
+    let into_s = (local_s + 2 * DAY_S + PUBLICATION_LEAD_S - published_s) % DAY_S;
+    if into_s < PUBLICATION_LEAD_S + PUBLICATION_TAIL_S {
+        PUBLICATION_INTERVAL
+    } else {
+        BANK_INTERVAL.min(Duration::from_secs(u64::from(DAY_S - into_s)))
+    }
+}
+
+fn backoff(source: FollowedSource, in_a_row: u32) -> Duration {
+    let longest = if source.publication().is_none() { TICKER_BACKOFF_MAX } else { BANK_BACKOFF_MAX };
+    let doubled = 1_u32.checked_shl(in_a_row.saturating_sub(1)).and_then(|factor| BACKOFF_MIN.checked_mul(factor));
+    doubled.map_or(longest, |wait| wait.min(longest))
+}
+
+/// Numbers of chance from a seed, by the method of Steele, Lea and Flood (`SplitMix`, 2014).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chance(u64);
+
+impl Chance {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Timestamp {
+        Timestamp::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_bank_is_asked_hourly_and_more_often_around_its_publication() {
+        let check = |source: FollowedSource, polled: &str, expect: &str| {
+            let next = next_poll(source, time(polled), LastPoll::Answered, 0);
+            assert_eq!(next, time(expect), "{source} after {polled}");
+        };
+        check(FollowedSource::Timesca, "2026-05-18T09:00:00Z", "2026-05-18T09:01:00Z");
+        // 15:30 in Bishkek is 09:30 UTC.
+        check(FollowedSource::Nbkr, "2026-05-18T07:00:00Z", "2026-05-18T08:00:00Z");
+        check(FollowedSource::Nbkr, "2026-05-18T08:50:00Z", "2026-05-18T09:20:00Z");
+        check(FollowedSource::Nbkr, "2026-05-18T09:19:59Z", "2026-05-18T09:20:00Z");
+        check(FollowedSource::Nbkr, "2026-05-18T09:20:00Z", "2026-05-18T09:30:00Z");
+        check(FollowedSource::Nbkr, "2026-05-18T11:29:59Z", "2026-05-18T11:39:59Z");
+        check(FollowedSource::Nbkr, "2026-05-18T11:30:00Z", "2026-05-18T12:30:00Z");
+        check(FollowedSource::Nbkr, "2026-05-18T18:00:00Z", "2026-05-18T19:00:00Z");
+    }
+
+    #[test]
+    fn failures_are_met_with_patience() {
+        let check = |source: FollowedSource, in_a_row: u32, retry_after_s: Option<u64>, expect_s: u64| {
+            let last = LastPoll::Failed { in_a_row, retry_after: retry_after_s.map(Duration::from_secs) };
+            let polled = time("2026-05-18T09:30:00Z");
+            let wait = left(polled, next_poll(source, polled, last, 0));
+            assert_eq!(wait.as_secs(), expect_s, "{source}: {last:?}");
+        };
+        check(FollowedSource::Cbu, 1, None, 60);
+        check(FollowedSource::Cbu, 2, None, 120);
+        check(FollowedSource::Cbu, 6, None, 1_920);
+        check(FollowedSource::Cbu, 7, None, 3_600);
+        check(FollowedSource::Cbu, u32::MAX, None, 3_600);
+        check(FollowedSource::Timesca, 5, None, 900);
+        // What the source asks for counts, unless it is shorter than patience or beyond reason.
+        check(FollowedSource::Cbu, 1, Some(0), 60);
+        check(FollowedSource::Cbu, 1, Some(300), 300);
+        check(FollowedSource::Cbu, 4, Some(300), 480);
+        check(FollowedSource::Timesca, 1, Some(7_200), 7_200);
+        check(FollowedSource::Timesca, 1, Some(u64::MAX), 21_600);
+    }
+
+    #[test]
+    fn chance_lengthens_a_wait_by_an_eighth_at_most() {
+        let polled = time("2026-05-18T00:00:00Z");
+        let wait = |chance| left(polled, next_poll(FollowedSource::Timesca, polled, LastPoll::Answered, chance));
+        assert_eq!((wait(0), wait(1 << 31)), (Duration::from_mins(1), Duration::from_millis(63_750)));
+        assert!(wait(u32::MAX) < Duration::from_millis(67_500));
+        let last = LastPoll::Failed { in_a_row: 1, retry_after: Some(Duration::MAX) };
+        let longest = left(polled, next_poll(FollowedSource::Cbt, polled, last, u32::MAX));
+        assert!(longest < WAIT_MAX, "{longest:?}");
+        let (mut one, mut same) = (Chance::new(7), Chance::new(7));
+        let drawn: Vec<u32> = (0..100).map(|_| one.next()).collect();
+        assert!(drawn.iter().all(|chance| *chance == same.next()));
+        assert!(drawn.iter().any(|chance| *chance < 1 << 30) && drawn.iter().any(|chance| *chance > 3 << 30));
+    }
+
+    #[test]
+    fn a_clock_put_back_does_not_stop_a_feed() {
+        let check = |now: &str, next: &str, expect: bool| assert_eq!(is_due(time(now), time(next)), expect, "{now}");
+        check("2026-05-18T09:00:00Z", "2026-05-18T09:00:01Z", false);
+        check("2026-05-18T09:00:01Z", "2026-05-18T09:00:01Z", true);
+        check("2026-05-18T02:00:01Z", "2026-05-18T09:00:01Z", false);
+        check("2026-05-17T09:00:00Z", "2026-05-18T09:00:01Z", true);
+    }
+}
