@@ -82,12 +82,18 @@ async fn the_table_stays_true_without_a_reload() {
         .wait("return document.getElementById('announce').textContent.includes('KGS/USD from timesca is 0.01155')")
         .await;
 
+    // Rate and state in one tick: both are read out.
+    pass(&server, 1);
+    server.store(&[tick("KZT/USD", 6, "0.00197")]).await;
+    let both = "KZT/USD from timesca is 0.00197, was 0.00196, is now called Moving";
+    browser.wait(&format!("return document.getElementById('announce').textContent.includes('{both}')")).await;
+
     // The feed of one currency stops while others go on: that one is called stale, the pegged one is not.
     pass(&server, HOUR_S + 60);
-    server.store(&[tick("KZT/USD", HOUR_S + 65, "0.00196"), tick("TMT/USD", HOUR_S + 65, "0.28490")]).await;
+    server.store(&[tick("KZT/USD", HOUR_S + 65, "0.00197"), tick("TMT/USD", HOUR_S + 65, "0.28490")]).await;
     browser.wait(&state_is("Stale")).await;
     let states = "return [...document.querySelectorAll('#rows .state')].map((state) => state.textContent)";
-    assert_eq!(browser.run(states).await, json!(["Stale", "Unchanged", "Stale", "Pegged", "Stale"]));
+    assert_eq!(browser.run(states).await, json!(["Stale", "Moving", "Stale", "Pegged", "Stale"]));
     let dead = "return document.getElementById('r-KGS-USD-timesca').classList.contains('is-stale')";
     assert_eq!(browser.run(dead).await, Value::Bool(true));
     assert_eq!(browser.run("return document.getElementById('quiet').hidden").await, Value::Bool(true));
@@ -95,12 +101,16 @@ async fn the_table_stays_true_without_a_reload() {
     // Everything stops: that is said at the top.
     pass(&server, 2 * HOUR_S);
     browser.wait("return !document.getElementById('quiet').hidden").await;
-    server.store(&[tick("KZT/USD", 3 * HOUR_S, "0.00196")]).await;
+    server.store(&[tick("KZT/USD", 3 * HOUR_S, "0.00197")]).await;
     browser.wait("return document.getElementById('quiet').hidden").await;
 
     // The server goes, and what is shown is said to be old; ages go on.
     let paused = server.pause().await;
     browser.wait(LOST).await;
+    // What a series does is not known any more.
+    assert_eq!(browser.run(states).await, json!(["Unknown", "Unknown", "Unknown", "Unknown", "Unknown"]));
+    let meaning = "return getComputedStyle(document.querySelector('#r-TMT-USD-timesca .state + .sub')).visibility";
+    assert_eq!(browser.text(meaning).await, "hidden");
     let said = browser.text("return document.getElementById('link').innerText").await;
     assert!(said.starts_with("Connection lost at 2025-12-08 15:0"), "{said}");
     let age = "return document.querySelector('#r-KZT-USD-timesca td:last-child .age').textContent";
@@ -113,6 +123,8 @@ async fn the_table_stays_true_without_a_reload() {
     browser.wait(LIVE).await;
     browser.wait(&rate_is("0.01160")).await;
     browser.wait(&state_is("Moving")).await;
+    assert_eq!(browser.run(states).await, json!(["Moving", "Moving", "Stale", "Stale", "Stale"]));
+    assert_eq!(browser.text(meaning).await, "visible");
     assert_eq!(browser.run("return window.sameDocument").await, Value::Bool(true), "the page was loaded anew");
     drop(browser);
     server.stop().await;
@@ -153,6 +165,12 @@ const UNNAMED: &str = "
     if (document.querySelector('[tabindex]:not([tabindex=\"0\"]):not([tabindex=\"-1\"])')) problems.push('order by number');
     if (document.querySelector('script:not([src]), style, [style], [onclick]')) problems.push('inline script or style');
     return problems";
+
+/// Rates turned round, which people here read first, that are smaller than the table's other text.
+const TURNED: &str = "
+    const size = (element) => parseFloat(getComputedStyle(element).fontSize);
+    return [...document.querySelectorAll('#rows tr')].filter((row) =>
+        !(size(row.querySelector('.turned')) >= size(row.querySelector('.state')))).map((row) => row.id)";
 
 /// Text whose contrast with what lies behind it is below 4.5 to 1.
 const FAINT: &str = "
@@ -199,6 +217,10 @@ async fn everybody_can_use_every_page() {
         for (width, height) in [(1280, 800), (768, 1024), (360, 740)] {
             browser.resize(width, height).await;
             assert_eq!(browser.run(OVERFLOWING).await, json!([]), "{page} at {width} px sticks out");
+            if page == "/" && width < 1280 {
+                let turned = browser.run(TURNED).await;
+                assert_eq!(turned, json!([]), "{page} at {width} px: smaller than the text around it");
+            }
             assert_eq!(browser.run(UNNAMED).await, json!([]), "{page} at {width} px");
             for scheme in ["light", "dark"] {
                 let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });

@@ -47,9 +47,20 @@
   let retryMs = 1000;
   let retryTimer = 0;
 
+  // While the connection is lost nobody knows what a series does: what was known would look like news.
+  const showStates = (known) => {
+    for (const state of document.querySelectorAll(".state")) {
+      if (!known) state.dataset.known ??= state.textContent;
+      state.textContent = known ? (state.dataset.known ?? state.textContent) : "Unknown";
+      if (known) delete state.dataset.known;
+      state.classList.toggle("unknown", !known);
+    }
+  };
+
   const showLink = (state) => {
     if (document.body.dataset.link === state) return;
     document.body.dataset.link = state;
+    showStates(state !== "lost");
     byId("link").textContent = {
       wait: "Connecting",
       live: "Live",
@@ -109,13 +120,14 @@
 
   const part = (row, selector) => row.querySelector(selector)?.textContent ?? "";
 
-  // What is read out: of each series its newest, not oftener than can be listened to.
+  // What is read out: of each series its newest rate and its newest state, not oftener than can be listened to.
   const news = new Map();
   let announceTimer = 0;
-  const announce = (name, text) => {
-    news.set(name, `${name} ${text}`);
+  const announce = (name, fresh) => {
+    news.set(name, { ...news.get(name), ...fresh });
     announceTimer ||= setTimeout(() => {
-      byId("announce").textContent = news.size > 3 ? `${news.size} rates changed` : [...news.values()].join(". ");
+      const sentences = [...news].map(([name, { rate, state }]) => `${name} ${[rate, state].filter(Boolean).join(", ")}`);
+      byId("announce").textContent = news.size > 3 ? `${news.size} rates changed` : sentences.join(". ");
       news.clear();
       announceTimer = 0;
     }, ANNOUNCE_MS);
@@ -124,9 +136,9 @@
   const tell = (old, row) => {
     const name = `${part(row, "th a")} from ${part(row, "th .sub")}`;
     const [was, is] = [part(old, ".rate"), part(row, ".rate")];
-    if (was !== is) announce(name, `is ${is}, was ${was}`);
+    if (was !== is) announce(name, { rate: `is ${is}, was ${was}` });
     const [before, after] = [part(old, ".state"), part(row, ".state")];
-    if (before !== after) announce(name, `is now called ${after}`);
+    if (before !== after) announce(name, { state: `is now called ${after}` });
   };
 
   const replaceRow = (old, row) => {
