@@ -14,7 +14,7 @@ pub struct FollowArgs {
           value_parser = FollowedSource::parse)]
     pub follow: Vec<FollowedSource>,
 
-    /// Where a publisher is asked in place of its own address, as in cbu=https://mirror.example.org/cbu; may be
+    /// Where a publisher is asked in place of its own address, for a mirror or a test, by its source; may be
     /// repeated, or a list with commas
     #[arg(long, value_name = "SOURCE=URL", env = "SILKRATE_FEED_URL", value_delimiter = ',',
           value_parser = FeedUrl::parse)]
