@@ -135,8 +135,8 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_calls: u32,
 
-    /// Pages that may call over gRPC-Web, by scheme, host and port as browsers write them, or * for any; may be repeated,
-    /// or a list with commas
+    /// Pages that may read over gRPC-Web and plain HTTP besides the built-in one, by scheme, host and port as browsers
+    /// write them, or * for any; may be repeated, or a list with commas
     #[arg(long, value_name = "ORIGIN", env = "SILKRATE_CORS_ORIGIN", value_delimiter = ',',
           value_parser = CorsOrigin::parse)]
     pub cors_origin: Vec<CorsOrigin>,

@@ -30,7 +30,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tower::layer::util::{Identity, Stack};
 
-use crate::api::Rates;
+use crate::api::{Rates, told};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, CorsOrigin, HttpListen, ServeArgs};
 use crate::follow::{self, FetchError, FollowContext};
@@ -40,7 +40,6 @@ use crate::grpc::latest::LatestFront;
 use crate::grpc::measure::MeasureLayer;
 use crate::grpc::rate_service::RateServiceImpl;
 use crate::grpc::snapshot_service::SnapshotServiceImpl;
-use crate::grpc::told;
 use crate::http::{self, Origins, SchemaError, Scraped, Settings, Site};
 use crate::ingest::batch::TickRules;
 use crate::ingest::{FanOut, Ingest, Running};

@@ -19,4 +19,3 @@ mod watch;
 
 pub use ingest_convert::BATCH_TICKS_MAX;
 pub use tick_stream::UNANSWERED_BATCHES_MAX;
-pub(crate) use tick_stream::told;

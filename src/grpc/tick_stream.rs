@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
+use crate::api::told;
+
 /// Most batches of a stream that were read and are not yet answered.
 pub const UNANSWERED_BATCHES_MAX: usize = 16;
 
@@ -52,12 +54,6 @@ where
         },
         None => pending().await,
     }
-}
-
-/// Waits until a flag is true, or nobody is left who could set it.
-pub(crate) async fn told(flag: &mut watch::Receiver<bool>) {
-    // What it gives holds a lock, and is dropped here rather than across an await.
-    let _ = flag.wait_for(|yes| *yes).await;
 }
 
 /// Reads `requests` and sends an answer to each, until they end, one ends the stream, the caller is

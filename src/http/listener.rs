@@ -20,6 +20,7 @@ use tokio::time::sleep;
 
 use super::guard::Reserve;
 use super::patient::Patient;
+use crate::api::told;
 
 /// Connections open at one time, and no more than a quarter of the files that the process may have open: the others are
 /// for gRPC and the store.
@@ -118,12 +119,6 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut dr
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
-}
-
-/// Done once the server is on its way down.
-async fn told(draining: &mut watch::Receiver<bool>) {
-    // With the sender gone, so is the server.
-    let _ = draining.wait_for(|draining| *draining).await;
 }
 
 async fn connection(stream: TcpStream, places: Places, mut draining: watch::Receiver<bool>) {

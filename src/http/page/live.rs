@@ -18,13 +18,14 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::latest::Latest;
 use super::{LIVE_STREAMS_MAX, Page, assets, words};
+use crate::api::told;
 use crate::domain::Timestamp;
 
 /// How often a browser hears that the connection stands; it gives up on one after thrice that.
@@ -68,12 +69,6 @@ pub(super) fn event(name: &str, data: &impl Serialize) -> Option<Bytes> {
 
 fn beat(now: Timestamp) -> Option<Bytes> {
     event("beat", &Beat { now: words::millis(now) })
-}
-
-/// Done once the server is on its way down.
-async fn told(draining: &mut watch::Receiver<bool>) {
-    // With the sender gone, so is the server.
-    let _ = draining.wait_for(|draining| *draining).await;
 }
 
 async fn feed(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: OwnedSemaphorePermit) {
