@@ -62,7 +62,7 @@ fn fold(reader: &Reader, key: &SeriesKey, interval: Interval, runs: u64) -> f64 
         limit: 100_000,
     };
     let buckets = Buckets { zone: Zone::parse("Asia/Bishkek").expect("a zone"), interval };
-    let request = CandlesRequest { list, buckets, fill: false, count_observations: false };
+    let request = CandlesRequest { list, buckets, fill: false, count_observations: false, find_bounds: true };
     let begun = Instant::now();
     let page = reader.candles(&request).expect("sound blocks").body;
     let rate = per_second(runs, begun.elapsed());

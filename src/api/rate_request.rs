@@ -301,7 +301,7 @@ pub(super) fn candles(
     let (fingerprint, token) = resume(&token, "ListCandles", &request)?;
     resume_buckets(&mut list, token);
     let (fill, count_observations) = (request.fill_empty, request.count_observations);
-    Ok(Paged { question: CandlesRequest { list, buckets, fill, count_observations }, fingerprint })
+    Ok(Paged { question: CandlesRequest { list, buckets, fill, count_observations, find_bounds: true }, fingerprint })
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub struct CandlesRequest {
     pub fill: bool,
     /// Also how many observations there were.
     pub count_observations: bool,
+    /// Also their bounds: of a derived pair that is two more folds over its legs.
+    pub find_bounds: bool,
 }
 
 /// A candle and what goes with it.
@@ -34,7 +36,7 @@ pub struct CandleRow {
     pub observation_count: Option<u64>,
     /// Whether its bucket ended at or before the recorded time seen.
     pub complete: bool,
-    /// What its numbers may stand for.
+    /// What its numbers may stand for, if asked for.
     pub bounds: Option<Box<CandleBounds>>,
     /// By how much the legs of a cross differ in age at its end, or now, in microseconds.
     pub leg_age_difference_us: i64,
@@ -77,7 +79,9 @@ impl Reader {
                 let last = page.rows.last();
                 page.next = last.map(|row| BucketCursor { start: row.candle.bucket.start, now: pin.now });
             }
-            self.find_bounds(&pin, &route, plan, &mut page.rows)?;
+            if request.find_bounds {
+                self.find_bounds(&pin, &route, plan, &mut page.rows)?;
+            }
             self.find_leg_ages(&pin, &route, &mut page.rows)?;
             if request.count_observations {
                 self.count_observations(&pin, &route, &mut page.rows)?;

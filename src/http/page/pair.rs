@@ -66,7 +66,7 @@ fn read(reader: &Reader, view: &View) -> Result<Reading, QueryError> {
                 after: None,
                 limit: usize::try_from(CANDLES_MAX).unwrap_or(usize::MAX),
             };
-            let request = CandlesRequest { list, buckets, fill: false, count_observations: false };
+            let request = CandlesRequest { list, buckets, fill: false, count_observations: false, find_bounds: false };
             Some(reader.candles(&request)?.body.rows)
         }
     };
