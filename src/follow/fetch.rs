@@ -128,7 +128,15 @@ pub enum FetchError {
     /// The name resolves to nothing but addresses that no publisher has.
     #[error("{0} is at a private address, where no publisher is; check the DNS, or name the URL if a mirror is meant")]
     Private(String),
-    /// Nobody there, TLS that failed, or a connection that broke before there was an answer.
+    /// A host that cannot show who it is, or speaks no TLS.
+    #[error("cannot trust {host}: {problem}; check the URL, this machine's clock and its root certificates")]
+    Tls {
+        /// Whom.
+        host: String,
+        /// What TLS says.
+        problem: String,
+    },
+    /// Nobody there, or a connection that broke before there was an answer.
     #[error("cannot reach {host}: {problem}")]
     Unreachable {
         /// Whom.
@@ -201,7 +209,7 @@ impl FetchError {
             Self::Status { status, .. } if status.is_server_error() || *status == StatusCode::REQUEST_TIMEOUT => {
                 Trouble::Unreachable
             }
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Cut { .. } | Self::SetUp(_) => {
+            Self::Tls { .. } | Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Cut { .. } | Self::SetUp(_) => {
                 Trouble::Unreachable
             }
             Self::Url(_) | Self::Private(_) | Self::Status { .. } | Self::Redirect { .. } | Self::TooLarge { .. } => {
@@ -218,7 +226,7 @@ impl FetchError {
     /// Whether the same request may be answered when it is made again soon.
     pub fn may_pass(&self) -> bool {
         let is_too_many = matches!(self, Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS);
-        !matches!(self, Self::SetUp(_)) && (is_too_many || self.trouble() == Trouble::Unreachable)
+        !matches!(self, Self::SetUp(_) | Self::Tls { .. }) && (is_too_many || self.trouble() == Trouble::Unreachable)
     }
 
     /// When the publisher wants to be asked again, if it says so.
@@ -348,6 +356,9 @@ fn unanswered(host: &str, error: &reqwest::Error) -> FetchError {
     if error.is_timeout() {
         return FetchError::TimedOut { host };
     }
+    if let Some(problem) = causes(error).find_map(tls_problem) {
+        return FetchError::Tls { host, problem: tls_words(problem) };
+    }
     FetchError::Unreachable { host, problem: innermost(error) }
 }
 
@@ -361,6 +372,30 @@ fn broken_off(host: &str, error: &reqwest::Error) -> FetchError {
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+}
+
+/// What TLS says, if `cause` carries that: I/O errors hide what they wrap from the chain of causes.
+fn tls_problem<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let wrapped = |error: &&'a (dyn Error + 'static)| {
+        let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
+        Some(inner as &(dyn Error + 'static))
+    };
+    std::iter::successors(Some(cause), wrapped).find_map(|error| error.downcast_ref())
+}
+
+/// In words that are not the host's own.
+fn tls_words(problem: &rustls::Error) -> String {
+    use rustls::CertificateError as Bad;
+    let certificate =
+        if let rustls::Error::InvalidCertificate(certificate) = problem { Some(certificate) } else { None };
+    let words = match certificate {
+        Some(Bad::UnknownIssuer) => "its certificate is of no issuer known here",
+        Some(Bad::Expired | Bad::ExpiredContext { .. }) => "its certificate has expired",
+        Some(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => "its certificate is not valid yet",
+        Some(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => "its certificate is for another name",
+        _ => return clip(&problem.to_string()),
+    };
+    words.to_owned()
 }
 
 /// The words at the bottom of a chain of errors. What a publisher has a say in is clipped and escaped.

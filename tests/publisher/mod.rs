@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// What a path is answered with.
 #[derive(Clone, Debug)]
@@ -45,15 +46,41 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Answers each path with its query as `answer` says.
     pub(crate) async fn start(answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with(None, answer).await
+    }
+
+    /// The same over TLS, as `localhost`.
+    pub(crate) async fn start_tls(
+        acceptor: TlsAcceptor,
+        answer: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(Some(acceptor), answer).await
+    }
+
+    async fn start_with(acceptor: Option<TlsAcceptor>, answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base_url = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let base_url = match &acceptor {
+            None => format!("http://{address}"),
+            Some(_) => format!("https://localhost:{}", address.port()),
+        };
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (answer, log) = (Arc::new(answer), Arc::clone(&asked));
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
-                tokio::spawn(async move { serve(stream, &*answer, &log).await });
+                let (acceptor, answer, log) = (acceptor.clone(), Arc::clone(&answer), Arc::clone(&log));
+                tokio::spawn(async move {
+                    match acceptor {
+                        None => serve(stream, &*answer, &log).await,
+                        // Who does not trust it goes away.
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                serve(stream, &*answer, &log).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         Self { base_url, asked }
@@ -65,7 +92,11 @@ impl Publisher {
     }
 }
 
-async fn serve(mut stream: TcpStream, answer: &(impl Fn(&str) -> Reply + ?Sized), log: &Mutex<Vec<String>>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    answer: &(impl Fn(&str) -> Reply + ?Sized),
+    log: &Mutex<Vec<String>>,
+) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return };
@@ -92,6 +123,7 @@ async fn serve(mut stream: TcpStream, answer: &(impl Fn(&str) -> Reply + ?Sized)
     log.lock().unwrap().push(told);
     // Who asked may be gone.
     let _ = stream.write_all(&written).await;
+    let _ = stream.flush().await;
     if matches!(reply, Reply::Hang) {
         tokio::time::sleep(Duration::from_mins(1)).await;
     }
