@@ -5,6 +5,8 @@
 
 mod bank;
 mod html_text;
+#[cfg(test)]
+mod mutation;
 mod page_batch;
 mod quote_scan;
 mod tick_csv;

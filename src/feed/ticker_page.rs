@@ -380,3 +380,6 @@ fn date_line(line: &str) -> Option<Result<NaiveDate, PageError>> {
 fn day_start(date: NaiveDate) -> Timestamp {
     date.and_time(NaiveTime::MIN).and_utc().into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,23 +1,12 @@
 //! Bodies cut, mutated and swapped: no panic, and no quote that a whole body does not have.
-//!
-//! The ordinary run mutates each recorded body 300 times; `SILKRATE_FUZZ_MUTATIONS` sets another number.
 
 use std::cell::Cell;
-use std::env;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::*;
-
-const MUTATIONS_VARIABLE: &str = "SILKRATE_FUZZ_MUTATIONS";
-
-fn runner() -> TestRunner {
-    let mutations = env::var(MUTATIONS_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(300);
-    let config = ProptestConfig { cases: mutations, failure_persistence: None, ..ProptestConfig::default() };
-    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
-}
+use crate::feed::mutation::{mutated, mutations, runner};
 
 #[test]
 fn no_cut_gives_a_quote_that_the_whole_does_not_have() {
@@ -35,89 +24,6 @@ fn no_cut_gives_a_quote_that_the_whole_does_not_have() {
                 }
                 Err(BankError::Empty | BankError::Truncated { .. } | BankError::NotInEncoding { .. }) => {}
                 Err(error) => panic!("{file} cut at {end}: {error}"),
-            }
-        }
-    }
-}
-
-/// What may be done to a body.
-#[derive(Clone, Debug)]
-enum Mutation {
-    Set(usize, u8),
-    Insert(usize, Vec<u8>),
-    Remove(usize, usize),
-    Repeat(usize, usize),
-    /// Two stretches of different lengths change places.
-    Swap(usize, usize, usize, usize),
-}
-
-fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
-    let at = any::<prop::sample::Index>().prop_map(|index| index.index(1 << 20));
-    let length = 1..200_usize;
-    let piece = prop_oneof![
-        prop::collection::vec(any::<u8>(), 1..8),
-        prop::sample::select(vec![
-            "<",
-            ">",
-            "&",
-            "\"",
-            "]]>",
-            "<![CDATA[",
-            "<!--",
-            "<!DOCTYPE x [<!ENTITY a 'b'>]>",
-            "&a;",
-            "&#49;",
-            "0",
-            "9",
-            ".",
-            ",",
-            "-",
-            "e9",
-            " ",
-            "\u{feff}",
-            "</item>",
-            "</Valute>",
-            "{",
-            "}",
-            "[",
-            "null",
-            "\\u0000",
-            "\\ud800",
-        ])
-        .prop_map(|text| text.as_bytes().to_vec()),
-    ];
-    let mutation = prop_oneof![
-        (at.clone(), any::<u8>()).prop_map(|(at, byte)| Mutation::Set(at, byte)),
-        (at.clone(), piece).prop_map(|(at, piece)| Mutation::Insert(at, piece)),
-        (at.clone(), length.clone()).prop_map(|(at, length)| Mutation::Remove(at, length)),
-        (at.clone(), length.clone()).prop_map(|(at, length)| Mutation::Repeat(at, length)),
-        (at.clone(), length.clone(), at, length).prop_map(|(a, m, b, n)| Mutation::Swap(a, m, b, n)),
-    ];
-    prop::collection::vec(mutation, 1..6)
-}
-
-fn apply(body: &mut Vec<u8>, mutation: &Mutation) {
-    if body.is_empty() {
-        return;
-    }
-    let size = body.len();
-    let stretch = |at: usize, length: usize| at % size..(at % size + length).min(size);
-    match mutation {
-        Mutation::Set(at, byte) => body[at % size] = *byte,
-        Mutation::Insert(at, piece) => drop(body.splice(at % size..at % size, piece.iter().copied())),
-        Mutation::Remove(at, length) => drop(body.drain(stretch(*at, *length))),
-        Mutation::Repeat(at, length) => {
-            let range = stretch(*at, *length);
-            let copy = body[range.clone()].to_vec();
-            drop(body.splice(range.end..range.end, copy));
-        }
-        Mutation::Swap(a, m, b, n) => {
-            let (first, second) = (stretch(*a, *m), stretch(*b, *n));
-            let (first, second) = if first.start <= second.start { (first, second) } else { (second, first) };
-            if first.end <= second.start {
-                let (left, right) = (body[first.clone()].to_vec(), body[second.clone()].to_vec());
-                drop(body.splice(second, left));
-                drop(body.splice(first, right));
             }
         }
     }
@@ -151,10 +57,7 @@ fn mutated_bodies_give_sound_quotes_or_none() {
         let whole = body(file);
         let tables = Cell::new(0);
         let outcome = runner().run(&mutations(), |mutations| {
-            let mut mutated = whole.clone();
-            for mutation in &mutations {
-                apply(&mut mutated, mutation);
-            }
+            let mutated = mutated(&whole, &mutations);
             // An answer of one bank read as another's, too.
             for other in BankFeed::ALL {
                 if let Ok(table) = read(other, asked, &mutated) {
