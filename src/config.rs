@@ -6,6 +6,7 @@
 
 mod follow;
 mod origin;
+mod value;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::board::StateRules;
-use crate::domain::{Currency, CurrencySet, Rate, Source, Timestamp};
+use crate::domain::{Currency, CurrencySet, Source, Timestamp};
 use crate::follow::FollowSettings;
 use crate::ingest::QueueLimits;
 use crate::ingest::batch::TickRules;
@@ -24,6 +25,11 @@ use crate::telemetry::{LogFilter, LogFormat};
 
 pub use follow::FollowArgs;
 pub use origin::{CorsOrigin, OriginError};
+pub use value::{HttpListen, SourceDuration, ValueError};
+use value::{
+    YEAR, parse_address, parse_currency, parse_duration, parse_http_listen, parse_source, parse_source_duration,
+    parse_source_places, parse_switch, parse_time,
+};
 
 const MEBIBYTE_BYTES: u64 = 1024 * 1024;
 
@@ -155,59 +161,6 @@ pub struct ServeArgs {
     pub log: LogFilter,
 }
 
-const YEAR: Duration = Duration::from_hours(366 * 24);
-
-/// Where to listen for plain HTTP.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HttpListen {
-    /// Nowhere.
-    Off,
-    /// There.
-    At(SocketAddr),
-}
-
-/// A duration for one source, or for all that are not named.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SourceDuration {
-    source: Option<Source>,
-    duration: Duration,
-}
-
-/// A value that a flag does not take.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ValueError {
-    /// Neither yes nor no.
-    #[error("it is no switch; write true or false")]
-    Switch,
-    /// No address with a port.
-    #[error("it is no address with a port; write one like 127.0.0.1:50051 or [::1]:50051")]
-    Address,
-    /// The same, where none is an answer too.
-    #[error("it is no address with a port; write one like 127.0.0.1:8080 or [::1]:8080, or none")]
-    HttpAddress,
-    /// No time.
-    #[error("it is no time; write RFC 3339 like 2025-12-08T09:30:00Z, or a date like 2025-12-08")]
-    Time,
-    /// No duration.
-    #[error("it is no duration; write one like 90s, 15m, 1h or 7d")]
-    Duration,
-    /// A duration outside the limits of the setting.
-    #[error("it is outside {min} to {max}; choose a duration between them", min = humantime::format_duration(*min),
-            max = humantime::format_duration(*max))]
-    DurationRange {
-        /// Shortest allowed.
-        min: Duration,
-        /// Longest allowed.
-        max: Duration,
-    },
-    /// No source with a count of places.
-    #[error("it is not SOURCE=N with N from 0 to {max}; write one like nbk=2", max = Rate::PLACES_MAX)]
-    SourcePlaces,
-    /// Whatever a domain type has against it.
-    #[error("{0}")]
-    Domain(String),
-}
-
 /// Flags that do not go together.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
@@ -223,58 +176,6 @@ pub enum ConfigError {
         /// The other.
         second: String,
     },
-}
-
-/// Flags come as "true"; what a variable says must be plain.
-fn parse_switch(text: &str) -> Result<bool, ValueError> {
-    text.parse().map_err(|_| ValueError::Switch)
-}
-
-fn parse_address(text: &str) -> Result<SocketAddr, ValueError> {
-    text.parse().map_err(|_| ValueError::Address)
-}
-
-fn parse_http_listen(text: &str) -> Result<HttpListen, ValueError> {
-    if text == "none" {
-        return Ok(HttpListen::Off);
-    }
-    text.parse().map(HttpListen::At).map_err(|_| ValueError::HttpAddress)
-}
-
-fn parse_source(text: &str) -> Result<Source, ValueError> {
-    Source::parse(text).map_err(|error| ValueError::Domain(error.to_string()))
-}
-
-fn parse_currency(text: &str) -> Result<Currency, ValueError> {
-    Currency::parse(text).map_err(|error| ValueError::Domain(error.to_string()))
-}
-
-fn parse_time(text: &str) -> Result<Timestamp, ValueError> {
-    Timestamp::parse(text).map_err(|_| ValueError::Time)
-}
-
-fn parse_duration(text: &str, min: Duration, max: Duration) -> Result<Duration, ValueError> {
-    let duration = humantime::parse_duration(text).map_err(|_| ValueError::Duration)?;
-    if !(min..=max).contains(&duration) {
-        return Err(ValueError::DurationRange { min, max });
-    }
-    Ok(duration)
-}
-
-fn parse_source_duration(text: &str) -> Result<SourceDuration, ValueError> {
-    let (source, duration) = match text.split_once('=') {
-        Some((source, duration)) => (Some(parse_source(source)?), duration),
-        None => (None, text),
-    };
-    Ok(SourceDuration { source, duration: parse_duration(duration, Duration::from_secs(1), YEAR)? })
-}
-
-fn parse_source_places(text: &str) -> Result<(Source, u8), ValueError> {
-    let (source, places) = text.split_once('=').ok_or(ValueError::SourcePlaces)?;
-    match places.parse::<u8>() {
-        Ok(places) if places <= Rate::PLACES_MAX => Ok((parse_source(source)?, places)),
-        _ => Err(ValueError::SourcePlaces),
-    }
 }
 
 /// What to ingest at start.
