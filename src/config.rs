@@ -4,27 +4,32 @@
 //! from a flag or from its `SILKRATE_` variable alike, before anything is bound or opened. Nothing is
 //! repaired in silence.
 
+mod file;
 mod follow;
 mod origin;
+mod sources;
 mod value;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::board::StateRules;
 use crate::domain::{Currency, CurrencySet, Source, Timestamp};
 use crate::follow::FollowSettings;
 use crate::ingest::QueueLimits;
 use crate::ingest::batch::TickRules;
+use crate::sources::{Origin, SharedPreference, SourceTable};
 use crate::store::{CheckpointLimits, DiskFault, StoreOptions};
 use crate::telemetry::{LogFilter, LogFormat};
 
+use file::FileSettings;
+pub use file::{FILE_BYTES_MAX, FileError, FileProblem};
 pub use follow::FollowArgs;
 pub use origin::{CorsOrigin, OriginError};
+pub use sources::default_state_rules;
+use sources::{SourceFlags, each_once, places_once};
 pub use value::{HttpListen, SourceDuration, ValueError};
 use value::{
     YEAR, parse_address, parse_currency, parse_duration, parse_http_listen, parse_source, parse_source_duration,
@@ -32,14 +37,7 @@ use value::{
 };
 
 const MEBIBYTE_BYTES: u64 = 1024 * 1024;
-
-/// The banks of the five countries, whose official rates are published once a working day.
-const BANKS: [&str; 5] = ["nbkr", "nbk", "nbt", "cbu", "cbt"];
-const COLLAPSE_WINDOW_DEFAULT: Duration = Duration::from_hours(1);
-const MOVING_WINDOW_DEFAULT: Duration = Duration::from_hours(24);
-const COLLAPSE_WINDOW_BANK: Duration = Duration::from_hours(7 * 24);
-const STALE_LIMIT_DEFAULT: Duration = Duration::from_hours(1);
-const STALE_LIMIT_BANK: Duration = Duration::from_hours(5 * 24);
+const TICKER: &str = "timesca";
 
 /// Flags of `serve`. Each can also be given by the variable shown; an empty variable is refused, not
 /// taken for an absent one.
@@ -48,6 +46,10 @@ pub struct ServeArgs {
     /// Directory of the store, created if absent
     #[arg(long, value_name = "DIR", env = "SILKRATE_DB", default_value = "silkrate-data")]
     pub db: PathBuf,
+
+    /// Settings of sources in TOML, as in data/silkrate.toml; a flag goes before it
+    #[arg(long, value_name = "FILE", env = "SILKRATE_CONFIG")]
+    pub config: Option<PathBuf>,
 
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", env = "SILKRATE_LISTEN", default_value = "127.0.0.1:50051",
@@ -59,10 +61,10 @@ pub struct ServeArgs {
           value_parser = parse_http_listen)]
     pub http_listen: HttpListen,
 
-    /// Source that answers under /frankfurter where several have a pair
-    #[arg(long, value_name = "SOURCE", env = "SILKRATE_FRANKFURTER_SOURCE", default_value = "timesca",
-          value_parser = parse_source)]
-    pub frankfurter_source: Source,
+    /// Source that answers under /frankfurter where several have a pair [default: the one that the configuration file
+    /// prefers to all others, else timesca]
+    #[arg(long, value_name = "SOURCE", env = "SILKRATE_FRANKFURTER_SOURCE", value_parser = parse_source)]
+    pub frankfurter_source: Option<Source>,
 
     /// Ticker pages to ingest at start (the variable names one file)
     #[arg(long, value_name = "FILE", env = "SILKRATE_LOAD", num_args = 1..)]
@@ -176,6 +178,12 @@ pub enum ConfigError {
         /// The other.
         second: String,
     },
+    /// The configuration file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Two sources in one place.
+    #[error(transparent)]
+    Preference(#[from] SharedPreference),
 }
 
 /// What to ingest at start.
@@ -189,23 +197,19 @@ pub struct Load {
     pub observed_time: Option<Timestamp>,
 }
 
-/// Settings by source, and for all others.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct BySource {
-    default_us: i64,
-    sources_us: BTreeMap<Source, i64>,
-}
-
 /// Everything a server needs to know, checked.
 #[derive(Clone)]
 pub struct Config {
     listen: SocketAddr,
     http_listen: HttpListen,
-    frankfurter_source: Source,
+    frankfurter_source: Option<Source>,
     store: StoreOptions,
     queue: QueueLimits,
     load: Load,
     follow: FollowSettings,
+    sources: SourceTable,
+    /// Where settings of sources were read.
+    file: Option<PathBuf>,
     tick_rules: TickRules,
     max_connections: usize,
     max_calls: u32,
@@ -219,19 +223,22 @@ impl Config {
     /// # Errors
     /// `Twice`, where two of them contradict each other.
     pub fn new(args: ServeArgs) -> Result<Self, ConfigError> {
-        let windows =
-            by_source("--collapse-window", args.collapse_window, COLLAPSE_WINDOW_DEFAULT, COLLAPSE_WINDOW_BANK)?;
-        let stale = by_source("--stale-limit", args.stale_limit, STALE_LIMIT_DEFAULT, STALE_LIMIT_BANK)?;
-        let state_rules = StateRules {
-            stale_limit_default_us: stale.default_us,
-            stale_limits_us: stale.sources_us,
-            moving_window_us: micros(args.moving_window),
+        let file = args.config.as_deref().map_or(Ok(FileSettings::default()), FileSettings::read)?;
+        let flags = SourceFlags {
+            collapse_window: each_once("--collapse-window", args.collapse_window)?,
+            stale_limit: each_once("--stale-limit", args.stale_limit)?,
+            minimum_places: places_once(args.minimum_places)?,
+            follow: args.follow.settings()?,
         };
+        let sources = sources::table(&flags, &file)?;
+        let ticker = || sources.named().find(|source| source.as_str() == TICKER);
+        let preferred = || sources.preferences().first().or_else(ticker).cloned();
+        let frankfurter_source = args.frankfurter_source.or_else(preferred);
         let store = StoreOptions {
             directory: args.db,
-            collapse_window_default_us: windows.default_us,
-            collapse_windows_us: windows.sources_us,
-            state_rules,
+            collapse_window_default_us: sources.others().collapse_window_us.value,
+            collapse_windows_us: sources::named_us(&sources, |settings| settings.collapse_window_us),
+            state_rules: sources::state_rules(&sources, args.moving_window),
             recollapse: args.recollapse,
             reserve_bytes: u64::from(args.reserve_mib) * MEBIBYTE_BYTES,
             series_count_max: count(args.series_max),
@@ -242,16 +249,18 @@ impl Config {
         let tick_rules = TickRules {
             currencies: CurrencySet::central_asia().with(args.currency),
             future_limit_us: micros(args.future_limit),
-            minimum_places: minimum_places(args.minimum_places)?,
+            minimum_places: sources::minimum_places(&sources),
         };
         Ok(Self {
             listen: args.listen,
             http_listen: args.http_listen,
-            frankfurter_source: args.frankfurter_source,
+            frankfurter_source,
             store,
             queue,
             load: Load { files: args.load, source: args.load_source, observed_time: args.load_time },
-            follow: args.follow.settings()?,
+            follow: sources::follow_settings(&sources, &file),
+            sources,
+            file: args.config,
             tick_rules,
             max_connections: count(args.max_connections),
             max_calls: args.max_calls,
@@ -278,8 +287,8 @@ impl Config {
     }
 
     /// Which source answers under `/frankfurter` where several have a pair.
-    pub fn frankfurter_source(&self) -> &Source {
-        &self.frankfurter_source
+    pub fn frankfurter_source(&self) -> Option<&Source> {
+        self.frankfurter_source.as_ref()
     }
 
     /// The directory of the store.
@@ -305,6 +314,26 @@ impl Config {
     /// What to follow.
     pub fn follow(&self) -> &FollowSettings {
         &self.follow
+    }
+
+    /// How each source is treated.
+    pub fn sources(&self) -> &SourceTable {
+        &self.sources
+    }
+
+    /// Where the collapse window of `source` is set, and where it can be.
+    pub fn collapse_window_place(&self, source: &Source) -> String {
+        let file = self.file.as_deref().map(Path::display);
+        let key = format!("collapse_window of [sources.{source}]");
+        match (self.sources.of(source).collapse_window_us.origin, file) {
+            (Origin::File { line }, Some(file)) => format!("it is configured in {file}, line {line}"),
+            (Origin::Flag, Some(file)) => {
+                format!("it is configured by --collapse-window, which goes before {key} in {file}")
+            }
+            (Origin::Flag, None) => "it is configured by --collapse-window".to_owned(),
+            (_, Some(file)) => format!("it is built in; {key} in {file} changes it"),
+            (_, None) => format!("it is built in; {key} in a file that --config names changes it"),
+        }
     }
 
     /// What every tick must keep to.
@@ -340,55 +369,6 @@ fn count(number: u32) -> usize {
 /// Every duration here was checked to be 366 days at most.
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// The rules of states that a server has unless it is told others.
-pub fn default_state_rules() -> StateRules {
-    StateRules {
-        stale_limit_default_us: micros(STALE_LIMIT_DEFAULT),
-        stale_limits_us: banks_us(STALE_LIMIT_BANK),
-        moving_window_us: micros(MOVING_WINDOW_DEFAULT),
-    }
-}
-
-/// One setting for all banks, in microseconds.
-fn banks_us(bank: Duration) -> BTreeMap<Source, i64> {
-    BANKS.iter().filter_map(|name| Some((Source::parse(name).ok()?, micros(bank)))).collect()
-}
-
-fn by_source(
-    flag: &'static str,
-    given: Vec<SourceDuration>,
-    default: Duration,
-    bank: Duration,
-) -> Result<BySource, ConfigError> {
-    let mut seen: BTreeMap<Option<Source>, Duration> = BTreeMap::new();
-    for SourceDuration { source, duration } in given {
-        let subject = source.as_ref().map_or_else(|| "all other sources".to_owned(), |name| format!("source {name}"));
-        if let Some(first) = seen.insert(source, duration) {
-            let text = |duration| humantime::format_duration(duration).to_string();
-            return Err(ConfigError::Twice { flag, subject, first: text(first), second: text(duration) });
-        }
-    }
-    let default_us = micros(seen.remove(&None).unwrap_or(default));
-    let mut sources_us = banks_us(bank);
-    sources_us.extend(seen.into_iter().filter_map(|(source, duration)| Some((source?, micros(duration)))));
-    Ok(BySource { default_us, sources_us })
-}
-
-fn minimum_places(given: Vec<(Source, u8)>) -> Result<BTreeMap<Source, u8>, ConfigError> {
-    let mut places = BTreeMap::new();
-    for (source, second) in given {
-        if let Some(first) = places.insert(source.clone(), second) {
-            return Err(ConfigError::Twice {
-                flag: "--minimum-places",
-                subject: format!("source {source}"),
-                first: first.to_string(),
-                second: second.to_string(),
-            });
-        }
-    }
-    Ok(places)
 }
 
 #[cfg(test)]

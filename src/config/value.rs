@@ -5,11 +5,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chrono::NaiveTime;
 use thiserror::Error;
 
 use crate::domain::{Currency, Rate, Source, Timestamp};
 
 pub(super) const YEAR: Duration = Duration::from_hours(366 * 24);
+
+/// The shortest window or limit.
+pub(super) const LENGTH_MIN: Duration = Duration::from_secs(1);
+/// The last place among sources of one pair.
+const PREFERENCE_MAX: u32 = 1_000;
 
 /// Where to listen for plain HTTP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +60,18 @@ pub enum ValueError {
         /// Longest allowed.
         max: Duration,
     },
+    /// A text without quotes, or no text at all.
+    #[error("it is no text; write one in quotes, with its unit, like \"90s\", \"1h\", \"16:00\" or \"https://a.org\"")]
+    Quotes,
+    /// No time of day.
+    #[error("it is no time of day; write hours and minutes of the bank's clocks, like \"16:00\"")]
+    TimeOfDay,
+    /// No count of places.
+    #[error("it is no whole number from 0 to {max}; write one like 2", max = Rate::PLACES_MAX)]
+    Places,
+    /// No place among sources.
+    #[error("it is no whole number from 1 to {PREFERENCE_MAX}; write 1 for the source that goes first")]
+    Preference,
     /// No source with a count of places.
     #[error("it is not SOURCE=N with N from 0 to {max}; write one like nbk=2", max = Rate::PLACES_MAX)]
     SourcePlaces,
@@ -103,7 +121,7 @@ pub(super) fn parse_source_duration(text: &str) -> Result<SourceDuration, ValueE
         Some((source, duration)) => (Some(parse_source(source)?), duration),
         None => (None, text),
     };
-    Ok(SourceDuration { source, duration: parse_duration(duration, Duration::from_secs(1), YEAR)? })
+    Ok(SourceDuration { source, duration: parse_duration(duration, LENGTH_MIN, YEAR)? })
 }
 
 pub(super) fn parse_source_places(text: &str) -> Result<(Source, u8), ValueError> {
@@ -112,4 +130,19 @@ pub(super) fn parse_source_places(text: &str) -> Result<(Source, u8), ValueError
         Ok(places) if places <= Rate::PLACES_MAX => Ok((parse_source(source)?, places)),
         _ => Err(ValueError::SourcePlaces),
     }
+}
+
+pub(super) fn parse_places(places: Option<u32>) -> Result<u8, ValueError> {
+    let places = places.and_then(|places| u8::try_from(places).ok());
+    places.filter(|places| *places <= Rate::PLACES_MAX).ok_or(ValueError::Places)
+}
+
+pub(super) fn parse_preference(place: Option<u32>) -> Result<u32, ValueError> {
+    place.filter(|place| (1..=PREFERENCE_MAX).contains(place)).ok_or(ValueError::Preference)
+}
+
+/// Of the form `16:00`.
+pub(super) fn parse_time_of_day(text: &str) -> Result<NaiveTime, ValueError> {
+    let time = NaiveTime::parse_from_str(text, "%H:%M").ok().filter(|_| text.len() == "16:00".len());
+    time.ok_or(ValueError::TimeOfDay)
 }
