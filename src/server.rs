@@ -137,10 +137,8 @@ pub enum ServeError {
 
 /// What the store has against a setting, with the place where that is made.
 fn explained(error: StoreError, config: &Config) -> ServeError {
-    let place = match &error {
-        StoreError::WindowDiffers { series, .. } => config.collapse_window_place(&series.source),
-        _ => return error.into(),
-    };
+    let StoreError::WindowDiffers { series, .. } = &error else { return error.into() };
+    let place = config.collapse_window_place(&series.source);
     ServeError::Window { error, place }
 }
 

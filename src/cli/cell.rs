@@ -71,10 +71,9 @@ impl Cell {
 
     /// The day of an instant that may be absent, where its clock is of no interest.
     pub(super) fn date(time: Option<&prost_types::Timestamp>) -> Self {
-        match Self::time(time) {
-            Self::Time(time) => Self::text(time.to_string().split('T').next().unwrap_or_default()),
-            other => other,
-        }
+        let time = Self::time(time);
+        let Self::Time(instant) = time else { return time };
+        Self::text(instant.to_string().split('T').next().unwrap_or_default())
     }
 
     /// A length that may be absent.

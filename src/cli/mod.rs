@@ -243,7 +243,7 @@ fn stdout() -> BufWriter<Stdout> {
 struct PairArgs {
     /// Currencies around a slash, like KGS/USD
     pair: String,
-    /// Who published it; needed where several sources have the pair
+    /// Who published it; needed where several sources have the pair and none of them is preferred
     #[arg(long, value_name = "SLUG", default_value = "", hide_default_value = true)]
     source: String,
 }

@@ -40,10 +40,9 @@ fn marked(value: &str, origin: SettingOrigin) -> Cell {
 }
 
 fn marked_length(value: Option<&Duration>, origin: SettingOrigin) -> Cell {
-    match Cell::length(value) {
-        Cell::Length(micros) => marked(&whole(micros), origin),
-        other => other,
-    }
+    let length = Cell::length(value);
+    let Cell::Length(micros) = length else { return length };
+    marked(&whole(micros), origin)
 }
 
 /// A length in the largest unit that it is a whole number of, as the configuration file takes it.
@@ -86,6 +85,9 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::table("followed", marked_flag),
     Column::data("followed", |row| Cell::Flag(row.followed)),
     Column::data("followed_origin", |row| origin(row.followed_origin())),
+    Column::data("series_count", |row| count(Some(row.series_count))),
+    Column::data("last_observed_time", |row| Cell::time(row.last_observed_time.as_ref())),
+    Column::data("last_recorded_time", |row| Cell::time(row.last_recorded_time.as_ref())),
     Column::table("window", |row| marked_length(row.collapse_window.as_ref(), row.collapse_window_origin())),
     Column::data("collapse_window", |row| Cell::length(row.collapse_window.as_ref())),
     Column::data("collapse_window_origin", |row| origin(row.collapse_window_origin())),
@@ -93,13 +95,9 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::data("stale_limit", |row| Cell::length(row.stale_limit.as_ref())),
     Column::data("stale_limit_origin", |row| origin(row.stale_limit_origin())),
     Column::table("pace", |row| marked_length(row.pace.as_ref(), row.pace_origin())),
-    Column::data("pace", |row| Cell::length(row.pace.as_ref())),
-    Column::data("pace_origin", |row| origin(row.pace_origin())),
     Column::table("publishes", |row| {
         row.publication.as_ref().map_or(Cell::Absent, |hour| marked(hour, row.publication_origin()))
     }),
-    Column::data("publication", |row| Cell::text(row.publication())),
-    Column::data("publication_origin", |row| origin(row.publication_origin())),
     Column::table("preference", |row| {
         row.preference.map_or(Cell::Absent, |place| marked(&place.to_string(), row.preference_origin()))
     }),
@@ -108,12 +106,14 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::table("places", |row| marked(&row.minimum_places.to_string(), row.minimum_places_origin())),
     Column::data("minimum_places", |row| count(Some(row.minimum_places))),
     Column::data("minimum_places_origin", |row| origin(row.minimum_places_origin())),
+    Column::data("pace", |row| Cell::length(row.pace.as_ref())),
+    Column::data("pace_origin", |row| origin(row.pace_origin())),
+    Column::data("publication", |row| Cell::text(row.publication())),
+    Column::data("publication_origin", |row| origin(row.publication_origin())),
     Column::data("url", |row| Cell::text(row.url())),
     Column::data("url_origin", |row| origin(row.url_origin())),
-    Column::new("series_count", "series", |row| count(Some(row.series_count))),
+    Column::table("series", |row| count(Some(row.series_count))),
     Column::table("newest", |row| Cell::date(row.last_observed_time.as_ref())),
-    Column::data("last_observed_time", |row| Cell::time(row.last_observed_time.as_ref())),
-    Column::data("last_recorded_time", |row| Cell::time(row.last_recorded_time.as_ref())),
 ];
 
 /// Which marks are worth a word.

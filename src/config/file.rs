@@ -36,6 +36,7 @@ const PROBLEMS_SHOWN_MAX: usize = 20;
 
 const DEFAULTS: &str = "defaults";
 const SOURCES: &str = "sources";
+const URL: &str = "url";
 const DEFAULTS_KEYS: &str = "collapse_window and stale_limit";
 const SOURCE_KEYS: &str = "collapse_window, stale_limit, minimum_places, preference, follow, pace, publication and url";
 
@@ -157,9 +158,8 @@ impl FileSettings {
             return Err(FileError::TooLong { path: path.to_owned() });
         }
         let text = String::from_utf8(bytes).map_err(|error| {
-            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-            FileError::NotText { path: path.to_owned(), line }
+            let before = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
+            FileError::NotText { path: path.to_owned(), line: Reading::new(&before).line(before.len()) }
         })?;
         Self::parse(&text).map_err(|problems| FileError::Problems { path: path.to_owned(), problems })
     }
@@ -206,10 +206,11 @@ impl<'a> Reading<'a> {
     /// Refuses a value, which is shown unless it may be a secret.
     fn refuse_value(&mut self, key: &str, value: &Spanned<DeValue<'_>>, problem: &impl fmt::Display) {
         let span = value.span();
-        let shown = match value.get_ref() {
-            _ if key.ends_with(".url") => String::new(),
-            DeValue::String(text) => format!(" = \"{}\"", clip(text)),
-            _ => self.text.get(span.clone()).map_or(String::new(), |text| format!(" = {}", clip(text))),
+        let is_secret = key.rsplit('.').next() == Some(URL);
+        let shown = match value.get_ref().as_str() {
+            _ if is_secret => String::new(),
+            Some(text) => format!(" = \"{}\"", clip(text)),
+            None => self.text.get(span.clone()).map_or(String::new(), |text| format!(" = {}", clip(text))),
         };
         self.refuse(span.start, format!("{key}{shown}: {problem}"));
     }
@@ -305,7 +306,7 @@ impl<'a> Reading<'a> {
                 "stale_limit" => found.stale_limit = self.value(&path, value, length),
                 "minimum_places" => found.minimum_places = self.value(&path, value, |v| parse_places(integer(v))),
                 "preference" => found.preference = self.value(&path, value, |v| parse_preference(integer(v))),
-                "pace" | "publication" | "url" | "follow" => match &mut feed {
+                "pace" | "publication" | URL | "follow" => match &mut feed {
                     Ok(feed) => self.feed(feed, name, &path, value),
                     Err(problem) => {
                         let problem = format!("{problem}; of others leave this out");
@@ -341,7 +342,7 @@ impl<'a> Reading<'a> {
                     (feed.schedule, feed.publication) = (with_hour.value, with_hour.origin);
                 }
             }
-            "url" => {
+            URL => {
                 let read = |v: &DeValue<'_>| {
                     let url = text(v)?;
                     FeedUrl::check(url).map(|()| url.to_owned()).map_err(|problem| refused(&problem))

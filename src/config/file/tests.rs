@@ -109,7 +109,7 @@ fn all_that_is_wrong_is_told_at_once_and_in_order() {
         ["3: it is no TOML: duplicate key", "4: it is no TOML: unclosed table, expected `]`"]
     );
     assert_eq!(problems("[sources.cbu]\n[sources.cbu]"), ["2: it is no TOML: duplicate key"]);
-    let many: String = (0..30).map(|number| format!("x{number} = 1\n")).collect();
+    let many = (0..30).map(|number| format!("x{number} = 1")).collect::<Vec<_>>().join("\n");
     let error = FileError::Problems {
         path: PathBuf::from("a.toml"),
         problems: FileSettings::parse(&many).map(|_| ()).unwrap_err(),
@@ -183,5 +183,12 @@ fn no_text_is_beyond_reading() {
         ["[".repeat(100_000), "a.".repeat(100_000), format!("x = {}", "[".repeat(100_000)), "x=1\n".repeat(100_000)]
     {
         assert!(FileSettings::parse(&text).is_err());
+    }
+    // The example cut anywhere is taken, or refused at one of its lines.
+    let example = include_str!("../../../data/silkrate.toml").replace("\n#", "\n");
+    for end in 0..=example.len() {
+        let cut = &example[..end];
+        let problems = FileSettings::parse(cut).err().unwrap_or_default();
+        assert!(problems.iter().all(|problem| (1..=1 + cut.lines().count()).contains(&problem.line)), "{cut}");
     }
 }
