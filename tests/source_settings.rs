@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use publisher::{Publisher, Reply};
 use serde_json::{Value, json};
+use silkrate::domain::Timestamp;
 use silkrate::proto::v1;
 use support::{TestServer, assert_invalid, tick};
 use tempfile::TempDir;
@@ -287,14 +288,25 @@ async fn a_file_says_what_is_followed_and_where() {
         let request = v1::ListSourcesRequest { sources: vec!["timesca".to_owned()] };
         server.rates().list_sources(request).await.unwrap().into_inner().sources.remove(0)
     };
-    for _ in 0..600 {
-        if sources().await.series_count > 0 {
-            break;
+    let is_asked = async |polls: usize, tries: usize| {
+        for _ in 0..tries {
+            if publisher.asked().len() >= polls && sources().await.series_count > 0 {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        false
+    };
+    assert!(is_asked(1, 600).await, "{:?}", publisher.asked());
     let timesca = sources().await;
     assert_eq!((timesca.series_count, timesca.followed, timesca.followed_origin()), (5, true, v1::SettingOrigin::File));
     assert_eq!((timesca.url(), timesca.pace.unwrap().seconds), (publisher.base_url.as_str(), 10));
+    // Its pace with all the jitter there may be, twice should the first poll have ended only after the first step; what is
+    // built in would let it rest for a minute.
+    server.clock.advance_us(12 * Timestamp::SECOND_US);
+    if !is_asked(2, 100).await {
+        server.clock.advance_us(12 * Timestamp::SECOND_US);
+    }
+    assert!(is_asked(2, 600).await, "{:?}", publisher.asked());
     server.stop().await;
 }

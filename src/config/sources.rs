@@ -132,8 +132,8 @@ pub(super) fn follow_settings(table: &SourceTable, file: &FileSettings) -> Follo
         if feed.is_followed.value {
             settings.sources.push(followed);
         }
-        // The publisher's own keeps to the public network.
-        if feed.url.origin != Origin::Default {
+        // The publisher's own keeps to the public network, whoever repeats it.
+        if feed.url.value != followed.base_url() {
             settings.urls.push(FeedUrl { source: followed, base_url: feed.url.value.clone() });
         }
         if let Some(said) = file.sources.get(&source).and_then(|said| said.feed.as_ref()) {

@@ -170,13 +170,15 @@ fn a_flag_goes_before_the_file_and_that_before_what_is_built_in() {
 #[test]
 fn the_file_says_how_sources_are_followed_unless_flags_do() {
     let (file, path) = with_file(
-        "[sources.nbkr]\nfollow = true\npace = \"30m\"\npublication = \"16:00\"\nurl = \"http://127.0.0.1:1/a\"\n[sources.cbu]\nfollow = true\n[sources.nbk]\nfollow = false\n",
+        "[sources.nbkr]\nfollow = true\npace = \"30m\"\npublication = \"16:00\"\nurl = \"http://127.0.0.1:1/a\"\n[sources.cbu]\nfollow = true\n[sources.nbk]\nfollow = false\nurl = \"https://nationalbank.kz\"\n",
     );
     let follow = |flags: &[&str]| config(&[&["--config", path.as_str()], flags].concat()).unwrap().follow().clone();
     let settings = follow(&[]);
     assert_eq!(settings.sources, [FollowedSource::Nbkr, FollowedSource::Cbu]);
     assert_eq!(settings.place(FollowedSource::Nbkr), ("http://127.0.0.1:1/a", Reach::Any));
     assert_eq!(settings.place(FollowedSource::Cbu), ("https://cbu.uz", Reach::Public));
+    // Its own address is as public as ever, whoever repeats it.
+    assert_eq!(settings.place(FollowedSource::Nbk), ("https://nationalbank.kz", Reach::Public));
     let schedule = settings.schedule(FollowedSource::Nbkr);
     assert_eq!((schedule.pace(), schedule.publication_s()), (Duration::from_mins(30), Some(16 * 3_600)));
     assert_eq!(settings.schedule(FollowedSource::Cbu), Schedule::of(FollowedSource::Cbu));
