@@ -4,36 +4,40 @@
 //! from a flag or from its `SILKRATE_` variable alike, before anything is bound or opened. Nothing is
 //! repaired in silence.
 
+mod file;
 mod follow;
 mod origin;
+mod sources;
+mod value;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::board::StateRules;
-use crate::domain::{Currency, CurrencySet, Rate, Source, Timestamp};
+use crate::domain::{Currency, CurrencySet, Source, Timestamp};
 use crate::follow::FollowSettings;
 use crate::ingest::QueueLimits;
 use crate::ingest::batch::TickRules;
+use crate::sources::{Origin, SharedPreference, SourceTable};
 use crate::store::{CheckpointLimits, DiskFault, StoreOptions};
 use crate::telemetry::{LogFilter, LogFormat};
 
+use file::FileSettings;
+pub use file::{FILE_BYTES_MAX, FileError, FileProblem};
 pub use follow::FollowArgs;
 pub use origin::{CorsOrigin, OriginError};
+pub use sources::default_state_rules;
+use sources::{SourceFlags, each_once, places_once};
+pub use value::{HttpListen, SourceDuration, ValueError};
+use value::{
+    YEAR, parse_address, parse_currency, parse_duration, parse_http_listen, parse_source, parse_source_duration,
+    parse_source_places, parse_switch, parse_time,
+};
 
 const MEBIBYTE_BYTES: u64 = 1024 * 1024;
-
-/// The banks of the five countries, whose official rates are published once a working day.
-const BANKS: [&str; 5] = ["nbkr", "nbk", "nbt", "cbu", "cbt"];
-const COLLAPSE_WINDOW_DEFAULT: Duration = Duration::from_hours(1);
-const MOVING_WINDOW_DEFAULT: Duration = Duration::from_hours(24);
-const COLLAPSE_WINDOW_BANK: Duration = Duration::from_hours(7 * 24);
-const STALE_LIMIT_DEFAULT: Duration = Duration::from_hours(1);
-const STALE_LIMIT_BANK: Duration = Duration::from_hours(5 * 24);
+const TICKER: &str = "timesca";
 
 /// Flags of `serve`. Each can also be given by the variable shown; an empty variable is refused, not
 /// taken for an absent one.
@@ -42,6 +46,10 @@ pub struct ServeArgs {
     /// Directory of the store, created if absent
     #[arg(long, value_name = "DIR", env = "SILKRATE_DB", default_value = "silkrate-data")]
     pub db: PathBuf,
+
+    /// Settings of sources in TOML, as in data/silkrate.toml; a flag goes before it
+    #[arg(long, value_name = "FILE", env = "SILKRATE_CONFIG")]
+    pub config: Option<PathBuf>,
 
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", env = "SILKRATE_LISTEN", default_value = "127.0.0.1:50051",
@@ -53,10 +61,10 @@ pub struct ServeArgs {
           value_parser = parse_http_listen)]
     pub http_listen: HttpListen,
 
-    /// Source that answers under /frankfurter where several have a pair
-    #[arg(long, value_name = "SOURCE", env = "SILKRATE_FRANKFURTER_SOURCE", default_value = "timesca",
-          value_parser = parse_source)]
-    pub frankfurter_source: Source,
+    /// Source that answers under /frankfurter where several have a pair [default: the one that the configuration file
+    /// prefers to all others, else timesca]
+    #[arg(long, value_name = "SOURCE", env = "SILKRATE_FRANKFURTER_SOURCE", value_parser = parse_source)]
+    pub frankfurter_source: Option<Source>,
 
     /// Ticker pages to ingest at start (the variable names one file)
     #[arg(long, value_name = "FILE", env = "SILKRATE_LOAD", num_args = 1..)]
@@ -155,59 +163,6 @@ pub struct ServeArgs {
     pub log: LogFilter,
 }
 
-const YEAR: Duration = Duration::from_hours(366 * 24);
-
-/// Where to listen for plain HTTP.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HttpListen {
-    /// Nowhere.
-    Off,
-    /// There.
-    At(SocketAddr),
-}
-
-/// A duration for one source, or for all that are not named.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SourceDuration {
-    source: Option<Source>,
-    duration: Duration,
-}
-
-/// A value that a flag does not take.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ValueError {
-    /// Neither yes nor no.
-    #[error("it is no switch; write true or false")]
-    Switch,
-    /// No address with a port.
-    #[error("it is no address with a port; write one like 127.0.0.1:50051 or [::1]:50051")]
-    Address,
-    /// The same, where none is an answer too.
-    #[error("it is no address with a port; write one like 127.0.0.1:8080 or [::1]:8080, or none")]
-    HttpAddress,
-    /// No time.
-    #[error("it is no time; write RFC 3339 like 2025-12-08T09:30:00Z, or a date like 2025-12-08")]
-    Time,
-    /// No duration.
-    #[error("it is no duration; write one like 90s, 15m, 1h or 7d")]
-    Duration,
-    /// A duration outside the limits of the setting.
-    #[error("it is outside {min} to {max}; choose a duration between them", min = humantime::format_duration(*min),
-            max = humantime::format_duration(*max))]
-    DurationRange {
-        /// Shortest allowed.
-        min: Duration,
-        /// Longest allowed.
-        max: Duration,
-    },
-    /// No source with a count of places.
-    #[error("it is not SOURCE=N with N from 0 to {max}; write one like nbk=2", max = Rate::PLACES_MAX)]
-    SourcePlaces,
-    /// Whatever a domain type has against it.
-    #[error("{0}")]
-    Domain(String),
-}
-
 /// Flags that do not go together.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
@@ -223,58 +178,12 @@ pub enum ConfigError {
         /// The other.
         second: String,
     },
-}
-
-/// Flags come as "true"; what a variable says must be plain.
-fn parse_switch(text: &str) -> Result<bool, ValueError> {
-    text.parse().map_err(|_| ValueError::Switch)
-}
-
-fn parse_address(text: &str) -> Result<SocketAddr, ValueError> {
-    text.parse().map_err(|_| ValueError::Address)
-}
-
-fn parse_http_listen(text: &str) -> Result<HttpListen, ValueError> {
-    if text == "none" {
-        return Ok(HttpListen::Off);
-    }
-    text.parse().map(HttpListen::At).map_err(|_| ValueError::HttpAddress)
-}
-
-fn parse_source(text: &str) -> Result<Source, ValueError> {
-    Source::parse(text).map_err(|error| ValueError::Domain(error.to_string()))
-}
-
-fn parse_currency(text: &str) -> Result<Currency, ValueError> {
-    Currency::parse(text).map_err(|error| ValueError::Domain(error.to_string()))
-}
-
-fn parse_time(text: &str) -> Result<Timestamp, ValueError> {
-    Timestamp::parse(text).map_err(|_| ValueError::Time)
-}
-
-fn parse_duration(text: &str, min: Duration, max: Duration) -> Result<Duration, ValueError> {
-    let duration = humantime::parse_duration(text).map_err(|_| ValueError::Duration)?;
-    if !(min..=max).contains(&duration) {
-        return Err(ValueError::DurationRange { min, max });
-    }
-    Ok(duration)
-}
-
-fn parse_source_duration(text: &str) -> Result<SourceDuration, ValueError> {
-    let (source, duration) = match text.split_once('=') {
-        Some((source, duration)) => (Some(parse_source(source)?), duration),
-        None => (None, text),
-    };
-    Ok(SourceDuration { source, duration: parse_duration(duration, Duration::from_secs(1), YEAR)? })
-}
-
-fn parse_source_places(text: &str) -> Result<(Source, u8), ValueError> {
-    let (source, places) = text.split_once('=').ok_or(ValueError::SourcePlaces)?;
-    match places.parse::<u8>() {
-        Ok(places) if places <= Rate::PLACES_MAX => Ok((parse_source(source)?, places)),
-        _ => Err(ValueError::SourcePlaces),
-    }
+    /// The configuration file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Two sources in one place.
+    #[error(transparent)]
+    Preference(#[from] SharedPreference),
 }
 
 /// What to ingest at start.
@@ -288,23 +197,19 @@ pub struct Load {
     pub observed_time: Option<Timestamp>,
 }
 
-/// Settings by source, and for all others.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct BySource {
-    default_us: i64,
-    sources_us: BTreeMap<Source, i64>,
-}
-
 /// Everything a server needs to know, checked.
 #[derive(Clone)]
 pub struct Config {
     listen: SocketAddr,
     http_listen: HttpListen,
-    frankfurter_source: Source,
+    frankfurter_source: Option<Source>,
     store: StoreOptions,
     queue: QueueLimits,
     load: Load,
     follow: FollowSettings,
+    sources: SourceTable,
+    /// Where settings of sources were read.
+    file: Option<PathBuf>,
     tick_rules: TickRules,
     max_connections: usize,
     max_calls: u32,
@@ -318,19 +223,22 @@ impl Config {
     /// # Errors
     /// `Twice`, where two of them contradict each other.
     pub fn new(args: ServeArgs) -> Result<Self, ConfigError> {
-        let windows =
-            by_source("--collapse-window", args.collapse_window, COLLAPSE_WINDOW_DEFAULT, COLLAPSE_WINDOW_BANK)?;
-        let stale = by_source("--stale-limit", args.stale_limit, STALE_LIMIT_DEFAULT, STALE_LIMIT_BANK)?;
-        let state_rules = StateRules {
-            stale_limit_default_us: stale.default_us,
-            stale_limits_us: stale.sources_us,
-            moving_window_us: micros(args.moving_window),
+        let file = args.config.as_deref().map_or(Ok(FileSettings::default()), FileSettings::read)?;
+        let flags = SourceFlags {
+            collapse_window: each_once("--collapse-window", args.collapse_window)?,
+            stale_limit: each_once("--stale-limit", args.stale_limit)?,
+            minimum_places: places_once(args.minimum_places)?,
+            follow: args.follow.settings()?,
         };
+        let sources = sources::table(&flags, &file)?;
+        let ticker = || sources.named().find(|source| source.as_str() == TICKER);
+        let preferred = || sources.preferences().first().or_else(ticker).cloned();
+        let frankfurter_source = args.frankfurter_source.or_else(preferred);
         let store = StoreOptions {
             directory: args.db,
-            collapse_window_default_us: windows.default_us,
-            collapse_windows_us: windows.sources_us,
-            state_rules,
+            collapse_window_default_us: sources.others().collapse_window_us.value,
+            collapse_windows_us: sources::named_us(&sources, |settings| settings.collapse_window_us),
+            state_rules: sources::state_rules(&sources, args.moving_window),
             recollapse: args.recollapse,
             reserve_bytes: u64::from(args.reserve_mib) * MEBIBYTE_BYTES,
             series_count_max: count(args.series_max),
@@ -341,16 +249,18 @@ impl Config {
         let tick_rules = TickRules {
             currencies: CurrencySet::central_asia().with(args.currency),
             future_limit_us: micros(args.future_limit),
-            minimum_places: minimum_places(args.minimum_places)?,
+            minimum_places: sources::minimum_places(&sources),
         };
         Ok(Self {
             listen: args.listen,
             http_listen: args.http_listen,
-            frankfurter_source: args.frankfurter_source,
+            frankfurter_source,
             store,
             queue,
             load: Load { files: args.load, source: args.load_source, observed_time: args.load_time },
-            follow: args.follow.settings()?,
+            follow: sources::follow_settings(&sources, &file),
+            sources,
+            file: args.config,
             tick_rules,
             max_connections: count(args.max_connections),
             max_calls: args.max_calls,
@@ -377,8 +287,8 @@ impl Config {
     }
 
     /// Which source answers under `/frankfurter` where several have a pair.
-    pub fn frankfurter_source(&self) -> &Source {
-        &self.frankfurter_source
+    pub fn frankfurter_source(&self) -> Option<&Source> {
+        self.frankfurter_source.as_ref()
     }
 
     /// The directory of the store.
@@ -404,6 +314,26 @@ impl Config {
     /// What to follow.
     pub fn follow(&self) -> &FollowSettings {
         &self.follow
+    }
+
+    /// How each source is treated.
+    pub fn sources(&self) -> &SourceTable {
+        &self.sources
+    }
+
+    /// Where the collapse window of `source` is set, and where it can be.
+    pub fn collapse_window_place(&self, source: &Source) -> String {
+        let file = self.file.as_deref().map(Path::display);
+        let key = format!("collapse_window of [sources.{source}]");
+        match (self.sources.of(source).collapse_window_us.origin, file) {
+            (Origin::File { line }, Some(file)) => format!("it is configured in {file}, line {line}"),
+            (Origin::Flag, Some(file)) => {
+                format!("it is configured by --collapse-window, which goes before {key} in {file}")
+            }
+            (Origin::Flag, None) => "it is configured by --collapse-window".to_owned(),
+            (_, Some(file)) => format!("it is built in; {key} in {file} changes it"),
+            (_, None) => format!("it is built in; {key} in a file that --config names changes it"),
+        }
     }
 
     /// What every tick must keep to.
@@ -439,55 +369,6 @@ fn count(number: u32) -> usize {
 /// Every duration here was checked to be 366 days at most.
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// The rules of states that a server has unless it is told others.
-pub fn default_state_rules() -> StateRules {
-    StateRules {
-        stale_limit_default_us: micros(STALE_LIMIT_DEFAULT),
-        stale_limits_us: banks_us(STALE_LIMIT_BANK),
-        moving_window_us: micros(MOVING_WINDOW_DEFAULT),
-    }
-}
-
-/// One setting for all banks, in microseconds.
-fn banks_us(bank: Duration) -> BTreeMap<Source, i64> {
-    BANKS.iter().filter_map(|name| Some((Source::parse(name).ok()?, micros(bank)))).collect()
-}
-
-fn by_source(
-    flag: &'static str,
-    given: Vec<SourceDuration>,
-    default: Duration,
-    bank: Duration,
-) -> Result<BySource, ConfigError> {
-    let mut seen: BTreeMap<Option<Source>, Duration> = BTreeMap::new();
-    for SourceDuration { source, duration } in given {
-        let subject = source.as_ref().map_or_else(|| "all other sources".to_owned(), |name| format!("source {name}"));
-        if let Some(first) = seen.insert(source, duration) {
-            let text = |duration| humantime::format_duration(duration).to_string();
-            return Err(ConfigError::Twice { flag, subject, first: text(first), second: text(duration) });
-        }
-    }
-    let default_us = micros(seen.remove(&None).unwrap_or(default));
-    let mut sources_us = banks_us(bank);
-    sources_us.extend(seen.into_iter().filter_map(|(source, duration)| Some((source?, micros(duration)))));
-    Ok(BySource { default_us, sources_us })
-}
-
-fn minimum_places(given: Vec<(Source, u8)>) -> Result<BTreeMap<Source, u8>, ConfigError> {
-    let mut places = BTreeMap::new();
-    for (source, second) in given {
-        if let Some(first) = places.insert(source.clone(), second) {
-            return Err(ConfigError::Twice {
-                flag: "--minimum-places",
-                subject: format!("source {source}"),
-                first: first.to_string(),
-                second: second.to_string(),
-            });
-        }
-    }
-    Ok(places)
 }
 
 #[cfg(test)]

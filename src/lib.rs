@@ -20,5 +20,6 @@ pub mod metrics;
 pub mod proto;
 pub mod query;
 pub mod server;
+pub mod sources;
 pub mod store;
 pub mod telemetry;

@@ -104,6 +104,14 @@ pub enum ServeError {
     /// The store, on opening or on closing.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A collapse window other than the one stored.
+    #[error("{error}; {place}")]
+    Window {
+        /// What is stored, and what is configured.
+        error: StoreError,
+        /// Where that is.
+        place: String,
+    },
     /// A thread of ours panicked; the log has the message.
     #[error("{0} failed unexpectedly; the log says why")]
     Panicked(&'static str),
@@ -125,6 +133,13 @@ pub enum ServeError {
     /// Printing the first table.
     #[error("cannot print: {0}")]
     Print(io::Error),
+}
+
+/// What the store has against a setting, with the place where that is made.
+fn explained(error: StoreError, config: &Config) -> ServeError {
+    let StoreError::WindowDiffers { series, .. } = &error else { return error.into() };
+    let place = config.collapse_window_place(&series.source);
+    ServeError::Window { error, place }
 }
 
 /// Why `serve` ended before it began: exit status 2.
@@ -233,8 +248,9 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (options, limits, store_clock) = (config.store_options().clone(), config.queue_limits(), Arc::clone(&clock));
-    let (running, fan_out) =
-        blocking("opening the store", move || Running::open(options, limits, store_clock)).await??;
+    let (running, fan_out) = blocking("opening the store", move || Running::open(options, limits, store_clock))
+        .await?
+        .map_err(|error| explained(error, config))?;
     let served = serve_store(config, clock, listeners, out, (running.ingest(), fan_out), shutdown).await;
     let closed = blocking("closing the store", move || running.close()).await;
     served?;
@@ -279,7 +295,8 @@ async fn serve_store(
     let address = listeners.grpc.local_addr().map_err(ServeError::LocalAddress)?;
     let (start_draining, mut draining) = watch::channel(false);
     let state_rules = config.store_options().state_rules.clone();
-    let rates = Arc::new(Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules));
+    let rates = Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
+    let rates = Arc::new(rates.with_sources(config.sources().clone()));
     let calls = CallMetrics::grpc();
     let feeds = FollowMetrics::default();
     let mut origins = config.cors_origins().to_vec();
@@ -291,7 +308,7 @@ async fn serve_store(
             origins.extend(own_origins(address));
             let settings = Settings {
                 origins: Origins::new(config.cors_origins().iter().map(CorsOrigin::to_string)),
-                frankfurter_source: config.frankfurter_source().clone(),
+                frankfurter_source: config.frankfurter_source().cloned(),
             };
             let scraped = Scraped::new(ingest, calls.clone(), feeds.clone(), config.store_options().directory.clone())?;
             let site = Site::new(Arc::clone(&rates), ingest.clone(), scraped, draining.clone(), settings)?;

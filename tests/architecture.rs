@@ -11,11 +11,12 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Each module and the modules that it may know, all of which stand above it: arrows point up this
 /// table, so that it has no cycles.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("domain", &[]),
     ("analysis", &["domain"]),
     ("board", &["domain"]),
     ("clock", &["domain"]),
+    ("sources", &["domain"]),
     ("proto", &[]),
     ("telemetry", &[]),
     ("metrics", &[]),
@@ -24,10 +25,13 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("ingest", &["board", "clock", "domain", "metrics", "store"]),
     ("feed", &["analysis", "domain", "ingest"]),
     ("follow", &["analysis", "clock", "domain", "feed", "ingest", "metrics"]),
-    ("query", &["analysis", "board", "domain", "store"]),
+    ("query", &["analysis", "board", "domain", "sources", "store"]),
     ("export", &["analysis", "board", "domain", "proto", "query", "store"]),
-    ("config", &["board", "domain", "follow", "ingest", "store", "telemetry"]),
-    ("api", &["analysis", "board", "clock", "columns", "domain", "export", "ingest", "proto", "query", "store"]),
+    ("config", &["board", "domain", "follow", "ingest", "sources", "store", "telemetry"]),
+    (
+        "api",
+        &["analysis", "board", "clock", "columns", "domain", "export", "ingest", "proto", "query", "sources", "store"],
+    ),
     (
         "grpc",
         &[
@@ -35,7 +39,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "store",
         ],
     ),
-    ("http", &["analysis", "api", "board", "domain", "ingest", "metrics", "proto", "query", "store"]),
+    ("http", &["analysis", "api", "board", "domain", "ingest", "metrics", "proto", "query", "sources", "store"]),
     (
         "server",
         &[
@@ -58,7 +62,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
-const CRATES: [(&str, &[&str]); 37] = [
+const CRATES: [(&str, &[&str]); 38] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("crc32c", &["api::page_token", "export::seal", "store"]),
@@ -81,6 +85,7 @@ const CRATES: [(&str, &[&str]); 37] = [
     ("prost_reflect", &["http"]),
     ("prost_types", &["api", "cli", "columns", "export", "grpc"]),
     ("reqwest", &["follow"]),
+    ("toml", &["config::file"]),
     ("rustls", &["follow"]),
     ("tokio", &["api", "cli", "follow", "grpc", "http", "ingest", "main", "server"]),
     ("clap", &["cli", "config", "main", "telemetry"]),

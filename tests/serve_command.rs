@@ -95,6 +95,10 @@ fn bad_settings_end_with_status_2_before_anything_is_opened() {
     check(&["--future-limit", "2 moons"], None, &["--future-limit", "2 moons", "90s"]);
     check(&["--collapse-window", "nbk=1h,nbk=2h"], None, &["--collapse-window is given twice for source nbk"]);
     check(&["--nonsense"], None, &["--nonsense"]);
+    check(&["--config", "no/such.toml"], None, &["cannot read no/such.toml", "give --config the path"]);
+    check(&[], Some(("SILKRATE_CONFIG", "no/such.toml")), &["cannot read no/such.toml"]);
+    check(&[], Some(("SILKRATE_CONFIG", "")), &["--config"]);
+    check(&["--config", SAMPLE_PAGE], None, &["2025-12-08.txt:1: it is no TOML"]);
     check(&[], Some(("SILKRATE_QUEUE_BATCHES", "many")), &["--queue-batches", "many"]);
     check(&[], Some(("SILKRATE_STALE_LIMIT", "")), &["--stale-limit", "no duration"]);
     check(&[], Some(("SILKRATE_RECOLLAPSE", "")), &["--recollapse", "true or false"]);

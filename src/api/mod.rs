@@ -11,6 +11,7 @@ mod rate_request;
 mod rate_response;
 mod rates;
 pub(crate) mod snapshot_request;
+mod sources;
 mod watch;
 
 use tokio::sync::watch::Receiver;

@@ -8,8 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Timestamp;
+use crate::domain::{Source, Timestamp};
 use crate::query::{BucketCursor, QueryError, RevisionCursor};
+use crate::sources::Preferences;
 
 /// The layout below.
 const VERSION: u8 = 1;
@@ -24,6 +25,15 @@ impl Fingerprint {
     /// Of a method's request without its page size and token, which may change from page to page.
     pub(super) fn of(method: &str, request: &impl Message) -> Self {
         Self(crc32c::crc32c_append(crc32c::crc32c(method.as_bytes()), &request.encode_to_vec()))
+    }
+
+    /// The same question, where these say which source answers.
+    pub(super) fn chosen_by(self, preferences: &Preferences) -> Self {
+        let of_each = |sum, (source, place): (&Source, u32)| {
+            let sum = crc32c::crc32c_append(sum, source.as_str().as_bytes());
+            crc32c::crc32c_append(sum, &place.to_le_bytes())
+        };
+        Self(preferences.iter().fold(self.0, of_each))
     }
 }
 
@@ -103,7 +113,9 @@ impl PageToken {
             return Err(refused(GARBLED));
         }
         if layout.fingerprint != fingerprint.0 {
-            return Err(refused("belongs to another request; repeat every field but page_size"));
+            return Err(refused(
+                "belongs to another request, or to other preferences among sources; repeat every field but page_size, or begin again with the first page",
+            ));
         }
         let time = Timestamp::from_micros;
         // Buckets are reckoned from these times, by calendars that end somewhere.

@@ -13,10 +13,11 @@ use crate::query::{
     BucketsRequest, CandlesRequest, ChangeRequest, ChangeStart, ChangesRequest, Period, QueryError, Range, RateRequest,
     RevisionsRequest, RunsRequest, SeriesFilter, SeriesRequest, Window, WindowUnit,
 };
+use crate::sources::Preferences;
 use crate::store::ScanOrder;
 
 /// Most entries of a filter.
-const FILTER_ENTRIES_MAX: usize = 100;
+pub(super) const FILTER_ENTRIES_MAX: usize = 100;
 /// Rows of a page where none are asked for.
 const PAGE_ROWS_DEFAULT: usize = 1_000;
 /// Most rows of a page; who asks for more gets these.
@@ -145,12 +146,23 @@ fn page_rows(page_size: i32, rows_max: usize) -> Result<usize, QueryError> {
 }
 
 /// What the token says about `request`, whose page fields were taken out.
-fn resume(token: &str, method: &str, request: &impl Message) -> Result<(Fingerprint, Option<PageToken>), QueryError> {
+/// Where a list goes on. One that names no source goes on only as long as the same sources are preferred.
+fn resume(
+    token: &str,
+    method: &str,
+    request: &impl Message,
+    (named, preferences): (Option<&Source>, &Preferences),
+) -> Result<(Fingerprint, Option<PageToken>), QueryError> {
     let fingerprint = Fingerprint::of(method, request);
+    let fingerprint = if named.is_some() { fingerprint } else { fingerprint.chosen_by(preferences) };
     Ok((fingerprint, PageToken::decode(token, fingerprint)?))
 }
 
-pub(super) fn runs(mut request: v1::ListRunsRequest, served: &CurrencySet) -> Result<Paged<RunsRequest>, QueryError> {
+pub(super) fn runs(
+    mut request: v1::ListRunsRequest,
+    served: &CurrencySet,
+    preferences: &Preferences,
+) -> Result<Paged<RunsRequest>, QueryError> {
     let limit = page_rows(std::mem::take(&mut request.page_size), PAGE_ROWS_MAX)?;
     let token = std::mem::take(&mut request.page_token);
     let mut question = RunsRequest {
@@ -163,7 +175,7 @@ pub(super) fn runs(mut request: v1::ListRunsRequest, served: &CurrencySet) -> Re
         after: None,
         limit,
     };
-    let (fingerprint, token) = resume(&token, "ListRuns", &request)?;
+    let (fingerprint, token) = resume(&token, "ListRuns", &request, (question.source.as_ref(), preferences))?;
     if let Some(PageToken { known_time, cursor: Cursor::Run(after) }) = token {
         question.known_time = Some(known_time);
         question.after = Some(after);
@@ -185,6 +197,7 @@ pub(super) fn stream(request: &v1::StreamRunsRequest, served: &CurrencySet) -> R
 pub(super) fn revisions(
     mut request: v1::ListRevisionsRequest,
     served: &CurrencySet,
+    preferences: &Preferences,
 ) -> Result<Paged<RevisionsRequest>, QueryError> {
     let limit = page_rows(std::mem::take(&mut request.page_size), PAGE_ROWS_MAX)?;
     let token = std::mem::take(&mut request.page_token);
@@ -196,7 +209,7 @@ pub(super) fn revisions(
         after: None,
         limit,
     };
-    let (fingerprint, token) = resume(&token, "ListRevisions", &request)?;
+    let (fingerprint, token) = resume(&token, "ListRevisions", &request, (question.source.as_ref(), preferences))?;
     if let Some(PageToken { known_time, cursor: Cursor::Revision(after) }) = token {
         question.known_time = Some(known_time);
         question.after = Some(after);
@@ -240,6 +253,7 @@ fn period(request: &v1::ListChangesRequest) -> Result<Period, QueryError> {
 pub(super) fn changes(
     mut request: v1::ListChangesRequest,
     served: &CurrencySet,
+    preferences: &Preferences,
 ) -> Result<Paged<ChangesRequest>, QueryError> {
     let limit = page_rows(std::mem::take(&mut request.page_size), CHANGES_PAGE_ROWS_MAX)?;
     let token = std::mem::take(&mut request.page_token);
@@ -253,7 +267,7 @@ pub(super) fn changes(
         limit,
     };
     let (period, zone) = (period(&request)?, zone(&request.time_zone)?);
-    let (fingerprint, token) = resume(&token, "ListChanges", &request)?;
+    let (fingerprint, token) = resume(&token, "ListChanges", &request, (list.source.as_ref(), preferences))?;
     resume_buckets(&mut list, token);
     Ok(Paged { question: ChangesRequest { list, period, zone }, fingerprint })
 }
@@ -285,6 +299,7 @@ pub(super) fn buckets(interval_number: i32, time_zone: &str) -> Result<Buckets, 
 pub(super) fn candles(
     mut request: v1::ListCandlesRequest,
     served: &CurrencySet,
+    preferences: &Preferences,
 ) -> Result<Paged<CandlesRequest>, QueryError> {
     let limit = page_rows(std::mem::take(&mut request.page_size), PAGE_ROWS_MAX)?;
     let token = std::mem::take(&mut request.page_token);
@@ -298,7 +313,7 @@ pub(super) fn candles(
         limit,
     };
     let buckets = buckets(request.interval, &request.time_zone)?;
-    let (fingerprint, token) = resume(&token, "ListCandles", &request)?;
+    let (fingerprint, token) = resume(&token, "ListCandles", &request, (list.source.as_ref(), preferences))?;
     resume_buckets(&mut list, token);
     let (fill, count_observations) = (request.fill_empty, request.count_observations);
     Ok(Paged { question: CandlesRequest { list, buckets, fill, count_observations, find_bounds: true }, fingerprint })
@@ -402,24 +417,27 @@ mod tests {
             include_baseline: true,
             ..v1::ListRunsRequest::default()
         };
-        let first = runs(request.clone(), &served()).unwrap();
+        let first = runs(request.clone(), &served(), &Preferences::default()).unwrap();
         assert!(first.question.include_baseline && first.question.known_time.is_none());
         let at = Timestamp::from_micros;
         let token = PageToken { known_time: at(77), cursor: Cursor::Run(at(5_000_000)) }.encode(first.fingerprint);
 
         let next = v1::ListRunsRequest { page_token: token.clone(), page_size: 7, ..request.clone() };
-        let next = runs(next, &served()).unwrap().question;
+        let next = runs(next, &served(), &Preferences::default()).unwrap().question;
         assert_eq!((next.known_time, next.after, next.limit), (Some(at(77)), Some(at(5_000_000)), 7));
         assert!(!next.include_baseline);
 
         let other = v1::ListRunsRequest { page_token: token.clone(), descending: true, ..request };
-        expect_said(runs(other, &served()), "page_token: belongs to another request");
+        expect_said(runs(other, &served(), &Preferences::default()), "page_token: belongs to another request");
         let revisions_of = v1::ListRevisionsRequest {
             pair: "KGS/USD".to_owned(),
             page_token: token,
             ..v1::ListRevisionsRequest::default()
         };
-        expect_said(revisions(revisions_of, &served()), "page_token: belongs to another request");
+        expect_said(
+            revisions(revisions_of, &served(), &Preferences::default()),
+            "page_token: belongs to another request",
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::domain::{CurrencySet, Timestamp};
 use crate::ingest::Ingest;
 use crate::proto::v1;
 use crate::query::{QueryError, Reader, RunStream, SeriesFilter, Stop};
+use crate::sources::SourceTable;
 use crate::store::View;
 
 /// Answers from the newest view. Every method fails with what its request or the store makes of it; past the
@@ -26,12 +27,26 @@ pub struct Rates {
     fixed: Option<(Arc<View>, Timestamp)>,
     currencies: Arc<CurrencySet>,
     rules: Arc<StateRules>,
+    sources: Arc<SourceTable>,
 }
 
 impl Rates {
     /// Over what `ingest` makes visible. `currencies` are those that may be asked for; states follow `rules`.
     pub fn new(ingest: Ingest, clock: Arc<dyn Clock>, currencies: CurrencySet, rules: StateRules) -> Self {
-        Self { ingest, clock, fixed: None, currencies: Arc::new(currencies), rules: Arc::new(rules) }
+        Self {
+            ingest,
+            clock,
+            fixed: None,
+            currencies: Arc::new(currencies),
+            rules: Arc::new(rules),
+            sources: Arc::default(),
+        }
+    }
+
+    /// The same answers, with sources that are treated, and chosen among, as `sources` has it.
+    #[must_use]
+    pub fn with_sources(self, sources: SourceTable) -> Self {
+        Self { sources: Arc::new(sources), ..self }
     }
 
     /// The same answers, all of them from `view`, it being `now`: who keeps an answer knows by these two whether it
@@ -61,6 +76,11 @@ impl Rates {
         &self.rules
     }
 
+    /// How each source is treated.
+    pub fn sources(&self) -> &SourceTable {
+        &self.sources
+    }
+
     /// Pairs and sources asked for, checked.
     ///
     /// # Errors
@@ -79,7 +99,7 @@ impl Rates {
     ) -> Result<T, ServiceError> {
         let stop = Stop::default();
         let _stops_when_dropped = stop.on_drop();
-        let reader = Reader::new(self.view(), self.now(), Arc::clone(&self.rules), stop);
+        let reader = Reader::new(self.view(), self.now(), Arc::clone(&self.rules), stop).preferring(&self.sources);
         let task = tokio::task::spawn_blocking(move || work(&reader));
         match task.await {
             Ok(answer) => Ok(answer?),
@@ -160,7 +180,8 @@ impl Rates {
     /// # Errors
     /// See [`Rates`].
     pub async fn list_runs(&self, request: v1::ListRunsRequest) -> Result<v1::ListRunsResponse, ServiceError> {
-        let Paged { question, fingerprint } = rate_request::runs(request, &self.currencies)?;
+        let Paged { question, fingerprint } =
+            rate_request::runs(request, &self.currencies, self.sources.preferences())?;
         let answer = self.read(move |reader| reader.runs(&question)).await?;
         Ok(rate_response::runs(&answer, fingerprint))
     }
@@ -194,7 +215,8 @@ impl Rates {
     /// See [`Rates`].
     pub async fn list_changes(&self, request: v1::ListChangesRequest) -> Result<v1::ListChangesResponse, ServiceError> {
         let decimal_places = rate_request::decimal_places(request.decimal_places)?;
-        let Paged { question, fingerprint } = rate_request::changes(request, &self.currencies)?;
+        let Paged { question, fingerprint } =
+            rate_request::changes(request, &self.currencies, self.sources.preferences())?;
         let answer = self.read(move |reader| reader.changes(&question)).await?;
         Ok(rate_response::changes(&answer, decimal_places, fingerprint))
     }
@@ -204,7 +226,8 @@ impl Rates {
     /// # Errors
     /// See [`Rates`].
     pub async fn list_candles(&self, request: v1::ListCandlesRequest) -> Result<v1::ListCandlesResponse, ServiceError> {
-        let Paged { question, fingerprint } = rate_request::candles(request, &self.currencies)?;
+        let Paged { question, fingerprint } =
+            rate_request::candles(request, &self.currencies, self.sources.preferences())?;
         let answer = self.read(move |reader| reader.candles(&question)).await?;
         Ok(rate_response::candles(&answer, fingerprint))
     }
@@ -217,7 +240,8 @@ impl Rates {
         &self,
         request: v1::ListRevisionsRequest,
     ) -> Result<v1::ListRevisionsResponse, ServiceError> {
-        let Paged { question, fingerprint } = rate_request::revisions(request, &self.currencies)?;
+        let Paged { question, fingerprint } =
+            rate_request::revisions(request, &self.currencies, self.sources.preferences())?;
         let answer = self.read(move |reader| reader.revisions(&question)).await?;
         Ok(rate_response::revisions(&answer, fingerprint))
     }

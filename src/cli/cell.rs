@@ -69,6 +69,13 @@ impl Cell {
         }
     }
 
+    /// The day of an instant that may be absent, where its clock is of no interest.
+    pub(super) fn date(time: Option<&prost_types::Timestamp>) -> Self {
+        let time = Self::time(time);
+        let Self::Time(instant) = time else { return time };
+        Self::text(instant.to_string().split('T').next().unwrap_or_default())
+    }
+
     /// A length that may be absent.
     pub(super) fn length(length: Option<&prost_types::Duration>) -> Self {
         length.map_or(Self::Absent, |length| {

@@ -26,6 +26,7 @@ mod rate;
 mod revisions;
 mod runs;
 mod series;
+mod sources;
 mod text;
 mod unfinished;
 mod verify;
@@ -119,6 +120,8 @@ pub enum Command {
     Candles(candles::CandlesArgs),
     /// List what series there are
     Series(series::SeriesArgs),
+    /// List sources: how each is treated, who says so, and what it has brought
+    Sources(sources::SourcesArgs),
     /// List what was believed before later knowledge replaced it
     Revisions(revisions::RevisionsArgs),
     /// Write a snapshot as Parquet, Arrow or CSV
@@ -149,6 +152,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Changes(args) => finish(changes::run(args, &session).await),
         Command::Candles(args) => finish(candles::run(args, &session).await),
         Command::Series(args) => finish(series::run(args, &session).await),
+        Command::Sources(args) => finish(sources::run(args, &session).await),
         Command::Revisions(args) => finish(revisions::run(args, &session).await),
         Command::Export(args) => finish(export::run(args, &session).await),
         Command::Import(args) => finish(import::run(args, &session).await),
@@ -239,7 +243,7 @@ fn stdout() -> BufWriter<Stdout> {
 struct PairArgs {
     /// Currencies around a slash, like KGS/USD
     pair: String,
-    /// Who published it; needed where several sources have the pair
+    /// Who published it; needed where several sources have the pair and none of them is preferred
     #[arg(long, value_name = "SLUG", default_value = "", hide_default_value = true)]
     source: String,
 }
@@ -333,6 +337,8 @@ mod tests {
         check("silkrate import full --db db", Ok(()));
         check("silkrate import runs.parquet --revise --dry-run", Ok(()));
         check("silkrate latest --timeout 0", Err("0 is not in"));
+        check("silkrate sources timesca nbkr --output csv", Ok(()));
+        check("silkrate serve --config silkrate.toml", Ok(()));
         check("silkrate", Err("Usage"));
     }
 }

@@ -40,7 +40,7 @@ impl FollowArgs {
         }
         sources.sort_unstable();
         sources.dedup();
-        Ok(FollowSettings { sources, urls })
+        Ok(FollowSettings { sources, urls, ..FollowSettings::default() })
     }
 }
 

@@ -1,8 +1,12 @@
 //! What is refused, by which words, and what the defaults are.
 
+use std::collections::BTreeMap;
+
 use clap::Parser;
 
 use super::*;
+use crate::follow::{FollowedSource, Reach, Schedule};
+use crate::sources::{Setting, SourceSettings};
 
 #[derive(Parser)]
 struct Command {
@@ -123,4 +127,144 @@ fn dates_stand_for_their_start() {
     let time = |text: &str| config(&["--load-time", text]).unwrap().load().observed_time.map(|t| t.to_string());
     assert_eq!(time("2025-12-08").as_deref(), Some("2025-12-08T00:00:00Z"));
     assert_eq!(time("2025-12-08T06:00:00+06:00").as_deref(), Some("2025-12-08T00:00:00Z"));
+}
+
+/// A file with this text, and the flag that names it.
+fn with_file(text: &str) -> (tempfile::NamedTempFile, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let path = file.path().display().to_string();
+    (file, path)
+}
+
+#[test]
+fn a_flag_goes_before_the_file_and_that_before_what_is_built_in() {
+    let (file, path) = with_file(
+        "[defaults]\ncollapse_window = \"2h\"\n[sources.nbkr]\ncollapse_window = \"6d\"\n[sources.mine]\ncollapse_window = \"3h\"\n",
+    );
+    let (default, line) = (Origin::Default, |line| Origin::File { line });
+    // Of each the hours of its collapse window, and who says so.
+    let check = |flags: &[&str], expect: [(&str, i64, Origin); 4]| {
+        let config = config(&[&["--config", path.as_str()], flags].concat()).unwrap();
+        for (name, hours, origin) in expect {
+            let window = config.sources().of(&source(name)).collapse_window_us;
+            assert_eq!(window, Setting { value: hours * Timestamp::HOUR_US, origin }, "{flags:?}: {name}");
+            let stored = config.store_options().collapse_windows_us.get(&source(name)).copied();
+            let stored = stored.unwrap_or(config.store_options().collapse_window_default_us);
+            assert_eq!(stored, window.value, "{flags:?}: {name}");
+        }
+    };
+    check(&[], [("nbkr", 144, line(4)), ("cbu", 168, default), ("mine", 3, line(6)), ("other", 2, line(2))]);
+    check(
+        &["--collapse-window", "nbkr=5d,mine=4h"],
+        [("nbkr", 120, Origin::Flag), ("cbu", 168, default), ("mine", 4, Origin::Flag), ("other", 2, line(2))],
+    );
+    // What is said of all others goes behind what is said of one.
+    check(
+        &["--collapse-window", "5h"],
+        [("nbkr", 144, line(4)), ("cbu", 168, default), ("mine", 3, line(6)), ("other", 5, Origin::Flag)],
+    );
+    drop(file);
+}
+
+#[test]
+fn the_file_says_how_sources_are_followed_unless_flags_do() {
+    let (file, path) = with_file(
+        "[sources.nbkr]\nfollow = true\npace = \"30m\"\npublication = \"16:00\"\nurl = \"http://127.0.0.1:1/a\"\n[sources.cbu]\nfollow = true\n[sources.nbk]\nfollow = false\nurl = \"https://nationalbank.kz\"\n",
+    );
+    let follow = |flags: &[&str]| config(&[&["--config", path.as_str()], flags].concat()).unwrap().follow().clone();
+    let settings = follow(&[]);
+    assert_eq!(settings.sources, [FollowedSource::Nbkr, FollowedSource::Cbu]);
+    assert_eq!(settings.place(FollowedSource::Nbkr), ("http://127.0.0.1:1/a", Reach::Any));
+    assert_eq!(settings.place(FollowedSource::Cbu), ("https://cbu.uz", Reach::Public));
+    // Its own address is as public as ever, whoever repeats it.
+    assert_eq!(settings.place(FollowedSource::Nbk), ("https://nationalbank.kz", Reach::Public));
+    let schedule = settings.schedule(FollowedSource::Nbkr);
+    assert_eq!((schedule.pace(), schedule.publication_s()), (Duration::from_mins(30), Some(16 * 3_600)));
+    assert_eq!(settings.schedule(FollowedSource::Cbu), Schedule::of(FollowedSource::Cbu));
+    let settings = follow(&["--follow", "nbk", "--feed-url", "nbkr=http://127.0.0.1:1/b"]);
+    assert_eq!(settings.sources, [FollowedSource::Nbk], "the flag says all that is followed");
+    assert_eq!(settings.place(FollowedSource::Nbkr).0, "http://127.0.0.1:1/b");
+    drop(file);
+}
+
+#[test]
+fn frankfurters_source_is_the_flags_then_the_preferred_then_the_ticker() {
+    let (file, path) = with_file("[sources.nbkr]\npreference = 2\n[sources.cbu]\npreference = 1\n");
+    let check = |flags: &[&str], expect: &str| {
+        let config = config(flags).unwrap();
+        assert_eq!(config.frankfurter_source().map(Source::as_str), Some(expect), "{flags:?}");
+    };
+    check(&[], "timesca");
+    check(&["--config", &path], "cbu");
+    check(&["--config", &path, "--frankfurter-source", "nbt"], "nbt");
+    drop(file);
+}
+
+#[test]
+fn a_file_of_no_use_is_told_of_by_its_path() {
+    let (file, path) = with_file("[sources.nbkr]\npace = \"1s\"\n");
+    let message = config(&["--config", &path]).map(|_| ()).unwrap_err();
+    assert_eq!(
+        message,
+        format!("{path}:2: sources.nbkr.pace = \"1s\": it is outside 10s to 6h; choose a pace between them")
+    );
+    drop(file);
+}
+
+#[test]
+fn the_place_of_a_window_is_told() {
+    let (file, path) = with_file("[sources.nbkr]\ncollapse_window = \"6d\"\n");
+    let place = |flags: &[&str], name: &str| config(flags).unwrap().collapse_window_place(&source(name));
+    let with = ["--config", path.as_str()];
+    assert_eq!(place(&with, "nbkr"), format!("it is configured in {path}, line 2"));
+    assert_eq!(place(&with, "cbu"), format!("it is built in; collapse_window of [sources.cbu] in {path} changes it"));
+    assert_eq!(
+        place(&["--config", &path, "--collapse-window", "cbu=1d"], "cbu"),
+        format!("it is configured by --collapse-window, which goes before collapse_window of [sources.cbu] in {path}")
+    );
+    assert_eq!(
+        place(&[], "cbu"),
+        "it is built in; collapse_window of [sources.cbu] in a file that --config names changes it"
+    );
+    drop(file);
+}
+
+/// The settings of the example that are commented out: their lines begin with `#` and a word.
+fn example_with_its_comments() -> String {
+    let text = include_str!("../../data/silkrate.toml");
+    let taken = |line: &str| {
+        let setting = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+        setting.unwrap_or(line).to_owned()
+    };
+    text.lines().map(taken).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_says_what_is_built_in() {
+    let built_in = config(&[]).unwrap();
+    let (as_it_is, path) = with_file(include_str!("../../data/silkrate.toml"));
+    assert_eq!(config(&["--config", &path]).unwrap().sources(), built_in.sources());
+    let (taken, path) = with_file(&example_with_its_comments());
+    let said = config(&["--config", &path]).unwrap();
+    for name in built_in.sources().named() {
+        let (said, expect) = (said.sources().of(name), built_in.sources().of(name));
+        let values = |settings: &SourceSettings| {
+            let feed = settings.feed.clone().unwrap();
+            let hour = feed.publication_s.map(|hour| hour.value);
+            let lengths = [settings.collapse_window_us, settings.stale_limit_us, feed.pace_us].map(|one| one.value);
+            (lengths, settings.minimum_places.value, hour, feed.url.value, feed.is_followed.value)
+        };
+        assert_eq!(values(said), values(expect), "{name}");
+        let feed = said.feed.clone().unwrap();
+        let mut origins = vec![said.collapse_window_us.origin, said.stale_limit_us.origin, said.minimum_places.origin];
+        origins.extend([feed.pace_us.origin, feed.url.origin, feed.is_followed.origin]);
+        origins.extend(feed.publication_s.map(|hour| hour.origin));
+        assert!(!origins.contains(&Origin::Default), "{name}: the example leaves something out");
+    }
+    let (others, expect) = (said.sources().others(), built_in.sources().others());
+    assert_eq!(others.collapse_window_us.value, expect.collapse_window_us.value);
+    assert_eq!(others.stale_limit_us.value, expect.stale_limit_us.value);
+    assert!(others.stale_limit_us.origin != Origin::Default && others.collapse_window_us.origin != Origin::Default);
+    drop((as_it_is, taken));
 }

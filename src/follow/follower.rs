@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::fetch::{Fetched, Fetcher, Trouble, Validators};
 use super::health::{Health, Outcome};
-use super::plan::{Chance, LastPoll, is_due, left, next_poll};
+use super::plan::{Chance, LastPoll, Schedule, is_due, left, next_poll};
 use super::source::{FollowedSource, Question};
 use crate::clock::Clock;
 use crate::domain::{SourceError, Timestamp};
@@ -56,6 +56,7 @@ pub struct Follower {
     validators: HashMap<String, Validators>,
     /// The ticker page as last read, for when it is told to be the same.
     page: Option<TickerPage>,
+    schedule: Schedule,
     chance: Chance,
     failures: u32,
     next: Timestamp,
@@ -91,10 +92,17 @@ impl Follower {
             context,
             validators: HashMap::new(),
             page: None,
+            schedule: Schedule::of(source),
             chance: Chance::new(own_seed),
             failures: 0,
             health: None,
         }
+    }
+
+    /// The same on another schedule than the one built in.
+    #[must_use]
+    pub fn with_schedule(self, schedule: Schedule) -> Self {
+        Self { schedule, ..self }
     }
 
     /// When the next poll is due.
@@ -156,7 +164,7 @@ impl Follower {
             self.failures = self.failures.saturating_add(1);
             LastPoll::Failed { in_a_row: self.failures, retry_after: answer.retry_after }
         };
-        self.next = next_poll(source, now, last, self.chance.next());
+        self.next = next_poll(self.schedule, now, last, self.chance.next());
         let Some(health) = outcome.health() else {
             tracing::debug!("{source}: {}", answer.words);
             return;

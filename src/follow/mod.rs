@@ -20,8 +20,9 @@ use tokio::task::JoinSet;
 pub use fetch::{FetchError, FetchLimits, Fetched, Fetcher, Validators};
 pub use follower::{FollowContext, Follower};
 pub use health::{Health, Outcome};
+pub use plan::{Schedule, ScheduleError};
 pub use reach::Reach;
-pub use source::{FeedUrl, FollowedSource, FollowedSourceError, Question};
+pub use source::{FeedUrl, FeedUrlError, FollowedSource, FollowedSourceError, Question};
 
 /// Which sources are followed, and where.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -30,6 +31,8 @@ pub struct FollowSettings {
     pub sources: Vec<FollowedSource>,
     /// URLs in place of publishers' own, at most one a source.
     pub urls: Vec<FeedUrl>,
+    /// In place of what is built in, at most one a source.
+    pub schedules: Vec<(FollowedSource, Schedule)>,
 }
 
 impl FollowSettings {
@@ -39,6 +42,12 @@ impl FollowSettings {
             Some(url) => (&url.base_url, Reach::Any),
             None => (source.base_url(), Reach::Public),
         }
+    }
+
+    /// How often a source is asked.
+    pub fn schedule(&self, source: FollowedSource) -> Schedule {
+        let own = self.schedules.iter().find(|(of, _)| *of == source);
+        own.map_or_else(|| Schedule::of(source), |(_, schedule)| *schedule)
     }
 }
 
@@ -55,7 +64,8 @@ pub fn start(
     for source in &settings.sources {
         let (base_url, reach) = settings.place(*source);
         let fetcher = Fetcher::new(reach, FetchLimits::default())?;
-        followers.push(Follower::new(*source, base_url, fetcher, context.clone()));
+        let follower = Follower::new(*source, base_url, fetcher, context.clone());
+        followers.push(follower.with_schedule(settings.schedule(*source)));
         tracing::info!("following {source} at {base_url}");
     }
     let mut tasks = JoinSet::new();

@@ -1,13 +1,15 @@
 //! When a source is asked next.
 //!
-//! **Invariant**: pure: a function of the source, the time and outcome of its last poll, and a number of chance. Every
-//! wait is longer than zero and no longer than [`WAIT_MAX`].
+//! **Invariant**: pure: a function of the source's [`Schedule`], the time and outcome of its last poll, and a number of
+//! chance. Every wait is longer than zero and no longer than [`WAIT_MAX`].
 
 use std::time::Duration;
 
-use chrono::Timelike as _;
+use chrono::{NaiveTime, Timelike as _};
+use thiserror::Error;
 
 use super::source::FollowedSource;
+use crate::analysis::Zone;
 use crate::domain::Timestamp;
 
 /// The ticker moves during the day.
@@ -32,6 +34,87 @@ const JITTER_PART: u32 = 8;
 /// The longest wait of all, jitter included.
 pub const WAIT_MAX: Duration = Duration::from_hours(7);
 
+/// How often a source is asked while it answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Schedule {
+    pace: Duration,
+    /// Of a bank: its zone, and the seconds into its day from when on it may publish.
+    publication: Option<(Zone, u32)>,
+}
+
+/// A schedule that a source cannot have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ScheduleError {
+    /// Impolite, or so slow that a clock put back would look like it.
+    #[error("it is outside {min} to {max}; choose a pace between them", min = humantime::format_duration(Schedule::PACE_MIN),
+            max = humantime::format_duration(Schedule::PACE_MAX))]
+    Pace,
+    /// It publishes all day.
+    #[error("the ticker has no hour of publication, it moves all day; leave this out")]
+    NoPublication,
+}
+
+impl Schedule {
+    /// The shortest pace: what is asked more often than that may take it for an attack.
+    pub const PACE_MIN: Duration = Duration::from_secs(10);
+    /// The longest pace, which with its jitter stays under [`WAIT_MAX`].
+    pub const PACE_MAX: Duration = Duration::from_hours(6);
+
+    /// What is built in for `source`.
+    pub fn of(source: FollowedSource) -> Self {
+        let publication = source.publication();
+        Self { pace: if publication.is_some() { BANK_INTERVAL } else { TICKER_INTERVAL }, publication }
+    }
+
+    /// The same at another pace, from [`Self::PACE_MIN`] to [`Self::PACE_MAX`].
+    ///
+    /// # Errors
+    /// `Pace`.
+    pub fn with_pace(self, pace: Duration) -> Result<Self, ScheduleError> {
+        if !(Self::PACE_MIN..=Self::PACE_MAX).contains(&pace) {
+            return Err(ScheduleError::Pace);
+        }
+        Ok(Self { pace, ..self })
+    }
+
+    /// The same with another hour of publication, by the clocks of the bank.
+    ///
+    /// # Errors
+    /// `NoPublication`, of the ticker.
+    pub fn with_publication(self, hour: NaiveTime) -> Result<Self, ScheduleError> {
+        let (zone, _) = self.publication.ok_or(ScheduleError::NoPublication)?;
+        Ok(Self { publication: Some((zone, hour.num_seconds_from_midnight())), ..self })
+    }
+
+    /// Time between two polls, away from the publication.
+    pub const fn pace(self) -> Duration {
+        self.pace
+    }
+
+    /// Seconds into the bank's day from when on it may publish; none of the ticker.
+    pub fn publication_s(self) -> Option<u32> {
+        self.publication.map(|(_, published_s)| published_s)
+    }
+
+    /// The wait after an answer at `polled`.
+    fn wait(self, polled: Timestamp) -> Duration {
+        let Some((zone, published_s)) = self.publication else { return self.pace };
+        let local_s = zone.local(polled).num_seconds_from_midnight();
+        let into_s = (local_s + 2 * DAY_S + PUBLICATION_LEAD_S - published_s) % DAY_S;
+        if into_s < PUBLICATION_LEAD_S + PUBLICATION_TAIL_S {
+            self.pace.min(PUBLICATION_INTERVAL)
+        } else {
+            self.pace.min(Duration::from_secs(u64::from(DAY_S - into_s)))
+        }
+    }
+
+    fn backoff(self, in_a_row: u32) -> Duration {
+        let longest = if self.publication.is_none() { TICKER_BACKOFF_MAX } else { BANK_BACKOFF_MAX };
+        let doubled = 1_u32.checked_shl(in_a_row.saturating_sub(1)).and_then(|factor| BACKOFF_MIN.checked_mul(factor));
+        doubled.map_or(longest, |wait| wait.min(longest))
+    }
+}
+
 /// How the last poll of a source ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LastPoll {
@@ -46,12 +129,12 @@ pub enum LastPoll {
     },
 }
 
-/// When to ask `source` again, whose last poll ended at `polled`. `chance` is any number.
-pub fn next_poll(source: FollowedSource, polled: Timestamp, last: LastPoll, chance: u32) -> Timestamp {
+/// When to ask a source of this schedule again, whose last poll ended at `polled`. `chance` is any number.
+pub fn next_poll(schedule: Schedule, polled: Timestamp, last: LastPoll, chance: u32) -> Timestamp {
     let wait = match last {
-        LastPoll::Answered => pace(source, polled),
+        LastPoll::Answered => schedule.wait(polled),
         LastPoll::Failed { in_a_row, retry_after } => {
-            let backoff = backoff(source, in_a_row);
+            let backoff = schedule.backoff(in_a_row);
             retry_after.map_or(backoff, |asked| asked.min(RETRY_AFTER_MAX).max(backoff))
         }
     };
@@ -67,24 +150,6 @@ pub fn is_due(now: Timestamp, next: Timestamp) -> bool {
 /// How long it is until `next`.
 pub fn left(now: Timestamp, next: Timestamp) -> Duration {
     Duration::from_micros(u64::try_from(next.micros().saturating_sub(now.micros())).unwrap_or(0))
-}
-
-/// The wait after an answer at `polled`.
-fn pace(source: FollowedSource, polled: Timestamp) -> Duration {
-    let Some((zone, published_s)) = source.publication() else { return TICKER_INTERVAL };
-    let local_s = zone.local(polled).num_seconds_from_midnight();
-    let into_s = (local_s + 2 * DAY_S + PUBLICATION_LEAD_S - published_s) % DAY_S;
-    if into_s < PUBLICATION_LEAD_S + PUBLICATION_TAIL_S {
-        PUBLICATION_INTERVAL
-    } else {
-        BANK_INTERVAL.min(Duration::from_secs(u64::from(DAY_S - into_s)))
-    }
-}
-
-fn backoff(source: FollowedSource, in_a_row: u32) -> Duration {
-    let longest = if source.publication().is_none() { TICKER_BACKOFF_MAX } else { BANK_BACKOFF_MAX };
-    let doubled = 1_u32.checked_shl(in_a_row.saturating_sub(1)).and_then(|factor| BACKOFF_MIN.checked_mul(factor));
-    doubled.map_or(longest, |wait| wait.min(longest))
 }
 
 /// Numbers of chance from a seed, by the method of Steele, Lea and Flood (`SplitMix`, 2014).
@@ -115,7 +180,7 @@ mod tests {
     #[test]
     fn a_bank_is_asked_hourly_and_more_often_around_its_publication() {
         let check = |source: FollowedSource, polled: &str, expect: &str| {
-            let next = next_poll(source, time(polled), LastPoll::Answered, 0);
+            let next = next_poll(Schedule::of(source), time(polled), LastPoll::Answered, 0);
             assert_eq!(next, time(expect), "{source} after {polled}");
         };
         check(FollowedSource::Timesca, "2026-05-18T09:00:00Z", "2026-05-18T09:01:00Z");
@@ -130,11 +195,49 @@ mod tests {
     }
 
     #[test]
+    fn pace_and_publication_are_settings() {
+        let check = |source, pace_s: u64, publication: Option<&str>, polled: &str, expect: &str| {
+            let mut schedule = Schedule::of(source).with_pace(Duration::from_secs(pace_s)).unwrap();
+            if let Some(hour) = publication {
+                schedule = schedule.with_publication(hour.parse().unwrap()).unwrap();
+            }
+            let next = next_poll(schedule, time(polled), LastPoll::Answered, 0);
+            assert_eq!(next, time(expect), "{source} at {pace_s} s, {publication:?}, after {polled}");
+        };
+        let (ticker, bank) = (FollowedSource::Timesca, FollowedSource::Nbkr);
+        check(ticker, 10, None, "2026-05-18T09:00:00Z", "2026-05-18T09:00:10Z");
+        check(ticker, 21_600, None, "2026-05-18T09:00:00Z", "2026-05-18T15:00:00Z");
+        // A pace shorter than that of the publication holds then too; a longer one waits for it.
+        check(bank, 60, None, "2026-05-18T09:30:00Z", "2026-05-18T09:31:00Z");
+        check(bank, 21_600, None, "2026-05-18T09:30:00Z", "2026-05-18T09:40:00Z");
+        check(bank, 21_600, None, "2026-05-18T07:00:00Z", "2026-05-18T09:20:00Z");
+        // 23:55 and 00:05 in Bishkek are 17:55 and 18:05 UTC.
+        check(bank, 3_600, Some("23:55:00"), "2026-05-18T17:00:00Z", "2026-05-18T17:45:00Z");
+        check(bank, 3_600, Some("23:55:00"), "2026-05-18T19:00:00Z", "2026-05-18T19:10:00Z");
+        check(bank, 3_600, Some("00:05:00"), "2026-05-18T17:00:00Z", "2026-05-18T17:55:00Z");
+        check(bank, 3_600, Some("00:05:00"), "2026-05-18T09:30:00Z", "2026-05-18T10:30:00Z");
+    }
+
+    #[test]
+    fn an_impolite_schedule_is_refused() {
+        let pace = |millis| Schedule::of(FollowedSource::Cbu).with_pace(Duration::from_millis(millis));
+        for bad in [0, 9_999, 21_600_001] {
+            let message = pace(bad).unwrap_err().to_string();
+            assert_eq!(message, "it is outside 10s to 6h; choose a pace between them", "{bad}");
+        }
+        assert_eq!(pace(10_000).unwrap().pace(), Schedule::PACE_MIN);
+        // The jitter of the longest pace stays below what is taken for a clock put back.
+        assert!(Schedule::PACE_MAX + Schedule::PACE_MAX / JITTER_PART < WAIT_MAX);
+        let ticker = Schedule::of(FollowedSource::Timesca).with_publication(NaiveTime::MIN);
+        assert_eq!(ticker, Err(ScheduleError::NoPublication));
+    }
+
+    #[test]
     fn failures_are_met_with_patience() {
         let check = |source: FollowedSource, in_a_row: u32, retry_after_s: Option<u64>, expect_s: u64| {
             let last = LastPoll::Failed { in_a_row, retry_after: retry_after_s.map(Duration::from_secs) };
             let polled = time("2026-05-18T09:30:00Z");
-            let wait = left(polled, next_poll(source, polled, last, 0));
+            let wait = left(polled, next_poll(Schedule::of(source), polled, last, 0));
             assert_eq!(wait.as_secs(), expect_s, "{source}: {last:?}");
         };
         check(FollowedSource::Cbu, 1, None, 60);
@@ -154,11 +257,12 @@ mod tests {
     #[test]
     fn chance_lengthens_a_wait_by_an_eighth_at_most() {
         let polled = time("2026-05-18T00:00:00Z");
-        let wait = |chance| left(polled, next_poll(FollowedSource::Timesca, polled, LastPoll::Answered, chance));
+        let wait =
+            |chance| left(polled, next_poll(Schedule::of(FollowedSource::Timesca), polled, LastPoll::Answered, chance));
         assert_eq!((wait(0), wait(1 << 31)), (Duration::from_mins(1), Duration::from_millis(63_750)));
         assert!(wait(u32::MAX) < Duration::from_millis(67_500));
         let last = LastPoll::Failed { in_a_row: 1, retry_after: Some(Duration::MAX) };
-        let longest = left(polled, next_poll(FollowedSource::Cbt, polled, last, u32::MAX));
+        let longest = left(polled, next_poll(Schedule::of(FollowedSource::Cbt), polled, last, u32::MAX));
         assert!(longest < WAIT_MAX, "{longest:?}");
         let (mut one, mut same) = (Chance::new(7), Chance::new(7));
         let drawn: Vec<u32> = (0..100).map(|_| one.next()).collect();

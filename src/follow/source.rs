@@ -39,6 +39,20 @@ pub enum FollowedSourceError {
     /// Not of the form of a source with its URL.
     #[error("'{0}' is not SOURCE=URL; write it like cbu=https://mirror.example.org/cbu")]
     NotUrl(String),
+    /// A URL that must not be shown.
+    #[error("{}", FeedUrlError::Secret)]
+    Secret,
+}
+
+/// A URL at which no publisher is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum FeedUrlError {
+    /// Not of http or https, without a host, or with more than a path after that.
+    #[error("it is no URL of http or https that ends with its path; write one like https://mirror.example.org/cbu")]
+    NotUrl,
+    /// Logs and lists of settings show URLs.
+    #[error("it has a user or a password in it, which the log and 'silkrate sources' would show; leave those out")]
+    Secret,
 }
 
 impl FollowedSource {
@@ -169,14 +183,30 @@ impl FeedUrl {
     /// Reads `SOURCE=URL`, with a URL of http or https.
     ///
     /// # Errors
-    /// [`FollowedSourceError`].
+    /// Any [`FollowedSourceError`].
     pub fn parse(text: &str) -> Result<Self, FollowedSourceError> {
         let bad = || FollowedSourceError::NotUrl(clip(text));
         let (source, base_url) = text.split_once('=').ok_or_else(bad)?;
-        let url = reqwest::Url::parse(base_url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        // What follows the path would end up in the middle of the URLs made of it.
-        url.filter(|url| url.has_host() && url.query().is_none() && url.fragment().is_none()).ok_or_else(bad)?;
+        Self::check(base_url).map_err(|error| match error {
+            FeedUrlError::NotUrl => bad(),
+            FeedUrlError::Secret => FollowedSourceError::Secret,
+        })?;
         Ok(Self { source: FollowedSource::parse(source)?, base_url: base_url.to_owned() })
+    }
+
+    /// Whether publishers can be asked at a URL: of http or https, with a host, and with nothing in it that must not be
+    /// shown.
+    ///
+    /// # Errors
+    /// [`FeedUrlError`].
+    pub fn check(base_url: &str) -> Result<(), FeedUrlError> {
+        let url = reqwest::Url::parse(base_url).map_err(|_| FeedUrlError::NotUrl)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(FeedUrlError::Secret);
+        }
+        // What follows the path would end up in the middle of the URLs made of it.
+        let is_base = url.has_host() && url.query().is_none() && url.fragment().is_none();
+        if matches!(url.scheme(), "http" | "https") && is_base { Ok(()) } else { Err(FeedUrlError::NotUrl) }
     }
 }
 
@@ -229,6 +259,9 @@ mod tests {
             ["cbu", "cbu=", "cbu=mirror", "ecb=http://a", "cbu=ftp://a", "cbu=http://a?b=c", "=http://a", "cbu=http://"]
         {
             check(bad, None);
+        }
+        for secret in ["cbu=https://me@a.org", "cbu=https://me:pass@a.org", "cbu=http://:pass@a?b=c"] {
+            assert_eq!(FeedUrl::parse(secret), Err(FollowedSourceError::Secret), "{secret}");
         }
     }
 }

@@ -135,4 +135,11 @@ impl RateService for RateServiceImpl {
     ) -> Result<Response<v1::ListRevisionsResponse>, Status> {
         Ok(Response::new(self.rates.list_revisions(request.into_inner()).await?))
     }
+
+    async fn list_sources(
+        &self,
+        request: Request<v1::ListSourcesRequest>,
+    ) -> Result<Response<v1::ListSourcesResponse>, Status> {
+        Ok(Response::new(self.rates.list_sources(request.get_ref()).await?))
+    }
 }

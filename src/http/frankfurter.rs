@@ -2,9 +2,9 @@
 //!
 //! What is meant is ours. A date is a day in UTC, and its rate the one in force at its end, or now; a day on which
 //! nothing was observed is left out of a range. One unit of `base` (the dollar unless another is asked for) is worth so
-//! many units of each symbol. Where several sources have a pair, the preferred one answers for each day that its rate
-//! counts on, else the first by name whose rate does, else legs of different ones. A rate counts on the day it was
-//! observed and for its source's stale limit after that, in whole days.
+//! many units of each symbol. Where several sources have a pair, the one chosen for these shapes answers for each day
+//! that its rate counts on, else the next by preference and then by name whose rate does, else legs of different ones. A
+//! rate counts on the day it was observed and for its source's stale limit after that, in whole days.
 //!
 //! **Invariant**: rates are JSON numbers with the digits of the answer: no float stands between the two.
 
@@ -199,7 +199,7 @@ async fn answer_or_problem(site: &Site, uri: &Uri, headers: &HeaderMap) -> Resul
     let question = [uri.path().as_bytes(), uri.query().unwrap_or_default().as_bytes()];
     let tag = basis.tag(&question);
     let rates = site.rates.at(Arc::clone(&basis.view), basis.now);
-    let source = &site.settings.frankfurter_source;
+    let source = site.settings.frankfurter_source.as_ref();
     let asked = match what {
         What::Currencies => {
             parameters.finish([])?;
@@ -234,13 +234,16 @@ fn currencies(rates: &Rates) -> BTreeMap<String, String> {
     pairs.flat_map(|pair| [pair.base(), pair.quote()]).map(|one| (one.to_string(), one.name())).collect()
 }
 
-/// Each source once, the preferred one first.
-fn sources(rates: &Rates, preferred: &Source) -> Vec<String> {
-    let mut names: Vec<String> = rates.view().series().map(|series| series.key().source.to_string()).collect();
-    names.sort_unstable();
-    names.dedup();
-    names.retain(|name| name != preferred.as_str());
-    names.insert(0, preferred.to_string());
+/// Each source once: the chosen one, then those with a preference, then the others by name.
+fn sources(rates: &Rates, chosen: Option<&Source>) -> Vec<String> {
+    let view = rates.view();
+    let preferences = rates.sources().preferences();
+    let mut sources: Vec<&Source> = view.series().map(|series| &series.key().source).chain(chosen).collect();
+    sources.sort_unstable_by_key(|source| {
+        (Some(*source) != chosen, preferences.place(source).unwrap_or(u32::MAX), *source)
+    });
+    sources.dedup();
+    let mut names: Vec<String> = sources.into_iter().map(Source::to_string).collect();
     // In the end, legs of different ones.
     names.push(String::new());
     names
@@ -328,10 +331,10 @@ fn no_rates(asked: &Asked) -> Problem {
 }
 
 /// The rates at the end of a day, or now; without those that no longer count on the day of the newest.
-async fn one_day(rates: &Rates, preferred: &Source, asked: &Asked, day: Option<Day>) -> Result<OneDay, Problem> {
+async fn one_day(rates: &Rates, chosen: Option<&Source>, asked: &Asked, day: Option<Day>) -> Result<OneDay, Problem> {
     let now = rates.now();
     let time = day.map(|day| day.next().0.saturating_add_us(-1)).filter(|time| *time < now);
-    let sources = sources(rates, preferred);
+    let sources = sources(rates, chosen);
     let mut found = Vec::new();
     for symbol in asked.symbols(rates) {
         let of_symbol = rate(rates, &sources, &format!("{}/{symbol}", asked.base), time).await?;
@@ -377,14 +380,14 @@ async fn bounded(rates: &Rates, symbols: &[Currency], start: Day, end: Option<Da
 /// The rates of each day on which something was observed: of the first source that observed that day.
 async fn many_days(
     rates: &Rates,
-    preferred: &Source,
+    chosen: Option<&Source>,
     asked: &Asked,
     start: Day,
     end: Option<Day>,
 ) -> Result<ManyDays, Problem> {
     let symbols = asked.symbols(rates);
     let (start, after) = bounded(rates, &symbols, start, end).await?;
-    let sources = sources(rates, preferred);
+    let sources = sources(rates, chosen);
     let mut days: BTreeMap<String, Numbers> = BTreeMap::new();
     // What begins after its end, the first quote being later, has no days.
     for symbol in symbols.into_iter().filter(|_| start < after) {

@@ -51,7 +51,7 @@ pub struct Settings {
     /// Pages of which origins may read.
     pub origins: Origins,
     /// Which source answers under `/frankfurter` where several have a pair.
-    pub frankfurter_source: Source,
+    pub frankfurter_source: Option<Source>,
 }
 
 /// What the routes answer from. Cheap to clone.
@@ -95,7 +95,7 @@ impl Site {
     ) -> Result<Self, SchemaError> {
         let schema = Schema::new()?;
         let mut hasher = DefaultHasher::new();
-        (settings.frankfurter_source.as_str(), rates.rules()).hash(&mut hasher);
+        (&settings.frankfurter_source, rates.rules(), rates.sources()).hash(&mut hasher);
         rates.currencies().iter().for_each(|currency| currency.hash(&mut hasher));
         Ok(Self {
             rates,

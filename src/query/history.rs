@@ -67,7 +67,7 @@ impl Range {
 pub struct RunsRequest {
     /// Published, not derived.
     pub pair: Pair,
-    /// From whom; none where a single source has the pair.
+    /// From whom; none where a single source has the pair, or one is preferred.
     pub source: Option<Source>,
     /// Of first observed times.
     pub range: Range,
@@ -108,7 +108,7 @@ pub struct RunsPage {
 pub struct RevisionsRequest {
     /// Published, not derived.
     pub pair: Pair,
-    /// From whom; none where a single source has the pair.
+    /// From whom; none where a single source has the pair, or one is preferred.
     pub source: Option<Source>,
     /// Of superseded times.
     pub range: Range,

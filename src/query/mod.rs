@@ -7,6 +7,7 @@
 //! All methods of [`Reader`] but its construction may read and decode blocks: call them on blocking threads.
 //! [`latest`] alone answers from memory.
 
+mod brought;
 mod candles;
 mod changes;
 mod error;
@@ -25,6 +26,7 @@ mod window;
 
 use std::sync::Arc;
 
+pub use brought::Brought;
 pub use candles::{CandleRow, CandlesPage, CandlesRequest};
 pub use changes::{ChangesPage, ChangesRequest, Period, PeriodChange};
 pub use error::QueryError;
@@ -45,6 +47,7 @@ pub use window::{ChangeStart, Window, WindowUnit};
 
 use crate::board::{Board, StateRules};
 use crate::domain::Timestamp;
+use crate::sources::SourceTable;
 use crate::store::{Commit, View};
 
 /// An answer, and the commit that it was read from.
@@ -62,13 +65,20 @@ pub struct Reader {
     view: Arc<View>,
     now: Timestamp,
     rules: Arc<StateRules>,
+    sources: Arc<SourceTable>,
     stop: Stop,
 }
 
 impl Reader {
     /// Over `view`, it being `now`; long scans end when `stop` says so.
     pub fn new(view: Arc<View>, now: Timestamp, rules: Arc<StateRules>, stop: Stop) -> Self {
-        Self { view, now, rules, stop }
+        Self { view, now, rules, sources: Arc::default(), stop }
+    }
+
+    /// The same answers, where several sources have a pair and none is named, of the one that `sources` prefers.
+    #[must_use]
+    pub fn preferring(self, sources: &Arc<SourceTable>) -> Self {
+        Self { sources: Arc::clone(sources), ..self }
     }
 
     /// The latest quotes of what it sees.

@@ -23,7 +23,7 @@ const STEPS_PER_COLUMN: usize = 2;
 pub struct OutlineRequest {
     /// The published pair, or its inverse.
     pub pair: Pair,
-    /// From whom; none where a single source has the pair.
+    /// From whom; none where a single source has the pair, or one is preferred.
     pub source: Option<Source>,
     /// So long before now; none for all there is.
     pub window: Option<Window>,

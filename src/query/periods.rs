@@ -33,7 +33,7 @@ impl BucketLimit {
 pub struct BucketsRequest {
     /// In which direction.
     pub pair: Pair,
-    /// From whom; none where a single source has the pair.
+    /// From whom; none where a single source has the pair, or one is preferred.
     pub source: Option<Source>,
     /// From whom each leg is, in order, where they are to differ.
     pub leg_sources: Vec<Source>,

@@ -15,7 +15,7 @@ use crate::store::SeriesView;
 pub struct RateRequest {
     /// In which direction.
     pub pair: Pair,
-    /// From whom; none where a single source has the pair.
+    /// From whom; none where a single source has the pair, or one is preferred.
     pub source: Option<Source>,
     /// From whom each leg is, in order, where they are to differ.
     pub leg_sources: Vec<Source>,
@@ -51,7 +51,7 @@ pub struct RateAnswer {
 pub struct ChangeRequest {
     /// In which direction.
     pub pair: Pair,
-    /// From whom; none where a single source has the pair.
+    /// From whom; none where a single source has the pair, or one is preferred.
     pub source: Option<Source>,
     /// From whom each leg is, in order, where they are to differ.
     pub leg_sources: Vec<Source>,

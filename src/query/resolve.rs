@@ -1,4 +1,5 @@
 //! Which stored series answer for a pair: direct if there is such a series, else inverse, else a cross through USD.
+//! Where several sources have one of that kind, the preferred one answers, whether or not its rate is the newest.
 //!
 //! The leg of a currency in a cross is its series against the dollar, else the dollar's against it, so that a cross and
 //! its inverse come from the same series.
@@ -9,6 +10,7 @@ use super::pin::Pin;
 use super::{QueryError, Reader};
 use crate::analysis::Legs;
 use crate::domain::{Currency, Pair, SeriesKey, Source, Timestamp};
+use crate::sources::Preferences;
 use crate::store::{SeriesView, StoreError};
 
 /// Most series that an error message lists.
@@ -97,11 +99,12 @@ pub(super) fn derived_from(keys: &[SeriesKey], pair: Pair) -> Vec<Pair> {
 struct Choice<'a> {
     keys: &'a [SeriesKey],
     pair: Pair,
+    preferences: &'a Preferences,
 }
 
 impl Choice<'_> {
-    /// The series of `wanted`, or else of its inverse. The first kind that is available decides, and several sources of
-    /// that kind are too many.
+    /// The series of `wanted`, or else of its inverse. The first kind that is available decides; of several sources of
+    /// that kind the preferred one has it, and without one they are too many.
     fn single(&self, wanted: Pair, source: Option<&Source>) -> Result<Option<Leg<SeriesKey>>, QueryError> {
         for (inverted, published) in [(false, wanted), (true, wanted.inverse())] {
             let of_kind = |key: &&SeriesKey| key.pair == published && source.is_none_or(|source| key.source == *source);
@@ -110,6 +113,9 @@ impl Choice<'_> {
                 [] => {}
                 [one] => return Ok(Some(Leg { inverted, series: (*one).clone() })),
                 several => {
+                    if let Some(preferred) = self.preferences.choose(several, |key| &key.source) {
+                        return Ok(Some(Leg { inverted, series: (*preferred).clone() }));
+                    }
                     let sources: Vec<&str> = several.iter().map(|key| key.source.as_str()).collect();
                     let leg_of = (wanted != self.pair).then_some(self.pair);
                     return Err(QueryError::Ambiguous { pair: wanted, leg_of, sources: sources.join(", ") });
@@ -209,8 +215,11 @@ impl Reader {
     ) -> Result<T, QueryError> {
         let concerned = [pair.base(), pair.quote(), Currency::USD];
         let of_these = |key: &SeriesKey| concerned.contains(&key.pair.base()) && concerned.contains(&key.pair.quote());
-        match find(Choice { keys: &self.known_keys(pin, of_these)?, pair }) {
-            Err(QueryError::UnknownSeries { .. }) => find(Choice { keys: &self.known_keys(pin, |_| true)?, pair }),
+        let preferences = self.sources.preferences();
+        match find(Choice { keys: &self.known_keys(pin, of_these)?, pair, preferences }) {
+            Err(QueryError::UnknownSeries { .. }) => {
+                find(Choice { keys: &self.known_keys(pin, |_| true)?, pair, preferences })
+            }
             chosen => chosen,
         }
     }
@@ -270,11 +279,19 @@ mod tests {
     /// What is chosen for `wanted` as "KGS/KZT", with sources as "a", or "a,b" for those of legs.
     #[track_caller]
     fn check(wanted: &str, sources: (&str, &[&str]), there: &[&str], expect: &str) {
+        check_preferring(&[], wanted, sources, there, expect);
+    }
+
+    /// The same, with sources preferred in this order.
+    #[track_caller]
+    fn check_preferring(preferred: &[&str], wanted: &str, sources: (&str, &[&str]), there: &[&str], expect: &str) {
+        let preferences = Preferences::new(preferred.iter().map(|slug| source(slug)).zip(1..)).unwrap();
         let pair = Pair::parse(wanted, &CurrencySet::central_asia()).unwrap();
         let keys = keys(there);
         let one = (!sources.0.is_empty()).then(|| source(sources.0));
         let legs: Vec<Source> = sources.1.iter().map(|slug| source(slug)).collect();
-        let found = Named::new(one.as_ref(), &legs).and_then(|named| Choice { keys: &keys, pair }.find(named));
+        let found = Named::new(one.as_ref(), &legs)
+            .and_then(|named| Choice { keys: &keys, pair, preferences: &preferences }.find(named));
         let said = match found {
             Ok(legs) => {
                 let legs_said: Vec<String> =
@@ -346,6 +363,38 @@ mod tests {
         check(("", &["a", "b", "c"]), "leg_sources: 3 are given; a cross has two legs");
         check(("c", &[]), "there is no series of KGS/KZT from c, nor one of KZT/USD to cross it through; there are...");
         check(("", &["a", "c"]), "there is no series of KGS/KZT, nor one of KZT/USD to cross it through; there are...");
+    }
+
+    #[test]
+    fn the_preferred_source_answers_where_several_could() {
+        let check = |preferred: &[&str], wanted: &str, expect: &str| {
+            let there = ["KGS/USD a", "KGS/USD b", "USD/KGS c", "KZT/USD b", "KZT/USD c", "USD/TJS c", "USD/TJS d"];
+            check_preferring(preferred, wanted, ("", &[]), &there, expect);
+        };
+        check(&["a"], "KGS/USD", "Direct KGS/USD from a");
+        check(&["b"], "KGS/USD", "Direct KGS/USD from b");
+        check(&["b", "a"], "KGS/USD", "Direct KGS/USD from b");
+        check(&["c", "a"], "KGS/USD", "Direct KGS/USD from a");
+        // A kind goes before a preference, and one source needs none.
+        check(&["c"], "KGS/USD", "several sources have KGS/USD: name one of a, b as source");
+        check(&["a"], "USD/KGS", "Direct USD/KGS from c");
+        check(&["d", "c"], "TJS/USD", "Inverse 1/USD/TJS from d");
+        // Each leg of a cross has its own.
+        check(&["b"], "KGS/KZT", "Cross KGS/USD from b * 1/KZT/USD from b");
+        check(&["c", "a"], "KGS/KZT", "Cross KGS/USD from a * 1/KZT/USD from c");
+        check(&["a"], "KGS/KZT", "several sources have KZT/USD, a leg of KGS/KZT: name one of b, c for it...");
+        check(&["z"], "KGS/USD", "several sources have KGS/USD: name one of a, b as source");
+    }
+
+    #[test]
+    fn a_source_that_is_named_goes_before_a_preferred_one() {
+        let there = ["KGS/USD a", "KGS/USD b", "KZT/USD a", "KZT/USD b"];
+        let check = |wanted, sources, expect| check_preferring(&["a", "b"], wanted, sources, &there, expect);
+        check("KGS/USD", ("b", &[]), "Direct KGS/USD from b");
+        check("KGS/USD", ("", &["b"]), "Direct KGS/USD from b");
+        check("KGS/KZT", ("b", &[]), "Cross KGS/USD from b * 1/KZT/USD from b");
+        check("KGS/KZT", ("", &["b", "a"]), "Cross KGS/USD from b * 1/KZT/USD from a");
+        check("KGS/USD", ("c", &[]), "there is no series of KGS/USD from c; there are...");
     }
 
     #[test]

@@ -13,9 +13,10 @@ use silkrate::proto::v1::{
     GetLatestRatesResponse, GetRateRequest, GetRateResponse, IngestPageRequest, IngestPageResponse, IngestSummary,
     IngestTicksRequest, IngestTicksResponse, LatestRate, Leg, ListCandlesRequest, ListCandlesResponse,
     ListChangesRequest, ListChangesResponse, ListRevisionsRequest, ListRevisionsResponse, ListRunsRequest,
-    ListRunsResponse, ListSeriesRequest, ListSeriesResponse, MissingReason, PeriodChange, RateBounds, RateState,
-    Refusal, RefusalReason, Revision, Run, Series, StreamRunsRequest, StreamRunsResponse, StreamTicksRequest,
-    StreamTicksResponse, Tick, WatchLatestRatesRequest, WatchLatestRatesResponse, stream_ticks_request,
+    ListRunsResponse, ListSeriesRequest, ListSeriesResponse, ListSourcesRequest, ListSourcesResponse, MissingReason,
+    PeriodChange, RateBounds, RateState, Refusal, RefusalReason, Revision, Run, Series, StreamRunsRequest,
+    StreamRunsResponse, StreamTicksRequest, StreamTicksResponse, Tick, WatchLatestRatesRequest,
+    WatchLatestRatesResponse, stream_ticks_request,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
@@ -365,6 +366,14 @@ impl RateService for Canned {
             sequence: 7,
             recorded_time: day(1),
         }))
+    }
+
+    async fn list_sources(
+        &self,
+        request: Request<ListSourcesRequest>,
+    ) -> Result<Response<ListSourcesResponse>, Status> {
+        self.heard(request.get_ref());
+        Ok(Response::new(ListSourcesResponse::default()))
     }
 }
 

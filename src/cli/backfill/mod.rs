@@ -138,7 +138,7 @@ pub(super) async fn run(args: BackfillArgs, session: &Session) -> Result<Outcome
     let feed = source.by_date().ok_or(BackfillError::NotByDate(source))?;
     let to = args.to.unwrap_or_else(|| feed.zone().local(SystemClock.now()).date());
     let days = days(args.from, to)?;
-    let settings = FollowSettings { sources: vec![source], urls: args.feed_url };
+    let settings = FollowSettings { sources: vec![source], urls: args.feed_url, ..FollowSettings::default() };
     let (base_url, reach) = settings.place(source);
     let bank = Bank {
         feed,

@@ -99,7 +99,7 @@ pub(super) async fn pair(
     };
     let site = &page.site;
     let keys = site.rates.view().board.quotes.iter().map(|quote| quote.series.clone()).collect::<Vec<_>>();
-    let view = match view(pair, &fields, keys.into_iter()) {
+    let view = match view(pair, &fields, keys.into_iter(), site.rates.sources().preferences()) {
         Ok(view) => Arc::new(view),
         Err(error) => return failure(&error.into()),
     };

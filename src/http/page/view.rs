@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::analysis::{Buckets, Interval, Zone};
 use crate::domain::{Pair, SeriesKey, Source, Timestamp};
 use crate::query::{QueryError, Window, WindowUnit};
+use crate::sources::Preferences;
 
 /// Candles of one chart; more would touch each other.
 pub(super) const CANDLES_MAX: u64 = 400;
@@ -129,13 +130,18 @@ fn choose<'a, T>(field: &str, text: &str, known: &'a [T], name: fn(&T) -> &str) 
     known.iter().find(|item| name(item) == text).ok_or_else(|| bad(field, text, &names()))
 }
 
-/// The view of `fields`, with the first source that has the pair where none is named.
-pub(super) fn view(pair: Pair, fields: &Fields, keys: impl Iterator<Item = SeriesKey>) -> Result<View, QueryError> {
+/// The view of `fields`; where none is named, of the preferred source that has the pair, else of the first.
+pub(super) fn view(
+    pair: Pair,
+    fields: &Fields,
+    keys: impl Iterator<Item = SeriesKey>,
+    preferences: &Preferences,
+) -> Result<View, QueryError> {
     let sources: Vec<Source> =
         keys.filter(|key| key.pair == pair || key.pair == pair.inverse()).map(|key| key.source).collect();
     let wanted = match fields.source.as_deref().filter(|text| !text.is_empty()) {
         Some(text) => Some(Source::parse(text).map_err(|problem| QueryError::invalid("source", problem.to_string()))?),
-        None => sources.first().cloned(),
+        None => preferences.choose(&sources, |source| source).or(sources.first()).cloned(),
     };
     let span = match fields.range.as_deref() {
         Some(text) => choose("range", text, &SPANS, |span| span.name)?,
@@ -178,7 +184,7 @@ mod tests {
         let check = |pair: &str, fields: [Option<&str>; 4], expect: &str| {
             let [source, range, invert, candles] = fields.map(|field| field.map(str::to_owned));
             let fields = Fields { source, range, invert, candles };
-            let link = view(key(pair, "x").pair, &fields, there.iter().cloned()).map_or_else(
+            let link = view(key(pair, "x").pair, &fields, there.iter().cloned(), &Preferences::default()).map_or_else(
                 |error| error.to_string(),
                 |view| view.link(&view.source, view.span.name, view.invert, view.candles.map(|length| length.name)),
             );

@@ -1,0 +1,92 @@
+//! `ListSources`: how each source is treated, who says so, and what it has brought.
+//!
+//! **Invariant**: settings are told as they hold, and nothing of them that is secret: a URL has no password by the time it
+//! is one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::convert::{duration, each, source, timestamp};
+use super::error::ServiceError;
+use super::rate_request::FILTER_ENTRIES_MAX;
+use super::rates::Rates;
+use crate::domain::Source;
+use crate::proto::v1;
+use crate::query::{Answer, Brought, QueryError, Reader};
+use crate::sources::{Origin, Setting, SourceSettings, SourceTable};
+
+impl Rates {
+    /// The sources there are.
+    ///
+    /// # Errors
+    /// See [`Rates`].
+    pub async fn list_sources(
+        &self,
+        request: &v1::ListSourcesRequest,
+    ) -> Result<v1::ListSourcesResponse, ServiceError> {
+        let read = |field: &str, text: &str| {
+            source(field, text)?
+                .ok_or_else(|| QueryError::invalid(field, "is empty; name a source like nbkr".to_owned()))
+        };
+        let wanted = each("sources", &request.sources, FILTER_ENTRIES_MAX, read)?;
+        let answer = self.read(Reader::brought).await?;
+        Ok(response(self.sources(), &wanted, &answer))
+    }
+}
+
+fn response(
+    table: &SourceTable,
+    wanted: &[Source],
+    answer: &Answer<BTreeMap<Source, Brought>>,
+) -> v1::ListSourcesResponse {
+    let names: BTreeSet<&Source> = table.named().chain(answer.body.keys()).collect();
+    let asked = names.into_iter().filter(|source| wanted.is_empty() || wanted.contains(source));
+    let brought = |source: &Source| answer.body.get(source).copied().unwrap_or_default();
+    v1::ListSourcesResponse {
+        sources: asked.map(|source| info(source, table.of(source), brought(source))).collect(),
+        sequence: answer.commit.sequence,
+        recorded_time: Some(timestamp(answer.commit.recorded_time)),
+    }
+}
+
+fn origin<T>(setting: &Setting<T>) -> i32 {
+    match setting.origin {
+        Origin::Default => v1::SettingOrigin::Default,
+        Origin::File { .. } => v1::SettingOrigin::File,
+        Origin::Flag => v1::SettingOrigin::Flag,
+    }
+    .into()
+}
+
+/// Unspecified where there is no such setting.
+fn origin_or_none<T>(setting: Option<&Setting<T>>) -> i32 {
+    setting.map_or(v1::SettingOrigin::Unspecified.into(), origin)
+}
+
+fn info(source: &Source, settings: &SourceSettings, brought: Brought) -> v1::SourceInfo {
+    let feed = settings.feed.as_ref();
+    let publication = feed.and_then(|feed| feed.publication_s.as_ref());
+    let (pace, url) = (feed.map(|feed| &feed.pace_us), feed.map(|feed| &feed.url));
+    let clock = |seconds: u32| format!("{:02}:{:02}", seconds / 3_600, seconds / 60 % 60);
+    v1::SourceInfo {
+        source: source.to_string(),
+        followed: feed.is_some_and(|feed| feed.is_followed.value),
+        followed_origin: origin_or_none(feed.map(|feed| &feed.is_followed)),
+        series_count: brought.series_count,
+        last_observed_time: brought.last_observed_time.map(timestamp),
+        last_recorded_time: brought.last_recorded_time.map(timestamp),
+        collapse_window: Some(duration(settings.collapse_window_us.value)),
+        collapse_window_origin: origin(&settings.collapse_window_us),
+        stale_limit: Some(duration(settings.stale_limit_us.value)),
+        stale_limit_origin: origin(&settings.stale_limit_us),
+        preference: settings.preference.map(|preference| preference.value),
+        preference_origin: origin_or_none(settings.preference.as_ref()),
+        minimum_places: settings.minimum_places.value.into(),
+        minimum_places_origin: origin(&settings.minimum_places),
+        pace: pace.map(|pace| duration(pace.value)),
+        pace_origin: origin_or_none(pace),
+        publication: publication.map(|publication| clock(publication.value)),
+        publication_origin: origin_or_none(publication),
+        url: url.map(|url| url.value.clone()),
+        url_origin: origin_or_none(url),
+    }
+}

@@ -1,0 +1,174 @@
+//! `sources`: how each source is treated, and who says so.
+
+use clap::Args;
+use prost_types::Duration;
+
+use super::cell::Cell;
+use super::output::{Column, Sheet};
+use super::{CliError, Outcome, Session, note, stdout};
+use crate::domain::Timestamp;
+use crate::proto::v1::{ListSourcesRequest, SettingOrigin, SourceInfo};
+
+const EXAMPLES: &str = "\
+Examples:
+  silkrate sources
+  silkrate sources timesca nbkr
+  silkrate sources --output json";
+
+/// Arguments of `sources`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct SourcesArgs {
+    /// Only these sources, like nbkr
+    #[arg(value_name = "SLUG")]
+    sources: Vec<String>,
+}
+
+/// What follows a value that the file says.
+const FILE_MARK: &str = "*";
+/// What follows a value that a flag says.
+const FLAG_MARK: &str = "!";
+
+/// A value with the mark of who says it; what is built in has none.
+fn marked(value: &str, origin: SettingOrigin) -> Cell {
+    let mark = match origin {
+        SettingOrigin::Unspecified | SettingOrigin::Default => "",
+        SettingOrigin::File => FILE_MARK,
+        SettingOrigin::Flag => FLAG_MARK,
+    };
+    Cell::Text(format!("{value}{mark}"))
+}
+
+fn marked_length(value: Option<&Duration>, origin: SettingOrigin) -> Cell {
+    let length = Cell::length(value);
+    let Cell::Length(micros) = length else { return length };
+    marked(&whole(micros), origin)
+}
+
+/// A length in the largest unit that it is a whole number of, as the configuration file takes it.
+fn whole(micros: i64) -> String {
+    const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
+    let units = [
+        (Timestamp::DAY_US, "d"),
+        (Timestamp::HOUR_US, "h"),
+        (MINUTE_US, "m"),
+        (Timestamp::SECOND_US, "s"),
+        (1_000, "ms"),
+    ];
+    let unit = units.into_iter().find(|(unit_us, _)| micros % unit_us == 0);
+    unit.map_or_else(|| format!("{micros}us"), |(unit_us, name)| format!("{}{name}", micros / unit_us))
+}
+
+fn marked_flag(row: &SourceInfo) -> Cell {
+    if row.followed_origin() == SettingOrigin::Unspecified {
+        return Cell::Absent;
+    }
+    marked(if row.followed { "yes" } else { "no" }, row.followed_origin())
+}
+
+/// One word; nothing where there is no such setting.
+fn origin(origin: SettingOrigin) -> Cell {
+    match origin {
+        SettingOrigin::Unspecified => Cell::Absent,
+        SettingOrigin::Default => Cell::text("DEFAULT"),
+        SettingOrigin::File => Cell::text("FILE"),
+        SettingOrigin::Flag => Cell::text("FLAG"),
+    }
+}
+
+fn count(value: Option<u32>) -> Cell {
+    value.map_or(Cell::Absent, |value| Cell::Count(value.into()))
+}
+
+const COLUMNS: &[Column<SourceInfo>] = &[
+    Column::new("source", "source", |row| Cell::text(&row.source)),
+    Column::table("followed", marked_flag),
+    Column::data("followed", |row| Cell::Flag(row.followed)),
+    Column::data("followed_origin", |row| origin(row.followed_origin())),
+    Column::data("series_count", |row| count(Some(row.series_count))),
+    Column::data("last_observed_time", |row| Cell::time(row.last_observed_time.as_ref())),
+    Column::data("last_recorded_time", |row| Cell::time(row.last_recorded_time.as_ref())),
+    Column::table("window", |row| marked_length(row.collapse_window.as_ref(), row.collapse_window_origin())),
+    Column::data("collapse_window", |row| Cell::length(row.collapse_window.as_ref())),
+    Column::data("collapse_window_origin", |row| origin(row.collapse_window_origin())),
+    Column::table("stale after", |row| marked_length(row.stale_limit.as_ref(), row.stale_limit_origin())),
+    Column::data("stale_limit", |row| Cell::length(row.stale_limit.as_ref())),
+    Column::data("stale_limit_origin", |row| origin(row.stale_limit_origin())),
+    Column::table("pace", |row| marked_length(row.pace.as_ref(), row.pace_origin())),
+    Column::table("publishes", |row| {
+        row.publication.as_ref().map_or(Cell::Absent, |hour| marked(hour, row.publication_origin()))
+    }),
+    Column::table("preference", |row| {
+        row.preference.map_or(Cell::Absent, |place| marked(&place.to_string(), row.preference_origin()))
+    }),
+    Column::data("preference", |row| count(row.preference)),
+    Column::data("preference_origin", |row| origin(row.preference_origin())),
+    Column::table("places", |row| marked(&row.minimum_places.to_string(), row.minimum_places_origin())),
+    Column::data("minimum_places", |row| count(Some(row.minimum_places))),
+    Column::data("minimum_places_origin", |row| origin(row.minimum_places_origin())),
+    Column::data("pace", |row| Cell::length(row.pace.as_ref())),
+    Column::data("pace_origin", |row| origin(row.pace_origin())),
+    Column::data("publication", |row| Cell::text(row.publication())),
+    Column::data("publication_origin", |row| origin(row.publication_origin())),
+    Column::data("url", |row| Cell::text(row.url())),
+    Column::data("url_origin", |row| origin(row.url_origin())),
+    Column::table("series", |row| count(Some(row.series_count))),
+    Column::table("newest", |row| Cell::date(row.last_observed_time.as_ref())),
+];
+
+/// Which marks are worth a word.
+fn legend(sources: &[SourceInfo]) -> Option<String> {
+    let origins = |row: &SourceInfo| {
+        [
+            row.followed_origin(),
+            row.collapse_window_origin(),
+            row.stale_limit_origin(),
+            row.pace_origin(),
+            row.publication_origin(),
+            row.preference_origin(),
+            row.minimum_places_origin(),
+        ]
+    };
+    let has = |origin| sources.iter().any(|row| origins(row).contains(&origin));
+    let marks = [
+        (SettingOrigin::File, format!("{FILE_MARK} set in the file of --config")),
+        (SettingOrigin::Flag, format!("{FLAG_MARK} set by a flag or its variable")),
+    ];
+    let told: Vec<String> = marks.into_iter().filter(|(origin, _)| has(*origin)).map(|(_, words)| words).collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+pub(super) async fn run(args: SourcesArgs, session: &Session) -> Result<Outcome, CliError> {
+    let client = session.connect().await?;
+    let request = client.request(ListSourcesRequest { sources: args.sources });
+    let answer = client.answer(client.rates().list_sources(request)).await?;
+    let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;
+    for source in &answer.sources {
+        sheet.row(source)?;
+    }
+    sheet.finish()?;
+    if session.is_table() {
+        match legend(&answer.sources) {
+            _ if answer.sources.is_empty() => note("no such source"),
+            Some(words) => note(&words),
+            None => {}
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_exact_and_as_the_file_takes_them() {
+        let check = |text: &str| {
+            let micros = i64::try_from(humantime::parse_duration(text).unwrap().as_micros()).unwrap();
+            assert_eq!(whole(micros), text);
+        };
+        for text in ["7d", "1d", "36h", "1h", "90m", "1m", "90s", "10s", "1500ms", "7us"] {
+            check(text);
+        }
+    }
+}

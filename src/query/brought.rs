@@ -1,0 +1,40 @@
+//! What each source has brought: its series, and how new they are.
+//!
+//! **Invariant**: answered from what is in memory of each series; no block is read.
+
+use std::collections::BTreeMap;
+
+use super::{Answer, QueryError, Reader};
+use crate::domain::{Source, Timestamp};
+
+/// What the series of a source come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Brought {
+    /// Series that have an observation.
+    pub series_count: u32,
+    /// The newest observation of all, which may lie ahead.
+    pub last_observed_time: Option<Timestamp>,
+    /// When the newest of the series' newest runs was recorded.
+    pub last_recorded_time: Option<Timestamp>,
+}
+
+impl Reader {
+    /// What sources have brought up to the newest commit; those without a series are not among them.
+    ///
+    /// # Errors
+    /// The caller gone, or the store's.
+    pub fn brought(&self) -> Result<Answer<BTreeMap<Source, Brought>>, QueryError> {
+        let mut sources: BTreeMap<Source, Brought> = BTreeMap::new();
+        for series in self.view.series() {
+            self.stop.check()?;
+            let Some(newest) = series.run_at(Timestamp::from_micros(i64::MAX), self.view.commit.recorded_time)? else {
+                continue;
+            };
+            let brought = sources.entry(series.key().source.clone()).or_default();
+            brought.series_count = brought.series_count.saturating_add(1);
+            brought.last_observed_time = brought.last_observed_time.max(Some(newest.last_observed_time));
+            brought.last_recorded_time = brought.last_recorded_time.max(Some(newest.recorded_time));
+        }
+        Ok(Answer { commit: self.view.commit, body: sources })
+    }
+}
