@@ -190,6 +190,7 @@ impl Store {
             removed.push(meta.id);
         }
         self.index_series(batch, &mut digest);
+        self.polls.store(batch, &mut digest);
         self.digest = digest;
         let meta = Meta {
             store_id: self.store_id,
