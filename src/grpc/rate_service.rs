@@ -135,4 +135,8 @@ impl RateService for RateServiceImpl {
     ) -> Result<Response<v1::ListRevisionsResponse>, Status> {
         Ok(Response::new(self.rates.list_revisions(request.into_inner()).await?))
     }
+
+    async fn list_gaps(&self, request: Request<v1::ListGapsRequest>) -> Result<Response<v1::ListGapsResponse>, Status> {
+        Ok(Response::new(self.rates.list_gaps(request.into_inner()).await?))
+    }
 }

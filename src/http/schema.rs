@@ -37,6 +37,7 @@ pub(super) enum Call {
     Convert,
     Series,
     Revisions,
+    Gaps,
 }
 
 /// What CSV makes of an answer.
@@ -53,7 +54,7 @@ pub(super) struct Rows {
 }
 
 impl Call {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Latest,
         Self::Rate,
         Self::History,
@@ -63,6 +64,7 @@ impl Call {
         Self::Convert,
         Self::Series,
         Self::Revisions,
+        Self::Gaps,
     ];
 
     /// Below `/v1/`.
@@ -77,6 +79,7 @@ impl Call {
             Self::Convert => "convert",
             Self::Series => "series",
             Self::Revisions => "revisions",
+            Self::Gaps => "gaps",
         }
     }
 
@@ -92,13 +95,14 @@ impl Call {
             Self::Convert => "Convert",
             Self::Series => "ListSeries",
             Self::Revisions => "ListRevisions",
+            Self::Gaps => "ListGaps",
         }
     }
 
     /// Parameters without which there is no question.
     pub(super) const fn required(self) -> &'static [&'static str] {
         match self {
-            Self::Latest | Self::Series => &[],
+            Self::Latest | Self::Series | Self::Gaps => &[],
             Self::Rate | Self::History | Self::Change | Self::Revisions => &["pair"],
             Self::Changes => &["pair", "period"],
             Self::Candles => &["pair", "interval"],
@@ -118,6 +122,7 @@ impl Call {
             Self::Candles => Rows { asked: &["pair"], shared: &["derivation"], ..rows("candles") },
             Self::Series => rows("series"),
             Self::Revisions => rows("revisions"),
+            Self::Gaps => rows("gaps"),
         }
     }
 
@@ -134,7 +139,8 @@ impl Call {
             | Self::Changes
             | Self::Candles
             | Self::Series
-            | Self::Revisions => &["age"],
+            | Self::Revisions
+            | Self::Gaps => &["age"],
         }
     }
 }

@@ -10,6 +10,7 @@
 mod candles;
 mod changes;
 mod error;
+mod gaps;
 mod history;
 mod latest;
 mod outline;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 pub use candles::{CandleRow, CandlesPage, CandlesRequest};
 pub use changes::{ChangesPage, ChangesRequest, Period, PeriodChange};
 pub use error::QueryError;
+pub use gaps::{Gap, GapCursor, GapsPage, GapsRequest};
 pub use history::{
     Page, Range, RevisionCursor, RevisionsRequest, RunStream, RunsPage, RunsRequest, SeriesInfo, SeriesRequest,
 };
