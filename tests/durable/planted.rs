@@ -45,9 +45,9 @@ pub fn commit(store: &mut Store, series: usize, ticks: impl IntoIterator<Item = 
 /// Polls that change their health each time: three chunks of spans.
 fn poll(store: &mut Store) {
     let mut work = store.begin(now());
-    for at in 0..300 {
+    for at in 0_i64..300 {
         let time = |step: i64| Timestamp::from_micros(BASE_US + (at + step) * STEP_US);
-        let (source, health) = (key(0, 0).source, [Health::Ok, Health::Unreachable][(at % 2) as usize]);
+        let (source, health) = (key(0, 0).source, if at % 2 == 0 { Health::Ok } else { Health::Unreachable });
         work.record_poll(&Poll { source, time: time(0), covered_until: time(1), health }).unwrap();
     }
     work.commit().unwrap();
