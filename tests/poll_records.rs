@@ -1,6 +1,11 @@
 //! What polls found, kept: through commits, checkpoints and restarts it is what the polls said, in their order.
 
-#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "a test that cannot go on is to fail, and its numbers are small"
+)]
 
 mod durable;
 
