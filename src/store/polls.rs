@@ -123,20 +123,35 @@ impl Polls {
 
     /// Takes in the next poll of its source.
     pub(super) fn record(&mut self, poll: &Poll) -> Result<(), PollRefused> {
-        let at = match self.0.iter().position(|kept| kept.record.source == poll.source) {
-            Some(at) => at,
-            None if self.0.len() >= POLLED_SOURCES_MAX => {
-                return Err(PollRefused::TooManySources(poll.source.clone()));
-            }
-            None => {
-                self.begin(poll.source.clone(), 0);
-                self.0.len() - 1
-            }
-        };
-        let kept = &mut self.0[at];
+        let kept = self.of(&poll.source)?;
         let changed = Arc::make_mut(&mut kept.record).record(poll);
         kept.changed_from = Some(kept.changed_from.map_or(changed, |from| from.min(changed)));
         Ok(())
+    }
+
+    /// Takes in the next span of a source as it was once; says whether it may follow the one before.
+    pub(super) fn restore(&mut self, source: &Source, span: PollSpan) -> Result<bool, PollRefused> {
+        let kept = self.of(source)?;
+        let record = Arc::make_mut(&mut kept.record);
+        let follows = span.is_sound_after(record.chunks.back().and_then(|chunk| chunk.last()));
+        if follows {
+            record.push(span);
+            kept.changed_from = Some(0);
+        }
+        Ok(follows)
+    }
+
+    /// The record of a source, begun if it is not there.
+    fn of(&mut self, source: &Source) -> Result<&mut Kept, PollRefused> {
+        let at = match self.0.iter().position(|kept| kept.record.source == *source) {
+            Some(at) => at,
+            None if self.0.len() >= POLLED_SOURCES_MAX => return Err(PollRefused::TooManySources(source.clone())),
+            None => {
+                self.begin(source.clone(), 0);
+                self.0.len() - 1
+            }
+        };
+        Ok(&mut self.0[at])
     }
 
     fn begin(&mut self, source: Source, first_chunk: u32) {
@@ -179,13 +194,14 @@ impl Polls {
         Some(())
     }
 
-    /// Writes what has changed into the batch of a checkpoint.
-    pub(super) fn store(&mut self, batch: &mut sled::Batch, digest: &mut Digest) {
+    /// What has changed since the last checkpoint: keys with their values, none where one goes.
+    pub(super) fn changes(&mut self, digest: &mut Digest) -> Vec<([u8; 9], Option<Vec<u8>>)> {
+        let mut changes = Vec::new();
         for (source_number, kept) in (0_u32..).zip(&mut self.0) {
             let Some(changed_from) = kept.changed_from.take() else { continue };
             let first_chunk = kept.record.first_chunk;
             while let Some(oldest) = kept.stored.first_entry().filter(|entry| *entry.key() < first_chunk) {
-                batch.remove(&keys::polls(source_number, *oldest.key()));
+                changes.push((keys::polls(source_number, *oldest.key()), None));
                 digest.remove(oldest.remove());
             }
             for number in changed_from.max(first_chunk)..=kept.record.last_chunk() {
@@ -197,9 +213,10 @@ impl Polls {
                     digest.remove(old);
                 }
                 digest.add(crc);
-                batch.insert(&key, value);
+                changes.push((key, Some(value)));
             }
         }
+        changes
     }
 }
 

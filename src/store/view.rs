@@ -51,6 +51,11 @@ impl View {
         self.polls.iter().find(|record| record.source() == source)
     }
 
+    /// What polls of all sources found, in the order of their first polls.
+    pub fn all_polls(&self) -> impl Iterator<Item = &Arc<PollRecord>> {
+        self.polls.iter()
+    }
+
     /// The newest commit at or before `known_time`; `None` if all are later. Blocks.
     ///
     /// # Errors
