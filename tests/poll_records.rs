@@ -9,10 +9,15 @@
 
 mod durable;
 
-use durable::{BASE_US, SECOND, key, now, open, value};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use durable::{BASE_US, SECOND, TINY_CHECKPOINTS, key, now, open, run, value};
 use proptest::prelude::*;
 use silkrate::domain::{Health, Poll, PollSpan, Source, Timestamp};
-use silkrate::store::{PollRefused, Store, verify};
+use silkrate::ingest::IngestError;
+use silkrate::store::{DiskFault, DiskOperation, PollRefused, Store, verify};
 
 fn source(number: usize) -> Source {
     Source::parse(&format!("bank-{number}")).unwrap()
@@ -181,4 +186,39 @@ fn one_source_too_many_is_refused_and_harms_no_other() {
     let store = open(directory.path());
     assert!(store.view().polls(&source(64)).is_none());
     assert_eq!(spans(&store, &source(63))[0].poll_count, 2);
+}
+
+/// The eighth sync after the store was made fails, amid commits and checkpoints.
+#[test]
+fn a_poll_that_could_not_be_kept_is_not_answered_for() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()));
+    let syncs = Arc::new(AtomicUsize::new(0));
+    let fault: DiskFault = Arc::new(move |operation| {
+        if operation == DiskOperation::Sync && syncs.fetch_add(1, Ordering::SeqCst) == 7 {
+            return Err(io::Error::other("the disk is on fire"));
+        }
+        Ok(())
+    });
+    let running = run(directory.path(), TINY_CHECKPOINTS, Some(fault));
+    let ingest = running.ingest().clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut answered = Vec::new();
+    let error = (0..100).find_map(|at| {
+        let poll = poll(0, at, 1, if at % 2 == 0 { Health::Ok } else { Health::Silent });
+        let error = runtime.block_on(ingest.record_poll(poll.clone())).err();
+        answered.extend(error.is_none().then_some(poll));
+        error
+    });
+    assert!(matches!(&error, Some(IngestError::Poisoned(cause)) if cause.contains("on fire")), "{error:?}");
+    assert!(answered.len() >= 5, "{}", answered.len());
+    let seen: Vec<PollSpan> = ingest.view().polls(&source(0)).unwrap().spans().copied().collect();
+    assert_eq!(seen, collapsed(answered.iter()));
+    let again = runtime.block_on(ingest.record_poll(poll(0, 100, 1, Health::Ok)));
+    assert!(matches!(&again, Err(IngestError::Poisoned(_))), "{again:?}");
+    assert!(running.close().is_err());
+    drop(ingest);
+    // The one that failed may be there, whole.
+    let count: u64 = spans(&open(directory.path()), &source(0)).iter().map(|span| span.poll_count).sum();
+    assert!((answered.len()..=answered.len() + 1).contains(&(count as usize)), "{count}");
 }
