@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 mod canned;
 mod command;
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "serve",
     "ingest",
     "backfill",
@@ -26,6 +26,7 @@ const COMMANDS: [&str; 16] = [
     "series",
     "revisions",
     "sources",
+    "gaps",
     "export",
     "import",
     "verify",
@@ -151,6 +152,11 @@ fn tables_are_for_people() {
     check("series", &["revisions", "40", "FLAT", "1 h"], "");
     check("revisions KGS/USD", &["superseded", "0.01143", "0.01142", "2025-12-10T00:00:00Z"], "");
     check(
+        "gaps",
+        &["last observed", "24 h", "unreachable", "unreachable 21 h, asked and silent 3 h", "not yet", "2 d"],
+        "",
+    );
+    check(
         "change UZS/USD --over 7d",
         &[
             "0.00008 -> 0.00008  0 %  (-11.764706 % .. 13.333334 %)  below resolution: the published digits cannot tell\n",
@@ -179,6 +185,9 @@ fn json_is_exact() {
     check("rate KGS/USD", "/age", json!("7200s"));
     check("series", "/0/collapse_window", json!("3600s"));
     check("revisions KGS/USD", "/1/superseded_time", json!("2025-12-10T00:00:00Z"));
+    check("gaps", "/0/unreachable_length", json!("75600s"));
+    check("gaps TMT/USD", "/1/open", json!(true));
+    check("gaps", "/1/stretches/0/reason", json!("ASKED_SILENT"));
     check("change UZS/USD --over 7d", "/percent_change", json!("0.000000"));
     check("change UZS/USD --over 7d", "/start/legs/0/rate", json!("0.00008"));
     check("change UZS/USD --over 7d", "/below_resolution", json!(true));

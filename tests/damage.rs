@@ -163,7 +163,7 @@ fn a_damaged_record_is_refused() {
         error.to_string()
     };
     let mut random = Random(5);
-    for prefix in *b"msx" {
+    for prefix in *b"fmsx" {
         for _ in 0..3 {
             check(prefix, &mut |db, key| flip(db, key, &mut random));
         }
@@ -171,6 +171,7 @@ fn a_damaged_record_is_refused() {
         assert!(cut.contains("damaged") || cut.contains("format"), "{cut}");
     }
     for (prefix, expect) in [
+        (b'f', "its record of polls makes no sense"),
         (b'm', "its own record is missing"),
         (b's', "the record of series"),
         (b'x', "entries of its index are missing or foreign"),
@@ -178,11 +179,16 @@ fn a_damaged_record_is_refused() {
         let said = check(prefix, &mut |db, key| drop(db.remove(key).unwrap()));
         assert!(said.contains(expect) || said.contains("missing"), "{said}");
     }
-    // An index entry in the place of another.
-    check(b'x', &mut |db, key| {
-        let other = keys(db, b'x').remove(0);
-        db.insert(key, db.get(other).unwrap().unwrap()).unwrap();
-    });
+    // The last chunk of a source, whose absence only the digest tells.
+    let said = check(b'f', &mut |db, _| drop(db.remove(keys(db, b'f').pop().unwrap()).unwrap()));
+    assert!(said.contains("missing or foreign"), "{said}");
+    // An index entry, or a chunk of polls, in the place of another.
+    for prefix in *b"fx" {
+        check(prefix, &mut |db, key| {
+            let other = keys(db, prefix).remove(0);
+            db.insert(key, db.get(other).unwrap().unwrap()).unwrap();
+        });
+    }
 }
 
 #[test]

@@ -12,7 +12,9 @@ use arrow_array::{ArrayRef, StringArray};
 use full_export::{Named, Parts, names, run_columns};
 use proptest::prelude::*;
 use silkrate::board::{LatestQuote, StateRules};
-use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, Run, SeriesKey, Source, Timestamp};
+use silkrate::domain::{
+    CurrencySet, Health, Pair, Poll, PublishedValue, Rate, ReportedChange, Run, SeriesKey, Source, Timestamp,
+};
 use silkrate::export::read::{FullExport, ReadError, ReadProgress};
 use silkrate::store::{
     CheckpointLimits, Commit, Restore, RestoreError, ScanOrder, Store, StoreError, StoreOptions, View,
@@ -81,11 +83,19 @@ impl Random {
     }
 }
 
-/// Commits of ticks over several series, in order and late, revising and not.
+/// A poll of one of two sources, that speaks for as long as two of them are apart.
+fn poll(random: &mut Random, second: i64) -> Poll {
+    let at = |second: i64| Timestamp::from_micros(BASE_US + second * SECOND);
+    let source = key(random.below(2)).source;
+    let health = Health::ALL[random.below(4) as usize];
+    Poll { source, time: at(second), covered_until: at(second + 2), health }
+}
+
+/// Commits of ticks and polls over several series, in order and late, revising and not.
 fn fill(store: &mut Store, seed: u64, commits: u64, ticks_each: u64) {
     let mut random = Random(seed);
     let mut now = BASE_US * 2;
-    let mut second = 0_i64;
+    let (mut second, mut polled) = (0_i64, 0_i64);
     for number in 0..commits {
         now += 1 + random.below(5_000).cast_signed();
         let mut work = store.begin(Timestamp::from_micros(now));
@@ -98,6 +108,10 @@ fn fill(store: &mut Store, seed: u64, commits: u64, ticks_each: u64) {
             let time = Timestamp::from_micros(BASE_US + at * SECOND + jitter);
             // Refused where it conflicts and is not to revise.
             let _ = work.upsert(series, time, value(random.below(20) / 3), random.below(2) == 0);
+        }
+        for _ in 0..random.below(80) {
+            polled += random.below(3).cast_signed();
+            work.record_poll(&poll(&mut random, polled)).unwrap();
         }
         work.commit().unwrap();
         if random.below(4) == 0 {
@@ -168,6 +182,9 @@ fn check_round_trip(seed: u64, commits: u64, ticks_each: u64) {
             let series = work.series(&key(number)).unwrap();
             let time = Timestamp::from_micros(BASE_US + (number.cast_signed() * 37 % 500) * SECOND / 2 + 5);
             let _ = work.upsert(series, time, value(number / 40), true);
+        }
+        for number in 0..300 {
+            work.record_poll(&poll(&mut Random(number), 100_000 + number.cast_signed())).unwrap();
         }
         work.commit().unwrap();
     }
@@ -353,6 +370,15 @@ fn parts_that_do_not_fit_make_no_store() {
     check(&|parts| gap(&mut parts.commit.recorded_time), "are listed up to");
     check(&|parts| parts.commits[3].0 = 3, "row 4: sequence: is 3 where 4 comes next");
     check(&|parts| parts.commits[3].1 = parts.commits[2].1, "does not follow the one before it");
+    check(&|parts| parts.polls.swap(0, 1), "polls of nbkr: the span from");
+    check(&|parts| parts.polls[1].1.covered_until = parts.polls[0].1.first_poll_time, "out of order, or overlaps");
+    check(
+        &|parts| {
+            let span = parts.polls[0].1;
+            parts.polls = (0..65).map(|number| (format!("bank-{number}"), span)).collect();
+        },
+        "the polls of bank-64 are not kept",
+    );
 }
 
 #[test]
@@ -393,6 +419,7 @@ fn files_that_are_not_what_the_manifest_says_make_no_store() {
         &["recorded_time", "RFC 3339"],
     );
     check(&|export| manifest(export, "runs.parquet", "run.parquet"), &["do not name runs.parquet"]);
+    check(&|export| manifest(export, "polls.parquet", "poll.parquet"), &["do not name polls.parquet"]);
     check(&|export| fs::remove_file(export.join("runs.parquet")).unwrap(), &["runs.parquet", "No such file"]);
     check(&|export| cut(export, "runs.parquet", 1_000), &["runs.parquet", "Parquet", "is it whole"]);
     check(&|export| cut(export, "timeline.parquet", 0), &["timeline.parquet", "Parquet"]);

@@ -320,7 +320,7 @@ async fn a_full_export_makes_an_identical_store() {
     assert!(found.revision_count > 0, "late ticks that supersede nothing test little");
     let server = TestServer::start_over(other, &[]).await;
     run(server.addr, ["export", "--full", &argument(&again)].map(str::to_owned).to_vec()).await;
-    let names = ["series", "runs", "timeline", "revisions", "commits"].map(|part| format!("{part}.parquet"));
+    let names = ["series", "runs", "timeline", "revisions", "commits", "polls"].map(|part| format!("{part}.parquet"));
     for name in names.into_iter().chain(["manifest.json".to_owned()]) {
         let read = |directory: &Path| std::fs::read(directory.join(&name)).unwrap();
         assert!(read(&first) == read(&again), "{name} differs");

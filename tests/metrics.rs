@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
+mod publisher;
 mod skipped;
 mod support;
 
@@ -9,7 +10,9 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use publisher::{Publisher, Reply};
 use silkrate::proto::v1;
 use support::{NOW, TestServer, tick};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -40,7 +43,12 @@ fn check(text: &str, expect: &[(&str, &str)]) {
 
 /// A server that took in six ticks, two of them refused, and answered a few calls.
 async fn busy() -> TestServer {
-    let server = TestServer::start(&[]).await;
+    busy_with(&[]).await
+}
+
+/// The same with flags of `serve`.
+async fn busy_with(flags: &[&str]) -> TestServer {
+    let server = TestServer::start(flags).await;
     server
         .store(&[tick("KGS/USD", -60, "0.01144"), tick("KGS/USD", -30, "0.01144"), tick("KGS/USD", -1, "0.01145")])
         .await;
@@ -120,7 +128,10 @@ fn named(text: &str) -> BTreeSet<&str> {
 
 #[tokio::test]
 async fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
-    let server = busy().await;
+    // Feeds are counted where one is followed.
+    let publisher = Publisher::start(|_| Reply::Body(b"TJS/USD = 0.10870 0%\n".to_vec())).await;
+    let url = format!("timesca={}", publisher.base_url);
+    let server = busy_with(&["--follow", "timesca", "--feed-url", &url]).await;
     // A request before this one, so that every metric has a sample.
     server.store(&[tick("KGS/USD", 0, "0.01150")]).await;
     server.rates().get_latest_rates(v1::GetLatestRatesRequest::default()).await.unwrap();
@@ -132,7 +143,14 @@ async fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
             .is_ok()
     );
     get(&server, "/metrics").await;
-    let (_, text) = get(&server, "/metrics").await;
+    let mut text = String::new();
+    for _ in 0..200 {
+        text = get(&server, "/metrics").await.1;
+        if text.contains("silkrate_feed_last_success_timestamp_seconds{") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let there_are = names(&text);
     for file in ["grafana-dashboard.json", "prometheus-rules.yml"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monitoring").join(file);
@@ -167,4 +185,11 @@ async fn promtool_finds_nothing_to_complain_of() {
     let ended = promtool.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ended.stdout).into_owned() + &String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success() && said.is_empty(), "{said}\n{text}");
+    for (what, file) in
+        [("check", "docs/monitoring/prometheus-rules.yml"), ("test", "tests/data/prometheus-rules-test.yml")]
+    {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let ended = Command::new("promtool").args([what, "rules"]).arg(path).output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
 }

@@ -76,7 +76,7 @@ fn reseal(key: &[u8], value: &[u8], version: u8) -> Vec<u8> {
 
 #[test]
 fn a_newer_format_is_named_as_such() {
-    for prefix in *b"msx" {
+    for prefix in *b"fmsx" {
         let directory = tempfile::tempdir().unwrap();
         drop(fill(directory.path()));
         let db = raw(directory.path());

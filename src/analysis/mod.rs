@@ -9,6 +9,7 @@ mod change;
 mod conversion;
 mod cross;
 mod derived;
+mod gap;
 mod rounding;
 mod weighted;
 mod written;
@@ -19,5 +20,6 @@ pub use change::{DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX, PercentChange, abso
 pub use conversion::{Conversion, product};
 pub use cross::{Edge, LegRate, LegSpell, Legs, Merged, Spell};
 pub use derived::Derived;
+pub use gap::{GapReason, ReasonLengths, Stretch, split_gap};
 pub use rounding::{Rounding, SIGNIFICANT_DIGITS, fixed, significant};
 pub use written::WrittenRate;

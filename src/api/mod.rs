@@ -6,6 +6,7 @@
 
 pub mod convert;
 mod error;
+mod gaps;
 mod page_token;
 mod rate_request;
 mod rate_response;

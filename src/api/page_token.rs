@@ -9,7 +9,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Source, Timestamp};
-use crate::query::{BucketCursor, QueryError, RevisionCursor};
+use crate::query::{BucketCursor, GapCursor, QueryError, RevisionCursor};
 use crate::sources::Preferences;
 
 /// The layout below.
@@ -46,6 +46,8 @@ pub(super) enum Cursor {
     Revision(RevisionCursor),
     /// After that bucket.
     Bucket(BucketCursor),
+    /// From that place on.
+    Gap(GapCursor),
 }
 
 /// What a token says.
@@ -70,6 +72,7 @@ enum CursorLayout {
     Run(i64),
     Revision(i64, i64),
     Bucket(i64, i64),
+    Gap(u32, i64, i64),
 }
 
 fn refused(problem: &str) -> QueryError {
@@ -85,6 +88,7 @@ impl PageToken {
                 CursorLayout::Revision(superseded_time.micros(), first_observed_time.micros())
             }
             Cursor::Bucket(BucketCursor { start, now }) => CursorLayout::Bucket(start.micros(), now.micros()),
+            Cursor::Gap(GapCursor { series, from, now }) => CursorLayout::Gap(series, from.micros(), now.micros()),
         };
         let layout =
             Layout { version: VERSION, fingerprint: fingerprint.0, known_us: self.known_time.micros(), cursor };
@@ -126,6 +130,7 @@ impl PageToken {
                 (Some(start), Some(now)) => Cursor::Bucket(BucketCursor { start, now }),
                 _ => return Err(refused(GARBLED)),
             },
+            CursorLayout::Gap(series, from, now) => Cursor::Gap(GapCursor { series, from: time(from), now: time(now) }),
             CursorLayout::Revision(superseded, first) => {
                 Cursor::Revision(RevisionCursor { superseded_time: time(superseded), first_observed_time: time(first) })
             }
@@ -157,6 +162,7 @@ mod tests {
             Cursor::Run(at(i64::MAX)),
             Cursor::Revision(RevisionCursor { superseded_time: at(i64::MAX), first_observed_time: at(i64::MIN) }),
             Cursor::Bucket(BucketCursor { start: Timestamp::MIN, now: Timestamp::MAX }),
+            Cursor::Gap(GapCursor { series: u32::MAX, from: at(i64::MIN), now: at(i64::MAX) }),
         ] {
             let text = token(cursor).encode(question("KGS/USD"));
             assert!(text.len() <= TOKEN_CHARS_MAX, "{text}");

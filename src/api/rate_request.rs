@@ -21,7 +21,7 @@ pub(super) const FILTER_ENTRIES_MAX: usize = 100;
 /// Rows of a page where none are asked for.
 const PAGE_ROWS_DEFAULT: usize = 1_000;
 /// Most rows of a page; who asks for more gets these.
-const PAGE_ROWS_MAX: usize = 10_000;
+pub(super) const PAGE_ROWS_MAX: usize = 10_000;
 /// The same of changes, whose rows have both ends with their legs: some two megabytes.
 const CHANGES_PAGE_ROWS_MAX: usize = 2_000;
 /// Most sources of legs: a cross has two.
@@ -137,7 +137,7 @@ pub(super) fn range(
     Range::new(bound("start_time", start)?, bound("end_time", end)?)
 }
 
-fn page_rows(page_size: i32, rows_max: usize) -> Result<usize, QueryError> {
+pub(super) fn page_rows(page_size: i32, rows_max: usize) -> Result<usize, QueryError> {
     match usize::try_from(page_size) {
         Ok(0) => Ok(PAGE_ROWS_DEFAULT),
         Ok(rows) => Ok(rows.min(rows_max)),
@@ -147,7 +147,7 @@ fn page_rows(page_size: i32, rows_max: usize) -> Result<usize, QueryError> {
 
 /// What the token says about `request`, whose page fields were taken out.
 /// Where a list goes on. One that names no source goes on only as long as the same sources are preferred.
-fn resume(
+pub(super) fn resume(
     token: &str,
     method: &str,
     request: &impl Message,

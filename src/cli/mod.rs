@@ -15,6 +15,7 @@ mod client;
 mod convert;
 mod error;
 mod export;
+mod gaps;
 mod history;
 mod import;
 mod ingest;
@@ -124,6 +125,8 @@ pub enum Command {
     Sources(sources::SourcesArgs),
     /// List what was believed before later knowledge replaced it
     Revisions(revisions::RevisionsArgs),
+    /// List where a series was not observed for long, and why
+    Gaps(gaps::GapsArgs),
     /// Write a snapshot as Parquet, Arrow or CSV
     Export(export::ExportArgs),
     /// Make a store of a full export, or send the ticks of a Parquet or CSV file to the server
@@ -154,6 +157,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Series(args) => finish(series::run(args, &session).await),
         Command::Sources(args) => finish(sources::run(args, &session).await),
         Command::Revisions(args) => finish(revisions::run(args, &session).await),
+        Command::Gaps(args) => finish(gaps::run(args, &session).await),
         Command::Export(args) => finish(export::run(args, &session).await),
         Command::Import(args) => finish(import::run(args, &session).await),
         Command::Verify(args) => finish(verify::run(args, &session).await),
@@ -336,6 +340,9 @@ mod tests {
         check("silkrate import", Err("<SOURCE>"));
         check("silkrate import full --db db", Ok(()));
         check("silkrate import runs.parquet --revise --dry-run", Ok(()));
+        check("silkrate gaps", Ok(()));
+        check("silkrate gaps TMT/USD --source timesca --from -7d --to now --min 2h --limit 5", Ok(()));
+        check("silkrate gaps --min 1mo", Err("no fixed length"));
         check("silkrate latest --timeout 0", Err("0 is not in"));
         check("silkrate sources timesca nbkr --output csv", Ok(()));
         check("silkrate serve --config silkrate.toml", Ok(()));

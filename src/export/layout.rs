@@ -9,6 +9,7 @@ use prost_types::Timestamp as ProtoTimestamp;
 use serde_json::{Value, json};
 
 use super::candle_rows::CandleColumn;
+use super::poll_rows::PollColumn;
 use crate::analysis::Interval;
 use crate::domain::Timestamp;
 use crate::proto::v1;
@@ -87,7 +88,7 @@ impl ExportRequest {
     /// In the order of the stream.
     pub(super) fn parts(&self) -> &'static [Part] {
         match (self.full, self.shape) {
-            (true, _) => &[Part::Series, Part::Runs, Part::Timeline, Part::Revisions, Part::Commits],
+            (true, _) => &[Part::Series, Part::Runs, Part::Timeline, Part::Revisions, Part::Commits, Part::Polls],
             (false, Shape::Runs) => &[Part::Runs],
             (false, Shape::Daily) => &[Part::Daily],
             (false, Shape::Candles) => &[Part::Candles],
@@ -152,6 +153,7 @@ pub(super) enum Part {
     Timeline,
     Revisions,
     Commits,
+    Polls,
 }
 
 impl Part {
@@ -164,6 +166,7 @@ impl Part {
             Self::Timeline => "timeline",
             Self::Revisions => "revisions",
             Self::Commits => "commits",
+            Self::Polls => "polls",
         };
         format!("{stem}.{}", format.extension())
     }
@@ -224,12 +227,13 @@ impl Part {
                 Superseded,
             ],
             Self::Commits => &[Sequence, Recorded],
+            Self::Polls => &POLL_COLUMNS,
         }
     }
 
     /// Which columns the rows are sorted by.
     pub(super) fn sorted_by(self) -> &'static [Column] {
-        use Column::{Candle, Date, FirstObserved, Observed, Pair, Sequence, Source, Superseded};
+        use Column::{Candle, Date, FirstObserved, Observed, Pair, Poll, Sequence, Source, Superseded};
         match self {
             Self::Runs => &[Pair, Source, FirstObserved],
             Self::Daily => &[Pair, Source, Date],
@@ -238,6 +242,7 @@ impl Part {
             Self::Timeline => &[Pair, Source, Observed],
             Self::Revisions => &[Pair, Source, Superseded],
             Self::Commits => &[Sequence],
+            Self::Polls => &[Poll(PollColumn::Source), Poll(PollColumn::FirstPoll)],
         }
     }
 
@@ -257,6 +262,15 @@ const CANDLE_COLUMNS: [Column; 2 + CandleColumn::ALL.len()] = {
     }
     columns
 };
+
+const POLL_COLUMNS: [Column; 6] = [
+    Column::Poll(PollColumn::Source),
+    Column::Poll(PollColumn::FirstPoll),
+    Column::Poll(PollColumn::LastPoll),
+    Column::Poll(PollColumn::CoveredUntil),
+    Column::Poll(PollColumn::PollCount),
+    Column::Poll(PollColumn::Health),
+];
 
 /// One column, the same in every part that has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -281,6 +295,7 @@ pub(super) enum Column {
     /// Of a day: whether it had ended.
     Complete,
     Candle(CandleColumn),
+    Poll(PollColumn),
 }
 
 impl Column {
@@ -305,6 +320,7 @@ impl Column {
             Self::Sequence => "sequence",
             Self::Complete => CandleColumn::Complete.name(),
             Self::Candle(column) => column.name(),
+            Self::Poll(column) => column.name(),
         }
     }
 
@@ -323,6 +339,7 @@ impl Column {
             Self::Observations | Self::Sequence => DataType::UInt64,
             Self::CollapseWindow => DataType::Int64,
             Self::Candle(column) => column.data_type(),
+            Self::Poll(column) => column.data_type(),
         }
     }
 

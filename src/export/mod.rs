@@ -11,6 +11,7 @@ mod count;
 mod encode;
 mod layout;
 mod outlet;
+mod poll_rows;
 mod produce;
 pub mod read;
 mod rows;

@@ -109,6 +109,9 @@ fn expected_row_count(snapshot: &Snapshot, request: &ExportRequest) -> Result<u6
         let totals = series.totals(snapshot.commit.recorded_time)?;
         count += totals.map_or(0, |totals| totals.observation_count + totals.revision_count);
     }
+    for polls in snapshot.view.all_polls() {
+        count += polls.spans().count() as u64;
+    }
     Ok(count)
 }
 
@@ -167,6 +170,14 @@ impl PartWriter<'_, '_, '_> {
             }
             return Ok(());
         }
+        if part == Part::Polls {
+            let mut polls: Vec<_> = snapshot.view.all_polls().collect();
+            polls.sort_unstable_by(|one, other| one.source().cmp(other.source()));
+            for record in polls {
+                self.each(record.spans(), |rows, span| rows.push_poll_span(record.source(), *span))?;
+            }
+            return Ok(());
+        }
         for (number, series) in snapshot.series.iter().enumerate() {
             match part {
                 Part::Runs => {
@@ -195,7 +206,7 @@ impl PartWriter<'_, '_, '_> {
                     }
                 }
                 // Written above: they are of no series.
-                Part::Commits => {}
+                Part::Commits | Part::Polls => {}
             }
         }
         Ok(())

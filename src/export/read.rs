@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
-use self::cells::{CommitRow, Instant, NamedRun, NamedSeries, Row};
+use self::cells::{CommitRow, Instant, NamedPollSpan, NamedRun, NamedSeries, Row};
 pub use self::error::{CellProblem, ReadError};
 pub use self::manifest::{Manifest, Part};
 use self::rows::Rows;
@@ -38,6 +38,10 @@ pub const TIMELINE_NAME: &str = "timeline.parquet";
 pub const REVISIONS_NAME: &str = "revisions.parquet";
 /// See [`SERIES_NAME`].
 pub const COMMITS_NAME: &str = "commits.parquet";
+
+/// See [`SERIES_NAME`].
+pub const POLLS_NAME: &str = "polls.parquet";
+const PART_NAMES: [&str; 6] = [SERIES_NAME, RUNS_NAME, TIMELINE_NAME, REVISIONS_NAME, COMMITS_NAME, POLLS_NAME];
 
 /// What every Parquet file begins with.
 pub const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
@@ -116,7 +120,8 @@ impl FullExport {
         self.rows::<Instant>(TIMELINE_NAME, &unread)?;
         self.rows::<Revision>(REVISIONS_NAME, &unread)?;
         self.rows::<CommitRow>(COMMITS_NAME, &unread)?;
-        for part in [SERIES_NAME, RUNS_NAME, TIMELINE_NAME, REVISIONS_NAME, COMMITS_NAME] {
+        self.rows::<NamedPollSpan>(POLLS_NAME, &unread)?;
+        for part in PART_NAMES {
             let path = self.directory.join(part);
             let failed = |problem| ReadError::Io { file: path.display().to_string(), problem };
             self.total_bytes += fs::metadata(&path).map_err(failed)?.len();
@@ -161,7 +166,7 @@ impl FullExport {
     /// `Io` or `Checksum`.
     pub fn check_sums(&self, progress: &ReadProgress) -> Result<(), ReadError> {
         let mut buffer = vec![0; HASH_BYTES];
-        for name in [SERIES_NAME, RUNS_NAME, TIMELINE_NAME, REVISIONS_NAME, COMMITS_NAME] {
+        for name in PART_NAMES {
             let path = self.directory.join(name);
             let file = || path.display().to_string();
             let failed = |problem| ReadError::Io { file: file(), problem };
@@ -216,6 +221,10 @@ impl FullExport {
         instants.expect_end()?;
         runs.expect_end()?;
         revisions.expect_end()?;
+        let mut polls = self.rows::<NamedPollSpan>(POLLS_NAME, read)?;
+        while let Some(NamedPollSpan { source, span }) = polls.next_row()? {
+            store.poll_span(&source, span)?;
+        }
         Ok(store.finish()?)
     }
 }

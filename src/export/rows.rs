@@ -16,7 +16,8 @@ use chrono::{Datelike as _, NaiveDate};
 
 use super::candle_rows::CandleRows;
 use super::layout::{CHANGE_PRECISION, CHANGE_SCALE, Column, RATE_PRECISION, RATE_SCALE};
-use crate::domain::{PublishedValue, Rate, ReportedChange, Revision, Run, SeriesKey, Timestamp};
+use super::poll_rows::PollRows;
+use crate::domain::{PollSpan, PublishedValue, Rate, ReportedChange, Revision, Run, SeriesKey, Source, Timestamp};
 use crate::query::CandleRow;
 use crate::store::Commit;
 
@@ -77,6 +78,7 @@ pub(super) struct Rows {
     sequences: Vec<u64>,
     completes: Vec<bool>,
     candles: CandleRows,
+    polls: PollRows,
 }
 
 impl Rows {
@@ -107,6 +109,11 @@ impl Rows {
         self.len += 1;
         self.series.push(series);
         self.candles.push(candle);
+    }
+
+    pub(super) fn push_poll_span(&mut self, source: &Source, span: PollSpan) {
+        self.len += 1;
+        self.polls.push(source, span);
     }
 
     fn push_value(&mut self, series: usize, run: &Run) {
@@ -188,6 +195,7 @@ impl Rows {
             Column::Sequence => Arc::new(UInt64Array::from(self.sequences.clone())),
             Column::Complete => Arc::new(BooleanArray::from(self.completes.clone())),
             Column::Candle(column) => self.candles.array(column)?,
+            Column::Poll(column) => self.polls.array(column),
         })
     }
 
@@ -238,6 +246,7 @@ impl Rows {
             Column::Sequence => self.sequences[row].to_string(),
             Column::Complete => self.completes[row].to_string(),
             Column::Candle(column) => self.candles.cell(column, row),
+            Column::Poll(column) => self.polls.cell(column, row),
         }
     }
 }

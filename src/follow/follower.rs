@@ -12,11 +12,11 @@ use tokio::task;
 use tokio::time::sleep;
 
 use super::fetch::{Fetched, Fetcher, Trouble, Validators};
-use super::health::{Health, Outcome};
-use super::plan::{Chance, LastPoll, Schedule, is_due, left, next_poll};
+use super::health::Outcome;
+use super::plan::{Chance, LastPoll, Schedule, covered_until, is_due, left, next_poll};
 use super::source::{FollowedSource, Question};
 use crate::clock::Clock;
-use crate::domain::{SourceError, Timestamp};
+use crate::domain::{Health, Poll, SourceError, Timestamp};
 use crate::feed::{BankError, BankRules, PageBatch, PageError, TickerPage};
 use crate::ingest::batch::TickRules;
 use crate::ingest::{Batch, ConflictPolicy, Ingest, IngestError, IngestReport};
@@ -133,7 +133,8 @@ impl Follower {
 
     /// Asks the source once, now, and plans the next time.
     pub async fn poll(&mut self) -> Outcome {
-        let questions = self.source.questions(self.context.now());
+        let begun = self.context.now();
+        let questions = self.source.questions(begun);
         let urls: Vec<String> = questions.iter().map(|question| question.url(&self.base_url)).collect();
         self.validators.retain(|url, _| urls.contains(url));
         let mut worst = Answer::new(Outcome::Unchanged, "nothing new");
@@ -148,12 +149,12 @@ impl Follower {
                 break;
             }
         }
-        self.close(&worst);
+        self.close(&worst, begun).await;
         worst.outcome
     }
 
-    /// Counts, logs and plans.
-    fn close(&mut self, answer: &Answer) {
+    /// Counts, plans, records and logs.
+    async fn close(&mut self, answer: &Answer, begun: Timestamp) {
         let now = self.context.now();
         let (source, outcome) = (self.source, answer.outcome);
         self.context.metrics.polled(source.name(), outcome.label());
@@ -169,6 +170,7 @@ impl Follower {
             tracing::debug!("{source}: {}", answer.words);
             return;
         };
+        self.record(begun, health).await;
         if health == Health::Ok {
             self.context.metrics.succeeded(source.name(), now.micros().div_euclid(Timestamp::SECOND_US));
         }
@@ -176,6 +178,22 @@ impl Follower {
             match health {
                 Health::Ok | Health::Silent => tracing::info!("feed {source} is {health}: {}", answer.words),
                 Health::Refused | Health::Unreachable => tracing::warn!("feed {source} is {health}: {}", answer.words),
+            }
+        }
+    }
+
+    /// Lets the store know what this poll found, so that a gap can be told from a silence.
+    async fn record(&self, time: Timestamp, health: Health) {
+        let Ok(source) = self.source.source() else { return };
+        let poll = Poll { source, time, covered_until: covered_until(self.next), health };
+        match self.context.ingest.record_poll(poll).await {
+            Ok(()) => {}
+            Err(error @ IngestError::QueueFull) => {
+                tracing::warn!("what a poll of {} found is not recorded: {error}", self.source);
+            }
+            // The writer has said so itself.
+            Err(error @ (IngestError::Poisoned(_) | IngestError::Draining)) => {
+                tracing::debug!("what a poll of {} found is not recorded: {error}", self.source);
             }
         }
     }

@@ -2,31 +2,7 @@
 //!
 //! **Invariant**: the health of a feed is that of its last poll; only a change of it is news.
 
-use std::fmt;
-
-/// How a feed is, going by its last poll. Of several answers, the last in this order counts.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Health {
-    /// It answers, with what can be read.
-    Ok,
-    /// It answers, and has no rates for now.
-    Silent,
-    /// It refuses to answer, or what it sends is not taken in.
-    Refused,
-    /// It does not answer, or fails.
-    Unreachable,
-}
-
-impl fmt::Display for Health {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ok => "ok",
-            Self::Silent => "silent",
-            Self::Refused => "refused",
-            Self::Unreachable => "unreachable",
-        })
-    }
-}
+use crate::domain::Health;
 
 /// What a poll came to. Of several answers, the last in this order counts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -17,9 +17,10 @@ mod source;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use crate::domain::Health;
 pub use fetch::{FetchError, FetchLimits, Fetched, Fetcher, Validators};
 pub use follower::{FollowContext, Follower};
-pub use health::{Health, Outcome};
+pub use health::Outcome;
 pub use plan::{Schedule, ScheduleError};
 pub use reach::Reach;
 pub use source::{FeedUrl, FeedUrlError, FollowedSource, FollowedSourceError, Question};

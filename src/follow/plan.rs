@@ -31,6 +31,8 @@ const BANK_BACKOFF_MAX: Duration = Duration::from_hours(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(6);
 /// A wait is longer by up to this part of it, so that many servers do not ask at one moment.
 const JITTER_PART: u32 = 8;
+/// How late the next poll may end and follow this one without a break: two fetches of a minute, and some to spare.
+const POLL_SLACK: Duration = Duration::from_mins(3);
 /// The longest wait of all, jitter included.
 pub const WAIT_MAX: Duration = Duration::from_hours(7);
 
@@ -140,6 +142,11 @@ pub fn next_poll(schedule: Schedule, polled: Timestamp, last: LastPoll, chance: 
     };
     let micros = wait.as_micros() + wait.as_micros() / u128::from(JITTER_PART) * u128::from(chance) / (1 << 32);
     polled.saturating_add_us(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+/// Until when a poll speaks for its feed, the next one being planned for `next`.
+pub fn covered_until(next: Timestamp) -> Timestamp {
+    next.saturating_add_us(i64::try_from(POLL_SLACK.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// Whether it is time. A clock that was put back would leave a plan beyond any wait.

@@ -142,4 +142,8 @@ impl RateService for RateServiceImpl {
     ) -> Result<Response<v1::ListSourcesResponse>, Status> {
         Ok(Response::new(self.rates.list_sources(request.get_ref()).await?))
     }
+
+    async fn list_gaps(&self, request: Request<v1::ListGapsRequest>) -> Result<Response<v1::ListGapsResponse>, Status> {
+        Ok(Response::new(self.rates.list_gaps(request.into_inner()).await?))
+    }
 }

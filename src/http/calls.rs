@@ -133,7 +133,7 @@ impl Basis {
         let asked = |name| question.has_field_by_name(name);
         let counts_minutes = match call {
             Call::Change => !asked("end_time"),
-            Call::Changes | Call::Candles => true,
+            Call::Changes | Call::Candles | Call::Gaps => true,
             Call::Latest
             | Call::Rate
             | Call::Convert
@@ -289,6 +289,7 @@ async fn ask(
         Call::Candles => described(response, &rates.list_candles(read(question)?).await?),
         Call::Convert => described(response, &rates.convert(read(question)?).await?),
         Call::Series => described(response, &rates.list_series(&read(question)?).await?),
+        Call::Gaps => described(response, &rates.list_gaps(read(question)?).await?),
         Call::Revisions => described(response, &rates.list_revisions(read(question)?).await?),
         Call::Sources => described(response, &rates.list_sources(&read(question)?).await?),
     }

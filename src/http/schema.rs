@@ -38,6 +38,7 @@ pub(super) enum Call {
     Series,
     Revisions,
     Sources,
+    Gaps,
 }
 
 /// What CSV makes of an answer.
@@ -54,7 +55,7 @@ pub(super) struct Rows {
 }
 
 impl Call {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Latest,
         Self::Rate,
         Self::History,
@@ -65,6 +66,7 @@ impl Call {
         Self::Series,
         Self::Revisions,
         Self::Sources,
+        Self::Gaps,
     ];
 
     /// Below `/v1/`.
@@ -80,6 +82,7 @@ impl Call {
             Self::Series => "series",
             Self::Revisions => "revisions",
             Self::Sources => "sources",
+            Self::Gaps => "gaps",
         }
     }
 
@@ -96,13 +99,14 @@ impl Call {
             Self::Series => "ListSeries",
             Self::Revisions => "ListRevisions",
             Self::Sources => "ListSources",
+            Self::Gaps => "ListGaps",
         }
     }
 
     /// Parameters without which there is no question.
     pub(super) const fn required(self) -> &'static [&'static str] {
         match self {
-            Self::Latest | Self::Series | Self::Sources => &[],
+            Self::Latest | Self::Series | Self::Gaps | Self::Sources => &[],
             Self::Rate | Self::History | Self::Change | Self::Revisions => &["pair"],
             Self::Changes => &["pair", "period"],
             Self::Candles => &["pair", "interval"],
@@ -123,6 +127,7 @@ impl Call {
             Self::Series => rows("series"),
             Self::Revisions => rows("revisions"),
             Self::Sources => rows("sources"),
+            Self::Gaps => rows("gaps"),
         }
     }
 
@@ -140,6 +145,7 @@ impl Call {
             | Self::Candles
             | Self::Series
             | Self::Revisions
+            | Self::Gaps
             | Self::Sources => &["age"],
         }
     }

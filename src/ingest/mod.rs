@@ -20,7 +20,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::board::Board;
 use crate::clock::Clock;
-use crate::domain::{PublishedValue, SeriesKey, Timestamp};
+use crate::domain::{Poll, PublishedValue, SeriesKey, Timestamp};
 use crate::metrics::IngestMetrics;
 use crate::store::{Store, StoreError, StoreOptions, View};
 
@@ -202,6 +202,7 @@ impl Default for QueueLimits {
 
 enum Message {
     Batch(Box<Pending>),
+    Poll(PendingPoll),
     /// Look at the clock.
     Poke,
     Close,
@@ -210,6 +211,11 @@ enum Message {
 struct Pending {
     batch: Batch,
     answer: oneshot::Sender<Result<IngestReport, IngestError>>,
+}
+
+struct PendingPoll {
+    poll: Poll,
+    answer: oneshot::Sender<Result<(), IngestError>>,
 }
 
 struct Shared {
@@ -255,6 +261,20 @@ impl Ingest {
             Ok(result) => result,
             Err(_) => Err(self.closed()),
         }
+    }
+
+    /// Records what a poll of a source found, and waits until that is durable and visible. It joins a commit of what else
+    /// waits; a commit of polls alone moves the sequence, and says nothing of ticks.
+    ///
+    /// # Errors
+    /// [`IngestError`].
+    pub async fn record_poll(&self, poll: Poll) -> Result<(), IngestError> {
+        self.check_open()?;
+        let (answer, answered) = oneshot::channel();
+        if let Err(error) = self.queue.try_send(Message::Poll(PendingPoll { poll, answer })) {
+            return Err(if error.is_full() { IngestError::QueueFull } else { self.closed() });
+        }
+        answered.await.unwrap_or_else(|_| Err(self.closed()))
     }
 
     fn check_open(&self) -> Result<(), IngestError> {

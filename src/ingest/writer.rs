@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::apply::{Applied, apply};
 use super::fan_out::tell;
-use super::{IngestError, IngestReport, Message, Pending, Refusal, Shared, Summary};
+use super::{IngestError, IngestReport, Message, Pending, PendingPoll, Refusal, Shared, Summary};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::metrics::{IngestMetrics, TickCounts};
@@ -58,6 +58,32 @@ struct Writer {
     failure: Option<StoreError>,
 }
 
+/// What becomes one commit.
+#[derive(Default)]
+struct Group {
+    batches: Vec<Pending>,
+    polls: Vec<PendingPoll>,
+    /// Of all batches.
+    ticks: usize,
+}
+
+impl Group {
+    fn of(first: Pending) -> Self {
+        let mut group = Self::default();
+        group.add(first);
+        group
+    }
+
+    fn of_poll(first: PendingPoll) -> Self {
+        Self { polls: vec![first], ..Self::default() }
+    }
+
+    fn add(&mut self, pending: Pending) {
+        self.ticks += pending.batch.tick_count();
+        self.batches.push(pending);
+    }
+}
+
 type Answer = oneshot::Sender<Result<IngestReport, IngestError>>;
 
 impl Writer {
@@ -65,7 +91,12 @@ impl Writer {
         loop {
             match self.waiting.recv_timeout(self.until_due()) {
                 Ok(Message::Batch(first)) => {
-                    if !self.commit_group(*first) {
+                    if !self.commit_group(Group::of(*first)) {
+                        break;
+                    }
+                }
+                Ok(Message::Poll(first)) => {
+                    if !self.commit_group(Group::of_poll(first)) {
                         break;
                     }
                 }
@@ -89,17 +120,13 @@ impl Writer {
         Duration::from_micros(micros.unsigned_abs()).min(SLEEP_MAX)
     }
 
-    /// Commits a batch and what else waits. Says whether to go on.
-    fn commit_group(&mut self, first: Pending) -> bool {
-        let mut group = vec![first];
-        let mut ticks = group[0].batch.tick_count();
+    /// Commits what came first and what else waits. Says whether to go on.
+    fn commit_group(&mut self, mut group: Group) -> bool {
         let mut go_on = true;
-        while ticks < COMMIT_TICKS_MAX {
+        while group.ticks < COMMIT_TICKS_MAX {
             match self.waiting.try_recv() {
-                Ok(Message::Batch(next)) => {
-                    ticks += next.batch.tick_count();
-                    group.push(*next);
-                }
+                Ok(Message::Batch(next)) => group.add(*next),
+                Ok(Message::Poll(next)) => group.polls.push(next),
                 Ok(Message::Poke) => {}
                 Ok(Message::Close) => {
                     go_on = false;
@@ -108,16 +135,19 @@ impl Writer {
                 Err(_) => break,
             }
         }
-        self.shared.queued_ticks.fetch_sub(ticks, Ordering::AcqRel);
+        self.shared.queued_ticks.fetch_sub(group.ticks, Ordering::AcqRel);
         self.commit(group);
         go_on
     }
 
-    fn commit(&mut self, group: Vec<Pending>) {
+    fn commit(&mut self, group: Group) {
         if let Some(failure) = &self.failure {
             let error = IngestError::Poisoned(failure.to_string());
-            for pending in group {
-                // Who asked may be gone by now.
+            // Who asked may be gone by now.
+            for pending in group.batches {
+                let _ = pending.answer.send(Err(error.clone()));
+            }
+            for pending in group.polls {
                 let _ = pending.answer.send(Err(error.clone()));
             }
             return;
@@ -125,7 +155,12 @@ impl Writer {
         let begun = Instant::now();
         let mut work = self.store.begin(self.clock.now());
         let answers: Vec<(Answer, Applied)> =
-            group.into_iter().map(|pending| (pending.answer, apply(&mut work, pending.batch))).collect();
+            group.batches.into_iter().map(|pending| (pending.answer, apply(&mut work, pending.batch))).collect();
+        for pending in &group.polls {
+            if let Err(refused) = work.record_poll(&pending.poll) {
+                tracing::warn!("{refused}");
+            }
+        }
         let result = work.commit();
         if let Ok(Some(_)) = result {
             self.publish();
@@ -149,6 +184,10 @@ impl Writer {
                 }),
             };
             let _ = answer.send(report);
+        }
+        for pending in group.polls {
+            let told = result.as_ref().map(|_| ()).map_err(|error| IngestError::Poisoned(error.to_string()));
+            let _ = pending.answer.send(told);
         }
     }
 

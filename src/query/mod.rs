@@ -11,6 +11,7 @@ mod brought;
 mod candles;
 mod changes;
 mod error;
+mod gaps;
 mod history;
 mod latest;
 mod outline;
@@ -30,6 +31,7 @@ pub use brought::Brought;
 pub use candles::{CandleRow, CandlesPage, CandlesRequest};
 pub use changes::{ChangesPage, ChangesRequest, Period, PeriodChange};
 pub use error::QueryError;
+pub use gaps::{Gap, GapCursor, GapsPage, GapsRequest};
 pub use history::{
     Page, Range, RevisionCursor, RevisionsRequest, RunStream, RunsPage, RunsRequest, SeriesInfo, SeriesRequest,
 };

@@ -190,6 +190,12 @@ impl Store {
             removed.push(meta.id);
         }
         self.index_series(batch, &mut digest);
+        for (key, value) in self.polls.changes(&mut digest) {
+            match value {
+                Some(value) => batch.insert(&key, value),
+                None => batch.remove(&key),
+            }
+        }
         self.digest = digest;
         let meta = Meta {
             store_id: self.store_id,

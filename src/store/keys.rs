@@ -3,6 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `b` block id, column | one column of a block, compressed by pco |
+//! | `f` source, chunk | consecutive poll spans of a source, both numbered from 0 |
 //! | `m` | the store's own record: format, sequence, counters |
 //! | `r` block id | nothing: a block that no index entry names any more |
 //! | `s` series id | a series: its key, window, totals, latest quote |
@@ -11,13 +12,14 @@
 //!
 //! Numbers are big-endian, so that keys sort as numbers do.
 //!
-//! **Invariant**: a small value (`m`, `s`, `x`) that opens was written for that very key.
+//! **Invariant**: a small value (`f`, `m`, `s`, `x`) that opens was written for that very key.
 
 /// The format that this version writes, and the newest that it reads.
 pub(crate) const FORMAT: u8 = 1;
 
 pub(crate) const META: [u8; 1] = *b"m";
 pub(crate) const BLOCK: u8 = b'b';
+pub(crate) const POLLS: u8 = b'f';
 pub(crate) const RETIRED: u8 = b'r';
 pub(crate) const SERIES: u8 = b's';
 pub(crate) const INDEX: u8 = b'x';
@@ -47,6 +49,13 @@ pub(crate) fn index(series: u32, kind: u8, block: u64) -> [u8; 14] {
     key[1..5].copy_from_slice(&series.to_be_bytes());
     key[5] = kind;
     key[6..].copy_from_slice(&block.to_be_bytes());
+    key
+}
+
+pub(crate) fn polls(source: u32, chunk: u32) -> [u8; 9] {
+    let mut key = [POLLS; 9];
+    key[1..5].copy_from_slice(&source.to_be_bytes());
+    key[5..].copy_from_slice(&chunk.to_be_bytes());
     key
 }
 

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::block::{pack_change, unpack_change};
 use super::error::StoreError;
 use super::keys;
+use super::polls::LogPoll;
 use crate::domain::{PublishedValue, Rate, Timestamp};
 
 const FILE_MAGIC: &[u8; 8] = b"silklog1";
@@ -42,6 +43,8 @@ pub(crate) struct LogEntry {
     pub(crate) changes: Vec<SeriesChanges>,
     /// Series to collapse anew with another window: id and microseconds.
     pub(crate) recollapsed: Vec<(u32, i64)>,
+    /// Polls of sources, in order.
+    pub(crate) polls: Vec<LogPoll>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -325,6 +328,7 @@ mod tests {
             }],
             changes: vec![SeriesChanges::new(1, values)],
             recollapsed: vec![],
+            polls: vec![],
         }
     }
 

@@ -15,6 +15,7 @@ mod error;
 mod keys;
 mod log;
 mod pace;
+mod polls;
 mod recollapse;
 mod records;
 mod recovery;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 
 pub use engine::{DiskFault, DiskOperation};
 pub use error::StoreError;
+pub use polls::{PollRecord, PollRefused};
 pub use restore::{Restore, RestoreError, RestoreProblem};
 pub use scan::ScanOrder;
 pub use usage::disk_usage;
@@ -44,6 +46,7 @@ pub use work::{UpsertError, Upserted, Work};
 use block::BlockMeta;
 use engine::{BlockReader, Engine};
 use log::Log;
+use polls::Polls;
 use records::Digest;
 use series::{Access, Recent, Series};
 use track::Track;
@@ -130,6 +133,8 @@ pub struct Store {
     /// Blocks that no index entry names any more, kept for readers that still hold them.
     retired: Vec<Arc<BlockMeta>>,
     log: Log,
+    /// What polls of sources found.
+    polls: Polls,
     /// By series: when time alone may next change its quote.
     due: Vec<Option<Timestamp>>,
     /// What readers of series see, by place in the order of keys.
@@ -168,6 +173,7 @@ impl Store {
             }),
             series: self.views.clone(),
             commits: self.commits.clone(),
+            polls: self.polls.records(),
             reader: self.reader.clone(),
         }
     }

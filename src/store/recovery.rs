@@ -14,6 +14,7 @@ use super::engine::Engine;
 use super::error::StoreError;
 use super::keys::{self, SealError};
 use super::log::{Log, LogEntry};
+use super::polls::{ChunkRecord, Polls};
 use super::records::{Digest, Meta, SeriesRecord, series_key};
 use super::series::{self, Recent};
 use super::track::Track;
@@ -57,6 +58,7 @@ impl Store {
         let mut digest = Digest::default();
         store.load_series(&mut digest)?;
         let mut blocks = store.load_index(&mut digest)?;
+        store.load_polls(&mut digest)?;
         if digest != meta.digest {
             return Err(store.damaged("entries of its index are missing or foreign"));
         }
@@ -116,6 +118,7 @@ impl Store {
             retired: Vec::new(),
             entries: HashMap::new(),
             log,
+            polls: Polls::default(),
             due: Vec::new(),
             views: Vec::new(),
         };
@@ -165,6 +168,18 @@ impl Store {
             list.sort_unstable_by_key(|meta| (meta.first_key_us, meta.last_key_us, meta.id));
         }
         Ok(blocks)
+    }
+
+    fn load_polls(&mut self, digest: &mut Digest) -> Result<(), StoreError> {
+        for entry in self.engine.scan(&[keys::POLLS]) {
+            let (key, value) = entry?;
+            let (chunk, crc) = unseal::<ChunkRecord>(&self.engine, &key, &value, "a chunk of polls")?;
+            digest.add(crc);
+            if self.polls.load(&key, &chunk, crc).is_none() {
+                return Err(self.damaged("its record of polls makes no sense"));
+            }
+        }
+        Ok(())
     }
 
     /// Gives every series its blocks, and checks that they fit what its record says.
@@ -267,6 +282,12 @@ impl Store {
                 return Err(nonsense(self));
             }
             commits.push((*id, self.recollapse(*id, *window_us, recorded_time)?));
+        }
+        for poll in &entry.polls {
+            let recorded = poll.poll().is_some_and(|poll| self.polls.record(&poll).is_ok());
+            if !recorded {
+                return Err(nonsense(self));
+            }
         }
         self.finish(entry, commits);
         Ok(())

@@ -1,4 +1,4 @@
-//! Building a store from the parts of another: series, timeline, runs, revisions and commits, recorded
+//! Building a store from the parts of another: series, timeline, runs, revisions, commits and polls, recorded
 //! times included.
 //!
 //! A file in the directory marks the import as unfinished from before the first byte of data until
@@ -30,13 +30,14 @@ use super::error::StoreError;
 use super::keys;
 use super::log::Log;
 use super::pace::Pace;
+use super::polls::Polls;
 use super::records::{Digest, Meta, SeriesRecord};
 use super::series::{Access, Recent, Series, Totals};
 use super::track::{Loader, RecentBlocks, Track};
 use super::witness::Witness;
 use super::{COMMITS_ID, Commit, latest_quote};
 use crate::board::{LatestQuote, StateRules};
-use crate::domain::{Revision, Run, SeriesKey, Timestamp};
+use crate::domain::{PollSpan, Revision, Run, SeriesKey, Source, Timestamp};
 
 /// A store in the making. Dropped before [`Restore::finish`] it leaves a directory that is refused as
 /// an unfinished import and that another [`Restore::begin`] begins over.
@@ -51,6 +52,7 @@ pub struct Restore {
     newest_change: Option<Timestamp>,
     commits: Commits,
     keys: BTreeSet<SeriesKey>,
+    polls: Polls,
 }
 
 impl Restore {
@@ -83,6 +85,7 @@ impl Restore {
             newest_change: None,
             commits: Commits::default(),
             keys: BTreeSet::new(),
+            polls: Polls::default(),
         })
     }
 
@@ -154,6 +157,16 @@ impl Restore {
         Ok(())
     }
 
+    /// Takes the next poll span of a source, those of one source in order of time.
+    ///
+    /// # Errors
+    /// `Polls` or `TooManyPolled`.
+    pub fn poll_span(&mut self, of: &Source, span: PollSpan) -> Result<(), RestoreError> {
+        let first_poll_time = span.first_poll_time;
+        let follows = self.polls.restore(of, span)?;
+        if follows { Ok(()) } else { Err(RestoreError::Polls { of: of.clone(), first_poll_time }) }
+    }
+
     /// Writes the record of a series whose blocks are written.
     fn put_series(&mut self, mut series: Series) -> Result<(), RestoreError> {
         // The quote of a series whose newest run lies ahead is found in its blocks.
@@ -187,6 +200,9 @@ impl Restore {
         let path = self.engine.path().to_owned();
         Log::create(&path, store_id)?;
         let mut witness = Witness::create(&path, store_id)?;
+        for (key, value) in self.polls.changes(&mut self.writer.digest) {
+            self.writer.put(&key, value.unwrap_or_default(), &self.engine)?;
+        }
         let meta = Meta {
             store_id,
             sequence: self.commit.sequence,
@@ -395,6 +411,16 @@ impl BlockWriter {
             self.digest.add(crc);
             metas.push(Arc::new(block.meta));
         }
+        Ok(())
+    }
+
+    /// A small value whose checksum is in the digest already.
+    fn put(&mut self, key: &[u8], value: Vec<u8>, engine: &Engine) -> Result<(), StoreError> {
+        if self.batch_bytes + value.len() > BATCH_BYTES_MAX {
+            self.write(engine)?;
+        }
+        self.batch_bytes += value.len();
+        self.batch.insert(key, value);
         Ok(())
     }
 

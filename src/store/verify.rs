@@ -28,6 +28,8 @@ pub struct VerifyReport {
     pub observation_count: u64,
     /// Revisions of all series.
     pub revision_count: u64,
+    /// Spans of polls of all sources.
+    pub poll_span_count: u64,
     /// Blocks that the index names.
     pub block_count: u64,
     /// Bytes in those blocks.
@@ -87,6 +89,7 @@ impl Store {
             check.revisions();
         }
         self.check_commits(&mut report);
+        self.check_polls(&mut report);
         report
     }
 
@@ -117,6 +120,24 @@ impl Store {
                 "commits: {count} are listed up to {last}, but the newest is {} at {}",
                 self.commit.sequence, self.commit.recorded_time
             ));
+        }
+    }
+}
+
+impl Store {
+    fn check_polls(&self, report: &mut VerifyReport) {
+        for record in self.polls.records() {
+            let mut before = None;
+            for span in record.spans() {
+                report.poll_span_count += 1;
+                if !span.is_sound_after(before) {
+                    let source = record.source();
+                    report
+                        .problems
+                        .push(format!("polls of {source}: the span from {} is out of order", span.first_poll_time));
+                }
+                before = Some(span);
+            }
         }
     }
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use super::block::BlockError;
 use super::engine::BlockReader;
 use super::error::StoreError;
+use super::polls::PollRecord;
 use super::scan::{RunScan, ScanOrder};
 use super::series::{Access, Recent, Series};
 use super::track::{Loader, RecentBlocks, Slot, Track};
 use crate::board::Board;
-use crate::domain::{Rate, RateSpan, Revision, Run, SeriesKey, Timestamp};
+use crate::domain::{Rate, RateSpan, Revision, Run, SeriesKey, Source, Timestamp};
 
 /// A durable write: its place in the order of all, and when it was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,6 +31,7 @@ pub struct View {
     pub board: Arc<Board>,
     pub(crate) series: Vec<Arc<SeriesView>>,
     pub(crate) commits: Track<Timestamp>,
+    pub(crate) polls: Vec<Arc<PollRecord>>,
     pub(crate) reader: BlockReader,
 }
 
@@ -42,6 +44,16 @@ impl View {
     /// One of them.
     pub fn find(&self, key: &SeriesKey) -> Option<&Arc<SeriesView>> {
         self.series.binary_search_by(|series| series.key().cmp(key)).ok().and_then(|at| self.series.get(at))
+    }
+
+    /// What polls of a source found; none of a source that was never polled.
+    pub fn polls(&self, source: &Source) -> Option<&Arc<PollRecord>> {
+        self.polls.iter().find(|record| record.source() == source)
+    }
+
+    /// What polls of all sources found, in the order of their first polls.
+    pub fn all_polls(&self) -> impl Iterator<Item = &Arc<PollRecord>> {
+        self.polls.iter()
     }
 
     /// The newest commit at or before `known_time`; `None` if all are later. Blocks.
@@ -113,6 +125,11 @@ impl SeriesView {
     /// The pair and who published it.
     pub fn key(&self) -> &SeriesKey {
         &self.series.key
+    }
+
+    /// The number under which the store keeps it, which is never another's.
+    pub fn id(&self) -> u32 {
+        self.series.id
     }
 
     /// The longest gap that a run bridges, in microseconds.
@@ -356,6 +373,16 @@ impl SeriesView {
             }
         }
         Ok(Some((since, None)))
+    }
+
+    /// The last observed instant at or before `time`, of all that are known now.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedBlock`].
+    pub fn instant_at(&self, time: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let recent = RecentBlocks::default();
+        let loader = Loader::new(&self.reader, &recent);
+        self.series.instants.at_or_before(time, &loader).map_err(|error| self.series.damaged(error))
     }
 
     /// The observed instants in `[start, end)`, all of them known now, in pieces that are never

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use super::block::BlockError;
 use super::error::StoreError;
 use super::log::{self, LogEntry, NewSeries, SeriesChanges};
+use super::polls::{LogPoll, PollRefused};
 use super::series::{self, Access, Outcome, Series};
 use super::{Commit, Store};
-use crate::domain::{PublishedValue, SeriesKey, Timestamp};
+use crate::domain::{Poll, PublishedValue, SeriesKey, Timestamp};
 
 /// What became of a tick.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +55,7 @@ pub struct Work<'a> {
     recorded_time: Timestamp,
     new_series: Vec<u32>,
     touched: BTreeMap<u32, Touched>,
+    polls: Vec<LogPoll>,
 }
 
 #[derive(Clone, Default)]
@@ -104,6 +106,16 @@ impl Work<'_> {
         };
         touched.ticks.push((time, value));
         Ok(upserted)
+    }
+
+    /// Notes what a poll of a source found.
+    ///
+    /// # Errors
+    /// [`PollRefused`]; then nothing has changed.
+    pub fn record_poll(&mut self, poll: &Poll) -> Result<(), PollRefused> {
+        self.store.polls.record(poll)?;
+        self.polls.push(LogPoll::new(poll));
+        Ok(())
     }
 
     /// The series of a key, begun if it is not there.
@@ -175,7 +187,7 @@ impl Work<'_> {
         }
         let now = self.recorded_time;
         let due = self.store.due_series(now);
-        if self.touched.is_empty() && !self.store.is_overdue(&due, now) {
+        if self.touched.is_empty() && self.polls.is_empty() && !self.store.is_overdue(&due, now) {
             return Ok(None);
         }
         let mut entry = LogEntry {
@@ -184,6 +196,7 @@ impl Work<'_> {
             new_series: self.new_series.iter().filter_map(|id| self.store.new_series_entry(*id)).collect(),
             changes: Vec::with_capacity(self.touched.len()),
             recollapsed: Vec::new(),
+            polls: self.polls,
         };
         let mut commits = Vec::with_capacity(self.touched.len());
         for (id, touched) in self.touched {
@@ -217,7 +230,7 @@ impl Store {
     /// Begins a commit at `now`.
     pub fn begin(&mut self, now: Timestamp) -> Work<'_> {
         let recorded_time = self.next_recorded_time(now);
-        Work { store: self, recorded_time, new_series: Vec::new(), touched: BTreeMap::new() }
+        Work { store: self, recorded_time, new_series: Vec::new(), touched: BTreeMap::new(), polls: Vec::new() }
     }
 
     pub(super) fn add_series(&mut self, key: SeriesKey, collapse_window_us: i64) -> u32 {

@@ -9,14 +9,15 @@ use std::time::Duration;
 use silkrate::proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use silkrate::proto::v1::rate_service_server::{RateService, RateServiceServer};
 use silkrate::proto::v1::{
-    Candle, ConvertRequest, ConvertResponse, Derivation, GetChangeRequest, GetChangeResponse, GetLatestRatesRequest,
-    GetLatestRatesResponse, GetRateRequest, GetRateResponse, IngestPageRequest, IngestPageResponse, IngestSummary,
-    IngestTicksRequest, IngestTicksResponse, LatestRate, Leg, ListCandlesRequest, ListCandlesResponse,
-    ListChangesRequest, ListChangesResponse, ListRevisionsRequest, ListRevisionsResponse, ListRunsRequest,
-    ListRunsResponse, ListSeriesRequest, ListSeriesResponse, ListSourcesRequest, ListSourcesResponse, MissingReason,
-    PeriodChange, RateBounds, RateState, Refusal, RefusalReason, Revision, Run, Series, StreamRunsRequest,
-    StreamRunsResponse, StreamTicksRequest, StreamTicksResponse, Tick, WatchLatestRatesRequest,
-    WatchLatestRatesResponse, stream_ticks_request,
+    Candle, ConvertRequest, ConvertResponse, Derivation, Gap, GapReason, GapStretch, GetChangeRequest,
+    GetChangeResponse, GetLatestRatesRequest, GetLatestRatesResponse, GetRateRequest, GetRateResponse,
+    IngestPageRequest, IngestPageResponse, IngestSummary, IngestTicksRequest, IngestTicksResponse, LatestRate, Leg,
+    ListCandlesRequest, ListCandlesResponse, ListChangesRequest, ListChangesResponse, ListGapsRequest,
+    ListGapsResponse, ListRevisionsRequest, ListRevisionsResponse, ListRunsRequest, ListRunsResponse,
+    ListSeriesRequest, ListSeriesResponse, ListSourcesRequest, ListSourcesResponse, MissingReason, PeriodChange,
+    RateBounds, RateState, Refusal, RefusalReason, Revision, Run, Series, StreamRunsRequest, StreamRunsResponse,
+    StreamTicksRequest, StreamTicksResponse, Tick, WatchLatestRatesRequest, WatchLatestRatesResponse,
+    stream_ticks_request,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
@@ -348,6 +349,32 @@ impl RateService for Canned {
             next_page_token: if first { "2".to_owned() } else { String::new() },
             derivation: Derivation::Direct.into(),
             legs: vec![Leg { pair: request.pair, source: "timesca".to_owned() }],
+            sequence: 7,
+            recorded_time: day(1),
+        }))
+    }
+
+    async fn list_gaps(&self, request: Request<ListGapsRequest>) -> Result<Response<ListGapsResponse>, Status> {
+        self.heard(request.get_ref());
+        let first = request.get_ref().page_token.is_empty();
+        let length = |hours: i64| Some(prost_types::Duration { seconds: hours * 3_600, nanos: 0 });
+        let gap = Gap {
+            pair: "TMT/USD".to_owned(),
+            source: "timesca".to_owned(),
+            start_time: day(if first { 0 } else { 2 }),
+            end_time: day(if first { 1 } else { 4 }),
+            open: !first,
+            length: length(if first { 24 } else { 48 }),
+            reason: if first { GapReason::Unreachable } else { GapReason::AskedSilent }.into(),
+            asked_silent_length: length(if first { 3 } else { 48 }),
+            refused_length: length(0),
+            unreachable_length: length(if first { 21 } else { 0 }),
+            not_asked_length: length(0),
+            stretches: vec![GapStretch { start_time: day(2), end_time: day(4), reason: GapReason::AskedSilent.into() }],
+        };
+        Ok(Response::new(ListGapsResponse {
+            gaps: vec![gap],
+            next_page_token: if first { "2".to_owned() } else { String::new() },
             sequence: 7,
             recorded_time: day(1),
         }))

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use silkrate::domain::{PublishedValue, Run, Timestamp};
+use silkrate::domain::{Health, Poll, PublishedValue, Run, Timestamp};
 use silkrate::store::{CheckpointLimits, ScanOrder, Store, StoreError};
 
 use crate::durable::{BASE_US, Random, SECOND, key, now, open, options, value};
@@ -42,11 +42,23 @@ pub fn commit(store: &mut Store, series: usize, ticks: impl IntoIterator<Item = 
     work.commit().unwrap();
 }
 
-/// A store with blocks of two series, and in its log two more commits.
+/// Polls that change their health each time: three chunks of spans.
+fn poll(store: &mut Store) {
+    let mut work = store.begin(now());
+    for at in 0_i64..300 {
+        let time = |step: i64| Timestamp::from_micros(BASE_US + (at + step) * STEP_US);
+        let (source, health) = (key(0, 0).source, if at % 2 == 0 { Health::Ok } else { Health::Unreachable });
+        work.record_poll(&Poll { source, time: time(0), covered_until: time(1), health }).unwrap();
+    }
+    work.commit().unwrap();
+}
+
+/// A store with blocks of two series, polls of their source, and in its log two more commits.
 pub fn fill(directory: &Path) -> Store {
     let mut store = open(directory);
     commit(&mut store, 0, (0..TICKS).map(tick));
     commit(&mut store, 1, (0..50).map(tick));
+    poll(&mut store);
     store.checkpoint().unwrap();
     commit(&mut store, 0, (TICKS..TICKS + 10).map(tick));
     commit(&mut store, 1, (50..60).map(tick));

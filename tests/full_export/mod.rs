@@ -18,7 +18,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use silkrate::domain::{ReportedChange, Revision, Run, Timestamp};
+use silkrate::domain::{PollSpan, ReportedChange, Revision, Run, Timestamp};
 use silkrate::store::{Commit, ScanOrder, View};
 
 /// Rows of a part, each with its series as (pair, source).
@@ -34,6 +34,8 @@ pub(crate) struct Parts {
     pub(crate) instants: Rows<Timestamp>,
     pub(crate) revisions: Rows<Revision>,
     pub(crate) commits: Vec<(u64, Timestamp)>,
+    /// By source.
+    pub(crate) polls: Vec<(String, PollSpan)>,
 }
 
 impl Parts {
@@ -46,7 +48,12 @@ impl Parts {
             instants: Vec::new(),
             revisions: Vec::new(),
             commits: Vec::new(),
+            polls: Vec::new(),
         };
+        for record in view.all_polls() {
+            parts.polls.extend(record.spans().map(|span| (record.source().to_string(), *span)));
+        }
+        parts.polls.sort_by(|one, other| one.0.cmp(&other.0));
         let all = (Timestamp::MIN, Timestamp::MAX);
         for series in view.series() {
             let key = (series.key().pair.to_string(), series.key().source.to_string());
@@ -90,6 +97,19 @@ impl Parts {
         let sequences: ArrayRef = Arc::new(UInt64Array::from_iter_values(self.commits.iter().map(|(at, _)| *at)));
         let recorded = times(self.commits.iter().map(|(_, time)| *time));
         write(&directory.join("commits.parquet"), vec![("sequence", sequences), ("recorded_time", recorded)]);
+        let text =
+            |texts: Vec<&str>| -> ArrayRef { Arc::new(texts.into_iter().collect::<DictionaryArray<Int32Type>>()) };
+        let poll_times = |time: fn(&PollSpan) -> Timestamp| times(self.polls.iter().map(move |(_, span)| time(span)));
+        let counts = UInt64Array::from_iter_values(self.polls.iter().map(|(_, span)| span.poll_count));
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("source", text(self.polls.iter().map(|(source, _)| source.as_str()).collect())),
+            ("first_poll_time", poll_times(|span| span.first_poll_time)),
+            ("last_poll_time", poll_times(|span| span.last_poll_time)),
+            ("covered_until_time", poll_times(|span| span.covered_until)),
+            ("poll_count", Arc::new(counts)),
+            ("health", text(self.polls.iter().map(|(_, span)| span.health.name()).collect())),
+        ];
+        write(&directory.join("polls.parquet"), columns);
         self.write_manifest(directory);
     }
 
@@ -101,6 +121,7 @@ impl Parts {
             ("timeline.parquet", self.instants.len()),
             ("revisions.parquet", self.revisions.len()),
             ("commits.parquet", self.commits.len()),
+            ("polls.parquet", self.polls.len()),
         ]);
         let parts: Vec<Value> = counts
             .into_iter()

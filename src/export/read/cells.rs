@@ -2,6 +2,8 @@
 //!
 //! **Invariant**: a value is read exactly or refused with its column.
 
+mod polls;
+
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Decimal128Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt64Type};
 use arrow_array::{
@@ -10,6 +12,7 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, TimeUnit};
 
+pub(super) use self::polls::NamedPollSpan;
 use super::error::CellProblem;
 use crate::domain::{
     Currency, Pair, PairError, PublishedValue, Rate, RateError, ReportedChange, Revision, Run, SeriesKey, Source,

@@ -199,6 +199,9 @@ pub enum CellProblem {
     /// A reported change without places or sign, or the other way round, or of the other sign.
     #[error("does not agree with reported_change_places and reported_change_negative")]
     PartialChange,
+    /// A health that is none.
+    #[error("is '{0}'; it is ok, silent, refused or unreachable")]
+    Health(String),
     /// A pair that is none.
     #[error(transparent)]
     Pair(#[from] PairError),

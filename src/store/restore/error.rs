@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 
-use crate::domain::{SeriesKey, Timestamp};
-use crate::store::StoreError;
+use crate::domain::{SeriesKey, Source, Timestamp};
+use crate::store::{PollRefused, StoreError};
 
 /// Why no store can be made of the parts.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -27,6 +27,17 @@ pub enum RestoreError {
     /// The commits make no sense.
     #[error("commits: {0}")]
     Commits(RestoreProblem),
+    /// The polls of a source make no sense.
+    #[error("polls of {of}: the span from {first_poll_time} is out of order, or overlaps the one before it")]
+    Polls {
+        /// Whose.
+        of: Source,
+        /// Of the span that makes none.
+        first_poll_time: Timestamp,
+    },
+    /// Polls of more sources than a store keeps.
+    #[error(transparent)]
+    TooManyPolled(#[from] PollRefused),
     /// The disk, or what it says.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -1,0 +1,123 @@
+//! `ListGaps`: the request checked, the answer as a message.
+
+use super::convert::{duration, length_us, pair, source, timestamp};
+use super::error::ServiceError;
+use super::page_token::{Cursor, PageToken};
+use super::rate_request::{PAGE_ROWS_MAX, Paged, page_rows, range, resume};
+use super::rate_response::next_token;
+use super::rates::Rates;
+use crate::analysis::{GapReason, Stretch};
+use crate::domain::CurrencySet;
+use crate::proto::v1;
+use crate::query::{Gap, GapsRequest, QueryError};
+use crate::sources::Preferences;
+
+impl Rates {
+    /// A page of gaps.
+    ///
+    /// # Errors
+    /// See [`Rates`].
+    pub async fn list_gaps(&self, request: v1::ListGapsRequest) -> Result<v1::ListGapsResponse, ServiceError> {
+        let Paged { question, fingerprint } = question(request, self.currencies(), self.sources().preferences())?;
+        let answer = self.read(move |reader| reader.gaps(&question)).await?;
+        let (commit, page) = (answer.commit, answer.body);
+        Ok(v1::ListGapsResponse {
+            gaps: page.gaps.iter().map(message).collect(),
+            next_page_token: next_token(commit, page.next.map(Cursor::Gap), fingerprint),
+            sequence: commit.sequence,
+            recorded_time: Some(timestamp(commit.recorded_time)),
+        })
+    }
+}
+
+fn question(
+    mut request: v1::ListGapsRequest,
+    served: &CurrencySet,
+    preferences: &Preferences,
+) -> Result<Paged<GapsRequest>, QueryError> {
+    let limit = page_rows(std::mem::take(&mut request.page_size), PAGE_ROWS_MAX)?;
+    let token = std::mem::take(&mut request.page_token);
+    let mut question = GapsRequest {
+        pair: if request.pair.is_empty() { None } else { Some(pair("pair", &request.pair, served)?) },
+        source: source("source", &request.source)?,
+        range: range(request.start_time, request.end_time)?,
+        minimum_us: length_us("minimum_length", request.minimum_length)?,
+        after: None,
+        limit,
+    };
+    let (fingerprint, token) = resume(&token, "ListGaps", &request, (question.source.as_ref(), preferences))?;
+    if let Some(PageToken { cursor: Cursor::Gap(after), .. }) = token {
+        question.after = Some(after);
+    }
+    Ok(Paged { question, fingerprint })
+}
+
+fn message(gap: &Gap) -> v1::Gap {
+    let covered = |reason| Some(duration(gap.lengths.length_us(reason)));
+    v1::Gap {
+        pair: gap.series.pair.to_string(),
+        source: gap.series.source.to_string(),
+        start_time: Some(timestamp(gap.start)),
+        end_time: Some(timestamp(gap.end)),
+        open: gap.is_open,
+        length: Some(duration(gap.end.micros_since(gap.start))),
+        reason: reason(gap.lengths.leading()).into(),
+        asked_silent_length: covered(GapReason::AskedSilent),
+        refused_length: covered(GapReason::Refused),
+        unreachable_length: covered(GapReason::Unreachable),
+        not_asked_length: covered(GapReason::NotAsked),
+        stretches: gap.stretches.iter().map(stretch).collect(),
+    }
+}
+
+fn stretch(stretch: &Stretch) -> v1::GapStretch {
+    v1::GapStretch {
+        start_time: Some(timestamp(stretch.start)),
+        end_time: Some(timestamp(stretch.end)),
+        reason: reason(stretch.reason).into(),
+    }
+}
+
+const fn reason(reason: GapReason) -> v1::GapReason {
+    match reason {
+        GapReason::AskedSilent => v1::GapReason::AskedSilent,
+        GapReason::Refused => v1::GapReason::Refused,
+        GapReason::Unreachable => v1::GapReason::Unreachable,
+        GapReason::NotAsked => v1::GapReason::NotAsked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::{Duration, Timestamp as ProtoTimestamp};
+
+    use super::*;
+
+    #[test]
+    fn gap_requests() {
+        let check = |spoil: fn(&mut v1::ListGapsRequest), expect: &str| {
+            let mut request = v1::ListGapsRequest { pair: "KGS/USD".to_owned(), ..v1::ListGapsRequest::default() };
+            spoil(&mut request);
+            let said = question(request, &CurrencySet::central_asia(), &Preferences::default()).err().map(|error| error.to_string());
+            let said = said.unwrap_or_default();
+            assert!(said.starts_with(expect) && said.is_empty() == expect.is_empty(), "{said}");
+        };
+        check(|_| (), "");
+        check(|r| r.pair.clear(), "");
+        check(|r| r.pair = "KGS".to_owned(), "pair: pair 'KGS'");
+        check(|r| r.source = "NBKR".to_owned(), "source: source 'NBKR' is not a slug");
+        check(
+            |r| r.minimum_length = Some(Duration { seconds: -1, nanos: 0 }),
+            "minimum_length: of -1 s and 0 ns is negative",
+        );
+        check(
+            |r| {
+                r.start_time = Some(ProtoTimestamp { seconds: 2, nanos: 0 });
+                r.end_time = Some(ProtoTimestamp { seconds: 1, nanos: 0 });
+            },
+            "end_time: 1970-01-01T00:00:01Z is before start_time",
+        );
+        check(|r| r.page_size = -1, "page_size: is -1");
+        check(|r| r.page_token = "!".to_owned(), "page_token: is none of this server's");
+    }
+}

@@ -1,0 +1,173 @@
+//! `gaps`: where a series was not observed for long, and why.
+
+use clap::Args;
+
+use super::cell::Cell;
+use super::output::Column;
+use super::pages::{Page, limit, list, note_rest};
+use super::rate::parse_length;
+use super::text::length;
+use super::when::When;
+use super::{CliError, Outcome, Session};
+use crate::proto::v1::{Gap, GapReason, GapStretch, ListGapsRequest};
+
+/// Gaps asked for at a time.
+const PAGE_GAPS_MAX: u64 = 1_000;
+
+const EXAMPLES: &str = "\
+Examples:
+  silkrate gaps
+  silkrate gaps TMT/USD --from -7d --min 2h
+  silkrate gaps --source nbt --min 2d --output json
+
+A gap is a time between two observations, or since the last one, longer than
+runs of the series bridge. What polls of its source found meanwhile says why:
+asked and silent (it answered, without this rate), refused, unreachable, or
+not asked.";
+
+/// Arguments of `gaps`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct GapsArgs {
+    /// Only this pair, like KGS/USD
+    #[arg(value_name = "PAIR", default_value = "", hide_default_value = true)]
+    pair: String,
+    /// Only what this source published; needed where several have the pair
+    #[arg(long, value_name = "SLUG", default_value = "", hide_default_value = true)]
+    source: String,
+    /// Gaps that end after this time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    from: Option<When>,
+    /// Gaps that begin before this time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    to: Option<When>,
+    /// Only gaps longer than this, like 2h; the collapse window of the series if left out
+    #[arg(long, value_name = "SPAN", value_parser = parse_length)]
+    min: Option<prost_types::Duration>,
+    /// Most rows; 50 in a table, no limit in JSON and CSV unless given
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+}
+
+const COLUMNS: &[Column<Gap>] = &[
+    Column::new("pair", "pair", |row| Cell::text(&row.pair)),
+    Column::new("source", "source", |row| Cell::text(&row.source)),
+    Column::new("start_time", "last observed", |row| Cell::time(row.start_time.as_ref())),
+    Column::data("end_time", |row| Cell::time(row.end_time.as_ref())),
+    Column::table(
+        "observed again",
+        |row| if row.open { Cell::text("not yet") } else { Cell::time(row.end_time.as_ref()) },
+    ),
+    Column::data("open", |row| Cell::Flag(row.open)),
+    Column::new("length", "length", |row| Cell::length(row.length.as_ref())),
+    Column::data("reason", |row| name(row.reason())),
+    Column::table("reason", |row| Cell::text(words(row.reason()))),
+    Column::data("asked_silent_length", |row| Cell::length(row.asked_silent_length.as_ref())),
+    Column::data("refused_length", |row| Cell::length(row.refused_length.as_ref())),
+    Column::data("unreachable_length", |row| Cell::length(row.unreachable_length.as_ref())),
+    Column::data("not_asked_length", |row| Cell::length(row.not_asked_length.as_ref())),
+    Column::table("of it", breakdown),
+    Column::data("stretches", |row| Cell::List(row.stretches.iter().map(stretch).collect())),
+];
+
+fn stretch(stretch: &GapStretch) -> Cell {
+    Cell::Record(vec![
+        ("start_time", Cell::time(stretch.start_time.as_ref())),
+        ("end_time", Cell::time(stretch.end_time.as_ref())),
+        ("reason", name(stretch.reason())),
+    ])
+}
+
+fn name(reason: GapReason) -> Cell {
+    Cell::text(match reason {
+        GapReason::Unspecified => "",
+        GapReason::AskedSilent => "ASKED_SILENT",
+        GapReason::Refused => "REFUSED",
+        GapReason::Unreachable => "UNREACHABLE",
+        GapReason::NotAsked => "NOT_ASKED",
+    })
+}
+
+const fn words(reason: GapReason) -> &'static str {
+    match reason {
+        GapReason::Unspecified => "",
+        GapReason::AskedSilent => "asked and silent",
+        GapReason::Refused => "refused",
+        GapReason::Unreachable => "unreachable",
+        GapReason::NotAsked => "not asked",
+    }
+}
+
+/// How long each reason lasted, the longest first; nothing where one reason says it all.
+fn breakdown(gap: &Gap) -> Cell {
+    let parts = [
+        (gap.asked_silent_length.as_ref(), GapReason::AskedSilent),
+        (gap.refused_length.as_ref(), GapReason::Refused),
+        (gap.unreachable_length.as_ref(), GapReason::Unreachable),
+        (gap.not_asked_length.as_ref(), GapReason::NotAsked),
+    ];
+    let mut parts: Vec<(i64, GapReason)> = parts
+        .into_iter()
+        .filter_map(|(length, reason)| {
+            let Cell::Length(micros) = Cell::length(length) else { return None };
+            (micros > 0).then_some((micros, reason))
+        })
+        .collect();
+    if parts.len() < 2 {
+        return Cell::Absent;
+    }
+    parts.sort_by_key(|(micros, _)| std::cmp::Reverse(*micros));
+    let said = parts.iter().map(|(micros, reason)| format!("{} {}", words(*reason), length(*micros)));
+    Cell::Text(said.collect::<Vec<_>>().join(", "))
+}
+
+pub(super) async fn run(args: GapsArgs, session: &Session) -> Result<Outcome, CliError> {
+    let request = ListGapsRequest {
+        pair: args.pair,
+        source: args.source,
+        start_time: session.time(args.from)?,
+        end_time: session.time(args.to)?,
+        minimum_length: args.min,
+        page_size: 0,
+        page_token: String::new(),
+    };
+    let client = session.connect().await?;
+    let rows = limit(session, args.limit);
+    let listed = list(session, COLUMNS, rows, PAGE_GAPS_MAX, async |page_size, page_token| {
+        let request = ListGapsRequest { page_size, page_token, ..request.clone() };
+        let page = client.answer(client.rates().list_gaps(client.request(request))).await?;
+        Ok(Page { rows: page.gaps, next_page_token: page.next_page_token })
+    });
+    note_rest(session, &listed.await?, args.limit, "gaps", "no gaps");
+    Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+
+    #[test]
+    fn several_reasons_are_told_longest_first() {
+        let hours = |hours: i64| {
+            (hours > 0).then_some(prost_types::Duration {
+                seconds: hours * Timestamp::HOUR_US / Timestamp::SECOND_US,
+                nanos: 0,
+            })
+        };
+        let check = |[silent, refused, unreachable, not_asked]: [i64; 4], expect: Option<&str>| {
+            let gap = Gap {
+                asked_silent_length: hours(silent),
+                refused_length: hours(refused),
+                unreachable_length: hours(unreachable),
+                not_asked_length: hours(not_asked),
+                ..Gap::default()
+            };
+            assert_eq!(breakdown(&gap), expect.map_or(Cell::Absent, Cell::text));
+        };
+        check([0, 0, 0, 0], None);
+        check([0, 0, 3, 0], None);
+        check([2, 0, 30, 0], Some("unreachable 30 h, asked and silent 2 h"));
+        check([2, 2, 2, 72], Some("not asked 3 d, asked and silent 2 h, refused 2 h, unreachable 2 h"));
+    }
+}
