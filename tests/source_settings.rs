@@ -233,14 +233,14 @@ async fn sources_are_shown_with_who_says_so() {
     server.store(&ticks()).await;
     let (table, note) = silkrate(&server, "sources").await;
     let expect = "\
-source   followed  window  stale after  pace  publishes  preference  places  series  newest
-cbt      no        7d      5d           1h    09:00      -           4            0  -
-cbu      no        7d      5d           1h    15:00      -           0            1  2025-12-08
-mine     -         1h      2h*          -     -          -           5*           0  -
-nbk      no        7d      3d!          1h    15:30      -           2            0  -
-nbkr     no        5d*     5d           30m*  16:30*     1*          0            2  2025-12-08
-nbt      no        7d      5d           1h    12:00      -           0            0  -
-timesca  no        1h      2h*          1m    -          -           0            2  2025-12-08
+source   feed          window  stale after  pace  hour    prefer  places  series  newest
+cbt      not followed  7d      5d           1h    09:00   -       4            0  -
+cbu      not followed  7d      5d           1h    15:00   -       0            1  2025-12-08
+mine     -             1h      2h*          -     -       -       5*           0  -
+nbk      not followed  7d      3d!          1h    15:30   -       2            0  -
+nbkr     not followed  5d*     5d           30m*  16:30*  1*      0            2  2025-12-08
+nbt      not followed  7d      5d           1h    12:00   -       0            0  -
+timesca  not followed  1h      2h*          1m    -       -       0            2  2025-12-08
 ";
     assert_eq!(table, expect);
     assert!(table.lines().all(|line| line.chars().count() <= 100));
@@ -290,7 +290,7 @@ async fn a_file_says_what_is_followed_and_where() {
     };
     let is_asked = async |polls: usize, tries: usize| {
         for _ in 0..tries {
-            if publisher.asked().len() >= polls && sources().await.series_count > 0 {
+            if publisher.asked().len() >= polls && sources().await.last_poll_time.is_some() {
                 return true;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -299,6 +299,8 @@ async fn a_file_says_what_is_followed_and_where() {
     };
     assert!(is_asked(1, 600).await, "{:?}", publisher.asked());
     let timesca = sources().await;
+    assert_eq!(timesca.last_poll_health(), v1::FeedHealth::Ok);
+    assert_eq!(timesca.health_since_time, timesca.last_poll_time);
     assert_eq!((timesca.series_count, timesca.followed, timesca.followed_origin()), (5, true, v1::SettingOrigin::File));
     assert_eq!((timesca.url(), timesca.pace.unwrap().seconds), (publisher.base_url.as_str(), 10));
     // Its pace with all the jitter there may be, twice should the first poll have ended only after the first step; what is

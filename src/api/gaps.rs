@@ -98,7 +98,9 @@ mod tests {
         let check = |spoil: fn(&mut v1::ListGapsRequest), expect: &str| {
             let mut request = v1::ListGapsRequest { pair: "KGS/USD".to_owned(), ..v1::ListGapsRequest::default() };
             spoil(&mut request);
-            let said = question(request, &CurrencySet::central_asia(), &Preferences::default()).err().map(|error| error.to_string());
+            let said = question(request, &CurrencySet::central_asia(), &Preferences::default())
+                .err()
+                .map(|error| error.to_string());
             let said = said.unwrap_or_default();
             assert!(said.starts_with(expect) && said.is_empty() == expect.is_empty(), "{said}");
         };

@@ -9,7 +9,7 @@ use super::convert::{duration, each, source, timestamp};
 use super::error::ServiceError;
 use super::rate_request::FILTER_ENTRIES_MAX;
 use super::rates::Rates;
-use crate::domain::Source;
+use crate::domain::{Health, Source};
 use crate::proto::v1;
 use crate::query::{Answer, Brought, QueryError, Reader};
 use crate::sources::{Origin, Setting, SourceSettings, SourceTable};
@@ -88,5 +88,17 @@ fn info(source: &Source, settings: &SourceSettings, brought: Brought) -> v1::Sou
         publication_origin: origin_or_none(publication),
         url: url.map(|url| url.value.clone()),
         url_origin: origin_or_none(url),
+        last_poll_health: brought.polls.map_or(v1::FeedHealth::Unspecified, |polls| health(polls.health)).into(),
+        last_poll_time: brought.polls.map(|polls| timestamp(polls.last_poll_time)),
+        health_since_time: brought.polls.map(|polls| timestamp(polls.first_poll_time)),
+    }
+}
+
+const fn health(health: Health) -> v1::FeedHealth {
+    match health {
+        Health::Ok => v1::FeedHealth::Ok,
+        Health::Silent => v1::FeedHealth::Silent,
+        Health::Refused => v1::FeedHealth::Refused,
+        Health::Unreachable => v1::FeedHealth::Unreachable,
     }
 }

@@ -7,7 +7,7 @@ use super::cell::Cell;
 use super::output::{Column, Sheet};
 use super::{CliError, Outcome, Session, note, stdout};
 use crate::domain::Timestamp;
-use crate::proto::v1::{ListSourcesRequest, SettingOrigin, SourceInfo};
+use crate::proto::v1::{FeedHealth, ListSourcesRequest, SettingOrigin, SourceInfo};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,11 +59,15 @@ fn whole(micros: i64) -> String {
     unit.map_or_else(|| format!("{micros}us"), |(unit_us, name)| format!("{}{name}", micros / unit_us))
 }
 
-fn marked_flag(row: &SourceInfo) -> Cell {
-    if row.followed_origin() == SettingOrigin::Unspecified {
-        return Cell::Absent;
-    }
-    marked(if row.followed { "yes" } else { "no" }, row.followed_origin())
+/// Whether it is followed, and if so how it is, going by the last poll.
+fn feed(row: &SourceInfo) -> Cell {
+    let words = match (row.followed_origin(), row.followed, health(row)) {
+        (SettingOrigin::Unspecified, ..) => return Cell::Absent,
+        (_, false, _) => "not followed".to_owned(),
+        (_, true, None) => "followed".to_owned(),
+        (_, true, Some(health)) => health.to_lowercase(),
+    };
+    marked(&words, row.followed_origin())
 }
 
 /// One word; nothing where there is no such setting.
@@ -76,13 +80,24 @@ fn origin(origin: SettingOrigin) -> Cell {
     }
 }
 
+/// One word; nothing of a feed that was never polled.
+fn health(row: &SourceInfo) -> Option<&'static str> {
+    match row.last_poll_health() {
+        FeedHealth::Unspecified => None,
+        FeedHealth::Ok => Some("OK"),
+        FeedHealth::Silent => Some("SILENT"),
+        FeedHealth::Refused => Some("REFUSED"),
+        FeedHealth::Unreachable => Some("UNREACHABLE"),
+    }
+}
+
 fn count(value: Option<u32>) -> Cell {
     value.map_or(Cell::Absent, |value| Cell::Count(value.into()))
 }
 
 const COLUMNS: &[Column<SourceInfo>] = &[
     Column::new("source", "source", |row| Cell::text(&row.source)),
-    Column::table("followed", marked_flag),
+    Column::table("feed", feed),
     Column::data("followed", |row| Cell::Flag(row.followed)),
     Column::data("followed_origin", |row| origin(row.followed_origin())),
     Column::data("series_count", |row| count(Some(row.series_count))),
@@ -95,10 +110,10 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::data("stale_limit", |row| Cell::length(row.stale_limit.as_ref())),
     Column::data("stale_limit_origin", |row| origin(row.stale_limit_origin())),
     Column::table("pace", |row| marked_length(row.pace.as_ref(), row.pace_origin())),
-    Column::table("publishes", |row| {
+    Column::table("hour", |row| {
         row.publication.as_ref().map_or(Cell::Absent, |hour| marked(hour, row.publication_origin()))
     }),
-    Column::table("preference", |row| {
+    Column::table("prefer", |row| {
         row.preference.map_or(Cell::Absent, |place| marked(&place.to_string(), row.preference_origin()))
     }),
     Column::data("preference", |row| count(row.preference)),
@@ -112,6 +127,9 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::data("publication_origin", |row| origin(row.publication_origin())),
     Column::data("url", |row| Cell::text(row.url())),
     Column::data("url_origin", |row| origin(row.url_origin())),
+    Column::data("last_poll_health", |row| health(row).map_or(Cell::Absent, Cell::text)),
+    Column::data("last_poll_time", |row| Cell::time(row.last_poll_time.as_ref())),
+    Column::data("health_since_time", |row| Cell::time(row.health_since_time.as_ref())),
     Column::table("series", |row| count(Some(row.series_count))),
     Column::table("newest", |row| Cell::date(row.last_observed_time.as_ref())),
 ];

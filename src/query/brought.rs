@@ -1,11 +1,11 @@
-//! What each source has brought: its series, and how new they are.
+//! What each source has brought: its series, how new they are, and what its last poll found.
 //!
 //! **Invariant**: answered from what is in memory of each series; no block is read.
 
 use std::collections::BTreeMap;
 
 use super::{Answer, QueryError, Reader};
-use crate::domain::{Source, Timestamp};
+use crate::domain::{PollSpan, Source, Timestamp};
 
 /// What the series of a source come to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -16,10 +16,12 @@ pub struct Brought {
     pub last_observed_time: Option<Timestamp>,
     /// When the newest of the series' newest runs was recorded.
     pub last_recorded_time: Option<Timestamp>,
+    /// The last polls of the feed, which all found the same.
+    pub polls: Option<PollSpan>,
 }
 
 impl Reader {
-    /// What sources have brought up to the newest commit; those without a series are not among them.
+    /// What sources have brought up to the newest commit; those without a series and without a poll are not among them.
     ///
     /// # Errors
     /// The caller gone, or the store's.
@@ -34,6 +36,9 @@ impl Reader {
             brought.series_count = brought.series_count.saturating_add(1);
             brought.last_observed_time = brought.last_observed_time.max(Some(newest.last_observed_time));
             brought.last_recorded_time = brought.last_recorded_time.max(Some(newest.recorded_time));
+        }
+        for record in self.view.all_polls() {
+            sources.entry(record.source().clone()).or_default().polls = record.newest().copied();
         }
         Ok(Answer { commit: self.view.commit, body: sources })
     }

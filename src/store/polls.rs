@@ -58,6 +58,11 @@ impl PollRecord {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
     }
 
+    /// The newest span.
+    pub fn newest(&self) -> Option<&PollSpan> {
+        self.chunks.back().and_then(|chunk| chunk.last())
+    }
+
     /// The spans that end after `time`, in order.
     pub fn spans_after(&self, time: Timestamp) -> impl Iterator<Item = &PollSpan> {
         let ended = move |span: &PollSpan| span.covered_until <= time;
