@@ -6,6 +6,7 @@
 mod bucket;
 mod candle;
 mod change;
+mod compare;
 mod conversion;
 mod cross;
 mod derived;
@@ -16,6 +17,7 @@ mod written;
 pub use bucket::{Bucket, Buckets, Interval, Zone, ZoneError};
 pub use candle::{Candle, CandleBounds, CandlePlan, CandlePoint, Candles};
 pub use change::{DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX, PercentChange, absolute_change};
+pub use compare::{Apart, ComparisonSummary, Comparisons, Difference, LAG_DAYS_MAX, Sides, Stretch, end_stretch};
 pub use conversion::{Conversion, product};
 pub use cross::{Edge, LegRate, LegSpell, Legs, Merged, Spell};
 pub use derived::Derived;

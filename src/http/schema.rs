@@ -33,6 +33,7 @@ pub(super) enum Call {
     History,
     Change,
     Changes,
+    Compare,
     Candles,
     Convert,
     Series,
@@ -53,12 +54,13 @@ pub(super) struct Rows {
 }
 
 impl Call {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Latest,
         Self::Rate,
         Self::History,
         Self::Change,
         Self::Changes,
+        Self::Compare,
         Self::Candles,
         Self::Convert,
         Self::Series,
@@ -73,6 +75,7 @@ impl Call {
             Self::History => "history",
             Self::Change => "change",
             Self::Changes => "changes",
+            Self::Compare => "compare",
             Self::Candles => "candles",
             Self::Convert => "convert",
             Self::Series => "series",
@@ -88,6 +91,7 @@ impl Call {
             Self::History => "ListRuns",
             Self::Change => "GetChange",
             Self::Changes => "ListChanges",
+            Self::Compare => "CompareSources",
             Self::Candles => "ListCandles",
             Self::Convert => "Convert",
             Self::Series => "ListSeries",
@@ -101,6 +105,7 @@ impl Call {
             Self::Latest | Self::Series => &[],
             Self::Rate | Self::History | Self::Change | Self::Revisions => &["pair"],
             Self::Changes => &["pair", "period"],
+            Self::Compare => &["pair", "sources"],
             Self::Candles => &["pair", "interval"],
             Self::Convert => &["pair", "amount"],
         }
@@ -115,6 +120,7 @@ impl Call {
             Self::Convert => one(&["pair", "amount"]),
             Self::History => Rows { before: Some("baseline"), ..rows("runs") },
             Self::Changes => Rows { asked: &["pair"], ..rows("changes") },
+            Self::Compare => Rows { asked: &["pair", "sources"], ..rows("days") },
             Self::Candles => Rows { asked: &["pair"], shared: &["derivation"], ..rows("candles") },
             Self::Series => rows("series"),
             Self::Revisions => rows("revisions"),
@@ -132,6 +138,7 @@ impl Call {
             | Self::History
             | Self::Change
             | Self::Changes
+            | Self::Compare
             | Self::Candles
             | Self::Series
             | Self::Revisions => &["age"],

@@ -9,6 +9,7 @@
 
 mod candles;
 mod changes;
+mod compare;
 mod error;
 mod history;
 mod latest;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 pub use candles::{CandleRow, CandlesPage, CandlesRequest};
 pub use changes::{ChangesPage, ChangesRequest, Period, PeriodChange};
+pub use compare::{COMPARED_DAYS_MAX, ComparePage, CompareRequest, ComparedDay, ComparedDays};
 pub use error::QueryError;
 pub use history::{
     Page, Range, RevisionCursor, RevisionsRequest, RunStream, RunsPage, RunsRequest, SeriesInfo, SeriesRequest,

@@ -1,5 +1,7 @@
 //! A server of canned answers on a real socket, for tests of the command.
 
+mod compared;
+
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -9,13 +11,14 @@ use std::time::Duration;
 use silkrate::proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use silkrate::proto::v1::rate_service_server::{RateService, RateServiceServer};
 use silkrate::proto::v1::{
-    Candle, ConvertRequest, ConvertResponse, Derivation, GetChangeRequest, GetChangeResponse, GetLatestRatesRequest,
-    GetLatestRatesResponse, GetRateRequest, GetRateResponse, IngestPageRequest, IngestPageResponse, IngestSummary,
-    IngestTicksRequest, IngestTicksResponse, LatestRate, Leg, ListCandlesRequest, ListCandlesResponse,
-    ListChangesRequest, ListChangesResponse, ListRevisionsRequest, ListRevisionsResponse, ListRunsRequest,
-    ListRunsResponse, ListSeriesRequest, ListSeriesResponse, MissingReason, PeriodChange, RateBounds, RateState,
-    Refusal, RefusalReason, Revision, Run, Series, StreamRunsRequest, StreamRunsResponse, StreamTicksRequest,
-    StreamTicksResponse, Tick, WatchLatestRatesRequest, WatchLatestRatesResponse, stream_ticks_request,
+    Candle, CompareSourcesRequest, CompareSourcesResponse, ConvertRequest, ConvertResponse, Derivation,
+    GetChangeRequest, GetChangeResponse, GetLatestRatesRequest, GetLatestRatesResponse, GetRateRequest,
+    GetRateResponse, IngestPageRequest, IngestPageResponse, IngestSummary, IngestTicksRequest, IngestTicksResponse,
+    LatestRate, Leg, ListCandlesRequest, ListCandlesResponse, ListChangesRequest, ListChangesResponse,
+    ListRevisionsRequest, ListRevisionsResponse, ListRunsRequest, ListRunsResponse, ListSeriesRequest,
+    ListSeriesResponse, MissingReason, PeriodChange, RateBounds, RateState, Refusal, RefusalReason, Revision, Run,
+    Series, StreamRunsRequest, StreamRunsResponse, StreamTicksRequest, StreamTicksResponse, Tick,
+    WatchLatestRatesRequest, WatchLatestRatesResponse, stream_ticks_request,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
@@ -308,6 +311,15 @@ impl RateService for Canned {
             sequence: 7,
             recorded_time: day(1),
         }))
+    }
+
+    async fn compare_sources(
+        &self,
+        request: Request<CompareSourcesRequest>,
+    ) -> Result<Response<CompareSourcesResponse>, Status> {
+        self.heard(request.get_ref());
+        refuse(&request.get_ref().pair).await?;
+        Ok(Response::new(compared::answer(request.get_ref())))
     }
 
     /// Two pages of one row each; the second of `UZS/USD` breaks off.
