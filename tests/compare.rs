@@ -176,6 +176,22 @@ async fn the_ticker_against_the_market() {
 }
 
 #[tokio::test]
+async fn crosses_are_compared_by_their_legs() {
+    let server = ticker_and_market().await;
+    let request = v1::CompareSourcesRequest { last_days: Some(1), ..of("KGS/KZT", ["timesca", "fawazahmed0"]) };
+    let page = compare(&server, request).await.unwrap();
+    // 0.01144 / 0.00196 against 505.91988614 / 87.4886377: the bounds come from four intervals.
+    let expect = "12-08 5.83673469387755 5.78269246658986 -0.9259 (-1.2219 -0.6297) [-,1...";
+    let day = &page.days[0];
+    assert_eq!(words(day), expect);
+    for side in [&day.first, &day.second] {
+        let side = side.as_ref().unwrap();
+        assert_eq!((side.derivation(), side.legs.len()), (v1::Derivation::Cross, 2));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn pages_say_what_one_answer_says_and_days_begin_in_their_zone() {
     let server = ticker_and_market().await;
     let ranges: [fn(&mut v1::CompareSourcesRequest); 4] = [

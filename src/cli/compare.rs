@@ -9,7 +9,7 @@ use super::cell::Cell;
 use super::change::{missing, rate_of};
 use super::changes::{age_of, older};
 use super::output::Column;
-use super::pages::{Page, limit, list, note_rest};
+use super::pages::{Page, limit, list_without, note_rest};
 use super::text::{clean, fold, plural, trim_zeros};
 use super::when::When;
 use super::{CliError, KnownArgs, Outcome, Session, ZoneArgs, rate, stdout};
@@ -22,6 +22,8 @@ use crate::proto::v1::{
 const PAGE_DAYS_MAX: u64 = 1_000;
 /// Days where none are named.
 const DAYS_DEFAULT: u32 = 30;
+/// Columns of a terminal that has room for bounds beside the rest.
+const BOUNDS_WIDTH_MIN: u16 = 100;
 /// Places of percentages in a table where none are asked for: more do not fit beside the rest.
 const TABLE_PLACES: u32 = 4;
 
@@ -104,10 +106,10 @@ const COLUMNS: &[Column<Row>] = &[
     Column::data("second_missing_reason", |row| missing(row.day.second_missing_reason())),
     Column::data("absolute_difference", |row| Cell::decimal_or_absent(row.day.absolute_difference.as_ref())),
     Column::new("percent_difference", "%", |row| Cell::decimal_or_absent(row.day.percent_difference.as_ref())),
-    Column::new("percent_difference_low", "low %", |row| {
+    Column::new("percent_difference_low", BOUNDS[0], |row| {
         Cell::decimal_or_absent(row.day.percent_difference_low.as_ref())
     }),
-    Column::new("percent_difference_high", "high %", |row| {
+    Column::new("percent_difference_high", BOUNDS[1], |row| {
         Cell::decimal_or_absent(row.day.percent_difference_high.as_ref())
     }),
     Column::data("overlap", |row| row.day.overlap.map_or(Cell::Absent, Cell::Flag)),
@@ -119,6 +121,9 @@ const COLUMNS: &[Column<Row>] = &[
     Column::table("lags", |row| lags_in_words(&row.asked, &row.day)),
     Column::table("age", |row| older(age_of(row.day.first.as_ref()), age_of(row.day.second.as_ref()))),
 ];
+
+/// Heads of the columns of bounds.
+const BOUNDS: [&str; 2] = ["low %", "high %"];
 
 impl Row {
     fn side(&self, side: Option<&GetRateResponse>) -> Cell {
@@ -214,7 +219,10 @@ pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome,
     };
     let client = session.connect().await?;
     let mut beside = Beside::default();
-    let listed = list(session, COLUMNS, limit(session, args.limit), PAGE_DAYS_MAX, async |page_size, page_token| {
+    let is_narrow = session.style.width.is_some_and(|width| width < BOUNDS_WIDTH_MIN);
+    let hidden: &[&str] = if session.is_table() && is_narrow { &BOUNDS } else { &[] };
+    let rows = limit(session, args.limit);
+    let listed = list_without(session, COLUMNS, hidden, rows, PAGE_DAYS_MAX, async |page_size, page_token| {
         let request = CompareSourcesRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().compare_sources(client.request(request))).await?;
         if page.summary.is_some() && session.is_table() && !page.days.is_empty() {
