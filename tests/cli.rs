@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 mod canned;
 mod command;
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "serve",
     "ingest",
     "backfill",
@@ -22,6 +22,7 @@ const COMMANDS: [&str; 17] = [
     "history",
     "change",
     "changes",
+    "compare",
     "candles",
     "series",
     "revisions",

@@ -1,4 +1,4 @@
-//! The built command's `convert`, `changes` and `candles` against a server of canned answers.
+//! The built command's `convert`, `changes`, `compare` and `candles` against a server of canned answers.
 
 use canned::Mock;
 use command::assert_holds;
@@ -38,6 +38,17 @@ fn tables_are_for_people() {
     };
     days("changes KGS/USD --period ytd", [true, true]);
     days("changes KGS/USD --period day", [true, false]);
+    check(
+        "compare --pair KGS/USD --sources timesca,nbkr",
+        &[
+            "KGS/USD: first timesca as published, second nbkr as published\n",
+            "2025-12-08  0.01144  0.01143  -0.0874  -0.1748  0.0001  no      -            2 h",
+            "2025-12-09  0.01144  0.01146   0.1748   0.0874  0.2624  begins  timesca 3 d  2 h",
+            "Apart on 1 of 2 days. On 1 of these timesca lags nbkr. The largest difference: 0.1748 % on 2025-12-09. \
+             Apart since 2025-12-09; timesca lags nbkr by 3 days.\n",
+        ],
+        "",
+    );
     check("candles KGS/USD", &["average", "0.01144  0.01146  0.01143  0.01145  0.0114466666666667      3  -"], "");
     check("candles KGS/USD --limit 1", &["2025-12-08T00:00:00Z"], "");
 }
@@ -106,6 +117,20 @@ fn arguments_reach_the_server() {
         ],
     );
     check(
+        "compare --pair KGS/USD --sources timesca --sources nbkr --zone Asia/Bishkek",
+        &[
+            "sources: [\"timesca\", \"nbkr\"]",
+            "last_days: Some(30)",
+            "time_zone: \"Asia/Bishkek\"",
+            "decimal_places: Some(4)",
+            "page_token: \"2\"",
+        ],
+    );
+    check(
+        "compare --pair KGS/USD --sources timesca,nbkr --to 2025-12-08 --places 1 --limit 1",
+        &["last_days: None", "end_time: Some(", "decimal_places: Some(1)", "page_size: 1"],
+    );
+    check(
         "candles KGS/USD --interval 15m --fill --limit 3",
         &["interval: FifteenMinutes", "fill_empty: true", "page_size: 3", "page_size: 2", "page_token: \"2\""],
     );
@@ -121,7 +146,7 @@ fn rows_before_damage_stand_and_the_exit_status_tells() {
         assert!(!ran.stdout.contains(']'), "{line}: the array looks complete");
     }
     // Nothing is written where the server refuses at once.
-    for line in ["candles TMT/USD", "changes TMT/USD", "convert 1 TMT/USD"] {
+    for line in ["candles TMT/USD", "changes TMT/USD", "convert 1 TMT/USD", "compare --pair TMT/USD --sources a,b"] {
         let ran = mock.run(line);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{line}");
         assert_holds(line, &ran.stderr, &["reason: NO_QUOTE_YET"]);

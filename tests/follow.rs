@@ -2,20 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
+mod month;
 mod publisher;
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use month::World;
+use month::storm::{Fault, Storm};
 use publisher::{Publisher, Reply};
-use silkrate::clock::ManualClock;
+use silkrate::clock::{Clock as _, ManualClock};
 use silkrate::domain::{SeriesKey, Timestamp};
 use silkrate::follow::{FetchLimits, Fetcher, FollowContext, FollowedSource, Follower, Health, Outcome, Reach};
 use silkrate::ingest::Running;
 use silkrate::metrics::FollowMetrics;
 use silkrate::proto::v1;
-use silkrate::store::ScanOrder;
+use silkrate::store::{ScanOrder, SeriesView};
 use support::TestServer;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -43,6 +47,11 @@ impl Desk {
     }
 
     fn follower(&self, source: FollowedSource, publisher: &Publisher) -> Follower {
+        self.follower_for(source, publisher, Duration::from_millis(500))
+    }
+
+    /// One that waits so long for each piece of an answer.
+    fn follower_for(&self, source: FollowedSource, publisher: &Publisher, read: Duration) -> Follower {
         let context = FollowContext {
             ingest: self.running.ingest().clone(),
             rules: Arc::default(),
@@ -50,7 +59,7 @@ impl Desk {
             metrics: FollowMetrics::default(),
             seed: 7,
         };
-        let limits = FetchLimits { read: Duration::from_millis(500), ..FetchLimits::default() };
+        let limits = FetchLimits { read, ..FetchLimits::default() };
         let fetcher = Fetcher::new(Reach::Any, limits).unwrap();
         Follower::new(source, &publisher.base_url, fetcher, context)
     }
@@ -68,6 +77,23 @@ impl Desk {
             }
         }
         lines
+    }
+
+    /// Every instant there is and the value published at it, by pair and source.
+    fn timelines(&self) -> BTreeMap<String, BTreeMap<Timestamp, String>> {
+        let view = self.running.ingest().view();
+        let timeline = |series: &Arc<SeriesView>| {
+            let runs = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending).unwrap();
+            let mut runs = runs.flat_map(Result::unwrap).peekable();
+            let instants = series.instants(Timestamp::MIN, Timestamp::MAX).flat_map(Result::unwrap);
+            let valued = instants.map(|instant| {
+                while runs.next_if(|run| run.last_observed_time < instant).is_some() {}
+                let value = &runs.peek().unwrap().value;
+                (instant, format!("{} {:?}", value.rate, value.reported_change.map(|change| change.to_string())))
+            });
+            valued.collect()
+        };
+        view.series().map(|series| (series.key().to_string(), timeline(series))).collect()
     }
 
     fn close(self) {
@@ -196,68 +222,112 @@ async fn what_cannot_be_read_is_told_apart_and_disturbs_nothing() {
     }
 }
 
-/// Polls whenever it is time until `end`, and gives how often and how each ended.
-async fn follow_until(desk: &Desk, followers: &mut [Follower], end: Timestamp) -> Vec<Outcome> {
-    let mut outcomes = Vec::new();
-    loop {
-        let next = followers.iter_mut().min_by_key(|follower| follower.next_poll()).unwrap();
-        if next.next_poll() >= end {
-            return outcomes;
-        }
-        desk.clock.set(next.next_poll());
-        outcomes.push(next.poll().await);
-    }
+/// How a source was polled, and what was wrong with it then.
+struct Polled {
+    source: FollowedSource,
+    time: Timestamp,
+    outcome: Outcome,
+    fault: Option<Fault>,
 }
 
-/// A table of NBT for a day, whose rates move from day to day; none on the seventh.
-fn made_table(path: &str) -> Reply {
-    let day = path.split("date=").nth(1).and_then(|rest| rest.get(..10)).unwrap();
-    let number: u32 = day[8..].parse().unwrap();
-    if number.is_multiple_of(7) {
-        return Reply::ABSENT;
+/// The month that is simulated.
+const BEGIN: &str = "2026-05-01T00:00:00Z";
+const END: &str = "2026-06-01T00:00:00Z";
+/// How often its clock is looked at: a ticker that is due each minute is polled each time.
+const STEP_US: i64 = 15 * 60 * Timestamp::SECOND_US;
+
+/// Follows every source for a month, with the faults of a storm if there is one.
+async fn follow_for_a_month(desk: &Desk, storm: Option<Arc<Storm>>) -> Vec<Polled> {
+    let world = World { clock: Arc::clone(&desk.clock), factor: 1 };
+    let false_world = world.false_one();
+    let elsewhere = Publisher::start(move |_| false_world.answer(FollowedSource::Timesca, "/")).await;
+    let mut followed = Vec::new();
+    for source in FollowedSource::ALL {
+        let (world, plan, elsewhere) = (world.clone(), storm.clone(), elsewhere.base_url.clone());
+        let publisher = Publisher::start(move |path| {
+            let fault = plan.as_ref().and_then(|plan| plan.at(source, world.clock.now()));
+            fault.map_or_else(|| world.answer(source, path), |fault| fault.answer(source, path, &world, &elsewhere))
+        });
+        let publisher = publisher.await;
+        let read = Duration::from_millis(if storm.is_some() { 250 } else { 20_000 });
+        followed.push((source, desk.follower_for(source, &publisher, read), publisher));
     }
-    let entry = |code: &str, rate: u32| {
-        format!("<Valute><CharCode>{code}</CharCode><Nominal>1</Nominal><Value>9.{rate:04}</Value></Valute>")
+    let mut polled = Vec::new();
+    let mut now = time(BEGIN);
+    while now < time(END) {
+        desk.clock.set(now);
+        for (source, follower, publisher) in &mut followed {
+            if follower.next_poll() <= now {
+                let fault = storm.as_ref().and_then(|storm| storm.at(*source, now));
+                publisher.set_open(fault != Some(Fault::Refused)).await;
+                polled.push(Polled { source: *source, time: now, outcome: follower.poll().await, fault });
+            }
+        }
+        now = now.saturating_add_us(STEP_US);
+    }
+    assert!(elsewhere.asked().is_empty(), "a redirect led to {:?}", elsewhere.asked());
+    polled
+}
+
+/// Without faults nothing goes wrong, and each source is polled as often as it should be. Of those that there are, each
+/// came over each source and was told.
+fn check_polls(good: &[Polled], bad: &[Polled]) {
+    assert!(good.iter().all(|poll| poll.outcome <= Outcome::Silent));
+    for source in FollowedSource::ALL {
+        let count = good.iter().filter(|poll| poll.source == source).count();
+        assert!(count > if source == FollowedSource::Timesca { 31 * 95 } else { 31 * 24 }, "{source}: {count}");
+        for fault in Fault::ALL {
+            let polls: Vec<_> = bad.iter().filter(|poll| (poll.source, poll.fault) == (source, Some(fault))).collect();
+            assert!(!polls.is_empty(), "{source} had no {fault:?}");
+            let is_told = polls.iter().any(|poll| poll.outcome > Outcome::Taken);
+            assert!(is_told || fault.is_harmless(), "{source}: {fault:?}");
+        }
+    }
+    // A machine that stands still for a moment is as good as a publisher that hangs.
+    let mut by_itself = bad.iter().filter(|poll| poll.fault.is_none() && poll.outcome > Outcome::Silent);
+    assert!(by_itself.all(|poll| poll.outcome == Outcome::Unreachable));
+}
+
+/// Banks: the same runs and the same instants. The ticker: nothing else, and nothing lost but what nobody saw.
+fn check_stores(calm: &Desk, stormy: &Desk, bad: &[Polled]) {
+    let (whole, seen) = (calm.timelines(), stormy.timelines());
+    assert_eq!(whole.keys().collect::<Vec<_>>(), seen.keys().collect::<Vec<_>>());
+    let (of_ticker, of_banks): (Vec<_>, Vec<_>) = whole.keys().partition(|name| name.ends_with("timesca"));
+    assert_eq!((of_ticker.len(), of_banks.len()), (5, 23));
+    // The others are weekly, or in the recorded bodies alone.
+    assert_eq!(of_banks.iter().filter(|name| whole[**name].len() > 24).count(), 16);
+    for name in of_banks {
+        assert_eq!(seen[name], whole[name], "{name}");
+    }
+    let runs_of_banks = |desk: &Desk| -> Vec<String> {
+        desk.runs().into_iter().filter(|run| !run.contains(FollowedSource::Timesca.name())).collect()
     };
-    let entries = entry("USD", 3_000 + number) + &entry("KZT", 100 + number / 3);
-    Reply::Body(format!("<ValCurs Date='{day}'>{entries}</ValCurs>").into_bytes())
+    assert_eq!(runs_of_banks(stormy), runs_of_banks(calm));
+    for name in of_ticker {
+        let answered = bad.iter().filter(|poll| {
+            poll.source == FollowedSource::Timesca
+                && poll.outcome <= Outcome::Taken
+                && !(poll.fault == Some(Fault::NoTmt) && name.starts_with("TMT"))
+        });
+        let expect: BTreeMap<_, _> = answered.map(|poll| (poll.time, whole[name][&poll.time].clone())).collect();
+        assert!((whole[name].len() / 3..whole[name].len() * 9 / 10).contains(&expect.len()), "{name}");
+        assert_eq!(seen[name], expect, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_month_with_faults_ends_in_the_store_of_a_month_without() {
-    let (begin, end) = ("2026-05-01T00:00:00Z", time("2026-05-31T00:00:00Z"));
-    let clean = Publisher::start(made_table).await;
-    let calm = Desk::at(begin);
-    let outcomes = follow_until(&calm, &mut [calm.follower(FollowedSource::Nbt, &clean)], end).await;
-    assert!(outcomes.len() > 30 * 20, "{} polls", outcomes.len());
-    assert!(outcomes.contains(&Outcome::Silent) && outcomes.iter().all(|outcome| *outcome <= Outcome::Silent));
-    let not_modified = clean.asked().iter().filter(|path| path.starts_with("304")).count();
-    assert!(not_modified > clean.asked().len() / 2, "{not_modified}");
-
-    // Two requests of three fail, each in a way of its own.
-    let count = std::sync::atomic::AtomicUsize::new(0);
-    let troubled = Publisher::start(move |path| {
-        let count = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let good = made_table(path);
-        match (count % 9, good) {
-            (0, _) => Reply::Status("503 Service Unavailable", "Retry-After: 1800\r\n"),
-            (1, Reply::Body(body)) => Reply::Cut(body),
-            (2, Reply::Body(body)) => Reply::Body(body[..body.len() - 9].to_vec()),
-            (3, _) => Reply::Body(b"<html>Error 500</html>".to_vec()),
-            (4, _) => Reply::Status("403 Forbidden", ""),
-            (5, _) => made_table("date=2026-05-01&"),
-            (_, good) => good,
-        }
-    })
-    .await;
-    let stormy = Desk::at(begin);
-    let outcomes = follow_until(&stormy, &mut [stormy.follower(FollowedSource::Nbt, &troubled)], end).await;
-    for seen in [Outcome::Unreachable, Outcome::Refused, Outcome::Taken] {
-        assert!(outcomes.contains(&seen), "{seen:?}");
-    }
-    let runs = calm.runs();
-    assert!(runs.len() > 30, "{runs:?}");
-    assert_eq!(stormy.runs(), runs);
+    let month = |storm: Option<Storm>| {
+        tokio::spawn(async move {
+            let desk = Desk::at(BEGIN);
+            let polled = follow_for_a_month(&desk, storm.map(Arc::new)).await;
+            (desk, polled)
+        })
+    };
+    let (calm, stormy) = (month(None), month(Some(Storm::new(7, time(BEGIN), time(END)))));
+    let ((calm, good), (stormy, bad)) = (calm.await.unwrap(), stormy.await.unwrap());
+    check_polls(&good, &bad);
+    check_stores(&calm, &stormy, &bad);
     calm.close();
     stormy.close();
 }

@@ -49,6 +49,11 @@ impl PercentChange {
         self.value.numer().cmp(&BigInt::ZERO)
     }
 
+    /// Which of two changes is further from none, whichever way they go.
+    pub fn cmp_size(&self, other: &Self) -> Ordering {
+        self.value.abs().cmp(&other.value.abs())
+    }
+
     /// The change, half-even to `places`.
     pub fn value_text(&self, places: u32) -> String {
         fixed(&self.value, places, Rounding::HalfEven)

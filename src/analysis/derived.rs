@@ -82,6 +82,11 @@ impl Derived {
         &self.high
     }
 
+    /// Whether the true rates may be one: their intervals share a point, ends included.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.low <= other.high && other.low <= self.high
+    }
+
     pub(super) const fn digits(&self) -> Digits {
         self.digits
     }

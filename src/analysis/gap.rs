@@ -33,7 +33,7 @@ impl GapReason {
 
 /// A part of a gap that has one reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Stretch {
+pub struct GapStretch {
     /// Where it begins, UTC.
     pub start: Timestamp,
     /// The first instant after it.
@@ -48,7 +48,7 @@ pub struct ReasonLengths([i64; GapReason::ALL.len()]);
 
 impl ReasonLengths {
     /// Of stretches.
-    pub fn of(stretches: &[Stretch]) -> Self {
+    pub fn of(stretches: &[GapStretch]) -> Self {
         let length = |reason| {
             let of_reason = stretches.iter().filter(|stretch| stretch.reason == reason);
             of_reason.map(|stretch| stretch.end.micros_since(stretch.start)).sum()
@@ -71,7 +71,11 @@ impl ReasonLengths {
 
 /// Splits `[start, end)` by `spans`, which are in order and do not overlap; those outside it play no part. Nothing is
 /// split where `end` is not after `start`.
-pub fn split_gap<'a>(start: Timestamp, end: Timestamp, spans: impl IntoIterator<Item = &'a PollSpan>) -> Vec<Stretch> {
+pub fn split_gap<'a>(
+    start: Timestamp,
+    end: Timestamp,
+    spans: impl IntoIterator<Item = &'a PollSpan>,
+) -> Vec<GapStretch> {
     let mut splitter = Splitter { at: start, end, stretches: Vec::new() };
     for span in spans {
         if span.first_poll_time >= end {
@@ -88,7 +92,7 @@ struct Splitter {
     /// Up to where there are stretches.
     at: Timestamp,
     end: Timestamp,
-    stretches: Vec<Stretch>,
+    stretches: Vec<GapStretch>,
 }
 
 impl Splitter {
@@ -100,7 +104,7 @@ impl Splitter {
         }
         match self.stretches.last_mut() {
             Some(last) if last.reason == reason => last.end = until,
-            Some(_) | None => self.stretches.push(Stretch { start: self.at, end: until, reason }),
+            Some(_) | None => self.stretches.push(GapStretch { start: self.at, end: until, reason }),
         }
         self.at = until;
     }
@@ -121,7 +125,7 @@ mod tests {
         PollSpan { first_poll_time, last_poll_time: first_poll_time, covered_until, poll_count: 1, health }
     }
 
-    fn split(start: i64, end: i64, spans: &[(i64, i64, Health)]) -> Vec<Stretch> {
+    fn split(start: i64, end: i64, spans: &[(i64, i64, Health)]) -> Vec<GapStretch> {
         let spans: Vec<PollSpan> = spans.iter().copied().map(span).collect();
         split_gap(at(start), at(end), &spans)
     }

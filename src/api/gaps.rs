@@ -6,7 +6,7 @@ use super::page_token::{Cursor, PageToken};
 use super::rate_request::{PAGE_ROWS_MAX, Paged, page_rows, range, resume};
 use super::rate_response::next_token;
 use super::rates::Rates;
-use crate::analysis::{GapReason, Stretch};
+use crate::analysis::{GapReason, GapStretch};
 use crate::domain::CurrencySet;
 use crate::proto::v1;
 use crate::query::{Gap, GapsRequest, QueryError};
@@ -70,7 +70,7 @@ fn message(gap: &Gap) -> v1::Gap {
     }
 }
 
-fn stretch(stretch: &Stretch) -> v1::GapStretch {
+fn stretch(stretch: &GapStretch) -> v1::GapStretch {
     v1::GapStretch {
         start_time: Some(timestamp(stretch.start)),
         end_time: Some(timestamp(stretch.end)),

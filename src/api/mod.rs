@@ -4,6 +4,7 @@
 //! **Invariant**: a question that is asked is well formed. Nothing here knows of gRPC or HTTP: each wire hands over a
 //! message and gets a message, or a [`ServiceError`].
 
+mod compare;
 pub mod convert;
 mod error;
 mod gaps;

@@ -22,8 +22,8 @@ pub(super) const FILTER_ENTRIES_MAX: usize = 100;
 const PAGE_ROWS_DEFAULT: usize = 1_000;
 /// Most rows of a page; who asks for more gets these.
 pub(super) const PAGE_ROWS_MAX: usize = 10_000;
-/// The same of changes, whose rows have both ends with their legs: some two megabytes.
-const CHANGES_PAGE_ROWS_MAX: usize = 2_000;
+/// The same of changes and comparisons, whose rows have both ends with their legs: some two megabytes.
+pub(super) const CHANGES_PAGE_ROWS_MAX: usize = 2_000;
 /// Most sources of legs: a cross has two.
 const LEG_SOURCES_MAX: usize = 2;
 
@@ -218,7 +218,7 @@ pub(super) fn revisions(
 }
 
 /// UTC if it is not named.
-fn zone(name: &str) -> Result<Zone, QueryError> {
+pub(super) fn zone(name: &str) -> Result<Zone, QueryError> {
     if name.is_empty() {
         return Ok(Zone::UTC);
     }

@@ -90,8 +90,8 @@ pub(super) fn convert(answer: &Answer<RateAnswer>, amount: Amount) -> v1::Conver
     }
 }
 
-/// Why an end of a change is absent.
-fn missing(end: Option<&RateAnswer>) -> i32 {
+/// Why a rate is absent.
+pub(super) fn missing(end: Option<&RateAnswer>) -> i32 {
     match end {
         Some(_) => v1::MissingReason::Unspecified,
         None => v1::MissingReason::NoQuoteYet,

@@ -116,12 +116,12 @@ const COLUMNS: &[Column<Row>] = &[
 /// Heads the column that tells rows apart which all begin together.
 const PERIOD_END: &str = "to";
 
-fn age_of(end: Option<&GetRateResponse>) -> Cell {
+pub(super) fn age_of(end: Option<&GetRateResponse>) -> Cell {
     end.map_or(Cell::Absent, |end| Cell::length(end.age.as_ref()))
 }
 
 /// Of two ages the greater, unless even that is too small to matter.
-fn older(start: Cell, end: Cell) -> Cell {
+pub(super) fn older(start: Cell, end: Cell) -> Cell {
     let micros = |cell: &Cell| if let Cell::Length(micros) = cell { *micros } else { 0 };
     let older = if micros(&start) > micros(&end) { start } else { end };
     if micros(&older) < Timestamp::SECOND_US { Cell::Absent } else { older }

@@ -12,6 +12,7 @@ mod cell;
 mod change;
 mod changes;
 mod client;
+mod compare;
 mod convert;
 mod error;
 mod export;
@@ -117,6 +118,8 @@ pub enum Command {
     Change(change::ChangeArgs),
     /// List percent changes from period to period, with their bounds
     Changes(changes::ChangesArgs),
+    /// Compare two sources of a pair day by day, and say where they part
+    Compare(compare::CompareArgs),
     /// List what a rate did by minute, hour, day, week or month
     Candles(candles::CandlesArgs),
     /// List what series there are
@@ -153,6 +156,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::History(args) => finish(history::run(args, &session).await),
         Command::Change(args) => finish(change::run(args, &session).await),
         Command::Changes(args) => finish(changes::run(args, &session).await),
+        Command::Compare(args) => finish(compare::run(args, &session).await),
         Command::Candles(args) => finish(candles::run(args, &session).await),
         Command::Series(args) => finish(series::run(args, &session).await),
         Command::Sources(args) => finish(sources::run(args, &session).await),
@@ -315,6 +319,10 @@ mod tests {
         check("silkrate convert 99.90", Err("<PAIR>"));
         check("silkrate changes KGS/USD --period ytd --zone Asia/Bishkek --places 2 --limit 3", Ok(()));
         check("silkrate changes KGS/USD --period decade", Err("possible values: day, week, month, year, ytd"));
+        check("silkrate compare --pair KGS/USD --sources timesca,nbkr --days 90 --zone Asia/Bishkek", Ok(()));
+        check("silkrate compare --pair KGS/USD --sources a --sources b --from -1mo --to now", Ok(()));
+        check("silkrate compare --pair KGS/USD", Err("--sources <SLUG,SLUG>"));
+        check("silkrate compare --pair KGS/USD --sources a,b --days 7 --from -7d", Err("cannot be used with"));
         check("silkrate candles KGS/KZT --interval 4h --leg-source a --leg-source b --fill --observations", Ok(()));
         check("silkrate candles KGS/USD --interval 2h", Err("possible values: 1m, 5m, 15m, 1h, 4h, 1d, 1w, 1mo"));
         check("silkrate ingest", Err("<FILE>"));

@@ -122,6 +122,13 @@ impl RateService for RateServiceImpl {
         Ok(Response::new(self.rates.list_changes(request.into_inner()).await?))
     }
 
+    async fn compare_sources(
+        &self,
+        request: Request<v1::CompareSourcesRequest>,
+    ) -> Result<Response<v1::CompareSourcesResponse>, Status> {
+        Ok(Response::new(self.rates.compare_sources(request.into_inner()).await?))
+    }
+
     async fn list_candles(
         &self,
         request: Request<v1::ListCandlesRequest>,

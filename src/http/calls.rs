@@ -133,7 +133,7 @@ impl Basis {
         let asked = |name| question.has_field_by_name(name);
         let counts_minutes = match call {
             Call::Change => !asked("end_time"),
-            Call::Changes | Call::Candles | Call::Gaps => true,
+            Call::Changes | Call::Compare | Call::Candles | Call::Gaps => true,
             Call::Latest
             | Call::Rate
             | Call::Convert
@@ -286,6 +286,7 @@ async fn ask(
         Call::History => described(response, &rates.list_runs(read(question)?).await?),
         Call::Change => described(response, &rates.get_change(&read(question)?).await?),
         Call::Changes => described(response, &rates.list_changes(read(question)?).await?),
+        Call::Compare => described(response, &rates.compare_sources(read(question)?).await?),
         Call::Candles => described(response, &rates.list_candles(read(question)?).await?),
         Call::Convert => described(response, &rates.convert(read(question)?).await?),
         Call::Series => described(response, &rates.list_series(&read(question)?).await?),

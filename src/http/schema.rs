@@ -33,6 +33,7 @@ pub(super) enum Call {
     History,
     Change,
     Changes,
+    Compare,
     Candles,
     Convert,
     Series,
@@ -55,12 +56,13 @@ pub(super) struct Rows {
 }
 
 impl Call {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Latest,
         Self::Rate,
         Self::History,
         Self::Change,
         Self::Changes,
+        Self::Compare,
         Self::Candles,
         Self::Convert,
         Self::Series,
@@ -77,6 +79,7 @@ impl Call {
             Self::History => "history",
             Self::Change => "change",
             Self::Changes => "changes",
+            Self::Compare => "compare",
             Self::Candles => "candles",
             Self::Convert => "convert",
             Self::Series => "series",
@@ -94,6 +97,7 @@ impl Call {
             Self::History => "ListRuns",
             Self::Change => "GetChange",
             Self::Changes => "ListChanges",
+            Self::Compare => "CompareSources",
             Self::Candles => "ListCandles",
             Self::Convert => "Convert",
             Self::Series => "ListSeries",
@@ -109,6 +113,7 @@ impl Call {
             Self::Latest | Self::Series | Self::Gaps | Self::Sources => &[],
             Self::Rate | Self::History | Self::Change | Self::Revisions => &["pair"],
             Self::Changes => &["pair", "period"],
+            Self::Compare => &["pair", "sources"],
             Self::Candles => &["pair", "interval"],
             Self::Convert => &["pair", "amount"],
         }
@@ -123,6 +128,7 @@ impl Call {
             Self::Convert => one(&["pair", "amount"]),
             Self::History => Rows { before: Some("baseline"), ..rows("runs") },
             Self::Changes => Rows { asked: &["pair"], ..rows("changes") },
+            Self::Compare => Rows { asked: &["pair", "sources"], ..rows("days") },
             Self::Candles => Rows { asked: &["pair"], shared: &["derivation"], ..rows("candles") },
             Self::Series => rows("series"),
             Self::Revisions => rows("revisions"),
@@ -142,6 +148,7 @@ impl Call {
             | Self::History
             | Self::Change
             | Self::Changes
+            | Self::Compare
             | Self::Candles
             | Self::Series
             | Self::Revisions

@@ -135,6 +135,9 @@ fn text(value: &Value, kind: &Kind, without: &[&'static str]) -> Result<Option<S
             Some(text) => text,
             None => serde_json::to_string(&Json { message, without })?,
         },
+        Value::List(items) if items.iter().any(|item| item.as_str().is_some()) => {
+            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+        }
         Value::List(items) => {
             let messages = items.iter().filter_map(Value::as_message);
             serde_json::to_string(&messages.map(|message| Json { message, without }).collect::<Vec<_>>())?

@@ -9,7 +9,7 @@ use super::latest::SeriesFilter;
 use super::pin::Pin;
 use super::resolve::listing;
 use super::{Answer, QueryError, Range, Reader};
-use crate::analysis::{ReasonLengths, Stretch, split_gap};
+use crate::analysis::{GapStretch, ReasonLengths, split_gap};
 use crate::domain::{Pair, SeriesKey, Source, Timestamp};
 use crate::store::SeriesView;
 
@@ -65,7 +65,7 @@ pub struct Gap {
     /// Whether nothing was observed since.
     pub is_open: bool,
     /// Up to now, in order.
-    pub stretches: Vec<Stretch>,
+    pub stretches: Vec<GapStretch>,
     /// How much of it each reason covers.
     pub lengths: ReasonLengths,
 }

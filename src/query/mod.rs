@@ -10,6 +10,7 @@
 mod brought;
 mod candles;
 mod changes;
+mod compare;
 mod error;
 mod gaps;
 mod history;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 pub use brought::Brought;
 pub use candles::{CandleRow, CandlesPage, CandlesRequest};
 pub use changes::{ChangesPage, ChangesRequest, Period, PeriodChange};
+pub use compare::{COMPARED_DAYS_MAX, ComparePage, CompareRequest, ComparedDay, ComparedDays};
 pub use error::QueryError;
 pub use gaps::{Gap, GapCursor, GapsPage, GapsRequest};
 pub use history::{

@@ -16,16 +16,22 @@ pub const EXPORT_BUCKETS_MAX: u64 = 10_000_000;
 /// How many buckets one answer may be of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct BucketLimit {
-    count_max: u64,
+    pub(super) count_max: u64,
     /// Of what, for a message.
-    each: &'static str,
+    pub(super) each: &'static str,
+    /// What to do where there are more.
+    pub(super) remedy: &'static str,
 }
+
+/// Where buckets may be longer.
+const SHORTEN_OR_LENGTHEN: &str = "shorten the range or take a longer one";
 
 impl BucketLimit {
     /// Of a list.
-    const LIST: Self = Self { count_max: BUCKETS_MAX, each: "" };
+    const LIST: Self = Self { count_max: BUCKETS_MAX, each: "", remedy: SHORTEN_OR_LENGTHEN };
     /// Of an export, which holds none of them in memory: what is limited is the time that it takes.
-    pub(super) const EXPORT: Self = Self { count_max: EXPORT_BUCKETS_MAX, each: " a series" };
+    pub(super) const EXPORT: Self =
+        Self { count_max: EXPORT_BUCKETS_MAX, each: " a series", remedy: SHORTEN_OR_LENGTHEN };
 }
 
 /// Asks for buckets of a pair.
@@ -59,8 +65,17 @@ pub struct BucketCursor {
 impl Reader {
     /// What such a list sees: its later pages what the first one saw.
     pub(super) fn pin_buckets(&self, request: &BucketsRequest) -> Result<Pin, QueryError> {
-        let pin = self.pin(request.known_time)?;
-        Ok(match request.after {
+        self.pin_pages(request.known_time, request.after)
+    }
+
+    /// The same of any list that such a cursor goes on with.
+    pub(super) fn pin_pages(
+        &self,
+        known_time: Option<Timestamp>,
+        after: Option<BucketCursor>,
+    ) -> Result<Pin, QueryError> {
+        let pin = self.pin(known_time)?;
+        Ok(match after {
             Some(after) => Pin { now: after.now, ..pin },
             None => pin,
         })
@@ -102,11 +117,11 @@ pub(super) fn range_buckets(
         }
     }
     let count = buckets.count_between(first.start, end);
-    let BucketLimit { count_max, each } = limit;
+    let BucketLimit { count_max, each, remedy } = limit;
     if count > count_max {
         let (from, zone) = (first.start, buckets.zone);
         let problem = format!(
-            "makes some {count} buckets from {from} to {end} in {zone}, and {count_max}{each} are the most; shorten the range or take a longer one"
+            "makes some {count} buckets from {from} to {end} in {zone}, and {count_max}{each} are the most; {remedy}"
         );
         return Err(QueryError::invalid(field, problem));
     }

@@ -1,5 +1,7 @@
 //! A server of canned answers on a real socket, for tests of the command.
 
+mod compared;
+
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -9,10 +11,10 @@ use std::time::Duration;
 use silkrate::proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use silkrate::proto::v1::rate_service_server::{RateService, RateServiceServer};
 use silkrate::proto::v1::{
-    Candle, ConvertRequest, ConvertResponse, Derivation, Gap, GapReason, GapStretch, GetChangeRequest,
-    GetChangeResponse, GetLatestRatesRequest, GetLatestRatesResponse, GetRateRequest, GetRateResponse,
-    IngestPageRequest, IngestPageResponse, IngestSummary, IngestTicksRequest, IngestTicksResponse, LatestRate, Leg,
-    ListCandlesRequest, ListCandlesResponse, ListChangesRequest, ListChangesResponse, ListGapsRequest,
+    Candle, CompareSourcesRequest, CompareSourcesResponse, ConvertRequest, ConvertResponse, Derivation, Gap, GapReason,
+    GapStretch, GetChangeRequest, GetChangeResponse, GetLatestRatesRequest, GetLatestRatesResponse, GetRateRequest,
+    GetRateResponse, IngestPageRequest, IngestPageResponse, IngestSummary, IngestTicksRequest, IngestTicksResponse,
+    LatestRate, Leg, ListCandlesRequest, ListCandlesResponse, ListChangesRequest, ListChangesResponse, ListGapsRequest,
     ListGapsResponse, ListRevisionsRequest, ListRevisionsResponse, ListRunsRequest, ListRunsResponse,
     ListSeriesRequest, ListSeriesResponse, ListSourcesRequest, ListSourcesResponse, MissingReason, PeriodChange,
     RateBounds, RateState, Refusal, RefusalReason, Revision, Run, Series, StreamRunsRequest, StreamRunsResponse,
@@ -310,6 +312,15 @@ impl RateService for Canned {
             sequence: 7,
             recorded_time: day(1),
         }))
+    }
+
+    async fn compare_sources(
+        &self,
+        request: Request<CompareSourcesRequest>,
+    ) -> Result<Response<CompareSourcesResponse>, Status> {
+        self.heard(request.get_ref());
+        refuse(&request.get_ref().pair).await?;
+        Ok(Response::new(compared::answer(request.get_ref())))
     }
 
     /// Two pages of one row each; the second of `UZS/USD` breaks off.

@@ -1,0 +1,154 @@
+//! `CompareSources`: the request checked, the answer as a message.
+//!
+//! **Invariant**: as of the other calls: a question that leaves here is well formed.
+
+use super::convert::{as_of, bound, each, pair, timestamp};
+use super::error::ServiceError;
+use super::page_token::{Cursor, Fingerprint, PageToken};
+use super::rate_request::{CHANGES_PAGE_ROWS_MAX, Paged, decimal_places, page_rows, range, resume, zone};
+use super::rate_response::{missing, next_token, rate};
+use super::rates::Rates;
+use crate::analysis::{Apart, ApartStretch, Bucket, ComparisonSummary, PercentChange, Sides};
+use crate::domain::{CurrencySet, Source};
+use crate::proto::v1;
+use crate::query::{Answer, COMPARED_DAYS_MAX, ComparePage, CompareRequest, ComparedDay, ComparedDays, QueryError};
+use crate::sources::Preferences;
+use crate::store::Commit;
+
+/// Sources of a comparison.
+const COMPARED_SOURCES: usize = 2;
+
+impl Rates {
+    /// A page of two sources, compared day by day.
+    ///
+    /// # Errors
+    /// See [`Rates`].
+    pub async fn compare_sources(
+        &self,
+        request: v1::CompareSourcesRequest,
+    ) -> Result<v1::CompareSourcesResponse, ServiceError> {
+        let decimal_places = decimal_places(request.decimal_places)?;
+        let Paged { question, fingerprint } = question(request, self.currencies())?;
+        let answer = self.read(move |reader| reader.compare(&question)).await?;
+        Ok(response(&answer, decimal_places, fingerprint))
+    }
+}
+
+fn sources(texts: &[String]) -> Result<Sides<Source>, QueryError> {
+    let found = each("sources", texts, COMPARED_SOURCES, |field, text| {
+        Source::parse(text).map_err(|problem| QueryError::invalid(field, problem.to_string()))
+    })?;
+    let sides: Sides<Source> = found.try_into().map_err(|found: Vec<Source>| {
+        let problem = format!("has {} of the two that are compared; name both", found.len());
+        QueryError::invalid("sources", problem)
+    })?;
+    if sides[0] == sides[1] {
+        return Err(QueryError::invalid(
+            "sources",
+            format!("has '{}' twice; name another to compare it with", sides[0]),
+        ));
+    }
+    Ok(sides)
+}
+
+fn days(request: &v1::CompareSourcesRequest) -> Result<ComparedDays, QueryError> {
+    match request.last_days {
+        None => range(request.start_time, request.end_time).map(ComparedDays::Within),
+        Some(_) if request.start_time.is_some() => {
+            Err(QueryError::invalid("last_days", "and start_time are both given; give one of them"))
+        }
+        Some(count @ 1..=COMPARED_DAYS_MAX) => {
+            Ok(ComparedDays::Last { count, before: bound("end_time", request.end_time)? })
+        }
+        Some(count) => Err(QueryError::invalid("last_days", format!("is {count}; give 1 to {COMPARED_DAYS_MAX}"))),
+    }
+}
+
+fn question(mut request: v1::CompareSourcesRequest, served: &CurrencySet) -> Result<Paged<CompareRequest>, QueryError> {
+    let limit = page_rows(std::mem::take(&mut request.page_size), CHANGES_PAGE_ROWS_MAX)?;
+    let token = std::mem::take(&mut request.page_token);
+    let mut question = CompareRequest {
+        pair: pair("pair", &request.pair, served)?,
+        sources: sources(&request.sources)?,
+        days: days(&request)?,
+        zone: zone(&request.time_zone)?,
+        known_time: as_of("known_time", request.known_time)?,
+        after: None,
+        limit,
+    };
+    // Both sources are named, so that no preference chooses between any.
+    let named = (Some(&question.sources[0]), &Preferences::default());
+    let (fingerprint, token) = resume(&token, "CompareSources", &request, named)?;
+    if let Some(PageToken { known_time, cursor: Cursor::Bucket(after) }) = token {
+        question.known_time = Some(known_time);
+        question.after = Some(after);
+    }
+    Ok(Paged { question, fingerprint })
+}
+
+fn day(commit: Commit, row: &ComparedDay, decimal_places: u32) -> v1::ComparedDay {
+    let [first, second] = row.rates.each_ref().map(Option::as_ref);
+    let difference = row.difference.as_ref();
+    let apart = difference.and_then(|difference| difference.apart);
+    let percent = |text: fn(&PercentChange, u32) -> String| {
+        difference.map(|difference| text(&difference.percent, decimal_places))
+    };
+    let [first_lag_days, second_lag_days] = apart.map_or([None; 2], |apart: Apart| apart.lag_days);
+    v1::ComparedDay {
+        period_start_time: Some(timestamp(row.day.start)),
+        period_end_time: Some(timestamp(row.day.end)),
+        complete: row.complete,
+        first: first.map(|first| rate(commit, first)),
+        second: second.map(|second| rate(commit, second)),
+        first_missing_reason: missing(first),
+        second_missing_reason: missing(second),
+        absolute_difference: difference.map(|difference| difference.absolute.clone()),
+        percent_difference: percent(PercentChange::value_text),
+        percent_difference_low: percent(PercentChange::low_text),
+        percent_difference_high: percent(PercentChange::high_text),
+        overlap: difference.map(|difference| difference.apart.is_none()),
+        stretch_begins: apart.is_some_and(|apart| apart.begins),
+        stretch_ends: apart.is_some_and(|apart| apart.ends),
+        first_lag_days,
+        second_lag_days,
+    }
+}
+
+fn stretch(stretch: ApartStretch) -> v1::ApartStretch {
+    v1::ApartStretch {
+        start_time: Some(timestamp(stretch.start)),
+        end_time: Some(timestamp(stretch.end)),
+        day_count: stretch.day_count,
+        began_earlier: stretch.began_earlier,
+        goes_on: stretch.goes_on,
+    }
+}
+
+fn summary(summary: &ComparisonSummary, decimal_places: u32) -> v1::ComparisonSummary {
+    let largest = summary.largest.as_ref();
+    let percent = |text: fn(&PercentChange, u32) -> String| largest.map(|(_, percent)| text(percent, decimal_places));
+    let [first_lag_day_count, second_lag_day_count] = summary.lag_day_counts;
+    v1::ComparisonSummary {
+        compared_day_count: summary.compared_day_count,
+        apart_day_count: summary.apart_day_count,
+        first_lag_day_count,
+        second_lag_day_count,
+        longest_stretch: summary.longest.map(stretch),
+        last_stretch: summary.last.map(stretch),
+        largest_percent_difference: percent(PercentChange::value_text),
+        largest_percent_difference_low: percent(PercentChange::low_text),
+        largest_percent_difference_high: percent(PercentChange::high_text),
+        largest_difference_time: largest.map(|(Bucket { start, .. }, _)| timestamp(*start)),
+    }
+}
+
+fn response(answer: &Answer<ComparePage>, decimal_places: u32, fingerprint: Fingerprint) -> v1::CompareSourcesResponse {
+    let Answer { commit, body: page } = answer;
+    v1::CompareSourcesResponse {
+        days: page.rows.iter().map(|row| day(*commit, row, decimal_places)).collect(),
+        summary: page.summary.as_ref().map(|of_all| summary(of_all, decimal_places)),
+        next_page_token: next_token(*commit, page.next.map(Cursor::Bucket), fingerprint),
+        sequence: commit.sequence,
+        recorded_time: Some(timestamp(commit.recorded_time)),
+    }
+}
