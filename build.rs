@@ -4,8 +4,9 @@ use std::{env, fs, path::PathBuf};
 
 use protox::prost::Message as _;
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "proto/silkrate/v1/types.proto",
+    "proto/silkrate/v1/quarantine.proto",
     "proto/silkrate/v1/ingest_service.proto",
     "proto/silkrate/v1/rate_service.proto",
     "proto/silkrate/v1/snapshot_service.proto",

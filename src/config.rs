@@ -5,7 +5,9 @@
 //! repaired in silence.
 
 mod follow;
+mod load;
 mod origin;
+mod quarantine;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,7 +25,9 @@ use crate::store::{CheckpointLimits, DiskFault, StoreOptions};
 use crate::telemetry::{LogFilter, LogFormat};
 
 pub use follow::FollowArgs;
+pub use load::Load;
 pub use origin::{CorsOrigin, OriginError};
+pub use quarantine::{QuarantineArgs, SourceFactor};
 
 const MEBIBYTE_BYTES: u64 = 1024 * 1024;
 
@@ -101,6 +105,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SOURCE=N", env = "SILKRATE_MINIMUM_PLACES", value_delimiter = ',',
           value_parser = parse_source_places)]
     pub minimum_places: Vec<(Source, u8)>,
+
+    /// Ticks to hold.
+    #[command(flatten)]
+    pub quarantine: QuarantineArgs,
 
     /// Publishers to follow.
     #[command(flatten)]
@@ -277,17 +285,6 @@ fn parse_source_places(text: &str) -> Result<(Source, u8), ValueError> {
     }
 }
 
-/// What to ingest at start.
-#[derive(Clone, Debug)]
-pub struct Load {
-    /// Ticker pages, in this order.
-    pub files: Vec<PathBuf>,
-    /// Whose they are.
-    pub source: Source,
-    /// When they showed their quotes; without it, the date on each page.
-    pub observed_time: Option<Timestamp>,
-}
-
 /// Settings by source, and for all others.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct BySource {
@@ -342,6 +339,7 @@ impl Config {
             currencies: CurrencySet::central_asia().with(args.currency),
             future_limit_us: micros(args.future_limit),
             minimum_places: minimum_places(args.minimum_places)?,
+            quarantine: args.quarantine.rules()?,
         };
         Ok(Self {
             listen: args.listen,
@@ -455,6 +453,11 @@ fn banks_us(bank: Duration) -> BTreeMap<Source, i64> {
     BANKS.iter().filter_map(|name| Some((Source::parse(name).ok()?, micros(bank)))).collect()
 }
 
+/// For whom a setting is.
+fn subject(source: Option<&Source>) -> String {
+    source.map_or_else(|| "all other sources".to_owned(), |name| format!("source {name}"))
+}
+
 fn by_source(
     flag: &'static str,
     given: Vec<SourceDuration>,
@@ -463,7 +466,7 @@ fn by_source(
 ) -> Result<BySource, ConfigError> {
     let mut seen: BTreeMap<Option<Source>, Duration> = BTreeMap::new();
     for SourceDuration { source, duration } in given {
-        let subject = source.as_ref().map_or_else(|| "all other sources".to_owned(), |name| format!("source {name}"));
+        let subject = subject(source.as_ref());
         if let Some(first) = seen.insert(source, duration) {
             let text = |duration| humantime::format_duration(duration).to_string();
             return Err(ConfigError::Twice { flag, subject, first: text(first), second: text(duration) });

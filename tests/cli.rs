@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 mod canned;
 mod command;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "serve",
     "ingest",
     "backfill",
@@ -25,6 +25,7 @@ const COMMANDS: [&str; 15] = [
     "candles",
     "series",
     "revisions",
+    "quarantine",
     "export",
     "import",
     "verify",

@@ -163,7 +163,7 @@ fn a_damaged_record_is_refused() {
         error.to_string()
     };
     let mut random = Random(5);
-    for prefix in *b"msx" {
+    for prefix in *b"mqsx" {
         for _ in 0..3 {
             check(prefix, &mut |db, key| flip(db, key, &mut random));
         }
@@ -173,11 +173,15 @@ fn a_damaged_record_is_refused() {
     for (prefix, expect) in [
         (b'm', "its own record is missing"),
         (b's', "the record of series"),
+        (b'q', "the record of a held tick makes no sense"),
         (b'x', "entries of its index are missing or foreign"),
     ] {
         let said = check(prefix, &mut |db, key| drop(db.remove(key).unwrap()));
         assert!(said.contains(expect) || said.contains("missing"), "{said}");
     }
+    // The newest held tick, whose absence leaves no gap in the ids.
+    let said = check(b'q', &mut |db, _| drop(db.remove(keys(db, b'q').pop().unwrap()).unwrap()));
+    assert!(said.contains("missing or foreign"), "{said}");
     // An index entry in the place of another.
     check(b'x', &mut |db, key| {
         let other = keys(db, b'x').remove(0);

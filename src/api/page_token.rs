@@ -36,6 +36,8 @@ pub(super) enum Cursor {
     Revision(RevisionCursor),
     /// After that bucket.
     Bucket(BucketCursor),
+    /// After the held tick of that id.
+    HeldTick(u64),
 }
 
 /// What a token says.
@@ -60,6 +62,7 @@ enum CursorLayout {
     Run(i64),
     Revision(i64, i64),
     Bucket(i64, i64),
+    HeldTick(u64),
 }
 
 fn refused(problem: &str) -> QueryError {
@@ -75,6 +78,7 @@ impl PageToken {
                 CursorLayout::Revision(superseded_time.micros(), first_observed_time.micros())
             }
             Cursor::Bucket(BucketCursor { start, now }) => CursorLayout::Bucket(start.micros(), now.micros()),
+            Cursor::HeldTick(id) => CursorLayout::HeldTick(id),
         };
         let layout =
             Layout { version: VERSION, fingerprint: fingerprint.0, known_us: self.known_time.micros(), cursor };
@@ -110,6 +114,7 @@ impl PageToken {
         let calendar = |micros| Some(time(micros)).filter(|time| (Timestamp::MIN..=Timestamp::MAX).contains(time));
         let cursor = match layout.cursor {
             CursorLayout::Run(first) => Cursor::Run(time(first)),
+            CursorLayout::HeldTick(id) => Cursor::HeldTick(id),
             CursorLayout::Bucket(start, now) => match (calendar(start), calendar(now)) {
                 (Some(start), Some(now)) => Cursor::Bucket(BucketCursor { start, now }),
                 _ => return Err(refused(GARBLED)),
@@ -145,6 +150,7 @@ mod tests {
             Cursor::Run(at(i64::MAX)),
             Cursor::Revision(RevisionCursor { superseded_time: at(i64::MAX), first_observed_time: at(i64::MIN) }),
             Cursor::Bucket(BucketCursor { start: Timestamp::MIN, now: Timestamp::MAX }),
+            Cursor::HeldTick(u64::MAX),
         ] {
             let text = token(cursor).encode(question("KGS/USD"));
             assert!(text.len() <= TOKEN_CHARS_MAX, "{text}");

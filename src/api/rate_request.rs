@@ -20,7 +20,7 @@ const FILTER_ENTRIES_MAX: usize = 100;
 /// Rows of a page where none are asked for.
 const PAGE_ROWS_DEFAULT: usize = 1_000;
 /// Most rows of a page; who asks for more gets these.
-const PAGE_ROWS_MAX: usize = 10_000;
+pub(super) const PAGE_ROWS_MAX: usize = 10_000;
 /// The same of changes, whose rows have both ends with their legs: some two megabytes.
 const CHANGES_PAGE_ROWS_MAX: usize = 2_000;
 /// Most sources of legs: a cross has two.
@@ -136,7 +136,7 @@ pub(super) fn range(
     Range::new(bound("start_time", start)?, bound("end_time", end)?)
 }
 
-fn page_rows(page_size: i32, rows_max: usize) -> Result<usize, QueryError> {
+pub(super) fn page_rows(page_size: i32, rows_max: usize) -> Result<usize, QueryError> {
     match usize::try_from(page_size) {
         Ok(0) => Ok(PAGE_ROWS_DEFAULT),
         Ok(rows) => Ok(rows.min(rows_max)),
@@ -145,7 +145,11 @@ fn page_rows(page_size: i32, rows_max: usize) -> Result<usize, QueryError> {
 }
 
 /// What the token says about `request`, whose page fields were taken out.
-fn resume(token: &str, method: &str, request: &impl Message) -> Result<(Fingerprint, Option<PageToken>), QueryError> {
+pub(super) fn resume(
+    token: &str,
+    method: &str,
+    request: &impl Message,
+) -> Result<(Fingerprint, Option<PageToken>), QueryError> {
     let fingerprint = Fingerprint::of(method, request);
     Ok((fingerprint, PageToken::decode(token, fingerprint)?))
 }

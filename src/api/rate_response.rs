@@ -12,7 +12,7 @@ use crate::query::{
 };
 use crate::store::Commit;
 
-fn next_token(commit: Commit, cursor: Option<Cursor>, fingerprint: Fingerprint) -> String {
+pub(super) fn next_token(commit: Commit, cursor: Option<Cursor>, fingerprint: Fingerprint) -> String {
     cursor.map_or(String::new(), |cursor| PageToken { known_time: commit.recorded_time, cursor }.encode(fingerprint))
 }
 

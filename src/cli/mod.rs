@@ -22,6 +22,7 @@ mod latest;
 mod left;
 mod output;
 mod pages;
+mod quarantine;
 mod rate;
 mod revisions;
 mod runs;
@@ -121,6 +122,8 @@ pub enum Command {
     Series(series::SeriesArgs),
     /// List what was believed before later knowledge replaced it
     Revisions(revisions::RevisionsArgs),
+    /// List, release or discard ticks held for being too far from the rate in force
+    Quarantine(quarantine::QuarantineArgs),
     /// Write a snapshot as Parquet, Arrow or CSV
     Export(export::ExportArgs),
     /// Make a store of a full export, or send the ticks of a Parquet or CSV file to the server
@@ -150,6 +153,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Candles(args) => finish(candles::run(args, &session).await),
         Command::Series(args) => finish(series::run(args, &session).await),
         Command::Revisions(args) => finish(revisions::run(args, &session).await),
+        Command::Quarantine(args) => finish(quarantine::run(args, &session).await),
         Command::Export(args) => finish(export::run(args, &session).await),
         Command::Import(args) => finish(import::run(args, &session).await),
         Command::Verify(args) => finish(verify::run(args, &session).await),
@@ -329,6 +333,13 @@ mod tests {
         check("silkrate export store --full --format csv", Err("cannot be used with"));
         check("silkrate export tree --partition pair --format csv", Err("cannot be used with"));
         check("silkrate export tree --partition week", Err("possible values: pair, source, month"));
+        check("silkrate quarantine list --pair USD/UZS --state all --from -7d --known now --limit 5", Ok(()));
+        check("silkrate quarantine list --state open", Err("possible values: held, released, discarded, all"));
+        check("silkrate quarantine release 1 2 --revise", Ok(()));
+        check("silkrate quarantine release", Err("<ID>"));
+        check("silkrate quarantine release 1 --all", Err("cannot be used with"));
+        check("silkrate quarantine discard --all --source timesca --note slip", Ok(()));
+        check("silkrate quarantine discard 1 --pair KGS/USD", Err("cannot be used with"));
         check("silkrate import", Err("<SOURCE>"));
         check("silkrate import full --db db", Ok(()));
         check("silkrate import runs.parquet --revise --dry-run", Ok(()));

@@ -134,7 +134,13 @@ impl Basis {
         let counts_minutes = match call {
             Call::Change => !asked("end_time"),
             Call::Changes | Call::Candles => true,
-            Call::Latest | Call::Rate | Call::Convert | Call::History | Call::Series | Call::Revisions => false,
+            Call::Latest
+            | Call::Rate
+            | Call::Convert
+            | Call::History
+            | Call::Series
+            | Call::Revisions
+            | Call::Quarantine => false,
         };
         Self::new(site, counts_minutes, asked("max_age") && !asked("time"))
     }
@@ -284,6 +290,7 @@ async fn ask(
         Call::Convert => described(response, &rates.convert(read(question)?).await?),
         Call::Series => described(response, &rates.list_series(&read(question)?).await?),
         Call::Revisions => described(response, &rates.list_revisions(read(question)?).await?),
+        Call::Quarantine => described(response, &rates.list_quarantine(read(question)?).await?),
     }
 }
 

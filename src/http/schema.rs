@@ -10,7 +10,8 @@ use thiserror::Error;
 
 use crate::proto::DESCRIPTORS;
 
-const SERVICE: &str = "silkrate.v1.RateService";
+const RATE_SERVICE: &str = "silkrate.v1.RateService";
+const INGEST_SERVICE: &str = "silkrate.v1.IngestService";
 pub(super) const TIMESTAMP: &str = "google.protobuf.Timestamp";
 pub(super) const DURATION: &str = "google.protobuf.Duration";
 
@@ -25,7 +26,7 @@ pub enum SchemaError {
     NoSuchCall(&'static str),
 }
 
-/// A call of `RateService` that can be made over HTTP.
+/// A call that can be made over HTTP: those of `RateService`, and one of `IngestService`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) enum Call {
     Latest,
@@ -37,6 +38,7 @@ pub(super) enum Call {
     Convert,
     Series,
     Revisions,
+    Quarantine,
 }
 
 /// What CSV makes of an answer.
@@ -53,7 +55,7 @@ pub(super) struct Rows {
 }
 
 impl Call {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Latest,
         Self::Rate,
         Self::History,
@@ -63,6 +65,7 @@ impl Call {
         Self::Convert,
         Self::Series,
         Self::Revisions,
+        Self::Quarantine,
     ];
 
     /// Below `/v1/`.
@@ -77,6 +80,7 @@ impl Call {
             Self::Convert => "convert",
             Self::Series => "series",
             Self::Revisions => "revisions",
+            Self::Quarantine => "quarantine",
         }
     }
 
@@ -92,13 +96,30 @@ impl Call {
             Self::Convert => "Convert",
             Self::Series => "ListSeries",
             Self::Revisions => "ListRevisions",
+            Self::Quarantine => "ListQuarantine",
+        }
+    }
+
+    /// Whose call it is.
+    const fn service(self) -> &'static str {
+        match self {
+            Self::Quarantine => INGEST_SERVICE,
+            Self::Latest
+            | Self::Rate
+            | Self::History
+            | Self::Change
+            | Self::Changes
+            | Self::Candles
+            | Self::Convert
+            | Self::Series
+            | Self::Revisions => RATE_SERVICE,
         }
     }
 
     /// Parameters without which there is no question.
     pub(super) const fn required(self) -> &'static [&'static str] {
         match self {
-            Self::Latest | Self::Series => &[],
+            Self::Latest | Self::Series | Self::Quarantine => &[],
             Self::Rate | Self::History | Self::Change | Self::Revisions => &["pair"],
             Self::Changes => &["pair", "period"],
             Self::Candles => &["pair", "interval"],
@@ -118,6 +139,7 @@ impl Call {
             Self::Candles => Rows { asked: &["pair"], shared: &["derivation"], ..rows("candles") },
             Self::Series => rows("series"),
             Self::Revisions => rows("revisions"),
+            Self::Quarantine => rows("ticks"),
         }
     }
 
@@ -134,7 +156,8 @@ impl Call {
             | Self::Changes
             | Self::Candles
             | Self::Series
-            | Self::Revisions => &["age"],
+            | Self::Revisions
+            | Self::Quarantine => &["age"],
         }
     }
 }
@@ -160,10 +183,11 @@ impl Schema {
     /// Of this program.
     pub(super) fn new() -> Result<Self, SchemaError> {
         let pool = DescriptorPool::decode(DESCRIPTORS)?;
-        let service = pool.get_service_by_name(SERVICE).ok_or(SchemaError::NoSuchCall(SERVICE))?;
         let mut schema =
             Self { calls: HashMap::new(), comments: pool.files().flat_map(|file| comments(&file)).collect() };
         for call in Call::ALL {
+            let service = pool.get_service_by_name(call.service());
+            let service = service.ok_or(SchemaError::NoSuchCall(call.service()))?;
             let method = service.methods().find(|method| method.name() == call.rpc());
             let method = method.ok_or(SchemaError::NoSuchCall(call.rpc()))?;
             let comment = schema.comment(&method.parent_service().parent_file(), method.path());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::block::BlockError;
 use super::engine::BlockReader;
 use super::error::StoreError;
+use super::quarantine::Quarantine;
 use super::scan::{RunScan, ScanOrder};
 use super::series::{Access, Recent, Series};
 use super::track::{Loader, RecentBlocks, Slot, Track};
@@ -30,6 +31,7 @@ pub struct View {
     pub board: Arc<Board>,
     pub(crate) series: Vec<Arc<SeriesView>>,
     pub(crate) commits: Track<Timestamp>,
+    pub(crate) quarantine: Quarantine,
     pub(crate) reader: BlockReader,
 }
 
@@ -42,6 +44,11 @@ impl View {
     /// One of them.
     pub fn find(&self, key: &SeriesKey) -> Option<&Arc<SeriesView>> {
         self.series.binary_search_by(|series| series.key().cmp(key)).ok().and_then(|at| self.series.get(at))
+    }
+
+    /// The ticks that were held, and what was decided of them.
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
     }
 
     /// The newest commit at or before `known_time`; `None` if all are later. Blocks.
