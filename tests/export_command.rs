@@ -168,8 +168,15 @@ async fn a_full_export_is_a_directory_with_a_manifest() {
     let ran = export(&server, &directory, "backup --full").await;
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let backup = directory.path().join("backup");
-    let parts =
-        ["commits.parquet", "manifest.json", "revisions.parquet", "runs.parquet", "series.parquet", "timeline.parquet"];
+    let parts = [
+        "commits.parquet",
+        "manifest.json",
+        "quarantine.parquet",
+        "revisions.parquet",
+        "runs.parquet",
+        "series.parquet",
+        "timeline.parquet",
+    ];
     assert_eq!(names(&backup), parts);
     let manifest: Value = serde_json::from_slice(&std::fs::read(backup.join("manifest.json")).unwrap()).unwrap();
     let told =

@@ -231,7 +231,14 @@ async fn a_full_export_has_all_that_a_store_is_made_of() {
     server.clock.advance_us(1_000_000);
     server.store(&[tick("KGS/USD", -DAY_S * 3 + 30, "0.5")]).await;
     let exported = export(&server, v1::ExportSnapshotRequest { full: true, ..all() }).await;
-    let names = ["series.parquet", "runs.parquet", "timeline.parquet", "revisions.parquet", "commits.parquet"];
+    let names = [
+        "series.parquet",
+        "runs.parquet",
+        "timeline.parquet",
+        "revisions.parquet",
+        "commits.parquet",
+        "quarantine.parquet",
+    ];
     assert_eq!(exported.manifest.parts, names);
     assert_eq!(exported.rows("series.parquet", &[]), ["KGS/USD timesca 3600000000", "UZS/USD timesca 3600000000"]);
     assert_eq!(exported.rows("commits.parquet", &[]), ["1 2025-12-08T12:00:00Z", "2 2025-12-08T12:00:01Z"]);

@@ -9,6 +9,7 @@ use prost_types::Timestamp as ProtoTimestamp;
 use serde_json::{Value, json};
 
 use super::candle_rows::CandleColumn;
+use super::held_rows::HeldColumn;
 use crate::analysis::Interval;
 use crate::domain::Timestamp;
 use crate::proto::v1;
@@ -87,7 +88,7 @@ impl ExportRequest {
     /// In the order of the stream.
     pub(super) fn parts(&self) -> &'static [Part] {
         match (self.full, self.shape) {
-            (true, _) => &[Part::Series, Part::Runs, Part::Timeline, Part::Revisions, Part::Commits],
+            (true, _) => &[Part::Series, Part::Runs, Part::Timeline, Part::Revisions, Part::Commits, Part::Quarantine],
             (false, Shape::Runs) => &[Part::Runs],
             (false, Shape::Daily) => &[Part::Daily],
             (false, Shape::Candles) => &[Part::Candles],
@@ -152,6 +153,7 @@ pub(super) enum Part {
     Timeline,
     Revisions,
     Commits,
+    Quarantine,
 }
 
 impl Part {
@@ -164,6 +166,7 @@ impl Part {
             Self::Timeline => "timeline",
             Self::Revisions => "revisions",
             Self::Commits => "commits",
+            Self::Quarantine => "quarantine",
         };
         format!("{stem}.{}", format.extension())
     }
@@ -224,6 +227,7 @@ impl Part {
                 Superseded,
             ],
             Self::Commits => &[Sequence, Recorded],
+            Self::Quarantine => &QUARANTINE_COLUMNS,
         }
     }
 
@@ -238,6 +242,7 @@ impl Part {
             Self::Timeline => &[Pair, Source, Observed],
             Self::Revisions => &[Pair, Source, Superseded],
             Self::Commits => &[Sequence],
+            Self::Quarantine => &[Column::Held(HeldColumn::Id)],
         }
     }
 
@@ -245,6 +250,26 @@ impl Part {
         Schema::new_with_metadata(self.columns().iter().map(|column| column.field()).collect::<Vec<_>>(), metadata)
     }
 }
+
+/// Of a held tick.
+const QUARANTINE_COLUMNS: [Column; 16] = [
+    Column::Held(HeldColumn::Id),
+    Column::Pair,
+    Column::Source,
+    Column::Observed,
+    Column::Rate,
+    Column::RateDouble,
+    Column::Places,
+    Column::Reported,
+    Column::ReportedPlaces,
+    Column::ReportedNegative,
+    Column::Held(HeldColumn::RateInForce),
+    Column::Held(HeldColumn::InForcePlaces),
+    Column::Held(HeldColumn::HeldTime),
+    Column::Held(HeldColumn::State),
+    Column::Held(HeldColumn::DecidedTime),
+    Column::Held(HeldColumn::Note),
+];
 
 /// Whose candle, and the candle.
 const CANDLE_COLUMNS: [Column; 2 + CandleColumn::ALL.len()] = {
@@ -281,6 +306,7 @@ pub(super) enum Column {
     /// Of a day: whether it had ended.
     Complete,
     Candle(CandleColumn),
+    Held(HeldColumn),
 }
 
 impl Column {
@@ -305,6 +331,7 @@ impl Column {
             Self::Sequence => "sequence",
             Self::Complete => CandleColumn::Complete.name(),
             Self::Candle(column) => column.name(),
+            Self::Held(column) => column.name(),
         }
     }
 
@@ -323,11 +350,14 @@ impl Column {
             Self::Observations | Self::Sequence => DataType::UInt64,
             Self::CollapseWindow => DataType::Int64,
             Self::Candle(column) => column.data_type(),
+            Self::Held(column) => column.data_type(),
         }
     }
 
     fn field(self) -> Field {
-        let nullable = matches!(self, Self::Reported | Self::ReportedPlaces | Self::ReportedNegative);
+        let is_of_decisions = matches!(self, Self::Held(HeldColumn::DecidedTime | HeldColumn::Note));
+        let nullable =
+            is_of_decisions || matches!(self, Self::Reported | Self::ReportedPlaces | Self::ReportedNegative);
         Field::new(self.name(), self.data_type(), nullable)
     }
 

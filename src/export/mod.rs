@@ -9,6 +9,7 @@ mod candle_rows;
 mod check;
 mod count;
 mod encode;
+mod held_rows;
 mod layout;
 mod outlet;
 mod produce;

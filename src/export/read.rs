@@ -7,6 +7,7 @@
 mod accept;
 mod cells;
 mod error;
+mod held;
 mod manifest;
 mod quiet;
 mod rows;
@@ -25,7 +26,7 @@ use self::rows::Rows;
 pub use super::layout::{MANIFEST_NAME, SCHEMA_VERSION};
 use super::seal::{self, Seal};
 use crate::board::StateRules;
-use crate::domain::{PublishedValue, Revision, Run, Timestamp};
+use crate::domain::{HeldTick, PublishedValue, Revision, Run, Timestamp};
 use crate::store::{Commit, Restore};
 
 /// The files of a full export besides its manifest.
@@ -38,6 +39,11 @@ pub const TIMELINE_NAME: &str = "timeline.parquet";
 pub const REVISIONS_NAME: &str = "revisions.parquet";
 /// See [`SERIES_NAME`].
 pub const COMMITS_NAME: &str = "commits.parquet";
+/// See [`SERIES_NAME`].
+pub const QUARANTINE_NAME: &str = "quarantine.parquet";
+
+/// All of them.
+const NAMES: [&str; 6] = [SERIES_NAME, RUNS_NAME, TIMELINE_NAME, REVISIONS_NAME, COMMITS_NAME, QUARANTINE_NAME];
 
 /// What every Parquet file begins with.
 pub const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
@@ -116,7 +122,8 @@ impl FullExport {
         self.rows::<Instant>(TIMELINE_NAME, &unread)?;
         self.rows::<Revision>(REVISIONS_NAME, &unread)?;
         self.rows::<CommitRow>(COMMITS_NAME, &unread)?;
-        for part in [SERIES_NAME, RUNS_NAME, TIMELINE_NAME, REVISIONS_NAME, COMMITS_NAME] {
+        self.rows::<HeldTick>(QUARANTINE_NAME, &unread)?;
+        for part in NAMES {
             let path = self.directory.join(part);
             let failed = |problem| ReadError::Io { file: path.display().to_string(), problem };
             self.total_bytes += fs::metadata(&path).map_err(failed)?.len();
@@ -161,7 +168,7 @@ impl FullExport {
     /// `Io` or `Checksum`.
     pub fn check_sums(&self, progress: &ReadProgress) -> Result<(), ReadError> {
         let mut buffer = vec![0; HASH_BYTES];
-        for name in [SERIES_NAME, RUNS_NAME, TIMELINE_NAME, REVISIONS_NAME, COMMITS_NAME] {
+        for name in NAMES {
             let path = self.directory.join(name);
             let file = || path.display().to_string();
             let failed = |problem| ReadError::Io { file: file(), problem };
@@ -197,6 +204,7 @@ impl FullExport {
         let mut instants = self.rows::<Instant>(TIMELINE_NAME, read)?;
         let mut runs = self.rows::<Run>(RUNS_NAME, read)?;
         let mut revisions = self.rows::<Revision>(REVISIONS_NAME, read)?;
+        let mut held = self.rows::<HeldTick>(QUARANTINE_NAME, read)?;
         let mut store = Restore::begin(into, rules, self.commit)?;
         store.set_last_ingest_time(self.last_ingest_time);
         let mut expected = 0;
@@ -216,6 +224,7 @@ impl FullExport {
         instants.expect_end()?;
         runs.expect_end()?;
         revisions.expect_end()?;
+        store.quarantine(std::iter::from_fn(|| held.next_row().transpose()))?;
         Ok(store.finish()?)
     }
 }

@@ -15,8 +15,9 @@ use arrow_schema::{ArrowError, SchemaRef};
 use chrono::{Datelike as _, NaiveDate};
 
 use super::candle_rows::CandleRows;
+use super::held_rows::HeldRows;
 use super::layout::{CHANGE_PRECISION, CHANGE_SCALE, Column, RATE_PRECISION, RATE_SCALE};
-use crate::domain::{PublishedValue, Rate, ReportedChange, Revision, Run, SeriesKey, Timestamp};
+use crate::domain::{HeldTick, PublishedValue, Rate, ReportedChange, Revision, Run, SeriesKey, Timestamp};
 use crate::query::CandleRow;
 use crate::store::Commit;
 
@@ -77,6 +78,7 @@ pub(super) struct Rows {
     sequences: Vec<u64>,
     completes: Vec<bool>,
     candles: CandleRows,
+    held: HeldRows,
 }
 
 impl Rows {
@@ -127,6 +129,14 @@ impl Rows {
         self.len += 1;
         self.series.push(series);
         self.collapse_windows.push(collapse_window_us);
+    }
+
+    pub(super) fn push_held(&mut self, series: usize, tick: HeldTick) {
+        self.len += 1;
+        self.series.push(series);
+        self.observed.push(tick.observed_time.micros());
+        self.values.push(tick.value);
+        self.held.push(tick);
     }
 
     pub(super) fn push_commit(&mut self, commit: Commit) {
@@ -188,6 +198,7 @@ impl Rows {
             Column::Sequence => Arc::new(UInt64Array::from(self.sequences.clone())),
             Column::Complete => Arc::new(BooleanArray::from(self.completes.clone())),
             Column::Candle(column) => self.candles.array(column)?,
+            Column::Held(column) => self.held.array(column)?,
         })
     }
 
@@ -238,12 +249,13 @@ impl Rows {
             Column::Sequence => self.sequences[row].to_string(),
             Column::Complete => self.completes[row].to_string(),
             Column::Candle(column) => self.candles.cell(column, row),
+            Column::Held(column) => self.held.cell(column, row),
         }
     }
 }
 
 /// Units of 10^-18. A rate has at most 20 digits before the point, so these are below 10^38.
-fn rate_units(rate: Rate) -> i128 {
+pub(super) fn rate_units(rate: Rate) -> i128 {
     scaled(rate.mantissa(), RATE_SCALE.unsigned_abs(), rate.places())
 }
 
