@@ -4,11 +4,12 @@ use std::{env, fs, path::PathBuf};
 
 use protox::prost::Message as _;
 
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 9] = [
     "proto/silkrate/v1/types.proto",
     "proto/silkrate/v1/rate.proto",
     "proto/silkrate/v1/compare.proto",
     "proto/silkrate/v1/gaps.proto",
+    "proto/silkrate/v1/quarantine.proto",
     "proto/silkrate/v1/ingest_service.proto",
     "proto/silkrate/v1/rate_service.proto",
     "proto/silkrate/v1/snapshot_service.proto",

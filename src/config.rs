@@ -6,7 +6,9 @@
 
 mod file;
 mod follow;
+mod load;
 mod origin;
+mod quarantine;
 mod sources;
 mod value;
 
@@ -27,7 +29,9 @@ use crate::telemetry::{LogFilter, LogFormat};
 use file::FileSettings;
 pub use file::{FILE_BYTES_MAX, FileError, FileProblem};
 pub use follow::FollowArgs;
+pub use load::Load;
 pub use origin::{CorsOrigin, OriginError};
+pub use quarantine::{QuarantineArgs, SourceFactor};
 pub use sources::default_state_rules;
 use sources::{SourceFlags, each_once, places_once};
 pub use value::{HttpListen, SourceDuration, ValueError};
@@ -110,6 +114,10 @@ pub struct ServeArgs {
           value_parser = parse_source_places)]
     pub minimum_places: Vec<(Source, u8)>,
 
+    /// Ticks to hold.
+    #[command(flatten)]
+    pub quarantine: QuarantineArgs,
+
     /// Publishers to follow.
     #[command(flatten)]
     pub follow: FollowArgs,
@@ -186,17 +194,6 @@ pub enum ConfigError {
     Preference(#[from] SharedPreference),
 }
 
-/// What to ingest at start.
-#[derive(Clone, Debug)]
-pub struct Load {
-    /// Ticker pages, in this order.
-    pub files: Vec<PathBuf>,
-    /// Whose they are.
-    pub source: Source,
-    /// When they showed their quotes; without it, the date on each page.
-    pub observed_time: Option<Timestamp>,
-}
-
 /// Everything a server needs to know, checked.
 #[derive(Clone)]
 pub struct Config {
@@ -228,6 +225,7 @@ impl Config {
             collapse_window: each_once("--collapse-window", args.collapse_window)?,
             stale_limit: each_once("--stale-limit", args.stale_limit)?,
             minimum_places: places_once(args.minimum_places)?,
+            quarantine_factor: args.quarantine.factors()?,
             follow: args.follow.settings()?,
         };
         let sources = sources::table(&flags, &file)?;
@@ -250,6 +248,7 @@ impl Config {
             currencies: CurrencySet::central_asia().with(args.currency),
             future_limit_us: micros(args.future_limit),
             minimum_places: sources::minimum_places(&sources),
+            quarantine: sources::quarantine(&sources),
         };
         Ok(Self {
             listen: args.listen,

@@ -71,6 +71,8 @@ pub struct TickCounts {
     pub known: u64,
     /// Replaced another value.
     pub revised: u64,
+    /// Are held, or were discarded before.
+    pub quarantined: u64,
 }
 
 impl Default for IngestMetrics {
@@ -78,7 +80,7 @@ impl Default for IngestMetrics {
         Self {
             ticks: counter(
                 "silkrate_ingest_ticks_total",
-                "Ticks taken in: new_run began a run, collapsed joined one, known was there already, revised replaced a value.",
+                "Ticks taken in: new_run began a run, collapsed joined one, known was there already, revised replaced a value, quarantined is held and not served.",
                 &["outcome"],
             ),
             refused: counter("silkrate_ingest_refused_ticks_total", "Ticks refused, by reason.", &["reason"]),
@@ -96,9 +98,14 @@ impl Default for IngestMetrics {
 impl IngestMetrics {
     /// Counts ticks that went in.
     pub fn taken_in(&self, counts: TickCounts) {
-        let TickCounts { new_run, collapsed, known, revised } = counts;
-        for (outcome, count) in [("new_run", new_run), ("collapsed", collapsed), ("known", known), ("revised", revised)]
-        {
+        let TickCounts { new_run, collapsed, known, revised, quarantined } = counts;
+        for (outcome, count) in [
+            ("new_run", new_run),
+            ("collapsed", collapsed),
+            ("known", known),
+            ("revised", revised),
+            ("quarantined", quarantined),
+        ] {
             self.ticks.with_label_values(&[outcome]).inc_by(count);
         }
     }

@@ -400,10 +400,10 @@ fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let state_rules = config.store_options().state_rules.clone();
+    let ingests = IngestApi::new(ingest.clone(), Arc::clone(&rates), Arc::clone(&rules), Arc::clone(&clock), draining);
     let rates = Arc::new(RateServiceImpl::new(rates));
-    let snapshots = SnapshotServiceImpl::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
+    let snapshots = SnapshotServiceImpl::new(ingest.clone(), clock, rules.currencies.clone(), state_rules);
     let rate_service = RateServiceServer::from_arc(Arc::clone(&rates)).max_decoding_message_size(REQUEST_BYTES_MAX);
-    let ingests = IngestApi::new(ingest.clone(), rules, clock, draining);
     Ok(Server::builder()
         .max_concurrent_streams(config.max_calls())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)

@@ -76,7 +76,7 @@ async fn export(server: &TestServer, directory: &Path, line: &str) {
 
 /// Six runs of three series: the widest rate, one significant digit, and a fall that rounded to zero.
 async fn start() -> TestServer {
-    let server = TestServer::start(&[]).await;
+    let server = TestServer::start(&["--quarantine-factor", "none"]).await;
     let fall =
         |seconds, rate| v1::Tick { reported_change_percent: Some("-0".to_owned()), ..tick("UZS/USD", seconds, rate) };
     server

@@ -143,6 +143,31 @@ async fn what_cannot_be_read_or_is_refused_is_named_and_the_rest_goes_in() {
     check(&revised, 0, &[("refused_count", json!(0)), ("revised_count", json!(1))]);
 }
 
+/// CBU's table of a day with the sum for a hundredth of a dollar, as a slip would have it.
+#[tokio::test]
+async fn a_slip_of_a_unit_is_held_and_said_so() {
+    let bank = Publisher::start(|path| {
+        if path.ends_with("2026-04-01/") {
+            return Reply::recorded("cbu/json-all-2026-04-01.json");
+        }
+        let body = String::from_utf8(recorded("cbu/json-all-2026-04-02.json")).unwrap();
+        let at = body.find("\"Ccy\":\"USD\"").unwrap();
+        let (before, after) = body.split_at(at);
+        let dollar = after.split_once("\"Rate\":\"").unwrap().1.split_once('"').unwrap().0;
+        let (whole, places) = dollar.split_at(dollar.len() - 5);
+        let slip = format!("{whole}.{}", places.replace('.', ""));
+        Reply::Body(format!("{before}{}", after.replacen(dollar, &slip, 1)).into_bytes())
+    })
+    .await;
+    let server = server().await;
+    let line = "cbu --from 2026-04-01 --to 2026-04-02";
+    let ran = backfill(&server, &bank, line).await;
+    check(&ran, 3, &[("table_count", json!(2)), ("quarantined_count", json!(1)), ("refused_count", json!(0))]);
+    // It is not served, and fetched again it is held still.
+    let again = backfill(&server, &bank, &format!("{line} --again")).await;
+    check(&again, 3, &[("quarantined_count", json!(1)), ("new_run_count", json!(0))]);
+}
+
 #[tokio::test]
 async fn usage() {
     let (server, bank) = (server().await, Publisher::start(nbt).await);

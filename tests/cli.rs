@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 mod canned;
 mod command;
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "serve",
     "ingest",
     "backfill",
@@ -28,6 +28,7 @@ const COMMANDS: [&str; 18] = [
     "revisions",
     "sources",
     "gaps",
+    "quarantine",
     "export",
     "import",
     "verify",

@@ -163,7 +163,7 @@ fn a_damaged_record_is_refused() {
         error.to_string()
     };
     let mut random = Random(5);
-    for prefix in *b"fmsx" {
+    for prefix in *b"fmqsx" {
         for _ in 0..3 {
             check(prefix, &mut |db, key| flip(db, key, &mut random));
         }
@@ -174,14 +174,17 @@ fn a_damaged_record_is_refused() {
         (b'f', "its record of polls makes no sense"),
         (b'm', "its own record is missing"),
         (b's', "the record of series"),
+        (b'q', "the record of a held tick makes no sense"),
         (b'x', "entries of its index are missing or foreign"),
     ] {
         let said = check(prefix, &mut |db, key| drop(db.remove(key).unwrap()));
         assert!(said.contains(expect) || said.contains("missing"), "{said}");
     }
-    // The last chunk of a source, whose absence only the digest tells.
-    let said = check(b'f', &mut |db, _| drop(db.remove(keys(db, b'f').pop().unwrap()).unwrap()));
-    assert!(said.contains("missing or foreign"), "{said}");
+    // The last chunk of a source, and the newest held tick, whose absence leaves no gap: only the digest tells.
+    for prefix in *b"fq" {
+        let said = check(prefix, &mut |db, _| drop(db.remove(keys(db, prefix).pop().unwrap()).unwrap()));
+        assert!(said.contains("missing or foreign"), "{said}");
+    }
     // An index entry, or a chunk of polls, in the place of another.
     for prefix in *b"fx" {
         check(prefix, &mut |db, key| {

@@ -193,7 +193,7 @@ async fn confirmations_add_buckets_and_change_none() {
 
 /// Two series, one with the widest rate.
 async fn start() -> TestServer {
-    let server = TestServer::start(&[]).await;
+    let server = TestServer::start(&["--quarantine-factor", "none"]).await;
     server
         .store(&[
             tick("UZS/USD", -600, "0.00008"),

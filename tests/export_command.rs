@@ -172,6 +172,7 @@ async fn a_full_export_is_a_directory_with_a_manifest() {
         "commits.parquet",
         "manifest.json",
         "polls.parquet",
+        "quarantine.parquet",
         "revisions.parquet",
         "runs.parquet",
         "series.parquet",

@@ -20,9 +20,12 @@ fn said(pair: &str, seconds: i64, rate: &str, change: &str) -> v1::Tick {
     v1::Tick { reported_change_percent: Some(change.to_owned()), ..tick(pair, seconds, rate) }
 }
 
+/// Rates here are as far apart as digits allow.
+const WILD: [&str; 2] = ["--quarantine-factor", "none"];
+
 /// Two series with the widest rate, a fall that rounded to zero, and a repeat.
 async fn start() -> TestServer {
-    let server = TestServer::start(&[]).await;
+    let server = TestServer::start(&WILD).await;
     server
         .store(&[
             said("UZS/USD", -600, "0.00008", "-0"),
@@ -174,7 +177,7 @@ async fn about_how_many_rows_come_is_told_before() {
     const RUNS: i64 = 9_000;
     // Some of a block at either end.
     const OFF_MAX: u64 = 2_048;
-    let server = TestServer::start(&[]).await;
+    let server = TestServer::start(&WILD).await;
     let ticks: Vec<_> = (0..RUNS).map(|n| tick("KGS/USD", (n - RUNS) * 600, &format!("0.{}", n + 1))).collect();
     for ticks in ticks.chunks(3_000) {
         server.store(ticks).await;
@@ -228,8 +231,15 @@ async fn a_full_export_has_all_that_a_store_is_made_of() {
     server.clock.advance_us(1_000_000);
     server.store(&[tick("KGS/USD", -DAY_S * 3 + 30, "0.5")]).await;
     let exported = export(&server, v1::ExportSnapshotRequest { full: true, ..all() }).await;
-    let names =
-        ["series.parquet", "runs.parquet", "timeline.parquet", "revisions.parquet", "commits.parquet", "polls.parquet"];
+    let names = [
+        "series.parquet",
+        "runs.parquet",
+        "timeline.parquet",
+        "revisions.parquet",
+        "commits.parquet",
+        "polls.parquet",
+        "quarantine.parquet",
+    ];
     assert_eq!(exported.manifest.parts, names);
     assert_eq!(exported.rows("series.parquet", &[]), ["KGS/USD timesca 3600000000", "UZS/USD timesca 3600000000"]);
     assert_eq!(exported.rows("commits.parquet", &[]), ["1 2025-12-08T12:00:00Z", "2 2025-12-08T12:00:01Z"]);
@@ -253,7 +263,7 @@ async fn a_full_export_has_all_that_a_store_is_made_of() {
 
 #[tokio::test]
 async fn an_empty_store_gives_files_without_rows() {
-    let server = TestServer::start(&[]).await;
+    let server = TestServer::start(&WILD).await;
     for full in [false, true] {
         let exported = export(&server, v1::ExportSnapshotRequest { full, ..all() }).await;
         for part in &exported.manifest.parts {
@@ -284,7 +294,7 @@ async fn bad_requests_are_refused_before_anything_is_sent() {
 
 /// More runs than fit into the windows and the channel together.
 async fn start_with_many() -> TestServer {
-    let server = TestServer::start(&[]).await;
+    let server = TestServer::start(&WILD).await;
     let rates = ["0.5", "0.6"];
     let ticks: Vec<_> =
         (0..MANY_RUNS).zip(rates.iter().cycle()).map(|(at, rate)| tick("KGS/USD", at - MANY_RUNS, rate)).collect();

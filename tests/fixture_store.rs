@@ -63,7 +63,7 @@ fn it_goes_on() -> Result<(), FixtureError> {
 fn it_has_a_bit_of_everything() -> Result<(), FixtureError> {
     let lines = expected()?;
     for (what, at_least) in
-        [("commit", 8), ("run,", 250), ("revision,", 4), ("latest", 3), ("instant,", 700), ("polls ", 150)]
+        [("commit", 8), ("run,", 250), ("revision,", 4), ("latest", 3), ("instant,", 700), ("polls ", 150), ("held", 5)]
     {
         let count = lines.iter().filter(|line| line.starts_with(what)).count();
         assert!(count >= at_least, "{count} of {what}");

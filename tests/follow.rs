@@ -125,6 +125,30 @@ fn spring(path: &str) -> Reply {
     }
 }
 
+/// A page whose som slipped by two digits for a while, and a poll after it.
+#[tokio::test]
+async fn a_slip_on_a_followed_page_is_held_and_the_feed_stays_well() {
+    let polls = std::sync::atomic::AtomicUsize::new(0);
+    let publisher = Publisher::start(move |_| {
+        let slips = polls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1;
+        let page = String::from_utf8(TICKER_PAGE.to_vec()).unwrap();
+        Reply::Body(if slips { page.replace("0.01144", "1.144") } else { page }.into_bytes())
+    })
+    .await;
+    let desk = Desk::at("2025-12-08T09:30:00Z");
+    let mut follower = desk.follower(FollowedSource::Timesca, &publisher);
+    for _ in 0..3 {
+        assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)));
+        desk.clock.advance_us(60 * Timestamp::SECOND_US);
+    }
+    let som = desk.runs().into_iter().find(|run| run.starts_with("KGS/USD")).unwrap();
+    assert_eq!(som, "KGS/USD timesca 2025-12-08T09:30:00Z 2025-12-08T09:32:00Z 2 0.01144");
+    let view = desk.running.ingest().view();
+    let held: Vec<String> = view.quarantine().after(0).map(|tick| tick.value.rate.to_string()).collect();
+    assert_eq!(held, ["1.144"]);
+    desk.close();
+}
+
 #[tokio::test]
 async fn every_source_is_taken_in_and_not_asked_for_the_same_body_twice() {
     for (source, now, expect) in [

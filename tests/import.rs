@@ -9,15 +9,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, StringArray};
-use full_export::{Named, Parts, names, run_columns};
+use full_export::{Named, Parts, held_columns, names, run_columns};
 use proptest::prelude::*;
 use silkrate::board::{LatestQuote, StateRules};
 use silkrate::domain::{
-    CurrencySet, Health, Pair, Poll, PublishedValue, Rate, ReportedChange, Run, SeriesKey, Source, Timestamp,
+    CurrencySet, Factor, Health, HeldTick, Note, Pair, Poll, PublishedValue, Rate, ReportedChange, Run, SeriesKey,
+    Source, Timestamp, Verdict,
 };
 use silkrate::export::read::{FullExport, ReadError, ReadProgress};
 use silkrate::store::{
-    CheckpointLimits, Commit, Restore, RestoreError, ScanOrder, Store, StoreError, StoreOptions, View,
+    CheckpointLimits, Commit, Restore, RestoreError, ScanOrder, Store, StoreError, StoreOptions, View, Work,
 };
 
 mod full_export;
@@ -113,10 +114,28 @@ fn fill(store: &mut Store, seed: u64, commits: u64, ticks_each: u64) {
             polled += random.below(3).cast_signed();
             work.record_poll(&poll(&mut random, polled)).unwrap();
         }
+        hold_and_decide(&mut work, &mut random, second);
         work.commit().unwrap();
         if random.below(4) == 0 {
             store.checkpoint().unwrap();
         }
+    }
+}
+
+/// Ticks that are judged, most of which are held since these rates lie far apart, and now and then a decision.
+fn hold_and_decide(work: &mut Work<'_>, random: &mut Random, second: i64) {
+    for _ in 0..random.below(3) {
+        let series = work.series(&key(random.below(4))).unwrap();
+        let time = Timestamp::from_micros(BASE_US + second * SECOND + 7 + random.below(3).cast_signed());
+        // Refused where it conflicts.
+        let _ = work.take_in(series, time, value(random.below(20)), false, Some(Factor::DEFAULT));
+    }
+    let note = Note::parse("looked at").unwrap();
+    let verdict = if random.below(2) == 0 { Verdict::Released } else { Verdict::Discarded };
+    // Decided in a later commit than it was held.
+    let before = work.quarantine().after(0).filter(|tick| tick.held_time < work.recorded_time()).count() as u64;
+    if random.below(3) == 0 && before > 0 {
+        work.decide(&[random.below(before) + 1], verdict, (random.below(2) == 0).then_some(&note), true);
     }
 }
 
@@ -295,19 +314,27 @@ fn only_an_empty_directory_becomes_a_store() {
     drop(open(&begun));
 }
 
+/// An import of parts that were changed is refused in these words, and a sound one begins over.
+fn check_refused(export: &Path, into: &Path, sound: &Parts, change: &dyn Fn(&mut Parts), expect: &str) {
+    let mut parts = sound.clone();
+    change(&mut parts);
+    parts.write(export);
+    let problem = import(export, into).unwrap_err().to_string();
+    assert!(problem.contains(expect), "no '{expect}' in: {problem}");
+    assert_no_store(into, sound);
+    fs::remove_dir_all(into).unwrap();
+}
+
 #[test]
 fn parts_that_do_not_fit_make_no_store() {
     let (_dir, export, sound, into) = small_export();
-    let check = |change: &dyn Fn(&mut Parts), expect: &str| {
-        let mut parts = sound.clone();
-        change(&mut parts);
-        parts.write(&export);
-        let problem = import(&export, &into).unwrap_err().to_string();
-        assert!(problem.contains(expect), "no '{expect}' in: {problem}");
-        assert_no_store(&into, &sound);
-        fs::remove_dir_all(&into).unwrap();
+    let check = |change: &dyn Fn(&mut Parts), expect: &str| check_refused(&export, &into, &sound, change, expect);
+    // A run of several observations amid two of its series that could not be one without it.
+    let parts_others = |three: &[((String, String), Run)]| {
+        three.iter().all(|(key, _)| *key == three[0].0) && three[0].1.value != three[2].1.value
     };
-    let at = sound.runs.windows(2).position(|two| two[0].1.observation_count > 2 && two[0].0 == two[1].0).unwrap();
+    let at =
+        1 + sound.runs.windows(3).position(|three| three[1].1.observation_count > 2 && parts_others(three)).unwrap();
     let instants_before: u64 = sound.runs[..at].iter().map(|(_, run)| run.observation_count).sum();
     let second_instant = sound.instants[instants_before as usize + 1].1;
     check(&|parts| parts.runs[at].1.observation_count += 1, "does not fit the timeline");
@@ -379,6 +406,71 @@ fn parts_that_do_not_fit_make_no_store() {
         },
         "the polls of bank-64 are not kept",
     );
+}
+
+#[test]
+fn held_ticks_that_do_not_fit_make_no_store() {
+    let (_dir, export, sound, into) = small_export();
+    let check = |change: &dyn Fn(&mut Parts), expect: &str| check_refused(&export, &into, &sound, change, expect);
+    let gap = |time: &mut Timestamp| *time = time.saturating_add_us(1);
+    let decided = sound.held.iter().position(|tick| tick.decision.is_some()).unwrap();
+    let decide = |tick: &mut HeldTick, time| {
+        tick.decision.as_mut().unwrap().decided_time = time;
+    };
+    check(&|parts| drop(parts.held.remove(0)), "held tick 2: 1 comes next");
+    check(&|parts| gap(&mut parts.held[0].held_time), "no commit has it");
+    check(
+        &|parts| decide(&mut parts.held[decided], parts.commit.recorded_time.saturating_add_us(1)),
+        "no commit has it",
+    );
+    let held_time = sound.held[decided].held_time;
+    check(&|parts| decide(&mut parts.held[decided], held_time), "not after it");
+    check(
+        &|parts| {
+            let last = parts.held.len() - 1;
+            parts.held[last].held_time = parts.held[0].held_time;
+        },
+        "does not follow the one before it",
+    );
+    check(
+        &|parts| {
+            let last = HeldTick { id: parts.held.len() as u64, decision: None, ..parts.held[0].clone() };
+            let held_time = parts.held.pop().unwrap().held_time;
+            parts.held[0].decision = None;
+            parts.held.push(HeldTick { held_time, ..last });
+        },
+        "is held or was discarded under another id",
+    );
+    check(&|parts| parts.held[0].observed_time = Timestamp::from_micros(0), "outside the years 1990 to 9999");
+    check(
+        &|parts| {
+            let other = SeriesKey { source: Source::parse("nobody").unwrap(), ..(*parts.held[0].series).clone() };
+            parts.held[0].series = Arc::new(other);
+        },
+        "there is no series of",
+    );
+}
+
+#[test]
+fn columns_of_held_ticks_that_make_no_sense_are_named() {
+    let (_dir, export, parts, into) = small_export();
+    let check = |name: &'static str, column: ArrayRef, expect: &str| {
+        let columns = held_columns(&parts.held).into_iter();
+        let columns = columns.map(|(other, of)| (other, if other == name { Arc::clone(&column) } else { of }));
+        full_export::write(&export.join("quarantine.parquet"), columns.collect());
+        parts.write_manifest(&export);
+        let problem = import(&export, &into).unwrap_err().to_string();
+        assert!(problem.contains(expect), "no '{expect}' in: {problem}");
+        assert_no_store(&into, &parts);
+        fs::remove_dir_all(&into).unwrap();
+    };
+    let texts = |text: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(parts.held.iter().map(|_| text))) };
+    let decided = parts.held.iter().position(|tick| tick.decision.is_some()).unwrap() + 1;
+    check("state", texts("OPEN"), "row 1: state: is 'OPEN'; it must be HELD, RELEASED or DISCARDED");
+    check("state", texts("HELD"), &format!("row {decided}: decided_time: is there, but state is HELD"));
+    let notes = parts.held.iter().map(|tick| tick.decision.as_ref().map(|_| "two\nlines"));
+    check("note", Arc::new(notes.collect::<StringArray>()), "note: note 'two\\nlines' holds control characters");
+    check("pair", texts("KGS/KGS"), "row 1: pair: pair 'KGS/KGS' is of one currency");
 }
 
 #[test]

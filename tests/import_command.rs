@@ -308,6 +308,9 @@ async fn a_full_export_makes_an_identical_store() {
             .collect();
         server.store(&ticks).await;
     }
+    server.store(&[tick("KGS/USD", -150, "1.144"), tick("KGS/USD", -140, "114.4")]).await;
+    let note = "a slip, by the bank's own word";
+    run(server.addr, ["quarantine", "discard", "1", "--note", note].map(str::to_owned).to_vec()).await;
     run(server.addr, ["export", "--full", &argument(&first)].map(str::to_owned).to_vec()).await;
     server.stop().await;
 
@@ -317,10 +320,12 @@ async fn a_full_export_makes_an_identical_store() {
     run(nobody, ["import", &argument(&first), "--db", &argument(&db)].map(str::to_owned).to_vec()).await;
     let found = silkrate::store::verify(&db).unwrap();
     assert_eq!(found.problems, Vec::<String>::new());
+    assert_eq!(found.quarantined_count, 2);
     assert!(found.revision_count > 0, "late ticks that supersede nothing test little");
     let server = TestServer::start_over(other, &[]).await;
     run(server.addr, ["export", "--full", &argument(&again)].map(str::to_owned).to_vec()).await;
-    let names = ["series", "runs", "timeline", "revisions", "commits", "polls"].map(|part| format!("{part}.parquet"));
+    let names = ["series", "runs", "timeline", "revisions", "commits", "polls", "quarantine"]
+        .map(|part| format!("{part}.parquet"));
     for name in names.into_iter().chain(["manifest.json".to_owned()]) {
         let read = |directory: &Path| std::fs::read(directory.join(&name)).unwrap();
         assert!(read(&first) == read(&again), "{name} differs");

@@ -230,6 +230,7 @@ async fn commit_large(service: &Service, second: i64, rate: &str) -> u64 {
     let groups = (0..100).map(|number| SeriesTicks {
         series: SeriesKey { pair, source: Source::parse(&format!("source-{number}")).unwrap() },
         ticks: vec![BatchTick { index: number, observed_time: instant(second), value: value(rate) }],
+        quarantine_factor: None,
     });
     let batch = Batch { groups: groups.collect(), ..Batch::default() };
     service.running.ingest().submit(batch).await.unwrap().sequence

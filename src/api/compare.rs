@@ -12,7 +12,6 @@ use crate::analysis::{Apart, ApartStretch, Bucket, ComparisonSummary, PercentCha
 use crate::domain::{CurrencySet, Source};
 use crate::proto::v1;
 use crate::query::{Answer, COMPARED_DAYS_MAX, ComparePage, CompareRequest, ComparedDay, ComparedDays, QueryError};
-use crate::sources::Preferences;
 use crate::store::Commit;
 
 /// Sources of a comparison.
@@ -76,9 +75,7 @@ fn question(mut request: v1::CompareSourcesRequest, served: &CurrencySet) -> Res
         after: None,
         limit,
     };
-    // Both sources are named, so that no preference chooses between any.
-    let named = (Some(&question.sources[0]), &Preferences::default());
-    let (fingerprint, token) = resume(&token, "CompareSources", &request, named)?;
+    let (fingerprint, token) = resume(&token, "CompareSources", &request)?;
     if let Some(PageToken { known_time, cursor: Cursor::Bucket(after) }) = token {
         question.known_time = Some(known_time);
         question.after = Some(after);

@@ -3,7 +3,7 @@
 use super::convert::{duration, length_us, pair, source, timestamp};
 use super::error::ServiceError;
 use super::page_token::{Cursor, PageToken};
-use super::rate_request::{PAGE_ROWS_MAX, Paged, page_rows, range, resume};
+use super::rate_request::{PAGE_ROWS_MAX, Paged, page_rows, range, resume_chosen};
 use super::rate_response::next_token;
 use super::rates::Rates;
 use crate::analysis::{GapReason, GapStretch};
@@ -45,7 +45,7 @@ fn question(
         after: None,
         limit,
     };
-    let (fingerprint, token) = resume(&token, "ListGaps", &request, (question.source.as_ref(), preferences))?;
+    let (fingerprint, token) = resume_chosen(&token, "ListGaps", &request, (question.source.as_ref(), preferences))?;
     if let Some(PageToken { cursor: Cursor::Gap(after), .. }) = token {
         question.after = Some(after);
     }

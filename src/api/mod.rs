@@ -9,6 +9,7 @@ pub mod convert;
 mod error;
 mod gaps;
 mod page_token;
+mod quarantine;
 mod rate_request;
 mod rate_response;
 mod rates;
@@ -19,6 +20,7 @@ mod watch;
 use tokio::sync::watch::Receiver;
 
 pub use error::{ErrorCode, ErrorDetail, REASON_NO_QUOTE_YET, REASON_STALE, REASON_UNKNOWN_SERIES, ServiceError};
+pub use quarantine::{DECISION_IDS_MAX, decision_messages, decision_request};
 pub use rate_response::{latest, latest_without_rates};
 pub use rates::Rates;
 pub use watch::{WatchQuestion, WatchStep, Watcher};

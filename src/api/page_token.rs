@@ -48,6 +48,8 @@ pub(super) enum Cursor {
     Bucket(BucketCursor),
     /// From that place on.
     Gap(GapCursor),
+    /// After the held tick of that id.
+    HeldTick(u64),
 }
 
 /// What a token says.
@@ -73,6 +75,7 @@ enum CursorLayout {
     Revision(i64, i64),
     Bucket(i64, i64),
     Gap(u32, i64, i64),
+    HeldTick(u64),
 }
 
 fn refused(problem: &str) -> QueryError {
@@ -89,6 +92,7 @@ impl PageToken {
             }
             Cursor::Bucket(BucketCursor { start, now }) => CursorLayout::Bucket(start.micros(), now.micros()),
             Cursor::Gap(GapCursor { series, from, now }) => CursorLayout::Gap(series, from.micros(), now.micros()),
+            Cursor::HeldTick(id) => CursorLayout::HeldTick(id),
         };
         let layout =
             Layout { version: VERSION, fingerprint: fingerprint.0, known_us: self.known_time.micros(), cursor };
@@ -126,6 +130,7 @@ impl PageToken {
         let calendar = |micros| Some(time(micros)).filter(|time| (Timestamp::MIN..=Timestamp::MAX).contains(time));
         let cursor = match layout.cursor {
             CursorLayout::Run(first) => Cursor::Run(time(first)),
+            CursorLayout::HeldTick(id) => Cursor::HeldTick(id),
             CursorLayout::Bucket(start, now) => match (calendar(start), calendar(now)) {
                 (Some(start), Some(now)) => Cursor::Bucket(BucketCursor { start, now }),
                 _ => return Err(refused(GARBLED)),
@@ -163,6 +168,7 @@ mod tests {
             Cursor::Revision(RevisionCursor { superseded_time: at(i64::MAX), first_observed_time: at(i64::MIN) }),
             Cursor::Bucket(BucketCursor { start: Timestamp::MIN, now: Timestamp::MAX }),
             Cursor::Gap(GapCursor { series: u32::MAX, from: at(i64::MIN), now: at(i64::MAX) }),
+            Cursor::HeldTick(u64::MAX),
         ] {
             let text = token(cursor).encode(question("KGS/USD"));
             assert!(text.len() <= TOKEN_CHARS_MAX, "{text}");

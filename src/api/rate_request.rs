@@ -145,16 +145,28 @@ pub(super) fn page_rows(page_size: i32, rows_max: usize) -> Result<usize, QueryE
     }
 }
 
-/// What the token says about `request`, whose page fields were taken out.
-/// Where a list goes on. One that names no source goes on only as long as the same sources are preferred.
+/// What the token says about `request`, whose page fields were taken out. Where a list goes on.
 pub(super) fn resume(
+    token: &str,
+    method: &str,
+    request: &impl Message,
+) -> Result<(Fingerprint, Option<PageToken>), QueryError> {
+    resume_with(token, Fingerprint::of(method, request))
+}
+
+/// The same of a list that may leave the choice of its source to preferences: one that names none goes on only as long as
+/// the same sources are preferred.
+pub(super) fn resume_chosen(
     token: &str,
     method: &str,
     request: &impl Message,
     (named, preferences): (Option<&Source>, &Preferences),
 ) -> Result<(Fingerprint, Option<PageToken>), QueryError> {
     let fingerprint = Fingerprint::of(method, request);
-    let fingerprint = if named.is_some() { fingerprint } else { fingerprint.chosen_by(preferences) };
+    resume_with(token, if named.is_some() { fingerprint } else { fingerprint.chosen_by(preferences) })
+}
+
+fn resume_with(token: &str, fingerprint: Fingerprint) -> Result<(Fingerprint, Option<PageToken>), QueryError> {
     Ok((fingerprint, PageToken::decode(token, fingerprint)?))
 }
 
@@ -175,7 +187,7 @@ pub(super) fn runs(
         after: None,
         limit,
     };
-    let (fingerprint, token) = resume(&token, "ListRuns", &request, (question.source.as_ref(), preferences))?;
+    let (fingerprint, token) = resume_chosen(&token, "ListRuns", &request, (question.source.as_ref(), preferences))?;
     if let Some(PageToken { known_time, cursor: Cursor::Run(after) }) = token {
         question.known_time = Some(known_time);
         question.after = Some(after);
@@ -209,7 +221,8 @@ pub(super) fn revisions(
         after: None,
         limit,
     };
-    let (fingerprint, token) = resume(&token, "ListRevisions", &request, (question.source.as_ref(), preferences))?;
+    let (fingerprint, token) =
+        resume_chosen(&token, "ListRevisions", &request, (question.source.as_ref(), preferences))?;
     if let Some(PageToken { known_time, cursor: Cursor::Revision(after) }) = token {
         question.known_time = Some(known_time);
         question.after = Some(after);
@@ -267,7 +280,7 @@ pub(super) fn changes(
         limit,
     };
     let (period, zone) = (period(&request)?, zone(&request.time_zone)?);
-    let (fingerprint, token) = resume(&token, "ListChanges", &request, (list.source.as_ref(), preferences))?;
+    let (fingerprint, token) = resume_chosen(&token, "ListChanges", &request, (list.source.as_ref(), preferences))?;
     resume_buckets(&mut list, token);
     Ok(Paged { question: ChangesRequest { list, period, zone }, fingerprint })
 }
@@ -313,7 +326,7 @@ pub(super) fn candles(
         limit,
     };
     let buckets = buckets(request.interval, &request.time_zone)?;
-    let (fingerprint, token) = resume(&token, "ListCandles", &request, (list.source.as_ref(), preferences))?;
+    let (fingerprint, token) = resume_chosen(&token, "ListCandles", &request, (list.source.as_ref(), preferences))?;
     resume_buckets(&mut list, token);
     let (fill, count_observations) = (request.fill_empty, request.count_observations);
     Ok(Paged { question: CandlesRequest { list, buckets, fill, count_observations, find_bounds: true }, fingerprint })

@@ -91,6 +91,8 @@ fn info(source: &Source, settings: &SourceSettings, brought: Brought) -> v1::Sou
         last_poll_health: brought.polls.map_or(v1::FeedHealth::Unspecified, |polls| health(polls.health)).into(),
         last_poll_time: brought.polls.map(|polls| timestamp(polls.last_poll_time)),
         health_since_time: brought.polls.map(|polls| timestamp(polls.first_poll_time)),
+        quarantine_factor: settings.quarantine_factor.value.map(|factor| factor.to_string()),
+        quarantine_factor_origin: origin(&settings.quarantine_factor),
     }
 }
 

@@ -17,8 +17,8 @@ use super::text::clean;
 use super::{CliError, Outcome, Session, note, stdout, to_wire};
 use crate::config::default_state_rules;
 use crate::export::read::{
-    COMMITS_NAME, FullExport, Manifest, POLLS_NAME, REVISIONS_NAME, RUNS_NAME, ReadError, ReadProgress, SERIES_NAME,
-    TIMELINE_NAME,
+    COMMITS_NAME, FullExport, Manifest, POLLS_NAME, QUARANTINE_NAME, REVISIONS_NAME, RUNS_NAME, ReadError,
+    ReadProgress, SERIES_NAME, TIMELINE_NAME,
 };
 use crate::store::{Commit, Restore};
 
@@ -84,6 +84,7 @@ const COLUMNS: &[Column<Imported>] = &[
     Column::new("revision_count", "revisions", |row| row.rows(REVISIONS_NAME)),
     Column::new("commit_count", "commits", |row| row.rows(COMMITS_NAME)),
     Column::new("poll_span_count", "poll spans", |row| row.rows(POLLS_NAME)),
+    Column::new("quarantined_count", "held ticks", |row| row.rows(QUARANTINE_NAME)),
 ];
 
 pub(super) async fn run(args: ImportArgs, session: &Session) -> Result<Outcome, CliError> {

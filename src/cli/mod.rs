@@ -24,6 +24,7 @@ mod latest;
 mod left;
 mod output;
 mod pages;
+mod quarantine;
 mod rate;
 mod revisions;
 mod runs;
@@ -130,6 +131,8 @@ pub enum Command {
     Revisions(revisions::RevisionsArgs),
     /// List where a series was not observed for long, and why
     Gaps(gaps::GapsArgs),
+    /// List, release or discard ticks held for being too far from the rate in force
+    Quarantine(quarantine::QuarantineArgs),
     /// Write a snapshot as Parquet, Arrow or CSV
     Export(export::ExportArgs),
     /// Make a store of a full export, or send the ticks of a Parquet or CSV file to the server
@@ -162,6 +165,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Sources(args) => finish(sources::run(args, &session).await),
         Command::Revisions(args) => finish(revisions::run(args, &session).await),
         Command::Gaps(args) => finish(gaps::run(args, &session).await),
+        Command::Quarantine(args) => finish(quarantine::run(args, &session).await),
         Command::Export(args) => finish(export::run(args, &session).await),
         Command::Import(args) => finish(import::run(args, &session).await),
         Command::Verify(args) => finish(verify::run(args, &session).await),
@@ -345,6 +349,13 @@ mod tests {
         check("silkrate export store --full --format csv", Err("cannot be used with"));
         check("silkrate export tree --partition pair --format csv", Err("cannot be used with"));
         check("silkrate export tree --partition week", Err("possible values: pair, source, month"));
+        check("silkrate quarantine list --pair USD/UZS --state all --from -7d --known now --limit 5", Ok(()));
+        check("silkrate quarantine list --state open", Err("possible values: held, released, discarded, all"));
+        check("silkrate quarantine release 1 2 --revise", Ok(()));
+        check("silkrate quarantine release", Err("<ID>"));
+        check("silkrate quarantine release 1 --all", Err("cannot be used with"));
+        check("silkrate quarantine discard --all --source timesca --note slip", Ok(()));
+        check("silkrate quarantine discard 1 --pair KGS/USD", Err("cannot be used with"));
         check("silkrate import", Err("<SOURCE>"));
         check("silkrate import full --db db", Ok(()));
         check("silkrate import runs.parquet --revise --dry-run", Ok(()));

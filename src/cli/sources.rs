@@ -118,6 +118,11 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     }),
     Column::data("preference", |row| count(row.preference)),
     Column::data("preference_origin", |row| origin(row.preference_origin())),
+    Column::table("factor", |row| {
+        marked(row.quarantine_factor.as_deref().unwrap_or("none"), row.quarantine_factor_origin())
+    }),
+    Column::data("quarantine_factor", |row| Cell::decimal(row.quarantine_factor())),
+    Column::data("quarantine_factor_origin", |row| origin(row.quarantine_factor_origin())),
     Column::table("places", |row| marked(&row.minimum_places.to_string(), row.minimum_places_origin())),
     Column::data("minimum_places", |row| count(Some(row.minimum_places))),
     Column::data("minimum_places_origin", |row| origin(row.minimum_places_origin())),
@@ -145,6 +150,7 @@ fn legend(sources: &[SourceInfo]) -> Option<String> {
             row.publication_origin(),
             row.preference_origin(),
             row.minimum_places_origin(),
+            row.quarantine_factor_origin(),
         ]
     };
     let has = |origin| sources.iter().any(|row| origins(row).contains(&origin));

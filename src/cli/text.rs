@@ -61,6 +61,11 @@ pub(super) fn plural(count: u64, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
+/// What became of ticks that the server holds, and what to do.
+pub(super) fn held_in_words(count: u64) -> String {
+    format!("{} held for being too far from the rate in force: silkrate quarantine list", plural(count, "tick"))
+}
+
 /// A line over several, broken at spaces where it is wider than `width`; all but the first begin with `indent` spaces.
 pub(super) fn fold(line: &str, width: Option<u16>, indent: usize) -> String {
     let width = width.map_or(usize::MAX, usize::from);

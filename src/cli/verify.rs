@@ -33,6 +33,7 @@ const COLUMNS: &[Column<VerifyReport>] = &[
     Column::new("observation_count", "observations", |report| Cell::Count(report.observation_count)),
     Column::new("revision_count", "revisions", |report| Cell::Count(report.revision_count)),
     Column::new("poll_span_count", "poll spans", |report| Cell::Count(report.poll_span_count)),
+    Column::new("quarantined_count", "held ticks", |report| Cell::Count(report.quarantined_count)),
     Column::new("block_count", "blocks", |report| Cell::Count(report.block_count)),
     Column::table("problems", |report| Cell::Count(u64::try_from(report.problems.len()).unwrap_or(u64::MAX))),
     Column::data("problems", |report| Cell::List(report.problems.iter().map(|problem| Cell::text(problem)).collect())),

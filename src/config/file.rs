@@ -22,10 +22,11 @@ use std::time::Duration;
 use chrono::NaiveTime;
 use thiserror::Error;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
+use super::quarantine::parse_factor;
 use super::value::{LENGTH_MIN, ValueError, YEAR, parse_duration, parse_places, parse_preference, parse_time_of_day};
-use crate::domain::{Source, clip};
+use crate::domain::{Factor, Source, clip};
 use crate::follow::{FeedUrl, FollowedSource, Schedule};
 use crate::sources::{Origin, Preferences, Setting};
 
@@ -37,8 +38,9 @@ const PROBLEMS_SHOWN_MAX: usize = 20;
 const DEFAULTS: &str = "defaults";
 const SOURCES: &str = "sources";
 const URL: &str = "url";
-const DEFAULTS_KEYS: &str = "collapse_window and stale_limit";
-const SOURCE_KEYS: &str = "collapse_window, stale_limit, minimum_places, preference, follow, pace, publication and url";
+const DEFAULTS_KEYS: &str = "collapse_window, stale_limit and quarantine_factor";
+const SOURCE_KEYS: &str =
+    "collapse_window, stale_limit, quarantine_factor, minimum_places, preference, follow, pace, publication and url";
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -53,6 +55,8 @@ pub(super) struct FileSettings {
 pub(super) struct FileOthers {
     pub(super) collapse_window: Option<Setting<Duration>>,
     pub(super) stale_limit: Option<Setting<Duration>>,
+    /// A factor of none holds nothing.
+    pub(super) quarantine_factor: Option<Setting<Option<Factor>>>,
 }
 
 /// What `[sources.NAME]` says.
@@ -60,6 +64,7 @@ pub(super) struct FileOthers {
 pub(super) struct FileSource {
     pub(super) collapse_window: Option<Setting<Duration>>,
     pub(super) stale_limit: Option<Setting<Duration>>,
+    pub(super) quarantine_factor: Option<Setting<Option<Factor>>>,
     pub(super) minimum_places: Option<Setting<u8>>,
     pub(super) preference: Option<Setting<u32>>,
     /// Of a source that can be followed.
@@ -271,6 +276,7 @@ impl<'a> Reading<'a> {
             match key.get_ref().as_ref() {
                 "collapse_window" => found.collapse_window = self.value(&path, value, length),
                 "stale_limit" => found.stale_limit = self.value(&path, value, length),
+                "quarantine_factor" => found.quarantine_factor = self.value(&path, value, factor),
                 other => self.unknown("defaults.", other, key.span(), DEFAULTS_KEYS),
             }
         }
@@ -304,6 +310,7 @@ impl<'a> Reading<'a> {
             match name {
                 "collapse_window" => found.collapse_window = self.value(&path, value, length),
                 "stale_limit" => found.stale_limit = self.value(&path, value, length),
+                "quarantine_factor" => found.quarantine_factor = self.value(&path, value, factor),
                 "minimum_places" => found.minimum_places = self.value(&path, value, |v| parse_places(integer(v))),
                 "preference" => found.preference = self.value(&path, value, |v| parse_preference(integer(v))),
                 "pace" | "publication" | URL | "follow" => match &mut feed {
@@ -376,6 +383,12 @@ fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, ValueError> {
 
 fn length(value: &DeValue<'_>) -> Result<Duration, ValueError> {
     parse_duration(text(value)?, LENGTH_MIN, YEAR)
+}
+
+/// A number above 1, or "none" in quotes. A number is read by its digits.
+fn factor(value: &DeValue<'_>) -> Result<Option<Factor>, ValueError> {
+    let number = value.as_float().map(DeFloat::as_str).or_else(|| value.as_integer().map(DeInteger::as_str));
+    number.or_else(|| value.as_str()).ok_or(ValueError::Factor).and_then(parse_factor)
 }
 
 /// A whole number; none where there is something else, or it is beyond all that is asked for.

@@ -10,8 +10,9 @@ use super::file::{FileFeed, FileSettings};
 use super::value::SourceDuration;
 use super::{ConfigError, micros};
 use crate::board::StateRules;
-use crate::domain::Source;
+use crate::domain::{Factor, Source};
 use crate::follow::{FeedUrl, FollowSettings, FollowedSource};
+use crate::ingest::QuarantineRules;
 use crate::sources::{FeedSettings, Origin, Setting, SourceSettings, SourceTable};
 
 const MOVING_WINDOW_DEFAULT: Duration = Duration::from_hours(24);
@@ -23,6 +24,8 @@ pub(super) struct SourceFlags {
     pub(super) collapse_window: BTreeMap<Option<Source>, Duration>,
     pub(super) stale_limit: BTreeMap<Option<Source>, Duration>,
     pub(super) minimum_places: BTreeMap<Source, u8>,
+    /// A factor of none holds nothing.
+    pub(super) quarantine_factor: BTreeMap<Option<Source>, Option<Factor>>,
     /// Nothing where the file is to say what is followed.
     pub(super) follow: FollowSettings,
 }
@@ -70,9 +73,12 @@ pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTa
         file_others: file.others.stale_limit,
         built_in: |settings| settings.stale_limit_us,
     };
+    let other_factor =
+        factor(flags, None, file.others.quarantine_factor).unwrap_or(SourceSettings::BUILT_IN.quarantine_factor);
     let mut names: BTreeSet<Source> =
         FollowedSource::ALL.iter().filter_map(|followed| followed.source().ok()).collect();
     names.extend(flags.collapse_window.keys().chain(flags.stale_limit.keys()).flatten().cloned());
+    names.extend(flags.quarantine_factor.keys().flatten().cloned());
     names.extend(flags.minimum_places.keys().chain(file.sources.keys()).cloned());
     let of_each = names.into_iter().map(|source| {
         let said = file.sources.get(&source);
@@ -86,6 +92,8 @@ pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTa
                 flag.or(said.and_then(|said| said.minimum_places))
                     .unwrap_or(Setting::built_in(built_in_places(followed)))
             },
+            quarantine_factor: factor(flags, Some(&source), said.and_then(|said| said.quarantine_factor))
+                .unwrap_or(other_factor),
             preference: said.and_then(|said| said.preference),
             feed: followed.map(|followed| feed(followed, &flags.follow, said.and_then(|said| said.feed.as_ref()))),
         };
@@ -94,9 +102,19 @@ pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTa
     let others = SourceSettings {
         collapse_window_us: windows.others(),
         stale_limit_us: limits.others(),
+        quarantine_factor: other_factor,
         ..SourceSettings::BUILT_IN
     };
     Ok(SourceTable::new(others, of_each.collect())?)
+}
+
+/// What is said of a source, or of all others.
+fn factor(
+    flags: &SourceFlags,
+    source: Option<&Source>,
+    file: Option<Setting<Option<Factor>>>,
+) -> Option<Setting<Option<Factor>>> {
+    flags.quarantine_factor.get(&source.cloned()).copied().map(Setting::flag).or(file)
 }
 
 fn built_in_places(followed: Option<FollowedSource>) -> u8 {
@@ -155,6 +173,12 @@ pub(super) fn minimum_places(table: &SourceTable) -> BTreeMap<Source, u8> {
     asked.map(|(source, places)| (source.clone(), places.value)).collect()
 }
 
+/// Which ticks of such sources are held.
+pub(super) fn quarantine(table: &SourceTable) -> QuarantineRules {
+    let named = table.named().map(|source| (source.clone(), table.of(source).quarantine_factor.value));
+    QuarantineRules::new(table.others().quarantine_factor.value, named.collect())
+}
+
 /// The rules of states of such sources.
 pub(super) fn state_rules(table: &SourceTable, moving_window: Duration) -> StateRules {
     StateRules {
@@ -175,6 +199,11 @@ pub fn default_state_rules() -> StateRules {
     }
 }
 
+/// For whom a setting is.
+pub(super) fn subject(source: Option<&Source>) -> String {
+    source.map_or_else(|| "all other sources".to_owned(), |name| format!("source {name}"))
+}
+
 /// What `flag` says of each source, and of all others.
 pub(super) fn each_once(
     flag: &'static str,
@@ -182,7 +211,7 @@ pub(super) fn each_once(
 ) -> Result<BTreeMap<Option<Source>, Duration>, ConfigError> {
     let mut seen: BTreeMap<Option<Source>, Duration> = BTreeMap::new();
     for SourceDuration { source, duration } in given {
-        let subject = source.as_ref().map_or_else(|| "all other sources".to_owned(), |name| format!("source {name}"));
+        let subject = subject(source.as_ref());
         if let Some(first) = seen.insert(source, duration) {
             let text = |duration| humantime::format_duration(duration).to_string();
             return Err(ConfigError::Twice { flag, subject, first: text(first), second: text(duration) });

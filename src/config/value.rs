@@ -75,6 +75,9 @@ pub enum ValueError {
     /// No source with a count of places.
     #[error("it is not SOURCE=N with N from 0 to {max}; write one like nbk=2", max = Rate::PLACES_MAX)]
     SourcePlaces,
+    /// Neither a number nor `none`.
+    #[error("it is no factor; write a number above 1 like 5 or 2.5, or \"none\"")]
+    Factor,
     /// Whatever a domain type has against it.
     #[error("{0}")]
     Domain(String),

@@ -6,9 +6,10 @@ use std::collections::HashMap;
 
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use prost_types::Timestamp as ProtoTimestamp;
-use serde_json::{Value, json};
 
 use super::candle_rows::CandleColumn;
+use super::held_rows::HeldColumn;
+use super::manifest::filter_json;
 use super::poll_rows::PollColumn;
 use crate::analysis::Interval;
 use crate::domain::Timestamp;
@@ -24,8 +25,6 @@ pub(super) const SCHEMA_VERSION_KEY: &str = "silkrate.schema_version";
 pub(super) const FILTER_KEY: &str = "silkrate.filter";
 /// Which silkrate wrote it.
 pub(super) const VERSION_KEY: &str = "silkrate.version";
-/// The file beside the parts of a full export that tells what they are; written last.
-pub const MANIFEST_NAME: &str = "manifest.json";
 
 /// Digits of a rate in Arrow and Parquet: 20 before the point and 18 after it, so that every rate fits exactly.
 pub(super) const RATE_PRECISION: u8 = 38;
@@ -88,7 +87,15 @@ impl ExportRequest {
     /// In the order of the stream.
     pub(super) fn parts(&self) -> &'static [Part] {
         match (self.full, self.shape) {
-            (true, _) => &[Part::Series, Part::Runs, Part::Timeline, Part::Revisions, Part::Commits, Part::Polls],
+            (true, _) => &[
+                Part::Series,
+                Part::Runs,
+                Part::Timeline,
+                Part::Revisions,
+                Part::Commits,
+                Part::Polls,
+                Part::Quarantine,
+            ],
             (false, Shape::Runs) => &[Part::Runs],
             (false, Shape::Daily) => &[Part::Daily],
             (false, Shape::Candles) => &[Part::Candles],
@@ -154,6 +161,7 @@ pub(super) enum Part {
     Revisions,
     Commits,
     Polls,
+    Quarantine,
 }
 
 impl Part {
@@ -167,6 +175,7 @@ impl Part {
             Self::Revisions => "revisions",
             Self::Commits => "commits",
             Self::Polls => "polls",
+            Self::Quarantine => "quarantine",
         };
         format!("{stem}.{}", format.extension())
     }
@@ -228,6 +237,7 @@ impl Part {
             ],
             Self::Commits => &[Sequence, Recorded],
             Self::Polls => &POLL_COLUMNS,
+            Self::Quarantine => &QUARANTINE_COLUMNS,
         }
     }
 
@@ -243,6 +253,7 @@ impl Part {
             Self::Revisions => &[Pair, Source, Superseded],
             Self::Commits => &[Sequence],
             Self::Polls => &[Poll(PollColumn::Source), Poll(PollColumn::FirstPoll)],
+            Self::Quarantine => &[Column::Held(HeldColumn::Id)],
         }
     }
 
@@ -250,6 +261,26 @@ impl Part {
         Schema::new_with_metadata(self.columns().iter().map(|column| column.field()).collect::<Vec<_>>(), metadata)
     }
 }
+
+/// Of a held tick.
+const QUARANTINE_COLUMNS: [Column; 16] = [
+    Column::Held(HeldColumn::Id),
+    Column::Pair,
+    Column::Source,
+    Column::Observed,
+    Column::Rate,
+    Column::RateDouble,
+    Column::Places,
+    Column::Reported,
+    Column::ReportedPlaces,
+    Column::ReportedNegative,
+    Column::Held(HeldColumn::RateInForce),
+    Column::Held(HeldColumn::InForcePlaces),
+    Column::Held(HeldColumn::HeldTime),
+    Column::Held(HeldColumn::State),
+    Column::Held(HeldColumn::DecidedTime),
+    Column::Held(HeldColumn::Note),
+];
 
 /// Whose candle, and the candle.
 const CANDLE_COLUMNS: [Column; 2 + CandleColumn::ALL.len()] = {
@@ -296,6 +327,7 @@ pub(super) enum Column {
     Complete,
     Candle(CandleColumn),
     Poll(PollColumn),
+    Held(HeldColumn),
 }
 
 impl Column {
@@ -321,6 +353,7 @@ impl Column {
             Self::Complete => CandleColumn::Complete.name(),
             Self::Candle(column) => column.name(),
             Self::Poll(column) => column.name(),
+            Self::Held(column) => column.name(),
         }
     }
 
@@ -340,11 +373,14 @@ impl Column {
             Self::CollapseWindow => DataType::Int64,
             Self::Candle(column) => column.data_type(),
             Self::Poll(column) => column.data_type(),
+            Self::Held(column) => column.data_type(),
         }
     }
 
     fn field(self) -> Field {
-        let nullable = matches!(self, Self::Reported | Self::ReportedPlaces | Self::ReportedNegative);
+        let is_of_decisions = matches!(self, Self::Held(HeldColumn::DecidedTime | HeldColumn::Note));
+        let nullable =
+            is_of_decisions || matches!(self, Self::Reported | Self::ReportedPlaces | Self::ReportedNegative);
         Field::new(self.name(), self.data_type(), nullable)
     }
 
@@ -352,19 +388,6 @@ impl Column {
     pub(super) fn is_time_like(self) -> bool {
         matches!(self.data_type(), DataType::Timestamp(..) | DataType::Date32) || self == Self::Sequence
     }
-}
-
-/// One file of an export, as it came to disk.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PartFile {
-    /// Of the file in its directory.
-    pub name: String,
-    /// In it.
-    pub row_count: u64,
-    /// Of it.
-    pub byte_count: u64,
-    /// Of all its bytes, in hexadecimal.
-    pub sha256: String,
 }
 
 /// Of every instant.
@@ -392,87 +415,7 @@ fn interval(interval: Interval) -> v1::CandleInterval {
     }
 }
 
-/// What a filter says of files that are written anew, in Parquet.
-pub(super) fn filter_of_parquet(filter: &str) -> String {
-    let Ok(mut filter) = serde_json::from_str::<Value>(filter) else { return filter.to_owned() };
-    filter["format"] = "parquet".into();
-    filter.to_string()
-}
-
 pub(super) fn to_proto(time: Timestamp) -> ProtoTimestamp {
     let (seconds, nanos) = time.to_parts();
     ProtoTimestamp { seconds, nanos }
-}
-
-fn time_json(time: Option<ProtoTimestamp>) -> Value {
-    let time = time.and_then(|time| Timestamp::from_parts_floor(time.seconds, time.nanos).ok());
-    time.map_or(Value::Null, |time| Value::from(time.to_string()))
-}
-
-/// What was asked for, as the metadata of a file and the manifest tell it.
-fn filter_json(request: &v1::ExportSnapshotRequest) -> Value {
-    let format = match request.format() {
-        v1::ExportFormat::Unspecified | v1::ExportFormat::Parquet => "parquet",
-        v1::ExportFormat::ArrowStream => "arrow_stream",
-        v1::ExportFormat::Csv => "csv",
-    };
-    let shape = match request.shape() {
-        v1::ExportShape::Unspecified | v1::ExportShape::Runs => "runs",
-        v1::ExportShape::Daily => "daily",
-        v1::ExportShape::Candles => "candles",
-    };
-    let mut filter = json!({
-        "format": format,
-        "shape": shape,
-        "full": request.full,
-        "pairs": request.pairs,
-        "sources": request.sources,
-        "start_time": time_json(request.start_time),
-        "end_time": time_json(request.end_time),
-        "known_time": time_json(request.known_time),
-    });
-    if request.shape() == v1::ExportShape::Candles {
-        filter["interval"] = interval_name(request.interval()).into();
-        filter["time_zone"] = request.time_zone.as_str().into();
-        filter["fill_empty"] = request.fill_empty.into();
-    }
-    filter
-}
-
-/// As the command takes it.
-fn interval_name(interval: v1::CandleInterval) -> &'static str {
-    match interval {
-        v1::CandleInterval::Unspecified => "",
-        v1::CandleInterval::Minute => "1m",
-        v1::CandleInterval::FiveMinutes => "5m",
-        v1::CandleInterval::FifteenMinutes => "15m",
-        v1::CandleInterval::Hour => "1h",
-        v1::CandleInterval::FourHours => "4h",
-        v1::CandleInterval::Day => "1d",
-        v1::CandleInterval::Week => "1w",
-        v1::CandleInterval::Month => "1mo",
-    }
-}
-
-/// What stands beside the files of an export, for whoever reads them later.
-pub fn manifest_json(manifest: &v1::ExportManifest, parts: &[PartFile]) -> Value {
-    let rows: u64 = parts.iter().map(|part| part.row_count).sum();
-    let parts = parts.iter().map(|part| {
-        json!({
-            "name": part.name,
-            "row_count": part.row_count,
-            "byte_count": part.byte_count,
-            "sha256": part.sha256,
-        })
-    });
-    json!({
-        "schema_version": manifest.schema_version,
-        "sequence": manifest.sequence,
-        "recorded_time": time_json(manifest.recorded_time),
-        "last_ingest_time": time_json(manifest.last_ingest_time),
-        "product_version": manifest.product_version,
-        "filter": manifest.request.as_ref().map(filter_json),
-        "row_count": rows,
-        "parts": parts.collect::<Vec<_>>(),
-    })
 }

@@ -105,6 +105,7 @@ fn expected_row_count(snapshot: &Snapshot, request: &ExportRequest) -> Result<u6
         };
     }
     let mut count = snapshot.run_count()? + snapshot.series.len() as u64 + snapshot.commit.sequence;
+    count += snapshot.held_ticks().count() as u64;
     for series in &snapshot.series {
         let totals = series.totals(snapshot.commit.recorded_time)?;
         count += totals.map_or(0, |totals| totals.observation_count + totals.revision_count);
@@ -178,6 +179,12 @@ impl PartWriter<'_, '_, '_> {
             }
             return Ok(());
         }
+        if part == Part::Quarantine {
+            for (number, tick) in snapshot.held_ticks() {
+                self.each([tick], |rows, tick| rows.push_held(number, tick))?;
+            }
+            return Ok(());
+        }
         for (number, series) in snapshot.series.iter().enumerate() {
             match part {
                 Part::Runs => {
@@ -205,8 +212,8 @@ impl PartWriter<'_, '_, '_> {
                         self.each(piece?, |rows, revision| rows.push_revision(number, &revision))?;
                     }
                 }
-                // Written above: they are of no series.
-                Part::Commits | Part::Polls => {}
+                // Written above: they are of no series, or not in the order of series.
+                Part::Commits | Part::Polls | Part::Quarantine => {}
             }
         }
         Ok(())

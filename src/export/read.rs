@@ -7,6 +7,7 @@
 mod accept;
 mod cells;
 mod error;
+mod held;
 mod manifest;
 mod quiet;
 mod rows;
@@ -22,10 +23,11 @@ use self::cells::{CommitRow, Instant, NamedPollSpan, NamedRun, NamedSeries, Row}
 pub use self::error::{CellProblem, ReadError};
 pub use self::manifest::{Manifest, Part};
 use self::rows::Rows;
-pub use super::layout::{MANIFEST_NAME, SCHEMA_VERSION};
+pub use super::layout::SCHEMA_VERSION;
+pub use super::manifest::MANIFEST_NAME;
 use super::seal::{self, Seal};
 use crate::board::StateRules;
-use crate::domain::{PublishedValue, Revision, Run, Timestamp};
+use crate::domain::{HeldTick, PublishedValue, Revision, Run, Timestamp};
 use crate::store::{Commit, Restore};
 
 /// The files of a full export besides its manifest.
@@ -38,10 +40,14 @@ pub const TIMELINE_NAME: &str = "timeline.parquet";
 pub const REVISIONS_NAME: &str = "revisions.parquet";
 /// See [`SERIES_NAME`].
 pub const COMMITS_NAME: &str = "commits.parquet";
-
+/// See [`SERIES_NAME`].
+pub const QUARANTINE_NAME: &str = "quarantine.parquet";
 /// See [`SERIES_NAME`].
 pub const POLLS_NAME: &str = "polls.parquet";
-const PART_NAMES: [&str; 6] = [SERIES_NAME, RUNS_NAME, TIMELINE_NAME, REVISIONS_NAME, COMMITS_NAME, POLLS_NAME];
+
+/// All of them.
+const PART_NAMES: [&str; 7] =
+    [SERIES_NAME, RUNS_NAME, TIMELINE_NAME, REVISIONS_NAME, COMMITS_NAME, POLLS_NAME, QUARANTINE_NAME];
 
 /// What every Parquet file begins with.
 pub const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
@@ -121,6 +127,7 @@ impl FullExport {
         self.rows::<Revision>(REVISIONS_NAME, &unread)?;
         self.rows::<CommitRow>(COMMITS_NAME, &unread)?;
         self.rows::<NamedPollSpan>(POLLS_NAME, &unread)?;
+        self.rows::<HeldTick>(QUARANTINE_NAME, &unread)?;
         for part in PART_NAMES {
             let path = self.directory.join(part);
             let failed = |problem| ReadError::Io { file: path.display().to_string(), problem };
@@ -202,6 +209,7 @@ impl FullExport {
         let mut instants = self.rows::<Instant>(TIMELINE_NAME, read)?;
         let mut runs = self.rows::<Run>(RUNS_NAME, read)?;
         let mut revisions = self.rows::<Revision>(REVISIONS_NAME, read)?;
+        let mut held = self.rows::<HeldTick>(QUARANTINE_NAME, read)?;
         let mut store = Restore::begin(into, rules, self.commit)?;
         store.set_last_ingest_time(self.last_ingest_time);
         let mut expected = 0;
@@ -225,6 +233,7 @@ impl FullExport {
         while let Some(NamedPollSpan { source, span }) = polls.next_row()? {
             store.poll_span(&source, span)?;
         }
+        store.quarantine(std::iter::from_fn(|| held.next_row().transpose()))?;
         Ok(store.finish()?)
     }
 }

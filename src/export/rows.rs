@@ -15,9 +15,12 @@ use arrow_schema::{ArrowError, SchemaRef};
 use chrono::{Datelike as _, NaiveDate};
 
 use super::candle_rows::CandleRows;
+use super::held_rows::HeldRows;
 use super::layout::{CHANGE_PRECISION, CHANGE_SCALE, Column, RATE_PRECISION, RATE_SCALE};
 use super::poll_rows::PollRows;
-use crate::domain::{PollSpan, PublishedValue, Rate, ReportedChange, Revision, Run, SeriesKey, Source, Timestamp};
+use crate::domain::{
+    HeldTick, PollSpan, PublishedValue, Rate, ReportedChange, Revision, Run, SeriesKey, Source, Timestamp,
+};
 use crate::query::CandleRow;
 use crate::store::Commit;
 
@@ -79,6 +82,7 @@ pub(super) struct Rows {
     completes: Vec<bool>,
     candles: CandleRows,
     polls: PollRows,
+    held: HeldRows,
 }
 
 impl Rows {
@@ -134,6 +138,14 @@ impl Rows {
         self.len += 1;
         self.series.push(series);
         self.collapse_windows.push(collapse_window_us);
+    }
+
+    pub(super) fn push_held(&mut self, series: usize, tick: HeldTick) {
+        self.len += 1;
+        self.series.push(series);
+        self.observed.push(tick.observed_time.micros());
+        self.values.push(tick.value);
+        self.held.push(tick);
     }
 
     pub(super) fn push_commit(&mut self, commit: Commit) {
@@ -196,6 +208,7 @@ impl Rows {
             Column::Complete => Arc::new(BooleanArray::from(self.completes.clone())),
             Column::Candle(column) => self.candles.array(column)?,
             Column::Poll(column) => self.polls.array(column),
+            Column::Held(column) => self.held.array(column)?,
         })
     }
 
@@ -247,12 +260,13 @@ impl Rows {
             Column::Complete => self.completes[row].to_string(),
             Column::Candle(column) => self.candles.cell(column, row),
             Column::Poll(column) => self.polls.cell(column, row),
+            Column::Held(column) => self.held.cell(column, row),
         }
     }
 }
 
 /// Units of 10^-18. A rate has at most 20 digits before the point, so these are below 10^38.
-fn rate_units(rate: Rate) -> i128 {
+pub(super) fn rate_units(rate: Rate) -> i128 {
     scaled(rate.mantissa(), RATE_SCALE.unsigned_abs(), rate.places())
 }
 

@@ -32,7 +32,8 @@ use thiserror::Error;
 
 use super::candle_rows::CandleColumn;
 use super::encode::ZSTD_LEVEL;
-use super::layout::{Column, FILTER_KEY, filter_of_parquet};
+use super::layout::{Column, FILTER_KEY};
+use super::manifest::filter_of_parquet;
 use super::seal::{self, CREATED_BY, SealWriter};
 use crate::analysis::Zone;
 use crate::domain::Timestamp;

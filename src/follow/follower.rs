@@ -289,8 +289,12 @@ fn judged(report: &IngestReport) -> Answer {
         return Answer { is_answered: true, ..Answer::new(Outcome::Refused, words) };
     }
     let news = summary.new_run_count + summary.collapsed_count + summary.revised_count;
-    let words =
-        format!("{} new runs, {} confirmed", summary.new_run_count, summary.collapsed_count + summary.known_count);
+    let confirmed = summary.collapsed_count + summary.known_count;
+    let held = match summary.quarantined_count {
+        0 => String::new(),
+        count => format!(", {count} held"),
+    };
+    let words = format!("{} new runs, {confirmed} confirmed{held}", summary.new_run_count);
     Answer::new(if news > 0 { Outcome::Taken } else { Outcome::Unchanged }, words)
 }
 

@@ -191,6 +191,7 @@ pub(super) fn summary_message(summary: Summary) -> v1::IngestSummary {
         revised_count: summary.revised_count,
         refused_count: summary.refused_count,
         late_count: summary.late_count,
+        quarantined_count: summary.quarantined_count,
     }
 }
 
@@ -247,5 +248,6 @@ fn reason_message(reason: RefusalReason) -> v1::RefusalReason {
         RefusalReason::TooScattered => Wire::TooScattered,
         RefusalReason::Truncated => Wire::Truncated,
         RefusalReason::TooManySeries => Wire::TooManySeries,
+        RefusalReason::QuarantineFull => Wire::QuarantineFull,
     }
 }

@@ -1,4 +1,4 @@
-//! `IngestService`: ticks, streams of batches, and ticker pages in.
+//! `IngestService`: ticks, streams of batches, and ticker pages in; held ticks.
 //!
 //! **Invariant**: a handler checks, converts and hands on to the writer; what it answers is durable.
 
@@ -23,9 +23,10 @@ use super::ingest_convert::{
     BadField, Mode, batch_of_stream, batch_of_ticks, refusal_messages, row_count, summary_message, tick_message,
     ticks_response,
 };
+use super::quarantine::QuarantineCalls;
 use super::tick_stream::{self, UNANSWERED_BATCHES_MAX};
-use crate::api::ServiceError;
 use crate::api::convert::timestamp;
+use crate::api::{Rates, ServiceError};
 
 /// Whose page it is when nothing is said.
 const PAGE_SOURCE_DEFAULT: &str = "timesca";
@@ -40,12 +41,20 @@ pub struct IngestApi {
     rules: Arc<TickRules>,
     clock: Arc<dyn Clock>,
     draining: watch::Receiver<bool>,
+    quarantine: QuarantineCalls,
 }
 
 impl IngestApi {
-    /// Over the writer `ingest`; streams take no more batches once `draining` is true.
-    pub fn new(ingest: Ingest, rules: Arc<TickRules>, clock: Arc<dyn Clock>, draining: watch::Receiver<bool>) -> Self {
-        Self { ingest, rules, clock, draining }
+    /// Over the writer `ingest`, held ticks being read by `rates`; streams take no more batches once `draining` is true.
+    pub fn new(
+        ingest: Ingest,
+        rates: Arc<Rates>,
+        rules: Arc<TickRules>,
+        clock: Arc<dyn Clock>,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
+        let quarantine = QuarantineCalls { ingest: ingest.clone(), rates };
+        Self { ingest, rules, clock, draining, quarantine }
     }
 
     async fn store_ticks(&self, request: v1::IngestTicksRequest) -> Result<v1::IngestTicksResponse, Status> {
@@ -145,6 +154,27 @@ impl IngestService for IngestApi {
         request: Request<v1::IngestPageRequest>,
     ) -> Result<Response<v1::IngestPageResponse>, Status> {
         self.store_page(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_quarantine(
+        &self,
+        request: Request<v1::ListQuarantineRequest>,
+    ) -> Result<Response<v1::ListQuarantineResponse>, Status> {
+        self.quarantine.list(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn release_quarantine(
+        &self,
+        request: Request<v1::ReleaseQuarantineRequest>,
+    ) -> Result<Response<v1::ReleaseQuarantineResponse>, Status> {
+        self.quarantine.release(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn discard_quarantine(
+        &self,
+        request: Request<v1::DiscardQuarantineRequest>,
+    ) -> Result<Response<v1::DiscardQuarantineResponse>, Status> {
+        self.quarantine.discard(request.into_inner()).await.map(Response::new)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod ingest_service;
 mod kept_rates;
 pub mod latest;
 pub mod measure;
+mod quarantine;
 pub mod rate_service;
 mod run_stream;
 pub mod snapshot_service;

@@ -140,7 +140,8 @@ impl Basis {
             | Call::History
             | Call::Series
             | Call::Revisions
-            | Call::Sources => false,
+            | Call::Sources
+            | Call::Quarantine => false,
         };
         Self::new(site, counts_minutes, asked("max_age") && !asked("time"))
     }
@@ -293,6 +294,7 @@ async fn ask(
         Call::Gaps => described(response, &rates.list_gaps(read(question)?).await?),
         Call::Revisions => described(response, &rates.list_revisions(read(question)?).await?),
         Call::Sources => described(response, &rates.list_sources(&read(question)?).await?),
+        Call::Quarantine => described(response, &rates.list_quarantine(read(question)?).await?),
     }
 }
 

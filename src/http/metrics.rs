@@ -2,6 +2,7 @@
 //!
 //! **Invariant**: a scrape reads the newest board and no block, and takes no longer for more history.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -60,6 +61,7 @@ impl Scraped {
         server(&mut readings, &view, ingest.poisoned().is_none());
         rates(&mut readings, &view.board);
         series(&mut readings, &view);
+        quarantine(&mut readings, &view);
         match disk_usage(&self.directory) {
             Ok(parts) => readings.add(
                 "silkrate_store_bytes",
@@ -170,6 +172,20 @@ fn series(readings: &mut Readings, view: &View) {
     each("silkrate_series_runs", "Runs of a series.", |totals| totals.run_count);
     each("silkrate_series_observations", "Observed instants of a series.", |totals| totals.observation_count);
     each("silkrate_series_revisions", "Revisions of a series.", |totals| totals.revision_count);
+}
+
+/// By source; one that has held ticks no more, or never had, reads 0 as long as it has a series.
+fn quarantine(readings: &mut Readings, view: &View) {
+    let mut held: BTreeMap<String, usize> = view.series().map(|series| (series.key().source.to_string(), 0)).collect();
+    for (key, count) in view.quarantine().held_by_series() {
+        *held.entry(key.source.to_string()).or_default() += count;
+    }
+    let held = held.into_iter().map(|(source, count)| (vec![("source", source)], whole(count as u64)));
+    readings.add(
+        "silkrate_quarantined_ticks",
+        "Ticks held for being too far from the rate in force, until somebody releases or discards them.",
+        held.collect(),
+    );
 }
 
 /// The route.

@@ -10,7 +10,8 @@ use thiserror::Error;
 
 use crate::proto::DESCRIPTORS;
 
-const SERVICE: &str = "silkrate.v1.RateService";
+const RATE_SERVICE: &str = "silkrate.v1.RateService";
+const INGEST_SERVICE: &str = "silkrate.v1.IngestService";
 pub(super) const TIMESTAMP: &str = "google.protobuf.Timestamp";
 pub(super) const DURATION: &str = "google.protobuf.Duration";
 
@@ -25,7 +26,7 @@ pub enum SchemaError {
     NoSuchCall(&'static str),
 }
 
-/// A call of `RateService` that can be made over HTTP.
+/// A call that can be made over HTTP: those of `RateService`, and one of `IngestService`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) enum Call {
     Latest,
@@ -40,6 +41,7 @@ pub(super) enum Call {
     Revisions,
     Sources,
     Gaps,
+    Quarantine,
 }
 
 /// What CSV makes of an answer.
@@ -56,7 +58,7 @@ pub(super) struct Rows {
 }
 
 impl Call {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Latest,
         Self::Rate,
         Self::History,
@@ -69,6 +71,7 @@ impl Call {
         Self::Revisions,
         Self::Sources,
         Self::Gaps,
+        Self::Quarantine,
     ];
 
     /// Below `/v1/`.
@@ -86,6 +89,7 @@ impl Call {
             Self::Revisions => "revisions",
             Self::Sources => "sources",
             Self::Gaps => "gaps",
+            Self::Quarantine => "quarantine",
         }
     }
 
@@ -104,13 +108,33 @@ impl Call {
             Self::Revisions => "ListRevisions",
             Self::Sources => "ListSources",
             Self::Gaps => "ListGaps",
+            Self::Quarantine => "ListQuarantine",
+        }
+    }
+
+    /// Whose call it is.
+    const fn service(self) -> &'static str {
+        match self {
+            Self::Quarantine => INGEST_SERVICE,
+            Self::Latest
+            | Self::Rate
+            | Self::History
+            | Self::Change
+            | Self::Changes
+            | Self::Compare
+            | Self::Gaps
+            | Self::Sources
+            | Self::Candles
+            | Self::Convert
+            | Self::Series
+            | Self::Revisions => RATE_SERVICE,
         }
     }
 
     /// Parameters without which there is no question.
     pub(super) const fn required(self) -> &'static [&'static str] {
         match self {
-            Self::Latest | Self::Series | Self::Gaps | Self::Sources => &[],
+            Self::Latest | Self::Series | Self::Gaps | Self::Sources | Self::Quarantine => &[],
             Self::Rate | Self::History | Self::Change | Self::Revisions => &["pair"],
             Self::Changes => &["pair", "period"],
             Self::Compare => &["pair", "sources"],
@@ -134,6 +158,7 @@ impl Call {
             Self::Revisions => rows("revisions"),
             Self::Sources => rows("sources"),
             Self::Gaps => rows("gaps"),
+            Self::Quarantine => rows("ticks"),
         }
     }
 
@@ -153,7 +178,8 @@ impl Call {
             | Self::Series
             | Self::Revisions
             | Self::Gaps
-            | Self::Sources => &["age"],
+            | Self::Sources
+            | Self::Quarantine => &["age"],
         }
     }
 }
@@ -179,10 +205,11 @@ impl Schema {
     /// Of this program.
     pub(super) fn new() -> Result<Self, SchemaError> {
         let pool = DescriptorPool::decode(DESCRIPTORS)?;
-        let service = pool.get_service_by_name(SERVICE).ok_or(SchemaError::NoSuchCall(SERVICE))?;
         let mut schema =
             Self { calls: HashMap::new(), comments: pool.files().flat_map(|file| comments(&file)).collect() };
         for call in Call::ALL {
+            let service = pool.get_service_by_name(call.service());
+            let service = service.ok_or(SchemaError::NoSuchCall(call.service()))?;
             let method = service.methods().find(|method| method.name() == call.rpc());
             let method = method.ok_or(SchemaError::NoSuchCall(call.rpc()))?;
             let comment = schema.comment(&method.parent_service().parent_file(), method.path());

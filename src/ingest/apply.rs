@@ -3,8 +3,8 @@
 //! **Invariant**: every tick of the batch is counted once, and a refused one disturbs no other.
 
 use super::{Batch, BatchTick, ConflictPolicy, Refusal, RefusalReason, SeriesTicks, Summary};
-use crate::domain::SeriesKey;
-use crate::store::{UpsertError, Upserted, Work};
+use crate::domain::{PublishedValue, SeriesKey, Timestamp};
+use crate::store::{Quarantine, QuarantineLimit, TakenIn, UpsertError, Upserted, Work};
 
 /// What became of a batch.
 pub(super) struct Applied {
@@ -42,13 +42,14 @@ impl Applied {
                 continue;
             }
             for tick in same_instant {
-                let upserted = begun.map_or_else(|| work.series(&group.series), Ok).and_then(|series| {
+                let taken_in = begun.map_or_else(|| work.series(&group.series), Ok).and_then(|series| {
                     begun = Some(series);
-                    work.upsert(series, tick.observed_time, tick.value, revise)
+                    work.take_in(series, tick.observed_time, tick.value, revise, group.quarantine_factor)
                 });
-                match upserted {
-                    Ok(upserted) => self.count(upserted),
-                    Err(error) => self.refuse(&group.series, tick, error),
+                match taken_in {
+                    Ok(TakenIn::Stored(upserted)) => self.count(upserted),
+                    Ok(TakenIn::Held { .. }) => self.summary.quarantined_count += 1,
+                    Err(error) => self.refuse(&group.series, tick, &error),
                 }
             }
         }
@@ -77,41 +78,82 @@ impl Applied {
         summary.late_count += u32::from(late);
     }
 
-    fn refuse(&mut self, series: &SeriesKey, tick: &BatchTick, error: UpsertError) {
-        let time = tick.observed_time;
-        let (reason, message, stored) = match error {
-            UpsertError::Conflict(stored) => (
-                RefusalReason::Conflict,
-                format!(
-                    "{series} at {time} is known as {}{}, not {}{}; give another observed_time, or ask to revise",
-                    stored.rate,
-                    shown_change(&stored),
-                    tick.value.rate,
-                    shown_change(&tick.value)
-                ),
-                Some(stored),
-            ),
-            UpsertError::Damaged(error) => {
-                (RefusalReason::DamagedRange, format!("{error}; restore the store from a backup"), None)
-            }
-            UpsertError::TooScattered => (
-                RefusalReason::TooScattered,
-                format!(
-                    "{series} at {time}: this batch touches more than {} old blocks at once; send it in smaller pieces, sorted by series and time",
-                    Work::OPENED_BLOCKS_MAX
-                ),
-                None,
-            ),
-            UpsertError::TooManySeries => (
-                RefusalReason::TooManySeries,
-                format!(
-                    "{series} would be one series more than this store takes; raise --series-max, or check the source"
-                ),
-                None,
-            ),
-        };
+    fn refuse(&mut self, series: &SeriesKey, tick: &BatchTick, error: &UpsertError) {
+        let Explained { reason, message, stored } = explain_upsert(series, tick.observed_time, tick.value, error);
         self.refusals.push(Refusal { index: tick.index, reason, message, stored });
     }
+}
+
+/// Why a tick was not taken.
+pub(super) struct Explained {
+    pub(super) reason: RefusalReason,
+    /// Names the field, the value and the remedy.
+    pub(super) message: String,
+    pub(super) stored: Option<PublishedValue>,
+}
+
+pub(super) fn explain_upsert(
+    series: &SeriesKey,
+    time: Timestamp,
+    value: PublishedValue,
+    error: &UpsertError,
+) -> Explained {
+    let (reason, message) = match error {
+        UpsertError::Conflict(stored) => (
+            RefusalReason::Conflict,
+            format!(
+                "{series} at {time} is known as {}{}, not {}{}; give another observed_time, or ask to revise",
+                stored.rate,
+                shown_change(stored),
+                value.rate,
+                shown_change(&value)
+            ),
+        ),
+        UpsertError::Damaged(error) => {
+            (RefusalReason::DamagedRange, format!("{error}; restore the store from a backup"))
+        }
+        UpsertError::TooScattered => (
+            RefusalReason::TooScattered,
+            format!(
+                "{series} at {time}: this batch touches more than {} old blocks at once; send it in smaller pieces, sorted by series and time",
+                Work::OPENED_BLOCKS_MAX
+            ),
+        ),
+        UpsertError::TooManySeries => (
+            RefusalReason::TooManySeries,
+            format!("{series} would be one series more than this store takes; raise --series-max, or check the source"),
+        ),
+        UpsertError::QuarantineFull(limit) => (
+            RefusalReason::QuarantineFull,
+            format!(
+                "{series} at {time}: {} is too far from the rate in force to be stored, and {}",
+                value.rate,
+                full(*limit)
+            ),
+        ),
+    };
+    let stored = match error {
+        UpsertError::Conflict(stored) => Some(*stored),
+        UpsertError::Damaged(_)
+        | UpsertError::TooScattered
+        | UpsertError::TooManySeries
+        | UpsertError::QuarantineFull(_) => None,
+    };
+    Explained { reason, message, stored }
+}
+
+/// Why a tick cannot be held, and what to do.
+fn full(limit: QuarantineLimit) -> String {
+    let (count, of, remedy) = match limit {
+        QuarantineLimit::Series => {
+            (Quarantine::SERIES_HELD_MAX, "of this series are held", "release or discard some and send it again")
+        }
+        QuarantineLimit::Store => (Quarantine::HELD_MAX, "are held", "release or discard some and send it again"),
+        QuarantineLimit::Listed => {
+            (Quarantine::LISTED_MAX, "were held so far", "correct the source, or raise --quarantine-factor for it")
+        }
+    };
+    format!("{count} ticks {of}, which is the most; {remedy}")
 }
 
 fn ambiguous(series: &SeriesKey, tick: &BatchTick) -> Refusal {
@@ -126,6 +168,6 @@ fn ambiguous(series: &SeriesKey, tick: &BatchTick) -> Refusal {
     }
 }
 
-fn shown_change(value: &crate::domain::PublishedValue) -> String {
+fn shown_change(value: &PublishedValue) -> String {
     value.reported_change.map_or_else(String::new, |change| format!(" ({change} %)"))
 }

@@ -13,7 +13,7 @@ use crate::domain::{
     SeriesKey, Source, Tick, Timestamp, TimestampError,
 };
 
-use super::{Batch, BatchTick, ConflictPolicy, Refusal, RefusalReason, SeriesTicks};
+use super::{Batch, BatchTick, ConflictPolicy, QuarantineRules, Refusal, RefusalReason, SeriesTicks};
 
 /// Most refusals of a batch that carry a message, in the order of the batch. Later ones have their
 /// index and reason, and cost no text.
@@ -29,6 +29,8 @@ pub struct TickRules {
     /// Places to which the rates of sources that drop trailing zeros are padded, so that `179.5`
     /// and `179.50` compare equal and their bounds do not lie.
     pub minimum_places: BTreeMap<Source, u8>,
+    /// Which ticks are held instead of stored.
+    pub quarantine: QuarantineRules,
 }
 
 impl TickRules {
@@ -46,6 +48,7 @@ impl Default for TickRules {
             currencies: CurrencySet::central_asia(),
             future_limit_us: Self::FUTURE_LIMIT_DEFAULT_US,
             minimum_places: BTreeMap::new(),
+            quarantine: QuarantineRules::default(),
         }
     }
 }
@@ -231,7 +234,11 @@ impl<'a> BatchBuilder<'a> {
         }
         let (source, minimum_places) = &self.source_list[source_position];
         let slot = SeriesSlot { group: self.groups.len(), minimum_places: *minimum_places };
-        self.groups.push(SeriesTicks { series: SeriesKey { pair, source: source.clone() }, ticks: Vec::new() });
+        self.groups.push(SeriesTicks {
+            series: SeriesKey { pair, source: source.clone() },
+            ticks: Vec::new(),
+            quarantine_factor: self.rules.quarantine.factor_of(source),
+        });
         self.slots.insert((pair, source_position), slot);
         Ok(slot)
     }

@@ -6,9 +6,11 @@
 mod apply;
 pub mod batch;
 mod fan_out;
+mod quarantine;
 mod writer;
 
 pub use fan_out::FanOut;
+pub use quarantine::{DecisionReport, DecisionRequest, QuarantineRules};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,7 +22,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::board::Board;
 use crate::clock::Clock;
-use crate::domain::{Poll, PublishedValue, SeriesKey, Timestamp};
+use crate::domain::{Factor, Poll, PublishedValue, SeriesKey, Timestamp};
 use crate::metrics::IngestMetrics;
 use crate::store::{Store, StoreError, StoreOptions, View};
 
@@ -65,6 +67,8 @@ pub enum RefusalReason {
     Truncated,
     /// The store has no room for one more series.
     TooManySeries,
+    /// It would be held, and there is no room for one more held tick.
+    QuarantineFull,
 }
 
 impl RefusalReason {
@@ -85,6 +89,7 @@ impl RefusalReason {
             Self::TooScattered => "too_scattered",
             Self::Truncated => "truncated",
             Self::TooManySeries => "too_many_series",
+            Self::QuarantineFull => "quarantine_full",
         }
     }
 }
@@ -120,6 +125,8 @@ pub struct SeriesTicks {
     pub series: SeriesKey,
     /// At least one.
     pub ticks: Vec<BatchTick>,
+    /// Rates as many times apart from the rate in force or more are held; none holds nothing.
+    pub quarantine_factor: Option<Factor>,
 }
 
 /// A checked request: well-formed ticks by series, each series once, and the rest as refusals.
@@ -141,7 +148,7 @@ impl Batch {
     }
 }
 
-/// What became of a batch; the first five add up to it.
+/// What became of a batch; all but the last add up to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Summary {
     /// Began a run.
@@ -154,6 +161,8 @@ pub struct Summary {
     pub revised_count: u32,
     /// Were refused.
     pub refused_count: u32,
+    /// Are held, now or since before, or were discarded before.
+    pub quarantined_count: u32,
     /// Of those that changed something: older than the newest of their series when applied.
     pub late_count: u32,
 }
@@ -203,6 +212,7 @@ impl Default for QueueLimits {
 enum Message {
     Batch(Box<Pending>),
     Poll(PendingPoll),
+    Decide(Box<PendingDecision>),
     /// Look at the clock.
     Poke,
     Close,
@@ -216,6 +226,11 @@ struct Pending {
 struct PendingPoll {
     poll: Poll,
     answer: oneshot::Sender<Result<(), IngestError>>,
+}
+
+struct PendingDecision {
+    request: DecisionRequest,
+    answer: oneshot::Sender<Result<DecisionReport, IngestError>>,
 }
 
 struct Shared {
@@ -272,6 +287,19 @@ impl Ingest {
         self.check_open()?;
         let (answer, answered) = oneshot::channel();
         if let Err(error) = self.queue.try_send(Message::Poll(PendingPoll { poll, answer })) {
+            return Err(if error.is_full() { IngestError::QueueFull } else { self.closed() });
+        }
+        answered.await.unwrap_or_else(|_| Err(self.closed()))
+    }
+
+    /// Queues decisions about held ticks and waits until they are durable and visible, as one commit.
+    ///
+    /// # Errors
+    /// As [`Ingest::submit`].
+    pub async fn decide(&self, request: DecisionRequest) -> Result<DecisionReport, IngestError> {
+        self.check_open()?;
+        let (answer, answered) = oneshot::channel();
+        if let Err(error) = self.queue.try_send(Message::Decide(Box::new(PendingDecision { request, answer }))) {
             return Err(if error.is_full() { IngestError::QueueFull } else { self.closed() });
         }
         answered.await.unwrap_or_else(|_| Err(self.closed()))

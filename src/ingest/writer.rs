@@ -10,16 +10,23 @@ use tokio::sync::{oneshot, watch};
 
 use super::apply::{Applied, apply};
 use super::fan_out::tell;
-use super::{IngestError, IngestReport, Message, Pending, PendingPoll, Refusal, Shared, Summary};
+use super::quarantine::explain;
+use super::{
+    ConflictPolicy, DecisionReport, IngestError, IngestReport, Message, Pending, PendingDecision, PendingPoll, Refusal,
+    Shared, Summary,
+};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::metrics::{IngestMetrics, TickCounts};
-use crate::store::{Store, StoreError};
+use crate::store::{Commit, Quarantine, Store, StoreError};
 
 /// Most ticks that go into one commit, so that nobody waits for long.
 const COMMIT_TICKS_MAX: usize = 65_536;
 /// How long the writer sleeps at most: clocks are put forward, too.
 const SLEEP_MAX: Duration = Duration::from_mins(1);
+
+/// Held ticks of a commit that the log names; it says how many there were.
+const LOGGED_HELD_MAX: usize = 20;
 
 /// Starts the writer.
 pub(super) fn start(
@@ -88,18 +95,13 @@ type Answer = oneshot::Sender<Result<IngestReport, IngestError>>;
 
 impl Writer {
     fn run(mut self) -> Result<(), StoreError> {
+        // What ended a group.
+        let mut next = None;
         loop {
-            match self.waiting.recv_timeout(self.until_due()) {
-                Ok(Message::Batch(first)) => {
-                    if !self.commit_group(Group::of(*first)) {
-                        break;
-                    }
-                }
-                Ok(Message::Poll(first)) => {
-                    if !self.commit_group(Group::of_poll(first)) {
-                        break;
-                    }
-                }
+            match next.take().map_or_else(|| self.waiting.recv_timeout(self.until_due()), Ok) {
+                Ok(Message::Batch(first)) => next = self.commit_group(Group::of(*first)),
+                Ok(Message::Poll(first)) => next = self.commit_group(Group::of_poll(first)),
+                Ok(Message::Decide(pending)) => self.decide(*pending),
                 Ok(Message::Poke) | Err(RecvTimeoutError::Timeout) => self.commit_time(),
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -120,16 +122,16 @@ impl Writer {
         Duration::from_micros(micros.unsigned_abs()).min(SLEEP_MAX)
     }
 
-    /// Commits what came first and what else waits. Says whether to go on.
-    fn commit_group(&mut self, mut group: Group) -> bool {
-        let mut go_on = true;
+    /// Commits what came first and what waits behind it. Gives the message that is none of that, if one came.
+    fn commit_group(&mut self, mut group: Group) -> Option<Message> {
+        let mut next = None;
         while group.ticks < COMMIT_TICKS_MAX {
             match self.waiting.try_recv() {
-                Ok(Message::Batch(next)) => group.add(*next),
-                Ok(Message::Poll(next)) => group.polls.push(next),
+                Ok(Message::Batch(more)) => group.add(*more),
+                Ok(Message::Poll(poll)) => group.polls.push(poll),
                 Ok(Message::Poke) => {}
-                Ok(Message::Close) => {
-                    go_on = false;
+                Ok(other @ (Message::Decide(_) | Message::Close)) => {
+                    next = Some(other);
                     break;
                 }
                 Err(_) => break,
@@ -137,7 +139,7 @@ impl Writer {
         }
         self.shared.queued_ticks.fetch_sub(group.ticks, Ordering::AcqRel);
         self.commit(group);
-        go_on
+        next
     }
 
     fn commit(&mut self, group: Group) {
@@ -153,6 +155,7 @@ impl Writer {
             return;
         }
         let begun = Instant::now();
+        let held_before = self.store.quarantine().count() as u64;
         let mut work = self.store.begin(self.clock.now());
         let answers: Vec<(Answer, Applied)> =
             group.batches.into_iter().map(|pending| (pending.answer, apply(&mut work, pending.batch))).collect();
@@ -164,6 +167,7 @@ impl Writer {
         let result = work.commit();
         if let Ok(Some(_)) = result {
             self.publish();
+            log_held(self.store.quarantine(), held_before);
         }
         match &result {
             Ok(_) => self.shared.metrics.committed(begun.elapsed()),
@@ -189,6 +193,39 @@ impl Writer {
             let told = result.as_ref().map(|_| ()).map_err(|error| IngestError::Poisoned(error.to_string()));
             let _ = pending.answer.send(told);
         }
+    }
+
+    /// Commits decisions about held ticks.
+    fn decide(&mut self, PendingDecision { request, answer }: PendingDecision) {
+        if let Some(failure) = &self.failure {
+            // Who asked may be gone by now.
+            let _ = answer.send(Err(IngestError::Poisoned(failure.to_string())));
+            return;
+        }
+        let mut work = self.store.begin(self.clock.now());
+        let revise = request.conflict_policy == ConflictPolicy::Revise;
+        let decided = work.decide(&request.ids, request.verdict, request.note.as_ref(), revise);
+        let explained = request.ids.iter().zip(decided).map(|(id, decided)| {
+            let message = explain(*id, &decided, work.quarantine());
+            (decided, message)
+        });
+        let decided = explained.collect();
+        let result = work.commit();
+        let report = match result {
+            Err(error) => {
+                let told = IngestError::Poisoned(error.to_string());
+                self.poison(error);
+                Err(told)
+            }
+            Ok(commit) => {
+                if commit.is_some() {
+                    self.publish();
+                }
+                let Commit { sequence, recorded_time } = self.store.newest_commit();
+                Ok(DecisionReport { sequence, recorded_time, decided })
+            }
+        };
+        let _ = answer.send(report);
     }
 
     /// Commits what time alone has changed.
@@ -239,8 +276,27 @@ fn count(metrics: &IngestMetrics, summary: Summary, refusals: &[Refusal]) {
         collapsed: summary.collapsed_count.into(),
         known: summary.known_count.into(),
         revised: summary.revised_count.into(),
+        quarantined: summary.quarantined_count.into(),
     });
     for refusal in refusals {
         metrics.refused(refusal.reason.label());
+    }
+}
+
+/// Tells the log of ticks that a commit began to hold.
+fn log_held(quarantine: &Quarantine, before: u64) {
+    for tick in quarantine.after(before).take(LOGGED_HELD_MAX) {
+        tracing::warn!(
+            "held tick {}: {} at {} is {}, too far from the {} in force; release or discard it",
+            tick.id,
+            tick.series,
+            tick.observed_time,
+            tick.value.rate,
+            tick.rate_in_force
+        );
+    }
+    let unnamed = (quarantine.count() as u64).saturating_sub(before + LOGGED_HELD_MAX as u64);
+    if unnamed > 0 {
+        tracing::warn!("{unnamed} more ticks held");
     }
 }

@@ -10,7 +10,7 @@ use super::pin::Pin;
 use super::resolve::{Leg, derived_from, listing};
 use super::{QueryError, Reader};
 use crate::analysis::{Buckets, CandlePlan, Edge, Legs};
-use crate::domain::{Run, Timestamp};
+use crate::domain::{HeldTick, Run, Timestamp};
 use crate::store::{Commit, ScanOrder, SeriesView, StoreError, View};
 
 /// Asks for a part of the store as of one commit.
@@ -137,6 +137,16 @@ impl Snapshot {
         let first_rate = series.totals(self.pin.known())?.map(|totals| totals.first_observed_time);
         let found = range_buckets(self.range, ("interval", buckets), first_rate, self.pin.now, BucketLimit::EXPORT)?;
         Ok(found.map(|(first, end)| CandlePlan { buckets, first: first.start, end, now: self.pin.now, fill }))
+    }
+
+    /// The held ticks of the series, by id, each with the place of its series among them. From memory.
+    pub fn held_ticks(&self) -> impl Iterator<Item = (usize, HeldTick)> {
+        let known = self.pin.known();
+        let ticks = self.view.quarantine().after(0).map_while(move |tick| tick.as_known(known));
+        ticks.filter_map(|tick| {
+            let number = self.series.binary_search_by(|series| series.key().cmp(&tick.series)).ok()?;
+            Some((number, tick))
+        })
     }
 
     /// The same pieces for as long as somebody waits for them.

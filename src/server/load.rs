@@ -101,6 +101,7 @@ fn outcome(summary: Summary) -> String {
         (summary.known_count, "known"),
         (summary.revised_count, "revised"),
         (summary.refused_count, "refused"),
+        (summary.quarantined_count, "held"),
     ];
     let said: Vec<String> =
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
@@ -120,6 +121,7 @@ mod tests {
         let check = |summary: Summary, expect: &str| assert_eq!(outcome(summary), expect);
         check(Summary { new_run_count: 5, ..Summary::default() }, "5 new runs");
         check(Summary { new_run_count: 1, refused_count: 2, ..Summary::default() }, "1 new run, 2 refused");
+        check(Summary { known_count: 4, quarantined_count: 1, ..Summary::default() }, "4 known, 1 held");
         check(Summary { known_count: 3, collapsed_count: 2, ..Summary::default() }, "2 joined a run, 3 known");
         check(Summary::default(), "nothing");
         assert_eq!((counted(1, "cycle"), counted(40, "quote")), ("1 cycle".to_owned(), "40 quotes".to_owned()));

@@ -10,6 +10,7 @@ use super::block::{BlockKind, BlockMeta, Item, encode_blocks};
 use super::engine::Engine;
 use super::error::StoreError;
 use super::keys;
+use super::quarantine::Keeper;
 use super::records::{Digest, Meta, SeriesRecord};
 use super::track::Track;
 use super::{COMMITS_ID, Store};
@@ -114,6 +115,7 @@ impl Store {
         self.log.bytes() >= limits.log_bytes
             || head_items() >= limits.head_items
             || opened_blocks() >= limits.opened_blocks
+            || self.quarantine.changed_count() >= Keeper::CHANGED_MAX
     }
 
     /// Whether there is anything that a checkpoint would write.
@@ -196,6 +198,7 @@ impl Store {
                 None => batch.remove(&key),
             }
         }
+        self.index_quarantine(batch, &mut digest);
         self.digest = digest;
         let meta = Meta {
             store_id: self.store_id,

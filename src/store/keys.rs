@@ -5,6 +5,7 @@
 //! | `b` block id, column | one column of a block, compressed by pco |
 //! | `f` source, chunk | consecutive poll spans of a source, both numbered from 0 |
 //! | `m` | the store's own record: format, sequence, counters |
+//! | `q` id | a held tick, and what was decided of it |
 //! | `r` block id | nothing: a block that no index entry names any more |
 //! | `s` series id | a series: its key, window, totals, latest quote |
 //! | `x` series id, kind, block id | an index entry: where a block's items lie and its checksum |
@@ -12,7 +13,7 @@
 //!
 //! Numbers are big-endian, so that keys sort as numbers do.
 //!
-//! **Invariant**: a small value (`f`, `m`, `s`, `x`) that opens was written for that very key.
+//! **Invariant**: a small value (`f`, `m`, `q`, `s`, `x`) that opens was written for that very key.
 
 /// The format that this version writes, and the newest that it reads.
 pub(crate) const FORMAT: u8 = 1;
@@ -20,6 +21,7 @@ pub(crate) const FORMAT: u8 = 1;
 pub(crate) const META: [u8; 1] = *b"m";
 pub(crate) const BLOCK: u8 = b'b';
 pub(crate) const POLLS: u8 = b'f';
+pub(crate) const QUARANTINE: u8 = b'q';
 pub(crate) const RETIRED: u8 = b'r';
 pub(crate) const SERIES: u8 = b's';
 pub(crate) const INDEX: u8 = b'x';
@@ -29,6 +31,12 @@ pub(crate) fn column(block: u64, column: u8) -> [u8; 10] {
     let mut key = [BLOCK; 10];
     key[1..9].copy_from_slice(&block.to_be_bytes());
     key[9] = column;
+    key
+}
+
+pub(crate) fn quarantine(id: u64) -> [u8; 9] {
+    let mut key = [QUARANTINE; 9];
+    key[1..].copy_from_slice(&id.to_be_bytes());
     key
 }
 

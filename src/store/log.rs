@@ -23,6 +23,7 @@ use super::block::{pack_change, unpack_change};
 use super::error::StoreError;
 use super::keys;
 use super::polls::LogPoll;
+use super::quarantine::QuarantineChange;
 use crate::domain::{PublishedValue, Rate, Timestamp};
 
 const FILE_MAGIC: &[u8; 8] = b"silklog1";
@@ -43,6 +44,8 @@ pub(crate) struct LogEntry {
     pub(crate) changes: Vec<SeriesChanges>,
     /// Series to collapse anew with another window: id and microseconds.
     pub(crate) recollapsed: Vec<(u32, i64)>,
+    /// Ticks held, and what was decided of held ones, in this order.
+    pub(crate) quarantine: Vec<QuarantineChange>,
     /// Polls of sources, in order.
     pub(crate) polls: Vec<LogPoll>,
 }
@@ -71,11 +74,30 @@ pub(crate) struct LogTick {
     value: Option<LogValue>,
 }
 
+/// A published value: mantissa, places, and the reported change packed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct LogValue {
+pub(crate) struct LogValue {
     mantissa: u128,
     places: u8,
     change: u64,
+}
+
+impl LogValue {
+    pub(crate) fn new(value: &PublishedValue) -> Self {
+        Self {
+            mantissa: value.rate.mantissa(),
+            places: value.rate.places(),
+            change: pack_change(value.reported_change),
+        }
+    }
+
+    /// The value again; `None` if it makes no sense.
+    pub(crate) fn value(&self) -> Option<PublishedValue> {
+        Some(PublishedValue {
+            rate: Rate::from_parts(self.mantissa, u32::from(self.places)).ok()?,
+            reported_change: unpack_change(self.change).ok()?,
+        })
+    }
 }
 
 impl SeriesChanges {
@@ -87,14 +109,7 @@ impl SeriesChanges {
             let delta_us = time.micros().wrapping_sub(before.0).cast_unsigned();
             let repeats = before.1 == Some(*value);
             before = (time.micros(), Some(*value));
-            LogTick {
-                delta_us,
-                value: (!repeats).then(|| LogValue {
-                    mantissa: value.rate.mantissa(),
-                    places: value.rate.places(),
-                    change: pack_change(value.reported_change),
-                }),
-            }
+            LogTick { delta_us, value: (!repeats).then(|| LogValue::new(value)) }
         };
         Self { series, base_us, ticks: ticks.iter().map(encode).collect() }
     }
@@ -106,10 +121,7 @@ impl SeriesChanges {
         let decode = |tick: &LogTick| {
             time_us = time_us.checked_add_unsigned(tick.delta_us)?;
             if let Some(new) = &tick.value {
-                value = Some(PublishedValue {
-                    rate: Rate::from_parts(new.mantissa, u32::from(new.places)).ok()?,
-                    reported_change: unpack_change(new.change).ok()?,
-                });
+                value = Some(new.value()?);
             }
             Some((Timestamp::from_micros(time_us), value?))
         };
@@ -328,6 +340,7 @@ mod tests {
             }],
             changes: vec![SeriesChanges::new(1, values)],
             recollapsed: vec![],
+            quarantine: Vec::new(),
             polls: vec![],
         }
     }

@@ -16,6 +16,7 @@ mod keys;
 mod log;
 mod pace;
 mod polls;
+mod quarantine;
 mod recollapse;
 mod records;
 mod recovery;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 pub use engine::{DiskFault, DiskOperation};
 pub use error::StoreError;
 pub use polls::{PollRecord, PollRefused};
+pub use quarantine::{Decided, DecisionRefusal, Quarantine, QuarantineLimit, TakenIn};
 pub use restore::{Restore, RestoreError, RestoreProblem};
 pub use scan::ScanOrder;
 pub use usage::disk_usage;
@@ -47,6 +49,7 @@ use block::BlockMeta;
 use engine::{BlockReader, Engine};
 use log::Log;
 use polls::Polls;
+use quarantine::Keeper;
 use records::Digest;
 use series::{Access, Recent, Series};
 use track::Track;
@@ -122,6 +125,8 @@ pub struct Store {
     chain: u32,
     next_block_id: u64,
     digest: Digest,
+    /// Ticks that were held, and what was decided of them.
+    quarantine: Keeper,
     /// Checksum of each series' record as stored, by id less one.
     record_crcs: Vec<Option<u32>>,
     /// Series changed since the last checkpoint.
@@ -155,6 +160,11 @@ impl Store {
         now.max(self.commit.recorded_time.saturating_add_us(1))
     }
 
+    /// The ticks that were held, and what was decided of them.
+    pub fn quarantine(&self) -> &Quarantine {
+        self.quarantine.list()
+    }
+
     /// When time alone may next change a quote.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.due.iter().flatten().min().copied()
@@ -174,6 +184,7 @@ impl Store {
             series: self.views.clone(),
             commits: self.commits.clone(),
             polls: self.polls.records(),
+            quarantine: self.quarantine.list().clone(),
             reader: self.reader.clone(),
         }
     }

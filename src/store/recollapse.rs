@@ -36,6 +36,7 @@ impl Store {
             new_series: Vec::new(),
             changes: Vec::new(),
             recollapsed: differing,
+            quarantine: Vec::new(),
             polls: Vec::new(),
         };
         let mut commits = Vec::new();

@@ -1,6 +1,6 @@
 //! The store's own small records: what a checkpoint leaves besides blocks.
 //!
-//! **Invariant**: the meta record counts the index entries, series records and chunks of polls, and holds the xor of
+//! **Invariant**: the meta record counts the index entries, series records, chunks of polls and held ticks, and holds the xor of
 //! their checksums, so that one which goes missing is noticed.
 
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub(crate) struct Meta {
     /// Ids from here on are free; a block that has one was written by a checkpoint that did not
     /// come to its end.
     pub(crate) next_block_id: u64,
-    /// How many index entries, series records and chunks of polls there are, and the xor of their checksums.
+    /// How many index entries, series records, chunks of polls and held ticks there are, and the xor of their checksums.
     pub(crate) digest: Digest,
 }
 

@@ -15,6 +15,7 @@ use super::error::StoreError;
 use super::keys::{self, SealError};
 use super::log::{Log, LogEntry};
 use super::polls::{ChunkRecord, Polls};
+use super::quarantine::{HeldRecord, Keeper};
 use super::records::{Digest, Meta, SeriesRecord, series_key};
 use super::series::{self, Recent};
 use super::track::Track;
@@ -57,6 +58,7 @@ impl Store {
         let (mut store, logged) = Self::empty(engine, options, &meta)?;
         let mut digest = Digest::default();
         store.load_series(&mut digest)?;
+        store.load_quarantine(&mut digest)?;
         let mut blocks = store.load_index(&mut digest)?;
         store.load_polls(&mut digest)?;
         if digest != meta.digest {
@@ -112,6 +114,7 @@ impl Store {
             chain,
             next_block_id: meta.next_block_id,
             digest: meta.digest,
+            quarantine: Keeper::default(),
             record_crcs: Vec::new(),
             changed: Vec::new(),
             replaced: Vec::new(),
@@ -144,6 +147,18 @@ impl Store {
             self.record_crcs.push(Some(crc));
             self.changed.push(false);
             self.due.push(None);
+        }
+        Ok(())
+    }
+
+    fn load_quarantine(&mut self, digest: &mut Digest) -> Result<(), StoreError> {
+        for entry in self.engine.scan(&[keys::QUARANTINE]) {
+            let (key, value) = entry?;
+            let (record, crc) = unseal::<HeldRecord>(&self.engine, &key, &value, "a held tick")?;
+            digest.add(crc);
+            if self.quarantine.load(&key, &record, crc, &self.series).is_none() {
+                return Err(self.damaged("the record of a held tick makes no sense"));
+            }
         }
         Ok(())
     }
@@ -286,6 +301,11 @@ impl Store {
         for poll in &entry.polls {
             let recorded = poll.poll().is_some_and(|poll| self.polls.record(&poll).is_ok());
             if !recorded {
+                return Err(nonsense(self));
+            }
+        }
+        for change in &entry.quarantine {
+            if self.quarantine.apply(change, recorded_time, &self.series).is_none() {
                 return Err(nonsense(self));
             }
         }

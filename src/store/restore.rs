@@ -13,8 +13,9 @@
 
 mod directory;
 mod error;
+mod quarantine;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +52,8 @@ pub struct Restore {
     /// The newest time at which anything was recorded or superseded.
     newest_change: Option<Timestamp>,
     commits: Commits,
-    keys: BTreeSet<SeriesKey>,
+    /// Ids by series.
+    keys: BTreeMap<SeriesKey, u32>,
     polls: Polls,
 }
 
@@ -84,7 +86,7 @@ impl Restore {
             last_ingest_time: None,
             newest_change: None,
             commits: Commits::default(),
-            keys: BTreeSet::new(),
+            keys: BTreeMap::new(),
             polls: Polls::default(),
         })
     }
@@ -137,7 +139,7 @@ impl Restore {
         if collapse_window_us < 0 {
             return Err(refuse(RestoreProblem::Window(collapse_window_us)).into());
         }
-        if !self.keys.insert(key.clone()) {
+        if self.keys.insert(key.clone(), id).is_some() {
             return Err(refuse(RestoreProblem::Twice).into());
         }
         let mut part = SeriesPart {

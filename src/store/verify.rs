@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: finds problems, mends none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::track::{Slot, Track};
 use super::view::SeriesView;
 use super::{CheckpointLimits, Store, StoreOptions};
 use crate::board::StateRules;
-use crate::domain::{Run, Timestamp};
+use crate::domain::{Run, Timestamp, Verdict};
 
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct VerifyReport {
     pub revision_count: u64,
     /// Spans of polls of all sources.
     pub poll_span_count: u64,
+    /// Ticks that were held, decided ones included.
+    pub quarantined_count: u64,
     /// Blocks that the index names.
     pub block_count: u64,
     /// Bytes in those blocks.
@@ -90,6 +92,7 @@ impl Store {
         }
         self.check_commits(&mut report);
         self.check_polls(&mut report);
+        self.check_quarantine(&mut report);
         report
     }
 
@@ -120,6 +123,32 @@ impl Store {
                 "commits: {count} are listed up to {last}, but the newest is {} at {}",
                 self.commit.sequence, self.commit.recorded_time
             ));
+        }
+    }
+
+    fn check_quarantine(&self, report: &mut VerifyReport) {
+        let recent = super::track::RecentBlocks::default();
+        let loader = super::track::Loader::new(&self.reader, &recent);
+        let mut standing = HashSet::new();
+        let mut last = Timestamp::MIN;
+        for tick in self.quarantine().after(0) {
+            report.quarantined_count += 1;
+            let mut problem = |problem: String| report.problems.push(format!("held tick {}: {problem}", tick.id));
+            let decision = tick.decision.as_ref();
+            for time in [tick.held_time].into_iter().chain(decision.map(|decision| decision.decided_time)) {
+                // A block that cannot be read is told with the commits.
+                if matches!(self.commits.contains(time, &loader), Ok(false)) {
+                    problem(format!("{time} is of no commit"));
+                }
+            }
+            if tick.held_time < last || decision.is_some_and(|decision| decision.decided_time <= tick.held_time) {
+                problem(format!("{} is out of order", tick.held_time));
+            }
+            last = tick.held_time;
+            let is_released = decision.is_some_and(|decision| decision.verdict == Verdict::Released);
+            if !is_released && !standing.insert((&tick.series, tick.observed_time, tick.value)) {
+                problem(format!("{} at {} is held twice", tick.series, tick.observed_time));
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use super::block::BlockError;
 use super::engine::BlockReader;
 use super::error::StoreError;
 use super::polls::PollRecord;
+use super::quarantine::Quarantine;
 use super::scan::{RunScan, ScanOrder};
 use super::series::{Access, Recent, Series};
 use super::track::{Loader, RecentBlocks, Slot, Track};
@@ -32,6 +33,7 @@ pub struct View {
     pub(crate) series: Vec<Arc<SeriesView>>,
     pub(crate) commits: Track<Timestamp>,
     pub(crate) polls: Vec<Arc<PollRecord>>,
+    pub(crate) quarantine: Quarantine,
     pub(crate) reader: BlockReader,
 }
 
@@ -54,6 +56,11 @@ impl View {
     /// What polls of all sources found, in the order of their first polls.
     pub fn all_polls(&self) -> impl Iterator<Item = &Arc<PollRecord>> {
         self.polls.iter()
+    }
+
+    /// The ticks that were held, and what was decided of them.
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
     }
 
     /// The newest commit at or before `known_time`; `None` if all are later. Blocks.

@@ -10,6 +10,7 @@ use super::block::BlockError;
 use super::error::StoreError;
 use super::log::{self, LogEntry, NewSeries, SeriesChanges};
 use super::polls::{LogPoll, PollRefused};
+use super::quarantine::{QuarantineChange, QuarantineLimit};
 use super::series::{self, Access, Outcome, Series};
 use super::{Commit, Store};
 use crate::domain::{Poll, PublishedValue, SeriesKey, Timestamp};
@@ -47,14 +48,18 @@ pub enum UpsertError {
     TooScattered,
     /// There is no room for one more series.
     TooManySeries,
+    /// It is to be held, and there is no room for one more held tick.
+    QuarantineFull(QuarantineLimit),
 }
 
 /// One commit in the making.
 pub struct Work<'a> {
-    store: &'a mut Store,
-    recorded_time: Timestamp,
+    pub(super) store: &'a mut Store,
+    pub(super) recorded_time: Timestamp,
     new_series: Vec<u32>,
     touched: BTreeMap<u32, Touched>,
+    /// What this commit does to held ticks.
+    pub(super) quarantine: Vec<QuarantineChange>,
     polls: Vec<LogPoll>,
 }
 
@@ -70,6 +75,8 @@ pub struct Savepoint {
     touched: BTreeMap<u32, Touched>,
     series_count: usize,
     new_series_count: usize,
+    held_count: usize,
+    quarantine_count: usize,
 }
 
 impl Work<'_> {
@@ -143,11 +150,16 @@ impl Work<'_> {
             touched: self.touched.clone(),
             series_count: self.store.series.len(),
             new_series_count: self.new_series.len(),
+            held_count: self.store.quarantine.list().count(),
+            quarantine_count: self.quarantine.len(),
         }
     }
 
-    /// Takes back all that was done since.
+    /// Takes back all that was done since, but for decisions about held ticks.
     pub fn roll_back(&mut self, to: Savepoint) {
+        let ids = &self.store.ids;
+        self.store.quarantine.truncate(to.held_count, |key| ids.get(key).copied());
+        self.quarantine.truncate(to.quarantine_count);
         self.store.truncate_series(to.series_count);
         self.new_series.truncate(to.new_series_count);
         for (id, series) in to.series {
@@ -187,7 +199,8 @@ impl Work<'_> {
         }
         let now = self.recorded_time;
         let due = self.store.due_series(now);
-        if self.touched.is_empty() && self.polls.is_empty() && !self.store.is_overdue(&due, now) {
+        let is_idle = self.touched.is_empty() && self.quarantine.is_empty() && self.polls.is_empty();
+        if is_idle && !self.store.is_overdue(&due, now) {
             return Ok(None);
         }
         let mut entry = LogEntry {
@@ -196,6 +209,7 @@ impl Work<'_> {
             new_series: self.new_series.iter().filter_map(|id| self.store.new_series_entry(*id)).collect(),
             changes: Vec::with_capacity(self.touched.len()),
             recollapsed: Vec::new(),
+            quarantine: self.quarantine,
             polls: self.polls,
         };
         let mut commits = Vec::with_capacity(self.touched.len());
@@ -211,7 +225,7 @@ impl Work<'_> {
 
 /// A series of the store that this work belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SeriesId(u32);
+pub struct SeriesId(pub(super) u32);
 
 /// Values in order of time, the last one put at each instant.
 fn last_in_order(mut ticks: Vec<(Timestamp, PublishedValue)>) -> Vec<(Timestamp, PublishedValue)> {
@@ -230,7 +244,14 @@ impl Store {
     /// Begins a commit at `now`.
     pub fn begin(&mut self, now: Timestamp) -> Work<'_> {
         let recorded_time = self.next_recorded_time(now);
-        Work { store: self, recorded_time, new_series: Vec::new(), touched: BTreeMap::new(), polls: Vec::new() }
+        Work {
+            store: self,
+            recorded_time,
+            new_series: Vec::new(),
+            touched: BTreeMap::new(),
+            quarantine: Vec::new(),
+            polls: Vec::new(),
+        }
     }
 
     pub(super) fn add_series(&mut self, key: SeriesKey, collapse_window_us: i64) -> u32 {
@@ -278,8 +299,14 @@ impl Store {
         commit: &mut series::Commit,
     ) -> Result<(), StoreError> {
         match self.upsert(id, time, value, true, recorded_time, commit) {
-            Ok(_) | Err(UpsertError::Conflict(_) | UpsertError::TooScattered | UpsertError::TooManySeries) => Ok(()),
             Err(UpsertError::Damaged(error)) => Err(*error),
+            Ok(_)
+            | Err(
+                UpsertError::Conflict(_)
+                | UpsertError::TooScattered
+                | UpsertError::TooManySeries
+                | UpsertError::QuarantineFull(_),
+            ) => Ok(()),
         }
     }
 

@@ -11,15 +11,16 @@ use std::time::Duration;
 use silkrate::proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use silkrate::proto::v1::rate_service_server::{RateService, RateServiceServer};
 use silkrate::proto::v1::{
-    Candle, CompareSourcesRequest, CompareSourcesResponse, ConvertRequest, ConvertResponse, Derivation, Gap, GapReason,
-    GapStretch, GetChangeRequest, GetChangeResponse, GetLatestRatesRequest, GetLatestRatesResponse, GetRateRequest,
-    GetRateResponse, IngestPageRequest, IngestPageResponse, IngestSummary, IngestTicksRequest, IngestTicksResponse,
-    LatestRate, Leg, ListCandlesRequest, ListCandlesResponse, ListChangesRequest, ListChangesResponse, ListGapsRequest,
-    ListGapsResponse, ListRevisionsRequest, ListRevisionsResponse, ListRunsRequest, ListRunsResponse,
-    ListSeriesRequest, ListSeriesResponse, ListSourcesRequest, ListSourcesResponse, MissingReason, PeriodChange,
-    RateBounds, RateState, Refusal, RefusalReason, Revision, Run, Series, StreamRunsRequest, StreamRunsResponse,
-    StreamTicksRequest, StreamTicksResponse, Tick, WatchLatestRatesRequest, WatchLatestRatesResponse,
-    stream_ticks_request,
+    Candle, CompareSourcesRequest, CompareSourcesResponse, ConvertRequest, ConvertResponse, Derivation,
+    DiscardQuarantineRequest, DiscardQuarantineResponse, Gap, GapReason, GapStretch, GetChangeRequest,
+    GetChangeResponse, GetLatestRatesRequest, GetLatestRatesResponse, GetRateRequest, GetRateResponse,
+    IngestPageRequest, IngestPageResponse, IngestSummary, IngestTicksRequest, IngestTicksResponse, LatestRate, Leg,
+    ListCandlesRequest, ListCandlesResponse, ListChangesRequest, ListChangesResponse, ListGapsRequest,
+    ListGapsResponse, ListQuarantineRequest, ListQuarantineResponse, ListRevisionsRequest, ListRevisionsResponse,
+    ListRunsRequest, ListRunsResponse, ListSeriesRequest, ListSeriesResponse, ListSourcesRequest, ListSourcesResponse,
+    MissingReason, PeriodChange, RateBounds, RateState, Refusal, RefusalReason, ReleaseQuarantineRequest,
+    ReleaseQuarantineResponse, Revision, Run, Series, StreamRunsRequest, StreamRunsResponse, StreamTicksRequest,
+    StreamTicksResponse, Tick, WatchLatestRatesRequest, WatchLatestRatesResponse, stream_ticks_request,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
@@ -502,5 +503,26 @@ impl IngestService for Canned {
             cycle_count: 8,
             ticks: vec![tick],
         }))
+    }
+
+    async fn list_quarantine(
+        &self,
+        _: Request<ListQuarantineRequest>,
+    ) -> Result<Response<ListQuarantineResponse>, Status> {
+        Err(Status::unimplemented("tests of the quarantine ask a real server"))
+    }
+
+    async fn release_quarantine(
+        &self,
+        _: Request<ReleaseQuarantineRequest>,
+    ) -> Result<Response<ReleaseQuarantineResponse>, Status> {
+        Err(Status::unimplemented("tests of the quarantine ask a real server"))
+    }
+
+    async fn discard_quarantine(
+        &self,
+        _: Request<DiscardQuarantineRequest>,
+    ) -> Result<Response<DiscardQuarantineResponse>, Status> {
+        Err(Status::unimplemented("tests of the quarantine ask a real server"))
     }
 }

@@ -7,7 +7,7 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses its part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use silkrate::board::StateRules;
 use silkrate::clock::{Clock as _, SystemClock};
-use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, SeriesKey, Source, Timestamp};
+use silkrate::domain::{CurrencySet, Factor, Pair, PublishedValue, Rate, ReportedChange, SeriesKey, Source, Timestamp};
 use silkrate::ingest::{
     Batch, BatchTick, ConflictPolicy, Ingest, IngestError, IngestReport, QueueLimits, Running, SeriesTicks,
 };
@@ -94,7 +94,7 @@ pub fn batch_of(key: &SeriesKey, ticks: impl IntoIterator<Item = (i64, Published
         value,
     });
     Batch {
-        groups: vec![SeriesTicks { series: key.clone(), ticks: ticks.collect() }],
+        groups: vec![SeriesTicks { series: key.clone(), ticks: ticks.collect(), quarantine_factor: None }],
         conflict_policy: if revise { ConflictPolicy::Revise } else { ConflictPolicy::Refuse },
         ..Batch::default()
     }
@@ -117,6 +117,8 @@ impl Random {
 pub struct Planned {
     pub ticks: Vec<(usize, i64, PublishedValue)>,
     pub revise: bool,
+    /// An instant of the first series with a rate a hundred times the others', which is held: of some batches.
+    pub slip: Option<(i64, PublishedValue)>,
 }
 
 /// The instants that only this batch brings: newest ones, or late ones amid those of an earlier
@@ -143,6 +145,11 @@ fn fresh(thread: u64, number: u64) -> (Vec<(usize, i64, PublishedValue)>, Random
     (ticks, random)
 }
 
+/// With two places less than the rates of [`value`].
+fn slipped(mantissa: u128) -> Rate {
+    Rate::from_parts(mantissa, 3).unwrap()
+}
+
 /// The batch that a thread sends as its `number`-th: fresh ticks, and at times those of an earlier
 /// batch again, as they were or revised.
 pub fn plan(thread: u64, number: u64) -> Planned {
@@ -159,15 +166,19 @@ pub fn plan(thread: u64, number: u64) -> Planned {
         }
         ticks.extend(old);
     }
-    Planned { ticks, revise: again == 0 }
+    // Half a second after its first tick, where no batch has an instant; no more than may be held.
+    let slips = number.is_multiple_of(16) && number < 12_000;
+    let slip = slips.then(|| (ticks[0].1 + SECOND / 2, PublishedValue { rate: slipped(1_144), ..value(0) }));
+    Planned { ticks, revise: again == 0, slip }
 }
 
 impl Planned {
     pub fn batch(&self, thread: u64) -> Batch {
+        let slip = self.slip.map(|(micros, value)| (0, micros, value));
         let group = |series: usize| SeriesTicks {
             series: key(thread, series),
             ticks: (0_u32..)
-                .zip(&self.ticks)
+                .zip(self.ticks.iter().chain(&slip))
                 .filter(|(_, tick)| tick.0 == series)
                 .map(|(index, (_, micros, value))| BatchTick {
                     index,
@@ -175,6 +186,7 @@ impl Planned {
                     value: *value,
                 })
                 .collect(),
+            quarantine_factor: Some(Factor::DEFAULT),
         };
         Batch {
             groups: (0..SERIES_PER_THREAD).map(group).filter(|group| !group.ticks.is_empty()).collect(),
@@ -282,6 +294,8 @@ impl Life {
         }
         let instants: [Vec<i64>; SERIES_PER_THREAD] =
             std::array::from_fn(|series| instants(view, &key(thread, series)));
+        let held = held(view, &key(thread, 0));
+        let mut expected = BTreeSet::new();
         let probe = acked.keys().nth(random.below(acked.len().max(1) as u64) as usize).copied();
         let mut model = Model::default();
         for number in 0..=self.next[thread as usize] {
@@ -290,6 +304,7 @@ impl Life {
             assert!(is_there || !acked.contains_key(&number), "batch {number} of thread {thread} is lost");
             if is_there {
                 model.apply(&planned);
+                expected.extend(planned.slip.map(|(micros, _)| micros));
             }
             if Some(number) == probe {
                 compare(view, thread, &model, acked[&number].recorded_time);
@@ -298,8 +313,15 @@ impl Life {
         for (series, instants) in instants.iter().enumerate() {
             assert!(instants.iter().eq(model.0[series].keys()), "thread {thread}: a batch is half there");
         }
+        assert_eq!(held, expected, "thread {thread}: what was to be held");
         compare(view, thread, &model, Timestamp::MAX);
     }
+}
+
+/// The instants of a series at which a tick is held.
+fn held(view: &View, key: &SeriesKey) -> BTreeSet<i64> {
+    let ticks = view.quarantine().after(0).filter(|tick| *tick.series == *key);
+    ticks.map(|tick| tick.observed_time.micros()).collect()
 }
 
 pub fn instants(view: &View, key: &SeriesKey) -> Vec<i64> {

@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use silkrate::domain::{Health, Poll, PublishedValue, Run, Timestamp};
-use silkrate::store::{CheckpointLimits, ScanOrder, Store, StoreError};
+use silkrate::domain::{Factor, Health, Poll, PublishedValue, Rate, Run, Timestamp};
+use silkrate::store::{CheckpointLimits, ScanOrder, Store, StoreError, TakenIn};
 
 use crate::durable::{BASE_US, Random, SECOND, key, now, open, options, value};
 
@@ -59,10 +59,25 @@ pub fn fill(directory: &Path) -> Store {
     commit(&mut store, 0, (0..TICKS).map(tick));
     commit(&mut store, 1, (0..50).map(tick));
     poll(&mut store);
+    hold(&mut store, [3, 5_000, 9_999]);
     store.checkpoint().unwrap();
     commit(&mut store, 0, (TICKS..TICKS + 10).map(tick));
     commit(&mut store, 1, (50..60).map(tick));
     store
+}
+
+/// Ticks of the first series a unit's slip away from its rates, which are held.
+pub fn hold(store: &mut Store, ticks: impl IntoIterator<Item = i64>) {
+    let mut work = store.begin(now());
+    let id = work.series(&key(0, 0)).unwrap();
+    for at in ticks {
+        let (micros, good) = tick(at);
+        let rate = Rate::from_parts(good.rate.mantissa(), u32::from(good.rate.places()) - 2).unwrap();
+        let time = Timestamp::from_micros(micros + SECOND);
+        let taken = work.take_in(id, time, PublishedValue { rate, ..good }, false, Some(Factor::DEFAULT));
+        assert!(matches!(taken, Ok(TakenIn::Held { is_new: true, .. })), "{taken:?}");
+    }
+    work.commit().unwrap();
 }
 
 /// The same, closed in good order: everything in blocks, the witness up to date.

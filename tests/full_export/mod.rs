@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow_array::types::{Float64Type, Int32Type};
 use arrow_array::{
-    ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Int64Array, PrimitiveArray, RecordBatch,
+    ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Int64Array, PrimitiveArray, RecordBatch, StringArray,
     TimestampMicrosecondArray, UInt8Array, UInt64Array,
 };
 use parquet::arrow::ArrowWriter;
@@ -18,7 +18,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use silkrate::domain::{PollSpan, ReportedChange, Revision, Run, Timestamp};
+use silkrate::domain::{HeldTick, PollSpan, Rate, ReportedChange, Revision, Run, Timestamp};
 use silkrate::store::{Commit, ScanOrder, View};
 
 /// Rows of a part, each with its series as (pair, source).
@@ -36,6 +36,7 @@ pub(crate) struct Parts {
     pub(crate) commits: Vec<(u64, Timestamp)>,
     /// By source.
     pub(crate) polls: Vec<(String, PollSpan)>,
+    pub(crate) held: Vec<HeldTick>,
 }
 
 impl Parts {
@@ -49,6 +50,7 @@ impl Parts {
             revisions: Vec::new(),
             commits: Vec::new(),
             polls: Vec::new(),
+            held: view.quarantine().after(0).cloned().collect(),
         };
         for record in view.all_polls() {
             parts.polls.extend(record.spans().map(|span| (record.source().to_string(), *span)));
@@ -110,6 +112,7 @@ impl Parts {
             ("health", text(self.polls.iter().map(|(_, span)| span.health.name()).collect())),
         ];
         write(&directory.join("polls.parquet"), columns);
+        write(&directory.join("quarantine.parquet"), held_columns(&self.held));
         self.write_manifest(directory);
     }
 
@@ -122,6 +125,7 @@ impl Parts {
             ("revisions.parquet", self.revisions.len()),
             ("commits.parquet", self.commits.len()),
             ("polls.parquet", self.polls.len()),
+            ("quarantine.parquet", self.held.len()),
         ]);
         let parts: Vec<Value> = counts
             .into_iter()
@@ -196,6 +200,40 @@ pub(crate) fn run_columns(runs: &[&Run]) -> Vec<Named> {
         ),
         ("observation_count", Arc::new(UInt64Array::from_iter_values(runs.iter().map(|run| run.observation_count)))),
     ]
+}
+
+fn rates(rates: impl Iterator<Item = Rate>) -> ArrayRef {
+    let units = rates.map(|rate| rate.mantissa().cast_signed() * 10_i128.pow(18 - u32::from(rate.places())));
+    Arc::new(Decimal128Array::from_iter_values(units).with_precision_and_scale(38, 18).expect("38 digits"))
+}
+
+pub(crate) fn held_columns(held: &[HeldTick]) -> Vec<Named> {
+    let runs: Vec<Run> = held.iter().map(|tick| Run::single(tick.observed_time, tick.value, tick.held_time)).collect();
+    let values = run_columns(&runs.iter().collect::<Vec<_>>());
+    let value = |name: &str| values.iter().find(|(other, _)| *other == name).cloned().expect("a column");
+    let series: Vec<((String, String), ())> =
+        held.iter().map(|tick| ((tick.series.pair.to_string(), tick.series.source.to_string()), ())).collect();
+    let state = |tick: &HeldTick| {
+        tick.decision.as_ref().map_or("HELD".to_owned(), |decision| format!("{:?}", decision.verdict).to_uppercase())
+    };
+    let decided = held.iter().map(|tick| tick.decision.as_ref().map(|decision| decision.decided_time.micros()));
+    let notes = held.iter().map(|tick| Some(tick.decision.as_ref()?.note.as_ref()?.to_string()));
+    let own: Vec<Named> = vec![
+        ("id", Arc::new(UInt64Array::from_iter_values(held.iter().map(|tick| tick.id)))),
+        ("observed_time", times(held.iter().map(|tick| tick.observed_time))),
+        ("rate_in_force", rates(held.iter().map(|tick| tick.rate_in_force))),
+        (
+            "rate_in_force_places",
+            Arc::new(UInt8Array::from_iter_values(held.iter().map(|tick| tick.rate_in_force.places()))),
+        ),
+        ("held_time", times(held.iter().map(|tick| tick.held_time))),
+        ("state", Arc::new(StringArray::from_iter_values(held.iter().map(state)))),
+        ("decided_time", Arc::new(decided.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))),
+        ("note", Arc::new(notes.collect::<StringArray>())),
+    ];
+    let of_value =
+        ["rate", "published_places", "reported_change_percent", "reported_change_places", "reported_change_negative"];
+    [names(&series), own, of_value.map(value).to_vec()].concat()
 }
 
 /// Writes a Parquet file of these columns.

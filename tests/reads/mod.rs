@@ -112,7 +112,7 @@ impl Service {
             observed_time: instant(*seconds),
             value: value(text),
         });
-        let group = SeriesTicks { series, ticks: ticks.collect() };
+        let group = SeriesTicks { series, ticks: ticks.collect(), quarantine_factor: None };
         let batch = Batch { groups: vec![group], conflict_policy: ConflictPolicy::Revise, ..Batch::default() };
         let report = self.running.ingest().submit(batch).await.unwrap();
         assert_eq!(report.refusals, []);

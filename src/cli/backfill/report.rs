@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 
 use crate::cli::cell::Cell;
 use crate::cli::output::{Column, Format, Sheet, record};
-use crate::cli::text::clean;
+use crate::cli::text::{clean, held_in_words};
 use crate::cli::{Session, note, stdout};
 use crate::proto::v1::{IngestSummary, IngestTicksResponse};
 
@@ -39,6 +39,7 @@ pub(super) struct Report {
     revised_count: u64,
     /// By the server, and entries of tables that could not be read.
     pub(super) refused_count: u64,
+    quarantined_count: u64,
     sequence: u64,
     /// The first of what was refused or could not be read.
     remarks: Vec<String>,
@@ -52,12 +53,21 @@ impl Report {
     /// Adds what the server said of a day.
     pub(super) fn add(&mut self, day: NaiveDate, answer: &IngestTicksResponse) {
         let summary = answer.summary.unwrap_or_default();
-        let IngestSummary { new_run_count, collapsed_count, known_count, revised_count, refused_count, .. } = summary;
+        let IngestSummary {
+            new_run_count,
+            collapsed_count,
+            known_count,
+            revised_count,
+            refused_count,
+            quarantined_count,
+            ..
+        } = summary;
         self.new_run_count += u64::from(new_run_count);
         self.collapsed_count += u64::from(collapsed_count);
         self.known_count += u64::from(known_count);
         self.revised_count += u64::from(revised_count);
         self.refused_count += u64::from(refused_count);
+        self.quarantined_count += u64::from(quarantined_count);
         self.sequence = answer.sequence;
         for refusal in &answer.refusals {
             self.remark(format!("{day}: {}", clean(&refusal.message)));
@@ -73,7 +83,7 @@ impl Report {
 
     /// Whether all that the bank had of those days went in.
     pub(super) fn is_clean(&self) -> bool {
-        self.refused_count + self.unreadable_day_count == 0
+        self.refused_count + self.quarantined_count + self.unreadable_day_count == 0
     }
 
     /// Lines for people.
@@ -83,6 +93,9 @@ impl Report {
         let unshown = unshown.saturating_sub(u64::try_from(lines.len()).unwrap_or(u64::MAX));
         if unshown > 0 {
             lines.push(format!("{unshown} more refused or not readable"));
+        }
+        if self.quarantined_count > 0 {
+            lines.push(held_in_words(self.quarantined_count));
         }
         let shown = self.other_dates.iter().take(REFUSALS_SHOWN_MAX);
         lines.extend(shown.map(|day| format!("{}: passed over, answered with the table of {}", day.asked, day.found)));
@@ -110,6 +123,7 @@ const COLUMNS: &[Column<Report>] = &[
     Column::new("known_count", "known", |row| Cell::Count(row.known_count)),
     Column::new("revised_count", "revised", |row| Cell::Count(row.revised_count)),
     Column::new("refused_count", "refused", |row| Cell::Count(row.refused_count)),
+    Column::new("quarantined_count", "held", |row| Cell::Count(row.quarantined_count)),
     Column::data("sequence", |row| Cell::Count(row.sequence)),
     Column::json("other_dates", |row| {
         Cell::List(row.other_dates.iter().map(|day| record(OTHER_DATE_COLUMNS, day)).collect())

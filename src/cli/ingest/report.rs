@@ -3,7 +3,7 @@
 use crate::cli::cell::Cell;
 use crate::cli::output::{Column, record};
 use crate::cli::runs;
-use crate::cli::text::clean;
+use crate::cli::text::{clean, held_in_words};
 use crate::proto::v1::{IngestSummary, Refusal, RefusalReason, Tick};
 
 /// Refusals shown to people; the rest are counted.
@@ -35,6 +35,7 @@ pub(super) struct FileReport {
     pub(super) known_count: u64,
     pub(super) revised_count: u64,
     pub(super) refused_count: u64,
+    pub(super) quarantined_count: u64,
     /// Rows that could not be sent.
     pub(super) malformed_count: u64,
     pub(super) late_count: u64,
@@ -62,6 +63,7 @@ impl FileReport {
         self.known_count += u64::from(summary.known_count);
         self.revised_count += u64::from(summary.revised_count);
         self.refused_count += u64::from(summary.refused_count);
+        self.quarantined_count += u64::from(summary.quarantined_count);
         self.late_count += u64::from(summary.late_count);
         self.sequence = sequence;
         self.recorded_time = recorded_time;
@@ -81,11 +83,17 @@ impl FileReport {
             + self.known_count
             + self.revised_count
             + self.refused_count
+            + self.quarantined_count
             + self.malformed_count
     }
 
-    pub(super) fn not_in_count(&self) -> u64 {
+    fn not_taken_count(&self) -> u64 {
         self.refused_count + self.malformed_count
+    }
+
+    /// Rows that no read serves: refused, malformed or held.
+    pub(super) fn not_in_count(&self) -> u64 {
+        self.not_taken_count() + self.quarantined_count
     }
 
     /// Whether quotes of a page met others at the same instant, as those of two pages of a day do.
@@ -100,9 +108,12 @@ impl FileReport {
         let place = if self.format == super::PARQUET { "row" } else { "line" };
         let mut lines: Vec<String> =
             shown.map(|refused| format!("{}: {}", self.file, refused.in_words(place))).collect();
-        let more = self.not_in_count().saturating_sub(lines.len() as u64);
+        let more = self.not_taken_count().saturating_sub(lines.len() as u64);
         if more > 0 {
             lines.push(format!("{}: {more} more refused; --output json lists them", self.file));
+        }
+        if self.quarantined_count > 0 {
+            lines.push(format!("{}: {}", self.file, held_in_words(self.quarantined_count)));
         }
         lines
     }
@@ -155,6 +166,7 @@ pub(super) const COLUMNS: &[Column<FileReport>] = &[
     Column::new("known_count", "known", |row| Cell::Count(row.known_count)),
     Column::new("revised_count", "revised", |row| Cell::Count(row.revised_count)),
     Column::new("refused_count", "refused", |row| Cell::Count(row.refused_count)),
+    Column::new("quarantined_count", "held", |row| Cell::Count(row.quarantined_count)),
     Column::new("malformed_count", "malformed", |row| Cell::Count(row.malformed_count)),
     Column::new("late_count", "late", |row| Cell::Count(row.late_count)),
     Column::new("sequence", "sequence", |row| Cell::Count(row.sequence)),

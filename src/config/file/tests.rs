@@ -21,7 +21,7 @@ fn a_problem_is_told_by_line_key_value_and_remedy() {
     check("sources.nbkr = \"1h\"", "1: sources.nbkr = \"1h\": it is no table; write [sources.nbkr] above its settings");
     check(
         "[defaults]\npace = \"1h\"",
-        "2: defaults.pace: there is no such setting; there are collapse_window and stale_limit",
+        "2: defaults.pace: there is no such setting; there are collapse_window, stale_limit and quarantine_factor",
     );
     check(
         "[sources.NBKR]",
@@ -29,7 +29,7 @@ fn a_problem_is_told_by_line_key_value_and_remedy() {
     );
     in_nbkr(
         "colapse_window = \"1h\"",
-        "sources.nbkr.colapse_window: there is no such setting; there are collapse_window, stale_limit, minimum_places, preference, follow, pace, publication and url",
+        "sources.nbkr.colapse_window: there is no such setting; there are collapse_window, stale_limit, quarantine_factor, minimum_places, preference, follow, pace, publication and url",
     );
     in_nbkr(
         "pace = 60",
@@ -59,10 +59,35 @@ fn a_problem_is_told_by_line_key_value_and_remedy() {
     for bad in ["19", "-1", "2.0", "\"2\"", "99999999999999999999"] {
         in_nbkr(&format!("minimum_places = {bad}"), &format!("sources.nbkr.minimum_places = {bad}: {places}"));
     }
+    for (bad, problem) in [
+        ("1", "factor '1' is not above 1 and at most 1000000; write one like 5 or 2.5"),
+        ("-5", "factor '-5' is not a plain decimal"),
+        ("nan", "factor 'nan' is not a plain decimal"),
+        ("true", "it is no factor; write a number above 1 like 5 or 2.5, or \"none\""),
+        ("\"off\"", "factor 'off' is not a plain decimal"),
+    ] {
+        let found = problems(&format!("[sources.nbkr]\nquarantine_factor = {bad}"));
+        let begins = format!("2: sources.nbkr.quarantine_factor = {bad}: {problem}");
+        assert!(found.len() == 1 && found[0].starts_with(&begins), "{found:?}");
+    }
     let place = "it is no whole number from 1 to 1000; write 1 for the source that goes first";
     for bad in ["0", "-1", "1001", "1.5", "[1]"] {
         in_nbkr(&format!("preference = {bad}"), &format!("sources.nbkr.preference = {bad}: {place}"));
     }
+}
+
+#[test]
+fn a_factor_is_a_number_of_exact_digits_or_none() {
+    let check = |text: &str, expect: Option<&str>| {
+        let found = FileSettings::parse(&format!("[defaults]\nquarantine_factor = {text}")).unwrap();
+        let factor = found.others.quarantine_factor.unwrap().value;
+        assert_eq!(factor.map(|factor| factor.to_string()).as_deref(), expect, "{text}");
+    };
+    check("5", Some("5"));
+    check("2.5", Some("2.5"));
+    check("1_000", Some("1000"));
+    check("\"2.50\"", Some("2.5"));
+    check("\"none\"", None);
 }
 
 #[test]

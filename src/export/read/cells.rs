@@ -30,12 +30,12 @@ pub(super) struct Column {
     pub(super) data_type: fn() -> DataType,
 }
 
-const fn column(name: &'static str, data_type: fn() -> DataType) -> Column {
+pub(super) const fn column(name: &'static str, data_type: fn() -> DataType) -> Column {
     Column { name, data_type }
 }
 
-const PAIR: &str = "pair";
-const SOURCE: &str = "source";
+pub(super) const PAIR: &str = "pair";
+pub(super) const SOURCE: &str = "source";
 const COLLAPSE_WINDOW: &str = "collapse_window_us";
 const FIRST_OBSERVED: &str = "first_observed_time";
 const LAST_OBSERVED: &str = "last_observed_time";
@@ -50,17 +50,26 @@ const CHANGE_NEGATIVE: &str = "reported_change_negative";
 const OBSERVATIONS: &str = "observation_count";
 pub(super) const SEQUENCE: &str = "sequence";
 
-fn time() -> DataType {
+pub(super) fn time() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-const fn rate() -> DataType {
+pub(super) const fn rate() -> DataType {
     DataType::Decimal128(38, 18)
 }
 
 const fn change() -> DataType {
     DataType::Decimal128(24, 12)
 }
+
+/// Of a published value.
+pub(super) const VALUE_COLUMNS: [Column; 5] = [
+    column(RATE, rate),
+    column(PLACES, || DataType::UInt8),
+    column(CHANGE, change),
+    column(CHANGE_PLACES, || DataType::UInt8),
+    column(CHANGE_NEGATIVE, || DataType::Boolean),
+];
 
 const RUN_COLUMNS: [Column; 11] = [
     column(PAIR, || DataType::Utf8),
@@ -94,25 +103,29 @@ pub(super) trait Row: Sized {
 /// A column, and what is wrong in it.
 pub(super) struct BadCell(pub(super) &'static str, pub(super) CellProblem);
 
-fn present<T: Array>(array: &T, at: usize, name: &'static str) -> Result<(), BadCell> {
+pub(super) fn present<T: Array>(array: &T, at: usize, name: &'static str) -> Result<(), BadCell> {
     if array.is_null(at) { Err(BadCell(name, CellProblem::Null)) } else { Ok(()) }
 }
 
-fn timestamp(array: &TimestampMicrosecondArray, at: usize, name: &'static str) -> Result<Timestamp, BadCell> {
+pub(super) fn timestamp(
+    array: &TimestampMicrosecondArray,
+    at: usize,
+    name: &'static str,
+) -> Result<Timestamp, BadCell> {
     present(array, at, name)?;
     Ok(Timestamp::from_micros(array.value(at)))
 }
 
-fn text<'a>(array: &'a StringArray, at: usize, name: &'static str) -> Result<&'a str, BadCell> {
+pub(super) fn text<'a>(array: &'a StringArray, at: usize, name: &'static str) -> Result<&'a str, BadCell> {
     present(array, at, name)?;
     Ok(array.value(at))
 }
 
-fn primitive<T: ArrowPrimitiveType>(batch: &RecordBatch, name: &str) -> Option<PrimitiveArray<T>> {
+pub(super) fn primitive<T: ArrowPrimitiveType>(batch: &RecordBatch, name: &str) -> Option<PrimitiveArray<T>> {
     batch.column_by_name(name)?.as_primitive_opt::<T>().cloned()
 }
 
-fn strings(batch: &RecordBatch, name: &str) -> Option<StringArray> {
+pub(super) fn strings(batch: &RecordBatch, name: &str) -> Option<StringArray> {
     batch.column_by_name(name)?.as_string_opt::<i32>().cloned()
 }
 
@@ -122,49 +135,31 @@ fn rescale(magnitude: u128, scale: u8, places: u8) -> Option<u128> {
     magnitude.is_multiple_of(divisor).then(|| magnitude / divisor)
 }
 
-/// The columns of runs.
-pub(super) struct RunCells {
-    pair: StringArray,
-    source: StringArray,
-    first: TimestampMicrosecondArray,
-    last: TimestampMicrosecondArray,
-    recorded: TimestampMicrosecondArray,
+/// The columns of published values.
+pub(super) struct ValueCells {
     rate: Decimal128Array,
     places: UInt8Array,
     change: Decimal128Array,
     change_places: UInt8Array,
     change_negative: BooleanArray,
-    observations: UInt64Array,
 }
 
-impl RunCells {
-    fn new(batch: &RecordBatch) -> Option<Self> {
+impl ValueCells {
+    pub(super) fn new(batch: &RecordBatch) -> Option<Self> {
         Some(Self {
-            pair: strings(batch, PAIR)?,
-            source: strings(batch, SOURCE)?,
-            first: primitive::<TimestampMicrosecondType>(batch, FIRST_OBSERVED)?,
-            last: primitive::<TimestampMicrosecondType>(batch, LAST_OBSERVED)?,
-            recorded: primitive::<TimestampMicrosecondType>(batch, RECORDED)?,
             rate: primitive::<Decimal128Type>(batch, RATE)?,
             places: primitive::<UInt8Type>(batch, PLACES)?,
             change: primitive::<Decimal128Type>(batch, CHANGE)?,
             change_places: primitive::<UInt8Type>(batch, CHANGE_PLACES)?,
             change_negative: batch.column_by_name(CHANGE_NEGATIVE)?.as_boolean_opt()?.clone(),
-            observations: primitive::<UInt64Type>(batch, OBSERVATIONS)?,
         })
     }
 
-    fn rate(&self, at: usize) -> Result<Rate, BadCell> {
+    pub(super) fn value(&self, at: usize) -> Result<PublishedValue, BadCell> {
         present(&self.rate, at, RATE)?;
         present(&self.places, at, PLACES)?;
-        let (value, places) = (self.rate.value(at), self.places.value(at));
-        let bad = |problem| BadCell(RATE, problem);
-        if value < 0 {
-            return Err(bad(RateError::Negative(self.rate.value_as_string(at)).into()));
-        }
-        let mantissa = rescale(value.unsigned_abs(), RATE_SCALE, places);
-        let mantissa = mantissa.ok_or_else(|| bad(CellProblem::Inexact(places)))?;
-        Rate::from_parts(mantissa, u32::from(places)).map_err(|problem| bad(problem.into()))
+        let rate = exact_rate(&self.rate, at, self.places.value(at), RATE)?;
+        Ok(PublishedValue { rate, reported_change: self.change(at)? })
     }
 
     fn change(&self, at: usize) -> Result<Option<ReportedChange>, BadCell> {
@@ -186,6 +181,44 @@ impl RunCells {
             .map(Some)
             .map_err(|problem| bad(problem.into()))
     }
+}
+
+/// A rate of a column, with the places that were published.
+pub(super) fn exact_rate(rates: &Decimal128Array, at: usize, places: u8, name: &'static str) -> Result<Rate, BadCell> {
+    present(rates, at, name)?;
+    let value = rates.value(at);
+    let bad = |problem| BadCell(name, problem);
+    if value < 0 {
+        return Err(bad(RateError::Negative(rates.value_as_string(at)).into()));
+    }
+    let mantissa = rescale(value.unsigned_abs(), RATE_SCALE, places);
+    let mantissa = mantissa.ok_or_else(|| bad(CellProblem::Inexact(places)))?;
+    Rate::from_parts(mantissa, u32::from(places)).map_err(|problem| bad(problem.into()))
+}
+
+/// The columns of runs.
+pub(super) struct RunCells {
+    pair: StringArray,
+    source: StringArray,
+    first: TimestampMicrosecondArray,
+    last: TimestampMicrosecondArray,
+    recorded: TimestampMicrosecondArray,
+    value: ValueCells,
+    observations: UInt64Array,
+}
+
+impl RunCells {
+    fn new(batch: &RecordBatch) -> Option<Self> {
+        Some(Self {
+            pair: strings(batch, PAIR)?,
+            source: strings(batch, SOURCE)?,
+            first: primitive::<TimestampMicrosecondType>(batch, FIRST_OBSERVED)?,
+            last: primitive::<TimestampMicrosecondType>(batch, LAST_OBSERVED)?,
+            recorded: primitive::<TimestampMicrosecondType>(batch, RECORDED)?,
+            value: ValueCells::new(batch)?,
+            observations: primitive::<UInt64Type>(batch, OBSERVATIONS)?,
+        })
+    }
 
     fn run(&self, at: usize) -> Result<Run, BadCell> {
         present(&self.observations, at, OBSERVATIONS)?;
@@ -193,7 +226,7 @@ impl RunCells {
             first_observed_time: timestamp(&self.first, at, FIRST_OBSERVED)?,
             last_observed_time: timestamp(&self.last, at, LAST_OBSERVED)?,
             observation_count: self.observations.value(at),
-            value: PublishedValue { rate: self.rate(at)?, reported_change: self.change(at)? },
+            value: self.value.value(at)?,
             recorded_time: timestamp(&self.recorded, at, RECORDED)?,
         })
     }
@@ -327,12 +360,17 @@ impl Row for NamedSeries {
     fn read((pairs, sources, windows): &Self::Cells, at: usize) -> Result<Self, BadCell> {
         let (pair, source) = (text(pairs, at, PAIR)?, text(sources, at, SOURCE)?);
         present(windows, at, COLLAPSE_WINDOW)?;
-        let key = SeriesKey {
-            pair: parse_pair(pair).map_err(|problem| BadCell(PAIR, problem.into()))?,
-            source: Source::parse(source).map_err(|problem| BadCell(SOURCE, problem.into()))?,
-        };
+        let key = series_key(pair, source)?;
         Ok(Self { pair: pair.to_owned(), source: source.to_owned(), key, collapse_window_us: windows.value(at) })
     }
+}
+
+/// Of the names in a row.
+pub(super) fn series_key(pair: &str, source: &str) -> Result<SeriesKey, BadCell> {
+    Ok(SeriesKey {
+        pair: parse_pair(pair).map_err(|problem| BadCell(PAIR, problem.into()))?,
+        source: Source::parse(source).map_err(|problem| BadCell(SOURCE, problem.into()))?,
+    })
 }
 
 /// Any ISO currency passes: what is served is a matter of settings.

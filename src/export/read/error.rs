@@ -5,7 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use super::{MANIFEST_NAME, SCHEMA_VERSION};
-use crate::domain::{PairError, RateError, ReportedChangeError, SourceError, Timestamp, TimestampError};
+use crate::domain::{NoteError, PairError, RateError, ReportedChangeError, SourceError, Timestamp, TimestampError};
 use crate::store::RestoreError;
 
 /// Why an export, or a file of runs, cannot be read.
@@ -208,6 +208,15 @@ pub enum CellProblem {
     /// A source that is none.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A state that is none.
+    #[error("is '{0}'; it must be HELD, RELEASED or DISCARDED")]
+    State(String),
+    /// A decision of a tick that is held.
+    #[error("is there, but state is HELD")]
+    Undecided,
+    /// A note that is none.
+    #[error(transparent)]
+    Note(#[from] NoteError),
     /// A commit out of its place.
     #[error("is {found} where {expected} comes next")]
     Sequence {

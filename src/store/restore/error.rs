@@ -38,6 +38,14 @@ pub enum RestoreError {
     /// Polls of more sources than a store keeps.
     #[error(transparent)]
     TooManyPolled(#[from] PollRefused),
+    /// A held tick makes no sense.
+    #[error("held tick {id}: {problem}")]
+    Quarantine {
+        /// Which.
+        id: u64,
+        /// What is wrong with it.
+        problem: RestoreProblem,
+    },
     /// The disk, or what it says.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -104,6 +112,23 @@ pub enum RestoreProblem {
         /// Its superseded time.
         superseded: Timestamp,
     },
+    /// An id out of its place.
+    #[error("{0} comes next")]
+    Id(u64),
+    /// Of a series that is not there.
+    #[error("there is no series of {0}")]
+    NoSeries(SeriesKey),
+    /// Decided before it was held.
+    #[error("it was held at {held} and decided at {decided}, not after it")]
+    Decided {
+        /// Recorded time of holding.
+        held: Timestamp,
+        /// Recorded time of the decision.
+        decided: Timestamp,
+    },
+    /// Two that are one.
+    #[error("its value at {0} is held or was discarded under another id")]
+    HeldTwice(Timestamp),
     /// More or fewer commits than the sequence says, or another newest one.
     #[error("{count} are listed up to {last}, but the newest is {sequence} at {recorded_time}")]
     CommitCount {

@@ -1,0 +1,94 @@
+//! `quarantine list`: what is held, and what was decided.
+
+use clap::{Args, ValueEnum};
+
+use super::{PAGE_HELD_MAX, WhichArgs, page};
+use crate::cli::cell::Cell;
+use crate::cli::output::Column;
+use crate::cli::pages::{Page, limit, list_without, note_rest};
+use crate::cli::runs::REPORTED_TITLE;
+use crate::cli::{CliError, KnownArgs, Outcome, Session};
+use crate::proto::v1::{ListQuarantineRequest, QuarantineState, QuarantinedTick};
+
+/// Arguments of `quarantine list`.
+#[derive(Debug, Args)]
+#[command(after_help = super::EXAMPLES)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// What was decided
+    #[arg(long, value_enum, value_name = "STATE", default_value_t = Decided::Held)]
+    state: Decided,
+    /// Most rows; 50 in a table, all in JSON and CSV, if left out
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    #[command(flatten)]
+    known: KnownArgs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Decided {
+    Held,
+    Released,
+    Discarded,
+    All,
+}
+
+impl Decided {
+    fn states(self) -> Vec<i32> {
+        let states: &[QuarantineState] = match self {
+            Self::Held => &[QuarantineState::Held],
+            Self::Released => &[QuarantineState::Released],
+            Self::Discarded => &[QuarantineState::Discarded],
+            Self::All => &[QuarantineState::Held, QuarantineState::Released, QuarantineState::Discarded],
+        };
+        states.iter().map(|state| (*state).into()).collect()
+    }
+}
+
+const COLUMNS: &[Column<QuarantinedTick>] = &[
+    Column::new("id", "id", |row| Cell::Count(row.id)),
+    Column::new("pair", "pair", |row| Cell::text(&row.pair)),
+    Column::new("source", "source", |row| Cell::text(&row.source)),
+    Column::new("observed_time", "observed", |row| Cell::time(row.observed_time.as_ref())),
+    Column::new("rate", "rate", |row| Cell::decimal(&row.rate)),
+    Column::new("rate_in_force", "in force", |row| Cell::decimal(&row.rate_in_force)),
+    Column::new("reported_change_percent", REPORTED_TITLE, |row| {
+        Cell::decimal_or_absent(row.reported_change_percent.as_ref())
+    }),
+    Column::new("held_time", "held", |row| Cell::time(row.held_time.as_ref())),
+    Column::new("state", "state", |row| state(row.state())),
+    Column::new("decided_time", "decided", |row| Cell::time(row.decided_time.as_ref())),
+    Column::new("note", "note", |row| row.note.as_ref().map_or(Cell::Absent, |note| Cell::text(note))),
+];
+
+/// What only decided ticks have.
+const DECIDED_TITLES: [&str; 2] = ["decided", "note"];
+
+fn state(state: QuarantineState) -> Cell {
+    match state {
+        QuarantineState::Unspecified => Cell::Absent,
+        QuarantineState::Held => Cell::text("HELD"),
+        QuarantineState::Released => Cell::text("RELEASED"),
+        QuarantineState::Discarded => Cell::text("DISCARDED"),
+    }
+}
+
+pub(super) async fn run(args: ListArgs, session: &Session) -> Result<Outcome, CliError> {
+    let request = ListQuarantineRequest {
+        states: args.state.states(),
+        known_time: session.time(args.known.known)?,
+        ..args.which.request(session)?
+    };
+    let client = session.connect().await?;
+    let is_short = session.is_table() && args.state == Decided::Held;
+    let hidden: &[&str] = if is_short { &DECIDED_TITLES } else { &[] };
+    let fetch = async |page_size, page_token| {
+        let page = page(&client, ListQuarantineRequest { page_size, page_token, ..request.clone() }).await?;
+        Ok(Page { rows: page.ticks, next_page_token: page.next_page_token })
+    };
+    let listed = list_without(session, COLUMNS, hidden, limit(session, args.limit), PAGE_HELD_MAX, fetch).await?;
+    let none = if args.state == Decided::Held { "nothing is held" } else { "no such tick" };
+    note_rest(session, &listed, args.limit, "ticks", none);
+    Ok(Outcome::Done)
+}

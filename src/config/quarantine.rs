@@ -1,0 +1,112 @@
+//! What `serve` is told of ticks to hold.
+//!
+//! **Invariant**: a source has one factor, or none by its own word.
+
+use std::collections::BTreeMap;
+
+use super::sources::subject;
+use super::{ConfigError, ValueError, parse_source};
+use crate::domain::{Factor, Source};
+
+/// What switches holding off.
+const NONE: &str = "none";
+
+/// Flags of the quarantine.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct QuarantineArgs {
+    /// Ticks whose rates are so many times the rate in force at their place in time, or more, either way, are held
+    /// until they are released, for a source or (without SOURCE=) for all others; above 1, or none to hold nothing
+    /// [default: 5]
+    #[arg(long, value_name = "[SOURCE=]N", env = "SILKRATE_QUARANTINE_FACTOR", value_delimiter = ',',
+          value_parser = SourceFactor::parse)]
+    pub quarantine_factor: Vec<SourceFactor>,
+}
+
+/// A factor, or none, for one source or for all that are not named.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SourceFactor {
+    source: Option<Source>,
+    factor: Option<Factor>,
+}
+
+impl SourceFactor {
+    /// Reads `5`, `none`, `nbk=2.5` or `nbk=none`.
+    ///
+    /// # Errors
+    /// Whatever the source or the factor is not.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
+        let (source, factor) = match text.split_once('=') {
+            Some((source, factor)) => (Some(parse_source(source)?), factor),
+            None => (None, text),
+        };
+        Ok(Self { source, factor: parse_factor(factor)? })
+    }
+}
+
+/// Reads a factor, or `none`.
+pub(super) fn parse_factor(text: &str) -> Result<Option<Factor>, ValueError> {
+    if text == NONE {
+        return Ok(None);
+    }
+    Factor::parse(text).map(Some).map_err(|error| ValueError::Domain(error.to_string()))
+}
+
+impl QuarantineArgs {
+    /// Of one source, or of all others.
+    ///
+    /// # Errors
+    /// `Twice`, where a source has two factors.
+    pub(super) fn factors(self) -> Result<BTreeMap<Option<Source>, Option<Factor>>, ConfigError> {
+        let mut seen: BTreeMap<Option<Source>, Option<Factor>> = BTreeMap::new();
+        for SourceFactor { source, factor: second } in self.quarantine_factor {
+            let subject = subject(source.as_ref());
+            if let Some(first) = seen.insert(source, second) {
+                let shown = |factor: Option<Factor>| factor.map_or(NONE.to_owned(), |factor| factor.to_string());
+                return Err(ConfigError::Twice {
+                    flag: "--quarantine-factor",
+                    subject,
+                    first: shown(first),
+                    second: shown(second),
+                });
+            }
+        }
+        Ok(seen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_source_has_one_factor() {
+        let check = |given: &[&str], expect: Result<[Option<&str>; 2], &str>| {
+            let parsed: Result<Vec<_>, _> = given.iter().map(|text| SourceFactor::parse(text)).collect();
+            let rules = parsed.map_err(|error| error.to_string()).and_then(|quarantine_factor| {
+                QuarantineArgs { quarantine_factor }.factors().map_err(|error| error.to_string())
+            });
+            match (rules, expect) {
+                (Ok(rules), Ok(expect)) => {
+                    let of = |slug: Option<&str>| {
+                        rules
+                            .get(&slug.map(|slug| Source::parse(slug).unwrap()))
+                            .map(|factor| factor.map_or("none".to_owned(), |factor| factor.to_string()))
+                    };
+                    assert_eq!([of(Some("nbk")), of(None)], expect.map(|text| text.map(str::to_owned)), "{given:?}");
+                }
+                (Err(error), Err(part)) => assert!(error.contains(part), "{given:?}: {error}"),
+                (found, _) => panic!("{given:?}: {found:?}"),
+            }
+        };
+        check(&[], Ok([None, None]));
+        check(&["2.5"], Ok([None, Some("2.5")]));
+        check(&["nbk=none"], Ok([Some("none"), None]));
+        check(&["none", "nbk=10"], Ok([Some("10"), Some("none")]));
+        check(&["1"], Err("is not above 1"));
+        check(&["nbk=five"], Err("factor 'five' is not a plain decimal"));
+        check(&["NBK=5"], Err("source 'NBK'"));
+        check(&[""], Err("factor ''"));
+        check(&["nbk=5", "nbk=none"], Err("given twice for source nbk: once 5, once none"));
+        check(&["5", "5"], Err("given twice for all other sources"));
+    }
+}

@@ -1,0 +1,163 @@
+//! How far a rate may lie from the one before it, and whether two rates lie so far apart.
+//!
+//! **Invariant**: exact. Two rates are compared by their mantissas and places; nothing is divided or rounded.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::decimal::{Decimal, DecimalError, DigitLimits};
+use super::rate::Rate;
+use super::time::clip;
+
+/// A factor above 1, of up to three places, at most a million.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Factor {
+    thousandths: u64,
+}
+
+/// Why something is no factor.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FactorError {
+    /// Not a plain decimal, or one with too many digits.
+    #[error("factor '{text}' {problem}")]
+    Decimal {
+        /// As given, clipped.
+        text: String,
+        /// What is wrong with it.
+        problem: DecimalError,
+    },
+    /// One or less, or above the limit.
+    #[error("factor '{0}' is not above 1 and at most 1000000; write one like 5 or 2.5")]
+    Range(String),
+}
+
+impl Factor {
+    /// Five: above every devaluation that these currencies have seen in a day, below the least slip of a unit.
+    pub const DEFAULT: Self = Self { thousandths: 5_000 };
+
+    const PLACES: u8 = 3;
+    const ONE_THOUSANDTHS: u64 = 1_000;
+    const THOUSANDTHS_MAX: u64 = 1_000_000 * Self::ONE_THOUSANDTHS;
+
+    /// Reads a plain decimal: no sign, no exponent, no spaces.
+    ///
+    /// # Errors
+    /// Any [`FactorError`], naming the text.
+    pub fn parse(text: &str) -> Result<Self, FactorError> {
+        let limits = DigitLimits { places: Self::PLACES, integer: 7, total: 10 };
+        let decimal =
+            Decimal::parse(text, limits).map_err(|problem| FactorError::Decimal { text: clip(text), problem })?;
+        let missing = u32::from(Self::PLACES.saturating_sub(decimal.places()));
+        // At most ten digits, so that this always fits.
+        let thousandths = u64::try_from(decimal.mantissa()).unwrap_or(u64::MAX).saturating_mul(10_u64.pow(missing));
+        if thousandths <= Self::ONE_THOUSANDTHS || thousandths > Self::THOUSANDTHS_MAX {
+            return Err(FactorError::Range(clip(text)));
+        }
+        Ok(Self { thousandths })
+    }
+
+    /// Whether one of two rates is this many times the other, or more.
+    pub fn parts(self, one: Rate, other: Rate) -> bool {
+        self.reached(one, other) || self.reached(other, one)
+    }
+
+    /// Whether `high >= self * low`.
+    fn reached(self, high: Rate, low: Rate) -> bool {
+        // With 28 digits and a factor of ten more neither product overflows before it is scaled, and only one of both
+        // is. Whatever overflows then is larger than whatever does not.
+        let (high_places, low_places) = (u32::from(high.places()), u32::from(low.places()));
+        let scaled = |mantissa: u128, by: u64, more_places: u32| {
+            mantissa.checked_mul(u128::from(by))?.checked_mul(10_u128.pow(more_places))
+        };
+        let high = scaled(high.mantissa(), Self::ONE_THOUSANDTHS, low_places.saturating_sub(high_places));
+        let low = scaled(low.mantissa(), self.thousandths, high_places.saturating_sub(low_places));
+        match (high, low) {
+            (Some(high), Some(low)) => high >= low,
+            (None, _) => true,
+            (Some(_), None) => false,
+        }
+    }
+}
+
+impl fmt::Display for Factor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.thousandths / Self::ONE_THOUSANDTHS, self.thousandths % Self::ONE_THOUSANDTHS);
+        if rest == 0 {
+            return write!(f, "{whole}");
+        }
+        write!(f, "{}", format!("{whole}.{rest:03}").trim_end_matches('0'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use num_bigint::BigUint;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn factors_are_decimals_above_one() {
+        let check = |text: &str, expect: Result<&str, &str>| match (Factor::parse(text), expect) {
+            (Ok(factor), Ok(shown)) => assert_eq!(factor.to_string(), shown, "{text}"),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
+            (found, _) => panic!("{text}: {found:?}"),
+        };
+        check("5", Ok("5"));
+        check("2.50", Ok("2.5"));
+        check("1.001", Ok("1.001"));
+        check("1000000", Ok("1000000"));
+        check("1", Err("is not above 1"));
+        check("1.000", Err("is not above 1"));
+        check("0", Err("is not above 1"));
+        check("1000000.001", Err("is not above 1 and at most 1000000"));
+        check("1.0001", Err("has 4 decimal places; at most 3"));
+        check("10000000", Err("has 8 digits before the point"));
+        check("-5", Err("is not a plain decimal"));
+        check("", Err("is not a plain decimal"));
+        assert_eq!(Factor::parse("5"), Ok(Factor::DEFAULT));
+    }
+
+    #[test]
+    fn rates_that_lie_as_far_apart_as_the_factor_part() {
+        let check = |factor: &str, one: &str, other: &str, expect: bool| {
+            let (one, other) = (Rate::parse(one).unwrap(), Rate::parse(other).unwrap());
+            let factor = Factor::parse(factor).unwrap();
+            assert_eq!((factor.parts(one, other), factor.parts(other, one)), (expect, expect), "{one} {other}");
+        };
+        // The devaluation of the sum on 2017-09-05.
+        check("5", "4210.35", "8100", false);
+        check("1.923", "4210.35", "8100", true);
+        check("1.924", "4210.35", "8100", false);
+        check("5", "0.01144", "0.05719", false);
+        check("5", "0.01144", "0.0572", true);
+        check("5", "0.01144", "0.0572000000", true);
+        check("5", "0.01144", "0.1144", true);
+        check("5", "0.01144", "1144", true);
+        check("5", "0.01144", "0.01144", false);
+        check("5", "12345678901234567890.12345678", "0.000000000000000001", true);
+        check("1000000", "99999999999999999999.99999999", "99999999999999.999999999999", true);
+        check("1000000", "99999999999999999999.99999999", "99999999999999.99999999999999", true);
+        check("1000000", "99999999999999999999.99999999", "100000000000000", false);
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_what_big_integers_say(
+            one in (1..10_u128.pow(28), 0..=18_u32),
+            other in (1..10_u128.pow(28), 0..=18_u32),
+            thousandths in 1_001..=Factor::THOUSANDTHS_MAX,
+        ) {
+            let (Ok(first), Ok(second)) = (Rate::from_parts(one.0, one.1), Rate::from_parts(other.0, other.1)) else {
+                return Ok(());
+            };
+            let scaled = |(mantissa, places): (u128, u32), by: u64| {
+                BigUint::from(mantissa) * BigUint::from(10_u8).pow(18 - places) * by
+            };
+            let above = |high, low| scaled(high, Factor::ONE_THOUSANDTHS) >= scaled(low, thousandths);
+            let expect = above(one, other) || above(other, one);
+            prop_assert_eq!(Factor { thousandths }.parts(first, second), expect);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What stands beside the files of an export: what was asked for, of which commit, and what each file holds.
+//!
+//! **Invariant**: in JSON with every field, absent values as `null`.
+
+use prost_types::Timestamp as ProtoTimestamp;
+use serde_json::{Value, json};
+
+use crate::domain::Timestamp;
+use crate::proto::v1;
+
+/// The file beside the parts of a full export that tells what they are; written last.
+pub const MANIFEST_NAME: &str = "manifest.json";
+
+/// One file of an export, as it came to disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartFile {
+    /// Of the file in its directory.
+    pub name: String,
+    /// In it.
+    pub row_count: u64,
+    /// Of it.
+    pub byte_count: u64,
+    /// Of all its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+/// What a filter says of files that are written anew, in Parquet.
+pub(super) fn filter_of_parquet(filter: &str) -> String {
+    let Ok(mut filter) = serde_json::from_str::<Value>(filter) else { return filter.to_owned() };
+    filter["format"] = "parquet".into();
+    filter.to_string()
+}
+
+fn time_json(time: Option<ProtoTimestamp>) -> Value {
+    let time = time.and_then(|time| Timestamp::from_parts_floor(time.seconds, time.nanos).ok());
+    time.map_or(Value::Null, |time| Value::from(time.to_string()))
+}
+
+/// What was asked for, as the metadata of a file and the manifest tell it.
+pub(super) fn filter_json(request: &v1::ExportSnapshotRequest) -> Value {
+    let format = match request.format() {
+        v1::ExportFormat::Unspecified | v1::ExportFormat::Parquet => "parquet",
+        v1::ExportFormat::ArrowStream => "arrow_stream",
+        v1::ExportFormat::Csv => "csv",
+    };
+    let shape = match request.shape() {
+        v1::ExportShape::Unspecified | v1::ExportShape::Runs => "runs",
+        v1::ExportShape::Daily => "daily",
+        v1::ExportShape::Candles => "candles",
+    };
+    let mut filter = json!({
+        "format": format,
+        "shape": shape,
+        "full": request.full,
+        "pairs": request.pairs,
+        "sources": request.sources,
+        "start_time": time_json(request.start_time),
+        "end_time": time_json(request.end_time),
+        "known_time": time_json(request.known_time),
+    });
+    if request.shape() == v1::ExportShape::Candles {
+        filter["interval"] = interval_name(request.interval()).into();
+        filter["time_zone"] = request.time_zone.as_str().into();
+        filter["fill_empty"] = request.fill_empty.into();
+    }
+    filter
+}
+
+/// As the command takes it.
+fn interval_name(interval: v1::CandleInterval) -> &'static str {
+    match interval {
+        v1::CandleInterval::Unspecified => "",
+        v1::CandleInterval::Minute => "1m",
+        v1::CandleInterval::FiveMinutes => "5m",
+        v1::CandleInterval::FifteenMinutes => "15m",
+        v1::CandleInterval::Hour => "1h",
+        v1::CandleInterval::FourHours => "4h",
+        v1::CandleInterval::Day => "1d",
+        v1::CandleInterval::Week => "1w",
+        v1::CandleInterval::Month => "1mo",
+    }
+}
+
+/// What stands beside the files of an export, for whoever reads them later.
+pub fn manifest_json(manifest: &v1::ExportManifest, parts: &[PartFile]) -> Value {
+    let rows: u64 = parts.iter().map(|part| part.row_count).sum();
+    let parts = parts.iter().map(|part| {
+        json!({
+            "name": part.name,
+            "row_count": part.row_count,
+            "byte_count": part.byte_count,
+            "sha256": part.sha256,
+        })
+    });
+    json!({
+        "schema_version": manifest.schema_version,
+        "sequence": manifest.sequence,
+        "recorded_time": time_json(manifest.recorded_time),
+        "last_ingest_time": time_json(manifest.last_ingest_time),
+        "product_version": manifest.product_version,
+        "filter": manifest.request.as_ref().map(filter_json),
+        "row_count": rows,
+        "parts": parts.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,62 @@
+//! Held ticks over gRPC: listed, released, discarded.
+//!
+//! **Invariant**: what is answered of a decision is durable.
+
+use std::sync::Arc;
+
+use tonic::Status;
+
+use super::ingest_convert::{BadField, Mode};
+use crate::api::convert::timestamp;
+use crate::api::{Rates, decision_messages, decision_request};
+use crate::domain::Verdict;
+use crate::ingest::{ConflictPolicy, DecisionReport, Ingest};
+use crate::proto::v1;
+
+/// The calls about held ticks. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct QuarantineCalls {
+    pub(super) ingest: Ingest,
+    pub(super) rates: Arc<Rates>,
+}
+
+impl QuarantineCalls {
+    pub(super) async fn list(&self, request: v1::ListQuarantineRequest) -> Result<v1::ListQuarantineResponse, Status> {
+        Ok(self.rates.list_quarantine(request).await?)
+    }
+
+    pub(super) async fn release(
+        &self,
+        request: v1::ReleaseQuarantineRequest,
+    ) -> Result<v1::ReleaseQuarantineResponse, Status> {
+        let mode = Mode::read(request.conflict_policy, false).map_err(BadField::into_status)?;
+        let (report, decisions) =
+            self.decide(request.ids, &request.note, Verdict::Released, mode.conflict_policy).await?;
+        let recorded_time = Some(timestamp(report.recorded_time));
+        Ok(v1::ReleaseQuarantineResponse { sequence: report.sequence, recorded_time, decisions })
+    }
+
+    pub(super) async fn discard(
+        &self,
+        request: v1::DiscardQuarantineRequest,
+    ) -> Result<v1::DiscardQuarantineResponse, Status> {
+        let (report, decisions) =
+            self.decide(request.ids, &request.note, Verdict::Discarded, ConflictPolicy::Refuse).await?;
+        let recorded_time = Some(timestamp(report.recorded_time));
+        Ok(v1::DiscardQuarantineResponse { sequence: report.sequence, recorded_time, decisions })
+    }
+
+    async fn decide(
+        &self,
+        ids: Vec<u64>,
+        note: &str,
+        verdict: Verdict,
+        conflict_policy: ConflictPolicy,
+    ) -> Result<(DecisionReport, Vec<v1::QuarantineDecision>), Status> {
+        let request = decision_request(ids, note, verdict, conflict_policy)?;
+        let ids = request.ids.clone();
+        let report = self.ingest.decide(request).await?;
+        let decisions = decision_messages(&ids, &report);
+        Ok((report, decisions))
+    }
+}

@@ -1,0 +1,184 @@
+//! Holding ticks and deciding about them, in a commit under way.
+//!
+//! **Invariant**: a tick is judged once, when it comes in, by the runs as they stand then; releasing it judges nothing
+//! again.
+
+use std::sync::Arc;
+
+use super::super::series::Access;
+use super::super::work::{SeriesId, UpsertError, Upserted, Work};
+use super::super::{Store, block::BlockError};
+use super::recorded::TickLayout;
+use super::{Quarantine, QuarantineChange};
+use crate::domain::{Decision, Factor, HeldTick, Note, PublishedValue, Rate, Timestamp, Verdict};
+
+/// What became of a tick that was judged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TakenIn {
+    /// It lies near enough to the rate in force, or there is none.
+    Stored(Upserted),
+    /// It is held under this id, or was discarded under it before.
+    Held {
+        /// Of the held tick.
+        id: u64,
+        /// Whether this commit began to hold it.
+        is_new: bool,
+    },
+}
+
+/// What became of a held tick that was to be decided.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decided {
+    /// It went in, as a tick that comes in now would.
+    Released(Upserted),
+    /// It stays out.
+    Discarded,
+    /// It was decided this way before.
+    Already,
+    /// Nothing changed.
+    Refused(DecisionRefusal),
+}
+
+/// Why a held tick was not decided.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DecisionRefusal {
+    /// No tick has this id.
+    UnknownId,
+    /// It was decided the other way before.
+    DecidedOtherwise(Verdict),
+    /// The runs do not take it.
+    Upsert(UpsertError),
+}
+
+impl Work<'_> {
+    /// Puts a value at an instant of a series, or holds it where its rate and the rate in force at its place are
+    /// `factor` times apart or more. None passes everything.
+    ///
+    /// A tick that was held or discarded before is not held anew; one that was released passes, whatever its rate.
+    ///
+    /// # Errors
+    /// [`UpsertError`]; then nothing has changed. A conflict that is not to revise is one, however far the rate.
+    pub fn take_in(
+        &mut self,
+        series: SeriesId,
+        time: Timestamp,
+        value: PublishedValue,
+        revise: bool,
+        factor: Option<Factor>,
+    ) -> Result<TakenIn, UpsertError> {
+        if let Some(factor) = factor
+            && let Some(in_force) = self.store.parted_from(series.0, time, value.rate, factor)?
+            && (revise || !self.store.knows(series.0, time)?)
+            && let Some(held) = self.hold(series.0, time, value, in_force)?
+        {
+            return Ok(held);
+        }
+        self.upsert(series, time, value, revise).map(TakenIn::Stored)
+    }
+
+    /// Holds a tick; none where it was released before.
+    fn hold(
+        &mut self,
+        series: u32,
+        observed_time: Timestamp,
+        value: PublishedValue,
+        rate_in_force: Rate,
+    ) -> Result<Option<TakenIn>, UpsertError> {
+        let keeper = &mut self.store.quarantine;
+        if let Some(tick) = keeper.find(series, observed_time, value) {
+            let is_released = tick.decision.as_ref().is_some_and(|decision| decision.verdict == Verdict::Released);
+            return Ok((!is_released).then_some(TakenIn::Held { id: tick.id, is_new: false }));
+        }
+        let Some(of) = self.store.series.get(series as usize - 1) else { return Ok(None) };
+        keeper.room_for(&of.key).map_err(UpsertError::QuarantineFull)?;
+        let tick = HeldTick {
+            id: keeper.next_id(),
+            series: Arc::clone(&of.key),
+            observed_time,
+            value,
+            rate_in_force,
+            held_time: self.recorded_time,
+            decision: None,
+        };
+        let id = tick.id;
+        self.quarantine.push(QuarantineChange::Held { id, tick: TickLayout::new(series, &tick) });
+        keeper.push(series, tick, None);
+        Ok(Some(TakenIn::Held { id, is_new: true }))
+    }
+
+    /// The held ticks as this commit is to leave them.
+    pub fn quarantine(&self) -> &Quarantine {
+        self.store.quarantine.list()
+    }
+
+    /// Decides held ticks, each by itself, in order of observed time and id; says what became of each in the order given.
+    /// Released ones go in as ticks do that come in now, `revise` saying what of a value that is stored already; where
+    /// that is refused, the tick stays held.
+    pub fn decide(&mut self, ids: &[u64], verdict: Verdict, note: Option<&Note>, revise: bool) -> Vec<Decided> {
+        let place = |id: u64| self.store.quarantine.list().get(id).map(|tick| (tick.observed_time, id));
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        order.sort_by_key(|at| place(ids[*at]));
+        let mut answers = vec![Decided::Already; ids.len()];
+        let mut decided = Vec::new();
+        let decision = Decision { verdict, decided_time: self.recorded_time, note: note.cloned() };
+        for at in order {
+            answers[at] = self.decide_one(ids[at], verdict, revise);
+            if matches!(answers[at], Decided::Released(_) | Decided::Discarded) {
+                self.store.quarantine.decide(ids[at], decision.clone());
+                decided.push(ids[at]);
+            }
+        }
+        if !decided.is_empty() {
+            let released = verdict == Verdict::Released;
+            let note = note.map(Note::to_string);
+            self.quarantine.push(QuarantineChange::Decided { ids: decided, released, note });
+        }
+        answers
+    }
+
+    /// What is to become of one, which is not marked as decided yet.
+    fn decide_one(&mut self, id: u64, verdict: Verdict, revise: bool) -> Decided {
+        let Some(tick) = self.store.quarantine.list().get(id).cloned() else {
+            return Decided::Refused(DecisionRefusal::UnknownId);
+        };
+        match (tick.decision.map(|decision| decision.verdict), verdict) {
+            (Some(before), now) if before == now => Decided::Already,
+            (Some(before), _) => Decided::Refused(DecisionRefusal::DecidedOtherwise(before)),
+            (None, Verdict::Discarded) => Decided::Discarded,
+            (None, Verdict::Released) => {
+                let upserted = self
+                    .series(&tick.series)
+                    .and_then(|series| self.upsert(series, tick.observed_time, tick.value, revise));
+                upserted.map_or_else(|error| Decided::Refused(DecisionRefusal::Upsert(error)), Decided::Released)
+            }
+        }
+    }
+}
+
+impl Store {
+    /// The rate in force at a time, if `rate` lies `factor` times apart from it or more.
+    fn parted_from(&self, id: u32, time: Timestamp, rate: Rate, factor: Factor) -> Result<Option<Rate>, UpsertError> {
+        let Some(series) = self.series_at(id) else { return Ok(None) };
+        let in_force = match &series.newest {
+            None => return Ok(None),
+            // Nearly every tick.
+            Some(newest) if newest.first_observed_time <= time => newest.value.rate,
+            Some(_) => {
+                let access = Access { reader: &self.reader, recent: &self.recent };
+                let run = series.runs.at_or_before(time, &access.runs());
+                let run = run.map_err(|error: BlockError| UpsertError::Damaged(Box::new(series.damaged(error))))?;
+                let Some(run) = run else { return Ok(None) };
+                run.value.rate
+            }
+        };
+        Ok((in_force != rate && factor.parts(in_force, rate)).then_some(in_force))
+    }
+
+    /// Whether an instant of a series is known, with whatever value.
+    fn knows(&self, id: u32, time: Timestamp) -> Result<bool, UpsertError> {
+        let Some(series) = self.series_at(id) else { return Ok(false) };
+        let access = Access { reader: &self.reader, recent: &self.recent };
+        let known = series.instants.contains(time, &access.instants());
+        known.map_err(|error| UpsertError::Damaged(Box::new(series.damaged(error))))
+    }
+}
