@@ -145,8 +145,8 @@ pub(super) fn page_rows(page_size: i32, rows_max: usize) -> Result<usize, QueryE
     }
 }
 
-/// What the token says about `request`, whose page fields were taken out.
-/// Where a list goes on. One that names no source goes on only as long as the same sources are preferred.
+/// Where a list goes on, by the token of `request`, whose page fields were taken out. One that names no source goes on
+/// only as long as the same sources are preferred.
 pub(super) fn resume(
     token: &str,
     method: &str,
