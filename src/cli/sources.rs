@@ -63,11 +63,18 @@ fn whole(micros: i64) -> String {
 fn feed(row: &SourceInfo) -> Cell {
     let words = match (row.followed_origin(), row.followed, health(row)) {
         (SettingOrigin::Unspecified, ..) => return Cell::Absent,
-        (_, false, _) => "not followed".to_owned(),
+        (_, false, _) => "off".to_owned(),
         (_, true, None) => "followed".to_owned(),
         (_, true, Some(health)) => health.to_lowercase(),
     };
     marked(&words, row.followed_origin())
+}
+
+/// How often it is asked, and from which hour on more often.
+fn pace(row: &SourceInfo) -> Cell {
+    let Cell::Text(pace) = marked_length(row.pace.as_ref(), row.pace_origin()) else { return Cell::Absent };
+    let hour = row.publication.as_ref().map(|hour| marked(hour, row.publication_origin()));
+    Cell::List(std::iter::once(Cell::Text(pace)).chain(hour).collect())
 }
 
 /// One word; nothing where there is no such setting.
@@ -106,13 +113,10 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::table("window", |row| marked_length(row.collapse_window.as_ref(), row.collapse_window_origin())),
     Column::data("collapse_window", |row| Cell::length(row.collapse_window.as_ref())),
     Column::data("collapse_window_origin", |row| origin(row.collapse_window_origin())),
-    Column::table("stale after", |row| marked_length(row.stale_limit.as_ref(), row.stale_limit_origin())),
+    Column::table("stale", |row| marked_length(row.stale_limit.as_ref(), row.stale_limit_origin())),
     Column::data("stale_limit", |row| Cell::length(row.stale_limit.as_ref())),
     Column::data("stale_limit_origin", |row| origin(row.stale_limit_origin())),
-    Column::table("pace", |row| marked_length(row.pace.as_ref(), row.pace_origin())),
-    Column::table("hour", |row| {
-        row.publication.as_ref().map_or(Cell::Absent, |hour| marked(hour, row.publication_origin()))
-    }),
+    Column::table("pace", pace),
     Column::table("prefer", |row| {
         row.preference.map_or(Cell::Absent, |place| marked(&place.to_string(), row.preference_origin()))
     }),
@@ -158,19 +162,21 @@ fn legend(sources: &[SourceInfo]) -> Option<String> {
 
 pub(super) async fn run(args: SourcesArgs, session: &Session) -> Result<Outcome, CliError> {
     let client = session.connect().await?;
-    let request = client.request(ListSourcesRequest { sources: args.sources });
+    let request = client.request(ListSourcesRequest { sources: args.sources.clone() });
     let answer = client.answer(client.rates().list_sources(request)).await?;
     let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;
     for source in &answer.sources {
         sheet.row(source)?;
     }
     sheet.finish()?;
-    if session.is_table() {
-        match legend(&answer.sources) {
-            _ if answer.sources.is_empty() => note("no such source"),
-            Some(words) => note(&words),
-            None => {}
-        }
+    let is_there = |name: &&String| answer.sources.iter().any(|row| row.source == **name);
+    for absent in args.sources.iter().filter(|name| !is_there(name)) {
+        note(&format!("no source {absent}; 'silkrate sources' lists those there are"));
+    }
+    if session.is_table()
+        && let Some(words) = legend(&answer.sources)
+    {
+        note(&words);
     }
     Ok(Outcome::Done)
 }
