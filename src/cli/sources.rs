@@ -6,7 +6,7 @@ use prost_types::Duration;
 use super::cell::Cell;
 use super::output::{Column, Sheet};
 use super::{CliError, Outcome, Session, note, stdout};
-use crate::domain::Timestamp;
+use crate::domain::whole_length;
 use crate::proto::v1::{FeedHealth, ListSourcesRequest, SettingOrigin, SourceInfo};
 
 const EXAMPLES: &str = "\
@@ -42,21 +42,7 @@ fn marked(value: &str, origin: SettingOrigin) -> Cell {
 fn marked_length(value: Option<&Duration>, origin: SettingOrigin) -> Cell {
     let length = Cell::length(value);
     let Cell::Length(micros) = length else { return length };
-    marked(&whole(micros), origin)
-}
-
-/// A length in the largest unit that it is a whole number of, as the configuration file takes it.
-fn whole(micros: i64) -> String {
-    const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
-    let units = [
-        (Timestamp::DAY_US, "d"),
-        (Timestamp::HOUR_US, "h"),
-        (MINUTE_US, "m"),
-        (Timestamp::SECOND_US, "s"),
-        (1_000, "ms"),
-    ];
-    let unit = units.into_iter().find(|(unit_us, _)| micros % unit_us == 0);
-    unit.map_or_else(|| format!("{micros}us"), |(unit_us, name)| format!("{}{name}", micros / unit_us))
+    marked(&whole_length(micros), origin)
 }
 
 /// Whether it is followed, and if so how it is, going by the last poll.
@@ -179,20 +165,4 @@ pub(super) async fn run(args: SourcesArgs, session: &Session) -> Result<Outcome,
         note(&words);
     }
     Ok(Outcome::Done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_are_exact_and_as_the_file_takes_them() {
-        let check = |text: &str| {
-            let micros = i64::try_from(humantime::parse_duration(text).unwrap().as_micros()).unwrap();
-            assert_eq!(whole(micros), text);
-        };
-        for text in ["7d", "1d", "36h", "1h", "90m", "1m", "90s", "10s", "1500ms", "7us"] {
-            check(text);
-        }
-    }
 }

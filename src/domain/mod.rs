@@ -23,7 +23,7 @@ pub use poll::{Health, Poll, PollSpan};
 pub use rate::{Rate, RateError, ReportedChange, ReportedChangeError};
 pub use run::{RateSpan, Revision, Run};
 pub use series::{Pair, PairError, SeriesKey, Source, SourceError};
-pub use span::{Span, SpanError, SpanUnit, exact_length};
+pub use span::{Span, SpanError, SpanUnit, exact_length, whole_length};
 pub use tick::{PublishedValue, Tick};
 pub(crate) use time::clip;
 pub use time::{Timestamp, TimestampError};
