@@ -233,14 +233,14 @@ async fn sources_are_shown_with_who_says_so() {
     server.store(&ticks()).await;
     let (table, note) = silkrate(&server, "sources").await;
     let expect = "\
-source   feed  window  stale  pace          prefer  places  series  newest
-cbt      off   7d      5d     1h; 09:00     -       4            0  -
-cbu      off   7d      5d     1h; 15:00     -       0            1  2025-12-08
-mine     -     1h      2h*    -             -       5*           0  -
-nbk      off   7d      3d!    1h; 15:30     -       2            0  -
-nbkr     off   5d*     5d     30m*; 16:30*  1*      0            2  2025-12-08
-nbt      off   7d      5d     1h; 12:00     -       0            0  -
-timesca  off   1h      2h*    1m            -       0            2  2025-12-08
+source   feed  window  stale  pace          prefer  places  series
+cbt      off   7d      5d     1h; 09:00     -       4       0
+cbu      off   7d      5d     1h; 15:00     -       0       1; 2025-12-08
+mine     -     1h      2h*    -             -       5*      0
+nbk      off   7d      3d!    1h; 15:30     -       2       0
+nbkr     off   5d*     5d     30m*; 16:30*  1*      0       2; 2025-12-08
+nbt      off   7d      5d     1h; 12:00     -       0       0
+timesca  off   1h      2h*    1m            -       0       2; 2025-12-08
 ";
     assert_eq!(table, expect);
     assert!(table.lines().all(|line| line.chars().count() <= 80), "it fits a terminal");

@@ -63,6 +63,12 @@ fn pace(row: &SourceInfo) -> Cell {
     Cell::List(std::iter::once(Cell::Text(pace)).chain(hour).collect())
 }
 
+/// How many there are, and the day of the newest observation of all.
+fn series(row: &SourceInfo) -> Cell {
+    let newest = row.last_observed_time.as_ref().map(|time| Cell::date(Some(time)));
+    Cell::List(std::iter::once(Cell::Count(row.series_count.into())).chain(newest).collect())
+}
+
 /// One word; nothing where there is no such setting.
 fn origin(origin: SettingOrigin) -> Cell {
     match origin {
@@ -120,8 +126,7 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::data("last_poll_health", |row| health(row).map_or(Cell::Absent, Cell::text)),
     Column::data("last_poll_time", |row| Cell::time(row.last_poll_time.as_ref())),
     Column::data("health_since_time", |row| Cell::time(row.health_since_time.as_ref())),
-    Column::table("series", |row| count(Some(row.series_count))),
-    Column::table("newest", |row| Cell::date(row.last_observed_time.as_ref())),
+    Column::table("series", series),
 ];
 
 /// Which marks are worth a word.
@@ -165,4 +170,47 @@ pub(super) async fn run(args: SourcesArgs, session: &Session) -> Result<Outcome,
         note(&words);
     }
     Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::table;
+    use crate::domain::Timestamp;
+
+    #[test]
+    fn a_source_with_a_mark_on_every_setting_fits_a_terminal() {
+        let length = |seconds| Some(Duration { seconds, nanos: 0 });
+        let file = SettingOrigin::File.into();
+        let source = SourceInfo {
+            source: "timesca".to_owned(),
+            followed: true,
+            followed_origin: SettingOrigin::Flag.into(),
+            last_poll_health: FeedHealth::Unreachable.into(),
+            series_count: 5,
+            last_observed_time: Some(prost_types::Timestamp {
+                seconds: 20_430 * Timestamp::DAY_US / Timestamp::SECOND_US,
+                nanos: 0,
+            }),
+            collapse_window: length(5_400),
+            collapse_window_origin: file,
+            stale_limit: length(172_800),
+            stale_limit_origin: file,
+            pace: length(1_800),
+            pace_origin: file,
+            publication: Some("16:30".to_owned()),
+            publication_origin: file,
+            preference: Some(12),
+            preference_origin: file,
+            minimum_places: 5,
+            minimum_places_origin: file,
+            ..SourceInfo::default()
+        };
+        assert_eq!(
+            table(COLUMNS, &[], 80, &[source]),
+            "source   feed          window  stale  pace    prefer  places  series\n\
+             timesca  unreachable!  90m*    2d*    30m*    12*     5*      5\n                                      \
+             16:30*                  2025-12-08\n"
+        );
+    }
 }
