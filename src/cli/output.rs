@@ -329,8 +329,12 @@ pub(super) fn table<T>(columns: &'static [Column<T>], hidden: &[&str], width: u1
     let mut out = Vec::new();
     let style = Style { format: Format::Table, now: Timestamp::from_micros(0), width: Some(width) };
     let mut sheet = Sheet::new(&mut out, style, columns).unwrap();
-    hidden.iter().for_each(|title| sheet.hide(title));
-    rows.iter().for_each(|row| sheet.row(row).unwrap());
+    for title in hidden {
+        sheet.hide(title);
+    }
+    for row in rows {
+        sheet.row(row).unwrap();
+    }
     sheet.finish().unwrap();
     String::from_utf8(out).unwrap()
 }
