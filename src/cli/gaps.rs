@@ -32,7 +32,7 @@ pub struct GapsArgs {
     /// Only this pair, like KGS/USD
     #[arg(value_name = "PAIR", default_value = "", hide_default_value = true)]
     pair: String,
-    /// Only what this source published; needed where several have the pair
+    /// Only what this source published; needed where several have the pair and none of them is preferred
     #[arg(long, value_name = "SLUG", default_value = "", hide_default_value = true)]
     source: String,
     /// Gaps that end after this time
