@@ -51,7 +51,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "SILKRATE_DB", default_value = "silkrate-data")]
     pub db: PathBuf,
 
-    /// Settings of sources in TOML, as in data/silkrate.toml; a flag goes before it
+    /// Settings of sources in TOML, as in data/silkrate.toml; a flag that says the same goes before it
     #[arg(long, value_name = "FILE", env = "SILKRATE_CONFIG")]
     pub config: Option<PathBuf>,
 

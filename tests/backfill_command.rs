@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use publisher::{Publisher, Reply, recorded};
 use serde_json::{Value, json};
 use silkrate::domain::Timestamp;
+use silkrate::proto::v1;
 use support::TestServer;
 
 /// Exit status, the summary, and what was said beside it.
@@ -166,6 +167,29 @@ async fn a_slip_of_a_unit_is_held_and_said_so() {
     // It is not served, and fetched again it is held still.
     let again = backfill(&server, &bank, &format!("{line} --again")).await;
     check(&again, 3, &[("quarantined_count", json!(1)), ("new_run_count", json!(0))]);
+}
+
+/// As the server does, which reads the same tables where it follows the bank.
+#[tokio::test]
+async fn rates_are_padded_as_the_servers_settings_have_it() {
+    let bank = Publisher::start(|path| match path {
+        "/kurs/2026/20052026.xml" => Reply::recorded("cbt/20052026.xml"),
+        _ => Reply::ABSENT,
+    })
+    .await;
+    for (flags, expect) in [
+        ([].as_slice(), "3.5000"),
+        (&["--minimum-places", "cbt=1"], "3.5"),
+        (&["--minimum-places", "cbt=6"], "3.500000"),
+    ] {
+        let server = TestServer::start(flags).await;
+        server.clock.set(Timestamp::parse("2026-05-30").unwrap());
+        check(&backfill(&server, &bank, "cbt --from 2026-05-20 --to 2026-05-20").await, 0, &[]);
+        let request = v1::GetRateRequest { pair: "USD/TMT".to_owned(), ..v1::GetRateRequest::default() };
+        let rate = server.rates().get_rate(request).await.unwrap().into_inner().rate;
+        assert_eq!(rate, expect, "{flags:?}");
+        server.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -155,7 +155,7 @@ fn tables_are_for_people() {
     check("revisions KGS/USD", &["superseded", "0.01143", "0.01142", "2025-12-10T00:00:00Z"], "");
     check(
         "gaps",
-        &["last observed", "24 h", "unreachable", "unreachable 21 h, asked and silent 3 h", "not yet", "2 d"],
+        &["last observed", "24 h", "unreachable", "unreachable 21 h; asked and silent 3 h", "not yet", "2 d"],
         "",
     );
     check(

@@ -280,6 +280,35 @@ async fn who_shows_the_banks_rate_three_days_late_lags_by_three() {
 }
 
 #[tokio::test]
+async fn a_day_asked_for_alone_lags_by_up_to_fourteen() {
+    let server = TestServer::start(&[]).await;
+    let tick = |source: &str, day: &str, rate: &str| v1::Tick {
+        pair: "USD/UZS".to_owned(),
+        source: source.to_owned(),
+        observed_time: time(day),
+        rate: rate.to_owned(),
+        reported_change_percent: None,
+    };
+    let official = [tick("cbu", "2025-11-01", "100.00"), tick("cbu", "2025-11-02", "50.00")];
+    let late = [tick("late", "2025-11-01", "25.00"), tick("late", "2025-11-15", "100.00")];
+    server.store(&[official, late].concat()).await;
+    for (day, expect) in [
+        ("2025-11-14", "11-14 25.00 50.00 100.0000 (99.9400 100.0601) -,-"),
+        ("2025-11-15", "11-15 100.00 50.00 -50.0000 (-50.0075 -49.9924) 14,-"),
+        ("2025-11-16", "11-16 100.00 50.00 -50.0000 (-50.0075 -49.9924) -,-"),
+    ] {
+        let request = v1::CompareSourcesRequest {
+            start_time: time(day),
+            end_time: time(&format!("{day}T00:00:01Z")),
+            ..of("USD/UZS", ["late", "cbu"])
+        };
+        let page = compare(&server, request).await.unwrap();
+        assert_eq!(page.days.iter().map(words).collect::<Vec<_>>(), [expect]);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_compared_is_told() {
     let server = ticker_and_market().await;
     let check = async |spoil: fn(&mut v1::CompareSourcesRequest), field: &str, part: &str| {

@@ -1,4 +1,4 @@
-//! Publishers over TLS: whom the command trusts, and what it says of the others.
+//! Publishers over TLS: whom the command and the server trust, and what is said of the others.
 //!
 //! The root certificates of the system are replaced for the command by one that is made here.
 
@@ -9,10 +9,13 @@ mod support;
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use publisher::{Publisher, Reply};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use silkrate::domain::Timestamp;
+use silkrate::follow::FollowedSource;
+use silkrate::proto::v1;
 use support::TestServer;
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
@@ -83,4 +86,25 @@ async fn a_bank_that_cannot_show_who_it_is_gives_nothing() {
     let bank = Publisher::start_tls(acceptor(&known, "localhost", 4_000), cbu).await;
     let (code, said) = backfill(&server, &roots, &bank).await;
     assert_eq!((code, bank.asked().len()), (Some(0), 1), "{said}");
+}
+
+#[tokio::test]
+async fn no_follower_trusts_a_publisher_that_cannot_show_who_it_is() {
+    let publisher = Publisher::start_tls(acceptor(&authority("unknown"), "localhost", 4_000), cbu).await;
+    let names = FollowedSource::ALL.map(FollowedSource::name);
+    let urls = names.map(|name| format!("{name}={}", publisher.base_url)).join(",");
+    let server = TestServer::start(&["--follow", &names.join(","), "--feed-url", &urls]).await;
+    let mut health = Vec::new();
+    for _ in 0..200 {
+        let answer = server.rates().list_sources(v1::ListSourcesRequest::default()).await.unwrap().into_inner();
+        health = answer.sources.iter().map(|source| (source.source.clone(), source.last_poll_health())).collect();
+        if health.iter().all(|(_, health)| *health != v1::FeedHealth::Unspecified) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(health.len(), names.len(), "{health:?}");
+    assert!(health.iter().all(|(_, health)| *health == v1::FeedHealth::Unreachable), "{health:?}");
+    assert_eq!(publisher.asked(), Vec::<String>::new(), "asked nevertheless");
+    server.stop().await;
 }

@@ -8,6 +8,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use month::World;
@@ -128,9 +129,9 @@ fn spring(path: &str) -> Reply {
 /// A page whose som slipped by two digits for a while, and a poll after it.
 #[tokio::test]
 async fn a_slip_on_a_followed_page_is_held_and_the_feed_stays_well() {
-    let polls = std::sync::atomic::AtomicUsize::new(0);
+    let polls = AtomicUsize::new(0);
     let publisher = Publisher::start(move |_| {
-        let slips = polls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1;
+        let slips = polls.fetch_add(1, Ordering::SeqCst) == 1;
         let page = String::from_utf8(TICKER_PAGE.to_vec()).unwrap();
         Reply::Body(if slips { page.replace("0.01144", "1.144") } else { page }.into_bytes())
     })
@@ -242,6 +243,83 @@ async fn what_cannot_be_read_is_told_apart_and_disturbs_nothing() {
         let wait_us = follower.next_poll().micros_since(time("2026-04-02T08:00:00Z"));
         let least_us = wait_s.unwrap_or(3_600) * Timestamp::SECOND_US;
         assert!((least_us..=least_us + least_us / 8).contains(&wait_us), "{said}: {wait_us}");
+        desk.close();
+    }
+}
+
+/// A ticker page made of this text in place of its date.
+fn page_with(text: &str) -> Vec<u8> {
+    let page = std::str::from_utf8(TICKER_PAGE).unwrap();
+    assert!(page.contains("08 December 2025"));
+    page.replace("08 December 2025", text).into_bytes()
+}
+
+#[tokio::test]
+async fn what_is_no_ticker_page_is_told_apart_and_disturbs_nothing() {
+    const BOMB: &str = "<!DOCTYPE html [<!ENTITY a \"KGS/USD = 9.99999 +1%\"><!ENTITY b \"&a;&a;&a;&a;\">]><p>&b;</p>";
+    let utf16 = || String::from_utf8(TICKER_PAGE.to_vec()).unwrap().encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let web_page = || b"<!DOCTYPE html><html><title>502 Bad Gateway, 3.5%</title></html>".to_vec();
+    let moved = |to: &str| Reply::Redirect(to.to_owned());
+    let (silent, refused) = ((Outcome::Silent, Health::Silent), (Outcome::Refused, Health::Refused));
+    let unreachable = (Outcome::Unreachable, Health::Unreachable);
+    for (fault, (outcome, health), wait_s) in [
+        (Reply::Body(web_page()), silent, 60),
+        (Reply::Body(Vec::new()), silent, 60),
+        // A table, and entities that would be quotes if they were taken for ones.
+        (Reply::recorded("nbkr/daily-2026-05-23.xml"), silent, 60),
+        (Reply::Body(BOMB.as_bytes().to_vec()), silent, 60),
+        (Reply::Body(utf16()), refused, 60),
+        (Reply::Body(page_with("\u{0}")), refused, 60),
+        (Reply::Body([TICKER_PAGE, b"\xf1"].concat()), refused, 60),
+        (Reply::Body(vec![b' '; 4 * 1024 * 1024 + 1]), refused, 60),
+        (Reply::Long(TICKER_PAGE.to_vec()), refused, 60),
+        // There is always a page, unlike a table.
+        (Reply::ABSENT, refused, 60),
+        (Reply::Status("403 Forbidden", ""), refused, 60),
+        (Reply::Status("429 Too Many Requests", "Retry-After: 900\r\n"), refused, 900),
+        (moved("http://example.org/"), refused, 60),
+        (moved("http://10.0.0.1/"), refused, 60),
+        (Reply::Status("503 Service Unavailable", "Retry-After: 900\r\n"), unreachable, 900),
+        (Reply::Cut(TICKER_PAGE.to_vec()), unreachable, 60),
+        (Reply::Hang, unreachable, 60),
+    ] {
+        let said = format!("{fault:.60?}");
+        let is_spoilt = Arc::new(AtomicBool::new(false));
+        let switch = Arc::clone(&is_spoilt);
+        let spoilt = move |path: &str| if switch.load(Ordering::SeqCst) { fault.clone() } else { spring(path) };
+        let publisher = Publisher::start(spoilt).await;
+        let desk = Desk::at("2025-12-08T09:30:00Z");
+        let mut follower = desk.follower(FollowedSource::Timesca, &publisher);
+        assert_eq!(follower.poll().await, Outcome::Taken, "{said}");
+        let runs = desk.runs();
+        is_spoilt.store(true, Ordering::SeqCst);
+        desk.clock.set(time("2025-12-08T09:31:00Z"));
+        assert_eq!((follower.poll().await, follower.health()), (outcome, Some(health)), "{said}");
+        assert_eq!(desk.runs(), runs, "{said}");
+        let wait_us = follower.next_poll().micros_since(time("2025-12-08T09:31:00Z"));
+        let least_us = wait_s * Timestamp::SECOND_US;
+        assert!((least_us..=least_us + least_us / 8).contains(&wait_us), "{said}: {wait_us}");
+        // What comes next is taken in as if nothing had been.
+        is_spoilt.store(false, Ordering::SeqCst);
+        desk.clock.set(time("2025-12-08T09:50:00Z"));
+        let next = follower.poll().await;
+        assert!(matches!(next, Outcome::Taken | Outcome::Unchanged), "{said}: {next:?}");
+        assert!(desk.runs().iter().all(|run| run.contains(" 2025-12-08T09:50:00Z 2 ")), "{said}: {:?}", desk.runs());
+        desk.close();
+    }
+}
+
+/// A mark at the beginning, and whatever date the page prints: what is shown is shown now.
+#[tokio::test]
+async fn a_ticker_page_is_of_the_time_at_which_it_was_asked_for() {
+    for body in [[b"\xef\xbb\xbf", TICKER_PAGE].concat(), page_with("01 January 2020")] {
+        let publisher = Publisher::start(move |_| Reply::Body(body.clone())).await;
+        let desk = Desk::at("2025-12-09T09:30:00Z");
+        let mut follower = desk.follower(FollowedSource::Timesca, &publisher);
+        assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)));
+        let runs = desk.runs();
+        assert_eq!(runs.len(), 5);
+        assert!(runs.iter().all(|run| run.contains(" 2025-12-09T09:30:00Z 1 ")), "{runs:?}");
         desk.close();
     }
 }

@@ -20,7 +20,7 @@ use silkrate::ingest::Running;
 use silkrate::metrics::FollowMetrics;
 use silkrate::proto::v1;
 use silkrate::proto::v1::rate_service_client::RateServiceClient;
-use support::{NOW, TestServer, assert_invalid};
+use support::{NOW, TestServer, assert_invalid, tick};
 use tempfile::TempDir;
 use tonic::Code;
 
@@ -248,6 +248,19 @@ async fn an_open_gap_ends_now_and_plain_http_says_the_same() {
     let csv = web::get(server.http_addr, "/v1/gaps?format=csv&minimum_length=3h").await.csv();
     let cell = |row: usize, name: &str| csv[row].iter().find(|(other, _)| other == name).unwrap().1.clone();
     assert_eq!((csv.len(), cell(0, "reason"), cell(1, "reason")), (4, "UNREACHABLE".into(), "NOT_ASKED".into()));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_goes_on_with_the_source_that_it_began_with() {
+    let server = two_days().await;
+    let all = gaps(&server, of_pair("KGS/USD")).await.gaps;
+    let first = gaps(&server, v1::ListGapsRequest { page_size: 1, ..of_pair("KGS/USD") }).await;
+    // From here on who names no source is asked to choose.
+    let other = v1::Tick { source: "nbkr".to_owned(), ..tick("KGS/USD", -3_600, "0.01144") };
+    server.store(&[other]).await;
+    let next = v1::ListGapsRequest { page_token: first.next_page_token, ..of_pair("KGS/USD") };
+    assert_eq!([first.gaps, gaps(&server, next).await.gaps].concat(), all);
     server.stop().await;
 }
 

@@ -344,24 +344,27 @@ async fn what_time_alone_changes_moves_the_tag() {
 #[tokio::test]
 async fn an_answer_that_counts_from_now_is_exact_to_the_minute() {
     let server = server().await;
+    let of = |source: &str| v1::Tick { source: source.to_owned(), ..tick("USD/UZS", -7_200, "12000") };
+    server.store(&[of("cbu"), of("nbk")]).await;
     let change = "/v1/change?pair=KGS/USD&window=24h";
     let (fixed, candles) =
         ("/v1/change?pair=KGS/USD&start_time=2025-12-01&end_time=2025-12-07", "/v1/candles?pair=KGS/USD&interval=1h");
+    let targets = [change, fixed, candles, "/v1/gaps", "/v1/compare?pair=USD/UZS&sources=cbu,nbk"];
     let mut tags = Vec::new();
-    for target in [change, fixed, candles] {
+    for target in targets {
         tags.push(get(server.http_addr, target).await.header("etag").unwrap().to_owned());
     }
     let statuses = async || {
         let mut statuses = Vec::new();
-        for (target, tag) in [change, fixed, candles].iter().zip(&tags) {
+        for (target, tag) in targets.iter().zip(&tags) {
             statuses.push(get_with(server.http_addr, target, &[("if-none-match", tag)]).await.status);
         }
         statuses
     };
     server.clock.set(NOW.saturating_add_us(59 * Timestamp::SECOND_US));
-    assert_eq!(statuses().await, [304, 304, 304]);
+    assert_eq!(statuses().await, [304; 5]);
     server.clock.set(NOW.saturating_add_us(61 * Timestamp::SECOND_US));
-    assert_eq!(statuses().await, [200, 304, 200]);
+    assert_eq!(statuses().await, [200, 304, 200, 200, 200]);
     let answer = get(server.http_addr, change).await.json();
     assert_eq!(answer["end"]["time"], json!("2025-12-08T12:01:00Z"));
     assert_eq!(answer["start"]["time"], json!("2025-12-07T12:01:00Z"));

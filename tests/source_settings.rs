@@ -233,18 +233,21 @@ async fn sources_are_shown_with_who_says_so() {
     server.store(&ticks()).await;
     let (table, note) = silkrate(&server, "sources").await;
     let expect = "\
-source   feed          window  stale after  pace  hour    prefer  factor  places  series  newest
-cbt      not followed  7d      5d           1h    09:00   -       5       4            0  -
-cbu      not followed  7d      5d           1h    15:00   -       5       0            1  2025-12-08
-mine     -             1h      2h*          -     -       -       5       5*           0  -
-nbk      not followed  7d      3d!          1h    15:30   -       5       2            0  -
-nbkr     not followed  5d*     5d           30m*  16:30*  1*      5       0            2  2025-12-08
-nbt      not followed  7d      5d           1h    12:00   -       5       0            0  -
-timesca  not followed  1h      2h*          1m    -       -       5       0            2  2025-12-08
+source   feed  window  stale  pace          prefer  factor  places  series
+cbt      off   7d      5d     1h; 09:00     -       5       4       0
+cbu      off   7d      5d     1h; 15:00     -       5       0       1; 2025-12-08
+mine     -     1h      2h*    -             -       5       5*      0
+nbk      off   7d      3d!    1h; 15:30     -       5       2       0
+nbkr     off   5d*     5d     30m*; 16:30*  1*      5       0       2; 2025-12-08
+nbt      off   7d      5d     1h; 12:00     -       5       0       0
+timesca  off   1h      2h*    1m            -       5       0       2; 2025-12-08
 ";
     assert_eq!(table, expect);
-    assert!(table.lines().all(|line| line.chars().count() <= 100));
+    assert!(table.lines().all(|line| line.chars().count() <= 100), "it fits a terminal");
     assert_eq!(note, "* set in the file of --config, ! set by a flag or its variable\n");
+    let (table, note) = silkrate(&server, "sources other nbt").await;
+    assert!(table.contains("nbt "), "{table}");
+    assert_eq!(note, "no source other; 'silkrate sources' lists those there are\n");
 
     let (text, note) = silkrate(&server, "sources nbkr cbu --output json").await;
     let said: Value = serde_json::from_str(&text).unwrap();

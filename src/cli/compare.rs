@@ -172,11 +172,12 @@ fn apart_in_words(day: &ComparedDay) -> Cell {
     }
 }
 
-/// `timesca 2 d`.
+/// `timesca 2 d`; where each lags the other, one below the other if there is no room.
 fn lags_in_words(asked: &Asked, day: &ComparedDay) -> Cell {
     let sides = [(&asked.first, day.first_lag_days), (&asked.second, day.second_lag_days)];
-    let said: Vec<String> = sides.iter().filter_map(|(who, days)| Some(format!("{who} {} d", (*days)?))).collect();
-    Cell::text(&said.join(", "))
+    let said = sides.iter().filter_map(|(who, days)| Some(Cell::Text(format!("{who} {} d", (*days)?))));
+    let said: Vec<Cell> = said.collect();
+    if said.is_empty() { Cell::Absent } else { Cell::List(said) }
 }
 
 /// How a side came about: `as published`, or from what.
@@ -310,4 +311,40 @@ fn now_in_words(asked: &Asked, last: Option<&ApartStretch>, newest: Option<&Comp
     }
     text.push('.');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::table;
+
+    #[test]
+    fn a_day_on_which_each_lags_the_other_fits_a_terminal() {
+        let [first, second] = ["timesca", "nbkr"].map(str::to_owned);
+        let asked = Asked { pair: "KGS/USD".to_owned(), first, second, zone: Zone::UTC };
+        let rate = |rate: &str| Some(GetRateResponse { rate: rate.to_owned(), ..GetRateResponse::default() });
+        let age = prost_types::Duration { seconds: 47 * 3_600, nanos: 0 };
+        let day = ComparedDay {
+            period_start_time: Some(prost_types::Timestamp { seconds: 1_763_769_600, nanos: 0 }),
+            first: rate("0.01033").map(|first| GetRateResponse { age: Some(age), ..first }),
+            second: rate("0.0103993344425957"),
+            percent_difference: Some("-0.6712".to_owned()),
+            percent_difference_low: Some("-0.7200".to_owned()),
+            percent_difference_high: Some("-0.6224".to_owned()),
+            overlap: Some(false),
+            stretch_begins: true,
+            first_lag_days: Some(12),
+            second_lag_days: Some(8),
+            ..ComparedDay::default()
+        };
+        let rows = [Row { asked, day }];
+        assert_eq!(
+            table(COLUMNS, &BOUNDS, 80, &rows),
+            "day           first              second        %  apart   lags          age\n\
+             2025-11-22  0.01033  0.0103993344425957  -0.6712  begins  timesca 12 d  47 h\n                                                          \
+             nbkr 8 d\n"
+        );
+        let with_bounds = table(COLUMNS, &[], BOUNDS_WIDTH_MIN, &rows);
+        assert!(with_bounds.starts_with("day           first              second        %    low %"), "{with_bounds}");
+    }
 }

@@ -32,7 +32,7 @@ pub struct GapsArgs {
     /// Only this pair, like KGS/USD
     #[arg(value_name = "PAIR", default_value = "", hide_default_value = true)]
     pair: String,
-    /// Only what this source published; needed where several have the pair
+    /// Only what this source published; needed where several have the pair and none of them is preferred
     #[arg(long, value_name = "SLUG", default_value = "", hide_default_value = true)]
     source: String,
     /// Gaps that end after this time
@@ -61,12 +61,11 @@ const COLUMNS: &[Column<Gap>] = &[
     Column::data("open", |row| Cell::Flag(row.open)),
     Column::new("length", "length", |row| Cell::length(row.length.as_ref())),
     Column::data("reason", |row| name(row.reason())),
-    Column::table("reason", |row| Cell::text(words(row.reason()))),
+    Column::table("reason", reasons),
     Column::data("asked_silent_length", |row| Cell::length(row.asked_silent_length.as_ref())),
     Column::data("refused_length", |row| Cell::length(row.refused_length.as_ref())),
     Column::data("unreachable_length", |row| Cell::length(row.unreachable_length.as_ref())),
     Column::data("not_asked_length", |row| Cell::length(row.not_asked_length.as_ref())),
-    Column::table("of it", breakdown),
     Column::data("stretches", |row| Cell::List(row.stretches.iter().map(stretch).collect())),
 ];
 
@@ -98,8 +97,8 @@ const fn words(reason: GapReason) -> &'static str {
     }
 }
 
-/// How long each reason lasted, the longest first; nothing where one reason says it all.
-fn breakdown(gap: &Gap) -> Cell {
+/// The reason; of several how long each lasted, the longest first and of equals the one that leads.
+fn reasons(gap: &Gap) -> Cell {
     let parts = [
         (gap.asked_silent_length.as_ref(), GapReason::AskedSilent),
         (gap.refused_length.as_ref(), GapReason::Refused),
@@ -114,11 +113,11 @@ fn breakdown(gap: &Gap) -> Cell {
         })
         .collect();
     if parts.len() < 2 {
-        return Cell::Absent;
+        return Cell::text(words(gap.reason()));
     }
-    parts.sort_by_key(|(micros, _)| std::cmp::Reverse(*micros));
-    let said = parts.iter().map(|(micros, reason)| format!("{} {}", words(*reason), length(*micros)));
-    Cell::Text(said.collect::<Vec<_>>().join(", "))
+    parts.sort_by_key(|(micros, reason)| (std::cmp::Reverse(*micros), *reason != gap.reason()));
+    let said = parts.iter().map(|(micros, reason)| Cell::Text(format!("{} {}", words(*reason), length(*micros))));
+    Cell::List(said.collect())
 }
 
 pub(super) async fn run(args: GapsArgs, session: &Session) -> Result<Outcome, CliError> {
@@ -145,6 +144,7 @@ pub(super) async fn run(args: GapsArgs, session: &Session) -> Result<Outcome, Cl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::table;
     use crate::domain::Timestamp;
 
     #[test]
@@ -155,19 +155,44 @@ mod tests {
                 nanos: 0,
             })
         };
-        let check = |[silent, refused, unreachable, not_asked]: [i64; 4], expect: Option<&str>| {
+        let check = |[silent, refused, unreachable, not_asked]: [i64; 4], leading: GapReason, expect: &[&str]| {
             let gap = Gap {
+                reason: leading.into(),
                 asked_silent_length: hours(silent),
                 refused_length: hours(refused),
                 unreachable_length: hours(unreachable),
                 not_asked_length: hours(not_asked),
                 ..Gap::default()
             };
-            assert_eq!(breakdown(&gap), expect.map_or(Cell::Absent, Cell::text));
+            let shown = reasons(&gap).to_shown(Timestamp::from_micros(0));
+            assert_eq!((shown.line, shown.folded), (expect.join("; "), expect.join("\n")));
         };
-        check([0, 0, 0, 0], None);
-        check([0, 0, 3, 0], None);
-        check([2, 0, 30, 0], Some("unreachable 30 h, asked and silent 2 h"));
-        check([2, 2, 2, 72], Some("not asked 3 d, asked and silent 2 h, refused 2 h, unreachable 2 h"));
+        check([0, 0, 3, 0], GapReason::Unreachable, &["unreachable"]);
+        check([2, 0, 30, 0], GapReason::Unreachable, &["unreachable 30 h", "asked and silent 2 h"]);
+        check(
+            [2, 2, 2, 72],
+            GapReason::NotAsked,
+            &["not asked 3 d", "asked and silent 2 h", "refused 2 h", "unreachable 2 h"],
+        );
+        // Of equals the leading one.
+        check([2, 0, 2, 0], GapReason::Unreachable, &["unreachable 2 h", "asked and silent 2 h"]);
+    }
+
+    #[test]
+    fn a_gap_of_several_reasons_fits_a_terminal() {
+        let gap = Gap {
+            pair: "KGS/USD".to_owned(),
+            source: "timesca".to_owned(),
+            start_time: Some(prost_types::Timestamp { seconds: 1_763_769_600, nanos: 0 }),
+            open: true,
+            length: Some(prost_types::Duration { seconds: 90_000, nanos: 0 }),
+            reason: GapReason::AskedSilent.into(),
+            asked_silent_length: Some(prost_types::Duration { seconds: 80_000, nanos: 0 }),
+            unreachable_length: Some(prost_types::Duration { seconds: 10_000, nanos: 0 }),
+            ..Gap::default()
+        };
+        let shown = table(COLUMNS, &[], 80, &[gap]);
+        assert!(shown.starts_with("pair     source   last observed  observed again  length  reason\n"), "{shown}");
+        assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
     }
 }

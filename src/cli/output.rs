@@ -323,6 +323,22 @@ fn csv_to_io(error: csv::Error) -> io::Error {
     if let csv::ErrorKind::Io(error) = error.into_kind() { error } else { io::ErrorKind::Other.into() }
 }
 
+/// The table of `rows` on a terminal of that width, without the columns headed `hidden`.
+#[cfg(test)]
+pub(super) fn table<T>(columns: &'static [Column<T>], hidden: &[&str], width: u16, rows: &[T]) -> String {
+    let mut out = Vec::new();
+    let style = Style { format: Format::Table, now: Timestamp::from_micros(0), width: Some(width) };
+    let mut sheet = Sheet::new(&mut out, style, columns).unwrap();
+    for title in hidden {
+        sheet.hide(title);
+    }
+    for row in rows {
+        sheet.row(row).unwrap();
+    }
+    sheet.finish().unwrap();
+    String::from_utf8(out).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use prost_types::Duration;
 use super::cell::Cell;
 use super::output::{Column, Sheet};
 use super::{CliError, Outcome, Session, note, stdout};
-use crate::domain::Timestamp;
+use crate::domain::whole_length;
 use crate::proto::v1::{FeedHealth, ListSourcesRequest, SettingOrigin, SourceInfo};
 
 const EXAMPLES: &str = "\
@@ -42,32 +42,31 @@ fn marked(value: &str, origin: SettingOrigin) -> Cell {
 fn marked_length(value: Option<&Duration>, origin: SettingOrigin) -> Cell {
     let length = Cell::length(value);
     let Cell::Length(micros) = length else { return length };
-    marked(&whole(micros), origin)
-}
-
-/// A length in the largest unit that it is a whole number of, as the configuration file takes it.
-fn whole(micros: i64) -> String {
-    const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
-    let units = [
-        (Timestamp::DAY_US, "d"),
-        (Timestamp::HOUR_US, "h"),
-        (MINUTE_US, "m"),
-        (Timestamp::SECOND_US, "s"),
-        (1_000, "ms"),
-    ];
-    let unit = units.into_iter().find(|(unit_us, _)| micros % unit_us == 0);
-    unit.map_or_else(|| format!("{micros}us"), |(unit_us, name)| format!("{}{name}", micros / unit_us))
+    marked(&whole_length(micros), origin)
 }
 
 /// Whether it is followed, and if so how it is, going by the last poll.
 fn feed(row: &SourceInfo) -> Cell {
     let words = match (row.followed_origin(), row.followed, health(row)) {
         (SettingOrigin::Unspecified, ..) => return Cell::Absent,
-        (_, false, _) => "not followed".to_owned(),
+        (_, false, _) => "off".to_owned(),
         (_, true, None) => "followed".to_owned(),
         (_, true, Some(health)) => health.to_lowercase(),
     };
     marked(&words, row.followed_origin())
+}
+
+/// How often it is asked, and from which hour on more often.
+fn pace(row: &SourceInfo) -> Cell {
+    let Cell::Text(pace) = marked_length(row.pace.as_ref(), row.pace_origin()) else { return Cell::Absent };
+    let hour = row.publication.as_ref().map(|hour| marked(hour, row.publication_origin()));
+    Cell::List(std::iter::once(Cell::Text(pace)).chain(hour).collect())
+}
+
+/// How many there are, and the day of the newest observation of all.
+fn series(row: &SourceInfo) -> Cell {
+    let newest = row.last_observed_time.as_ref().map(|time| Cell::date(Some(time)));
+    Cell::List(std::iter::once(Cell::Count(row.series_count.into())).chain(newest).collect())
 }
 
 /// One word; nothing where there is no such setting.
@@ -106,13 +105,10 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::table("window", |row| marked_length(row.collapse_window.as_ref(), row.collapse_window_origin())),
     Column::data("collapse_window", |row| Cell::length(row.collapse_window.as_ref())),
     Column::data("collapse_window_origin", |row| origin(row.collapse_window_origin())),
-    Column::table("stale after", |row| marked_length(row.stale_limit.as_ref(), row.stale_limit_origin())),
+    Column::table("stale", |row| marked_length(row.stale_limit.as_ref(), row.stale_limit_origin())),
     Column::data("stale_limit", |row| Cell::length(row.stale_limit.as_ref())),
     Column::data("stale_limit_origin", |row| origin(row.stale_limit_origin())),
-    Column::table("pace", |row| marked_length(row.pace.as_ref(), row.pace_origin())),
-    Column::table("hour", |row| {
-        row.publication.as_ref().map_or(Cell::Absent, |hour| marked(hour, row.publication_origin()))
-    }),
+    Column::table("pace", pace),
     Column::table("prefer", |row| {
         row.preference.map_or(Cell::Absent, |place| marked(&place.to_string(), row.preference_origin()))
     }),
@@ -135,8 +131,7 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::data("last_poll_health", |row| health(row).map_or(Cell::Absent, Cell::text)),
     Column::data("last_poll_time", |row| Cell::time(row.last_poll_time.as_ref())),
     Column::data("health_since_time", |row| Cell::time(row.health_since_time.as_ref())),
-    Column::table("series", |row| count(Some(row.series_count))),
-    Column::table("newest", |row| Cell::date(row.last_observed_time.as_ref())),
+    Column::table("series", series),
 ];
 
 /// Which marks are worth a word.
@@ -164,19 +159,21 @@ fn legend(sources: &[SourceInfo]) -> Option<String> {
 
 pub(super) async fn run(args: SourcesArgs, session: &Session) -> Result<Outcome, CliError> {
     let client = session.connect().await?;
-    let request = client.request(ListSourcesRequest { sources: args.sources });
+    let request = client.request(ListSourcesRequest { sources: args.sources.clone() });
     let answer = client.answer(client.rates().list_sources(request)).await?;
     let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;
     for source in &answer.sources {
         sheet.row(source)?;
     }
     sheet.finish()?;
-    if session.is_table() {
-        match legend(&answer.sources) {
-            _ if answer.sources.is_empty() => note("no such source"),
-            Some(words) => note(&words),
-            None => {}
-        }
+    let is_there = |name: &&String| answer.sources.iter().any(|row| row.source == **name);
+    for absent in args.sources.iter().filter(|name| !is_there(name)) {
+        note(&format!("no source {absent}; 'silkrate sources' lists those there are"));
+    }
+    if session.is_table()
+        && let Some(words) = legend(&answer.sources)
+    {
+        note(&words);
     }
     Ok(Outcome::Done)
 }
@@ -184,15 +181,44 @@ pub(super) async fn run(args: SourcesArgs, session: &Session) -> Result<Outcome,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::table;
+    use crate::domain::Timestamp;
 
     #[test]
-    fn lengths_are_exact_and_as_the_file_takes_them() {
-        let check = |text: &str| {
-            let micros = i64::try_from(humantime::parse_duration(text).unwrap().as_micros()).unwrap();
-            assert_eq!(whole(micros), text);
+    fn a_source_with_a_mark_on_every_setting_fits_a_terminal() {
+        let length = |seconds| Some(Duration { seconds, nanos: 0 });
+        let file = SettingOrigin::File.into();
+        let source = SourceInfo {
+            source: "timesca".to_owned(),
+            followed: true,
+            followed_origin: SettingOrigin::Flag.into(),
+            last_poll_health: FeedHealth::Unreachable.into(),
+            series_count: 5,
+            last_observed_time: Some(prost_types::Timestamp {
+                seconds: 20_430 * Timestamp::DAY_US / Timestamp::SECOND_US,
+                nanos: 0,
+            }),
+            collapse_window: length(5_400),
+            collapse_window_origin: file,
+            stale_limit: length(172_800),
+            stale_limit_origin: file,
+            pace: length(1_800),
+            pace_origin: file,
+            publication: Some("16:30".to_owned()),
+            publication_origin: file,
+            preference: Some(12),
+            preference_origin: file,
+            quarantine_factor: Some("2.5".to_owned()),
+            quarantine_factor_origin: file,
+            minimum_places: 5,
+            minimum_places_origin: file,
+            ..SourceInfo::default()
         };
-        for text in ["7d", "1d", "36h", "1h", "90m", "1m", "90s", "10s", "1500ms", "7us"] {
-            check(text);
-        }
+        assert_eq!(
+            table(COLUMNS, &[], 80, &[source]),
+            "source   feed          window  stale  pace    prefer  factor  places  series\n\
+             timesca  unreachable!  90m*    2d*    30m*    12*     2.5*    5*      5\n                                      \
+             16:30*                          2025-12-08\n"
+        );
     }
 }

@@ -238,7 +238,8 @@ impl<'a> Reading<'a> {
     fn table<'t, 'i>(&mut self, key: &str, value: &'t Spanned<DeValue<'i>>) -> Option<&'t DeTable<'i>> {
         let table = value.get_ref().as_table();
         if table.is_none() {
-            let problem = format!("it is no table; write [{key}] above its settings");
+            let above = if key == SOURCES { "sources.NAME" } else { key };
+            let problem = format!("it is no table; write [{above}] above its settings");
             self.refuse_value(key, value, &problem);
         }
         table

@@ -8,7 +8,8 @@ use std::time::Duration;
 use chrono::NaiveTime;
 use thiserror::Error;
 
-use crate::domain::{Currency, Rate, Source, Timestamp};
+use super::micros;
+use crate::domain::{Currency, Rate, Source, Timestamp, whole_length};
 
 pub(super) const YEAR: Duration = Duration::from_hours(366 * 24);
 
@@ -52,8 +53,7 @@ pub enum ValueError {
     #[error("it is no duration; write one like 90s, 15m, 1h or 7d")]
     Duration,
     /// A duration outside the limits of the setting.
-    #[error("it is outside {min} to {max}; choose a duration between them", min = humantime::format_duration(*min),
-            max = humantime::format_duration(*max))]
+    #[error("it is outside {min} to {max}; choose a duration between them", min = written(*min), max = written(*max))]
     DurationRange {
         /// Shortest allowed.
         min: Duration,
@@ -81,6 +81,10 @@ pub enum ValueError {
     /// Whatever a domain type has against it.
     #[error("{0}")]
     Domain(String),
+}
+
+fn written(length: Duration) -> String {
+    whole_length(micros(length))
 }
 
 /// Flags come as "true"; what a variable says must be plain.

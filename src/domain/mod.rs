@@ -27,7 +27,7 @@ pub use quarantine::{Decision, HeldTick, Note, NoteError, Verdict};
 pub use rate::{Rate, RateError, ReportedChange, ReportedChangeError};
 pub use run::{RateSpan, Revision, Run};
 pub use series::{Pair, PairError, SeriesKey, Source, SourceError};
-pub use span::{Span, SpanError, SpanUnit, exact_length};
+pub use span::{Span, SpanError, SpanUnit, exact_length, whole_length};
 pub use tick::{PublishedValue, Tick};
 pub(crate) use time::clip;
 pub use time::{Timestamp, TimestampError};

@@ -167,9 +167,35 @@ pub fn exact_length(micros: i64) -> String {
     format!("{sign}{seconds}.{}s", digits.trim_end_matches('0'))
 }
 
+/// In the largest unit that it is a whole number of, as settings are written: `90m`, `366d`.
+pub fn whole_length(micros: i64) -> String {
+    const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
+    let units = [
+        (Timestamp::DAY_US, "d"),
+        (Timestamp::HOUR_US, "h"),
+        (MINUTE_US, "m"),
+        (Timestamp::SECOND_US, "s"),
+        (1_000, "ms"),
+    ];
+    let unit = units.into_iter().find(|(unit_us, _)| micros != 0 && micros % unit_us == 0);
+    match unit {
+        Some((unit_us, name)) => format!("{}{name}", micros / unit_us),
+        None if micros == 0 => "0s".to_owned(),
+        None => format!("{micros}us"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_length_is_written_as_settings_take_it() {
+        for text in ["366d", "7d", "1d", "36h", "1h", "90m", "1m", "90s", "10s", "0s", "1500ms", "7us"] {
+            let length = humantime::parse_duration(text).unwrap();
+            assert_eq!(whole_length(i64::try_from(length.as_micros()).unwrap()), text);
+        }
+    }
 
     #[test]
     fn a_length_has_no_months() {

@@ -202,6 +202,12 @@ mod tests {
     }
 
     #[test]
+    fn a_poll_that_comes_late_by_two_fetches_follows_without_a_break() {
+        let planned = time("2026-05-18T09:00:00Z");
+        assert_eq!(covered_until(planned), time("2026-05-18T09:03:00Z"));
+    }
+
+    #[test]
     fn pace_and_publication_are_settings() {
         let check = |source, pace_s: u64, publication: Option<&str>, polled: &str, expect: &str| {
             let mut schedule = Schedule::of(source).with_pace(Duration::from_secs(pace_s)).unwrap();

@@ -107,6 +107,11 @@ impl Reader {
 
     fn series_with_gaps(&self, pin: &Pin, request: &GapsRequest) -> Result<Vec<Arc<SeriesView>>, QueryError> {
         if let Some(pair) = request.pair {
+            // A list goes on with the series that it began with, whoever else publishes the pair since.
+            let begun = request.after.and_then(|cursor| self.view.series().find(|one| one.id() == cursor.series));
+            if let Some(series) = begun.filter(|series| series.key().pair == pair) {
+                return Ok(vec![Arc::clone(series)]);
+            }
             return Ok(vec![self.resolve_published(pin, pair, request.source.as_ref())?]);
         }
         let filter = SeriesFilter { pairs: Vec::new(), sources: request.source.iter().cloned().collect() };

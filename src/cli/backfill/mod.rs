@@ -26,7 +26,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::domain::{Currency, CurrencySet, Source, SourceError, Tick, Timestamp};
 use crate::feed::{BankError, BankFeed, BankRequest, BankRules, BankTable};
 use crate::follow::{FeedUrl, FetchError, FetchLimits, Fetched, Fetcher, FollowSettings, FollowedSource, Validators};
-use crate::proto::v1::{ConflictPolicy, IngestTicksRequest, Tick as TickMessage};
+use crate::proto::v1::{ConflictPolicy, IngestTicksRequest, ListSourcesRequest, SettingOrigin, Tick as TickMessage};
 
 /// Most days walked by one command.
 const DAYS_MAX: u64 = 20_000;
@@ -140,16 +140,19 @@ pub(super) async fn run(args: BackfillArgs, session: &Session) -> Result<Outcome
     let days = days(args.from, to)?;
     let settings = FollowSettings { sources: vec![source], urls: args.feed_url, ..FollowSettings::default() };
     let (base_url, reach) = settings.place(source);
+    let slug = source.source().map_err(BackfillError::from)?;
+    let fetcher = Fetcher::new(reach, FetchLimits::default()).map_err(BackfillError::SetUp)?;
+    let client = session.connect().await?;
     let bank = Bank {
         feed,
-        source: source.source().map_err(BackfillError::from)?,
+        minimum_places: minimum_places(&client, &slug).await?,
+        source: slug,
         base_url: base_url.to_owned(),
-        fetcher: Fetcher::new(reach, FetchLimits::default()).map_err(BackfillError::SetUp)?,
+        fetcher,
         pace: args.pace,
         served: CurrencySet::central_asia().with(args.currency),
     };
     let policy = if args.revise { ConflictPolicy::Revise } else { ConflictPolicy::Refuse };
-    let client = session.connect().await?;
     let known = if args.again { Vec::new() } else { known_days(&client, feed, args.from, to).await? };
     let mut walk =
         Walk { client, bank, policy, dry_run: args.dry_run, report: Report::new(source.name(), args.from, to) };
@@ -177,6 +180,20 @@ struct Bank {
     fetcher: Fetcher,
     pace: Duration,
     served: CurrencySet,
+    /// As the server's settings have it; none where they leave that to the bank's reader.
+    minimum_places: Option<u8>,
+}
+
+/// Places to which the server pads what it reads of `source` itself: the same table is to be the same rates, whoever
+/// fetched it.
+async fn minimum_places(client: &Client, source: &Source) -> Result<Option<u8>, CliError> {
+    let request = client.request(ListSourcesRequest { sources: vec![source.to_string()] });
+    let answer = client.answer(client.rates().list_sources(request)).await?;
+    let set = answer
+        .sources
+        .iter()
+        .find(|row| !matches!(row.minimum_places_origin(), SettingOrigin::Unspecified | SettingOrigin::Default));
+    Ok(set.and_then(|row| row.minimum_places.try_into().ok()))
 }
 
 /// What a bank has for a day.
@@ -210,7 +227,7 @@ impl Bank {
     }
 
     fn read(&self, request: BankRequest, body: &[u8]) -> Found {
-        match request.read(body, &BankRules { served: &self.served, minimum_places: None }) {
+        match request.read(body, &BankRules { served: &self.served, minimum_places: self.minimum_places }) {
             Ok(table) => Found::Table(table),
             Err(BankError::Empty | BankError::NoEntries) => Found::Absent,
             Err(problem) => Found::Unreadable(problem),

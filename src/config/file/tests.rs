@@ -17,7 +17,7 @@ fn a_problem_is_told_by_line_key_value_and_remedy() {
         "1: collapse_window: there is no such setting; there are [defaults] and [sources.NAME]",
     );
     check("[source.nbkr]", "1: source: there is no such setting; there are [defaults] and [sources.NAME]");
-    check("\n\nsources = 3", "3: sources = 3: it is no table; write [sources] above its settings");
+    check("\n\nsources = 3", "3: sources = 3: it is no table; write [sources.NAME] above its settings");
     check("sources.nbkr = \"1h\"", "1: sources.nbkr = \"1h\": it is no table; write [sources.nbkr] above its settings");
     check(
         "[defaults]\npace = \"1h\"",
@@ -48,7 +48,7 @@ fn a_problem_is_told_by_line_key_value_and_remedy() {
     );
     in_nbkr(
         "stale_limit = \"367d\"",
-        "sources.nbkr.stale_limit = \"367d\": it is outside 1s to 1year 18h; choose a duration between them",
+        "sources.nbkr.stale_limit = \"367d\": it is outside 1s to 366d; choose a duration between them",
     );
     let hour = "it is no time of day; write hours and minutes of the bank's clocks, like \"16:00\"";
     for bad in ["25:00", "16", "16:00:00", "4:00", "4 pm", ""] {

@@ -3,6 +3,8 @@
 //! **Invariant**: every view has one address, which makes it again; what an address says is checked before anything is
 //! read.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 use crate::analysis::{Buckets, Interval, Zone};
@@ -16,7 +18,7 @@ pub(super) const CANDLES_MAX: u64 = 400;
 const CANDLES_MIN: u64 = 3;
 
 /// What may follow the path.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Fields {
     source: Option<String>,
     range: Option<String>,
@@ -130,18 +132,25 @@ fn choose<'a, T>(field: &str, text: &str, known: &'a [T], name: fn(&T) -> &str) 
     known.iter().find(|item| name(item) == text).ok_or_else(|| bad(field, text, &names()))
 }
 
-/// The view of `fields`; where none is named, of the preferred source that has the pair, else of the first.
+/// The view of `fields`; where none is named, of the source that a rate is of: one that publishes the pair itself goes
+/// before those that publish its inverse, and of either the preferred one, else the first.
 pub(super) fn view(
     pair: Pair,
     fields: &Fields,
     keys: impl Iterator<Item = SeriesKey>,
     preferences: &Preferences,
 ) -> Result<View, QueryError> {
-    let sources: Vec<Source> =
-        keys.filter(|key| key.pair == pair || key.pair == pair.inverse()).map(|key| key.source).collect();
+    let concerned = keys.filter(|key| key.pair == pair || key.pair == pair.inverse());
+    let (direct, inverse): (Vec<SeriesKey>, Vec<SeriesKey>) = concerned.partition(|key| key.pair == pair);
+    let first_kind = if direct.is_empty() { &inverse } else { &direct };
+    let chosen = preferences.choose(first_kind, |key| &key.source).or(first_kind.first());
+    let chosen = chosen.map(|key| key.source.clone());
+    let mut sources: Vec<Source> = direct.into_iter().chain(inverse).map(|key| key.source).collect();
+    let mut seen = BTreeSet::new();
+    sources.retain(|source| seen.insert(source.clone()));
     let wanted = match fields.source.as_deref().filter(|text| !text.is_empty()) {
         Some(text) => Some(Source::parse(text).map_err(|problem| QueryError::invalid("source", problem.to_string()))?),
-        None => preferences.choose(&sources, |source| source).or(sources.first()).cloned(),
+        None => chosen,
     };
     let span = match fields.range.as_deref() {
         Some(text) => choose("range", text, &SPANS, |span| span.name)?,
@@ -161,9 +170,7 @@ pub(super) fn view(
         let there_are = "the latest rates list what there is".to_owned();
         return Err(QueryError::UnknownSeries { pair, wanted_source, missing_legs: Vec::new(), there_are });
     };
-    let mut view = View { pair, invert, source, span, candles, sources };
-    view.sources.dedup();
-    Ok(view)
+    Ok(View { pair, invert, source, span, candles, sources })
 }
 
 #[cfg(test)]
@@ -203,6 +210,24 @@ mod tests {
         check("TMT/USD", [None; 4], "there is no series of TMT/USD");
         // The dollar has both, and neither of them is a cross.
         check("KGS/KZT", [None; 4], "there is no series of KGS/KZT");
+    }
+
+    #[test]
+    fn where_none_is_named_it_is_the_source_of_the_rate() {
+        let there = [("KGS/USD", "a"), ("KGS/USD", "b"), ("USD/KGS", "a"), ("USD/KGS", "c")];
+        let check = |pair: &str, preferred: &[&str], expect: (&str, &[&str])| {
+            let sources = preferred.iter().map(|name| Source::parse(name).unwrap());
+            let preferences = Preferences::new(sources.zip(1..)).unwrap();
+            let keys = there.iter().map(|(pair, source)| key(pair, source));
+            let view = view(key(pair, "x").pair, &Fields::default(), keys, &preferences).unwrap();
+            let sources: Vec<&str> = view.sources.iter().map(Source::as_str).collect();
+            assert_eq!((view.source.as_str(), sources.as_slice()), expect, "{pair} {preferred:?}");
+        };
+        check("KGS/USD", &[], ("a", &["a", "b", "c"]));
+        check("KGS/USD", &["b"], ("b", &["a", "b", "c"]));
+        check("KGS/USD", &["c", "b"], ("b", &["a", "b", "c"]));
+        check("USD/KGS", &["b"], ("a", &["a", "c", "b"]));
+        check("USD/KGS", &["b", "c"], ("c", &["a", "c", "b"]));
     }
 
     #[test]
