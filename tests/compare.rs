@@ -402,6 +402,9 @@ Apart on 3 of 6 days. On 3 of these fawazahmed0 lags timesca. The longest stretc
     // It fits a hundred columns; the last line folds on a terminal.
     assert!(table.lines().take(8).all(|line| line.chars().count() <= 100), "{table}");
 
+    // All the days that were asked for, where a list would be cut at 50.
+    let (table, said) = run("compare --pair KGS/USD --sources timesca,fawazahmed0 --days 60").await;
+    assert_eq!((table.lines().nth(61).map(|line| &line[..10]), said.as_str()), (Some("2025-12-08"), ""), "{table}");
     let (table, _) = run("compare --pair UZS/USD --sources timesca,fawazahmed0 --zone Asia/Tashkent").await;
     assert!(table.contains("second fawazahmed0 as one over USD/UZS"), "{table}");
     assert!(table.contains("\nNever apart on 30 days: the published digits may mean one rate."), "{table}");

@@ -62,7 +62,7 @@ pub struct CompareArgs {
     /// Decimal places of the percentages; 4 in a table and else 6 if left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
     places: Option<u32>,
-    /// Most rows; 50 in a table, no limit in JSON and CSV unless given
+    /// Most rows; in a table as many as --days asks for, else 50; no limit in JSON and CSV unless given
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
@@ -222,7 +222,9 @@ pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome,
     let mut beside = Beside::default();
     let is_narrow = session.style.width.is_some_and(|width| width < BOUNDS_WIDTH_MIN);
     let hidden: &[&str] = if session.is_table() && is_narrow { &BOUNDS } else { &[] };
-    let rows = limit(session, args.limit);
+    // The newest day comes last: who asks for so many days is not to miss it.
+    let asked_rows = args.limit.or(args.days.map(u64::from));
+    let rows = limit(session, asked_rows);
     let listed = list_without(session, COLUMNS, hidden, rows, PAGE_DAYS_MAX, async |page_size, page_token| {
         let request = CompareSourcesRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().compare_sources(client.request(request))).await?;
@@ -241,7 +243,7 @@ pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome,
             write_folded(session, &in_words(&asked, summary, newest.as_ref()))?;
         }
     }
-    note_rest(session, &listed, args.limit, "days", "no day of that range has a rate");
+    note_rest(session, &listed, asked_rows, "days", "no day of that range has a rate");
     Ok(Outcome::Done)
 }
 
