@@ -57,6 +57,8 @@ async fn what_is_held_is_told_listed_released_and_discarded() {
     let server = TestServer::start(&[]).await;
     let dry = run(&server, "ingest - --format csv --dry-run --output json", CSV).await;
     assert_eq!((dry.code, &dry.json()[0]["quarantined_count"]), (Some(3), &json!(3)), "{}", dry.said);
+    let held = json!({ "line": 3, "index": null, "id": null, "state": "HELD", "rate_in_force": "12000.50" });
+    assert_eq!(dry.json()[0]["held_ticks"][0], held);
     assert_eq!(run(&server, "quarantine list", "").await.said, "nothing is held\n");
     let sent = run(&server, "ingest - --format csv", CSV).await;
     assert_eq!(sent.code, Some(3), "{}", sent.said);
@@ -94,6 +96,9 @@ async fn what_is_held_is_told_listed_released_and_discarded() {
     // Sent again, what was discarded and what is held are held still, and the rest is known.
     let again = run(&server, "ingest - --format csv --output json", CSV).await.json();
     assert_eq!((&again[0]["known_count"], &again[0]["quarantined_count"]), (&json!(4), &json!(2)));
+    let named = |line: u32, id: u32, state: &str, rate: &str| json!({ "line": line, "index": null, "id": id, "state": state, "rate_in_force": rate });
+    let expect = json!([named(5, 2, "DISCARDED", "12002.00"), named(7, 3, "HELD", "0.01144")]);
+    assert_eq!(again[0]["held_ticks"], expect);
     let rest = run(&server, "quarantine release --all", "").await;
     assert_eq!((rest.code, rest.out.contains("3  NEW_RUN")), (Some(0), true), "{}{}", rest.out, rest.said);
     assert_eq!(run(&server, "quarantine release --all", "").await.said, "nothing is held\n");
@@ -144,9 +149,13 @@ async fn pages_and_columns_and_files_at_start_are_judged_alike() {
     let batches = [Batch::Columns(columns), Batch::Ticks(ticks)]
         .map(|batch| v1::StreamTicksRequest { batch: Some(batch), ..Default::default() });
     let mut answers = server.ingest().stream_ticks(tokio_stream::iter(batches)).await.unwrap().into_inner();
-    for expect in [[1, 0, 1], [0, 1, 1]] {
-        let summary = answers.message().await.unwrap().unwrap().result.unwrap().summary.unwrap();
+    let named =
+        |held: &[v1::HeldTick]| -> Vec<(u32, Option<u64>)> { held.iter().map(|held| (held.index, held.id)).collect() };
+    for (expect, held) in [([1, 0, 1], [(1, Some(2))]), ([0, 1, 1], [(0, Some(3))])] {
+        let result = answers.message().await.unwrap().unwrap().result.unwrap();
+        let summary = result.summary.unwrap();
         assert_eq!([summary.new_run_count, summary.collapsed_count, summary.quarantined_count], expect);
+        assert_eq!(named(&result.held_ticks), held);
     }
     assert_eq!(held().await.len(), 3);
 }

@@ -150,7 +150,7 @@ fn fate(answer: Result<TakenIn, UpsertError>) -> Fate {
         Ok(TakenIn::Stored(Upserted::NewRun { .. } | Upserted::Collapsed { .. })) => Fate::Stored,
         Ok(TakenIn::Stored(Upserted::Known)) => Fate::Known,
         Ok(TakenIn::Stored(Upserted::Revised { .. })) => Fate::Revised,
-        Ok(TakenIn::Held { id, is_new }) => Fate::Held(id, is_new),
+        Ok(TakenIn::Held { id, is_new, .. }) => Fate::Held(id, is_new),
         Err(UpsertError::Conflict(_)) => Fate::Conflict,
         Err(error) => panic!("{error:?}"),
     }

@@ -23,6 +23,10 @@ pub enum TakenIn {
         id: u64,
         /// Whether this commit began to hold it.
         is_new: bool,
+        /// Whether it was discarded before.
+        is_discarded: bool,
+        /// At the tick's place, when it came in just now.
+        rate_in_force: Rate,
     },
 }
 
@@ -86,8 +90,12 @@ impl Work<'_> {
     ) -> Result<Option<TakenIn>, UpsertError> {
         let keeper = &mut self.store.quarantine;
         if let Some(tick) = keeper.find(series, observed_time, value) {
-            let is_released = tick.decision.as_ref().is_some_and(|decision| decision.verdict == Verdict::Released);
-            return Ok((!is_released).then_some(TakenIn::Held { id: tick.id, is_new: false }));
+            let is_discarded = match tick.decision.as_ref().map(|decision| decision.verdict) {
+                None => false,
+                Some(Verdict::Discarded) => true,
+                Some(Verdict::Released) => return Ok(None),
+            };
+            return Ok(Some(TakenIn::Held { id: tick.id, is_new: false, is_discarded, rate_in_force }));
         }
         let Some(of) = self.store.series.get(series as usize - 1) else { return Ok(None) };
         keeper.room_for(&of.key).map_err(UpsertError::QuarantineFull)?;
@@ -103,7 +111,7 @@ impl Work<'_> {
         let id = tick.id;
         self.quarantine.push(QuarantineChange::Held { id, tick: TickLayout::new(series, &tick) });
         keeper.push(series, tick, None);
-        Ok(Some(TakenIn::Held { id, is_new: true }))
+        Ok(Some(TakenIn::Held { id, is_new: true, is_discarded: false, rate_in_force }))
     }
 
     /// The held ticks as this commit is to leave them.
