@@ -284,9 +284,25 @@ async fn a_redenomination_passes_once_its_first_rate_is_released() {
     assert_eq!(send_ticks(&server, &[sum("cbu", -50, "12.04")]).await, [1, 0, 0, 0, 0, 0]);
     // Those that came in between wait for a decision of their own.
     assert_eq!(held_rates(&server, "cbu").await, ["12.02", "12.03"]);
+    // They wait though they come again, and lie near by now: a tick is judged when it comes first.
+    assert_eq!(send_ticks(&server, &new).await, [0, 0, 1, 0, 0, 2]);
+    assert_eq!(held_rates(&server, "cbu").await, ["12.02", "12.03"]);
     let released = release(&server, &[3, 2], ConflictPolicy::Refuse).await;
     assert!(released.decisions.iter().all(|decision| decision.outcome() == Outcome::NewRun));
     assert_eq!(runs(&server, "cbu").await, ["12000.50", "12001.00", "12.01", "12.02", "12.03", "12.04"]);
+}
+
+#[tokio::test]
+async fn a_discarded_tick_stays_out_though_it_lies_near_by_now() {
+    let server = TestServer::start(&[]).await;
+    let ticks = [sum("cbu", -100, "10"), sum("cbu", -90, "100"), sum("cbu", -80, "101")];
+    assert_eq!(send_ticks(&server, &ticks).await[5], 2);
+    discard(&server, &[2]).await;
+    release(&server, &[1], ConflictPolicy::Refuse).await;
+    assert_eq!(send_ticks(&server, &ticks).await, [0, 0, 2, 0, 0, 1]);
+    let revise = v1::IngestTicksRequest { ticks: ticks.to_vec(), conflict_policy: 2, ..Default::default() };
+    assert_eq!(counts(send(&server, revise).await.summary), [0, 0, 2, 0, 0, 1]);
+    assert_eq!(runs(&server, "cbu").await, ["10", "100"]);
 }
 
 #[tokio::test]

@@ -69,21 +69,21 @@ impl Model {
         }
     }
 
-    /// The rule, word by word: the rate of the last run that begins at or before a time is that of the last tick.
+    /// The rule, word by word; the rate of the last run that begins at or before a time is that of the last tick.
     fn take_in(&mut self, time: Timestamp, value: PublishedValue, revise: bool, now: Timestamp) -> Fate {
-        let in_force = self.ticks.range(..=time).next_back().map(|(_, value)| value.rate);
-        let is_conflict = !revise && self.ticks.get(&time).is_some_and(|stored| *stored != value);
-        let Some(in_force) = in_force.filter(|in_force| far(*in_force, value.rate) && !is_conflict) else {
+        if self.ticks.get(&time).is_some_and(|stored| *stored == value || !revise) {
             return self.put(time, value, revise);
-        };
+        }
+        let in_force = self.ticks.range(..=time).next_back().map(|(_, value)| value.rate);
         let met = self.held.iter().rposition(|held| held.time == time && held.value == value);
-        match met.map(|at| (at as u64 + 1, self.held[at].decision)) {
-            Some((_, Some((Verdict::Released, _)))) => self.put(time, value, revise),
-            Some((id, _)) => Fate::Held(id, false),
-            None => {
+        match (met.map(|at| (at as u64 + 1, self.held[at].decision)), in_force) {
+            (Some((_, Some((Verdict::Released, _)))), _) => self.put(time, value, revise),
+            (Some((id, _)), _) => Fate::Held(id, false),
+            (None, Some(in_force)) if far(in_force, value.rate) => {
                 self.held.push(Held { time, value, in_force, since: now, decision: None });
                 Fate::Held(self.held.len() as u64, true)
             }
+            (None, _) => self.put(time, value, revise),
         }
     }
 

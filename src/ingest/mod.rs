@@ -176,7 +176,7 @@ pub struct Held {
     pub id: Option<u64>,
     /// Whether it was discarded before.
     pub is_discarded: bool,
-    /// The rate at its place that it lies too far from.
+    /// The rate at its place when it came in first, which it lies too far from.
     pub rate_in_force: Rate,
 }
 
