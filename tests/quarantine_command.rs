@@ -99,6 +99,8 @@ async fn what_is_held_is_told_listed_released_and_discarded() {
     let named = |line: u32, id: u32, state: &str, rate: &str| json!({ "line": line, "index": null, "id": id, "state": state, "rate_in_force": rate });
     let expect = json!([named(5, 2, "DISCARDED", "12002.00"), named(7, 3, "HELD", "0.01144")]);
     assert_eq!(again[0]["held_ticks"], expect);
+    let said = run(&server, "ingest - --format csv", CSV).await.said;
+    assert!(said.contains("-: 1 tick discarded before, 1 tick held for being too far"), "{said}");
     let rest = run(&server, "quarantine release --all", "").await;
     assert_eq!((rest.code, rest.out.contains("3  NEW_RUN")), (Some(0), true), "{}{}", rest.out, rest.said);
     assert_eq!(run(&server, "quarantine release --all", "").await.said, "nothing is held\n");

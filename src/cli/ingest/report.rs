@@ -50,6 +50,8 @@ pub(super) struct FileReport {
     pub(super) revised_count: u64,
     pub(super) refused_count: u64,
     pub(super) quarantined_count: u64,
+    /// Of them, discarded before.
+    pub(super) discarded_count: u64,
     /// Rows that could not be sent.
     pub(super) malformed_count: u64,
     pub(super) late_count: u64,
@@ -91,8 +93,9 @@ impl FileReport {
         }
     }
 
-    /// Keeps a held tick, likewise.
+    /// Keeps a held or discarded tick, likewise.
     pub(super) fn hold(&mut self, held: Held) {
+        self.discarded_count += u64::from(held.state == QuarantineState::Discarded);
         if self.held.len() < REFUSALS_KEPT_MAX {
             self.held.push(held);
         }
@@ -134,8 +137,8 @@ impl FileReport {
         if more > 0 {
             lines.push(format!("{}: {more} more refused; --output json lists them", self.file));
         }
-        if self.quarantined_count > 0 {
-            lines.push(format!("{}: {}", self.file, held_in_words(self.quarantined_count)));
+        if let Some(held) = held_in_words(self.quarantined_count, self.discarded_count) {
+            lines.push(format!("{}: {held}", self.file));
         }
         lines
     }
