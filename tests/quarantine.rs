@@ -184,7 +184,7 @@ async fn released_ticks_go_in_and_discarded_ones_stay_out() {
         ]
     );
     assert_eq!(released.decisions[2].stored_rate.as_deref(), Some("10"));
-    assert!(released.decisions[2].message.contains("is known as 10, not 0.1"), "{:?}", released.decisions[2]);
+    assert!(released.decisions[2].message.contains("is known as 10, not 0.1; discard it, or ask to revise"), "{:?}", released.decisions[2]);
     assert!(released.decisions[3].message.contains("id 77 is of no held tick"), "{:?}", released.decisions[3]);
     assert_eq!(runs(&server, "cbu").await, ["10", "100", "10"]);
     let discarded = discard(&server, &[3, 1]).await;

@@ -107,23 +107,14 @@ pub(super) fn explain_upsert(
     let (reason, message) = match error {
         UpsertError::Conflict(stored) => (
             RefusalReason::Conflict,
-            format!(
-                "{series} at {time} is known as {}{}, not {}{}; give another observed_time, or ask to revise",
-                stored.rate,
-                shown_change(stored),
-                value.rate,
-                shown_change(&value)
-            ),
+            format!("{}; give another observed_time, or ask to revise", known_as(series, time, stored, value)),
         ),
         UpsertError::Damaged(error) => {
             (RefusalReason::DamagedRange, format!("{error}; restore the store from a backup"))
         }
         UpsertError::TooScattered => (
             RefusalReason::TooScattered,
-            format!(
-                "{series} at {time}: this batch touches more than {} old blocks at once; send it in smaller pieces, sorted by series and time",
-                Work::OPENED_BLOCKS_MAX
-            ),
+            format!("{series} at {time}: {}; send it in smaller pieces, sorted by series and time", too_scattered()),
         ),
         UpsertError::TooManySeries => (
             RefusalReason::TooManySeries,
@@ -146,6 +137,17 @@ pub(super) fn explain_upsert(
         | UpsertError::QuarantineFull(_) => None,
     };
     Explained { reason, message, stored }
+}
+
+/// What is in the way of a value at an instant.
+pub(super) fn known_as(series: &SeriesKey, time: Timestamp, stored: &PublishedValue, value: PublishedValue) -> String {
+    let (stored_change, change) = (shown_change(stored), shown_change(&value));
+    format!("{series} at {time} is known as {}{stored_change}, not {}{change}", stored.rate, value.rate)
+}
+
+/// Why no more late ticks go into one commit.
+pub(super) fn too_scattered() -> String {
+    format!("this request touches more than {} old blocks at once", Work::OPENED_BLOCKS_MAX)
 }
 
 /// Why a tick cannot be held, and what to do.
