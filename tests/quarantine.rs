@@ -184,7 +184,11 @@ async fn released_ticks_go_in_and_discarded_ones_stay_out() {
         ]
     );
     assert_eq!(released.decisions[2].stored_rate.as_deref(), Some("10"));
-    assert!(released.decisions[2].message.contains("is known as 10, not 0.1; discard it, or ask to revise"), "{:?}", released.decisions[2]);
+    assert!(
+        released.decisions[2].message.contains("is known as 10, not 0.1; discard it, or ask to revise"),
+        "{:?}",
+        released.decisions[2]
+    );
     assert!(released.decisions[3].message.contains("id 77 is of no held tick"), "{:?}", released.decisions[3]);
     assert_eq!(runs(&server, "cbu").await, ["10", "100", "10"]);
     let discarded = discard(&server, &[3, 1]).await;
@@ -262,9 +266,8 @@ async fn an_answer_names_what_is_held() {
 #[tokio::test]
 async fn an_answer_names_as_many_held_ticks_as_refused_ones_in_full() {
     let server = TestServer::start(&[]).await;
-    let near = |series: usize| v1::Tick { pair: "USD/KGS".to_owned(), ..sum(&format!("bank-{series}"), -2_000, "10") };
-    let far =
-        |at: usize| v1::Tick { rate: "1000".to_owned(), observed_time: Some(time(at as i64 - 1_900)), ..near(at % 2) };
+    let near = |series: i64| v1::Tick { pair: "USD/KGS".to_owned(), ..sum(&format!("bank-{series}"), -2_000, "10") };
+    let far = |at: i64| v1::Tick { rate: "1000".to_owned(), observed_time: Some(time(at - 1_900)), ..near(at % 2) };
     assert_eq!(send_ticks(&server, &[near(0), near(1)]).await[0], 2);
     let ticks = (0..1_200).map(far).collect();
     let held = send(&server, v1::IngestTicksRequest { ticks, ..Default::default() }).await.held_ticks;

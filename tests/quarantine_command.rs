@@ -106,6 +106,52 @@ async fn what_is_held_is_told_listed_released_and_discarded() {
     assert_eq!(run(&server, "quarantine release --all", "").await.said, "nothing is held\n");
 }
 
+/// The steps of the README.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_series_whose_first_rate_was_wrong_is_mended() {
+    let server = TestServer::start(&[]).await;
+    let header = "pair,source,observed_time,rate";
+    let slipped = "USD/KZT,nbk,2025-12-01,5.105\nUSD/KZT,nbk,2025-12-02,511.20\nUSD/KZT,nbk,2025-12-03,512.30";
+    let sent = run(&server, "ingest - --format csv --output json", &format!("{header}\n{slipped}\n")).await.json();
+    assert_eq!((&sent[0]["new_run_count"], &sent[0]["quarantined_count"]), (&json!(1), &json!(2)));
+    let correction = format!("{header}\nUSD/KZT,nbk,2025-12-01,510.50\n");
+    let revised = run(&server, "ingest - --format csv --revise", &correction).await;
+    assert_eq!(revised.code, Some(3), "{}", revised.said);
+    assert!(revised.said.contains("1 tick held"), "{}", revised.said);
+    let released = run(&server, "quarantine release --all --source nbk --revise --output csv", "").await;
+    assert_eq!(released.code, Some(0), "{}", released.said);
+    let outcomes: Vec<&str> = released.out.lines().skip(1).map(|line| line.trim_end_matches(',')).collect();
+    assert_eq!(outcomes, ["3,REVISED", "1,NEW_RUN", "2,NEW_RUN"]);
+    let history = run(&server, "history USD/KZT --output json", "").await.json();
+    let rates: Vec<&Value> = history.as_array().unwrap().iter().map(|run| &run["rate"]).collect();
+    assert_eq!(rates, ["510.50", "511.20", "512.30"]);
+    // From now on the next true one passes, and what was believed first stays readable.
+    let next = format!("{header}\nUSD/KZT,nbk,2025-12-04,513.00\nUSD/KZT,nbk,2025-12-01,510.50\n");
+    assert_eq!(run(&server, "ingest - --format csv", &next).await.code, Some(0));
+    let before = run(&server, "revisions USD/KZT --output json", "").await.json();
+    assert_eq!(before[0]["rate"], "5.105");
+}
+
+/// A decision lasts; the way round it is that of the README.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_discarded_and_true_goes_in_where_nothing_is_held() {
+    let server = TestServer::start(&[]).await;
+    let csv = "pair,source,observed_time,rate\nUSD/KZT,nbk,2025-12-01,511.20\nUSD/KZT,nbk,2025-12-02,5.113\n";
+    run(&server, "ingest - --format csv", csv).await;
+    assert_eq!(run(&server, "quarantine discard 1", "").await.code, Some(0));
+    let released = run(&server, "quarantine release 1", "").await;
+    assert!(released.said.contains("set --quarantine-factor of its source to none and send it again"));
+    let server = TestServer::start_over(server.stop().await.0, &["--quarantine-factor", "nbk=none"]).await;
+    let sent = run(&server, "ingest - --format csv --output json", csv).await;
+    assert_eq!((sent.code, &sent.json()[0]["new_run_count"]), (Some(0), &json!(1)));
+    // Judged as before, it is known, also to who would revise.
+    let server = TestServer::start_over(server.stop().await.0, &[]).await;
+    for line in ["ingest - --format csv --output json", "ingest - --format csv --revise --output json"] {
+        let again = run(&server, line, csv).await;
+        assert_eq!((again.code, &again.json()[0]["known_count"]), (Some(0), &json!(2)), "{}", again.out);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_and_columns_and_files_at_start_are_judged_alike() {
     let page = |rate: &str| format!("08 December 2025\n• KGS/USD = {rate} 0%\n• KZT/USD = 0.00196 0%\n");
