@@ -296,6 +296,28 @@ async fn a_redenomination_passes_once_its_first_rate_is_released() {
 }
 
 #[tokio::test]
+async fn a_slip_that_was_released_is_mended() {
+    let server = TestServer::start(&[]).await;
+    send_ticks(&server, &[sum("cbu", -100, "10"), sum("cbu", -90, "100")]).await;
+    release(&server, &[1], ConflictPolicy::Refuse).await;
+    let taken_back = &discard(&server, &[1]).await.decisions[0];
+    assert_eq!(taken_back.reason(), Refusal::DecidedOtherwise);
+    assert!(taken_back.message.contains("asking to revise, and release that one likewise"), "{taken_back:?}");
+    // By now the true ones are far.
+    assert_eq!(send_ticks(&server, &[sum("cbu", -80, "11")]).await[5], 1);
+    let correction = vec![sum("cbu", -90, "10")];
+    let revise = v1::IngestTicksRequest { ticks: correction, conflict_policy: 2, ..Default::default() };
+    let held = send(&server, revise).await.held_ticks;
+    assert_eq!((held[0].id, held[0].rate_in_force.as_str()), (Some(3), "100"));
+    let released = release(&server, &[2, 3], ConflictPolicy::Revise).await;
+    assert_eq!(
+        outcomes(&released.decisions),
+        [(2, Outcome::NewRun, Refusal::Unspecified), (3, Outcome::Revised, Refusal::Unspecified)]
+    );
+    assert_eq!(runs(&server, "cbu").await, ["10", "11"]);
+}
+
+#[tokio::test]
 async fn a_discarded_tick_stays_out_though_it_lies_near_by_now() {
     let server = TestServer::start(&[]).await;
     let ticks = [sum("cbu", -100, "10"), sum("cbu", -90, "100"), sum("cbu", -80, "101")];

@@ -76,7 +76,9 @@ pub(super) fn explain(id: u64, decided: &Decided, quarantine: &Quarantine) -> St
             explain_upsert(&tick.series, tick.observed_time, tick.value, error).message
         }
         (DecisionRefusal::DecidedOtherwise(Verdict::Released), _) => {
-            format!("tick {id} was released before, which lasts; send its true value and ask to revise")
+            format!(
+                "tick {id} was released before, which lasts; send its true value, asking to revise, and release that one likewise if it is held"
+            )
         }
         (DecisionRefusal::DecidedOtherwise(Verdict::Discarded), _) => format!(
             "tick {id} was discarded before, which lasts; set --quarantine-factor of its source to none and send it again"
