@@ -17,7 +17,7 @@ use durable::{BASE_US, Random, SECOND, key, open};
 use proptest::prelude::*;
 use silkrate::domain::{Factor, HeldTick, Note, PublishedValue, Rate, Timestamp, Verdict};
 use silkrate::store::{
-    Decided, DecisionRefusal, Quarantine, QuarantineLimit, ScanOrder, Store, TakenIn, UpsertError, Upserted,
+    Decided, DecisionRefusal, Quarantine, QuarantineLimit, ScanOrder, Store, TakenIn, UpsertError, Upserted, Work,
 };
 
 type Ticks = Vec<(Timestamp, PublishedValue)>;
@@ -156,25 +156,28 @@ fn fate(answer: Result<TakenIn, UpsertError>) -> Fate {
     }
 }
 
-fn send(store: &mut Store, model: &mut Model, ticks: &Ticks, revise: bool, validate_only: bool, now: Timestamp) {
+/// Takes `rehearsed` in and back again, then `ticks` for good: one commit, as that of callers who wait together.
+fn send(store: &mut Store, model: &mut Model, rehearsed: &Ticks, ticks: &Ticks, revise: bool, now: Timestamp) {
     let recorded_time = store.next_recorded_time(now);
-    let mut expected = model.clone();
     let mut work = store.begin(now);
     let savepoint = work.savepoint(std::iter::once(&key(0, 0)));
-    let series = work.series(&key(0, 0)).unwrap();
+    let mut rehearsal = model.clone();
+    take_in(&mut work, &mut rehearsal, rehearsed, revise, recorded_time);
+    work.roll_back(savepoint);
+    let changed = take_in(&mut work, model, ticks, revise, recorded_time);
+    assert_eq!(work.commit().unwrap().is_some(), changed);
+}
+
+/// Whether anything changed.
+fn take_in(work: &mut Work<'_>, model: &mut Model, ticks: &Ticks, revise: bool, recorded_time: Timestamp) -> bool {
     let mut changed = false;
     for (time, value) in ticks {
+        let series = work.series(&key(0, 0)).unwrap();
         let found = fate(work.take_in(series, *time, *value, revise, Some(Factor::DEFAULT)));
-        assert_eq!(found, expected.take_in(*time, *value, revise, recorded_time), "{value:?} at {time}");
+        assert_eq!(found, model.take_in(*time, *value, revise, recorded_time), "{value:?} at {time}");
         changed |= matches!(found, Fate::Stored | Fate::Revised | Fate::Held(_, true));
     }
-    if validate_only {
-        work.roll_back(savepoint);
-        assert_eq!(work.commit().unwrap(), None);
-    } else {
-        *model = expected;
-        assert_eq!(work.commit().unwrap().is_some(), changed);
-    }
+    changed
 }
 
 fn decide(store: &mut Store, model: &mut Model, seed: u64, verdict: Verdict, revise: bool, now: Timestamp) {
@@ -267,13 +270,16 @@ proptest! {
             now += SECOND;
             let moment = Timestamp::from_micros(now);
             match step {
-                Step::Ticks(seed, count, revise) => send(&mut store, &mut model, &ticks(seed, count), revise, false, moment),
-                Step::Validate(seed, count) => send(&mut store, &mut model, &ticks(seed, count), true, true, moment),
+                Step::Ticks(seed, count, revise) => {
+ let rehearsed = ticks(!seed, count / 4);
+ send(&mut store, &mut model, &rehearsed, &ticks(seed, count), revise, moment);
+}
+                Step::Validate(seed, count) => send(&mut store, &mut model, &ticks(seed, count), &Vec::new(), true, moment),
                 Step::Repeat(seed) => {
                     let mut random = Random(seed);
                     let held = model.held.iter().filter(|_| random.below(2) == 0).map(|held| (held.time, held.value));
                     let held = held.collect();
-                    send(&mut store, &mut model, &held, false, false, moment);
+                    send(&mut store, &mut model, &Vec::new(), &held, false, moment);
                 }
                 Step::Decide(seed, release, revise) => {
                     let verdict = if release { Verdict::Released } else { Verdict::Discarded };
