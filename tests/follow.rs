@@ -20,7 +20,7 @@ use silkrate::follow::{FetchLimits, Fetcher, FollowContext, FollowedSource, Foll
 use silkrate::ingest::Running;
 use silkrate::metrics::FollowMetrics;
 use silkrate::proto::v1;
-use silkrate::store::{ScanOrder, SeriesView};
+use silkrate::store::{Quarantine, ScanOrder, SeriesView};
 use support::TestServer;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -147,6 +147,35 @@ async fn a_slip_on_a_followed_page_is_held_and_the_feed_stays_well() {
     let view = desk.running.ingest().view();
     let held: Vec<String> = view.quarantine().after(0).map(|tick| tick.value.rate.to_string()).collect();
     assert_eq!(held, ["1.144"]);
+    desk.close();
+}
+
+/// A som that slipped and never came back, until no more of its ticks are held.
+#[tokio::test]
+async fn a_feed_whose_ticks_cannot_be_held_any_more_is_refused() {
+    let page = String::from_utf8(TICKER_PAGE.to_vec()).unwrap();
+    let slips = page.replace("0.01144", "1.144").into_bytes();
+    let good = AtomicBool::new(true);
+    let publisher = Publisher::start(move |_| {
+        let is_good = good.swap(false, std::sync::atomic::Ordering::SeqCst);
+        Reply::Body(if is_good { TICKER_PAGE.to_vec() } else { slips.clone() })
+    })
+    .await;
+    let desk = Desk::at("2025-12-08T09:30:00Z");
+    let mut follower = desk.follower(FollowedSource::Timesca, &publisher);
+    follower.poll().await;
+    let held = || desk.running.ingest().view().quarantine().held_count();
+    for count in 1..=Quarantine::SERIES_HELD_MAX {
+        desk.clock.advance_us(Timestamp::SECOND_US);
+        assert_ne!(follower.poll().await, Outcome::Refused);
+        assert_eq!(held(), count);
+    }
+    desk.clock.advance_us(Timestamp::SECOND_US);
+    assert_eq!((follower.poll().await, follower.health()), (Outcome::Refused, Some(Health::Refused)));
+    assert_eq!(held(), Quarantine::SERIES_HELD_MAX);
+    // The other rates of the page go in all the same.
+    let tenge = desk.runs().into_iter().find(|run| run.starts_with("KZT/USD")).unwrap();
+    assert!(tenge.ends_with(" 1002 0.00196"), "{tenge}");
     desk.close();
 }
 

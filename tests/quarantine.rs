@@ -184,7 +184,11 @@ async fn released_ticks_go_in_and_discarded_ones_stay_out() {
         ]
     );
     assert_eq!(released.decisions[2].stored_rate.as_deref(), Some("10"));
-    assert!(released.decisions[2].message.contains("is known as 10, not 0.1"), "{:?}", released.decisions[2]);
+    assert!(
+        released.decisions[2].message.contains("is known as 10, not 0.1; discard it, or ask to revise"),
+        "{:?}",
+        released.decisions[2]
+    );
     assert!(released.decisions[3].message.contains("id 77 is of no held tick"), "{:?}", released.decisions[3]);
     assert_eq!(runs(&server, "cbu").await, ["10", "100", "10"]);
     let discarded = discard(&server, &[3, 1]).await;
@@ -227,6 +231,53 @@ async fn released_ticks_go_in_and_discarded_ones_stay_out() {
 }
 
 #[tokio::test]
+async fn an_answer_names_what_is_held() {
+    let server = TestServer::start(&[]).await;
+    let named = |held: &[v1::HeldTick]| -> Vec<(u32, Option<u64>, QuarantineState, String)> {
+        held.iter().map(|held| (held.index, held.id, held.state(), held.rate_in_force.clone())).collect()
+    };
+    let (held, discarded) = (QuarantineState::Held, QuarantineState::Discarded);
+    let force = |text: &str| text.to_owned();
+    // Sent out of order; the one before in time is stored, another is refused.
+    let ticks = vec![sum("cbu", -80, "1000"), sum("cbu", -100, "10.5"), sum("cbu", -70, "0"), sum("cbu", -90, "100")];
+    let batch = v1::IngestTicksRequest { ticks, ..Default::default() };
+    let dry = send(&server, v1::IngestTicksRequest { validate_only: true, ..batch.clone() }).await;
+    assert_eq!(counts(dry.summary), [1, 0, 0, 0, 1, 2]);
+    assert_eq!(named(&dry.held_ticks), [(0, None, held, force("10.5")), (3, None, held, force("10.5"))]);
+    let sent = send(&server, batch.clone()).await;
+    assert_eq!(named(&sent.held_ticks), [(0, Some(2), held, force("10.5")), (3, Some(1), held, force("10.5"))]);
+    discard(&server, &[2]).await;
+    let again = send(&server, batch).await;
+    assert_eq!(named(&again.held_ticks), [(0, Some(2), discarded, force("10.5")), (3, Some(1), held, force("10.5"))]);
+    // A page, whose indices count its pairs.
+    let page = |at: &str, rate: &str| v1::IngestPageRequest {
+        content: format!("{at}\n• KZT/USD = 0.00196 0%\n• KGS/USD = {rate} 0%\n").into_bytes().into(),
+        ..Default::default()
+    };
+    for (at, rate, expect) in [
+        ("06 December 2025", "0.01144", vec![]),
+        ("07 December 2025", "1.144", vec![(1, Some(3), held, force("0.01144"))]),
+    ] {
+        let answer = server.ingest().ingest_page(page(at, rate)).await.unwrap().into_inner();
+        assert_eq!(named(&answer.held_ticks), expect);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_names_as_many_held_ticks_as_refused_ones_in_full() {
+    let server = TestServer::start(&[]).await;
+    let near = |series: i64| v1::Tick { pair: "USD/KGS".to_owned(), ..sum(&format!("bank-{series}"), -2_000, "10") };
+    let far = |at: i64| v1::Tick { rate: "1000".to_owned(), observed_time: Some(time(at - 1_900)), ..near(at % 2) };
+    assert_eq!(send_ticks(&server, &[near(0), near(1)]).await[0], 2);
+    let ticks = (0..1_200).map(far).collect();
+    let held = send(&server, v1::IngestTicksRequest { ticks, ..Default::default() }).await.held_ticks;
+    assert!((0..1_200).eq(held.iter().map(|held| held.index)));
+    assert!(held.iter().all(|held| held.id.is_some() && held.state() == QuarantineState::Held));
+    assert!(held[..1_000].iter().all(|held| held.rate_in_force == "10"));
+    assert!(held[1_000..].iter().all(|held| held.rate_in_force.is_empty()));
+}
+
+#[tokio::test]
 async fn a_redenomination_passes_once_its_first_rate_is_released() {
     let server = TestServer::start(&[]).await;
     send_ticks(&server, &[sum("cbu", -100, "12000.50"), sum("cbu", -90, "12001.00")]).await;
@@ -236,9 +287,47 @@ async fn a_redenomination_passes_once_its_first_rate_is_released() {
     assert_eq!(send_ticks(&server, &[sum("cbu", -50, "12.04")]).await, [1, 0, 0, 0, 0, 0]);
     // Those that came in between wait for a decision of their own.
     assert_eq!(held_rates(&server, "cbu").await, ["12.02", "12.03"]);
+    // They wait though they come again, and lie near by now: a tick is judged when it comes first.
+    assert_eq!(send_ticks(&server, &new).await, [0, 0, 1, 0, 0, 2]);
+    assert_eq!(held_rates(&server, "cbu").await, ["12.02", "12.03"]);
     let released = release(&server, &[3, 2], ConflictPolicy::Refuse).await;
     assert!(released.decisions.iter().all(|decision| decision.outcome() == Outcome::NewRun));
     assert_eq!(runs(&server, "cbu").await, ["12000.50", "12001.00", "12.01", "12.02", "12.03", "12.04"]);
+}
+
+#[tokio::test]
+async fn a_slip_that_was_released_is_mended() {
+    let server = TestServer::start(&[]).await;
+    send_ticks(&server, &[sum("cbu", -100, "10"), sum("cbu", -90, "100")]).await;
+    release(&server, &[1], ConflictPolicy::Refuse).await;
+    let taken_back = &discard(&server, &[1]).await.decisions[0];
+    assert_eq!(taken_back.reason(), Refusal::DecidedOtherwise);
+    assert!(taken_back.message.contains("asking to revise, and release that one likewise"), "{taken_back:?}");
+    // By now the true ones are far.
+    assert_eq!(send_ticks(&server, &[sum("cbu", -80, "11")]).await[5], 1);
+    let correction = vec![sum("cbu", -90, "10")];
+    let revise = v1::IngestTicksRequest { ticks: correction, conflict_policy: 2, ..Default::default() };
+    let held = send(&server, revise).await.held_ticks;
+    assert_eq!((held[0].id, held[0].rate_in_force.as_str()), (Some(3), "100"));
+    let released = release(&server, &[2, 3], ConflictPolicy::Revise).await;
+    assert_eq!(
+        outcomes(&released.decisions),
+        [(2, Outcome::NewRun, Refusal::Unspecified), (3, Outcome::Revised, Refusal::Unspecified)]
+    );
+    assert_eq!(runs(&server, "cbu").await, ["10", "11"]);
+}
+
+#[tokio::test]
+async fn a_discarded_tick_stays_out_though_it_lies_near_by_now() {
+    let server = TestServer::start(&[]).await;
+    let ticks = [sum("cbu", -100, "10"), sum("cbu", -90, "100"), sum("cbu", -80, "101")];
+    assert_eq!(send_ticks(&server, &ticks).await[5], 2);
+    discard(&server, &[2]).await;
+    release(&server, &[1], ConflictPolicy::Refuse).await;
+    assert_eq!(send_ticks(&server, &ticks).await, [0, 0, 2, 0, 0, 1]);
+    let revise = v1::IngestTicksRequest { ticks: ticks.to_vec(), conflict_policy: 2, ..Default::default() };
+    assert_eq!(counts(send(&server, revise).await.summary), [0, 0, 2, 0, 0, 1]);
+    assert_eq!(runs(&server, "cbu").await, ["10", "100"]);
 }
 
 #[tokio::test]

@@ -57,6 +57,8 @@ async fn what_is_held_is_told_listed_released_and_discarded() {
     let server = TestServer::start(&[]).await;
     let dry = run(&server, "ingest - --format csv --dry-run --output json", CSV).await;
     assert_eq!((dry.code, &dry.json()[0]["quarantined_count"]), (Some(3), &json!(3)), "{}", dry.said);
+    let held = json!({ "line": 3, "index": null, "id": null, "state": "HELD", "rate_in_force": "12000.50" });
+    assert_eq!(dry.json()[0]["held_ticks"][0], held);
     assert_eq!(run(&server, "quarantine list", "").await.said, "nothing is held\n");
     let sent = run(&server, "ingest - --format csv", CSV).await;
     assert_eq!(sent.code, Some(3), "{}", sent.said);
@@ -94,9 +96,60 @@ async fn what_is_held_is_told_listed_released_and_discarded() {
     // Sent again, what was discarded and what is held are held still, and the rest is known.
     let again = run(&server, "ingest - --format csv --output json", CSV).await.json();
     assert_eq!((&again[0]["known_count"], &again[0]["quarantined_count"]), (&json!(4), &json!(2)));
+    let named = |line: u32, id: u32, state: &str, rate: &str| json!({ "line": line, "index": null, "id": id, "state": state, "rate_in_force": rate });
+    let expect = json!([named(5, 2, "DISCARDED", "12002.00"), named(7, 3, "HELD", "0.01144")]);
+    assert_eq!(again[0]["held_ticks"], expect);
+    let said = run(&server, "ingest - --format csv", CSV).await.said;
+    assert!(said.contains("-: 1 tick discarded before, 1 tick held for being too far"), "{said}");
     let rest = run(&server, "quarantine release --all", "").await;
     assert_eq!((rest.code, rest.out.contains("3  NEW_RUN")), (Some(0), true), "{}{}", rest.out, rest.said);
     assert_eq!(run(&server, "quarantine release --all", "").await.said, "nothing is held\n");
+}
+
+/// The steps of the README.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_series_whose_first_rate_was_wrong_is_mended() {
+    let server = TestServer::start(&[]).await;
+    let header = "pair,source,observed_time,rate";
+    let slipped = "USD/KZT,nbk,2025-12-01,5.105\nUSD/KZT,nbk,2025-12-02,511.20\nUSD/KZT,nbk,2025-12-03,512.30";
+    let sent = run(&server, "ingest - --format csv --output json", &format!("{header}\n{slipped}\n")).await.json();
+    assert_eq!((&sent[0]["new_run_count"], &sent[0]["quarantined_count"]), (&json!(1), &json!(2)));
+    let correction = format!("{header}\nUSD/KZT,nbk,2025-12-01,510.50\n");
+    let revised = run(&server, "ingest - --format csv --revise", &correction).await;
+    assert_eq!(revised.code, Some(3), "{}", revised.said);
+    assert!(revised.said.contains("1 tick held"), "{}", revised.said);
+    let released = run(&server, "quarantine release --all --source nbk --revise --output csv", "").await;
+    assert_eq!(released.code, Some(0), "{}", released.said);
+    let outcomes: Vec<&str> = released.out.lines().skip(1).map(|line| line.trim_end_matches(',')).collect();
+    assert_eq!(outcomes, ["3,REVISED", "1,NEW_RUN", "2,NEW_RUN"]);
+    let history = run(&server, "history USD/KZT --output json", "").await.json();
+    let rates: Vec<&Value> = history.as_array().unwrap().iter().map(|run| &run["rate"]).collect();
+    assert_eq!(rates, ["510.50", "511.20", "512.30"]);
+    // From now on the next true one passes, and what was believed first stays readable.
+    let next = format!("{header}\nUSD/KZT,nbk,2025-12-04,513.00\nUSD/KZT,nbk,2025-12-01,510.50\n");
+    assert_eq!(run(&server, "ingest - --format csv", &next).await.code, Some(0));
+    let before = run(&server, "revisions USD/KZT --output json", "").await.json();
+    assert_eq!(before[0]["rate"], "5.105");
+}
+
+/// A decision lasts; the way round it is that of the README.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_discarded_and_true_goes_in_where_nothing_is_held() {
+    let server = TestServer::start(&[]).await;
+    let csv = "pair,source,observed_time,rate\nUSD/KZT,nbk,2025-12-01,511.20\nUSD/KZT,nbk,2025-12-02,5.113\n";
+    run(&server, "ingest - --format csv", csv).await;
+    assert_eq!(run(&server, "quarantine discard 1", "").await.code, Some(0));
+    let released = run(&server, "quarantine release 1", "").await;
+    assert!(released.said.contains("set --quarantine-factor of its source to none and send it again"));
+    let server = TestServer::start_over(server.stop().await.0, &["--quarantine-factor", "nbk=none"]).await;
+    let sent = run(&server, "ingest - --format csv --output json", csv).await;
+    assert_eq!((sent.code, &sent.json()[0]["new_run_count"]), (Some(0), &json!(1)));
+    // Judged as before, it is known, also to who would revise.
+    let server = TestServer::start_over(server.stop().await.0, &[]).await;
+    for line in ["ingest - --format csv --output json", "ingest - --format csv --revise --output json"] {
+        let again = run(&server, line, csv).await;
+        assert_eq!((again.code, &again.json()[0]["known_count"]), (Some(0), &json!(2)), "{}", again.out);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,9 +197,13 @@ async fn pages_and_columns_and_files_at_start_are_judged_alike() {
     let batches = [Batch::Columns(columns), Batch::Ticks(ticks)]
         .map(|batch| v1::StreamTicksRequest { batch: Some(batch), ..Default::default() });
     let mut answers = server.ingest().stream_ticks(tokio_stream::iter(batches)).await.unwrap().into_inner();
-    for expect in [[1, 0, 1], [0, 1, 1]] {
-        let summary = answers.message().await.unwrap().unwrap().result.unwrap().summary.unwrap();
+    let named =
+        |held: &[v1::HeldTick]| -> Vec<(u32, Option<u64>)> { held.iter().map(|held| (held.index, held.id)).collect() };
+    for (expect, held) in [([1, 0, 1], [(1, Some(2))]), ([0, 1, 1], [(0, Some(3))])] {
+        let result = answers.message().await.unwrap().unwrap().result.unwrap();
+        let summary = result.summary.unwrap();
         assert_eq!([summary.new_run_count, summary.collapsed_count, summary.quarantined_count], expect);
+        assert_eq!(named(&result.held_ticks), held);
     }
     assert_eq!(held().await.len(), 3);
 }

@@ -17,7 +17,7 @@ use durable::{BASE_US, Random, SECOND, key, open};
 use proptest::prelude::*;
 use silkrate::domain::{Factor, HeldTick, Note, PublishedValue, Rate, Timestamp, Verdict};
 use silkrate::store::{
-    Decided, DecisionRefusal, Quarantine, QuarantineLimit, ScanOrder, Store, TakenIn, UpsertError, Upserted,
+    Decided, DecisionRefusal, Quarantine, QuarantineLimit, ScanOrder, Store, TakenIn, UpsertError, Upserted, Work,
 };
 
 type Ticks = Vec<(Timestamp, PublishedValue)>;
@@ -69,21 +69,21 @@ impl Model {
         }
     }
 
-    /// The rule, word by word: the rate of the last run that begins at or before a time is that of the last tick.
+    /// The rule, word by word; the rate of the last run that begins at or before a time is that of the last tick.
     fn take_in(&mut self, time: Timestamp, value: PublishedValue, revise: bool, now: Timestamp) -> Fate {
-        let in_force = self.ticks.range(..=time).next_back().map(|(_, value)| value.rate);
-        let is_conflict = !revise && self.ticks.get(&time).is_some_and(|stored| *stored != value);
-        let Some(in_force) = in_force.filter(|in_force| far(*in_force, value.rate) && !is_conflict) else {
+        if self.ticks.get(&time).is_some_and(|stored| *stored == value || !revise) {
             return self.put(time, value, revise);
-        };
+        }
+        let in_force = self.ticks.range(..=time).next_back().map(|(_, value)| value.rate);
         let met = self.held.iter().rposition(|held| held.time == time && held.value == value);
-        match met.map(|at| (at as u64 + 1, self.held[at].decision)) {
-            Some((_, Some((Verdict::Released, _)))) => self.put(time, value, revise),
-            Some((id, _)) => Fate::Held(id, false),
-            None => {
+        match (met.map(|at| (at as u64 + 1, self.held[at].decision)), in_force) {
+            (Some((_, Some((Verdict::Released, _)))), _) => self.put(time, value, revise),
+            (Some((id, _)), _) => Fate::Held(id, false),
+            (None, Some(in_force)) if far(in_force, value.rate) => {
                 self.held.push(Held { time, value, in_force, since: now, decision: None });
                 Fate::Held(self.held.len() as u64, true)
             }
+            (None, _) => self.put(time, value, revise),
         }
     }
 
@@ -150,31 +150,34 @@ fn fate(answer: Result<TakenIn, UpsertError>) -> Fate {
         Ok(TakenIn::Stored(Upserted::NewRun { .. } | Upserted::Collapsed { .. })) => Fate::Stored,
         Ok(TakenIn::Stored(Upserted::Known)) => Fate::Known,
         Ok(TakenIn::Stored(Upserted::Revised { .. })) => Fate::Revised,
-        Ok(TakenIn::Held { id, is_new }) => Fate::Held(id, is_new),
+        Ok(TakenIn::Held { id, is_new, .. }) => Fate::Held(id, is_new),
         Err(UpsertError::Conflict(_)) => Fate::Conflict,
         Err(error) => panic!("{error:?}"),
     }
 }
 
-fn send(store: &mut Store, model: &mut Model, ticks: &Ticks, revise: bool, validate_only: bool, now: Timestamp) {
+/// Takes `rehearsed` in and back again, then `ticks` for good: one commit, as that of callers who wait together.
+fn send(store: &mut Store, model: &mut Model, rehearsed: &Ticks, ticks: &Ticks, revise: bool, now: Timestamp) {
     let recorded_time = store.next_recorded_time(now);
-    let mut expected = model.clone();
     let mut work = store.begin(now);
     let savepoint = work.savepoint(std::iter::once(&key(0, 0)));
-    let series = work.series(&key(0, 0)).unwrap();
+    let mut rehearsal = model.clone();
+    take_in(&mut work, &mut rehearsal, rehearsed, revise, recorded_time);
+    work.roll_back(savepoint);
+    let changed = take_in(&mut work, model, ticks, revise, recorded_time);
+    assert_eq!(work.commit().unwrap().is_some(), changed);
+}
+
+/// Whether anything changed.
+fn take_in(work: &mut Work<'_>, model: &mut Model, ticks: &Ticks, revise: bool, recorded_time: Timestamp) -> bool {
     let mut changed = false;
     for (time, value) in ticks {
+        let series = work.series(&key(0, 0)).unwrap();
         let found = fate(work.take_in(series, *time, *value, revise, Some(Factor::DEFAULT)));
-        assert_eq!(found, expected.take_in(*time, *value, revise, recorded_time), "{value:?} at {time}");
+        assert_eq!(found, model.take_in(*time, *value, revise, recorded_time), "{value:?} at {time}");
         changed |= matches!(found, Fate::Stored | Fate::Revised | Fate::Held(_, true));
     }
-    if validate_only {
-        work.roll_back(savepoint);
-        assert_eq!(work.commit().unwrap(), None);
-    } else {
-        *model = expected;
-        assert_eq!(work.commit().unwrap().is_some(), changed);
-    }
+    changed
 }
 
 fn decide(store: &mut Store, model: &mut Model, seed: u64, verdict: Verdict, revise: bool, now: Timestamp) {
@@ -267,13 +270,16 @@ proptest! {
             now += SECOND;
             let moment = Timestamp::from_micros(now);
             match step {
-                Step::Ticks(seed, count, revise) => send(&mut store, &mut model, &ticks(seed, count), revise, false, moment),
-                Step::Validate(seed, count) => send(&mut store, &mut model, &ticks(seed, count), true, true, moment),
+                Step::Ticks(seed, count, revise) => {
+ let rehearsed = ticks(!seed, count / 4);
+ send(&mut store, &mut model, &rehearsed, &ticks(seed, count), revise, moment);
+}
+                Step::Validate(seed, count) => send(&mut store, &mut model, &ticks(seed, count), &Vec::new(), true, moment),
                 Step::Repeat(seed) => {
                     let mut random = Random(seed);
                     let held = model.held.iter().filter(|_| random.below(2) == 0).map(|held| (held.time, held.value));
                     let held = held.collect();
-                    send(&mut store, &mut model, &held, false, false, moment);
+                    send(&mut store, &mut model, &Vec::new(), &held, false, moment);
                 }
                 Step::Decide(seed, release, revise) => {
                     let verdict = if release { Verdict::Released } else { Verdict::Discarded };

@@ -61,9 +61,19 @@ pub(super) fn plural(count: u64, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
-/// What became of ticks that the server holds, and what to do.
-pub(super) fn held_in_words(count: u64) -> String {
-    format!("{} held for being too far from the rate in force: silkrate quarantine list", plural(count, "tick"))
+/// What became of ticks that the server keeps out, and what to do; none where it keeps none out. Of `count`,
+/// `discarded_count` were discarded when they came before.
+pub(super) fn held_in_words(count: u64, discarded_count: u64) -> Option<String> {
+    let held = match count.saturating_sub(discarded_count) {
+        0 => None,
+        held => {
+            let held = plural(held, "tick");
+            Some(format!("{held} held for being too far from the rate in force: silkrate quarantine list"))
+        }
+    };
+    let discarded = (discarded_count > 0).then(|| format!("{} discarded before", plural(discarded_count, "tick")));
+    let said: Vec<String> = discarded.into_iter().chain(held).collect();
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 /// A line over several, broken at spaces where it is wider than `width`; all but the first begin with `indent` spaces.
@@ -101,6 +111,23 @@ mod tests {
         check("a\nb\r\t\u{7f}", "a\\u{a}b\\u{d}\\u{9}\\u{7f}");
         check("\u{9b}2J", "\\u{9b}2J");
         check("\u{202e}DSU", "\\u{202e}DSU");
+    }
+
+    #[test]
+    fn what_waits_for_a_decision_is_told_from_what_has_one() {
+        let check = |count, discarded, expect: Option<&str>| {
+            assert_eq!(held_in_words(count, discarded).as_deref(), expect, "{count} {discarded}");
+        };
+        check(0, 0, None);
+        check(2, 2, Some("2 ticks discarded before"));
+        check(1, 0, Some("1 tick held for being too far from the rate in force: silkrate quarantine list"));
+        check(
+            3,
+            1,
+            Some(
+                "1 tick discarded before, 2 ticks held for being too far from the rate in force: silkrate quarantine list",
+            ),
+        );
     }
 
     #[test]

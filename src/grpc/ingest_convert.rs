@@ -8,7 +8,7 @@ use tonic::Status;
 use crate::columns::{ColumnTick, ColumnValueError, ColumnsError, TICK_COLUMN_ROWS_MAX, decode_tick_columns};
 use crate::domain::{RateError, Tick, Timestamp};
 use crate::ingest::batch::{BatchBuilder, NAMED_REFUSALS_MAX, ObservedTime, TickRules, TickText};
-use crate::ingest::{Batch, ConflictPolicy, IngestReport, Refusal, RefusalReason, Summary};
+use crate::ingest::{Batch, ConflictPolicy, Held, IngestReport, Refusal, RefusalReason, Summary};
 use crate::proto::v1;
 use crate::proto::v1::stream_ticks_request::Batch as StreamBatch;
 
@@ -179,6 +179,7 @@ pub(super) fn ticks_response(report: IngestReport) -> v1::IngestTicksResponse {
         sequence: report.sequence,
         recorded_time: Some(timestamp(report.recorded_time)),
         summary: Some(summary_message(report.summary)),
+        held_ticks: held_messages(&report.held),
         refusals: refusal_messages(report.refusals),
     }
 }
@@ -229,6 +230,21 @@ fn refusal_message(refusal: Refusal) -> v1::Refusal {
             .and_then(|value| value.reported_change)
             .map(|change| change.to_string()),
     }
+}
+
+/// All of them, by index, for the same reason; those after the first [`NAMED_REFUSALS_MAX`] without their rates in force.
+pub(super) fn held_messages(held: &[Held]) -> Vec<v1::HeldTick> {
+    let message = |(place, held): (usize, &Held)| {
+        let is_named = place < NAMED_REFUSALS_MAX;
+        let state = if held.is_discarded { v1::QuarantineState::Discarded } else { v1::QuarantineState::Held };
+        v1::HeldTick {
+            index: held.index,
+            id: held.id,
+            state: state.into(),
+            rate_in_force: if is_named { held.rate_in_force.to_string() } else { String::new() },
+        }
+    };
+    held.iter().enumerate().map(message).collect()
 }
 
 fn reason_message(reason: RefusalReason) -> v1::RefusalReason {

@@ -20,8 +20,8 @@ use crate::proto::v1;
 use crate::proto::v1::ingest_service_server::IngestService;
 
 use super::ingest_convert::{
-    BadField, Mode, batch_of_stream, batch_of_ticks, refusal_messages, row_count, summary_message, tick_message,
-    ticks_response,
+    BadField, Mode, batch_of_stream, batch_of_ticks, held_messages, refusal_messages, row_count, summary_message,
+    tick_message, ticks_response,
 };
 use super::quarantine::QuarantineCalls;
 use super::tick_stream::{self, UNANSWERED_BATCHES_MAX};
@@ -98,6 +98,7 @@ impl IngestApi {
             recorded_time: Some(timestamp(report.recorded_time)),
             summary: Some(summary_message(report.summary)),
             refusals: refusal_messages(report.refusals),
+            held_ticks: held_messages(&report.held),
             quote_count: page.quote_count,
             cycle_count: page.cycle_count,
             ticks: page.ticks.iter().map(tick_message).collect(),

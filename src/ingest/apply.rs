@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: every tick of the batch is counted once, and a refused one disturbs no other.
 
-use super::{Batch, BatchTick, ConflictPolicy, Refusal, RefusalReason, SeriesTicks, Summary};
+use super::{Batch, BatchTick, ConflictPolicy, Held, Refusal, RefusalReason, SeriesTicks, Summary};
 use crate::domain::{PublishedValue, SeriesKey, Timestamp};
 use crate::store::{Quarantine, QuarantineLimit, TakenIn, UpsertError, Upserted, Work};
 
@@ -10,19 +10,22 @@ use crate::store::{Quarantine, QuarantineLimit, TakenIn, UpsertError, Upserted, 
 pub(super) struct Applied {
     pub(super) summary: Summary,
     pub(super) refusals: Vec<Refusal>,
+    pub(super) held: Vec<Held>,
 }
 
 pub(super) fn apply(work: &mut Work<'_>, batch: Batch) -> Applied {
     let savepoint = batch.validate_only.then(|| work.savepoint(batch.groups.iter().map(|group| &group.series)));
     let revise = batch.conflict_policy == ConflictPolicy::Revise;
-    let mut applied = Applied { summary: Summary::default(), refusals: batch.refusals };
+    let mut applied = Applied { summary: Summary::default(), refusals: batch.refusals, held: Vec::new() };
     for group in batch.groups {
         applied.apply_group(work, group, revise);
     }
     applied.refusals.sort_by_key(|refusal| refusal.index);
+    applied.held.sort_by_key(|held| held.index);
     applied.summary.refused_count = u32::try_from(applied.refusals.len()).unwrap_or(u32::MAX);
     if let Some(savepoint) = savepoint {
         work.roll_back(savepoint);
+        applied.held.iter_mut().for_each(|held| held.id = None);
     }
     applied
 }
@@ -48,7 +51,10 @@ impl Applied {
                 });
                 match taken_in {
                     Ok(TakenIn::Stored(upserted)) => self.count(upserted),
-                    Ok(TakenIn::Held { .. }) => self.summary.quarantined_count += 1,
+                    Ok(TakenIn::Held { id, is_discarded, rate_in_force, .. }) => {
+                        self.summary.quarantined_count += 1;
+                        self.held.push(Held { index: tick.index, id: Some(id), is_discarded, rate_in_force });
+                    }
                     Err(error) => self.refuse(&group.series, tick, &error),
                 }
             }
@@ -101,23 +107,14 @@ pub(super) fn explain_upsert(
     let (reason, message) = match error {
         UpsertError::Conflict(stored) => (
             RefusalReason::Conflict,
-            format!(
-                "{series} at {time} is known as {}{}, not {}{}; give another observed_time, or ask to revise",
-                stored.rate,
-                shown_change(stored),
-                value.rate,
-                shown_change(&value)
-            ),
+            format!("{}; give another observed_time, or ask to revise", known_as(series, time, stored, value)),
         ),
         UpsertError::Damaged(error) => {
             (RefusalReason::DamagedRange, format!("{error}; restore the store from a backup"))
         }
         UpsertError::TooScattered => (
             RefusalReason::TooScattered,
-            format!(
-                "{series} at {time}: this batch touches more than {} old blocks at once; send it in smaller pieces, sorted by series and time",
-                Work::OPENED_BLOCKS_MAX
-            ),
+            format!("{series} at {time}: {}; send it in smaller pieces, sorted by series and time", too_scattered()),
         ),
         UpsertError::TooManySeries => (
             RefusalReason::TooManySeries,
@@ -140,6 +137,17 @@ pub(super) fn explain_upsert(
         | UpsertError::QuarantineFull(_) => None,
     };
     Explained { reason, message, stored }
+}
+
+/// What is in the way of a value at an instant.
+pub(super) fn known_as(series: &SeriesKey, time: Timestamp, stored: &PublishedValue, value: PublishedValue) -> String {
+    let (stored_change, change) = (shown_change(stored), shown_change(&value));
+    format!("{series} at {time} is known as {}{stored_change}, not {}{change}", stored.rate, value.rate)
+}
+
+/// Why no more late ticks go into one commit.
+pub(super) fn too_scattered() -> String {
+    format!("this request touches more than {} old blocks at once", Work::OPENED_BLOCKS_MAX)
 }
 
 /// Why a tick cannot be held, and what to do.

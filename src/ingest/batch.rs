@@ -15,8 +15,8 @@ use crate::domain::{
 
 use super::{Batch, BatchTick, ConflictPolicy, QuarantineRules, Refusal, RefusalReason, SeriesTicks};
 
-/// Most refusals of a batch that carry a message, in the order of the batch. Later ones have their
-/// index and reason, and cost no text.
+/// Most refusals of a batch that carry a message, and most held ticks that carry the rate in force, in the order of the
+/// batch. Later ones cost no text.
 pub const NAMED_REFUSALS_MAX: usize = 1_000;
 
 /// What a server asks of every tick.

@@ -22,7 +22,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::board::Board;
 use crate::clock::Clock;
-use crate::domain::{Factor, Poll, PublishedValue, SeriesKey, Timestamp};
+use crate::domain::{Factor, Poll, PublishedValue, Rate, SeriesKey, Timestamp};
 use crate::metrics::IngestMetrics;
 use crate::store::{Store, StoreError, StoreOptions, View};
 
@@ -167,6 +167,19 @@ pub struct Summary {
     pub late_count: u32,
 }
 
+/// A tick that is held, now or since before, or was discarded before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Held {
+    /// Of the tick in its batch, from 0.
+    pub index: u32,
+    /// In the quarantine; none where nothing is stored.
+    pub id: Option<u64>,
+    /// Whether it was discarded before.
+    pub is_discarded: bool,
+    /// The rate at its place when it came in first, which it lies too far from.
+    pub rate_in_force: Rate,
+}
+
 /// The answer to a batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IngestReport {
@@ -178,6 +191,8 @@ pub struct IngestReport {
     pub summary: Summary,
     /// By index.
     pub refusals: Vec<Refusal>,
+    /// By index.
+    pub held: Vec<Held>,
 }
 
 /// Why a whole batch was not taken.

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use super::ConflictPolicy;
-use super::apply::explain_upsert;
+use super::apply::{explain_upsert, known_as, too_scattered};
 use crate::domain::{Factor, Note, Source, Timestamp, Verdict};
-use crate::store::{Decided, DecisionRefusal, Quarantine};
+use crate::store::{Decided, DecisionRefusal, Quarantine, UpsertError};
 
 /// How far a rate may lie from the rate in force at its own place in time, by source: those as many times apart or more
 /// are held. None holds nothing.
@@ -64,11 +64,21 @@ pub struct DecisionReport {
 pub(super) fn explain(id: u64, decided: &Decided, quarantine: &Quarantine) -> String {
     let Decided::Refused(refusal) = decided else { return String::new() };
     match (refusal, quarantine.get(id)) {
+        (DecisionRefusal::Upsert(UpsertError::Conflict(stored)), Some(tick)) => {
+            let known = known_as(&tick.series, tick.observed_time, stored, tick.value);
+            format!("{known}; discard it, or ask to revise")
+        }
+        (DecisionRefusal::Upsert(UpsertError::TooScattered), Some(tick)) => {
+            let (series, time) = (&tick.series, tick.observed_time);
+            format!("{series} at {time}: {}; release fewer at a time, in order of time", too_scattered())
+        }
         (DecisionRefusal::Upsert(error), Some(tick)) => {
             explain_upsert(&tick.series, tick.observed_time, tick.value, error).message
         }
         (DecisionRefusal::DecidedOtherwise(Verdict::Released), _) => {
-            format!("tick {id} was released before, which lasts; send its true value and ask to revise")
+            format!(
+                "tick {id} was released before, which lasts; send its true value, asking to revise, and release that one likewise if it is held"
+            )
         }
         (DecisionRefusal::DecidedOtherwise(Verdict::Discarded), _) => format!(
             "tick {id} was discarded before, which lasts; set --quarantine-factor of its source to none and send it again"

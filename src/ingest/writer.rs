@@ -174,7 +174,7 @@ impl Writer {
             Err(error) => self.poison(error.clone()),
         }
         let commit = self.store.newest_commit();
-        for (answer, Applied { summary, refusals }) in answers {
+        for (answer, Applied { summary, refusals, held }) in answers {
             if result.is_ok() {
                 count(&self.shared.metrics, summary, &refusals);
             }
@@ -185,6 +185,7 @@ impl Writer {
                     recorded_time: commit.recorded_time,
                     summary,
                     refusals,
+                    held,
                 }),
             };
             let _ = answer.send(report);

@@ -137,6 +137,8 @@ pub(super) struct Keeper {
     list: Quarantine,
     /// Ids by series and instant.
     by_instant: HashMap<(u32, Timestamp), Vec<u64>>,
+    /// By series: no tick later than this was ever held. It spares the newest end a look into the table.
+    held_until: Vec<Timestamp>,
     /// Checksum of each tick's record as stored, by id less one.
     record_crcs: Vec<Option<u32>>,
     /// Ids of those that are not stored, or are stored otherwise.
@@ -162,6 +164,7 @@ impl Keeper {
 
     /// The tick of this series, instant and value, whatever was decided of it.
     fn find(&self, series: u32, time: Timestamp, value: PublishedValue) -> Option<&HeldTick> {
+        self.held_until.get(series as usize).filter(|until| time <= **until)?;
         let ids = self.by_instant.get(&(series, time))?;
         ids.iter().rev().filter_map(|id| self.list.get(*id)).find(|tick| tick.value == value)
     }
@@ -183,6 +186,11 @@ impl Keeper {
     /// Adds a tick whose id is the next one.
     fn push(&mut self, series: u32, tick: HeldTick, record_crc: Option<u32>) {
         self.by_instant.entry((series, tick.observed_time)).or_default().push(tick.id);
+        let at = series as usize;
+        if self.held_until.len() <= at {
+            self.held_until.resize(at + 1, Timestamp::MIN);
+        }
+        self.held_until[at] = self.held_until[at].max(tick.observed_time);
         if record_crc.is_none() {
             self.changed.insert(tick.id);
         }

@@ -429,7 +429,7 @@ fn judge(ticks: &[Tick]) -> IngestTicksResponse {
     let refused_count = u32::try_from(refusals.len()).unwrap_or(u32::MAX);
     let new_run_count = u32::try_from(ticks.len()).unwrap_or(u32::MAX) - refused_count;
     let summary = IngestSummary { new_run_count, refused_count, late_count: 1, ..IngestSummary::default() };
-    IngestTicksResponse { sequence: 9, recorded_time: day(1), summary: Some(summary), refusals }
+    IngestTicksResponse { sequence: 9, recorded_time: day(1), summary: Some(summary), refusals, held_ticks: Vec::new() }
 }
 
 #[tonic::async_trait]
@@ -502,6 +502,7 @@ impl IngestService for Canned {
             quote_count: 40,
             cycle_count: 8,
             ticks: vec![tick],
+            held_ticks: Vec::new(),
         }))
     }
 

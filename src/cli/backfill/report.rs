@@ -8,7 +8,7 @@ use crate::cli::cell::Cell;
 use crate::cli::output::{Column, Format, Sheet, record};
 use crate::cli::text::{clean, held_in_words};
 use crate::cli::{Session, note, stdout};
-use crate::proto::v1::{IngestSummary, IngestTicksResponse};
+use crate::proto::v1::{IngestSummary, IngestTicksResponse, QuarantineState};
 
 /// Remarks, and days with another day's table, that are shown to people; all are counted.
 pub(super) const REFUSALS_SHOWN_MAX: usize = 20;
@@ -40,6 +40,8 @@ pub(super) struct Report {
     /// By the server, and entries of tables that could not be read.
     pub(super) refused_count: u64,
     quarantined_count: u64,
+    /// Of them, discarded before.
+    discarded_count: u64,
     sequence: u64,
     /// The first of what was refused or could not be read.
     remarks: Vec<String>,
@@ -68,6 +70,8 @@ impl Report {
         self.revised_count += u64::from(revised_count);
         self.refused_count += u64::from(refused_count);
         self.quarantined_count += u64::from(quarantined_count);
+        let discarded = answer.held_ticks.iter().filter(|held| held.state() == QuarantineState::Discarded);
+        self.discarded_count += discarded.count() as u64;
         self.sequence = answer.sequence;
         for refusal in &answer.refusals {
             self.remark(format!("{day}: {}", clean(&refusal.message)));
@@ -94,9 +98,7 @@ impl Report {
         if unshown > 0 {
             lines.push(format!("{unshown} more refused or not readable"));
         }
-        if self.quarantined_count > 0 {
-            lines.push(held_in_words(self.quarantined_count));
-        }
+        lines.extend(held_in_words(self.quarantined_count, self.discarded_count));
         let shown = self.other_dates.iter().take(REFUSALS_SHOWN_MAX);
         lines.extend(shown.map(|day| format!("{}: passed over, answered with the table of {}", day.asked, day.found)));
         let unshown = self.other_dates.len().saturating_sub(REFUSALS_SHOWN_MAX);

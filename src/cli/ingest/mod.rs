@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 pub(super) use self::progress::Progress;
-use self::report::{FileReport, Refused, TICK_COLUMNS};
+use self::report::{FileReport, Held, Refused, TICK_COLUMNS};
 use self::source::{CsvRows, ParquetRows};
 use self::upload::{Policy, upload};
 use super::client::Client;
@@ -258,6 +258,9 @@ async fn send_page(
     report.ticks = answer.ticks;
     for refusal in answer.refusals {
         report.refuse(Refused::from_server(refusal, None));
+    }
+    for held in answer.held_ticks {
+        report.hold(Held::from_server(held, None));
     }
     Ok(())
 }

@@ -2,13 +2,14 @@
 
 use crate::cli::cell::Cell;
 use crate::cli::output::{Column, record};
+use crate::cli::quarantine::state;
 use crate::cli::runs;
 use crate::cli::text::{clean, held_in_words};
-use crate::proto::v1::{IngestSummary, Refusal, RefusalReason, Tick};
+use crate::proto::v1::{HeldTick, IngestSummary, QuarantineState, Refusal, RefusalReason, Tick};
 
 /// Refusals shown to people; the rest are counted.
 pub(super) const REFUSALS_SHOWN_MAX: usize = 20;
-/// Refusals kept for programs; a file of nothing but bad rows must not fill the memory.
+/// Refusals kept for programs, and held ticks; a file of nothing but bad rows must not fill the memory.
 pub(super) const REFUSALS_KEPT_MAX: usize = 100_000;
 
 /// A tick or a row that did not go in.
@@ -25,6 +26,19 @@ pub(super) struct Refused {
     pub(super) stored_reported_change_percent: Option<String>,
 }
 
+/// A tick that the server holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Held {
+    /// As of [`Refused`].
+    line: Option<u64>,
+    /// As of [`Refused`].
+    index: Option<u64>,
+    /// To release or discard it by; none after a dry run.
+    id: Option<u64>,
+    state: QuarantineState,
+    rate_in_force: String,
+}
+
 /// What became of a file so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FileReport {
@@ -36,6 +50,8 @@ pub(super) struct FileReport {
     pub(super) revised_count: u64,
     pub(super) refused_count: u64,
     pub(super) quarantined_count: u64,
+    /// Of them, discarded before.
+    pub(super) discarded_count: u64,
     /// Rows that could not be sent.
     pub(super) malformed_count: u64,
     pub(super) late_count: u64,
@@ -46,6 +62,7 @@ pub(super) struct FileReport {
     pub(super) cycle_count: Option<u32>,
     pub(super) ticks: Vec<Tick>,
     pub(super) refusals: Vec<Refused>,
+    pub(super) held: Vec<Held>,
     /// Bytes of the file that the server has answered for.
     pub(super) answered_bytes: u64,
 }
@@ -73,6 +90,14 @@ impl FileReport {
     pub(super) fn refuse(&mut self, refused: Refused) {
         if self.refusals.len() < REFUSALS_KEPT_MAX {
             self.refusals.push(refused);
+        }
+    }
+
+    /// Keeps a held or discarded tick, likewise.
+    pub(super) fn hold(&mut self, held: Held) {
+        self.discarded_count += u64::from(held.state == QuarantineState::Discarded);
+        if self.held.len() < REFUSALS_KEPT_MAX {
+            self.held.push(held);
         }
     }
 
@@ -112,8 +137,8 @@ impl FileReport {
         if more > 0 {
             lines.push(format!("{}: {more} more refused; --output json lists them", self.file));
         }
-        if self.quarantined_count > 0 {
-            lines.push(format!("{}: {}", self.file, held_in_words(self.quarantined_count)));
+        if let Some(held) = held_in_words(self.quarantined_count, self.discarded_count) {
+            lines.push(format!("{}: {held}", self.file));
         }
         lines
     }
@@ -152,6 +177,14 @@ impl Refused {
     }
 }
 
+impl Held {
+    /// As the server holds it; the caller knows its line.
+    pub(super) fn from_server(held: HeldTick, line: Option<u64>) -> Self {
+        let index = line.is_none().then(|| u64::from(held.index));
+        Self { line, index, id: held.id, state: held.state(), rate_in_force: held.rate_in_force }
+    }
+}
+
 fn reason(reason: RefusalReason) -> &'static str {
     let name = reason.as_str_name();
     name.strip_prefix("REFUSAL_REASON_").unwrap_or(name)
@@ -175,6 +208,7 @@ pub(super) const COLUMNS: &[Column<FileReport>] = &[
     Column::data("cycle_count", |row| count(row.cycle_count)),
     Column::json("ticks", |row| Cell::List(row.ticks.iter().map(|tick| record(TICK_COLUMNS, tick)).collect())),
     Column::json("refusals", |row| Cell::List(row.refusals.iter().map(|one| record(REFUSAL_COLUMNS, one)).collect())),
+    Column::json("held_ticks", |row| Cell::List(row.held.iter().map(|one| record(HELD_COLUMNS, one)).collect())),
 ];
 
 /// What was read from a page.
@@ -197,6 +231,14 @@ const REFUSAL_COLUMNS: &[Column<Refused>] = &[
     Column::data("stored_reported_change_percent", |one| {
         Cell::decimal_or_absent(one.stored_reported_change_percent.as_ref())
     }),
+];
+
+const HELD_COLUMNS: &[Column<Held>] = &[
+    Column::data("line", |one| one.line.map_or(Cell::Absent, Cell::Count)),
+    Column::data("index", |one| one.index.map_or(Cell::Absent, Cell::Count)),
+    Column::data("id", |one| one.id.map_or(Cell::Absent, Cell::Count)),
+    Column::data("state", |one| state(one.state)),
+    Column::data("rate_in_force", |one| Cell::decimal(&one.rate_in_force)),
 ];
 
 fn count(count: Option<u32>) -> Cell {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::progress::Progress;
-use super::report::{FileReport, Refused};
+use super::report::{FileReport, Held, Refused};
 use super::source::{Row, TickRows};
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
@@ -155,6 +155,10 @@ impl Sender {
         for refusal in result.refusals {
             let line = usize::try_from(refusal.index).ok().and_then(|index| lines.get(index));
             report.refuse(Refused::from_server(refusal, line.copied()));
+        }
+        for held in result.held_ticks {
+            let line = usize::try_from(held.index).ok().and_then(|index| lines.get(index));
+            report.hold(Held::from_server(held, line.copied()));
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ const COLUMNS: &[Column<QuarantinedTick>] = &[
 /// What only decided ticks have.
 const DECIDED_TITLES: [&str; 2] = ["decided", "note"];
 
-fn state(state: QuarantineState) -> Cell {
+pub(in crate::cli) fn state(state: QuarantineState) -> Cell {
     match state {
         QuarantineState::Unspecified => Cell::Absent,
         QuarantineState::Held => Cell::text("HELD"),

@@ -5,6 +5,8 @@
 mod decide;
 mod list;
 
+pub(super) use list::state;
+
 use clap::{Args, Subcommand};
 
 use super::client::Client;

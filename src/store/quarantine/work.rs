@@ -23,6 +23,10 @@ pub enum TakenIn {
         id: u64,
         /// Whether this commit began to hold it.
         is_new: bool,
+        /// Whether it was discarded before.
+        is_discarded: bool,
+        /// At the tick's place, when it came in first.
+        rate_in_force: Rate,
     },
 }
 
@@ -54,7 +58,8 @@ impl Work<'_> {
     /// Puts a value at an instant of a series, or holds it where its rate and the rate in force at its place are
     /// `factor` times apart or more. None passes everything.
     ///
-    /// A tick that was held or discarded before is not held anew; one that was released passes, whatever its rate.
+    /// A tick that is held or was discarded stays so, and one that was released passes, whatever its rate and the rate
+    /// in force by now: it was judged when it came first.
     ///
     /// # Errors
     /// [`UpsertError`]; then nothing has changed. A conflict that is not to revise is one, however far the rate.
@@ -67,16 +72,48 @@ impl Work<'_> {
         factor: Option<Factor>,
     ) -> Result<TakenIn, UpsertError> {
         if let Some(factor) = factor
-            && let Some(in_force) = self.store.parted_from(series.0, time, value.rate, factor)?
-            && (revise || !self.store.knows(series.0, time)?)
-            && let Some(held) = self.hold(series.0, time, value, in_force)?
+            && let Some(held) = self.judge(series.0, time, value, revise, factor)?
         {
             return Ok(held);
         }
         self.upsert(series, time, value, revise).map(TakenIn::Stored)
     }
 
-    /// Holds a tick; none where it was released before.
+    /// Keeps a tick out; none where it is to go in, or is known or conflicts.
+    fn judge(
+        &mut self,
+        series: u32,
+        time: Timestamp,
+        value: PublishedValue,
+        revise: bool,
+        factor: Factor,
+    ) -> Result<Option<TakenIn>, UpsertError> {
+        let in_force = self.store.in_force(series, time)?;
+        let met = self.store.quarantine.find(series, time, value);
+        let parts = |in_force: &PublishedValue| in_force.rate != value.rate && factor.parts(in_force.rate, value.rate);
+        // Nearly every tick.
+        if met.is_none() && !in_force.as_ref().is_some_and(parts) {
+            return Ok(None);
+        }
+        let verdict = met.and_then(|tick| tick.decision.as_ref()).map(|decision| decision.verdict);
+        let met = met.map(|tick| (tick.id, tick.rate_in_force));
+        // What is in force at an instant that is known is its value.
+        let goes_on = verdict == Some(Verdict::Released)
+            || (!revise || in_force == Some(value)) && self.store.knows(series, time)?;
+        if goes_on {
+            return Ok(None);
+        }
+        match (met, in_force) {
+            (Some((id, rate_in_force)), _) => {
+                let is_discarded = verdict == Some(Verdict::Discarded);
+                Ok(Some(TakenIn::Held { id, is_new: false, is_discarded, rate_in_force }))
+            }
+            (None, Some(in_force)) => self.hold(series, time, value, in_force.rate),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Holds a tick that was not held before.
     fn hold(
         &mut self,
         series: u32,
@@ -84,12 +121,8 @@ impl Work<'_> {
         value: PublishedValue,
         rate_in_force: Rate,
     ) -> Result<Option<TakenIn>, UpsertError> {
-        let keeper = &mut self.store.quarantine;
-        if let Some(tick) = keeper.find(series, observed_time, value) {
-            let is_released = tick.decision.as_ref().is_some_and(|decision| decision.verdict == Verdict::Released);
-            return Ok((!is_released).then_some(TakenIn::Held { id: tick.id, is_new: false }));
-        }
         let Some(of) = self.store.series.get(series as usize - 1) else { return Ok(None) };
+        let keeper = &mut self.store.quarantine;
         keeper.room_for(&of.key).map_err(UpsertError::QuarantineFull)?;
         let tick = HeldTick {
             id: keeper.next_id(),
@@ -103,7 +136,7 @@ impl Work<'_> {
         let id = tick.id;
         self.quarantine.push(QuarantineChange::Held { id, tick: TickLayout::new(series, &tick) });
         keeper.push(series, tick, None);
-        Ok(Some(TakenIn::Held { id, is_new: true }))
+        Ok(Some(TakenIn::Held { id, is_new: true, is_discarded: false, rate_in_force }))
     }
 
     /// The held ticks as this commit is to leave them.
@@ -156,22 +189,20 @@ impl Work<'_> {
 }
 
 impl Store {
-    /// The rate in force at a time, if `rate` lies `factor` times apart from it or more.
-    fn parted_from(&self, id: u32, time: Timestamp, rate: Rate, factor: Factor) -> Result<Option<Rate>, UpsertError> {
+    /// The value in force at a time: that of the last run which begins at or before it.
+    fn in_force(&self, id: u32, time: Timestamp) -> Result<Option<PublishedValue>, UpsertError> {
         let Some(series) = self.series_at(id) else { return Ok(None) };
-        let in_force = match &series.newest {
-            None => return Ok(None),
+        match &series.newest {
+            None => Ok(None),
             // Nearly every tick.
-            Some(newest) if newest.first_observed_time <= time => newest.value.rate,
+            Some(newest) if newest.first_observed_time <= time => Ok(Some(newest.value)),
             Some(_) => {
                 let access = Access { reader: &self.reader, recent: &self.recent };
                 let run = series.runs.at_or_before(time, &access.runs());
                 let run = run.map_err(|error: BlockError| UpsertError::Damaged(Box::new(series.damaged(error))))?;
-                let Some(run) = run else { return Ok(None) };
-                run.value.rate
+                Ok(run.map(|run| run.value))
             }
-        };
-        Ok((in_force != rate && factor.parts(in_force, rate)).then_some(in_force))
+        }
     }
 
     /// Whether an instant of a series is known, with whatever value.
