@@ -157,7 +157,7 @@ async fn a_feed_whose_ticks_cannot_be_held_any_more_is_refused() {
     let slips = page.replace("0.01144", "1.144").into_bytes();
     let good = AtomicBool::new(true);
     let publisher = Publisher::start(move |_| {
-        let is_good = good.swap(false, std::sync::atomic::Ordering::SeqCst);
+        let is_good = good.swap(false, Ordering::SeqCst);
         Reply::Body(if is_good { TICKER_PAGE.to_vec() } else { slips.clone() })
     })
     .await;
