@@ -91,6 +91,27 @@ async fn the_table_says_what_is_known_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_held_tick_is_told_of_until_it_is_decided() {
+    let server = with_five_series().await;
+    assert!(!get(&server, "/").await.body.contains("id=\"held\""));
+    let slips = vec![tick("KZT/USD", -1, "0.196")];
+    let request = v1::IngestTicksRequest { ticks: slips, ..v1::IngestTicksRequest::default() };
+    let answer = server.ingest().ingest_ticks(request).await.unwrap().into_inner();
+    assert_eq!(answer.summary.unwrap().quarantined_count, 1);
+    let page = get(&server, "/").await.body;
+    let told = words(between(&page, "id=\"held\">", "</p>"));
+    assert!(told.starts_with("1 tick is held. A rate too far from the one in force is not shown"), "{told}");
+    assert!(page.contains("0.00196") && !page.contains("0.196<"), "{page}");
+    // The link leads to what is held.
+    let listed = get(&server, between(&page, "somebody <a href=\"", "\"")).await.body;
+    assert!(listed.contains("\"rate\":\"0.196\""), "{listed}");
+    let request = v1::DiscardQuarantineRequest { ids: vec![answer.held_ticks[0].id()], ..Default::default() };
+    server.ingest().discard_quarantine(request).await.unwrap();
+    assert!(!get(&server, "/").await.body.contains("id=\"held\""));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_page_is_small_and_trusts_nothing_but_itself() {
     let server = with_five_series().await;
     let page = get(&server, "/").await;

@@ -34,6 +34,11 @@ pub struct QuarantinePage {
 }
 
 impl Reader {
+    /// Ticks that are held now, none of them decided.
+    pub fn held_count(&self) -> usize {
+        self.view.quarantine().held_count()
+    }
+
     /// A page of held ticks, from memory.
     ///
     /// # Errors

@@ -151,7 +151,7 @@ async fn render(site: &Site, before: Option<Arc<Latest>>) -> Result<Latest, Serv
                 rendered: Instant::now(),
                 writing_stopped: stopped.is_some(),
                 total: board.quotes.len(),
-                head: table::head(board, now, stopped.as_deref()).into_string().into(),
+                head: table::head(board, reader.held_count(), now, stopped.as_deref()).into_string().into(),
                 rows: rows(&answer.body, before.as_deref()),
                 events: std::sync::Mutex::default(),
             })

@@ -103,12 +103,19 @@ pub(super) fn row(changes: &QuoteChanges) -> Markup {
 }
 
 /// What is said above the table: of when it is, and what is wrong with the whole of it.
-pub(super) fn head(board: &Board, now: Timestamp, writing_stopped: Option<&str>) -> Markup {
+pub(super) fn head(board: &Board, held_count: usize, now: Timestamp, writing_stopped: Option<&str>) -> Markup {
     let last_ingest = board.last_ingest_time;
     let quiet = last_ingest.is_some_and(|time| now.micros_since(time) > QUIET_AFTER_US);
     html! {
         @if let Some(cause) = writing_stopped {
             p class="notice bad" { strong { "Nothing new is stored. " } (cause) }
+        }
+        @if held_count > 0 {
+            p class="notice" id="held" {
+                strong { @if held_count == 1 { "1 tick is held. " } @else { (held_count) " ticks are held. " } }
+                "A rate too far from the one in force is not shown until somebody "
+                a href="/v1/quarantine" { "looks at it" } "."
+            }
         }
         @if let Some(time) = last_ingest {
             p class="notice bad" id="quiet" data-after=(QUIET_AFTER_US / 1_000) hidden[!quiet] {
