@@ -276,6 +276,31 @@ async fn what_cannot_be_read_is_told_apart_and_disturbs_nothing() {
     }
 }
 
+/// Of two questions of a poll.
+#[tokio::test]
+async fn who_asks_for_patience_has_it_whichever_question_it_answers() {
+    let too_many = || Reply::Status("429 Too Many Requests", "Retry-After: 1800\r\n");
+    let forbidden = || Reply::Status("403 Forbidden", "");
+    for (today, tomorrow, asked_count, wait_s) in [
+        (too_many(), Reply::Body(b"[]".to_vec()), 1, 1_800),
+        (forbidden(), too_many(), 2, 1_800),
+        (forbidden(), forbidden(), 2, 60),
+    ] {
+        let said = format!("{today:?}, {tomorrow:?}");
+        let publisher =
+            Publisher::start(move |path| if path.contains("2026-04-02") { today.clone() } else { tomorrow.clone() })
+                .await;
+        let desk = Desk::at("2026-04-02T08:00:00Z");
+        let mut follower = desk.follower(FollowedSource::Cbu, &publisher);
+        assert_eq!((follower.poll().await, follower.health()), (Outcome::Refused, Some(Health::Refused)), "{said}");
+        assert_eq!(publisher.asked().len(), asked_count, "{said}");
+        let wait_us = follower.next_poll().micros_since(time("2026-04-02T08:00:00Z"));
+        let least_us = wait_s * Timestamp::SECOND_US;
+        assert!((least_us..=least_us + least_us / 8).contains(&wait_us), "{said}: {wait_us}");
+        desk.close();
+    }
+}
+
 /// A ticker page made of this text in place of its date.
 fn page_with(text: &str) -> Vec<u8> {
     let page = std::str::from_utf8(TICKER_PAGE).unwrap();

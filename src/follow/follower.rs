@@ -140,12 +140,12 @@ impl Follower {
         let mut worst = Answer::new(Outcome::Unchanged, "nothing new");
         for (question, url) in questions.into_iter().zip(&urls) {
             let answer = self.ask(question, url).await;
-            let is_failed = matches!(answer.outcome, Outcome::Unreachable);
-            if answer.outcome > worst.outcome {
+            let is_over = matches!(answer.outcome, Outcome::Unreachable) || answer.retry_after.is_some();
+            if (answer.outcome, answer.retry_after) > (worst.outcome, worst.retry_after) {
                 worst = answer;
             }
-            // Who does not answer is not asked for more.
-            if is_failed {
+            // Who does not answer, or wants to be left alone, is not asked for more.
+            if is_over {
                 break;
             }
         }
