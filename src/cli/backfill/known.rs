@@ -52,8 +52,10 @@ pub(super) async fn known_days(
         }
         request.page_token = page.next_page_token;
     }
-    // Asked for after the runs: what came in between ends gaps and makes none.
-    let gaps = gaps(client, request).await?;
+    // Asked for after the runs: what came in between ends gaps and makes none. The first run may have begun long before
+    // the range.
+    let begin = runs.iter().filter_map(|run| time(run.first_observed_time.as_ref())).min();
+    let gaps = gaps(client, ListRunsRequest { start_time: begin.map(to_wire), ..request }).await?;
     let mut days = BTreeSet::new();
     for run in &runs {
         add(&mut days, run, &gaps, zone);
@@ -61,13 +63,12 @@ pub(super) async fn known_days(
     Ok(days.range(from..=to).copied().collect())
 }
 
-/// Where the series of `runs` was not observed for longer than a day.
+/// Where the series of `runs` was not observed for longer than a day, in the same range.
 async fn gaps(client: &Client, runs: ListRunsRequest) -> Result<Vec<Span>, CliError> {
     let mut request = ListGapsRequest {
         pair: runs.pair,
         source: runs.source,
-        // The first run may have begun long before the range.
-        start_time: None,
+        start_time: runs.start_time,
         end_time: runs.end_time,
         minimum_length: Some(prost_types::Duration { seconds: DAY_S, nanos: 0 }),
         ..ListGapsRequest::default()
