@@ -93,6 +93,26 @@ async fn another_days_table_is_passed_over_and_a_second_run_fetches_what_is_miss
     check(&again, 0, &[("table_count", json!(2)), ("known_count", json!(tick_count)), ("new_run_count", json!(0))]);
 }
 
+/// CBT, whose dollar is pegged and whose Sundays have no table: one run of days that are not all there.
+#[tokio::test]
+async fn it_goes_on_where_it_was_though_nothing_moves() {
+    let days = [18, 19, 20, 21, 22, 23, 25, 26];
+    let bank = Publisher::start(move |path| {
+        let day = days.iter().find(|day| path == format!("/kurs/2026/{day}052026.xml"));
+        let Some(day) = day else { return Reply::ABSENT };
+        let body = String::from_utf8(recorded("cbt/20052026.xml")).unwrap();
+        Reply::Body(body.replace("<date>20.05.2026", &format!("<date>{day}.05.2026")).into_bytes())
+    })
+    .await;
+    let server = server().await;
+    let first = backfill(&server, &bank, "cbt --from 2026-05-18 --to 2026-05-25").await;
+    check(&first, 0, &[("table_count", json!(7)), ("absent_day_count", json!(1))]);
+    let asked = bank.asked().len();
+    let second = backfill(&server, &bank, "cbt --from 2026-05-19 --to 2026-05-26").await;
+    check(&second, 0, &[("known_day_count", json!(6)), ("table_count", json!(1)), ("absent_day_count", json!(1))]);
+    assert_eq!(bank.asked().split_off(asked), ["/kurs/2026/24052026.xml", "/kurs/2026/26052026.xml"]);
+}
+
 /// CBU, with a day that is missing, one that fails at first, and one that is refused until told otherwise.
 #[tokio::test]
 async fn a_bank_that_refuses_stops_it_and_it_goes_on_from_there() {

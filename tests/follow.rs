@@ -6,9 +6,11 @@ mod month;
 mod publisher;
 mod support;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use month::World;
@@ -274,6 +276,105 @@ async fn what_cannot_be_read_is_told_apart_and_disturbs_nothing() {
         assert!((least_us..=least_us + least_us / 8).contains(&wait_us), "{said}: {wait_us}");
         desk.close();
     }
+}
+
+/// NBT, which has today's table for tomorrow, and for the day after that the same still.
+#[tokio::test]
+async fn what_stood_in_for_tomorrows_table_does_not_stand_for_todays() {
+    let publisher = Publisher::start(|_| Reply::recorded("nbt/export-2026-05-18.xml")).await;
+    let desk = Desk::at("2026-05-18T08:00:00Z");
+    let mut follower = desk.follower(FollowedSource::Nbt, &publisher);
+    assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)));
+    desk.clock.set(time("2026-05-19T08:00:00Z"));
+    assert_eq!((follower.poll().await, follower.health()), (Outcome::Silent, Some(Health::Silent)));
+    desk.close();
+}
+
+/// Of two questions of a poll.
+#[tokio::test]
+async fn who_asks_for_patience_has_it_whichever_question_it_answers() {
+    let too_many = || Reply::Status("429 Too Many Requests", "Retry-After: 1800\r\n");
+    let forbidden = || Reply::Status("403 Forbidden", "");
+    for (today, tomorrow, asked_count, wait_s) in [
+        (too_many(), Reply::Body(b"[]".to_vec()), 1, 1_800),
+        (forbidden(), too_many(), 2, 1_800),
+        (forbidden(), forbidden(), 2, 60),
+    ] {
+        let said = format!("{today:?}, {tomorrow:?}");
+        let publisher =
+            Publisher::start(move |path| if path.contains("2026-04-02") { today.clone() } else { tomorrow.clone() })
+                .await;
+        let desk = Desk::at("2026-04-02T08:00:00Z");
+        let mut follower = desk.follower(FollowedSource::Cbu, &publisher);
+        assert_eq!((follower.poll().await, follower.health()), (Outcome::Refused, Some(Health::Refused)), "{said}");
+        assert_eq!(publisher.asked().len(), asked_count, "{said}");
+        let wait_us = follower.next_poll().micros_since(time("2026-04-02T08:00:00Z"));
+        let least_us = wait_s * Timestamp::SECOND_US;
+        assert!((least_us..=least_us + least_us / 8).contains(&wait_us), "{said}: {wait_us}");
+        desk.close();
+    }
+}
+
+thread_local! {
+    /// What was logged on this thread.
+    static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Writes to [`LOGGED`]. Each test has a thread of its own, and what is set for one thread alone can be missed by code
+/// that another has run before.
+struct OwnThread;
+
+impl io::Write for OwnThread {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOGGED.with_borrow_mut(|logged| logged.extend_from_slice(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The lines since it was asked before, without their times.
+fn logged() -> Vec<String> {
+    let bytes = LOGGED.take();
+    String::from_utf8(bytes).unwrap().lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_change_of_health_is_logged_once_and_nothing_else_is() {
+    let reply = Arc::new(Mutex::new(Reply::ABSENT));
+    let answer = Arc::clone(&reply);
+    let publisher =
+        Publisher::start(
+            move |path| {
+                if path.contains("2026-04-01") { answer.lock().unwrap().clone() } else { Reply::ABSENT }
+            },
+        )
+        .await;
+    let desk = Desk::at("2026-04-01T08:00:00Z");
+    let mut follower = desk.follower(FollowedSource::Cbu, &publisher);
+    let lines = tracing_subscriber::fmt().with_writer(|| OwnThread).without_time().with_ansi(false).with_target(false);
+    tracing::subscriber::set_global_default(lines.finish()).unwrap();
+    let table = || Reply::recorded("cbu/json-all-2026-04-01.json");
+    let status = |status| Reply::Status(status, "");
+    for (now, expect) in [
+        (table(), "INFO feed cbu is ok: 5 new runs, 0 confirmed"),
+        (table(), ""),
+        (status("503 Service Unavailable"), "WARN feed cbu is unreachable: 127.0.0.1 answered 503 Service Unavailable"),
+        (status("500 Internal Server Error"), ""),
+        (status("403 Forbidden"), "WARN feed cbu is refused: 127.0.0.1 answered 403 Forbidden"),
+        (Reply::Body(b"<html>".to_vec()), ""),
+        (Reply::ABSENT, "INFO feed cbu is silent: 127.0.0.1 answered 404 Not Found"),
+        (Reply::Body(Vec::new()), ""),
+        (table(), "INFO feed cbu is ok: nothing new"),
+    ] {
+        *reply.lock().unwrap() = now;
+        follower.poll().await;
+        let expect: Vec<&str> = (!expect.is_empty()).then_some(expect).into_iter().collect();
+        assert_eq!(logged(), expect);
+    }
+    desk.close();
 }
 
 /// A ticker page made of this text in place of its date.

@@ -70,13 +70,15 @@ struct Answer {
     words: String,
     /// Whether the next poll comes at the usual pace.
     is_answered: bool,
+    /// Whether all of a body is stored.
+    is_in: bool,
     retry_after: Option<Duration>,
 }
 
 impl Answer {
     fn new(outcome: Outcome, words: impl Into<String>) -> Self {
         let is_answered = matches!(outcome, Outcome::Taken | Outcome::Unchanged | Outcome::Silent);
-        Self { outcome, words: words.into(), is_answered, retry_after: None }
+        Self { outcome, words: words.into(), is_answered, is_in: false, retry_after: None }
     }
 }
 
@@ -140,12 +142,12 @@ impl Follower {
         let mut worst = Answer::new(Outcome::Unchanged, "nothing new");
         for (question, url) in questions.into_iter().zip(&urls) {
             let answer = self.ask(question, url).await;
-            let is_failed = matches!(answer.outcome, Outcome::Unreachable);
-            if answer.outcome > worst.outcome {
+            let is_over = matches!(answer.outcome, Outcome::Unreachable) || answer.retry_after.is_some();
+            if (answer.outcome, answer.retry_after) > (worst.outcome, worst.retry_after) {
                 worst = answer;
             }
-            // Who does not answer is not asked for more.
-            if is_failed {
+            // Who does not answer, or wants to be left alone, is not asked for more.
+            if is_over {
                 break;
             }
         }
@@ -205,7 +207,7 @@ impl Follower {
             Ok(Fetched::Body { bytes, validators }) => {
                 self.validators.remove(url);
                 let answer = self.take_in(question, bytes).await;
-                if matches!(answer.outcome, Outcome::Taken | Outcome::Unchanged) {
+                if answer.is_in {
                     self.validators.insert(url.to_owned(), validators);
                 }
                 answer
@@ -295,7 +297,7 @@ fn judged(report: &IngestReport) -> Answer {
         count => format!(", {count} held"),
     };
     let words = format!("{} new runs, {confirmed} confirmed{held}", summary.new_run_count);
-    Answer::new(if news > 0 { Outcome::Taken } else { Outcome::Unchanged }, words)
+    Answer { is_in: true, ..Answer::new(if news > 0 { Outcome::Taken } else { Outcome::Unchanged }, words) }
 }
 
 /// What a body says.

@@ -11,10 +11,12 @@ use crate::cli::client::Client;
 use crate::cli::{CliError, to_wire};
 use crate::domain::Timestamp;
 use crate::feed::BankFeed;
-use crate::proto::v1::{ListRunsRequest, Run};
+use crate::proto::v1::{Gap, ListGapsRequest, ListRunsRequest, Run};
 
 /// Runs asked for at a time.
 const PAGE_RUNS_MAX: i32 = 5_000;
+/// From one table to that of the next day it is no longer than this, but for a day on which clocks are put back.
+const DAY_S: i64 = 24 * 3_600;
 
 /// Days from `from` to `to` of which the server has the dollar, in order: a table is sent whole.
 ///
@@ -37,37 +39,84 @@ pub(super) async fn known_days(
         page_size: PAGE_RUNS_MAX,
         ..ListRunsRequest::default()
     };
-    let mut days = BTreeSet::new();
+    let mut runs = Vec::new();
     loop {
         let page = match client.answer(client.rates().list_runs(client.request(request.clone()))).await {
             Ok(page) => page,
-            Err(error) if error.is_not_found() => break,
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        for run in page.runs.iter().chain(&page.baseline) {
-            add(&mut days, run, zone);
-        }
+        runs.extend(page.runs.into_iter().chain(page.baseline));
         if page.next_page_token.is_empty() {
             break;
         }
         request.page_token = page.next_page_token;
     }
+    // Asked for after the runs: what came in between ends gaps and makes none. The first run may have begun long before
+    // the range.
+    let begin = runs.iter().filter_map(|run| time(run.first_observed_time.as_ref())).min();
+    let gaps = gaps(client, ListRunsRequest { start_time: begin.map(to_wire), ..request }).await?;
+    let mut days = BTreeSet::new();
+    for run in &runs {
+        add(&mut days, run, &gaps, zone);
+    }
     Ok(days.range(from..=to).copied().collect())
 }
 
-/// The days that a run must hold: those of its ends, and all of them if it has as many observations as days.
-fn add(days: &mut BTreeSet<NaiveDate>, run: &Run, zone: Zone) {
-    let day = |time: Option<&prost_types::Timestamp>| {
-        let time = Timestamp::from_parts_exact(time?.seconds, time?.nanos).ok()?;
-        let day = zone.local(time).date();
+/// Where the series of `runs` was not observed for longer than a day, in the same range.
+async fn gaps(client: &Client, runs: ListRunsRequest) -> Result<Vec<Span>, CliError> {
+    let mut request = ListGapsRequest {
+        pair: runs.pair,
+        source: runs.source,
+        start_time: runs.start_time,
+        end_time: runs.end_time,
+        minimum_length: Some(prost_types::Duration { seconds: DAY_S, nanos: 0 }),
+        ..ListGapsRequest::default()
+    };
+    let mut gaps = Vec::new();
+    loop {
+        let page = client.answer(client.rates().list_gaps(client.request(request.clone()))).await?;
+        gaps.extend(page.gaps.iter().filter_map(span));
+        if page.next_page_token.is_empty() {
+            return Ok(gaps);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+/// Two neighbouring observations.
+type Span = (Timestamp, Timestamp);
+
+fn span(gap: &Gap) -> Option<Span> {
+    Some((time(gap.start_time.as_ref())?, time(gap.end_time.as_ref())?))
+}
+
+fn time(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
+    Timestamp::from_parts_exact(time?.seconds, time?.nanos).ok()
+}
+
+/// The days that a run must hold: those of its ends, and all that begin outside of gaps if it has as many observations
+/// as these. An observation at another time of day is one too many: without the one at the start of a day, it takes
+/// one more than there are such days to leave no gap.
+fn add(days: &mut BTreeSet<NaiveDate>, run: &Run, gaps: &[Span], zone: Zone) {
+    let day = |at: Option<&prost_types::Timestamp>| {
+        let at = time(at)?;
+        let day = zone.local(at).date();
         // Something else than a table of that day, if it is not at its start.
-        (zone.day_start(day) == time).then_some(day)
+        (zone.day_start(day) == at).then_some(day)
     };
     let (first, last) = (day(run.first_observed_time.as_ref()), day(run.last_observed_time.as_ref()));
     days.extend(first.iter().chain(&last));
     let (Some(first), Some(last)) = (first, last) else { return };
-    if u64::try_from((last - first).num_days() + 1).ok() == Some(run.observation_count) {
-        days.extend(first.iter_days().take_while(|day| *day <= last));
+    let is_missed = |day: &NaiveDate| {
+        let start = zone.day_start(*day);
+        // In order of time and end to end at most.
+        let at = gaps.partition_point(|(_, end)| *end <= start);
+        gaps.get(at).is_some_and(|(begin, _)| *begin < start)
+    };
+    let held: Vec<NaiveDate> = first.iter_days().take_while(|day| *day <= last).filter(|day| !is_missed(day)).collect();
+    if u64::try_from(held.len()).ok() == Some(run.observation_count) {
+        days.extend(held);
     }
 }
 
@@ -76,23 +125,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_holds_its_ends_and_all_days_if_it_has_as_many() {
-        let check = |first: &str, last: &str, observation_count: u64, expect: &[&str]| {
-            let time = |text: &str| Some(to_wire(Timestamp::parse(text).unwrap()));
+    fn a_run_holds_its_ends_and_all_days_outside_of_gaps_if_it_has_as_many() {
+        let check = |first: &str, last: &str, observation_count: u64, gaps: &[(&str, &str)], expect: &[&str]| {
+            let time = |text: &str| Timestamp::parse(text).unwrap();
             let run = Run {
-                first_observed_time: time(first),
-                last_observed_time: time(last),
+                first_observed_time: Some(to_wire(time(first))),
+                last_observed_time: Some(to_wire(time(last))),
                 observation_count,
                 ..Run::default()
             };
+            let gaps: Vec<Span> = gaps.iter().map(|(start, end)| (time(start), time(end))).collect();
             let mut days = BTreeSet::new();
-            add(&mut days, &run, Zone::TASHKENT);
+            add(&mut days, &run, &gaps, Zone::TASHKENT);
             assert_eq!(days.iter().map(ToString::to_string).collect::<Vec<_>>(), expect, "{first} to {last}");
         };
-        check("2026-03-31T19:00:00Z", "2026-03-31T19:00:00Z", 1, &["2026-04-01"]);
-        check("2026-03-31T19:00:00Z", "2026-04-02T19:00:00Z", 3, &["2026-04-01", "2026-04-02", "2026-04-03"]);
-        check("2026-03-31T19:00:00Z", "2026-04-02T19:00:00Z", 2, &["2026-04-01", "2026-04-03"]);
-        check("2026-03-31T19:00:01Z", "2026-04-01T19:00:00Z", 2, &["2026-04-02"]);
-        check("2026-03-31T12:00:00Z", "2026-04-02T12:00:00Z", 3, &[]);
+        check("2026-03-31T19:00:00Z", "2026-03-31T19:00:00Z", 1, &[], &["2026-04-01"]);
+        check("2026-03-31T19:00:00Z", "2026-04-02T19:00:00Z", 3, &[], &["2026-04-01", "2026-04-02", "2026-04-03"]);
+        check("2026-03-31T19:00:00Z", "2026-04-02T19:00:00Z", 2, &[], &["2026-04-01", "2026-04-03"]);
+        check("2026-03-31T19:00:01Z", "2026-04-01T19:00:00Z", 2, &[], &["2026-04-02"]);
+        check("2026-03-31T12:00:00Z", "2026-04-02T12:00:00Z", 3, &[], &[]);
+        // A Sunday without a table in a run of a pegged rate, and gaps of other runs.
+        let sunday = ("2026-04-03T19:00:00Z", "2026-04-05T19:00:00Z");
+        let others = [("2026-03-01T19:00:00Z", "2026-04-02T19:00:00Z"), sunday];
+        let expect = ["2026-04-03", "2026-04-04", "2026-04-06"];
+        check("2026-04-02T19:00:00Z", "2026-04-05T19:00:00Z", 3, &others, &expect);
+        check("2026-04-02T19:00:00Z", "2026-04-05T19:00:00Z", 3, &[], &["2026-04-03", "2026-04-06"]);
+        // As many observations as days, one of which is at noon: the day after it is missing.
+        let noon = [("2026-04-01T07:00:00Z", "2026-04-02T19:00:00Z")];
+        check("2026-03-31T19:00:00Z", "2026-04-02T19:00:00Z", 3, &noon, &["2026-04-01", "2026-04-03"]);
     }
 }
