@@ -90,6 +90,11 @@ impl Report {
         self.refused_count + self.quarantined_count + self.unreadable_day_count == 0
     }
 
+    /// Whether no day was known, and none had a table of any kind.
+    fn had_nothing(&self) -> bool {
+        self.known_day_count + self.table_count + self.unreadable_day_count == 0 && self.other_dates.is_empty()
+    }
+
     /// Lines for people.
     fn lines(&self) -> Vec<String> {
         let mut lines = self.remarks.clone();
@@ -97,6 +102,9 @@ impl Report {
         let unshown = unshown.saturating_sub(u64::try_from(lines.len()).unwrap_or(u64::MAX));
         if unshown > 0 {
             lines.push(format!("{unshown} more refused or not readable"));
+        }
+        if self.absent_day_count > 0 && self.had_nothing() {
+            lines.push("the bank had no table for any of these days; if that cannot be, check its URL".to_owned());
         }
         lines.extend(held_in_words(self.quarantined_count, self.discarded_count));
         let shown = self.other_dates.iter().take(REFUSALS_SHOWN_MAX);
@@ -160,6 +168,11 @@ mod tests {
     fn people_see_the_first_of_everything_and_a_count_of_the_rest() {
         let day = NaiveDate::from_ymd_opt(2026, 5, 18).unwrap();
         let mut report = Report::new("cbu", day, day);
+        assert!(report.is_clean() && report.lines().is_empty());
+        // Days without a table are nothing to look at, unless there is nothing else.
+        report.absent_day_count = 7;
+        assert_eq!(report.lines(), ["the bank had no table for any of these days; if that cannot be, check its URL"]);
+        report.table_count = 1;
         assert!(report.is_clean() && report.lines().is_empty());
         report.other_dates = vec![OtherDate { asked: day, found: day.pred_opt().unwrap() }; REFUSALS_SHOWN_MAX + 2];
         assert!(report.is_clean());
