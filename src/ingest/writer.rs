@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::apply::{Applied, apply};
 use super::fan_out::tell;
-use super::quarantine::explain;
+use super::quarantine::{explain, held_lines};
 use super::{
     ConflictPolicy, DecisionReport, IngestError, IngestReport, Message, Pending, PendingDecision, PendingPoll, Refusal,
     Shared, Summary,
@@ -24,9 +24,6 @@ use crate::store::{Commit, Quarantine, Store, StoreError};
 const COMMIT_TICKS_MAX: usize = 65_536;
 /// How long the writer sleeps at most: clocks are put forward, too.
 const SLEEP_MAX: Duration = Duration::from_mins(1);
-
-/// Held ticks of a commit that the log names; it says how many there were.
-const LOGGED_HELD_MAX: usize = 20;
 
 /// Starts the writer.
 pub(super) fn start(
@@ -286,18 +283,10 @@ fn count(metrics: &IngestMetrics, summary: Summary, refusals: &[Refusal]) {
 
 /// Tells the log of ticks that a commit began to hold.
 fn log_held(quarantine: &Quarantine, before: u64) {
-    for tick in quarantine.after(before).take(LOGGED_HELD_MAX) {
-        tracing::warn!(
-            "held tick {}: {} at {} is {}, too far from the {} in force; release or discard it",
-            tick.id,
-            tick.series,
-            tick.observed_time,
-            tick.value.rate,
-            tick.rate_in_force
-        );
+    if quarantine.count() as u64 == before {
+        return;
     }
-    let unnamed = (quarantine.count() as u64).saturating_sub(before + LOGGED_HELD_MAX as u64);
-    if unnamed > 0 {
-        tracing::warn!("{unnamed} more ticks held");
+    for line in held_lines(quarantine, before) {
+        tracing::warn!("{line}");
     }
 }
