@@ -283,14 +283,11 @@ impl Ingest {
             return Err(IngestError::QueueFull);
         }
         let (answer, answered) = oneshot::channel();
-        if let Err(error) = self.queue.try_send(Message::Batch(Box::new(Pending { batch, answer }))) {
+        if let Err(error) = self.queue(Message::Batch(Box::new(Pending { batch, answer }))) {
             self.shared.queued_ticks.fetch_sub(ticks, Ordering::AcqRel);
-            return Err(if error.is_full() { IngestError::QueueFull } else { self.closed() });
+            return Err(error);
         }
-        match answered.await {
-            Ok(result) => result,
-            Err(_) => Err(self.closed()),
-        }
+        answered.await.unwrap_or_else(|_| Err(self.closed()))
     }
 
     /// Records what a poll of a source found, and waits until that is durable and visible. It joins a commit of what else
@@ -301,9 +298,7 @@ impl Ingest {
     pub async fn record_poll(&self, poll: Poll) -> Result<(), IngestError> {
         self.check_open()?;
         let (answer, answered) = oneshot::channel();
-        if let Err(error) = self.queue.try_send(Message::Poll(PendingPoll { poll, answer })) {
-            return Err(if error.is_full() { IngestError::QueueFull } else { self.closed() });
-        }
+        self.queue(Message::Poll(PendingPoll { poll, answer }))?;
         answered.await.unwrap_or_else(|_| Err(self.closed()))
     }
 
@@ -314,10 +309,13 @@ impl Ingest {
     pub async fn decide(&self, request: DecisionRequest) -> Result<DecisionReport, IngestError> {
         self.check_open()?;
         let (answer, answered) = oneshot::channel();
-        if let Err(error) = self.queue.try_send(Message::Decide(Box::new(PendingDecision { request, answer }))) {
-            return Err(if error.is_full() { IngestError::QueueFull } else { self.closed() });
-        }
+        self.queue(Message::Decide(Box::new(PendingDecision { request, answer })))?;
         answered.await.unwrap_or_else(|_| Err(self.closed()))
+    }
+
+    fn queue(&self, message: Message) -> Result<(), IngestError> {
+        let full_or_closed = |full: bool| if full { IngestError::QueueFull } else { self.closed() };
+        self.queue.try_send(message).map_err(|error| full_or_closed(error.is_full()))
     }
 
     fn check_open(&self) -> Result<(), IngestError> {

@@ -119,28 +119,12 @@ pub(super) fn held_lines(quarantine: &Quarantine, before: u64) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::board::StateRules;
     use crate::domain::{CurrencySet, Pair, PublishedValue, Rate};
-    use crate::store::{CheckpointLimits, Store, StoreOptions};
+    use crate::store::{Store, StoreOptions};
 
     /// A store whose series, so many of them, each have one rate.
     fn store(directory: &tempfile::TempDir, series: &[SeriesKey]) -> Store {
-        let options = StoreOptions {
-            directory: directory.path().to_owned(),
-            collapse_window_default_us: Timestamp::HOUR_US,
-            collapse_windows_us: BTreeMap::new(),
-            recollapse: false,
-            state_rules: StateRules {
-                stale_limit_default_us: Timestamp::HOUR_US,
-                stale_limits_us: BTreeMap::new(),
-                moving_window_us: Timestamp::DAY_US,
-            },
-            reserve_bytes: 0,
-            series_count_max: 100,
-            checkpoint: CheckpointLimits::default(),
-            disk_fault: None,
-        };
-        let mut store = Store::open(options, Timestamp::from_micros(0)).unwrap();
+        let mut store = Store::open(StoreOptions::of_test(directory.path()), Timestamp::from_micros(0)).unwrap();
         let ticks: Vec<_> = series.iter().map(|key| (key, 0, "0.01144")).collect();
         assert_eq!(take_in(&mut store, &ticks), [""; 0]);
         store

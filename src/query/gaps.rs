@@ -208,7 +208,7 @@ mod tests {
     use crate::board::StateRules;
     use crate::domain::{CurrencySet, Health, Poll, PublishedValue, Rate};
     use crate::query::Stop;
-    use crate::store::{CheckpointLimits, Store, StoreOptions};
+    use crate::store::{Store, StoreOptions};
 
     const WINDOW_S: i64 = 5;
     const NOW_S: i64 = 100;
@@ -232,15 +232,9 @@ mod tests {
     /// A store with a series for each set of seconds, all of one source, which was polled every ten.
     fn reader(directory: &tempfile::TempDir, seconds: &[BTreeSet<i64>]) -> Reader {
         let options = StoreOptions {
-            directory: directory.path().to_owned(),
             collapse_window_default_us: WINDOW_S * Timestamp::SECOND_US,
-            collapse_windows_us: BTreeMap::new(),
-            recollapse: false,
             state_rules: state_rules(),
-            reserve_bytes: 0,
-            series_count_max: 10,
-            checkpoint: CheckpointLimits::default(),
-            disk_fault: None,
+            ..StoreOptions::of_test(directory.path())
         };
         let mut store = Store::open(options, at(NOW_S)).unwrap();
         let mut work = store.begin(at(NOW_S));

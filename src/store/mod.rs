@@ -100,6 +100,26 @@ impl Default for CheckpointLimits {
 }
 
 impl StoreOptions {
+    /// Of a small store of a test.
+    #[cfg(test)]
+    pub(crate) fn of_test(directory: &std::path::Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            collapse_window_default_us: Timestamp::HOUR_US,
+            collapse_windows_us: BTreeMap::new(),
+            recollapse: false,
+            state_rules: StateRules {
+                stale_limit_default_us: Timestamp::HOUR_US,
+                stale_limits_us: BTreeMap::new(),
+                moving_window_us: Timestamp::DAY_US,
+            },
+            reserve_bytes: 0,
+            series_count_max: 100,
+            checkpoint: CheckpointLimits::default(),
+            disk_fault: None,
+        }
+    }
+
     fn collapse_window_us(&self, source: &Source) -> i64 {
         self.collapse_windows_us.get(source).copied().unwrap_or(self.collapse_window_default_us)
     }

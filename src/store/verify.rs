@@ -151,9 +151,7 @@ impl Store {
             }
         }
     }
-}
 
-impl Store {
     fn check_polls(&self, report: &mut VerifyReport) {
         for record in self.polls.records() {
             let mut before = None;

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::super::checkpoint::{BATCH_BYTES_MAX, sealed_value};
+use super::super::checkpoint::sealed_value;
 use super::super::error::StoreError;
 use super::super::keys;
 use super::super::quarantine::HeldRecord;
@@ -74,12 +74,7 @@ impl Restore {
         let key = keys::quarantine(tick.id);
         let payload = postcard::to_stdvec(&HeldRecord::new(*series, tick)).unwrap_or_default();
         let (value, crc) = sealed_value(&key, &payload);
-        if self.writer.batch_bytes + value.len() > BATCH_BYTES_MAX {
-            self.writer.write(&self.engine)?;
-        }
-        self.writer.batch_bytes += value.len();
         self.writer.digest.add(crc);
-        self.writer.batch.insert(&key, value);
-        Ok(())
+        Ok(self.writer.put(&key, value, &self.engine)?)
     }
 }
