@@ -14,6 +14,7 @@ use num_rational::BigRational;
 
 use super::bucket::{Bucket, Buckets};
 use super::cross::Spell;
+use super::rounded::Rounded;
 use super::rounding::{Rounding, SIGNIFICANT_DIGITS, significant, units};
 use super::weighted::WeightedSum;
 use super::written::{WrittenRate, at_places};
@@ -95,7 +96,7 @@ impl CandleBounds {
     }
 
     /// The bounds of the average, 15 significant digits, rounded outward.
-    pub fn average_texts(&self) -> [String; 2] {
+    pub fn rounded_average(&self) -> [Rounded; 2] {
         let [low, high] = &self.average;
         [significant(low, SIGNIFICANT_DIGITS, Rounding::Down), significant(high, SIGNIFICANT_DIGITS, Rounding::Up)]
     }
@@ -103,7 +104,7 @@ impl CandleBounds {
 
 impl Candle {
     /// The average, 15 significant digits, half-even.
-    pub fn average_text(&self) -> String {
+    pub fn rounded_average(&self) -> Rounded {
         significant(&self.average, SIGNIFICANT_DIGITS, Rounding::HalfEven)
     }
 

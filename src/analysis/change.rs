@@ -7,6 +7,7 @@ use num_rational::BigRational;
 use num_traits::{One as _, Signed as _};
 
 use super::derived::{Derived, Digits};
+use super::rounded::Rounded;
 use super::rounding::{Rounding, SIGNIFICANT_DIGITS, fixed, significant};
 
 /// Places of a percentage unless asked otherwise.
@@ -55,24 +56,24 @@ impl PercentChange {
     }
 
     /// The change, half-even to `places`.
-    pub fn value_text(&self, places: u32) -> String {
+    pub fn value(&self, places: u32) -> Rounded {
         fixed(&self.value, places, Rounding::HalfEven)
     }
 
     /// The least that it may be, rounded down to `places`.
-    pub fn low_text(&self, places: u32) -> String {
+    pub fn low(&self, places: u32) -> Rounded {
         fixed(&self.low, places, Rounding::Down)
     }
 
     /// The most that it may be, rounded up to `places`.
-    pub fn high_text(&self, places: u32) -> String {
+    pub fn high(&self, places: u32) -> Rounded {
         fixed(&self.high, places, Rounding::Up)
     }
 }
 
 /// `end - start` in units of quote: exact between published rates, with the places of the finer; else 15 significant
 /// digits, half-even, rounded once.
-pub fn absolute_change(start: &Derived, end: &Derived) -> String {
+pub fn absolute_change(start: &Derived, end: &Derived) -> Rounded {
     let change = end.value() - start.value();
     match (start.digits(), end.digits()) {
         (Digits::Published { places: from }, Digits::Published { places: to }) => {
@@ -95,8 +96,8 @@ mod tests {
         let check = |start: &str, end: &str, expect: [&str; 4], below: bool| {
             let (start, end) = (direct(start), direct(end));
             let change = PercentChange::between(&start, &end);
-            let texts = [change.low_text(6), change.value_text(6), change.high_text(6), absolute_change(&start, &end)];
-            assert_eq!(texts, expect);
+            let numbers = [change.low(6), change.value(6), change.high(6), absolute_change(&start, &end)];
+            assert_eq!(numbers, expect);
             assert_eq!(change.below_resolution(), below);
             assert_eq!(change.direction(), end.value().cmp(start.value()));
         };
@@ -115,8 +116,8 @@ mod tests {
         let check = |start: &str, end: &str, expect: [&str; 4], below: bool| {
             let (start, end) = (direct(start).inverse(), direct(end).inverse());
             let change = PercentChange::between(&start, &end);
-            let texts = [change.low_text(6), change.value_text(6), change.high_text(6), absolute_change(&start, &end)];
-            assert_eq!(texts, expect);
+            let numbers = [change.low(6), change.value(6), change.high(6), absolute_change(&start, &end)];
+            assert_eq!(numbers, expect);
             assert_eq!(change.below_resolution(), below);
         };
         check("0.00008", "0.00008", ["-11.764706", "0.000000", "13.333334", "0"], true);
@@ -129,7 +130,7 @@ mod tests {
     fn bounds_round_outward_and_the_decision_comes_before() {
         // The true lower bound is a hair above zero: it prints as zero, yet the change is resolved.
         let change = PercentChange::between(&direct("1000000000.0"), &direct("1000000000.2"));
-        assert_eq!(change.low_text(6), "0.000000");
+        assert_eq!(change.low(6), "0.000000");
         assert!(!change.below_resolution());
         // Touching ends are still ends: the bounds are included.
         assert!(PercentChange::between(&direct("0.2"), &direct("0.3")).below_resolution());
@@ -155,9 +156,9 @@ mod tests {
             let change = PercentChange::between(&start, &end);
             let (from, to) = (inside(&start, x), inside(&end, y));
             let real = (&to - &from) / &from * BigInt::from(100);
-            prop_assert!(exact(&change.low_text(places)) <= real && real <= exact(&change.high_text(places)));
+            prop_assert!(exact(&change.low(places).to_string()) <= real && real <= exact(&change.high(places).to_string()));
             prop_assert!(change.low <= change.value && change.value <= change.high);
-            prop_assert!(!change.below_resolution() || exact(&change.low_text(places)) <= BigRational::from_integer(0.into()));
+            prop_assert!(!change.below_resolution() || exact(&change.low(places).to_string()) <= BigRational::from_integer(0.into()));
         }
 
         #[test]

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use super::bucket::Bucket;
 use super::change::{PercentChange, absolute_change};
 use super::derived::Derived;
+use super::rounded::Rounded;
 use crate::domain::Timestamp;
 
 /// Most days that a lag is looked for.
@@ -25,7 +26,7 @@ pub type Sides<T> = [T; 2];
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
     /// Second minus first, in units of quote.
-    pub absolute: String,
+    pub absolute: Rounded,
     /// From the first to the second, with what their digits leave open.
     pub percent: PercentChange,
     /// What is told where they are apart; none where their intervals share a point.
@@ -194,7 +195,7 @@ mod tests {
     /// `absolute low value high` in four places.
     fn numbers(difference: &Difference) -> String {
         let percent = &difference.percent;
-        format!("{} {} {} {}", difference.absolute, percent.low_text(4), percent.value_text(4), percent.high_text(4))
+        format!("{} {} {} {}", difference.absolute, percent.low(4), percent.value(4), percent.high(4))
     }
 
     /// `[` begins, `]` ends, and by how many days each side lags; `=` where they overlap.

@@ -4,6 +4,7 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 
 use super::derived::{Derived, Digits};
+use super::rounded::Rounded;
 use super::rounding::{Rounding, SIGNIFICANT_DIGITS, fixed, power_of_ten, significant};
 use crate::domain::Amount;
 
@@ -12,11 +13,11 @@ use crate::domain::Amount;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Conversion {
     /// The product: exact by a published rate, all its places written; else 15 significant digits, half-even.
-    pub value: String,
+    pub value: Rounded,
     /// The least that it may be, rounded down.
-    pub low: String,
+    pub low: Rounded,
     /// The most that it may be, rounded up.
-    pub high: String,
+    pub high: Rounded,
 }
 
 impl Conversion {
@@ -24,22 +25,22 @@ impl Conversion {
     pub fn new(amount: Amount, rate: &Derived) -> Self {
         let exact = BigRational::new(BigInt::from(amount.mantissa()), power_of_ten(u32::from(amount.places())));
         // A bound of a published rate lies half a unit away: it has one place more.
-        let text = |end: &BigRational, more_places: u32, rounding: Rounding| match rate.digits() {
+        let rounded = |end: &BigRational, more_places: u32, rounding: Rounding| match rate.digits() {
             Digits::Published { places } => {
                 fixed(&(end * &exact), u32::from(places) + u32::from(amount.places()) + more_places, rounding)
             }
             Digits::Significant => significant(&(end * &exact), SIGNIFICANT_DIGITS, rounding),
         };
         Self {
-            value: text(rate.value(), 0, Rounding::HalfEven),
-            low: text(rate.low(), 1, Rounding::Down),
-            high: text(rate.high(), 1, Rounding::Up),
+            value: rounded(rate.value(), 0, Rounding::HalfEven),
+            low: rounded(rate.low(), 1, Rounding::Down),
+            high: rounded(rate.high(), 1, Rounding::Up),
         }
     }
 }
 
 /// `amount` times a rate as an answer writes it, digit for digit: nothing is rounded. None if that is no plain decimal.
-pub fn product(amount: Amount, rate: &str) -> Option<String> {
+pub fn product(amount: Amount, rate: &str) -> Option<Rounded> {
     let (integer, fraction) = rate.split_once('.').unwrap_or((rate, ""));
     let mantissa = BigInt::parse_bytes(format!("{integer}{fraction}").as_bytes(), 10)?;
     let places = u32::from(amount.places()) + u32::try_from(fraction.len()).ok()?;
@@ -56,7 +57,8 @@ mod tests {
     #[test]
     fn a_product_keeps_every_digit() {
         let check = |amount: &str, rate: &str, expect: Option<&str>| {
-            assert_eq!(product(Amount::parse(amount).unwrap(), rate).as_deref(), expect);
+            let product = product(Amount::parse(amount).unwrap(), rate).map(|product| product.to_string());
+            assert_eq!(product.as_deref(), expect);
         };
         check("1", "0.01140", Some("0.01140"));
         check("1", "12500", Some("12500"));
@@ -71,7 +73,7 @@ mod tests {
     fn amounts_keep_what_the_rate_is_known_to() {
         let check = |amount: &str, legs: Legs<LegRate>, expect: [&str; 3]| {
             let Conversion { low, value, high } = Conversion::new(Amount::parse(amount).unwrap(), &legs.derived());
-            assert_eq!([low.as_str(), &value, &high], expect);
+            assert_eq!([low, value, high], expect);
         };
         let (kgs, per_kgs) = (Legs::One(leg("0.01144", false)), Legs::One(leg("0.01144", true)));
         check("100", kgs, ["1.143500", "1.14400", "1.144500"]);

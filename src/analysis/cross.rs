@@ -241,6 +241,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::analysis::Rounded;
 
     pub(in crate::analysis) fn leg(text: &str, inverted: bool) -> LegRate {
         LegRate { rate: Rate::parse(text).unwrap(), inverted }
@@ -250,7 +251,7 @@ pub(super) mod tests {
     fn a_cross_has_the_bounds_of_its_legs() {
         let check = |legs: Legs<LegRate>, expect: [&str; 3]| {
             let derived = legs.derived();
-            assert_eq!([derived.low_text(), derived.value_text(), derived.high_text()], expect);
+            assert_eq!([derived.rounded_low(), derived.rounded_value(), derived.rounded_high()], expect);
             assert_eq!([Edge::Low, Edge::Value, Edge::High].map(|edge| legs.written(edge).to_string()), expect);
         };
         // KGS/KZT from KGS/USD and KZT/USD: 0.01144 / 0.00196, and 0.011435 / 0.001965 to 0.011445 / 0.001955.
@@ -296,10 +297,10 @@ pub(super) mod tests {
             };
             let real = legs.iter().zip([x, y]).map(|(leg, tenths)| within(leg, tenths)).reduce(|a, b| a * b).unwrap();
             prop_assert!(derived.low() <= &real && &real <= derived.high());
-            let text = |text: String| super::super::derived::tests::exact(&text);
-            prop_assert!(text(derived.low_text()) <= real && real <= text(derived.high_text()));
-            let texts = [derived.low_text(), derived.value_text(), derived.high_text()];
-            prop_assert_eq!([Edge::Low, Edge::Value, Edge::High].map(|edge| legs.written(edge).to_string()), texts);
+            let text = |number: Rounded| super::super::derived::tests::exact(&number.to_string());
+            prop_assert!(text(derived.rounded_low()) <= real && real <= text(derived.rounded_high()));
+            let numbers = [derived.rounded_low(), derived.rounded_value(), derived.rounded_high()];
+            prop_assert_eq!([Edge::Low, Edge::Value, Edge::High].map(|edge| legs.written(edge).rounded()), numbers);
         }
 
         #[test]

@@ -4,6 +4,7 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::One as _;
 
+use super::rounded::Rounded;
 use super::rounding::{Rounding, SIGNIFICANT_DIGITS, fixed, power_of_ten, significant};
 use crate::domain::Rate;
 
@@ -92,7 +93,7 @@ impl Derived {
     }
 
     /// The value: published digits, or 15 significant ones, half-even.
-    pub fn value_text(&self) -> String {
+    pub fn rounded_value(&self) -> Rounded {
         match self.digits {
             Digits::Published { places } => fixed(&self.value, u32::from(places), Rounding::HalfEven),
             Digits::Significant => significant(&self.value, SIGNIFICANT_DIGITS, Rounding::HalfEven),
@@ -100,16 +101,16 @@ impl Derived {
     }
 
     /// The lower bound, rounded down. Exact where published: one place more than the rate has.
-    pub fn low_text(&self) -> String {
-        self.bound_text(&self.low, Rounding::Down)
+    pub fn rounded_low(&self) -> Rounded {
+        self.bound(&self.low, Rounding::Down)
     }
 
     /// The upper bound, rounded up.
-    pub fn high_text(&self) -> String {
-        self.bound_text(&self.high, Rounding::Up)
+    pub fn rounded_high(&self) -> Rounded {
+        self.bound(&self.high, Rounding::Up)
     }
 
-    fn bound_text(&self, bound: &BigRational, rounding: Rounding) -> String {
+    fn bound(&self, bound: &BigRational, rounding: Rounding) -> Rounded {
         match self.digits {
             Digits::Published { places } => fixed(bound, u32::from(places) + 1, rounding),
             Digits::Significant => significant(bound, SIGNIFICANT_DIGITS, rounding),
@@ -135,13 +136,13 @@ pub(super) mod tests {
         Derived::direct(Rate::parse(text).unwrap())
     }
 
-    fn texts(derived: &Derived) -> [String; 3] {
-        [derived.low_text(), derived.value_text(), derived.high_text()]
+    fn numbers(derived: &Derived) -> [Rounded; 3] {
+        [derived.rounded_low(), derived.rounded_value(), derived.rounded_high()]
     }
 
     #[test]
     fn a_published_rate_stands_for_half_a_unit_either_side() {
-        let check = |rate: &str, expect: [&str; 3]| assert_eq!(texts(&direct(rate)), expect);
+        let check = |rate: &str, expect: [&str; 3]| assert_eq!(numbers(&direct(rate)), expect);
         check("0.00008", ["0.000075", "0.00008", "0.000085"]);
         check("0.28490", ["0.284895", "0.28490", "0.284905"]);
         check("87", ["86.5", "87", "87.5"]);
@@ -155,7 +156,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_inverse_takes_the_extremes_of_its_leg() {
-        let check = |rate: &str, expect: [&str; 3]| assert_eq!(texts(&direct(rate).inverse()), expect);
+        let check = |rate: &str, expect: [&str; 3]| assert_eq!(numbers(&direct(rate).inverse()), expect);
         // 1/0.000085 and 1/0.000075, rounded outward.
         check("0.00008", ["11764.7058823529", "12500", "13333.3333333334"]);
         check("0.01144", ["87.3743993010048", "87.4125874125874", "87.4508089199826"]);
@@ -169,6 +170,6 @@ pub(super) mod tests {
         let rate = direct("0.28490");
         let back = rate.inverse().inverse();
         assert_eq!((back.low(), back.value(), back.high()), (rate.low(), rate.value(), rate.high()));
-        assert_eq!(back.value_text(), "0.2849", "derived digits, no longer published ones");
+        assert_eq!(back.rounded_value(), "0.2849", "derived digits, no longer published ones");
     }
 }

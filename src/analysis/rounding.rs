@@ -1,11 +1,13 @@
-//! The one rounding: from an exact fraction to the text of a plain decimal.
+//! The one rounding: from an exact fraction to a [`Rounded`] number.
 //!
-//! **Invariant**: no exponent, no `-0`, and a bound never leaves its interval inward.
+//! **Invariant**: a bound never leaves its interval inward.
 
-use num_bigint::{BigInt, Sign};
+use num_bigint::BigInt;
 use num_integer::Integer as _;
 use num_rational::BigRational;
 use num_traits::{Signed as _, Zero as _};
+
+use super::rounded::Rounded;
 
 /// Significant digits of what is derived rather than published.
 pub const SIGNIFICANT_DIGITS: u32 = 15;
@@ -42,22 +44,14 @@ pub(super) fn power_of_ten(exponent: u32) -> BigInt {
     BigInt::from(10_u32).pow(exponent)
 }
 
-/// `integer / 10^places` as text, all places written. Zero has no sign, whatever it was rounded from.
-pub(super) fn plain(integer: &BigInt, places: usize) -> String {
-    let sign = if integer.sign() == Sign::Minus { "-" } else { "" };
-    let digits = format!("{:0>width$}", integer.magnitude().to_string(), width = places + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - places);
-    if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
-}
-
 /// As a whole number of units of `10^-places`.
 pub(super) fn units(exact: &BigRational, places: u32, rounding: Rounding) -> BigInt {
     rounding.integer(&(exact.numer() * power_of_ten(places)), exact.denom())
 }
 
 /// With exactly `places` digits after the point.
-pub fn fixed(exact: &BigRational, places: u32, rounding: Rounding) -> String {
-    plain(&units(exact, places, rounding), places as usize)
+pub fn fixed(exact: &BigRational, places: u32, rounding: Rounding) -> Rounded {
+    Rounded::new(&units(exact, places, rounding), places)
 }
 
 /// The exponent of the first significant digit: `10^e <= |numer / denom| < 10^(e + 1)`; neither is zero.
@@ -100,17 +94,18 @@ impl Significant {
         Self { mantissa, places, is_exact }
     }
 
-    /// In plain notation, as [`significant`] has it.
-    pub(super) fn text(&self) -> String {
-        let Ok(places) = usize::try_from(self.places) else {
+    /// With the digits that [`significant`] writes.
+    pub(super) fn rounded(&self) -> Rounded {
+        let Ok(mut places) = u32::try_from(self.places) else {
             let unit = power_of_ten(u32::try_from(self.places.unsigned_abs()).unwrap_or(u32::MAX));
-            return plain(&(&self.mantissa * unit), 0);
+            return Rounded::new(&(&self.mantissa * unit), 0);
         };
-        let mut text = plain(&self.mantissa, places);
-        if places > 0 && self.is_exact {
-            text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+        let mut mantissa = self.mantissa.clone();
+        while self.is_exact && places > 0 && mantissa.is_multiple_of(&BigInt::from(10_u32)) {
+            mantissa /= 10_u32;
+            places -= 1;
         }
-        text
+        Rounded::new(&mantissa, places)
     }
 }
 
@@ -119,8 +114,8 @@ impl Significant {
 /// Where the digits say it all, zeros after the last that counts are left out: `1/0.5` is `2`. Where digits were
 /// rounded away, all of them are written, zeros too, for they are known: `1/5.000000000000001` is
 /// `0.200000000000000`.
-pub fn significant(exact: &BigRational, digits: u32, rounding: Rounding) -> String {
-    Significant::new(exact.numer(), exact.denom(), digits, rounding).text()
+pub fn significant(exact: &BigRational, digits: u32, rounding: Rounding) -> Rounded {
+    Significant::new(exact.numer(), exact.denom(), digits, rounding).rounded()
 }
 
 #[cfg(test)]
@@ -177,11 +172,11 @@ mod tests {
         fn bounds_enclose_and_are_close(numer in any::<i64>(), denom in 1..i64::MAX, places in 0..13_u32) {
             let value = BigRational::new(numer.into(), denom.into());
             let unit = BigRational::new(1.into(), power_of_ten(places));
-            let [nearest, down, up] = ALL.map(|rounding| exact(&fixed(&value, places, rounding)));
+            let [nearest, down, up] = ALL.map(|rounding| exact(&fixed(&value, places, rounding).to_string()));
             prop_assert!(down <= value && value <= up && &up - &down <= unit);
             prop_assert!((&nearest - &value).abs() * BigInt::from(2) <= unit);
 
-            let [nearest, down, up] = ALL.map(|rounding| exact(&significant(&value, 15, rounding)));
+            let [nearest, down, up] = ALL.map(|rounding| exact(&significant(&value, 15, rounding).to_string()));
             prop_assert!(down <= value && value <= up && down <= nearest && nearest <= up);
             // 15 digits: one unit of the last is at most 10^-14 of the value.
             prop_assert!((&up - &down) * power_of_ten(14) <= value.abs());
@@ -191,7 +186,7 @@ mod tests {
         fn no_text_has_more_than_its_digits(numer in 1..i64::MAX, denom in 1..i64::MAX) {
             let value = BigRational::new(numer.into(), denom.into());
             for rounding in ALL {
-                let text = significant(&value, 15, rounding);
+                let text = significant(&value, 15, rounding).to_string();
                 let digits = text.replace('.', "");
                 prop_assert!(digits.trim_start_matches('0').trim_end_matches('0').len() <= 15, "{}", text);
                 prop_assert!(!text.contains('.') || digits.trim_start_matches('0').len() <= 15, "{}", text);

@@ -8,7 +8,8 @@ use std::fmt;
 use num_bigint::BigInt;
 use num_rational::BigRational;
 
-use super::rounding::{Rounding, SIGNIFICANT_DIGITS, Significant, plain, power_of_ten};
+use super::rounded::Rounded;
+use super::rounding::{Rounding, SIGNIFICANT_DIGITS, Significant, power_of_ten};
 use crate::domain::Rate;
 
 /// The least mantissa with one digit too many.
@@ -107,6 +108,19 @@ impl WrittenRate {
         self.places
     }
 
+    /// The number with the digits that it is answered with.
+    pub fn rounded(self) -> Rounded {
+        let (mut mantissa, is_exact) = (self.mantissa, self.digits == Digits::Exact);
+        let Ok(mut places) = u32::try_from(self.places) else {
+            let (mantissa, places) = (BigInt::from(mantissa), i64::from(self.places));
+            return Significant { mantissa, places, is_exact }.rounded();
+        };
+        while is_exact && places > 0 && mantissa.is_multiple_of(10) {
+            (mantissa, places) = (mantissa / 10, places - 1);
+        }
+        Rounded::from_mantissa(mantissa, places)
+    }
+
     /// The number, exact.
     pub fn value(self) -> BigRational {
         at_places(BigInt::from(self.mantissa), self.places)
@@ -137,14 +151,7 @@ pub(super) fn at_places(integer: BigInt, places: i16) -> BigRational {
 
 impl fmt::Display for WrittenRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mantissa = BigInt::from(self.mantissa);
-        f.write_str(&match self.digits {
-            Digits::Published => plain(&mantissa, usize::try_from(self.places).unwrap_or(0)),
-            Digits::Exact | Digits::Rounded => {
-                let is_exact = self.digits == Digits::Exact;
-                Significant { mantissa, places: i64::from(self.places), is_exact }.text()
-            }
-        })
+        fmt::Display::fmt(&self.rounded(), f)
     }
 }
 
@@ -204,7 +211,7 @@ mod tests {
                 }
                 let other = WrittenRate::quotient(&denom.into(), &numer.into(), rounding);
                 prop_assert_eq!(slow.cmp_number(other), slow.value().cmp(&other.value()));
-                prop_assert_eq!(slow.to_string(), super::super::significant(&exact, SIGNIFICANT_DIGITS, rounding));
+                prop_assert_eq!(slow.rounded(), super::super::significant(&exact, SIGNIFICANT_DIGITS, rounding));
             }
         }
     }

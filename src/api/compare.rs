@@ -8,7 +8,7 @@ use super::page_token::{Cursor, Fingerprint, PageToken};
 use super::rate_request::{CHANGES_PAGE_ROWS_MAX, Paged, decimal_places, page_rows, range, resume, zone};
 use super::rate_response::{missing, next_token, rate};
 use super::rates::Rates;
-use crate::analysis::{Apart, ApartStretch, Bucket, ComparisonSummary, PercentChange, Sides};
+use crate::analysis::{Apart, ApartStretch, Bucket, ComparisonSummary, PercentChange, Rounded, Sides};
 use crate::domain::{CurrencySet, Source};
 use crate::proto::v1;
 use crate::query::{Answer, COMPARED_DAYS_MAX, ComparePage, CompareRequest, ComparedDay, ComparedDays, QueryError};
@@ -87,8 +87,8 @@ fn day(commit: Commit, row: &ComparedDay, decimal_places: u32) -> v1::ComparedDa
     let [first, second] = row.rates.each_ref().map(Option::as_ref);
     let difference = row.difference.as_ref();
     let apart = difference.and_then(|difference| difference.apart);
-    let percent = |text: fn(&PercentChange, u32) -> String| {
-        difference.map(|difference| text(&difference.percent, decimal_places))
+    let percent = |end: fn(&PercentChange, u32) -> Rounded| {
+        difference.map(|difference| end(&difference.percent, decimal_places).to_string())
     };
     let [first_lag_days, second_lag_days] = apart.map_or([None; 2], |apart: Apart| apart.lag_days);
     v1::ComparedDay {
@@ -99,10 +99,10 @@ fn day(commit: Commit, row: &ComparedDay, decimal_places: u32) -> v1::ComparedDa
         second: second.map(|second| rate(commit, second)),
         first_missing_reason: missing(first),
         second_missing_reason: missing(second),
-        absolute_difference: difference.map(|difference| difference.absolute.clone()),
-        percent_difference: percent(PercentChange::value_text),
-        percent_difference_low: percent(PercentChange::low_text),
-        percent_difference_high: percent(PercentChange::high_text),
+        absolute_difference: difference.map(|difference| difference.absolute.to_string()),
+        percent_difference: percent(PercentChange::value),
+        percent_difference_low: percent(PercentChange::low),
+        percent_difference_high: percent(PercentChange::high),
         overlap: difference.map(|difference| difference.apart.is_none()),
         stretch_begins: apart.is_some_and(|apart| apart.begins),
         stretch_ends: apart.is_some_and(|apart| apart.ends),
@@ -123,7 +123,8 @@ fn stretch(stretch: ApartStretch) -> v1::ApartStretch {
 
 fn summary(summary: &ComparisonSummary, decimal_places: u32) -> v1::ComparisonSummary {
     let largest = summary.largest.as_ref();
-    let percent = |text: fn(&PercentChange, u32) -> String| largest.map(|(_, percent)| text(percent, decimal_places));
+    let percent =
+        |end: fn(&PercentChange, u32) -> Rounded| largest.map(|(_, percent)| end(percent, decimal_places).to_string());
     let [first_lag_day_count, second_lag_day_count] = summary.lag_day_counts;
     v1::ComparisonSummary {
         compared_day_count: summary.compared_day_count,
@@ -132,9 +133,9 @@ fn summary(summary: &ComparisonSummary, decimal_places: u32) -> v1::ComparisonSu
         second_lag_day_count,
         longest_stretch: summary.longest.map(stretch),
         last_stretch: summary.last.map(stretch),
-        largest_percent_difference: percent(PercentChange::value_text),
-        largest_percent_difference_low: percent(PercentChange::low_text),
-        largest_percent_difference_high: percent(PercentChange::high_text),
+        largest_percent_difference: percent(PercentChange::value),
+        largest_percent_difference_low: percent(PercentChange::low),
+        largest_percent_difference_high: percent(PercentChange::high),
         largest_difference_time: largest.map(|(Bucket { start, .. }, _)| timestamp(*start)),
     }
 }

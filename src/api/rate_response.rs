@@ -2,7 +2,7 @@
 
 use super::convert::{duration, latest_rate, run, state, timestamp};
 use super::page_token::{Cursor, Fingerprint, PageToken};
-use crate::analysis::{CandleBounds, CandlePoint, Conversion, WrittenRate, absolute_change};
+use crate::analysis::{CandleBounds, CandlePoint, Conversion, PercentChange, Rounded, WrittenRate, absolute_change};
 use crate::board::Board;
 use crate::domain::{Amount, Revision, SeriesKey, Timestamp};
 use crate::proto::v1;
@@ -63,9 +63,9 @@ fn derivation(derivation: Derivation) -> i32 {
 
 pub(super) fn rate(commit: Commit, answer: &RateAnswer) -> v1::GetRateResponse {
     v1::GetRateResponse {
-        rate: answer.rate.value_text(),
-        rate_low: answer.rate.low_text(),
-        rate_high: answer.rate.high_text(),
+        rate: answer.rate.rounded_value().to_string(),
+        rate_low: answer.rate.rounded_low().to_string(),
+        rate_high: answer.rate.rounded_high().to_string(),
         derivation: derivation(answer.derivation),
         legs: answer.legs.iter().map(|(series, leg)| run(series, leg)).collect(),
         age: Some(duration(answer.age_us)),
@@ -81,9 +81,9 @@ pub(super) fn convert(answer: &Answer<RateAnswer>, amount: Amount) -> v1::Conver
     let Answer { commit, body } = answer;
     let converted = Conversion::new(amount, &body.rate);
     v1::ConvertResponse {
-        converted_amount: converted.value,
-        converted_amount_low: converted.low,
-        converted_amount_high: converted.high,
+        converted_amount: converted.value.to_string(),
+        converted_amount_low: converted.low.to_string(),
+        converted_amount_high: converted.high.to_string(),
         rate: Some(rate(*commit, body)),
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),
@@ -102,16 +102,19 @@ pub(super) fn missing(end: Option<&RateAnswer>) -> i32 {
 pub(super) fn change(commit: Commit, change: &Change, decimal_places: u32) -> v1::GetChangeResponse {
     let Change { start, end, percent } = change;
     let percent = percent.as_ref();
+    let absolute = start.as_ref().zip(end.as_ref()).map(|(start, end)| absolute_change(&start.rate, &end.rate));
+    let text =
+        |end: fn(&PercentChange, u32) -> Rounded| percent.map(|percent| end(percent, decimal_places).to_string());
     v1::GetChangeResponse {
         start: start.as_ref().map(|start| rate(commit, start)),
         end: end.as_ref().map(|end| rate(commit, end)),
         start_missing_reason: missing(start.as_ref()),
         end_missing_reason: missing(end.as_ref()),
-        absolute_change: start.as_ref().zip(end.as_ref()).map(|(start, end)| absolute_change(&start.rate, &end.rate)),
-        percent_change: percent.map(|percent| percent.value_text(decimal_places)),
-        percent_change_low: percent.map(|percent| percent.low_text(decimal_places)),
-        percent_change_high: percent.map(|percent| percent.high_text(decimal_places)),
-        below_resolution: percent.map(crate::analysis::PercentChange::below_resolution),
+        absolute_change: absolute.map(|change| change.to_string()),
+        percent_change: text(PercentChange::value),
+        percent_change_low: text(PercentChange::low),
+        percent_change_high: text(PercentChange::high),
+        below_resolution: percent.map(PercentChange::below_resolution),
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),
     }
@@ -157,7 +160,7 @@ fn candle(row: &CandleRow) -> v1::Candle {
     let (close, close_time) = point(candle.close);
     let bounds = row.bounds.as_deref();
     let bounds_of = |pick: fn(&CandleBounds) -> [WrittenRate; 2]| {
-        bounds.map(|bounds| rate_bounds(pick(bounds).map(|bound| bound.to_string())))
+        bounds.map(|bounds| rate_bounds(&pick(bounds).map(WrittenRate::rounded)))
     };
     v1::Candle {
         start_time: Some(timestamp(candle.bucket.start)),
@@ -172,20 +175,20 @@ fn candle(row: &CandleRow) -> v1::Candle {
         low_time,
         close,
         close_time,
-        average: candle.average_text(),
+        average: candle.rounded_average().to_string(),
         move_count: candle.move_count,
         observation_count: row.observation_count,
         open_bounds: bounds_of(|bounds| bounds.open),
         high_bounds: bounds_of(|bounds| bounds.high),
         low_bounds: bounds_of(|bounds| bounds.low),
         close_bounds: bounds_of(|bounds| bounds.close),
-        average_bounds: bounds.map(|bounds| rate_bounds(bounds.average_texts())),
+        average_bounds: bounds.map(|bounds| rate_bounds(&bounds.rounded_average())),
         leg_age_difference: (row.leg_age_difference_us > 0).then(|| duration(row.leg_age_difference_us)),
     }
 }
 
-fn rate_bounds([low, high]: [String; 2]) -> v1::RateBounds {
-    v1::RateBounds { low, high }
+fn rate_bounds([low, high]: &[Rounded; 2]) -> v1::RateBounds {
+    v1::RateBounds { low: low.to_string(), high: high.to_string() }
 }
 
 pub(super) fn candles(answer: &Answer<CandlesPage>, fingerprint: Fingerprint) -> v1::ListCandlesResponse {

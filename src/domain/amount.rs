@@ -2,15 +2,16 @@
 
 use std::fmt;
 
+use rust_decimal::Decimal;
 use thiserror::Error;
 
-use super::decimal::{Decimal, DecimalError, DigitLimits};
+use super::digits::{DecimalError, DigitLimits, Digits};
 use super::time::clip;
 
 /// A decimal that is not negative, exact: so many units of a currency. It may have as many digits as a
 /// [`Rate`](super::Rate).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Amount(Decimal);
+pub struct Amount(Digits);
 
 /// Why a text is no amount.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -44,7 +45,7 @@ impl Amount {
     /// # Errors
     /// Any [`AmountError`], naming the text.
     pub fn parse(text: &str) -> Result<Self, AmountError> {
-        Decimal::parse(text, Self::LIMITS).map(Self).map_err(|problem| match text.strip_prefix('-') {
+        Digits::parse(text, Self::LIMITS).map(Self).map_err(|problem| match text.strip_prefix('-') {
             Some(rest) if rest.starts_with(|first: char| first.is_ascii_digit()) => AmountError::Negative(clip(text)),
             _ => AmountError::Decimal { text: clip(text), problem },
         })
@@ -58,6 +59,13 @@ impl Amount {
     /// Digits after the point, as written.
     pub const fn places(self) -> u8 {
         self.0.places()
+    }
+}
+
+impl From<Amount> for Decimal {
+    /// The amount with its places, digit for digit.
+    fn from(amount: Amount) -> Self {
+        amount.0.decimal()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use rust_decimal::Decimal;
 use thiserror::Error;
 
-use super::decimal::{Decimal, DecimalError};
+use super::digits::{DecimalError, Digits};
 use super::rate::{Rate, signed};
 use super::time::clip;
 
@@ -14,7 +15,7 @@ use super::time::clip;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RateDifference {
     negative: bool,
-    magnitude: Decimal,
+    magnitude: Digits,
 }
 
 /// Why something is no difference.
@@ -45,7 +46,7 @@ impl RateDifference {
     /// `Decimal`, naming the text.
     pub fn parse(text: &str) -> Result<Self, RateDifferenceError> {
         let (negative, digits) = signed(text);
-        let magnitude = Decimal::parse(digits, Rate::LIMITS)
+        let magnitude = Digits::parse(digits, Rate::LIMITS)
             .map_err(|problem| RateDifferenceError::Decimal { text: clip(text), problem })?;
         Ok(Self { negative, magnitude })
     }
@@ -59,7 +60,7 @@ impl RateDifference {
         if places > Rate::PLACES_MAX {
             return Err(RateDifferenceError::Shifted { text: self.to_string(), zeros });
         }
-        Ok(Self { magnitude: Decimal::new(self.magnitude.mantissa(), places), ..self })
+        Ok(Self { magnitude: Digits::new(self.magnitude.mantissa(), places), ..self })
     }
 
     /// Whether a minus sign was printed.
@@ -69,7 +70,7 @@ impl RateDifference {
 
     /// Without its sign.
     pub const fn magnitude(self) -> Decimal {
-        self.magnitude
+        self.magnitude.decimal()
     }
 }
 

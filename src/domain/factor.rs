@@ -4,17 +4,16 @@
 
 use std::fmt;
 
+use rust_decimal::Decimal;
 use thiserror::Error;
 
-use super::decimal::{Decimal, DecimalError, DigitLimits};
+use super::digits::{DecimalError, DigitLimits, Digits};
 use super::rate::Rate;
 use super::time::clip;
 
-/// A factor above 1, of up to three places, at most a million.
+/// A factor above 1, of three places, at most a million.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Factor {
-    thousandths: u64,
-}
+pub struct Factor(Decimal);
 
 /// Why something is no factor.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -34,7 +33,7 @@ pub enum FactorError {
 
 impl Factor {
     /// Five: above every devaluation that these currencies have seen in a day, below the least slip of a unit.
-    pub const DEFAULT: Self = Self { thousandths: 5_000 };
+    pub const DEFAULT: Self = Self(Decimal::from_parts(5_000, 0, 0, false, Self::PLACES as u32));
 
     const PLACES: u8 = 3;
     const ONE_THOUSANDTHS: u64 = 1_000;
@@ -46,15 +45,25 @@ impl Factor {
     /// Any [`FactorError`], naming the text.
     pub fn parse(text: &str) -> Result<Self, FactorError> {
         let limits = DigitLimits { places: Self::PLACES, integer: 7, total: 10 };
-        let decimal =
-            Decimal::parse(text, limits).map_err(|problem| FactorError::Decimal { text: clip(text), problem })?;
-        let missing = u32::from(Self::PLACES.saturating_sub(decimal.places()));
+        let digits =
+            Digits::parse(text, limits).map_err(|problem| FactorError::Decimal { text: clip(text), problem })?;
+        let missing = u32::from(Self::PLACES.saturating_sub(digits.places()));
         // At most ten digits, so that this always fits.
-        let thousandths = u64::try_from(decimal.mantissa()).unwrap_or(u64::MAX).saturating_mul(10_u64.pow(missing));
+        let thousandths = u64::try_from(digits.mantissa()).unwrap_or(u64::MAX).saturating_mul(10_u64.pow(missing));
         if thousandths <= Self::ONE_THOUSANDTHS || thousandths > Self::THOUSANDTHS_MAX {
             return Err(FactorError::Range(clip(text)));
         }
-        Ok(Self { thousandths })
+        Ok(Self::of_thousandths(thousandths))
+    }
+
+    /// With all its places, so that equal factors have equal digits.
+    const fn of_thousandths(thousandths: u64) -> Self {
+        Self(Digits::new(thousandths as u128, Self::PLACES).decimal())
+    }
+
+    /// At most a billion.
+    const fn thousandths(self) -> u128 {
+        self.0.mantissa().unsigned_abs()
     }
 
     /// Whether one of two rates is this many times the other, or more.
@@ -67,11 +76,11 @@ impl Factor {
         // With 28 digits and a factor of ten more neither product overflows before it is scaled, and only one of both
         // is. Whatever overflows then is larger than whatever does not.
         let (high_places, low_places) = (u32::from(high.places()), u32::from(low.places()));
-        let scaled = |mantissa: u128, by: u64, more_places: u32| {
-            mantissa.checked_mul(u128::from(by))?.checked_mul(10_u128.pow(more_places))
+        let scaled = |mantissa: u128, by: u128, more_places: u32| {
+            mantissa.checked_mul(by)?.checked_mul(10_u128.pow(more_places))
         };
-        let high = scaled(high.mantissa(), Self::ONE_THOUSANDTHS, low_places.saturating_sub(high_places));
-        let low = scaled(low.mantissa(), self.thousandths, high_places.saturating_sub(low_places));
+        let high = scaled(high.mantissa(), u128::from(Self::ONE_THOUSANDTHS), low_places.saturating_sub(high_places));
+        let low = scaled(low.mantissa(), self.thousandths(), high_places.saturating_sub(low_places));
         match (high, low) {
             (Some(high), Some(low)) => high >= low,
             (None, _) => true,
@@ -82,11 +91,7 @@ impl Factor {
 
 impl fmt::Display for Factor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, rest) = (self.thousandths / Self::ONE_THOUSANDTHS, self.thousandths % Self::ONE_THOUSANDTHS);
-        if rest == 0 {
-            return write!(f, "{whole}");
-        }
-        write!(f, "{}", format!("{whole}.{rest:03}").trim_end_matches('0'))
+        fmt::Display::fmt(&self.0.normalize(), f)
     }
 }
 
@@ -157,7 +162,7 @@ mod tests {
             };
             let above = |high, low| scaled(high, Factor::ONE_THOUSANDTHS) >= scaled(low, thousandths);
             let expect = above(one, other) || above(other, one);
-            prop_assert_eq!(Factor { thousandths }.parts(first, second), expect);
+            prop_assert_eq!(Factor::of_thousandths(thousandths).parts(first, second), expect);
         }
     }
 }

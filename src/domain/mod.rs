@@ -5,8 +5,8 @@
 
 mod amount;
 mod currency;
-mod decimal;
 mod difference;
+mod digits;
 mod factor;
 mod poll;
 mod quarantine;
@@ -19,13 +19,14 @@ mod time;
 
 pub use amount::{Amount, AmountError};
 pub use currency::{Currency, CurrencyError, CurrencySet};
-pub use decimal::{Decimal, DecimalError};
 pub use difference::{RateDifference, RateDifferenceError};
+pub use digits::DecimalError;
 pub use factor::{Factor, FactorError};
 pub use poll::{Health, Poll, PollSpan};
 pub use quarantine::{Decision, HeldTick, Note, NoteError, Verdict};
 pub use rate::{Rate, RateError, ReportedChange, ReportedChangeError};
 pub use run::{RateSpan, Revision, Run};
+pub use rust_decimal::Decimal;
 pub use series::{Pair, PairError, SeriesKey, Source, SourceError};
 pub use span::{Span, SpanError, SpanUnit, exact_length, whole_length};
 pub use tick::{PublishedValue, Tick};

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use rust_decimal::Decimal;
 use thiserror::Error;
 
-use super::decimal::{Decimal, DecimalError, DigitLimits};
+use super::digits::{DecimalError, DigitLimits, Digits};
 use super::time::clip;
 
 /// A positive decimal with its published places: units of quote for one unit of base.
@@ -12,7 +13,7 @@ use super::time::clip;
 /// **Invariant**: the mantissa is 1 to 10^28 - 1, so it fits in 96 bits; at most 18 places and 20
 /// digits before the point.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Rate(Decimal);
+pub struct Rate(Digits);
 
 /// Why something is no rate.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -59,14 +60,14 @@ impl Rate {
     /// # Errors
     /// Any [`RateError`], naming the text.
     pub fn parse(text: &str) -> Result<Self, RateError> {
-        let decimal = Decimal::parse(text, Self::LIMITS).map_err(|problem| match text.strip_prefix('-') {
+        let digits = Digits::parse(text, Self::LIMITS).map_err(|problem| match text.strip_prefix('-') {
             Some(rest) if rest.starts_with(|first: char| first.is_ascii_digit()) => RateError::Negative(clip(text)),
             _ => RateError::Decimal { text: clip(text), problem },
         })?;
-        if decimal.mantissa() == 0 {
+        if digits.mantissa() == 0 {
             return Err(RateError::Zero(clip(text)));
         }
-        Ok(Self(decimal))
+        Ok(Self(digits))
     }
 
     /// From a mantissa and its places.
@@ -87,7 +88,7 @@ impl Rate {
         if small_places > Self::PLACES_MAX || mantissa >= DIGITS_LIMIT || too_many_integer_digits() {
             return Err(error);
         }
-        Ok(Self(Decimal::new(mantissa, small_places)))
+        Ok(Self(Digits::new(mantissa, small_places)))
     }
 
     /// With zeros added until it has `minimum_places`; unchanged if it has as many. For sources that drop
@@ -133,6 +134,29 @@ impl Rate {
     }
 }
 
+impl From<Rate> for Decimal {
+    /// The rate with its published places, digit for digit.
+    fn from(rate: Rate) -> Self {
+        rate.0.decimal()
+    }
+}
+
+impl TryFrom<Decimal> for Rate {
+    type Error = RateError;
+
+    /// The decimal with its places, digit for digit.
+    ///
+    /// # Errors
+    /// `Zero`, `Negative` or `Parts`.
+    fn try_from(decimal: Decimal) -> Result<Self, RateError> {
+        if decimal.is_zero() {
+            return Err(RateError::Zero(decimal.to_string()));
+        }
+        let mantissa = u128::try_from(decimal.mantissa()).map_err(|_| RateError::Negative(decimal.to_string()))?;
+        Self::from_parts(mantissa, decimal.scale())
+    }
+}
+
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
@@ -150,7 +174,7 @@ impl fmt::Debug for Rate {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReportedChange {
     negative: bool,
-    magnitude: Decimal,
+    magnitude: Digits,
 }
 
 /// Why something is no reported change.
@@ -187,7 +211,7 @@ impl ReportedChange {
     /// `Decimal`, naming the text.
     pub fn parse(text: &str) -> Result<Self, ReportedChangeError> {
         let (negative, digits) = signed(text);
-        let magnitude = Decimal::parse(digits, Self::LIMITS)
+        let magnitude = Digits::parse(digits, Self::LIMITS)
             .map_err(|problem| ReportedChangeError::Decimal { text: clip(text), problem })?;
         Ok(Self { negative, magnitude })
     }
@@ -200,7 +224,7 @@ impl ReportedChange {
         const DIGITS_LIMIT: u64 = 10_u64.pow(ReportedChange::DIGITS_MAX as u32);
         match u8::try_from(places) {
             Ok(small_places) if small_places <= Self::DIGITS_MAX && mantissa < DIGITS_LIMIT => {
-                Ok(Self { negative, magnitude: Decimal::new(u128::from(mantissa), small_places) })
+                Ok(Self { negative, magnitude: Digits::new(u128::from(mantissa), small_places) })
             }
             _ => Err(ReportedChangeError::Parts { mantissa, places }),
         }
@@ -219,6 +243,15 @@ impl ReportedChange {
     /// Printed digits after the point.
     pub const fn places(self) -> u8 {
         self.magnitude.places()
+    }
+}
+
+impl From<ReportedChange> for Decimal {
+    /// The percentage with its sign and places. The sign of `-0` is lost: ask [`ReportedChange::is_negative`].
+    fn from(change: ReportedChange) -> Self {
+        let mut percent = change.magnitude.decimal();
+        percent.set_sign_negative(change.negative && !percent.is_zero());
+        percent
     }
 }
 

@@ -155,7 +155,7 @@ impl Asked {
 
     /// So many units of a symbol, digit for digit, as a number.
     fn number(&self, rate: &str) -> Result<Box<RawValue>, ServiceError> {
-        let text = product(self.factor, rate);
+        let text = product(self.factor, rate).map(|product| product.to_string());
         let number = text.map(RawValue::from_string);
         number.and_then(Result::ok).ok_or_else(|| broken(&format!("'{rate}' is no number")))
     }

@@ -43,7 +43,7 @@ fn words(candle: &Candle) -> String {
         point(candle.high),
         point(candle.low),
         point(candle.close),
-        candle.average_text(),
+        candle.rounded_average(),
         candle.move_count,
         if candle.filled { "*" } else { "" }
     )

@@ -4,7 +4,7 @@
 
 use maud::{Markup, html};
 
-use crate::analysis::{Derived, PercentChange, Rounding, WrittenRate, significant};
+use crate::analysis::{Derived, PercentChange, Rounded, Rounding, WrittenRate, significant};
 use crate::domain::{Rate, ReportedChange, Timestamp};
 
 /// Significant digits of a rate turned round: its bounds seldom have more to say.
@@ -28,10 +28,11 @@ impl Shown {
     pub(super) fn new(rate: Rate, inverted: bool) -> Self {
         let direct = Derived::direct(rate);
         if !inverted {
-            return Self { value: rate.to_string(), low: direct.low_text(), high: direct.high_text() };
+            let (low, high) = (direct.rounded_low().to_string(), direct.rounded_high().to_string());
+            return Self { value: rate.to_string(), low, high };
         }
         let inverse = direct.inverse();
-        let digits = |exact, rounding| significant(exact, INVERSE_DIGITS, rounding);
+        let digits = |exact, rounding| significant(exact, INVERSE_DIGITS, rounding).to_string();
         Self {
             value: digits(inverse.value(), Rounding::HalfEven),
             low: digits(inverse.low(), Rounding::Down),
@@ -42,15 +43,15 @@ impl Shown {
 
 /// The rate of a candle, which is turned round already if `inverted`.
 pub(super) fn candle_digits(rate: WrittenRate, inverted: bool) -> String {
-    if inverted { significant(&rate.value(), INVERSE_DIGITS, Rounding::HalfEven) } else { rate.to_string() }
+    if inverted { significant(&rate.value(), INVERSE_DIGITS, Rounding::HalfEven).to_string() } else { rate.to_string() }
 }
 
 /// With a sign that is as wide as a digit, and a plus where there is none.
-fn signed(text: &str) -> String {
-    match text.strip_prefix('-') {
+fn signed(number: &Rounded) -> String {
+    match number.to_string().strip_prefix('-') {
         Some(digits) => format!("\u{2212}{digits}"),
-        None if text.bytes().all(|byte| matches!(byte, b'0' | b'.')) => text.to_owned(),
-        None => format!("+{text}"),
+        None if number.is_zero() => number.to_string(),
+        None => format!("+{number}"),
     }
 }
 
@@ -62,13 +63,12 @@ pub(super) fn reported(change: ReportedChange) -> String {
 /// A change with its bounds; one that the digits cannot tell is never called zero, and says which way the published
 /// numbers went. `from` is said before the bounds.
 pub(super) fn percent(change: &PercentChange, from: Option<Rate>) -> Markup {
-    let is_zero = |text: &str| text.bytes().all(|byte| matches!(byte, b'0' | b'.' | b'-'));
     let moved = change.direction().is_ne();
-    let needs_more = moved && is_zero(&change.value_text(PERCENT_PLACES));
+    let needs_more = moved && change.value(PERCENT_PLACES).is_zero();
     let places = if needs_more { PERCENT_PLACES_SMALL } else { PERCENT_PLACES };
-    let (low, high) = (signed(&change.low_text(places)), signed(&change.high_text(places)));
+    let (low, high) = (signed(&change.low(places)), signed(&change.high(places)));
     let way = if change.direction().is_lt() { "fall" } else { "rise" };
-    let value = html! { span class=(way) { (signed(&change.value_text(places))) "\u{a0}%" } };
+    let value = html! { span class=(way) { (signed(&change.value(places))) "\u{a0}%" } };
     html! {
         @if change.below_resolution() {
             span class="untold" { "cannot tell" }

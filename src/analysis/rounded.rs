@@ -1,0 +1,151 @@
+//! The number that an answer holds: what is left of an exact fraction after the one rounding.
+//!
+//! A [`Decimal`] holds every answer of usual rates, with up to 28 digits. The ends of what rates may be lie beyond it:
+//! the inverse of a rate of 20 integer digits has 34 places, the change between the smallest and the largest rate 41
+//! digits before the point, and a bound of a rate of 28 digits one more. Those keep their digits as text.
+//!
+//! **Invariant**: no exponent and no `-0`. A number that a [`Decimal`] can hold is one, so equal digits are equal here.
+
+use std::fmt;
+
+use num_bigint::{BigInt, Sign};
+use num_traits::ToPrimitive as _;
+
+use crate::domain::Decimal;
+
+/// A rounded number, with the digits that an answer shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Rounded(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Decimal(Decimal),
+    /// More than a `Decimal` holds.
+    Long(Box<str>),
+}
+
+impl PartialEq for Repr {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Decimal(one), Self::Decimal(other)) => {
+                // Digit for digit: the equality of `Decimal` takes 0.50 for 0.5.
+                (one.mantissa(), one.scale()) == (other.mantissa(), other.scale())
+            }
+            (Self::Long(one), Self::Long(other)) => one == other,
+            (Self::Decimal(_), Self::Long(_)) | (Self::Long(_), Self::Decimal(_)) => false,
+        }
+    }
+}
+
+impl Eq for Repr {}
+
+impl Rounded {
+    /// `integer / 10^places`, all places written.
+    pub(super) fn new(integer: &BigInt, places: u32) -> Self {
+        let decimal = integer.to_i128().and_then(|integer| Decimal::try_from_i128_with_scale(integer, places).ok());
+        Self(decimal.map_or_else(|| Repr::Long(plain(integer, places as usize).into()), Repr::Decimal))
+    }
+
+    /// The same of a positive mantissa that 128 bits hold.
+    pub(super) fn from_mantissa(mantissa: u128, places: u32) -> Self {
+        let decimal = i128::try_from(mantissa).ok();
+        match decimal.and_then(|mantissa| Decimal::try_from_i128_with_scale(mantissa, places).ok()) {
+            Some(decimal) => Self(Repr::Decimal(decimal)),
+            None => Self::new(&BigInt::from(mantissa), places),
+        }
+    }
+
+    /// The number as a [`Decimal`]: none if it has more than 28 places or a mantissa of over 96 bits.
+    pub const fn to_decimal(&self) -> Option<Decimal> {
+        match &self.0 {
+            Repr::Decimal(decimal) => Some(*decimal),
+            Repr::Long(_) => None,
+        }
+    }
+
+    /// Whether it was rounded to zero, or is zero.
+    pub fn is_zero(&self) -> bool {
+        match &self.0 {
+            Repr::Decimal(decimal) => decimal.is_zero(),
+            // Zeros of up to 28 places are decimals, and more are only written after other digits.
+            Repr::Long(text) => text.bytes().all(|byte| matches!(byte, b'0' | b'.')),
+        }
+    }
+
+    /// Whether it is below zero; zero is not.
+    pub fn is_negative(&self) -> bool {
+        match &self.0 {
+            Repr::Decimal(decimal) => decimal.is_sign_negative() && !decimal.is_zero(),
+            Repr::Long(text) => text.starts_with('-'),
+        }
+    }
+}
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Decimal(decimal) => fmt::Display::fmt(decimal, f),
+            Repr::Long(text) => f.pad(text),
+        }
+    }
+}
+
+impl fmt::Debug for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `integer / 10^places` as text, all places written. Zero has no sign.
+fn plain(integer: &BigInt, places: usize) -> String {
+    let sign = if integer.sign() == Sign::Minus { "-" } else { "" };
+    let digits = format!("{:0>width$}", integer.magnitude().to_string(), width = places + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - places);
+    if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+}
+
+#[cfg(test)]
+impl PartialEq<&str> for Rounded {
+    fn eq(&self, other: &&str) -> bool {
+        self.to_string() == **other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn numbers_beyond_a_decimal_keep_every_digit() {
+        let check = |integer: &str, places: u32, expect: &str, is_decimal: bool| {
+            let rounded = Rounded::new(&integer.parse().unwrap(), places);
+            assert_eq!((rounded.to_string().as_str(), rounded.to_decimal().is_some()), (expect, is_decimal));
+            assert_eq!(rounded.is_negative(), expect.starts_with('-'), "{expect}");
+        };
+        check("114400", 5, "1.14400", true);
+        check("-5", 3, "-0.005", true);
+        check("0", 2, "0.00", true);
+        check("79228162514264337593543950335", 28, "7.9228162514264337593543950335", true);
+        check("79228162514264337593543950336", 28, "7.9228162514264337593543950336", false);
+        check("100000000000000", 34, "0.0000000000000000000100000000000000", false);
+        check("-100000000000000000000000000000000000000000", 0, "-100000000000000000000000000000000000000000", false);
+        check("0", 29, "0.00000000000000000000000000000", false);
+        assert!(Rounded::new(&BigInt::ZERO, 29).is_zero());
+    }
+
+    proptest! {
+        /// A decimal and the text that a big integer gives are written alike.
+        #[test]
+        fn rounded_numbers_print_as_big_integers_do(integer in any::<i128>(), places in 0..=28_u32, digits in 0..=38_u32) {
+            let integer = integer / 10_i128.pow(digits);
+            let rounded = Rounded::new(&integer.into(), places);
+            prop_assert_eq!(rounded.to_string(), plain(&integer.into(), places as usize));
+            prop_assert_eq!(rounded.is_zero(), integer == 0);
+            if let Ok(mantissa) = u128::try_from(integer) {
+                prop_assert_eq!(Rounded::from_mantissa(mantissa, places), rounded);
+            }
+        }
+    }
+}
