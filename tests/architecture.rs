@@ -62,16 +62,18 @@ const ARROWS: [(&str, &[&str]); 21] = [
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
-const CRATES: [(&str, &[&str]); 38] = [
+const CRATES: [(&str, &[&str]); 40] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("crc32c", &["api::page_token", "export::seal", "store"]),
     ("postcard", &["api::page_token", "store"]),
-    ("arrow_array", &["export"]),
-    ("arrow_schema", &["export"]),
-    ("arrow_buffer", &["export"]),
-    ("arrow_ipc", &["export"]),
-    ("parquet", &["export"]),
+    ("polars", &["export"]),
+    ("polars_arrow", &["export"]),
+    ("polars_arrow_format", &["export::ipc"]),
+    ("polars_buffer", &["export::read::row_groups"]),
+    ("polars_core", &[]),
+    ("polars_parquet", &["export"]),
+    ("rust_decimal", &["domain"]),
     ("sha2", &["export", "http::page::assets"]),
     ("chrono_tz", &["analysis"]),
     ("rustix", &["cli::unfinished", "http::listener", "server", "store"]),
@@ -102,6 +104,14 @@ const CRATES: [(&str, &[&str]); 38] = [
     ("encoding_rs", &["feed::bank"]),
     ("arc_swap", &["grpc::kept_rates", "http", "ingest"]),
 ];
+
+/// The crates that the project was asked for on. Each does real work: see the table in the document.
+const REQUESTED: [&str; 8] = ["tokio", "tonic", "prost", "rust_decimal", "polars", "chrono", "sled", "tracing"];
+/// Other crates for tables in files. Tests may use them, as a second implementation.
+const OTHER_TABLES: [&str; 4] = ["arrow", "parquet", "parquet2", "arrow2"];
+
+/// What a `Decimal` may be asked for outside `domain::digits`: it stores digits and computes nothing.
+const DECIMAL_CALLS: [&str; 2] = ["try_from_i128_with_scale", "from"];
 
 /// Modules that know neither time sources nor I/O.
 const PURE: [&str; 2] = ["domain", "analysis"];
@@ -381,6 +391,74 @@ fn every_file_says_what_it_owns_and_ends_in_time() {
         let is_listed = LONG_FILES.iter().any(|(long, _)| *long == path);
         assert!(lines <= FILE_LINES_MAX || is_listed, "{path} has {lines} lines; {FILE_LINES_MAX} are allowed");
     }
+}
+
+/// The names of the crates that a section of `Cargo.toml` asks for.
+fn dependencies(section: &str) -> Vec<String> {
+    let text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).expect("Cargo.toml is there");
+    let lines = text.lines().skip_while(|line| *line != format!("[{section}]")).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
+    lines.filter_map(|line| Some(line.split_once(" = ")?.0.to_owned())).collect()
+}
+
+#[test]
+fn the_requested_crates_are_in_use_and_no_other_makes_tables() {
+    let normal = dependencies("dependencies");
+    let sources: Vec<Source> = files().iter().map(|(_, module, text)| Source::new(module, text)).collect();
+    for name in REQUESTED {
+        assert!(normal.iter().any(|other| other == name), "{name} is not a dependency");
+        assert!(sources.iter().any(|source| source.names_crate(name)), "no module uses {name}");
+    }
+    let is_other =
+        |name: &&String| OTHER_TABLES.iter().any(|other| *name == other || name.starts_with(&format!("{other}-")));
+    assert_eq!(normal.iter().filter(is_other).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+/// What `source` does with a `Decimal` that only `domain::digits` may.
+fn decimal_problems(source: &Source) -> Vec<String> {
+    let decimal = Word::Name("Decimal".to_owned());
+    let mut problems = Vec::new();
+    for at in (0..source.words.len()).filter(|at| source.words[*at] == decimal) {
+        let is_parsed = source.words.get(at.wrapping_sub(4)..at)
+            == Some(&[Word::Name("parse".to_owned()), Word::Mark(':'), Word::Mark(':'), Word::Mark('<')]);
+        let call = if source.is_path_on(at) { source.name(at + 3) } else { None };
+        // An enum of this crate may have a variant of that name.
+        let is_call = call.is_some_and(|call| call.starts_with(char::is_lowercase) && !DECIMAL_CALLS.contains(&call));
+        if is_parsed || is_call {
+            problems.push(format!("{} calls Decimal::{}", source.module, call.unwrap_or("parse")));
+        }
+    }
+    problems
+}
+
+#[test]
+fn decimals_are_stored_and_not_computed_with() {
+    for (_, module, text) in
+        files().iter().filter(|(_, module, _)| is_in(module, "domain") || is_in(module, "analysis"))
+    {
+        let source = Source::new(module, text);
+        if module != "domain::digits" && module != "domain::factor" {
+            assert_eq!(decimal_problems(&source), Vec::<String>::new());
+        }
+        // No struct of the domain stores a mantissa of its own.
+        for at in 0..source.words.len() {
+            if source.top() != "domain" || source.name(at) != Some("struct") {
+                continue;
+            }
+            let body = source.words[at..].iter().scan(0_i32, |depth, word| {
+                let ends = *depth == 1 && *word == Word::Close || *depth == 0 && *word == Word::Mark(';');
+                *depth += i32::from(*word == Word::Open) - i32::from(*word == Word::Close);
+                (!ends).then_some(word)
+            });
+            let stores_mantissa = body.into_iter().any(|word| *word == Word::Name("u128".to_owned()));
+            assert!(!stores_mantissa, "{module}: struct {:?} stores a u128", source.name(at + 1));
+        }
+    }
+    let check = |text: &str, expect: &[&str]| assert_eq!(decimal_problems(&Source::new("m", text)), expect, "{text}");
+    check("fn f() { Decimal::try_from_i128_with_scale(1, 2); Decimal::from(rate); Cell::Decimal(x); }", &[]);
+    check("fn f() { Decimal::from_str_exact(x); }", &["m calls Decimal::from_str_exact"]);
+    check("fn f() { x.parse::<Decimal>(); }", &["m calls Decimal::parse"]);
 }
 
 /// The rows of the tables in the document: the cells of each.

@@ -106,8 +106,9 @@ impl Digits {
     /// Digits after the point, as published.
     #[inline]
     pub(super) const fn places(self) -> u8 {
-        // A scale is at most 28.
-        self.0.scale() as u8
+        #[allow(clippy::cast_possible_truncation, reason = "a scale is at most 28")]
+        let places = self.0.scale() as u8;
+        places
     }
 
     /// Whether both stand for one number, whatever their places.

@@ -7,8 +7,8 @@ use prost::bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::layout::SCHEMA_VERSION;
 use super::manifest::PartFile;
+use super::schema::SCHEMA_VERSION;
 use crate::domain::clip;
 use crate::proto::v1;
 use crate::proto::v1::export_snapshot_response::Message;

@@ -3,18 +3,16 @@
 //! **Invariant**: memory is bounded by a batch of rows, whatever the size.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read as _};
+use std::io::{self, Read as _};
 use std::path::Path;
 
-use arrow_buffer::Buffer;
-use arrow_ipc::reader::{StreamDecoder, StreamReader};
-use arrow_schema::ArrowError;
-use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use polars::prelude::PolarsError;
+use polars_parquet::read::read_metadata;
 use prost::bytes::Bytes;
 use thiserror::Error;
 
-use super::layout::Format;
+use super::ipc::{IpcDecoder, IpcError};
+use super::request::Format;
 
 const READ_BYTES: usize = 256 * 1024;
 
@@ -26,10 +24,10 @@ pub enum CountError {
     Read(#[from] io::Error),
     /// It is no Parquet.
     #[error("cannot be read back as Parquet: {0}")]
-    Parquet(#[from] ParquetError),
+    Parquet(#[from] PolarsError),
     /// It is no Arrow stream.
     #[error("cannot be read back as an Arrow stream: {0}")]
-    Arrow(#[from] ArrowError),
+    Arrow(#[from] IpcError),
 }
 
 /// Counts the rows of a file that an export wrote: from the footer of Parquet, the batches of Arrow, the lines of CSV.
@@ -37,16 +35,15 @@ pub enum CountError {
 /// # Errors
 /// Any [`CountError`].
 pub fn count_rows(path: &Path, format: Format) -> Result<u64, CountError> {
-    let file = File::open(path)?;
+    let mut file = File::open(path)?;
     match format {
-        Format::Parquet => {
-            let rows = SerializedFileReader::new(file)?.metadata().file_metadata().num_rows();
-            Ok(u64::try_from(rows).unwrap_or(0))
-        }
+        Format::Parquet => Ok(read_metadata(&mut file)?.num_rows as u64),
         Format::ArrowStream => {
-            // One column suffices, since all of a batch have its length.
-            let reader = StreamReader::try_new(BufReader::with_capacity(READ_BYTES, file), Some(vec![0]))?;
-            reader.into_iter().try_fold(0, |rows, batch| Ok(rows + batch?.num_rows() as u64))
+            let (mut rows, mut buffer) = (ArrowRows::default(), vec![0; READ_BYTES]);
+            while let read @ 1.. = read_some(&mut file, &mut buffer)? {
+                rows.add(&buffer[..read])?;
+            }
+            Ok(rows.finish()?)
         }
         Format::Csv => Ok(count_lines(file)?.saturating_sub(1)),
     }
@@ -56,14 +53,40 @@ pub fn count_rows(path: &Path, format: Format) -> Result<u64, CountError> {
 fn count_lines(mut file: File) -> io::Result<u64> {
     let mut buffer = vec![0; READ_BYTES];
     let mut lines = 0;
-    loop {
-        let read = match file.read(&mut buffer) {
-            Ok(0) => return Ok(lines),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
+    while let read @ 1.. = read_some(&mut file, &mut buffer)? {
         lines += line_ends(&buffer[..read]);
+    }
+    Ok(lines)
+}
+
+/// Reads what fits into `buffer`; 0 bytes at the end.
+fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Counts the rows of an Arrow stream.
+#[derive(Default)]
+struct ArrowRows {
+    decoder: IpcDecoder,
+    rows: u64,
+}
+
+impl ArrowRows {
+    fn add(&mut self, bytes: &[u8]) -> Result<(), IpcError> {
+        self.decoder.push(bytes, |_, batch| {
+            self.rows += batch.height() as u64;
+            Ok(())
+        })
+    }
+
+    fn finish(&self) -> Result<u64, IpcError> {
+        self.decoder.finish()?;
+        Ok(self.rows)
     }
 }
 
@@ -78,10 +101,7 @@ pub struct StreamCounter(Counting);
 enum Counting {
     /// Its rows are told by its end, which leads to places that have passed by.
     Parquet,
-    Arrow {
-        decoder: Box<StreamDecoder>,
-        rows: u64,
-    },
+    Arrow(Box<ArrowRows>),
     Csv {
         lines: u64,
     },
@@ -92,7 +112,7 @@ impl StreamCounter {
     pub fn new(format: Format) -> Self {
         Self(match format {
             Format::Parquet => Counting::Parquet,
-            Format::ArrowStream => Counting::Arrow { decoder: Box::default(), rows: 0 },
+            Format::ArrowStream => Counting::Arrow(Box::default()),
             Format::Csv => Counting::Csv { lines: 0 },
         })
     }
@@ -101,18 +121,11 @@ impl StreamCounter {
     ///
     /// # Errors
     /// `Arrow`.
-    pub fn add(&mut self, bytes: Bytes) -> Result<(), CountError> {
+    pub fn add(&mut self, bytes: &Bytes) -> Result<(), CountError> {
         match &mut self.0 {
             Counting::Parquet => {}
-            Counting::Arrow { decoder, rows } => {
-                let mut buffer = Buffer::from(bytes);
-                while !buffer.is_empty() {
-                    if let Some(batch) = decoder.decode(&mut buffer)? {
-                        *rows += batch.num_rows() as u64;
-                    }
-                }
-            }
-            Counting::Csv { lines } => *lines += line_ends(&bytes),
+            Counting::Arrow(rows) => rows.add(bytes)?,
+            Counting::Csv { lines } => *lines += line_ends(bytes),
         }
         Ok(())
     }
@@ -124,10 +137,7 @@ impl StreamCounter {
     pub fn finish(&mut self) -> Result<Option<u64>, CountError> {
         Ok(match &mut self.0 {
             Counting::Parquet => None,
-            Counting::Arrow { decoder, rows } => {
-                decoder.finish()?;
-                Some(*rows)
-            }
+            Counting::Arrow(rows) => Some(rows.finish()?),
             // The header is none.
             Counting::Csv { lines } => Some(lines.saturating_sub(1)),
         })

@@ -1,131 +1,275 @@
-//! Rows to the bytes of a format.
+//! The rows of one part to the bytes of a format.
+//!
+//! **Invariant**: memory is bounded by a row group of Parquet, a record batch of Arrow or a line of CSV.
 
-use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow_ipc::writer::StreamWriter;
-use arrow_schema::{ArrowError, SchemaRef};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
+use polars::prelude::PolarsError;
 use thiserror::Error;
 
-use super::layout::{Column, Format, Part};
+use super::csv_lines::CsvLine;
+use super::frame::FrameBuilder;
+use super::ipc::IpcStream;
+use super::names::Names;
 use super::outlet::Outlet;
-use super::rows::{Names, Rows};
-use super::seal::{self, CREATED_BY, SealWriter};
+use super::parquet_file::{ParquetFile, ParquetFileError, ROW_GROUP_ROWS_MAX};
+use super::request::Format;
+use super::row::Row;
+use super::schema::Part;
 
-/// Rows of a row group of Parquet. All of a group's encoded bytes are in memory until its end: some 5 MiB.
-const ROW_GROUP_ROWS_MAX: usize = 256 * 1024;
-/// The fastest: encoding is what an export waits for.
-pub(super) const ZSTD_LEVEL: i32 = 1;
+/// Rows of a record batch of Arrow: some 2 MiB of columns.
+const BATCH_ROWS_MAX: usize = 16 * 1024;
 
 /// Why rows could not be written.
 #[derive(Debug, Error)]
 pub(super) enum EncodeError {
     #[error(transparent)]
-    Arrow(#[from] ArrowError),
+    Polars(#[from] PolarsError),
     #[error(transparent)]
-    Parquet(#[from] ParquetError),
+    Parquet(#[from] ParquetFileError),
     #[error(transparent)]
     Csv(#[from] csv::Error),
     #[error(transparent)]
-    Write(#[from] std::io::Error),
+    Write(#[from] io::Error),
 }
 
+/// What makes the bytes of the rows.
 enum Writer<'p, 'a> {
-    Parquet(Box<ArrowWriter<SealWriter<&'p mut Outlet<'a>>>>),
-    Arrow(Box<StreamWriter<&'p mut Outlet<'a>>>),
-    Csv(Box<csv::Writer<&'p mut Outlet<'a>>>),
+    Parquet { file: Box<ParquetFile<&'p mut Outlet<'a>>>, rows: FrameBuilder },
+    Arrow { stream: Box<IpcStream<&'p mut Outlet<'a>>>, rows: FrameBuilder },
+    Csv { file: Box<csv::Writer<&'p mut Outlet<'a>>>, line: CsvLine<'p> },
 }
 
 /// Writes the rows of one part.
 pub(super) struct Encoder<'p, 'a> {
-    columns: &'static [Column],
-    schema: SchemaRef,
+    names: &'p Names,
     row_counter: Arc<AtomicU64>,
     writer: Writer<'p, 'a>,
 }
 
 impl<'p, 'a> Encoder<'p, 'a> {
     /// Begins a part. CSV has no place for `metadata`.
+    ///
+    /// # Errors
+    /// Those of the outlet.
     pub(super) fn new(
         part: Part,
         format: Format,
-        metadata: HashMap<String, String>,
+        metadata: &[(String, String)],
+        names: &'p Names,
         outlet: &'p mut Outlet<'a>,
     ) -> Result<Self, EncodeError> {
-        let properties = parquet_properties(part, &metadata)?;
         let row_counter = outlet.row_counter();
-        let schema: SchemaRef = Arc::new(part.schema(metadata));
+        let columns = part.columns();
         let writer = match format {
-            Format::Parquet => {
-                let out = SealWriter::new(outlet);
-                Writer::Parquet(Box::new(ArrowWriter::try_new(out, Arc::clone(&schema), Some(properties))?))
-            }
-            Format::ArrowStream => Writer::Arrow(Box::new(StreamWriter::try_new(outlet, &schema)?)),
+            Format::Parquet => Writer::Parquet {
+                file: Box::new(ParquetFile::new(outlet, columns.to_vec(), metadata)?),
+                rows: FrameBuilder::new(columns, ROW_GROUP_ROWS_MAX),
+            },
+            Format::ArrowStream => Writer::Arrow {
+                stream: Box::new(IpcStream::new(outlet, columns, metadata)?),
+                rows: FrameBuilder::new(columns, BATCH_ROWS_MAX),
+            },
             Format::Csv => {
-                let mut writer = csv::Writer::from_writer(outlet);
-                writer.write_record(part.columns().iter().map(|column| column.name()))?;
-                Writer::Csv(Box::new(writer))
+                let mut file = csv::Writer::from_writer(outlet);
+                file.write_record(columns.iter().map(|column| column.name))?;
+                Writer::Csv { file: Box::new(file), line: CsvLine::new(columns, names) }
             }
         };
-        Ok(Self { columns: part.columns(), schema, row_counter, writer })
+        Ok(Self { names, row_counter, writer })
     }
 
-    /// Writes `rows`, which leaves none in them.
-    pub(super) fn write(&mut self, rows: &mut Rows, names: &Names) -> Result<(), EncodeError> {
-        self.row_counter.fetch_add(rows.len() as u64, Ordering::Relaxed);
+    /// Writes a row.
+    ///
+    /// # Errors
+    /// Those of the outlet.
+    pub(super) fn write(&mut self, row: &impl Row) -> Result<(), EncodeError> {
         match &mut self.writer {
-            Writer::Parquet(writer) => {
-                writer.write(&rows.take_batch(self.columns, &self.schema, names)?)?;
+            Writer::Parquet { rows, .. } | Writer::Arrow { rows, .. } => {
+                row.write(rows);
+                rows.end_row();
+                if rows.is_full() {
+                    self.flush()?;
+                }
             }
-            Writer::Arrow(writer) => {
-                writer.write(&rows.take_batch(self.columns, &self.schema, names)?)?;
+            Writer::Csv { file, line } => {
+                row.write(line);
+                self.row_counter.fetch_add(1, Ordering::Relaxed);
+                line.end_row(file)?;
             }
-            Writer::Csv(writer) => rows.take_csv(self.columns, writer, names)?,
+        }
+        Ok(())
+    }
+
+    /// Writes the rows that were collected.
+    fn flush(&mut self) -> Result<(), EncodeError> {
+        match &mut self.writer {
+            Writer::Parquet { file, rows } if rows.rows() > 0 => {
+                self.row_counter.fetch_add(rows.rows() as u64, Ordering::Relaxed);
+                file.write(&rows.take(self.names)?)?;
+            }
+            Writer::Arrow { stream, rows } if rows.rows() > 0 => {
+                self.row_counter.fetch_add(rows.rows() as u64, Ordering::Relaxed);
+                stream.write(&rows.take(self.names)?)?;
+            }
+            Writer::Parquet { .. } | Writer::Arrow { .. } | Writer::Csv { .. } => {}
         }
         Ok(())
     }
 
     /// Writes what belongs at the end of the part.
-    pub(super) fn finish(self) -> Result<(), EncodeError> {
+    ///
+    /// # Errors
+    /// Those of the outlet.
+    pub(super) fn finish(mut self) -> Result<(), EncodeError> {
+        self.flush()?;
         match self.writer {
-            Writer::Parquet(writer) => {
-                seal::end(*writer)?;
+            Writer::Parquet { file, .. } => {
+                file.end()?;
             }
-            Writer::Arrow(mut writer) => writer.finish()?,
-            Writer::Csv(mut writer) => writer.flush()?,
+            Writer::Arrow { stream, .. } => stream.end()?,
+            Writer::Csv { mut file, .. } => file.flush()?,
         }
         Ok(())
     }
 }
 
-/// How Parquet is written.
-fn parquet_properties(part: Part, metadata: &HashMap<String, String>) -> Result<WriterProperties, ParquetError> {
-    let mut pairs: Vec<KeyValue> =
-        metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
-    pairs.sort_by(|a, b| a.key.cmp(&b.key));
-    let place = |sorted: &Column| part.columns().iter().position(|column| column == sorted);
-    let sorting = part.sorted_by().iter().filter_map(place).filter_map(|at| i32::try_from(at).ok());
-    let sorting = sorting.map(|column_idx| SortingColumn { column_idx, descending: false, nulls_first: false });
-    let mut properties = WriterProperties::builder()
-        .set_created_by(CREATED_BY.to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_sorting_columns(Some(sorting.collect()))
-        .set_key_value_metadata(Some(pairs));
-    for column in part.columns().iter().filter(|column| column.is_time_like()) {
-        // Nearly every time is another one: a dictionary of them would be given up after a megabyte.
-        let path = ColumnPath::from(column.name());
-        properties = properties
-            .set_column_dictionary_enabled(path.clone(), false)
-            .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use polars_parquet::read::read_metadata;
+    use polars_parquet::read::schema::infer_schema;
+
+    use super::*;
+    use crate::analysis::{Bucket, Candle, CandlePoint, WrittenRate};
+    use crate::domain::{
+        CurrencySet, Health, HeldTick, Pair, PollSpan, PublishedValue, Rate, Revision, Run, SeriesKey, Source,
+        Timestamp,
+    };
+    use crate::export::ipc::IpcDecoder;
+    use crate::export::row::{CandleCells, DayRow, HeldRow, InstantRow, PollRow, RevisionRow, RunRow, SeriesRow};
+    use crate::export::schema::arrow_schema;
+    use crate::proto::v1::ExportSnapshotResponse;
+    use crate::proto::v1::export_snapshot_response::Message;
+    use crate::query::CandleRow;
+    use crate::store::Commit;
+
+    const TIME: Timestamp = Timestamp::from_micros(1_765_152_000_000_000);
+
+    fn key() -> SeriesKey {
+        let pair = Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap();
+        SeriesKey { pair, source: Source::parse("timesca").unwrap() }
     }
-    Ok(properties.build())
+
+    /// Writes one row of a part.
+    fn write_row(part: Part, encoder: &mut Encoder<'_, '_>) -> Result<(), EncodeError> {
+        let value = PublishedValue { rate: Rate::parse("0.01144").unwrap(), reported_change: None };
+        let series = encoder.names.of_series(0);
+        let run = Run::single(TIME, value, TIME);
+        match part {
+            Part::Runs => encoder.write(&RunRow { series, run: &run }),
+            Part::Daily => encoder.write(&DayRow { series, day: 20_430, in_force: &run, complete: true }),
+            Part::Candles => {
+                let point = CandlePoint { time: TIME, rate: WrittenRate::published(value.rate) };
+                let candle = Candle {
+                    bucket: Bucket { start: TIME, end: TIME.saturating_add_us(1) },
+                    open: point,
+                    high: point,
+                    low: point,
+                    close: point,
+                    average: point.rate.value(),
+                    move_count: 0,
+                    filled: false,
+                    places: Some(5),
+                };
+                let (observation_count, bounds) = (None, None);
+                let row = CandleRow { candle, observation_count, complete: true, bounds, leg_age_difference_us: 0 };
+                encoder.write(&CandleCells { series, row: &row })
+            }
+            Part::Series => encoder.write(&SeriesRow { series, collapse_window_us: 1 }),
+            Part::Timeline => encoder.write(&InstantRow { series, observed_time: TIME }),
+            Part::Revisions => {
+                encoder.write(&RevisionRow { series, revision: &Revision { run, superseded_time: TIME } })
+            }
+            Part::Commits => encoder.write(&Commit { sequence: 1, recorded_time: TIME }),
+            Part::Polls => {
+                let (first_poll_time, last_poll_time, covered_until) = (TIME, TIME, TIME);
+                let health = Health::Silent;
+                let span = PollSpan { first_poll_time, last_poll_time, covered_until, poll_count: 1, health };
+                encoder.write(&PollRow { name: series.source, span: &span })
+            }
+            Part::Quarantine => {
+                let tick = HeldTick {
+                    id: 1,
+                    series: Arc::new(key()),
+                    observed_time: TIME,
+                    value,
+                    rate_in_force: value.rate,
+                    held_time: TIME,
+                    decision: None,
+                };
+                encoder.write(&HeldRow { series, tick: &tick })
+            }
+        }
+    }
+
+    /// A part of so many rows that are alike.
+    fn encoded(part: Part, format: Format, rows: usize) -> Vec<u8> {
+        let names = Names::new(std::iter::once(&key()), std::iter::empty()).unwrap();
+        let mut bytes = Vec::new();
+        let mut hand_over = |response: ExportSnapshotResponse| {
+            if let Some(Message::Chunk(chunk)) = response.message {
+                bytes.extend_from_slice(&chunk.data);
+            }
+            Ok(())
+        };
+        let mut outlet = Outlet::new(&mut hand_over, part.file_name(format));
+        let mut encoder = Encoder::new(part, format, &[], &names, &mut outlet).unwrap();
+        for _ in 0..rows {
+            write_row(part, &mut encoder).unwrap();
+        }
+        encoder.finish().unwrap();
+        assert_eq!(outlet.end(), Ok(rows as u64));
+        bytes
+    }
+
+    #[test]
+    fn every_part_has_its_columns_in_every_format() {
+        for part in Part::ALL {
+            let names: Vec<&str> = part.columns().iter().map(|column| column.name).collect();
+            for rows in [0, 1, 3] {
+                let csv = String::from_utf8(encoded(part, Format::Csv, rows)).unwrap();
+                let lines: Vec<&str> = csv.lines().collect();
+                assert_eq!((lines.len(), lines[0]), (1 + rows, names.join(",").as_str()));
+                assert!(lines.iter().all(|line| line.split(',').count() == names.len()), "{csv}");
+
+                let parquet = encoded(part, Format::Parquet, rows);
+                let metadata = read_metadata(&mut Cursor::new(&parquet)).unwrap();
+                assert_eq!(metadata.num_rows, rows, "{part:?}");
+                assert_eq!(infer_schema(&metadata).unwrap(), arrow_schema(part.columns()), "{part:?}");
+
+                let (mut decoder, mut found) = (IpcDecoder::default(), 0);
+                let count = |_: &IpcDecoder, batch: crate::export::ipc::Batch| {
+                    found += batch.height();
+                    Ok::<_, crate::export::IpcError>(())
+                };
+                decoder.push(&encoded(part, Format::ArrowStream, rows), count).unwrap();
+                decoder.finish().unwrap();
+                assert_eq!(found, rows, "{part:?}");
+                assert_eq!(decoder.metadata().unwrap().schema, arrow_schema(part.columns()), "{part:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn more_rows_than_a_group_make_another_one() {
+        let parquet = encoded(Part::Commits, Format::Parquet, ROW_GROUP_ROWS_MAX + 1);
+        let metadata = read_metadata(&mut Cursor::new(&parquet)).unwrap();
+        let groups: Vec<usize> =
+            metadata.row_groups.iter().map(polars_parquet::read::RowGroupMetadata::num_rows).collect();
+        assert_eq!(groups, [ROW_GROUP_ROWS_MAX, 1]);
+    }
 }

@@ -3,28 +3,34 @@
 //!
 //! **Invariant**: what an export holds follows from one commit and the request; nothing here asks what time it is. No
 //! more than a row group of Parquet and a few chunks are in memory, however long the export. Only this module knows
-//! arrow and parquet.
+//! polars.
 
-mod candle_rows;
 mod check;
 mod count;
+mod csv_lines;
 mod encode;
-mod held_rows;
-mod layout;
+mod frame;
+mod ipc;
 mod manifest;
+mod names;
 mod outlet;
-mod poll_rows;
+mod parquet_file;
 mod produce;
 pub mod read;
-mod rows;
+mod request;
+mod row;
+mod schema;
 mod seal;
 mod tree;
 
 pub use check::{Checker, Step, StreamError};
 pub use count::{CountError, StreamCounter, count_rows};
-pub use layout::{ExportRequest, Format, SCHEMA_VERSION, Shape};
+pub use ipc::IpcError;
 pub use manifest::{MANIFEST_NAME, PartFile, manifest_json};
 pub use outlet::{CHUNK_BYTES_MAX, Unwanted};
+pub use parquet_file::ParquetFileError;
 pub use produce::{ExportError, produce};
+pub use request::{ExportRequest, Format, Shape};
+pub use schema::SCHEMA_VERSION;
 pub use seal::is_of_silkrate;
 pub use tree::{PartitionKey, PartitionWriter, TreeError, TreeTotals, part_number};

@@ -8,17 +8,16 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::encode::{EncodeError, Encoder};
-use super::layout::{ExportRequest, Part, SCHEMA_VERSION, Shape, to_proto};
+use super::names::{Names, SeriesNames};
 use super::outlet::{HandOver, Outlet, Unwanted, response};
-use super::rows::{Names, Rows};
+use super::request::{ExportRequest, Shape, to_proto};
+use super::row::{CandleCells, DayRow, HeldRow, InstantRow, PollRow, RevisionRow, Row, RunRow, SeriesRow};
+use super::schema::{Part, SCHEMA_VERSION};
 use crate::domain::{Run, Timestamp};
 use crate::proto::v1;
 use crate::proto::v1::export_snapshot_response::Message;
 use crate::query::{QueryError, Snapshot};
 use crate::store::{SeriesView, StoreError};
-
-/// Rows encoded at a time: some 2 MiB of columns.
-const BATCH_ROWS_MAX: usize = 16 * 1024;
 
 /// Why an export broke off.
 #[derive(Debug, Clone, Error)]
@@ -73,7 +72,9 @@ pub fn produce(
     hand_over: &mut (dyn FnMut(v1::ExportSnapshotResponse) -> Result<(), Unwanted> + Send),
 ) -> Result<(), ExportError> {
     hand_over(response(Message::Manifest(manifest(snapshot, request)?)))?;
-    let names = Names::new(snapshot.series.iter().map(|series| series.key()));
+    let polls: Vec<_> = snapshot.view.all_polls().collect();
+    let names = Names::new(snapshot.series.iter().map(|series| series.key()), polls.iter().map(|polls| polls.source()))
+        .map_err(|problem| ExportError::Encode { part: "names".to_owned(), problem: problem.to_string() })?;
     let (mut row_count, mut part_count) = (0, 0);
     for part in request.parts() {
         row_count += write_part(snapshot, request, *part, &names, &mut *hand_over)?;
@@ -139,12 +140,12 @@ fn write_part(
     let name = part.file_name(request.format);
     let mut hand_over = |message| hand_over(message);
     let mut outlet = Outlet::new(&mut hand_over, name.clone());
-    let written = Encoder::new(part, request.format, request.metadata(snapshot.commit), &mut outlet)
+    let written = Encoder::new(part, request.format, &request.metadata(snapshot.commit), names, &mut outlet)
         .map_err(PartError::Encode)
         .and_then(|encoder| {
-            let mut writer = PartWriter { snapshot, names, encoder, rows: Rows::default() };
+            let mut writer = PartWriter { snapshot, names, encoder };
             writer.write_all(part)?;
-            writer.finish()
+            writer.encoder.finish().map_err(PartError::Encode)
         });
     match written {
         Ok(()) => Ok(outlet.end()?),
@@ -154,119 +155,126 @@ fn write_part(
     }
 }
 
-/// Reads the rows of a part, and has them encoded a batch at a time.
+/// Reads the rows of a part, and has them encoded.
 struct PartWriter<'s, 'p, 'a> {
     snapshot: &'s Snapshot,
     names: &'s Names,
     encoder: Encoder<'p, 'a>,
-    rows: Rows,
 }
 
 impl PartWriter<'_, '_, '_> {
     fn write_all(&mut self, part: Part) -> Result<(), PartError> {
         let snapshot = self.snapshot;
-        if part == Part::Commits {
-            for piece in snapshot.until_stopped(snapshot.view.commits()) {
-                self.each(piece?, Rows::push_commit)?;
+        match part {
+            Part::Commits => {
+                for piece in snapshot.until_stopped(snapshot.view.commits()) {
+                    for commit in piece? {
+                        self.write(&commit)?;
+                    }
+                }
             }
-            return Ok(());
-        }
-        if part == Part::Polls {
-            let mut polls: Vec<_> = snapshot.view.all_polls().collect();
-            polls.sort_unstable_by(|one, other| one.source().cmp(other.source()));
-            for record in polls {
-                self.each(record.spans(), |rows, span| rows.push_poll_span(record.source(), *span))?;
+            Part::Polls => self.write_polls()?,
+            Part::Quarantine => {
+                for (number, tick) in snapshot.held_ticks() {
+                    self.write(&HeldRow { series: self.names.of_series(number), tick: &tick })?;
+                }
             }
-            return Ok(());
-        }
-        if part == Part::Quarantine {
-            for (number, tick) in snapshot.held_ticks() {
-                self.each([tick], |rows, tick| rows.push_held(number, tick))?;
-            }
-            return Ok(());
-        }
-        for (number, series) in snapshot.series.iter().enumerate() {
-            match part {
-                Part::Runs => {
-                    let range = snapshot.range();
-                    for piece in snapshot.runs(series, range.start(), range.end())? {
-                        self.each(piece?, |rows, run| rows.push_run(number, &run))?;
-                    }
+            Part::Runs | Part::Daily | Part::Candles | Part::Series | Part::Timeline | Part::Revisions => {
+                for (number, series) in snapshot.series.iter().enumerate() {
+                    self.write_series(part, self.names.of_series(number), series)?;
                 }
-                Part::Daily => self.write_days(number, series)?,
-                Part::Candles => {
-                    for candle in snapshot.candles(series)? {
-                        let candle = candle?;
-                        self.each([candle], |rows, candle| rows.push_candle(number, candle))?;
-                    }
-                }
-                Part::Series => self.each([series.collapse_window_us()], |rows, us| rows.push_series(number, us))?,
-                Part::Timeline => {
-                    for piece in snapshot.until_stopped(series.instants(Timestamp::MIN, END_OF_TIME)) {
-                        self.each(piece?, |rows, time| rows.push_instant(number, time))?;
-                    }
-                }
-                Part::Revisions => {
-                    let known = snapshot.commit.recorded_time;
-                    for piece in snapshot.until_stopped(series.revisions(Timestamp::MIN, END_OF_TIME, known)) {
-                        self.each(piece?, |rows, revision| rows.push_revision(number, &revision))?;
-                    }
-                }
-                // Written above: they are of no series, or not in the order of series.
-                Part::Commits | Part::Polls | Part::Quarantine => {}
             }
         }
         Ok(())
     }
 
+    fn write_polls(&mut self) -> Result<(), PartError> {
+        let mut polls: Vec<_> = self.snapshot.view.all_polls().collect();
+        polls.sort_unstable_by(|one, other| one.source().cmp(other.source()));
+        for record in polls {
+            let name = self.names.source(record.source());
+            for span in record.spans() {
+                self.write(&PollRow { name, span })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of one series.
+    fn write_series(&mut self, part: Part, names: SeriesNames, series: &Arc<SeriesView>) -> Result<(), PartError> {
+        let snapshot = self.snapshot;
+        match part {
+            Part::Runs => {
+                let range = snapshot.range();
+                for piece in snapshot.runs(series, range.start(), range.end())? {
+                    for run in &piece? {
+                        self.write(&RunRow { series: names, run })?;
+                    }
+                }
+            }
+            Part::Daily => self.write_days(names, series)?,
+            Part::Candles => {
+                for candle in snapshot.candles(series)? {
+                    self.write(&CandleCells { series: names, row: &candle? })?;
+                }
+            }
+            Part::Series => {
+                self.write(&SeriesRow { series: names, collapse_window_us: series.collapse_window_us() })?;
+            }
+            Part::Timeline => {
+                for piece in snapshot.until_stopped(series.instants(Timestamp::MIN, END_OF_TIME)) {
+                    for observed_time in piece? {
+                        self.write(&InstantRow { series: names, observed_time })?;
+                    }
+                }
+            }
+            Part::Revisions => {
+                let known = snapshot.commit.recorded_time;
+                for piece in snapshot.until_stopped(series.revisions(Timestamp::MIN, END_OF_TIME, known)) {
+                    for revision in &piece? {
+                        self.write(&RevisionRow { series: names, revision })?;
+                    }
+                }
+            }
+            // Not ordered by series.
+            Part::Commits | Part::Polls | Part::Quarantine => {}
+        }
+        Ok(())
+    }
+
     /// A row for each day, from the first observation on, that begins in the range and by the recorded time seen.
-    fn write_days(&mut self, number: usize, series: &Arc<SeriesView>) -> Result<(), PartError> {
+    fn write_days(&mut self, names: SeriesNames, series: &Arc<SeriesView>) -> Result<(), PartError> {
         let Some(days) = Days::of(self.snapshot) else { return Ok(()) };
         let mut in_force = self.snapshot.run_before(series, days.start())?;
         let mut next_day = days.first;
         for piece in self.snapshot.runs(series, days.start(), days.end())? {
             for run in piece? {
                 let day = Days::day_of(run.first_observed_time);
-                self.push_days(number, next_day..day, in_force.as_ref(), days)?;
+                self.push_days(names, next_day..day, in_force.as_ref(), days)?;
                 next_day = next_day.max(day);
                 in_force = Some(run);
             }
         }
-        self.push_days(number, next_day..days.last + 1, in_force.as_ref(), days)
+        self.push_days(names, next_day..days.last + 1, in_force.as_ref(), days)
     }
 
     fn push_days(
         &mut self,
-        number: usize,
+        series: SeriesNames,
         days: std::ops::Range<i64>,
         in_force: Option<&Run>,
         all: Days,
     ) -> Result<(), PartError> {
-        let Some(run) = in_force else { return Ok(()) };
+        let Some(in_force) = in_force else { return Ok(()) };
         // Days of the years that a time may have fit.
-        let days = days.filter_map(|day| i32::try_from(day).ok());
-        self.each(days, |rows, day| rows.push_day(number, day, run, all.is_complete(day.into())))
-    }
-
-    fn each<T>(
-        &mut self,
-        items: impl IntoIterator<Item = T>,
-        mut push: impl FnMut(&mut Rows, T),
-    ) -> Result<(), PartError> {
-        for item in items {
-            push(&mut self.rows, item);
-            if self.rows.len() == BATCH_ROWS_MAX {
-                self.encoder.write(&mut self.rows, self.names).map_err(PartError::Encode)?;
-            }
+        for day in days.filter_map(|day| i32::try_from(day).ok()) {
+            self.write(&DayRow { series, day, in_force, complete: all.is_complete(day.into()) })?;
         }
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(), PartError> {
-        if self.rows.len() > 0 {
-            self.encoder.write(&mut self.rows, self.names).map_err(PartError::Encode)?;
-        }
-        self.encoder.finish().map_err(PartError::Encode)
+    fn write(&mut self, row: &impl Row) -> Result<(), PartError> {
+        self.encoder.write(row).map_err(PartError::Encode)
     }
 }
 

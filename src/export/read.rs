@@ -2,14 +2,16 @@
 //!
 //! **Invariant**: of a full export nothing becomes live before every file has shown the schema, the
 //! row count and the checksum that its manifest names, and every row has fitted the others. Memory is
-//! bounded by a batch of rows of each file, whatever their size.
+//! bounded by a row group of each file, whatever their size.
 
 mod accept;
 mod cells;
 mod error;
+mod frame;
 mod held;
 mod manifest;
 mod quiet;
+mod row_groups;
 mod rows;
 
 use std::fs::{self, File};
@@ -23,8 +25,8 @@ use self::cells::{CommitRow, Instant, NamedPollSpan, NamedRun, NamedSeries, Row}
 pub use self::error::{CellProblem, ReadError};
 pub use self::manifest::{Manifest, Part};
 use self::rows::Rows;
-pub use super::layout::SCHEMA_VERSION;
 pub use super::manifest::MANIFEST_NAME;
+pub use super::schema::SCHEMA_VERSION;
 use super::seal::{self, Seal};
 use crate::board::StateRules;
 use crate::domain::{HeldTick, PublishedValue, Revision, Run, Timestamp};

@@ -11,10 +11,10 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crc32c::crc32c_append;
-use parquet::arrow::ArrowWriter;
-use parquet::errors::ParquetError;
 
 /// Who created a file that is ours.
 pub(super) const CREATED_BY: &str = concat!("silkrate ", env!("CARGO_PKG_VERSION"));
@@ -33,26 +33,62 @@ const READ_BYTES: usize = 256 * 1024;
 pub(super) struct SealWriter<W: Write> {
     out: W,
     crc: u32,
-    /// From [`end`] on: what may be of the footer.
-    held: Option<Vec<u8>>,
+    /// Bytes since the end began, among them the footer.
+    held: Vec<u8>,
+    handle: SealHandle,
+}
+
+/// The way to a [`SealWriter`] that the file's writer owns.
+#[derive(Clone, Default)]
+pub(super) struct SealHandle(Arc<SealState>);
+
+#[derive(Default)]
+struct SealState {
+    is_ending: AtomicBool,
+    failure: Mutex<Option<io::Error>>,
+}
+
+impl SealHandle {
+    /// No row group follows: what is written from now on may be the footer.
+    pub(super) fn begin_end(&self) {
+        // Set and read on one thread.
+        self.0.is_ending.store(true, Ordering::Relaxed);
+    }
+
+    /// The error with which a write failed. The file's writer keeps its text alone.
+    pub(super) fn take_failure(&self) -> Option<io::Error> {
+        self.0.failure.lock().ok()?.take()
+    }
 }
 
 impl<W: Write> SealWriter<W> {
-    pub(super) fn new(out: W) -> Self {
-        Self { out, crc: 0, held: None }
+    pub(super) fn new(out: W) -> (Self, SealHandle) {
+        let handle = SealHandle::default();
+        (Self { out, crc: 0, held: Vec::new(), handle: handle.clone() }, handle)
     }
 
     fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.crc = crc32c_append(self.crc, bytes);
-        self.out.write_all(bytes)
+        self.out.write_all(bytes).map_err(|problem| {
+            let kind = problem.kind();
+            if let Ok(mut failure) = self.handle.0.failure.lock() {
+                *failure = Some(problem);
+            }
+            kind.into()
+        })
     }
 
-    /// Takes the held bytes apart and puts the seal before the footer.
-    fn seal(mut self) -> io::Result<W> {
-        let held = self.held.take().unwrap_or_default();
+    /// The file is complete: puts the seal before its footer. Its footer is in memory once more meanwhile, but no row
+    /// group is.
+    ///
+    /// # Errors
+    /// The system's; `InvalidData` if what was written since the end began has no footer.
+    pub(super) fn seal(mut self) -> io::Result<W> {
+        let held = std::mem::take(&mut self.held);
         let footer = footer_bytes(&held).and_then(|bytes| held.len().checked_sub(bytes));
         let (before, footer) = held.split_at(footer.ok_or(io::ErrorKind::InvalidData)?);
-        self.pass(before)?;
+        self.crc = crc32c_append(self.crc, before);
+        self.out.write_all(before)?;
         let crc = crc32c_append(self.crc, footer);
         self.out.write_all(MAGIC)?;
         self.out.write_all(&crc.to_le_bytes())?;
@@ -64,9 +100,10 @@ impl<W: Write> SealWriter<W> {
 
 impl<W: Write> Write for SealWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.held {
-            Some(held) => held.extend_from_slice(bytes),
-            None => self.pass(bytes)?,
+        if self.handle.0.is_ending.load(Ordering::Relaxed) {
+            self.held.extend_from_slice(bytes);
+        } else {
+            self.pass(bytes)?;
         }
         Ok(bytes.len())
     }
@@ -74,13 +111,6 @@ impl<W: Write> Write for SealWriter<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
-}
-
-/// Ends a file and seals it. Its footer is in memory once more meanwhile, but no row group is.
-pub(super) fn end<W: Write + Send>(mut writer: ArrowWriter<SealWriter<W>>) -> Result<W, ParquetError> {
-    writer.flush()?;
-    writer.inner_mut().held = Some(Vec::new());
-    Ok(writer.into_inner()?.seal()?)
 }
 
 /// How long the footer is that some bytes end with, its tail included.
@@ -164,25 +194,12 @@ fn crc_of(input: &mut impl Read, mut crc: u32) -> io::Result<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow_array::{ArrayRef, RecordBatch, UInt64Array};
-    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-    use prost::bytes::Bytes;
-
     use super::*;
+    use crate::export::parquet_file::tests::{read_back, written};
 
     /// A sealed file of these rows in groups of ten.
     fn sealed(rows: u64) -> Vec<u8> {
-        let column: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..rows));
-        let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
-        let properties = parquet::file::properties::WriterProperties::builder()
-            .set_created_by(CREATED_BY.to_owned())
-            .set_max_row_group_row_count(Some(10));
-        let out = SealWriter::new(Vec::new());
-        let mut writer = ArrowWriter::try_new(out, batch.schema(), Some(properties.build())).unwrap();
-        writer.write(&batch).unwrap();
-        end(writer).unwrap()
+        written(rows, 10)
     }
 
     fn seal_of(bytes: &[u8]) -> Seal {
@@ -196,10 +213,9 @@ mod tests {
         for rows in [0, 1, 25] {
             let bytes = sealed(rows);
             assert_eq!(seal_of(&bytes), Seal::Whole, "{rows}");
-            let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).unwrap();
-            assert!(reader.metadata().file_metadata().created_by().unwrap().starts_with(CREATED_BY_PREFIX));
-            let read: usize = reader.build().unwrap().map(|batch| batch.unwrap().num_rows()).sum();
-            assert_eq!(read as u64, rows);
+            let (created_by, read) = read_back(&bytes);
+            assert!(created_by.starts_with(CREATED_BY_PREFIX), "{created_by}");
+            assert_eq!(read, rows);
         }
     }
 

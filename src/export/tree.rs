@@ -16,25 +16,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Date32Type, Int32Type, TimestampMicrosecondType};
-use arrow_array::{Array as _, RecordBatch};
-use arrow_buffer::Buffer;
-use arrow_ipc::reader::StreamDecoder;
-use arrow_schema::{ArrowError, Schema, SchemaRef};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
-use prost::bytes::Bytes;
+use polars::prelude::{ArrowField, Column as FrameColumn, DataFrame, IntoColumn as _, PlSmallStr, PolarsError, Series};
+use polars_arrow::array::{DictionaryArray, PrimitiveArray, Utf8Array};
 use thiserror::Error;
 
-use super::candle_rows::CandleColumn;
-use super::encode::ZSTD_LEVEL;
-use super::layout::{Column, FILTER_KEY};
+use super::ipc::{Batch, IpcDecoder, IpcError};
 use super::manifest::filter_of_parquet;
-use super::seal::{self, CREATED_BY, SealWriter};
+use super::parquet_file::{ParquetFile, ParquetFileError, ROW_GROUP_ROWS_MAX};
+use super::request::FILTER_KEY;
+use super::schema::{Column, DATE, FIRST_OBSERVED, PAIR, Part, SOURCE, START};
 use crate::analysis::Zone;
 use crate::domain::Timestamp;
 use crate::proto::v1;
@@ -78,33 +68,61 @@ pub enum TreeError {
     },
     /// What came is no stream of such a table.
     #[error("the export cannot be read as an Arrow stream: {0}")]
-    Arrow(#[from] ArrowError),
-    /// A file of the tree could not be written.
+    Arrow(#[from] IpcError),
+    /// A file of the tree could not be encoded.
     #[error("{path}: {problem}", path = path.display())]
     Parquet {
         /// The file.
         path: PathBuf,
         /// Why.
-        problem: ParquetError,
+        problem: PolarsError,
     },
-    /// A column to partition by is not there, or not of the type that is known.
-    #[error("the export has no column {0} to partition by")]
-    NoColumn(&'static str),
+    /// A column is not there, or not of the type that is known.
+    #[error("the export has no column {0} as this command knows it; use the server's version of silkrate")]
+    NoColumn(String),
+}
+
+impl TreeError {
+    fn of_file(path: &Path, error: ParquetFileError) -> Self {
+        let path = path.to_owned();
+        match error {
+            ParquetFileError::Write(problem) => Self::Write { path, problem },
+            ParquetFileError::Encode(problem) => Self::Parquet { path, problem },
+        }
+    }
+}
+
+impl From<PolarsError> for TreeError {
+    fn from(error: PolarsError) -> Self {
+        Self::Arrow(error.into())
+    }
 }
 
 /// Takes the bytes of an Arrow stream and writes the tree.
 pub struct PartitionWriter {
+    decoder: IpcDecoder,
+    tree: Tree,
+}
+
+/// The files of a tree.
+struct Tree {
     root: PathBuf,
     keys: Arc<[PartitionKey]>,
     /// Whose clocks tell the month.
     zone: Zone,
-    decoder: StreamDecoder,
-    /// Of the files: without the columns that the paths tell.
-    schema: Option<(SchemaRef, Vec<usize>)>,
+    /// Of the files: without the columns that the paths tell. None before the first rows.
+    table: Option<Table>,
     open: Option<OpenFile>,
     /// How many files each directory has.
     file_counts: HashMap<PathBuf, u64>,
     totals: TreeTotals,
+}
+
+/// The columns of a tree's files, and what their footers hold.
+#[derive(Clone)]
+struct Table {
+    columns: Vec<Column>,
+    metadata: Vec<(String, String)>,
 }
 
 /// What a tree consists of.
@@ -121,38 +139,59 @@ struct OpenFile {
     /// Of the series and the month that its rows are of.
     segment: Vec<String>,
     path: PathBuf,
-    writer: ArrowWriter<SealWriter<File>>,
+    file: ParquetFile<File>,
+    /// Rows of the next row group, a frame of each batch.
+    pending: Option<DataFrame>,
+}
+
+impl OpenFile {
+    fn push(&mut self, rows: &DataFrame) -> Result<(), TreeError> {
+        match &mut self.pending {
+            Some(pending) => {
+                pending.vstack_mut(rows)?;
+            }
+            None => self.pending = Some(rows.clone()),
+        }
+        let is_full = |pending: &DataFrame| pending.height() >= ROW_GROUP_ROWS_MAX;
+        if self.pending.as_ref().is_some_and(is_full) { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), TreeError> {
+        let Some(mut rows) = self.pending.take() else { return Ok(()) };
+        rows.rechunk_mut();
+        self.file.write(&rows).map_err(|error| TreeError::of_file(&self.path, error))
+    }
 }
 
 impl PartitionWriter {
     /// Into the directory `root`, which is there and empty. The zone is that of the candles, if it is an export of such.
     pub fn new(root: &Path, keys: Vec<PartitionKey>, manifest: &v1::ExportManifest) -> Self {
         let zone = manifest.request.as_ref().map_or("", |request| request.time_zone.as_str());
-        Self {
+        let tree = Tree {
             root: root.to_owned(),
             keys: keys.into(),
             // A server's own echo: it is empty for UTC, and otherwise a zone.
             zone: Zone::parse(zone).unwrap_or(Zone::UTC),
-            decoder: StreamDecoder::new(),
-            schema: None,
+            table: None,
             open: None,
             file_counts: HashMap::new(),
             totals: TreeTotals::default(),
-        }
+        };
+        Self { decoder: IpcDecoder::default(), tree }
     }
 
     /// Takes the next bytes of the stream. Blocks.
     ///
     /// # Errors
     /// Any [`TreeError`]; then the tree is not whole.
-    pub fn write(&mut self, bytes: Bytes) -> Result<(), TreeError> {
-        let mut buffer = Buffer::from(bytes);
-        while !buffer.is_empty() {
-            if let Some(batch) = self.decoder.decode(&mut buffer)? {
-                self.write_batch(&batch)?;
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), TreeError> {
+        let Self { decoder, tree } = self;
+        decoder.push(bytes, |decoder, batch| {
+            if tree.table.is_none() {
+                tree.table = Some(Table::of(decoder, &tree.keys)?);
             }
-        }
-        Ok(())
+            tree.write_batch(&batch)
+        })
     }
 
     /// Ends the last file, everything durable. Where no row came there is one file without rows, so that whoever reads
@@ -160,61 +199,93 @@ impl PartitionWriter {
     ///
     /// # Errors
     /// Any [`TreeError`].
-    pub fn finish(mut self) -> Result<TreeTotals, TreeError> {
-        self.decoder.finish()?;
-        self.close()?;
-        if let (true, Some(table)) = (self.file_counts.is_empty(), self.decoder.schema()) {
-            self.open = Some(self.create(&Segment::without_rows(&self.keys), &table)?);
-            self.close()?;
+    pub fn finish(self) -> Result<TreeTotals, TreeError> {
+        let Self { decoder, mut tree } = self;
+        decoder.finish()?;
+        tree.close()?;
+        if tree.file_counts.is_empty() {
+            tree.table = Some(Table::of(&decoder, &tree.keys)?);
+            tree.open = Some(tree.create(&Segment::without_rows(&tree.keys))?);
+            tree.close()?;
         }
-        for directory in self.file_counts.keys().flat_map(|directory| directory.ancestors()) {
-            if directory.starts_with(&self.root) {
+        for directory in tree.file_counts.keys().flat_map(|directory| directory.ancestors()) {
+            if directory.starts_with(&tree.root) {
                 sync(directory)?;
             }
         }
-        Ok(self.totals)
+        Ok(tree.totals)
     }
+}
 
-    fn write_batch(&mut self, batch: &RecordBatch) -> Result<(), TreeError> {
+impl Table {
+    /// Of the columns that have come, without those that paths tell.
+    fn of(decoder: &IpcDecoder, keys: &[PartitionKey]) -> Result<Self, TreeError> {
+        let stream = decoder.metadata().ok_or(IpcError::NoEnd)?;
+        let is_kept = |name: &&str| keys.iter().all(|key| key.name() != *name);
+        let names = stream.schema.iter_names().map(PlSmallStr::as_str).filter(is_kept);
+        let column = |name: &str| known_column(name).ok_or_else(|| TreeError::NoColumn(name.to_owned()));
+        let columns = names.map(column).collect::<Result<_, _>>()?;
+        let metadata = stream.custom_schema_metadata.iter().flatten();
+        let pair = |(key, value): (&_, &_)| {
+            let (key, value) = (ToString::to_string(key), ToString::to_string(value));
+            if key == FILTER_KEY { (key, filter_of_parquet(&value)) } else { (key, value) }
+        };
+        Ok(Self { columns, metadata: metadata.map(pair).collect() })
+    }
+}
+
+/// The column of this name; it has the same type in every part.
+fn known_column(name: &str) -> Option<Column> {
+    Part::of_trees().flat_map(Part::columns).find(|column| column.name == name).copied()
+}
+
+impl Tree {
+    fn write_batch(&mut self, batch: &Batch) -> Result<(), TreeError> {
         let keys = Arc::clone(&self.keys);
         let segments = Segments::of(batch, &keys, self.zone)?;
+        let frame = self.frame(batch)?;
         let mut begin = 0;
-        while begin < batch.num_rows() {
+        while begin < batch.height() {
             let segment = segments.at(begin);
-            let len = (begin..batch.num_rows()).take_while(|row| segments.is_same(begin, *row)).count();
-            self.write_segment(&segment, &batch.slice(begin, len))?;
+            let len = (begin..batch.height()).take_while(|row| segments.is_same(begin, *row)).count();
+            let offset = i64::try_from(begin).unwrap_or(i64::MAX);
+            self.write_segment(&segment, &frame.slice(offset, len))?;
             begin += len;
         }
-        self.totals.row_count += batch.num_rows() as u64;
+        self.totals.row_count += batch.height() as u64;
         Ok(())
     }
 
-    fn write_segment(&mut self, segment: &Segment, rows: &RecordBatch) -> Result<(), TreeError> {
-        if self.open.as_ref().is_none_or(|open| open.segment != segment.identity) {
-            self.close()?;
-            self.open = Some(self.create(segment, &rows.schema())?);
-        }
-        let (Some(open), Some((_, kept))) = (&mut self.open, &self.schema) else { return Ok(()) };
-        let rows = rows.project(kept)?;
-        open.writer.write(&rows).map_err(|problem| TreeError::Parquet { path: open.path.clone(), problem })
+    /// The columns of the files, of a batch.
+    fn frame(&self, batch: &Batch) -> Result<DataFrame, TreeError> {
+        let columns = self.table.iter().flat_map(|table| &table.columns).map(|column| {
+            let values = array(batch, column)?;
+            let field: &ArrowField = &column.arrow_field();
+            Ok::<FrameColumn, TreeError>(Series::try_from((field, values.to_boxed()))?.into_column())
+        });
+        Ok(DataFrame::new(batch.height(), columns.collect::<Result<_, _>>()?)?)
     }
 
-    fn create(&mut self, segment: &Segment, table: &SchemaRef) -> Result<OpenFile, TreeError> {
+    fn write_segment(&mut self, segment: &Segment, rows: &DataFrame) -> Result<(), TreeError> {
+        if self.open.as_ref().is_none_or(|open| open.segment != segment.identity) {
+            self.close()?;
+            self.open = Some(self.create(segment)?);
+        }
+        self.open.as_mut().map_or(Ok(()), |open| open.push(rows))
+    }
+
+    fn create(&mut self, segment: &Segment) -> Result<OpenFile, TreeError> {
         self.make_directories(segment)?;
-        let (schema, _) = self.schema.get_or_insert_with(|| without(table, &self.keys));
         let directory = segment.path.iter().fold(self.root.clone(), |path, part| path.join(part));
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            |problem| TreeError::Write { path, problem }
-        };
         let count = self.file_counts.entry(directory.clone()).or_default();
         let path = directory.join(part_name(*count));
         *count += 1;
-        let file = File::options().write(true).create_new(true).open(&path).map_err(failed(&path))?;
-        let properties = properties(schema).map_err(|problem| TreeError::Parquet { path: path.clone(), problem })?;
-        let writer = ArrowWriter::try_new(SealWriter::new(file), Arc::clone(schema), Some(properties))
+        let created = File::options().write(true).create_new(true).open(&path);
+        let file = created.map_err(|problem| TreeError::Write { path: path.clone(), problem })?;
+        let Table { columns, metadata } = self.table.clone().ok_or(IpcError::NoEnd)?;
+        let file = ParquetFile::new(file, columns, &metadata)
             .map_err(|problem| TreeError::Parquet { path: path.clone(), problem })?;
-        Ok(OpenFile { segment: segment.identity.clone(), path, writer })
+        Ok(OpenFile { segment: segment.identity.clone(), path, file, pending: None })
     }
 
     /// Those of a segment, but not the root: once that is removed, nothing comes back.
@@ -233,16 +304,13 @@ impl PartitionWriter {
     }
 
     fn close(&mut self) -> Result<(), TreeError> {
-        let Some(open) = self.open.take() else { return Ok(()) };
-        let OpenFile { path, writer, .. } = open;
-        match seal::end(writer) {
-            Ok(file) => {
-                let synced = file.sync_all().and_then(|()| file.metadata());
-                self.totals.byte_count += synced.map_err(|problem| TreeError::Write { path, problem })?.len();
-                Ok(())
-            }
-            Err(problem) => Err(TreeError::Parquet { path, problem }),
-        }
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        open.flush()?;
+        let OpenFile { path, file, .. } = open;
+        let file = file.end().map_err(|error| TreeError::of_file(&path, error))?;
+        let synced = file.sync_all().and_then(|()| file.metadata());
+        self.totals.byte_count += synced.map_err(|problem| TreeError::Write { path, problem })?.len();
+        Ok(())
     }
 }
 
@@ -251,26 +319,11 @@ fn sync(directory: &Path) -> Result<(), TreeError> {
     synced.map_err(|problem| TreeError::Write { path: directory.to_owned(), problem })
 }
 
-/// The table without the columns that paths tell, and which of its columns are left.
-fn without(table: &Schema, keys: &[PartitionKey]) -> (SchemaRef, Vec<usize>) {
-    let is_kept = |name: &str| keys.iter().all(|key| key.name() != name);
-    let kept: Vec<usize> = (0..table.fields().len()).filter(|at| is_kept(table.field(*at).name())).collect();
-    let fields: Vec<_> = kept.iter().map(|at| Arc::clone(&table.fields()[*at])).collect();
-    let mut metadata = table.metadata().clone();
-    if let Some(filter) = metadata.get(FILTER_KEY).map(|filter| filter_of_parquet(filter)) {
-        metadata.insert(FILTER_KEY.to_owned(), filter);
-    }
-    (Arc::new(Schema::new_with_metadata(fields, metadata)), kept)
-}
-
-fn properties(schema: &Schema) -> Result<WriterProperties, ParquetError> {
-    let metadata: Vec<KeyValue> =
-        schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
-    Ok(WriterProperties::builder()
-        .set_created_by(CREATED_BY.to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
-        .set_key_value_metadata(Some(metadata))
-        .build())
+/// The values of a column in a batch.
+fn array<'b>(batch: &'b Batch, column: &Column) -> Result<&'b dyn polars_arrow::array::Array, TreeError> {
+    let at = batch.schema().index_of(column.name);
+    let array = at.and_then(|at| batch.arrays().get(at)).map(AsRef::as_ref);
+    array.ok_or_else(|| TreeError::NoColumn(column.name.to_owned()))
 }
 
 /// A stretch of rows that goes into one file.
@@ -303,39 +356,41 @@ struct Segments<'a> {
 
 /// A dictionary column of texts.
 struct Names<'a> {
-    numbers: &'a [i32],
-    texts: &'a arrow_array::StringArray,
+    numbers: &'a [u32],
+    texts: &'a Utf8Array<i64>,
 }
 
 impl<'a> Names<'a> {
-    fn of(batch: &'a RecordBatch, column: Column) -> Result<Self, TreeError> {
-        let missing = TreeError::NoColumn(column.name());
-        let Some(array) = batch.column_by_name(column.name()) else { return Err(missing) };
-        let Some(array) = array.as_dictionary_opt::<Int32Type>() else { return Err(missing) };
-        let Some(texts) = array.values().as_string_opt::<i32>() else { return Err(missing) };
-        Ok(Self { numbers: array.keys().values(), texts })
+    fn of(batch: &'a Batch, column: &Column) -> Result<Self, TreeError> {
+        let missing = || TreeError::NoColumn(column.name.to_owned());
+        let names = array(batch, column)?.as_any().downcast_ref::<DictionaryArray<u32>>().ok_or_else(missing)?;
+        let texts = names.values().as_any().downcast_ref::<Utf8Array<i64>>().ok_or_else(missing)?;
+        Ok(Self { numbers: names.keys().values().as_slice(), texts })
     }
 
     fn text(&self, row: usize) -> &str {
-        let number = usize::try_from(self.numbers[row]).unwrap_or(usize::MAX);
+        let number = self.numbers[row] as usize;
         if number < self.texts.len() { self.texts.value(number) } else { "" }
     }
 }
 
+/// The values of a column of integers.
+fn integers<'a, T: polars_arrow::types::NativeType>(batch: &'a Batch, column: &Column) -> Result<&'a [T], TreeError> {
+    let integers = array(batch, column)?.as_any().downcast_ref::<PrimitiveArray<T>>();
+    let missing = || TreeError::NoColumn(column.name.to_owned());
+    integers.map(|integers| integers.values().as_slice()).ok_or_else(missing)
+}
+
 impl<'a> Segments<'a> {
-    fn of(batch: &'a RecordBatch, keys: &'a [PartitionKey], zone: Zone) -> Result<Self, TreeError> {
-        let dates = batch.column_by_name(Column::Date.name());
-        let months = if let Some(days) = dates.and_then(|dates| dates.as_primitive_opt::<Date32Type>()) {
+    fn of(batch: &'a Batch, keys: &'a [PartitionKey], zone: Zone) -> Result<Self, TreeError> {
+        let months = if batch.schema().contains(DATE.name) {
             let start = |day: i32| Timestamp::from_micros(i64::from(day) * Timestamp::DAY_US);
-            days.values().iter().map(|day| Zone::UTC.month_of(start(*day))).collect()
+            integers(batch, &DATE)?.iter().map(|day| Zone::UTC.month_of(start(*day))).collect()
         } else {
-            let missing = TreeError::NoColumn(Column::FirstObserved.name());
-            let times = [Column::FirstObserved, Column::Candle(CandleColumn::Start)];
-            let times = times.iter().find_map(|column| batch.column_by_name(column.name()));
-            let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>()).ok_or(missing)?;
-            times.values().iter().map(|micros| zone.month_of(Timestamp::from_micros(*micros))).collect()
+            let time = if batch.schema().contains(START.name) { START } else { FIRST_OBSERVED };
+            integers(batch, &time)?.iter().map(|micros| zone.month_of(Timestamp::from_micros(*micros))).collect()
         };
-        Ok(Self { keys, pairs: Names::of(batch, Column::Pair)?, sources: Names::of(batch, Column::Source)?, months })
+        Ok(Self { keys, pairs: Names::of(batch, &PAIR)?, sources: Names::of(batch, &SOURCE)?, months })
     }
 
     fn is_same(&self, row: usize, other: usize) -> bool {

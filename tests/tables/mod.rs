@@ -7,7 +7,7 @@ use std::path::Path;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
-    Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt64Type,
+    Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_ipc::reader::StreamReader;
@@ -46,11 +46,12 @@ fn cell(array: &dyn Array, row: usize) -> String {
     }
     match array.data_type() {
         DataType::Dictionary(..) => {
-            let array = array.as_dictionary::<Int32Type>();
+            let array = array.as_dictionary::<UInt32Type>();
             let key = usize::try_from(array.keys().value(row)).unwrap();
-            array.values().as_string::<i32>().value(key).to_owned()
+            array.values().as_string::<i64>().value(key).to_owned()
         }
         DataType::Utf8 => array.as_string::<i32>().value(row).to_owned(),
+        DataType::LargeUtf8 => array.as_string::<i64>().value(row).to_owned(),
         DataType::Timestamp(..) => {
             Timestamp::from_micros(array.as_primitive::<TimestampMicrosecondType>().value(row)).to_string()
         }

@@ -243,7 +243,7 @@ async fn receive(
             (Step::Data(bytes, rows), Some((manifest, progress, writing)), _) => {
                 progress.add(bytes.len(), rows);
                 let name = manifest.parts.get(parts_ended).map_or("", String::as_str);
-                writing.write(name, bytes)?;
+                writing.write(name, &bytes)?;
             }
             (Step::PartEnd(part), Some((_, progress, writing)), _) => {
                 progress.end_part(part.row_count);

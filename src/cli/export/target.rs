@@ -120,15 +120,15 @@ impl Writing {
     ///
     /// # Errors
     /// `Write` and `Tree`; of standard output, `Standard` and `Count`.
-    pub(super) fn write(&mut self, name: &str, bytes: Bytes) -> Result<(), ExportError> {
+    pub(super) fn write(&mut self, name: &str, bytes: &Bytes) -> Result<(), ExportError> {
         let written = match &mut self.place {
             Place::Stdout { out, counter } => {
-                out.write_all(&bytes).map_err(ExportError::Standard)?;
+                out.write_all(bytes).map_err(ExportError::Standard)?;
                 return counter.add(bytes).map_err(|problem| uncounted(name, problem));
             }
             Place::Tree { writer, .. } => return Ok(writer.write(bytes)?),
-            Place::File { file, .. } => file.write_all(&bytes),
-            Place::Full { unfinished, part } => write_part(unfinished.path(), part, name, &bytes),
+            Place::File { file, .. } => file.write_all(bytes),
+            Place::Full { unfinished, part } => write_part(unfinished.path(), part, name, bytes),
         };
         written.map_err(|problem| self.target.failed(problem))
     }

@@ -7,159 +7,167 @@
 //!
 //! **Invariant**: a value is converted exactly or refused with its row.
 
-use std::sync::Arc;
-
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::{
-    Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+use polars::prelude::{
+    ArrowDataType, ChunkedArray, Column as FrameColumn, DataType, Int64Type, Int128Type, IntoSeries as _,
+    NewChunkedArray as _, PolarsError, PolarsNumericType, Series, TimeUnit, TimeZone, UInt8Type, UInt64Type,
 };
-use arrow_array::{Array as _, ArrayRef, ArrowPrimitiveType, PrimitiveArray, StringArray, new_null_array};
-use arrow_schema::DataType;
+use polars_arrow::datatypes::TimeUnit as ArrowTimeUnit;
 
 use super::error::CellProblem;
+use crate::export::schema::Kind;
 
-/// Why the value at an index cannot be converted.
-type Problem = (usize, CellProblem);
+/// Digits that a decimal of 128 bits has at most.
+const DECIMAL_DIGITS_MAX: usize = 38;
 
-/// Whether columns of the type `found` can be read as `expected`.
-pub(super) fn accepts(expected: &DataType, found: &DataType) -> bool {
-    if expected == found || *found == DataType::Null {
-        return true;
-    }
-    if let DataType::Decimal128(_, scale) = expected {
-        return matches!(found, DataType::Decimal128(_, found) if (0..=*scale).contains(found));
-    }
-    if let DataType::Timestamp(_, _) = expected {
-        return matches!(found, DataType::Timestamp(_, Some(_)));
-    }
-    if *expected == DataType::Utf8 {
-        return matches!(found, DataType::LargeUtf8 | DataType::Utf8View);
-    }
-    expected.is_integer() && (found.is_integer() || *found == DataType::Float64)
+/// Why a column cannot be converted.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// The value at an index.
+    Cell(usize, CellProblem),
+    /// The library.
+    Polars(PolarsError),
 }
 
-/// What a column must be, for whoever writes one.
-pub(super) fn wanted(expected: &DataType) -> String {
-    if let DataType::Decimal128(precision, scale) = expected {
-        return format!("a decimal of at most {scale} places, such as DECIMAL({precision},{scale})");
+impl From<PolarsError> for Problem {
+    fn from(error: PolarsError) -> Self {
+        Self::Polars(error)
     }
-    if let DataType::Timestamp(_, _) = expected {
-        return "a timestamp with a time zone (UTC), in whole microseconds".to_owned();
+}
+
+/// Whether columns of the type `found` can be read as `expected`.
+pub(super) fn accepts(expected: Kind, found: &ArrowDataType) -> bool {
+    if *found == ArrowDataType::Null {
+        return true;
     }
-    let words = match () {
-        () if *expected == DataType::Utf8 => "text",
-        () if *expected == DataType::Boolean => "boolean",
-        () => "a whole number",
-    };
-    words.to_owned()
+    match expected {
+        Kind::Name | Kind::Text => *found == ArrowDataType::Utf8View,
+        Kind::Time => matches!(found, ArrowDataType::Timestamp(_, Some(_))),
+        Kind::Date => *found == ArrowDataType::Date32,
+        Kind::Decimal { scale, .. } => matches!(
+            found,
+            ArrowDataType::Decimal(precision, places)
+                if *precision <= DECIMAL_DIGITS_MAX && *places <= usize::from(scale)
+        ),
+        Kind::Double => *found == ArrowDataType::Float64,
+        Kind::Places | Kind::Count | Kind::Micros => matches!(
+            found,
+            ArrowDataType::Int8
+                | ArrowDataType::Int16
+                | ArrowDataType::Int32
+                | ArrowDataType::Int64
+                | ArrowDataType::UInt8
+                | ArrowDataType::UInt16
+                | ArrowDataType::UInt32
+                | ArrowDataType::UInt64
+                | ArrowDataType::Float64
+        ),
+        Kind::Flag => *found == ArrowDataType::Boolean,
+    }
+}
+
+/// What a column must be, for the program that writes it.
+pub(super) fn wanted(expected: Kind) -> String {
+    match expected {
+        Kind::Name | Kind::Text => "text".to_owned(),
+        Kind::Time => "a timestamp with a time zone (UTC), in whole microseconds".to_owned(),
+        Kind::Date => "a date".to_owned(),
+        Kind::Decimal { precision, scale } => {
+            format!("a decimal of at most {scale} places, such as DECIMAL({precision},{scale})")
+        }
+        Kind::Double => "a double".to_owned(),
+        Kind::Places | Kind::Count | Kind::Micros => "a whole number".to_owned(),
+        Kind::Flag => "boolean".to_owned(),
+    }
+}
+
+/// A type of Arrow, as its own documentation writes it.
+#[allow(clippy::wildcard_enum_match_arm, reason = "Arrow has dozens of types, and most show well as they are")]
+pub(super) fn type_name(found: &ArrowDataType) -> String {
+    match found {
+        ArrowDataType::Decimal(precision, scale) => format!("Decimal128({precision}, {scale})"),
+        ArrowDataType::Timestamp(unit, None) => {
+            let unit = match unit {
+                ArrowTimeUnit::Second => "s",
+                ArrowTimeUnit::Millisecond => "ms",
+                ArrowTimeUnit::Microsecond => "\u{b5}s",
+                ArrowTimeUnit::Nanosecond => "ns",
+            };
+            format!("Timestamp({unit})")
+        }
+        ArrowDataType::Utf8View => "Utf8".to_owned(),
+        other => format!("{other:?}"),
+    }
 }
 
 /// A column as `expected`, which accepts its type.
-pub(super) fn converted(array: &ArrayRef, expected: &DataType) -> Result<ArrayRef, Problem> {
-    if array.data_type() == expected {
-        return Ok(Arc::clone(array));
+pub(super) fn converted(column: &FrameColumn, expected: Kind) -> Result<Series, Problem> {
+    let series = column.as_materialized_series();
+    let wanted = expected.data_type();
+    if *series.dtype() == wanted {
+        return Ok(series.clone());
     }
-    if *array.data_type() == DataType::Null {
-        return Ok(new_null_array(expected, array.len()));
+    if series.dtype().is_null() {
+        return Ok(Series::full_null(series.name().clone(), series.len(), &wanted));
     }
-    if let DataType::Decimal128(_, scale) = expected {
-        return decimals(array, *scale, expected);
-    }
-    if let DataType::Timestamp(_, _) = expected {
-        return times(array);
-    }
-    match () {
-        () if *expected == DataType::Utf8 => Ok(texts(array)),
-        () if *expected == DataType::UInt8 => integers::<UInt8Type>(array),
-        () if *expected == DataType::UInt64 => integers::<UInt64Type>(array),
-        () if *expected == DataType::Int64 => integers::<Int64Type>(array),
-        () => Ok(Arc::clone(array)),
+    match expected {
+        Kind::Decimal { precision, scale } => decimals(series, precision, scale),
+        Kind::Time => times(series),
+        Kind::Places => integers::<UInt8Type>(series),
+        Kind::Count => integers::<UInt64Type>(series),
+        Kind::Micros => integers::<Int64Type>(series),
+        Kind::Name | Kind::Text | Kind::Date | Kind::Double | Kind::Flag => Ok(series.clone()),
     }
 }
 
-fn texts(array: &ArrayRef) -> ArrayRef {
-    if let Some(texts) = array.as_string_opt::<i64>() {
-        return Arc::new(texts.iter().collect::<StringArray>());
-    }
-    if let Some(texts) = array.as_string_view_opt() {
-        return Arc::new(texts.iter().collect::<StringArray>());
-    }
-    Arc::clone(array)
+fn decimals(series: &Series, precision: usize, scale: u8) -> Result<Series, Problem> {
+    let found = series.decimal()?;
+    let missing = usize::from(scale).saturating_sub(found.scale());
+    let unit = 10_i128.pow(u32::try_from(missing).unwrap_or(0));
+    let widened = |value: i128| value.checked_mul(unit).ok_or(CellProblem::Digits);
+    let units = each::<_, Int128Type>(series, found.physical().iter(), widened)?;
+    Ok(units.into_decimal_unchecked(precision, usize::from(scale)).into_series())
 }
 
-fn decimals(array: &ArrayRef, scale: i8, expected: &DataType) -> Result<ArrayRef, Problem> {
-    let (Some(found), DataType::Decimal128(_, found_scale)) =
-        (array.as_primitive_opt::<Decimal128Type>(), array.data_type())
-    else {
-        return Ok(Arc::clone(array));
+fn times(series: &Series) -> Result<Series, Problem> {
+    let found = series.datetime()?;
+    let micros = |time: i64| match found.time_unit() {
+        TimeUnit::Nanoseconds if time % 1_000 != 0 => Err(CellProblem::Finer),
+        TimeUnit::Nanoseconds => Ok(time / 1_000),
+        TimeUnit::Microseconds => Ok(time),
+        TimeUnit::Milliseconds => time.checked_mul(1_000).ok_or_else(|| CellProblem::Number(time.to_string())),
     };
-    let unit = 10_i128.pow(u32::from(scale.saturating_sub(*found_scale).unsigned_abs()));
-    let array: PrimitiveArray<Decimal128Type> =
-        each(found.iter(), |value| value.checked_mul(unit).ok_or(CellProblem::Digits))?;
-    Ok(Arc::new(array.with_data_type(expected.clone())))
+    let micros = each::<_, Int64Type>(series, found.physical().iter(), micros)?;
+    Ok(micros.into_datetime(TimeUnit::Microseconds, Some(TimeZone::UTC)).into_series())
 }
 
-fn times(array: &ArrayRef) -> Result<ArrayRef, Problem> {
-    let array: PrimitiveArray<TimestampMicrosecondType> =
-        if let Some(millis) = array.as_primitive_opt::<TimestampMillisecondType>() {
-            let fits = |millis: i64| millis.checked_mul(1_000).ok_or_else(|| CellProblem::Number(millis.to_string()));
-            each(millis.iter(), fits)?
-        } else if let Some(nanos) = array.as_primitive_opt::<TimestampNanosecondType>() {
-            each(nanos.iter(), |nanos| if nanos % 1_000 == 0 { Ok(nanos / 1_000) } else { Err(CellProblem::Finer) })?
-        } else if let Some(micros) = array.as_primitive_opt::<TimestampMicrosecondType>() {
-            micros.clone()
-        } else {
-            return Ok(Arc::clone(array));
-        };
-    Ok(Arc::new(array.with_timezone("UTC")))
-}
-
-fn integers<T: ArrowPrimitiveType>(array: &ArrayRef) -> Result<ArrayRef, Problem>
+fn integers<T: PolarsNumericType>(series: &Series) -> Result<Series, Problem>
 where
     T::Native: TryFrom<i128>,
+    ChunkedArray<T>: polars::prelude::IntoSeries,
 {
-    if let Some(doubles) = array.as_primitive_opt::<Float64Type>() {
+    if let Ok(doubles) = series.f64() {
         // Its shortest digits are those of a whole number, or it is none.
         let whole = |value: f64| {
             let digits = value.to_string();
             let number = digits.parse::<i128>().ok().and_then(|number| T::Native::try_from(number).ok());
             number.ok_or(CellProblem::Number(digits))
         };
-        return Ok(Arc::new(each::<_, T>(doubles.iter(), whole)?));
+        return Ok(each::<_, T>(series, doubles.iter(), whole)?.into_series());
     }
+    // Every integer fits 128 bits.
+    let wide = series.cast(&DataType::Int128)?;
     let fitting = |value: i128| T::Native::try_from(value).map_err(|_| CellProblem::Number(value.to_string()));
-    match wide(array) {
-        Some(numbers) => Ok(Arc::new(each::<_, T>(numbers.into_iter(), fitting)?)),
-        None => Ok(Arc::clone(array)),
-    }
+    Ok(each::<_, T>(series, wide.i128()?.iter(), fitting)?.into_series())
 }
 
-/// Integers of any type.
-fn wide(array: &ArrayRef) -> Option<Vec<Option<i128>>> {
-    fn of<T: ArrowPrimitiveType>(array: &ArrayRef) -> Option<Vec<Option<i128>>>
-    where
-        T::Native: Into<i128>,
-    {
-        Some(array.as_primitive_opt::<T>()?.iter().map(|value| value.map(Into::into)).collect())
-    }
-    let ways = [
-        of::<Int8Type>,
-        of::<Int16Type>,
-        of::<Int32Type>,
-        of::<Int64Type>,
-        of::<UInt8Type>,
-        of::<UInt16Type>,
-        of::<UInt32Type>,
-        of::<UInt64Type>,
-    ];
-    ways.iter().find_map(|way| way(array))
-}
-
-fn each<V, T: ArrowPrimitiveType>(
+/// Each value of `series` converted.
+fn each<V, T: PolarsNumericType>(
+    series: &Series,
     values: impl Iterator<Item = Option<V>>,
     convert: impl Fn(V) -> Result<T::Native, CellProblem>,
-) -> Result<PrimitiveArray<T>, Problem> {
-    let convert = |(at, value): (usize, Option<V>)| value.map(&convert).transpose().map_err(|problem| (at, problem));
-    values.enumerate().map(convert).collect()
+) -> Result<ChunkedArray<T>, Problem> {
+    let convert =
+        |(at, value): (usize, Option<V>)| value.map(&convert).transpose().map_err(|problem| Problem::Cell(at, problem));
+    let converted = values.enumerate().map(convert).collect::<Result<Vec<_>, _>>()?;
+    Ok(ChunkedArray::from_slice_options(series.name().clone(), &converted))
 }

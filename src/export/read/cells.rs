@@ -4,85 +4,36 @@
 
 mod polls;
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Decimal128Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt64Type};
-use arrow_array::{
-    Array, ArrowPrimitiveType, BooleanArray, Decimal128Array, Int64Array, PrimitiveArray, RecordBatch, StringArray,
-    TimestampMicrosecondArray, UInt8Array, UInt64Array,
-};
-use arrow_schema::{DataType, TimeUnit};
+use polars::prelude::StaticArray as _;
+use polars_arrow::array::{BooleanArray, PrimitiveArray, Utf8ViewArray};
 
 pub(super) use self::polls::NamedPollSpan;
 use super::error::CellProblem;
+use super::frame::Frame;
 use crate::domain::{
     Currency, Pair, PairError, PublishedValue, Rate, RateError, ReportedChange, Revision, Run, SeriesKey, Source,
     Timestamp, clip,
 };
+use crate::export::schema::{
+    CHANGE, CHANGE_NEGATIVE, CHANGE_PLACES, CHANGE_SCALE, COLLAPSE_WINDOW, Column, FIRST_OBSERVED, LAST_OBSERVED,
+    OBSERVATIONS, OBSERVED, PAIR, PLACES, RATE, RATE_SCALE, RECORDED, SEQUENCE, SOURCE, SUPERSEDED,
+};
 
-/// Places of the column of rates.
-const RATE_SCALE: u8 = 18;
-/// Places of the column of reported changes.
-const CHANGE_SCALE: u8 = 12;
-
-/// A column that a file must have.
-pub(super) struct Column {
-    pub(super) name: &'static str,
-    pub(super) data_type: fn() -> DataType,
-}
-
-pub(super) const fn column(name: &'static str, data_type: fn() -> DataType) -> Column {
-    Column { name, data_type }
-}
-
-pub(super) const PAIR: &str = "pair";
-pub(super) const SOURCE: &str = "source";
-const COLLAPSE_WINDOW: &str = "collapse_window_us";
-const FIRST_OBSERVED: &str = "first_observed_time";
-const LAST_OBSERVED: &str = "last_observed_time";
-const OBSERVED: &str = "observed_time";
-const RECORDED: &str = "recorded_time";
-const SUPERSEDED: &str = "superseded_time";
-const RATE: &str = "rate";
-const PLACES: &str = "published_places";
-const CHANGE: &str = "reported_change_percent";
-const CHANGE_PLACES: &str = "reported_change_places";
-const CHANGE_NEGATIVE: &str = "reported_change_negative";
-const OBSERVATIONS: &str = "observation_count";
-pub(super) const SEQUENCE: &str = "sequence";
-
-pub(super) fn time() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
-}
-
-pub(super) const fn rate() -> DataType {
-    DataType::Decimal128(38, 18)
-}
-
-const fn change() -> DataType {
-    DataType::Decimal128(24, 12)
-}
-
-/// Of a published value.
-pub(super) const VALUE_COLUMNS: [Column; 5] = [
-    column(RATE, rate),
-    column(PLACES, || DataType::UInt8),
-    column(CHANGE, change),
-    column(CHANGE_PLACES, || DataType::UInt8),
-    column(CHANGE_NEGATIVE, || DataType::Boolean),
-];
+/// The columns of published values.
+pub(super) const VALUE_COLUMNS: [Column; 5] = [RATE, PLACES, CHANGE, CHANGE_PLACES, CHANGE_NEGATIVE];
 
 const RUN_COLUMNS: [Column; 11] = [
-    column(PAIR, || DataType::Utf8),
-    column(SOURCE, || DataType::Utf8),
-    column(FIRST_OBSERVED, time),
-    column(LAST_OBSERVED, time),
-    column(RECORDED, time),
-    column(RATE, rate),
-    column(PLACES, || DataType::UInt8),
-    column(CHANGE, change),
-    column(CHANGE_PLACES, || DataType::UInt8),
-    column(CHANGE_NEGATIVE, || DataType::Boolean),
-    column(OBSERVATIONS, || DataType::UInt64),
+    PAIR,
+    SOURCE,
+    FIRST_OBSERVED,
+    LAST_OBSERVED,
+    RECORDED,
+    RATE,
+    PLACES,
+    CHANGE,
+    CHANGE_PLACES,
+    CHANGE_NEGATIVE,
+    OBSERVATIONS,
 ];
 
 /// What a row of a file stands for.
@@ -90,12 +41,12 @@ pub(super) trait Row: Sized {
     /// What the file holds, in words.
     const WHAT: &'static str;
     const COLUMNS: &'static [Column];
-    /// The columns of a batch.
+    /// The columns of a row group.
     type Cells;
 
-    fn cells(batch: &RecordBatch) -> Option<Self::Cells>;
+    fn cells(frame: &Frame<'_>) -> Option<Self::Cells>;
     /// The columns that say which series a row is of, if it is of one.
-    fn series(cells: &Self::Cells) -> Option<(&StringArray, &StringArray)>;
+    fn series(cells: &Self::Cells) -> Option<(&Utf8ViewArray, &Utf8ViewArray)>;
     /// Reads the row at an index below the length of the columns.
     fn read(cells: &Self::Cells, at: usize) -> Result<Self, BadCell>;
 }
@@ -103,30 +54,27 @@ pub(super) trait Row: Sized {
 /// A column, and what is wrong in it.
 pub(super) struct BadCell(pub(super) &'static str, pub(super) CellProblem);
 
-pub(super) fn present<T: Array>(array: &T, at: usize, name: &'static str) -> Result<(), BadCell> {
-    if array.is_null(at) { Err(BadCell(name, CellProblem::Null)) } else { Ok(()) }
+impl BadCell {
+    pub(super) fn new(column: Column, problem: impl Into<CellProblem>) -> Self {
+        Self(column.name, problem.into())
+    }
 }
 
-pub(super) fn timestamp(
-    array: &TimestampMicrosecondArray,
+/// The number in a row, which must have one.
+pub(super) fn number<T: polars_arrow::types::NativeType>(
+    array: &PrimitiveArray<T>,
     at: usize,
-    name: &'static str,
-) -> Result<Timestamp, BadCell> {
-    present(array, at, name)?;
-    Ok(Timestamp::from_micros(array.value(at)))
+    column: Column,
+) -> Result<T, BadCell> {
+    array.get(at).ok_or_else(|| BadCell::new(column, CellProblem::Null))
 }
 
-pub(super) fn text<'a>(array: &'a StringArray, at: usize, name: &'static str) -> Result<&'a str, BadCell> {
-    present(array, at, name)?;
-    Ok(array.value(at))
+pub(super) fn timestamp(array: &PrimitiveArray<i64>, at: usize, column: Column) -> Result<Timestamp, BadCell> {
+    Ok(Timestamp::from_micros(number(array, at, column)?))
 }
 
-pub(super) fn primitive<T: ArrowPrimitiveType>(batch: &RecordBatch, name: &str) -> Option<PrimitiveArray<T>> {
-    batch.column_by_name(name)?.as_primitive_opt::<T>().cloned()
-}
-
-pub(super) fn strings(batch: &RecordBatch, name: &str) -> Option<StringArray> {
-    batch.column_by_name(name)?.as_string_opt::<i32>().cloned()
+pub(super) fn text(array: &Utf8ViewArray, at: usize, column: Column) -> Result<&str, BadCell> {
+    array.get(at).ok_or_else(|| BadCell::new(column, CellProblem::Null))
 }
 
 /// A magnitude with `scale` places as the mantissa of one with `places`, where that is exact.
@@ -137,40 +85,39 @@ fn rescale(magnitude: u128, scale: u8, places: u8) -> Option<u128> {
 
 /// The columns of published values.
 pub(super) struct ValueCells {
-    rate: Decimal128Array,
-    places: UInt8Array,
-    change: Decimal128Array,
-    change_places: UInt8Array,
+    rate: PrimitiveArray<i128>,
+    places: PrimitiveArray<u8>,
+    change: PrimitiveArray<i128>,
+    change_places: PrimitiveArray<u8>,
     change_negative: BooleanArray,
 }
 
 impl ValueCells {
-    pub(super) fn new(batch: &RecordBatch) -> Option<Self> {
+    pub(super) fn new(frame: &Frame<'_>) -> Option<Self> {
         Some(Self {
-            rate: primitive::<Decimal128Type>(batch, RATE)?,
-            places: primitive::<UInt8Type>(batch, PLACES)?,
-            change: primitive::<Decimal128Type>(batch, CHANGE)?,
-            change_places: primitive::<UInt8Type>(batch, CHANGE_PLACES)?,
-            change_negative: batch.column_by_name(CHANGE_NEGATIVE)?.as_boolean_opt()?.clone(),
+            rate: frame.numbers(RATE)?,
+            places: frame.numbers(PLACES)?,
+            change: frame.numbers(CHANGE)?,
+            change_places: frame.numbers(CHANGE_PLACES)?,
+            change_negative: frame.flags(CHANGE_NEGATIVE)?,
         })
     }
 
     pub(super) fn value(&self, at: usize) -> Result<PublishedValue, BadCell> {
-        present(&self.rate, at, RATE)?;
-        present(&self.places, at, PLACES)?;
-        let rate = exact_rate(&self.rate, at, self.places.value(at), RATE)?;
+        number(&self.rate, at, RATE)?;
+        let rate = exact_rate(&self.rate, at, number(&self.places, at, PLACES)?, RATE)?;
         Ok(PublishedValue { rate, reported_change: self.change(at)? })
     }
 
     fn change(&self, at: usize) -> Result<Option<ReportedChange>, BadCell> {
-        let bad = |problem| BadCell(CHANGE, problem);
-        let nulls = [self.change.is_null(at), self.change_places.is_null(at), self.change_negative.is_null(at)];
-        if nulls == [true; 3] {
-            return Ok(None);
-        }
+        let bad = |problem: CellProblem| BadCell::new(CHANGE, problem);
         let (value, places, negative) =
-            (self.change.value(at), self.change_places.value(at), self.change_negative.value(at));
-        if nulls != [false; 3] || (value != 0 && (value < 0) != negative) {
+            match (self.change.get(at), self.change_places.get(at), self.change_negative.get(at)) {
+                (None, None, None) => return Ok(None),
+                (Some(value), Some(places), Some(negative)) => (value, places, negative),
+                _ => return Err(bad(CellProblem::PartialChange)),
+            };
+        if value != 0 && (value < 0) != negative {
             return Err(bad(CellProblem::PartialChange));
         }
         let mantissa = rescale(value.unsigned_abs(), CHANGE_SCALE, places);
@@ -184,12 +131,13 @@ impl ValueCells {
 }
 
 /// A rate of a column, with the places that were published.
-pub(super) fn exact_rate(rates: &Decimal128Array, at: usize, places: u8, name: &'static str) -> Result<Rate, BadCell> {
-    present(rates, at, name)?;
-    let value = rates.value(at);
-    let bad = |problem| BadCell(name, problem);
+pub(super) fn exact_rate(rates: &PrimitiveArray<i128>, at: usize, places: u8, column: Column) -> Result<Rate, BadCell> {
+    let value = number(rates, at, column)?;
+    let bad = |problem: CellProblem| BadCell::new(column, problem);
     if value < 0 {
-        return Err(bad(RateError::Negative(rates.value_as_string(at)).into()));
+        let (unit, value) = (10_u128.pow(u32::from(RATE_SCALE)), value.unsigned_abs());
+        let text = format!("-{}.{:018}", value / unit, value % unit);
+        return Err(bad(RateError::Negative(text).into()));
     }
     let mantissa = rescale(value.unsigned_abs(), RATE_SCALE, places);
     let mantissa = mantissa.ok_or_else(|| bad(CellProblem::Inexact(places)))?;
@@ -198,34 +146,33 @@ pub(super) fn exact_rate(rates: &Decimal128Array, at: usize, places: u8, name: &
 
 /// The columns of runs.
 pub(super) struct RunCells {
-    pair: StringArray,
-    source: StringArray,
-    first: TimestampMicrosecondArray,
-    last: TimestampMicrosecondArray,
-    recorded: TimestampMicrosecondArray,
+    pair: Utf8ViewArray,
+    source: Utf8ViewArray,
+    first: PrimitiveArray<i64>,
+    last: PrimitiveArray<i64>,
+    recorded: PrimitiveArray<i64>,
     value: ValueCells,
-    observations: UInt64Array,
+    observations: PrimitiveArray<u64>,
 }
 
 impl RunCells {
-    fn new(batch: &RecordBatch) -> Option<Self> {
+    fn new(frame: &Frame<'_>) -> Option<Self> {
         Some(Self {
-            pair: strings(batch, PAIR)?,
-            source: strings(batch, SOURCE)?,
-            first: primitive::<TimestampMicrosecondType>(batch, FIRST_OBSERVED)?,
-            last: primitive::<TimestampMicrosecondType>(batch, LAST_OBSERVED)?,
-            recorded: primitive::<TimestampMicrosecondType>(batch, RECORDED)?,
-            value: ValueCells::new(batch)?,
-            observations: primitive::<UInt64Type>(batch, OBSERVATIONS)?,
+            pair: frame.texts(PAIR)?,
+            source: frame.texts(SOURCE)?,
+            first: frame.numbers(FIRST_OBSERVED)?,
+            last: frame.numbers(LAST_OBSERVED)?,
+            recorded: frame.numbers(RECORDED)?,
+            value: ValueCells::new(frame)?,
+            observations: frame.numbers(OBSERVATIONS)?,
         })
     }
 
     fn run(&self, at: usize) -> Result<Run, BadCell> {
-        present(&self.observations, at, OBSERVATIONS)?;
         Ok(Run {
             first_observed_time: timestamp(&self.first, at, FIRST_OBSERVED)?,
             last_observed_time: timestamp(&self.last, at, LAST_OBSERVED)?,
-            observation_count: self.observations.value(at),
+            observation_count: number(&self.observations, at, OBSERVATIONS)?,
             value: self.value.value(at)?,
             recorded_time: timestamp(&self.recorded, at, RECORDED)?,
         })
@@ -237,11 +184,11 @@ impl Row for Run {
     const COLUMNS: &'static [Column] = &RUN_COLUMNS;
     type Cells = RunCells;
 
-    fn cells(batch: &RecordBatch) -> Option<RunCells> {
-        RunCells::new(batch)
+    fn cells(frame: &Frame<'_>) -> Option<RunCells> {
+        RunCells::new(frame)
     }
 
-    fn series(cells: &RunCells) -> Option<(&StringArray, &StringArray)> {
+    fn series(cells: &RunCells) -> Option<(&Utf8ViewArray, &Utf8ViewArray)> {
         Some((&cells.pair, &cells.source))
     }
 
@@ -262,11 +209,11 @@ impl Row for NamedRun {
     const COLUMNS: &'static [Column] = &RUN_COLUMNS;
     type Cells = RunCells;
 
-    fn cells(batch: &RecordBatch) -> Option<RunCells> {
-        RunCells::new(batch)
+    fn cells(frame: &Frame<'_>) -> Option<RunCells> {
+        RunCells::new(frame)
     }
 
-    fn series(cells: &RunCells) -> Option<(&StringArray, &StringArray)> {
+    fn series(cells: &RunCells) -> Option<(&Utf8ViewArray, &Utf8ViewArray)> {
         Some((&cells.pair, &cells.source))
     }
 
@@ -274,10 +221,10 @@ impl Row for NamedRun {
         let run = cells.run(at)?;
         let (first, last) = (run.first_observed_time, run.last_observed_time);
         if last < first {
-            return Err(BadCell(LAST_OBSERVED, CellProblem::Reversed { first, last }));
+            return Err(BadCell::new(LAST_OBSERVED, CellProblem::Reversed { first, last }));
         }
         if run.observation_count == 0 {
-            return Err(BadCell(OBSERVATIONS, CellProblem::NoObservation));
+            return Err(BadCell::new(OBSERVATIONS, CellProblem::NoObservation));
         }
         Ok(Self {
             pair: text(&cells.pair, at, PAIR)?.to_owned(),
@@ -291,15 +238,15 @@ impl Row for Revision {
     const WHAT: &'static str = "revisions";
     const COLUMNS: &'static [Column] = &{
         let [a, b, c, d, e, f, g, h, i, j, k] = RUN_COLUMNS;
-        [a, b, c, d, e, f, g, h, i, j, k, column(SUPERSEDED, time)]
+        [a, b, c, d, e, f, g, h, i, j, k, SUPERSEDED]
     };
-    type Cells = (RunCells, TimestampMicrosecondArray);
+    type Cells = (RunCells, PrimitiveArray<i64>);
 
-    fn cells(batch: &RecordBatch) -> Option<Self::Cells> {
-        Some((RunCells::new(batch)?, primitive::<TimestampMicrosecondType>(batch, SUPERSEDED)?))
+    fn cells(frame: &Frame<'_>) -> Option<Self::Cells> {
+        Some((RunCells::new(frame)?, frame.numbers(SUPERSEDED)?))
     }
 
-    fn series((runs, _): &Self::Cells) -> Option<(&StringArray, &StringArray)> {
+    fn series((runs, _): &Self::Cells) -> Option<(&Utf8ViewArray, &Utf8ViewArray)> {
         Some((&runs.pair, &runs.source))
     }
 
@@ -313,16 +260,15 @@ pub(super) struct Instant(pub(super) Timestamp);
 
 impl Row for Instant {
     const WHAT: &'static str = "the timeline";
-    const COLUMNS: &'static [Column] =
-        &[column(PAIR, || DataType::Utf8), column(SOURCE, || DataType::Utf8), column(OBSERVED, time)];
-    type Cells = (StringArray, StringArray, TimestampMicrosecondArray);
+    const COLUMNS: &'static [Column] = &[PAIR, SOURCE, OBSERVED];
+    type Cells = (Utf8ViewArray, Utf8ViewArray, PrimitiveArray<i64>);
 
-    fn cells(batch: &RecordBatch) -> Option<Self::Cells> {
-        let observed = primitive::<TimestampMicrosecondType>(batch, OBSERVED)?;
-        Some((strings(batch, PAIR)?, strings(batch, SOURCE)?, observed))
+    fn cells(frame: &Frame<'_>) -> Option<Self::Cells> {
+        let observed = frame.numbers(OBSERVED)?;
+        Some((frame.texts(PAIR)?, frame.texts(SOURCE)?, observed))
     }
 
-    fn series((pair, source, _): &Self::Cells) -> Option<(&StringArray, &StringArray)> {
+    fn series((pair, source, _): &Self::Cells) -> Option<(&Utf8ViewArray, &Utf8ViewArray)> {
         Some((pair, source))
     }
 
@@ -341,35 +287,31 @@ pub(super) struct NamedSeries {
 
 impl Row for NamedSeries {
     const WHAT: &'static str = "series";
-    const COLUMNS: &'static [Column] = &[
-        column(PAIR, || DataType::Utf8),
-        column(SOURCE, || DataType::Utf8),
-        column(COLLAPSE_WINDOW, || DataType::Int64),
-    ];
-    type Cells = (StringArray, StringArray, Int64Array);
+    const COLUMNS: &'static [Column] = &[PAIR, SOURCE, COLLAPSE_WINDOW];
+    type Cells = (Utf8ViewArray, Utf8ViewArray, PrimitiveArray<i64>);
 
-    fn cells(batch: &RecordBatch) -> Option<Self::Cells> {
-        let windows = primitive::<Int64Type>(batch, COLLAPSE_WINDOW)?;
-        Some((strings(batch, PAIR)?, strings(batch, SOURCE)?, windows))
+    fn cells(frame: &Frame<'_>) -> Option<Self::Cells> {
+        let windows = frame.numbers(COLLAPSE_WINDOW)?;
+        Some((frame.texts(PAIR)?, frame.texts(SOURCE)?, windows))
     }
 
-    fn series(_: &Self::Cells) -> Option<(&StringArray, &StringArray)> {
+    fn series(_: &Self::Cells) -> Option<(&Utf8ViewArray, &Utf8ViewArray)> {
         None
     }
 
     fn read((pairs, sources, windows): &Self::Cells, at: usize) -> Result<Self, BadCell> {
         let (pair, source) = (text(pairs, at, PAIR)?, text(sources, at, SOURCE)?);
-        present(windows, at, COLLAPSE_WINDOW)?;
+        let collapse_window_us = number(windows, at, COLLAPSE_WINDOW)?;
         let key = series_key(pair, source)?;
-        Ok(Self { pair: pair.to_owned(), source: source.to_owned(), key, collapse_window_us: windows.value(at) })
+        Ok(Self { pair: pair.to_owned(), source: source.to_owned(), key, collapse_window_us })
     }
 }
 
 /// Of the names in a row.
 pub(super) fn series_key(pair: &str, source: &str) -> Result<SeriesKey, BadCell> {
     Ok(SeriesKey {
-        pair: parse_pair(pair).map_err(|problem| BadCell(PAIR, problem.into()))?,
-        source: Source::parse(source).map_err(|problem| BadCell(SOURCE, problem.into()))?,
+        pair: parse_pair(pair).map_err(|problem| BadCell::new(PAIR, problem))?,
+        source: Source::parse(source).map_err(|problem| BadCell::new(SOURCE, problem))?,
     })
 }
 
@@ -385,19 +327,18 @@ pub(super) struct CommitRow(pub(super) u64, pub(super) Timestamp);
 
 impl Row for CommitRow {
     const WHAT: &'static str = "commits";
-    const COLUMNS: &'static [Column] = &[column(SEQUENCE, || DataType::UInt64), column(RECORDED, time)];
-    type Cells = (UInt64Array, TimestampMicrosecondArray);
+    const COLUMNS: &'static [Column] = &[SEQUENCE, RECORDED];
+    type Cells = (PrimitiveArray<u64>, PrimitiveArray<i64>);
 
-    fn cells(batch: &RecordBatch) -> Option<Self::Cells> {
-        Some((primitive::<UInt64Type>(batch, SEQUENCE)?, primitive::<TimestampMicrosecondType>(batch, RECORDED)?))
+    fn cells(frame: &Frame<'_>) -> Option<Self::Cells> {
+        Some((frame.numbers(SEQUENCE)?, frame.numbers(RECORDED)?))
     }
 
-    fn series(_: &Self::Cells) -> Option<(&StringArray, &StringArray)> {
+    fn series(_: &Self::Cells) -> Option<(&Utf8ViewArray, &Utf8ViewArray)> {
         None
     }
 
     fn read((sequences, recorded): &Self::Cells, at: usize) -> Result<Self, BadCell> {
-        present(sequences, at, SEQUENCE)?;
-        Ok(Self(sequences.value(at), timestamp(recorded, at, RECORDED)?))
+        Ok(Self(number(sequences, at, SEQUENCE)?, timestamp(recorded, at, RECORDED)?))
     }
 }

@@ -90,6 +90,16 @@ pub enum ReadError {
         /// Which file.
         file: String,
     },
+    /// Row groups that would take too much memory.
+    #[error("{file} has a row group of {rows} rows; at most {rows_max} are read: write it with smaller row groups")]
+    RowGroup {
+        /// Which file.
+        file: String,
+        /// Of its longest row group.
+        rows: usize,
+        /// That are read.
+        rows_max: usize,
+    },
     /// Compressed in a way that is not read here.
     #[error("{file} is compressed with {codec}, which is not read here; write it with zstd, snappy, gzip, lz4 or none")]
     Codec {

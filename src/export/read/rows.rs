@@ -1,107 +1,56 @@
 //! Rows of a Parquet file, one by one.
 //!
-//! The types are those of Parquet itself: what arrow notes beside them, such as that a text was a
-//! dictionary, is left unread, so that a file that another program wrote on reads the same.
-//!
 //! **Invariant**: a file that is damaged or of another schema ends in an error that names it, never in
 //! a panic or in silence.
 
-use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow_array::RecordBatch;
-use arrow_schema::{Field, Schema, SchemaRef};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use polars::prelude::DataFrame;
 
-use parquet::basic::Compression;
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
-
-use super::accept::{accepts, converted, wanted};
-use super::cells::{BadCell, Column, CommitRow, Row, SEQUENCE};
+use super::accept::{Problem, converted};
+use super::cells::{BadCell, CommitRow, Row};
 use super::error::{CellProblem, ReadError};
-use super::quiet::guarded;
+use super::frame::Frame;
+use super::row_groups::RowGroups;
 use crate::domain::{Timestamp, clip};
-use crate::export::layout::{SCHEMA_VERSION, SCHEMA_VERSION_KEY, VERSION_KEY};
-use crate::export::seal::CREATED_BY_PREFIX;
+use crate::export::schema::SEQUENCE;
 
-/// Rows decoded at a time.
-const BATCH_ROWS: usize = 8_192;
 /// The rows of a file, in its order.
 pub(super) struct Rows<'a, T: Row> {
-    file: String,
-    total: u64,
-    batches: ParquetRecordBatchReader,
-    is_of_silkrate: bool,
-    /// Of a batch whose columns have been converted.
-    schema: SchemaRef,
-    /// The batch under way.
+    groups: RowGroups,
+    /// The row group under way.
     cells: Option<T::Cells>,
-    in_batch: usize,
-    /// In the batch.
+    in_group: usize,
+    /// In the group.
     at: usize,
-    /// Rows before the batch.
+    /// Rows before the group.
     before: u64,
     is_over: bool,
-    /// Counts the rows of all files that share it, a batch at a time.
+    /// Counts the rows of all files that share it, a group at a time.
     read: &'a AtomicU64,
 }
 
 impl<'a, T: Row> Rows<'a, T> {
     /// Opens a file and checks its schema.
     pub(super) fn open(path: &Path, read: &'a AtomicU64) -> Result<Self, ReadError> {
-        let name = || path.display().to_string();
-        let file = File::open(path).map_err(|problem| ReadError::Io { file: name(), problem })?;
-        let opened = guarded(|| {
-            let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-            ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
-        });
-        let unreadable = |problem| ReadError::Parquet { file: name(), problem };
-        let builder = opened.map_err(unreadable)?;
-        check_version(&name, builder.metadata())?;
-        for Column { name: column, data_type } in T::COLUMNS {
-            let expected = data_type();
-            match builder.schema().field_with_name(column) {
-                Ok(field) if accepts(&expected, field.data_type()) => {}
-                Ok(field) => {
-                    let (expected, found) = (wanted(&expected), field.data_type().to_string());
-                    return Err(ReadError::ColumnType { file: name(), column, expected, found });
-                }
-                Err(_) => {
-                    let expected = wanted(&expected);
-                    return Err(ReadError::MissingColumn { file: name(), column, what: T::WHAT, expected });
-                }
-            }
-        }
-        check_codecs(&name, builder.metadata())?;
-        let created_by = builder.metadata().file_metadata().created_by().unwrap_or_default();
-        let is_of_silkrate = created_by.starts_with(CREATED_BY_PREFIX);
-        let fields = T::COLUMNS.iter().map(|column| Field::new(column.name, (column.data_type)(), true));
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
-        let mask = ProjectionMask::columns(builder.parquet_schema(), T::COLUMNS.iter().map(|column| column.name));
-        let batches = guarded(|| builder.with_projection(mask).with_batch_size(BATCH_ROWS).build());
-        let batches = batches.map_err(unreadable)?;
-        let file = name();
-        let (cells, in_batch, at, before, is_over) = (None, 0, 0, 0, false);
-        Ok(Self { file, total, batches, is_of_silkrate, schema, cells, in_batch, at, before, is_over, read })
+        let groups = RowGroups::open(path, T::COLUMNS, T::WHAT)?;
+        Ok(Self { groups, cells: None, in_group: 0, at: 0, before: 0, is_over: false, read })
     }
 
     /// Whether it says that silkrate made it as it is.
     pub(super) fn is_of_silkrate(&self) -> bool {
-        self.is_of_silkrate
+        self.groups.is_of_silkrate()
     }
 
     /// For messages.
     pub(super) fn file(&self) -> &str {
-        &self.file
+        self.groups.name()
     }
 
     /// Rows of the file, as it says itself.
     pub(super) fn total(&self) -> u64 {
-        self.total
+        self.groups.row_count()
     }
 
     /// The number of the next row, from 1.
@@ -121,49 +70,43 @@ impl<'a, T: Row> Rows<'a, T> {
                 Ok(Some(row))
             }
             Err(BadCell(column, problem)) => {
-                Err(ReadError::Cell { file: self.file.clone(), row: self.next_number(), column, problem })
+                let file = self.file().to_owned();
+                Err(ReadError::Cell { file, row: self.next_number(), column, problem })
             }
         }
     }
 
-    /// Decodes the next batch where the last one is used up; says whether there is a next row.
+    /// Decodes the next row group where the last one is used up; says whether there is a next row.
     fn ensure(&mut self) -> Result<bool, ReadError> {
-        while self.at == self.in_batch && !self.is_over {
-            self.before += self.in_batch as u64;
-            self.read.fetch_add(self.in_batch as u64, Ordering::Relaxed);
-            (self.at, self.in_batch, self.cells) = (0, 0, None);
-            let batches = &mut self.batches;
-            let next = guarded(|| batches.next().transpose());
-            match next.map_err(|problem| self.unreadable(problem))? {
+        while self.at == self.in_group && !self.is_over {
+            self.before += self.in_group as u64;
+            self.read.fetch_add(self.in_group as u64, Ordering::Relaxed);
+            (self.at, self.in_group, self.cells) = (0, 0, None);
+            match self.groups.next_group()? {
                 None => self.is_over = true,
-                Some(batch) => {
-                    self.cells = Some(self.cells_of(&batch)?);
-                    self.in_batch = batch.num_rows();
+                Some(frame) => {
+                    self.cells = Some(self.cells_of(&frame)?);
+                    self.in_group = frame.height();
                 }
             }
         }
         Ok(!self.is_over)
     }
 
-    /// The columns of a batch, as this reads them.
-    fn cells_of(&self, batch: &RecordBatch) -> Result<T::Cells, ReadError> {
-        let other = || self.unreadable("a batch has other columns than the file".to_owned());
-        let mut arrays = Vec::with_capacity(T::COLUMNS.len());
-        for Column { name: column, data_type } in T::COLUMNS {
-            let array = batch.column_by_name(column).ok_or_else(other)?;
-            arrays.push(converted(array, &data_type()).map_err(|(at, problem)| ReadError::Cell {
-                file: self.file.clone(),
-                row: self.before + at as u64 + 1,
-                column,
-                problem,
+    /// The columns of a row group, as this reads them.
+    fn cells_of(&self, frame: &DataFrame) -> Result<T::Cells, ReadError> {
+        let file = || self.file().to_owned();
+        let mut columns = Vec::with_capacity(T::COLUMNS.len());
+        for (column, values) in T::COLUMNS.iter().zip(frame.columns()) {
+            columns.push(converted(values, column.kind).map_err(|problem| match problem {
+                Problem::Cell(at, problem) => {
+                    ReadError::Cell { file: file(), row: self.before + at as u64 + 1, column: column.name, problem }
+                }
+                Problem::Polars(problem) => ReadError::Parquet { file: file(), problem: problem.to_string() },
             })?);
         }
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays);
-        batch.ok().as_ref().and_then(T::cells).ok_or_else(other)
-    }
-
-    fn unreadable(&self, problem: String) -> ReadError {
-        ReadError::Parquet { file: self.file.clone(), problem }
+        let other = || ReadError::Parquet { file: file(), problem: "a row group has other columns".to_owned() };
+        T::cells(&Frame::new(T::COLUMNS, columns)).ok_or_else(other)
     }
 
     /// The rows that are next as long as they are of a series.
@@ -177,14 +120,15 @@ impl<'a, T: Row> Rows<'a, T> {
             return Ok(None);
         }
         let columns = self.cells.as_ref().and_then(T::series);
-        Ok(columns.map(|(pairs, sources)| (pairs.value(self.at), sources.value(self.at))))
+        Ok(columns
+            .map(|(pairs, sources)| (pairs.get(self.at).unwrap_or_default(), sources.get(self.at).unwrap_or_default())))
     }
 
     /// Makes sure that no row is left.
     pub(super) fn expect_end(&mut self) -> Result<(), ReadError> {
         let Some((pair, source)) = self.next_series()? else { return Ok(()) };
         let (pair, source_name) = (clip(pair), clip(source));
-        Err(ReadError::Order { file: self.file.clone(), row: self.next_number(), pair, source_name })
+        Err(ReadError::Order { file: self.file().to_owned(), row: self.next_number(), pair, source_name })
     }
 }
 
@@ -207,39 +151,13 @@ impl<T: Row> Iterator for OfSeries<'_, '_, T> {
     }
 }
 
-/// Refuses a file whose columns may mean something else. One without a version was written by another program, and its
-/// columns tell what it is.
-fn check_version(name: &dyn Fn() -> String, metadata: &ParquetMetaData) -> Result<(), ReadError> {
-    let pairs = metadata.file_metadata().key_value_metadata();
-    let value = |key: &str| {
-        let pair = pairs?.iter().find(|pair| pair.key == key)?;
-        pair.value.as_deref()
-    };
-    let Some(found) = value(SCHEMA_VERSION_KEY).filter(|found| *found != SCHEMA_VERSION.to_string()) else {
-        return Ok(());
-    };
-    let product_version = clip(value(VERSION_KEY).unwrap_or("which it does not name"));
-    Err(ReadError::SchemaVersion { file: name(), found: clip(found), product_version })
-}
-
-/// Refuses what is compressed in a way that is not known here.
-fn check_codecs(name: &dyn Fn() -> String, metadata: &ParquetMetaData) -> Result<(), ReadError> {
-    let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
-    let mut codecs = columns.map(ColumnChunkMetaData::compression);
-    let is_unknown = |codec: &Compression| matches!(codec, Compression::BROTLI(_) | Compression::LZO);
-    match codecs.find(is_unknown) {
-        Some(codec) => Err(ReadError::Codec { file: name(), codec: codec.to_string() }),
-        None => Ok(()),
-    }
-}
-
 /// The recorded time of the next commit, whose sequence must be this one.
 pub(super) fn next_commit(rows: &mut Rows<'_, CommitRow>, expected: u64) -> Result<Option<Timestamp>, ReadError> {
     let row = rows.next_number();
     let Some(CommitRow(found, recorded_time)) = rows.next_row()? else { return Ok(None) };
     if found != expected {
         let problem = CellProblem::Sequence { expected, found };
-        return Err(ReadError::Cell { file: rows.file.clone(), row, column: SEQUENCE, problem });
+        return Err(ReadError::Cell { file: rows.file().to_owned(), row, column: SEQUENCE.name, problem });
     }
     Ok(Some(recorded_time))
 }

@@ -2,18 +2,11 @@
 //!
 //! **Invariant**: a span is read exactly or refused with its column; whether it follows the one before it is not asked.
 
-use arrow_array::types::{TimestampMicrosecondType, UInt64Type};
-use arrow_array::{RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
-use arrow_schema::DataType;
+use polars_arrow::array::{PrimitiveArray, Utf8ViewArray};
 
-use super::{BadCell, CellProblem, Column, Row, SOURCE, column, present, primitive, strings, text, time, timestamp};
+use super::{BadCell, CellProblem, Column, Frame, Row, SOURCE, number, text, timestamp};
 use crate::domain::{Health, PollSpan, Source, clip};
-
-const FIRST_POLL: &str = "first_poll_time";
-const LAST_POLL: &str = "last_poll_time";
-const COVERED_UNTIL: &str = "covered_until_time";
-const POLL_COUNT: &str = "poll_count";
-const HEALTH: &str = "health";
+use crate::export::schema::{COVERED_UNTIL, FIRST_POLL, HEALTH, LAST_POLL, POLL_COUNT};
 
 /// A poll span, and whose.
 pub(in super::super) struct NamedPollSpan {
@@ -23,38 +16,31 @@ pub(in super::super) struct NamedPollSpan {
 
 /// The columns of polls.
 pub(in super::super) struct PollCells {
-    source: StringArray,
-    first: TimestampMicrosecondArray,
-    last: TimestampMicrosecondArray,
-    covered: TimestampMicrosecondArray,
-    count: UInt64Array,
-    health: StringArray,
+    source: Utf8ViewArray,
+    first: PrimitiveArray<i64>,
+    last: PrimitiveArray<i64>,
+    covered: PrimitiveArray<i64>,
+    count: PrimitiveArray<u64>,
+    health: Utf8ViewArray,
 }
 
 impl Row for NamedPollSpan {
     const WHAT: &'static str = "polls";
-    const COLUMNS: &'static [Column] = &[
-        column(SOURCE, || DataType::Utf8),
-        column(FIRST_POLL, time),
-        column(LAST_POLL, time),
-        column(COVERED_UNTIL, time),
-        column(POLL_COUNT, || DataType::UInt64),
-        column(HEALTH, || DataType::Utf8),
-    ];
+    const COLUMNS: &'static [Column] = &[SOURCE, FIRST_POLL, LAST_POLL, COVERED_UNTIL, POLL_COUNT, HEALTH];
     type Cells = PollCells;
 
-    fn cells(batch: &RecordBatch) -> Option<PollCells> {
+    fn cells(frame: &Frame<'_>) -> Option<PollCells> {
         Some(PollCells {
-            source: strings(batch, SOURCE)?,
-            first: primitive::<TimestampMicrosecondType>(batch, FIRST_POLL)?,
-            last: primitive::<TimestampMicrosecondType>(batch, LAST_POLL)?,
-            covered: primitive::<TimestampMicrosecondType>(batch, COVERED_UNTIL)?,
-            count: primitive::<UInt64Type>(batch, POLL_COUNT)?,
-            health: strings(batch, HEALTH)?,
+            source: frame.texts(SOURCE)?,
+            first: frame.numbers(FIRST_POLL)?,
+            last: frame.numbers(LAST_POLL)?,
+            covered: frame.numbers(COVERED_UNTIL)?,
+            count: frame.numbers(POLL_COUNT)?,
+            health: frame.texts(HEALTH)?,
         })
     }
 
-    fn series(_: &PollCells) -> Option<(&StringArray, &StringArray)> {
+    fn series(_: &PollCells) -> Option<(&Utf8ViewArray, &Utf8ViewArray)> {
         None
     }
 
@@ -62,15 +48,14 @@ impl Row for NamedPollSpan {
         let source = Source::parse(text(&cells.source, at, SOURCE)?);
         let said = text(&cells.health, at, HEALTH)?;
         let health = Health::ALL.into_iter().find(|health| health.name() == said);
-        present(&cells.count, at, POLL_COUNT)?;
         let span = PollSpan {
             first_poll_time: timestamp(&cells.first, at, FIRST_POLL)?,
             last_poll_time: timestamp(&cells.last, at, LAST_POLL)?,
             covered_until: timestamp(&cells.covered, at, COVERED_UNTIL)?,
-            poll_count: cells.count.value(at),
-            health: health.ok_or_else(|| BadCell(HEALTH, CellProblem::Health(clip(said))))?,
+            poll_count: number(&cells.count, at, POLL_COUNT)?,
+            health: health.ok_or_else(|| BadCell::new(HEALTH, CellProblem::Health(clip(said))))?,
         };
-        Ok(Self { source: source.map_err(|problem| BadCell(SOURCE, problem.into()))?, span })
+        Ok(Self { source: source.map_err(|problem| BadCell::new(SOURCE, problem))?, span })
     }
 }
 
@@ -81,14 +66,14 @@ mod tests {
     #[test]
     fn a_span_is_read_or_its_column_named() {
         let check = |source: &str, health: &str, expect: Result<Health, &str>| {
-            let at = |micros: i64| TimestampMicrosecondArray::from(vec![micros]).with_timezone("UTC");
+            let at = |micros: i64| PrimitiveArray::from_vec(vec![micros]);
             let cells = PollCells {
-                source: vec![source].into(),
+                source: Utf8ViewArray::from_slice_values([source]),
                 first: at(1),
                 last: at(2),
                 covered: at(3),
-                count: vec![2].into(),
-                health: vec![health].into(),
+                count: PrimitiveArray::from_vec(vec![2]),
+                health: Utf8ViewArray::from_slice_values([health]),
             };
             match (NamedPollSpan::read(&cells, 0), expect) {
                 (Ok(found), Ok(expect)) => {

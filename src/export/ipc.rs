@@ -1,0 +1,291 @@
+//! Data frames to an Arrow stream, and its bytes back to record batches as they come.
+//!
+//! **Invariant**: the decoder holds one message of the stream at most, of [`MESSAGE_BYTES_MAX`], and the dictionaries.
+
+use std::io::{Cursor, Write};
+use std::sync::Arc;
+
+use polars::prelude::{ArrayRef, DataFrame, PolarsError, PolarsResult};
+use polars_arrow::datatypes::ArrowSchemaRef;
+use polars_arrow::io::ipc::read::common::{read_dictionary, read_record_batch};
+use polars_arrow::io::ipc::read::{Dictionaries, StreamMetadata, read_stream_metadata};
+use polars_arrow::io::ipc::write::{StreamWriter, WriteOptions};
+use polars_arrow::record_batch::RecordBatchT;
+use polars_arrow_format::ipc::planus::ReadAsRoot as _;
+use polars_arrow_format::ipc::{MessageHeaderRef, MessageRef};
+use thiserror::Error;
+
+use super::parquet_file::arrow_array;
+use super::schema::{Column, arrow_schema};
+
+/// Rows of an Arrow array each.
+pub(super) type Batch = RecordBatchT<ArrayRef>;
+
+/// Bytes of a message of a stream: of a batch of 16,384 rows, some 2 MiB.
+const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What a message begins with, before its length.
+const CONTINUATION: [u8; 4] = [0xff; 4];
+/// The continuation and the length of a message's metadata, little-endian.
+const PREFIX_BYTES: usize = 8;
+
+/// An Arrow stream under way.
+pub(super) struct IpcStream<W: Write> {
+    writer: StreamWriter<W>,
+    columns: &'static [Column],
+    schema: ArrowSchemaRef,
+}
+
+impl<W: Write> IpcStream<W> {
+    /// Begins a stream: writes its schema, with `metadata`.
+    ///
+    /// # Errors
+    /// Those of what takes the bytes.
+    pub(super) fn new(out: W, columns: &'static [Column], metadata: &[(String, String)]) -> PolarsResult<Self> {
+        let schema = Arc::new(arrow_schema(columns));
+        let mut writer = StreamWriter::new(out, WriteOptions { compression: None });
+        let pair = |(key, value): &(String, String)| (key.as_str().into(), value.as_str().into());
+        writer.set_custom_schema_metadata(Arc::new(metadata.iter().map(pair).collect()));
+        writer.start(&schema, None)?;
+        Ok(Self { writer, columns, schema })
+    }
+
+    /// Writes a frame as a record batch, and before it the dictionaries that are new.
+    ///
+    /// # Errors
+    /// Those of what takes the bytes.
+    pub(super) fn write(&mut self, frame: &DataFrame) -> PolarsResult<()> {
+        let arrays = frame.columns().iter().zip(self.columns).map(|(values, column)| arrow_array(values, column));
+        let arrays = arrays.collect::<PolarsResult<Vec<_>>>()?;
+        self.writer.write(&RecordBatchT::try_new(frame.height(), Arc::clone(&self.schema), arrays)?, None)
+    }
+
+    /// Writes the end of the stream.
+    ///
+    /// # Errors
+    /// Those of what takes the bytes.
+    pub(super) fn end(mut self) -> PolarsResult<()> {
+        self.writer.finish()
+    }
+}
+
+/// Why bytes are not an Arrow stream.
+#[derive(Debug, Error)]
+pub enum IpcError {
+    /// The library cannot read them.
+    #[error(transparent)]
+    Polars(#[from] PolarsError),
+    /// A message is malformed.
+    #[error("a message of the stream is malformed: {0}")]
+    Message(String),
+    /// A message is longer than any that silkrate writes.
+    #[error("a message of the stream has {0} bytes; at most {MESSAGE_BYTES_MAX} are read")]
+    TooLong(usize),
+    /// The bytes end within the stream.
+    #[error("the stream has no end")]
+    NoEnd,
+}
+
+impl IpcError {
+    fn message(problem: &impl ToString) -> Self {
+        Self::Message(problem.to_string())
+    }
+}
+
+/// Takes the bytes of an Arrow stream in pieces of any length.
+#[derive(Default)]
+pub(super) struct IpcDecoder {
+    /// Bytes of the message under way.
+    bytes: Vec<u8>,
+    metadata: Option<StreamMetadata>,
+    dictionaries: Dictionaries,
+    scratch: Vec<u8>,
+    is_over: bool,
+}
+
+impl IpcDecoder {
+    /// Takes bytes, and hands over the batches that they complete.
+    ///
+    /// # Errors
+    /// Any [`IpcError`] but `NoEnd`, and those of `take`.
+    pub(super) fn push<E: From<IpcError>>(
+        &mut self,
+        bytes: &[u8],
+        mut take: impl FnMut(&Self, Batch) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.bytes.extend_from_slice(bytes);
+        let mut all = std::mem::take(&mut self.bytes);
+        let mut rest = all.as_slice();
+        while let Some((message, after)) = split(rest)? {
+            if let Some(batch) = self.decode(&message)? {
+                take(self, batch)?;
+            }
+            rest = after;
+        }
+        let read = all.len() - rest.len();
+        all.drain(..read);
+        self.bytes = all;
+        Ok(())
+    }
+
+    /// The columns of the stream, once they have come.
+    pub(super) fn metadata(&self) -> Option<&StreamMetadata> {
+        self.metadata.as_ref()
+    }
+
+    /// All bytes have come.
+    ///
+    /// # Errors
+    /// `NoEnd`.
+    pub(super) fn finish(&self) -> Result<(), IpcError> {
+        if self.is_over && self.bytes.is_empty() { Ok(()) } else { Err(IpcError::NoEnd) }
+    }
+
+    #[allow(clippy::default_trait_access, reason = "the type is of a crate that is not a dependency of this one")]
+    fn decode(&mut self, message: &Message<'_>) -> Result<Option<Batch>, IpcError> {
+        if self.is_over {
+            return Err(IpcError::Message("it follows the end of the stream".to_owned()));
+        }
+        if message.metadata.is_empty() {
+            self.is_over = true;
+            return Ok(None);
+        }
+        let Some(metadata) = &self.metadata else {
+            self.metadata = Some(read_stream_metadata(&mut Cursor::new(message.prefixed))?);
+            return Ok(None);
+        };
+        let header = parsed(message.metadata)?.header().map_err(|problem| IpcError::message(&problem))?;
+        let (schema, fields) = (&metadata.schema, &metadata.ipc_schema);
+        let mut body = Cursor::new(message.body);
+        match header {
+            Some(MessageHeaderRef::DictionaryBatch(batch)) => {
+                let (dictionaries, scratch) = (&mut self.dictionaries, &mut self.scratch);
+                let checked = Default::default();
+                read_dictionary(batch, schema, fields, dictionaries, &mut body, 0, scratch, checked)?;
+                Ok(None)
+            }
+            Some(MessageHeaderRef::RecordBatch(batch)) => Ok(Some(read_record_batch(
+                batch,
+                schema,
+                fields,
+                None,
+                None,
+                &self.dictionaries,
+                metadata.version,
+                &mut body,
+                0,
+                &mut self.scratch,
+                Default::default(),
+            )?)),
+            Some(MessageHeaderRef::Schema(_) | MessageHeaderRef::Tensor(_) | MessageHeaderRef::SparseTensor(_))
+            | None => Err(IpcError::Message("it is neither a batch nor a dictionary".to_owned())),
+        }
+    }
+}
+
+/// A whole message.
+struct Message<'b> {
+    /// The prefix and the metadata.
+    prefixed: &'b [u8],
+    metadata: &'b [u8],
+    body: &'b [u8],
+}
+
+/// The first message, and what follows it; none if it is not whole yet. The end of the stream is an empty one.
+fn split(bytes: &[u8]) -> Result<Option<(Message<'_>, &[u8])>, IpcError> {
+    let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+    let (continuation, length) = prefix.split_at(4);
+    if continuation != CONTINUATION {
+        return Err(IpcError::Message("it does not begin like one".to_owned()));
+    }
+    let length = length.try_into().map_or(-1, i32::from_le_bytes);
+    let length = usize::try_from(length).map_err(|_| IpcError::Message(format!("its length is {length}")))?;
+    if length == 0 {
+        return Ok(Some((Message { prefixed: &[], metadata: &[], body: &[] }, rest)));
+    }
+    check_length(length)?;
+    let Some((metadata, rest)) = rest.split_at_checked(length) else { return Ok(None) };
+    let body_length = parsed(metadata)?.body_length().map_err(|problem| IpcError::message(&problem))?;
+    let body_length = usize::try_from(body_length).map_err(|problem| IpcError::message(&problem))?;
+    check_length(body_length)?;
+    let Some((body, rest)) = rest.split_at_checked(body_length) else { return Ok(None) };
+    Ok(Some((Message { prefixed: &bytes[..PREFIX_BYTES + length], metadata, body }, rest)))
+}
+
+fn parsed(metadata: &[u8]) -> Result<MessageRef<'_>, IpcError> {
+    MessageRef::read_as_root(metadata).map_err(|problem| IpcError::message(&problem))
+}
+
+fn check_length(bytes: usize) -> Result<(), IpcError> {
+    if bytes > MESSAGE_BYTES_MAX { Err(IpcError::TooLong(bytes)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use polars::prelude::{IntoColumn as _, NamedFrom as _, Series};
+
+    use super::*;
+    use crate::export::schema::{COLLAPSE_WINDOW, SEQUENCE};
+
+    const COLUMNS: &[Column] = &[SEQUENCE, COLLAPSE_WINDOW];
+
+    fn stream(batches: &[u64]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut stream = IpcStream::new(&mut bytes, COLUMNS, &[("key".to_owned(), "value".to_owned())]).unwrap();
+        for rows in batches {
+            let (height, numbers) = (usize::try_from(*rows).unwrap(), 0..*rows);
+            let counts = Series::new(SEQUENCE.name.into(), numbers.clone().collect::<Vec<_>>()).into_column();
+            let micros = numbers.map(u64::cast_signed).collect::<Vec<_>>();
+            let micros = Series::new(COLLAPSE_WINDOW.name.into(), micros).into_column();
+            stream.write(&DataFrame::new(height, vec![counts, micros]).unwrap()).unwrap();
+        }
+        stream.end().unwrap();
+        bytes
+    }
+
+    #[allow(clippy::default_trait_access, reason = "the type is of a crate that is not a dependency of this one")]
+    fn decode(pieces: &mut dyn Iterator<Item = &[u8]>) -> Result<Vec<usize>, IpcError> {
+        let (mut decoder, mut rows) = (IpcDecoder::default(), Vec::new());
+        for piece in pieces {
+            decoder.push(piece, |_, batch| {
+                rows.push(batch.height());
+                Ok::<_, IpcError>(())
+            })?;
+        }
+        decoder.finish()?;
+        assert_eq!(decoder.metadata().map(|stream| stream.schema.len()), Some(2));
+        Ok(rows)
+    }
+
+    #[test]
+    fn a_stream_is_read_in_pieces_of_any_length() {
+        let bytes = stream(&[3, 1, 500]);
+        for length in [1, 2, 7, 64, 1_000, bytes.len()] {
+            assert_eq!(decode(&mut bytes.chunks(length)).unwrap(), [3, 1, 500], "{length}");
+        }
+        let empty = stream(&[]);
+        assert_eq!(decode(&mut std::iter::once(empty.as_slice())).unwrap(), [0_usize; 0]);
+    }
+
+    #[test]
+    fn a_stream_cut_anywhere_has_no_end() {
+        let bytes = stream(&[3]);
+        for length in 0..bytes.len() {
+            let error = decode(&mut std::iter::once(&bytes[..length])).unwrap_err();
+            assert!(matches!(error, IpcError::NoEnd), "{length}: {error}");
+        }
+    }
+
+    #[test]
+    fn bytes_of_something_else_are_an_error() {
+        let check = |bytes: &[u8], expect: &str| {
+            let error = decode(&mut std::iter::once(bytes)).unwrap_err().to_string();
+            assert!(error.contains(expect), "{error}");
+        };
+        check(b"PAR1PAR1PAR1", "it does not begin like one");
+        check(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "its length is -1");
+        check(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], "at most 268435456 are read");
+        let mut after = stream(&[1]);
+        after.extend(stream(&[1]));
+        check(&after, "it follows the end");
+    }
+}

@@ -1,0 +1,115 @@
+//! The names in an export, each once, so that rows carry numbers.
+//!
+//! **Invariant**: a number is the position of a name in the list of its column, and the category of a data frame.
+
+use polars::prelude::{CategoricalPhysical, Categories, DataType, PolarsResult};
+
+use super::schema::{Column, HEALTH, PAIR};
+use crate::domain::{Health, SeriesKey, Source};
+
+/// The names of one column.
+pub(super) struct NameList {
+    texts: Vec<String>,
+    data_type: DataType,
+}
+
+impl NameList {
+    /// Of texts that differ from each other.
+    fn new(texts: Vec<String>) -> PolarsResult<Self> {
+        let data_type = DataType::from_categories(Categories::random("silkrate".into(), CategoricalPhysical::U32));
+        if let DataType::Categorical(_, mapping) = &data_type {
+            for text in &texts {
+                mapping.insert_cat(text)?;
+            }
+        }
+        Ok(Self { texts, data_type })
+    }
+
+    /// The type of a column of these names in a data frame.
+    pub(super) fn data_type(&self) -> &DataType {
+        &self.data_type
+    }
+
+    pub(super) fn text(&self, number: u32) -> &str {
+        self.texts.get(number as usize).map_or("", String::as_str)
+    }
+}
+
+/// The numbers of a series' pair and source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SeriesNames {
+    pub(super) pair: u32,
+    pub(super) source: u32,
+}
+
+/// The names of an export.
+pub(super) struct Names {
+    pairs: NameList,
+    sources: NameList,
+    healths: NameList,
+    of_series: Vec<SeriesNames>,
+}
+
+impl Names {
+    /// Of the series, in their order, and of the sources that were polled.
+    ///
+    /// # Errors
+    /// None but those of a list with more than 2^32 names.
+    pub(super) fn new<'a>(
+        series: impl Iterator<Item = &'a SeriesKey>,
+        polled: impl Iterator<Item = &'a Source>,
+    ) -> PolarsResult<Self> {
+        let (mut pairs, mut sources) = (Vec::new(), Vec::new());
+        let names = |key: &SeriesKey| SeriesNames {
+            pair: number_of(&mut pairs, &key.pair),
+            source: number_of(&mut sources, &key.source),
+        };
+        let of_series = series.map(names).collect();
+        for source in polled {
+            number_of(&mut sources, source);
+        }
+        let healths = Health::ALL.map(|health| health.name().to_owned()).into();
+        Ok(Self {
+            pairs: NameList::new(pairs)?,
+            sources: NameList::new(sources)?,
+            healths: NameList::new(healths)?,
+            of_series,
+        })
+    }
+
+    /// The names of a column of [`Kind::Name`](super::schema::Kind::Name).
+    pub(super) fn list(&self, column: &Column) -> &NameList {
+        match column.name {
+            name if name == PAIR.name => &self.pairs,
+            name if name == HEALTH.name => &self.healths,
+            _ => &self.sources,
+        }
+    }
+
+    /// The names of a series, by its number among the series of the export.
+    pub(super) fn of_series(&self, number: usize) -> SeriesNames {
+        self.of_series[number]
+    }
+
+    pub(super) fn source(&self, source: &Source) -> u32 {
+        let at = self.sources.texts.iter().position(|text| text == source.as_str()).unwrap_or_default();
+        u32::try_from(at).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn health(health: Health) -> u32 {
+        let at = Health::ALL.iter().position(|other| *other == health).unwrap_or_default();
+        u32::try_from(at).unwrap_or(u32::MAX)
+    }
+}
+
+/// Where `name` stands in the list, at its end if it is new.
+fn number_of(names: &mut Vec<String>, name: &impl ToString) -> u32 {
+    let name = name.to_string();
+    // Series come in order, so that a name is nearly always among the last ones.
+    let at = names.iter().rposition(|other| *other == name).unwrap_or_else(|| {
+        names.push(name);
+        names.len() - 1
+    });
+    // A store has at most 100,000 series.
+    u32::try_from(at).unwrap_or(u32::MAX)
+}

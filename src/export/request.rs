@@ -1,0 +1,157 @@
+//! The request of an export, and what its files say of it.
+//!
+//! **Invariant**: the metadata of a file follows from the request and the commit alone.
+
+use prost_types::Timestamp as ProtoTimestamp;
+
+use super::manifest::filter_json;
+use super::schema::{Part, SCHEMA_VERSION};
+use crate::analysis::Interval;
+use crate::domain::Timestamp;
+use crate::proto::v1;
+use crate::query::SnapshotRequest;
+use crate::store::Commit;
+
+/// The key under which a file has its schema version.
+pub(super) const SCHEMA_VERSION_KEY: &str = "silkrate.schema_version";
+/// The key of the request, in JSON.
+pub(super) const FILTER_KEY: &str = "silkrate.filter";
+/// The key of the version of silkrate that wrote the file.
+pub(super) const VERSION_KEY: &str = "silkrate.version";
+
+/// How the bytes of a part are to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// With zstd, statistics and metadata.
+    Parquet,
+    /// Arrow's IPC, the streaming format.
+    ArrowStream,
+    /// With a header.
+    Csv,
+}
+
+impl Format {
+    /// The usual ending of a file's name.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::ArrowStream => "arrows",
+            Self::Csv => "csv",
+        }
+    }
+}
+
+/// What a row stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// A run.
+    Runs,
+    /// A day of UTC of a series.
+    Daily,
+    /// A candle of a series: [`SnapshotRequest::candles`] says which.
+    Candles,
+}
+
+/// What to export, checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExportRequest {
+    /// How.
+    pub format: Format,
+    /// In what rows.
+    pub shape: Shape,
+    /// Everything that an identical store can be made of; then the format is Parquet and nothing is filtered.
+    pub full: bool,
+    /// Of what, and as known when.
+    pub snapshot: SnapshotRequest,
+    /// The bounds as they were given, for the record.
+    pub start_time: Option<Timestamp>,
+    /// See there.
+    pub end_time: Option<Timestamp>,
+}
+
+impl ExportRequest {
+    /// In the order of the stream.
+    pub(super) fn parts(&self) -> &'static [Part] {
+        match (self.full, self.shape) {
+            (true, _) => &[
+                Part::Series,
+                Part::Runs,
+                Part::Timeline,
+                Part::Revisions,
+                Part::Commits,
+                Part::Polls,
+                Part::Quarantine,
+            ],
+            (false, Shape::Runs) => &[Part::Runs],
+            (false, Shape::Daily) => &[Part::Daily],
+            (false, Shape::Candles) => &[Part::Candles],
+        }
+    }
+
+    /// The names of the parts, in the order of the stream.
+    pub fn part_names(&self) -> Vec<String> {
+        self.parts().iter().map(|part| part.file_name(self.format)).collect()
+    }
+
+    /// The request as it was understood.
+    pub(super) fn echo(&self) -> v1::ExportSnapshotRequest {
+        let format = match self.format {
+            Format::Parquet => v1::ExportFormat::Parquet,
+            Format::ArrowStream => v1::ExportFormat::ArrowStream,
+            Format::Csv => v1::ExportFormat::Csv,
+        };
+        let shape = match self.shape {
+            Shape::Runs => v1::ExportShape::Runs,
+            Shape::Daily => v1::ExportShape::Daily,
+            Shape::Candles => v1::ExportShape::Candles,
+        };
+        let candles = self.snapshot.candles;
+        v1::ExportSnapshotRequest {
+            format: format.into(),
+            shape: shape.into(),
+            pairs: self.snapshot.filter.pairs.iter().map(ToString::to_string).collect(),
+            sources: self.snapshot.filter.sources.iter().map(ToString::to_string).collect(),
+            start_time: self.start_time.map(to_proto),
+            end_time: self.end_time.map(to_proto),
+            known_time: self.snapshot.known_time.map(to_proto),
+            full: self.full,
+            interval: candles.map_or(v1::CandleInterval::Unspecified, |of| interval(of.buckets.interval)).into(),
+            time_zone: candles.map_or_else(String::new, |of| of.buckets.zone.to_string()),
+            fill_empty: candles.is_some_and(|of| of.fill),
+        }
+    }
+
+    /// The metadata of every file of the export, in order of its keys.
+    pub(super) fn metadata(&self, commit: Commit) -> Vec<(String, String)> {
+        let mut metadata = [
+            (SCHEMA_VERSION_KEY, SCHEMA_VERSION.to_string()),
+            ("silkrate.sequence", commit.sequence.to_string()),
+            ("silkrate.recorded_time", commit.recorded_time.to_string()),
+            (FILTER_KEY, filter_json(&self.echo()).to_string()),
+            (VERSION_KEY, env!("CARGO_PKG_VERSION").to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value));
+        metadata.sort();
+        metadata.into()
+    }
+}
+
+fn interval(interval: Interval) -> v1::CandleInterval {
+    match interval {
+        Interval::Minute => v1::CandleInterval::Minute,
+        Interval::FiveMinutes => v1::CandleInterval::FiveMinutes,
+        Interval::FifteenMinutes => v1::CandleInterval::FifteenMinutes,
+        Interval::Hour => v1::CandleInterval::Hour,
+        Interval::FourHours => v1::CandleInterval::FourHours,
+        Interval::Day => v1::CandleInterval::Day,
+        Interval::Week => v1::CandleInterval::Week,
+        Interval::Month => v1::CandleInterval::Month,
+        // Of changes only: no request names it for candles.
+        Interval::Year => v1::CandleInterval::Unspecified,
+    }
+}
+
+pub(super) fn to_proto(time: Timestamp) -> ProtoTimestamp {
+    let (seconds, nanos) = time.to_parts();
+    ProtoTimestamp { seconds, nanos }
+}

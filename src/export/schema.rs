@@ -1,0 +1,317 @@
+//! The tables of an export and their columns: names, types, nulls and encodings.
+//!
+//! This is the only definition of a column. The writers of Parquet, Arrow and CSV and the reader all use it.
+//!
+//! **Invariant**: the columns of a part and their types change only together with [`SCHEMA_VERSION`].
+
+use polars::prelude::{ArrowField, DataType, TimeUnit, TimeZone};
+use polars_arrow::datatypes::{ArrowDataType, ArrowSchema, IntegerType, TimeUnit as ArrowTimeUnit};
+use polars_parquet::write::Encoding;
+
+use super::request::Format;
+
+/// The version of the columns below.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Digits of a rate's column: 20 before the point and 18 after it, so that every rate fits exactly.
+const RATE_PRECISION: usize = 38;
+/// Places of a rate's column.
+pub(super) const RATE_SCALE: u8 = 18;
+/// Digits of a reported change's column: it has at most 12 on either side of the point.
+const CHANGE_PRECISION: usize = 24;
+/// Places of a reported change's column.
+pub(super) const CHANGE_SCALE: u8 = 12;
+
+/// The type of a column's values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// Text out of few: a dictionary in Arrow and Parquet.
+    Name,
+    /// Any text.
+    Text,
+    /// An instant: microseconds since 1970, UTC.
+    Time,
+    /// A day since 1970-01-01.
+    Date,
+    /// A decimal with so many places.
+    Decimal {
+        /// Digits in all.
+        precision: usize,
+        /// Digits after the point.
+        scale: u8,
+    },
+    /// The double nearest to the decimal beside it.
+    Double,
+    /// A count of decimal places.
+    Places,
+    /// A count of 64 bits.
+    Count,
+    /// Microseconds.
+    Micros,
+    /// True or false.
+    Flag,
+}
+
+impl Kind {
+    /// The type of a column in a data frame. A name is text until the frame's builder knows all names.
+    pub(super) fn data_type(self) -> DataType {
+        match self {
+            Self::Name | Self::Text => DataType::String,
+            Self::Time => DataType::Datetime(TimeUnit::Microseconds, Some(TimeZone::UTC)),
+            Self::Date => DataType::Date,
+            Self::Decimal { precision, scale } => DataType::Decimal(precision, usize::from(scale)),
+            Self::Double => DataType::Float64,
+            Self::Places => DataType::UInt8,
+            Self::Count => DataType::UInt64,
+            Self::Micros => DataType::Int64,
+            Self::Flag => DataType::Boolean,
+        }
+    }
+
+    /// The type of the column in Arrow and Parquet.
+    pub(super) fn arrow_type(self) -> ArrowDataType {
+        match self {
+            Self::Name => ArrowDataType::Dictionary(IntegerType::UInt32, Box::new(ArrowDataType::LargeUtf8), false),
+            Self::Text => ArrowDataType::LargeUtf8,
+            Self::Time => ArrowDataType::Timestamp(ArrowTimeUnit::Microsecond, Some("UTC".into())),
+            Self::Date => ArrowDataType::Date32,
+            Self::Decimal { precision, scale } => ArrowDataType::Decimal(precision, usize::from(scale)),
+            Self::Double => ArrowDataType::Float64,
+            Self::Places => ArrowDataType::UInt8,
+            Self::Count => ArrowDataType::UInt64,
+            Self::Micros => ArrowDataType::Int64,
+            Self::Flag => ArrowDataType::Boolean,
+        }
+    }
+
+    /// How Parquet stores the values. Nearly every time differs from the one before by little, so differences are
+    /// stored; names and places repeat, so a dictionary is.
+    pub(super) const fn encoding(self) -> Encoding {
+        match self {
+            Self::Name | Self::Places => Encoding::RleDictionary,
+            Self::Time | Self::Date | Self::Count | Self::Micros => Encoding::DeltaBinaryPacked,
+            Self::Text | Self::Decimal { .. } | Self::Double | Self::Flag => Encoding::Plain,
+        }
+    }
+}
+
+/// A column of a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// Whether a row may have no value.
+    pub(super) nullable: bool,
+}
+
+impl Column {
+    const fn new(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, nullable: false }
+    }
+
+    const fn or_null(self) -> Self {
+        Self { nullable: true, ..self }
+    }
+
+    pub(super) fn arrow_field(&self) -> ArrowField {
+        ArrowField::new(self.name.into(), self.kind.arrow_type(), self.nullable)
+    }
+}
+
+const RATE_KIND: Kind = Kind::Decimal { precision: RATE_PRECISION, scale: RATE_SCALE };
+const CHANGE_KIND: Kind = Kind::Decimal { precision: CHANGE_PRECISION, scale: CHANGE_SCALE };
+
+pub(super) const PAIR: Column = Column::new("pair", Kind::Name);
+pub(super) const SOURCE: Column = Column::new("source", Kind::Name);
+pub(super) const DATE: Column = Column::new("date", Kind::Date);
+pub(super) const FIRST_OBSERVED: Column = Column::new("first_observed_time", Kind::Time);
+pub(super) const LAST_OBSERVED: Column = Column::new("last_observed_time", Kind::Time);
+pub(super) const OBSERVED: Column = Column::new("observed_time", Kind::Time);
+pub(super) const RECORDED: Column = Column::new("recorded_time", Kind::Time);
+pub(super) const SUPERSEDED: Column = Column::new("superseded_time", Kind::Time);
+pub(super) const RATE: Column = Column::new("rate", RATE_KIND);
+const RATE_DOUBLE: Column = Column::new("rate_double", Kind::Double);
+pub(super) const PLACES: Column = Column::new("published_places", Kind::Places);
+pub(super) const CHANGE: Column = Column::new("reported_change_percent", CHANGE_KIND).or_null();
+pub(super) const CHANGE_PLACES: Column = Column::new("reported_change_places", Kind::Places).or_null();
+pub(super) const CHANGE_NEGATIVE: Column = Column::new("reported_change_negative", Kind::Flag).or_null();
+pub(super) const OBSERVATIONS: Column = Column::new("observation_count", Kind::Count);
+/// Whether a day or a bucket had ended by the recorded time seen.
+const COMPLETE: Column = Column::new("complete", Kind::Flag);
+pub(super) const COLLAPSE_WINDOW: Column = Column::new("collapse_window_us", Kind::Micros);
+pub(super) const SEQUENCE: Column = Column::new("sequence", Kind::Count);
+pub(super) const FIRST_POLL: Column = Column::new("first_poll_time", Kind::Time);
+pub(super) const LAST_POLL: Column = Column::new("last_poll_time", Kind::Time);
+pub(super) const COVERED_UNTIL: Column = Column::new("covered_until_time", Kind::Time);
+pub(super) const POLL_COUNT: Column = Column::new("poll_count", Kind::Count);
+pub(super) const HEALTH: Column = Column::new("health", Kind::Name);
+pub(super) const ID: Column = Column::new("id", Kind::Count);
+pub(super) const IN_FORCE: Column = Column::new("rate_in_force", RATE_KIND);
+pub(super) const IN_FORCE_PLACES: Column = Column::new("rate_in_force_places", Kind::Places);
+pub(super) const HELD_TIME: Column = Column::new("held_time", Kind::Time);
+pub(super) const STATE: Column = Column::new("state", Kind::Text);
+pub(super) const DECIDED: Column = Column::new("decided_time", Kind::Time).or_null();
+pub(super) const NOTE: Column = Column::new("note", Kind::Text).or_null();
+pub(super) const START: Column = Column::new("start_time", Kind::Time);
+
+const RUNS: &[Column] = &[
+    PAIR,
+    SOURCE,
+    FIRST_OBSERVED,
+    LAST_OBSERVED,
+    RECORDED,
+    RATE,
+    RATE_DOUBLE,
+    PLACES,
+    CHANGE,
+    CHANGE_PLACES,
+    CHANGE_NEGATIVE,
+    OBSERVATIONS,
+];
+
+const REVISIONS: &[Column] = &[
+    PAIR,
+    SOURCE,
+    FIRST_OBSERVED,
+    LAST_OBSERVED,
+    RECORDED,
+    RATE,
+    RATE_DOUBLE,
+    PLACES,
+    CHANGE,
+    CHANGE_PLACES,
+    CHANGE_NEGATIVE,
+    OBSERVATIONS,
+    SUPERSEDED,
+];
+
+const DAYS: &[Column] = &[
+    PAIR,
+    SOURCE,
+    DATE,
+    FIRST_OBSERVED,
+    LAST_OBSERVED,
+    RECORDED,
+    RATE,
+    RATE_DOUBLE,
+    PLACES,
+    CHANGE,
+    CHANGE_PLACES,
+    CHANGE_NEGATIVE,
+    OBSERVATIONS,
+    COMPLETE,
+];
+
+const CANDLES: &[Column] = &[
+    PAIR,
+    SOURCE,
+    START,
+    Column::new("end_time", Kind::Time),
+    Column::new("open", RATE_KIND),
+    Column::new("open_double", Kind::Double),
+    Column::new("open_time", Kind::Time),
+    Column::new("high", RATE_KIND),
+    Column::new("high_double", Kind::Double),
+    Column::new("high_time", Kind::Time),
+    Column::new("low", RATE_KIND),
+    Column::new("low_double", Kind::Double),
+    Column::new("low_time", Kind::Time),
+    Column::new("close", RATE_KIND),
+    Column::new("close_double", Kind::Double),
+    Column::new("close_time", Kind::Time),
+    Column::new("average", RATE_KIND),
+    Column::new("average_double", Kind::Double),
+    Column::new("move_count", Kind::Count),
+    COMPLETE,
+    Column::new("filled", Kind::Flag),
+];
+
+const POLLS: &[Column] = &[SOURCE, FIRST_POLL, LAST_POLL, COVERED_UNTIL, POLL_COUNT, HEALTH];
+
+const QUARANTINE: &[Column] = &[
+    ID,
+    PAIR,
+    SOURCE,
+    OBSERVED,
+    RATE,
+    RATE_DOUBLE,
+    PLACES,
+    CHANGE,
+    CHANGE_PLACES,
+    CHANGE_NEGATIVE,
+    IN_FORCE,
+    IN_FORCE_PLACES,
+    HELD_TIME,
+    STATE,
+    DECIDED,
+    NOTE,
+];
+
+/// One table of an export.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    Runs,
+    Daily,
+    Candles,
+    Series,
+    Timeline,
+    Revisions,
+    Commits,
+    Polls,
+    Quarantine,
+}
+
+impl Part {
+    #[cfg(test)]
+    pub(super) const ALL: [Self; 9] = [
+        Self::Runs,
+        Self::Daily,
+        Self::Candles,
+        Self::Series,
+        Self::Timeline,
+        Self::Revisions,
+        Self::Commits,
+        Self::Polls,
+        Self::Quarantine,
+    ];
+
+    /// The parts that a tree of partitions is made of.
+    pub(super) fn of_trees() -> impl Iterator<Item = Self> {
+        [Self::Runs, Self::Daily, Self::Candles].into_iter()
+    }
+
+    pub(super) fn file_name(self, format: Format) -> String {
+        let stem = match self {
+            Self::Runs => "runs",
+            Self::Daily => "daily",
+            Self::Candles => "candles",
+            Self::Series => "series",
+            Self::Timeline => "timeline",
+            Self::Revisions => "revisions",
+            Self::Commits => "commits",
+            Self::Polls => "polls",
+            Self::Quarantine => "quarantine",
+        };
+        format!("{stem}.{}", format.extension())
+    }
+
+    /// The columns, in the order of the file.
+    pub(super) const fn columns(self) -> &'static [Column] {
+        match self {
+            Self::Runs => RUNS,
+            Self::Daily => DAYS,
+            Self::Candles => CANDLES,
+            Self::Series => &[PAIR, SOURCE, COLLAPSE_WINDOW],
+            Self::Timeline => &[PAIR, SOURCE, OBSERVED],
+            Self::Revisions => REVISIONS,
+            Self::Commits => &[SEQUENCE, RECORDED],
+            Self::Polls => POLLS,
+            Self::Quarantine => QUARANTINE,
+        }
+    }
+}
+
+/// The schema of some columns in Arrow.
+pub(super) fn arrow_schema<'a>(columns: impl IntoIterator<Item = &'a Column>) -> ArrowSchema {
+    columns.into_iter().map(|column| (column.name.into(), column.arrow_field())).collect()
+}
