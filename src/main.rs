@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use silkrate::cli::{Cli, run};
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    run(Cli::parse()).await
+fn main() -> ExitCode {
+    silkrate::cli::main()
 }

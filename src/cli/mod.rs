@@ -141,8 +141,22 @@ pub enum Command {
     Verify(verify::VerifyArgs),
 }
 
+/// The command, from its arguments to its exit status.
+///
+/// It is here and not in `main.rs`, so that the program that calls it has nothing to compile.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => {
+            eprintln!("error: cannot start the threads of the program: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Runs a command to its end and gives its exit status.
-pub async fn run(cli: Cli) -> ExitCode {
+async fn run(cli: Cli) -> ExitCode {
     // The server shuts down in order instead.
     if !matches!(cli.command, Command::Serve(_)) {
         exit_when_interrupted();
