@@ -1,6 +1,6 @@
 //! The rows of one part to the bytes of a format.
 //!
-//! **Invariant**: memory is bounded by a row group of Parquet, a record batch of Arrow or a line of CSV.
+//! **Invariant**: memory is bounded by two row groups of Parquet, a record batch of Arrow or a line of CSV.
 
 use std::io;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl<'p, 'a> Encoder<'p, 'a> {
         match &mut self.writer {
             Writer::Parquet { file, rows } if rows.rows() > 0 => {
                 self.row_counter.fetch_add(rows.rows() as u64, Ordering::Relaxed);
-                file.write(&rows.take(self.names)?)?;
+                file.write_behind(rows.take(self.names)?)?;
             }
             Writer::Arrow { stream, rows } if rows.rows() > 0 => {
                 self.row_counter.fetch_add(rows.rows() as u64, Ordering::Relaxed);

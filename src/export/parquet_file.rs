@@ -1,17 +1,18 @@
-//! Data frames to a Parquet file: one row group a frame, its columns encoded on several threads.
+//! Data frames to a Parquet file: one row group a frame, its columns encoded on several threads, while the rows of the next
+//! one are collected.
 //!
 //! The writer of whole frames in `polars` chooses the encodings itself and takes twice the bytes, so that the pages are
 //! made here by the layer below it, each column as [`Kind::encoding`] says.
 //!
-//! **Invariant**: a row group is passed on whole before the next one begins; of those before it, only what the footer
-//! says of them is in memory.
+//! **Invariant**: row groups are passed on whole and in order, and one at most is being encoded; of those before it, only
+//! what the footer says of them is in memory.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::num::NonZero;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 
 use polars::prelude::{ArrayRef, Column as FrameColumn, DataFrame, DataType, PolarsError, PolarsResult};
 use polars_arrow::array::{Array as _, DictionaryArray, PrimitiveArray, Utf8Array};
@@ -26,8 +27,9 @@ use super::schema::{Column, Kind, arrow_schema};
 use super::seal::{CREATED_BY, SealHandle, SealWriter};
 use thiserror::Error;
 
-/// Rows of a row group. The frame and its encoded pages are in memory until the group ends: some 35 MB of runs.
-pub(super) const ROW_GROUP_ROWS_MAX: usize = 256 * 1024;
+/// Rows of a row group. Two frames are in memory, one being filled and one being encoded, and the pages of the latter: some
+/// 30 MB of runs.
+pub(super) const ROW_GROUP_ROWS_MAX: usize = 128 * 1024;
 /// The fastest level: encoding is what an export waits for.
 const ZSTD_LEVEL: i32 = 1;
 /// Threads that encode the columns of one row group.
@@ -47,9 +49,19 @@ pub enum ParquetFileError {
 /// A Parquet file under way, which ends with a [seal](super::seal).
 pub(super) struct ParquetFile<W: Write> {
     writer: FileWriter<SealWriter<W>>,
-    encoder: ColumnEncoder,
+    encoder: Arc<ColumnEncoder>,
     metadata: Vec<KeyValue>,
     seal: SealHandle,
+    under_way: Option<UnderWay>,
+}
+
+/// The compressed pages of each column of a row group.
+type Pages = Vec<Vec<CompressedPage>>;
+
+/// A row group that a thread encodes.
+struct UnderWay {
+    rows: u64,
+    thread: JoinHandle<PolarsResult<Pages>>,
 }
 
 /// Makes the pages of columns.
@@ -80,7 +92,8 @@ impl<W: Write> ParquetFile<W> {
         let pair = |(key, value): &(String, String)| KeyValue { key: key.clone(), value: Some(value.clone()) };
         // Programs that know Arrow read the dictionaries and the zone of times from the last one.
         let metadata = metadata.iter().map(pair).chain([schema_to_metadata_key(&schema)]).collect();
-        Ok(Self { writer, encoder: ColumnEncoder { columns, types, options }, metadata, seal })
+        let encoder = Arc::new(ColumnEncoder { columns, types, options });
+        Ok(Self { writer, encoder, metadata, seal, under_way: None })
     }
 
     /// Writes a frame as a row group.
@@ -88,12 +101,38 @@ impl<W: Write> ParquetFile<W> {
     /// # Errors
     /// Those of what takes the bytes.
     pub(super) fn write(&mut self, frame: &DataFrame) -> Result<(), ParquetFileError> {
-        let columns = self.encoder.encode(frame)?;
-        let columns = columns.iter().map(|pages| {
+        self.await_group()?;
+        let pages = self.encoder.encode(frame)?;
+        self.write_pages(frame.height() as u64, &pages)
+    }
+
+    /// Has a frame encoded by a thread, and written as a row group by the call after this one.
+    ///
+    /// # Errors
+    /// Those of the row group before it, and of what takes its bytes; no thread.
+    pub(super) fn write_behind(&mut self, frame: DataFrame) -> Result<(), ParquetFileError> {
+        self.await_group()?;
+        let (rows, encoder) = (frame.height() as u64, Arc::clone(&self.encoder));
+        let thread = thread::Builder::new().name("silkrate-encode".to_owned());
+        let thread = thread.spawn(move || encoder.encode(&frame))?;
+        self.under_way = Some(UnderWay { rows, thread });
+        Ok(())
+    }
+
+    /// Writes the row group that is being encoded, if there is one.
+    fn await_group(&mut self) -> Result<(), ParquetFileError> {
+        let Some(UnderWay { rows, thread }) = self.under_way.take() else { return Ok(()) };
+        let broken = || Err(PolarsError::ComputeError("a row group was not encoded".into()));
+        let pages = thread.join().unwrap_or_else(|_| broken())?;
+        self.write_pages(rows, &pages)
+    }
+
+    fn write_pages(&mut self, rows: u64, pages: &Pages) -> Result<(), ParquetFileError> {
+        let columns = pages.iter().map(|pages| {
             let pages = pages.iter().map(Ok::<_, PolarsError>);
             Ok(DynStreamingIterator::new(fallible_streaming_iterator::convert(pages)))
         });
-        self.writer.write(frame.height() as u64, DynIter::new(columns)).map_err(|error| self.failure(error.into()))
+        self.writer.write(rows, DynIter::new(columns)).map_err(|error| self.failure(error.into()))
     }
 
     fn failure(&self, error: PolarsError) -> ParquetFileError {
@@ -105,6 +144,7 @@ impl<W: Write> ParquetFile<W> {
     /// # Errors
     /// Those of what takes the bytes.
     pub(super) fn end(mut self) -> Result<W, ParquetFileError> {
+        self.await_group()?;
         // Before the first row group the writer has not written how every file begins.
         self.seal.begin_end();
         let metadata = std::mem::take(&mut self.metadata);
@@ -114,8 +154,8 @@ impl<W: Write> ParquetFile<W> {
 }
 
 impl ColumnEncoder {
-    /// The compressed pages of each column.
-    fn encode(&self, frame: &DataFrame) -> PolarsResult<Vec<Vec<CompressedPage>>> {
+    /// The pages of a row group.
+    fn encode(&self, frame: &DataFrame) -> PolarsResult<Pages> {
         let columns = frame.columns();
         let next = AtomicUsize::new(0);
         let encoded: Vec<Mutex<Option<PolarsResult<Vec<CompressedPage>>>>> =
