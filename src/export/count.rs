@@ -11,8 +11,8 @@ use polars_parquet::read::read_metadata;
 use prost::bytes::Bytes;
 use thiserror::Error;
 
+use super::format::Format;
 use super::ipc::{IpcDecoder, IpcError};
-use super::request::Format;
 
 const READ_BYTES: usize = 256 * 1024;
 

@@ -14,13 +14,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use polars::prelude::{ArrayRef, Column as FrameColumn, DataFrame, DataType, PolarsError, PolarsResult};
 use polars_arrow::array::{Array as _, DictionaryArray, PrimitiveArray, Utf8Array};
+use polars_arrow::datatypes::ArrowSchema;
+use polars_arrow::io::ipc::write::{default_ipc_fields, schema_to_bytes};
 use polars_parquet::parquet::write::{FileWriter, Version, WriteOptions as FileOptions};
 use polars_parquet::write::{
     CompressedPage, CompressionOptions, DynIter, DynStreamingIterator, KeyValue, ParquetType, SchemaDescriptor,
     StatisticsOptions, WriteOptions, ZstdLevel, array_to_columns, compress, fallible_streaming_iterator,
-    schema_to_metadata_key, to_parquet_schema,
+    to_parquet_schema,
 };
 
 use super::schema::{Column, Kind, arrow_schema};
@@ -32,6 +36,8 @@ use thiserror::Error;
 pub(super) const ROW_GROUP_ROWS_MAX: usize = 128 * 1024;
 /// The fastest level: encoding is what an export waits for.
 const ZSTD_LEVEL: i32 = 1;
+/// The key of the schema of Arrow, as Arrow has it.
+const ARROW_SCHEMA_KEY: &str = "ARROW:schema";
 /// Threads that encode the columns of one row group.
 const ENCODE_THREADS_MAX: usize = 4;
 
@@ -90,8 +96,7 @@ impl<W: Write> ParquetFile<W> {
         let file_options = FileOptions { write_statistics: true, version: Version::V1 };
         let writer = FileWriter::new(out, descriptor, file_options, Some(CREATED_BY.to_owned()));
         let pair = |(key, value): &(String, String)| KeyValue { key: key.clone(), value: Some(value.clone()) };
-        // Programs that know Arrow read the dictionaries and the zone of times from the last one.
-        let metadata = metadata.iter().map(pair).chain([schema_to_metadata_key(&schema)]).collect();
+        let metadata = metadata.iter().map(pair).chain([schema_pair(&schema, metadata)]).collect();
         let encoder = Arc::new(ColumnEncoder { columns, types, options });
         Ok(Self { writer, encoder, metadata, seal, under_way: None })
     }
@@ -151,6 +156,18 @@ impl<W: Write> ParquetFile<W> {
         self.writer.end(Some(metadata)).map_err(|error| self.failure(error.into()))?;
         Ok(self.writer.into_inner().seal()?)
     }
+}
+
+/// The key-value pair from which programs that know Arrow read dictionaries, the zone of times, and `metadata` once more:
+/// some read it nowhere else. The writer of polars leaves that out.
+fn schema_pair(schema: &ArrowSchema, metadata: &[(String, String)]) -> KeyValue {
+    let pair = |(key, value): &(String, String)| (key.as_str().into(), value.as_str().into());
+    let metadata = metadata.iter().map(pair).collect();
+    let message = schema_to_bytes(schema, &default_ipc_fields(schema.iter_values()), Some(&metadata));
+    // A continuation and a length stand before a message of Arrow.
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    let framed = [&u32::MAX.to_le_bytes(), length.to_le_bytes().as_slice(), &message].concat();
+    KeyValue { key: ARROW_SCHEMA_KEY.to_owned(), value: Some(BASE64.encode(framed)) }
 }
 
 impl ColumnEncoder {

@@ -4,6 +4,7 @@
 
 use prost_types::Timestamp as ProtoTimestamp;
 
+use super::format::Format;
 use super::manifest::filter_json;
 use super::schema::{Part, SCHEMA_VERSION};
 use crate::analysis::Interval;
@@ -18,28 +19,6 @@ pub(super) const SCHEMA_VERSION_KEY: &str = "silkrate.schema_version";
 pub(super) const FILTER_KEY: &str = "silkrate.filter";
 /// The key of the version of silkrate that wrote the file.
 pub(super) const VERSION_KEY: &str = "silkrate.version";
-
-/// How the bytes of a part are to be read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Format {
-    /// With zstd, statistics and metadata.
-    Parquet,
-    /// Arrow's IPC, the streaming format.
-    ArrowStream,
-    /// With a header.
-    Csv,
-}
-
-impl Format {
-    /// The usual ending of a file's name.
-    pub const fn extension(self) -> &'static str {
-        match self {
-            Self::Parquet => "parquet",
-            Self::ArrowStream => "arrows",
-            Self::Csv => "csv",
-        }
-    }
-}
 
 /// What a row stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,7 +8,7 @@ use polars::prelude::{ArrowField, DataType, TimeUnit, TimeZone};
 use polars_arrow::datatypes::{ArrowDataType, ArrowSchema, IntegerType, TimeUnit as ArrowTimeUnit};
 use polars_parquet::write::Encoding;
 
-use super::request::Format;
+use super::format::Format;
 
 /// The version of the columns below.
 pub const SCHEMA_VERSION: u32 = 1;
