@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("silkrate_descriptor.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
+        .codec_path("crate::proto::codec::MessageCodec")
         // Columns are handed on by reference, not copied.
         .bytes(".silkrate.v1.StreamRunsResponse")
         .bytes(".silkrate.v1.TickColumns")

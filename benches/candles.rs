@@ -11,9 +11,10 @@ use std::time::Instant;
 
 use silkrate::analysis::{Buckets, Interval, Zone};
 use silkrate::domain::{SeriesKey, Timestamp};
-use silkrate::query::{BucketsRequest, CandlesRequest, Range, Reader, Stop};
+use silkrate::query::{BucketsRequest, CandlesRequest, Range, Reader};
 use silkrate::store::{Store, View};
 use support::{BASE_US, Ticks, keys, median, parameter, per_second, report, resident_mb, store_options};
+use tokio_util::sync::CancellationToken;
 
 const NOW: Timestamp = Timestamp::from_micros(BASE_US * 2);
 /// Rounds of each side, in turn.
@@ -83,7 +84,7 @@ fn main() {
     let totals = view.find(&key).expect("the series").totals(Timestamp::MAX).expect("sound blocks");
     let totals = totals.expect("runs");
     let runs = totals.run_count;
-    let reader = Reader::new(Arc::clone(&view), totals.last_observed_time, rules, Stop::default());
+    let reader = Reader::new(Arc::clone(&view), totals.last_observed_time, rules, CancellationToken::new());
     for (name, interval) in [("daily", Interval::Day), ("hourly", Interval::Hour)] {
         let rounds = || (decode(&view, &key, runs), fold(&reader, &key, interval, runs));
         let (decoded, folded): (Vec<f64>, Vec<f64>) = std::iter::repeat_with(rounds).take(ROUNDS).unzip();

@@ -53,12 +53,13 @@ macro_rules! collect_all {
 pub struct IngestMetrics {
     ticks: IntCounterVec,
     refused: IntCounterVec,
+    decided: IntCounterVec,
     commit: Histogram,
     checkpoint: Histogram,
     queued_ticks: IntGauge,
 }
 
-collect_all!(IngestMetrics: ticks, refused, commit, checkpoint, queued_ticks);
+collect_all!(IngestMetrics: ticks, refused, decided, commit, checkpoint, queued_ticks);
 
 /// What became of ticks that were taken in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -84,6 +85,11 @@ impl Default for IngestMetrics {
                 &["outcome"],
             ),
             refused: counter("silkrate_ingest_refused_ticks_total", "Ticks refused, by reason.", &["reason"]),
+            decided: counter(
+                "silkrate_quarantine_decisions_total",
+                "Held ticks decided: released, discarded, refused.",
+                &["outcome"],
+            ),
             commit: histogram(
                 "silkrate_commit_seconds",
                 "From taking waiting ticks to their commit being durable and visible.",
@@ -113,6 +119,11 @@ impl IngestMetrics {
     /// Counts a refused tick.
     pub fn refused(&self, reason: &'static str) {
         self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a held tick that was to be decided.
+    pub fn decided(&self, outcome: &'static str) {
+        self.decided.with_label_values(&[outcome]).inc();
     }
 
     /// A commit that became durable.

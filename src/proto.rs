@@ -11,6 +11,8 @@
 )]
 #![allow(rustdoc::all, reason = "comments of the proto files are written for readers of protos")]
 
+pub mod codec;
+
 /// Package `silkrate.v1`.
 pub mod v1 {
     tonic::include_proto!("silkrate.v1");

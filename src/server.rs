@@ -6,6 +6,7 @@
 mod accept;
 mod latest_table;
 mod load;
+mod unsent;
 mod web;
 
 use std::future::Future;
@@ -54,6 +55,7 @@ use crate::telemetry::{self, TelemetryError};
 use accept::Accepted;
 use latest_table::latest_table;
 use load::load_files;
+use unsent::{Unsent, UnsentLayer};
 use web::WebLayer;
 
 /// Largest request read; above it, tonic answers `OUT_OF_RANGE`.
@@ -331,6 +333,7 @@ async fn serve_store(
     for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
+    let unsent = Arc::new(Unsent::default());
     let grpc = router(Parts {
         config,
         clock,
@@ -342,9 +345,12 @@ async fn serve_store(
         calls,
         origins,
     })?
-    .serve_with_incoming_shutdown(Accepted::new(listeners.grpc, config.max_connections()), async move {
-        told(&mut draining).await;
-    });
+    .serve_with_incoming_shutdown(
+        Accepted::new(listeners.grpc, config.max_connections(), Arc::clone(&unsent)),
+        async move {
+            told(&mut draining).await;
+        },
+    );
     let serving = async {
         tokio::try_join!(grpc, async {
             if let Some(plain_http) = plain_http {
@@ -354,6 +360,7 @@ async fn serve_store(
         })
     };
     let watching = task::spawn(watch_writer(ingest.clone(), health.clone()));
+    let _looking = AbortOnDrop(task::spawn(unsent.end_stuck_connections()));
     tracing::info!("serving on {address}");
 
     let stopping = async {
@@ -376,6 +383,15 @@ async fn serve_store(
     Ok(())
 }
 
+/// A task that ends with its handle.
+struct AbortOnDrop(task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// What the services are made of.
 struct Parts<'a> {
     config: &'a Config,
@@ -390,7 +406,7 @@ struct Parts<'a> {
 }
 
 /// Around every service, the innermost first: gRPC-Web outside of all, so that what is counted are calls of gRPC, and a call that ran out of time is counted as such.
-type Layers = Stack<DeadlineLayer, Stack<MeasureLayer, Stack<WebLayer, Identity>>>;
+type Layers = Stack<DeadlineLayer, Stack<MeasureLayer, Stack<UnsentLayer, Stack<WebLayer, Identity>>>>;
 
 fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
     let Parts { config, clock, rules, rates, ingest, health, draining, calls, origins } = parts;
@@ -399,10 +415,9 @@ fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let state_rules = config.store_options().state_rules.clone();
-    let ingests = IngestApi::new(ingest.clone(), Arc::clone(&rates), Arc::clone(&rules), Arc::clone(&clock), draining);
+    let ingests = IngestApi::new(ingest.clone(), Arc::clone(&rates), rules, clock, draining);
+    let snapshots = SnapshotServiceImpl::new(Arc::clone(&rates));
     let rates = Arc::new(RateServiceImpl::new(rates));
-    let snapshots = SnapshotServiceImpl::new(ingest.clone(), clock, rules.currencies.clone(), state_rules);
     let rate_service = RateServiceServer::from_arc(Arc::clone(&rates)).max_decoding_message_size(REQUEST_BYTES_MAX);
     Ok(Server::builder()
         .max_concurrent_streams(config.max_calls())
@@ -412,6 +427,7 @@ fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .accept_http1(true)
         .layer(WebLayer::new(origins))
+        .layer(UnsentLayer)
         .layer(MeasureLayer::new(calls))
         .layer(DeadlineLayer)
         .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(REQUEST_BYTES_MAX))

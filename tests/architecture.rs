@@ -4,6 +4,7 @@
 //! Files are read as Rust tokens, so that comments and strings do not count and what macros are given
 //! does; items behind `#[cfg(test)]` are left out, since tests may look anywhere.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -62,7 +63,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
-const CRATES: [(&str, &[&str]); 40] = [
+const CRATES: [(&str, &[&str]); 43] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("crc32c", &["api::page_token", "export::seal", "store"]),
@@ -81,9 +82,12 @@ const CRATES: [(&str, &[&str]); 40] = [
     ("tonic_health", &["server"]),
     ("tonic_reflection", &["server"]),
     ("tonic_types", &["cli::error", "grpc"]),
+    ("tonic_prost", &["proto::codec"]),
+    ("tokio_util", &["api::read_executor", "grpc::snapshot_service", "query", "server"]),
+    ("form_urlencoded", &["http::calls"]),
     ("tonic_web", &["server"]),
     ("tower_http", &["server"]),
-    ("prost", &["api", "cli::export", "columns", "export", "grpc", "http", "proto", "server::web"]),
+    ("prost", &["api", "cli::export", "columns", "export", "grpc", "http", "proto", "server"]),
     ("prost_reflect", &["http"]),
     ("prost_types", &["api", "cli", "columns", "export", "grpc"]),
     ("reqwest", &["follow"]),
@@ -171,6 +175,63 @@ impl Source {
             }
         }
         paths
+    }
+
+    /// The other files of this crate that are named here, each as the path of its module. A file knows the one above it
+    /// and those below it by its nature, so that neither counts.
+    fn known_files<'m>(&self, modules: &'m [String]) -> Vec<&'m str> {
+        let own: Vec<&str> = self.module.split("::").collect();
+        let mut known = Vec::new();
+        for at in self.path_starts().filter(|at| self.is_path_on(*at)) {
+            let mut paths = Vec::new();
+            self.full_paths(at, &[], &mut paths);
+            for path in paths {
+                let ups = path.iter().take_while(|name| *name == "super").count();
+                let (base, rest) = match path.first().map(String::as_str) {
+                    Some("crate") => (&[] as &[&str], &path[1..]),
+                    Some("super") => (&own[..own.len().saturating_sub(ups)], &path[ups..]),
+                    _ => continue,
+                };
+                let full = base.iter().copied().chain(rest.iter().map(String::as_str)).collect::<Vec<_>>().join("::");
+                let longest = modules.iter().filter(|module| is_in(&full, module)).max_by_key(|module| module.len());
+                if let Some(file) = longest.filter(|file| !is_in(&self.module, file) && !is_in(file, &self.module)) {
+                    known.push(file.as_str());
+                }
+            }
+        }
+        known
+    }
+
+    /// The paths that begin at `at` with what stands before it; of a group, those of each member. Gives where they end.
+    fn full_paths(&self, mut at: usize, before: &[String], paths: &mut Vec<Vec<String>>) -> usize {
+        let mut path = before.to_vec();
+        loop {
+            match self.words.get(at) {
+                Some(Word::Name(name)) => {
+                    path.push(name.clone());
+                    if !self.is_path_on(at) {
+                        paths.push(path);
+                        return at + 1;
+                    }
+                    at += 3;
+                }
+                Some(Word::Open) => {
+                    at += 1;
+                    while let Some(word) = self.words.get(at) {
+                        match word {
+                            Word::Close => return at + 1,
+                            Word::Name(_) => at = self.full_paths(at, &path, paths),
+                            Word::Mark(_) | Word::Open => at += 1,
+                        }
+                    }
+                    return at;
+                }
+                Some(Word::Mark(_) | Word::Close) | None => {
+                    paths.push(path);
+                    return at + 1;
+                }
+            }
+        }
     }
 
     /// The first name at `at`, or of each member of the group that opens there.
@@ -371,6 +432,78 @@ fn every_file_keeps_to_the_table() {
     assert_eq!(found, Vec::<String>::new());
 }
 
+/// What knows itself by way of others, among the parts of each module: a file, or a directory with all in it.
+fn cycles(sources: &[Source]) -> Vec<String> {
+    let modules: Vec<String> = sources.iter().map(|source| source.module.clone()).collect();
+    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources {
+        for known in source.known_files(&modules) {
+            // Where two paths part: what they share is the module whose parts these are.
+            let pairs = source.module.split("::").zip(known.split("::"));
+            let shared = pairs.take_while(|(own, other)| own == other).count();
+            let part = |path: &str| path.split("::").take(shared + 1).collect::<Vec<_>>().join("::");
+            if shared > 0 {
+                arrows.entry(part(&source.module)).or_default().insert(part(known));
+            }
+        }
+    }
+    let reached = |from: &str| {
+        let (mut reached, mut next) = (BTreeSet::new(), vec![from]);
+        while let Some(part) = next.pop() {
+            for known in arrows.get(part).into_iter().flatten() {
+                if reached.insert(known.clone()) {
+                    next.push(known);
+                }
+            }
+        }
+        reached
+    };
+    let is_in_cycle = |part: &&String| reached(part).contains(*part);
+    let told = |part: &String| {
+        let back = arrows[part].iter().filter(|known| reached(known).contains(part));
+        format!("{part} knows {}", back.map(String::as_str).collect::<Vec<_>>().join(", "))
+    };
+    arrows.keys().filter(is_in_cycle).map(told).collect()
+}
+
+#[test]
+fn no_file_of_a_module_knows_itself_by_way_of_others() {
+    let sources: Vec<Source> = files()
+        .iter()
+        .filter(|(_, module, _)| !module.ends_with("::tests"))
+        .map(|(_, module, text)| Source::new(module, text))
+        .collect();
+    assert_eq!(cycles(&sources), Vec::<String>::new());
+}
+
+#[test]
+fn cycles_are_found() {
+    let check = |files: &[(&str, &str)], expect: &[&str]| {
+        let sources: Vec<Source> = files.iter().map(|(module, text)| Source::new(module, text)).collect();
+        assert_eq!(cycles(&sources), expect, "{files:?}");
+    };
+    check(&[("m", ""), ("m::a", "use super::b::B;"), ("m::b", "use super::M;")], &[]);
+    check(
+        &[("m", ""), ("m::a", "use super::b::B;"), ("m::b", "fn f() { crate::m::a::g(); }")],
+        &["m::a knows m::b", "m::b knows m::a"],
+    );
+    check(
+        &[
+            ("m", ""),
+            ("m::a", "use super::{x::{Y, Z}, b::{self, B}};"),
+            ("m::b", "use super::c;"),
+            ("m::c", "use super::a::A;"),
+        ],
+        &["m::a knows m::b", "m::b knows m::c", "m::c knows m::a"],
+    );
+    // A directory is one part.
+    check(
+        &[("m", ""), ("m::a", ""), ("m::a::x", "use super::super::b::B;"), ("m::b", "use super::a::A;")],
+        &["m::a knows m::b", "m::b knows m::a"],
+    );
+    check(&[("m", ""), ("m::a", "use super::b::B;"), ("m::b", "#[cfg(test)] mod tests { use super::super::a; }")], &[]);
+}
+
 #[test]
 fn every_arrow_of_the_table_is_used() {
     let sources: Vec<Source> = files().iter().map(|(_, module, text)| Source::new(module, text)).collect();
@@ -478,6 +611,25 @@ fn the_document_has_the_same_arrows() {
         let expect = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
         assert_eq!(row.map(|row| row[2].as_str()), Some(expect.as_str()), "what {name} knows");
     }
+}
+
+/// The files that the document names, `src/` left out or not.
+fn named_files() -> Vec<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md"));
+    let text = text.expect("docs/ARCHITECTURE.md is there");
+    let quoted = text.split('`').skip(1).step_by(2).filter(|quoted| !quoted.contains(char::is_whitespace));
+    let is_file = |quoted: &&str| quoted.contains('/') && quoted.ends_with(".rs");
+    quoted.filter(is_file).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_file_that_the_document_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let named = named_files();
+    assert!(named.len() > 100, "only {} files were found in the document", named.len());
+    let missing: Vec<&String> =
+        named.iter().filter(|name| !root.join("src").join(name).is_file() && !root.join(name).is_file()).collect();
+    assert_eq!(missing, Vec::<&String>::new());
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crossbeam_channel::{Receiver, Sender};
 use durable::{BASE_US, SECOND, batch_of, instants, key, open, options, run, submit, value};
 use silkrate::clock::SystemClock;
 use silkrate::domain::PublishedValue;
-use silkrate::ingest::{Batch, Ingest, IngestError, QueueLimits, Running};
+use silkrate::ingest::{Batch, Ingest, IngestError, QueueLimits, Refusal, RefusalReason, Running};
 use silkrate::store::{CheckpointLimits, DiskFault, DiskOperation};
 
 /// A checkpoint after every third commit.
@@ -240,6 +240,83 @@ fn waiting_ticks_are_limited_but_one_large_batch_goes_in() {
     // What was refused holds no place.
     assert_eq!(send(running.ingest(), 3, 50).answer(), Ok(3));
     running.close().unwrap();
+}
+
+/// So many rows that were refused before they came to the writer.
+fn send_refused(ingest: &Ingest, count: u32) -> Sent {
+    let refusal = |index| Refusal {
+        index,
+        reason: RefusalReason::InvalidRate,
+        message: "rate: 'x' is no decimal; write it like 0.01144".to_owned(),
+        stored: None,
+    };
+    Sent::new(ingest, Batch { refusals: (0..count).map(refusal).collect(), ..Batch::default() })
+}
+
+#[test]
+fn refused_rows_that_wait_count_like_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let (running, gate, first) = held(QueueLimits { batches_max: 100, ticks_max: 50 }, directory.path());
+    let waiting = send_refused(running.ingest(), 40);
+    assert!(waiting.is_waiting());
+    assert_eq!(send_refused(running.ingest(), 11).answer(), Err(IngestError::QueueFull));
+    assert_eq!(send(running.ingest(), 1, 11).answer(), Err(IngestError::QueueFull));
+    gate.open.send(()).unwrap();
+    // They change nothing, so the answer names the newest commit.
+    assert_eq!((first.answer(), waiting.answer()), (Ok(1), Ok(1)));
+    assert_eq!(send_refused(running.ingest(), 50).answer(), Ok(1));
+    running.close().unwrap();
+}
+
+/// Within seconds, who brings nothing finds out too.
+fn poisoned_soon(ingest: &Ingest) -> String {
+    let began = Instant::now();
+    loop {
+        if let Some(cause) = ingest.poisoned() {
+            return cause;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "nobody noticed");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_store_that_is_taken_away_stops_writing() {
+    type Take = fn(&Path) -> io::Result<()>;
+    let ways: [(&str, Take); 4] = [
+        ("all of it removed", |store| std::fs::remove_dir_all(store)),
+        ("its log removed", |store| std::fs::remove_file(store.join("log"))),
+        ("its log moved away", |store| std::fs::rename(store.join("log"), store.join("log.old"))),
+        ("its blocks moved away", |store| std::fs::rename(store.join("sled"), store.join("sled.old"))),
+    ];
+    for (way, take) in ways {
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path().join("store");
+        let running = run(&store, CheckpointLimits::default(), None);
+        let ingest = running.ingest().clone();
+        let send =
+            |hour: i64| submit(&ingest, batch_of(&key(0, 0), [(BASE_US + hour * 3_600 * SECOND, value(0))], false));
+        assert_eq!(send(0).unwrap().sequence, 1);
+        take(&store).unwrap();
+        let cause = poisoned_soon(&ingest);
+        assert!(cause.contains("was removed or replaced"), "{way}: {cause}");
+        assert!(matches!(send(1), Err(IngestError::Poisoned(_))), "{way}");
+        // Who reads goes on with what was answered for.
+        assert_eq!(instants(&ingest.view(), &key(0, 0)).len(), 1, "{way}");
+        running.close().unwrap_err();
+    }
+}
+
+#[test]
+fn no_tick_is_answered_for_that_went_to_a_removed_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = run(directory.path(), CheckpointLimits::default(), None);
+    let ingest = running.ingest().clone();
+    std::fs::remove_file(directory.path().join("log")).unwrap();
+    // At once, and not when the writer looks at its files.
+    let answer = submit(&ingest, batch_of(&key(0, 0), [(BASE_US, value(0))], false));
+    assert!(matches!(&answer, Err(IngestError::Poisoned(cause)) if cause.contains("log was removed")), "{answer:?}");
+    running.close().unwrap_err();
 }
 
 #[test]

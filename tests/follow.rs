@@ -261,9 +261,8 @@ async fn what_cannot_be_read_is_told_apart_and_disturbs_nothing() {
         let publisher = Publisher::start(move |path| if today(path) { fault.clone() } else { spring(path) }).await;
         let desk = Desk::at("2026-04-01T08:00:00Z");
         let mut follower = desk.follower(FollowedSource::Cbu, &publisher);
-        // The day before, it is what is said of tomorrow's table, which counts only if it asks for patience.
-        let expect = if wait_s == Some(900) { outcome } else { Outcome::Taken };
-        assert_eq!(follower.poll().await, expect, "{said}");
+        // The day before, it is what is said of tomorrow's table, which says nothing of the feed.
+        assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)), "{said}");
         let runs = desk.runs();
         assert_eq!(runs.len(), 5, "{said}: {runs:?}");
         desk.clock.set(time("2026-04-02T08:00:00Z"));
@@ -293,12 +292,20 @@ async fn what_stood_in_for_tomorrows_table_does_not_stand_for_todays() {
 /// Of two questions of a poll.
 #[tokio::test]
 async fn who_asks_for_patience_has_it_whichever_question_it_answers() {
-    let too_many = || Reply::Status("429 Too Many Requests", "Retry-After: 1800\r\n");
+    let too_many = || Reply::Status("429 Too Many Requests", "Retry-After: 7200\r\n");
+    let late = |status| Reply::Status(status, "Retry-After: 7200\r\n");
     let forbidden = || Reply::Status("403 Forbidden", "");
-    for (today, tomorrow, asked_count, wait_s) in [
-        (too_many(), Reply::Body(b"[]".to_vec()), 1, 1_800),
-        (forbidden(), too_many(), 2, 1_800),
-        (forbidden(), forbidden(), 2, 60),
+    let table = || Reply::recorded("cbu/json-all-2026-04-02.json");
+    let (refused, silent) = ((Outcome::Refused, Health::Refused), (Outcome::Silent, Health::Silent));
+    for (today, tomorrow, asked_count, (outcome, health), wait_s) in [
+        (too_many(), Reply::Body(b"[]".to_vec()), 1, refused, 7_200),
+        (forbidden(), too_many(), 2, refused, 7_200),
+        (forbidden(), forbidden(), 2, refused, 60),
+        (late("404 Not Found"), Reply::ABSENT, 1, silent, 7_200),
+        (late("410 Gone"), Reply::ABSENT, 1, silent, 7_200),
+        // A feed that has today's table is well, whatever it says of tomorrow's.
+        (table(), too_many(), 2, (Outcome::Taken, Health::Ok), 7_200),
+        (table(), late("404 Not Found"), 2, (Outcome::Taken, Health::Ok), 7_200),
     ] {
         let said = format!("{today:?}, {tomorrow:?}");
         let publisher =
@@ -306,7 +313,7 @@ async fn who_asks_for_patience_has_it_whichever_question_it_answers() {
                 .await;
         let desk = Desk::at("2026-04-02T08:00:00Z");
         let mut follower = desk.follower(FollowedSource::Cbu, &publisher);
-        assert_eq!((follower.poll().await, follower.health()), (Outcome::Refused, Some(Health::Refused)), "{said}");
+        assert_eq!((follower.poll().await, follower.health()), (outcome, Some(health)), "{said}");
         assert_eq!(publisher.asked().len(), asked_count, "{said}");
         let wait_us = follower.next_poll().micros_since(time("2026-04-02T08:00:00Z"));
         let least_us = wait_s * Timestamp::SECOND_US;

@@ -82,6 +82,9 @@ fn a_full_disk_stops_writing_and_the_reserve_lets_the_store_open() {
     let (answered, error) =
         (1..100_000).find_map(|number| send(&running, number).err().map(|error| (number, error))).unwrap();
     assert!(matches!(error, IngestError::Poisoned(_)), "{error}");
+    // Blocks are read as before: what failed was a write of the log, and sled was not asked to write.
+    let read = instants(&running.ingest().view(), &key(0, 0)).len() as i64;
+    assert_eq!(read, answered * 50);
     running.close().unwrap_err();
     // The disk is as full as before: only the reserve makes room.
     let store = Store::open(with_reserve(&directory), now()).unwrap();

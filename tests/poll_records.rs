@@ -222,3 +222,21 @@ fn a_poll_that_could_not_be_kept_is_not_answered_for() {
     let count: u64 = spans(&open(directory.path()), &source(0)).iter().map(|span| span.poll_count).sum();
     assert!((answered.len()..=answered.len() + 1).contains(&(count as usize)), "{count}");
 }
+
+#[test]
+fn a_poll_that_is_not_kept_is_not_answered_as_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = run(directory.path(), TINY_CHECKPOINTS, None);
+    let ingest = running.ingest().clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for number in 0..64 {
+        runtime.block_on(ingest.record_poll(poll(number, 0, 60, Health::Ok))).unwrap();
+    }
+    let refused = runtime.block_on(ingest.record_poll(poll(64, 0, 60, Health::Ok)));
+    assert!(matches!(&refused, Err(IngestError::Poll(_))), "{refused:?}");
+    assert!(refused.unwrap_err().to_string().contains("are not kept"));
+    assert!(ingest.view().polls(&source(64)).is_none());
+    // The next poll of a source that is kept goes in.
+    runtime.block_on(ingest.record_poll(poll(63, 60, 60, Health::Ok))).unwrap();
+    running.close().unwrap();
+}

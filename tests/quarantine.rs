@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
 mod support;
+mod web;
 
 use silkrate::proto::v1;
 use silkrate::proto::v1::{
@@ -60,6 +61,31 @@ async fn release(server: &TestServer, ids: &[u64], policy: ConflictPolicy) -> v1
 async fn discard(server: &TestServer, ids: &[u64]) -> v1::DiscardQuarantineResponse {
     let request = v1::DiscardQuarantineRequest { ids: ids.to_vec(), note: String::new() };
     server.ingest().discard_quarantine(request).await.unwrap().into_inner()
+}
+
+/// The value of a sample of `/metrics`.
+async fn metric(server: &TestServer, sample: &str) -> Option<u64> {
+    let text = web::get(server.http_addr, "/metrics").await.body;
+    text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[tokio::test]
+async fn decisions_and_their_commits_are_counted() {
+    let server = TestServer::start(&[]).await;
+    let commits = async || metric(&server, "silkrate_commit_seconds_count").await.unwrap();
+    let decided = async |outcome: &str| {
+        let sample = format!("silkrate_quarantine_decisions_total{{outcome=\"{outcome}\"}}");
+        metric(&server, &sample).await.unwrap_or(0)
+    };
+    send_ticks(&server, &[sum("cbu", -10, "12000"), sum("cbu", -5, "120"), sum("cbu", -4, "121")]).await;
+    assert_eq!(commits().await, 1);
+    release(&server, &[1], ConflictPolicy::Refuse).await;
+    discard(&server, &[2]).await;
+    assert_eq!((decided("released").await, decided("discarded").await, commits().await), (1, 1, 3));
+    // Decided before, and of no tick: neither makes a commit.
+    discard(&server, &[2, 7]).await;
+    assert_eq!((decided("discarded").await, decided("refused").await, commits().await), (1, 1, 3));
+    server.stop().await;
 }
 
 fn outcomes(decisions: &[v1::QuarantineDecision]) -> Vec<(u64, Outcome, Refusal)> {

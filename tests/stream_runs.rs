@@ -13,7 +13,7 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 /// As the service has it.
-const STREAMS_MAX: usize = 64;
+const STREAMS_MAX: usize = 48;
 /// More than is packed ahead and fits into the window of a stream together.
 const RUNS: i64 = 60_000;
 

@@ -8,6 +8,7 @@ use super::page_token::{Cursor, Fingerprint, PageToken};
 use super::rate_request::{CHANGES_PAGE_ROWS_MAX, Paged, decimal_places, page_rows, range, resume, zone};
 use super::rate_response::{missing, next_token, rate};
 use super::rates::Rates;
+use super::read_executor::Read;
 use crate::analysis::{Apart, ApartStretch, Bucket, ComparisonSummary, PercentChange, Rounded, Sides};
 use crate::domain::{CurrencySet, Source};
 use crate::proto::v1;
@@ -25,11 +26,10 @@ impl Rates {
     pub async fn compare_sources(
         &self,
         request: v1::CompareSourcesRequest,
-    ) -> Result<v1::CompareSourcesResponse, ServiceError> {
+    ) -> Result<Read<v1::CompareSourcesResponse>, ServiceError> {
         let decimal_places = decimal_places(request.decimal_places)?;
         let Paged { question, fingerprint } = question(request, self.currencies())?;
-        let answer = self.read(move |reader| reader.compare(&question)).await?;
-        Ok(response(&answer, decimal_places, fingerprint))
+        self.read(move |reader| Ok(response(&reader.compare(&question)?, decimal_places, fingerprint))).await
     }
 }
 

@@ -22,6 +22,8 @@ pub const REASON_UNKNOWN_SERIES: &str = "UNKNOWN_SERIES";
 
 /// A full queue is drained by a commit or two.
 const RETRY_QUEUE: Duration = Duration::from_millis(200);
+/// A read takes a fraction of a second.
+const RETRY_READ: Duration = Duration::from_secs(1);
 /// A stream of history takes seconds.
 const RETRY_STREAM: Duration = Duration::from_secs(2);
 /// Another server is coming up.
@@ -52,12 +54,6 @@ pub enum ServiceError {
     /// A batch of columns.
     #[error("columns: {0}")]
     Columns(#[from] ColumnsError),
-    /// More streams of history at once than there may be.
-    #[error("{streams_max} streams of runs are open, which is the most; try again in a moment, or use ListRuns")]
-    TooManyStreams {
-        /// The most.
-        streams_max: usize,
-    },
     /// More watchers at once than there may be.
     #[error("{watchers_max} watches are open, which is the most; try again in a moment, or poll with GetLatestRates")]
     TooManyWatchers {
@@ -72,11 +68,34 @@ pub enum ServiceError {
         /// What the caller may do instead.
         remedy: &'static str,
     },
-    /// More exports at once than there may be.
-    #[error("{exports_max} exports are under way, which is the most; try again in a moment")]
-    TooManyExports {
+    /// More exports or streams of one caller at once than there may be.
+    #[error(
+        "{what}: all places are taken, or as many as one caller may have; read or end one, or try again in a moment"
+    )]
+    NoPlace {
+        /// Streams of what.
+        what: &'static str,
+    },
+    /// More reads at once than there may be, and no place for this one in time.
+    #[error("{reads_max} reads are under way, which is the most; try again in a moment")]
+    TooManyReads {
         /// The most.
-        exports_max: usize,
+        reads_max: usize,
+    },
+    /// A read that took longer than any may.
+    #[error("the read took longer than {seconds} s; ask for less at a time")]
+    ReadTooLong {
+        /// The longest, seconds.
+        seconds: u64,
+    },
+    /// Responses that the caller does not read.
+    #[error("responses of earlier calls wait to be read, as many bytes as may; read them, or try again in a moment")]
+    TooManyUnread,
+    /// A stream whose caller did not read it.
+    #[error("the stream was not read for {unread_max_s} s; go on where it stopped")]
+    Unread {
+        /// The longest, seconds.
+        unread_max_s: u64,
     },
     /// An export that broke off.
     #[error("export: {0}")]
@@ -146,9 +165,14 @@ impl ErrorDetail {
 }
 
 impl ServiceError {
-    /// Code and detail. An error of ours goes to the log.
+    /// Code and detail.
     pub fn describe(&self) -> (ErrorCode, ErrorDetail) {
-        let (code, detail) = describe(self);
+        describe(self)
+    }
+
+    /// The same, of an error that goes to the caller: one of ours goes to the log too, once.
+    pub fn answered(&self) -> (ErrorCode, ErrorDetail) {
+        let (code, detail) = self.describe();
         if code.is_ours() {
             tracing::error!(?code, error = %self, "call failed");
         } else {
@@ -161,8 +185,8 @@ impl ServiceError {
 /// The one place that decides codes.
 fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
     use ServiceError::{
-        BrokenOff, Columns, DeadlineExceeded, Export, Ingest, InvalidField, Query, Store, StreamTooOld, TooManyExports,
-        TooManyStreams, TooManyWatchers,
+        BrokenOff, Columns, DeadlineExceeded, Export, Ingest, InvalidField, NoPlace, Query, ReadTooLong, Store,
+        StreamTooOld, TooManyReads, TooManyUnread, TooManyWatchers, Unread,
     };
     match error {
         Query(
@@ -186,22 +210,24 @@ fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
         Columns(problem) => (ErrorCode::InvalidArgument, ErrorDetail::field("columns", problem.to_string())),
         Query(QueryError::Stopped) | Export(ExportError::Unwanted) => (ErrorCode::Cancelled, ErrorDetail::None),
         Export(ExportError::Query(problem)) => describe(&Query(problem.clone())),
-        DeadlineExceeded => (ErrorCode::DeadlineExceeded, ErrorDetail::None),
-        Query(QueryError::Store(problem)) | Store(problem) => (store_code(problem), ErrorDetail::None),
+        DeadlineExceeded | ReadTooLong { .. } => (ErrorCode::DeadlineExceeded, ErrorDetail::None),
+        Query(QueryError::Store(problem)) | Store(problem) => of_store(problem),
         BrokenOff(_) | Export(ExportError::Encode { .. }) => (ErrorCode::Internal, ErrorDetail::None),
         Ingest(IngestError::QueueFull) => (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_QUEUE)),
         Ingest(IngestError::Poisoned(_)) => (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_POISONED)),
         Ingest(IngestError::Draining) => (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_DRAINING)),
-        TooManyStreams { .. } | TooManyWatchers { .. } | TooManyExports { .. } => {
+        Ingest(IngestError::Poll(_)) => (ErrorCode::FailedPrecondition, ErrorDetail::None),
+        TooManyReads { .. } => (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_READ)),
+        NoPlace { .. } | TooManyWatchers { .. } | TooManyUnread => {
             (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_STREAM))
         }
         // The caller can go on at once where it stopped, which is what ABORTED says.
-        StreamTooOld { .. } => (ErrorCode::Aborted, ErrorDetail::None),
+        StreamTooOld { .. } | Unread { .. } => (ErrorCode::Aborted, ErrorDetail::None),
     }
 }
 
-fn store_code(problem: &StoreError) -> ErrorCode {
-    match problem {
+fn of_store(problem: &StoreError) -> (ErrorCode, ErrorDetail) {
+    let code = match problem {
         StoreError::Damaged { .. }
         | StoreError::Behind { .. }
         | StoreError::DamagedBlock { .. }
@@ -211,6 +237,69 @@ fn store_code(problem: &StoreError) -> ErrorCode {
         | StoreError::NewerFormat { .. }
         | StoreError::UnfinishedImport { .. }
         | StoreError::WindowDiffers { .. } => ErrorCode::FailedPrecondition,
-        StoreError::Io { .. } => ErrorCode::Internal,
+        // Nothing stored is at fault, so that the same read may be answered once the disk is mended.
+        StoreError::Io { .. } => return (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_POISONED)),
+    };
+    (code, ErrorDetail::None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing::{Event, Level, Metadata, Subscriber, span};
+
+    use super::*;
+
+    /// Counts errors.
+    struct Counting(Arc<AtomicUsize>);
+
+    impl Subscriber for Counting {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::ERROR
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn an_error_of_ours_is_logged_when_it_is_answered_and_not_when_it_is_looked_at() {
+        let logged = Arc::new(AtomicUsize::new(0));
+        let damaged = ServiceError::from(StoreError::Damaged { path: "db".to_owned(), problem: "no index".to_owned() });
+        tracing::subscriber::with_default(Counting(Arc::clone(&logged)), || {
+            for _ in 0..3 {
+                assert_eq!(damaged.describe().0, ErrorCode::DataLoss);
+            }
+            assert_eq!(logged.load(Ordering::Relaxed), 0);
+            damaged.answered();
+            ServiceError::DeadlineExceeded.answered();
+        });
+        assert_eq!(logged.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_disk_that_refuses_is_no_damage() {
+        let full = StoreError::Io {
+            action: "cannot read the stored runs".to_owned(),
+            problem: "no space left on device".to_owned(),
+            disk_full: true,
+        };
+        let (code, detail) = ServiceError::from(QueryError::from(full)).describe();
+        assert_eq!((code, detail), (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_POISONED)));
     }
 }

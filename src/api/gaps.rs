@@ -6,6 +6,7 @@ use super::page_token::{Cursor, PageToken};
 use super::rate_request::{PAGE_ROWS_MAX, Paged, page_rows, range, resume_chosen};
 use super::rate_response::next_token;
 use super::rates::Rates;
+use super::read_executor::Read;
 use crate::analysis::{GapReason, GapStretch};
 use crate::domain::CurrencySet;
 use crate::proto::v1;
@@ -17,16 +18,19 @@ impl Rates {
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn list_gaps(&self, request: v1::ListGapsRequest) -> Result<v1::ListGapsResponse, ServiceError> {
+    pub async fn list_gaps(&self, request: v1::ListGapsRequest) -> Result<Read<v1::ListGapsResponse>, ServiceError> {
         let Paged { question, fingerprint } = question(request, self.currencies(), self.sources().preferences())?;
-        let answer = self.read(move |reader| reader.gaps(&question)).await?;
-        let (commit, page) = (answer.commit, answer.body);
-        Ok(v1::ListGapsResponse {
-            gaps: page.gaps.iter().map(message).collect(),
-            next_page_token: next_token(commit, page.next.map(Cursor::Gap), fingerprint),
-            sequence: commit.sequence,
-            recorded_time: Some(timestamp(commit.recorded_time)),
+        self.read(move |reader| {
+            let answer = reader.gaps(&question)?;
+            let (commit, page) = (answer.commit, answer.body);
+            Ok(v1::ListGapsResponse {
+                gaps: page.gaps.iter().map(message).collect(),
+                next_page_token: next_token(commit, page.next.map(Cursor::Gap), fingerprint),
+                sequence: commit.sequence,
+                recorded_time: Some(timestamp(commit.recorded_time)),
+            })
         })
+        .await
     }
 }
 

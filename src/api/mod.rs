@@ -13,6 +13,7 @@ mod quarantine;
 mod rate_request;
 mod rate_response;
 mod rates;
+mod read_executor;
 pub(crate) mod snapshot_request;
 mod sources;
 mod watch;
@@ -23,6 +24,7 @@ pub use error::{ErrorCode, ErrorDetail, REASON_NO_QUOTE_YET, REASON_STALE, REASO
 pub use quarantine::{DECISION_IDS_MAX, decision_messages, decision_request};
 pub use rate_response::{latest, latest_without_rates};
 pub use rates::Rates;
+pub use read_executor::{QUEUED_READS_MAX, READS_MAX, Read, ReadExecutor, ReadPlace};
 pub use watch::{WatchQuestion, WatchStep, Watcher};
 
 /// Waits until a flag is true, or nobody is left who could set it.

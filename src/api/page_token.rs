@@ -125,22 +125,24 @@ impl PageToken {
                 "belongs to another request, or to other preferences among sources; repeat every field but page_size, or begin again with the first page",
             ));
         }
-        let time = Timestamp::from_micros;
-        // Buckets are reckoned from these times, by calendars that end somewhere.
-        let calendar = |micros| Some(time(micros)).filter(|time| (Timestamp::MIN..=Timestamp::MAX).contains(time));
-        let cursor = match layout.cursor {
-            CursorLayout::Run(first) => Cursor::Run(time(first)),
-            CursorLayout::HeldTick(id) => Cursor::HeldTick(id),
-            CursorLayout::Bucket(start, now) => match (calendar(start), calendar(now)) {
-                (Some(start), Some(now)) => Cursor::Bucket(BucketCursor { start, now }),
-                _ => return Err(refused(GARBLED)),
-            },
-            CursorLayout::Gap(series, from, now) => Cursor::Gap(GapCursor { series, from: time(from), now: time(now) }),
-            CursorLayout::Revision(superseded, first) => {
-                Cursor::Revision(RevisionCursor { superseded_time: time(superseded), first_observed_time: time(first) })
-            }
+        // Buckets are reckoned from these times, by calendars that end somewhere, and spans between them.
+        let time = |micros| {
+            let time = Timestamp::from_micros(micros);
+            (Timestamp::MIN..=Timestamp::MAX).contains(&time).then_some(time).ok_or_else(|| refused(GARBLED))
         };
-        Ok(Some(Self { known_time: time(layout.known_us), cursor }))
+        let cursor = match layout.cursor {
+            CursorLayout::Run(first) => Cursor::Run(time(first)?),
+            CursorLayout::HeldTick(id) => Cursor::HeldTick(id),
+            CursorLayout::Bucket(start, now) => Cursor::Bucket(BucketCursor { start: time(start)?, now: time(now)? }),
+            CursorLayout::Gap(series, from, now) => {
+                Cursor::Gap(GapCursor { series, from: time(from)?, now: time(now)? })
+            }
+            CursorLayout::Revision(superseded, first) => Cursor::Revision(RevisionCursor {
+                superseded_time: time(superseded)?,
+                first_observed_time: time(first)?,
+            }),
+        };
+        Ok(Some(Self { known_time: time(layout.known_us)?, cursor }))
     }
 }
 
@@ -161,13 +163,13 @@ mod tests {
 
     #[test]
     fn tokens_come_back_to_their_question_only() {
-        let at = Timestamp::from_micros;
+        let (min, max) = (Timestamp::MIN, Timestamp::MAX);
         for cursor in [
-            Cursor::Run(at(i64::MIN)),
-            Cursor::Run(at(i64::MAX)),
-            Cursor::Revision(RevisionCursor { superseded_time: at(i64::MAX), first_observed_time: at(i64::MIN) }),
-            Cursor::Bucket(BucketCursor { start: Timestamp::MIN, now: Timestamp::MAX }),
-            Cursor::Gap(GapCursor { series: u32::MAX, from: at(i64::MIN), now: at(i64::MAX) }),
+            Cursor::Run(min),
+            Cursor::Run(max),
+            Cursor::Revision(RevisionCursor { superseded_time: max, first_observed_time: min }),
+            Cursor::Bucket(BucketCursor { start: min, now: max }),
+            Cursor::Gap(GapCursor { series: u32::MAX, from: min, now: max }),
             Cursor::HeldTick(u64::MAX),
         ] {
             let text = token(cursor).encode(question("KGS/USD"));
@@ -183,11 +185,24 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_lies_in_the_calendar() {
-        for (start, now) in [(i64::MIN, 0), (0, i64::MAX)] {
-            let cursor = BucketCursor { start: Timestamp::from_micros(start), now: Timestamp::from_micros(now) };
-            let text = token(Cursor::Bucket(cursor)).encode(question("KGS/USD"));
-            assert!(PageToken::decode(&text, question("KGS/USD")).is_err());
+    fn every_time_of_a_token_lies_in_the_calendar() {
+        let sound = Timestamp::from_micros(0);
+        for odd in [i64::MIN, i64::MAX, Timestamp::MIN.micros() - 1, Timestamp::MAX.micros() + 1] {
+            let odd = Timestamp::from_micros(odd);
+            for cursor in [
+                Cursor::Run(odd),
+                Cursor::Revision(RevisionCursor { superseded_time: odd, first_observed_time: sound }),
+                Cursor::Revision(RevisionCursor { superseded_time: sound, first_observed_time: odd }),
+                Cursor::Bucket(BucketCursor { start: odd, now: sound }),
+                Cursor::Bucket(BucketCursor { start: sound, now: odd }),
+                Cursor::Gap(GapCursor { series: 1, from: odd, now: sound }),
+                Cursor::Gap(GapCursor { series: 1, from: sound, now: odd }),
+            ] {
+                let text = token(cursor).encode(question("KGS/USD"));
+                assert!(PageToken::decode(&text, question("KGS/USD")).is_err(), "{cursor:?}");
+            }
+            let token = PageToken { known_time: odd, ..token(Cursor::Run(sound)) };
+            assert!(PageToken::decode(&token.encode(question("KGS/USD")), question("KGS/USD")).is_err(), "{odd}");
         }
     }
 

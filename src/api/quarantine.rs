@@ -10,6 +10,7 @@ use super::page_token::{Cursor, Fingerprint, PageToken};
 use super::rate_request::{PAGE_ROWS_MAX, Paged, filter, page_rows, range, resume};
 use super::rate_response::next_token;
 use super::rates::Rates;
+use super::read_executor::Read;
 use crate::domain::{CurrencySet, HeldTick, Note, Verdict};
 use crate::ingest::{ConflictPolicy, DecisionReport, DecisionRequest};
 use crate::proto::v1;
@@ -27,10 +28,9 @@ impl Rates {
     pub async fn list_quarantine(
         &self,
         request: v1::ListQuarantineRequest,
-    ) -> Result<v1::ListQuarantineResponse, ServiceError> {
+    ) -> Result<Read<v1::ListQuarantineResponse>, ServiceError> {
         let Paged { question, fingerprint } = question(request, self.currencies())?;
-        let answer = self.read(move |reader| reader.quarantine(&question)).await?;
-        Ok(page(&answer, fingerprint))
+        self.read(move |reader| Ok(page(&reader.quarantine(&question)?, fingerprint))).await
     }
 }
 

@@ -7,13 +7,14 @@ use tokio::sync::watch;
 use super::error::ServiceError;
 use super::rate_request::{self, Paged};
 use super::rate_response;
+use super::read_executor::{Read, ReadExecutor};
 use super::watch::{WatchQuestion, heartbeat_interval};
 use crate::board::{Board, StateRules};
 use crate::clock::Clock;
 use crate::domain::{CurrencySet, Timestamp};
 use crate::ingest::Ingest;
 use crate::proto::v1;
-use crate::query::{QueryError, Reader, RunStream, SeriesFilter, Stop};
+use crate::query::{QueryError, Reader, RunStream, SeriesFilter};
 use crate::sources::SourceTable;
 use crate::store::View;
 
@@ -28,6 +29,7 @@ pub struct Rates {
     currencies: Arc<CurrencySet>,
     rules: Arc<StateRules>,
     sources: Arc<SourceTable>,
+    executor: ReadExecutor,
 }
 
 impl Rates {
@@ -40,6 +42,7 @@ impl Rates {
             currencies: Arc::new(currencies),
             rules: Arc::new(rules),
             sources: Arc::default(),
+            executor: ReadExecutor::default(),
         }
     }
 
@@ -81,6 +84,16 @@ impl Rates {
         &self.sources
     }
 
+    /// The same, for a thread of its own.
+    pub(super) fn source_table(&self) -> Arc<SourceTable> {
+        Arc::clone(&self.sources)
+    }
+
+    /// What runs the reads: exports read through it too.
+    pub fn executor(&self) -> &ReadExecutor {
+        &self.executor
+    }
+
     /// Pairs and sources asked for, checked.
     ///
     /// # Errors
@@ -89,32 +102,34 @@ impl Rates {
         Ok(rate_request::filter(pairs, sources, &self.currencies)?)
     }
 
-    /// Reads on a blocking thread, for as long as the caller waits: past its deadline, this is dropped.
+    /// Reads on a blocking thread, as the [`ReadExecutor`] lets it. `work` makes the whole answer, so that nothing of it
+    /// is left to a thread that others wait for.
     ///
     /// # Errors
-    /// Those of `work`, and `BrokenOff` if that panics.
+    /// Those of `work`, and those of [`ReadExecutor::run`].
     pub async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static,
-    ) -> Result<T, ServiceError> {
-        let stop = Stop::default();
-        let _stops_when_dropped = stop.on_drop();
-        let reader = Reader::new(self.view(), self.now(), Arc::clone(&self.rules), stop).preferring(&self.sources);
-        let task = tokio::task::spawn_blocking(move || work(&reader));
-        match task.await {
-            Ok(answer) => Ok(answer?),
-            Err(problem) => Err(ServiceError::BrokenOff(problem.to_string())),
-        }
+    ) -> Result<Read<T>, ServiceError> {
+        let (view, now) = (self.view(), self.now());
+        let (rules, sources) = (Arc::clone(&self.rules), Arc::clone(&self.sources));
+        self.executor.run(move |cancel| work(&Reader::new(view, now, rules, cancel).preferring(&sources))).await
     }
 
     /// The series there are.
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn list_series(&self, request: &v1::ListSeriesRequest) -> Result<v1::ListSeriesResponse, ServiceError> {
+    pub async fn list_series(
+        &self,
+        request: &v1::ListSeriesRequest,
+    ) -> Result<Read<v1::ListSeriesResponse>, ServiceError> {
         let question = rate_request::series(request, &self.currencies)?;
-        let answer = self.read(move |reader| reader.series(&question)).await?;
-        Ok(rate_response::series(&answer))
+        self.read(move |reader| {
+            let answer = reader.series(&question)?;
+            Ok(rate_response::series(&answer))
+        })
+        .await
     }
 
     /// The latest rates, from memory.
@@ -159,38 +174,47 @@ impl Rates {
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn get_rate(&self, request: &v1::GetRateRequest) -> Result<v1::GetRateResponse, ServiceError> {
+    pub async fn get_rate(&self, request: &v1::GetRateRequest) -> Result<Read<v1::GetRateResponse>, ServiceError> {
         let question = rate_request::rate(request, &self.currencies)?;
-        let answer = self.read(move |reader| reader.rate(&question)).await?;
-        Ok(rate_response::rate(answer.commit, &answer.body))
+        self.read(move |reader| {
+            let answer = reader.rate(&question)?;
+            Ok(rate_response::rate(answer.commit, &answer.body))
+        })
+        .await
     }
 
     /// An amount at the rate in force at a moment.
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn convert(&self, request: v1::ConvertRequest) -> Result<v1::ConvertResponse, ServiceError> {
+    pub async fn convert(&self, request: v1::ConvertRequest) -> Result<Read<v1::ConvertResponse>, ServiceError> {
         let (question, amount) = rate_request::convert(request, &self.currencies)?;
-        let answer = self.read(move |reader| reader.rate(&question)).await?;
-        Ok(rate_response::convert(&answer, amount))
+        self.read(move |reader| {
+            let answer = reader.rate(&question)?;
+            Ok(rate_response::convert(&answer, amount))
+        })
+        .await
     }
 
     /// A page of history.
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn list_runs(&self, request: v1::ListRunsRequest) -> Result<v1::ListRunsResponse, ServiceError> {
+    pub async fn list_runs(&self, request: v1::ListRunsRequest) -> Result<Read<v1::ListRunsResponse>, ServiceError> {
         let Paged { question, fingerprint } =
             rate_request::runs(request, &self.currencies, self.sources.preferences())?;
-        let answer = self.read(move |reader| reader.runs(&question)).await?;
-        Ok(rate_response::runs(&answer, fingerprint))
+        self.read(move |reader| {
+            let answer = reader.runs(&question)?;
+            Ok(rate_response::runs(&answer, fingerprint))
+        })
+        .await
     }
 
     /// History in pieces, for the wire to pack.
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn stream_runs(&self, request: &v1::StreamRunsRequest) -> Result<RunStream, ServiceError> {
+    pub async fn stream_runs(&self, request: &v1::StreamRunsRequest) -> Result<Read<RunStream>, ServiceError> {
         let question = rate_request::stream(request, &self.currencies)?;
         self.read(move |reader| {
             reader.run_stream(question.pair, question.source.as_ref(), question.range, question.known_time)
@@ -202,34 +226,52 @@ impl Rates {
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn get_change(&self, request: &v1::GetChangeRequest) -> Result<v1::GetChangeResponse, ServiceError> {
+    pub async fn get_change(
+        &self,
+        request: &v1::GetChangeRequest,
+    ) -> Result<Read<v1::GetChangeResponse>, ServiceError> {
         let decimal_places = rate_request::decimal_places(request.decimal_places)?;
         let question = rate_request::change(request, &self.currencies)?;
-        let answer = self.read(move |reader| reader.change(&question)).await?;
-        Ok(rate_response::change(answer.commit, &answer.body, decimal_places))
+        self.read(move |reader| {
+            let answer = reader.change(&question)?;
+            Ok(rate_response::change(answer.commit, &answer.body, decimal_places))
+        })
+        .await
     }
 
     /// A page of changes, period over period.
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn list_changes(&self, request: v1::ListChangesRequest) -> Result<v1::ListChangesResponse, ServiceError> {
+    pub async fn list_changes(
+        &self,
+        request: v1::ListChangesRequest,
+    ) -> Result<Read<v1::ListChangesResponse>, ServiceError> {
         let decimal_places = rate_request::decimal_places(request.decimal_places)?;
         let Paged { question, fingerprint } =
             rate_request::changes(request, &self.currencies, self.sources.preferences())?;
-        let answer = self.read(move |reader| reader.changes(&question)).await?;
-        Ok(rate_response::changes(&answer, decimal_places, fingerprint))
+        self.read(move |reader| {
+            let answer = reader.changes(&question)?;
+            Ok(rate_response::changes(&answer, decimal_places, fingerprint))
+        })
+        .await
     }
 
     /// A page of candles.
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn list_candles(&self, request: v1::ListCandlesRequest) -> Result<v1::ListCandlesResponse, ServiceError> {
+    pub async fn list_candles(
+        &self,
+        request: v1::ListCandlesRequest,
+    ) -> Result<Read<v1::ListCandlesResponse>, ServiceError> {
         let Paged { question, fingerprint } =
             rate_request::candles(request, &self.currencies, self.sources.preferences())?;
-        let answer = self.read(move |reader| reader.candles(&question)).await?;
-        Ok(rate_response::candles(&answer, fingerprint))
+        self.read(move |reader| {
+            let answer = reader.candles(&question)?;
+            Ok(rate_response::candles(&answer, fingerprint))
+        })
+        .await
     }
 
     /// A page of revisions.
@@ -239,10 +281,13 @@ impl Rates {
     pub async fn list_revisions(
         &self,
         request: v1::ListRevisionsRequest,
-    ) -> Result<v1::ListRevisionsResponse, ServiceError> {
+    ) -> Result<Read<v1::ListRevisionsResponse>, ServiceError> {
         let Paged { question, fingerprint } =
             rate_request::revisions(request, &self.currencies, self.sources.preferences())?;
-        let answer = self.read(move |reader| reader.revisions(&question)).await?;
-        Ok(rate_response::revisions(&answer, fingerprint))
+        self.read(move |reader| {
+            let answer = reader.revisions(&question)?;
+            Ok(rate_response::revisions(&answer, fingerprint))
+        })
+        .await
     }
 }

@@ -9,9 +9,10 @@ use super::convert::{duration, each, source, timestamp};
 use super::error::ServiceError;
 use super::rate_request::FILTER_ENTRIES_MAX;
 use super::rates::Rates;
+use super::read_executor::Read;
 use crate::domain::{Health, Source};
 use crate::proto::v1;
-use crate::query::{Answer, Brought, QueryError, Reader};
+use crate::query::{Answer, Brought, QueryError};
 use crate::sources::{Origin, Setting, SourceSettings, SourceTable};
 
 impl Rates {
@@ -22,14 +23,14 @@ impl Rates {
     pub async fn list_sources(
         &self,
         request: &v1::ListSourcesRequest,
-    ) -> Result<v1::ListSourcesResponse, ServiceError> {
+    ) -> Result<Read<v1::ListSourcesResponse>, ServiceError> {
         let read = |field: &str, text: &str| {
             source(field, text)?
                 .ok_or_else(|| QueryError::invalid(field, "is empty; name a source like nbkr".to_owned()))
         };
         let wanted = each("sources", &request.sources, FILTER_ENTRIES_MAX, read)?;
-        let answer = self.read(Reader::brought).await?;
-        Ok(response(self.sources(), &wanted, &answer))
+        let table = self.source_table();
+        self.read(move |reader| Ok(response(&table, &wanted, &reader.brought()?))).await
     }
 }
 

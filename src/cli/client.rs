@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::error::{CliError, chain, innermost};
+use super::error::{CliError, Problem, chain, innermost};
 use crate::proto::v1::ingest_service_client::IngestServiceClient;
 use crate::proto::v1::rate_service_client::RateServiceClient;
 use crate::proto::v1::snapshot_service_client::SnapshotServiceClient;
@@ -38,7 +38,7 @@ impl Client {
     /// `Endpoint` where it is no address, `Unreachable` where nobody answers, `Timeout`.
     pub(super) async fn connect(endpoint: &str, timeout: Duration) -> Result<Self, CliError> {
         let endpoint = normalize(endpoint)?;
-        let unusable = CliError::Endpoint { endpoint: endpoint.clone(), problem: "is no address" };
+        let unusable = Problem::Endpoint { endpoint: endpoint.clone(), problem: "is no address" };
         let target = Endpoint::from_shared(endpoint.clone())
             .map_err(|_| unusable)?
             .connect_timeout(timeout)
@@ -46,8 +46,8 @@ impl Client {
             .initial_connection_window_size(WINDOW_BYTES);
         match tokio::time::timeout(timeout, target.connect()).await {
             Ok(Ok(channel)) => Ok(Self { endpoint, timeout, channel }),
-            Ok(Err(problem)) => Err(CliError::Unreachable { endpoint, problem: innermost(&problem) }),
-            Err(_) => Err(CliError::Timeout { endpoint, timeout }),
+            Ok(Err(problem)) => Err(Problem::Unreachable { endpoint, problem: innermost(&problem) }.into()),
+            Err(_) => Err(Problem::Timeout { endpoint, timeout }.into()),
         }
     }
 
@@ -92,9 +92,9 @@ impl Client {
     ) -> Result<WatchLatestRatesResponse, CliError> {
         match tokio::time::timeout(silence_max, messages.message()).await {
             Ok(Ok(Some(message))) => Ok(message),
-            Ok(Ok(None)) => Err(CliError::Ended { endpoint: self.endpoint.clone() }),
+            Ok(Ok(None)) => Err(Problem::Ended { endpoint: self.endpoint.clone() }.into()),
             Ok(Err(status)) => Err(self.status(status)),
-            Err(_) => Err(CliError::Silent { endpoint: self.endpoint.clone(), silence: silence_max }),
+            Err(_) => Err(Problem::Silent { endpoint: self.endpoint.clone(), silence: silence_max }.into()),
         }
     }
 
@@ -131,22 +131,21 @@ impl Client {
     }
 
     fn timed_out(&self) -> CliError {
-        CliError::Timeout { endpoint: self.endpoint.clone(), timeout: self.timeout }
+        Problem::Timeout { endpoint: self.endpoint.clone(), timeout: self.timeout }.into()
     }
 
     /// Tells what the server said from what happened on the way: only the latter has a cause on this side.
     fn status(&self, status: Status) -> CliError {
-        let timed_out = || CliError::Timeout { endpoint: self.endpoint.clone(), timeout: self.timeout };
         let Some(cause) = status.source() else {
             // The server knows the deadline too, and may be the first to see that it is over.
             let is_over = status.code() == Code::DeadlineExceeded
                 || (status.code() == Code::Cancelled && status.message() == TONIC_TIMEOUT);
-            return if is_over { timed_out() } else { CliError::Status(Box::new(status)) };
+            return if is_over { self.timed_out() } else { Problem::Status(Box::new(status)).into() };
         };
         if chain(cause).any(<dyn Error>::is::<tonic::TimeoutExpired>) {
             return self.timed_out();
         }
-        CliError::Lost { endpoint: self.endpoint.clone(), problem: innermost(cause) }
+        Problem::Lost { endpoint: self.endpoint.clone(), problem: innermost(cause) }.into()
     }
 }
 
@@ -157,7 +156,8 @@ fn is_timeout(code: Code, time_is_up: bool) -> bool {
 }
 
 fn normalize(endpoint: &str) -> Result<String, CliError> {
-    let refuse = |problem| CliError::Endpoint { endpoint: super::text::clean(endpoint).into_owned(), problem };
+    let refuse =
+        |problem| CliError::from(Problem::Endpoint { endpoint: super::text::clean(endpoint).into_owned(), problem });
     let address = match endpoint.split_once("://") {
         None => endpoint,
         Some(("http", address)) => address,

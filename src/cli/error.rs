@@ -3,6 +3,7 @@
 //! **Invariant**: every message names what was tried, what happened and, where there is one, the remedy.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,8 +13,6 @@ use thiserror::Error as ThisError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::backfill::BackfillError;
-use super::export::ExportError;
 use super::text::clean;
 use super::when::WhenError;
 use crate::domain::SpanError;
@@ -47,15 +46,33 @@ pub(super) const USAGE_STATUS: u8 = 2;
 /// The exit status when some input went in and some was refused.
 pub(super) const PARTLY_REFUSED_STATUS: u8 = 3;
 
+/// What errors are told apart by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ErrorKind {
+    /// The command line says what cannot be done.
+    Usage,
+    /// What was asked for is not there.
+    NotFound,
+    /// The request, or the input, is not taken as it is.
+    Refused,
+    /// Nobody answers, or not now.
+    Unreachable,
+    /// A file, a pipe or a disk.
+    Io,
+    /// What must not happen.
+    Internal,
+}
+
 /// Why a command stopped.
+#[derive(Debug)]
+pub(super) struct CliError {
+    kind: ErrorKind,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+/// What goes wrong in commands themselves.
 #[derive(Debug, ThisError)]
-pub(super) enum CliError {
-    /// A time that has no instant.
-    #[error(transparent)]
-    When(#[from] WhenError),
-    /// A span where a length is needed.
-    #[error(transparent)]
-    Span(#[from] SpanError),
+pub(super) enum Problem {
     /// An endpoint that is no address.
     #[error("endpoint '{endpoint}' {problem}; write it like http://127.0.0.1:50051 or 127.0.0.1:50051")]
     Endpoint {
@@ -152,13 +169,7 @@ pub(super) enum CliError {
     },
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
-    Output(#[from] io::Error),
-    /// Past tables that cannot be had.
-    #[error(transparent)]
-    Backfill(#[from] BackfillError),
-    /// An export that came to nothing.
-    #[error(transparent)]
-    Export(#[from] ExportError),
+    Output(io::Error),
     /// Parquet where only a stream is.
     #[error("Parquet is read from its end and cannot come through a pipe; save it to a file and name that")]
     ParquetPipe,
@@ -168,155 +179,178 @@ pub(super) enum CliError {
         /// The option.
         flag: &'static str,
     },
-    /// An export that cannot be read, or that makes no store.
-    #[error(transparent)]
-    Import(#[from] ReadError),
-    /// A store that cannot be verified.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A blocking task that did not end.
-    #[error("an internal task ended early: {0}")]
-    Task(#[from] tokio::task::JoinError),
 }
 
-impl CliError {
-    /// The exit status. A reader that went away, as `| head` does, is no failure.
-    pub(super) fn exit_code(&self) -> ExitCode {
+impl Problem {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Self::When(_) | Self::Span(_) | Self::Endpoint { .. } | Self::PageOnly { .. } | Self::TicksOnly { .. } => {
-                ExitCode::from(USAGE_STATUS)
-            }
-            Self::Export(problem) if problem.is_usage() => ExitCode::from(USAGE_STATUS),
-            Self::Backfill(problem) if problem.is_usage() => ExitCode::from(USAGE_STATUS),
-            Self::Output(problem) if problem.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Self::Endpoint { .. } | Self::PageOnly { .. } | Self::TicksOnly { .. } => ErrorKind::Usage,
             Self::Unreachable { .. }
             | Self::Lost { .. }
             | Self::Ended { .. }
             | Self::Silent { .. }
-            | Self::Timeout { .. }
-            | Self::Status(_)
-            | Self::Protocol(_)
-            | Self::Read { .. }
-            | Self::PageTooLarge { .. }
-            | Self::Header { .. }
-            | Self::File { .. }
-            | Self::Output(_)
-            | Self::Backfill(_)
-            | Self::Export(_)
-            | Self::ParquetPipe
-            | Self::Import(_)
-            | Self::Store(_)
-            | Self::Task(_) => ExitCode::FAILURE,
+            | Self::Timeout { .. } => ErrorKind::Unreachable,
+            Self::Status(status) => match status.code() {
+                Code::NotFound => ErrorKind::NotFound,
+                Code::Unavailable
+                | Code::DeadlineExceeded
+                | Code::ResourceExhausted
+                | Code::Cancelled
+                | Code::Aborted => ErrorKind::Unreachable,
+                Code::InvalidArgument
+                | Code::OutOfRange
+                | Code::FailedPrecondition
+                | Code::AlreadyExists
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+                | Code::Unimplemented => ErrorKind::Refused,
+                Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => ErrorKind::Internal,
+            },
+            Self::Protocol(_) => ErrorKind::Internal,
+            Self::PageTooLarge { .. } | Self::Header { .. } | Self::ParquetPipe => ErrorKind::Refused,
+            Self::Read { .. } | Self::Output(_) => ErrorKind::Io,
+            Self::File { problem, .. } => problem.kind,
         }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl Error for CliError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.source()
+    }
+}
+
+impl From<Problem> for CliError {
+    fn from(problem: Problem) -> Self {
+        Self::new(problem.kind(), problem)
+    }
+}
+
+impl From<io::Error> for CliError {
+    fn from(problem: io::Error) -> Self {
+        Problem::Output(problem).into()
+    }
+}
+
+impl From<WhenError> for CliError {
+    fn from(problem: WhenError) -> Self {
+        Self::new(ErrorKind::Usage, problem)
+    }
+}
+
+impl From<SpanError> for CliError {
+    fn from(problem: SpanError) -> Self {
+        Self::new(ErrorKind::Usage, problem)
+    }
+}
+
+impl From<ReadError> for CliError {
+    fn from(problem: ReadError) -> Self {
+        Self::new(ErrorKind::Refused, problem)
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(problem: StoreError) -> Self {
+        Self::new(ErrorKind::Io, problem)
+    }
+}
+
+impl From<tokio::task::JoinError> for CliError {
+    fn from(problem: tokio::task::JoinError) -> Self {
+        Self::new(ErrorKind::Internal, format!("an internal task ended early: {problem}"))
+    }
+}
+
+impl CliError {
+    /// An error of a kind.
+    pub(super) fn new(kind: ErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind, source: source.into() }
+    }
+
+    /// The exit status. A reader that went away, as `| head` does, is no failure.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self.kind {
+            ErrorKind::Usage => ExitCode::from(USAGE_STATUS),
+            ErrorKind::Io if self.is_closed_pipe() => ExitCode::SUCCESS,
+            ErrorKind::NotFound | ErrorKind::Refused | ErrorKind::Unreachable | ErrorKind::Io | ErrorKind::Internal => {
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn problem(&self) -> Option<&Problem> {
+        self.source.downcast_ref()
+    }
+
+    /// What the server answered, if it did.
+    fn status(&self) -> Option<&Status> {
+        let problem = self.problem()?;
+        if let Problem::File { problem, .. } = problem {
+            return problem.status();
+        }
+        if let Problem::Status(status) = problem { Some(status) } else { None }
     }
 
     /// Whether the server misses the time at which a page showed its quotes, or doubts it.
     pub(super) fn is_about_observed_time(&self) -> bool {
-        match self {
-            Self::File { problem, .. } => problem.is_about_observed_time(),
-            Self::Status(status) => {
-                let details = status.get_error_details();
-                let violations = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
-                violations.iter().any(|violation| violation.field == "observed_time")
-            }
-            Self::When(_)
-            | Self::Span(_)
-            | Self::Endpoint { .. }
-            | Self::PageOnly { .. }
-            | Self::TicksOnly { .. }
-            | Self::ParquetPipe
-            | Self::Import(_)
-            | Self::Unreachable { .. }
-            | Self::Lost { .. }
-            | Self::Ended { .. }
-            | Self::Silent { .. }
-            | Self::Timeout { .. }
-            | Self::Protocol(_)
-            | Self::Read { .. }
-            | Self::PageTooLarge { .. }
-            | Self::Header { .. }
-            | Self::Output(_)
-            | Self::Backfill(_)
-            | Self::Export(_)
-            | Self::Store(_)
-            | Self::Task(_) => false,
-        }
+        let details = self.status().map(Status::get_error_details);
+        let is_about = |details: ErrorDetails| {
+            let violations = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
+            violations.iter().any(|violation| violation.field == "observed_time")
+        };
+        details.is_some_and(is_about)
     }
 
     /// Whether asking again, later, would end the same way.
     pub(super) fn is_hopeless(&self) -> bool {
-        match self {
-            Self::Status(status) => matches!(status.code(), Code::InvalidArgument | Code::Unimplemented),
-            Self::Unreachable { .. }
-            | Self::Lost { .. }
-            | Self::Ended { .. }
-            | Self::Silent { .. }
-            | Self::Timeout { .. } => false,
-            Self::When(_)
-            | Self::Span(_)
-            | Self::Endpoint { .. }
-            | Self::PageOnly { .. }
-            | Self::TicksOnly { .. }
-            | Self::ParquetPipe
-            | Self::Import(_)
-            | Self::Protocol(_)
-            | Self::Read { .. }
-            | Self::PageTooLarge { .. }
-            | Self::Header { .. }
-            | Self::File { .. }
-            | Self::Output(_)
-            | Self::Backfill(_)
-            | Self::Export(_)
-            | Self::Store(_)
-            | Self::Task(_) => true,
+        match self.status() {
+            Some(status) => matches!(status.code(), Code::InvalidArgument | Code::Unimplemented),
+            None => self.kind != ErrorKind::Unreachable,
         }
     }
 
     /// Whether what was asked for is not there.
     pub(super) fn is_not_found(&self) -> bool {
-        matches!(self, Self::Status(status) if status.code() == Code::NotFound)
+        self.kind == ErrorKind::NotFound
     }
 
     /// When the server wants to be asked again.
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        let Self::Status(status) = self else { return None };
-        status.get_error_details().retry_info().and_then(|info| info.retry_delay)
+        self.status()?.get_error_details().retry_info().and_then(|info| info.retry_delay)
     }
 
     /// Whether nobody is there to be told.
     pub(super) fn is_closed_pipe(&self) -> bool {
-        matches!(self, Self::Output(problem) if problem.kind() == io::ErrorKind::BrokenPipe)
+        matches!(self.problem(), Some(Problem::Output(problem)) if problem.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// Whether it is of one input, which it names.
+    pub(super) fn names_its_input(&self) -> bool {
+        match self.problem() {
+            Some(Problem::File { problem, .. }) => problem.names_its_input(),
+            Some(
+                Problem::Read { .. } | Problem::PageTooLarge { .. } | Problem::Header { .. } | Problem::ParquetPipe,
+            ) => true,
+            Some(_) => false,
+            None => self.source.is::<ReadError>(),
+        }
     }
 
     /// Whether the next file has no better chance than this one had.
     pub(super) fn stops_all(&self) -> bool {
-        match self {
-            Self::File { problem, .. } => problem.stops_all(),
-            Self::Status(status) => !matches!(
+        match self.status() {
+            Some(status) => !matches!(
                 status.code(),
                 Code::InvalidArgument | Code::OutOfRange | Code::NotFound | Code::FailedPrecondition
             ),
-            Self::Read { .. }
-            | Self::PageTooLarge { .. }
-            | Self::Header { .. }
-            | Self::ParquetPipe
-            | Self::Import(_) => false,
-            Self::When(_)
-            | Self::Span(_)
-            | Self::Endpoint { .. }
-            | Self::PageOnly { .. }
-            | Self::TicksOnly { .. }
-            | Self::Unreachable { .. }
-            | Self::Lost { .. }
-            | Self::Ended { .. }
-            | Self::Silent { .. }
-            | Self::Timeout { .. }
-            | Self::Protocol(_)
-            | Self::Output(_)
-            | Self::Backfill(_)
-            | Self::Export(_)
-            | Self::Store(_)
-            | Self::Task(_) => true,
+            None => !self.names_its_input(),
         }
     }
 }
@@ -415,12 +449,12 @@ mod tests {
     #[test]
     fn exit_statuses() {
         let check = |error: CliError, expect: ExitCode| assert_eq!(error.exit_code(), expect, "{error}");
-        check(CliError::When(WhenError::Malformed("x".to_owned())), ExitCode::from(2));
-        check(CliError::Endpoint { endpoint: "x y".to_owned(), problem: "is no address" }, ExitCode::from(2));
-        check(CliError::Output(io::ErrorKind::BrokenPipe.into()), ExitCode::SUCCESS);
-        check(CliError::Output(io::ErrorKind::StorageFull.into()), ExitCode::FAILURE);
+        check(WhenError::Malformed("x".to_owned()).into(), ExitCode::from(2));
+        check(Problem::Endpoint { endpoint: "x y".to_owned(), problem: "is no address" }.into(), ExitCode::from(2));
+        check(Problem::Output(io::ErrorKind::BrokenPipe.into()).into(), ExitCode::SUCCESS);
+        check(Problem::Output(io::ErrorKind::StorageFull.into()).into(), ExitCode::FAILURE);
         check(CliError::from(StoreError::Damaged { path: "x".to_owned(), problem: "y".to_owned() }), ExitCode::FAILURE);
-        check(CliError::Status(Box::new(Status::not_found("x"))), ExitCode::FAILURE);
+        check(Problem::Status(Box::new(Status::not_found("x"))).into(), ExitCode::FAILURE);
         assert_eq!(ExitCode::from(Outcome::PartlyRefused), ExitCode::from(3));
     }
 }

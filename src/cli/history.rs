@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::cell::Cell;
 use super::client::Client;
+use super::error::Problem;
 use super::output::{Column, Sheet};
 use super::runs::{REPORTED_TITLE, reported};
 use super::when::When;
@@ -116,7 +117,7 @@ async fn list(client: &Client, session: &Session, request: ListRunsRequest, limi
     loop {
         for run in page.runs {
             if rows == limit {
-                return Err(CliError::Protocol("more runs in a page than asked for"));
+                return Err(Problem::Protocol("more runs in a page than asked for").into());
             }
             sheet.row(&Row { run, is_baseline: false })?;
             rows += 1;

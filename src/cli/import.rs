@@ -11,6 +11,7 @@ use clap::Args;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::cell::Cell;
+use super::error::Problem;
 use super::ingest::{Progress, import_ticks};
 use super::output::{Column, write_one};
 use super::text::clean;
@@ -94,7 +95,7 @@ pub(super) async fn run(args: ImportArgs, session: &Session) -> Result<Outcome, 
     }
     for (given, flag) in [(revise, "--revise"), (dry_run, "--dry-run")] {
         if given {
-            return Err(CliError::TicksOnly { flag });
+            return Err(Problem::TicksOnly { flag }.into());
         }
     }
     let imported = import_store(&source, &db).await?;

@@ -3,6 +3,7 @@
 //! **Invariant**: nothing is written before the server has agreed to answer. The pages after the first see the same
 //! commit: their token pins it.
 
+use super::error::Problem;
 use super::output::{Column, Sheet};
 use super::{CliError, Session, note, stdout};
 
@@ -62,7 +63,7 @@ pub(super) async fn list_without<T>(
     loop {
         for row in &page.rows {
             if rows == limit {
-                return Err(CliError::Protocol("more rows in a page than asked for"));
+                return Err(Problem::Protocol("more rows in a page than asked for").into());
             }
             sheet.row(row)?;
             rows += 1;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::sources::subject;
+use super::value::subject;
 use super::{ConfigError, ValueError, parse_source};
 use crate::domain::{Factor, Source};
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::file::{FileFeed, FileSettings};
-use super::value::SourceDuration;
+use super::value::{SourceDuration, subject};
 use super::{ConfigError, micros};
 use crate::board::StateRules;
 use crate::domain::{Factor, Source};
@@ -197,11 +197,6 @@ pub fn default_state_rules() -> StateRules {
         stale_limits_us: banks.filter_map(|bank| Some((bank.source().ok()?, limit_us))).collect(),
         moving_window_us: micros(MOVING_WINDOW_DEFAULT),
     }
-}
-
-/// For whom a setting is.
-pub(super) fn subject(source: Option<&Source>) -> String {
-    source.map_or_else(|| "all other sources".to_owned(), |name| format!("source {name}"))
 }
 
 /// What `flag` says of each source, and of all others.

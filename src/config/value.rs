@@ -34,6 +34,11 @@ pub struct SourceDuration {
     pub(super) duration: Duration,
 }
 
+/// For whom a setting is.
+pub(super) fn subject(source: Option<&Source>) -> String {
+    source.map_or_else(|| "all other sources".to_owned(), |name| format!("source {name}"))
+}
+
 /// A value that a flag does not take.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ValueError {

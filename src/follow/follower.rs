@@ -143,9 +143,12 @@ impl Follower {
         for (question, url) in questions.into_iter().zip(&urls) {
             let answer = self.ask(question, url).await;
             let is_over = matches!(answer.outcome, Outcome::Unreachable) || answer.retry_after.is_some();
-            if (answer.outcome, answer.retry_after) > (worst.outcome, worst.retry_after) {
+            // Who asks for patience has it, whatever the question was.
+            let retry_after = worst.retry_after.max(answer.retry_after);
+            if answer.outcome > worst.outcome {
                 worst = answer;
             }
+            worst.retry_after = retry_after;
             // Who does not answer, or wants to be left alone, is not asked for more.
             if is_over {
                 break;
@@ -162,7 +165,7 @@ impl Follower {
         self.context.metrics.polled(source.name(), outcome.label());
         let last = if answer.is_answered {
             self.failures = 0;
-            LastPoll::Answered
+            LastPoll::Answered { retry_after: answer.retry_after }
         } else {
             self.failures = self.failures.saturating_add(1);
             LastPoll::Failed { in_a_row: self.failures, retry_after: answer.retry_after }
@@ -190,7 +193,7 @@ impl Follower {
         let poll = Poll { source, time, covered_until: covered_until(self.next), health };
         match self.context.ingest.record_poll(poll).await {
             Ok(()) => {}
-            Err(error @ IngestError::QueueFull) => {
+            Err(error @ (IngestError::QueueFull | IngestError::Poll(_))) => {
                 tracing::warn!("what a poll of {} found is not recorded: {error}", self.source);
             }
             // The writer has said so itself.
@@ -214,8 +217,7 @@ impl Follower {
             }
             Err(error) => {
                 let outcome = match error.trouble() {
-                    // Who asks for patience has it.
-                    _ if is_ahead(question) && error.retry_after().is_none() => Outcome::Unchanged,
+                    _ if is_ahead(question) => Outcome::Unchanged,
                     // A page that is gone is no page that is late.
                     Trouble::Absent if question == Question::Ticker => Outcome::Refused,
                     Trouble::Absent => Outcome::Silent,
@@ -270,9 +272,7 @@ impl Follower {
     async fn submit(&self, batch: Batch) -> Answer {
         match self.context.ingest.submit(batch).await {
             Ok(report) => judged(&report),
-            Err(error @ (IngestError::QueueFull | IngestError::Poisoned(_) | IngestError::Draining)) => {
-                Answer::new(Outcome::NotStored, error.to_string())
-            }
+            Err(error) => Answer::new(Outcome::NotStored, error.to_string()),
         }
     }
 }

@@ -121,7 +121,10 @@ impl Schedule {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LastPoll {
     /// With an answer, if only that there is no table.
-    Answered,
+    Answered {
+        /// What the source asked for.
+        retry_after: Option<Duration>,
+    },
     /// With none that could be read.
     Failed {
         /// From 1.
@@ -133,13 +136,11 @@ pub enum LastPoll {
 
 /// When to ask a source of this schedule again, whose last poll ended at `polled`. `chance` is any number.
 pub fn next_poll(schedule: Schedule, polled: Timestamp, last: LastPoll, chance: u32) -> Timestamp {
-    let wait = match last {
-        LastPoll::Answered => schedule.wait(polled),
-        LastPoll::Failed { in_a_row, retry_after } => {
-            let backoff = schedule.backoff(in_a_row);
-            retry_after.map_or(backoff, |asked| asked.min(RETRY_AFTER_MAX).max(backoff))
-        }
+    let (own, asked) = match last {
+        LastPoll::Answered { retry_after } => (schedule.wait(polled), retry_after),
+        LastPoll::Failed { in_a_row, retry_after } => (schedule.backoff(in_a_row), retry_after),
     };
+    let wait = asked.map_or(own, |asked| asked.min(RETRY_AFTER_MAX).max(own));
     let micros = wait.as_micros() + wait.as_micros() / u128::from(JITTER_PART) * u128::from(chance) / (1 << 32);
     polled.saturating_add_us(i64::try_from(micros).unwrap_or(i64::MAX))
 }
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn a_bank_is_asked_hourly_and_more_often_around_its_publication() {
         let check = |source: FollowedSource, polled: &str, expect: &str| {
-            let next = next_poll(Schedule::of(source), time(polled), LastPoll::Answered, 0);
+            let next = next_poll(Schedule::of(source), time(polled), LastPoll::Answered { retry_after: None }, 0);
             assert_eq!(next, time(expect), "{source} after {polled}");
         };
         check(FollowedSource::Timesca, "2026-05-18T09:00:00Z", "2026-05-18T09:01:00Z");
@@ -214,7 +215,7 @@ mod tests {
             if let Some(hour) = publication {
                 schedule = schedule.with_publication(hour.parse().unwrap()).unwrap();
             }
-            let next = next_poll(schedule, time(polled), LastPoll::Answered, 0);
+            let next = next_poll(schedule, time(polled), LastPoll::Answered { retry_after: None }, 0);
             assert_eq!(next, time(expect), "{source} at {pace_s} s, {publication:?}, after {polled}");
         };
         let (ticker, bank) = (FollowedSource::Timesca, FollowedSource::Nbkr);
@@ -270,8 +271,17 @@ mod tests {
     #[test]
     fn chance_lengthens_a_wait_by_an_eighth_at_most() {
         let polled = time("2026-05-18T00:00:00Z");
-        let wait =
-            |chance| left(polled, next_poll(Schedule::of(FollowedSource::Timesca), polled, LastPoll::Answered, chance));
+        let wait = |chance| {
+            left(
+                polled,
+                next_poll(
+                    Schedule::of(FollowedSource::Timesca),
+                    polled,
+                    LastPoll::Answered { retry_after: None },
+                    chance,
+                ),
+            )
+        };
         assert_eq!((wait(0), wait(1 << 31)), (Duration::from_mins(1), Duration::from_millis(63_750)));
         assert!(wait(u32::MAX) < Duration::from_millis(67_500));
         let last = LastPoll::Failed { in_a_row: 1, retry_after: Some(Duration::MAX) };

@@ -1,12 +1,11 @@
 //! Messages made on a thread of their own, at the pace of the client who takes them.
 //!
-//! **Invariant**: a stream holds its version of the store no longer than its age limit, whether its client reads or not,
-//! and ends soon after its client has gone.
+//! **Invariant**: a stream holds its version of the store no longer than its age limit, ends when its client leaves a
+//! message unread for [`UNREAD_TIME_MAX_S`], and ends soon after its client has gone.
 
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,6 +13,9 @@ use tonic::Status;
 
 use crate::api::ServiceError;
 use crate::query::QueryError;
+
+/// How long a client may leave the messages that were made for it unread, seconds.
+const UNREAD_TIME_MAX_S: u64 = 20;
 
 /// What a client gets.
 pub(super) type Messages<T> = ReceiverStream<Result<T, Status>>;
@@ -36,7 +38,7 @@ impl End {
 }
 
 /// Sends what `produce` hands over, at most `ahead` messages before the client takes them, from a thread that keeps
-/// `permit` until it is through.
+/// `place` until it is through.
 ///
 /// The thread is a new one, not one of the pool of blocking threads: the allocator keeps what a thread freed for the
 /// threads that begin after its end, while streams on one pooled thread after the other would each leave their tens of
@@ -44,7 +46,7 @@ impl End {
 pub(super) fn send_until<T: Send + 'static>(
     end: End,
     ahead: usize,
-    permit: OwnedSemaphorePermit,
+    place: impl Send + 'static,
     produce: impl FnOnce(&mut (dyn FnMut(T) -> Result<(), ServiceError> + Send)) -> Result<(), ServiceError>
     + Send
     + 'static,
@@ -55,7 +57,7 @@ pub(super) fn send_until<T: Send + 'static>(
     let failed = sender.clone();
     let runtime = Handle::current();
     let thread = std::thread::Builder::new().name("silkrate-stream".to_owned()).spawn(move || {
-        let _permit = permit;
+        let _place = place;
         let outcome = produce(&mut |message| hand_over(&runtime, &sender, message, &end));
         if let (Err(error), Some(closing)) = (outcome, closing) {
             closing.send(Err(error.into()));
@@ -68,7 +70,7 @@ pub(super) fn send_until<T: Send + 'static>(
     ReceiverStream::new(receiver)
 }
 
-/// Waits for the client to take a message, though not for ever.
+/// Waits for the client to make room for a message, though not for ever.
 fn hand_over<T>(
     runtime: &Handle,
     sender: &Sender<Result<T, Status>>,
@@ -78,10 +80,12 @@ fn hand_over<T>(
     if Instant::now() >= end.at {
         return Err(end.error.clone());
     }
+    let unread = Instant::now() + Duration::from_secs(UNREAD_TIME_MAX_S);
     // Timers are made inside the runtime.
-    match runtime.block_on(async { timeout_at(end.at, sender.send(Ok(message))).await }) {
+    match runtime.block_on(async { timeout_at(end.at.min(unread), sender.send(Ok(message))).await }) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(QueryError::Stopped.into()),
+        Err(_) if unread < end.at => Err(ServiceError::Unread { unread_max_s: UNREAD_TIME_MAX_S }),
         Err(_) => Err(end.error.clone()),
     }
 }

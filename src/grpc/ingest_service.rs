@@ -161,7 +161,7 @@ impl IngestService for IngestApi {
         &self,
         request: Request<v1::ListQuarantineRequest>,
     ) -> Result<Response<v1::ListQuarantineResponse>, Status> {
-        self.quarantine.list(request.into_inner()).await.map(Response::new)
+        self.quarantine.list(request.into_inner()).await
     }
 
     async fn release_quarantine(

@@ -10,11 +10,13 @@ use arc_swap::ArcSwapOption;
 use prost::Message;
 use prost::bytes::{BufMut, Bytes};
 use tonic::Status;
-use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic_prost::ProstCodec;
+use tonic::codec::{Codec, EncodeBuf, Encoder};
 
 use crate::api::convert::latest_rate;
+use crate::api::{latest as latest_message, latest_without_rates};
 use crate::board::Board;
+use crate::domain::Timestamp;
+use crate::proto::codec::MessageDecoder;
 use crate::proto::v1;
 use crate::query::{SeriesFilter, latest};
 
@@ -56,6 +58,23 @@ impl KeptRates {
         if is_behind { encode(board, since) } else { Self::keep(&self.newest, board, since) }
     }
 
+    /// The answer to a poll, of kept bytes where all series are asked for.
+    pub(super) fn answer(
+        &self,
+        board: &Arc<Board>,
+        filter: &SeriesFilter,
+        since_sequence: u64,
+        now: Timestamp,
+    ) -> LatestAnswer {
+        if filter.is_empty() {
+            let encoded_rates = self.changed(board, since_sequence);
+            LatestAnswer { encoded_rates, message: latest_without_rates(board, now) }
+        } else {
+            let message = latest_message(board, filter, since_sequence, now);
+            LatestAnswer { encoded_rates: Bytes::new(), message }
+        }
+    }
+
     fn kept(place: &ArcSwapOption<Encoded>, board: &Arc<Board>, since: u64) -> Option<Bytes> {
         let kept = place.load();
         let kept = kept.as_ref().filter(|kept| Arc::ptr_eq(&kept.board, board) && kept.since == since)?;
@@ -83,6 +102,9 @@ pub(super) struct WithRates<M> {
     pub(super) encoded_rates: Bytes,
     pub(super) message: M,
 }
+
+/// An answer to a poll.
+pub(super) type LatestAnswer = WithRates<v1::GetLatestRatesResponse>;
 
 impl<M: Message + Default> WithRates<M> {
     fn encode(&self, buffer: &mut impl BufMut) -> Result<(), prost::EncodeError> {
@@ -115,14 +137,14 @@ impl<Q: Message + Default + 'static, M: Message + Default + 'static> Codec for R
     type Encode = WithRates<M>;
     type Decode = Q;
     type Encoder = RatesEncoder<M>;
-    type Decoder = RatesDecoder<Q>;
+    type Decoder = MessageDecoder<Q>;
 
     fn encoder(&mut self) -> RatesEncoder<M> {
         RatesEncoder(PhantomData)
     }
 
-    fn decoder(&mut self) -> RatesDecoder<Q> {
-        RatesDecoder(ProstCodec::<(), _>::raw_decoder(BufferSettings::default()))
+    fn decoder(&mut self) -> MessageDecoder<Q> {
+        MessageDecoder::default()
     }
 }
 
@@ -136,18 +158,6 @@ impl<M: Message + Default> Encoder for RatesEncoder<M> {
     fn encode(&mut self, answer: WithRates<M>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         buffer.reserve(answer.encoded_rates.len() + answer.message.encoded_len());
         answer.encode(buffer).map_err(|error| cannot_encode(&error))
-    }
-}
-
-/// Reads requests.
-pub(super) struct RatesDecoder<Q: Message + Default + 'static>(<ProstCodec<(), Q> as Codec>::Decoder);
-
-impl<Q: Message + Default + 'static> Decoder for RatesDecoder<Q> {
-    type Item = Q;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Q>, Status> {
-        self.0.decode(buffer)
     }
 }
 
@@ -186,5 +196,33 @@ pub(super) mod tests {
         assert!(is_shared(7));
         assert!(!is_shared(5), "behind");
         assert!(is_shared(7));
+    }
+
+    #[test]
+    fn the_kept_answer_equals_the_written_one() {
+        let kept = KeptRates::default();
+        let now = Timestamp::from_micros(6_000_000);
+        let one_pair = SeriesFilter { pairs: vec![quote("KGS/USD", "timesca", 3).series.pair], sources: vec![] };
+        for board in [board(7), board(7), board(8)] {
+            for filter in [&SeriesFilter::default(), &one_pair] {
+                for since in [0, 3, 7, 9] {
+                    let slow = latest_message(&board, filter, since, now);
+                    for _ in 0..2 {
+                        assert_eq!(kept.answer(&board, filter, since, now).whole().unwrap(), slow);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_poll_that_saw_it_all_gets_the_sequence_alone() {
+        let now = Timestamp::from_micros(6_000_000);
+        let count = |since| latest_message(&board(7), &SeriesFilter::default(), since, now).rates.len();
+        assert_eq!([0, 3, 7, 8].map(count), [2, 1, 0, 2]);
+        let empty = latest_message(&board(7), &SeriesFilter::default(), 7, now);
+        assert_eq!(empty.sequence, 7);
+        assert_eq!(empty.server_time.unwrap().seconds, 6);
+        assert_eq!(empty.last_ingest_time.unwrap().seconds, 4);
     }
 }

@@ -4,6 +4,7 @@
 //! except to the client in `cli`.
 
 mod blocking_stream;
+mod caller_places;
 pub mod deadline;
 mod ingest_convert;
 pub mod ingest_service;
@@ -18,5 +19,6 @@ pub mod status;
 mod tick_stream;
 mod watch;
 
+pub use caller_places::Caller;
 pub use ingest_convert::BATCH_TICKS_MAX;
 pub use tick_stream::UNANSWERED_BATCHES_MAX;

@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
-use tonic::Status;
+use tonic::{Response, Status};
 
 use super::ingest_convert::{BadField, Mode};
+use super::rate_service::answered;
 use crate::api::convert::timestamp;
 use crate::api::{Rates, decision_messages, decision_request};
 use crate::domain::Verdict;
@@ -21,8 +22,11 @@ pub(super) struct QuarantineCalls {
 }
 
 impl QuarantineCalls {
-    pub(super) async fn list(&self, request: v1::ListQuarantineRequest) -> Result<v1::ListQuarantineResponse, Status> {
-        Ok(self.rates.list_quarantine(request).await?)
+    pub(super) async fn list(
+        &self,
+        request: v1::ListQuarantineRequest,
+    ) -> Result<Response<v1::ListQuarantineResponse>, Status> {
+        Ok(answered(self.rates.list_quarantine(request).await?))
     }
 
     pub(super) async fn release(

@@ -3,28 +3,29 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
+use super::caller_places::{Caller, CallerPlaces};
 use super::deadline::Deadline;
-use super::kept_rates::{KeptRates, WithRates};
-use super::latest::{self, LatestAnswer};
+use super::kept_rates::{KeptRates, LatestAnswer, WithRates};
 use super::run_stream::{self, RunMessages};
 use super::watch::{WATCHERS_MAX, Watch, Watches};
-use crate::api::{Rates, ServiceError};
+use crate::api::{Rates, Read, ServiceError};
 use crate::proto::v1;
 use crate::proto::v1::rate_service_server::RateService;
 
 /// Most streams of runs at once: each keeps a thread, a version of the store and a few messages.
 const STREAMS_MAX: usize = 64;
+/// Most streams of runs of one caller at once.
+const CALLER_STREAMS_MAX: usize = 48;
 
 /// Answers of [`Rates`] over gRPC.
 pub struct RateServiceImpl {
     rates: Arc<Rates>,
     kept: Arc<KeptRates>,
     watches: Watches,
-    streams: Arc<Semaphore>,
+    streams: CallerPlaces,
 }
 
 impl RateServiceImpl {
@@ -32,7 +33,7 @@ impl RateServiceImpl {
     pub fn new(rates: Arc<Rates>) -> Self {
         let kept = Arc::new(KeptRates::default());
         let watches = Watches::new(Arc::clone(&rates), Arc::clone(&kept), WATCHERS_MAX);
-        Self { rates, kept, watches, streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
+        Self { rates, kept, watches, streams: CallerPlaces::new(STREAMS_MAX, CALLER_STREAMS_MAX) }
     }
 
     /// With another limit of watchers at one time.
@@ -46,13 +47,20 @@ impl RateServiceImpl {
     pub(super) fn latest_answer(&self, request: &v1::GetLatestRatesRequest) -> Result<LatestAnswer, Status> {
         let filter = self.rates.filter(&request.pairs, &request.sources)?;
         let board = &self.rates.view().board;
-        Ok(latest::answer(&self.kept, board, &filter, request.since_sequence, self.rates.now()))
+        Ok(self.kept.answer(board, &filter, request.since_sequence, self.rates.now()))
     }
 
     /// The latest rates and each change to them, as bytes kept where everything is watched.
     pub(super) fn watch(&self, request: &v1::WatchLatestRatesRequest) -> Result<Watch, Status> {
         Ok(self.watches.open(request)?)
     }
+}
+
+/// The response of a read. Its place goes with it, until its bytes are made and, of a large one, sent.
+pub(super) fn answered<T>(read: Read<T>) -> Response<T> {
+    let mut response = Response::new(read.answer);
+    response.extensions_mut().insert(read.place);
+    response
 }
 
 #[tonic::async_trait]
@@ -64,7 +72,7 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::ListSeriesRequest>,
     ) -> Result<Response<v1::ListSeriesResponse>, Status> {
-        Ok(Response::new(self.rates.list_series(request.get_ref()).await?))
+        Ok(answered(self.rates.list_series(request.get_ref()).await?))
     }
 
     async fn get_latest_rates(
@@ -85,15 +93,15 @@ impl RateService for RateServiceImpl {
     }
 
     async fn get_rate(&self, request: Request<v1::GetRateRequest>) -> Result<Response<v1::GetRateResponse>, Status> {
-        Ok(Response::new(self.rates.get_rate(request.get_ref()).await?))
+        Ok(answered(self.rates.get_rate(request.get_ref()).await?))
     }
 
     async fn convert(&self, request: Request<v1::ConvertRequest>) -> Result<Response<v1::ConvertResponse>, Status> {
-        Ok(Response::new(self.rates.convert(request.into_inner()).await?))
+        Ok(answered(self.rates.convert(request.into_inner()).await?))
     }
 
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
-        Ok(Response::new(self.rates.list_runs(request.into_inner()).await?))
+        Ok(answered(self.rates.list_runs(request.into_inner()).await?))
     }
 
     async fn stream_runs(
@@ -101,56 +109,55 @@ impl RateService for RateServiceImpl {
         request: Request<v1::StreamRunsRequest>,
     ) -> Result<Response<Self::StreamRunsStream>, Status> {
         let deadline = Deadline::of(request.extensions());
-        let permit = Arc::clone(&self.streams)
-            .try_acquire_owned()
-            .map_err(|_| ServiceError::TooManyStreams { streams_max: STREAMS_MAX })?;
-        let runs = self.rates.stream_runs(request.get_ref()).await?;
-        Ok(Response::new(run_stream::send(runs, deadline, permit)))
+        let place = self.streams.take(Caller::of(request.extensions()));
+        let place = place.ok_or(ServiceError::NoPlace { what: "streams of runs" })?;
+        let runs = self.rates.stream_runs(request.get_ref()).await?.answer;
+        Ok(Response::new(run_stream::send(runs, deadline, place)))
     }
 
     async fn get_change(
         &self,
         request: Request<v1::GetChangeRequest>,
     ) -> Result<Response<v1::GetChangeResponse>, Status> {
-        Ok(Response::new(self.rates.get_change(request.get_ref()).await?))
+        Ok(answered(self.rates.get_change(request.get_ref()).await?))
     }
 
     async fn list_changes(
         &self,
         request: Request<v1::ListChangesRequest>,
     ) -> Result<Response<v1::ListChangesResponse>, Status> {
-        Ok(Response::new(self.rates.list_changes(request.into_inner()).await?))
+        Ok(answered(self.rates.list_changes(request.into_inner()).await?))
     }
 
     async fn compare_sources(
         &self,
         request: Request<v1::CompareSourcesRequest>,
     ) -> Result<Response<v1::CompareSourcesResponse>, Status> {
-        Ok(Response::new(self.rates.compare_sources(request.into_inner()).await?))
+        Ok(answered(self.rates.compare_sources(request.into_inner()).await?))
     }
 
     async fn list_candles(
         &self,
         request: Request<v1::ListCandlesRequest>,
     ) -> Result<Response<v1::ListCandlesResponse>, Status> {
-        Ok(Response::new(self.rates.list_candles(request.into_inner()).await?))
+        Ok(answered(self.rates.list_candles(request.into_inner()).await?))
     }
 
     async fn list_revisions(
         &self,
         request: Request<v1::ListRevisionsRequest>,
     ) -> Result<Response<v1::ListRevisionsResponse>, Status> {
-        Ok(Response::new(self.rates.list_revisions(request.into_inner()).await?))
+        Ok(answered(self.rates.list_revisions(request.into_inner()).await?))
     }
 
     async fn list_sources(
         &self,
         request: Request<v1::ListSourcesRequest>,
     ) -> Result<Response<v1::ListSourcesResponse>, Status> {
-        Ok(Response::new(self.rates.list_sources(request.get_ref()).await?))
+        Ok(answered(self.rates.list_sources(request.get_ref()).await?))
     }
 
     async fn list_gaps(&self, request: Request<v1::ListGapsRequest>) -> Result<Response<v1::ListGapsResponse>, Status> {
-        Ok(Response::new(self.rates.list_gaps(request.into_inner()).await?))
+        Ok(answered(self.rates.list_gaps(request.into_inner()).await?))
     }
 }

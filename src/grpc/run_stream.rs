@@ -2,7 +2,6 @@
 //!
 //! **Invariant**: messages hold the runs of their pieces in order, and there is always one.
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::blocking_stream::{End, Messages, send_until};
@@ -24,13 +23,13 @@ const WHEN_TOO_OLD: &str = "go on from the last first_observed_time with known_t
 /// What a client gets.
 pub(super) type RunMessages = Messages<StreamRunsResponse>;
 
-/// Sends `runs` from a blocking thread of its own, which keeps `permit` until it is through.
-pub(super) fn send(runs: RunStream, deadline: Option<Instant>, permit: OwnedSemaphorePermit) -> RunMessages {
-    send_runs_until(runs, End::of(deadline, STREAM_AGE_MAX_S, WHEN_TOO_OLD), permit)
+/// Sends `runs` from a blocking thread of its own, which keeps `place` until it is through.
+pub(super) fn send(runs: RunStream, deadline: Option<Instant>, place: impl Send + 'static) -> RunMessages {
+    send_runs_until(runs, End::of(deadline, STREAM_AGE_MAX_S, WHEN_TOO_OLD), place)
 }
 
-fn send_runs_until(runs: RunStream, end: End, permit: OwnedSemaphorePermit) -> RunMessages {
-    send_until(end, MESSAGES_AHEAD_MAX, permit, move |hand_over| pack(runs, hand_over))
+fn send_runs_until(runs: RunStream, end: End, place: impl Send + 'static) -> RunMessages {
+    send_until(end, MESSAGES_AHEAD_MAX, place, move |hand_over| pack(runs, hand_over))
 }
 
 /// Packs pieces into messages of [`MESSAGE_RUNS_MAX`] runs, the last one shorter; at least one message.
@@ -73,7 +72,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use tokio::sync::Semaphore;
+    use tokio::sync::{OwnedSemaphorePermit, Semaphore};
     use tokio::time::Instant;
     use tokio_stream::StreamExt as _;
     use tonic::Code;

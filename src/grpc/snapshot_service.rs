@@ -3,25 +3,23 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio_stream::{Stream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::blocking_stream::{End, send_until};
+use super::caller_places::{Caller, CallerPlaces};
 use super::deadline::Deadline;
-use crate::api::ServiceError;
 use crate::api::snapshot_request;
-use crate::board::StateRules;
-use crate::clock::Clock;
-use crate::domain::CurrencySet;
+use crate::api::{Rates, ServiceError};
 use crate::export::{Unwanted, produce};
-use crate::ingest::Ingest;
 use crate::proto::v1;
 use crate::proto::v1::snapshot_service_server::SnapshotService;
-use crate::query::{Reader, Stop};
 
 /// Most exports at once: each keeps a thread, a version of the store and a row group.
 const EXPORTS_MAX: usize = 4;
+/// Most exports of one caller at once.
+const CALLER_EXPORTS_MAX: usize = 3;
 /// Chunks made ahead of the client.
 const CHUNKS_AHEAD_MAX: usize = 4;
 /// The longest that an export may last, seconds.
@@ -32,18 +30,14 @@ const WHEN_TOO_OLD: &str = "export a part at a time, by pair or by start_time an
 
 /// Exports from the newest view, each from one commit.
 pub struct SnapshotServiceImpl {
-    ingest: Ingest,
-    clock: Arc<dyn Clock>,
-    currencies: CurrencySet,
-    rules: Arc<StateRules>,
-    exports: Arc<Semaphore>,
+    rates: Arc<Rates>,
+    exports: CallerPlaces,
 }
 
 impl SnapshotServiceImpl {
-    /// Over what `ingest` makes visible. `currencies` are those that may be asked for.
-    pub fn new(ingest: Ingest, clock: Arc<dyn Clock>, currencies: CurrencySet, rules: StateRules) -> Self {
-        let exports = Arc::new(Semaphore::new(EXPORTS_MAX));
-        Self { ingest, clock, currencies, rules: Arc::new(rules), exports }
+    /// Of what `rates` reads.
+    pub fn new(rates: Arc<Rates>) -> Self {
+        Self { rates, exports: CallerPlaces::new(EXPORTS_MAX, CALLER_EXPORTS_MAX) }
     }
 }
 
@@ -56,22 +50,16 @@ impl SnapshotService for SnapshotServiceImpl {
         request: Request<v1::ExportSnapshotRequest>,
     ) -> Result<Response<Self::ExportSnapshotStream>, Status> {
         let deadline = Deadline::of(request.extensions());
-        let request = snapshot_request::export(request.get_ref(), &self.currencies)?;
-        let permit = Arc::clone(&self.exports)
-            .try_acquire_owned()
-            .map_err(|_| ServiceError::TooManyExports { exports_max: EXPORTS_MAX })?;
-        let stop = Stop::default();
-        let stops_when_dropped = stop.on_drop();
-        let reader = Reader::new(self.ingest.view(), self.clock.now(), Arc::clone(&self.rules), stop);
+        let place = self.exports.take(Caller::of(request.extensions()));
+        let request = snapshot_request::export(request.get_ref(), self.rates.currencies())?;
+        let place = place.ok_or(ServiceError::NoPlace { what: "exports" })?;
         let question = request.snapshot.clone();
-        let pinned = tokio::task::spawn_blocking(move || reader.snapshot(&question));
-        // Past the caller's deadline this call is dropped, and the reader stops.
-        let snapshot = match pinned.await {
-            Ok(snapshot) => snapshot.map_err(ServiceError::from)?,
-            Err(problem) => return Err(ServiceError::BrokenOff(problem.to_string()).into()),
-        };
+        let cancel = CancellationToken::new();
+        let stops_when_dropped = cancel.clone().drop_guard();
+        // The rows are read for longer than one read may take, on the thread of the stream.
+        let snapshot = self.rates.read(move |reader| reader.clone().until(cancel).snapshot(&question)).await?.answer;
         let end = End::of(deadline, EXPORT_AGE_MAX_S, WHEN_TOO_OLD);
-        let messages = send_until(end, CHUNKS_AHEAD_MAX, permit, move |hand_over| {
+        let messages = send_until(end, CHUNKS_AHEAD_MAX, place, move |hand_over| {
             let mut refusal = None;
             let outcome = produce(&snapshot, &request, &mut |message| {
                 hand_over(message).map_err(|error| {

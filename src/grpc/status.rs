@@ -43,7 +43,7 @@ fn details(detail: ErrorDetail) -> ErrorDetails {
 
 impl From<ServiceError> for Status {
     fn from(error: ServiceError) -> Self {
-        let (kind, detail) = error.describe();
+        let (kind, detail) = error.answered();
         Self::with_error_details(code(kind), error.to_string(), details(detail))
     }
 }
@@ -180,7 +180,8 @@ mod tests {
             StoreError::WindowDiffers { series, source_name: text("timesca"), stored_s: 3_600, configured_s: 60 };
         both(&window, Code::FailedPrecondition, "collapse window of 3600 s");
         let io = StoreError::Io { action: text("read"), problem: text("gone"), disk_full: false };
-        both(&io, Code::Internal, "read: gone");
+        check(io.clone(), Code::Unavailable, "read: gone", "retry in 30s");
+        check(QueryError::from(io), Code::Unavailable, "read: gone", "retry in 30s");
     }
 
     #[test]
@@ -195,14 +196,18 @@ mod tests {
 
     #[test]
     fn calls() {
-        let too_many = ServiceError::TooManyStreams { streams_max: 64 };
-        check(too_many, Code::ResourceExhausted, "64 streams", "retry in 2s");
+        let no_place = ServiceError::NoPlace { what: "streams of runs" };
+        check(no_place, Code::ResourceExhausted, "streams of runs: all places are taken", "retry in 2s");
+        let too_many = ServiceError::TooManyReads { reads_max: 32 };
+        check(too_many, Code::ResourceExhausted, "32 reads", "retry in 1s");
+        let too_long = ServiceError::ReadTooLong { seconds: 30 };
+        check(too_long, Code::DeadlineExceeded, "longer than 30 s", "");
+        check(ServiceError::TooManyUnread, Code::ResourceExhausted, "wait to be read", "retry in 2s");
+        check(ServiceError::Unread { unread_max_s: 20 }, Code::Aborted, "not read for 20 s", "");
         let too_many = ServiceError::TooManyWatchers { watchers_max: 5_000 };
         check(too_many, Code::ResourceExhausted, "5000 watches", "retry in 2s");
         let too_old = ServiceError::StreamTooOld { age_max_s: 600, remedy: "ask again" };
         check(too_old, Code::Aborted, "lasted 600 s, which is the longest; ask again", "");
-        let too_many = ServiceError::TooManyExports { exports_max: 4 };
-        check(too_many, Code::ResourceExhausted, "4 exports", "retry in 2s");
         let export = |error| ServiceError::Export(error);
         check(export(ExportError::Unwanted), Code::Cancelled, "nobody takes", "");
         let damaged = StoreError::Damaged { path: "db".to_owned(), problem: "no index".to_owned() };

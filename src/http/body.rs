@@ -10,20 +10,19 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// Bytes handed over at a time; answers that have no more hold no turn.
 const PIECE_BYTES_MAX: usize = 32 * 1024;
 
 /// What is left to send.
-pub(super) struct Held {
+pub(super) struct Held<T> {
     left: Bytes,
-    _turn: OwnedSemaphorePermit,
+    _turn: T,
 }
 
-impl Held {
+impl<T: Send + Unpin + 'static> Held<T> {
     /// A body of `bytes` that keeps `turn` while it has more than one piece.
-    pub(super) fn body(bytes: Bytes, turn: Option<OwnedSemaphorePermit>) -> Body {
+    pub(super) fn body(bytes: Bytes, turn: Option<T>) -> Body {
         match turn {
             Some(turn) if bytes.len() > PIECE_BYTES_MAX => Body::new(Self { left: bytes, _turn: turn }),
             Some(_) | None => Body::from(bytes),
@@ -31,7 +30,7 @@ impl Held {
     }
 }
 
-impl HttpBody for Held {
+impl<T: Unpin> HttpBody for Held<T> {
     type Data = Bytes;
     type Error = Infallible;
 

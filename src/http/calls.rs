@@ -7,7 +7,6 @@
 use std::cmp::Reverse;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, VARY};
@@ -15,8 +14,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use prost::Message;
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _, Value};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 
 use super::Site;
 use super::body::Held;
@@ -25,17 +22,11 @@ use super::parameters::{Parameters, invalid};
 use super::problem::{Problem, broken};
 use super::schema::{Call, CallSchema};
 use super::sheet;
-use crate::api::{Rates, ServiceError};
+use crate::api::{Rates, Read, ReadPlace, ServiceError};
 use crate::domain::Timestamp;
 use crate::proto::v1::GetLatestRatesRequest;
 use crate::store::View;
 
-/// Reads of the store at one time.
-pub(super) const READS_MAX: usize = 32;
-/// How long a read waits for its turn.
-const TURN_TIMEOUT: Duration = Duration::from_secs(2);
-/// When to come back if it did not get one.
-const RETRY_READ: Duration = Duration::from_secs(1);
 /// Bytes of a message up to which it is written where it was read, not on a thread of its own.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
 /// The parameter that every call has beside its own.
@@ -184,15 +175,6 @@ pub(super) fn keep(response: &mut Response<Body>, tag: Option<HeaderValue>) {
     }
 }
 
-/// A turn to read the store.
-pub(super) async fn turn(reads: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
-    if let Ok(Ok(permit)) = timeout(TURN_TIMEOUT, Arc::clone(reads).acquire_owned()).await {
-        return Ok(permit);
-    }
-    let problem = format!("{READS_MAX} reads are under way, which is the most; try again in a moment");
-    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem).retry(RETRY_READ))
-}
-
 /// Answers `call` as the query and the headers ask.
 pub(super) async fn answer(
     site: &Site,
@@ -219,16 +201,14 @@ pub(super) async fn answer(
     let mut response = if is_whole_board {
         whole_board(site, &basis, schema)?
     } else {
-        // The latest quotes are in memory.
-        let permit = if call == Call::Latest { None } else { Some(turn(&site.reads).await?) };
         let rates = site.rates.at(Arc::clone(&basis.view), basis.now);
-        let answer = ask(&rates, call, &question, &schema.response).await?;
+        let (answer, place) = ask(&rates, call, &question, &schema.response).await?;
         let next = next_page(call, query, &answer);
         if is_whole && next.is_some() {
             return Err(too_long(call, &answer));
         }
         let bytes = write_anywhere(call, format, question, answer).await?;
-        let mut response = Response::new(Held::body(bytes, permit));
+        let mut response = Response::new(Held::body(bytes, place));
         if let Some(next) = next {
             response.headers_mut().insert(LINK, next);
         }
@@ -277,32 +257,42 @@ async fn ask(
     call: Call,
     question: &DynamicMessage,
     response: &MessageDescriptor,
-) -> Result<DynamicMessage, ServiceError> {
+) -> Result<(DynamicMessage, Option<ReadPlace>), ServiceError> {
     fn read<T: Message + Default>(question: &DynamicMessage) -> Result<T, ServiceError> {
         question.transcode_to().map_err(|problem| broken(&problem))
     }
     match call {
-        Call::Latest => described(response, &rates.get_latest_rates(&read(question)?)?),
-        Call::Rate => described(response, &rates.get_rate(&read(question)?).await?),
-        Call::History => described(response, &rates.list_runs(read(question)?).await?),
-        Call::Change => described(response, &rates.get_change(&read(question)?).await?),
-        Call::Changes => described(response, &rates.list_changes(read(question)?).await?),
-        Call::Compare => described(response, &rates.compare_sources(read(question)?).await?),
-        Call::Candles => described(response, &rates.list_candles(read(question)?).await?),
-        Call::Convert => described(response, &rates.convert(read(question)?).await?),
-        Call::Series => described(response, &rates.list_series(&read(question)?).await?),
-        Call::Gaps => described(response, &rates.list_gaps(read(question)?).await?),
-        Call::Revisions => described(response, &rates.list_revisions(read(question)?).await?),
-        Call::Sources => described(response, &rates.list_sources(&read(question)?).await?),
-        Call::Quarantine => described(response, &rates.list_quarantine(read(question)?).await?),
+        // The latest quotes are in memory, and no read of the store.
+        Call::Latest => Ok((described(response, &rates.get_latest_rates(&read(question)?)?)?, None)),
+        Call::Rate => of_read(response, rates.get_rate(&read(question)?).await?),
+        Call::History => of_read(response, rates.list_runs(read(question)?).await?),
+        Call::Change => of_read(response, rates.get_change(&read(question)?).await?),
+        Call::Changes => of_read(response, rates.list_changes(read(question)?).await?),
+        Call::Compare => of_read(response, rates.compare_sources(read(question)?).await?),
+        Call::Candles => of_read(response, rates.list_candles(read(question)?).await?),
+        Call::Convert => of_read(response, rates.convert(read(question)?).await?),
+        Call::Series => of_read(response, rates.list_series(&read(question)?).await?),
+        Call::Gaps => of_read(response, rates.list_gaps(read(question)?).await?),
+        Call::Revisions => of_read(response, rates.list_revisions(read(question)?).await?),
+        Call::Sources => of_read(response, rates.list_sources(&read(question)?).await?),
+        Call::Quarantine => of_read(response, rates.list_quarantine(read(question)?).await?),
     }
+}
+
+fn of_read(
+    of: &MessageDescriptor,
+    read: Read<impl Message>,
+) -> Result<(DynamicMessage, Option<ReadPlace>), ServiceError> {
+    Ok((described(of, &read.answer)?, Some(read.place)))
 }
 
 /// Where the next page is: the same query with the token of the answer.
 fn next_page(call: Call, query: Option<&str>, answer: &DynamicMessage) -> Option<HeaderValue> {
     let token = answer.get_field_by_name("next_page_token")?;
     let token = token.as_str().filter(|token| !token.is_empty())?;
-    let same = query.unwrap_or_default().split('&').filter(|part| !part.is_empty() && !part.starts_with("page_token="));
+    // A name may be written with escapes, too.
+    let is_token = |part: &str| form_urlencoded::parse(part.as_bytes()).any(|(name, _)| name == "page_token");
+    let same = query.unwrap_or_default().split('&').filter(|part| !part.is_empty() && !is_token(part));
     let token = format!("page_token={}", utf8_percent_encode(token, NON_ALPHANUMERIC));
     let query = same.chain([token.as_str()]).collect::<Vec<_>>().join("&");
     // What would end the reference early is not in any query that hyper takes but `>`.
@@ -345,10 +335,8 @@ fn is_set(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::header::RETRY_AFTER;
-    use axum::response::IntoResponse as _;
-
     use super::*;
+    use crate::proto::v1;
 
     #[test]
     fn a_format_is_chosen_by_parameter_then_by_what_is_accepted() {
@@ -378,15 +366,22 @@ mod tests {
         check(Some("xml"), "", None);
     }
 
-    #[tokio::test]
-    async fn who_gets_no_turn_is_told_when_to_come_back() {
-        let reads = Arc::new(Semaphore::new(1));
-        let first = turn(&reads).await.unwrap();
-        let problem = turn(&reads).await.unwrap_err().into_response();
-        assert_eq!(problem.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(problem.headers()[RETRY_AFTER], "1");
-        drop(first);
-        assert!(turn(&reads).await.is_ok());
+    #[test]
+    fn the_next_page_repeats_the_query_with_one_token() {
+        let schema = super::super::schema::Schema::new().unwrap();
+        let answer = v1::ListRunsResponse { next_page_token: "next".to_owned(), ..Default::default() };
+        let answer = described(&schema.call(Call::History).unwrap().response, &answer).unwrap();
+        let check = |query: Option<&str>, expect: &str| {
+            let link = next_page(Call::History, query, &answer).unwrap();
+            assert_eq!(link.to_str().unwrap(), format!("</v1/history?{expect}>; rel=\"next\""), "{query:?}");
+        };
+        check(None, "page_token=next");
+        check(Some("pair=KGS/USD&page_size=2"), "pair=KGS/USD&page_size=2&page_token=next");
+        check(Some("page_token=one&pair=KGS/USD"), "pair=KGS/USD&page_token=next");
+        for escaped in ["page%5Ftoken=one", "page%5ftoken=one", "%70age_token=one", "page_token", "page%5Ftoken"] {
+            check(Some(&format!("pair=KGS/USD&{escaped}")), "pair=KGS/USD&page_token=next");
+        }
+        check(Some("pair=KGS>USD"), "pair=KGS%3EUSD&page_token=next");
     }
 
     #[test]

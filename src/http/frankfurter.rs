@@ -22,16 +22,14 @@ use serde_json::value::RawValue;
 
 use super::Site;
 use super::body::Held;
-use super::calls::{Basis, has_it, keep, not_modified, turn};
+use super::calls::{Basis, has_it, keep, not_modified};
 use super::parameters::{Parameters, invalid};
 use super::problem::{Problem, broken};
-use crate::analysis::product;
-use crate::api::convert::timestamp;
-use crate::api::{ErrorDetail, REASON_NO_QUOTE_YET, REASON_UNKNOWN_SERIES, Rates, ServiceError};
+use crate::analysis::{Buckets, Interval, Rounded, Zone, product};
+use crate::api::{Rates, Read, ServiceError};
 use crate::board::StateRules;
-use crate::domain::{Amount, Currency, Source, Timestamp};
-use crate::proto::v1;
-use crate::query::QueryError;
+use crate::domain::{Amount, Currency, Pair, Source, Timestamp};
+use crate::query::{BucketsRequest, CandleRow, CandlesRequest, QueryError, Range, RateAnswer, RateRequest, Reader};
 
 /// Where it is; without `v1` for clients of the earlier host.
 pub(super) const PATHS: [&str; 2] = ["/frankfurter/v1/{what}", "/frankfurter/{what}"];
@@ -199,7 +197,7 @@ async fn answer_or_problem(site: &Site, uri: &Uri, headers: &HeaderMap) -> Resul
     let question = [uri.path().as_bytes(), uri.query().unwrap_or_default().as_bytes()];
     let tag = basis.tag(&question);
     let rates = site.rates.at(Arc::clone(&basis.view), basis.now);
-    let source = site.settings.frankfurter_source.as_ref();
+    let chosen = site.settings.frankfurter_source.clone();
     let asked = match what {
         What::Currencies => {
             parameters.finish([])?;
@@ -210,21 +208,28 @@ async fn answer_or_problem(site: &Site, uri: &Uri, headers: &HeaderMap) -> Resul
     if let Some(tag) = tag.as_ref().filter(|tag| has_it(headers, tag)) {
         return Ok(not_modified(tag.clone()));
     }
-    let permit = turn(&site.reads).await?;
-    let body = match (what, &asked) {
-        (What::Days(start, end), Some(asked)) => written(&many_days(&rates, source, asked, start, end).await?)?,
-        (What::Day(day), Some(asked)) => written(&one_day(&rates, source, asked, Some(day)).await?)?,
-        (What::Latest, Some(asked)) => written(&one_day(&rates, source, asked, None).await?)?,
-        (_, _) => written(&currencies(&rates))?,
-    };
-    let mut response = Response::new(Held::body(body.into(), Some(permit)));
+    let of_read = rates.clone();
+    // All of an answer is one read, made where it is read.
+    let read = rates.read(move |reader| {
+        let answers = Answers { rates: &of_read, reader, sources: sources(&of_read, chosen.as_ref()) };
+        Ok(match (what, &asked) {
+            (What::Days(start, end), Some(asked)) => {
+                answers.many_days(asked, start, end).and_then(|days| written(&days))
+            }
+            (What::Day(day), Some(asked)) => answers.one_day(asked, Some(day)).and_then(|day| written(&day)),
+            (What::Latest, Some(asked)) => answers.one_day(asked, None).and_then(|day| written(&day)),
+            (_, _) => written(&currencies(&of_read)),
+        })
+    });
+    let Read { answer, place } = read.await?;
+    let mut response = Response::new(Held::body(answer?.into(), Some(place)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     keep(&mut response, tag);
     Ok(response)
 }
 
-fn written(body: &impl Serialize) -> Result<Vec<u8>, ServiceError> {
-    serde_json::to_vec(body).map_err(|problem| broken(&problem))
+fn written(body: &impl Serialize) -> Result<Vec<u8>, Problem> {
+    Ok(serde_json::to_vec(body).map_err(|problem| broken(&problem))?)
 }
 
 /// Those that some series has, by code.
@@ -234,8 +239,9 @@ fn currencies(rates: &Rates) -> BTreeMap<String, String> {
     pairs.flat_map(|pair| [pair.base(), pair.quote()]).map(|one| (one.to_string(), one.name())).collect()
 }
 
-/// Each source once: the chosen one, then those with a preference, then the others by name.
-fn sources(rates: &Rates, chosen: Option<&Source>) -> Vec<String> {
+/// Each source once: the chosen one, then those with a preference, then the others by name; in the end none, for legs of
+/// different ones.
+fn sources(rates: &Rates, chosen: Option<&Source>) -> Vec<Option<Source>> {
     let view = rates.view();
     let preferences = rates.sources().preferences();
     let mut sources: Vec<&Source> = view.series().map(|series| &series.key().source).chain(chosen).collect();
@@ -243,20 +249,12 @@ fn sources(rates: &Rates, chosen: Option<&Source>) -> Vec<String> {
         (Some(*source) != chosen, preferences.place(source).unwrap_or(u32::MAX), *source)
     });
     sources.dedup();
-    let mut names: Vec<String> = sources.into_iter().map(Source::to_string).collect();
-    // In the end, legs of different ones.
-    names.push(String::new());
-    names
-}
-
-/// Whether there is nothing of the kind, for `reason`.
-fn is_nothing(error: &ServiceError, reason: &str) -> bool {
-    matches!(error.describe().1, ErrorDetail::Reason(other) if other == reason)
+    sources.into_iter().cloned().map(Some).chain([None]).collect()
 }
 
 /// The rate of a pair at a moment.
 struct Found {
-    rate: String,
+    rate: Rounded,
     /// When it was last observed up to then; a cross is as old as its older leg.
     seen: Day,
     /// The last day that it counts for.
@@ -264,65 +262,44 @@ struct Found {
 }
 
 impl Found {
-    /// None where it says of no leg when that was observed.
-    fn new(rules: &StateRules, answer: v1::GetRateResponse, moment: Timestamp) -> Option<Self> {
-        let legs = answer.legs.iter().filter_map(|leg| {
-            let last = leg.last_observed_time?;
-            let last = Timestamp::from_parts_floor(last.seconds, last.nanos).ok()?;
+    /// None without legs, which no answer is.
+    fn new(rules: &StateRules, answer: &RateAnswer, moment: Timestamp) -> Option<Self> {
+        let legs = answer.legs.iter().map(|(series, run)| {
             // What was confirmed beyond the moment asked for was so at that moment.
-            let seen = Day::of(last.min(moment));
-            Some((seen, seen.holds_until(rules.stale_limit_us(&Source::parse(&leg.source).ok()?))))
+            let seen = Day::of(run.last_observed_time.min(moment));
+            (seen, seen.holds_until(rules.stale_limit_us(&series.source)))
         });
         let (seen, until) = legs.reduce(|one, other| (one.0.min(other.0), one.1.min(other.1)))?;
-        Some(Self { rate: answer.rate, seen, until })
+        Some(Self { rate: answer.rate.rounded_value(), seen, until })
     }
 }
 
-/// The rate of a pair at `time`, or now: of the first of `sources` whose rate still counts on that day, else the one
-/// observed last; none if nobody has it, or not yet.
-async fn rate(
-    rates: &Rates,
-    sources: &[String],
-    pair: &str,
-    time: Option<Timestamp>,
-) -> Result<Option<Found>, ServiceError> {
-    let moment = time.unwrap_or_else(|| rates.now());
-    let (mut best, mut is_known): (Option<Found>, bool) = (None, false);
-    // Legs of different sources are for pairs that no source has alone.
-    for source in sources {
-        if source.is_empty() && is_known {
-            break;
-        }
-        let request = v1::GetRateRequest {
-            pair: pair.to_owned(),
-            source: source.clone(),
-            time: time.map(timestamp),
-            ..Default::default()
-        };
-        match rates.get_rate(&request).await {
-            Ok(answer) => {
-                is_known = true;
-                let Some(found) = Found::new(rates.rules(), answer, moment) else { continue };
-                if found.until >= Day::of(moment) {
-                    return Ok(Some(found));
-                }
-                if best.as_ref().is_none_or(|best| best.seen < found.seen) {
-                    best = Some(found);
-                }
-            }
-            Err(error) if is_nothing(&error, REASON_NO_QUOTE_YET) => is_known = true,
-            Err(error) if is_absent(&error, source) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(best)
+/// Why a source does not answer, where another may.
+enum Absence {
+    /// It has the pair, and no quote yet.
+    NoQuoteYet,
+    /// It does not have the pair.
+    NoPair,
 }
 
-/// Whether `source` does not have the pair at all.
-fn is_absent(error: &ServiceError, source: &str) -> bool {
-    // Several might answer, and none of them does so alone.
-    let is_open = source.is_empty() && matches!(error, ServiceError::Query(QueryError::Ambiguous { .. }));
-    is_open || is_nothing(error, REASON_UNKNOWN_SERIES)
+impl Absence {
+    /// None of an error that ends the answer.
+    fn of(error: &QueryError, source: Option<&Source>) -> Option<Self> {
+        match error {
+            QueryError::NoQuoteYet { .. } | QueryError::NothingKnownYet { .. } => Some(Self::NoQuoteYet),
+            QueryError::UnknownSeries { .. }
+            | QueryError::UnknownSource { .. }
+            | QueryError::OnlyInverse { .. }
+            | QueryError::NotExported { .. } => Some(Self::NoPair),
+            // Several might answer, and none of them does so alone.
+            QueryError::Ambiguous { .. } if source.is_none() => Some(Self::NoPair),
+            QueryError::Ambiguous { .. }
+            | QueryError::InvalidArgument { .. }
+            | QueryError::Stale { .. }
+            | QueryError::Stopped
+            | QueryError::Store(_) => None,
+        }
+    }
 }
 
 fn no_rates(asked: &Asked) -> Problem {
@@ -330,154 +307,158 @@ fn no_rates(asked: &Asked) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, problem)
 }
 
-/// The rates at the end of a day, or now; without those that no longer count on the day of the newest.
-async fn one_day(rates: &Rates, chosen: Option<&Source>, asked: &Asked, day: Option<Day>) -> Result<OneDay, Problem> {
-    let now = rates.now();
-    let time = day.map(|day| day.next().0.saturating_add_us(-1)).filter(|time| *time < now);
-    let sources = sources(rates, chosen);
-    let mut found = Vec::new();
-    for symbol in asked.symbols(rates) {
-        let of_symbol = rate(rates, &sources, &format!("{}/{symbol}", asked.base), time).await?;
-        found.extend(of_symbol.map(|found| (symbol, found)));
-    }
-    let Some(newest) = found.iter().map(|(_, found)| found.seen).max() else { return Err(no_rates(asked)) };
-    let mut numbers = Numbers::new();
-    for (symbol, found) in found.iter().filter(|(_, found)| found.until >= newest) {
-        numbers.insert(symbol.to_string(), asked.number(&found.rate)?);
-    }
-    Ok(OneDay { amount: asked.amount()?, base: asked.base.to_string(), date: newest.text(), rates: numbers })
+fn failed(error: QueryError) -> Problem {
+    ServiceError::from(error).into()
 }
 
-/// The day of the first quote of any of `symbols`.
-async fn first_day(rates: &Rates, symbols: &[Currency]) -> Result<Option<Day>, ServiceError> {
-    let codes: Vec<String> = symbols.iter().map(Currency::to_string).collect();
-    let series = rates.list_series(&v1::ListSeriesRequest::default()).await?.series;
-    let of_symbols =
-        series.iter().filter(|series| series.pair.split('/').any(|code| codes.iter().any(|one| one == code)));
-    let first = of_symbols.filter_map(|series| {
-        let first = series.first_observed_time?;
-        Timestamp::from_parts_floor(first.seconds, first.nanos).ok()
-    });
-    Ok(first.min().map(Day::of))
+/// Answers in these shapes, all from one commit.
+struct Answers<'a> {
+    rates: &'a Rates,
+    reader: &'a Reader,
+    /// In the order in which they are asked.
+    sources: Vec<Option<Source>>,
 }
 
-/// From which day and before which one: no earlier than the first quote, no later than today.
-async fn bounded(rates: &Rates, symbols: &[Currency], start: Day, end: Option<Day>) -> Result<(Day, Day), Problem> {
-    let today = Day::of(rates.now());
-    if end.unwrap_or(today) < start {
-        let problem = format!("the range ends before it begins, on {}; swap its ends", start.text());
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
-    }
-    let (start, after) =
-        (start.max(first_day(rates, symbols).await?.unwrap_or(start)), end.unwrap_or(today).min(today).next());
-    if after.0.micros_since(start.0) / Timestamp::DAY_US > DAYS_MAX {
-        let problem = format!("the range has more than {DAYS_MAX} days; ask for less at a time");
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
-    }
-    Ok((start, after))
-}
-
-/// The rates of each day on which something was observed: of the first source that observed that day.
-async fn many_days(
-    rates: &Rates,
-    chosen: Option<&Source>,
-    asked: &Asked,
-    start: Day,
-    end: Option<Day>,
-) -> Result<ManyDays, Problem> {
-    let symbols = asked.symbols(rates);
-    let (start, after) = bounded(rates, &symbols, start, end).await?;
-    let sources = sources(rates, chosen);
-    let mut days: BTreeMap<String, Numbers> = BTreeMap::new();
-    // What begins after its end, the first quote being later, has no days.
-    for symbol in symbols.into_iter().filter(|_| start < after) {
-        let pair = format!("{}/{symbol}", asked.base);
-        let mut is_known = false;
-        for source in &sources {
-            if source.is_empty() && is_known {
+impl Answers<'_> {
+    /// The rate of a pair at `time`, or now: of the first source whose rate still counts on that day, else the one
+    /// observed last; none if nobody has it, or not yet.
+    fn rate(&self, pair: Pair, time: Option<Timestamp>) -> Result<Option<Found>, QueryError> {
+        let moment = time.unwrap_or_else(|| self.rates.now());
+        let (mut best, mut is_known): (Option<Found>, bool) = (None, false);
+        for source in &self.sources {
+            // Legs of different sources are for pairs that no source has alone.
+            if source.is_none() && is_known {
                 break;
             }
-            let request = v1::ListCandlesRequest {
-                pair: pair.clone(),
+            let request = RateRequest {
+                pair,
                 source: source.clone(),
-                interval: v1::CandleInterval::Day.into(),
-                start_time: Some(timestamp(start.0)),
-                end_time: Some(timestamp(after.0)),
-                page_size: i32::try_from(DAYS_MAX).unwrap_or(i32::MAX),
-                ..Default::default()
+                leg_sources: Vec::new(),
+                time,
+                max_age_us: None,
+                known_time: None,
             };
-            let candles = match rates.list_candles(request).await {
-                Ok(answer) => answer.candles,
-                Err(error) if is_absent(&error, source) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            is_known = true;
-            for candle in candles {
-                let begins =
-                    candle.start_time.and_then(|time| Timestamp::from_parts_floor(time.seconds, time.nanos).ok());
-                let Some(day) = begins.map(Day) else { continue };
-                let of_day = days.entry(day.text()).or_default();
-                if let Entry::Vacant(free) = of_day.entry(symbol.to_string()) {
-                    free.insert(asked.number(&candle.close)?);
+            match self.reader.rate(&request) {
+                Ok(answer) => {
+                    is_known = true;
+                    let Some(found) = Found::new(self.rates.rules(), &answer.body, moment) else { continue };
+                    if found.until >= Day::of(moment) {
+                        return Ok(Some(found));
+                    }
+                    if best.as_ref().is_none_or(|best| best.seen < found.seen) {
+                        best = Some(found);
+                    }
+                }
+                Err(error) => match Absence::of(&error, source.as_ref()) {
+                    Some(Absence::NoQuoteYet) => is_known = true,
+                    Some(Absence::NoPair) => {}
+                    None => return Err(error),
+                },
+            }
+        }
+        Ok(best)
+    }
+
+    /// The rates at the end of a day, or now; without those that no longer count on the day of the newest.
+    fn one_day(&self, asked: &Asked, day: Option<Day>) -> Result<OneDay, Problem> {
+        let now = self.rates.now();
+        let time = day.map(|day| day.next().0.saturating_add_us(-1)).filter(|time| *time < now);
+        let mut found = Vec::new();
+        for symbol in asked.symbols(self.rates) {
+            let Ok(pair) = Pair::new(asked.base, symbol) else { continue };
+            let of_symbol = self.rate(pair, time).map_err(failed)?;
+            found.extend(of_symbol.map(|found| (symbol, found)));
+        }
+        let Some(newest) = found.iter().map(|(_, found)| found.seen).max() else { return Err(no_rates(asked)) };
+        let mut numbers = Numbers::new();
+        for (symbol, found) in found.iter().filter(|(_, found)| found.until >= newest) {
+            numbers.insert(symbol.to_string(), asked.number(&found.rate.to_string())?);
+        }
+        Ok(OneDay { amount: asked.amount()?, base: asked.base.to_string(), date: newest.text(), rates: numbers })
+    }
+
+    /// The day of the first quote of any of `symbols`.
+    fn first_day(&self, symbols: &[Currency]) -> Result<Option<Day>, QueryError> {
+        let mut first: Option<Timestamp> = None;
+        for series in self.rates.view().series() {
+            let pair = series.key().pair;
+            if symbols.contains(&pair.base()) || symbols.contains(&pair.quote()) {
+                let totals = series.totals(self.rates.view().commit.recorded_time)?;
+                first = first.into_iter().chain(totals.map(|totals| totals.first_observed_time)).min();
+            }
+        }
+        Ok(first.map(Day::of))
+    }
+
+    /// From which day and before which one: no earlier than the first quote, no later than today.
+    fn bounded(&self, symbols: &[Currency], start: Day, end: Option<Day>) -> Result<(Day, Day), Problem> {
+        let today = Day::of(self.rates.now());
+        if end.unwrap_or(today) < start {
+            let problem = format!("the range ends before it begins, on {}; swap its ends", start.text());
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
+        }
+        let first = self.first_day(symbols).map_err(failed)?.unwrap_or(start);
+        let (start, after) = (start.max(first), end.unwrap_or(today).min(today).next());
+        if after.0.micros_since(start.0) / Timestamp::DAY_US > DAYS_MAX {
+            let problem = format!("the range has more than {DAYS_MAX} days; ask for less at a time");
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
+        }
+        Ok((start, after))
+    }
+
+    /// The rates of each day on which something was observed: of the first source that observed that day.
+    fn many_days(&self, asked: &Asked, start: Day, end: Option<Day>) -> Result<ManyDays, Problem> {
+        let symbols = asked.symbols(self.rates);
+        let (start, after) = self.bounded(&symbols, start, end)?;
+        let mut days: BTreeMap<String, Numbers> = BTreeMap::new();
+        // What begins after its end, the first quote being later, has no days.
+        for symbol in symbols.into_iter().filter(|_| start < after) {
+            let Ok(pair) = Pair::new(asked.base, symbol) else { continue };
+            let mut is_known = false;
+            for source in &self.sources {
+                if source.is_none() && is_known {
+                    break;
+                }
+                let candles =
+                    match self.reader.candles(&days_request(pair, source.clone(), start, after).map_err(failed)?) {
+                        Ok(answer) => answer.body.rows,
+                        Err(error) if matches!(Absence::of(&error, source.as_ref()), Some(Absence::NoPair)) => continue,
+                        Err(error) => return Err(failed(error)),
+                    };
+                is_known = true;
+                for CandleRow { candle, .. } in candles {
+                    let of_day = days.entry(Day(candle.bucket.start).text()).or_default();
+                    if let Entry::Vacant(free) = of_day.entry(symbol.to_string()) {
+                        free.insert(asked.number(&candle.close.rate.to_string())?);
+                    }
                 }
             }
         }
+        let ends = days.first_key_value().zip(days.last_key_value());
+        let ends = ends.map(|((first, _), (last, _))| (first.clone(), last.clone()));
+        let Some((start_date, end_date)) = ends else { return Err(no_rates(asked)) };
+        Ok(ManyDays { amount: asked.amount()?, base: asked.base.to_string(), start_date, end_date, rates: days })
     }
-    let ends =
-        days.first_key_value().map(|(first, _)| first.clone()).zip(days.last_key_value().map(|(last, _)| last.clone()));
-    let Some((start_date, end_date)) = ends else { return Err(no_rates(asked)) };
-    Ok(ManyDays { amount: asked.amount()?, base: asked.base.to_string(), start_date, end_date, rates: days })
+}
+
+/// The candles of the days of a range.
+fn days_request(pair: Pair, source: Option<Source>, start: Day, after: Day) -> Result<CandlesRequest, QueryError> {
+    Ok(CandlesRequest {
+        list: BucketsRequest {
+            pair,
+            source,
+            leg_sources: Vec::new(),
+            range: Range::new(Some(start.0), Some(after.0))?,
+            known_time: None,
+            after: None,
+            limit: usize::try_from(DAYS_MAX).unwrap_or(usize::MAX),
+        },
+        buckets: Buckets { zone: Zone::UTC, interval: Interval::Day },
+        fill: false,
+        count_observations: false,
+        find_bounds: false,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_ask_for_days() {
-        let day = |text: &str| Day::parse(text).unwrap();
-        let check = |text: &str, expect: Option<What>| assert_eq!(What::parse(text), expect, "{text}");
-        check("latest", Some(What::Latest));
-        check("currencies", Some(What::Currencies));
-        check("2025-12-08", Some(What::Day(day("2025-12-08"))));
-        check("2025-12-01..2025-12-08", Some(What::Days(day("2025-12-01"), Some(day("2025-12-08")))));
-        check("2025-12-01..", Some(What::Days(day("2025-12-01"), None)));
-        for bad in [
-            "",
-            "..",
-            "..2025-12-08",
-            "2025-12-8",
-            "2025-02-30",
-            "2025-12-01...2025-12-08",
-            "Latest",
-            "2025-12-08T00:00:00Z",
-        ] {
-            check(bad, None);
-        }
-    }
-
-    #[test]
-    fn a_day_is_that_of_utc() {
-        let check = |time: &str, expect: &str| {
-            assert_eq!(Day::of(Timestamp::parse_rfc3339(time).unwrap()).text(), expect);
-        };
-        check("2025-12-08T23:59:59.999999Z", "2025-12-08");
-        check("2025-12-08T00:00:00Z", "2025-12-08");
-        check("1969-12-31T23:00:00Z", "1969-12-31");
-        assert_eq!(Day::parse("2025-12-31").unwrap().next().text(), "2026-01-01");
-    }
-
-    #[test]
-    fn a_rate_counts_for_its_stale_limit_in_whole_days() {
-        let check = |limit_us: i64, expect: &str| {
-            assert_eq!(Day::parse("2025-12-05").unwrap().holds_until(limit_us).text(), expect, "{limit_us}");
-        };
-        check(0, "2025-12-05");
-        check(1, "2025-12-06");
-        check(Timestamp::HOUR_US, "2025-12-06");
-        check(Timestamp::DAY_US, "2025-12-06");
-        check(Timestamp::DAY_US + 1, "2025-12-07");
-        check(5 * Timestamp::DAY_US, "2025-12-10");
-        assert!(Day::parse("2025-12-05").unwrap().holds_until(i64::MAX) > Day::parse("2026-12-05").unwrap());
-    }
-}
+mod tests;

@@ -17,11 +17,13 @@ use super::Site;
 use crate::board::{Board, LatestQuote, RateState};
 use crate::domain::Timestamp;
 use crate::ingest::Ingest;
-use crate::metrics::{CallMetrics, FollowMetrics, Readings};
+use crate::metrics::{CallMetrics, FollowMetrics, OpenCall, Readings};
 use crate::store::{View, disk_usage};
 
 /// The name of every path that no route has.
 const UNKNOWN_ROUTE: &str = "unknown";
+/// In place of the status of an answer that its client did not wait for.
+const LEFT: &str = "left";
 
 /// Everything that is counted, gathered.
 pub struct Scraped {
@@ -202,11 +204,58 @@ pub(super) async fn scrape(State(site): State<Site>) -> Response {
 
 /// Times every request by its route: paths that callers make up are counted together.
 pub(super) async fn measure(State(site): State<Site>, request: Request, next: Next) -> Response {
-    let begun = Instant::now();
-    let _open = site.scraped.requests.begin();
-    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut timed = Timed {
+        requests: site.scraped.requests.clone(),
+        _open: site.scraped.requests.begin(),
+        route: request.extensions().get::<MatchedPath>().cloned(),
+        begun: Instant::now(),
+        status: None,
+    };
     let response = next.run(request).await;
-    let route = route.as_ref().map_or(UNKNOWN_ROUTE, MatchedPath::as_str);
-    site.scraped.requests.ended(route, response.status().as_str(), begun.elapsed());
+    timed.status = Some(response.status());
     response
+}
+
+/// A request under way. It is counted when this goes, since a request whose client leaves is dropped.
+struct Timed {
+    requests: CallMetrics,
+    _open: OpenCall,
+    route: Option<MatchedPath>,
+    begun: Instant,
+    status: Option<StatusCode>,
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        let route = self.route.as_ref().map_or(UNKNOWN_ROUTE, MatchedPath::as_str);
+        let status = self.status.as_ref().map_or(LEFT, StatusCode::as_str);
+        self.requests.ended(route, status, self.begun.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::core::Collector as _;
+
+    use super::*;
+
+    #[test]
+    fn a_request_whose_client_left_is_counted() {
+        let requests = CallMetrics::http();
+        let timed = |status| Timed {
+            requests: requests.clone(),
+            _open: requests.begin(),
+            route: None,
+            begun: Instant::now(),
+            status,
+        };
+        drop(timed(Some(StatusCode::OK)));
+        drop(timed(None));
+        let text = TextEncoder::new().encode_to_string(&requests.collect()).unwrap();
+        for status in ["200", "left"] {
+            let line = format!("silkrate_http_request_seconds_count{{route=\"unknown\",status=\"{status}\"}} 1");
+            assert!(text.contains(&line), "no {line} in {text}");
+        }
+        assert!(text.contains("silkrate_http_open_requests 0"), "{text}");
+    }
 }

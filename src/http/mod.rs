@@ -31,7 +31,7 @@ use axum::http::{HeaderMap, Response, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::api::Rates;
 use crate::board::Board;
@@ -68,8 +68,6 @@ pub struct Site {
     schema: Arc<Schema>,
     /// What `/v1` and `/openapi.json` say, which does not change.
     documents: Documents,
-    /// Turns to read the store.
-    reads: Arc<Semaphore>,
     /// The whole board as JSON, with the board that it is of.
     latest: Arc<ArcSwapOption<(Arc<Board>, Bytes)>>,
 }
@@ -109,7 +107,6 @@ impl Site {
                 openapi: openapi::document(&schema).to_string().into(),
             },
             schema: Arc::new(schema),
-            reads: Arc::new(Semaphore::new(calls::READS_MAX)),
             latest: Arc::default(),
         })
     }

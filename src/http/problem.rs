@@ -70,7 +70,7 @@ pub(super) fn broken(problem: &impl Display) -> ServiceError {
 }
 
 /// The status of a code, and the code as text.
-const fn status(code: ErrorCode) -> (StatusCode, &'static str) {
+pub(super) const fn status_of(code: ErrorCode) -> (StatusCode, &'static str) {
     match code {
         ErrorCode::InvalidArgument => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
         ErrorCode::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND"),
@@ -88,8 +88,8 @@ const fn status(code: ErrorCode) -> (StatusCode, &'static str) {
 
 impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
-        let (code, detail) = error.describe();
-        let (status, name) = status(code);
+        let (code, detail) = error.answered();
+        let (status, name) = status_of(code);
         let mut problem = Self { code: Some(name), ..Self::new(status, error.to_string()) };
         match detail {
             ErrorDetail::None => {}
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn every_code_has_its_status() {
-        let check = |code: ErrorCode, expect: u16| assert_eq!(status(code).0.as_u16(), expect, "{code:?}");
+        let check = |code: ErrorCode, expect: u16| assert_eq!(status_of(code).0.as_u16(), expect, "{code:?}");
         check(ErrorCode::InvalidArgument, 400);
         check(ErrorCode::NotFound, 404);
         check(ErrorCode::FailedPrecondition, 409);
@@ -155,6 +155,8 @@ mod tests {
         let nothing = Problem::from(ServiceError::from(QueryError::NothingKnownYet { known_time }));
         assert_eq!((nothing.status, nothing.reason), (404, Some("NO_QUOTE_YET")));
         let lost = StoreError::Io { action: "read".to_owned(), problem: "gone".to_owned(), disk_full: false };
-        assert_eq!(Problem::from(ServiceError::from(lost)).status, 500);
+        assert_eq!(Problem::from(ServiceError::from(lost)).status, 503);
+        let damaged = StoreError::Damaged { path: "db".to_owned(), problem: "no index".to_owned() };
+        assert_eq!(Problem::from(ServiceError::from(damaged)).status, 500);
     }
 }

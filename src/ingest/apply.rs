@@ -4,7 +4,7 @@
 
 use super::{Batch, BatchTick, ConflictPolicy, Held, Refusal, RefusalReason, SeriesTicks, Summary};
 use crate::domain::{PublishedValue, SeriesKey, Timestamp};
-use crate::store::{Quarantine, QuarantineLimit, TakenIn, UpsertError, Upserted, Work};
+use crate::store::{Quarantine, QuarantineLimit, StoreError, TakenIn, UpsertError, Upserted, Work};
 
 /// What became of a batch.
 pub(super) struct Applied {
@@ -110,7 +110,19 @@ pub(super) fn explain_upsert(
             format!("{}; give another observed_time, or ask to revise", known_as(series, time, stored, value)),
         ),
         UpsertError::Damaged(error) => {
-            (RefusalReason::DamagedRange, format!("{error}; restore the store from a backup"))
+            let remedy = match **error {
+                StoreError::Io { disk_full: true, .. } => "make room on the disk, restart the server and send it again",
+                StoreError::Io { .. } => "restart the server once its cause is gone, and send it again",
+                StoreError::InUse { .. }
+                | StoreError::NewerFormat { .. }
+                | StoreError::UnfinishedImport { .. }
+                | StoreError::Damaged { .. }
+                | StoreError::Behind { .. }
+                | StoreError::DamagedBlock { .. }
+                | StoreError::DamagedCommits { .. }
+                | StoreError::WindowDiffers { .. } => "restore the store from a backup",
+            };
+            (RefusalReason::DamagedRange, format!("{error}; {remedy}"))
         }
         UpsertError::TooScattered => (
             RefusalReason::TooScattered,

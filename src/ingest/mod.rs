@@ -24,7 +24,7 @@ use crate::board::Board;
 use crate::clock::Clock;
 use crate::domain::{Factor, Poll, PublishedValue, Rate, SeriesKey, Timestamp};
 use crate::metrics::IngestMetrics;
-use crate::store::{Store, StoreError, StoreOptions, View};
+use crate::store::{PollRefused, Store, StoreError, StoreOptions, View};
 
 /// What to do with a tick whose instant is known with another value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -143,8 +143,9 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Refused ones too: they wait for the writer like the others, and take more room.
     fn tick_count(&self) -> usize {
-        self.groups.iter().map(|group| group.ticks.len()).sum()
+        self.groups.iter().map(|group| group.ticks.len()).sum::<usize>() + self.refusals.len()
     }
 }
 
@@ -207,6 +208,9 @@ pub enum IngestError {
     /// The server is shutting down.
     #[error("the server is shutting down; try again once it is back")]
     Draining,
+    /// What a poll found is not kept.
+    #[error(transparent)]
+    Poll(#[from] PollRefused),
 }
 
 /// How much may wait in front of the writer.
@@ -214,7 +218,7 @@ pub enum IngestError {
 pub struct QueueLimits {
     /// Batches.
     pub batches_max: usize,
-    /// Ticks of all batches together.
+    /// Ticks of all batches together, refused ones included.
     pub ticks_max: usize,
 }
 

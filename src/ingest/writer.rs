@@ -1,5 +1,6 @@
 //! The writer thread: everything that waits becomes one commit.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
@@ -17,13 +18,19 @@ use super::{
 };
 use crate::board::Board;
 use crate::clock::Clock;
+use crate::domain::Verdict;
 use crate::metrics::{IngestMetrics, TickCounts};
-use crate::store::{Commit, Quarantine, Store, StoreError};
+use crate::store::{Commit, Decided, PollRefused, Quarantine, Store, StoreError, Work};
 
 /// Most ticks that go into one commit, so that nobody waits for long.
 const COMMIT_TICKS_MAX: usize = 65_536;
-/// How long the writer sleeps at most: clocks are put forward, too.
+/// Blocks opened by the batches of a commit at which the others wait for the next one, so that one request meets the limit
+/// of a commit by itself only.
+const COMMIT_OPENED_BLOCKS: usize = Work::OPENED_BLOCKS_MAX / 8;
+/// How long the writer sleeps at most, once writing has stopped.
 const SLEEP_MAX: Duration = Duration::from_mins(1);
+/// How often the writer looks whether the store's files are there, and at the clock, which may be put forward.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the writer.
 pub(super) fn start(
@@ -34,7 +41,17 @@ pub(super) fn start(
     clock: Arc<dyn Clock>,
 ) -> std::io::Result<JoinHandle<Result<(), StoreError>>> {
     let poison = PoisonOnPanic(Arc::clone(&shared));
-    let writer = Writer { _poison: poison, store, waiting, shared, watchers: Some(watchers), clock, failure: None };
+    let writer = Writer {
+        _poison: poison,
+        store,
+        waiting,
+        shared,
+        watchers: Some(watchers),
+        clock,
+        failure: None,
+        disk_is_tight: false,
+        looked: Instant::now(),
+    };
     Builder::new().name("silkrate-writer".to_owned()).spawn(move || writer.run())
 }
 
@@ -60,12 +77,16 @@ struct Writer {
     watchers: Option<watch::Sender<Arc<Board>>>,
     clock: Arc<dyn Clock>,
     failure: Option<StoreError>,
+    /// Whether a checkpoint that was due had no room.
+    disk_is_tight: bool,
+    /// When the files of the store were looked at last.
+    looked: Instant,
 }
 
 /// What becomes one commit.
 #[derive(Default)]
 struct Group {
-    batches: Vec<Pending>,
+    batches: VecDeque<Pending>,
     polls: Vec<PendingPoll>,
     /// Of all batches.
     ticks: usize,
@@ -82,19 +103,25 @@ impl Group {
         Self { polls: vec![first], ..Self::default() }
     }
 
+    fn is_empty(&self) -> bool {
+        self.batches.is_empty() && self.polls.is_empty()
+    }
+
     fn add(&mut self, pending: Pending) {
         self.ticks += pending.batch.tick_count();
-        self.batches.push(pending);
+        self.batches.push_back(pending);
     }
 }
 
 type Answer = oneshot::Sender<Result<IngestReport, IngestError>>;
+type PollAnswer = oneshot::Sender<Result<(), IngestError>>;
 
 impl Writer {
     fn run(mut self) -> Result<(), StoreError> {
         // What ended a group.
         let mut next = None;
         loop {
+            self.look_at_files();
             match next.take().map_or_else(|| self.waiting.recv_timeout(self.until_due()), Ok) {
                 Ok(Message::Batch(first)) => next = self.commit_group(Group::of(*first)),
                 Ok(Message::Poll(first)) => next = self.commit_group(Group::of_poll(first)),
@@ -112,11 +139,25 @@ impl Writer {
         self.failure.map_or(Ok(()), Err)
     }
 
-    /// How long until time alone may change a quote.
+    /// How long until time alone may change a quote, or the store's files are to be looked at.
     fn until_due(&self) -> Duration {
-        let (None, Some(due)) = (&self.failure, self.store.next_due()) else { return SLEEP_MAX };
+        if self.failure.is_some() {
+            return SLEEP_MAX;
+        }
+        let Some(due) = self.store.next_due() else { return LOOK_INTERVAL };
         let micros = due.micros_since(self.clock.now()).max(0);
-        Duration::from_micros(micros.unsigned_abs()).min(SLEEP_MAX)
+        Duration::from_micros(micros.unsigned_abs()).min(LOOK_INTERVAL)
+    }
+
+    /// Stops writing once the files of the store were removed or replaced.
+    fn look_at_files(&mut self) {
+        if self.failure.is_some() || self.looked.elapsed() < LOOK_INTERVAL {
+            return;
+        }
+        self.looked = Instant::now();
+        if let Err(error) = self.store.check_files() {
+            self.poison(error);
+        }
     }
 
     /// Commits what came first and what waits behind it. Gives the message that is none of that, if one came.
@@ -135,18 +176,21 @@ impl Writer {
             }
         }
         self.shared.queued_ticks.fetch_sub(group.ticks, Ordering::AcqRel);
-        self.commit(group);
+        while !group.is_empty() {
+            self.commit(&mut group);
+        }
         next
     }
 
-    fn commit(&mut self, group: Group) {
+    /// Commits what waits, but for batches that would open too many blocks together: those are left for the next commit.
+    fn commit(&mut self, group: &mut Group) {
         if let Some(failure) = &self.failure {
             let error = IngestError::Poisoned(failure.to_string());
             // Who asked may be gone by now.
-            for pending in group.batches {
+            for pending in group.batches.drain(..) {
                 let _ = pending.answer.send(Err(error.clone()));
             }
-            for pending in group.polls {
+            for pending in group.polls.drain(..) {
                 let _ = pending.answer.send(Err(error.clone()));
             }
             return;
@@ -154,20 +198,22 @@ impl Writer {
         let begun = Instant::now();
         let held_before = self.store.quarantine().count() as u64;
         let mut work = self.store.begin(self.clock.now());
-        let answers: Vec<(Answer, Applied)> =
-            group.batches.into_iter().map(|pending| (pending.answer, apply(&mut work, pending.batch))).collect();
-        for pending in &group.polls {
-            if let Err(refused) = work.record_poll(&pending.poll) {
-                tracing::warn!("{refused}");
-            }
+        let mut answers: Vec<(Answer, Applied)> = Vec::with_capacity(group.batches.len());
+        while work.opened_block_count() < COMMIT_OPENED_BLOCKS
+            && let Some(pending) = group.batches.pop_front()
+        {
+            answers.push((pending.answer, apply(&mut work, pending.batch)));
         }
+        let record = |pending: PendingPoll| (pending.answer, work.record_poll(&pending.poll));
+        let polls: Vec<(PollAnswer, Result<(), PollRefused>)> = group.polls.drain(..).map(record).collect();
         let result = work.commit();
         if let Ok(Some(_)) = result {
             self.publish();
             log_held(self.store.quarantine(), held_before);
         }
         match &result {
-            Ok(_) => self.shared.metrics.committed(begun.elapsed()),
+            Ok(Some(_)) => self.shared.metrics.committed(begun.elapsed()),
+            Ok(None) => {}
             Err(error) => self.poison(error.clone()),
         }
         let commit = self.store.newest_commit();
@@ -187,9 +233,15 @@ impl Writer {
             };
             let _ = answer.send(report);
         }
-        for pending in group.polls {
-            let told = result.as_ref().map(|_| ()).map_err(|error| IngestError::Poisoned(error.to_string()));
-            let _ = pending.answer.send(told);
+        for (answer, recorded) in polls {
+            let told = match &result {
+                Err(error) => Err(IngestError::Poisoned(error.to_string())),
+                Ok(_) => recorded.map_err(IngestError::from),
+            };
+            let _ = answer.send(told);
+        }
+        if self.failure.is_none() && !group.is_empty() && self.store.checkpoint_is_due() {
+            self.checkpoint();
         }
     }
 
@@ -200,6 +252,7 @@ impl Writer {
             let _ = answer.send(Err(IngestError::Poisoned(failure.to_string())));
             return;
         }
+        let begun = Instant::now();
         let mut work = self.store.begin(self.clock.now());
         let revise = request.conflict_policy == ConflictPolicy::Revise;
         let decided = work.decide(&request.ids, request.verdict, request.note.as_ref(), revise);
@@ -207,7 +260,7 @@ impl Writer {
             let message = explain(*id, &decided, work.quarantine());
             (decided, message)
         });
-        let decided = explained.collect();
+        let decided: Vec<(Decided, String)> = explained.collect();
         let result = work.commit();
         let report = match result {
             Err(error) => {
@@ -218,7 +271,9 @@ impl Writer {
             Ok(commit) => {
                 if commit.is_some() {
                     self.publish();
+                    self.shared.metrics.committed(begun.elapsed());
                 }
+                count_decided(&self.shared.metrics, request.verdict, &decided);
                 let Commit { sequence, recorded_time } = self.store.newest_commit();
                 Ok(DecisionReport { sequence, recorded_time, decided })
             }
@@ -239,6 +294,16 @@ impl Writer {
     }
 
     fn checkpoint(&mut self) {
+        if !self.store.has_room_for_checkpoint() {
+            if !self.disk_is_tight {
+                tracing::warn!(
+                    "the disk is nearly full: no checkpoint is made; commits go to the log until it is full"
+                );
+            }
+            self.disk_is_tight = true;
+            return;
+        }
+        self.disk_is_tight = false;
         let begun = Instant::now();
         match self.store.checkpoint() {
             Ok(()) => {
@@ -278,6 +343,20 @@ fn count(metrics: &IngestMetrics, summary: Summary, refusals: &[Refusal]) {
     });
     for refusal in refusals {
         metrics.refused(refusal.reason.label());
+    }
+}
+
+fn count_decided(metrics: &IngestMetrics, verdict: Verdict, decided: &[(Decided, String)]) {
+    let label = match verdict {
+        Verdict::Released => "released",
+        Verdict::Discarded => "discarded",
+    };
+    for (decided, _) in decided {
+        match decided {
+            Decided::Released(_) | Decided::Discarded => metrics.decided(label),
+            Decided::Refused(_) => metrics.decided("refused"),
+            Decided::Already => {}
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, QueryError, Reader};
+use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::domain::{PollSpan, Source, Timestamp};
 
 /// What the series of a source come to.
@@ -28,7 +28,7 @@ impl Reader {
     pub fn brought(&self) -> Result<Answer<BTreeMap<Source, Brought>>, QueryError> {
         let mut sources: BTreeMap<Source, Brought> = BTreeMap::new();
         for series in self.view.series() {
-            self.stop.check()?;
+            check_cancelled(&self.cancel)?;
             let Some(newest) = series.run_at(Timestamp::from_micros(i64::MAX), self.view.commit.recorded_time)? else {
                 continue;
             };

@@ -6,7 +6,7 @@ use super::periods::{BucketCursor, BucketsRequest, page_buckets};
 use super::pin::Pin;
 use super::resolve::{Derivation, Leg, Route, derivation};
 use super::spells::{first_rate_time, items};
-use super::{Answer, QueryError, Reader};
+use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::analysis::{Buckets, Candle, CandleBounds, CandlePlan, Candles, Edge, Legs};
 use crate::domain::{SeriesKey, Timestamp};
 use crate::store::SeriesView;
@@ -99,10 +99,10 @@ impl Reader {
         edge: Edge,
     ) -> Result<impl Iterator<Item = Result<CandleRow, QueryError>> + use<>, QueryError> {
         let spells = self.spells(pin, route, [plan.first, pin.now.saturating_add_us(1)], edge)?;
-        let (stop, known) = (self.stop.clone(), pin.known());
+        let (cancel, known) = (self.cancel.clone(), pin.known());
         Ok(Candles::new(plan, spells).map(move |candle| {
             // Filling takes time without reading anything.
-            stop.check()?;
+            check_cancelled(&cancel)?;
             let candle = candle?;
             let complete = candle.bucket.end <= known;
             Ok(CandleRow { candle, observation_count: None, complete, bounds: None, leg_age_difference_us: 0 })
@@ -180,7 +180,7 @@ impl Reader {
             let mut spans = self.leg_spells(pin, leg, start, end)?.peekable();
             let mut seen_until = Timestamp::MIN;
             let mut rows = rows.iter_mut().peekable();
-            for instant in items(leg.series.instants(start, end), self.stop.clone()) {
+            for instant in items(leg.series.instants(start, end), self.cancel.clone()) {
                 let instant = instant?;
                 while let Some(span) = spans.next_if(|span| span.as_ref().map_or(true, |span| span.from <= instant)) {
                     seen_until = span?.seen_until;

@@ -5,7 +5,7 @@ use super::pin::Pin;
 use super::rate::{Change, RateAnswer};
 use super::resolve::Route;
 use super::spells::first_rate_time;
-use super::{Answer, QueryError, Reader};
+use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::analysis::{Bucket, Buckets, Interval, Zone};
 use crate::domain::Timestamp;
 
@@ -97,7 +97,7 @@ impl Reader {
         // The close that a row is measured from is that of the row before it, or the same as of that one.
         let mut before: Option<[RateThen; 2]> = None;
         while page.rows.len() < list.limit {
-            self.stop.check()?;
+            check_cancelled(&self.cancel)?;
             let start = request.period.start(request.zone, bucket);
             let closes = [start.saturating_add_us(-1), bucket.end.saturating_add_us(-1).min(pin.now)];
             let [from, to] = closes.map(|time| self.close_at(&pin, &route, time, before.as_ref()));

@@ -8,7 +8,7 @@ use super::pin::Pin;
 use super::rate::RateAnswer;
 use super::resolve::Route;
 use super::spells::first_rate_time;
-use super::{Answer, QueryError, Range, Reader};
+use super::{Answer, QueryError, Range, Reader, check_cancelled};
 use crate::analysis::{
     Bucket, Buckets, ComparisonSummary, Comparisons, Difference, Interval, LAG_DAYS_MAX, Sides, Zone, end_stretch,
 };
@@ -103,7 +103,7 @@ struct Days<'a> {
 impl Days<'_> {
     /// What both sources said at the end of `day`, compared.
     fn read(&mut self, day: Bucket) -> Result<ComparedDay, QueryError> {
-        self.reader.stop.check()?;
+        check_cancelled(&self.reader.cancel)?;
         let close = day.end.saturating_add_us(-1).min(self.pin.now);
         // A state is told as of now alone, and pages after the first are read as known then.
         let stateless = |answer: RateAnswer| RateAnswer { state: None, ..answer };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::latest::SeriesFilter;
 use super::pin::Pin;
 use super::resolve::listing;
-use super::{Answer, QueryError, Range, Reader};
+use super::{Answer, QueryError, Range, Reader, check_cancelled};
 use crate::analysis::{GapStretch, ReasonLengths, split_gap};
 use crate::domain::{Pair, SeriesKey, Source, Timestamp};
 use crate::store::SeriesView;
@@ -151,7 +151,7 @@ impl GapSearch<'_> {
         };
         let mut last: Option<Timestamp> = None;
         for piece in series.instants(from, Timestamp::from_micros(i64::MAX)) {
-            self.reader.stop.check()?;
+            check_cancelled(&self.reader.cancel)?;
             let piece = piece?;
             self.instants += piece.len();
             for instant in piece {
@@ -207,7 +207,6 @@ mod tests {
     use super::*;
     use crate::board::StateRules;
     use crate::domain::{CurrencySet, Health, Poll, PublishedValue, Rate};
-    use crate::query::Stop;
     use crate::store::{Store, StoreOptions};
 
     const WINDOW_S: i64 = 5;
@@ -254,7 +253,12 @@ mod tests {
             work.record_poll(&Poll { source: source.clone(), time, covered_until, health }).unwrap();
         }
         work.commit().unwrap();
-        Reader::new(Arc::new(store.view()), at(NOW_S), Arc::new(state_rules()), Stop::default())
+        Reader::new(
+            Arc::new(store.view()),
+            at(NOW_S),
+            Arc::new(state_rules()),
+            tokio_util::sync::CancellationToken::new(),
+        )
     }
 
     /// What stands in the text of a gap: series, start, end, whether it is open.

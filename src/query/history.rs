@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::latest::SeriesFilter;
 use super::pin::Pin;
-use super::{Answer, QueryError, Reader, Stop};
+use super::{Answer, QueryError, Reader, check_cancelled};
+use tokio_util::sync::CancellationToken;
+
 use crate::board::RateState;
 use crate::domain::{Pair, Revision, Run, SeriesKey, Source, Timestamp};
 use crate::store::{Commit, ScanOrder, SeriesTotals, SeriesView, StoreError};
@@ -172,11 +174,11 @@ fn first_rows<T>(
     pieces: impl Iterator<Item = Result<Vec<T>, StoreError>>,
     limit: usize,
     wanted: impl Fn(&T) -> bool,
-    stop: &Stop,
+    cancel: &CancellationToken,
 ) -> Result<(Vec<T>, bool), QueryError> {
     let mut rows = Vec::new();
     for piece in pieces {
-        stop.check()?;
+        check_cancelled(cancel)?;
         for row in piece?.into_iter().filter(&wanted) {
             if rows.len() == limit {
                 return Ok((rows, true));
@@ -197,7 +199,7 @@ impl Reader {
         let series = self.resolve_published(&pin, request.pair, request.source.as_ref())?;
         let left = request.range.after(request.order, request.after);
         let pieces = series.runs(left.start, left.end, pin.known(), request.order)?;
-        let (rows, more) = first_rows(pieces, request.limit, |_| true, &self.stop)?;
+        let (rows, more) = first_rows(pieces, request.limit, |_| true, &self.cancel)?;
         let next = rows.last().filter(|_| more).map(|run| run.first_observed_time);
         let baseline = if request.include_baseline {
             series.run_at(request.range.start.saturating_add_us(-1), pin.known())?
@@ -237,7 +239,7 @@ impl Reader {
         let start = after.map_or(request.range.start, |cursor| cursor.superseded_time.max(request.range.start));
         let pieces = series.revisions(start.min(request.range.end), request.range.end, pin.known());
         let wanted = |revision: &Revision| after.is_none_or(|cursor| RevisionCursor::of(revision) > cursor);
-        let (rows, more) = first_rows(pieces, request.limit, wanted, &self.stop)?;
+        let (rows, more) = first_rows(pieces, request.limit, wanted, &self.cancel)?;
         let next = rows.last().filter(|_| more).map(RevisionCursor::of);
         Ok(Answer { commit: pin.commit, body: Page { series: series.key().clone(), rows, next } })
     }
@@ -250,7 +252,7 @@ impl Reader {
         let pin = self.pin(request.known_time)?;
         let mut found = Vec::new();
         for series in self.view.series().filter(|series| request.filter.lets(series.key())) {
-            self.stop.check()?;
+            check_cancelled(&self.cancel)?;
             found.extend(self.series_info(series, &pin)?);
         }
         Ok(Answer { commit: pin.commit, body: found })
@@ -311,7 +313,7 @@ mod tests {
     fn a_page_is_full_only_if_there_is_more() {
         let pieces = || [vec![1, 2], vec![3], vec![4, 5, 6]].into_iter().map(Ok);
         let check = |limit: usize, least: i32, expect: (&[i32], bool)| {
-            let (rows, more) = first_rows(pieces(), limit, |row| *row >= least, &Stop::default()).unwrap();
+            let (rows, more) = first_rows(pieces(), limit, |row| *row >= least, &CancellationToken::new()).unwrap();
             assert_eq!((rows.as_slice(), more), expect);
         };
         check(1, 0, (&[1], true));
@@ -326,19 +328,19 @@ mod tests {
     fn a_page_reads_no_further_than_it_must() {
         let damaged = || Err(StoreError::Damaged { path: "db".to_owned(), problem: "beyond the page".to_owned() });
         let pieces = || [Ok(vec![1, 2, 3]), damaged()].into_iter();
-        assert_eq!(first_rows(pieces(), 2, |_| true, &Stop::default()).unwrap(), (vec![1, 2], true));
+        assert_eq!(first_rows(pieces(), 2, |_| true, &CancellationToken::new()).unwrap(), (vec![1, 2], true));
         // Whether there is more cannot be known without reading on: damage is never taken for the end.
-        assert!(matches!(first_rows(pieces(), 3, |_| true, &Stop::default()), Err(QueryError::Store(_))));
+        assert!(matches!(first_rows(pieces(), 3, |_| true, &CancellationToken::new()), Err(QueryError::Store(_))));
     }
 
     #[test]
     fn a_caller_who_left_stops_the_scan() {
-        let stop = Stop::default();
-        let guard = stop.on_drop();
+        let cancel = CancellationToken::new();
+        let guard = cancel.clone().drop_guard();
         let endless = || std::iter::repeat_with(|| Ok(vec![0]));
-        assert!(first_rows(endless(), 3, |_| true, &stop).is_ok());
+        assert!(first_rows(endless(), 3, |_| true, &cancel).is_ok());
         drop(guard);
-        assert!(matches!(first_rows(endless(), 3, |_| true, &stop), Err(QueryError::Stopped)));
+        assert!(matches!(first_rows(endless(), 3, |_| true, &cancel), Err(QueryError::Stopped)));
     }
 
     #[test]

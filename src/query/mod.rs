@@ -24,7 +24,6 @@ mod rate;
 mod resolve;
 mod snapshot;
 mod spells;
-mod stop;
 mod window;
 
 use std::sync::Arc;
@@ -48,8 +47,9 @@ pub use quote_changes::{QuoteChanges, WindowChange};
 pub use rate::{Change, ChangeRequest, RateAnswer, RateRequest};
 pub use resolve::Derivation;
 pub use snapshot::{CandleBuckets, Snapshot, SnapshotRequest};
-pub use stop::{Stop, StopGuard};
 pub use window::{ChangeStart, Window, WindowUnit};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::board::{Board, StateRules};
 use crate::domain::Timestamp;
@@ -65,6 +65,14 @@ pub struct Answer<T> {
     pub body: T,
 }
 
+/// Asked between pieces of a long scan.
+///
+/// # Errors
+/// `Stopped` once the caller has gone, or its time is up.
+fn check_cancelled(cancel: &CancellationToken) -> Result<(), QueryError> {
+    if cancel.is_cancelled() { Err(QueryError::Stopped) } else { Ok(()) }
+}
+
 /// Answers from one view.
 #[derive(Clone)]
 pub struct Reader {
@@ -72,19 +80,25 @@ pub struct Reader {
     now: Timestamp,
     rules: Arc<StateRules>,
     sources: Arc<SourceTable>,
-    stop: Stop,
+    cancel: CancellationToken,
 }
 
 impl Reader {
-    /// Over `view`, it being `now`; long scans end when `stop` says so.
-    pub fn new(view: Arc<View>, now: Timestamp, rules: Arc<StateRules>, stop: Stop) -> Self {
-        Self { view, now, rules, sources: Arc::default(), stop }
+    /// Over `view`, it being `now`; long scans end once `cancel` is cancelled.
+    pub fn new(view: Arc<View>, now: Timestamp, rules: Arc<StateRules>, cancel: CancellationToken) -> Self {
+        Self { view, now, rules, sources: Arc::default(), cancel }
     }
 
     /// The same answers, where several sources have a pair and none is named, of the one that `sources` prefers.
     #[must_use]
     pub fn preferring(self, sources: &Arc<SourceTable>) -> Self {
         Self { sources: Arc::clone(sources), ..self }
+    }
+
+    /// The same answers, whose long scans end once `cancel` is cancelled instead.
+    #[must_use]
+    pub fn until(self, cancel: CancellationToken) -> Self {
+        Self { cancel, ..self }
     }
 
     /// The latest quotes of what it sees.

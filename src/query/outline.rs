@@ -229,7 +229,7 @@ impl Reader {
         // A run bridges what its window allows: where that is more than the stale limit, silences lie inside runs.
         let by_instant = leg.series.collapse_window_us() > stale_limit_us;
         let mut budget = Budget(0);
-        for span in items(rate_spans(&pin, leg, start, pin.now.saturating_add_us(1))?, self.stop.clone()) {
+        for span in items(rate_spans(&pin, leg, start, pin.now.saturating_add_us(1))?, self.cancel.clone()) {
             let span = span?;
             budget.spend()?;
             tracer.take(&span);
@@ -269,7 +269,7 @@ impl Reader {
         let from = run
             .map_or(start, |run| run.last_observed_time.min(start).saturating_add_us(-leg.series.collapse_window_us()));
         let mut budget = Budget(0);
-        for instant in items(leg.series.instants(from, pin.now.saturating_add_us(1)), self.stop.clone()) {
+        for instant in items(leg.series.instants(from, pin.now.saturating_add_us(1)), self.cancel.clone()) {
             let instant = instant?;
             budget.spend()?;
             listener.hear(instant, instant);

@@ -1,7 +1,7 @@
 //! The ticks that were held, and what was decided of them.
 
 use super::latest::SeriesFilter;
-use super::{Answer, QueryError, Range, Reader};
+use super::{Answer, QueryError, Range, Reader, check_cancelled};
 use crate::domain::{HeldTick, Timestamp, Verdict};
 
 /// Looked at between two checks of whether the caller is still there.
@@ -55,7 +55,7 @@ impl Reader {
         let (mut ticks, mut next) = (Vec::new(), None);
         for (number, tick) in self.view.quarantine().after(request.after).enumerate() {
             if number.is_multiple_of(TICKS_BETWEEN_CHECKS) {
-                self.stop.check()?;
+                check_cancelled(&self.cancel)?;
             }
             // Ids are given in the order of commits.
             let Some(tick) = tick.as_known(known) else { break };

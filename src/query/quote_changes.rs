@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::spells::items;
-use super::{Answer, QueryError, Reader, Window};
+use super::{Answer, QueryError, Reader, Window, check_cancelled};
 use crate::analysis::{Derived, PercentChange};
 use crate::board::LatestQuote;
 use crate::domain::{Run, Timestamp};
@@ -54,7 +54,7 @@ impl Reader {
         let starts: Vec<Timestamp> = windows.iter().map(|window| window.before(pin.now)).collect::<Result<_, _>>()?;
         let mut rows = Vec::new();
         for quote in self.view.board.quotes.iter().take(limit) {
-            self.stop.check()?;
+            check_cancelled(&self.cancel)?;
             let end = Derived::direct(quote.run.value.rate);
             let since_move = quote.previous_rate.map(|before| PercentChange::between(&Derived::direct(before), &end));
             let silent_before_move = self.silent_before_move(quote)?;
@@ -97,7 +97,7 @@ impl Reader {
 
     /// What was read of a series; none, and a line in the log, if it cannot be.
     fn told<T>(&self, quote: &LatestQuote, read: Result<T, QueryError>) -> Result<Option<T>, QueryError> {
-        self.stop.check()?;
+        check_cancelled(&self.cancel)?;
         match read {
             Ok(told) => Ok(Some(told)),
             Err(error) => {
@@ -139,7 +139,7 @@ impl Reader {
             }
             last = run.first_observed_time;
             let from = last.max(time.saturating_add_us(-window_us));
-            for instant in items(series.instants(from, time.saturating_add_us(1)), self.stop.clone()) {
+            for instant in items(series.instants(from, time.saturating_add_us(1)), self.cancel.clone()) {
                 last = instant?;
             }
         }

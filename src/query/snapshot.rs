@@ -8,7 +8,7 @@ use super::latest::SeriesFilter;
 use super::periods::{BucketLimit, range_buckets};
 use super::pin::Pin;
 use super::resolve::{Leg, derived_from, listing};
-use super::{QueryError, Reader};
+use super::{QueryError, Reader, check_cancelled};
 use crate::analysis::{Buckets, CandlePlan, Edge, Legs};
 use crate::domain::{HeldTick, Run, Timestamp};
 use crate::store::{Commit, ScanOrder, SeriesView, StoreError, View};
@@ -155,7 +155,7 @@ impl Snapshot {
         pieces: impl Iterator<Item = Result<T, StoreError>>,
     ) -> impl Iterator<Item = Result<T, QueryError>> {
         pieces.map(|piece| {
-            self.reader.stop.check()?;
+            check_cancelled(&self.reader.cancel)?;
             Ok(piece?)
         })
     }

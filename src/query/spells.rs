@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::pin::Pin;
 use super::resolve::{Leg, Route};
-use super::{QueryError, Reader, Stop};
+use super::{QueryError, Reader, check_cancelled};
+use tokio_util::sync::CancellationToken;
+
 use crate::analysis::{Edge, LegRate, LegSpell, Legs, Merged, Spell};
 use crate::domain::{RateSpan, Timestamp};
 use crate::store::{SeriesView, StoreError};
@@ -21,10 +23,10 @@ const MERGED_PIECE_SPELLS: usize = 1_024;
 /// The items of pieces, one by one, until an error or the caller ends them.
 pub(super) fn items<T>(
     pieces: impl Iterator<Item = Result<Vec<T>, StoreError>>,
-    stop: Stop,
+    cancel: CancellationToken,
 ) -> impl Iterator<Item = Result<T, QueryError>> {
     pieces.flat_map(move |piece| {
-        let piece = stop.check().and_then(|()| piece.map_err(QueryError::from));
+        let piece = check_cancelled(&cancel).and_then(|()| piece.map_err(QueryError::from));
         let (items, error) = piece.map_or_else(|error| (Vec::new(), Some(error)), |items| (items, None));
         items.into_iter().map(Ok).chain(error.map(Err))
     })
@@ -40,7 +42,7 @@ impl Reader {
         end: Timestamp,
     ) -> Result<impl Iterator<Item = Result<LegSpell, QueryError>> + Send + use<>, QueryError> {
         let inverted = leg.inverted;
-        let spans = items(rate_spans(pin, leg, start, end)?, self.stop.clone());
+        let spans = items(rate_spans(pin, leg, start, end)?, self.cancel.clone());
         Ok(spans.map(move |span| span.map(|span| leg_spell(span, inverted))))
     }
 
@@ -54,9 +56,9 @@ impl Reader {
     ) -> Result<Spells, QueryError> {
         match route {
             Legs::One(leg) => {
-                let (inverted, stop) = (leg.inverted, self.stop.clone());
+                let (inverted, cancel) = (leg.inverted, self.cancel.clone());
                 Ok(Box::new(rate_spans(pin, leg, start, end)?.map(move |piece| {
-                    stop.check()?;
+                    check_cancelled(&cancel)?;
                     Ok(piece?.into_iter().map(|span| Spell::of(leg_spell(span, inverted), edge)).collect())
                 })))
             }
@@ -131,12 +133,12 @@ mod tests {
     #[test]
     fn items_end_with_damage_or_with_the_caller() {
         let damaged = || Err(StoreError::Damaged { path: "db".to_owned(), problem: "a block".to_owned() });
-        let found: Vec<_> = items([Ok(vec![1, 2]), damaged()].into_iter(), Stop::default()).collect();
+        let found: Vec<_> = items([Ok(vec![1, 2]), damaged()].into_iter(), CancellationToken::new()).collect();
         assert!(matches!(found.as_slice(), [Ok(1), Ok(2), Err(QueryError::Store(_))]), "{found:?}");
 
-        let stop = Stop::default();
-        let guard = stop.on_drop();
-        let mut endless = items(std::iter::repeat_with(|| Ok(vec![0])), stop);
+        let cancel = CancellationToken::new();
+        let guard = cancel.clone().drop_guard();
+        let mut endless = items(std::iter::repeat_with(|| Ok(vec![0])), cancel);
         assert!(endless.next().is_some_and(|item| item.is_ok()));
         drop(guard);
         assert!(matches!(endless.next(), Some(Err(QueryError::Stopped))));

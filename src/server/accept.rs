@@ -1,7 +1,8 @@
 //! Taking connections in.
 //!
 //! **Invariant**: no more than the configured number of connections is open; one too many is closed
-//! before a byte of it is read, and one that does not begin to speak gives its place back. A failure to accept (no
+//! before a byte of it is read, one that does not begin to speak gives its place back, and one on which a response stays
+//! unread is ended. A failure to accept (no
 //! descriptors left) never ends the server.
 
 use std::future::Future as _;
@@ -16,7 +17,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
-use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::transport::server::{Connected, TcpIncoming};
+
+use super::unsent::{ConnectionUnsent, Peer, Unsent};
 
 /// How long a connection may take to say what it speaks. Until then nobody else looks at the clock.
 const OPENING_TIME_MAX: Duration = Duration::from_secs(10);
@@ -30,13 +34,14 @@ pub(super) struct Accepted {
     /// After a failure: what cannot be accepted now stays ready, and would be tried without end.
     pause: Option<Pin<Box<Sleep>>>,
     permits: Arc<Semaphore>,
+    unsent: Arc<Unsent>,
 }
 
 impl Accepted {
-    pub(super) fn new(listener: TcpListener, connections_max: usize) -> Self {
+    pub(super) fn new(listener: TcpListener, connections_max: usize, unsent: Arc<Unsent>) -> Self {
         // Answers are small and awaited one by one: they are not held back to fill a packet.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        Self { incoming, pause: None, permits: Arc::new(Semaphore::new(connections_max)) }
+        Self { incoming, pause: None, permits: Arc::new(Semaphore::new(connections_max)), unsent }
     }
 }
 
@@ -59,7 +64,13 @@ impl Stream for Accepted {
                 None => return Poll::Ready(None),
             };
             if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-                return Poll::Ready(Some(Ok(Connection::new(stream, permit, OPENING_TIME_MAX))));
+                let from = stream.peer_addr().ok().map(|address| address.ip());
+                return Poll::Ready(Some(Ok(Connection::new(
+                    stream,
+                    permit,
+                    OPENING_TIME_MAX,
+                    self.unsent.connection(from),
+                ))));
             }
             let peer = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
             tracing::warn!(%peer, "connection closed: as many as --max-connections allows are open");
@@ -71,6 +82,9 @@ impl Stream for Accepted {
 pub(super) struct Connection {
     stream: TcpStream,
     opening: Option<Opening>,
+    peer: Peer,
+    /// Done once a response on this connection has waited for too long.
+    is_stuck: Pin<Box<WaitForCancellationFutureOwned>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -81,17 +95,24 @@ struct Opening {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, permit: OwnedSemaphorePermit, opening_time: Duration) -> Self {
+    fn new(
+        stream: TcpStream,
+        permit: OwnedSemaphorePermit,
+        opening_time: Duration,
+        unsent: Arc<ConnectionUnsent>,
+    ) -> Self {
         let opening = Opening { missing: OPENING_BYTES, time: Box::pin(sleep(opening_time)) };
-        Self { stream, opening: Some(opening), _permit: permit }
+        let is_stuck = Box::pin(unsent.is_stuck.clone().cancelled_owned());
+        let peer = Peer { address: stream.peer_addr().ok(), unsent };
+        Self { stream, opening: Some(opening), peer, is_stuck, _permit: permit }
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -101,6 +122,9 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_stuck.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if let Some(opening) = &mut self.opening {
@@ -157,7 +181,8 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         let permits = Arc::new(Semaphore::new(1));
         let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
-        (client, Connection::new(stream, permit, OPENING), permits)
+        let unsent = Arc::new(Unsent::default()).connection(None);
+        (client, Connection::new(stream, permit, OPENING, unsent), permits)
     }
 
     #[tokio::test]

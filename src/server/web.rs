@@ -27,6 +27,8 @@ use crate::config::CorsOrigin;
 
 /// Every content type of gRPC-Web begins so; text mode goes on with `-text`.
 const WEB_TYPE: &[u8] = b"application/grpc-web";
+/// The content type of gRPC, alone or with an encoding or parameters behind it.
+const NATIVE_TYPE: &[u8] = b"application/grpc";
 /// How long the one message of a call may take to come in. There is no ping over HTTP/1 to tell who is gone.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a browser may remember that it may call: as long as they do at most.
@@ -82,28 +84,29 @@ pub(super) struct WebService<S> {
 /// What a request is, as far as it matters here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
-    /// gRPC, or whatever else came over HTTP/2: the services below know what to say.
+    /// gRPC over HTTP/2.
     Native,
     /// A call of gRPC-Web, or a browser's question whether it may.
     Web,
-    /// From a page that may not.
+    /// From a page that may not, whatever it says that it sends: browsers ask first about some types only.
     ForeignPage,
-    /// HTTP/1 that is neither.
+    /// Anything else.
     Other,
 }
 
 fn kind<B>(request: &Request<B>, origins: &[CorsOrigin]) -> Kind {
     let headers = request.headers();
-    let is_web = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(WEB_TYPE));
-    let is_preflight = request.method() == Method::OPTIONS;
-    if !is_web && !is_preflight {
-        return if request.version() == Version::HTTP_2 { Kind::Native } else { Kind::Other };
+    // Without an origin it is no page's: programs speak gRPC-Web, too.
+    if headers.get(ORIGIN).is_some_and(|origin| !is_allowed(origins, origin)) {
+        return Kind::ForeignPage;
     }
-    match headers.get(ORIGIN) {
-        Some(origin) if !is_allowed(origins, origin) => Kind::ForeignPage,
-        // Not from a page: programs speak gRPC-Web, too.
-        Some(_) | None => Kind::Web,
+    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    if content_type.starts_with(WEB_TYPE) || request.method() == Method::OPTIONS {
+        return Kind::Web;
     }
+    let parameters = content_type.strip_prefix(NATIVE_TYPE);
+    let is_grpc = parameters.is_some_and(|rest| rest.first().is_none_or(|first| matches!(first, b'+' | b';')));
+    if is_grpc && request.version() == Version::HTTP_2 { Kind::Native } else { Kind::Other }
 }
 
 impl<S> Service<Request<Body>> for WebService<S>
@@ -132,7 +135,7 @@ where
             ),
             Kind::Other => WebFuture::refused(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "this port speaks gRPC over HTTP/2, and gRPC-Web: content-type application/grpc-web+proto\n",
+                "this port speaks gRPC over HTTP/2 (content-type application/grpc) and gRPC-Web (application/grpc-web+proto)\n",
             ),
         }
     }
@@ -226,7 +229,17 @@ mod tests {
         let (own, other) = ("http://localhost:8080", "http://evil.example");
         check(Method::POST, two, "application/grpc", "", Kind::Native);
         check(Method::POST, two, "application/grpc+proto", "", Kind::Native);
-        check(Method::GET, two, "", "", Kind::Native);
+        check(Method::POST, two, "application/grpc;charset=utf-8", "", Kind::Native);
+        check(Method::POST, two, "application/grpc", own, Kind::Native);
+        // What a page may send without asking its browser first, and what is no gRPC at all.
+        for content_type in ["", "text/plain", "application/x-www-form-urlencoded", "application/json"] {
+            check(Method::POST, two, content_type, other, Kind::ForeignPage);
+            check(Method::POST, two, content_type, "", Kind::Other);
+            check(Method::POST, two, content_type, own, Kind::Other);
+        }
+        check(Method::POST, two, "application/grpc", other, Kind::ForeignPage);
+        check(Method::POST, two, "application/grpcs", "", Kind::Other);
+        check(Method::GET, two, "", "", Kind::Other);
         check(Method::POST, one, "application/grpc", "", Kind::Other);
         check(Method::GET, one, "", "", Kind::Other);
         for version in [one, two] {

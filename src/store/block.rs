@@ -79,7 +79,7 @@ impl BlockMeta {
 
     pub(crate) fn damaged(&self, kind: BlockKind, problem: String) -> BlockError {
         let to = Timestamp::from_micros(self.end_us.max(self.last_key_us));
-        BlockError { kind, from: self.first_key(), to, problem }
+        BlockError { kind, from: self.first_key(), to, fault: BlockFault::Damage, problem }
     }
 
     pub(crate) fn uniform_rate(&self) -> Option<Rate> {
@@ -95,12 +95,24 @@ pub(crate) struct EncodedBlock {
     pub(crate) columns: Vec<Vec<u8>>,
 }
 
-/// Why a block does not decode.
+/// Whether a block is at fault, or what it is stored on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BlockFault {
+    /// Its bytes are not those that were written.
+    Damage,
+    /// The operating system gave none, and may give them another time.
+    Disk { is_full: bool },
+    /// Neither: the commit has opened as many blocks as it may.
+    NoRoom,
+}
+
+/// Why a block cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BlockError {
     pub(crate) kind: BlockKind,
     pub(crate) from: Timestamp,
     pub(crate) to: Timestamp,
+    pub(crate) fault: BlockFault,
     pub(crate) problem: String,
 }
 

@@ -7,11 +7,13 @@
 use std::sync::Arc;
 
 use super::block::{BlockKind, BlockMeta, Item, encode_blocks};
+use super::digest::Digest;
 use super::engine::Engine;
 use super::error::StoreError;
 use super::keys;
 use super::quarantine::Keeper;
-use super::records::{Digest, Meta, SeriesRecord};
+use super::records::{Meta, SeriesRecord};
+use super::rules::RulesRecord;
 use super::track::Track;
 use super::{COMMITS_ID, Store};
 
@@ -70,18 +72,6 @@ pub(super) fn put_columns(batch: &mut sled::Batch, block: u64, columns: &[Vec<u8
     }
 }
 
-/// The value of an index entry, and its checksum.
-pub(super) fn index_value(key: &[u8], meta: &BlockMeta) -> (Vec<u8>, u32) {
-    sealed_value(key, &postcard::to_stdvec(meta).unwrap_or_default())
-}
-
-/// A small value under its key, and its checksum.
-pub(super) fn sealed_value(key: &[u8], payload: &[u8]) -> (Vec<u8>, u32) {
-    let value = keys::seal(key, payload);
-    let crc = value.last_chunk::<4>().map_or(0, |crc| u32::from_le_bytes(*crc));
-    (value, crc)
-}
-
 /// Drops the columns of a block.
 pub(super) fn remove_block(batch: &mut sled::Batch, meta: &BlockMeta) {
     for (number, bytes) in (0_u8..).zip(&meta.column_bytes) {
@@ -92,7 +82,17 @@ pub(super) fn remove_block(batch: &mut sled::Batch, meta: &BlockMeta) {
     batch.remove(&keys::retired(meta.id));
 }
 
+/// Room on the disk that sled may take beyond what is written: two segments, the one under way and the next.
+const SPARE_BYTES: u64 = 8 << 20;
+
 impl Store {
+    /// Whether the disk has room for a checkpoint. sled answers no read any more once a write of its own has failed;
+    /// the log may take commits for a while yet, and reads go on when it cannot.
+    pub fn has_room_for_checkpoint(&self) -> bool {
+        let changed = self.replaced.blocks.iter().map(|meta| meta.bytes()).sum::<u64>() + self.log.bytes();
+        self.engine.has_room_for(changed.saturating_mul(2).saturating_add(SPARE_BYTES))
+    }
+
     /// Whether enough has come together in memory and in the log.
     pub fn checkpoint_is_due(&self) -> bool {
         let limits = &self.options.checkpoint;
@@ -120,7 +120,7 @@ impl Store {
 
     /// Whether there is anything that a checkpoint would write.
     pub fn has_changes(&self) -> bool {
-        self.log.bytes() > 0 || !self.replaced.is_empty()
+        self.log.bytes() > 0 || !self.replaced.blocks.is_empty()
     }
 
     /// Makes blocks of all that is in memory and drops the log. The caller publishes
@@ -146,13 +146,15 @@ impl Store {
         }
         sealer.seal(COMMITS_ID, &mut self.commits)?;
         let Sealer { mut batch, sealed, .. } = sealer;
-        let removed = self.index(&mut batch, &sealed);
+        let removed = self.index(&mut batch, &sealed)?;
         self.engine.apply(batch)?;
         self.engine.clean(sealed.iter().map(|(_, _, meta)| meta.bytes()).sum())?;
         self.engine.sync()?;
         self.witness.write(self.commit.sequence)?;
+        // The log holds commits that the checkpoint contains only if it went to the store's own files.
+        self.check_files()?;
         self.retired.retain(|meta| !removed.contains(&meta.id));
-        self.retired.append(&mut self.replaced);
+        self.retired.append(&mut self.replaced.blocks);
         self.engine.clear_log(&mut self.log)?;
         let changed: Vec<u32> = (1_u32..)
             .zip(&mut self.changed)
@@ -165,15 +167,21 @@ impl Store {
     }
 
     /// Writes everything but the blocks into a batch. Gives the ids whose columns it removes.
-    fn index(&mut self, batch: &mut sled::Batch, sealed: &[(u32, BlockKind, Arc<BlockMeta>)]) -> Vec<u64> {
+    fn index(
+        &mut self,
+        batch: &mut sled::Batch,
+        sealed: &[(u32, BlockKind, Arc<BlockMeta>)],
+    ) -> Result<Vec<u64>, StoreError> {
         let mut digest = self.digest;
+        let mut entries = Vec::with_capacity(sealed.len());
         for (series, kind, meta) in sealed {
             let key = keys::index(*series, *kind as u8, meta.id);
-            let (value, crc) = index_value(&key, meta);
+            let (value, crc) = keys::seal_record(&key, &**meta)?;
             digest.add(crc);
             batch.insert(&key, value);
+            entries.push((meta.id, (key, crc)));
         }
-        for meta in &self.replaced {
+        for meta in &self.replaced.blocks {
             // The entry's key holds the series and the kind; its place was noted when it was made.
             if let Some((key, crc)) = self.entries.remove(&meta.id) {
                 digest.remove(crc);
@@ -181,24 +189,22 @@ impl Store {
             }
             batch.insert(&keys::retired(meta.id), &[]);
         }
-        for (series, kind, meta) in sealed {
-            let key = keys::index(*series, *kind as u8, meta.id);
-            let (_, crc) = index_value(&key, meta);
-            self.entries.insert(meta.id, (key, crc));
-        }
+        self.entries.extend(entries);
         let mut removed = Vec::new();
         for meta in self.retired.iter().filter(|meta| Arc::strong_count(meta) == 1) {
             remove_block(batch, meta);
             removed.push(meta.id);
         }
-        self.index_series(batch, &mut digest);
-        for (key, value) in self.polls.changes(&mut digest) {
+        self.index_series(batch, &mut digest)?;
+        for (key, value) in self.polls.changes(&mut digest)? {
             match value {
                 Some(value) => batch.insert(&key, value),
                 None => batch.remove(&key),
             }
         }
-        self.index_quarantine(batch, &mut digest);
+        for (key, value) in self.quarantine.changes(|key| self.ids.get(key).copied(), &mut digest)? {
+            batch.insert(&key, value);
+        }
         self.digest = digest;
         let meta = Meta {
             store_id: self.store_id,
@@ -208,27 +214,29 @@ impl Store {
             chain: self.chain,
             next_block_id: self.next_block_id,
             digest,
+            rules: self.logged_rules.as_ref().map(RulesRecord::new),
         };
-        put_meta(batch, &meta);
-        removed
+        put_meta(batch, &meta)?;
+        Ok(removed)
     }
 
-    fn index_series(&mut self, batch: &mut sled::Batch, digest: &mut Digest) {
+    fn index_series(&mut self, batch: &mut sled::Batch, digest: &mut Digest) -> Result<(), StoreError> {
         for (at, series) in self.series.iter().enumerate().filter(|(at, _)| self.changed[*at]) {
             let key = keys::series(series.id);
-            let payload = postcard::to_stdvec(&SeriesRecord::new(series)).unwrap_or_default();
-            let (value, crc) = sealed_value(&key, &payload);
+            let (value, crc) = keys::seal_record(&key, &SeriesRecord::new(series))?;
             if let Some(old) = self.record_crcs[at].replace(crc) {
                 digest.remove(old);
             }
             digest.add(crc);
             batch.insert(&key, value);
         }
+        Ok(())
     }
 }
 
 /// Writes the meta record into a batch.
-pub(super) fn put_meta(batch: &mut sled::Batch, meta: &Meta) {
-    let payload = postcard::to_stdvec(meta).unwrap_or_default();
-    batch.insert(&keys::META, keys::seal(&keys::META, &payload));
+pub(super) fn put_meta(batch: &mut sled::Batch, meta: &Meta) -> Result<(), StoreError> {
+    let (value, _) = keys::seal(&keys::META, &meta.encode()?);
+    batch.insert(&keys::META, value);
+    Ok(())
 }

@@ -1,28 +1,30 @@
-//! The one place that touches sled and the files around it: lock, opening, writing durably, reading
-//! blocks.
+//! Where sled and the files around it are opened, locked and written to, durably. Blocks are read by
+//! [`super::reader`].
 //!
 //! **Invariant**: when [`Engine::sync`] has returned, every write before it survives a power cut;
 //! after any failed write or sync nothing more is written.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::block::{BlockError, BlockKind, BlockMeta, Item, decode_block, decode_rates};
 use super::contained::{Closing, contained};
 use super::error::StoreError;
 use super::keys;
 use super::log::Log;
-use super::restore::UNFINISHED_MARK;
-use crate::domain::RateSpan;
+use super::reader::BlockReader;
 
 /// With the default of 128 KiB, pages over a quarter of it go to files that sled never syncs.
 const SEGMENT_BYTES: usize = 4 << 20;
 /// sled's own notion of its cache; what really keeps it small is in [`BlockReader`].
 const CACHE_BYTES: u64 = 16 << 20;
+
+/// The file that marks a store whose import did not come to its end.
+pub(crate) const UNFINISHED_MARK: &str = "UNFINISHED-IMPORT";
 
 /// How long sled may take to let go of its file after it was dropped.
 const RELEASE_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -53,7 +55,7 @@ pub(crate) struct Engine {
     failed: AtomicBool,
     closing: Arc<Closing>,
     /// Held as long as the store is open.
-    _lock: File,
+    lock: File,
 }
 
 /// A sled just opened. The order of the fields is that in which they are dropped.
@@ -116,7 +118,7 @@ impl Engine {
             fault,
             failed: AtomicBool::new(false),
             closing: Arc::new(opened.closing),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -193,7 +195,45 @@ impl Engine {
             log.append(frame).map_err(|error| StoreError::io(action, &error))
         })?;
         let action = "cannot sync a commit";
-        self.guarded(DiskOperation::Sync, action, || log.sync().map_err(|error| StoreError::io(action, &error)))
+        self.guarded(DiskOperation::Sync, action, || log.sync().map_err(|error| StoreError::io(action, &error)))?;
+        // What went to a file without a name is gone with this process.
+        let action = "cannot keep a commit";
+        let is_linked = log.is_linked().map_err(|error| StoreError::io(action, &error));
+        self.noted(is_linked.and_then(|is_linked| if is_linked { Ok(()) } else { Err(self.replaced(action, "log")) }))
+    }
+
+    /// Whether the files under their names are those that are written to: they may have been removed, or others put in
+    /// their place.
+    pub(crate) fn check_files(&self, log: &Log) -> Result<(), StoreError> {
+        let action = "cannot keep commits";
+        let check = |(name, open): (&str, &File)| match is_same_file(&self.path.join(name), open) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.replaced(action, name)),
+            Err(error) => Err(StoreError::io(action, &error)),
+        };
+        let files = [("log", log.file()), ("sled/db", &self.file), ("LOCK", &self.lock)];
+        self.noted(files.into_iter().try_for_each(check))
+    }
+
+    /// The same, after which nothing more is written if it is an error.
+    fn noted(&self, result: Result<(), StoreError>) -> Result<(), StoreError> {
+        if result.is_err() {
+            self.failed.store(true, Ordering::Release);
+        }
+        result
+    }
+
+    fn replaced(&self, action: &str, name: &str) -> StoreError {
+        StoreError::Io {
+            action: action.to_owned(),
+            problem: format!("{} was removed or replaced while the store was open", self.path.join(name).display()),
+            disk_full: false,
+        }
+    }
+
+    /// Whether the disk has so many free bytes. A disk that does not say counts as having them.
+    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
+        rustix::fs::fstatvfs(&self.file).map_or(true, |disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= bytes)
     }
 
     /// Drops what a durable checkpoint contains from the log.
@@ -223,85 +263,23 @@ impl Engine {
                 Err(StoreError::Io { action: action.to_owned(), problem: said, disk_full: false })
             })
         });
-        if result.is_err() {
-            self.failed.store(true, Ordering::Release);
-        }
-        result
+        self.noted(result)
     }
 
     /// A reader of this store's blocks.
     pub(crate) fn reader(&self) -> BlockReader {
-        BlockReader { tree: self.tree.clone(), gets: Arc::default(), _closing: Arc::clone(&self.closing) }
+        BlockReader::new(self.tree.clone(), Arc::clone(&self.closing))
     }
 }
 
-/// Reads blocks by `get`, on whatever thread it is called; cheap to clone.
-#[derive(Clone)]
-pub(crate) struct BlockReader {
-    tree: sled::Tree,
-    gets: Arc<AtomicU64>,
-    _closing: Arc<Closing>,
-}
-
-impl BlockReader {
-    /// sled evicts a page only when its accesses, counted in batches, push it out. A scan of blocks
-    /// touches each page a few times and would keep all of them: after every so many reads, so many
-    /// repeats of one small read fill the batches and keep its cache at some tens of megabytes.
-    const REPEAT_AFTER_GETS: u64 = 8;
-    const REPEATS: u64 = 64;
-
-    /// The items of a block.
-    pub(crate) fn read<T: Item>(&self, meta: &BlockMeta) -> Result<Vec<T>, BlockError> {
-        decode_block(meta, T::KIND, &self.columns(meta, T::KIND)?, T::decode)
-    }
-
-    /// What the runs of a block say of the rate.
-    pub(crate) fn read_rates(&self, meta: &BlockMeta) -> Result<Vec<RateSpan>, BlockError> {
-        decode_block(meta, BlockKind::Runs, &self.columns(meta, BlockKind::Runs)?, decode_rates)
-    }
-
-    /// All columns of a block, one that is left out being empty.
-    fn columns(&self, meta: &BlockMeta, kind: BlockKind) -> Result<Vec<sled::IVec>, BlockError> {
-        let damaged = |problem| meta.damaged(kind, problem);
-        let mut columns = Vec::with_capacity(meta.column_bytes.len());
-        for (number, bytes) in meta.column_bytes.iter().enumerate() {
-            if *bytes == 0 {
-                columns.push(sled::IVec::default());
-                continue;
-            }
-            let number = u8::try_from(number).unwrap_or(u8::MAX);
-            match self.get(&keys::column(meta.id, number)) {
-                Ok(Some(value)) if value.len() == usize::from(*bytes) => columns.push(value),
-                Ok(Some(value)) => {
-                    return Err(damaged(format!(
-                        "column {number} of block {} has {} bytes instead of {bytes}",
-                        meta.id,
-                        value.len()
-                    )));
-                }
-                Ok(None) => return Err(damaged(format!("column {number} of block {} is missing", meta.id))),
-                Err(error) => return Err(damaged(error)),
-            }
-        }
-        Ok(columns)
-    }
-
-    fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, String> {
-        // A damaged page can make sled panic; for its range that is damage like any other.
-        let read = || {
-            let value = self.tree.get(key)?;
-            if self.gets.fetch_add(1, Ordering::Relaxed).is_multiple_of(Self::REPEAT_AFTER_GETS) {
-                for _ in 0..Self::REPEATS {
-                    self.tree.get(keys::META)?;
-                }
-            }
-            Ok(value)
-        };
-        match contained(read) {
-            Ok(result) => result.map_err(|error: sled::Error| error.to_string()),
-            Err(said) => Err(format!("the engine gave up on its page: {said}")),
-        }
-    }
+/// Whether what is under a name is the open file.
+fn is_same_file(path: &Path, open: &File) -> io::Result<bool> {
+    let named = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let open = open.metadata()?;
+    Ok((named.dev(), named.ino()) == (open.dev(), open.ino()))
 }
 
 /// Makes a directory this process's own as long as the file is open.

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::block::{BlockError, BlockFault};
 use crate::domain::{SeriesKey, Timestamp};
 
 /// Why a store cannot be opened, read or written.
@@ -102,6 +103,35 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// A block of a series that cannot be read.
+    pub(super) fn of_block(series: &SeriesKey, error: BlockError) -> Self {
+        let BlockError { kind, from, to, fault, problem } = error;
+        let what = kind.name();
+        match fault {
+            BlockFault::Damage => Self::DamagedBlock { series: Box::new(series.clone()), what, from, to, problem },
+            BlockFault::Disk { .. } | BlockFault::NoRoom => Self::Io {
+                action: format!(
+                    "cannot read the stored {what} of {series} from {from} to {to}, which may well be sound"
+                ),
+                problem,
+                disk_full: fault == BlockFault::Disk { is_full: true },
+            },
+        }
+    }
+
+    /// A block of the store's own list of commits that cannot be read.
+    pub(super) fn of_commits(error: BlockError) -> Self {
+        let BlockError { from, to, fault, problem, .. } = error;
+        match fault {
+            BlockFault::Damage => Self::DamagedCommits { from, to, problem },
+            BlockFault::Disk { .. } | BlockFault::NoRoom => Self::Io {
+                action: format!("cannot read the stored commits from {from} to {to}, which may well be sound"),
+                problem,
+                disk_full: fault == BlockFault::Disk { is_full: true },
+            },
+        }
+    }
+
     /// An error of the operating system while doing `action`.
     pub(crate) fn io(action: impl Into<String>, error: &std::io::Error) -> Self {
         Self::Io {

@@ -15,6 +15,10 @@
 //!
 //! **Invariant**: a small value (`f`, `m`, `q`, `s`, `x`) that opens was written for that very key.
 
+use serde::Serialize;
+
+use super::error::StoreError;
+
 /// The format that this version writes, and the newest that it reads.
 pub(crate) const FORMAT: u8 = 1;
 
@@ -79,14 +83,34 @@ pub(crate) enum SealError {
     Broken(&'static str),
 }
 
-/// A small value: format version, payload, CRC-32C of key, version and payload (little-endian).
-pub(crate) fn seal(key: &[u8], payload: &[u8]) -> Vec<u8> {
+/// A small value and its checksum: format version, payload, CRC-32C of key, version and payload (little-endian).
+pub(crate) fn seal(key: &[u8], payload: &[u8]) -> (Vec<u8>, u32) {
     let mut value = Vec::with_capacity(payload.len() + 5);
     value.push(FORMAT);
     value.extend_from_slice(payload);
     let crc = checksum(key, &value);
     value.extend_from_slice(&crc.to_le_bytes());
-    value
+    (value, crc)
+}
+
+/// A record as a small value, and its checksum.
+///
+/// # Errors
+/// The record cannot be encoded.
+pub(crate) fn seal_record<R: Serialize>(key: &[u8], record: &R) -> Result<(Vec<u8>, u32), StoreError> {
+    Ok(seal(key, &encode(record)?))
+}
+
+/// The bytes of a record. They are never made up where encoding fails: an empty value would be durable, and no record.
+///
+/// # Errors
+/// The record cannot be encoded.
+pub(crate) fn encode<R: Serialize>(record: &R) -> Result<Vec<u8>, StoreError> {
+    postcard::to_stdvec(record).map_err(|error| StoreError::Io {
+        action: format!("cannot encode {}", std::any::type_name::<R>()),
+        problem: error.to_string(),
+        disk_full: false,
+    })
 }
 
 /// The payload of a small value and its checksum.
@@ -117,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_sealed_value_opens_under_its_own_key_only() {
-        let value = seal(b"s1", b"payload");
+        let (value, _) = seal(b"s1", b"payload");
         assert_eq!(unseal(b"s1", &value).unwrap().0, b"payload");
         assert!(unseal(b"s2", &value).is_err());
         for cut in 0..value.len() {
@@ -137,6 +161,21 @@ mod tests {
         let crc = checksum(b"m", &value);
         value.extend_from_slice(&crc.to_le_bytes());
         assert_eq!(unseal(b"m", &value), Err(SealError::Newer(FORMAT + 1)));
+    }
+
+    #[test]
+    fn what_cannot_be_encoded_is_an_error_and_no_empty_value() {
+        struct Endless;
+        impl Serialize for Endless {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                // The length of a sequence stands before it.
+                serializer
+                    .collect_seq((0..3).filter(|number| number % 2 == 0))
+                    .and(Err(serde::ser::Error::custom("no")))
+            }
+        }
+        let error = seal_record(b"s1", &Endless).unwrap_err().to_string();
+        assert!(error.starts_with("cannot encode ") && error.contains("Endless"), "{error}");
     }
 
     #[test]

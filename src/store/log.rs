@@ -14,17 +14,18 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::block::{pack_change, unpack_change};
 use super::error::StoreError;
 use super::keys;
 use super::polls::LogPoll;
 use super::quarantine::QuarantineChange;
-use crate::domain::{PublishedValue, Rate, Timestamp};
+use super::rules::{RulesRecord, decode_with, encode_with};
+use super::values::ValueRecord;
+use crate::domain::{PublishedValue, Timestamp};
 
 const FILE_MAGIC: &[u8; 8] = b"silklog1";
 /// Length of the file's header, as a place in the file and as a size in memory.
@@ -48,6 +49,30 @@ pub(crate) struct LogEntry {
     pub(crate) quarantine: Vec<QuarantineChange>,
     /// Polls of sources, in order.
     pub(crate) polls: Vec<LogPoll>,
+    /// The rules that states are found by from this commit on; none if they are those of the commit before.
+    #[serde(skip)]
+    pub(super) rules: Option<RulesRecord>,
+}
+
+impl LogEntry {
+    /// An entry of nothing yet.
+    pub(super) fn new(sequence: u64, recorded_us: i64) -> Self {
+        Self {
+            sequence,
+            recorded_us,
+            new_series: Vec::new(),
+            changes: Vec::new(),
+            recollapsed: Vec::new(),
+            quarantine: Vec::new(),
+            polls: Vec::new(),
+            rules: None,
+        }
+    }
+
+    fn decode(payload: &[u8]) -> Option<Self> {
+        let (entry, rules) = decode_with::<Self>(payload)?;
+        Some(Self { rules, ..entry })
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -71,33 +96,7 @@ pub(crate) struct SeriesChanges {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct LogTick {
     delta_us: u64,
-    value: Option<LogValue>,
-}
-
-/// A published value: mantissa, places, and the reported change packed.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct LogValue {
-    mantissa: u128,
-    places: u8,
-    change: u64,
-}
-
-impl LogValue {
-    pub(crate) fn new(value: &PublishedValue) -> Self {
-        Self {
-            mantissa: value.rate.mantissa(),
-            places: value.rate.places(),
-            change: pack_change(value.reported_change),
-        }
-    }
-
-    /// The value again; `None` if it makes no sense.
-    pub(crate) fn value(&self) -> Option<PublishedValue> {
-        Some(PublishedValue {
-            rate: Rate::from_parts(self.mantissa, u32::from(self.places)).ok()?,
-            reported_change: unpack_change(self.change).ok()?,
-        })
-    }
+    value: Option<ValueRecord>,
 }
 
 impl SeriesChanges {
@@ -109,7 +108,7 @@ impl SeriesChanges {
             let delta_us = time.micros().wrapping_sub(before.0).cast_unsigned();
             let repeats = before.1 == Some(*value);
             before = (time.micros(), Some(*value));
-            LogTick { delta_us, value: (!repeats).then(|| LogValue::new(value)) }
+            LogTick { delta_us, value: (!repeats).then(|| ValueRecord::new(value)) }
         };
         Self { series, base_us, ticks: ticks.iter().map(encode).collect() }
     }
@@ -223,6 +222,16 @@ impl Log {
         Ok(())
     }
 
+    /// The file that frames go to.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Whether that file has a name still.
+    pub(crate) fn is_linked(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.nlink() > 0)
+    }
+
     /// Makes what was appended durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
@@ -238,19 +247,25 @@ impl Log {
 }
 
 /// The frame of an entry, and the checksum that the next one is chained to.
-pub(crate) fn encode(entry: &LogEntry, chain: u32) -> (Vec<u8>, u32) {
-    let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + 64);
+///
+/// # Errors
+/// The entry cannot be encoded, or its length does not fit the header.
+pub(crate) fn encode(entry: &LogEntry, chain: u32) -> Result<(Vec<u8>, u32), StoreError> {
+    let payload = encode_with(entry, entry.rules.as_ref())?;
+    let length = u32::try_from(payload.len()).map_err(|_| StoreError::Io {
+        action: "cannot write a commit".to_owned(),
+        problem: format!("its {} bytes are more than a frame of the log holds", payload.len()),
+        disk_full: false,
+    })?;
+    let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + payload.len() + FRAME_TRAILER_BYTES);
     frame.extend_from_slice(&FRAME_MAGIC);
     frame.push(keys::FORMAT);
     frame.extend_from_slice(&chain.to_le_bytes());
-    frame.extend_from_slice(&[0; 4]);
-    frame = postcard::to_extend(entry, frame).unwrap_or_default();
-    debug_assert!(frame.len() > FRAME_HEADER_BYTES, "encoding plain structs to memory cannot fail");
-    let length = u32::try_from(frame.len().saturating_sub(FRAME_HEADER_BYTES)).unwrap_or(u32::MAX);
-    frame[9..FRAME_HEADER_BYTES].copy_from_slice(&length.to_le_bytes());
+    frame.extend_from_slice(&length.to_le_bytes());
+    frame.extend_from_slice(&payload);
     let crc = crc32c::crc32c(&frame);
     frame.extend_from_slice(&crc.to_le_bytes());
-    (frame, crc)
+    Ok((frame, crc))
 }
 
 /// Why a log cannot be replayed.
@@ -287,8 +302,8 @@ fn replay(frames: &[u8], mut sequence: u64, mut chain: u32) -> Result<Replay, Lo
         if found.format > keys::FORMAT {
             return Err(LogProblem::Newer(found.format));
         }
-        let entry: LogEntry = postcard::from_bytes(found.payload)
-            .map_err(|_| LogProblem::Damaged(format!("the commit after {sequence} in its log does not decode")))?;
+        let entry = LogEntry::decode(found.payload)
+            .ok_or_else(|| LogProblem::Damaged(format!("the commit after {sequence} in its log does not decode")))?;
         at += found.length;
         if entry.sequence <= sequence && entries.is_empty() {
             // The checkpoint contains it: the log was not cleared before the power went.
@@ -317,7 +332,7 @@ fn newer_frame_follows(bytes: &[u8], sequence: u64) -> bool {
     (1..bytes.len())
         .filter(|at| bytes[*at..].starts_with(&FRAME_MAGIC))
         .filter_map(|at| frame(&bytes[at..]))
-        .filter_map(|found| postcard::from_bytes::<LogEntry>(found.payload).ok())
+        .filter_map(|found| LogEntry::decode(found.payload))
         .any(|entry| entry.sequence > sequence)
 }
 
@@ -326,12 +341,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::ReportedChange;
+    use crate::domain::{Rate, ReportedChange};
 
     fn entry(sequence: u64, values: &[(Timestamp, PublishedValue)]) -> LogEntry {
         LogEntry {
-            sequence,
-            recorded_us: -5,
             new_series: vec![NewSeries {
                 id: 1,
                 pair: "KGS/USD".into(),
@@ -339,9 +352,7 @@ mod tests {
                 collapse_window_us: 3_600_000_000,
             }],
             changes: vec![SeriesChanges::new(1, values)],
-            recollapsed: vec![],
-            quarantine: Vec::new(),
-            polls: vec![],
+            ..LogEntry::new(sequence, -5)
         }
     }
 
@@ -357,7 +368,7 @@ mod tests {
                 })
                 .collect();
             let entry = entry(9, &values);
-            let (bytes, crc) = encode(&entry, 77);
+            let (bytes, crc) = encode(&entry, 77).unwrap();
             let back = replay(&bytes, 8, 77).unwrap();
             prop_assert_eq!(back.chain, crc);
             prop_assert_eq!(back.end, FILE_HEADER_BYTES + bytes.len() as u64);
@@ -370,7 +381,7 @@ mod tests {
     fn three() -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut ends, mut chain) = (Vec::new(), Vec::new(), 77);
         for sequence in 9..12 {
-            let (frame, crc) = encode(&entry(sequence, &[]), chain);
+            let (frame, crc) = encode(&entry(sequence, &[]), chain).unwrap();
             bytes.extend_from_slice(&frame);
             ends.push(bytes.len());
             chain = crc;

@@ -7,9 +7,11 @@
 //! **Invariants**: nothing visible is not durable; a reader's [`View`] never changes; a block that
 //! does not decode is an error for its range and nothing else; only this module knows sled.
 
+mod admission;
 mod block;
 mod checkpoint;
 mod contained;
+mod digest;
 mod engine;
 mod error;
 mod keys;
@@ -17,14 +19,17 @@ mod log;
 mod pace;
 mod polls;
 mod quarantine;
+mod reader;
 mod recollapse;
 mod records;
 mod recovery;
 mod restore;
+mod rules;
 mod scan;
 mod series;
 mod track;
 mod usage;
+mod values;
 mod verify;
 mod view;
 mod witness;
@@ -34,10 +39,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use admission::{Decided, DecisionRefusal, TakenIn};
 pub use engine::{DiskFault, DiskOperation};
 pub use error::StoreError;
 pub use polls::{PollRecord, PollRefused};
-pub use quarantine::{Decided, DecisionRefusal, Quarantine, QuarantineLimit, TakenIn};
+pub use quarantine::{Quarantine, QuarantineLimit};
 pub use restore::{Restore, RestoreError, RestoreProblem};
 pub use scan::ScanOrder;
 pub use usage::disk_usage;
@@ -46,13 +52,14 @@ pub use view::{Commit, SeriesTotals, SeriesView, View};
 pub use work::{UpsertError, Upserted, Work};
 
 use block::BlockMeta;
-use engine::{BlockReader, Engine};
+use digest::Digest;
+use engine::Engine;
 use log::Log;
 use polls::Polls;
 use quarantine::Keeper;
-use records::Digest;
+use reader::BlockReader;
 use series::{Access, Recent, Series};
-use track::Track;
+use track::{Opened, Track};
 use witness::Witness;
 
 use crate::board::{Board, LatestQuote, StateRules};
@@ -152,7 +159,7 @@ pub struct Store {
     /// Series changed since the last checkpoint.
     changed: Vec<bool>,
     /// Blocks whose items were taken into memory since the last checkpoint.
-    replaced: Vec<Arc<BlockMeta>>,
+    replaced: Opened,
     /// Key and checksum of the index entry of each live block, by block id.
     entries: HashMap<u64, ([u8; 14], u32)>,
     /// Blocks that no index entry names any more, kept for readers that still hold them.
@@ -160,6 +167,10 @@ pub struct Store {
     log: Log,
     /// What polls of sources found.
     polls: Polls,
+    /// The rules that states are found by.
+    rules: StateRules,
+    /// The same as the log and the store's own record say; none if they do not yet.
+    logged_rules: Option<StateRules>,
     /// By series: when time alone may next change its quote.
     due: Vec<Option<Timestamp>>,
     /// What readers of series see, by place in the order of keys.
@@ -218,7 +229,7 @@ impl Store {
         let access = Access { reader: &self.reader, recent: &self.recent };
         let Some(series) = self.series_at(id) else { return };
         let last_commit = self.commit.recorded_time;
-        let found = latest_quote(series, &self.options.state_rules, last_commit, &access).ok();
+        let found = latest_quote(series, &self.rules, last_commit, &access).ok();
         // With other settings than those it was stored under, a quote may say something else now; the first commit looks
         // at it then, as at one that no time changes.
         let holds = |quote: &Option<LatestQuote>| says_same(quote.as_ref(), series.quote.as_deref());
@@ -249,7 +260,7 @@ impl Store {
         {
             series.pace = pace;
         }
-        let Ok((quote, due)) = latest_quote(series, &self.options.state_rules, now, &access) else {
+        let Ok((quote, due)) = latest_quote(series, &self.rules, now, &access) else {
             self.due[at] = None;
             return false;
         };

@@ -4,18 +4,9 @@
 //! held for years costs no scan.
 
 use super::block::BlockError;
-use super::series::{Access, Series};
+use super::series::{Access, Pace, Series};
 use super::track::Slot;
-use crate::domain::{Rate, Run, Timestamp};
-
-/// Since when the newest run's rate has held, whatever its reported change and gaps did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Pace {
-    /// First observed time of the first run of the unbroken sequence with this rate.
-    pub(crate) since: Timestamp,
-    /// The last instant of another rate before that, and the rate.
-    pub(crate) before: Option<(Timestamp, Rate)>,
-}
+use crate::domain::{Run, Timestamp};
 
 impl Series {
     /// The rate of `run`, the last that begins at or before its own first observed time: since when

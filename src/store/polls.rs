@@ -12,9 +12,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::checkpoint::sealed_value;
+use super::digest::Digest;
+use super::error::StoreError;
 use super::keys;
-use super::records::Digest;
 use crate::domain::{Health, Poll, PollSpan, Source, Timestamp};
 
 /// Spans of a chunk: 41 bytes each at most.
@@ -106,6 +106,9 @@ impl PollRecord {
         self.chunks.get(usize::try_from(number.checked_sub(self.first_chunk)?).ok()?)
     }
 }
+
+/// A key, and the value that it is to have; none where it goes.
+pub(super) type ChunkChange = ([u8; 9], Option<Vec<u8>>);
 
 /// The record of one source, and what of it is stored.
 struct Kept {
@@ -200,7 +203,7 @@ impl Polls {
     }
 
     /// What has changed since the last checkpoint: keys with their values, none where one goes.
-    pub(super) fn changes(&mut self, digest: &mut Digest) -> Vec<([u8; 9], Option<Vec<u8>>)> {
+    pub(super) fn changes(&mut self, digest: &mut Digest) -> Result<Vec<ChunkChange>, StoreError> {
         let mut changes = Vec::new();
         for (source_number, kept) in (0_u32..).zip(&mut self.0) {
             let Some(changed_from) = kept.changed_from.take() else { continue };
@@ -212,8 +215,7 @@ impl Polls {
             for number in changed_from.max(first_chunk)..=kept.record.last_chunk() {
                 let Some(spans) = kept.record.chunk(number) else { continue };
                 let key = keys::polls(source_number, number);
-                let payload = postcard::to_stdvec(&ChunkRecord::new(&kept.record.source, spans)).unwrap_or_default();
-                let (value, crc) = sealed_value(&key, &payload);
+                let (value, crc) = keys::seal_record(&key, &ChunkRecord::new(&kept.record.source, spans))?;
                 if let Some(old) = kept.stored.insert(number, crc) {
                     digest.remove(old);
                 }
@@ -221,7 +223,7 @@ impl Polls {
                 changes.push((key, Some(value)));
             }
         }
-        changes
+        Ok(changes)
     }
 }
 

@@ -5,10 +5,8 @@
 //! most one tick is held or was discarded; a reader's list never changes.
 
 mod recorded;
-mod work;
 
-pub(super) use recorded::{HeldRecord, QuarantineChange};
-pub use work::{Decided, DecisionRefusal, TakenIn};
+pub(super) use recorded::{HeldRecord, QuarantineChange, TickLayout};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -158,19 +156,19 @@ impl Keeper {
         self.changed.len()
     }
 
-    fn next_id(&self) -> u64 {
+    pub(super) fn next_id(&self) -> u64 {
         self.list.count() as u64 + 1
     }
 
     /// The tick of this series, instant and value, whatever was decided of it.
-    fn find(&self, series: u32, time: Timestamp, value: PublishedValue) -> Option<&HeldTick> {
+    pub(super) fn find(&self, series: u32, time: Timestamp, value: PublishedValue) -> Option<&HeldTick> {
         self.held_until.get(series as usize).filter(|until| time <= **until)?;
         let ids = self.by_instant.get(&(series, time))?;
         ids.iter().rev().filter_map(|id| self.list.get(*id)).find(|tick| tick.value == value)
     }
 
     /// Whether one more tick of a series may be held.
-    fn room_for(&self, series: &SeriesKey) -> Result<(), QuarantineLimit> {
+    pub(super) fn room_for(&self, series: &SeriesKey) -> Result<(), QuarantineLimit> {
         if self.list.held.get(series).is_some_and(|count| *count >= Quarantine::SERIES_HELD_MAX) {
             return Err(QuarantineLimit::Series);
         }
@@ -184,7 +182,7 @@ impl Keeper {
     }
 
     /// Adds a tick whose id is the next one.
-    fn push(&mut self, series: u32, tick: HeldTick, record_crc: Option<u32>) {
+    pub(super) fn push(&mut self, series: u32, tick: HeldTick, record_crc: Option<u32>) {
         self.by_instant.entry((series, tick.observed_time)).or_default().push(tick.id);
         let at = series as usize;
         if self.held_until.len() <= at {
@@ -216,7 +214,7 @@ impl Keeper {
     }
 
     /// Decides a held tick; false if there is none of this id.
-    fn decide(&mut self, id: u64, decision: Decision) -> bool {
+    pub(super) fn decide(&mut self, id: u64, decision: Decision) -> bool {
         let decided = self.list.decide(id, decision);
         if decided {
             self.changed.insert(id);

@@ -31,13 +31,9 @@ impl Store {
             });
         }
         let entry = LogEntry {
-            sequence: self.commit.sequence + 1,
-            recorded_us: self.next_recorded_time(now).micros(),
-            new_series: Vec::new(),
-            changes: Vec::new(),
             recollapsed: differing,
-            quarantine: Vec::new(),
-            polls: Vec::new(),
+            rules: self.rules_to_log(),
+            ..LogEntry::new(self.commit.sequence + 1, self.next_recorded_time(now).micros())
         };
         let mut commits = Vec::new();
         for (id, window_us) in &entry.recollapsed {
@@ -61,10 +57,11 @@ impl Store {
         let mut old: Vec<Run> = Vec::new();
         let mut commit = series::Commit::default();
         for (at, slot) in series.runs.slots().enumerate() {
-            let items = series.runs.load_slot(at, &access.runs()).map_err(|error| series.damaged(error))?;
+            let items =
+                series.runs.load_slot(at, &access.runs()).map_err(|error| StoreError::of_block(&series.key, error))?;
             old.extend_from_slice(&items);
             if let Slot::Sealed(meta) = slot {
-                commit.replaced.push(meta);
+                commit.opened.blocks.push(meta);
             }
         }
         let mut new: Vec<Run> = Vec::new();
@@ -72,7 +69,10 @@ impl Store {
             std::iter::repeat_n(run.value, usize::try_from(run.observation_count).unwrap_or(usize::MAX))
         });
         for at in 0..series.instants.slot_count() {
-            let items = series.instants.load_slot(at, &access.instants()).map_err(|error| series.damaged(error))?;
+            let items = series
+                .instants
+                .load_slot(at, &access.instants())
+                .map_err(|error| StoreError::of_block(&series.key, error))?;
             for (time, value) in items.iter().zip(&mut values) {
                 match new.last_mut() {
                     Some(run) if run.takes_in(value, time.micros_since(run.last_observed_time), window_us) => {

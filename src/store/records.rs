@@ -6,8 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::block::{pack_change, unpack_change};
-use super::pace::Pace;
-use super::series::{Series, Totals};
+use super::digest::Digest;
+use super::error::StoreError;
+use super::rules::{RulesRecord, decode_with, encode_with};
+use super::series::{Pace, Series, Totals};
 use crate::board::{LatestQuote, RateState};
 use crate::domain::{Currency, Pair, PublishedValue, Rate, Run, SeriesKey, Source, Timestamp};
 
@@ -25,24 +27,24 @@ pub(crate) struct Meta {
     pub(crate) next_block_id: u64,
     /// How many index entries, series records, chunks of polls and held ticks there are, and the xor of their checksums.
     pub(crate) digest: Digest,
+    /// The rules that its quotes were found by; none in a record of an earlier version.
+    #[serde(skip)]
+    pub(super) rules: Option<RulesRecord>,
 }
 
-/// A checksum over a set of records, kept while they come and go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Digest {
-    count: u64,
-    xor: u32,
-}
-
-impl Digest {
-    pub(crate) fn add(&mut self, crc: u32) {
-        self.count += 1;
-        self.xor ^= crc;
+impl Meta {
+    /// As it is stored.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    pub(super) fn encode(&self) -> Result<Vec<u8>, StoreError> {
+        encode_with(self, self.rules.as_ref())
     }
 
-    pub(crate) fn remove(&mut self, crc: u32) {
-        self.count = self.count.wrapping_sub(1);
-        self.xor ^= crc;
+    /// From what is stored; `None` if that does not decode.
+    pub(super) fn decode(payload: &[u8]) -> Option<Self> {
+        let (meta, rules) = decode_with::<Self>(payload)?;
+        Some(Self { rules, ..meta })
     }
 }
 

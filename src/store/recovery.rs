@@ -10,18 +10,20 @@ use std::sync::Arc;
 use super::block::{BlockKind, BlockMeta};
 use super::checkpoint::put_meta;
 use super::contained::contained;
+use super::digest::Digest;
 use super::engine::Engine;
 use super::error::StoreError;
 use super::keys::{self, SealError};
 use super::log::{Log, LogEntry};
 use super::polls::{ChunkRecord, Polls};
 use super::quarantine::{HeldRecord, Keeper};
-use super::records::{Digest, Meta, SeriesRecord, series_key};
+use super::records::{Meta, SeriesRecord, series_key};
 use super::series::{self, Recent};
-use super::track::Track;
+use super::track::{Opened, Track};
 use super::witness::Witness;
 use super::{COMMITS_ID, Commit, Store, StoreOptions};
-use crate::domain::Timestamp;
+use crate::board::StateRules;
+use crate::domain::{SeriesKey, Timestamp};
 
 /// Blocks of one series and kind.
 type BlockLists = HashMap<(u32, BlockKind), Vec<Arc<BlockMeta>>>;
@@ -52,7 +54,11 @@ impl Store {
 
     fn recover(engine: Engine, options: StoreOptions) -> Result<Self, StoreError> {
         let meta = match engine.get(&keys::META)? {
-            Some(value) => unseal::<Meta>(&engine, &keys::META, &value, "its own record")?.0,
+            Some(value) => {
+                let what = "its own record";
+                let (payload, _) = unseal_payload(&engine, &keys::META, &value, what)?;
+                Meta::decode(payload).ok_or_else(|| undecodable(&engine, what))?
+            }
             None => create(&engine)?,
         };
         let (mut store, logged) = Self::empty(engine, options, &meta)?;
@@ -76,7 +82,20 @@ impl Store {
                 witness: store.witness.newest(),
             });
         }
+        store.set_rules(store.options.state_rules.clone());
         Ok(store)
+    }
+
+    /// Finds states by other rules from the next commit on, which tells the log so. What a quote says is what the newest
+    /// commit made it say, until that one.
+    fn set_rules(&mut self, rules: StateRules) {
+        if self.rules == rules {
+            return;
+        }
+        self.rules = rules;
+        for id in (1_u32..).take(self.series.len()) {
+            self.refresh_due(id);
+        }
     }
 
     /// The store without its series, and what its log holds.
@@ -99,7 +118,16 @@ impl Store {
                 });
             }
         };
+        let logged_rules = match &meta.rules {
+            None => None,
+            Some(record) => Some(record.rules().ok_or_else(|| StoreError::Damaged {
+                path: engine.name(),
+                problem: "its rules of states make no sense".to_owned(),
+            })?),
+        };
         let store = Self {
+            rules: logged_rules.clone().unwrap_or_else(|| options.state_rules.clone()),
+            logged_rules,
             reader: engine.reader(),
             engine,
             options,
@@ -117,7 +145,7 @@ impl Store {
             quarantine: Keeper::default(),
             record_crcs: Vec::new(),
             changed: Vec::new(),
-            replaced: Vec::new(),
+            replaced: Opened::default(),
             retired: Vec::new(),
             entries: HashMap::new(),
             log,
@@ -156,7 +184,7 @@ impl Store {
             let (key, value) = entry?;
             let (record, crc) = unseal::<HeldRecord>(&self.engine, &key, &value, "a held tick")?;
             digest.add(crc);
-            if self.quarantine.load(&key, &record, crc, &self.series).is_none() {
+            if self.quarantine.load(&key, &record, crc, &|id| key_of(&self.series, id)).is_none() {
                 return Err(self.damaged("the record of a held tick makes no sense"));
             }
         }
@@ -276,9 +304,14 @@ impl Store {
     fn apply(&mut self, entry: &LogEntry) -> Result<(), StoreError> {
         let recorded_time = Timestamp::from_micros(entry.recorded_us);
         let nonsense = |store: &Self| store.damaged(format!("commit {} of its log makes no sense", entry.sequence));
+        if let Some(record) = &entry.rules {
+            let Some(rules) = record.rules() else { return Err(nonsense(self)) };
+            self.set_rules(rules);
+            self.logged_rules = Some(self.rules.clone());
+        }
         for new in &entry.new_series {
             let Some(key) = series_key(&new.pair, &new.source) else { return Err(nonsense(self)) };
-            if self.add_series(key, new.collapse_window_us) != new.id {
+            if self.add_series(key, new.collapse_window_us) != Some(new.id) {
                 return Err(nonsense(self));
             }
         }
@@ -305,13 +338,17 @@ impl Store {
             }
         }
         for change in &entry.quarantine {
-            if self.quarantine.apply(change, recorded_time, &self.series).is_none() {
+            if self.quarantine.apply(change, recorded_time, &|id| key_of(&self.series, id)).is_none() {
                 return Err(nonsense(self));
             }
         }
         self.finish(entry, commits);
         Ok(())
     }
+}
+
+fn key_of(series: &[series::Series], id: u32) -> Option<Arc<SeriesKey>> {
+    series.get((id as usize).checked_sub(1)?).map(|series| Arc::clone(&series.key))
 }
 
 /// Makes a new store.
@@ -321,7 +358,7 @@ fn create(engine: &Engine) -> Result<Meta, StoreError> {
     }
     let meta = Meta { store_id: RandomState::new().build_hasher().finish(), next_block_id: 1, ..Meta::default() };
     let mut batch = sled::Batch::default();
-    put_meta(&mut batch, &meta);
+    put_meta(&mut batch, &meta)?;
     engine.apply(batch)?;
     engine.sync()?;
     Ok(meta)
@@ -333,13 +370,22 @@ fn unseal<R: serde::de::DeserializeOwned>(
     value: &[u8],
     what: &str,
 ) -> Result<(R, u32), StoreError> {
-    let damaged = |problem: &str| StoreError::Damaged { path: engine.name(), problem: format!("{what}: {problem}") };
-    let (payload, crc) = keys::unseal(key, value).map_err(|error| match error {
-        SealError::Newer(found) => StoreError::NewerFormat { path: engine.name(), found, supported: keys::FORMAT },
-        SealError::Broken(problem) => damaged(problem),
-    })?;
-    let record = postcard::from_bytes(payload).map_err(|_| damaged("it does not decode"))?;
+    let (payload, crc) = unseal_payload(engine, key, value, what)?;
+    let record = postcard::from_bytes(payload).map_err(|_| undecodable(engine, what))?;
     Ok((record, crc))
+}
+
+fn unseal_payload<'v>(engine: &Engine, key: &[u8], value: &'v [u8], what: &str) -> Result<(&'v [u8], u32), StoreError> {
+    keys::unseal(key, value).map_err(|error| match error {
+        SealError::Newer(found) => StoreError::NewerFormat { path: engine.name(), found, supported: keys::FORMAT },
+        SealError::Broken(problem) => {
+            StoreError::Damaged { path: engine.name(), problem: format!("{what}: {problem}") }
+        }
+    })
+}
+
+fn undecodable(engine: &Engine, what: &str) -> StoreError {
+    StoreError::Damaged { path: engine.name(), problem: format!("{what}: it does not decode") }
 }
 
 fn in_order(list: &[Arc<BlockMeta>], kind: BlockKind) -> bool {

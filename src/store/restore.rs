@@ -20,20 +20,21 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use self::directory::UNFINISHED_MARK;
 use self::directory::{lock_empty, take_over, unmark};
 pub use self::error::{RestoreError, RestoreProblem};
 
 use super::block::{BlockError, BlockMeta, Item, encode_blocks};
-use super::checkpoint::{BATCH_BYTES_MAX, index_value, put_columns, put_meta, sealed_value};
-use super::engine::{BlockReader, Engine};
+use super::checkpoint::{BATCH_BYTES_MAX, put_columns, put_meta};
+use super::digest::Digest;
+use super::engine::Engine;
 use super::error::StoreError;
 use super::keys;
 use super::log::Log;
-use super::pace::Pace;
 use super::polls::Polls;
-use super::records::{Digest, Meta, SeriesRecord};
-use super::series::{Access, Recent, Series, Totals};
+use super::reader::BlockReader;
+use super::records::{Meta, SeriesRecord};
+use super::rules::RulesRecord;
+use super::series::{Access, Pace, Recent, Series, Totals};
 use super::track::{Loader, RecentBlocks, Track};
 use super::witness::Witness;
 use super::{COMMITS_ID, Commit, latest_quote};
@@ -134,7 +135,7 @@ impl Restore {
         runs: impl Iterator<Item = Result<Run, E>>,
         revisions: impl Iterator<Item = Result<Revision, E>>,
     ) -> Result<(), E> {
-        let id = u32::try_from(self.keys.len() + 1).unwrap_or(u32::MAX);
+        let id = u32::try_from(self.keys.len() + 1).map_err(|_| RestoreError::from(too_many_series()))?;
         let refuse = |problem| RestoreError::Series { series: Box::new(key.clone()), problem };
         if collapse_window_us < 0 {
             return Err(refuse(RestoreProblem::Window(collapse_window_us)).into());
@@ -176,12 +177,11 @@ impl Restore {
         let recent = Recent::default();
         let access = Access { reader: &self.reader, recent: &recent };
         let (quote, _) = latest_quote(&series, &self.rules, self.commit.recorded_time, &access)
-            .map_err(|error| series.damaged(error))?;
+            .map_err(|error| StoreError::of_block(&series.key, error))?;
         let changed_sequence = self.commit.sequence;
         series.quote = quote.map(|quote| Arc::new(LatestQuote { changed_sequence, ..quote }));
         let key = keys::series(series.id);
-        let payload = postcard::to_stdvec(&SeriesRecord::new(&series)).unwrap_or_default();
-        let (value, crc) = sealed_value(&key, &payload);
+        let (value, crc) = keys::seal_record(&key, &SeriesRecord::new(&series))?;
         self.writer.digest.add(crc);
         self.writer.batch.insert(&key, value);
         Ok(())
@@ -202,7 +202,7 @@ impl Restore {
         let path = self.engine.path().to_owned();
         Log::create(&path, store_id)?;
         let mut witness = Witness::create(&path, store_id)?;
-        for (key, value) in self.polls.changes(&mut self.writer.digest) {
+        for (key, value) in self.polls.changes(&mut self.writer.digest)? {
             self.writer.put(&key, value.unwrap_or_default(), &self.engine)?;
         }
         let meta = Meta {
@@ -213,13 +213,23 @@ impl Restore {
             chain: 0,
             next_block_id: self.writer.next_block_id,
             digest: self.writer.digest,
+            rules: Some(RulesRecord::new(&self.rules)),
         };
-        put_meta(&mut self.writer.batch, &meta);
+        put_meta(&mut self.writer.batch, &meta)?;
         self.writer.write(&self.engine)?;
         self.engine.sync()?;
         witness.write(self.commit.sequence)?;
         unmark(&path)?;
         Ok(self.commit)
+    }
+}
+
+/// No id is left for one more.
+fn too_many_series() -> StoreError {
+    StoreError::Io {
+        action: "cannot begin a series".to_owned(),
+        problem: format!("a store has {} of them at most", u32::MAX),
+        disk_full: false,
     }
 }
 
@@ -331,9 +341,7 @@ impl SeriesPart<'_> {
         match self.commits.contain(time, self.reader) {
             Ok(true) => Ok(()),
             Ok(false) => Err((self.refuse)(RestoreProblem::NoCommit(time))),
-            Err(error) => {
-                Err(StoreError::DamagedCommits { from: error.from, to: error.to, problem: error.problem }.into())
-            }
+            Err(error) => Err(StoreError::of_commits(error).into()),
         }
     }
 
@@ -402,7 +410,7 @@ impl BlockWriter {
         })?;
         for block in blocks {
             let key = keys::index(series, T::KIND as u8, block.meta.id);
-            let (value, crc) = index_value(&key, &block.meta);
+            let (value, crc) = keys::seal_record(&key, &block.meta)?;
             let bytes = block.columns.iter().map(Vec::len).sum::<usize>() + value.len();
             if self.batch_bytes + bytes > BATCH_BYTES_MAX {
                 self.write(engine)?;

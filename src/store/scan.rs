@@ -8,11 +8,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::block::{BlockError, BlockMeta};
-use super::engine::BlockReader;
 use super::error::StoreError;
+use super::reader::BlockReader;
+use super::series::{Access, Recent};
 use super::track::Slot;
 use super::view::SeriesView;
-use crate::domain::{RateSpan, Run, Timestamp};
+use crate::domain::{Rate, RateSpan, Run, Timestamp};
 
 /// In which direction of time runs come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +22,69 @@ pub enum ScanOrder {
     Ascending,
     /// Newest first.
     Descending,
+}
+
+impl SeriesView {
+    /// The runs that begin in `[start, end)`, in pieces that are never empty.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedBlock`], here or as an item, after which the scan ends.
+    pub fn runs(
+        self: &Arc<Self>,
+        start: Timestamp,
+        end: Timestamp,
+        known: Timestamp,
+        order: ScanOrder,
+    ) -> Result<impl Iterator<Item = Result<Vec<Run>, StoreError>> + Send + use<>, StoreError> {
+        RunScan::<Run>::new(self, [start, end], known, order)
+    }
+
+    /// What those runs say of the rate, oldest first: as [`Self::runs`], decoding no more than that.
+    ///
+    /// # Errors
+    /// As those of [`Self::runs`].
+    pub fn rate_spans(
+        self: &Arc<Self>,
+        start: Timestamp,
+        end: Timestamp,
+        known: Timestamp,
+    ) -> Result<impl Iterator<Item = Result<Vec<RateSpan>, StoreError>> + Send + use<>, StoreError> {
+        RunScan::<RateSpan>::new(self, [start, end], known, ScanOrder::Ascending)
+    }
+
+    /// Since when the rate in force at `time` has held, reported change and gaps ignored: the first
+    /// observed time of its first run, and the rate before it, if it ever moved.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedBlock`].
+    pub fn rate_since(
+        self: &Arc<Self>,
+        time: Timestamp,
+        known: Timestamp,
+    ) -> Result<Option<(Timestamp, Option<Rate>)>, StoreError> {
+        let Some(run) = self.run_at(time, known)? else { return Ok(None) };
+        if self.is_newest(known) {
+            let recent = Recent::default();
+            let access = Access { reader: &self.reader, recent: &recent };
+            let pace = match &self.series.newest {
+                Some(newest) if *newest == run => self.series.pace,
+                _ => {
+                    self.series.pace_of(&run, &access).map_err(|error| StoreError::of_block(&self.series.key, error))?
+                }
+            };
+            return Ok(Some((pace.since, pace.before.map(|(_, rate)| rate))));
+        }
+        let mut since = run.first_observed_time;
+        for piece in self.runs(Timestamp::MIN, since, known, ScanOrder::Descending)? {
+            for other in piece? {
+                if !other.value.rate.same_number(run.value.rate) {
+                    return Ok(Some((since, Some(other.value.rate))));
+                }
+                since = other.first_observed_time;
+            }
+        }
+        Ok(Some((since, None)))
+    }
 }
 
 /// What a scan takes from a run.
@@ -95,9 +159,8 @@ impl<P: RunPart> RunScan<P> {
     fn load(&self, at: usize) -> Result<Vec<P>, StoreError> {
         let mut piece = match self.series.series.runs.slot(at) {
             Some(Slot::Sealed(meta)) if meta.recorded_min_us > self.known.micros() => Vec::new(),
-            Some(Slot::Sealed(meta)) if self.wants_all(&meta) => {
-                P::read(&self.series.reader, &meta).map_err(|error| self.series.series.damaged(error))?
-            }
+            Some(Slot::Sealed(meta)) if self.wants_all(&meta) => P::read(&self.series.reader, &meta)
+                .map_err(|error| StoreError::of_block(&self.series.series.key, error))?,
             Some(Slot::Sealed(_) | Slot::Open(_)) | None => {
                 let runs = self.series.load_runs(at)?;
                 runs.iter().filter(|run| self.wants(run)).cloned().map(P::from).collect()

@@ -9,13 +9,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::block::{BlockError, BlockMeta};
-use super::engine::BlockReader;
-use super::error::StoreError;
-use super::pace::Pace;
-use super::track::{Loader, RecentBlocks, Slot, Track};
+use super::block::BlockError;
+use super::reader::BlockReader;
+use super::track::{Loader, Opened, RecentBlocks, Slot, Track};
 use crate::board::LatestQuote;
-use crate::domain::{PublishedValue, Revision, Run, SeriesKey, Timestamp};
+use crate::domain::{PublishedValue, Rate, Revision, Run, SeriesKey, Timestamp};
 
 /// One pair from one source.
 #[derive(Clone, Debug)]
@@ -32,6 +30,15 @@ pub(crate) struct Series {
     pub(crate) pace: Pace,
     /// The latest quote, as of the last commit that touched it.
     pub(crate) quote: Option<Arc<LatestQuote>>,
+}
+
+/// Since when the newest run's rate has held, whatever its reported change and gaps did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Pace {
+    /// First observed time of the first run of the unbroken sequence with this rate.
+    pub(crate) since: Timestamp,
+    /// The last instant of another rate before that, and the rate.
+    pub(crate) before: Option<(Timestamp, Rate)>,
 }
 
 /// Counts of a series.
@@ -87,7 +94,7 @@ pub(crate) struct Commit {
     /// Runs as they were before the commit, of those that it touched, by first observed time.
     before: BTreeMap<Timestamp, Run>,
     /// Blocks whose items were taken into memory and changed.
-    pub(crate) replaced: Vec<Arc<BlockMeta>>,
+    pub(crate) opened: Opened,
 }
 
 impl Series {
@@ -103,17 +110,6 @@ impl Series {
             newest: None,
             pace: Pace::default(),
             quote: None,
-        }
-    }
-
-    /// An unreadable block of this series as an error of the store.
-    pub(crate) fn damaged(&self, error: BlockError) -> StoreError {
-        StoreError::DamagedBlock {
-            series: Box::new((*self.key).clone()),
-            what: error.kind.name(),
-            from: error.from,
-            to: error.to,
-            problem: error.problem,
         }
     }
 
@@ -150,13 +146,13 @@ impl Series {
             .as_ref()
             .is_some_and(|run| run.takes_in(value, time.micros_since(run.last_observed_time), window_us));
         if collapses {
-            self.runs.open_tail(&access.runs(), &mut commit.replaced)?;
+            self.runs.open_tail(&access.runs(), &mut commit.opened)?;
         } else if self.runs.last_block_has_room() {
             // If that block is damaged it stays as it is, and a new one is begun.
-            let _ = self.runs.open_tail(&access.runs(), &mut commit.replaced);
+            let _ = self.runs.open_tail(&access.runs(), &mut commit.opened);
         }
         if self.instants.last_block_has_room() {
-            let _ = self.instants.open_tail(&access.instants(), &mut commit.replaced);
+            let _ = self.instants.open_tail(&access.instants(), &mut commit.opened);
         }
         // Nothing below fails.
         self.instants.push(time);
@@ -225,8 +221,8 @@ impl Series {
         commit: &mut Commit,
         access: &Access<'_>,
     ) -> Result<Outcome, BlockError> {
-        self.runs.open_slot_of(run.first_observed_time, &access.runs(), &mut commit.replaced)?;
-        let place = self.instants.open_place(time, &access.instants(), &mut commit.replaced)?;
+        self.runs.open_slot_of(run.first_observed_time, &access.runs(), &mut commit.opened)?;
+        let place = self.instants.open_place(time, &access.instants(), &mut commit.opened)?;
         self.instants.insert(place, time);
         if let Some(run) = self.runs.get_mut(run.first_observed_time) {
             touch(run, recorded_time, &mut commit.before);
@@ -247,8 +243,8 @@ impl Series {
         access: &Access<'_>,
     ) -> Result<Outcome, BlockError> {
         let (left, right) = self.parts_around(run, time, access)?;
-        self.runs.open_slot_of(run.first_observed_time, &access.runs(), &mut commit.replaced)?;
-        let place = self.instants.open_place(time, &access.instants(), &mut commit.replaced)?;
+        self.runs.open_slot_of(run.first_observed_time, &access.runs(), &mut commit.opened)?;
+        let place = self.instants.open_place(time, &access.instants(), &mut commit.opened)?;
         self.instants.insert(place, time);
         remember(run, recorded_time, &mut commit.before);
         let middle = Run::single(time, value, recorded_time);
@@ -304,13 +300,13 @@ impl Series {
             .after(time, &runs)?
             .filter(|run| run.takes_in(value, run.first_observed_time.micros_since(time), window_us));
         for run in before.iter().chain(&after) {
-            self.runs.open_slot_of(run.first_observed_time, &runs, &mut commit.replaced)?;
+            self.runs.open_slot_of(run.first_observed_time, &runs, &mut commit.opened)?;
         }
         let alone = match (&before, &after) {
-            (None, None) => Some(self.runs.open_place(time, &runs, &mut commit.replaced)?),
+            (None, None) => Some(self.runs.open_place(time, &runs, &mut commit.opened)?),
             _ => None,
         };
-        let place = self.instants.open_place(time, &access.instants(), &mut commit.replaced)?;
+        let place = self.instants.open_place(time, &access.instants(), &mut commit.opened)?;
         self.instants.insert(place, time);
         let single = Run::single(time, value, recorded_time);
         let joined = self.join(before.as_ref(), &single, after.as_ref(), recorded_time, commit);
@@ -390,7 +386,7 @@ impl Series {
         }
         .filter(|other| other.takes_in(value, other.first_observed_time.micros_since(time), window_us));
         for touched in before.iter().chain([run]).chain(&after) {
-            self.runs.open_slot_of(touched.first_observed_time, &runs, &mut commit.replaced)?;
+            self.runs.open_slot_of(touched.first_observed_time, &runs, &mut commit.opened)?;
         }
         remember(run, recorded_time, &mut commit.before);
         let middle = Run::single(time, value, recorded_time);
@@ -452,7 +448,7 @@ impl Series {
             }
         }
         if !superseded.is_empty() && self.revisions.last_block_has_room() {
-            let _ = self.revisions.open_tail(&access.revisions(), &mut commit.replaced);
+            let _ = self.revisions.open_tail(&access.revisions(), &mut commit.opened);
         }
         self.totals.revision_count += superseded.len() as u64;
         for revision in superseded {

@@ -11,8 +11,8 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::block::{BlockError, BlockMeta, Item};
-use super::engine::BlockReader;
+use super::block::{BlockError, BlockFault, BlockMeta, Item};
+use super::reader::BlockReader;
 use crate::domain::Timestamp;
 
 /// Some consecutive items.
@@ -80,6 +80,20 @@ impl<'a, T: Item> Loader<'a, T> {
         let items = self.load(meta)?;
         self.recent.0.borrow_mut().retain(|(id, _)| *id != meta.id);
         Ok(items)
+    }
+}
+
+/// Blocks whose items were taken into memory to be changed, and how many more may be.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    pub(crate) blocks: Vec<Arc<BlockMeta>>,
+    pub(crate) room: usize,
+}
+
+impl Default for Opened {
+    /// None, and as many as there are.
+    fn default() -> Self {
+        Self { blocks: Vec::new(), room: usize::MAX }
     }
 }
 
@@ -252,29 +266,29 @@ impl<T: Item> Track<T> {
     }
 
     /// Decodes the slot that `key` belongs to, so that the changes after this cannot fail; its block
-    /// goes to `replaced`.
+    /// goes to `opened`.
     pub(crate) fn open_slot_of(
         &mut self,
         key: Timestamp,
         loader: &Loader<'_, T>,
-        replaced: &mut Vec<Arc<BlockMeta>>,
+        opened: &mut Opened,
     ) -> Result<(), BlockError> {
         match self.slots_from(key).checked_sub(1) {
-            Some(at) => self.open(at, loader, replaced),
+            Some(at) => self.open(at, loader, opened),
             None => Ok(()),
         }
     }
 
-    fn open(
-        &mut self,
-        at: usize,
-        loader: &Loader<'_, T>,
-        replaced: &mut Vec<Arc<BlockMeta>>,
-    ) -> Result<(), BlockError> {
+    fn open(&mut self, at: usize, loader: &Loader<'_, T>, opened: &mut Opened) -> Result<(), BlockError> {
         let Some(Slot::Sealed(meta)) = self.body.get(at).cloned() else { return Ok(()) };
+        let Some(room) = opened.room.checked_sub(1) else {
+            let problem = "the commit has opened as many blocks as it may".to_owned();
+            return Err(BlockError { fault: BlockFault::NoRoom, ..meta.damaged(T::KIND, problem) });
+        };
         let items = loader.take(&meta)?;
         Arc::make_mut(&mut self.body)[at] = Slot::Open(items);
-        replaced.push(meta);
+        opened.room = room;
+        opened.blocks.push(meta);
         Ok(())
     }
 
@@ -283,11 +297,11 @@ impl<T: Item> Track<T> {
         &mut self,
         key: Timestamp,
         loader: &Loader<'_, T>,
-        replaced: &mut Vec<Arc<BlockMeta>>,
+        opened: &mut Opened,
     ) -> Result<Place, BlockError> {
         let place = self.place(key, loader)?;
         if let Place::Into(at) = place {
-            self.open(at, loader, replaced)?;
+            self.open(at, loader, opened)?;
         }
         Ok(place)
     }
@@ -401,16 +415,12 @@ impl<T: Item> Track<T> {
 
     /// Takes the last block into the head, if it has room, so that items can be added to it and the
     /// last one changed.
-    pub(crate) fn open_tail(
-        &mut self,
-        loader: &Loader<'_, T>,
-        replaced: &mut Vec<Arc<BlockMeta>>,
-    ) -> Result<(), BlockError> {
+    pub(crate) fn open_tail(&mut self, loader: &Loader<'_, T>, opened: &mut Opened) -> Result<(), BlockError> {
         if !self.tail.is_empty() {
             return Ok(());
         }
         let Some(last) = self.body.len().checked_sub(1) else { return Ok(()) };
-        self.open(last, loader, replaced)?;
+        self.open(last, loader, opened)?;
         if let Some(Slot::Open(items)) = Arc::make_mut(&mut self.body).pop() {
             self.tail = items.chunks(T::CHUNK_ITEMS_MAX).map(|chunk| Arc::new(chunk.to_vec())).collect();
         }

@@ -4,16 +4,14 @@
 
 use std::sync::Arc;
 
-use super::block::BlockError;
-use super::engine::BlockReader;
 use super::error::StoreError;
 use super::polls::PollRecord;
 use super::quarantine::Quarantine;
-use super::scan::{RunScan, ScanOrder};
+use super::reader::BlockReader;
 use super::series::{Access, Recent, Series};
 use super::track::{Loader, RecentBlocks, Slot, Track};
 use crate::board::Board;
-use crate::domain::{Rate, RateSpan, Revision, Run, SeriesKey, Source, Timestamp};
+use crate::domain::{Revision, Run, SeriesKey, Source, Timestamp};
 
 /// A durable write: its place in the order of all, and when it was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -73,10 +71,11 @@ impl View {
         }
         let recent = RecentBlocks::default();
         let loader = Loader::new(&self.reader, &recent);
-        let Some(recorded_time) = self.commits.at_or_before(known_time, &loader).map_err(damaged_commits)? else {
+        let Some(recorded_time) = self.commits.at_or_before(known_time, &loader).map_err(StoreError::of_commits)?
+        else {
             return Ok(None);
         };
-        let sequence = self.commits.rank(known_time.saturating_add_us(1), &loader).map_err(damaged_commits)?;
+        let sequence = self.commits.rank(known_time.saturating_add_us(1), &loader).map_err(StoreError::of_commits)?;
         Ok(Some(Commit { sequence, recorded_time }))
     }
 
@@ -87,7 +86,8 @@ impl View {
         let mut sequence = 0;
         (0..self.commits.slot_count()).map(move |at| {
             let recent = RecentBlocks::default();
-            let items = view.commits.load_slot(at, &Loader::new(&view.reader, &recent)).map_err(damaged_commits)?;
+            let items =
+                view.commits.load_slot(at, &Loader::new(&view.reader, &recent)).map_err(StoreError::of_commits)?;
             // A commit's sequence is its place in the list.
             let number = |recorded_time: &Timestamp| {
                 sequence += 1;
@@ -96,10 +96,6 @@ impl View {
             Ok(items.iter().map(number).collect())
         })
     }
-}
-
-fn damaged_commits(error: BlockError) -> StoreError {
-    StoreError::DamagedCommits { from: error.from, to: error.to, problem: error.problem }
 }
 
 /// Coverage and counts of a series.
@@ -162,7 +158,11 @@ impl SeriesView {
             }
             let recent = Recent::default();
             let access = Access { reader: &self.reader, recent: &recent };
-            return self.series.runs.at_or_before(time, &access.runs()).map_err(|error| self.series.damaged(error));
+            return self
+                .series
+                .runs
+                .at_or_before(time, &access.runs())
+                .map_err(|error| StoreError::of_block(&self.series.key, error));
         }
         let standing = self.last_standing(time, known)?;
         let revised = self.last_revised(time, known)?;
@@ -220,9 +220,11 @@ impl SeriesView {
                 Slot::Sealed(meta) if meta.recorded_min_us > known.micros() || meta.observed_min_us >= end.micros() => {
                     continue;
                 }
-                Slot::Sealed(meta) => {
-                    Arc::new(self.reader.read::<Revision>(&meta).map_err(|error| self.series.damaged(error))?)
-                }
+                Slot::Sealed(meta) => Arc::new(
+                    self.reader
+                        .read::<Revision>(&meta)
+                        .map_err(|error| StoreError::of_block(&self.series.key, error))?,
+                ),
             };
             for Revision { run, superseded_time } in items.iter() {
                 let believed = run.recorded_time <= known && known < *superseded_time;
@@ -236,40 +238,16 @@ impl SeriesView {
 
     pub(super) fn load_runs(&self, at: usize) -> Result<Arc<Vec<Run>>, StoreError> {
         let recent = RecentBlocks::default();
-        self.series.runs.load_slot(at, &Loader::new(&self.reader, &recent)).map_err(|error| self.series.damaged(error))
-    }
-
-    /// The runs that begin in `[start, end)`, in pieces that are never empty.
-    ///
-    /// # Errors
-    /// [`StoreError::DamagedBlock`], here or as an item, after which the scan ends.
-    pub fn runs(
-        self: &Arc<Self>,
-        start: Timestamp,
-        end: Timestamp,
-        known: Timestamp,
-        order: ScanOrder,
-    ) -> Result<impl Iterator<Item = Result<Vec<Run>, StoreError>> + Send + use<>, StoreError> {
-        RunScan::<Run>::new(self, [start, end], known, order)
+        self.series
+            .runs
+            .load_slot(at, &Loader::new(&self.reader, &recent))
+            .map_err(|error| StoreError::of_block(&self.series.key, error))
     }
 
     /// About how many runs begin in `[start, end)` as they are known now, without reading a block: at either end it may
     /// be off by some of a block.
     pub fn run_count_about(&self, start: Timestamp, end: Timestamp) -> u64 {
         self.series.runs.count_about(start, end)
-    }
-
-    /// What those runs say of the rate, oldest first: as [`Self::runs`], decoding no more than that.
-    ///
-    /// # Errors
-    /// As those of [`Self::runs`].
-    pub fn rate_spans(
-        self: &Arc<Self>,
-        start: Timestamp,
-        end: Timestamp,
-        known: Timestamp,
-    ) -> Result<impl Iterator<Item = Result<Vec<RateSpan>, StoreError>> + Send + use<>, StoreError> {
-        RunScan::<RateSpan>::new(self, [start, end], known, ScanOrder::Ascending)
     }
 
     /// The revisions made in `[start, end)` and by `known`, by superseded time, in pieces that are
@@ -287,7 +265,7 @@ impl SeriesView {
             let items = series.series.revisions.load_slot(at, &Loader::new(&series.reader, &recent));
             let wanted = |revision: &&Revision| start <= revision.superseded_time && revision.superseded_time < end;
             match items {
-                Err(error) => Some(Err(series.series.damaged(error))),
+                Err(error) => Some(Err(StoreError::of_block(&series.series.key, error))),
                 Ok(items) => {
                     let piece: Vec<Revision> = items.iter().filter(wanted).cloned().collect();
                     (!piece.is_empty()).then_some(Ok(piece))
@@ -347,39 +325,10 @@ impl SeriesView {
     fn revisions_made_by(&self, known: Timestamp) -> Result<u64, StoreError> {
         let recent = RecentBlocks::default();
         let loader = Loader::new(&self.reader, &recent);
-        self.series.revisions.rank(known.saturating_add_us(1), &loader).map_err(|error| self.series.damaged(error))
-    }
-
-    /// Since when the rate in force at `time` has held, reported change and gaps ignored: the first
-    /// observed time of its first run, and the rate before it, if it ever moved.
-    ///
-    /// # Errors
-    /// [`StoreError::DamagedBlock`].
-    pub fn rate_since(
-        self: &Arc<Self>,
-        time: Timestamp,
-        known: Timestamp,
-    ) -> Result<Option<(Timestamp, Option<Rate>)>, StoreError> {
-        let Some(run) = self.run_at(time, known)? else { return Ok(None) };
-        if self.is_newest(known) {
-            let recent = Recent::default();
-            let access = Access { reader: &self.reader, recent: &recent };
-            let pace = match &self.series.newest {
-                Some(newest) if *newest == run => self.series.pace,
-                _ => self.series.pace_of(&run, &access).map_err(|error| self.series.damaged(error))?,
-            };
-            return Ok(Some((pace.since, pace.before.map(|(_, rate)| rate))));
-        }
-        let mut since = run.first_observed_time;
-        for piece in self.runs(Timestamp::MIN, since, known, ScanOrder::Descending)? {
-            for other in piece? {
-                if !other.value.rate.same_number(run.value.rate) {
-                    return Ok(Some((since, Some(other.value.rate))));
-                }
-                since = other.first_observed_time;
-            }
-        }
-        Ok(Some((since, None)))
+        self.series
+            .revisions
+            .rank(known.saturating_add_us(1), &loader)
+            .map_err(|error| StoreError::of_block(&self.series.key, error))
     }
 
     /// The last observed instant at or before `time`, of all that are known now.
@@ -389,7 +338,7 @@ impl SeriesView {
     pub fn instant_at(&self, time: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let recent = RecentBlocks::default();
         let loader = Loader::new(&self.reader, &recent);
-        self.series.instants.at_or_before(time, &loader).map_err(|error| self.series.damaged(error))
+        self.series.instants.at_or_before(time, &loader).map_err(|error| StoreError::of_block(&self.series.key, error))
     }
 
     /// The observed instants in `[start, end)`, all of them known now, in pieces that are never
@@ -403,7 +352,7 @@ impl SeriesView {
         self.series.instants.slots_between(start, end).filter_map(move |at| {
             let recent = RecentBlocks::default();
             match series.series.instants.load_slot(at, &Loader::new(&series.reader, &recent)) {
-                Err(error) => Some(Err(series.series.damaged(error))),
+                Err(error) => Some(Err(StoreError::of_block(&series.series.key, error))),
                 Ok(items) => {
                     let piece: Vec<Timestamp> =
                         items.iter().copied().filter(|time| start <= *time && *time < end).collect();

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use super::block::BlockError;
+use super::block::{BlockError, BlockFault};
 use super::error::StoreError;
 use super::log::{self, LogEntry, NewSeries, SeriesChanges};
 use super::polls::{LogPoll, PollRefused};
 use super::quarantine::{QuarantineChange, QuarantineLimit};
+use super::rules::RulesRecord;
 use super::series::{self, Access, Outcome, Series};
 use super::{Commit, Store};
 use crate::domain::{Poll, PublishedValue, SeriesKey, Timestamp};
@@ -52,6 +53,18 @@ pub enum UpsertError {
     QuarantineFull(QuarantineLimit),
 }
 
+impl UpsertError {
+    /// A block of a series that a tick needs and that cannot be had.
+    pub(super) fn of_block(series: &SeriesKey, error: BlockError) -> Self {
+        match error.fault {
+            BlockFault::NoRoom => Self::TooScattered,
+            BlockFault::Damage | BlockFault::Disk { .. } => {
+                Self::Damaged(Box::new(StoreError::of_block(series, error)))
+            }
+        }
+    }
+}
+
 /// One commit in the making.
 pub struct Work<'a> {
     pub(super) store: &'a mut Store,
@@ -61,6 +74,8 @@ pub struct Work<'a> {
     /// What this commit does to held ticks.
     pub(super) quarantine: Vec<QuarantineChange>,
     polls: Vec<LogPoll>,
+    /// Blocks that ticks opened, of all series.
+    opened_block_count: usize,
 }
 
 #[derive(Clone, Default)]
@@ -77,11 +92,18 @@ pub struct Savepoint {
     new_series_count: usize,
     held_count: usize,
     quarantine_count: usize,
+    opened_block_count: usize,
 }
 
 impl Work<'_> {
-    /// Most blocks that the late ticks of one commit may open, each some 200 KB decoded.
+    /// Most blocks that the ticks of one commit may open, of all series together, each some 150 KB decoded. A tick that
+    /// needs one more is refused, unless it is the newest of its series and begins a run.
     pub const OPENED_BLOCKS_MAX: usize = 2_048;
+
+    /// Blocks that ticks of this commit have opened so far.
+    pub fn opened_block_count(&self) -> usize {
+        self.opened_block_count
+    }
 
     /// The recorded time that this commit will have.
     pub fn recorded_time(&self) -> Timestamp {
@@ -100,11 +122,11 @@ impl Work<'_> {
         revise: bool,
     ) -> Result<Upserted, UpsertError> {
         let touched = self.touched.entry(series.0).or_default();
-        if touched.commit.replaced.len() >= Self::OPENED_BLOCKS_MAX {
-            return Err(UpsertError::TooScattered);
-        }
-        let outcome = self.store.upsert(series.0, time, value, revise, self.recorded_time, &mut touched.commit)?;
-        let upserted = match outcome {
+        let opened_before = touched.commit.opened.blocks.len();
+        touched.commit.opened.room = Self::OPENED_BLOCKS_MAX.saturating_sub(self.opened_block_count);
+        let outcome = self.store.upsert(series.0, time, value, revise, self.recorded_time, &mut touched.commit);
+        self.opened_block_count += touched.commit.opened.blocks.len() - opened_before;
+        let upserted = match outcome? {
             Outcome::Known => return Ok(Upserted::Known),
             Outcome::Conflict { stored } => return Err(UpsertError::Conflict(stored)),
             Outcome::NewRun { late } => Upserted::NewRun { late },
@@ -137,7 +159,7 @@ impl Work<'_> {
             return Err(UpsertError::TooManySeries);
         }
         let window_us = self.store.options.collapse_window_us(&key.source);
-        let id = self.store.add_series(key.clone(), window_us);
+        let id = self.store.add_series(key.clone(), window_us).ok_or(UpsertError::TooManySeries)?;
         self.new_series.push(id);
         Ok(SeriesId(id))
     }
@@ -152,6 +174,7 @@ impl Work<'_> {
             new_series_count: self.new_series.len(),
             held_count: self.store.quarantine.list().count(),
             quarantine_count: self.quarantine.len(),
+            opened_block_count: self.opened_block_count,
         }
     }
 
@@ -166,6 +189,7 @@ impl Work<'_> {
             self.store.series[id as usize - 1] = series;
         }
         self.touched = to.touched;
+        self.opened_block_count = to.opened_block_count;
     }
 
     /// Forgets series whose ticks changed nothing. A tick refused half-way may have opened a block of
@@ -174,8 +198,8 @@ impl Work<'_> {
         let store = &mut *self.store;
         self.touched.retain(|id, touched| {
             let keep = !touched.ticks.is_empty();
-            if !keep && !touched.commit.replaced.is_empty() {
-                store.replaced.append(&mut touched.commit.replaced);
+            if !keep && !touched.commit.opened.blocks.is_empty() {
+                store.replaced.blocks.append(&mut touched.commit.opened.blocks);
                 store.changed[*id as usize - 1] = true;
             }
             keep
@@ -204,13 +228,12 @@ impl Work<'_> {
             return Ok(None);
         }
         let mut entry = LogEntry {
-            sequence: self.store.commit.sequence + 1,
-            recorded_us: now.micros(),
             new_series: self.new_series.iter().filter_map(|id| self.store.new_series_entry(*id)).collect(),
             changes: Vec::with_capacity(self.touched.len()),
-            recollapsed: Vec::new(),
             quarantine: self.quarantine,
             polls: self.polls,
+            rules: self.store.rules_to_log(),
+            ..LogEntry::new(self.store.commit.sequence + 1, now.micros())
         };
         let mut commits = Vec::with_capacity(self.touched.len());
         for (id, touched) in self.touched {
@@ -251,17 +274,19 @@ impl Store {
             touched: BTreeMap::new(),
             quarantine: Vec::new(),
             polls: Vec::new(),
+            opened_block_count: 0,
         }
     }
 
-    pub(super) fn add_series(&mut self, key: SeriesKey, collapse_window_us: i64) -> u32 {
-        let id = u32::try_from(self.series.len() + 1).unwrap_or(u32::MAX);
+    /// Begins a series; none if there is no id left for it.
+    pub(super) fn add_series(&mut self, key: SeriesKey, collapse_window_us: i64) -> Option<u32> {
+        let id = u32::try_from(self.series.len() + 1).ok()?;
         self.ids.insert(key.clone(), id);
         self.series.push(Series::new(id, key, collapse_window_us));
         self.record_crcs.push(None);
         self.changed.push(false);
         self.due.push(None);
-        id
+        Some(id)
     }
 
     fn truncate_series(&mut self, count: usize) {
@@ -283,10 +308,13 @@ impl Store {
         commit: &mut series::Commit,
     ) -> Result<Outcome, UpsertError> {
         let access = Access { reader: &self.reader, recent: &self.recent };
-        let Some(series) = self.series.get_mut(id as usize - 1) else { return Err(UpsertError::TooManySeries) };
-        series
-            .upsert(time, value, revise, recorded_time, commit, &access)
-            .map_err(|error: BlockError| UpsertError::Damaged(Box::new(series.damaged(error))))
+        let series = (id as usize).checked_sub(1).and_then(|at| self.series.get_mut(at));
+        let Some(series) = series else {
+            let problem = format!("a tick is of series {id}, which is not there");
+            return Err(UpsertError::Damaged(Box::new(StoreError::Damaged { path: self.engine.name(), problem })));
+        };
+        let upserted = series.upsert(time, value, revise, recorded_time, commit, &access);
+        upserted.map_err(|error| UpsertError::of_block(&series.key, error))
     }
 
     /// Puts a value again that the log holds.
@@ -299,14 +327,17 @@ impl Store {
         commit: &mut series::Commit,
     ) -> Result<(), StoreError> {
         match self.upsert(id, time, value, true, recorded_time, commit) {
+            Ok(_) => Ok(()),
             Err(UpsertError::Damaged(error)) => Err(*error),
-            Ok(_)
-            | Err(
-                UpsertError::Conflict(_)
+            Err(
+                refused @ (UpsertError::Conflict(_)
                 | UpsertError::TooScattered
                 | UpsertError::TooManySeries
-                | UpsertError::QuarantineFull(_),
-            ) => Ok(()),
+                | UpsertError::QuarantineFull(_)),
+            ) => Err(StoreError::Damaged {
+                path: self.engine.name(),
+                problem: format!("a tick of series {id} at {time} is in its log and does not go in: {refused:?}"),
+            }),
         }
     }
 
@@ -328,7 +359,7 @@ impl Store {
     /// Whether the quote of any of these is another at `now`.
     fn is_overdue(&mut self, due: &[u32], now: Timestamp) -> bool {
         let access = Access { reader: &self.reader, recent: &self.recent };
-        let rules = &self.options.state_rules;
+        let rules = &self.rules;
         due.iter().any(|id| {
             let Some(series) = self.series.get(*id as usize - 1) else { return false };
             let Ok((quote, next)) = super::latest_quote(series, rules, now, &access) else {
@@ -345,10 +376,26 @@ impl Store {
 
     /// Makes a log entry durable.
     pub(super) fn write_log(&mut self, entry: &LogEntry) -> Result<(), StoreError> {
-        let (frame, chain) = log::encode(entry, self.chain);
+        let (frame, chain) = log::encode(entry, self.chain)?;
         self.engine.write_log(&mut self.log, &frame)?;
         self.chain = chain;
+        if entry.rules.is_some() {
+            self.logged_rules = Some(self.rules.clone());
+        }
         Ok(())
+    }
+
+    /// The rules of states, where the next commit is the first that is made by them.
+    pub(super) fn rules_to_log(&self) -> Option<RulesRecord> {
+        (self.logged_rules.as_ref() != Some(&self.rules)).then(|| RulesRecord::new(&self.rules))
+    }
+
+    /// Whether the store's files are where they were when it was opened.
+    ///
+    /// # Errors
+    /// They are not, and nothing more is written.
+    pub fn check_files(&self) -> Result<(), StoreError> {
+        self.engine.check_files(&self.log)
     }
 
     /// Ends a commit whose entry is durable: revisions, quotes, what readers see.
@@ -371,7 +418,7 @@ impl Store {
             if let Some(series) = self.series.get_mut(id as usize - 1) {
                 series.finish(now, &mut commit, &access);
             }
-            self.replaced.append(&mut commit.replaced);
+            self.replaced.blocks.append(&mut commit.opened.blocks);
             refresh.push(id);
         }
         refresh.sort_unstable();
@@ -383,3 +430,6 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

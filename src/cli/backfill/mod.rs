@@ -21,6 +21,7 @@ use self::known::known_days;
 use self::progress::Progress;
 use self::report::{OtherDate, Report, print};
 use super::client::Client;
+use super::error::ErrorKind;
 use super::{CliError, Outcome, Session, to_wire};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::{Currency, CurrencySet, Source, SourceError, Tick, Timestamp};
@@ -111,6 +112,12 @@ pub(super) enum BackfillError {
     /// A bank whose slug is none.
     #[error(transparent)]
     Source(#[from] SourceError),
+}
+
+impl From<BackfillError> for CliError {
+    fn from(problem: BackfillError) -> Self {
+        Self::new(if problem.is_usage() { ErrorKind::Usage } else { ErrorKind::Unreachable }, problem)
+    }
 }
 
 impl BackfillError {
@@ -214,11 +221,16 @@ impl Bank {
             let problem = match self.fetcher.get(&url, &Validators::default(), request.body_bytes_max()).await {
                 Ok(Fetched::Body { bytes, .. }) => return Ok(self.read(request, &bytes)),
                 Ok(Fetched::NotModified) => return Ok(Found::Absent),
-                Err(problem) if problem.is_absence() => return Ok(Found::Absent),
                 Err(problem) => problem,
             };
-            let asked = problem.retry_after().map(|after| after.wait_from(SystemClock.now())).unwrap_or_default();
-            if tries == TRIES_MAX || !problem.may_pass() || asked > RETRY_AFTER_MAX {
+            let asked = problem.retry_after().map(|after| after.wait_from(SystemClock.now()));
+            // A bank that says when to come back may have the table then.
+            if problem.is_absence() && (asked.is_none() || tries == TRIES_MAX) {
+                return Ok(Found::Absent);
+            }
+            let asked = asked.unwrap_or_default();
+            let may_pass = problem.is_absence() || problem.may_pass();
+            if tries == TRIES_MAX || !may_pass || asked > RETRY_AFTER_MAX {
                 return Err(BackfillError::Fetch { day, problem });
             }
             sleep(asked.max(self.pace * (1 << tries))).await;

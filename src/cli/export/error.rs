@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::cli::error::{CliError, ErrorKind};
 use crate::export::{CountError, StreamError, TreeError};
 
 /// Why nothing stands under the name that was asked for.
@@ -72,6 +73,12 @@ pub(in crate::cli) enum ExportError {
     /// The tree could not be written.
     #[error(transparent)]
     Tree(#[from] TreeError),
+}
+
+impl From<ExportError> for CliError {
+    fn from(problem: ExportError) -> Self {
+        Self::new(if problem.is_usage() { ErrorKind::Usage } else { ErrorKind::Io }, problem)
+    }
 }
 
 impl ExportError {

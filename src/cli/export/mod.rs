@@ -20,6 +20,7 @@ use self::target::{Kind, Target, Writing};
 use super::candles::Interval;
 use super::cell::Cell;
 use super::client::Client;
+use super::error::Problem;
 use super::output::{Column, Sheet};
 use super::when::When;
 use super::{CliError, Outcome, Session, ZoneArgs, stdout};
@@ -252,12 +253,12 @@ async fn receive(
             }
             (Step::End, Some(_), _) => {}
             // The checker lets nothing through before a manifest, and no second one.
-            _ => return Err(CliError::Protocol("an export out of order")),
+            _ => return Err(Problem::Protocol("an export out of order").into()),
         }
     }
     let parts = checker.finish().map_err(ExportError::from)?;
     let Some((manifest, _progress, writing)) = begun else {
-        return Err(CliError::Protocol("an export without a manifest"));
+        return Err(Problem::Protocol("an export without a manifest").into());
     };
     let byte_count = writing.finish(&manifest, &parts)?;
     let row_count = parts.iter().map(|part| part.row_count).sum();

@@ -19,6 +19,7 @@ use self::report::{FileReport, Held, Refused, TICK_COLUMNS};
 use self::source::{CsvRows, ParquetRows};
 use self::upload::{Policy, upload};
 use super::client::Client;
+use super::error::Problem;
 use super::output::{Format, Sheet};
 use super::text::{clean, plural};
 use super::when::When;
@@ -154,7 +155,7 @@ async fn send(files: Vec<PathBuf>, options: &Options, session: &Session) -> Resu
 }
 
 async fn ingest_file(client: &Client, path: &Path, options: &Options, report: &mut FileReport) -> Result<(), CliError> {
-    let unreadable = |problem| CliError::Read { path: path.to_owned(), problem };
+    let unreadable = |problem| CliError::from(Problem::Read { path: path.to_owned(), problem });
     let (input, total_bytes) = open(path).map_err(unreadable)?;
     let mut input = BufReader::new(input);
     let head = first_line(&mut input).map_err(unreadable)?;
@@ -180,22 +181,18 @@ async fn ingest_file(client: &Client, path: &Path, options: &Options, report: &m
             report.format = "csv";
             upload(client, move || CsvRows::open(&owned, input), options.policy, report, &progress()).await
         }
-        FileFormat::Parquet if path == Path::new(STANDARD_INPUT) => Err(CliError::ParquetPipe),
+        FileFormat::Parquet if path == Path::new(STANDARD_INPUT) => Err(Problem::ParquetPipe.into()),
         FileFormat::Parquet => {
             report.format = PARQUET;
             upload(client, move || ParquetRows::open(&owned), options.policy, report, &progress()).await
         }
     };
     result.map_err(|problem| {
-        let names_it = matches!(
-            problem,
-            CliError::Read { .. }
-                | CliError::Header { .. }
-                | CliError::PageTooLarge { .. }
-                | CliError::ParquetPipe
-                | CliError::Import(_)
-        );
-        if names_it { problem } else { CliError::File { path: path.to_owned(), problem: Box::new(problem) } }
+        if problem.names_its_input() {
+            problem
+        } else {
+            Problem::File { path: path.to_owned(), problem: Box::new(problem) }.into()
+        }
     })
 }
 
@@ -227,7 +224,7 @@ fn refuse_page_options(path: &Path, options: &Options) -> Result<(), CliError> {
         Options { observed_time: Some(_), .. } => "--time",
         Options { .. } => return Ok(()),
     };
-    Err(CliError::PageOnly { path: path.to_owned(), flag })
+    Err(Problem::PageOnly { path: path.to_owned(), flag }.into())
 }
 
 async fn send_page(
@@ -240,9 +237,9 @@ async fn send_page(
     const LIMIT_BYTES: u64 = PAGE_MIB_MAX * 1024 * 1024;
     let mut content = Vec::new();
     let read = input.take(LIMIT_BYTES + 1).read_to_end(&mut content);
-    let read = read.map_err(|problem| CliError::Read { path: path.to_owned(), problem })?;
+    let read = read.map_err(|problem| Problem::Read { path: path.to_owned(), problem })?;
     if read as u64 > LIMIT_BYTES {
-        return Err(CliError::PageTooLarge { path: path.to_owned(), limit_mib: PAGE_MIB_MAX });
+        return Err(Problem::PageTooLarge { path: path.to_owned(), limit_mib: PAGE_MIB_MAX }.into());
     }
     let request = IngestPageRequest {
         source: options.source.clone().unwrap_or_else(|| PAGE_SOURCE_DEFAULT.to_owned()),

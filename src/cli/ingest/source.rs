@@ -5,7 +5,7 @@
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, Problem};
 use crate::cli::to_wire;
 use crate::export::read::{RunTick, RunTicks};
 use crate::feed::{TickCsv, TickCsvError, TickCsvRow, TickCsvRowError, TickCsvValues};
@@ -41,8 +41,8 @@ impl<R: BufRead> CsvRows<R> {
         let path = path.to_owned();
         match TickCsv::new(input) {
             Ok(rows) => Ok(Self { path, rows }),
-            Err(TickCsvError::Read(problem)) => Err(CliError::Read { path, problem }),
-            Err(TickCsvError::Header(problem)) => Err(CliError::Header { path, problem }),
+            Err(TickCsvError::Read(problem)) => Err(Problem::Read { path, problem }.into()),
+            Err(TickCsvError::Header(problem)) => Err(Problem::Header { path, problem }.into()),
         }
     }
 }
@@ -50,7 +50,7 @@ impl<R: BufRead> CsvRows<R> {
 impl<R: BufRead> TickRows for CsvRows<R> {
     fn next(&mut self) -> Result<Option<Row>, CliError> {
         let row = self.rows.next_row();
-        let row = row.map_err(|problem| CliError::Read { path: self.path.clone(), problem })?;
+        let row = row.map_err(|problem| Problem::Read { path: self.path.clone(), problem })?;
         Ok(row.map(|TickCsvRow { line, tick }| Row { line, tick: tick.map(tick_message) }))
     }
 

@@ -15,7 +15,7 @@ use super::progress::Progress;
 use super::report::{FileReport, Held, Refused};
 use super::source::{Row, TickRows};
 use crate::cli::client::Client;
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, Problem};
 use crate::feed::TickCsvRowError;
 use crate::proto::v1::{
     ConflictPolicy, StreamTicksRequest, StreamTicksResponse, Tick, TickBatch, stream_ticks_request,
@@ -144,10 +144,10 @@ impl Sender {
     /// Puts an answer to its batch.
     fn take(&mut self, answer: Option<StreamTicksResponse>, report: &mut FileReport) -> Result<(), CliError> {
         let Some(StreamTicksResponse { batch_index, result: Some(result) }) = answer else {
-            return Err(CliError::Protocol("the stream ended before every batch was answered"));
+            return Err(Problem::Protocol("the stream ended before every batch was answered").into());
         };
         let Some((lines, end_bytes)) = self.in_flight.pop_front().filter(|_| batch_index == self.answer_count) else {
-            return Err(CliError::Protocol("batches answered out of order"));
+            return Err(Problem::Protocol("batches answered out of order").into());
         };
         self.answer_count += 1;
         report.answered_bytes = end_bytes;

@@ -15,7 +15,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::super::Site;
-use super::{live, table};
+use super::event::event;
+use super::table;
 use crate::api::ServiceError;
 use crate::domain::Timestamp;
 use crate::query::{QuoteChanges, Window, WindowUnit};
@@ -91,7 +92,7 @@ impl Latest {
         if let Some((_, event)) = events.iter().find(|(known, _)| *known == number) {
             return Some(event.clone());
         }
-        let event = live::event("latest", &self.update(seen)?)?;
+        let event = event("latest", &self.update(seen)?)?;
         if events.len() < EVENTS_KEPT_MAX {
             events.push((number, event.clone()));
         }
@@ -157,6 +158,7 @@ async fn render(site: &Site, before: Option<Arc<Latest>>) -> Result<Latest, Serv
             })
         })
         .await
+        .map(|read| read.answer)
 }
 
 /// The rows of `quotes`; of `before`, those that say the same.

@@ -23,6 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::event::event;
 use super::latest::Latest;
 use super::{LIVE_STREAMS_MAX, Page, assets, words};
 use crate::api::told;
@@ -56,17 +57,6 @@ pub(super) async fn live(State(page): State<Arc<Page>>) -> Response {
     (headers, Body::from_stream(ReceiverStream::new(stream).map(Ok::<_, Infallible>))).into_response()
 }
 
-/// One event as it goes over the wire; JSON has no line breaks of its own.
-pub(super) fn event(name: &str, data: &impl Serialize) -> Option<Bytes> {
-    match serde_json::to_string(data) {
-        Ok(json) => Some(format!("event: {name}\ndata: {json}\n\n").into()),
-        Err(error) => {
-            tracing::error!(%error, "cannot write a live event");
-            None
-        }
-    }
-}
-
 fn beat(now: Timestamp) -> Option<Bytes> {
     event("beat", &Beat { now: words::millis(now) })
 }
@@ -87,8 +77,14 @@ async fn feed(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: OwnedSemaph
     let mut seen: Option<Arc<Latest>> = None;
     loop {
         let Ok(Ok(room)) = timeout(STALL_MAX, events.reserve()).await else { return };
-        // An error was logged where it was made; a browser that hears nothing says that it is cut off.
-        let Ok(latest) = page.latest.newest(&page.site).await else { return };
+        let latest = match page.latest.newest(&page.site).await {
+            Ok(latest) => latest,
+            Err(error) => {
+                // For the log: a browser that hears nothing says that it is cut off.
+                error.answered();
+                return;
+            }
+        };
         let Some(next) = latest.event_since(seen.as_deref()).or_else(|| beat(page.site.rates.now())) else { return };
         room.send(next);
         seen = Some(latest);

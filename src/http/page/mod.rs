@@ -5,6 +5,7 @@
 
 mod assets;
 mod chart;
+mod event;
 mod latest;
 mod layout;
 mod live;
@@ -27,7 +28,8 @@ use maud::{Markup, html};
 use tokio::sync::Semaphore;
 
 use super::Site;
-use crate::api::{ErrorCode, ErrorDetail, ServiceError};
+use super::problem::status_of;
+use crate::api::{ErrorDetail, ServiceError};
 use latest::LatestCache;
 
 /// Browsers that are kept live at one time.
@@ -81,18 +83,8 @@ fn respond(status: StatusCode, markup: &Markup) -> Response {
 
 /// An error as a page, with the status that says the same.
 fn failure(error: &ServiceError) -> Response {
-    let (code, detail) = error.describe();
-    let status = match code {
-        ErrorCode::InvalidArgument => StatusCode::BAD_REQUEST,
-        ErrorCode::NotFound => StatusCode::NOT_FOUND,
-        ErrorCode::ResourceExhausted | ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorCode::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-        ErrorCode::FailedPrecondition
-        | ErrorCode::Aborted
-        | ErrorCode::Cancelled
-        | ErrorCode::DataLoss
-        | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-    };
+    let (code, detail) = error.answered();
+    let (status, _) = status_of(code);
     let mut response = problem(status, &error.to_string());
     if let ErrorDetail::RetryAfter(after) = detail {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));

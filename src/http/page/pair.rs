@@ -16,6 +16,7 @@ use super::numbers::numbers;
 use super::view::{CANDLES_MAX, Fields, SPANS, View, view};
 use super::words::{Shown, clock_text, length, millis, moment_and_age};
 use super::{Page, failure, layout, problem, respond, table};
+use crate::api::Read;
 use crate::board::{LatestQuote, RateState};
 use crate::domain::{Pair, Timestamp};
 use crate::query::{
@@ -108,7 +109,7 @@ pub(super) async fn pair(
     };
     let of_view = Arc::clone(&view);
     match site.rates.read(move |reader| read(reader, &of_view)).await {
-        Ok(reading) => {
+        Ok(Read { answer: reading, .. }) => {
             let title = format!("{} from {}", view.shown(), view.source);
             respond(StatusCode::OK, &layout::page(&title, &body(&view, &reading)))
         }

@@ -6,13 +6,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::checkpoint::sealed_value;
+use super::super::digest::Digest;
+use super::super::error::StoreError;
 use super::super::keys;
-use super::super::log::LogValue;
-use super::super::records::Digest;
-use super::super::{Series, Store};
+use super::super::values::ValueRecord;
 use super::Keeper;
-use crate::domain::{Decision, HeldTick, Note, Rate, Timestamp, Verdict};
+use crate::domain::{Decision, HeldTick, Note, Rate, SeriesKey, Timestamp, Verdict};
+
+/// A key, and the value that it is to have.
+type RecordChange = ([u8; 9], Vec<u8>);
+
+/// The key of a series by its id.
+type SeriesOf<'a> = &'a dyn Fn(u32) -> Option<Arc<SeriesKey>>;
 
 /// What a commit does to the quarantine.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -28,27 +33,26 @@ pub(crate) enum QuarantineChange {
 pub(crate) struct TickLayout {
     series: u32,
     observed_us: i64,
-    value: LogValue,
+    value: ValueRecord,
     in_force: (u128, u8),
 }
 
 impl TickLayout {
-    pub(super) fn new(series: u32, tick: &HeldTick) -> Self {
+    pub(in super::super) fn new(series: u32, tick: &HeldTick) -> Self {
         Self {
             series,
             observed_us: tick.observed_time.micros(),
-            value: LogValue::new(&tick.value),
+            value: ValueRecord::new(&tick.value),
             in_force: (tick.rate_in_force.mantissa(), tick.rate_in_force.places()),
         }
     }
 
     /// The tick again, not decided; `None` if it makes no sense.
-    fn tick(&self, id: u64, held_time: Timestamp, series: &[Series]) -> Option<HeldTick> {
-        let series = series.get((self.series as usize).checked_sub(1)?)?;
+    fn tick(&self, id: u64, held_time: Timestamp, key: SeriesOf<'_>) -> Option<HeldTick> {
         let (mantissa, places) = self.in_force;
         Some(HeldTick {
             id,
-            series: Arc::clone(&series.key),
+            series: key(self.series)?,
             observed_time: Timestamp::from_micros(self.observed_us),
             value: self.value.value()?,
             rate_in_force: Rate::from_parts(mantissa, u32::from(places)).ok()?,
@@ -84,8 +88,8 @@ impl HeldRecord {
     }
 
     /// The tick again; `None` if it makes no sense.
-    fn tick(&self, id: u64, series: &[Series]) -> Option<HeldTick> {
-        let mut tick = self.tick.tick(id, Timestamp::from_micros(self.held_us), series)?;
+    fn tick(&self, id: u64, key: SeriesOf<'_>) -> Option<HeldTick> {
+        let mut tick = self.tick.tick(id, Timestamp::from_micros(self.held_us), key)?;
         if let Some(DecisionLayout { released, decided_us, note }) = &self.decision {
             tick.decision = Some(decision(*released, Timestamp::from_micros(*decided_us), note.as_deref())?);
         }
@@ -108,11 +112,11 @@ impl Keeper {
         &mut self,
         change: &QuarantineChange,
         recorded_time: Timestamp,
-        series: &[Series],
+        key: SeriesOf<'_>,
     ) -> Option<()> {
         match change {
             QuarantineChange::Held { id, tick } => {
-                let held = tick.tick(*id, recorded_time, series).filter(|_| *id == self.next_id())?;
+                let held = tick.tick(*id, recorded_time, key).filter(|_| *id == self.next_id())?;
                 self.push(tick.series, held, None);
                 Some(())
             }
@@ -124,34 +128,34 @@ impl Keeper {
     }
 
     /// Takes a record that sled has; records come in order of their keys. `None` if it makes no sense there.
-    pub(in super::super) fn load(
-        &mut self,
-        key: &[u8],
-        record: &HeldRecord,
-        crc: u32,
-        series: &[Series],
-    ) -> Option<()> {
+    pub(in super::super) fn load(&mut self, key: &[u8], record: &HeldRecord, crc: u32, of: SeriesOf<'_>) -> Option<()> {
         let id = keys::u64_at(key, 1).filter(|id| *id == self.next_id())?;
-        self.push(record.tick.series, record.tick(id, series)?, Some(crc));
+        self.push(record.tick.series, record.tick(id, of)?, Some(crc));
         Some(())
     }
-}
 
-impl Store {
-    /// Writes the records of changed ticks into a batch.
-    pub(in super::super) fn index_quarantine(&mut self, batch: &mut sled::Batch, digest: &mut Digest) {
-        for id in std::mem::take(&mut self.quarantine.changed) {
-            let Some(tick) = self.quarantine.list.get(id) else { continue };
-            let Some(series) = self.ids.get(&*tick.series).copied() else { continue };
+    /// The records of ticks changed since the last checkpoint, by their keys.
+    ///
+    /// # Errors
+    /// One cannot be encoded.
+    pub(in super::super) fn changes(
+        &mut self,
+        id_of: impl Fn(&SeriesKey) -> Option<u32>,
+        digest: &mut Digest,
+    ) -> Result<Vec<RecordChange>, StoreError> {
+        let mut changes = Vec::with_capacity(self.changed.len());
+        for id in std::mem::take(&mut self.changed) {
+            let Some(tick) = self.list.get(id) else { continue };
+            let Some(series) = id_of(&tick.series) else { continue };
             let key = keys::quarantine(id);
-            let payload = postcard::to_stdvec(&HeldRecord::new(series, tick)).unwrap_or_default();
-            let (value, crc) = sealed_value(&key, &payload);
-            let stored = super::place(id).and_then(|place| self.quarantine.record_crcs.get_mut(place));
+            let (value, crc) = keys::seal_record(&key, &HeldRecord::new(series, tick))?;
+            let stored = super::place(id).and_then(|place| self.record_crcs.get_mut(place));
             if let Some(old) = stored.and_then(|stored| stored.replace(crc)) {
                 digest.remove(old);
             }
             digest.add(crc);
-            batch.insert(&key, value);
+            changes.push((key, value));
         }
+        Ok(changes)
     }
 }

@@ -7,14 +7,13 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use super::error::RestoreError;
-use crate::store::engine::{Engine, file_names, sync_directory, take_lock};
+use crate::store::engine::{Engine, UNFINISHED_MARK, file_names, sync_directory, take_lock};
 use crate::store::error::StoreError;
 use crate::store::keys;
 use crate::store::log::FILE_HEADER_BYTES;
 use crate::store::records::Meta;
 
-/// Marks a store whose import did not come to its end. Its text is for who finds it.
-pub(crate) const UNFINISHED_MARK: &str = "UNFINISHED-IMPORT";
+/// The text of the mark is for who finds it.
 const UNFINISHED_TEXT: &str = "An import into this directory has not finished. Run 'silkrate import' again.\n";
 
 /// What an unfinished import may have left behind.
@@ -108,8 +107,8 @@ fn is_unused(directory: &Path, lock: &File) -> Result<bool, StoreError> {
     let lock = lock.try_clone().map_err(|error| StoreError::io("cannot keep the lock", &error))?;
     let engine = Engine::open_locked(directory, lock, 0, None)?;
     let Some(value) = engine.get(&keys::META)? else { return Ok(false) };
-    let meta = keys::unseal(&keys::META, &value).ok().and_then(|(payload, _)| postcard::from_bytes(payload).ok());
-    Ok(meta.is_some_and(|meta: Meta| meta.sequence == 0))
+    let meta = keys::unseal(&keys::META, &value).ok().and_then(|(payload, _)| Meta::decode(payload));
+    Ok(meta.is_some_and(|meta| meta.sequence == 0))
 }
 
 /// Removes a file that may not be there.

@@ -4,7 +4,6 @@
 
 use std::collections::HashSet;
 
-use super::super::checkpoint::sealed_value;
 use super::super::error::StoreError;
 use super::super::keys;
 use super::super::quarantine::HeldRecord;
@@ -57,10 +56,7 @@ impl Restore {
             match self.commits.contain(time, &self.reader) {
                 Ok(true) => {}
                 Ok(false) => return Err(refuse(RestoreProblem::NoCommit(time))),
-                Err(error) => {
-                    let problem = error.problem;
-                    return Err(StoreError::DamagedCommits { from: error.from, to: error.to, problem }.into());
-                }
+                Err(error) => return Err(StoreError::of_commits(error).into()),
             }
         }
         Ok(())
@@ -72,8 +68,7 @@ impl Restore {
             return Err(RestoreError::Quarantine { id: tick.id, problem });
         };
         let key = keys::quarantine(tick.id);
-        let payload = postcard::to_stdvec(&HeldRecord::new(*series, tick)).unwrap_or_default();
-        let (value, crc) = sealed_value(&key, &payload);
+        let (value, crc) = keys::seal_record(&key, &HeldRecord::new(*series, tick))?;
         self.writer.digest.add(crc);
         Ok(self.writer.put(&key, value, &self.engine)?)
     }

@@ -1,15 +1,15 @@
-//! Holding ticks and deciding about them, in a commit under way.
+//! The way of a tick into a commit under way: into its series, or among the held ticks where its rate lies too far from the
+//! rate in force; and of held ticks that are decided.
 //!
 //! **Invariant**: a tick is judged once, when it comes in, by the runs as they stand then; releasing it judges nothing
 //! again.
 
 use std::sync::Arc;
 
-use super::super::series::Access;
-use super::super::work::{SeriesId, UpsertError, Upserted, Work};
-use super::super::{Store, block::BlockError};
-use super::recorded::TickLayout;
-use super::{Quarantine, QuarantineChange};
+use super::Store;
+use super::quarantine::{Quarantine, QuarantineChange, TickLayout};
+use super::series::Access;
+use super::work::{SeriesId, UpsertError, Upserted, Work};
 use crate::domain::{Decision, Factor, HeldTick, Note, PublishedValue, Rate, Timestamp, Verdict};
 
 /// What became of a tick that was judged.
@@ -199,7 +199,7 @@ impl Store {
             Some(_) => {
                 let access = Access { reader: &self.reader, recent: &self.recent };
                 let run = series.runs.at_or_before(time, &access.runs());
-                let run = run.map_err(|error: BlockError| UpsertError::Damaged(Box::new(series.damaged(error))))?;
+                let run = run.map_err(|error| UpsertError::of_block(&series.key, error))?;
                 Ok(run.map(|run| run.value))
             }
         }
@@ -210,6 +210,6 @@ impl Store {
         let Some(series) = self.series_at(id) else { return Ok(false) };
         let access = Access { reader: &self.reader, recent: &self.recent };
         let known = series.instants.contains(time, &access.instants());
-        known.map_err(|error| UpsertError::Damaged(Box::new(series.damaged(error))))
+        known.map_err(|error| UpsertError::of_block(&series.key, error))
     }
 }
