@@ -2,7 +2,7 @@
 //! receives.
 //!
 //! **Invariant**: what an export holds follows from one commit and the request; nothing here asks what time it is. No
-//! more than a row group of Parquet and a few chunks are in memory, however long the export. Only this module knows
+//! more than two row groups of Parquet and a few chunks are in memory, however long the export. Only this module knows
 //! polars.
 
 mod check;
