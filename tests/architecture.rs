@@ -616,7 +616,8 @@ fn named_files() -> Vec<String> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md"));
     let text = text.expect("docs/ARCHITECTURE.md is there");
     let quoted = text.split('`').skip(1).step_by(2).filter(|quoted| !quoted.contains(char::is_whitespace));
-    let is_file = |quoted: &&str| quoted.contains('/') && quoted.ends_with(".rs");
+    let is_file =
+        |quoted: &&str| quoted.contains('/') && Path::new(quoted).extension().is_some_and(|ending| ending == "rs");
     quoted.filter(is_file).map(str::to_owned).collect()
 }
 
