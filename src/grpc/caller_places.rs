@@ -1,4 +1,5 @@
-//! Places for streams: at most so many at one time, and of those at most so many for one caller.
+//! Places for streams, and for responses that are not sent yet: at most so many at one time, and of those at most so many for
+//! one caller.
 //!
 //! **Invariant**: a caller alone never takes all places.
 
@@ -21,7 +22,7 @@ impl Caller {
 
 /// Places of one kind of stream. Cheap to clone; all clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct CallerPlaces {
+pub struct CallerPlaces {
     taken: Arc<Mutex<Taken>>,
     total_max: usize,
     caller_max: usize,
@@ -35,18 +36,19 @@ struct Taken {
 
 /// A place, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     taken: Arc<Mutex<Taken>>,
     caller: Option<Caller>,
 }
 
 impl CallerPlaces {
-    pub(super) fn new(total_max: usize, caller_max: usize) -> Self {
+    /// At most `total_max`, of which one caller has at most `caller_max`.
+    pub fn new(total_max: usize, caller_max: usize) -> Self {
         Self { taken: Arc::default(), total_max, caller_max }
     }
 
     /// None if there is no place, for this caller or at all.
-    pub(super) fn take(&self, caller: Option<Caller>) -> Option<Place> {
+    pub fn take(&self, caller: Option<Caller>) -> Option<Place> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.by_caller.get(&caller).copied().unwrap_or(0);
         if taken.total >= self.total_max || own >= self.caller_max {

@@ -19,6 +19,6 @@ pub mod status;
 mod tick_stream;
 mod watch;
 
-pub use caller_places::Caller;
+pub use caller_places::{Caller, CallerPlaces, Place};
 pub use ingest_convert::BATCH_TICKS_MAX;
 pub use tick_stream::UNANSWERED_BATCHES_MAX;

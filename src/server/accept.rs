@@ -20,7 +20,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::{Connected, TcpIncoming};
 
-use super::unsent::{ConnectionUnsent, Peer, Unsent};
+use super::unsent::{Peer, Unsent};
 
 /// How long a connection may take to say what it speaks. Until then nobody else looks at the clock.
 const OPENING_TIME_MAX: Duration = Duration::from_secs(10);
@@ -64,13 +64,7 @@ impl Stream for Accepted {
                 None => return Poll::Ready(None),
             };
             if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-                let from = stream.peer_addr().ok().map(|address| address.ip());
-                return Poll::Ready(Some(Ok(Connection::new(
-                    stream,
-                    permit,
-                    OPENING_TIME_MAX,
-                    self.unsent.connection(from),
-                ))));
+                return Poll::Ready(Some(Ok(Connection::new(stream, permit, OPENING_TIME_MAX, &self.unsent))));
             }
             let peer = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
             tracing::warn!(%peer, "connection closed: as many as --max-connections allows are open");
@@ -95,16 +89,11 @@ struct Opening {
 }
 
 impl Connection {
-    fn new(
-        stream: TcpStream,
-        permit: OwnedSemaphorePermit,
-        opening_time: Duration,
-        unsent: Arc<ConnectionUnsent>,
-    ) -> Self {
+    fn new(stream: TcpStream, permit: OwnedSemaphorePermit, opening_time: Duration, unsent: &Arc<Unsent>) -> Self {
         let opening = Opening { missing: OPENING_BYTES, time: Box::pin(sleep(opening_time)) };
+        let unsent = unsent.connection(stream.peer_addr().ok().map(|address| address.ip()));
         let is_stuck = Box::pin(unsent.is_stuck.clone().cancelled_owned());
-        let peer = Peer { address: stream.peer_addr().ok(), unsent };
-        Self { stream, opening: Some(opening), peer, is_stuck, _permit: permit }
+        Self { stream, opening: Some(opening), peer: Peer(unsent), is_stuck, _permit: permit }
     }
 }
 
@@ -181,8 +170,7 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         let permits = Arc::new(Semaphore::new(1));
         let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
-        let unsent = Arc::new(Unsent::default()).connection(None);
-        (client, Connection::new(stream, permit, OPENING, unsent), permits)
+        (client, Connection::new(stream, permit, OPENING, &Arc::default()), permits)
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -27,8 +27,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::api::{ReadPlace, ServiceError};
-use crate::grpc::Caller;
+use crate::api::{READS_MAX, ReadPlace, ServiceError};
+use crate::grpc::{Caller, CallerPlaces, Place};
 
 /// Bytes of responses that wait on one connection.
 const CONNECTION_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -46,25 +46,34 @@ const UNREAD_TIME_MAX: Duration = Duration::from_secs(20);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What waits on all connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Unsent {
     bytes: AtomicUsize,
     connections: Mutex<Vec<Weak<ConnectionUnsent>>>,
-    callers: Mutex<HashMap<IpAddr, Weak<CallerUnsent>>>,
+    /// Bytes by address.
+    callers: Mutex<HashMap<IpAddr, Weak<AtomicUsize>>>,
+    /// Those for reads that responses keep until they are sent.
+    places: CallerPlaces,
 }
 
-/// What waits on the connections of one address.
-#[derive(Debug, Default)]
-struct CallerUnsent {
-    bytes: AtomicUsize,
-    places: AtomicUsize,
+impl Default for Unsent {
+    fn default() -> Self {
+        Self {
+            bytes: AtomicUsize::new(0),
+            connections: Mutex::default(),
+            callers: Mutex::default(),
+            places: CallerPlaces::new(READS_MAX, CALLER_PLACES_MAX),
+        }
+    }
 }
 
 /// What waits on one connection.
 #[derive(Debug)]
 pub(super) struct ConnectionUnsent {
     all: Arc<Unsent>,
-    caller: Arc<CallerUnsent>,
+    from: Option<IpAddr>,
+    /// Of all connections from there.
+    caller_bytes: Arc<AtomicUsize>,
     bytes: AtomicUsize,
     next_response: AtomicU64,
     /// Since when each response waits for its caller.
@@ -78,7 +87,8 @@ impl Unsent {
     pub(super) fn connection(self: &Arc<Self>, from: Option<IpAddr>) -> Arc<ConnectionUnsent> {
         let connection = Arc::new(ConnectionUnsent {
             all: Arc::clone(self),
-            caller: from.map(|address| self.caller(address)).unwrap_or_default(),
+            from,
+            caller_bytes: from.map(|address| self.caller_bytes(address)).unwrap_or_default(),
             bytes: AtomicUsize::new(0),
             next_response: AtomicU64::new(0),
             waiting: Mutex::default(),
@@ -88,14 +98,14 @@ impl Unsent {
         connection
     }
 
-    fn caller(&self, address: IpAddr) -> Arc<CallerUnsent> {
+    fn caller_bytes(&self, address: IpAddr) -> Arc<AtomicUsize> {
         let mut callers = lock(&self.callers);
-        if let Some(caller) = callers.get(&address).and_then(Weak::upgrade) {
-            return caller;
+        if let Some(bytes) = callers.get(&address).and_then(Weak::upgrade) {
+            return bytes;
         }
-        let caller = Arc::default();
-        callers.insert(address, Arc::downgrade(&caller));
-        caller
+        let bytes = Arc::default();
+        callers.insert(address, Arc::downgrade(&bytes));
+        bytes
     }
 
     /// Ends connections on which a response waits for too long, for as long as it is polled.
@@ -117,16 +127,13 @@ impl Unsent {
             }
             !is_stuck
         });
-        lock(&self.callers).retain(|_, caller| caller.strong_count() > 0);
+        lock(&self.callers).retain(|_, bytes| bytes.strong_count() > 0);
     }
 }
 
 /// Whose connection it is, among the extensions of each of its requests.
 #[derive(Clone, Debug)]
-pub(super) struct Peer {
-    pub(super) address: Option<SocketAddr>,
-    pub(super) unsent: Arc<ConnectionUnsent>,
-}
+pub(super) struct Peer(pub(super) Arc<ConnectionUnsent>);
 
 /// A panic while a lock was held leaves counts that are as good as before: none of them is between two states.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -146,7 +153,7 @@ impl Charge {
         // Counted first, so that two at once see each other; an uncounted moment would let both in.
         let charge = Self { connection: Arc::clone(connection), bytes };
         let own = connection.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let of_caller = connection.caller.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let of_caller = connection.caller_bytes.fetch_add(bytes, Ordering::Relaxed);
         let total = connection.all.bytes.fetch_add(bytes, Ordering::Relaxed);
         let has_room = own + bytes <= CONNECTION_BYTES_MAX || own == 0;
         let caller_has_room = of_caller + bytes <= CALLER_BYTES_MAX.max(bytes);
@@ -157,7 +164,7 @@ impl Charge {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         self.connection.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.connection.caller.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.connection.caller_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.connection.all.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
@@ -165,27 +172,6 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         self.give_back(self.bytes);
-    }
-}
-
-/// A place for reads that a response keeps until it is sent.
-#[derive(Debug)]
-struct KeptPlace {
-    caller: Arc<CallerUnsent>,
-    _place: ReadPlace,
-}
-
-impl KeptPlace {
-    /// None if the caller keeps as many as it may: then the place is free.
-    fn keep(caller: &Arc<CallerUnsent>, place: ReadPlace) -> Option<Self> {
-        let kept = Self { caller: Arc::clone(caller), _place: place };
-        (caller.places.fetch_add(1, Ordering::Relaxed) < CALLER_PLACES_MAX).then_some(kept)
-    }
-}
-
-impl Drop for KeptPlace {
-    fn drop(&mut self) {
-        self.caller.places.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -252,11 +238,11 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let peer = request.extensions().get::<Peer>().cloned();
-        if let Some(address) = peer.as_ref().and_then(|peer| peer.address) {
-            request.extensions_mut().insert(Caller(address.ip()));
+        let connection = request.extensions().get::<Peer>().map(|Peer(connection)| Arc::clone(connection));
+        if let Some(address) = connection.as_ref().and_then(|connection| connection.from) {
+            request.extensions_mut().insert(Caller(address));
         }
-        UnsentFuture { inner: self.inner.call(request), connection: peer.map(|peer| peer.unsent) }
+        UnsentFuture { inner: self.inner.call(request), connection }
     }
 }
 
@@ -304,7 +290,8 @@ struct UnsentBody {
     charge: Option<Charge>,
     /// What follows the data under way.
     next: Option<Result<Frame<Bytes>, Status>>,
-    place: Option<KeptPlace>,
+    /// That of the read, and which one of the caller's it is.
+    place: Option<(ReadPlace, Place)>,
     is_over: bool,
 }
 
@@ -319,7 +306,8 @@ impl UnsentBody {
         if let Poll::Ready(Some(frame)) = Pin::new(&mut self.inner).poll_frame(context) {
             self.take_frame(frame);
             if self.left.len() > PIECE_BYTES_MAX {
-                self.place = KeptPlace::keep(&self.connection.caller, place);
+                let kept = self.connection.all.places.take(self.connection.from.map(Caller));
+                self.place = kept.map(|kept| (place, kept));
             }
         }
     }
