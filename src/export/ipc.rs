@@ -16,7 +16,7 @@ use polars_arrow_format::ipc::{MessageHeaderRef, MessageRef};
 use thiserror::Error;
 
 use super::parquet_file::arrow_array;
-use super::schema::{Column, arrow_schema};
+use super::schema::{Column, arrow_metadata, arrow_schema};
 
 /// Rows of an Arrow array each.
 pub(super) type Batch = RecordBatchT<ArrayRef>;
@@ -43,8 +43,7 @@ impl<W: Write> IpcStream<W> {
     pub(super) fn new(out: W, columns: &'static [Column], metadata: &[(String, String)]) -> PolarsResult<Self> {
         let schema = Arc::new(arrow_schema(columns));
         let mut writer = StreamWriter::new(out, WriteOptions { compression: None });
-        let pair = |(key, value): &(String, String)| (key.as_str().into(), value.as_str().into());
-        writer.set_custom_schema_metadata(Arc::new(metadata.iter().map(pair).collect()));
+        writer.set_custom_schema_metadata(Arc::new(arrow_metadata(metadata)));
         writer.start(&schema, None)?;
         Ok(Self { writer, columns, schema })
     }

@@ -27,7 +27,7 @@ use polars_parquet::write::{
     to_parquet_schema,
 };
 
-use super::schema::{Column, Kind, arrow_schema};
+use super::schema::{Column, Kind, arrow_metadata, arrow_schema};
 use super::seal::{CREATED_BY, SealHandle, SealWriter};
 use thiserror::Error;
 
@@ -67,7 +67,25 @@ type Pages = Vec<Vec<CompressedPage>>;
 /// A row group that a thread encodes.
 struct UnderWay {
     rows: u64,
-    thread: JoinHandle<PolarsResult<Pages>>,
+    /// Some until it is waited for.
+    thread: Option<JoinHandle<PolarsResult<Pages>>>,
+}
+
+impl UnderWay {
+    fn pages(&mut self) -> PolarsResult<Pages> {
+        let broken = || Err(PolarsError::ComputeError("a row group was not encoded".into()));
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_else(broken)
+    }
+}
+
+impl Drop for UnderWay {
+    /// An export that breaks off keeps its place until nothing of it is under way.
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // Nobody wants what it encoded.
+            drop(thread.join());
+        }
+    }
 }
 
 /// Makes the pages of columns.
@@ -120,16 +138,15 @@ impl<W: Write> ParquetFile<W> {
         let (rows, encoder) = (frame.height() as u64, Arc::clone(&self.encoder));
         let thread = thread::Builder::new().name("silkrate-encode".to_owned());
         let thread = thread.spawn(move || encoder.encode(&frame))?;
-        self.under_way = Some(UnderWay { rows, thread });
+        self.under_way = Some(UnderWay { rows, thread: Some(thread) });
         Ok(())
     }
 
     /// Writes the row group that is being encoded, if there is one.
     fn await_group(&mut self) -> Result<(), ParquetFileError> {
-        let Some(UnderWay { rows, thread }) = self.under_way.take() else { return Ok(()) };
-        let broken = || Err(PolarsError::ComputeError("a row group was not encoded".into()));
-        let pages = thread.join().unwrap_or_else(|_| broken())?;
-        self.write_pages(rows, &pages)
+        let Some(mut group) = self.under_way.take() else { return Ok(()) };
+        let pages = group.pages()?;
+        self.write_pages(group.rows, &pages)
     }
 
     fn write_pages(&mut self, rows: u64, pages: &Pages) -> Result<(), ParquetFileError> {
@@ -161,9 +178,7 @@ impl<W: Write> ParquetFile<W> {
 /// The key-value pair from which programs that know Arrow read dictionaries, the zone of times, and `metadata` once more:
 /// some read it nowhere else. The writer of polars leaves that out.
 fn schema_pair(schema: &ArrowSchema, metadata: &[(String, String)]) -> KeyValue {
-    let pair = |(key, value): &(String, String)| (key.as_str().into(), value.as_str().into());
-    let metadata = metadata.iter().map(pair).collect();
-    let message = schema_to_bytes(schema, &default_ipc_fields(schema.iter_values()), Some(&metadata));
+    let message = schema_to_bytes(schema, &default_ipc_fields(schema.iter_values()), Some(&arrow_metadata(metadata)));
     // A continuation and a length stand before a message of Arrow.
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     let framed = [&u32::MAX.to_le_bytes(), length.to_le_bytes().as_slice(), &message].concat();
@@ -274,6 +289,17 @@ pub(super) mod tests {
     pub(in crate::export) fn read_back(bytes: &[u8]) -> (String, u64) {
         let metadata = polars_parquet::read::read_metadata(&mut Cursor::new(bytes)).unwrap();
         (metadata.created_by.unwrap(), metadata.num_rows as u64)
+    }
+
+    #[test]
+    fn a_file_that_breaks_off_leaves_no_work_under_way() {
+        let mut file = ParquetFile::new(Vec::new(), vec![SEQUENCE], &[]).unwrap();
+        let numbers: Vec<u64> = (0..1_000_000).collect();
+        let column = Series::new(SEQUENCE.name.into(), &numbers).into_column();
+        file.write_behind(DataFrame::new(numbers.len(), vec![column]).unwrap()).unwrap();
+        let encoder = Arc::clone(&file.encoder);
+        drop(file);
+        assert_eq!(Arc::strong_count(&encoder), 1, "a thread encodes still");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! **Invariant**: the columns of a part and their types change only together with [`SCHEMA_VERSION`].
 
 use polars::prelude::{ArrowField, DataType, TimeUnit, TimeZone};
-use polars_arrow::datatypes::{ArrowDataType, ArrowSchema, IntegerType, TimeUnit as ArrowTimeUnit};
+use polars_arrow::datatypes::{ArrowDataType, ArrowSchema, IntegerType, Metadata, TimeUnit as ArrowTimeUnit};
 use polars_parquet::write::Encoding;
 
 use super::format::Format;
@@ -309,6 +309,11 @@ impl Part {
             Self::Quarantine => QUARANTINE,
         }
     }
+}
+
+/// Pairs as the schema of Arrow carries them.
+pub(super) fn arrow_metadata(pairs: &[(String, String)]) -> Metadata {
+    pairs.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect()
 }
 
 /// The schema of some columns in Arrow.
