@@ -109,13 +109,9 @@ impl StoreError {
         let what = kind.name();
         match fault {
             BlockFault::Damage => Self::DamagedBlock { series: Box::new(series.clone()), what, from, to, problem },
-            BlockFault::Disk { .. } | BlockFault::NoRoom => Self::Io {
-                action: format!(
-                    "cannot read the stored {what} of {series} from {from} to {to}, which may well be sound"
-                ),
-                problem,
-                disk_full: fault == BlockFault::Disk { is_full: true },
-            },
+            BlockFault::Disk { .. } | BlockFault::NoRoom => {
+                Self::unread(&format!("{what} of {series} from {from} to {to}"), fault, problem)
+            }
         }
     }
 
@@ -124,11 +120,17 @@ impl StoreError {
         let BlockError { from, to, fault, problem, .. } = error;
         match fault {
             BlockFault::Damage => Self::DamagedCommits { from, to, problem },
-            BlockFault::Disk { .. } | BlockFault::NoRoom => Self::Io {
-                action: format!("cannot read the stored commits from {from} to {to}, which may well be sound"),
-                problem,
-                disk_full: fault == BlockFault::Disk { is_full: true },
-            },
+            BlockFault::Disk { .. } | BlockFault::NoRoom => {
+                Self::unread(&format!("commits from {from} to {to}"), fault, problem)
+            }
+        }
+    }
+
+    fn unread(what: &str, fault: BlockFault, problem: String) -> Self {
+        Self::Io {
+            action: format!("cannot read the stored {what}, which may well be sound"),
+            problem,
+            disk_full: fault == BlockFault::Disk { is_full: true },
         }
     }
 
