@@ -114,6 +114,6 @@ fn main() {
             let ratio = bytes(&ours) / bytes(&directory.path().join("duckdb.parquet"));
             report("size on disk, times DuckDB's own copy with zstd", ratio, "times", "<= 1.05");
         }
-        None => println!("no DuckDB in target/analysts-venv; `cargo test --test analysts` installs it"),
+        None => println!("no DuckDB in target/analysts-venv; `cargo test --test files analysts` installs it"),
     }
 }

@@ -1,0 +1,232 @@
+//! The program itself: exit statuses, messages, signals.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
+
+const SAMPLE_PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/times-of-central-asia-2025-12-08.txt");
+
+fn serve(db: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SILKRATE_")) {
+        command.env_remove(name);
+    }
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--reserve-mib", "0", "--db"])
+        .arg(db);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A server that said where it serves; killed if the test fails.
+struct Serving {
+    child: Child,
+    /// Lines of its log up to that one.
+    log: Vec<String>,
+    rest: BufReader<std::process::ChildStderr>,
+}
+
+impl Serving {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut rest = BufReader::new(child.stderr.take().unwrap());
+        let mut log: Vec<String> = Vec::new();
+        while !log.last().is_some_and(|line| line.contains("serving on 127.0.0.1:")) {
+            let mut line = String::new();
+            assert!(rest.read_line(&mut line).unwrap() > 0, "ended after {log:?}");
+            log.push(line);
+        }
+        Self { child, log, rest }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Exit status, what it printed, and the rest of its log.
+    fn wait(mut self) -> (Option<i32>, String, String) {
+        let (mut printed, mut log) = (String::new(), String::new());
+        self.rest.read_to_string(&mut log).unwrap();
+        self.child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+        (self.child.wait().unwrap().code(), printed, log)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // Gone already, if all went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn bad_settings_end_with_status_2_before_anything_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("db");
+    let check = |flags: &[&str], variable: Option<(&str, &str)>, expect: &[&str]| {
+        let mut command = serve(&db);
+        command.args(flags).envs(variable);
+        let output = command.output().unwrap();
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{flags:?} {variable:?}: {message}");
+        for part in expect {
+            assert!(message.contains(part), "no '{part}' in: {message}");
+        }
+        assert!(!db.exists(), "{flags:?} {variable:?} opened a store");
+    };
+    check(&["--queue-batches", "0"], None, &["--queue-batches", "0", "1..=65536"]);
+    check(&["--future-limit", "2 moons"], None, &["--future-limit", "2 moons", "90s"]);
+    check(&["--collapse-window", "nbk=1h,nbk=2h"], None, &["--collapse-window is given twice for source nbk"]);
+    check(&["--nonsense"], None, &["--nonsense"]);
+    check(&["--config", "no/such.toml"], None, &["cannot read no/such.toml", "give --config the path"]);
+    check(&[], Some(("SILKRATE_CONFIG", "no/such.toml")), &["cannot read no/such.toml"]);
+    check(&[], Some(("SILKRATE_CONFIG", "")), &["--config"]);
+    check(&["--config", SAMPLE_PAGE], None, &["2025-12-08.txt:1: it is no TOML"]);
+    check(&[], Some(("SILKRATE_QUEUE_BATCHES", "many")), &["--queue-batches", "many"]);
+    check(&[], Some(("SILKRATE_STALE_LIMIT", "")), &["--stale-limit", "no duration"]);
+    check(&[], Some(("SILKRATE_RECOLLAPSE", "")), &["--recollapse", "true or false"]);
+    check(&[], Some(("SILKRATE_LOG", "loud")), &["--log", "'loud', which is no level"]);
+    check(&[], Some(("SILKRATE_LOG_FORMAT", "xml")), &["--log-format", "human, json"]);
+}
+
+#[test]
+fn a_port_in_use_is_named_and_no_store_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("db");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+    let output = command.args(["serve", "--listen", &address, "--db"]).arg(&db).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["cannot listen on", &address, "choose another --listen"] {
+        assert!(stderr(&output).contains(part), "no '{part}' in: {}", stderr(&output));
+    }
+    assert!(!db.exists());
+}
+
+#[test]
+fn a_busy_port_of_plain_http_is_named_with_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("db");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+    let command = command.args(["serve", "--listen", "127.0.0.1:0", "--http-listen", &address, "--db"]).arg(&db);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["cannot listen on", &address, "choose another --http-listen, or none"] {
+        assert!(stderr(&output).contains(part), "no '{part}' in: {}", stderr(&output));
+    }
+    assert!(!db.exists());
+}
+
+#[test]
+fn a_newcomer_sees_what_the_page_gave_and_five_rates() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = serve(&dir.path().join("db"));
+    command.args(["--load", SAMPLE_PAGE]);
+    let serving = Serving::start(command);
+    let log = serving.log.concat();
+    assert!(log.contains("read 40 quotes, 8 cycles, 5 ticks: 5 new runs"), "{log}");
+    assert!(!log.contains('\u{1b}'), "colours where there is no terminal: {log}");
+    serving.signal(Signal::TERM);
+    let (code, printed, log) = serving.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("SIGTERM: stopping") && log.contains("store closed"), "{log}");
+    for part in ["KGS/USD", "KZT/USD", "TJS/USD", "TMT/USD", "UZS/USD", "0.00008", "reported change"] {
+        assert!(printed.contains(part), "no '{part}' in\n{printed}");
+    }
+}
+
+#[test]
+fn a_second_server_on_a_store_says_that_it_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("db");
+    let first = Serving::start(serve(&db));
+    let output = serve(&db).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let message = stderr(&output);
+    assert!(message.contains("is in use by") && message.contains(&db.display().to_string()), "{message}");
+    first.signal(Signal::INT);
+    assert_eq!(first.wait().0, Some(0));
+}
+
+#[test]
+fn with_logging_off_the_reason_of_a_failure_is_still_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "not a directory").unwrap();
+    let output = serve(&file.join("db")).env("SILKRATE_LOG", "off").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).starts_with("error: "), "{}", stderr(&output));
+}
+
+#[test]
+fn logs_for_programs_are_an_object_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = serve(&dir.path().join("db"));
+    command.env("SILKRATE_LOG_FORMAT", "json");
+    let serving = Serving::start(command);
+    for line in &serving.log {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(object["message"].is_string() && object["level"].is_string(), "{line}");
+    }
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.wait().0, Some(0));
+}
+
+#[test]
+fn an_idle_server_stops_well_within_its_grace() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = serve(&dir.path().join("db"));
+    command.args(["--shutdown-grace", "10m"]);
+    let serving = Serving::start(command);
+    let told = Instant::now();
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.wait().0, Some(0));
+    assert!(told.elapsed() < Duration::from_mins(1), "{:?}", told.elapsed());
+}
+
+/// Holds a call open that the server cannot end by itself.
+async fn hold_a_call_open(
+    address: &str,
+) -> (tonic::Streaming<ServerReflectionResponse>, mpsc::Sender<ServerReflectionRequest>) {
+    let (requests, never) = mpsc::channel(1);
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+    let mut client = ServerReflectionClient::new(channel);
+    (client.server_reflection_info(ReceiverStream::new(never)).await.unwrap().into_inner(), requests)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_does_not_wait_for_the_grace() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = serve(&dir.path().join("db"));
+    command.args(["--shutdown-grace", "10m"]);
+    let mut serving = Serving::start(command);
+    let address = serving.log.concat().split("serving on ").nth(1).unwrap().trim().to_owned();
+    let _open = hold_a_call_open(&address).await;
+    serving.signal(Signal::TERM);
+    let mut line = String::new();
+    serving.rest.read_line(&mut line).unwrap();
+    assert!(line.contains("SIGTERM: stopping"), "{line}");
+    assert_eq!(serving.child.try_wait().unwrap(), None, "the open call was not waited for");
+    serving.signal(Signal::INT);
+    let (code, _, log) = serving.wait();
+    assert_eq!(code, Some(1));
+    assert!(log.contains("stopping at once"), "{log}");
+}

@@ -1,0 +1,74 @@
+//! What goes over the wire when a caller's deadline passes, seen by a client that leaves all judgement to the server.
+
+use std::future::pending;
+use std::net::SocketAddr;
+
+use silkrate::grpc::deadline::DeadlineLayer;
+use tokio::net::{TcpListener, TcpStream};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Code, Request, Response, Status};
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+/// Never answers a check.
+struct Slow;
+
+#[tonic::async_trait]
+impl Health for Slow {
+    type WatchStream = tokio_stream::Empty<Result<HealthCheckResponse, Status>>;
+
+    async fn check(&self, _: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        pending().await
+    }
+
+    async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Ok(Response::new(tokio_stream::empty()))
+    }
+}
+
+/// Leaves deadlines to tonic, or to the layer where it is asked to.
+async fn serve(watches_deadline: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = TcpIncoming::from(listener);
+    let health = HealthServer::new(Slow);
+    if watches_deadline {
+        tokio::spawn(Server::builder().layer(DeadlineLayer).add_service(health).serve_with_incoming(incoming));
+    } else {
+        tokio::spawn(Server::builder().add_service(health).serve_with_incoming(incoming));
+    }
+    address
+}
+
+/// The `grpc-status` of a check that its caller gives so long. tonic's own client would not do: it ends a call at the
+/// same time by itself, and what the server says comes too late.
+async fn status_of_check(address: SocketAddr, timeout: &str) -> Code {
+    let (client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post(format!("http://{address}/grpc.health.v1.Health/Check"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", timeout)
+        .body(())
+        .unwrap();
+    let (response, mut body) = client.ready().await.unwrap().send_request(request, false).unwrap();
+    // An empty message: not compressed, of no bytes.
+    body.send_data(vec![0; 5].into(), true).unwrap();
+    let response = response.await.unwrap();
+    Code::from_bytes(response.headers()["grpc-status"].as_bytes())
+}
+
+#[tokio::test]
+async fn a_passed_deadline_is_deadline_exceeded() {
+    let address = serve(true).await;
+    for timeout in ["1m", "20m", "50000u", "200m"] {
+        assert_eq!(status_of_check(address, timeout).await, Code::DeadlineExceeded, "{timeout}");
+    }
+}
+
+/// Why the services watch the deadline themselves. Should this fail one day, `grpc::deadline` may have lost its purpose.
+#[tokio::test]
+async fn tonic_alone_would_say_cancelled() {
+    assert_eq!(status_of_check(serve(false).await, "20m").await, Code::Cancelled);
+}

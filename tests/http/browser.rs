@@ -1,0 +1,290 @@
+//! The built-in page in a real browser: whether it is live, says what is dead, and can be used by everybody.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use silkrate::domain::Timestamp;
+use silkrate::proto::v1;
+
+use crate::chromium::Browser;
+use crate::support::{TestServer, tick};
+
+/// A change shows within this, on a machine that does nothing else for a moment.
+const CHANGE_SHOWN: Duration = Duration::from_secs(1);
+/// From the click to the first sight of the page, of several loads the best.
+const FIRST_PAINT_MS: f64 = 200.0;
+const TRIES: usize = 5;
+
+const HOUR_S: i64 = 3_600;
+
+fn reported(change: &str, tick: v1::Tick) -> v1::Tick {
+    v1::Tick { reported_change_percent: Some(change.to_owned()), ..tick }
+}
+
+/// The ticker's five, some days old, and since.
+fn history() -> Vec<v1::Tick> {
+    let mut ticks = Vec::new();
+    for hour in (-40 * 24..=0_i64).filter(|hour| !(-60..-40).contains(hour)) {
+        let kgs = format!("0.{:05}", 1_140 + hour.rem_euclid(7));
+        let rates = [("KGS/USD", kgs.as_str()), ("KZT/USD", "0.00196"), ("TJS/USD", "0.10899"), ("UZS/USD", "0.00008")];
+        ticks.extend(rates.map(|(pair, rate)| reported("-0", tick(pair, hour * HOUR_S, rate))));
+    }
+    ticks.extend((-200..=0).map(|day| reported("0", tick("TMT/USD", day * 24 * HOUR_S, "0.28490"))));
+    ticks
+}
+
+fn rate_is(rate: &str) -> String {
+    format!("return document.querySelector('#r-KGS-USD-timesca .rate').textContent === '{rate}'")
+}
+
+fn state_is(state: &str) -> String {
+    format!("return document.querySelector('#r-KGS-USD-timesca .state').textContent === '{state}'")
+}
+
+const LIVE: &str = "return document.body.dataset.link === 'live'";
+const LOST: &str = "return document.body.dataset.link === 'lost'";
+
+/// Counted on from here, so that ticks follow each other.
+fn pass(server: &TestServer, seconds: i64) {
+    server.clock.advance_us(seconds * Timestamp::SECOND_US);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_stays_true_without_a_reload() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = TestServer::start(&["--stale-limit", "1h"]).await;
+    server.store(&history()).await;
+    browser.client.goto(&format!("http://{}/", server.http_addr)).await.unwrap();
+    browser.wait(LIVE).await;
+    browser.run("window.sameDocument = true").await;
+    browser.wait(&state_is("Moving")).await;
+
+    // A tick shows at once.
+    let mut best = Duration::MAX;
+    for (at, rate) in ["0.01151", "0.01152", "0.01153", "0.01154", "0.01155"].into_iter().enumerate() {
+        let seconds = i64::try_from(at).unwrap() + 1;
+        pass(&server, 1);
+        let begun = Instant::now();
+        server.store(&[tick("KGS/USD", seconds, rate)]).await;
+        browser.wait(&rate_is(rate)).await;
+        let shown = begun.elapsed();
+        println!("from sending a tick to seeing it: {} ms", shown.as_millis());
+        best = best.min(shown);
+    }
+    assert!(best < CHANGE_SHOWN, "a change took {} ms to show at best", best.as_millis());
+    let marked = "return document.querySelector('#r-KGS-USD-timesca .changed') !== null";
+    browser.wait(marked).await;
+    browser
+        .wait("return document.getElementById('announce').textContent.includes('KGS/USD from timesca is 0.01155')")
+        .await;
+
+    // Rate and state in one tick: both are read out.
+    pass(&server, 1);
+    server.store(&[tick("KZT/USD", 6, "0.00197")]).await;
+    let both = "KZT/USD from timesca is 0.00197, was 0.00196, is now called Moving";
+    browser.wait(&format!("return document.getElementById('announce').textContent.includes('{both}')")).await;
+
+    // The feed of one currency stops while others go on: that one is called stale, the pegged one is not.
+    pass(&server, HOUR_S + 60);
+    server.store(&[tick("KZT/USD", HOUR_S + 65, "0.00197"), tick("TMT/USD", HOUR_S + 65, "0.28490")]).await;
+    browser.wait(&state_is("Stale")).await;
+    let states = "return [...document.querySelectorAll('#rows .state')].map((state) => state.textContent)";
+    assert_eq!(browser.run(states).await, json!(["Stale", "Moving", "Stale", "Pegged", "Stale"]));
+    let dead = "return document.getElementById('r-KGS-USD-timesca').classList.contains('is-stale')";
+    assert_eq!(browser.run(dead).await, Value::Bool(true));
+    assert_eq!(browser.run("return document.getElementById('quiet').hidden").await, Value::Bool(true));
+
+    // Everything stops: that is said at the top.
+    pass(&server, 2 * HOUR_S);
+    browser.wait("return !document.getElementById('quiet').hidden").await;
+    server.store(&[tick("KZT/USD", 3 * HOUR_S, "0.00197")]).await;
+    browser.wait("return document.getElementById('quiet').hidden").await;
+
+    // The server goes, and what is shown is said to be old; ages go on.
+    let paused = server.pause().await;
+    browser.wait(LOST).await;
+    // What a series does is not known any more.
+    assert_eq!(browser.run(states).await, json!(["Unknown", "Unknown", "Unknown", "Unknown", "Unknown"]));
+    let meaning = "return getComputedStyle(document.querySelector('#r-TMT-USD-timesca .state + .sub')).visibility";
+    assert_eq!(browser.text(meaning).await, "hidden");
+    let said = browser.text("return document.getElementById('link').innerText").await;
+    assert!(said.starts_with("Connection lost at 2025-12-08 15:0"), "{said}");
+    let age = "return document.querySelector('#r-KZT-USD-timesca td:last-child .age').textContent";
+    let before = browser.text(age).await;
+    browser.wait(&format!("{age} !== '{before}'")).await;
+
+    // It comes back with news, and the page recovers by itself.
+    let server = paused.resume().await;
+    server.store(&[tick("KGS/USD", 3 * HOUR_S + 60, "0.01160")]).await;
+    browser.wait(LIVE).await;
+    browser.wait(&rate_is("0.01160")).await;
+    browser.wait(&state_is("Moving")).await;
+    assert_eq!(browser.run(states).await, json!(["Moving", "Moving", "Stale", "Stale", "Stale"]));
+    assert_eq!(browser.text(meaning).await, "visible");
+    assert_eq!(browser.run("return window.sameDocument").await, Value::Bool(true), "the page was loaded anew");
+    drop(browser);
+    server.stop().await;
+}
+
+/// Elements that stick out to the right, but for those that are hidden from sight on purpose, and the table of a
+/// chart's numbers, which scrolls by itself.
+const OVERFLOWING: &str = "
+    const out = [...document.querySelectorAll('body *')].filter((element) =>
+        !element.closest('.skip, .unseen, thead, svg, .plain') && element.getBoundingClientRect().right > innerWidth + 1);
+    if (document.documentElement.scrollWidth > innerWidth) out.push(document.documentElement);
+    return out.map((element) => `${element.tagName} ${element.className} ${element.textContent.slice(0, 40)}`)";
+
+/// What somebody who does not see a page would miss in it.
+const UNNAMED: &str = "
+    const problems = [];
+    const visible = (element) => element.checkVisibility();
+    for (const control of document.querySelectorAll('a, button, input, select, textarea, summary, [role=button]'))
+        if (visible(control) && !(control.getAttribute('aria-label') || control.textContent.trim()))
+            problems.push(`no name: ${control.outerHTML}`);
+    for (const image of document.querySelectorAll('[role=img], img')) {
+        const ids = (image.getAttribute('aria-labelledby') ?? '').split(' ').filter(Boolean);
+        if (!ids.length || !ids.every((id) => document.getElementById(id)?.textContent.trim()))
+            problems.push(`no name: ${image.outerHTML.slice(0, 80)}`);
+    }
+    for (const group of document.querySelectorAll('nav, [role=group]'))
+        if (!group.getAttribute('aria-label')) problems.push('a group without a name');
+    for (const table of document.querySelectorAll('table'))
+        if (!table.caption?.textContent.trim()) problems.push('a table without a caption');
+    for (const heading of document.querySelectorAll('th'))
+        if (!heading.scope) problems.push(`a heading without scope: ${heading.textContent}`);
+    const ids = [...document.querySelectorAll('[id]')].map((element) => element.id);
+    for (const id of ids) if (ids.indexOf(id) !== ids.lastIndexOf(id)) problems.push(`twice: ${id}`);
+    if (!document.documentElement.lang) problems.push('no language');
+    if (!document.title) problems.push('no title');
+    for (const one of ['h1', 'main', 'header', 'footer'])
+        if (document.querySelectorAll(one).length !== 1) problems.push(`not one ${one}`);
+    if (document.querySelector('[tabindex]:not([tabindex=\"0\"]):not([tabindex=\"-1\"])')) problems.push('order by number');
+    if (document.querySelector('script:not([src]), style, [style], [onclick]')) problems.push('inline script or style');
+    return problems";
+
+/// Rates turned round, which people here read first, that are smaller than the table's other text.
+const TURNED: &str = "
+    const size = (element) => parseFloat(getComputedStyle(element).fontSize);
+    return [...document.querySelectorAll('#rows tr')].filter((row) =>
+        !(size(row.querySelector('.turned')) >= size(row.querySelector('.state')))).map((row) => row.id)";
+
+/// Text whose contrast with what lies behind it is below 4.5 to 1.
+const FAINT: &str = "
+    const channels = (color) => color.match(/[\\d.]+/g).map(Number);
+    const luminance = (color) => {
+        const [r, g, b] = color.map((value) => value / 255).map((value) =>
+            value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = (element) => {
+        for (let at = element; at; at = at.parentElement) {
+            const color = channels(getComputedStyle(at).backgroundColor);
+            if (color.length < 4 || color[3] > 0.99) return color.slice(0, 3);
+        }
+        return [255, 255, 255];
+    };
+    const texts = [...document.querySelectorAll('body *')].filter((element) => element.checkVisibility() &&
+        !element.closest('.unseen, noscript, .changed') &&
+        [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()));
+    return texts.map((element) => {
+        const style = getComputedStyle(element);
+        const drawn = element.closest('svg') && element.tagName === 'text' ? style.fill : style.color;
+        const [one, other] = [luminance(channels(drawn).slice(0, 3)), luminance(ground(element.closest('svg')?.parentElement ?? element))];
+        const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+        return [contrast, `${contrast.toFixed(2)} ${element.tagName} ${element.getAttribute('class')} ${element.textContent.slice(0, 30)}`];
+    }).filter(([contrast]) => contrast < 4.5).map(([, text]) => text)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_can_use_every_page() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = TestServer::start(&["--stale-limit", "timesca=6h"]).await;
+    server.store(&history()).await;
+    let pages = [
+        "/",
+        "/pair/KGS/USD?range=7d",
+        "/pair/KGS/USD?range=30d&invert=1&candles=1d",
+        "/pair/UZS/USD?range=1d&invert=1",
+        "/pair/TMT/USD?range=all",
+        "/pair/EUR/USD",
+    ];
+    for page in pages {
+        browser.client.goto(&format!("http://{}{page}", server.http_addr)).await.unwrap();
+        browser.wait(LIVE).await;
+        for (width, height) in [(1280, 800), (768, 1024), (360, 740)] {
+            browser.resize(width, height).await;
+            assert_eq!(browser.run(OVERFLOWING).await, json!([]), "{page} at {width} px sticks out");
+            if page == "/" && width < 1280 {
+                let turned = browser.run(TURNED).await;
+                assert_eq!(turned, json!([]), "{page} at {width} px: smaller than the text around it");
+            }
+            assert_eq!(browser.run(UNNAMED).await, json!([]), "{page} at {width} px");
+            for scheme in ["light", "dark"] {
+                let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+                browser.devtools("Emulation.setEmulatedMedia", features).await;
+                assert_eq!(browser.run(FAINT).await, json!([]), "{page} in {scheme} at {width} px is hard to read");
+            }
+        }
+    }
+    let complaints: Vec<String> =
+        browser.complaints().await.into_iter().filter(|complaint| !complaint.contains("/pair/EUR/USD")).collect();
+    assert_eq!(complaints, Vec::<String>::new());
+    drop(browser);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_there_at_once() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = TestServer::start(&[]).await;
+    server.store(&history()).await;
+    let mut best = f64::INFINITY;
+    for _ in 0..TRIES {
+        browser.client.goto(&format!("http://{}/", server.http_addr)).await.unwrap();
+        browser.wait("return performance.getEntriesByName('first-contentful-paint').length === 1").await;
+        let paint = browser.run("return performance.getEntriesByName('first-contentful-paint')[0].startTime").await;
+        let paint = paint.as_f64().unwrap();
+        println!("first paint after {paint:.0} ms");
+        best = best.min(paint);
+    }
+    assert!(best < FIRST_PAINT_MS, "the first paint took {best:.0} ms at best");
+    drop(browser);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chart_is_changed_by_keyboard_and_goes_on_live() {
+    let Some(browser) = Browser::start().await else { return };
+    let server = TestServer::start(&[]).await;
+    server.store(&history()).await;
+    browser.client.goto(&format!("http://{}/pair/KGS/USD", server.http_addr)).await.unwrap();
+    browser.wait(LIVE).await;
+    browser.run("window.sameDocument = true").await;
+    let line = "return document.querySelector('.chart.wide .line').getAttribute('d')";
+    let path = browser.text(line).await;
+    assert!(path.chars().all(|sign| "MHV .0123456789".contains(sign)), "steps go along and up: {path}");
+    let silent = "return document.querySelectorAll('.chart.wide .held').length";
+    assert_eq!(browser.run(silent).await, json!(1), "the feed was silent once");
+
+    // The first stop of the keyboard leads past the header.
+    browser.press("body", "\u{e004}").await;
+    assert_eq!(browser.text("return document.activeElement.className").await, "skip");
+    // A range by keyboard: no reload, an address of its own, and focus where it was.
+    browser.press("a[href*='range=7d']", "\u{e007}").await;
+    browser.wait("return location.search.includes('range=7d')").await;
+    let present = "return document.querySelector('[aria-label=Range] [aria-current]').textContent";
+    browser.wait(&format!("{present} === '7 days'")).await;
+    assert_eq!(browser.text("return document.activeElement.textContent").await, "7 days");
+    browser.press("a[href*='invert=1']", "\u{e007}").await;
+    browser.wait("return document.querySelector('h1').textContent.startsWith('USD/KGS')").await;
+    browser.client.back().await.unwrap();
+    browser.wait("return document.querySelector('h1').textContent.startsWith('KGS/USD')").await;
+
+    // A tick moves the chart as it stands.
+    pass(&server, 60);
+    server.store(&[tick("KGS/USD", 60, "0.01171")]).await;
+    browser.wait("return document.querySelector('.worth .rate').textContent === '0.01171'").await;
+    assert_eq!(browser.run("return window.sameDocument").await, Value::Bool(true), "the page was loaded anew");
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    drop(browser);
+    server.stop().await;
+}

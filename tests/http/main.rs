@@ -1,0 +1,22 @@
+//! The page and the calls over plain HTTP, from clients and in a browser.
+
+#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+
+#[path = "../publisher/mod.rs"]
+mod publisher;
+#[path = "../skipped/mod.rs"]
+mod skipped;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../web/mod.rs"]
+mod web;
+
+mod browser;
+mod browser_grpc_web;
+mod calls;
+mod chromium;
+mod compare;
+mod frankfurter;
+mod frankfurter_client;
+mod metrics;
+mod page;

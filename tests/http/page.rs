@@ -1,0 +1,371 @@
+//! The built-in page as it comes over the wire, without a browser.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use silkrate::proto::v1;
+use silkrate::store::{DiskFault, DiskOperation};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::skipped;
+use crate::support::{TestServer, tick};
+
+const HOUR_S: i64 = 3_600;
+/// Page, style and script together.
+const PAGE_BYTES_MAX: usize = 60_000;
+const PATIENCE: Duration = Duration::from_mins(1);
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+async fn get(server: &TestServer, path: &str) -> Answer {
+    let mut stream = TcpStream::connect(server.http_addr).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: silkrate\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer in time").unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head: head.to_lowercase(), body: body.to_owned() }
+}
+
+async fn with_five_series() -> TestServer {
+    let server = TestServer::start(&["--stale-limit", "timesca=6h"]).await;
+    let mut ticks = Vec::new();
+    for hour in -50..=0 {
+        let kgs = format!("0.{:05}", 1_144 + hour / 24);
+        let rates = [("KGS/USD", kgs.as_str()), ("TJS/USD", "0.10899"), ("TMT/USD", "0.28490"), ("UZS/USD", "0.00008")];
+        ticks.extend(rates.map(|(pair, rate)| tick(pair, hour * HOUR_S, rate)));
+    }
+    ticks[3].reported_change_percent = Some("-0".to_owned());
+    ticks.push(tick("KZT/USD", -30 * HOUR_S, "0.00196"));
+    server.store(&ticks).await;
+    server
+}
+
+/// What follows `from` up to `to`.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    text.split_once(from).unwrap().1.split_once(to).unwrap().0
+}
+
+/// Markup away, spaces single.
+fn words(html: &str) -> String {
+    let mut text = String::new();
+    for piece in html.split('<') {
+        text.push(' ');
+        text.push_str(piece.split_once('>').map_or(piece, |(_, rest)| rest));
+    }
+    text.replace('\u{a0}', " ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn the_table_says_what_is_known_and_no_more() {
+    let server = with_five_series().await;
+    let page = get(&server, "/").await;
+    let row = |pair: &str| words(between(&page.body, &format!("id=\"r-{}-timesca\"", pair.replace('/', "-")), "</tr>"));
+    // A move that rounding may have made is not told, but which way the published digits went is.
+    let kgs = row("KGS/USD");
+    assert!(kgs.contains("KGS/USD timesca 0.01144 1 USD is 87.3743 to 87.4509 KGS Moving"), "{kgs}");
+    assert!(kgs.contains("cannot tell published +0.09 % from 0.01143, 0.00 to +0.18 %"), "{kgs}");
+    // One significant digit: "0 %" may be a fall of an eighth, and is never printed.
+    let uzs = row("UZS/USD");
+    assert!(uzs.contains("0.00008") && uzs.contains("cannot tell −11.77 to +13.34 %"), "{uzs}");
+    assert!(uzs.contains("no quote then") && uzs.contains("never moved"), "{uzs}");
+    assert!(!uzs.contains(" 0.00 %") && !uzs.contains(" 0 %"), "{uzs}");
+    // A dead feed is known to be nothing, not unchanged.
+    let kzt = row("KZT/USD");
+    assert!(kzt.contains("Stale feed silent for over 6 h"), "{kzt}");
+    assert!(kzt.contains("not observed"), "{kzt}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_held_tick_is_told_of_until_it_is_decided() {
+    let server = with_five_series().await;
+    assert!(!get(&server, "/").await.body.contains("id=\"held\""));
+    let slips = vec![tick("KZT/USD", -1, "0.196")];
+    let request = v1::IngestTicksRequest { ticks: slips, ..v1::IngestTicksRequest::default() };
+    let answer = server.ingest().ingest_ticks(request).await.unwrap().into_inner();
+    assert_eq!(answer.summary.unwrap().quarantined_count, 1);
+    let page = get(&server, "/").await.body;
+    let told = words(between(&page, "id=\"held\">", "</p>"));
+    assert!(told.starts_with("1 tick is held. A rate too far from the one in force is not shown"), "{told}");
+    assert!(page.contains("0.00196") && !page.contains("0.196<"), "{page}");
+    // The link leads to what is held.
+    let listed = get(&server, between(&page, "somebody <a href=\"", "\"")).await.body;
+    assert!(listed.contains("\"rate\":\"0.196\""), "{listed}");
+    let request = v1::DiscardQuarantineRequest { ids: vec![answer.held_ticks[0].id()], ..Default::default() };
+    server.ingest().discard_quarantine(request).await.unwrap();
+    assert!(!get(&server, "/").await.body.contains("id=\"held\""));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_is_small_and_trusts_nothing_but_itself() {
+    let server = with_five_series().await;
+    let page = get(&server, "/").await;
+    assert_eq!(page.status, 200);
+    let policy = between(&page.head, "content-security-policy: ", "\r\n");
+    for rule in
+        ["default-src 'none'", "script-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"]
+    {
+        assert!(policy.split("; ").any(|found| found == rule), "{policy}");
+    }
+    assert!(!policy.contains("unsafe") && !page.body.contains("<style") && !page.body.contains("style="));
+    assert!(page.head.contains("cache-control: no-cache"));
+    let mut bytes = page.body.len();
+    for (attribute, kind) in [("src=\"", "text/javascript"), ("rel=\"stylesheet\" href=\"", "text/css")] {
+        let path = between(&page.body, attribute, "\"");
+        let asset = get(&server, path).await;
+        assert_eq!(asset.status, 200, "{path}");
+        assert!(asset.head.contains(kind) && asset.head.contains("immutable"), "{}", asset.head);
+        bytes += asset.body.len();
+    }
+    println!("the page takes {bytes} bytes");
+    assert!(bytes < PAGE_BYTES_MAX, "{bytes}");
+    assert_eq!(get(&server, "/assets/page-0000000000000000.css").await.status, 404);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_on_a_page() {
+    let server = with_five_series().await;
+    let check = async |path: &str, status: u16, part: &str| {
+        let page = get(&server, path).await;
+        assert_eq!(page.status, status, "{path}");
+        assert!(words(&page.body).contains(part), "{path}: {}", words(&page.body));
+        assert!(page.body.contains("<main"), "{path}");
+    };
+    check("/pair/KGS/USD", 200, "1 KGS = 0.01144 USD Its published digits allow 0.011435 to 0.011445.").await;
+    check("/pair/USD/KGS", 200, "1 USD = 87.4126 KGS").await;
+    check("/pair/KGS/USD?invert=1&range=all&candles=1w", 200, "1 USD = 87.4126 KGS").await;
+    check("/pair/KZT/USD?range=1d", 200, "The feed was silent once.").await;
+    check("/pair/KGS/XXX", 404, "'XXX' is not in ISO 4217").await;
+    check("/pair/KGS/KGS", 404, "one currency with itself").await;
+    check("/pair/EUR/USD", 404, "EUR").await;
+    check("/pair/KGS/USD?source=nbkr", 404, "no series of KGS/USD from nbkr").await;
+    check("/pair/KGS/USD?source=%3Cscript%3E", 400, "is not a slug").await;
+    check("/pair/KGS/USD?range=2d", 400, "range: '2d' is none of 1d, 7d, 30d, 1y, all").await;
+    check("/pair/KGS/USD?range=1y&candles=15m", 400, "take longer ones").await;
+    check("/pair/KGS/USD?range=1d&range=7d", 400, "duplicate").await;
+    check("/pair/%3Cb%3E/USD", 404, "&lt;b&gt;").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_silence_within_a_run_is_not_unchanged() {
+    let server = TestServer::start(&[]).await;
+    // A bank's window of seven days bridges six without a word; its stale limit is five.
+    let ticks = [-20, -14, -10, -6, -2]
+        .map(|day| v1::Tick { source: "nbkr".to_owned(), ..tick("USD/KGS", day * 24 * HOUR_S, "87.4500") });
+    server.store(&ticks).await;
+    let page = get(&server, "/pair/USD/KGS?range=30d").await;
+    let text = words(&page.body);
+    assert!(text.contains("It did not move: 87.4500. The feed was silent once."), "{text}");
+    assert!(text.contains("2025-11-18 12:00:00 2025-11-24 12:00:00"), "{text}");
+    assert!(text.contains("KGS per USD") && text.contains("USD per KGS"), "{text}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn no_change_is_told_from_a_silence() {
+    let server = TestServer::start(&["--stale-limit", "timesca=6h"]).await;
+    let nbkr = |hour: i64| v1::Tick { source: "nbkr".to_owned(), ..tick("USD/KGS", hour * HOUR_S, "87.4500") };
+    server
+        .store(&[
+            tick("TJS/USD", -40 * 24 * HOUR_S, "0.10000"),
+            tick("TJS/USD", 0, "0.10899"),
+            // Seen as long before the day began as the limit allows.
+            tick("KGS/USD", -30 * HOUR_S, "0.01100"),
+            tick("KGS/USD", -18 * HOUR_S, "0.01144"),
+            // One run; 7 d ago it had not been seen for five days and a half, and a bank's limit is five.
+            nbkr(-300),
+            nbkr(-144),
+            nbkr(-72),
+            nbkr(0),
+        ])
+        .await;
+    let page = get(&server, "/").await;
+    let row = |id: &str| words(between(&page.body, &format!("id=\"r-{id}\""), "</tr>"));
+    let tjs = row("TJS-USD-timesca");
+    let silent = "not observed then silent since 2025-10-29 12:00:00";
+    assert!(tjs.contains(&[silent; 3].join(" ")), "{tjs}");
+    // The rates on both sides are known; when it moved between them, and how often, is not.
+    assert!(tjs.contains("+8.99 % from 0.10000, +8.97 to +9.01 % over a silence, maybe in several moves"), "{tjs}");
+    assert!(tjs.contains("or before that: silent since 2025-10-29 12:00:00"), "{tjs}");
+    let kgs = row("KGS-USD-timesca");
+    assert!(kgs.contains("+4.00 % +3.90 to +4.10 % no quote then no quote then"), "{kgs}");
+    let nbkr = row("USD-KGS-nbkr");
+    let unmoved =
+        "never moved cannot tell −0.01 to +0.01 % not observed then silent since 2025-11-26 00:00:00 no quote";
+    assert!(nbkr.contains(unmoved), "{nbkr}");
+    // The pair's own page says the same of its range, either way round; from the first quote on, a change is known.
+    let check = async |path: &str, expect: &str| {
+        let text = words(&get(&server, path).await.body);
+        assert!(text.contains(expect), "{path}: {text}");
+    };
+    check("/pair/TJS/USD?range=7d", &format!("Change over the range {silent}")).await;
+    check("/pair/TJS/USD?range=7d&invert=1", &format!("Change over the range {silent}")).await;
+    check("/pair/TJS/USD?range=7d", "or before that: silent since 2025-10-29 12:00:00").await;
+    check("/pair/TJS/USD?range=all", "Change over the range +8.99 % +8.97 to +9.01 %").await;
+    check("/pair/TJS/USD?range=all&invert=1", "Change over the range −8.25 % −8.26 to −8.23 %").await;
+    check("/pair/KGS/USD?range=7d", "Change over the range no quote then").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn candles_say_how_long_they_are() {
+    let server = TestServer::start(&[]).await;
+    let ticks = [(-26, "0.01143"), (-3, "0.01144"), (-2, "0.01148"), (-1, "0.01140"), (0, "0.01145")]
+        .map(|(hour, rate)| tick("KGS/USD", hour * HOUR_S, rate));
+    server.store(&ticks).await;
+    let page = get(&server, "/pair/KGS/USD?range=1d&candles=4h").await;
+    let text = words(&page.body);
+    // In what is seen beneath the chart and in what is read out of it.
+    assert!(text.contains("USD per KGS. Candles of 4 hours each, UTC. It moved"), "{text}");
+    let drawn = between(&page.body, "<desc id=\"text-wide\">", "</desc>");
+    assert!(drawn.contains("Candles of 4 hours each, UTC."), "{drawn}");
+    // Others that suit the range are a click away, the present one is marked.
+    let lengths = between(&page.body, "aria-label=\"Each candle\">", "</div>");
+    assert_eq!(words(lengths), "15 minutes 1 hour 4 hours");
+    assert!(between(lengths, "candles=4h", "</a>").contains("aria-current"), "{lengths}");
+    let links: Vec<&str> = lengths.split("href=\"").skip(1).map(|rest| rest.split_once('"').unwrap().0).collect();
+    for link in links {
+        assert_eq!(get(&server, &link.replace("&amp;", "&")).await.status, 200, "{link}");
+    }
+    // The same as a table is of candles, not of steps.
+    let table = |body: &str| words(between(body, "<details", "</details>"));
+    let numbers = table(&page.body);
+    assert!(numbers.contains("From (UTC) Open High Low Close 2025-12-08 12:00:00 so far 0.01145 0.01145"), "{numbers}");
+    assert!(numbers.contains("2025-12-08 08:00:00 0.01143 0.01148 0.01140 0.01140"), "{numbers}");
+    assert!(!numbers.contains("At least"), "{numbers}");
+    // Turned round, high and low change places.
+    let turned = table(&get(&server, "/pair/KGS/USD?range=1d&candles=4h&invert=1").await.body);
+    assert!(turned.contains("2025-12-08 08:00:00 87.4891 87.7193 87.1080 87.7193"), "{turned}");
+    let steps = get(&server, "/pair/KGS/USD?range=1d").await.body;
+    assert!(!steps.contains("Each candle") && table(&steps).contains("At least"), "{steps}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_that_takes_nothing_any_more_is_said_at_the_top() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&broken);
+    let fault: DiskFault = Arc::new(move |operation| match operation {
+        DiskOperation::Sync if switch.load(Ordering::SeqCst) => Err(io::Error::other("the disk is gone")),
+        DiskOperation::Write | DiskOperation::Flush | DiskOperation::Sync => Ok(()),
+    });
+    let server = TestServer::start_on(fault, &[]).await;
+    server.store(&[tick("KGS/USD", -60, "0.01144")]).await;
+    let mut events = Events::of(&server).await;
+    let before = events.until("event: beat").await.unwrap();
+    assert!(!before.contains("Nothing new is stored"), "{before}");
+
+    broken.store(true, Ordering::SeqCst);
+    let request = v1::IngestTicksRequest { ticks: vec![tick("KGS/USD", 0, "0.01199")], ..Default::default() };
+    server.ingest().ingest_ticks(request).await.unwrap_err();
+    // Browsers learn it without asking, and are kept live.
+    events.until("Nothing new is stored").await.unwrap();
+    events.until("event: beat").await.unwrap();
+    let page = words(&get(&server, "/").await.body);
+    assert!(page.contains("Nothing new is stored.") && page.contains("the disk is gone"), "{page}");
+    assert!(page.contains("0.01144") && !page.contains("0.01199"), "{page}");
+}
+
+#[tokio::test]
+async fn so_many_browsers_are_kept_live_and_one_more_is_told_to_wait() {
+    const STREAMS: usize = 1_000;
+    // Both ends of each connection are in this process.
+    const DESCRIPTORS: u64 = 2_500;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| maximum < DESCRIPTORS) {
+        skipped::skipped(&format!("fewer than {DESCRIPTORS} files may be open"));
+        return;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: limit.current.max(Some(DESCRIPTORS)), ..limit }).unwrap();
+    let server = with_five_series().await;
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let mut events = Events::of(&server).await;
+        events.until("event: hello").await.unwrap();
+        streams.push(events);
+    }
+    let refused = get(&server, "/live").await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.head.contains("retry-after: "), "{}", refused.head);
+    assert_eq!(get(&server, "/").await.status, 200);
+
+    // All of them see a change; and the place of one that leaves is free again.
+    server.clock.advance_us(1_000_000);
+    server.store(&[tick("KGS/USD", 1, "0.01150")]).await;
+    for events in &mut streams {
+        events.until("0.01150").await.unwrap();
+    }
+    streams.pop();
+    let mut tries = 0;
+    while Events::of(&server).await.until("event: hello").await.is_none() {
+        tries += 1;
+        assert!(tries < 1_000, "the place is not free");
+    }
+    drop(streams);
+    server.stop().await;
+}
+
+/// Reads a stream of events.
+struct Events {
+    stream: TcpStream,
+    text: String,
+}
+
+impl Events {
+    async fn of(server: &TestServer) -> Self {
+        let mut stream = TcpStream::connect(server.http_addr).await.unwrap();
+        // Closed after the answer: one that is no stream ends.
+        stream.write_all(b"GET /live HTTP/1.1\r\nHost: silkrate\r\nConnection: close\r\n\r\n").await.unwrap();
+        Self { stream, text: String::new() }
+    }
+
+    /// All that came, once it has `part`; none if the stream ended before.
+    async fn until(&mut self, part: &str) -> Option<String> {
+        let mut bytes = vec![0; 16_384];
+        loop {
+            if let Some((_, rest)) = self.text.split_once(part) {
+                let rest = rest.to_owned();
+                return Some(std::mem::replace(&mut self.text, rest));
+            }
+            let count = timeout(PATIENCE, self.stream.read(&mut bytes)).await.expect("an event in time").ok()?;
+            if count == 0 {
+                return None;
+            }
+            self.text.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_rows_that_changed_are_sent_and_beats_between() {
+    let server = with_five_series().await;
+    let mut events = Events::of(&server).await;
+    let first = events.until("event: beat").await.unwrap();
+    assert!(first.contains("event: hello") && first.contains("text/event-stream"), "{first}");
+    for pair in ["KGS", "KZT", "TJS", "TMT", "UZS"] {
+        assert!(first.contains(&format!("r-{pair}-USD-timesca")), "{first}");
+    }
+    server.clock.advance_us(1_000_000);
+    server.store(&[tick("KGS/USD", 1, "0.01150")]).await;
+    let next = events.until("0.01150").await.unwrap();
+    let rest = events.until("event: beat").await.unwrap();
+    assert!(next.contains("r-KGS-USD-timesca") && next.contains("\"all\":false"), "{next}");
+    assert!(!next.contains("r-TJS-USD-timesca") && !rest.contains("r-TJS-USD-timesca"), "{next}{rest}");
+    // A server on its way down does not leave browsers waiting.
+    server.stop().await;
+    assert_eq!(events.until("no such event").await, None);
+}

@@ -1,0 +1,453 @@
+//! What the durability tests share: a load that follows from numbers alone, a child process that
+//! ingests it, and the comparison of a store with what must be in it.
+//!
+//! Each thread of the child sends its batches one after the other into two series of its own, and
+//! says so on stdout after each answer. So of every thread at most one batch is unanswered when the
+//! child dies, and which ticks a batch holds is known from its thread and number.
+
+pub(crate) mod planted;
+pub(crate) mod syscalls;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use silkrate::board::StateRules;
+use silkrate::clock::{Clock as _, SystemClock};
+use silkrate::domain::{CurrencySet, Factor, Pair, PublishedValue, Rate, ReportedChange, SeriesKey, Source, Timestamp};
+use silkrate::ingest::{
+    Batch, BatchTick, ConflictPolicy, Ingest, IngestError, IngestReport, QueueLimits, Running, SeriesTicks,
+};
+use silkrate::store::{CheckpointLimits, Commit, DiskFault, DiskOperation, ScanOrder, Store, StoreOptions, View};
+
+pub(crate) const SECOND: i64 = Timestamp::SECOND_US;
+pub(crate) const WINDOW_US: i64 = 10 * SECOND;
+/// 2020-01-01: long past, so that nothing is due by time alone.
+pub(crate) const BASE_US: i64 = 1_577_836_800 * SECOND;
+pub(crate) const THREADS: u64 = 4;
+pub(crate) const SERIES_PER_THREAD: usize = 2;
+/// Each batch has an hour of its own to put fresh ticks in.
+const SLOT_US: i64 = 3_600 * SECOND;
+
+/// So small that a checkpoint follows every few commits.
+pub(crate) const TINY_CHECKPOINTS: CheckpointLimits =
+    CheckpointLimits { log_bytes: 2 << 10, head_items: 3_000, opened_blocks: 4 };
+
+pub(crate) fn options(directory: &Path, checkpoint: CheckpointLimits, disk_fault: Option<DiskFault>) -> StoreOptions {
+    StoreOptions {
+        directory: directory.to_owned(),
+        collapse_window_default_us: WINDOW_US,
+        collapse_windows_us: BTreeMap::new(),
+        recollapse: false,
+        state_rules: StateRules {
+            stale_limit_default_us: 3_600 * SECOND,
+            stale_limits_us: BTreeMap::new(),
+            moving_window_us: 86_400 * SECOND,
+        },
+        reserve_bytes: 0,
+        series_count_max: 100,
+        checkpoint,
+        disk_fault,
+    }
+}
+
+pub(crate) fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+pub(crate) fn open(directory: &Path) -> Store {
+    Store::open(options(directory, CheckpointLimits::default(), None), now()).unwrap()
+}
+
+pub(crate) fn run(directory: &Path, checkpoint: CheckpointLimits, disk_fault: Option<DiskFault>) -> Running {
+    Running::open(options(directory, checkpoint, disk_fault), QueueLimits::default(), Arc::new(SystemClock)).unwrap().0
+}
+
+/// Sends a batch and waits for its answer.
+pub(crate) fn submit(ingest: &Ingest, batch: Batch) -> Result<IngestReport, IngestError> {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(ingest.submit(batch))
+}
+
+pub(crate) fn key(thread: u64, series: usize) -> SeriesKey {
+    let pair = ["KGS/USD", "KZT/USD"][series];
+    SeriesKey {
+        pair: Pair::parse(pair, &CurrencySet::central_asia()).unwrap(),
+        source: Source::parse(&format!("thread-{thread}")).unwrap(),
+    }
+}
+
+pub(crate) fn value(number: u64) -> PublishedValue {
+    PublishedValue {
+        rate: Rate::from_parts(u128::from(1_144 + number / 2), 5).unwrap(),
+        reported_change: number.is_multiple_of(2).then(|| ReportedChange::parse("-0").unwrap()),
+    }
+}
+
+/// A batch of one series from ticks.
+pub(crate) fn batch_of(key: &SeriesKey, ticks: impl IntoIterator<Item = (i64, PublishedValue)>, revise: bool) -> Batch {
+    let ticks = (0_u32..).zip(ticks).map(|(index, (micros, value))| BatchTick {
+        index,
+        observed_time: Timestamp::from_micros(micros),
+        value,
+    });
+    Batch {
+        groups: vec![SeriesTicks { series: key.clone(), ticks: ticks.collect(), quarantine_factor: None }],
+        conflict_policy: if revise { ConflictPolicy::Revise } else { ConflictPolicy::Refuse },
+        ..Batch::default()
+    }
+}
+
+/// A small generator, so that one seed stands for thousands of choices.
+pub(crate) struct Random(pub u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (bits ^ (bits >> 31)) % limit
+    }
+}
+
+/// One batch of the load: ticks by series of its thread, at distinct instants.
+pub(crate) struct Planned {
+    pub(crate) ticks: Vec<(usize, i64, PublishedValue)>,
+    pub(crate) revise: bool,
+    /// An instant of the first series with a rate a hundred times the others', which is held: of some batches.
+    pub(crate) slip: Option<(i64, PublishedValue)>,
+}
+
+/// The instants that only this batch brings: newest ones, or late ones amid those of an earlier
+/// batch. Their microseconds are the batch's number, so no other batch has them. The first is of
+/// series 0, always: where it is, the batch is.
+fn fresh(thread: u64, number: u64) -> (Vec<(usize, i64, PublishedValue)>, Random) {
+    let mut random = Random(thread << 40 | number);
+    let count = match random.below(40) {
+        0 => 3_000,
+        1..=4 => 100 + random.below(400),
+        5..=15 => 2 + random.below(30),
+        _ => 1,
+    };
+    let late = random.below(3) == 0;
+    let slot = if late { random.below(number + 1) } else { number };
+    let step_us = if count > 500 { SECOND } else { SECOND * (1 + random.below(7).cast_signed()) };
+    let base_us = BASE_US + slot.cast_signed() * SLOT_US + number.cast_signed();
+    let ticks = (0..count.cast_signed())
+        .map(|at| {
+            let series = if at == 0 { 0 } else { random.below(3) as usize % SERIES_PER_THREAD };
+            (series, base_us + at * step_us, value(random.below(4)))
+        })
+        .collect();
+    (ticks, random)
+}
+
+/// With two places less than the rates of [`value`].
+fn slipped(mantissa: u128) -> Rate {
+    Rate::from_parts(mantissa, 3).unwrap()
+}
+
+/// The batch that a thread sends as its `number`-th: fresh ticks, and at times those of an earlier
+/// batch again, as they were or revised.
+pub(crate) fn plan(thread: u64, number: u64) -> Planned {
+    let (mut ticks, mut random) = fresh(thread, number);
+    let again = random.below(6);
+    if number > 0 && again < 2 {
+        let (old, _) = fresh(thread, random.below(number));
+        // Not the first, by which that batch is known to be there.
+        let mut old: Vec<_> = old.into_iter().skip(1).take(60).collect();
+        if again == 0 {
+            for tick in &mut old {
+                tick.2 = value(random.below(6));
+            }
+        }
+        ticks.extend(old);
+    }
+    // Half a second after its first tick, where no batch has an instant; no more than may be held.
+    let slips = number.is_multiple_of(16) && number < 12_000;
+    let slip = slips.then(|| (ticks[0].1 + SECOND / 2, PublishedValue { rate: slipped(1_144), ..value(0) }));
+    Planned { ticks, revise: again == 0, slip }
+}
+
+impl Planned {
+    pub(crate) fn batch(&self, thread: u64) -> Batch {
+        let slip = self.slip.map(|(micros, value)| (0, micros, value));
+        let group = |series: usize| SeriesTicks {
+            series: key(thread, series),
+            ticks: (0_u32..)
+                .zip(self.ticks.iter().chain(&slip))
+                .filter(|(_, tick)| tick.0 == series)
+                .map(|(index, (_, micros, value))| BatchTick {
+                    index,
+                    observed_time: Timestamp::from_micros(*micros),
+                    value: *value,
+                })
+                .collect(),
+            quarantine_factor: Some(Factor::DEFAULT),
+        };
+        Batch {
+            groups: (0..SERIES_PER_THREAD).map(group).filter(|group| !group.ticks.is_empty()).collect(),
+            conflict_policy: if self.revise { ConflictPolicy::Revise } else { ConflictPolicy::Refuse },
+            ..Batch::default()
+        }
+    }
+}
+
+/// What a thread's series must hold: values by instant.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Model([BTreeMap<i64, PublishedValue>; SERIES_PER_THREAD]);
+
+impl Model {
+    pub(crate) fn apply(&mut self, planned: &Planned) {
+        for (series, micros, value) in &planned.ticks {
+            if planned.revise {
+                self.0[*series].insert(*micros, *value);
+            } else {
+                self.0[*series].entry(*micros).or_insert(*value);
+            }
+        }
+    }
+}
+
+/// An answer that the child told of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Ack {
+    pub(crate) thread: u64,
+    pub(crate) number: u64,
+    pub(crate) commit: Commit,
+}
+
+impl Ack {
+    /// Of a line of the child's output; the test runner's own words may stand before it.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_once("ack ")?.1.split_whitespace();
+        let mut next = || words.next()?.parse::<i64>().ok();
+        let (thread, number, sequence, micros) = (next()?, next()?, next()?, next()?);
+        Some(Self {
+            thread: thread.cast_unsigned(),
+            number: number.cast_unsigned(),
+            commit: Commit { sequence: sequence.cast_unsigned(), recorded_time: Timestamp::from_micros(micros) },
+        })
+    }
+}
+
+/// All answers of one store's life, over the processes that served it.
+#[derive(Clone, Default)]
+pub(crate) struct Life {
+    pub(crate) acks: Vec<Ack>,
+    /// By thread, the number that the next process begins with. The last one may have sent that batch
+    /// already and died before the answer: whether the store has it is open until it is sent again.
+    pub(crate) next: [u64; THREADS as usize],
+}
+
+impl Life {
+    /// Takes in what a process told before it ended.
+    pub(crate) fn extend(&mut self, acks: &[Ack]) {
+        self.acks.extend(acks);
+        for thread in 0..THREADS {
+            if let Some(last) = acks.iter().filter(|ack| ack.thread == thread).map(|ack| ack.number).max() {
+                self.next[thread as usize] = last + 1;
+            }
+        }
+    }
+
+    /// The answer in question must hold: the store has the batch, under that sequence and time. Every
+    /// other batch is there whole or not at all.
+    pub(crate) fn check(&self, store: &Store, random: &mut Random) {
+        assert_eq!(store.verify().problems, Vec::<String>::new());
+        let view = store.view();
+        let newest = self.acks.iter().map(|ack| ack.commit.sequence).max().unwrap_or(0);
+        assert!(view.commit.sequence >= newest, "{:?} is behind the answered {newest}", view.commit);
+        self.check_commits(&view, random);
+        for thread in 0..THREADS {
+            self.check_thread(&view, thread, random);
+        }
+    }
+
+    /// What was said of commits is true for ever.
+    fn check_commits(&self, view: &View, random: &mut Random) {
+        let mut times: BTreeMap<u64, Timestamp> = BTreeMap::new();
+        for ack in &self.acks {
+            let time = times.entry(ack.commit.sequence).or_insert(ack.commit.recorded_time);
+            assert_eq!(*time, ack.commit.recorded_time, "two times of commit {}", ack.commit.sequence);
+        }
+        assert!(times.values().is_sorted(), "recorded times go back");
+        for (sequence, recorded_time) in times {
+            if random.below(4) == 0 || sequence + 20 > view.commit.sequence {
+                assert_eq!(view.commit_at(recorded_time).unwrap(), Some(Commit { sequence, recorded_time }));
+            }
+        }
+    }
+
+    fn check_thread(&self, view: &View, thread: u64, random: &mut Random) {
+        let mut acked: BTreeMap<u64, Commit> = BTreeMap::new();
+        for ack in self.acks.iter().filter(|ack| ack.thread == thread) {
+            assert!(
+                acked
+                    .last_key_value()
+                    .is_none_or(|(number, commit)| { *number < ack.number && commit.sequence < ack.commit.sequence })
+            );
+            acked.insert(ack.number, ack.commit);
+        }
+        let instants: [Vec<i64>; SERIES_PER_THREAD] =
+            std::array::from_fn(|series| instants(view, &key(thread, series)));
+        let held = held(view, &key(thread, 0));
+        let mut expected = BTreeSet::new();
+        let probe = acked.keys().nth(random.below(acked.len().max(1) as u64) as usize).copied();
+        let mut model = Model::default();
+        for number in 0..=self.next[thread as usize] {
+            let planned = plan(thread, number);
+            let is_there = instants[0].binary_search(&planned.ticks[0].1).is_ok();
+            assert!(is_there || !acked.contains_key(&number), "batch {number} of thread {thread} is lost");
+            if is_there {
+                model.apply(&planned);
+                expected.extend(planned.slip.map(|(micros, _)| micros));
+            }
+            if Some(number) == probe {
+                compare(view, thread, &model, acked[&number].recorded_time);
+            }
+        }
+        for (series, instants) in instants.iter().enumerate() {
+            assert!(instants.iter().eq(model.0[series].keys()), "thread {thread}: a batch is half there");
+        }
+        assert_eq!(held, expected, "thread {thread}: what was to be held");
+        compare(view, thread, &model, Timestamp::MAX);
+    }
+}
+
+/// The instants of a series at which a tick is held.
+fn held(view: &View, key: &SeriesKey) -> BTreeSet<i64> {
+    let ticks = view.quarantine().after(0).filter(|tick| *tick.series == *key);
+    ticks.map(|tick| tick.observed_time.micros()).collect()
+}
+
+pub(crate) fn instants(view: &View, key: &SeriesKey) -> Vec<i64> {
+    let Some(series) = view.find(key) else { return Vec::new() };
+    series.instants(Timestamp::MIN, Timestamp::MAX).flat_map(Result::unwrap).map(Timestamp::micros).collect()
+}
+
+/// At every instant of the model the store gives the model's value, as known at `known`.
+fn compare(view: &View, thread: u64, model: &Model, known: Timestamp) {
+    for (series, ticks) in model.0.iter().enumerate() {
+        let Some(series) = view.find(&key(thread, series)) else {
+            assert!(ticks.is_empty(), "series {series} of thread {thread} is lost");
+            continue;
+        };
+        let runs: Vec<_> = series
+            .runs(Timestamp::MIN, Timestamp::MAX, known, ScanOrder::Ascending)
+            .unwrap()
+            .flat_map(Result::unwrap)
+            .collect();
+        let mut at = 0;
+        for (micros, value) in ticks {
+            while runs.get(at + 1).is_some_and(|run| run.first_observed_time.micros() <= *micros) {
+                at += 1;
+            }
+            assert!(
+                runs.get(at).is_some_and(|run| run.first_observed_time.micros() <= *micros && run.value == *value),
+                "{}: {:?} instead of {value:?} at {micros} as known at {known}",
+                series.key(),
+                runs.get(at)
+            );
+        }
+    }
+}
+
+/// How a child is to behave.
+#[derive(Clone)]
+pub(crate) struct ChildPlan {
+    pub(crate) directory: PathBuf,
+    pub(crate) next: [u64; THREADS as usize],
+    pub(crate) checkpoint: CheckpointLimits,
+    /// After so many answers it ends at once, before the next sync and with its threads at work.
+    pub(crate) exit_after: u64,
+    /// After this time it closes the store and ends.
+    pub(crate) close_after: Duration,
+}
+
+const CHILD: &str = "SILKRATE_TEST_CHILD";
+
+impl ChildPlan {
+    /// Has `command` run this very test binary as the child; `test` is the test that calls
+    /// [`child`].
+    pub(crate) fn apply_to(&self, mut command: Command, test: &str) -> Command {
+        let limits = self.checkpoint;
+        let words: Vec<String> = self
+            .next
+            .into_iter()
+            .chain([limits.log_bytes, limits.head_items as u64, limits.opened_blocks as u64])
+            .chain([self.exit_after, self.close_after.as_millis().try_into().unwrap()])
+            .map(|number| number.to_string())
+            .collect();
+        command
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .env(CHILD, format!("{} {}", words.join(" "), self.directory.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        command
+    }
+
+    fn from_environment() -> Option<Self> {
+        let plan = std::env::var(CHILD).ok()?;
+        let words: Vec<&str> = plan.splitn(10, ' ').collect();
+        let number = |at: usize| words[at].parse::<u64>().unwrap();
+        Some(Self {
+            directory: words[9].into(),
+            next: std::array::from_fn(number),
+            checkpoint: CheckpointLimits {
+                log_bytes: number(4),
+                head_items: number(5) as usize,
+                opened_blocks: number(6) as usize,
+            },
+            exit_after: number(7),
+            close_after: Duration::from_millis(number(8)),
+        })
+    }
+}
+
+/// The child, if this process is one: ingests until it is killed or its plan ends.
+pub(crate) fn child() {
+    let Some(plan) = ChildPlan::from_environment() else { return };
+    let acks = Arc::new(AtomicU64::new(0));
+    let exit: DiskFault = {
+        let acks = Arc::clone(&acks);
+        Arc::new(move |operation| {
+            if operation == DiskOperation::Sync && acks.load(Ordering::SeqCst) >= plan.exit_after {
+                std::process::exit(0);
+            }
+            Ok(())
+        })
+    };
+    let running = run(&plan.directory, plan.checkpoint, Some(exit));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let (ingest, acks, plan) = (running.ingest().clone(), Arc::clone(&acks), plan.clone());
+            std::thread::spawn(move || send(&ingest, thread, &plan, &acks))
+        })
+        .collect();
+    std::thread::sleep(plan.close_after);
+    running.close().unwrap();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    std::process::exit(0);
+}
+
+fn send(ingest: &Ingest, thread: u64, plan: &ChildPlan, acks: &AtomicU64) {
+    for number in plan.next[thread as usize].. {
+        let report = match submit(ingest, self::plan(thread, number).batch(thread)) {
+            Ok(report) => report,
+            Err(IngestError::Draining) => return,
+            Err(error) => panic!("{error}"),
+        };
+        // One write a line: lines of several threads do not mix, and a killed process leaves at most
+        // a last line without its end.
+        let line = format!("ack {thread} {number} {} {}\n", report.sequence, report.recorded_time.micros());
+        std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+        acks.fetch_add(1, Ordering::SeqCst);
+    }
+}

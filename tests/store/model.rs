@@ -1,0 +1,447 @@
+//! The store against a naive model: all ticks in an ordered map, collapsed from scratch after every
+//! commit, with every earlier state kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use silkrate::board::StateRules;
+use silkrate::domain::{
+    CurrencySet, Pair, PublishedValue, Rate, ReportedChange, Revision, Run, SeriesKey, Source, Timestamp,
+};
+use silkrate::store::{
+    CheckpointLimits, ScanOrder, SeriesTotals, SeriesView, Store, StoreOptions, UpsertError, Upserted, View,
+};
+
+const SECOND: i64 = Timestamp::SECOND_US;
+const WINDOW_US: i64 = 10 * SECOND;
+const BASE_US: i64 = 1_765_152_000 * SECOND;
+
+fn options(directory: &Path, window_us: i64, recollapse: bool) -> StoreOptions {
+    StoreOptions {
+        directory: directory.to_owned(),
+        collapse_window_default_us: window_us,
+        collapse_windows_us: BTreeMap::new(),
+        recollapse,
+        state_rules: StateRules {
+            stale_limit_default_us: 3_600 * SECOND,
+            stale_limits_us: BTreeMap::new(),
+            moving_window_us: 86_400 * SECOND,
+        },
+        reserve_bytes: 0,
+        series_count_max: 100,
+        checkpoint: CheckpointLimits::default(),
+        disk_fault: None,
+    }
+}
+
+fn key() -> SeriesKey {
+    SeriesKey {
+        pair: Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap(),
+        source: Source::parse("timesca").unwrap(),
+    }
+}
+
+fn value(number: u64) -> PublishedValue {
+    PublishedValue {
+        rate: Rate::from_parts(u128::from(1_144 + number / 2), 5).unwrap(),
+        reported_change: number.is_multiple_of(2).then(|| ReportedChange::parse("-0").unwrap()),
+    }
+}
+
+/// A small generator, so that one seed stands for thousands of ticks.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (bits ^ (bits >> 31)) % limit
+    }
+}
+
+/// All that the store should know, the plain way.
+struct Model {
+    window_us: i64,
+    ticks: BTreeMap<Timestamp, PublishedValue>,
+    runs: Vec<Run>,
+    revisions: Vec<Revision>,
+    /// After each commit: its recorded time, and the runs as they were.
+    history: Vec<(Timestamp, Vec<Run>)>,
+}
+
+impl Model {
+    fn collapsed(&self, recorded_time: Timestamp) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for (time, value) in &self.ticks {
+            match runs.last_mut() {
+                Some(run)
+                    if run.value == *value && time.micros() - run.last_observed_time.micros() <= self.window_us =>
+                {
+                    run.last_observed_time = *time;
+                    run.observation_count += 1;
+                }
+                _ => runs.push(Run::single(*time, *value, recorded_time)),
+            }
+        }
+        runs
+    }
+
+    /// The rule of revisions, word by word.
+    fn commit(&mut self, recorded_time: Timestamp) {
+        let before = std::mem::take(&mut self.runs);
+        let mut after = self.collapsed(recorded_time);
+        let by_first: BTreeMap<Timestamp, usize> =
+            after.iter().enumerate().map(|(at, run)| (run.first_observed_time, at)).collect();
+        let starts: BTreeSet<Timestamp> = before.iter().map(|run| run.first_observed_time).collect();
+        for run in before {
+            let continued = by_first.get(&run.first_observed_time).copied().filter(|at| {
+                let later = &after[*at];
+                let others = starts
+                    .range((
+                        std::ops::Bound::Excluded(run.first_observed_time),
+                        std::ops::Bound::Included(later.last_observed_time),
+                    ))
+                    .next();
+                later.value == run.value && later.last_observed_time >= run.last_observed_time && others.is_none()
+            });
+            match continued {
+                Some(at) => after[at].recorded_time = run.recorded_time,
+                None => self.revisions.push(Revision { run, superseded_time: recorded_time }),
+            }
+        }
+        self.runs = after;
+        self.history.push((recorded_time, self.runs.clone()));
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Ticks after all others.
+    Append(u64, u64),
+    /// Ticks anywhere in the past.
+    Scatter(u64, u64),
+    /// Ticks before all others, newest first.
+    Backfill(u64, u64),
+    /// Ticks sent again.
+    Repeat(u64, u64),
+    /// Other values at known instants.
+    Revise(u64, u64),
+    Checkpoint,
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let sized = |limit: u64| (any::<u64>(), 1..limit);
+    prop_oneof![
+        3 => sized(4_000).prop_map(|(seed, count)| Step::Append(seed, count)),
+        3 => sized(400).prop_map(|(seed, count)| Step::Scatter(seed, count)),
+        1 => sized(2_500).prop_map(|(seed, count)| Step::Backfill(seed, count)),
+        1 => sized(50).prop_map(|(seed, count)| Step::Repeat(seed, count)),
+        2 => sized(60).prop_map(|(seed, count)| Step::Revise(seed, count)),
+        3 => Just(Step::Checkpoint),
+        2 => Just(Step::Restart),
+    ]
+}
+
+/// The ticks of a step, in the order they are sent, and whether they may revise.
+fn ticks(step: &Step, model: &Model) -> (Vec<(Timestamp, PublishedValue)>, bool) {
+    let first = model.ticks.keys().next().map_or(BASE_US, |time| time.micros());
+    let last = model.ticks.keys().next_back().map_or(BASE_US, |time| time.micros());
+    let at = |micros: i64| Timestamp::from_micros(micros);
+    let known = |random: &mut Random| {
+        let nth = random.below(model.ticks.len().max(1) as u64) as usize;
+        model.ticks.iter().nth(nth).map(|(time, value)| (*time, *value))
+    };
+    match step {
+        Step::Append(seed, count) => {
+            let mut random = Random(*seed);
+            let mut time = last;
+            let mut number = 0;
+            let ticks = (0..*count).map(|_| {
+                time += SECOND * if random.below(40) == 0 { 11 + random.below(9) as i64 } else { 2 };
+                if random.below(10) < 3 {
+                    number = random.below(6);
+                }
+                (at(time), value(number))
+            });
+            (ticks.collect(), false)
+        }
+        Step::Scatter(seed, count) => {
+            let mut random = Random(*seed);
+            let span = ((last - first) / SECOND).max(1) as u64;
+            let ticks = (0..*count).map(|_| {
+                // Odd half-seconds, so that most are new instants.
+                let time = first + random.below(span) as i64 * SECOND + SECOND / 2 * random.below(2) as i64;
+                (at(time), value(random.below(6)))
+            });
+            (ticks.collect(), false)
+        }
+        Step::Backfill(seed, count) => {
+            let mut random = Random(*seed);
+            let mut time = first;
+            let ticks = (0..*count).map(|_| {
+                time -= SECOND * (1 + random.below(12) as i64);
+                (at(time), value(random.below(3)))
+            });
+            (ticks.collect(), false)
+        }
+        Step::Repeat(seed, count) => {
+            let mut random = Random(*seed);
+            ((0..*count).filter_map(|_| known(&mut random)).collect(), false)
+        }
+        Step::Revise(seed, count) => {
+            let mut random = Random(*seed);
+            let ticks = (0..*count).filter_map(|_| Some((known(&mut random)?.0, value(random.below(6)))));
+            (ticks.collect(), true)
+        }
+        Step::Checkpoint | Step::Restart => (Vec::new(), false),
+    }
+}
+
+/// Sends ticks to both as one commit and compares each answer.
+fn send(store: &mut Store, model: &mut Model, ticks: &[(Timestamp, PublishedValue)], revise: bool, now: Timestamp) {
+    let recorded_time = store.next_recorded_time(now);
+    let mut work = store.begin(now);
+    let series = work.series(&key()).unwrap();
+    let mut changed = false;
+    for (time, value) in ticks {
+        let newest = model.ticks.keys().next_back().copied();
+        let late = newest.is_some_and(|newest| *time < newest);
+        let answer = work.upsert(series, *time, *value, revise);
+        match (model.ticks.get(time).copied(), answer) {
+            (Some(stored), Ok(Upserted::Known)) => assert_eq!(stored, *value),
+            (Some(stored), Err(UpsertError::Conflict(said))) => {
+                assert!(!revise && stored != *value);
+                assert_eq!(said, stored);
+            }
+            (Some(stored), Ok(Upserted::Revised { late: said })) => {
+                assert!(revise && stored != *value);
+                assert_eq!(said, late);
+                model.ticks.insert(*time, *value);
+                changed = true;
+            }
+            (None, Ok(Upserted::NewRun { late: said } | Upserted::Collapsed { late: said })) => {
+                assert_eq!(said, late);
+                model.ticks.insert(*time, *value);
+                changed = true;
+            }
+            (stored, answer) => panic!("{stored:?} and {value:?} at {time}: {answer:?}"),
+        }
+    }
+    let commit = work.commit().unwrap();
+    assert_eq!(commit.is_some(), changed);
+    if changed {
+        model.commit(recorded_time);
+    }
+}
+
+fn all_runs(series: &Arc<SeriesView>, known: Timestamp, order: ScanOrder) -> Vec<Run> {
+    series.runs(Timestamp::MIN, Timestamp::MAX, known, order).unwrap().flat_map(Result::unwrap).collect()
+}
+
+fn check_present(view: &View, model: &Model) {
+    let series = view.find(&key()).unwrap();
+    let now = view.commit.recorded_time;
+    assert_eq!(all_runs(series, now, ScanOrder::Ascending), model.runs);
+    let mut reversed = all_runs(series, now, ScanOrder::Descending);
+    reversed.reverse();
+    assert_eq!(reversed, model.runs);
+    let revisions: Vec<Revision> =
+        series.revisions(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX).flat_map(Result::unwrap).collect();
+    assert_eq!(revisions, model.revisions);
+    let instants: Vec<Timestamp> = series.instants(Timestamp::MIN, Timestamp::MAX).flat_map(Result::unwrap).collect();
+    assert!(instants.iter().eq(model.ticks.keys()));
+    assert_eq!(
+        series.totals(now).unwrap(),
+        Some(SeriesTotals {
+            first_observed_time: *model.ticks.keys().next().unwrap(),
+            last_observed_time: *model.ticks.keys().next_back().unwrap(),
+            run_count: model.runs.len() as u64,
+            observation_count: model.ticks.len() as u64,
+            revision_count: model.revisions.len() as u64,
+        })
+    );
+}
+
+/// What a read at a commit gave must be what a read as known then gives now.
+fn check_past(view: &View, model: &Model, random: &mut Random) {
+    let series = view.find(&key()).unwrap();
+    for (at, (known, runs)) in model.history.iter().enumerate() {
+        let commit = view.commit_at(*known).unwrap().unwrap();
+        assert_eq!((commit.sequence, commit.recorded_time), (at as u64 + 1, *known));
+        let told = |run: &Run| (run.first_observed_time, run.value);
+        let then: Vec<_> = all_runs(series, *known, ScanOrder::Ascending).iter().map(told).collect();
+        assert_eq!(then, runs.iter().map(told).collect::<Vec<_>>(), "as known at commit {}", at + 1);
+        let totals = series.totals(*known).unwrap().unwrap();
+        assert_eq!(totals.run_count, runs.len() as u64);
+        let superseded = model.revisions.iter().filter(|revision| revision.superseded_time <= *known).count();
+        assert_eq!(totals.revision_count, superseded as u64);
+        for _ in 0..4 {
+            let run = &runs[random.below(runs.len() as u64) as usize];
+            let time = run.first_observed_time.saturating_add_us(random.below(9) as i64 * SECOND - 2 * SECOND);
+            let begun = runs.partition_point(|run| run.first_observed_time <= time);
+            let expected = begun.checked_sub(1).map(|last| told(&runs[last]));
+            assert_eq!(series.run_at(time, *known).unwrap().as_ref().map(told), expected, "at {time}");
+            check_pace(series, runs, begun, time, *known);
+            let end = time.saturating_add_us(random.below(500) as i64 * SECOND);
+            let part: Vec<_> = series
+                .runs(time, end, *known, ScanOrder::Descending)
+                .unwrap()
+                .flat_map(Result::unwrap)
+                .map(|run| told(&run))
+                .collect();
+            let within = |run: &&Run| time <= run.first_observed_time && run.first_observed_time < end;
+            assert_eq!(part, runs.iter().rev().filter(within).map(told).collect::<Vec<_>>());
+        }
+    }
+    let first = model.history[0].0;
+    assert_eq!(view.commit_at(first.saturating_add_us(-1)).unwrap(), None);
+}
+
+/// Since when a rate has held, against a plain walk back.
+fn check_pace(series: &Arc<SeriesView>, runs: &[Run], begun: usize, time: Timestamp, known: Timestamp) {
+    let expected = begun.checked_sub(1).map(|last| {
+        let rate = runs[last].value.rate;
+        let same = runs[..=last].iter().rev().take_while(|run| run.value.rate == rate).count();
+        let since = runs[last + 1 - same].first_observed_time;
+        (since, (last + 1).checked_sub(same + 1).map(|before| runs[before].value.rate))
+    });
+    assert_eq!(series.rate_since(time, known).unwrap(), expected, "since when, at {time}");
+}
+
+fn check_steps(steps: &[Step], seed: u64) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut now = BASE_US * 2;
+    let mut store = Store::open(options(directory.path(), WINDOW_US, false), Timestamp::from_micros(now)).unwrap();
+    let mut model = Model {
+        window_us: WINDOW_US,
+        ticks: BTreeMap::new(),
+        runs: Vec::new(),
+        revisions: Vec::new(),
+        history: Vec::new(),
+    };
+    let mut random = Random(seed);
+    // A view taken on the way must not change, whatever comes after it.
+    let mut held: Option<(View, Vec<Run>)> = None;
+    for step in steps {
+        now += random.below(2_000) as i64;
+        let moment = Timestamp::from_micros(now);
+        match step {
+            Step::Checkpoint => store.checkpoint().unwrap(),
+            Step::Restart => {
+                held = None;
+                drop(store);
+                store = Store::open(options(directory.path(), WINDOW_US, false), moment).unwrap();
+            }
+            Step::Append(..) | Step::Scatter(..) | Step::Backfill(..) | Step::Repeat(..) | Step::Revise(..) => {
+                let (ticks, revise) = ticks(step, &model);
+                send(&mut store, &mut model, &ticks, revise, moment);
+            }
+        }
+        if !model.ticks.is_empty() {
+            let view = store.view();
+            check_present(&view, &model);
+            match &held {
+                None => held = Some((view, model.runs.clone())),
+                Some((view, runs)) => {
+                    let series = view.find(&key()).unwrap();
+                    assert_eq!(&all_runs(series, view.commit.recorded_time, ScanOrder::Ascending), runs);
+                }
+            }
+        }
+    }
+    let report = store.verify();
+    assert_eq!(report.problems, Vec::<String>::new());
+    if !model.ticks.is_empty() {
+        check_past(&store.view(), &model, &mut random);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_answers_as_the_model_does(steps in proptest::collection::vec(step(), 1..14), seed: u64) {
+        check_steps(&steps, seed);
+    }
+
+    /// Ticks without conflicts make the same runs in any order, batching and with restarts.
+    #[test]
+    fn the_order_of_ticks_does_not_matter(seed: u64, count in 1..3_000_u64, pieces in 1..6_u64) {
+        let mut random = Random(seed);
+        let plain: BTreeMap<Timestamp, PublishedValue> = (0..count)
+            .map(|_| (Timestamp::from_micros(BASE_US + random.below(count * 4) as i64 * SECOND), value(random.below(4))))
+            .collect();
+        let mut shuffled: Vec<_> = plain.iter().map(|(time, value)| (*time, *value)).collect();
+        for at in (1..shuffled.len()).rev() {
+            shuffled.swap(at, random.below(at as u64 + 1) as usize);
+        }
+        let runs_of = |ticks: &[(Timestamp, PublishedValue)], pieces: usize| {
+            let directory = tempfile::tempdir().unwrap();
+            let now = Timestamp::from_micros(BASE_US);
+            let mut store = Store::open(options(directory.path(), WINDOW_US, false), now).unwrap();
+            for (number, piece) in ticks.chunks(ticks.len().div_ceil(pieces)).enumerate() {
+                let mut work = store.begin(now);
+                let series = work.series(&key()).unwrap();
+                for (time, value) in piece {
+                    work.upsert(series, *time, *value, false).unwrap();
+                }
+                work.commit().unwrap();
+                if number % 2 == 0 {
+                    store.checkpoint().unwrap();
+                }
+                drop(store);
+                store = Store::open(options(directory.path(), WINDOW_US, false), now).unwrap();
+            }
+            assert_eq!(store.verify().problems, Vec::<String>::new());
+            let view = store.view();
+            let mut runs = all_runs(view.find(&key()).unwrap(), Timestamp::MAX, ScanOrder::Ascending);
+            for run in &mut runs {
+                run.recorded_time = now;
+            }
+            runs
+        };
+        let sorted: Vec<_> = plain.into_iter().collect();
+        prop_assert_eq!(runs_of(&sorted, 1), runs_of(&shuffled, pieces as usize));
+    }
+}
+
+#[test]
+fn another_window_is_refused_unless_a_recollapse_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let now = Timestamp::from_micros(BASE_US);
+    let mut model = Model {
+        window_us: WINDOW_US,
+        ticks: BTreeMap::new(),
+        runs: Vec::new(),
+        revisions: Vec::new(),
+        history: Vec::new(),
+    };
+    let mut store = Store::open(options(directory.path(), WINDOW_US, false), now).unwrap();
+    let (first, _) = ticks(&Step::Append(7, 5_000), &model);
+    send(&mut store, &mut model, &first, false, now);
+    store.checkpoint().unwrap();
+    let (second, _) = ticks(&Step::Append(8, 100), &model);
+    send(&mut store, &mut model, &second, false, now);
+    drop(store);
+    let other_window_us = 15 * SECOND;
+    let refused = Store::open(options(directory.path(), other_window_us, false), now).err().unwrap().to_string();
+    assert!(refused.contains("10 s, but 15 s is configured"), "{refused}");
+    assert!(refused.contains("--recollapse"), "{refused}");
+    for window_us in [other_window_us, 3 * SECOND] {
+        let store = Store::open(options(directory.path(), window_us, true), now).unwrap();
+        model.window_us = window_us;
+        model.commit(store.view().commit.recorded_time);
+        check_present(&store.view(), &model);
+        check_past(&store.view(), &model, &mut Random(1));
+        assert_eq!(store.verify().problems, Vec::<String>::new());
+        drop(store);
+        // Without being asked again: the store has the window now.
+        let store = Store::open(options(directory.path(), window_us, false), now).unwrap();
+        check_present(&store.view(), &model);
+    }
+}
