@@ -20,6 +20,21 @@ pub enum RateState {
     Flat,
 }
 
+impl RateState {
+    /// All states, in the order in which they apply.
+    pub const ALL: [Self; 4] = [Self::Stale, Self::Pegged, Self::Moving, Self::Flat];
+
+    /// Its name in messages and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stale => "STALE",
+            Self::Pegged => "PEGGED",
+            Self::Moving => "MOVING",
+            Self::Flat => "FLAT",
+        }
+    }
+}
+
 /// The settings that states depend on. All durations in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StateRules {

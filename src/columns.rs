@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::domain::{
     PublishedValue, Rate, RateError, ReportedChange, ReportedChangeError, Run, SeriesKey, Timestamp, TimestampError,
 };
+use crate::proto::convert::timestamp;
 use crate::proto::v1::{StreamRunsResponse, TickColumns};
 
 /// Most rows of one [`TickColumns`].
@@ -385,12 +386,11 @@ pub fn encode_tick_columns(
         codes.push(row, code.to_le_bytes(), rows);
         before = *time;
     }
-    let (seconds, nanos) = base.to_parts();
     Ok(TickColumns {
         pair: series.pair.to_string(),
         source: series.source.to_string(),
         places: u32::from(places.unwrap_or(0)),
-        base_time: Some(prost_types::Timestamp { seconds, nanos }),
+        base_time: Some(timestamp(base)),
         observed_time_deltas: deltas.into(),
         rate_mantissas: lows.into(),
         rate_mantissas_high: highs.bytes.into(),
@@ -426,7 +426,7 @@ pub fn decode_tick_columns(columns: &TickColumns) -> Result<Vec<ColumnTick>, Col
     check_places("places", columns.places, Rate::PLACES_MAX)?;
     check_places("reported_change_places", columns.reported_change_places, ReportedChange::DIGITS_MAX)?;
     let base = columns.base_time.ok_or(ColumnsError::NoBaseTime)?;
-    let base = Timestamp::from_parts_exact(base.seconds, base.nanos).map_err(ColumnsError::BaseTime)?;
+    let base = Timestamp::try_from(&base).map_err(ColumnsError::BaseTime)?;
 
     let value = |row: usize, low: [u8; 8]| -> Result<PublishedValue, ColumnValueError> {
         let rate = Rate::from_parts(mantissa(low, highs.get(row)), columns.places)?;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::domain::{Currency, CurrencySet, Source, Timestamp};
+use crate::domain::{Currency, CurrencySet, Source, Timestamp, duration_us};
 use crate::follow::FollowSettings;
 use crate::ingest::QueueLimits;
 use crate::ingest::batch::TickRules;
@@ -246,7 +246,7 @@ impl Config {
         let queue = QueueLimits { batches_max: count(args.queue_batches), ..QueueLimits::default() };
         let tick_rules = TickRules {
             currencies: CurrencySet::central_asia().with(args.currency),
-            future_limit_us: micros(args.future_limit),
+            future_limit_us: duration_us(args.future_limit),
             minimum_places: sources::minimum_places(&sources),
             quarantine: sources::quarantine(&sources),
         };
@@ -363,11 +363,6 @@ impl Config {
 
 fn count(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-/// Every duration here was checked to be 366 days at most.
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

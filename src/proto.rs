@@ -12,6 +12,7 @@
 #![allow(rustdoc::all, reason = "comments of the proto files are written for readers of protos")]
 
 pub mod codec;
+pub mod convert;
 
 /// Package `silkrate.v1`.
 pub mod v1 {

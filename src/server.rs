@@ -34,6 +34,7 @@ use tower::layer::util::{Identity, Stack};
 use crate::api::{Rates, told};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, CorsOrigin, HttpListen, ServeArgs};
+use crate::domain::{duration_us, whole_length};
 use crate::follow::{self, FetchError, FollowContext};
 use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::ingest_service::IngestApi;
@@ -377,7 +378,7 @@ async fn serve_store(
         }
         () = stopping => tracing::warn!(
             "calls still under way after {} were cut off",
-            humantime::format_duration(config.shutdown_grace())
+            whole_length(duration_us(config.shutdown_grace()))
         ),
     }
     Ok(())

@@ -17,9 +17,8 @@ use chrono::{DateTime, Datelike as _, Months, NaiveDate, NaiveDateTime, NaiveTim
 use chrono_tz::Tz;
 use thiserror::Error;
 
-use crate::domain::Timestamp;
+use crate::domain::{Interval, Timestamp};
 
-const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
 /// Further from UTC than any clock ever was.
 const OFFSET_MAX_US: i64 = 26 * Timestamp::HOUR_US;
 /// Longest name looked at; the longest of IANA has 32 characters.
@@ -128,58 +127,7 @@ fn midnight_us(date: NaiveDate) -> i64 {
     date.and_time(NaiveTime::MIN).and_utc().timestamp_micros()
 }
 
-/// How long buckets are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Interval {
-    /// Of 60 seconds.
-    Minute,
-    /// From minutes that five divides.
-    FiveMinutes,
-    /// From the quarters of an hour.
-    FifteenMinutes,
-    /// Of 60 minutes.
-    Hour,
-    /// From 00:00, 04:00, 08:00 and so on.
-    FourHours,
-    /// Of the calendar.
-    Day,
-    /// From Monday.
-    Week,
-    /// Of the calendar.
-    Month,
-    /// Of the calendar.
-    Year,
-}
-
 impl Interval {
-    /// All of them, the shortest first.
-    pub const ALL: [Self; 9] = [
-        Self::Minute,
-        Self::FiveMinutes,
-        Self::FifteenMinutes,
-        Self::Hour,
-        Self::FourHours,
-        Self::Day,
-        Self::Week,
-        Self::Month,
-        Self::Year,
-    ];
-
-    /// Microseconds of a bucket on days when clocks are left alone; of the shortest month and year.
-    pub const fn usual_us(self) -> i64 {
-        match self {
-            Self::Minute => MINUTE_US,
-            Self::FiveMinutes => 5 * MINUTE_US,
-            Self::FifteenMinutes => 15 * MINUTE_US,
-            Self::Hour => Timestamp::HOUR_US,
-            Self::FourHours => 4 * Timestamp::HOUR_US,
-            Self::Day => Timestamp::DAY_US,
-            Self::Week => 7 * Timestamp::DAY_US,
-            Self::Month => 28 * Timestamp::DAY_US,
-            Self::Year => 365 * Timestamp::DAY_US,
-        }
-    }
-
     /// The nominal start of the local slot that holds `local_us`, and that of the next.
     fn slot(self, local_us: i64) -> (i64, i64) {
         /// 1969-12-29, the Monday before local clocks showed 1970.
@@ -268,6 +216,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
 
     fn time(text: &str) -> Timestamp {
         Timestamp::parse_rfc3339(text).unwrap()

@@ -16,7 +16,7 @@ mod rounding;
 mod weighted;
 mod written;
 
-pub use bucket::{Bucket, Buckets, Interval, Zone, ZoneError};
+pub use bucket::{Bucket, Buckets, Zone, ZoneError};
 pub use candle::{Candle, CandleBounds, CandlePlan, CandlePoint, Candles};
 pub use change::{DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX, PercentChange, absolute_change};
 pub use compare::{Apart, ApartStretch, ComparisonSummary, Comparisons, Difference, LAG_DAYS_MAX, Sides, end_stretch};

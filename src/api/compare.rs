@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: as of the other calls: a question that leaves here is well formed.
 
-use super::convert::{as_of, bound, each, pair, timestamp};
+use super::convert::{as_of, bound, each, pair};
 use super::error::ServiceError;
 use super::page_token::{Cursor, Fingerprint, PageToken};
 use super::rate_request::{CHANGES_PAGE_ROWS_MAX, Paged, decimal_places, page_rows, range, resume, zone};
@@ -11,6 +11,7 @@ use super::rates::Rates;
 use super::read_executor::Read;
 use crate::analysis::{Apart, ApartStretch, Bucket, ComparisonSummary, PercentChange, Rounded, Sides};
 use crate::domain::{CurrencySet, Source};
+use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::query::{Answer, COMPARED_DAYS_MAX, ComparePage, CompareRequest, ComparedDay, ComparedDays, QueryError};
 use crate::store::Commit;

@@ -6,21 +6,9 @@ use prost_types::{Duration, Timestamp as ProtoTimestamp};
 
 use crate::board::{LatestQuote, RateState};
 use crate::domain::{CurrencySet, Pair, Run, SeriesKey, Source, Timestamp, TimestampError};
+use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::query::QueryError;
-
-/// A time as messages have it, whole microseconds.
-pub fn timestamp(time: Timestamp) -> ProtoTimestamp {
-    let (seconds, nanos) = time.to_parts();
-    ProtoTimestamp { seconds, nanos }
-}
-
-/// A length of time as messages have it.
-pub fn duration(micros: i64) -> Duration {
-    // A duration's parts have one sign; those of `%` and `/` do.
-    let nanos = i32::try_from(micros % Timestamp::SECOND_US * 1_000).unwrap_or(0);
-    Duration { seconds: micros / Timestamp::SECOND_US, nanos }
-}
 
 fn time(
     field: &str,
@@ -167,8 +155,6 @@ mod tests {
         check(0, -1, None);
         check(0, 1_000_000_000, None);
         check(i64::MAX, 0, None);
-        assert_eq!(duration(1_500_000), Duration { seconds: 1, nanos: 500_000_000 });
-        assert_eq!(duration(-1_500_000), Duration { seconds: -1, nanos: -500_000_000 });
     }
 
     #[test]

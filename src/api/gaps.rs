@@ -1,6 +1,6 @@
 //! `ListGaps`: the request checked, the answer as a message.
 
-use super::convert::{duration, length_us, pair, source, timestamp};
+use super::convert::{length_us, pair, source};
 use super::error::ServiceError;
 use super::page_token::{Cursor, PageToken};
 use super::rate_request::{PAGE_ROWS_MAX, Paged, page_rows, range, resume_chosen};
@@ -9,6 +9,7 @@ use super::rates::Rates;
 use super::read_executor::Read;
 use crate::analysis::{GapReason, GapStretch};
 use crate::domain::CurrencySet;
+use crate::proto::convert::{duration, timestamp};
 use crate::proto::v1;
 use crate::query::{Gap, GapsRequest, QueryError};
 use crate::sources::Preferences;

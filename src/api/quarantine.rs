@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::convert::{as_of, timestamp};
+use super::convert::as_of;
 use super::error::ServiceError;
 use super::page_token::{Cursor, Fingerprint, PageToken};
 use super::rate_request::{PAGE_ROWS_MAX, Paged, filter, page_rows, range, resume};
@@ -13,6 +13,7 @@ use super::rates::Rates;
 use super::read_executor::Read;
 use crate::domain::{CurrencySet, HeldTick, Note, Verdict};
 use crate::ingest::{ConflictPolicy, DecisionReport, DecisionRequest};
+use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::query::{Answer, QuarantinePage, QuarantineRequest, QueryError};
 use crate::store::{Decided, DecisionRefusal, UpsertError, Upserted};

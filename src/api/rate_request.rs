@@ -6,12 +6,13 @@ use prost::Message;
 
 use super::convert::{as_of, bound, each, length_us, pair, source};
 use super::page_token::{Cursor, Fingerprint, PageToken};
-use crate::analysis::{Buckets, DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX, Interval, Zone};
-use crate::domain::{Amount, CurrencySet, Pair, Source, Timestamp};
+use crate::analysis::{Buckets, DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX, Zone};
+use crate::domain::{Amount, CurrencySet, Interval, Pair, Source, Span, Timestamp};
+use crate::proto::convert::{candle_interval, window_unit};
 use crate::proto::v1;
 use crate::query::{
     BucketsRequest, CandlesRequest, ChangeRequest, ChangeStart, ChangesRequest, Period, QueryError, Range, RateRequest,
-    RevisionsRequest, RunsRequest, SeriesFilter, SeriesRequest, Window, WindowUnit,
+    RevisionsRequest, RunsRequest, SeriesFilter, SeriesRequest,
 };
 use crate::sources::Preferences;
 use crate::store::ScanOrder;
@@ -84,20 +85,12 @@ pub(super) fn convert(request: v1::ConvertRequest, served: &CurrencySet) -> Resu
     Ok((rate(&of_rate, served)?, amount))
 }
 
-fn window(window: v1::Window) -> Result<Window, QueryError> {
-    let unit = match window.unit() {
-        v1::WindowUnit::Minute => WindowUnit::Minute,
-        v1::WindowUnit::Hour => WindowUnit::Hour,
-        v1::WindowUnit::Day => WindowUnit::Day,
-        v1::WindowUnit::Week => WindowUnit::Week,
-        v1::WindowUnit::Month => WindowUnit::Month,
-        v1::WindowUnit::Year => WindowUnit::Year,
-        v1::WindowUnit::Unspecified => {
-            let problem = format!("{} is no unit; name one from WINDOW_UNIT_MINUTE to WINDOW_UNIT_YEAR", window.unit);
-            return Err(QueryError::invalid("window.unit", problem));
-        }
-    };
-    Ok(Window { count: window.count, unit })
+fn window(window: v1::Window) -> Result<Span, QueryError> {
+    let unit = window_unit(window.unit).ok_or_else(|| {
+        let problem = format!("{} is no unit; name one from WINDOW_UNIT_MINUTE to WINDOW_UNIT_YEAR", window.unit);
+        QueryError::invalid("window.unit", problem)
+    })?;
+    Ok(Span::new(window.count, unit))
 }
 
 /// How many places the percentages of an answer have.
@@ -287,20 +280,9 @@ pub(super) fn changes(
 
 /// By its number on the wire.
 fn interval(number: i32) -> Result<Interval, QueryError> {
-    Ok(match v1::CandleInterval::try_from(number).unwrap_or_default() {
-        v1::CandleInterval::Minute => Interval::Minute,
-        v1::CandleInterval::FiveMinutes => Interval::FiveMinutes,
-        v1::CandleInterval::FifteenMinutes => Interval::FifteenMinutes,
-        v1::CandleInterval::Hour => Interval::Hour,
-        v1::CandleInterval::FourHours => Interval::FourHours,
-        v1::CandleInterval::Day => Interval::Day,
-        v1::CandleInterval::Week => Interval::Week,
-        v1::CandleInterval::Month => Interval::Month,
-        v1::CandleInterval::Unspecified => {
-            let problem =
-                format!("{number} is no interval; name one from CANDLE_INTERVAL_MINUTE to CANDLE_INTERVAL_MONTH");
-            return Err(QueryError::invalid("interval", problem));
-        }
+    candle_interval(number).ok_or_else(|| {
+        let problem = format!("{number} is no interval; name one from CANDLE_INTERVAL_MINUTE to CANDLE_INTERVAL_MONTH");
+        QueryError::invalid("interval", problem)
     })
 }
 

@@ -1,10 +1,11 @@
 //! Answers of `RateService` as messages.
 
-use super::convert::{duration, latest_rate, run, state, timestamp};
+use super::convert::{latest_rate, run, state};
 use super::page_token::{Cursor, Fingerprint, PageToken};
 use crate::analysis::{CandleBounds, CandlePoint, Conversion, PercentChange, Rounded, WrittenRate, absolute_change};
 use crate::board::Board;
 use crate::domain::{Amount, Revision, SeriesKey, Timestamp};
+use crate::proto::convert::{duration, timestamp};
 use crate::proto::v1;
 use crate::query::{
     self, Answer, CandleRow, CandlesPage, Change, ChangesPage, Derivation, Page, RateAnswer, RevisionCursor, RunsPage,

@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::convert::{duration, each, source, timestamp};
+use super::convert::{each, source};
 use super::error::ServiceError;
 use super::rate_request::FILTER_ENTRIES_MAX;
 use super::rates::Rates;
 use super::read_executor::Read;
 use crate::domain::{Health, Source};
+use crate::proto::convert::{duration, timestamp};
 use crate::proto::v1;
 use crate::query::{Answer, Brought, QueryError};
 use crate::sources::{Origin, Setting, SourceSettings, SourceTable};

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use super::convert::{length_us, timestamp};
+use super::convert::length_us;
 use super::error::ServiceError;
 use crate::board::Board;
 use crate::domain::Timestamp;
+use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::query::{QueryError, SeriesFilter};
 

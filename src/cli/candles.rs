@@ -1,16 +1,23 @@
 //! `candles`: what a rate did in one bucket of time after the other.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::cell::Cell;
 use super::output::Column;
 use super::pages::{Page, limit, list, note_rest};
 use super::when::When;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs};
+use crate::domain::Interval;
 use crate::proto::v1::{Candle, CandleInterval, Derivation, ListCandlesRequest, RateBounds};
 
 /// Candles asked for at a time: a megabyte a message.
 const PAGE_CANDLES_MAX: u64 = 5_000;
+
+/// Takes the lengths that candles have, and lists them in the help.
+pub(super) fn candle_length() -> impl TypedValueParser<Value = Interval> {
+    PossibleValuesParser::new(Interval::CANDLES.map(Interval::name)).try_map(|text| text.parse::<Interval>())
+}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,7 +37,7 @@ pub struct CandlesArgs {
     #[command(flatten)]
     legs: LegArgs,
     /// How long buckets are; weeks begin on Monday
-    #[arg(long, value_enum, value_name = "LENGTH", default_value_t = Interval::Day)]
+    #[arg(long, value_name = "LENGTH", default_value_t = Interval::Day, value_parser = candle_length())]
     interval: Interval,
     #[command(flatten)]
     zone: ZoneArgs,
@@ -51,42 +58,6 @@ pub struct CandlesArgs {
     limit: Option<u64>,
     #[command(flatten)]
     known: KnownArgs,
-}
-
-/// How long buckets are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(super) enum Interval {
-    #[value(name = "1m")]
-    Minute,
-    #[value(name = "5m")]
-    FiveMinutes,
-    #[value(name = "15m")]
-    FifteenMinutes,
-    #[value(name = "1h")]
-    Hour,
-    #[value(name = "4h")]
-    FourHours,
-    #[value(name = "1d")]
-    Day,
-    #[value(name = "1w")]
-    Week,
-    #[value(name = "1mo")]
-    Month,
-}
-
-impl From<Interval> for CandleInterval {
-    fn from(interval: Interval) -> Self {
-        match interval {
-            Interval::Minute => Self::Minute,
-            Interval::FiveMinutes => Self::FiveMinutes,
-            Interval::FifteenMinutes => Self::FifteenMinutes,
-            Interval::Hour => Self::Hour,
-            Interval::FourHours => Self::FourHours,
-            Interval::Day => Self::Day,
-            Interval::Week => Self::Week,
-            Interval::Month => Self::Month,
-        }
-    }
 }
 
 /// A row under the pair asked for, which it leaves out.

@@ -7,6 +7,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::text::{aside, clean, length};
 use crate::domain::{Timestamp, exact_length};
+use crate::proto::convert::micros;
 use crate::proto::v1::{Derivation, RateState};
 
 /// A value in a column.
@@ -78,31 +79,26 @@ impl Cell {
 
     /// A length that may be absent.
     pub(super) fn length(length: Option<&prost_types::Duration>) -> Self {
-        length.map_or(Self::Absent, |length| {
-            let micros = length.seconds.saturating_mul(Timestamp::SECOND_US);
-            Self::Length(micros.saturating_add(i64::from(length.nanos) / 1_000))
-        })
+        length.map_or(Self::Absent, |length| Self::Length(micros(length)))
     }
 
-    /// The state's one word; absent where the server left it open.
+    /// The name of an enum's value in messages, without what the names of all its values begin with; absent where the
+    /// server left it open.
+    pub(super) fn name(full: &str, prefix: &str) -> Self {
+        match full.strip_prefix(prefix).unwrap_or(full) {
+            "UNSPECIFIED" => Self::Absent,
+            name => Self::text(name),
+        }
+    }
+
+    /// What a series is doing.
     pub(super) fn state(state: RateState) -> Self {
-        match state {
-            RateState::Unspecified => Self::Absent,
-            RateState::Stale => Self::text("STALE"),
-            RateState::Pegged => Self::text("PEGGED"),
-            RateState::Moving => Self::text("MOVING"),
-            RateState::Flat => Self::text("FLAT"),
-        }
+        Self::name(state.as_str_name(), "RATE_STATE_")
     }
 
-    /// The derivation's one word.
+    /// How a rate came about.
     pub(super) fn derivation(derivation: Derivation) -> Self {
-        match derivation {
-            Derivation::Unspecified => Self::Absent,
-            Derivation::Direct => Self::text("DIRECT"),
-            Derivation::Inverse => Self::text("INVERSE"),
-            Derivation::Cross => Self::text("CROSS"),
-        }
+        Self::name(derivation.as_str_name(), "DERIVATION_")
     }
 
     /// As CSV has it: exact, empty where absent, JSON where there are parts.

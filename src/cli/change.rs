@@ -9,10 +9,10 @@ use super::cell::Cell;
 use super::output::{Column, Format, write_one};
 use super::rate;
 use super::text::{clean, fold, length, trim_zeros};
-use super::when::{When, to_window};
+use super::when::When;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, stdout};
 use crate::domain::{Span, Timestamp};
-use crate::proto::v1::{GetChangeRequest, GetChangeResponse, GetRateResponse, MissingReason};
+use crate::proto::v1::{GetChangeRequest, GetChangeResponse, GetRateResponse, MissingReason, Window};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -90,10 +90,7 @@ fn time_of(end: Option<&GetRateResponse>) -> Cell {
 }
 
 pub(super) fn missing(reason: MissingReason) -> Cell {
-    match reason {
-        MissingReason::Unspecified => Cell::Absent,
-        MissingReason::NoQuoteYet => Cell::text("NO_QUOTE_YET"),
-    }
+    Cell::name(reason.as_str_name(), "MISSING_REASON_")
 }
 
 pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, CliError> {
@@ -103,7 +100,7 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
         leg_sources: args.legs.leg_sources,
         start_time: session.time(args.from)?,
         end_time: session.time(args.to)?,
-        window: args.over.map(to_window),
+        window: args.over.map(Window::try_from).transpose()?,
         decimal_places: args.places,
         known_time: session.time(args.known.known)?,
     };

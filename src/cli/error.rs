@@ -15,7 +15,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::text::clean;
 use super::when::WhenError;
-use crate::domain::SpanError;
+use crate::domain::{SpanError, duration_us};
 use crate::export::read::ReadError;
 use crate::feed::TickCsvHeaderError;
 use crate::store::StoreError;
@@ -408,7 +408,7 @@ fn detail_lines(message: &str, details: &ErrorDetails) -> Vec<String> {
         lines.extend(metadata.iter().map(|(key, value)| format!("{}: {}", clean(key), clean(value))));
     }
     if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
-        let micros = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
+        let micros = duration_us(delay);
         lines.push(format!("try again in {}", super::text::length(micros)));
     }
     lines

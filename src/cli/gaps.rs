@@ -78,13 +78,7 @@ fn stretch(stretch: &GapStretch) -> Cell {
 }
 
 fn name(reason: GapReason) -> Cell {
-    Cell::text(match reason {
-        GapReason::Unspecified => "",
-        GapReason::AskedSilent => "ASKED_SILENT",
-        GapReason::Refused => "REFUSED",
-        GapReason::Unreachable => "UNREACHABLE",
-        GapReason::NotAsked => "NOT_ASKED",
-    })
+    Cell::name(reason.as_str_name(), "GAP_REASON_")
 }
 
 const fn words(reason: GapReason) -> &'static str {

@@ -15,12 +15,13 @@ use super::error::Problem;
 use super::ingest::{Progress, import_ticks};
 use super::output::{Column, write_one};
 use super::text::clean;
-use super::{CliError, Outcome, Session, note, stdout, to_wire};
+use super::{CliError, Outcome, Session, note, stdout};
 use crate::config::default_state_rules;
 use crate::export::read::{
     COMMITS_NAME, FullExport, Manifest, POLLS_NAME, QUARANTINE_NAME, REVISIONS_NAME, RUNS_NAME, ReadError,
     ReadProgress, SERIES_NAME, TIMELINE_NAME,
 };
+use crate::proto::convert::timestamp;
 use crate::store::{Commit, Restore};
 
 const EXAMPLES: &str = "\
@@ -78,7 +79,7 @@ impl Imported {
 
 const COLUMNS: &[Column<Imported>] = &[
     Column::new("sequence", "sequence", |row| Cell::Count(row.commit.sequence)),
-    Column::new("recorded_time", "recorded", |row| Cell::time(Some(&to_wire(row.commit.recorded_time)))),
+    Column::new("recorded_time", "recorded", |row| Cell::time(Some(&timestamp(row.commit.recorded_time)))),
     Column::new("series_count", "series", |row| row.rows(SERIES_NAME)),
     Column::new("run_count", "runs", |row| row.rows(RUNS_NAME)),
     Column::new("observation_count", "observations", |row| row.rows(TIMELINE_NAME)),

@@ -49,7 +49,7 @@ use self::output::{Format, Style};
 use self::when::When;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::ServeArgs;
-use crate::domain::Timestamp;
+use crate::proto::convert::timestamp;
 use crate::server;
 
 /// What shells add to the number of the signal that ended a process.
@@ -247,17 +247,12 @@ impl Session {
 
     /// A time for the wire, relative ones counted from the start of the command.
     fn time(&self, when: Option<When>) -> Result<Option<prost_types::Timestamp>, CliError> {
-        Ok(when.map(|when| when.resolve(self.style.now)).transpose()?.map(to_wire))
+        Ok(when.map(|when| when.resolve(self.style.now)).transpose()?.map(timestamp))
     }
 
     fn is_table(&self) -> bool {
         self.style.format == Format::Table
     }
-}
-
-fn to_wire(time: Timestamp) -> prost_types::Timestamp {
-    let (seconds, nanos) = time.to_parts();
-    prost_types::Timestamp { seconds, nanos }
 }
 
 fn stdout() -> BufWriter<Stdout> {

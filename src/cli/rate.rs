@@ -6,9 +6,10 @@ use super::cell::Cell;
 use super::output::{Column, record, write_one};
 use super::runs;
 use super::text::{length, plural};
-use super::when::{When, to_duration};
+use super::when::When;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, stdout};
-use crate::domain::SpanError;
+use crate::domain::{Span, SpanError};
+use crate::proto::convert::duration;
 use crate::proto::v1::{GetRateRequest, GetRateResponse, Run};
 
 const EXAMPLES: &str = "\
@@ -42,7 +43,7 @@ pub struct RateArgs {
 }
 
 pub(super) fn parse_length(text: &str) -> Result<prost_types::Duration, SpanError> {
-    to_duration(text.parse()?)
+    Ok(duration(text.parse::<Span>()?.micros()?))
 }
 
 /// An answer under the pair asked for, which it leaves out.

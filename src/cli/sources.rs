@@ -71,12 +71,7 @@ fn series(row: &SourceInfo) -> Cell {
 
 /// One word; nothing where there is no such setting.
 fn origin(origin: SettingOrigin) -> Cell {
-    match origin {
-        SettingOrigin::Unspecified => Cell::Absent,
-        SettingOrigin::Default => Cell::text("DEFAULT"),
-        SettingOrigin::File => Cell::text("FILE"),
-        SettingOrigin::Flag => Cell::text("FLAG"),
-    }
+    Cell::name(origin.as_str_name(), "SETTING_ORIGIN_")
 }
 
 /// One word; nothing of a feed that was never polled.

@@ -8,8 +8,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::text::clean;
-use crate::domain::{Span, SpanError, SpanUnit, Timestamp, TimestampError};
-use crate::proto::v1::{Window, WindowUnit};
+use crate::domain::{Span, SpanError, Timestamp, TimestampError};
 
 /// A moment as typed: RFC 3339, a date (its start, UTC), `now`, or a distance back such as `-7d`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,27 +83,6 @@ impl FromStr for When {
     }
 }
 
-/// As a length for the wire.
-///
-/// # Errors
-/// `NoFixedLength` for months and years.
-pub(super) fn to_duration(span: Span) -> Result<prost_types::Duration, SpanError> {
-    Ok(prost_types::Duration { seconds: span.seconds()?, nanos: 0 })
-}
-
-/// As a window for the wire.
-pub(super) fn to_window(span: Span) -> Window {
-    let unit = match span.unit() {
-        SpanUnit::Minute => WindowUnit::Minute,
-        SpanUnit::Hour => WindowUnit::Hour,
-        SpanUnit::Day => WindowUnit::Day,
-        SpanUnit::Week => WindowUnit::Week,
-        SpanUnit::Month => WindowUnit::Month,
-        SpanUnit::Year => WindowUnit::Year,
-    };
-    Window { count: span.count(), unit: unit.into() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,13 +122,14 @@ mod tests {
     #[test]
     fn distances_back_count_from_now() {
         let check = |text, expect| check("2025-12-08T12:30:00.000001Z", text, expect);
+        check("-90s", Ok("2025-12-08T12:28:30.000001Z"));
         check("-90m", Ok("2025-12-08T11:00:00.000001Z"));
         check("-12h", Ok("2025-12-08T00:30:00.000001Z"));
         check("-7d", Ok("2025-12-01T12:30:00.000001Z"));
         check("-2w", Ok("2025-11-24T12:30:00.000001Z"));
         check("-1mo", Ok("2025-11-08T12:30:00.000001Z"));
         check("-1y", Ok("2024-12-08T12:30:00.000001Z"));
-        for bad in ["-", "-7", "-d", "-7D", "-7s", "--7d", "-7d ", "-1.5d", "-7dd", "-٣d"] {
+        for bad in ["-", "-7", "-d", "-7D", "--7d", "-7d ", "-1.5d", "-7dd", "-٣d"] {
             check(bad, Err("write a count and a unit"));
         }
         check("-0d", Err("must count from 1"));
@@ -167,11 +146,5 @@ mod tests {
         check("2024-03-31T10:00:00Z", "-1mo", Ok("2024-02-29T10:00:00Z"));
         check("2024-02-29T10:00:00Z", "-1y", Ok("2023-02-28T10:00:00Z"));
         check("2025-01-31T10:00:00Z", "-2mo", Ok("2024-11-30T10:00:00Z"));
-    }
-
-    #[test]
-    fn a_window_keeps_its_unit() {
-        let window = to_window("1mo".parse::<Span>().unwrap());
-        assert_eq!((window.count, window.unit()), (1, WindowUnit::Month));
     }
 }

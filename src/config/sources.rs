@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::ConfigError;
 use super::file::{FileFeed, FileSettings};
 use super::value::{SourceDuration, subject};
-use super::{ConfigError, micros};
 use crate::board::StateRules;
-use crate::domain::{Factor, Source};
+use crate::domain::{Factor, Source, duration_us, whole_length};
 use crate::follow::{FeedUrl, FollowSettings, FollowedSource};
 use crate::ingest::QuarantineRules;
 use crate::sources::{FeedSettings, Origin, Setting, SourceSettings, SourceTable};
@@ -46,13 +46,13 @@ struct Lengths<'a> {
 impl Lengths<'_> {
     fn others(&self) -> Setting<i64> {
         let flag = self.flags.get(&None).copied().map(Setting::flag);
-        let said = flag.or(self.file_others).map(|said| said.map(micros));
+        let said = flag.or(self.file_others).map(|said| said.map(duration_us));
         said.unwrap_or_else(|| (self.built_in)(&SourceSettings::BUILT_IN))
     }
 
     fn of(&self, source: &Source, file: Option<Setting<Duration>>, is_bank: bool) -> Setting<i64> {
         let flag = self.flags.get(&Some(source.clone())).copied().map(Setting::flag);
-        let said = flag.or(file).map(|said| said.map(micros));
+        let said = flag.or(file).map(|said| said.map(duration_us));
         let bank = is_bank.then(|| (self.built_in)(&SourceSettings::BUILT_IN_BANK));
         said.or(bank).unwrap_or_else(|| self.others())
     }
@@ -132,7 +132,7 @@ fn feed(followed: FollowedSource, flags: &FollowSettings, file: Option<&FileFeed
     let url = flags.urls.iter().find(|url| url.source == followed).map(|url| Setting::flag(url.base_url.clone()));
     FeedSettings {
         is_followed,
-        pace_us: Setting { value: micros(file.schedule.pace()), origin: file.pace },
+        pace_us: Setting { value: duration_us(file.schedule.pace()), origin: file.pace },
         publication_s: file.schedule.publication_s().map(|value| Setting { value, origin: file.publication }),
         url: url.or(file.url.clone()).unwrap_or_else(|| Setting::built_in(followed.base_url().to_owned())),
     }
@@ -184,7 +184,7 @@ pub(super) fn state_rules(table: &SourceTable, moving_window: Duration) -> State
     StateRules {
         stale_limit_default_us: table.others().stale_limit_us.value,
         stale_limits_us: named_us(table, |settings| settings.stale_limit_us),
-        moving_window_us: micros(moving_window),
+        moving_window_us: duration_us(moving_window),
     }
 }
 
@@ -195,7 +195,7 @@ pub fn default_state_rules() -> StateRules {
     StateRules {
         stale_limit_default_us: SourceSettings::BUILT_IN.stale_limit_us.value,
         stale_limits_us: banks.filter_map(|bank| Some((bank.source().ok()?, limit_us))).collect(),
-        moving_window_us: micros(MOVING_WINDOW_DEFAULT),
+        moving_window_us: duration_us(MOVING_WINDOW_DEFAULT),
     }
 }
 
@@ -208,7 +208,7 @@ pub(super) fn each_once(
     for SourceDuration { source, duration } in given {
         let subject = subject(source.as_ref());
         if let Some(first) = seen.insert(source, duration) {
-            let text = |duration| humantime::format_duration(duration).to_string();
+            let text = |duration| whole_length(duration_us(duration));
             return Err(ConfigError::Twice { flag, subject, first: text(first), second: text(duration) });
         }
     }

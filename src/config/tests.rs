@@ -45,11 +45,11 @@ fn a_bad_value_is_refused_by_flag_value_and_remedy() {
     check(&["--load-time", "2025-13-01"], &["no time"]);
     check(&["--currency", "eur"], &["three upper-case letters"]);
     check(&["--currency", "QQQ"], &["not in ISO 4217"]);
-    check(&["--collapse-window", "soon"], &["no duration; write one like 90s"]);
+    check(&["--collapse-window", "soon"], &["not a valid duration; write a count and a unit"]);
     check(&["--collapse-window", "0s"], &["outside 1s to"]);
     check(&["--collapse-window", "A=1h"], &["not a slug"]);
     check(&["--stale-limit", "nbk=367d"], &["outside 1s to"]);
-    check(&["--stale-limit", "nbk=-1h"], &["no duration"]);
+    check(&["--stale-limit", "nbk=-1h"], &["not a valid duration"]);
     check(&["--moving-window", "59s"], &["outside 1m to"]);
     check(&["--future-limit", "400d"], &["outside 0s to"]);
     check(&["--minimum-places", "nbk"], &["not SOURCE=N"]);

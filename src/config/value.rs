@@ -8,8 +8,7 @@ use std::time::Duration;
 use chrono::NaiveTime;
 use thiserror::Error;
 
-use super::micros;
-use crate::domain::{Currency, Rate, Source, Timestamp, whole_length};
+use crate::domain::{Currency, Rate, Source, Span, SpanError, Timestamp, duration_us, whole_length};
 
 pub(super) const YEAR: Duration = Duration::from_hours(366 * 24);
 
@@ -54,9 +53,9 @@ pub enum ValueError {
     /// No time.
     #[error("it is no time; write RFC 3339 like 2025-12-08T09:30:00Z, or a date like 2025-12-08")]
     Time,
-    /// No duration.
-    #[error("it is no duration; write one like 90s, 15m, 1h or 7d")]
-    Duration,
+    /// Not a duration of fixed length.
+    #[error(transparent)]
+    Duration(#[from] SpanError),
     /// A duration outside the limits of the setting.
     #[error("it is outside {min} to {max}; choose a duration between them", min = written(*min), max = written(*max))]
     DurationRange {
@@ -89,7 +88,7 @@ pub enum ValueError {
 }
 
 fn written(length: Duration) -> String {
-    whole_length(micros(length))
+    whole_length(duration_us(length))
 }
 
 /// Flags come as "true"; what a variable says must be plain.
@@ -121,7 +120,9 @@ pub(super) fn parse_time(text: &str) -> Result<Timestamp, ValueError> {
 }
 
 pub(super) fn parse_duration(text: &str, min: Duration, max: Duration) -> Result<Duration, ValueError> {
-    let duration = humantime::parse_duration(text).map_err(|_| ValueError::Duration)?;
+    // No span is empty, but some settings may be.
+    let micros = if text == "0s" { 0 } else { text.parse::<Span>()?.micros()? };
+    let duration = Duration::from_micros(micros.unsigned_abs());
     if !(min..=max).contains(&duration) {
         return Err(ValueError::DurationRange { min, max });
     }

@@ -1,7 +1,10 @@
-//! Distances in time as people write them: a count and a unit, like `7d`.
+//! Spans: distances in time as people write them, a count and a unit, like `7d`.
+//!
+//! This is the one grammar of every flag, setting and query parameter that takes a duration, a limit or a window.
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use chrono::Months;
 use thiserror::Error;
@@ -15,61 +18,94 @@ pub struct Span {
     unit: SpanUnit,
 }
 
-/// The units of a [`Span`], by the letters that stand for them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// The unit of a [`Span`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum SpanUnit {
-    /// `m`
+    /// `ms`
+    Millisecond,
+    /// `s`
+    Second,
+    /// `m`, of 60 seconds
     Minute,
-    /// `h`
+    /// `h`, of 60 minutes
     Hour,
-    /// `d`, of 24 hours
+    /// `d`, of 24 hours: days of UTC have no others
     Day,
-    /// `w`
+    /// `w`, of seven days
     Week,
     /// `mo`, of the calendar
     Month,
-    /// `y`, of the calendar
+    /// `y`, of twelve months
     Year,
-}
-
-impl SpanUnit {
-    /// In capitals, as protos name it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Minute => "MINUTE",
-            Self::Hour => "HOUR",
-            Self::Day => "DAY",
-            Self::Week => "WEEK",
-            Self::Month => "MONTH",
-            Self::Year => "YEAR",
-        }
-    }
-}
-
-/// Why a text is no span.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum SpanError {
-    /// No digits followed by a unit.
-    #[error(
-        "'{0}' is no span; write a count and a unit, like 7d (m minutes, h hours, d days, w weeks, mo months, y years)"
-    )]
-    Malformed(String),
-    /// Nothing, or over four billion.
-    #[error("span '{0}' must count from 1 to 4294967295")]
-    Count(String),
-    /// Months and years where a length is asked for.
-    #[error("span '{0}' has no fixed length; write days, like 30d")]
-    NoFixedLength(Span),
 }
 
 /// How long a span is.
 enum Length {
+    /// Microseconds.
     Fixed(i64),
     Months(Months),
 }
 
+impl SpanUnit {
+    /// All units, the shortest first.
+    pub const ALL: [Self; 8] =
+        [Self::Millisecond, Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
+
+    /// The letters after the count.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Millisecond => "ms",
+            Self::Second => "s",
+            Self::Minute => "m",
+            Self::Hour => "h",
+            Self::Day => "d",
+            Self::Week => "w",
+            Self::Month => "mo",
+            Self::Year => "y",
+        }
+    }
+
+    /// In microseconds; none for units of the calendar.
+    const fn fixed_us(self) -> Option<i64> {
+        match self {
+            Self::Millisecond => Some(1_000),
+            Self::Second => Some(Timestamp::SECOND_US),
+            Self::Minute => Some(60 * Timestamp::SECOND_US),
+            Self::Hour => Some(Timestamp::HOUR_US),
+            Self::Day => Some(Timestamp::DAY_US),
+            Self::Week => Some(7 * Timestamp::DAY_US),
+            Self::Month | Self::Year => None,
+        }
+    }
+}
+
+/// Why a text is not a span.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SpanError {
+    /// Not digits followed by a unit.
+    #[error(
+        "'{0}' is not a valid duration; write a count and a unit, like 90s or 7d (s seconds, m minutes, h hours, \
+         d days, w weeks, mo months, y years)"
+    )]
+    Malformed(String),
+    /// Zero, or over four billion.
+    #[error("duration '{0}' must count from 1 to 4294967295")]
+    Count(String),
+    /// Months and years where a fixed length is asked for.
+    #[error("duration '{0}' has no fixed length; write days, like 30d")]
+    NoFixedLength(Span),
+    /// Seconds where a window is asked for.
+    #[error("window '{0}' is too fine; windows count minutes (m), hours, days, weeks, months or years")]
+    TooFine(Span),
+}
+
 impl Span {
-    /// At least one.
+    /// `count` of `unit`. A count of zero is an empty span, which no text stands for.
+    pub const fn new(count: u32, unit: SpanUnit) -> Self {
+        Self { count, unit }
+    }
+
+    /// How many units.
     pub const fn count(self) -> u32 {
         self.count
     }
@@ -80,36 +116,30 @@ impl Span {
     }
 
     fn length(self) -> Length {
-        const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
-        let fixed = |unit_us: i64| Length::Fixed(i64::from(self.count).saturating_mul(unit_us));
-        match self.unit {
-            SpanUnit::Minute => fixed(MINUTE_US),
-            SpanUnit::Hour => fixed(Timestamp::HOUR_US),
-            SpanUnit::Day => fixed(Timestamp::DAY_US),
-            SpanUnit::Week => fixed(7 * Timestamp::DAY_US),
-            SpanUnit::Month => Length::Months(Months::new(self.count)),
-            SpanUnit::Year => Length::Months(Months::new(self.count.saturating_mul(12))),
+        match (self.unit.fixed_us(), self.unit) {
+            (Some(unit_us), _) => Length::Fixed(i64::from(self.count).saturating_mul(unit_us)),
+            (None, SpanUnit::Year) => Length::Months(Months::new(self.count.saturating_mul(12))),
+            (None, _) => Length::Months(Months::new(self.count)),
         }
     }
 
-    /// In whole seconds.
+    /// In microseconds.
     ///
     /// # Errors
     /// `NoFixedLength` for months and years.
-    pub fn seconds(self) -> Result<i64, SpanError> {
+    pub fn micros(self) -> Result<i64, SpanError> {
         match self.length() {
-            // Every fixed unit is whole seconds.
-            Length::Fixed(micros) => Ok(micros / Timestamp::SECOND_US),
+            Length::Fixed(micros) => Ok(micros),
             Length::Months(_) => Err(SpanError::NoFixedLength(self)),
         }
     }
 
-    /// The instant so long before `now`; none before the year 0001. Months and years are those of the calendar and
+    /// The instant so long before `end`; none before the year 0001. Months and years are those of the calendar and
     /// clamp: 31 March less one month is the end of February.
-    pub fn before(self, now: Timestamp) -> Option<Timestamp> {
+    pub fn before(self, end: Timestamp) -> Option<Timestamp> {
         let earlier = match self.length() {
-            Length::Fixed(micros) => now.micros().checked_sub(micros).map(Timestamp::from_micros),
-            Length::Months(months) => now.to_chrono().checked_sub_months(months).map(Timestamp::from),
+            Length::Fixed(micros) => end.micros().checked_sub(micros).map(Timestamp::from_micros),
+            Length::Months(months) => end.to_chrono().checked_sub_months(months).map(Timestamp::from),
         };
         earlier.filter(|time| *time >= Timestamp::MIN)
     }
@@ -121,16 +151,8 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, SpanError> {
         let malformed = || SpanError::Malformed(clip(text));
         let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(malformed)?;
-        let (count, unit) = text.split_at(unit_at);
-        let unit = match unit {
-            "m" => SpanUnit::Minute,
-            "h" => SpanUnit::Hour,
-            "d" => SpanUnit::Day,
-            "w" => SpanUnit::Week,
-            "mo" => SpanUnit::Month,
-            "y" => SpanUnit::Year,
-            _ => return Err(malformed()),
-        };
+        let (count, suffix) = text.split_at(unit_at);
+        let unit = SpanUnit::ALL.into_iter().find(|unit| unit.suffix() == suffix).ok_or_else(malformed)?;
         if count.is_empty() {
             return Err(malformed());
         }
@@ -143,16 +165,13 @@ impl FromStr for Span {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.unit {
-            SpanUnit::Minute => "m",
-            SpanUnit::Hour => "h",
-            SpanUnit::Day => "d",
-            SpanUnit::Week => "w",
-            SpanUnit::Month => "mo",
-            SpanUnit::Year => "y",
-        };
-        write!(f, "{}{unit}", self.count)
+        write!(f, "{}{}", self.count, self.unit.suffix())
     }
+}
+
+/// In microseconds; one beyond what they hold is the longest there is.
+pub fn duration_us(length: Duration) -> i64 {
+    i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Seconds with a fraction where there is one, as the JSON form of google.protobuf.Duration: `3600s`, `0.5s`.
@@ -167,20 +186,15 @@ pub fn exact_length(micros: i64) -> String {
     format!("{sign}{seconds}.{}s", digits.trim_end_matches('0'))
 }
 
-/// In the largest unit that it is a whole number of, as settings are written: `90m`, `366d`.
+/// In the largest unit up to days that it is a whole number of, as a [`Span`] is written: `90m`, `366d`.
 pub fn whole_length(micros: i64) -> String {
-    const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
-    let units = [
-        (Timestamp::DAY_US, "d"),
-        (Timestamp::HOUR_US, "h"),
-        (MINUTE_US, "m"),
-        (Timestamp::SECOND_US, "s"),
-        (1_000, "ms"),
-    ];
-    let unit = units.into_iter().find(|(unit_us, _)| micros != 0 && micros % unit_us == 0);
-    match unit {
-        Some((unit_us, name)) => format!("{}{name}", micros / unit_us),
-        None if micros == 0 => "0s".to_owned(),
+    if micros == 0 {
+        return "0s".to_owned();
+    }
+    let units = SpanUnit::ALL.into_iter().filter(|unit| *unit != SpanUnit::Week).rev();
+    let mut fixed = units.filter_map(|unit| Some((unit.fixed_us()?, unit.suffix())));
+    match fixed.find(|(unit_us, _)| micros % unit_us == 0) {
+        Some((unit_us, suffix)) => format!("{}{suffix}", micros / unit_us),
         None => format!("{micros}us"),
     }
 }
@@ -189,28 +203,39 @@ pub fn whole_length(micros: i64) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_length_is_written_as_settings_take_it() {
-        for text in ["366d", "7d", "1d", "36h", "1h", "90m", "1m", "90s", "10s", "0s", "1500ms", "7us"] {
-            let length = humantime::parse_duration(text).unwrap();
-            assert_eq!(whole_length(i64::try_from(length.as_micros()).unwrap()), text);
-        }
+    fn span(text: &str) -> Span {
+        text.parse().unwrap()
     }
 
     #[test]
-    fn a_length_has_no_months() {
-        let check = |text: &str, expect: Result<i64, &str>| match (text.parse::<Span>().and_then(Span::seconds), expect)
+    fn a_length_is_written_as_settings_take_it() {
+        for text in ["366d", "7d", "1d", "36h", "1h", "90m", "1m", "90s", "10s", "1500ms"] {
+            assert_eq!(whole_length(span(text).micros().unwrap()), text);
+            assert_eq!(span(text).to_string(), text);
+        }
+        assert_eq!((whole_length(0), whole_length(7)), ("0s".to_owned(), "7us".to_owned()));
+    }
+
+    #[test]
+    fn months_and_years_have_no_fixed_length() {
+        let check = |text: &str, expect: Result<i64, &str>| match (text.parse::<Span>().and_then(Span::micros), expect)
         {
-            (Ok(seconds), Ok(expect)) => assert_eq!(seconds, expect, "{text}"),
+            (Ok(micros), Ok(expect)) => assert_eq!(micros, expect * Timestamp::SECOND_US, "{text}"),
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
             (answer, expect) => panic!("{text}: {answer:?}, expected {expect:?}"),
         };
+        check("90s", Ok(90));
         check("90m", Ok(5_400));
+        check("12h", Ok(43_200));
         check("2d", Ok(172_800));
         check("1w", Ok(604_800));
         check("1mo", Err("1mo' has no fixed length; write days"));
         check("1y", Err("no fixed length"));
-        check("-2d", Err("write a count and a unit"));
+        check("0d", Err("must count from 1"));
+        check("4294967296s", Err("must count from 1"));
+        for bad in ["", "s", "-2d", "1M", "2 d", "1.5h", "1h30m", "d7", "7"] {
+            check(bad, Err("write a count and a unit"));
+        }
     }
 
     #[test]
@@ -220,5 +245,31 @@ mod tests {
         check(3_600_000_000, "3600s");
         check(5_400_500_000, "5400.5s");
         check(-1, "-0.000001s");
+    }
+
+    #[test]
+    fn spans_count_back_by_the_calendar() {
+        let check = |end: &str, text: &str, expect: Option<&str>| {
+            let start = span(text).before(Timestamp::parse_rfc3339(end).unwrap()).map(|start| start.to_string());
+            assert_eq!(start.as_deref(), expect, "{text} before {end}");
+        };
+        let noon = "2025-12-08T12:00:00.000001Z";
+        check(noon, "90s", Some("2025-12-08T11:58:30.000001Z"));
+        check(noon, "5m", Some("2025-12-08T11:55:00.000001Z"));
+        check(noon, "13h", Some("2025-12-07T23:00:00.000001Z"));
+        check(noon, "1d", Some("2025-12-07T12:00:00.000001Z"));
+        check(noon, "2w", Some("2025-11-24T12:00:00.000001Z"));
+        check(noon, "1mo", Some("2025-11-08T12:00:00.000001Z"));
+        check(noon, "12mo", Some("2024-12-08T12:00:00.000001Z"));
+        check(noon, "1y", Some("2024-12-08T12:00:00.000001Z"));
+        // The end of February, in a common year and in a leap year.
+        check("2025-03-31T00:00:00Z", "1mo", Some("2025-02-28T00:00:00Z"));
+        check("2024-03-31T00:00:00Z", "1mo", Some("2024-02-29T00:00:00Z"));
+        check("2024-02-29T00:00:00Z", "1y", Some("2023-02-28T00:00:00Z"));
+        check(noon, "3000y", None);
+        // Eight thousand years of minutes are before the year 1, and none of these overflows.
+        for unit in SpanUnit::ALL.into_iter().filter(|unit| *unit > SpanUnit::Second) {
+            check(noon, &Span::new(u32::MAX, unit).to_string(), None);
+        }
     }
 }

@@ -5,7 +5,8 @@
 use prost_types::Timestamp as ProtoTimestamp;
 use serde_json::{Value, json};
 
-use crate::domain::Timestamp;
+use crate::domain::{Interval, Timestamp};
+use crate::proto::convert::candle_interval;
 use crate::proto::v1;
 
 /// The file beside the parts of a full export that tells what they are; written last.
@@ -59,26 +60,11 @@ pub(super) fn filter_json(request: &v1::ExportSnapshotRequest) -> Value {
         "known_time": time_json(request.known_time),
     });
     if request.shape() == v1::ExportShape::Candles {
-        filter["interval"] = interval_name(request.interval()).into();
+        filter["interval"] = candle_interval(request.interval).map_or("", Interval::name).into();
         filter["time_zone"] = request.time_zone.as_str().into();
         filter["fill_empty"] = request.fill_empty.into();
     }
     filter
-}
-
-/// As the command takes it.
-fn interval_name(interval: v1::CandleInterval) -> &'static str {
-    match interval {
-        v1::CandleInterval::Unspecified => "",
-        v1::CandleInterval::Minute => "1m",
-        v1::CandleInterval::FiveMinutes => "5m",
-        v1::CandleInterval::FifteenMinutes => "15m",
-        v1::CandleInterval::Hour => "1h",
-        v1::CandleInterval::FourHours => "4h",
-        v1::CandleInterval::Day => "1d",
-        v1::CandleInterval::Week => "1w",
-        v1::CandleInterval::Month => "1mo",
-    }
 }
 
 /// What stands beside the files of an export, for whoever reads them later.

@@ -10,10 +10,11 @@ use thiserror::Error;
 use super::encode::{EncodeError, Encoder};
 use super::names::{Names, SeriesNames};
 use super::outlet::{HandOver, Outlet, Unwanted, response};
-use super::request::{ExportRequest, Shape, to_proto};
+use super::request::{ExportRequest, Shape};
 use super::row::{CandleCells, DayRow, HeldRow, InstantRow, PollRow, RevisionRow, Row, RunRow, SeriesRow};
 use super::schema::{Part, SCHEMA_VERSION};
 use crate::domain::{Run, Timestamp};
+use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::proto::v1::export_snapshot_response::Message;
 use crate::query::{QueryError, Snapshot};
@@ -87,12 +88,12 @@ fn manifest(snapshot: &Snapshot, request: &ExportRequest) -> Result<v1::ExportMa
     Ok(v1::ExportManifest {
         schema_version: SCHEMA_VERSION,
         sequence: snapshot.commit.sequence,
-        recorded_time: Some(to_proto(snapshot.commit.recorded_time)),
+        recorded_time: Some(timestamp(snapshot.commit.recorded_time)),
         product_version: env!("CARGO_PKG_VERSION").to_owned(),
         request: Some(request.echo()),
         parts: request.part_names(),
         expected_row_count: Some(expected_row_count(snapshot, request)?),
-        last_ingest_time: snapshot.view.board.last_ingest_time.map(to_proto),
+        last_ingest_time: snapshot.view.board.last_ingest_time.map(timestamp),
     })
 }
 

@@ -2,13 +2,11 @@
 //!
 //! **Invariant**: the metadata of a file follows from the request and the commit alone.
 
-use prost_types::Timestamp as ProtoTimestamp;
-
 use super::format::Format;
 use super::manifest::filter_json;
 use super::schema::{Part, SCHEMA_VERSION};
-use crate::analysis::Interval;
 use crate::domain::Timestamp;
+use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::query::SnapshotRequest;
 use crate::store::Commit;
@@ -90,11 +88,11 @@ impl ExportRequest {
             shape: shape.into(),
             pairs: self.snapshot.filter.pairs.iter().map(ToString::to_string).collect(),
             sources: self.snapshot.filter.sources.iter().map(ToString::to_string).collect(),
-            start_time: self.start_time.map(to_proto),
-            end_time: self.end_time.map(to_proto),
-            known_time: self.snapshot.known_time.map(to_proto),
+            start_time: self.start_time.map(timestamp),
+            end_time: self.end_time.map(timestamp),
+            known_time: self.snapshot.known_time.map(timestamp),
             full: self.full,
-            interval: candles.map_or(v1::CandleInterval::Unspecified, |of| interval(of.buckets.interval)).into(),
+            interval: candles.map_or(v1::CandleInterval::Unspecified, |of| of.buckets.interval.into()).into(),
             time_zone: candles.map_or_else(String::new, |of| of.buckets.zone.to_string()),
             fill_empty: candles.is_some_and(|of| of.fill),
         }
@@ -113,24 +111,4 @@ impl ExportRequest {
         metadata.sort();
         metadata.into()
     }
-}
-
-fn interval(interval: Interval) -> v1::CandleInterval {
-    match interval {
-        Interval::Minute => v1::CandleInterval::Minute,
-        Interval::FiveMinutes => v1::CandleInterval::FiveMinutes,
-        Interval::FifteenMinutes => v1::CandleInterval::FifteenMinutes,
-        Interval::Hour => v1::CandleInterval::Hour,
-        Interval::FourHours => v1::CandleInterval::FourHours,
-        Interval::Day => v1::CandleInterval::Day,
-        Interval::Week => v1::CandleInterval::Week,
-        Interval::Month => v1::CandleInterval::Month,
-        // Of changes only: no request names it for candles.
-        Interval::Year => v1::CandleInterval::Unspecified,
-    }
-}
-
-pub(super) fn to_proto(time: Timestamp) -> ProtoTimestamp {
-    let (seconds, nanos) = time.to_parts();
-    ProtoTimestamp { seconds, nanos }
 }

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::source::FollowedSource;
 use crate::analysis::Zone;
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, duration_us, whole_length};
 
 /// The ticker moves during the day.
 const TICKER_INTERVAL: Duration = Duration::from_mins(1);
@@ -48,8 +48,8 @@ pub struct Schedule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ScheduleError {
     /// Impolite, or so slow that a clock put back would look like it.
-    #[error("it is outside {min} to {max}; choose a pace between them", min = humantime::format_duration(Schedule::PACE_MIN),
-            max = humantime::format_duration(Schedule::PACE_MAX))]
+    #[error("it is outside {min} to {max}; choose a pace between them", min = whole_length(duration_us(Schedule::PACE_MIN)),
+            max = whole_length(duration_us(Schedule::PACE_MAX)))]
     Pace,
     /// It publishes all day.
     #[error("the ticker has no hour of publication, it moves all day; leave this out")]
@@ -147,7 +147,7 @@ pub fn next_poll(schedule: Schedule, polled: Timestamp, last: LastPoll, chance: 
 
 /// Until when a poll speaks for its feed, the next one being planned for `next`.
 pub fn covered_until(next: Timestamp) -> Timestamp {
-    next.saturating_add_us(i64::try_from(POLL_SLACK.as_micros()).unwrap_or(i64::MAX))
+    next.saturating_add_us(duration_us(POLL_SLACK))
 }
 
 /// Whether it is time. A clock that was put back would leave a plan beyond any wait.

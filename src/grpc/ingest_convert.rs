@@ -9,11 +9,11 @@ use crate::columns::{ColumnTick, ColumnValueError, ColumnsError, TICK_COLUMN_ROW
 use crate::domain::{RateError, Tick, Timestamp};
 use crate::ingest::batch::{BatchBuilder, NAMED_REFUSALS_MAX, ObservedTime, TickRules, TickText};
 use crate::ingest::{Batch, ConflictPolicy, Held, IngestReport, Refusal, RefusalReason, Summary};
+use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::proto::v1::stream_ticks_request::Batch as StreamBatch;
 
 use crate::api::ServiceError;
-use crate::api::convert::timestamp;
 
 /// Most ticks of one batch of messages.
 pub const BATCH_TICKS_MAX: usize = 10_000;

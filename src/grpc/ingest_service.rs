@@ -16,6 +16,7 @@ use crate::domain::{Source, Timestamp};
 use crate::feed::{PageBatch, PageError, TickerPage, advise_time};
 use crate::ingest::batch::TickRules;
 use crate::ingest::{Ingest, IngestError};
+use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::proto::v1::ingest_service_server::IngestService;
 
@@ -25,7 +26,6 @@ use super::ingest_convert::{
 };
 use super::quarantine::QuarantineCalls;
 use super::tick_stream::{self, UNANSWERED_BATCHES_MAX};
-use crate::api::convert::timestamp;
 use crate::api::{Rates, ServiceError};
 
 /// Whose page it is when nothing is said.
@@ -185,10 +185,7 @@ fn page_source(text: &str) -> Result<Source, BadField> {
 }
 
 fn page_time(message: Option<&prost_types::Timestamp>) -> Result<Option<Timestamp>, BadField> {
-    message
-        .map(|time| Timestamp::from_parts_exact(time.seconds, time.nanos))
-        .transpose()
-        .map_err(|error| BadField::new("observed_time", error.to_string()))
+    message.map(Timestamp::try_from).transpose().map_err(|error| BadField::new("observed_time", error.to_string()))
 }
 
 fn page_problem(error: &PageError) -> BadField {

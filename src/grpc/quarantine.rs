@@ -8,10 +8,10 @@ use tonic::{Response, Status};
 
 use super::ingest_convert::{BadField, Mode};
 use super::rate_service::answered;
-use crate::api::convert::timestamp;
 use crate::api::{Rates, decision_messages, decision_request};
 use crate::domain::Verdict;
 use crate::ingest::{ConflictPolicy, DecisionReport, Ingest};
+use crate::proto::convert::timestamp;
 use crate::proto::v1;
 
 /// The calls about held ticks. Cheap to clone.

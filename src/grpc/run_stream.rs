@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::blocking_stream::{End, Messages, send_until};
 use crate::api::ServiceError;
-use crate::api::convert::timestamp;
 use crate::columns::RunPacker;
+use crate::proto::convert::timestamp;
 use crate::proto::v1::StreamRunsResponse;
 use crate::query::RunStream;
 

@@ -25,10 +25,10 @@ use super::body::Held;
 use super::calls::{Basis, has_it, keep, not_modified};
 use super::parameters::{Parameters, invalid};
 use super::problem::{Problem, broken};
-use crate::analysis::{Buckets, Interval, Rounded, Zone, product};
+use crate::analysis::{Buckets, Rounded, Zone, product};
 use crate::api::{Rates, Read, ServiceError};
 use crate::board::StateRules;
-use crate::domain::{Amount, Currency, Pair, Source, Timestamp};
+use crate::domain::{Amount, Currency, Interval, Pair, Source, Timestamp};
 use crate::query::{BucketsRequest, CandleRow, CandlesRequest, QueryError, Range, RateAnswer, RateRequest, Reader};
 
 /// Where it is; without `v1` for clients of the earlier host.

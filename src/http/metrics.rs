@@ -120,15 +120,6 @@ fn labels(quote: &LatestQuote) -> Vec<(&'static str, String)> {
     vec![("pair", quote.series.pair.to_string()), ("source", quote.series.source.to_string())]
 }
 
-const fn state(state: RateState) -> &'static str {
-    match state {
-        RateState::Stale => "STALE",
-        RateState::Pegged => "PEGGED",
-        RateState::Moving => "MOVING",
-        RateState::Flat => "FLAT",
-    }
-}
-
 fn rates(readings: &mut Readings, board: &Board) {
     let mut each = |name, help, read: &dyn Fn(&LatestQuote) -> Option<f64>| {
         let found = board.quotes.iter().filter_map(|quote| Some((labels(quote), read(quote)?))).collect();
@@ -148,9 +139,9 @@ fn rates(readings: &mut Readings, board: &Board) {
         quote.moved_time.map(seconds)
     });
     let states = board.quotes.iter().flat_map(|quote| {
-        [RateState::Stale, RateState::Pegged, RateState::Moving, RateState::Flat].map(|each| {
+        RateState::ALL.map(|each| {
             let mut labels = labels(quote);
-            labels.push(("state", state(each).to_owned()));
+            labels.push(("state", each.name().to_owned()));
             (labels, f64::from(quote.state == each))
         })
     });

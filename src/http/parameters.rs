@@ -12,6 +12,8 @@ use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, Messa
 use super::schema::{DURATION, TIMESTAMP, short_names};
 use crate::api::ServiceError;
 use crate::domain::{Span, Timestamp, clip};
+use crate::proto::convert::duration;
+use crate::proto::v1;
 
 /// Parameters of one query.
 const PARAMETERS_MAX: usize = 32;
@@ -174,15 +176,15 @@ fn part(name: &str, of: &MessageDescriptor, text: &str) -> Result<DynamicMessage
             set(2, Value::I32(nanos))?;
         }
         DURATION => {
-            let seconds = span(text)?.seconds().map_err(|problem| invalid(name, problem.to_string()))?;
-            set(1, Value::I64(seconds))?;
+            let micros = span(text)?.micros().map_err(|problem| invalid(name, problem.to_string()))?;
+            let length = duration(micros);
+            set(1, Value::I64(length.seconds))?;
+            set(2, Value::I32(length.nanos))?;
         }
         WINDOW => {
-            let span = span(text)?;
-            set(1, Value::U32(span.count()))?;
-            let units = of.get_field(2).and_then(|unit| unit.kind().as_enum().map(short_names)).unwrap_or_default();
-            let unit = units.iter().find(|(_, unit)| unit == span.unit().name()).map_or(0, |(number, _)| *number);
-            set(2, Value::EnumNumber(unit))?;
+            let window = v1::Window::try_from(span(text)?).map_err(|problem| invalid(name, problem.to_string()))?;
+            set(1, Value::U32(window.count))?;
+            set(2, Value::EnumNumber(window.unit))?;
         }
         _ => return Err(invalid(name, "cannot be given over HTTP; ask by gRPC")),
     }
@@ -245,9 +247,9 @@ mod tests {
         check(Call::Rate, "p%61ir=a&pair=b", "pair: is given more than once");
         check(Call::Rate, "time=2025-12-08T06:00:00+06:00", "a + is written %2B");
         check(Call::Rate, "time=yesterday", "time: time 'yesterday' is not RFC 3339");
-        check(Call::Rate, "max_age=1mo", "max_age: span '1mo' has no fixed length");
-        check(Call::Rate, "max_age=soon", "max_age: 'soon' is no span");
-        check(Call::Change, "window=0d", "window: span '0d' must count from 1");
+        check(Call::Rate, "max_age=1mo", "max_age: duration '1mo' has no fixed length");
+        check(Call::Rate, "max_age=soon", "max_age: 'soon' is not a valid duration");
+        check(Call::Change, "window=0d", "window: duration '0d' must count from 1");
         check(Call::Candles, "interval=2h", "interval: '2h' is none of 1m, 5m, 15m, 1h, 4h, 1d, 1w, 1mo");
         check(Call::Changes, "period=3d", "period: '3d' is none of DAY_ON_DAY, WEEK_ON_WEEK");
         check(Call::Candles, "interval=unspecified", "is none of 1m");

@@ -6,11 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::time::Duration;
 
 use crate::domain::{
     CurrencyError, CurrencySet, Pair, PairError, PublishedValue, Rate, RateError, ReportedChange, ReportedChangeError,
-    SeriesKey, Source, Tick, Timestamp, TimestampError,
+    SeriesKey, Source, Tick, Timestamp, TimestampError, whole_length,
 };
 
 use super::{Batch, BatchTick, ConflictPolicy, QuarantineRules, Refusal, RefusalReason, SeriesTicks};
@@ -286,12 +285,11 @@ impl<'a> BatchBuilder<'a> {
             ));
         }
         if time > self.latest_allowed {
-            let limit = Duration::from_micros(self.rules.future_limit_us.unsigned_abs());
             return Err(Problem::new(
                 RefusalReason::TimeTooFarAhead,
                 format!(
                     "observed_time {time} is more than {} ahead of {}; check its unit and its zone, or raise --future-limit",
-                    humantime::format_duration(limit),
+                    whole_length(self.rules.future_limit_us),
                     self.now
                 ),
             ));

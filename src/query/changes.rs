@@ -6,8 +6,8 @@ use super::rate::{Change, RateAnswer};
 use super::resolve::Route;
 use super::spells::first_rate_time;
 use super::{Answer, QueryError, Reader, check_cancelled};
-use crate::analysis::{Bucket, Buckets, Interval, Zone};
-use crate::domain::Timestamp;
+use crate::analysis::{Bucket, Buckets, Zone};
+use crate::domain::{Interval, Timestamp};
 
 /// What a change is measured over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

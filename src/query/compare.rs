@@ -10,9 +10,9 @@ use super::resolve::Route;
 use super::spells::first_rate_time;
 use super::{Answer, QueryError, Range, Reader, check_cancelled};
 use crate::analysis::{
-    Bucket, Buckets, ComparisonSummary, Comparisons, Difference, Interval, LAG_DAYS_MAX, Sides, Zone, end_stretch,
+    Bucket, Buckets, ComparisonSummary, Comparisons, Difference, LAG_DAYS_MAX, Sides, Zone, end_stretch,
 };
-use crate::domain::{Pair, Source, Timestamp};
+use crate::domain::{Interval, Pair, Source, Timestamp};
 
 /// Most days of one comparison: 27 years.
 pub const COMPARED_DAYS_MAX: u32 = 10_000;

@@ -47,7 +47,7 @@ pub use quote_changes::{QuoteChanges, WindowChange};
 pub use rate::{Change, ChangeRequest, RateAnswer, RateRequest};
 pub use resolve::Derivation;
 pub use snapshot::{CandleBuckets, Snapshot, SnapshotRequest};
-pub use window::{ChangeStart, Window, WindowUnit};
+pub use window::ChangeStart;
 
 use tokio_util::sync::CancellationToken;
 

@@ -8,9 +8,10 @@ use std::cmp::Ordering;
 use super::pin::Pin;
 use super::resolve::Leg;
 use super::spells::{first_rate_time, items, rate_spans};
-use super::{Answer, QueryError, Range, Reader, Window};
+use super::window::window_start;
+use super::{Answer, QueryError, Range, Reader};
 use crate::analysis::{Legs, WrittenRate};
-use crate::domain::{Pair, Rate, RateSpan, SeriesKey, Source, Timestamp};
+use crate::domain::{Pair, Rate, RateSpan, SeriesKey, Source, Span, Timestamp};
 use crate::store::SeriesView;
 
 /// Runs, or observed instants, that one outline may be made of: a second's work.
@@ -26,7 +27,7 @@ pub struct OutlineRequest {
     /// From whom; none where a single source has the pair, or one is preferred.
     pub source: Option<Source>,
     /// So long before now; none for all there is.
-    pub window: Option<Window>,
+    pub window: Option<Span>,
     /// Into how many columns of equal width time is cut, at least one.
     pub columns: u32,
 }
@@ -218,7 +219,7 @@ impl Reader {
             return Err(QueryError::invalid("pair", problem));
         };
         let start = match request.window {
-            Some(window) => window.before(pin.now)?,
+            Some(window) => window_start(window, pin.now)?,
             None => first_rate_time(&pin, &route)?.unwrap_or(pin.now).min(pin.now),
         };
         let span_us = pin.now.micros_since(start).max(1);

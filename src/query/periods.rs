@@ -131,7 +131,8 @@ pub(super) fn range_buckets(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::{Interval, Zone};
+    use crate::analysis::Zone;
+    use crate::domain::Interval;
     use crate::query::latest_tests::key;
 
     fn at(text: &str) -> Timestamp {

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use super::spells::items;
-use super::{Answer, QueryError, Reader, Window, check_cancelled};
+use super::window::window_start;
+use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::analysis::{Derived, PercentChange};
 use crate::board::LatestQuote;
-use crate::domain::{Run, Timestamp};
+use crate::domain::{Run, Span, Timestamp};
 use crate::store::SeriesView;
 
 /// The change of a quote over a window that ends now.
@@ -49,9 +50,10 @@ impl Reader {
     ///
     /// # Errors
     /// A window that the calendar does not hold, or the caller gone.
-    pub fn quote_changes(&self, windows: &[Window], limit: usize) -> Result<Answer<Vec<QuoteChanges>>, QueryError> {
+    pub fn quote_changes(&self, windows: &[Span], limit: usize) -> Result<Answer<Vec<QuoteChanges>>, QueryError> {
         let pin = self.pin(None)?;
-        let starts: Vec<Timestamp> = windows.iter().map(|window| window.before(pin.now)).collect::<Result<_, _>>()?;
+        let starts: Vec<Timestamp> =
+            windows.iter().map(|window| window_start(*window, pin.now)).collect::<Result<_, _>>()?;
         let mut rows = Vec::new();
         for quote in self.view.board.quotes.iter().take(limit) {
             check_cancelled(&self.cancel)?;

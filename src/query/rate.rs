@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::pin::Pin;
 use super::resolve::{Derivation, Leg, Route, derivation};
+use super::window::window_start;
 use super::{Answer, ChangeStart, QueryError, Reader};
 use crate::analysis::{Derived, LegRate, Legs, PercentChange};
 use crate::board::RateState;
@@ -213,7 +214,7 @@ fn ends(request: &ChangeRequest, now: Timestamp) -> Result<(Timestamp, Timestamp
     let end = request.end_time.unwrap_or(now);
     let start = match request.start {
         ChangeStart::Time(start) => start,
-        ChangeStart::Before(window) => window.before(end)?,
+        ChangeStart::Before(window) => window_start(window, end)?,
     };
     if end < start {
         return Err(QueryError::invalid("end_time", format!("{end} is before start_time {start}; swap them")));
@@ -224,8 +225,7 @@ fn ends(request: &ChangeRequest, now: Timestamp) -> Result<(Timestamp, Timestamp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{CurrencySet, PublishedValue, Rate};
-    use crate::query::{Window, WindowUnit};
+    use crate::domain::{CurrencySet, PublishedValue, Rate, Span, SpanUnit};
 
     fn at(micros: i64) -> Timestamp {
         Timestamp::from_micros(micros)
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_ends_of_a_change() {
-        let hour = |count| ChangeStart::Before(Window { count, unit: WindowUnit::Hour });
+        let hour = |count| ChangeStart::Before(Span::new(count, SpanUnit::Hour));
         let check = |start: ChangeStart, end: Option<i64>, expect: Option<(i64, i64)>| {
             let request = ChangeRequest {
                 pair: Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap(),

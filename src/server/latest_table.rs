@@ -5,7 +5,7 @@
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
-use crate::board::{Board, LatestQuote, RateState};
+use crate::board::{Board, LatestQuote};
 
 const HEADINGS: [&str; 6] = ["pair", "source", "rate", "reported change", "observed", "state"];
 const RATE_COLUMN: usize = 2;
@@ -37,17 +37,8 @@ fn cells(quote: &LatestQuote) -> [String; 6] {
         value.rate.to_string(),
         value.reported_change.map_or_else(String::new, |change| format!("{change} %")),
         quote.run.last_observed_time.to_string(),
-        state_word(quote.state).to_owned(),
+        quote.state.name().to_lowercase(),
     ]
-}
-
-fn state_word(state: RateState) -> &'static str {
-    match state {
-        RateState::Stale => "stale",
-        RateState::Pegged => "pegged",
-        RateState::Moving => "moving",
-        RateState::Flat => "flat",
-    }
 }
 
 fn plain(text: &str) -> String {
@@ -59,6 +50,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::board::RateState;
     use crate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, Run, SeriesKey, Source, Timestamp};
 
     fn quote(rate: &str, change: Option<&str>) -> Arc<LatestQuote> {

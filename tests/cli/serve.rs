@@ -98,7 +98,7 @@ fn bad_settings_end_with_status_2_before_anything_is_opened() {
     check(&[], Some(("SILKRATE_CONFIG", "")), &["--config"]);
     check(&["--config", SAMPLE_PAGE], None, &["2025-12-08.txt:1: it is no TOML"]);
     check(&[], Some(("SILKRATE_QUEUE_BATCHES", "many")), &["--queue-batches", "many"]);
-    check(&[], Some(("SILKRATE_STALE_LIMIT", "")), &["--stale-limit", "no duration"]);
+    check(&[], Some(("SILKRATE_STALE_LIMIT", "")), &["--stale-limit", "not a valid duration"]);
     check(&[], Some(("SILKRATE_RECOLLAPSE", "")), &["--recollapse", "true or false"]);
     check(&[], Some(("SILKRATE_LOG", "loud")), &["--log", "'loud', which is no level"]);
     check(&[], Some(("SILKRATE_LOG_FORMAT", "xml")), &["--log-format", "human, json"]);

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::analysis::derived::tests::exact;
-use crate::analysis::{Edge, Interval, LegRate, LegSpell, Legs, Zone};
-use crate::domain::Rate;
+use crate::analysis::{Edge, LegRate, LegSpell, Legs, Zone};
+use crate::domain::{Interval, Rate};
 
 const MINUTE_S: i64 = 60;
 

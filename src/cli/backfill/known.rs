@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use chrono::NaiveDate;
 
 use crate::analysis::Zone;
+use crate::cli::CliError;
 use crate::cli::client::Client;
-use crate::cli::{CliError, to_wire};
 use crate::domain::Timestamp;
 use crate::feed::BankFeed;
+use crate::proto::convert::timestamp;
 use crate::proto::v1::{Gap, ListGapsRequest, ListRunsRequest, Run};
 
 /// Runs asked for at a time.
@@ -32,8 +33,8 @@ pub(super) async fn known_days(
     let mut request = ListRunsRequest {
         pair: format!("USD/{}", feed.home()),
         source: feed.source_name().to_owned(),
-        start_time: Some(to_wire(zone.day_start(from))),
-        end_time: to.succ_opt().map(|end| to_wire(zone.day_start(end))),
+        start_time: Some(timestamp(zone.day_start(from))),
+        end_time: to.succ_opt().map(|end| timestamp(zone.day_start(end))),
         // The run that was in force already may hold days of the range.
         include_baseline: true,
         page_size: PAGE_RUNS_MAX,
@@ -55,7 +56,7 @@ pub(super) async fn known_days(
     // Asked for after the runs: what came in between ends gaps and makes none. The first run may have begun long before
     // the range.
     let begin = runs.iter().filter_map(|run| time(run.first_observed_time.as_ref())).min();
-    let gaps = gaps(client, ListRunsRequest { start_time: begin.map(to_wire), ..request }).await?;
+    let gaps = gaps(client, ListRunsRequest { start_time: begin.map(timestamp), ..request }).await?;
     let mut days = BTreeSet::new();
     for run in &runs {
         add(&mut days, run, &gaps, zone);
@@ -92,7 +93,7 @@ fn span(gap: &Gap) -> Option<Span> {
 }
 
 fn time(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
-    Timestamp::from_parts_exact(time?.seconds, time?.nanos).ok()
+    Timestamp::try_from(time?).ok()
 }
 
 /// The days that a run must hold: those of its ends, and all that begin outside of gaps if it has as many observations
@@ -129,8 +130,8 @@ mod tests {
         let check = |first: &str, last: &str, observation_count: u64, gaps: &[(&str, &str)], expect: &[&str]| {
             let time = |text: &str| Timestamp::parse(text).unwrap();
             let run = Run {
-                first_observed_time: Some(to_wire(time(first))),
-                last_observed_time: Some(to_wire(time(last))),
+                first_observed_time: Some(timestamp(time(first))),
+                last_observed_time: Some(timestamp(time(last))),
                 observation_count,
                 ..Run::default()
             };

@@ -22,11 +22,12 @@ use self::progress::Progress;
 use self::report::{OtherDate, Report, print};
 use super::client::Client;
 use super::error::ErrorKind;
-use super::{CliError, Outcome, Session, to_wire};
+use super::{CliError, Outcome, Session};
 use crate::clock::{Clock as _, SystemClock};
-use crate::domain::{Currency, CurrencySet, Source, SourceError, Tick, Timestamp};
+use crate::domain::{Currency, CurrencySet, Source, SourceError, Span, Tick, Timestamp};
 use crate::feed::{BankError, BankFeed, BankRequest, BankRules, BankTable};
 use crate::follow::{FeedUrl, FetchError, FetchLimits, Fetched, Fetcher, FollowSettings, FollowedSource, Validators};
+use crate::proto::convert::timestamp;
 use crate::proto::v1::{ConflictPolicy, IngestTicksRequest, ListSourcesRequest, SettingOrigin, Tick as TickMessage};
 
 /// Most days walked by one command.
@@ -135,7 +136,8 @@ fn parse_date(text: &str) -> Result<NaiveDate, String> {
 }
 
 fn parse_pace(text: &str) -> Result<Duration, String> {
-    let pace = humantime::parse_duration(text).map_err(|_| "it is no duration; write one like 1s".to_owned())?;
+    let micros = text.parse::<Span>().and_then(Span::micros).map_err(|error| error.to_string())?;
+    let pace = Duration::from_micros(micros.unsigned_abs());
     let is_good = (Duration::from_millis(100)..=Duration::from_hours(1)).contains(&pace);
     if is_good { Ok(pace) } else { Err("it is outside 100ms to 1h; choose a duration between them".to_owned()) }
 }
@@ -311,7 +313,7 @@ fn message(tick: &Tick) -> TickMessage {
     TickMessage {
         pair: tick.series.pair.to_string(),
         source: tick.series.source.to_string(),
-        observed_time: Some(to_wire(tick.observed_time)),
+        observed_time: Some(timestamp(tick.observed_time)),
         rate: tick.value.rate.to_string(),
         reported_change_percent: tick.value.reported_change.map(|change| change.to_string()),
     }

@@ -17,13 +17,14 @@ use tonic::{Request, Streaming};
 pub(super) use self::error::ExportError;
 use self::progress::Progress;
 use self::target::{Kind, Target, Writing};
-use super::candles::Interval;
+use super::candles::candle_length;
 use super::cell::Cell;
 use super::client::Client;
 use super::error::Problem;
 use super::output::{Column, Sheet};
 use super::when::When;
 use super::{CliError, Outcome, Session, ZoneArgs, stdout};
+use crate::domain::Interval;
 use crate::export::{Checker, Format, PartitionKey, Step};
 use crate::proto::v1::{
     CandleInterval, ExportFormat, ExportManifest, ExportShape, ExportSnapshotRequest, ExportSnapshotResponse,
@@ -62,7 +63,7 @@ pub struct ExportArgs {
     #[arg(long, value_enum, value_name = "SHAPE", default_value_t = RowShape::Runs)]
     shape: RowShape,
     /// How long the buckets of candles are; weeks begin on Monday
-    #[arg(long, value_enum, value_name = "LENGTH", required_if_eq("shape", "candles"))]
+    #[arg(long, value_name = "LENGTH", value_parser = candle_length(), required_if_eq("shape", "candles"))]
     interval: Option<Interval>,
     #[command(flatten)]
     zone: ZoneArgs,

@@ -6,9 +6,9 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use crate::cli::error::{CliError, Problem};
-use crate::cli::to_wire;
 use crate::export::read::{RunTick, RunTicks};
 use crate::feed::{TickCsv, TickCsvError, TickCsvRow, TickCsvRowError, TickCsvValues};
+use crate::proto::convert::timestamp;
 use crate::proto::v1::Tick;
 
 /// A row that gave a tick, or why it did not.
@@ -61,7 +61,7 @@ impl<R: BufRead> TickRows for CsvRows<R> {
 
 fn tick_message(values: TickCsvValues) -> Tick {
     let TickCsvValues { pair, source, observed_time, rate, reported_change_percent } = values;
-    Tick { pair, source, observed_time: Some(to_wire(observed_time)), rate, reported_change_percent }
+    Tick { pair, source, observed_time: Some(timestamp(observed_time)), rate, reported_change_percent }
 }
 
 /// The first and the last tick of each run of a Parquet file; what was between them is not in it.
@@ -83,7 +83,7 @@ impl TickRows for ParquetRows {
         let tick = Tick {
             pair,
             source,
-            observed_time: Some(to_wire(observed_time)),
+            observed_time: Some(timestamp(observed_time)),
             rate: value.rate.to_string(),
             reported_change_percent: value.reported_change.map(|change| change.to_string()),
         };

@@ -61,15 +61,12 @@ const COLUMNS: &[Column<QuarantineDecision>] = &[
     }),
 ];
 
-/// Without what all names begin with; absent where the server left it open.
 fn outcome(outcome: QuarantineOutcome) -> Cell {
-    let name = outcome.as_str_name().trim_start_matches("QUARANTINE_OUTCOME_");
-    if outcome == QuarantineOutcome::Unspecified { Cell::Absent } else { Cell::text(name) }
+    Cell::name(outcome.as_str_name(), "QUARANTINE_OUTCOME_")
 }
 
 fn reason(reason: QuarantineRefusal) -> Cell {
-    let name = reason.as_str_name().trim_start_matches("QUARANTINE_REFUSAL_");
-    if reason == QuarantineRefusal::Unspecified { Cell::Absent } else { Cell::text(name) }
+    Cell::name(reason.as_str_name(), "QUARANTINE_REFUSAL_")
 }
 
 pub(super) async fn release(args: ReleaseArgs, session: &Session) -> Result<Outcome, CliError> {

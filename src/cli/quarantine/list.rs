@@ -66,12 +66,7 @@ const COLUMNS: &[Column<QuarantinedTick>] = &[
 const DECIDED_TITLES: [&str; 2] = ["decided", "note"];
 
 pub(in crate::cli) fn state(state: QuarantineState) -> Cell {
-    match state {
-        QuarantineState::Unspecified => Cell::Absent,
-        QuarantineState::Held => Cell::text("HELD"),
-        QuarantineState::Released => Cell::text("RELEASED"),
-        QuarantineState::Discarded => Cell::text("DISCARDED"),
-    }
+    Cell::name(state.as_str_name(), "QUARANTINE_STATE_")
 }
 
 pub(super) async fn run(args: ListArgs, session: &Session) -> Result<Outcome, CliError> {

@@ -10,7 +10,7 @@ use crossterm::style::Color;
 use super::held::{Held, Line as Connection, Row, time};
 use super::trend::number;
 use crate::cli::text::{clean, length};
-use crate::domain::{Rate, Timestamp};
+use crate::domain::{Rate, Timestamp, duration_us};
 use crate::proto::v1::RateState;
 
 /// Columns that the trend has at least, and at most.
@@ -165,9 +165,7 @@ fn head(held: &Held, now: Option<Timestamp>, at: Instant) -> Line {
         Some((last, now)) => format!("last ingest {}", ago(&age(now, last))),
         None => "nothing ingested yet".to_owned(),
     };
-    let seconds = |from: Instant, to: Instant| {
-        length(i64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(i64::MAX))
-    };
+    let seconds = |from: Instant, to: Instant| length(duration_us(to.saturating_duration_since(from)));
     match &held.line {
         Connection::Waiting => vec![Span::new("connected, waiting for rates", Tint::Faint)],
         Connection::Lost { since, problem, retry_at } => {

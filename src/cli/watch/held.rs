@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::link::{News, SeriesName};
 use super::trend::Trend;
 use crate::cli::cell::Cell;
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, duration_us};
 use crate::proto::v1::{LatestRate, Run, WatchKind, WatchLatestRatesResponse};
 
 /// One series.
@@ -96,7 +96,7 @@ impl Held {
     /// The server's time at `at`, if it was ever told.
     pub(super) fn now(&self, at: Instant) -> Option<Timestamp> {
         let (told, when) = self.server_time?;
-        let micros = i64::try_from(at.saturating_duration_since(when).as_micros()).unwrap_or(i64::MAX);
+        let micros = duration_us(at.saturating_duration_since(when));
         Some(told.saturating_add_us(micros))
     }
 }

@@ -20,6 +20,7 @@ use super::cell::Cell;
 use super::output::{Format, LineSheet};
 use super::text::length;
 use super::{CliError, Outcome, Session, latest, note, stdout};
+use crate::domain::duration_us;
 use crate::proto::v1::{LatestRate, WatchKind, WatchLatestRatesResponse};
 
 pub(super) use screen::give_back;
@@ -104,7 +105,7 @@ async fn write_lines(mut news: Receiver<News>, out: impl Write, format: Format) 
             }
             News::Lost { problem, retry_in } => {
                 is_lost = true;
-                let wait = length(i64::try_from(retry_in.as_micros()).unwrap_or(i64::MAX));
+                let wait = length(duration_us(retry_in));
                 note(&format!("connection lost: {problem}; trying again in {wait}"));
             }
             News::History(..) => {}

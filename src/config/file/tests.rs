@@ -35,17 +35,15 @@ fn a_problem_is_told_by_line_key_value_and_remedy() {
         "pace = 60",
         "sources.nbkr.pace = 60: it is no text; write one in quotes, with its unit, like \"90s\", \"1h\", \"16:00\" or \"https://a.org\"",
     );
-    in_nbkr("pace = \"60\"", "sources.nbkr.pace = \"60\": it is no duration; write one like 90s, 15m, 1h or 7d");
+    let duration = "is not a valid duration; write a count and a unit, like 90s or 7d (s seconds, m minutes, h hours, d days, w weeks, mo months, y years)";
+    in_nbkr("pace = \"60\"", &format!("sources.nbkr.pace = \"60\": '60' {duration}"));
     in_nbkr("pace = \"9s\"", "sources.nbkr.pace = \"9s\": it is outside 10s to 6h; choose a pace between them");
     in_nbkr("pace = \"7h\"", "sources.nbkr.pace = \"7h\": it is outside 10s to 6h; choose a pace between them");
     in_nbkr(
         "collapse_window = \"1 fortnight\"",
-        "sources.nbkr.collapse_window = \"1 fortnight\": it is no duration; write one like 90s, 15m, 1h or 7d",
+        &format!("sources.nbkr.collapse_window = \"1 fortnight\": '1 fortnight' {duration}"),
     );
-    in_nbkr(
-        "stale_limit = \"-1h\"",
-        "sources.nbkr.stale_limit = \"-1h\": it is no duration; write one like 90s, 15m, 1h or 7d",
-    );
+    in_nbkr("stale_limit = \"-1h\"", &format!("sources.nbkr.stale_limit = \"-1h\": '-1h' {duration}"));
     in_nbkr(
         "stale_limit = \"367d\"",
         "sources.nbkr.stale_limit = \"367d\": it is outside 1s to 366d; choose a duration between them",

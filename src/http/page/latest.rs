@@ -18,8 +18,8 @@ use super::super::Site;
 use super::event::event;
 use super::table;
 use crate::api::ServiceError;
-use crate::domain::Timestamp;
-use crate::query::{QuoteChanges, Window, WindowUnit};
+use crate::domain::{Span, SpanUnit, Timestamp};
+use crate::query::QuoteChanges;
 
 /// Rows shown; a store may hold many more series than anybody reads.
 const ROWS_MAX: usize = 500;
@@ -31,11 +31,7 @@ const RENDER_PAUSE: Duration = Duration::from_millis(100);
 const RENDER_AGE_MAX_US: i64 = 60 * Timestamp::SECOND_US;
 
 /// Those that the table has columns for.
-const WINDOWS: [Window; 3] = [
-    Window { count: 24, unit: WindowUnit::Hour },
-    Window { count: 7, unit: WindowUnit::Day },
-    Window { count: 30, unit: WindowUnit::Day },
-];
+const WINDOWS: [Span; 3] = [Span::new(24, SpanUnit::Hour), Span::new(7, SpanUnit::Day), Span::new(30, SpanUnit::Day)];
 
 /// A row, and what it is called.
 #[derive(Clone)]

@@ -27,14 +27,14 @@ pub(super) fn chart_path(series: &SeriesKey) -> String {
 /// A state in a word, with a shape beside it, and what it means here.
 pub(super) fn state(quote: &LatestQuote) -> Markup {
     let limit_us = quote.stale_time.micros_since(quote.run.last_observed_time);
-    let (class, word, meaning) = match quote.state {
-        RateState::Stale => ("stale", "Stale", format!("feed silent for over {}", length(limit_us))),
-        RateState::Pegged => ("pegged", "Pegged", "one rate for 180 days or more".to_owned()),
-        RateState::Moving => ("moving", "Moving", "moved lately".to_owned()),
-        RateState::Flat => ("flat", "Unchanged", "confirmed, no move lately".to_owned()),
+    let (word, meaning) = match quote.state {
+        RateState::Stale => ("Stale", format!("feed silent for over {}", length(limit_us))),
+        RateState::Pegged => ("Pegged", "one rate for 180 days or more".to_owned()),
+        RateState::Moving => ("Moving", "moved lately".to_owned()),
+        RateState::Flat => ("Unchanged", "confirmed, no move lately".to_owned()),
     };
     html! {
-        span class={ "state " (class) } { (word) }
+        span class={ "state " (quote.state.name().to_lowercase()) } { (word) }
         span class="sub" { (meaning) }
     }
 }

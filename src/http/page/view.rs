@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use crate::analysis::{Buckets, Interval, Zone};
-use crate::domain::{Pair, SeriesKey, Source, Timestamp};
-use crate::query::{QueryError, Window, WindowUnit};
+use crate::analysis::{Buckets, Zone};
+use crate::domain::{Interval, Pair, SeriesKey, Source, Span, SpanUnit, Timestamp};
+use crate::query::QueryError;
 use crate::sources::Preferences;
 
 /// Candles of one chart; more would touch each other.
@@ -27,23 +27,19 @@ pub(super) struct Fields {
 }
 
 /// How far back a chart goes, and which candles suit that.
-pub(super) struct Span {
+pub(super) struct ChartRange {
     pub(super) name: &'static str,
     pub(super) text: &'static str,
-    pub(super) window: Option<Window>,
+    pub(super) window: Option<Span>,
     pub(super) candles: &'static str,
 }
 
-const fn window(count: u32, unit: WindowUnit) -> Window {
-    Window { count, unit }
-}
-
-pub(super) const SPANS: [Span; 5] = [
-    Span { name: "1d", text: "1 day", window: Some(window(1, WindowUnit::Day)), candles: "1h" },
-    Span { name: "7d", text: "7 days", window: Some(window(7, WindowUnit::Day)), candles: "4h" },
-    Span { name: "30d", text: "30 days", window: Some(window(30, WindowUnit::Day)), candles: "1d" },
-    Span { name: "1y", text: "1 year", window: Some(window(1, WindowUnit::Year)), candles: "1w" },
-    Span { name: "all", text: "All", window: None, candles: "1mo" },
+pub(super) const SPANS: [ChartRange; 5] = [
+    ChartRange { name: "1d", text: "1 day", window: Some(Span::new(1, SpanUnit::Day)), candles: "1h" },
+    ChartRange { name: "7d", text: "7 days", window: Some(Span::new(7, SpanUnit::Day)), candles: "4h" },
+    ChartRange { name: "30d", text: "30 days", window: Some(Span::new(30, SpanUnit::Day)), candles: "1d" },
+    ChartRange { name: "1y", text: "1 year", window: Some(Span::new(1, SpanUnit::Year)), candles: "1w" },
+    ChartRange { name: "all", text: "All", window: None, candles: "1mo" },
 ];
 /// The span of an address that names none.
 const SPAN_DEFAULT: usize = 2;
@@ -95,7 +91,7 @@ pub(super) struct View {
     pub(super) pair: Pair,
     pub(super) invert: bool,
     pub(super) source: Source,
-    pub(super) span: &'static Span,
+    pub(super) span: &'static ChartRange,
     pub(super) candles: Option<&'static Length>,
     /// Sources that have the pair, this one included.
     pub(super) sources: Vec<Source>,

@@ -79,7 +79,7 @@ fn observed_times_lie_from_1990_to_the_limit_ahead_in_whole_microseconds() {
     check(parts(1_765_195_200, 1_000_000_000), Some((R::InvalidTime, "outside the years")));
     check(parts(i64::MAX, 0), Some((R::InvalidTime, "outside the years")));
     check(parts(0, 0), Some((R::TimeTooOld, "1970-01-01T00:00:00Z is before 1990-01-01T00:00:00Z")));
-    check(parts(4_102_444_800, 0), Some((R::TimeTooFarAhead, "2100-01-01T00:00:00Z is more than 2days ahead")));
+    check(parts(4_102_444_800, 0), Some((R::TimeTooFarAhead, "2100-01-01T00:00:00Z is more than 2d ahead")));
     check(ObservedTime::Absent, Some((R::InvalidTime, "observed_time is absent")));
     // Both ends are inclusive.
     check(ObservedTime::At(Timestamp::OLDEST_OBSERVED), None);

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::cli::to_wire;
 use crate::cli::watch::link::News;
+use crate::proto::convert::timestamp;
 use crate::proto::v1::{LatestRate, Run, WatchKind, WatchLatestRatesResponse};
 
 fn now() -> Timestamp {
@@ -12,7 +12,7 @@ fn now() -> Timestamp {
 }
 
 fn before(seconds: i64) -> prost_types::Timestamp {
-    to_wire(now().saturating_add_us(-seconds * Timestamp::SECOND_US))
+    timestamp(now().saturating_add_us(-seconds * Timestamp::SECOND_US))
 }
 
 fn quote(pair: &str, source: &str, rate: &str, previous: Option<&str>, state: RateState, seen_s: i64) -> LatestRate {
@@ -35,7 +35,7 @@ fn snapshot(rates: Vec<LatestRate>) -> News {
     News::Message(WatchLatestRatesResponse {
         rates,
         sequence: 7,
-        server_time: Some(to_wire(now())),
+        server_time: Some(timestamp(now())),
         last_ingest_time: Some(before(5)),
         kind: WatchKind::Snapshot.into(),
         ..WatchLatestRatesResponse::default()
