@@ -154,53 +154,33 @@ pub(super) const DECIDED: Column = Column::new("decided_time", Kind::Time).or_nu
 pub(super) const NOTE: Column = Column::new("note", Kind::Text).or_null();
 pub(super) const START: Column = Column::new("start_time", Kind::Time);
 
-const RUNS: &[Column] = &[
-    PAIR,
-    SOURCE,
-    FIRST_OBSERVED,
-    LAST_OBSERVED,
-    RECORDED,
-    RATE,
-    RATE_DOUBLE,
-    PLACES,
-    CHANGE,
-    CHANGE_PLACES,
-    CHANGE_NEGATIVE,
-    OBSERVATIONS,
-];
+/// The columns of several lists, one list after the other.
+const fn joined<const COUNT: usize>(lists: &[&[Column]]) -> [Column; COUNT] {
+    let mut all = [PAIR; COUNT];
+    let (mut filled, mut list) = (0, 0);
+    while list < lists.len() {
+        let mut at = 0;
+        while at < lists[list].len() {
+            all[filled] = lists[list][at];
+            filled += 1;
+            at += 1;
+        }
+        list += 1;
+    }
+    assert!(filled == COUNT, "the lists have another number of columns");
+    all
+}
 
-const REVISIONS: &[Column] = &[
-    PAIR,
-    SOURCE,
-    FIRST_OBSERVED,
-    LAST_OBSERVED,
-    RECORDED,
-    RATE,
-    RATE_DOUBLE,
-    PLACES,
-    CHANGE,
-    CHANGE_PLACES,
-    CHANGE_NEGATIVE,
-    OBSERVATIONS,
-    SUPERSEDED,
-];
+/// Of which series a row is.
+const SERIES: &[Column] = &[PAIR, SOURCE];
+/// A published value.
+const VALUE: &[Column] = &[RATE, RATE_DOUBLE, PLACES, CHANGE, CHANGE_PLACES, CHANGE_NEGATIVE];
+/// A run of a series.
+const RUN: [Column; 10] = joined(&[&[FIRST_OBSERVED, LAST_OBSERVED, RECORDED], VALUE, &[OBSERVATIONS]]);
 
-const DAYS: &[Column] = &[
-    PAIR,
-    SOURCE,
-    DATE,
-    FIRST_OBSERVED,
-    LAST_OBSERVED,
-    RECORDED,
-    RATE,
-    RATE_DOUBLE,
-    PLACES,
-    CHANGE,
-    CHANGE_PLACES,
-    CHANGE_NEGATIVE,
-    OBSERVATIONS,
-    COMPLETE,
-];
+const RUNS: [Column; 12] = joined(&[SERIES, &RUN]);
+const REVISIONS: [Column; 13] = joined(&[SERIES, &RUN, &[SUPERSEDED]]);
+const DAYS: [Column; 14] = joined(&[SERIES, &[DATE], &RUN, &[COMPLETE]]);
 
 const CANDLES: &[Column] = &[
     PAIR,
@@ -228,24 +208,8 @@ const CANDLES: &[Column] = &[
 
 const POLLS: &[Column] = &[SOURCE, FIRST_POLL, LAST_POLL, COVERED_UNTIL, POLL_COUNT, HEALTH];
 
-const QUARANTINE: &[Column] = &[
-    ID,
-    PAIR,
-    SOURCE,
-    OBSERVED,
-    RATE,
-    RATE_DOUBLE,
-    PLACES,
-    CHANGE,
-    CHANGE_PLACES,
-    CHANGE_NEGATIVE,
-    IN_FORCE,
-    IN_FORCE_PLACES,
-    HELD_TIME,
-    STATE,
-    DECIDED,
-    NOTE,
-];
+const QUARANTINE: [Column; 16] =
+    joined(&[&[ID], SERIES, &[OBSERVED], VALUE, &[IN_FORCE, IN_FORCE_PLACES, HELD_TIME, STATE, DECIDED, NOTE]]);
 
 /// One table of an export.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -298,16 +262,21 @@ impl Part {
     /// The columns, in the order of the file.
     pub(super) const fn columns(self) -> &'static [Column] {
         match self {
-            Self::Runs => RUNS,
-            Self::Daily => DAYS,
+            Self::Runs => &RUNS,
+            Self::Daily => &DAYS,
             Self::Candles => CANDLES,
             Self::Series => &[PAIR, SOURCE, COLLAPSE_WINDOW],
             Self::Timeline => &[PAIR, SOURCE, OBSERVED],
-            Self::Revisions => REVISIONS,
+            Self::Revisions => &REVISIONS,
             Self::Commits => &[SEQUENCE, RECORDED],
             Self::Polls => POLLS,
-            Self::Quarantine => QUARANTINE,
+            Self::Quarantine => &QUARANTINE,
         }
+    }
+
+    /// The columns that a reader needs: all but the doubles, each of which stands beside its exact decimal.
+    pub(super) fn exact_columns(self) -> Vec<Column> {
+        self.columns().iter().copied().filter(|column| column.kind != Kind::Double).collect()
     }
 }
 

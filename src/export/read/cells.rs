@@ -16,31 +16,15 @@ use crate::domain::{
 };
 use crate::export::schema::{
     CHANGE, CHANGE_NEGATIVE, CHANGE_PLACES, CHANGE_SCALE, COLLAPSE_WINDOW, Column, FIRST_OBSERVED, LAST_OBSERVED,
-    OBSERVATIONS, OBSERVED, PAIR, PLACES, RATE, RATE_SCALE, RECORDED, SEQUENCE, SOURCE, SUPERSEDED,
+    OBSERVATIONS, OBSERVED, PAIR, PLACES, Part, RATE, RATE_SCALE, RECORDED, SEQUENCE, SOURCE, SUPERSEDED,
 };
-
-/// The columns of published values.
-pub(super) const VALUE_COLUMNS: [Column; 5] = [RATE, PLACES, CHANGE, CHANGE_PLACES, CHANGE_NEGATIVE];
-
-const RUN_COLUMNS: [Column; 11] = [
-    PAIR,
-    SOURCE,
-    FIRST_OBSERVED,
-    LAST_OBSERVED,
-    RECORDED,
-    RATE,
-    PLACES,
-    CHANGE,
-    CHANGE_PLACES,
-    CHANGE_NEGATIVE,
-    OBSERVATIONS,
-];
 
 /// What a row of a file stands for.
 pub(super) trait Row: Sized {
     /// What the file holds, in words.
     const WHAT: &'static str;
-    const COLUMNS: &'static [Column];
+    /// The table that it is a row of.
+    const PART: Part;
     /// The columns of a row group.
     type Cells;
 
@@ -181,7 +165,7 @@ impl RunCells {
 
 impl Row for Run {
     const WHAT: &'static str = "runs";
-    const COLUMNS: &'static [Column] = &RUN_COLUMNS;
+    const PART: Part = Part::Runs;
     type Cells = RunCells;
 
     fn cells(frame: &Frame<'_>) -> Option<RunCells> {
@@ -206,7 +190,7 @@ pub(super) struct NamedRun {
 
 impl Row for NamedRun {
     const WHAT: &'static str = "runs";
-    const COLUMNS: &'static [Column] = &RUN_COLUMNS;
+    const PART: Part = Part::Runs;
     type Cells = RunCells;
 
     fn cells(frame: &Frame<'_>) -> Option<RunCells> {
@@ -236,10 +220,7 @@ impl Row for NamedRun {
 
 impl Row for Revision {
     const WHAT: &'static str = "revisions";
-    const COLUMNS: &'static [Column] = &{
-        let [a, b, c, d, e, f, g, h, i, j, k] = RUN_COLUMNS;
-        [a, b, c, d, e, f, g, h, i, j, k, SUPERSEDED]
-    };
+    const PART: Part = Part::Revisions;
     type Cells = (RunCells, PrimitiveArray<i64>);
 
     fn cells(frame: &Frame<'_>) -> Option<Self::Cells> {
@@ -260,7 +241,7 @@ pub(super) struct Instant(pub(super) Timestamp);
 
 impl Row for Instant {
     const WHAT: &'static str = "the timeline";
-    const COLUMNS: &'static [Column] = &[PAIR, SOURCE, OBSERVED];
+    const PART: Part = Part::Timeline;
     type Cells = (Utf8ViewArray, Utf8ViewArray, PrimitiveArray<i64>);
 
     fn cells(frame: &Frame<'_>) -> Option<Self::Cells> {
@@ -287,7 +268,7 @@ pub(super) struct NamedSeries {
 
 impl Row for NamedSeries {
     const WHAT: &'static str = "series";
-    const COLUMNS: &'static [Column] = &[PAIR, SOURCE, COLLAPSE_WINDOW];
+    const PART: Part = Part::Series;
     type Cells = (Utf8ViewArray, Utf8ViewArray, PrimitiveArray<i64>);
 
     fn cells(frame: &Frame<'_>) -> Option<Self::Cells> {
@@ -327,7 +308,7 @@ pub(super) struct CommitRow(pub(super) u64, pub(super) Timestamp);
 
 impl Row for CommitRow {
     const WHAT: &'static str = "commits";
-    const COLUMNS: &'static [Column] = &[SEQUENCE, RECORDED];
+    const PART: Part = Part::Commits;
     type Cells = (PrimitiveArray<u64>, PrimitiveArray<i64>);
 
     fn cells(frame: &Frame<'_>) -> Option<Self::Cells> {

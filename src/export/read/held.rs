@@ -7,13 +7,13 @@ use std::sync::Arc;
 use polars::prelude::StaticArray as _;
 use polars_arrow::array::{PrimitiveArray, Utf8ViewArray};
 
-use super::cells::{BadCell, Row, VALUE_COLUMNS, ValueCells, exact_rate, number, series_key, text, timestamp};
+use super::cells::{BadCell, Row, ValueCells, exact_rate, number, series_key, text, timestamp};
 use super::error::CellProblem;
 use super::frame::Frame;
 use crate::domain::{Decision, HeldTick, Note, Verdict, clip};
 use crate::export::row::{DISCARDED, HELD, RELEASED};
 use crate::export::schema::{
-    Column, DECIDED, HELD_TIME, ID, IN_FORCE, IN_FORCE_PLACES, NOTE, OBSERVED, PAIR, SOURCE, STATE,
+    DECIDED, HELD_TIME, ID, IN_FORCE, IN_FORCE_PLACES, NOTE, OBSERVED, PAIR, Part, SOURCE, STATE,
 };
 
 /// The columns of held ticks.
@@ -52,10 +52,7 @@ impl HeldCells {
 
 impl Row for HeldTick {
     const WHAT: &'static str = "held ticks";
-    const COLUMNS: &'static [Column] = &{
-        let [a, b, c, d, e] = VALUE_COLUMNS;
-        [ID, PAIR, SOURCE, OBSERVED, a, b, c, d, e, IN_FORCE, IN_FORCE_PLACES, HELD_TIME, STATE, DECIDED, NOTE]
-    };
+    const PART: Part = Part::Quarantine;
     type Cells = HeldCells;
 
     fn cells(frame: &Frame<'_>) -> Option<HeldCells> {

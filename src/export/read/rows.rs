@@ -14,11 +14,14 @@ use super::error::{CellProblem, ReadError};
 use super::frame::Frame;
 use super::row_groups::RowGroups;
 use crate::domain::{Timestamp, clip};
+use crate::export::schema::Column;
 use crate::export::schema::SEQUENCE;
 
 /// The rows of a file, in its order.
 pub(super) struct Rows<'a, T: Row> {
     groups: RowGroups,
+    /// Those that are read, in this order.
+    columns: Vec<Column>,
     /// The row group under way.
     cells: Option<T::Cells>,
     in_group: usize,
@@ -34,8 +37,9 @@ pub(super) struct Rows<'a, T: Row> {
 impl<'a, T: Row> Rows<'a, T> {
     /// Opens a file and checks its schema.
     pub(super) fn open(path: &Path, read: &'a AtomicU64) -> Result<Self, ReadError> {
-        let groups = RowGroups::open(path, T::COLUMNS, T::WHAT)?;
-        Ok(Self { groups, cells: None, in_group: 0, at: 0, before: 0, is_over: false, read })
+        let columns = T::PART.exact_columns();
+        let groups = RowGroups::open(path, &columns, T::WHAT)?;
+        Ok(Self { groups, columns, cells: None, in_group: 0, at: 0, before: 0, is_over: false, read })
     }
 
     /// Whether it says that silkrate made it as it is.
@@ -96,8 +100,8 @@ impl<'a, T: Row> Rows<'a, T> {
     /// The columns of a row group, as this reads them.
     fn cells_of(&self, frame: &DataFrame) -> Result<T::Cells, ReadError> {
         let file = || self.file().to_owned();
-        let mut columns = Vec::with_capacity(T::COLUMNS.len());
-        for (column, values) in T::COLUMNS.iter().zip(frame.columns()) {
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for (column, values) in self.columns.iter().zip(frame.columns()) {
             columns.push(converted(values, column.kind).map_err(|problem| match problem {
                 Problem::Cell(at, problem) => {
                     ReadError::Cell { file: file(), row: self.before + at as u64 + 1, column: column.name, problem }
@@ -106,7 +110,7 @@ impl<'a, T: Row> Rows<'a, T> {
             })?);
         }
         let other = || ReadError::Parquet { file: file(), problem: "a row group has other columns".to_owned() };
-        T::cells(&Frame::new(T::COLUMNS, columns)).ok_or_else(other)
+        T::cells(&Frame::new(&self.columns, columns)).ok_or_else(other)
     }
 
     /// The rows that are next as long as they are of a series.

@@ -4,9 +4,9 @@
 
 use polars_arrow::array::{PrimitiveArray, Utf8ViewArray};
 
-use super::{BadCell, CellProblem, Column, Frame, Row, SOURCE, number, text, timestamp};
+use super::{BadCell, CellProblem, Frame, Row, SOURCE, number, text, timestamp};
 use crate::domain::{Health, PollSpan, Source, clip};
-use crate::export::schema::{COVERED_UNTIL, FIRST_POLL, HEALTH, LAST_POLL, POLL_COUNT};
+use crate::export::schema::{COVERED_UNTIL, FIRST_POLL, HEALTH, LAST_POLL, POLL_COUNT, Part};
 
 /// A poll span, and whose.
 pub(in super::super) struct NamedPollSpan {
@@ -26,7 +26,7 @@ pub(in super::super) struct PollCells {
 
 impl Row for NamedPollSpan {
     const WHAT: &'static str = "polls";
-    const COLUMNS: &'static [Column] = &[SOURCE, FIRST_POLL, LAST_POLL, COVERED_UNTIL, POLL_COUNT, HEALTH];
+    const PART: Part = Part::Polls;
     type Cells = PollCells;
 
     fn cells(frame: &Frame<'_>) -> Option<PollCells> {
