@@ -142,7 +142,7 @@ pub(super) async fn run(args: CandlesArgs, session: &Session) -> Result<Outcome,
         let page = client.answer(client.rates().list_candles(client.request(request))).await?;
         let derivation = page.derivation();
         let row = |candle| Row { pair: args.series.pair.clone(), derivation, candle };
-        Ok(Page { rows: page.candles.into_iter().map(row).collect(), next_page_token: page.next_page_token })
+        Ok(Page::new(page.candles.into_iter().map(row), page.next_page_token))
     });
     note_rest(
         session,

@@ -149,7 +149,7 @@ pub(super) async fn run(args: ChangesArgs, session: &Session) -> Result<Outcome,
         let request = ListChangesRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().list_changes(client.request(request))).await?;
         let row = |change| Row { pair: args.series.pair.clone(), change };
-        Ok(Page { rows: page.changes.into_iter().map(row).collect(), next_page_token: page.next_page_token })
+        Ok(Page::new(page.changes.into_iter().map(row), page.next_page_token))
     });
     note_rest(session, &listed.await?, args.limit, "periods", "no period of that range has a rate");
     Ok(Outcome::Done)

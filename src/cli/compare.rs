@@ -234,7 +234,7 @@ pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome,
         beside.summary = beside.summary.take().or(page.summary);
         beside.newest = page.days.last().cloned().or(beside.newest.take());
         let row = |day| Row { asked: asked.clone(), day };
-        Ok(Page { rows: page.days.into_iter().map(row).collect(), next_page_token: page.next_page_token })
+        Ok(Page::new(page.days.into_iter().map(row), page.next_page_token))
     });
     let listed = listed.await?;
     if session.is_table() && listed.rows > 0 {

@@ -129,7 +129,7 @@ pub(super) async fn run(args: GapsArgs, session: &Session) -> Result<Outcome, Cl
     let listed = list(session, COLUMNS, rows, PAGE_GAPS_MAX, async |page_size, page_token| {
         let request = ListGapsRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().list_gaps(client.request(request))).await?;
-        Ok(Page { rows: page.gaps, next_page_token: page.next_page_token })
+        Ok(Page::new(page.gaps, page.next_page_token))
     });
     note_rest(session, &listed.await?, args.limit, "gaps", "no gaps");
     Ok(Outcome::Done)

@@ -3,16 +3,13 @@
 use clap::Args;
 
 use super::cell::Cell;
-use super::client::Client;
-use super::error::Problem;
-use super::output::{Column, Sheet};
+use super::output::Column;
+use super::pages::{Page, limit, list_without};
 use super::runs::{REPORTED_TITLE, reported};
 use super::when::When;
-use super::{CliError, KnownArgs, Outcome, PairArgs, Session, note, stdout};
+use super::{CliError, KnownArgs, Outcome, PairArgs, Session, note};
 use crate::proto::v1::{ListRunsRequest, Run};
 
-/// Rows of a table unless `--limit` says otherwise; JSON and CSV have no limit.
-const TABLE_ROWS_DEFAULT: u64 = 50;
 /// Runs asked for at a time: under a megabyte a message.
 const PAGE_RUNS_MAX: u64 = 5_000;
 
@@ -73,8 +70,6 @@ const COLUMNS: &[Column<Row>] = &[
 ];
 
 pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome, CliError> {
-    let default_limit = if session.is_table() { TABLE_ROWS_DEFAULT } else { u64::MAX };
-    let limit = args.limit.unwrap_or(default_limit);
     let request = ListRunsRequest {
         pair: args.series.pair,
         source: args.series.source,
@@ -87,57 +82,20 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
         page_token: String::new(),
     };
     let client = session.connect().await?;
-    let listed = list(&client, session, request, limit).await?;
+    let hidden: &[&str] = if args.baseline { &[] } else { &[BASELINE_TITLE] };
+    let rows = limit(session, args.limit);
+    let listed = list_without(session, COLUMNS, hidden, rows, PAGE_RUNS_MAX, async |page_size, page_token| {
+        let request = ListRunsRequest { page_size, page_token, ..request.clone() };
+        let page = client.answer(client.rates().list_runs(client.request(request))).await?;
+        let row = |run| Row { run, is_baseline: false };
+        let lead = page.baseline.map(|run| Row { run, is_baseline: true });
+        Ok(Page { lead, ..Page::new(page.runs.into_iter().map(row), page.next_page_token) })
+    });
+    let listed = listed.await?;
     if listed.more && args.limit.is_none() {
-        note(&format!("the first {limit} runs; there are more: --limit ROWS, or --desc for the newest"));
+        note(&format!("the first {rows} runs; there are more: --limit ROWS, or --desc for the newest"));
     } else if listed.rows == 0 && session.is_table() {
         note("no runs in that range");
     }
     Ok(Outcome::Done)
-}
-
-struct Listed {
-    rows: u64,
-    more: bool,
-}
-
-/// Writes page after page. The pages after the first see the same commit: their token pins it.
-async fn list(client: &Client, session: &Session, request: ListRunsRequest, limit: u64) -> Result<Listed, CliError> {
-    // Nothing is written before the server has agreed to answer.
-    let mut request = ListRunsRequest { page_size: page_size(limit), ..request };
-    let mut page = client.answer(client.rates().list_runs(client.request(request.clone()))).await?;
-    let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;
-    if !request.include_baseline {
-        sheet.hide(BASELINE_TITLE);
-    }
-    if let Some(run) = page.baseline.take() {
-        sheet.row(&Row { run, is_baseline: true })?;
-    }
-    let mut rows = 0;
-    loop {
-        for run in page.runs {
-            if rows == limit {
-                return Err(Problem::Protocol("more runs in a page than asked for").into());
-            }
-            sheet.row(&Row { run, is_baseline: false })?;
-            rows += 1;
-        }
-        if page.next_page_token.is_empty() || rows == limit {
-            sheet.finish()?;
-            return Ok(Listed { rows, more: !page.next_page_token.is_empty() });
-        }
-        request.page_size = page_size(limit - rows);
-        request.page_token = page.next_page_token;
-        page = match client.answer(client.rates().list_runs(client.request(request.clone()))).await {
-            Ok(page) => page,
-            Err(error) => {
-                sheet.abandon()?;
-                return Err(error);
-            }
-        };
-    }
-}
-
-fn page_size(rows: u64) -> i32 {
-    i32::try_from(PAGE_RUNS_MAX.min(rows)).unwrap_or(i32::MAX)
 }

@@ -12,10 +12,19 @@ pub(super) const TABLE_ROWS_DEFAULT: u64 = 50;
 
 /// A page as it came.
 pub(super) struct Page<T> {
+    /// A row ahead of the others, which no limit counts.
+    pub(super) lead: Option<T>,
     /// Its rows, no more than asked for.
     pub(super) rows: Vec<T>,
     /// Of the next; empty on the last.
     pub(super) next_page_token: String,
+}
+
+impl<T> Page<T> {
+    /// Of rows alone.
+    pub(super) fn new(rows: impl IntoIterator<Item = T>, next_page_token: String) -> Self {
+        Self { lead: None, rows: rows.into_iter().collect(), next_page_token }
+    }
 }
 
 /// What was written.
@@ -40,8 +49,9 @@ pub(super) async fn list<T>(
     list_without(session, columns, &[], limit, page_rows_max, fetch).await
 }
 
-/// Writes at most `limit` rows, without the columns whose titles are hidden from a table. Rows are what `fetch` gets by page size (at most `page_rows_max`) and token. What was written
-/// stays when a later page fails, and a JSON array left open says so.
+/// Writes at most `limit` rows, without the columns whose titles are hidden from a table. Rows are what `fetch` gets by
+/// page size (at most `page_rows_max`) and token. What was written stays when a later page fails, and a JSON array left
+/// open says so.
 ///
 /// # Errors
 /// Those of `fetch` and of standard output; `Protocol` where a page has more than was asked for.
@@ -61,6 +71,9 @@ pub(super) async fn list_without<T>(
     }
     let mut rows = 0;
     loop {
+        if let Some(row) = &page.lead {
+            sheet.row(row)?;
+        }
         for row in &page.rows {
             if rows == limit {
                 return Err(Problem::Protocol("more rows in a page than asked for").into());
@@ -80,6 +93,22 @@ pub(super) async fn list_without<T>(
             }
         };
     }
+}
+
+/// Writes a list that comes whole.
+///
+/// # Errors
+/// Those of standard output.
+pub(super) fn write_all<'t, T: 't>(
+    session: &Session,
+    columns: &'static [Column<T>],
+    rows: impl IntoIterator<Item = &'t T>,
+) -> Result<(), CliError> {
+    let mut sheet = Sheet::new(stdout(), session.style, columns)?;
+    for row in rows {
+        sheet.row(row)?;
+    }
+    Ok(sheet.finish()?)
 }
 
 /// How many rows a list shows, given `--limit` or not.

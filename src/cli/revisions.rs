@@ -67,7 +67,7 @@ pub(super) async fn run(args: RevisionsArgs, session: &Session) -> Result<Outcom
     let listed = list(session, COLUMNS, u64::MAX, PAGE_REVISIONS_MAX, async |page_size, page_token| {
         let request = ListRevisionsRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().list_revisions(client.request(request))).await?;
-        Ok(Page { rows: page.revisions, next_page_token: page.next_page_token })
+        Ok(Page::new(page.revisions, page.next_page_token))
     });
     if listed.await?.rows == 0 && session.is_table() {
         note("never revised in that range");

@@ -3,8 +3,9 @@
 use clap::Args;
 
 use super::cell::Cell;
-use super::output::{Column, Sheet};
-use super::{CliError, KnownArgs, Outcome, Session, note, stdout};
+use super::output::Column;
+use super::pages::write_all;
+use super::{CliError, KnownArgs, Outcome, Session, note};
 use crate::proto::v1::{ListSeriesRequest, Series};
 
 const EXAMPLES: &str = "\
@@ -44,11 +45,7 @@ pub(super) async fn run(args: SeriesArgs, session: &Session) -> Result<Outcome, 
         ListSeriesRequest { pairs: args.pairs, sources: args.sources, known_time: session.time(args.known.known)? };
     let client = session.connect().await?;
     let answer = client.answer(client.rates().list_series(client.request(request))).await?;
-    let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;
-    for series in &answer.series {
-        sheet.row(series)?;
-    }
-    sheet.finish()?;
+    write_all(session, COLUMNS, &answer.series)?;
     if session.is_table() && answer.series.is_empty() {
         note("no such series");
     }

@@ -4,8 +4,9 @@ use clap::Args;
 use prost_types::Duration;
 
 use super::cell::Cell;
-use super::output::{Column, Sheet};
-use super::{CliError, Outcome, Session, note, stdout};
+use super::output::Column;
+use super::pages::write_all;
+use super::{CliError, Outcome, Session, note};
 use crate::domain::whole_length;
 use crate::proto::v1::{FeedHealth, ListSourcesRequest, SettingOrigin, SourceInfo};
 
@@ -156,11 +157,7 @@ pub(super) async fn run(args: SourcesArgs, session: &Session) -> Result<Outcome,
     let client = session.connect().await?;
     let request = client.request(ListSourcesRequest { sources: args.sources.clone() });
     let answer = client.answer(client.rates().list_sources(request)).await?;
-    let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;
-    for source in &answer.sources {
-        sheet.row(source)?;
-    }
-    sheet.finish()?;
+    write_all(session, COLUMNS, &answer.sources)?;
     let is_there = |name: &&String| answer.sources.iter().any(|row| row.source == **name);
     for absent in args.sources.iter().filter(|name| !is_there(name)) {
         note(&format!("no source {absent}; 'silkrate sources' lists those there are"));

@@ -80,7 +80,7 @@ pub(super) async fn run(args: ListArgs, session: &Session) -> Result<Outcome, Cl
     let hidden: &[&str] = if is_short { &DECIDED_TITLES } else { &[] };
     let fetch = async |page_size, page_token| {
         let page = page(&client, ListQuarantineRequest { page_size, page_token, ..request.clone() }).await?;
-        Ok(Page { rows: page.ticks, next_page_token: page.next_page_token })
+        Ok(Page::new(page.ticks, page.next_page_token))
     };
     let listed = list_without(session, COLUMNS, hidden, limit(session, args.limit), PAGE_HELD_MAX, fetch).await?;
     let none = if args.state == Decided::Held { "nothing is held" } else { "no such tick" };
