@@ -9,8 +9,8 @@ mod support;
 use std::sync::Arc;
 use std::time::Instant;
 
-use silkrate::analysis::{Buckets, Interval, Zone};
-use silkrate::domain::{SeriesKey, Timestamp};
+use silkrate::analysis::{Buckets, Zone};
+use silkrate::domain::{Interval, SeriesKey, Timestamp};
 use silkrate::query::{BucketsRequest, CandlesRequest, Range, Reader};
 use silkrate::store::{Store, View};
 use support::{BASE_US, Ticks, keys, median, parameter, per_second, report, resident_mb, store_options};

@@ -4,6 +4,7 @@
 
 pub mod analysis;
 pub mod api;
+pub mod backoff;
 pub mod board;
 pub mod cli;
 pub mod clock;
@@ -15,6 +16,7 @@ pub mod feed;
 pub mod follow;
 pub mod grpc;
 pub mod http;
+pub mod incoming;
 pub mod ingest;
 pub mod metrics;
 pub mod proto;

@@ -12,7 +12,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Each module and the modules that it may know, all of which stand above it: arrows point up this
 /// table, so that it has no cycles.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     ("domain", &[]),
     ("analysis", &["domain"]),
     ("board", &["domain"]),
@@ -20,12 +20,14 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("sources", &["domain"]),
     ("proto", &["domain"]),
     ("telemetry", &[]),
+    ("backoff", &[]),
+    ("incoming", &[]),
     ("metrics", &[]),
     ("columns", &["domain", "proto"]),
     ("store", &["board", "domain"]),
     ("ingest", &["board", "clock", "domain", "metrics", "store"]),
     ("feed", &["analysis", "domain", "ingest"]),
-    ("follow", &["analysis", "clock", "domain", "feed", "ingest", "metrics"]),
+    ("follow", &["analysis", "backoff", "clock", "domain", "feed", "ingest", "metrics"]),
     ("query", &["analysis", "board", "domain", "sources", "store"]),
     ("export", &["analysis", "board", "domain", "proto", "query", "store"]),
     ("config", &["board", "domain", "follow", "ingest", "sources", "store", "telemetry"]),
@@ -40,7 +42,10 @@ const ARROWS: [(&str, &[&str]); 21] = [
             "store",
         ],
     ),
-    ("http", &["analysis", "api", "board", "domain", "ingest", "metrics", "proto", "query", "sources", "store"]),
+    (
+        "http",
+        &["analysis", "api", "board", "domain", "incoming", "ingest", "metrics", "proto", "query", "sources", "store"],
+    ),
     (
         "server",
         &[
@@ -53,6 +58,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
             "follow",
             "grpc",
             "http",
+            "incoming",
             "ingest",
             "metrics",
             "proto",
@@ -60,7 +66,10 @@ const ARROWS: [(&str, &[&str]); 21] = [
             "telemetry",
         ],
     ),
-    ("cli", &["analysis", "clock", "config", "domain", "export", "feed", "follow", "proto", "server", "store"]),
+    (
+        "cli",
+        &["analysis", "backoff", "clock", "config", "domain", "export", "feed", "follow", "proto", "server", "store"],
+    ),
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
@@ -94,7 +103,7 @@ const CRATES: [(&str, &[&str]); 43] = [
     ("reqwest", &["follow"]),
     ("toml", &["config::file"]),
     ("rustls", &["follow"]),
-    ("tokio", &["api", "cli", "follow", "grpc", "http", "ingest", "server"]),
+    ("tokio", &["api", "cli", "follow", "grpc", "http", "incoming", "ingest", "server"]),
     ("clap", &["cli", "config", "telemetry"]),
     ("comfy_table", &["cli", "server"]),
     ("crossterm", &["cli::watch"]),

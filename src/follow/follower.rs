@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastrand::Rng;
 use tokio::sync::watch;
 use tokio::task;
 use tokio::time::sleep;
 
 use super::fetch::{Fetched, Fetcher, Trouble, Validators};
 use super::health::Outcome;
-use super::plan::{Chance, LastPoll, Schedule, covered_until, is_due, left, next_poll};
+use super::plan::{LastPoll, Schedule, covered_until, is_due, left, next_poll};
 use super::source::{FollowedSource, Question};
 use crate::clock::Clock;
 use crate::domain::{Health, Poll, SourceError, Timestamp};
@@ -57,7 +58,7 @@ pub struct Follower {
     /// The ticker page as last read, for when it is told to be the same.
     page: Option<TickerPage>,
     schedule: Schedule,
-    chance: Chance,
+    chance: Rng,
     failures: u32,
     next: Timestamp,
     health: Option<Health>,
@@ -95,7 +96,7 @@ impl Follower {
             validators: HashMap::new(),
             page: None,
             schedule: Schedule::of(source),
-            chance: Chance::new(own_seed),
+            chance: Rng::with_seed(own_seed),
             failures: 0,
             health: None,
         }
@@ -170,7 +171,7 @@ impl Follower {
             self.failures = self.failures.saturating_add(1);
             LastPoll::Failed { in_a_row: self.failures, retry_after: answer.retry_after }
         };
-        self.next = next_poll(self.schedule, now, last, self.chance.next());
+        self.next = next_poll(self.schedule, now, last, self.chance.u32(..));
         let Some(health) = outcome.health() else {
             tracing::debug!("{source}: {}", answer.words);
             return;

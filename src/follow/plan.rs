@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::source::FollowedSource;
 use crate::analysis::Zone;
+use crate::backoff::{Backoff, jittered};
 use crate::domain::{Timestamp, duration_us, whole_length};
 
 /// The ticker moves during the day.
@@ -110,10 +111,9 @@ impl Schedule {
         }
     }
 
-    fn backoff(self, in_a_row: u32) -> Duration {
+    fn backoff(self) -> Backoff {
         let longest = if self.publication.is_none() { TICKER_BACKOFF_MAX } else { BANK_BACKOFF_MAX };
-        let doubled = 1_u32.checked_shl(in_a_row.saturating_sub(1)).and_then(|factor| BACKOFF_MIN.checked_mul(factor));
-        doubled.map_or(longest, |wait| wait.min(longest))
+        Backoff { first: BACKOFF_MIN, longest }
     }
 }
 
@@ -138,11 +138,10 @@ pub enum LastPoll {
 pub fn next_poll(schedule: Schedule, polled: Timestamp, last: LastPoll, chance: u32) -> Timestamp {
     let (own, asked) = match last {
         LastPoll::Answered { retry_after } => (schedule.wait(polled), retry_after),
-        LastPoll::Failed { in_a_row, retry_after } => (schedule.backoff(in_a_row), retry_after),
+        LastPoll::Failed { in_a_row, retry_after } => (schedule.backoff().wait(in_a_row), retry_after),
     };
     let wait = asked.map_or(own, |asked| asked.min(RETRY_AFTER_MAX).max(own));
-    let micros = wait.as_micros() + wait.as_micros() / u128::from(JITTER_PART) * u128::from(chance) / (1 << 32);
-    polled.saturating_add_us(i64::try_from(micros).unwrap_or(i64::MAX))
+    polled.saturating_add_us(duration_us(jittered(wait, JITTER_PART, chance)))
 }
 
 /// Until when a poll speaks for its feed, the next one being planned for `next`.
@@ -158,23 +157,6 @@ pub fn is_due(now: Timestamp, next: Timestamp) -> bool {
 /// How long it is until `next`.
 pub fn left(now: Timestamp, next: Timestamp) -> Duration {
     Duration::from_micros(u64::try_from(next.micros().saturating_sub(now.micros())).unwrap_or(0))
-}
-
-/// Numbers of chance from a seed, by the method of Steele, Lea and Flood (`SplitMix`, 2014).
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Chance(u64);
-
-impl Chance {
-    pub(super) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn next(&mut self) -> u32 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or_default()
-    }
 }
 
 #[cfg(test)]
@@ -287,10 +269,6 @@ mod tests {
         let last = LastPoll::Failed { in_a_row: 1, retry_after: Some(Duration::MAX) };
         let longest = left(polled, next_poll(Schedule::of(FollowedSource::Cbt), polled, last, u32::MAX));
         assert!(longest < WAIT_MAX, "{longest:?}");
-        let (mut one, mut same) = (Chance::new(7), Chance::new(7));
-        let drawn: Vec<u32> = (0..100).map(|_| one.next()).collect();
-        assert!(drawn.iter().all(|chance| *chance == same.next()));
-        assert!(drawn.iter().any(|chance| *chance < 1 << 30) && drawn.iter().any(|chance| *chance > 3 << 30));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Taking connections in, and letting them go.
 //!
 //! **Invariants**: no more than [`Limits::connections_max`] are open, and a small reserve of short ones that are told
-//! whether the process lives, or to come back; one more is closed before a byte of it is read. A client that is slow in sending a request's head, or leaves its answer unread, is cut off. Once told to drain, a connection ends with the answer
-//! under way.
+//! whether the process lives, or to come back; one more is closed before a byte of it is read. A client that is slow in
+//! sending a request's head, or leaves its answer unread, is cut off. Once told to drain, a connection ends with the
+//! answer under way.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,11 +17,12 @@ use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio_io_timeout::TimeoutStream;
+use tokio_stream::StreamExt as _;
 
 use super::guard::Reserve;
-use super::patient::Patient;
 use crate::api::told;
+use crate::incoming::Incoming;
 
 /// Connections open at one time, and no more than a quarter of the files that the process may have open: the others are
 /// for gRPC and the store.
@@ -37,8 +39,6 @@ const UNREAD_TIMEOUT: Duration = Duration::from_secs(20);
 const HEAD_BYTES_MAX: usize = 8_192;
 /// Headers of a request.
 const HEADERS_MAX: usize = 64;
-/// After a failure to accept (no descriptors left): it would be tried without end.
-const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a listener lets its clients do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,43 +88,36 @@ impl Places {
 /// closes all connections.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut draining: watch::Receiver<bool>) {
     let places = Places::new(router, limits);
+    let mut incoming = Incoming::new(listener);
     let mut connections = JoinSet::new();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, peer) = tokio::select! {
+            Some(accepted) = incoming.next() => accepted,
             () = told(&mut draining) => break,
             Some(_) = connections.join_next() => continue,
         };
-        match accepted {
-            Ok((stream, peer)) => {
-                let free = places.iter().find_map(|places| {
-                    Arc::clone(&places.free).try_acquire_owned().ok().map(|permit| (places, permit))
-                });
-                if let Some((places, permit)) = free {
-                    let connection = connection(stream, places.clone(), draining.clone());
-                    connections.spawn(async move {
-                        connection.await;
-                        drop(permit);
-                    });
-                } else {
-                    let most = limits.connections_max;
-                    tracing::debug!(%peer, "connection closed: {most} of plain HTTP are open, and the reserve");
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection of plain HTTP");
-                sleep(FAILURE_PAUSE).await;
-            }
+        let free = places
+            .iter()
+            .find_map(|places| Arc::clone(&places.free).try_acquire_owned().ok().map(|permit| (places, permit)));
+        if let Some((places, permit)) = free {
+            let connection = connection(stream, places.clone(), draining.clone());
+            connections.spawn(async move {
+                connection.await;
+                drop(permit);
+            });
+        } else {
+            let most = limits.connections_max;
+            tracing::debug!(%peer, "connection closed: {most} of plain HTTP are open, and the reserve");
         }
     }
-    drop(listener);
+    drop(incoming);
     while connections.join_next().await.is_some() {}
 }
 
 async fn connection(stream: TcpStream, places: Places, mut draining: watch::Receiver<bool>) {
     let Places { router, limits, keeps, .. } = places;
-    // Answers are small: they are not held back to fill a packet.
-    let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.unread_timeout));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -132,10 +125,7 @@ async fn connection(stream: TcpStream, places: Places, mut draining: watch::Rece
             .header_read_timeout(limits.head_timeout)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(
-                TokioIo::new(Patient::new(stream, limits.unread_timeout)),
-                TowerToHyperService::new(router)
-            )
+            .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router))
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -157,6 +147,7 @@ mod tests {
     use axum::middleware::from_fn_with_state;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::sleep;
 
     use super::*;
     use crate::http::guard::{Origins, guard};

@@ -14,7 +14,6 @@ mod metrics;
 mod openapi;
 mod page;
 mod parameters;
-mod patient;
 mod problem;
 mod schema;
 mod sheet;

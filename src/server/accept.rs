@@ -2,8 +2,7 @@
 //!
 //! **Invariant**: no more than the configured number of connections is open; one too many is closed
 //! before a byte of it is read, one that does not begin to speak gives its place back, and one on which a response stays
-//! unread is ended. A failure to accept (no
-//! descriptors left) never ends the server.
+//! unread is ended.
 
 use std::future::Future as _;
 use std::io;
@@ -18,30 +17,26 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::transport::server::{Connected, TcpIncoming};
+use tonic::transport::server::Connected;
 
 use super::unsent::{Peer, Unsent};
+use crate::incoming::Incoming;
 
 /// How long a connection may take to say what it speaks. Until then nobody else looks at the clock.
 const OPENING_TIME_MAX: Duration = Duration::from_secs(10);
 /// What tells HTTP/2 from HTTP/1 is that long.
 const OPENING_BYTES: usize = 24;
-const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The connections of a listener, at most so many at one time.
 pub(super) struct Accepted {
-    incoming: TcpIncoming,
-    /// After a failure: what cannot be accepted now stays ready, and would be tried without end.
-    pause: Option<Pin<Box<Sleep>>>,
+    incoming: Incoming,
     permits: Arc<Semaphore>,
     unsent: Arc<Unsent>,
 }
 
 impl Accepted {
     pub(super) fn new(listener: TcpListener, connections_max: usize, unsent: Arc<Unsent>) -> Self {
-        // Answers are small and awaited one by one: they are not held back to fill a packet.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        Self { incoming, pause: None, permits: Arc::new(Semaphore::new(connections_max)), unsent }
+        Self { incoming: Incoming::new(listener), permits: Arc::new(Semaphore::new(connections_max)), unsent }
     }
 }
 
@@ -49,26 +44,13 @@ impl Stream for Accepted {
     type Item = io::Result<Connection>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            if let Some(pause) = &mut self.pause {
-                ready!(pause.as_mut().poll(context));
-                self.pause = None;
-            }
-            let stream = match ready!(Pin::new(&mut self.incoming).poll_next(context)) {
-                Some(Ok(stream)) => stream,
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    self.pause = Some(Box::pin(sleep(FAILURE_PAUSE)));
-                    continue;
-                }
-                None => return Poll::Ready(None),
-            };
+        while let Some((stream, peer)) = ready!(Pin::new(&mut self.incoming).poll_next(context)) {
             if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
                 return Poll::Ready(Some(Ok(Connection::new(stream, permit, OPENING_TIME_MAX, &self.unsent))));
             }
-            let peer = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
             tracing::warn!(%peer, "connection closed: as many as --max-connections allows are open");
         }
+        Poll::Ready(None)
     }
 }
 

@@ -10,7 +10,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::contained::{Closing, contained};
 use super::error::StoreError;
@@ -29,6 +30,9 @@ pub(crate) const UNFINISHED_MARK: &str = "UNFINISHED-IMPORT";
 /// How long sled may take to let go of its file after it was dropped.
 const RELEASE_WAIT_MAX: Duration = Duration::from_secs(5);
 const RELEASE_WAIT_STEP: Duration = Duration::from_millis(1);
+/// How long a locked store is waited for.
+const LOCK_WAIT_MAX: Duration = Duration::from_millis(300);
+const LOCK_WAIT_STEP: Duration = Duration::from_millis(10);
 
 /// A write or sync about to be made, for tests that let it fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -282,6 +286,18 @@ fn is_same_file(path: &Path, open: &File) -> io::Result<bool> {
     Ok((named.dev(), named.ino()) == (open.dev(), open.ino()))
 }
 
+/// Locks a file, which may take [`LOCK_WAIT_MAX`]: a process that this one is just starting holds all of its files until its
+/// own program begins, those closed meanwhile too.
+fn try_lock(file: &File) -> Result<(), fs::TryLockError> {
+    let begin = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(fs::TryLockError::WouldBlock) if begin.elapsed() < LOCK_WAIT_MAX => sleep(LOCK_WAIT_STEP),
+            locked => return locked,
+        }
+    }
+}
+
 /// Makes a directory this process's own as long as the file is open.
 pub(crate) fn take_lock(path: &Path) -> Result<File, StoreError> {
     let file_path = path.join("LOCK");
@@ -293,7 +309,7 @@ pub(crate) fn take_lock(path: &Path) -> Result<File, StoreError> {
         .truncate(false)
         .open(&file_path)
         .map_err(|error| failed(&error))?;
-    match file.try_lock() {
+    match try_lock(&file) {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => {
             let mut holder = String::new();
@@ -385,7 +401,7 @@ fn await_release(inside: &Path) -> Result<(), StoreError> {
         match file.try_lock() {
             Ok(()) => return Ok(()),
             Err(fs::TryLockError::WouldBlock) if waited < RELEASE_WAIT_MAX => {
-                std::thread::sleep(RELEASE_WAIT_STEP);
+                sleep(RELEASE_WAIT_STEP);
                 waited += RELEASE_WAIT_STEP;
             }
             Err(fs::TryLockError::WouldBlock) => return Err(failed(&io::ErrorKind::WouldBlock.into())),

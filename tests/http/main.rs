@@ -1,4 +1,4 @@
-//! The page and the calls over plain HTTP, from clients and in a browser.
+//! The page and the calls over plain HTTP.
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
@@ -11,10 +11,7 @@ mod support;
 #[path = "../web/mod.rs"]
 mod web;
 
-mod browser;
-mod browser_grpc_web;
 mod calls;
-mod chromium;
 mod compare;
 mod frankfurter;
 mod frankfurter_client;

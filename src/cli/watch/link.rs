@@ -3,21 +3,18 @@
 //! **Invariants**: after a break the watch goes on from the last sequence that was shown, so that nothing is missed and
 //! nothing is shown twice; it comes back later after each failure, and never in step with others.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 
+use crate::backoff::{Backoff, jittered};
 use crate::cli::client::Client;
 use crate::cli::text::clean;
 use crate::cli::{CliError, Session};
 use crate::proto::v1::{ListRunsRequest, WatchLatestRatesRequest, WatchLatestRatesResponse};
 
-/// The first wait after a break.
-const RETRY_MIN: Duration = Duration::from_millis(250);
-/// The longest wait, unless the server asked for a longer one.
-const RETRY_MAX: Duration = Duration::from_secs(10);
+/// The waits after a break, unless the server asks for a longer one.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(10) };
 /// What a message may take longer than the heartbeats that it stands for.
 const LATE_MAX: Duration = Duration::from_secs(5);
 /// Series whose recent rates are asked for at one time; others show what comes from now on.
@@ -61,17 +58,15 @@ pub(super) struct Question {
 pub(super) async fn follow(session: &Session, question: Question, news: Sender<News>) -> Result<(), CliError> {
     // Whoever starts a watch with the wrong address should know at once.
     let mut link = Link { client: Some(session.connect().await?), question, news, seen: None };
-    let mut wait = Backoff::default();
+    let mut failures = 0_u32;
     while !link.news.is_closed() {
         let before = link.seen;
         let Err(problem) = link.attend(session).await else { return Ok(()) };
         if problem.is_hopeless() {
             return Err(problem);
         }
-        if link.seen != before {
-            wait = Backoff::default();
-        }
-        let retry_in = wait.next(problem.retry_after());
+        failures = if link.seen == before { failures.saturating_add(1) } else { 1 };
+        let retry_in = retry_wait(failures, problem.retry_after());
         let problem = clean(problem.to_string().lines().next().unwrap_or_default()).into_owned();
         if link.news.send(News::Lost { problem, retry_in }).await.is_err() {
             return Ok(());
@@ -147,32 +142,10 @@ async fn histories(client: Client, series: Vec<SeriesName>, news: Sender<News>) 
     }
 }
 
-/// How long to wait before the next try: twice as long each time, and longer by a part that chance decides, so that
-/// all who lost one server do not come back to it at one moment.
-#[derive(Debug)]
-struct Backoff {
-    next: Duration,
-    chance: RandomState,
-    tries: u64,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { next: RETRY_MIN, chance: RandomState::new(), tries: 0 }
-    }
-}
-
-impl Backoff {
-    /// At least `asked`, if the server asked for it, and at most half as long again.
-    fn next(&mut self, asked: Option<Duration>) -> Duration {
-        let wait = self.next.max(asked.unwrap_or_default());
-        self.next = (self.next * 2).min(RETRY_MAX);
-        self.tries += 1;
-        let mut hasher = self.chance.build_hasher();
-        hasher.write_u64(self.tries);
-        let percent = u32::try_from(hasher.finish() % 51).unwrap_or(0);
-        wait + wait * percent / 100
-    }
+/// How long to wait after so many failures in a row: at least as long as the server asks, and up to half as long again,
+/// so that all who lost one server do not come back to it at one moment.
+fn retry_wait(failures: u32, asked: Option<Duration>) -> Duration {
+    jittered(RETRY.wait(failures).max(asked.unwrap_or_default()), 2, fastrand::u32(..))
 }
 
 #[cfg(test)]
@@ -180,24 +153,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_and_stay_within_their_limits() {
-        let mut backoff = Backoff::default();
-        let mut expect = RETRY_MIN;
-        for _ in 0..20 {
-            let wait = backoff.next(None);
-            assert!((expect..=expect * 3 / 2).contains(&wait), "{wait:?} for {expect:?}");
-            expect = (expect * 2).min(RETRY_MAX);
-        }
+    fn waits_stay_within_their_limits_and_apart() {
         let asked = Duration::from_secs(30);
-        assert!((asked..=asked * 3 / 2).contains(&backoff.next(Some(asked))), "as the server asks");
-    }
-
-    #[test]
-    fn two_that_lost_one_server_come_back_apart() {
-        let waits = || {
-            let mut backoff = Backoff::default();
-            (0..10).map(|_| backoff.next(None)).collect::<Vec<_>>()
-        };
-        assert_ne!(waits(), waits());
+        let waits: Vec<Duration> = (1..20).map(|failures| retry_wait(failures, None)).collect();
+        for (failures, wait) in (1..).zip(&waits) {
+            let expect = RETRY.wait(failures);
+            assert!((expect..expect * 3 / 2).contains(wait), "{wait:?} for {expect:?}");
+        }
+        assert!((asked..asked * 3 / 2).contains(&retry_wait(1, Some(asked))), "as the server asks");
+        assert_ne!(waits, (1..20).map(|failures| retry_wait(failures, None)).collect::<Vec<_>>());
     }
 }
