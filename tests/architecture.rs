@@ -572,6 +572,16 @@ fn decimal_problems(source: &Source) -> Vec<String> {
             problems.push(format!("{} calls Decimal::{}", source.module, call.unwrap_or("parse")));
         }
     }
+    // Where the type is named, a parse that does not say of what could be of a decimal.
+    let names_type = source.words.windows(2).any(|words| words[1] == decimal && words[0] != Word::Mark(':'))
+        || source.words.windows(4).any(|words| {
+            let owner = matches!(&words[0], Word::Name(name) if ["domain", "rust_decimal"].contains(&name.as_str()));
+            owner && words[1..3] == [Word::Mark(':'), Word::Mark(':')] && words[3] == decimal
+        });
+    let bare = [Word::Mark('.'), Word::Name("parse".to_owned()), Word::Open];
+    if names_type && source.words.windows(3).any(|words| words == bare) {
+        problems.push(format!("{} parses what may be a Decimal", source.module));
+    }
     problems
 }
 
@@ -598,6 +608,9 @@ fn decimals_are_stored_and_not_computed_with() {
     }
     let check = |text: &str, expect: &[&str]| assert_eq!(decimal_problems(&Source::new("m", text)), expect, "{text}");
     check("fn f() { Decimal::try_from_i128_with_scale(1, 2); Decimal::from(rate); Cell::Decimal(x); }", &[]);
+    check("use crate::domain::Decimal; fn f() { let d: Decimal = s.parse()?; }", &["m parses what may be a Decimal"]);
+    check("use crate::domain::{Decimal, Rate}; fn f() { s.parse::<u8>(); }", &[]);
+    check("fn f() { Cell::Decimal(s.parse()?); }", &[]);
     check("fn f() { Decimal::from_str_exact(x); }", &["m calls Decimal::from_str_exact"]);
     check("fn f() { x.parse::<Decimal>(); }", &["m calls Decimal::parse"]);
 }

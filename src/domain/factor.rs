@@ -91,6 +91,10 @@ impl Factor {
 
 impl fmt::Display for Factor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "a factor is a setting: it is shown without the zeros that it gained"
+        )]
         fmt::Display::fmt(&self.0.normalize(), f)
     }
 }

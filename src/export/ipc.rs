@@ -15,6 +15,7 @@ use polars_arrow_format::ipc::planus::ReadAsRoot as _;
 use polars_arrow_format::ipc::{MessageHeaderRef, MessageRef};
 use thiserror::Error;
 
+use super::guarded::guarded;
 use super::parquet_file::arrow_array;
 use super::schema::{Column, arrow_metadata, arrow_schema};
 
@@ -139,7 +140,6 @@ impl IpcDecoder {
         if self.is_over && self.bytes.is_empty() { Ok(()) } else { Err(IpcError::NoEnd) }
     }
 
-    #[allow(clippy::default_trait_access, reason = "the type is of a crate that is not a dependency of this one")]
     fn decode(&mut self, message: &Message<'_>) -> Result<Option<Batch>, IpcError> {
         if self.is_over {
             return Err(IpcError::Message("it follows the end of the stream".to_owned()));
@@ -148,6 +148,12 @@ impl IpcDecoder {
             self.is_over = true;
             return Ok(None);
         }
+        // The bytes come over a network, and the library may panic on damaged ones.
+        guarded(|| self.decode_sound(message)).map_err(IpcError::Message)
+    }
+
+    #[allow(clippy::default_trait_access, reason = "the type is of a crate that is not a dependency of this one")]
+    fn decode_sound(&mut self, message: &Message<'_>) -> Result<Option<Batch>, IpcError> {
         let Some(metadata) = &self.metadata else {
             self.metadata = Some(read_stream_metadata(&mut Cursor::new(message.prefixed))?);
             return Ok(None);

@@ -11,6 +11,7 @@ mod csv_lines;
 mod encode;
 mod format;
 mod frame;
+mod guarded;
 mod ipc;
 mod manifest;
 mod names;

@@ -10,7 +10,6 @@ mod error;
 mod frame;
 mod held;
 mod manifest;
-mod quiet;
 mod row_groups;
 mod rows;
 

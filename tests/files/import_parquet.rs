@@ -1,7 +1,7 @@
 //! Files of runs that are imported as ticks: damaged ones, those of another version, and what other programs make of an
 //! export.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use arrow_array::{
 };
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, GzipLevel};
-use parquet::file::metadata::KeyValue;
+use parquet::file::metadata::{KeyValue, ParquetMetaDataReader, ParquetMetaDataWriter, RowGroupMetaData};
 use parquet::file::properties::WriterProperties;
 use silkrate::domain::{PublishedValue, Rate, ReportedChange, Run, Timestamp};
 use silkrate::export::read::RunTicks;
@@ -294,4 +294,37 @@ fn a_run_that_ends_before_it_begins_is_refused() {
     let error = read(&path).unwrap_err();
     let expect = "row 2: last_observed_time: is 2025-12-08T11:51:39Z, before first_observed_time 2025-12-08T11:51:40Z";
     assert!(error.ends_with(expect), "{error}");
+}
+
+/// A sound file with another footer, which says of its row group what `change` makes of it.
+fn with_footer(
+    path: &Path,
+    change: impl Fn(RowGroupMetaData) -> parquet::errors::Result<RowGroupMetaData>,
+) -> Result<Vec<String>, String> {
+    full_export::write(path, columns(&two()));
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&File::open(path).unwrap()).unwrap();
+    let groups = metadata.row_groups().iter().cloned().map(change).collect::<Result<Vec<_>, _>>().unwrap();
+    let changed = metadata.into_builder().set_row_groups(groups).build();
+    // A reader takes the footer from the end, and the pages from where it says.
+    ParquetMetaDataWriter::new(&mut OpenOptions::new().append(true).open(path).unwrap(), &changed).finish().unwrap();
+    read(path)
+}
+
+#[test]
+fn a_row_group_too_large_for_memory_is_refused_by_its_footer() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("runs.parquet");
+    assert_eq!(with_footer(&path, Ok).unwrap(), TWO_TICKS);
+    let of_bytes = |bytes: i64| {
+        move |group: RowGroupMetaData| {
+            let columns = group.columns().iter().cloned();
+            let columns = columns.map(|column| column.into_builder().set_total_uncompressed_size(bytes).build());
+            let columns = columns.collect::<Result<Vec<_>, _>>()?;
+            group.into_builder().set_column_metadata(columns).build()
+        }
+    };
+    let said = with_footer(&path, of_bytes(1 << 30)).unwrap_err();
+    assert!(said.contains("bytes; at most 1073741824 are read: write it with smaller row groups"), "{said}");
+    let said = with_footer(&path, |group| group.into_builder().set_num_rows(5_000_000).build()).unwrap_err();
+    assert!(said.contains("of 5000000 rows; at most 4194304 are read: write it with smaller row groups"), "{said}");
 }

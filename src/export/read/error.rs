@@ -100,6 +100,16 @@ pub enum ReadError {
         /// That are read.
         rows_max: usize,
     },
+    /// The same by their bytes.
+    #[error("{file} has a row group of {bytes} bytes; at most {bytes_max} are read: write it with smaller row groups")]
+    RowGroupBytes {
+        /// Which file.
+        file: String,
+        /// Of the columns of its largest row group, as it says itself.
+        bytes: u64,
+        /// That are read.
+        bytes_max: u64,
+    },
     /// Compressed in a way that is not read here.
     #[error("{file} is compressed with {codec}, which is not read here; write it with zstd, snappy, gzip, lz4 or none")]
     Codec {

@@ -6,7 +6,7 @@
 //! The types are those of Parquet itself: what Arrow notes beside them, such as that a text was a dictionary, is left
 //! unread, so that a file that another program wrote reads the same.
 //!
-//! **Invariant**: memory is bounded by a row group of at most [`GROUP_ROWS_MAX`] rows, and a damaged file is an error.
+//! **Invariant**: memory is bounded by a row group of at most [`GROUP_ROWS_MAX`] rows and [`GROUP_BYTES_MAX`], and a damaged file is an error.
 
 use std::fs::File;
 use std::io::{Cursor, Read as _, Seek as _, SeekFrom};
@@ -26,8 +26,8 @@ use polars_parquet::read::{
 
 use super::accept::{accepts, type_name, wanted};
 use super::error::ReadError;
-use super::quiet::guarded;
 use crate::domain::clip;
+use crate::export::guarded::guarded;
 use crate::export::request::{SCHEMA_VERSION_KEY, VERSION_KEY};
 use crate::export::schema::{Column, SCHEMA_VERSION};
 use crate::export::seal::CREATED_BY_PREFIX;
@@ -35,6 +35,8 @@ use crate::export::seal::CREATED_BY_PREFIX;
 /// Rows of a group that are decoded: 16 times those of ours, and four times the groups that other programs write unless
 /// told otherwise.
 const GROUP_ROWS_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a group's columns, compressed or not: the rows of a largest group take a quarter.
+const GROUP_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Bytes of a page, compressed or not: programs write a megabyte or a few.
 const PAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
 
@@ -59,7 +61,7 @@ impl RowGroups {
         this.check_version()?;
         this.fields = this.checked_fields(columns, what)?;
         this.check_codecs(columns)?;
-        this.check_sizes()?;
+        this.check_sizes(columns)?;
         Ok(this)
     }
 
@@ -138,10 +140,19 @@ impl RowGroups {
     }
 
     /// Refuses row groups that would take more memory than is bounded here.
-    fn check_sizes(&self) -> Result<(), ReadError> {
+    fn check_sizes(&self, columns: &[Column]) -> Result<(), ReadError> {
         let rows = self.metadata.row_groups.iter().map(RowGroupMetadata::num_rows).max().unwrap_or(0);
         if rows > GROUP_ROWS_MAX {
             return Err(ReadError::RowGroup { file: self.name.clone(), rows, rows_max: GROUP_ROWS_MAX });
+        }
+        let size = |chunk: &ColumnChunkMetadata| chunk.uncompressed_size().max(chunk.compressed_size()).unsigned_abs();
+        let bytes = self.metadata.row_groups.iter().map(|group| {
+            let chunks = columns.iter().filter_map(|column| chunk(group, column.name));
+            chunks.map(size).fold(0, u64::saturating_add)
+        });
+        let bytes = bytes.max().unwrap_or(0);
+        if bytes > GROUP_BYTES_MAX {
+            return Err(ReadError::RowGroupBytes { file: self.name.clone(), bytes, bytes_max: GROUP_BYTES_MAX });
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! Reading of pages that may be damaged, on which the reader may panic.
+//! Reading of bytes that may be damaged, on which the libraries may panic.
 //!
-//! **Invariant**: for whoever reads a file that is damage like any other: an error, and nothing printed.
+//! **Invariant**: a panic of such a reader is an error to its caller, and nothing is printed.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -15,7 +15,7 @@ thread_local! {
 static HOOK: Once = Once::new();
 
 /// Turns a panic of `read` into an error.
-pub(super) fn guarded<T, E: ToString>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+pub(in crate::export) fn guarded<T, E: ToString>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     HOOK.call_once(|| {
         let before = take_hook();
         set_hook(Box::new(move |panic| {
@@ -29,7 +29,7 @@ pub(super) fn guarded<T, E: ToString>(read: impl FnOnce() -> Result<T, E>) -> Re
     IS_GUARDED.set(outer);
     match result {
         Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("its pages do not decode".to_owned()),
+        Err(_) => Err("it does not decode".to_owned()),
     }
 }
 
@@ -42,7 +42,7 @@ mod tests {
         let told = |read: fn() -> Result<u8, String>| guarded(read);
         assert_eq!(told(|| Ok(1)), Ok(1));
         assert_eq!(told(|| Err("cut off".to_owned())), Err("cut off".to_owned()));
-        assert_eq!(told(|| panic!("a page")), Err("its pages do not decode".to_owned()));
+        assert_eq!(told(|| panic!("a page")), Err("it does not decode".to_owned()));
         assert!(!IS_GUARDED.get());
     }
 }
