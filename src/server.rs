@@ -20,9 +20,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task;
 use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
@@ -31,7 +32,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tower::layer::util::{Identity, Stack};
 
-use crate::api::{Rates, told};
+use crate::api::Rates;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, CorsOrigin, HttpListen, ServeArgs};
 use crate::domain::{duration_us, whole_length};
@@ -296,7 +297,9 @@ async fn serve_store(
     writeln!(out, "{table}").and_then(|()| out.flush()).map_err(ServeError::Print)?;
 
     let address = listeners.grpc.local_addr().map_err(ServeError::LocalAddress)?;
-    let (start_draining, mut draining) = watch::channel(false);
+    let draining = CancellationToken::new();
+    // Tasks end with a server that is dropped, too.
+    let _ended = draining.clone().drop_guard();
     let state_rules = config.store_options().state_rules.clone();
     let rates = Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
     let rates = Arc::new(rates.with_sources(config.sources().clone()));
@@ -328,8 +331,7 @@ async fn serve_store(
     };
     // Its tasks end with it.
     let _following = follow::start(config.follow(), &following, &draining)?;
-    let mut stopping_watchers = draining.clone();
-    task::spawn(fan_out.run(async move { told(&mut stopping_watchers).await }));
+    task::spawn(fan_out.run(draining.clone().cancelled_owned()));
     let health = HealthReporter::new();
     for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
         health.set_service_status(service, ServingStatus::Serving).await;
@@ -348,9 +350,7 @@ async fn serve_store(
     })?
     .serve_with_incoming_shutdown(
         Accepted::new(listeners.grpc, config.max_connections(), Arc::clone(&unsent)),
-        async move {
-            told(&mut draining).await;
-        },
+        draining.clone().cancelled_owned(),
     );
     let serving = async {
         tokio::try_join!(grpc, async {
@@ -368,7 +368,7 @@ async fn serve_store(
         shutdown.await;
         watching.abort();
         stop_health(&health).await;
-        start_draining.send_replace(true);
+        draining.cancel();
         end_health_watches(health).await;
         sleep(config.shutdown_grace()).await;
     };
@@ -401,7 +401,7 @@ struct Parts<'a> {
     rates: Arc<Rates>,
     ingest: &'a Ingest,
     health: &'a HealthReporter,
-    draining: watch::Receiver<bool>,
+    draining: CancellationToken,
     calls: CallMetrics,
     origins: Vec<CorsOrigin>,
 }

@@ -93,7 +93,7 @@ const CRATES: [(&str, &[&str]); 43] = [
     ("tonic_reflection", &["server"]),
     ("tonic_types", &["cli::error", "grpc"]),
     ("tonic_prost", &["proto::codec"]),
-    ("tokio_util", &["api::read_executor", "grpc::snapshot_service", "query", "server"]),
+    ("tokio_util", &["api", "cli", "follow", "grpc", "http", "query", "server"]),
     ("form_urlencoded", &["http::calls"]),
     ("tonic_web", &["server"]),
     ("tower_http", &["server"]),

@@ -18,17 +18,9 @@ pub(crate) mod snapshot_request;
 mod sources;
 mod watch;
 
-use tokio::sync::watch::Receiver;
-
 pub use error::{ErrorCode, ErrorDetail, REASON_NO_QUOTE_YET, REASON_STALE, REASON_UNKNOWN_SERIES, ServiceError};
 pub use quarantine::{DECISION_IDS_MAX, decision_messages, decision_request};
 pub use rate_response::{latest, latest_without_rates};
 pub use rates::Rates;
 pub use read_executor::{QUEUED_READS_MAX, READS_MAX, Read, ReadExecutor, ReadPlace};
 pub use watch::{WatchQuestion, WatchStep, Watcher};
-
-/// Waits until a flag is true, or nobody is left who could set it.
-pub(crate) async fn told(flag: &mut Receiver<bool>) {
-    // What it gives holds a lock, and is dropped here rather than across an await.
-    let _ = flag.wait_for(|yes| *yes).await;
-}

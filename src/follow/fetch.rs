@@ -11,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ETAG, HeaderMap, HeaderName, HeaderValue};
 use reqwest::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RETRY_AFTER};
@@ -94,15 +94,15 @@ pub enum RetryAfter {
 }
 
 impl RetryAfter {
-    /// Reads the header's two forms; none if it is of neither.
+    /// Reads the header: a number of seconds, or a date in any of the three forms of RFC 9110; none if it is neither.
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             // More seconds than a number holds are as good as for ever; whoever waits has a limit.
             return Some(Self::Wait(Duration::from_secs(text.parse().unwrap_or(u64::MAX))));
         }
-        let time = DateTime::parse_from_rfc2822(text).ok()?;
-        Some(Self::At(time.to_utc().into()))
+        let time = httpdate::parse_http_date(text).ok()?;
+        Some(Self::At(DateTime::<Utc>::from(time).into()))
     }
 
     /// How long to wait from `now`, which is zero if the time has passed.

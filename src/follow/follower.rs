@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use tokio::sync::watch;
 use tokio::task;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::fetch::{Fetched, Fetcher, Trouble, Validators};
 use super::health::Outcome;
@@ -119,7 +119,7 @@ impl Follower {
     }
 
     /// Polls whenever it is time, until `stop` says so or nobody is there to say it.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let polling = async {
             loop {
                 while !is_due(self.context.now(), self.next) {
@@ -130,7 +130,7 @@ impl Follower {
         };
         tokio::select! {
             () = polling => {}
-            _ = stop.wait_for(|stop| *stop) => {}
+            () = stop.cancelled() => {}
         }
     }
 

@@ -14,8 +14,8 @@ pub mod plan;
 mod reach;
 mod source;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 pub use crate::domain::Health;
 pub use fetch::{FetchError, FetchLimits, Fetched, Fetcher, Validators};
@@ -59,7 +59,7 @@ impl FollowSettings {
 pub fn start(
     settings: &FollowSettings,
     context: &FollowContext,
-    stop: &watch::Receiver<bool>,
+    stop: &CancellationToken,
 ) -> Result<JoinSet<()>, FetchError> {
     let mut followers = Vec::new();
     for source in &settings.sources {

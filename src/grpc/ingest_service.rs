@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use prost::bytes::Bytes;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock::Clock;
@@ -40,7 +41,7 @@ pub struct IngestApi {
     ingest: Ingest,
     rules: Arc<TickRules>,
     clock: Arc<dyn Clock>,
-    draining: watch::Receiver<bool>,
+    draining: CancellationToken,
     quarantine: QuarantineCalls,
 }
 
@@ -51,7 +52,7 @@ impl IngestApi {
         rates: Arc<Rates>,
         rules: Arc<TickRules>,
         clock: Arc<dyn Clock>,
-        draining: watch::Receiver<bool>,
+        draining: CancellationToken,
     ) -> Self {
         let quarantine = QuarantineCalls { ingest: ingest.clone(), rates };
         Self { ingest, rules, clock, draining, quarantine }

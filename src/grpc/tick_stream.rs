@@ -10,11 +10,10 @@ use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
-
-use crate::api::told;
 
 /// Most batches of a stream that were read and are not yet answered.
 pub const UNANSWERED_BATCHES_MAX: usize = 16;
@@ -62,7 +61,7 @@ pub(super) async fn run<Q, R, B, F, T>(
     mut requests: R,
     begin: B,
     to_caller: mpsc::Sender<Result<T, Status>>,
-    mut draining: watch::Receiver<bool>,
+    draining: CancellationToken,
     drained: impl Fn(u64) -> Status,
 ) where
     R: Stream<Item = Result<Q, Status>> + Unpin,
@@ -83,7 +82,7 @@ pub(super) async fn run<Q, R, B, F, T>(
                     return;
                 }
             }
-            () = told(&mut draining), if reading => {
+            () = draining.cancelled(), if reading => {
                 reading = false;
                 answers.push_back(Answer::Here(Some(Err(drained(next_index)))));
             }
@@ -127,7 +126,7 @@ mod tests {
         answers: mpsc::Receiver<Result<u64, Status>>,
         work_done: Arc<Semaphore>,
         begun: Arc<AtomicUsize>,
-        drain: watch::Sender<bool>,
+        drain: CancellationToken,
         course: tokio::task::JoinHandle<()>,
     }
 
@@ -135,7 +134,7 @@ mod tests {
         fn start(work_done: usize) -> Self {
             let (requests, inbound) = mpsc::channel(100);
             let (to_caller, answers) = mpsc::channel(100);
-            let (drain, draining) = watch::channel(false);
+            let drain = CancellationToken::new();
             let work_done = Arc::new(Semaphore::new(work_done));
             let begun = Arc::new(AtomicUsize::new(0));
             let (gate, counter) = (Arc::clone(&work_done), Arc::clone(&begun));
@@ -150,7 +149,7 @@ mod tests {
                     Ok(request)
                 })
             };
-            let course = tokio::spawn(run(ReceiverStream::new(inbound), begin, to_caller, draining, |index| {
+            let course = tokio::spawn(run(ReceiverStream::new(inbound), begin, to_caller, drain.clone(), |index| {
                 Status::unavailable(format!("before batch {index}"))
             }));
             Self { requests, answers, work_done, begun, drain, course }
@@ -216,7 +215,7 @@ mod tests {
         let call = Call::start(0);
         call.send([100, 101]).await;
         settle().await;
-        call.drain.send(true).unwrap();
+        call.drain.cancel();
         settle().await;
         call.send([102]).await;
         call.work_done.add_permits(10);

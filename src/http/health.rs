@@ -15,7 +15,7 @@ pub(super) async fn live() -> &'static str {
 
 /// It reads and writes, and is not on its way down; else why not.
 pub(super) async fn ready(State(site): State<Site>) -> Response<Body> {
-    let problem = if *site.draining.borrow() {
+    let problem = if site.draining.is_cancelled() {
         "the server is shutting down".to_owned()
     } else if let Some(cause) = site.ingest.poisoned() {
         format!("writing stopped after a failure: {cause}; reads go on, restart the server once its cause is gone")

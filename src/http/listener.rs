@@ -15,13 +15,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_stream::StreamExt as _;
+use tokio_util::sync::CancellationToken;
 
 use super::guard::Reserve;
-use crate::api::told;
 use crate::incoming::Incoming;
 
 /// Connections open at one time, and no more than a quarter of the files that the process may have open: the others are
@@ -86,14 +86,14 @@ impl Places {
 
 /// Serves `router` on `listener` until `draining` is true and every answer under way is sent. Dropped earlier, it
 /// closes all connections.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut draining: watch::Receiver<bool>) {
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draining: CancellationToken) {
     let places = Places::new(router, limits);
     let mut incoming = Incoming::new(listener);
     let mut connections = JoinSet::new();
     loop {
         let (stream, peer) = tokio::select! {
             Some(accepted) = incoming.next() => accepted,
-            () = told(&mut draining) => break,
+            () = draining.cancelled() => break,
             Some(_) = connections.join_next() => continue,
         };
         let free = places
@@ -114,7 +114,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut dr
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: TcpStream, places: Places, mut draining: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, places: Places, draining: CancellationToken) {
     let Places { router, limits, keeps, .. } = places;
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.unread_timeout));
@@ -129,7 +129,7 @@ async fn connection(stream: TcpStream, places: Places, mut draining: watch::Rece
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = told(&mut draining) => {
+        () = draining.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -155,10 +155,10 @@ mod tests {
     const SOON: Duration = Duration::from_millis(100);
     const LATE: Duration = Duration::from_mins(1);
 
-    async fn start(limits: Limits) -> (SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+    async fn start(limits: Limits) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (drain, draining) = watch::channel(false);
+        let draining = CancellationToken::new();
         let large = get(async || "x".repeat(64 << 20));
         let slow = get(async || {
             sleep(Duration::from_millis(300)).await;
@@ -167,7 +167,7 @@ mod tests {
         let health = get(async || "alive");
         let router = Router::new().route("/", get(async || "here")).route("/large", large).route("/slow", slow);
         let router = router.route("/healthz", health).layer(from_fn_with_state(Origins::default(), guard));
-        (address, drain, tokio::spawn(serve(listener, router, limits, draining)))
+        (address, draining.clone(), tokio::spawn(serve(listener, router, limits, draining)))
     }
 
     async fn rest(stream: &mut TcpStream) -> String {
@@ -269,7 +269,7 @@ mod tests {
         let mut asking = TcpStream::connect(address).await.unwrap();
         asking.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         sleep(SOON).await;
-        drain.send_replace(true);
+        drain.cancel();
         assert!(rest(&mut asking).await.ends_with("done"));
         serving.await.unwrap();
         assert!(TcpStream::connect(address).await.is_err());

@@ -30,7 +30,6 @@ use axum::http::{HeaderMap, Response, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
-use tokio::sync::watch;
 
 use crate::api::Rates;
 use crate::board::Board;
@@ -43,6 +42,7 @@ pub use metrics::Scraped;
 use problem::Problem;
 pub use schema::SchemaError;
 use schema::{Call, Schema};
+use tokio_util::sync::CancellationToken;
 
 /// What an operator may choose.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub struct Site {
     ingest: Ingest,
     /// What is counted.
     scraped: Arc<Scraped>,
-    draining: watch::Receiver<bool>,
+    draining: CancellationToken,
     settings: Arc<Settings>,
     /// Of every setting that an answer depends on: another server over the same store may have others.
     settings_hash: u64,
@@ -87,7 +87,7 @@ impl Site {
         rates: Arc<Rates>,
         ingest: Ingest,
         scraped: Scraped,
-        draining: watch::Receiver<bool>,
+        draining: CancellationToken,
         settings: Settings,
     ) -> Result<Self, SchemaError> {
         let schema = Schema::new()?;

@@ -144,6 +144,8 @@ fn when_to_ask_again_is_a_number_of_seconds_or_a_date() {
     check("99999999999999999999999", Some(u64::MAX));
     check("Mon, 18 May 2026 09:31:00 GMT", Some(60));
     check("Mon, 18 May 2026 09:00:00 GMT", Some(0));
+    check("Monday, 18-May-26 09:31:00 GMT", Some(60));
+    check("Mon May 18 09:31:00 2026", Some(60));
     for bad in ["", "soon", "-1", "1.5", "2026-05-18"] {
         check(bad, None);
     }

@@ -26,7 +26,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::event::event;
 use super::latest::Latest;
 use super::{LIVE_STREAMS_MAX, Page, assets, words};
-use crate::api::told;
 use crate::domain::Timestamp;
 
 /// How often a browser hears that the connection stands; it gives up on one after thrice that.
@@ -62,7 +61,7 @@ fn beat(now: Timestamp) -> Option<Bytes> {
 }
 
 async fn feed(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: OwnedSemaphorePermit) {
-    let mut draining = page.site.draining.clone();
+    let draining = page.site.draining.clone();
     let mut boards = page.site.ingest.watch_board();
     // The first table is of the newest board, this one or a later.
     boards.mark_unchanged();
@@ -96,7 +95,7 @@ async fn feed(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: OwnedSemaph
             }
         };
         tokio::select! {
-            () = told(&mut draining) => return,
+            () = draining.cancelled() => return,
             () = events.closed() => return,
             changed = next_board => if changed.is_err() { boards = None },
             _ = beats.tick() => {}
