@@ -1,8 +1,13 @@
 //! Compiles the protos without protoc and keeps their descriptors for reflection.
+//!
+//! The messages that HTTP reads and writes derive serde's traits; how each field is written follows from its descriptor.
 
+use std::collections::BTreeSet;
 use std::{env, fs, path::PathBuf};
 
 use protox::prost::Message as _;
+use protox::prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, MessageDescriptor};
+use tonic_prost_build::Builder;
 
 const PROTOS: [&str; 9] = [
     "proto/silkrate/v1/types.proto",
@@ -16,18 +21,122 @@ const PROTOS: [&str; 9] = [
     "proto/silkrate/v1/sources.proto",
 ];
 
+/// All calls of this service that answer once are also there over HTTP.
+const HTTP_SERVICE: &str = "RateService";
+/// And this one of another service.
+const HTTP_CALL: &str = "ListQuarantine";
+
+/// Fields of answers that differ each time an answer is made, which JSON leaves out: HTTP compares answers by their tags.
+const NEVER_TOLD: [&str; 2] = ["age", "server_time"];
+/// A field that JSON leaves out where it is absent, instead of writing null.
+const TOLD_IF_PRESENT: &str = "silkrate.v1.GetRateResponse.time";
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("silkrate_descriptor.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure()
+    let builder = tonic_prost_build::configure()
         .codec_path("crate::proto::codec::MessageCodec")
         // Columns are handed on by reference, not copied.
         .bytes(".silkrate.v1.StreamRunsResponse")
         .bytes(".silkrate.v1.TickColumns")
         .bytes(".silkrate.v1.IngestPageRequest")
-        .bytes(".silkrate.v1.ExportChunk")
-        .compile_fds(descriptors)?;
+        .bytes(".silkrate.v1.ExportChunk");
+    let pool = DescriptorPool::from_file_descriptor_set(descriptors.clone())?;
+    for_http(&pool, builder).compile_fds(descriptors)?;
     Ok(())
+}
+
+/// Gives the messages of the calls over HTTP what [`request`] and [`answer`] say, and their enums names.
+fn for_http(pool: &DescriptorPool, mut builder: Builder) -> Builder {
+    let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    let asked = methods.filter(|method| {
+        let is_of_service = method.parent_service().name() == HTTP_SERVICE && !method.is_server_streaming();
+        is_of_service || method.name() == HTTP_CALL
+    });
+    let (mut requests, mut answers): (Vec<_>, Vec<_>) = asked.map(|method| (method.input(), method.output())).unzip();
+    let (mut seen, mut enums) = (BTreeSet::new(), BTreeSet::new());
+    while let Some(message) = requests.pop() {
+        builder = request(&message, builder);
+        enums.extend(message.fields().filter_map(|field| field.kind().as_enum().map(named)));
+    }
+    while let Some(message) = answers.pop() {
+        if seen.insert(message.full_name().to_owned()) {
+            builder = answer(&message, builder);
+            enums.extend(message.fields().filter_map(|field| field.kind().as_enum().map(named)));
+            let inner = message.fields().filter_map(|field| field.kind().as_message().cloned());
+            answers.extend(inner.filter(|inner| text_of(inner).is_none()));
+        }
+    }
+    let enums = enums.into_iter().filter_map(|name| pool.get_enum_by_name(&name));
+    enums.fold(builder, |builder, of| enum_names(&of, builder))
+}
+
+fn named(of: &EnumDescriptor) -> String {
+    of.full_name().to_owned()
+}
+
+/// What reads and writes a message that is one value in text.
+fn text_of(message: &MessageDescriptor) -> Option<&'static str> {
+    match message.full_name() {
+        "google.protobuf.Timestamp" => Some("timestamp"),
+        "google.protobuf.Duration" => Some("duration"),
+        _ => None,
+    }
+}
+
+fn set(builder: Builder, field: &FieldDescriptor, attribute: &str) -> Builder {
+    builder.field_attribute(format!(".{}", field.full_name()), format!("#[serde({attribute})]"))
+}
+
+/// Reads a message from the parameters of a query.
+fn request(message: &MessageDescriptor, builder: Builder) -> Builder {
+    let derive = "#[derive(serde::Deserialize)] #[serde(default)]";
+    let builder = builder.message_attribute(format!(".{}", message.full_name()), derive);
+    message.fields().fold(builder, |builder, field| {
+        let kind = field.kind();
+        let reader = match (kind.as_enum(), kind.as_message().and_then(text_of)) {
+            (Some(of), _) if field.is_list() => format!("numbers::<{}, _>", of.name()),
+            (Some(of), _) => format!("number::<{}, _>", of.name()),
+            (None, Some(text)) => text.to_owned(),
+            (None, None) => return builder,
+        };
+        set(builder, &field, &format!("deserialize_with = \"crate::proto::parameter::{reader}\""))
+    })
+}
+
+/// Writes a message as JSON.
+fn answer(message: &MessageDescriptor, builder: Builder) -> Builder {
+    let builder = builder.message_attribute(format!(".{}", message.full_name()), "#[derive(serde::Serialize)]");
+    message.fields().fold(builder, |mut builder, field| {
+        if NEVER_TOLD.contains(&field.name()) {
+            return set(builder, &field, "skip_serializing");
+        }
+        if field.full_name() == TOLD_IF_PRESENT {
+            builder = set(builder, &field, "skip_serializing_if = \"Option::is_none\"");
+        }
+        let kind = field.kind();
+        let writer = match (kind.as_enum(), kind.as_message().and_then(text_of)) {
+            (Some(of), _) => format!("name::<{}, _>", of.name()),
+            (None, Some(text)) => text.to_owned(),
+            (None, None) => return builder,
+        };
+        set(builder, &field, &format!("serialize_with = \"crate::proto::json::{writer}\""))
+    })
+}
+
+/// Names the values of an enum without what all their names begin with.
+fn enum_names(of: &EnumDescriptor, builder: Builder) -> Builder {
+    let path = format!(".{}", of.full_name());
+    let prefix = of.values().find_map(|value| value.name().strip_suffix("UNSPECIFIED").map(str::to_owned));
+    let prefix = prefix.unwrap_or_default();
+    let builder = builder.enum_attribute(&path, "#[derive(serde::Deserialize, serde::Serialize)]");
+    of.values().fold(builder, |builder, value| {
+        let attribute = match value.name().strip_prefix(&prefix).unwrap_or(value.name()) {
+            "UNSPECIFIED" => "#[serde(skip)]".to_owned(),
+            short => format!("#[serde(rename = \"{short}\")]"),
+        };
+        builder.field_attribute(format!("{path}.{}", value.name()), attribute)
+    })
 }

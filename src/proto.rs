@@ -13,6 +13,8 @@
 
 pub mod codec;
 pub mod convert;
+pub mod json;
+pub mod parameter;
 
 /// Package `silkrate.v1`.
 pub mod v1 {

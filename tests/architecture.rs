@@ -73,7 +73,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
 ];
 
 /// Crates that only some places may name: a module with all below it, or one file.
-const CRATES: [(&str, &[&str]); 43] = [
+const CRATES: [(&str, &[&str]); 42] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
     ("crc32c", &["api::page_token", "export::seal", "store"]),
@@ -98,8 +98,7 @@ const CRATES: [(&str, &[&str]); 43] = [
     ("tonic_web", &["server"]),
     ("tower_http", &["server"]),
     ("prost", &["api", "cli::export", "columns", "export", "grpc", "http", "proto", "server"]),
-    ("prost_reflect", &["http"]),
-    ("prost_types", &["api", "cli", "columns", "export", "grpc", "proto::convert"]),
+    ("prost_types", &["api", "cli", "columns", "export", "grpc", "http::descriptors", "proto"]),
     ("reqwest", &["follow"]),
     ("toml", &["config::file"]),
     ("rustls", &["follow"]),

@@ -7,13 +7,14 @@ use super::error::ServiceError;
 use super::page_token::{Cursor, Fingerprint, PageToken};
 use super::rate_request::{CHANGES_PAGE_ROWS_MAX, Paged, decimal_places, page_rows, range, resume, zone};
 use super::rate_response::{missing, next_token, rate};
-use super::rates::Rates;
-use super::read_executor::Read;
+use super::rates::{Rates, Work};
 use crate::analysis::{Apart, ApartStretch, Bucket, ComparisonSummary, PercentChange, Rounded, Sides};
 use crate::domain::{CurrencySet, Source};
 use crate::proto::convert::timestamp;
 use crate::proto::v1;
-use crate::query::{Answer, COMPARED_DAYS_MAX, ComparePage, CompareRequest, ComparedDay, ComparedDays, QueryError};
+use crate::query::{
+    Answer, COMPARED_DAYS_MAX, ComparePage, CompareRequest, ComparedDay, ComparedDays, QueryError, Reader,
+};
 use crate::store::Commit;
 
 /// Sources of a comparison.
@@ -24,13 +25,13 @@ impl Rates {
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn compare_sources(
+    pub fn compare_sources(
         &self,
         request: v1::CompareSourcesRequest,
-    ) -> Result<Read<v1::CompareSourcesResponse>, ServiceError> {
+    ) -> Result<impl Work<v1::CompareSourcesResponse> + use<>, ServiceError> {
         let decimal_places = decimal_places(request.decimal_places)?;
         let Paged { question, fingerprint } = question(request, self.currencies())?;
-        self.read(move |reader| Ok(response(&reader.compare(&question)?, decimal_places, fingerprint))).await
+        Ok(move |reader: &Reader| Ok(response(&reader.compare(&question)?, decimal_places, fingerprint)))
     }
 }
 

@@ -5,13 +5,12 @@ use super::error::ServiceError;
 use super::page_token::{Cursor, PageToken};
 use super::rate_request::{PAGE_ROWS_MAX, Paged, page_rows, range, resume_chosen};
 use super::rate_response::next_token;
-use super::rates::Rates;
-use super::read_executor::Read;
+use super::rates::{Rates, Work};
 use crate::analysis::{GapReason, GapStretch};
 use crate::domain::CurrencySet;
 use crate::proto::convert::{duration, timestamp};
 use crate::proto::v1;
-use crate::query::{Gap, GapsRequest, QueryError};
+use crate::query::{Gap, GapsRequest, QueryError, Reader};
 use crate::sources::Preferences;
 
 impl Rates {
@@ -19,9 +18,12 @@ impl Rates {
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn list_gaps(&self, request: v1::ListGapsRequest) -> Result<Read<v1::ListGapsResponse>, ServiceError> {
+    pub fn list_gaps(
+        &self,
+        request: v1::ListGapsRequest,
+    ) -> Result<impl Work<v1::ListGapsResponse> + use<>, ServiceError> {
         let Paged { question, fingerprint } = question(request, self.currencies(), self.sources().preferences())?;
-        self.read(move |reader| {
+        Ok(move |reader: &Reader| {
             let answer = reader.gaps(&question)?;
             let (commit, page) = (answer.commit, answer.body);
             Ok(v1::ListGapsResponse {
@@ -31,7 +33,6 @@ impl Rates {
                 recorded_time: Some(timestamp(commit.recorded_time)),
             })
         })
-        .await
     }
 }
 

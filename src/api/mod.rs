@@ -21,6 +21,6 @@ mod watch;
 pub use error::{ErrorCode, ErrorDetail, REASON_NO_QUOTE_YET, REASON_STALE, REASON_UNKNOWN_SERIES, ServiceError};
 pub use quarantine::{DECISION_IDS_MAX, decision_messages, decision_request};
 pub use rate_response::{latest, latest_without_rates};
-pub use rates::Rates;
+pub use rates::{Rates, Work};
 pub use read_executor::{QUEUED_READS_MAX, READS_MAX, Read, ReadExecutor, ReadPlace};
 pub use watch::{WatchQuestion, WatchStep, Watcher};

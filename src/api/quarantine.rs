@@ -9,13 +9,12 @@ use super::error::ServiceError;
 use super::page_token::{Cursor, Fingerprint, PageToken};
 use super::rate_request::{PAGE_ROWS_MAX, Paged, filter, page_rows, range, resume};
 use super::rate_response::next_token;
-use super::rates::Rates;
-use super::read_executor::Read;
+use super::rates::{Rates, Work};
 use crate::domain::{CurrencySet, HeldTick, Note, Verdict};
 use crate::ingest::{ConflictPolicy, DecisionReport, DecisionRequest};
 use crate::proto::convert::timestamp;
 use crate::proto::v1;
-use crate::query::{Answer, QuarantinePage, QuarantineRequest, QueryError};
+use crate::query::{Answer, QuarantinePage, QuarantineRequest, QueryError, Reader};
 use crate::store::{Decided, DecisionRefusal, UpsertError, Upserted};
 
 /// Most held ticks of one decision.
@@ -26,12 +25,12 @@ impl Rates {
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn list_quarantine(
+    pub fn list_quarantine(
         &self,
         request: v1::ListQuarantineRequest,
-    ) -> Result<Read<v1::ListQuarantineResponse>, ServiceError> {
+    ) -> Result<impl Work<v1::ListQuarantineResponse> + use<>, ServiceError> {
         let Paged { question, fingerprint } = question(request, self.currencies())?;
-        self.read(move |reader| Ok(page(&reader.quarantine(&question)?, fingerprint))).await
+        Ok(move |reader: &Reader| Ok(page(&reader.quarantine(&question)?, fingerprint)))
     }
 }
 

@@ -18,6 +18,11 @@ use crate::query::{QueryError, Reader, RunStream, SeriesFilter};
 use crate::sources::SourceTable;
 use crate::store::View;
 
+/// What a request asks of one commit, checked: it makes the whole answer, and [`Rates::read`] runs it.
+pub trait Work<T>: FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static {}
+
+impl<T, W: FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static> Work<T> for W {}
+
 /// Answers from the newest view. Every method fails with what its request or the store makes of it; past the
 /// caller's patience a method is dropped, and its reader stops.
 #[derive(Clone)]
@@ -120,16 +125,15 @@ impl Rates {
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn list_series(
+    pub fn list_series(
         &self,
         request: &v1::ListSeriesRequest,
-    ) -> Result<Read<v1::ListSeriesResponse>, ServiceError> {
+    ) -> Result<impl Work<v1::ListSeriesResponse> + use<>, ServiceError> {
         let question = rate_request::series(request, &self.currencies)?;
-        self.read(move |reader| {
+        Ok(move |reader: &Reader| {
             let answer = reader.series(&question)?;
             Ok(rate_response::series(&answer))
         })
-        .await
     }
 
     /// The latest rates, from memory.
@@ -174,40 +178,43 @@ impl Rates {
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn get_rate(&self, request: &v1::GetRateRequest) -> Result<Read<v1::GetRateResponse>, ServiceError> {
+    pub fn get_rate(
+        &self,
+        request: &v1::GetRateRequest,
+    ) -> Result<impl Work<v1::GetRateResponse> + use<>, ServiceError> {
         let question = rate_request::rate(request, &self.currencies)?;
-        self.read(move |reader| {
+        Ok(move |reader: &Reader| {
             let answer = reader.rate(&question)?;
             Ok(rate_response::rate(answer.commit, &answer.body))
         })
-        .await
     }
 
     /// An amount at the rate in force at a moment.
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn convert(&self, request: v1::ConvertRequest) -> Result<Read<v1::ConvertResponse>, ServiceError> {
+    pub fn convert(&self, request: v1::ConvertRequest) -> Result<impl Work<v1::ConvertResponse> + use<>, ServiceError> {
         let (question, amount) = rate_request::convert(request, &self.currencies)?;
-        self.read(move |reader| {
+        Ok(move |reader: &Reader| {
             let answer = reader.rate(&question)?;
             Ok(rate_response::convert(&answer, amount))
         })
-        .await
     }
 
     /// A page of history.
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn list_runs(&self, request: v1::ListRunsRequest) -> Result<Read<v1::ListRunsResponse>, ServiceError> {
+    pub fn list_runs(
+        &self,
+        request: v1::ListRunsRequest,
+    ) -> Result<impl Work<v1::ListRunsResponse> + use<>, ServiceError> {
         let Paged { question, fingerprint } =
             rate_request::runs(request, &self.currencies, self.sources.preferences())?;
-        self.read(move |reader| {
+        Ok(move |reader: &Reader| {
             let answer = reader.runs(&question)?;
             Ok(rate_response::runs(&answer, fingerprint))
         })
-        .await
     }
 
     /// History in pieces, for the wire to pack.
@@ -226,68 +233,64 @@ impl Rates {
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn get_change(
+    pub fn get_change(
         &self,
         request: &v1::GetChangeRequest,
-    ) -> Result<Read<v1::GetChangeResponse>, ServiceError> {
+    ) -> Result<impl Work<v1::GetChangeResponse> + use<>, ServiceError> {
         let decimal_places = rate_request::decimal_places(request.decimal_places)?;
         let question = rate_request::change(request, &self.currencies)?;
-        self.read(move |reader| {
+        Ok(move |reader: &Reader| {
             let answer = reader.change(&question)?;
             Ok(rate_response::change(answer.commit, &answer.body, decimal_places))
         })
-        .await
     }
 
     /// A page of changes, period over period.
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn list_changes(
+    pub fn list_changes(
         &self,
         request: v1::ListChangesRequest,
-    ) -> Result<Read<v1::ListChangesResponse>, ServiceError> {
+    ) -> Result<impl Work<v1::ListChangesResponse> + use<>, ServiceError> {
         let decimal_places = rate_request::decimal_places(request.decimal_places)?;
         let Paged { question, fingerprint } =
             rate_request::changes(request, &self.currencies, self.sources.preferences())?;
-        self.read(move |reader| {
+        Ok(move |reader: &Reader| {
             let answer = reader.changes(&question)?;
             Ok(rate_response::changes(&answer, decimal_places, fingerprint))
         })
-        .await
     }
 
     /// A page of candles.
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn list_candles(
+    pub fn list_candles(
         &self,
         request: v1::ListCandlesRequest,
-    ) -> Result<Read<v1::ListCandlesResponse>, ServiceError> {
+    ) -> Result<impl Work<v1::ListCandlesResponse> + use<>, ServiceError> {
         let Paged { question, fingerprint } =
             rate_request::candles(request, &self.currencies, self.sources.preferences())?;
-        self.read(move |reader| {
+        Ok(move |reader: &Reader| {
             let answer = reader.candles(&question)?;
             Ok(rate_response::candles(&answer, fingerprint))
         })
-        .await
     }
 
     /// A page of revisions.
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn list_revisions(
+    pub fn list_revisions(
         &self,
         request: v1::ListRevisionsRequest,
-    ) -> Result<Read<v1::ListRevisionsResponse>, ServiceError> {
+    ) -> Result<impl Work<v1::ListRevisionsResponse> + use<>, ServiceError> {
         let Paged { question, fingerprint } =
             rate_request::revisions(request, &self.currencies, self.sources.preferences())?;
-        self.read(move |reader| {
+        Ok(move |reader: &Reader| {
             let answer = reader.revisions(&question)?;
             Ok(rate_response::revisions(&answer, fingerprint))
         })
-        .await
     }
 }

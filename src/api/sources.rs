@@ -8,12 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::convert::{each, source};
 use super::error::ServiceError;
 use super::rate_request::FILTER_ENTRIES_MAX;
-use super::rates::Rates;
-use super::read_executor::Read;
+use super::rates::{Rates, Work};
 use crate::domain::{Health, Source};
 use crate::proto::convert::{duration, timestamp};
 use crate::proto::v1;
-use crate::query::{Answer, Brought, QueryError};
+use crate::query::{Answer, Brought, QueryError, Reader};
 use crate::sources::{Origin, Setting, SourceSettings, SourceTable};
 
 impl Rates {
@@ -21,17 +20,17 @@ impl Rates {
     ///
     /// # Errors
     /// See [`Rates`].
-    pub async fn list_sources(
+    pub fn list_sources(
         &self,
         request: &v1::ListSourcesRequest,
-    ) -> Result<Read<v1::ListSourcesResponse>, ServiceError> {
+    ) -> Result<impl Work<v1::ListSourcesResponse> + use<>, ServiceError> {
         let read = |field: &str, text: &str| {
             source(field, text)?
                 .ok_or_else(|| QueryError::invalid(field, "is empty; name a source like nbkr".to_owned()))
         };
         let wanted = each("sources", &request.sources, FILTER_ENTRIES_MAX, read)?;
         let table = self.source_table();
-        self.read(move |reader| Ok(response(&table, &wanted, &reader.brought()?))).await
+        Ok(move |reader: &Reader| Ok(response(&table, &wanted, &reader.brought()?)))
     }
 }
 

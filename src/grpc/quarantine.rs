@@ -26,7 +26,7 @@ impl QuarantineCalls {
         &self,
         request: v1::ListQuarantineRequest,
     ) -> Result<Response<v1::ListQuarantineResponse>, Status> {
-        Ok(answered(self.rates.list_quarantine(request).await?))
+        answered(&self.rates, self.rates.list_quarantine(request)).await
     }
 
     pub(super) async fn release(

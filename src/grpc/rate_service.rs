@@ -11,7 +11,7 @@ use super::deadline::Deadline;
 use super::kept_rates::{KeptRates, LatestAnswer, WithRates};
 use super::run_stream::{self, RunMessages};
 use super::watch::{WATCHERS_MAX, Watch, Watches};
-use crate::api::{Rates, Read, ServiceError};
+use crate::api::{Rates, ServiceError, Work};
 use crate::proto::v1;
 use crate::proto::v1::rate_service_server::RateService;
 
@@ -56,11 +56,15 @@ impl RateServiceImpl {
     }
 }
 
-/// The response of a read. Its place goes with it, until its bytes are made and, of a large one, sent.
-pub(super) fn answered<T>(read: Read<T>) -> Response<T> {
+/// Reads what was asked. The read's place goes with the response, until its bytes are made and, of a large one, sent.
+pub(super) async fn answered<T: Send + 'static>(
+    rates: &Rates,
+    asked: Result<impl Work<T>, ServiceError>,
+) -> Result<Response<T>, Status> {
+    let read = rates.read(asked?).await?;
     let mut response = Response::new(read.answer);
     response.extensions_mut().insert(read.place);
-    response
+    Ok(response)
 }
 
 #[tonic::async_trait]
@@ -72,7 +76,7 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::ListSeriesRequest>,
     ) -> Result<Response<v1::ListSeriesResponse>, Status> {
-        Ok(answered(self.rates.list_series(request.get_ref()).await?))
+        answered(&self.rates, self.rates.list_series(request.get_ref())).await
     }
 
     async fn get_latest_rates(
@@ -93,15 +97,15 @@ impl RateService for RateServiceImpl {
     }
 
     async fn get_rate(&self, request: Request<v1::GetRateRequest>) -> Result<Response<v1::GetRateResponse>, Status> {
-        Ok(answered(self.rates.get_rate(request.get_ref()).await?))
+        answered(&self.rates, self.rates.get_rate(request.get_ref())).await
     }
 
     async fn convert(&self, request: Request<v1::ConvertRequest>) -> Result<Response<v1::ConvertResponse>, Status> {
-        Ok(answered(self.rates.convert(request.into_inner()).await?))
+        answered(&self.rates, self.rates.convert(request.into_inner())).await
     }
 
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
-        Ok(answered(self.rates.list_runs(request.into_inner()).await?))
+        answered(&self.rates, self.rates.list_runs(request.into_inner())).await
     }
 
     async fn stream_runs(
@@ -119,45 +123,45 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::GetChangeRequest>,
     ) -> Result<Response<v1::GetChangeResponse>, Status> {
-        Ok(answered(self.rates.get_change(request.get_ref()).await?))
+        answered(&self.rates, self.rates.get_change(request.get_ref())).await
     }
 
     async fn list_changes(
         &self,
         request: Request<v1::ListChangesRequest>,
     ) -> Result<Response<v1::ListChangesResponse>, Status> {
-        Ok(answered(self.rates.list_changes(request.into_inner()).await?))
+        answered(&self.rates, self.rates.list_changes(request.into_inner())).await
     }
 
     async fn compare_sources(
         &self,
         request: Request<v1::CompareSourcesRequest>,
     ) -> Result<Response<v1::CompareSourcesResponse>, Status> {
-        Ok(answered(self.rates.compare_sources(request.into_inner()).await?))
+        answered(&self.rates, self.rates.compare_sources(request.into_inner())).await
     }
 
     async fn list_candles(
         &self,
         request: Request<v1::ListCandlesRequest>,
     ) -> Result<Response<v1::ListCandlesResponse>, Status> {
-        Ok(answered(self.rates.list_candles(request.into_inner()).await?))
+        answered(&self.rates, self.rates.list_candles(request.into_inner())).await
     }
 
     async fn list_revisions(
         &self,
         request: Request<v1::ListRevisionsRequest>,
     ) -> Result<Response<v1::ListRevisionsResponse>, Status> {
-        Ok(answered(self.rates.list_revisions(request.into_inner()).await?))
+        answered(&self.rates, self.rates.list_revisions(request.into_inner())).await
     }
 
     async fn list_sources(
         &self,
         request: Request<v1::ListSourcesRequest>,
     ) -> Result<Response<v1::ListSourcesResponse>, Status> {
-        Ok(answered(self.rates.list_sources(request.get_ref()).await?))
+        answered(&self.rates, self.rates.list_sources(request.get_ref())).await
     }
 
     async fn list_gaps(&self, request: Request<v1::ListGapsRequest>) -> Result<Response<v1::ListGapsResponse>, Status> {
-        Ok(answered(self.rates.list_gaps(request.into_inner()).await?))
+        answered(&self.rates, self.rates.list_gaps(request.into_inner())).await
     }
 }

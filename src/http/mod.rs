@@ -5,10 +5,10 @@
 
 mod body;
 mod calls;
+mod descriptors;
 mod frankfurter;
 mod guard;
 mod health;
-mod json;
 mod listener;
 mod metrics;
 mod openapi;
@@ -17,6 +17,7 @@ mod parameters;
 mod problem;
 mod schema;
 mod sheet;
+mod tags;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -36,11 +37,11 @@ use crate::board::Board;
 use crate::domain::{Source, clip};
 use crate::ingest::Ingest;
 
+pub use descriptors::SchemaError;
 pub use guard::Origins;
 pub use listener::{Limits, serve};
 pub use metrics::Scraped;
 use problem::Problem;
-pub use schema::SchemaError;
 use schema::{Call, Schema};
 use tokio_util::sync::CancellationToken;
 

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
 use super::calls::FORMAT;
+use super::descriptors::{CallSchema, EnumSchema, FieldSchema, Kind, MessageSchema};
 use super::parameters::words;
-use super::schema::{Call, CallSchema, DURATION, Schema, TIMESTAMP, short_names};
+use super::schema::{Call, Schema, TIME};
 
 /// How parameters that are messages are written.
 const SPAN_PATTERN: &str = "^[1-9][0-9]*(m|h|d|w|mo|y)$";
@@ -20,7 +20,7 @@ const LENGTH_PATTERN: &str = "^[1-9][0-9]*(m|h|d|w)$";
 pub(super) fn index(schema: &Schema) -> Value {
     let calls = Call::ALL.iter().filter_map(|call| {
         let of = schema.call(*call)?;
-        let parameters: Vec<String> = of.request.fields().map(|field| field.name().to_owned()).collect();
+        let parameters: Vec<String> = of.request.fields.iter().map(|field| field.name.clone()).collect();
         Some(json!({
             "path": format!("/v1/{}", call.name()),
             "rpc": call.rpc(),
@@ -43,8 +43,8 @@ pub(super) fn document(schema: &Schema) -> Value {
     let mut paths = Map::new();
     for call in Call::ALL {
         if let Some(of) = schema.call(call) {
-            paths.insert(format!("/v1/{}", call.name()), json!({ "get": operation(schema, call, of) }));
-            response_kinds(schema, &of.response, call, &mut kinds);
+            paths.insert(format!("/v1/{}", call.name()), json!({ "get": operation(call, of) }));
+            response_kinds(&of.response, &mut kinds);
         }
     }
     paths.extend(other_paths());
@@ -75,8 +75,8 @@ fn reference(kind: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{kind}") })
 }
 
-fn operation(schema: &Schema, call: Call, of: &CallSchema) -> Value {
-    let mut parameters: Vec<Value> = of.request.fields().map(|field| parameter(schema, call, &field)).collect();
+fn operation(call: Call, of: &CallSchema) -> Value {
+    let mut parameters: Vec<Value> = of.request.fields.iter().map(|field| parameter(call, field)).collect();
     parameters.push(json!({
         "name": FORMAT,
         "in": "query",
@@ -103,7 +103,7 @@ fn operation(schema: &Schema, call: Call, of: &CallSchema) -> Value {
                     "Silkrate-Sequence": { "schema": { "type": "integer" } },
                 },
                 "content": {
-                    "application/json": { "schema": reference(of.response.name()) },
+                    "application/json": { "schema": reference(&of.response.name) },
                     "text/csv": { "schema": { "type": "string" } },
                 },
             },
@@ -113,24 +113,20 @@ fn operation(schema: &Schema, call: Call, of: &CallSchema) -> Value {
     })
 }
 
-fn parameter(schema: &Schema, call: Call, field: &FieldDescriptor) -> Value {
-    let kind = question_kind(&field.kind());
+fn parameter(call: Call, field: &FieldSchema) -> Value {
+    let kind = question_kind(&field.kind);
     let mut parameter = json!({
-        "name": field.name(),
+        "name": field.name,
         "in": "query",
-        "required": call.required().contains(&field.name()),
-        "schema": if field.is_list() { json!({ "type": "array", "items": kind }) } else { kind },
+        "required": call.required().contains(&field.name.as_str()),
+        "schema": if field.is_list { json!({ "type": "array", "items": kind }) } else { kind },
     });
-    if field.is_list() {
+    if field.is_list {
         parameter["style"] = json!("form");
         parameter["explode"] = json!(false);
     }
-    say(&mut parameter, &comment(schema, field));
+    say(&mut parameter, &field.comment);
     parameter
-}
-
-fn comment(schema: &Schema, field: &FieldDescriptor) -> String {
-    schema.comment(&field.parent_message().parent_file(), field.path())
 }
 
 fn say(value: &mut Value, comment: &str) {
@@ -141,78 +137,71 @@ fn say(value: &mut Value, comment: &str) {
 
 /// What is taken in a query.
 fn question_kind(kind: &Kind) -> Value {
-    match kind.as_message().map(MessageDescriptor::full_name) {
-        Some(TIMESTAMP) => json!({
+    match kind {
+        Kind::Time => json!({
             "description": "RFC 3339, or a date for its start in UTC.",
             "anyOf": [{ "type": "string", "format": "date-time" }, { "type": "string", "format": "date" }],
         }),
-        Some(DURATION) => json!({ "type": "string", "pattern": LENGTH_PATTERN, "examples": ["90m", "2d"] }),
-        Some(_) => json!({ "type": "string", "pattern": SPAN_PATTERN, "examples": ["24h", "1mo"] }),
-        None => kind.as_enum().map_or_else(|| plain_kind(kind), taken_kind),
+        Kind::Length => json!({ "type": "string", "pattern": LENGTH_PATTERN, "examples": ["90m", "2d"] }),
+        Kind::Message(_) => json!({ "type": "string", "pattern": SPAN_PATTERN, "examples": ["24h", "1mo"] }),
+        Kind::Enum(of) => taken_kind(of),
+        Kind::Bool | Kind::Text | Kind::Int32 | Kind::Int64 | Kind::Unsigned => answer_kind(kind),
     }
 }
 
 /// What is taken for an enum: short words where there are some, and the names in the protos.
-fn taken_kind(of: &EnumDescriptor) -> Value {
-    let (mut taken, names) = words(of);
+fn taken_kind(of: &EnumSchema) -> Value {
+    let (mut taken, names) = words(&of.name, &of.values);
     taken.extend(names);
     json!({ "type": "string", "enum": taken })
 }
 
-fn plain_kind(kind: &Kind) -> Value {
-    match kind {
-        Kind::Bool => json!({ "type": "boolean" }),
-        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => json!({ "type": "integer", "format": "int32" }),
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => json!({ "type": "integer", "format": "int64" }),
-        Kind::Uint32 | Kind::Uint64 | Kind::Fixed32 | Kind::Fixed64 => json!({ "type": "integer", "minimum": 0 }),
-        Kind::Enum(of) => json!({ "type": "string", "enum": names(of) }),
-        Kind::Double | Kind::Float | Kind::String | Kind::Bytes | Kind::Message(_) => json!({ "type": "string" }),
-    }
-}
-
-fn names(of: &EnumDescriptor) -> Vec<String> {
-    short_names(of).into_iter().map(|(_, name)| name).collect()
-}
-
 /// The kinds of messages that an answer holds, each once.
-fn response_kinds(schema: &Schema, of: &MessageDescriptor, call: Call, kinds: &mut BTreeMap<String, Value>) {
+fn response_kinds(of: &MessageSchema, kinds: &mut BTreeMap<String, Value>) {
     let mut properties = Map::new();
     let mut required = Vec::new();
-    for field in of.fields().filter(|field| !call.left_out(true).contains(&field.name())) {
-        let mut kind = answer_kind(&field);
-        say(&mut kind, &comment(schema, &field));
-        properties.insert(field.name().to_owned(), kind);
+    for field in &of.fields {
+        let mut kind = field_kind(field);
+        say(&mut kind, &field.comment);
+        properties.insert(field.name.clone(), kind);
         // The moment of a rate is told only where it was asked for.
-        if of.name() != "GetRateResponse" || field.name() != "time" {
-            required.push(field.name().to_owned());
+        if of.name != "GetRateResponse" || field.name != TIME {
+            required.push(field.name.as_str());
         }
-        let kind = field.kind();
-        let inner = kind.as_message().filter(|inner| ![TIMESTAMP, DURATION].contains(&inner.full_name()));
-        if let Some(inner) = inner.filter(|inner| !kinds.contains_key(inner.name())) {
-            response_kinds(schema, inner, call, kinds);
+        if let Some(inner) = field.kind.message().filter(|inner| !kinds.contains_key(&inner.name)) {
+            response_kinds(inner, kinds);
         }
     }
     let mut kind = json!({ "type": "object", "properties": properties, "required": required });
-    say(&mut kind, &schema.comment(&of.parent_file(), of.path()));
-    kinds.insert(of.name().to_owned(), kind);
+    say(&mut kind, &of.comment);
+    kinds.insert(of.name.clone(), kind);
 }
 
 /// What a field is written as: null where it may be absent.
-fn answer_kind(field: &FieldDescriptor) -> Value {
-    let kind = field.kind();
-    let value = match kind.as_message().map(MessageDescriptor::full_name) {
-        Some(TIMESTAMP) => json!({ "type": "string", "format": "date-time" }),
-        Some(DURATION) => json!({ "type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?s$" }),
-        Some(_) => reference(kind.as_message().map_or("", MessageDescriptor::name)),
-        None => plain_kind(&kind),
-    };
-    if field.is_list() {
+fn field_kind(field: &FieldSchema) -> Value {
+    let value = answer_kind(&field.kind);
+    if field.is_list {
         return json!({ "type": "array", "items": value });
     }
-    if field.supports_presence() || kind.as_enum().is_some() {
+    if field.may_be_absent || matches!(field.kind, Kind::Enum(_)) {
         return json!({ "anyOf": [value, { "type": "null" }] });
     }
     value
+}
+
+/// What a value is written as.
+fn answer_kind(kind: &Kind) -> Value {
+    match kind {
+        Kind::Bool => json!({ "type": "boolean" }),
+        Kind::Text => json!({ "type": "string" }),
+        Kind::Int32 => json!({ "type": "integer", "format": "int32" }),
+        Kind::Int64 => json!({ "type": "integer", "format": "int64" }),
+        Kind::Unsigned => json!({ "type": "integer", "minimum": 0 }),
+        Kind::Time => json!({ "type": "string", "format": "date-time" }),
+        Kind::Length => json!({ "type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?s$" }),
+        Kind::Enum(of) => json!({ "type": "string", "enum": of.values }),
+        Kind::Message(of) => reference(&of.name),
+    }
 }
 
 fn problem_kind() -> Value {

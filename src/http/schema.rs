@@ -5,26 +5,16 @@
 
 use std::collections::HashMap;
 
-use prost_reflect::{DescriptorError, DescriptorPool, EnumDescriptor, FileDescriptor, Kind, MessageDescriptor};
-use thiserror::Error;
-
+use super::descriptors::{CallSchema, Descriptors, SchemaError, decode};
 use crate::proto::DESCRIPTORS;
 
-const RATE_SERVICE: &str = "silkrate.v1.RateService";
-const INGEST_SERVICE: &str = "silkrate.v1.IngestService";
-pub(super) const TIMESTAMP: &str = "google.protobuf.Timestamp";
-pub(super) const DURATION: &str = "google.protobuf.Duration";
-
-/// Why the descriptors built into this program are of no use.
-#[derive(Debug, Error)]
-pub enum SchemaError {
-    /// They do not decode.
-    #[error("descriptors: {0}")]
-    Descriptors(#[from] DescriptorError),
-    /// A call is not among them.
-    #[error("descriptors: there is no call {0}")]
-    NoSuchCall(&'static str),
-}
+const RATE_SERVICE: &str = "RateService";
+const INGEST_SERVICE: &str = "IngestService";
+/// Fields of answers that tell how much time has passed: an answer that is compared by its tag must not hold them, so
+/// that JSON leaves them out. `build.rs` names the same.
+const NEVER_TOLD: [&str; 2] = ["age", "server_time"];
+/// A field that answers to some calls leave out; see [`Call::tells_time`].
+pub(super) const TIME: &str = "time";
 
 /// A call that can be made over HTTP: those of `RateService`, and one of `IngestService`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -162,14 +152,12 @@ impl Call {
         }
     }
 
-    /// Fields of the answer that tell how much time has passed: an answer that is compared by its tag must not hold
-    /// them. `time_asked` says whether the caller named the moment, which otherwise is that of the commit.
-    pub(super) fn left_out(self, time_asked: bool) -> &'static [&'static str] {
+    /// Whether the answer says what moment it is for. The moment of a rate is otherwise that of the newest commit, which
+    /// moves without a change of the rate.
+    pub(super) const fn tells_time(self, time_asked: bool) -> bool {
         match self {
-            Self::Rate | Self::Convert if !time_asked => &["age", "time"],
-            Self::Latest => &["server_time"],
-            Self::Rate
-            | Self::Convert
+            Self::Rate | Self::Convert => time_asked,
+            Self::Latest
             | Self::History
             | Self::Change
             | Self::Changes
@@ -179,82 +167,45 @@ impl Call {
             | Self::Revisions
             | Self::Gaps
             | Self::Sources
-            | Self::Quarantine => &["age"],
+            | Self::Quarantine => true,
         }
     }
 }
 
-/// The messages of one call.
-#[derive(Clone, Debug)]
-pub(super) struct CallSchema {
-    pub(super) request: MessageDescriptor,
-    pub(super) response: MessageDescriptor,
-    /// What the call does, as the proto says it.
-    pub(super) comment: String,
-}
-
-/// All calls, and the comments of the protos.
+/// All calls.
 #[derive(Debug)]
-pub(super) struct Schema {
-    calls: HashMap<Call, CallSchema>,
-    /// By file and path in it.
-    comments: HashMap<(String, Vec<i32>), String>,
-}
+pub(super) struct Schema(HashMap<Call, CallSchema>);
 
 impl Schema {
     /// Of this program.
     pub(super) fn new() -> Result<Self, SchemaError> {
-        let pool = DescriptorPool::decode(DESCRIPTORS)?;
-        let mut schema =
-            Self { calls: HashMap::new(), comments: pool.files().flat_map(|file| comments(&file)).collect() };
-        for call in Call::ALL {
-            let service = pool.get_service_by_name(call.service());
-            let service = service.ok_or(SchemaError::NoSuchCall(call.service()))?;
-            let method = service.methods().find(|method| method.name() == call.rpc());
-            let method = method.ok_or(SchemaError::NoSuchCall(call.rpc()))?;
-            let comment = schema.comment(&method.parent_service().parent_file(), method.path());
-            let of_call = CallSchema { request: method.input(), response: method.output(), comment };
-            schema.calls.insert(call, of_call);
-        }
-        Ok(schema)
+        let files = decode(DESCRIPTORS)?;
+        let descriptors = Descriptors::new(&files, &NEVER_TOLD);
+        let calls = Call::ALL.into_iter().map(|call| Ok((call, descriptors.call(call.service(), call.rpc())?)));
+        Ok(Self(calls.collect::<Result<_, SchemaError>>()?))
     }
 
     /// Of `call`.
     pub(super) fn call(&self, call: Call) -> Option<&CallSchema> {
-        self.calls.get(&call)
+        self.0.get(&call)
     }
-
-    /// What the proto says above something; empty if nothing.
-    pub(super) fn comment(&self, file: &FileDescriptor, path: &[i32]) -> String {
-        self.comments.get(&(file.name().to_owned(), path.to_vec())).cloned().unwrap_or_default()
-    }
-}
-
-fn comments(file: &FileDescriptor) -> Vec<((String, Vec<i32>), String)> {
-    let info = file.file_descriptor_proto().source_code_info.as_ref();
-    let said = info.into_iter().flat_map(|info| &info.location).filter_map(|place| {
-        let lines: Vec<&str> = place.leading_comments.as_deref()?.lines().map(str::trim).collect();
-        Some(((file.name().to_owned(), place.path.clone()), lines.join(" ").trim().to_owned()))
-    });
-    said.collect()
-}
-
-/// The names of an enum's values without what they all begin with, by number; none for "unspecified".
-pub(super) fn short_names(of: &EnumDescriptor) -> Vec<(i32, String)> {
-    let prefix = of.values().find_map(|value| value.name().strip_suffix("UNSPECIFIED").map(str::to_owned));
-    let prefix = prefix.unwrap_or_default();
-    let short = |name: &str| name.strip_prefix(prefix.as_str()).unwrap_or(name).to_owned();
-    of.values().filter(|value| value.number() != 0).map(|value| (value.number(), short(value.name()))).collect()
-}
-
-/// Whether a field's message is written as one value: a time or a length of time.
-pub(super) fn is_value(kind: &Kind) -> bool {
-    kind.as_message().is_none_or(|message| [TIMESTAMP, DURATION].contains(&message.full_name()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Debug;
+
+    use prost::Message;
+    use prost::encoding::{bytes, string, uint64};
+    use prost_types::FileDescriptorSet;
+    use prost_types::field_descriptor_proto::Type;
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
     use super::*;
+    use crate::http::descriptors::{FieldSchema, Kind, MessageSchema};
+    use crate::http::parameters::Parameters;
+    use crate::proto::v1;
 
     #[test]
     fn every_call_and_field_says_what_it_is() {
@@ -263,15 +214,118 @@ mod tests {
             let of_call = schema.call(call).unwrap();
             assert!(!of_call.comment.is_empty(), "{call:?}");
             for name in call.required().iter().chain(call.rows().asked) {
-                assert!(of_call.request.get_field_by_name(name).is_some(), "{call:?} asks for no {name}");
+                assert!(of_call.request.field(name).is_some(), "{call:?} asks for no {name}");
             }
             let rows = call.rows();
             for name in rows.list.iter().chain(rows.shared).chain(&rows.before) {
-                assert!(of_call.response.get_field_by_name(name).is_some(), "{call:?} answers no {name}");
+                assert!(of_call.response.field(name).is_some(), "{call:?} answers no {name}");
             }
         }
-        let state = schema.call(Call::Series).unwrap().response.parent_pool().get_enum_by_name("silkrate.v1.RateState");
-        let names: Vec<String> = short_names(&state.unwrap()).into_iter().map(|(_, name)| name).collect();
-        assert_eq!(names, ["STALE", "PEGGED", "MOVING", "FLAT"]);
+        let series = schema.call(Call::Series).unwrap().response.field("series").unwrap().kind.message().unwrap();
+        let Kind::Enum(state) = &series.field("state").unwrap().kind else {
+            panic!("the state of a series is an enum")
+        };
+        assert_eq!(state.values, ["STALE", "PEGGED", "MOVING", "FLAT"]);
+    }
+
+    /// The bytes of a message that has every field: numbers are 60, texts "60", and enums have their first value.
+    fn filled(files: &FileDescriptorSet, name: &str) -> Vec<u8> {
+        let mut found = Vec::new();
+        let (package, own_name) = name.trim_start_matches('.').rsplit_once('.').unwrap();
+        let file = files.file.iter().filter(|file| file.package() == package);
+        let message = file.flat_map(|file| &file.message_type).find(|message| message.name() == own_name).unwrap();
+        for field in message.field.iter().filter(|field| field.name() != "nanos") {
+            let number = field.number().try_into().unwrap();
+            let kind = field.r#type();
+            if kind == Type::String {
+                string::encode(number, &"60".to_owned(), &mut found);
+            } else if kind == Type::Message {
+                bytes::encode(number, &filled(files, field.type_name()), &mut found);
+            } else {
+                let value = if [Type::Bool, Type::Enum].contains(&kind) { 1 } else { 60 };
+                uint64::encode(number, &value, &mut found);
+            }
+        }
+        found
+    }
+
+    /// The JSON of a field in such a message, or in one that has none.
+    fn value(field: &FieldSchema, is_filled: bool) -> String {
+        let value = match &field.kind {
+            _ if !is_filled && field.is_list => return "[]".to_owned(),
+            Kind::Enum(of) if is_filled => format!("\"{}\"", of.values[0]),
+            Kind::Enum(_) => "null".to_owned(),
+            _ if !is_filled && field.may_be_absent => "null".to_owned(),
+            Kind::Bool => is_filled.to_string(),
+            Kind::Text => if is_filled { "\"60\"" } else { "\"\"" }.to_owned(),
+            Kind::Int32 | Kind::Int64 | Kind::Unsigned => if is_filled { "60" } else { "0" }.to_owned(),
+            Kind::Time => "\"1970-01-01T00:01:00Z\"".to_owned(),
+            Kind::Length => "\"60s\"".to_owned(),
+            Kind::Message(of) => json(of, is_filled),
+        };
+        if field.is_list { format!("[{value}]") } else { value }
+    }
+
+    fn json(of: &MessageSchema, is_filled: bool) -> String {
+        let told = of.fields.iter().filter(|field| is_filled || of.name != "GetRateResponse" || field.name != TIME);
+        let fields = told.map(|field| format!("\"{}\":{}", field.name, value(field, is_filled)));
+        format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+    }
+
+    /// The parameter that is the value of a field in such a message.
+    fn parameter(field: &FieldSchema) -> String {
+        let text = match &field.kind {
+            Kind::Bool => "true",
+            Kind::Text | Kind::Int32 | Kind::Int64 | Kind::Unsigned => "60",
+            Kind::Time => "1970-01-01T00:01:00Z",
+            Kind::Length => "1m",
+            Kind::Enum(of) => &of.values[0],
+            // Of a window.
+            Kind::Message(_) => "60m",
+        };
+        format!("{}={text}", field.name)
+    }
+
+    fn check<Q, A>(call: Call)
+    where
+        Q: Message + Default + Debug + PartialEq + DeserializeOwned,
+        A: Message + Default + Serialize,
+    {
+        let schema = Schema::new().unwrap();
+        let CallSchema { request, response, .. } = schema.call(call).unwrap();
+        let files = decode(DESCRIPTORS).unwrap();
+        let full = |of: &MessageSchema| filled(&files, &format!("silkrate.v1.{}", of.name));
+
+        let query = request.fields.iter().map(parameter).collect::<Vec<_>>().join("&");
+        let asked: Q = Parameters::parse(Some(&query)).unwrap().read(&[]).unwrap();
+        assert_eq!(asked, Q::decode(full(request).as_slice()).unwrap(), "{call:?}: {query}");
+        let unknown = Parameters::parse(Some("x=1")).unwrap().read::<Q>(&["format"]).unwrap_err().to_string();
+        let known = request.fields.iter().map(|field| field.name.as_str()).chain(["format"]);
+        assert_eq!(unknown, format!("x: is no parameter here; there are {}", known.collect::<Vec<_>>().join(", ")));
+
+        let answer = A::decode(full(response).as_slice()).unwrap();
+        assert_eq!(serde_json::to_string(&answer).unwrap(), json(response, true), "{call:?}");
+        assert_eq!(serde_json::to_string(&A::default()).unwrap(), json(response, false), "{call:?}");
+    }
+
+    #[test]
+    fn requests_and_answers_have_the_fields_of_the_protos() {
+        for call in Call::ALL {
+            match call {
+                Call::Latest => check::<v1::GetLatestRatesRequest, v1::GetLatestRatesResponse>(call),
+                Call::Rate => check::<v1::GetRateRequest, v1::GetRateResponse>(call),
+                Call::History => check::<v1::ListRunsRequest, v1::ListRunsResponse>(call),
+                Call::Change => check::<v1::GetChangeRequest, v1::GetChangeResponse>(call),
+                Call::Changes => check::<v1::ListChangesRequest, v1::ListChangesResponse>(call),
+                Call::Compare => check::<v1::CompareSourcesRequest, v1::CompareSourcesResponse>(call),
+                Call::Candles => check::<v1::ListCandlesRequest, v1::ListCandlesResponse>(call),
+                Call::Convert => check::<v1::ConvertRequest, v1::ConvertResponse>(call),
+                Call::Series => check::<v1::ListSeriesRequest, v1::ListSeriesResponse>(call),
+                Call::Revisions => check::<v1::ListRevisionsRequest, v1::ListRevisionsResponse>(call),
+                Call::Sources => check::<v1::ListSourcesRequest, v1::ListSourcesResponse>(call),
+                Call::Gaps => check::<v1::ListGapsRequest, v1::ListGapsResponse>(call),
+                Call::Quarantine => check::<v1::ListQuarantineRequest, v1::ListQuarantineResponse>(call),
+            }
+        }
     }
 }
