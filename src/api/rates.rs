@@ -23,8 +23,8 @@ pub trait Work<T>: FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static {}
 
 impl<T, W: FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static> Work<T> for W {}
 
-/// Answers from the newest view. Every method fails with what its request or the store makes of it; past the
-/// caller's patience a method is dropped, and its reader stops.
+/// Answers from the newest view. A method checks a request, fails with what is wrong with it, and gives the [`Work`] that
+/// is left, for [`Rates::read`]; past the caller's patience that is dropped, and its reader stops.
 #[derive(Clone)]
 pub struct Rates {
     ingest: Ingest,

@@ -67,13 +67,6 @@ pub struct Read<T> {
     pub place: ReadPlace,
 }
 
-impl<T> Read<T> {
-    /// The answer turned into something else.
-    pub fn map<U>(self, turn: impl FnOnce(T) -> U) -> Read<U> {
-        Read { answer: turn(self.answer), place: self.place }
-    }
-}
-
 impl Default for ReadExecutor {
     fn default() -> Self {
         Self::new(Limits {

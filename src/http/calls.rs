@@ -19,7 +19,7 @@ use super::body::Held;
 use super::parameters::{Parameters, invalid};
 use super::problem::{Problem, broken};
 use super::schema::{Call, Schema, TIME};
-use super::sheet;
+use super::sheet::{self, Page, one_row};
 use super::tags::{Basis, has_it, keep, not_modified};
 use crate::api::{Rates, ServiceError, Work};
 use crate::proto::v1;
@@ -98,26 +98,37 @@ pub(super) async fn answer(
     let asked = Asked::new(site, call, query, headers)?;
     match call {
         Call::Latest => asked.latest().await,
-        Call::Rate => asked.read(|rates, request| ask_rate(rates, &request), whole).await,
-        Call::Convert => asked.read(ask_amount, whole).await,
-        Call::Change => asked.read(|rates, request| rates.get_change(&request), whole).await,
-        Call::Series => asked.read(|rates, request| rates.list_series(&request), whole).await,
-        Call::Sources => asked.read(|rates, request| rates.list_sources(&request), whole).await,
-        Call::History => asked.read(Rates::list_runs, |page| (&page.next_page_token, page.runs.len())).await,
-        Call::Changes => asked.read(Rates::list_changes, |page| (&page.next_page_token, page.changes.len())).await,
-        Call::Compare => asked.read(Rates::compare_sources, |page| (&page.next_page_token, page.days.len())).await,
-        Call::Candles => asked.read(Rates::list_candles, |page| (&page.next_page_token, page.candles.len())).await,
-        Call::Revisions => {
-            asked.read(Rates::list_revisions, |page| (&page.next_page_token, page.revisions.len())).await
+        Call::Rate => asked.read(|rates, request| ask_rate(rates, &request), one_row).await,
+        Call::Convert => asked.read(ask_amount, one_row).await,
+        Call::Change => asked.read(|rates, request| rates.get_change(&request), one_row).await,
+        Call::History => asked.read(Rates::list_runs, history).await,
+        Call::Series => {
+            asked.read(|rates, request| rates.list_series(&request), |answer| Page::new("", &answer.series)).await
         }
-        Call::Gaps => asked.read(Rates::list_gaps, |page| (&page.next_page_token, page.gaps.len())).await,
-        Call::Quarantine => asked.read(Rates::list_quarantine, |page| (&page.next_page_token, page.ticks.len())).await,
+        Call::Sources => {
+            asked.read(|rates, request| rates.list_sources(&request), |answer| Page::new("", &answer.sources)).await
+        }
+        Call::Changes => {
+            asked.read(Rates::list_changes, |answer| Page::new(&answer.next_page_token, &answer.changes)).await
+        }
+        Call::Compare => {
+            asked.read(Rates::compare_sources, |answer| Page::new(&answer.next_page_token, &answer.days)).await
+        }
+        Call::Candles => {
+            asked.read(Rates::list_candles, |answer| Page::new(&answer.next_page_token, &answer.candles)).await
+        }
+        Call::Revisions => {
+            asked.read(Rates::list_revisions, |answer| Page::new(&answer.next_page_token, &answer.revisions)).await
+        }
+        Call::Gaps => asked.read(Rates::list_gaps, |answer| Page::new(&answer.next_page_token, &answer.gaps)).await,
+        Call::Quarantine => {
+            asked.read(Rates::list_quarantine, |answer| Page::new(&answer.next_page_token, &answer.ticks)).await
+        }
     }
 }
 
-/// Of an answer that has no pages.
-fn whole<A>(_: &A) -> (&str, usize) {
-    ("", 1)
+fn history(answer: &v1::ListRunsResponse) -> Page<'_, v1::Run> {
+    Page { before: answer.baseline.as_ref(), ..Page::new(&answer.next_page_token, &answer.runs) }
 }
 
 /// The moment of a rate is told only where it was asked for; see [`Call::tells_time`].
@@ -218,13 +229,18 @@ impl<'a> Asked<'a> {
         self.site.rates.at(Arc::clone(&self.basis.view), self.basis.now)
     }
 
-    /// Reads what `ask` makes of the request. The answer is written on the thread that reads it; `page` gives the token of
-    /// the page after it, empty if there is none, and how many rows it has.
-    async fn read<Q: Message + DeserializeOwned, A: Serialize + 'static, W: Work<A>>(
+    /// Reads what `ask` makes of the request, and writes the answer, whose rows are `page`, on the thread that reads it.
+    async fn read<Q, A, R, W>(
         mut self,
         ask: impl FnOnce(&Rates, Q) -> Result<W, ServiceError>,
-        page: fn(&A) -> (&str, usize),
-    ) -> Result<Response<Body>, Problem> {
+        page: fn(&A) -> Page<'_, R>,
+    ) -> Result<Response<Body>, Problem>
+    where
+        Q: Message + DeserializeOwned,
+        A: Serialize + 'static,
+        R: Serialize + 'static,
+        W: Work<A>,
+    {
         let (request, tag) = self.request()?;
         if let Some(response) = self.unchanged(tag.as_ref()) {
             return Ok(response);
@@ -233,8 +249,7 @@ impl<'a> Asked<'a> {
         let (work, form) = (ask(&rates, request)?, self.form);
         let read = rates.read(move |reader| {
             let answer = work(reader)?;
-            let (next_page_token, rows) = page(&answer);
-            Ok(form.write(&answer, next_page_token, rows))
+            Ok(form.write(&answer, &page(&answer)))
         });
         let read = read.await?;
         let written = read.answer?;
@@ -260,7 +275,10 @@ impl<'a> Asked<'a> {
             kept.1.clone()
         } else {
             let (rates, form) = (self.rates(), self.form);
-            let write = move || form.write(&rates.get_latest_rates(&request)?, "", 0);
+            let write = move || {
+                let answer = rates.get_latest_rates(&request)?;
+                form.write(&answer, &Page::new("", &answer.rates))
+            };
             let written = tokio::task::spawn_blocking(write).await.map_err(|problem| broken(&problem))??;
             if is_whole_board {
                 self.site.latest.store(Some(Arc::new((Arc::clone(&view.board), written.bytes.clone()))));
@@ -281,22 +299,21 @@ fn describe(response: &mut Response<Body>, format: Format, sequence: u64, tag: O
 }
 
 impl Form {
-    /// Writes an answer of so many rows.
-    fn write<A: Serialize>(&self, answer: &A, next_page_token: &str, rows: usize) -> Result<Written, Problem> {
-        if self.is_whole && !next_page_token.is_empty() {
-            return Err(too_long(rows));
+    /// Writes an answer, whose rows are `page`.
+    fn write<R: Serialize>(&self, answer: &impl Serialize, page: &Page<'_, R>) -> Result<Written, Problem> {
+        if self.is_whole && !page.next_page_token.is_empty() {
+            return Err(too_long(page.rows.len()));
         }
-        let json = serde_json::to_vec(answer).map_err(|problem| broken(&problem))?;
         let bytes = match self.format {
-            Format::Json => json,
-            Format::Csv => self.sheet(&json)?,
+            Format::Json => serde_json::to_vec(answer).map_err(|problem| broken(&problem))?,
+            Format::Csv => self.sheet(answer, page)?,
         };
-        Ok(Written { bytes: bytes.into(), next: next_page(self.call, &self.query, next_page_token) })
+        Ok(Written { bytes: bytes.into(), next: next_page(self.call, &self.query, page.next_page_token) })
     }
 
-    fn sheet(&self, json: &[u8]) -> Result<Vec<u8>, ServiceError> {
-        let of = self.schema.call(self.call).ok_or_else(|| broken(&"no such call"))?;
-        let written = sheet::write(self.call.rows(), &of.response, self.tells_time, &self.repeated, json);
+    fn sheet<R: Serialize>(&self, answer: &impl Serialize, page: &Page<'_, R>) -> Result<Vec<u8>, ServiceError> {
+        let of = &self.schema.call(self.call).ok_or_else(|| broken(&"no such call"))?.response;
+        let written = sheet::write(self.call.rows(), of, self.tells_time, &self.repeated, answer, page);
         written.map_err(|problem| broken(&problem))
     }
 }

@@ -5,6 +5,7 @@
 
 mod body;
 mod calls;
+mod cells;
 mod descriptors;
 mod frankfurter;
 mod guard;
