@@ -58,7 +58,7 @@ impl<'a> Filler<'a> {
 
 /// No message has such a value there.
 fn no_form() -> CellError {
-    CellError::custom("a value that has no form here")
+    CellError::custom("a value of this kind has no form in a cell")
 }
 
 impl Error for CellError {
@@ -232,5 +232,69 @@ impl SerializeSeq for Items<'_> {
 
     fn end(self) -> Result<(), CellError> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(serde::Serialize)]
+    struct Inner {
+        low: u64,
+        high: Option<bool>,
+    }
+
+    #[derive(serde::Serialize)]
+    struct Row {
+        texts: &'static [&'static str],
+        passed_over: f64,
+        inner: Inner,
+        items: Vec<Inner>,
+        json: Option<Inner>,
+    }
+
+    fn row(json: Option<Inner>) -> Row {
+        let inner = Inner { low: u64::MAX, high: Some(true) };
+        Row { texts: &["a", "b\"", ""], passed_over: 1.5, inner, items: vec![Inner { low: 7, high: None }], json }
+    }
+
+    fn field(name: &str, part: Part) -> Field {
+        Field { name: name.to_owned(), part }
+    }
+
+    fn bounds(low: usize, high: usize) -> Part {
+        Part::Inner(vec![field("low", Part::Cell(low)), field("high", Part::Cell(high))])
+    }
+
+    #[test]
+    fn each_field_goes_where_it_is_sent() {
+        let part = Part::Inner(vec![
+            field("texts", Part::Cell(0)),
+            field("inner", bounds(1, 2)),
+            field("items", Part::Items(vec![bounds(3, 4), bounds(5, 6)])),
+            field("json", Part::Json(7)),
+        ]);
+        let check = |row: &Row, expect: [&str; 8]| {
+            let mut cells = vec![String::new(); 8];
+            row.serialize(Filler::new(&part, &mut cells)).unwrap();
+            assert_eq!(cells, expect);
+        };
+        check(&row(None), ["a,b\",", "18446744073709551615", "true", "7", "", "", "", ""]);
+        let json = Inner { low: 0, high: None };
+        let expect = ["a,b\",", "18446744073709551615", "true", "7", "", "", "", r#"{"low":0,"high":null}"#];
+        check(&row(Some(json)), expect);
+    }
+
+    #[test]
+    fn what_has_no_form_is_an_error() {
+        let check = |name: &str, part: Part| {
+            let part = Part::Inner(vec![field(name, part)]);
+            let error = row(None).serialize(Filler::new(&part, &mut [String::new()])).unwrap_err();
+            assert_eq!(error.to_string(), "a value of this kind has no form in a cell", "{name}");
+        };
+        check("passed_over", Part::Cell(0));
+        check("texts", Part::Inner(Vec::new()));
+        check("inner", Part::Cell(0));
     }
 }
