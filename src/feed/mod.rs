@@ -7,13 +7,11 @@ mod bank;
 mod html_text;
 #[cfg(test)]
 mod mutation;
-mod page_batch;
 mod quote_scan;
 mod tick_csv;
 mod ticker_page;
 
 pub use bank::{BankError, BankFeed, BankQuote, BankQuoteError, BankRequest, BankRules, BankTable, RefusedBankQuote};
-pub use page_batch::{PageBatch, advise_time};
 pub use tick_csv::{
     TICK_CSV_LINE_BYTES_MAX, TickCsv, TickCsvError, TickCsvHeaderError, TickCsvRow, TickCsvRowError, TickCsvValues,
     begins_as_tick_csv,

@@ -18,9 +18,9 @@ use super::plan::{LastPoll, Schedule, covered_until, is_due, left, next_poll};
 use super::source::{FollowedSource, Question};
 use crate::clock::Clock;
 use crate::domain::{Health, Poll, SourceError, Timestamp};
-use crate::feed::{BankError, BankRules, PageBatch, PageError, TickerPage};
+use crate::feed::{BankError, BankRules, PageError, TickerPage};
 use crate::ingest::batch::TickRules;
-use crate::ingest::{Batch, ConflictPolicy, Ingest, IngestError, IngestReport};
+use crate::ingest::{Batch, ConflictPolicy, Ingest, IngestError, IngestReport, PageBatch};
 use crate::metrics::FollowMetrics;
 
 /// How often the clock is looked at while waiting: it may be set, and the machine may have slept.
@@ -335,7 +335,7 @@ fn read(
         Question::Bank { request, .. } => {
             let minimum_places = rules.minimum_places.get(&source).copied();
             let table = request.read(body, &BankRules { served: &rules.currencies, minimum_places })?;
-            Ok(Read { batch: table.batch(&source, ConflictPolicy::Refuse, now, rules), page: None })
+            Ok(Read { batch: Batch::of_table(&table, &source, ConflictPolicy::Refuse, now, rules), page: None })
         }
     }
 }

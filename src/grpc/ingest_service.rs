@@ -14,9 +14,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock::Clock;
 use crate::domain::{Source, Timestamp};
-use crate::feed::{PageBatch, PageError, TickerPage, advise_time};
+use crate::feed::{PageError, TickerPage};
 use crate::ingest::batch::TickRules;
-use crate::ingest::{Ingest, IngestError};
+use crate::ingest::{Ingest, IngestError, PageBatch, advise_time};
 use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::proto::v1::ingest_service_server::IngestService;

@@ -4,12 +4,15 @@
 //! after a failed write or sync nothing is written until the server is started again.
 
 mod apply;
+mod bank_table;
 pub mod batch;
 mod fan_out;
+mod page;
 mod quarantine;
 mod writer;
 
 pub use fan_out::FanOut;
+pub use page::{PageBatch, advise_time};
 pub use quarantine::{DecisionReport, DecisionRequest, QuarantineRules};
 
 use std::sync::Arc;

@@ -13,9 +13,9 @@ use tokio::task;
 
 use crate::clock::Clock;
 use crate::config::Load;
-use crate::feed::{PageBatch, PageError, TickerPage, advise_time};
+use crate::feed::{PageError, TickerPage};
 use crate::ingest::batch::TickRules;
-use crate::ingest::{ConflictPolicy, Ingest, IngestError, IngestReport, Summary};
+use crate::ingest::{ConflictPolicy, Ingest, IngestError, IngestReport, PageBatch, Summary, advise_time};
 
 /// Refusals of one file that the log names; it says how many there were.
 const LOGGED_REFUSALS_MAX: usize = 20;

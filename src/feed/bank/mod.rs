@@ -22,7 +22,6 @@
 //! panics, and none costs more than time and memory linear in its length, which is limited. What cannot be read whole
 //! gives nothing.
 
-mod batch;
 mod body;
 mod cbt;
 mod cbu;

@@ -3,22 +3,27 @@
 //! **Invariant**: indices count the quotes of the table first and its refused entries after them, so that what became
 //! of all of them adds up.
 
-use super::error::BankQuoteError;
-use super::table::BankTable;
+use super::batch::{BatchBuilder, TickRules};
+use super::{Batch, ConflictPolicy, RefusalReason};
 use crate::domain::{CurrencyError, Source, Timestamp};
-use crate::ingest::batch::{BatchBuilder, TickRules};
-use crate::ingest::{Batch, ConflictPolicy, RefusalReason};
+use crate::feed::{BankQuoteError, BankTable};
 
-impl BankTable {
-    /// Its quotes as ticks of `source`, judged at `now`, and its refused entries as refusals. A table fetched again is
-    /// known ticks; one that the bank corrected conflicts, unless `conflict_policy` says to revise.
-    pub fn batch(&self, source: &Source, conflict_policy: ConflictPolicy, now: Timestamp, rules: &TickRules) -> Batch {
+impl Batch {
+    /// The quotes of `table` as ticks of `source`, judged at `now`, and its refused entries as refusals. A table fetched
+    /// again is known ticks; one that the bank corrected conflicts, unless `conflict_policy` says to revise.
+    pub fn of_table(
+        table: &BankTable,
+        source: &Source,
+        conflict_policy: ConflictPolicy,
+        now: Timestamp,
+        rules: &TickRules,
+    ) -> Self {
         let mut builder = BatchBuilder::new(now, rules);
         let mut indices = 0..;
-        for (tick, index) in self.ticks(source).zip(&mut indices) {
+        for (tick, index) in table.ticks(source).zip(&mut indices) {
             builder.push(index, &tick);
         }
-        for (refused, index) in self.refused.iter().zip(&mut indices) {
+        for (refused, index) in table.refused.iter().zip(&mut indices) {
             builder.refuse(index, reason(&refused.reason), refused);
         }
         builder.finish(conflict_policy, false)
@@ -43,8 +48,8 @@ fn reason(error: &BankQuoteError) -> RefusalReason {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BankFeed, BankRequest, BankRules};
     use super::*;
+    use crate::feed::{BankFeed, BankRequest, BankRules};
 
     #[test]
     fn quotes_come_first_and_refused_entries_after_them() {
@@ -65,7 +70,8 @@ mod tests {
 
         let batch = |now: &str| {
             let now = Timestamp::parse_rfc3339(now).unwrap();
-            let batch = table.batch(&Source::parse("nbt").unwrap(), ConflictPolicy::Refuse, now, &rules);
+            let source = Source::parse("nbt").unwrap();
+            let batch = Batch::of_table(&table, &source, ConflictPolicy::Refuse, now, &rules);
             let ticks = batch.groups.iter().flat_map(|group| {
                 group.ticks.iter().map(move |tick| (tick.index, format!("{} {}", group.series, tick.value.rate)))
             });

@@ -3,10 +3,10 @@
 //! **Invariant**: indices count the ticks of the page first and its refused quotes after them, so that
 //! what became of all of them adds up.
 
-use super::ticker_page::{QuoteError, TickerPage};
+use super::batch::{BatchBuilder, TickRules};
+use super::{Batch, ConflictPolicy, Refusal, RefusalReason};
 use crate::domain::{CurrencyError, PairError, Timestamp};
-use crate::ingest::batch::{BatchBuilder, TickRules};
-use crate::ingest::{Batch, ConflictPolicy, Refusal, RefusalReason};
+use crate::feed::{QuoteError, TickerPage};
 
 /// A page that was read, and what of it goes to the writer.
 #[derive(Clone, PartialEq, Eq, Debug)]
