@@ -118,7 +118,7 @@ impl Reader {
         let series: Vec<_> = self.view.series().filter(|series| filter.lets(series.key())).map(Arc::clone).collect();
         match &request.source {
             Some(wanted) if series.is_empty() => {
-                let there_are = listing(&self.known_keys(pin, |_| true)?);
+                let there_are = listing(&self.known_keys(pin, |_| true));
                 Err(QueryError::UnknownSource { wanted: wanted.clone(), there_are })
             }
             Some(_) | None => Ok(series),

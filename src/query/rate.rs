@@ -98,7 +98,7 @@ fn run_at(pin: &Pin, leg: &Leg<Arc<SeriesView>>, time: Timestamp) -> Result<Run,
     if let Some(run) = leg.series.run_at(time, pin.known())? {
         return Ok(run);
     }
-    let first = leg.series.totals(pin.known())?.map(|totals| totals.first_observed_time);
+    let first = leg.series.first_observed_time(pin.known())?;
     Err(QueryError::NoQuoteYet { series: leg.series.key().clone(), time, first })
 }
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use super::pin::Pin;
 use super::{QueryError, Reader};
 use crate::analysis::Legs;
-use crate::domain::{Currency, Pair, SeriesKey, Source, Timestamp};
+use crate::domain::{Currency, Pair, SeriesKey, Source};
 use crate::sources::Preferences;
-use crate::store::{SeriesView, StoreError};
+use crate::store::SeriesView;
 
 /// Most series that an error message lists.
 const LISTED_SERIES_MAX: usize = 12;
@@ -187,23 +187,15 @@ fn unknown_series(pair: Pair, source: Option<&Source>, keys: &[SeriesKey]) -> Qu
 }
 
 impl Reader {
-    /// Whether a series was there at the commit seen: a read by known time must not meet a later one.
-    pub(super) fn is_known(series: &SeriesView, pin: &Pin) -> Result<bool, StoreError> {
-        Ok(pin.newest || series.run_at(Timestamp::MAX, pin.known())?.is_some())
-    }
-
-    pub(super) fn known_keys(
-        &self,
-        pin: &Pin,
-        wanted: impl Fn(&SeriesKey) -> bool,
-    ) -> Result<Vec<SeriesKey>, StoreError> {
-        let mut keys = Vec::new();
-        for series in self.view.series().filter(|series| wanted(series.key())) {
-            if Self::is_known(series, pin)? {
-                keys.push(series.key().clone());
-            }
-        }
-        Ok(keys)
+    /// The series that were there at the commit seen, of those `wanted`: a read as known earlier must not meet a later one.
+    pub(super) fn known_keys(&self, pin: &Pin, wanted: impl Fn(&SeriesKey) -> bool) -> Vec<SeriesKey> {
+        let is_known = |series: &&Arc<SeriesView>| pin.newest || series.is_known(pin.known());
+        self.view
+            .series()
+            .filter(|series| wanted(series.key()))
+            .filter(is_known)
+            .map(|series| series.key().clone())
+            .collect()
     }
 
     /// What `find` chooses for `pair`. Of other pairs it hears only where it finds nothing, to say what there is.
@@ -216,9 +208,9 @@ impl Reader {
         let concerned = [pair.base(), pair.quote(), Currency::USD];
         let of_these = |key: &SeriesKey| concerned.contains(&key.pair.base()) && concerned.contains(&key.pair.quote());
         let preferences = self.sources.preferences();
-        match find(Choice { keys: &self.known_keys(pin, of_these)?, pair, preferences }) {
+        match find(Choice { keys: &self.known_keys(pin, of_these), pair, preferences }) {
             Err(QueryError::UnknownSeries { .. }) => {
-                find(Choice { keys: &self.known_keys(pin, |_| true)?, pair, preferences })
+                find(Choice { keys: &self.known_keys(pin, |_| true), pair, preferences })
             }
             chosen => chosen,
         }

@@ -134,7 +134,7 @@ impl Snapshot {
     /// Which candles a series has; none if there are none.
     fn candle_plan(&self, series: &SeriesView) -> Result<Option<CandlePlan>, QueryError> {
         let Some(CandleBuckets { buckets, fill }) = self.candles else { return Ok(None) };
-        let first_rate = series.totals(self.pin.known())?.map(|totals| totals.first_observed_time);
+        let first_rate = series.first_observed_time(self.pin.known())?;
         let found = range_buckets(self.range, ("interval", buckets), first_rate, self.pin.now, BucketLimit::EXPORT)?;
         Ok(found.map(|(first, end)| CandlePlan { buckets, first: first.start, end, now: self.pin.now, fill }))
     }
@@ -175,7 +175,7 @@ impl Reader {
     /// A pair or a source that was not published by then, too many buckets, or the store's.
     pub fn snapshot(&self, request: &SnapshotRequest) -> Result<Snapshot, QueryError> {
         let pin = self.pin(request.known_time)?;
-        let known = self.known_keys(&pin, |_| true)?;
+        let known = self.known_keys(&pin, |_| true);
         for pair in &request.filter.pairs {
             if !known.iter().any(|key| key.pair == *pair) {
                 let from = derived_from(&known, *pair);

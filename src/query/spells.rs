@@ -120,8 +120,8 @@ fn in_pieces<T, E>(
 pub(super) fn first_rate_time(pin: &Pin, route: &Route) -> Result<Option<Timestamp>, QueryError> {
     let mut first = None;
     for leg in route.iter() {
-        let Some(totals) = leg.series.totals(pin.known())? else { return Ok(None) };
-        first = first.max(Some(totals.first_observed_time));
+        let Some(of_leg) = leg.series.first_observed_time(pin.known())? else { return Ok(None) };
+        first = first.max(Some(of_leg));
     }
     Ok(first)
 }

@@ -3,11 +3,19 @@
 //! **Invariant**: a block decodes to exactly what was encoded or to an error; the checksum in its
 //! index entry is compared before a byte of it is interpreted.
 
+mod run_columns;
+
+pub(crate) use run_columns::{
+    RevisionTimes, RunTimes, decode_rates, decode_revision_times, decode_run, decode_run_times,
+};
+
+use run_columns::{REVISIONS_OUT_OF_ORDER, RUNS_OUT_OF_ORDER, SUPERSEDED_COLUMN, decode_runs, encode_runs};
+
 use pco::standalone::{simple_compress, simple_decompress};
 use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{PublishedValue, Rate, RateSpan, ReportedChange, Revision, Run, Timestamp};
+use crate::domain::{Rate, ReportedChange, Revision, Run, Timestamp};
 
 /// Largest column, in bytes. Larger sled values and the pages they make are written to files that
 /// sled never syncs.
@@ -185,8 +193,8 @@ pub(crate) fn decode_block<T>(
     meta: &BlockMeta,
     kind: BlockKind,
     columns: &[impl AsRef<[u8]>],
-    decode: impl FnOnce(&[&[u8]], usize) -> Result<Vec<T>, String>,
-) -> Result<Vec<T>, BlockError> {
+    decode: impl FnOnce(&[&[u8]], usize) -> Result<T, String>,
+) -> Result<T, BlockError> {
     let columns: Vec<&[u8]> = columns.iter().map(AsRef::as_ref).collect();
     let crc = columns.iter().fold(0, |crc, column| crc32c::crc32c_append(crc, column));
     if crc != meta.crc {
@@ -290,105 +298,6 @@ impl Item for Timestamp {
     }
 }
 
-fn encode_runs<'a>(runs: &(impl ExactSizeIterator<Item = &'a Run> + Clone)) -> Result<Vec<Vec<u8>>, String> {
-    let column = |number: fn(&Run) -> i64| runs.clone().map(number).collect::<Vec<i64>>();
-    let unsigned = |number: fn(&Run) -> u64| runs.clone().map(number).collect::<Vec<u64>>();
-    let high: Vec<u32> =
-        runs.clone().map(|run| u32::try_from(run.value.rate.mantissa() >> 64).unwrap_or(u32::MAX)).collect();
-    let places: Vec<u16> = runs.clone().map(|run| u16::from(run.value.rate.places())).collect();
-    let first = column(|run| run.first_observed_time.micros());
-    let span = unsigned(|run| run.last_observed_time.micros_since(run.first_observed_time).cast_unsigned());
-    let count = unsigned(|run| run.observation_count);
-    #[allow(clippy::cast_possible_truncation, reason = "the bits above have a column of their own")]
-    let low = unsigned(|run| run.value.rate.mantissa() as u64);
-    let change = unsigned(|run| pack_change(run.value.reported_change));
-    let recorded = column(|run| run.recorded_time.micros());
-    Ok(vec![
-        compress_following(&first)?,
-        compress_plain(&span)?,
-        compress_plain(&count)?,
-        compress(&low, DeltaSpec::Auto, ModeSpec::Classic)?,
-        if high.iter().all(|bits| *bits == 0) { Vec::new() } else { compress_plain(&high)? },
-        compress_plain(&places)?,
-        compress_plain(&change)?,
-        compress_following(&recorded)?,
-    ])
-}
-
-/// Number of the column that only revisions have.
-const SUPERSEDED_COLUMN: usize = 8;
-
-/// The columns that say what a run says of the rate.
-struct RateColumns {
-    first: Vec<i64>,
-    span: Vec<u64>,
-    low: Vec<u64>,
-    /// Empty where all are zero.
-    high: Vec<u32>,
-    places: Vec<u16>,
-}
-
-impl RateColumns {
-    fn decode(columns: &Columns<'_>, count: usize) -> Result<Self, String> {
-        Ok(Self {
-            first: columns.numbers(0, count)?,
-            span: columns.numbers(1, count)?,
-            low: columns.numbers(3, count)?,
-            high: match columns.get(4)? {
-                [] => Vec::new(),
-                column => decompress(column, count)?,
-            },
-            places: columns.numbers(5, count)?,
-        })
-    }
-
-    #[inline]
-    fn get(&self, at: usize) -> Result<RateSpan, String> {
-        let mantissa = u128::from(self.low[at]) | self.high.get(at).map_or(0, |bits| u128::from(*bits) << 64);
-        let last = self.first[at].checked_add_unsigned(self.span[at]).ok_or("a run ends after all time")?;
-        Ok(RateSpan {
-            first_observed_time: Timestamp::from_micros(self.first[at]),
-            last_observed_time: Timestamp::from_micros(last),
-            rate: Rate::from_parts(mantissa, u32::from(self.places[at])).map_err(|error| error.to_string())?,
-        })
-    }
-}
-
-/// What the runs of a block say of the rate.
-pub(crate) fn decode_rates(columns: &[&[u8]], count: usize) -> Result<Vec<RateSpan>, String> {
-    let columns = RateColumns::decode(&Columns(columns), count)?;
-    let mut spans = Vec::with_capacity(count);
-    for at in 0..count {
-        spans.push(columns.get(at)?);
-    }
-    if !spans.is_sorted_by(|a, b| a.last_observed_time < b.first_observed_time) {
-        return Err(RUNS_OUT_OF_ORDER.to_owned());
-    }
-    Ok(spans)
-}
-
-fn decode_runs(columns: &[&[u8]], count: usize) -> Result<Vec<Run>, String> {
-    let columns = Columns(columns);
-    let rates = RateColumns::decode(&columns, count)?;
-    let observations = columns.numbers::<u64>(2, count)?;
-    let change = columns.numbers::<u64>(6, count)?;
-    let recorded = columns.numbers::<i64>(7, count)?;
-    let mut runs = Vec::with_capacity(count);
-    for at in 0..count {
-        let RateSpan { first_observed_time, last_observed_time, rate } = rates.get(at)?;
-        runs.push(Run {
-            first_observed_time,
-            last_observed_time,
-            observation_count: observations[at],
-            value: PublishedValue { rate, reported_change: unpack_change(change[at])? },
-            recorded_time: Timestamp::from_micros(recorded[at]),
-        });
-    }
-    Ok(runs)
-}
-
-const RUNS_OUT_OF_ORDER: &str = "its runs are out of order";
-
 impl Item for Run {
     const KIND: BlockKind = BlockKind::Runs;
     const BLOCK_ITEMS_MAX: usize = 2_048;
@@ -450,7 +359,7 @@ impl Item for Revision {
     fn decode(columns: &[&[u8]], count: usize) -> Result<Vec<Self>, String> {
         let superseded = Columns(columns).numbers::<i64>(SUPERSEDED_COLUMN, count)?;
         if !superseded.is_sorted() {
-            return Err("its revisions are out of order".to_owned());
+            return Err(REVISIONS_OUT_OF_ORDER.to_owned());
         }
         let runs = decode_runs(columns, count)?;
         Ok(runs

@@ -8,6 +8,7 @@
 //! does not decode is an error for its range and nothing else; only this module knows sled.
 
 mod admission;
+mod as_of;
 mod block;
 mod checkpoint;
 mod contained;
@@ -16,6 +17,7 @@ mod engine;
 mod error;
 mod keys;
 mod log;
+mod min_tree;
 mod pace;
 mod polls;
 mod quarantine;
@@ -24,10 +26,16 @@ mod recollapse;
 mod records;
 mod recovery;
 mod restore;
+mod revised_runs;
+mod revision_cache;
+mod revision_index;
 mod rules;
+mod run_times;
 mod scan;
+mod scan_order;
 mod series;
 mod track;
+mod track_summary;
 mod usage;
 mod values;
 mod verify;
@@ -40,15 +48,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use admission::{Decided, DecisionRefusal, TakenIn};
+pub use as_of::SeriesTotals;
 pub use engine::{DiskFault, DiskOperation};
 pub use error::StoreError;
 pub use polls::{PollRecord, PollRefused};
 pub use quarantine::{Quarantine, QuarantineLimit};
 pub use restore::{Restore, RestoreError, RestoreProblem};
-pub use scan::ScanOrder;
+pub use scan_order::ScanOrder;
 pub use usage::disk_usage;
 pub use verify::{VerifyReport, verify};
-pub use view::{Commit, SeriesTotals, SeriesView, View};
+pub use view::{Commit, SeriesView, View};
 pub use work::{UpsertError, Upserted, Work};
 
 use block::BlockMeta;
@@ -58,6 +67,7 @@ use log::Log;
 use polls::Polls;
 use quarantine::Keeper;
 use reader::BlockReader;
+use revision_cache::RevisionIndexes;
 use series::{Access, Recent, Series};
 use track::{Opened, Track};
 use witness::Witness;
@@ -175,6 +185,8 @@ pub struct Store {
     due: Vec<Option<Timestamp>>,
     /// What readers of series see, by place in the order of keys.
     views: Vec<Arc<SeriesView>>,
+    /// The indexes of revisions that readers have made.
+    indexes: Arc<RevisionIndexes>,
 }
 
 /// The id under which the store keeps its own list of commits, as the instants of no series.
@@ -240,8 +252,8 @@ impl Store {
     /// Makes what is in memory of a series what readers see next.
     fn refresh_view(&mut self, id: u32) {
         let Some(series) = self.series_at(id).cloned() else { return };
-        let view =
-            Arc::new(SeriesView { series, reader: self.reader.clone(), recorded_time: self.commit.recorded_time });
+        let (reader, indexes) = (self.reader.clone(), Arc::clone(&self.indexes));
+        let view = Arc::new(SeriesView::new(series, reader, self.commit.recorded_time, indexes));
         match self.views.binary_search_by(|other| other.key().cmp(view.key())) {
             Ok(at) => self.views[at] = view,
             Err(at) => self.views.insert(at, view),

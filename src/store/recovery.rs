@@ -152,6 +152,7 @@ impl Store {
             polls: Polls::default(),
             due: Vec::new(),
             views: Vec::new(),
+            indexes: Arc::default(),
         };
         Ok((store, logged))
     }

@@ -3,26 +3,18 @@
 //! **Invariant**: a scan sees the commit of its view, in order, each run once; a block that does not decode ends it with
 //! an error.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::block::{BlockError, BlockMeta};
 use super::error::StoreError;
 use super::reader::BlockReader;
+use super::revised_runs::RevisedRuns;
+use super::scan_order::ScanOrder;
 use super::series::{Access, Recent};
 use super::track::Slot;
 use super::view::SeriesView;
 use crate::domain::{Rate, RateSpan, Run, Timestamp};
-
-/// In which direction of time runs come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ScanOrder {
-    /// Oldest first.
-    Ascending,
-    /// Newest first.
-    Descending,
-}
 
 impl SeriesView {
     /// The runs that begin in `[start, end)`, in pieces that are never empty.
@@ -123,7 +115,7 @@ pub(super) struct RunScan<P> {
     known: Timestamp,
     order: ScanOrder,
     /// Runs believed then and revised since, in the order of the scan.
-    revised: VecDeque<P>,
+    revised: RevisedRuns<P>,
 }
 
 impl<P: RunPart> RunScan<P> {
@@ -137,16 +129,13 @@ impl<P: RunPart> RunScan<P> {
         known: Timestamp,
         order: ScanOrder,
     ) -> Result<Self, StoreError> {
-        let mut revised: Vec<P> = Vec::new();
-        if !series.is_newest(known) {
-            series.for_each_believed(known, start, end, |run| revised.push(run.clone().into()))?;
-        }
-        revised.sort_unstable_by_key(P::first_observed_time);
-        if order == ScanOrder::Descending {
-            revised.reverse();
-        }
+        let revised = if series.is_newest(known) {
+            RevisedRuns::none(series)
+        } else {
+            RevisedRuns::new(series, [start, end], known, order)?
+        };
         let slots = series.series.runs.slots_between(start, end);
-        Ok(Self { series: Arc::clone(series), slots, start, end, known, order, revised: revised.into() })
+        Ok(Self { series: Arc::clone(series), slots, start, end, known, order, revised })
     }
 
     fn next_slot(&mut self) -> Option<usize> {
@@ -185,27 +174,39 @@ impl<P: RunPart> RunScan<P> {
             && (self.series.is_newest(self.known) || meta.recorded_max_us <= self.known.micros())
     }
 
-    /// Whether `a` comes before `b` in this scan.
-    fn precedes(&self, a: &P, b: &P) -> bool {
-        match self.order {
-            ScanOrder::Ascending => a.first_observed_time() < b.first_observed_time(),
-            ScanOrder::Descending => a.first_observed_time() > b.first_observed_time(),
-        }
-    }
-
     /// Weaves in the revised runs that belong before the last of `piece`.
-    fn weave(&mut self, piece: Vec<P>) -> Vec<P> {
-        if self.revised.is_empty() {
-            return piece;
+    fn weave(&mut self, piece: Vec<P>) -> Result<Vec<P>, StoreError> {
+        if self.revised.front()?.is_none() {
+            return Ok(piece);
         }
         let mut woven = Vec::with_capacity(piece.len());
         for run in piece {
-            while self.revised.front().is_some_and(|revised| self.precedes(revised, &run)) {
-                woven.extend(self.revised.pop_front());
+            while let Some(revised) = self.revised.front()?
+                && precedes(self.order, revised, &run)
+            {
+                woven.extend(self.revised.pop());
             }
             woven.push(run);
         }
-        woven
+        Ok(woven)
+    }
+
+    fn next_piece(&mut self) -> Result<Option<Vec<P>>, StoreError> {
+        while let Some(at) = self.next_slot() {
+            let piece = self.load(at)?;
+            if !piece.is_empty() {
+                return self.weave(piece).map(Some);
+            }
+        }
+        self.revised.next_piece()
+    }
+}
+
+/// Whether `a` comes before `b` in a scan of this order.
+fn precedes<P: RunPart>(order: ScanOrder, a: &P, b: &P) -> bool {
+    match order {
+        ScanOrder::Ascending => a.first_observed_time() < b.first_observed_time(),
+        ScanOrder::Descending => a.first_observed_time() > b.first_observed_time(),
     }
 }
 
@@ -213,18 +214,11 @@ impl<P: RunPart> Iterator for RunScan<P> {
     type Item = Result<Vec<P>, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while let Some(at) = self.next_slot() {
-            match self.load(at) {
-                Err(error) => {
-                    self.slots = 0..0;
-                    self.revised.clear();
-                    return Some(Err(error));
-                }
-                Ok(piece) if piece.is_empty() => {}
-                Ok(piece) => return Some(Ok(self.weave(piece))),
-            }
+        let piece = self.next_piece();
+        if piece.is_err() {
+            self.slots = 0..0;
+            self.revised = RevisedRuns::none(&self.series);
         }
-        let rest: Vec<P> = self.revised.drain(..).collect();
-        (!rest.is_empty()).then_some(Ok(rest))
+        piece.transpose()
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::block::{BlockKind, BlockMeta, Item};
 use super::error::StoreError;
-use super::scan::ScanOrder;
+use super::scan_order::ScanOrder;
 use super::track::{Slot, Track};
 use super::view::SeriesView;
 use super::{CheckpointLimits, Store, StoreOptions};

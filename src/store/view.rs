@@ -2,14 +2,16 @@
 //!
 //! **Invariant**: a view never changes, however long it is held and whatever is written meanwhile.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::error::StoreError;
 use super::polls::PollRecord;
 use super::quarantine::Quarantine;
 use super::reader::BlockReader;
-use super::series::{Access, Recent, Series};
-use super::track::{Loader, RecentBlocks, Slot, Track};
+use super::revision_cache::RevisionIndexes;
+use super::series::Series;
+use super::track::{Loader, RecentBlocks, Track};
+use super::track_summary::TrackSummary;
 use crate::board::Board;
 use crate::domain::{Revision, Run, SeriesKey, Source, Timestamp};
 
@@ -79,6 +81,11 @@ impl View {
         Ok(Some(Commit { sequence, recorded_time }))
     }
 
+    /// How many blocks were read since the store was opened, by all readers and the writer: what reads cost.
+    pub fn blocks_read(&self) -> u64 {
+        self.reader.blocks_read()
+    }
+
     /// All commits, oldest first, in pieces that are never empty. Each step blocks, and fails with
     /// [`StoreError::DamagedCommits`].
     pub fn commits(self: &Arc<Self>) -> impl Iterator<Item = Result<Vec<Commit>, StoreError>> + Send + use<> {
@@ -98,21 +105,6 @@ impl View {
     }
 }
 
-/// Coverage and counts of a series.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SeriesTotals {
-    /// First observation.
-    pub first_observed_time: Timestamp,
-    /// Last observation, inclusive.
-    pub last_observed_time: Timestamp,
-    /// Runs.
-    pub run_count: u64,
-    /// Observations, all runs together.
-    pub observation_count: u64,
-    /// Revisions that had happened.
-    pub revision_count: u64,
-}
-
 /// One series at one commit. Its reads decode blocks: call them where blocking is fine.
 ///
 /// `known` is a recorded time: what was believed then. The commit of the view, or any time after it,
@@ -122,9 +114,21 @@ pub struct SeriesView {
     pub(crate) series: Series,
     pub(crate) reader: BlockReader,
     pub(crate) recorded_time: Timestamp,
+    pub(super) indexes: Arc<RevisionIndexes>,
+    summary: OnceLock<TrackSummary>,
 }
 
 impl SeriesView {
+    /// Of a series as the commit made at `recorded_time` left it.
+    pub(super) fn new(
+        series: Series,
+        reader: BlockReader,
+        recorded_time: Timestamp,
+        indexes: Arc<RevisionIndexes>,
+    ) -> Self {
+        Self { series, reader, recorded_time, indexes, summary: OnceLock::new() }
+    }
+
     /// The pair and who published it.
     pub fn key(&self) -> &SeriesKey {
         &self.series.key
@@ -144,96 +148,8 @@ impl SeriesView {
         known >= self.recorded_time
     }
 
-    /// The last run that begins at or before `time`.
-    ///
-    /// # Errors
-    /// [`StoreError::DamagedBlock`].
-    pub fn run_at(&self, time: Timestamp, known: Timestamp) -> Result<Option<Run>, StoreError> {
-        if self.is_newest(known) {
-            // The present is asked for most, and needs no block.
-            if let Some(newest) = &self.series.newest
-                && newest.first_observed_time <= time
-            {
-                return Ok(Some(newest.clone()));
-            }
-            let recent = Recent::default();
-            let access = Access { reader: &self.reader, recent: &recent };
-            return self
-                .series
-                .runs
-                .at_or_before(time, &access.runs())
-                .map_err(|error| StoreError::of_block(&self.series.key, error));
-        }
-        let standing = self.last_standing(time, known)?;
-        let revised = self.last_revised(time, known)?;
-        Ok(match (standing, revised) {
-            (Some(standing), Some(revised)) if revised.first_observed_time > standing.first_observed_time => {
-                Some(revised)
-            }
-            (Some(standing), _) => Some(standing),
-            (None, revised) => revised,
-        })
-    }
-
-    /// The last run of today's that begins at or before `time` and was recorded by `known`.
-    fn last_standing(&self, time: Timestamp, known: Timestamp) -> Result<Option<Run>, StoreError> {
-        let runs = &self.series.runs;
-        for at in (0..runs.slots_from(time)).rev() {
-            if let Some(Slot::Sealed(meta)) = runs.slot(at)
-                && meta.recorded_min_us > known.micros()
-            {
-                continue;
-            }
-            let items = self.load_runs(at)?;
-            let found = items.iter().rev().find(|run| run.first_observed_time <= time && run.recorded_time <= known);
-            if let Some(run) = found {
-                return Ok(Some(run.clone()));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The last run that begins at or before `time` and was believed at `known`, but is no more.
-    fn last_revised(&self, time: Timestamp, known: Timestamp) -> Result<Option<Run>, StoreError> {
-        let mut best: Option<Run> = None;
-        self.for_each_believed(known, Timestamp::MIN, time.saturating_add_us(1), |run| {
-            if best.as_ref().is_none_or(|best| best.first_observed_time < run.first_observed_time) {
-                best = Some(run.clone());
-            }
-        })?;
-        Ok(best)
-    }
-
-    /// Visits the revised runs that begin in `[start, end)` and were believed at `known`.
-    pub(super) fn for_each_believed(
-        &self,
-        known: Timestamp,
-        start: Timestamp,
-        end: Timestamp,
-        mut visit: impl FnMut(&Run),
-    ) -> Result<(), StoreError> {
-        let revisions = &self.series.revisions;
-        for slot in revisions.slots().rev() {
-            let items = match slot {
-                Slot::Open(items) => items,
-                Slot::Sealed(meta) if meta.last_key() <= known => break,
-                Slot::Sealed(meta) if meta.recorded_min_us > known.micros() || meta.observed_min_us >= end.micros() => {
-                    continue;
-                }
-                Slot::Sealed(meta) => Arc::new(
-                    self.reader
-                        .read::<Revision>(&meta)
-                        .map_err(|error| StoreError::of_block(&self.series.key, error))?,
-                ),
-            };
-            for Revision { run, superseded_time } in items.iter() {
-                let believed = run.recorded_time <= known && known < *superseded_time;
-                if believed && start <= run.first_observed_time && run.first_observed_time < end {
-                    visit(run);
-                }
-            }
-        }
-        Ok(())
+    pub(super) fn summary(&self) -> &TrackSummary {
+        self.summary.get_or_init(|| TrackSummary::new(&self.series.runs, &self.series.revisions))
     }
 
     pub(super) fn load_runs(&self, at: usize) -> Result<Arc<Vec<Run>>, StoreError> {
@@ -272,63 +188,6 @@ impl SeriesView {
                 }
             }
         })
-    }
-
-    /// Coverage and counts; `None` if nothing was known then. With an earlier `known`, the last
-    /// observed time and the observation count may include later confirmations.
-    ///
-    /// # Errors
-    /// [`StoreError::DamagedBlock`].
-    pub fn totals(&self, known: Timestamp) -> Result<Option<SeriesTotals>, StoreError> {
-        if self.is_newest(known) {
-            return Ok(self.series.newest.as_ref().map(|newest| SeriesTotals {
-                first_observed_time: Timestamp::from_micros(self.series.totals.first_observed_us),
-                last_observed_time: newest.last_observed_time,
-                run_count: self.series.totals.run_count,
-                observation_count: self.series.totals.observation_count,
-                revision_count: self.series.totals.revision_count,
-            }));
-        }
-        let mut totals = SeriesTotals {
-            first_observed_time: Timestamp::MAX,
-            last_observed_time: Timestamp::MIN,
-            run_count: 0,
-            observation_count: 0,
-            revision_count: self.revisions_made_by(known)?,
-        };
-        let mut add = |first: Timestamp, last: Timestamp, runs: u64, observations: u64| {
-            totals.first_observed_time = totals.first_observed_time.min(first);
-            totals.last_observed_time = totals.last_observed_time.max(last);
-            totals.run_count += runs;
-            totals.observation_count += observations;
-        };
-        for at in 0..self.series.runs.slot_count() {
-            match self.series.runs.slot(at) {
-                Some(Slot::Sealed(meta)) if meta.recorded_max_us <= known.micros() => {
-                    let end = Timestamp::from_micros(meta.end_us);
-                    add(meta.first_key(), end, u64::from(meta.item_count), meta.observation_count);
-                    continue;
-                }
-                Some(Slot::Sealed(meta)) if meta.recorded_min_us > known.micros() => continue,
-                Some(Slot::Sealed(_) | Slot::Open(_)) | None => {}
-            }
-            for run in self.load_runs(at)?.iter().filter(|run| run.recorded_time <= known) {
-                add(run.first_observed_time, run.last_observed_time, 1, run.observation_count);
-            }
-        }
-        self.for_each_believed(known, Timestamp::MIN, Timestamp::MAX, |run| {
-            add(run.first_observed_time, run.last_observed_time, 1, run.observation_count);
-        })?;
-        Ok((totals.run_count > 0).then_some(totals))
-    }
-
-    fn revisions_made_by(&self, known: Timestamp) -> Result<u64, StoreError> {
-        let recent = RecentBlocks::default();
-        let loader = Loader::new(&self.reader, &recent);
-        self.series
-            .revisions
-            .rank(known.saturating_add_us(1), &loader)
-            .map_err(|error| StoreError::of_block(&self.series.key, error))
     }
 
     /// The last observed instant at or before `time`, of all that are known now.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::PublishedValue;
 
 /// Gap to the run before, span, count, mantissa, places, reported change, recorded time.
 type RawRun = (u32, u32, u64, u128, u8, Option<(bool, u64, u8)>, i64);
