@@ -15,6 +15,7 @@ mod skipped;
 #[path = "../strace/mod.rs"]
 mod strace;
 
+mod as_of;
 mod crash;
 mod damage;
 mod durable;

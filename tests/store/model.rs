@@ -142,6 +142,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => sized(2_500).prop_map(|(seed, count)| Step::Backfill(seed, count)),
         1 => sized(50).prop_map(|(seed, count)| Step::Repeat(seed, count)),
         2 => sized(60).prop_map(|(seed, count)| Step::Revise(seed, count)),
+        // So many that revisions fill blocks, and pieces of their index.
+        1 => sized(5_000).prop_map(|(seed, count)| Step::Revise(seed, count)),
         3 => Just(Step::Checkpoint),
         2 => Just(Step::Restart),
     ]
@@ -152,10 +154,8 @@ fn ticks(step: &Step, model: &Model) -> (Vec<(Timestamp, PublishedValue)>, bool)
     let first = model.ticks.keys().next().map_or(BASE_US, |time| time.micros());
     let last = model.ticks.keys().next_back().map_or(BASE_US, |time| time.micros());
     let at = |micros: i64| Timestamp::from_micros(micros);
-    let known = |random: &mut Random| {
-        let nth = random.below(model.ticks.len().max(1) as u64) as usize;
-        model.ticks.iter().nth(nth).map(|(time, value)| (*time, *value))
-    };
+    let stored: Vec<(Timestamp, PublishedValue)> = model.ticks.iter().map(|(time, value)| (*time, *value)).collect();
+    let known = |random: &mut Random| stored.get(random.below(stored.len().max(1) as u64) as usize).copied();
     match step {
         Step::Append(seed, count) => {
             let mut random = Random(*seed);
@@ -270,7 +270,8 @@ fn check_present(view: &View, model: &Model) {
 /// What a read at a commit gave must be what a read as known then gives now.
 fn check_past(view: &View, model: &Model, random: &mut Random) {
     let series = view.find(&key()).unwrap();
-    for (at, (known, runs)) in model.history.iter().enumerate() {
+    let seen = usize::try_from(view.commit.sequence).unwrap();
+    for (at, (known, runs)) in model.history.iter().take(seen).enumerate() {
         let commit = view.commit_at(*known).unwrap().unwrap();
         assert_eq!((commit.sequence, commit.recorded_time), (at as u64 + 1, *known));
         let told = |run: &Run| (run.first_observed_time, run.value);
@@ -280,6 +281,9 @@ fn check_past(view: &View, model: &Model, random: &mut Random) {
         assert_eq!(totals.run_count, runs.len() as u64);
         let superseded = model.revisions.iter().filter(|revision| revision.superseded_time <= *known).count();
         assert_eq!(totals.revision_count, superseded as u64);
+        assert_eq!(series.first_observed_time(*known).unwrap(), Some(totals.first_observed_time));
+        assert_eq!(totals.first_observed_time, runs[0].first_observed_time);
+        assert!(series.is_known(*known));
         for _ in 0..4 {
             let run = &runs[random.below(runs.len() as u64) as usize];
             let time = run.first_observed_time.saturating_add_us(random.below(9) as i64 * SECOND - 2 * SECOND);
@@ -299,7 +303,10 @@ fn check_past(view: &View, model: &Model, random: &mut Random) {
         }
     }
     let first = model.history[0].0;
-    assert_eq!(view.commit_at(first.saturating_add_us(-1)).unwrap(), None);
+    let before = first.saturating_add_us(-1);
+    assert_eq!(view.commit_at(before).unwrap(), None);
+    assert!(!series.is_known(before));
+    assert_eq!(series.run_at(Timestamp::MAX, before).unwrap(), None);
 }
 
 /// Since when a rate has held, against a plain walk back.
@@ -347,9 +354,13 @@ fn check_steps(steps: &[Step], seed: u64) {
             check_present(&view, &model);
             match &held {
                 None => held = Some((view, model.runs.clone())),
-                Some((view, runs)) => {
-                    let series = view.find(&key()).unwrap();
-                    assert_eq!(&all_runs(series, view.commit.recorded_time, ScanOrder::Ascending), runs);
+                Some((held_view, runs)) => {
+                    let series = held_view.find(&key()).unwrap();
+                    assert_eq!(&all_runs(series, held_view.commit.recorded_time, ScanOrder::Ascending), runs);
+                    if random.below(4) == 0 {
+                        check_past(&view, &model, &mut random);
+                        held = Some((view, model.runs.clone()));
+                    }
                 }
             }
         }
@@ -358,6 +369,10 @@ fn check_steps(steps: &[Step], seed: u64) {
     assert_eq!(report.problems, Vec::<String>::new());
     if !model.ticks.is_empty() {
         check_past(&store.view(), &model, &mut random);
+    }
+    // The index of revisions is of the newest view by now, and must not show an older one what came later.
+    if let Some((view, _)) = &held {
+        check_past(view, &model, &mut random);
     }
 }
 
