@@ -143,9 +143,20 @@ impl Browser {
         }
     }
 
-    /// Presses keys, as somebody without a mouse does.
+    /// Presses keys, as somebody without a mouse does: once the element can be reached, which may be drawn anew just now.
     pub(crate) async fn press(&self, selector: &str, keys: &str) {
-        self.client.find(Locator::Css(selector)).await.unwrap().send_keys(keys).await.unwrap();
+        let begun = Instant::now();
+        loop {
+            let pressed = match self.client.find(Locator::Css(selector)).await {
+                Ok(element) => element.send_keys(keys).await,
+                Err(error) => Err(error),
+            };
+            match pressed {
+                Ok(()) => return,
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "{selector}: {error}"),
+            }
+            sleep(POLL).await;
+        }
     }
 }
 
