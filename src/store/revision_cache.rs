@@ -136,3 +136,30 @@ fn times(revision: &Revision) -> RevisionTimes {
         superseded_us: revision.superseded_time.micros(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_recently_used_index_goes_where_all_take_too_much() {
+        let indexes = RevisionIndexes::default();
+        let kept = || {
+            let mut series: Vec<u32> = locked(&indexes.kept).by_series.keys().copied().collect();
+            series.sort_unstable();
+            series
+        };
+        for series in 1..=3 {
+            indexes.entry(series);
+            indexes.account(series, INDEX_BYTES_MAX / 3);
+        }
+        assert_eq!(kept(), [1, 2, 3]);
+        indexes.entry(1);
+        indexes.entry(4);
+        indexes.account(4, INDEX_BYTES_MAX / 3);
+        assert_eq!(kept(), [1, 3, 4], "2 was used least recently");
+        // One that is larger than all may take stays alone: it is in use.
+        indexes.account(3, INDEX_BYTES_MAX + 1);
+        assert_eq!(kept(), [3]);
+    }
+}

@@ -292,3 +292,74 @@ fn check_ingest_around_damage(directory: &Path, damaged: i64) {
     assert_eq!(runs(&store, 0, between(10).0, between(10).0 + 1).map(|runs| runs.len()), Ok(1));
     assert_eq!(runs(&store, 0, tick(TICKS + 50).0, i64::MAX).map(|runs| runs.len()), Ok(1));
 }
+
+/// Kind of the blocks of revisions, in the key of an index entry after the series.
+const REVISIONS: u8 = 2;
+
+/// A store whose rates were revised three times, and the times to read it as known after each commit.
+fn fill_revised(directory: &Path) -> Vec<Timestamp> {
+    let mut store = open(directory);
+    let mut known = Vec::new();
+    for round in 0..4_i64 {
+        let mut work = store.begin(Timestamp::from_micros(BASE_US));
+        let series = work.series(&key(0, 0)).unwrap();
+        for at in 0..3_000_i64 {
+            let value = value((at + round * 11).cast_unsigned());
+            work.upsert(series, Timestamp::from_micros(BASE_US + at * SECOND), value, true).unwrap();
+        }
+        work.commit().unwrap();
+        known.push(store.newest_commit().recorded_time);
+    }
+    store.checkpoint().unwrap();
+    known
+}
+
+/// What reads at every 50th second as known at each of these times give, one outcome for each.
+fn reads_as_known(directory: &Path, known: &[Timestamp]) -> Vec<Result<Option<Run>, StoreError>> {
+    let store = try_open(directory).unwrap();
+    let view = store.view();
+    let series = view.find(&key(0, 0)).unwrap();
+    let times = (0..3_000_i64).step_by(50).map(|at| Timestamp::from_micros(BASE_US + at * SECOND));
+    let asked = times.flat_map(|time| known.iter().map(move |known| (time, *known)));
+    asked.map(|(time, known)| series.run_at(time, known)).collect()
+}
+
+#[test]
+fn a_damaged_block_of_revisions_fails_the_reads_that_need_it_and_no_other() {
+    let sound = tempfile::tempdir().unwrap();
+    let mut known = fill_revised(sound.path());
+    known.push(Timestamp::MAX);
+    let expected: Vec<Option<Run>> = reads_as_known(sound.path(), &known).into_iter().map(Result::unwrap).collect();
+    let db = raw(sound.path());
+    let entries = keys(&db, b'x').into_iter().filter(|key| key[5] == REVISIONS);
+    let blocks: Vec<[u8; 8]> = entries.map(|key| key[6..14].try_into().unwrap()).collect();
+    drop(db);
+    assert!(blocks.len() >= 4, "{} blocks of revisions", blocks.len());
+    let mut random = Random(5);
+    let (mut failed, mut answered) = (0, 0);
+    for block in &blocks {
+        let directory = tempfile::tempdir().unwrap();
+        copy(sound.path(), directory.path());
+        let db = raw(directory.path());
+        for column in keys(&db, b'b').iter().filter(|key| key[1..9] == *block) {
+            flip(&db, column, &mut random);
+        }
+        db.flush().unwrap();
+        drop(db);
+        for (nth, (read, expected)) in reads_as_known(directory.path(), &known).into_iter().zip(&expected).enumerate() {
+            match read {
+                Ok(run) => {
+                    assert_eq!(&run, expected);
+                    answered += 1;
+                }
+                Err(StoreError::DamagedBlock { .. }) => {
+                    assert_ne!(nth % known.len(), known.len() - 1, "the newest knowledge needs no revision");
+                    failed += 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    println!("{} blocks: {failed} reads failed, {answered} answered", blocks.len());
+    assert!(failed > blocks.len() && answered > failed / 4, "{failed} failed, {answered} answered");
+}

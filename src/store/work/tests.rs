@@ -78,3 +78,20 @@ fn a_tick_of_a_series_that_is_not_there_is_not_taken_for_one_series_too_many() {
     assert!(error.to_string().contains("a tick is of series 1, which is not there"), "{error}");
     assert_eq!(work.commit(), Ok(None));
 }
+
+#[test]
+fn a_logged_tick_replaces_what_is_there_and_one_of_an_unknown_series_is_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(&directory);
+    let mut work = store.begin(at(0));
+    let series = work.series(&key(1)).unwrap();
+    work.upsert(series, at(1), value("0.01144"), false).unwrap();
+    work.commit().unwrap();
+    let mut replay = |series: u32, rate: &str| {
+        store.upsert_logged(series, at(1), value(rate), at(0), &mut super::super::series::Commit::default())
+    };
+    // The log holds effects: a value that differs from the stored one was a revision, never a conflict.
+    assert_eq!(replay(1, "0.01145"), Ok(()));
+    let unknown = replay(2, "0.01145");
+    assert!(matches!(&unknown, Err(StoreError::Damaged { .. })), "{unknown:?}");
+}
