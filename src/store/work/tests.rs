@@ -88,7 +88,7 @@ fn a_logged_tick_replaces_what_is_there_and_one_of_an_unknown_series_is_damage()
     work.upsert(series, at(1), value("0.01144"), false).unwrap();
     work.commit().unwrap();
     let mut replay = |series: u32, rate: &str| {
-        store.upsert_logged(series, at(1), value(rate), at(0), &mut super::super::series::Commit::default())
+        store.upsert_logged(series, at(1), value(rate), at(0), &mut series::Commit::default())
     };
     // The log holds effects: a value that differs from the stored one was a revision, never a conflict.
     assert_eq!(replay(1, "0.01145"), Ok(()));
