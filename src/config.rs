@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::domain::{Currency, CurrencySet, Source, Timestamp, duration_us};
+use crate::domain::{Currency, CurrencySet, Source, Timestamp, duration_us, parse_length};
 use crate::follow::FollowSettings;
 use crate::ingest::QueueLimits;
 use crate::ingest::batch::TickRules;
@@ -36,8 +36,8 @@ pub use sources::default_state_rules;
 use sources::{SourceFlags, each_once, places_once};
 pub use value::{HttpListen, SourceDuration, ValueError};
 use value::{
-    YEAR, parse_address, parse_currency, parse_duration, parse_http_listen, parse_source, parse_source_duration,
-    parse_source_places, parse_switch, parse_time,
+    YEAR, parse_address, parse_currency, parse_http_listen, parse_source, parse_source_duration, parse_source_places,
+    parse_switch, parse_time,
 };
 
 const MEBIBYTE_BYTES: u64 = 1024 * 1024;
@@ -101,12 +101,12 @@ pub struct ServeArgs {
 
     /// How long after a move a rate counts as moving; 1m to 366d
     #[arg(long, value_name = "DURATION", env = "SILKRATE_MOVING_WINDOW", default_value = "24h",
-          value_parser = |text: &str| parse_duration(text, Duration::from_mins(1), YEAR))]
+          value_parser = |text: &str| parse_length(text, Duration::from_mins(1), YEAR))]
     pub moving_window: Duration,
 
     /// How far ahead of now an observed time may lie; 0s to 366d
     #[arg(long, value_name = "DURATION", env = "SILKRATE_FUTURE_LIMIT", default_value = "48h",
-          value_parser = |text: &str| parse_duration(text, Duration::ZERO, YEAR))]
+          value_parser = |text: &str| parse_length(text, Duration::ZERO, YEAR))]
     pub future_limit: Duration,
 
     /// Decimal places to which the rates of a source that drops trailing zeros are padded, as in nbk=2; 0 to 18
@@ -159,7 +159,7 @@ pub struct ServeArgs {
 
     /// How long calls under way may take to finish when the server is told to stop; 0s to 10m
     #[arg(long, value_name = "DURATION", env = "SILKRATE_SHUTDOWN_GRACE", default_value = "10s",
-          value_parser = |text: &str| parse_duration(text, Duration::ZERO, Duration::from_mins(10)))]
+          value_parser = |text: &str| parse_length(text, Duration::ZERO, Duration::from_mins(10)))]
     pub shutdown_grace: Duration,
 
     /// Form of the log on stderr

@@ -94,11 +94,6 @@ impl Rates {
         Arc::clone(&self.sources)
     }
 
-    /// What runs the reads: exports read through it too.
-    pub fn executor(&self) -> &ReadExecutor {
-        &self.executor
-    }
-
     /// Pairs and sources asked for, checked.
     ///
     /// # Errors

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::error::{CliError, Problem, chain, innermost};
+use super::error::{CliError, Problem, innermost};
+use crate::causes::causes;
 use crate::proto::v1::ingest_service_client::IngestServiceClient;
 use crate::proto::v1::rate_service_client::RateServiceClient;
 use crate::proto::v1::snapshot_service_client::SnapshotServiceClient;
@@ -142,7 +143,7 @@ impl Client {
                 || (status.code() == Code::Cancelled && status.message() == TONIC_TIMEOUT);
             return if is_over { self.timed_out() } else { Problem::Status(Box::new(status)).into() };
         };
-        if chain(cause).any(<dyn Error>::is::<tonic::TimeoutExpired>) {
+        if causes(cause).any(<dyn Error>::is::<tonic::TimeoutExpired>) {
             return self.timed_out();
         }
         Problem::Lost { endpoint: self.endpoint.clone(), problem: innermost(cause) }.into()

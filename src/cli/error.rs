@@ -15,7 +15,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::text::clean;
 use super::when::WhenError;
-use crate::domain::{SpanError, duration_us};
+use crate::causes::causes;
+use crate::domain::{SpanError, duration_us, whole_length};
 use crate::export::read::ReadError;
 use crate::feed::TickCsvHeaderError;
 use crate::store::StoreError;
@@ -122,7 +123,7 @@ pub(super) enum Problem {
         silence: Duration,
     },
     /// No answer within `--timeout`.
-    #[error("no answer from {endpoint} within {} s; give it longer with --timeout", timeout.as_secs())]
+    #[error("no answer from {endpoint} within {}; give it longer with --timeout", whole_length(duration_us(*timeout)))]
     Timeout {
         /// Where.
         endpoint: String,
@@ -355,14 +356,9 @@ impl CliError {
     }
 }
 
-/// An error and its causes, outermost first.
-pub(super) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
-}
-
 /// The words at the bottom of a chain of errors: "connection refused" rather than "transport error".
 pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
-    chain(error).last().map(|cause| clean(&cause.to_string()).into_owned()).unwrap_or_default()
+    causes(error).last().map(|cause| clean(&cause.to_string()).into_owned()).unwrap_or_default()
 }
 
 /// A status with its google.rpc details, a line each.

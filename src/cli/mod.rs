@@ -49,6 +49,7 @@ use self::output::{Format, Style};
 use self::when::When;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::ServeArgs;
+use crate::domain::parse_length;
 use crate::proto::convert::timestamp;
 use crate::server;
 
@@ -91,9 +92,10 @@ pub struct CommonArgs {
     /// How to write the answer
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     output: Format,
-    /// Longest wait for an answer, in seconds
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    timeout: u64,
+    /// Longest wait for an answer; 1s to 1d
+    #[arg(long, global = true, value_name = "DURATION", default_value = "30s",
+          value_parser = |text: &str| parse_length(text, Duration::from_secs(1), Duration::from_hours(24)))]
+    timeout: Duration,
 }
 
 /// The commands.
@@ -236,7 +238,7 @@ impl Session {
     fn new(common: &CommonArgs) -> Self {
         Self {
             endpoint: common.endpoint.clone(),
-            timeout: Duration::from_secs(common.timeout),
+            timeout: common.timeout,
             style: Style::for_stdout(common.output, SystemClock.now()),
         }
     }
@@ -311,8 +313,8 @@ mod tests {
             (parsed, _) => panic!("{line}: {parsed:?}"),
         };
         check("silkrate latest KGS/USD TMT/USD --source timesca", Ok(()));
-        check("silkrate watch KGS/USD --source timesca --heartbeat 5 --output json", Ok(()));
-        check("silkrate watch --heartbeat 181", Err("181 is not in"));
+        check("silkrate watch KGS/USD --source timesca --heartbeat 5s --output json", Ok(()));
+        check("silkrate watch --heartbeat 181s", Err("outside 1s to 3m"));
         check("silkrate --output json latest", Ok(()));
         check("silkrate latest --output xml", Err("possible values: table, json, csv"));
         check("silkrate rate KGS/USD --at -7d --max-age 2d --known 2025-12-08", Ok(()));
@@ -371,7 +373,8 @@ mod tests {
         check("silkrate gaps", Ok(()));
         check("silkrate gaps TMT/USD --source timesca --from -7d --to now --min 2h --limit 5", Ok(()));
         check("silkrate gaps --min 1mo", Err("no fixed length"));
-        check("silkrate latest --timeout 0", Err("0 is not in"));
+        check("silkrate latest --timeout 0s", Err("outside 1s to 1d"));
+        check("silkrate latest --timeout 10", Err("write a count and a unit, like 90s"));
         check("silkrate sources timesca nbkr --output csv", Ok(()));
         check("silkrate serve --config silkrate.toml", Ok(()));
         check("silkrate", Err("Usage"));

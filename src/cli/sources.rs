@@ -8,7 +8,7 @@ use super::output::Column;
 use super::pages::write_all;
 use super::{CliError, Outcome, Session, note};
 use crate::domain::whole_length;
-use crate::proto::v1::{FeedHealth, ListSourcesRequest, SettingOrigin, SourceInfo};
+use crate::proto::v1::{ListSourcesRequest, SettingOrigin, SourceInfo};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -77,13 +77,8 @@ fn origin(origin: SettingOrigin) -> Cell {
 
 /// One word; nothing of a feed that was never polled.
 fn health(row: &SourceInfo) -> Option<&'static str> {
-    match row.last_poll_health() {
-        FeedHealth::Unspecified => None,
-        FeedHealth::Ok => Some("OK"),
-        FeedHealth::Silent => Some("SILENT"),
-        FeedHealth::Refused => Some("REFUSED"),
-        FeedHealth::Unreachable => Some("UNREACHABLE"),
-    }
+    let name = row.last_poll_health().as_str_name();
+    name.strip_prefix("FEED_HEALTH_").filter(|name| *name != "UNSPECIFIED")
 }
 
 fn count(value: Option<u32>) -> Cell {
@@ -175,6 +170,7 @@ mod tests {
     use super::*;
     use crate::cli::output::table;
     use crate::domain::Timestamp;
+    use crate::proto::v1::FeedHealth;
 
     #[test]
     fn a_source_with_a_mark_on_every_setting_fits_a_terminal() {

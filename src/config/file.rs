@@ -25,8 +25,8 @@ use toml::Spanned;
 use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
 use super::quarantine::parse_factor;
-use super::value::{LENGTH_MIN, ValueError, YEAR, parse_duration, parse_places, parse_preference, parse_time_of_day};
-use crate::domain::{Factor, Source, clip};
+use super::value::{LENGTH_MIN, ValueError, YEAR, parse_places, parse_preference, parse_time_of_day};
+use crate::domain::{Factor, Source, clip, parse_length};
 use crate::follow::{FeedUrl, FollowedSource, Schedule};
 use crate::sources::{Origin, Preferences, Setting};
 
@@ -334,7 +334,7 @@ impl<'a> Reading<'a> {
         match name {
             "pace" => {
                 let read = |v: &DeValue<'_>| {
-                    let pace = parse_duration(text(v)?, Duration::ZERO, YEAR)?;
+                    let pace = parse_length(text(v)?, Duration::ZERO, YEAR)?;
                     schedule.with_pace(pace).map_err(|problem| refused(&problem))
                 };
                 if let Some(with_pace) = self.value(path, value, read) {
@@ -383,7 +383,7 @@ fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, ValueError> {
 }
 
 fn length(value: &DeValue<'_>) -> Result<Duration, ValueError> {
-    parse_duration(text(value)?, LENGTH_MIN, YEAR)
+    Ok(parse_length(text(value)?, LENGTH_MIN, YEAR)?)
 }
 
 /// A number above 1, or "none" in quotes. A number is read by its digits.

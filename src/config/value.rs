@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::NaiveTime;
 use thiserror::Error;
 
-use crate::domain::{Currency, Rate, Source, Span, SpanError, Timestamp, duration_us, whole_length};
+use crate::domain::{Currency, LengthError, Rate, Source, Timestamp, parse_length};
 
 pub(super) const YEAR: Duration = Duration::from_hours(366 * 24);
 
@@ -53,17 +53,9 @@ pub enum ValueError {
     /// No time.
     #[error("it is no time; write RFC 3339 like 2025-12-08T09:30:00Z, or a date like 2025-12-08")]
     Time,
-    /// Not a duration of fixed length.
+    /// Not a duration of fixed length, or one outside the limits of the setting.
     #[error(transparent)]
-    Duration(#[from] SpanError),
-    /// A duration outside the limits of the setting.
-    #[error("it is outside {min} to {max}; choose a duration between them", min = written(*min), max = written(*max))]
-    DurationRange {
-        /// Shortest allowed.
-        min: Duration,
-        /// Longest allowed.
-        max: Duration,
-    },
+    Length(#[from] LengthError),
     /// A text without quotes, or no text at all.
     #[error("it is no text; write one in quotes, with its unit, like \"90s\", \"1h\", \"16:00\" or \"https://a.org\"")]
     Quotes,
@@ -85,10 +77,6 @@ pub enum ValueError {
     /// Whatever a domain type has against it.
     #[error("{0}")]
     Domain(String),
-}
-
-fn written(length: Duration) -> String {
-    whole_length(duration_us(length))
 }
 
 /// Flags come as "true"; what a variable says must be plain.
@@ -119,22 +107,12 @@ pub(super) fn parse_time(text: &str) -> Result<Timestamp, ValueError> {
     Timestamp::parse(text).map_err(|_| ValueError::Time)
 }
 
-pub(super) fn parse_duration(text: &str, min: Duration, max: Duration) -> Result<Duration, ValueError> {
-    // No span is empty, but some settings may be.
-    let micros = if text == "0s" { 0 } else { text.parse::<Span>()?.micros()? };
-    let duration = Duration::from_micros(micros.unsigned_abs());
-    if !(min..=max).contains(&duration) {
-        return Err(ValueError::DurationRange { min, max });
-    }
-    Ok(duration)
-}
-
 pub(super) fn parse_source_duration(text: &str) -> Result<SourceDuration, ValueError> {
     let (source, duration) = match text.split_once('=') {
         Some((source, duration)) => (Some(parse_source(source)?), duration),
         None => (None, text),
     };
-    Ok(SourceDuration { source, duration: parse_duration(duration, LENGTH_MIN, YEAR)? })
+    Ok(SourceDuration { source, duration: parse_length(duration, LENGTH_MIN, YEAR)? })
 }
 
 pub(super) fn parse_source_places(text: &str) -> Result<(Source, u8), ValueError> {

@@ -30,7 +30,7 @@ pub use rate::{Rate, RateError, ReportedChange, ReportedChangeError};
 pub use run::{RateSpan, Revision, Run};
 pub use rust_decimal::Decimal;
 pub use series::{Pair, PairError, SeriesKey, Source, SourceError};
-pub use span::{Span, SpanError, SpanUnit, duration_us, exact_length, whole_length};
+pub use span::{LengthError, Span, SpanError, SpanUnit, duration_us, exact_length, parse_length, whole_length};
 pub use tick::{PublishedValue, Tick};
 pub(crate) use time::clip;
 pub use time::{Timestamp, TimestampError};

@@ -290,6 +290,29 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_becomes_a_decimal_and_back_digit_for_digit() {
+        for text in ["0.00008", "0.28490", "8100", "0.000000000000000001", "12345678901234567890.12345678"] {
+            let rate = Rate::parse(text).unwrap();
+            let decimal = Decimal::from(rate);
+            assert_eq!((decimal.to_string().as_str(), Rate::try_from(decimal)), (text, Ok(rate)));
+        }
+        let check = |mantissa: i128, places: u32, expect: &str| {
+            let decimal = Decimal::try_from_i128_with_scale(mantissa, places).unwrap();
+            let error = Rate::try_from(decimal).unwrap_err().to_string();
+            assert!(error.contains(expect), "{decimal}: {error}");
+        };
+        check(0, 3, "is zero");
+        check(-1_144, 5, "is negative");
+        // 19 places; 21 digits before the point; 29 digits in all.
+        for (mantissa, places) in
+            [(1, 19), (100_000_000_000_000_000_000, 0), (79_228_162_514_264_337_593_543_950_335, 18)]
+        {
+            let decimal = Decimal::try_from_i128_with_scale(mantissa, places).unwrap();
+            assert!(matches!(Rate::try_from(decimal), Err(RateError::Parts { .. })), "{decimal}");
+        }
+    }
+
+    #[test]
     fn what_is_no_rate() {
         let check = |text: &str, expect: &str| {
             let error = Rate::parse(text).unwrap_err().to_string();

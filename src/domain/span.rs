@@ -39,6 +39,32 @@ pub enum SpanUnit {
     Year,
 }
 
+/// Why a text is not a length of time within limits.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LengthError {
+    /// Not a span, or one without a fixed length.
+    #[error(transparent)]
+    Span(#[from] SpanError),
+    /// Outside the limits.
+    #[error("it is outside {} to {}; choose a duration between them", whole_length(duration_us(*min)), whole_length(duration_us(*max)))]
+    Range {
+        /// The least.
+        min: Duration,
+        /// The most.
+        max: Duration,
+    },
+}
+
+/// Reads a span of fixed length between `min` and `max`, both included. `0s` stands for no time at all.
+///
+/// # Errors
+/// Any [`LengthError`].
+pub fn parse_length(text: &str, min: Duration, max: Duration) -> Result<Duration, LengthError> {
+    let micros = if text == "0s" { 0 } else { text.parse::<Span>()?.micros()? };
+    let length = Duration::from_micros(micros.unsigned_abs());
+    if (min..=max).contains(&length) { Ok(length) } else { Err(LengthError::Range { min, max }) }
+}
+
 /// How long a span is.
 enum Length {
     /// Microseconds.
@@ -236,6 +262,24 @@ mod tests {
         for bad in ["", "s", "-2d", "1M", "2 d", "1.5h", "1h30m", "d7", "7"] {
             check(bad, Err("write a count and a unit"));
         }
+    }
+
+    #[test]
+    fn a_length_lies_within_its_limits() {
+        let check = |text: &str, expect: Result<u64, &str>| match (
+            parse_length(text, Duration::ZERO, Duration::from_hours(1)),
+            expect,
+        ) {
+            (Ok(length), Ok(expect)) => assert_eq!(length.as_secs(), expect, "{text}"),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
+            (answer, expect) => panic!("{text}: {answer:?}, expected {expect:?}"),
+        };
+        check("0s", Ok(0));
+        check("90s", Ok(90));
+        check("1h", Ok(3_600));
+        check("61m", Err("it is outside 0s to 1h; choose a duration between them"));
+        check("1mo", Err("no fixed length"));
+        check("0m", Err("must count from 1"));
     }
 
     #[test]

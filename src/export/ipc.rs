@@ -15,7 +15,7 @@ use polars_arrow_format::ipc::planus::ReadAsRoot as _;
 use polars_arrow_format::ipc::{MessageHeaderRef, MessageRef};
 use thiserror::Error;
 
-use super::guarded::guarded;
+use super::guarded;
 use super::parquet_file::arrow_array;
 use super::schema::{Column, arrow_metadata, arrow_schema};
 

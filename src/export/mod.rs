@@ -11,7 +11,6 @@ mod csv_lines;
 mod encode;
 mod format;
 mod frame;
-mod guarded;
 mod ipc;
 mod manifest;
 mod names;
@@ -37,3 +36,13 @@ pub use request::{ExportRequest, Shape};
 pub use schema::SCHEMA_VERSION;
 pub use seal::is_of_silkrate;
 pub use tree::{PartitionKey, PartitionWriter, TreeError, TreeTotals, part_number};
+
+use crate::contained::contained;
+
+/// Decodes bytes that may be damaged, on which the libraries may panic.
+fn guarded<T, E: ToString>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match contained(decode) {
+        Ok(decoded) => decoded.map_err(|error| error.to_string()),
+        Err(_) => Err("it does not decode".to_owned()),
+    }
+}

@@ -21,6 +21,7 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::reach::{Reach, is_public};
+use crate::causes::causes;
 use crate::domain::{Timestamp, clip};
 
 /// What this program calls itself to publishers.
@@ -368,10 +369,6 @@ fn broken_off(host: &str, error: &reqwest::Error) -> FetchError {
         return FetchError::TimedOut { host };
     }
     FetchError::Cut { host, problem: innermost(error) }
-}
-
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
 }
 
 /// What TLS says, if `cause` carries that: I/O errors hide what they wrap from the chain of causes.

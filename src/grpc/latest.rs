@@ -5,6 +5,7 @@
 //! a thousand watchers of one commit.
 
 use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -18,6 +19,8 @@ use super::rate_service::RateServiceImpl;
 use super::watch::{Watch, WatchMessage};
 use crate::proto::v1;
 
+/// Most quotes whose answer is made where the call came in: more take longer than the calls beside it should wait.
+const INLINE_QUOTES_MAX: usize = 1_000;
 /// Paths of the calls that the front answers.
 const LATEST_PATH: &str = "/silkrate.v1.RateService/GetLatestRates";
 const WATCH_PATH: &str = "/silkrate.v1.RateService/WatchLatestRates";
@@ -76,10 +79,14 @@ struct LatestCall(Arc<RateServiceImpl>);
 
 impl UnaryService<v1::GetLatestRatesRequest> for LatestCall {
     type Response = LatestAnswer;
-    type Future = std::future::Ready<Result<Response<LatestAnswer>, Status>>;
+    type Future = BoxFuture<Response<LatestAnswer>, Status>;
 
     fn call(&mut self, request: Request<v1::GetLatestRatesRequest>) -> Self::Future {
-        std::future::ready(self.0.latest_answer(request.get_ref()).map(Response::new))
+        let (service, request) = (Arc::clone(&self.0), request.into_inner());
+        if service.quote_count() <= INLINE_QUOTES_MAX {
+            return Box::pin(ready(service.latest_answer(&request).map(Response::new)));
+        }
+        Box::pin(async move { service.latest_answer_of_many(request).await })
     }
 }
 
@@ -88,9 +95,9 @@ struct WatchCall(Arc<RateServiceImpl>);
 impl ServerStreamingService<v1::WatchLatestRatesRequest> for WatchCall {
     type Response = WatchMessage;
     type ResponseStream = Watch;
-    type Future = std::future::Ready<Result<Response<Watch>, Status>>;
+    type Future = Ready<Result<Response<Watch>, Status>>;
 
     fn call(&mut self, request: Request<v1::WatchLatestRatesRequest>) -> Self::Future {
-        std::future::ready(self.0.watch(request.get_ref()).map(Response::new))
+        ready(self.0.watch(request.get_ref()).map(Response::new))
     }
 }

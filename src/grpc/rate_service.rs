@@ -14,6 +14,7 @@ use super::watch::{WATCHERS_MAX, Watch, Watches};
 use crate::api::{Rates, ServiceError, Work};
 use crate::proto::v1;
 use crate::proto::v1::rate_service_server::RateService;
+use crate::query::Reader;
 
 /// Most streams of runs at once: each keeps a thread, a version of the store and a few messages.
 const STREAMS_MAX: usize = 64;
@@ -48,6 +49,23 @@ impl RateServiceImpl {
         let filter = self.rates.filter(&request.pairs, &request.sources)?;
         let board = &self.rates.view().board;
         Ok(self.kept.answer(board, &filter, request.since_sequence, self.rates.now()))
+    }
+
+    /// How many series have a latest rate.
+    pub(super) fn quote_count(&self) -> usize {
+        self.rates.view().board.quotes.len()
+    }
+
+    /// The same answer, made in the place of a read: of many series it would hold up the calls beside it.
+    pub(super) async fn latest_answer_of_many(
+        self: Arc<Self>,
+        request: v1::GetLatestRatesRequest,
+    ) -> Result<Response<LatestAnswer>, Status> {
+        let service = Arc::clone(&self);
+        let read = self.rates.read(move |_: &Reader| Ok(service.latest_answer(&request))).await?;
+        let mut response = Response::new(read.answer?);
+        response.extensions_mut().insert(read.place);
+        Ok(response)
     }
 
     /// The latest rates and each change to them, as bytes kept where everything is watched.

@@ -261,8 +261,7 @@ impl<'a> Asked<'a> {
         Ok(response)
     }
 
-    /// The latest rates, which are in memory, so that they take no place of a read. What everybody asks for is written once
-    /// a board.
+    /// The latest rates, which are in memory. What everybody asks for is written once a board.
     async fn latest(mut self) -> Result<Response<Body>, Problem> {
         let (request, tag) = self.request::<v1::GetLatestRatesRequest>()?;
         if let Some(response) = self.unchanged(tag.as_ref()) {
@@ -279,7 +278,8 @@ impl<'a> Asked<'a> {
                 let answer = rates.get_latest_rates(&request)?;
                 form.write(&answer, &Page::new("", &answer.rates))
             };
-            let written = tokio::task::spawn_blocking(write).await.map_err(|problem| broken(&problem))??;
+            // In the place of a read: of many series this is as much work as one.
+            let written = self.site.rates.read(move |_: &Reader| Ok(write())).await?.answer?;
             if is_whole_board {
                 self.site.latest.store(Some(Arc::new((Arc::clone(&view.board), written.bytes.clone()))));
             }

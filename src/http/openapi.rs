@@ -11,10 +11,15 @@ use super::calls::FORMAT;
 use super::descriptors::{CallSchema, EnumSchema, FieldSchema, Kind, MessageSchema};
 use super::parameters::words;
 use super::schema::{Call, Schema, TIME};
+use crate::domain::{Span, SpanUnit};
+use crate::proto::v1;
 
-/// How parameters that are messages are written.
-const SPAN_PATTERN: &str = "^[1-9][0-9]*(m|h|d|w|mo|y)$";
-const LENGTH_PATTERN: &str = "^[1-9][0-9]*(m|h|d|w)$";
+/// How a span is written whose unit is one of those that `is_taken`.
+fn span_pattern(is_taken: impl Fn(Span) -> bool) -> String {
+    let units = SpanUnit::ALL.into_iter().filter(|unit| is_taken(Span::new(1, *unit)));
+    let suffixes: Vec<&str> = units.map(SpanUnit::suffix).collect();
+    format!("^[1-9][0-9]*({})$", suffixes.join("|"))
+}
 
 /// What there is, for people.
 pub(super) fn index(schema: &Schema) -> Value {
@@ -142,8 +147,12 @@ fn question_kind(kind: &Kind) -> Value {
             "description": "RFC 3339, or a date for its start in UTC.",
             "anyOf": [{ "type": "string", "format": "date-time" }, { "type": "string", "format": "date" }],
         }),
-        Kind::Length => json!({ "type": "string", "pattern": LENGTH_PATTERN, "examples": ["90m", "2d"] }),
-        Kind::Message(_) => json!({ "type": "string", "pattern": SPAN_PATTERN, "examples": ["24h", "1mo"] }),
+        Kind::Length => {
+            json!({ "type": "string", "pattern": span_pattern(|span| span.micros().is_ok()), "examples": ["90m", "2d"] })
+        }
+        Kind::Message(_) => {
+            json!({ "type": "string", "pattern": span_pattern(|span| v1::Window::try_from(span).is_ok()), "examples": ["24h", "1mo"] })
+        }
         Kind::Enum(of) => taken_kind(of),
         Kind::Bool | Kind::Text | Kind::Int32 | Kind::Int64 | Kind::Unsigned => answer_kind(kind),
     }

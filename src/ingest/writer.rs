@@ -301,6 +301,14 @@ impl Writer {
                 );
             }
             self.disk_is_tight = true;
+            // Late ticks cost the log little and memory much.
+            if self.store.checkpoint_is_overdue() {
+                self.poison(StoreError::Io {
+                    action: "cannot make a checkpoint, and memory holds all that may wait for one".to_owned(),
+                    problem: "the disk is nearly full".to_owned(),
+                    disk_full: true,
+                });
+            }
             return;
         }
         self.disk_is_tight = false;

@@ -82,6 +82,9 @@ pub(super) fn remove_block(batch: &mut sled::Batch, meta: &BlockMeta) {
     batch.remove(&keys::retired(meta.id));
 }
 
+/// How many times what makes a checkpoint due may be in memory while the disk has no room for one: some hundred MB with
+/// the default limits.
+const OVERDUE_FACTOR: usize = 8;
 /// Room on the disk that sled may take beyond what is written: two segments, the one under way and the next.
 const SPARE_BYTES: u64 = 8 << 20;
 
@@ -95,7 +98,18 @@ impl Store {
 
     /// Whether enough has come together in memory and in the log.
     pub fn checkpoint_is_due(&self) -> bool {
-        let limits = &self.options.checkpoint;
+        self.log.bytes() >= self.options.checkpoint.log_bytes
+            || self.holds_in_memory(1)
+            || self.quarantine.changed_count() >= Keeper::CHANGED_MAX
+    }
+
+    /// Whether so much is in memory that a checkpoint that the disk has no room for can be put off no longer.
+    pub fn checkpoint_is_overdue(&self) -> bool {
+        self.holds_in_memory(OVERDUE_FACTOR)
+    }
+
+    /// Whether what the series hold in memory is so many times what makes a checkpoint due.
+    fn holds_in_memory(&self, factor: usize) -> bool {
         let changed =
             || self.series.iter().zip(&self.changed).filter(|(_, changed)| **changed).map(|(series, _)| series);
         let head_items = || {
@@ -112,10 +126,9 @@ impl Store {
                 .map(|series| series.runs.opened_block_count() + series.instants.opened_block_count())
                 .sum::<usize>()
         };
-        self.log.bytes() >= limits.log_bytes
-            || head_items() >= limits.head_items
-            || opened_blocks() >= limits.opened_blocks
-            || self.quarantine.changed_count() >= Keeper::CHANGED_MAX
+        let limits = &self.options.checkpoint;
+        head_items() >= limits.head_items.saturating_mul(factor)
+            || opened_blocks() >= limits.opened_blocks.saturating_mul(factor)
     }
 
     /// Whether there is anything that a checkpoint would write.
@@ -239,4 +252,36 @@ pub(super) fn put_meta(batch: &mut sled::Batch, meta: &Meta) -> Result<(), Store
     let (value, _) = keys::seal(&keys::META, &meta.encode()?);
     batch.insert(&keys::META, value);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::{Currency, Pair, PublishedValue, Rate, SeriesKey, Source, Timestamp};
+    use crate::store::{CheckpointLimits, Store, StoreOptions};
+
+    #[test]
+    fn a_checkpoint_is_overdue_long_after_it_is_due() {
+        let directory = tempfile::tempdir().unwrap();
+        let checkpoint = CheckpointLimits { head_items: 100, ..CheckpointLimits::default() };
+        let options = StoreOptions { checkpoint, ..StoreOptions::of_test(directory.path()) };
+        let now = Timestamp::from_micros(Timestamp::DAY_US);
+        let mut store = Store::open(options, now).unwrap();
+        let currency = |code| Currency::parse(code).unwrap();
+        let pair = Pair::new(currency("KGS"), currency("USD")).unwrap();
+        let key = SeriesKey { pair, source: Source::parse("timesca").unwrap() };
+        let mut state = |ticks: std::ops::Range<i64>| {
+            let mut work = store.begin(now);
+            let series = work.series(&key).unwrap();
+            for at in ticks {
+                let rate = Rate::from_parts(u128::from(at.unsigned_abs()) + 1, 5).unwrap();
+                let value = PublishedValue { rate, reported_change: None };
+                work.upsert(series, Timestamp::from_micros(at * Timestamp::DAY_US), value, false).unwrap();
+            }
+            work.commit().unwrap();
+            (store.checkpoint_is_due(), store.checkpoint_is_overdue())
+        };
+        assert_eq!(state(0..40), (false, false));
+        assert_eq!(state(40..200), (true, false));
+        assert_eq!(state(200..1_000), (true, true));
+    }
 }

@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::contained::{Closing, contained};
+use super::closing::Closing;
 use super::error::StoreError;
 use super::keys;
 use super::log::Log;
 use super::reader::BlockReader;
+use crate::contained::contained;
 
 /// With the default of 128 KiB, pages over a quarter of it go to files that sled never syncs.
 const SEGMENT_BYTES: usize = 4 << 20;

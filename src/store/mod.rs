@@ -11,7 +11,7 @@ mod admission;
 mod as_of;
 mod block;
 mod checkpoint;
-mod contained;
+mod closing;
 mod digest;
 mod engine;
 mod error;

@@ -10,9 +10,10 @@ use super::block::{
     BlockError, BlockFault, BlockKind, BlockMeta, Item, RevisionTimes, RunTimes, decode_block, decode_rates,
     decode_revision_times, decode_run, decode_run_times,
 };
-use super::contained::{Closing, contained};
+use super::closing::Closing;
 use super::keys;
 use super::run_times::KeptRunTimes;
+use crate::contained::contained;
 use crate::domain::{RateSpan, Run};
 
 /// Reads blocks by `get`, on whatever thread it is called; cheap to clone.

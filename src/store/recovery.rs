@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use super::block::{BlockKind, BlockMeta};
 use super::checkpoint::put_meta;
-use super::contained::contained;
 use super::digest::Digest;
 use super::engine::Engine;
 use super::error::StoreError;
@@ -23,6 +22,7 @@ use super::track::{Opened, Track};
 use super::witness::Witness;
 use super::{COMMITS_ID, Commit, Store, StoreOptions};
 use crate::board::StateRules;
+use crate::contained::contained;
 use crate::domain::{SeriesKey, Timestamp};
 
 /// Blocks of one series and kind.

@@ -86,7 +86,7 @@ fn wrong_usage_exits_with_2_before_anything_is_asked() {
     check("candles KGS/USD --from yesterday", &["'yesterday' is no time"]);
     check("ingest", &["<FILE>"]);
     check("latest --output yaml", &["table, json, csv"]);
-    check("latest --timeout 0", &["--timeout"]);
+    check("latest --timeout 0s", &["--timeout"]);
     check("latest --endpoint nowhere", &["endpoint 'nowhere' has no port", "127.0.0.1:50051"]);
     check("latest --endpoint https://127.0.0.1:1", &["TLS"]);
 }
@@ -111,7 +111,7 @@ fn something_else_behind_the_port_is_told_apart() {
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").unwrap();
     });
-    let ran = run(&format!("latest --endpoint {address} --timeout 10"));
+    let ran = run(&format!("latest --endpoint {address} --timeout 10s"));
     http1.join().unwrap();
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
     assert_holds("http 1", &ran.stderr, &[&address.to_string(), "a silkrate server"]);
@@ -313,9 +313,9 @@ fn errors_of_the_server_exit_with_1_and_their_details() {
 fn a_server_that_does_not_answer_is_left() {
     let mock = Mock::start();
     let begun = Instant::now();
-    let ran = mock.run("rate KZT/USD --timeout 1");
+    let ran = mock.run("rate KZT/USD --timeout 1s");
     assert_eq!(ran.code, Some(1));
-    assert_holds("timeout", &ran.stderr, &["within 1 s", "--timeout"]);
+    assert_holds("timeout", &ran.stderr, &["within 1s", "--timeout"]);
     assert!(begun.elapsed() < Duration::from_secs(30));
 }
 

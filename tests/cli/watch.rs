@@ -98,7 +98,7 @@ fn now_s() -> i64 {
 
 fn watch(address: SocketAddr, flags: &[&str]) -> Command {
     let mut command = silkrate();
-    command.args(["watch", "--heartbeat", "1", "--endpoint", &address.to_string()]).args(flags);
+    command.args(["watch", "--heartbeat", "1s", "--endpoint", &address.to_string()]).args(flags);
     command
 }
 

@@ -222,3 +222,23 @@ async fn states_follow_the_settings_of_this_start() {
     let server = TestServer::start_over(dir, &["--stale-limit", "3h"]).await;
     assert_eq!(latest(&server).await, (v1::RateState::Flat, Some(time(3_600)), second));
 }
+
+#[tokio::test]
+async fn the_latest_rates_of_more_series_than_are_answered_at_once_are_all_there() {
+    let server = TestServer::start(&["--series-max", "2000"]).await;
+    let of = |number: u32| v1::Tick { source: format!("s{number}"), ..tick("KGS/USD", -60, "0.01144") };
+    let ticks: Vec<v1::Tick> = (0..1_100).map(of).collect();
+    server.store(&ticks).await;
+    let all = server.rates().get_latest_rates(v1::GetLatestRatesRequest::default()).await.unwrap().into_inner();
+    assert_eq!(all.rates.len(), ticks.len());
+    let one = v1::GetLatestRatesRequest { sources: vec!["s7".to_owned()], ..Default::default() };
+    let one = server.rates().get_latest_rates(one).await.unwrap().into_inner();
+    assert_eq!(
+        one.rates.iter().filter_map(|rate| Some(rate.run.as_ref()?.source.as_str())).collect::<Vec<_>>(),
+        ["s7"]
+    );
+    let bad = v1::GetLatestRatesRequest { pairs: vec!["KGS".to_owned()], ..Default::default() };
+    let refused = server.rates().get_latest_rates(bad).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    server.stop().await;
+}

@@ -11,14 +11,11 @@ use crate::cli::CliError;
 use crate::cli::client::Client;
 use crate::domain::Timestamp;
 use crate::feed::BankFeed;
-use crate::proto::convert::timestamp;
+use crate::proto::convert::{duration, timestamp};
 use crate::proto::v1::{Gap, ListGapsRequest, ListRunsRequest, Run};
 
 /// Runs asked for at a time.
 const PAGE_RUNS_MAX: i32 = 5_000;
-/// From one table to that of the next day it is no longer than this, but for a day on which clocks are put back.
-const DAY_S: i64 = 24 * 3_600;
-
 /// Days from `from` to `to` of which the server has the dollar, in order: a table is sent whole.
 ///
 /// # Errors
@@ -71,7 +68,8 @@ async fn gaps(client: &Client, runs: ListRunsRequest) -> Result<Vec<Span>, CliEr
         source: runs.source,
         start_time: runs.start_time,
         end_time: runs.end_time,
-        minimum_length: Some(prost_types::Duration { seconds: DAY_S, nanos: 0 }),
+        // From one table to that of the next day it is no longer, but for a day on which clocks are put back.
+        minimum_length: Some(duration(Timestamp::DAY_US)),
         ..ListGapsRequest::default()
     };
     let mut gaps = Vec::new();

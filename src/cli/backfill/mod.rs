@@ -24,7 +24,7 @@ use super::client::Client;
 use super::error::ErrorKind;
 use super::{CliError, Outcome, Session};
 use crate::clock::{Clock as _, SystemClock};
-use crate::domain::{Currency, CurrencySet, Source, SourceError, Span, Tick, Timestamp};
+use crate::domain::{Currency, CurrencySet, Source, SourceError, Tick, Timestamp, parse_length};
 use crate::feed::{BankError, BankFeed, BankRequest, BankRules, BankTable};
 use crate::follow::{FeedUrl, FetchError, FetchLimits, Fetched, Fetcher, FollowSettings, FollowedSource, Validators};
 use crate::proto::convert::timestamp;
@@ -61,7 +61,7 @@ pub struct BackfillArgs {
     #[arg(long, value_name = "DATE", value_parser = parse_date)]
     to: Option<NaiveDate>,
     /// Wait between two requests to the bank; 100ms to 1h
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_pace)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = |text: &str| parse_length(text, Duration::from_millis(100), Duration::from_hours(1)))]
     pace: Duration,
     /// Where the bank is asked in place of its own address, as in cbu=https://mirror.example.org/cbu
     #[arg(long, value_name = "SOURCE=URL", env = "SILKRATE_FEED_URL", value_delimiter = ',', value_parser = FeedUrl::parse)]
@@ -133,13 +133,6 @@ impl BackfillError {
 
 fn parse_date(text: &str) -> Result<NaiveDate, String> {
     text.parse().map_err(|_| "it is no day of the calendar; write one like 2017-01-31".to_owned())
-}
-
-fn parse_pace(text: &str) -> Result<Duration, String> {
-    let micros = text.parse::<Span>().and_then(Span::micros).map_err(|error| error.to_string())?;
-    let pace = Duration::from_micros(micros.unsigned_abs());
-    let is_good = (Duration::from_millis(100)..=Duration::from_hours(1)).contains(&pace);
-    if is_good { Ok(pace) } else { Err("it is outside 100ms to 1h; choose a duration between them".to_owned()) }
 }
 
 pub(super) async fn run(args: BackfillArgs, session: &Session) -> Result<Outcome, CliError> {

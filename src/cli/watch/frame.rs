@@ -9,6 +9,7 @@ use crossterm::style::Color;
 
 use super::held::{Held, Line as Connection, Row, time};
 use super::trend::number;
+use crate::cli::cell::Cell;
 use crate::cli::text::{clean, length};
 use crate::domain::{Rate, Timestamp, duration_us};
 use crate::proto::v1::RateState;
@@ -109,13 +110,14 @@ fn state(view: &View<'_>, row: &Row) -> Span {
     if matches!(view.held.line, Connection::Lost { .. }) {
         return Span::new("unknown", Tint::Bad);
     }
-    match row.rate.state() {
-        RateState::Stale => Span::new("STALE", Tint::Bad),
-        RateState::Pegged => Span::new("PEGGED", Tint::Calm),
-        RateState::Moving => Span::new("MOVING", Tint::Good),
-        RateState::Flat => Span::new("FLAT", Tint::Plain),
-        RateState::Unspecified => Span::new("", Tint::Plain),
-    }
+    let state = row.rate.state();
+    let tint = match state {
+        RateState::Stale => Tint::Bad,
+        RateState::Pegged => Tint::Calm,
+        RateState::Moving => Tint::Good,
+        RateState::Flat | RateState::Unspecified => Tint::Plain,
+    };
+    Span::new(Cell::state(state).to_csv().unwrap_or_default(), tint)
 }
 
 fn moved(view: &View<'_>, row: &Row) -> Span {

@@ -11,6 +11,8 @@ use crate::backoff::{Backoff, jittered};
 use crate::cli::client::Client;
 use crate::cli::text::clean;
 use crate::cli::{CliError, Session};
+use crate::domain::duration_us;
+use crate::proto::convert::duration;
 use crate::proto::v1::{ListRunsRequest, WatchLatestRatesRequest, WatchLatestRatesResponse};
 
 /// The waits after a break, unless the server asks for a longer one.
@@ -97,10 +99,7 @@ impl Link {
             pairs: self.question.pairs.clone(),
             sources: self.question.sources.clone(),
             since_sequence: self.seen.unwrap_or(0),
-            heartbeat_interval: Some(prost_types::Duration {
-                seconds: i64::try_from(heartbeat.as_secs()).unwrap_or(i64::MAX),
-                nanos: 0,
-            }),
+            heartbeat_interval: Some(duration(duration_us(heartbeat))),
         };
         let mut messages = client.watch(request).await?;
         let mut is_first = true;

@@ -20,7 +20,7 @@ use super::cell::Cell;
 use super::output::{Format, LineSheet};
 use super::text::length;
 use super::{CliError, Outcome, Session, latest, note, stdout};
-use crate::domain::duration_us;
+use crate::domain::{duration_us, parse_length};
 use crate::proto::v1::{LatestRate, WatchKind, WatchLatestRatesResponse};
 
 pub(super) use screen::give_back;
@@ -52,20 +52,16 @@ pub struct WatchArgs {
     /// Only what these sources published
     #[arg(long = "source", value_name = "SLUG")]
     sources: Vec<String>,
-    /// How often the server says that it is there when nothing changes, in seconds; silence for longer is a lost
-    /// connection
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=180))]
-    heartbeat: u64,
+    /// How often the server says that it is there when nothing changes; silence for longer is a lost connection; 1s to 3m
+    #[arg(long, value_name = "DURATION", default_value = "10s",
+          value_parser = |text: &str| parse_length(text, Duration::from_secs(1), Duration::from_mins(3)))]
+    heartbeat: Duration,
 }
 
 pub(super) async fn run(args: WatchArgs, session: &Session) -> Result<Outcome, CliError> {
     let on_screen = session.is_table() && std::io::stdout().is_terminal();
-    let question = Question {
-        pairs: args.pairs,
-        sources: args.sources,
-        heartbeat: Duration::from_secs(args.heartbeat),
-        histories: on_screen,
-    };
+    let question =
+        Question { pairs: args.pairs, sources: args.sources, heartbeat: args.heartbeat, histories: on_screen };
     let (sender, news) = mpsc::channel(NEWS_WAITING_MAX);
     let show = async {
         if on_screen {

@@ -27,7 +27,7 @@ use polars_parquet::read::{
 use super::accept::{accepts, type_name, wanted};
 use super::error::ReadError;
 use crate::domain::clip;
-use crate::export::guarded::guarded;
+use crate::export::guarded;
 use crate::export::request::{SCHEMA_VERSION_KEY, VERSION_KEY};
 use crate::export::schema::{Column, SCHEMA_VERSION};
 use crate::export::seal::CREATED_BY_PREFIX;
@@ -37,7 +37,7 @@ use crate::export::seal::CREATED_BY_PREFIX;
 const GROUP_ROWS_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of a group's columns, compressed or not: the rows of a largest group take a quarter.
 const GROUP_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-/// Bytes of a page, compressed or not: programs write a megabyte or a few.
+/// Bytes of a page as it is in the file: programs write a megabyte or a few.
 const PAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// A Parquet file whose footer is sound.

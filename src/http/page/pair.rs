@@ -13,7 +13,7 @@ use maud::{Markup, html};
 
 use super::chart::{Drawing, chart};
 use super::numbers::numbers;
-use super::view::{CANDLES_MAX, Fields, SPANS, View, view};
+use super::view::{CANDLES_MAX, Fields, Length, SPANS, View, view};
 use super::words::{Shown, clock_text, length, millis, moment_and_age};
 use super::{Page, failure, layout, problem, respond, table};
 use crate::api::Read;
@@ -52,7 +52,7 @@ fn read(reader: &Reader, view: &View) -> Result<Reading, QueryError> {
         None => None,
         Some(length) => {
             if !length.is_legible(start, end) {
-                let name = length.name;
+                let name = length.name();
                 let problem = format!("'{name}' makes more than {CANDLES_MAX} candles of this range; take longer ones");
                 return Err(QueryError::invalid("candles", problem));
             }
@@ -101,18 +101,19 @@ pub(super) async fn pair(
     let site = &page.site;
     let keys = site.rates.view().board.quotes.iter().map(|quote| quote.series.clone()).collect::<Vec<_>>();
     let view = match view(pair, &fields, keys.into_iter(), site.rates.sources().preferences()) {
-        Ok(view) => Arc::new(view),
+        Ok(view) => view,
         Err(error) => return failure(&error.into()),
     };
     let Ok(_turn) = page.charts.acquire().await else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down; try again once it is back");
     };
-    let of_view = Arc::clone(&view);
-    match site.rates.read(move |reader| read(reader, &of_view)).await {
-        Ok(Read { answer: reading, .. }) => {
-            let title = format!("{} from {}", view.shown(), view.source);
-            respond(StatusCode::OK, &layout::page(&title, &body(&view, &reading)))
-        }
+    let drawn = site.rates.read(move |reader| {
+        let reading = read(reader, &view)?;
+        let title = format!("{} from {}", view.shown(), view.source);
+        Ok(layout::page(&title, &body(&view, &reading)))
+    });
+    match drawn.await {
+        Ok(Read { answer: page, .. }) => respond(StatusCode::OK, &page),
         Err(error) => failure(&error),
     }
 }
@@ -163,14 +164,14 @@ fn choice(link: &str, text: &str, present: bool) -> Markup {
 }
 
 fn controls(view: &View, range: Range) -> Markup {
-    let candles = view.candles.map(|length| length.name);
+    let candles = view.candles.map(Length::name);
     let (pair, span) = (view.pair, view.span);
     html! {
         nav class="controls" aria-label="Chart" {
             div role="group" aria-label="Range" {
                 @for other in &SPANS {
                     // Candles that suit one range are too many or too few for another.
-                    @let suited = candles.map(|_| other.candles);
+                    @let suited = candles.map(|_| other.candles.name());
                     (choice(&view.link(&view.source, other.name, view.invert, suited), other.text, other.name == span.name))
                 }
             }
@@ -183,14 +184,14 @@ fn controls(view: &View, range: Range) -> Markup {
             }
             div role="group" aria-label="Drawn as" {
                 (choice(&view.link(&view.source, span.name, view.invert, None), "Steps", candles.is_none()))
-                (choice(&view.link(&view.source, span.name, view.invert, Some(candles.unwrap_or(span.candles))), "Candles",
+                (choice(&view.link(&view.source, span.name, view.invert, Some(candles.unwrap_or(span.candles.name()))), "Candles",
                         candles.is_some()))
             }
             @if let Some(present) = view.candles {
                 div role="group" aria-label="Each candle" {
                     @for length in present.suiting(range.start(), range.end()) {
-                        (choice(&view.link(&view.source, span.name, view.invert, Some(length.name)), length.text,
-                                length.name == present.name))
+                        (choice(&view.link(&view.source, span.name, view.invert, Some(length.name())), length.text,
+                                length.name() == present.name()))
                     }
                 }
             }

@@ -31,37 +31,40 @@ pub(super) struct ChartRange {
     pub(super) name: &'static str,
     pub(super) text: &'static str,
     pub(super) window: Option<Span>,
-    pub(super) candles: &'static str,
+    pub(super) candles: Interval,
 }
 
 pub(super) const SPANS: [ChartRange; 5] = [
-    ChartRange { name: "1d", text: "1 day", window: Some(Span::new(1, SpanUnit::Day)), candles: "1h" },
-    ChartRange { name: "7d", text: "7 days", window: Some(Span::new(7, SpanUnit::Day)), candles: "4h" },
-    ChartRange { name: "30d", text: "30 days", window: Some(Span::new(30, SpanUnit::Day)), candles: "1d" },
-    ChartRange { name: "1y", text: "1 year", window: Some(Span::new(1, SpanUnit::Year)), candles: "1w" },
-    ChartRange { name: "all", text: "All", window: None, candles: "1mo" },
+    ChartRange { name: "1d", text: "1 day", window: Some(Span::new(1, SpanUnit::Day)), candles: Interval::Hour },
+    ChartRange { name: "7d", text: "7 days", window: Some(Span::new(7, SpanUnit::Day)), candles: Interval::FourHours },
+    ChartRange { name: "30d", text: "30 days", window: Some(Span::new(30, SpanUnit::Day)), candles: Interval::Day },
+    ChartRange { name: "1y", text: "1 year", window: Some(Span::new(1, SpanUnit::Year)), candles: Interval::Week },
+    ChartRange { name: "all", text: "All", window: None, candles: Interval::Month },
 ];
 /// The span of an address that names none.
 const SPAN_DEFAULT: usize = 2;
 
 /// How long each candle is.
 pub(super) struct Length {
-    /// In the address.
-    pub(super) name: &'static str,
     pub(super) text: &'static str,
     interval: Interval,
 }
 
 const LENGTHS: [Length; 6] = [
-    Length { name: "15m", text: "15 minutes", interval: Interval::FifteenMinutes },
-    Length { name: "1h", text: "1 hour", interval: Interval::Hour },
-    Length { name: "4h", text: "4 hours", interval: Interval::FourHours },
-    Length { name: "1d", text: "1 day", interval: Interval::Day },
-    Length { name: "1w", text: "1 week", interval: Interval::Week },
-    Length { name: "1mo", text: "1 month", interval: Interval::Month },
+    Length { text: "15 minutes", interval: Interval::FifteenMinutes },
+    Length { text: "1 hour", interval: Interval::Hour },
+    Length { text: "4 hours", interval: Interval::FourHours },
+    Length { text: "1 day", interval: Interval::Day },
+    Length { text: "1 week", interval: Interval::Week },
+    Length { text: "1 month", interval: Interval::Month },
 ];
 
 impl Length {
+    /// In the address.
+    pub(super) const fn name(&self) -> &'static str {
+        self.interval.name()
+    }
+
     /// The candles of this length.
     pub(super) fn buckets(&self) -> Buckets {
         Buckets { zone: Zone::UTC, interval: self.interval }
@@ -81,7 +84,7 @@ impl Length {
     /// Those that suit a range, and this one: of each other length there would be too many, or too few.
     pub(super) fn suiting(&self, start: Timestamp, end: Timestamp) -> impl Iterator<Item = &'static Self> {
         let suits = move |length: &Self| length.is_legible(start, end) && length.count(start, end) >= CANDLES_MIN;
-        LENGTHS.iter().filter(move |length| length.name == self.name || suits(length))
+        LENGTHS.iter().filter(move |length| length.interval == self.interval || suits(length))
     }
 }
 
@@ -159,7 +162,7 @@ pub(super) fn view(
     };
     let candles = match fields.candles.as_deref() {
         None => None,
-        Some(text) => Some(choose("candles", text, &LENGTHS, |length| length.name)?),
+        Some(text) => Some(choose("candles", text, &LENGTHS, |length| length.name())?),
     };
     let Some(source) = wanted.filter(|source| sources.contains(source)) else {
         let wanted_source = fields.source.as_deref().and_then(|text| Source::parse(text).ok());
@@ -189,7 +192,7 @@ mod tests {
             let fields = Fields { source, range, invert, candles };
             let link = view(key(pair, "x").pair, &fields, there.iter().cloned(), &Preferences::default()).map_or_else(
                 |error| error.to_string(),
-                |view| view.link(&view.source, view.span.name, view.invert, view.candles.map(|length| length.name)),
+                |view| view.link(&view.source, view.span.name, view.invert, view.candles.map(Length::name)),
             );
             assert!(link.contains(expect), "{link}");
         };
@@ -230,8 +233,8 @@ mod tests {
     fn lengths_of_candles_suit_the_range() {
         let check = |start: &str, present: &str, expect: &[&str]| {
             let [start, end] = [start, "2025-12-08T12:00:00Z"].map(|text| Timestamp::parse(text).unwrap());
-            let present = choose("candles", present, &LENGTHS, |length| length.name).unwrap();
-            let names: Vec<&str> = present.suiting(start, end).map(|length| length.name).collect();
+            let present = choose("candles", present, &LENGTHS, |length| length.name()).unwrap();
+            let names: Vec<&str> = present.suiting(start, end).map(Length::name).collect();
             assert_eq!(names, expect);
         };
         check("2025-12-07T12:00:00Z", "15m", &["15m", "1h", "4h"]);

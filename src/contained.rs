@@ -1,6 +1,6 @@
-//! Calls into sled, which panics on some damage where it might return an error.
+//! Calls into libraries that panic on some damage where they might return an error: sled, and the readers of files.
 //!
-//! **Invariant**: such a panic ends here, as an error that says what sled said, and prints nothing;
+//! **Invariant**: such a panic ends here, as an error that says what the panic said, and prints nothing;
 //! every other panic of the process is reported as it would be without this.
 
 use std::any::Any;
@@ -13,35 +13,18 @@ thread_local! {
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `call`; if it panics, gives what it said.
+/// Runs `call`.
 ///
-/// What `call` changed half-way must not be used afterwards.
-pub(crate) fn contained<R>(call: impl FnOnce() -> R) -> Result<R, String> {
+/// What `call` changed half-way must not be used after a panic.
+///
+/// # Errors
+/// What a panic of `call` said.
+pub fn contained<R>(call: impl FnOnce() -> R) -> Result<R, String> {
     quieten();
     let outer = CONTAINED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(call));
     CONTAINED.set(outer);
     result.map_err(|said| message(&*said).to_owned())
-}
-
-/// The last handle on a sled, as long as whoever has another one has this too, and drops it later.
-///
-/// sled writes and syncs when it is closed, and panics if it cannot. What was made durable before is so still.
-pub(crate) struct Closing(Option<sled::Db>);
-
-impl Closing {
-    pub(crate) fn new(db: sled::Db) -> Self {
-        Self(Some(db))
-    }
-}
-
-impl Drop for Closing {
-    fn drop(&mut self) {
-        let db = self.0.take();
-        if let Err(said) = contained(move || drop(db)) {
-            tracing::warn!("the store could not be closed in order: {said}");
-        }
-    }
 }
 
 /// Keeps panics that will be caught from being printed as if the process were about to end.
