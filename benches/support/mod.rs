@@ -8,6 +8,9 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small seeded numbers")]
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
 
+#[path = "../../tests/random/mod.rs"]
+mod random;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -15,6 +18,8 @@ use std::time::Duration;
 use silkrate::board::StateRules;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, SeriesKey, Source, Timestamp};
 use silkrate::store::{CheckpointLimits, Store, StoreOptions};
+
+pub(crate) use random::Random;
 
 /// Rounds, each with all sides in turn.
 pub(crate) const ROUNDS: usize = 5;
@@ -46,19 +51,6 @@ pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
 /// One line of a bench's answer.
 pub(crate) fn report(what: &str, value: f64, unit: &str, aim: &str) {
     println!("{what:<72} {value:>14.3} {unit:<12} aim: {aim}");
-}
-
-/// A small generator: the same ticks in every run.
-pub(crate) struct Random(pub u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (bits ^ (bits >> 31)) % limit
-    }
 }
 
 /// Ticks a second apart with 5 ms of jitter, moving in so many of a hundred.

@@ -54,11 +54,7 @@ fn tables_are_for_people() {
 #[test]
 fn json_is_exact() {
     let mock = Mock::start();
-    let check = |line: &str, at: &str, expect: Value| {
-        let ran = mock.run(&format!("{line} --output json"));
-        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{line}");
-        assert_eq!(ran.json().pointer(at), Some(&expect), "{line} {at}: {}", ran.stdout);
-    };
+    let check = |line: &str, at: &str, expect: Value| mock.check_json(line, at, &expect);
     check("convert 100 KGS/KZT", "/converted_amount", json!("1.14400"));
     check("convert 100 KGS/KZT", "/rate/derivation", json!("CROSS"));
     check("convert 100 KGS/KZT", "/rate/leg_age_difference", json!("172800s"));
@@ -75,11 +71,7 @@ fn json_is_exact() {
 #[test]
 fn csv_is_exact() {
     let mock = Mock::start();
-    let check = |line: &str, expect: &str| {
-        let ran = mock.run(&format!("{line} --output csv"));
-        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{line}");
-        assert_eq!(ran.stdout, expect, "{line}");
-    };
+    let check = |line: &str, expect: &str| mock.check_csv(line, expect);
     check(
         "candles KGS/USD --limit 1",
         "pair,derivation,start_time,end_time,complete,filled,open,open_time,high,high_time,low,low_time,close,close_time,average,\

@@ -170,11 +170,7 @@ fn tables_are_for_people() {
 #[test]
 fn json_is_exact() {
     let mock = Mock::start();
-    let check = |line: &str, at: &str, expect: Value| {
-        let ran = mock.run(&format!("{line} --output json"));
-        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{line}");
-        assert_eq!(ran.json().pointer(at), Some(&expect), "{line} {at}: {}", ran.stdout);
-    };
+    let check = |line: &str, at: &str, expect: Value| mock.check_json(line, at, &expect);
     check("latest", "/0/rate", json!("0.01144"));
     check("latest", "/0/moved_time", json!("2025-12-08T00:00:00Z"));
     check("latest", "/0/state", json!("MOVING"));
@@ -200,11 +196,7 @@ fn json_is_exact() {
 #[test]
 fn csv_is_exact() {
     let mock = Mock::start();
-    let check = |line: &str, expect: &str| {
-        let ran = mock.run(&format!("{line} --output csv"));
-        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{line}");
-        assert_eq!(ran.stdout, expect, "{line}");
-    };
+    let check = |line: &str, expect: &str| mock.check_csv(line, expect);
     check(
         "history KGS/USD --limit 1",
         "pair,source,rate,reported_change_percent,first_observed_time,last_observed_time,observation_count,recorded_time,baseline\n\

@@ -15,12 +15,12 @@ use silkrate::domain::{
     Source, Timestamp, Verdict,
 };
 use silkrate::export::read::{FullExport, ReadError, ReadProgress};
-use silkrate::store::{
-    CheckpointLimits, Commit, Restore, RestoreError, ScanOrder, Store, StoreError, StoreOptions, View, Work,
-};
+use silkrate::store::{Commit, Restore, RestoreError, ScanOrder, Store, StoreError, StoreOptions, View, Work};
 
 use crate::full_export;
 use crate::full_export::{Named, Parts, held_columns, names, run_columns};
+use crate::random::Random;
+use crate::stores;
 
 const SECOND: i64 = Timestamp::SECOND_US;
 const WINDOW_US: i64 = 10 * SECOND;
@@ -37,15 +37,10 @@ fn rules() -> StateRules {
 
 fn options(directory: &Path) -> StoreOptions {
     StoreOptions {
-        directory: directory.to_owned(),
         collapse_window_default_us: WINDOW_US,
         collapse_windows_us: BTreeMap::from([(Source::parse("nbkr").unwrap(), BANK_WINDOW_US)]),
-        recollapse: false,
         state_rules: rules(),
-        reserve_bytes: 0,
-        series_count_max: 100,
-        checkpoint: CheckpointLimits::default(),
-        disk_fault: None,
+        ..stores::options(directory)
     }
 }
 
@@ -67,19 +62,6 @@ fn value(number: u64) -> PublishedValue {
         rate: Rate::parse(rates[number as usize % rates.len()]).unwrap(),
         reported_change: changes[(number / 7) as usize % changes.len()]
             .map(|change| ReportedChange::parse(change).unwrap()),
-    }
-}
-
-/// A small generator, so that one seed stands for thousands of ticks.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (bits ^ (bits >> 31)) % limit
     }
 }
 

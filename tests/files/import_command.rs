@@ -1,6 +1,5 @@
 //! `silkrate import`, the built command: a full export into a store, and files of ticks to a server.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -12,10 +11,11 @@ use serde_json::{Value, json};
 use silkrate::config::default_state_rules;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, Run, SeriesKey, Source, Timestamp};
 use silkrate::proto::v1;
-use silkrate::store::{CheckpointLimits, Restore, Store, StoreError, StoreOptions};
+use silkrate::store::{Restore, Store, StoreError};
 
 use crate::full_export;
 use crate::full_export::{Named, Parts, names, run_columns, write};
+use crate::stores::options;
 use crate::support::{NOW, TestServer, tick, time};
 
 struct Ran {
@@ -170,20 +170,6 @@ async fn csv_goes_in_as_with_ingest_and_what_is_neither_is_refused() {
     let missing = dir.path().join("none").display().to_string();
     assert_ran(&run(&["import", &missing], Some(&server), None), 1, &["none", "No such file"]);
     server.stop().await;
-}
-
-fn options(directory: &Path) -> StoreOptions {
-    StoreOptions {
-        directory: directory.to_owned(),
-        collapse_window_default_us: Timestamp::HOUR_US,
-        collapse_windows_us: BTreeMap::new(),
-        recollapse: false,
-        state_rules: default_state_rules(),
-        reserve_bytes: 0,
-        series_count_max: 100,
-        checkpoint: CheckpointLimits::default(),
-        disk_fault: None,
-    }
 }
 
 /// Commits of ticks of one series, a second apart in a scrambled order, nine of one rate.

@@ -4,39 +4,24 @@
 //! strace lets the system calls of the built command fail, one after the other; without it that test says so and
 //! passes.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use silkrate::config::default_state_rules;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, SeriesKey, Source, Timestamp};
-use silkrate::store::{CheckpointLimits, Store, StoreError, StoreOptions};
+use silkrate::store::{Store, StoreError};
 use tempfile::TempDir;
 
 use crate::full_export::Parts;
 use crate::skipped::skipped;
+use crate::stores::options;
 use crate::strace;
 
 const SECOND: i64 = Timestamp::SECOND_US;
 const NOW: Timestamp = Timestamp::from_micros(1_765_195_200 * SECOND);
 /// More calls than an import of a small export makes of any kind.
 const CALLS_MAX: usize = 60;
-
-fn options(directory: &Path) -> StoreOptions {
-    StoreOptions {
-        directory: directory.to_owned(),
-        collapse_window_default_us: Timestamp::HOUR_US,
-        collapse_windows_us: BTreeMap::new(),
-        recollapse: false,
-        state_rules: default_state_rules(),
-        reserve_bytes: 0,
-        series_count_max: 100,
-        checkpoint: CheckpointLimits::default(),
-        disk_fault: None,
-    }
-}
 
 /// A full export of so many ticks, three of a rate, and where the store is to be that is made of it.
 struct Scene {

@@ -4,6 +4,8 @@
 
 #[path = "../full_export/mod.rs"]
 mod full_export;
+#[path = "../random/mod.rs"]
+mod random;
 #[path = "../skipped/mod.rs"]
 mod skipped;
 #[path = "../strace/mod.rs"]
@@ -20,4 +22,5 @@ mod import;
 mod import_command;
 mod import_faults;
 mod import_parquet;
+mod stores;
 mod tables;

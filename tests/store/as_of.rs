@@ -1,31 +1,18 @@
 //! What reads as known earlier cost: blocks, counted, after so many revisions that a read of all of them would show.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use silkrate::board::StateRules;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, SeriesKey, Source, Timestamp};
 use silkrate::store::{CheckpointLimits, ScanOrder, Store, StoreOptions};
+
+use crate::durable;
 
 const SECOND: i64 = Timestamp::SECOND_US;
 const BASE_US: i64 = 1_765_152_000 * SECOND;
 
 fn options(directory: &Path) -> StoreOptions {
-    StoreOptions {
-        directory: directory.to_owned(),
-        collapse_window_default_us: Timestamp::HOUR_US,
-        collapse_windows_us: BTreeMap::new(),
-        recollapse: false,
-        state_rules: StateRules {
-            stale_limit_default_us: Timestamp::HOUR_US,
-            stale_limits_us: BTreeMap::new(),
-            moving_window_us: Timestamp::DAY_US,
-        },
-        reserve_bytes: 0,
-        series_count_max: 100,
-        checkpoint: CheckpointLimits::default(),
-        disk_fault: None,
-    }
+    let options = durable::options(directory, CheckpointLimits::default(), None);
+    StoreOptions { collapse_window_default_us: Timestamp::HOUR_US, ..options }
 }
 
 fn key() -> SeriesKey {

@@ -10,6 +10,8 @@
 
 #[path = "../fixture/mod.rs"]
 mod fixture;
+#[path = "../random/mod.rs"]
+mod random;
 #[path = "../skipped/mod.rs"]
 mod skipped;
 #[path = "../strace/mod.rs"]

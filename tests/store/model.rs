@@ -14,6 +14,8 @@ use silkrate::store::{
     CheckpointLimits, ScanOrder, SeriesTotals, SeriesView, Store, StoreOptions, UpsertError, Upserted, View,
 };
 
+use crate::random::Random;
+
 const SECOND: i64 = Timestamp::SECOND_US;
 const WINDOW_US: i64 = 10 * SECOND;
 const BASE_US: i64 = 1_765_152_000 * SECOND;
@@ -47,19 +49,6 @@ fn value(number: u64) -> PublishedValue {
     PublishedValue {
         rate: Rate::from_parts(u128::from(1_144 + number / 2), 5).unwrap(),
         reported_change: number.is_multiple_of(2).then(|| ReportedChange::parse("-0").unwrap()),
-    }
-}
-
-/// A small generator, so that one seed stands for thousands of ticks.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (bits ^ (bits >> 31)) % limit
     }
 }
 

@@ -51,6 +51,20 @@ impl Mock {
         self.command(line).output().expect("it runs").into()
     }
 
+    /// Runs a line that succeeds, and compares the value at a JSON pointer into what it prints.
+    pub(crate) fn check_json(&self, line: &str, at: &str, expect: &Value) {
+        let ran = self.run(&format!("{line} --output json"));
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{line}");
+        assert_eq!(ran.json().pointer(at), Some(expect), "{line} {at}: {}", ran.stdout);
+    }
+
+    /// Runs a line that succeeds, and compares the CSV that it prints.
+    pub(crate) fn check_csv(&self, line: &str, expect: &str) {
+        let ran = self.run(&format!("{line} --output csv"));
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{line}");
+        assert_eq!(ran.stdout, expect, "{line}");
+    }
+
     pub(crate) fn run_with_input(&self, line: &str, input: &str) -> Ran {
         let mut command = self.command(line);
         let mut child =

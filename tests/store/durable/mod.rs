@@ -24,6 +24,8 @@ use silkrate::ingest::{
 };
 use silkrate::store::{CheckpointLimits, Commit, DiskFault, DiskOperation, ScanOrder, Store, StoreOptions, View};
 
+pub(crate) use crate::random::Random;
+
 pub(crate) const SECOND: i64 = Timestamp::SECOND_US;
 pub(crate) const WINDOW_US: i64 = 10 * SECOND;
 /// 2020-01-01: long past, so that nothing is due by time alone.
@@ -98,19 +100,6 @@ pub(crate) fn batch_of(key: &SeriesKey, ticks: impl IntoIterator<Item = (i64, Pu
         groups: vec![SeriesTicks { series: key.clone(), ticks: ticks.collect(), quarantine_factor: None }],
         conflict_policy: if revise { ConflictPolicy::Revise } else { ConflictPolicy::Refuse },
         ..Batch::default()
-    }
-}
-
-/// A small generator, so that one seed stands for thousands of choices.
-pub(crate) struct Random(pub u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (bits ^ (bits >> 31)) % limit
     }
 }
 

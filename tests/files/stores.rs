@@ -1,0 +1,23 @@
+//! The stores that these tests export and import.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use silkrate::config::default_state_rules;
+use silkrate::domain::Timestamp;
+use silkrate::store::{CheckpointLimits, StoreOptions};
+
+/// Of a small store, with the rules of a server that was given none.
+pub(crate) fn options(directory: &Path) -> StoreOptions {
+    StoreOptions {
+        directory: directory.to_owned(),
+        collapse_window_default_us: Timestamp::HOUR_US,
+        collapse_windows_us: BTreeMap::new(),
+        recollapse: false,
+        state_rules: default_state_rules(),
+        reserve_bytes: 0,
+        series_count_max: 100,
+        checkpoint: CheckpointLimits::default(),
+        disk_fault: None,
+    }
+}
