@@ -38,19 +38,6 @@ pub enum Interval {
 pub struct IntervalError(String);
 
 impl Interval {
-    /// All intervals, the shortest first.
-    pub const ALL: [Self; 9] = [
-        Self::Minute,
-        Self::FiveMinutes,
-        Self::FifteenMinutes,
-        Self::Hour,
-        Self::FourHours,
-        Self::Day,
-        Self::Week,
-        Self::Month,
-        Self::Year,
-    ];
-
     /// The lengths that candles have, the shortest first.
     pub const CANDLES: [Self; 8] = [
         Self::Minute,
@@ -62,6 +49,12 @@ impl Interval {
         Self::Week,
         Self::Month,
     ];
+
+    /// All intervals, the shortest first.
+    pub const ALL: [Self; 9] = {
+        let [a, b, c, d, e, f, g, h] = Self::CANDLES;
+        [a, b, c, d, e, f, g, h, Self::Year]
+    };
 
     /// As flags, parameters and manifests have it: `15m`, `1mo`.
     pub const fn name(self) -> &'static str {

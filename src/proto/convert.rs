@@ -34,15 +34,21 @@ pub fn micros(length: &Duration) -> i64 {
 
 /// The unit of a window by its number in messages; none for one that is not specified or not known.
 pub fn window_unit(number: i32) -> Option<SpanUnit> {
-    match v1::WindowUnit::try_from(number).ok()? {
-        v1::WindowUnit::Unspecified => None,
-        v1::WindowUnit::Minute => Some(SpanUnit::Minute),
-        v1::WindowUnit::Hour => Some(SpanUnit::Hour),
-        v1::WindowUnit::Day => Some(SpanUnit::Day),
-        v1::WindowUnit::Week => Some(SpanUnit::Week),
-        v1::WindowUnit::Month => Some(SpanUnit::Month),
-        v1::WindowUnit::Year => Some(SpanUnit::Year),
-    }
+    SpanUnit::ALL.into_iter().find(|unit| unit_number(*unit) == Some(number))
+}
+
+/// The number in messages of the unit of a window; none of units that windows do not count.
+fn unit_number(unit: SpanUnit) -> Option<i32> {
+    let unit = match unit {
+        SpanUnit::Millisecond | SpanUnit::Second => return None,
+        SpanUnit::Minute => v1::WindowUnit::Minute,
+        SpanUnit::Hour => v1::WindowUnit::Hour,
+        SpanUnit::Day => v1::WindowUnit::Day,
+        SpanUnit::Week => v1::WindowUnit::Week,
+        SpanUnit::Month => v1::WindowUnit::Month,
+        SpanUnit::Year => v1::WindowUnit::Year,
+    };
+    Some(unit.into())
 }
 
 /// Windows count minutes or longer units: `TooFine` for others.
@@ -50,32 +56,14 @@ impl TryFrom<Span> for v1::Window {
     type Error = SpanError;
 
     fn try_from(span: Span) -> Result<Self, SpanError> {
-        let unit = match span.unit() {
-            SpanUnit::Millisecond | SpanUnit::Second => return Err(SpanError::TooFine(span)),
-            SpanUnit::Minute => v1::WindowUnit::Minute,
-            SpanUnit::Hour => v1::WindowUnit::Hour,
-            SpanUnit::Day => v1::WindowUnit::Day,
-            SpanUnit::Week => v1::WindowUnit::Week,
-            SpanUnit::Month => v1::WindowUnit::Month,
-            SpanUnit::Year => v1::WindowUnit::Year,
-        };
-        Ok(Self { count: span.count(), unit: unit.into() })
+        let unit = unit_number(span.unit()).ok_or(SpanError::TooFine(span))?;
+        Ok(Self { count: span.count(), unit })
     }
 }
 
 /// The length of a candle by its number in messages; none for one that is not specified or not known.
 pub fn candle_interval(number: i32) -> Option<Interval> {
-    match v1::CandleInterval::try_from(number).ok()? {
-        v1::CandleInterval::Unspecified => None,
-        v1::CandleInterval::Minute => Some(Interval::Minute),
-        v1::CandleInterval::FiveMinutes => Some(Interval::FiveMinutes),
-        v1::CandleInterval::FifteenMinutes => Some(Interval::FifteenMinutes),
-        v1::CandleInterval::Hour => Some(Interval::Hour),
-        v1::CandleInterval::FourHours => Some(Interval::FourHours),
-        v1::CandleInterval::Day => Some(Interval::Day),
-        v1::CandleInterval::Week => Some(Interval::Week),
-        v1::CandleInterval::Month => Some(Interval::Month),
-    }
+    Interval::CANDLES.into_iter().find(|interval| i32::from(v1::CandleInterval::from(*interval)) == number)
 }
 
 impl From<Interval> for v1::CandleInterval {
