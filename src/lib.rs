@@ -5,7 +5,6 @@
 pub mod analysis;
 pub mod api;
 pub mod backoff;
-pub mod board;
 pub mod causes;
 pub mod cli;
 pub mod clock;
@@ -20,6 +19,7 @@ pub mod grpc;
 pub mod http;
 pub mod incoming;
 pub mod ingest;
+pub mod latest_quotes;
 pub mod metrics;
 pub mod proto;
 pub mod query;

@@ -293,7 +293,7 @@ async fn serve_store(
 ) -> Result<(), ServeError> {
     let rules = Arc::new(config.tick_rules().clone());
     load_files(ingest, config.load(), &clock, &rules).await;
-    let table = latest_table(&ingest.view().board);
+    let table = latest_table(&ingest.view().latest_quotes);
     writeln!(out, "{table}").and_then(|()| out.flush()).map_err(ServeError::Print)?;
 
     let address = listeners.grpc.local_addr().map_err(ServeError::LocalAddress)?;

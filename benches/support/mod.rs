@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use silkrate::board::StateRules;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, SeriesKey, Source, Timestamp};
+use silkrate::latest_quotes::StateRules;
 use silkrate::store::{CheckpointLimits, Store, StoreOptions};
 
 pub(crate) use random::Random;

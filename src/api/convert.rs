@@ -4,8 +4,8 @@
 
 use prost_types::{Duration, Timestamp as ProtoTimestamp};
 
-use crate::board::{LatestQuote, RateState};
 use crate::domain::{CurrencySet, Pair, Run, SeriesKey, Source, Timestamp, TimestampError};
+use crate::latest_quotes::{LatestQuote, RateState};
 use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::query::QueryError;

@@ -3,8 +3,8 @@
 use super::convert::{latest_rate, run, state};
 use super::page_token::{Cursor, Fingerprint, PageToken};
 use crate::analysis::{CandleBounds, CandlePoint, Conversion, PercentChange, Rounded, WrittenRate, absolute_change};
-use crate::board::Board;
 use crate::domain::{Amount, Revision, SeriesKey, Timestamp};
+use crate::latest_quotes::LatestQuotes;
 use crate::proto::convert::{duration, timestamp};
 use crate::proto::v1;
 use crate::query::{
@@ -17,20 +17,25 @@ pub(super) fn next_token(commit: Commit, cursor: Option<Cursor>, fingerprint: Fi
     cursor.map_or(String::new(), |cursor| PageToken { known_time: commit.recorded_time, cursor }.encode(fingerprint))
 }
 
-/// What `board` says, to one who saw `since_sequence`, it being `now`.
-pub fn latest(board: &Board, filter: &SeriesFilter, since_sequence: u64, now: Timestamp) -> v1::GetLatestRatesResponse {
-    let rates = query::latest(board, filter, since_sequence).map(|quote| latest_rate(quote)).collect();
-    v1::GetLatestRatesResponse { rates, ..latest_without_rates(board, now) }
+/// What `latest_quotes` says, to one who saw `since_sequence`, it being `now`.
+pub fn latest(
+    latest_quotes: &LatestQuotes,
+    filter: &SeriesFilter,
+    since_sequence: u64,
+    now: Timestamp,
+) -> v1::GetLatestRatesResponse {
+    let rates = query::latest(latest_quotes, filter, since_sequence).map(|quote| latest_rate(quote)).collect();
+    v1::GetLatestRatesResponse { rates, ..latest_without_rates(latest_quotes, now) }
 }
 
 /// The same but for the rates.
-pub fn latest_without_rates(board: &Board, now: Timestamp) -> v1::GetLatestRatesResponse {
+pub fn latest_without_rates(latest_quotes: &LatestQuotes, now: Timestamp) -> v1::GetLatestRatesResponse {
     v1::GetLatestRatesResponse {
         rates: Vec::new(),
-        sequence: board.sequence,
-        recorded_time: Some(timestamp(board.recorded_time)),
+        sequence: latest_quotes.sequence,
+        recorded_time: Some(timestamp(latest_quotes.recorded_time)),
         server_time: Some(timestamp(now)),
-        last_ingest_time: board.last_ingest_time.map(timestamp),
+        last_ingest_time: latest_quotes.last_ingest_time.map(timestamp),
     }
 }
 

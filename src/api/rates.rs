@@ -9,10 +9,10 @@ use super::rate_request::{self, Paged};
 use super::rate_response;
 use super::read_executor::{Read, ReadExecutor};
 use super::watch::{WatchQuestion, heartbeat_interval};
-use crate::board::{Board, StateRules};
 use crate::clock::Clock;
 use crate::domain::{CurrencySet, Timestamp};
 use crate::ingest::Ingest;
+use crate::latest_quotes::{LatestQuotes, StateRules};
 use crate::proto::v1;
 use crate::query::{QueryError, Reader, RunStream, SeriesFilter};
 use crate::sources::SourceTable;
@@ -140,7 +140,7 @@ impl Rates {
         request: &v1::GetLatestRatesRequest,
     ) -> Result<v1::GetLatestRatesResponse, ServiceError> {
         let filter = self.filter(&request.pairs, &request.sources)?;
-        Ok(rate_response::latest(&self.view().board, &filter, request.since_sequence, self.now()))
+        Ok(rate_response::latest(&self.view().latest_quotes, &filter, request.since_sequence, self.now()))
     }
 
     /// What is to be watched, checked.
@@ -155,16 +155,16 @@ impl Rates {
         })
     }
 
-    /// The board of each commit as it is made; see [`Ingest::watch_board`]. Refused where it has ended already.
+    /// The latest quotes of each commit as it is made; see [`Ingest::watch_latest_quotes`]. Refused where it has ended already.
     ///
     /// # Errors
     /// See [`Rates`].
-    pub fn watch_board(&self) -> Result<watch::Receiver<Arc<Board>>, ServiceError> {
-        let boards = self.ingest.watch_board();
-        if boards.has_changed().is_err() { Err(self.why_closed()) } else { Ok(boards) }
+    pub fn watch_latest_quotes(&self) -> Result<watch::Receiver<Arc<LatestQuotes>>, ServiceError> {
+        let latest_quotes_updates = self.ingest.watch_latest_quotes();
+        if latest_quotes_updates.has_changed().is_err() { Err(self.why_closed()) } else { Ok(latest_quotes_updates) }
     }
 
-    /// Why a watch of boards ended.
+    /// Why a watch of latest quotes ended.
     pub fn why_closed(&self) -> ServiceError {
         self.ingest.closed().into()
     }

@@ -1,14 +1,14 @@
-//! `WatchLatestRates`: what a watcher is told of one board after the other.
+//! `WatchLatestRates`: what a watcher is told of one latest quotes after the other.
 //!
 //! **Invariants**: what a watcher holds after a message is what `GetLatestRates` would answer at the message's sequence;
-//! a board that holds nothing new for it sends nothing; a watcher keeps no board.
+//! a latest quotes that holds nothing new for it sends nothing; a watcher keeps no latest quotes.
 
 use std::time::Duration;
 
 use super::convert::length_us;
 use super::error::ServiceError;
-use crate::board::Board;
 use crate::domain::Timestamp;
+use crate::latest_quotes::LatestQuotes;
 use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::query::{QueryError, SeriesFilter};
@@ -53,30 +53,34 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// The first message, for a caller that saw `since_sequence`; zero, or one above the board's, begins anew.
-    pub fn begin(board: &Board, since_sequence: u64) -> (Self, WatchStep) {
-        let step = if since_sequence == 0 || since_sequence > board.sequence {
+    /// The first message, for a caller that saw `since_sequence`; zero, or one above the latest quotes's, begins anew.
+    pub fn begin(latest_quotes: &LatestQuotes, since_sequence: u64) -> (Self, WatchStep) {
+        let step = if since_sequence == 0 || since_sequence > latest_quotes.sequence {
             WatchStep { kind: v1::WatchKind::Snapshot, since_sequence: 0 }
         } else {
             WatchStep { kind: v1::WatchKind::Changes, since_sequence }
         };
-        (Self::at(board), step)
+        (Self::at(latest_quotes), step)
     }
 
-    /// What `board` may have that was not seen yet; none of a board that was. It counts as seen from here on.
-    pub fn next(&mut self, board: &Board) -> Option<WatchStep> {
-        if board.sequence <= self.sequence {
+    /// What `latest_quotes` may have that was not seen yet; none of a latest quotes that was. It counts as seen from here on.
+    pub fn next(&mut self, latest_quotes: &LatestQuotes) -> Option<WatchStep> {
+        if latest_quotes.sequence <= self.sequence {
             return None;
         }
         // A watcher of an empty store has seen all of it at sequence zero, which stands for nothing seen elsewhere.
         let kind = if self.sequence == 0 { v1::WatchKind::Snapshot } else { v1::WatchKind::Changes };
         let step = WatchStep { kind, since_sequence: self.sequence };
-        *self = Self::at(board);
+        *self = Self::at(latest_quotes);
         Some(step)
     }
 
-    fn at(board: &Board) -> Self {
-        Self { sequence: board.sequence, recorded_time: board.recorded_time, last_ingest_time: board.last_ingest_time }
+    fn at(latest_quotes: &LatestQuotes) -> Self {
+        Self {
+            sequence: latest_quotes.sequence,
+            recorded_time: latest_quotes.recorded_time,
+            last_ingest_time: latest_quotes.last_ingest_time,
+        }
     }
 
     /// A message of `kind` without its rates, at what was seen last.
@@ -130,23 +134,23 @@ mod tests {
 
     #[test]
     fn a_watcher_goes_on_from_what_it_saw() {
-        let board = |sequence| Board { sequence, ..Board::default() };
+        let latest_quotes = |sequence| LatestQuotes { sequence, ..LatestQuotes::default() };
         let step = |kind, since_sequence| WatchStep { kind, since_sequence };
         let (snapshot, changes) = (v1::WatchKind::Snapshot, v1::WatchKind::Changes);
-        let begin = |sequence, since| Watcher::begin(&board(sequence), since).1;
+        let begin = |sequence, since| Watcher::begin(&latest_quotes(sequence), since).1;
         assert_eq!(begin(7, 0), step(snapshot, 0));
         assert_eq!(begin(7, 5), step(changes, 5));
         assert_eq!(begin(7, 7), step(changes, 7));
         // Of another store, or of one that was put back: everything.
         assert_eq!(begin(7, 8), step(snapshot, 0));
-        let (mut watcher, _) = Watcher::begin(&board(7), 0);
+        let (mut watcher, _) = Watcher::begin(&latest_quotes(7), 0);
         // The fan-out may be a moment behind what the watcher began with.
-        assert_eq!(watcher.next(&board(6)), None);
-        assert_eq!(watcher.next(&board(7)), None);
-        assert_eq!(watcher.next(&board(10)), Some(step(changes, 7)));
-        assert_eq!(watcher.next(&board(11)), Some(step(changes, 10)));
-        let (mut watcher, _) = Watcher::begin(&board(0), 0);
-        assert_eq!(watcher.next(&board(1)), Some(step(snapshot, 0)));
+        assert_eq!(watcher.next(&latest_quotes(6)), None);
+        assert_eq!(watcher.next(&latest_quotes(7)), None);
+        assert_eq!(watcher.next(&latest_quotes(10)), Some(step(changes, 7)));
+        assert_eq!(watcher.next(&latest_quotes(11)), Some(step(changes, 10)));
+        let (mut watcher, _) = Watcher::begin(&latest_quotes(0), 0);
+        assert_eq!(watcher.next(&latest_quotes(1)), Some(step(snapshot, 0)));
         assert_eq!(watcher.message(v1::WatchKind::Heartbeat, Timestamp::default()).sequence, 1);
     }
 }

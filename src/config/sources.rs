@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::ConfigError;
 use super::file::{FileFeed, FileSettings};
 use super::value::{SourceDuration, subject};
-use crate::board::StateRules;
 use crate::domain::{Factor, Source, duration_us, whole_length};
 use crate::follow::{FeedUrl, FollowSettings, FollowedSource};
 use crate::ingest::QuarantineRules;
+use crate::latest_quotes::StateRules;
 use crate::sources::{FeedSettings, Origin, Setting, SourceSettings, SourceTable};
 
 const MOVING_WINDOW_DEFAULT: Duration = Duration::from_hours(24);

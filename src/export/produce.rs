@@ -93,7 +93,7 @@ fn manifest(snapshot: &Snapshot, request: &ExportRequest) -> Result<v1::ExportMa
         request: Some(request.echo()),
         parts: request.part_names(),
         expected_row_count: Some(expected_row_count(snapshot, request)?),
-        last_ingest_time: snapshot.view.board.last_ingest_time.map(timestamp),
+        last_ingest_time: snapshot.view.latest_quotes.last_ingest_time.map(timestamp),
     })
 }
 

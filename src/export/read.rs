@@ -27,8 +27,8 @@ use self::rows::Rows;
 pub use super::manifest::MANIFEST_NAME;
 pub use super::schema::SCHEMA_VERSION;
 use super::seal::{self, Seal};
-use crate::board::StateRules;
 use crate::domain::{HeldTick, PublishedValue, Revision, Run, Timestamp};
+use crate::latest_quotes::StateRules;
 use crate::store::{Commit, Restore};
 
 /// The files of a full export besides its manifest.

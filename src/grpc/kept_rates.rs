@@ -1,6 +1,6 @@
-//! Rates of a board in the bytes that were written once for all who ask for them, and messages that carry such bytes.
+//! Rates of a latest quotes in the bytes that were written once for all who ask for them, and messages that carry such bytes.
 //!
-//! **Invariants**: the bytes kept are those of the board, and of the sequence since, that they are kept with; another
+//! **Invariants**: the bytes kept are those of the latest quotes, and of the sequence since, that they are kept with; another
 //! never meets them. A message with bytes reads as one that was encoded whole.
 
 use std::marker::PhantomData;
@@ -14,20 +14,20 @@ use tonic::codec::{Codec, EncodeBuf, Encoder};
 
 use crate::api::convert::latest_rate;
 use crate::api::{latest as latest_message, latest_without_rates};
-use crate::board::Board;
 use crate::domain::Timestamp;
+use crate::latest_quotes::LatestQuotes;
 use crate::proto::codec::MessageDecoder;
 use crate::proto::v1;
 use crate::query::{SeriesFilter, latest};
 
-/// Those rates of a board that changed after a sequence, encoded; all of them after zero.
+/// Those rates of a latest quotes that changed after a sequence, encoded; all of them after zero.
 struct Encoded {
-    board: Arc<Board>,
+    latest_quotes: Arc<LatestQuotes>,
     since: u64,
     rates: Bytes,
 }
 
-/// The rates that most are asked for, each encoded once a board: their digits do not change until the next commit.
+/// The rates that most are asked for, each encoded once a latest quotes: their digits do not change until the next commit.
 #[derive(Default)]
 pub(super) struct KeptRates {
     all: ArcSwapOption<Encoded>,
@@ -36,61 +36,62 @@ pub(super) struct KeptRates {
 }
 
 impl KeptRates {
-    /// All rates of `board`.
-    fn all(&self, board: &Arc<Board>) -> Bytes {
-        Self::kept(&self.all, board, 0).unwrap_or_else(|| Self::keep(&self.all, board, 0))
+    /// All rates of `latest_quotes`.
+    fn all(&self, latest_quotes: &Arc<LatestQuotes>) -> Bytes {
+        Self::kept(&self.all, latest_quotes, 0).unwrap_or_else(|| Self::keep(&self.all, latest_quotes, 0))
     }
 
-    /// The rates of `board` that changed after `since`, as the field `rates` of an answer; zero and what is above the board's sequence mean all.
+    /// The rates of `latest_quotes` that changed after `since`, as the field `rates` of an answer; zero and what is above the latest quotes's sequence mean all.
     ///
     /// Kept for who is furthest on: one that fell behind does not take the bytes from the many that did not.
-    pub(super) fn changed(&self, board: &Arc<Board>, since: u64) -> Bytes {
-        if since == 0 || since > board.sequence {
-            return self.all(board);
+    pub(super) fn changed(&self, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Bytes {
+        if since == 0 || since > latest_quotes.sequence {
+            return self.all(latest_quotes);
         }
-        if since == board.sequence {
+        if since == latest_quotes.sequence {
             return Bytes::new();
         }
-        if let Some(kept) = Self::kept(&self.newest, board, since) {
+        if let Some(kept) = Self::kept(&self.newest, latest_quotes, since) {
             return kept;
         }
         let is_behind = self.newest.load().as_ref().is_some_and(|kept| kept.since > since);
-        if is_behind { encode(board, since) } else { Self::keep(&self.newest, board, since) }
+        if is_behind { encode(latest_quotes, since) } else { Self::keep(&self.newest, latest_quotes, since) }
     }
 
     /// The answer to a poll, of kept bytes where all series are asked for.
     pub(super) fn answer(
         &self,
-        board: &Arc<Board>,
+        latest_quotes: &Arc<LatestQuotes>,
         filter: &SeriesFilter,
         since_sequence: u64,
         now: Timestamp,
     ) -> LatestAnswer {
         if filter.is_empty() {
-            let encoded_rates = self.changed(board, since_sequence);
-            LatestAnswer { encoded_rates, message: latest_without_rates(board, now) }
+            let encoded_rates = self.changed(latest_quotes, since_sequence);
+            LatestAnswer { encoded_rates, message: latest_without_rates(latest_quotes, now) }
         } else {
-            let message = latest_message(board, filter, since_sequence, now);
+            let message = latest_message(latest_quotes, filter, since_sequence, now);
             LatestAnswer { encoded_rates: Bytes::new(), message }
         }
     }
 
-    fn kept(place: &ArcSwapOption<Encoded>, board: &Arc<Board>, since: u64) -> Option<Bytes> {
+    fn kept(place: &ArcSwapOption<Encoded>, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Option<Bytes> {
         let kept = place.load();
-        let kept = kept.as_ref().filter(|kept| Arc::ptr_eq(&kept.board, board) && kept.since == since)?;
+        let kept =
+            kept.as_ref().filter(|kept| Arc::ptr_eq(&kept.latest_quotes, latest_quotes) && kept.since == since)?;
         Some(kept.rates.clone())
     }
 
     /// Two callers at once may both encode; either's bytes will do.
-    fn keep(place: &ArcSwapOption<Encoded>, board: &Arc<Board>, since: u64) -> Bytes {
-        let rates = encode(board, since);
-        place.store(Some(Arc::new(Encoded { board: Arc::clone(board), since, rates: rates.clone() })));
+    fn keep(place: &ArcSwapOption<Encoded>, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Bytes {
+        let rates = encode(latest_quotes, since);
+        place.store(Some(Arc::new(Encoded { latest_quotes: Arc::clone(latest_quotes), since, rates: rates.clone() })));
         rates
     }
 }
 
-fn encode(board: &Board, since: u64) -> Bytes {
-    let rates = latest(board, &SeriesFilter::default(), since).map(|quote| latest_rate(quote)).collect();
+fn encode(latest_quotes: &LatestQuotes, since: u64) -> Bytes {
+    let rates = latest(latest_quotes, &SeriesFilter::default(), since).map(|quote| latest_rate(quote)).collect();
     // Fields of a message may come in any order and in pieces: these bytes and those of the other fields make one.
     v1::GetLatestRatesResponse { rates, ..Default::default() }.encode_to_vec().into()
 }
@@ -167,8 +168,8 @@ pub(super) mod tests {
     use crate::domain::Timestamp;
     use crate::query::latest_tests::quote;
 
-    pub(in crate::grpc) fn board(sequence: u64) -> Arc<Board> {
-        Arc::new(Board {
+    pub(in crate::grpc) fn latest_quotes(sequence: u64) -> Arc<LatestQuotes> {
+        Arc::new(LatestQuotes {
             sequence,
             recorded_time: Timestamp::from_micros(5_000_000),
             last_ingest_time: Some(Timestamp::from_micros(4_000_000)),
@@ -177,21 +178,27 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn bytes_kept_are_those_of_their_board_and_sequence() {
+    fn cached_bytes_are_those_of_their_quotes_and_sequence() {
         let kept = KeptRates::default();
-        let boards = [board(7), board(7), board(8)];
-        for board in [&boards[0], &boards[2], &boards[1], &boards[2]] {
+        let latest_quotes_updates = [latest_quotes(7), latest_quotes(7), latest_quotes(8)];
+        for latest_quotes in
+            [&latest_quotes_updates[0], &latest_quotes_updates[2], &latest_quotes_updates[1], &latest_quotes_updates[2]]
+        {
             for since in [6, 0, 7, 2, 3, 9, 7] {
-                assert_eq!(kept.changed(board, since), encode(board, if since > board.sequence { 0 } else { since }));
-                assert_eq!(kept.all(board), encode(board, 0));
+                assert_eq!(
+                    kept.changed(latest_quotes, since),
+                    encode(latest_quotes, if since > latest_quotes.sequence { 0 } else { since })
+                );
+                assert_eq!(kept.all(latest_quotes), encode(latest_quotes, 0));
             }
         }
     }
 
     #[test]
     fn one_that_fell_behind_does_not_displace_the_others() {
-        let (kept, board) = (KeptRates::default(), board(8));
-        let is_shared = |since| kept.changed(&board, since).as_ptr() == kept.changed(&board, since).as_ptr();
+        let (kept, latest_quotes) = (KeptRates::default(), latest_quotes(8));
+        let is_shared =
+            |since| kept.changed(&latest_quotes, since).as_ptr() == kept.changed(&latest_quotes, since).as_ptr();
         assert!(is_shared(5), "the only one");
         assert!(is_shared(7));
         assert!(!is_shared(5), "behind");
@@ -203,12 +210,12 @@ pub(super) mod tests {
         let kept = KeptRates::default();
         let now = Timestamp::from_micros(6_000_000);
         let one_pair = SeriesFilter { pairs: vec![quote("KGS/USD", "timesca", 3).series.pair], sources: vec![] };
-        for board in [board(7), board(7), board(8)] {
+        for latest_quotes in [latest_quotes(7), latest_quotes(7), latest_quotes(8)] {
             for filter in [&SeriesFilter::default(), &one_pair] {
                 for since in [0, 3, 7, 9] {
-                    let slow = latest_message(&board, filter, since, now);
+                    let slow = latest_message(&latest_quotes, filter, since, now);
                     for _ in 0..2 {
-                        assert_eq!(kept.answer(&board, filter, since, now).whole().unwrap(), slow);
+                        assert_eq!(kept.answer(&latest_quotes, filter, since, now).whole().unwrap(), slow);
                     }
                 }
             }
@@ -218,9 +225,9 @@ pub(super) mod tests {
     #[test]
     fn a_poll_that_saw_it_all_gets_the_sequence_alone() {
         let now = Timestamp::from_micros(6_000_000);
-        let count = |since| latest_message(&board(7), &SeriesFilter::default(), since, now).rates.len();
+        let count = |since| latest_message(&latest_quotes(7), &SeriesFilter::default(), since, now).rates.len();
         assert_eq!([0, 3, 7, 8].map(count), [2, 1, 0, 2]);
-        let empty = latest_message(&board(7), &SeriesFilter::default(), 7, now);
+        let empty = latest_message(&latest_quotes(7), &SeriesFilter::default(), 7, now);
         assert_eq!(empty.sequence, 7);
         assert_eq!(empty.server_time.unwrap().seconds, 6);
         assert_eq!(empty.last_ingest_time.unwrap().seconds, 4);

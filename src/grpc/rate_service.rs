@@ -47,13 +47,13 @@ impl RateServiceImpl {
     /// The latest rates, as bytes kept where everything is asked for.
     pub(super) fn latest_answer(&self, request: &v1::GetLatestRatesRequest) -> Result<LatestAnswer, Status> {
         let filter = self.rates.filter(&request.pairs, &request.sources)?;
-        let board = &self.rates.view().board;
-        Ok(self.kept.answer(board, &filter, request.since_sequence, self.rates.now()))
+        let latest_quotes = &self.rates.view().latest_quotes;
+        Ok(self.kept.answer(latest_quotes, &filter, request.since_sequence, self.rates.now()))
     }
 
     /// How many series have a latest rate.
     pub(super) fn quote_count(&self) -> usize {
-        self.rates.view().board.quotes.len()
+        self.rates.view().latest_quotes.quotes.len()
     }
 
     /// The same answer, made in the place of a read: of many series it would hold up the calls beside it.

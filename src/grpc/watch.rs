@@ -1,6 +1,6 @@
 //! `WatchLatestRates`: one stream a watcher, made at the pace of its reader.
 //!
-//! **Invariants**: a message is made when the connection has room for it, of the newest board, and never before: what
+//! **Invariants**: a message is made when the connection has room for it, of the newest latest quotes, and never before: what
 //! waits for a slow reader is a number, not a backlog, and the writer knows nothing of it. A stream that is silent for
 //! its interval sends a heartbeat.
 
@@ -19,7 +19,7 @@ use tonic::Status;
 
 use super::kept_rates::{KeptRates, WithRates};
 use crate::api::{Rates, ServiceError, WatchQuestion, WatchStep, Watcher};
-use crate::board::Board;
+use crate::latest_quotes::LatestQuotes;
 use crate::proto::v1;
 use crate::query::{SeriesFilter, latest};
 
@@ -46,13 +46,13 @@ impl Watches {
     /// Begins a watch.
     pub(super) fn open(&self, request: &v1::WatchLatestRatesRequest) -> Result<Watch, ServiceError> {
         let question = self.rates.watch_question(request)?;
-        let boards = self.rates.watch_board()?;
+        let latest_quotes_updates = self.rates.watch_latest_quotes()?;
         let place = Arc::clone(&self.places)
             .try_acquire_owned()
             .map_err(|_| ServiceError::TooManyWatchers { watchers_max: self.watchers_max })?;
         let WatchQuestion { filter, since_sequence, heartbeat_interval } = question;
         Ok(Watch {
-            boards: WatchStream::from_changes(boards),
+            latest_quotes_updates: WatchStream::from_changes(latest_quotes_updates),
             course: Course::Begins { since_sequence },
             filter,
             heartbeat_interval,
@@ -73,7 +73,7 @@ enum Course {
 
 /// The messages to one watcher.
 pub(super) struct Watch {
-    boards: WatchStream<Arc<Board>>,
+    latest_quotes_updates: WatchStream<Arc<LatestQuotes>>,
     course: Course,
     filter: SeriesFilter,
     heartbeat_interval: Duration,
@@ -87,23 +87,23 @@ impl Watch {
     /// The first message: a snapshot, or what changed since the caller was last here; if nothing did, that.
     fn begin(&mut self, since_sequence: u64) -> WatchMessage {
         // The newest there is: what its caller was answered for a moment ago is in it, even if the fan-out is behind.
-        let board = &self.rates.view().board;
-        let (watcher, step) = Watcher::begin(board, since_sequence);
+        let latest_quotes = &self.rates.view().latest_quotes;
+        let (watcher, step) = Watcher::begin(latest_quotes, since_sequence);
         self.course = Course::Runs(watcher);
         let heartbeat = || WatchMessage {
             message: watcher.message(v1::WatchKind::Heartbeat, self.rates.now()),
             ..Default::default()
         };
-        self.message(&watcher, board, step).unwrap_or_else(heartbeat)
+        self.message(&watcher, latest_quotes, step).unwrap_or_else(heartbeat)
     }
 
     /// The message of a step, unless it has nothing to say. A snapshot says that there is nothing, too.
-    fn message(&self, watcher: &Watcher, board: &Arc<Board>, step: WatchStep) -> Option<WatchMessage> {
+    fn message(&self, watcher: &Watcher, latest_quotes: &Arc<LatestQuotes>, step: WatchStep) -> Option<WatchMessage> {
         let mut message = watcher.message(step.kind, self.rates.now());
         let encoded_rates = if self.filter.is_empty() {
-            self.kept.changed(board, step.since_sequence)
+            self.kept.changed(latest_quotes, step.since_sequence)
         } else {
-            let rates = latest(board, &self.filter, step.since_sequence);
+            let rates = latest(latest_quotes, &self.filter, step.since_sequence);
             message.rates = rates.map(|quote| crate::api::convert::latest_rate(quote)).collect();
             Bytes::new()
         };
@@ -111,15 +111,15 @@ impl Watch {
         (!is_empty || step.kind == v1::WatchKind::Snapshot).then_some(WatchMessage { encoded_rates, message })
     }
 
-    /// The next message, if a board brings one.
-    fn poll_boards(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchMessage, ServiceError>> {
+    /// The next message, if a latest quotes brings one.
+    fn poll_updates(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchMessage, ServiceError>> {
         loop {
             let Course::Runs(mut watcher) = self.course else { return Poll::Pending };
-            match Pin::new(&mut self.boards).poll_next(context) {
-                Poll::Ready(Some(board)) => {
-                    let step = watcher.next(&board);
+            match Pin::new(&mut self.latest_quotes_updates).poll_next(context) {
+                Poll::Ready(Some(latest_quotes)) => {
+                    let step = watcher.next(&latest_quotes);
                     self.course = Course::Runs(watcher);
-                    if let Some(message) = step.and_then(|step| self.message(&watcher, &board, step)) {
+                    if let Some(message) = step.and_then(|step| self.message(&watcher, &latest_quotes, step)) {
                         return Poll::Ready(Ok(message));
                     }
                 }
@@ -137,7 +137,7 @@ impl Stream for Watch {
         let message = match self.course {
             Course::Begins { since_sequence } => self.begin(since_sequence),
             Course::Over => return Poll::Ready(None),
-            Course::Runs(watcher) => match self.poll_boards(context) {
+            Course::Runs(watcher) => match self.poll_updates(context) {
                 Poll::Ready(Ok(message)) => message,
                 Poll::Ready(Err(error)) => {
                     self.course = Course::Over;

@@ -261,15 +261,16 @@ impl<'a> Asked<'a> {
         Ok(response)
     }
 
-    /// The latest rates, which are in memory. What everybody asks for is written once a board.
+    /// The latest rates, which are in memory. What everybody asks for is written once a latest quotes.
     async fn latest(mut self) -> Result<Response<Body>, Problem> {
         let (request, tag) = self.request::<v1::GetLatestRatesRequest>()?;
         if let Some(response) = self.unchanged(tag.as_ref()) {
             return Ok(response);
         }
         let (view, format) = (Arc::clone(&self.basis.view), self.form.format);
-        let is_whole_board = request == v1::GetLatestRatesRequest::default() && format == Format::Json;
-        let kept = self.site.latest.load_full().filter(|kept| is_whole_board && Arc::ptr_eq(&kept.0, &view.board));
+        let is_unfiltered = request == v1::GetLatestRatesRequest::default() && format == Format::Json;
+        let kept =
+            self.site.latest.load_full().filter(|kept| is_unfiltered && Arc::ptr_eq(&kept.0, &view.latest_quotes));
         let bytes = if let Some(kept) = kept {
             kept.1.clone()
         } else {
@@ -280,8 +281,8 @@ impl<'a> Asked<'a> {
             };
             // In the place of a read: of many series this is as much work as one.
             let written = self.site.rates.read(move |_: &Reader| Ok(write())).await?.answer?;
-            if is_whole_board {
-                self.site.latest.store(Some(Arc::new((Arc::clone(&view.board), written.bytes.clone()))));
+            if is_unfiltered {
+                self.site.latest.store(Some(Arc::new((Arc::clone(&view.latest_quotes), written.bytes.clone()))));
             }
             written.bytes
         };

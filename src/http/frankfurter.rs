@@ -27,8 +27,8 @@ use super::problem::{Problem, broken};
 use super::tags::{Basis, has_it, keep, not_modified};
 use crate::analysis::{Buckets, Rounded, Zone, product};
 use crate::api::{Rates, Read, ServiceError};
-use crate::board::StateRules;
 use crate::domain::{Amount, Currency, Interval, Pair, Source, Timestamp};
+use crate::latest_quotes::StateRules;
 use crate::query::{BucketsRequest, CandleRow, CandlesRequest, QueryError, Range, RateAnswer, RateRequest, Reader};
 
 /// Where it is; without `v1` for clients of the earlier host.

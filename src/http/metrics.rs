@@ -1,6 +1,6 @@
 //! `/metrics`: what the server counts, and what it knows, for Prometheus.
 //!
-//! **Invariant**: a scrape reads the newest board and no block, and takes no longer for more history.
+//! **Invariant**: a scrape reads the newest latest quotes and no block, and takes no longer for more history.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,9 +14,9 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 
 use super::Site;
-use crate::board::{Board, LatestQuote, RateState};
 use crate::domain::Timestamp;
 use crate::ingest::Ingest;
+use crate::latest_quotes::{LatestQuote, LatestQuotes, RateState};
 use crate::metrics::{CallMetrics, FollowMetrics, OpenCall, Readings};
 use crate::store::{View, disk_usage};
 
@@ -61,7 +61,7 @@ impl Scraped {
         let view = ingest.view();
         let mut readings = Readings::default();
         server(&mut readings, &view, ingest.poisoned().is_none());
-        rates(&mut readings, &view.board);
+        rates(&mut readings, &view.latest_quotes);
         series(&mut readings, &view);
         quarantine(&mut readings, &view);
         match disk_usage(&self.directory) {
@@ -107,7 +107,7 @@ fn server(readings: &mut Readings, view: &View, writes: bool) {
         "Recorded time of the newest visible commit.",
         one(seconds(view.commit.recorded_time)),
     );
-    if let Some(time) = view.board.last_ingest_time {
+    if let Some(time) = view.latest_quotes.last_ingest_time {
         readings.add(
             "silkrate_last_ingest_timestamp_seconds",
             "Recorded time of the newest commit that held ticks.",
@@ -120,9 +120,9 @@ fn labels(quote: &LatestQuote) -> Vec<(&'static str, String)> {
     vec![("pair", quote.series.pair.to_string()), ("source", quote.series.source.to_string())]
 }
 
-fn rates(readings: &mut Readings, board: &Board) {
+fn rates(readings: &mut Readings, latest_quotes: &LatestQuotes) {
     let mut each = |name, help, read: &dyn Fn(&LatestQuote) -> Option<f64>| {
-        let found = board.quotes.iter().filter_map(|quote| Some((labels(quote), read(quote)?))).collect();
+        let found = latest_quotes.quotes.iter().filter_map(|quote| Some((labels(quote), read(quote)?))).collect();
         readings.add(name, help, found);
     };
     // Prometheus knows doubles only; nothing that is answered elsewhere is made of this one.
@@ -138,7 +138,7 @@ fn rates(readings: &mut Readings, board: &Board) {
     each("silkrate_rate_moved_timestamp_seconds", "When the latest rate began; absent if it never moved.", &|quote| {
         quote.moved_time.map(seconds)
     });
-    let states = board.quotes.iter().flat_map(|quote| {
+    let states = latest_quotes.quotes.iter().flat_map(|quote| {
         RateState::ALL.map(|each| {
             let mut labels = labels(quote);
             labels.push(("state", each.name().to_owned()));

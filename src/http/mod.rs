@@ -34,9 +34,9 @@ use axum::response::IntoResponse as _;
 use axum::routing::get;
 
 use crate::api::Rates;
-use crate::board::Board;
 use crate::domain::{Source, clip};
 use crate::ingest::Ingest;
+use crate::latest_quotes::LatestQuotes;
 
 pub use descriptors::SchemaError;
 pub use guard::Origins;
@@ -69,8 +69,8 @@ pub struct Site {
     schema: Arc<Schema>,
     /// What `/v1` and `/openapi.json` say, which does not change.
     documents: Documents,
-    /// The whole board as JSON, with the board that it is of.
-    latest: Arc<ArcSwapOption<(Arc<Board>, Bytes)>>,
+    /// The whole latest quotes as JSON, with the latest quotes that it is of.
+    latest: Arc<ArcSwapOption<(Arc<LatestQuotes>, Bytes)>>,
 }
 
 #[derive(Clone)]

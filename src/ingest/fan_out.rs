@@ -1,6 +1,6 @@
 //! From the writer to all who wait for the next commit.
 //!
-//! **Invariants**: the writer wakes one task, however many watch; whoever watches sees boards in order of their
+//! **Invariants**: the writer wakes one task, however many watch; whoever watches sees latest quotes in order of their
 //! sequence, and the newest one, never a backlog. The end of watching is the end of the channel: it comes with the
 //! server's, or when writing has stopped.
 
@@ -9,29 +9,31 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::board::Board;
+use crate::latest_quotes::LatestQuotes;
 
-/// Passes each new board on, from the writer to the watchers.
+/// Passes each new latest quotes on, from the writer to the watchers.
 #[derive(Debug)]
 pub struct FanOut {
-    written: watch::Receiver<Arc<Board>>,
-    boards: watch::Sender<Arc<Board>>,
+    written: watch::Receiver<Arc<LatestQuotes>>,
+    latest_quotes_updates: watch::Sender<Arc<LatestQuotes>>,
 }
 
 impl FanOut {
     /// The writer's end, what lies between, and the end that is copied for each watcher.
-    pub(super) fn new(board: &Arc<Board>) -> (watch::Sender<Arc<Board>>, Self, watch::Receiver<Arc<Board>>) {
-        let (writer, written) = watch::channel(Arc::clone(board));
-        let (boards, watchers) = watch::channel(Arc::clone(board));
-        (writer, Self { written, boards }, watchers)
+    pub(super) fn new(
+        latest_quotes: &Arc<LatestQuotes>,
+    ) -> (watch::Sender<Arc<LatestQuotes>>, Self, watch::Receiver<Arc<LatestQuotes>>) {
+        let (writer, written) = watch::channel(Arc::clone(latest_quotes));
+        let (latest_quotes_updates, watchers) = watch::channel(Arc::clone(latest_quotes));
+        (writer, Self { written, latest_quotes_updates }, watchers)
     }
 
-    /// Passes boards on until `end`, or until the writer writes no more; then watching ends for all.
+    /// Passes latest quotes on until `end`, or until the writer writes no more; then watching ends for all.
     pub async fn run(mut self, end: impl Future<Output = ()>) {
         let pass_on = async {
             while self.written.changed().await.is_ok() {
-                let board = Arc::clone(&self.written.borrow_and_update());
-                self.boards.send_replace(board);
+                let latest_quotes = Arc::clone(&self.written.borrow_and_update());
+                self.latest_quotes_updates.send_replace(latest_quotes);
             }
         };
         tokio::select! {
@@ -41,12 +43,12 @@ impl FanOut {
     }
 }
 
-/// Tells of `board`, unless it is of a commit that was told of: a checkpoint publishes the same again.
-pub(super) fn tell(writer: &watch::Sender<Arc<Board>>, board: &Arc<Board>) {
+/// Tells of `latest_quotes`, unless it is of a commit that was told of: a checkpoint publishes the same again.
+pub(super) fn tell(writer: &watch::Sender<Arc<LatestQuotes>>, latest_quotes: &Arc<LatestQuotes>) {
     writer.send_if_modified(|told| {
-        let is_new = told.sequence != board.sequence;
+        let is_new = told.sequence != latest_quotes.sequence;
         if is_new {
-            *told = Arc::clone(board);
+            *told = Arc::clone(latest_quotes);
         }
         is_new
     });
@@ -58,21 +60,21 @@ mod tests {
 
     use super::*;
 
-    fn board(sequence: u64) -> Arc<Board> {
-        Arc::new(Board { sequence, ..Board::default() })
+    fn latest_quotes(sequence: u64) -> Arc<LatestQuotes> {
+        Arc::new(LatestQuotes { sequence, ..LatestQuotes::default() })
     }
 
     #[tokio::test]
-    async fn watchers_see_the_newest_board_once() {
-        let (writer, fan_out, watchers) = FanOut::new(&board(1));
+    async fn watchers_see_the_newest_quotes_once() {
+        let (writer, fan_out, watchers) = FanOut::new(&latest_quotes(1));
         let (mut one, mut other) = (watchers.clone(), watchers);
         let passing = tokio::spawn(fan_out.run(pending()));
-        tell(&writer, &board(2));
+        tell(&writer, &latest_quotes(2));
         one.changed().await.unwrap();
         assert_eq!(one.borrow_and_update().sequence, 2);
         // Published again by a checkpoint: nobody wakes. The next commit finds each of them once.
-        tell(&writer, &board(2));
-        tell(&writer, &board(3));
+        tell(&writer, &latest_quotes(2));
+        tell(&writer, &latest_quotes(3));
         one.changed().await.unwrap();
         assert_eq!(one.borrow_and_update().sequence, 3);
         other.changed().await.unwrap();
@@ -85,7 +87,7 @@ mod tests {
 
     #[tokio::test]
     async fn watching_ends_when_told() {
-        let (_writer, fan_out, mut watcher) = FanOut::new(&board(1));
+        let (_writer, fan_out, mut watcher) = FanOut::new(&latest_quotes(1));
         fan_out.run(async {}).await;
         assert!(watcher.changed().await.is_err());
     }

@@ -23,9 +23,9 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
-use crate::board::Board;
 use crate::clock::Clock;
 use crate::domain::{Factor, Poll, PublishedValue, Rate, SeriesKey, Timestamp};
+use crate::latest_quotes::LatestQuotes;
 use crate::metrics::IngestMetrics;
 use crate::store::{PollRefused, Store, StoreError, StoreOptions, View};
 
@@ -258,7 +258,7 @@ struct PendingDecision {
 struct Shared {
     view: ArcSwap<View>,
     /// Copied for each watcher.
-    boards: watch::Receiver<Arc<Board>>,
+    latest_quotes_updates: watch::Receiver<Arc<LatestQuotes>>,
     draining: AtomicBool,
     poisoned: std::sync::OnceLock<String>,
     queued_ticks: AtomicUsize,
@@ -345,11 +345,11 @@ impl Ingest {
         self.shared.view.load_full()
     }
 
-    /// The board of the newest commit, each time there is one, commits by time alone included; who waits on it is
+    /// The latest quotes of the newest commit, each time there is one, commits by time alone included; who waits on it is
     /// woken by the [`FanOut`] that [`Running::open`] gave, and may see a commit a moment after [`Ingest::view`] has it.
     /// It ends when the server stops, or when writing has: [`Ingest::closed`] says which.
-    pub fn watch_board(&self) -> watch::Receiver<Arc<Board>> {
-        self.shared.boards.clone()
+    pub fn watch_latest_quotes(&self) -> watch::Receiver<Arc<LatestQuotes>> {
+        self.shared.latest_quotes_updates.clone()
     }
 
     /// What is counted of taking ticks in.
@@ -391,10 +391,10 @@ impl Running {
         store.begin(clock.now()).commit()?;
         let (queue, waiting) = crossbeam_channel::bounded(limits.batches_max);
         let view = store.view();
-        let (watchers, fan_out, boards) = FanOut::new(&view.board);
+        let (watchers, fan_out, latest_quotes_updates) = FanOut::new(&view.latest_quotes);
         let shared = Arc::new(Shared {
             view: ArcSwap::from_pointee(view),
-            boards,
+            latest_quotes_updates,
             draining: AtomicBool::new(false),
             poisoned: std::sync::OnceLock::new(),
             queued_ticks: AtomicUsize::new(0),

@@ -16,9 +16,9 @@ use super::{
     ConflictPolicy, DecisionReport, IngestError, IngestReport, Message, Pending, PendingDecision, PendingPoll, Refusal,
     Shared, Summary,
 };
-use crate::board::Board;
 use crate::clock::Clock;
 use crate::domain::Verdict;
+use crate::latest_quotes::LatestQuotes;
 use crate::metrics::{IngestMetrics, TickCounts};
 use crate::store::{Commit, Decided, PollRefused, Quarantine, Store, StoreError, Work};
 
@@ -37,7 +37,7 @@ pub(super) fn start(
     store: Store,
     waiting: Receiver<Message>,
     shared: Arc<Shared>,
-    watchers: watch::Sender<Arc<Board>>,
+    watchers: watch::Sender<Arc<LatestQuotes>>,
     clock: Arc<dyn Clock>,
 ) -> std::io::Result<JoinHandle<Result<(), StoreError>>> {
     let poison = PoisonOnPanic(Arc::clone(&shared));
@@ -74,7 +74,7 @@ struct Writer {
     waiting: Receiver<Message>,
     shared: Arc<Shared>,
     /// Who is told of commits, as long as there may be one.
-    watchers: Option<watch::Sender<Arc<Board>>>,
+    watchers: Option<watch::Sender<Arc<LatestQuotes>>>,
     clock: Arc<dyn Clock>,
     failure: Option<StoreError>,
     /// Whether a checkpoint that was due had no room.
@@ -324,10 +324,10 @@ impl Writer {
 
     fn publish(&self) {
         let view = Arc::new(self.store.view());
-        let board = Arc::clone(&view.board);
+        let latest_quotes = Arc::clone(&view.latest_quotes);
         self.shared.view.store(view);
         if let Some(watchers) = &self.watchers {
-            tell(watchers, &board);
+            tell(watchers, &latest_quotes);
         }
     }
 

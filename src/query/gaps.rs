@@ -205,8 +205,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::board::StateRules;
     use crate::domain::{CurrencySet, Health, Poll, PublishedValue, Rate};
+    use crate::latest_quotes::StateRules;
     use crate::store::{Store, StoreOptions};
 
     const WINDOW_S: i64 = 5;

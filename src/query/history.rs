@@ -7,8 +7,8 @@ use super::pin::Pin;
 use super::{Answer, QueryError, Reader, check_cancelled};
 use tokio_util::sync::CancellationToken;
 
-use crate::board::RateState;
 use crate::domain::{Pair, Revision, Run, SeriesKey, Source, Timestamp};
+use crate::latest_quotes::RateState;
 use crate::store::{Commit, ScanOrder, SeriesTotals, SeriesView, StoreError};
 
 /// Half-open: `[start, end)`.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::board::{Board, LatestQuote};
 use crate::domain::{Pair, SeriesKey, Source};
+use crate::latest_quotes::{LatestQuote, LatestQuotes};
 
 /// Which series; an empty list means any.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -27,15 +27,15 @@ impl SeriesFilter {
     }
 }
 
-/// The quotes of `board` that changed after `since_sequence`, confirmations included, in order of series. Zero, and a
-/// sequence above the board's (a caller that saw another store), mean all.
+/// The quotes of `latest_quotes` that changed after `since_sequence`, confirmations included, in order of series. Zero, and a
+/// sequence above the latest quotes's (a caller that saw another store), mean all.
 pub fn latest<'a>(
-    board: &'a Board,
+    latest_quotes: &'a LatestQuotes,
     filter: &'a SeriesFilter,
     since_sequence: u64,
 ) -> impl Iterator<Item = &'a Arc<LatestQuote>> {
-    let since = if since_sequence > board.sequence { 0 } else { since_sequence };
-    board
+    let since = if since_sequence > latest_quotes.sequence { 0 } else { since_sequence };
+    latest_quotes
         .quotes
         .iter()
         .filter(move |quote| (since == 0 || quote.changed_sequence > since) && filter.lets(&quote.series))
@@ -44,8 +44,8 @@ pub fn latest<'a>(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::board::RateState;
     use crate::domain::{CurrencySet, PublishedValue, Rate, Run, Timestamp};
+    use crate::latest_quotes::RateState;
 
     pub(crate) fn key(pair: &str, source: &str) -> SeriesKey {
         SeriesKey {
@@ -70,17 +70,17 @@ pub(crate) mod tests {
 
     #[test]
     fn a_poll_gets_what_changed_since() {
-        let board = Board {
+        let latest_quotes = LatestQuotes {
             sequence: 7,
             quotes: vec![quote("KGS/USD", "nbkr", 3), quote("KGS/USD", "timesca", 7), quote("KZT/USD", "timesca", 5)],
-            ..Board::default()
+            ..LatestQuotes::default()
         };
         let check = |pairs: &[&str], sources: &[&str], since: u64, expect: &[u64]| {
             let filter = SeriesFilter {
                 pairs: pairs.iter().map(|pair| key(pair, "x").pair).collect(),
                 sources: sources.iter().map(|source| Source::parse(source).unwrap()).collect(),
             };
-            let found: Vec<u64> = latest(&board, &filter, since).map(|quote| quote.changed_sequence).collect();
+            let found: Vec<u64> = latest(&latest_quotes, &filter, since).map(|quote| quote.changed_sequence).collect();
             assert_eq!(found, expect);
         };
         check(&[], &[], 0, &[3, 7, 5]);

@@ -51,8 +51,8 @@ pub use window::ChangeStart;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::board::{Board, StateRules};
 use crate::domain::Timestamp;
+use crate::latest_quotes::{LatestQuotes, StateRules};
 use crate::sources::SourceTable;
 use crate::store::{Commit, View};
 
@@ -102,7 +102,7 @@ impl Reader {
     }
 
     /// The latest quotes of what it sees.
-    pub fn board(&self) -> &Arc<Board> {
-        &self.view.board
+    pub fn latest_quotes(&self) -> &Arc<LatestQuotes> {
+        &self.view.latest_quotes
     }
 }

@@ -9,8 +9,8 @@ use super::spells::items;
 use super::window::window_start;
 use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::analysis::{Derived, PercentChange};
-use crate::board::LatestQuote;
 use crate::domain::{Run, Span, Timestamp};
+use crate::latest_quotes::LatestQuote;
 use crate::store::SeriesView;
 
 /// The change of a quote over a window that ends now.
@@ -34,7 +34,7 @@ pub enum WindowChange {
 /// A latest quote, and what it did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QuoteChanges {
-    /// As the board has it.
+    /// As the latest quotes has it.
     pub quote: Arc<LatestQuote>,
     /// From the rate before; none if it never moved.
     pub since_move: Option<PercentChange>,
@@ -55,7 +55,7 @@ impl Reader {
         let starts: Vec<Timestamp> =
             windows.iter().map(|window| window_start(*window, pin.now)).collect::<Result<_, _>>()?;
         let mut rows = Vec::new();
-        for quote in self.view.board.quotes.iter().take(limit) {
+        for quote in self.view.latest_quotes.quotes.iter().take(limit) {
             check_cancelled(&self.cancel)?;
             let end = Derived::direct(quote.run.value.rate);
             let since_move = quote.previous_rate.map(|before| PercentChange::between(&Derived::direct(before), &end));

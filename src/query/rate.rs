@@ -7,8 +7,8 @@ use super::resolve::{Derivation, Leg, Route, derivation};
 use super::window::window_start;
 use super::{Answer, ChangeStart, QueryError, Reader};
 use crate::analysis::{Derived, LegRate, Legs, PercentChange};
-use crate::board::RateState;
 use crate::domain::{Pair, Run, SeriesKey, Source, Timestamp};
+use crate::latest_quotes::RateState;
 use crate::store::SeriesView;
 
 /// Asks for the rate in force at a moment.

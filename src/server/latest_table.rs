@@ -5,15 +5,15 @@
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
-use crate::board::{Board, LatestQuote};
+use crate::latest_quotes::{LatestQuote, LatestQuotes};
 
 const HEADINGS: [&str; 6] = ["pair", "source", "rate", "reported change", "observed", "state"];
 const RATE_COLUMN: usize = 2;
 const CHANGE_COLUMN: usize = 3;
 
-/// The quotes of `board`, or a line that says there are none.
-pub(super) fn latest_table(board: &Board) -> String {
-    if board.quotes.is_empty() {
+/// The quotes of `latest_quotes`, or a line that says there are none.
+pub(super) fn latest_table(latest_quotes: &LatestQuotes) -> String {
+    if latest_quotes.quotes.is_empty() {
         return "no quotes yet".to_owned();
     }
     let mut table = Table::new();
@@ -23,7 +23,7 @@ pub(super) fn latest_table(board: &Board) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    for quote in &board.quotes {
+    for quote in &latest_quotes.quotes {
         table.add_row(cells(quote).map(|cell| plain(&cell)));
     }
     table.to_string()
@@ -50,8 +50,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::board::RateState;
     use crate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, Run, SeriesKey, Source, Timestamp};
+    use crate::latest_quotes::RateState;
 
     fn quote(rate: &str, change: Option<&str>) -> Arc<LatestQuote> {
         let value = PublishedValue {
@@ -73,8 +73,11 @@ mod tests {
 
     #[test]
     fn shows_published_digits_and_the_sign_of_zero() {
-        let board = Board { quotes: vec![quote("0.01140", Some("-0")), quote("0.28490", None)], ..Board::default() };
-        let table = latest_table(&board);
+        let latest_quotes = LatestQuotes {
+            quotes: vec![quote("0.01140", Some("-0")), quote("0.28490", None)],
+            ..LatestQuotes::default()
+        };
+        let table = latest_table(&latest_quotes);
         for part in ["KGS/USD", "timesca", " 0.01140 ", " -0 % ", " 0.28490 ", "2025-12-08T00:00:00Z", "stale"] {
             assert!(table.contains(part), "no '{part}' in\n{table}");
         }
@@ -82,7 +85,7 @@ mod tests {
 
     #[test]
     fn an_empty_store_says_so() {
-        assert_eq!(latest_table(&Board::default()), "no quotes yet");
+        assert_eq!(latest_table(&LatestQuotes::default()), "no quotes yet");
     }
 
     #[test]

@@ -72,8 +72,8 @@ use series::{Access, Recent, Series};
 use track::{Opened, Track};
 use witness::Witness;
 
-use crate::board::{Board, LatestQuote, StateRules};
 use crate::domain::{SeriesKey, Source, Timestamp};
+use crate::latest_quotes::{LatestQuote, LatestQuotes, StateRules};
 
 /// How a store is opened.
 #[derive(Clone)]
@@ -218,7 +218,7 @@ impl Store {
         let quotes: Vec<Arc<LatestQuote>> = self.views.iter().filter_map(|view| view.series.quote.clone()).collect();
         View {
             commit: self.commit,
-            board: Arc::new(Board {
+            latest_quotes: Arc::new(LatestQuotes {
                 sequence: self.commit.sequence,
                 recorded_time: self.commit.recorded_time,
                 last_ingest_time: self.last_ingest_time,

@@ -10,8 +10,8 @@ use super::digest::Digest;
 use super::error::StoreError;
 use super::rules::{RulesRecord, decode_with, encode_with};
 use super::series::{Pace, Series, Totals};
-use crate::board::{LatestQuote, RateState};
 use crate::domain::{Currency, Pair, PublishedValue, Rate, Run, SeriesKey, Source, Timestamp};
+use crate::latest_quotes::{LatestQuote, RateState};
 
 /// The store itself, as of its last checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -21,9 +21,9 @@ use super::series::{self, Recent};
 use super::track::{Opened, Track};
 use super::witness::Witness;
 use super::{COMMITS_ID, Commit, Store, StoreOptions};
-use crate::board::StateRules;
 use crate::contained::contained;
 use crate::domain::{SeriesKey, Timestamp};
+use crate::latest_quotes::StateRules;
 
 /// Blocks of one series and kind.
 type BlockLists = HashMap<(u32, BlockKind), Vec<Arc<BlockMeta>>>;

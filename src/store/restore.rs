@@ -38,8 +38,8 @@ use super::series::{Access, Pace, Recent, Series, Totals};
 use super::track::{Loader, RecentBlocks, Track};
 use super::witness::Witness;
 use super::{COMMITS_ID, Commit, latest_quote};
-use crate::board::{LatestQuote, StateRules};
 use crate::domain::{PollSpan, Revision, Run, SeriesKey, Source, Timestamp};
+use crate::latest_quotes::{LatestQuote, StateRules};
 
 /// A store in the making. Dropped before [`Restore::finish`] it leaves a directory that is refused as
 /// an unfinished import and that another [`Restore::begin`] begins over.

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::keys;
-use crate::board::StateRules;
 use crate::domain::Source;
+use crate::latest_quotes::StateRules;
 
 /// Rules of states. All durations in microseconds.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

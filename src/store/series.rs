@@ -12,8 +12,8 @@ use std::sync::Arc;
 use super::block::BlockError;
 use super::reader::BlockReader;
 use super::track::{Loader, Opened, RecentBlocks, Slot, Track};
-use crate::board::LatestQuote;
 use crate::domain::{PublishedValue, Rate, Revision, Run, SeriesKey, Timestamp};
+use crate::latest_quotes::LatestQuote;
 
 /// One pair from one source.
 #[derive(Clone, Debug)]

@@ -12,8 +12,8 @@ use super::scan_order::ScanOrder;
 use super::track::{Slot, Track};
 use super::view::SeriesView;
 use super::{CheckpointLimits, Store, StoreOptions};
-use crate::board::StateRules;
 use crate::domain::{Run, Timestamp, Verdict};
+use crate::latest_quotes::StateRules;
 
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

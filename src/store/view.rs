@@ -12,8 +12,8 @@ use super::revision_cache::RevisionIndexes;
 use super::series::Series;
 use super::track::{Loader, RecentBlocks, Track};
 use super::track_summary::TrackSummary;
-use crate::board::Board;
 use crate::domain::{Revision, Run, SeriesKey, Source, Timestamp};
+use crate::latest_quotes::LatestQuotes;
 
 /// A durable write: its place in the order of all, and when it was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,7 +29,7 @@ pub struct View {
     /// The newest visible commit.
     pub commit: Commit,
     /// The latest quotes.
-    pub board: Arc<Board>,
+    pub latest_quotes: Arc<LatestQuotes>,
     pub(crate) series: Vec<Arc<SeriesView>>,
     pub(crate) commits: Track<Timestamp>,
     pub(crate) polls: Vec<Arc<PollRecord>>,

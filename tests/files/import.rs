@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, StringArray};
 use proptest::prelude::*;
-use silkrate::board::{LatestQuote, StateRules};
 use silkrate::domain::{
     CurrencySet, Factor, Health, HeldTick, Note, Pair, Poll, PublishedValue, Rate, ReportedChange, Run, SeriesKey,
     Source, Timestamp, Verdict,
 };
 use silkrate::export::read::{FullExport, ReadError, ReadProgress};
+use silkrate::latest_quotes::{LatestQuote, StateRules};
 use silkrate::store::{Commit, Restore, RestoreError, ScanOrder, Store, StoreError, StoreOptions, View, Work};
 
 use crate::full_export;
@@ -150,12 +150,12 @@ fn assert_same(left: &View, right: &View) {
     // The state is that of the newest commit, as the rules have it; before it was as fresh as its series.
     let quote = |quote: &Arc<LatestQuote>| LatestQuote {
         changed_sequence: 0,
-        state: silkrate::board::RateState::Flat,
+        state: silkrate::latest_quotes::RateState::Flat,
         ..(**quote).clone()
     };
-    let quotes = |view: &View| view.board.quotes.iter().map(quote).collect::<Vec<_>>();
+    let quotes = |view: &View| view.latest_quotes.quotes.iter().map(quote).collect::<Vec<_>>();
     assert_eq!(quotes(left), quotes(right));
-    assert!(right.board.quotes.iter().all(|quote| quote.changed_sequence == parts.commit.sequence));
+    assert!(right.latest_quotes.quotes.iter().all(|quote| quote.changed_sequence == parts.commit.sequence));
     let pick = parts.commits.len().div_ceil(8).max(1);
     for (_, known) in parts.commits.iter().step_by(pick) {
         for number in 0..4 {

@@ -43,7 +43,7 @@ impl Parts {
     pub(crate) fn of(view: &View) -> Self {
         let mut parts = Self {
             commit: view.commit,
-            last_ingest_time: view.board.last_ingest_time,
+            last_ingest_time: view.latest_quotes.last_ingest_time,
             series: Vec::new(),
             runs: Vec::new(),
             instants: Vec::new(),

@@ -414,7 +414,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_watcher_cut_off_at_random_ends_with_the_board(events in events(), filtered in any::<bool>()) {
+    fn a_watcher_cut_off_at_random_ends_with_the_latest_quotes(events in events(), filtered in any::<bool>()) {
         let pairs = if filtered { vec!["KGS/USD".to_owned()] } else { Vec::new() };
         let heartbeat_interval = Some(prost_types::Duration { seconds: 1, nanos: 0 });
         let filter = v1::WatchLatestRatesRequest { pairs, heartbeat_interval, ..everything() };

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use silkrate::board::StateRules;
 use silkrate::domain::{
     CurrencySet, Pair, PublishedValue, Rate, ReportedChange, Revision, Run, SeriesKey, Source, Timestamp,
 };
+use silkrate::latest_quotes::StateRules;
 use silkrate::store::{
     CheckpointLimits, ScanOrder, SeriesTotals, SeriesView, Store, StoreOptions, UpsertError, Upserted, View,
 };

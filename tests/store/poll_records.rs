@@ -89,7 +89,7 @@ proptest! {
                 prop_assert_eq!(spans(&store, &source), expect, "{}", source);
             }
             prop_assert_eq!(store.newest_commit().sequence, commits);
-            prop_assert_eq!(store.view().board.last_ingest_time, None, "no ticks came in");
+            prop_assert_eq!(store.view().latest_quotes.last_ingest_time, None, "no ticks came in");
         }
         let count: usize = (0..3).map(|number| spans(&store, &source(number)).len()).sum();
         prop_assert_eq!(store.verify().poll_span_count, count as u64);
@@ -122,10 +122,10 @@ fn polls_share_a_commit_with_ticks() {
     work.record_poll(&poll(0, 0, 60, Health::Ok)).unwrap();
     let commit = work.commit().unwrap().unwrap();
     assert_eq!(commit.sequence, 1);
-    let ingested = store.view().board.last_ingest_time;
+    let ingested = store.view().latest_quotes.last_ingest_time;
     assert_eq!(ingested, Some(commit.recorded_time));
     record(&mut store, &[poll(0, 10, 60, Health::Ok)]);
-    assert_eq!((store.newest_commit().sequence, store.view().board.last_ingest_time), (2, ingested));
+    assert_eq!((store.newest_commit().sequence, store.view().latest_quotes.last_ingest_time), (2, ingested));
 }
 
 /// Enough changes of health that the oldest go.

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use silkrate::board::{Board, RateState, StateRules};
 use silkrate::clock::{Clock as _, ManualClock, SystemClock};
 use silkrate::domain::Timestamp;
 use silkrate::ingest::{QueueLimits, Running};
+use silkrate::latest_quotes::{LatestQuotes, RateState, StateRules};
 use silkrate::store::{CheckpointLimits, Store, StoreOptions};
 
 use crate::durable::{SECOND, batch_of, key, options, submit, value};
@@ -23,8 +23,8 @@ fn with_stale_limit(directory: &Path, stale_limit_us: i64) -> StoreOptions {
 
 /// What a store opened with a stale limit says: its sequence, the state of its only quote, and the sequence at which that
 /// last changed.
-fn said(board: &Board) -> (u64, RateState, u64) {
-    (board.sequence, board.quotes[0].state, board.quotes[0].changed_sequence)
+fn said(latest_quotes: &LatestQuotes) -> (u64, RateState, u64) {
+    (latest_quotes.sequence, latest_quotes.quotes[0].state, latest_quotes.quotes[0].changed_sequence)
 }
 
 /// Opens the store, which makes the commit that time or the rules call for, and ends as a killed process does: without a
@@ -32,7 +32,7 @@ fn said(board: &Board) -> (u64, RateState, u64) {
 fn opened_and_killed(directory: &Path, stale_limit_us: i64, now: Timestamp) -> (u64, RateState, u64) {
     let mut store = Store::open(with_stale_limit(directory, stale_limit_us), now).unwrap();
     store.begin(now).commit().unwrap();
-    said(&store.view().board)
+    said(&store.view().latest_quotes)
 }
 
 /// A store with one tick, three hours old.
@@ -42,7 +42,7 @@ fn store_with_one_tick(directory: &Path, now: Timestamp) {
     let series = work.series(&key(0, 0)).unwrap();
     work.upsert(series, now.saturating_add_us(-3 * HOUR), value(0), false).unwrap();
     work.commit().unwrap();
-    assert_eq!(said(&store.view().board), (1, RateState::Flat, 1));
+    assert_eq!(said(&store.view().latest_quotes), (1, RateState::Flat, 1));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_start_after_an_orderly_stop_does_the_same() {
         let mut store = Store::open(with_stale_limit(directory.path(), stale_limit_us), now).unwrap();
         store.begin(now).commit().unwrap();
         store.checkpoint().unwrap();
-        assert_eq!(said(&store.view().board), expect);
+        assert_eq!(said(&store.view().latest_quotes), expect);
         assert_eq!(store.verify().problems, Vec::<String>::new());
     }
 }
@@ -87,10 +87,10 @@ fn who_watches_sees_the_commit_of_a_start_with_other_rules() {
     let running = start(24 * HOUR);
     let observed_us = clock.now().micros() - 3 * HOUR;
     submit(running.ingest(), batch_of(&key(0, 0), [(observed_us, value(0))], false)).unwrap();
-    let before = said(&running.ingest().view().board);
+    let before = said(&running.ingest().view().latest_quotes);
     running.close().unwrap();
     let running = start(HOUR);
-    let (sequence, state, changed_sequence) = said(&running.ingest().view().board);
+    let (sequence, state, changed_sequence) = said(&running.ingest().view().latest_quotes);
     assert_eq!((sequence, state, changed_sequence), (before.0 + 1, RateState::Stale, before.0 + 1));
     running.close().unwrap();
 }

@@ -1,4 +1,4 @@
-//! The latest table as it is shown: rendered once a board, for all browsers.
+//! The latest table as it is shown: rendered once a latest quotes, for all browsers.
 //!
 //! **Invariants**: a row that says the same as before is the same allocation as before, so that what a browser has yet
 //! to see is found by comparing pointers. What brings a browser from one table to another is written once for all that
@@ -119,7 +119,7 @@ impl LatestCache {
     pub(super) async fn newest(&self, site: &Site) -> Result<Arc<Latest>, ServiceError> {
         let mut kept = self.kept.lock().await;
         if let Some(latest) = kept.as_ref() {
-            let is_newest = latest.sequence == site.rates.view().board.sequence
+            let is_newest = latest.sequence == site.rates.view().latest_quotes.sequence
                 && latest.writing_stopped == site.ingest.poisoned().is_some();
             let age_us = site.rates.now().micros_since(latest.now);
             if is_newest && (0..RENDER_AGE_MAX_US).contains(&age_us) {
@@ -140,15 +140,15 @@ async fn render(site: &Site, before: Option<Arc<Latest>>) -> Result<Latest, Serv
     site.rates
         .read(move |reader| {
             let answer = reader.quote_changes(&WINDOWS, ROWS_MAX)?;
-            let board = reader.board();
+            let latest_quotes = reader.latest_quotes();
             Ok(Latest {
                 number: before.as_ref().map_or(1, |before| before.number + 1),
                 sequence: answer.commit.sequence,
                 now,
                 rendered: Instant::now(),
                 writing_stopped: stopped.is_some(),
-                total: board.quotes.len(),
-                head: table::head(board, reader.held_count(), now, stopped.as_deref()).into_string().into(),
+                total: latest_quotes.quotes.len(),
+                head: table::head(latest_quotes, reader.held_count(), now, stopped.as_deref()).into_string().into(),
                 rows: rows(&answer.body, before.as_deref()),
                 events: std::sync::Mutex::default(),
             })

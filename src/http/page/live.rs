@@ -1,4 +1,4 @@
-//! Keeping browsers live: Server-Sent Events, from the watch of boards.
+//! Keeping browsers live: Server-Sent Events, from the watch of latest quotes.
 //!
 //! Events are JSON. `hello` says which script the server has, so that a page of another version loads anew; `latest`
 //! brings what stands above the table and the rows that changed (at first all of them); `beat` says that the connection
@@ -62,10 +62,10 @@ fn beat(now: Timestamp) -> Option<Bytes> {
 
 async fn feed(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: OwnedSemaphorePermit) {
     let draining = page.site.draining.clone();
-    let mut boards = page.site.ingest.watch_board();
-    // The first table is of the newest board, this one or a later.
-    boards.mark_unchanged();
-    let mut boards = Some(boards);
+    let mut latest_quotes_updates = page.site.ingest.watch_latest_quotes();
+    // The first table is of the newest latest quotes, this one or a later.
+    latest_quotes_updates.mark_unchanged();
+    let mut latest_quotes_updates = Some(latest_quotes_updates);
     let mut beats = interval_at(Instant::now() + BEAT, BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let hello = Hello { now: words::millis(page.site.rates.now()), script: assets::script_path() };
@@ -87,9 +87,9 @@ async fn feed(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: OwnedSemaph
         let Some(next) = latest.event_since(seen.as_deref()).or_else(|| beat(page.site.rates.now())) else { return };
         room.send(next);
         seen = Some(latest);
-        let next_board = async {
-            match &mut boards {
-                Some(boards) => boards.changed().await,
+        let next_latest_quotes = async {
+            match &mut latest_quotes_updates {
+                Some(latest_quotes_updates) => latest_quotes_updates.changed().await,
                 // Writing has stopped: what stands, stands.
                 None => std::future::pending().await,
             }
@@ -97,7 +97,7 @@ async fn feed(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: OwnedSemaph
         tokio::select! {
             () = draining.cancelled() => return,
             () = events.closed() => return,
-            changed = next_board => if changed.is_err() { boards = None },
+            changed = next_latest_quotes => if changed.is_err() { latest_quotes_updates = None },
             _ = beats.tick() => {}
         }
     }

@@ -17,8 +17,8 @@ use super::view::{CANDLES_MAX, Fields, Length, SPANS, View, view};
 use super::words::{Shown, clock_text, length, millis, moment_and_age};
 use super::{Page, failure, layout, problem, respond, table};
 use crate::api::Read;
-use crate::board::{LatestQuote, RateState};
 use crate::domain::{Pair, Timestamp};
+use crate::latest_quotes::{LatestQuote, RateState};
 use crate::query::{
     BucketsRequest, CandleRow, CandlesRequest, Outline, OutlineRequest, QueryError, Range, Reader, WindowChange,
 };
@@ -71,7 +71,7 @@ fn read(reader: &Reader, view: &View) -> Result<Reading, QueryError> {
             Some(reader.candles(&request)?.body.rows)
         }
     };
-    let quote = reader.board().quotes.iter().find(|quote| quote.series == outline.series).cloned();
+    let quote = reader.latest_quotes().quotes.iter().find(|quote| quote.series == outline.series).cloned();
     let doing = match quote {
         None => None,
         Some(quote) => Some(Doing {
@@ -99,7 +99,7 @@ pub(super) async fn pair(
         Err(rejection) => return problem(StatusCode::BAD_REQUEST, &rejection.body_text()),
     };
     let site = &page.site;
-    let keys = site.rates.view().board.quotes.iter().map(|quote| quote.series.clone()).collect::<Vec<_>>();
+    let keys = site.rates.view().latest_quotes.quotes.iter().map(|quote| quote.series.clone()).collect::<Vec<_>>();
     let view = match view(pair, &fields, keys.into_iter(), site.rates.sources().preferences()) {
         Ok(view) => view,
         Err(error) => return failure(&error.into()),

@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use super::words::{self, Shown, age_and_moment, length, moment, moment_and_age, percent, reported};
-use crate::board::{Board, LatestQuote, RateState};
 use crate::domain::{SeriesKey, Timestamp};
+use crate::latest_quotes::{LatestQuote, LatestQuotes, RateState};
 use crate::query::{QuoteChanges, WindowChange};
 
 /// Headings, as they stand above the table and, on a phone, before each cell.
@@ -103,8 +103,13 @@ pub(super) fn row(changes: &QuoteChanges) -> Markup {
 }
 
 /// What is said above the table: of when it is, and what is wrong with the whole of it.
-pub(super) fn head(board: &Board, held_count: usize, now: Timestamp, writing_stopped: Option<&str>) -> Markup {
-    let last_ingest = board.last_ingest_time;
+pub(super) fn head(
+    latest_quotes: &LatestQuotes,
+    held_count: usize,
+    now: Timestamp,
+    writing_stopped: Option<&str>,
+) -> Markup {
+    let last_ingest = latest_quotes.last_ingest_time;
     let quiet = last_ingest.is_some_and(|time| now.micros_since(time) > QUIET_AFTER_US);
     html! {
         @if let Some(cause) = writing_stopped {
@@ -123,8 +128,8 @@ pub(super) fn head(board: &Board, held_count: usize, now: Timestamp, writing_sto
                 "The last tick from any source came at " (moment_and_age(time)) "."
             }
             p class="asof" {
-                "Last tick from any source: " (moment_and_age(time)) ". As of commit " (board.sequence)
-                ", " (moment(board.recorded_time)) "."
+                "Last tick from any source: " (moment_and_age(time)) ". As of commit " (latest_quotes.sequence)
+                ", " (moment(latest_quotes.recorded_time)) "."
             }
         } @else {
             p class="notice" { strong { "Nothing has come in yet. " } "Send ticks, and they will show here." }

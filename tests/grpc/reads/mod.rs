@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use prost_types::Timestamp as ProtoTimestamp;
 use silkrate::api::Rates;
-use silkrate::board::StateRules;
 use silkrate::clock::ManualClock;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, SeriesKey, Source, Timestamp};
 use silkrate::grpc::deadline::DeadlineLayer;
 use silkrate::grpc::latest::LatestFront;
 use silkrate::grpc::rate_service::RateServiceImpl;
 use silkrate::ingest::{Batch, BatchTick, ConflictPolicy, IngestReport, QueueLimits, Running, SeriesTicks};
+use silkrate::latest_quotes::StateRules;
 use silkrate::proto::v1;
 use silkrate::proto::v1::rate_service_client::RateServiceClient;
 use silkrate::proto::v1::rate_service_server::RateServiceServer;

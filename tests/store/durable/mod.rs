@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use silkrate::board::StateRules;
 use silkrate::clock::{Clock as _, SystemClock};
 use silkrate::domain::{CurrencySet, Factor, Pair, PublishedValue, Rate, ReportedChange, SeriesKey, Source, Timestamp};
 use silkrate::ingest::{
     Batch, BatchTick, ConflictPolicy, Ingest, IngestError, IngestReport, QueueLimits, Running, SeriesTicks,
 };
+use silkrate::latest_quotes::StateRules;
 use silkrate::store::{CheckpointLimits, Commit, DiskFault, DiskOperation, ScanOrder, Store, StoreOptions, View};
 
 pub(crate) use crate::random::Random;

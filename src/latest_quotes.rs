@@ -1,6 +1,6 @@
 //! The immutable latest quotes, and the rule by which a series is stale, pegged, moving or flat.
 //!
-//! **Invariant**: a board is what one commit made true; time alone changes it only by a commit.
+//! **Invariant**: a latest quotes is what one commit made true; time alone changes it only by a commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -127,7 +127,7 @@ impl LatestQuote {
 
 /// The latest quotes at one commit.
 #[derive(Clone, Debug, Default)]
-pub struct Board {
+pub struct LatestQuotes {
     /// Of the commit.
     pub sequence: u64,
     /// Of the commit.
