@@ -5,12 +5,12 @@
 pub mod analysis;
 pub mod api;
 pub mod backoff;
+pub mod catch_panic;
 pub mod causes;
 pub mod cli;
 pub mod clock;
 pub mod columns;
 pub mod config;
-pub mod contained;
 pub mod domain;
 pub mod export;
 pub mod feed;

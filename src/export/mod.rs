@@ -37,11 +37,11 @@ pub use schema::SCHEMA_VERSION;
 pub use seal::is_of_silkrate;
 pub use tree::{PartitionKey, PartitionWriter, TreeError, TreeTotals, part_number};
 
-use crate::contained::contained;
+use crate::catch_panic::catch_panic;
 
 /// Decodes bytes that may be damaged, on which the libraries may panic.
 fn guarded<T, E: ToString>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match contained(decode) {
+    match catch_panic(decode) {
         Ok(decoded) => decoded.map_err(|error| error.to_string()),
         Err(_) => Err("it does not decode".to_owned()),
     }

@@ -1,6 +1,6 @@
 //! The end of an open sled.
 
-use crate::contained::contained;
+use crate::catch_panic::catch_panic;
 
 /// The last handle on a sled, as long as whoever has another one has this too, and drops it later.
 ///
@@ -16,7 +16,7 @@ impl Closing {
 impl Drop for Closing {
     fn drop(&mut self) {
         let db = self.0.take();
-        if let Err(said) = contained(move || drop(db)) {
+        if let Err(said) = catch_panic(move || drop(db)) {
             tracing::warn!("the store could not be closed in order: {said}");
         }
     }

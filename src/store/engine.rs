@@ -18,7 +18,7 @@ use super::error::StoreError;
 use super::keys;
 use super::log::Log;
 use super::reader::BlockReader;
-use crate::contained::contained;
+use crate::catch_panic::catch_panic;
 
 /// With the default of 128 KiB, pages over a quarter of it go to files that sled never syncs.
 const SEGMENT_BYTES: usize = 4 << 20;
@@ -264,7 +264,7 @@ impl Engine {
         }
         let fault = self.fault.as_ref().map_or(Ok(()), |fault| fault(operation));
         let result = fault.map_err(|error| StoreError::io(action, &error)).and_then(|()| {
-            contained(write).unwrap_or_else(|said| {
+            catch_panic(write).unwrap_or_else(|said| {
                 Err(StoreError::Io { action: action.to_owned(), problem: said, disk_full: false })
             })
         });
@@ -375,7 +375,7 @@ fn open_sled(path: &Path, inside: &Path) -> Result<OpenSled, StoreError> {
     let config =
         sled::Config::new().path(inside).segment_size(SEGMENT_BYTES).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     // Truncated files can make sled panic while it opens.
-    match contained(|| config.open()) {
+    match catch_panic(|| config.open()) {
         Ok(Ok(db)) => Ok(OpenSled { db: db.clone(), closing: Closing::new(db) }),
         Ok(Err(error @ sled::Error::Io(_))) => {
             Err(StoreError::engine(format!("cannot open the store {}", path.display()), &error))

@@ -13,7 +13,7 @@ use super::block::{
 use super::closing::Closing;
 use super::keys;
 use super::run_times::KeptRunTimes;
-use crate::contained::contained;
+use crate::catch_panic::catch_panic;
 use crate::domain::{RateSpan, Run};
 
 /// Reads blocks by `get`, on whatever thread it is called; cheap to clone.
@@ -136,7 +136,7 @@ impl BlockReader {
             }
             Ok(value)
         };
-        match contained(read) {
+        match catch_panic(read) {
             Ok(result) => result.map_err(|error| Unread::new(&error)),
             Err(said) => {
                 Err(Unread { fault: BlockFault::Damage, problem: format!("the engine gave up on its page: {said}") })

@@ -21,7 +21,7 @@ use super::series::{self, Recent};
 use super::track::{Opened, Track};
 use super::witness::Witness;
 use super::{COMMITS_ID, Commit, Store, StoreOptions};
-use crate::contained::contained;
+use crate::catch_panic::catch_panic;
 use crate::domain::{SeriesKey, Timestamp};
 use crate::latest_quotes::StateRules;
 
@@ -44,7 +44,7 @@ impl Store {
         let engine = Engine::open(&options.directory, options.reserve_bytes, options.disk_fault.clone())?;
         let name = engine.name();
         // A damaged page can make sled panic while it is read.
-        contained(|| Self::recover(engine, options)).unwrap_or_else(|said| {
+        catch_panic(|| Self::recover(engine, options)).unwrap_or_else(|said| {
             Err(StoreError::Damaged {
                 path: name,
                 problem: format!("the engine gave up while reading its files: {said}"),

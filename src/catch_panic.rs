@@ -9,8 +9,8 @@ use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether this thread is inside [`contained`].
-    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread is inside [`catch_panic`].
+    static IS_CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs `call`.
@@ -19,11 +19,11 @@ thread_local! {
 ///
 /// # Errors
 /// What a panic of `call` said.
-pub fn contained<R>(call: impl FnOnce() -> R) -> Result<R, String> {
+pub fn catch_panic<R>(call: impl FnOnce() -> R) -> Result<R, String> {
     quieten();
-    let outer = CONTAINED.replace(true);
+    let outer = IS_CATCHING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(call));
-    CONTAINED.set(outer);
+    IS_CATCHING.set(outer);
     result.map_err(|said| message(&*said).to_owned())
 }
 
@@ -33,7 +33,7 @@ fn quieten() {
     HOOK.call_once(|| {
         let otherwise = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
-            if !CONTAINED.get() {
+            if !IS_CATCHING.get() {
                 otherwise(panic);
             }
         }));
@@ -53,10 +53,10 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_what_it_said() {
-        assert_eq!(contained(|| 5), Ok(5));
-        assert_eq!(contained(|| panic!("a page is gone")), Err::<(), _>("a page is gone".to_owned()));
+        assert_eq!(catch_panic(|| 5), Ok(5));
+        assert_eq!(catch_panic(|| panic!("a page is gone")), Err::<(), _>("a page is gone".to_owned()));
         let page = 7;
-        assert_eq!(contained(|| panic!("page {page} is gone")), Err::<(), _>("page 7 is gone".to_owned()));
-        assert!(!CONTAINED.get());
+        assert_eq!(catch_panic(|| panic!("page {page} is gone")), Err::<(), _>("page 7 is gone".to_owned()));
+        assert!(!IS_CATCHING.get());
     }
 }
