@@ -14,8 +14,8 @@ use super::error::StoreError;
 use super::revision_cache::Indexed;
 use super::revision_index::{Believed, RevisionIndex, Wanted};
 use super::scan_order::ScanOrder;
+use super::segments::{Loader, RecentBlocks, Segment};
 use super::series::{Access, Recent};
-use super::track::{Loader, RecentBlocks, Slot};
 use super::view::SeriesView;
 use crate::domain::{Revision, Run, Timestamp};
 
@@ -34,13 +34,13 @@ pub struct SeriesTotals {
     pub revision_count: u64,
 }
 
-/// The last run of a slot that begins at or before a time and was recorded by another.
+/// The last run of a segment that begins at or before a time and was recorded by another.
 enum Standing {
     /// This one.
     Run(Run),
     /// It begins before the time from which it is wanted.
     Before,
-    /// The slot has none.
+    /// The segment has none.
     None,
 }
 
@@ -118,34 +118,34 @@ impl SeriesView {
 
     /// The last run of today's that begins in `[start, time]`, both inclusive, and was recorded by `known`.
     fn last_standing(&self, [start, time]: [Timestamp; 2], known: Timestamp) -> Result<Option<Run>, StoreError> {
-        let mut end = self.series.runs.slots_from(time);
-        while let Some(at) = self.summary().last_slot(end, known) {
-            match self.last_standing_of_slot(at, [start, time], known)? {
+        let mut end = self.series.runs.segments_from(time);
+        while let Some(at) = self.summary().last_segment(end, known) {
+            match self.last_standing_of_segment(at, [start, time], known)? {
                 Standing::Run(run) => return Ok(Some(run)),
                 Standing::Before => return Ok(None),
-                // Those recorded by then begin after `time`, which is so of the last slot alone.
+                // Those recorded by then begin after `time`, which is so of the last segment alone.
                 Standing::None => end = at,
             }
         }
         Ok(None)
     }
 
-    fn last_standing_of_slot(
+    fn last_standing_of_segment(
         &self,
         at: usize,
         [start, time]: [Timestamp; 2],
         known: Timestamp,
     ) -> Result<Standing, StoreError> {
         let mut is_before = false;
-        let run = match self.series.runs.slot(at) {
-            Some(Slot::Sealed(meta)) if meta.last_key() < start => return Ok(Standing::Before),
-            Some(Slot::Sealed(meta)) => self.reader.read_run(&meta, |times| {
+        let run = match self.series.runs.segment(at) {
+            Some(Segment::Immutable(meta)) if meta.last_key() < start => return Ok(Standing::Before),
+            Some(Segment::Immutable(meta)) => self.reader.read_run(&meta, |times| {
                 let begun = times.first_us.partition_point(|first_us| *first_us <= time.micros());
                 let last = (0..begun).rev().find(|run| times.recorded_us[*run] <= known.micros())?;
                 is_before = times.first_us[last] < start.micros();
                 (!is_before).then_some(last)
             }),
-            Some(Slot::Open(items)) => {
+            Some(Segment::Mutable(items)) => {
                 let begun = items.partition_point(|run| run.first_observed_time <= time);
                 let last = items.iter().take(begun).rev().find(|run| run.recorded_time <= known);
                 is_before = last.is_some_and(|run| run.first_observed_time < start);
@@ -162,8 +162,8 @@ impl SeriesView {
 
     /// When the first run of today's begins that was recorded by `known`, if that is before `end`.
     fn first_standing(&self, end: Option<Timestamp>, known: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let Some(at) = self.summary().first_slot(known) else { return Ok(None) };
-        if let Some(Slot::Sealed(meta)) = self.series.runs.slot(at) {
+        let Some(at) = self.summary().first_segment(known) else { return Ok(None) };
+        if let Some(Segment::Immutable(meta)) = self.series.runs.segment(at) {
             if end.is_some_and(|end| end <= meta.first_key()) {
                 return Ok(None);
             }
@@ -224,13 +224,13 @@ impl SeriesView {
     ) -> Result<Option<StoreError>, StoreError> {
         let count = self.summary().revision_count();
         for (place, error) in indexed.unread.iter().filter(|(place, _)| *place < count) {
-            let (slot, _) = self.summary().revision_slot(*place);
-            let Some(Slot::Sealed(meta)) = self.series.revisions.slot(slot) else { continue };
+            let (segment, _) = self.summary().revision_segment(*place);
+            let Some(Segment::Immutable(meta)) = self.series.revisions.segment(segment) else { continue };
             let may_have = known < meta.last_key()
                 && meta.recorded_min_us <= known.micros()
                 && meta.observed_min_us < end.micros();
             if may_have {
-                self.load_revisions(slot)?;
+                self.load_revisions(segment)?;
                 return Ok(Some(StoreError::of_block(&self.series.key, error.clone())));
             }
         }
@@ -239,19 +239,19 @@ impl SeriesView {
 
     /// The run of the revision with this place in their list, if there are so many.
     fn revised_run(&self, place: usize, times: RevisionTimes) -> Result<Option<Run>, StoreError> {
-        let (slot, at) = self.summary().revision_slot(place);
-        let run = match self.series.revisions.slot(slot) {
-            Some(Slot::Sealed(meta)) => self.reader.read_revised_run(&meta, at, times).map(Some),
-            Some(Slot::Open(items)) => Ok(items.get(at).map(|revision| revision.run.clone())),
+        let (segment, at) = self.summary().revision_segment(place);
+        let run = match self.series.revisions.segment(segment) {
+            Some(Segment::Immutable(meta)) => self.reader.read_revised_run(&meta, at, times).map(Some),
+            Some(Segment::Mutable(items)) => Ok(items.get(at).map(|revision| revision.run.clone())),
             None => Ok(None),
         };
         run.map_err(|error| StoreError::of_block(&self.series.key, error))
     }
 
-    /// The revisions of a slot.
+    /// The revisions of a segment.
     pub(super) fn load_revisions(&self, at: usize) -> Result<Arc<Vec<Revision>>, StoreError> {
         let recent = RecentBlocks::default();
-        let items = self.series.revisions.load_slot(at, &Loader::new(&self.reader, &recent));
+        let items = self.series.revisions.load_segment(at, &Loader::new(&self.reader, &recent));
         items.map_err(|error| StoreError::of_block(&self.series.key, error))
     }
 
@@ -264,14 +264,16 @@ impl SeriesView {
         mut visit: impl FnMut(&Run),
     ) -> Result<(), StoreError> {
         let revisions = &self.series.revisions;
-        for slot in revisions.slots().rev() {
-            let items = match slot {
-                Slot::Open(items) => items,
-                Slot::Sealed(meta) if meta.last_key() <= known => break,
-                Slot::Sealed(meta) if meta.recorded_min_us > known.micros() || meta.observed_min_us >= end.micros() => {
+        for segment in revisions.segments().rev() {
+            let items = match segment {
+                Segment::Mutable(items) => items,
+                Segment::Immutable(meta) if meta.last_key() <= known => break,
+                Segment::Immutable(meta)
+                    if meta.recorded_min_us > known.micros() || meta.observed_min_us >= end.micros() =>
+                {
                     continue;
                 }
-                Slot::Sealed(meta) => Arc::new(
+                Segment::Immutable(meta) => Arc::new(
                     self.reader
                         .read::<Revision>(&meta)
                         .map_err(|error| StoreError::of_block(&self.series.key, error))?,
@@ -315,15 +317,15 @@ impl SeriesView {
             totals.run_count += runs;
             totals.observation_count += observations;
         };
-        for at in 0..self.series.runs.slot_count() {
-            match self.series.runs.slot(at) {
-                Some(Slot::Sealed(meta)) if meta.recorded_max_us <= known.micros() => {
+        for at in 0..self.series.runs.segment_count() {
+            match self.series.runs.segment(at) {
+                Some(Segment::Immutable(meta)) if meta.recorded_max_us <= known.micros() => {
                     let end = Timestamp::from_micros(meta.end_us);
                     add(meta.first_key(), end, u64::from(meta.item_count), meta.observation_count);
                     continue;
                 }
-                Some(Slot::Sealed(meta)) if meta.recorded_min_us > known.micros() => continue,
-                Some(Slot::Sealed(_) | Slot::Open(_)) | None => {}
+                Some(Segment::Immutable(meta)) if meta.recorded_min_us > known.micros() => continue,
+                Some(Segment::Immutable(_) | Segment::Mutable(_)) | None => {}
             }
             for run in self.load_runs(at)?.iter().filter(|run| run.recorded_time <= known) {
                 add(run.first_observed_time, run.last_observed_time, 1, run.observation_count);

@@ -14,7 +14,7 @@ use super::keys;
 use super::quarantine::Keeper;
 use super::records::{Meta, SeriesRecord};
 use super::rules::RulesRecord;
-use super::track::Track;
+use super::segments::Segments;
 use super::{COMMITS_ID, Store};
 
 /// Most bytes of columns in one batch.
@@ -30,8 +30,8 @@ struct Sealer<'a> {
 }
 
 impl Sealer<'_> {
-    fn seal<T: Item>(&mut self, series: u32, track: &mut Track<T>) -> Result<(), StoreError> {
-        track.seal(|items| {
+    fn seal<T: Item>(&mut self, series: u32, segments: &mut Segments<T>) -> Result<(), StoreError> {
+        segments.seal(|items| {
             let blocks = encode_blocks(items, self.next_block_id).map_err(|problem| StoreError::Io {
                 action: "cannot encode a block".to_owned(),
                 problem,

@@ -33,9 +33,9 @@ mod rules;
 mod run_times;
 mod scan;
 mod scan_order;
+mod segments;
+mod segments_summary;
 mod series;
-mod track;
-mod track_summary;
 mod usage;
 mod values;
 mod verify;
@@ -68,8 +68,8 @@ use polls::Polls;
 use quarantine::Keeper;
 use reader::BlockReader;
 use revision_cache::RevisionIndexes;
+use segments::{Opened, Segments};
 use series::{Access, Recent, Series};
-use track::{Opened, Track};
 use witness::Witness;
 
 use crate::domain::{SeriesKey, Source, Timestamp};
@@ -155,7 +155,7 @@ pub struct Store {
     series: Vec<Series>,
     ids: HashMap<SeriesKey, u32>,
     /// Recorded times of all commits, in order: a commit's sequence is its place here.
-    commits: Track<Timestamp>,
+    commits: Segments<Timestamp>,
     commit: Commit,
     last_ingest_time: Option<Timestamp>,
     /// Checksum of the last log entry.

@@ -4,8 +4,8 @@
 //! held for years costs no scan.
 
 use super::block::BlockError;
+use super::segments::Segment;
 use super::series::{Access, Pace, Series};
-use super::track::Slot;
 use crate::domain::{Run, Timestamp};
 
 impl Series {
@@ -14,12 +14,12 @@ impl Series {
     pub(crate) fn pace_of(&self, run: &Run, access: &Access<'_>) -> Result<Pace, BlockError> {
         let loader = access.runs();
         let mut pace = Pace { since: run.first_observed_time, before: None };
-        let mut at = self.runs.slots_from(run.first_observed_time);
+        let mut at = self.runs.segments_from(run.first_observed_time);
         while at > 0 {
             at -= 1;
-            let uniform = match self.runs.slot(at) {
-                Some(Slot::Sealed(meta)) => meta.uniform_rate().map(|rate| (rate, meta.first_key())),
-                Some(Slot::Open(_)) | None => None,
+            let uniform = match self.runs.segment(at) {
+                Some(Segment::Immutable(meta)) => meta.uniform_rate().map(|rate| (rate, meta.first_key())),
+                Some(Segment::Mutable(_)) | None => None,
             };
             if let Some((rate, first)) = uniform
                 && rate.same_number(run.value.rate)
@@ -27,7 +27,7 @@ impl Series {
                 pace.since = pace.since.min(first);
                 continue;
             }
-            let items = self.runs.load_slot(at, &loader)?;
+            let items = self.runs.load_segment(at, &loader)?;
             for other in items.iter().rev().skip_while(|other| other.first_observed_time > run.first_observed_time) {
                 if !other.value.rate.same_number(run.value.rate) {
                     pace.before = Some((other.last_observed_time, other.value.rate));

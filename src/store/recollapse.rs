@@ -6,8 +6,8 @@
 use super::Store;
 use super::error::StoreError;
 use super::log::LogEntry;
+use super::segments::{Segment, Segments};
 use super::series::{self, Access};
-use super::track::{Slot, Track};
 use crate::domain::{Revision, Run, Timestamp};
 
 impl Store {
@@ -56,11 +56,13 @@ impl Store {
         let series = &mut self.series[id as usize - 1];
         let mut old: Vec<Run> = Vec::new();
         let mut commit = series::Commit::default();
-        for (at, slot) in series.runs.slots().enumerate() {
-            let items =
-                series.runs.load_slot(at, &access.runs()).map_err(|error| StoreError::of_block(&series.key, error))?;
+        for (at, segment) in series.runs.segments().enumerate() {
+            let items = series
+                .runs
+                .load_segment(at, &access.runs())
+                .map_err(|error| StoreError::of_block(&series.key, error))?;
             old.extend_from_slice(&items);
-            if let Slot::Sealed(meta) = slot {
+            if let Segment::Immutable(meta) = segment {
                 commit.opened.blocks.push(meta);
             }
         }
@@ -68,10 +70,10 @@ impl Store {
         let mut values = old.iter().flat_map(|run| {
             std::iter::repeat_n(run.value, usize::try_from(run.observation_count).unwrap_or(usize::MAX))
         });
-        for at in 0..series.instants.slot_count() {
+        for at in 0..series.instants.segment_count() {
             let items = series
                 .instants
-                .load_slot(at, &access.instants())
+                .load_segment(at, &access.instants())
                 .map_err(|error| StoreError::of_block(&series.key, error))?;
             for (time, value) in items.iter().zip(&mut values) {
                 match new.last_mut() {
@@ -88,7 +90,7 @@ impl Store {
         series.totals.run_count = new.len() as u64;
         series.totals.revision_count += superseded.len() as u64;
         series.newest = new.last().cloned();
-        series.runs = Track::of_items(&new);
+        series.runs = Segments::of_items(&new);
         for revision in superseded {
             series.revisions.push(revision);
         }

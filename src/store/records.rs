@@ -148,7 +148,7 @@ impl SeriesRecord {
         self.id
     }
 
-    /// The series without its tracks; `None` if the record makes no sense.
+    /// The series without its segments; `None` if the record makes no sense.
     pub(crate) fn series(&self) -> Option<Series> {
         let key = series_key(&format!("{}/{}", self.base, self.quote_currency), &self.source)?;
         let quote = match &self.quote {

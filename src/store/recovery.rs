@@ -17,8 +17,8 @@ use super::log::{Log, LogEntry};
 use super::polls::{ChunkRecord, Polls};
 use super::quarantine::{HeldRecord, Keeper};
 use super::records::{Meta, SeriesRecord, series_key};
+use super::segments::{Opened, Segments};
 use super::series::{self, Recent};
-use super::track::{Opened, Track};
 use super::witness::Witness;
 use super::{COMMITS_ID, Commit, Store, StoreOptions};
 use crate::catch_panic::catch_panic;
@@ -136,7 +136,7 @@ impl Store {
             store_id: meta.store_id,
             series: Vec::new(),
             ids: HashMap::new(),
-            commits: Track::default(),
+            commits: Segments::default(),
             commit: Commit { sequence: meta.sequence, recorded_time: Timestamp::from_micros(meta.recorded_us) },
             last_ingest_time: meta.last_ingest_us.map(Timestamp::from_micros),
             chain,
@@ -257,15 +257,15 @@ impl Store {
                     problem: format!("the blocks of {} do not add up to its counts", series.key),
                 });
             }
-            series.runs = Track::of_blocks(runs);
-            series.instants = Track::of_blocks(instants);
-            series.revisions = Track::of_blocks(revisions);
+            series.runs = Segments::of_blocks(runs);
+            series.instants = Segments::of_blocks(instants);
+            series.revisions = Segments::of_blocks(revisions);
         }
         let commits = take(COMMITS_ID, BlockKind::Instants).unwrap_or_default();
         if items(&commits) != self.commit.sequence {
             return Err(self.damaged("its list of commits does not add up to its sequence"));
         }
-        self.commits = Track::of_blocks(commits);
+        self.commits = Segments::of_blocks(commits);
         for id in (1_u32..).take(self.series.len()) {
             self.refresh_due(id);
             self.refresh_view(id);

@@ -34,8 +34,8 @@ use super::polls::Polls;
 use super::reader::BlockReader;
 use super::records::{Meta, SeriesRecord};
 use super::rules::RulesRecord;
+use super::segments::{Loader, RecentBlocks, Segments};
 use super::series::{Access, Pace, Recent, Series, Totals};
-use super::track::{Loader, RecentBlocks, Track};
 use super::witness::Witness;
 use super::{COMMITS_ID, Commit, latest_quote};
 use crate::domain::{PollSpan, Revision, Run, SeriesKey, Source, Timestamp};
@@ -117,7 +117,7 @@ impl Restore {
             let problem = RestoreProblem::CommitCount { count, last, sequence, recorded_time };
             return Err(RestoreError::Commits(problem).into());
         }
-        self.commits.track = pending.finish(&mut self.writer, &self.engine)?;
+        self.commits.segments = pending.finish(&mut self.writer, &self.engine)?;
         self.writer.write(&self.engine).map_err(RestoreError::from)?;
         Ok(())
     }
@@ -376,13 +376,13 @@ impl SeriesPart<'_> {
 /// The recorded times of all commits.
 #[derive(Default)]
 struct Commits {
-    track: Track<Timestamp>,
+    segments: Segments<Timestamp>,
     recent: RecentBlocks<Timestamp>,
 }
 
 impl Commits {
     fn contain(&self, time: Timestamp, reader: &BlockReader) -> Result<bool, BlockError> {
-        self.track.contains(time, &Loader::new(reader, &self.recent))
+        self.segments.contains(time, &Loader::new(reader, &self.recent))
     }
 }
 
@@ -461,10 +461,10 @@ impl<T: Item> Pending<T> {
         Ok(())
     }
 
-    fn finish(mut self, writer: &mut BlockWriter, engine: &Engine) -> Result<Track<T>, RestoreError> {
+    fn finish(mut self, writer: &mut BlockWriter, engine: &Engine) -> Result<Segments<T>, RestoreError> {
         if !self.items.is_empty() {
             writer.seal(self.series, &self.items, engine, &mut self.metas)?;
         }
-        Ok(Track::of_blocks(self.metas))
+        Ok(Segments::of_blocks(self.metas))
     }
 }

@@ -84,13 +84,14 @@ impl<P: From<Run>> RevisedRuns<P> {
     fn load(&mut self) -> Result<(), StoreError> {
         let Some(believed) = &mut self.believed else { return Ok(()) };
         let places = believed.by_ref().take(self.batch_runs);
-        let slots = places.enumerate().map(|(number, (place, _))| (self.series.summary().revision_slot(place), number));
-        let mut slots: Vec<((usize, usize), usize)> = slots.collect();
-        slots.sort_unstable();
-        let mut runs: Vec<(usize, P)> = Vec::with_capacity(slots.len());
-        for of_one in slots.chunk_by(|((slot, _), _), ((next, _), _)| slot == next) {
-            let Some(((slot, _), _)) = of_one.first() else { continue };
-            let items = self.series.load_revisions(*slot)?;
+        let segments =
+            places.enumerate().map(|(number, (place, _))| (self.series.summary().revision_segment(place), number));
+        let mut segments: Vec<((usize, usize), usize)> = segments.collect();
+        segments.sort_unstable();
+        let mut runs: Vec<(usize, P)> = Vec::with_capacity(segments.len());
+        for of_one in segments.chunk_by(|((segment, _), _), ((next, _), _)| segment == next) {
+            let Some(((segment, _), _)) = of_one.first() else { continue };
+            let items = self.series.load_revisions(*segment)?;
             let run = |((_, at), number): &((usize, usize), usize)| Some((*number, items.get(*at)?.run.clone().into()));
             runs.extend(of_one.iter().filter_map(run));
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::block::{BlockError, RevisionTimes};
 use super::reader::BlockReader;
 use super::revision_index::RevisionIndex;
-use super::track::{Slot, Track};
+use super::segments::{Segment, Segments};
 use crate::domain::Revision;
 
 /// Most bytes of all indexes together. A revision takes some 44.
@@ -56,7 +56,7 @@ impl RevisionIndexes {
     pub(super) fn of(
         &self,
         series: u32,
-        revisions: &Track<Revision>,
+        revisions: &Segments<Revision>,
         count: usize,
         reader: &BlockReader,
     ) -> Option<Indexed> {
@@ -100,21 +100,21 @@ impl RevisionIndexes {
     }
 }
 
-/// The same index with the revisions that follow in the track.
-fn extended(indexed: &Indexed, revisions: &Track<Revision>, reader: &BlockReader) -> Indexed {
+/// The same index with the revisions that follow in the segments.
+fn extended(indexed: &Indexed, revisions: &Segments<Revision>, reader: &BlockReader) -> Indexed {
     let mut unread = Vec::clone(&indexed.unread);
     let mut more = Vec::new();
     let mut end = 0;
-    for slot in revisions.slots() {
+    for segment in revisions.segments() {
         let start = end;
-        end += slot.item_count();
+        end += segment.item_count();
         let first_new = indexed.index.len().saturating_sub(start);
         if end <= indexed.index.len() {
             continue;
         }
-        match slot {
-            Slot::Open(items) => more.extend(items.iter().skip(first_new).map(times)),
-            Slot::Sealed(meta) => match reader.read_revision_times(&meta) {
+        match segment {
+            Segment::Mutable(items) => more.extend(items.iter().skip(first_new).map(times)),
+            Segment::Immutable(meta) => match reader.read_revision_times(&meta) {
                 Ok(items) => more.extend_from_slice(items.get(first_new..).unwrap_or_default()),
                 Err(error) => {
                     // Never found: nothing was recorded as late as that.

@@ -1,4 +1,4 @@
-//! Scans over the runs of a series, a slot at a time, whole runs or what they say of the rate alone.
+//! Scans over the runs of a series, a segment at a time, whole runs or what they say of the rate alone.
 //!
 //! **Invariant**: a scan sees the commit of its view, in order, each run once; a block that does not decode ends it with
 //! an error.
@@ -11,8 +11,8 @@ use super::error::StoreError;
 use super::reader::BlockReader;
 use super::revised_runs::RevisedRuns;
 use super::scan_order::ScanOrder;
+use super::segments::Segment;
 use super::series::{Access, Recent};
-use super::track::Slot;
 use super::view::SeriesView;
 use crate::domain::{Rate, RateSpan, Run, Timestamp};
 
@@ -106,10 +106,10 @@ impl RunPart for RateSpan {
     }
 }
 
-/// Runs of a series in pieces that are never empty, one slot at a time.
+/// Runs of a series in pieces that are never empty, one segment at a time.
 pub(super) struct RunScan<P> {
     series: Arc<SeriesView>,
-    slots: Range<usize>,
+    segments: Range<usize>,
     start: Timestamp,
     end: Timestamp,
     known: Timestamp,
@@ -134,23 +134,23 @@ impl<P: RunPart> RunScan<P> {
         } else {
             RevisedRuns::new(series, [start, end], known, order)?
         };
-        let slots = series.series.runs.slots_between(start, end);
-        Ok(Self { series: Arc::clone(series), slots, start, end, known, order, revised })
+        let segments = series.series.runs.segments_between(start, end);
+        Ok(Self { series: Arc::clone(series), segments, start, end, known, order, revised })
     }
 
     fn next_slot(&mut self) -> Option<usize> {
         match self.order {
-            ScanOrder::Ascending => self.slots.next(),
-            ScanOrder::Descending => self.slots.next_back(),
+            ScanOrder::Ascending => self.segments.next(),
+            ScanOrder::Descending => self.segments.next_back(),
         }
     }
 
     fn load(&self, at: usize) -> Result<Vec<P>, StoreError> {
-        let mut piece = match self.series.series.runs.slot(at) {
-            Some(Slot::Sealed(meta)) if meta.recorded_min_us > self.known.micros() => Vec::new(),
-            Some(Slot::Sealed(meta)) if self.wants_all(&meta) => P::read(&self.series.reader, &meta)
+        let mut piece = match self.series.series.runs.segment(at) {
+            Some(Segment::Immutable(meta)) if meta.recorded_min_us > self.known.micros() => Vec::new(),
+            Some(Segment::Immutable(meta)) if self.wants_all(&meta) => P::read(&self.series.reader, &meta)
                 .map_err(|error| StoreError::of_block(&self.series.series.key, error))?,
-            Some(Slot::Sealed(_) | Slot::Open(_)) | None => {
+            Some(Segment::Immutable(_) | Segment::Mutable(_)) | None => {
                 let runs = self.series.load_runs(at)?;
                 runs.iter().filter(|run| self.wants(run)).cloned().map(P::from).collect()
             }
@@ -216,7 +216,7 @@ impl<P: RunPart> Iterator for RunScan<P> {
     fn next(&mut self) -> Option<Self::Item> {
         let piece = self.next_piece();
         if piece.is_err() {
-            self.slots = 0..0;
+            self.segments = 0..0;
             self.revised = RevisedRuns::none(&self.series);
         }
         piece.transpose()

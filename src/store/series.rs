@@ -1,6 +1,6 @@
 //! One series: its timeline, its runs, its revisions, and what ticks do to them.
 //!
-//! Like its tracks, a series is a value: the writer changes its own, readers hold clones.
+//! Like its segments, a series is a value: the writer changes its own, readers hold clones.
 //!
 //! **Invariants**, between commits: the runs partition the timeline; no two neighbouring runs could
 //! be one; no run bridges a gap longer than the collapse window; every change happened through a
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::block::BlockError;
 use super::reader::BlockReader;
-use super::track::{Loader, Opened, RecentBlocks, Slot, Track};
+use super::segments::{Loader, Opened, RecentBlocks, Segment, Segments};
 use crate::domain::{PublishedValue, Rate, Revision, Run, SeriesKey, Timestamp};
 use crate::latest_quotes::LatestQuote;
 
@@ -21,9 +21,9 @@ pub(crate) struct Series {
     pub(crate) id: u32,
     pub(crate) key: Arc<SeriesKey>,
     pub(crate) collapse_window_us: i64,
-    pub(crate) runs: Track<Run>,
-    pub(crate) instants: Track<Timestamp>,
-    pub(crate) revisions: Track<Revision>,
+    pub(crate) runs: Segments<Run>,
+    pub(crate) instants: Segments<Timestamp>,
+    pub(crate) revisions: Segments<Revision>,
     pub(crate) totals: Totals,
     /// The last run, kept so that starting reads no block.
     pub(crate) newest: Option<Run>,
@@ -103,9 +103,9 @@ impl Series {
             id,
             key: Arc::new(key),
             collapse_window_us,
-            runs: Track::default(),
-            instants: Track::default(),
-            revisions: Track::default(),
+            runs: Segments::default(),
+            instants: Segments::default(),
+            revisions: Segments::default(),
             totals: Totals::default(),
             newest: None,
             pace: Pace::default(),
@@ -221,7 +221,7 @@ impl Series {
         commit: &mut Commit,
         access: &Access<'_>,
     ) -> Result<Outcome, BlockError> {
-        self.runs.open_slot_of(run.first_observed_time, &access.runs(), &mut commit.opened)?;
+        self.runs.mutable_segment_of(run.first_observed_time, &access.runs(), &mut commit.opened)?;
         let place = self.instants.open_place(time, &access.instants(), &mut commit.opened)?;
         self.instants.insert(place, time);
         if let Some(run) = self.runs.get_mut(run.first_observed_time) {
@@ -243,7 +243,7 @@ impl Series {
         access: &Access<'_>,
     ) -> Result<Outcome, BlockError> {
         let (left, right) = self.parts_around(run, time, access)?;
-        self.runs.open_slot_of(run.first_observed_time, &access.runs(), &mut commit.opened)?;
+        self.runs.mutable_segment_of(run.first_observed_time, &access.runs(), &mut commit.opened)?;
         let place = self.instants.open_place(time, &access.instants(), &mut commit.opened)?;
         self.instants.insert(place, time);
         remember(run, recorded_time, &mut commit.before);
@@ -300,7 +300,7 @@ impl Series {
             .after(time, &runs)?
             .filter(|run| run.takes_in(value, run.first_observed_time.micros_since(time), window_us));
         for run in before.iter().chain(&after) {
-            self.runs.open_slot_of(run.first_observed_time, &runs, &mut commit.opened)?;
+            self.runs.mutable_segment_of(run.first_observed_time, &runs, &mut commit.opened)?;
         }
         let alone = match (&before, &after) {
             (None, None) => Some(self.runs.open_place(time, &runs, &mut commit.opened)?),
@@ -323,7 +323,7 @@ impl Series {
     }
 
     /// Joins a run of its own to the neighbours that take it in; `None` if neither does, else
-    /// whether it merged both. The slots of the neighbours are open.
+    /// whether it merged both. The segments of the neighbours are open.
     fn join(
         &mut self,
         before: Option<&Run>,
@@ -386,7 +386,7 @@ impl Series {
         }
         .filter(|other| other.takes_in(value, other.first_observed_time.micros_since(time), window_us));
         for touched in before.iter().chain([run]).chain(&after) {
-            self.runs.open_slot_of(touched.first_observed_time, &runs, &mut commit.opened)?;
+            self.runs.mutable_segment_of(touched.first_observed_time, &runs, &mut commit.opened)?;
         }
         remember(run, recorded_time, &mut commit.before);
         let middle = Run::single(time, value, recorded_time);
@@ -421,11 +421,11 @@ impl Series {
         self.refresh_newest();
     }
 
-    /// Reads the newest run again: where a change may have replaced it, its slot is open.
+    /// Reads the newest run again: where a change may have replaced it, its segment is open.
     fn refresh_newest(&mut self) {
-        match self.runs.slots().next_back() {
-            Some(Slot::Open(items)) => self.newest = items.last().cloned(),
-            Some(Slot::Sealed(_)) | None => {}
+        match self.runs.segments().next_back() {
+            Some(Segment::Mutable(items)) => self.newest = items.last().cloned(),
+            Some(Segment::Immutable(_)) | None => {}
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::block::{BlockKind, BlockMeta, Item};
 use super::error::StoreError;
 use super::scan_order::ScanOrder;
-use super::track::{Slot, Track};
+use super::segments::{Segment, Segments};
 use super::view::SeriesView;
 use super::{CheckpointLimits, Store, StoreOptions};
 use crate::domain::{Run, Timestamp, Verdict};
@@ -97,13 +97,13 @@ impl Store {
     }
 
     fn check_commits(&self, report: &mut VerifyReport) {
-        let recent = super::track::RecentBlocks::default();
-        let loader = super::track::Loader::new(&self.reader, &recent);
+        let recent = super::segments::RecentBlocks::default();
+        let loader = super::segments::Loader::new(&self.reader, &recent);
         add_blocks(&self.commits, report);
         let mut count = 0_u64;
         let mut last = Timestamp::MIN;
-        for at in 0..self.commits.slot_count() {
-            match self.commits.load_slot(at, &loader) {
+        for at in 0..self.commits.segment_count() {
+            match self.commits.load_segment(at, &loader) {
                 Err(error) => {
                     report.problems.push(format!("commits from {} to {}: {}", error.from, error.to, error.problem));
                 }
@@ -127,8 +127,8 @@ impl Store {
     }
 
     fn check_quarantine(&self, report: &mut VerifyReport) {
-        let recent = super::track::RecentBlocks::default();
-        let loader = super::track::Loader::new(&self.reader, &recent);
+        let recent = super::segments::RecentBlocks::default();
+        let loader = super::segments::Loader::new(&self.reader, &recent);
         let mut standing = HashSet::new();
         let mut last = Timestamp::MIN;
         for tick in self.quarantine().after(0) {
@@ -169,14 +169,14 @@ impl Store {
     }
 }
 
-fn add_blocks<T: Item>(track: &Track<T>, report: &mut VerifyReport) {
-    let sealed = |slot: Slot<T>| -> Option<Arc<BlockMeta>> {
-        match slot {
-            Slot::Sealed(meta) => Some(meta),
-            Slot::Open(_) => None,
+fn add_blocks<T: Item>(segments: &Segments<T>, report: &mut VerifyReport) {
+    let sealed = |segment: Segment<T>| -> Option<Arc<BlockMeta>> {
+        match segment {
+            Segment::Immutable(meta) => Some(meta),
+            Segment::Mutable(_) => None,
         }
     };
-    for meta in track.slots().filter_map(sealed) {
+    for meta in segments.segments().filter_map(sealed) {
         report.block_count += 1;
         report.block_bytes += meta.bytes();
         match T::KIND {

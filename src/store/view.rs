@@ -9,9 +9,9 @@ use super::polls::PollRecord;
 use super::quarantine::Quarantine;
 use super::reader::BlockReader;
 use super::revision_cache::RevisionIndexes;
+use super::segments::{Loader, RecentBlocks, Segments};
+use super::segments_summary::SegmentsSummary;
 use super::series::Series;
-use super::track::{Loader, RecentBlocks, Track};
-use super::track_summary::TrackSummary;
 use crate::domain::{Revision, Run, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::LatestQuotes;
 
@@ -31,7 +31,7 @@ pub struct View {
     /// The latest quotes.
     pub latest_quotes: Arc<LatestQuotes>,
     pub(crate) series: Vec<Arc<SeriesView>>,
-    pub(crate) commits: Track<Timestamp>,
+    pub(crate) commits: Segments<Timestamp>,
     pub(crate) polls: Vec<Arc<PollRecord>>,
     pub(crate) quarantine: Quarantine,
     pub(crate) reader: BlockReader,
@@ -91,10 +91,10 @@ impl View {
     pub fn commits(self: &Arc<Self>) -> impl Iterator<Item = Result<Vec<Commit>, StoreError>> + Send + use<> {
         let view = Arc::clone(self);
         let mut sequence = 0;
-        (0..self.commits.slot_count()).map(move |at| {
+        (0..self.commits.segment_count()).map(move |at| {
             let recent = RecentBlocks::default();
             let items =
-                view.commits.load_slot(at, &Loader::new(&view.reader, &recent)).map_err(StoreError::of_commits)?;
+                view.commits.load_segment(at, &Loader::new(&view.reader, &recent)).map_err(StoreError::of_commits)?;
             // A commit's sequence is its place in the list.
             let number = |recorded_time: &Timestamp| {
                 sequence += 1;
@@ -115,7 +115,7 @@ pub struct SeriesView {
     pub(crate) reader: BlockReader,
     pub(crate) recorded_time: Timestamp,
     pub(super) indexes: Arc<RevisionIndexes>,
-    summary: OnceLock<TrackSummary>,
+    summary: OnceLock<SegmentsSummary>,
 }
 
 impl SeriesView {
@@ -148,15 +148,15 @@ impl SeriesView {
         known >= self.recorded_time
     }
 
-    pub(super) fn summary(&self) -> &TrackSummary {
-        self.summary.get_or_init(|| TrackSummary::new(&self.series.runs, &self.series.revisions))
+    pub(super) fn summary(&self) -> &SegmentsSummary {
+        self.summary.get_or_init(|| SegmentsSummary::new(&self.series.runs, &self.series.revisions))
     }
 
     pub(super) fn load_runs(&self, at: usize) -> Result<Arc<Vec<Run>>, StoreError> {
         let recent = RecentBlocks::default();
         self.series
             .runs
-            .load_slot(at, &Loader::new(&self.reader, &recent))
+            .load_segment(at, &Loader::new(&self.reader, &recent))
             .map_err(|error| StoreError::of_block(&self.series.key, error))
     }
 
@@ -176,9 +176,9 @@ impl SeriesView {
     ) -> impl Iterator<Item = Result<Vec<Revision>, StoreError>> + Send + use<> {
         let series = Arc::clone(self);
         let end = end.min(known.saturating_add_us(1));
-        self.series.revisions.slots_between(start, end).filter_map(move |at| {
+        self.series.revisions.segments_between(start, end).filter_map(move |at| {
             let recent = RecentBlocks::default();
-            let items = series.series.revisions.load_slot(at, &Loader::new(&series.reader, &recent));
+            let items = series.series.revisions.load_segment(at, &Loader::new(&series.reader, &recent));
             let wanted = |revision: &&Revision| start <= revision.superseded_time && revision.superseded_time < end;
             match items {
                 Err(error) => Some(Err(StoreError::of_block(&series.series.key, error))),
@@ -208,9 +208,9 @@ impl SeriesView {
         end: Timestamp,
     ) -> impl Iterator<Item = Result<Vec<Timestamp>, StoreError>> + Send + use<> {
         let series = Arc::clone(self);
-        self.series.instants.slots_between(start, end).filter_map(move |at| {
+        self.series.instants.segments_between(start, end).filter_map(move |at| {
             let recent = RecentBlocks::default();
-            match series.series.instants.load_slot(at, &Loader::new(&series.reader, &recent)) {
+            match series.series.instants.load_segment(at, &Loader::new(&series.reader, &recent)) {
                 Err(error) => Some(Err(StoreError::of_block(&series.series.key, error))),
                 Ok(items) => {
                     let piece: Vec<Timestamp> =

@@ -407,8 +407,8 @@ impl Store {
         }
         if self.commits.last_block_has_room() {
             // If that block is damaged it stays as it is, and a new one is begun.
-            let recent = super::track::RecentBlocks::default();
-            let loader = super::track::Loader::new(&self.reader, &recent);
+            let recent = super::segments::RecentBlocks::default();
+            let loader = super::segments::Loader::new(&self.reader, &recent);
             let _ = self.commits.open_tail(&loader, &mut self.replaced);
         }
         self.commits.push(now);

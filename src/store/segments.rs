@@ -1,10 +1,10 @@
-//! A track: the ordered items of one kind of one series, old ones in blocks, changed and new ones
+//! A segments: the ordered items of one kind of one series, old ones in blocks, changed and new ones
 //! decoded in memory.
 //!
-//! A track is a value: cloning it costs a few counters, and a clone never changes. The writer
+//! A segments is a value: cloning it costs a few counters, and a clone never changes. The writer
 //! changes its own and readers hold clones.
 //!
-//! **Invariant**: slots are in order and never empty, items within and across them too; keys are
+//! **Invariant**: segments are in order and never empty, items within and across them too; keys are
 //! distinct unless the kind says otherwise.
 
 use std::cell::RefCell;
@@ -17,25 +17,25 @@ use crate::domain::Timestamp;
 
 /// Some consecutive items.
 #[derive(Clone, Debug)]
-pub(crate) enum Slot<T> {
+pub(crate) enum Segment<T> {
     /// In a block.
-    Sealed(Arc<BlockMeta>),
+    Immutable(Arc<BlockMeta>),
     /// Decoded, perhaps changed since.
-    Open(Arc<Vec<T>>),
+    Mutable(Arc<Vec<T>>),
 }
 
-impl<T: Item> Slot<T> {
+impl<T: Item> Segment<T> {
     fn first_key(&self) -> Timestamp {
         match self {
-            Self::Sealed(meta) => meta.first_key(),
-            Self::Open(items) => items.first().map_or(Timestamp::MAX, T::key),
+            Self::Immutable(meta) => meta.first_key(),
+            Self::Mutable(items) => items.first().map_or(Timestamp::MAX, T::key),
         }
     }
 
     pub(crate) fn item_count(&self) -> usize {
         match self {
-            Self::Sealed(meta) => meta.item_count as usize,
-            Self::Open(items) => items.len(),
+            Self::Immutable(meta) => meta.item_count as usize,
+            Self::Mutable(items) => items.len(),
         }
     }
 }
@@ -99,86 +99,86 @@ impl Default for Opened {
 
 /// The ordered items of one kind of one series.
 #[derive(Clone, Debug)]
-pub(crate) struct Track<T> {
+pub(crate) struct Segments<T> {
     /// Blocks, and those among them that late ticks opened.
-    body: Arc<Vec<Slot<T>>>,
+    body: Arc<Vec<Segment<T>>>,
     /// The head: chunks of what came since the last checkpoint, each copied when it grows while a
     /// reader holds it.
     tail: Vec<Arc<Vec<T>>>,
 }
 
-impl<T> Default for Track<T> {
+impl<T> Default for Segments<T> {
     fn default() -> Self {
         Self { body: Arc::new(Vec::new()), tail: Vec::new() }
     }
 }
 
-impl<T: Item> Track<T> {
+impl<T: Item> Segments<T> {
     /// Of blocks in order.
     pub(crate) fn of_blocks(blocks: Vec<Arc<BlockMeta>>) -> Self {
-        Self { body: Arc::new(blocks.into_iter().map(Slot::Sealed).collect()), tail: Vec::new() }
+        Self { body: Arc::new(blocks.into_iter().map(Segment::Immutable).collect()), tail: Vec::new() }
     }
 
     /// Of items in order, none of them in a block yet.
     pub(crate) fn of_items(items: &[T]) -> Self {
-        let open = |chunk: &[T]| Slot::Open(Arc::new(chunk.to_vec()));
+        let open = |chunk: &[T]| Segment::Mutable(Arc::new(chunk.to_vec()));
         Self { body: Arc::new(items.chunks(T::BLOCK_ITEMS_MAX).map(open).collect()), tail: Vec::new() }
     }
 
-    pub(crate) fn slot_count(&self) -> usize {
+    pub(crate) fn segment_count(&self) -> usize {
         self.body.len() + self.tail.len()
     }
 
-    /// All slots in order.
-    pub(crate) fn slots(&self) -> impl DoubleEndedIterator<Item = Slot<T>> + '_ {
-        self.body.iter().cloned().chain(self.tail.iter().map(|items| Slot::Open(Arc::clone(items))))
+    /// All segments in order.
+    pub(crate) fn segments(&self) -> impl DoubleEndedIterator<Item = Segment<T>> + '_ {
+        self.body.iter().cloned().chain(self.tail.iter().map(|items| Segment::Mutable(Arc::clone(items))))
     }
 
-    pub(crate) fn slot(&self, at: usize) -> Option<Slot<T>> {
+    pub(crate) fn segment(&self, at: usize) -> Option<Segment<T>> {
         match self.body.get(at) {
-            Some(slot) => Some(slot.clone()),
-            None => self.tail.get(at - self.body.len()).map(|items| Slot::Open(Arc::clone(items))),
+            Some(segment) => Some(segment.clone()),
+            None => self.tail.get(at - self.body.len()).map(|items| Segment::Mutable(Arc::clone(items))),
         }
     }
 
-    pub(crate) fn slot_item_count(&self, at: usize) -> usize {
+    pub(crate) fn segment_item_count(&self, at: usize) -> usize {
         match self.body.get(at) {
-            Some(slot) => slot.item_count(),
+            Some(segment) => segment.item_count(),
             None => self.tail.get(at - self.body.len()).map_or(0, |items| items.len()),
         }
     }
 
-    /// How many slots begin at or before `key`: the last of them is where it belongs.
-    pub(crate) fn slots_from(&self, key: Timestamp) -> usize {
+    /// How many segments begin at or before `key`: the last of them is where it belongs.
+    pub(crate) fn segments_from(&self, key: Timestamp) -> usize {
         // The head first: most ticks are newer than every block.
         if self.tail.first().and_then(|items| items.first()).is_some_and(|item| item.key() <= key) {
             let begun = self.tail.partition_point(|items| items.first().is_some_and(|item| item.key() <= key));
             return self.body.len() + begun;
         }
-        self.body.partition_point(|slot| slot.first_key() <= key)
+        self.body.partition_point(|segment| segment.first_key() <= key)
     }
 
-    /// The slots with items whose keys are in `[start, end)`. A block is left out if its index entry
+    /// The segments with items whose keys are in `[start, end)`. A block is left out if its index entry
     /// says that it has none: a damaged one is no concern of those who ask for what follows it.
-    pub(crate) fn slots_between(&self, start: Timestamp, end: Timestamp) -> Range<usize> {
+    pub(crate) fn segments_between(&self, start: Timestamp, end: Timestamp) -> Range<usize> {
         if start >= end {
             return 0..0;
         }
-        let first = self.slots_from(start.saturating_add_us(-1)).saturating_sub(1);
-        let ends_before = matches!(self.slot(first), Some(Slot::Sealed(meta)) if meta.last_key() < start);
-        first + usize::from(ends_before)..self.slots_from(end.saturating_add_us(-1))
+        let first = self.segments_from(start.saturating_add_us(-1)).saturating_sub(1);
+        let ends_before = matches!(self.segment(first), Some(Segment::Immutable(meta)) if meta.last_key() < start);
+        first + usize::from(ends_before)..self.segments_from(end.saturating_add_us(-1))
     }
 
     /// About how many items have keys in `[start, end)`, without reading a block: those of a block count as spread evenly
     /// between its first and its last one.
     pub(crate) fn count_about(&self, start: Timestamp, end: Timestamp) -> u64 {
-        let count = |at| match self.slot(at) {
+        let count = |at| match self.segment(at) {
             None => 0,
-            Some(Slot::Open(items)) => {
+            Some(Segment::Mutable(items)) => {
                 let before = |key: Timestamp| items.partition_point(|item| item.key() < key);
                 before(end).saturating_sub(before(start)) as u64
             }
-            Some(Slot::Sealed(meta)) => {
+            Some(Segment::Immutable(meta)) => {
                 let (first, last) = (meta.first_key(), meta.last_key());
                 let (from, to) = (start.max(first), end.min(last.saturating_add_us(1)));
                 let part = |of: Timestamp, since: Timestamp| u128::from(of.micros_since(since).max(0).unsigned_abs());
@@ -186,7 +186,7 @@ impl<T: Item> Track<T> {
                 u64::try_from(u128::from(meta.item_count) * part(to, from) / all).unwrap_or(u64::MAX)
             }
         };
-        self.slots_between(start, end).map(count).sum()
+        self.segments_between(start, end).map(count).sum()
     }
 
     /// Items that no block holds as they are now: in the head, and in opened blocks.
@@ -194,41 +194,41 @@ impl<T: Item> Track<T> {
         self.tail.iter().map(|items| items.len()).sum()
     }
 
-    pub(crate) fn has_open_slots(&self) -> bool {
-        !self.tail.is_empty() || self.body.iter().any(|slot| matches!(slot, Slot::Open(_)))
+    pub(crate) fn has_mutable_segments(&self) -> bool {
+        !self.tail.is_empty() || self.body.iter().any(|segment| matches!(segment, Segment::Mutable(_)))
     }
 
     pub(crate) fn opened_block_count(&self) -> usize {
-        self.body.iter().filter(|slot| matches!(slot, Slot::Open(_))).count()
+        self.body.iter().filter(|segment| matches!(segment, Segment::Mutable(_))).count()
     }
 
-    /// The items of a slot, none if there is no such slot.
-    pub(crate) fn load_slot(&self, at: usize, loader: &Loader<'_, T>) -> Result<Arc<Vec<T>>, BlockError> {
-        match self.slot(at) {
+    /// The items of a segment, none if there is no such segment.
+    pub(crate) fn load_segment(&self, at: usize, loader: &Loader<'_, T>) -> Result<Arc<Vec<T>>, BlockError> {
+        match self.segment(at) {
             None => Ok(Arc::default()),
-            Some(Slot::Open(items)) => Ok(items),
-            Some(Slot::Sealed(meta)) => loader.load(&meta),
+            Some(Segment::Mutable(items)) => Ok(items),
+            Some(Segment::Immutable(meta)) => loader.load(&meta),
         }
     }
 
     /// The last item whose key is at or before `key`.
     pub(crate) fn at_or_before(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<Option<T>, BlockError> {
-        let Some(at) = self.slots_from(key).checked_sub(1) else { return Ok(None) };
-        let items = self.load_slot(at, loader)?;
+        let Some(at) = self.segments_from(key).checked_sub(1) else { return Ok(None) };
+        let items = self.load_segment(at, loader)?;
         let begun = items.partition_point(|item| item.key() <= key);
         Ok(begun.checked_sub(1).and_then(|last| items.get(last).cloned()))
     }
 
     /// The first item whose key is after `key`.
     pub(crate) fn after(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<Option<T>, BlockError> {
-        let begun = self.slots_from(key);
+        let begun = self.segments_from(key);
         if let Some(at) = begun.checked_sub(1) {
-            let items = self.load_slot(at, loader)?;
+            let items = self.load_segment(at, loader)?;
             if let Some(item) = items.get(items.partition_point(|item| item.key() <= key)) {
                 return Ok(Some(item.clone()));
             }
         }
-        Ok(self.load_slot(begun, loader)?.first().cloned())
+        Ok(self.load_segment(begun, loader)?.first().cloned())
     }
 
     /// The last item whose key is before `key`.
@@ -238,25 +238,25 @@ impl<T: Item> Track<T> {
 
     /// How many items have a key before `key`.
     pub(crate) fn rank(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<u64, BlockError> {
-        let Some(at) = self.slots_from(key.saturating_add_us(-1)).checked_sub(1) else { return Ok(0) };
-        let items = self.load_slot(at, loader)?;
-        let before: usize = (0..at).map(|slot| self.slot_item_count(slot)).sum();
+        let Some(at) = self.segments_from(key.saturating_add_us(-1)).checked_sub(1) else { return Ok(0) };
+        let items = self.load_segment(at, loader)?;
+        let before: usize = (0..at).map(|segment| self.segment_item_count(segment)).sum();
         Ok((before + items.partition_point(|item| item.key() < key)) as u64)
     }
 
     /// How many items have a key in `[from, to)`: like the difference of two ranks, but reading
-    /// only the slots at the ends.
+    /// only the segments at the ends.
     pub(crate) fn count_between(
         &self,
         from: Timestamp,
         to: Timestamp,
         loader: &Loader<'_, T>,
     ) -> Result<u64, BlockError> {
-        let slot_of = |key: Timestamp| self.slots_from(key.saturating_add_us(-1)).saturating_sub(1);
+        let segment_of = |key: Timestamp| self.segments_from(key.saturating_add_us(-1)).saturating_sub(1);
         let within =
-            |at: usize, key: Timestamp| Ok(self.load_slot(at, loader)?.partition_point(|item| item.key() < key));
-        let (first, last) = (slot_of(from), slot_of(to));
-        let between: usize = (first..last).map(|slot| self.slot_item_count(slot)).sum();
+            |at: usize, key: Timestamp| Ok(self.load_segment(at, loader)?.partition_point(|item| item.key() < key));
+        let (first, last) = (segment_of(from), segment_of(to));
+        let between: usize = (first..last).map(|segment| self.segment_item_count(segment)).sum();
         Ok((between + within(last, to)?).saturating_sub(within(first, from)?) as u64)
     }
 
@@ -265,28 +265,28 @@ impl<T: Item> Track<T> {
         Ok(self.at_or_before(key, loader)?.is_some_and(|item| item.key() == key))
     }
 
-    /// Decodes the slot that `key` belongs to, so that the changes after this cannot fail; its block
+    /// Decodes the segment that `key` belongs to, so that the changes after this cannot fail; its block
     /// goes to `opened`.
-    pub(crate) fn open_slot_of(
+    pub(crate) fn mutable_segment_of(
         &mut self,
         key: Timestamp,
         loader: &Loader<'_, T>,
         opened: &mut Opened,
     ) -> Result<(), BlockError> {
-        match self.slots_from(key).checked_sub(1) {
+        match self.segments_from(key).checked_sub(1) {
             Some(at) => self.open(at, loader, opened),
             None => Ok(()),
         }
     }
 
     fn open(&mut self, at: usize, loader: &Loader<'_, T>, opened: &mut Opened) -> Result<(), BlockError> {
-        let Some(Slot::Sealed(meta)) = self.body.get(at).cloned() else { return Ok(()) };
+        let Some(Segment::Immutable(meta)) = self.body.get(at).cloned() else { return Ok(()) };
         let Some(room) = opened.room.checked_sub(1) else {
             let problem = "the commit has opened as many blocks as it may".to_owned();
             return Err(BlockError { fault: BlockFault::NoRoom, ..meta.damaged(T::KIND, problem) });
         };
         let items = loader.take(&meta)?;
-        Arc::make_mut(&mut self.body)[at] = Slot::Open(items);
+        Arc::make_mut(&mut self.body)[at] = Segment::Mutable(items);
         opened.room = room;
         opened.blocks.push(meta);
         Ok(())
@@ -306,18 +306,18 @@ impl<T: Item> Track<T> {
         Ok(place)
     }
 
-    /// Where an item goes: into the slot it belongs to; at the end of a full one rather to the front
+    /// Where an item goes: into the segment it belongs to; at the end of a full one rather to the front
     /// of the next, or between the two.
     fn place(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<Place, BlockError> {
-        let begun = self.slots_from(key);
-        let has_room = |at: usize| at < self.slot_count() && self.slot_item_count(at) < T::BLOCK_ITEMS_MAX;
+        let begun = self.segments_from(key);
+        let has_room = |at: usize| at < self.segment_count() && self.segment_item_count(at) < T::BLOCK_ITEMS_MAX;
         let Some(at) = begun.checked_sub(1) else {
             return Ok(if has_room(0) { Place::Into(0) } else { Place::Between(0) });
         };
         if has_room(at) {
             return Ok(Place::Into(at));
         }
-        let at_end = self.load_slot(at, loader)?.last().is_some_and(|last| last.key() <= key);
+        let at_end = self.load_segment(at, loader)?.last().is_some_and(|last| last.key() <= key);
         Ok(match at_end {
             false => Place::Into(at),
             true if has_room(begun) => Place::Into(begun),
@@ -328,7 +328,7 @@ impl<T: Item> Track<T> {
     /// Puts an item in the place that [`Self::open_place`] found, nothing having changed since.
     pub(crate) fn insert(&mut self, place: Place, item: T) {
         match place {
-            Place::Between(at) => self.insert_slot(at, vec![item]),
+            Place::Between(at) => self.insert_segment(at, vec![item]),
             Place::Into(at) => {
                 let key = item.key();
                 let Some(items) = self.open_items_mut(at) else {
@@ -342,7 +342,7 @@ impl<T: Item> Track<T> {
         }
     }
 
-    /// Puts other items in the place of the one with this key, whose slot was opened; they lie
+    /// Puts other items in the place of the one with this key, whose segment was opened; they lie
     /// between its neighbours.
     pub(crate) fn replace(&mut self, key: Timestamp, with: impl IntoIterator<Item = T>) {
         let Some((at, found)) = self.find_open(key) else {
@@ -356,7 +356,7 @@ impl<T: Item> Track<T> {
     }
 
     fn find_open(&mut self, key: Timestamp) -> Option<(usize, usize)> {
-        let at = self.slots_from(key).checked_sub(1)?;
+        let at = self.segments_from(key).checked_sub(1)?;
         let found = self.open_items_mut(at)?.binary_search_by_key(&key, T::key).ok()?;
         Some((at, found))
     }
@@ -366,11 +366,11 @@ impl<T: Item> Track<T> {
             && items.len() > T::BLOCK_ITEMS_MAX
         {
             let right = items.split_off(items.len() / 2);
-            self.insert_slot(at + 1, right);
+            self.insert_segment(at + 1, right);
         }
     }
 
-    /// Takes out the item with this key, whose slot was opened.
+    /// Takes out the item with this key, whose segment was opened.
     pub(crate) fn remove(&mut self, key: Timestamp) -> Option<T> {
         let (at, found) = self.find_open(key)?;
         let items = self.open_items_mut(at)?;
@@ -384,7 +384,7 @@ impl<T: Item> Track<T> {
         Some(item)
     }
 
-    /// The item with this key, whose slot was opened, to be changed in all but its key.
+    /// The item with this key, whose segment was opened, to be changed in all but its key.
     pub(crate) fn get_mut(&mut self, key: Timestamp) -> Option<&mut T> {
         let (at, found) = self.find_open(key)?;
         self.open_items_mut(at)?.get_mut(found)
@@ -399,16 +399,16 @@ impl<T: Item> Track<T> {
         match at.checked_sub(self.body.len()) {
             Some(chunk) => self.tail.get_mut(chunk).map(Arc::make_mut),
             None => match Arc::make_mut(&mut self.body).get_mut(at) {
-                Some(Slot::Open(items)) => Some(Arc::make_mut(items)),
-                Some(Slot::Sealed(_)) | None => None,
+                Some(Segment::Mutable(items)) => Some(Arc::make_mut(items)),
+                Some(Segment::Immutable(_)) | None => None,
             },
         }
     }
 
-    fn insert_slot(&mut self, at: usize, items: Vec<T>) {
+    fn insert_segment(&mut self, at: usize, items: Vec<T>) {
         let items = Arc::new(items);
         match at.checked_sub(self.body.len()) {
-            None => Arc::make_mut(&mut self.body).insert(at, Slot::Open(items)),
+            None => Arc::make_mut(&mut self.body).insert(at, Segment::Mutable(items)),
             Some(chunk) => self.tail.insert(chunk, items),
         }
     }
@@ -421,7 +421,7 @@ impl<T: Item> Track<T> {
         }
         let Some(last) = self.body.len().checked_sub(1) else { return Ok(()) };
         self.open(last, loader, opened)?;
-        if let Some(Slot::Open(items)) = Arc::make_mut(&mut self.body).pop() {
+        if let Some(Segment::Mutable(items)) = Arc::make_mut(&mut self.body).pop() {
             self.tail = items.chunks(T::CHUNK_ITEMS_MAX).map(|chunk| Arc::new(chunk.to_vec())).collect();
         }
         Ok(())
@@ -429,7 +429,7 @@ impl<T: Item> Track<T> {
 
     /// Whether the last block has room, so that adding goes on in it.
     pub(crate) fn last_block_has_room(&self) -> bool {
-        self.tail.is_empty() && self.body.last().is_some_and(|slot| slot.item_count() < T::BLOCK_ITEMS_MAX)
+        self.tail.is_empty() && self.body.last().is_some_and(|segment| segment.item_count() < T::BLOCK_ITEMS_MAX)
     }
 
     /// Adds an item after all others, to the head.
@@ -444,17 +444,17 @@ impl<T: Item> Track<T> {
         }
     }
 
-    /// Replaces every stretch of open slots by the blocks that `seal` makes of its items.
+    /// Replaces every stretch of open segments by the blocks that `seal` makes of its items.
     pub(crate) fn seal<E>(&mut self, mut seal: impl FnMut(&[T]) -> Result<Vec<Arc<BlockMeta>>, E>) -> Result<(), E> {
-        if !self.has_open_slots() {
+        if !self.has_mutable_segments() {
             return Ok(());
         }
-        let mut sealed = Vec::with_capacity(self.slot_count());
+        let mut sealed = Vec::with_capacity(self.segment_count());
         let mut open: Vec<T> = Vec::new();
-        for slot in self.slots() {
-            match slot {
-                Slot::Open(items) => open.extend_from_slice(&items),
-                Slot::Sealed(meta) => {
+        for segment in self.segments() {
+            match segment {
+                Segment::Mutable(items) => open.extend_from_slice(&items),
+                Segment::Immutable(meta) => {
                     // Amid blocks, evenly: a full piece would be split again by the next late tick
                     // and leave crumbs.
                     let pieces = open.len().div_ceil(T::BLOCK_ITEMS_MAX).max(1);
@@ -478,8 +478,8 @@ impl<T: Item> Track<T> {
 /// Where an item is to go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
-    /// Into this slot, which is open by then.
+    /// Into this segment, which is open by then.
     Into(usize),
-    /// Into a slot of its own, before the one with this number.
+    /// Into a segment of its own, before the one with this number.
     Between(usize),
 }
