@@ -16,9 +16,9 @@ mod digest;
 mod engine;
 mod error;
 mod keys;
+mod last_move;
 mod log;
 mod min_tree;
-mod pace;
 mod polls;
 mod quarantine;
 mod reader;
@@ -266,11 +266,11 @@ impl Store {
         let access = Access { reader: &self.reader, recent: &self.recent };
         let Some(at) = (id as usize).checked_sub(1) else { return false };
         let Some(series) = self.series.get_mut(at) else { return false };
-        if series.pace_is_unknown()
+        if series.last_move_is_unknown()
             && let Some(newest) = series.newest.clone()
-            && let Ok(pace) = series.pace_of(&newest, &access)
+            && let Ok(last_move) = series.last_move_of(&newest, &access)
         {
-            series.pace = pace;
+            series.last_move = last_move;
         }
         let Ok((quote, due)) = latest_quote(series, &self.rules, now, &access) else {
             self.due[at] = None;
@@ -303,28 +303,28 @@ fn latest_quote(
     access: &Access<'_>,
 ) -> Result<(Option<LatestQuote>, Option<Timestamp>), block::BlockError> {
     let Some(newest) = &series.newest else { return Ok((None, None)) };
-    let (run, pace, next_run) = if newest.first_observed_time <= now {
-        (Some(newest.clone()), series.pace, None)
+    let (run, last_move, next_run) = if newest.first_observed_time <= now {
+        (Some(newest.clone()), series.last_move, None)
     } else {
         let run = series.runs.at_or_before(now, &access.runs())?;
-        let pace = match &run {
-            Some(run) => series.pace_of(run, access)?,
-            None => series.pace,
+        let last_move = match &run {
+            Some(run) => series.last_move_of(run, access)?,
+            None => series.last_move,
         };
         let next = series.runs.after(now, &access.runs())?;
-        (run, pace, next.map(|run| run.first_observed_time))
+        (run, last_move, next.map(|run| run.first_observed_time))
     };
     let Some(run) = run else { return Ok((None, next_run)) };
     let key = &*series.key;
-    let moved_time = pace.before.map(|_| pace.since);
-    let state = rules.state(key, &run, moved_time, pace.since, now);
-    let due = [rules.next_change(key, &run, moved_time, pace.since, now), next_run].into_iter().flatten().min();
+    let moved_time = last_move.before.map(|_| last_move.since);
+    let state = rules.state(key, &run, moved_time, last_move.since, now);
+    let due = [rules.next_change(key, &run, moved_time, last_move.since, now), next_run].into_iter().flatten().min();
     let quote = LatestQuote {
         series: key.clone(),
         stale_time: rules.stale_time(key, &run),
         state,
         moved_time,
-        previous_rate: pace.before.map(|(_, rate)| rate),
+        previous_rate: last_move.before.map(|(_, rate)| rate),
         run,
         changed_sequence: 0,
     };

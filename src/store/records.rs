@@ -9,7 +9,7 @@ use super::block::{pack_change, unpack_change};
 use super::digest::Digest;
 use super::error::StoreError;
 use super::rules::{RulesRecord, decode_with, encode_with};
-use super::series::{Pace, Series, Totals};
+use super::series::{LastMove, Series, Totals};
 use crate::domain::{Currency, Pair, PublishedValue, Rate, Run, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::{LatestQuote, RateState};
 
@@ -138,8 +138,8 @@ impl SeriesRecord {
             collapse_window_us: series.collapse_window_us,
             totals: series.totals,
             newest: series.newest.as_ref().map(RunRecord::new),
-            since_us: series.pace.since.micros(),
-            before: series.pace.before.map(|(time, rate)| (time.micros(), rate.mantissa(), rate.places())),
+            since_us: series.last_move.since.micros(),
+            before: series.last_move.before.map(|(time, rate)| (time.micros(), rate.mantissa(), rate.places())),
             quote,
         }
     }
@@ -178,7 +178,7 @@ impl SeriesRecord {
             Some(newest) => Some(newest.run()?),
             None => None,
         };
-        series.pace = Pace {
+        series.last_move = LastMove {
             since: Timestamp::from_micros(self.since_us),
             before: match self.before {
                 Some((time, mantissa, places)) => Some((Timestamp::from_micros(time), rate((mantissa, places))?)),

@@ -35,7 +35,7 @@ use super::reader::BlockReader;
 use super::records::{Meta, SeriesRecord};
 use super::rules::RulesRecord;
 use super::segments::{Loader, RecentBlocks, Segments};
-use super::series::{Access, Pace, Recent, Series, Totals};
+use super::series::{Access, LastMove, Recent, Series, Totals};
 use super::witness::Witness;
 use super::{COMMITS_ID, Commit, latest_quote};
 use crate::domain::{PollSpan, Revision, Run, SeriesKey, Source, Timestamp};
@@ -287,7 +287,7 @@ impl SeriesPart<'_> {
 
     /// Checks a run against the one before it, and keeps what is known of the whole series.
     fn follow(&mut self, run: &Run) -> Result<(), RestoreError> {
-        let Series { newest, pace, totals, collapse_window_us, .. } = &mut self.series;
+        let Series { newest, last_move, totals, collapse_window_us, .. } = &mut self.series;
         let first = run.first_observed_time;
         for time in [first, run.last_observed_time] {
             if !(Timestamp::OLDEST_OBSERVED..=Timestamp::MAX).contains(&time) {
@@ -295,7 +295,7 @@ impl SeriesPart<'_> {
             }
         }
         let Some(newest) = newest else {
-            *pace = Pace { since: first, before: None };
+            *last_move = LastMove { since: first, before: None };
             *totals = Totals { first_observed_us: first.micros(), ..Totals::default() };
             return Ok(());
         };
@@ -307,7 +307,7 @@ impl SeriesPart<'_> {
             return Err((self.refuse)(RestoreProblem::Divided(first)));
         }
         if !newest.value.rate.same_number(run.value.rate) {
-            *pace = Pace { since: first, before: Some((before, newest.value.rate)) };
+            *last_move = LastMove { since: first, before: Some((before, newest.value.rate)) };
         }
         Ok(())
     }

@@ -58,13 +58,14 @@ impl SeriesView {
         if self.is_newest(known) {
             let recent = Recent::default();
             let access = Access { reader: &self.reader, recent: &recent };
-            let pace = match &self.series.newest {
-                Some(newest) if *newest == run => self.series.pace,
-                _ => {
-                    self.series.pace_of(&run, &access).map_err(|error| StoreError::of_block(&self.series.key, error))?
-                }
+            let last_move = match &self.series.newest {
+                Some(newest) if *newest == run => self.series.last_move,
+                _ => self
+                    .series
+                    .last_move_of(&run, &access)
+                    .map_err(|error| StoreError::of_block(&self.series.key, error))?,
             };
-            return Ok(Some((pace.since, pace.before.map(|(_, rate)| rate))));
+            return Ok(Some((last_move.since, last_move.before.map(|(_, rate)| rate))));
         }
         let mut since = run.first_observed_time;
         for piece in self.runs(Timestamp::MIN, since, known, ScanOrder::Descending)? {

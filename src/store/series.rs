@@ -27,14 +27,14 @@ pub(crate) struct Series {
     pub(crate) totals: Totals,
     /// The last run, kept so that starting reads no block.
     pub(crate) newest: Option<Run>,
-    pub(crate) pace: Pace,
+    pub(crate) last_move: LastMove,
     /// The latest quote, as of the last commit that touched it.
     pub(crate) quote: Option<Arc<LatestQuote>>,
 }
 
 /// Since when the newest run's rate has held, whatever its reported change and gaps did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct LastMove {
     /// First observed time of the first run of the unbroken sequence with this rate.
     pub(crate) since: Timestamp,
     /// The last instant of another rate before that, and the rate.
@@ -108,7 +108,7 @@ impl Series {
             revisions: Segments::default(),
             totals: Totals::default(),
             newest: None,
-            pace: Pace::default(),
+            last_move: LastMove::default(),
             quote: None,
         }
     }
@@ -170,11 +170,11 @@ impl Series {
         match &self.newest {
             None => {
                 self.totals.first_observed_us = time.micros();
-                self.pace = Pace { since: time, before: None };
+                self.last_move = LastMove { since: time, before: None };
             }
             Some(newest) if newest.value.rate.same_number(value.rate) => {}
             Some(newest) => {
-                self.pace = Pace { since: time, before: Some((newest.last_observed_time, newest.value.rate)) };
+                self.last_move = LastMove { since: time, before: Some((newest.last_observed_time, newest.value.rate)) };
             }
         }
         self.newest = Some(run.clone());
@@ -415,8 +415,8 @@ impl Series {
         self.totals.observation_count += more_observations;
         self.totals.run_count = self.totals.run_count.saturating_add_signed(more_runs);
         self.totals.first_observed_us = self.totals.first_observed_us.min(time.micros());
-        if self.pace.before.is_none_or(|(last, _)| time >= last) {
-            self.pace.since = Timestamp::MAX;
+        if self.last_move.before.is_none_or(|(last, _)| time >= last) {
+            self.last_move.since = Timestamp::MAX;
         }
         self.refresh_newest();
     }
