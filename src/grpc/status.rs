@@ -164,7 +164,11 @@ mod tests {
         let (from, to) = (Timestamp::from_micros(0), Timestamp::from_micros(1));
         let path = || text("db");
         both(&StoreError::Damaged { path: path(), problem: text("no index") }, Code::DataLoss, "no index");
-        both(&StoreError::Behind { path: path(), sequence: 6, witness: 7 }, Code::DataLoss, "ends at sequence 6");
+        both(
+            &StoreError::Behind { path: path(), sequence: 6, high_water_mark: 7 },
+            Code::DataLoss,
+            "ends at sequence 6",
+        );
         let (series, problem) = (Box::new(series()), text("checksum"));
         let block = StoreError::DamagedBlock { series: series.clone(), what: "runs", from, to, problem };
         both(&block, Code::DataLoss, "KGS/USD from timesca: the stored runs from 1970");

@@ -163,7 +163,7 @@ impl Store {
         self.engine.apply(batch)?;
         self.engine.clean(sealed.iter().map(|(_, _, meta)| meta.bytes()).sum())?;
         self.engine.sync()?;
-        self.witness.write(self.commit.sequence)?;
+        self.high_water_mark.write(self.commit.sequence)?;
         // The log holds commits that the checkpoint contains only if it went to the store's own files.
         self.check_files()?;
         self.retired.retain(|meta| !removed.contains(&meta.id));

@@ -42,7 +42,7 @@ pub enum StoreError {
     },
     /// Commits that were answered for are gone.
     #[error(
-        "store {path} ends at sequence {sequence} but its witness saw {witness}: commits are lost; restore it from a backup"
+        "store {path} ends at sequence {sequence} but its witness saw {high_water_mark}: commits are lost; restore it from a backup"
     )]
     Behind {
         /// The store's directory.
@@ -50,7 +50,7 @@ pub enum StoreError {
         /// The newest sequence found.
         sequence: u64,
         /// The newest sequence known to have been durable.
-        witness: u64,
+        high_water_mark: u64,
     },
     /// One block does not decode; everything outside its range does.
     #[error("{series}: the stored {what} from {from} to {to} cannot be read: {problem}")]

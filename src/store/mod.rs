@@ -15,6 +15,7 @@ mod closing;
 mod digest;
 mod engine;
 mod error;
+mod high_water_mark;
 mod keys;
 mod last_move;
 mod log;
@@ -40,7 +41,6 @@ mod usage;
 mod values;
 mod verify;
 mod view;
-mod witness;
 mod work;
 
 use std::collections::{BTreeMap, HashMap};
@@ -63,6 +63,7 @@ pub use work::{UpsertError, Upserted, Work};
 use block::BlockMeta;
 use digest::Digest;
 use engine::Engine;
+use high_water_mark::HighWaterMark;
 use log::Log;
 use polls::Polls;
 use quarantine::Keeper;
@@ -70,7 +71,6 @@ use reader::BlockReader;
 use revision_cache::RevisionIndexes;
 use segments::{Opened, Segments};
 use series::{Access, Recent, Series};
-use witness::Witness;
 
 use crate::domain::{SeriesKey, Source, Timestamp};
 use crate::latest_quotes::{LatestQuote, LatestQuotes, StateRules};
@@ -149,7 +149,7 @@ pub struct Store {
     engine: Engine,
     reader: BlockReader,
     recent: Recent,
-    witness: Witness,
+    high_water_mark: HighWaterMark,
     store_id: u64,
     /// By id less one: ids count from 1.
     series: Vec<Series>,

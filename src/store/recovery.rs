@@ -12,6 +12,7 @@ use super::checkpoint::put_meta;
 use super::digest::Digest;
 use super::engine::Engine;
 use super::error::StoreError;
+use super::high_water_mark::HighWaterMark;
 use super::keys::{self, SealError};
 use super::log::{Log, LogEntry};
 use super::polls::{ChunkRecord, Polls};
@@ -19,7 +20,6 @@ use super::quarantine::{HeldRecord, Keeper};
 use super::records::{Meta, SeriesRecord, series_key};
 use super::segments::{Opened, Segments};
 use super::series::{self, Recent};
-use super::witness::Witness;
 use super::{COMMITS_ID, Commit, Store, StoreOptions};
 use crate::catch_panic::catch_panic;
 use crate::domain::{SeriesKey, Timestamp};
@@ -75,11 +75,11 @@ impl Store {
         for entry in logged {
             store.apply(&entry)?;
         }
-        if store.commit.sequence < store.witness.newest() {
+        if store.commit.sequence < store.high_water_mark.newest() {
             return Err(StoreError::Behind {
                 path: store.engine.name(),
                 sequence: store.commit.sequence,
-                witness: store.witness.newest(),
+                high_water_mark: store.high_water_mark.newest(),
             });
         }
         store.set_rules(store.options.state_rules.clone());
@@ -101,15 +101,15 @@ impl Store {
     /// The store without its series, and what its log holds.
     fn empty(engine: Engine, options: StoreOptions, meta: &Meta) -> Result<(Self, Vec<LogEntry>), StoreError> {
         let path = engine.path();
-        let (log, logged, chain, witness) = match Witness::open(path, meta.store_id)? {
-            Some(witness) => {
+        let (log, logged, chain, high_water_mark) = match HighWaterMark::open(path, meta.store_id)? {
+            Some(high_water_mark) => {
                 let (log, replay) = Log::open(path, meta.store_id, meta.sequence, meta.chain)?;
-                (log, replay.entries, replay.chain, witness)
+                (log, replay.entries, replay.chain, high_water_mark)
             }
-            // A process may end between making the store and making its witness, which comes last.
+            // A process may end between making the store and making its high-water mark, which comes last.
             None if meta.sequence == 0 => {
                 let log = Log::create(path, meta.store_id)?;
-                (log, Vec::new(), meta.chain, Witness::create(path, meta.store_id)?)
+                (log, Vec::new(), meta.chain, HighWaterMark::create(path, meta.store_id)?)
             }
             None => {
                 return Err(StoreError::Damaged {
@@ -132,7 +132,7 @@ impl Store {
             engine,
             options,
             recent: Recent::default(),
-            witness,
+            high_water_mark,
             store_id: meta.store_id,
             series: Vec::new(),
             ids: HashMap::new(),

@@ -28,6 +28,7 @@ use super::checkpoint::{BATCH_BYTES_MAX, put_columns, put_meta};
 use super::digest::Digest;
 use super::engine::Engine;
 use super::error::StoreError;
+use super::high_water_mark::HighWaterMark;
 use super::keys;
 use super::log::Log;
 use super::polls::Polls;
@@ -36,7 +37,6 @@ use super::records::{Meta, SeriesRecord};
 use super::rules::RulesRecord;
 use super::segments::{Loader, RecentBlocks, Segments};
 use super::series::{Access, LastMove, Recent, Series, Totals};
-use super::witness::Witness;
 use super::{COMMITS_ID, Commit, latest_quote};
 use crate::domain::{PollSpan, Revision, Run, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::{LatestQuote, StateRules};
@@ -201,7 +201,7 @@ impl Restore {
         let store_id = RandomState::new().build_hasher().finish();
         let path = self.engine.path().to_owned();
         Log::create(&path, store_id)?;
-        let mut witness = Witness::create(&path, store_id)?;
+        let mut high_water_mark = HighWaterMark::create(&path, store_id)?;
         for (key, value) in self.polls.changes(&mut self.writer.digest)? {
             self.writer.put(&key, value.unwrap_or_default(), &self.engine)?;
         }
@@ -218,7 +218,7 @@ impl Restore {
         put_meta(&mut self.writer.batch, &meta)?;
         self.writer.write(&self.engine)?;
         self.engine.sync()?;
-        witness.write(self.commit.sequence)?;
+        high_water_mark.write(self.commit.sequence)?;
         unmark(&path)?;
         Ok(self.commit)
     }

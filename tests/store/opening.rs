@@ -110,7 +110,7 @@ fn a_store_behind_its_witness_is_refused() {
     copy(copied.path(), &sled);
     let error = refusal(directory.path());
     assert!(
-        matches!(error, StoreError::Behind { sequence: found, witness, .. } if found == sequence && witness == sequence + 1),
+        matches!(error, StoreError::Behind { sequence: found, high_water_mark, .. } if found == sequence && high_water_mark == sequence + 1),
         "{error}"
     );
     fs::remove_dir_all(&sled).unwrap();
@@ -128,7 +128,7 @@ fn tear(path: &Path, at: usize) {
 fn the_witness_may_be_behind_or_half_torn_but_not_gone() {
     let check = |change: fn(&Path), expect: Option<&str>| {
         let directory = tempfile::tempdir().unwrap();
-        // The log goes beyond the witness, as after a kill.
+        // The log goes beyond the high-water mark, as after a kill.
         drop(fill(directory.path()));
         change(&directory.path().join("witness"));
         match (try_open(directory.path()), expect) {

@@ -78,7 +78,7 @@ pub(crate) fn hold(store: &mut Store, ticks: impl IntoIterator<Item = i64>) {
     work.commit().unwrap();
 }
 
-/// The same, closed in good order: everything in blocks, the witness up to date.
+/// The same, closed in good order: everything in blocks, the high-water mark up to date.
 pub(crate) fn fill_and_close(directory: &Path) {
     fill(directory).checkpoint().unwrap();
 }

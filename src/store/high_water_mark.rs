@@ -15,15 +15,15 @@ use super::error::StoreError;
 const SLOT_BYTES: usize = 32;
 const MAGIC: &[u8; 8] = b"silkwit1";
 
-pub(crate) struct Witness {
+pub(crate) struct HighWaterMark {
     file: File,
     store_id: u64,
     newest: u64,
     next_slot: u64,
 }
 
-impl Witness {
-    /// Opens the witness of a store; `None` if there is none yet.
+impl HighWaterMark {
+    /// Opens the high-water mark of a store; `None` if there is none yet.
     pub(crate) fn open(directory: &Path, store_id: u64) -> Result<Option<Self>, StoreError> {
         let path = directory.join("witness");
         let failed = |error: &io::Error| StoreError::io(format!("cannot read {}", path.display()), error);
@@ -60,7 +60,7 @@ impl Witness {
         Ok(Some(Self { file, store_id, newest: sequence, next_slot: 1 - slot }))
     }
 
-    /// Makes the witness of a new store: under its name it is never seen without a slot that decodes.
+    /// Makes the high-water mark of a new store: under its name it is never seen without a slot that decodes.
     pub(crate) fn create(directory: &Path, store_id: u64) -> Result<Self, StoreError> {
         let failed = |error: &io::Error| StoreError::io("cannot create the witness", error);
         let unfinished = directory.join("witness.new");
@@ -71,11 +71,11 @@ impl Witness {
             .truncate(true)
             .open(&unfinished)
             .map_err(|error| failed(&error))?;
-        let mut witness = Self { file, store_id, newest: 0, next_slot: 0 };
-        witness.write(0)?;
+        let mut high_water_mark = Self { file, store_id, newest: 0, next_slot: 0 };
+        high_water_mark.write(0)?;
         fs::rename(unfinished, directory.join("witness")).map_err(|error| failed(&error))?;
         sync_directory(directory)?;
-        Ok(witness)
+        Ok(high_water_mark)
     }
 
     pub(crate) fn newest(&self) -> u64 {
@@ -118,20 +118,20 @@ mod tests {
     #[test]
     fn a_torn_slot_leaves_the_other() {
         let directory = tempfile::tempdir().unwrap();
-        let mut witness = Witness::create(directory.path(), 7).unwrap();
-        witness.write(5).unwrap();
-        witness.write(6).unwrap();
+        let mut high_water_mark = HighWaterMark::create(directory.path(), 7).unwrap();
+        high_water_mark.write(5).unwrap();
+        high_water_mark.write(6).unwrap();
         // Slot 0 holds 6 by now; tear it.
-        witness.file.write_all_at(b"torn", 10).unwrap();
-        assert_eq!(Witness::open(directory.path(), 7).unwrap().unwrap().newest(), 5);
-        assert!(Witness::open(directory.path(), 8).is_err());
-        witness.file.write_all_at(b"torn", 42).unwrap();
-        assert!(Witness::open(directory.path(), 7).is_err());
+        high_water_mark.file.write_all_at(b"torn", 10).unwrap();
+        assert_eq!(HighWaterMark::open(directory.path(), 7).unwrap().unwrap().newest(), 5);
+        assert!(HighWaterMark::open(directory.path(), 8).is_err());
+        high_water_mark.file.write_all_at(b"torn", 42).unwrap();
+        assert!(HighWaterMark::open(directory.path(), 7).is_err());
     }
 
     #[test]
     fn no_file_is_no_witness() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(Witness::open(directory.path(), 7).unwrap().is_none());
+        assert!(HighWaterMark::open(directory.path(), 7).unwrap().is_none());
     }
 }
