@@ -65,12 +65,12 @@ impl Filled {
     /// Puts a version of these rates, in commits of a limited size.
     fn put(&mut self, numbers: &[u64], version: u64) {
         for piece in numbers.chunks(COMMIT_RATES) {
-            let mut work = self.store.begin(NOW);
-            let series = work.series(&self.key).expect("room for a series");
+            let mut transaction = self.store.begin(NOW);
+            let series = transaction.series(&self.key).expect("room for a series");
             for number in piece {
-                work.upsert(series, observed(*number), value(*number, version), true).expect("a good tick");
+                transaction.upsert(series, observed(*number), value(*number, version), true).expect("a good tick");
             }
-            work.commit().expect("a good disk");
+            transaction.commit().expect("a good disk");
             if self.store.checkpoint_is_due() {
                 self.store.checkpoint().expect("a good disk");
             }
@@ -241,15 +241,15 @@ fn backfill() {
     let known = filled.known();
     let seconds: Vec<u64> = (0..rates).collect();
     for piece in seconds.chunks(COMMIT_RATES) {
-        let mut work = filled.store.begin(NOW);
-        let series = work.series(&filled.key).expect("room for a series");
+        let mut transaction = filled.store.begin(NOW);
+        let series = transaction.series(&filled.key).expect("room for a series");
         for second in piece {
             // In the last minute before midnight of many days, so that a day's close lies behind many later rates.
             let time = observed((second / 500 % DAYS + 1) * DAY_RATES)
                 .saturating_add_us(-1_000 * (*second as i64 % 500 + 1) - 1);
-            work.upsert(series, time, value(*second, 1), true).expect("a good tick");
+            transaction.upsert(series, time, value(*second, 1), true).expect("a good tick");
         }
-        work.commit().expect("a good disk");
+        transaction.commit().expect("a good disk");
         if filled.store.checkpoint_is_due() {
             filled.store.checkpoint().expect("a good disk");
         }

@@ -27,12 +27,12 @@ fn load(store: &mut Store, key: &SeriesKey, runs: u64) {
     let mut ticks = Ticks::new(0, 30);
     let mut left = usize::try_from(runs * 33 / 10).expect("a size that fits");
     while left > 0 {
-        let mut work = store.begin(NOW);
-        let series = work.series(key).expect("room for a series");
+        let mut transaction = store.begin(NOW);
+        let series = transaction.series(key).expect("room for a series");
         for (time, value) in ticks.by_ref().take(left.min(COMMIT_TICKS)) {
-            work.upsert(series, time, value, true).expect("a good tick");
+            transaction.upsert(series, time, value, true).expect("a good tick");
         }
-        work.commit().expect("a good disk");
+        transaction.commit().expect("a good disk");
         if store.checkpoint_is_due() {
             store.checkpoint().expect("a good disk");
         }

@@ -27,12 +27,12 @@ fn fill(store: &mut Store, runs: u64) {
     while left > 0 {
         let count = left.min(10_000);
         for (key, generator) in keys().iter().zip(&mut generators) {
-            let mut work = store.begin(NOW);
-            let series = work.series(key).expect("room for a series");
+            let mut transaction = store.begin(NOW);
+            let series = transaction.series(key).expect("room for a series");
             for (time, value) in generator.take(count as usize) {
-                work.upsert(series, time, value, false).expect("a good tick");
+                transaction.upsert(series, time, value, false).expect("a good tick");
             }
-            work.commit().expect("a good disk");
+            transaction.commit().expect("a good disk");
             if store.checkpoint_is_due() {
                 store.checkpoint().expect("a good disk");
             }

@@ -12,24 +12,24 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use silkrate::domain::{PublishedValue, SeriesKey, Timestamp};
-use silkrate::store::{ScanOrder, Store, Work, verify};
+use silkrate::store::{ScanOrder, Store, WriteTransaction, verify};
 use support::{
     BASE_US, Random, Ticks, disk_bytes, keys, parameter, per_second, report, resident_mb, store_options, wanted,
 };
 
 const NOW: Timestamp = Timestamp::from_micros(BASE_US * 2);
 
-fn put(work: &mut Work<'_>, key: &SeriesKey, ticks: &[(Timestamp, PublishedValue)]) {
-    let series = work.series(key).expect("room for a series");
+fn put(transaction: &mut WriteTransaction<'_>, key: &SeriesKey, ticks: &[(Timestamp, PublishedValue)]) {
+    let series = transaction.series(key).expect("room for a series");
     for (time, value) in ticks {
-        work.upsert(series, *time, *value, true).expect("a good tick");
+        transaction.upsert(series, *time, *value, true).expect("a good tick");
     }
 }
 
 fn commit(store: &mut Store, key: &SeriesKey, ticks: &[(Timestamp, PublishedValue)]) {
-    let mut work = store.begin(NOW);
-    put(&mut work, key, ticks);
-    work.commit().expect("a good disk");
+    let mut transaction = store.begin(NOW);
+    put(&mut transaction, key, ticks);
+    transaction.commit().expect("a good disk");
     if store.checkpoint_is_due() {
         store.checkpoint().expect("a good disk");
     }
@@ -141,9 +141,9 @@ fn scattered() {
         })
         .collect();
     let begun = Instant::now();
-    let mut work = store.begin(NOW);
-    put(&mut work, key, &late);
-    work.commit().expect("a good disk");
+    let mut transaction = store.begin(NOW);
+    put(&mut transaction, key, &late);
+    transaction.commit().expect("a good disk");
     report("1,000 late ticks over 1,000 blocks, answered", begun.elapsed().as_secs_f64(), "s", "< 1");
     let begun = Instant::now();
     store.checkpoint().expect("a good disk");

@@ -130,12 +130,12 @@ pub(crate) fn filled(runs: u64) -> tempfile::TempDir {
         let mut ticks = Ticks::new(seed, 30).map(|(t, v)| (t.saturating_add_us(-400 * Timestamp::DAY_US), v));
         let mut left = runs * 33 / 10 / 5;
         while left > 0 {
-            let mut work = store.begin(now);
-            let series = work.series(key).expect("room");
+            let mut transaction = store.begin(now);
+            let series = transaction.series(key).expect("room");
             for (time, value) in ticks.by_ref().take(left.min(50_000) as usize) {
-                work.upsert(series, time, value, false).expect("a good tick");
+                transaction.upsert(series, time, value, false).expect("a good tick");
             }
-            work.commit().expect("a good disk");
+            transaction.commit().expect("a good disk");
             left -= left.min(50_000);
             if store.checkpoint_is_due() {
                 store.checkpoint().expect("a good disk");

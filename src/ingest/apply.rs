@@ -4,7 +4,7 @@
 
 use super::{Batch, BatchTick, ConflictPolicy, Held, Refusal, RefusalReason, SeriesTicks, Summary};
 use crate::domain::{PublishedValue, SeriesKey, Timestamp};
-use crate::store::{Quarantine, QuarantineLimit, StoreError, TakenIn, UpsertError, Upserted, Work};
+use crate::store::{Quarantine, QuarantineLimit, StoreError, TakenIn, UpsertError, Upserted, WriteTransaction};
 
 /// What became of a batch.
 pub(super) struct Applied {
@@ -13,25 +13,25 @@ pub(super) struct Applied {
     pub(super) held: Vec<Held>,
 }
 
-pub(super) fn apply(work: &mut Work<'_>, batch: Batch) -> Applied {
-    let savepoint = batch.validate_only.then(|| work.savepoint(batch.groups.iter().map(|group| &group.series)));
+pub(super) fn apply(transaction: &mut WriteTransaction<'_>, batch: Batch) -> Applied {
+    let savepoint = batch.validate_only.then(|| transaction.savepoint(batch.groups.iter().map(|group| &group.series)));
     let revise = batch.conflict_policy == ConflictPolicy::Revise;
     let mut applied = Applied { summary: Summary::default(), refusals: batch.refusals, held: Vec::new() };
     for group in batch.groups {
-        applied.apply_group(work, group, revise);
+        applied.apply_group(transaction, group, revise);
     }
     applied.refusals.sort_by_key(|refusal| refusal.index);
     applied.held.sort_by_key(|held| held.index);
     applied.summary.refused_count = u32::try_from(applied.refusals.len()).unwrap_or(u32::MAX);
     if let Some(savepoint) = savepoint {
-        work.roll_back(savepoint);
+        transaction.roll_back(savepoint);
         applied.held.iter_mut().for_each(|held| held.id = None);
     }
     applied
 }
 
 impl Applied {
-    fn apply_group(&mut self, work: &mut Work<'_>, mut group: SeriesTicks, revise: bool) {
+    fn apply_group(&mut self, transaction: &mut WriteTransaction<'_>, mut group: SeriesTicks, revise: bool) {
         // In order of time, so that late blocks are opened one after the other; stable, so that of
         // equal ticks the first counts as new and the others as known.
         if !group.ticks.is_sorted_by_key(|tick| tick.observed_time) {
@@ -45,9 +45,9 @@ impl Applied {
                 continue;
             }
             for tick in same_instant {
-                let taken_in = begun.map_or_else(|| work.series(&group.series), Ok).and_then(|series| {
+                let taken_in = begun.map_or_else(|| transaction.series(&group.series), Ok).and_then(|series| {
                     begun = Some(series);
-                    work.take_in(series, tick.observed_time, tick.value, revise, group.quarantine_factor)
+                    transaction.take_in(series, tick.observed_time, tick.value, revise, group.quarantine_factor)
                 });
                 match taken_in {
                     Ok(TakenIn::Stored(upserted)) => self.count(upserted),
@@ -159,7 +159,7 @@ pub(super) fn known_as(series: &SeriesKey, time: Timestamp, stored: &PublishedVa
 
 /// Why no more late ticks go into one commit.
 pub(super) fn too_scattered() -> String {
-    format!("this request touches more than {} old blocks at once", Work::OPENED_BLOCKS_MAX)
+    format!("this request touches more than {} old blocks at once", WriteTransaction::OPENED_BLOCKS_MAX)
 }
 
 /// Why a tick cannot be held, and what to do.

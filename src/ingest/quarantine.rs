@@ -133,14 +133,14 @@ mod tests {
     /// One commit of ticks by series and second, and what the log says of it.
     fn take_in(store: &mut Store, ticks: &[(&SeriesKey, i64, &str)]) -> Vec<String> {
         let before = store.quarantine().count() as u64;
-        let mut work = store.begin(Timestamp::from_micros(0));
+        let mut transaction = store.begin(Timestamp::from_micros(0));
         for (key, second, rate) in ticks {
-            let series = work.series(key).unwrap();
+            let series = transaction.series(key).unwrap();
             let value = PublishedValue { rate: Rate::parse(rate).unwrap(), reported_change: None };
             let time = Timestamp::from_micros(second * Timestamp::SECOND_US);
-            work.take_in(series, time, value, false, Some(Factor::DEFAULT)).unwrap();
+            transaction.take_in(series, time, value, false, Some(Factor::DEFAULT)).unwrap();
         }
-        work.commit().unwrap();
+        transaction.commit().unwrap();
         held_lines(store.quarantine(), before)
     }
 
@@ -160,9 +160,9 @@ mod tests {
         assert_eq!(take_in(&mut store, &[(&one, 3, "1.145"), (&other, 3, "0.01145")]), [""; 0]);
         let said = take_in(&mut store, &[(&one, 4, "1.144"), (&other, 4, "11.44")]);
         assert!(said.len() == 1 && said[0].starts_with("KGS/USD from b is held from tick 5 "), "{said:?}");
-        let mut work = store.begin(Timestamp::from_micros(0));
-        work.decide(&[1, 2, 3, 4], Verdict::Discarded, None, false);
-        work.commit().unwrap();
+        let mut transaction = store.begin(Timestamp::from_micros(0));
+        transaction.decide(&[1, 2, 3, 4], Verdict::Discarded, None, false);
+        transaction.commit().unwrap();
         let said = take_in(&mut store, &[(&one, 5, "1.144")]);
         assert!(said.len() == 1 && said[0].starts_with("KGS/USD from a is held from tick 6 "), "{said:?}");
     }

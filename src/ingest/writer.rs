@@ -20,13 +20,13 @@ use crate::clock::Clock;
 use crate::domain::Verdict;
 use crate::latest_quotes::LatestQuotes;
 use crate::metrics::{IngestMetrics, TickCounts};
-use crate::store::{Commit, Decided, PollRefused, Quarantine, Store, StoreError, Work};
+use crate::store::{Commit, Decided, PollRefused, Quarantine, Store, StoreError, WriteTransaction};
 
 /// Most ticks that go into one commit, so that nobody waits for long.
 const COMMIT_TICKS_MAX: usize = 65_536;
 /// Blocks opened by the batches of a commit at which the others wait for the next one, so that one request meets the limit
 /// of a commit by itself only.
-const COMMIT_OPENED_BLOCKS: usize = Work::OPENED_BLOCKS_MAX / 8;
+const COMMIT_OPENED_BLOCKS: usize = WriteTransaction::OPENED_BLOCKS_MAX / 8;
 /// How long the writer sleeps at most, once writing has stopped.
 const SLEEP_MAX: Duration = Duration::from_mins(1);
 /// How often the writer looks whether the store's files are there, and at the clock, which may be put forward.
@@ -197,16 +197,16 @@ impl Writer {
         }
         let begun = Instant::now();
         let held_before = self.store.quarantine().count() as u64;
-        let mut work = self.store.begin(self.clock.now());
+        let mut transaction = self.store.begin(self.clock.now());
         let mut answers: Vec<(Answer, Applied)> = Vec::with_capacity(group.batches.len());
-        while work.opened_block_count() < COMMIT_OPENED_BLOCKS
+        while transaction.opened_block_count() < COMMIT_OPENED_BLOCKS
             && let Some(pending) = group.batches.pop_front()
         {
-            answers.push((pending.answer, apply(&mut work, pending.batch)));
+            answers.push((pending.answer, apply(&mut transaction, pending.batch)));
         }
-        let record = |pending: PendingPoll| (pending.answer, work.record_poll(&pending.poll));
+        let record = |pending: PendingPoll| (pending.answer, transaction.record_poll(&pending.poll));
         let polls: Vec<(PollAnswer, Result<(), PollRefused>)> = group.polls.drain(..).map(record).collect();
-        let result = work.commit();
+        let result = transaction.commit();
         if let Ok(Some(_)) = result {
             self.publish();
             log_held(self.store.quarantine(), held_before);
@@ -253,15 +253,15 @@ impl Writer {
             return;
         }
         let begun = Instant::now();
-        let mut work = self.store.begin(self.clock.now());
+        let mut transaction = self.store.begin(self.clock.now());
         let revise = request.conflict_policy == ConflictPolicy::Revise;
-        let decided = work.decide(&request.ids, request.verdict, request.note.as_ref(), revise);
+        let decided = transaction.decide(&request.ids, request.verdict, request.note.as_ref(), revise);
         let explained = request.ids.iter().zip(decided).map(|(id, decided)| {
-            let message = explain(*id, &decided, work.quarantine());
+            let message = explain(*id, &decided, transaction.quarantine());
             (decided, message)
         });
         let decided: Vec<(Decided, String)> = explained.collect();
-        let result = work.commit();
+        let result = transaction.commit();
         let report = match result {
             Err(error) => {
                 let told = IngestError::Poisoned(error.to_string());

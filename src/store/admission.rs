@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Store;
 use super::quarantine::{Quarantine, QuarantineChange, TickLayout};
 use super::series::Access;
-use super::work::{SeriesId, UpsertError, Upserted, Work};
+use super::write_transaction::{SeriesId, UpsertError, Upserted, WriteTransaction};
 use crate::domain::{Decision, Factor, HeldTick, Note, PublishedValue, Rate, Timestamp, Verdict};
 
 /// What became of a tick that was judged.
@@ -54,7 +54,7 @@ pub enum DecisionRefusal {
     Upsert(UpsertError),
 }
 
-impl Work<'_> {
+impl WriteTransaction<'_> {
     /// Puts a value at an instant of a series, or holds it where its rate and the rate in force at its place are
     /// `factor` times apart or more. None passes everything.
     ///

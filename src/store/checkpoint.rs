@@ -270,14 +270,14 @@ mod tests {
         let pair = Pair::new(currency("KGS"), currency("USD")).unwrap();
         let key = SeriesKey { pair, source: Source::parse("timesca").unwrap() };
         let mut state = |ticks: std::ops::Range<i64>| {
-            let mut work = store.begin(now);
-            let series = work.series(&key).unwrap();
+            let mut transaction = store.begin(now);
+            let series = transaction.series(&key).unwrap();
             for at in ticks {
                 let rate = Rate::from_parts(u128::from(at.unsigned_abs()) + 1, 5).unwrap();
                 let value = PublishedValue { rate, reported_change: None };
-                work.upsert(series, Timestamp::from_micros(at * Timestamp::DAY_US), value, false).unwrap();
+                transaction.upsert(series, Timestamp::from_micros(at * Timestamp::DAY_US), value, false).unwrap();
             }
-            work.commit().unwrap();
+            transaction.commit().unwrap();
             (store.checkpoint_is_due(), store.checkpoint_is_overdue())
         };
         assert_eq!(state(0..40), (false, false));

@@ -41,7 +41,7 @@ mod usage;
 mod values;
 mod verify;
 mod view;
-mod work;
+mod write_transaction;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -58,7 +58,7 @@ pub use scan_order::ScanOrder;
 pub use usage::disk_usage;
 pub use verify::{VerifyReport, verify};
 pub use view::{Commit, SeriesView, View};
-pub use work::{UpsertError, Upserted, Work};
+pub use write_transaction::{UpsertError, Upserted, WriteTransaction};
 
 use block::BlockMeta;
 use digest::Digest;

@@ -15,7 +15,9 @@ use silkrate::domain::{
 };
 use silkrate::export::read::{FullExport, ReadError, ReadProgress};
 use silkrate::latest_quotes::{LatestQuote, StateRules};
-use silkrate::store::{Commit, Restore, RestoreError, ScanOrder, Store, StoreError, StoreOptions, View, Work};
+use silkrate::store::{
+    Commit, Restore, RestoreError, ScanOrder, Store, StoreError, StoreOptions, View, WriteTransaction,
+};
 
 use crate::full_export;
 use crate::full_export::{Named, Parts, held_columns, names, run_columns};
@@ -80,23 +82,23 @@ fn fill(store: &mut Store, seed: u64, commits: u64, ticks_each: u64) {
     let (mut second, mut polled) = (0_i64, 0_i64);
     for number in 0..commits {
         now += 1 + random.below(5_000).cast_signed();
-        let mut work = store.begin(Timestamp::from_micros(now));
+        let mut transaction = store.begin(Timestamp::from_micros(now));
         let late = number % 3 == 2;
         for _ in 0..=random.below(ticks_each) {
             second += i64::from(!late);
             let at = if late { random.below(second.max(1).cast_unsigned()).cast_signed() } else { second };
             let jitter = if late { random.below(3).cast_signed() } else { 0 };
-            let series = work.series(&key(random.below(4))).unwrap();
+            let series = transaction.series(&key(random.below(4))).unwrap();
             let time = Timestamp::from_micros(BASE_US + at * SECOND + jitter);
             // Refused where it conflicts and is not to revise.
-            let _ = work.upsert(series, time, value(random.below(20) / 3), random.below(2) == 0);
+            let _ = transaction.upsert(series, time, value(random.below(20) / 3), random.below(2) == 0);
         }
         for _ in 0..random.below(80) {
             polled += random.below(3).cast_signed();
-            work.record_poll(&poll(&mut random, polled)).unwrap();
+            transaction.record_poll(&poll(&mut random, polled)).unwrap();
         }
-        hold_and_decide(&mut work, &mut random, second);
-        work.commit().unwrap();
+        hold_and_decide(&mut transaction, &mut random, second);
+        transaction.commit().unwrap();
         if random.below(4) == 0 {
             store.checkpoint().unwrap();
         }
@@ -104,19 +106,20 @@ fn fill(store: &mut Store, seed: u64, commits: u64, ticks_each: u64) {
 }
 
 /// Ticks that are judged, most of which are held since these rates lie far apart, and now and then a decision.
-fn hold_and_decide(work: &mut Work<'_>, random: &mut Random, second: i64) {
+fn hold_and_decide(transaction: &mut WriteTransaction<'_>, random: &mut Random, second: i64) {
     for _ in 0..random.below(3) {
-        let series = work.series(&key(random.below(4))).unwrap();
+        let series = transaction.series(&key(random.below(4))).unwrap();
         let time = Timestamp::from_micros(BASE_US + second * SECOND + 7 + random.below(3).cast_signed());
         // Refused where it conflicts.
-        let _ = work.take_in(series, time, value(random.below(20)), false, Some(Factor::DEFAULT));
+        let _ = transaction.take_in(series, time, value(random.below(20)), false, Some(Factor::DEFAULT));
     }
     let note = Note::parse("looked at").unwrap();
     let verdict = if random.below(2) == 0 { Verdict::Released } else { Verdict::Discarded };
     // Decided in a later commit than it was held.
-    let before = work.quarantine().after(0).filter(|tick| tick.held_time < work.recorded_time()).count() as u64;
+    let before =
+        transaction.quarantine().after(0).filter(|tick| tick.held_time < transaction.recorded_time()).count() as u64;
     if random.below(3) == 0 && before > 0 {
-        work.decide(&[random.below(before) + 1], verdict, (random.below(2) == 0).then_some(&note), true);
+        transaction.decide(&[random.below(before) + 1], verdict, (random.below(2) == 0).then_some(&note), true);
     }
 }
 
@@ -177,16 +180,16 @@ fn check_round_trip(seed: u64, commits: u64, ticks_each: u64) {
     assert_same(&original.view(), &copy.view());
     // Both take the same future, and a restart.
     for store in [&mut original, &mut copy] {
-        let mut work = store.begin(Timestamp::from_micros(BASE_US * 3));
+        let mut transaction = store.begin(Timestamp::from_micros(BASE_US * 3));
         for number in 0..400 {
-            let series = work.series(&key(number)).unwrap();
+            let series = transaction.series(&key(number)).unwrap();
             let time = Timestamp::from_micros(BASE_US + (number.cast_signed() * 37 % 500) * SECOND / 2 + 5);
-            let _ = work.upsert(series, time, value(number / 40), true);
+            let _ = transaction.upsert(series, time, value(number / 40), true);
         }
         for number in 0..300 {
-            work.record_poll(&poll(&mut Random(number), 100_000 + number.cast_signed())).unwrap();
+            transaction.record_poll(&poll(&mut Random(number), 100_000 + number.cast_signed())).unwrap();
         }
-        work.commit().unwrap();
+        transaction.commit().unwrap();
     }
     assert_eq!(Parts::of(&original.view()), Parts::of(&copy.view()));
     copy.checkpoint().unwrap();

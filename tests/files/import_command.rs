@@ -176,16 +176,16 @@ async fn csv_goes_in_as_with_ingest_and_what_is_neither_is_refused() {
 fn fill(store: &mut Store, commits: i64, ticks_each: i64) {
     let count = commits * ticks_each;
     for commit in 0..commits {
-        let mut work = store.begin(NOW);
+        let mut transaction = store.begin(NOW);
         let pair = Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap();
-        let series = work.series(&SeriesKey { pair, source: Source::parse("timesca").unwrap() }).unwrap();
+        let series = transaction.series(&SeriesKey { pair, source: Source::parse("timesca").unwrap() }).unwrap();
         for number in commit * ticks_each..(commit + 1) * ticks_each {
             let second = if ticks_each == 1 { number * 7 % count } else { number };
             let rate = Rate::from_parts(u128::from((1_144 + number / 9).cast_unsigned()), 5).unwrap();
             let value = PublishedValue { rate, reported_change: None };
-            work.upsert(series, NOW.saturating_add_us(second * Timestamp::SECOND_US), value, false).unwrap();
+            transaction.upsert(series, NOW.saturating_add_us(second * Timestamp::SECOND_US), value, false).unwrap();
         }
-        work.commit().unwrap();
+        transaction.commit().unwrap();
     }
 }
 

@@ -37,15 +37,15 @@ impl Scene {
         let key = SeriesKey { pair, source: Source::parse("timesca").unwrap() };
         // The late ones split runs, so that there are revisions.
         for late in [0, 1] {
-            let mut work = store.begin(NOW);
-            let series = work.series(&key).unwrap();
+            let mut transaction = store.begin(NOW);
+            let series = transaction.series(&key).unwrap();
             for number in (0..ticks).filter(|number| i64::from(number % 10 == 4) == late) {
                 let rate = Rate::from_parts(u128::from((1_144 + number / 3).cast_unsigned()), 5).unwrap();
                 let rate = if late == 1 { Rate::from_parts(7, 3).unwrap() } else { rate };
                 let value = PublishedValue { rate, reported_change: None };
-                work.upsert(series, NOW.saturating_add_us(number * SECOND), value, false).unwrap();
+                transaction.upsert(series, NOW.saturating_add_us(number * SECOND), value, false).unwrap();
             }
-            work.commit().unwrap();
+            transaction.commit().unwrap();
         }
         let parts = Parts::of(&store.view());
         assert!(!parts.revisions.is_empty());

@@ -43,12 +43,12 @@ impl Fixture {
 
     /// One commit of a rate at each of these seconds.
     fn commit(&mut self, ticks: impl IntoIterator<Item = (u64, u64)>) -> Timestamp {
-        let mut work = self.store.begin(Timestamp::from_micros(BASE_US));
-        let series = work.series(&key()).unwrap();
+        let mut transaction = self.store.begin(Timestamp::from_micros(BASE_US));
+        let series = transaction.series(&key()).unwrap();
         for (at, number) in ticks {
-            work.upsert(series, second(at), value(number), true).unwrap();
+            transaction.upsert(series, second(at), value(number), true).unwrap();
         }
-        work.commit().unwrap();
+        transaction.commit().unwrap();
         self.store.newest_commit().recorded_time
     }
 

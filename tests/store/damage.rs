@@ -301,13 +301,13 @@ fn fill_revised(directory: &Path) -> Vec<Timestamp> {
     let mut store = open(directory);
     let mut known = Vec::new();
     for round in 0..4_i64 {
-        let mut work = store.begin(Timestamp::from_micros(BASE_US));
-        let series = work.series(&key(0, 0)).unwrap();
+        let mut transaction = store.begin(Timestamp::from_micros(BASE_US));
+        let series = transaction.series(&key(0, 0)).unwrap();
         for at in 0..3_000_i64 {
             let value = value((at + round * 11).cast_unsigned());
-            work.upsert(series, Timestamp::from_micros(BASE_US + at * SECOND), value, true).unwrap();
+            transaction.upsert(series, Timestamp::from_micros(BASE_US + at * SECOND), value, true).unwrap();
         }
-        work.commit().unwrap();
+        transaction.commit().unwrap();
         known.push(store.newest_commit().recorded_time);
     }
     store.checkpoint().unwrap();

@@ -194,13 +194,13 @@ fn ticks(step: &Step, model: &Model) -> (Vec<(Timestamp, PublishedValue)>, bool)
 /// Sends ticks to both as one commit and compares each answer.
 fn send(store: &mut Store, model: &mut Model, ticks: &[(Timestamp, PublishedValue)], revise: bool, now: Timestamp) {
     let recorded_time = store.next_recorded_time(now);
-    let mut work = store.begin(now);
-    let series = work.series(&key()).unwrap();
+    let mut transaction = store.begin(now);
+    let series = transaction.series(&key()).unwrap();
     let mut changed = false;
     for (time, value) in ticks {
         let newest = model.ticks.keys().next_back().copied();
         let late = newest.is_some_and(|newest| *time < newest);
-        let answer = work.upsert(series, *time, *value, revise);
+        let answer = transaction.upsert(series, *time, *value, revise);
         match (model.ticks.get(time).copied(), answer) {
             (Some(stored), Ok(Upserted::Known)) => assert_eq!(stored, *value),
             (Some(stored), Err(UpsertError::Conflict(said))) => {
@@ -221,7 +221,7 @@ fn send(store: &mut Store, model: &mut Model, ticks: &[(Timestamp, PublishedValu
             (stored, answer) => panic!("{stored:?} and {value:?} at {time}: {answer:?}"),
         }
     }
-    let commit = work.commit().unwrap();
+    let commit = transaction.commit().unwrap();
     assert_eq!(commit.is_some(), changed);
     if changed {
         model.commit(recorded_time);
@@ -389,12 +389,12 @@ proptest! {
             let now = Timestamp::from_micros(BASE_US);
             let mut store = Store::open(options(directory.path(), WINDOW_US, false), now).unwrap();
             for (number, piece) in ticks.chunks(ticks.len().div_ceil(pieces)).enumerate() {
-                let mut work = store.begin(now);
-                let series = work.series(&key()).unwrap();
+                let mut transaction = store.begin(now);
+                let series = transaction.series(&key()).unwrap();
                 for (time, value) in piece {
-                    work.upsert(series, *time, *value, false).unwrap();
+                    transaction.upsert(series, *time, *value, false).unwrap();
                 }
-                work.commit().unwrap();
+                transaction.commit().unwrap();
                 if number % 2 == 0 {
                     store.checkpoint().unwrap();
                 }

@@ -21,11 +21,11 @@ fn poll(source_number: usize, second: i64, long_s: i64, health: Health) -> Poll 
 }
 
 fn record(store: &mut Store, polls: &[Poll]) {
-    let mut work = store.begin(now());
+    let mut transaction = store.begin(now());
     for poll in polls {
-        work.record_poll(poll).unwrap();
+        transaction.record_poll(poll).unwrap();
     }
-    work.commit().unwrap();
+    transaction.commit().unwrap();
 }
 
 /// The spans of a source as readers see them.
@@ -116,11 +116,11 @@ fn a_reader_keeps_what_it_saw() {
 fn polls_share_a_commit_with_ticks() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
-    let mut work = store.begin(now());
-    let series = work.series(&key(0, 0)).unwrap();
-    work.upsert(series, Timestamp::from_micros(BASE_US), value(1), false).unwrap();
-    work.record_poll(&poll(0, 0, 60, Health::Ok)).unwrap();
-    let commit = work.commit().unwrap().unwrap();
+    let mut transaction = store.begin(now());
+    let series = transaction.series(&key(0, 0)).unwrap();
+    transaction.upsert(series, Timestamp::from_micros(BASE_US), value(1), false).unwrap();
+    transaction.record_poll(&poll(0, 0, 60, Health::Ok)).unwrap();
+    let commit = transaction.commit().unwrap().unwrap();
     assert_eq!(commit.sequence, 1);
     let ingested = store.view().latest_quotes.last_ingest_time;
     assert_eq!(ingested, Some(commit.recorded_time));
@@ -169,11 +169,11 @@ fn one_source_too_many_is_refused_and_harms_no_other() {
     let mut store = open(directory.path());
     let first: Vec<Poll> = (0..64).map(|number| poll(number, 0, 60, Health::Ok)).collect();
     record(&mut store, &first);
-    let mut work = store.begin(now());
-    let refused = work.record_poll(&poll(64, 30, 60, Health::Ok)).unwrap_err();
+    let mut transaction = store.begin(now());
+    let refused = transaction.record_poll(&poll(64, 30, 60, Health::Ok)).unwrap_err();
     assert_eq!(refused, PollRefused::TooManySources(source(64)));
-    work.record_poll(&poll(63, 30, 60, Health::Ok)).unwrap();
-    work.commit().unwrap();
+    transaction.record_poll(&poll(63, 30, 60, Health::Ok)).unwrap();
+    transaction.commit().unwrap();
     drop(store);
     let store = open(directory.path());
     assert!(store.view().polls(&source(64)).is_none());

@@ -6,7 +6,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use silkrate::domain::{Factor, HeldTick, Note, PublishedValue, Rate, Timestamp, Verdict};
 use silkrate::store::{
-    Decided, DecisionRefusal, Quarantine, QuarantineLimit, ScanOrder, Store, TakenIn, UpsertError, Upserted, Work,
+    Decided, DecisionRefusal, Quarantine, QuarantineLimit, ScanOrder, Store, TakenIn, UpsertError, Upserted,
+    WriteTransaction,
 };
 
 use crate::durable::{BASE_US, Random, SECOND, key, open};
@@ -150,21 +151,27 @@ fn fate(answer: Result<TakenIn, UpsertError>) -> Fate {
 /// Takes `rehearsed` in and back again, then `ticks` for good: one commit, as that of callers who wait together.
 fn send(store: &mut Store, model: &mut Model, rehearsed: &Ticks, ticks: &Ticks, revise: bool, now: Timestamp) {
     let recorded_time = store.next_recorded_time(now);
-    let mut work = store.begin(now);
-    let savepoint = work.savepoint(std::iter::once(&key(0, 0)));
+    let mut transaction = store.begin(now);
+    let savepoint = transaction.savepoint(std::iter::once(&key(0, 0)));
     let mut rehearsal = model.clone();
-    take_in(&mut work, &mut rehearsal, rehearsed, revise, recorded_time);
-    work.roll_back(savepoint);
-    let changed = take_in(&mut work, model, ticks, revise, recorded_time);
-    assert_eq!(work.commit().unwrap().is_some(), changed);
+    take_in(&mut transaction, &mut rehearsal, rehearsed, revise, recorded_time);
+    transaction.roll_back(savepoint);
+    let changed = take_in(&mut transaction, model, ticks, revise, recorded_time);
+    assert_eq!(transaction.commit().unwrap().is_some(), changed);
 }
 
 /// Whether anything changed.
-fn take_in(work: &mut Work<'_>, model: &mut Model, ticks: &Ticks, revise: bool, recorded_time: Timestamp) -> bool {
+fn take_in(
+    transaction: &mut WriteTransaction<'_>,
+    model: &mut Model,
+    ticks: &Ticks,
+    revise: bool,
+    recorded_time: Timestamp,
+) -> bool {
     let mut changed = false;
     for (time, value) in ticks {
-        let series = work.series(&key(0, 0)).unwrap();
-        let found = fate(work.take_in(series, *time, *value, revise, Some(Factor::DEFAULT)));
+        let series = transaction.series(&key(0, 0)).unwrap();
+        let found = fate(transaction.take_in(series, *time, *value, revise, Some(Factor::DEFAULT)));
         assert_eq!(found, model.take_in(*time, *value, revise, recorded_time), "{value:?} at {time}");
         changed |= matches!(found, Fate::Stored | Fate::Revised | Fate::Held(_, true));
     }
@@ -178,8 +185,8 @@ fn decide(store: &mut Store, model: &mut Model, seed: u64, verdict: Verdict, rev
     let ids: Vec<u64> = (1..=model.held.len() as u64 + 1).filter(|_| random.below(3) == 0).collect();
     let note = Note::parse("as the model does").unwrap();
     let before = model.clone();
-    let mut work = store.begin(now);
-    let answers = work.decide(&ids, verdict, Some(&note), revise);
+    let mut transaction = store.begin(now);
+    let answers = transaction.decide(&ids, verdict, Some(&note), revise);
     let expected = model.decide(&ids, verdict, revise, recorded_time);
     for ((id, answer), expected) in ids.iter().zip(&answers).zip(&expected) {
         let decided_before = before.held.get(*id as usize - 1).map(|held| held.decision.map(|(verdict, _)| verdict));
@@ -204,7 +211,7 @@ fn decide(store: &mut Store, model: &mut Model, seed: u64, verdict: Verdict, rev
         }
     }
     let changed = expected.iter().any(|fate| fate.is_some_and(|fate| fate != Fate::Conflict));
-    assert_eq!(work.commit().unwrap().is_some(), changed);
+    assert_eq!(transaction.commit().unwrap().is_some(), changed);
 }
 
 fn told(tick: &HeldTick) -> Held {
@@ -306,13 +313,14 @@ fn the_store_holds_so_many_and_lists_so_many() {
     let at = |seconds: i64| Timestamp::from_micros(BASE_US + seconds * SECOND);
     let now = Timestamp::from_micros(BASE_US);
     let hold = |store: &mut Store, thread: u64, count: i64| -> Result<(), UpsertError> {
-        let mut work = store.begin(now);
-        let series = work.series(&key(thread, 0)).unwrap();
-        work.upsert(series, at(0), one, true).unwrap();
-        let mut answers = (1..=count)
-            .map(|number| work.take_in(series, at(number), slip(number), false, Some(Factor::DEFAULT)).map(drop));
+        let mut transaction = store.begin(now);
+        let series = transaction.series(&key(thread, 0)).unwrap();
+        transaction.upsert(series, at(0), one, true).unwrap();
+        let mut answers = (1..=count).map(|number| {
+            transaction.take_in(series, at(number), slip(number), false, Some(Factor::DEFAULT)).map(drop)
+        });
         let answer = answers.find(Result::is_err).unwrap_or(Ok(()));
-        work.commit().unwrap();
+        transaction.commit().unwrap();
         answer
     };
     let series_max = Quarantine::SERIES_HELD_MAX as i64;
@@ -325,10 +333,12 @@ fn the_store_holds_so_many_and_lists_so_many() {
     assert!(store.checkpoint_is_due());
     store.checkpoint().unwrap();
     assert!(!store.checkpoint_is_due());
-    let mut work = store.begin(now);
+    let mut transaction = store.begin(now);
     let ids: Vec<u64> = (1..=1_000).collect();
-    assert!(work.decide(&ids, Verdict::Discarded, None, false).iter().all(|answer| *answer == Decided::Discarded));
-    work.commit().unwrap();
+    assert!(
+        transaction.decide(&ids, Verdict::Discarded, None, false).iter().all(|answer| *answer == Decided::Discarded)
+    );
+    transaction.commit().unwrap();
     assert_eq!(hold(&mut store, 10, 1_000), Ok(()));
     drop(store);
     let store = reopen(directory.path());

@@ -38,10 +38,10 @@ fn opened_and_killed(directory: &Path, stale_limit_us: i64, now: Timestamp) -> (
 /// A store with one tick, three hours old.
 fn store_with_one_tick(directory: &Path, now: Timestamp) {
     let mut store = Store::open(with_stale_limit(directory, 24 * HOUR), now).unwrap();
-    let mut work = store.begin(now);
-    let series = work.series(&key(0, 0)).unwrap();
-    work.upsert(series, now.saturating_add_us(-3 * HOUR), value(0), false).unwrap();
-    work.commit().unwrap();
+    let mut transaction = store.begin(now);
+    let series = transaction.series(&key(0, 0)).unwrap();
+    transaction.upsert(series, now.saturating_add_us(-3 * HOUR), value(0), false).unwrap();
+    transaction.commit().unwrap();
     assert_eq!(said(&store.view().latest_quotes), (1, RateState::Flat, 1));
 }
 

@@ -32,23 +32,23 @@ pub(crate) fn tick(at: i64) -> (i64, PublishedValue) {
 }
 
 pub(crate) fn commit(store: &mut Store, series: usize, ticks: impl IntoIterator<Item = (i64, PublishedValue)>) {
-    let mut work = store.begin(now());
-    let id = work.series(&key(0, series)).unwrap();
+    let mut transaction = store.begin(now());
+    let id = transaction.series(&key(0, series)).unwrap();
     for (micros, value) in ticks {
-        work.upsert(id, Timestamp::from_micros(micros), value, false).unwrap();
+        transaction.upsert(id, Timestamp::from_micros(micros), value, false).unwrap();
     }
-    work.commit().unwrap();
+    transaction.commit().unwrap();
 }
 
 /// Polls that change their health each time: three chunks of spans.
 fn poll(store: &mut Store) {
-    let mut work = store.begin(now());
+    let mut transaction = store.begin(now());
     for at in 0_i64..300 {
         let time = |step: i64| Timestamp::from_micros(BASE_US + (at + step) * STEP_US);
         let (source, health) = (key(0, 0).source, if at % 2 == 0 { Health::Ok } else { Health::Unreachable });
-        work.record_poll(&Poll { source, time: time(0), covered_until: time(1), health }).unwrap();
+        transaction.record_poll(&Poll { source, time: time(0), covered_until: time(1), health }).unwrap();
     }
-    work.commit().unwrap();
+    transaction.commit().unwrap();
 }
 
 /// A store with blocks of two series, polls of their source, and in its log two more commits.
@@ -66,16 +66,16 @@ pub(crate) fn fill(directory: &Path) -> Store {
 
 /// Ticks of the first series a unit's slip away from its rates, which are held.
 pub(crate) fn hold(store: &mut Store, ticks: impl IntoIterator<Item = i64>) {
-    let mut work = store.begin(now());
-    let id = work.series(&key(0, 0)).unwrap();
+    let mut transaction = store.begin(now());
+    let id = transaction.series(&key(0, 0)).unwrap();
     for at in ticks {
         let (micros, good) = tick(at);
         let rate = Rate::from_parts(good.rate.mantissa(), u32::from(good.rate.places()) - 2).unwrap();
         let time = Timestamp::from_micros(micros + SECOND);
-        let taken = work.take_in(id, time, PublishedValue { rate, ..good }, false, Some(Factor::DEFAULT));
+        let taken = transaction.take_in(id, time, PublishedValue { rate, ..good }, false, Some(Factor::DEFAULT));
         assert!(matches!(taken, Ok(TakenIn::Held { is_new: true, .. })), "{taken:?}");
     }
-    work.commit().unwrap();
+    transaction.commit().unwrap();
 }
 
 /// The same, closed in good order: everything in blocks, the high-water mark up to date.

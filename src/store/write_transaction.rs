@@ -66,7 +66,7 @@ impl UpsertError {
 }
 
 /// One commit in the making.
-pub struct Work<'a> {
+pub struct WriteTransaction<'a> {
     pub(super) store: &'a mut Store,
     pub(super) recorded_time: Timestamp,
     new_series: Vec<u32>,
@@ -95,7 +95,7 @@ pub struct Savepoint {
     opened_block_count: usize,
 }
 
-impl Work<'_> {
+impl WriteTransaction<'_> {
     /// Most blocks that the ticks of one commit may open, of all series together, each some 150 KB decoded. A tick that
     /// needs one more is refused, unless it is the newest of its series and begins a run.
     pub const OPENED_BLOCKS_MAX: usize = 2_048;
@@ -265,9 +265,9 @@ fn last_in_order(mut ticks: Vec<(Timestamp, PublishedValue)>) -> Vec<(Timestamp,
 
 impl Store {
     /// Begins a commit at `now`.
-    pub fn begin(&mut self, now: Timestamp) -> Work<'_> {
+    pub fn begin(&mut self, now: Timestamp) -> WriteTransaction<'_> {
         let recorded_time = self.next_recorded_time(now);
-        Work {
+        WriteTransaction {
             store: self,
             recorded_time,
             new_series: Vec::new(),
