@@ -31,7 +31,7 @@ mod revised_runs;
 mod revision_cache;
 mod revision_index;
 mod rules;
-mod run_times;
+mod run_times_cache;
 mod scan;
 mod scan_order;
 mod segments;

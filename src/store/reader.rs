@@ -12,7 +12,7 @@ use super::block::{
 };
 use super::closing::Closing;
 use super::keys;
-use super::run_times::KeptRunTimes;
+use super::run_times_cache::RunTimesCache;
 use crate::catch_panic::catch_panic;
 use crate::domain::{RateSpan, Run};
 
@@ -23,7 +23,7 @@ pub(crate) struct BlockReader {
     gets: Arc<AtomicU64>,
     /// Blocks read since the store was opened.
     blocks: Arc<AtomicU64>,
-    run_times: Arc<KeptRunTimes>,
+    run_times: Arc<RunTimesCache>,
     _closing: Arc<Closing>,
 }
 

@@ -13,7 +13,7 @@ const RUN_TIMES_BYTES_MAX: usize = 32 << 20;
 
 /// Times by block.
 #[derive(Default)]
-pub(super) struct KeptRunTimes {
+pub(super) struct RunTimesCache {
     kept: Mutex<Kept>,
 }
 
@@ -25,7 +25,7 @@ struct Kept {
     uses: u64,
 }
 
-impl KeptRunTimes {
+impl RunTimesCache {
     fn locked(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded_and_the_oldest_goes() {
-        let kept = KeptRunTimes::default();
+        let kept = RunTimesCache::default();
         let times = Arc::new(RunTimes { first_us: vec![0; 2_048], recorded_us: vec![0; 2_048] });
         let fit = (RUN_TIMES_BYTES_MAX / times.bytes()) as u64;
         for block in 0..fit {
