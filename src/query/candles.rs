@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::as_of::AsOf;
 use super::periods::{BucketCursor, BucketsRequest, page_buckets};
-use super::pin::Pin;
 use super::resolve::{Derivation, Leg, Route, derivation};
 use super::spells::{first_rate_time, items};
 use super::{Answer, QueryError, Reader, check_cancelled};
@@ -62,44 +62,44 @@ impl Reader {
     /// No such series, too many buckets, fields that contradict each other, the caller gone, or the store's.
     pub fn candles(&self, request: &CandlesRequest) -> Result<Answer<CandlesPage>, QueryError> {
         let CandlesRequest { list, buckets, .. } = request;
-        let pin = self.pin_buckets(list)?;
-        let route = self.resolve(&pin, list.pair, list.source.as_ref(), &list.leg_sources)?;
-        let first_rate = first_rate_time(&pin, &route)?;
+        let as_of = self.as_of_buckets(list)?;
+        let route = self.resolve(&as_of, list.pair, list.source.as_ref(), &list.leg_sources)?;
+        let first_rate = first_rate_time(&as_of, &route)?;
         let mut page = CandlesPage {
             derivation: derivation(&route),
             legs: route.iter().map(|leg| leg.series.key().clone()).collect(),
             rows: Vec::new(),
             next: None,
         };
-        if let Some((first, end)) = page_buckets(list, ("interval", *buckets), first_rate, pin.now)? {
-            let plan = CandlePlan { buckets: *buckets, first: first.start, end, now: pin.now, fill: request.fill };
-            page.rows = self.fold(&pin, &route, plan, Edge::Value)?.take(list.limit + 1).collect::<Result<_, _>>()?;
+        if let Some((first, end)) = page_buckets(list, ("interval", *buckets), first_rate, as_of.now)? {
+            let plan = CandlePlan { buckets: *buckets, first: first.start, end, now: as_of.now, fill: request.fill };
+            page.rows = self.fold(&as_of, &route, plan, Edge::Value)?.take(list.limit + 1).collect::<Result<_, _>>()?;
             if page.rows.len() > list.limit {
                 page.rows.truncate(list.limit);
                 let last = page.rows.last();
-                page.next = last.map(|row| BucketCursor { start: row.candle.bucket.start, now: pin.now });
+                page.next = last.map(|row| BucketCursor { start: row.candle.bucket.start, now: as_of.now });
             }
             if request.find_bounds {
-                self.find_bounds(&pin, &route, plan, &mut page.rows)?;
+                self.find_bounds(&as_of, &route, plan, &mut page.rows)?;
             }
-            self.find_leg_ages(&pin, &route, &mut page.rows)?;
+            self.find_leg_ages(&as_of, &route, &mut page.rows)?;
             if request.count_observations {
-                self.count_observations(&pin, &route, &mut page.rows)?;
+                self.count_observations(&as_of, &route, &mut page.rows)?;
             }
         }
-        Ok(Answer { commit: pin.commit, body: page })
+        Ok(Answer { commit: as_of.commit, body: page })
     }
 
     /// Candles one after the other, folded as they are taken, until the caller goes.
     pub(super) fn fold(
         &self,
-        pin: &Pin,
+        as_of: &AsOf,
         route: &Route,
         plan: CandlePlan,
         edge: Edge,
     ) -> Result<impl Iterator<Item = Result<CandleRow, QueryError>> + use<>, QueryError> {
-        let spells = self.spells(pin, route, [plan.first, pin.now.saturating_add_us(1)], edge)?;
-        let (cancel, known) = (self.cancel.clone(), pin.known());
+        let spells = self.spells(as_of, route, [plan.first, as_of.now.saturating_add_us(1)], edge)?;
+        let (cancel, known) = (self.cancel.clone(), as_of.known());
         Ok(Candles::new(plan, spells).map(move |candle| {
             // Filling takes time without reading anything.
             check_cancelled(&cancel)?;
@@ -112,7 +112,7 @@ impl Reader {
     /// Finds the bounds of `rows`, the first candles of `plan`.
     fn find_bounds(
         &self,
-        pin: &Pin,
+        as_of: &AsOf,
         route: &Route,
         plan: CandlePlan,
         rows: &mut [CandleRow],
@@ -127,8 +127,8 @@ impl Reader {
         }
         // What is derived, or was published with more and with fewer digits, is folded once more for each bound: spells
         // begin and end at the same times there, so that the candles are of the same buckets.
-        let low = self.fold(pin, route, plan, Edge::Low)?;
-        let high = self.fold(pin, route, plan, Edge::High)?;
+        let low = self.fold(as_of, route, plan, Edge::Low)?;
+        let high = self.fold(as_of, route, plan, Edge::High)?;
         for (row, (low, high)) in rows.iter_mut().zip(low.zip(high)) {
             row.bounds = Some(Box::new(CandleBounds::between(&low?.candle, &high?.candle)));
         }
@@ -136,12 +136,12 @@ impl Reader {
     }
 
     /// Finds by how much the legs of a cross differ in age at the ends of `rows`, which are in order.
-    fn find_leg_ages(&self, pin: &Pin, route: &Route, rows: &mut [CandleRow]) -> Result<(), QueryError> {
+    fn find_leg_ages(&self, as_of: &AsOf, route: &Route, rows: &mut [CandleRow]) -> Result<(), QueryError> {
         let (Legs::Two(first, second), Some(from), Some(to)) = (route, rows.first(), rows.last()) else {
             return Ok(());
         };
-        let range = [from.candle.bucket.start, to.candle.bucket.end.min(pin.now.saturating_add_us(1))];
-        let [first, second] = [first, second].map(|leg| self.last_seen(pin, leg, range, rows));
+        let range = [from.candle.bucket.start, to.candle.bucket.end.min(as_of.now.saturating_add_us(1))];
+        let [first, second] = [first, second].map(|leg| self.last_seen(as_of, leg, range, rows));
         for (row, (first, second)) in rows.iter_mut().zip(first?.into_iter().zip(second?)) {
             row.leg_age_difference_us = first.micros_since(second).saturating_abs();
         }
@@ -151,16 +151,16 @@ impl Reader {
     /// When a leg was last seen by the end of each of `rows`, or by now.
     fn last_seen(
         &self,
-        pin: &Pin,
+        as_of: &AsOf,
         leg: &Leg<Arc<SeriesView>>,
         [start, end]: [Timestamp; 2],
         rows: &[CandleRow],
     ) -> Result<Vec<Timestamp>, QueryError> {
-        let mut spells = self.leg_spells(pin, leg, start, end)?.peekable();
+        let mut spells = self.leg_spells(as_of, leg, start, end)?.peekable();
         let mut seen_until = Timestamp::MIN;
         let mut last_seen = Vec::with_capacity(rows.len());
         for row in rows {
-            let end = row.candle.bucket.end.min(pin.now.saturating_add_us(1));
+            let end = row.candle.bucket.end.min(as_of.now.saturating_add_us(1));
             while let Some(spell) = spells.next_if(|spell| spell.as_ref().map_or(true, |spell| spell.from < end)) {
                 seen_until = spell?.seen_until;
             }
@@ -170,14 +170,14 @@ impl Reader {
     }
 
     /// Counts the instants of every leg in the buckets of `rows`, which are in order.
-    fn count_observations(&self, pin: &Pin, route: &Route, rows: &mut [CandleRow]) -> Result<(), QueryError> {
+    fn count_observations(&self, as_of: &AsOf, route: &Route, rows: &mut [CandleRow]) -> Result<(), QueryError> {
         for row in &mut *rows {
             row.observation_count = Some(0);
         }
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
-        let (start, end) = (first.candle.bucket.start, last.candle.bucket.end.min(pin.now.saturating_add_us(1)));
+        let (start, end) = (first.candle.bucket.start, last.candle.bucket.end.min(as_of.now.saturating_add_us(1)));
         for leg in route.iter() {
-            let mut spans = self.leg_spells(pin, leg, start, end)?.peekable();
+            let mut spans = self.leg_spells(as_of, leg, start, end)?.peekable();
             let mut seen_until = Timestamp::MIN;
             let mut rows = rows.iter_mut().peekable();
             for instant in items(leg.series.instants(start, end), self.cancel.clone()) {

@@ -1,7 +1,7 @@
 //! Changes from period to period.
 
+use super::as_of::AsOf;
 use super::periods::{BucketCursor, BucketsRequest, page_buckets};
-use super::pin::Pin;
 use super::rate::{Change, RateAnswer};
 use super::resolve::Route;
 use super::spells::first_rate_time;
@@ -86,50 +86,50 @@ impl Reader {
     /// No such series, too many periods, fields that contradict each other, the caller gone, or the store's.
     pub fn changes(&self, request: &ChangesRequest) -> Result<Answer<ChangesPage>, QueryError> {
         let list = &request.list;
-        let pin = self.pin_buckets(list)?;
-        let route = self.resolve(&pin, list.pair, list.source.as_ref(), &list.leg_sources)?;
-        let first_rate = first_rate_time(&pin, &route)?;
+        let as_of = self.as_of_buckets(list)?;
+        let route = self.resolve(&as_of, list.pair, list.source.as_ref(), &list.leg_sources)?;
+        let first_rate = first_rate_time(&as_of, &route)?;
         let buckets = request.period.buckets(request.zone);
         let mut page = ChangesPage { rows: Vec::new(), next: None };
-        let Some((mut bucket, end)) = page_buckets(list, ("period", buckets), first_rate, pin.now)? else {
-            return Ok(Answer { commit: pin.commit, body: page });
+        let Some((mut bucket, end)) = page_buckets(list, ("period", buckets), first_rate, as_of.now)? else {
+            return Ok(Answer { commit: as_of.commit, body: page });
         };
         // The close that a row is measured from is that of the row before it, or the same as of that one.
         let mut before: Option<[RateThen; 2]> = None;
         while page.rows.len() < list.limit {
             check_cancelled(&self.cancel)?;
             let start = request.period.start(request.zone, bucket);
-            let closes = [start.saturating_add_us(-1), bucket.end.saturating_add_us(-1).min(pin.now)];
-            let [from, to] = closes.map(|time| self.close_at(&pin, &route, time, before.as_ref()));
+            let closes = [start.saturating_add_us(-1), bucket.end.saturating_add_us(-1).min(as_of.now)];
+            let [from, to] = closes.map(|time| self.close_at(&as_of, &route, time, before.as_ref()));
             let (from, to) = (from?, to?);
             page.rows.push(PeriodChange {
                 period: Bucket { start, end: bucket.end },
-                complete: bucket.end <= pin.known(),
+                complete: bucket.end <= as_of.known(),
                 change: Change::between(from.1.clone(), to.1.clone()),
             });
             before = Some([from, to]);
             let next = buckets.at(bucket.end);
             if next.start >= end {
                 page.next = None;
-                return Ok(Answer { commit: pin.commit, body: page });
+                return Ok(Answer { commit: as_of.commit, body: page });
             }
-            page.next = Some(BucketCursor { start: bucket.start, now: pin.now });
+            page.next = Some(BucketCursor { start: bucket.start, now: as_of.now });
             bucket = next;
         }
-        Ok(Answer { commit: pin.commit, body: page })
+        Ok(Answer { commit: as_of.commit, body: page })
     }
 
     /// The rate in force at `time`, which may be one of `before`.
     fn close_at(
         &self,
-        pin: &Pin,
+        as_of: &AsOf,
         route: &Route,
         time: Timestamp,
         before: Option<&[RateThen; 2]>,
     ) -> Result<RateThen, QueryError> {
         match before.and_then(|rates| rates.iter().find(|(then, _)| *then == time)) {
             Some(known) => Ok(known.clone()),
-            None => Ok((time, self.rate_if_quoted(pin, route, time)?)),
+            None => Ok((time, self.rate_if_quoted(as_of, route, time)?)),
         }
     }
 }

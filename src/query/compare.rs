@@ -3,8 +3,8 @@
 //! **Invariant**: a day says the same on whatever page and in whatever range it is asked for: the days around it that it
 //! depends on are read beside it.
 
+use super::as_of::AsOf;
 use super::periods::{BucketCursor, BucketLimit, range_buckets};
-use super::pin::Pin;
 use super::rate::RateAnswer;
 use super::resolve::Route;
 use super::spells::first_rate_time;
@@ -94,7 +94,7 @@ impl ComparePage {
 /// The days of one comparison, in order of time.
 struct Days<'a> {
     reader: &'a Reader,
-    pin: &'a Pin,
+    as_of: &'a AsOf,
     routes: Sides<Route>,
     buckets: Buckets,
     comparisons: Comparisons,
@@ -104,14 +104,14 @@ impl Days<'_> {
     /// What both sources said at the end of `day`, compared.
     fn read(&mut self, day: Bucket) -> Result<ComparedDay, QueryError> {
         check_cancelled(&self.reader.cancel)?;
-        let close = day.end.saturating_add_us(-1).min(self.pin.now);
+        let close = day.end.saturating_add_us(-1).min(self.as_of.now);
         // A state is told as of now alone, and pages after the first are read as known then.
         let stateless = |answer: RateAnswer| RateAnswer { state: None, ..answer };
-        let rate = |route| self.reader.rate_if_quoted(self.pin, route, close).map(|rate| rate.map(stateless));
+        let rate = |route| self.reader.rate_if_quoted(self.as_of, route, close).map(|rate| rate.map(stateless));
         let rates = [rate(&self.routes[0])?, rate(&self.routes[1])?];
         let difference =
             self.comparisons.next_day(rates.each_ref().map(|side| side.as_ref().map(|answer| answer.rate.clone())));
-        Ok(ComparedDay { day, complete: day.end <= self.pin.known(), rates, difference })
+        Ok(ComparedDay { day, complete: day.end <= self.as_of.known(), rates, difference })
     }
 
     /// Reads the days before `first` that it and its neighbours depend on.
@@ -156,24 +156,24 @@ impl Reader {
     /// # Errors
     /// No such series, too many days, the caller gone, or the store's.
     pub fn compare(&self, request: &CompareRequest) -> Result<Answer<ComparePage>, QueryError> {
-        let pin = self.pin_pages(request.known_time, request.after)?;
+        let as_of = self.as_of_pages(request.known_time, request.after)?;
         let [first, second] = &request.sources;
-        let route = |source| self.resolve(&pin, request.pair, Some(source), &[]);
+        let route = |source| self.resolve(&as_of, request.pair, Some(source), &[]);
         let routes = [route(first)?, route(second)?];
-        let firsts = [first_rate_time(&pin, &routes[0])?, first_rate_time(&pin, &routes[1])?];
+        let firsts = [first_rate_time(&as_of, &routes[0])?, first_rate_time(&as_of, &routes[1])?];
         let first_rate = firsts.into_iter().flatten().min();
         let buckets = Buckets { zone: request.zone, interval: Interval::Day };
-        let range = request.days.range(buckets, pin.now)?;
+        let range = request.days.range(buckets, as_of.now)?;
         let summary = request.after.is_none().then(ComparisonSummary::default);
         let mut page = ComparePage { rows: Vec::new(), next: None, summary };
-        if let Some((mut day, end)) = range_buckets(range, ("start_time", buckets), first_rate, pin.now, LIMIT)? {
+        if let Some((mut day, end)) = range_buckets(range, ("start_time", buckets), first_rate, as_of.now, LIMIT)? {
             if let Some(after) = request.after.filter(|after| after.start >= day.start) {
                 day = buckets.at(buckets.at(after.start).end);
             }
-            let days = Days { reader: self, pin: &pin, routes, buckets, comparisons: Comparisons::default() };
+            let days = Days { reader: self, as_of: &as_of, routes, buckets, comparisons: Comparisons::default() };
             fill(&mut page, days, day, end, request.limit)?;
         }
-        Ok(Answer { commit: pin.commit, body: page })
+        Ok(Answer { commit: as_of.commit, body: page })
     }
 }
 
@@ -186,7 +186,7 @@ fn fill(
     end: Timestamp,
     limit: usize,
 ) -> Result<(), QueryError> {
-    let now = days.pin.now;
+    let now = days.as_of.now;
     days.read_before(day)?;
     let mut last: Option<ComparedDay> = None;
     while day.start <= now && (page.next.is_none() || page.summary.is_some()) {

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use super::as_of::AsOf;
 use super::latest::SeriesFilter;
-use super::pin::Pin;
 use super::resolve::listing;
 use super::{Answer, QueryError, Range, Reader, check_cancelled};
 use crate::analysis::{GapStretch, ReasonLengths, split_gap};
@@ -89,9 +89,9 @@ impl Reader {
     }
 
     fn gaps_within(&self, request: &GapsRequest, budget: PageBudget) -> Result<Answer<GapsPage>, QueryError> {
-        let pin = self.pin(None)?;
-        let now = request.after.map_or(pin.now, |cursor| cursor.now);
-        let series = self.series_with_gaps(&pin, request)?;
+        let as_of = self.as_of(None)?;
+        let now = request.after.map_or(as_of.now, |cursor| cursor.now);
+        let series = self.series_with_gaps(&as_of, request)?;
         // A series never goes away, so that the one of a cursor is there still.
         let begun = |series: &&Arc<SeriesView>| request.after.is_some_and(|cursor| cursor.series != series.id());
         let mut search = GapSearch { reader: self, request, budget, now, gaps: Vec::new(), instants: 0, stretches: 0 };
@@ -99,26 +99,26 @@ impl Reader {
         for series in series.iter().skip_while(begun) {
             if let Some(from) = search.series(series, from.take())? {
                 let next = Some(GapCursor { series: series.id(), from, now });
-                return Ok(Answer { commit: pin.commit, body: GapsPage { gaps: search.gaps, next } });
+                return Ok(Answer { commit: as_of.commit, body: GapsPage { gaps: search.gaps, next } });
             }
         }
-        Ok(Answer { commit: pin.commit, body: GapsPage { gaps: search.gaps, next: None } })
+        Ok(Answer { commit: as_of.commit, body: GapsPage { gaps: search.gaps, next: None } })
     }
 
-    fn series_with_gaps(&self, pin: &Pin, request: &GapsRequest) -> Result<Vec<Arc<SeriesView>>, QueryError> {
+    fn series_with_gaps(&self, as_of: &AsOf, request: &GapsRequest) -> Result<Vec<Arc<SeriesView>>, QueryError> {
         if let Some(pair) = request.pair {
             // A list goes on with the series that it began with, whoever else publishes the pair since.
             let begun = request.after.and_then(|cursor| self.view.series().find(|one| one.id() == cursor.series));
             if let Some(series) = begun.filter(|series| series.key().pair == pair) {
                 return Ok(vec![Arc::clone(series)]);
             }
-            return Ok(vec![self.resolve_published(pin, pair, request.source.as_ref())?]);
+            return Ok(vec![self.resolve_published(as_of, pair, request.source.as_ref())?]);
         }
         let filter = SeriesFilter { pairs: Vec::new(), sources: request.source.iter().cloned().collect() };
         let series: Vec<_> = self.view.series().filter(|series| filter.lets(series.key())).map(Arc::clone).collect();
         match &request.source {
             Some(wanted) if series.is_empty() => {
-                let there_are = listing(&self.known_keys(pin, |_| true));
+                let there_are = listing(&self.known_keys(as_of, |_| true));
                 Err(QueryError::UnknownSource { wanted: wanted.clone(), there_are })
             }
             Some(_) | None => Ok(series),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::as_of::AsOf;
 use super::latest::SeriesFilter;
-use super::pin::Pin;
 use super::{Answer, QueryError, Reader, check_cancelled};
 use tokio_util::sync::CancellationToken;
 
@@ -195,19 +195,19 @@ impl Reader {
     /// # Errors
     /// No such published series, the caller gone, or the store's.
     pub fn runs(&self, request: &RunsRequest) -> Result<Answer<RunsPage>, QueryError> {
-        let pin = self.pin(request.known_time)?;
-        let series = self.resolve_published(&pin, request.pair, request.source.as_ref())?;
+        let as_of = self.as_of(request.known_time)?;
+        let series = self.resolve_published(&as_of, request.pair, request.source.as_ref())?;
         let left = request.range.after(request.order, request.after);
-        let pieces = series.runs(left.start, left.end, pin.known(), request.order)?;
+        let pieces = series.runs(left.start, left.end, as_of.known(), request.order)?;
         let (rows, more) = first_rows(pieces, request.limit, |_| true, &self.cancel)?;
         let next = rows.last().filter(|_| more).map(|run| run.first_observed_time);
         let baseline = if request.include_baseline {
-            series.run_at(request.range.start.saturating_add_us(-1), pin.known())?
+            series.run_at(request.range.start.saturating_add_us(-1), as_of.known())?
         } else {
             None
         };
         let page = Page { series: series.key().clone(), rows, next };
-        Ok(Answer { commit: pin.commit, body: RunsPage { page, baseline } })
+        Ok(Answer { commit: as_of.commit, body: RunsPage { page, baseline } })
     }
 
     /// The history of a series as a stream; `order`, `limit`, `after` and the baseline play no part.
@@ -221,10 +221,10 @@ impl Reader {
         range: Range,
         known_time: Option<Timestamp>,
     ) -> Result<RunStream, QueryError> {
-        let pin = self.pin(known_time)?;
-        let series = self.resolve_published(&pin, pair, source)?;
-        let pieces = series.runs(range.start, range.end, pin.known(), ScanOrder::Ascending)?;
-        Ok(RunStream { commit: pin.commit, series: series.key().clone(), pieces: Box::new(pieces) })
+        let as_of = self.as_of(known_time)?;
+        let series = self.resolve_published(&as_of, pair, source)?;
+        let pieces = series.runs(range.start, range.end, as_of.known(), ScanOrder::Ascending)?;
+        Ok(RunStream { commit: as_of.commit, series: series.key().clone(), pieces: Box::new(pieces) })
     }
 
     /// A page of what was believed of a series.
@@ -232,16 +232,16 @@ impl Reader {
     /// # Errors
     /// No such published series, the caller gone, or the store's.
     pub fn revisions(&self, request: &RevisionsRequest) -> Result<Answer<Page<Revision, RevisionCursor>>, QueryError> {
-        let pin = self.pin(request.known_time)?;
-        let series = self.resolve_published(&pin, request.pair, request.source.as_ref())?;
+        let as_of = self.as_of(request.known_time)?;
+        let series = self.resolve_published(&as_of, request.pair, request.source.as_ref())?;
         let after = request.after;
         // Those of the cursor's own commit that come after it are still to be given.
         let start = after.map_or(request.range.start, |cursor| cursor.superseded_time.max(request.range.start));
-        let pieces = series.revisions(start.min(request.range.end), request.range.end, pin.known());
+        let pieces = series.revisions(start.min(request.range.end), request.range.end, as_of.known());
         let wanted = |revision: &Revision| after.is_none_or(|cursor| RevisionCursor::of(revision) > cursor);
         let (rows, more) = first_rows(pieces, request.limit, wanted, &self.cancel)?;
         let next = rows.last().filter(|_| more).map(RevisionCursor::of);
-        Ok(Answer { commit: pin.commit, body: Page { series: series.key().clone(), rows, next } })
+        Ok(Answer { commit: as_of.commit, body: Page { series: series.key().clone(), rows, next } })
     }
 
     /// The series that there are, in order of pair and source.
@@ -249,20 +249,20 @@ impl Reader {
     /// # Errors
     /// The caller gone, or the store's.
     pub fn series(&self, request: &SeriesRequest) -> Result<Answer<Vec<SeriesInfo>>, QueryError> {
-        let pin = self.pin(request.known_time)?;
+        let as_of = self.as_of(request.known_time)?;
         let mut found = Vec::new();
         for series in self.view.series().filter(|series| request.filter.lets(series.key())) {
             check_cancelled(&self.cancel)?;
-            found.extend(self.series_info(series, &pin)?);
+            found.extend(self.series_info(series, &as_of)?);
         }
-        Ok(Answer { commit: pin.commit, body: found })
+        Ok(Answer { commit: as_of.commit, body: found })
     }
 
-    fn series_info(&self, series: &Arc<SeriesView>, pin: &Pin) -> Result<Option<SeriesInfo>, QueryError> {
-        let Some(totals) = series.totals(pin.known())? else { return Ok(None) };
-        let in_force = if pin.newest { series.run_at(pin.now, pin.known())? } else { None };
+    fn series_info(&self, series: &Arc<SeriesView>, as_of: &AsOf) -> Result<Option<SeriesInfo>, QueryError> {
+        let Some(totals) = series.totals(as_of.known())? else { return Ok(None) };
+        let in_force = if as_of.newest { series.run_at(as_of.now, as_of.known())? } else { None };
         let state = match in_force {
-            Some(run) => self.state(series, &run, pin)?,
+            Some(run) => self.state(series, &run, as_of)?,
             None => None,
         };
         let collapse_window_us = series.collapse_window_us();

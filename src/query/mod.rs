@@ -7,6 +7,7 @@
 //! All methods of [`Reader`] but its construction may read and decode blocks: call them on blocking threads.
 //! [`latest`] alone answers from memory.
 
+mod as_of;
 mod brought;
 mod candles;
 mod changes;
@@ -17,7 +18,6 @@ mod history;
 mod latest;
 mod outline;
 mod periods;
-mod pin;
 mod quarantine;
 mod quote_changes;
 mod rate;

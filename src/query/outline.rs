@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use super::pin::Pin;
+use super::as_of::AsOf;
 use super::resolve::Leg;
 use super::spells::{first_rate_time, items, rate_spans};
 use super::window::window_start;
@@ -212,17 +212,17 @@ impl Reader {
     /// # Errors
     /// No such series, a cross (it has no digits of its own), a range of too many runs, the caller gone, or the store's.
     pub fn outline(&self, request: &OutlineRequest) -> Result<Answer<Outline>, QueryError> {
-        let pin = self.pin(None)?;
-        let route = self.resolve(&pin, request.pair, request.source.as_ref(), &[])?;
+        let as_of = self.as_of(None)?;
+        let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &[])?;
         let Legs::One(leg) = &route else {
             let problem = format!("{} is published by nobody; its legs have charts", request.pair);
             return Err(QueryError::invalid("pair", problem));
         };
         let start = match request.window {
-            Some(window) => window_start(window, pin.now)?,
-            None => first_rate_time(&pin, &route)?.unwrap_or(pin.now).min(pin.now),
+            Some(window) => window_start(window, as_of.now)?,
+            None => first_rate_time(&as_of, &route)?.unwrap_or(as_of.now).min(as_of.now),
         };
-        let span_us = pin.now.micros_since(start).max(1);
+        let span_us = as_of.now.micros_since(start).max(1);
         let column_us = span_us / i64::from(request.columns.max(1)) + 1;
         let stale_limit_us = self.rules.stale_limit_us(&leg.series.key().source);
         let mut listener = Listener { limit_us: stale_limit_us, column_us, heard: None, silences: Vec::new() };
@@ -230,7 +230,7 @@ impl Reader {
         // A run bridges what its window allows: where that is more than the stale limit, silences lie inside runs.
         let by_instant = leg.series.collapse_window_us() > stale_limit_us;
         let mut budget = Budget(0);
-        for span in items(rate_spans(&pin, leg, start, pin.now.saturating_add_us(1))?, self.cancel.clone()) {
+        for span in items(rate_spans(&as_of, leg, start, as_of.now.saturating_add_us(1))?, self.cancel.clone()) {
             let span = span?;
             budget.spend()?;
             tracer.take(&span);
@@ -239,10 +239,10 @@ impl Reader {
             }
         }
         if by_instant {
-            self.hear_instants(&pin, leg, start, &mut listener)?;
+            self.hear_instants(&as_of, leg, start, &mut listener)?;
         }
         let Tracer { steps, is_exact, move_count, lowest, highest, .. } = tracer;
-        let range = Range::new(Some(start), Some(pin.now))?;
+        let range = Range::new(Some(start), Some(as_of.now))?;
         let outline = Outline {
             series: leg.series.key().clone(),
             inverted: leg.inverted,
@@ -252,25 +252,25 @@ impl Reader {
             move_count,
             lowest,
             highest,
-            silences: listener.finish(start, pin.now),
+            silences: listener.finish(start, as_of.now),
             stale_limit_us,
         };
-        Ok(Answer { commit: pin.commit, body: outline })
+        Ok(Answer { commit: as_of.commit, body: outline })
     }
 
     fn hear_instants(
         &self,
-        pin: &Pin,
+        as_of: &AsOf,
         leg: &Leg<std::sync::Arc<SeriesView>>,
         start: Timestamp,
         listener: &mut Listener,
     ) -> Result<(), QueryError> {
         // The last instant before the start: that of the run in force then, or one of it within its window.
-        let run = leg.series.run_at(start.saturating_add_us(-1), pin.known())?;
+        let run = leg.series.run_at(start.saturating_add_us(-1), as_of.known())?;
         let from = run
             .map_or(start, |run| run.last_observed_time.min(start).saturating_add_us(-leg.series.collapse_window_us()));
         let mut budget = Budget(0);
-        for instant in items(leg.series.instants(from, pin.now.saturating_add_us(1)), self.cancel.clone()) {
+        for instant in items(leg.series.instants(from, as_of.now.saturating_add_us(1)), self.cancel.clone()) {
             let instant = instant?;
             budget.spend()?;
             listener.hear(instant, instant);

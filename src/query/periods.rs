@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: pages of one list hold every row once and count from one "now", whatever the clock does between them.
 
-use super::pin::Pin;
+use super::as_of::AsOf;
 use super::{QueryError, Range, Reader};
 use crate::analysis::{Bucket, Buckets};
 use crate::domain::{Pair, Source, Timestamp};
@@ -64,20 +64,20 @@ pub struct BucketCursor {
 
 impl Reader {
     /// What such a list sees: its later pages what the first one saw.
-    pub(super) fn pin_buckets(&self, request: &BucketsRequest) -> Result<Pin, QueryError> {
-        self.pin_pages(request.known_time, request.after)
+    pub(super) fn as_of_buckets(&self, request: &BucketsRequest) -> Result<AsOf, QueryError> {
+        self.as_of_pages(request.known_time, request.after)
     }
 
     /// The same of any list that such a cursor goes on with.
-    pub(super) fn pin_pages(
+    pub(super) fn as_of_pages(
         &self,
         known_time: Option<Timestamp>,
         after: Option<BucketCursor>,
-    ) -> Result<Pin, QueryError> {
-        let pin = self.pin(known_time)?;
+    ) -> Result<AsOf, QueryError> {
+        let as_of = self.as_of(known_time)?;
         Ok(match after {
-            Some(after) => Pin { now: after.now, ..pin },
-            None => pin,
+            Some(after) => AsOf { now: after.now, ..as_of },
+            None => as_of,
         })
     }
 }

@@ -44,8 +44,8 @@ impl Reader {
     /// # Errors
     /// Nothing known by then, the caller gone, or the store's.
     pub fn quarantine(&self, request: &QuarantineRequest) -> Result<Answer<QuarantinePage>, QueryError> {
-        let pin = self.pin(request.known_time)?;
-        let known = pin.known();
+        let as_of = self.as_of(request.known_time)?;
+        let known = as_of.known();
         let wanted = |tick: &HeldTick| {
             request.range.start() <= tick.observed_time
                 && tick.observed_time < request.range.end()
@@ -68,6 +68,6 @@ impl Reader {
             }
             ticks.push(tick);
         }
-        Ok(Answer { commit: pin.commit, body: QuarantinePage { ticks, next } })
+        Ok(Answer { commit: as_of.commit, body: QuarantinePage { ticks, next } })
     }
 }

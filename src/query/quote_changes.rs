@@ -51,9 +51,9 @@ impl Reader {
     /// # Errors
     /// A window that the calendar does not hold, or the caller gone.
     pub fn quote_changes(&self, windows: &[Span], limit: usize) -> Result<Answer<Vec<QuoteChanges>>, QueryError> {
-        let pin = self.pin(None)?;
+        let as_of = self.as_of(None)?;
         let starts: Vec<Timestamp> =
-            windows.iter().map(|window| window_start(*window, pin.now)).collect::<Result<_, _>>()?;
+            windows.iter().map(|window| window_start(*window, as_of.now)).collect::<Result<_, _>>()?;
         let mut rows = Vec::new();
         for quote in self.view.latest_quotes.quotes.iter().take(limit) {
             check_cancelled(&self.cancel)?;
@@ -63,7 +63,7 @@ impl Reader {
             let over = starts.iter().map(|start| self.change_since(quote, *start, false)).collect::<Result<_, _>>()?;
             rows.push(QuoteChanges { quote: Arc::clone(quote), since_move, silent_before_move, over });
         }
-        Ok(Answer { commit: pin.commit, body: rows })
+        Ok(Answer { commit: as_of.commit, body: rows })
     }
 
     /// The change of a latest quote from `start` up to now; of its inverse, if `inverted`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::pin::Pin;
+use super::as_of::AsOf;
 use super::resolve::{Derivation, Leg, Route, derivation};
 use super::window::window_start;
 use super::{Answer, ChangeStart, QueryError, Reader};
@@ -94,11 +94,11 @@ fn state_of_all(legs: &[RateState]) -> RateState {
 }
 
 /// The run of a leg in force at `time`.
-fn run_at(pin: &Pin, leg: &Leg<Arc<SeriesView>>, time: Timestamp) -> Result<Run, QueryError> {
-    if let Some(run) = leg.series.run_at(time, pin.known())? {
+fn run_at(as_of: &AsOf, leg: &Leg<Arc<SeriesView>>, time: Timestamp) -> Result<Run, QueryError> {
+    if let Some(run) = leg.series.run_at(time, as_of.known())? {
         return Ok(run);
     }
-    let first = leg.series.first_observed_time(pin.known())?;
+    let first = leg.series.first_observed_time(as_of.known())?;
     Err(QueryError::NoQuoteYet { series: leg.series.key().clone(), time, first })
 }
 
@@ -119,16 +119,16 @@ impl Reader {
     /// # Errors
     /// No such series, no quote yet, one older than `max_age_us`, fields that contradict each other, or the store's.
     pub fn rate(&self, request: &RateRequest) -> Result<Answer<RateAnswer>, QueryError> {
-        let pin = self.pin(request.known_time)?;
-        if request.max_age_us.is_some() && !pin.newest {
+        let as_of = self.as_of(request.known_time)?;
+        if request.max_age_us.is_some() && !as_of.newest {
             return Err(QueryError::invalid(
                 "max_age",
                 "cannot be asked for together with an earlier known_time; leave one of them out",
             ));
         }
-        let route = self.resolve(&pin, request.pair, request.source.as_ref(), &request.leg_sources)?;
-        let time = request.time.unwrap_or(pin.now);
-        let answer = self.rate_at(&pin, &route, time)?;
+        let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &request.leg_sources)?;
+        let time = request.time.unwrap_or(as_of.now);
+        let answer = self.rate_at(&as_of, &route, time)?;
         if let Some(max_age_us) = request.max_age_us {
             for (series, run) in &answer.legs {
                 let (series, age_us) = (series.clone(), age_us(run, time));
@@ -137,7 +137,7 @@ impl Reader {
                 }
             }
         }
-        Ok(Answer { commit: pin.commit, body: answer })
+        Ok(Answer { commit: as_of.commit, body: answer })
     }
 
     /// The change between two moments.
@@ -145,31 +145,31 @@ impl Reader {
     /// # Errors
     /// As [`Reader::rate`], but for a quote that is not there yet.
     pub fn change(&self, request: &ChangeRequest) -> Result<Answer<Change>, QueryError> {
-        let pin = self.pin(request.known_time)?;
-        let (start_time, end_time) = ends(request, pin.now)?;
-        let route = self.resolve(&pin, request.pair, request.source.as_ref(), &request.leg_sources)?;
-        let start = self.rate_if_quoted(&pin, &route, start_time)?;
-        let end = self.rate_if_quoted(&pin, &route, end_time)?;
-        Ok(Answer { commit: pin.commit, body: Change::between(start, end) })
+        let as_of = self.as_of(request.known_time)?;
+        let (start_time, end_time) = ends(request, as_of.now)?;
+        let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &request.leg_sources)?;
+        let start = self.rate_if_quoted(&as_of, &route, start_time)?;
+        let end = self.rate_if_quoted(&as_of, &route, end_time)?;
+        Ok(Answer { commit: as_of.commit, body: Change::between(start, end) })
     }
 
     /// The rate in force at `time`, if there was one.
     pub(super) fn rate_if_quoted(
         &self,
-        pin: &Pin,
+        as_of: &AsOf,
         route: &Route,
         time: Timestamp,
     ) -> Result<Option<RateAnswer>, QueryError> {
-        match self.rate_at(pin, route, time) {
+        match self.rate_at(as_of, route, time) {
             Ok(answer) => Ok(Some(answer)),
             Err(QueryError::NoQuoteYet { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn rate_at(&self, pin: &Pin, route: &Route, time: Timestamp) -> Result<RateAnswer, QueryError> {
-        let runs = route.try_map(|leg| run_at(pin, leg, time).map(|run| (leg, run)))?;
-        let state = if pin.newest && time == pin.now { self.state_of_legs(pin, &runs)? } else { None };
+    fn rate_at(&self, as_of: &AsOf, route: &Route, time: Timestamp) -> Result<RateAnswer, QueryError> {
+        let runs = route.try_map(|leg| run_at(as_of, leg, time).map(|run| (leg, run)))?;
+        let state = if as_of.newest && time == as_of.now { self.state_of_legs(as_of, &runs)? } else { None };
         let ages = || runs.iter().map(|(_, run)| age_us(run, time));
         let (oldest, youngest) = (ages().max().unwrap_or_default(), ages().min().unwrap_or_default());
         Ok(RateAnswer {
@@ -185,12 +185,12 @@ impl Reader {
 
     fn state_of_legs(
         &self,
-        pin: &Pin,
+        as_of: &AsOf,
         runs: &Legs<(&Leg<Arc<SeriesView>>, Run)>,
     ) -> Result<Option<RateState>, QueryError> {
         let mut states = Vec::new();
         for (leg, run) in runs.iter() {
-            let Some(state) = self.state(&leg.series, run, pin)? else { return Ok(None) };
+            let Some(state) = self.state(&leg.series, run, as_of)? else { return Ok(None) };
             states.push(state);
         }
         Ok(Some(state_of_all(&states)))
@@ -201,11 +201,11 @@ impl Reader {
         &self,
         series: &Arc<SeriesView>,
         run: &Run,
-        pin: &Pin,
+        as_of: &AsOf,
     ) -> Result<Option<RateState>, QueryError> {
-        let Some((since, before)) = series.rate_since(pin.now, pin.known())? else { return Ok(None) };
+        let Some((since, before)) = series.rate_since(as_of.now, as_of.known())? else { return Ok(None) };
         let moved = before.map(|_| since);
-        Ok(Some(self.rules.state(series.key(), run, moved, since, pin.now)))
+        Ok(Some(self.rules.state(series.key(), run, moved, since, as_of.now)))
     }
 }
 

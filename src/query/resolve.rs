@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::pin::Pin;
+use super::as_of::AsOf;
 use super::{QueryError, Reader};
 use crate::analysis::Legs;
 use crate::domain::{Currency, Pair, SeriesKey, Source};
@@ -188,8 +188,8 @@ fn unknown_series(pair: Pair, source: Option<&Source>, keys: &[SeriesKey]) -> Qu
 
 impl Reader {
     /// The series that were there at the commit seen, of those `wanted`: a read as known earlier must not meet a later one.
-    pub(super) fn known_keys(&self, pin: &Pin, wanted: impl Fn(&SeriesKey) -> bool) -> Vec<SeriesKey> {
-        let is_known = |series: &&Arc<SeriesView>| pin.newest || series.is_known(pin.known());
+    pub(super) fn known_keys(&self, as_of: &AsOf, wanted: impl Fn(&SeriesKey) -> bool) -> Vec<SeriesKey> {
+        let is_known = |series: &&Arc<SeriesView>| as_of.newest || series.is_known(as_of.known());
         self.view
             .series()
             .filter(|series| wanted(series.key()))
@@ -201,16 +201,16 @@ impl Reader {
     /// What `find` chooses for `pair`. Of other pairs it hears only where it finds nothing, to say what there is.
     fn choose<T>(
         &self,
-        pin: &Pin,
+        as_of: &AsOf,
         pair: Pair,
         find: impl Fn(Choice<'_>) -> Result<T, QueryError>,
     ) -> Result<T, QueryError> {
         let concerned = [pair.base(), pair.quote(), Currency::USD];
         let of_these = |key: &SeriesKey| concerned.contains(&key.pair.base()) && concerned.contains(&key.pair.quote());
         let preferences = self.sources.preferences();
-        match find(Choice { keys: &self.known_keys(pin, of_these), pair, preferences }) {
+        match find(Choice { keys: &self.known_keys(as_of, of_these), pair, preferences }) {
             Err(QueryError::UnknownSeries { .. }) => {
-                find(Choice { keys: &self.known_keys(pin, |_| true), pair, preferences })
+                find(Choice { keys: &self.known_keys(as_of, |_| true), pair, preferences })
             }
             chosen => chosen,
         }
@@ -219,13 +219,13 @@ impl Reader {
     /// The series that answer for `pair`.
     pub(super) fn resolve(
         &self,
-        pin: &Pin,
+        as_of: &AsOf,
         pair: Pair,
         source: Option<&Source>,
         leg_sources: &[Source],
     ) -> Result<Route, QueryError> {
         let named = Named::new(source, leg_sources)?;
-        let legs = self.choose(pin, pair, |choice| choice.find(named))?;
+        let legs = self.choose(as_of, pair, |choice| choice.find(named))?;
         legs.try_map(|leg| Ok(Leg { inverted: leg.inverted, series: self.found(&leg.series)? }))
     }
 
@@ -236,11 +236,11 @@ impl Reader {
     /// The series published for `pair` itself.
     pub(super) fn resolve_published(
         &self,
-        pin: &Pin,
+        as_of: &AsOf,
         pair: Pair,
         source: Option<&Source>,
     ) -> Result<Arc<SeriesView>, QueryError> {
-        let chosen = self.choose(pin, pair, |choice| {
+        let chosen = self.choose(as_of, pair, |choice| {
             choice.single(pair, source)?.ok_or_else(|| unknown_series(pair, source, choice.keys))
         })?;
         if chosen.inverted {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::as_of::AsOf;
 use super::candles::CandleRow;
 use super::history::Range;
 use super::latest::SeriesFilter;
 use super::periods::{BucketLimit, range_buckets};
-use super::pin::Pin;
 use super::resolve::{Leg, derived_from, listing};
 use super::{QueryError, Reader, check_cancelled};
 use crate::analysis::{Buckets, CandlePlan, Edge, Legs};
@@ -49,7 +49,7 @@ pub struct Snapshot {
     is_whole: bool,
     reader: Reader,
     /// Its now is the recorded time seen, so that the same snapshot read later is the same.
-    pin: Pin,
+    as_of: AsOf,
 }
 
 impl Snapshot {
@@ -66,7 +66,7 @@ impl Snapshot {
     pub fn run_count(&self) -> Result<u64, StoreError> {
         let mut count = 0;
         for series in &self.series {
-            let Some(totals) = series.totals(self.pin.known())? else { continue };
+            let Some(totals) = series.totals(self.as_of.known())? else { continue };
             count += if self.is_whole {
                 totals.run_count
             } else {
@@ -84,7 +84,7 @@ impl Snapshot {
     pub fn candle_count_about(&self) -> Result<u64, QueryError> {
         let mut count = 0;
         for series in &self.series {
-            let (Some(plan), Some(totals)) = (self.candle_plan(series)?, series.totals(self.pin.known())?) else {
+            let (Some(plan), Some(totals)) = (self.candle_plan(series)?, series.totals(self.as_of.known())?) else {
                 continue;
             };
             let buckets = plan.buckets.count_between(plan.first, plan.end);
@@ -127,21 +127,21 @@ impl Snapshot {
     ) -> Result<impl Iterator<Item = Result<CandleRow, QueryError>> + use<>, QueryError> {
         let route = Legs::One(Leg { inverted: false, series: Arc::clone(series) });
         let plan = self.candle_plan(series)?;
-        let candles = plan.map(|plan| self.reader.fold(&self.pin, &route, plan, Edge::Value)).transpose()?;
+        let candles = plan.map(|plan| self.reader.fold(&self.as_of, &route, plan, Edge::Value)).transpose()?;
         Ok(candles.into_iter().flatten())
     }
 
     /// Which candles a series has; none if there are none.
     fn candle_plan(&self, series: &SeriesView) -> Result<Option<CandlePlan>, QueryError> {
         let Some(CandleBuckets { buckets, fill }) = self.candles else { return Ok(None) };
-        let first_rate = series.first_observed_time(self.pin.known())?;
-        let found = range_buckets(self.range, ("interval", buckets), first_rate, self.pin.now, BucketLimit::EXPORT)?;
-        Ok(found.map(|(first, end)| CandlePlan { buckets, first: first.start, end, now: self.pin.now, fill }))
+        let first_rate = series.first_observed_time(self.as_of.known())?;
+        let found = range_buckets(self.range, ("interval", buckets), first_rate, self.as_of.now, BucketLimit::EXPORT)?;
+        Ok(found.map(|(first, end)| CandlePlan { buckets, first: first.start, end, now: self.as_of.now, fill }))
     }
 
     /// The held ticks of the series, by id, each with the place of its series among them. From memory.
     pub fn held_ticks(&self) -> impl Iterator<Item = (usize, HeldTick)> {
-        let known = self.pin.known();
+        let known = self.as_of.known();
         let ticks = self.view.quarantine().after(0).map_while(move |tick| tick.as_known(known));
         ticks.filter_map(|tick| {
             let number = self.series.binary_search_by(|series| series.key().cmp(&tick.series)).ok()?;
@@ -174,8 +174,8 @@ impl Reader {
     /// # Errors
     /// A pair or a source that was not published by then, too many buckets, or the store's.
     pub fn snapshot(&self, request: &SnapshotRequest) -> Result<Snapshot, QueryError> {
-        let pin = self.pin(request.known_time)?;
-        let known = self.known_keys(&pin, |_| true);
+        let as_of = self.as_of(request.known_time)?;
+        let known = self.known_keys(&as_of, |_| true);
         for pair in &request.filter.pairs {
             if !known.iter().any(|key| key.pair == *pair) {
                 let from = derived_from(&known, *pair);
@@ -199,14 +199,14 @@ impl Reader {
         }
         let wanted = known.iter().filter(|key| request.filter.lets(key));
         let snapshot = Snapshot {
-            commit: pin.commit,
+            commit: as_of.commit,
             view: Arc::clone(&self.view),
             series: wanted.filter_map(|key| self.view.find(key)).map(Arc::clone).collect(),
             range: request.range,
             candles: request.candles,
-            is_whole: pin.newest && request.range == Range::default(),
+            is_whole: as_of.newest && request.range == Range::default(),
             reader: self.clone(),
-            pin: Pin { now: pin.known(), ..pin },
+            as_of: AsOf { now: as_of.known(), ..as_of },
         };
         // What cannot be is said before anything is sent.
         for series in &snapshot.series {

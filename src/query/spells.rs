@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::pin::Pin;
+use super::as_of::AsOf;
 use super::resolve::{Leg, Route};
 use super::{QueryError, Reader, check_cancelled};
 use tokio_util::sync::CancellationToken;
@@ -36,20 +36,20 @@ impl Reader {
     /// The runs of a leg that begin in `[start, end)`, and before them the one in force just before `start`.
     pub(super) fn leg_spells(
         &self,
-        pin: &Pin,
+        as_of: &AsOf,
         leg: &Leg<Arc<SeriesView>>,
         start: Timestamp,
         end: Timestamp,
     ) -> Result<impl Iterator<Item = Result<LegSpell, QueryError>> + Send + use<>, QueryError> {
         let inverted = leg.inverted;
-        let spans = items(rate_spans(pin, leg, start, end)?, self.cancel.clone());
+        let spans = items(rate_spans(as_of, leg, start, end)?, self.cancel.clone());
         Ok(spans.map(move |span| span.map(|span| leg_spell(span, inverted))))
     }
 
     /// The rates of a pair in force in `[start, end)`, the first perhaps from before, or one of their bounds.
     pub(super) fn spells(
         &self,
-        pin: &Pin,
+        as_of: &AsOf,
         route: &Route,
         [start, end]: [Timestamp; 2],
         edge: Edge,
@@ -57,13 +57,13 @@ impl Reader {
         match route {
             Legs::One(leg) => {
                 let (inverted, cancel) = (leg.inverted, self.cancel.clone());
-                Ok(Box::new(rate_spans(pin, leg, start, end)?.map(move |piece| {
+                Ok(Box::new(rate_spans(as_of, leg, start, end)?.map(move |piece| {
                     check_cancelled(&cancel)?;
                     Ok(piece?.into_iter().map(|span| Spell::of(leg_spell(span, inverted), edge)).collect())
                 })))
             }
             Legs::Two(first, second) => {
-                let leg = |leg| self.leg_spells(pin, leg, start, end);
+                let leg = |leg| self.leg_spells(as_of, leg, start, end);
                 Ok(Box::new(in_pieces(Merged::new(leg(first)?, leg(second)?, edge), MERGED_PIECE_SPELLS)))
             }
         }
@@ -72,13 +72,13 @@ impl Reader {
 
 /// What the runs of a leg say that begin in `[start, end)`, and before them the one in force just before `start`.
 pub(super) fn rate_spans(
-    pin: &Pin,
+    as_of: &AsOf,
     leg: &Leg<Arc<SeriesView>>,
     start: Timestamp,
     end: Timestamp,
 ) -> Result<impl Iterator<Item = Result<Vec<RateSpan>, StoreError>> + Send + use<>, StoreError> {
-    let before = leg.series.run_at(start.saturating_add_us(-1), pin.known())?;
-    let pieces = leg.series.rate_spans(start, end.max(start), pin.known())?;
+    let before = leg.series.run_at(start.saturating_add_us(-1), as_of.known())?;
+    let pieces = leg.series.rate_spans(start, end.max(start), as_of.known())?;
     Ok(before.map(|run| Ok(vec![run.into()])).into_iter().chain(pieces))
 }
 
@@ -117,10 +117,10 @@ fn in_pieces<T, E>(
 }
 
 /// The first instant at which a pair has a rate; none if it never had.
-pub(super) fn first_rate_time(pin: &Pin, route: &Route) -> Result<Option<Timestamp>, QueryError> {
+pub(super) fn first_rate_time(as_of: &AsOf, route: &Route) -> Result<Option<Timestamp>, QueryError> {
     let mut first = None;
     for leg in route.iter() {
-        let Some(of_leg) = leg.series.first_observed_time(pin.known())? else { return Ok(None) };
+        let Some(of_leg) = leg.series.first_observed_time(as_of.known())? else { return Ok(None) };
         first = first.max(Some(of_leg));
     }
     Ok(first)

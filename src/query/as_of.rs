@@ -6,7 +6,7 @@ use crate::store::{Commit, StoreError};
 
 /// What one read sees, from its beginning to its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Pin {
+pub(super) struct AsOf {
     /// The commit; its recorded time bounds what is known.
     pub(super) commit: Commit,
     /// What relative times count from: the clock's now, or the recorded time seen if the caller named a known time.
@@ -15,7 +15,7 @@ pub(super) struct Pin {
     pub(super) newest: bool,
 }
 
-impl Pin {
+impl AsOf {
     /// `earlier` finds the newest commit at or before a time that lies before the newest.
     fn new(
         newest: Commit,
@@ -40,8 +40,8 @@ impl Pin {
 }
 
 impl Reader {
-    pub(super) fn pin(&self, known_time: Option<Timestamp>) -> Result<Pin, QueryError> {
-        Pin::new(self.view.commit, self.now, known_time, |known| self.view.commit_at(known))
+    pub(super) fn as_of(&self, known_time: Option<Timestamp>) -> Result<AsOf, QueryError> {
+        AsOf::new(self.view.commit, self.now, known_time, |known| self.view.commit_at(known))
     }
 }
 
@@ -59,8 +59,8 @@ mod tests {
         let commits = [commit(1, 100), commit(2, 200), commit(3, 300)];
         let check = |known: Option<i64>, expect: Option<(u64, i64, bool)>| {
             let earlier = |time| Ok(commits.iter().rev().find(|commit| commit.recorded_time <= time).copied());
-            let pin = Pin::new(commits[2], at(999), known.map(at), earlier).ok();
-            assert_eq!(pin.map(|pin| (pin.commit.sequence, pin.now.micros(), pin.newest)), expect);
+            let as_of = AsOf::new(commits[2], at(999), known.map(at), earlier).ok();
+            assert_eq!(as_of.map(|as_of| (as_of.commit.sequence, as_of.now.micros(), as_of.newest)), expect);
         };
         check(None, Some((3, 999, true)));
         // Repeating an answer by its recorded time counts from that time, not from the clock.
