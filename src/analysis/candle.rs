@@ -1,10 +1,10 @@
-//! Candles: what a rate did in each bucket, folded from spells in one pass.
+//! Candles: what a rate did in each bucket, folded from rate intervals in one pass.
 //!
 //! A rate holds until the next one comes, so that a bucket has a rate wherever one was in force, observed there or not.
 //! It is covered from its start, or from the first observation of all if that is later, up to its end, or to now if
 //! that is earlier.
 //!
-//! **Invariant**: a spell is looked at once and dropped: memory does not grow with their number. Spells after now do
+//! **Invariant**: a rate interval is looked at once and dropped: memory does not grow with their number. Rate intervals after now do
 //! not count, and no bucket begins after it.
 
 use std::cmp::Ordering;
@@ -13,7 +13,7 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 
 use super::bucket::{Bucket, Buckets};
-use super::cross::Spell;
+use super::cross::RateInterval;
 use super::rounded::Rounded;
 use super::rounding::{Rounding, SIGNIFICANT_DIGITS, significant, units};
 use super::weighted::WeightedSum;
@@ -44,9 +44,9 @@ pub struct Candle {
     pub close: CandlePoint,
     /// Weighted by the time that each rate was in force, exact; the rate itself if no time has passed.
     pub average: BigRational,
-    /// How often the number changed, ends of spells without a change left out.
+    /// How often the number changed, ends of rate intervals without a change left out.
     pub move_count: u64,
-    /// Whether no spell was confirmed in it: all of it is the close before.
+    /// Whether no rate interval was confirmed in it: all of it is the close before.
     pub filled: bool,
     /// The places of all rates in it, if they are the same.
     pub places: Option<i16>,
@@ -126,19 +126,19 @@ pub struct CandlePlan {
     pub end: Timestamp,
     /// Nothing after it counts.
     pub now: Timestamp,
-    /// Also buckets that no spell's span meets, from the first rate on.
+    /// Also buckets that no rate interval's span meets, from the first rate on.
     pub fill: bool,
 }
 
-/// Folds pieces of spells, in order of time and from the one in force before the first bucket on, into candles.
+/// Folds pieces of rate intervals, in order of time and from the one in force before the first bucket on, into candles.
 pub struct Candles<S> {
     pieces: S,
     /// Of the last piece taken from `pieces`, not yet in force.
-    ahead: std::vec::IntoIter<Spell>,
+    ahead: std::vec::IntoIter<RateInterval>,
     plan: CandlePlan,
     /// The next to fold; none when they are over.
     bucket: Option<Bucket>,
-    in_force: Option<Spell>,
+    in_force: Option<RateInterval>,
 }
 
 /// A candle under way.
@@ -164,8 +164,8 @@ impl Building {
         self.sum.add(self.close.rate, weight);
     }
 
-    fn change(&mut self, spell: &Spell) {
-        let next = CandlePoint { time: spell.from, rate: spell.rate };
+    fn change(&mut self, interval: &RateInterval) {
+        let next = CandlePoint { time: interval.from, rate: interval.rate };
         self.weigh_until(next.time);
         self.met = true;
         match next.rate.cmp_number(self.close.rate) {
@@ -209,9 +209,9 @@ impl Building {
 
 impl<S, E> Candles<S>
 where
-    S: Iterator<Item = Result<Vec<Spell>, E>>,
+    S: Iterator<Item = Result<Vec<RateInterval>, E>>,
 {
-    /// Over the spells of `pieces`.
+    /// Over the rate intervals of `pieces`.
     pub fn new(plan: CandlePlan, pieces: S) -> Self {
         Self { pieces, ahead: Vec::new().into_iter(), plan, bucket: Some(plan.buckets.at(plan.first)), in_force: None }
     }
@@ -227,14 +227,18 @@ where
         Ok(true)
     }
 
-    /// Takes the spells that begin at or before `time`, one after the other.
-    fn each_until(&mut self, time: Timestamp, mut take: impl FnMut(Option<Spell>, Spell)) -> Result<(), E> {
+    /// Takes the rate intervals that begin at or before `time`, one after the other.
+    fn each_until(
+        &mut self,
+        time: Timestamp,
+        mut take: impl FnMut(Option<RateInterval>, RateInterval),
+    ) -> Result<(), E> {
         while self.has_ahead()? {
             let mut in_force = self.in_force;
-            let due = self.ahead.as_slice().partition_point(|spell| spell.from <= time);
-            for spell in self.ahead.by_ref().take(due) {
-                take(in_force, spell);
-                in_force = Some(spell);
+            let due = self.ahead.as_slice().partition_point(|interval| interval.from <= time);
+            for interval in self.ahead.by_ref().take(due) {
+                take(in_force, interval);
+                in_force = Some(interval);
             }
             self.in_force = in_force;
             if !self.ahead.as_slice().is_empty() {
@@ -247,16 +251,17 @@ where
     /// The candle of `bucket`; none if no rate was in force yet.
     fn fold(&mut self, bucket: Bucket) -> Result<Option<Candle>, E> {
         let mut moved_at_start = false;
-        self.each_until(bucket.start, |before, spell| {
-            let moved = before.is_some_and(|before| before.rate.cmp_number(spell.rate) != Ordering::Equal);
-            moved_at_start = moved && spell.from == bucket.start;
+        self.each_until(bucket.start, |before, interval| {
+            let moved = before.is_some_and(|before| before.rate.cmp_number(interval.rate) != Ordering::Equal);
+            moved_at_start = moved && interval.from == bucket.start;
         })?;
-        let mut building =
-            self.in_force.map(|spell| Building::new(bucket.start, spell.rate, spell.seen_until >= bucket.start));
+        let mut building = self
+            .in_force
+            .map(|interval| Building::new(bucket.start, interval.rate, interval.seen_until >= bucket.start));
         let last = bucket.end.saturating_add_us(-1).min(self.plan.now);
-        self.each_until(last, |_, spell| match &mut building {
-            None => building = Some(Building::new(spell.from, spell.rate, true)),
-            Some(building) => building.change(&spell),
+        self.each_until(last, |_, interval| match &mut building {
+            None => building = Some(Building::new(interval.from, interval.rate, true)),
+            Some(building) => building.change(&interval),
         })?;
         Ok(building.map(|mut building| {
             building.move_count += u64::from(moved_at_start);
@@ -267,7 +272,7 @@ where
     /// The bucket to fold after `bucket`: the next, or the next that anything happens in.
     fn after(&self, bucket: Bucket) -> Bucket {
         let next = self.plan.buckets.at(bucket.end);
-        let holds_on = self.in_force.is_some_and(|spell| self.plan.fill || spell.seen_until >= next.start);
+        let holds_on = self.in_force.is_some_and(|interval| self.plan.fill || interval.seen_until >= next.start);
         match self.ahead.as_slice().first() {
             _ if holds_on => next,
             Some(ahead) if ahead.from >= next.end => self.plan.buckets.at(ahead.from),
@@ -280,7 +285,7 @@ where
 
 impl<S, E> Iterator for Candles<S>
 where
-    S: Iterator<Item = Result<Vec<Spell>, E>>,
+    S: Iterator<Item = Result<Vec<RateInterval>, E>>,
 {
     type Item = Result<Candle, E>;
 

@@ -153,7 +153,7 @@ fn quotient(above: [u128; 2], below: [u128; 2], rounding: Rounding) -> WrittenRa
 
 /// A run of a leg: when its rate came into force, and until when it was confirmed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LegSpell {
+pub struct LegInterval {
     /// First observation.
     pub from: Timestamp,
     /// Last observation, inclusive.
@@ -162,9 +162,9 @@ pub struct LegSpell {
     pub rate: LegRate,
 }
 
-/// One rate in force, until the next spell begins.
+/// One rate in force, until the next rate interval begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Spell {
+pub struct RateInterval {
     /// When it came into force.
     pub from: Timestamp,
     /// Until when a run behind it was confirmed, inclusive; at or after `from`.
@@ -173,19 +173,19 @@ pub struct Spell {
     pub rate: WrittenRate,
 }
 
-impl Spell {
+impl RateInterval {
     /// Of a pair that one leg makes.
     #[inline]
-    pub fn of(LegSpell { from, seen_until, rate }: LegSpell, edge: Edge) -> Self {
+    pub fn of(LegInterval { from, seen_until, rate }: LegInterval, edge: Edge) -> Self {
         Self { from, seen_until, rate: Legs::One(rate).written(edge) }
     }
 }
 
-/// The spells of a cross, at the points where either leg changes, from where both legs are there.
+/// The rate intervals of a cross, at the points where either leg changes, from where both legs are there.
 pub struct Merged<A: Iterator, B: Iterator> {
     first: std::iter::Peekable<A>,
     second: std::iter::Peekable<B>,
-    in_force: (Option<LegSpell>, Option<LegSpell>),
+    in_force: (Option<LegInterval>, Option<LegInterval>),
     edge: Edge,
 }
 
@@ -197,16 +197,16 @@ impl<A: Iterator, B: Iterator> Merged<A, B> {
 }
 
 /// When the next run of a leg begins; a broken leg is met at once.
-fn next_time<E>(leg: &mut std::iter::Peekable<impl Iterator<Item = Result<LegSpell, E>>>) -> Option<Timestamp> {
-    leg.peek().map(|next| next.as_ref().map_or(Timestamp::from_micros(i64::MIN), |spell| spell.from))
+fn next_time<E>(leg: &mut std::iter::Peekable<impl Iterator<Item = Result<LegInterval, E>>>) -> Option<Timestamp> {
+    leg.peek().map(|next| next.as_ref().map_or(Timestamp::from_micros(i64::MIN), |interval| interval.from))
 }
 
 impl<A, B, E> Iterator for Merged<A, B>
 where
-    A: Iterator<Item = Result<LegSpell, E>>,
-    B: Iterator<Item = Result<LegSpell, E>>,
+    A: Iterator<Item = Result<LegInterval, E>>,
+    B: Iterator<Item = Result<LegInterval, E>>,
 {
-    type Item = Result<Spell, E>;
+    type Item = Result<RateInterval, E>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -214,20 +214,20 @@ where
             let from = [first, second].into_iter().flatten().min()?;
             if first == Some(from) {
                 match self.first.next()? {
-                    Ok(spell) => self.in_force.0 = Some(spell),
+                    Ok(interval) => self.in_force.0 = Some(interval),
                     Err(error) => return Some(Err(error)),
                 }
             }
             if second == Some(from) {
                 match self.second.next()? {
-                    Ok(spell) => self.in_force.1 = Some(spell),
+                    Ok(interval) => self.in_force.1 = Some(interval),
                     Err(error) => return Some(Err(error)),
                 }
             }
             if let (Some(first), Some(second)) = self.in_force {
                 let rate = Legs::Two(first.rate, second.rate).written(self.edge);
                 // Both runs began by now, so their spans together reach from here to the later end.
-                return Some(Ok(Spell { from, seen_until: first.seen_until.max(second.seen_until), rate }));
+                return Some(Ok(RateInterval { from, seen_until: first.seen_until.max(second.seen_until), rate }));
             }
         }
     }
@@ -308,25 +308,25 @@ pub(super) mod tests {
             first in prop::collection::btree_map(0..40_i64, (1..5_u128, 0..10_i64), 0..8),
             second in prop::collection::btree_map(0..40_i64, (1..5_u128, 0..10_i64), 0..8),
         ) {
-            let spells = |leg: &std::collections::BTreeMap<i64, (u128, i64)>, inverted: bool| {
+            let intervals = |leg: &std::collections::BTreeMap<i64, (u128, i64)>, inverted: bool| {
                 let ends: Vec<i64> = leg.keys().skip(1).copied().chain([i64::MAX]).collect();
-                leg.iter().zip(ends).map(|((from, (mantissa, span)), end)| LegSpell {
+                leg.iter().zip(ends).map(|((from, (mantissa, span)), end)| LegInterval {
                     from: Timestamp::from_micros(*from),
                     seen_until: Timestamp::from_micros((from + span).min(end - 1)),
                     rate: LegRate { rate: Rate::from_parts(*mantissa, 1).unwrap(), inverted },
                 }).collect::<Vec<_>>()
             };
-            let (a, b) = (spells(&first, false), spells(&second, true));
-            let ok = |spell: &LegSpell| Ok::<_, Infallible>(*spell);
-            let merged: Vec<Spell> = Merged::new(a.iter().map(ok), b.iter().map(ok), Edge::Value).map(|Ok(spell)| spell).collect();
+            let (a, b) = (intervals(&first, false), intervals(&second, true));
+            let ok = |interval: &LegInterval| Ok::<_, Infallible>(*interval);
+            let merged: Vec<RateInterval> = Merged::new(a.iter().map(ok), b.iter().map(ok), Edge::Value).map(|Ok(interval)| interval).collect();
             prop_assert!(merged.windows(2).all(|pair| pair[0].from < pair[1].from));
             for time in (0..50).map(Timestamp::from_micros) {
-                let at = |leg: &[LegSpell]| leg.iter().rev().find(|spell| spell.from <= time).copied();
+                let at = |leg: &[LegInterval]| leg.iter().rev().find(|interval| interval.from <= time).copied();
                 let expect = at(&a).zip(at(&b)).map(|(a, b)| {
                     (Legs::Two(a.rate, b.rate).written(Edge::Value), time <= a.seen_until || time <= b.seen_until)
                 });
-                let found = merged.iter().rev().find(|spell| spell.from <= time);
-                prop_assert_eq!(found.map(|spell| (spell.rate, time <= spell.seen_until)), expect);
+                let found = merged.iter().rev().find(|interval| interval.from <= time);
+                prop_assert_eq!(found.map(|interval| (interval.rate, time <= interval.seen_until)), expect);
             }
         }
     }

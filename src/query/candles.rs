@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::as_of::AsOf;
 use super::periods::{BucketCursor, BucketsRequest, page_buckets};
+use super::rate_intervals::{first_rate_time, items};
 use super::resolve::{Derivation, Leg, Route, derivation};
-use super::spells::{first_rate_time, items};
 use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::analysis::{Buckets, Candle, CandleBounds, CandlePlan, Candles, Edge, Legs};
 use crate::domain::{SeriesKey, Timestamp};
@@ -98,9 +98,9 @@ impl Reader {
         plan: CandlePlan,
         edge: Edge,
     ) -> Result<impl Iterator<Item = Result<CandleRow, QueryError>> + use<>, QueryError> {
-        let spells = self.spells(as_of, route, [plan.first, as_of.now.saturating_add_us(1)], edge)?;
+        let intervals = self.intervals(as_of, route, [plan.first, as_of.now.saturating_add_us(1)], edge)?;
         let (cancel, known) = (self.cancel.clone(), as_of.known());
-        Ok(Candles::new(plan, spells).map(move |candle| {
+        Ok(Candles::new(plan, intervals).map(move |candle| {
             // Filling takes time without reading anything.
             check_cancelled(&cancel)?;
             let candle = candle?;
@@ -125,7 +125,7 @@ impl Reader {
         if rows.iter().all(|row| row.bounds.is_some()) {
             return Ok(());
         }
-        // What is derived, or was published with more and with fewer digits, is folded once more for each bound: spells
+        // What is derived, or was published with more and with fewer digits, is folded once more for each bound: rate intervals
         // begin and end at the same times there, so that the candles are of the same buckets.
         let low = self.fold(as_of, route, plan, Edge::Low)?;
         let high = self.fold(as_of, route, plan, Edge::High)?;
@@ -156,13 +156,15 @@ impl Reader {
         [start, end]: [Timestamp; 2],
         rows: &[CandleRow],
     ) -> Result<Vec<Timestamp>, QueryError> {
-        let mut spells = self.leg_spells(as_of, leg, start, end)?.peekable();
+        let mut intervals = self.leg_intervals(as_of, leg, start, end)?.peekable();
         let mut seen_until = Timestamp::MIN;
         let mut last_seen = Vec::with_capacity(rows.len());
         for row in rows {
             let end = row.candle.bucket.end.min(as_of.now.saturating_add_us(1));
-            while let Some(spell) = spells.next_if(|spell| spell.as_ref().map_or(true, |spell| spell.from < end)) {
-                seen_until = spell?.seen_until;
+            while let Some(interval) =
+                intervals.next_if(|interval| interval.as_ref().map_or(true, |interval| interval.from < end))
+            {
+                seen_until = interval?.seen_until;
             }
             last_seen.push(seen_until.min(end));
         }
@@ -177,7 +179,7 @@ impl Reader {
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
         let (start, end) = (first.candle.bucket.start, last.candle.bucket.end.min(as_of.now.saturating_add_us(1)));
         for leg in route.iter() {
-            let mut spans = self.leg_spells(as_of, leg, start, end)?.peekable();
+            let mut spans = self.leg_intervals(as_of, leg, start, end)?.peekable();
             let mut seen_until = Timestamp::MIN;
             let mut rows = rows.iter_mut().peekable();
             for instant in items(leg.series.instants(start, end), self.cancel.clone()) {

@@ -3,8 +3,8 @@
 use super::as_of::AsOf;
 use super::periods::{BucketCursor, BucketsRequest, page_buckets};
 use super::rate::{Change, RateAnswer};
+use super::rate_intervals::first_rate_time;
 use super::resolve::Route;
-use super::spells::first_rate_time;
 use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::analysis::{Bucket, Buckets, Zone};
 use crate::domain::{Interval, Timestamp};

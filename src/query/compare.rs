@@ -6,8 +6,8 @@
 use super::as_of::AsOf;
 use super::periods::{BucketCursor, BucketLimit, range_buckets};
 use super::rate::RateAnswer;
+use super::rate_intervals::first_rate_time;
 use super::resolve::Route;
-use super::spells::first_rate_time;
 use super::{Answer, QueryError, Range, Reader, check_cancelled};
 use crate::analysis::{
     Bucket, Buckets, ComparisonSummary, Comparisons, Difference, LAG_DAYS_MAX, Sides, Zone, end_stretch,

@@ -21,9 +21,9 @@ mod periods;
 mod quarantine;
 mod quote_changes;
 mod rate;
+mod rate_intervals;
 mod resolve;
 mod snapshot;
-mod spells;
 mod window;
 
 use std::sync::Arc;

@@ -6,8 +6,8 @@
 use std::cmp::Ordering;
 
 use super::as_of::AsOf;
+use super::rate_intervals::{first_rate_time, items, rate_spans};
 use super::resolve::Leg;
-use super::spells::{first_rate_time, items, rate_spans};
 use super::window::window_start;
 use super::{Answer, QueryError, Range, Reader};
 use crate::analysis::{Legs, WrittenRate};

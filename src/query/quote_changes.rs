@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::spells::items;
+use super::rate_intervals::items;
 use super::window::window_start;
 use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::analysis::{Derived, PercentChange};

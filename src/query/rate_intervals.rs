@@ -9,16 +9,16 @@ use super::resolve::{Leg, Route};
 use super::{QueryError, Reader, check_cancelled};
 use tokio_util::sync::CancellationToken;
 
-use crate::analysis::{Edge, LegRate, LegSpell, Legs, Merged, Spell};
+use crate::analysis::{Edge, LegInterval, LegRate, Legs, Merged, RateInterval};
 use crate::domain::{RateSpan, Timestamp};
 use crate::store::{SeriesView, StoreError};
 
-/// Spells in order of time, in pieces: a fold looks at millions of them, and handing over each alone costs more than
+/// Rate intervals in order of time, in pieces: a fold looks at millions of them, and handing over each alone costs more than
 /// looking.
-pub(super) type Spells = Box<dyn Iterator<Item = Result<Vec<Spell>, QueryError>> + Send>;
+pub(super) type RateIntervals = Box<dyn Iterator<Item = Result<Vec<RateInterval>, QueryError>> + Send>;
 
-/// Spells of a cross that are merged at a time.
-const MERGED_PIECE_SPELLS: usize = 1_024;
+/// Rate intervals of a cross that are merged at a time.
+const MERGED_PIECE_INTERVALS: usize = 1_024;
 
 /// The items of pieces, one by one, until an error or the caller ends them.
 pub(super) fn items<T>(
@@ -34,37 +34,37 @@ pub(super) fn items<T>(
 
 impl Reader {
     /// The runs of a leg that begin in `[start, end)`, and before them the one in force just before `start`.
-    pub(super) fn leg_spells(
+    pub(super) fn leg_intervals(
         &self,
         as_of: &AsOf,
         leg: &Leg<Arc<SeriesView>>,
         start: Timestamp,
         end: Timestamp,
-    ) -> Result<impl Iterator<Item = Result<LegSpell, QueryError>> + Send + use<>, QueryError> {
+    ) -> Result<impl Iterator<Item = Result<LegInterval, QueryError>> + Send + use<>, QueryError> {
         let inverted = leg.inverted;
         let spans = items(rate_spans(as_of, leg, start, end)?, self.cancel.clone());
-        Ok(spans.map(move |span| span.map(|span| leg_spell(span, inverted))))
+        Ok(spans.map(move |span| span.map(|span| leg_interval(span, inverted))))
     }
 
     /// The rates of a pair in force in `[start, end)`, the first perhaps from before, or one of their bounds.
-    pub(super) fn spells(
+    pub(super) fn intervals(
         &self,
         as_of: &AsOf,
         route: &Route,
         [start, end]: [Timestamp; 2],
         edge: Edge,
-    ) -> Result<Spells, QueryError> {
+    ) -> Result<RateIntervals, QueryError> {
         match route {
             Legs::One(leg) => {
                 let (inverted, cancel) = (leg.inverted, self.cancel.clone());
                 Ok(Box::new(rate_spans(as_of, leg, start, end)?.map(move |piece| {
                     check_cancelled(&cancel)?;
-                    Ok(piece?.into_iter().map(|span| Spell::of(leg_spell(span, inverted), edge)).collect())
+                    Ok(piece?.into_iter().map(|span| RateInterval::of(leg_interval(span, inverted), edge)).collect())
                 })))
             }
             Legs::Two(first, second) => {
-                let leg = |leg| self.leg_spells(as_of, leg, start, end);
-                Ok(Box::new(in_pieces(Merged::new(leg(first)?, leg(second)?, edge), MERGED_PIECE_SPELLS)))
+                let leg = |leg| self.leg_intervals(as_of, leg, start, end);
+                Ok(Box::new(in_pieces(Merged::new(leg(first)?, leg(second)?, edge), MERGED_PIECE_INTERVALS)))
             }
         }
     }
@@ -82,8 +82,8 @@ pub(super) fn rate_spans(
     Ok(before.map(|run| Ok(vec![run.into()])).into_iter().chain(pieces))
 }
 
-fn leg_spell(span: RateSpan, inverted: bool) -> LegSpell {
-    LegSpell {
+fn leg_interval(span: RateSpan, inverted: bool) -> LegInterval {
+    LegInterval {
         from: span.first_observed_time,
         seen_until: span.last_observed_time,
         rate: LegRate { rate: span.rate, inverted },
