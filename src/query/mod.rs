@@ -12,11 +12,11 @@ mod brought;
 mod candles;
 mod changes;
 mod compare;
+mod downsample;
 mod error;
 mod gaps;
 mod history;
 mod latest;
-mod outline;
 mod periods;
 mod quarantine;
 mod quote_changes;
@@ -32,6 +32,7 @@ pub use brought::Brought;
 pub use candles::{CandleRow, CandlesPage, CandlesRequest};
 pub use changes::{ChangesPage, ChangesRequest, Period, PeriodChange};
 pub use compare::{COMPARED_DAYS_MAX, ComparePage, CompareRequest, ComparedDay, ComparedDays};
+pub use downsample::{DOWNSAMPLE_ITEMS_MAX, DownsampleRequest, DownsampledSeries, Extreme, Silence, Step};
 pub use error::QueryError;
 pub use gaps::{Gap, GapCursor, GapsPage, GapsRequest};
 pub use history::{
@@ -40,7 +41,6 @@ pub use history::{
 #[cfg(test)]
 pub(crate) use latest::tests as latest_tests;
 pub use latest::{SeriesFilter, latest};
-pub use outline::{Extreme, OUTLINE_ITEMS_MAX, Outline, OutlineRequest, Silence, Step};
 pub use periods::{BUCKETS_MAX, BucketCursor, BucketsRequest, EXPORT_BUCKETS_MAX};
 pub use quarantine::{QuarantinePage, QuarantineRequest};
 pub use quote_changes::{QuoteChanges, WindowChange};

@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use super::scale::{Frame, Scale, band, height};
 use crate::analysis::CandlePoint;
 use crate::domain::Timestamp;
-use crate::query::{CandleRow, Outline, Silence, Step};
+use crate::query::{CandleRow, DownsampledSeries, Silence, Step};
 
 /// A silence narrower than this has no room for a word.
 const LABEL_WIDTH: f64 = 64.0;
@@ -22,7 +22,7 @@ const BODY_PART: f64 = 0.64;
 /// What is drawn.
 pub(super) struct Drawing<'a> {
     /// Steps, silences and range.
-    pub(super) outline: &'a Outline,
+    pub(super) downsampled: &'a DownsampledSeries,
     /// Instead of the steps.
     pub(super) candles: Option<&'a [CandleRow]>,
     /// What it shows, for those who do not see it.
@@ -62,9 +62,9 @@ impl Level {
     }
 }
 
-fn levels(outline: &Outline) -> Vec<Level> {
-    let ends = outline.steps.iter().skip(1).map(|step| step.from).chain([outline.range.end()]);
-    outline.steps.iter().zip(ends).map(|(step, until)| Level::new(step, until, outline.inverted)).collect()
+fn levels(downsampled: &DownsampledSeries) -> Vec<Level> {
+    let ends = downsampled.steps.iter().skip(1).map(|step| step.from).chain([downsampled.range.end()]);
+    downsampled.steps.iter().zip(ends).map(|(step, until)| Level::new(step, until, downsampled.inverted)).collect()
 }
 
 /// A candle in heights.
@@ -102,8 +102,8 @@ pub(super) fn chart(drawing: &Drawing<'_>) -> Markup {
 }
 
 fn picture(drawing: &Drawing<'_>, frame: Frame, name: &str) -> Markup {
-    let range = (drawing.outline.range.start(), drawing.outline.range.end());
-    let levels = levels(drawing.outline);
+    let range = (drawing.downsampled.range.start(), drawing.downsampled.range.end());
+    let levels = levels(drawing.downsampled);
     let bars = drawing.candles.map(bars);
     let heights: Vec<f64> = match &bars {
         Some(bars) => bars.iter().flat_map(|bar| [bar.low, bar.high]).collect(),
@@ -127,11 +127,11 @@ fn picture(drawing: &Drawing<'_>, frame: Frame, name: &str) -> Markup {
             }
             (axes(&scale))
             @match &bars {
-                Some(bars) => { (silences(&scale, drawing.outline, None, name)) (candles(&scale, bars)) },
+                Some(bars) => { (silences(&scale, drawing.downsampled, None, name)) (candles(&scale, bars)) },
                 None => {
                     path class="band" d=(band_path(&scale, &levels)) {}
                     path class="line" d=(line_path(&scale, &levels)) {}
-                    (silences(&scale, drawing.outline, Some(&levels), name))
+                    (silences(&scale, drawing.downsampled, Some(&levels), name))
                 },
             }
         }
@@ -202,7 +202,7 @@ fn band_path(scale: &Scale, levels: &[Level]) -> String {
 }
 
 /// Hatched stretches over the line; where a rate held on unconfirmed, it is dotted.
-fn silences(scale: &Scale, outline: &Outline, levels: Option<&[Level]>, name: &str) -> Markup {
+fn silences(scale: &Scale, downsampled: &DownsampledSeries, levels: Option<&[Level]>, name: &str) -> Markup {
     let (top, bottom) = (scale.frame.top, scale.frame.plot_bottom());
     let one = |silence: &Silence| {
         let (from, until) = (scale.x(silence.from), scale.x(silence.until));
@@ -219,7 +219,7 @@ fn silences(scale: &Scale, outline: &Outline, levels: Option<&[Level]>, name: &s
             }
         }
     };
-    html! { @for silence in &outline.silences { (one(silence)) } }
+    html! { @for silence in &downsampled.silences { (one(silence)) } }
 }
 
 fn candles(scale: &Scale, bars: &[Bar]) -> Markup {

@@ -5,22 +5,22 @@
 use maud::{Markup, html};
 
 use super::words::{Shown, candle_digits, length, moment};
-use crate::query::{CandleRow, Outline, Step};
+use crate::query::{CandleRow, DownsampledSeries, Step};
 
 /// Rows of a table beneath a chart, newest first.
 const ROWS_MAX: usize = 100;
 
 /// The same as the chart, as a table, and the silences.
-pub(super) fn numbers(outline: &Outline, candles: Option<&[CandleRow]>) -> Markup {
+pub(super) fn numbers(downsampled: &DownsampledSeries, candles: Option<&[CandleRow]>) -> Markup {
     html! {
         details id="numbers" {
             summary { "The same as a table" }
             div class="scroll" {
                 @match candles {
-                    Some(candles) => { (candle_table(candles, outline.inverted)) },
-                    None => { (step_table(outline)) },
+                    Some(candles) => { (candle_table(candles, downsampled.inverted)) },
+                    None => { (step_table(downsampled)) },
                 }
-                (silence_table(outline))
+                (silence_table(downsampled))
             }
         }
     }
@@ -52,31 +52,31 @@ fn candle_table(candles: &[CandleRow], inverted: bool) -> Markup {
     }
 }
 
-fn step_table(outline: &Outline) -> Markup {
+fn step_table(downsampled: &DownsampledSeries) -> Markup {
     let range = |step: &Step| {
-        let (low, high) = if outline.inverted { (step.highest, step.lowest) } else { (step.lowest, step.highest) };
-        (Shown::new(low, outline.inverted).value, Shown::new(high, outline.inverted).value)
+        let (low, high) = if downsampled.inverted { (step.highest, step.lowest) } else { (step.lowest, step.highest) };
+        (Shown::new(low, downsampled.inverted).value, Shown::new(high, downsampled.inverted).value)
     };
     html! {
         table class="plain" {
             caption {
-                @if outline.is_exact { "Every rate of the range, newest first." }
+                @if downsampled.is_exact { "Every rate of the range, newest first." }
                 @else { "Rates put together by stretches of time, newest first." }
-                (newest_of(outline.steps.len()))
+                (newest_of(downsampled.steps.len()))
             }
             thead { tr {
                 th scope="col" { "From (UTC)" }
-                @if !outline.is_exact { th scope="col" { "Lowest" } th scope="col" { "Highest" } }
-                th scope="col" { @if outline.is_exact { "Rate" } @else { "Last" } }
+                @if !downsampled.is_exact { th scope="col" { "Lowest" } th scope="col" { "Highest" } }
+                th scope="col" { @if downsampled.is_exact { "Rate" } @else { "Last" } }
                 th scope="col" { "At least" }
                 th scope="col" { "At most" }
             } }
             tbody {
-                @for step in outline.steps.iter().rev().take(ROWS_MAX) {
-                    @let shown = Shown::new(step.last, outline.inverted);
+                @for step in downsampled.steps.iter().rev().take(ROWS_MAX) {
+                    @let shown = Shown::new(step.last, downsampled.inverted);
                     tr {
                         th scope="row" { (moment(step.from)) }
-                        @if !outline.is_exact {
+                        @if !downsampled.is_exact {
                             @let (low, high) = range(step);
                             td { (low) } td { (high) }
                         }
@@ -88,14 +88,14 @@ fn step_table(outline: &Outline) -> Markup {
     }
 }
 
-fn silence_table(outline: &Outline) -> Markup {
+fn silence_table(downsampled: &DownsampledSeries) -> Markup {
     html! {
-        @if !outline.silences.is_empty() {
+        @if !downsampled.silences.is_empty() {
             table class="plain" {
-                caption { "Silences: nothing observed for over " (length(outline.stale_limit_us)) ", newest first." }
+                caption { "Silences: nothing observed for over " (length(downsampled.stale_limit_us)) ", newest first." }
                 thead { tr { th scope="col" { "From (UTC)" } th scope="col" { "Until" } } }
                 tbody {
-                    @for silence in outline.silences.iter().rev().take(ROWS_MAX) {
+                    @for silence in downsampled.silences.iter().rev().take(ROWS_MAX) {
                         tr { th scope="row" { (moment(silence.from)) } td { (moment(silence.until)) } }
                     }
                 }

@@ -20,7 +20,8 @@ use crate::api::Read;
 use crate::domain::{Pair, Timestamp};
 use crate::latest_quotes::{LatestQuote, RateState};
 use crate::query::{
-    BucketsRequest, CandleRow, CandlesRequest, Outline, OutlineRequest, QueryError, Range, Reader, WindowChange,
+    BucketsRequest, CandleRow, CandlesRequest, DownsampleRequest, DownsampledSeries, QueryError, Range, Reader,
+    WindowChange,
 };
 
 /// Into so many columns of time a chart is cut: no screen shows more.
@@ -28,7 +29,7 @@ const COLUMNS: u32 = 480;
 
 /// All that a page shows, of one commit.
 struct Reading {
-    outline: Outline,
+    downsampled: DownsampledSeries,
     candles: Option<Vec<CandleRow>>,
     doing: Option<Doing>,
 }
@@ -45,9 +46,9 @@ struct Doing {
 fn read(reader: &Reader, view: &View) -> Result<Reading, QueryError> {
     let (pair, source) = (view.shown(), Some(view.source.clone()));
     let window = view.span.window;
-    let request = OutlineRequest { pair, source: source.clone(), window, columns: COLUMNS };
-    let outline = reader.outline(&request)?.body;
-    let (start, end) = (outline.range.start(), outline.range.end());
+    let request = DownsampleRequest { pair, source: source.clone(), window, columns: COLUMNS };
+    let downsampled = reader.downsample(&request)?.body;
+    let (start, end) = (downsampled.range.start(), downsampled.range.end());
     let candles = match view.candles {
         None => None,
         Some(length) => {
@@ -71,16 +72,16 @@ fn read(reader: &Reader, view: &View) -> Result<Reading, QueryError> {
             Some(reader.candles(&request)?.body.rows)
         }
     };
-    let quote = reader.latest_quotes().quotes.iter().find(|quote| quote.series == outline.series).cloned();
+    let quote = reader.latest_quotes().quotes.iter().find(|quote| quote.series == downsampled.series).cloned();
     let doing = match quote {
         None => None,
         Some(quote) => Some(Doing {
-            change: reader.change_since(&quote, start, outline.inverted)?,
+            change: reader.change_since(&quote, start, downsampled.inverted)?,
             silent_before_move: reader.silent_before_move(&quote)?,
             quote,
         }),
     };
-    Ok(Reading { outline, candles, doing })
+    Ok(Reading { downsampled, candles, doing })
 }
 
 /// `GET /pair/{base}/{quote}`.
@@ -119,16 +120,16 @@ pub(super) async fn pair(
 }
 
 fn body(view: &View, reading: &Reading) -> Markup {
-    let outline = &reading.outline;
-    let now = outline.range.end();
+    let downsampled = &reading.downsampled;
+    let now = downsampled.range.end();
     html! {
-        section id="chart" data-row=(table::row_id(&outline.series)) data-now=(millis(now)) {
+        section id="chart" data-row=(table::row_id(&downsampled.series)) data-now=(millis(now)) {
             p class="crumb" { a href="/" { "All latest rates" } }
             h1 { (view.shown()) " " span class="source" { "from " (view.source) } }
             (worth(view, reading))
-            (controls(view, outline.range))
+            (controls(view, downsampled.range))
             (figure(view, reading))
-            (numbers(outline, reading.candles.as_deref()))
+            (numbers(downsampled, reading.candles.as_deref()))
         }
     }
 }
@@ -138,7 +139,7 @@ fn worth(view: &View, reading: &Reading) -> Markup {
     let (Some(Doing { quote, change, silent_before_move }), shown) = (&reading.doing, view.shown()) else {
         return html! { p class="notice" { "No rate of it is in force yet." } };
     };
-    let rate = Shown::new(quote.run.value.rate, reading.outline.inverted);
+    let rate = Shown::new(quote.run.value.rate, reading.downsampled.inverted);
     html! {
         p class=(if quote.state == RateState::Stale { "worth is-stale" } else { "worth" }) {
             "1 " (shown.base()) " = " strong class="rate" { (rate.value) } " " (shown.quote())
@@ -207,13 +208,13 @@ fn controls(view: &View, range: Range) -> Markup {
 }
 
 fn figure(view: &View, reading: &Reading) -> Markup {
-    let outline = &reading.outline;
-    if outline.steps.is_empty() {
+    let downsampled = &reading.downsampled;
+    if downsampled.steps.is_empty() {
         return html! { p class="notice" { "There was no rate yet in this range." } };
     }
     let title = format!("{} from {}, {}", view.shown(), view.source, view.span.text);
-    let summary = summary(view, outline);
-    let drawing = Drawing { outline, candles: reading.candles.as_deref(), title: &title, summary: &summary };
+    let summary = summary(view, downsampled);
+    let drawing = Drawing { downsampled, candles: reading.candles.as_deref(), title: &title, summary: &summary };
     html! {
         figure {
             (chart(&drawing))
@@ -228,7 +229,7 @@ fn figure(view: &View, reading: &Reading) -> Markup {
                         li { span class="key line" {} "the rate; it holds until the next" }
                         li { span class="key band" {} "what its published digits allow" }
                     }
-                    li { span class="key silent" {} "silent: nothing observed for over " (length(outline.stale_limit_us)) }
+                    li { span class="key silent" {} "silent: nothing observed for over " (length(downsampled.stale_limit_us)) }
                 }
             }
         }
@@ -236,12 +237,15 @@ fn figure(view: &View, reading: &Reading) -> Markup {
 }
 
 /// What the picture says, in words.
-fn summary(view: &View, outline: &Outline) -> String {
-    let turned = |rate| Shown::new(rate, outline.inverted).value;
+fn summary(view: &View, downsampled: &DownsampledSeries) -> String {
+    let turned = |rate| Shown::new(rate, downsampled.inverted).value;
     // The lowest rate turned round is the highest.
-    let (lowest, highest) =
-        if outline.inverted { (outline.highest, outline.lowest) } else { (outline.lowest, outline.highest) };
-    let moves = match outline.move_count {
+    let (lowest, highest) = if downsampled.inverted {
+        (downsampled.highest, downsampled.lowest)
+    } else {
+        (downsampled.lowest, downsampled.highest)
+    };
+    let moves = match downsampled.move_count {
         0 => "It did not move".to_owned(),
         1 => "It moved once".to_owned(),
         many => format!("It moved {many} times"),
@@ -257,7 +261,7 @@ fn summary(view: &View, outline: &Outline) -> String {
         (Some(low), _) => format!(": {}", turned(low.rate)),
         (None, _) => String::new(),
     };
-    let silences = match outline.silences.as_slice() {
+    let silences = match downsampled.silences.as_slice() {
         [] => String::new(),
         [_] => " The feed was silent once.".to_owned(),
         many => format!(" The feed was silent {} times.", many.len()),

@@ -1,7 +1,7 @@
-//! The outline of a rate: what a chart of limited width needs of a range, however many runs that has.
+//! The downsampled series of a rate: what a chart of limited width needs of a range, however many runs that has.
 //!
 //! **Invariants**: no extreme is lost: where steps are put together, the lowest and the highest rate stay. Memory does
-//! not grow with the number of runs, and more than [`OUTLINE_ITEMS_MAX`] of them are refused rather than read.
+//! not grow with the number of runs, and more than [`DOWNSAMPLE_ITEMS_MAX`] of them are refused rather than read.
 
 use std::cmp::Ordering;
 
@@ -14,14 +14,14 @@ use crate::analysis::{Legs, WrittenRate};
 use crate::domain::{Pair, Rate, RateSpan, SeriesKey, Source, Span, Timestamp};
 use crate::store::SeriesView;
 
-/// Runs, or observed instants, that one outline may be made of: a second's work.
-pub const OUTLINE_ITEMS_MAX: u64 = 20_000_000;
+/// Runs, or observed instants, that one downsampled series may be made of: a second's work.
+pub const DOWNSAMPLE_ITEMS_MAX: u64 = 20_000_000;
 /// Steps that are told one by one, for each column asked for; more are put together by column.
 const STEPS_PER_COLUMN: usize = 2;
 
-/// Asks for the outline of a published series up to now.
+/// Asks for the downsampled series of a published series up to now.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OutlineRequest {
+pub struct DownsampleRequest {
     /// The published pair, or its inverse.
     pub pair: Pair,
     /// From whom; none where a single source has the pair, or one is preferred.
@@ -35,7 +35,7 @@ pub struct OutlineRequest {
 /// Published rates from a moment until the next step; several of them, in a column that was put together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Step {
-    /// When the first of them came into force, or the start of the outline.
+    /// When the first of them came into force, or the start of the downsampled series.
     pub from: Timestamp,
     /// The lowest number.
     pub lowest: Rate,
@@ -57,7 +57,7 @@ pub struct Extreme {
 /// A stretch without an observation, longer than the source's stale limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Silence {
-    /// The last observation before it, or the start of the outline.
+    /// The last observation before it, or the start of the downsampled series.
     pub from: Timestamp,
     /// The first observation after it, or now.
     pub until: Timestamp,
@@ -65,7 +65,7 @@ pub struct Silence {
 
 /// What a rate did, as published.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Outline {
+pub struct DownsampledSeries {
     /// Whose it is.
     pub series: SeriesKey,
     /// Whether the pair asked for is the inverse of the published one: rates are as published all the same.
@@ -93,7 +93,7 @@ fn compare(one: Rate, other: Rate) -> Ordering {
 }
 
 /// Takes spans in order of time.
-struct Tracer {
+struct Downsampler {
     start: Timestamp,
     column_us: i64,
     steps_max: usize,
@@ -104,7 +104,7 @@ struct Tracer {
     highest: Option<Extreme>,
 }
 
-impl Tracer {
+impl Downsampler {
     fn new(start: Timestamp, column_us: i64, columns: u32) -> Self {
         let steps_max = usize::try_from(columns).unwrap_or(usize::MAX).saturating_mul(STEPS_PER_COLUMN);
         let (steps, move_count, lowest, highest) = (Vec::new(), 0, None, None);
@@ -159,30 +159,30 @@ impl Tracer {
 }
 
 /// Takes confirmations in order of time and finds what lies between them.
-struct Listener {
+struct GapDetector {
     limit_us: i64,
     column_us: i64,
-    heard: Option<Timestamp>,
+    observed_until: Option<Timestamp>,
     silences: Vec<Silence>,
 }
 
-impl Listener {
+impl GapDetector {
     /// Something was observed at `from`, and on until `until` without a silence between.
-    fn hear(&mut self, from: Timestamp, until: Timestamp) {
-        if let Some(heard) = self.heard
-            && from.micros_since(heard) > self.limit_us.max(self.column_us)
+    fn observe(&mut self, from: Timestamp, until: Timestamp) {
+        if let Some(observed_until) = self.observed_until
+            && from.micros_since(observed_until) > self.limit_us.max(self.column_us)
         {
-            self.silences.push(Silence { from: heard, until: from });
+            self.silences.push(Silence { from: observed_until, until: from });
         }
-        self.heard = self.heard.max(Some(until));
+        self.observed_until = self.observed_until.max(Some(until));
     }
 
     /// The silences from `start` to `now`.
     fn finish(mut self, start: Timestamp, now: Timestamp) -> Vec<Silence> {
-        if let Some(heard) = self.heard
-            && now.micros_since(heard) > self.limit_us
+        if let Some(observed_until) = self.observed_until
+            && now.micros_since(observed_until) > self.limit_us
         {
-            self.silences.push(Silence { from: heard, until: now });
+            self.silences.push(Silence { from: observed_until, until: now });
         }
         self.silences.retain(|silence| silence.until > start);
         for silence in &mut self.silences {
@@ -198,8 +198,8 @@ struct Budget(u64);
 impl Budget {
     fn spend(&mut self) -> Result<(), QueryError> {
         self.0 += 1;
-        if self.0 > OUTLINE_ITEMS_MAX {
-            let problem = format!("holds more than {OUTLINE_ITEMS_MAX} runs; take a shorter one, or candles");
+        if self.0 > DOWNSAMPLE_ITEMS_MAX {
+            let problem = format!("holds more than {DOWNSAMPLE_ITEMS_MAX} runs; take a shorter one, or candles");
             return Err(QueryError::invalid("range", problem));
         }
         Ok(())
@@ -207,11 +207,11 @@ impl Budget {
 }
 
 impl Reader {
-    /// The outline of a published series, or of its inverse.
+    /// The downsampled series of a published series, or of its inverse.
     ///
     /// # Errors
     /// No such series, a cross (it has no digits of its own), a range of too many runs, the caller gone, or the store's.
-    pub fn outline(&self, request: &OutlineRequest) -> Result<Answer<Outline>, QueryError> {
+    pub fn downsample(&self, request: &DownsampleRequest) -> Result<Answer<DownsampledSeries>, QueryError> {
         let as_of = self.as_of(None)?;
         let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &[])?;
         let Legs::One(leg) = &route else {
@@ -225,25 +225,26 @@ impl Reader {
         let span_us = as_of.now.micros_since(start).max(1);
         let column_us = span_us / i64::from(request.columns.max(1)) + 1;
         let stale_limit_us = self.rules.stale_limit_us(&leg.series.key().source);
-        let mut listener = Listener { limit_us: stale_limit_us, column_us, heard: None, silences: Vec::new() };
-        let mut tracer = Tracer::new(start, column_us, request.columns);
+        let mut gap_detector =
+            GapDetector { limit_us: stale_limit_us, column_us, observed_until: None, silences: Vec::new() };
+        let mut downsampler = Downsampler::new(start, column_us, request.columns);
         // A run bridges what its window allows: where that is more than the stale limit, silences lie inside runs.
         let by_instant = leg.series.collapse_window_us() > stale_limit_us;
         let mut budget = Budget(0);
         for span in items(rate_spans(&as_of, leg, start, as_of.now.saturating_add_us(1))?, self.cancel.clone()) {
             let span = span?;
             budget.spend()?;
-            tracer.take(&span);
+            downsampler.take(&span);
             if !by_instant {
-                listener.hear(span.first_observed_time, span.last_observed_time);
+                gap_detector.observe(span.first_observed_time, span.last_observed_time);
             }
         }
         if by_instant {
-            self.hear_instants(&as_of, leg, start, &mut listener)?;
+            self.observe_instants(&as_of, leg, start, &mut gap_detector)?;
         }
-        let Tracer { steps, is_exact, move_count, lowest, highest, .. } = tracer;
+        let Downsampler { steps, is_exact, move_count, lowest, highest, .. } = downsampler;
         let range = Range::new(Some(start), Some(as_of.now))?;
-        let outline = Outline {
+        let downsampled = DownsampledSeries {
             series: leg.series.key().clone(),
             inverted: leg.inverted,
             range,
@@ -252,18 +253,18 @@ impl Reader {
             move_count,
             lowest,
             highest,
-            silences: listener.finish(start, as_of.now),
+            silences: gap_detector.finish(start, as_of.now),
             stale_limit_us,
         };
-        Ok(Answer { commit: as_of.commit, body: outline })
+        Ok(Answer { commit: as_of.commit, body: downsampled })
     }
 
-    fn hear_instants(
+    fn observe_instants(
         &self,
         as_of: &AsOf,
         leg: &Leg<std::sync::Arc<SeriesView>>,
         start: Timestamp,
-        listener: &mut Listener,
+        gap_detector: &mut GapDetector,
     ) -> Result<(), QueryError> {
         // The last instant before the start: that of the run in force then, or one of it within its window.
         let run = leg.series.run_at(start.saturating_add_us(-1), as_of.known())?;
@@ -273,7 +274,7 @@ impl Reader {
         for instant in items(leg.series.instants(from, as_of.now.saturating_add_us(1)), self.cancel.clone()) {
             let instant = instant?;
             budget.spend()?;
-            listener.hear(instant, instant);
+            gap_detector.observe(instant, instant);
         }
         Ok(())
     }
@@ -291,23 +292,24 @@ mod tests {
         RateSpan { first_observed_time: at(time), last_observed_time: at(time), rate: Rate::parse(rate).unwrap() }
     }
 
-    fn traced(spans: &[RateSpan], columns: u32, column_us: i64) -> Tracer {
-        let mut tracer = Tracer::new(at(100), column_us, columns);
+    fn downsampled(spans: &[RateSpan], columns: u32, column_us: i64) -> Downsampler {
+        let mut downsampler = Downsampler::new(at(100), column_us, columns);
         for span in spans {
-            tracer.take(span);
+            downsampler.take(span);
         }
-        tracer
+        downsampler
     }
 
     #[test]
     fn few_steps_are_told_one_by_one() {
-        let tracer = traced(&[span(50, "5.0"), span(110, "5.0"), span(120, "5.1"), span(130, "5.10")], 10, 10);
+        let downsampler =
+            downsampled(&[span(50, "5.0"), span(110, "5.0"), span(120, "5.1"), span(130, "5.10")], 10, 10);
         let steps: Vec<String> =
-            tracer.steps.iter().map(|step| format!("{} {}", step.from.micros(), step.last)).collect();
+            downsampler.steps.iter().map(|step| format!("{} {}", step.from.micros(), step.last)).collect();
         // One in force from before begins with the range; digits that change are a step, and no move.
         assert_eq!(steps, ["100 5.0", "120 5.1", "130 5.10"]);
-        assert!(tracer.is_exact);
-        assert_eq!(tracer.move_count, 1);
+        assert!(downsampler.is_exact);
+        assert_eq!(downsampler.move_count, 1);
     }
 
     #[test]
@@ -321,33 +323,33 @@ mod tests {
                 odd => span(100 + odd, "5.1"),
             })
             .collect();
-        let tracer = traced(&spans, 20, 500);
-        assert!(!tracer.is_exact);
-        assert_eq!(tracer.steps.len(), 20);
+        let downsampler = downsampled(&spans, 20, 500);
+        assert!(!downsampler.is_exact);
+        assert_eq!(downsampler.steps.len(), 20);
         let with = |text: &str, of: fn(&Step) -> Rate| {
             let rate = Rate::parse(text).unwrap();
-            tracer.steps.iter().position(|step| of(step) == rate)
+            downsampler.steps.iter().position(|step| of(step) == rate)
         };
         assert_eq!(with("99", |step| step.highest), Some(15));
         assert_eq!(with("0.01", |step| step.lowest), Some(6));
-        assert_eq!(tracer.highest.map(|extreme| extreme.time), Some(at(7_877)));
-        assert_eq!(tracer.lowest.map(|extreme| extreme.time), Some(at(3_433)));
-        assert_eq!(tracer.steps.last().map(|step| step.last.to_string()).as_deref(), Some("5.1"));
+        assert_eq!(downsampler.highest.map(|extreme| extreme.time), Some(at(7_877)));
+        assert_eq!(downsampler.lowest.map(|extreme| extreme.time), Some(at(3_433)));
+        assert_eq!(downsampler.steps.last().map(|step| step.last.to_string()).as_deref(), Some("5.1"));
     }
 
     #[test]
     fn silences_are_longer_than_the_limit() {
-        let check = |heard: &[(i64, i64)], now: i64, expect: &[(i64, i64)]| {
-            let mut listener = Listener { limit_us: 10, column_us: 5, heard: None, silences: Vec::new() };
-            for (from, until) in heard {
-                listener.hear(at(*from), at(*until));
+        let check = |observed_until: &[(i64, i64)], now: i64, expect: &[(i64, i64)]| {
+            let mut gap_detector = GapDetector { limit_us: 10, column_us: 5, observed_until: None, silences: Vec::new() };
+            for (from, until) in observed_until {
+                gap_detector.observe(at(*from), at(*until));
             }
-            let found: Vec<(i64, i64)> = listener
+            let found: Vec<(i64, i64)> = gap_detector
                 .finish(at(100), at(now))
                 .iter()
                 .map(|silence| (silence.from.micros(), silence.until.micros()))
                 .collect();
-            assert_eq!(found, expect, "{heard:?}");
+            assert_eq!(found, expect, "{observed_until:?}");
         };
         check(&[(100, 110), (120, 130)], 135, &[]);
         check(&[(100, 110), (121, 130)], 140, &[(110, 121)]);
