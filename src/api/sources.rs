@@ -12,7 +12,7 @@ use super::rates::{Rates, Work};
 use crate::domain::{Health, Source};
 use crate::proto::convert::{duration, timestamp};
 use crate::proto::v1;
-use crate::query::{Answer, Brought, QueryError, Reader};
+use crate::query::{Answer, QueryError, Reader, SourceStatistics};
 use crate::sources::{Origin, Setting, SourceSettings, SourceTable};
 
 impl Rates {
@@ -30,20 +30,20 @@ impl Rates {
         };
         let wanted = each("sources", &request.sources, FILTER_ENTRIES_MAX, read)?;
         let table = self.source_table();
-        Ok(move |reader: &Reader| Ok(response(&table, &wanted, &reader.brought()?)))
+        Ok(move |reader: &Reader| Ok(response(&table, &wanted, &reader.source_statistics()?)))
     }
 }
 
 fn response(
     table: &SourceTable,
     wanted: &[Source],
-    answer: &Answer<BTreeMap<Source, Brought>>,
+    answer: &Answer<BTreeMap<Source, SourceStatistics>>,
 ) -> v1::ListSourcesResponse {
     let names: BTreeSet<&Source> = table.named().chain(answer.body.keys()).collect();
     let asked = names.into_iter().filter(|source| wanted.is_empty() || wanted.contains(source));
-    let brought = |source: &Source| answer.body.get(source).copied().unwrap_or_default();
+    let source_statistics = |source: &Source| answer.body.get(source).copied().unwrap_or_default();
     v1::ListSourcesResponse {
-        sources: asked.map(|source| info(source, table.of(source), brought(source))).collect(),
+        sources: asked.map(|source| info(source, table.of(source), source_statistics(source))).collect(),
         sequence: answer.commit.sequence,
         recorded_time: Some(timestamp(answer.commit.recorded_time)),
     }
@@ -63,7 +63,7 @@ fn origin_or_none<T>(setting: Option<&Setting<T>>) -> i32 {
     setting.map_or(v1::SettingOrigin::Unspecified.into(), origin)
 }
 
-fn info(source: &Source, settings: &SourceSettings, brought: Brought) -> v1::SourceInfo {
+fn info(source: &Source, settings: &SourceSettings, source_statistics: SourceStatistics) -> v1::SourceInfo {
     let feed = settings.feed.as_ref();
     let publication = feed.and_then(|feed| feed.publication_s.as_ref());
     let (pace, url) = (feed.map(|feed| &feed.pace_us), feed.map(|feed| &feed.url));
@@ -72,9 +72,9 @@ fn info(source: &Source, settings: &SourceSettings, brought: Brought) -> v1::Sou
         source: source.to_string(),
         followed: feed.is_some_and(|feed| feed.is_followed.value),
         followed_origin: origin_or_none(feed.map(|feed| &feed.is_followed)),
-        series_count: brought.series_count,
-        last_observed_time: brought.last_observed_time.map(timestamp),
-        last_recorded_time: brought.last_recorded_time.map(timestamp),
+        series_count: source_statistics.series_count,
+        last_observed_time: source_statistics.last_observed_time.map(timestamp),
+        last_recorded_time: source_statistics.last_recorded_time.map(timestamp),
         collapse_window: Some(duration(settings.collapse_window_us.value)),
         collapse_window_origin: origin(&settings.collapse_window_us),
         stale_limit: Some(duration(settings.stale_limit_us.value)),
@@ -89,9 +89,12 @@ fn info(source: &Source, settings: &SourceSettings, brought: Brought) -> v1::Sou
         publication_origin: origin_or_none(publication),
         url: url.map(|url| url.value.clone()),
         url_origin: origin_or_none(url),
-        last_poll_health: brought.polls.map_or(v1::FeedHealth::Unspecified, |polls| health(polls.health)).into(),
-        last_poll_time: brought.polls.map(|polls| timestamp(polls.last_poll_time)),
-        health_since_time: brought.polls.map(|polls| timestamp(polls.first_poll_time)),
+        last_poll_health: source_statistics
+            .polls
+            .map_or(v1::FeedHealth::Unspecified, |polls| health(polls.health))
+            .into(),
+        last_poll_time: source_statistics.polls.map(|polls| timestamp(polls.last_poll_time)),
+        health_since_time: source_statistics.polls.map(|polls| timestamp(polls.first_poll_time)),
         quarantine_factor: settings.quarantine_factor.value.map(|factor| factor.to_string()),
         quarantine_factor_origin: origin(&settings.quarantine_factor),
     }

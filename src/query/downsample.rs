@@ -340,7 +340,8 @@ mod tests {
     #[test]
     fn silences_are_longer_than_the_limit() {
         let check = |observed_until: &[(i64, i64)], now: i64, expect: &[(i64, i64)]| {
-            let mut gap_detector = GapDetector { limit_us: 10, column_us: 5, observed_until: None, silences: Vec::new() };
+            let mut gap_detector =
+                GapDetector { limit_us: 10, column_us: 5, observed_until: None, silences: Vec::new() };
             for (from, until) in observed_until {
                 gap_detector.observe(at(*from), at(*until));
             }

@@ -8,7 +8,6 @@
 //! [`latest`] alone answers from memory.
 
 mod as_of;
-mod brought;
 mod candles;
 mod changes;
 mod compare;
@@ -24,11 +23,11 @@ mod rate;
 mod rate_intervals;
 mod resolve;
 mod snapshot;
+mod source_statistics;
 mod window;
 
 use std::sync::Arc;
 
-pub use brought::Brought;
 pub use candles::{CandleRow, CandlesPage, CandlesRequest};
 pub use changes::{ChangesPage, ChangesRequest, Period, PeriodChange};
 pub use compare::{COMPARED_DAYS_MAX, ComparePage, CompareRequest, ComparedDay, ComparedDays};
@@ -47,6 +46,7 @@ pub use quote_changes::{QuoteChanges, WindowChange};
 pub use rate::{Change, ChangeRequest, RateAnswer, RateRequest};
 pub use resolve::Derivation;
 pub use snapshot::{CandleBuckets, Snapshot, SnapshotRequest};
+pub use source_statistics::SourceStatistics;
 pub use window::ChangeStart;
 
 use tokio_util::sync::CancellationToken;

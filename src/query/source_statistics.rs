@@ -9,7 +9,7 @@ use crate::domain::{PollSpan, Source, Timestamp};
 
 /// What the series of a source come to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Brought {
+pub struct SourceStatistics {
     /// Series that have an observation.
     pub series_count: u32,
     /// The newest observation of all, which may lie ahead.
@@ -25,17 +25,18 @@ impl Reader {
     ///
     /// # Errors
     /// The caller gone, or the store's.
-    pub fn brought(&self) -> Result<Answer<BTreeMap<Source, Brought>>, QueryError> {
-        let mut sources: BTreeMap<Source, Brought> = BTreeMap::new();
+    pub fn source_statistics(&self) -> Result<Answer<BTreeMap<Source, SourceStatistics>>, QueryError> {
+        let mut sources: BTreeMap<Source, SourceStatistics> = BTreeMap::new();
         for series in self.view.series() {
             check_cancelled(&self.cancel)?;
             let Some(newest) = series.run_at(Timestamp::from_micros(i64::MAX), self.view.commit.recorded_time)? else {
                 continue;
             };
-            let brought = sources.entry(series.key().source.clone()).or_default();
-            brought.series_count = brought.series_count.saturating_add(1);
-            brought.last_observed_time = brought.last_observed_time.max(Some(newest.last_observed_time));
-            brought.last_recorded_time = brought.last_recorded_time.max(Some(newest.recorded_time));
+            let source_statistics = sources.entry(series.key().source.clone()).or_default();
+            source_statistics.series_count = source_statistics.series_count.saturating_add(1);
+            source_statistics.last_observed_time =
+                source_statistics.last_observed_time.max(Some(newest.last_observed_time));
+            source_statistics.last_recorded_time = source_statistics.last_recorded_time.max(Some(newest.recorded_time));
         }
         for record in self.view.all_polls() {
             sources.entry(record.source().clone()).or_default().polls = record.newest().copied();
