@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::as_of::AsOf;
-use super::periods::{BucketCursor, BucketsRequest, page_buckets};
+use super::bucket_paging::{BucketCursor, BucketsRequest, page_buckets};
 use super::rate_intervals::{first_rate_time, items};
 use super::resolve::{Derivation, Leg, Route, derivation};
 use super::{Answer, QueryError, Reader, check_cancelled};

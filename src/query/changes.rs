@@ -1,7 +1,7 @@
 //! Changes from period to period.
 
 use super::as_of::AsOf;
-use super::periods::{BucketCursor, BucketsRequest, page_buckets};
+use super::bucket_paging::{BucketCursor, BucketsRequest, page_buckets};
 use super::rate::{Change, RateAnswer};
 use super::rate_intervals::first_rate_time;
 use super::resolve::Route;

@@ -4,7 +4,7 @@
 //! depends on are read beside it.
 
 use super::as_of::AsOf;
-use super::periods::{BucketCursor, BucketLimit, range_buckets};
+use super::bucket_paging::{BucketCursor, BucketLimit, range_buckets};
 use super::rate::RateAnswer;
 use super::rate_intervals::first_rate_time;
 use super::resolve::Route;

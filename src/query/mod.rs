@@ -8,6 +8,7 @@
 //! [`latest`] alone answers from memory.
 
 mod as_of;
+mod bucket_paging;
 mod candles;
 mod changes;
 mod compare;
@@ -16,7 +17,6 @@ mod error;
 mod gaps;
 mod history;
 mod latest;
-mod periods;
 mod quarantine;
 mod quote_changes;
 mod rate;
@@ -28,6 +28,7 @@ mod window;
 
 use std::sync::Arc;
 
+pub use bucket_paging::{BUCKETS_MAX, BucketCursor, BucketsRequest, EXPORT_BUCKETS_MAX};
 pub use candles::{CandleRow, CandlesPage, CandlesRequest};
 pub use changes::{ChangesPage, ChangesRequest, Period, PeriodChange};
 pub use compare::{COMPARED_DAYS_MAX, ComparePage, CompareRequest, ComparedDay, ComparedDays};
@@ -40,7 +41,6 @@ pub use history::{
 #[cfg(test)]
 pub(crate) use latest::tests as latest_tests;
 pub use latest::{SeriesFilter, latest};
-pub use periods::{BUCKETS_MAX, BucketCursor, BucketsRequest, EXPORT_BUCKETS_MAX};
 pub use quarantine::{QuarantinePage, QuarantineRequest};
 pub use quote_changes::{QuoteChanges, WindowChange};
 pub use rate::{Change, ChangeRequest, RateAnswer, RateRequest};

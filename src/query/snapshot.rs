@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::as_of::AsOf;
+use super::bucket_paging::{BucketLimit, range_buckets};
 use super::candles::CandleRow;
 use super::history::Range;
 use super::latest::SeriesFilter;
-use super::periods::{BucketLimit, range_buckets};
 use super::resolve::{Leg, derived_from, listing};
 use super::{QueryError, Reader, check_cancelled};
 use crate::analysis::{Buckets, CandlePlan, Edge, Legs};
