@@ -1,6 +1,6 @@
 //! Taking connections in, and letting them go.
 //!
-//! **Invariants**: no more than [`Limits::connections_max`] are open, and a small reserve of short ones that are told
+//! **Invariants**: no more than [`Limits::connections_max`] are open, and a small overflow slots of short ones that are told
 //! whether the process lives, or to come back; one more is closed before a byte of it is read. A client that is slow in
 //! sending a request's head, or leaves its answer unread, is cut off. Once told to drain, a connection ends with the
 //! answer under way.
@@ -21,16 +21,16 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::guard::Reserve;
+use super::security::OverflowSlot;
 use crate::incoming::Incoming;
 
 /// Connections open at one time, and no more than a quarter of the files that the process may have open: the others are
 /// for gRPC and the store.
 const CONNECTIONS_MAX: usize = 8_192;
 /// Connections beyond those, for one request each.
-const RESERVE_MAX: usize = 16;
+const OVERFLOW_SLOTS_MAX: usize = 16;
 /// How long those take to send it, or to read what is sent: they are to be free again soon.
-const RESERVE_TIMEOUT: Duration = Duration::from_secs(2);
+const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(2);
 /// From a connection's first moment, or the answer before, to the end of a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a client may leave what was sent unread.
@@ -61,7 +61,7 @@ impl Default for Limits {
 
 /// Takes one connection after the other, each in its kind of place.
 #[derive(Clone)]
-struct Places {
+struct ConnectionSlots {
     free: Arc<Semaphore>,
     router: Router,
     limits: Limits,
@@ -69,25 +69,25 @@ struct Places {
     keeps: bool,
 }
 
-impl Places {
-    /// The usual ones, then the reserve.
+impl ConnectionSlots {
+    /// The usual ones, then the overflow slots.
     fn new(router: Router, limits: Limits) -> [Self; 2] {
-        let places =
+        let slots =
             |count, router, limits, keeps| Self { free: Arc::new(Semaphore::new(count)), router, limits, keeps };
         let brief = Limits {
-            head_timeout: limits.head_timeout.min(RESERVE_TIMEOUT),
-            unread_timeout: limits.unread_timeout.min(RESERVE_TIMEOUT),
+            head_timeout: limits.head_timeout.min(OVERFLOW_TIMEOUT),
+            unread_timeout: limits.unread_timeout.min(OVERFLOW_TIMEOUT),
             ..limits
         };
-        let reserve = places(RESERVE_MAX, router.clone().layer(Extension(Reserve)), brief, false);
-        [places(limits.connections_max, router, limits, true), reserve]
+        let overflow = slots(OVERFLOW_SLOTS_MAX, router.clone().layer(Extension(OverflowSlot)), brief, false);
+        [slots(limits.connections_max, router, limits, true), overflow]
     }
 }
 
 /// Serves `router` on `listener` until `draining` is true and every answer under way is sent. Dropped earlier, it
 /// closes all connections.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draining: CancellationToken) {
-    let places = Places::new(router, limits);
+    let slots = ConnectionSlots::new(router, limits);
     let mut incoming = Incoming::new(listener);
     let mut connections = JoinSet::new();
     loop {
@@ -96,11 +96,11 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draini
             () = draining.cancelled() => break,
             Some(_) = connections.join_next() => continue,
         };
-        let free = places
+        let free = slots
             .iter()
-            .find_map(|places| Arc::clone(&places.free).try_acquire_owned().ok().map(|permit| (places, permit)));
-        if let Some((places, permit)) = free {
-            let connection = connection(stream, places.clone(), draining.clone());
+            .find_map(|slots| Arc::clone(&slots.free).try_acquire_owned().ok().map(|permit| (slots, permit)));
+        if let Some((slots, permit)) = free {
+            let connection = connection(stream, slots.clone(), draining.clone());
             connections.spawn(async move {
                 connection.await;
                 drop(permit);
@@ -114,8 +114,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draini
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: TcpStream, places: Places, draining: CancellationToken) {
-    let Places { router, limits, keeps, .. } = places;
+async fn connection(stream: TcpStream, slots: ConnectionSlots, draining: CancellationToken) {
+    let ConnectionSlots { router, limits, keeps, .. } = slots;
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.unread_timeout));
     let mut connection = pin!(
@@ -150,7 +150,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::http::guard::{Origins, guard};
+    use crate::http::security::{Origins, secure};
 
     const SOON: Duration = Duration::from_millis(100);
     const LATE: Duration = Duration::from_mins(1);
@@ -166,7 +166,7 @@ mod tests {
         });
         let health = get(async || "alive");
         let router = Router::new().route("/", get(async || "here")).route("/large", large).route("/slow", slow);
-        let router = router.route("/healthz", health).layer(from_fn_with_state(Origins::default(), guard));
+        let router = router.route("/healthz", health).layer(from_fn_with_state(Origins::default(), secure));
         (address, draining.clone(), tokio::spawn(serve(listener, router, limits, draining)))
     }
 
@@ -240,7 +240,7 @@ mod tests {
             open.push(stream);
         }
         // Each is closed after its answer, so that there is always a place for the next.
-        for _ in 0..RESERVE_MAX {
+        for _ in 0..OVERFLOW_SLOTS_MAX {
             let refused = ask(address, "/").await;
             assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
             for header in ["retry-after: 1\r\n", "connection: close\r\n"] {
@@ -248,13 +248,13 @@ mod tests {
             }
             assert!(ask(address, "/healthz").await.ends_with("alive"));
         }
-        // One beyond the reserve is closed unheard.
+        // One beyond the overflow slots is closed unheard.
         let mut idle = Vec::new();
-        for _ in 0..RESERVE_MAX {
+        for _ in 0..OVERFLOW_SLOTS_MAX {
             idle.push(TcpStream::connect(address).await.unwrap());
         }
         assert_eq!(ask(address, "/healthz").await, "");
-        // Idle ones do not keep the reserve for long.
+        // Idle ones do not keep the overflow slots for long.
         for stream in &mut idle {
             assert!(!rest(stream).await.contains("alive"));
         }

@@ -8,7 +8,6 @@ mod calls;
 mod cells;
 mod descriptors;
 mod frankfurter;
-mod guard;
 mod health;
 mod listener;
 mod metrics;
@@ -17,6 +16,7 @@ mod page;
 mod parameters;
 mod problem;
 mod schema;
+mod security;
 mod sheet;
 mod tags;
 
@@ -39,11 +39,11 @@ use crate::ingest::Ingest;
 use crate::latest_quotes::LatestQuotes;
 
 pub use descriptors::SchemaError;
-pub use guard::Origins;
 pub use listener::{Limits, serve};
 pub use metrics::Scraped;
 use problem::Problem;
 use schema::{Call, Schema};
+pub use security::Origins;
 use tokio_util::sync::CancellationToken;
 
 /// What an operator may choose.
@@ -142,7 +142,7 @@ pub fn router(site: Site) -> Router {
         .method_not_allowed_fallback(only_reads)
         .with_state(site.clone())
         .merge(page::routes(site.clone()))
-        .layer(from_fn_with_state(origins, guard::guard))
+        .layer(from_fn_with_state(origins, security::secure))
         .layer(from_fn_with_state(site, metrics::measure))
 }
 

@@ -34,7 +34,7 @@ const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Marks requests of connections beyond the limit: whether the process lives is told to them, and to come back.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reserve;
+pub(super) struct OverflowSlot;
 
 /// Pages of which origins may read what is answered here.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +60,7 @@ impl Origins {
 }
 
 /// Lets through what may pass, and dresses the answer.
-pub(super) async fn guard(State(origins): State<Origins>, request: Request, next: Next) -> Response<Body> {
+pub(super) async fn secure(State(origins): State<Origins>, request: Request, next: Next) -> Response<Body> {
     let allowed = origins.allow(request.headers().get(ORIGIN));
     let mut response = match refusal(&request) {
         Some(problem) => refused(problem),
@@ -92,7 +92,7 @@ fn refusal(request: &Request) -> Option<Problem> {
         let problem = "this server is no proxy; ask for a path such as /v1/latest";
         return Some(Problem::new(StatusCode::BAD_REQUEST, problem));
     }
-    if request.extensions().get::<Reserve>().is_some() && !HEALTH.contains(&uri.path()) {
+    if request.extensions().get::<OverflowSlot>().is_some() && !HEALTH.contains(&uri.path()) {
         let problem = "all connections are taken; try again in a moment";
         return Some(Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem).retry(RETRY_CONNECTION));
     }
