@@ -16,10 +16,10 @@ use serde::de::DeserializeOwned;
 
 use super::Site;
 use super::body::Held;
+use super::csv::{self, Page, one_row};
 use super::parameters::{Parameters, invalid};
 use super::problem::{Problem, broken};
 use super::schema::{Call, Schema, TIME};
-use super::sheet::{self, Page, one_row};
 use super::tags::{Basis, has_it, keep, not_modified};
 use crate::api::{Rates, ServiceError, Work};
 use crate::proto::v1;
@@ -314,7 +314,7 @@ impl Form {
 
     fn sheet<R: Serialize>(&self, answer: &impl Serialize, page: &Page<'_, R>) -> Result<Vec<u8>, ServiceError> {
         let of = &self.schema.call(self.call).ok_or_else(|| broken(&"no such call"))?.response;
-        let written = sheet::write(self.call.rows(), of, self.tells_time, &self.repeated, answer, page);
+        let written = csv::write(self.call.rows(), of, self.tells_time, &self.repeated, answer, page);
         written.map_err(|problem| broken(&problem))
     }
 }

@@ -5,7 +5,8 @@
 
 mod body;
 mod calls;
-mod cells;
+mod csv;
+mod csv_cells;
 mod descriptors;
 mod frankfurter;
 mod health;
@@ -17,7 +18,6 @@ mod parameters;
 mod problem;
 mod schema;
 mod security;
-mod sheet;
 mod tags;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

@@ -6,7 +6,7 @@
 use serde::Serialize;
 use thiserror::Error;
 
-use super::cells::{CellError, Field, Filler, Part};
+use super::csv_cells::{CellError, Field, Filler, Part};
 use super::descriptors::MessageSchema;
 use super::schema::{Rows, TIME};
 
@@ -22,7 +22,7 @@ const LEG_FIELDS: [&str; 4] = ["pair", "source", "rate", "last_observed_time"];
 
 /// Why an answer has no form.
 #[derive(Debug, Error)]
-pub(super) enum SheetError {
+pub(super) enum CsvError {
     #[error("csv: {0}")]
     Csv(#[from] csv::Error),
     #[error("csv: {0}")]
@@ -122,7 +122,7 @@ pub(super) fn write<R: Serialize>(
     asked: &[String],
     answer: &impl Serialize,
     page: &Page<'_, R>,
-) -> Result<Vec<u8>, SheetError> {
+) -> Result<Vec<u8>, CsvError> {
     let columns = Columns::new(rows, of, tells_time);
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_record(&columns.titles)?;
