@@ -22,9 +22,9 @@ use serde_json::value::RawValue;
 
 use super::Site;
 use super::body::Held;
+use super::entity_tag::{Basis, has_it, keep, not_modified};
 use super::parameters::{Parameters, invalid};
 use super::problem::{Problem, broken};
-use super::tags::{Basis, has_it, keep, not_modified};
 use crate::analysis::{Buckets, Rounded, Zone, product};
 use crate::api::{Rates, Read, ServiceError};
 use crate::domain::{Amount, Currency, Interval, Pair, Source, Timestamp};

@@ -8,6 +8,7 @@ mod calls;
 mod csv;
 mod csv_cells;
 mod descriptors;
+mod entity_tag;
 mod frankfurter;
 mod health;
 mod listener;
@@ -18,7 +19,6 @@ mod parameters;
 mod problem;
 mod schema;
 mod security;
-mod tags;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
