@@ -25,7 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::event::event;
 use super::latest::Latest;
-use super::{LIVE_STREAMS_MAX, Page, assets, words};
+use super::{LIVE_STREAMS_MAX, Page, assets, labels};
 use crate::domain::Timestamp;
 
 /// How often a browser hears that the connection stands; it gives up on one after thrice that.
@@ -57,7 +57,7 @@ pub(super) async fn live(State(page): State<Arc<Page>>) -> Response {
 }
 
 fn beat(now: Timestamp) -> Option<Bytes> {
-    event("beat", &Beat { now: words::millis(now) })
+    event("beat", &Beat { now: labels::millis(now) })
 }
 
 async fn feed(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: OwnedSemaphorePermit) {
@@ -68,7 +68,7 @@ async fn feed(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: OwnedSemaph
     let mut latest_quotes_updates = Some(latest_quotes_updates);
     let mut beats = interval_at(Instant::now() + BEAT, BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let hello = Hello { now: words::millis(page.site.rates.now()), script: assets::script_path() };
+    let hello = Hello { now: labels::millis(page.site.rates.now()), script: assets::script_path() };
     if let Some(hello) = event("hello", &hello) {
         // Gone already: the loop notices.
         let _ = events.send(hello).await;

@@ -5,16 +5,16 @@
 
 mod assets;
 mod chart;
+mod chart_parameters;
+mod data_table;
 mod event;
+mod labels;
 mod latest;
 mod layout;
 mod live;
-mod numbers;
 mod pair;
 mod scale;
 mod table;
-mod view;
-mod words;
 
 use std::sync::Arc;
 

@@ -12,9 +12,9 @@ use axum::response::Response;
 use maud::{Markup, html};
 
 use super::chart::{Drawing, chart};
-use super::numbers::numbers;
-use super::view::{CANDLES_MAX, Fields, Length, SPANS, View, view};
-use super::words::{Shown, clock_text, length, millis, moment_and_age};
+use super::chart_parameters::{CANDLES_MAX, Fields, Length, SPANS, View, view};
+use super::data_table::numbers;
+use super::labels::{FormattedRate, clock_text, length, millis, moment_and_age};
 use super::{Page, failure, layout, problem, respond, table};
 use crate::api::Read;
 use crate::domain::{Pair, Timestamp};
@@ -139,7 +139,7 @@ fn worth(view: &View, reading: &Reading) -> Markup {
     let (Some(Doing { quote, change, silent_before_move }), shown) = (&reading.doing, view.shown()) else {
         return html! { p class="notice" { "No rate of it is in force yet." } };
     };
-    let rate = Shown::new(quote.run.value.rate, reading.downsampled.inverted);
+    let rate = FormattedRate::new(quote.run.value.rate, reading.downsampled.inverted);
     html! {
         p class=(if quote.state == RateState::Stale { "worth is-stale" } else { "worth" }) {
             "1 " (shown.base()) " = " strong class="rate" { (rate.value) } " " (shown.quote())
@@ -238,7 +238,7 @@ fn figure(view: &View, reading: &Reading) -> Markup {
 
 /// What the picture says, in words.
 fn summary(view: &View, downsampled: &DownsampledSeries) -> String {
-    let turned = |rate| Shown::new(rate, downsampled.inverted).value;
+    let turned = |rate| FormattedRate::new(rate, downsampled.inverted).value;
     // The lowest rate turned round is the highest.
     let (lowest, highest) = if downsampled.inverted {
         (downsampled.highest, downsampled.lowest)

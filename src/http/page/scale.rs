@@ -150,70 +150,70 @@ fn decimal(number: i64, exponent: i32) -> String {
 
 /// How far marks are apart.
 #[derive(Clone, Copy)]
-enum Pace {
+enum TickStep {
     Minutes(i64),
     Days(u64),
     Months(u32),
 }
 
 /// From the finest; the last is the widest there is.
-const PACES: [(i64, Pace); 19] = {
+const TICK_STEPS: [(i64, TickStep); 19] = {
     const DAY: i64 = 24 * 60;
     [
-        (1, Pace::Minutes(1)),
-        (5, Pace::Minutes(5)),
-        (15, Pace::Minutes(15)),
-        (30, Pace::Minutes(30)),
-        (60, Pace::Minutes(60)),
-        (180, Pace::Minutes(180)),
-        (360, Pace::Minutes(360)),
-        (720, Pace::Minutes(720)),
-        (DAY, Pace::Days(1)),
-        (2 * DAY, Pace::Days(2)),
-        (5 * DAY, Pace::Days(5)),
-        (10 * DAY, Pace::Days(10)),
-        (30 * DAY, Pace::Months(1)),
-        (61 * DAY, Pace::Months(2)),
-        (91 * DAY, Pace::Months(3)),
-        (182 * DAY, Pace::Months(6)),
-        (365 * DAY, Pace::Months(12)),
-        (5 * 365 * DAY, Pace::Months(60)),
-        (20 * 365 * DAY, Pace::Months(240)),
+        (1, TickStep::Minutes(1)),
+        (5, TickStep::Minutes(5)),
+        (15, TickStep::Minutes(15)),
+        (30, TickStep::Minutes(30)),
+        (60, TickStep::Minutes(60)),
+        (180, TickStep::Minutes(180)),
+        (360, TickStep::Minutes(360)),
+        (720, TickStep::Minutes(720)),
+        (DAY, TickStep::Days(1)),
+        (2 * DAY, TickStep::Days(2)),
+        (5 * DAY, TickStep::Days(5)),
+        (10 * DAY, TickStep::Days(10)),
+        (30 * DAY, TickStep::Months(1)),
+        (61 * DAY, TickStep::Months(2)),
+        (91 * DAY, TickStep::Months(3)),
+        (182 * DAY, TickStep::Months(6)),
+        (365 * DAY, TickStep::Months(12)),
+        (5 * 365 * DAY, TickStep::Months(60)),
+        (20 * 365 * DAY, TickStep::Months(240)),
     ]
 };
 
 fn time_marks(start: Timestamp, end: Timestamp, marks_max: i64) -> Vec<(String, Timestamp)> {
     let span_minutes = end.micros_since(start) / (60 * Timestamp::SECOND_US);
-    let fitting = PACES.into_iter().find(|(minutes, _)| span_minutes / minutes <= marks_max);
-    let pace = fitting.map_or(Pace::Months(1_200), |(_, pace)| pace);
+    let fitting = TICK_STEPS.into_iter().find(|(minutes, _)| span_minutes / minutes <= marks_max);
+    let step = fitting.map_or(TickStep::Months(1_200), |(_, step)| step);
     let mut marks = Vec::new();
-    let mut time = first_mark(start.to_chrono().naive_utc(), pace);
+    let mut time = first_mark(start.to_chrono().naive_utc(), step);
     while let Some(mark) = time.filter(|mark| Timestamp::from(mark.and_utc()) <= end) {
         // The first mark at or before the start is only where counting begins.
         if Timestamp::from(mark.and_utc()) >= start {
-            marks.push((mark_text(mark, pace), mark.and_utc().into()));
+            marks.push((mark_text(mark, step), mark.and_utc().into()));
         }
-        time = next_mark(mark, pace);
+        time = next_mark(mark, step);
     }
     marks
 }
 
-fn first_mark(start: NaiveDateTime, pace: Pace) -> Option<NaiveDateTime> {
-    match pace {
-        Pace::Minutes(_) | Pace::Days(1) => Some(start.date().into()),
+fn first_mark(start: NaiveDateTime, step: TickStep) -> Option<NaiveDateTime> {
+    match step {
+        TickStep::Minutes(_) | TickStep::Days(1) => Some(start.date().into()),
         // Days of the month at which a pace of several begins anew.
-        Pace::Days(_) => NaiveDate::from_ymd_opt(start.year(), start.month(), 1).map(Into::into),
-        Pace::Months(months) => {
+        TickStep::Days(_) => NaiveDate::from_ymd_opt(start.year(), start.month(), 1).map(Into::into),
+        TickStep::Months(months) => {
             let months_before = (start.year() * 12).rem_euclid(i32::try_from(months).unwrap_or(1));
             NaiveDate::from_ymd_opt(start.year() - months_before / 12, 1, 1).map(Into::into)
         }
     }
 }
 
-fn next_mark(mark: NaiveDateTime, pace: Pace) -> Option<NaiveDateTime> {
-    match pace {
-        Pace::Minutes(minutes) => mark.checked_add_signed(Duration::minutes(minutes)),
-        Pace::Days(days) => {
+fn next_mark(mark: NaiveDateTime, step: TickStep) -> Option<NaiveDateTime> {
+    match step {
+        TickStep::Minutes(minutes) => mark.checked_add_signed(Duration::minutes(minutes)),
+        TickStep::Days(days) => {
             let next = mark.checked_add_days(Days::new(days))?;
             // The next month begins at its first; a mark just before that would stand too near.
             let first =
@@ -221,18 +221,18 @@ fn next_mark(mark: NaiveDateTime, pace: Pace) -> Option<NaiveDateTime> {
             let room = u64::try_from((NaiveDateTime::from(first) - next).num_days()).unwrap_or(0);
             Some(if days > 1 && room < days.div_ceil(2) { first.into() } else { next })
         }
-        Pace::Months(months) => mark.checked_add_months(chrono::Months::new(months)),
+        TickStep::Months(months) => mark.checked_add_months(chrono::Months::new(months)),
     }
 }
 
 /// As short as the marks beside it allow: where a day or a year begins, it says so.
-fn mark_text(mark: NaiveDateTime, pace: Pace) -> String {
+fn mark_text(mark: NaiveDateTime, step: TickStep) -> String {
     let utc: DateTime<Utc> = mark.and_utc();
-    let form = match pace {
-        Pace::Minutes(_) if mark.time() != chrono::NaiveTime::MIN => "%H:%M",
-        Pace::Minutes(_) | Pace::Days(_) => "%-d %b",
-        Pace::Months(months) if months.is_multiple_of(12) || mark.month() == 1 => "%Y",
-        Pace::Months(_) => "%b",
+    let form = match step {
+        TickStep::Minutes(_) if mark.time() != chrono::NaiveTime::MIN => "%H:%M",
+        TickStep::Minutes(_) | TickStep::Days(_) => "%-d %b",
+        TickStep::Months(months) if months.is_multiple_of(12) || mark.month() == 1 => "%Y",
+        TickStep::Months(_) => "%b",
     };
     utc.format(form).to_string()
 }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::words::{self, Shown, age_and_moment, length, moment, moment_and_age, percent, reported};
+use super::labels::{self, FormattedRate, age_and_moment, length, moment, moment_and_age, percent, reported};
 use crate::domain::{SeriesKey, Timestamp};
 use crate::latest_quotes::{LatestQuote, LatestQuotes, RateState};
 use crate::query::{QuoteChanges, WindowChange};
@@ -72,7 +72,7 @@ pub(super) fn moved(time: Timestamp, silent_since: Option<Timestamp>) -> Markup 
 pub(super) fn row(changes: &QuoteChanges) -> Markup {
     let QuoteChanges { quote, since_move, silent_before_move, over: windows } = changes;
     let (pair, run) = (quote.series.pair, &quote.run);
-    let inverse = Shown::new(run.value.rate, true);
+    let inverse = FormattedRate::new(run.value.rate, true);
     let cell = |at: usize, content: Markup| html! { td role="cell" data-label=(COLUMNS[at]) { div { (content) } } };
     let since_move = html! {
         @if let Some(change) = since_move { (percent(change, quote.previous_rate)) } @else { (untold("never moved")) }
@@ -143,7 +143,7 @@ pub(super) fn table(head: &Markup, rows: &Markup, shown: usize, total: usize, no
         h1 { "Latest rates" }
         div id="head" { (head) }
         div class="scroll" {
-            table role="table" id="latest" data-now=(words::millis(now)) {
+            table role="table" id="latest" data-now=(labels::millis(now)) {
                 caption {
                     "Each rate is in units of the second currency for one of the first. Changes have the bounds that "
                     "the published digits allow."

@@ -4,7 +4,7 @@
 
 use maud::{Markup, html};
 
-use super::words::{Shown, candle_digits, length, moment};
+use super::labels::{FormattedRate, candle_digits, length, moment};
 use crate::query::{CandleRow, DownsampledSeries, Step};
 
 /// Rows of a table beneath a chart, newest first.
@@ -55,7 +55,7 @@ fn candle_table(candles: &[CandleRow], inverted: bool) -> Markup {
 fn step_table(downsampled: &DownsampledSeries) -> Markup {
     let range = |step: &Step| {
         let (low, high) = if downsampled.inverted { (step.highest, step.lowest) } else { (step.lowest, step.highest) };
-        (Shown::new(low, downsampled.inverted).value, Shown::new(high, downsampled.inverted).value)
+        (FormattedRate::new(low, downsampled.inverted).value, FormattedRate::new(high, downsampled.inverted).value)
     };
     html! {
         table class="plain" {
@@ -73,7 +73,7 @@ fn step_table(downsampled: &DownsampledSeries) -> Markup {
             } }
             tbody {
                 @for step in downsampled.steps.iter().rev().take(ROWS_MAX) {
-                    @let shown = Shown::new(step.last, downsampled.inverted);
+                    @let shown = FormattedRate::new(step.last, downsampled.inverted);
                     tr {
                         th scope="row" { (moment(step.from)) }
                         @if !downsampled.is_exact {

@@ -14,7 +14,7 @@ const PERCENT_PLACES: u32 = 2;
 const PERCENT_PLACES_SMALL: u32 = 6;
 
 /// A rate as shown, in either direction.
-pub(super) struct Shown {
+pub(super) struct FormattedRate {
     /// Published digits; turned round, [`INVERSE_DIGITS`] of them.
     pub(super) value: String,
     /// The least that the true rate may be.
@@ -23,7 +23,7 @@ pub(super) struct Shown {
     pub(super) high: String,
 }
 
-impl Shown {
+impl FormattedRate {
     /// A published rate, or one over it.
     pub(super) fn new(rate: Rate, inverted: bool) -> Self {
         let direct = Derived::direct(rate);
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn rates_are_shown_in_both_directions() {
         let check = |rate: &str, inverted: bool, expect: [&str; 3]| {
-            let shown = Shown::new(Rate::parse(rate).unwrap(), inverted);
+            let shown = FormattedRate::new(Rate::parse(rate).unwrap(), inverted);
             assert_eq!([shown.low.as_str(), shown.value.as_str(), shown.high.as_str()], expect);
         };
         check("0.28490", false, ["0.284895", "0.28490", "0.284905"]);
