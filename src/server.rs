@@ -37,10 +37,10 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, CorsOrigin, HttpListen, ServeArgs};
 use crate::domain::{duration_us, whole_length};
 use crate::follow::{self, FetchError, FollowContext};
+use crate::grpc::call_metrics::CallMetricsLayer;
 use crate::grpc::deadline::DeadlineLayer;
 use crate::grpc::ingest_service::IngestApi;
-use crate::grpc::latest::LatestFront;
-use crate::grpc::measure::MeasureLayer;
+use crate::grpc::latest::LatestFastPath;
 use crate::grpc::rate_service::RateServiceImpl;
 use crate::grpc::snapshot_service::SnapshotServiceImpl;
 use crate::http::{self, Origins, SchemaError, Scraped, Settings, Site};
@@ -407,7 +407,7 @@ struct Parts<'a> {
 }
 
 /// Around every service, the innermost first: gRPC-Web outside of all, so that what is counted are calls of gRPC, and a call that ran out of time is counted as such.
-type Layers = Stack<DeadlineLayer, Stack<MeasureLayer, Stack<UnsentLayer, Stack<WebLayer, Identity>>>>;
+type Layers = Stack<DeadlineLayer, Stack<CallMetricsLayer, Stack<UnsentLayer, Stack<WebLayer, Identity>>>>;
 
 fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
     let Parts { config, clock, rules, rates, ingest, health, draining, calls, origins } = parts;
@@ -429,10 +429,10 @@ fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
         .accept_http1(true)
         .layer(WebLayer::new(origins))
         .layer(UnsentLayer)
-        .layer(MeasureLayer::new(calls))
+        .layer(CallMetricsLayer::new(calls))
         .layer(DeadlineLayer)
         .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(REQUEST_BYTES_MAX))
-        .add_service(LatestFront::new(rate_service, rates))
+        .add_service(LatestFastPath::new(rate_service, rates))
         .add_service(SnapshotServiceServer::new(snapshots).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
         .add_service(reflection().build_v1()?)

@@ -72,7 +72,7 @@ pub enum ServiceError {
     #[error(
         "{what}: all places are taken, or as many as one caller may have; read or end one, or try again in a moment"
     )]
-    NoPlace {
+    NoSlot {
         /// Streams of what.
         what: &'static str,
     },
@@ -185,7 +185,7 @@ impl ServiceError {
 /// The one place that decides codes.
 fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
     use ServiceError::{
-        BrokenOff, Columns, DeadlineExceeded, Export, Ingest, InvalidField, NoPlace, Query, ReadTooLong, Store,
+        BrokenOff, Columns, DeadlineExceeded, Export, Ingest, InvalidField, NoSlot, Query, ReadTooLong, Store,
         StreamTooOld, TooManyReads, TooManyUnread, TooManyWatchers, Unread,
     };
     match error {
@@ -218,7 +218,7 @@ fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
         Ingest(IngestError::Draining) => (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_DRAINING)),
         Ingest(IngestError::Poll(_)) => (ErrorCode::FailedPrecondition, ErrorDetail::None),
         TooManyReads { .. } => (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_READ)),
-        NoPlace { .. } | TooManyWatchers { .. } | TooManyUnread => {
+        NoSlot { .. } | TooManyWatchers { .. } | TooManyUnread => {
             (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_STREAM))
         }
         // The caller can go on at once where it stopped, which is what ABORTED says.

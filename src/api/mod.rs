@@ -22,5 +22,5 @@ pub use error::{ErrorCode, ErrorDetail, REASON_NO_QUOTE_YET, REASON_STALE, REASO
 pub use quarantine::{DECISION_IDS_MAX, decision_messages, decision_request};
 pub use rate_response::{latest, latest_without_rates};
 pub use rates::{Rates, Work};
-pub use read_executor::{QUEUED_READS_MAX, READS_MAX, Read, ReadExecutor, ReadPlace};
+pub use read_executor::{QUEUED_READS_MAX, READS_MAX, Read, ReadExecutor, ReadPermit};
 pub use watch::{WatchQuestion, WatchStep, Watcher};

@@ -45,12 +45,12 @@ struct Limits {
 
 /// A read's place among those at one time, given back when the last clone is dropped.
 #[derive(Clone, Debug)]
-pub struct ReadPlace {
+pub struct ReadPermit {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
 #[cfg(test)]
-impl ReadPlace {
+impl ReadPermit {
     /// One of a single place.
     pub(crate) fn of_test() -> Self {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
@@ -64,7 +64,7 @@ pub struct Read<T> {
     /// The answer.
     pub answer: T,
     /// To be kept for as long as a large answer waits to be sent.
-    pub place: ReadPlace,
+    pub place: ReadPermit,
 }
 
 impl Default for ReadExecutor {
@@ -106,7 +106,7 @@ impl ReadExecutor {
         }
     }
 
-    async fn place(&self) -> Result<ReadPlace, ServiceError> {
+    async fn place(&self) -> Result<ReadPermit, ServiceError> {
         let refused = ServiceError::TooManyReads { reads_max: self.limits.reads_max };
         let permit = if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
             permit
@@ -116,7 +116,7 @@ impl ReadExecutor {
             // The semaphore is never closed.
             permit.ok().and_then(Result::ok).ok_or(refused)?
         };
-        Ok(ReadPlace { _permit: Arc::new(permit) })
+        Ok(ReadPermit { _permit: Arc::new(permit) })
     }
 }
 

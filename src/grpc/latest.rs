@@ -1,7 +1,7 @@
 //! `GetLatestRates` and `WatchLatestRates`: what is asked for most, from memory, in bytes that were written once.
 //!
 //! A poll costs little more than the transport, so cloning and encoding five messages of strings would be a good part
-//! of it. [`LatestFront`] stands before the generated service and sends bytes kept from the poll before; so it does to
+//! of it. [`LatestFastPath`] stands before the generated service and sends bytes kept from the poll before; so it does to
 //! a thousand watchers of one commit.
 
 use std::convert::Infallible;
@@ -14,7 +14,7 @@ use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::{Grpc, NamedService, ServerStreamingService, UnaryService};
 use tonic::{Request, Response, Status};
 
-use super::kept_rates::{LatestAnswer, RatesCodec};
+use super::encoded_rates::{LatestAnswer, RatesCodec};
 use super::rate_service::RateServiceImpl;
 use super::watch::{Watch, WatchMessage};
 use crate::proto::v1;
@@ -27,23 +27,23 @@ const WATCH_PATH: &str = "/silkrate.v1.RateService/WatchLatestRates";
 
 /// Stands before the service of rates and answers those calls itself.
 #[derive(Clone)]
-pub struct LatestFront<S> {
+pub struct LatestFastPath<S> {
     inner: S,
     rates: Arc<RateServiceImpl>,
 }
 
-impl<S> LatestFront<S> {
+impl<S> LatestFastPath<S> {
     /// Before `inner`, the generated server of the same `rates`.
     pub fn new(inner: S, rates: Arc<RateServiceImpl>) -> Self {
         Self { inner, rates }
     }
 }
 
-impl<S: NamedService> NamedService for LatestFront<S> {
+impl<S: NamedService> NamedService for LatestFastPath<S> {
     const NAME: &'static str = S::NAME;
 }
 
-impl<S> Service<http::Request<Body>> for LatestFront<S>
+impl<S> Service<http::Request<Body>> for LatestFastPath<S>
 where
     S: Service<
             http::Request<Body>,

@@ -4,13 +4,13 @@
 //! except to the client in `cli`.
 
 mod blocking_stream;
-mod caller_places;
+pub mod call_metrics;
+mod caller_slots;
 pub mod deadline;
+mod encoded_rates;
 mod ingest_convert;
 pub mod ingest_service;
-mod kept_rates;
 pub mod latest;
-pub mod measure;
 mod quarantine;
 pub mod rate_service;
 mod run_stream;
@@ -19,6 +19,6 @@ pub mod status;
 mod tick_stream;
 mod watch;
 
-pub use caller_places::{Caller, CallerPlaces, Place};
+pub use caller_slots::{Caller, CallerSlots, Place};
 pub use ingest_convert::BATCH_TICKS_MAX;
 pub use tick_stream::UNANSWERED_BATCHES_MAX;

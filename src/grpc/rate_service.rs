@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
-use super::caller_places::{Caller, CallerPlaces};
+use super::caller_slots::{Caller, CallerSlots};
 use super::deadline::Deadline;
-use super::kept_rates::{KeptRates, LatestAnswer, WithRates};
+use super::encoded_rates::{EncodedRatesCache, LatestAnswer, WithRates};
 use super::run_stream::{self, RunMessages};
 use super::watch::{WATCHERS_MAX, Watch, Watches};
 use crate::api::{Rates, ServiceError, Work};
@@ -24,17 +24,17 @@ const CALLER_STREAMS_MAX: usize = 48;
 /// Answers of [`Rates`] over gRPC.
 pub struct RateServiceImpl {
     rates: Arc<Rates>,
-    kept: Arc<KeptRates>,
+    kept: Arc<EncodedRatesCache>,
     watches: Watches,
-    streams: CallerPlaces,
+    streams: CallerSlots,
 }
 
 impl RateServiceImpl {
     /// Over `rates`.
     pub fn new(rates: Arc<Rates>) -> Self {
-        let kept = Arc::new(KeptRates::default());
+        let kept = Arc::new(EncodedRatesCache::default());
         let watches = Watches::new(Arc::clone(&rates), Arc::clone(&kept), WATCHERS_MAX);
-        Self { rates, kept, watches, streams: CallerPlaces::new(STREAMS_MAX, CALLER_STREAMS_MAX) }
+        Self { rates, kept, watches, streams: CallerSlots::new(STREAMS_MAX, CALLER_STREAMS_MAX) }
     }
 
     /// With another limit of watchers at one time.
@@ -101,7 +101,7 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::GetLatestRatesRequest>,
     ) -> Result<Response<v1::GetLatestRatesResponse>, Status> {
-        // Behind a `LatestFront` no call gets here.
+        // Behind a `LatestFastPath` no call gets here.
         Ok(Response::new(self.rates.get_latest_rates(request.get_ref())?))
     }
 
@@ -132,7 +132,7 @@ impl RateService for RateServiceImpl {
     ) -> Result<Response<Self::StreamRunsStream>, Status> {
         let deadline = Deadline::of(request.extensions());
         let place = self.streams.take(Caller::of(request.extensions()));
-        let place = place.ok_or(ServiceError::NoPlace { what: "streams of runs" })?;
+        let place = place.ok_or(ServiceError::NoSlot { what: "streams of runs" })?;
         let runs = self.rates.stream_runs(request.get_ref()).await?.answer;
         Ok(Response::new(run_stream::send(runs, deadline, place)))
     }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::blocking_stream::{End, send_until};
-use super::caller_places::{Caller, CallerPlaces};
+use super::caller_slots::{Caller, CallerSlots};
 use super::deadline::Deadline;
 use crate::api::snapshot_request;
 use crate::api::{Rates, ServiceError};
@@ -31,13 +31,13 @@ const WHEN_TOO_OLD: &str = "export a part at a time, by pair or by start_time an
 /// Exports from the newest view, each from one commit.
 pub struct SnapshotServiceImpl {
     rates: Arc<Rates>,
-    exports: CallerPlaces,
+    exports: CallerSlots,
 }
 
 impl SnapshotServiceImpl {
     /// Of what `rates` reads.
     pub fn new(rates: Arc<Rates>) -> Self {
-        Self { rates, exports: CallerPlaces::new(EXPORTS_MAX, CALLER_EXPORTS_MAX) }
+        Self { rates, exports: CallerSlots::new(EXPORTS_MAX, CALLER_EXPORTS_MAX) }
     }
 }
 
@@ -52,7 +52,7 @@ impl SnapshotService for SnapshotServiceImpl {
         let deadline = Deadline::of(request.extensions());
         let place = self.exports.take(Caller::of(request.extensions()));
         let request = snapshot_request::export(request.get_ref(), self.rates.currencies())?;
-        let place = place.ok_or(ServiceError::NoPlace { what: "exports" })?;
+        let place = place.ok_or(ServiceError::NoSlot { what: "exports" })?;
         let question = request.snapshot.clone();
         let cancel = CancellationToken::new();
         let stops_when_dropped = cancel.clone().drop_guard();

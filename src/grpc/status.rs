@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn calls() {
-        let no_place = ServiceError::NoPlace { what: "streams of runs" };
+        let no_place = ServiceError::NoSlot { what: "streams of runs" };
         check(no_place, Code::ResourceExhausted, "streams of runs: all places are taken", "retry in 2s");
         let too_many = ServiceError::TooManyReads { reads_max: 32 };
         check(too_many, Code::ResourceExhausted, "32 reads", "retry in 1s");

@@ -17,7 +17,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
 use tonic::Status;
 
-use super::kept_rates::{KeptRates, WithRates};
+use super::encoded_rates::{EncodedRatesCache, WithRates};
 use crate::api::{Rates, ServiceError, WatchQuestion, WatchStep, Watcher};
 use crate::latest_quotes::LatestQuotes;
 use crate::proto::v1;
@@ -32,14 +32,14 @@ pub(super) type WatchMessage = WithRates<v1::WatchLatestRatesResponse>;
 /// What all watchers share.
 pub(super) struct Watches {
     rates: Arc<Rates>,
-    kept: Arc<KeptRates>,
+    kept: Arc<EncodedRatesCache>,
     places: Arc<Semaphore>,
     watchers_max: usize,
 }
 
 impl Watches {
     /// Of `rates`, with the bytes of `kept`, for at most so many watchers.
-    pub(super) fn new(rates: Arc<Rates>, kept: Arc<KeptRates>, watchers_max: usize) -> Self {
+    pub(super) fn new(rates: Arc<Rates>, kept: Arc<EncodedRatesCache>, watchers_max: usize) -> Self {
         Self { rates, kept, places: Arc::new(Semaphore::new(watchers_max)), watchers_max }
     }
 
@@ -79,7 +79,7 @@ pub(super) struct Watch {
     heartbeat_interval: Duration,
     silent: Pin<Box<Sleep>>,
     rates: Arc<Rates>,
-    kept: Arc<KeptRates>,
+    kept: Arc<EncodedRatesCache>,
     _place: OwnedSemaphorePermit,
 }
 

@@ -27,8 +27,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::api::{READS_MAX, ReadPlace, ServiceError};
-use crate::grpc::{Caller, CallerPlaces, Place};
+use crate::api::{READS_MAX, ReadPermit, ServiceError};
+use crate::grpc::{Caller, CallerSlots, Place};
 
 /// Bytes of responses that wait on one connection.
 const CONNECTION_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -53,7 +53,7 @@ pub(super) struct Unsent {
     /// Bytes by address.
     callers: Mutex<HashMap<IpAddr, Weak<AtomicUsize>>>,
     /// Those for reads that responses keep until they are sent.
-    places: CallerPlaces,
+    places: CallerSlots,
 }
 
 impl Default for Unsent {
@@ -62,7 +62,7 @@ impl Default for Unsent {
             bytes: AtomicUsize::new(0),
             connections: Mutex::default(),
             callers: Mutex::default(),
-            places: CallerPlaces::new(READS_MAX, CALLER_PLACES_MAX),
+            places: CallerSlots::new(READS_MAX, CALLER_PLACES_MAX),
         }
     }
 }
@@ -267,7 +267,7 @@ where
         let answer = ready!(this.inner.poll(context));
         let Some(connection) = this.connection.take() else { return Poll::Ready(answer) };
         Poll::Ready(answer.map(|mut response| {
-            let place = response.extensions_mut().remove::<ReadPlace>();
+            let place = response.extensions_mut().remove::<ReadPermit>();
             response.map(|inner| {
                 let mut body = UnsentBody::new(inner, connection);
                 // The bytes of a read are made now, while there is a place for it, and not when its caller reads them.
@@ -291,7 +291,7 @@ struct UnsentBody {
     /// What follows the data under way.
     next: Option<Result<Frame<Bytes>, Status>>,
     /// That of the read, and which one of the caller's it is.
-    place: Option<(ReadPlace, Place)>,
+    place: Option<(ReadPermit, Place)>,
     is_over: bool,
 }
 
@@ -302,7 +302,7 @@ impl UnsentBody {
     }
 
     /// Makes the first bytes of a read, whose place is kept if they are many.
-    fn prepare(&mut self, context: &mut Context<'_>, place: ReadPlace) {
+    fn prepare(&mut self, context: &mut Context<'_>, place: ReadPermit) {
         if let Poll::Ready(Some(frame)) = Pin::new(&mut self.inner).poll_frame(context) {
             self.take_frame(frame);
             if self.left.len() > PIECE_BYTES_MAX {

@@ -16,7 +16,7 @@ fn from(all: &Arc<Unsent>, number: u8) -> Arc<ConnectionUnsent> {
 /// A body whose bytes are made.
 fn prepared(connection: &Arc<ConnectionUnsent>, bytes: usize) -> UnsentBody {
     let mut body = body(connection, bytes);
-    body.prepare(&mut Context::from_waker(std::task::Waker::noop()), ReadPlace::of_test());
+    body.prepare(&mut Context::from_waker(std::task::Waker::noop()), ReadPermit::of_test());
     body
 }
 

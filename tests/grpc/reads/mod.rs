@@ -11,7 +11,7 @@ use silkrate::api::Rates;
 use silkrate::clock::ManualClock;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, SeriesKey, Source, Timestamp};
 use silkrate::grpc::deadline::DeadlineLayer;
-use silkrate::grpc::latest::LatestFront;
+use silkrate::grpc::latest::LatestFastPath;
 use silkrate::grpc::rate_service::RateServiceImpl;
 use silkrate::ingest::{Batch, BatchTick, ConflictPolicy, IngestReport, QueueLimits, Running, SeriesTicks};
 use silkrate::latest_quotes::StateRules;
@@ -79,7 +79,7 @@ pub(crate) async fn start() -> Service {
     let address = listener.local_addr().unwrap();
     let rates = Rates::new(running.ingest().clone(), clock.clone(), CurrencySet::central_asia(), rules());
     let service = Arc::new(RateServiceImpl::new(Arc::new(rates)).with_watchers_max(WATCHERS_MAX));
-    let service = LatestFront::new(RateServiceServer::from_arc(Arc::clone(&service)), service);
+    let service = LatestFastPath::new(RateServiceServer::from_arc(Arc::clone(&service)), service);
     let server = Server::builder().layer(DeadlineLayer).add_service(service);
     tokio::spawn(fan_out.run(std::future::pending()));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));

@@ -36,13 +36,13 @@ const UNKNOWN_METHOD: &str = "unknown";
 
 /// Counts and times the calls of the services below it.
 #[derive(Clone, Debug)]
-pub struct MeasureLayer {
+pub struct CallMetricsLayer {
     metrics: CallMetrics,
     /// Full names, sorted: `silkrate.v1.RateService/GetRate`.
     methods: Arc<Vec<String>>,
 }
 
-impl MeasureLayer {
+impl CallMetricsLayer {
     /// Into `metrics`, by the methods of `silkrate.v1` and of the standard services.
     pub fn new(metrics: CallMetrics) -> Self {
         // The bytes are what the build wrote; if they were not, calls would be counted as unknown ones.
@@ -59,35 +59,35 @@ impl MeasureLayer {
     }
 }
 
-impl<S> Layer<S> for MeasureLayer {
-    type Service = MeasureService<S>;
+impl<S> Layer<S> for CallMetricsLayer {
+    type Service = CallMetricsService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        MeasureService { inner, layer: self.clone() }
+        CallMetricsService { inner, layer: self.clone() }
     }
 }
 
-/// See [`MeasureLayer`].
+/// See [`CallMetricsLayer`].
 #[derive(Clone, Debug)]
-pub struct MeasureService<S> {
+pub struct CallMetricsService<S> {
     inner: S,
-    layer: MeasureLayer,
+    layer: CallMetricsLayer,
 }
 
-impl<S, B> Service<Request<B>> for MeasureService<S>
+impl<S, B> Service<Request<B>> for CallMetricsService<S>
 where
     S: Service<Request<B>, Response = Response<Body>>,
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = MeasureFuture<S::Future>;
+    type Future = CallMetricsFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let MeasureLayer { metrics, methods } = &self.layer;
+        let CallMetricsLayer { metrics, methods } = &self.layer;
         let path = request.uri().path().trim_start_matches('/');
         let call = Call {
             method: methods.binary_search_by(|method| method.as_str().cmp(path)).ok(),
@@ -97,7 +97,7 @@ where
             ended: GONE,
             _open: metrics.begin(),
         };
-        MeasureFuture { inner: self.inner.call(request), call: Some(call) }
+        CallMetricsFuture { inner: self.inner.call(request), call: Some(call) }
     }
 }
 
@@ -129,14 +129,14 @@ impl Drop for Call {
 
 pin_project! {
     /// An answer being made.
-    pub struct MeasureFuture<F> {
+    pub struct CallMetricsFuture<F> {
         #[pin]
         inner: F,
         call: Option<Call>,
     }
 }
 
-impl<F, E> Future for MeasureFuture<F>
+impl<F, E> Future for CallMetricsFuture<F>
 where
     F: Future<Output = Result<Response<Body>, E>>,
 {
@@ -247,7 +247,8 @@ mod tests {
         };
         let metrics = CallMetrics::grpc();
         let call = |path: &str, status: Option<Status>| {
-            let service = MeasureLayer::new(metrics.clone()).layer(tower::service_fn(move |_| answer(status.clone())));
+            let service =
+                CallMetricsLayer::new(metrics.clone()).layer(tower::service_fn(move |_| answer(status.clone())));
             service.oneshot(Request::builder().uri(path).body(()).unwrap())
         };
         let rate = "/silkrate.v1.RateService/GetRate";

@@ -29,13 +29,13 @@ struct Encoded {
 
 /// The rates that most are asked for, each encoded once a latest quotes: their digits do not change until the next commit.
 #[derive(Default)]
-pub(super) struct KeptRates {
+pub(super) struct EncodedRatesCache {
     all: ArcSwapOption<Encoded>,
     /// What the newest commit changed for those who saw the one before it.
     newest: ArcSwapOption<Encoded>,
 }
 
-impl KeptRates {
+impl EncodedRatesCache {
     /// All rates of `latest_quotes`.
     fn all(&self, latest_quotes: &Arc<LatestQuotes>) -> Bytes {
         Self::kept(&self.all, latest_quotes, 0).unwrap_or_else(|| Self::keep(&self.all, latest_quotes, 0))
@@ -179,7 +179,7 @@ pub(super) mod tests {
 
     #[test]
     fn cached_bytes_are_those_of_their_quotes_and_sequence() {
-        let kept = KeptRates::default();
+        let kept = EncodedRatesCache::default();
         let latest_quotes_updates = [latest_quotes(7), latest_quotes(7), latest_quotes(8)];
         for latest_quotes in
             [&latest_quotes_updates[0], &latest_quotes_updates[2], &latest_quotes_updates[1], &latest_quotes_updates[2]]
@@ -196,7 +196,7 @@ pub(super) mod tests {
 
     #[test]
     fn one_that_fell_behind_does_not_displace_the_others() {
-        let (kept, latest_quotes) = (KeptRates::default(), latest_quotes(8));
+        let (kept, latest_quotes) = (EncodedRatesCache::default(), latest_quotes(8));
         let is_shared =
             |since| kept.changed(&latest_quotes, since).as_ptr() == kept.changed(&latest_quotes, since).as_ptr();
         assert!(is_shared(5), "the only one");
@@ -207,7 +207,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_kept_answer_equals_the_written_one() {
-        let kept = KeptRates::default();
+        let kept = EncodedRatesCache::default();
         let now = Timestamp::from_micros(6_000_000);
         let one_pair = SeriesFilter { pairs: vec![quote("KGS/USD", "timesca", 3).series.pair], sources: vec![] };
         for latest_quotes in [latest_quotes(7), latest_quotes(7), latest_quotes(8)] {

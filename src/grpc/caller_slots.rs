@@ -22,7 +22,7 @@ impl Caller {
 
 /// Places of one kind of stream. Cheap to clone; all clones share them.
 #[derive(Clone, Debug)]
-pub struct CallerPlaces {
+pub struct CallerSlots {
     taken: Arc<Mutex<Taken>>,
     total_max: usize,
     caller_max: usize,
@@ -41,7 +41,7 @@ pub struct Place {
     caller: Option<Caller>,
 }
 
-impl CallerPlaces {
+impl CallerSlots {
     /// At most `total_max`, of which one caller has at most `caller_max`.
     pub fn new(total_max: usize, caller_max: usize) -> Self {
         Self { taken: Arc::default(), total_max, caller_max }
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_caller_alone_does_not_take_all_places() {
-        let places = CallerPlaces::new(4, 3);
+        let places = CallerSlots::new(4, 3);
         let caller = |last: u8| Some(Caller(IpAddr::from([127, 0, 0, last])));
         let mut own: Vec<_> = (0..3).map(|_| places.take(caller(1)).unwrap()).collect();
         assert!(places.take(caller(1)).is_none());
