@@ -208,7 +208,7 @@ fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
         }
         InvalidField { field, problem } => (ErrorCode::InvalidArgument, ErrorDetail::field(field, problem.clone())),
         Columns(problem) => (ErrorCode::InvalidArgument, ErrorDetail::field("columns", problem.to_string())),
-        Query(QueryError::Stopped) | Export(ExportError::Unwanted) => (ErrorCode::Cancelled, ErrorDetail::None),
+        Query(QueryError::Stopped) | Export(ExportError::ReceiverGone) => (ErrorCode::Cancelled, ErrorDetail::None),
         Export(ExportError::Query(problem)) => describe(&Query(problem.clone())),
         DeadlineExceeded | ReadTooLong { .. } => (ErrorCode::DeadlineExceeded, ErrorDetail::None),
         Query(QueryError::Store(problem)) | Store(problem) => of_store(problem),

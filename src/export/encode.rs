@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use polars::prelude::PolarsError;
 use thiserror::Error;
 
+use super::chunk_writer::ChunkWriter;
 use super::csv_lines::CsvLine;
 use super::format::Format;
 use super::frame::FrameBuilder;
 use super::ipc::IpcStream;
 use super::names::Names;
-use super::outlet::Outlet;
 use super::parquet_file::{ParquetFile, ParquetFileError, ROW_GROUP_ROWS_MAX};
 use super::row::Row;
 use super::schema::Part;
@@ -37,9 +37,9 @@ pub(super) enum EncodeError {
 
 /// What makes the bytes of the rows.
 enum Writer<'p, 'a> {
-    Parquet { file: Box<ParquetFile<&'p mut Outlet<'a>>>, rows: FrameBuilder },
-    Arrow { stream: Box<IpcStream<&'p mut Outlet<'a>>>, rows: FrameBuilder },
-    Csv { file: Box<csv::Writer<&'p mut Outlet<'a>>>, line: CsvLine<'p> },
+    Parquet { file: Box<ParquetFile<&'p mut ChunkWriter<'a>>>, rows: FrameBuilder },
+    Arrow { stream: Box<IpcStream<&'p mut ChunkWriter<'a>>>, rows: FrameBuilder },
+    Csv { file: Box<csv::Writer<&'p mut ChunkWriter<'a>>>, line: CsvLine<'p> },
 }
 
 /// Writes the rows of one part.
@@ -59,21 +59,21 @@ impl<'p, 'a> Encoder<'p, 'a> {
         format: Format,
         metadata: &[(String, String)],
         names: &'p Names,
-        outlet: &'p mut Outlet<'a>,
+        writer: &'p mut ChunkWriter<'a>,
     ) -> Result<Self, EncodeError> {
-        let row_counter = outlet.row_counter();
+        let row_counter = writer.row_counter();
         let columns = part.columns();
         let writer = match format {
             Format::Parquet => Writer::Parquet {
-                file: Box::new(ParquetFile::new(outlet, columns.to_vec(), metadata)?),
+                file: Box::new(ParquetFile::new(writer, columns.to_vec(), metadata)?),
                 rows: FrameBuilder::new(columns, ROW_GROUP_ROWS_MAX),
             },
             Format::ArrowStream => Writer::Arrow {
-                stream: Box::new(IpcStream::new(outlet, columns, metadata)?),
+                stream: Box::new(IpcStream::new(writer, columns, metadata)?),
                 rows: FrameBuilder::new(columns, BATCH_ROWS_MAX),
             },
             Format::Csv => {
-                let mut file = csv::Writer::from_writer(outlet);
+                let mut file = csv::Writer::from_writer(writer);
                 file.write_record(columns.iter().map(|column| column.name))?;
                 Writer::Csv { file: Box::new(file), line: CsvLine::new(columns, names) }
             }
@@ -227,13 +227,13 @@ mod tests {
             }
             Ok(())
         };
-        let mut outlet = Outlet::new(&mut hand_over, part.file_name(format));
-        let mut encoder = Encoder::new(part, format, &[], &names, &mut outlet).unwrap();
+        let mut writer = ChunkWriter::new(&mut hand_over, part.file_name(format));
+        let mut encoder = Encoder::new(part, format, &[], &names, &mut writer).unwrap();
         for _ in 0..rows {
             write_row(part, &mut encoder).unwrap();
         }
         encoder.finish().unwrap();
-        assert_eq!(outlet.end(), Ok(rows as u64));
+        assert_eq!(writer.end(), Ok(rows as u64));
         bytes
     }
 

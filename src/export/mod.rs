@@ -6,36 +6,36 @@
 //! polars.
 
 mod check;
+mod checksum_trailer;
+mod chunk_writer;
 mod count;
 mod csv_lines;
 mod encode;
 mod format;
 mod frame;
+mod hive_partitions;
 mod ipc;
 mod manifest;
 mod names;
-mod outlet;
 mod parquet_file;
 mod produce;
 pub mod read;
 mod request;
 mod row;
 mod schema;
-mod seal;
-mod tree;
 
 pub use check::{Checker, Step, StreamError};
+pub use checksum_trailer::is_of_silkrate;
+pub use chunk_writer::{CHUNK_BYTES_MAX, ReceiverGone};
 pub use count::{CountError, StreamCounter, count_rows};
 pub use format::Format;
+pub use hive_partitions::{PartitionError, PartitionKey, PartitionTotals, PartitionWriter, part_number};
 pub use ipc::IpcError;
 pub use manifest::{MANIFEST_NAME, PartFile, manifest_json};
-pub use outlet::{CHUNK_BYTES_MAX, Unwanted};
 pub use parquet_file::ParquetFileError;
 pub use produce::{ExportError, produce};
 pub use request::{ExportRequest, Shape};
 pub use schema::SCHEMA_VERSION;
-pub use seal::is_of_silkrate;
-pub use tree::{PartitionKey, PartitionWriter, TreeError, TreeTotals, part_number};
 
 use crate::catch_panic::catch_panic;
 

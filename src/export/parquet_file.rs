@@ -27,8 +27,8 @@ use polars_parquet::write::{
     to_parquet_schema,
 };
 
+use super::checksum_trailer::{CREATED_BY, ChecksumHandle, ChecksumWriter};
 use super::schema::{Column, Kind, arrow_metadata, arrow_schema};
-use super::seal::{CREATED_BY, SealHandle, SealWriter};
 use thiserror::Error;
 
 /// Rows of a row group. Two frames are in memory, one being filled and one being encoded, and the pages of the latter: some
@@ -54,10 +54,10 @@ pub enum ParquetFileError {
 
 /// A Parquet file under way, which ends with a [seal](super::seal).
 pub(super) struct ParquetFile<W: Write> {
-    writer: FileWriter<SealWriter<W>>,
+    writer: FileWriter<ChecksumWriter<W>>,
     encoder: Arc<ColumnEncoder>,
     metadata: Vec<KeyValue>,
-    seal: SealHandle,
+    seal: ChecksumHandle,
     under_way: Option<UnderWay>,
 }
 
@@ -104,7 +104,7 @@ impl<W: Write> ParquetFile<W> {
         let schema = arrow_schema(&columns);
         let descriptor: SchemaDescriptor = to_parquet_schema(&schema)?;
         let types = descriptor.fields().to_vec();
-        let (out, seal) = SealWriter::new(out);
+        let (out, seal) = ChecksumWriter::new(out);
         let options = WriteOptions {
             statistics: StatisticsOptions::default(),
             version: Version::V1,

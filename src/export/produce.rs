@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::chunk_writer::{ChunkWriter, HandOver, ReceiverGone, response};
 use super::encode::{EncodeError, Encoder};
 use super::names::{Names, SeriesNames};
-use super::outlet::{HandOver, Outlet, Unwanted, response};
 use super::request::{ExportRequest, Shape};
 use super::row::{CandleCells, DayRow, HeldRow, InstantRow, PollRow, RevisionRow, Row, RunRow, SeriesRow};
 use super::schema::{Part, SCHEMA_VERSION};
@@ -36,7 +36,7 @@ pub enum ExportError {
     },
     /// Nobody takes the messages any more.
     #[error("nobody takes the export any more")]
-    Unwanted,
+    ReceiverGone,
 }
 
 impl From<StoreError> for ExportError {
@@ -45,9 +45,9 @@ impl From<StoreError> for ExportError {
     }
 }
 
-impl From<Unwanted> for ExportError {
-    fn from(Unwanted: Unwanted) -> Self {
-        Self::Unwanted
+impl From<ReceiverGone> for ExportError {
+    fn from(ReceiverGone: ReceiverGone) -> Self {
+        Self::ReceiverGone
     }
 }
 
@@ -70,7 +70,7 @@ impl<E: Into<QueryError>> From<E> for PartError {
 pub fn produce(
     snapshot: &Snapshot,
     request: &ExportRequest,
-    hand_over: &mut (dyn FnMut(v1::ExportSnapshotResponse) -> Result<(), Unwanted> + Send),
+    hand_over: &mut (dyn FnMut(v1::ExportSnapshotResponse) -> Result<(), ReceiverGone> + Send),
 ) -> Result<(), ExportError> {
     hand_over(response(Message::Manifest(manifest(snapshot, request)?)))?;
     let polls: Vec<_> = snapshot.view.all_polls().collect();
@@ -140,8 +140,8 @@ fn write_part(
 ) -> Result<u64, ExportError> {
     let name = part.file_name(request.format);
     let mut hand_over = |message| hand_over(message);
-    let mut outlet = Outlet::new(&mut hand_over, name.clone());
-    let written = Encoder::new(part, request.format, &request.metadata(snapshot.commit), names, &mut outlet)
+    let mut writer = ChunkWriter::new(&mut hand_over, name.clone());
+    let written = Encoder::new(part, request.format, &request.metadata(snapshot.commit), names, &mut writer)
         .map_err(PartError::Encode)
         .and_then(|encoder| {
             let mut writer = PartWriter { snapshot, names, encoder };
@@ -149,8 +149,8 @@ fn write_part(
             writer.encoder.finish().map_err(PartError::Encode)
         });
     match written {
-        Ok(()) => Ok(outlet.end()?),
-        Err(PartError::Encode(_)) if outlet.is_unwanted() => Err(ExportError::Unwanted),
+        Ok(()) => Ok(writer.end()?),
+        Err(PartError::Encode(_)) if writer.is_unwanted() => Err(ExportError::ReceiverGone),
         Err(PartError::Encode(problem)) => Err(ExportError::Encode { part: name, problem: problem.to_string() }),
         Err(PartError::Read(error)) => Err(error.into()),
     }

@@ -4,14 +4,14 @@
 //! row count and the checksum that its manifest names, and every row has fitted the others. Memory is
 //! bounded by a row group of each file, whatever their size.
 
-mod accept;
 mod cells;
 mod error;
 mod frame;
-mod held;
+mod held_ticks;
 mod manifest;
 mod row_groups;
 mod rows;
+mod schema_adapter;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -24,9 +24,9 @@ use self::cells::{CommitRow, Instant, NamedPollSpan, NamedRun, NamedSeries, Row}
 pub use self::error::{CellProblem, ReadError};
 pub use self::manifest::{Manifest, Part};
 use self::rows::Rows;
+use super::checksum_trailer::{self, Seal};
 pub use super::manifest::MANIFEST_NAME;
 pub use super::schema::SCHEMA_VERSION;
-use super::seal::{self, Seal};
 use crate::domain::{HeldTick, PublishedValue, Revision, Run, Timestamp};
 use crate::latest_quotes::StateRules;
 use crate::store::{Commit, Restore};
@@ -285,7 +285,7 @@ impl RunTicks {
         let file = || path.display().to_string();
         let failed = |problem| ReadError::Io { file: file(), problem };
         let input = File::open(path).map_err(failed)?;
-        let seal = seal::check(&input).map_err(failed)?;
+        let seal = checksum_trailer::check(&input).map_err(failed)?;
         if seal == Seal::Broken {
             return Err(ReadError::Seal { file: file() });
         }

@@ -12,7 +12,7 @@ use super::caller_slots::{Caller, CallerSlots};
 use super::deadline::Deadline;
 use crate::api::snapshot_request;
 use crate::api::{Rates, ServiceError};
-use crate::export::{Unwanted, produce};
+use crate::export::{ReceiverGone, produce};
 use crate::proto::v1;
 use crate::proto::v1::snapshot_service_server::SnapshotService;
 
@@ -64,7 +64,7 @@ impl SnapshotService for SnapshotServiceImpl {
             let outcome = produce(&snapshot, &request, &mut |message| {
                 hand_over(message).map_err(|error| {
                     refusal = Some(error);
-                    Unwanted
+                    ReceiverGone
                 })
             });
             match refusal {

@@ -213,7 +213,7 @@ mod tests {
         let too_old = ServiceError::StreamTooOld { age_max_s: 600, remedy: "ask again" };
         check(too_old, Code::Aborted, "lasted 600 s, which is the longest; ask again", "");
         let export = |error| ServiceError::Export(error);
-        check(export(ExportError::Unwanted), Code::Cancelled, "nobody takes", "");
+        check(export(ExportError::ReceiverGone), Code::Cancelled, "nobody takes", "");
         let damaged = StoreError::Damaged { path: "db".to_owned(), problem: "no index".to_owned() };
         check(export(damaged.into()), Code::DataLoss, "no index", "");
         let encode = ExportError::Encode { part: "runs.csv".to_owned(), problem: "odd".to_owned() };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::cli::error::{CliError, ErrorKind};
-use crate::export::{CountError, StreamError, TreeError};
+use crate::export::{CountError, PartitionError, StreamError};
 
 /// Why nothing stands under the name that was asked for.
 #[derive(Debug, Error)]
@@ -72,7 +72,7 @@ pub(in crate::cli) enum ExportError {
     },
     /// The tree could not be written.
     #[error(transparent)]
-    Tree(#[from] TreeError),
+    Tree(#[from] PartitionError),
 }
 
 impl From<ExportError> for CliError {

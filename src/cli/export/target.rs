@@ -12,8 +12,8 @@ use super::error::ExportError;
 use super::ours::{foreign_in_full, foreign_in_tree};
 use crate::cli::unfinished::Unfinished;
 use crate::export::{
-    CountError, Format, MANIFEST_NAME, PartFile, PartitionKey, PartitionWriter, StreamCounter, StreamError, TreeTotals,
-    count_rows, manifest_json,
+    CountError, Format, MANIFEST_NAME, PartFile, PartitionKey, PartitionTotals, PartitionWriter, StreamCounter,
+    StreamError, count_rows, manifest_json,
 };
 use crate::proto::v1;
 
@@ -178,7 +178,7 @@ impl Writing {
                 unfinished
             }
             Place::Tree { unfinished, writer } => {
-                let TreeTotals { row_count: found, byte_count: on_disk } = writer.finish()?;
+                let PartitionTotals { row_count: found, byte_count: on_disk } = writer.finish()?;
                 // What came was a stream of another format.
                 byte_count = on_disk;
                 let said = parts.iter().map(|part| part.row_count).sum();

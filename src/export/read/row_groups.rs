@@ -24,13 +24,13 @@ use polars_parquet::read::{
     read_metadata,
 };
 
-use super::accept::{accepts, type_name, wanted};
 use super::error::ReadError;
+use super::schema_adapter::{accepts, type_name, wanted};
 use crate::domain::clip;
+use crate::export::checksum_trailer::CREATED_BY_PREFIX;
 use crate::export::guarded;
 use crate::export::request::{SCHEMA_VERSION_KEY, VERSION_KEY};
 use crate::export::schema::{Column, SCHEMA_VERSION};
-use crate::export::seal::CREATED_BY_PREFIX;
 
 /// Rows of a group that are decoded: 16 times those of ours, and four times the groups that other programs write unless
 /// told otherwise.

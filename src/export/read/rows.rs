@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use polars::prelude::DataFrame;
 
-use super::accept::{Problem, converted};
 use super::cells::{BadCell, CommitRow, Row};
 use super::error::{CellProblem, ReadError};
 use super::frame::Frame;
 use super::row_groups::RowGroups;
+use super::schema_adapter::{Problem, converted};
 use crate::domain::{Timestamp, clip};
 use crate::export::schema::Column;
 use crate::export::schema::SEQUENCE;

@@ -21,13 +21,13 @@ const CHUNK_ROWS_MAX: u64 = 256 * 1024;
 
 /// Whoever takes the messages wants no more of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unwanted;
+pub struct ReceiverGone;
 
 /// Takes one message of the stream.
-pub(super) type HandOver<'a> = dyn FnMut(v1::ExportSnapshotResponse) -> Result<(), Unwanted> + Send + 'a;
+pub(super) type HandOver<'a> = dyn FnMut(v1::ExportSnapshotResponse) -> Result<(), ReceiverGone> + Send + 'a;
 
 /// Takes the bytes of one part.
-pub(super) struct Outlet<'a> {
+pub(super) struct ChunkWriter<'a> {
     hand_over: &'a mut HandOver<'a>,
     part: String,
     chunk: Vec<u8>,
@@ -38,7 +38,7 @@ pub(super) struct Outlet<'a> {
     unwanted: bool,
 }
 
-impl<'a> Outlet<'a> {
+impl<'a> ChunkWriter<'a> {
     pub(super) fn new(hand_over: &'a mut HandOver<'a>, part: String) -> Self {
         let chunk = Vec::with_capacity(CHUNK_BYTES_MAX);
         Self { hand_over, part, chunk, hash: Sha256::new(), row_count: Arc::default(), told_rows: 0, unwanted: false }
@@ -67,15 +67,15 @@ impl<'a> Outlet<'a> {
         self.told_rows = self.rows();
         let data = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES_MAX));
         let message = v1::ExportChunk { part: self.part.clone(), data: Bytes::from(data), row_count: self.rows() };
-        (self.hand_over)(response(Message::Chunk(message))).map_err(|Unwanted| {
+        (self.hand_over)(response(Message::Chunk(message))).map_err(|ReceiverGone| {
             self.unwanted = true;
             io::ErrorKind::BrokenPipe.into()
         })
     }
 
     /// Sends what is left and the part's end; gives its rows.
-    pub(super) fn end(mut self) -> Result<u64, Unwanted> {
-        self.send_chunk().map_err(|_| Unwanted)?;
+    pub(super) fn end(mut self) -> Result<u64, ReceiverGone> {
+        self.send_chunk().map_err(|_| ReceiverGone)?;
         let row_count = self.rows();
         let sha256 = self.hash.finalize().to_vec();
         let end = v1::ExportPartEnd { part: self.part, row_count, sha256 };
@@ -88,7 +88,7 @@ pub(super) fn response(message: Message) -> v1::ExportSnapshotResponse {
     v1::ExportSnapshotResponse { message: Some(message) }
 }
 
-impl Write for Outlet<'_> {
+impl Write for ChunkWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.chunk.len() == CHUNK_BYTES_MAX || self.rows() - self.told_rows >= CHUNK_ROWS_MAX {
             self.send_chunk()?;
@@ -123,14 +123,14 @@ mod tests {
                 }
                 Ok(())
             };
-            let mut outlet = Outlet::new(&mut hand_over, "p".to_owned());
+            let mut writer = ChunkWriter::new(&mut hand_over, "p".to_owned());
             let mut written = Vec::new();
             for (fill, len) in (0_u8..).zip(writes) {
-                outlet.write_all(&vec![fill; *len]).unwrap();
+                writer.write_all(&vec![fill; *len]).unwrap();
                 written.extend(vec![fill; *len]);
             }
-            outlet.row_counter().fetch_add(7, Ordering::Relaxed);
-            assert_eq!(outlet.end(), Ok(7));
+            writer.row_counter().fetch_add(7, Ordering::Relaxed);
+            assert_eq!(writer.end(), Ok(7));
             assert_eq!(sizes, expect);
             assert!(joined == written);
             assert_eq!(ends.len(), 1);
@@ -153,23 +153,23 @@ mod tests {
             }
             Ok(())
         };
-        let mut outlet = Outlet::new(&mut hand_over, "p".to_owned());
-        let rows = outlet.row_counter();
+        let mut writer = ChunkWriter::new(&mut hand_over, "p".to_owned());
+        let rows = writer.row_counter();
         for _ in 0..6 {
             rows.fetch_add(CHUNK_ROWS_MAX / 2, Ordering::Relaxed);
-            outlet.write_all(&[0; 10]).unwrap();
+            writer.write_all(&[0; 10]).unwrap();
         }
-        outlet.end().unwrap();
+        writer.end().unwrap();
         let half = CHUNK_ROWS_MAX / 2;
         assert_eq!(told, [(10, 2 * half), (20, 4 * half), (20, 6 * half), (10, 6 * half)]);
     }
 
     #[test]
     fn bytes_that_nobody_wants_stop_the_writer() {
-        let mut hand_over = |_| Err(Unwanted);
-        let mut outlet = Outlet::new(&mut hand_over, "p".to_owned());
-        assert!(outlet.write_all(&vec![0; CHUNK_BYTES_MAX]).is_ok());
-        assert!(outlet.write_all(&[0]).is_err());
-        assert!(outlet.is_unwanted());
+        let mut hand_over = |_| Err(ReceiverGone);
+        let mut writer = ChunkWriter::new(&mut hand_over, "p".to_owned());
+        assert!(writer.write_all(&vec![0; CHUNK_BYTES_MAX]).is_ok());
+        assert!(writer.write_all(&[0]).is_err());
+        assert!(writer.is_unwanted());
     }
 }

@@ -57,7 +57,7 @@ impl PartitionKey {
 
 /// Why a tree could not be written.
 #[derive(Debug, Error)]
-pub enum TreeError {
+pub enum PartitionError {
     /// The system refused.
     #[error("{path}: {problem}", path = path.display())]
     Write {
@@ -82,7 +82,7 @@ pub enum TreeError {
     NoColumn(String),
 }
 
-impl TreeError {
+impl PartitionError {
     fn of_file(path: &Path, error: ParquetFileError) -> Self {
         let path = path.to_owned();
         match error {
@@ -92,7 +92,7 @@ impl TreeError {
     }
 }
 
-impl From<PolarsError> for TreeError {
+impl From<PolarsError> for PartitionError {
     fn from(error: PolarsError) -> Self {
         Self::Arrow(error.into())
     }
@@ -115,7 +115,7 @@ struct Tree {
     open: Option<OpenFile>,
     /// How many files each directory has.
     file_counts: HashMap<PathBuf, u64>,
-    totals: TreeTotals,
+    totals: PartitionTotals,
 }
 
 /// The columns of a tree's files, and what their footers hold.
@@ -127,7 +127,7 @@ struct Table {
 
 /// What a tree consists of.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct TreeTotals {
+pub struct PartitionTotals {
     /// In all files.
     pub row_count: u64,
     /// Of all files, on disk.
@@ -145,7 +145,7 @@ struct OpenFile {
 }
 
 impl OpenFile {
-    fn push(&mut self, rows: &DataFrame) -> Result<(), TreeError> {
+    fn push(&mut self, rows: &DataFrame) -> Result<(), PartitionError> {
         match &mut self.pending {
             Some(pending) => {
                 pending.vstack_mut(rows)?;
@@ -156,10 +156,10 @@ impl OpenFile {
         if self.pending.as_ref().is_some_and(is_full) { self.flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Result<(), TreeError> {
+    fn flush(&mut self) -> Result<(), PartitionError> {
         let Some(mut rows) = self.pending.take() else { return Ok(()) };
         rows.rechunk_mut();
-        self.file.write(&rows).map_err(|error| TreeError::of_file(&self.path, error))
+        self.file.write(&rows).map_err(|error| PartitionError::of_file(&self.path, error))
     }
 }
 
@@ -175,7 +175,7 @@ impl PartitionWriter {
             table: None,
             open: None,
             file_counts: HashMap::new(),
-            totals: TreeTotals::default(),
+            totals: PartitionTotals::default(),
         };
         Self { decoder: IpcDecoder::default(), tree }
     }
@@ -183,8 +183,8 @@ impl PartitionWriter {
     /// Takes the next bytes of the stream. Blocks.
     ///
     /// # Errors
-    /// Any [`TreeError`]; then the tree is not whole.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), TreeError> {
+    /// Any [`PartitionError`]; then the tree is not whole.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), PartitionError> {
         let Self { decoder, tree } = self;
         decoder.push(bytes, |decoder, batch| {
             if tree.table.is_none() {
@@ -198,8 +198,8 @@ impl PartitionWriter {
     /// the tree finds its columns.
     ///
     /// # Errors
-    /// Any [`TreeError`].
-    pub fn finish(self) -> Result<TreeTotals, TreeError> {
+    /// Any [`PartitionError`].
+    pub fn finish(self) -> Result<PartitionTotals, PartitionError> {
         let Self { decoder, mut tree } = self;
         decoder.finish()?;
         tree.close()?;
@@ -219,11 +219,11 @@ impl PartitionWriter {
 
 impl Table {
     /// Of the columns that have come, without those that paths tell.
-    fn of(decoder: &IpcDecoder, keys: &[PartitionKey]) -> Result<Self, TreeError> {
+    fn of(decoder: &IpcDecoder, keys: &[PartitionKey]) -> Result<Self, PartitionError> {
         let stream = decoder.metadata().ok_or(IpcError::NoEnd)?;
         let is_kept = |name: &&str| keys.iter().all(|key| key.name() != *name);
         let names = stream.schema.iter_names().map(PlSmallStr::as_str).filter(is_kept);
-        let column = |name: &str| known_column(name).ok_or_else(|| TreeError::NoColumn(name.to_owned()));
+        let column = |name: &str| known_column(name).ok_or_else(|| PartitionError::NoColumn(name.to_owned()));
         let columns = names.map(column).collect::<Result<_, _>>()?;
         let metadata = stream.custom_schema_metadata.iter().flatten();
         let pair = |(key, value): (&_, &_)| {
@@ -240,7 +240,7 @@ fn known_column(name: &str) -> Option<Column> {
 }
 
 impl Tree {
-    fn write_batch(&mut self, batch: &Batch) -> Result<(), TreeError> {
+    fn write_batch(&mut self, batch: &Batch) -> Result<(), PartitionError> {
         let keys = Arc::clone(&self.keys);
         let segments = Segments::of(batch, &keys, self.zone)?;
         let frame = self.frame(batch)?;
@@ -257,16 +257,16 @@ impl Tree {
     }
 
     /// The columns of the files, of a batch.
-    fn frame(&self, batch: &Batch) -> Result<DataFrame, TreeError> {
+    fn frame(&self, batch: &Batch) -> Result<DataFrame, PartitionError> {
         let columns = self.table.iter().flat_map(|table| &table.columns).map(|column| {
             let values = array(batch, column)?;
             let field: &ArrowField = &column.arrow_field();
-            Ok::<FrameColumn, TreeError>(Series::try_from((field, values.to_boxed()))?.into_column())
+            Ok::<FrameColumn, PartitionError>(Series::try_from((field, values.to_boxed()))?.into_column())
         });
         Ok(DataFrame::new(batch.height(), columns.collect::<Result<_, _>>()?)?)
     }
 
-    fn write_segment(&mut self, segment: &Segment, rows: &DataFrame) -> Result<(), TreeError> {
+    fn write_segment(&mut self, segment: &Segment, rows: &DataFrame) -> Result<(), PartitionError> {
         if self.open.as_ref().is_none_or(|open| open.segment != segment.identity) {
             self.close()?;
             self.open = Some(self.create(segment)?);
@@ -274,28 +274,28 @@ impl Tree {
         self.open.as_mut().map_or(Ok(()), |open| open.push(rows))
     }
 
-    fn create(&mut self, segment: &Segment) -> Result<OpenFile, TreeError> {
+    fn create(&mut self, segment: &Segment) -> Result<OpenFile, PartitionError> {
         self.make_directories(segment)?;
         let directory = segment.path.iter().fold(self.root.clone(), |path, part| path.join(part));
         let count = self.file_counts.entry(directory.clone()).or_default();
         let path = directory.join(part_name(*count));
         *count += 1;
         let created = File::options().write(true).create_new(true).open(&path);
-        let file = created.map_err(|problem| TreeError::Write { path: path.clone(), problem })?;
+        let file = created.map_err(|problem| PartitionError::Write { path: path.clone(), problem })?;
         let Table { columns, metadata } = self.table.clone().ok_or(IpcError::NoEnd)?;
         let file = ParquetFile::new(file, columns, &metadata)
-            .map_err(|problem| TreeError::Parquet { path: path.clone(), problem })?;
+            .map_err(|problem| PartitionError::Parquet { path: path.clone(), problem })?;
         Ok(OpenFile { segment: segment.identity.clone(), path, file, pending: None })
     }
 
     /// Those of a segment, but not the root: once that is removed, nothing comes back.
-    fn make_directories(&self, segment: &Segment) -> Result<(), TreeError> {
+    fn make_directories(&self, segment: &Segment) -> Result<(), PartitionError> {
         let mut path = self.root.clone();
         for part in &segment.path {
             path.push(part);
             match fs::create_dir(&path) {
                 Err(problem) if problem.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(TreeError::Write { path, problem });
+                    return Err(PartitionError::Write { path, problem });
                 }
                 Ok(()) | Err(_) => {}
             }
@@ -303,27 +303,27 @@ impl Tree {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), TreeError> {
+    fn close(&mut self) -> Result<(), PartitionError> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         open.flush()?;
         let OpenFile { path, file, .. } = open;
-        let file = file.end().map_err(|error| TreeError::of_file(&path, error))?;
+        let file = file.end().map_err(|error| PartitionError::of_file(&path, error))?;
         let synced = file.sync_all().and_then(|()| file.metadata());
-        self.totals.byte_count += synced.map_err(|problem| TreeError::Write { path, problem })?.len();
+        self.totals.byte_count += synced.map_err(|problem| PartitionError::Write { path, problem })?.len();
         Ok(())
     }
 }
 
-fn sync(directory: &Path) -> Result<(), TreeError> {
+fn sync(directory: &Path) -> Result<(), PartitionError> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|problem| TreeError::Write { path: directory.to_owned(), problem })
+    synced.map_err(|problem| PartitionError::Write { path: directory.to_owned(), problem })
 }
 
 /// The values of a column in a batch.
-fn array<'b>(batch: &'b Batch, column: &Column) -> Result<&'b dyn polars_arrow::array::Array, TreeError> {
+fn array<'b>(batch: &'b Batch, column: &Column) -> Result<&'b dyn polars_arrow::array::Array, PartitionError> {
     let at = batch.schema().index_of(column.name);
     let array = at.and_then(|at| batch.arrays().get(at)).map(AsRef::as_ref);
-    array.ok_or_else(|| TreeError::NoColumn(column.name.to_owned()))
+    array.ok_or_else(|| PartitionError::NoColumn(column.name.to_owned()))
 }
 
 /// A stretch of rows that goes into one file.
@@ -361,8 +361,8 @@ struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn of(batch: &'a Batch, column: &Column) -> Result<Self, TreeError> {
-        let missing = || TreeError::NoColumn(column.name.to_owned());
+    fn of(batch: &'a Batch, column: &Column) -> Result<Self, PartitionError> {
+        let missing = || PartitionError::NoColumn(column.name.to_owned());
         let names = array(batch, column)?.as_any().downcast_ref::<DictionaryArray<u32>>().ok_or_else(missing)?;
         let texts = names.values().as_any().downcast_ref::<Utf8Array<i64>>().ok_or_else(missing)?;
         Ok(Self { numbers: names.keys().values().as_slice(), texts })
@@ -375,14 +375,17 @@ impl<'a> Names<'a> {
 }
 
 /// The values of a column of integers.
-fn integers<'a, T: polars_arrow::types::NativeType>(batch: &'a Batch, column: &Column) -> Result<&'a [T], TreeError> {
+fn integers<'a, T: polars_arrow::types::NativeType>(
+    batch: &'a Batch,
+    column: &Column,
+) -> Result<&'a [T], PartitionError> {
     let integers = array(batch, column)?.as_any().downcast_ref::<PrimitiveArray<T>>();
-    let missing = || TreeError::NoColumn(column.name.to_owned());
+    let missing = || PartitionError::NoColumn(column.name.to_owned());
     integers.map(|integers| integers.values().as_slice()).ok_or_else(missing)
 }
 
 impl<'a> Segments<'a> {
-    fn of(batch: &'a Batch, keys: &'a [PartitionKey], zone: Zone) -> Result<Self, TreeError> {
+    fn of(batch: &'a Batch, keys: &'a [PartitionKey], zone: Zone) -> Result<Self, PartitionError> {
         let months = if batch.schema().contains(DATE.name) {
             let start = |day: i32| Timestamp::from_micros(i64::from(day) * Timestamp::DAY_US);
             integers(batch, &DATE)?.iter().map(|day| Zone::UTC.month_of(start(*day))).collect()

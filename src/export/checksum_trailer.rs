@@ -22,7 +22,7 @@ pub(super) const CREATED_BY: &str = concat!("silkrate ", env!("CARGO_PKG_VERSION
 pub(super) const CREATED_BY_PREFIX: &str = "silkrate ";
 
 const MAGIC: &[u8; 8] = b"SILKSEAL";
-const SEAL_BYTES: usize = MAGIC.len() + 4;
+const TRAILER_BYTES: usize = MAGIC.len() + 4;
 /// The length of the footer, little-endian, and what every Parquet file ends with.
 const TAIL_BYTES: usize = 8;
 const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
@@ -30,25 +30,25 @@ const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
 const READ_BYTES: usize = 256 * 1024;
 
 /// Passes the bytes of a Parquet file on, and puts the seal into them.
-pub(super) struct SealWriter<W: Write> {
+pub(super) struct ChecksumWriter<W: Write> {
     out: W,
     crc: u32,
     /// Bytes since the end began, among them the footer.
     held: Vec<u8>,
-    handle: SealHandle,
+    handle: ChecksumHandle,
 }
 
-/// The way to a [`SealWriter`] that the file's writer owns.
+/// The way to a [`ChecksumWriter`] that the file's writer owns.
 #[derive(Clone, Default)]
-pub(super) struct SealHandle(Arc<SealState>);
+pub(super) struct ChecksumHandle(Arc<ChecksumState>);
 
 #[derive(Default)]
-struct SealState {
+struct ChecksumState {
     is_ending: AtomicBool,
     failure: Mutex<Option<io::Error>>,
 }
 
-impl SealHandle {
+impl ChecksumHandle {
     /// No row group follows: what is written from now on may be the footer.
     pub(super) fn begin_end(&self) {
         // Set and read on one thread.
@@ -61,9 +61,9 @@ impl SealHandle {
     }
 }
 
-impl<W: Write> SealWriter<W> {
-    pub(super) fn new(out: W) -> (Self, SealHandle) {
-        let handle = SealHandle::default();
+impl<W: Write> ChecksumWriter<W> {
+    pub(super) fn new(out: W) -> (Self, ChecksumHandle) {
+        let handle = ChecksumHandle::default();
         (Self { out, crc: 0, held: Vec::new(), handle: handle.clone() }, handle)
     }
 
@@ -98,7 +98,7 @@ impl<W: Write> SealWriter<W> {
     }
 }
 
-impl<W: Write> Write for SealWriter<W> {
+impl<W: Write> Write for ChecksumWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.handle.0.is_ending.load(Ordering::Relaxed) {
             self.held.extend_from_slice(bytes);
@@ -140,7 +140,7 @@ pub(super) fn check(file: &File) -> io::Result<Seal> {
     let mut input = file;
     input.seek(SeekFrom::Start(0))?;
     let crc = crc_of(&mut input.take(before), 0)?;
-    input.seek(SeekFrom::Start(before + SEAL_BYTES as u64))?;
+    input.seek(SeekFrom::Start(before + TRAILER_BYTES as u64))?;
     let crc = crc_of(&mut input.take(footer), crc)?;
     input.seek(SeekFrom::Start(0))?;
     Ok(if crc == said { Seal::Whole } else { Seal::Broken })
@@ -159,18 +159,18 @@ fn find(file: &File) -> io::Result<Option<(u64, u64, u32)>> {
     let len = file.metadata()?.len();
     let mut input = file;
     let mut tail = [0; TAIL_BYTES];
-    if len < (TAIL_BYTES + SEAL_BYTES) as u64 {
+    if len < (TAIL_BYTES + TRAILER_BYTES) as u64 {
         return Ok(None);
     }
     input.seek(SeekFrom::Start(len - TAIL_BYTES as u64))?;
     input.read_exact(&mut tail)?;
     let footer = footer_bytes(&tail).map(|bytes| bytes as u64);
     let Some((footer, before)) =
-        footer.and_then(|footer| Some((footer, len.checked_sub(footer)?.checked_sub(SEAL_BYTES as u64)?)))
+        footer.and_then(|footer| Some((footer, len.checked_sub(footer)?.checked_sub(TRAILER_BYTES as u64)?)))
     else {
         return Ok(None);
     };
-    let mut seal = [0; SEAL_BYTES];
+    let mut seal = [0; TRAILER_BYTES];
     input.seek(SeekFrom::Start(before))?;
     input.read_exact(&mut seal)?;
     input.seek(SeekFrom::Start(0))?;
