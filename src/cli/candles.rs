@@ -3,10 +3,10 @@
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::cell::Cell;
 use super::output::Column;
 use super::pages::{Page, limit, list, note_rest};
-use super::when::When;
+use super::time_argument::TimeArgument;
+use super::value::Value;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs};
 use crate::domain::Interval;
 use crate::proto::v1::{Candle, CandleInterval, Derivation, ListCandlesRequest, RateBounds};
@@ -43,10 +43,10 @@ pub struct CandlesArgs {
     zone: ZoneArgs,
     /// Buckets that begin at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    from: Option<When>,
+    from: Option<TimeArgument>,
     /// Buckets that begin before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    to: Option<When>,
+    to: Option<TimeArgument>,
     /// Also buckets in which nothing was observed, with the close before
     #[arg(long)]
     fill: bool,
@@ -68,22 +68,22 @@ struct Row {
 }
 
 const COLUMNS: &[Column<Row>] = &[
-    Column::new("pair", "pair", |row| Cell::text(&row.pair)),
-    Column::data("derivation", |row| Cell::derivation(row.derivation)),
-    Column::new("start_time", "from", |row| Cell::time(row.candle.start_time.as_ref())),
-    Column::data("end_time", |row| Cell::time(row.candle.end_time.as_ref())),
-    Column::new("complete", "complete", |row| Cell::Flag(row.candle.complete)),
-    Column::data("filled", |row| Cell::Flag(row.candle.filled)),
-    Column::new("open", "open", |row| Cell::decimal(&row.candle.open)),
-    Column::data("open_time", |row| Cell::time(row.candle.open_time.as_ref())),
-    Column::new("high", "high", |row| Cell::decimal(&row.candle.high)),
-    Column::data("high_time", |row| Cell::time(row.candle.high_time.as_ref())),
-    Column::new("low", "low", |row| Cell::decimal(&row.candle.low)),
-    Column::data("low_time", |row| Cell::time(row.candle.low_time.as_ref())),
-    Column::new("close", "close", |row| Cell::decimal(&row.candle.close)),
-    Column::data("close_time", |row| Cell::time(row.candle.close_time.as_ref())),
-    Column::new("average", "average", |row| Cell::decimal(&row.candle.average)),
-    Column::new("move_count", "moves", |row| Cell::Count(row.candle.move_count)),
+    Column::new("pair", "pair", |row| Value::text(&row.pair)),
+    Column::data("derivation", |row| Value::derivation(row.derivation)),
+    Column::new("start_time", "from", |row| Value::time(row.candle.start_time.as_ref())),
+    Column::data("end_time", |row| Value::time(row.candle.end_time.as_ref())),
+    Column::new("complete", "complete", |row| Value::Flag(row.candle.complete)),
+    Column::data("filled", |row| Value::Flag(row.candle.filled)),
+    Column::new("open", "open", |row| Value::decimal(&row.candle.open)),
+    Column::data("open_time", |row| Value::time(row.candle.open_time.as_ref())),
+    Column::new("high", "high", |row| Value::decimal(&row.candle.high)),
+    Column::data("high_time", |row| Value::time(row.candle.high_time.as_ref())),
+    Column::new("low", "low", |row| Value::decimal(&row.candle.low)),
+    Column::data("low_time", |row| Value::time(row.candle.low_time.as_ref())),
+    Column::new("close", "close", |row| Value::decimal(&row.candle.close)),
+    Column::data("close_time", |row| Value::time(row.candle.close_time.as_ref())),
+    Column::new("average", "average", |row| Value::decimal(&row.candle.average)),
+    Column::new("move_count", "moves", |row| Value::Count(row.candle.move_count)),
     Column::json("open_bounds", |row| bounds(row.candle.open_bounds.as_ref())),
     Column::json("high_bounds", |row| bounds(row.candle.high_bounds.as_ref())),
     Column::json("low_bounds", |row| bounds(row.candle.low_bounds.as_ref())),
@@ -99,25 +99,25 @@ const COLUMNS: &[Column<Row>] = &[
     Column::csv("close_high", |row| high(row.candle.close_bounds.as_ref())),
     Column::csv("average_low", |row| low(row.candle.average_bounds.as_ref())),
     Column::csv("average_high", |row| high(row.candle.average_bounds.as_ref())),
-    Column::data("leg_age_difference", |row| Cell::length(row.candle.leg_age_difference.as_ref())),
+    Column::data("leg_age_difference", |row| Value::length(row.candle.leg_age_difference.as_ref())),
     Column::new("observation_count", "observations", |row| {
-        row.candle.observation_count.map_or(Cell::Absent, Cell::Count)
+        row.candle.observation_count.map_or(Value::Absent, Value::Count)
     }),
 ];
 
-fn bounds(bounds: Option<&RateBounds>) -> Cell {
+fn bounds(bounds: Option<&RateBounds>) -> Value {
     let both = |bounds: &RateBounds| {
-        Cell::Record(vec![("low", Cell::decimal(&bounds.low)), ("high", Cell::decimal(&bounds.high))])
+        Value::Record(vec![("low", Value::decimal(&bounds.low)), ("high", Value::decimal(&bounds.high))])
     };
-    bounds.map_or(Cell::Absent, both)
+    bounds.map_or(Value::Absent, both)
 }
 
-fn low(bounds: Option<&RateBounds>) -> Cell {
-    bounds.map_or(Cell::Absent, |bounds| Cell::decimal(&bounds.low))
+fn low(bounds: Option<&RateBounds>) -> Value {
+    bounds.map_or(Value::Absent, |bounds| Value::decimal(&bounds.low))
 }
 
-fn high(bounds: Option<&RateBounds>) -> Cell {
-    bounds.map_or(Cell::Absent, |bounds| Cell::decimal(&bounds.high))
+fn high(bounds: Option<&RateBounds>) -> Value {
+    bounds.map_or(Value::Absent, |bounds| Value::decimal(&bounds.high))
 }
 
 pub(super) async fn run(args: CandlesArgs, session: &Session) -> Result<Outcome, CliError> {

@@ -5,11 +5,11 @@ use std::io::Write as _;
 
 use clap::{ArgGroup, Args};
 
-use super::cell::Cell;
 use super::output::{Column, Format, write_one};
 use super::rate;
 use super::text::{clean, fold, length, trim_zeros};
-use super::when::When;
+use super::time_argument::TimeArgument;
+use super::value::Value;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, stdout};
 use crate::domain::{Span, Timestamp};
 use crate::proto::v1::{GetChangeRequest, GetChangeResponse, GetRateResponse, MissingReason, Window};
@@ -36,13 +36,13 @@ pub struct ChangeArgs {
     legs: LegArgs,
     /// Start of the change
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    from: Option<When>,
+    from: Option<TimeArgument>,
     /// Its start as a span before its end, like 7d or 1mo
     #[arg(long, value_name = "SPAN")]
     over: Option<Span>,
     /// End of the change; now if left out
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    to: Option<When>,
+    to: Option<TimeArgument>,
     /// Decimal places of the percentages; 6 if left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
     places: Option<u32>,
@@ -57,13 +57,13 @@ struct Asked {
 }
 
 impl Asked {
-    fn end_cell(&self, end: impl Fn(&GetChangeResponse) -> Option<&GetRateResponse>) -> Cell {
-        end(&self.answer).map_or(Cell::Absent, |end| rate::object(&self.pair, end))
+    fn end_cell(&self, end: impl Fn(&GetChangeResponse) -> Option<&GetRateResponse>) -> Value {
+        end(&self.answer).map_or(Value::Absent, |end| rate::object(&self.pair, end))
     }
 }
 
 const COLUMNS: &[Column<Asked>] = &[
-    Column::data("pair", |row| Cell::text(&row.pair)),
+    Column::data("pair", |row| Value::text(&row.pair)),
     Column::json("start", |row| row.end_cell(|answer| answer.start.as_ref())),
     Column::csv("start_rate", |row| rate_of(row.answer.start.as_ref())),
     Column::csv("start_time", |row| time_of(row.answer.start.as_ref())),
@@ -72,25 +72,25 @@ const COLUMNS: &[Column<Asked>] = &[
     Column::csv("end_time", |row| time_of(row.answer.end.as_ref())),
     Column::data("start_missing_reason", |row| missing(row.answer.start_missing_reason())),
     Column::data("end_missing_reason", |row| missing(row.answer.end_missing_reason())),
-    Column::data("absolute_change", |row| Cell::decimal_or_absent(row.answer.absolute_change.as_ref())),
-    Column::data("percent_change", |row| Cell::decimal_or_absent(row.answer.percent_change.as_ref())),
-    Column::data("percent_change_low", |row| Cell::decimal_or_absent(row.answer.percent_change_low.as_ref())),
-    Column::data("percent_change_high", |row| Cell::decimal_or_absent(row.answer.percent_change_high.as_ref())),
-    Column::data("below_resolution", |row| row.answer.below_resolution.map_or(Cell::Absent, Cell::Flag)),
-    Column::data("sequence", |row| Cell::Count(row.answer.sequence)),
-    Column::data("recorded_time", |row| Cell::time(row.answer.recorded_time.as_ref())),
+    Column::data("absolute_change", |row| Value::decimal_or_absent(row.answer.absolute_change.as_ref())),
+    Column::data("percent_change", |row| Value::decimal_or_absent(row.answer.percent_change.as_ref())),
+    Column::data("percent_change_low", |row| Value::decimal_or_absent(row.answer.percent_change_low.as_ref())),
+    Column::data("percent_change_high", |row| Value::decimal_or_absent(row.answer.percent_change_high.as_ref())),
+    Column::data("below_resolution", |row| row.answer.below_resolution.map_or(Value::Absent, Value::Flag)),
+    Column::data("sequence", |row| Value::Count(row.answer.sequence)),
+    Column::data("recorded_time", |row| Value::time(row.answer.recorded_time.as_ref())),
 ];
 
-pub(super) fn rate_of(end: Option<&GetRateResponse>) -> Cell {
-    end.map_or(Cell::Absent, |end| Cell::decimal(&end.rate))
+pub(super) fn rate_of(end: Option<&GetRateResponse>) -> Value {
+    end.map_or(Value::Absent, |end| Value::decimal(&end.rate))
 }
 
-fn time_of(end: Option<&GetRateResponse>) -> Cell {
-    end.map_or(Cell::Absent, |end| Cell::time(end.time.as_ref()))
+fn time_of(end: Option<&GetRateResponse>) -> Value {
+    end.map_or(Value::Absent, |end| Value::time(end.time.as_ref()))
 }
 
-pub(super) fn missing(reason: MissingReason) -> Cell {
-    Cell::name(reason.as_str_name(), "MISSING_REASON_")
+pub(super) fn missing(reason: MissingReason) -> Value {
+    Value::name(reason.as_str_name(), "MISSING_REASON_")
 }
 
 pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, CliError> {
@@ -153,7 +153,7 @@ fn end_in_words(end: Option<&GetRateResponse>, reason: MissingReason) -> String 
         };
     };
     let mut text = clean(&end.rate).into_owned();
-    if let Cell::Time(time) = Cell::time(end.time.as_ref()) {
+    if let Value::Time(time) = Value::time(end.time.as_ref()) {
         text.insert_str(0, &format!("{time}  "));
     }
     for (at, leg) in end.legs.iter().enumerate() {
@@ -162,10 +162,10 @@ fn end_in_words(end: Option<&GetRateResponse>, reason: MissingReason) -> String 
             let _ = write!(text, ", reported change {} %", clean(reported));
         }
     }
-    if let Cell::Length(age @ Timestamp::SECOND_US..) = Cell::length(end.age.as_ref()) {
+    if let Value::Length(age @ Timestamp::SECOND_US..) = Value::length(end.age.as_ref()) {
         let _ = write!(text, "; last observed {} before", length(age));
     }
-    if let Cell::Length(apart) = Cell::length(end.leg_age_difference.as_ref()) {
+    if let Value::Length(apart) = Value::length(end.leg_age_difference.as_ref()) {
         let _ = write!(text, ", the legs {} apart", length(apart));
     }
     text

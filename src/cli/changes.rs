@@ -2,12 +2,12 @@
 
 use clap::{Args, ValueEnum};
 
-use super::cell::Cell;
 use super::change::{missing, rate_of};
 use super::output::Column;
 use super::pages::{Page, limit, list_without, note_rest};
 use super::text::trim_zeros;
-use super::when::When;
+use super::time_argument::TimeArgument;
+use super::value::Value;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, rate};
 use crate::domain::Timestamp;
 use crate::proto::v1::{ChangePeriod, GetRateResponse, ListChangesRequest, PeriodChange};
@@ -40,10 +40,10 @@ pub struct ChangesArgs {
     zone: ZoneArgs,
     /// Periods that begin at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    from: Option<When>,
+    from: Option<TimeArgument>,
     /// Periods that begin before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    to: Option<When>,
+    to: Option<TimeArgument>,
     /// Decimal places of the percentages; 6 if left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
     places: Option<u32>,
@@ -82,49 +82,51 @@ struct Row {
     change: PeriodChange,
 }
 
-fn percent(text: Option<&String>) -> Cell {
-    text.map_or(Cell::Absent, |text| Cell::decimal(trim_zeros(text)))
+fn percent(text: Option<&String>) -> Value {
+    text.map_or(Value::Absent, |text| Value::decimal(trim_zeros(text)))
 }
 
 const COLUMNS: &[Column<Row>] = &[
-    Column::new("pair", "pair", |row| Cell::text(&row.pair)),
-    Column::new("period_start_time", "from", |row| Cell::time(row.change.period_start_time.as_ref())),
-    Column::data("period_end_time", |row| Cell::time(row.change.period_end_time.as_ref())),
-    Column::table(PERIOD_END, |row| Cell::time(row.change.period_end_time.as_ref())),
-    Column::new("complete", "complete", |row| Cell::Flag(row.change.complete)),
-    Column::json("start", |row| row.change.start.as_ref().map_or(Cell::Absent, |end| rate::object(&row.pair, end))),
+    Column::new("pair", "pair", |row| Value::text(&row.pair)),
+    Column::new("period_start_time", "from", |row| Value::time(row.change.period_start_time.as_ref())),
+    Column::data("period_end_time", |row| Value::time(row.change.period_end_time.as_ref())),
+    Column::table(PERIOD_END, |row| Value::time(row.change.period_end_time.as_ref())),
+    Column::new("complete", "complete", |row| Value::Flag(row.change.complete)),
+    Column::json("start", |row| row.change.start.as_ref().map_or(Value::Absent, |end| rate::object(&row.pair, end))),
     Column::csv("start_rate", |row| rate_of(row.change.start.as_ref())),
     Column::table("start", |row| rate_of(row.change.start.as_ref())),
-    Column::json("end", |row| row.change.end.as_ref().map_or(Cell::Absent, |end| rate::object(&row.pair, end))),
+    Column::json("end", |row| row.change.end.as_ref().map_or(Value::Absent, |end| rate::object(&row.pair, end))),
     Column::csv("end_rate", |row| rate_of(row.change.end.as_ref())),
     Column::csv("start_age", |row| age_of(row.change.start.as_ref())),
     Column::csv("end_age", |row| age_of(row.change.end.as_ref())),
     Column::table("end", |row| rate_of(row.change.end.as_ref())),
     Column::data("start_missing_reason", |row| missing(row.change.start_missing_reason())),
     Column::data("end_missing_reason", |row| missing(row.change.end_missing_reason())),
-    Column::data("absolute_change", |row| Cell::decimal_or_absent(row.change.absolute_change.as_ref())),
-    Column::data("percent_change", |row| Cell::decimal_or_absent(row.change.percent_change.as_ref())),
-    Column::data("percent_change_low", |row| Cell::decimal_or_absent(row.change.percent_change_low.as_ref())),
-    Column::data("percent_change_high", |row| Cell::decimal_or_absent(row.change.percent_change_high.as_ref())),
+    Column::data("absolute_change", |row| Value::decimal_or_absent(row.change.absolute_change.as_ref())),
+    Column::data("percent_change", |row| Value::decimal_or_absent(row.change.percent_change.as_ref())),
+    Column::data("percent_change_low", |row| Value::decimal_or_absent(row.change.percent_change_low.as_ref())),
+    Column::data("percent_change_high", |row| Value::decimal_or_absent(row.change.percent_change_high.as_ref())),
     Column::table("%", |row| percent(row.change.percent_change.as_ref())),
     Column::table("low %", |row| percent(row.change.percent_change_low.as_ref())),
     Column::table("high %", |row| percent(row.change.percent_change_high.as_ref())),
-    Column::new("below_resolution", "cannot tell", |row| row.change.below_resolution.map_or(Cell::Absent, Cell::Flag)),
+    Column::new("below_resolution", "cannot tell", |row| {
+        row.change.below_resolution.map_or(Value::Absent, Value::Flag)
+    }),
     Column::table("age", |row| older(age_of(row.change.start.as_ref()), age_of(row.change.end.as_ref()))),
 ];
 
 /// Heads the column that tells rows apart which all begin together.
 const PERIOD_END: &str = "to";
 
-pub(super) fn age_of(end: Option<&GetRateResponse>) -> Cell {
-    end.map_or(Cell::Absent, |end| Cell::length(end.age.as_ref()))
+pub(super) fn age_of(end: Option<&GetRateResponse>) -> Value {
+    end.map_or(Value::Absent, |end| Value::length(end.age.as_ref()))
 }
 
 /// Of two ages the greater, unless even that is too small to matter.
-pub(super) fn older(start: Cell, end: Cell) -> Cell {
-    let micros = |cell: &Cell| if let Cell::Length(micros) = cell { *micros } else { 0 };
+pub(super) fn older(start: Value, end: Value) -> Value {
+    let micros = |cell: &Value| if let Value::Length(micros) = cell { *micros } else { 0 };
     let older = if micros(&start) > micros(&end) { start } else { end };
-    if micros(&older) < Timestamp::SECOND_US { Cell::Absent } else { older }
+    if micros(&older) < Timestamp::SECOND_US { Value::Absent } else { older }
 }
 
 pub(super) async fn run(args: ChangesArgs, session: &Session) -> Result<Outcome, CliError> {

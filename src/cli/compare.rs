@@ -5,13 +5,13 @@ use std::io::Write as _;
 
 use clap::Args;
 
-use super::cell::Cell;
 use super::change::{missing, rate_of};
 use super::changes::{age_of, older};
 use super::output::Column;
 use super::pages::{Page, limit, list_without, note_rest};
 use super::text::{clean, fold, plural, trim_zeros};
-use super::when::When;
+use super::time_argument::TimeArgument;
+use super::value::Value;
 use super::{CliError, KnownArgs, Outcome, Session, ZoneArgs, rate, stdout};
 use crate::analysis::Zone;
 use crate::proto::v1::{
@@ -53,10 +53,10 @@ pub struct CompareArgs {
     days: Option<u32>,
     /// Days that begin at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    from: Option<When>,
+    from: Option<TimeArgument>,
     /// Days that begin before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    to: Option<When>,
+    to: Option<TimeArgument>,
     #[command(flatten)]
     zone: ZoneArgs,
     /// Decimal places of the percentages; 4 in a table and else 6 if left out
@@ -85,13 +85,13 @@ struct Row {
 }
 
 const COLUMNS: &[Column<Row>] = &[
-    Column::data("pair", |row| Cell::text(&row.asked.pair)),
-    Column::data("first_source", |row| Cell::text(&row.asked.first)),
-    Column::data("second_source", |row| Cell::text(&row.asked.second)),
-    Column::data("period_start_time", |row| Cell::time(row.day.period_start_time.as_ref())),
-    Column::data("period_end_time", |row| Cell::time(row.day.period_end_time.as_ref())),
-    Column::table("day", |row| Cell::text(&date(row.asked.zone, row.day.period_start_time.as_ref()))),
-    Column::data("complete", |row| Cell::Flag(row.day.complete)),
+    Column::data("pair", |row| Value::text(&row.asked.pair)),
+    Column::data("first_source", |row| Value::text(&row.asked.first)),
+    Column::data("second_source", |row| Value::text(&row.asked.second)),
+    Column::data("period_start_time", |row| Value::time(row.day.period_start_time.as_ref())),
+    Column::data("period_end_time", |row| Value::time(row.day.period_end_time.as_ref())),
+    Column::table("day", |row| Value::text(&date(row.asked.zone, row.day.period_start_time.as_ref()))),
+    Column::data("complete", |row| Value::Flag(row.day.complete)),
     Column::json("first", |row| row.side(row.day.first.as_ref())),
     Column::json("second", |row| row.side(row.day.second.as_ref())),
     Column::csv("first_rate", |row| rate_of(row.day.first.as_ref())),
@@ -104,18 +104,18 @@ const COLUMNS: &[Column<Row>] = &[
     Column::table("second", |row| rate_of(row.day.second.as_ref())),
     Column::data("first_missing_reason", |row| missing(row.day.first_missing_reason())),
     Column::data("second_missing_reason", |row| missing(row.day.second_missing_reason())),
-    Column::data("absolute_difference", |row| Cell::decimal_or_absent(row.day.absolute_difference.as_ref())),
-    Column::new("percent_difference", "%", |row| Cell::decimal_or_absent(row.day.percent_difference.as_ref())),
+    Column::data("absolute_difference", |row| Value::decimal_or_absent(row.day.absolute_difference.as_ref())),
+    Column::new("percent_difference", "%", |row| Value::decimal_or_absent(row.day.percent_difference.as_ref())),
     Column::new("percent_difference_low", BOUNDS[0], |row| {
-        Cell::decimal_or_absent(row.day.percent_difference_low.as_ref())
+        Value::decimal_or_absent(row.day.percent_difference_low.as_ref())
     }),
     Column::new("percent_difference_high", BOUNDS[1], |row| {
-        Cell::decimal_or_absent(row.day.percent_difference_high.as_ref())
+        Value::decimal_or_absent(row.day.percent_difference_high.as_ref())
     }),
-    Column::data("overlap", |row| row.day.overlap.map_or(Cell::Absent, Cell::Flag)),
+    Column::data("overlap", |row| row.day.overlap.map_or(Value::Absent, Value::Flag)),
     Column::table("apart", |row| apart_in_words(&row.day)),
-    Column::data("stretch_begins", |row| Cell::Flag(row.day.stretch_begins)),
-    Column::data("stretch_ends", |row| Cell::Flag(row.day.stretch_ends)),
+    Column::data("stretch_begins", |row| Value::Flag(row.day.stretch_begins)),
+    Column::data("stretch_ends", |row| Value::Flag(row.day.stretch_ends)),
     Column::data("first_lag_days", |row| lag(row.day.first_lag_days)),
     Column::data("second_lag_days", |row| lag(row.day.second_lag_days)),
     Column::table("lags", |row| lags_in_words(&row.asked, &row.day)),
@@ -126,21 +126,21 @@ const COLUMNS: &[Column<Row>] = &[
 const BOUNDS: [&str; 2] = ["low %", "high %"];
 
 impl Row {
-    fn side(&self, side: Option<&GetRateResponse>) -> Cell {
-        side.map_or(Cell::Absent, |side| rate::object(&self.asked.pair, side))
+    fn side(&self, side: Option<&GetRateResponse>) -> Value {
+        side.map_or(Value::Absent, |side| rate::object(&self.asked.pair, side))
     }
 }
 
 /// What a side published, if it is one number.
-fn published(side: Option<&GetRateResponse>) -> Cell {
+fn published(side: Option<&GetRateResponse>) -> Value {
     match side.map(|side| side.legs.as_slice()) {
-        Some([only]) => Cell::decimal(&only.rate),
-        _ => Cell::Absent,
+        Some([only]) => Value::decimal(&only.rate),
+        _ => Value::Absent,
     }
 }
 
-fn lag(days: Option<u32>) -> Cell {
-    days.map_or(Cell::Absent, |days| Cell::Count(days.into()))
+fn lag(days: Option<u32>) -> Value {
+    days.map_or(Value::Absent, |days| Value::Count(days.into()))
 }
 
 /// The day that begins at `start`, by the clocks of `zone`.
@@ -155,15 +155,15 @@ fn date_before(zone: Zone, end: Option<&prost_types::Timestamp>) -> String {
 
 /// The day so many microseconds after `time`.
 fn day_at(zone: Zone, time: Option<&prost_types::Timestamp>, after_us: i64) -> String {
-    let Cell::Time(time) = Cell::time(time) else { return String::new() };
+    let Value::Time(time) = Value::time(time) else { return String::new() };
     zone.local(time.saturating_add_us(after_us)).date().to_string()
 }
 
-fn apart_in_words(day: &ComparedDay) -> Cell {
+fn apart_in_words(day: &ComparedDay) -> Value {
     match day.overlap {
-        None => Cell::Absent,
-        Some(true) => Cell::text("no"),
-        Some(false) => Cell::text(match (day.stretch_begins, day.stretch_ends) {
+        None => Value::Absent,
+        Some(true) => Value::text("no"),
+        Some(false) => Value::text(match (day.stretch_begins, day.stretch_ends) {
             (true, true) => "1 day",
             (true, false) => "begins",
             (false, true) => "ends",
@@ -173,11 +173,11 @@ fn apart_in_words(day: &ComparedDay) -> Cell {
 }
 
 /// `timesca 2 d`; where each lags the other, one below the other if there is no room.
-fn lags_in_words(asked: &Asked, day: &ComparedDay) -> Cell {
+fn lags_in_words(asked: &Asked, day: &ComparedDay) -> Value {
     let sides = [(&asked.first, day.first_lag_days), (&asked.second, day.second_lag_days)];
-    let said = sides.iter().filter_map(|(who, days)| Some(Cell::Text(format!("{who} {} d", (*days)?))));
-    let said: Vec<Cell> = said.collect();
-    if said.is_empty() { Cell::Absent } else { Cell::List(said) }
+    let said = sides.iter().filter_map(|(who, days)| Some(Value::Text(format!("{who} {} d", (*days)?))));
+    let said: Vec<Value> = said.collect();
+    if said.is_empty() { Value::Absent } else { Value::List(said) }
 }
 
 /// How a side came about: `as published`, or from what.

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::cell::Cell;
 use super::output::{Column, write_one};
-use super::when::When;
+use super::time_argument::TimeArgument;
+use super::value::Value;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, rate, stdout};
 use crate::proto::v1::{ConvertRequest, ConvertResponse, GetRateResponse};
 
@@ -29,7 +29,7 @@ pub struct ConvertArgs {
     legs: LegArgs,
     /// At the rate of this moment; now if left out
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    at: Option<When>,
+    at: Option<TimeArgument>,
     /// Refuse a rate last confirmed longer before than this, like 2d
     #[arg(long, value_name = "SPAN", value_parser = rate::parse_length)]
     max_age: Option<prost_types::Duration>,
@@ -45,26 +45,26 @@ struct Asked {
 }
 
 impl Asked {
-    fn rate(&self, cell: impl Fn(&GetRateResponse) -> Cell) -> Cell {
-        self.answer.rate.as_ref().map_or(Cell::Absent, cell)
+    fn rate(&self, cell: impl Fn(&GetRateResponse) -> Value) -> Value {
+        self.answer.rate.as_ref().map_or(Value::Absent, cell)
     }
 }
 
 const COLUMNS: &[Column<Asked>] = &[
-    Column::new("pair", "pair", |row| Cell::text(&row.pair)),
-    Column::new("amount", "amount", |row| Cell::decimal(&row.amount)),
-    Column::new("converted_amount", "converted", |row| Cell::decimal(&row.answer.converted_amount)),
-    Column::new("converted_amount_low", "low", |row| Cell::decimal(&row.answer.converted_amount_low)),
-    Column::new("converted_amount_high", "high", |row| Cell::decimal(&row.answer.converted_amount_high)),
-    Column::table("rate", |row| row.rate(|rate| Cell::decimal(&rate.rate))),
-    Column::csv("rate", |row| row.rate(|rate| Cell::decimal(&rate.rate))),
+    Column::new("pair", "pair", |row| Value::text(&row.pair)),
+    Column::new("amount", "amount", |row| Value::decimal(&row.amount)),
+    Column::new("converted_amount", "converted", |row| Value::decimal(&row.answer.converted_amount)),
+    Column::new("converted_amount_low", "low", |row| Value::decimal(&row.answer.converted_amount_low)),
+    Column::new("converted_amount_high", "high", |row| Value::decimal(&row.answer.converted_amount_high)),
+    Column::table("rate", |row| row.rate(|rate| Value::decimal(&rate.rate))),
+    Column::csv("rate", |row| row.rate(|rate| Value::decimal(&rate.rate))),
     Column::json("rate", |row| row.rate(|answer| rate::object(&row.pair, answer))),
     Column::table("from", |row| row.rate(rate::legs_in_words)),
     Column::table("age", |row| row.rate(rate::age_in_words)),
-    Column::table("at", |row| row.rate(|rate| Cell::time(rate.time.as_ref()))),
-    Column::csv("time", |row| row.rate(|rate| Cell::time(rate.time.as_ref()))),
-    Column::data("sequence", |row| Cell::Count(row.answer.sequence)),
-    Column::new("recorded_time", "known at", |row| Cell::time(row.answer.recorded_time.as_ref())),
+    Column::table("at", |row| row.rate(|rate| Value::time(rate.time.as_ref()))),
+    Column::csv("time", |row| row.rate(|rate| Value::time(rate.time.as_ref()))),
+    Column::data("sequence", |row| Value::Count(row.answer.sequence)),
+    Column::new("recorded_time", "known at", |row| Value::time(row.answer.recorded_time.as_ref())),
 ];
 
 pub(super) async fn run(args: ConvertArgs, session: &Session) -> Result<Outcome, CliError> {

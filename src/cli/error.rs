@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::text::clean;
-use super::when::WhenError;
+use super::time_argument::TimeArgumentError;
 use crate::causes::causes;
 use crate::domain::{SpanError, duration_us, whole_length};
 use crate::export::read::ReadError;
@@ -239,8 +239,8 @@ impl From<io::Error> for CliError {
     }
 }
 
-impl From<WhenError> for CliError {
-    fn from(problem: WhenError) -> Self {
+impl From<TimeArgumentError> for CliError {
+    fn from(problem: TimeArgumentError) -> Self {
         Self::new(ErrorKind::Usage, problem)
     }
 }
@@ -445,7 +445,7 @@ mod tests {
     #[test]
     fn exit_statuses() {
         let check = |error: CliError, expect: ExitCode| assert_eq!(error.exit_code(), expect, "{error}");
-        check(WhenError::Malformed("x".to_owned()).into(), ExitCode::from(2));
+        check(TimeArgumentError::Malformed("x".to_owned()).into(), ExitCode::from(2));
         check(Problem::Endpoint { endpoint: "x y".to_owned(), problem: "is no address" }.into(), ExitCode::from(2));
         check(Problem::Output(io::ErrorKind::BrokenPipe.into()).into(), ExitCode::SUCCESS);
         check(Problem::Output(io::ErrorKind::StorageFull.into()).into(), ExitCode::FAILURE);

@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use super::cell::Cell;
 use super::output::Column;
 use super::pages::{Page, limit, list, note_rest};
 use super::rate::parse_length;
 use super::text::length;
-use super::when::When;
+use super::time_argument::TimeArgument;
+use super::value::Value;
 use super::{CliError, Outcome, Session};
 use crate::proto::v1::{Gap, GapReason, GapStretch, ListGapsRequest};
 
@@ -37,10 +37,10 @@ pub struct GapsArgs {
     source: String,
     /// Gaps that end after this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    from: Option<When>,
+    from: Option<TimeArgument>,
     /// Gaps that begin before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    to: Option<When>,
+    to: Option<TimeArgument>,
     /// Only gaps longer than this, like 2h; the collapse window of the series if left out
     #[arg(long, value_name = "SPAN", value_parser = parse_length)]
     min: Option<prost_types::Duration>,
@@ -50,35 +50,35 @@ pub struct GapsArgs {
 }
 
 const COLUMNS: &[Column<Gap>] = &[
-    Column::new("pair", "pair", |row| Cell::text(&row.pair)),
-    Column::new("source", "source", |row| Cell::text(&row.source)),
-    Column::new("start_time", "last observed", |row| Cell::time(row.start_time.as_ref())),
-    Column::data("end_time", |row| Cell::time(row.end_time.as_ref())),
+    Column::new("pair", "pair", |row| Value::text(&row.pair)),
+    Column::new("source", "source", |row| Value::text(&row.source)),
+    Column::new("start_time", "last observed", |row| Value::time(row.start_time.as_ref())),
+    Column::data("end_time", |row| Value::time(row.end_time.as_ref())),
     Column::table(
         "observed again",
-        |row| if row.open { Cell::text("not yet") } else { Cell::time(row.end_time.as_ref()) },
+        |row| if row.open { Value::text("not yet") } else { Value::time(row.end_time.as_ref()) },
     ),
-    Column::data("open", |row| Cell::Flag(row.open)),
-    Column::new("length", "length", |row| Cell::length(row.length.as_ref())),
+    Column::data("open", |row| Value::Flag(row.open)),
+    Column::new("length", "length", |row| Value::length(row.length.as_ref())),
     Column::data("reason", |row| name(row.reason())),
     Column::table("reason", reasons),
-    Column::data("asked_silent_length", |row| Cell::length(row.asked_silent_length.as_ref())),
-    Column::data("refused_length", |row| Cell::length(row.refused_length.as_ref())),
-    Column::data("unreachable_length", |row| Cell::length(row.unreachable_length.as_ref())),
-    Column::data("not_asked_length", |row| Cell::length(row.not_asked_length.as_ref())),
-    Column::data("stretches", |row| Cell::List(row.stretches.iter().map(stretch).collect())),
+    Column::data("asked_silent_length", |row| Value::length(row.asked_silent_length.as_ref())),
+    Column::data("refused_length", |row| Value::length(row.refused_length.as_ref())),
+    Column::data("unreachable_length", |row| Value::length(row.unreachable_length.as_ref())),
+    Column::data("not_asked_length", |row| Value::length(row.not_asked_length.as_ref())),
+    Column::data("stretches", |row| Value::List(row.stretches.iter().map(stretch).collect())),
 ];
 
-fn stretch(stretch: &GapStretch) -> Cell {
-    Cell::Record(vec![
-        ("start_time", Cell::time(stretch.start_time.as_ref())),
-        ("end_time", Cell::time(stretch.end_time.as_ref())),
+fn stretch(stretch: &GapStretch) -> Value {
+    Value::Record(vec![
+        ("start_time", Value::time(stretch.start_time.as_ref())),
+        ("end_time", Value::time(stretch.end_time.as_ref())),
         ("reason", name(stretch.reason())),
     ])
 }
 
-fn name(reason: GapReason) -> Cell {
-    Cell::name(reason.as_str_name(), "GAP_REASON_")
+fn name(reason: GapReason) -> Value {
+    Value::name(reason.as_str_name(), "GAP_REASON_")
 }
 
 const fn words(reason: GapReason) -> &'static str {
@@ -92,7 +92,7 @@ const fn words(reason: GapReason) -> &'static str {
 }
 
 /// The reason; of several how long each lasted, the longest first and of equals the one that leads.
-fn reasons(gap: &Gap) -> Cell {
+fn reasons(gap: &Gap) -> Value {
     let parts = [
         (gap.asked_silent_length.as_ref(), GapReason::AskedSilent),
         (gap.refused_length.as_ref(), GapReason::Refused),
@@ -102,16 +102,16 @@ fn reasons(gap: &Gap) -> Cell {
     let mut parts: Vec<(i64, GapReason)> = parts
         .into_iter()
         .filter_map(|(length, reason)| {
-            let Cell::Length(micros) = Cell::length(length) else { return None };
+            let Value::Length(micros) = Value::length(length) else { return None };
             (micros > 0).then_some((micros, reason))
         })
         .collect();
     if parts.len() < 2 {
-        return Cell::text(words(gap.reason()));
+        return Value::text(words(gap.reason()));
     }
     parts.sort_by_key(|(micros, reason)| (std::cmp::Reverse(*micros), *reason != gap.reason()));
-    let said = parts.iter().map(|(micros, reason)| Cell::Text(format!("{} {}", words(*reason), length(*micros))));
-    Cell::List(said.collect())
+    let said = parts.iter().map(|(micros, reason)| Value::Text(format!("{} {}", words(*reason), length(*micros))));
+    Value::List(said.collect())
 }
 
 pub(super) async fn run(args: GapsArgs, session: &Session) -> Result<Outcome, CliError> {

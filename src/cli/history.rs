@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use super::cell::Cell;
 use super::output::Column;
 use super::pages::{Page, limit, list_without};
 use super::runs::{REPORTED_TITLE, reported};
-use super::when::When;
+use super::time_argument::TimeArgument;
+use super::value::Value;
 use super::{CliError, KnownArgs, Outcome, PairArgs, Session, note};
 use crate::proto::v1::{ListRunsRequest, Run};
 
@@ -33,10 +33,10 @@ pub struct HistoryArgs {
     series: PairArgs,
     /// Runs first observed at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    from: Option<When>,
+    from: Option<TimeArgument>,
     /// Runs first observed before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    to: Option<When>,
+    to: Option<TimeArgument>,
     /// Most rows; 50 in a table, no limit in JSON and CSV unless given
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -57,16 +57,16 @@ struct Row {
 }
 
 const COLUMNS: &[Column<Row>] = &[
-    Column::new("pair", "pair", |row| Cell::text(&row.run.pair)),
-    Column::new("source", "source", |row| Cell::text(&row.run.source)),
-    Column::new("rate", "rate", |row| Cell::decimal(&row.run.rate)),
+    Column::new("pair", "pair", |row| Value::text(&row.run.pair)),
+    Column::new("source", "source", |row| Value::text(&row.run.source)),
+    Column::new("rate", "rate", |row| Value::decimal(&row.run.rate)),
     Column::new("reported_change_percent", REPORTED_TITLE, |row| reported(&row.run)),
-    Column::new("first_observed_time", "first observed", |row| Cell::time(row.run.first_observed_time.as_ref())),
-    Column::new("last_observed_time", "last observed", |row| Cell::time(row.run.last_observed_time.as_ref())),
-    Column::new("observation_count", "observations", |row| Cell::Count(row.run.observation_count)),
-    Column::data("recorded_time", |row| Cell::time(row.run.recorded_time.as_ref())),
-    Column::data("baseline", |row| Cell::Flag(row.is_baseline)),
-    Column::table(BASELINE_TITLE, |row| Cell::Flag(row.is_baseline)),
+    Column::new("first_observed_time", "first observed", |row| Value::time(row.run.first_observed_time.as_ref())),
+    Column::new("last_observed_time", "last observed", |row| Value::time(row.run.last_observed_time.as_ref())),
+    Column::new("observation_count", "observations", |row| Value::Count(row.run.observation_count)),
+    Column::data("recorded_time", |row| Value::time(row.run.recorded_time.as_ref())),
+    Column::data("baseline", |row| Value::Flag(row.is_baseline)),
+    Column::table(BASELINE_TITLE, |row| Value::Flag(row.is_baseline)),
 ];
 
 pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome, CliError> {

@@ -10,11 +10,11 @@ use std::time::Duration;
 use clap::Args;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::cell::Cell;
 use super::error::Problem;
 use super::ingest::{Progress, import_ticks};
 use super::output::{Column, write_one};
 use super::text::clean;
+use super::value::Value;
 use super::{CliError, Outcome, Session, note, stdout};
 use crate::config::default_state_rules;
 use crate::export::read::{
@@ -71,15 +71,15 @@ struct Imported {
 }
 
 impl Imported {
-    fn rows(&self, part: &str) -> Cell {
+    fn rows(&self, part: &str) -> Value {
         let part = self.manifest.parts.iter().find(|other| other.name == part);
-        part.map_or(Cell::Absent, |part| Cell::Count(part.row_count))
+        part.map_or(Value::Absent, |part| Value::Count(part.row_count))
     }
 }
 
 const COLUMNS: &[Column<Imported>] = &[
-    Column::new("sequence", "sequence", |row| Cell::Count(row.commit.sequence)),
-    Column::new("recorded_time", "recorded", |row| Cell::time(Some(&timestamp(row.commit.recorded_time)))),
+    Column::new("sequence", "sequence", |row| Value::Count(row.commit.sequence)),
+    Column::new("recorded_time", "recorded", |row| Value::time(Some(&timestamp(row.commit.recorded_time)))),
     Column::new("series_count", "series", |row| row.rows(SERIES_NAME)),
     Column::new("run_count", "runs", |row| row.rows(RUNS_NAME)),
     Column::new("observation_count", "observations", |row| row.rows(TIMELINE_NAME)),

@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::cell::Cell;
 use super::output::{Column, Sheet};
 use super::runs::{REPORTED_TITLE, of, reported};
-use super::text::{aside, clean};
+use super::text::{clean, relative_age};
+use super::value::Value;
 use super::{CliError, Outcome, Session, note, stdout};
 use crate::domain::Timestamp;
 use crate::proto::v1::{GetLatestRatesRequest, GetLatestRatesResponse, LatestRate};
@@ -33,20 +33,22 @@ pub struct LatestArgs {
 
 /// A rate as `latest` and `watch` show it.
 pub(super) const COLUMNS: &[Column<LatestRate>] = &[
-    Column::new("pair", "pair", |row| of(row.run.as_ref(), |run| Cell::text(&run.pair))),
-    Column::new("source", "source", |row| of(row.run.as_ref(), |run| Cell::text(&run.source))),
-    Column::new("rate", "rate", |row| of(row.run.as_ref(), |run| Cell::decimal(&run.rate))),
-    Column::new("previous_rate", "previous", |row| Cell::decimal_or_absent(row.previous_rate.as_ref())),
-    Column::new("moved_time", "moved", |row| Cell::time(row.moved_time.as_ref())),
+    Column::new("pair", "pair", |row| of(row.run.as_ref(), |run| Value::text(&run.pair))),
+    Column::new("source", "source", |row| of(row.run.as_ref(), |run| Value::text(&run.source))),
+    Column::new("rate", "rate", |row| of(row.run.as_ref(), |run| Value::decimal(&run.rate))),
+    Column::new("previous_rate", "previous", |row| Value::decimal_or_absent(row.previous_rate.as_ref())),
+    Column::new("moved_time", "moved", |row| Value::time(row.moved_time.as_ref())),
     Column::new("reported_change_percent", REPORTED_TITLE, |row| of(row.run.as_ref(), reported)),
-    Column::new("state", "state", |row| Cell::state(row.state())),
-    Column::data("first_observed_time", |row| of(row.run.as_ref(), |run| Cell::time(run.first_observed_time.as_ref()))),
-    Column::new("last_observed_time", "last observed", |row| {
-        of(row.run.as_ref(), |run| Cell::time(run.last_observed_time.as_ref()))
+    Column::new("state", "state", |row| Value::state(row.state())),
+    Column::data("first_observed_time", |row| {
+        of(row.run.as_ref(), |run| Value::time(run.first_observed_time.as_ref()))
     }),
-    Column::data("observation_count", |row| of(row.run.as_ref(), |run| Cell::Count(run.observation_count))),
-    Column::new("stale_time", "stale at", |row| Cell::time(row.stale_time.as_ref())),
-    Column::data("recorded_time", |row| of(row.run.as_ref(), |run| Cell::time(run.recorded_time.as_ref()))),
+    Column::new("last_observed_time", "last observed", |row| {
+        of(row.run.as_ref(), |run| Value::time(run.last_observed_time.as_ref()))
+    }),
+    Column::data("observation_count", |row| of(row.run.as_ref(), |run| Value::Count(run.observation_count))),
+    Column::new("stale_time", "stale at", |row| Value::time(row.stale_time.as_ref())),
+    Column::data("recorded_time", |row| of(row.run.as_ref(), |run| Value::time(run.recorded_time.as_ref()))),
 ];
 
 pub(super) async fn run(args: LatestArgs, session: &Session) -> Result<Outcome, CliError> {
@@ -74,8 +76,8 @@ fn is_of(rate: &LatestRate, pair: &str) -> bool {
 
 /// When anything came in last: what tells a quiet market from a dead feed.
 fn freshness(answer: &GetLatestRatesResponse, now: Timestamp) -> String {
-    let Cell::Time(time) = Cell::time(answer.last_ingest_time.as_ref()) else {
+    let Value::Time(time) = Value::time(answer.last_ingest_time.as_ref()) else {
         return "nothing ingested yet; send a ticker page with 'silkrate ingest FILE'".to_owned();
     };
-    format!("sequence {}; last ingest {time} ({})", answer.sequence, aside(time, now))
+    format!("sequence {}; last ingest {time} ({})", answer.sequence, relative_age(time, now))
 }

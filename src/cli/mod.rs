@@ -6,22 +6,22 @@
 //! **Invariant**: a command ends with 0 when done, 1 when it failed, 2 on wrong usage and 3 when some input was
 //! refused; 130 when interrupted, 143 when told to stop. What a server says reaches a terminal with its control characters escaped.
 
+mod atomic_write;
 mod backfill;
 mod candles;
-mod cell;
 mod change;
 mod changes;
 mod client;
 mod compare;
 mod convert;
 mod error;
+mod eta;
 mod export;
 mod gaps;
 mod history;
 mod import;
 mod ingest;
 mod latest;
-mod left;
 mod output;
 mod pages;
 mod quarantine;
@@ -31,10 +31,10 @@ mod runs;
 mod series;
 mod sources;
 mod text;
-mod unfinished;
+mod time_argument;
+mod value;
 mod verify;
 mod watch;
-mod when;
 
 use std::io::{self, BufWriter, Stdout, Write as _};
 use std::process::ExitCode;
@@ -46,7 +46,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::client::Client;
 use self::error::{CliError, Outcome};
 use self::output::{Format, Style};
-use self::when::When;
+use self::time_argument::TimeArgument;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::ServeArgs;
 use crate::domain::parse_length;
@@ -213,7 +213,7 @@ fn exit_when_interrupted() {
         let Ok(mut signals) = signal(kind) else { continue };
         tokio::spawn(async move {
             if signals.recv().await.is_some() {
-                unfinished::remove_all();
+                atomic_write::remove_all();
                 watch::give_back();
                 std::process::exit(SIGNALLED_STATUS + kind.as_raw_value());
             }
@@ -248,7 +248,7 @@ impl Session {
     }
 
     /// A time for the wire, relative ones counted from the start of the command.
-    fn time(&self, when: Option<When>) -> Result<Option<prost_types::Timestamp>, CliError> {
+    fn time(&self, when: Option<TimeArgument>) -> Result<Option<prost_types::Timestamp>, CliError> {
         Ok(when.map(|when| when.resolve(self.style.now)).transpose()?.map(timestamp))
     }
 
@@ -292,7 +292,7 @@ struct ZoneArgs {
 struct KnownArgs {
     /// Answer as known at this time, before later corrections
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    known: Option<When>,
+    known: Option<TimeArgument>,
 }
 
 #[cfg(test)]

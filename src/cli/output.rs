@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::cell::{Cell, Shown};
+use super::value::{FormattedValue, Value};
 use crate::domain::Timestamp;
 
 pub(super) use lines::LineSheet;
@@ -34,40 +34,40 @@ pub(super) struct Column<T> {
     field: &'static str,
     title: &'static str,
     formats: &'static [Format],
-    cell: fn(&T) -> Cell,
+    cell: fn(&T) -> Value,
 }
 
 impl<T> Column<T> {
     /// In every format: `field` (the name in the proto) heads it for machines, `title` for people.
-    pub(super) const fn new(field: &'static str, title: &'static str, cell: fn(&T) -> Cell) -> Self {
+    pub(super) const fn new(field: &'static str, title: &'static str, cell: fn(&T) -> Value) -> Self {
         Self { field, title, formats: &[Format::Table, Format::Json, Format::Csv], cell }
     }
 
     /// For machines only.
-    pub(super) const fn data(field: &'static str, cell: fn(&T) -> Cell) -> Self {
+    pub(super) const fn data(field: &'static str, cell: fn(&T) -> Value) -> Self {
         Self { field, title: "", formats: &[Format::Json, Format::Csv], cell }
     }
 
     /// In JSON only: what has parts.
-    pub(super) const fn json(field: &'static str, cell: fn(&T) -> Cell) -> Self {
+    pub(super) const fn json(field: &'static str, cell: fn(&T) -> Value) -> Self {
         Self { field, title: "", formats: &[Format::Json], cell }
     }
 
     /// In CSV only: what JSON nests.
-    pub(super) const fn csv(field: &'static str, cell: fn(&T) -> Cell) -> Self {
+    pub(super) const fn csv(field: &'static str, cell: fn(&T) -> Value) -> Self {
         Self { field, title: "", formats: &[Format::Csv], cell }
     }
 
     /// In tables only.
-    pub(super) const fn table(title: &'static str, cell: fn(&T) -> Cell) -> Self {
+    pub(super) const fn table(title: &'static str, cell: fn(&T) -> Value) -> Self {
         Self { field: "", title, formats: &[Format::Table], cell }
     }
 }
 
 /// The object that `row` is in JSON.
-pub(super) fn record<T>(columns: &[Column<T>], row: &T) -> Cell {
+pub(super) fn record<T>(columns: &[Column<T>], row: &T) -> Value {
     let columns = columns.iter().filter(|column| column.formats.contains(&Format::Json));
-    Cell::Record(columns.map(|column| (column.field, (column.cell)(row))).collect())
+    Value::Record(columns.map(|column| (column.field, (column.cell)(row))).collect())
 }
 
 /// Where rows go, and how.
@@ -96,7 +96,7 @@ pub(super) struct Sheet<W: Write, T: 'static> {
 }
 
 enum Body<W: Write> {
-    Table { out: W, pending: Vec<Vec<Shown>>, layout: Option<Layout> },
+    Table { out: W, pending: Vec<Vec<FormattedValue>>, layout: Option<Layout> },
     Json { out: W, any: bool },
     Csv(Box<csv::Writer<W>>),
 }
@@ -135,7 +135,7 @@ impl<W: Write, T> Sheet<W, T> {
                 if pending.len() >= TABLE_CHUNK_ROWS { self.flush_table() } else { Ok(()) }
             }
             Body::Json { out, any } => {
-                let object = Cell::Record(self.columns.iter().map(|column| column.field).zip(cells).collect());
+                let object = Value::Record(self.columns.iter().map(|column| column.field).zip(cells).collect());
                 out.write_all(if *any { b",\n " } else { b"\n " })?;
                 *any = true;
                 Ok(serde_json::to_writer(out, &object)?)
@@ -214,7 +214,7 @@ pub(super) fn write_one<T>(
     match style.format {
         Format::Table => {
             let columns = columns.iter().filter(|column| column.formats.contains(&Format::Table));
-            let (titles, cells): (Vec<&str>, Vec<Shown>) =
+            let (titles, cells): (Vec<&str>, Vec<FormattedValue>) =
                 columns.map(|column| (column.title, (column.cell)(row).to_shown(style.now))).unzip();
             writeln!(out, "{}", block(&titles, &cells, style.width))?;
         }
@@ -243,7 +243,7 @@ enum Layout {
 }
 
 impl Layout {
-    fn choose(titles: &[&str], rows: &[Vec<Shown>], width: Option<u16>) -> Self {
+    fn choose(titles: &[&str], rows: &[Vec<FormattedValue>], width: Option<u16>) -> Self {
         let flat = widths(titles, rows, |cell| cell.line.chars().count());
         let Some(width) = width.map(usize::from) else { return Self::Lines(flat) };
         let fits =
@@ -257,13 +257,18 @@ impl Layout {
     }
 }
 
-fn widths(titles: &[&str], rows: &[Vec<Shown>], of: impl Fn(&Shown) -> usize) -> Vec<usize> {
+fn widths(titles: &[&str], rows: &[Vec<FormattedValue>], of: impl Fn(&FormattedValue) -> usize) -> Vec<usize> {
     let widest = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(&of).max().unwrap_or_default();
     titles.iter().enumerate().map(|(at, title)| widest(at).max(title.chars().count())).collect()
 }
 
 /// Rows in columns. Without titles they continue a table whose columns had `widths`.
-fn lines(titles: Option<&Vec<&str>>, rows: &[Vec<Shown>], widths: &[usize], text: impl Fn(&Shown) -> String) -> String {
+fn lines(
+    titles: Option<&Vec<&str>>,
+    rows: &[Vec<FormattedValue>],
+    widths: &[usize],
+    text: impl Fn(&FormattedValue) -> String,
+) -> String {
     let mut table = bare_table();
     let right: Vec<bool> =
         (0..widths.len()).map(|at| rows.iter().any(|row| row.get(at).is_some_and(|c| c.right))).collect();
@@ -284,7 +289,7 @@ fn lines(titles: Option<&Vec<&str>>, rows: &[Vec<Shown>], widths: &[usize], text
 }
 
 /// A row as a line for each field, wrapped to the width.
-fn block(titles: &[&str], row: &[Shown], width: Option<u16>) -> String {
+fn block(titles: &[&str], row: &[FormattedValue], width: Option<u16>) -> String {
     let mut table = bare_table();
     let mut room = usize::MAX;
     if let Some(width) = width {
@@ -346,15 +351,15 @@ mod tests {
     struct Quote(&'static str, &'static str, Option<i64>);
 
     const COLUMNS: &[Column<Quote>] = &[
-        Column::new("pair", "pair", |row| Cell::text(row.0)),
-        Column::new("rate", "rate", |row| Cell::decimal(row.1)),
+        Column::new("pair", "pair", |row| Value::text(row.0)),
+        Column::new("rate", "rate", |row| Value::decimal(row.1)),
         Column::new("moved_time", "moved", |row| {
-            row.2.map_or(Cell::Absent, |day| Cell::Time(Timestamp::from_micros(day * Timestamp::DAY_US)))
+            row.2.map_or(Value::Absent, |day| Value::Time(Timestamp::from_micros(day * Timestamp::DAY_US)))
         }),
-        Column::data("sequence", |_| Cell::Count(7)),
-        Column::json("legs", |_| Cell::List(vec![Cell::text("a")])),
-        Column::csv("leg", |_| Cell::text("a,\"b")),
-        Column::table("note", |_| Cell::text("\u{1b}[31m")),
+        Column::data("sequence", |_| Value::Count(7)),
+        Column::json("legs", |_| Value::List(vec![Value::text("a")])),
+        Column::csv("leg", |_| Value::text("a,\"b")),
+        Column::table("note", |_| Value::text("\u{1b}[31m")),
     ];
 
     fn style(format: Format, width: Option<u16>) -> Style {

@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use super::cell::Cell;
 use super::output::Column;
 use super::pages::{Page, list};
 use super::runs::{REPORTED_TITLE, of, reported};
-use super::when::When;
+use super::time_argument::TimeArgument;
+use super::value::Value;
 use super::{CliError, KnownArgs, Outcome, PairArgs, Session, note};
 use crate::proto::v1::{ListRevisionsRequest, Revision};
 
@@ -29,28 +29,28 @@ pub struct RevisionsArgs {
     series: PairArgs,
     /// Superseded at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    from: Option<When>,
+    from: Option<TimeArgument>,
     /// Superseded before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    to: Option<When>,
+    to: Option<TimeArgument>,
     #[command(flatten)]
     known: KnownArgs,
 }
 
 const COLUMNS: &[Column<Revision>] = &[
-    Column::new("pair", "pair", |row| of(row.run.as_ref(), |run| Cell::text(&run.pair))),
-    Column::new("source", "source", |row| of(row.run.as_ref(), |run| Cell::text(&run.source))),
-    Column::new("rate", "rate", |row| of(row.run.as_ref(), |run| Cell::decimal(&run.rate))),
+    Column::new("pair", "pair", |row| of(row.run.as_ref(), |run| Value::text(&run.pair))),
+    Column::new("source", "source", |row| of(row.run.as_ref(), |run| Value::text(&run.source))),
+    Column::new("rate", "rate", |row| of(row.run.as_ref(), |run| Value::decimal(&run.rate))),
     Column::new("reported_change_percent", REPORTED_TITLE, |row| of(row.run.as_ref(), reported)),
     Column::new("first_observed_time", "first observed", |row| {
-        of(row.run.as_ref(), |run| Cell::time(run.first_observed_time.as_ref()))
+        of(row.run.as_ref(), |run| Value::time(run.first_observed_time.as_ref()))
     }),
     Column::new("last_observed_time", "last observed", |row| {
-        of(row.run.as_ref(), |run| Cell::time(run.last_observed_time.as_ref()))
+        of(row.run.as_ref(), |run| Value::time(run.last_observed_time.as_ref()))
     }),
-    Column::data("observation_count", |row| of(row.run.as_ref(), |run| Cell::Count(run.observation_count))),
-    Column::new("recorded_time", "recorded", |row| of(row.run.as_ref(), |run| Cell::time(run.recorded_time.as_ref()))),
-    Column::new("superseded_time", "superseded", |row| Cell::time(row.superseded_time.as_ref())),
+    Column::data("observation_count", |row| of(row.run.as_ref(), |run| Value::Count(run.observation_count))),
+    Column::new("recorded_time", "recorded", |row| of(row.run.as_ref(), |run| Value::time(run.recorded_time.as_ref()))),
+    Column::new("superseded_time", "superseded", |row| Value::time(row.superseded_time.as_ref())),
 ];
 
 pub(super) async fn run(args: RevisionsArgs, session: &Session) -> Result<Outcome, CliError> {

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::cell::Cell;
 use super::output::Column;
 use super::pages::write_all;
+use super::value::Value;
 use super::{CliError, KnownArgs, Outcome, Session, note};
 use crate::proto::v1::{ListSeriesRequest, Series};
 
@@ -29,15 +29,15 @@ pub struct SeriesArgs {
 }
 
 const COLUMNS: &[Column<Series>] = &[
-    Column::new("pair", "pair", |row| Cell::text(&row.pair)),
-    Column::new("source", "source", |row| Cell::text(&row.source)),
-    Column::new("first_observed_time", "first observed", |row| Cell::time(row.first_observed_time.as_ref())),
-    Column::new("last_observed_time", "last observed", |row| Cell::time(row.last_observed_time.as_ref())),
-    Column::new("run_count", "runs", |row| Cell::Count(row.run_count)),
-    Column::new("observation_count", "observations", |row| Cell::Count(row.observation_count)),
-    Column::new("revision_count", "revisions", |row| Cell::Count(row.revision_count)),
-    Column::new("state", "state", |row| Cell::state(row.state())),
-    Column::new("collapse_window", "collapse window", |row| Cell::length(row.collapse_window.as_ref())),
+    Column::new("pair", "pair", |row| Value::text(&row.pair)),
+    Column::new("source", "source", |row| Value::text(&row.source)),
+    Column::new("first_observed_time", "first observed", |row| Value::time(row.first_observed_time.as_ref())),
+    Column::new("last_observed_time", "last observed", |row| Value::time(row.last_observed_time.as_ref())),
+    Column::new("run_count", "runs", |row| Value::Count(row.run_count)),
+    Column::new("observation_count", "observations", |row| Value::Count(row.observation_count)),
+    Column::new("revision_count", "revisions", |row| Value::Count(row.revision_count)),
+    Column::new("state", "state", |row| Value::state(row.state())),
+    Column::new("collapse_window", "collapse window", |row| Value::length(row.collapse_window.as_ref())),
 ];
 
 pub(super) async fn run(args: SeriesArgs, session: &Session) -> Result<Outcome, CliError> {

@@ -3,9 +3,9 @@
 use clap::Args;
 use prost_types::Duration;
 
-use super::cell::Cell;
 use super::output::Column;
 use super::pages::write_all;
+use super::value::Value;
 use super::{CliError, Outcome, Session, note};
 use crate::domain::whole_length;
 use crate::proto::v1::{ListSourcesRequest, SettingOrigin, SourceInfo};
@@ -31,25 +31,25 @@ const FILE_MARK: &str = "*";
 const FLAG_MARK: &str = "!";
 
 /// A value with the mark of who says it; what is built in has none.
-fn marked(value: &str, origin: SettingOrigin) -> Cell {
+fn marked(value: &str, origin: SettingOrigin) -> Value {
     let mark = match origin {
         SettingOrigin::Unspecified | SettingOrigin::Default => "",
         SettingOrigin::File => FILE_MARK,
         SettingOrigin::Flag => FLAG_MARK,
     };
-    Cell::Text(format!("{value}{mark}"))
+    Value::Text(format!("{value}{mark}"))
 }
 
-fn marked_length(value: Option<&Duration>, origin: SettingOrigin) -> Cell {
-    let length = Cell::length(value);
-    let Cell::Length(micros) = length else { return length };
+fn marked_length(value: Option<&Duration>, origin: SettingOrigin) -> Value {
+    let length = Value::length(value);
+    let Value::Length(micros) = length else { return length };
     marked(&whole_length(micros), origin)
 }
 
 /// Whether it is followed, and if so how it is, going by the last poll.
-fn feed(row: &SourceInfo) -> Cell {
+fn feed(row: &SourceInfo) -> Value {
     let words = match (row.followed_origin(), row.followed, health(row)) {
-        (SettingOrigin::Unspecified, ..) => return Cell::Absent,
+        (SettingOrigin::Unspecified, ..) => return Value::Absent,
         (_, false, _) => "off".to_owned(),
         (_, true, None) => "followed".to_owned(),
         (_, true, Some(health)) => health.to_lowercase(),
@@ -58,21 +58,21 @@ fn feed(row: &SourceInfo) -> Cell {
 }
 
 /// How often it is asked, and from which hour on more often.
-fn pace(row: &SourceInfo) -> Cell {
-    let Cell::Text(pace) = marked_length(row.pace.as_ref(), row.pace_origin()) else { return Cell::Absent };
+fn pace(row: &SourceInfo) -> Value {
+    let Value::Text(pace) = marked_length(row.pace.as_ref(), row.pace_origin()) else { return Value::Absent };
     let hour = row.publication.as_ref().map(|hour| marked(hour, row.publication_origin()));
-    Cell::List(std::iter::once(Cell::Text(pace)).chain(hour).collect())
+    Value::List(std::iter::once(Value::Text(pace)).chain(hour).collect())
 }
 
 /// How many there are, and the day of the newest observation of all.
-fn series(row: &SourceInfo) -> Cell {
-    let newest = row.last_observed_time.as_ref().map(|time| Cell::date(Some(time)));
-    Cell::List(std::iter::once(Cell::Count(row.series_count.into())).chain(newest).collect())
+fn series(row: &SourceInfo) -> Value {
+    let newest = row.last_observed_time.as_ref().map(|time| Value::date(Some(time)));
+    Value::List(std::iter::once(Value::Count(row.series_count.into())).chain(newest).collect())
 }
 
 /// One word; nothing where there is no such setting.
-fn origin(origin: SettingOrigin) -> Cell {
-    Cell::name(origin.as_str_name(), "SETTING_ORIGIN_")
+fn origin(origin: SettingOrigin) -> Value {
+    Value::name(origin.as_str_name(), "SETTING_ORIGIN_")
 }
 
 /// One word; nothing of a feed that was never polled.
@@ -81,47 +81,47 @@ fn health(row: &SourceInfo) -> Option<&'static str> {
     name.strip_prefix("FEED_HEALTH_").filter(|name| *name != "UNSPECIFIED")
 }
 
-fn count(value: Option<u32>) -> Cell {
-    value.map_or(Cell::Absent, |value| Cell::Count(value.into()))
+fn count(value: Option<u32>) -> Value {
+    value.map_or(Value::Absent, |value| Value::Count(value.into()))
 }
 
 const COLUMNS: &[Column<SourceInfo>] = &[
-    Column::new("source", "source", |row| Cell::text(&row.source)),
+    Column::new("source", "source", |row| Value::text(&row.source)),
     Column::table("feed", feed),
-    Column::data("followed", |row| Cell::Flag(row.followed)),
+    Column::data("followed", |row| Value::Flag(row.followed)),
     Column::data("followed_origin", |row| origin(row.followed_origin())),
     Column::data("series_count", |row| count(Some(row.series_count))),
-    Column::data("last_observed_time", |row| Cell::time(row.last_observed_time.as_ref())),
-    Column::data("last_recorded_time", |row| Cell::time(row.last_recorded_time.as_ref())),
+    Column::data("last_observed_time", |row| Value::time(row.last_observed_time.as_ref())),
+    Column::data("last_recorded_time", |row| Value::time(row.last_recorded_time.as_ref())),
     Column::table("window", |row| marked_length(row.collapse_window.as_ref(), row.collapse_window_origin())),
-    Column::data("collapse_window", |row| Cell::length(row.collapse_window.as_ref())),
+    Column::data("collapse_window", |row| Value::length(row.collapse_window.as_ref())),
     Column::data("collapse_window_origin", |row| origin(row.collapse_window_origin())),
     Column::table("stale", |row| marked_length(row.stale_limit.as_ref(), row.stale_limit_origin())),
-    Column::data("stale_limit", |row| Cell::length(row.stale_limit.as_ref())),
+    Column::data("stale_limit", |row| Value::length(row.stale_limit.as_ref())),
     Column::data("stale_limit_origin", |row| origin(row.stale_limit_origin())),
     Column::table("pace", pace),
     Column::table("prefer", |row| {
-        row.preference.map_or(Cell::Absent, |place| marked(&place.to_string(), row.preference_origin()))
+        row.preference.map_or(Value::Absent, |place| marked(&place.to_string(), row.preference_origin()))
     }),
     Column::data("preference", |row| count(row.preference)),
     Column::data("preference_origin", |row| origin(row.preference_origin())),
     Column::table("factor", |row| {
         marked(row.quarantine_factor.as_deref().unwrap_or("none"), row.quarantine_factor_origin())
     }),
-    Column::data("quarantine_factor", |row| Cell::decimal(row.quarantine_factor())),
+    Column::data("quarantine_factor", |row| Value::decimal(row.quarantine_factor())),
     Column::data("quarantine_factor_origin", |row| origin(row.quarantine_factor_origin())),
     Column::table("places", |row| marked(&row.minimum_places.to_string(), row.minimum_places_origin())),
     Column::data("minimum_places", |row| count(Some(row.minimum_places))),
     Column::data("minimum_places_origin", |row| origin(row.minimum_places_origin())),
-    Column::data("pace", |row| Cell::length(row.pace.as_ref())),
+    Column::data("pace", |row| Value::length(row.pace.as_ref())),
     Column::data("pace_origin", |row| origin(row.pace_origin())),
-    Column::data("publication", |row| Cell::text(row.publication())),
+    Column::data("publication", |row| Value::text(row.publication())),
     Column::data("publication_origin", |row| origin(row.publication_origin())),
-    Column::data("url", |row| Cell::text(row.url())),
+    Column::data("url", |row| Value::text(row.url())),
     Column::data("url_origin", |row| origin(row.url_origin())),
-    Column::data("last_poll_health", |row| health(row).map_or(Cell::Absent, Cell::text)),
-    Column::data("last_poll_time", |row| Cell::time(row.last_poll_time.as_ref())),
-    Column::data("health_since_time", |row| Cell::time(row.health_since_time.as_ref())),
+    Column::data("last_poll_health", |row| health(row).map_or(Value::Absent, Value::text)),
+    Column::data("last_poll_time", |row| Value::time(row.last_poll_time.as_ref())),
+    Column::data("health_since_time", |row| Value::time(row.health_since_time.as_ref())),
     Column::table("series", series),
 ];
 

@@ -40,7 +40,7 @@ pub(super) fn length(micros: i64) -> String {
 }
 
 /// How `time` lies to `now`: `3 d ago`, `in 2 h`, and `now` within a second.
-pub(super) fn aside(time: Timestamp, now: Timestamp) -> String {
+pub(super) fn relative_age(time: Timestamp, now: Timestamp) -> String {
     const NOW_US: i64 = Timestamp::SECOND_US;
     match now.micros_since(time) {
         // The server's now is a few milliseconds after that of the command's start.
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn asides_say_before_or_after() {
         let now = Timestamp::from_micros(10 * Timestamp::DAY_US);
-        let check = |micros, expect: &str| assert_eq!(aside(now.saturating_add_us(micros), now), expect);
+        let check = |micros, expect: &str| assert_eq!(relative_age(now.saturating_add_us(micros), now), expect);
         check(0, "now");
         check(999_999, "now");
         check(-999_999, "now");

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::cell::Cell;
 use super::output::{Column, write_one};
 use super::text::clean;
+use super::value::Value;
 use super::{CliError, Outcome, Session, note, stdout};
 use crate::store::{VerifyReport, verify};
 
@@ -27,16 +27,18 @@ pub struct VerifyArgs {
 }
 
 const COLUMNS: &[Column<VerifyReport>] = &[
-    Column::new("sequence", "sequence", |report| Cell::Count(report.sequence)),
-    Column::new("series_count", "series", |report| Cell::Count(report.series_count)),
-    Column::new("run_count", "runs", |report| Cell::Count(report.run_count)),
-    Column::new("observation_count", "observations", |report| Cell::Count(report.observation_count)),
-    Column::new("revision_count", "revisions", |report| Cell::Count(report.revision_count)),
-    Column::new("poll_span_count", "poll spans", |report| Cell::Count(report.poll_span_count)),
-    Column::new("quarantined_count", "held ticks", |report| Cell::Count(report.quarantined_count)),
-    Column::new("block_count", "blocks", |report| Cell::Count(report.block_count)),
-    Column::table("problems", |report| Cell::Count(u64::try_from(report.problems.len()).unwrap_or(u64::MAX))),
-    Column::data("problems", |report| Cell::List(report.problems.iter().map(|problem| Cell::text(problem)).collect())),
+    Column::new("sequence", "sequence", |report| Value::Count(report.sequence)),
+    Column::new("series_count", "series", |report| Value::Count(report.series_count)),
+    Column::new("run_count", "runs", |report| Value::Count(report.run_count)),
+    Column::new("observation_count", "observations", |report| Value::Count(report.observation_count)),
+    Column::new("revision_count", "revisions", |report| Value::Count(report.revision_count)),
+    Column::new("poll_span_count", "poll spans", |report| Value::Count(report.poll_span_count)),
+    Column::new("quarantined_count", "held ticks", |report| Value::Count(report.quarantined_count)),
+    Column::new("block_count", "blocks", |report| Value::Count(report.block_count)),
+    Column::table("problems", |report| Value::Count(u64::try_from(report.problems.len()).unwrap_or(u64::MAX))),
+    Column::data("problems", |report| {
+        Value::List(report.problems.iter().map(|problem| Value::text(problem)).collect())
+    }),
 ];
 
 fn outcome(report: &VerifyReport) -> Outcome {

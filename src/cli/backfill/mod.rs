@@ -6,7 +6,7 @@
 //!
 //! **Invariant**: a day is sent whole, in one request, and only if the bank's answer is the table of that day.
 
-mod known;
+mod known_days;
 mod progress;
 mod report;
 
@@ -17,7 +17,7 @@ use clap::Args;
 use thiserror::Error;
 use tokio::time::sleep;
 
-use self::known::known_days;
+use self::known_days::known_days;
 use self::progress::Progress;
 use self::report::{OtherDate, Report, print};
 use super::client::Client;

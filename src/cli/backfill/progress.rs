@@ -5,7 +5,7 @@ use std::time::Instant;
 use chrono::NaiveDate;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::left::left;
+use crate::cli::eta::left;
 
 /// A bar over the days that are done; hidden where standard error is no terminal.
 pub(super) struct Progress {

@@ -4,9 +4,9 @@ use std::io;
 
 use chrono::NaiveDate;
 
-use crate::cli::cell::Cell;
 use crate::cli::output::{Column, Format, Sheet, record};
 use crate::cli::text::{clean, held_in_words};
+use crate::cli::value::Value;
 use crate::cli::{Session, note, stdout};
 use crate::proto::v1::{IngestSummary, IngestTicksResponse, QuarantineState};
 
@@ -118,32 +118,32 @@ impl Report {
 }
 
 const COLUMNS: &[Column<Report>] = &[
-    Column::new("source", "source", |row| Cell::text(row.source)),
-    Column::new("from", "from", |row| Cell::text(&row.from.to_string())),
-    Column::new("to", "to", |row| Cell::text(&row.to.to_string())),
-    Column::new("known_day_count", "known days", |row| Cell::Count(row.known_day_count)),
-    Column::new("table_count", "tables", |row| Cell::Count(row.table_count)),
-    Column::new("absent_day_count", "absent", |row| Cell::Count(row.absent_day_count)),
+    Column::new("source", "source", |row| Value::text(row.source)),
+    Column::new("from", "from", |row| Value::text(&row.from.to_string())),
+    Column::new("to", "to", |row| Value::text(&row.to.to_string())),
+    Column::new("known_day_count", "known days", |row| Value::Count(row.known_day_count)),
+    Column::new("table_count", "tables", |row| Value::Count(row.table_count)),
+    Column::new("absent_day_count", "absent", |row| Value::Count(row.absent_day_count)),
     Column::new("other_date_count", "other date", |row| {
-        Cell::Count(u64::try_from(row.other_dates.len()).unwrap_or(u64::MAX))
+        Value::Count(u64::try_from(row.other_dates.len()).unwrap_or(u64::MAX))
     }),
-    Column::new("unreadable_day_count", "unreadable", |row| Cell::Count(row.unreadable_day_count)),
-    Column::new("new_run_count", "new runs", |row| Cell::Count(row.new_run_count)),
-    Column::new("collapsed_count", "collapsed", |row| Cell::Count(row.collapsed_count)),
-    Column::new("known_count", "known", |row| Cell::Count(row.known_count)),
-    Column::new("revised_count", "revised", |row| Cell::Count(row.revised_count)),
-    Column::new("refused_count", "refused", |row| Cell::Count(row.refused_count)),
-    Column::new("quarantined_count", "held", |row| Cell::Count(row.quarantined_count)),
-    Column::data("sequence", |row| Cell::Count(row.sequence)),
+    Column::new("unreadable_day_count", "unreadable", |row| Value::Count(row.unreadable_day_count)),
+    Column::new("new_run_count", "new runs", |row| Value::Count(row.new_run_count)),
+    Column::new("collapsed_count", "collapsed", |row| Value::Count(row.collapsed_count)),
+    Column::new("known_count", "known", |row| Value::Count(row.known_count)),
+    Column::new("revised_count", "revised", |row| Value::Count(row.revised_count)),
+    Column::new("refused_count", "refused", |row| Value::Count(row.refused_count)),
+    Column::new("quarantined_count", "held", |row| Value::Count(row.quarantined_count)),
+    Column::data("sequence", |row| Value::Count(row.sequence)),
     Column::json("other_dates", |row| {
-        Cell::List(row.other_dates.iter().map(|day| record(OTHER_DATE_COLUMNS, day)).collect())
+        Value::List(row.other_dates.iter().map(|day| record(OTHER_DATE_COLUMNS, day)).collect())
     }),
-    Column::json("remarks", |row| Cell::List(row.remarks.iter().map(|remark| Cell::text(remark)).collect())),
+    Column::json("remarks", |row| Value::List(row.remarks.iter().map(|remark| Value::text(remark)).collect())),
 ];
 
 const OTHER_DATE_COLUMNS: &[Column<OtherDate>] = &[
-    Column::data("asked", |day| Cell::text(&day.asked.to_string())),
-    Column::data("found", |day| Cell::text(&day.found.to_string())),
+    Column::data("asked", |day| Value::text(&day.asked.to_string())),
+    Column::data("found", |day| Value::text(&day.found.to_string())),
 ];
 
 /// The summary, and for people what is to be looked at.

@@ -4,7 +4,7 @@
 //! a failure nothing stands there, or what stood there before.
 
 mod error;
-mod ours;
+mod ownership;
 mod progress;
 mod target;
 
@@ -18,11 +18,11 @@ pub(super) use self::error::ExportError;
 use self::progress::Progress;
 use self::target::{Kind, Target, Writing};
 use super::candles::candle_length;
-use super::cell::Cell;
 use super::client::Client;
 use super::error::Problem;
 use super::output::{Column, Sheet};
-use super::when::When;
+use super::time_argument::TimeArgument;
+use super::value::Value;
 use super::{CliError, Outcome, Session, ZoneArgs, stdout};
 use crate::domain::Interval;
 use crate::export::{Checker, Format, PartitionKey, Step};
@@ -78,13 +78,13 @@ pub struct ExportArgs {
     source: Vec<String>,
     /// Runs first seen (days and buckets that begin) at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    from: Option<When>,
+    from: Option<TimeArgument>,
     /// Runs first seen (days and buckets that begin) before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    to: Option<When>,
+    to: Option<TimeArgument>,
     /// As known at this time, before later corrections
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    known: Option<When>,
+    known: Option<TimeArgument>,
     /// Everything, so that silkrate import makes an identical store of it
     #[arg(long, conflicts_with_all = ["format", "shape", "interval", "zone", "fill", "pair", "source", "from", "to", "known", "partition"])]
     full: bool,
@@ -281,11 +281,11 @@ struct Summary {
 }
 
 const COLUMNS: &[Column<Summary>] = &[
-    Column::new("target", "target", |summary| Cell::text(&summary.path)),
-    Column::new("row_count", "rows", |summary| Cell::Count(summary.written.row_count)),
-    Column::new("byte_count", "bytes", |summary| Cell::Count(summary.written.byte_count)),
-    Column::new("sequence", "sequence", |summary| Cell::Count(summary.written.manifest.sequence)),
-    Column::new("recorded_time", "recorded", |summary| Cell::time(summary.written.manifest.recorded_time.as_ref())),
+    Column::new("target", "target", |summary| Value::text(&summary.path)),
+    Column::new("row_count", "rows", |summary| Value::Count(summary.written.row_count)),
+    Column::new("byte_count", "bytes", |summary| Value::Count(summary.written.byte_count)),
+    Column::new("sequence", "sequence", |summary| Value::Count(summary.written.manifest.sequence)),
+    Column::new("recorded_time", "recorded", |summary| Value::time(summary.written.manifest.recorded_time.as_ref())),
 ];
 
 fn print(summary: &Summary, session: &Session) -> io::Result<()> {

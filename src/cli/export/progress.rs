@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
-use crate::cli::left::left;
+use crate::cli::eta::left;
 
 /// A bar over the rows that are on this side; hidden where standard error is no terminal.
 pub(super) struct Progress {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use prost::bytes::Bytes;
 
 use super::error::ExportError;
-use super::ours::{foreign_in_full, foreign_in_tree};
-use crate::cli::unfinished::Unfinished;
+use super::ownership::{foreign_in_full, foreign_in_tree};
+use crate::cli::atomic_write::AtomicWrite;
 use crate::export::{
     CountError, Format, MANIFEST_NAME, PartFile, PartitionKey, PartitionTotals, PartitionWriter, StreamCounter,
     StreamError, count_rows, manifest_json,
@@ -88,12 +88,12 @@ impl Target {
         let place = match &self.kind {
             Kind::Stdout(format) => Place::Stdout { out: io::stdout(), counter: StreamCounter::new(*format) },
             Kind::File(format) => {
-                let (unfinished, file) = Unfinished::file(&self.path).map_err(failed)?;
+                let (unfinished, file) = AtomicWrite::file(&self.path).map_err(failed)?;
                 Place::File { unfinished, file, format: *format }
             }
-            Kind::Full => Place::Full { unfinished: Unfinished::directory(&self.path).map_err(failed)?, part: None },
+            Kind::Full => Place::Full { unfinished: AtomicWrite::directory(&self.path).map_err(failed)?, part: None },
             Kind::Tree(keys) => {
-                let unfinished = Unfinished::directory(&self.path).map_err(failed)?;
+                let unfinished = AtomicWrite::directory(&self.path).map_err(failed)?;
                 let writer = PartitionWriter::new(unfinished.path(), keys.clone(), manifest);
                 Place::Tree { unfinished, writer: Box::new(writer) }
             }
@@ -104,9 +104,9 @@ impl Target {
 
 enum Place {
     Stdout { out: Stdout, counter: StreamCounter },
-    File { unfinished: Unfinished, file: File, format: Format },
-    Full { unfinished: Unfinished, part: Option<(PathBuf, File)> },
-    Tree { unfinished: Unfinished, writer: Box<PartitionWriter> },
+    File { unfinished: AtomicWrite, file: File, format: Format },
+    Full { unfinished: AtomicWrite, part: Option<(PathBuf, File)> },
+    Tree { unfinished: AtomicWrite, writer: Box<PartitionWriter> },
 }
 
 /// An export on its way to its target; dropped, it leaves nothing.

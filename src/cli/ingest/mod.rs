@@ -22,7 +22,7 @@ use super::client::Client;
 use super::error::Problem;
 use super::output::{Format, Sheet};
 use super::text::{clean, plural};
-use super::when::When;
+use super::time_argument::TimeArgument;
 use super::{CliError, Outcome, Session, note, stdout};
 use crate::export::read::PARQUET_MAGIC;
 use crate::feed::{TICK_CSV_LINE_BYTES_MAX, begins_as_tick_csv};
@@ -63,7 +63,7 @@ pub struct IngestArgs {
     source: Option<String>,
     /// When the page showed its quotes; the date on the page if left out
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    time: Option<When>,
+    time: Option<TimeArgument>,
     /// Replace what is stored where it differs; it stays readable as a revision
     #[arg(long)]
     revise: bool,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::left::left;
+use crate::cli::eta::left;
 
 /// A bar over the bytes whose rows are durable; hidden where standard error is no terminal.
 pub(in crate::cli) struct Progress {

@@ -1,10 +1,10 @@
 //! What became of a file, for people and for programs.
 
-use crate::cli::cell::Cell;
 use crate::cli::output::{Column, record};
 use crate::cli::quarantine::state;
 use crate::cli::runs;
 use crate::cli::text::{clean, held_in_words};
+use crate::cli::value::Value;
 use crate::proto::v1::{HeldTick, IngestSummary, QuarantineState, Refusal, RefusalReason, Tick};
 
 /// Refusals shown to people; the rest are counted.
@@ -192,57 +192,57 @@ fn reason(reason: RefusalReason) -> &'static str {
 
 /// The summary: a row a file.
 pub(super) const COLUMNS: &[Column<FileReport>] = &[
-    Column::new("file", "file", |row| Cell::text(&row.file)),
-    Column::data("format", |row| Cell::text(row.format)),
-    Column::new("new_run_count", "new runs", |row| Cell::Count(row.new_run_count)),
-    Column::new("collapsed_count", "collapsed", |row| Cell::Count(row.collapsed_count)),
-    Column::new("known_count", "known", |row| Cell::Count(row.known_count)),
-    Column::new("revised_count", "revised", |row| Cell::Count(row.revised_count)),
-    Column::new("refused_count", "refused", |row| Cell::Count(row.refused_count)),
-    Column::new("quarantined_count", "held", |row| Cell::Count(row.quarantined_count)),
-    Column::new("malformed_count", "malformed", |row| Cell::Count(row.malformed_count)),
-    Column::new("late_count", "late", |row| Cell::Count(row.late_count)),
-    Column::new("sequence", "sequence", |row| Cell::Count(row.sequence)),
-    Column::data("recorded_time", |row| Cell::time(row.recorded_time.as_ref())),
+    Column::new("file", "file", |row| Value::text(&row.file)),
+    Column::data("format", |row| Value::text(row.format)),
+    Column::new("new_run_count", "new runs", |row| Value::Count(row.new_run_count)),
+    Column::new("collapsed_count", "collapsed", |row| Value::Count(row.collapsed_count)),
+    Column::new("known_count", "known", |row| Value::Count(row.known_count)),
+    Column::new("revised_count", "revised", |row| Value::Count(row.revised_count)),
+    Column::new("refused_count", "refused", |row| Value::Count(row.refused_count)),
+    Column::new("quarantined_count", "held", |row| Value::Count(row.quarantined_count)),
+    Column::new("malformed_count", "malformed", |row| Value::Count(row.malformed_count)),
+    Column::new("late_count", "late", |row| Value::Count(row.late_count)),
+    Column::new("sequence", "sequence", |row| Value::Count(row.sequence)),
+    Column::data("recorded_time", |row| Value::time(row.recorded_time.as_ref())),
     Column::data("quote_count", |row| count(row.quote_count)),
     Column::data("cycle_count", |row| count(row.cycle_count)),
-    Column::json("ticks", |row| Cell::List(row.ticks.iter().map(|tick| record(TICK_COLUMNS, tick)).collect())),
-    Column::json("refusals", |row| Cell::List(row.refusals.iter().map(|one| record(REFUSAL_COLUMNS, one)).collect())),
-    Column::json("held_ticks", |row| Cell::List(row.held.iter().map(|one| record(HELD_COLUMNS, one)).collect())),
+    Column::json("ticks", |row| Value::List(row.ticks.iter().map(|tick| record(TICK_COLUMNS, tick)).collect())),
+    Column::json("refusals", |row| Value::List(row.refusals.iter().map(|one| record(REFUSAL_COLUMNS, one)).collect())),
+    Column::json("held_ticks", |row| Value::List(row.held.iter().map(|one| record(HELD_COLUMNS, one)).collect())),
 ];
 
 /// What was read from a page.
 pub(super) const TICK_COLUMNS: &[Column<Tick>] = &[
-    Column::new("pair", "pair", |tick| Cell::text(&tick.pair)),
-    Column::new("source", "source", |tick| Cell::text(&tick.source)),
-    Column::new("observed_time", "observed", |tick| Cell::time(tick.observed_time.as_ref())),
-    Column::new("rate", "rate", |tick| Cell::decimal(&tick.rate)),
+    Column::new("pair", "pair", |tick| Value::text(&tick.pair)),
+    Column::new("source", "source", |tick| Value::text(&tick.source)),
+    Column::new("observed_time", "observed", |tick| Value::time(tick.observed_time.as_ref())),
+    Column::new("rate", "rate", |tick| Value::decimal(&tick.rate)),
     Column::new("reported_change_percent", runs::REPORTED_TITLE, |tick| {
-        Cell::decimal_or_absent(tick.reported_change_percent.as_ref())
+        Value::decimal_or_absent(tick.reported_change_percent.as_ref())
     }),
 ];
 
 const REFUSAL_COLUMNS: &[Column<Refused>] = &[
-    Column::data("line", |one| one.line.map_or(Cell::Absent, Cell::Count)),
-    Column::data("index", |one| one.index.map_or(Cell::Absent, Cell::Count)),
-    Column::data("reason", |one| Cell::text(&one.reason)),
-    Column::data("message", |one| Cell::text(&one.message)),
-    Column::data("stored_rate", |one| Cell::decimal_or_absent(one.stored_rate.as_ref())),
+    Column::data("line", |one| one.line.map_or(Value::Absent, Value::Count)),
+    Column::data("index", |one| one.index.map_or(Value::Absent, Value::Count)),
+    Column::data("reason", |one| Value::text(&one.reason)),
+    Column::data("message", |one| Value::text(&one.message)),
+    Column::data("stored_rate", |one| Value::decimal_or_absent(one.stored_rate.as_ref())),
     Column::data("stored_reported_change_percent", |one| {
-        Cell::decimal_or_absent(one.stored_reported_change_percent.as_ref())
+        Value::decimal_or_absent(one.stored_reported_change_percent.as_ref())
     }),
 ];
 
 const HELD_COLUMNS: &[Column<Held>] = &[
-    Column::data("line", |one| one.line.map_or(Cell::Absent, Cell::Count)),
-    Column::data("index", |one| one.index.map_or(Cell::Absent, Cell::Count)),
-    Column::data("id", |one| one.id.map_or(Cell::Absent, Cell::Count)),
+    Column::data("line", |one| one.line.map_or(Value::Absent, Value::Count)),
+    Column::data("index", |one| one.index.map_or(Value::Absent, Value::Count)),
+    Column::data("id", |one| one.id.map_or(Value::Absent, Value::Count)),
     Column::data("state", |one| state(one.state)),
-    Column::data("rate_in_force", |one| Cell::decimal(&one.rate_in_force)),
+    Column::data("rate_in_force", |one| Value::decimal(&one.rate_in_force)),
 ];
 
-fn count(count: Option<u32>) -> Cell {
-    count.map_or(Cell::Absent, |count| Cell::Count(count.into()))
+fn count(count: Option<u32>) -> Value {
+    count.map_or(Value::Absent, |count| Value::Count(count.into()))
 }
 
 #[cfg(test)]

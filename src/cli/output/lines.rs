@@ -5,8 +5,8 @@
 use std::io::{self, Write};
 
 use super::{Column, Format, csv_to_io};
-use crate::cli::cell::Cell;
 use crate::cli::text::clean;
+use crate::cli::value::Value;
 
 /// Between two cells of a line for people.
 const BLANKS: &str = "  ";
@@ -55,7 +55,7 @@ impl<W: Write, T> LineSheet<W, T> {
     ///
     /// # Errors
     /// As `out` has them.
-    pub(in crate::cli) fn row(&mut self, lead: &[Cell], row: &T) -> io::Result<()> {
+    pub(in crate::cli) fn row(&mut self, lead: &[Value], row: &T) -> io::Result<()> {
         let cells = self.columns.iter().map(|column| (column.cell)(row));
         match &mut self.body {
             Body::Table(out) => {
@@ -68,7 +68,7 @@ impl<W: Write, T> LineSheet<W, T> {
             }
             Body::Json(out) => {
                 let names = self.lead.iter().copied().chain(self.columns.iter().map(|column| column.field));
-                let object = Cell::Record(names.zip(lead.iter().cloned().chain(cells)).collect());
+                let object = Value::Record(names.zip(lead.iter().cloned().chain(cells)).collect());
                 serde_json::to_writer(&mut *out, &object)?;
                 writeln!(out)
             }
@@ -97,13 +97,13 @@ mod tests {
     use super::*;
 
     const COLUMNS: &[Column<&str>] =
-        &[Column::new("rate", "rate", |row| Cell::decimal(row)), Column::data("note", |_| Cell::text("a,b"))];
+        &[Column::new("rate", "rate", |row| Value::decimal(row)), Column::data("note", |_| Value::text("a,b"))];
 
     fn written(format: Format) -> String {
         let mut out = Vec::new();
         let mut sheet = LineSheet::new(&mut out, format, &["sequence", "kind"], COLUMNS).unwrap();
         for rate in ["0.28490", ""] {
-            sheet.row(&[Cell::Count(7), Cell::text("CHANGES")], &rate).unwrap();
+            sheet.row(&[Value::Count(7), Value::text("CHANGES")], &rate).unwrap();
         }
         sheet.flush().unwrap();
         drop(sheet);

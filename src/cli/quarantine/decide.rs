@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::{PAGE_HELD_MAX, WhichArgs, page};
-use crate::cli::cell::Cell;
 use crate::cli::client::Client;
 use crate::cli::output::{Column, Sheet};
+use crate::cli::value::Value;
 use crate::cli::{CliError, Outcome, Session, note, stdout};
 use crate::proto::v1::{
     ConflictPolicy, DiscardQuarantineRequest, ListQuarantineRequest, QuarantineDecision, QuarantineOutcome,
@@ -51,22 +51,22 @@ pub(super) struct DiscardArgs {
 }
 
 const COLUMNS: &[Column<QuarantineDecision>] = &[
-    Column::new("id", "id", |row| Cell::Count(row.id)),
+    Column::new("id", "id", |row| Value::Count(row.id)),
     Column::new("outcome", "outcome", |row| outcome(row.outcome())),
     Column::data("reason", |row| reason(row.reason())),
-    Column::data("message", |row| Cell::text(&row.message)),
-    Column::data("stored_rate", |row| Cell::decimal_or_absent(row.stored_rate.as_ref())),
+    Column::data("message", |row| Value::text(&row.message)),
+    Column::data("stored_rate", |row| Value::decimal_or_absent(row.stored_rate.as_ref())),
     Column::data("stored_reported_change_percent", |row| {
-        Cell::decimal_or_absent(row.stored_reported_change_percent.as_ref())
+        Value::decimal_or_absent(row.stored_reported_change_percent.as_ref())
     }),
 ];
 
-fn outcome(outcome: QuarantineOutcome) -> Cell {
-    Cell::name(outcome.as_str_name(), "QUARANTINE_OUTCOME_")
+fn outcome(outcome: QuarantineOutcome) -> Value {
+    Value::name(outcome.as_str_name(), "QUARANTINE_OUTCOME_")
 }
 
-fn reason(reason: QuarantineRefusal) -> Cell {
-    Cell::name(reason.as_str_name(), "QUARANTINE_REFUSAL_")
+fn reason(reason: QuarantineRefusal) -> Value {
+    Value::name(reason.as_str_name(), "QUARANTINE_REFUSAL_")
 }
 
 pub(super) async fn release(args: ReleaseArgs, session: &Session) -> Result<Outcome, CliError> {

@@ -3,10 +3,10 @@
 use clap::{Args, ValueEnum};
 
 use super::{PAGE_HELD_MAX, WhichArgs, page};
-use crate::cli::cell::Cell;
 use crate::cli::output::Column;
 use crate::cli::pages::{Page, limit, list_without, note_rest};
 use crate::cli::runs::REPORTED_TITLE;
+use crate::cli::value::Value;
 use crate::cli::{CliError, KnownArgs, Outcome, Session};
 use crate::proto::v1::{ListQuarantineRequest, QuarantineState, QuarantinedTick};
 
@@ -47,26 +47,26 @@ impl Decided {
 }
 
 const COLUMNS: &[Column<QuarantinedTick>] = &[
-    Column::new("id", "id", |row| Cell::Count(row.id)),
-    Column::new("pair", "pair", |row| Cell::text(&row.pair)),
-    Column::new("source", "source", |row| Cell::text(&row.source)),
-    Column::new("observed_time", "observed", |row| Cell::time(row.observed_time.as_ref())),
-    Column::new("rate", "rate", |row| Cell::decimal(&row.rate)),
-    Column::new("rate_in_force", "in force", |row| Cell::decimal(&row.rate_in_force)),
+    Column::new("id", "id", |row| Value::Count(row.id)),
+    Column::new("pair", "pair", |row| Value::text(&row.pair)),
+    Column::new("source", "source", |row| Value::text(&row.source)),
+    Column::new("observed_time", "observed", |row| Value::time(row.observed_time.as_ref())),
+    Column::new("rate", "rate", |row| Value::decimal(&row.rate)),
+    Column::new("rate_in_force", "in force", |row| Value::decimal(&row.rate_in_force)),
     Column::new("reported_change_percent", REPORTED_TITLE, |row| {
-        Cell::decimal_or_absent(row.reported_change_percent.as_ref())
+        Value::decimal_or_absent(row.reported_change_percent.as_ref())
     }),
-    Column::new("held_time", "held", |row| Cell::time(row.held_time.as_ref())),
+    Column::new("held_time", "held", |row| Value::time(row.held_time.as_ref())),
     Column::new("state", "state", |row| state(row.state())),
-    Column::new("decided_time", "decided", |row| Cell::time(row.decided_time.as_ref())),
-    Column::new("note", "note", |row| row.note.as_ref().map_or(Cell::Absent, |note| Cell::text(note))),
+    Column::new("decided_time", "decided", |row| Value::time(row.decided_time.as_ref())),
+    Column::new("note", "note", |row| row.note.as_ref().map_or(Value::Absent, |note| Value::text(note))),
 ];
 
 /// What only decided ticks have.
 const DECIDED_TITLES: [&str; 2] = ["decided", "note"];
 
-pub(in crate::cli) fn state(state: QuarantineState) -> Cell {
-    Cell::name(state.as_str_name(), "QUARANTINE_STATE_")
+pub(in crate::cli) fn state(state: QuarantineState) -> Value {
+    Value::name(state.as_str_name(), "QUARANTINE_STATE_")
 }
 
 pub(super) async fn run(args: ListArgs, session: &Session) -> Result<Outcome, CliError> {

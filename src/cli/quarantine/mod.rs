@@ -10,7 +10,7 @@ pub(super) use list::state;
 use clap::{Args, Subcommand};
 
 use super::client::Client;
-use super::when::When;
+use super::time_argument::TimeArgument;
 use super::{CliError, Outcome, Session};
 use crate::proto::v1::{ListQuarantineRequest, ListQuarantineResponse};
 
@@ -58,10 +58,10 @@ struct WhichArgs {
     sources: Vec<String>,
     /// Observed at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    from: Option<When>,
+    from: Option<TimeArgument>,
     /// Observed before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    to: Option<When>,
+    to: Option<TimeArgument>,
 }
 
 impl WhichArgs {

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use crossterm::style::Color;
 
-use super::held::{Held, Line as Connection, Row, time};
+use super::state::{Held, Line as Connection, Row, time};
 use super::trend::number;
-use crate::cli::cell::Cell;
 use crate::cli::text::{clean, length};
+use crate::cli::value::Value;
 use crate::domain::{Rate, Timestamp, duration_us};
 use crate::proto::v1::RateState;
 
@@ -117,7 +117,7 @@ fn state(view: &View<'_>, row: &Row) -> Span {
         RateState::Moving => Tint::Good,
         RateState::Flat | RateState::Unspecified => Tint::Plain,
     };
-    Span::new(Cell::state(state).to_csv().unwrap_or_default(), tint)
+    Span::new(Value::state(state).to_csv().unwrap_or_default(), tint)
 }
 
 fn moved(view: &View<'_>, row: &Row) -> Span {

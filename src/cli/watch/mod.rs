@@ -3,10 +3,10 @@
 //! **Invariant**: whether a rate stands still, its feed is dead or the connection is lost can be told apart at a glance;
 //! a restart of the server loses nothing.
 
+mod connection;
 mod frame;
-mod held;
-mod link;
 mod screen;
+mod state;
 mod trend;
 
 use std::io::{IsTerminal as _, Write};
@@ -15,10 +15,10 @@ use std::time::Duration;
 use clap::Args;
 use tokio::sync::mpsc::{self, Receiver};
 
-use self::link::{News, Question, follow};
-use super::cell::Cell;
+use self::connection::{News, Question, follow};
 use super::output::{Format, LineSheet};
 use super::text::length;
+use super::value::Value;
 use super::{CliError, Outcome, Session, latest, note, stdout};
 use crate::domain::{duration_us, parse_length};
 use crate::proto::v1::{LatestRate, WatchKind, WatchLatestRatesResponse};
@@ -119,7 +119,7 @@ fn write_message(
         WatchKind::Changes => "CHANGES",
         WatchKind::Heartbeat | WatchKind::Unspecified => return Ok(()),
     };
-    let lead = [Cell::time(message.server_time.as_ref()), Cell::Count(message.sequence), Cell::text(kind)];
+    let lead = [Value::time(message.server_time.as_ref()), Value::Count(message.sequence), Value::text(kind)];
     for rate in &message.rates {
         lines.row(&lead, rate)?;
     }

@@ -12,9 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::connection::News;
 use super::frame::{Line, frame};
-use super::held::Held;
-use super::link::News;
+use super::state::Held;
 use crate::cli::{CliError, interrupted_status};
 
 /// Ages run on by themselves.

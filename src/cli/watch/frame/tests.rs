@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::cli::watch::link::News;
+use crate::cli::watch::connection::News;
 use crate::proto::convert::timestamp;
 use crate::proto::v1::{LatestRate, Run, WatchKind, WatchLatestRatesResponse};
 

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::link::{News, SeriesName};
+use super::connection::{News, SeriesName};
 use super::trend::Trend;
-use crate::cli::cell::Cell;
+use crate::cli::value::Value;
 use crate::domain::{Timestamp, duration_us};
 use crate::proto::v1::{LatestRate, Run, WatchKind, WatchLatestRatesResponse};
 
@@ -103,15 +103,15 @@ impl Held {
 
 /// A time of the wire, if it is one.
 pub(super) fn time(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
-    match Cell::time(time) {
-        Cell::Time(time) => Some(time),
-        Cell::Absent
-        | Cell::Text(_)
-        | Cell::Decimal(_)
-        | Cell::Count(_)
-        | Cell::Flag(_)
-        | Cell::Length(_)
-        | Cell::Record(_)
-        | Cell::List(_) => None,
+    match Value::time(time) {
+        Value::Time(time) => Some(time),
+        Value::Absent
+        | Value::Text(_)
+        | Value::Decimal(_)
+        | Value::Count(_)
+        | Value::Flag(_)
+        | Value::Length(_)
+        | Value::Record(_)
+        | Value::List(_) => None,
     }
 }

@@ -5,14 +5,14 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::text::{aside, clean, length};
+use super::text::{clean, length, relative_age};
 use crate::domain::{Timestamp, exact_length};
 use crate::proto::convert::micros;
 use crate::proto::v1::{Derivation, RateState};
 
 /// A value in a column.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Cell {
+pub(super) enum Value {
     /// Nothing: `null`, or empty.
     Absent,
     /// Words.
@@ -28,14 +28,14 @@ pub(super) enum Cell {
     /// A length in microseconds.
     Length(i64),
     /// Named values, in order.
-    Record(Vec<(&'static str, Cell)>),
+    Record(Vec<(&'static str, Value)>),
     /// Several values.
-    List(Vec<Cell>),
+    List(Vec<Value>),
 }
 
 /// A cell as a table shows it: on one line, or on more and shorter ones where the terminal is narrow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shown {
+pub(super) struct FormattedValue {
     pub(super) line: String,
     /// A time above its age.
     pub(super) stacked: String,
@@ -45,7 +45,7 @@ pub(super) struct Shown {
     pub(super) right: bool,
 }
 
-impl Cell {
+impl Value {
     /// Text, unless it is empty.
     pub(super) fn text(text: &str) -> Self {
         if text.is_empty() { Self::Absent } else { Self::Text(text.to_owned()) }
@@ -115,9 +115,9 @@ impl Cell {
     }
 
     /// As a table has it, with ages counted from `now`.
-    pub(super) fn to_shown(&self, now: Timestamp) -> Shown {
-        let words = |text: &str| Shown::words(clean(text).into_owned());
-        let number = |text: &str| Shown { right: true, ..words(text) };
+    pub(super) fn to_shown(&self, now: Timestamp) -> FormattedValue {
+        let words = |text: &str| FormattedValue::words(clean(text).into_owned());
+        let number = |text: &str| FormattedValue { right: true, ..words(text) };
         match self {
             Self::Absent => words("-"),
             Self::Text(text) => words(text),
@@ -125,26 +125,28 @@ impl Cell {
             Self::Count(count) => number(&count.to_string()),
             Self::Flag(flag) => words(if *flag { "yes" } else { "no" }),
             Self::Time(time) => {
-                let (exact, aside) = (time.to_string(), aside(*time, now));
+                let (exact, relative_age) = (time.to_string(), relative_age(*time, now));
                 let (date, clock) = exact.split_once('T').unwrap_or((&exact, ""));
-                Shown {
-                    line: format!("{exact} ({aside})"),
-                    stacked: format!("{exact}\n{aside}"),
-                    folded: format!("{date}\n{clock}\n{aside}"),
+                FormattedValue {
+                    line: format!("{exact} ({relative_age})"),
+                    stacked: format!("{exact}\n{relative_age}"),
+                    folded: format!("{date}\n{clock}\n{relative_age}"),
                     right: false,
                 }
             }
             Self::Length(micros) => words(&length(*micros)),
             Self::Record(parts) => {
                 let parts = parts.iter().map(|(name, cell)| format!("{name} {}", cell.to_shown(now).line));
-                Shown::parts(&parts.collect::<Vec<_>>())
+                FormattedValue::parts(&parts.collect::<Vec<_>>())
             }
-            Self::List(items) => Shown::parts(&items.iter().map(|cell| cell.to_shown(now).line).collect::<Vec<_>>()),
+            Self::List(items) => {
+                FormattedValue::parts(&items.iter().map(|cell| cell.to_shown(now).line).collect::<Vec<_>>())
+            }
         }
     }
 }
 
-impl Shown {
+impl FormattedValue {
     fn words(line: String) -> Self {
         Self { stacked: line.clone(), folded: line.clone(), line, right: false }
     }
@@ -155,7 +157,7 @@ impl Shown {
     }
 }
 
-impl Serialize for Cell {
+impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Absent => serializer.serialize_none(),
@@ -183,24 +185,24 @@ mod tests {
     #[test]
     fn machines_get_the_exact_value_and_people_words_beside_it() {
         let now = Timestamp::from_micros(3 * Timestamp::DAY_US);
-        let check = |cell: Cell, json: &str, csv: &str, table: &str| {
+        let check = |cell: Value, json: &str, csv: &str, table: &str| {
             assert_eq!(serde_json::to_string(&cell).unwrap(), json);
             assert_eq!(cell.to_csv().unwrap(), csv);
             assert_eq!(cell.to_shown(now).line, table);
         };
-        check(Cell::Absent, "null", "", "-");
-        check(Cell::text(""), "null", "", "-");
-        check(Cell::decimal("0.28490"), "\"0.28490\"", "0.28490", "0.28490");
-        check(Cell::Count(u64::MAX), "18446744073709551615", "18446744073709551615", "18446744073709551615");
-        check(Cell::Flag(true), "true", "true", "yes");
-        let second = Cell::Time(Timestamp::from_micros(Timestamp::SECOND_US));
+        check(Value::Absent, "null", "", "-");
+        check(Value::text(""), "null", "", "-");
+        check(Value::decimal("0.28490"), "\"0.28490\"", "0.28490", "0.28490");
+        check(Value::Count(u64::MAX), "18446744073709551615", "18446744073709551615", "18446744073709551615");
+        check(Value::Flag(true), "true", "true", "yes");
+        let second = Value::Time(Timestamp::from_micros(Timestamp::SECOND_US));
         check(second, "\"1970-01-01T00:00:01Z\"", "1970-01-01T00:00:01Z", "1970-01-01T00:00:01Z (2 d ago)");
-        check(Cell::Length(5_400_500_000), "\"5400.5s\"", "5400.5s", "1 h");
-        check(Cell::text("\u{1b}[2J"), r#""\u001b[2J""#, "\u{1b}[2J", r"\u{1b}[2J");
-        let record = Cell::Record(vec![("z", Cell::Count(1)), ("a", Cell::Absent)]);
+        check(Value::Length(5_400_500_000), "\"5400.5s\"", "5400.5s", "1 h");
+        check(Value::text("\u{1b}[2J"), r#""\u001b[2J""#, "\u{1b}[2J", r"\u{1b}[2J");
+        let record = Value::Record(vec![("z", Value::Count(1)), ("a", Value::Absent)]);
         check(record.clone(), r#"{"z":1,"a":null}"#, r#"{"z":1,"a":null}"#, "z 1; a -");
         check(
-            Cell::List(vec![record, Cell::text("x")]),
+            Value::List(vec![record, Value::text("x")]),
             r#"[{"z":1,"a":null},"x"]"#,
             r#"[{"z":1,"a":null},"x"]"#,
             "z 1; a -; x",
@@ -210,12 +212,12 @@ mod tests {
     #[test]
     fn times_of_the_wire() {
         let wire = |seconds, nanos| prost_types::Timestamp { seconds, nanos };
-        let check = |time, expect: &str| assert_eq!(Cell::time(Some(&time)).to_csv().unwrap(), expect);
+        let check = |time, expect: &str| assert_eq!(Value::time(Some(&time)).to_csv().unwrap(), expect);
         check(wire(0, 1_000), "1970-01-01T00:00:00.000001Z");
         check(wire(-1, 0), "1969-12-31T23:59:59Z");
         check(wire(i64::MAX, 0), "time of 9223372036854775807 s and 0 ns is outside the years 0001 to 9999");
-        assert_eq!(Cell::time(None), Cell::Absent);
+        assert_eq!(Value::time(None), Value::Absent);
         let length = prost_types::Duration { seconds: i64::MAX, nanos: 0 };
-        assert_eq!(Cell::length(Some(&length)), Cell::Length(i64::MAX));
+        assert_eq!(Value::length(Some(&length)), Value::Length(i64::MAX));
     }
 }

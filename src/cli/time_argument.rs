@@ -12,7 +12,7 @@ use crate::domain::{Span, SpanError, Timestamp, TimestampError};
 
 /// A moment as typed: RFC 3339, a date (its start, UTC), `now`, or a distance back such as `-7d`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum When {
+pub(super) enum TimeArgument {
     /// A fixed instant.
     At(Timestamp),
     /// The moment the command started.
@@ -23,7 +23,7 @@ pub(super) enum When {
 
 /// Why a text is no time.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(super) enum WhenError {
+pub(super) enum TimeArgumentError {
     /// None of the forms.
     #[error(
         "'{0}' is no time; write 2025-12-08T00:00:00Z, a date like 2025-12-08, now, or a distance back like -7d \
@@ -46,38 +46,38 @@ pub(super) enum WhenError {
     TooFarBack(Span),
 }
 
-impl When {
+impl TimeArgument {
     /// The instant meant, if the present is `now`. Months and years are those of the calendar and clamp: 31 March
     /// less one month is the end of February.
     ///
     /// # Errors
     /// `TooFarBack`.
-    pub(super) fn resolve(self, now: Timestamp) -> Result<Timestamp, WhenError> {
+    pub(super) fn resolve(self, now: Timestamp) -> Result<Timestamp, TimeArgumentError> {
         match self {
             Self::At(time) => Ok(time),
             Self::Now => Ok(now),
-            Self::Ago(span) => span.before(now).ok_or(WhenError::TooFarBack(span)),
+            Self::Ago(span) => span.before(now).ok_or(TimeArgumentError::TooFarBack(span)),
         }
     }
 }
 
-impl FromStr for When {
-    type Err = WhenError;
+impl FromStr for TimeArgument {
+    type Err = TimeArgumentError;
 
-    fn from_str(text: &str) -> Result<Self, WhenError> {
+    fn from_str(text: &str) -> Result<Self, TimeArgumentError> {
         if text == "now" {
             return Ok(Self::Now);
         }
         if let Some(span) = text.strip_prefix('-') {
             return match span.parse() {
                 Ok(span) => Ok(Self::Ago(span)),
-                Err(problem) => Err(WhenError::Distance { text: clean(span).into_owned(), problem }),
+                Err(problem) => Err(TimeArgumentError::Distance { text: clean(span).into_owned(), problem }),
             };
         }
         Timestamp::parse(text).map(Self::At).map_err(|problem| match problem {
-            TimestampError::Malformed(shown) => WhenError::Malformed(shown),
+            TimestampError::Malformed(shown) => TimeArgumentError::Malformed(shown),
             TimestampError::NoSuchDay(_) | TimestampError::TooFine(_) | TimestampError::OutOfRange { .. } => {
-                WhenError::Time(problem)
+                TimeArgumentError::Time(problem)
             }
         })
     }
@@ -93,7 +93,7 @@ mod tests {
 
     /// `Err` names a part of the message.
     fn check(now: &str, text: &str, expect: Result<&str, &str>) {
-        let answer = text.parse::<When>().and_then(|when| when.resolve(at(now)));
+        let answer = text.parse::<TimeArgument>().and_then(|when| when.resolve(at(now)));
         match (answer, expect) {
             (Ok(time), Ok(expect)) => assert_eq!(time.to_string(), expect, "{text}"),
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),

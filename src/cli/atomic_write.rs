@@ -42,11 +42,11 @@ fn remove(path: &Path) {
 
 /// Something unfinished; removed when dropped.
 #[derive(Debug)]
-pub(super) struct Unfinished {
+pub(super) struct AtomicWrite {
     path: PathBuf,
 }
 
-impl Unfinished {
+impl AtomicWrite {
     /// An empty file that will be `target`.
     ///
     /// # Errors
@@ -101,18 +101,18 @@ impl Unfinished {
             // What bears the unfinished name now is removed when this is dropped.
             return sync_names(target);
         }
-        let aside = hidden(target, "replaced").ok_or(io::ErrorKind::InvalidFilename)?;
-        fs::rename(target, &aside)?;
+        let replaced = hidden(target, "replaced").ok_or(io::ErrorKind::InvalidFilename)?;
+        fs::rename(target, &replaced)?;
         if let Err(problem) = fs::rename(&self.path, target) {
-            fs::rename(&aside, target)?;
+            fs::rename(&replaced, target)?;
             return Err(problem);
         }
         sync_names(target)?;
-        fs::remove_dir_all(&aside)
+        fs::remove_dir_all(&replaced)
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for AtomicWrite {
     fn drop(&mut self) {
         let mut paths = unfinished();
         if let Some(at) = paths.iter().position(|path| *path == self.path) {
@@ -168,11 +168,11 @@ mod tests {
     fn only_what_is_finished_is_left() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("runs.csv");
-        drop(Unfinished::file(&target).unwrap());
+        drop(AtomicWrite::file(&target).unwrap());
         assert_eq!(names(directory.path()), [""; 0]);
-        Unfinished::file(&target).unwrap().0.finish(&target).unwrap();
+        AtomicWrite::file(&target).unwrap().0.finish(&target).unwrap();
         assert_eq!(names(directory.path()), ["runs.csv"]);
-        assert!(Unfinished::file(&directory.path().join("..")).is_err());
+        assert!(AtomicWrite::file(&directory.path().join("..")).is_err());
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("store");
         for name in ["old", "new"] {
-            let unfinished = Unfinished::directory(&target).unwrap();
+            let unfinished = AtomicWrite::directory(&target).unwrap();
             fs::write(unfinished.path().join(name), "x").unwrap();
             unfinished.finish(&target).unwrap();
             assert_eq!(names(&target), [name]);
@@ -196,7 +196,7 @@ mod tests {
 
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("store");
-        Unfinished::directory(&target).unwrap().finish(&target).unwrap();
+        AtomicWrite::directory(&target).unwrap().finish(&target).unwrap();
         let is_over = AtomicBool::new(false);
         let missing = std::thread::scope(|scope| {
             let watcher = scope.spawn(|| {
@@ -207,7 +207,7 @@ mod tests {
                 missing
             });
             for _ in 0..500 {
-                Unfinished::directory(&target).unwrap().finish(&target).unwrap();
+                AtomicWrite::directory(&target).unwrap().finish(&target).unwrap();
             }
             is_over.store(true, Ordering::Relaxed);
             watcher.join().unwrap()
