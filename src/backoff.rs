@@ -20,10 +20,10 @@ impl Backoff {
 }
 
 /// `wait` and up to the `part`-th part of it more, so that clients that failed together do not come back together.
-/// `chance` is any number: all numbers are as likely.
-pub fn jittered(wait: Duration, part: u32, chance: u32) -> Duration {
+/// `jitter` is any number: all numbers are as likely.
+pub fn jittered(wait: Duration, part: u32, jitter: u32) -> Duration {
     let most = wait.as_nanos() / u128::from(part.max(1));
-    let more = most.saturating_mul(u128::from(chance)) >> u32::BITS;
+    let more = most.saturating_mul(u128::from(jitter)) >> u32::BITS;
     wait.saturating_add(Duration::from_nanos(u64::try_from(more).unwrap_or(u64::MAX)))
 }
 
@@ -42,8 +42,8 @@ mod tests {
 
     #[test]
     fn jitter_adds_up_to_a_part() {
-        let check = |chance: u32, expect_ms: u64| {
-            assert_eq!(jittered(8 * SECOND, 2, chance).as_millis(), u128::from(expect_ms), "{chance}");
+        let check = |jitter: u32, expect_ms: u64| {
+            assert_eq!(jittered(8 * SECOND, 2, jitter).as_millis(), u128::from(expect_ms), "{jitter}");
         };
         check(0, 8_000);
         check(1 << 31, 10_000);

@@ -90,7 +90,7 @@ pub struct FeedSettings {
     /// Whether it is.
     pub is_followed: Setting<bool>,
     /// Time between two polls, away from the publication.
-    pub pace_us: Setting<i64>,
+    pub poll_interval_us: Setting<i64>,
     /// Seconds into the publisher's local day, from when on the next table is looked for more often; none of one that
     /// publishes all day.
     pub publication_s: Option<Setting<u32>>,

@@ -66,7 +66,7 @@ fn origin_or_none<T>(setting: Option<&Setting<T>>) -> i32 {
 fn info(source: &Source, settings: &SourceSettings, source_statistics: SourceStatistics) -> v1::SourceInfo {
     let feed = settings.feed.as_ref();
     let publication = feed.and_then(|feed| feed.publication_s.as_ref());
-    let (pace, url) = (feed.map(|feed| &feed.pace_us), feed.map(|feed| &feed.url));
+    let (pace, url) = (feed.map(|feed| &feed.poll_interval_us), feed.map(|feed| &feed.url));
     let clock = |seconds: u32| format!("{:02}:{:02}", seconds / 3_600, seconds / 60 % 60);
     v1::SourceInfo {
         source: source.to_string(),

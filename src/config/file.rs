@@ -334,11 +334,11 @@ impl<'a> Reading<'a> {
         match name {
             "pace" => {
                 let read = |v: &DeValue<'_>| {
-                    let pace = parse_length(text(v)?, Duration::ZERO, YEAR)?;
-                    schedule.with_pace(pace).map_err(|problem| refused(&problem))
+                    let poll_interval = parse_length(text(v)?, Duration::ZERO, YEAR)?;
+                    schedule.with_poll_interval(poll_interval).map_err(|problem| refused(&problem))
                 };
-                if let Some(with_pace) = self.value(path, value, read) {
-                    (feed.schedule, feed.pace) = (with_pace.value, with_pace.origin);
+                if let Some(with_poll_interval) = self.value(path, value, read) {
+                    (feed.schedule, feed.pace) = (with_poll_interval.value, with_poll_interval.origin);
                 }
             }
             "publication" => {

@@ -55,8 +55,8 @@ mod tests {
         let args = FollowArgs { follow: vec![cbu, nbk, cbu], feed_url: vec![url("cbu=http://a"), url("nbt=http://b")] };
         let settings = args.settings().unwrap();
         assert_eq!(settings.sources, [nbk, cbu]);
-        assert_eq!(settings.place(cbu), ("http://a", crate::follow::Reach::Any));
-        assert_eq!(settings.place(nbk), ("https://nationalbank.kz", crate::follow::Reach::Public));
+        assert_eq!(settings.place(cbu), ("http://a", crate::follow::AddressPolicy::Any));
+        assert_eq!(settings.place(nbk), ("https://nationalbank.kz", crate::follow::AddressPolicy::Public));
         let args = FollowArgs { follow: vec![], feed_url: vec![url("cbu=http://a"), url("cbu=http://b")] };
         assert_eq!(
             args.settings().unwrap_err().to_string(),

@@ -132,7 +132,7 @@ fn feed(followed: FollowedSource, flags: &FollowSettings, file: Option<&FileFeed
     let url = flags.urls.iter().find(|url| url.source == followed).map(|url| Setting::flag(url.base_url.clone()));
     FeedSettings {
         is_followed,
-        pace_us: Setting { value: duration_us(file.schedule.pace()), origin: file.pace },
+        poll_interval_us: Setting { value: duration_us(file.schedule.poll_interval()), origin: file.pace },
         publication_s: file.schedule.publication_s().map(|value| Setting { value, origin: file.publication }),
         url: url.or(file.url.clone()).unwrap_or_else(|| Setting::built_in(followed.base_url().to_owned())),
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Parser;
 
 use super::*;
-use crate::follow::{FollowedSource, Reach, Schedule};
+use crate::follow::{AddressPolicy, FollowedSource, Schedule};
 use crate::sources::{Setting, SourceSettings};
 
 #[derive(Parser)]
@@ -175,12 +175,12 @@ fn the_file_says_how_sources_are_followed_unless_flags_do() {
     let follow = |flags: &[&str]| config(&[&["--config", path.as_str()], flags].concat()).unwrap().follow().clone();
     let settings = follow(&[]);
     assert_eq!(settings.sources, [FollowedSource::Nbkr, FollowedSource::Cbu]);
-    assert_eq!(settings.place(FollowedSource::Nbkr), ("http://127.0.0.1:1/a", Reach::Any));
-    assert_eq!(settings.place(FollowedSource::Cbu), ("https://cbu.uz", Reach::Public));
+    assert_eq!(settings.place(FollowedSource::Nbkr), ("http://127.0.0.1:1/a", AddressPolicy::Any));
+    assert_eq!(settings.place(FollowedSource::Cbu), ("https://cbu.uz", AddressPolicy::Public));
     // Its own address is as public as ever, whoever repeats it.
-    assert_eq!(settings.place(FollowedSource::Nbk), ("https://nationalbank.kz", Reach::Public));
+    assert_eq!(settings.place(FollowedSource::Nbk), ("https://nationalbank.kz", AddressPolicy::Public));
     let schedule = settings.schedule(FollowedSource::Nbkr);
-    assert_eq!((schedule.pace(), schedule.publication_s()), (Duration::from_mins(30), Some(16 * 3_600)));
+    assert_eq!((schedule.poll_interval(), schedule.publication_s()), (Duration::from_mins(30), Some(16 * 3_600)));
     assert_eq!(settings.schedule(FollowedSource::Cbu), Schedule::of(FollowedSource::Cbu));
     let settings = follow(&["--follow", "nbk", "--feed-url", "nbkr=http://127.0.0.1:1/b"]);
     assert_eq!(settings.sources, [FollowedSource::Nbk], "the flag says all that is followed");
@@ -252,13 +252,14 @@ fn the_example_says_what_is_built_in() {
         let values = |settings: &SourceSettings| {
             let feed = settings.feed.clone().unwrap();
             let hour = feed.publication_s.map(|hour| hour.value);
-            let lengths = [settings.collapse_window_us, settings.stale_limit_us, feed.pace_us].map(|one| one.value);
+            let lengths =
+                [settings.collapse_window_us, settings.stale_limit_us, feed.poll_interval_us].map(|one| one.value);
             (lengths, settings.minimum_places.value, hour, feed.url.value, feed.is_followed.value)
         };
         assert_eq!(values(said), values(expect), "{name}");
         let feed = said.feed.clone().unwrap();
         let mut origins = vec![said.collapse_window_us.origin, said.stale_limit_us.origin, said.minimum_places.origin];
-        origins.extend([feed.pace_us.origin, feed.url.origin, feed.is_followed.origin]);
+        origins.extend([feed.poll_interval_us.origin, feed.url.origin, feed.is_followed.origin]);
         origins.extend(feed.publication_s.map(|hour| hour.origin));
         assert!(!origins.contains(&Origin::Default), "{name}: the example leaves something out");
     }

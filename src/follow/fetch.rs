@@ -20,7 +20,7 @@ use thiserror::Error;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::reach::{Reach, is_public};
+use super::address_policy::{AddressPolicy, is_public};
 use crate::causes::causes;
 use crate::domain::{Timestamp, clip};
 
@@ -240,7 +240,7 @@ impl FetchError {
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     client: Client,
-    reach: Reach,
+    address_policy: AddressPolicy,
     limits: FetchLimits,
 }
 
@@ -249,7 +249,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// `SetUp`.
-    pub fn new(reach: Reach, limits: FetchLimits) -> Result<Self, FetchError> {
+    pub fn new(address_policy: AddressPolicy, limits: FetchLimits) -> Result<Self, FetchError> {
         // The first of the process stays; there is no other here.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
@@ -259,11 +259,11 @@ impl Fetcher {
             .redirect(redirect::Policy::none())
             .connect_timeout(limits.connect)
             .read_timeout(limits.read);
-        if reach == Reach::Public {
+        if address_policy == AddressPolicy::Public {
             builder = builder.dns_resolver(PublicOnly);
         }
         let client = builder.build().map_err(|error| FetchError::SetUp(innermost(&error)))?;
-        Ok(Self { client, reach, limits })
+        Ok(Self { client, address_policy, limits })
     }
 
     /// Fetches `url`, of which at most `max_bytes` are read; with validators, only if it changed.
@@ -283,7 +283,7 @@ impl Fetcher {
         let is_number_inside = || host_number(url).is_some_and(|address| !is_public(address));
         matches!(url.scheme(), "http" | "https")
             && url.host_str().is_some_and(|host| !host.is_empty())
-            && (self.reach == Reach::Any || !is_number_inside())
+            && (self.address_policy == AddressPolicy::Any || !is_number_inside())
     }
 
     async fn get_within(

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::fetch::{Fetched, Fetcher, Trouble, Validators};
 use super::health::Outcome;
-use super::plan::{LastPoll, Schedule, covered_until, is_due, left, next_poll};
-use super::source::{FollowedSource, Question};
+use super::poll_schedule::{LastPoll, Schedule, covered_until, is_due, left, next_poll};
+use super::source::{FetchTarget, FollowedSource};
 use crate::clock::Clock;
 use crate::domain::{Health, Poll, SourceError, Timestamp};
 use crate::feed::{BankError, BankRules, PageError, TickerPage};
@@ -37,7 +37,7 @@ pub struct FollowContext {
     pub clock: Arc<dyn Clock>,
     /// Where polls are counted.
     pub metrics: FollowMetrics,
-    /// For the chance in waits.
+    /// For the jitter in waits.
     pub seed: u64,
 }
 
@@ -58,7 +58,7 @@ pub struct Follower {
     /// The ticker page as last read, for when it is told to be the same.
     page: Option<TickerPage>,
     schedule: Schedule,
-    chance: Rng,
+    jitter: Rng,
     failures: u32,
     next: Timestamp,
     health: Option<Health>,
@@ -96,7 +96,7 @@ impl Follower {
             validators: HashMap::new(),
             page: None,
             schedule: Schedule::of(source),
-            chance: Rng::with_seed(own_seed),
+            jitter: Rng::with_seed(own_seed),
             failures: 0,
             health: None,
         }
@@ -137,12 +137,12 @@ impl Follower {
     /// Asks the source once, now, and plans the next time.
     pub async fn poll(&mut self) -> Outcome {
         let begun = self.context.now();
-        let questions = self.source.questions(begun);
-        let urls: Vec<String> = questions.iter().map(|question| question.url(&self.base_url)).collect();
+        let targets = self.source.targets(begun);
+        let urls: Vec<String> = targets.iter().map(|target| target.url(&self.base_url)).collect();
         self.validators.retain(|url, _| urls.contains(url));
         let mut worst = Answer::new(Outcome::Unchanged, "nothing new");
-        for (question, url) in questions.into_iter().zip(&urls) {
-            let answer = self.ask(question, url).await;
+        for (target, url) in targets.into_iter().zip(&urls) {
+            let answer = self.ask(target, url).await;
             let is_over = matches!(answer.outcome, Outcome::Unreachable) || answer.retry_after.is_some();
             // Who asks for patience has it, whatever the question was.
             let retry_after = worst.retry_after.max(answer.retry_after);
@@ -171,7 +171,7 @@ impl Follower {
             self.failures = self.failures.saturating_add(1);
             LastPoll::Failed { in_a_row: self.failures, retry_after: answer.retry_after }
         };
-        self.next = next_poll(self.schedule, now, last, self.chance.u32(..));
+        self.next = next_poll(self.schedule, now, last, self.jitter.u32(..));
         let Some(health) = outcome.health() else {
             tracing::debug!("{source}: {}", answer.words);
             return;
@@ -204,13 +204,13 @@ impl Follower {
         }
     }
 
-    async fn ask(&mut self, question: Question, url: &str) -> Answer {
+    async fn ask(&mut self, target: FetchTarget, url: &str) -> Answer {
         let known = self.validators.get(url).cloned().unwrap_or_default();
-        match self.fetcher.get(url, &known, question.body_bytes_max()).await {
-            Ok(Fetched::NotModified) => self.confirm(question).await,
+        match self.fetcher.get(url, &known, target.body_bytes_max()).await {
+            Ok(Fetched::NotModified) => self.confirm(target).await,
             Ok(Fetched::Body { bytes, validators }) => {
                 self.validators.remove(url);
-                let answer = self.take_in(question, bytes).await;
+                let answer = self.take_in(target, bytes).await;
                 if answer.is_in {
                     self.validators.insert(url.to_owned(), validators);
                 }
@@ -218,9 +218,9 @@ impl Follower {
             }
             Err(error) => {
                 let outcome = match error.trouble() {
-                    _ if is_ahead(question) => Outcome::Unchanged,
+                    _ if is_ahead(target) => Outcome::Unchanged,
                     // A page that is gone is no page that is late.
-                    Trouble::Absent if question == Question::Ticker => Outcome::Refused,
+                    Trouble::Absent if target == FetchTarget::Ticker => Outcome::Refused,
                     Trouble::Absent => Outcome::Silent,
                     Trouble::Unreachable => Outcome::Unreachable,
                     Trouble::Refused => Outcome::Refused,
@@ -232,9 +232,9 @@ impl Follower {
     }
 
     /// What is not modified. A table is of its day and known; the ticker shows now what it showed before.
-    async fn confirm(&mut self, question: Question) -> Answer {
+    async fn confirm(&mut self, target: FetchTarget) -> Answer {
         let now = self.context.now();
-        let (Question::Ticker, Some(mut page)) = (question, self.page.clone()) else {
+        let (FetchTarget::Ticker, Some(mut page)) = (target, self.page.clone()) else {
             return Answer::new(Outcome::Unchanged, "nothing new");
         };
         page.observed_time = now;
@@ -248,10 +248,10 @@ impl Follower {
         }
     }
 
-    async fn take_in(&mut self, question: Question, body: Vec<u8>) -> Answer {
+    async fn take_in(&mut self, target: FetchTarget, body: Vec<u8>) -> Answer {
         let (source, now, rules) = (self.source, self.context.now(), Arc::clone(&self.context.rules));
         // A page may be megabytes of HTML.
-        let read = task::spawn_blocking(move || read(source, question, &body, now, &rules)).await;
+        let read = task::spawn_blocking(move || read(source, target, &body, now, &rules)).await;
         match read {
             Ok(Ok(Read { batch, page })) => {
                 self.page = page;
@@ -259,7 +259,7 @@ impl Follower {
             }
             Ok(Err(error)) => {
                 let outcome = match error {
-                    _ if is_ahead(question) => Outcome::Unchanged,
+                    _ if is_ahead(target) => Outcome::Unchanged,
                     ReadError::Bank(BankError::OtherDate { .. } | BankError::Empty | BankError::NoEntries)
                     | ReadError::Page(PageError::NoQuotes) => Outcome::Silent,
                     ReadError::Bank(_) | ReadError::Page(_) | ReadError::Source(_) => Outcome::Refused,
@@ -280,8 +280,8 @@ impl Follower {
 
 /// Whether it is a table that may not be there yet. What is answered in its place, be it an error, says nothing of the
 /// feed: today's table does.
-fn is_ahead(question: Question) -> bool {
-    matches!(question, Question::Bank { is_ahead: true, .. })
+fn is_ahead(target: FetchTarget) -> bool {
+    matches!(target, FetchTarget::Bank { is_ahead: true, .. })
 }
 
 fn judged(report: &IngestReport) -> Answer {
@@ -320,19 +320,19 @@ enum ReadError {
 
 fn read(
     source: FollowedSource,
-    question: Question,
+    target: FetchTarget,
     body: &[u8],
     now: Timestamp,
     rules: &TickRules,
 ) -> Result<Read, ReadError> {
     let source = source.source()?;
-    match question {
-        Question::Ticker => {
+    match target {
+        FetchTarget::Ticker => {
             let page = TickerPage::read(body, &source, Some(now), &rules.currencies)?;
             let PageBatch { batch, page } = PageBatch::new(page, ConflictPolicy::Refuse, false, now, rules);
             Ok(Read { batch, page: Some(page) })
         }
-        Question::Bank { request, .. } => {
+        FetchTarget::Bank { request, .. } => {
             let minimum_places = rules.minimum_places.get(&source).copied();
             let table = request.read(body, &BankRules { served: &rules.currencies, minimum_places })?;
             Ok(Read { batch: Batch::of_table(&table, &source, ConflictPolicy::Refuse, now, rules), page: None })

@@ -110,19 +110,19 @@ impl FollowedSource {
     }
 
     /// What to ask at `now`: of a table by date that of today and that of tomorrow, in the bank's zone.
-    pub fn questions(self, now: Timestamp) -> Vec<Question> {
+    pub fn targets(self, now: Timestamp) -> Vec<FetchTarget> {
         if self.bank_feeds().is_empty() {
-            return vec![Question::Ticker];
+            return vec![FetchTarget::Ticker];
         }
-        let mut questions = Vec::new();
+        let mut targets = Vec::new();
         for feed in self.bank_feeds() {
             let today = feed.zone().local(now).date();
-            questions.push(Question::Bank { request: BankRequest::new(*feed, today), is_ahead: false });
+            targets.push(FetchTarget::Bank { request: BankRequest::new(*feed, today), is_ahead: false });
             if let Some(tomorrow) = today.succ_opt().filter(|_| feed.is_by_date()) {
-                questions.push(Question::Bank { request: BankRequest::new(*feed, tomorrow), is_ahead: true });
+                targets.push(FetchTarget::Bank { request: BankRequest::new(*feed, tomorrow), is_ahead: true });
             }
         }
-        questions
+        targets
     }
 
     /// The zone and the time of day of publication, in seconds; none of the ticker.
@@ -140,7 +140,7 @@ impl fmt::Display for FollowedSource {
 
 /// What is asked in one fetch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Question {
+pub enum FetchTarget {
     /// The ticker page.
     Ticker,
     /// A bank's table.
@@ -152,7 +152,7 @@ pub enum Question {
     },
 }
 
-impl Question {
+impl FetchTarget {
     /// Where the answer is, under the publisher's base.
     pub fn url(self, base_url: &str) -> String {
         match self {
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn what_is_asked_follows_the_calendar_of_the_bank() {
         let check = |source: FollowedSource, now: &str, expect: &[&str]| {
-            let urls = source.questions(Timestamp::parse(now).unwrap()).into_iter().map(|question| question.url("b"));
+            let urls = source.targets(Timestamp::parse(now).unwrap()).into_iter().map(|target| target.url("b"));
             assert_eq!(urls.collect::<Vec<_>>(), expect, "{source} at {now}");
         };
         check(FollowedSource::Timesca, "2026-05-18T20:00:00Z", &["b/"]);

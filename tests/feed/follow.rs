@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use silkrate::clock::{Clock as _, ManualClock};
 use silkrate::domain::{SeriesKey, Timestamp};
-use silkrate::follow::{FetchLimits, Fetcher, FollowContext, FollowedSource, Follower, Health, Outcome, Reach};
+use silkrate::follow::{AddressPolicy, FetchLimits, Fetcher, FollowContext, FollowedSource, Follower, Health, Outcome};
 use silkrate::ingest::Running;
 use silkrate::metrics::FollowMetrics;
 use silkrate::proto::v1;
@@ -60,7 +60,7 @@ impl Desk {
             seed: 7,
         };
         let limits = FetchLimits { read, ..FetchLimits::default() };
-        let fetcher = Fetcher::new(Reach::Any, limits).unwrap();
+        let fetcher = Fetcher::new(AddressPolicy::Any, limits).unwrap();
         Follower::new(source, &publisher.base_url, fetcher, context)
     }
 

@@ -164,7 +164,7 @@ fn what_is_said_is_read_with_its_line() {
     assert_eq!(nbkr.preference, Some(Setting { value: 1, origin: at(6) }));
     assert_eq!(nbkr.minimum_places, Some(Setting { value: 4, origin: at(11) }));
     let feed = nbkr.feed.as_ref().unwrap();
-    assert_eq!((feed.schedule.pace(), feed.pace), (Duration::from_mins(30), at(7)));
+    assert_eq!((feed.schedule.poll_interval(), feed.pace), (Duration::from_mins(30), at(7)));
     assert_eq!((feed.schedule.publication_s(), feed.publication), (Some(16 * 3_600 + 300), at(8)));
     assert_eq!(feed.follow, Some(Setting { value: true, origin: at(9) }));
     assert_eq!(feed.url.as_ref().map(|url| url.value.as_str()), Some("http://127.0.0.1:8000/nbkr"));

@@ -77,7 +77,7 @@ const LIMITS: FetchLimits =
 
 async fn get(acts: Vec<Act>, limits: FetchLimits, validators: &Validators) -> Result<Fetched, FetchError> {
     let (base, _served) = server(acts).await;
-    Fetcher::new(Reach::Any, limits).unwrap().get(&format!("{base}/table"), validators, 1_000_000).await
+    Fetcher::new(AddressPolicy::Any, limits).unwrap().get(&format!("{base}/table"), validators, 1_000_000).await
 }
 
 fn known() -> Validators {
@@ -97,7 +97,7 @@ async fn a_body_comes_with_what_to_ask_with_the_next_time() {
     let headers = "ETag: \"one\"\r\nLast-Modified: Mon, 18 May 2026 09:30:00 GMT\r\n";
     let again = "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n".to_owned();
     let (base, served) = server(vec![say("200 OK", headers, "rates"), Act::Say(again)]).await;
-    let fetcher = Fetcher::new(Reach::Any, LIMITS).unwrap();
+    let fetcher = Fetcher::new(AddressPolicy::Any, LIMITS).unwrap();
     let Fetched::Body { bytes, validators } = fetcher.get(&base, &Validators::default(), 5).await.unwrap() else {
         panic!("no body")
     };
@@ -209,7 +209,7 @@ async fn redirects_stay_with_the_host() {
 #[tokio::test]
 async fn a_publishers_address_does_not_lead_inside() {
     let (base, _served) = server(vec![say("200 OK", "", "secret")]).await;
-    let fetcher = Fetcher::new(Reach::Public, LIMITS).unwrap();
+    let fetcher = Fetcher::new(AddressPolicy::Public, LIMITS).unwrap();
     let by_number = fetcher.get(&base, &Validators::default(), 100).await.unwrap_err();
     assert!(matches!(by_number, FetchError::Url(_)), "{by_number}");
     let by_name = fetcher.get(&base.replace("127.0.0.1", "localhost"), &Validators::default(), 100).await.unwrap_err();
@@ -222,7 +222,7 @@ async fn who_is_not_there_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let fetcher = Fetcher::new(Reach::Any, LIMITS).unwrap();
+    let fetcher = Fetcher::new(AddressPolicy::Any, LIMITS).unwrap();
     let error = fetcher.get(&format!("http://{address}"), &Validators::default(), 100).await.unwrap_err();
     assert_eq!((error.trouble(), error.may_pass()), (Trouble::Unreachable, true), "{error}");
     // No TLS there.

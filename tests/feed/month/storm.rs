@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use silkrate::domain::Timestamp;
 use silkrate::follow::FollowedSource;
 
-use super::{World, chance};
+use super::{World, jitter};
 use crate::publisher::Reply;
 
 const HOUR_US: i64 = 3_600 * Timestamp::SECOND_US;
@@ -85,7 +85,7 @@ impl Storm {
     pub(crate) fn new(seed: u64, begin: Timestamp, end: Timestamp) -> Self {
         let mut faults = BTreeMap::new();
         for source in FollowedSource::ALL {
-            let mut drawn = (seed..).map(|count| i64::try_from(chance(source.name(), count)).unwrap());
+            let mut drawn = (seed..).map(|count| i64::try_from(jitter(source.name(), count)).unwrap());
             let mut draw = |below: i64| drawn.next().unwrap() % below;
             let mut from = begin.saturating_add_us(6 * HOUR_US);
             // Each kind in turn, from one that is drawn, so that none is left out. The one that costs real time comes

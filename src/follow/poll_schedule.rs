@@ -1,7 +1,7 @@
 //! When a source is asked next.
 //!
 //! **Invariant**: pure: a function of the source's [`Schedule`], the time and outcome of its last poll, and a number of
-//! chance. Every wait is longer than zero and no longer than [`WAIT_MAX`].
+//! jitter. Every wait is longer than zero and no longer than [`WAIT_MAX`].
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub const WAIT_MAX: Duration = Duration::from_hours(7);
 /// How often a source is asked while it answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Schedule {
-    pace: Duration,
+    poll_interval: Duration,
     /// Of a bank: its zone, and the seconds into its day from when on it may publish.
     publication: Option<(Zone, u32)>,
 }
@@ -49,9 +49,9 @@ pub struct Schedule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ScheduleError {
     /// Impolite, or so slow that a clock put back would look like it.
-    #[error("it is outside {min} to {max}; choose a pace between them", min = whole_length(duration_us(Schedule::PACE_MIN)),
-            max = whole_length(duration_us(Schedule::PACE_MAX)))]
-    Pace,
+    #[error("it is outside {min} to {max}; choose a pace between them", min = whole_length(duration_us(Schedule::POLL_INTERVAL_MIN)),
+            max = whole_length(duration_us(Schedule::POLL_INTERVAL_MAX)))]
+    PollInterval,
     /// It publishes all day.
     #[error("the ticker has no hour of publication, it moves all day; leave this out")]
     NoPublication,
@@ -59,25 +59,25 @@ pub enum ScheduleError {
 
 impl Schedule {
     /// The shortest pace: what is asked more often than that may take it for an attack.
-    pub const PACE_MIN: Duration = Duration::from_secs(10);
+    pub const POLL_INTERVAL_MIN: Duration = Duration::from_secs(10);
     /// The longest pace, which with its jitter stays under [`WAIT_MAX`].
-    pub const PACE_MAX: Duration = Duration::from_hours(6);
+    pub const POLL_INTERVAL_MAX: Duration = Duration::from_hours(6);
 
     /// What is built in for `source`.
     pub fn of(source: FollowedSource) -> Self {
         let publication = source.publication();
-        Self { pace: if publication.is_some() { BANK_INTERVAL } else { TICKER_INTERVAL }, publication }
+        Self { poll_interval: if publication.is_some() { BANK_INTERVAL } else { TICKER_INTERVAL }, publication }
     }
 
-    /// The same at another pace, from [`Self::PACE_MIN`] to [`Self::PACE_MAX`].
+    /// The same at another pace, from [`Self::POLL_INTERVAL_MIN`] to [`Self::POLL_INTERVAL_MAX`].
     ///
     /// # Errors
     /// `Pace`.
-    pub fn with_pace(self, pace: Duration) -> Result<Self, ScheduleError> {
-        if !(Self::PACE_MIN..=Self::PACE_MAX).contains(&pace) {
-            return Err(ScheduleError::Pace);
+    pub fn with_poll_interval(self, poll_interval: Duration) -> Result<Self, ScheduleError> {
+        if !(Self::POLL_INTERVAL_MIN..=Self::POLL_INTERVAL_MAX).contains(&poll_interval) {
+            return Err(ScheduleError::PollInterval);
         }
-        Ok(Self { pace, ..self })
+        Ok(Self { poll_interval, ..self })
     }
 
     /// The same with another hour of publication, by the clocks of the bank.
@@ -90,8 +90,8 @@ impl Schedule {
     }
 
     /// Time between two polls, away from the publication.
-    pub const fn pace(self) -> Duration {
-        self.pace
+    pub const fn poll_interval(self) -> Duration {
+        self.poll_interval
     }
 
     /// Seconds into the bank's day from when on it may publish; none of the ticker.
@@ -101,13 +101,13 @@ impl Schedule {
 
     /// The wait after an answer at `polled`.
     fn wait(self, polled: Timestamp) -> Duration {
-        let Some((zone, published_s)) = self.publication else { return self.pace };
+        let Some((zone, published_s)) = self.publication else { return self.poll_interval };
         let local_s = zone.local(polled).num_seconds_from_midnight();
         let into_s = (local_s + 2 * DAY_S + PUBLICATION_LEAD_S - published_s) % DAY_S;
         if into_s < PUBLICATION_LEAD_S + PUBLICATION_TAIL_S {
-            self.pace.min(PUBLICATION_INTERVAL)
+            self.poll_interval.min(PUBLICATION_INTERVAL)
         } else {
-            self.pace.min(Duration::from_secs(u64::from(DAY_S - into_s)))
+            self.poll_interval.min(Duration::from_secs(u64::from(DAY_S - into_s)))
         }
     }
 
@@ -134,14 +134,14 @@ pub enum LastPoll {
     },
 }
 
-/// When to ask a source of this schedule again, whose last poll ended at `polled`. `chance` is any number.
-pub fn next_poll(schedule: Schedule, polled: Timestamp, last: LastPoll, chance: u32) -> Timestamp {
+/// When to ask a source of this schedule again, whose last poll ended at `polled`. `jitter` is any number.
+pub fn next_poll(schedule: Schedule, polled: Timestamp, last: LastPoll, jitter: u32) -> Timestamp {
     let (own, asked) = match last {
         LastPoll::Answered { retry_after } => (schedule.wait(polled), retry_after),
         LastPoll::Failed { in_a_row, retry_after } => (schedule.backoff().wait(in_a_row), retry_after),
     };
     let wait = asked.map_or(own, |asked| asked.min(RETRY_AFTER_MAX).max(own));
-    polled.saturating_add_us(duration_us(jittered(wait, JITTER_PART, chance)))
+    polled.saturating_add_us(duration_us(jittered(wait, JITTER_PART, jitter)))
 }
 
 /// Until when a poll speaks for its feed, the next one being planned for `next`.
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn pace_and_publication_are_settings() {
         let check = |source, pace_s: u64, publication: Option<&str>, polled: &str, expect: &str| {
-            let mut schedule = Schedule::of(source).with_pace(Duration::from_secs(pace_s)).unwrap();
+            let mut schedule = Schedule::of(source).with_poll_interval(Duration::from_secs(pace_s)).unwrap();
             if let Some(hour) = publication {
                 schedule = schedule.with_publication(hour.parse().unwrap()).unwrap();
             }
@@ -216,14 +216,14 @@ mod tests {
 
     #[test]
     fn an_impolite_schedule_is_refused() {
-        let pace = |millis| Schedule::of(FollowedSource::Cbu).with_pace(Duration::from_millis(millis));
+        let pace = |millis| Schedule::of(FollowedSource::Cbu).with_poll_interval(Duration::from_millis(millis));
         for bad in [0, 9_999, 21_600_001] {
             let message = pace(bad).unwrap_err().to_string();
             assert_eq!(message, "it is outside 10s to 6h; choose a pace between them", "{bad}");
         }
-        assert_eq!(pace(10_000).unwrap().pace(), Schedule::PACE_MIN);
+        assert_eq!(pace(10_000).unwrap().poll_interval(), Schedule::POLL_INTERVAL_MIN);
         // The jitter of the longest pace stays below what is taken for a clock put back.
-        assert!(Schedule::PACE_MAX + Schedule::PACE_MAX / JITTER_PART < WAIT_MAX);
+        assert!(Schedule::POLL_INTERVAL_MAX + Schedule::POLL_INTERVAL_MAX / JITTER_PART < WAIT_MAX);
         let ticker = Schedule::of(FollowedSource::Timesca).with_publication(NaiveTime::MIN);
         assert_eq!(ticker, Err(ScheduleError::NoPublication));
     }
@@ -253,14 +253,14 @@ mod tests {
     #[test]
     fn chance_lengthens_a_wait_by_an_eighth_at_most() {
         let polled = time("2026-05-18T00:00:00Z");
-        let wait = |chance| {
+        let wait = |jitter| {
             left(
                 polled,
                 next_poll(
                     Schedule::of(FollowedSource::Timesca),
                     polled,
                     LastPoll::Answered { retry_after: None },
-                    chance,
+                    jitter,
                 ),
             )
         };

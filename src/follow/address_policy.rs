@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How far a fetch may go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reach {
+pub enum AddressPolicy {
     /// To addresses of the public network: for publishers' own URLs.
     Public,
     /// To whatever address the host has: for a URL that an operator named.
