@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::domain::{Factor, Source, Timestamp};
+use crate::domain::{RatioThreshold, Source, Timestamp};
 
 /// Where the value of a setting comes from; of what the file says, by line.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -59,7 +59,7 @@ pub struct SourceSettings {
     /// Decimal places to which rates are padded; what is built in holds for the bank's own tables alone.
     pub minimum_places: Setting<u8>,
     /// Rates so many times apart from the rate in force, or more, are held; none holds nothing.
-    pub quarantine_factor: Setting<Option<Factor>>,
+    pub quarantine_factor: Setting<Option<RatioThreshold>>,
     /// Its place among sources of one pair, 1 being the first; none is behind all others.
     pub preference: Option<Setting<u32>>,
     /// What following it means; none of a source that cannot be followed.
@@ -72,7 +72,7 @@ impl SourceSettings {
         collapse_window_us: Setting::built_in(Timestamp::HOUR_US),
         stale_limit_us: Setting::built_in(Timestamp::HOUR_US),
         minimum_places: Setting::built_in(0),
-        quarantine_factor: Setting::built_in(Some(Factor::DEFAULT)),
+        quarantine_factor: Setting::built_in(Some(RatioThreshold::DEFAULT)),
         preference: None,
         feed: None,
     };

@@ -26,7 +26,7 @@ use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
 use super::quarantine::parse_factor;
 use super::value::{LENGTH_MIN, ValueError, YEAR, parse_places, parse_preference, parse_time_of_day};
-use crate::domain::{Factor, Source, clip, parse_length};
+use crate::domain::{RatioThreshold, Source, clip, parse_length};
 use crate::follow::{FeedUrl, FollowedSource, Schedule};
 use crate::sources::{Origin, Preferences, Setting};
 
@@ -56,7 +56,7 @@ pub(super) struct FileOthers {
     pub(super) collapse_window: Option<Setting<Duration>>,
     pub(super) stale_limit: Option<Setting<Duration>>,
     /// A factor of none holds nothing.
-    pub(super) quarantine_factor: Option<Setting<Option<Factor>>>,
+    pub(super) quarantine_factor: Option<Setting<Option<RatioThreshold>>>,
 }
 
 /// What `[sources.NAME]` says.
@@ -64,7 +64,7 @@ pub(super) struct FileOthers {
 pub(super) struct FileSource {
     pub(super) collapse_window: Option<Setting<Duration>>,
     pub(super) stale_limit: Option<Setting<Duration>>,
-    pub(super) quarantine_factor: Option<Setting<Option<Factor>>>,
+    pub(super) quarantine_factor: Option<Setting<Option<RatioThreshold>>>,
     pub(super) minimum_places: Option<Setting<u8>>,
     pub(super) preference: Option<Setting<u32>>,
     /// Of a source that can be followed.
@@ -387,9 +387,9 @@ fn length(value: &DeValue<'_>) -> Result<Duration, ValueError> {
 }
 
 /// A number above 1, or "none" in quotes. A number is read by its digits.
-fn factor(value: &DeValue<'_>) -> Result<Option<Factor>, ValueError> {
+fn factor(value: &DeValue<'_>) -> Result<Option<RatioThreshold>, ValueError> {
     let number = value.as_float().map(DeFloat::as_str).or_else(|| value.as_integer().map(DeInteger::as_str));
-    number.or_else(|| value.as_str()).ok_or(ValueError::Factor).and_then(parse_factor)
+    number.or_else(|| value.as_str()).ok_or(ValueError::RatioThreshold).and_then(parse_factor)
 }
 
 /// A whole number; none where there is something else, or it is beyond all that is asked for.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::value::subject;
 use super::{ConfigError, ValueError, parse_source};
-use crate::domain::{Factor, Source};
+use crate::domain::{RatioThreshold, Source};
 
 /// What switches holding off.
 const NONE: &str = "none";
@@ -26,7 +26,7 @@ pub struct QuarantineArgs {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceFactor {
     source: Option<Source>,
-    factor: Option<Factor>,
+    factor: Option<RatioThreshold>,
 }
 
 impl SourceFactor {
@@ -44,11 +44,11 @@ impl SourceFactor {
 }
 
 /// Reads a factor, or `none`.
-pub(super) fn parse_factor(text: &str) -> Result<Option<Factor>, ValueError> {
+pub(super) fn parse_factor(text: &str) -> Result<Option<RatioThreshold>, ValueError> {
     if text == NONE {
         return Ok(None);
     }
-    Factor::parse(text).map(Some).map_err(|error| ValueError::Domain(error.to_string()))
+    RatioThreshold::parse(text).map(Some).map_err(|error| ValueError::Domain(error.to_string()))
 }
 
 impl QuarantineArgs {
@@ -56,12 +56,13 @@ impl QuarantineArgs {
     ///
     /// # Errors
     /// `Twice`, where a source has two factors.
-    pub(super) fn factors(self) -> Result<BTreeMap<Option<Source>, Option<Factor>>, ConfigError> {
-        let mut seen: BTreeMap<Option<Source>, Option<Factor>> = BTreeMap::new();
+    pub(super) fn factors(self) -> Result<BTreeMap<Option<Source>, Option<RatioThreshold>>, ConfigError> {
+        let mut seen: BTreeMap<Option<Source>, Option<RatioThreshold>> = BTreeMap::new();
         for SourceFactor { source, factor: second } in self.quarantine_factor {
             let subject = subject(source.as_ref());
             if let Some(first) = seen.insert(source, second) {
-                let shown = |factor: Option<Factor>| factor.map_or(NONE.to_owned(), |factor| factor.to_string());
+                let shown =
+                    |factor: Option<RatioThreshold>| factor.map_or(NONE.to_owned(), |factor| factor.to_string());
                 return Err(ConfigError::Twice {
                     flag: "--quarantine-factor",
                     subject,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::ConfigError;
 use super::file::{FileFeed, FileSettings};
 use super::value::{SourceDuration, subject};
-use crate::domain::{Factor, Source, duration_us, whole_length};
+use crate::domain::{RatioThreshold, Source, duration_us, whole_length};
 use crate::follow::{FeedUrl, FollowSettings, FollowedSource};
 use crate::ingest::QuarantineRules;
 use crate::latest_quotes::StateRules;
@@ -25,7 +25,7 @@ pub(super) struct SourceFlags {
     pub(super) stale_limit: BTreeMap<Option<Source>, Duration>,
     pub(super) minimum_places: BTreeMap<Source, u8>,
     /// A factor of none holds nothing.
-    pub(super) quarantine_factor: BTreeMap<Option<Source>, Option<Factor>>,
+    pub(super) quarantine_factor: BTreeMap<Option<Source>, Option<RatioThreshold>>,
     /// Nothing where the file is to say what is followed.
     pub(super) follow: FollowSettings,
 }
@@ -112,8 +112,8 @@ pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTa
 fn factor(
     flags: &SourceFlags,
     source: Option<&Source>,
-    file: Option<Setting<Option<Factor>>>,
-) -> Option<Setting<Option<Factor>>> {
+    file: Option<Setting<Option<RatioThreshold>>>,
+) -> Option<Setting<Option<RatioThreshold>>> {
     flags.quarantine_factor.get(&source.cloned()).copied().map(Setting::flag).or(file)
 }
 

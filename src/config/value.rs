@@ -73,7 +73,7 @@ pub enum ValueError {
     SourcePlaces,
     /// Neither a number nor `none`.
     #[error("it is no factor; write a number above 1 like 5 or 2.5, or \"none\"")]
-    Factor,
+    RatioThreshold,
     /// Whatever a domain type has against it.
     #[error("{0}")]
     Domain(String),

@@ -24,7 +24,7 @@ use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
-use crate::domain::{Factor, Poll, PublishedValue, Rate, SeriesKey, Timestamp};
+use crate::domain::{Poll, PublishedValue, Rate, RatioThreshold, SeriesKey, Timestamp};
 use crate::latest_quotes::LatestQuotes;
 use crate::metrics::IngestMetrics;
 use crate::store::{PollRefused, Store, StoreError, StoreOptions, View};
@@ -129,7 +129,7 @@ pub struct SeriesTicks {
     /// At least one.
     pub ticks: Vec<BatchTick>,
     /// Rates as many times apart from the rate in force or more are held; none holds nothing.
-    pub quarantine_factor: Option<Factor>,
+    pub quarantine_factor: Option<RatioThreshold>,
 }
 
 /// A checked request: well-formed ticks by series, each series once, and the rest as refusals.

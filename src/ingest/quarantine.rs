@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::ConflictPolicy;
 use super::apply::{explain_upsert, known_as, too_scattered};
-use crate::domain::{Factor, HeldTick, Note, SeriesKey, Source, Timestamp, Verdict};
+use crate::domain::{HeldTick, Note, RatioThreshold, SeriesKey, Source, Timestamp, Verdict};
 use crate::store::{Decided, DecisionRefusal, Quarantine, UpsertError};
 
 /// Series of which a commit began to hold ticks that the log names; it says how many there were.
@@ -16,18 +16,18 @@ const LOGGED_HELD_MAX: usize = 20;
 /// are held. None holds nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QuarantineRules {
-    others: Option<Factor>,
-    by_source: BTreeMap<Source, Option<Factor>>,
+    others: Option<RatioThreshold>,
+    by_source: BTreeMap<Source, Option<RatioThreshold>>,
 }
 
 impl QuarantineRules {
     /// `others` is for sources that `by_source` does not name.
-    pub fn new(others: Option<Factor>, by_source: BTreeMap<Source, Option<Factor>>) -> Self {
+    pub fn new(others: Option<RatioThreshold>, by_source: BTreeMap<Source, Option<RatioThreshold>>) -> Self {
         Self { others, by_source }
     }
 
     /// Of one source.
-    pub fn factor_of(&self, source: &Source) -> Option<Factor> {
+    pub fn factor_of(&self, source: &Source) -> Option<RatioThreshold> {
         self.by_source.get(source).copied().unwrap_or(self.others)
     }
 }
@@ -35,7 +35,7 @@ impl QuarantineRules {
 impl Default for QuarantineRules {
     /// Five, for every source.
     fn default() -> Self {
-        Self::new(Some(Factor::DEFAULT), BTreeMap::new())
+        Self::new(Some(RatioThreshold::DEFAULT), BTreeMap::new())
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
             let series = transaction.series(key).unwrap();
             let value = PublishedValue { rate: Rate::parse(rate).unwrap(), reported_change: None };
             let time = Timestamp::from_micros(second * Timestamp::SECOND_US);
-            transaction.take_in(series, time, value, false, Some(Factor::DEFAULT)).unwrap();
+            transaction.take_in(series, time, value, false, Some(RatioThreshold::DEFAULT)).unwrap();
         }
         transaction.commit().unwrap();
         held_lines(store.quarantine(), before)
@@ -183,10 +183,10 @@ mod tests {
     #[test]
     fn a_source_has_its_own_rule_or_that_of_all_others() {
         let source = |slug| Source::parse(slug).unwrap();
-        let two = Factor::parse("2").unwrap();
+        let two = RatioThreshold::parse("2").unwrap();
         let by_source = BTreeMap::from([(source("cbu"), None), (source("nbk"), Some(two))]);
-        let rules = QuarantineRules::new(Some(Factor::DEFAULT), by_source);
-        for (slug, expect) in [("cbu", None), ("nbk", Some(two)), ("timesca", Some(Factor::DEFAULT))] {
+        let rules = QuarantineRules::new(Some(RatioThreshold::DEFAULT), by_source);
+        for (slug, expect) in [("cbu", None), ("nbk", Some(two)), ("timesca", Some(RatioThreshold::DEFAULT))] {
             assert_eq!(rules.factor_of(&source(slug)), expect, "{slug}");
         }
     }

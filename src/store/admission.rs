@@ -10,7 +10,7 @@ use super::Store;
 use super::quarantine::{Quarantine, QuarantineChange, TickLayout};
 use super::series::Access;
 use super::write_transaction::{SeriesId, UpsertError, Upserted, WriteTransaction};
-use crate::domain::{Decision, Factor, HeldTick, Note, PublishedValue, Rate, Timestamp, Verdict};
+use crate::domain::{Decision, HeldTick, Note, PublishedValue, Rate, RatioThreshold, Timestamp, Verdict};
 
 /// What became of a tick that was judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,7 +69,7 @@ impl WriteTransaction<'_> {
         time: Timestamp,
         value: PublishedValue,
         revise: bool,
-        factor: Option<Factor>,
+        factor: Option<RatioThreshold>,
     ) -> Result<TakenIn, UpsertError> {
         if let Some(factor) = factor
             && let Some(held) = self.judge(series.0, time, value, revise, factor)?
@@ -86,7 +86,7 @@ impl WriteTransaction<'_> {
         time: Timestamp,
         value: PublishedValue,
         revise: bool,
-        factor: Factor,
+        factor: RatioThreshold,
     ) -> Result<Option<TakenIn>, UpsertError> {
         let in_force = self.store.in_force(series, time)?;
         let met = self.store.quarantine.find(series, time, value);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
-use silkrate::domain::{Factor, HeldTick, Note, PublishedValue, Rate, Timestamp, Verdict};
+use silkrate::domain::{HeldTick, Note, PublishedValue, Rate, RatioThreshold, Timestamp, Verdict};
 use silkrate::store::{
     Decided, DecisionRefusal, Quarantine, QuarantineLimit, ScanOrder, Store, TakenIn, UpsertError, Upserted,
     WriteTransaction,
@@ -171,7 +171,7 @@ fn take_in(
     let mut changed = false;
     for (time, value) in ticks {
         let series = transaction.series(&key(0, 0)).unwrap();
-        let found = fate(transaction.take_in(series, *time, *value, revise, Some(Factor::DEFAULT)));
+        let found = fate(transaction.take_in(series, *time, *value, revise, Some(RatioThreshold::DEFAULT)));
         assert_eq!(found, model.take_in(*time, *value, revise, recorded_time), "{value:?} at {time}");
         changed |= matches!(found, Fate::Stored | Fate::Revised | Fate::Held(_, true));
     }
@@ -317,7 +317,7 @@ fn the_store_holds_so_many_and_lists_so_many() {
         let series = transaction.series(&key(thread, 0)).unwrap();
         transaction.upsert(series, at(0), one, true).unwrap();
         let mut answers = (1..=count).map(|number| {
-            transaction.take_in(series, at(number), slip(number), false, Some(Factor::DEFAULT)).map(drop)
+            transaction.take_in(series, at(number), slip(number), false, Some(RatioThreshold::DEFAULT)).map(drop)
         });
         let answer = answers.find(Result::is_err).unwrap_or(Ok(()));
         transaction.commit().unwrap();

@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use silkrate::clock::{Clock as _, SystemClock};
-use silkrate::domain::{CurrencySet, Factor, Pair, PublishedValue, Rate, ReportedChange, SeriesKey, Source, Timestamp};
+use silkrate::domain::{
+    CurrencySet, Pair, PublishedValue, Rate, RatioThreshold, ReportedChange, SeriesKey, Source, Timestamp,
+};
 use silkrate::ingest::{
     Batch, BatchTick, ConflictPolicy, Ingest, IngestError, IngestReport, QueueLimits, Running, SeriesTicks,
 };
@@ -176,7 +178,7 @@ impl Planned {
                     value: *value,
                 })
                 .collect(),
-            quarantine_factor: Some(Factor::DEFAULT),
+            quarantine_factor: Some(RatioThreshold::DEFAULT),
         };
         Batch {
             groups: (0..SERIES_PER_THREAD).map(group).filter(|group| !group.ticks.is_empty()).collect(),

@@ -13,11 +13,11 @@ use super::time::clip;
 
 /// A factor above 1, of three places, at most a million.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Factor(Decimal);
+pub struct RatioThreshold(Decimal);
 
 /// Why something is no factor.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum FactorError {
+pub enum RatioThresholdError {
     /// Not a plain decimal, or one with too many digits.
     #[error("factor '{text}' {problem}")]
     Decimal {
@@ -31,7 +31,7 @@ pub enum FactorError {
     Range(String),
 }
 
-impl Factor {
+impl RatioThreshold {
     /// Five: above every devaluation that these currencies have seen in a day, below the least slip of a unit.
     pub const DEFAULT: Self = Self(Decimal::from_parts(5_000, 0, 0, false, Self::PLACES as u32));
 
@@ -42,16 +42,16 @@ impl Factor {
     /// Reads a plain decimal: no sign, no exponent, no spaces.
     ///
     /// # Errors
-    /// Any [`FactorError`], naming the text.
-    pub fn parse(text: &str) -> Result<Self, FactorError> {
+    /// Any [`RatioThresholdError`], naming the text.
+    pub fn parse(text: &str) -> Result<Self, RatioThresholdError> {
         let limits = DigitLimits { places: Self::PLACES, integer: 7, total: 10 };
-        let digits =
-            Digits::parse(text, limits).map_err(|problem| FactorError::Decimal { text: clip(text), problem })?;
+        let digits = Digits::parse(text, limits)
+            .map_err(|problem| RatioThresholdError::Decimal { text: clip(text), problem })?;
         let missing = u32::from(Self::PLACES.saturating_sub(digits.places()));
         // At most ten digits, so that this always fits.
         let thousandths = u64::try_from(digits.mantissa()).unwrap_or(u64::MAX).saturating_mul(10_u64.pow(missing));
         if thousandths <= Self::ONE_THOUSANDTHS || thousandths > Self::THOUSANDTHS_MAX {
-            return Err(FactorError::Range(clip(text)));
+            return Err(RatioThresholdError::Range(clip(text)));
         }
         Ok(Self::of_thousandths(thousandths))
     }
@@ -89,7 +89,7 @@ impl Factor {
     }
 }
 
-impl fmt::Display for Factor {
+impl fmt::Display for RatioThreshold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         #[allow(
             clippy::disallowed_methods,
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn factors_are_decimals_above_one() {
-        let check = |text: &str, expect: Result<&str, &str>| match (Factor::parse(text), expect) {
+        let check = |text: &str, expect: Result<&str, &str>| match (RatioThreshold::parse(text), expect) {
             (Ok(factor), Ok(shown)) => assert_eq!(factor.to_string(), shown, "{text}"),
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
             (found, _) => panic!("{text}: {found:?}"),
@@ -125,14 +125,14 @@ mod tests {
         check("10000000", Err("has 8 digits before the point"));
         check("-5", Err("is not a plain decimal"));
         check("", Err("is not a plain decimal"));
-        assert_eq!(Factor::parse("5"), Ok(Factor::DEFAULT));
+        assert_eq!(RatioThreshold::parse("5"), Ok(RatioThreshold::DEFAULT));
     }
 
     #[test]
     fn rates_that_lie_as_far_apart_as_the_factor_part() {
         let check = |factor: &str, one: &str, other: &str, expect: bool| {
             let (one, other) = (Rate::parse(one).unwrap(), Rate::parse(other).unwrap());
-            let factor = Factor::parse(factor).unwrap();
+            let factor = RatioThreshold::parse(factor).unwrap();
             assert_eq!((factor.parts(one, other), factor.parts(other, one)), (expect, expect), "{one} {other}");
         };
         // The devaluation of the sum on 2017-09-05.
@@ -156,7 +156,7 @@ mod tests {
         fn it_is_what_big_integers_say(
             one in (1..10_u128.pow(28), 0..=18_u32),
             other in (1..10_u128.pow(28), 0..=18_u32),
-            thousandths in 1_001..=Factor::THOUSANDTHS_MAX,
+            thousandths in 1_001..=RatioThreshold::THOUSANDTHS_MAX,
         ) {
             let (Ok(first), Ok(second)) = (Rate::from_parts(one.0, one.1), Rate::from_parts(other.0, other.1)) else {
                 return Ok(());
@@ -164,9 +164,9 @@ mod tests {
             let scaled = |(mantissa, places): (u128, u32), by: u64| {
                 BigUint::from(mantissa) * BigUint::from(10_u8).pow(18 - places) * by
             };
-            let above = |high, low| scaled(high, Factor::ONE_THOUSANDTHS) >= scaled(low, thousandths);
+            let above = |high, low| scaled(high, RatioThreshold::ONE_THOUSANDTHS) >= scaled(low, thousandths);
             let expect = above(one, other) || above(other, one);
-            prop_assert_eq!(Factor::of_thousandths(thousandths).parts(first, second), expect);
+            prop_assert_eq!(RatioThreshold::of_thousandths(thousandths).parts(first, second), expect);
         }
     }
 }
