@@ -1,4 +1,4 @@
-//! Numbers that look like jitter and are the same in every run.
+//! Numbers that look random and are the same in every run.
 
 /// A small generator, so that one seed stands for thousands of choices.
 pub(crate) struct Random(pub(crate) u64);

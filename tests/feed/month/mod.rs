@@ -34,8 +34,8 @@ pub(crate) struct World {
     pub(crate) factor: u64,
 }
 
-/// A number that follows from a name and a count and looks like jitter.
-pub(crate) fn jitter(name: &str, count: u64) -> u64 {
+/// A number that follows from a name and a count and looks random.
+pub(crate) fn pseudo_random(name: &str, count: u64) -> u64 {
     let mixed = name.bytes().fold(count.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1, |mixed, byte| {
         (mixed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(23)
     });
@@ -44,9 +44,9 @@ pub(crate) fn jitter(name: &str, count: u64) -> u64 {
 
 /// Where a walk from `around` is after so many steps, each of up to a two-hundredth.
 fn walk(name: &str, around: u64, steps: i64) -> u64 {
-    let address_policy = around / 200;
+    let amplitude = around / 200;
     (0..u64::try_from(steps).unwrap())
-        .fold(around, |rate, step| rate + jitter(name, step) % (2 * address_policy + 1) - address_policy)
+        .fold(around, |rate, step| rate + pseudo_random(name, step) % (2 * amplitude + 1) - amplitude)
 }
 
 /// So many units of the last of `places`.
@@ -125,7 +125,7 @@ impl World {
         let mut page = "<!DOCTYPE html>\n<html><body><p>В 2024 the som gained 1.5%.</p><ul>\n".to_owned();
         for _ in 0..TICKER_CYCLES {
             for (pair, around) in pairs {
-                let moved = jitter(pair, u64::try_from(slot).unwrap()) % 5;
+                let moved = pseudo_random(pair, u64::try_from(slot).unwrap()) % 5;
                 let rate = decimal(self.factor * (around + moved), 5, '.');
                 writeln!(page, "<li>&bull; {pair} = {rate}&nbsp;{}%</li>", ["0", "-0", "0.87"][moved as usize % 3])
                     .unwrap();

@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use silkrate::domain::Timestamp;
 use silkrate::follow::FollowedSource;
 
-use super::{World, jitter};
+use super::{World, pseudo_random};
 use crate::publisher::Reply;
 
 const HOUR_US: i64 = 3_600 * Timestamp::SECOND_US;
 /// How long a fault lasts: longer than the longest pace of a bank, and less than a table is shown.
 const FAULT_US_MIN: i64 = 3 * HOUR_US / 2;
 const FAULT_US_MAX: i64 = 6 * HOUR_US;
-/// How long it is calm between two: longer than a wait of [`RETRY_AFTER`] and its jitter.
+/// How long it is calm between two: longer than a wait of [`RETRY_AFTER`] and its pseudo_random.
 const CALM_US_MIN: i64 = 3 * HOUR_US;
 const CALM_US_MAX: i64 = 9 * HOUR_US;
 /// Longest body that is no table.
@@ -85,7 +85,7 @@ impl Storm {
     pub(crate) fn new(seed: u64, begin: Timestamp, end: Timestamp) -> Self {
         let mut faults = BTreeMap::new();
         for source in FollowedSource::ALL {
-            let mut drawn = (seed..).map(|count| i64::try_from(jitter(source.name(), count)).unwrap());
+            let mut drawn = (seed..).map(|count| i64::try_from(pseudo_random(source.name(), count)).unwrap());
             let mut draw = |below: i64| drawn.next().unwrap() % below;
             let mut from = begin.saturating_add_us(6 * HOUR_US);
             // Each kind in turn, from one that is drawn, so that none is left out. The one that costs real time comes
