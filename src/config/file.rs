@@ -26,7 +26,7 @@ use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
 use super::quarantine::parse_factor;
 use super::value::{LENGTH_MIN, ValueError, YEAR, parse_places, parse_preference, parse_time_of_day};
-use crate::domain::{RatioThreshold, Source, clip, parse_length};
+use crate::domain::{RatioThreshold, Source, parse_length, truncate_for_display};
 use crate::follow::{FeedUrl, FollowedSource, Schedule};
 use crate::sources::{Origin, Preferences, Setting};
 
@@ -214,8 +214,10 @@ impl<'a> Reading<'a> {
         let is_secret = key.rsplit('.').next() == Some(URL);
         let shown = match value.get_ref().as_str() {
             _ if is_secret => String::new(),
-            Some(text) => format!(" = \"{}\"", clip(text)),
-            None => self.text.get(span.clone()).map_or(String::new(), |text| format!(" = {}", clip(text))),
+            Some(text) => format!(" = \"{}\"", truncate_for_display(text)),
+            None => {
+                self.text.get(span.clone()).map_or(String::new(), |text| format!(" = {}", truncate_for_display(text)))
+            }
         };
         self.refuse(span.start, format!("{key}{shown}: {problem}"));
     }
@@ -267,7 +269,10 @@ impl<'a> Reading<'a> {
     }
 
     fn unknown(&mut self, place: &str, key: &str, span: Range<usize>, there_are: &str) {
-        self.refuse(span.start, format!("{place}{}: there is no such setting; there are {there_are}", clip(key)));
+        self.refuse(
+            span.start,
+            format!("{place}{}: there is no such setting; there are {there_are}", truncate_for_display(key)),
+        );
     }
 
     fn others(&mut self, table: &DeTable<'_>) -> FileOthers {

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use thiserror::Error;
 
 use super::digits::{DecimalError, DigitLimits, Digits};
-use super::time::clip;
+use super::time::truncate_for_display;
 
 /// A decimal that is not negative, exact: so many units of a currency. It may have as many digits as a
 /// [`Rate`](super::Rate).
@@ -46,8 +46,10 @@ impl Amount {
     /// Any [`AmountError`], naming the text.
     pub fn parse(text: &str) -> Result<Self, AmountError> {
         Digits::parse(text, Self::LIMITS).map(Self).map_err(|problem| match text.strip_prefix('-') {
-            Some(rest) if rest.starts_with(|first: char| first.is_ascii_digit()) => AmountError::Negative(clip(text)),
-            _ => AmountError::Decimal { text: clip(text), problem },
+            Some(rest) if rest.starts_with(|first: char| first.is_ascii_digit()) => {
+                AmountError::Negative(truncate_for_display(text))
+            }
+            _ => AmountError::Decimal { text: truncate_for_display(text), problem },
         })
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::time::clip;
+use super::time::truncate_for_display;
 
 /// An ISO 4217 code, three upper-case letters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,11 +42,11 @@ impl Currency {
             Ok(code) if code.iter().all(u8::is_ascii_uppercase) => match iso_currency::Currency::from_code(text) {
                 // The codes for tests and for no currency at all are in the standard's list.
                 Some(iso_currency::Currency::XXX | iso_currency::Currency::XTS) | None => {
-                    Err(CurrencyError::NotIso(clip(text)))
+                    Err(CurrencyError::NotIso(truncate_for_display(text)))
                 }
                 Some(_) => Ok(Self(code)),
             },
-            _ => Err(CurrencyError::Malformed(clip(text))),
+            _ => Err(CurrencyError::Malformed(truncate_for_display(text))),
         }
     }
 

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::digits::{DecimalError, Digits};
 use super::rate::{Rate, signed};
-use super::time::clip;
+use super::time::truncate_for_display;
 
 /// The difference from the table before that a bank printed beside its rate: units of quote, sign and places kept,
 /// a plus sign read and not kept. It is no percentage, and none is made of it: a [`super::ReportedChange`] is what
@@ -47,7 +47,7 @@ impl RateDifference {
     pub fn parse(text: &str) -> Result<Self, RateDifferenceError> {
         let (negative, digits) = signed(text);
         let magnitude = Digits::parse(digits, Rate::LIMITS)
-            .map_err(|problem| RateDifferenceError::Decimal { text: clip(text), problem })?;
+            .map_err(|problem| RateDifferenceError::Decimal { text: truncate_for_display(text), problem })?;
         Ok(Self { negative, magnitude })
     }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::time::{Timestamp, clip};
+use super::time::{Timestamp, truncate_for_display};
 
 const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
 
@@ -99,7 +99,7 @@ impl FromStr for Interval {
 
     fn from_str(text: &str) -> Result<Self, IntervalError> {
         let found = Self::CANDLES.into_iter().find(|interval| interval.name() == text);
-        found.ok_or_else(|| IntervalError(clip(text)))
+        found.ok_or_else(|| IntervalError(truncate_for_display(text)))
     }
 }
 

@@ -32,5 +32,5 @@ pub use rust_decimal::Decimal;
 pub use series::{Pair, PairError, SeriesKey, Source, SourceError};
 pub use span::{LengthError, Span, SpanError, SpanUnit, duration_us, exact_length, parse_length, whole_length};
 pub use tick::{PublishedValue, Tick};
-pub(crate) use time::clip;
+pub(crate) use time::truncate_for_display;
 pub use time::{Timestamp, TimestampError};

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::rate::Rate;
 use super::series::SeriesKey;
 use super::tick::PublishedValue;
-use super::time::{Timestamp, clip};
+use super::time::{Timestamp, truncate_for_display};
 
 /// A tick that lay too far from the rate in force at its own place in time. It is durable and served by no read of rates
 /// until it is released.
@@ -106,7 +106,7 @@ impl Note {
             return Err(NoteError::Length { found });
         }
         if text.chars().any(char::is_control) {
-            return Err(NoteError::Control(clip(text)));
+            return Err(NoteError::Control(truncate_for_display(text)));
         }
         Ok(Self(text.into()))
     }

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use thiserror::Error;
 
 use super::digits::{DecimalError, DigitLimits, Digits};
-use super::time::clip;
+use super::time::truncate_for_display;
 
 /// A positive decimal with its published places: units of quote for one unit of base.
 ///
@@ -61,11 +61,13 @@ impl Rate {
     /// Any [`RateError`], naming the text.
     pub fn parse(text: &str) -> Result<Self, RateError> {
         let digits = Digits::parse(text, Self::LIMITS).map_err(|problem| match text.strip_prefix('-') {
-            Some(rest) if rest.starts_with(|first: char| first.is_ascii_digit()) => RateError::Negative(clip(text)),
-            _ => RateError::Decimal { text: clip(text), problem },
+            Some(rest) if rest.starts_with(|first: char| first.is_ascii_digit()) => {
+                RateError::Negative(truncate_for_display(text))
+            }
+            _ => RateError::Decimal { text: truncate_for_display(text), problem },
         })?;
         if digits.mantissa() == 0 {
-            return Err(RateError::Zero(clip(text)));
+            return Err(RateError::Zero(truncate_for_display(text)));
         }
         Ok(Self(digits))
     }
@@ -212,7 +214,7 @@ impl ReportedChange {
     pub fn parse(text: &str) -> Result<Self, ReportedChangeError> {
         let (negative, digits) = signed(text);
         let magnitude = Digits::parse(digits, Self::LIMITS)
-            .map_err(|problem| ReportedChangeError::Decimal { text: clip(text), problem })?;
+            .map_err(|problem| ReportedChangeError::Decimal { text: truncate_for_display(text), problem })?;
         Ok(Self { negative, magnitude })
     }
 

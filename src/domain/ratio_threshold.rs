@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::digits::{DecimalError, DigitLimits, Digits};
 use super::rate::Rate;
-use super::time::clip;
+use super::time::truncate_for_display;
 
 /// A factor above 1, of three places, at most a million.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -46,12 +46,12 @@ impl RatioThreshold {
     pub fn parse(text: &str) -> Result<Self, RatioThresholdError> {
         let limits = DigitLimits { places: Self::PLACES, integer: 7, total: 10 };
         let digits = Digits::parse(text, limits)
-            .map_err(|problem| RatioThresholdError::Decimal { text: clip(text), problem })?;
+            .map_err(|problem| RatioThresholdError::Decimal { text: truncate_for_display(text), problem })?;
         let missing = u32::from(Self::PLACES.saturating_sub(digits.places()));
         // At most ten digits, so that this always fits.
         let thousandths = u64::try_from(digits.mantissa()).unwrap_or(u64::MAX).saturating_mul(10_u64.pow(missing));
         if thousandths <= Self::ONE_THOUSANDTHS || thousandths > Self::THOUSANDTHS_MAX {
-            return Err(RatioThresholdError::Range(clip(text)));
+            return Err(RatioThresholdError::Range(truncate_for_display(text)));
         }
         Ok(Self::of_thousandths(thousandths))
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::currency::{Currency, CurrencyError, CurrencySet};
-use super::time::clip;
+use super::time::truncate_for_display;
 
 /// Base and quote, two different currencies. A rate is units of quote for one unit of base.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,8 +51,10 @@ impl Pair {
     /// # Errors
     /// Any [`PairError`].
     pub fn parse(text: &str, served: &CurrencySet) -> Result<Self, PairError> {
-        let (base, quote) = text.split_once('/').ok_or_else(|| PairError::Malformed(clip(text)))?;
-        let currency = |code| served.parse(code).map_err(|problem| PairError::Currency { text: clip(text), problem });
+        let (base, quote) = text.split_once('/').ok_or_else(|| PairError::Malformed(truncate_for_display(text)))?;
+        let currency = |code| {
+            served.parse(code).map_err(|problem| PairError::Currency { text: truncate_for_display(text), problem })
+        };
         Self::new(currency(base)?, currency(quote)?)
     }
 
@@ -107,7 +109,7 @@ impl Source {
         if (1..=Self::LENGTH_MAX).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.into()))
         } else {
-            Err(SourceError(clip(text)))
+            Err(SourceError(truncate_for_display(text)))
         }
     }
 

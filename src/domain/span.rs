@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::Months;
 use thiserror::Error;
 
-use super::time::{Timestamp, clip};
+use super::time::{Timestamp, truncate_for_display};
 
 /// A distance in time: a count and a unit, since months and years have no fixed length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -175,7 +175,7 @@ impl FromStr for Span {
     type Err = SpanError;
 
     fn from_str(text: &str) -> Result<Self, SpanError> {
-        let malformed = || SpanError::Malformed(clip(text));
+        let malformed = || SpanError::Malformed(truncate_for_display(text));
         let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(malformed)?;
         let (count, suffix) = text.split_at(unit_at);
         let unit = SpanUnit::ALL.into_iter().find(|unit| unit.suffix() == suffix).ok_or_else(malformed)?;
@@ -184,7 +184,7 @@ impl FromStr for Span {
         }
         match count.parse() {
             Ok(count) if count > 0 => Ok(Self { count, unit }),
-            Ok(_) | Err(_) => Err(SpanError::Count(clip(text))),
+            Ok(_) | Err(_) => Err(SpanError::Count(truncate_for_display(text))),
         }
     }
 }

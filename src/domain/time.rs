@@ -110,11 +110,12 @@ impl Timestamp {
     /// # Errors
     /// `Malformed`, `TooFine` or `OutOfRange`.
     pub fn parse_rfc3339(text: &str) -> Result<Self, TimestampError> {
-        let time = DateTime::parse_from_rfc3339(text).map_err(|_| TimestampError::Malformed(clip(text)))?;
+        let time =
+            DateTime::parse_from_rfc3339(text).map_err(|_| TimestampError::Malformed(truncate_for_display(text)))?;
         // A leap second's nanoseconds reach two billion; it is no instant of the UTC day count.
         let nanos = i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(i32::MAX);
         if nanos % 1_000 != 0 {
-            return Err(TimestampError::TooFine(clip(text)));
+            return Err(TimestampError::TooFine(truncate_for_display(text)));
         }
         Self::from_parts_exact(time.timestamp(), nanos)
     }
@@ -171,7 +172,7 @@ fn has_date_form(text: &str) -> bool {
 }
 
 /// The head of a text for an error message, so that no caller's megabyte is sent back to it.
-pub(crate) fn clip(text: &str) -> String {
+pub(crate) fn truncate_for_display(text: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 48;
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
         None => text.escape_debug().to_string(),

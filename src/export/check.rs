@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::manifest::PartFile;
 use super::schema::SCHEMA_VERSION;
-use crate::domain::clip;
+use crate::domain::truncate_for_display;
 use crate::proto::v1;
 use crate::proto::v1::export_snapshot_response::Message;
 
@@ -120,7 +120,7 @@ impl Checker {
             return Err(StreamError::OtherSchema { found: manifest.schema_version });
         }
         if let Some(bad) = manifest.parts.iter().find(|name| !is_plain_name(name)) {
-            return Err(StreamError::PartName(clip(bad)));
+            return Err(StreamError::PartName(truncate_for_display(bad)));
         }
         self.parts = Some(manifest.parts.clone());
         Ok(Step::Manifest(Box::new(manifest)))

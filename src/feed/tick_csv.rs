@@ -14,7 +14,7 @@ use std::io::{self, BufRead, Read as _};
 
 use thiserror::Error;
 
-use crate::domain::{Timestamp, TimestampError, clip};
+use crate::domain::{Timestamp, TimestampError, truncate_for_display};
 
 /// Longest line of a CSV file, its ending not counted.
 pub const TICK_CSV_LINE_BYTES_MAX: usize = 4_096;
@@ -230,7 +230,7 @@ impl Header {
         let known: &[&str] = if is_runs { &RUN_NAMES } else { &TICK_NAMES };
         for (at, name) in names.iter().enumerate() {
             if !known.contains(&name.as_str()) {
-                return Err(TickCsvHeaderError::Unknown(clip(name)));
+                return Err(TickCsvHeaderError::Unknown(truncate_for_display(name)));
             }
             if names[..at].contains(name) {
                 return Err(TickCsvHeaderError::Twice(name.clone()));
@@ -302,7 +302,7 @@ impl Header {
 fn check_places(rate: &str, places: &str) -> Result<(), TickCsvRowError> {
     let written = rate.split_once('.').map_or(0, |(_, fraction)| fraction.len());
     if places != written.to_string() {
-        return Err(TickCsvRowError::Places { rate: clip(rate), places: clip(places) });
+        return Err(TickCsvRowError::Places { rate: truncate_for_display(rate), places: truncate_for_display(places) });
     }
     Ok(())
 }

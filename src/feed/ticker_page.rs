@@ -13,7 +13,7 @@ use super::html_text::{html_text, is_html};
 use super::quote_scan::{RawQuote, cut_off, is_space, quotes};
 use crate::domain::{
     CurrencySet, Pair, PairError, PublishedValue, Rate, RateError, ReportedChange, ReportedChangeError, SeriesKey,
-    Source, Tick, Timestamp, clip,
+    Source, Tick, Timestamp, truncate_for_display,
 };
 
 /// What a ticker page says.
@@ -186,7 +186,7 @@ fn read_text(
     }
     if let Some(rest) = cut_off(last_line, in_marquee) {
         let pair = rest.split('=').next().unwrap_or(rest).trim_end_matches(is_space);
-        marquee.refuse(pair, QuoteError::Truncated(clip(rest)));
+        marquee.refuse(pair, QuoteError::Truncated(truncate_for_display(rest)));
     }
     if marquee.quote_count == 0 && marquee.refused.is_empty() {
         return Err(PageError::NoQuotes);
@@ -374,7 +374,7 @@ fn date_line(line: &str) -> Option<Result<NaiveDate, PageError>> {
     // Years before 1 have no timestamp; chrono has a year 0.
     let date = i32::try_from(year).ok().filter(|year| *year > 0);
     let date = date.and_then(|year| NaiveDate::from_ymd_opt(year, month, day));
-    Some(date.ok_or_else(|| PageError::BadDate(clip(line))))
+    Some(date.ok_or_else(|| PageError::BadDate(truncate_for_display(line))))
 }
 
 fn day_start(date: NaiveDate) -> Timestamp {

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use super::address_policy::{AddressPolicy, is_public};
 use crate::causes::causes;
-use crate::domain::{Timestamp, clip};
+use crate::domain::{Timestamp, truncate_for_display};
 
 /// What this program calls itself to publishers.
 const USER_AGENT: &str = concat!("silkrate/", env!("CARGO_PKG_VERSION"));
@@ -271,8 +271,10 @@ impl Fetcher {
     /// # Errors
     /// Any [`FetchError`].
     pub async fn get(&self, url: &str, validators: &Validators, max_bytes: usize) -> Result<Fetched, FetchError> {
-        let url =
-            Url::parse(url).ok().filter(|parsed| self.may_ask(parsed)).ok_or_else(|| FetchError::Url(clip(url)))?;
+        let url = Url::parse(url)
+            .ok()
+            .filter(|parsed| self.may_ask(parsed))
+            .ok_or_else(|| FetchError::Url(truncate_for_display(url)))?;
         let host = host_of(&url);
         let fetched = timeout(self.limits.total, self.get_within(url, &host, validators, max_bytes)).await;
         fetched.unwrap_or(Err(FetchError::TimedOut { host }))
@@ -311,14 +313,18 @@ impl Fetcher {
                 }
             }
         }
-        Err(FetchError::Redirect { host: host.to_owned(), to: clip(url.as_str()), problem: "there are too many" })
+        Err(FetchError::Redirect {
+            host: host.to_owned(),
+            to: truncate_for_display(url.as_str()),
+            problem: "there are too many",
+        })
     }
 }
 
 /// Where an answer leads, if that is the same host at the same port, or its port for TLS.
 fn redirected(first: &Url, from: &Url, host: &str, headers: &HeaderMap) -> Result<Url, FetchError> {
     let to = headers.get(LOCATION).map(HeaderValue::as_bytes).map(String::from_utf8_lossy).unwrap_or_default();
-    let refuse = |problem| FetchError::Redirect { host: host.to_owned(), to: clip(&to), problem };
+    let refuse = |problem| FetchError::Redirect { host: host.to_owned(), to: truncate_for_display(&to), problem };
     let url = from.join(&to).map_err(|_| refuse("it is no URL"))?;
     let is_same = url.scheme() == first.scheme() && url.port_or_known_default() == first.port_or_known_default();
     let is_upgrade = (first.scheme(), url.scheme()) == ("http", "https") && first.port().or(url.port()).is_none();
@@ -390,14 +396,14 @@ fn tls_words(problem: &rustls::Error) -> String {
         Some(Bad::Expired | Bad::ExpiredContext { .. }) => "its certificate has expired",
         Some(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => "its certificate is not valid yet",
         Some(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => "its certificate is for another name",
-        _ => return clip(&problem.to_string()),
+        _ => return truncate_for_display(&problem.to_string()),
     };
     words.to_owned()
 }
 
 /// The words at the bottom of a chain of errors. What a publisher has a say in is clipped and escaped.
 fn innermost(error: &(dyn Error + 'static)) -> String {
-    causes(error).last().map(|cause| clip(&cause.to_string())).unwrap_or_default()
+    causes(error).last().map(|cause| truncate_for_display(&cause.to_string())).unwrap_or_default()
 }
 
 fn host_of(url: &Url) -> String {

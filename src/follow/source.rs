@@ -7,7 +7,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::analysis::Zone;
-use crate::domain::{Source, SourceError, Timestamp, clip};
+use crate::domain::{Source, SourceError, Timestamp, truncate_for_display};
 use crate::feed::{BankFeed, BankRequest, TickerPage};
 
 const TICKER_NAME: &str = "timesca";
@@ -65,7 +65,7 @@ impl FollowedSource {
     /// `Unknown`.
     pub fn parse(text: &str) -> Result<Self, FollowedSourceError> {
         let found = Self::ALL.into_iter().find(|source| source.name() == text);
-        found.ok_or_else(|| FollowedSourceError::Unknown(clip(text)))
+        found.ok_or_else(|| FollowedSourceError::Unknown(truncate_for_display(text)))
     }
 
     /// Its slug.
@@ -185,7 +185,7 @@ impl FeedUrl {
     /// # Errors
     /// Any [`FollowedSourceError`].
     pub fn parse(text: &str) -> Result<Self, FollowedSourceError> {
-        let bad = || FollowedSourceError::NotUrl(clip(text));
+        let bad = || FollowedSourceError::NotUrl(truncate_for_display(text));
         let (source, base_url) = text.split_once('=').ok_or_else(bad)?;
         Self::check(base_url).map_err(|error| match error {
             FeedUrlError::NotUrl => bad(),

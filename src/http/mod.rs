@@ -34,7 +34,7 @@ use axum::response::IntoResponse as _;
 use axum::routing::get;
 
 use crate::api::Rates;
-use crate::domain::{Source, clip};
+use crate::domain::{Source, truncate_for_display};
 use crate::ingest::Ingest;
 use crate::latest_quotes::LatestQuotes;
 
@@ -155,7 +155,7 @@ async fn document(State(site): State<Site>) -> Response<Body> {
 }
 
 async fn nothing_here(uri: Uri) -> Response<Body> {
-    let problem = format!("there is nothing at {}; /v1 says what there is", clip(uri.path()));
+    let problem = format!("there is nothing at {}; /v1 says what there is", truncate_for_display(uri.path()));
     Problem::new(StatusCode::NOT_FOUND, problem).into_response()
 }
 

@@ -12,7 +12,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IntoDese
 use serde::forward_to_deserialize_any;
 
 use crate::api::ServiceError;
-use crate::domain::{Interval, clip};
+use crate::domain::{Interval, truncate_for_display};
 use crate::proto::v1;
 
 /// Parameters of one query.
@@ -32,7 +32,7 @@ pub(super) fn invalid(field: &str, problem: impl Into<String>) -> ServiceError {
 fn decoded(text: &str) -> Result<String, ServiceError> {
     let spaced = text.replace('+', " ");
     let text = percent_decode_str(&spaced).decode_utf8();
-    Ok(text.map_err(|_| invalid("query", format!("'{}' is not UTF-8", clip(&spaced))))?.into_owned())
+    Ok(text.map_err(|_| invalid("query", format!("'{}' is not UTF-8", truncate_for_display(&spaced))))?.into_owned())
 }
 
 impl Parameters {
@@ -44,7 +44,7 @@ impl Parameters {
             let (name, value) = (decoded(name)?, decoded(value)?);
             if found.iter().any(|(other, _)| *other == name) {
                 return Err(invalid(
-                    &clip(&name),
+                    &truncate_for_display(&name),
                     "is given more than once; write several values as one list with commas",
                 ));
             }
@@ -66,7 +66,7 @@ impl Parameters {
     pub(super) fn finish<'a>(self, known: impl IntoIterator<Item = &'a str>) -> Result<(), ServiceError> {
         let Some((name, _)) = self.0.first() else { return Ok(()) };
         let known: Vec<&str> = known.into_iter().collect();
-        Err(invalid(&clip(name), format!("is no parameter here; there are {}", known.join(", "))))
+        Err(invalid(&truncate_for_display(name), format!("is no parameter here; there are {}", known.join(", "))))
     }
 
     /// The value of one, if it is not empty.
@@ -162,7 +162,9 @@ struct Text<'a>(&'a str);
 
 impl Text<'_> {
     fn number<T: FromStr<Err: Display>>(&self) -> Result<T, Wrong> {
-        let wrong = |problem| Wrong::custom(format!("'{}' is no number that it can be: {problem}", clip(self.0)));
+        let wrong = |problem| {
+            Wrong::custom(format!("'{}' is no number that it can be: {problem}", truncate_for_display(self.0)))
+        };
         self.0.parse().map_err(wrong)
     }
 }
@@ -194,7 +196,7 @@ impl<'de> Deserializer<'de> for Text<'_> {
         match self.0 {
             "true" => visitor.visit_bool(true),
             "false" => visitor.visit_bool(false),
-            text => Err(Wrong::custom(format!("'{}' is neither true nor false", clip(text)))),
+            text => Err(Wrong::custom(format!("'{}' is neither true nor false", truncate_for_display(text)))),
         }
     }
 
@@ -224,7 +226,7 @@ impl<'de> Deserializer<'de> for Text<'_> {
         let wanted = wanted.strip_prefix(&prefix(name)).unwrap_or(&wanted);
         if !variants.contains(&wanted) {
             let (words, _) = words(name, variants);
-            return Err(Wrong::custom(format!("'{}' is none of {}", clip(self.0), words.join(", "))));
+            return Err(Wrong::custom(format!("'{}' is none of {}", truncate_for_display(self.0), words.join(", "))));
         }
         visitor.visit_enum(StrDeserializer::new(wanted))
     }

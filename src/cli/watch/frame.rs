@@ -158,7 +158,7 @@ pub(super) fn frame(held: &Held, at: Instant, width: usize, height: usize, scrol
     lines.extend(table(held, now, &rows, first..(first + room).min(rows.len()), width));
     lines.push(foot(rows.len(), first, room));
     lines.truncate(height);
-    lines.into_iter().map(|line| clip(line, width)).collect()
+    lines.into_iter().map(|line| truncate_for_display(line, width)).collect()
 }
 
 /// Whether news come, and whether anything comes in at all.
@@ -263,7 +263,7 @@ fn join(spans: impl Iterator<Item = Span>, gap: usize) -> Line {
 }
 
 /// The line as far as the screen has room for it.
-fn clip(line: Line, width: usize) -> Line {
+fn truncate_for_display(line: Line, width: usize) -> Line {
     let mut left = width;
     let fits = line.into_iter().map(|span| {
         let text: String = span.text.chars().take(left).collect();

@@ -12,7 +12,7 @@ use super::error::CellProblem;
 use super::frame::Frame;
 use crate::domain::{
     Currency, Pair, PairError, PublishedValue, Rate, RateError, ReportedChange, Revision, Run, SeriesKey, Source,
-    Timestamp, clip,
+    Timestamp, truncate_for_display,
 };
 use crate::export::schema::{
     CHANGE, CHANGE_NEGATIVE, CHANGE_PLACES, CHANGE_SCALE, COLLAPSE_WINDOW, Column, FIRST_OBSERVED, LAST_OBSERVED,
@@ -298,8 +298,10 @@ pub(super) fn series_key(pair: &str, source: &str) -> Result<SeriesKey, BadCell>
 
 /// Any ISO currency passes: what is served is a matter of settings.
 fn parse_pair(text: &str) -> Result<Pair, PairError> {
-    let (base, quote) = text.split_once('/').ok_or_else(|| PairError::Malformed(clip(text)))?;
-    let currency = |code| Currency::parse(code).map_err(|problem| PairError::Currency { text: clip(text), problem });
+    let (base, quote) = text.split_once('/').ok_or_else(|| PairError::Malformed(truncate_for_display(text)))?;
+    let currency = |code| {
+        Currency::parse(code).map_err(|problem| PairError::Currency { text: truncate_for_display(text), problem })
+    };
     Pair::new(currency(base)?, currency(quote)?)
 }
 

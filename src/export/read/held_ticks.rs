@@ -10,7 +10,7 @@ use polars_arrow::array::{PrimitiveArray, Utf8ViewArray};
 use super::cells::{BadCell, Row, ValueCells, exact_rate, number, series_key, text, timestamp};
 use super::error::CellProblem;
 use super::frame::Frame;
-use crate::domain::{Decision, HeldTick, Note, Verdict, clip};
+use crate::domain::{Decision, HeldTick, Note, Verdict, truncate_for_display};
 use crate::export::row::{DISCARDED, HELD, RELEASED};
 use crate::export::schema::{
     DECIDED, HELD_TIME, ID, IN_FORCE, IN_FORCE_PLACES, NOTE, OBSERVED, PAIR, Part, SOURCE, STATE,
@@ -37,7 +37,7 @@ impl HeldCells {
             HELD => None,
             RELEASED => Some(Verdict::Released),
             DISCARDED => Some(Verdict::Discarded),
-            other => return Err(BadCell::new(STATE, CellProblem::State(clip(other)))),
+            other => return Err(BadCell::new(STATE, CellProblem::State(truncate_for_display(other)))),
         };
         let Some(verdict) = verdict else {
             let is_decided = self.decided.get(at).is_some() || self.note.get(at).is_some();

@@ -26,7 +26,7 @@ use polars_parquet::read::{
 
 use super::error::ReadError;
 use super::schema_adapter::{accepts, type_name, wanted};
-use crate::domain::clip;
+use crate::domain::truncate_for_display;
 use crate::export::checksum_trailer::CREATED_BY_PREFIX;
 use crate::export::guarded;
 use crate::export::request::{SCHEMA_VERSION_KEY, VERSION_KEY};
@@ -103,8 +103,8 @@ impl RowGroups {
         let Some(found) = value(SCHEMA_VERSION_KEY).filter(|found| *found != SCHEMA_VERSION.to_string()) else {
             return Ok(());
         };
-        let product_version = clip(value(VERSION_KEY).unwrap_or("which it does not name"));
-        Err(ReadError::SchemaVersion { file: self.name.clone(), found: clip(found), product_version })
+        let product_version = truncate_for_display(value(VERSION_KEY).unwrap_or("which it does not name"));
+        Err(ReadError::SchemaVersion { file: self.name.clone(), found: truncate_for_display(found), product_version })
     }
 
     /// The columns as the file has them.

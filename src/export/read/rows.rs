@@ -13,7 +13,7 @@ use super::error::{CellProblem, ReadError};
 use super::frame::Frame;
 use super::row_groups::RowGroups;
 use super::schema_adapter::{Problem, converted};
-use crate::domain::{Timestamp, clip};
+use crate::domain::{Timestamp, truncate_for_display};
 use crate::export::schema::Column;
 use crate::export::schema::SEQUENCE;
 
@@ -131,7 +131,7 @@ impl<'a, T: Row> Rows<'a, T> {
     /// Makes sure that no row is left.
     pub(super) fn expect_end(&mut self) -> Result<(), ReadError> {
         let Some((pair, source)) = self.next_series()? else { return Ok(()) };
-        let (pair, source_name) = (clip(pair), clip(source));
+        let (pair, source_name) = (truncate_for_display(pair), truncate_for_display(source));
         Err(ReadError::Order { file: self.file().to_owned(), row: self.next_number(), pair, source_name })
     }
 }

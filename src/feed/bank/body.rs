@@ -9,7 +9,7 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 
 use super::error::BankError;
-use crate::domain::clip;
+use crate::domain::truncate_for_display;
 
 /// Longest body read. The largest table seen has 26 KB.
 pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -40,7 +40,8 @@ fn declared(body: &[u8]) -> Result<&'static Encoding, BankError> {
     let Ok(declaration) = str::from_utf8(head.get(..end).unwrap_or_default()) else { return Ok(UTF_8) };
     let Ok(Event::Decl(declaration)) = Reader::from_str(declaration).read_event() else { return Ok(UTF_8) };
     let Some(Ok(label)) = declaration.encoding() else { return Ok(UTF_8) };
-    let encoding = Encoding::for_label(label.as_bytes()).ok_or_else(|| BankError::UnknownEncoding(clip(&label)))?;
+    let encoding = Encoding::for_label(label.as_bytes())
+        .ok_or_else(|| BankError::UnknownEncoding(truncate_for_display(&label)))?;
     // It was just read byte by byte, so it is not in UTF-16.
     if encoding == UTF_16LE || encoding == UTF_16BE {
         return Err(BankError::NotInEncoding { encoding: encoding.name() });
@@ -53,10 +54,10 @@ pub(super) fn check_start<'a>(text: &'a str, first: char, expected: &'static str
     let text = text.trim_start();
     let begins = |tag: &str| text.get(..tag.len()).is_some_and(|head| head.eq_ignore_ascii_case(tag));
     if begins("<!doctype html") || begins("<html") {
-        return Err(BankError::WebPage(clip(text)));
+        return Err(BankError::WebPage(truncate_for_display(text)));
     }
     if !text.starts_with(first) {
-        return Err(BankError::NotThisFormat { expected, found: clip(text) });
+        return Err(BankError::NotThisFormat { expected, found: truncate_for_display(text) });
     }
     Ok(text)
 }

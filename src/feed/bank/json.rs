@@ -106,7 +106,7 @@ enum Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::clip;
+    use crate::domain::truncate_for_display;
 
     #[test]
     fn fields_are_strings_and_there_once() {
@@ -125,7 +125,7 @@ mod tests {
     fn what_is_no_table() {
         let check = |text: &str, expect: &str| {
             let answer = read(text).map_or_else(|error| error.to_string(), |table| table.entries.len().to_string());
-            assert!(answer.contains(expect), "{}: {answer}", clip(text));
+            assert!(answer.contains(expect), "{}: {answer}", truncate_for_display(text));
         };
         check("[]", "0");
         check("[{\"Rate\":\"1", "ends within its array");

@@ -11,7 +11,7 @@ use super::error::{BankError, BankQuoteError, RefusedBankQuote};
 use super::{BankFeed, BankRequest, BankRules};
 use crate::domain::{
     Currency, CurrencyError, CurrencySet, Pair, PublishedValue, Rate, RateDifference, SeriesKey, Source, Tick,
-    Timestamp, clip,
+    Timestamp, truncate_for_display,
 };
 
 /// Most entries of a table; the largest seen has 75.
@@ -162,7 +162,8 @@ pub(super) fn judge(raw: &RawTable, request: BankRequest, rules: &BankRules<'_>)
 
 fn table_date(name: &'static str, field: &Field, request: BankRequest) -> Result<NaiveDate, BankError> {
     let text = field.required(name).map_err(|_| BankError::NoDate(name))?;
-    let found = request.feed.profile().dates.parse(text).ok_or_else(|| BankError::BadDate(clip(text)))?;
+    let found =
+        request.feed.profile().dates.parse(text).ok_or_else(|| BankError::BadDate(truncate_for_display(text)))?;
     match request.date() {
         Some(asked) if asked != found => Err(BankError::OtherDate { asked, found }),
         _ => Ok(found),
@@ -205,7 +206,7 @@ impl<'a> Collected<'a> {
                 return;
             }
             Err(reason) => {
-                let code = if let Field::Text(code) = &entry.code { clip(code) } else { String::new() };
+                let code = if let Field::Text(code) = &entry.code { truncate_for_display(code) } else { String::new() };
                 self.found.push((code, Err(reason)));
                 return;
             }
@@ -237,7 +238,7 @@ impl<'a> Collected<'a> {
         let text = entry.rate.required("the rate")?;
         let other_mark = if profile.mark == ',' { '.' } else { ',' };
         if text.contains(other_mark) {
-            return Err(BankQuoteError::Mark { text: clip(text), mark: profile.mark });
+            return Err(BankQuoteError::Mark { text: truncate_for_display(text), mark: profile.mark });
         }
         let minimum_places = self.rules.minimum_places.unwrap_or(profile.minimum_places);
         let rate = Rate::parse(&text.replace(profile.mark, "."))?.padded(minimum_places)?.per_unit_of(zeros)?;
@@ -306,7 +307,7 @@ fn served_pair(code: &str, feed: BankFeed, served: &CurrencySet) -> Result<Optio
 fn entry_date(entry: &RawEntry, request: BankRequest) -> Result<NaiveDate, BankQuoteError> {
     let text = entry.date.required("the date")?;
     let dates = request.feed.profile().dates;
-    let found = dates.parse(text).ok_or_else(|| BankQuoteError::BadDate(clip(text)))?;
+    let found = dates.parse(text).ok_or_else(|| BankQuoteError::BadDate(truncate_for_display(text)))?;
     match request.date() {
         Some(asked) if asked != found => Err(BankQuoteError::OtherDate { asked, found }),
         _ => Ok(found),
@@ -317,7 +318,7 @@ fn entry_date(entry: &RawEntry, request: BankRequest) -> Result<NaiveDate, BankQ
 fn nominal_zeros(text: &str) -> Result<u8, BankQuoteError> {
     let zeros = text.strip_prefix('1').filter(|zeros| zeros.bytes().all(|byte| byte == b'0'));
     let zeros = zeros.and_then(|zeros| u8::try_from(zeros.len()).ok()).filter(|zeros| *zeros <= NOMINAL_ZEROS_MAX);
-    zeros.ok_or_else(|| BankQuoteError::Nominal(clip(text)))
+    zeros.ok_or_else(|| BankQuoteError::Nominal(truncate_for_display(text)))
 }
 
 #[cfg(test)]

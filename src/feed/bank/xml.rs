@@ -9,7 +9,7 @@ use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
 use super::error::BankError;
-use crate::domain::clip;
+use crate::domain::truncate_for_display;
 
 /// Deepest nesting read; tables have three or four levels.
 const DEPTH_MAX: usize = 16;
@@ -48,7 +48,7 @@ pub(super) fn parse(text: &str, root: &'static str) -> Result<Element, BankError
             Err(error) => {
                 let rest = text.get(start..).unwrap_or_default();
                 return Err(if is_cut(&error, rest) {
-                    BankError::Truncated { within: clip(rest) }
+                    BankError::Truncated { within: truncate_for_display(rest) }
                 } else {
                     malformed(start, error.to_string())
                 });
@@ -127,7 +127,7 @@ impl Tree {
             return Err(malformed(at, "a second root"));
         }
         if self.open.is_empty() && name != self.expected {
-            return Err(BankError::WrongRoot { expected: self.expected, found: clip(&name) });
+            return Err(BankError::WrongRoot { expected: self.expected, found: truncate_for_display(&name) });
         }
         let mut attributes = Vec::new();
         for attribute in tag.attributes() {
@@ -160,7 +160,7 @@ impl Tree {
 
     fn finish(self) -> Result<Element, BankError> {
         match (self.open.last(), self.root) {
-            (Some(open), _) => Err(BankError::Truncated { within: format!("<{}>", clip(&open.name)) }),
+            (Some(open), _) => Err(BankError::Truncated { within: format!("<{}>", truncate_for_display(&open.name)) }),
             (None, Some(root)) => Ok(root),
             (None, None) => Err(BankError::Truncated { within: "what stands before the table".to_owned() }),
         }

@@ -15,7 +15,7 @@ const HOUR_US: i64 = 3_600 * Timestamp::SECOND_US;
 /// How long a fault lasts: longer than the longest pace of a bank, and less than a table is shown.
 const FAULT_US_MIN: i64 = 3 * HOUR_US / 2;
 const FAULT_US_MAX: i64 = 6 * HOUR_US;
-/// How long it is calm between two: longer than a wait of [`RETRY_AFTER`] and its pseudo_random.
+/// How long it is calm between two: longer than a wait of [`RETRY_AFTER`] and its jitter.
 const CALM_US_MIN: i64 = 3 * HOUR_US;
 const CALM_US_MAX: i64 = 9 * HOUR_US;
 /// Longest body that is no table.

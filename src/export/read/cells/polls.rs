@@ -5,7 +5,7 @@
 use polars_arrow::array::{PrimitiveArray, Utf8ViewArray};
 
 use super::{BadCell, CellProblem, Frame, Row, SOURCE, number, text, timestamp};
-use crate::domain::{Health, PollSpan, Source, clip};
+use crate::domain::{Health, PollSpan, Source, truncate_for_display};
 use crate::export::schema::{COVERED_UNTIL, FIRST_POLL, HEALTH, LAST_POLL, POLL_COUNT, Part};
 
 /// A poll span, and whose.
@@ -53,7 +53,7 @@ impl Row for NamedPollSpan {
             last_poll_time: timestamp(&cells.last, at, LAST_POLL)?,
             covered_until: timestamp(&cells.covered, at, COVERED_UNTIL)?,
             poll_count: number(&cells.count, at, POLL_COUNT)?,
-            health: health.ok_or_else(|| BadCell::new(HEALTH, CellProblem::Health(clip(said))))?,
+            health: health.ok_or_else(|| BadCell::new(HEALTH, CellProblem::Health(truncate_for_display(said))))?,
         };
         Ok(Self { source: source.map_err(|problem| BadCell::new(SOURCE, problem))?, span })
     }
