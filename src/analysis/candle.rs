@@ -15,9 +15,9 @@ use num_rational::BigRational;
 use super::bucket::{Bucket, Buckets};
 use super::cross::RateInterval;
 use super::rounded::Rounded;
+use super::rounded_rate::{RoundedRate, at_places};
 use super::rounding::{Rounding, SIGNIFICANT_DIGITS, significant, units};
 use super::weighted::WeightedSum;
-use super::written::{WrittenRate, at_places};
 use crate::domain::Timestamp;
 
 /// A rate, and the first instant of the bucket at which it was in force.
@@ -26,7 +26,7 @@ pub struct CandlePoint {
     /// The start of the bucket if it was in force then.
     pub time: Timestamp,
     /// As answered.
-    pub rate: WrittenRate,
+    pub rate: RoundedRate,
 }
 
 /// What a rate did in one bucket.
@@ -56,13 +56,13 @@ pub struct Candle {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CandleBounds {
     /// Of the open.
-    pub open: [WrittenRate; 2],
+    pub open: [RoundedRate; 2],
     /// Of the highest: one rate may have been above all others by its value and not by its bounds.
-    pub high: [WrittenRate; 2],
+    pub high: [RoundedRate; 2],
     /// Of the lowest.
-    pub low: [WrittenRate; 2],
+    pub low: [RoundedRate; 2],
     /// Of the close.
-    pub close: [WrittenRate; 2],
+    pub close: [RoundedRate; 2],
     /// Of the average, exact but for what the rates themselves were rounded.
     pub average: [BigRational; 2],
 }
@@ -154,7 +154,7 @@ struct Building {
 }
 
 impl Building {
-    fn new(time: Timestamp, rate: WrittenRate, met: bool) -> Self {
+    fn new(time: Timestamp, rate: RoundedRate, met: bool) -> Self {
         let open = CandlePoint { time, rate };
         Self { open, high: open, low: open, close: open, sum: WeightedSum::default(), move_count: 0, met }
     }

@@ -9,8 +9,8 @@
 use num_bigint::BigInt;
 
 use super::derived::Derived;
+use super::rounded_rate::RoundedRate;
 use super::rounding::Rounding;
-use super::written::WrittenRate;
 use crate::domain::{Rate, Timestamp};
 
 /// What a pair comes from: one series, or two through a third currency.
@@ -54,7 +54,7 @@ impl<T> Legs<T> {
 
 /// Which of the numbers that a published rate may stand for is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Edge {
+pub enum RateBound {
     /// The least: half a unit in the last place below.
     Low,
     /// The one published.
@@ -63,7 +63,7 @@ pub enum Edge {
     High,
 }
 
-impl Edge {
+impl RateBound {
     const fn inverse(self) -> Self {
         match self {
             Self::Low => Self::High,
@@ -98,13 +98,13 @@ impl LegRate {
     }
 
     /// Above and below the fraction line.
-    fn fraction(self, edge: Edge) -> (u128, u128) {
+    fn fraction(self, bound: RateBound) -> (u128, u128) {
         let (mantissa, unit) = (self.rate.mantissa(), 10_u128.pow(u32::from(self.rate.places())));
-        let (numer, denom) = match if self.inverted { edge.inverse() } else { edge } {
-            Edge::Value => (mantissa, unit),
+        let (numer, denom) = match if self.inverted { bound.inverse() } else { bound } {
+            RateBound::Value => (mantissa, unit),
             // At most 28 digits and 18 places: ten times as many still fit.
-            Edge::Low => (mantissa * 10 - 5, unit * 10),
-            Edge::High => (mantissa * 10 + 5, unit * 10),
+            RateBound::Low => (mantissa * 10 - 5, unit * 10),
+            RateBound::High => (mantissa * 10 + 5, unit * 10),
         };
         if self.inverted { (denom, numer) } else { (numer, denom) }
     }
@@ -122,33 +122,33 @@ impl Legs<LegRate> {
     /// The rate as answered: published digits, or 15 significant ones. A bound is exact where published, and else
     /// rounded outward.
     #[inline]
-    pub fn written(&self, edge: Edge) -> WrittenRate {
+    pub fn rounded(&self, bound: RateBound) -> RoundedRate {
         match *self {
-            Self::One(LegRate { rate, inverted: false }) => match edge {
-                Edge::Value => WrittenRate::published(rate),
-                Edge::Low => WrittenRate::published(rate).half_unit_below(),
-                Edge::High => WrittenRate::published(rate).half_unit_above(),
+            Self::One(LegRate { rate, inverted: false }) => match bound {
+                RateBound::Value => RoundedRate::published(rate),
+                RateBound::Low => RoundedRate::published(rate).half_unit_below(),
+                RateBound::High => RoundedRate::published(rate).half_unit_above(),
             },
             Self::One(only) => {
-                let (numer, denom) = only.fraction(edge);
-                quotient([numer, 1], [denom, 1], edge.rounding())
+                let (numer, denom) = only.fraction(bound);
+                quotient([numer, 1], [denom, 1], bound.rounding())
             }
             Self::Two(first, second) => {
-                let ((a, b), (c, d)) = (first.fraction(edge), second.fraction(edge));
-                quotient([a, c], [b, d], edge.rounding())
+                let ((a, b), (c, d)) = (first.fraction(bound), second.fraction(bound));
+                quotient([a, c], [b, d], bound.rounding())
             }
         }
     }
 }
 
 /// The product of `above` over that of `below`, to 15 significant digits.
-fn quotient(above: [u128; 2], below: [u128; 2], rounding: Rounding) -> WrittenRate {
+fn quotient(above: [u128; 2], below: [u128; 2], rounding: Rounding) -> RoundedRate {
     let quick = |[a, b]: [u128; 2]| a.checked_mul(b);
     let exact = |[a, b]: [u128; 2]| BigInt::from(a) * BigInt::from(b);
     quick(above)
         .zip(quick(below))
-        .and_then(|(numer, denom)| WrittenRate::quotient_u128(numer, denom, rounding))
-        .unwrap_or_else(|| WrittenRate::quotient(&exact(above), &exact(below), rounding))
+        .and_then(|(numer, denom)| RoundedRate::quotient_u128(numer, denom, rounding))
+        .unwrap_or_else(|| RoundedRate::quotient(&exact(above), &exact(below), rounding))
 }
 
 /// A run of a leg: when its rate came into force, and until when it was confirmed.
@@ -170,14 +170,14 @@ pub struct RateInterval {
     /// Until when a run behind it was confirmed, inclusive; at or after `from`.
     pub seen_until: Timestamp,
     /// As answered.
-    pub rate: WrittenRate,
+    pub rate: RoundedRate,
 }
 
 impl RateInterval {
     /// Of a pair that one leg makes.
     #[inline]
-    pub fn of(LegInterval { from, seen_until, rate }: LegInterval, edge: Edge) -> Self {
-        Self { from, seen_until, rate: Legs::One(rate).written(edge) }
+    pub fn of(LegInterval { from, seen_until, rate }: LegInterval, bound: RateBound) -> Self {
+        Self { from, seen_until, rate: Legs::One(rate).rounded(bound) }
     }
 }
 
@@ -186,13 +186,13 @@ pub struct Merged<A: Iterator, B: Iterator> {
     first: std::iter::Peekable<A>,
     second: std::iter::Peekable<B>,
     in_force: (Option<LegInterval>, Option<LegInterval>),
-    edge: Edge,
+    bound: RateBound,
 }
 
 impl<A: Iterator, B: Iterator> Merged<A, B> {
     /// Of two legs, each in order of time.
-    pub fn new(first: A, second: B, edge: Edge) -> Self {
-        Self { first: first.peekable(), second: second.peekable(), in_force: (None, None), edge }
+    pub fn new(first: A, second: B, bound: RateBound) -> Self {
+        Self { first: first.peekable(), second: second.peekable(), in_force: (None, None), bound }
     }
 }
 
@@ -225,7 +225,7 @@ where
                 }
             }
             if let (Some(first), Some(second)) = self.in_force {
-                let rate = Legs::Two(first.rate, second.rate).written(self.edge);
+                let rate = Legs::Two(first.rate, second.rate).rounded(self.bound);
                 // Both runs began by now, so their spans together reach from here to the later end.
                 return Some(Ok(RateInterval { from, seen_until: first.seen_until.max(second.seen_until), rate }));
             }
@@ -252,7 +252,10 @@ pub(super) mod tests {
         let check = |legs: Legs<LegRate>, expect: [&str; 3]| {
             let derived = legs.derived();
             assert_eq!([derived.rounded_low(), derived.rounded_value(), derived.rounded_high()], expect);
-            assert_eq!([Edge::Low, Edge::Value, Edge::High].map(|edge| legs.written(edge).to_string()), expect);
+            assert_eq!(
+                [RateBound::Low, RateBound::Value, RateBound::High].map(|bound| legs.rounded(bound).to_string()),
+                expect
+            );
         };
         // KGS/KZT from KGS/USD and KZT/USD: 0.01144 / 0.00196, and 0.011435 / 0.001965 to 0.011445 / 0.001955.
         check(
@@ -300,7 +303,7 @@ pub(super) mod tests {
             let text = |number: Rounded| super::super::derived::tests::exact(&number.to_string());
             prop_assert!(text(derived.rounded_low()) <= real && real <= text(derived.rounded_high()));
             let numbers = [derived.rounded_low(), derived.rounded_value(), derived.rounded_high()];
-            prop_assert_eq!([Edge::Low, Edge::Value, Edge::High].map(|edge| legs.written(edge).rounded()), numbers);
+            prop_assert_eq!([RateBound::Low, RateBound::Value, RateBound::High].map(|bound| legs.rounded(bound).rounded()), numbers);
         }
 
         #[test]
@@ -318,12 +321,12 @@ pub(super) mod tests {
             };
             let (a, b) = (intervals(&first, false), intervals(&second, true));
             let ok = |interval: &LegInterval| Ok::<_, Infallible>(*interval);
-            let merged: Vec<RateInterval> = Merged::new(a.iter().map(ok), b.iter().map(ok), Edge::Value).map(|Ok(interval)| interval).collect();
+            let merged: Vec<RateInterval> = Merged::new(a.iter().map(ok), b.iter().map(ok), RateBound::Value).map(|Ok(interval)| interval).collect();
             prop_assert!(merged.windows(2).all(|pair| pair[0].from < pair[1].from));
             for time in (0..50).map(Timestamp::from_micros) {
                 let at = |leg: &[LegInterval]| leg.iter().rev().find(|interval| interval.from <= time).copied();
                 let expect = at(&a).zip(at(&b)).map(|(a, b)| {
-                    (Legs::Two(a.rate, b.rate).written(Edge::Value), time <= a.seen_until || time <= b.seen_until)
+                    (Legs::Two(a.rate, b.rate).rounded(RateBound::Value), time <= a.seen_until || time <= b.seen_until)
                 });
                 let found = merged.iter().rev().find(|interval| interval.from <= time);
                 prop_assert_eq!(found.map(|interval| (interval.rate, time <= interval.seen_until)), expect);

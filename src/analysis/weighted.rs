@@ -10,7 +10,7 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::Zero as _;
 
-use super::written::{WrittenRate, at_places};
+use super::rounded_rate::{RoundedRate, at_places};
 
 /// The sum of the mantissas of one count of places.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ pub(super) struct WeightedSum {
 impl WeightedSum {
     /// One more term.
     #[inline]
-    pub(super) fn add(&mut self, rate: WrittenRate, weight: u64) {
+    pub(super) fn add(&mut self, rate: RoundedRate, weight: u64) {
         let places = rate.places();
         if self.scales.get(self.last).is_none_or(|scale| scale.places != places) {
             self.last = self.scales.iter().position(|scale| scale.places == places).unwrap_or_else(|| {
@@ -95,7 +95,7 @@ mod tests {
             let mut sum = WeightedSum::default();
             let mut expect = BigRational::zero();
             for (mantissa, places, weight) in terms {
-                let rate = WrittenRate::published(Rate::from_parts(mantissa, places).unwrap());
+                let rate = RoundedRate::published(Rate::from_parts(mantissa, places).unwrap());
                 sum.add(rate, weight);
                 expect += rate.value() * BigInt::from(weight);
             }

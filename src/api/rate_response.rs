@@ -2,7 +2,7 @@
 
 use super::convert::{latest_rate, run, state};
 use super::page_token::{Cursor, Fingerprint, PageToken};
-use crate::analysis::{CandleBounds, CandlePoint, Conversion, PercentChange, Rounded, WrittenRate, absolute_change};
+use crate::analysis::{CandleBounds, CandlePoint, Conversion, PercentChange, Rounded, RoundedRate, absolute_change};
 use crate::domain::{Amount, Revision, SeriesKey, Timestamp};
 use crate::latest_quotes::LatestQuotes;
 use crate::proto::convert::{duration, timestamp};
@@ -165,8 +165,8 @@ fn candle(row: &CandleRow) -> v1::Candle {
     let (low, low_time) = point(candle.low);
     let (close, close_time) = point(candle.close);
     let bounds = row.bounds.as_deref();
-    let bounds_of = |pick: fn(&CandleBounds) -> [WrittenRate; 2]| {
-        bounds.map(|bounds| rate_bounds(&pick(bounds).map(WrittenRate::rounded)))
+    let bounds_of = |pick: fn(&CandleBounds) -> [RoundedRate; 2]| {
+        bounds.map(|bounds| rate_bounds(&pick(bounds).map(RoundedRate::rounded)))
     };
     v1::Candle {
         start_time: Some(timestamp(candle.bucket.start)),

@@ -145,7 +145,7 @@ mod tests {
     use polars_parquet::read::schema::infer_schema;
 
     use super::*;
-    use crate::analysis::{Bucket, Candle, CandlePoint, WrittenRate};
+    use crate::analysis::{Bucket, Candle, CandlePoint, RoundedRate};
     use crate::domain::{
         CurrencySet, Health, HeldTick, Pair, PollSpan, PublishedValue, Rate, Revision, Run, SeriesKey, Source,
         Timestamp,
@@ -174,7 +174,7 @@ mod tests {
             Part::Runs => encoder.write(&RunRow { series, run: &run }),
             Part::Daily => encoder.write(&DayRow { series, day: 20_430, in_force: &run, complete: true }),
             Part::Candles => {
-                let point = CandlePoint { time: TIME, rate: WrittenRate::published(value.rate) };
+                let point = CandlePoint { time: TIME, rate: RoundedRate::published(value.rate) };
                 let candle = Candle {
                     bucket: Bucket { start: TIME, end: TIME.saturating_add_us(1) },
                     open: point,

@@ -7,7 +7,7 @@ use super::bucket_paging::{BucketCursor, BucketsRequest, page_buckets};
 use super::rate_intervals::{first_rate_time, items};
 use super::resolve::{Derivation, Leg, Route, derivation};
 use super::{Answer, QueryError, Reader, check_cancelled};
-use crate::analysis::{Buckets, Candle, CandleBounds, CandlePlan, Candles, Edge, Legs};
+use crate::analysis::{Buckets, Candle, CandleBounds, CandlePlan, Candles, Legs, RateBound};
 use crate::domain::{SeriesKey, Timestamp};
 use crate::store::SeriesView;
 
@@ -73,7 +73,8 @@ impl Reader {
         };
         if let Some((first, end)) = page_buckets(list, ("interval", *buckets), first_rate, as_of.now)? {
             let plan = CandlePlan { buckets: *buckets, first: first.start, end, now: as_of.now, fill: request.fill };
-            page.rows = self.fold(&as_of, &route, plan, Edge::Value)?.take(list.limit + 1).collect::<Result<_, _>>()?;
+            page.rows =
+                self.fold(&as_of, &route, plan, RateBound::Value)?.take(list.limit + 1).collect::<Result<_, _>>()?;
             if page.rows.len() > list.limit {
                 page.rows.truncate(list.limit);
                 let last = page.rows.last();
@@ -96,9 +97,9 @@ impl Reader {
         as_of: &AsOf,
         route: &Route,
         plan: CandlePlan,
-        edge: Edge,
+        bound: RateBound,
     ) -> Result<impl Iterator<Item = Result<CandleRow, QueryError>> + use<>, QueryError> {
-        let intervals = self.intervals(as_of, route, [plan.first, as_of.now.saturating_add_us(1)], edge)?;
+        let intervals = self.intervals(as_of, route, [plan.first, as_of.now.saturating_add_us(1)], bound)?;
         let (cancel, known) = (self.cancel.clone(), as_of.known());
         Ok(Candles::new(plan, intervals).map(move |candle| {
             // Filling takes time without reading anything.
@@ -127,8 +128,8 @@ impl Reader {
         }
         // What is derived, or was published with more and with fewer digits, is folded once more for each bound: rate intervals
         // begin and end at the same times there, so that the candles are of the same buckets.
-        let low = self.fold(as_of, route, plan, Edge::Low)?;
-        let high = self.fold(as_of, route, plan, Edge::High)?;
+        let low = self.fold(as_of, route, plan, RateBound::Low)?;
+        let high = self.fold(as_of, route, plan, RateBound::High)?;
         for (row, (low, high)) in rows.iter_mut().zip(low.zip(high)) {
             row.bounds = Some(Box::new(CandleBounds::between(&low?.candle, &high?.candle)));
         }

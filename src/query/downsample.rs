@@ -10,7 +10,7 @@ use super::rate_intervals::{first_rate_time, items, rate_spans};
 use super::resolve::Leg;
 use super::window::window_start;
 use super::{Answer, QueryError, Range, Reader};
-use crate::analysis::{Legs, WrittenRate};
+use crate::analysis::{Legs, RoundedRate};
 use crate::domain::{Pair, Rate, RateSpan, SeriesKey, Source, Span, Timestamp};
 use crate::store::SeriesView;
 
@@ -89,7 +89,7 @@ pub struct DownsampledSeries {
 }
 
 fn compare(one: Rate, other: Rate) -> Ordering {
-    WrittenRate::published(one).cmp_number(WrittenRate::published(other))
+    RoundedRate::published(one).cmp_number(RoundedRate::published(other))
 }
 
 /// Takes spans in order of time.

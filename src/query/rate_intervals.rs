@@ -9,7 +9,7 @@ use super::resolve::{Leg, Route};
 use super::{QueryError, Reader, check_cancelled};
 use tokio_util::sync::CancellationToken;
 
-use crate::analysis::{Edge, LegInterval, LegRate, Legs, Merged, RateInterval};
+use crate::analysis::{LegInterval, LegRate, Legs, Merged, RateBound, RateInterval};
 use crate::domain::{RateSpan, Timestamp};
 use crate::store::{SeriesView, StoreError};
 
@@ -52,19 +52,19 @@ impl Reader {
         as_of: &AsOf,
         route: &Route,
         [start, end]: [Timestamp; 2],
-        edge: Edge,
+        bound: RateBound,
     ) -> Result<RateIntervals, QueryError> {
         match route {
             Legs::One(leg) => {
                 let (inverted, cancel) = (leg.inverted, self.cancel.clone());
                 Ok(Box::new(rate_spans(as_of, leg, start, end)?.map(move |piece| {
                     check_cancelled(&cancel)?;
-                    Ok(piece?.into_iter().map(|span| RateInterval::of(leg_interval(span, inverted), edge)).collect())
+                    Ok(piece?.into_iter().map(|span| RateInterval::of(leg_interval(span, inverted), bound)).collect())
                 })))
             }
             Legs::Two(first, second) => {
                 let leg = |leg| self.leg_intervals(as_of, leg, start, end);
-                Ok(Box::new(in_pieces(Merged::new(leg(first)?, leg(second)?, edge), MERGED_PIECE_INTERVALS)))
+                Ok(Box::new(in_pieces(Merged::new(leg(first)?, leg(second)?, bound), MERGED_PIECE_INTERVALS)))
             }
         }
     }

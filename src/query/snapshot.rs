@@ -9,7 +9,7 @@ use super::history::Range;
 use super::latest::SeriesFilter;
 use super::resolve::{Leg, derived_from, listing};
 use super::{QueryError, Reader, check_cancelled};
-use crate::analysis::{Buckets, CandlePlan, Edge, Legs};
+use crate::analysis::{Buckets, CandlePlan, Legs, RateBound};
 use crate::domain::{HeldTick, Run, Timestamp};
 use crate::store::{Commit, ScanOrder, SeriesView, StoreError, View};
 
@@ -127,7 +127,7 @@ impl Snapshot {
     ) -> Result<impl Iterator<Item = Result<CandleRow, QueryError>> + use<>, QueryError> {
         let route = Legs::One(Leg { inverted: false, series: Arc::clone(series) });
         let plan = self.candle_plan(series)?;
-        let candles = plan.map(|plan| self.reader.fold(&self.as_of, &route, plan, Edge::Value)).transpose()?;
+        let candles = plan.map(|plan| self.reader.fold(&self.as_of, &route, plan, RateBound::Value)).transpose()?;
         Ok(candles.into_iter().flatten())
     }
 

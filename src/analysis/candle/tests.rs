@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::analysis::derived::tests::exact;
-use crate::analysis::{Edge, LegInterval, LegRate, Legs, Zone};
+use crate::analysis::{LegInterval, LegRate, Legs, RateBound, Zone};
 use crate::domain::{Interval, Rate};
 
 const MINUTE_S: i64 = 60;
@@ -18,7 +18,7 @@ fn at(seconds: i64) -> Timestamp {
 
 fn interval(from_s: i64, seen_until_s: i64, rate: &str) -> RateInterval {
     let rate = LegRate { rate: Rate::parse(rate).unwrap(), inverted: false };
-    RateInterval::of(LegInterval { from: at(from_s), seen_until: at(seen_until_s), rate }, Edge::Value)
+    RateInterval::of(LegInterval { from: at(from_s), seen_until: at(seen_until_s), rate }, RateBound::Value)
 }
 
 fn minutes(first_s: i64, end_s: i64, now_s: i64, fill: bool) -> CandlePlan {
@@ -179,7 +179,7 @@ fn timelines() -> impl Strategy<Value = Vec<RateInterval>> {
                 let rate = LegRate { rate: Rate::from_parts(mantissa, places).unwrap(), inverted };
                 RateInterval::of(
                     LegInterval { from: at(from), seen_until: at((from + span).min(end - 1)), rate },
-                    Edge::Value,
+                    RateBound::Value,
                 )
             })
             .collect()
@@ -213,7 +213,7 @@ proptest! {
         for (gap, mantissa, places) in gaps {
             let rate = Rate::from_parts(mantissa, places).unwrap();
             let from = Timestamp::from_micros(micros);
-            intervals.push(RateInterval::of(LegInterval { from, seen_until: from, rate: LegRate { rate, inverted: false } }, Edge::Value));
+            intervals.push(RateInterval::of(LegInterval { from, seen_until: from, rate: LegRate { rate, inverted: false } }, RateBound::Value));
             sum += exact(&rate.to_string()) * BigInt::from(gap);
             micros += gap;
         }
@@ -229,7 +229,7 @@ proptest! {
         ticks in prop::collection::btree_map(0..300_i64, (10..60_u128, 0..2_u32, 0..=10_u128), 1..12),
     ) {
         let plan = minutes(0, 600, 300, true);
-        let intervals = |rate: &dyn Fn(u128, u32, u128) -> WrittenRate| -> Vec<Candle> {
+        let intervals = |rate: &dyn Fn(u128, u32, u128) -> RoundedRate| -> Vec<Candle> {
             let interval = |(from, (mantissa, places, tenths)): (&i64, &(u128, u32, u128))| {
                 RateInterval { from: at(*from), seen_until: at(*from), rate: rate(*mantissa, *places, *tenths) }
             };
@@ -238,15 +238,15 @@ proptest! {
         let leg = |mantissa, places| {
             Legs::One(LegRate { rate: Rate::from_parts(mantissa, places).unwrap(), inverted: false })
         };
-        let [low, value, high] = [Edge::Low, Edge::Value, Edge::High]
-            .map(|edge| intervals(&|mantissa, places, _| leg(mantissa, places).written(edge)));
+        let [low, value, high] = [RateBound::Low, RateBound::Value, RateBound::High]
+            .map(|bound| intervals(&|mantissa, places, _| leg(mantissa, places).rounded(bound)));
         // Somewhere within half a unit of what was published.
         let real = intervals(&|mantissa, places, tenths| {
-            WrittenRate::published(Rate::from_parts(mantissa * 10 - 5 + tenths, places + 1).unwrap())
+            RoundedRate::published(Rate::from_parts(mantissa * 10 - 5 + tenths, places + 1).unwrap())
         });
         for (((low, value), high), real) in low.iter().zip(&value).zip(&high).zip(&real) {
             let bounds = CandleBounds::between(low, high);
-            let within = |[low, high]: [WrittenRate; 2], real: CandlePoint| {
+            let within = |[low, high]: [RoundedRate; 2], real: CandlePoint| {
                 low.value() <= real.rate.value() && real.rate.value() <= high.value()
             };
             prop_assert!(within(bounds.open, real.open) && within(bounds.close, real.close));
@@ -255,7 +255,7 @@ proptest! {
             // The short way is the long one.
             if let Some(short) = CandleBounds::published(value) {
                 let numbers = |bounds: &CandleBounds| {
-                    [bounds.open, bounds.high, bounds.low, bounds.close].map(|both| both.map(WrittenRate::value))
+                    [bounds.open, bounds.high, bounds.low, bounds.close].map(|both| both.map(RoundedRate::value))
                 };
                 prop_assert_eq!(numbers(&short), numbers(&bounds));
                 prop_assert_eq!(&short.average, &bounds.average);

@@ -4,7 +4,7 @@
 
 use maud::{Markup, html};
 
-use crate::analysis::{Derived, PercentChange, Rounded, Rounding, WrittenRate, significant};
+use crate::analysis::{Derived, PercentChange, Rounded, RoundedRate, Rounding, significant};
 use crate::domain::{Rate, ReportedChange, Timestamp};
 
 /// Significant digits of a rate turned round: its bounds seldom have more to say.
@@ -42,7 +42,7 @@ impl FormattedRate {
 }
 
 /// The rate of a candle, which is turned round already if `inverted`.
-pub(super) fn candle_digits(rate: WrittenRate, inverted: bool) -> String {
+pub(super) fn candle_digits(rate: RoundedRate, inverted: bool) -> String {
     if inverted { significant(&rate.value(), INVERSE_DIGITS, Rounding::HalfEven).to_string() } else { rate.to_string() }
 }
 
@@ -179,7 +179,7 @@ mod tests {
         check("0.01144", true, ["87.3743", "87.4126", "87.4509"]);
         check("0.00008", true, ["11764.7", "12500", "13333.4"]);
         // A candle's is exact when it is turned round, and is cut as others are.
-        let written = WrittenRate::published(Rate::parse("0.28490").unwrap());
+        let written = RoundedRate::published(Rate::parse("0.28490").unwrap());
         assert_eq!(candle_digits(written, false), "0.28490");
     }
 

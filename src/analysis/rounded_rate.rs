@@ -28,14 +28,14 @@ enum Digits {
 
 /// A rate cut to the digits that it is answered with: `mantissa / 10^places`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct WrittenRate {
+pub struct RoundedRate {
     mantissa: u128,
     /// From -60 to 80; negative where the digits end before the point.
     places: i16,
     digits: Digits,
 }
 
-impl WrittenRate {
+impl RoundedRate {
     /// With its published digits.
     #[inline]
     pub fn published(rate: Rate) -> Self {
@@ -149,7 +149,7 @@ pub(super) fn at_places(integer: BigInt, places: i16) -> BigRational {
     if places < 0 { BigRational::from_integer(integer * unit) } else { BigRational::new(integer, unit) }
 }
 
-impl fmt::Display for WrittenRate {
+impl fmt::Display for RoundedRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.rounded(), f)
     }
@@ -164,10 +164,10 @@ mod tests {
     #[test]
     fn rates_print_as_they_are_answered() {
         let check = |numer: u128, denom: u128, expect: &str| {
-            let quick = WrittenRate::quotient_u128(numer, denom, Rounding::HalfEven).unwrap();
+            let quick = RoundedRate::quotient_u128(numer, denom, Rounding::HalfEven).unwrap();
             assert_eq!(
                 (quick.to_string().as_str(), quick),
-                (expect, WrittenRate::quotient(&numer.into(), &denom.into(), Rounding::HalfEven))
+                (expect, RoundedRate::quotient(&numer.into(), &denom.into(), Rounding::HalfEven))
             );
         };
         check(100_000, 8, "12500");
@@ -179,13 +179,13 @@ mod tests {
         check(9_999_999_999_999_999, 1, "10000000000000000");
         check(9_999_999_999_999_999, 10, "1000000000000000");
         check(9_999_999_999_999_999, 100_000_000_000_000_000, "0.100000000000000");
-        assert_eq!(WrittenRate::published(Rate::parse("0.28490").unwrap()).to_string(), "0.28490");
+        assert_eq!(RoundedRate::published(Rate::parse("0.28490").unwrap()).to_string(), "0.28490");
     }
 
     #[test]
     fn numbers_compare_whatever_their_places() {
         let check = |one: &str, other: &str, expect: Ordering| {
-            let written = |text: &str| WrittenRate::published(Rate::parse(text).unwrap());
+            let written = |text: &str| RoundedRate::published(Rate::parse(text).unwrap());
             assert_eq!(written(one).cmp_number(written(other)), expect, "{one} {other}");
             assert_eq!(written(other).cmp_number(written(one)), expect.reverse(), "{other} {one}");
         };
@@ -203,13 +203,13 @@ mod tests {
         ) {
             let exact = BigRational::new(numer.into(), denom.into());
             for rounding in [Rounding::HalfEven, Rounding::Down, Rounding::Up] {
-                let slow = WrittenRate::quotient(&numer.into(), &denom.into(), rounding);
-                if let Some(quick) = WrittenRate::quotient_u128(numer, denom, rounding) {
+                let slow = RoundedRate::quotient(&numer.into(), &denom.into(), rounding);
+                if let Some(quick) = RoundedRate::quotient_u128(numer, denom, rounding) {
                     prop_assert_eq!(quick, slow);
                 } else {
                     prop_assert!(numer.max(denom) > 10_u128.pow(9), "small numbers take the quick way");
                 }
-                let other = WrittenRate::quotient(&denom.into(), &numer.into(), rounding);
+                let other = RoundedRate::quotient(&denom.into(), &numer.into(), rounding);
                 prop_assert_eq!(slow.cmp_number(other), slow.value().cmp(&other.value()));
                 prop_assert_eq!(slow.rounded(), super::super::significant(&exact, SIGNIFICANT_DIGITS, rounding));
             }
