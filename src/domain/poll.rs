@@ -1,6 +1,6 @@
 //! Polls of a source, and how those of one health collapse into spans.
 //!
-//! **Invariant**: the spans of a source, made by [`PollSpan::take_in`] one poll after the other, are in order of time and
+//! **Invariant**: the spans of a source, made by [`PollSpan::admit`] one poll after the other, are in order of time and
 //! do not overlap: each poll speaks from its own moment until the next one's, or until it is covered no longer.
 
 use std::fmt;
@@ -84,7 +84,7 @@ impl PollSpan {
 
     /// Takes in the next poll of its source, or ends where that begins and gives the span that follows. A poll by a clock
     /// that was put back counts as made when the last one was.
-    pub fn take_in(&mut self, poll: &Poll) -> Option<Self> {
+    pub fn admit(&mut self, poll: &Poll) -> Option<Self> {
         let time = poll.time.max(self.last_poll_time);
         let covered_until = poll.covered_until.max(time);
         if poll.health == self.health && time <= self.covered_until {
@@ -120,7 +120,7 @@ mod tests {
     fn spans(polls: impl IntoIterator<Item = (i64, i64, Health)>) -> Vec<PollSpan> {
         let mut spans: Vec<PollSpan> = Vec::new();
         for each in polls.into_iter().map(poll) {
-            let next = spans.last_mut().map_or_else(|| Some(PollSpan::single(&each)), |last| last.take_in(&each));
+            let next = spans.last_mut().map_or_else(|| Some(PollSpan::single(&each)), |last| last.admit(&each));
             spans.extend(next);
         }
         spans

@@ -4,7 +4,7 @@
 
 use super::{Batch, BatchTick, ConflictPolicy, Held, Refusal, RefusalReason, SeriesTicks, Summary};
 use crate::domain::{PublishedValue, SeriesKey, Timestamp};
-use crate::store::{Quarantine, QuarantineLimit, StoreError, TakenIn, UpsertError, Upserted, WriteTransaction};
+use crate::store::{Admitted, Quarantine, QuarantineLimit, StoreError, UpsertError, Upserted, WriteTransaction};
 
 /// What became of a batch.
 pub(super) struct Applied {
@@ -47,11 +47,11 @@ impl Applied {
             for tick in same_instant {
                 let taken_in = begun.map_or_else(|| transaction.series(&group.series), Ok).and_then(|series| {
                     begun = Some(series);
-                    transaction.take_in(series, tick.observed_time, tick.value, revise, group.quarantine_factor)
+                    transaction.admit(series, tick.observed_time, tick.value, revise, group.quarantine_factor)
                 });
                 match taken_in {
-                    Ok(TakenIn::Stored(upserted)) => self.count(upserted),
-                    Ok(TakenIn::Held { id, is_discarded, rate_in_force, .. }) => {
+                    Ok(Admitted::Stored(upserted)) => self.count(upserted),
+                    Ok(Admitted::Held { id, is_discarded, rate_in_force, .. }) => {
                         self.summary.quarantined_count += 1;
                         self.held.push(Held { index: tick.index, id: Some(id), is_discarded, rate_in_force });
                     }

@@ -126,19 +126,19 @@ mod tests {
     fn store(directory: &tempfile::TempDir, series: &[SeriesKey]) -> Store {
         let mut store = Store::open(StoreOptions::of_test(directory.path()), Timestamp::from_micros(0)).unwrap();
         let ticks: Vec<_> = series.iter().map(|key| (key, 0, "0.01144")).collect();
-        assert_eq!(take_in(&mut store, &ticks), [""; 0]);
+        assert_eq!(admit(&mut store, &ticks), [""; 0]);
         store
     }
 
     /// One commit of ticks by series and second, and what the log says of it.
-    fn take_in(store: &mut Store, ticks: &[(&SeriesKey, i64, &str)]) -> Vec<String> {
+    fn admit(store: &mut Store, ticks: &[(&SeriesKey, i64, &str)]) -> Vec<String> {
         let before = store.quarantine().count() as u64;
         let mut transaction = store.begin(Timestamp::from_micros(0));
         for (key, second, rate) in ticks {
             let series = transaction.series(key).unwrap();
             let value = PublishedValue { rate: Rate::parse(rate).unwrap(), reported_change: None };
             let time = Timestamp::from_micros(second * Timestamp::SECOND_US);
-            transaction.take_in(series, time, value, false, Some(RatioThreshold::DEFAULT)).unwrap();
+            transaction.admit(series, time, value, false, Some(RatioThreshold::DEFAULT)).unwrap();
         }
         transaction.commit().unwrap();
         held_lines(store.quarantine(), before)
@@ -156,14 +156,14 @@ mod tests {
         let mut store = store(&directory, &[one.clone(), other.clone()]);
         let first = "KGS/USD from a is held from tick 1 at 1970-01-01T00:00:01Z on, which is 1.144, too far from the \
                      0.01144 in force, and 1 more of it; release or discard";
-        assert_eq!(take_in(&mut store, &[(&one, 1, "1.144"), (&one, 2, "1.144")]), [first]);
-        assert_eq!(take_in(&mut store, &[(&one, 3, "1.145"), (&other, 3, "0.01145")]), [""; 0]);
-        let said = take_in(&mut store, &[(&one, 4, "1.144"), (&other, 4, "11.44")]);
+        assert_eq!(admit(&mut store, &[(&one, 1, "1.144"), (&one, 2, "1.144")]), [first]);
+        assert_eq!(admit(&mut store, &[(&one, 3, "1.145"), (&other, 3, "0.01145")]), [""; 0]);
+        let said = admit(&mut store, &[(&one, 4, "1.144"), (&other, 4, "11.44")]);
         assert!(said.len() == 1 && said[0].starts_with("KGS/USD from b is held from tick 5 "), "{said:?}");
         let mut transaction = store.begin(Timestamp::from_micros(0));
         transaction.decide(&[1, 2, 3, 4], Verdict::Discarded, None, false);
         transaction.commit().unwrap();
-        let said = take_in(&mut store, &[(&one, 5, "1.144")]);
+        let said = admit(&mut store, &[(&one, 5, "1.144")]);
         assert!(said.len() == 1 && said[0].starts_with("KGS/USD from a is held from tick 6 "), "{said:?}");
     }
 
@@ -173,7 +173,7 @@ mod tests {
         let keys: Vec<SeriesKey> = (0..LOGGED_HELD_MAX + 3).map(|number| key(&format!("s{number}"))).collect();
         let mut store = store(&directory, &keys);
         let slips: Vec<_> = keys.iter().map(|key| (key, 1, "1.144")).collect();
-        let said = take_in(&mut store, &slips);
+        let said = admit(&mut store, &slips);
         assert_eq!(
             (said.len(), said.last().map(String::as_str)),
             (LOGGED_HELD_MAX + 1, Some("ticks of 3 more series are held"))

@@ -14,7 +14,7 @@ use crate::domain::{Decision, HeldTick, Note, PublishedValue, Rate, RatioThresho
 
 /// What became of a tick that was judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TakenIn {
+pub enum Admitted {
     /// It lies near enough to the rate in force, or there is none.
     Stored(Upserted),
     /// It is held under this id, or was discarded under it before.
@@ -63,20 +63,20 @@ impl WriteTransaction<'_> {
     ///
     /// # Errors
     /// [`UpsertError`]; then nothing has changed. A conflict that is not to revise is one, however far the rate.
-    pub fn take_in(
+    pub fn admit(
         &mut self,
         series: SeriesId,
         time: Timestamp,
         value: PublishedValue,
         revise: bool,
         factor: Option<RatioThreshold>,
-    ) -> Result<TakenIn, UpsertError> {
+    ) -> Result<Admitted, UpsertError> {
         if let Some(factor) = factor
             && let Some(held) = self.judge(series.0, time, value, revise, factor)?
         {
             return Ok(held);
         }
-        self.upsert(series, time, value, revise).map(TakenIn::Stored)
+        self.upsert(series, time, value, revise).map(Admitted::Stored)
     }
 
     /// Keeps a tick out; none where it is to go in, or is known or conflicts.
@@ -87,7 +87,7 @@ impl WriteTransaction<'_> {
         value: PublishedValue,
         revise: bool,
         factor: RatioThreshold,
-    ) -> Result<Option<TakenIn>, UpsertError> {
+    ) -> Result<Option<Admitted>, UpsertError> {
         let in_force = self.store.in_force(series, time)?;
         let met = self.store.quarantine.find(series, time, value);
         let parts = |in_force: &PublishedValue| in_force.rate != value.rate && factor.parts(in_force.rate, value.rate);
@@ -106,7 +106,7 @@ impl WriteTransaction<'_> {
         match (met, in_force) {
             (Some((id, rate_in_force)), _) => {
                 let is_discarded = verdict == Some(Verdict::Discarded);
-                Ok(Some(TakenIn::Held { id, is_new: false, is_discarded, rate_in_force }))
+                Ok(Some(Admitted::Held { id, is_new: false, is_discarded, rate_in_force }))
             }
             (None, Some(in_force)) => self.hold(series, time, value, in_force.rate),
             (None, None) => Ok(None),
@@ -120,7 +120,7 @@ impl WriteTransaction<'_> {
         observed_time: Timestamp,
         value: PublishedValue,
         rate_in_force: Rate,
-    ) -> Result<Option<TakenIn>, UpsertError> {
+    ) -> Result<Option<Admitted>, UpsertError> {
         let Some(of) = self.store.series.get(series as usize - 1) else { return Ok(None) };
         let keeper = &mut self.store.quarantine;
         keeper.room_for(&of.key).map_err(UpsertError::QuarantineFull)?;
@@ -136,7 +136,7 @@ impl WriteTransaction<'_> {
         let id = tick.id;
         self.quarantine.push(QuarantineChange::Held { id, tick: TickLayout::new(series, &tick) });
         keeper.push(series, tick, None);
-        Ok(Some(TakenIn::Held { id, is_new: true, is_discarded: false, rate_in_force }))
+        Ok(Some(Admitted::Held { id, is_new: true, is_discarded: false, rate_in_force }))
     }
 
     /// The held ticks as this commit is to leave them.

@@ -47,7 +47,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use admission::{Decided, DecisionRefusal, TakenIn};
+pub use admission::{Admitted, Decided, DecisionRefusal};
 pub use as_of::SeriesTotals;
 pub use engine::{DiskFault, DiskOperation};
 pub use error::StoreError;

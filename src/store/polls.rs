@@ -75,7 +75,7 @@ impl PollRecord {
         let last = self.chunks.back_mut();
         let next = match last.and_then(|chunk| Arc::make_mut(chunk).last_mut()) {
             None => Some(PollSpan::single(poll)),
-            Some(span) => span.take_in(poll),
+            Some(span) => span.admit(poll),
         };
         // The span that another follows may have been cut short.
         let changed = self.last_chunk();

@@ -111,7 +111,7 @@ fn hold_and_decide(transaction: &mut WriteTransaction<'_>, random: &mut Random, 
         let series = transaction.series(&key(random.below(4))).unwrap();
         let time = Timestamp::from_micros(BASE_US + second * SECOND + 7 + random.below(3).cast_signed());
         // Refused where it conflicts.
-        let _ = transaction.take_in(series, time, value(random.below(20)), false, Some(RatioThreshold::DEFAULT));
+        let _ = transaction.admit(series, time, value(random.below(20)), false, Some(RatioThreshold::DEFAULT));
     }
     let note = Note::parse("looked at").unwrap();
     let verdict = if random.below(2) == 0 { Verdict::Released } else { Verdict::Discarded };

@@ -37,7 +37,7 @@ fn spans(store: &Store, source: &Source) -> Vec<PollSpan> {
 fn collapsed<'a>(polls: impl Iterator<Item = &'a Poll>) -> Vec<PollSpan> {
     let mut spans: Vec<PollSpan> = Vec::new();
     for poll in polls {
-        let next = spans.last_mut().map_or_else(|| Some(PollSpan::single(poll)), |last| last.take_in(poll));
+        let next = spans.last_mut().map_or_else(|| Some(PollSpan::single(poll)), |last| last.admit(poll));
         spans.extend(next);
     }
     spans

@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use silkrate::domain::{HeldTick, Note, PublishedValue, Rate, RatioThreshold, Timestamp, Verdict};
 use silkrate::store::{
-    Decided, DecisionRefusal, Quarantine, QuarantineLimit, ScanOrder, Store, TakenIn, UpsertError, Upserted,
+    Admitted, Decided, DecisionRefusal, Quarantine, QuarantineLimit, ScanOrder, Store, UpsertError, Upserted,
     WriteTransaction,
 };
 
@@ -62,7 +62,7 @@ impl Model {
     }
 
     /// The rule, word by word; the rate of the last run that begins at or before a time is that of the last tick.
-    fn take_in(&mut self, time: Timestamp, value: PublishedValue, revise: bool, now: Timestamp) -> Fate {
+    fn admit(&mut self, time: Timestamp, value: PublishedValue, revise: bool, now: Timestamp) -> Fate {
         if self.ticks.get(&time).is_some_and(|stored| *stored == value || !revise) {
             return self.put(time, value, revise);
         }
@@ -137,12 +137,12 @@ fn ticks(seed: u64, count: u64) -> Ticks {
     (0..count).map(tick).collect()
 }
 
-fn fate(answer: Result<TakenIn, UpsertError>) -> Fate {
+fn fate(answer: Result<Admitted, UpsertError>) -> Fate {
     match answer {
-        Ok(TakenIn::Stored(Upserted::NewRun { .. } | Upserted::Collapsed { .. })) => Fate::Stored,
-        Ok(TakenIn::Stored(Upserted::Known)) => Fate::Known,
-        Ok(TakenIn::Stored(Upserted::Revised { .. })) => Fate::Revised,
-        Ok(TakenIn::Held { id, is_new, .. }) => Fate::Held(id, is_new),
+        Ok(Admitted::Stored(Upserted::NewRun { .. } | Upserted::Collapsed { .. })) => Fate::Stored,
+        Ok(Admitted::Stored(Upserted::Known)) => Fate::Known,
+        Ok(Admitted::Stored(Upserted::Revised { .. })) => Fate::Revised,
+        Ok(Admitted::Held { id, is_new, .. }) => Fate::Held(id, is_new),
         Err(UpsertError::Conflict(_)) => Fate::Conflict,
         Err(error) => panic!("{error:?}"),
     }
@@ -154,14 +154,14 @@ fn send(store: &mut Store, model: &mut Model, rehearsed: &Ticks, ticks: &Ticks, 
     let mut transaction = store.begin(now);
     let savepoint = transaction.savepoint(std::iter::once(&key(0, 0)));
     let mut rehearsal = model.clone();
-    take_in(&mut transaction, &mut rehearsal, rehearsed, revise, recorded_time);
+    admit(&mut transaction, &mut rehearsal, rehearsed, revise, recorded_time);
     transaction.roll_back(savepoint);
-    let changed = take_in(&mut transaction, model, ticks, revise, recorded_time);
+    let changed = admit(&mut transaction, model, ticks, revise, recorded_time);
     assert_eq!(transaction.commit().unwrap().is_some(), changed);
 }
 
 /// Whether anything changed.
-fn take_in(
+fn admit(
     transaction: &mut WriteTransaction<'_>,
     model: &mut Model,
     ticks: &Ticks,
@@ -171,8 +171,8 @@ fn take_in(
     let mut changed = false;
     for (time, value) in ticks {
         let series = transaction.series(&key(0, 0)).unwrap();
-        let found = fate(transaction.take_in(series, *time, *value, revise, Some(RatioThreshold::DEFAULT)));
-        assert_eq!(found, model.take_in(*time, *value, revise, recorded_time), "{value:?} at {time}");
+        let found = fate(transaction.admit(series, *time, *value, revise, Some(RatioThreshold::DEFAULT)));
+        assert_eq!(found, model.admit(*time, *value, revise, recorded_time), "{value:?} at {time}");
         changed |= matches!(found, Fate::Stored | Fate::Revised | Fate::Held(_, true));
     }
     changed
@@ -317,7 +317,7 @@ fn the_store_holds_so_many_and_lists_so_many() {
         let series = transaction.series(&key(thread, 0)).unwrap();
         transaction.upsert(series, at(0), one, true).unwrap();
         let mut answers = (1..=count).map(|number| {
-            transaction.take_in(series, at(number), slip(number), false, Some(RatioThreshold::DEFAULT)).map(drop)
+            transaction.admit(series, at(number), slip(number), false, Some(RatioThreshold::DEFAULT)).map(drop)
         });
         let answer = answers.find(Result::is_err).unwrap_or(Ok(()));
         transaction.commit().unwrap();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use silkrate::domain::{Health, Poll, PublishedValue, Rate, RatioThreshold, Run, Timestamp};
-use silkrate::store::{CheckpointLimits, ScanOrder, Store, StoreError, TakenIn};
+use silkrate::store::{Admitted, CheckpointLimits, ScanOrder, Store, StoreError};
 
 use crate::durable::{BASE_US, Random, SECOND, key, now, open, options, value};
 
@@ -72,9 +72,8 @@ pub(crate) fn hold(store: &mut Store, ticks: impl IntoIterator<Item = i64>) {
         let (micros, good) = tick(at);
         let rate = Rate::from_parts(good.rate.mantissa(), u32::from(good.rate.places()) - 2).unwrap();
         let time = Timestamp::from_micros(micros + SECOND);
-        let taken =
-            transaction.take_in(id, time, PublishedValue { rate, ..good }, false, Some(RatioThreshold::DEFAULT));
-        assert!(matches!(taken, Ok(TakenIn::Held { is_new: true, .. })), "{taken:?}");
+        let taken = transaction.admit(id, time, PublishedValue { rate, ..good }, false, Some(RatioThreshold::DEFAULT));
+        assert!(matches!(taken, Ok(Admitted::Held { is_new: true, .. })), "{taken:?}");
     }
     transaction.commit().unwrap();
 }
