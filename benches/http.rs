@@ -6,9 +6,9 @@
 
 mod support;
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/it/support/mod.rs"]
 mod server;
-#[path = "../tests/web/mod.rs"]
+#[path = "../tests/it/web/mod.rs"]
 mod web;
 
 use std::net::SocketAddr;

@@ -4,7 +4,7 @@
 
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
 
-#[path = "../tests/full_export/mod.rs"]
+#[path = "../tests/it/full_export/mod.rs"]
 mod full_export;
 mod support;
 

@@ -4,7 +4,7 @@
 //! Only for a format that has not been released yet. Once one has, its archive stays as it is, and a
 //! newer format gets an archive of its own.
 
-#[path = "../tests/fixture/mod.rs"]
+#[path = "../tests/it/fixture/mod.rs"]
 mod fixture;
 
 use std::fs::{self, File};

@@ -24,7 +24,7 @@ mod watch;
 #[path = "../support/mod.rs"]
 mod support;
 
-#[path = "../../tests/support/mod.rs"]
+#[path = "../../tests/it/support/mod.rs"]
 mod server;
 
 use support::wanted;

@@ -8,7 +8,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small seeded numbers")]
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
 
-#[path = "../../tests/random/mod.rs"]
+#[path = "../../tests/it/random/mod.rs"]
 mod random;
 
 use std::collections::BTreeMap;

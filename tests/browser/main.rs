@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
-#[path = "../skipped/mod.rs"]
+#[path = "../it/skipped/mod.rs"]
 mod skipped;
-#[path = "../support/mod.rs"]
+#[path = "../it/support/mod.rs"]
 mod support;
 
 mod chromium;

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
 
-#[path = "../support/mod.rs"]
+#[path = "../it/support/mod.rs"]
 mod support;
-#[path = "../web/mod.rs"]
+#[path = "../it/web/mod.rs"]
 mod web;
 
 mod hostile_callers;

@@ -1,5 +1,5 @@
 //! Pages mutated: no panic, and no tick that the page does not print whole. What well-made pages say is tested from
-//! outside, in `tests/feed/ticker_pages.rs`.
+//! outside, in `tests/it/feed/ticker_pages.rs`.
 
 use std::cell::Cell;
 use std::fs;

@@ -1,0 +1,625 @@
+//! Following publishers: the bodies that they sent, served from here, and the store that comes of them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use silkrate::clock::{Clock as _, ManualClock};
+use silkrate::domain::{SeriesKey, Timestamp};
+use silkrate::follow::{AddressPolicy, FetchLimits, Fetcher, FollowContext, FollowedSource, Follower, Health, Outcome};
+use silkrate::ingest::Running;
+use silkrate::metrics::FollowMetrics;
+use silkrate::proto::v1;
+use silkrate::store::{Quarantine, ScanOrder, SeriesView};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::feed::month::World;
+use crate::feed::month::storm::{Fault, Storm};
+use crate::publisher;
+use crate::publisher::{Publisher, Reply};
+use crate::support;
+use crate::support::TestServer;
+
+fn time(text: &str) -> Timestamp {
+    Timestamp::parse(text).unwrap()
+}
+
+/// A store with its writer, and a clock that stands.
+struct Desk {
+    running: Running,
+    clock: Arc<ManualClock>,
+    _dir: TempDir,
+}
+
+impl Desk {
+    fn at(now: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(time(now)));
+        let config = support::config(&dir, &[]);
+        let (options, limits) = (config.store_options().clone(), config.queue_limits());
+        let (running, _fan_out) = Running::open(options, limits, Arc::clone(&clock) as _).unwrap();
+        Self { running, clock, _dir: dir }
+    }
+
+    fn follower(&self, source: FollowedSource, publisher: &Publisher) -> Follower {
+        self.follower_for(source, publisher, Duration::from_millis(500))
+    }
+
+    /// One that waits so long for each piece of an answer.
+    fn follower_for(&self, source: FollowedSource, publisher: &Publisher, read: Duration) -> Follower {
+        let context = FollowContext {
+            ingest: self.running.ingest().clone(),
+            rules: Arc::default(),
+            clock: Arc::clone(&self.clock) as _,
+            metrics: FollowMetrics::default(),
+            seed: 7,
+        };
+        let limits = FetchLimits { read, ..FetchLimits::default() };
+        let fetcher = Fetcher::new(AddressPolicy::Any, limits).unwrap();
+        Follower::new(source, &publisher.base_url, fetcher, context)
+    }
+
+    /// Every run there is: pair, source, first and last observed time, observations and rate.
+    fn runs(&self) -> Vec<String> {
+        let view = self.running.ingest().view();
+        let mut lines = Vec::new();
+        for series in view.series() {
+            let runs = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending).unwrap();
+            for run in runs.flat_map(Result::unwrap) {
+                let (first, last) = (run.first_observed_time, run.last_observed_time);
+                let SeriesKey { pair, source } = series.key();
+                lines.push(format!("{pair} {source} {first} {last} {} {}", run.observation_count, run.value.rate));
+            }
+        }
+        lines
+    }
+
+    /// Every instant there is and the value published at it, by pair and source.
+    fn timelines(&self) -> BTreeMap<String, BTreeMap<Timestamp, String>> {
+        let view = self.running.ingest().view();
+        let timeline = |series: &Arc<SeriesView>| {
+            let runs = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending).unwrap();
+            let mut runs = runs.flat_map(Result::unwrap).peekable();
+            let instants = series.instants(Timestamp::MIN, Timestamp::MAX).flat_map(Result::unwrap);
+            let valued = instants.map(|instant| {
+                while runs.next_if(|run| run.last_observed_time < instant).is_some() {}
+                let value = &runs.peek().unwrap().value;
+                (instant, format!("{} {:?}", value.rate, value.reported_change.map(|change| change.to_string())))
+            });
+            valued.collect()
+        };
+        view.series().map(|series| (series.key().to_string(), timeline(series))).collect()
+    }
+
+    fn close(self) {
+        self.running.close().unwrap();
+    }
+}
+
+const TICKER: &str = "/";
+const TICKER_PAGE: &[u8] = include_bytes!("../../../data/times-of-central-asia-2025-12-08.html");
+
+/// What the banks sent in spring 2026, by path.
+fn spring(path: &str) -> Reply {
+    match path {
+        TICKER => Reply::Body(TICKER_PAGE.to_vec()),
+        "/XML/daily.xml" => Reply::recorded("nbkr/daily-2026-05-23.xml"),
+        "/XML/weekly.xml" => Reply::recorded("nbkr/weekly-2026-05-23.xml"),
+        "/rss/get_rates.cfm?fdate=01.04.2026" => Reply::recorded("nbk/get_rates-2026-04-01.xml"),
+        "/rss/get_rates.cfm?fdate=02.04.2026" => Reply::recorded("nbk/get_rates-2026-04-02.xml"),
+        "/en/arkhiv-kursov-valyut/json/all/2026-04-01/" => Reply::recorded("cbu/json-all-2026-04-01.json"),
+        "/en/arkhiv-kursov-valyut/json/all/2026-04-02/" => Reply::recorded("cbu/json-all-2026-04-02.json"),
+        "/kurs/2026/20052026.xml" => Reply::recorded("cbt/20052026.xml"),
+        "/kurs/2026/21052026.xml" => Reply::recorded("cbt/21052026.xml"),
+        // It answers with another day's table for one that it lacks.
+        path if path.starts_with("/en/kurs/") && path.contains("2026-05-18") => {
+            Reply::recorded("nbt/export-2026-05-18.xml")
+        }
+        path if path.starts_with("/en/kurs/") => Reply::recorded("nbt/export-2026-05-19.xml"),
+        _ => Reply::ABSENT,
+    }
+}
+
+/// A page whose som slipped by two digits for a while, and a poll after it.
+#[tokio::test]
+async fn a_slip_on_a_followed_page_is_held_and_the_feed_stays_well() {
+    let polls = AtomicUsize::new(0);
+    let publisher = Publisher::start(move |_| {
+        let slips = polls.fetch_add(1, Ordering::SeqCst) == 1;
+        let page = String::from_utf8(TICKER_PAGE.to_vec()).unwrap();
+        Reply::Body(if slips { page.replace("0.01144", "1.144") } else { page }.into_bytes())
+    })
+    .await;
+    let desk = Desk::at("2025-12-08T09:30:00Z");
+    let mut follower = desk.follower(FollowedSource::Timesca, &publisher);
+    for _ in 0..3 {
+        assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)));
+        desk.clock.advance_us(60 * Timestamp::SECOND_US);
+    }
+    let som = desk.runs().into_iter().find(|run| run.starts_with("KGS/USD")).unwrap();
+    assert_eq!(som, "KGS/USD timesca 2025-12-08T09:30:00Z 2025-12-08T09:32:00Z 2 0.01144");
+    let view = desk.running.ingest().view();
+    let held: Vec<String> = view.quarantine().after(0).map(|tick| tick.value.rate.to_string()).collect();
+    assert_eq!(held, ["1.144"]);
+    desk.close();
+}
+
+/// A som that slipped and never came back, until no more of its ticks are held.
+#[tokio::test]
+async fn a_feed_whose_ticks_cannot_be_held_any_more_is_refused() {
+    let page = String::from_utf8(TICKER_PAGE.to_vec()).unwrap();
+    let slips = page.replace("0.01144", "1.144").into_bytes();
+    let good = AtomicBool::new(true);
+    let publisher = Publisher::start(move |_| {
+        let is_good = good.swap(false, Ordering::SeqCst);
+        Reply::Body(if is_good { TICKER_PAGE.to_vec() } else { slips.clone() })
+    })
+    .await;
+    let desk = Desk::at("2025-12-08T09:30:00Z");
+    let mut follower = desk.follower(FollowedSource::Timesca, &publisher);
+    follower.poll().await;
+    let held = || desk.running.ingest().view().quarantine().held_count();
+    for count in 1..=Quarantine::SERIES_HELD_MAX {
+        desk.clock.advance_us(Timestamp::SECOND_US);
+        assert_ne!(follower.poll().await, Outcome::Refused);
+        assert_eq!(held(), count);
+    }
+    desk.clock.advance_us(Timestamp::SECOND_US);
+    assert_eq!((follower.poll().await, follower.health()), (Outcome::Refused, Some(Health::Refused)));
+    assert_eq!(held(), Quarantine::SERIES_HELD_MAX);
+    // The other rates of the page go in all the same.
+    let tenge = desk.runs().into_iter().find(|run| run.starts_with("KZT/USD")).unwrap();
+    assert!(tenge.ends_with(" 1002 0.00196"), "{tenge}");
+    desk.close();
+}
+
+#[tokio::test]
+async fn every_source_is_taken_in_and_not_asked_for_the_same_body_twice() {
+    for (source, now, expect) in [
+        (
+            FollowedSource::Timesca,
+            "2025-12-08T09:30:00Z",
+            ["KGS/USD timesca 2025-12-08T09:30:00Z 2025-12-08T09:31:00Z 2 0.01144"].as_slice(),
+        ),
+        (
+            FollowedSource::Nbkr,
+            "2026-05-22T12:00:00Z",
+            &["USD/KGS nbkr 2026-05-22T18:00:00Z 2026-05-22T18:00:00Z 1 87.4500"],
+        ),
+        (
+            FollowedSource::Nbk,
+            "2026-04-01T12:00:00Z",
+            &["UZS/KZT nbk 2026-03-31T19:00:00Z 2026-03-31T19:00:00Z 1 0.0393"],
+        ),
+        (
+            FollowedSource::Nbt,
+            "2026-05-18T08:00:00Z",
+            &["UZS/TJS nbt 2026-05-17T19:00:00Z 2026-05-17T19:00:00Z 1 0.000780"],
+        ),
+        (
+            FollowedSource::Cbu,
+            "2026-04-01T12:00:00Z",
+            &["USD/UZS cbu 2026-03-31T19:00:00Z 2026-03-31T19:00:00Z 1 12194.21"],
+        ),
+        (
+            FollowedSource::Cbt,
+            "2026-05-20T12:00:00Z",
+            &["USD/TMT cbt 2026-05-19T19:00:00Z 2026-05-20T19:00:00Z 2 3.5000"],
+        ),
+    ] {
+        let publisher = Publisher::start(spring).await;
+        let desk = Desk::at(now);
+        let mut follower = desk.follower(source, &publisher);
+        assert_eq!(follower.health(), None);
+        assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)), "{source}");
+        let asked = publisher.asked();
+        desk.clock.advance_us(60 * Timestamp::SECOND_US);
+        assert_eq!((follower.poll().await, follower.health()), (Outcome::Unchanged, Some(Health::Ok)), "{source}");
+        let again = publisher.asked().split_off(asked.len());
+        assert_eq!(again, asked.iter().map(|path| format!("304 {path}")).collect::<Vec<_>>(), "{source}");
+        let runs = desk.runs();
+        for line in expect {
+            assert!(runs.iter().any(|run| run == line), "{source}: no '{line}' in {runs:#?}");
+        }
+        desk.close();
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_told_apart_and_disturbs_nothing() {
+    let cbu = |day: &'static str| move |path: &str| path.contains(day);
+    let page = || Reply::Body(b"<!DOCTYPE html><html><title>Down for maintenance</title></html>".to_vec());
+    let today = cbu("2026-04-02");
+    for (fault, outcome, health, wait_s) in [
+        (Reply::ABSENT, Outcome::Silent, Health::Silent, None),
+        // The table of another day.
+        (Reply::recorded("cbu/json-all-2026-04-01.json"), Outcome::Silent, Health::Silent, None),
+        (Reply::Body(Vec::new()), Outcome::Silent, Health::Silent, None),
+        (page(), Outcome::Refused, Health::Refused, Some(60)),
+        (Reply::Body(b"{\"code\":500}".to_vec()), Outcome::Refused, Health::Refused, Some(60)),
+        (Reply::Status("403 Forbidden", ""), Outcome::Refused, Health::Refused, Some(60)),
+        (Reply::Status("429 Too Many Requests", "Retry-After: 900\r\n"), Outcome::Refused, Health::Refused, Some(900)),
+        (Reply::Status("302 Found", "Location: http://example.org/\r\n"), Outcome::Refused, Health::Refused, Some(60)),
+        (Reply::Status("500 Internal Server Error", ""), Outcome::Unreachable, Health::Unreachable, Some(60)),
+        (
+            Reply::Cut(publisher::recorded("cbu/json-all-2026-04-02.json")),
+            Outcome::Unreachable,
+            Health::Unreachable,
+            Some(60),
+        ),
+        (Reply::Hang, Outcome::Unreachable, Health::Unreachable, Some(60)),
+    ] {
+        let said = format!("{fault:.60?}");
+        let publisher = Publisher::start(move |path| if today(path) { fault.clone() } else { spring(path) }).await;
+        let desk = Desk::at("2026-04-01T08:00:00Z");
+        let mut follower = desk.follower(FollowedSource::Cbu, &publisher);
+        // The day before, it is what is said of tomorrow's table, which says nothing of the feed.
+        assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)), "{said}");
+        let runs = desk.runs();
+        assert_eq!(runs.len(), 5, "{said}: {runs:?}");
+        desk.clock.set(time("2026-04-02T08:00:00Z"));
+        // As if it were the first failure.
+        let mut follower = desk.follower(FollowedSource::Cbu, &publisher);
+        assert_eq!((follower.poll().await, follower.health()), (outcome, Some(health)), "{said}");
+        assert_eq!(desk.runs(), runs, "{said}");
+        let wait_us = follower.next_poll().micros_since(time("2026-04-02T08:00:00Z"));
+        let least_us = wait_s.unwrap_or(3_600) * Timestamp::SECOND_US;
+        assert!((least_us..=least_us + least_us / 8).contains(&wait_us), "{said}: {wait_us}");
+        desk.close();
+    }
+}
+
+/// NBT, which has today's table for tomorrow, and for the day after that the same still.
+#[tokio::test]
+async fn what_stood_in_for_tomorrows_table_does_not_stand_for_todays() {
+    let publisher = Publisher::start(|_| Reply::recorded("nbt/export-2026-05-18.xml")).await;
+    let desk = Desk::at("2026-05-18T08:00:00Z");
+    let mut follower = desk.follower(FollowedSource::Nbt, &publisher);
+    assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)));
+    desk.clock.set(time("2026-05-19T08:00:00Z"));
+    assert_eq!((follower.poll().await, follower.health()), (Outcome::Silent, Some(Health::Silent)));
+    desk.close();
+}
+
+/// Of two questions of a poll.
+#[tokio::test]
+async fn who_asks_for_patience_has_it_whichever_question_it_answers() {
+    let too_many = || Reply::Status("429 Too Many Requests", "Retry-After: 7200\r\n");
+    let late = |status| Reply::Status(status, "Retry-After: 7200\r\n");
+    let forbidden = || Reply::Status("403 Forbidden", "");
+    let table = || Reply::recorded("cbu/json-all-2026-04-02.json");
+    let (refused, silent) = ((Outcome::Refused, Health::Refused), (Outcome::Silent, Health::Silent));
+    for (today, tomorrow, asked_count, (outcome, health), wait_s) in [
+        (too_many(), Reply::Body(b"[]".to_vec()), 1, refused, 7_200),
+        (forbidden(), too_many(), 2, refused, 7_200),
+        (forbidden(), forbidden(), 2, refused, 60),
+        (late("404 Not Found"), Reply::ABSENT, 1, silent, 7_200),
+        (late("410 Gone"), Reply::ABSENT, 1, silent, 7_200),
+        // A feed that has today's table is well, whatever it says of tomorrow's.
+        (table(), too_many(), 2, (Outcome::Taken, Health::Ok), 7_200),
+        (table(), late("404 Not Found"), 2, (Outcome::Taken, Health::Ok), 7_200),
+    ] {
+        let said = format!("{today:?}, {tomorrow:?}");
+        let publisher =
+            Publisher::start(move |path| if path.contains("2026-04-02") { today.clone() } else { tomorrow.clone() })
+                .await;
+        let desk = Desk::at("2026-04-02T08:00:00Z");
+        let mut follower = desk.follower(FollowedSource::Cbu, &publisher);
+        assert_eq!((follower.poll().await, follower.health()), (outcome, Some(health)), "{said}");
+        assert_eq!(publisher.asked().len(), asked_count, "{said}");
+        let wait_us = follower.next_poll().micros_since(time("2026-04-02T08:00:00Z"));
+        let least_us = wait_s * Timestamp::SECOND_US;
+        assert!((least_us..=least_us + least_us / 8).contains(&wait_us), "{said}: {wait_us}");
+        desk.close();
+    }
+}
+
+thread_local! {
+    /// What was logged on this thread.
+    static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Writes to [`LOGGED`]. Each test has a thread of its own, and what is set for one thread alone can be missed by code
+/// that another has run before.
+struct OwnThread;
+
+impl io::Write for OwnThread {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOGGED.with_borrow_mut(|logged| logged.extend_from_slice(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The lines since it was asked before, without their times.
+fn logged() -> Vec<String> {
+    let bytes = LOGGED.take();
+    String::from_utf8(bytes).unwrap().lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_change_of_health_is_logged_once_and_nothing_else_is() {
+    let reply = Arc::new(Mutex::new(Reply::ABSENT));
+    let answer = Arc::clone(&reply);
+    let publisher =
+        Publisher::start(
+            move |path| {
+                if path.contains("2026-04-01") { answer.lock().unwrap().clone() } else { Reply::ABSENT }
+            },
+        )
+        .await;
+    let desk = Desk::at("2026-04-01T08:00:00Z");
+    let mut follower = desk.follower(FollowedSource::Cbu, &publisher);
+    let lines = tracing_subscriber::fmt().with_writer(|| OwnThread).without_time().with_ansi(false).with_target(false);
+    tracing::subscriber::set_global_default(lines.finish()).unwrap();
+    let table = || Reply::recorded("cbu/json-all-2026-04-01.json");
+    let status = |status| Reply::Status(status, "");
+    for (now, expect) in [
+        (table(), "INFO feed cbu is ok: 5 new runs, 0 confirmed"),
+        (table(), ""),
+        (status("503 Service Unavailable"), "WARN feed cbu is unreachable: 127.0.0.1 answered 503 Service Unavailable"),
+        (status("500 Internal Server Error"), ""),
+        (status("403 Forbidden"), "WARN feed cbu is refused: 127.0.0.1 answered 403 Forbidden"),
+        (Reply::Body(b"<html>".to_vec()), ""),
+        (Reply::ABSENT, "INFO feed cbu is silent: 127.0.0.1 answered 404 Not Found"),
+        (Reply::Body(Vec::new()), ""),
+        (table(), "INFO feed cbu is ok: nothing new"),
+    ] {
+        *reply.lock().unwrap() = now;
+        follower.poll().await;
+        let expect: Vec<&str> = (!expect.is_empty()).then_some(expect).into_iter().collect();
+        assert_eq!(logged(), expect);
+    }
+    desk.close();
+}
+
+/// A ticker page made of this text in place of its date.
+fn page_with(text: &str) -> Vec<u8> {
+    let page = std::str::from_utf8(TICKER_PAGE).unwrap();
+    assert!(page.contains("08 December 2025"));
+    page.replace("08 December 2025", text).into_bytes()
+}
+
+#[tokio::test]
+async fn what_is_no_ticker_page_is_told_apart_and_disturbs_nothing() {
+    const BOMB: &str = "<!DOCTYPE html [<!ENTITY a \"KGS/USD = 9.99999 +1%\"><!ENTITY b \"&a;&a;&a;&a;\">]><p>&b;</p>";
+    let utf16 = || String::from_utf8(TICKER_PAGE.to_vec()).unwrap().encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let web_page = || b"<!DOCTYPE html><html><title>502 Bad Gateway, 3.5%</title></html>".to_vec();
+    let moved = |to: &str| Reply::Redirect(to.to_owned());
+    let (silent, refused) = ((Outcome::Silent, Health::Silent), (Outcome::Refused, Health::Refused));
+    let unreachable = (Outcome::Unreachable, Health::Unreachable);
+    for (fault, (outcome, health), wait_s) in [
+        (Reply::Body(web_page()), silent, 60),
+        (Reply::Body(Vec::new()), silent, 60),
+        // A table, and entities that would be quotes if they were taken for ones.
+        (Reply::recorded("nbkr/daily-2026-05-23.xml"), silent, 60),
+        (Reply::Body(BOMB.as_bytes().to_vec()), silent, 60),
+        (Reply::Body(utf16()), refused, 60),
+        (Reply::Body(page_with("\u{0}")), refused, 60),
+        (Reply::Body([TICKER_PAGE, b"\xf1"].concat()), refused, 60),
+        (Reply::Body(vec![b' '; 4 * 1024 * 1024 + 1]), refused, 60),
+        (Reply::Long(TICKER_PAGE.to_vec()), refused, 60),
+        // There is always a page, unlike a table.
+        (Reply::ABSENT, refused, 60),
+        (Reply::Status("403 Forbidden", ""), refused, 60),
+        (Reply::Status("429 Too Many Requests", "Retry-After: 900\r\n"), refused, 900),
+        (moved("http://example.org/"), refused, 60),
+        (moved("http://10.0.0.1/"), refused, 60),
+        (Reply::Status("503 Service Unavailable", "Retry-After: 900\r\n"), unreachable, 900),
+        (Reply::Cut(TICKER_PAGE.to_vec()), unreachable, 60),
+        (Reply::Hang, unreachable, 60),
+    ] {
+        let said = format!("{fault:.60?}");
+        let is_spoilt = Arc::new(AtomicBool::new(false));
+        let switch = Arc::clone(&is_spoilt);
+        let spoilt = move |path: &str| if switch.load(Ordering::SeqCst) { fault.clone() } else { spring(path) };
+        let publisher = Publisher::start(spoilt).await;
+        let desk = Desk::at("2025-12-08T09:30:00Z");
+        let mut follower = desk.follower(FollowedSource::Timesca, &publisher);
+        assert_eq!(follower.poll().await, Outcome::Taken, "{said}");
+        let runs = desk.runs();
+        is_spoilt.store(true, Ordering::SeqCst);
+        desk.clock.set(time("2025-12-08T09:31:00Z"));
+        assert_eq!((follower.poll().await, follower.health()), (outcome, Some(health)), "{said}");
+        assert_eq!(desk.runs(), runs, "{said}");
+        let wait_us = follower.next_poll().micros_since(time("2025-12-08T09:31:00Z"));
+        let least_us = wait_s * Timestamp::SECOND_US;
+        assert!((least_us..=least_us + least_us / 8).contains(&wait_us), "{said}: {wait_us}");
+        // What comes next is taken in as if nothing had been.
+        is_spoilt.store(false, Ordering::SeqCst);
+        desk.clock.set(time("2025-12-08T09:50:00Z"));
+        let next = follower.poll().await;
+        assert!(matches!(next, Outcome::Taken | Outcome::Unchanged), "{said}: {next:?}");
+        assert!(desk.runs().iter().all(|run| run.contains(" 2025-12-08T09:50:00Z 2 ")), "{said}: {:?}", desk.runs());
+        desk.close();
+    }
+}
+
+/// A mark at the beginning, and whatever date the page prints: what is shown is shown now.
+#[tokio::test]
+async fn a_ticker_page_is_of_the_time_at_which_it_was_asked_for() {
+    for body in [[b"\xef\xbb\xbf", TICKER_PAGE].concat(), page_with("01 January 2020")] {
+        let publisher = Publisher::start(move |_| Reply::Body(body.clone())).await;
+        let desk = Desk::at("2025-12-09T09:30:00Z");
+        let mut follower = desk.follower(FollowedSource::Timesca, &publisher);
+        assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)));
+        let runs = desk.runs();
+        assert_eq!(runs.len(), 5);
+        assert!(runs.iter().all(|run| run.contains(" 2025-12-09T09:30:00Z 1 ")), "{runs:?}");
+        desk.close();
+    }
+}
+
+/// How a source was polled, and what was wrong with it then.
+struct Polled {
+    source: FollowedSource,
+    time: Timestamp,
+    outcome: Outcome,
+    fault: Option<Fault>,
+}
+
+/// The month that is simulated.
+const BEGIN: &str = "2026-05-01T00:00:00Z";
+const END: &str = "2026-06-01T00:00:00Z";
+/// How often its clock is looked at: a ticker that is due each minute is polled each time.
+const STEP_US: i64 = 15 * 60 * Timestamp::SECOND_US;
+
+/// Follows every source for a month, with the faults of a storm if there is one.
+async fn follow_for_a_month(desk: &Desk, storm: Option<Arc<Storm>>) -> Vec<Polled> {
+    let world = World { clock: Arc::clone(&desk.clock), factor: 1 };
+    let false_world = world.false_one();
+    let elsewhere = Publisher::start(move |_| false_world.answer(FollowedSource::Timesca, "/")).await;
+    let mut followed = Vec::new();
+    for source in FollowedSource::ALL {
+        let (world, plan, elsewhere) = (world.clone(), storm.clone(), elsewhere.base_url.clone());
+        let publisher = Publisher::start(move |path| {
+            let fault = plan.as_ref().and_then(|plan| plan.at(source, world.clock.now()));
+            fault.map_or_else(|| world.answer(source, path), |fault| fault.answer(source, path, &world, &elsewhere))
+        });
+        let publisher = publisher.await;
+        let read = Duration::from_millis(if storm.is_some() { 250 } else { 20_000 });
+        followed.push((source, desk.follower_for(source, &publisher, read), publisher));
+    }
+    let mut polled = Vec::new();
+    let mut now = time(BEGIN);
+    while now < time(END) {
+        desk.clock.set(now);
+        for (source, follower, publisher) in &mut followed {
+            if follower.next_poll() <= now {
+                let fault = storm.as_ref().and_then(|storm| storm.at(*source, now));
+                publisher.set_open(fault != Some(Fault::Refused)).await;
+                polled.push(Polled { source: *source, time: now, outcome: follower.poll().await, fault });
+            }
+        }
+        now = now.saturating_add_us(STEP_US);
+    }
+    assert!(elsewhere.asked().is_empty(), "a redirect led to {:?}", elsewhere.asked());
+    polled
+}
+
+/// Without faults nothing goes wrong, and each source is polled as often as it should be. Of those that there are, each
+/// came over each source and was told.
+fn check_polls(good: &[Polled], bad: &[Polled]) {
+    assert!(good.iter().all(|poll| poll.outcome <= Outcome::Silent));
+    for source in FollowedSource::ALL {
+        let count = good.iter().filter(|poll| poll.source == source).count();
+        assert!(count > if source == FollowedSource::Timesca { 31 * 95 } else { 31 * 24 }, "{source}: {count}");
+        for fault in Fault::ALL {
+            let polls: Vec<_> = bad.iter().filter(|poll| (poll.source, poll.fault) == (source, Some(fault))).collect();
+            assert!(!polls.is_empty(), "{source} had no {fault:?}");
+            let is_told = polls.iter().any(|poll| poll.outcome > Outcome::Taken);
+            assert!(is_told || fault.is_harmless(), "{source}: {fault:?}");
+        }
+    }
+    // A machine that stands still for a moment is as good as a publisher that hangs.
+    let mut by_itself = bad.iter().filter(|poll| poll.fault.is_none() && poll.outcome > Outcome::Silent);
+    assert!(by_itself.all(|poll| poll.outcome == Outcome::Unreachable));
+}
+
+/// Banks: the same runs and the same instants. The ticker: nothing else, and nothing lost but what nobody saw.
+fn check_stores(calm: &Desk, stormy: &Desk, bad: &[Polled]) {
+    let (whole, seen) = (calm.timelines(), stormy.timelines());
+    assert_eq!(whole.keys().collect::<Vec<_>>(), seen.keys().collect::<Vec<_>>());
+    let (of_ticker, of_banks): (Vec<_>, Vec<_>) = whole.keys().partition(|name| name.ends_with("timesca"));
+    assert_eq!((of_ticker.len(), of_banks.len()), (5, 23));
+    // The others are weekly, or in the recorded bodies alone.
+    assert_eq!(of_banks.iter().filter(|name| whole[**name].len() > 24).count(), 16);
+    for name in of_banks {
+        assert_eq!(seen[name], whole[name], "{name}");
+    }
+    let runs_of_banks = |desk: &Desk| -> Vec<String> {
+        desk.runs().into_iter().filter(|run| !run.contains(FollowedSource::Timesca.name())).collect()
+    };
+    assert_eq!(runs_of_banks(stormy), runs_of_banks(calm));
+    for name in of_ticker {
+        let answered = bad.iter().filter(|poll| {
+            poll.source == FollowedSource::Timesca
+                && poll.outcome <= Outcome::Taken
+                && !(poll.fault == Some(Fault::NoTmt) && name.starts_with("TMT"))
+        });
+        let expect: BTreeMap<_, _> = answered.map(|poll| (poll.time, whole[name][&poll.time].clone())).collect();
+        assert!((whole[name].len() / 3..whole[name].len() * 9 / 10).contains(&expect.len()), "{name}");
+        assert_eq!(seen[name], expect, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_month_with_faults_ends_in_the_store_of_a_month_without() {
+    let month = |storm: Option<Storm>| {
+        tokio::spawn(async move {
+            let desk = Desk::at(BEGIN);
+            let polled = follow_for_a_month(&desk, storm.map(Arc::new)).await;
+            (desk, polled)
+        })
+    };
+    let (calm, stormy) = (month(None), month(Some(Storm::new(7, time(BEGIN), time(END)))));
+    let ((calm, good), (stormy, bad)) = (calm.await.unwrap(), stormy.await.unwrap());
+    check_polls(&good, &bad);
+    check_stores(&calm, &stormy, &bad);
+    calm.close();
+    stormy.close();
+}
+
+/// What is counted, once it has a line that begins so.
+async fn metrics(server: &TestServer, line: &str) -> String {
+    let mut text = String::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(server.http_addr).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+        text.clear();
+        stream.read_to_string(&mut text).await.unwrap();
+        if text.lines().any(|said| said.starts_with(line)) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_server_follows_and_one_dead_publisher_harms_no_other() {
+    let dead = Publisher::start(|_| Reply::Hang).await;
+    let alive = Publisher::start(spring).await;
+    let urls = format!("cbu={},timesca={}", dead.base_url, alive.base_url);
+    let server = TestServer::start(&["--follow", "timesca,cbu", "--feed-url", &urls]).await;
+    let request = || v1::GetLatestRatesRequest { sources: vec!["timesca".to_owned()], ..Default::default() };
+    let mut quotes = Vec::new();
+    for _ in 0..200 {
+        quotes = server.rates().get_latest_rates(request()).await.unwrap().into_inner().rates;
+        if !quotes.is_empty() && !dead.asked().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(quotes.len(), 5, "{quotes:?}");
+    assert_eq!(dead.asked().len(), 1);
+    // The clock stands, and so does the plan.
+    let asked = alive.asked().len();
+    server.clock.advance_us(68 * Timestamp::SECOND_US);
+    for _ in 0..200 {
+        if alive.asked().len() > asked {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(alive.asked()[asked..], ["304 /"]);
+    let text = metrics(&server, "silkrate_feed_last_success_timestamp_seconds{source=\"timesca\"} 1765195268").await;
+    for sample in [
+        "silkrate_feed_polls_total{outcome=\"taken\",source=\"timesca\"} 1",
+        "silkrate_feed_polls_total{outcome=\"unchanged\",source=\"timesca\"} 1",
+        "silkrate_feed_last_success_timestamp_seconds{source=\"timesca\"} 1765195268",
+    ] {
+        assert!(text.lines().any(|line| line == sample), "no '{sample}' in:\n{text}");
+    }
+    assert!(!text.contains("source=\"cbu\""), "{text}");
+    // Stopping does not wait for who hangs.
+    server.stop().await;
+}

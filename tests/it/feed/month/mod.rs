@@ -1,0 +1,281 @@
+//! What six publishers have to say in a month: the bodies that banks sent on some of its days, and for the others bodies
+//! made in their formats, with rates that walk from day to day and the Sundays, holidays and hours that each bank has.
+
+pub(crate) mod storm;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use chrono::{Datelike as _, NaiveDate, NaiveTime, Weekday};
+use silkrate::analysis::Zone;
+use silkrate::clock::{Clock as _, ManualClock};
+use silkrate::domain::Timestamp;
+use silkrate::follow::FollowedSource;
+
+use crate::publisher::{Reply, recorded};
+
+/// What the ticker prints, with five places: each pair's rate is about so many units of the last.
+const TICKER: [(&str, u64); 5] =
+    [("KGS/USD", 1_144), ("KZT/USD", 206), ("TJS/USD", 10_700), ("UZS/USD", 8), ("TMT/USD", 28_490)];
+/// How long the ticker keeps its rates, and how often it prints them.
+const TICKER_SLOT_S: i64 = 3 * 3_600;
+const TICKER_CYCLES: usize = 8;
+/// The page as it once was, shown on one day of the month.
+const TICKER_PAGE: &[u8] = include_bytes!("../../../../data/times-of-central-asia-2025-12-08.html");
+const TICKER_PAGE_DAY: u32 = 10;
+/// A day on which Tajikistan's bank has no table.
+const HOLIDAY: u32 = 9;
+
+/// The world at the time that a clock shows.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) clock: Arc<ManualClock>,
+    /// By how much its rates are too large: 1 in the true one.
+    pub(crate) factor: u64,
+}
+
+/// A number that follows from a name and a count and looks random.
+pub(crate) fn pseudo_random(name: &str, count: u64) -> u64 {
+    let mixed = name.bytes().fold(count.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1, |mixed, byte| {
+        (mixed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(23)
+    });
+    (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 33
+}
+
+/// Where a walk from `around` is after so many steps, each of up to a two-hundredth.
+fn walk(name: &str, around: u64, steps: i64) -> u64 {
+    let amplitude = around / 200;
+    (0..u64::try_from(steps).unwrap())
+        .fold(around, |rate, step| rate + pseudo_random(name, step) % (2 * amplitude + 1) - amplitude)
+}
+
+/// So many units of the last of `places`.
+fn decimal(units: u64, places: u32, mark: char) -> String {
+    let unit = 10_u64.pow(places);
+    format!("{}{mark}{:0width$}", units / unit, units % unit, width = places as usize)
+}
+
+fn trimmed(decimal: &str) -> &str {
+    decimal.trim_end_matches('0').trim_end_matches('.')
+}
+
+/// The first date of so many characters in a path.
+fn date_in(path: &str, format: &str, chars: usize) -> NaiveDate {
+    let dates = (0..path.len()).filter_map(|at| NaiveDate::parse_from_str(path.get(at..at + chars)?, format).ok());
+    dates.into_iter().next().unwrap_or_else(|| panic!("no date in {path}"))
+}
+
+/// The day whose rates a bank repeats on days of rest.
+fn set_on(date: NaiveDate, rest: &[Weekday]) -> NaiveDate {
+    let mut day = date;
+    while rest.contains(&day.weekday()) {
+        day = day.pred_opt().unwrap();
+    }
+    day
+}
+
+impl World {
+    /// The same, but that every rate is seven times what it should be: whatever of it is stored tells on itself.
+    pub(crate) fn false_one(&self) -> Self {
+        Self { factor: 7, ..self.clone() }
+    }
+
+    /// What `source` answers a path with, now.
+    pub(crate) fn answer(&self, source: FollowedSource, path: &str) -> Reply {
+        let body = match source {
+            FollowedSource::Timesca => Some(self.ticker(&TICKER)),
+            FollowedSource::Nbkr if path.ends_with("daily.xml") => Some(self.nbkr_daily()),
+            FollowedSource::Nbkr => Some(self.nbkr_weekly()),
+            FollowedSource::Nbk => Some(self.nbk(date_in(path, "%d.%m.%Y", 10))),
+            FollowedSource::Nbt => Some(self.nbt(date_in(path, "%Y-%m-%d", 10))),
+            FollowedSource::Cbu => Some(self.cbu(date_in(path, "%Y-%m-%d", 10))),
+            FollowedSource::Cbt => self.cbt(date_in(path, "%d%m%Y", 8)),
+        };
+        body.map_or(Reply::ABSENT, Reply::Body)
+    }
+
+    /// The page without one of its pairs, as it sometimes is.
+    pub(crate) fn ticker_without_tmt(&self) -> Vec<u8> {
+        self.ticker(&TICKER[..4])
+    }
+
+    /// The newest day of which a bank has a table: tomorrow's from some hour on, by its clocks.
+    fn newest(&self, zone: Zone, from_hour: u32) -> NaiveDate {
+        let local = zone.local(self.clock.now());
+        let announced = local.time() >= NaiveTime::from_hms_opt(from_hour, 0, 0).unwrap();
+        if announced { local.date().succ_opt().unwrap() } else { local.date() }
+    }
+
+    fn today(&self, zone: Zone) -> NaiveDate {
+        zone.local(self.clock.now()).date()
+    }
+
+    /// The rate of `code` by a bank on `day`, in units of the last place.
+    fn rate(&self, bank: &str, code: &str, around: u64, day: NaiveDate) -> u64 {
+        let first = NaiveDate::from_ymd_opt(2026, 4, 1).unwrap();
+        self.factor * walk(&format!("{bank}{code}"), around, day.signed_duration_since(first).num_days())
+    }
+
+    fn ticker(&self, pairs: &[(&str, u64)]) -> Vec<u8> {
+        let now = self.clock.now();
+        if self.factor == 1 && pairs.len() == TICKER.len() && Zone::UTC.local(now).day() == TICKER_PAGE_DAY {
+            return TICKER_PAGE.to_vec();
+        }
+        let slot = now.micros() / Timestamp::SECOND_US / TICKER_SLOT_S;
+        let mut page = "<!DOCTYPE html>\n<html><body><p>В 2024 the som gained 1.5%.</p><ul>\n".to_owned();
+        for _ in 0..TICKER_CYCLES {
+            for (pair, around) in pairs {
+                let moved = pseudo_random(pair, u64::try_from(slot).unwrap()) % 5;
+                let rate = decimal(self.factor * (around + moved), 5, '.');
+                writeln!(page, "<li>&bull; {pair} = {rate}&nbsp;{}%</li>", ["0", "-0", "0.87"][moved as usize % 3])
+                    .unwrap();
+            }
+        }
+        page.push_str("</ul></body></html>\n");
+        page.into_bytes()
+    }
+
+    fn nbkr_table(&self, date: NaiveDate, kind: &str, rates: &[(&str, u64)], set_on: NaiveDate) -> Vec<u8> {
+        let mut body = format!(
+            "<?xml version=\"1.0\" encoding=\"windows-1251\" ?>\n<CurrencyRates Name=\"{kind} Exchange Rates\" Date=\"{}\">\n",
+            date.format("%d.%m.%Y")
+        );
+        for (code, around) in rates {
+            let value = decimal(self.rate("nbkr", code, *around, set_on), 4, ',');
+            let valid = if kind == "Weekly" { "<ValidFor>7</ValidFor>\n" } else { "" };
+            writeln!(
+                body,
+                "<Currency ISOCode=\"{code}\">\n<Nominal>1</Nominal>\n{valid}<Value>{value}</Value>\n</Currency>"
+            )
+            .unwrap();
+        }
+        body.push_str("</CurrencyRates>\n");
+        body.into_bytes()
+    }
+
+    /// Set at half past three for the next day, and dated anew every day.
+    fn nbkr_daily(&self) -> Vec<u8> {
+        let date = self.newest(Zone::BISHKEK, 16);
+        match (self.factor, date.day()) {
+            (1, 23) => recorded("nbkr/daily-2026-05-23.xml"),
+            (1, 24) => recorded("nbkr/daily-2026-05-24.xml"),
+            _ => {
+                let rates = [("USD", 874_500), ("EUR", 1_015_076), ("KZT", 1_859)];
+                self.nbkr_table(date, "Daily", &rates, set_on(date, &[Weekday::Sun, Weekday::Mon]))
+            }
+        }
+    }
+
+    /// Of Saturdays.
+    fn nbkr_weekly(&self) -> Vec<u8> {
+        let newest = self.newest(Zone::BISHKEK, 16);
+        let date = newest.week(Weekday::Sat).first_day();
+        if self.factor == 1 && date.day() == 23 {
+            return recorded("nbkr/weekly-2026-05-23.xml");
+        }
+        let rates = [("GBP", 1_174_147), ("TJS", 94_148), ("UZS", 73), ("TMT", 249_857)];
+        self.nbkr_table(date, "Weekly", &rates, date)
+    }
+
+    /// An object in JSON where it has no table.
+    fn nbk(&self, date: NaiveDate) -> Vec<u8> {
+        if date > self.newest(Zone::ALMATY, 16) {
+            return recorded("nbk/get_rates_bad_or_missing_fdate_error_body.json");
+        }
+        let mut body = format!(
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<rates>\n    <generator>Alternate RSS Builder</generator>\n    <date>{}</date>\n",
+            date.format("%d.%m.%Y")
+        );
+        let day = set_on(date, &[Weekday::Sun, Weekday::Mon]);
+        for (code, around, nominal) in
+            [("AUD", 32_801, 1), ("USD", 47_877, 1), ("KGS", 547, 1), ("TJS", 5_019, 1), ("UZS", 393, 100)]
+        {
+            // Of two places, trailing zeros dropped.
+            let rate = decimal(self.rate("nbk", code, around, day), 2, '.');
+            writeln!(
+                body,
+                "<item>\n<fullname>ВАЛЮТА</fullname>\n<title>{code}</title>\n<description>{}</description>\n<quant>{nominal}</quant>\n<change>-0.51</change>\n</item>",
+                trimmed(&rate)
+            )
+            .unwrap();
+        }
+        body.push_str("</rates>\n");
+        body.into_bytes()
+    }
+
+    /// Today's table for a day that it lacks, and on a holiday that of the day before.
+    fn nbt(&self, asked: NaiveDate) -> Vec<u8> {
+        let is_lacking = |date: NaiveDate| date.day() == HOLIDAY && date.month() == 5;
+        let mut date = if asked > self.newest(Zone::DUSHANBE, 12) { self.today(Zone::DUSHANBE) } else { asked };
+        while is_lacking(date) {
+            date = date.pred_opt().unwrap();
+        }
+        match (self.factor, date.month(), date.day()) {
+            (1, 5, 18) => return recorded("nbt/export-2026-05-18.xml"),
+            (1, 5, 19) => return recorded("nbt/export-2026-05-19.xml"),
+            _ => {}
+        }
+        let mut body = format!(
+            "<?xml version=\"1.0\" encoding=\"utf-8\" ?>\n<ValCurs Date=\"{}\" name=\"Foreign Currency Market\">\n",
+            date.format("%Y-%m-%d")
+        );
+        let day = set_on(date, &[Weekday::Sat, Weekday::Sun]);
+        for (code, around, nominal) in
+            [("USD", 93_450, 1), ("EUR", 108_757, 1), ("KGS", 10_686, 10), ("KZT", 1_971, 10), ("UZS", 780, 100)]
+        {
+            let rate = decimal(self.rate("nbt", code, around, day), 4, '.');
+            writeln!(
+                body,
+                "<Valute ID=\"1\">\n   <CharCode>{code}</CharCode>\n   <Nominal>{nominal}</Nominal>\n   <Name>Валюта</Name>\n   <Value>{rate}</Value>\n</Valute>"
+            )
+            .unwrap();
+        }
+        body.push_str("</ValCurs>\n");
+        body.into_bytes()
+    }
+
+    /// An empty array where there is none: of tomorrow before it is announced, and of Sundays.
+    fn cbu(&self, date: NaiveDate) -> Vec<u8> {
+        if date > self.newest(Zone::TASHKENT, 15) || date.weekday() == Weekday::Sun {
+            return b"[]".to_vec();
+        }
+        let entries = [("USD", 1_219_421), ("RUB", 14_997), ("KGS", 13_940), ("KZT", 2_553), ("TJS", 127_288)];
+        let entries = entries.map(|(code, around)| {
+            let rate = decimal(self.rate("cbu", code, around, date), 2, '.');
+            let day = date.format("%d.%m.%Y");
+            format!(
+                "{{\"id\":69,\"Ccy\":\"{code}\",\"CcyNm_UZC\":\"А\",\"Nominal\":\"1\",\"Rate\":\"{rate}\",\"Diff\":\"-16.5\",\"Date\":\"{day}\"}}"
+            )
+        });
+        format!("[{}]", entries.join(",")).into_bytes()
+    }
+
+    /// None on Sundays, and of tomorrow none before nine.
+    fn cbt(&self, date: NaiveDate) -> Option<Vec<u8>> {
+        if date > self.newest(Zone::ASHGABAT, 9) || date.weekday() == Weekday::Sun {
+            return None;
+        }
+        match (self.factor, date.month(), date.day()) {
+            (1, 5, 20) => return Some(recorded("cbt/20052026.xml")),
+            (1, 5, 21) => return Some(recorded("cbt/21052026.xml")),
+            _ => {}
+        }
+        let mut body = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?>\r\n<cbt_currency_rate name=\"CBT Currency XML\">\r\n\t<date>{}</date>\r\n",
+            date.format("%d.%m.%Y")
+        );
+        // The manat is pegged.
+        let rates = [("USD", self.factor * 35_000, 1), ("KGS", self.rate("cbt", "KGS", 4_002, date), 10)];
+        for (code, rate, multiplier) in rates {
+            let rate = decimal(rate, 4, '.');
+            write!(
+                body,
+                "\t<rate code=\"{code}\">\r\n\t\t<name>ABŞ</name>\r\n\t\t<multiplier>{multiplier}</multiplier>\r\n\t\t<rate_tmt>{}</rate_tmt>\r\n\t</rate>\r\n",
+                trimmed(&rate)
+            )
+            .unwrap();
+        }
+        body.push_str("</cbt_currency_rate>\r\n");
+        Some(body.into_bytes())
+    }
+}

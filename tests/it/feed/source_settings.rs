@@ -1,0 +1,313 @@
+//! Settings of sources from a file: what they do to a server, and how they are shown.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use silkrate::domain::Timestamp;
+use silkrate::proto::v1;
+use tempfile::TempDir;
+use tonic::Code;
+
+use crate::publisher::{Publisher, Reply};
+use crate::support::{TestServer, assert_invalid, tick};
+use crate::web;
+use crate::web::{get, get_with};
+
+const TICKER_PAGE: &[u8] = include_bytes!("../../../data/times-of-central-asia-2025-12-08.html");
+
+/// Files of settings, in a directory that goes with the test.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// The path of a file with this text.
+    fn write(&self, name: &str, text: &str) -> String {
+        let path: PathBuf = self.0.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    /// Sources in this order.
+    fn preferring(&self, name: &str, sources: &[&str]) -> String {
+        let tables =
+            sources.iter().zip(1..).map(|(source, place)| format!("[sources.{source}]\npreference = {place}\n"));
+        self.write(name, &tables.collect::<String>())
+    }
+}
+
+/// The ticker and two banks, each with a rate of its own for a som, and two of them for a tenge.
+fn ticks() -> Vec<v1::Tick> {
+    let from = |source: &str, pair: &str, rate: &str| {
+        let before = format!("{rate}5");
+        let ticks = [(-172_800, before.as_str()), (-60, rate)];
+        ticks.map(|(at, rate)| v1::Tick { source: source.to_owned(), ..tick(pair, at, rate) })
+    };
+    let quotes = [
+        from("timesca", "KGS/USD", "0.01141"),
+        from("nbkr", "KGS/USD", "0.01142"),
+        from("cbu", "KGS/USD", "0.01143"),
+        from("timesca", "KZT/USD", "0.00191"),
+        from("nbkr", "KZT/USD", "0.00192"),
+    ];
+    quotes.concat()
+}
+
+/// Runs a command, while the test's servers go on.
+async fn output_of(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+/// Runs the command against a server.
+async fn silkrate(server: &TestServer, line: &str) -> (String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+    command.args(line.split(' ')).args(["--endpoint", &server.addr.to_string()]);
+    let Output { status, stdout, stderr } = output_of(command).await;
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (stdout, stderr) = (text(stdout), text(stderr));
+    assert!(status.success(), "{line}: {stderr}");
+    (stdout, stderr)
+}
+
+const READS: [&str; 7] = [
+    "/v1/rate?pair=KGS/USD",
+    "/v1/convert?pair=KGS/USD&amount=100000",
+    "/v1/change?pair=KGS/USD&start_time=2025-12-07&end_time=2025-12-08",
+    "/v1/changes?pair=KGS/USD&period=day_on_day",
+    "/v1/candles?pair=KGS/USD&interval=1d",
+    "/v1/history?pair=KGS/USD",
+    "/v1/rate?pair=USD/KGS&time=2025-12-07",
+];
+
+#[tokio::test]
+async fn the_preferred_source_answers_what_names_none() {
+    let files = Files::new();
+    let server = TestServer::start(&["--config", &files.preferring("a.toml", &["nbkr", "timesca"])]).await;
+    server.store(&ticks()).await;
+    for path in READS {
+        let answer = get(server.http_addr, path).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        assert!(answer.body.contains("\"nbkr\""), "{path} does not say who answers: {}", answer.body);
+        assert!(!answer.body.contains("timesca") && !answer.body.contains("cbu"), "{path}: {}", answer.body);
+        // Who names a source gets it.
+        let named = get(server.http_addr, &format!("{path}&source=cbu")).await;
+        assert!(named.body.contains("\"cbu\"") && !named.body.contains("nbkr"), "{path}: {}", named.body);
+    }
+    let cross = get(server.http_addr, "/v1/rate?pair=KGS/KZT").await.json();
+    let legs: Vec<&Value> = cross["legs"].as_array().unwrap().iter().map(|leg| &leg["source"]).collect();
+    assert_eq!(legs, [&json!("nbkr"), &json!("nbkr")]);
+    let request = v1::StreamRunsRequest { pair: "KGS/USD".to_owned(), ..Default::default() };
+    let first = server.rates().stream_runs(request).await.unwrap().into_inner().message().await.unwrap().unwrap();
+    assert_eq!(first.source, "nbkr");
+    let page = get(server.http_addr, "/pair/KGS/USD").await;
+    assert!(page.body.contains("from nbkr"), "{}", page.body);
+    let frankfurter = get(server.http_addr, "/frankfurter/v1/latest?base=KGS&symbols=USD").await;
+    assert!(frankfurter.body.contains("{\"USD\":0.01142}"), "{}", frankfurter.body);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn frankfurter_falls_back_in_order_of_preference() {
+    let files = Files::new();
+    let file = files.preferring("a.toml", &["nbkr", "timesca"]);
+    let from = |source: &str, at: i64, rate: &str| v1::Tick { source: source.to_owned(), ..tick("KGS/USD", at, rate) };
+    // The preferred rate no longer counts today, and of the others the first by name is not the next.
+    let ticks = [from("nbkr", -30 * 86_400, "0.01142"), from("timesca", -60, "0.01141"), from("cbu", -60, "0.01143")];
+    let check = async |flags: &[&str], day: &str, expect: &str| {
+        let server = TestServer::start(flags).await;
+        server.store(&ticks).await;
+        let answer = get(server.http_addr, &format!("/frankfurter/v1/{day}?base=KGS&symbols=USD")).await;
+        assert!(answer.body.contains(expect), "{flags:?} {day}: {}", answer.body);
+        server.stop().await;
+    };
+    check(&["--config", &file], "latest", "0.01141").await;
+    check(&["--config", &file], "2025-11-09", "0.01142").await;
+    check(&["--config", &file, "--frankfurter-source", "cbu"], "latest", "0.01143").await;
+    check(&[], "latest", "0.01141").await;
+}
+
+#[tokio::test]
+async fn without_a_preference_among_them_sources_are_too_many() {
+    let files = Files::new();
+    let server = TestServer::start(&["--config", &files.preferring("a.toml", &["nbt"])]).await;
+    server.store(&ticks()).await;
+    for path in READS {
+        let answer = get(server.http_addr, path).await;
+        assert_eq!(answer.status, 400, "{path}: {}", answer.body);
+        assert!(answer.body.contains("name one of cbu, nbkr, timesca as source"), "{path}: {}", answer.body);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn answers_are_kept_and_pages_go_on_only_under_the_same_preferences() {
+    let files = Files::new();
+    let first = TestServer::start(&["--config", &files.preferring("a.toml", &["nbkr"])]).await;
+    first.store(&ticks()).await;
+    let mut tags = Vec::new();
+    for path in READS {
+        let tag = get(first.http_addr, path).await.header("etag").unwrap().to_owned();
+        assert_eq!(get_with(first.http_addr, path, &[("if-none-match", &tag)]).await.status, 304, "{path}");
+        tags.push((path, tag));
+    }
+    let page = |source: &str, token: &str| v1::ListRunsRequest {
+        pair: "KGS/USD".to_owned(),
+        source: source.to_owned(),
+        page_size: 1,
+        page_token: token.to_owned(),
+        ..Default::default()
+    };
+    let unnamed = first.rates().list_runs(page("", "")).await.unwrap().into_inner().next_page_token;
+    let named = first.rates().list_runs(page("nbkr", "")).await.unwrap().into_inner().next_page_token;
+    let next = first.rates().list_runs(page("", &unnamed)).await.unwrap().into_inner();
+    assert_eq!(next.runs[0].source, "nbkr");
+    let (dir, _) = first.stop().await;
+
+    let second = TestServer::start_over(dir, &["--config", &files.preferring("b.toml", &["cbu", "nbkr"])]).await;
+    for (path, tag) in tags {
+        let answer = get_with(second.http_addr, path, &[("if-none-match", &tag)]).await;
+        assert_eq!(answer.status, 200, "{path} is told to be unchanged, of another source");
+        assert!(answer.body.contains("\"cbu\""), "{path}: {}", answer.body);
+    }
+    let refused = second.rates().list_runs(page("", &unnamed)).await.unwrap_err();
+    assert_invalid(&refused, "page_token", "other preferences among sources");
+    let next = second.rates().list_runs(page("nbkr", &named)).await.unwrap().into_inner();
+    assert_eq!(next.runs[0].source, "nbkr", "a source that is named goes on");
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn another_window_than_the_stored_one_is_refused_with_its_place() {
+    let files = Files::new();
+    let server = TestServer::start(&[]).await;
+    server.store(&[tick("KGS/USD", -60, "0.01144")]).await;
+    let (dir, _) = server.stop().await;
+    let file = files.write("window.toml", "[sources.timesca]\n# Quieter\ncollapse_window = \"30m\"\n");
+    let serve = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "none", "--reserve-mib", "0"]);
+        command.args(flags).arg("--db").arg(dir.path().join("db"));
+        command
+    };
+    let check = async |flags: &[&str], expect: &str| {
+        let output = output_of(serve(flags)).await;
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        assert!(log.contains("stored with a collapse window of 3600 s, but 1800 s is configured"), "{log}");
+        assert!(log.contains(expect), "no '{expect}' in: {log}");
+    };
+    check(&["--config", &file], &format!("it is configured in {file}, line 3")).await;
+    check(&["--collapse-window", "timesca=30m"], "it is configured by --collapse-window").await;
+    let server = TestServer::start_over(dir, &["--config", &file, "--recollapse"]).await;
+    let series = server.rates().list_series(v1::ListSeriesRequest::default()).await.unwrap().into_inner().series;
+    assert_eq!(series[0].collapse_window.unwrap().seconds, 1_800);
+    server.stop().await;
+}
+
+const SETTINGS: &str = "\
+[defaults]
+stale_limit = \"2h\"
+[sources.nbkr]
+preference = 1
+collapse_window = \"5d\"
+publication = \"16:30\"
+pace = \"30m\"
+[sources.mine]
+minimum_places = 5
+";
+
+#[tokio::test]
+async fn sources_are_shown_with_who_says_so() {
+    let files = Files::new();
+    let file = files.write("a.toml", SETTINGS);
+    let flags = ["--config", &file, "--stale-limit", "nbk=3d", "--feed-url", "cbu=http://127.0.0.1:1/mirror"];
+    let server = TestServer::start(&flags).await;
+    server.store(&ticks()).await;
+    let (table, note) = silkrate(&server, "sources").await;
+    let expect = "\
+source   feed  window  stale  pace          prefer  factor  places  series
+cbt      off   7d      5d     1h; 09:00     -       5       4       0
+cbu      off   7d      5d     1h; 15:00     -       5       0       1; 2025-12-08
+mine     -     1h      2h*    -             -       5       5*      0
+nbk      off   7d      3d!    1h; 15:30     -       5       2       0
+nbkr     off   5d*     5d     30m*; 16:30*  1*      5       0       2; 2025-12-08
+nbt      off   7d      5d     1h; 12:00     -       5       0       0
+timesca  off   1h      2h*    1m            -       5       0       2; 2025-12-08
+";
+    assert_eq!(table, expect);
+    assert!(table.lines().all(|line| line.chars().count() <= 100), "it fits a terminal");
+    assert_eq!(note, "* set in the file of --config, ! set by a flag or its variable\n");
+    let (table, note) = silkrate(&server, "sources other nbt").await;
+    assert!(table.contains("nbt "), "{table}");
+    assert_eq!(note, "no source other; 'silkrate sources' lists those there are\n");
+
+    let (text, note) = silkrate(&server, "sources nbkr cbu --output json").await;
+    let said: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (said[0]["source"].as_str(), said[1]["source"].as_str(), note.as_str()),
+        (Some("cbu"), Some("nbkr"), "")
+    );
+    assert_eq!((&said[0]["url"], &said[0]["url_origin"]), (&json!("http://127.0.0.1:1/mirror"), &json!("FLAG")));
+    assert_eq!((&said[0]["preference"], &said[0]["preference_origin"]), (&json!(null), &json!(null)));
+    let nbkr = &said[1];
+    assert_eq!((&nbkr["collapse_window"], &nbkr["collapse_window_origin"]), (&json!("432000s"), &json!("FILE")));
+    assert_eq!((&nbkr["stale_limit"], &nbkr["stale_limit_origin"]), (&json!("432000s"), &json!("DEFAULT")));
+    assert_eq!((&nbkr["pace"], &nbkr["publication"]), (&json!("1800s"), &json!("16:30")));
+    assert_eq!((&nbkr["preference"], &nbkr["minimum_places"]), (&json!(1), &json!(0)));
+    assert_eq!((&nbkr["series_count"], &nbkr["last_observed_time"]), (&json!(2), &json!("2025-12-08T11:59:00Z")));
+    assert_eq!(nbkr["last_recorded_time"], json!("2025-12-08T12:00:00Z"));
+    // Plain HTTP says the same.
+    let over_http = get(server.http_addr, "/v1/sources?sources=nbkr,cbu").await.json();
+    assert_eq!(over_http["sources"], said);
+    let (csv, _) = silkrate(&server, "sources nbkr --output csv").await;
+    assert_eq!(web::rows(&csv), get(server.http_addr, "/v1/sources?sources=nbkr&format=csv").await.csv());
+
+    let request = v1::ListSourcesRequest { sources: vec!["nbkr".to_owned(), "NBK".to_owned()] };
+    assert_invalid(&server.rates().list_sources(request).await.unwrap_err(), "sources[1]", "not a slug");
+    let request = v1::ListSourcesRequest { sources: vec!["a".to_owned(); 101] };
+    assert_eq!(server.rates().list_sources(request).await.unwrap_err().code(), Code::InvalidArgument);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_says_what_is_followed_and_where() {
+    let publisher = Publisher::start(|path| match path {
+        "/" => Reply::Body(TICKER_PAGE.to_vec()),
+        _ => Reply::ABSENT,
+    })
+    .await;
+    let files = Files::new();
+    let text = format!("[sources.timesca]\nfollow = true\npace = \"10s\"\nurl = \"{}\"\n", publisher.base_url);
+    let server = TestServer::start(&["--config", &files.write("a.toml", &text)]).await;
+    let sources = async || {
+        let request = v1::ListSourcesRequest { sources: vec!["timesca".to_owned()] };
+        server.rates().list_sources(request).await.unwrap().into_inner().sources.remove(0)
+    };
+    let is_asked = async |polls: usize, tries: usize| {
+        for _ in 0..tries {
+            if publisher.asked().len() >= polls && sources().await.last_poll_time.is_some() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        false
+    };
+    assert!(is_asked(1, 600).await, "{:?}", publisher.asked());
+    let timesca = sources().await;
+    assert_eq!(timesca.last_poll_health(), v1::FeedHealth::Ok);
+    assert_eq!(timesca.health_since_time, timesca.last_poll_time);
+    assert_eq!((timesca.series_count, timesca.followed, timesca.followed_origin()), (5, true, v1::SettingOrigin::File));
+    assert_eq!((timesca.url(), timesca.pace.unwrap().seconds), (publisher.base_url.as_str(), 10));
+    // Its pace with all the jitter there may be, twice should the first poll have ended only after the first step; what is
+    // built in would let it rest for a minute.
+    server.clock.advance_us(12 * Timestamp::SECOND_US);
+    if !is_asked(2, 100).await {
+        server.clock.advance_us(12 * Timestamp::SECOND_US);
+    }
+    assert!(is_asked(2, 600).await, "{:?}", publisher.asked());
+    server.stop().await;
+}

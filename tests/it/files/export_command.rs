@@ -1,0 +1,490 @@
+//! The command `export` against a real server, and against one that sends what it should not.
+
+#![allow(clippy::unnecessary_wraps, reason = "messages as a stream has them")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use silkrate::proto::v1;
+use silkrate::proto::v1::export_snapshot_response::Message;
+use silkrate::proto::v1::snapshot_service_server::{SnapshotService, SnapshotServiceServer};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+use crate::files::tables;
+use crate::support::{TestServer, tick};
+
+const HOUR_S: i64 = 3_600;
+const MONTH_S: i64 = 30 * 24 * HOUR_S;
+
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn command(address: SocketAddr, directory: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+    command.arg("export").args(line.split_whitespace()).current_dir(directory).stdin(Stdio::null());
+    command.env("SILKRATE_ENDPOINT", address.to_string());
+    command
+}
+
+/// Runs it while the server of this test goes on.
+async fn run(mut command: Command) -> Ran {
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+async fn export(server: &TestServer, directory: &TempDir, line: &str) -> Ran {
+    run(command(server.addr, directory.path(), line)).await
+}
+
+/// Names in a directory, hidden ones too.
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+async fn start() -> TestServer {
+    let server = TestServer::start(&[]).await;
+    server
+        .store(&[
+            tick("KGS/USD", -MONTH_S, "0.01143"),
+            tick("KGS/USD", -2 * HOUR_S, "0.01144"),
+            tick("KGS/USD", -HOUR_S, "0.01145"),
+            tick("UZS/USD", -HOUR_S, "0.00008"),
+            v1::Tick { source: "cbu".to_owned(), ..tick("KGS/USD", -HOUR_S, "0.0114") },
+        ])
+        .await;
+    server
+}
+
+#[tokio::test]
+async fn a_file_in_each_format() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let at = |name: &str| directory.path().join(name);
+    let check = async |line: &str, name: &str, rows: u64| {
+        let ran = export(&server, &directory, line).await;
+        assert_eq!(ran.code, Some(0), "{line}: {}", ran.stderr);
+        // No bar where there is no terminal.
+        assert_eq!(ran.stderr, "", "{line}");
+        let summary: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!((&summary[0]["row_count"], &summary[0]["sequence"]), (&rows.into(), &1.into()), "{line}: {summary}");
+        assert_eq!(summary[0]["byte_count"], std::fs::metadata(directory.path().join(name)).unwrap().len());
+    };
+    check("runs.parquet --output json", "runs.parquet", 5).await;
+    check("some --output json --pair KGS/USD --source timesca --from 2025-12-08", "some", 2).await;
+    check("runs.arrows --output json", "runs.arrows", 5).await;
+    check("runs.csv --output json --pair KGS/USD,UZS/USD", "runs.csv", 5).await;
+    check("UPPER.CSV --output json", "UPPER.CSV", 5).await;
+    assert_eq!(std::fs::read(at("UPPER.CSV")).unwrap(), std::fs::read(at("runs.csv")).unwrap());
+    check("runs.json --output json --format csv", "runs.json", 5).await;
+    check("text --format csv --output json --shape daily --pair UZS/USD", "text", 1).await;
+    let candles = "--shape candles --zone Asia/Bishkek --output json";
+    check(&format!("days.parquet {candles} --interval 1d"), "days.parquet", 4).await;
+    check(&format!("months.csv {candles} --interval 1mo --fill --pair KGS/USD"), "months.csv", 3).await;
+    check(&format!("hours.arrows {candles} --interval 1h --from 2025-12-08"), "hours.arrows", 4).await;
+    let parquet = tables::rows(&tables::parquet(&directory.path().join("runs.parquet")), &[]);
+    assert_eq!(tables::rows(&tables::arrow_stream(&directory.path().join("runs.arrows")), &[]), parquet);
+    let piped = export(&server, &directory, "- --format csv").await;
+    assert_eq!((piped.code, piped.stderr.as_str()), (Some(0), ""));
+    assert_eq!(piped.stdout, std::fs::read_to_string(directory.path().join("runs.csv")).unwrap());
+}
+
+#[tokio::test]
+async fn a_target_that_exists_is_replaced_by_force_only() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let check = async |line: &str, code: i32, part: &str| {
+        let ran = export(&server, &directory, line).await;
+        assert_eq!(ran.code, Some(code), "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains(part), "{line}: {}", ran.stderr);
+    };
+    for (target, wrong) in
+        [("runs.csv", "full"), ("full --full", "runs.csv --full"), ("tree --partition pair", "full --partition pair")]
+    {
+        check(target, 0, "").await;
+        check(target, 1, "exists; choose another name, or replace it with --force").await;
+        check(&format!("{target} --force"), 0, "").await;
+        if names(directory.path()).contains(&wrong.split(' ').next().unwrap().to_owned()) {
+            check(&format!("{wrong} --force"), 1, "choose another name").await;
+        }
+    }
+    assert_eq!(names(directory.path()), ["full", "runs.csv", "tree"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_said_and_leaves_nothing() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let check = async |line: &str, code: i32, part: &str| {
+        let ran = export(&server, &directory, line).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains(part), "{line}: {}", ran.stderr);
+        assert_eq!(names(directory.path()), [""; 0], "{line}");
+    };
+    check("a --from 2025-12-08 --to 2025-12-07", 1, "end_time: 2025-12-07T00:00:00Z is before start_time").await;
+    check("a --pair TJS/USD", 1, "there is no series of TJS/USD; there are").await;
+    check("a --pair KGS", 1, "pairs[0]: pair 'KGS'").await;
+    check(
+        "a --pair USD/KGS",
+        1,
+        "USD/KGS is not published but derived, and derived pairs are not exported; export KGS/USD and",
+    )
+    .await;
+    check("a --pair UZS/KGS", 1, "export UZS/USD and KGS/USD and compute it").await;
+    check("a.csv.gz", 2, "end it in .parquet, .arrows or .csv, or give --format").await;
+    check("a.json", 2, "nothing is known to be written under such a name").await;
+    check("a --source nbkr", 1, "there is no series from nbkr").await;
+    check("a --known 2025-01-01", 1, "nothing was known at 2025-01-01").await;
+    check("nowhere/a", 1, "cannot write nowhere/a").await;
+    check("- --full", 2, "name one in place of -").await;
+    check("a --shape candles", 2, "--interval <LENGTH>").await;
+    check("a --shape candles --interval 1d --zone Asia/Nowhere", 1, "time_zone: 'Asia/Nowhere' is no zone").await;
+    check("a --interval 1d", 2, "--interval is for --shape candles; leave it out, or ask for them").await;
+    check("a --shape daily --fill", 2, "--fill is for --shape candles").await;
+    check("a --full --shape candles --interval 1d", 2, "cannot be used with").await;
+    check("a --shape weekly", 2, "possible values: runs, daily, candles").await;
+}
+
+#[tokio::test]
+async fn a_full_export_is_a_directory_with_a_manifest() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let ran = export(&server, &directory, "backup --full").await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let backup = directory.path().join("backup");
+    let parts = [
+        "commits.parquet",
+        "manifest.json",
+        "polls.parquet",
+        "quarantine.parquet",
+        "revisions.parquet",
+        "runs.parquet",
+        "series.parquet",
+        "timeline.parquet",
+    ];
+    assert_eq!(names(&backup), parts);
+    let manifest: Value = serde_json::from_slice(&std::fs::read(backup.join("manifest.json")).unwrap()).unwrap();
+    let told =
+        ["schema_version", "sequence", "recorded_time", "product_version", "row_count"].map(|key| &manifest[key]);
+    let expect: [Value; 5] =
+        [1.into(), 1.into(), "2025-12-08T12:00:00Z".into(), env!("CARGO_PKG_VERSION").into(), 14.into()];
+    assert_eq!(told, expect.each_ref());
+    assert_eq!(manifest["filter"]["full"], true);
+    for part in manifest["parts"].as_array().unwrap() {
+        let bytes = std::fs::read(backup.join(part["name"].as_str().unwrap())).unwrap();
+        let sha256 = format!("{:x}", Sha256::digest(&bytes));
+        assert_eq!((&part["byte_count"], &part["sha256"]), (&bytes.len().into(), &sha256.into()), "{part}");
+    }
+}
+
+#[tokio::test]
+async fn a_tree_has_every_row_once_under_its_pair_and_month() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let ran = export(&server, &directory, "tree --partition pair,month").await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let tree = directory.path().join("tree");
+    let check = |path: &str, expect: &[&str]| {
+        let batches = tables::parquet(&tree.join(path));
+        assert_eq!(tables::rows(&batches, &["source", "rate"]), expect, "{path}");
+        assert!(batches[0].column_by_name("pair").is_none(), "the path tells the pair");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(tree.join(path)).unwrap()).unwrap();
+        assert!(reader.schema().metadata()["silkrate.filter"].contains("\"format\":\"parquet\""));
+    };
+    assert_eq!(names(&tree), ["pair=KGS%2FUSD", "pair=UZS%2FUSD"]);
+    assert_eq!(names(&tree.join("pair=KGS%2FUSD")), ["month=2025-11", "month=2025-12"]);
+    // Each source of a month has a file of its own.
+    check("pair=KGS%2FUSD/month=2025-12/part-0.parquet", &["cbu 0.011400000000000000"]);
+    check(
+        "pair=KGS%2FUSD/month=2025-12/part-1.parquet",
+        &["timesca 0.011440000000000000", "timesca 0.011450000000000000"],
+    );
+    check("pair=KGS%2FUSD/month=2025-11/part-0.parquet", &["timesca 0.011430000000000000"]);
+    check("pair=UZS%2FUSD/month=2025-12/part-0.parquet", &["timesca 0.000080000000000000"]);
+    // Candles by the month of their start.
+    let ran = export(&server, &directory, "candles --shape candles --interval 1mo --partition source,month").await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let candles = directory.path().join("candles");
+    assert_eq!(names(&candles), ["source=cbu", "source=timesca"]);
+    assert_eq!(names(&candles.join("source=timesca")), ["month=2025-11", "month=2025-12"]);
+    let of_november = tables::parquet(&candles.join("source=timesca/month=2025-11/part-0.parquet"));
+    assert_eq!(tables::rows(&of_november, &["pair", "open", "complete"]), ["KGS/USD 0.011430000000000000 true"]);
+}
+
+/// A month of candles begins by the clocks of their zone, and so does the directory that it lies in.
+#[tokio::test]
+async fn candles_of_a_zone_lie_under_its_months() {
+    let (server, directory) = (TestServer::start(&[]).await, tempfile::tempdir().unwrap());
+    // 15 November 2025.
+    server.store(&[tick("KGS/USD", -23 * 24 * HOUR_S, "0.01143")]).await;
+    let check = async |name: &str, line: &str, expect: &[(&str, &str)]| {
+        let line = format!("{name} --shape candles --partition month --fill {line}");
+        let ran = export(&server, &directory, &line).await;
+        assert_eq!(ran.code, Some(0), "{line}: {}", ran.stderr);
+        let tree = directory.path().join(name);
+        let months: Vec<_> = expect.iter().map(|(month, _)| format!("month={month}")).collect();
+        assert_eq!(names(&tree), months, "{line}");
+        for (month, first) in expect {
+            let rows = tables::parquet(&tree.join(format!("month={month}/part-0.parquet")));
+            assert_eq!(tables::rows(&rows, &["start_time"])[0], *first, "{line}");
+        }
+    };
+    let (november, december) = ("2025-10-31T19:00:00Z", "2025-11-30T19:00:00Z");
+    check("a", "--interval 1mo --zone Asia/Tashkent", &[("2025-11", november), ("2025-12", december)]).await;
+    let days = [("2025-11", "2025-11-14T19:00:00Z"), ("2025-12", december)];
+    check("b", "--interval 1d --zone Asia/Tashkent", &days).await;
+    // West of Greenwich too.
+    let west = [("2025-11", "2025-11-15T05:00:00Z"), ("2025-12", "2025-12-01T05:00:00Z")];
+    check("c", "--interval 1d --zone America/New_York", &west).await;
+    let utc = [("2025-11", "2025-11-15T00:00:00Z"), ("2025-12", "2025-12-01T00:00:00Z")];
+    check("d", "--interval 1d", &utc).await;
+}
+
+/// Runs in CSV come in as they do in Parquet, by both commands.
+#[tokio::test]
+async fn runs_in_csv_come_in_again() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    server.store(&[tick("KGS/USD", -HOUR_S + 60, "0.01145")]).await;
+    let ran = export(&server, &directory, "runs.csv").await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for name in ["import", "ingest"] {
+        let mut again = Command::new(env!("CARGO_BIN_EXE_silkrate"));
+        again.args([name, "runs.csv", "--output", "json"]).current_dir(directory.path());
+        again.env("SILKRATE_ENDPOINT", server.addr.to_string());
+        let ran = run(again).await;
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!((&report[0]["format"], &report[0]["known_count"]), (&"csv".into(), &6.into()), "{report}");
+    }
+}
+
+/// All bytes of files below a directory.
+fn bytes_below(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let bytes = |entry: std::fs::DirEntry| match entry.metadata().unwrap() {
+        found if found.is_dir() => bytes_below(&entry.path()),
+        found => found.len(),
+    };
+    entries.map(bytes).sum()
+}
+
+#[tokio::test]
+async fn a_tree_tells_its_size_and_has_columns_even_without_rows() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let check = async |line: &str, rows: u64| {
+        let ran = export(&server, &directory, &format!("{line} --output json")).await;
+        assert_eq!(ran.code, Some(0), "{line}: {}", ran.stderr);
+        let summary: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let bytes = bytes_below(&directory.path().join(line.split(' ').next().unwrap()));
+        assert_eq!((&summary[0]["row_count"], &summary[0]["byte_count"]), (&rows.into(), &bytes.into()), "{line}");
+    };
+    check("tree --partition pair,month", 5).await;
+    check("none --partition pair,month --from 2026-01-01", 0).await;
+    let part = directory.path().join("none/pair=none/month=none/part-0.parquet");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(part).unwrap()).unwrap();
+    assert!(reader.schema().field_with_name("rate").is_ok() && reader.schema().field_with_name("pair").is_err());
+    check("none --partition source --force", 5).await;
+}
+
+/// A pipe whose reader goes away has no whole export in it.
+#[tokio::test]
+async fn an_export_cut_off_by_its_reader_has_failed() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    let ticks: Vec<_> = (0..5_000).map(|n| tick("KGS/USD", -2 * MONTH_S - n, &format!("0.{}", n + 1))).collect();
+    server.store(&ticks).await;
+    for format in ["csv", "parquet", "arrow"] {
+        let mut child = command(server.addr, directory.path(), &format!("- --format {format}"));
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{format}: {said}");
+        assert_eq!((said.starts_with("error: the export to - broke off"), said.lines().count()), (true, 1), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_leaves_nothing() {
+    let (server, directory) = (start().await, tempfile::tempdir().unwrap());
+    for line in ["a", "a --full", "a --partition pair"] {
+        let exe = command(server.addr, directory.path(), line);
+        // A limit on the length of files refuses a write as a full disk does.
+        let mut limited = Command::new("sh");
+        limited
+            .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$@\"", "sh"])
+            .arg(exe.get_program())
+            .args(exe.get_args());
+        limited.current_dir(directory.path()).env("SILKRATE_ENDPOINT", server.addr.to_string());
+        let ran = run(limited).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains("error: "), "{line}: {}", ran.stderr);
+        assert_eq!(names(directory.path()), [""; 0], "{line}");
+    }
+    let mut redirected = command(server.addr, directory.path(), "- --format csv");
+    redirected.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let ran = run(redirected).await;
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("No space left on device"), "{}", ran.stderr);
+}
+
+type Messages = Vec<Result<Message, Status>>;
+
+/// Sends what it was told to, and then goes on without a word if it is to hang.
+struct Doctored {
+    messages: Messages,
+    hangs: bool,
+}
+
+#[tonic::async_trait]
+impl SnapshotService for Doctored {
+    type ExportSnapshotStream = Pin<Box<dyn Stream<Item = Result<v1::ExportSnapshotResponse, Status>> + Send>>;
+
+    async fn export_snapshot(
+        &self,
+        _: Request<v1::ExportSnapshotRequest>,
+    ) -> Result<Response<Self::ExportSnapshotStream>, Status> {
+        let wrap = |message| v1::ExportSnapshotResponse { message: Some(message) };
+        let messages: Vec<_> = self.messages.iter().cloned().map(|message| message.map(wrap)).collect();
+        let sent = tokio_stream::iter(messages);
+        Ok(Response::new(if self.hangs { Box::pin(sent.chain(tokio_stream::pending())) } else { Box::pin(sent) }))
+    }
+}
+
+async fn doctored(messages: Messages, hangs: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::builder().add_service(SnapshotServiceServer::new(Doctored { messages, hangs }));
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    address
+}
+
+fn manifest(part: &str) -> Result<Message, Status> {
+    Ok(Message::Manifest(v1::ExportManifest {
+        schema_version: 1,
+        parts: vec![part.to_owned()],
+        ..v1::ExportManifest::default()
+    }))
+}
+
+const CONTENT: &[u8] = b"pair\nKGS/USD\n";
+
+fn chunk(data: &'static [u8]) -> Result<Message, Status> {
+    Ok(Message::Chunk(v1::ExportChunk { part: "runs.csv".to_owned(), data: data.into(), row_count: 1 }))
+}
+
+fn part_end(row_count: u64) -> Result<Message, Status> {
+    let sha256 = Sha256::digest(CONTENT).to_vec();
+    Ok(Message::PartEnd(v1::ExportPartEnd { part: "runs.csv".to_owned(), row_count, sha256 }))
+}
+
+fn end(row_count: u64) -> Result<Message, Status> {
+    Ok(Message::End(v1::ExportEnd { row_count, part_count: 1 }))
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_whole_leaves_nothing() {
+    let check = async |messages: Messages, part: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let address = doctored(messages, false).await;
+        let ran = run(command(address, directory.path(), "runs.csv")).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{}", ran.stderr);
+        assert!(ran.stderr.contains(part), "no '{part}' in: {}", ran.stderr);
+        assert_eq!(names(directory.path()), [""; 0], "{part}");
+    };
+    let first = || manifest("runs.csv");
+    check(vec![first(), chunk(b"pair\nKGS/USE\n"), part_end(1), end(1)], "runs.csv arrived damaged: its SHA-256 is")
+        .await;
+    check(vec![first(), chunk(CONTENT), part_end(2), end(2)], "runs.csv has 1 rows, and 2 were sent").await;
+    check(vec![first(), chunk(CONTENT), part_end(1), end(7)], "the export has 1 rows, and 7 were sent").await;
+    check(vec![first(), chunk(CONTENT), part_end(1)], "broke off before its end").await;
+    check(vec![first(), chunk(CONTENT)], "broke off before its end").await;
+    check(vec![first(), chunk(CONTENT), Err(Status::data_loss("a block is bad"))], "a block is bad").await;
+    check(vec![manifest("../runs.csv")], "no plain file name").await;
+    check(vec![], "broke off before its end").await;
+    // What went through a pipe is out, and the exit status tells.
+    let through = async |line: &str, messages: Messages, part: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let ran = run(command(doctored(messages, false).await, directory.path(), line)).await;
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        assert!(ran.stderr.contains(part), "no '{part}' in: {}", ran.stderr);
+    };
+    let (csv, arrow) = ("- --format csv", "- --format arrow");
+    through(csv, vec![first(), chunk(b"pair\nKGS/USE\n"), part_end(1), end(1)], "runs.csv arrived damaged").await;
+    through(csv, vec![first(), chunk(CONTENT), part_end(2), end(2)], "runs.csv has 1 rows, and 2 were sent").await;
+    through(csv, vec![first(), chunk(CONTENT), part_end(1)], "broke off before its end").await;
+    through(arrow, vec![first(), chunk(CONTENT), part_end(1), end(1)], "cannot be read back as an Arrow stream").await;
+    // The same without a fault is taken.
+    let directory = tempfile::tempdir().unwrap();
+    let address = doctored(vec![first(), chunk(CONTENT), part_end(1), end(1)], false).await;
+    let ran = run(command(address, directory.path(), "runs.csv")).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(std::fs::read(directory.path().join("runs.csv")).unwrap(), CONTENT);
+}
+
+#[tokio::test]
+async fn a_signal_leaves_nothing() {
+    let check = async |line: &str, messages: Messages, signal: Signal, code: i32| {
+        let directory = tempfile::tempdir().unwrap();
+        let address = doctored(messages, true).await;
+        let mut child = command(address, directory.path(), line).stderr(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        while names(directory.path()).is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "nothing is written");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(names(directory.path())[0].starts_with(".target."), "{:?}", names(directory.path()));
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+        let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+        assert_eq!(status.code(), Some(code), "{line} {signal:?}");
+        assert_eq!(names(directory.path()), [""; 0], "{line} {signal:?}");
+    };
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let begun = || vec![manifest("runs.csv"), chunk(CONTENT)];
+        check("target --format csv", begun(), signal, code).await;
+        check("target --full", begun(), signal, code).await;
+        check("target --partition pair", vec![manifest("runs.arrows")], signal, code).await;
+    }
+}
+
+/// A tree that is being written to while it is removed.
+#[tokio::test]
+async fn a_signal_amid_a_tree_leaves_nothing() {
+    let server = start().await;
+    let months: Vec<_> = (0..300).map(|month| tick("KGS/USD", -(month + 1) * MONTH_S, "0.01143")).collect();
+    server.store(&months).await;
+    // Where it was done before the signal came, the whole tree stands there.
+    let mut broken_off = 0;
+    for _ in 0..20 {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = command(server.addr, directory.path(), "target --partition pair,month --shape daily");
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while names(directory.path()).is_empty() && child.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        // It fails where there is nobody to signal any more.
+        let _ = kill_process(pid, Signal::TERM);
+        let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+        if status.code() == Some(143) {
+            assert_eq!(names(directory.path()), [""; 0]);
+            broken_off += 1;
+        } else {
+            assert_eq!((status.code(), names(directory.path())), (Some(0), vec!["target".to_owned()]));
+        }
+    }
+    assert!(broken_off > 0);
+}

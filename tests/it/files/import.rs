@@ -1,0 +1,534 @@
+//! A full export, read back: the same store, or a clear error and no store.
+
+#![allow(clippy::cast_possible_truncation, reason = "indices of small tables")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, StringArray};
+use proptest::prelude::*;
+use silkrate::domain::{
+    CurrencySet, Health, HeldTick, Note, Pair, Poll, PublishedValue, Rate, RatioThreshold, ReportedChange, Run,
+    SeriesKey, Source, Timestamp, Verdict,
+};
+use silkrate::export::read::{FullExport, ReadError, ReadProgress};
+use silkrate::latest_quotes::{LatestQuote, StateRules};
+use silkrate::store::{
+    Commit, Restore, RestoreError, ScanOrder, Store, StoreError, StoreOptions, View, WriteTransaction,
+};
+
+use crate::files::stores;
+use crate::full_export;
+use crate::full_export::{Named, Parts, held_columns, names, run_columns};
+use crate::random::Random;
+
+const SECOND: i64 = Timestamp::SECOND_US;
+const WINDOW_US: i64 = 10 * SECOND;
+const BANK_WINDOW_US: i64 = 60 * SECOND;
+const BASE_US: i64 = 1_765_152_000 * SECOND;
+
+fn rules() -> StateRules {
+    StateRules {
+        stale_limit_default_us: 3_600 * SECOND,
+        stale_limits_us: BTreeMap::new(),
+        moving_window_us: 86_400 * SECOND,
+    }
+}
+
+fn options(directory: &Path) -> StoreOptions {
+    StoreOptions {
+        collapse_window_default_us: WINDOW_US,
+        collapse_windows_us: BTreeMap::from([(Source::parse("nbkr").unwrap(), BANK_WINDOW_US)]),
+        state_rules: rules(),
+        ..stores::options(directory)
+    }
+}
+
+fn open(directory: &Path) -> Store {
+    Store::open(options(directory), Timestamp::from_micros(BASE_US)).unwrap()
+}
+
+fn key(number: u64) -> SeriesKey {
+    let (pair, source) =
+        [("UZS/USD", "timesca"), ("KGS/USD", "nbkr"), ("KGS/USD", "timesca"), ("KGS/KZT", "nbkr")][number as usize % 4];
+    SeriesKey { pair: Pair::parse(pair, &CurrencySet::central_asia()).unwrap(), source: Source::parse(source).unwrap() }
+}
+
+/// Rates short and long, with reported changes of either sign, zero and none.
+fn value(number: u64) -> PublishedValue {
+    let rates = ["0.00008", "0.01144", "12345678901234567890.12345678", "0.000000000000000001", "8100", "0.0114400"];
+    let changes = [None, Some("-0"), Some("0"), Some("-1.50"), Some("999999999999"), Some("0.000000000001")];
+    PublishedValue {
+        rate: Rate::parse(rates[number as usize % rates.len()]).unwrap(),
+        reported_change: changes[(number / 7) as usize % changes.len()]
+            .map(|change| ReportedChange::parse(change).unwrap()),
+    }
+}
+
+/// A poll of one of two sources, that speaks for as long as two of them are apart.
+fn poll(random: &mut Random, second: i64) -> Poll {
+    let at = |second: i64| Timestamp::from_micros(BASE_US + second * SECOND);
+    let source = key(random.below(2)).source;
+    let health = Health::ALL[random.below(4) as usize];
+    Poll { source, time: at(second), covered_until: at(second + 2), health }
+}
+
+/// Commits of ticks and polls over several series, in order and late, revising and not.
+fn fill(store: &mut Store, seed: u64, commits: u64, ticks_each: u64) {
+    let mut random = Random(seed);
+    let mut now = BASE_US * 2;
+    let (mut second, mut polled) = (0_i64, 0_i64);
+    for number in 0..commits {
+        now += 1 + random.below(5_000).cast_signed();
+        let mut transaction = store.begin(Timestamp::from_micros(now));
+        let late = number % 3 == 2;
+        for _ in 0..=random.below(ticks_each) {
+            second += i64::from(!late);
+            let at = if late { random.below(second.max(1).cast_unsigned()).cast_signed() } else { second };
+            let jitter = if late { random.below(3).cast_signed() } else { 0 };
+            let series = transaction.series(&key(random.below(4))).unwrap();
+            let time = Timestamp::from_micros(BASE_US + at * SECOND + jitter);
+            // Refused where it conflicts and is not to revise.
+            let _ = transaction.upsert(series, time, value(random.below(20) / 3), random.below(2) == 0);
+        }
+        for _ in 0..random.below(80) {
+            polled += random.below(3).cast_signed();
+            transaction.record_poll(&poll(&mut random, polled)).unwrap();
+        }
+        hold_and_decide(&mut transaction, &mut random, second);
+        transaction.commit().unwrap();
+        if random.below(4) == 0 {
+            store.checkpoint().unwrap();
+        }
+    }
+}
+
+/// Ticks that are judged, most of which are held since these rates lie far apart, and now and then a decision.
+fn hold_and_decide(transaction: &mut WriteTransaction<'_>, random: &mut Random, second: i64) {
+    for _ in 0..random.below(3) {
+        let series = transaction.series(&key(random.below(4))).unwrap();
+        let time = Timestamp::from_micros(BASE_US + second * SECOND + 7 + random.below(3).cast_signed());
+        // Refused where it conflicts.
+        let _ = transaction.admit(series, time, value(random.below(20)), false, Some(RatioThreshold::DEFAULT));
+    }
+    let note = Note::parse("looked at").unwrap();
+    let verdict = if random.below(2) == 0 { Verdict::Released } else { Verdict::Discarded };
+    // Decided in a later commit than it was held.
+    let before =
+        transaction.quarantine().after(0).filter(|tick| tick.held_time < transaction.recorded_time()).count() as u64;
+    if random.below(3) == 0 && before > 0 {
+        transaction.decide(&[random.below(before) + 1], verdict, (random.below(2) == 0).then_some(&note), true);
+    }
+}
+
+/// A store as [`fill`] makes it.
+fn filled(directory: &Path, seed: u64, commits: u64, ticks_each: u64) -> Store {
+    let mut store = open(directory);
+    fill(&mut store, seed, commits, ticks_each);
+    store
+}
+
+fn import(export: &Path, into: &Path) -> Result<Commit, ReadError> {
+    let (export, progress) = (FullExport::open(export)?, ReadProgress::default());
+    export.check_sums(&progress)?;
+    assert_eq!(progress.checked_bytes(), export.total_bytes());
+    let commit = export.restore(into, rules(), &progress)?;
+    assert_eq!(progress.rows(), export.total_rows());
+    Ok(commit)
+}
+
+/// First observed time and value of all runs that a read at `known` gives.
+fn believed(view: &View, number: u64, known: Timestamp) -> Vec<(Timestamp, PublishedValue)> {
+    let Some(series) = view.find(&key(number)) else { return Vec::new() };
+    let runs = series.runs(Timestamp::MIN, Timestamp::MAX, known, ScanOrder::Ascending).unwrap();
+    runs.flat_map(Result::unwrap).map(|run: Run| (run.first_observed_time, run.value)).collect()
+}
+
+/// All that two stores can be asked for.
+fn assert_same(left: &View, right: &View) {
+    let parts = Parts::of(left);
+    assert_eq!(parts, Parts::of(right));
+    // The state is that of the newest commit, as the rules have it; before it was as fresh as its series.
+    let quote = |quote: &Arc<LatestQuote>| LatestQuote {
+        changed_sequence: 0,
+        state: silkrate::latest_quotes::RateState::Flat,
+        ..(**quote).clone()
+    };
+    let quotes = |view: &View| view.latest_quotes.quotes.iter().map(quote).collect::<Vec<_>>();
+    assert_eq!(quotes(left), quotes(right));
+    assert!(right.latest_quotes.quotes.iter().all(|quote| quote.changed_sequence == parts.commit.sequence));
+    let pick = parts.commits.len().div_ceil(8).max(1);
+    for (_, known) in parts.commits.iter().step_by(pick) {
+        for number in 0..4 {
+            assert_eq!(believed(left, number, *known), believed(right, number, *known), "as known at {known}");
+            let totals = |view: &View| view.find(&key(number)).map(|series| series.totals(*known).unwrap());
+            assert_eq!(totals(left), totals(right), "totals as known at {known}");
+        }
+    }
+}
+
+fn check_round_trip(seed: u64, commits: u64, ticks_each: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, export, into) = (dir.path().join("from"), dir.path().join("export"), dir.path().join("into"));
+    let mut original = filled(&from, seed, commits, ticks_each);
+    Parts::of(&original.view()).write(&export);
+    assert_eq!(import(&export, &into).unwrap(), original.newest_commit());
+    let mut copy = open(&into);
+    assert_eq!(copy.verify().problems, Vec::<String>::new());
+    assert_same(&original.view(), &copy.view());
+    // Both take the same future, and a restart.
+    for store in [&mut original, &mut copy] {
+        let mut transaction = store.begin(Timestamp::from_micros(BASE_US * 3));
+        for number in 0..400 {
+            let series = transaction.series(&key(number)).unwrap();
+            let time = Timestamp::from_micros(BASE_US + (number.cast_signed() * 37 % 500) * SECOND / 2 + 5);
+            let _ = transaction.upsert(series, time, value(number / 40), true);
+        }
+        for number in 0..300 {
+            transaction.record_poll(&poll(&mut Random(number), 100_000 + number.cast_signed())).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+    assert_eq!(Parts::of(&original.view()), Parts::of(&copy.view()));
+    copy.checkpoint().unwrap();
+    drop(copy);
+    let copy = open(&into);
+    assert_eq!(copy.verify().problems, Vec::<String>::new());
+    assert_eq!(Parts::of(&original.view()), Parts::of(&copy.view()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 50, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_import_gives_the_store_that_was_exported(seed: u64, commits in 1..60_u64, ticks_each in 1..120_u64) {
+        check_round_trip(seed, commits, ticks_each);
+    }
+}
+
+/// Several blocks of each kind.
+#[test]
+fn a_store_of_many_blocks_comes_back() {
+    check_round_trip(7, 90, 1_200);
+}
+
+#[test]
+fn an_empty_store_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("from"));
+    Parts::of(&store.view()).write(&dir.path().join("export"));
+    import(&dir.path().join("export"), &dir.path().join("into")).unwrap();
+    assert_same(&store.view(), &open(&dir.path().join("into")).view());
+}
+
+/// A small export, its parts, and the place of a store to make of it.
+fn small_export() -> (tempfile::TempDir, PathBuf, Parts, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(&dir.path().join("from"), 3, 30, 60);
+    let parts = Parts::of(&store.view());
+    let export = dir.path().join("export");
+    parts.write(&export);
+    let into = dir.path().join("into");
+    (dir, export, parts, into)
+}
+
+/// Nobody serves what is there, and an import of a sound export begins it over.
+fn assert_no_store(into: &Path, sound: &Parts) {
+    if into.exists() {
+        let refused = Store::open(options(into), Timestamp::from_micros(BASE_US)).err();
+        assert!(matches!(refused, Some(StoreError::UnfinishedImport { .. })), "{refused:?}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    sound.write(dir.path());
+    import(dir.path(), into).unwrap();
+    assert_eq!(&Parts::of(&open(into).view()), sound);
+}
+
+#[test]
+fn a_broken_off_import_is_no_store_and_is_begun_over() {
+    let (_dir, _, parts, into) = small_export();
+    let mut restore = Restore::begin(&into, rules(), parts.commit).unwrap();
+    restore.commits(parts.commits.iter().map(|(_, time)| Ok::<_, RestoreError>(*time))).unwrap();
+    // Another import meanwhile, or a server.
+    let second = Restore::begin(&into, rules(), parts.commit).err();
+    assert!(matches!(second, Some(RestoreError::Store(StoreError::InUse { .. }))), "{second:?}");
+    drop(restore);
+    assert_no_store(&into, &parts);
+}
+
+/// What an interrupted process leaves need not open.
+#[test]
+fn the_rest_of_an_import_need_not_be_sound() {
+    let (_dir, _, parts, into) = small_export();
+    drop(Restore::begin(&into, rules(), parts.commit).unwrap());
+    fs::write(into.join("sled/db"), b"torn").unwrap();
+    fs::write(into.join("log"), b"torn").unwrap();
+    assert_no_store(&into, &parts);
+}
+
+#[test]
+fn only_an_empty_directory_becomes_a_store() {
+    let (dir, export, parts, into) = small_export();
+    let refuse = |directory: &Path| {
+        let problem = Restore::check_directory(directory).unwrap_err();
+        assert_eq!(problem, Restore::begin(directory, rules(), parts.commit).err().unwrap());
+        let problem = problem.to_string();
+        assert!(problem.contains("is not empty") && problem.contains("--db"), "{problem}");
+    };
+    // The store that it came from, closed by now.
+    refuse(&dir.path().join("from"));
+    assert_eq!(Parts::of(&open(&dir.path().join("from")).view()), parts);
+    let other = dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("letter.txt"), b"dear").unwrap();
+    refuse(&other);
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 1, "nothing is left behind where nothing was done");
+    // A store that nothing came into yet is as good as none; a commit in its log is enough to keep it.
+    drop(open(&into));
+    import(&export, &into).unwrap();
+    refuse(&into);
+    let begun = dir.path().join("begun");
+    let mut store = open(&begun);
+    fill(&mut store, 1, 1, 1);
+    assert_eq!(store.newest_commit().sequence, 1);
+    drop(store);
+    refuse(&begun);
+    drop(open(&begun));
+}
+
+/// An import of parts that were changed is refused in these words, and a sound one begins over.
+fn check_refused(export: &Path, into: &Path, sound: &Parts, change: &dyn Fn(&mut Parts), expect: &str) {
+    let mut parts = sound.clone();
+    change(&mut parts);
+    parts.write(export);
+    let problem = import(export, into).unwrap_err().to_string();
+    assert!(problem.contains(expect), "no '{expect}' in: {problem}");
+    assert_no_store(into, sound);
+    fs::remove_dir_all(into).unwrap();
+}
+
+#[test]
+fn parts_that_do_not_fit_make_no_store() {
+    let (_dir, export, sound, into) = small_export();
+    let check = |change: &dyn Fn(&mut Parts), expect: &str| check_refused(&export, &into, &sound, change, expect);
+    // A run of several observations amid two of its series that could not be one without it.
+    let parts_others = |three: &[((String, String), Run)]| {
+        three.iter().all(|(key, _)| *key == three[0].0) && three[0].1.value != three[2].1.value
+    };
+    let at =
+        1 + sound.runs.windows(3).position(|three| three[1].1.observation_count > 2 && parts_others(three)).unwrap();
+    let instants_before: u64 = sound.runs[..at].iter().map(|(_, run)| run.observation_count).sum();
+    let second_instant = sound.instants[instants_before as usize + 1].1;
+    check(&|parts| parts.runs[at].1.observation_count += 1, "does not fit the timeline");
+    check(&|parts| parts.runs[at].1.observation_count = 0, "of 0 observations does not fit");
+    check(&|parts| parts.runs[at].1.observation_count = u64::MAX, "does not fit the timeline");
+    check(&|parts| drop(parts.runs.remove(at)), "does not fit the timeline");
+    check(&|parts| drop(parts.runs.pop()), "belongs to no run");
+    check(&|parts| drop(parts.instants.pop()), "does not fit the timeline");
+    check(
+        &|parts| {
+            let last = parts.runs.len() - 1;
+            parts.runs[last].1.last_observed_time = parts.runs[last].1.last_observed_time.saturating_add_us(1);
+        },
+        "does not fit the timeline",
+    );
+    check(&|parts| parts.runs.swap(at, at + 1), "does not fit the timeline");
+    check(
+        &|parts| parts.runs[at + 1].1.first_observed_time = parts.runs[at].1.last_observed_time,
+        "does not follow the one before it",
+    );
+    check(
+        &|parts| {
+            let (key, mut rest) = parts.runs[at].clone();
+            rest.first_observed_time = second_instant;
+            rest.observation_count -= 1;
+            parts.runs.insert(at + 1, (key, rest));
+            let first = &mut parts.runs[at].1;
+            first.last_observed_time = first.first_observed_time;
+            first.observation_count = 1;
+        },
+        "they are one run",
+    );
+    check(
+        &|parts| {
+            let (_, run) = &mut parts.runs[at];
+            let time = Timestamp::from_micros(0);
+            run.first_observed_time = time;
+        },
+        "outside the years 1990 to 9999",
+    );
+    let gap = |time: &mut Timestamp| *time = time.saturating_add_us(1);
+    check(&|parts| gap(&mut parts.runs[at].1.recorded_time), "no commit has it");
+    check(&|parts| gap(&mut parts.revisions[0].1.superseded_time), "no commit has it");
+    check(&|parts| parts.revisions[0].1.superseded_time = parts.revisions[0].1.run.recorded_time, "not after it");
+    check(
+        &|parts| {
+            let last = parts.series.len() - 1;
+            parts.series[last].1 = -1;
+        },
+        "is negative",
+    );
+    check(&|parts| parts.series.iter_mut().for_each(|(_, window_us)| *window_us = 0), "bridges a gap");
+    check(&|parts| drop(parts.series.pop()), "is not its turn");
+    check(&|parts| parts.series.reverse(), "is not its turn");
+    check(&|parts| parts.series.push(parts.series[0].clone()), "the series is there twice");
+    check(&|parts| parts.series[0].0.0 = "KGS/KGS".to_owned(), "row 1: pair: pair 'KGS/KGS' is of one currency");
+    check(&|parts| parts.series[0].0.1 = "No Slug".to_owned(), "row 1: source: source 'No Slug'");
+    check(&|parts| parts.commits.truncate(parts.commits.len() - 1), "are listed up to");
+    check(&|parts| parts.commit.sequence += 1, "are listed up to");
+    check(&|parts| gap(&mut parts.commit.recorded_time), "are listed up to");
+    check(&|parts| parts.commits[3].0 = 3, "row 4: sequence: is 3 where 4 comes next");
+    check(&|parts| parts.commits[3].1 = parts.commits[2].1, "does not follow the one before it");
+    check(&|parts| parts.polls.swap(0, 1), "polls of nbkr: the span from");
+    check(&|parts| parts.polls[1].1.covered_until = parts.polls[0].1.first_poll_time, "out of order, or overlaps");
+    check(
+        &|parts| {
+            let span = parts.polls[0].1;
+            parts.polls = (0..65).map(|number| (format!("bank-{number}"), span)).collect();
+        },
+        "the polls of bank-64 are not kept",
+    );
+}
+
+#[test]
+fn held_ticks_that_do_not_fit_make_no_store() {
+    let (_dir, export, sound, into) = small_export();
+    let check = |change: &dyn Fn(&mut Parts), expect: &str| check_refused(&export, &into, &sound, change, expect);
+    let gap = |time: &mut Timestamp| *time = time.saturating_add_us(1);
+    let decided = sound.held.iter().position(|tick| tick.decision.is_some()).unwrap();
+    let decide = |tick: &mut HeldTick, time| {
+        tick.decision.as_mut().unwrap().decided_time = time;
+    };
+    check(&|parts| drop(parts.held.remove(0)), "held tick 2: 1 comes next");
+    check(&|parts| gap(&mut parts.held[0].held_time), "no commit has it");
+    check(
+        &|parts| decide(&mut parts.held[decided], parts.commit.recorded_time.saturating_add_us(1)),
+        "no commit has it",
+    );
+    let held_time = sound.held[decided].held_time;
+    check(&|parts| decide(&mut parts.held[decided], held_time), "not after it");
+    check(
+        &|parts| {
+            let last = parts.held.len() - 1;
+            parts.held[last].held_time = parts.held[0].held_time;
+        },
+        "does not follow the one before it",
+    );
+    check(
+        &|parts| {
+            let last = HeldTick { id: parts.held.len() as u64, decision: None, ..parts.held[0].clone() };
+            let held_time = parts.held.pop().unwrap().held_time;
+            parts.held[0].decision = None;
+            parts.held.push(HeldTick { held_time, ..last });
+        },
+        "is held or was discarded under another id",
+    );
+    check(&|parts| parts.held[0].observed_time = Timestamp::from_micros(0), "outside the years 1990 to 9999");
+    check(
+        &|parts| {
+            let other = SeriesKey { source: Source::parse("nobody").unwrap(), ..(*parts.held[0].series).clone() };
+            parts.held[0].series = Arc::new(other);
+        },
+        "there is no series of",
+    );
+}
+
+#[test]
+fn columns_of_held_ticks_that_make_no_sense_are_named() {
+    let (_dir, export, parts, into) = small_export();
+    let check = |name: &'static str, column: ArrayRef, expect: &str| {
+        let columns = held_columns(&parts.held).into_iter();
+        let columns = columns.map(|(other, of)| (other, if other == name { Arc::clone(&column) } else { of }));
+        full_export::write(&export.join("quarantine.parquet"), columns.collect());
+        parts.write_manifest(&export);
+        let problem = import(&export, &into).unwrap_err().to_string();
+        assert!(problem.contains(expect), "no '{expect}' in: {problem}");
+        assert_no_store(&into, &parts);
+        fs::remove_dir_all(&into).unwrap();
+    };
+    let texts = |text: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(parts.held.iter().map(|_| text))) };
+    let decided = parts.held.iter().position(|tick| tick.decision.is_some()).unwrap() + 1;
+    check("state", texts("OPEN"), "row 1: state: is 'OPEN'; it must be HELD, RELEASED or DISCARDED");
+    check("state", texts("HELD"), &format!("row {decided}: decided_time: is there, but state is HELD"));
+    let notes = parts.held.iter().map(|tick| tick.decision.as_ref().map(|_| "two\nlines"));
+    check("note", Arc::new(notes.collect::<StringArray>()), "note: note 'two\\nlines' holds control characters");
+    check("pair", texts("KGS/KGS"), "row 1: pair: pair 'KGS/KGS' is of one currency");
+}
+
+#[test]
+fn files_that_are_not_what_the_manifest_says_make_no_store() {
+    let (_dir, export, parts, into) = small_export();
+    let check = |change: &dyn Fn(&Path), expect: &[&str]| {
+        parts.write(&export);
+        change(&export);
+        let problem = import(&export, &into).unwrap_err().to_string();
+        for part in expect {
+            assert!(problem.contains(part), "no '{part}' in: {problem}");
+        }
+        assert!(!into.exists(), "{expect:?} began a store");
+    };
+    let manifest = |export: &Path, from: &str, to: &str| {
+        let path = export.join("manifest.json");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(path, text.replacen(from, to, 1)).unwrap();
+    };
+    let cut = |export: &Path, name: &str, keep: usize| {
+        let bytes = fs::read(export.join(name)).unwrap();
+        fs::write(export.join(name), &bytes[..bytes.len().min(keep)]).unwrap();
+    };
+    let runs: Vec<&Run> = parts.runs.iter().map(|(_, run)| run).collect();
+    let columns = || [names(&parts.runs), run_columns(&runs)].concat();
+    let without = |name: &str| columns().into_iter().filter(|(other, _)| *other != name).collect::<Vec<Named>>();
+
+    check(&|export| fs::remove_file(export.join("manifest.json")).unwrap(), &["no manifest.json", "--full"]);
+    check(&|export| fs::write(export.join("manifest.json"), "{}").unwrap(), &["no manifest", "schema_version"]);
+    check(
+        &|export| manifest(export, "\"schema_version\":1", "\"schema_version\":2"),
+        &["schema_version is 2", "reads 1", "0.1.0"],
+    );
+    check(&|export| manifest(export, "\"recorded_time\":\"", "&at "), &["no manifest"]);
+    check(
+        &|export| manifest(export, "\"recorded_time\":\"", "\"recorded_time\":\"at "),
+        &["recorded_time", "RFC 3339"],
+    );
+    check(&|export| manifest(export, "runs.parquet", "run.parquet"), &["do not name runs.parquet"]);
+    check(&|export| manifest(export, "polls.parquet", "poll.parquet"), &["do not name polls.parquet"]);
+    check(&|export| fs::remove_file(export.join("runs.parquet")).unwrap(), &["runs.parquet", "No such file"]);
+    check(&|export| cut(export, "runs.parquet", 1_000), &["runs.parquet", "Parquet", "is it whole"]);
+    check(&|export| cut(export, "timeline.parquet", 0), &["timeline.parquet", "Parquet"]);
+    check(&|export| fs::write(export.join("series.parquet"), "pair,source").unwrap(), &["series.parquet", "Parquet"]);
+    check(
+        &|export| {
+            // A byte of the first page: schema and row count are sound.
+            let mut bytes = fs::read(export.join("runs.parquet")).unwrap();
+            bytes[40] ^= 1;
+            fs::write(export.join("runs.parquet"), bytes).unwrap();
+        },
+        &["runs.parquet has SHA-256", "manifest says"],
+    );
+    let rows = parts.runs.len();
+    check(
+        &|export| manifest(export, &format!("\"row_count\":{rows}"), "\"row_count\":7"),
+        &["rows, but the manifest says 7"],
+    );
+    check(
+        &|export| full_export::write(&export.join("runs.parquet"), without("rate")),
+        &["runs.parquet: column 'rate' is missing", "DECIMAL(38,18)"],
+    );
+    check(
+        &|export| fs::copy(export.join("timeline.parquet"), export.join("commits.parquet")).map(drop).unwrap(),
+        &["commits.parquet: column 'sequence' is missing", "a whole number"],
+    );
+    check(
+        &|export| {
+            let mut columns = without("observation_count");
+            let counts: ArrayRef = Arc::new(StringArray::from_iter_values(runs.iter().map(|_| "1")));
+            columns.push(("observation_count", counts));
+            full_export::write(&export.join("runs.parquet"), columns);
+        },
+        &["runs.parquet: column 'observation_count' is Utf8; write it as a whole number"],
+    );
+}

@@ -1,0 +1,13 @@
+//! Exports, imports, and the programs that analysts read them with.
+
+mod analysts;
+mod export_candles;
+mod export_command;
+mod export_service;
+mod exported;
+mod import;
+mod import_command;
+mod import_faults;
+mod import_parquet;
+mod stores;
+mod tables;

@@ -1,0 +1,12 @@
+//! The services, over real sockets.
+
+mod deadline;
+mod derived_rates;
+mod grpc_web;
+mod ingest;
+mod quarantine;
+mod rates;
+mod reads;
+mod server;
+mod stream_runs;
+mod watch;

@@ -1,0 +1,428 @@
+//! `WatchLatestRates` over real sockets: what watchers are told, when, and that nothing is missed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use silkrate::domain::{CurrencySet, Pair, SeriesKey, Source};
+use silkrate::ingest::{Batch, BatchTick, SeriesTicks};
+use silkrate::proto::v1;
+use silkrate::proto::v1::rate_service_client::RateServiceClient;
+use silkrate::store::{DiskFault, DiskOperation};
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status, Streaming};
+use tonic_types::StatusExt as _;
+
+use crate::grpc::reads;
+use crate::grpc::reads::{DAY_S, Service, WATCHERS_MAX, assert_refused, at, instant, start, value};
+use crate::skipped;
+use crate::support::{TestServer, tick};
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+type Messages = Streaming<v1::WatchLatestRatesResponse>;
+
+/// What a client makes of the messages: the rates by pair and source, at a sequence.
+#[derive(Default)]
+struct Held {
+    rates: BTreeMap<(String, String), v1::LatestRate>,
+    sequence: u64,
+}
+
+impl Held {
+    fn take(&mut self, message: &v1::WatchLatestRatesResponse) {
+        assert!(message.sequence >= self.sequence, "the sequence went back");
+        if message.kind() == v1::WatchKind::Snapshot {
+            self.rates.clear();
+        }
+        assert!(message.kind() != v1::WatchKind::Heartbeat || message.rates.is_empty());
+        for rate in &message.rates {
+            let run = rate.run.clone().unwrap();
+            self.rates.insert((run.pair, run.source), rate.clone());
+        }
+        self.sequence = message.sequence;
+    }
+
+    fn rates(&self) -> Vec<v1::LatestRate> {
+        self.rates.values().cloned().collect()
+    }
+}
+
+fn everything() -> v1::WatchLatestRatesRequest {
+    v1::WatchLatestRatesRequest::default()
+}
+
+async fn watch(client: &RateServiceClient<Channel>, request: v1::WatchLatestRatesRequest) -> Result<Messages, Status> {
+    client.clone().watch_latest_rates(request).await.map(tonic::Response::into_inner)
+}
+
+async fn next(messages: &mut Messages) -> v1::WatchLatestRatesResponse {
+    timeout(PATIENCE, messages.message()).await.expect("a message in time").unwrap().expect("a message")
+}
+
+async fn end(messages: &mut Messages) -> Status {
+    loop {
+        if let Err(status) = timeout(PATIENCE, messages.message()).await.expect("an end in time") {
+            return status;
+        }
+    }
+}
+
+/// Pair, rate and observations of each rate in a message.
+fn shown(message: &v1::WatchLatestRatesResponse) -> Vec<(String, String, u64)> {
+    let runs = message.rates.iter().filter_map(|rate| rate.run.clone());
+    runs.map(|run| (run.pair, run.rate, run.observation_count)).collect()
+}
+
+fn row(pair: &str, rate: &str, observations: u64) -> (String, String, u64) {
+    (pair.to_owned(), rate.to_owned(), observations)
+}
+
+#[tokio::test]
+async fn a_snapshot_comes_first_and_then_each_change_as_it_commits() {
+    let service = start().await;
+    service.commit("KGS/USD timesca", &[(-120, "0.01144")]).await;
+    let stored = service.commit("KZT/USD timesca", &[(-120, "0.00196")]).await;
+    let mut messages = watch(&service.client, everything()).await.unwrap();
+    let first = next(&mut messages).await;
+    assert_eq!((first.kind(), first.sequence), (v1::WatchKind::Snapshot, stored.sequence));
+    assert_eq!(shown(&first), [row("KGS/USD", "0.01144", 1), row("KZT/USD", "0.00196", 1)]);
+    assert_eq!((first.server_time, first.last_ingest_time), (at(0), reads::proto(stored.recorded_time)));
+
+    let moved = service.commit("KGS/USD timesca", &[(-60, "0.01145")]).await;
+    let message = next(&mut messages).await;
+    assert_eq!((message.kind(), message.sequence), (v1::WatchKind::Changes, moved.sequence));
+    assert_eq!(shown(&message), [row("KGS/USD", "0.01145", 1)]);
+    assert_eq!(message.rates[0].previous_rate.as_deref(), Some("0.01144"));
+
+    // The same rate again is a confirmation, and a dashboard must see that the feed lives.
+    let confirmed = service.commit("KGS/USD timesca", &[(-30, "0.01145")]).await;
+    let message = next(&mut messages).await;
+    assert_eq!((message.kind(), message.sequence), (v1::WatchKind::Changes, confirmed.sequence));
+    assert_eq!(shown(&message), [row("KGS/USD", "0.01145", 2)]);
+    assert_eq!(message.last_ingest_time, reads::proto(confirmed.recorded_time));
+}
+
+#[tokio::test]
+async fn time_alone_reaches_the_watcher() {
+    let service = start().await;
+    service.commit("KGS/USD timesca", &[(-60, "0.01144")]).await;
+    service.commit("KZT/USD nbk", &[(-60, "0.00196")]).await;
+    // Dated tomorrow: known from now on, shown when it comes due.
+    service.commit("KZT/USD nbk", &[(DAY_S, "0.00197")]).await;
+    let mut messages = watch(&service.client, everything()).await.unwrap();
+    assert_eq!(shown(&next(&mut messages).await), [row("KGS/USD", "0.01144", 1), row("KZT/USD", "0.00196", 1)]);
+
+    service.clock.set(instant(DAY_S));
+    service.running.ingest().poke();
+    let due = next(&mut messages).await;
+    assert_eq!((due.kind(), shown(&due)), (v1::WatchKind::Changes, vec![row("KZT/USD", "0.00197", 1)]));
+
+    service.clock.set(instant(2 * DAY_S));
+    service.running.ingest().poke();
+    let stale = next(&mut messages).await;
+    assert_eq!(shown(&stale), [row("KGS/USD", "0.01144", 1), row("KZT/USD", "0.00197", 1)]);
+    let states: Vec<v1::RateState> = stale.rates.iter().map(v1::LatestRate::state).collect();
+    assert_eq!(states, [v1::RateState::Stale, v1::RateState::Flat]);
+    assert!(stale.sequence > due.sequence);
+    assert_eq!(stale.last_ingest_time, due.last_ingest_time, "no tick came");
+}
+
+#[tokio::test]
+async fn a_filter_leaves_the_rest_out_and_heartbeats_tell_of_the_sequence() {
+    let service = start().await;
+    service.commit("KGS/USD timesca", &[(-120, "0.01144")]).await;
+    let request = v1::WatchLatestRatesRequest {
+        pairs: vec!["KZT/USD".to_owned()],
+        heartbeat_interval: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+        ..everything()
+    };
+    let mut messages = watch(&service.client, request).await.unwrap();
+    let first = next(&mut messages).await;
+    assert_eq!((first.kind(), first.rates.len()), (v1::WatchKind::Snapshot, 0), "there is nothing, and it says so");
+    let other = service.commit("KGS/USD timesca", &[(-60, "0.01145")]).await;
+    service.clock.set(instant(7));
+    let heartbeat = next(&mut messages).await;
+    assert_eq!((heartbeat.kind(), heartbeat.sequence), (v1::WatchKind::Heartbeat, other.sequence));
+    assert_eq!(heartbeat.last_ingest_time, reads::proto(other.recorded_time));
+    assert_eq!(heartbeat.server_time, at(7));
+    assert_eq!(next(&mut messages).await.kind(), v1::WatchKind::Heartbeat, "as long as nothing comes");
+    service.commit("KZT/USD timesca", &[(-60, "0.00196")]).await;
+    let message = loop {
+        let message = next(&mut messages).await;
+        if message.kind() != v1::WatchKind::Heartbeat {
+            break message;
+        }
+    };
+    assert_eq!((message.kind(), shown(&message)), (v1::WatchKind::Changes, vec![row("KZT/USD", "0.00196", 1)]));
+}
+
+#[tokio::test]
+async fn who_comes_back_goes_on_where_it_was() {
+    let service = start().await;
+    let first = service.commit("KGS/USD timesca", &[(-120, "0.01144")]).await.sequence;
+    let last = service.commit("KZT/USD timesca", &[(-120, "0.00196")]).await.sequence;
+    let begin = async |since_sequence| {
+        let request = v1::WatchLatestRatesRequest { since_sequence, ..everything() };
+        let message = next(&mut watch(&service.client, request).await.unwrap()).await;
+        assert_eq!(message.sequence, last);
+        (message.kind(), message.rates.len())
+    };
+    assert_eq!(begin(0).await, (v1::WatchKind::Snapshot, 2));
+    assert_eq!(begin(first).await, (v1::WatchKind::Changes, 1));
+    assert_eq!(begin(last).await, (v1::WatchKind::Heartbeat, 0), "it need not wait to know that it holds all");
+    assert_eq!(begin(last + 1).await, (v1::WatchKind::Snapshot, 2), "of a store that this one is not");
+}
+
+#[tokio::test]
+async fn what_cannot_be_watched_is_refused_by_its_field() {
+    let service = start().await;
+    let asked = |request| watch(&service.client, request);
+    let heartbeat_interval = Some(prost_types::Duration { seconds: 181, nanos: 0 });
+    let request = v1::WatchLatestRatesRequest { heartbeat_interval, ..everything() };
+    assert_refused(asked(request).await, Code::InvalidArgument, "heartbeat_interval");
+    let request = v1::WatchLatestRatesRequest { pairs: vec!["KGS".to_owned()], ..everything() };
+    assert_refused(asked(request).await, Code::InvalidArgument, "pairs[0]");
+    let request = v1::WatchLatestRatesRequest { sources: vec!["Times CA".to_owned()], ..everything() };
+    assert_refused(asked(request).await, Code::InvalidArgument, "sources[0]");
+}
+
+#[tokio::test]
+async fn a_deadline_ends_a_watch() {
+    let service = start().await;
+    let mut request = Request::new(everything());
+    request.set_timeout(Duration::from_millis(300));
+    let mut messages = service.client.clone().watch_latest_rates(request).await.unwrap().into_inner();
+    assert_eq!(end(&mut messages).await.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn one_watcher_too_many_is_told_when_to_come_back() {
+    let service = start().await;
+    let mut watchers = Vec::new();
+    for _ in 0..WATCHERS_MAX {
+        watchers.push(watch(&service.client, everything()).await.unwrap());
+    }
+    let refused = watch(&service.client, everything()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.get_error_details().retry_info().is_some(), "{refused:?}");
+    // One that goes makes room.
+    drop(watchers.pop());
+    let again = async {
+        while watch(&service.client, everything()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("a place in time");
+}
+
+/// A hundred series in one commit: a message of some ten kilobytes.
+async fn commit_large(service: &Service, second: i64, rate: &str) -> u64 {
+    let pair = Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap();
+    let groups = (0..100).map(|number| SeriesTicks {
+        series: SeriesKey { pair, source: Source::parse(&format!("source-{number}")).unwrap() },
+        ticks: vec![BatchTick { index: number, observed_time: instant(second), value: value(rate) }],
+        quarantine_factor: None,
+    });
+    let batch = Batch { groups: groups.collect(), ..Batch::default() };
+    service.running.ingest().submit(batch).await.unwrap().sequence
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_holds_up_nobody_and_then_gets_the_newest_state() {
+    const COMMITS: i64 = 200;
+    const WATCHERS: usize = 50;
+    /// Of a stream of 64 KiB, and what lies beside it in buffers of the transport.
+    const MESSAGES_WAITING_MAX: usize = 20;
+    let service = start().await;
+    let mut last = commit_large(&service, -COMMITS - 1, "0.01144").await;
+    let mut watchers = Vec::new();
+    for _ in 0..WATCHERS {
+        // A connection each: nobody reads for another.
+        let endpoint = Endpoint::from_shared(format!("http://{}", service.address)).unwrap();
+        let channel = endpoint.initial_stream_window_size(65_535).connect().await.unwrap();
+        watchers.push(watch(&RateServiceClient::new(channel), everything()).await.unwrap());
+    }
+    // Each commit is answered while nobody reads: the writer does not wait for them.
+    for second in -COMMITS..0 {
+        last = commit_large(&service, second, if second % 2 == 0 { "0.01144" } else { "0.01145" }).await;
+    }
+    let expect = service.latest(0).await.rates;
+    for mut messages in watchers {
+        let (mut held, mut read) = (Held::default(), 0);
+        while held.sequence < last {
+            held.take(&next(&mut messages).await);
+            read += 1;
+        }
+        assert!(read <= MESSAGES_WAITING_MAX, "{read} messages waited: a backlog");
+        let mut rates = held.rates();
+        rates.sort_by_key(|rate| expect.iter().position(|other| other == rate));
+        assert_eq!(rates, expect);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_watchers_see_a_change() {
+    see_a_change(1_000, 250).await;
+}
+
+#[tokio::test]
+async fn a_thousand_watchers_on_connections_of_their_own_see_a_change() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    // Both ends of each are in this process, and some are for the store and the other tests.
+    let room = limit.maximum.map_or(usize::MAX, |files| usize::try_from(files).unwrap().saturating_sub(500) / 2);
+    let watchers = room.min(1_000);
+    if watchers < 1_000 {
+        skipped::skipped(&format!("only {watchers} watchers of 1,000: this system lets a process have no more files"));
+    }
+    see_a_change(watchers, 1).await;
+}
+
+async fn see_a_change(watchers_count: usize, calls_a_connection: usize) {
+    let server = TestServer::start(&[]).await;
+    server.store(&[tick("KGS/USD", -60, "0.01144"), tick("KZT/USD", -60, "0.00196")]).await;
+    let mut watchers = Vec::new();
+    for _ in 0..watchers_count / calls_a_connection {
+        let endpoint = Endpoint::from_shared(format!("http://{}", server.addr)).unwrap();
+        let client = RateServiceClient::new(endpoint.connect().await.unwrap());
+        for _ in 0..calls_a_connection {
+            let mut messages = watch(&client, everything()).await.unwrap();
+            assert_eq!(next(&mut messages).await.rates.len(), 2);
+            watchers.push(messages);
+        }
+    }
+    let stored = server.store(&[tick("KGS/USD", -30, "0.01145")]).await;
+    for messages in &mut watchers {
+        let message = next(messages).await;
+        assert_eq!((message.sequence, shown(&message)), (stored.sequence, vec![row("KGS/USD", "0.01145", 1)]));
+    }
+}
+
+fn assert_retry(status: &Status) {
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(status.get_error_details().retry_info().is_some(), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_says_when_to_come_back() {
+    let server = TestServer::start(&["--shutdown-grace", "10m"]).await;
+    let stored = server.store(&[tick("KGS/USD", -60, "0.01144")]).await;
+    let mut messages = watch(&server.rates(), everything()).await.unwrap();
+    assert_eq!(next(&mut messages).await.sequence, stored.sequence);
+    let (_dir, course) = server.begin_stop();
+    let status = end(&mut messages).await;
+    assert_retry(&status);
+    assert!(status.message().contains("shutting down"), "{status:?}");
+    // A watch does not hold up the end.
+    timeout(PATIENCE, course).await.expect("an end within the grace").unwrap().0.unwrap();
+}
+
+#[tokio::test]
+async fn where_nothing_is_written_any_more_nothing_is_watched() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&broken);
+    let fault: DiskFault = Arc::new(move |operation| match operation {
+        DiskOperation::Sync if switch.load(Ordering::SeqCst) => Err(std::io::Error::other("the disk is gone")),
+        DiskOperation::Write | DiskOperation::Flush | DiskOperation::Sync => Ok(()),
+    });
+    let server = TestServer::start_on(fault, &[]).await;
+    server.store(&[tick("KGS/USD", -60, "0.01144")]).await;
+    let mut messages = watch(&server.rates(), everything()).await.unwrap();
+    next(&mut messages).await;
+    broken.store(true, Ordering::SeqCst);
+    let request = v1::IngestTicksRequest { ticks: vec![tick("KGS/USD", -30, "0.01145")], ..Default::default() };
+    assert_retry(&server.ingest().ingest_ticks(request).await.unwrap_err());
+    let status = end(&mut messages).await;
+    assert_retry(&status);
+    assert!(status.message().contains("the disk is gone"), "{status:?}");
+    assert_retry(&watch(&server.rates(), everything()).await.unwrap_err());
+    let polled = server.rates().get_latest_rates(v1::GetLatestRatesRequest::default()).await.unwrap();
+    assert_eq!(polled.into_inner().rates.len(), 1, "reads go on");
+}
+
+/// What happens around a watcher.
+#[derive(Clone, Debug)]
+enum Event {
+    /// A tick of a series; its rate is one of three, so that confirmations are common.
+    Tick { series: usize, late_s: i64, rate: usize },
+    /// Time goes by, and the writer looks at its clock.
+    Hours(i64),
+    /// The watcher reads a message, if there may be one.
+    Read,
+    /// Its connection is cut, and it comes back with the last sequence that it saw.
+    Cut,
+}
+
+const SERIES: [&str; 3] = ["KGS/USD timesca", "KGS/USD nbkr", "UZS/USD timesca"];
+const RATES: [&str; 3] = ["0.01144", "0.01145", "0.01146 -0.1"];
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let tick = (0..SERIES.len(), prop_oneof![3 => Just(0), 1 => -DAY_S..DAY_S], 0..RATES.len())
+        .prop_map(|(series, late_s, rate)| Event::Tick { series, late_s, rate });
+    let one =
+        prop_oneof![6 => tick, 1 => (1_i64..60).prop_map(Event::Hours), 3 => Just(Event::Read), 2 => Just(Event::Cut)];
+    prop::collection::vec(one, 1..40)
+}
+
+/// Lives through the events and says what the watcher holds in the end, and what a poll says.
+async fn live_through(events: Vec<Event>, filter: v1::WatchLatestRatesRequest) -> (Held, v1::GetLatestRatesResponse) {
+    let service = start().await;
+    let (mut held, mut now_s) = (Held::default(), 0);
+    let mut messages = watch(&service.client, filter.clone()).await.unwrap();
+    for event in events {
+        match event {
+            Event::Tick { series, late_s, rate } => {
+                now_s += 1;
+                service.clock.set(instant(now_s));
+                service.commit(SERIES[series], &[(now_s + late_s, RATES[rate])]).await;
+            }
+            Event::Hours(hours) => {
+                now_s += hours * reads::HOUR_S;
+                service.clock.set(instant(now_s));
+                service.running.ingest().poke();
+            }
+            Event::Read => {
+                // Where nothing waits, a moment is enough to know.
+                if let Ok(message) = timeout(Duration::from_millis(5), messages.message()).await {
+                    held.take(&message.unwrap().unwrap());
+                }
+            }
+            Event::Cut => {
+                drop(messages);
+                let request = v1::WatchLatestRatesRequest { since_sequence: held.sequence, ..filter.clone() };
+                messages = watch(&service.client, request).await.unwrap();
+            }
+        }
+    }
+    // Whatever time had to change is in with this answer, which the writer gives after it has looked at its clock.
+    let last = service.commit(SERIES[0], &[(now_s - 2 * DAY_S, RATES[0])]).await.sequence;
+    while held.sequence < last {
+        held.take(&next(&mut messages).await);
+    }
+    let request = v1::GetLatestRatesRequest { pairs: filter.pairs, ..Default::default() };
+    let polled = service.client.clone().get_latest_rates(request).await.unwrap().into_inner();
+    (held, polled)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_watcher_cut_off_at_random_ends_with_the_latest_quotes(events in events(), filtered in any::<bool>()) {
+        let pairs = if filtered { vec!["KGS/USD".to_owned()] } else { Vec::new() };
+        let heartbeat_interval = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+        let filter = v1::WatchLatestRatesRequest { pairs, heartbeat_interval, ..everything() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (held, polled) = runtime.block_on(live_through(events, filter));
+        prop_assert_eq!(held.sequence, polled.sequence);
+        let mut rates = polled.rates;
+        rates.sort_by_key(|rate| rate.run.as_ref().map(|run| (run.pair.clone(), run.source.clone())));
+        prop_assert_eq!(held.rates(), rates);
+    }
+}

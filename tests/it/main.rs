@@ -1,0 +1,28 @@
+//! Integration tests: one binary, a module for each area, over real sockets, files and processes.
+//!
+//! Tests that measure the memory of their process, or that are timed, have binaries of their own: `memory` and `browser`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a failed helper fails its test, and the numbers of tests are small"
+)]
+
+mod fixture;
+mod full_export;
+mod publisher;
+mod random;
+mod skipped;
+mod strace;
+mod support;
+mod web;
+
+mod architecture;
+mod cli;
+mod feed;
+mod files;
+mod grpc;
+mod http;
+mod store;

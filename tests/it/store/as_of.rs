@@ -1,0 +1,172 @@
+//! What reads as known earlier cost: blocks, counted, after so many revisions that a read of all of them would show.
+
+use std::path::Path;
+
+use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, SeriesKey, Source, Timestamp};
+use silkrate::store::{CheckpointLimits, ScanOrder, Store, StoreOptions};
+
+use crate::store::durable;
+
+const SECOND: i64 = Timestamp::SECOND_US;
+const BASE_US: i64 = 1_765_152_000 * SECOND;
+
+fn options(directory: &Path) -> StoreOptions {
+    let options = durable::options(directory, CheckpointLimits::default(), None);
+    StoreOptions { collapse_window_default_us: Timestamp::HOUR_US, ..options }
+}
+
+fn key() -> SeriesKey {
+    let pair = Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap();
+    SeriesKey { pair, source: Source::parse("timesca").unwrap() }
+}
+
+fn second(second: u64) -> Timestamp {
+    Timestamp::from_micros(BASE_US + i64::try_from(second).unwrap() * SECOND)
+}
+
+fn value(number: u64) -> PublishedValue {
+    PublishedValue { rate: Rate::from_parts(u128::from(10_000 + number), 5).unwrap(), reported_change: None }
+}
+
+/// A store of one series, to which commits are made, and after each of them the time to read it as known then.
+struct Fixture {
+    store: Store,
+    _directory: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(options(directory.path()), Timestamp::from_micros(BASE_US)).unwrap();
+        Self { store, _directory: directory }
+    }
+
+    /// One commit of a rate at each of these seconds.
+    fn commit(&mut self, ticks: impl IntoIterator<Item = (u64, u64)>) -> Timestamp {
+        let mut transaction = self.store.begin(Timestamp::from_micros(BASE_US));
+        let series = transaction.series(&key()).unwrap();
+        for (at, number) in ticks {
+            transaction.upsert(series, second(at), value(number), true).unwrap();
+        }
+        transaction.commit().unwrap();
+        self.store.newest_commit().recorded_time
+    }
+
+    /// One commit for each tenth of the rates of a round, in an order that scatters them over all seconds.
+    fn revise_all(&mut self, rates: u64, round: u64) -> Timestamp {
+        let mut known = Timestamp::MIN;
+        for part in 0..10 {
+            let scattered = (part..rates).step_by(10).map(|nth| nth * 7_919 % rates);
+            known = self.commit(scattered.map(|at| (at, at + round * rates)));
+        }
+        self.store.checkpoint().unwrap();
+        known
+    }
+
+    /// Reads as known at `known` at each of these seconds, each in a few blocks, and compares the rates with `expect`.
+    fn check_reads(&self, known: Timestamp, at: &[u64], expect: impl Fn(u64) -> Option<u64>) {
+        let view = self.store.view();
+        let series = view.find(&key()).unwrap();
+        for at in at {
+            let before = view.blocks_read();
+            let run = series.run_at(second(*at), known).unwrap();
+            let blocks = view.blocks_read() - before;
+            assert!(blocks <= READ_BLOCKS_MAX, "{blocks} blocks at second {at} as known at {known}");
+            assert_eq!(run.map(|run| run.value), expect(*at).map(value), "at second {at} as known at {known}");
+        }
+    }
+
+    /// How many blocks are decoded by a read that may have to make the index longer.
+    fn blocks_of_first_read(&self, known: Timestamp) -> u64 {
+        let view = self.store.view();
+        let before = view.blocks_read();
+        view.find(&key()).unwrap().run_at(second(0), known).unwrap();
+        view.blocks_read() - before
+    }
+}
+
+/// The most blocks that a read may decode: the one of runs at its time, the one before that, and the one of revisions
+/// that has its answer.
+const READ_BLOCKS_MAX: u64 = 3;
+
+fn every_240th(seconds: u64) -> Vec<u64> {
+    (0..seconds).step_by(240).collect()
+}
+
+#[test]
+fn a_read_decodes_few_blocks_however_many_rates_were_revised_since() {
+    const RATES: u64 = 10_000;
+    let mut fixture = Fixture::new();
+    let mut known = vec![fixture.commit((0..RATES).map(|at| (at, at)))];
+    known.extend((1..4).map(|round| fixture.revise_all(RATES, round)));
+    // Each block of revisions has been read once, then only those that came since.
+    let revision_blocks = 3 * RATES / 2_048 + 1;
+    let first = fixture.blocks_of_first_read(known[0]);
+    assert!((revision_blocks..=revision_blocks + 4).contains(&first), "{first} blocks were read for the index");
+    for (round, known) in (0..).zip(&known) {
+        fixture.check_reads(*known, &every_240th(RATES), |at| Some(at + round * RATES));
+    }
+    fixture.commit([(7, 1), (8_000, 2)]);
+    fixture.store.checkpoint().unwrap();
+    let more = fixture.blocks_of_first_read(known[0]);
+    assert!(more <= 1 + READ_BLOCKS_MAX, "{more} blocks were read for two more revisions");
+    fixture.check_reads(known[1], &every_240th(RATES), |at| Some(at + RATES));
+}
+
+#[test]
+fn a_read_decodes_few_blocks_however_often_one_minute_was_revised_since() {
+    const RATES: u64 = 5_000;
+    let mut fixture = Fixture::new();
+    fixture.commit((0..RATES).map(|at| (at, at)));
+    let flap = |number: u64| (2_000..2_060).map(move |at| (at, at + (number % 2 + 1) * RATES));
+    let known: Vec<Timestamp> = (0..150).map(|number| fixture.commit(flap(number))).collect();
+    fixture.store.checkpoint().unwrap();
+    fixture.commit(flap(150));
+    fixture.blocks_of_first_read(known[0]);
+    for number in [0, 1, 77, 149] {
+        let expect = |at| Some(if (2_000..2_060).contains(&at) { at + (number % 2 + 1) * RATES } else { at });
+        let known = known[usize::try_from(number).unwrap()];
+        fixture.check_reads(known, &[0, 1_999, 2_000, 2_030, 2_059, 2_060, 4_999], expect);
+    }
+}
+
+#[test]
+fn a_read_decodes_few_blocks_however_much_was_backfilled_since() {
+    const RATES: u64 = 12_000;
+    let mut fixture = Fixture::new();
+    let known = fixture.commit((RATES..RATES + 10).map(|at| (at, at)));
+    for start in [9_000, 6_000, 3_000, 0] {
+        fixture.commit((start..start + 3_000).map(|at| (at, at)));
+    }
+    let check = |fixture: &Fixture| {
+        let expect = |at: u64| at.checked_sub(RATES).map(|nth| RATES + nth.min(9));
+        fixture.check_reads(known, &[0, 5_000, RATES - 1, RATES, RATES + 4, RATES + 500], expect);
+        let series = fixture.store.view();
+        let first = series.find(&key()).unwrap().first_observed_time(known).unwrap();
+        assert_eq!(first, Some(second(RATES)));
+    };
+    check(&fixture);
+    fixture.store.checkpoint().unwrap();
+    check(&fixture);
+}
+
+#[test]
+fn a_scan_reads_each_block_of_revisions_a_few_times() {
+    const RATES: u64 = 10_000;
+    let mut fixture = Fixture::new();
+    let known = fixture.commit((0..RATES).map(|at| (at, at)));
+    fixture.revise_all(RATES, 1);
+    let view = fixture.store.view();
+    let series = view.find(&key()).unwrap();
+    for order in [ScanOrder::Ascending, ScanOrder::Descending] {
+        let before = view.blocks_read();
+        let pieces = series.runs(Timestamp::MIN, Timestamp::MAX, known, order).unwrap();
+        let mut runs: Vec<_> = pieces.flat_map(Result::unwrap).collect();
+        if order == ScanOrder::Descending {
+            runs.reverse();
+        }
+        assert!(runs.iter().map(|run| run.value).eq((0..RATES).map(value)));
+        let blocks = view.blocks_read() - before;
+        assert!(blocks <= 60, "{blocks} blocks were read for {RATES} runs");
+    }
+}

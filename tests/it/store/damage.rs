@@ -1,0 +1,365 @@
+//! Damage on the disk: what a store answers is what was written, or an error, for the range of the
+//! damage and no more.
+
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Instant;
+
+use silkrate::domain::{PublishedValue, Rate, Run, Timestamp};
+use silkrate::ingest::{RefusalReason, Summary};
+use silkrate::store::{CheckpointLimits, StoreError};
+
+use crate::store::durable::planted::{
+    TICKS, all_runs, commit, copy, fill, fill_and_close, flip, keys, raw, read_log, refusal, runs, tick, try_open,
+};
+use crate::store::durable::{BASE_US, Random, SECOND, batch_of, key, open, run, submit, value};
+
+/// A change to the bytes of a log, given where its frames lie.
+type LogChange<'a> = &'a dyn Fn(&mut Vec<u8>, &[Range<usize>]);
+
+/// What became of a damaged store.
+#[derive(Default, Debug)]
+struct Outcomes {
+    refused: usize,
+    damaged_ranges: usize,
+    whole: usize,
+}
+
+impl Outcomes {
+    /// Opens and reads a damaged store: whatever it answers must be what was written.
+    fn add(&mut self, directory: &Path, expected: &[Vec<Run>]) {
+        let Ok(store) = try_open(directory) else {
+            self.refused += 1;
+            return;
+        };
+        let mut whole = true;
+        for (series, expected) in expected.iter().enumerate() {
+            match all_runs(&store, series) {
+                Ok(runs) => assert_eq!(&runs, expected),
+                Err(StoreError::DamagedBlock { .. }) => whole = false,
+                Err(error) => panic!("{error}"),
+            }
+            let newest = store.view().find(&key(0, series)).unwrap().run_at(Timestamp::MAX, Timestamp::MAX);
+            assert_eq!(newest.unwrap().as_ref(), expected.last());
+        }
+        let problems = store.verify().problems;
+        assert!(whole || !problems.is_empty(), "verify does not see what a read saw");
+        if problems.is_empty() {
+            self.whole += 1;
+        } else {
+            self.damaged_ranges += 1;
+        }
+    }
+}
+
+/// A closed store of many pages: rates without a pattern, so that their blocks do not compress. Seven
+/// parts or more fill a segment of sled's, which it reads over again as it opens.
+fn fill_pages(directory: &Path, parts: i64) {
+    let mut random = Random(9);
+    let mut store = fill(directory);
+    for part in 1..=parts {
+        let ticks = (0..20_000).map(|at| {
+            let mantissa = u128::from(random.below(u64::MAX - 1)) + 1;
+            let micros =
+                BASE_US + part * 400 * 86_400 * SECOND + at * 600 * SECOND + random.below(1 << 28).cast_signed();
+            (micros, PublishedValue { rate: Rate::from_parts(mantissa, 5).unwrap(), reported_change: None })
+        });
+        commit(&mut store, 0, ticks);
+        store.checkpoint().unwrap();
+    }
+}
+
+fn damage_many(parts: i64, count: u64, mut damage: impl FnMut(&Path, u64)) -> Outcomes {
+    let sound = tempfile::tempdir().unwrap();
+    fill_pages(sound.path(), parts);
+    let expected: Vec<Vec<Run>> = {
+        let store = open(sound.path());
+        (0..2).map(|series| all_runs(&store, series).unwrap()).collect()
+    };
+    drop(raw(sound.path()));
+    let mut outcomes = Outcomes::default();
+    for number in 0..count {
+        let directory = tempfile::tempdir().unwrap();
+        copy(sound.path(), directory.path());
+        damage(directory.path(), number);
+        outcomes.add(directory.path(), &expected);
+    }
+    outcomes
+}
+
+#[test]
+fn a_truncated_store_file_is_an_error_or_no_loss() {
+    const LENGTHS: u64 = 40;
+    let began = Instant::now();
+    let outcomes = damage_many(2, LENGTHS, |directory, number| {
+        let path = directory.join("sled/db");
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        let length = file.metadata().unwrap().len();
+        // Both ends finely, the middle by steps.
+        let kept = match number {
+            0..10 => number * 37,
+            10..20 => length - (number - 9) * 37,
+            _ => length * (number - 19) / (LENGTHS - 18),
+        };
+        file.set_len(kept).unwrap();
+    });
+    println!("{LENGTHS} truncations: {outcomes:?}, {:.1?}", began.elapsed());
+    assert!(outcomes.refused > 0);
+}
+
+#[test]
+fn a_flipped_bit_in_the_store_file_is_never_another_rate() {
+    const FLIPS: u64 = 64;
+    let began = Instant::now();
+    let mut random = Random(3);
+    let outcomes = damage_many(9, FLIPS, |directory, number| {
+        let names: Vec<_> = fs::read_dir(directory.join("sled"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("snap."))
+            .collect();
+        let path = match names.first() {
+            Some(snapshot) if number % 8 == 0 => snapshot.clone(),
+            _ => directory.join("sled/db"),
+        };
+        let mut bytes = fs::read(&path).unwrap();
+        // Rather where something is written than in what fills up the file.
+        let at = (0..1_000)
+            .map(|_| random.below(bytes.len() as u64) as usize)
+            .find(|at| bytes[*at] != bytes[(*at + 1) % bytes.len()])
+            .unwrap();
+        bytes[at] ^= 1 << random.below(8);
+        fs::write(path, bytes).unwrap();
+    });
+    println!("{FLIPS} flips in files: {outcomes:?}, {:.1?}", began.elapsed());
+    assert!(outcomes.refused > 0 && outcomes.damaged_ranges > 0, "{outcomes:?}");
+}
+
+#[test]
+fn a_damaged_record_is_refused() {
+    let sound = tempfile::tempdir().unwrap();
+    drop(fill(sound.path()));
+    drop(raw(sound.path()));
+    let check = |prefix: u8, change: &mut dyn FnMut(&sled::Db, &[u8])| {
+        let directory = tempfile::tempdir().unwrap();
+        copy(sound.path(), directory.path());
+        let db = raw(directory.path());
+        let keys = keys(&db, prefix);
+        change(&db, &keys[keys.len() / 2]);
+        drop(db);
+        let error = refusal(directory.path());
+        assert!(matches!(error, StoreError::Damaged { .. } | StoreError::NewerFormat { .. }), "{error}");
+        error.to_string()
+    };
+    let mut random = Random(5);
+    for prefix in *b"fmqsx" {
+        for _ in 0..3 {
+            check(prefix, &mut |db, key| flip(db, key, &mut random));
+        }
+        let cut = check(prefix, &mut |db, key| drop(db.insert(key, &db.get(key).unwrap().unwrap()[1..]).unwrap()));
+        assert!(cut.contains("damaged") || cut.contains("format"), "{cut}");
+    }
+    for (prefix, expect) in [
+        (b'f', "its record of polls makes no sense"),
+        (b'm', "its own record is missing"),
+        (b's', "the record of series"),
+        (b'q', "the record of a held tick makes no sense"),
+        (b'x', "entries of its index are missing or foreign"),
+    ] {
+        let said = check(prefix, &mut |db, key| drop(db.remove(key).unwrap()));
+        assert!(said.contains(expect) || said.contains("missing"), "{said}");
+    }
+    // The last chunk of a source, and the newest held tick, whose absence leaves no gap: only the digest tells.
+    for prefix in *b"fq" {
+        let said = check(prefix, &mut |db, _| drop(db.remove(keys(db, prefix).pop().unwrap()).unwrap()));
+        assert!(said.contains("missing or foreign"), "{said}");
+    }
+    // An index entry, or a chunk of polls, in the place of another.
+    for prefix in *b"fx" {
+        check(prefix, &mut |db, key| {
+            let other = keys(db, prefix).remove(0);
+            db.insert(key, db.get(other).unwrap().unwrap()).unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_damaged_log_is_refused_and_a_torn_end_cut_off() {
+    let sound = tempfile::tempdir().unwrap();
+    drop(fill(sound.path()));
+    drop(raw(sound.path()));
+    let check = |change: LogChange<'_>, expect: Result<usize, &str>| {
+        let directory = tempfile::tempdir().unwrap();
+        copy(sound.path(), directory.path());
+        let (path, mut log, frames) = read_log(directory.path());
+        assert_eq!(frames.len(), 2);
+        change(&mut log, &frames);
+        fs::write(path, log).unwrap();
+        match (try_open(directory.path()), expect) {
+            // The second commit put ten ticks into the second series.
+            (Ok(store), Ok(count)) => {
+                assert_eq!(all_runs(&store, 1).unwrap().len(), count);
+                assert_eq!(store.verify().problems, Vec::<String>::new());
+            }
+            (Err(error), Err(expect)) => assert!(error.to_string().contains(expect), "{error}"),
+            (Ok(_), Err(expect)) => panic!("opens, not said: {expect}"),
+            (Err(error), Ok(_)) => panic!("{error}"),
+        }
+    };
+    check(&|_, _| {}, Ok(60));
+    for bit in [0, 40, 100] {
+        check(&|log, frames| log[frames[0].start + bit / 8] ^= 1 << (bit % 8), Err("is broken, and others follow"));
+    }
+    check(&|log, frames| drop(log.drain(frames[0].clone())), Err("does not follow from"));
+    check(&|log, _| log[9] ^= 1, Err("its log belongs to another store"));
+    check(&|log, _| log.truncate(10), Err("its log is cut off"));
+    // Half a frame at the end is a commit that a crash cut short.
+    for kept in [1, 20, 60] {
+        check(&|log, frames| log.truncate(frames[1].start + kept), Ok(50));
+    }
+    check(&|log, _| log.extend_from_slice(&[0; 700]), Ok(60));
+    let directory = tempfile::tempdir().unwrap();
+    copy(sound.path(), directory.path());
+    fs::remove_file(directory.path().join("log")).unwrap();
+    let error = refusal(directory.path()).to_string();
+    assert!(error.contains("its log is missing"), "{error}");
+}
+
+/// Flips a bit in a column of the second block of a kind of the first series.
+fn damage_second_block(directory: &Path, kind: u8, column: u8) {
+    let db = raw(directory);
+    let of_kind = |key: &Vec<u8>| key[1..5] == 1_u32.to_be_bytes() && key[5] == kind;
+    let block = keys(&db, b'x').into_iter().filter(of_kind).nth(1).unwrap();
+    let mut column_key = vec![b'b'];
+    column_key.extend_from_slice(&block[6..]);
+    column_key.push(column);
+    flip(&db, &column_key, &mut Random(u64::from(column)));
+}
+
+#[test]
+fn a_damaged_block_of_runs_is_lost_for_its_range_only() {
+    for column in [0, 3, 7] {
+        let directory = tempfile::tempdir().unwrap();
+        fill_and_close(directory.path());
+        damage_second_block(directory.path(), 0, column);
+        let store = open(directory.path());
+        let error = all_runs(&store, 0).unwrap_err();
+        let StoreError::DamagedBlock { series, what: "runs", from, to, .. } = error else { panic!("{error}") };
+        assert_eq!(*series, key(0, 0));
+        // Blocks of 2,048 runs, so that one is the ticks 2,048 to 4,095.
+        assert_eq!((from.micros(), to.micros()), (tick(2_048).0, tick(4_095).0));
+        assert_eq!(runs(&store, 0, BASE_US, from.micros()).unwrap().len(), 2_048);
+        assert_eq!(runs(&store, 0, to.micros() + 1, i64::MAX).unwrap().len() as i64, TICKS + 10 - 4_096);
+        assert_eq!(all_runs(&store, 1).unwrap().len(), 60);
+        let problems = store.verify().problems;
+        assert!(problems.iter().any(|problem| problem.contains("the stored runs from")), "{problems:?}");
+        drop(store);
+        check_ingest_around_damage(directory.path(), 3_000);
+    }
+}
+
+#[test]
+fn a_damaged_block_of_instants_leaves_the_rates() {
+    let directory = tempfile::tempdir().unwrap();
+    fill_and_close(directory.path());
+    damage_second_block(directory.path(), 1, 0);
+    let store = open(directory.path());
+    assert_eq!(all_runs(&store, 0).unwrap().len() as i64, TICKS + 10);
+    let view = store.view();
+    let error = view.find(&key(0, 0)).unwrap().instants(Timestamp::MIN, Timestamp::MAX).find_map(Result::err).unwrap();
+    assert!(matches!(error, StoreError::DamagedBlock { what: "instants", .. }), "{error}");
+    let problems = store.verify().problems;
+    assert!(problems.iter().any(|problem| problem.contains("the stored instants from")), "{problems:?}");
+    drop((store, view));
+    check_ingest_around_damage(directory.path(), 5_000);
+}
+
+/// A tick into the damaged range is refused with its reason, those before and after it go in.
+fn check_ingest_around_damage(directory: &Path, damaged: i64) {
+    let running = run(directory, CheckpointLimits::default(), None);
+    let between = |at: i64| (tick(at).0 + SECOND, value(1));
+    let ticks = [between(10), between(damaged), between(9_000), tick(TICKS + 50)];
+    let report = submit(running.ingest(), batch_of(&key(0, 0), ticks, false)).unwrap();
+    let reasons: Vec<_> = report.refusals.iter().map(|refusal| (refusal.index, refusal.reason)).collect();
+    assert_eq!(reasons, [(1, RefusalReason::DamagedRange)]);
+    assert!(report.refusals[0].message.contains("restore the store from a backup"), "{:?}", report.refusals);
+    assert_eq!(report.summary.refused_count, 1);
+    let Summary { new_run_count, collapsed_count, .. } = report.summary;
+    assert_eq!(new_run_count + collapsed_count, 3);
+    running.close().unwrap();
+    let store = open(directory);
+    assert_eq!(runs(&store, 0, between(10).0, between(10).0 + 1).map(|runs| runs.len()), Ok(1));
+    assert_eq!(runs(&store, 0, tick(TICKS + 50).0, i64::MAX).map(|runs| runs.len()), Ok(1));
+}
+
+/// Kind of the blocks of revisions, in the key of an index entry after the series.
+const REVISIONS: u8 = 2;
+
+/// A store whose rates were revised three times, and the times to read it as known after each commit.
+fn fill_revised(directory: &Path) -> Vec<Timestamp> {
+    let mut store = open(directory);
+    let mut known = Vec::new();
+    for round in 0..4_i64 {
+        let mut transaction = store.begin(Timestamp::from_micros(BASE_US));
+        let series = transaction.series(&key(0, 0)).unwrap();
+        for at in 0..3_000_i64 {
+            let value = value((at + round * 11).cast_unsigned());
+            transaction.upsert(series, Timestamp::from_micros(BASE_US + at * SECOND), value, true).unwrap();
+        }
+        transaction.commit().unwrap();
+        known.push(store.newest_commit().recorded_time);
+    }
+    store.checkpoint().unwrap();
+    known
+}
+
+/// What reads at every 50th second as known at each of these times give, one outcome for each.
+fn reads_as_known(directory: &Path, known: &[Timestamp]) -> Vec<Result<Option<Run>, StoreError>> {
+    let store = try_open(directory).unwrap();
+    let view = store.view();
+    let series = view.find(&key(0, 0)).unwrap();
+    let times = (0..3_000_i64).step_by(50).map(|at| Timestamp::from_micros(BASE_US + at * SECOND));
+    let asked = times.flat_map(|time| known.iter().map(move |known| (time, *known)));
+    asked.map(|(time, known)| series.run_at(time, known)).collect()
+}
+
+#[test]
+fn a_damaged_block_of_revisions_fails_the_reads_that_need_it_and_no_other() {
+    let sound = tempfile::tempdir().unwrap();
+    let mut known = fill_revised(sound.path());
+    known.push(Timestamp::MAX);
+    let expected: Vec<Option<Run>> = reads_as_known(sound.path(), &known).into_iter().map(Result::unwrap).collect();
+    let db = raw(sound.path());
+    let entries = keys(&db, b'x').into_iter().filter(|key| key[5] == REVISIONS);
+    let blocks: Vec<[u8; 8]> = entries.map(|key| key[6..14].try_into().unwrap()).collect();
+    drop(db);
+    assert!(blocks.len() >= 4, "{} blocks of revisions", blocks.len());
+    let mut random = Random(5);
+    let (mut failed, mut answered) = (0, 0);
+    for block in &blocks {
+        let directory = tempfile::tempdir().unwrap();
+        copy(sound.path(), directory.path());
+        let db = raw(directory.path());
+        for column in keys(&db, b'b').iter().filter(|key| key[1..9] == *block) {
+            flip(&db, column, &mut random);
+        }
+        db.flush().unwrap();
+        drop(db);
+        for (nth, (read, expected)) in reads_as_known(directory.path(), &known).into_iter().zip(&expected).enumerate() {
+            match read {
+                Ok(run) => {
+                    assert_eq!(&run, expected);
+                    answered += 1;
+                }
+                Err(StoreError::DamagedBlock { .. }) => {
+                    assert_ne!(nth % known.len(), known.len() - 1, "the newest knowledge needs no revision");
+                    failed += 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    println!("{} blocks: {failed} reads failed, {answered} answered", blocks.len());
+    assert!(failed > blocks.len() && answered > failed / 4, "{failed} failed, {answered} answered");
+}

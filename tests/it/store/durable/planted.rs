@@ -1,0 +1,163 @@
+//! Stores to plant leftovers and damage in, and the ways to reach into them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use silkrate::domain::{Health, Poll, PublishedValue, Rate, RatioThreshold, Run, Timestamp};
+use silkrate::store::{Admitted, CheckpointLimits, ScanOrder, Store, StoreError};
+
+use crate::store::durable::{BASE_US, Random, SECOND, key, now, open, options, value};
+
+/// Ticks of the first series, each a run of its own: some five blocks of runs, three of instants.
+pub(crate) const TICKS: i64 = 10_000;
+pub(crate) const STEP_US: i64 = 20 * SECOND;
+pub(crate) const FORMAT: u8 = 1;
+
+pub(crate) fn try_open(directory: &Path) -> Result<Store, StoreError> {
+    Store::open(options(directory, CheckpointLimits::default(), None), now())
+}
+
+pub(crate) fn refusal(directory: &Path) -> StoreError {
+    match try_open(directory) {
+        Ok(_) => panic!("the store opens"),
+        Err(error) => error,
+    }
+}
+
+pub(crate) fn tick(at: i64) -> (i64, PublishedValue) {
+    (BASE_US + at * STEP_US, value(at.cast_unsigned() % 7))
+}
+
+pub(crate) fn commit(store: &mut Store, series: usize, ticks: impl IntoIterator<Item = (i64, PublishedValue)>) {
+    let mut transaction = store.begin(now());
+    let id = transaction.series(&key(0, series)).unwrap();
+    for (micros, value) in ticks {
+        transaction.upsert(id, Timestamp::from_micros(micros), value, false).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+/// Polls that change their health each time: three chunks of spans.
+fn poll(store: &mut Store) {
+    let mut transaction = store.begin(now());
+    for at in 0_i64..300 {
+        let time = |step: i64| Timestamp::from_micros(BASE_US + (at + step) * STEP_US);
+        let (source, health) = (key(0, 0).source, if at % 2 == 0 { Health::Ok } else { Health::Unreachable });
+        transaction.record_poll(&Poll { source, time: time(0), covered_until: time(1), health }).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+/// A store with blocks of two series, polls of their source, and in its log two more commits.
+pub(crate) fn fill(directory: &Path) -> Store {
+    let mut store = open(directory);
+    commit(&mut store, 0, (0..TICKS).map(tick));
+    commit(&mut store, 1, (0..50).map(tick));
+    poll(&mut store);
+    hold(&mut store, [3, 5_000, 9_999]);
+    store.checkpoint().unwrap();
+    commit(&mut store, 0, (TICKS..TICKS + 10).map(tick));
+    commit(&mut store, 1, (50..60).map(tick));
+    store
+}
+
+/// Ticks of the first series a unit's slip away from its rates, which are held.
+pub(crate) fn hold(store: &mut Store, ticks: impl IntoIterator<Item = i64>) {
+    let mut transaction = store.begin(now());
+    let id = transaction.series(&key(0, 0)).unwrap();
+    for at in ticks {
+        let (micros, good) = tick(at);
+        let rate = Rate::from_parts(good.rate.mantissa(), u32::from(good.rate.places()) - 2).unwrap();
+        let time = Timestamp::from_micros(micros + SECOND);
+        let taken = transaction.admit(id, time, PublishedValue { rate, ..good }, false, Some(RatioThreshold::DEFAULT));
+        assert!(matches!(taken, Ok(Admitted::Held { is_new: true, .. })), "{taken:?}");
+    }
+    transaction.commit().unwrap();
+}
+
+/// The same, closed in good order: everything in blocks, the high-water mark up to date.
+pub(crate) fn fill_and_close(directory: &Path) {
+    fill(directory).checkpoint().unwrap();
+}
+
+pub(crate) fn runs(store: &Store, series: usize, from: i64, to: i64) -> Result<Vec<Run>, StoreError> {
+    let view = store.view();
+    let Some(series) = view.find(&key(0, series)) else { return Ok(Vec::new()) };
+    let (from, to) = (Timestamp::from_micros(from), Timestamp::from_micros(to));
+    let pieces: Result<Vec<_>, _> = series.runs(from, to, Timestamp::MAX, ScanOrder::Ascending)?.collect();
+    Ok(pieces?.concat())
+}
+
+pub(crate) fn all_runs(store: &Store, series: usize) -> Result<Vec<Run>, StoreError> {
+    runs(store, series, i64::MIN, i64::MAX)
+}
+
+/// sled itself, to plant damage with.
+pub(crate) fn raw(directory: &Path) -> sled::Db {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let config = sled::Config::new().path(directory.join("sled")).segment_size(4 << 20).flush_every_ms(None);
+        match config.open() {
+            Ok(db) => return db,
+            // The store just closed may not have let go yet.
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Keys with a prefix.
+pub(crate) fn keys(db: &sled::Db, prefix: u8) -> Vec<Vec<u8>> {
+    db.scan_prefix([prefix]).keys().map(|key| key.unwrap().to_vec()).collect()
+}
+
+/// Ids of the blocks that the index names, or that have columns.
+pub(crate) fn block_ids(db: &sled::Db, prefix: u8, at: usize) -> BTreeSet<u64> {
+    keys(db, prefix).iter().map(|key| u64::from_be_bytes(key[at..at + 8].try_into().unwrap())).collect()
+}
+
+pub(crate) fn named_blocks(db: &sled::Db) -> BTreeSet<u64> {
+    block_ids(db, b'x', 6)
+}
+
+pub(crate) fn stored_blocks(db: &sled::Db) -> BTreeSet<u64> {
+    block_ids(db, b'b', 1)
+}
+
+pub(crate) fn flip(db: &sled::Db, key: &[u8], random: &mut Random) {
+    let mut value = db.get(key).unwrap().unwrap().to_vec();
+    let bit = random.below(value.len() as u64 * 8) as usize;
+    value[bit / 8] ^= 1 << (bit % 8);
+    db.insert(key, value).unwrap();
+}
+
+/// The log: its path, its bytes, and where its frames lie. A frame is magic (4), format (1), the
+/// checksum it is chained to (4), length of the payload (4), payload, checksum (4).
+pub(crate) fn read_log(directory: &Path) -> (PathBuf, Vec<u8>, Vec<Range<usize>>) {
+    let path = directory.join("log");
+    let log = fs::read(&path).unwrap();
+    let mut frames = Vec::new();
+    let mut at = 16;
+    while at < log.len() {
+        let payload_bytes = u32::from_le_bytes(log[at + 9..at + 13].try_into().unwrap()) as usize;
+        frames.push(at..at + 17 + payload_bytes);
+        at += 17 + payload_bytes;
+    }
+    (path, log, frames)
+}

@@ -1,0 +1,15 @@
+//! The store and what it keeps, through kills, power cuts, faults and full disks.
+
+mod as_of;
+mod crash;
+mod damage;
+mod durable;
+mod faults;
+mod fixture_store;
+mod full_disk;
+mod model;
+mod opening;
+mod poll_records;
+mod power_cut;
+mod quarantine_model;
+mod state_rules;

@@ -1,0 +1,215 @@
+//! What opening a store makes of leftovers, of other versions and of other people's files: it opens as
+//! it was left, or says why not.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use silkrate::domain::Timestamp;
+use silkrate::store::{ScanOrder, StoreError, verify};
+
+use crate::store::durable::planted::{
+    FORMAT, TICKS, all_runs, commit, copy, fill, fill_and_close, keys, named_blocks, raw, read_log, refusal,
+    stored_blocks, tick, try_open,
+};
+use crate::store::durable::{instants, key, open, value};
+
+#[test]
+fn a_second_opening_says_who_has_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = open(directory.path());
+    let error = refusal(directory.path());
+    assert!(
+        matches!(&error, StoreError::InUse { holder, .. }
+        if holder.contains(&format!("process {}", std::process::id())) && holder.starts_with("store-")),
+        "{error}"
+    );
+    assert!(matches!(verify(directory.path()), Err(StoreError::InUse { .. })));
+    drop(first);
+    open(directory.path());
+}
+
+#[test]
+fn what_an_interrupted_start_leaves_is_cleared_away() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("sled.new")).unwrap();
+    fs::write(directory.path().join("sled.new/conf"), "half").unwrap();
+    fs::write(directory.path().join("witness.new"), "half").unwrap();
+    fill_and_close(directory.path());
+    assert!(!directory.path().join("sled.new").exists());
+    let torn = directory.path().join("sled/snap.00000000FFFFFFFF.generating");
+    fs::write(&torn, "half a snapshot").unwrap();
+    let store = open(directory.path());
+    assert!(!torn.exists());
+    assert_eq!(all_runs(&store, 0).unwrap().len() as i64, TICKS + 10);
+}
+
+#[test]
+fn a_store_made_with_blob_files_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    fill_and_close(directory.path());
+    drop(raw(directory.path()));
+    fs::write(directory.path().join("sled/blobs/17"), "a page").unwrap();
+    let error = refusal(directory.path()).to_string();
+    assert!(error.contains("sled/blobs is not empty"), "{error}");
+}
+
+/// A sealed value of another version, its checksum right.
+fn reseal(key: &[u8], value: &[u8], version: u8) -> Vec<u8> {
+    let mut sealed = value[..value.len() - 4].to_vec();
+    sealed[0] = version;
+    let crc = crc32c::crc32c_append(crc32c::crc32c(key), &sealed);
+    sealed.extend_from_slice(&crc.to_le_bytes());
+    sealed
+}
+
+#[test]
+fn a_newer_format_is_named_as_such() {
+    for prefix in *b"fmsx" {
+        let directory = tempfile::tempdir().unwrap();
+        drop(fill(directory.path()));
+        let db = raw(directory.path());
+        let key = keys(&db, prefix).remove(0);
+        let value = db.get(&key).unwrap().unwrap();
+        db.insert(&*key, reseal(&key, &value, FORMAT + 1)).unwrap();
+        drop(db);
+        let error = refusal(directory.path());
+        assert!(
+            matches!(error, StoreError::NewerFormat { found, supported: FORMAT, .. } if found == FORMAT + 1),
+            "{error}"
+        );
+        assert!(error.to_string().contains("run a newer one"), "{error}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    drop(fill(directory.path()));
+    let (path, mut log, frames) = read_log(directory.path());
+    let (first, sealed) = (frames[0].start, frames[0].end - 4);
+    log[first + 4] += 1;
+    let crc = crc32c::crc32c(&log[first..sealed]);
+    log[sealed..frames[0].end].copy_from_slice(&crc.to_le_bytes());
+    fs::write(path, log).unwrap();
+    let error = refusal(directory.path());
+    assert!(matches!(error, StoreError::NewerFormat { found, .. } if found == FORMAT + 1), "{error}");
+}
+
+#[test]
+fn a_store_behind_its_witness_is_refused() {
+    let (directory, copied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let sled = directory.path().join("sled");
+    fill_and_close(directory.path());
+    drop(raw(directory.path()));
+    copy(&sled, copied.path());
+    let mut store = open(directory.path());
+    let sequence = store.newest_commit().sequence;
+    commit(&mut store, 0, [tick(TICKS + 20)]);
+    store.checkpoint().unwrap();
+    drop(store);
+    drop(raw(directory.path()));
+    fs::remove_dir_all(&sled).unwrap();
+    copy(copied.path(), &sled);
+    let error = refusal(directory.path());
+    assert!(
+        matches!(error, StoreError::Behind { sequence: found, high_water_mark, .. } if found == sequence && high_water_mark == sequence + 1),
+        "{error}"
+    );
+    fs::remove_dir_all(&sled).unwrap();
+    let error = refusal(directory.path()).to_string();
+    assert!(error.contains("its own record is missing"), "{error}");
+}
+
+fn tear(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn the_witness_may_be_behind_or_half_torn_but_not_gone() {
+    let check = |change: fn(&Path), expect: Option<&str>| {
+        let directory = tempfile::tempdir().unwrap();
+        // The log goes beyond the high-water mark, as after a kill.
+        drop(fill(directory.path()));
+        change(&directory.path().join("witness"));
+        match (try_open(directory.path()), expect) {
+            (Ok(store), None) => assert_eq!(all_runs(&store, 0).unwrap().len() as i64, TICKS + 10),
+            (Err(error), Some(expect)) => assert!(error.to_string().contains(expect), "{error}"),
+            (Ok(_), Some(expect)) => panic!("opens, though {expect}"),
+            (Err(error), None) => panic!("{error}"),
+        }
+    };
+    check(|_| {}, None);
+    check(|path| tear(path, 20), None);
+    check(|path| tear(path, 60), None);
+    check(
+        |path| {
+            tear(path, 0);
+            tear(path, 32);
+        },
+        Some("its witness file does not decode"),
+    );
+    check(|path| fs::write(path, "").unwrap(), Some("its witness file does not decode"));
+    check(|path| fs::remove_file(path).unwrap(), Some("its witness file is missing"));
+    check(
+        |path| {
+            let other = tempfile::tempdir().unwrap();
+            fill_and_close(other.path());
+            fs::copy(other.path().join("witness"), path).unwrap();
+        },
+        Some("its witness belongs to another store"),
+    );
+}
+
+#[test]
+fn what_nothing_names_is_removed_and_no_id_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    fill_and_close(directory.path());
+    let mut used = BTreeSet::new();
+    for generation in 0..4 {
+        let db = raw(directory.path());
+        let named = named_blocks(&db);
+        let fresh: Vec<u64> = named.difference(&used).copied().collect();
+        assert!(!fresh.is_empty());
+        let newest_used = used.last().copied().unwrap_or(0);
+        assert!(fresh.iter().all(|id| *id > newest_used), "{fresh:?} came after {newest_used}");
+        used.extend(named);
+        // Blocks of a checkpoint that did not come to its end.
+        for ahead in 1..=5_u64 {
+            let mut key = vec![b'b'];
+            key.extend_from_slice(&(used.last().unwrap() + ahead).to_be_bytes());
+            key.push(0);
+            db.insert(key, vec![7; 100]).unwrap();
+        }
+        drop(db);
+        let mut store = open(directory.path());
+        drop(store);
+        let db = raw(directory.path());
+        assert_eq!(stored_blocks(&db), named_blocks(&db));
+        assert_eq!(keys(&db, b'r'), Vec::<Vec<u8>>::new());
+        drop(db);
+        store = open(directory.path());
+        // Late ticks into old blocks, so that these are replaced.
+        commit(&mut store, 0, (0..3).map(|at| (tick(at * 4_000).0 + generation + 1, value(3))));
+        store.checkpoint().unwrap();
+    }
+    let retired = keys(&raw(directory.path()), b'r');
+    assert!(!retired.is_empty(), "no block was ever replaced");
+}
+
+#[test]
+fn readers_keep_the_blocks_they_hold() {
+    let directory = tempfile::tempdir().unwrap();
+    fill_and_close(directory.path());
+    let mut store = open(directory.path());
+    let held = store.view();
+    let before = all_runs(&store, 0).unwrap();
+    for round in 0..5 {
+        commit(&mut store, 0, (0..5).map(|at| (tick(at * 2_000).0 + round + 1, value(2))));
+        store.checkpoint().unwrap();
+    }
+    let series = Arc::clone(held.find(&key(0, 0)).unwrap());
+    let pieces = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending).unwrap();
+    assert_eq!(pieces.flat_map(Result::unwrap).collect::<Vec<_>>(), before);
+    drop((series, held));
+    assert_eq!(instants(&store.view(), &key(0, 0)).len() as i64, TICKS + 10 + 25);
+}

@@ -1,0 +1,346 @@
+//! Holding, releasing and discarding against a naive model: the stored ticks in an ordered map, the held ones in a list.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use proptest::prelude::*;
+use silkrate::domain::{HeldTick, Note, PublishedValue, Rate, RatioThreshold, Timestamp, Verdict};
+use silkrate::store::{
+    Admitted, Decided, DecisionRefusal, Quarantine, QuarantineLimit, ScanOrder, Store, UpsertError, Upserted,
+    WriteTransaction,
+};
+
+use crate::store::durable::{BASE_US, Random, SECOND, key, open};
+
+type Ticks = Vec<(Timestamp, PublishedValue)>;
+
+/// What should become of a tick, as far as the quarantine cares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    Stored,
+    Known,
+    Revised,
+    Conflict,
+    Held(u64, bool),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    time: Timestamp,
+    value: PublishedValue,
+    in_force: Rate,
+    since: Timestamp,
+    decision: Option<(Verdict, Timestamp)>,
+}
+
+/// All that the store should know, the plain way.
+#[derive(Clone, Default)]
+struct Model {
+    ticks: BTreeMap<Timestamp, PublishedValue>,
+    /// By id less one.
+    held: Vec<Held>,
+}
+
+/// Whether one of two rates is five times the other or more; all here have few digits.
+fn far(one: Rate, other: Rate) -> bool {
+    let scaled = |rate: Rate| rate.mantissa() * 10_u128.pow(u32::from(12 - rate.places()));
+    let (low, high) = (scaled(one).min(scaled(other)), scaled(one).max(scaled(other)));
+    high >= 5 * low
+}
+
+impl Model {
+    fn put(&mut self, time: Timestamp, value: PublishedValue, revise: bool) -> Fate {
+        match self.ticks.get(&time) {
+            Some(stored) if *stored == value => Fate::Known,
+            Some(_) if !revise => Fate::Conflict,
+            stored => {
+                let fate = if stored.is_some() { Fate::Revised } else { Fate::Stored };
+                self.ticks.insert(time, value);
+                fate
+            }
+        }
+    }
+
+    /// The rule, word by word; the rate of the last run that begins at or before a time is that of the last tick.
+    fn admit(&mut self, time: Timestamp, value: PublishedValue, revise: bool, now: Timestamp) -> Fate {
+        if self.ticks.get(&time).is_some_and(|stored| *stored == value || !revise) {
+            return self.put(time, value, revise);
+        }
+        let in_force = self.ticks.range(..=time).next_back().map(|(_, value)| value.rate);
+        let met = self.held.iter().rposition(|held| held.time == time && held.value == value);
+        match (met.map(|at| (at as u64 + 1, self.held[at].decision)), in_force) {
+            (Some((_, Some((Verdict::Released, _)))), _) => self.put(time, value, revise),
+            (Some((id, _)), _) => Fate::Held(id, false),
+            (None, Some(in_force)) if far(in_force, value.rate) => {
+                self.held.push(Held { time, value, in_force, since: now, decision: None });
+                Fate::Held(self.held.len() as u64, true)
+            }
+            (None, _) => self.put(time, value, revise),
+        }
+    }
+
+    /// What becomes of each id, in the order given.
+    fn decide(&mut self, ids: &[u64], verdict: Verdict, revise: bool, now: Timestamp) -> Vec<Option<Fate>> {
+        let mut order: Vec<u64> = ids.to_vec();
+        order.sort_by_key(|id| (self.held.get(*id as usize - 1).map(|held| held.time), *id));
+        let mut fates = BTreeMap::new();
+        for id in order {
+            let Some(held) = self.held.get(id as usize - 1).cloned() else { continue };
+            if held.decision.is_some() {
+                continue;
+            }
+            let fate =
+                if verdict == Verdict::Discarded { Fate::Stored } else { self.put(held.time, held.value, revise) };
+            if fate != Fate::Conflict {
+                self.held[id as usize - 1].decision = Some((verdict, now));
+            }
+            fates.insert(id, fate);
+        }
+        ids.iter().map(|id| fates.get(id).copied()).collect()
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Ticks anywhere, slips of a unit among them; whether they may revise.
+    Ticks(u64, u64, bool),
+    /// The same, taken back.
+    Validate(u64, u64),
+    /// What is held, sent again.
+    Repeat(u64),
+    /// Some ids are decided; whether releasing may revise.
+    Decide(u64, bool, bool),
+    Checkpoint,
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (any::<u64>(), 1..60_u64, any::<bool>()).prop_map(|(seed, count, revise)| Step::Ticks(seed, count, revise)),
+        1 => (any::<u64>(), 1..60_u64).prop_map(|(seed, count)| Step::Validate(seed, count)),
+        2 => any::<u64>().prop_map(Step::Repeat),
+        4 => (any::<u64>(), any::<bool>(), any::<bool>()).prop_map(|(seed, release, revise)| Step::Decide(seed, release, revise)),
+        2 => Just(Step::Checkpoint),
+        3 => Just(Step::Restart),
+    ]
+}
+
+/// Ticks of few instants, so that they meet, and of rates that a slip takes by 10, 100 or 1,000 either way.
+fn ticks(seed: u64, count: u64) -> Ticks {
+    let mut random = Random(seed);
+    let tick = |_| {
+        let time = Timestamp::from_micros(BASE_US + random.below(300) as i64 * SECOND);
+        let mantissa = u128::from(1_100_000 + random.below(3) * 1_000);
+        let places = [6, 6, 6, 6, 6, 6, 5, 4, 7, 9][random.below(10) as usize];
+        (time, PublishedValue { rate: Rate::from_parts(mantissa, places).unwrap(), reported_change: None })
+    };
+    (0..count).map(tick).collect()
+}
+
+fn fate(answer: Result<Admitted, UpsertError>) -> Fate {
+    match answer {
+        Ok(Admitted::Stored(Upserted::NewRun { .. } | Upserted::Collapsed { .. })) => Fate::Stored,
+        Ok(Admitted::Stored(Upserted::Known)) => Fate::Known,
+        Ok(Admitted::Stored(Upserted::Revised { .. })) => Fate::Revised,
+        Ok(Admitted::Held { id, is_new, .. }) => Fate::Held(id, is_new),
+        Err(UpsertError::Conflict(_)) => Fate::Conflict,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// Takes `rehearsed` in and back again, then `ticks` for good: one commit, as that of callers who wait together.
+fn send(store: &mut Store, model: &mut Model, rehearsed: &Ticks, ticks: &Ticks, revise: bool, now: Timestamp) {
+    let recorded_time = store.next_recorded_time(now);
+    let mut transaction = store.begin(now);
+    let savepoint = transaction.savepoint(std::iter::once(&key(0, 0)));
+    let mut rehearsal = model.clone();
+    admit(&mut transaction, &mut rehearsal, rehearsed, revise, recorded_time);
+    transaction.roll_back(savepoint);
+    let changed = admit(&mut transaction, model, ticks, revise, recorded_time);
+    assert_eq!(transaction.commit().unwrap().is_some(), changed);
+}
+
+/// Whether anything changed.
+fn admit(
+    transaction: &mut WriteTransaction<'_>,
+    model: &mut Model,
+    ticks: &Ticks,
+    revise: bool,
+    recorded_time: Timestamp,
+) -> bool {
+    let mut changed = false;
+    for (time, value) in ticks {
+        let series = transaction.series(&key(0, 0)).unwrap();
+        let found = fate(transaction.admit(series, *time, *value, revise, Some(RatioThreshold::DEFAULT)));
+        assert_eq!(found, model.admit(*time, *value, revise, recorded_time), "{value:?} at {time}");
+        changed |= matches!(found, Fate::Stored | Fate::Revised | Fate::Held(_, true));
+    }
+    changed
+}
+
+fn decide(store: &mut Store, model: &mut Model, seed: u64, verdict: Verdict, revise: bool, now: Timestamp) {
+    let recorded_time = store.next_recorded_time(now);
+    let mut random = Random(seed);
+    // One that is not there among them.
+    let ids: Vec<u64> = (1..=model.held.len() as u64 + 1).filter(|_| random.below(3) == 0).collect();
+    let note = Note::parse("as the model does").unwrap();
+    let before = model.clone();
+    let mut transaction = store.begin(now);
+    let answers = transaction.decide(&ids, verdict, Some(&note), revise);
+    let expected = model.decide(&ids, verdict, revise, recorded_time);
+    for ((id, answer), expected) in ids.iter().zip(&answers).zip(&expected) {
+        let decided_before = before.held.get(*id as usize - 1).map(|held| held.decision.map(|(verdict, _)| verdict));
+        match (decided_before, expected, answer) {
+            (None, None, Decided::Refused(DecisionRefusal::UnknownId))
+            | (Some(None), Some(Fate::Conflict), Decided::Refused(DecisionRefusal::Upsert(UpsertError::Conflict(_))))
+            | (Some(None), Some(Fate::Known), Decided::Released(Upserted::Known))
+            | (Some(None), Some(Fate::Revised), Decided::Released(Upserted::Revised { .. })) => {}
+            (Some(Some(found)), None, Decided::Already) => assert_eq!(found, verdict),
+            (Some(Some(found)), None, Decided::Refused(DecisionRefusal::DecidedOtherwise(said))) => {
+                assert!(found == *said && found != verdict);
+            }
+            (Some(None), Some(Fate::Stored), Decided::Discarded) => assert_eq!(verdict, Verdict::Discarded),
+            (
+                Some(None),
+                Some(Fate::Stored),
+                Decided::Released(Upserted::NewRun { .. } | Upserted::Collapsed { .. }),
+            ) => {
+                assert_eq!(verdict, Verdict::Released);
+            }
+            other => panic!("{id}: {other:?}"),
+        }
+    }
+    let changed = expected.iter().any(|fate| fate.is_some_and(|fate| fate != Fate::Conflict));
+    assert_eq!(transaction.commit().unwrap().is_some(), changed);
+}
+
+fn told(tick: &HeldTick) -> Held {
+    Held {
+        time: tick.observed_time,
+        value: tick.value,
+        in_force: tick.rate_in_force,
+        since: tick.held_time,
+        decision: tick.decision.as_ref().map(|decision| (decision.verdict, decision.decided_time)),
+    }
+}
+
+fn check(store: &Store, model: &Model) {
+    let view = store.view();
+    let found: Vec<Held> = view.quarantine().after(0).map(told).collect();
+    assert_eq!(found, model.held);
+    assert!(view.quarantine().after(0).zip(1..).all(|(tick, id)| tick.id == id && *tick.series == key(0, 0)));
+    let held = model.held.iter().filter(|held| held.decision.is_none()).count();
+    assert_eq!(view.quarantine().held_count(), held);
+    let by_series: Vec<usize> = view.quarantine().held_by_series().map(|(_, count)| count).collect();
+    assert_eq!(by_series, if held > 0 { vec![held] } else { vec![] });
+    let Some(series) = view.find(&key(0, 0)) else {
+        assert!(model.ticks.is_empty());
+        return;
+    };
+    let instants: Vec<Timestamp> = series.instants(Timestamp::MIN, Timestamp::MAX).flat_map(Result::unwrap).collect();
+    assert!(instants.iter().eq(model.ticks.keys()), "what is held is on no timeline");
+    let runs = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending).unwrap();
+    for run in runs.flat_map(Result::unwrap) {
+        let of_run = model.ticks.range(run.first_observed_time..=run.last_observed_time);
+        assert!(of_run.into_iter().all(|(_, value)| *value == run.value));
+    }
+}
+
+/// Opens a store as a killed process left it: what is in memory alone is gone.
+fn reopen(directory: &Path) -> Store {
+    let store = open(directory);
+    assert_eq!(store.verify().problems, Vec::<String>::new());
+    store
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_quarantine_is_as_the_model_has_it(steps in proptest::collection::vec(step(), 1..16)) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = open(directory.path());
+        let mut model = Model::default();
+        let mut now = BASE_US * 2;
+        // After each step: the time, and what was known then.
+        let mut history: Vec<(Timestamp, Vec<Held>)> = Vec::new();
+        for step in steps {
+            now += SECOND;
+            let moment = Timestamp::from_micros(now);
+            match step {
+                Step::Ticks(seed, count, revise) => {
+ let rehearsed = ticks(!seed, count / 4);
+ send(&mut store, &mut model, &rehearsed, &ticks(seed, count), revise, moment);
+}
+                Step::Validate(seed, count) => send(&mut store, &mut model, &ticks(seed, count), &Vec::new(), true, moment),
+                Step::Repeat(seed) => {
+                    let mut random = Random(seed);
+                    let held = model.held.iter().filter(|_| random.below(2) == 0).map(|held| (held.time, held.value));
+                    let held = held.collect();
+                    send(&mut store, &mut model, &Vec::new(), &held, false, moment);
+                }
+                Step::Decide(seed, release, revise) => {
+                    let verdict = if release { Verdict::Released } else { Verdict::Discarded };
+                    decide(&mut store, &mut model, seed, verdict, revise, moment);
+                }
+                Step::Checkpoint => store.checkpoint().unwrap(),
+                Step::Restart => {
+                    drop(store);
+                    store = reopen(directory.path());
+                }
+            }
+            check(&store, &model);
+            history.push((store.newest_commit().recorded_time, model.held.clone()));
+        }
+        for (known, held) in history {
+            let then: Vec<Held> =
+                store.quarantine().after(0).map_while(|tick| tick.as_known(known)).map(|tick| told(&tick)).collect();
+            prop_assert_eq!(then, held);
+        }
+    }
+}
+
+/// A value far from 1 by the last digits of its number.
+fn slip(number: i64) -> PublishedValue {
+    PublishedValue { rate: Rate::from_parts(1_000_000 + number as u128, 2).unwrap(), reported_change: None }
+}
+
+#[test]
+fn the_store_holds_so_many_and_lists_so_many() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    let one = PublishedValue { rate: Rate::parse("1").unwrap(), reported_change: None };
+    let at = |seconds: i64| Timestamp::from_micros(BASE_US + seconds * SECOND);
+    let now = Timestamp::from_micros(BASE_US);
+    let hold = |store: &mut Store, thread: u64, count: i64| -> Result<(), UpsertError> {
+        let mut transaction = store.begin(now);
+        let series = transaction.series(&key(thread, 0)).unwrap();
+        transaction.upsert(series, at(0), one, true).unwrap();
+        let mut answers = (1..=count).map(|number| {
+            transaction.admit(series, at(number), slip(number), false, Some(RatioThreshold::DEFAULT)).map(drop)
+        });
+        let answer = answers.find(Result::is_err).unwrap_or(Ok(()));
+        transaction.commit().unwrap();
+        answer
+    };
+    let series_max = Quarantine::SERIES_HELD_MAX as i64;
+    let full = |limit| Err(UpsertError::QuarantineFull(limit));
+    for thread in 0..10 {
+        assert_eq!(hold(&mut store, thread, series_max), Ok(()));
+        assert_eq!(hold(&mut store, thread, series_max + 1), full(QuarantineLimit::Series));
+    }
+    assert_eq!(hold(&mut store, 10, 1), full(QuarantineLimit::Store));
+    assert!(store.checkpoint_is_due());
+    store.checkpoint().unwrap();
+    assert!(!store.checkpoint_is_due());
+    let mut transaction = store.begin(now);
+    let ids: Vec<u64> = (1..=1_000).collect();
+    assert!(
+        transaction.decide(&ids, Verdict::Discarded, None, false).iter().all(|answer| *answer == Decided::Discarded)
+    );
+    transaction.commit().unwrap();
+    assert_eq!(hold(&mut store, 10, 1_000), Ok(()));
+    drop(store);
+    let store = reopen(directory.path());
+    assert_eq!((store.quarantine().count(), store.quarantine().held_count()), (11_000, Quarantine::HELD_MAX));
+}
