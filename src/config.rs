@@ -27,7 +27,7 @@ use crate::store::{CheckpointLimits, DiskFault, StoreOptions};
 use crate::telemetry::{LogFilter, LogFormat};
 
 use file::FileSettings;
-pub use file::{FILE_BYTES_MAX, FileError, FileProblem};
+pub use file::{FILE_BYTES_MAX, FILE_SETTINGS, FileError, FileProblem, FileSetting, SettingScope};
 pub use follow::FollowArgs;
 pub use load::Load;
 pub use origin::{CorsOrigin, OriginError};

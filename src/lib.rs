@@ -1,6 +1,44 @@
-//! silkrate: exchange-rate time series for five Central Asian currencies.
+//! silkrate stores and serves exchange rates of five Central Asian currencies: KGS, KZT, TJS, UZS and TMT.
 //!
-//! The code map and the invariants that hold it together stand in `docs/ARCHITECTURE.md`.
+//! The crate is the `silkrate` program: a server that keeps rates in an embedded store and answers over gRPC and HTTP,
+//! and the commands that are its clients. It is not published as a library, and its Rust API has no stability promise.
+//! Modules are public so that integration tests, benchmarks, examples and other programs of this repository can use them.
+//!
+//! # Modules
+//!
+//! | modules | what they own | public for |
+//! |---|---|---|
+//! | [`domain`], [`analysis`] | currencies, rates, ticks and runs; percent changes, crosses and candles, all exact | programs that compute with published rates |
+//! | [`proto`], [`columns`] | messages, clients and services of `silkrate.v1`; runs and ticks packed in columns | gRPC clients in Rust: see the examples |
+//! | [`feed`] | parsers for the ticker page, the tables of five central banks and ticks in CSV | programs that read those formats |
+//! | [`store`], [`latest_quotes`], [`query`] | the commit log, segments and blocks; the latest quotes; reads of one commit | tests and benchmarks |
+//! | [`ingest`], [`follow`], [`export`], [`sources`] | the writer; polling of publishers; snapshots; settings of sources | tests and benchmarks |
+//! | [`api`], [`grpc`], [`http`], [`server`], [`cli`], [`config`] | requests and responses; the two servers; the command | tests |
+//! | [`backoff`], [`catch_panic`], [`causes`], [`clock`], [`incoming`], [`metrics`], [`telemetry`] | shared parts of a running server | tests |
+//!
+//! A module uses only the modules below it. `docs/ARCHITECTURE.md` has the table of allowed dependencies, which a test
+//! compares with the code.
+//!
+//! # Example
+//!
+//! A published rate has few digits, so a percent change has bounds:
+//!
+//! ```
+//! use silkrate::analysis::{Derived, PercentChange};
+//! use silkrate::domain::Rate;
+//!
+//! // Two quotes of UZS/USD. Each stands for the interval from 0.000075 to 0.000085.
+//! let start = Derived::direct(Rate::parse("0.00008")?);
+//! let end = Derived::direct(Rate::parse("0.00008")?);
+//!
+//! let change = PercentChange::between(&start, &end);
+//! assert_eq!(change.value(6).to_string(), "0.000000");
+//! // The true change lies between these bounds, so the published digits cannot tell whether the rate moved.
+//! assert_eq!(change.low(6).to_string(), "-11.764706");
+//! assert_eq!(change.high(6).to_string(), "13.333334");
+//! assert!(change.below_resolution());
+//! # Ok::<(), silkrate::domain::RateError>(())
+//! ```
 
 pub mod analysis;
 pub mod api;

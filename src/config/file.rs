@@ -11,6 +11,8 @@
 //! **Invariant**: a file is taken whole or not at all. All that is wrong with it is told at once, each by its line, key,
 //! value and remedy.
 
+mod settings;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -23,6 +25,11 @@ use chrono::NaiveTime;
 use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
+
+pub use settings::{FILE_SETTINGS, FileSetting, SettingScope};
+use settings::{
+    COLLAPSE_WINDOW, FOLLOW, MINIMUM_PLACES, PACE, PREFERENCE, PUBLICATION, QUARANTINE_FACTOR, STALE_LIMIT, URL, setting_names,
+};
 
 use super::quarantine::parse_factor;
 use super::value::{LENGTH_MIN, ValueError, YEAR, parse_places, parse_preference, parse_time_of_day};
@@ -37,11 +44,6 @@ const PROBLEMS_SHOWN_MAX: usize = 20;
 
 const DEFAULTS: &str = "defaults";
 const SOURCES: &str = "sources";
-const URL: &str = "url";
-const DEFAULTS_KEYS: &str = "collapse_window, stale_limit and quarantine_factor";
-const SOURCE_KEYS: &str =
-    "collapse_window, stale_limit, quarantine_factor, minimum_places, preference, follow, pace, publication and url";
-
 /// What a file says.
 #[derive(Debug, Default)]
 pub(super) struct FileSettings {
@@ -280,10 +282,13 @@ impl<'a> Reading<'a> {
         for (key, value) in table {
             let path = format!("{DEFAULTS}.{}", key.get_ref());
             match key.get_ref().as_ref() {
-                "collapse_window" => found.collapse_window = self.value(&path, value, length),
-                "stale_limit" => found.stale_limit = self.value(&path, value, length),
-                "quarantine_factor" => found.quarantine_factor = self.value(&path, value, factor),
-                other => self.unknown("defaults.", other, key.span(), DEFAULTS_KEYS),
+                COLLAPSE_WINDOW => found.collapse_window = self.value(&path, value, length),
+                STALE_LIMIT => found.stale_limit = self.value(&path, value, length),
+                QUARANTINE_FACTOR => found.quarantine_factor = self.value(&path, value, factor),
+                other => {
+                    let allowed = setting_names(|scope| scope == SettingScope::Any);
+                    self.unknown("defaults.", other, key.span(), &allowed);
+                }
             }
         }
         found
@@ -314,19 +319,21 @@ impl<'a> Reading<'a> {
             let name = key.get_ref().as_ref();
             let path = format!("{SOURCES}.{source}.{name}");
             match name {
-                "collapse_window" => found.collapse_window = self.value(&path, value, length),
-                "stale_limit" => found.stale_limit = self.value(&path, value, length),
-                "quarantine_factor" => found.quarantine_factor = self.value(&path, value, factor),
-                "minimum_places" => found.minimum_places = self.value(&path, value, |v| parse_places(integer(v))),
-                "preference" => found.preference = self.value(&path, value, |v| parse_preference(integer(v))),
-                "pace" | "publication" | URL | "follow" => match &mut feed {
+                COLLAPSE_WINDOW => found.collapse_window = self.value(&path, value, length),
+                STALE_LIMIT => found.stale_limit = self.value(&path, value, length),
+                QUARANTINE_FACTOR => found.quarantine_factor = self.value(&path, value, factor),
+                MINIMUM_PLACES => found.minimum_places = self.value(&path, value, |v| parse_places(integer(v))),
+                PREFERENCE => found.preference = self.value(&path, value, |v| parse_preference(integer(v))),
+                PACE | PUBLICATION | URL | FOLLOW => match &mut feed {
                     Ok(feed) => self.feed(feed, name, &path, value),
                     Err(problem) => {
                         let problem = format!("{problem}; of others leave this out");
                         self.refuse_value(&path, value, &problem);
                     }
                 },
-                other => self.unknown(&format!("{SOURCES}.{source}."), other, key.span(), SOURCE_KEYS),
+                other => {
+                    self.unknown(&format!("{SOURCES}.{source}."), other, key.span(), &setting_names(|_| true));
+                }
             }
         }
         FileSource { feed: feed.ok(), ..found }
@@ -337,7 +344,7 @@ impl<'a> Reading<'a> {
         let schedule = feed.schedule;
         let refused = |problem: &dyn fmt::Display| ValueError::Domain(problem.to_string());
         match name {
-            "pace" => {
+            PACE => {
                 let read = |v: &DeValue<'_>| {
                     let poll_interval = parse_length(text(v)?, Duration::ZERO, YEAR)?;
                     schedule.with_poll_interval(poll_interval).map_err(|problem| refused(&problem))
@@ -346,7 +353,7 @@ impl<'a> Reading<'a> {
                     (feed.schedule, feed.pace) = (with_poll_interval.value, with_poll_interval.origin);
                 }
             }
-            "publication" => {
+            PUBLICATION => {
                 let read = |v: &DeValue<'_>| {
                     let hour: NaiveTime = parse_time_of_day(text(v)?)?;
                     schedule.with_publication(hour).map_err(|problem| refused(&problem))

@@ -21,6 +21,7 @@ mod web;
 
 mod architecture;
 mod cli;
+mod configuration;
 mod feed;
 mod files;
 mod grpc;

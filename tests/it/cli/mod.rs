@@ -4,6 +4,7 @@ mod analysis;
 mod canned;
 mod client;
 mod command;
+mod examples;
 mod quarantine;
 mod serve;
 mod serve_faults;

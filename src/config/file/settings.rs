@@ -1,0 +1,118 @@
+//! The settings of the configuration file: names, values and effects.
+//!
+//! The parser, its error messages and `docs/CONFIGURATION.md` use this one list.
+
+pub(super) const COLLAPSE_WINDOW: &str = "collapse_window";
+pub(super) const STALE_LIMIT: &str = "stale_limit";
+pub(super) const QUARANTINE_FACTOR: &str = "quarantine_factor";
+pub(super) const MINIMUM_PLACES: &str = "minimum_places";
+pub(super) const PREFERENCE: &str = "preference";
+pub(super) const FOLLOW: &str = "follow";
+pub(super) const PACE: &str = "pace";
+pub(super) const PUBLICATION: &str = "publication";
+pub(super) const URL: &str = "url";
+
+/// Which tables of the file may hold a setting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SettingScope {
+    /// `[defaults]` and `[sources.NAME]`.
+    Any,
+    /// `[sources.NAME]`.
+    Source,
+    /// `[sources.NAME]` of a publisher that the server can follow.
+    Publisher,
+}
+
+/// A setting of the configuration file, as documents and error messages describe it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileSetting {
+    /// Key in the file.
+    pub name: &'static str,
+    /// Type and range of the value.
+    pub value: &'static str,
+    /// Tables that may hold it.
+    pub scope: SettingScope,
+    /// Flag of `serve` with the same effect.
+    pub flag: Option<&'static str>,
+    /// Effect of the setting.
+    pub effect: &'static str,
+}
+
+/// All settings of the configuration file, in the order in which documents and error messages list them.
+pub const FILE_SETTINGS: [FileSetting; 9] = [
+    FileSetting {
+        name: COLLAPSE_WINDOW,
+        value: "duration, 1s to 366d",
+        scope: SettingScope::Any,
+        flag: Some("--collapse-window"),
+        effect: "Longest gap between two observations of one run. Stored with each series: to change it for stored \
+                 series, start once with `--recollapse`.",
+    },
+    FileSetting {
+        name: STALE_LIMIT,
+        value: "duration, 1s to 366d",
+        scope: SettingScope::Any,
+        flag: Some("--stale-limit"),
+        effect: "Time after its last confirmation at which a rate becomes stale.",
+    },
+    FileSetting {
+        name: QUARANTINE_FACTOR,
+        value: "number above 1, or `\"none\"`",
+        scope: SettingScope::Any,
+        flag: Some("--quarantine-factor"),
+        effect: "Ratio to the rate in force, in either direction, from which a tick is held.",
+    },
+    FileSetting {
+        name: MINIMUM_PLACES,
+        value: "integer, 0 to 18",
+        scope: SettingScope::Source,
+        flag: Some("--minimum-places"),
+        effect: "Decimal places to which rates are padded, for a source that drops trailing zeros.",
+    },
+    FileSetting {
+        name: PREFERENCE,
+        value: "integer from 1",
+        scope: SettingScope::Source,
+        flag: None,
+        effect: "Rank among the sources of a pair. The lowest rank answers a request that names no source. No two \
+                 sources may have the same rank.",
+    },
+    FileSetting {
+        name: FOLLOW,
+        value: "`true` or `false`",
+        scope: SettingScope::Publisher,
+        flag: Some("--follow"),
+        effect: "Whether the server polls the publisher. If `--follow` is given, it alone decides.",
+    },
+    FileSetting {
+        name: PACE,
+        value: "duration, 10s to 6h",
+        scope: SettingScope::Publisher,
+        flag: None,
+        effect: "Interval between two polls.",
+    },
+    FileSetting {
+        name: PUBLICATION,
+        value: "local time, `\"HH:MM\"`",
+        scope: SettingScope::Publisher,
+        flag: None,
+        effect: "Hour of publication in the time zone of a bank. The bank is polled every 10 minutes around it.",
+    },
+    FileSetting {
+        name: URL,
+        value: "URL without user or password",
+        scope: SettingScope::Publisher,
+        flag: Some("--feed-url"),
+        effect: "Address of the publisher, or of a mirror.",
+    },
+];
+
+/// Names of the settings that a table may hold, for an error message: `a, b and c`.
+pub(super) fn setting_names(is_allowed: impl Fn(SettingScope) -> bool) -> String {
+    let allowed = FILE_SETTINGS.iter().filter(|setting| is_allowed(setting.scope));
+    let names: Vec<&str> = allowed.map(|setting| setting.name).collect();
+    match names.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+        _ => names.join(""),
+    }
+}

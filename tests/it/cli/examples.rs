@@ -1,0 +1,74 @@
+//! The programs of `examples/` against a live server.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use silkrate::clock::{Clock as _, SystemClock};
+use tokio::task::spawn_blocking;
+
+use crate::skipped::skipped;
+use crate::support::TestServer;
+
+/// The built program of an example, if `cargo test` built it: `cargo test --test it` alone does not.
+fn example(name: &str) -> Option<PathBuf> {
+    let program = Path::new(env!("CARGO_BIN_EXE_silkrate")).parent()?.join("examples").join(name);
+    if program.exists() {
+        return Some(program);
+    }
+    skipped(&format!("example {name} is not built; run `cargo test` without a target"));
+    None
+}
+
+async fn output(program: PathBuf, arguments: Vec<String>) -> String {
+    let run = move || Command::new(program).args(arguments).output().unwrap();
+    let output = spawn_blocking(run).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Ends a program that runs until it is stopped, also if its test fails.
+struct Stopped(Child);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ingested_ticks_are_watched_and_listed() {
+    let (Some(ingest), Some(history), Some(watch)) = (example("ingest"), example("history"), example("watch_latest"))
+    else {
+        return;
+    };
+    let server = TestServer::start(&[]).await;
+    // The examples observe their ticks now.
+    server.clock.set(SystemClock.now());
+    let endpoint = format!("http://{}", server.addr);
+    let send = |rate: &str| output(ingest.clone(), ["KGS/USD", "desk", rate, &endpoint].map(str::to_owned).to_vec());
+
+    assert_eq!(send("0.01144").await, "sequence 2: 1 new runs, 0 collapsed, 0 known\n");
+
+    let watcher = Command::new(watch).args([&endpoint, "KGS/USD"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut watcher = Stopped(watcher);
+    let mut lines = BufReader::new(watcher.0.stdout.take().unwrap()).lines();
+    let (first, lines) = spawn_blocking(move || (lines.next().unwrap().unwrap(), lines)).await.unwrap();
+    assert!(first.contains("KGS/USD desk 0.01144"), "{first}");
+
+    server.clock.set(SystemClock.now());
+    assert!(send("0.01145").await.contains("1 new runs"));
+    let mut lines = lines;
+    let second = spawn_blocking(move || lines.find(|line| line.as_ref().unwrap().contains("0.01145")));
+    assert!(second.await.unwrap().is_some());
+
+    // Ten times the rate in force is held, and is not in the history.
+    server.clock.set(SystemClock.now());
+    assert!(send("0.1145").await.starts_with("held as 1: the rate in force is 0.01145\n"));
+    assert!(send("none").await.starts_with("refused: "));
+
+    let listed = output(history, ["KGS/USD", "desk", &endpoint].map(str::to_owned).to_vec()).await;
+    let rates: Vec<&str> = listed.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+    assert_eq!(rates, ["0.01144", "0.01145"], "{listed}");
+}
