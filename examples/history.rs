@@ -29,7 +29,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         for run in &page.runs {
             let first = run.first_observed_time.unwrap_or_default();
             let last = run.last_observed_time.unwrap_or_default();
-            println!("{} {} {} from {first} to {last}, {} observations", run.pair, run.source, run.rate, run.observation_count);
+            println!(
+                "{} {} {} from {first} to {last}, {} observations",
+                run.pair, run.source, run.rate, run.observation_count
+            );
         }
         if page.next_page_token.is_empty() {
             return Ok(());

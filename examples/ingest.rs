@@ -24,13 +24,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let mut client = IngestServiceClient::connect(endpoint).await?;
     // A rate is text, so that its digits arrive as they were published.
-    let tick = Tick {
-        pair,
-        source,
-        rate,
-        observed_time: Some(timestamp(SystemClock.now())),
-        reported_change_percent: None,
-    };
+    let tick =
+        Tick { pair, source, rate, observed_time: Some(timestamp(SystemClock.now())), reported_change_percent: None };
     let request = IngestTicksRequest { ticks: vec![tick], ..IngestTicksRequest::default() };
     let response = client.ingest_ticks(request).await?.into_inner();
 

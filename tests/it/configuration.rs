@@ -61,10 +61,11 @@ fn flag_row(argument: &Arg) -> Option<String> {
     let name = argument.get_long().filter(|name| *name != "help" && *name != "version")?;
     let takes_value = !matches!(argument.get_action(), ArgAction::SetTrue);
     let values = argument.get_value_names().unwrap_or_default().iter().filter(|_| takes_value);
-    let values = values.map(|value| format!(" {value}")).collect::<String>();
+    let values = values.fold(String::new(), |values, value| values + " " + value);
     let repeats = if argument.get_num_args().is_some_and(|count| count.max_values() > 1) { "..." } else { "" };
     let variable = argument.get_env().map_or(String::new(), |variable| format!("`{}`", variable.display()));
-    let default: Vec<String> = argument.get_default_values().iter().map(|value| format!("`{}`", value.display())).collect();
+    let default: Vec<String> =
+        argument.get_default_values().iter().map(|value| format!("`{}`", value.display())).collect();
     let default = if takes_value { default.join(" ") } else { String::new() };
     let effect = argument.get_long_help().or_else(|| argument.get_help()).map_or(String::new(), ToString::to_string);
     Some(format!("| `--{name}{}{repeats}` | {variable} | {default} | {} |\n", cell(&values), cell(&effect)))
@@ -145,7 +146,10 @@ fn configuration_document_matches_the_code() {
         fs::write(path(), &document).unwrap();
     }
     let found = fs::read_to_string(path()).unwrap();
-    assert!(found == document, "docs/CONFIGURATION.md is out of date: SILKRATE_WRITE_DOCS=1 cargo test --test it configuration");
+    assert!(
+        found == document,
+        "docs/CONFIGURATION.md is out of date: SILKRATE_WRITE_DOCS=1 cargo test --test it configuration"
+    );
 }
 
 #[test]
