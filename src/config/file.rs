@@ -26,10 +26,11 @@ use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
-pub use settings::{FILE_SETTINGS, FileSetting, SettingScope};
 use settings::{
-    COLLAPSE_WINDOW, FOLLOW, MINIMUM_PLACES, PACE, PREFERENCE, PUBLICATION, QUARANTINE_FACTOR, STALE_LIMIT, URL, setting_names,
+    COLLAPSE_WINDOW, FOLLOW, MINIMUM_PLACES, PACE, PREFERENCE, PUBLICATION, QUARANTINE_FACTOR, STALE_LIMIT, URL,
+    setting_names,
 };
+pub use settings::{FILE_SETTINGS, FileSetting, SettingScope};
 
 use super::quarantine::parse_factor;
 use super::value::{LENGTH_MIN, ValueError, YEAR, parse_places, parse_preference, parse_time_of_day};

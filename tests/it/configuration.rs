@@ -24,9 +24,10 @@ Precedence of the settings of a source, highest first:
 
 1. A flag that names the source, such as `--stale-limit nbkr=9d`, or its variable.
 2. The table `[sources.NAME]` of the configuration file.
-3. The same flag without a source.
-4. The table `[defaults]` of the configuration file.
-5. The built-in value.
+3. For `collapse_window` and `stale_limit` of a bank: its built-in value.
+4. The same flag without a source.
+5. The table `[defaults]` of the configuration file.
+6. The built-in value.
 
 Durations are a number and a unit: `500ms`, `90s`, `15m`, `12h`, `7d`, `2w`, `1mo`, `1y`.
 ";

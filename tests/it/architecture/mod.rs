@@ -4,11 +4,14 @@
 //! Files are read as Rust tokens, so that comments and strings do not count and what macros are given
 //! does; items behind `#[cfg(test)]` are left out, since tests may look anywhere.
 
+mod documents;
+mod source;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use source::{Source, Word, files, is_in};
 
 /// Each module and the modules that it may know, all of which stand above it: arrows point up this
 /// table, so that it has no cycles.
@@ -177,215 +180,6 @@ const FILE_LINES_MAX: usize = 500;
 /// Files that may be longer, each with its reason.
 const LONG_FILES: [(&str, &str); 0] = [];
 
-/// What one file says, without its tests.
-struct Source {
-    /// From the crate's root: `store::block`; `store` for its `mod.rs`.
-    module: String,
-    words: Vec<Word>,
-}
-
-/// A token, as far as it matters here.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Word {
-    Name(String),
-    Mark(char),
-    Open,
-    Close,
-}
-
-impl Source {
-    fn new(module: &str, text: &str) -> Self {
-        let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{module}: {error}"));
-        let mut words = Vec::new();
-        flatten(tokens, &mut words);
-        Self { module: module.to_owned(), words }
-    }
-
-    fn top(&self) -> &str {
-        self.module.split("::").next().unwrap_or_default()
-    }
-
-    /// Every path written here that starts in this crate, from its root; of a group, each member.
-    fn inner_paths(&self) -> Vec<String> {
-        let depth = self.module.split("::").count();
-        let mut paths = Vec::new();
-        for at in self.path_starts() {
-            let mut next = at;
-            let mut ups = 0;
-            while self.name(next) == Some("super") && self.is_path_on(next) {
-                ups += 1;
-                next += 3;
-            }
-            if self.name(at) == Some("crate") && self.is_path_on(at) {
-                self.members(at + 3, &mut paths);
-            } else if ups >= depth {
-                self.members(next, &mut paths);
-            }
-        }
-        paths
-    }
-
-    /// The other files of this crate that are named here, each as the path of its module. A file knows the one above it
-    /// and those below it by its nature, so that neither counts.
-    fn known_files<'m>(&self, modules: &'m [String]) -> Vec<&'m str> {
-        let own: Vec<&str> = self.module.split("::").collect();
-        let mut known = Vec::new();
-        for at in self.path_starts().filter(|at| self.is_path_on(*at)) {
-            let mut paths = Vec::new();
-            self.full_paths(at, &[], &mut paths);
-            for path in paths {
-                let ups = path.iter().take_while(|name| *name == "super").count();
-                let (base, rest) = match path.first().map(String::as_str) {
-                    Some("crate") => (&[] as &[&str], &path[1..]),
-                    Some("super") => (&own[..own.len().saturating_sub(ups)], &path[ups..]),
-                    _ => continue,
-                };
-                let full = base.iter().copied().chain(rest.iter().map(String::as_str)).collect::<Vec<_>>().join("::");
-                let longest = modules.iter().filter(|module| is_in(&full, module)).max_by_key(|module| module.len());
-                if let Some(file) = longest.filter(|file| !is_in(&self.module, file) && !is_in(file, &self.module)) {
-                    known.push(file.as_str());
-                }
-            }
-        }
-        known
-    }
-
-    /// The paths that begin at `at` with what stands before it; of a group, those of each member. Gives where they end.
-    fn full_paths(&self, mut at: usize, before: &[String], paths: &mut Vec<Vec<String>>) -> usize {
-        let mut path = before.to_vec();
-        loop {
-            match self.words.get(at) {
-                Some(Word::Name(name)) => {
-                    path.push(name.clone());
-                    if !self.is_path_on(at) {
-                        paths.push(path);
-                        return at + 1;
-                    }
-                    at += 3;
-                }
-                Some(Word::Open) => {
-                    at += 1;
-                    while let Some(word) = self.words.get(at) {
-                        match word {
-                            Word::Close => return at + 1,
-                            Word::Name(_) => at = self.full_paths(at, &path, paths),
-                            Word::Mark(_) | Word::Open => at += 1,
-                        }
-                    }
-                    return at;
-                }
-                Some(Word::Mark(_) | Word::Close) | None => {
-                    paths.push(path);
-                    return at + 1;
-                }
-            }
-        }
-    }
-
-    /// The first name at `at`, or of each member of the group that opens there.
-    fn members(&self, at: usize, paths: &mut Vec<String>) {
-        match self.words.get(at) {
-            Some(Word::Name(name)) => paths.push(name.clone()),
-            Some(Word::Open) => {
-                let (mut depth, mut is_first) = (0, false);
-                for word in &self.words[at..] {
-                    match word {
-                        Word::Open => {
-                            depth += 1;
-                            is_first = depth == 1;
-                        }
-                        Word::Close => depth -= 1,
-                        Word::Mark(',') => is_first = depth == 1,
-                        Word::Name(name) if is_first && depth == 1 => {
-                            paths.push(name.clone());
-                            is_first = false;
-                        }
-                        Word::Name(_) | Word::Mark(_) => {}
-                    }
-                    if depth == 0 {
-                        break;
-                    }
-                }
-            }
-            Some(Word::Mark(_) | Word::Close) | None => {}
-        }
-    }
-
-    /// Where names stand that no `::` leads to.
-    fn path_starts(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.words.len()).filter(|at| {
-            let after_path =
-                *at > 1 && self.words[*at - 1] == Word::Mark(':') && self.words[*at - 2] == Word::Mark(':');
-            // `::sled` is a crate too: no name stands before its colons.
-            let before = at.checked_sub(3).and_then(|before| self.name(before));
-            let is_rooted = after_path && before.is_none_or(|before| before == "use");
-            matches!(self.words[*at], Word::Name(_)) && (!after_path || is_rooted)
-        })
-    }
-
-    fn name(&self, at: usize) -> Option<&str> {
-        match self.words.get(at)? {
-            Word::Name(name) => Some(name),
-            Word::Mark(_) | Word::Open | Word::Close => None,
-        }
-    }
-
-    fn is_path_on(&self, at: usize) -> bool {
-        self.words.get(at + 1..at + 3) == Some(&[Word::Mark(':'), Word::Mark(':')])
-    }
-
-    /// Whether a path that starts here begins with this crate's name.
-    fn names_crate(&self, name: &str) -> bool {
-        self.path_starts().any(|at| {
-            let is_used = at > 0 && matches!(self.name(at - 1), Some("use" | "crate"));
-            self.name(at) == Some(name) && (self.is_path_on(at) || is_used)
-        })
-    }
-
-    fn has(&self, wanted: &[Word]) -> bool {
-        self.words.windows(wanted.len()).any(|words| words == wanted)
-    }
-}
-
-/// The tokens one after the other, without what is there for tests alone.
-fn flatten(tokens: TokenStream, words: &mut Vec<Word>) {
-    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
-    let mut at = 0;
-    while let Some(token) = tokens.get(at) {
-        at += 1;
-        match token {
-            TokenTree::Punct(mark) if mark.as_char() == '#' && is_test_attribute(tokens.get(at)) => {
-                // The item ends with its braces or a semicolon.
-                while let Some(token) = tokens.get(at) {
-                    at += 1;
-                    match token {
-                        TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => break,
-                        TokenTree::Punct(mark) if mark.as_char() == ';' => break,
-                        TokenTree::Group(_) | TokenTree::Punct(_) | TokenTree::Ident(_) | TokenTree::Literal(_) => {}
-                    }
-                }
-            }
-            TokenTree::Punct(mark) => words.push(Word::Mark(mark.as_char())),
-            TokenTree::Ident(name) => words.push(Word::Name(name.to_string())),
-            TokenTree::Literal(_) => words.push(Word::Mark('"')),
-            TokenTree::Group(group) => {
-                words.push(Word::Open);
-                flatten(group.stream(), words);
-                words.push(Word::Close);
-            }
-        }
-    }
-}
-
-fn is_test_attribute(token: Option<&TokenTree>) -> bool {
-    token.is_some_and(|token| token.to_string().replace(' ', "") == "[cfg(test)]")
-}
-
-/// Whether a module is `place` or below it.
-fn is_in(module: &str, place: &str) -> bool {
-    module.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-}
-
 /// What a file does against the rules above.
 fn problems(source: &Source) -> Vec<String> {
     let module = &source.module;
@@ -432,32 +226,6 @@ fn impurities(source: &Source) -> Vec<String> {
         found.push("now".to_owned());
     }
     found
-}
-
-/// All files of `src/`, with their modules.
-fn files() -> Vec<(PathBuf, String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    collect(&root, &root, &mut files);
-    assert!(files.len() > ARROWS.len(), "src/ was not found whole");
-    files
-}
-
-fn collect(root: &Path, directory: &Path, files: &mut Vec<(PathBuf, String, String)>) {
-    for entry in fs::read_dir(directory).expect("src/ can be listed") {
-        let path = entry.expect("src/ can be listed").path();
-        if path.is_dir() {
-            collect(root, &path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let inside = path.strip_prefix(root).expect("a path below src/").with_extension("");
-            let mut names: Vec<_> = inside.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-            if names.last().is_some_and(|name| name == "mod") {
-                names.pop();
-            }
-            let text = fs::read_to_string(&path).expect("a source file is text");
-            files.push((inside.with_extension("rs"), names.join("::"), text));
-        }
-    }
 }
 
 #[test]
@@ -652,77 +420,6 @@ fn decimals_are_stored_and_not_computed_with() {
     check("fn f() { Cell::Decimal(s.parse()?); }", &[]);
     check("fn f() { Decimal::from_str_exact(x); }", &["m calls Decimal::from_str_exact"]);
     check("fn f() { x.parse::<Decimal>(); }", &["m calls Decimal::parse"]);
-}
-
-/// The rows of the tables in the document: the cells of each.
-fn document_rows() -> Vec<Vec<String>> {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md"));
-    let text = text.expect("docs/ARCHITECTURE.md is there");
-    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
-    rows.map(|row| row.split(" | ").map(str::to_owned).collect()).collect()
-}
-
-#[test]
-fn the_document_has_the_same_arrows() {
-    let rows = document_rows();
-    for (name, allowed) in ARROWS {
-        let names = [format!("`{name}/`"), format!("`{name}.rs`")];
-        let row = rows.iter().find(|row| row.len() == 3 && names.contains(&row[0]));
-        let expect = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
-        assert_eq!(row.map(|row| row[2].as_str()), Some(expect.as_str()), "what {name} knows");
-    }
-}
-
-/// The files that the document names, `src/` left out or not.
-fn named_files() -> Vec<String> {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md"));
-    let text = text.expect("docs/ARCHITECTURE.md is there");
-    let quoted = text.split('`').skip(1).step_by(2).filter(|quoted| !quoted.contains(char::is_whitespace));
-    let is_file =
-        |quoted: &&str| quoted.contains('/') && Path::new(quoted).extension().is_some_and(|ending| ending == "rs");
-    quoted.filter(is_file).map(str::to_owned).collect()
-}
-
-#[test]
-fn every_file_that_the_document_names_is_there() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let named = named_files();
-    assert!(named.len() > 100, "only {} files were found in the document", named.len());
-    let missing: Vec<&String> =
-        named.iter().filter(|name| !root.join("src").join(name).is_file() && !root.join(name).is_file()).collect();
-    assert_eq!(missing, Vec::<&String>::new());
-}
-
-#[test]
-fn the_document_names_every_limit_and_no_other() {
-    let rows = document_rows();
-    let limits: Vec<&Vec<String>> = rows.iter().filter(|row| row.len() == 3 && row[2].contains(".rs`)")).collect();
-    let sources: Vec<(PathBuf, Source)> = files()
-        .into_iter()
-        .filter(|(_, module, _)| !module.ends_with("::tests"))
-        .map(|(path, module, text)| (path, Source::new(&module, &text)))
-        .collect();
-    let constants = |source: &Source| -> Vec<String> {
-        let pairs = source.words.windows(2).filter(|words| words[0] == Word::Name("const".to_owned()));
-        pairs.filter_map(|words| if let Word::Name(name) = &words[1] { Some(name.clone()) } else { None }).collect()
-    };
-    for (path, source) in &sources {
-        let place = format!("(`{}`)", path.display());
-        for name in constants(source).iter().filter(|name| name.ends_with("_MAX") || name.contains("_MAX_")) {
-            let quoted = format!("`{name}`");
-            let is_named = limits.iter().any(|row| row[0].contains(&quoted) && row[2].contains(&place));
-            // Kinds of one trait share a row.
-            assert!(is_named, "{name} of {} is not in the table of limits", path.display());
-        }
-    }
-    for row in limits {
-        let place = row[2].rsplit("(`").next().and_then(|rest| rest.split('`').next()).unwrap_or_default();
-        let source = sources.iter().find(|(path, _)| path.display().to_string() == place);
-        let known = |name: &str| source.is_some_and(|(_, source)| source.words.contains(&Word::Name(name.to_owned())));
-        for name in row[0].split(", ").map(|name| name.trim_matches('`')) {
-            assert!(known(name), "{name} is not in src/{place} any more");
-        }
-    }
 }
 
 /// The rules find what they are for, and nothing where there is nothing.
