@@ -1,6 +1,7 @@
-//! Compiles the protos without protoc and keeps their descriptors for reflection.
+//! Build script: compiles the protos without protoc and saves their descriptors for reflection.
 //!
-//! The messages that HTTP reads and writes derive serde's traits; how each field is written follows from its descriptor.
+//! Messages that HTTP reads or writes derive serde's traits. The descriptor of each field determines its serde
+//! attribute.
 
 use std::collections::BTreeSet;
 use std::{env, fs, path::PathBuf};
@@ -21,15 +22,16 @@ const PROTOS: [&str; 9] = [
     "proto/silkrate/v1/sources.proto",
 ];
 
-/// All calls of this service that answer once are also there over HTTP.
+/// The service of which all unary calls are also served over HTTP.
 const HTTP_SERVICE: &str = "RateService";
-/// And this one of another service.
+/// The only call of another service that is also served over HTTP.
 const HTTP_CALL: &str = "ListQuarantine";
 
-/// Fields of answers that differ each time an answer is made, which JSON leaves out: HTTP compares answers by their tags.
-const NEVER_TOLD: [&str; 2] = ["age", "server_time"];
-/// A field that JSON leaves out where it is absent, instead of writing null.
-const TOLD_IF_PRESENT: &str = "silkrate.v1.GetRateResponse.time";
+/// Response fields that JSON omits, because they differ in every response and HTTP compares responses by their `ETag`.
+/// `src/http/schema.rs` has the same list.
+const OMITTED_FIELDS: [&str; 2] = ["age", "server_time"];
+/// The field that JSON omits if it is absent, instead of writing null.
+const OMITTED_IF_ABSENT: &str = "silkrate.v1.GetRateResponse.time";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -38,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(out.join("silkrate_descriptor.bin"), descriptors.encode_to_vec())?;
     let builder = tonic_prost_build::configure()
         .codec_path("crate::proto::codec::MessageCodec")
-        // Columns are handed on by reference, not copied.
+        // `Bytes` fields share the memory of the decoded message instead of copying it.
         .bytes(".silkrate.v1.StreamRunsResponse")
         .bytes(".silkrate.v1.TickColumns")
         .bytes(".silkrate.v1.IngestPageRequest")
@@ -48,25 +50,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Gives the messages of the calls over HTTP what [`request`] and [`answer`] say, and their enums names.
+/// Adds serde attributes to the messages of all HTTP calls (see [`request`] and [`response`]) and to their enums.
 fn for_http(pool: &DescriptorPool, mut builder: Builder) -> Builder {
     let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-    let asked = methods.filter(|method| {
+    let over_http = methods.filter(|method| {
         let is_of_service = method.parent_service().name() == HTTP_SERVICE && !method.is_server_streaming();
         is_of_service || method.name() == HTTP_CALL
     });
-    let (mut requests, mut answers): (Vec<_>, Vec<_>) = asked.map(|method| (method.input(), method.output())).unzip();
+    let (mut requests, mut responses): (Vec<_>, Vec<_>) =
+        over_http.map(|method| (method.input(), method.output())).unzip();
     let (mut seen, mut enums) = (BTreeSet::new(), BTreeSet::new());
     while let Some(message) = requests.pop() {
         builder = request(&message, builder);
         enums.extend(message.fields().filter_map(|field| field.kind().as_enum().map(named)));
     }
-    while let Some(message) = answers.pop() {
+    while let Some(message) = responses.pop() {
         if seen.insert(message.full_name().to_owned()) {
-            builder = answer(&message, builder);
+            builder = response(&message, builder);
             enums.extend(message.fields().filter_map(|field| field.kind().as_enum().map(named)));
             let inner = message.fields().filter_map(|field| field.kind().as_message().cloned());
-            answers.extend(inner.filter(|inner| text_of(inner).is_none()));
+            responses.extend(inner.filter(|inner| text_of(inner).is_none()));
         }
     }
     let enums = enums.into_iter().filter_map(|name| pool.get_enum_by_name(&name));
@@ -77,7 +80,7 @@ fn named(of: &EnumDescriptor) -> String {
     of.full_name().to_owned()
 }
 
-/// What reads and writes a message that is one value in text.
+/// Returns the serde function of a message that is a single value in text form: a time or a duration.
 fn text_of(message: &MessageDescriptor) -> Option<&'static str> {
     match message.full_name() {
         "google.protobuf.Timestamp" => Some("timestamp"),
@@ -90,7 +93,7 @@ fn set(builder: Builder, field: &FieldDescriptor, attribute: &str) -> Builder {
     builder.field_attribute(format!(".{}", field.full_name()), format!("#[serde({attribute})]"))
 }
 
-/// Reads a message from the parameters of a query.
+/// Derives `Deserialize` for a request message, which is read from query parameters.
 fn request(message: &MessageDescriptor, builder: Builder) -> Builder {
     let derive = "#[derive(serde::Deserialize)] #[serde(default)]";
     let builder = builder.message_attribute(format!(".{}", message.full_name()), derive);
@@ -106,14 +109,14 @@ fn request(message: &MessageDescriptor, builder: Builder) -> Builder {
     })
 }
 
-/// Writes a message as JSON.
-fn answer(message: &MessageDescriptor, builder: Builder) -> Builder {
+/// Derives `Serialize` for a response message, which is written as JSON and CSV.
+fn response(message: &MessageDescriptor, builder: Builder) -> Builder {
     let builder = builder.message_attribute(format!(".{}", message.full_name()), "#[derive(serde::Serialize)]");
     message.fields().fold(builder, |mut builder, field| {
-        if NEVER_TOLD.contains(&field.name()) {
+        if OMITTED_FIELDS.contains(&field.name()) {
             return set(builder, &field, "skip_serializing");
         }
-        if field.full_name() == TOLD_IF_PRESENT {
+        if field.full_name() == OMITTED_IF_ABSENT {
             builder = set(builder, &field, "skip_serializing_if = \"Option::is_none\"");
         }
         let kind = field.kind();
@@ -126,7 +129,7 @@ fn answer(message: &MessageDescriptor, builder: Builder) -> Builder {
     })
 }
 
-/// Names the values of an enum without what all their names begin with.
+/// Names the values of an enum without their common prefix, and skips the unspecified value.
 fn enum_names(of: &EnumDescriptor, builder: Builder) -> Builder {
     let path = format!(".{}", of.full_name());
     let prefix = of.values().find_map(|value| value.name().strip_suffix("UNSPECIFIED").map(str::to_owned));

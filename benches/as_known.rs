@@ -1,10 +1,10 @@
-//! Reads as known earlier, after a million revisions and without one, in the same run.
+//! Reads as known earlier, after a million revisions and without revisions, in the same run.
 //!
-//! `cargo bench --bench as_known [-- scattered|day|backfill]`; `SILKRATE_BENCH_REVISIONS` sets how many. It fails where a
-//! read costs more than twice what it costs without revisions.
+//! `cargo bench --bench as_known [-- scattered|day|backfill]`; `SILKRATE_BENCH_REVISIONS` sets the number of
+//! revisions. The benchmark fails if a read costs more than twice as much as without revisions.
 
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
-#![allow(clippy::cast_possible_wrap, reason = "seconds and microseconds of made-up ticks are small")]
+#![allow(clippy::cast_possible_wrap, reason = "seconds and microseconds of generated ticks are small")]
 
 mod support;
 
@@ -15,44 +15,44 @@ use silkrate::analysis::Zone;
 use silkrate::domain::{PublishedValue, Rate, SeriesKey, Timestamp};
 use silkrate::query::{BucketsRequest, ChangesRequest, Period, Range, RateRequest, Reader};
 use silkrate::store::{Store, View};
-use support::{BASE_US, ROUNDS, Random, keys, median, parameter, report, resident_mb, store_options, wanted};
+use support::{BASE_US, ROUNDS, Random, is_selected, keys, median, parameter, report, resident_mb, store_options};
 use tokio_util::sync::CancellationToken;
 
 const NOW: Timestamp = Timestamp::from_micros(BASE_US);
-/// Days with rates, and rates of a day: the store has a run for each.
+/// Number of days, and of rates per day. Each rate is a run of its own.
 const DAYS: u64 = 2_000;
 const DAY_RATES: u64 = 100;
 const RATES: u64 = DAYS * DAY_RATES;
-/// Rates of one commit.
+/// Rates per commit.
 const COMMIT_RATES: usize = 10_000;
-/// Days of a page of changes.
+/// Days on a page of changes.
 const PAGE_DAYS: usize = 1_000;
-/// Calls of `GetRate` in a round.
+/// Calls of `GetRate` per round.
 const CALLS: usize = 2_000;
-/// How much more a read may cost than without revisions.
+/// The largest ratio of a read to the same read without revisions.
 const RATIO_MAX: f64 = 2.0;
 
-/// A store of one series, and the recorded times at which reads of it are known.
+/// A store of one series.
 struct Filled {
     store: Store,
     key: SeriesKey,
     _directory: tempfile::TempDir,
 }
 
-/// When the rate with this number is observed.
+/// Returns the observed time of a rate by its number.
 fn observed(number: u64) -> Timestamp {
     let start_us = BASE_US - DAYS as i64 * Timestamp::DAY_US;
     Timestamp::from_micros(start_us + number as i64 * (Timestamp::DAY_US / DAY_RATES as i64))
 }
 
-/// What it says in a version: never what its neighbours or its other versions say.
+/// Returns the value of a rate in a version. It differs from its neighbours and from its other versions.
 fn value(number: u64, version: u64) -> PublishedValue {
     let mantissa = 100_000 + (number * 7 + version * 3) % 50_000;
     PublishedValue { rate: Rate::from_parts(u128::from(mantissa), 6).expect("a rate"), reported_change: None }
 }
 
 impl Filled {
-    /// With the first version of every rate.
+    /// Creates a store with the first version of every rate.
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let store = Store::open(store_options(directory.path()), NOW).expect("a new store");
@@ -62,7 +62,7 @@ impl Filled {
         filled
     }
 
-    /// Puts a version of these rates, in commits of a limited size.
+    /// Stores a version of these rates, in commits of a limited size.
     fn put(&mut self, numbers: &[u64], version: u64) {
         for piece in numbers.chunks(COMMIT_RATES) {
             let mut transaction = self.store.begin(NOW);
@@ -81,7 +81,7 @@ impl Filled {
         self.store.newest_commit().recorded_time
     }
 
-    /// Ends with a commit, so that what was known before it is known earlier, and with nothing in memory.
+    /// Adds a commit, so that the previous commits are known earlier, makes a checkpoint, and returns the view.
     fn view(&mut self) -> Arc<View> {
         self.put(&[RATES], 0);
         self.store.checkpoint().expect("a good disk");
@@ -103,7 +103,7 @@ impl Side {
         Self { reader, key: key.clone(), known }
     }
 
-    /// Microseconds of a `GetRate` of the rate with this number, a moment after it was observed.
+    /// Measures `GetRate` one second after a rate was observed, in microseconds.
     fn rate_us(&self, number: u64, version: u64) -> f64 {
         let request = RateRequest {
             pair: self.key.pair,
@@ -114,13 +114,13 @@ impl Side {
             known_time: Some(self.known),
         };
         let begun = Instant::now();
-        let answer = self.reader.rate(&request).expect("sound blocks").body;
+        let response = self.reader.rate(&request).expect("undamaged blocks").body;
         let us = begun.elapsed().as_secs_f64() * 1e6;
-        assert_eq!(answer.legs[0].1.value, value(number, version));
+        assert_eq!(response.legs[0].1.value, value(number, version));
         us
     }
 
-    /// Microseconds of a page of changes from day to day.
+    /// Measures a page of day-on-day changes, in microseconds.
     fn page_us(&self, days: u64) -> f64 {
         let start = observed((days - PAGE_DAYS as u64) * DAY_RATES);
         let list = BucketsRequest {
@@ -134,15 +134,15 @@ impl Side {
         };
         let request = ChangesRequest { list, period: Period::DayOnDay, zone: Zone::parse("UTC").expect("a zone") };
         let begun = Instant::now();
-        let page = self.reader.changes(&request).expect("sound blocks").body;
+        let page = self.reader.changes(&request).expect("undamaged blocks").body;
         let us = begun.elapsed().as_secs_f64() * 1e6;
         assert_eq!(page.rows.len(), PAGE_DAYS);
         us
     }
 }
 
-/// Measures both sides in turn, and fails where the revised one costs too much. `numbers` are the rates that are asked
-/// for, `version` is what they said.
+/// Measures both sides alternately, and panics if the revised one costs too much. `numbers` are the rates to read, and
+/// `version` is their expected version.
 fn compare(what: &str, [plain, revised]: [&Side; 2], numbers: &[u64], version: u64) {
     let mut rates: [Vec<f64>; 2] = Default::default();
     let mut pages: [Vec<f64>; 2] = Default::default();
@@ -170,13 +170,13 @@ fn compare(what: &str, [plain, revised]: [&Side; 2], numbers: &[u64], version: u
     }
 }
 
-/// The first read of a view, which makes the index.
+/// Measures the first read of a view, which builds the index.
 fn first_read(side: &Side, number: u64, version: u64) {
-    report("the first read, which makes the index", side.rate_us(number, version) / 1e3, "ms", "-");
+    report("the first read, which builds the index", side.rate_us(number, version) / 1e3, "ms", "-");
     report("  resident memory after it", resident_mb(), "MB", "-");
 }
 
-/// A reader of a store without revisions.
+/// Returns a reader of a store without revisions.
 fn plain() -> (Filled, Side) {
     let mut filled = Filled::new();
     let known = filled.known();
@@ -185,8 +185,8 @@ fn plain() -> (Filled, Side) {
     (filled, side)
 }
 
-/// Every other rate is revised at a time, so that a block has rates that stand and rates that do not, in an order that
-/// scatters each block of revisions over all days.
+/// Revises every other rate, so that each block has revised and unrevised rates. The order scatters each block of
+/// revisions over all days.
 fn scattered() {
     let revisions = parameter("SILKRATE_BENCH_REVISIONS", 1_000_000);
     let (_filled, plain) = plain();
@@ -210,10 +210,10 @@ fn scattered() {
         );
     }
     let even: Vec<u64> = (0..RATES).step_by(2).collect();
-    compare("scattered, rates that stand", [&plain, &side(0)], &even, 0);
+    compare("scattered, unrevised rates", [&plain, &side(0)], &even, 0);
 }
 
-/// The rates of one day are revised again and again.
+/// Revises the rates of one day repeatedly.
 fn day() {
     let revisions = parameter("SILKRATE_BENCH_REVISIONS", 1_000_000);
     let (_filled, plain) = plain();
@@ -233,7 +233,7 @@ fn day() {
     }
 }
 
-/// As many rates are put between the others, all recorded later; none of them is a revision.
+/// Adds rates between the others, all recorded later. None of them is a revision.
 fn backfill() {
     let rates = parameter("SILKRATE_BENCH_REVISIONS", 1_000_000);
     let (_filled, plain) = plain();
@@ -244,7 +244,7 @@ fn backfill() {
         let mut transaction = filled.store.begin(NOW);
         let series = transaction.series(&filled.key).expect("room for a series");
         for second in piece {
-            // In the last minute before midnight of many days, so that a day's close lies behind many later rates.
+            // In the last minute before midnight of many days, so that the close of a day lies after many later rates.
             let time = observed((second / 500 % DAYS + 1) * DAY_RATES)
                 .saturating_add_us(-1_000 * (*second as i64 % 500 + 1) - 1);
             transaction.upsert(series, time, value(*second, 1), true).expect("a good tick");
@@ -257,13 +257,13 @@ fn backfill() {
     let view = filled.view();
     let side = Side::new(&view, &filled.key, known);
     let all: Vec<u64> = (0..RATES).collect();
-    compare("backfilled since", [&plain, &side], &all, 0);
+    compare("after a backfill", [&plain, &side], &all, 0);
 }
 
 fn main() {
     let parts: [(&str, fn()); 3] = [("scattered", scattered), ("day", day), ("backfill", backfill)];
     for (name, part) in parts {
-        if wanted(name) {
+        if is_selected(name) {
             println!("# {name}");
             part();
         }

@@ -1,6 +1,6 @@
-//! Candles over many runs: what the fold adds to decoding the blocks.
+//! Candles over many runs: the cost of the computation compared with decoding the blocks.
 //!
-//! `cargo bench --bench candles`; `SILKRATE_BENCH_RUNS` sets the size.
+//! `cargo bench --bench candles`; `SILKRATE_BENCH_RUNS` sets the number of runs.
 
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
 
@@ -17,12 +17,12 @@ use support::{BASE_US, Ticks, keys, median, parameter, per_second, report, resid
 use tokio_util::sync::CancellationToken;
 
 const NOW: Timestamp = Timestamp::from_micros(BASE_US * 2);
-/// Rounds of each side, in turn.
+/// Rounds of each side, alternating.
 const ROUNDS: usize = 5;
-/// Ticks of one commit.
+/// Ticks per commit.
 const COMMIT_TICKS: usize = 50_000;
 
-/// One series of 3.3 ticks a run, a second apart with 5 ms of jitter.
+/// Fills one series with 3.3 ticks per run, one second apart with 5 ms of jitter.
 fn load(store: &mut Store, key: &SeriesKey, runs: u64) {
     let mut ticks = Ticks::new(0, 30);
     let mut left = usize::try_from(runs * 33 / 10).expect("a size that fits");
@@ -41,17 +41,17 @@ fn load(store: &mut Store, key: &SeriesKey, runs: u64) {
     store.checkpoint().expect("a good disk");
 }
 
-/// Decodes of every run what candles are made of; gives runs a second.
+/// Decodes the times and rates of every run. Returns runs per second.
 fn decode(view: &View, key: &SeriesKey, expect: u64) -> f64 {
     let series = view.find(key).expect("the series");
     let begun = Instant::now();
-    let scan = series.rate_spans(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX).expect("sound blocks");
-    let read: u64 = scan.map(|piece| piece.expect("sound blocks").len() as u64).sum();
+    let scan = series.rate_spans(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX).expect("undamaged blocks");
+    let read: u64 = scan.map(|piece| piece.expect("undamaged blocks").len() as u64).sum();
     assert_eq!(read, expect);
     per_second(read, begun.elapsed())
 }
 
-/// Decodes every run and folds it into candles; gives runs a second.
+/// Decodes every run and computes candles. Returns runs per second.
 fn fold(reader: &Reader, key: &SeriesKey, interval: Interval, runs: u64) -> f64 {
     let list = BucketsRequest {
         pair: key.pair,
@@ -65,9 +65,9 @@ fn fold(reader: &Reader, key: &SeriesKey, interval: Interval, runs: u64) -> f64 
     let buckets = Buckets { zone: Zone::parse("Asia/Bishkek").expect("a zone"), interval };
     let request = CandlesRequest { list, buckets, fill: false, count_observations: false, find_bounds: true };
     let begun = Instant::now();
-    let page = reader.candles(&request).expect("sound blocks").body;
+    let page = reader.candles(&request).expect("undamaged blocks").body;
     let rate = per_second(runs, begun.elapsed());
-    // Every run but the first is a move here.
+    // In this load every run except the first is a move.
     assert_eq!(page.rows.iter().map(|row| row.candle.move_count).sum::<u64>(), runs - 1);
     rate
 }
@@ -81,7 +81,7 @@ fn main() {
     let key = keys().swap_remove(0);
     load(&mut store, &key, runs);
     let view = Arc::new(store.view());
-    let totals = view.find(&key).expect("the series").totals(Timestamp::MAX).expect("sound blocks");
+    let totals = view.find(&key).expect("the series").totals(Timestamp::MAX).expect("undamaged blocks");
     let totals = totals.expect("runs");
     let runs = totals.run_count;
     let reader = Reader::new(Arc::clone(&view), totals.last_observed_time, rules, CancellationToken::new());
@@ -89,7 +89,7 @@ fn main() {
         let rounds = || (decode(&view, &key, runs), fold(&reader, &key, interval, runs));
         let (decoded, folded): (Vec<f64>, Vec<f64>) = std::iter::repeat_with(rounds).take(ROUNDS).unzip();
         let (decoded, folded) = (median(decoded), median(folded));
-        report(&format!("{name} candles, read and folded"), folded, "runs/s", ">= 20,000,000");
+        report(&format!("{name} candles, decoded and computed"), folded, "runs/s", ">= 20,000,000");
         report("  decoding times and rates alone", decoded, "runs/s", "-");
         report("  ratio", folded / decoded, "", "-");
     }

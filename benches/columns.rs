@@ -1,5 +1,5 @@
-//! The small pure functions of the fast messages, by criterion: runs packed and read, ticks packed
-//! and read. Each answer is compared once before it is measured.
+//! Encoding and decoding of columns, with criterion: runs and ticks. Each result is checked once before the
+//! measurement.
 //!
 //! `cargo bench --bench columns`
 
@@ -23,7 +23,7 @@ fn runs(criterion: &mut Criterion) {
         packer.finish()
     };
     let message = pack();
-    assert_eq!(decode_runs(&message).expect("sound columns"), runs);
+    assert_eq!(decode_runs(&message).expect("valid columns"), runs);
     let mut group = criterion.benchmark_group("runs");
     group.throughput(Throughput::Elements(ROWS as u64));
     group.bench_function("pack", |bencher| bencher.iter_with_large_drop(|| black_box(pack())));
@@ -35,7 +35,7 @@ fn ticks(criterion: &mut Criterion) {
     let key = &keys()[0];
     let ticks: Vec<_> = Ticks::new(1, 30).take(ROWS).collect();
     let message = encode_tick_columns(key, &ticks).expect("equal places");
-    assert_eq!(decode_tick_columns(&message).expect("sound columns").len(), ROWS);
+    assert_eq!(decode_tick_columns(&message).expect("valid columns").len(), ROWS);
     let mut group = criterion.benchmark_group("ticks");
     group.throughput(Throughput::Elements(ROWS as u64));
     group.bench_function("pack", |bencher| {

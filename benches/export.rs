@@ -1,6 +1,6 @@
-//! Exports from the program to the command, through gRPC to disk, beside `DuckDB`'s own copy of the same table.
+//! Exports from the server to the command, over gRPC to disk, compared with `DuckDB` copying the same table.
 //!
-//! `cargo bench --bench export`; `SILKRATE_BENCH_RUNS` says how many runs.
+//! `cargo bench --bench export`; `SILKRATE_BENCH_RUNS` sets the number of runs.
 
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
 
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use support::{ROUNDS, filled, median, parameter, per_second, report};
 
-/// The program over a store; killed when dropped.
+/// The server over a store; killed when dropped.
 struct Program {
     child: Child,
     endpoint: String,
@@ -29,21 +29,21 @@ impl Program {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program");
         let this = Self { child, endpoint: free.to_string() };
         let begun = Instant::now();
-        while !this.ask(&["latest"], Path::new(".")) {
+        while !this.run(&["latest"], Path::new(".")) {
             assert!(begun.elapsed() < Duration::from_secs(30), "the program does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }
         this
     }
 
-    /// Whether a command that asks it succeeds.
-    fn ask(&self, arguments: &[&str], directory: &Path) -> bool {
+    /// Runs a client command, and returns true if it succeeds.
+    fn run(&self, arguments: &[&str], directory: &Path) -> bool {
         let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
         command.args(arguments).current_dir(directory).env("SILKRATE_ENDPOINT", &self.endpoint);
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
-    /// Megabytes, by the name of the line.
+    /// Returns a value of `/proc/PID/status` in megabytes.
     fn memory(&self, what: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a running program");
         let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("a line of memory");
@@ -53,7 +53,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Gone already, if it failed.
+        // The process has already exited if it failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -63,7 +63,7 @@ fn bytes(path: &Path) -> f64 {
     std::fs::metadata(path).expect("a file").len() as f64
 }
 
-/// Rows of the file, and that `DuckDB` made its own copy of it; none where there is no `DuckDB`.
+/// Makes `DuckDB` copy the file, and returns the number of rows; `None` without `DuckDB`.
 fn copied_by_duckdb(directory: &Path) -> Option<u64> {
     let python = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?.join("analysts-venv/bin/python");
     let script = "import duckdb\n\
@@ -84,7 +84,7 @@ fn main() {
     let mut times = Vec::new();
     let is_over = AtomicBool::new(false);
     let peak = std::thread::scope(|scope| {
-        // What is mapped from files is not of the export's making, and Linux keeps no peak of the rest.
+        // Memory mapped from files does not belong to the export, and Linux records no peak of anonymous memory.
         let watching = scope.spawn(|| {
             let mut peak = idle;
             while !is_over.load(Ordering::Relaxed) {
@@ -95,25 +95,25 @@ fn main() {
         });
         for _ in 0..ROUNDS {
             let begun = Instant::now();
-            assert!(program.ask(&["export", "runs.parquet", "--force"], directory.path()), "the export failed");
+            assert!(program.run(&["export", "runs.parquet", "--force"], directory.path()), "the export failed");
             times.push(begun.elapsed());
         }
         is_over.store(true, Ordering::Relaxed);
         watching.join().expect("figures")
     });
-    let ours = directory.path().join("runs.parquet");
-    let rows = silkrate::export::count_rows(&ours, silkrate::export::Format::Parquet).expect("whole Parquet");
+    let exported = directory.path().join("runs.parquet");
+    let rows = silkrate::export::count_rows(&exported, silkrate::export::Format::Parquet).expect("complete Parquet");
     assert!(rows * 100 >= runs * 95, "{rows} of {runs} runs");
     let speed = median(times.into_iter().map(|time| per_second(rows, time)).collect());
     report(&format!("export of {rows} runs to Parquet, start to synced file"), speed, "rows/s", ">= 2,000,000");
-    report("server, most anonymous memory over idle", peak - idle, "MB", "<= 96");
-    report("size on disk", bytes(&ours) / rows as f64, "B/row", "-");
+    report("server, peak of anonymous memory above idle", peak - idle, "MB", "<= 96");
+    report("size on disk", bytes(&exported) / rows as f64, "B/row", "-");
     match copied_by_duckdb(directory.path()) {
         Some(copied) => {
             assert_eq!(copied, rows);
-            let ratio = bytes(&ours) / bytes(&directory.path().join("duckdb.parquet"));
-            report("size on disk, times DuckDB's own copy with zstd", ratio, "times", "<= 1.05");
+            let ratio = bytes(&exported) / bytes(&directory.path().join("duckdb.parquet"));
+            report("size on disk, ratio to a copy by DuckDB with zstd", ratio, "times", "<= 1.05");
         }
-        None => println!("no DuckDB in target/analysts-venv; `cargo test --test files analysts` installs it"),
+        None => println!("no DuckDB in target/analysts-venv; `cargo test --test it analysts` installs it"),
     }
 }

@@ -1,4 +1,5 @@
-//! Plain HTTP over loopback, client included: the latest quotes, and the word that they are unchanged.
+//! Plain HTTP over loopback, including the client: the latest quotes, and conditional requests with an unchanged
+//! response.
 //!
 //! `cargo bench --bench http`.
 
@@ -20,7 +21,7 @@ use web::Connection;
 
 const CONNECTIONS: u64 = 16;
 
-/// Requests a second for `target` on a few connections, each answered with `status`.
+/// Returns requests per second for `target` on a few connections, each with the response status `status`.
 async fn requests_per_second(address: SocketAddr, target: &'static str, tag: &str, status: u16, requests: u64) -> f64 {
     let begun = Instant::now();
     let tasks: Vec<_> = (0..CONNECTIONS)
@@ -29,8 +30,8 @@ async fn requests_per_second(address: SocketAddr, target: &'static str, tag: &st
             tokio::spawn(async move {
                 let mut connection = Connection::open(address).await;
                 for _ in 0..requests / CONNECTIONS {
-                    let answer = connection.get(target, &[("if-none-match", &tag)]).await;
-                    assert_eq!(answer.status, status);
+                    let response = connection.get(target, &[("if-none-match", &tag)]).await;
+                    assert_eq!(response.status, status);
                 }
             })
         })
@@ -48,15 +49,15 @@ fn main() {
         let server = TestServer::start(&[]).await;
         let pairs = ["KGS/USD", "KZT/USD", "TJS/USD", "TMT/USD", "UZS/USD"];
         server.store(&pairs.map(|pair| tick(pair, 0, "0.01144"))).await;
-        let asked = [("/v1/latest", "GET /v1/latest"), ("/v1/rate?pair=KGS/KZT", "GET /v1/rate of a cross")];
-        for (target, what) in asked {
+        let targets = [("/v1/latest", "GET /v1/latest"), ("/v1/rate?pair=KGS/KZT", "GET /v1/rate of a cross rate")];
+        for (target, what) in targets {
             let tag = web::get(server.http_addr, target).await.header("etag").expect("a tag").to_owned();
-            let (mut whole, mut unchanged) = (Vec::new(), Vec::new());
+            let (mut complete, mut unchanged) = (Vec::new(), Vec::new());
             for _ in 0..ROUNDS {
-                whole.push(requests_per_second(server.http_addr, target, "", 200, requests).await);
+                complete.push(requests_per_second(server.http_addr, target, "", 200, requests).await);
                 unchanged.push(requests_per_second(server.http_addr, target, &tag, 304, requests).await);
             }
-            report(what, median(whole), "requests/s", ">= 10,000");
+            report(what, median(complete), "requests/s", ">= 10,000");
             report(&format!("{what}, unchanged"), median(unchanged), "requests/s", ">= 10,000");
         }
         server.stop().await;

@@ -1,6 +1,6 @@
-//! A full import: rows a second from Parquet on disk to a store that is live, and memory.
+//! A full import: rows per second from Parquet files to a usable store, and memory.
 //!
-//! `cargo bench --bench import`; `SILKRATE_BENCH_RUNS` sets the size.
+//! `cargo bench --bench import`; `SILKRATE_BENCH_RUNS` sets the number of runs.
 
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
 
@@ -20,7 +20,7 @@ use support::{
 
 const NOW: Timestamp = Timestamp::from_micros(BASE_US * 2);
 
-/// Five series of 3.3 ticks a run, a second apart with 5 ms of jitter, 10,000 ticks a commit.
+/// Fills five series with 3.3 ticks per run, one second apart with 5 ms of jitter, 10,000 ticks per commit.
 fn fill(store: &mut Store, runs: u64) {
     let mut generators: Vec<Ticks> = (0..5).map(|seed| Ticks::new(seed * 997, 30)).collect();
     let mut left = runs * 33 / 10 / 5;
@@ -41,7 +41,7 @@ fn fill(store: &mut Store, runs: u64) {
     }
 }
 
-/// Writes the export, in a process's memory that the import is not charged for: it is another process.
+/// Writes the export. This runs in another process, so that its memory does not count.
 fn prepare(directory: &std::path::Path) {
     let mut store = Store::open(store_options(&directory.join("from")), NOW).expect("a new store");
     fill(&mut store, parameter("SILKRATE_BENCH_RUNS", 1_000_000));
@@ -59,21 +59,26 @@ fn main() {
     let into = directory.path().join("into");
 
     let idle_mb = resident_mb();
-    let export = FullExport::open(&directory.path().join("export")).expect("a sound export");
+    let export = FullExport::open(&directory.path().join("export")).expect("a valid export");
     let progress = ReadProgress::default();
     let begun = Instant::now();
-    export.check_sums(&progress).expect("a sound export");
+    export.check_sums(&progress).expect("a valid export");
     let checked = begun.elapsed();
-    export.restore(&into, state_rules(), &progress).expect("a sound export");
+    export.restore(&into, state_rules(), &progress).expect("a valid export");
     let took = begun.elapsed();
     assert_eq!(progress.rows(), export.total_rows());
 
     report("rows of the export", export.total_rows() as f64, "", "-");
-    report("import, checksums included", per_second(export.total_rows(), took), "rows/s", ">= 500,000");
-    report("of it, comparing checksums", checked.as_secs_f64() / took.as_secs_f64() * 100.0, "%", "-");
-    report("resident over idle after it", resident_mb() - idle_mb, "MB", "-");
-    let found = verify(&into).expect("a sound store");
+    report("import, including checksums", per_second(export.total_rows(), took), "rows/s", ">= 500,000");
+    report("share of checksums", checked.as_secs_f64() / took.as_secs_f64() * 100.0, "%", "-");
+    report("resident above idle after the import", resident_mb() - idle_mb, "MB", "-");
+    let found = verify(&into).expect("an undamaged store");
     assert_eq!(found.problems, Vec::<String>::new());
-    report("store, times the export's bytes", disk_bytes(&into) as f64 / export.total_bytes() as f64, "times", "-");
+    report(
+        "store, ratio to the bytes of the export",
+        disk_bytes(&into) as f64 / export.total_bytes() as f64,
+        "times",
+        "-",
+    );
     report("runs", found.run_count as f64, "", "-");
 }

@@ -1,10 +1,9 @@
-//! The store by itself: what a load of many runs takes on disk, in memory and to start; late ticks;
-//! rewriting for long.
+//! The store alone: disk space, memory and start time after a load of many runs; late ticks; long rewriting.
 //!
-//! `cargo bench --bench store [-- load|late|rewrite]`; `SILKRATE_BENCH_RUNS` sets the size.
+//! `cargo bench --bench store [-- load|late|rewrite]`; `SILKRATE_BENCH_RUNS` sets the number of runs.
 
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
-#![allow(clippy::cast_possible_wrap, reason = "seconds and microseconds of made-up ticks are small")]
+#![allow(clippy::cast_possible_wrap, reason = "seconds and microseconds of generated ticks are small")]
 
 mod support;
 
@@ -14,7 +13,7 @@ use std::time::Instant;
 use silkrate::domain::{PublishedValue, SeriesKey, Timestamp};
 use silkrate::store::{ScanOrder, Store, WriteTransaction, verify};
 use support::{
-    BASE_US, Random, Ticks, disk_bytes, keys, parameter, per_second, report, resident_mb, store_options, wanted,
+    BASE_US, Random, Ticks, disk_bytes, is_selected, keys, parameter, per_second, report, resident_mb, store_options,
 };
 
 const NOW: Timestamp = Timestamp::from_micros(BASE_US * 2);
@@ -35,7 +34,7 @@ fn commit(store: &mut Store, key: &SeriesKey, ticks: &[(Timestamp, PublishedValu
     }
 }
 
-/// Five series of 3.3 ticks a run, a second apart with 5 ms of jitter.
+/// Fills five series with 3.3 ticks per run, one second apart with 5 ms of jitter.
 fn load() {
     let runs = parameter("SILKRATE_BENCH_RUNS", 10_000_000);
     let ticks_each = runs * 33 / 10 / 5;
@@ -52,7 +51,7 @@ fn load() {
         }
         left -= count;
     }
-    report("load, ticks a second, 10,000 a commit", per_second(ticks_each * 5, begun.elapsed()), "ticks/s", "-");
+    report("load, 10,000 ticks per commit", per_second(ticks_each * 5, begun.elapsed()), "ticks/s", "-");
     store.checkpoint().expect("a good disk");
     drop(store);
 
@@ -65,34 +64,34 @@ fn load() {
     let mut read = 0;
     for series in view.series() {
         let scan = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending);
-        for piece in scan.expect("sound blocks") {
-            read += piece.expect("sound blocks").len() as u64;
+        for piece in scan.expect("undamaged blocks") {
+            read += piece.expect("undamaged blocks").len() as u64;
         }
     }
     report("read of everything", per_second(read, begun.elapsed()), "runs/s", "-");
     report("resident after reading everything", resident_mb(), "MB", "< 250");
     drop((view, store));
 
-    let found = verify(directory.path()).expect("a sound store");
+    let found = verify(directory.path()).expect("an undamaged store");
     assert_eq!(found.problems, Vec::<String>::new());
     assert_eq!(found.observation_count, ticks_each * 5);
     assert_eq!(found.run_count, read);
     report("runs", found.run_count as f64, "", "-");
     let instant_bytes = found.instant_block_bytes as f64 / found.observation_count as f64;
     let run_bytes = found.run_block_bytes as f64 / found.run_count as f64;
-    report("blocks of runs, bytes a run", run_bytes, "B", "<= 10");
-    report("blocks of instants, bytes an instant", instant_bytes, "B", "<= 2");
+    report("blocks of runs, bytes per run", run_bytes, "B", "<= 10");
+    report("blocks of instants, bytes per instant", instant_bytes, "B", "<= 2");
     let files = disk_bytes(directory.path()) as f64 / found.block_bytes as f64;
-    report("files, times live blocks", files, "times", "<= 2.5");
+    report("files, ratio to live blocks", files, "times", "<= 2.5");
 }
 
-/// Values at instants `0..count` seconds after the base.
+/// Returns a tick `second` seconds after the base, with a random value.
 fn at_second(second: u64, random: &mut Random) -> (Timestamp, PublishedValue) {
-    let (_, value) = Ticks::new(random.below(1_000), 30).next().expect("ticks without end");
+    let (_, value) = Ticks::new(random.below(1_000), 30).next().expect("an endless iterator");
     (Timestamp::from_micros(BASE_US + second as i64 * Timestamp::SECOND_US), value)
 }
 
-/// The second at which the nth tick is observed.
+/// Returns the second at which the nth tick is observed.
 type SecondOf = Box<dyn Fn(u64) -> u64>;
 
 fn late() {
@@ -101,7 +100,10 @@ fn late() {
     for batch in [1_000_usize, 100] {
         let orders: [(&str, SecondOf); 2] = [
             ("newest first", Box::new(move |n| count - n)),
-            ("two backfills in turn", Box::new(move |n| if n % 2 == 0 { count / 2 - n / 2 } else { count - n / 2 })),
+            (
+                "two alternating backfills",
+                Box::new(move |n| if n % 2 == 0 { count / 2 - n / 2 } else { count - n / 2 }),
+            ),
         ];
         for (name, second) in orders {
             let directory = tempfile::tempdir().expect("a temporary directory");
@@ -112,7 +114,7 @@ fn late() {
             for piece in ticks.chunks(batch) {
                 commit(&mut store, key, piece);
             }
-            let what = format!("late ticks, {name}, {batch} a commit");
+            let what = format!("late ticks, {name}, {batch} per commit");
             report(&what, per_second(count, begun.elapsed()), "ticks/s", ">= 50,000");
             assert_eq!(store.verify().problems, Vec::<String>::new());
         }
@@ -144,14 +146,14 @@ fn scattered() {
     let mut transaction = store.begin(NOW);
     put(&mut transaction, key, &late);
     transaction.commit().expect("a good disk");
-    report("1,000 late ticks over 1,000 blocks, answered", begun.elapsed().as_secs_f64(), "s", "< 1");
+    report("1,000 late ticks over 1,000 blocks, committed", begun.elapsed().as_secs_f64(), "s", "< 1");
     let begun = Instant::now();
     store.checkpoint().expect("a good disk");
     report("the checkpoint after them", begun.elapsed().as_secs_f64(), "s", "-");
     assert_eq!(store.verify().problems, Vec::<String>::new());
 }
 
-/// Late ticks at random places, a checkpoint after each few, for long.
+/// Late ticks at random times, with a checkpoint after every four, many times.
 fn rewrite() {
     let checkpoints = parameter("SILKRATE_BENCH_CHECKPOINTS", 20_000);
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -184,15 +186,15 @@ fn rewrite() {
             most = most.max(files as f64 / live as f64);
         }
     }
-    println!("files in MB at every tenth: {sizes:.1?}");
-    report("random rewriting, files, times live blocks, at most", most, "times", "<= 8");
+    println!("files in MB after each tenth of the checkpoints: {sizes:.1?}");
+    report("random rewriting, files, largest ratio to live blocks", most, "times", "<= 8");
     assert_eq!(store.verify().problems, Vec::<String>::new());
 }
 
 fn main() {
     let parts: [(&str, fn()); 3] = [("load", load), ("late", late), ("rewrite", rewrite)];
     for (name, part) in parts {
-        if wanted(name) {
+        if is_selected(name) {
             println!("# {name}");
             part();
         }

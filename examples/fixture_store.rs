@@ -1,7 +1,7 @@
-//! Writes the store of `tests/data/store-v1.tar.gz` anew, and what it answers beside it:
-//! `cargo run --example fixture_store`.
+//! Writes the store archive `tests/data/store-v1.tar.gz` again, together with its expected answers: `cargo run
+//! --example fixture_store`.
 //!
-//! Only for a format that has not been released yet. Once one has, its archive stays as it is, and a
+//! Use it only for a format that has not been released yet. The archive of a released format never changes, and a
 //! newer format gets an archive of its own.
 
 #[path = "../tests/it/fixture/mod.rs"]
@@ -20,7 +20,7 @@ fn main() -> Result<(), FixtureError> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = tempfile::tempdir()?;
     fixture::write(directory.path())?;
-    // It names the process that held it; the next one to open the store makes its own.
+    // The lock file names the process that held the store; the next process that opens the store creates its own.
     fs::remove_file(directory.path().join("LOCK"))?;
     let archive = GzBuilder::new().write(File::create(project.join(fixture::ARCHIVE))?, Compression::best());
     let mut archive = Builder::new(archive);

@@ -5,7 +5,7 @@
 //! cargo run --example history -- USD/UZS cbu http://127.0.0.1:50051
 //! ```
 //!
-//! All pages come from one commit: the page token names it.
+//! All pages come from one commit, which the page token names.
 
 use std::error::Error;
 
@@ -18,7 +18,7 @@ const PAGE_RUNS: i32 = 1_000;
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let Some(pair) = arguments.next() else { return Err("usage: history PAIR [SOURCE] [ENDPOINT]".into()) };
-    // With an empty source the preferred one answers.
+    // An empty source selects the preferred source.
     let source = arguments.next().unwrap_or_default();
     let endpoint = arguments.next().unwrap_or_else(|| "http://127.0.0.1:50051".to_owned());
 

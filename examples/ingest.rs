@@ -1,11 +1,12 @@
-//! Sends one tick to a server and prints what became of it.
+//! Sends one tick to a server and prints the result.
 //!
 //! ```sh
 //! cargo run --example ingest -- KGS/USD my-source 0.01144
 //! cargo run --example ingest -- KGS/USD my-source 0.01144 http://127.0.0.1:50051
 //! ```
 //!
-//! The tick is observed now. A response means that the tick is durable, or says why it was refused or held.
+//! The observed time is the current time. The response comes after the tick is durable, or states why it was refused or
+//! held.
 
 use std::error::Error;
 
@@ -23,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let endpoint = arguments.next().unwrap_or_else(|| "http://127.0.0.1:50051".to_owned());
 
     let mut client = IngestServiceClient::connect(endpoint).await?;
-    // A rate is text, so that its digits arrive as they were published.
+    // A rate is text, so that its digits arrive as published.
     let tick =
         Tick { pair, source, rate, observed_time: Some(timestamp(SystemClock.now())), reported_change_percent: None };
     let request = IngestTicksRequest { ticks: vec![tick], ..IngestTicksRequest::default() };

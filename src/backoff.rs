@@ -1,26 +1,28 @@
-//! How long to wait between tries that fail: exponential backoff with jitter.
+//! Exponential backoff with jitter: how long to wait between failed attempts.
+//!
+//! **Invariant**: a backoff is never longer than its maximum, and jitter only lengthens a wait.
 
 use std::time::Duration;
 
-/// Doubles the wait after each failure in a row.
+/// A backoff that doubles after each consecutive failure, up to a maximum.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Backoff {
     /// The wait after the first failure.
     pub first: Duration,
-    /// No wait is longer.
+    /// The maximum wait.
     pub longest: Duration,
 }
 
 impl Backoff {
-    /// The wait after so many failures in a row, from 1.
+    /// Returns the wait after `failures` consecutive failures; 0 counts as 1.
     pub fn wait(self, failures: u32) -> Duration {
         let factor = 1_u32.checked_shl(failures.saturating_sub(1));
         factor.and_then(|factor| self.first.checked_mul(factor)).map_or(self.longest, |wait| wait.min(self.longest))
     }
 }
 
-/// `wait` and up to the `part`-th part of it more, so that clients that failed together do not come back together.
-/// `jitter` is any number: all numbers are as likely.
+/// Lengthens `wait` by up to `wait / part`, so that clients that failed at the same time do not retry at the same time.
+/// `jitter` is a uniformly distributed random number.
 pub fn jittered(wait: Duration, part: u32, jitter: u32) -> Duration {
     let most = wait.as_nanos() / u128::from(part.max(1));
     let more = most.saturating_mul(u128::from(jitter)) >> u32::BITS;
@@ -34,14 +36,14 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn waits_double_up_to_the_longest() {
+    fn wait_doubles_up_to_maximum() {
         let backoff = Backoff { first: SECOND, longest: 10 * SECOND };
         let waits = [0, 1, 2, 3, 4, 5, 31, 32, 33, u32::MAX].map(|failures| backoff.wait(failures).as_secs());
         assert_eq!(waits, [1, 1, 2, 4, 8, 10, 10, 10, 10, 10]);
     }
 
     #[test]
-    fn jitter_adds_up_to_a_part() {
+    fn jitter_adds_at_most_one_part_of_wait() {
         let check = |jitter: u32, expect_ms: u64| {
             assert_eq!(jittered(8 * SECOND, 2, jitter).as_millis(), u128::from(expect_ms), "{jitter}");
         };

@@ -1,7 +1,8 @@
-//! Calls into libraries that panic on some damage where they might return an error: sled, and the readers of files.
+//! A `catch_unwind` wrapper for calls into libraries that panic on damaged input instead of returning an error: sled
+//! and the file readers.
 //!
-//! **Invariant**: such a panic ends here, as an error that says what the panic said, and prints nothing;
-//! every other panic of the process is reported as it would be without this.
+//! **Invariant**: a panic inside [`catch_panic`] becomes an error with the panic's message, and nothing is printed.
+//! Every other panic of the process reaches the panic hook that was installed before.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -9,42 +10,43 @@ use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether this thread is inside [`catch_panic`].
+    /// True while this thread is inside [`catch_panic`].
     static IS_CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `call`.
+/// Runs `call` and turns a panic into an error.
 ///
-/// What `call` changed half-way must not be used after a panic.
+/// After a panic, the caller must not use any state that `call` was changing.
 ///
 /// # Errors
-/// What a panic of `call` said.
+/// Returns the message of the panic if `call` panics.
 pub fn catch_panic<R>(call: impl FnOnce() -> R) -> Result<R, String> {
-    quieten();
+    silence_caught_panics();
     let outer = IS_CATCHING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(call));
     IS_CATCHING.set(outer);
-    result.map_err(|said| message(&*said).to_owned())
+    result.map_err(|payload| message(&*payload).to_owned())
 }
 
-/// Keeps panics that will be caught from being printed as if the process were about to end.
-fn quieten() {
+/// Installs a panic hook, once, that does not print a panic that [`catch_panic`] is about to catch.
+fn silence_caught_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
-        let otherwise = panic::take_hook();
+        let previous = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             if !IS_CATCHING.get() {
-                otherwise(panic);
+                previous(panic);
             }
         }));
     });
 }
 
-fn message(said: &(dyn Any + Send)) -> &str {
-    said.downcast_ref::<&str>()
+fn message(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
         .copied()
-        .or_else(|| said.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("it gave no reason")
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
 #[cfg(test)]
@@ -52,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_becomes_what_it_said() {
+    fn panic_becomes_error_with_its_message() {
         assert_eq!(catch_panic(|| 5), Ok(5));
         assert_eq!(catch_panic(|| panic!("a page is gone")), Err::<(), _>("a page is gone".to_owned()));
         let page = 7;

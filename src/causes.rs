@@ -1,9 +1,9 @@
-//! Walking from an error to what caused it.
+//! The chain of causes of an error.
 
 use std::error::Error;
 use std::iter::successors;
 
-/// An error and its causes, outermost first.
+/// Returns the error and its causes, outermost first.
 pub fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     successors(Some(error), |error: &&'e (dyn Error + 'static)| (*error).source())
 }
@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_come_after_what_they_caused() {
+    fn causes_start_with_outermost_error() {
         #[derive(Debug, thiserror::Error)]
         #[error("outer")]
         struct Outer(#[source] io::Error);

@@ -1,14 +1,14 @@
-//! Where times come from.
+//! Sources of the current time.
 //!
-//! **Invariant**: the only place that asks the machine what time it is.
+//! **Invariant**: no other module reads the machine's clock.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::domain::Timestamp;
 
-/// A source of the present time, UTC. Tests replace it.
+/// A source of the current time in UTC. Tests replace it.
 pub trait Clock: Send + Sync + 'static {
-    /// Now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
@@ -23,22 +23,22 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands until it is set.
+/// A clock that stands still until it is set or advanced.
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// Standing at `time`.
+    /// Creates a clock that shows `time`.
     pub fn new(time: Timestamp) -> Self {
         Self(AtomicI64::new(time.micros()))
     }
 
-    /// Puts it to `time`.
+    /// Sets the clock to `time`.
     pub fn set(&self, time: Timestamp) {
         self.0.store(time.micros(), Ordering::SeqCst);
     }
 
-    /// Moves it on.
+    /// Moves the clock forward by `micros` microseconds.
     pub fn advance_us(&self, micros: i64) {
         self.0.fetch_add(micros, Ordering::SeqCst);
     }

@@ -1,9 +1,9 @@
-//! Runs and ticks as little-endian columns: the messages made for speed, packed and read.
+//! Encoding and decoding of columnar messages: runs and ticks as little-endian columns.
 //!
-//! Servers and clients share this module, so that there is one reading of the layout that the protos describe.
+//! The protos describe the layout. Servers and clients share this module, so that there is one implementation of it.
 //!
-//! **Invariant**: reading never panics and never guesses. Columns that disagree in length refuse the whole message;
-//! one bad row of ticks refuses itself alone.
+//! **Invariant**: decoding never panics and never guesses a value. Columns of different lengths make the whole message
+//! invalid; an invalid row of ticks makes only that row invalid.
 
 use prost::bytes::Bytes;
 use thiserror::Error;
@@ -14,128 +14,128 @@ use crate::domain::{
 use crate::proto::convert::timestamp;
 use crate::proto::v1::{StreamRunsResponse, TickColumns};
 
-/// Most rows of one [`TickColumns`].
+/// Maximum number of rows in one [`TickColumns`].
 pub const TICK_COLUMN_ROWS_MAX: usize = 100_000;
 
-/// In a column of reported changes: this row has none.
+/// The code for "no reported change" in a column of reported changes.
 const NO_CHANGE: i64 = -1;
-/// In a column of observation counts: more than the column can say.
+/// The maximum of a column of observation counts. Larger counts are stored as this value.
 const COUNT_CEILING: u32 = u32::MAX;
 
-/// Why columns as a whole cannot be packed or read.
+/// Why a columnar message cannot be encoded or decoded.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ColumnsError {
-    /// Columns that disagree about the number of rows, or end inside one.
-    #[error("{column} holds {found} bytes; {rows} rows take {expected}")]
+    /// The length of a column does not match the number of rows.
+    #[error("{column} has {found} bytes, but {rows} rows need {expected}")]
     Length {
-        /// The field.
+        /// The field of the column.
         column: &'static str,
-        /// Its bytes.
+        /// The length of the column in bytes.
         found: usize,
-        /// Rows that the message has.
+        /// The number of rows of the message.
         rows: usize,
-        /// Bytes that so many rows take.
+        /// The number of bytes for this number of rows.
         expected: usize,
     },
-    /// A first column that ends inside a row.
-    #[error("{column} holds {found} bytes, which is no whole number of rows of {width}")]
+    /// The first column ends inside a row.
+    #[error("{column} has {found} bytes, which is not a multiple of the row width of {width} bytes")]
     PartRow {
-        /// The field.
+        /// The field of the column.
         column: &'static str,
-        /// Its bytes.
+        /// The length of the column in bytes.
         found: usize,
-        /// Bytes of a row.
+        /// The width of a row in bytes.
         width: usize,
     },
-    /// More rows than are taken at once.
+    /// The message has too many rows.
     #[error("{found} rows are too many for one batch; send at most {TICK_COLUMN_ROWS_MAX}")]
     TooManyRows {
-        /// Rows given.
+        /// The number of rows.
         found: usize,
     },
-    /// No time to count from.
-    #[error("base_time is missing; the first row's time is counted from it")]
+    /// The message has no base time.
+    #[error("base_time is missing; set it, because the time of the first row is relative to it")]
     NoBaseTime,
-    /// A time to count from that is none.
+    /// The base time is not a valid time.
     #[error("base_time: {0}")]
     BaseTime(TimestampError),
-    /// More places than any rate or reported change has.
-    #[error("{field} is {found}; at most {max} are kept")]
+    /// The number of places is above the maximum for rates or for reported changes.
+    #[error("{field} is {found}; use at most {max}")]
     Places {
-        /// The field.
+        /// The field with the number of places.
         field: &'static str,
-        /// As given.
+        /// The value of the field.
         found: u32,
-        /// Most.
+        /// The maximum number of places.
         max: u8,
     },
-    /// Rows of one message that differ in places where the message has one number for all.
-    #[error("row {row} has {found} {field} and the rows before it {expected}; put it into a batch of its own")]
+    /// A row has another number of places than the rows before it. A message has one number of places for all rows.
+    #[error("row {row} has {found} {field}, but the rows before it have {expected}; put the row into a separate batch")]
     MixedPlaces {
-        /// The field.
+        /// The field with the number of places.
         field: &'static str,
-        /// Which row, from 0.
+        /// The row, counted from 0.
         row: usize,
-        /// Its places.
+        /// The number of places of the row.
         found: u8,
-        /// Those of the rows before it.
+        /// The number of places of the rows before it.
         expected: u8,
     },
-    /// A run whose value is none.
+    /// The value of a run is invalid.
     #[error("row {row}: {problem}")]
     Value {
-        /// Which row, from 0.
+        /// The row, counted from 0.
         row: usize,
-        /// What is wrong with it.
+        /// What is wrong with the value.
         problem: ColumnValueError,
     },
-    /// A run that ends before it begins, or of no observation.
-    #[error("row {row} is no run: first observed {first}, last observed {last}, {count} observations")]
+    /// A run ends before it begins, or has no observation.
+    #[error("row {row} is not a valid run: first observed {first}, last observed {last}, {count} observations")]
     Run {
-        /// Which row, from 0.
+        /// The row, counted from 0.
         row: usize,
-        /// As given.
+        /// The first observed time of the row.
         first: Timestamp,
-        /// As given.
+        /// The last observed time of the row.
         last: Timestamp,
-        /// As given.
+        /// The observation count of the row.
         count: u32,
     },
 }
 
-/// Why one row has no value.
+/// Why the value of a row is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ColumnValueError {
-    /// Mantissa and places make no rate.
+    /// Mantissa and places do not form a valid rate.
     #[error(transparent)]
     Rate(#[from] RateError),
-    /// Mantissa and places make no reported change.
+    /// Mantissa and places do not form a valid reported change.
     #[error(transparent)]
     ReportedChange(#[from] ReportedChangeError),
-    /// A negative number that is not the mark for none.
-    #[error("reported change is coded {0}; a negative code other than -1 (none) says nothing")]
+    /// A negative code other than the code for "no reported change".
+    #[error("invalid reported change code {0}: use -1 for none, or a code of 0 or more")]
     ReportedChangeCode(i64),
 }
 
-/// Why one row has no time: the differences up to it lead out of the calendar.
+/// Why the observed time of a row is invalid: base time and differences add up to a time outside the supported years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("observed time of {micros} us since 1970 is outside the years 0001 to 9999")]
 pub struct ColumnTimeError {
-    /// Base time and differences, added up.
+    /// The sum of base time and differences, in microseconds since 1970.
     pub micros: i128,
 }
 
-/// One row of [`TickColumns`]; what is wrong with it is its own matter.
+/// One row of [`TickColumns`]. An invalid row does not affect other rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnTick {
-    /// Base time and the differences up to this row.
+    /// The sum of base time and the differences up to this row, or why it is invalid.
     pub observed_time: Result<Timestamp, ColumnTimeError>,
-    /// Rate and reported change.
+    /// The rate and the reported change, or why they are invalid.
     pub value: Result<PublishedValue, ColumnValueError>,
 }
 
-/// A column of `width` bytes a row that every row has.
-fn full<'a, const WIDTH: usize>(
+/// Splits a required column into rows of `WIDTH` bytes.
+fn required_column<'a, const WIDTH: usize>(
     column: &'static str,
     bytes: &'a Bytes,
     rows: usize,
@@ -147,13 +147,13 @@ fn full<'a, const WIDTH: usize>(
     Ok(chunks)
 }
 
-/// A column that is left out where no row needs it.
-fn optional<'a, const WIDTH: usize>(
+/// Splits an optional column into rows of `WIDTH` bytes. An absent column is empty and gives no rows.
+fn optional_column<'a, const WIDTH: usize>(
     column: &'static str,
     bytes: &'a Bytes,
     rows: usize,
 ) -> Result<&'a [[u8; WIDTH]], ColumnsError> {
-    if bytes.is_empty() { Ok(&[]) } else { full(column, bytes, rows) }
+    if bytes.is_empty() { Ok(&[]) } else { required_column(column, bytes, rows) }
 }
 
 fn mantissa(low: [u8; 8], high: Option<&[u8; 4]>) -> u128 {
@@ -161,14 +161,16 @@ fn mantissa(low: [u8; 8], high: Option<&[u8; 4]>) -> u128 {
     u128::from(u64::from_le_bytes(low)) | (u128::from(high) << u64::BITS)
 }
 
-/// The mantissa's low 64 bits and the 32 above; a rate has no more.
+/// Splits the mantissa of a rate into its low 64 bits and the 32 bits above. The mantissa of a rate has at most 96
+/// bits.
 fn mantissa_parts(rate: Rate) -> ([u8; 8], [u8; 4]) {
     let low = u64::try_from(rate.mantissa() & u128::from(u64::MAX)).unwrap_or(u64::MAX);
     let high = u32::try_from(rate.mantissa() >> u64::BITS).unwrap_or(u32::MAX);
     (low.to_le_bytes(), high.to_le_bytes())
 }
 
-fn change_of_code(code: i64, places: u32) -> Result<Option<ReportedChange>, ColumnValueError> {
+/// Decodes a reported change; `None` for the code "no reported change".
+fn decode_change(code: i64, places: u32) -> Result<Option<ReportedChange>, ColumnValueError> {
     match u64::try_from(code) {
         Ok(code) => Ok(Some(ReportedChange::from_parts(code & 1 == 1, code >> 1, places)?)),
         Err(_) if code == NO_CHANGE => Ok(None),
@@ -176,38 +178,39 @@ fn change_of_code(code: i64, places: u32) -> Result<Option<ReportedChange>, Colu
     }
 }
 
-/// A magnitude is below 10^12, so that the sign fits beside it.
-fn code_of_change(change: ReportedChange) -> i64 {
+/// Encodes a reported change: twice its magnitude, plus 1 for a minus sign. A magnitude is below 10^12, so the code
+/// fits.
+fn encode_change(change: ReportedChange) -> i64 {
     (change.mantissa() * 2 + u64::from(change.is_negative())).cast_signed()
 }
 
-/// A column of which nothing is kept until a row differs from the filling.
+/// A column that stays empty until a row differs from the default element.
 struct LazyColumn<const WIDTH: usize> {
     bytes: Vec<u8>,
-    filling: [u8; WIDTH],
+    default: [u8; WIDTH],
 }
 
 impl<const WIDTH: usize> LazyColumn<WIDTH> {
-    fn new(filling: [u8; WIDTH]) -> Self {
-        Self { bytes: Vec::new(), filling }
+    fn new(default: [u8; WIDTH]) -> Self {
+        Self { bytes: Vec::new(), default }
     }
 
-    /// Puts `element` at `row`, the rows before it being there; `capacity` is in rows.
+    /// Adds the element of row `row`, which must be the next row. `capacity` is the expected number of rows.
     fn push(&mut self, row: usize, element: [u8; WIDTH], capacity: usize) {
         if self.bytes.is_empty() {
-            if element == self.filling {
+            if element == self.default {
                 return;
             }
             self.bytes.reserve_exact(capacity.max(row + 1) * WIDTH);
             for _ in 0..row {
-                self.bytes.extend_from_slice(&self.filling);
+                self.bytes.extend_from_slice(&self.default);
             }
         }
         self.bytes.extend_from_slice(&element);
     }
 }
 
-/// Packs runs into one [`StreamRunsResponse`], in one pass and without growing.
+/// Encodes runs as one [`StreamRunsResponse`], in one pass. The buffers are allocated once, at full capacity.
 pub struct RunPacker {
     capacity: usize,
     rows: usize,
@@ -223,7 +226,7 @@ pub struct RunPacker {
 }
 
 impl RunPacker {
-    /// For `capacity` runs; more are taken, but at the price of growing.
+    /// Makes a packer with buffers for `capacity` runs. It accepts more runs, but its buffers must then grow.
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
@@ -240,22 +243,22 @@ impl RunPacker {
         }
     }
 
-    /// Runs taken so far.
+    /// Returns the number of runs added so far.
     pub fn len(&self) -> usize {
         self.rows
     }
 
-    /// Whether none was taken.
+    /// Returns true if no run was added.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// How many more runs it was made for.
+    /// Returns how many more runs fit into the capacity.
     pub fn room(&self) -> usize {
         self.capacity.saturating_sub(self.rows)
     }
 
-    /// Takes runs, in order.
+    /// Adds runs, in the given order.
     pub fn extend(&mut self, runs: &[Run]) {
         for run in runs {
             self.push(run);
@@ -266,7 +269,7 @@ impl RunPacker {
         let count = u32::try_from(run.observation_count).unwrap_or(COUNT_CEILING);
         let (low, high) = mantissa_parts(run.value.rate);
         let (code, code_places) =
-            run.value.reported_change.map_or((NO_CHANGE, 0), |change| (code_of_change(change), change.places()));
+            run.value.reported_change.map_or((NO_CHANGE, 0), |change| (encode_change(change), change.places()));
         self.first_observed_times.extend_from_slice(&run.first_observed_time.micros().to_le_bytes());
         self.last_observed_times.extend_from_slice(&run.last_observed_time.micros().to_le_bytes());
         self.observation_counts.extend_from_slice(&count.to_le_bytes());
@@ -279,9 +282,9 @@ impl RunPacker {
         self.rows += 1;
     }
 
-    /// The message, without what it says of commit and series.
+    /// Returns the message with all columns. The caller sets the fields for the commit and the series.
     pub fn finish(self) -> StreamRunsResponse {
-        let any_change = !self.reported_changes.bytes.is_empty();
+        let has_changes = !self.reported_changes.bytes.is_empty();
         StreamRunsResponse {
             run_count: u32::try_from(self.rows).unwrap_or(u32::MAX),
             first_observed_times: self.first_observed_times.into(),
@@ -291,34 +294,35 @@ impl RunPacker {
             rate_mantissas_high: self.rate_mantissas_high.bytes.into(),
             rate_places: self.rate_places.into(),
             reported_changes: self.reported_changes.bytes.into(),
-            reported_change_places: if any_change { self.reported_change_places.into() } else { Bytes::new() },
+            reported_change_places: if has_changes { self.reported_change_places.into() } else { Bytes::new() },
             recorded_times: self.recorded_times.into(),
             ..StreamRunsResponse::default()
         }
     }
 }
 
-/// The runs of one message, in its order. A run of more than 4,294,967,295 observations comes back with that count.
+/// Decodes the runs of one message, in the order of the message. A run of more than 4,294,967,295 observations gets
+/// that count.
 ///
 /// # Errors
-/// Columns that disagree, or a row that is no run; then nothing of the message is given.
+/// [`ColumnsError`] if columns have different lengths or a row is not a valid run. In this case no run is returned.
 pub fn decode_runs(message: &StreamRunsResponse) -> Result<Vec<Run>, ColumnsError> {
     let rows = usize::try_from(message.run_count).unwrap_or(usize::MAX);
-    let firsts = full::<8>("first_observed_times", &message.first_observed_times, rows)?;
-    let lasts = full::<8>("last_observed_times", &message.last_observed_times, rows)?;
-    let counts = full::<4>("observation_counts", &message.observation_counts, rows)?;
-    let lows = full::<8>("rate_mantissas", &message.rate_mantissas, rows)?;
-    let highs = optional::<4>("rate_mantissas_high", &message.rate_mantissas_high, rows)?;
-    let places = full::<1>("rate_places", &message.rate_places, rows)?;
-    let codes = optional::<8>("reported_changes", &message.reported_changes, rows)?;
-    // Changes and their places come together or not at all.
-    let code_places = full::<1>("reported_change_places", &message.reported_change_places, codes.len())?;
-    let recorded = full::<8>("recorded_times", &message.recorded_times, rows)?;
+    let firsts = required_column::<8>("first_observed_times", &message.first_observed_times, rows)?;
+    let lasts = required_column::<8>("last_observed_times", &message.last_observed_times, rows)?;
+    let counts = required_column::<4>("observation_counts", &message.observation_counts, rows)?;
+    let lows = required_column::<8>("rate_mantissas", &message.rate_mantissas, rows)?;
+    let highs = optional_column::<4>("rate_mantissas_high", &message.rate_mantissas_high, rows)?;
+    let places = required_column::<1>("rate_places", &message.rate_places, rows)?;
+    let codes = optional_column::<8>("reported_changes", &message.reported_changes, rows)?;
+    // Reported changes and their places are both present or both absent.
+    let code_places = required_column::<1>("reported_change_places", &message.reported_change_places, codes.len())?;
+    let recorded = required_column::<8>("recorded_times", &message.recorded_times, rows)?;
 
     let value = |row: usize, low: [u8; 8], [places]: [u8; 1]| -> Result<PublishedValue, ColumnValueError> {
         let rate = Rate::from_parts(mantissa(low, highs.get(row)), u32::from(places))?;
         let reported_change = match (codes.get(row), code_places.get(row)) {
-            (Some(code), Some([places])) => change_of_code(i64::from_le_bytes(*code), u32::from(*places))?,
+            (Some(code), Some([places])) => decode_change(i64::from_le_bytes(*code), u32::from(*places))?,
             _ => None,
         };
         Ok(PublishedValue { rate, reported_change })
@@ -342,7 +346,7 @@ pub fn decode_runs(message: &StreamRunsResponse) -> Result<Vec<Run>, ColumnsErro
     Ok(runs)
 }
 
-/// The one number of places that all rows must share.
+/// Checks that a row has the number of places that all rows must share.
 fn shared_places(seen: &mut Option<u8>, field: &'static str, row: usize, found: u8) -> Result<(), ColumnsError> {
     match *seen.get_or_insert(found) {
         expected if expected == found => Ok(()),
@@ -350,11 +354,11 @@ fn shared_places(seen: &mut Option<u8>, field: &'static str, row: usize, found: 
     }
 }
 
-/// Ticks of one series as columns, in the order given.
+/// Encodes ticks of one series as columns, in the given order.
 ///
 /// # Errors
-/// `TooManyRows`, or `MixedPlaces` where rates (or reported changes) differ in places: the digits are kept as published,
-/// so such ticks go into batches of their own.
+/// `TooManyRows` if there are more than [`TICK_COLUMN_ROWS_MAX`] ticks; `MixedPlaces` if rates (or reported changes)
+/// differ in their number of places. Digits stay as published, so ticks with other places need a separate batch.
 pub fn encode_tick_columns(
     series: &SeriesKey,
     ticks: &[(Timestamp, PublishedValue)],
@@ -376,7 +380,7 @@ pub fn encode_tick_columns(
             None => NO_CHANGE,
             Some(change) => {
                 shared_places(&mut change_places, "reported_change_places", row, change.places())?;
-                code_of_change(change)
+                encode_change(change)
             }
         };
         let (low, high) = mantissa_parts(value.rate);
@@ -403,13 +407,14 @@ fn check_places(field: &'static str, found: u32, max: u8) -> Result<(), ColumnsE
     if found > u32::from(max) { Err(ColumnsError::Places { field, found, max }) } else { Ok(()) }
 }
 
-/// The rows of a batch, in its order; `pair` and `source` are the caller's to check.
+/// Decodes the rows of a batch, in the order of the batch. The caller checks `pair` and `source`.
 ///
-/// A row whose time or value is none says so and leaves its neighbours alone: differences are added without overflow, so
-/// that a row after one outside the calendar may be inside it again.
+/// A row with an invalid time or value carries its own error and does not affect other rows. Differences are added
+/// without overflow: after a row outside the supported years, a later row may be inside them again.
 ///
 /// # Errors
-/// What concerns every row: columns that disagree, too many rows, places or a base time that are none.
+/// [`ColumnsError`] for problems of the whole batch: columns of different lengths, too many rows, or an invalid number
+/// of places or base time.
 pub fn decode_tick_columns(columns: &TickColumns) -> Result<Vec<ColumnTick>, ColumnsError> {
     let (deltas, rest) = columns.observed_time_deltas.as_chunks::<8>();
     if !rest.is_empty() {
@@ -420,9 +425,9 @@ pub fn decode_tick_columns(columns: &TickColumns) -> Result<Vec<ColumnTick>, Col
     if rows > TICK_COLUMN_ROWS_MAX {
         return Err(ColumnsError::TooManyRows { found: rows });
     }
-    let lows = full::<8>("rate_mantissas", &columns.rate_mantissas, rows)?;
-    let highs = optional::<4>("rate_mantissas_high", &columns.rate_mantissas_high, rows)?;
-    let codes = optional::<8>("reported_changes", &columns.reported_changes, rows)?;
+    let lows = required_column::<8>("rate_mantissas", &columns.rate_mantissas, rows)?;
+    let highs = optional_column::<4>("rate_mantissas_high", &columns.rate_mantissas_high, rows)?;
+    let codes = optional_column::<8>("reported_changes", &columns.reported_changes, rows)?;
     check_places("places", columns.places, Rate::PLACES_MAX)?;
     check_places("reported_change_places", columns.reported_change_places, ReportedChange::DIGITS_MAX)?;
     let base = columns.base_time.ok_or(ColumnsError::NoBaseTime)?;
@@ -431,12 +436,12 @@ pub fn decode_tick_columns(columns: &TickColumns) -> Result<Vec<ColumnTick>, Col
     let value = |row: usize, low: [u8; 8]| -> Result<PublishedValue, ColumnValueError> {
         let rate = Rate::from_parts(mantissa(low, highs.get(row)), columns.places)?;
         let reported_change = match codes.get(row) {
-            Some(code) => change_of_code(i64::from_le_bytes(*code), columns.reported_change_places)?,
+            Some(code) => decode_change(i64::from_le_bytes(*code), columns.reported_change_places)?,
             None => None,
         };
         Ok(PublishedValue { rate, reported_change })
     };
-    // 100,000 differences of 63 bits stay far below 127.
+    // The sum of 100,000 differences of 63 bits needs far fewer than 127 bits.
     let mut micros = i128::from(base.micros());
     let ticks = deltas.iter().zip(lows).enumerate().map(|(row, (delta, low))| {
         micros += i128::from(i64::from_le_bytes(*delta));

@@ -1,8 +1,8 @@
-//! What `serve` can be told, and the limits of it.
+//! The settings of `serve`: flags, environment variables and the configuration file, with defaults and ranges.
 //!
-//! **Invariant**: a [`Config`] is complete and within limits: each value is checked where it is read,
-//! from a flag or from its `SILKRATE_` variable alike, before anything is bound or opened. Nothing is
-//! repaired in silence.
+//! **Invariant**: a [`Config`] is complete and within its limits. Each value, from a flag or from its `SILKRATE_`
+//! variable, is checked when it is parsed, before a port is bound or the store is opened. An invalid value is an error,
+//! and is never corrected silently.
 
 mod file;
 mod follow;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::domain::{Currency, CurrencySet, Source, Timestamp, duration_us, parse_length};
+use crate::domain::{Currency, CurrencySet, Source, Timestamp, duration_us, parse_duration};
 use crate::follow::FollowSettings;
 use crate::ingest::QueueLimits;
 use crate::ingest::batch::TickRules;
@@ -33,168 +33,180 @@ pub use load::Load;
 pub use origin::{CorsOrigin, OriginError};
 pub use quarantine::{QuarantineArgs, SourceFactor};
 pub use sources::default_state_rules;
-use sources::{SourceFlags, each_once, places_once};
+use sources::{SourceFlags, unique_durations, unique_places};
 pub use value::{HttpListen, SourceDuration, ValueError};
 use value::{
-    YEAR, parse_address, parse_currency, parse_http_listen, parse_source, parse_source_duration, parse_source_places,
-    parse_switch, parse_time,
+    LONGEST_DURATION, parse_address, parse_currency, parse_http_listen, parse_source, parse_source_duration,
+    parse_source_places, parse_switch, parse_time,
 };
 
 const MEBIBYTE_BYTES: u64 = 1024 * 1024;
 const TICKER: &str = "timesca";
 
-/// Flags of `serve`. Each can also be given by the variable shown; an empty variable is refused, not
-/// taken for an absent one.
+/// The flags of `serve`. The doc comments are their help texts. Each flag has an environment variable. An empty
+/// variable is an invalid value, not an absent one.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServeArgs {
-    /// Directory of the store, created if absent
+    /// Directory of the store; it is created if it does not exist
     #[arg(long, value_name = "DIR", env = "SILKRATE_DB", default_value = "silkrate-data")]
     pub db: PathBuf,
 
-    /// Settings of sources in TOML, as in data/silkrate.toml; a flag that says the same goes before it
+    /// TOML file with settings of sources, such as data/silkrate.toml. For the same source, a flag takes precedence
+    /// over the file
     #[arg(long, value_name = "FILE", env = "SILKRATE_CONFIG")]
     pub config: Option<PathBuf>,
 
-    /// Address and port to listen on; port 0 takes a free one
+    /// Address and port of the gRPC and gRPC-Web server; port 0 selects a free port
     #[arg(long, value_name = "ADDRESS", env = "SILKRATE_LISTEN", default_value = "127.0.0.1:50051",
           value_parser = parse_address)]
     pub listen: SocketAddr,
 
-    /// Address and port for plain HTTP, or none; port 0 takes a free one
+    /// Address and port of the plain HTTP server (web page, JSON, CSV, metrics), or none to turn it off; port 0 selects
+    /// a free port
     #[arg(long, value_name = "ADDRESS", env = "SILKRATE_HTTP_LISTEN", default_value = "127.0.0.1:8080",
           value_parser = parse_http_listen)]
     pub http_listen: HttpListen,
 
-    /// Source that answers under /frankfurter where several have a pair [default: the one that the configuration file
-    /// prefers to all others, else timesca]
+    /// Source that answers under /frankfurter if several sources have a pair [default: the source with the lowest
+    /// preference in the configuration file, else timesca]
     #[arg(long, value_name = "SOURCE", env = "SILKRATE_FRANKFURTER_SOURCE", value_parser = parse_source)]
     pub frankfurter_source: Option<Source>,
 
-    /// Ticker pages to ingest at start (the variable names one file)
+    /// Ticker pages to ingest at start; the environment variable takes one file [default: none]
     #[arg(long, value_name = "FILE", env = "SILKRATE_LOAD", num_args = 1..)]
     pub load: Vec<PathBuf>,
 
-    /// Source of the quotes on those pages
+    /// Source of the quotes on the pages of --load
     #[arg(long, value_name = "SOURCE", env = "SILKRATE_LOAD_SOURCE", default_value = "timesca",
           value_parser = parse_source)]
     pub load_source: Source,
 
-    /// When those pages showed their quotes, RFC 3339 or a date (its start, UTC); by default the date printed on each
+    /// Observed time of the quotes on the pages of --load: RFC 3339, or a date for its start in UTC [default: the date
+    /// printed on each page]
     #[arg(long, value_name = "TIME", env = "SILKRATE_LOAD_TIME", value_parser = parse_time)]
     pub load_time: Option<Timestamp>,
 
-    /// A currency to serve besides KGS, KZT, TJS, TMT, USD and UZS; may be repeated, or a list with commas
+    /// ISO 4217 code of a currency to serve in addition to KGS, KZT, TJS, TMT, USD and UZS. May be repeated or
+    /// comma-separated [default: none]
     #[arg(long, value_name = "CODE", env = "SILKRATE_CURRENCY", value_delimiter = ',', value_parser = parse_currency)]
     pub currency: Vec<Currency>,
 
-    /// Longest gap that a run may bridge, for a source or (without SOURCE=) for all others; 1s to 366d [default: 1h,
-    /// and 7d for nbkr, nbk, nbt, cbu and cbt]
+    /// Longest gap between two observations of one run, from 1s to 366d. Without SOURCE=, it applies to every source
+    /// that has no value of its own. It is stored with each series, so that a change needs --recollapse. May be
+    /// repeated or comma-separated [default: 1h, and 7d for the banks nbkr, nbk, nbt, cbu and cbt]
     #[arg(long, value_name = "[SOURCE=]DURATION", env = "SILKRATE_COLLAPSE_WINDOW", value_delimiter = ',',
           value_parser = parse_source_duration)]
     pub collapse_window: Vec<SourceDuration>,
 
-    /// How long after its last confirmation a rate is stale, for a source or (without SOURCE=) for all others; 1s to
-    /// 366d [default: 1h, and 5d for nbkr, nbk, nbt, cbu and cbt]
+    /// Time after its last confirmation at which a rate becomes STALE, from 1s to 366d. Without SOURCE=, it applies to
+    /// every source that has no value of its own. May be repeated or comma-separated [default: 1h, and 5d for the banks
+    /// nbkr, nbk, nbt, cbu and cbt]
     #[arg(long, value_name = "[SOURCE=]DURATION", env = "SILKRATE_STALE_LIMIT", value_delimiter = ',',
           value_parser = parse_source_duration)]
     pub stale_limit: Vec<SourceDuration>,
 
-    /// How long after a move a rate counts as moving; 1m to 366d
+    /// Time after a move during which a rate is MOVING, from 1m to 366d
     #[arg(long, value_name = "DURATION", env = "SILKRATE_MOVING_WINDOW", default_value = "24h",
-          value_parser = |text: &str| parse_length(text, Duration::from_mins(1), YEAR))]
+          value_parser = |text: &str| parse_duration(text, Duration::from_mins(1), LONGEST_DURATION))]
     pub moving_window: Duration,
 
-    /// How far ahead of now an observed time may lie; 0s to 366d
+    /// Longest time by which the observed time of a tick may be ahead of the clock, from 0s to 366d. A tick further
+    /// ahead is refused
     #[arg(long, value_name = "DURATION", env = "SILKRATE_FUTURE_LIMIT", default_value = "48h",
-          value_parser = |text: &str| parse_length(text, Duration::ZERO, YEAR))]
+          value_parser = |text: &str| parse_duration(text, Duration::ZERO, LONGEST_DURATION))]
     pub future_limit: Duration,
 
-    /// Decimal places to which the rates of a source that drops trailing zeros are padded, as in nbk=2; 0 to 18
+    /// Smallest number of decimal places of the rates of a source, from 0 to 18, as in nbk=2. A rate with fewer places
+    /// is padded with zeros, for a source that drops trailing zeros. May be repeated or comma-separated [default: 2 for
+    /// nbk and 4 for cbt, only in tables read from the bank; otherwise 0]
     #[arg(long, value_name = "SOURCE=N", env = "SILKRATE_MINIMUM_PLACES", value_delimiter = ',',
           value_parser = parse_source_places)]
     pub minimum_places: Vec<(Source, u8)>,
 
-    /// Ticks to hold.
+    /// The settings of the quarantine.
     #[command(flatten)]
     pub quarantine: QuarantineArgs,
 
-    /// Publishers to follow.
+    /// The settings of followed publishers.
     #[command(flatten)]
     pub follow: FollowArgs,
 
-    /// Collapse series again whose stored window is another than configured; it is one commit
+    /// Collapse a series again if its stored collapse window differs from the configured one. All such series change in
+    /// one commit. Without this flag, the server refuses to start if a window differs
     #[arg(long, env = "SILKRATE_RECOLLAPSE", value_parser = parse_switch)]
     pub recollapse: bool,
 
-    /// Batches that may wait for the writer before callers are told to come back; 1 to 65536
+    /// Largest number of batches that wait for the writer, from 1 to 65536. Further batches are refused with a retry
+    /// delay
     #[arg(long, value_name = "N", env = "SILKRATE_QUEUE_BATCHES", default_value = "256",
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub queue_batches: u32,
 
-    /// Series that the store may hold; 1 to 100000
+    /// Largest number of series in the store, from 1 to 100000. Ticks of further series are refused
     #[arg(long, value_name = "N", env = "SILKRATE_SERIES_MAX", default_value = "1000",
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub series_max: u32,
 
-    /// Disk space in MiB held back, to be freed when a full disk keeps the store from opening; 0 to 4096
+    /// Size of the reserve file in MiB, from 0 to 4096. If a full disk prevents the store from opening, the server
+    /// removes this file to free its space
     #[arg(long, value_name = "MIB", env = "SILKRATE_RESERVE_MIB", default_value = "64",
           value_parser = clap::value_parser!(u32).range(0..=4_096))]
     pub reserve_mib: u32,
 
-    /// Connections open at one time, more are closed at once; 1 to 65536
+    /// Largest number of open gRPC connections, from 1 to 65536. Further connections are closed at once
     #[arg(long, value_name = "N", env = "SILKRATE_MAX_CONNECTIONS", default_value = "2048",
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_connections: u32,
 
-    /// Calls under way at one time on one connection, more wait; 1 to 10000
+    /// Largest number of concurrent calls on one gRPC connection, from 1 to 10000. Further calls wait
     #[arg(long, value_name = "N", env = "SILKRATE_MAX_CALLS", default_value = "256",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_calls: u32,
 
-    /// Pages that may read over gRPC-Web and plain HTTP besides the built-in one, by scheme, host and port as browsers
-    /// write them, or * for any; may be repeated, or a list with commas
+    /// Origin of web pages that may read over gRPC-Web and plain HTTP, in addition to the built-in page. An origin is
+    /// scheme, host and port as browsers send them, or * for any. May be repeated or comma-separated [default: none]
     #[arg(long, value_name = "ORIGIN", env = "SILKRATE_CORS_ORIGIN", value_delimiter = ',',
           value_parser = CorsOrigin::parse)]
     pub cors_origin: Vec<CorsOrigin>,
 
-    /// How long calls under way may take to finish when the server is told to stop; 0s to 10m
+    /// Longest time that the server waits, after a signal to stop, for calls in progress to finish, from 0s to 10m
     #[arg(long, value_name = "DURATION", env = "SILKRATE_SHUTDOWN_GRACE", default_value = "10s",
-          value_parser = |text: &str| parse_length(text, Duration::ZERO, Duration::from_mins(10)))]
+          value_parser = |text: &str| parse_duration(text, Duration::ZERO, Duration::from_mins(10)))]
     pub shutdown_grace: Duration,
 
-    /// Form of the log on stderr
+    /// Format of the log on stderr
     #[arg(long, value_name = "FORMAT", env = "SILKRATE_LOG_FORMAT", default_value = "human")]
     pub log_format: LogFormat,
 
-    /// What is logged: a level, or by module as in warn,silkrate=debug
+    /// Log filter: a level (error, warn, info, debug, trace or off), or levels by module, as in warn,silkrate=debug
     #[arg(long, value_name = "FILTER", env = "SILKRATE_LOG", default_value = "info", value_parser = LogFilter::parse)]
     pub log: LogFilter,
 }
 
-/// Flags that do not go together.
+/// Why valid flags and a configuration file do not make a [`Config`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
-    /// One setting twice for one source.
+    /// A flag sets a value twice for one source.
     #[error("{flag} is given twice for {subject}: once {first}, once {second}; give it once")]
     Twice {
-        /// The flag.
+        /// The name of the flag.
         flag: &'static str,
-        /// Which source, or all others.
+        /// The source, or all other sources.
         subject: String,
-        /// One value.
+        /// The first value.
         first: String,
-        /// The other.
+        /// The second value.
         second: String,
     },
-    /// The configuration file.
+    /// The configuration file cannot be read or is invalid.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Two sources in one place.
+    /// Two sources have the same preference.
     #[error(transparent)]
     Preference(#[from] SharedPreference),
 }
 
-/// Everything a server needs to know, checked.
+/// The complete and valid settings of a server.
 #[derive(Clone)]
 pub struct Config {
     listen: SocketAddr,
@@ -205,7 +217,7 @@ pub struct Config {
     load: Load,
     follow: FollowSettings,
     sources: SourceTable,
-    /// Where settings of sources were read.
+    /// Path of the configuration file, if there is one.
     file: Option<PathBuf>,
     tick_rules: TickRules,
     max_connections: usize,
@@ -215,16 +227,17 @@ pub struct Config {
 }
 
 impl Config {
-    /// Puts flags together whose values were each checked when they were read.
+    /// Combines the flags, whose values were checked when they were parsed, with the configuration file.
     ///
     /// # Errors
-    /// `Twice`, where two of them contradict each other.
+    /// `Twice` if a flag sets a value twice for one source; `File` if the configuration file cannot be read or is
+    /// invalid.
     pub fn new(args: ServeArgs) -> Result<Self, ConfigError> {
         let file = args.config.as_deref().map_or(Ok(FileSettings::default()), FileSettings::read)?;
         let flags = SourceFlags {
-            collapse_window: each_once("--collapse-window", args.collapse_window)?,
-            stale_limit: each_once("--stale-limit", args.stale_limit)?,
-            minimum_places: places_once(args.minimum_places)?,
+            collapse_window: unique_durations("--collapse-window", args.collapse_window)?,
+            stale_limit: unique_durations("--stale-limit", args.stale_limit)?,
+            minimum_places: unique_places(args.minimum_places)?,
             quarantine_factor: args.quarantine.factors()?,
             follow: args.follow.settings()?,
         };
@@ -268,24 +281,24 @@ impl Config {
         })
     }
 
-    /// With a disk that fails or stalls as told, for tests.
+    /// Makes the disk fail or stall as in `fault`, for tests.
     #[must_use]
     pub fn with_disk_fault(mut self, fault: DiskFault) -> Self {
         self.store.disk_fault = Some(fault);
         self
     }
 
-    /// Where to listen.
+    /// The address and port of the gRPC server.
     pub fn listen(&self) -> SocketAddr {
         self.listen
     }
 
-    /// Where to listen for plain HTTP.
+    /// The address and port of the plain HTTP server, if it is on.
     pub fn http_listen(&self) -> HttpListen {
         self.http_listen
     }
 
-    /// Which source answers under `/frankfurter` where several have a pair.
+    /// The source that answers under `/frankfurter` if several sources have a pair.
     pub fn frankfurter_source(&self) -> Option<&Source> {
         self.frankfurter_source.as_ref()
     }
@@ -295,67 +308,69 @@ impl Config {
         &self.store.directory
     }
 
-    /// How to open the store.
+    /// The options with which to open the store.
     pub fn store_options(&self) -> &StoreOptions {
         &self.store
     }
 
-    /// How much may wait for the writer.
+    /// The limits of the queue before the writer.
     pub fn queue_limits(&self) -> QueueLimits {
         self.queue
     }
 
-    /// What to ingest at start.
+    /// The ticker pages to ingest at start.
     pub fn load(&self) -> &Load {
         &self.load
     }
 
-    /// What to follow.
+    /// The publishers to follow.
     pub fn follow(&self) -> &FollowSettings {
         &self.follow
     }
 
-    /// How each source is treated.
+    /// The settings of each source.
     pub fn sources(&self) -> &SourceTable {
         &self.sources
     }
 
-    /// Where the collapse window of `source` is set, and where it can be.
-    pub fn collapse_window_place(&self, source: &Source) -> String {
+    /// Describes for an error message where the collapse window of `source` is set, and how to change it.
+    pub fn describe_collapse_window(&self, source: &Source) -> String {
         let file = self.file.as_deref().map(Path::display);
         let key = format!("collapse_window of [sources.{source}]");
         match (self.sources.of(source).collapse_window_us.origin, file) {
             (Origin::File { line }, Some(file)) => format!("it is configured in {file}, line {line}"),
             (Origin::Flag, Some(file)) => {
-                format!("it is configured by --collapse-window, which goes before {key} in {file}")
+                format!("it is configured by --collapse-window, which takes precedence over {key} in {file}")
             }
             (Origin::Flag, None) => "it is configured by --collapse-window".to_owned(),
-            (_, Some(file)) => format!("it is built in; {key} in {file} changes it"),
-            (_, None) => format!("it is built in; {key} in a file that --config names changes it"),
+            (_, Some(file)) => format!("it is the built-in value; to change it, set {key} in {file}"),
+            (_, None) => {
+                format!("it is the built-in value; to change it, set {key} in a file and pass that file to --config")
+            }
         }
     }
 
-    /// What every tick must keep to.
+    /// The rules by which ticks are validated.
     pub fn tick_rules(&self) -> &TickRules {
         &self.tick_rules
     }
 
-    /// Connections open at one time.
+    /// The largest number of open gRPC connections.
     pub fn max_connections(&self) -> usize {
         self.max_connections
     }
 
-    /// Calls under way at one time on one connection.
+    /// The largest number of concurrent calls on one gRPC connection.
     pub fn max_calls(&self) -> u32 {
         self.max_calls
     }
 
-    /// Pages that may call over gRPC-Web.
+    /// The origins of web pages that may read over gRPC-Web and plain HTTP.
     pub fn cors_origins(&self) -> &[CorsOrigin] {
         &self.cors_origins
     }
 
-    /// How long calls under way may take to finish.
+    /// The longest time that calls in progress may take to finish after a signal to stop.
     pub fn shutdown_grace(&self) -> Duration {
         self.shutdown_grace
     }

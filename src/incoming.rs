@@ -1,7 +1,7 @@
-//! The connections of a listener, as they come.
+//! The stream of connections that a listener accepts.
 //!
-//! **Invariant**: a failure to accept (no descriptors left) is logged and tried again after a pause; it never ends the
-//! listener.
+//! **Invariant**: a failure to accept (for example, no file descriptors left) is logged, and accepting is retried after
+//! a pause. A failure never ends the stream.
 
 use std::future::Future as _;
 use std::io;
@@ -14,19 +14,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 
-/// What cannot be accepted now stays ready, and would be tried without end.
+/// Pause after a failure to accept. The listener stays ready after a failure, so a retry without a pause would spin.
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts one connection after the other, without end.
+/// An endless stream of accepted connections.
 #[derive(Debug)]
 pub struct Incoming {
     listener: TcpListener,
-    /// After a failure.
+    /// The pause that follows a failure to accept.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Incoming {
-    /// Accepts the connections of `listener`.
+    /// Accepts connections from `listener`.
     pub fn new(listener: TcpListener) -> Self {
         Self { listener, pause: None }
     }
@@ -34,7 +34,7 @@ impl Incoming {
     fn accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, SocketAddr)> {
         match accepted {
             Ok((stream, peer)) => {
-                // Answers are small and awaited one by one: they are not held back to fill a packet.
+                // Responses are small, and clients wait for each: Nagle's algorithm would only delay them.
                 let _ = stream.set_nodelay(true);
                 Some((stream, peer))
             }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_failure_to_accept_is_tried_again_after_a_pause() {
+    async fn accept_is_retried_after_a_pause() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut incoming = Incoming::new(listener);

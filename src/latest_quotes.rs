@@ -1,30 +1,31 @@
-//! The immutable latest quotes, and the rule by which a series is stale, pegged, moving or flat.
+//! The latest quotes of a commit, and the rules that determine whether a series is stale, pegged, moving or flat.
 //!
-//! **Invariant**: a latest quotes is what one commit made true; time alone changes it only by a commit.
+//! **Invariant**: latest quotes belong to one commit and never change. If a quote changes with time alone, a new commit
+//! contains the new quote.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::{Rate, Run, SeriesKey, Source, Timestamp};
 
-/// What a series is doing; the first that applies, in this order.
+/// The state of a rate. A series has the first state that applies, in the order of the variants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RateState {
-    /// Not confirmed within its source's stale limit.
+    /// The rate was not confirmed within the stale limit of its source.
     Stale,
-    /// One rate for 180 days or more, published finely enough for that to mean something.
+    /// The rate has not moved for 180 days or more, and one unit in its last place is at most 0.1 % of it.
     Pegged,
-    /// Moved within the moving window.
+    /// The rate moved within the moving window.
     Moving,
-    /// None of these.
+    /// No other state applies.
     Flat,
 }
 
 impl RateState {
-    /// All states, in the order in which they apply.
+    /// Every state, in the order in which they apply.
     pub const ALL: [Self; 4] = [Self::Stale, Self::Pegged, Self::Moving, Self::Flat];
 
-    /// Its name in messages and metrics.
+    /// Returns the name of the state in messages and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Stale => "STALE",
@@ -35,33 +36,33 @@ impl RateState {
     }
 }
 
-/// The settings that states depend on. All durations in microseconds.
+/// The settings that determine states. All durations are in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StateRules {
-    /// After how long without confirmation a rate is stale, for sources without a limit of their own.
+    /// Default stale limit: a rate without confirmation for this long is stale.
     pub stale_limit_default_us: i64,
-    /// The same for single sources.
+    /// Stale limits by source. They take precedence over the default.
     pub stale_limits_us: BTreeMap<Source, i64>,
-    /// For how long after a move a series is moving.
+    /// Moving window: a series is moving for this long after a move.
     pub moving_window_us: i64,
 }
 
 impl StateRules {
-    /// How long one rate must have held to be called pegged.
+    /// How long a rate must stay unchanged to be pegged.
     pub const PEGGED_AFTER_US: i64 = 180 * Timestamp::DAY_US;
 
-    /// After how long without confirmation a rate of `source` is stale.
+    /// Returns the stale limit of `source`, in microseconds.
     pub fn stale_limit_us(&self, source: &Source) -> i64 {
         self.stale_limits_us.get(source).copied().unwrap_or(self.stale_limit_default_us)
     }
 
-    /// When a rate last confirmed by `run` becomes stale.
+    /// Returns when the rate of `run` becomes stale, if no later observation confirms it.
     pub fn stale_time(&self, series: &SeriesKey, run: &Run) -> Timestamp {
         run.last_observed_time.saturating_add_us(self.stale_limit_us(&series.source))
     }
 
-    /// The state at `now` of a series with `run` in force, its rate unbroken since `since` and moved
-    /// at `moved` (`None`: never).
+    /// Returns the state at `now` of a series with `run` in force. `since` is the time at which the rate of `run`
+    /// began. `moved` is the time of the last move, or `None` if the rate never moved.
     pub fn state(
         &self,
         series: &SeriesKey,
@@ -72,7 +73,7 @@ impl StateRules {
     ) -> RateState {
         if now >= self.stale_time(series, run) {
             RateState::Stale
-        } else if run.value.rate.is_fine() && now >= since.saturating_add_us(Self::PEGGED_AFTER_US) {
+        } else if run.value.rate.has_fine_resolution() && now >= since.saturating_add_us(Self::PEGGED_AFTER_US) {
             RateState::Pegged
         } else if moved.is_some_and(|moved| now < moved.saturating_add_us(self.moving_window_us)) {
             RateState::Moving
@@ -81,7 +82,7 @@ impl StateRules {
         }
     }
 
-    /// The first moment after `now` at which time alone may change that state.
+    /// Returns the first time after `now` at which the result of [`Self::state`] may change without a new tick.
     pub fn next_change(
         &self,
         series: &SeriesKey,
@@ -90,37 +91,37 @@ impl StateRules {
         since: Timestamp,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let moments = [
+        let times = [
             Some(self.stale_time(series, run)),
             Some(since.saturating_add_us(Self::PEGGED_AFTER_US)),
             moved.map(|moved| moved.saturating_add_us(self.moving_window_us)),
         ];
-        moments.into_iter().flatten().filter(|moment| *moment > now).min()
+        times.into_iter().flatten().filter(|time| *time > now).min()
     }
 }
 
 /// The latest quote of one series.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LatestQuote {
-    /// Whose.
+    /// The series of the quote.
     pub series: SeriesKey,
-    /// The run in force, never one that begins in the future.
+    /// The run in force. It never begins after the commit's recorded time.
     pub run: Run,
-    /// At the commit.
+    /// The state of the rate at the commit.
     pub state: RateState,
-    /// When it becomes stale unless confirmed.
+    /// When the rate becomes stale, if no later observation confirms it.
     pub stale_time: Timestamp,
-    /// When the present rate began; absent if the rate never moved.
+    /// When the present rate began; `None` if the rate never moved.
     pub moved_time: Option<Timestamp>,
-    /// The rate before.
+    /// The rate before the present rate; `None` if the rate never moved.
     pub previous_rate: Option<Rate>,
-    /// The sequence at which any of this last changed.
+    /// The sequence of the commit that last changed any other field of the quote.
     pub changed_sequence: u64,
 }
 
 impl LatestQuote {
-    /// Whether both say the same, whenever they came to say it.
-    pub fn says_same(&self, other: &Self) -> bool {
+    /// Returns true if both quotes are equal in all fields except `changed_sequence`.
+    pub fn equals_ignoring_sequence(&self, other: &Self) -> bool {
         *self == Self { changed_sequence: self.changed_sequence, ..other.clone() }
     }
 }
@@ -128,13 +129,13 @@ impl LatestQuote {
 /// The latest quotes at one commit.
 #[derive(Clone, Debug, Default)]
 pub struct LatestQuotes {
-    /// Of the commit.
+    /// The sequence of the commit.
     pub sequence: u64,
-    /// Of the commit.
+    /// The recorded time of the commit.
     pub recorded_time: Timestamp,
-    /// Recorded time of the newest commit that held ticks.
+    /// Recorded time of the newest commit with ticks; `None` if there is none.
     pub last_ingest_time: Option<Timestamp>,
-    /// Sorted by series.
+    /// Quotes, sorted by series.
     pub quotes: Vec<Arc<LatestQuote>>,
 }
 
@@ -147,7 +148,7 @@ mod tests {
     const DAY: i64 = Timestamp::DAY_US;
 
     #[test]
-    fn the_first_state_that_applies() {
+    fn state_is_first_that_applies() {
         let rules = StateRules {
             stale_limit_default_us: 2 * HOUR,
             stale_limits_us: BTreeMap::from([(Source::parse("nbkr").unwrap(), 5 * DAY)]),
@@ -166,7 +167,7 @@ mod tests {
                 let since = Timestamp::from_micros(since);
                 let now = Timestamp::from_micros(now);
                 assert_eq!(rules.state(&series, &run, moved, since, now), expect, "{source} {rate} at {now}");
-                // No state may change between now and the moment said.
+                // The state does not change between `now` and the next change.
                 if let Some(next) = rules.next_change(&series, &run, moved, since, now) {
                     assert_eq!(rules.state(&series, &run, moved, since, next.saturating_add_us(-1)), expect);
                 }
@@ -179,7 +180,7 @@ mod tests {
         check("nbkr", "0.28490", 0, None, 0, 0, RateState::Flat);
         check("timesca", "0.28490", 0, None, 180 * DAY, 180 * DAY, RateState::Pegged);
         check("timesca", "0.28490", 0, None, 180 * DAY, 180 * DAY - 1, RateState::Flat);
-        // One unit in the last place is over 0.1 % of it: standing still says nothing.
+        // One unit in the last place is more than 0.1 % of the rate, so an unchanged rate is not pegged.
         check("timesca", "0.00008", 0, None, 400 * DAY, 400 * DAY, RateState::Flat);
         check("timesca", "0.01000", 0, None, 400 * DAY, 400 * DAY, RateState::Pegged);
         check("timesca", "0.00999", 0, None, 400 * DAY, 400 * DAY, RateState::Flat);

@@ -16,7 +16,7 @@
 //! | [`api`], [`grpc`], [`http`], [`server`], [`cli`], [`config`] | requests and responses; the two servers; the command | tests |
 //! | [`backoff`], [`catch_panic`], [`causes`], [`clock`], [`incoming`], [`metrics`], [`telemetry`] | shared parts of a running server | tests |
 //!
-//! A module uses only the modules below it. `docs/ARCHITECTURE.md` has the table of allowed dependencies, which a test
+//! Dependencies between modules form no cycle. `docs/ARCHITECTURE.md` has the table of allowed dependencies, which a test
 //! compares with the code.
 //!
 //! # Example

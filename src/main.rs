@@ -1,4 +1,4 @@
-//! The `silkrate` command.
+//! The entry point of the `silkrate` command.
 
 use std::process::ExitCode;
 

@@ -1,9 +1,9 @@
-//! What a running server counts and times, for Prometheus.
+//! Counters, gauges and histograms of a running server, for Prometheus.
 //!
-//! Each part that does work owns its counters and hands out a copy, which shares them; `http` gathers all copies when it
-//! is scraped. Names follow Prometheus' conventions: base units, `_total` for counters.
+//! Each part of the server owns its metrics and hands out clones, which share the values. `http` collects all of them
+//! when `/metrics` is scraped. Names follow Prometheus' conventions: base units, `_total` for counters.
 //!
-//! **Invariants**: counting never fails and never waits; the values of every label are few and fixed.
+//! **Invariants**: counting never fails and never blocks; each label has few, fixed values.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,28 +12,28 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
-/// From 50 us, which an answer from memory takes, to a minute.
+/// Upper bounds of histogram buckets in seconds: from 50 us, the time of a response from memory, to one minute.
 const SECONDS: [f64; 18] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0, 60.0,
 ];
 
-/// Names and labels are constants of this file, each with a row in its test: a wrong one would fail there at once.
-const GOOD_NAMES: &str = "names and labels of metrics are good constants";
+/// Names and labels are constants of this file. The tests use every metric, so that an invalid name fails there.
+const VALID_NAMES: &str = "names and labels of metrics are valid constants";
 
 fn seconds(name: &str, help: &str) -> HistogramOpts {
     HistogramOpts::new(name, help).buckets(SECONDS.to_vec())
 }
 
 fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    IntCounterVec::new(Opts::new(name, help), labels).expect(GOOD_NAMES)
+    IntCounterVec::new(Opts::new(name, help), labels).expect(VALID_NAMES)
 }
 
 fn histogram(name: &str, help: &str) -> Histogram {
-    Histogram::with_opts(seconds(name, help)).expect(GOOD_NAMES)
+    Histogram::with_opts(seconds(name, help)).expect(VALID_NAMES)
 }
 
-/// A part's metrics as Prometheus' registry takes them.
+/// Implements [`Collector`] for a struct of metrics by concatenating the metrics of its fields.
 macro_rules! collect_all {
     ($of:ty: $($field:ident),+) => {
         impl Collector for $of {
@@ -48,7 +48,7 @@ macro_rules! collect_all {
     };
 }
 
-/// Taking ticks in.
+/// Metrics of ingest and quarantine.
 #[derive(Clone, Debug)]
 pub struct IngestMetrics {
     ticks: IntCounterVec,
@@ -61,18 +61,18 @@ pub struct IngestMetrics {
 
 collect_all!(IngestMetrics: ticks, refused, decided, commit, checkpoint, queued_ticks);
 
-/// What became of ticks that were taken in.
+/// Counts of admitted ticks, by outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TickCounts {
-    /// Began a run.
+    /// Ticks that began a run.
     pub new_run: u64,
-    /// Joined one.
+    /// Ticks that joined an existing run.
     pub collapsed: u64,
-    /// Were known.
+    /// Ticks that were stored already.
     pub known: u64,
-    /// Replaced another value.
+    /// Ticks that replaced a stored value.
     pub revised: u64,
-    /// Are held, or were discarded before.
+    /// Ticks that are held in quarantine, or that repeat a discarded tick.
     pub quarantined: u64,
 }
 
@@ -81,29 +81,32 @@ impl Default for IngestMetrics {
         Self {
             ticks: counter(
                 "silkrate_ingest_ticks_total",
-                "Ticks taken in: new_run began a run, collapsed joined one, known was there already, revised replaced a value, quarantined is held and not served.",
+                "Ticks admitted, by outcome: new_run began a run, collapsed joined a run, known was stored already, revised replaced a stored value, quarantined is held and not served.",
                 &["outcome"],
             ),
             refused: counter("silkrate_ingest_refused_ticks_total", "Ticks refused, by reason.", &["reason"]),
             decided: counter(
                 "silkrate_quarantine_decisions_total",
-                "Held ticks decided: released, discarded, refused.",
+                "Decisions on held ticks, by outcome: released, discarded, refused.",
                 &["outcome"],
             ),
             commit: histogram(
                 "silkrate_commit_seconds",
-                "From taking waiting ticks to their commit being durable and visible.",
+                "Duration of a commit, from taking the queued ticks until they are durable and visible.",
             ),
-            checkpoint: histogram("silkrate_checkpoint_seconds", "Making blocks of what changed in memory."),
-            queued_ticks: IntGauge::new("silkrate_ingest_queued_ticks", "Ticks that wait for the writer.")
-                .expect(GOOD_NAMES),
+            checkpoint: histogram(
+                "silkrate_checkpoint_seconds",
+                "Duration of a checkpoint, which writes in-memory changes to blocks.",
+            ),
+            queued_ticks: IntGauge::new("silkrate_ingest_queued_ticks", "Ticks in the queue of the writer.")
+                .expect(VALID_NAMES),
         }
     }
 }
 
 impl IngestMetrics {
-    /// Counts ticks that went in.
-    pub fn taken_in(&self, counts: TickCounts) {
+    /// Counts admitted ticks by outcome.
+    pub fn admitted(&self, counts: TickCounts) {
         let TickCounts { new_run, collapsed, known, revised, quarantined } = counts;
         for (outcome, count) in [
             ("new_run", new_run),
@@ -116,33 +119,33 @@ impl IngestMetrics {
         }
     }
 
-    /// Counts a refused tick.
+    /// Counts a refused tick by its reason.
     pub fn refused(&self, reason: &'static str) {
         self.refused.with_label_values(&[reason]).inc();
     }
 
-    /// Counts a held tick that was to be decided.
+    /// Counts a decision on a held tick by its outcome.
     pub fn decided(&self, outcome: &'static str) {
         self.decided.with_label_values(&[outcome]).inc();
     }
 
-    /// A commit that became durable.
+    /// Records the duration of a commit that became durable.
     pub fn committed(&self, took: Duration) {
         self.commit.observe(took.as_secs_f64());
     }
 
-    /// A checkpoint that came to its end.
+    /// Records the duration of a completed checkpoint.
     pub fn checkpointed(&self, took: Duration) {
         self.checkpoint.observe(took.as_secs_f64());
     }
 
-    /// How many ticks wait now.
+    /// Sets the number of ticks in the queue of the writer.
     pub fn queued(&self, ticks: usize) {
         self.queued_ticks.set(i64::try_from(ticks).unwrap_or(i64::MAX));
     }
 }
 
-/// Following publishers.
+/// Metrics of followed publishers.
 #[derive(Clone, Debug)]
 pub struct FollowMetrics {
     polls: IntCounterVec,
@@ -156,34 +159,34 @@ impl Default for FollowMetrics {
         Self {
             polls: counter(
                 "silkrate_feed_polls_total",
-                "Polls of followed sources: taken had news, unchanged had none, silent had no table; unreachable, refused, not_stored failed.",
+                "Polls of followed sources, by outcome: taken found new ticks, unchanged found none, silent found no table; unreachable, refused and not_stored failed.",
                 &["source", "outcome"],
             ),
             succeeded: IntGaugeVec::new(
                 Opts::new(
                     "silkrate_feed_last_success_timestamp_seconds",
-                    "When a followed source last answered with what could be read.",
+                    "Time of the last poll of a followed source that returned a readable response.",
                 ),
                 &["source"],
             )
-            .expect(GOOD_NAMES),
+            .expect(VALID_NAMES),
         }
     }
 }
 
 impl FollowMetrics {
-    /// Counts a poll.
+    /// Counts a poll of a source by its outcome.
     pub fn polled(&self, source: &'static str, outcome: &'static str) {
         self.polls.with_label_values(&[source, outcome]).inc();
     }
 
-    /// A source answered, at a time in seconds since 1970.
+    /// Sets the time of the last successful poll of a source, in seconds since 1970.
     pub fn succeeded(&self, source: &'static str, at_s: i64) {
         self.succeeded.with_label_values(&[source]).set(at_s);
     }
 }
 
-/// Calls of one wire.
+/// Metrics of the calls of one protocol.
 #[derive(Clone, Debug)]
 pub struct CallMetrics {
     took: HistogramVec,
@@ -193,50 +196,51 @@ pub struct CallMetrics {
 collect_all!(CallMetrics: took, open);
 
 impl CallMetrics {
-    /// Calls of gRPC, streams included: until their last byte is handed over.
+    /// Creates the metrics of gRPC calls, streams included. A call ends when its last byte is handed to the connection.
     pub fn grpc() -> Self {
         Self::new(
             (
                 "silkrate_grpc_call_seconds",
-                "Calls of gRPC until their last byte, by method and status.",
+                "Duration of gRPC calls until their last byte, by method and status.",
                 ["method", "code"],
             ),
-            ("silkrate_grpc_open_calls", "Calls of gRPC under way, streams and watchers included."),
+            ("silkrate_grpc_open_calls", "gRPC calls in progress, streams and watchers included."),
         )
     }
 
-    /// Requests of plain HTTP.
+    /// Creates the metrics of plain HTTP requests.
     pub fn http() -> Self {
         Self::new(
             (
                 "silkrate_http_request_seconds",
-                "Requests of plain HTTP until their answer begins, by route and status.",
+                "Duration of plain HTTP requests until their response begins, by route and status.",
                 ["route", "status"],
             ),
-            ("silkrate_http_open_requests", "Requests of plain HTTP whose answer is not begun."),
+            ("silkrate_http_open_requests", "Plain HTTP requests whose response has not begun."),
         )
     }
 
     fn new((took, help, labels): (&str, &str, [&str; 2]), (open, open_help): (&str, &str)) -> Self {
         Self {
-            took: HistogramVec::new(seconds(took, help), &labels).expect(GOOD_NAMES),
-            open: IntGauge::new(open, open_help).expect(GOOD_NAMES),
+            took: HistogramVec::new(seconds(took, help), &labels).expect(VALID_NAMES),
+            open: IntGauge::new(open, open_help).expect(VALID_NAMES),
         }
     }
 
-    /// A call begins; it counts as open until the guard goes.
+    /// Counts a call as open until the returned guard is dropped.
     pub fn begin(&self) -> OpenCall {
         self.open.inc();
         OpenCall(self.open.clone())
     }
 
-    /// A call came to its end. `what` and `outcome` are of a few values: never what a caller sent.
+    /// Records the duration of a finished call. `what` (method or route) and `outcome` (status) become label values, so
+    /// that they must come from a fixed set, never from what a client sent.
     pub fn ended(&self, what: &str, outcome: &str, took: Duration) {
         self.took.with_label_values(&[what, outcome]).observe(took.as_secs_f64());
     }
 }
 
-/// A call under way.
+/// A guard that counts a call as open until it is dropped.
 #[derive(Debug)]
 pub struct OpenCall(IntGauge);
 
@@ -246,30 +250,30 @@ impl Drop for OpenCall {
     }
 }
 
-/// The families of gauges that are read off when asked for, each with its labels.
+/// Gauges that are read at the time of a scrape, by metric name.
 #[derive(Debug, Default)]
 pub struct Readings(Vec<(&'static str, &'static str, Vec<Reading>)>);
 
-/// Labels with their values, and what was read.
+/// Label names with their values, and the value of the gauge.
 type Reading = (Vec<(&'static str, String)>, f64);
 
 impl Readings {
-    /// One more family; `readings` all have the same labels.
+    /// Adds a metric. All `readings` must have the same label names.
     pub fn add(&mut self, name: &'static str, help: &'static str, readings: Vec<Reading>) {
         self.0.push((name, help, readings));
     }
 
-    /// As Prometheus' encoder takes them.
+    /// Returns the metrics in the form that Prometheus' encoder takes.
     pub fn families(&self) -> Vec<MetricFamily> {
         self.0.iter().flat_map(|(name, help, readings)| family(name, help, readings)).collect()
     }
 }
 
 fn family(name: &str, help: &str, readings: &[Reading]) -> Vec<MetricFamily> {
-    // A family without any reading is none: its labels are not known either.
+    // Without a reading, the label names are unknown, and the metric is left out.
     let Some((labels, _)) = readings.first() else { return Vec::new() };
     let labels: Vec<&str> = labels.iter().map(|(name, _)| *name).collect();
-    let gauges = prometheus::GaugeVec::new(Opts::new(name, help), &labels).expect(GOOD_NAMES);
+    let gauges = prometheus::GaugeVec::new(Opts::new(name, help), &labels).expect(VALID_NAMES);
     for (labels, value) in readings {
         gauges.with(&labels.iter().map(|(name, value)| (*name, value.as_str())).collect::<HashMap<_, _>>()).set(*value);
     }

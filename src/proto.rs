@@ -1,4 +1,6 @@
-//! The generated messages, clients and servers of `silkrate.v1`.
+//! The generated messages, clients and servers of the proto package `silkrate.v1`, and conversions of their fields.
+//!
+//! **Invariant**: of this crate, this module uses only `domain`.
 
 #![allow(
     missing_docs,
@@ -9,17 +11,17 @@
     clippy::allow_attributes_without_reason,
     reason = "generated code"
 )]
-#![allow(rustdoc::all, reason = "comments of the proto files are written for readers of protos")]
+#![allow(rustdoc::all, reason = "the comments of the proto files are not written for rustdoc")]
 
 pub mod codec;
 pub mod convert;
 pub mod json;
 pub mod parameter;
 
-/// Package `silkrate.v1`.
+/// The generated code of package `silkrate.v1`.
 pub mod v1 {
     tonic::include_proto!("silkrate.v1");
 }
 
-/// The descriptors of the package, for reflection.
+/// The encoded descriptors of package `silkrate.v1`, for gRPC server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/silkrate_descriptor.bin"));

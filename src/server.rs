@@ -1,12 +1,12 @@
-//! A running server: opened, loaded, listening, and stopped in order.
+//! The life of a server: open the store, load files, listen, serve, and shut down in order.
 //!
-//! **Invariant**: nothing is answered before the store is open and the files named are in. On the way
-//! down, calls under way end before the writer does, and the writer before the process.
+//! **Invariant**: the server answers no call before the store is open and the files of `--load` are ingested. At
+//! shutdown, calls in progress end before the writer stops, and the writer stops before the process ends.
 
 mod accept;
 mod latest_table;
 mod load;
-mod unsent;
+mod send_buffer;
 mod web;
 
 use std::future::Future;
@@ -35,7 +35,7 @@ use tower::layer::util::{Identity, Stack};
 use crate::api::Rates;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, CorsOrigin, HttpListen, ServeArgs};
-use crate::domain::{duration_us, whole_length};
+use crate::domain::{duration_us, format_duration};
 use crate::follow::{self, FetchError, FollowContext};
 use crate::grpc::call_metrics::CallMetricsLayer;
 use crate::grpc::deadline::DeadlineLayer;
@@ -57,19 +57,20 @@ use crate::telemetry::{self, TelemetryError};
 use accept::Accepted;
 use latest_table::latest_table;
 use load::load_files;
-use unsent::{Unsent, UnsentLayer};
+use send_buffer::{SendBufferLayer, SendBuffers};
 use web::WebLayer;
 
-/// Largest request read; above it, tonic answers `OUT_OF_RANGE`.
+/// The maximum size of a request message. Tonic answers `OUT_OF_RANGE` to a larger one.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// How often the writer is asked whether it still writes.
+/// How often the health task checks whether the writer has failed.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
-/// How long those who watch the health have to read that it is over, before their streams end.
+/// How long health watchers have to read the last status before their streams end.
 const HEALTH_NOTICE: Duration = Duration::from_millis(200);
-/// Bytes under way on a stream and on a connection before the other side must have read some.
+/// HTTP/2 flow-control windows of a stream and of a connection: bytes that a client may send before the server reads
+/// them.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
@@ -77,76 +78,76 @@ const INGEST_SERVICE: &str = <IngestServiceServer<IngestApi> as NamedService>::N
 const RATE_SERVICE: &str = <RateServiceServer<RateServiceImpl> as NamedService>::NAME;
 const SNAPSHOT_SERVICE: &str = <SnapshotServiceServer<SnapshotServiceImpl> as NamedService>::NAME;
 
-/// What a server takes connections from.
+/// The listeners of a server.
 #[derive(Debug)]
 pub struct Listeners {
-    /// For gRPC.
+    /// The listener for gRPC and gRPC-Web.
     pub grpc: TcpListener,
-    /// For plain HTTP, if it is wanted.
+    /// The listener for plain HTTP; none if plain HTTP is off.
     pub http: Option<TcpListener>,
 }
 
-/// Why a server did not start, or did not end well.
+/// The reason why a server did not start, or did not end cleanly.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// Somebody else listens there, or nobody may.
-    #[error("cannot listen on {address}: {problem}; stop what listens there, or choose another {flag}")]
+    /// The address is in use, or the process may not listen on it.
+    #[error("cannot listen on {address}: {problem}; stop the process that listens there, or choose another {flag}")]
     Bind {
-        /// As configured.
+        /// The configured address.
         address: SocketAddr,
-        /// The flag that says so.
+        /// The flag that sets the address.
         flag: &'static str,
-        /// As the system says it.
+        /// The error of the operating system.
         problem: io::Error,
     },
-    /// Signals cannot be waited for.
+    /// The signal handlers cannot be installed.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
-    /// The listener has no address.
-    #[error("cannot tell the address listened on: {0}")]
+    /// The address of a listener cannot be read.
+    #[error("cannot read the address of the listener: {0}")]
     LocalAddress(io::Error),
-    /// The store, on opening or on closing.
+    /// The store failed while it was opened or closed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A collapse window other than the one stored.
+    /// The configured collapse window differs from the stored one.
     #[error("{error}; {place}")]
     Window {
-        /// What is stored, and what is configured.
+        /// The error of the store, with the stored and the configured window.
         error: StoreError,
-        /// Where that is.
+        /// The place of the setting: a flag, a line of the configuration file, or a default.
         place: String,
     },
-    /// A thread of ours panicked; the log has the message.
-    #[error("{0} failed unexpectedly; the log says why")]
+    /// A thread panicked while it opened or closed the store. The log has the message.
+    #[error("{0} failed with a panic; see the log for its message")]
     Panicked(&'static str),
-    /// The descriptors built into this program.
-    #[error("reflection: {0}")]
+    /// The descriptors built into this program are invalid for reflection.
+    #[error("cannot set up gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The same, as plain HTTP reads them.
+    /// The descriptors built into this program are invalid for plain HTTP.
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// Serving.
-    #[error("serving: {0}")]
+    /// The gRPC server failed.
+    #[error("cannot serve gRPC: {0}")]
     Transport(#[from] tonic::transport::Error),
-    /// Two metrics of one name: a mistake of this program.
-    #[error("metrics: {0}")]
+    /// Two metrics have the same name, which is a mistake of this program.
+    #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// Following publishers.
-    #[error("cannot follow: {0}")]
+    /// The client that follows publishers cannot be set up.
+    #[error("cannot follow publishers: {0}")]
     Follow(#[from] FetchError),
-    /// Printing the first table.
-    #[error("cannot print: {0}")]
+    /// The table of latest quotes cannot be written to stdout.
+    #[error("cannot print the latest quotes: {0}")]
     Print(io::Error),
 }
 
-/// What the store has against a setting, with the place where that is made.
-fn explained(error: StoreError, config: &Config) -> ServeError {
+/// Converts an error of the store, and adds the place of the setting if a collapse window differs.
+fn with_setting_place(error: StoreError, config: &Config) -> ServeError {
     let StoreError::WindowDiffers { series, .. } = &error else { return error.into() };
-    let place = config.collapse_window_place(&series.source);
+    let place = config.describe_collapse_window(&series.source);
     ServeError::Window { error, place }
 }
 
-/// Why `serve` ended before it began: exit status 2.
+/// The reason why `serve` did not start because of its settings: exit status 2.
 #[derive(Debug, Error)]
 enum SetupError {
     #[error(transparent)]
@@ -155,8 +156,8 @@ enum SetupError {
     Telemetry(#[from] TelemetryError),
 }
 
-/// The command `serve`: until a signal, on the machine's clock. Exit status 0 after an orderly end,
-/// 1 if something failed, 2 if the flags are no good.
+/// Runs the command `serve` until a signal, on the machine's clock. Exit status: 0 after an orderly shutdown, 1 after a
+/// failure, 2 for invalid settings.
 pub async fn serve(args: ServeArgs) -> ExitCode {
     let config = match set_up(args) {
         Ok(config) => config,
@@ -168,7 +169,7 @@ pub async fn serve(args: ServeArgs) -> ExitCode {
     match listen_and_run(&config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // With logging off, the reason must still be seen.
+            // With logging off, stderr must still show the reason.
             if tracing::enabled!(tracing::Level::ERROR) {
                 tracing::error!("{error}");
             } else {
@@ -183,21 +184,22 @@ fn set_up(args: ServeArgs) -> Result<Config, SetupError> {
     let (format, filter) = (args.log_format, args.log.clone());
     let config = Config::new(args)?;
     telemetry::start(format, &filter)?;
-    allow_files();
+    raise_file_limit();
     Ok(config)
 }
 
-/// Lets this process have as many files as it may: a thousand watchers are a thousand connections, and shells begin
-/// programs with room for as many files. (What waits for files by `select`, which takes no more, is not in here.)
-fn allow_files() {
+/// Raises the soft `RLIMIT_NOFILE` to the hard limit. Shells often start programs with a soft limit of 1,024 files, and
+/// a thousand watchers need a thousand connections. The low default exists for `select`, which this program does not
+/// use.
+fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
+        tracing::debug!(%error, "cannot raise the limit of open files");
     }
 }
 
 async fn listen_and_run(config: &Config) -> Result<(), ServeError> {
-    // Before the store is touched: a second server by mistake should fail on the first thing it takes.
+    // Bind before the store is touched: a second server started by mistake must fail at once.
     let listeners = Listeners {
         grpc: bind(config.listen(), "--listen").await?,
         http: match config.http_listen() {
@@ -213,18 +215,18 @@ async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Se
     TcpListener::bind(address).await.map_err(|problem| ServeError::Bind { address, flag, problem })
 }
 
-/// Done at the first SIGINT or SIGTERM, even if that came while nobody waited yet. A second one ends
-/// the process at once, as a kill would: the store survives that.
+/// Returns a future that completes at the first SIGINT or SIGTERM, even if the signal arrives before the future is
+/// polled. A second signal ends the process at once, like a kill, which the store survives.
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (first, told) = oneshot::channel();
+    let (first, signalled) = oneshot::channel();
     task::spawn(async move {
         let name = tokio::select! {
             _ = interrupt.recv() => "SIGINT",
             _ = terminate.recv() => "SIGTERM",
         };
         tracing::info!("{name}: stopping; another signal stops at once");
-        // Nobody listens any more if the server is on its way down by itself.
+        // The receiver is gone if the server is already shutting down after a failure.
         let _ = first.send(());
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -234,16 +236,16 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
         std::process::exit(1);
     });
     Ok(async move {
-        // The task above never drops its end before it has sent.
-        let _ = told.await;
+        // The task above sends before it drops the sender.
+        let _ = signalled.await;
     })
 }
 
-/// Serves `config` on `listeners` until `shutdown`: opens the store, ingests the files named, prints
-/// the latest quotes to `out`, serves, and closes the store. Callers who connect earlier wait.
+/// Serves `config` on `listeners` until `shutdown` completes: opens the store, ingests the files of `--load`, prints
+/// the latest quotes to `out`, serves, and closes the store. Clients that connect before the server is ready wait.
 ///
 /// # Errors
-/// Any [`ServeError`]; the store is closed as well as may be.
+/// Returns a [`ServeError`] if any of these steps fails. The store is closed even after a failure to serve.
 pub async fn run(
     config: &Config,
     clock: Arc<dyn Clock>,
@@ -254,7 +256,7 @@ pub async fn run(
     let (options, limits, store_clock) = (config.store_options().clone(), config.queue_limits(), Arc::clone(&clock));
     let (running, fan_out) = blocking("opening the store", move || Running::open(options, limits, store_clock))
         .await?
-        .map_err(|error| explained(error, config))?;
+        .map_err(|error| with_setting_place(error, config))?;
     let served = serve_store(config, clock, listeners, out, (running.ingest(), fan_out), shutdown).await;
     let closed = blocking("closing the store", move || running.close()).await;
     served?;
@@ -263,13 +265,14 @@ pub async fn run(
     Ok(())
 }
 
-/// Of pages that come from `address`, as browsers write them: by number, and by the name of this machine to itself.
+/// Returns the origins of pages that browsers load from `address`: the address itself and, if `address` is reachable
+/// over loopback, `127.0.0.1` and `localhost`.
 fn own_origins(address: SocketAddr) -> Vec<CorsOrigin> {
     let mut hosts = vec![address.to_string()];
     if address.ip().is_loopback() || address.ip().is_unspecified() {
         hosts.extend(["127.0.0.1", "localhost"].map(|host| format!("{host}:{}", address.port())));
     }
-    // Those with the port of the scheme are written without it.
+    // An origin omits the default port of its scheme.
     hosts
         .iter()
         .filter_map(|host| CorsOrigin::parse(&format!("http://{}", host.trim_end_matches(":80"))).ok())
@@ -298,7 +301,7 @@ async fn serve_store(
 
     let address = listeners.grpc.local_addr().map_err(ServeError::LocalAddress)?;
     let draining = CancellationToken::new();
-    // Tasks end with a server that is dropped, too.
+    // If this future is dropped, the guard stops the tasks.
     let _ended = draining.clone().drop_guard();
     let state_rules = config.store_options().state_rules.clone();
     let rates = Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
@@ -310,7 +313,7 @@ async fn serve_store(
         Some(listener) => {
             let address = listener.local_addr().map_err(ServeError::LocalAddress)?;
             tracing::info!("page and plain HTTP on http://{address}");
-            // The built-in page calls over gRPC-Web from here.
+            // Pages of the HTTP listener may call over gRPC-Web.
             origins.extend(own_origins(address));
             let settings = Settings {
                 origins: Origins::new(config.cors_origins().iter().map(CorsOrigin::to_string)),
@@ -329,14 +332,14 @@ async fn serve_store(
         metrics: feeds,
         seed: clock.now().micros().unsigned_abs(),
     };
-    // Its tasks end with it.
+    // Dropping the handle ends the tasks that follow publishers.
     let _following = follow::start(config.follow(), &following, &draining)?;
     task::spawn(fan_out.run(draining.clone().cancelled_owned()));
     let health = HealthReporter::new();
     for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
-    let unsent = Arc::new(Unsent::default());
+    let send_buffers = Arc::new(SendBuffers::default());
     let grpc = router(Parts {
         config,
         clock,
@@ -349,7 +352,7 @@ async fn serve_store(
         origins,
     })?
     .serve_with_incoming_shutdown(
-        Accepted::new(listeners.grpc, config.max_connections(), Arc::clone(&unsent)),
+        Accepted::new(listeners.grpc, config.max_connections(), Arc::clone(&send_buffers)),
         draining.clone().cancelled_owned(),
     );
     let serving = async {
@@ -361,7 +364,7 @@ async fn serve_store(
         })
     };
     let watching = task::spawn(watch_writer(ingest.clone(), health.clone()));
-    let _looking = AbortOnDrop(task::spawn(unsent.end_stuck_connections()));
+    let _closing_stuck = AbortOnDrop(task::spawn(send_buffers.end_stuck_connections()));
     tracing::info!("serving on {address}");
 
     let stopping = async {
@@ -377,14 +380,14 @@ async fn serve_store(
             served?;
         }
         () = stopping => tracing::warn!(
-            "calls still under way after {} were cut off",
-            whole_length(duration_us(config.shutdown_grace()))
+            "cut off the calls that were still in progress after the grace period of {}",
+            format_duration(duration_us(config.shutdown_grace()))
         ),
     }
     Ok(())
 }
 
-/// A task that ends with its handle.
+/// A task that is aborted when its handle is dropped.
 struct AbortOnDrop(task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
@@ -393,7 +396,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// What the services are made of.
+/// The parts from which [`router`] builds the services.
 struct Parts<'a> {
     config: &'a Config,
     clock: Arc<dyn Clock>,
@@ -406,8 +409,10 @@ struct Parts<'a> {
     origins: Vec<CorsOrigin>,
 }
 
-/// Around every service, the innermost first: gRPC-Web outside of all, so that what is counted are calls of gRPC, and a call that ran out of time is counted as such.
-type Layers = Stack<DeadlineLayer, Stack<CallMetricsLayer, Stack<UnsentLayer, Stack<WebLayer, Identity>>>>;
+/// The layers around every service, innermost first. `WebLayer` is outermost, so that metrics count gRPC-Web calls as
+/// gRPC calls. `CallMetricsLayer` surrounds `DeadlineLayer`, so that a call past its deadline is counted with that
+/// status.
+type Layers = Stack<DeadlineLayer, Stack<CallMetricsLayer, Stack<SendBufferLayer, Stack<WebLayer, Identity>>>>;
 
 fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
     let Parts { config, clock, rules, rates, ingest, health, draining, calls, origins } = parts;
@@ -428,7 +433,7 @@ fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .accept_http1(true)
         .layer(WebLayer::new(origins))
-        .layer(UnsentLayer)
+        .layer(SendBufferLayer)
         .layer(CallMetricsLayer::new(calls))
         .layer(DeadlineLayer)
         .add_service(IngestServiceServer::new(ingests).max_decoding_message_size(REQUEST_BYTES_MAX))
@@ -439,14 +444,14 @@ fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
         .add_service(reflection().build_v1alpha()?))
 }
 
-/// Tells the health service when writing has stopped. Only a restart makes it good again.
+/// Sets the ingest service to `NOT_SERVING` once the writer has failed. Only a restart recovers from that.
 async fn watch_writer(ingest: Ingest, health: HealthReporter) {
     let mut ticks = interval(HEALTH_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         if let Some(problem) = ingest.poisoned() {
-            tracing::error!("writing stopped: {problem}; reads go on, restart once the cause is gone");
+            tracing::error!("writing stopped: {problem}; reads continue; remove the cause, then restart the server");
             health.set_service_status(INGEST_SERVICE, ServingStatus::NotServing).await;
             return;
         }
@@ -459,7 +464,7 @@ async fn stop_health(health: &HealthReporter) {
     }
 }
 
-/// A watch of the health never ends by itself, and would hold the end up for the whole grace period.
+/// Ends all health watches. Such a stream never ends by itself, and would delay shutdown for the whole grace period.
 async fn end_health_watches(mut health: HealthReporter) {
     sleep(HEALTH_NOTICE).await;
     for service in ["", INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {

@@ -1,6 +1,6 @@
-//! The settings of each source, where each comes from, and which source is preferred.
+//! The settings of each source, the origin of each setting, and the preferences among sources.
 //!
-//! **Invariant**: no two sources have one preference, so that whoever chooses among sources chooses one. Settings do not
+//! **Invariant**: no two sources have the same preference, so a choice by preference has one result. Settings do not
 //! change while a server runs.
 
 use std::collections::BTreeMap;
@@ -9,65 +9,65 @@ use thiserror::Error;
 
 use crate::domain::{RatioThreshold, Source, Timestamp};
 
-/// Where the value of a setting comes from; of what the file says, by line.
+/// The origin of the value of a setting.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub enum Origin {
-    /// Built in.
+    /// The built-in value.
     Default,
     /// The configuration file.
     File {
-        /// Counted from 1.
+        /// The line of the value, counted from 1.
         line: usize,
     },
-    /// A flag of `serve`, or its variable.
+    /// A flag of `serve`, or its environment variable.
     Flag,
 }
 
-/// A value, and where it comes from.
+/// The value of a setting, and its origin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Setting<T> {
-    /// What holds.
+    /// The value in effect.
     pub value: T,
-    /// Who says so.
+    /// Where the value comes from.
     pub origin: Origin,
 }
 
 impl<T> Setting<T> {
-    /// What holds where nobody says otherwise.
+    /// Makes a setting with the built-in value.
     pub const fn built_in(value: T) -> Self {
         Self { value, origin: Origin::Default }
     }
 
-    /// What a flag says.
+    /// Makes a setting with the value of a flag.
     pub const fn flag(value: T) -> Self {
         Self { value, origin: Origin::Flag }
     }
 
-    /// The same origin of a value made of this one.
-    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Setting<U> {
-        Setting { value: make(self.value), origin: self.origin }
+    /// Converts the value and keeps the origin.
+    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Setting<U> {
+        Setting { value: convert(self.value), origin: self.origin }
     }
 }
 
-/// How one source is treated. Lengths of time in microseconds.
+/// The settings of one source. Durations are in microseconds.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct SourceSettings {
-    /// The longest gap that a run may bridge, inclusive.
+    /// The longest gap between two observations of one run, inclusive.
     pub collapse_window_us: Setting<i64>,
-    /// After how long without confirmation a rate is stale.
+    /// The time after its last confirmation at which a rate becomes stale.
     pub stale_limit_us: Setting<i64>,
-    /// Decimal places to which rates are padded; what is built in holds for the bank's own tables alone.
+    /// The number of decimal places to which rates are padded. The built-in value applies only to tables of the bank.
     pub minimum_places: Setting<u8>,
-    /// Rates so many times apart from the rate in force, or more, are held; none holds nothing.
+    /// The ratio to the rate in force, in either direction, from which a tick is held; `None` if no tick is held.
     pub quarantine_factor: Setting<Option<RatioThreshold>>,
-    /// Its place among sources of one pair, 1 being the first; none is behind all others.
+    /// The rank among the sources of a pair, where 1 is the most preferred. A source without a rank comes last.
     pub preference: Option<Setting<u32>>,
-    /// What following it means; none of a source that cannot be followed.
+    /// How the source is polled; `None` for a source that cannot be followed.
     pub feed: Option<FeedSettings>,
 }
 
 impl SourceSettings {
-    /// Of a source that is not known here.
+    /// Built-in settings of a source that is not a bank.
     pub const BUILT_IN: Self = Self {
         collapse_window_us: Setting::built_in(Timestamp::HOUR_US),
         stale_limit_us: Setting::built_in(Timestamp::HOUR_US),
@@ -76,7 +76,8 @@ impl SourceSettings {
         preference: None,
         feed: None,
     };
-    /// Of the bank of a country, whose official rates are published once a working day and kept over holidays.
+    /// Built-in settings of a central bank. It publishes official rates once a working day, and they stay valid over
+    /// holidays.
     pub const BUILT_IN_BANK: Self = Self {
         collapse_window_us: Setting::built_in(7 * Timestamp::DAY_US),
         stale_limit_us: Setting::built_in(5 * Timestamp::DAY_US),
@@ -84,17 +85,17 @@ impl SourceSettings {
     };
 }
 
-/// How a publisher is followed.
+/// The settings of a publisher that the server can follow.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct FeedSettings {
-    /// Whether it is.
+    /// Whether the server polls the publisher.
     pub is_followed: Setting<bool>,
-    /// Time between two polls, away from the publication.
+    /// The time between two polls outside the publication hours, in microseconds.
     pub poll_interval_us: Setting<i64>,
-    /// Seconds into the publisher's local day, from when on the next table is looked for more often; none of one that
-    /// publishes all day.
+    /// The publication hour, in seconds of the publisher's local day. Polls are more frequent around it. `None` for a
+    /// publisher that publishes all day.
     pub publication_s: Option<Setting<u32>>,
-    /// Where it is asked; never with a password in it.
+    /// The base URL of the polls. It never contains a password.
     pub url: Setting<String>,
 }
 
@@ -107,96 +108,98 @@ pub struct SourceTable {
 }
 
 impl Default for SourceTable {
-    /// Of no source in particular, with what is built in.
+    /// Makes a table without named sources, in which every source has the built-in settings.
     fn default() -> Self {
         Self { others: SourceSettings::BUILT_IN, sources: BTreeMap::new(), preferences: Preferences::default() }
     }
 }
 
 impl SourceTable {
-    /// Of the sources in `sources`, and of all `others`, which have no preference.
+    /// Makes a table with the settings of each source in `sources`, and the settings `others` of all other sources. The
+    /// other sources never have a preference.
     ///
     /// # Errors
-    /// [`SharedPreference`].
+    /// Returns [`SharedPreference`] if two sources have the same preference.
     pub fn new(others: SourceSettings, sources: BTreeMap<Source, SourceSettings>) -> Result<Self, SharedPreference> {
         let given = sources.iter().filter_map(|(source, settings)| Some((source.clone(), settings.preference?.value)));
         let preferences = Preferences::new(given)?;
         Ok(Self { others: SourceSettings { preference: None, ..others }, sources, preferences })
     }
 
-    /// Of `source`.
+    /// Returns the settings of `source`.
     pub fn of(&self, source: &Source) -> &SourceSettings {
         self.sources.get(source).unwrap_or(&self.others)
     }
 
-    /// Of those that are not named.
+    /// Returns the settings of every source that is not named.
     pub fn others(&self) -> &SourceSettings {
         &self.others
     }
 
-    /// Sources that have settings of their own, by name.
+    /// Iterates over the sources with their own settings, sorted by name.
     pub fn named(&self) -> impl Iterator<Item = &Source> {
         self.sources.keys()
     }
 
-    /// Which of them go before others.
+    /// Returns the preferences of all sources.
     pub fn preferences(&self) -> &Preferences {
         &self.preferences
     }
 }
 
-/// Two sources in one place.
+/// The error for two sources with the same preference.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("{first} and {second} both have preference {preference}; give each a number of its own, 1 being the first")]
+#[error("sources {first} and {second} both have preference {preference}; give each its own number, 1 for the first")]
 pub struct SharedPreference {
-    /// By name.
+    /// The source that was given first.
     pub first: Source,
-    /// By name.
+    /// The source that was given second.
     pub second: Source,
-    /// What both have.
+    /// The preference of both sources.
     pub preference: u32,
 }
 
-/// Which source answers where several have a pair and a caller names none.
+/// The ranks of sources. If several sources have a pair and a request names none of them, the source with the lowest
+/// rank answers.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Hash)]
 pub struct Preferences(BTreeMap<Source, u32>);
 
 impl Preferences {
-    /// Each source with its place, 1 being the first.
+    /// Makes preferences of sources and their ranks, where 1 is the most preferred.
     ///
     /// # Errors
-    /// [`SharedPreference`].
+    /// Returns [`SharedPreference`] if two sources have the same rank.
     pub fn new(given: impl IntoIterator<Item = (Source, u32)>) -> Result<Self, SharedPreference> {
         let mut taken: BTreeMap<u32, Source> = BTreeMap::new();
-        let mut places = BTreeMap::new();
+        let mut ranks = BTreeMap::new();
         for (source, preference) in given {
             if let Some(first) = taken.insert(preference, source.clone()) {
                 return Err(SharedPreference { first, second: source, preference });
             }
-            places.insert(source, preference);
+            ranks.insert(source, preference);
         }
-        Ok(Self(places))
+        Ok(Self(ranks))
     }
 
-    /// Each source with its place, by name.
+    /// Iterates over the sources with a rank and their ranks, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&Source, u32)> {
-        self.0.iter().map(|(source, place)| (source, *place))
+        self.0.iter().map(|(source, rank)| (source, *rank))
     }
 
-    /// The place of `source`, lower being preferred; none goes behind all.
-    pub fn place(&self, source: &Source) -> Option<u32> {
+    /// Returns the rank of `source`, where a lower rank is preferred; `None` if the source has no rank and comes last.
+    pub fn rank(&self, source: &Source) -> Option<u32> {
         self.0.get(source).copied()
     }
 
-    /// The most preferred of all.
+    /// Returns the most preferred source of all; `None` if no source has a rank.
     pub fn first(&self) -> Option<&Source> {
         self.choose(self.0.keys(), |source| *source)
     }
 
-    /// The one of `among` whose source is preferred; none where none of them has a preference.
+    /// Returns the item of `among` with the most preferred source; `None` if no source of an item has a rank.
     pub fn choose<T>(&self, among: impl IntoIterator<Item = T>, source: impl Fn(&T) -> &Source) -> Option<T> {
-        let placed = among.into_iter().filter_map(|one| Some((self.place(source(&one))?, one)));
-        placed.min_by_key(|(place, _)| *place).map(|(_, one)| one)
+        let ranked = among.into_iter().filter_map(|item| Some((self.rank(source(&item))?, item)));
+        ranked.min_by_key(|(rank, _)| *rank).map(|(_, item)| item)
     }
 }
 
@@ -209,11 +212,11 @@ mod tests {
     }
 
     fn preferences(given: &[(&str, u32)]) -> Result<Preferences, SharedPreference> {
-        Preferences::new(given.iter().map(|(name, place)| (source(name), *place)))
+        Preferences::new(given.iter().map(|(name, rank)| (source(name), *rank)))
     }
 
     #[test]
-    fn the_lowest_number_goes_first_and_none_goes_last() {
+    fn source_with_the_lowest_rank_is_chosen() {
         let check = |given: &[(&str, u32)], among: &[&str], expect: Option<&str>| {
             let among: Vec<Source> = among.iter().map(|name| source(name)).collect();
             let chosen = preferences(given).unwrap().choose(among, |source| source);
@@ -228,10 +231,10 @@ mod tests {
     }
 
     #[test]
-    fn one_place_is_of_one_source() {
+    fn two_sources_with_one_rank_are_refused() {
         assert_eq!(
             preferences(&[("a", 1), ("b", 2), ("c", 1)]).unwrap_err().to_string(),
-            "a and c both have preference 1; give each a number of its own, 1 being the first"
+            "sources a and c both have preference 1; give each its own number, 1 for the first"
         );
     }
 }

@@ -1,6 +1,6 @@
-//! Logging: what goes to stderr, in which form.
+//! Logging to stderr: format, filter and panic messages.
 //!
-//! **Invariant**: stdout is never written to here; it belongs to the tables that people asked for.
+//! **Invariant**: logging never writes to stdout, which carries only the output that the user asked for.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal as _};
@@ -11,68 +11,70 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
 pub enum LogFormat {
-    /// A line to be read, with colours on a terminal.
+    /// A line of text, with colours on a terminal.
     #[default]
     Human,
-    /// An object a line, for programs.
+    /// One JSON object a line, for programs.
     Json,
 }
 
-/// Which log lines are written: `info`, or by module as in `warn,silkrate=debug`.
+/// A filter of log lines: a level such as `info`, or levels by module such as `warn,silkrate=debug`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogFilter(String);
 
-/// A text that is no log filter.
+/// The error for a text that is not a valid log filter.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("log filter '{text}' {problem}; write a level (error, warn, info, debug, trace, off) or warn,silkrate=debug")]
+#[error(
+    "invalid log filter '{text}': {problem}; use a level (error, warn, info, debug, trace, off) or warn,silkrate=debug"
+)]
 pub struct LogFilterError {
     text: String,
     problem: String,
 }
 
-/// Why logging could not be set up.
+/// The reason why logging could not be set up.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
-    /// Something else in this process logs already.
-    #[error("logging is set up already")]
+    /// This process already has a logger.
+    #[error("logging is already set up")]
     AlreadySet,
 }
 
 impl LogFilter {
-    /// Reads a filter in the form of `tracing`'s directives.
+    /// Parses a filter in the syntax of `tracing`'s directives.
     ///
     /// # Errors
-    /// [`LogFilterError`] naming the text.
+    /// Returns [`LogFilterError`], which names the text, if `text` is empty or not a valid filter.
     pub fn parse(text: &str) -> Result<Self, LogFilterError> {
         let error = |problem: String| LogFilterError { text: text.escape_debug().to_string(), problem };
         if text.trim().is_empty() {
-            return Err(error("is empty".to_owned()));
+            return Err(error("it is empty".to_owned()));
         }
-        // A bare word that is no level would be taken for a module's name and silence everything else.
+        // `tracing` takes a bare word that is not a level for a module name, which would silence all other modules.
         let words = text.split(',').map(str::trim).filter(|part| !part.contains(['=', '[']));
         for word in words {
             if word.is_empty() || word.parse::<LevelFilter>().is_err() {
-                return Err(error(format!("has '{}', which is no level", word.escape_debug())));
+                return Err(error(format!("'{}' is not a level", word.escape_debug())));
             }
         }
-        EnvFilter::builder().parse(text).map_err(|problem| error(format!("is not understood ({problem})")))?;
+        EnvFilter::builder().parse(text).map_err(|problem| error(problem.to_string()))?;
         Ok(Self(text.to_owned()))
     }
 
-    /// As it was given.
+    /// Returns the text of the filter, as the user wrote it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Starts logging to stderr for the whole process, panics included. Colours come only with the human
-/// form on a terminal.
+/// Starts logging to stderr for the whole process, panics included. Colours appear only in the human format on a
+/// terminal.
 ///
 /// # Errors
-/// `AlreadySet` when it was started before.
+/// Returns [`TelemetryError::AlreadySet`] if logging was started before.
 pub fn start(format: LogFormat, filter: &LogFilter) -> Result<(), TelemetryError> {
     let lines = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(EnvFilter::new(filter.as_str()));
     let started = match format {
@@ -84,7 +86,8 @@ pub fn start(format: LogFormat, filter: &LogFilter) -> Result<(), TelemetryError
     Ok(())
 }
 
-/// A panic in a thread that nobody joins must leave a trace in the log, in the log's own form.
+/// Logs panics, in the format of the log. Otherwise a panic in a thread that is never joined would leave no trace
+/// there.
 fn log_panics() {
     panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();
@@ -109,20 +112,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_are_levels_or_directives() {
+    fn filter_is_a_level_or_directives() {
         let check = |text: &str, expect: Result<(), &str>| {
-            let answer = LogFilter::parse(text);
+            let parsed = LogFilter::parse(text);
             match expect {
-                Ok(()) => assert_eq!(answer.map(|filter| filter.as_str().to_owned()), Ok(text.to_owned())),
-                Err(part) => assert!(answer.clone().is_err_and(|error| error.to_string().contains(part)), "{answer:?}"),
+                Ok(()) => assert_eq!(parsed.map(|filter| filter.as_str().to_owned()), Ok(text.to_owned())),
+                Err(part) => assert!(parsed.clone().is_err_and(|error| error.to_string().contains(part)), "{parsed:?}"),
             }
         };
         check("info", Ok(()));
         check("off", Ok(()));
         check("warn,silkrate=debug", Ok(()));
-        check("", Err("log filter '' is empty"));
-        check("loud", Err("'loud', which is no level"));
-        check("silkrate=loud", Err("is not understood"));
-        check("info,,", Err("which is no level"));
+        check("", Err("invalid log filter '': it is empty"));
+        check("loud", Err("'loud' is not a level"));
+        check("silkrate=loud", Err("invalid log filter 'silkrate=loud': "));
+        check("info,,", Err("'' is not a level"));
     }
 }

@@ -1,4 +1,4 @@
-//! A tonic service that hands bytes back and does nothing else: what the transport alone costs.
+//! A tonic service that returns a fixed message: the cost of the transport alone.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -16,19 +16,19 @@ pub(crate) struct Blob {
     pub(crate) bytes: Bytes,
 }
 
-/// What a bare service may answer with.
-pub(crate) trait Answer: prost::Message + Default + Clone + 'static {}
-impl<M: prost::Message + Default + Clone + 'static> Answer for M {}
+/// A message that a bare service can return.
+pub(crate) trait BareMessage: prost::Message + Default + Clone + 'static {}
+impl<M: prost::Message + Default + Clone + 'static> BareMessage for M {}
 
-/// Answers every call with one message.
+/// Returns the same message to every call.
 #[derive(Clone)]
-pub(crate) struct Canned<M>(pub(crate) M);
+pub(crate) struct FixedResponse<M>(pub(crate) M);
 
-impl<M> tonic::server::NamedService for Canned<M> {
-    const NAME: &'static str = "bare.Canned";
+impl<M> tonic::server::NamedService for FixedResponse<M> {
+    const NAME: &'static str = "bare.FixedResponse";
 }
 
-impl<M: Answer> tonic::server::UnaryService<Blob> for Canned<M> {
+impl<M: BareMessage> tonic::server::UnaryService<Blob> for FixedResponse<M> {
     type Response = M;
     type Future = std::future::Ready<Result<Response<M>, Status>>;
 
@@ -37,7 +37,7 @@ impl<M: Answer> tonic::server::UnaryService<Blob> for Canned<M> {
     }
 }
 
-impl<M: Answer> Service<http::Request<Body>> for Canned<M> {
+impl<M: BareMessage> Service<http::Request<Body>> for FixedResponse<M> {
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Self::Response, Infallible>;
@@ -56,19 +56,19 @@ impl<M: Answer> Service<http::Request<Body>> for Canned<M> {
     }
 }
 
-/// Serves it for as long as the runtime lives.
-pub(crate) async fn serve<M: Answer>(answer: M) -> SocketAddr {
+/// Serves the message until the runtime ends.
+pub(crate) async fn serve<M: BareMessage>(message: M) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-    tokio::spawn(tonic::transport::Server::builder().add_service(Canned(answer)).serve_with_incoming(incoming));
+    tokio::spawn(tonic::transport::Server::builder().add_service(FixedResponse(message)).serve_with_incoming(incoming));
     address
 }
 
-pub(crate) async fn call<M: Answer>(channel: &tonic::transport::Channel, bytes: Bytes) -> M {
+pub(crate) async fn call<M: BareMessage>(channel: &tonic::transport::Channel, bytes: Bytes) -> M {
     let mut grpc = tonic::client::Grpc::new(channel.clone());
     grpc.ready().await.expect("a connection");
-    let path = http::uri::PathAndQuery::from_static("/bare.Canned/Call");
+    let path = http::uri::PathAndQuery::from_static("/bare.FixedResponse/Call");
     let codec = ProstCodec::<Blob, M>::default();
-    grpc.unary(Request::new(Blob { bytes }), path, codec).await.expect("an answer").into_inner()
+    grpc.unary(Request::new(Blob { bytes }), path, codec).await.expect("a response").into_inner()
 }

@@ -1,4 +1,5 @@
-//! What the parts share: a runtime of two threads, connections, calls in flight, seeded ticks as messages.
+//! Shared parts of the gRPC benchmarks: a runtime of two threads, connections, concurrent calls, seeded ticks as
+//! messages.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -23,7 +24,7 @@ pub(crate) async fn connect(address: SocketAddr) -> Channel {
         .expect("a connection")
 }
 
-/// Calls a second of `call`, so many in flight.
+/// Returns calls of `call` per second, with `in_flight` concurrent calls.
 pub(crate) async fn calls_per_second<F>(
     in_flight: usize,
     calls: usize,
@@ -64,7 +65,7 @@ pub(crate) fn message(key: &SeriesKey, time: Timestamp, value: PublishedValue) -
     }
 }
 
-/// Seeded ticks of one series, up to the test server's clock.
+/// Returns seeded ticks of one series, up to the clock of the test server.
 pub(crate) fn ticks(seed: u64, count: usize) -> Vec<(Timestamp, PublishedValue)> {
     let back_us = 400 * Timestamp::DAY_US;
     Ticks::new(seed, 30).take(count).map(|(time, value)| (time.saturating_add_us(-back_us), value)).collect()

@@ -1,4 +1,4 @@
-//! Taking ticks in, in batches of messages and of columns.
+//! Ingest of ticks, in batches of messages and of columns.
 
 use std::time::Instant;
 
@@ -16,19 +16,19 @@ pub(crate) fn ingest() {
     let runtime = runtime();
     runtime.block_on(async {
         let total = parameter("SILKRATE_BENCH_TICKS", 800_000) as usize;
-        let (mut messages, mut columns, mut bares) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut messages, mut columns, mut baselines) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            bares.push(ingest_bare(total).await);
+            baselines.push(ingest_bare(total).await);
             messages.push(ingest_messages(total).await);
             columns.push(ingest_columns(total * 4).await);
         }
-        report("the same messages to a bare service that decodes nothing", median(bares), "ticks/s", "-");
-        report("durable, messages, 1,000 a batch, 4 clients", median(messages), "ticks/s", ">= 400,000");
-        report("durable, columns, 10,000 a batch, 4 clients", median(columns), "ticks/s", ">= 1,500,000");
+        report("the same messages to a bare service that decodes nothing", median(baselines), "ticks/s", "-");
+        report("durable, messages, 1,000 per batch, 4 clients", median(messages), "ticks/s", ">= 400,000");
+        report("durable, columns, 10,000 per batch, 4 clients", median(columns), "ticks/s", ">= 1,500,000");
     });
 }
 
-/// Batches of messages for each of four clients.
+/// Returns batches of messages for each of four clients.
 fn message_batches(total: usize) -> Vec<(SeriesKey, Vec<v1::IngestTicksRequest>)> {
     keys()
         .into_iter()
@@ -75,20 +75,20 @@ async fn ingest_messages(total: usize) -> f64 {
     for (_, batches) in batches {
         let mut client = IngestServiceClient::new(connect(server.addr).await);
         tasks.push(tokio::spawn(async move {
-            let mut taken = 0;
+            let mut stored = 0;
             for batch in batches {
-                let summary = client.ingest_ticks(batch).await.expect("taken").into_inner().summary.expect("counts");
-                taken += summary.new_run_count + summary.collapsed_count;
+                let summary = client.ingest_ticks(batch).await.expect("stored").into_inner().summary.expect("counts");
+                stored += summary.new_run_count + summary.collapsed_count;
             }
-            taken
+            stored
         }));
     }
-    let mut taken = 0;
+    let mut stored = 0;
     for task in tasks {
-        taken += task.await.expect("no panic") as usize;
+        stored += task.await.expect("no panic") as usize;
     }
     let speed = per_second(total as u64, begun.elapsed());
-    assert_eq!(taken, total / 4 * 4);
+    assert_eq!(stored, total / 4 * 4);
     server.stop().await;
     speed
 }
@@ -116,21 +116,21 @@ async fn ingest_columns(total: usize) -> f64 {
         let mut client = IngestServiceClient::new(connect(server.addr).await);
         tasks.push(tokio::spawn(async move {
             let stream = tokio_stream::iter(requests);
-            let mut answers = client.stream_ticks(stream).await.expect("a stream").into_inner();
-            let mut taken = 0;
-            while let Some(answer) = answers.message().await.expect("an answer") {
-                let summary = answer.result.expect("a result").summary.expect("counts");
-                taken += summary.new_run_count + summary.collapsed_count;
+            let mut responses = client.stream_ticks(stream).await.expect("a stream").into_inner();
+            let mut stored = 0;
+            while let Some(response) = responses.message().await.expect("a response") {
+                let summary = response.result.expect("a result").summary.expect("counts");
+                stored += summary.new_run_count + summary.collapsed_count;
             }
-            taken
+            stored
         }));
     }
-    let mut taken = 0;
+    let mut stored = 0;
     for task in tasks {
-        taken += task.await.expect("no panic") as usize;
+        stored += task.await.expect("no panic") as usize;
     }
     let speed = per_second(total as u64, begun.elapsed());
-    assert_eq!(taken, total / 4 * 4);
+    assert_eq!(stored, total / 4 * 4);
     server.stop().await;
     speed
 }

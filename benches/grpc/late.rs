@@ -1,4 +1,4 @@
-//! Late ticks over old blocks, beside others.
+//! Late ticks over old blocks, while other clients ingest.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::client::{connect, message, runtime};
 use crate::server::TestServer;
 use crate::support::{BASE_US, Ticks, filled, keys, report};
 
-/// A thousand late ticks over a thousand blocks in one batch, while other callers go on.
+/// A thousand late ticks over a thousand blocks in one batch, while three other clients ingest.
 pub(crate) fn late() {
     let blocks = 1_000_u64;
     let directory = filled(blocks * 2_048 * 5);
@@ -24,7 +24,7 @@ pub(crate) fn late() {
             .map(|n| {
                 let us = (n * span_s / 1_000 + 20) as i64 * Timestamp::SECOND_US + 500_000;
                 let time = Timestamp::from_micros(BASE_US - 400 * Timestamp::DAY_US + us);
-                let (_, value) = Ticks::new(n, 100).next().expect("ticks without end");
+                let (_, value) = Ticks::new(n, 100).next().expect("an endless iterator");
                 message(&key, time, value)
             })
             .collect();
@@ -44,7 +44,7 @@ pub(crate) fn late() {
                     let ticks = vec![message(&key, time, value)];
                     let begun = Instant::now();
                     let request = v1::IngestTicksRequest { ticks, ..Default::default() };
-                    client.ingest_ticks(request).await.expect("taken");
+                    client.ingest_ticks(request).await.expect("stored");
                     took.push(begun.elapsed().as_secs_f64());
                 }
                 took
@@ -53,11 +53,11 @@ pub(crate) fn late() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let begun = Instant::now();
         let request = v1::IngestTicksRequest { ticks: late, ..Default::default() };
-        let answer = server.ingest().ingest_ticks(request).await.expect("taken").into_inner();
-        let answered = begun.elapsed().as_secs_f64();
-        let summary = answer.summary.expect("counts");
+        let response = server.ingest().ingest_ticks(request).await.expect("stored").into_inner();
+        let acknowledged = begun.elapsed().as_secs_f64();
+        let summary = response.summary.expect("counts");
         assert_eq!((summary.late_count, summary.refused_count), (1_000, 0));
-        // Until the checkpoint that follows has ended.
+        // Waits for the end of the checkpoint that follows.
         tokio::time::sleep(Duration::from_secs(2)).await;
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         let mut took = Vec::new();
@@ -65,9 +65,9 @@ pub(crate) fn late() {
             took.extend(other.await.expect("no panic"));
         }
         took.sort_by(f64::total_cmp);
-        report("1,000 late ticks over 1,000 blocks, answered", answered, "s", "< 1");
-        report("other callers meanwhile, p99", took[took.len() * 99 / 100], "s", "< 1");
-        report("other callers meanwhile, longest", took[took.len() - 1], "s", "-");
+        report("1,000 late ticks over 1,000 blocks, acknowledged", acknowledged, "s", "< 1");
+        report("other clients meanwhile, p99", took[took.len() * 99 / 100], "s", "< 1");
+        report("other clients meanwhile, longest", took[took.len() - 1], "s", "-");
         server.stop().await;
     });
 }

@@ -1,4 +1,5 @@
-//! The service over loopback, clients included, beside bare services in the same run. A file a question.
+//! The gRPC services over loopback, including the clients, compared with bare services in the same run. Each file
+//! answers one question.
 //!
 //! `cargo bench --bench grpc [-- program|latest|watch|ingest|single|stream|point|late]`.
 
@@ -27,7 +28,7 @@ mod support;
 #[path = "../../tests/it/support/mod.rs"]
 mod server;
 
-use support::wanted;
+use support::is_selected;
 
 fn main() {
     let parts: [(&str, fn()); 8] = [
@@ -41,7 +42,7 @@ fn main() {
         ("late", late::late),
     ];
     for (name, part) in parts {
-        if wanted(name) {
+        if is_selected(name) {
             println!("# {name}");
             part();
         }

@@ -1,4 +1,4 @@
-//! A rate and a change at a moment, over few runs and over many.
+//! `GetRate` and `GetChange` at random times, with few runs and with many.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::client::{connect, runtime, wire_time};
 use crate::server::TestServer;
 use crate::support::{BASE_US, ROUNDS, Random, filled, median, parameter, report};
 
-/// Latencies of `GetRate` and `GetChange` at random times, in microseconds: the 99th of a hundred.
+/// Returns the 99th percentile of the latencies of `GetRate` and `GetChange` at random times, in microseconds.
 async fn point_p99(address: SocketAddr, runs: u64, calls: usize, random: &mut Random) -> (f64, f64) {
     let mut client = RateServiceClient::new(connect(address).await);
     let span_s = runs * 33 / 10 / 5;
@@ -28,9 +28,9 @@ async fn point_p99(address: SocketAddr, runs: u64, calls: usize, random: &mut Ra
             ..Default::default()
         };
         let begun = Instant::now();
-        let answer = client.get_rate(request).await.expect("a rate").into_inner();
+        let response = client.get_rate(request).await.expect("a rate").into_inner();
         rates.push(begun.elapsed().as_secs_f64() * 1e6);
-        assert_eq!(answer.legs.len(), 1);
+        assert_eq!(response.legs.len(), 1);
         let (a, b) = (at(), at());
         let (start, end) = if (a.seconds, a.nanos) <= (b.seconds, b.nanos) { (a, b) } else { (b, a) };
         let request = v1::GetChangeRequest {
@@ -41,9 +41,9 @@ async fn point_p99(address: SocketAddr, runs: u64, calls: usize, random: &mut Ra
             ..Default::default()
         };
         let begun = Instant::now();
-        let answer = client.get_change(request).await.expect("a change").into_inner();
+        let response = client.get_change(request).await.expect("a change").into_inner();
         changes.push(begun.elapsed().as_secs_f64() * 1e6);
-        assert!(answer.percent_change.is_some());
+        assert!(response.percent_change.is_some());
     }
     let p99 = |mut values: Vec<f64>| {
         values.sort_by(f64::total_cmp);
@@ -72,9 +72,9 @@ pub(crate) fn point() {
         }
         let [small_rate, small_change, large_rate, large_change] = at.map(median);
         report(&format!("GetRate, p99 at {few} runs"), small_rate, "us", "-");
-        report(&format!("GetRate, p99 at {many} runs, times that"), large_rate / small_rate, "times", "<= 2");
+        report(&format!("GetRate, p99 at {many} runs, ratio to that"), large_rate / small_rate, "times", "<= 2");
         report(&format!("GetChange, p99 at {few} runs"), small_change, "us", "-");
-        report(&format!("GetChange, p99 at {many} runs, times that"), large_change / small_change, "times", "<= 2");
+        report(&format!("GetChange, p99 at {many} runs, ratio to that"), large_change / small_change, "times", "<= 2");
         small.stop().await;
         large.stop().await;
     });

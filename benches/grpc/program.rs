@@ -1,4 +1,4 @@
-//! The program itself over a large store: how soon it answers, and what it holds.
+//! The built server over a large store: time until the first response, and memory.
 
 use std::time::{Duration, Instant};
 
@@ -35,9 +35,9 @@ pub(crate) fn program() {
             }
         };
         let mut client = RateServiceClient::new(channel).max_decoding_message_size(64 << 20);
-        let latest = client.get_latest_rates(v1::GetLatestRatesRequest::default()).await.expect("an answer");
+        let latest = client.get_latest_rates(v1::GetLatestRatesRequest::default()).await.expect("a response");
         assert_eq!(latest.into_inner().rates.len(), 5);
-        report(&format!("start over {runs} runs until the first answer"), begun.elapsed().as_secs_f64(), "s", "< 2");
+        report(&format!("start over {runs} runs until the first response"), begun.elapsed().as_secs_f64(), "s", "< 2");
         report("resident after start", memory("VmRSS:"), "MB", "< 250");
         for _ in 0..2 {
             for key in keys() {
@@ -46,11 +46,11 @@ pub(crate) fn program() {
                     source: key.source.to_string(),
                     ..Default::default()
                 };
-                let mut answers = client.stream_runs(request).await.expect("a stream").into_inner();
-                while answers.message().await.expect("a message").is_some() {}
+                let mut responses = client.stream_runs(request).await.expect("a stream").into_inner();
+                while responses.message().await.expect("a message").is_some() {}
             }
         }
-        report("most resident while reading everything twice", memory("VmHWM:"), "MB", "< 250");
+        report("peak resident while reading everything twice", memory("VmHWM:"), "MB", "< 250");
     });
     child.kill().and_then(|()| child.wait()).expect("an end");
 }

@@ -1,4 +1,4 @@
-//! One tick alone, durable.
+//! Latency of one durable tick.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -23,7 +23,7 @@ pub(crate) fn single() {
         let bare = connect(bare::serve(bare::Blob { bytes: Bytes::from(vec![7; 40]) }).await).await;
         let mut file = File::create(server.dir.path().join("append")).expect("a file");
         let calls = parameter("SILKRATE_BENCH_CALLS", 300) as usize;
-        let (mut appends, mut rpcs, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut appends, mut rpcs, mut ticks_us) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS * calls {
             let begun = Instant::now();
             file.write_all(&[7; 64]).and_then(|()| file.sync_data()).expect("a good disk");
@@ -34,15 +34,15 @@ pub(crate) fn single() {
             let (time, value) = generator.next().expect("enough ticks");
             let request = v1::IngestTicksRequest { ticks: vec![message(key, time, value)], ..Default::default() };
             let begun = Instant::now();
-            let answer = client.ingest_ticks(request).await.expect("taken").into_inner();
-            ours.push(begun.elapsed().as_secs_f64() * 1e6);
-            assert_eq!(answer.refusals, []);
+            let response = client.ingest_ticks(request).await.expect("stored").into_inner();
+            ticks_us.push(begun.elapsed().as_secs_f64() * 1e6);
+            assert_eq!(response.refusals, []);
         }
-        let (append, rpc, ours) = (median(appends), median(rpcs), median(ours));
+        let (append, rpc, ticks_us) = (median(appends), median(rpcs), median(ticks_us));
         report("bare append + fdatasync, median", append, "us", "-");
         report("bare call, median", rpc, "us", "-");
-        report("one tick, durable, median", ours, "us", "-");
-        report("one tick, times the two together", ours / (append + rpc), "times", "<= 1.5");
+        report("one tick, durable, median", ticks_us, "us", "-");
+        report("one tick, ratio to the sum of the two", ticks_us / (append + rpc), "times", "<= 1.5");
         server.stop().await;
     });
 }

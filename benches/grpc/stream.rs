@@ -1,4 +1,4 @@
-//! Long history as columns.
+//! `StreamRuns` of a long history.
 
 use std::time::Instant;
 
@@ -27,10 +27,10 @@ pub(crate) fn stream() {
                     source: key.source.to_string(),
                     ..Default::default()
                 };
-                let mut answers = client.stream_runs(request).await.expect("a stream").into_inner();
-                while let Some(answer) = answers.message().await.expect("a message") {
-                    let decoded = decode_runs(&answer).expect("sound columns");
-                    assert_eq!(decoded.len(), answer.run_count as usize);
+                let mut responses = client.stream_runs(request).await.expect("a stream").into_inner();
+                while let Some(response) = responses.message().await.expect("a message") {
+                    let decoded = decode_runs(&response).expect("valid columns");
+                    assert_eq!(decoded.len(), response.run_count as usize);
                     read += decoded.len() as u64;
                 }
             }

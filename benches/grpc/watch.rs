@@ -1,4 +1,4 @@
-//! How soon a change reaches a thousand watchers.
+//! Latency of a change to a thousand watchers.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use crate::server::{TestServer, tick};
 use crate::support::{median, parameter, report};
 
 const WATCHERS: usize = 1_000;
-/// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Far longer than any step of this benchmark takes.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a watcher got, and when.
+/// A change received by a watcher, and its time.
 struct Receipt {
     at: Instant,
     sequence: u64,
@@ -44,28 +44,28 @@ async fn changes(connections: usize) {
             let first = messages.message().await.expect("a message").expect("a snapshot");
             assert_eq!((first.kind(), first.rates.len()), (v1::WatchKind::Snapshot, pairs.len()));
             let receipts = receipts.clone();
-            tokio::spawn(async move { pass_on(messages, &receipts).await });
+            tokio::spawn(async move { send_receipts(messages, &receipts).await });
         }
     }
     let mut writer = IngestServiceClient::new(connect(server.addr).await);
-    let (mut from_sent, mut from_answer, mut last_of_all) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut from_sent, mut from_acknowledged, mut last_watcher) = (Vec::new(), Vec::new(), Vec::new());
     let rounds = parameter("SILKRATE_BENCH_ROUNDS", 100) as i64;
     for round in 0..rounds {
         let rate = if round % 2 == 0 { "0.01145" } else { "0.01144" };
         let request =
             v1::IngestTicksRequest { ticks: vec![tick("KGS/USD", round - rounds, rate)], ..Default::default() };
         let sent = Instant::now();
-        let answer = writer.ingest_ticks(request).await.expect("taken").into_inner();
-        let answered = Instant::now();
+        let response = writer.ingest_ticks(request).await.expect("stored").into_inner();
+        let acknowledged = Instant::now();
         for number in 1..=WATCHERS {
             let receipt: Receipt =
-                tokio::time::timeout(PATIENCE, received.recv()).await.expect("a receipt in time").expect("watchers");
-            assert_eq!((receipt.sequence, receipt.rate.as_str()), (answer.sequence, rate));
+                tokio::time::timeout(TIMEOUT, received.recv()).await.expect("a receipt in time").expect("watchers");
+            assert_eq!((receipt.sequence, receipt.rate.as_str()), (response.sequence, rate));
             let ms = |since: Instant| receipt.at.saturating_duration_since(since).as_secs_f64() * 1e3;
             from_sent.push(ms(sent));
-            from_answer.push(ms(answered));
+            from_acknowledged.push(ms(acknowledged));
             if number == WATCHERS {
-                last_of_all.push(ms(sent));
+                last_watcher.push(ms(sent));
             }
         }
     }
@@ -76,15 +76,18 @@ async fn changes(connections: usize) {
     let line = |what: &str| format!("{WATCHERS} watchers, {connections} connections: {what}");
     report(&line("tick sent to change received, p99"), p99(&mut from_sent), "ms", "-");
     report(&line("the same, median"), median(from_sent), "ms", "<= 50");
-    report(&line("commit answered to change received, p99"), p99(&mut from_answer), "ms", "-");
-    report(&line("the same, median"), median(from_answer), "ms", "<= 50");
-    report(&line("tick sent to the last of all, median"), median(last_of_all), "ms", "-");
+    report(&line("commit acknowledged to change received, p99"), p99(&mut from_acknowledged), "ms", "-");
+    report(&line("the same, median"), median(from_acknowledged), "ms", "<= 50");
+    report(&line("tick sent to the last watcher, median"), median(last_watcher), "ms", "-");
     server.stop().await;
 }
 
-/// Says of each change when it came.
-async fn pass_on(mut messages: tonic::Streaming<v1::WatchLatestRatesResponse>, receipts: &UnboundedSender<Receipt>) {
-    // Ends with the server.
+/// Sends a receipt for each change.
+async fn send_receipts(
+    mut messages: tonic::Streaming<v1::WatchLatestRatesResponse>,
+    receipts: &UnboundedSender<Receipt>,
+) {
+    // The stream ends with the server.
     while let Ok(Some(message)) = messages.message().await {
         let at = Instant::now();
         assert_eq!((message.kind(), message.rates.len()), (v1::WatchKind::Changes, 1));

@@ -1,10 +1,10 @@
-//! What the benches share: rounds in turn, medians, ratios, seeded ticks.
+//! Shared parts of the benchmarks: alternating rounds, medians, ratios, seeded ticks.
 //!
-//! Criterion measures one thing after the other; on a machine whose speed drifts, a ratio wants the
-//! two sides measured in turn. So the benches of whole systems run rounds of their own, and criterion
-//! has the small pure functions.
+//! Criterion measures one side after the other. On a machine with varying speed, a ratio needs alternating
+//! measurements of both sides. So benchmarks of the whole system run their own rounds, and criterion measures small
+//! pure functions.
 
-#![allow(dead_code, reason = "each bench uses its part")]
+#![allow(dead_code, reason = "each benchmark needs only a part")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small seeded numbers")]
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
 
@@ -21,39 +21,39 @@ use silkrate::store::{CheckpointLimits, Store, StoreOptions};
 
 pub(crate) use random::Random;
 
-/// Rounds, each with all sides in turn.
+/// Number of rounds; each round measures all sides.
 pub(crate) const ROUNDS: usize = 5;
 /// 2025-12-08T00:00:00Z.
 pub(crate) const BASE_US: i64 = 1_765_152_000 * Timestamp::SECOND_US;
 
-/// A number from the environment, or the default.
+/// Returns a number from the environment, or the default.
 pub(crate) fn parameter(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.replace('_', "").parse().ok()).unwrap_or(default)
 }
 
-/// Whether this part of the bench was asked for: `cargo bench --bench NAME -- PART`.
-pub(crate) fn wanted(part: &str) -> bool {
-    let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    asked.is_empty() || asked.iter().any(|arg| part.contains(arg.as_str()))
+/// Returns true if this part of the benchmark is selected: `cargo bench --bench NAME -- PART`.
+pub(crate) fn is_selected(part: &str) -> bool {
+    let selected: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    selected.is_empty() || selected.iter().any(|arg| part.contains(arg.as_str()))
 }
 
-/// The middle of several measurements.
+/// Returns the median of several measurements.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// So many things in that time, a second.
+/// Returns `count` divided by the time in seconds.
 pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
-/// One line of a bench's answer.
-pub(crate) fn report(what: &str, value: f64, unit: &str, aim: &str) {
-    println!("{what:<72} {value:>14.3} {unit:<12} aim: {aim}");
+/// Prints one result of a benchmark with its target.
+pub(crate) fn report(what: &str, value: f64, unit: &str, target: &str) {
+    println!("{what:<72} {value:>14.3} {unit:<12} target: {target}");
 }
 
-/// Ticks a second apart with 5 ms of jitter, moving in so many of a hundred.
+/// Ticks one second apart with 5 ms of jitter; the rate moves in `moves_percent` of them.
 pub(crate) struct Ticks {
     random: Random,
     moves_percent: u64,
@@ -73,7 +73,7 @@ impl Iterator for Ticks {
     fn next(&mut self) -> Option<Self::Item> {
         self.second += 1;
         if self.random.below(100) < self.moves_percent {
-            // Never the same value again at once: every move begins a run.
+            // The new value always differs from the previous one, so that every move begins a run.
             let step = 1 + self.random.below(20);
             self.mantissa = if self.random.below(2) == 0 || self.mantissa < 5_000 {
                 self.mantissa + step
@@ -88,7 +88,7 @@ impl Iterator for Ticks {
     }
 }
 
-/// The five series against the dollar.
+/// The five series against USD.
 pub(crate) fn keys() -> Vec<SeriesKey> {
     let source = Source::parse("bench").expect("a slug");
     ["KGS/USD", "KZT/USD", "TJS/USD", "UZS/USD", "TMT/USD"]
@@ -121,7 +121,7 @@ pub(crate) fn store_options(directory: &Path) -> StoreOptions {
     }
 }
 
-/// A store of so many runs in five series, 3.3 ticks a run.
+/// Creates a store with the given number of runs in five series, 3.3 ticks per run.
 pub(crate) fn filled(runs: u64) -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let now = Timestamp::from_micros(BASE_US);
@@ -146,7 +146,7 @@ pub(crate) fn filled(runs: u64) -> tempfile::TempDir {
     directory
 }
 
-/// Bytes of all files under a directory, as they stand on disk.
+/// Returns the disk usage of all files under a directory, in bytes.
 pub(crate) fn disk_bytes(directory: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
@@ -160,7 +160,7 @@ pub(crate) fn disk_bytes(directory: &Path) -> u64 {
         .sum()
 }
 
-/// Megabytes of this process that are resident.
+/// Returns the resident memory of this process in megabytes.
 pub(crate) fn resident_mb() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");

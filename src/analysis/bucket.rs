@@ -1,14 +1,14 @@
-//! Buckets: the stretches of time that a candle or a period change is of, by the clocks of a zone.
+//! Buckets: periods of local time in a time zone, used by candles and by changes from period to period.
 //!
-//! Clocks are put forward and back, so that a local time may be missing or come twice:
-//! - Up to an hour, a bucket is a local slot (10:15 to 10:30) within one offset from UTC. Where clocks change, a bucket
-//!   ends: an hour that comes twice is two buckets, told apart by their starts in UTC.
-//! - Beyond, a bucket begins at its first local instant, which is the first one whose local time is at or after its
-//!   nominal start. Where midnight is missing, that is the end of the gap; where it comes twice, the earlier. Such a
-//!   day has 23 or 25 hours; one that the calendar of a zone skipped has none, and is no bucket.
+//! Clocks are put forward and back, so a local time may be missing or may occur twice:
+//! - Intervals of up to one hour: a bucket is a local slot (10:15 to 10:30) with one offset from UTC. A change of the
+//!   clocks ends a bucket. An hour that occurs twice is two buckets with different starts in UTC.
+//! - Longer intervals: a bucket starts at the first instant with a local time at or after its nominal start. If
+//!   midnight is missing, the bucket starts at the end of the missing time. If midnight occurs twice, the bucket starts
+//!   at the earlier one. Such a day has 23 or 25 hours. A day that the calendar of a zone skipped has no bucket.
 //!
-//! **Invariant**: the buckets of a zone and an interval follow each other without gaps or overlaps, and none is empty.
-//! Nothing here asks what time it is: a zone is a table.
+//! **Invariant**: the buckets of a zone and an interval follow each other without gaps or overlaps, and no bucket is
+//! empty. This module reads no clock: a zone is a table.
 
 use std::fmt;
 
@@ -19,60 +19,60 @@ use thiserror::Error;
 
 use crate::domain::{Interval, Timestamp};
 
-/// Further from UTC than any clock ever was.
+/// An upper bound of the distance of any local clock from UTC, microseconds.
 const OFFSET_MAX_US: i64 = 26 * Timestamp::HOUR_US;
-/// Longest name looked at; the longest of IANA has 32 characters.
+/// The maximum number of characters of a zone name in an error message. The longest IANA name has 32 characters.
 const ZONE_CHARS_MAX: usize = 64;
 
-/// A zone of the IANA database.
+/// A time zone of the IANA database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Zone(Tz);
 
-/// A text that names no zone.
+/// A text that is not the name of a time zone.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("'{0}' is no zone of the IANA database; write it like Asia/Bishkek, or UTC")]
+#[error("'{0}' is not a time zone of the IANA database; use a name like Asia/Bishkek, or UTC")]
 pub struct ZoneError(String);
 
 impl Zone {
-    /// Where days have 24 hours.
+    /// Coordinated Universal Time. Every day has 24 hours.
     pub const UTC: Self = Self(Tz::UTC);
-    /// Of Kazakhstan's largest city; the whole country has one clock since March 2024.
+    /// The zone of Kazakhstan. The whole country has had one local time since March 2024.
     pub const ALMATY: Self = Self(Tz::Asia__Almaty);
-    /// Of Turkmenistan.
+    /// The zone of Turkmenistan.
     pub const ASHGABAT: Self = Self(Tz::Asia__Ashgabat);
-    /// Of Kyrgyzstan.
+    /// The zone of Kyrgyzstan.
     pub const BISHKEK: Self = Self(Tz::Asia__Bishkek);
-    /// Of Tajikistan.
+    /// The zone of Tajikistan.
     pub const DUSHANBE: Self = Self(Tz::Asia__Dushanbe);
-    /// Of Uzbekistan.
+    /// The zone of Uzbekistan.
     pub const TASHKENT: Self = Self(Tz::Asia__Tashkent);
 
-    /// Reads a name such as `Asia/Bishkek`, upper and lower case as there.
+    /// Parses an IANA name such as `Asia/Bishkek`. The case of letters matters.
     ///
     /// # Errors
-    /// [`ZoneError`] naming the text.
+    /// Returns a [`ZoneError`] with the text if no zone has that name.
     pub fn parse(name: &str) -> Result<Self, ZoneError> {
         let unknown = || ZoneError(name.chars().take(ZONE_CHARS_MAX).flat_map(char::escape_debug).collect());
         name.parse().map(Self).map_err(|_| unknown())
     }
 
-    /// The first instant of a local day, which is 00:00 unless clocks were put forward then.
+    /// Returns the first instant of a local day: 00:00, unless the clocks were put forward over midnight.
     pub fn day_start(self, date: NaiveDate) -> Timestamp {
         self.first_instant(midnight_us(date))
     }
 
-    /// What local clocks and calendars show at an instant.
+    /// Returns the local date and time at an instant.
     pub fn local(self, time: Timestamp) -> NaiveDateTime {
         naive(time.micros() + self.offset_us(time))
     }
 
-    /// The year and the month, from 1, that local clocks show at an instant.
+    /// Returns the local year and month, from 1 to 12, at an instant.
     pub fn month_of(self, time: Timestamp) -> (i32, u32) {
         let local = self.local(time);
         (local.year(), local.month())
     }
 
-    /// Microseconds that local clocks are ahead of UTC.
+    /// Returns the microseconds by which local time is ahead of UTC.
     fn offset_us(self, time: Timestamp) -> i64 {
         if self == Self::UTC {
             return 0;
@@ -81,7 +81,8 @@ impl Zone {
         i64::from(offset.local_minus_utc()) * Timestamp::SECOND_US
     }
 
-    /// The first instant whose local time is at or after `local_us`, microseconds of a local clock since its 1970.
+    /// Returns the first instant with a local time at or after `local_us`, in microseconds since 1970-01-01 00:00 local
+    /// time.
     fn first_instant(self, local_us: i64) -> Timestamp {
         if self == Self::UTC {
             return Timestamp::from_micros(local_us);
@@ -90,8 +91,8 @@ impl Zone {
         let micros = match self.0.offset_from_local_datetime(&naive(local_us)) {
             LocalResult::Single(offset) => local_us - offset_us(offset),
             LocalResult::Ambiguous(one, other) => local_us - offset_us(one).max(offset_us(other)),
-            // In a gap: the clock jumps over it at one instant.
-            LocalResult::None => first_where(local_us - OFFSET_MAX_US, local_us + OFFSET_MAX_US, |micros| {
+            // A missing local time: the clocks skip it at one instant, which the search finds.
+            LocalResult::None => first_satisfying(local_us - OFFSET_MAX_US, local_us + OFFSET_MAX_US, |micros| {
                 micros + self.offset_us(Timestamp::from_micros(micros)) >= local_us
             }),
         };
@@ -105,8 +106,9 @@ impl fmt::Display for Zone {
     }
 }
 
-/// The first number in `(low, high]` for which `holds`, which it does for `high` and from somewhere on.
-fn first_where(mut low: i64, mut high: i64, holds: impl Fn(i64) -> bool) -> i64 {
+/// Returns the first number in `(low, high]` for which `holds` is true, by binary search. If `holds` is true for a
+/// number, it must be true for every greater number, and it must be true for `high`.
+fn first_satisfying(mut low: i64, mut high: i64, holds: impl Fn(i64) -> bool) -> i64 {
     while high - low > 1 {
         let middle = low + (high - low) / 2;
         if holds(middle) {
@@ -122,15 +124,15 @@ fn naive(micros: i64) -> NaiveDateTime {
     DateTime::from_timestamp_micros(micros).unwrap_or_default().naive_utc()
 }
 
-/// Microseconds of the start of a local date.
+/// Returns the start of a local date in microseconds since 1970-01-01 00:00 local time.
 fn midnight_us(date: NaiveDate) -> i64 {
     date.and_time(NaiveTime::MIN).and_utc().timestamp_micros()
 }
 
 impl Interval {
-    /// The nominal start of the local slot that holds `local_us`, and that of the next.
+    /// Returns the nominal start of the local slot that contains `local_us`, and the start of the next slot.
     fn slot(self, local_us: i64) -> (i64, i64) {
-        /// 1969-12-29, the Monday before local clocks showed 1970.
+        /// 1969-12-29, the Monday before 1970-01-01.
         const MONDAY_US: i64 = -3 * Timestamp::DAY_US;
         let fixed = |from_us: i64| {
             let start = local_us - (local_us - from_us).rem_euclid(self.usual_us());
@@ -151,28 +153,28 @@ impl Interval {
     }
 }
 
-/// Half-open: `[start, end)`.
+/// A half-open period of time: `[start, end)`.
 ///
 /// **Invariant**: `start < end`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bucket {
-    /// Its first instant, which names it.
+    /// The first instant of the bucket, which identifies the bucket.
     pub start: Timestamp,
-    /// The first instant of the next.
+    /// The first instant of the next bucket.
     pub end: Timestamp,
 }
 
-/// The buckets of an interval by the clocks of a zone.
+/// The buckets of an interval in the local time of a zone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Buckets {
-    /// Whose clocks.
+    /// The time zone of the buckets.
     pub zone: Zone,
-    /// How long they are.
+    /// The nominal length of the buckets.
     pub interval: Interval,
 }
 
 impl Buckets {
-    /// The one that holds `time`.
+    /// Returns the bucket that contains `time`.
     pub fn at(self, time: Timestamp) -> Bucket {
         if self.interval.usual_us() <= Timestamp::HOUR_US { self.within_offset(time) } else { self.of_calendar(time) }
     }
@@ -184,7 +186,7 @@ impl Buckets {
             if time < end {
                 return Bucket { start: self.zone.first_instant(slot), end };
             }
-            // Clocks were put back over midnight: the local time is once more of the slot before.
+            // The clocks were put back over midnight, so the local time is in the previous slot again.
             (slot, next) = self.interval.slot(next);
         }
     }
@@ -194,17 +196,18 @@ impl Buckets {
         let same_offset = |micros: i64| self.zone.offset_us(Timestamp::from_micros(micros)) == offset_us;
         let (slot, next) = self.interval.slot(time.micros() + offset_us);
         let (mut start, mut end) = (slot - offset_us, next - offset_us);
-        // Clocks change at most once in an hour.
+        // The clocks change at most once in an hour.
         if !same_offset(start) {
-            start = first_where(start, time.micros(), same_offset);
+            start = first_satisfying(start, time.micros(), same_offset);
         }
         if !same_offset(end - 1) {
-            end = first_where(time.micros(), end - 1, |micros| !same_offset(micros));
+            end = first_satisfying(time.micros(), end - 1, |micros| !same_offset(micros));
         }
         Bucket { start: Timestamp::from_micros(start), end: Timestamp::from_micros(end) }
     }
 
-    /// At most how many buckets `[start, end)` takes from a bucket's start on, if clocks are left alone.
+    /// Returns the maximum number of buckets in `[start, end)` if `start` is the start of a bucket and the clocks do
+    /// not change.
     pub fn count_between(self, start: Timestamp, end: Timestamp) -> u64 {
         let span_us = end.micros_since(start).max(0);
         u64::try_from(span_us).unwrap_or(0).div_ceil(self.interval.usual_us().unsigned_abs())
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_of_clocks_left_alone() {
+    fn buckets_without_clock_changes() {
         use Interval::{Day, FifteenMinutes, FiveMinutes, FourHours, Hour, Minute, Month, Week, Year};
         let at = "2025-12-10T13:44:59.999999Z";
         check("UTC", Minute, at, "2025-12-10T13:44:00Z", "2025-12-10T13:45:00Z");
@@ -243,11 +246,11 @@ mod tests {
         check("UTC", Hour, at, "2025-12-10T13:00:00Z", "2025-12-10T14:00:00Z");
         check("UTC", FourHours, at, "2025-12-10T12:00:00Z", "2025-12-10T16:00:00Z");
         check("UTC", Day, at, "2025-12-10T00:00:00Z", "2025-12-11T00:00:00Z");
-        // From Monday the 8th.
+        // Weeks start on Monday; 8 December 2025 is one.
         check("UTC", Week, at, "2025-12-08T00:00:00Z", "2025-12-15T00:00:00Z");
         check("UTC", Month, at, "2025-12-01T00:00:00Z", "2026-01-01T00:00:00Z");
         check("UTC", Year, at, "2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z");
-        // A start belongs to its own bucket, and 1969 counts like any year.
+        // The start of a bucket belongs to the bucket, and times before 1970 follow the same rules.
         check("UTC", Day, "2025-12-10T00:00:00Z", "2025-12-10T00:00:00Z", "2025-12-11T00:00:00Z");
         check("UTC", Week, "1969-12-28T23:59:59Z", "1969-12-22T00:00:00Z", "1969-12-29T00:00:00Z");
         check("UTC", Month, "2024-02-29T12:00:00Z", "2024-02-01T00:00:00Z", "2024-03-01T00:00:00Z");
@@ -258,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_begins_at_its_first_local_instant() {
+    fn day_starts_at_its_first_local_instant() {
         use Interval::{Day, FourHours, Month, Week};
         // Midnight is missing: clocks go from 00:00 to 01:00.
         check("America/Sao_Paulo", Day, "2018-11-04T12:00:00Z", "2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z");
@@ -268,28 +271,28 @@ mod tests {
         check("America/Sao_Paulo", FourHours, "2018-11-04T03:00:00Z", "2018-11-04T03:00:00Z", "2018-11-04T06:00:00Z");
         // Clocks go back from 00:00 to 23:00: the day before has 25 hours.
         check("America/Sao_Paulo", Day, "2018-02-18T02:30:00Z", "2018-02-17T02:00:00Z", "2018-02-18T03:00:00Z");
-        // From 00:01 back to 23:01: midnight comes twice, and the day began at the first.
+        // From 00:01 back to 23:01: midnight occurs twice, and the day starts at the first one.
         check("America/St_Johns", Day, "2010-11-07T02:45:00Z", "2010-11-07T02:30:00Z", "2010-11-08T03:30:00Z");
         check("America/St_Johns", Day, "2010-11-07T02:29:59Z", "2010-11-06T02:30:00Z", "2010-11-07T02:30:00Z");
-        // Samoa went over the date line and had no 30 December.
+        // Samoa crossed the date line and had no 30 December.
         check("Pacific/Apia", Day, "2011-12-30T09:59:59Z", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z");
         check("Pacific/Apia", Day, "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z");
         check("Pacific/Apia", Month, "2011-12-30T10:00:00Z", "2011-12-01T10:00:00Z", "2011-12-31T10:00:00Z");
     }
 
     #[test]
-    fn a_repeated_hour_is_two_buckets() {
+    fn repeated_hour_is_two_buckets() {
         use Interval::{Day, FifteenMinutes, FourHours, Hour};
-        // 03:00 is 02:00 once more.
+        // The clocks go back from 03:00 to 02:00.
         check("Europe/Berlin", Hour, "2025-10-26T00:59:59Z", "2025-10-26T00:00:00Z", "2025-10-26T01:00:00Z");
         check("Europe/Berlin", Hour, "2025-10-26T01:00:00Z", "2025-10-26T01:00:00Z", "2025-10-26T02:00:00Z");
         check("Europe/Berlin", FourHours, "2025-10-26T01:00:00Z", "2025-10-25T22:00:00Z", "2025-10-26T03:00:00Z");
         check("Europe/Berlin", Day, "2025-10-26T01:00:00Z", "2025-10-25T22:00:00Z", "2025-10-26T23:00:00Z");
-        // By half an hour: 02:00 is 01:30 once more.
+        // The clocks go back by half an hour, from 02:00 to 01:30.
         check("Australia/Lord_Howe", Hour, "2025-04-05T14:59:59Z", "2025-04-05T14:00:00Z", "2025-04-05T15:00:00Z");
         check("Australia/Lord_Howe", Hour, "2025-04-05T15:00:00Z", "2025-04-05T15:00:00Z", "2025-04-05T15:30:00Z");
         check("Australia/Lord_Howe", Hour, "2025-04-05T15:30:00Z", "2025-04-05T15:30:00Z", "2025-04-05T16:30:00Z");
-        // In the middle of a slot: 00:01 is 23:01 once more.
+        // The clocks go back inside a slot, from 00:01 to 23:01.
         check(
             "America/St_Johns",
             FifteenMinutes,
@@ -307,17 +310,17 @@ mod tests {
     }
 
     #[test]
-    fn zones() {
+    fn zone_names_are_iana_names_in_exact_case() {
         assert_eq!(Zone::parse("UTC").unwrap(), Zone::UTC);
         assert_eq!(Zone::parse("Asia/Bishkek").unwrap().to_string(), "Asia/Bishkek");
         for bad in ["", "asia/bishkek", "KGT", "+06:00", "Asia", "Mars/Olympus", "Asia/Bishkek ", "\u{1b}[2J"] {
             let error = Zone::parse(bad).unwrap_err().to_string();
-            assert!(error.contains("is no zone of the IANA database") && !error.contains('\u{1b}'), "{error}");
+            assert!(error.contains("is not a time zone of the IANA database") && !error.contains('\u{1b}'), "{error}");
         }
     }
 
     #[test]
-    fn counts_round_up() {
+    fn bucket_counts_round_up() {
         let minutes = buckets("UTC", Interval::Minute);
         let check = |end_us: i64, expect: u64| {
             assert_eq!(minutes.count_between(Timestamp::default(), Timestamp::from_micros(end_us)), expect);
@@ -329,7 +332,7 @@ mod tests {
         check(MINUTE_US + 1, 2);
     }
 
-    /// Zones that put clocks forward and back at odd times, by odd lengths, or by a day.
+    /// Zones with clock changes at unusual times, by unusual lengths, or by a day.
     const ZONES: [&str; 16] = [
         "UTC",
         "Asia/Bishkek",
@@ -354,7 +357,7 @@ mod tests {
             .prop_map(|(zone, interval)| buckets(zone, interval))
     }
 
-    /// Any instant of 1960 to 2040, or one near a change of clocks: they are put at whole hours, mostly.
+    /// Any instant of 1960 to 2040, or an instant near a whole hour, where most clock changes are.
     fn instants() -> impl Strategy<Value = Timestamp> {
         let any = -315_619_200_000_000..2_208_988_800_000_000_i64;
         let near = (any.clone(), -2..3_i64).prop_map(|(us, off)| us - us.rem_euclid(Timestamp::HOUR_US) + off);
@@ -363,12 +366,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn buckets_tile_time(buckets in zoned(), anchor in instants(), inside in 0..1_000_i64) {
+        fn buckets_follow_each_other_without_gaps(buckets in zoned(), anchor in instants(), inside in 0..1_000_i64) {
             let mut bucket = buckets.at(anchor);
             prop_assert!(bucket.start <= anchor && anchor < bucket.end);
             for _ in 0..30 {
                 prop_assert!(bucket.start < bucket.end);
-                // Wherever in a bucket one asks, it is the same one.
+                // Every instant of a bucket maps to the same bucket.
                 let length_us = bucket.end.micros_since(bucket.start);
                 let within = bucket.start.saturating_add_us(length_us / 1_000 * inside);
                 for time in [bucket.start, within, bucket.end.saturating_add_us(-1)] {
@@ -382,12 +385,12 @@ mod tests {
         }
 
         #[test]
-        fn a_bucket_begins_when_local_clocks_first_show_its_slot(buckets in zoned(), anchor in instants()) {
+        fn bucket_starts_at_the_first_local_time_of_its_slot(buckets in zoned(), anchor in instants()) {
             let bucket = buckets.at(anchor);
             let local_us = |time: Timestamp| time.micros() + buckets.zone.offset_us(time);
             let slot = |time: Timestamp| buckets.interval.slot(local_us(time)).0;
             let before = bucket.start.saturating_add_us(-1);
-            // What is cut short of a slot is cut where clocks change.
+            // A bucket that starts inside a slot starts at a clock change.
             let changes = buckets.zone.offset_us(before) != buckets.zone.offset_us(bucket.start);
             prop_assert!(changes || local_us(bucket.start) == slot(bucket.start));
             prop_assert!(changes || slot(before) < slot(bucket.start));

@@ -1,11 +1,11 @@
-//! Candles: what a rate did in each bucket, folded from rate intervals in one pass.
+//! Candles: open, high, low, close and average of a rate in each bucket, folded from rate intervals in one pass.
 //!
-//! A rate holds until the next one comes, so that a bucket has a rate wherever one was in force, observed there or not.
-//! It is covered from its start, or from the first observation of all if that is later, up to its end, or to now if
-//! that is earlier.
+//! A rate is in force until the next rate, so a bucket may have a rate without an observation in the bucket. The
+//! covered part of a bucket begins at the start of the bucket, or at the first observation of the series if that is
+//! later. The covered part ends at the end of the bucket, or at now if that is earlier.
 //!
-//! **Invariant**: a rate interval is looked at once and dropped: memory does not grow with their number. Rate intervals after now do
-//! not count, and no bucket begins after it.
+//! **Invariant**: each rate interval is read once and dropped, so memory does not grow with the number of intervals.
+//! Rate intervals that begin after now do not count, and no bucket starts after now.
 
 use std::cmp::Ordering;
 
@@ -20,56 +20,59 @@ use super::rounding::{Rounding, SIGNIFICANT_DIGITS, significant, units};
 use super::weighted::WeightedSum;
 use crate::domain::Timestamp;
 
-/// A rate, and the first instant of the bucket at which it was in force.
+/// A rate and the first instant of the bucket at which the rate was in force.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CandlePoint {
-    /// The start of the bucket if it was in force then.
+    /// The time at which the rate came into force, or the start of the bucket if that is later.
     pub time: Timestamp,
-    /// As answered.
+    /// The rate with the digits of the answer.
     pub rate: RoundedRate,
 }
 
-/// What a rate did in one bucket.
+/// The candle of one bucket.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Candle {
-    /// When.
+    /// The bucket of the candle.
     pub bucket: Bucket,
-    /// In force at its start, or the first one observed in it if none was.
+    /// The rate in force at the start of the bucket, or the first rate in the bucket if no rate was in force at the
+    /// start.
     pub open: CandlePoint,
-    /// The highest, the first time it was reached.
+    /// The highest rate, with the first time at which it was in force.
     pub high: CandlePoint,
-    /// The lowest, the first time it was reached.
+    /// The lowest rate, with the first time at which it was in force.
     pub low: CandlePoint,
-    /// In force just before its end, or now; its time is that of its own run.
+    /// The rate in force just before the end of the bucket, or at now if now is earlier. Its time is that of the last
+    /// rate interval, even if the interval before has the same number.
     pub close: CandlePoint,
-    /// Weighted by the time that each rate was in force, exact; the rate itself if no time has passed.
+    /// The exact average, weighted by the time that each rate was in force. The rate itself if no time has passed.
     pub average: BigRational,
-    /// How often the number changed, ends of rate intervals without a change left out.
+    /// The number of moves: rate intervals that begin in the bucket with another number than the interval before.
     pub move_count: u64,
-    /// Whether no rate interval was confirmed in it: all of it is the close before.
+    /// Whether no rate interval was confirmed in the bucket, so that the candle repeats the previous close.
     pub filled: bool,
-    /// The places of all rates in it, if they are the same.
+    /// The number of places of the rates in the bucket; `None` if the rates have different numbers of places.
     pub places: Option<i16>,
 }
 
-/// What the numbers of a candle may stand for, ends included: each is its least and its largest.
+/// The bounds of a candle: the lowest and the highest number that each value may stand for, ends included.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CandleBounds {
-    /// Of the open.
+    /// The bounds of the open.
     pub open: [RoundedRate; 2],
-    /// Of the highest: one rate may have been above all others by its value and not by its bounds.
+    /// The bounds of the high. They may come from different rates: the rate with the highest value need not have the
+    /// highest bounds.
     pub high: [RoundedRate; 2],
-    /// Of the lowest.
+    /// The bounds of the low, which may come from different rates as well.
     pub low: [RoundedRate; 2],
-    /// Of the close.
+    /// The bounds of the close.
     pub close: [RoundedRate; 2],
-    /// Of the average, exact but for what the rates themselves were rounded.
+    /// The bounds of the average: exact averages of the bounds of the rates. Bounds of derived rates are rounded
+    /// outward.
     pub average: [BigRational; 2],
 }
 
 impl CandleBounds {
-    /// Of the candle that is `low` where every rate is the least that it may stand for, and `high` where every one is
-    /// the largest.
+    /// Combines the candle `low` of the lower bounds of all rates and the candle `high` of the upper bounds.
     pub fn between(low: &Candle, high: &Candle) -> Self {
         Self {
             open: [low.open.rate, high.open.rate],
@@ -80,8 +83,9 @@ impl CandleBounds {
         }
     }
 
-    /// Of a candle of published rates that all have the same places: half a unit in the last of them either side, so
-    /// that their order is that of their bounds. None if they have not.
+    /// Returns the bounds of a candle of published rates that all have the same number of places: half a unit in the
+    /// last place on either side. The bounds of such rates have the same order as the rates. Returns `None` if the
+    /// rates have different numbers of places.
     pub fn published(candle: &Candle) -> Option<Self> {
         let places = candle.places?;
         let around = |point: CandlePoint| [point.rate.half_unit_below(), point.rate.half_unit_above()];
@@ -95,7 +99,7 @@ impl CandleBounds {
         })
     }
 
-    /// The bounds of the average, 15 significant digits, rounded outward.
+    /// Returns the bounds of the average with 15 significant digits, rounded outward.
     pub fn rounded_average(&self) -> [Rounded; 2] {
         let [low, high] = &self.average;
         [significant(low, SIGNIFICANT_DIGITS, Rounding::Down), significant(high, SIGNIFICANT_DIGITS, Rounding::Up)]
@@ -103,71 +107,72 @@ impl CandleBounds {
 }
 
 impl Candle {
-    /// The average, 15 significant digits, half-even.
+    /// Returns the average with 15 significant digits, rounded half-even.
     pub fn rounded_average(&self) -> Rounded {
         significant(&self.average, SIGNIFICANT_DIGITS, Rounding::HalfEven)
     }
 
-    /// The average as a whole number of units of `10^-places`, half-even. None where 128 bits do not hold it, which 18
-    /// places of a published rate never need.
+    /// Returns the average as a whole number of units of `10^-places`, rounded half-even. Returns `None` if the number
+    /// does not fit in 128 bits. Published rates have at most 18 places, for which the number always fits.
     pub fn average_units(&self, places: u8) -> Option<u128> {
         u128::try_from(units(&self.average, places.into(), Rounding::HalfEven)).ok()
     }
 }
 
-/// Which candles.
+/// The parameters of a list of candles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CandlePlan {
-    /// Of these buckets.
+    /// The buckets of the candles.
     pub buckets: Buckets,
-    /// From the bucket that holds this instant.
+    /// An instant in the first bucket.
     pub first: Timestamp,
-    /// Buckets that begin before this.
+    /// The time before which the buckets start.
     pub end: Timestamp,
-    /// Nothing after it counts.
+    /// The current time. Rate intervals that begin later do not count.
     pub now: Timestamp,
-    /// Also buckets that no rate interval's span meets, from the first rate on.
+    /// Whether a bucket without a confirmed rate interval has a candle. Buckets before the first rate never have one.
     pub fill: bool,
 }
 
-/// Folds pieces of rate intervals, in order of time and from the one in force before the first bucket on, into candles.
+/// An iterator that folds pieces of rate intervals into candles. The intervals are in order of time and begin with the
+/// interval in force before the first bucket.
 pub struct Candles<S> {
     pieces: S,
-    /// Of the last piece taken from `pieces`, not yet in force.
+    /// The intervals of the last piece that are not in force yet.
     ahead: std::vec::IntoIter<RateInterval>,
     plan: CandlePlan,
-    /// The next to fold; none when they are over.
+    /// The next bucket to fold; `None` at the end.
     bucket: Option<Bucket>,
     in_force: Option<RateInterval>,
 }
 
-/// A candle under way.
-struct Building {
+/// The builder of one candle.
+struct CandleBuilder {
     open: CandlePoint,
     high: CandlePoint,
     low: CandlePoint,
-    /// The rate in force, weighed up to its time.
+    /// The rate in force. `sum` covers the time up to the time of this point.
     close: CandlePoint,
     sum: WeightedSum,
     move_count: u64,
-    met: bool,
+    is_confirmed: bool,
 }
 
-impl Building {
-    fn new(time: Timestamp, rate: RoundedRate, met: bool) -> Self {
+impl CandleBuilder {
+    fn new(time: Timestamp, rate: RoundedRate, is_confirmed: bool) -> Self {
         let open = CandlePoint { time, rate };
-        Self { open, high: open, low: open, close: open, sum: WeightedSum::default(), move_count: 0, met }
+        Self { open, high: open, low: open, close: open, sum: WeightedSum::default(), move_count: 0, is_confirmed }
     }
 
-    fn weigh_until(&mut self, time: Timestamp) {
+    fn add_weight_until(&mut self, time: Timestamp) {
         let weight = u64::try_from(time.micros_since(self.close.time)).unwrap_or(0);
         self.sum.add(self.close.rate, weight);
     }
 
     fn change(&mut self, interval: &RateInterval) {
         let next = CandlePoint { time: interval.from, rate: interval.rate };
-        self.weigh_until(next.time);
-        self.met = true;
+        self.add_weight_until(next.time);
+        self.is_confirmed = true;
         match next.rate.cmp_number(self.close.rate) {
             Ordering::Equal => {}
             Ordering::Greater => {
@@ -188,7 +193,7 @@ impl Building {
 
     fn finish(mut self, bucket: Bucket, now: Timestamp) -> Candle {
         let covered_to = bucket.end.min(now);
-        self.weigh_until(covered_to);
+        self.add_weight_until(covered_to);
         let places = self.sum.places();
         let covered_us = covered_to.micros_since(self.open.time);
         let average =
@@ -201,7 +206,7 @@ impl Building {
             close: self.close,
             average,
             move_count: self.move_count,
-            filled: !self.met,
+            filled: !self.is_confirmed,
             places,
         }
     }
@@ -211,13 +216,13 @@ impl<S, E> Candles<S>
 where
     S: Iterator<Item = Result<Vec<RateInterval>, E>>,
 {
-    /// Over the rate intervals of `pieces`.
+    /// Creates the candles of `plan` from the rate intervals of `pieces`.
     pub fn new(plan: CandlePlan, pieces: S) -> Self {
         Self { pieces, ahead: Vec::new().into_iter(), plan, bucket: Some(plan.buckets.at(plan.first)), in_force: None }
     }
 
-    /// Takes the next piece if nothing is left of the last; false at the end.
-    fn has_ahead(&mut self) -> Result<bool, E> {
+    /// Reads the next piece if no interval of the last piece is left. Returns false at the end.
+    fn load_ahead(&mut self) -> Result<bool, E> {
         while self.ahead.as_slice().is_empty() {
             match self.pieces.next().transpose()? {
                 Some(piece) => self.ahead = piece.into_iter(),
@@ -227,13 +232,13 @@ where
         Ok(true)
     }
 
-    /// Takes the rate intervals that begin at or before `time`, one after the other.
-    fn each_until(
+    /// Calls `take` with each rate interval that begins at or before `time` and with the interval before it.
+    fn take_until(
         &mut self,
         time: Timestamp,
         mut take: impl FnMut(Option<RateInterval>, RateInterval),
     ) -> Result<(), E> {
-        while self.has_ahead()? {
+        while self.load_ahead()? {
             let mut in_force = self.in_force;
             let due = self.ahead.as_slice().partition_point(|interval| interval.from <= time);
             for interval in self.ahead.by_ref().take(due) {
@@ -248,36 +253,37 @@ where
         Ok(())
     }
 
-    /// The candle of `bucket`; none if no rate was in force yet.
+    /// Folds the candle of `bucket`. Returns `None` if the series has no rate in the bucket or before it.
     fn fold(&mut self, bucket: Bucket) -> Result<Option<Candle>, E> {
         let mut moved_at_start = false;
-        self.each_until(bucket.start, |before, interval| {
+        self.take_until(bucket.start, |before, interval| {
             let moved = before.is_some_and(|before| before.rate.cmp_number(interval.rate) != Ordering::Equal);
             moved_at_start = moved && interval.from == bucket.start;
         })?;
-        let mut building = self
+        let mut builder = self
             .in_force
-            .map(|interval| Building::new(bucket.start, interval.rate, interval.seen_until >= bucket.start));
+            .map(|interval| CandleBuilder::new(bucket.start, interval.rate, interval.confirmed_until >= bucket.start));
         let last = bucket.end.saturating_add_us(-1).min(self.plan.now);
-        self.each_until(last, |_, interval| match &mut building {
-            None => building = Some(Building::new(interval.from, interval.rate, true)),
-            Some(building) => building.change(&interval),
+        self.take_until(last, |_, interval| match &mut builder {
+            None => builder = Some(CandleBuilder::new(interval.from, interval.rate, true)),
+            Some(builder) => builder.change(&interval),
         })?;
-        Ok(building.map(|mut building| {
-            building.move_count += u64::from(moved_at_start);
-            building.finish(bucket, self.plan.now)
+        Ok(builder.map(|mut builder| {
+            builder.move_count += u64::from(moved_at_start);
+            builder.finish(bucket, self.plan.now)
         }))
     }
 
-    /// The bucket to fold after `bucket`: the next, or the next that anything happens in.
+    /// Returns the bucket to fold after `bucket`: the next bucket, or the next bucket that has a candle.
     fn after(&self, bucket: Bucket) -> Bucket {
         let next = self.plan.buckets.at(bucket.end);
-        let holds_on = self.in_force.is_some_and(|interval| self.plan.fill || interval.seen_until >= next.start);
+        let next_has_candle =
+            self.in_force.is_some_and(|interval| self.plan.fill || interval.confirmed_until >= next.start);
         match self.ahead.as_slice().first() {
-            _ if holds_on => next,
+            _ if next_has_candle => next,
             Some(ahead) if ahead.from >= next.end => self.plan.buckets.at(ahead.from),
             Some(_) => next,
-            // Nothing comes any more, and what is in force was not confirmed since.
+            // No interval follows, and the interval in force was not confirmed after `bucket`.
             None => Bucket { start: Timestamp::MAX, end: Timestamp::MAX },
         }
     }

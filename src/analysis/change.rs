@@ -1,4 +1,4 @@
-//! Changes from one rate to another, with what the published digits allow.
+//! Changes from one rate to another, with the bounds that the published digits leave.
 
 use std::cmp::Ordering;
 
@@ -10,16 +10,17 @@ use super::derived::{Derived, Digits};
 use super::rounded::Rounded;
 use super::rounding::{Rounding, SIGNIFICANT_DIGITS, fixed, significant};
 
-/// Places of a percentage unless asked otherwise.
+/// The default number of places of a percentage.
 pub const DECIMAL_PLACES_DEFAULT: u32 = 6;
-/// Most places of a percentage.
+/// The maximum number of places of a percentage.
 pub const DECIMAL_PLACES_MAX: u32 = 12;
 
 /// A percent change and its bounds, exact.
 ///
-/// From `a` to `b` it is `100 * (b / a - 1)`. Either end may be anywhere in its own interval, so the change lies from
-/// `100 * (b_low / a_high - 1)` to `100 * (b_high / a_low - 1)`. For an inverse these are the formulas of its legs with
-/// the ends swapped, since an inverse keeps its bounds exact.
+/// The change from `a` to `b` is `100 * (b / a - 1)`. Each true rate may be anywhere between its bounds, so the true
+/// change lies between `100 * (b_low / a_high - 1)` and `100 * (b_high / a_low - 1)`. The same formulas hold for an
+/// inverse, because an inverse has exact bounds: its lower bound is one over the upper bound of its leg, and vice
+/// versa.
 ///
 /// **Invariant**: `low <= value <= high`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,7 +31,7 @@ pub struct PercentChange {
 }
 
 impl PercentChange {
-    /// From `start` to `end`.
+    /// Computes the change from `start` to `end`.
     pub fn between(start: &Derived, end: &Derived) -> Self {
         let percent = |end: &BigRational, start: &BigRational| (end / start - BigRational::one()) * BigInt::from(100);
         Self {
@@ -40,39 +41,40 @@ impl PercentChange {
         }
     }
 
-    /// Whether the published digits cannot tell it from none: zero lies between the bounds, before any rounding.
+    /// Returns true if the published digits cannot distinguish the change from zero: zero lies between the exact
+    /// bounds, ends included.
     pub fn below_resolution(&self) -> bool {
         !self.low.is_positive() && !self.high.is_negative()
     }
 
-    /// Which way the published numbers went, whether or not their digits can tell by how much.
+    /// Returns the sign of the change of the published numbers, even if the change is below resolution.
     pub fn direction(&self) -> Ordering {
         self.value.numer().cmp(&BigInt::ZERO)
     }
 
-    /// Which of two changes is further from none, whichever way they go.
+    /// Compares the absolute values of two changes.
     pub fn cmp_size(&self, other: &Self) -> Ordering {
         self.value.abs().cmp(&other.value.abs())
     }
 
-    /// The change, half-even to `places`.
+    /// Returns the change with `places` places, rounded half-even.
     pub fn value(&self, places: u32) -> Rounded {
         fixed(&self.value, places, Rounding::HalfEven)
     }
 
-    /// The least that it may be, rounded down to `places`.
+    /// Returns the lower bound with `places` places, rounded down.
     pub fn low(&self, places: u32) -> Rounded {
         fixed(&self.low, places, Rounding::Down)
     }
 
-    /// The most that it may be, rounded up to `places`.
+    /// Returns the upper bound with `places` places, rounded up.
     pub fn high(&self, places: u32) -> Rounded {
         fixed(&self.high, places, Rounding::Up)
     }
 }
 
-/// `end - start` in units of quote: exact between published rates, with the places of the finer; else 15 significant
-/// digits, half-even, rounded once.
+/// Returns `end - start` in units of the quote currency. Between published rates the result is exact and has the larger
+/// number of places of the two rates. Otherwise it has 15 significant digits, rounded once, half-even.
 pub fn absolute_change(start: &Derived, end: &Derived) -> Rounded {
     let change = end.value() - start.value();
     match (start.digits(), end.digits()) {
@@ -92,7 +94,7 @@ mod tests {
     use crate::domain::Rate;
 
     #[test]
-    fn changes_say_what_the_digits_allow() {
+    fn changes_have_the_bounds_of_the_published_digits() {
         let check = |start: &str, end: &str, expect: [&str; 4], below: bool| {
             let (start, end) = (direct(start), direct(end));
             let change = PercentChange::between(&start, &end);
@@ -101,7 +103,7 @@ mod tests {
             assert_eq!(change.below_resolution(), below);
             assert_eq!(change.direction(), end.value().cmp(start.value()));
         };
-        // One significant digit: "0 %" may be anything from a fall of an eighth to a rise of one.
+        // One significant digit: "0 %" may be anything from -11.8 % to +13.3 %.
         check("0.00008", "0.00008", ["-11.764706", "0.000000", "13.333334", "0.00000"], true);
         check("0.01144", "0.01145", ["0.000000", "0.087413", "0.174902", "0.00001"], true);
         check("0.01144", "0.01146", ["0.087374", "0.174825", "0.262353", "0.00002"], false);
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_an_inverse_come_from_the_legs() {
+    fn changes_of_an_inverse_have_the_bounds_of_its_legs() {
         let check = |start: &str, end: &str, expect: [&str; 4], below: bool| {
             let (start, end) = (direct(start).inverse(), direct(end).inverse());
             let change = PercentChange::between(&start, &end);
@@ -121,18 +123,18 @@ mod tests {
             assert_eq!(change.below_resolution(), below);
         };
         check("0.00008", "0.00008", ["-11.764706", "0.000000", "13.333334", "0"], true);
-        // 1/8 to 1/4: the ends themselves have few digits, the bounds are those of 8 and 4.
+        // From 1/8 to 1/4: the bounds come from the digits of 8 and 4, not of 0.125 and 0.25.
         check("8", "4", ["66.666666", "100.000000", "142.857143", "0.125"], false);
         check("3", "7", ["-66.666667", "-57.142857", "-46.153846", "-0.190476190476190"], false);
     }
 
     #[test]
-    fn bounds_round_outward_and_the_decision_comes_before() {
-        // The true lower bound is a hair above zero: it prints as zero, yet the change is resolved.
+    fn below_resolution_is_decided_before_bounds_are_rounded() {
+        // The exact lower bound is just above zero. It is rounded to zero, but the change is not below resolution.
         let change = PercentChange::between(&direct("1000000000.0"), &direct("1000000000.2"));
         assert_eq!(change.low(6), "0.000000");
         assert!(!change.below_resolution());
-        // Touching ends are still ends: the bounds are included.
+        // The intervals of both rates share only an end. Ends are included, so the change is below resolution.
         assert!(PercentChange::between(&direct("0.2"), &direct("0.3")).below_resolution());
     }
 
@@ -141,14 +143,14 @@ mod tests {
             .prop_map(|(mantissa, places)| Rate::from_parts(mantissa, places).unwrap())
     }
 
-    /// A point of the interval of `rate`: `tenths` of the way from its low to its high end.
+    /// A point of the interval of `rate`, at `tenths` tenths of the way from the lower to the upper bound.
     fn inside(rate: &Derived, tenths: u32) -> BigRational {
         rate.low() + (rate.high() - rate.low()) * BigRational::new(tenths.into(), 10.into())
     }
 
     proptest! {
         #[test]
-        fn every_true_rate_has_its_change_inside(
+        fn bounds_contain_the_change_of_any_true_rates(
             a in rates(), b in rates(), x in 0..=10_u32, y in 0..=10_u32, invert in any::<bool>(), places in 0..=12_u32,
         ) {
             let side = |rate| if invert { Derived::direct(rate).inverse() } else { Derived::direct(rate) };
@@ -156,19 +158,20 @@ mod tests {
             let change = PercentChange::between(&start, &end);
             let (from, to) = (inside(&start, x), inside(&end, y));
             let real = (&to - &from) / &from * BigInt::from(100);
-            prop_assert!(exact(&change.low(places).to_string()) <= real && real <= exact(&change.high(places).to_string()));
+            let [low, high] = [change.low(places), change.high(places)].map(|bound| exact(&bound.to_string()));
+            prop_assert!(low <= real && real <= high);
             prop_assert!(change.low <= change.value && change.value <= change.high);
-            prop_assert!(!change.below_resolution() || exact(&change.low(places).to_string()) <= BigRational::from_integer(0.into()));
+            prop_assert!(!change.below_resolution() || low <= BigRational::from_integer(0.into()));
         }
 
         #[test]
-        fn inverting_a_pair_is_swapping_the_ends(a in rates(), b in rates()) {
+        fn change_of_inverses_equals_reversed_change(a in rates(), b in rates()) {
             let (a, b) = (Derived::direct(a), Derived::direct(b));
             prop_assert_eq!(PercentChange::between(&a.inverse(), &b.inverse()), PercentChange::between(&b, &a));
         }
 
         #[test]
-        fn a_swap_undoes_a_change(a in rates(), b in rates()) {
+        fn reversed_change_undoes_the_change(a in rates(), b in rates()) {
             let (a, b) = (Derived::direct(a), Derived::direct(b));
             let (there, back) = (PercentChange::between(&a, &b), PercentChange::between(&b, &a));
             let factor = |percent: &BigRational| percent / BigInt::from(100) + BigRational::one();
@@ -178,7 +181,7 @@ mod tests {
         }
 
         #[test]
-        fn an_unmoved_rate_is_never_resolved(a in rates()) {
+        fn unchanged_rate_is_below_resolution(a in rates()) {
             let a = Derived::direct(a);
             prop_assert!(PercentChange::between(&a, &a).below_resolution());
         }

@@ -1,12 +1,12 @@
-//! Two sources of one pair, day by day: by how much they differ, whether their published digits can tell, and which of
-//! them lags the other.
+//! The comparison of two sources of one pair, day by day: the difference of their rates, whether it is above the
+//! resolution of the published digits, and which source lags the other.
 //!
-//! Two rates are *apart* where the intervals that their digits leave share no point, ends included; days apart in a row
-//! are a *stretch*. A side *lags* by the fewest days `k` for which its interval of today meets the other's of `k` days
-//! earlier: it shows what the other showed then, and no longer does.
+//! Two rates are *apart* if the intervals between their bounds share no point, ends included. Consecutive days apart
+//! are a *stretch*. On a day apart, a source *lags* by the fewest days `k` for which its interval of the day overlaps
+//! the interval of the other source `k` days earlier: the source still shows what the other source showed then.
 //!
-//! **Invariant**: what is said of a day follows from its own rates, those of the [`LAG_DAYS_MAX`] days before it and,
-//! for where a stretch ends, those of the day after it; never from which days were asked for.
+//! **Invariant**: the result of a day depends only on the rates of that day, of the [`LAG_DAYS_MAX`] days before it
+//! and, for the end of a stretch, of the day after it. It does not depend on the days of the request.
 
 use std::collections::VecDeque;
 
@@ -16,44 +16,45 @@ use super::derived::Derived;
 use super::rounded::Rounded;
 use crate::domain::Timestamp;
 
-/// Most days that a lag is looked for.
+/// The maximum lag, days.
 pub const LAG_DAYS_MAX: usize = 14;
 
-/// Of the first source, then of the second.
+/// A value of the first source and a value of the second source.
 pub type Sides<T> = [T; 2];
 
-/// By how much the second of two rates differs from the first.
+/// The difference of the second of two rates from the first.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
-    /// Second minus first, in units of quote.
+    /// The second rate minus the first rate, in units of the quote currency.
     pub absolute: Rounded,
-    /// From the first to the second, with what their digits leave open.
+    /// The change from the first rate to the second rate in percent, with its bounds.
     pub percent: PercentChange,
-    /// What is told where they are apart; none where their intervals share a point.
+    /// The details of a day apart; `None` if the intervals of the rates share a point.
     pub apart: Option<Apart>,
 }
 
-/// A day on which two sources are apart.
+/// The details of a day on which two sources are apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Apart {
-    /// The day before was none of these.
+    /// Whether the stretch begins on this day: the sources were not apart on the day before.
     pub begins: bool,
-    /// The day after was none of these; not known of the newest day, and then false.
+    /// Whether the stretch ends on this day: the sources are not apart on the day after. False for the newest day.
     pub ends: bool,
-    /// Days by which each side lags the other, from 1 to [`LAG_DAYS_MAX`].
+    /// The days by which each source lags the other, from 1 to [`LAG_DAYS_MAX`]; `None` if it does not lag.
     pub lag_days: Sides<Option<u32>>,
 }
 
-/// Compares the days that it is given, one after the other.
+/// Compares the rates of consecutive days, which it takes in order.
 #[derive(Clone, Debug, Default)]
 pub struct Comparisons {
-    /// The days before, the newest first.
+    /// The rates of the previous days, the newest first.
     earlier: VecDeque<Sides<Option<Derived>>>,
     was_apart: bool,
 }
 
 impl Comparisons {
-    /// What is said of the next day, but for where a stretch ends. None where a side has no rate yet.
+    /// Compares the rates of the next day. [`end_stretch`] sets the end of a stretch later. Returns `None` if a source
+    /// has no rate yet.
     pub fn next_day(&mut self, rates: Sides<Option<Derived>>) -> Option<Difference> {
         let difference = if let [Some(first), Some(second)] = &rates {
             let percent = PercentChange::between(first, second);
@@ -72,60 +73,60 @@ impl Comparisons {
         difference
     }
 
-    /// How many days earlier the other side last said what `rate` says.
+    /// Returns the number of days since the rate of the side `other` last overlapped `rate`.
     fn lag(&self, rate: &Derived, other: usize) -> Option<u32> {
-        let meets = |day: &Sides<Option<Derived>>| day[other].as_ref().is_some_and(|then| rate.overlaps(then));
-        let at = self.earlier.iter().position(meets)?;
-        u32::try_from(at + 1).ok()
+        let overlaps = |day: &Sides<Option<Derived>>| day[other].as_ref().is_some_and(|then| rate.overlaps(then));
+        let index = self.earlier.iter().position(overlaps)?;
+        u32::try_from(index + 1).ok()
     }
 }
 
-/// Whether a day is one of a stretch.
+/// Returns true if the sources are apart on a day.
 fn is_apart(difference: Option<&Difference>) -> bool {
     difference.is_some_and(|difference| difference.apart.is_some())
 }
 
-/// Says of a day whether a stretch ends with it, now that the next one is known.
+/// Sets whether a stretch ends on `day`, from the comparison of the `next` day.
 pub fn end_stretch(day: Option<&mut Difference>, next: Option<&Difference>) {
     if let Some(apart) = day.and_then(|difference| difference.apart.as_mut()) {
         apart.ends = !is_apart(next);
     }
 }
 
-/// Days apart in a row, as far as they lie among those summed up.
+/// Consecutive days apart, limited to the summarized days.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ApartStretch {
-    /// The start of its first day.
+    /// The start of the first day of the stretch.
     pub start: Timestamp,
-    /// The end of its last day, exclusive.
+    /// The end of the last day of the stretch, exclusive.
     pub end: Timestamp,
-    /// How many days.
+    /// The number of days.
     pub day_count: u32,
-    /// It began before the first day summed up.
+    /// Whether the stretch began before the first summarized day.
     pub began_earlier: bool,
-    /// It goes on after the last day summed up, or is not known to have ended.
+    /// Whether the stretch continues after the last summarized day, or its end is not known yet.
     pub goes_on: bool,
 }
 
-/// What days come to.
+/// The summary of the days of a comparison.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ComparisonSummary {
-    /// Days on which both sides have a rate.
+    /// The number of days on which both sources have a rate.
     pub compared_day_count: u32,
-    /// Those of them on which they are apart.
+    /// The number of compared days on which the sources are apart.
     pub apart_day_count: u32,
-    /// Those of these on which each side lags the other.
+    /// For each source, the number of days apart on which it lags the other source.
     pub lag_day_counts: Sides<u32>,
-    /// The longest stretch, the earliest of several.
+    /// The longest stretch; the earliest one if several are equally long.
     pub longest: Option<ApartStretch>,
     /// The last stretch.
     pub last: Option<ApartStretch>,
-    /// The difference furthest from zero and its day, the earliest of several.
+    /// The difference with the largest absolute value, and its day; the earliest one if several are equal.
     pub largest: Option<(Bucket, PercentChange)>,
 }
 
 impl ComparisonSummary {
-    /// One more day, which follows those before.
+    /// Adds the next day to the summary.
     pub fn add(&mut self, day: Bucket, difference: Option<&Difference>) {
         let Some(difference) = difference else { return };
         self.compared_day_count += 1;
@@ -167,13 +168,13 @@ mod tests {
     use crate::analysis::derived::tests::{direct, exact};
     use crate::domain::Rate;
 
-    /// The start of that day.
+    /// The day of a number, in UTC; 1970-01-01 is day 0.
     fn day(number: usize) -> Bucket {
         let start = Timestamp::from_micros(i64::try_from(number).unwrap() * Timestamp::DAY_US);
         Bucket { start, end: start.saturating_add_us(Timestamp::DAY_US) }
     }
 
-    /// A rate, `1/` one over it; none of `-`.
+    /// Parses a rate such as `0.5`, an inverse such as `1/0.5`, or `-` for no rate.
     fn side(text: &str) -> Option<Derived> {
         match text.strip_prefix("1/") {
             Some(published) => Some(direct(published).inverse()),
@@ -181,7 +182,7 @@ mod tests {
         }
     }
 
-    /// All that is said of days, the last of which has none after it.
+    /// Compares all days; no day follows the last one.
     fn compared(days: &[Sides<Option<Derived>>]) -> Vec<Option<Difference>> {
         let mut comparisons = Comparisons::default();
         let mut found: Vec<Option<Difference>> = days.iter().map(|rates| comparisons.next_day(rates.clone())).collect();
@@ -192,13 +193,14 @@ mod tests {
         found
     }
 
-    /// `absolute low value high` in four places.
+    /// Formats a difference as "absolute low value high", the percentages with four places.
     fn numbers(difference: &Difference) -> String {
         let percent = &difference.percent;
         format!("{} {} {} {}", difference.absolute, percent.low(4), percent.value(4), percent.high(4))
     }
 
-    /// `[` begins, `]` ends, and by how many days each side lags; `=` where they overlap.
+    /// Formats a day as `=` if the rates overlap and `?` if a rate is missing. A day apart has `[` if a stretch begins,
+    /// `]` if it ends, and the lags of both sides.
     fn apart(difference: Option<&Difference>) -> String {
         let Some(difference) = difference else { return "?".to_owned() };
         let Some(Apart { begins, ends, lag_days }) = difference.apart else { return "=".to_owned() };
@@ -208,25 +210,26 @@ mod tests {
     }
 
     #[test]
-    fn a_day_says_by_how_much_and_whether_the_digits_can_tell() {
+    fn difference_has_bounds_and_shows_whether_the_sources_are_apart() {
         let check = |first: &str, second: &str, expect: &str, overlap: bool| {
             let found = compared(&[[side(first), side(second)]]).remove(0).unwrap();
             assert_eq!((numbers(&found).as_str(), found.apart.is_none()), (expect, overlap), "{first} {second}");
         };
-        // 0.00001 of 0.01144, each half of 0.00001 either way: the ends touch at 0.011445, which both include.
+        // Both intervals include 0.011445, so the rates are not apart.
         check("0.01144", "0.01145", "0.00001 0.0000 0.0874 0.1750", true);
         check("0.01144", "0.01146", "0.00002 0.0873 0.1748 0.2624", false);
-        // The bank's 87.4500 is from 0.011435099 to 0.011435112 the other way round: a hair above 0.011435.
+        // The inverse of 87.4500 lies between 0.011435099 and 0.011435112, just above 0.011435, the upper bound of
+        // 0.01143.
         check("0.01143", "1/87.4500", "0.00000510577472841624 0.0008 0.0447 0.0886", false);
         check("0.01144", "1/87.4500", "-0.00000489422527158376 -0.0866 -0.0428 0.0010", true);
-        // One digit of the sum meets any rate from 11764.7 to 13333.3.
+        // The inverse of 0.00008, with one significant digit, overlaps every rate from 11764.7 to 13333.3.
         check("1/0.00008", "12020.25", "-479.75 -9.8482 -3.8380 2.1722", true);
         check("1/0.00008", "11764.70", "-735.3 -11.7648 -5.8824 0.0000", false);
         check("3.5000", "3.5", "0.0000 -1.4300 0.0000 1.4301", true);
     }
 
     #[test]
-    fn stretches_and_lags() {
+    fn days_apart_form_stretches_and_have_lags() {
         let check = |first: &[&str], second: &[&str], expect: &[&str]| {
             let days: Vec<_> = first.iter().zip(second).map(|(first, second)| [side(first), side(second)]).collect();
             let found = compared(&days);
@@ -236,19 +239,19 @@ mod tests {
                 "{first:?} {second:?}"
             );
         };
-        // The first follows two days later.
+        // The first source lags by up to two days.
         check(
             &["1.0", "1.0", "1.0", "1.0", "1.3", "1.5", "1.5"],
             &["1.0", "1.0", "1.3", "1.5", "1.5", "1.5", "1.5"],
             &["=", "=", "[1,-", "2,-", "]2,-", "=", "="],
         );
-        // A day apart between two that are not is a stretch of its own; of the newest day nobody knows.
+        // A single day apart is a stretch. The end of a stretch on the newest day is not known.
         check(&["1.0", "1.0", "1.0", "1.0"], &["1.0", "9.0", "1.0", "9.0"], &["=", "[]1,-", "=", "[1,-"]);
-        // Two that swap each say what the other said.
+        // After the sources swap their rates, each of them lags the other.
         check(&["1.0", "9.0"], &["9.0", "1.0"], &["[-,-", "1,1"]);
-        // Before a side has a rate nothing is said, and where they begin apart the stretch begins.
+        // Days without a rate of a source are not compared, and a stretch begins on the first compared day apart.
         check(&["-", "-", "1.0", "1.0"], &["-", "2.0", "2.0", "1.0"], &["?", "?", "[]-,-", "="]);
-        // A side that jumps back to what the other said fourteen days ago, not fifteen.
+        // A rate equal to that of the other source fourteen days earlier is a lag; fifteen days earlier is not.
         let (mut first, mut second) = (vec!["1.0"; 16], vec!["2.0"; 16]);
         (first[15], second[1]) = ("7.0", "7.0");
         let lagging = |day: usize| {
@@ -262,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_is_of_what_it_was_given() {
+    fn summary_covers_only_the_added_days() {
         let first = ["1.0", "1.0", "1.0", "1.0", "1.0", "1.0", "1.0", "1.0"];
         let second = ["3.0", "3.0", "1.0", "2.0", "2.0", "4.0", "1.0", "2.0"];
         let days: Vec<_> = first.iter().zip(second).map(|(first, second)| [side(first), side(second)]).collect();
@@ -278,17 +281,17 @@ mod tests {
             }
             let ComparisonSummary { compared_day_count, apart_day_count, lag_day_counts: [a, b], .. } = summary;
             assert_eq!([compared_day_count, apart_day_count, a, b], counts, "{from} {to}");
-            let told = [summary.longest, summary.last].map(|stretch| {
+            let found_stretches = [summary.longest, summary.last].map(|stretch| {
                 let ApartStretch { start, end, day_count, began_earlier, goes_on } = stretch?;
                 assert_eq!(end.micros_since(start), i64::from(day_count) * Timestamp::DAY_US);
                 let start = usize::try_from(start.micros() / Timestamp::DAY_US).unwrap();
                 Some((start, day_count, began_earlier, goes_on))
             });
-            assert_eq!(told, stretches, "{from} {to}");
+            assert_eq!(found_stretches, stretches, "{from} {to}");
             assert_eq!(summary.largest.unwrap().0, day(largest), "{from} {to}");
         };
         check(0, 8, [8, 6, 4, 0], [Some((3, 3, false, false)), Some((7, 1, false, true))], 5);
-        // Cut at both ends: what lies beyond is told, not counted.
+        // A stretch that is cut at both ends is marked as cut, and the days beyond are not counted.
         check(1, 5, [4, 3, 2, 0], [Some((3, 2, false, true)); 2], 1);
         check(4, 6, [2, 2, 2, 0], [Some((4, 2, true, false)); 2], 5);
         check(2, 3, [1, 0, 0, 0], [None; 2], 2);
@@ -299,8 +302,8 @@ mod tests {
         prop::option::weighted(0.95, (rate, any::<bool>()))
     }
 
-    /// The ends of an interval, from the digits alone.
-    fn ends((rate, inverted): (Rate, bool)) -> [BigRational; 2] {
+    /// The bounds of a rate, computed from its digits.
+    fn bounds((rate, inverted): (Rate, bool)) -> [BigRational; 2] {
         let half = BigRational::new(1.into(), BigInt::from(2) * BigInt::from(10).pow(rate.places().into()));
         let value = exact(&rate.to_string());
         let (low, high) = (&value - &half, &value + &half);
@@ -309,31 +312,31 @@ mod tests {
 
     proptest! {
         #[test]
-        fn days_say_what_naive_fractions_say(days in prop::collection::vec((rates(), rates()), 1..40)) {
+        fn comparison_equals_the_naive_model(days in prop::collection::vec((rates(), rates()), 1..40)) {
             let derived = |(rate, inverted): (Rate, bool)| {
                 let published = Derived::direct(rate);
                 if inverted { published.inverse() } else { published }
             };
             let given: Vec<_> = days.iter().map(|(a, b)| [a.map(derived), b.map(derived)]).collect();
             let found = compared(&given);
-            let meet = |a: Option<(Rate, bool)>, b: Option<(Rate, bool)>| {
-                let ([a_low, a_high], [b_low, b_high]) = (ends(a?), ends(b?));
+            let overlaps = |a: Option<(Rate, bool)>, b: Option<(Rate, bool)>| {
+                let ([a_low, a_high], [b_low, b_high]) = (bounds(a?), bounds(b?));
                 Some(a_low.max(b_low) <= a_high.min(b_high))
             };
-            let is_apart = |at: usize| days.get(at).is_some_and(|(a, b)| meet(*a, *b) == Some(false));
+            let is_apart = |at: usize| days.get(at).is_some_and(|(a, b)| overlaps(*a, *b) == Some(false));
             for (at, (a, b)) in days.iter().enumerate() {
                 let overlap = found[at].as_ref().map(|difference| difference.apart.is_none());
-                prop_assert_eq!(overlap, meet(*a, *b));
+                prop_assert_eq!(overlap, overlaps(*a, *b));
                 let Some(difference) = &found[at] else { continue };
-                // The same is said by a change whose bounds hold zero.
+                // Rates overlap exactly if their change is below resolution.
                 prop_assert_eq!(difference.percent.below_resolution(), difference.apart.is_none());
                 let Some(apart) = difference.apart else { continue };
                 prop_assert_eq!(apart.begins, at == 0 || !is_apart(at - 1));
                 prop_assert_eq!(apart.ends, at + 1 < days.len() && !is_apart(at + 1));
                 let earlier = |k: &usize| *k <= at;
                 let naive = [
-                    (1..=LAG_DAYS_MAX).filter(earlier).find(|k| meet(*a, days[at - k].1) == Some(true)),
-                    (1..=LAG_DAYS_MAX).filter(earlier).find(|k| meet(*b, days[at - k].0) == Some(true)),
+                    (1..=LAG_DAYS_MAX).filter(earlier).find(|k| overlaps(*a, days[at - k].1) == Some(true)),
+                    (1..=LAG_DAYS_MAX).filter(earlier).find(|k| overlaps(*b, days[at - k].0) == Some(true)),
                 ];
                 prop_assert_eq!(apart.lag_days.map(|days| days.map(|days| days as usize)), naive);
             }

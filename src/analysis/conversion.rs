@@ -1,4 +1,4 @@
-//! Amounts turned into another currency.
+//! Conversion of amounts from one currency to another.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -8,28 +8,29 @@ use super::rounded::Rounded;
 use super::rounding::{Rounding, SIGNIFICANT_DIGITS, fixed, power_of_ten, significant};
 use crate::domain::Amount;
 
-/// An amount of base in units of quote: what the rate says, and the bounds that its digits leave. The amount itself is
+/// An amount of the base currency in units of the quote currency, with the bounds of the rate. The amount itself is
 /// exact.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Conversion {
-    /// The product: exact by a published rate, all its places written; else 15 significant digits, half-even.
+    /// The product of amount and rate. For a published rate it is exact and all places are written. Otherwise it has 15
+    /// significant digits, rounded once, half-even.
     pub value: Rounded,
-    /// The least that it may be, rounded down.
+    /// The lower bound, rounded down.
     pub low: Rounded,
-    /// The most that it may be, rounded up.
+    /// The upper bound, rounded up.
     pub high: Rounded,
 }
 
 impl Conversion {
-    /// `amount` times `rate`.
+    /// Multiplies `amount` by `rate`.
     pub fn new(amount: Amount, rate: &Derived) -> Self {
         let exact = BigRational::new(BigInt::from(amount.mantissa()), power_of_ten(u32::from(amount.places())));
-        // A bound of a published rate lies half a unit away: it has one place more.
-        let rounded = |end: &BigRational, more_places: u32, rounding: Rounding| match rate.digits() {
+        // A bound of a published rate lies half a unit from the rate and has one place more.
+        let rounded = |factor: &BigRational, more_places: u32, rounding: Rounding| match rate.digits() {
             Digits::Published { places } => {
-                fixed(&(end * &exact), u32::from(places) + u32::from(amount.places()) + more_places, rounding)
+                fixed(&(factor * &exact), u32::from(places) + u32::from(amount.places()) + more_places, rounding)
             }
-            Digits::Significant => significant(&(end * &exact), SIGNIFICANT_DIGITS, rounding),
+            Digits::Significant => significant(&(factor * &exact), SIGNIFICANT_DIGITS, rounding),
         };
         Self {
             value: rounded(rate.value(), 0, Rounding::HalfEven),
@@ -39,7 +40,8 @@ impl Conversion {
     }
 }
 
-/// `amount` times a rate as an answer writes it, digit for digit: nothing is rounded. None if that is no plain decimal.
+/// Multiplies `amount` by the text of a rate in an answer. The product is exact. Returns `None` if the text is not a
+/// plain decimal.
 pub fn product(amount: Amount, rate: &str) -> Option<Rounded> {
     let (integer, fraction) = rate.split_once('.').unwrap_or((rate, ""));
     let mantissa = BigInt::parse_bytes(format!("{integer}{fraction}").as_bytes(), 10)?;
@@ -55,7 +57,7 @@ mod tests {
     use crate::analysis::{LegRate, Legs};
 
     #[test]
-    fn a_product_keeps_every_digit() {
+    fn product_is_exact() {
         let check = |amount: &str, rate: &str, expect: Option<&str>| {
             let product = product(Amount::parse(amount).unwrap(), rate).map(|product| product.to_string());
             assert_eq!(product.as_deref(), expect);
@@ -70,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_keep_what_the_rate_is_known_to() {
+    fn conversion_has_the_bounds_of_the_rate() {
         let check = |amount: &str, legs: Legs<LegRate>, expect: [&str; 3]| {
             let Conversion { low, value, high } = Conversion::new(Amount::parse(amount).unwrap(), &legs.derived());
             assert_eq!([low, value, high], expect);
@@ -81,7 +83,7 @@ mod tests {
         check("0", kgs, ["0.000000", "0.00000", "0.000000"]);
         check("100", per_kgs, ["8737.43993010048", "8741.25874125874", "8745.08089199826"]);
         check("0.00", per_kgs, ["0", "0", "0"]);
-        // A thousand sum at one significant digit is anything from 7.5 to 8.5 cents.
+        // 1000 UZS at a rate with one significant digit is between 7.5 and 8.5 cents.
         check("1000", Legs::One(leg("0.00008", false)), ["0.075000", "0.08000", "0.085000"]);
         let cross = Legs::Two(leg("0.01144", false), leg("0.00196", true));
         check("1000", cross, ["5819.33842239185", "5836.73469387755", "5854.21994884911"]);

@@ -1,10 +1,10 @@
-//! Inverse and cross rates: what published rates say of a pair that nobody publishes.
+//! Inverse and cross rates: rates of pairs that no source publishes, derived from published rates.
 //!
-//! A cross goes through one currency: units of it for one unit of base, times units of quote for one unit of it. Each
-//! factor is a leg, a published rate or one over it.
+//! A cross goes through a third currency: units of the third currency for one unit of base, times units of quote for
+//! one unit of the third currency. Each factor is a leg: a published rate, or one divided by a published rate.
 //!
-//! **Invariant**: a derived rate takes the extremes of its legs. Legs are positive, so that the least product is that
-//! of the least factors.
+//! **Invariant**: the bounds of a derived rate come from the bounds of its legs. All legs are positive, so the smallest
+//! product is the product of the smallest factors.
 
 use num_bigint::BigInt;
 
@@ -13,17 +13,17 @@ use super::rounded_rate::RoundedRate;
 use super::rounding::Rounding;
 use crate::domain::{Rate, Timestamp};
 
-/// What a pair comes from: one series, or two through a third currency.
+/// The legs of a pair: one series, or two series through a third currency.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Legs<T> {
-    /// Published for the pair or for its inverse.
+    /// The pair or its inverse is published.
     One(T),
-    /// From base to the currency between, and from there to quote.
+    /// The first leg goes from base to the third currency, and the second from the third currency to quote.
     Two(T, T),
 }
 
 impl<T> Legs<T> {
-    /// In order.
+    /// Returns the legs in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         let (first, second) = match self {
             Self::One(only) => (only, None),
@@ -32,34 +32,34 @@ impl<T> Legs<T> {
         std::iter::once(first).chain(second)
     }
 
-    /// Each of them turned into something else.
+    /// Applies `convert` to each leg.
     ///
     /// # Errors
-    /// The first of `turn`.
-    pub fn try_map<'a, U, E>(&'a self, mut turn: impl FnMut(&'a T) -> Result<U, E>) -> Result<Legs<U>, E> {
+    /// Returns the first error of `convert`.
+    pub fn try_map<'a, U, E>(&'a self, mut convert: impl FnMut(&'a T) -> Result<U, E>) -> Result<Legs<U>, E> {
         Ok(match self {
-            Self::One(only) => Legs::One(turn(only)?),
-            Self::Two(first, second) => Legs::Two(turn(first)?, turn(second)?),
+            Self::One(only) => Legs::One(convert(only)?),
+            Self::Two(first, second) => Legs::Two(convert(first)?, convert(second)?),
         })
     }
 
-    /// Each of them turned into something else.
-    pub fn map<U>(&self, mut turn: impl FnMut(&T) -> U) -> Legs<U> {
+    /// Applies `convert` to each leg.
+    pub fn map<U>(&self, mut convert: impl FnMut(&T) -> U) -> Legs<U> {
         match self {
-            Self::One(only) => Legs::One(turn(only)),
-            Self::Two(first, second) => Legs::Two(turn(first), turn(second)),
+            Self::One(only) => Legs::One(convert(only)),
+            Self::Two(first, second) => Legs::Two(convert(first), convert(second)),
         }
     }
 }
 
-/// Which of the numbers that a published rate may stand for is taken.
+/// Selects a rate itself or one of its bounds. The true rate lies between the bounds, ends included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RateBound {
-    /// The least: half a unit in the last place below.
+    /// The lower bound: half a unit in the last place below the published rate.
     Low,
-    /// The one published.
+    /// The published rate.
     Value,
-    /// The largest: half a unit in the last place above.
+    /// The upper bound: half a unit in the last place above the published rate.
     High,
 }
 
@@ -72,7 +72,7 @@ impl RateBound {
         }
     }
 
-    /// The way in which digits that do not fit go: outward.
+    /// Returns how this bound is rounded: bounds outward, values half-even.
     const fn rounding(self) -> Rounding {
         match self {
             Self::Low => Rounding::Down,
@@ -82,12 +82,12 @@ impl RateBound {
     }
 }
 
-/// A published rate, and which way it is taken.
+/// The rate of a leg: a published rate, or one divided by a published rate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LegRate {
-    /// As published.
+    /// The published rate.
     pub rate: Rate,
-    /// Whether one over it is meant.
+    /// Whether the leg is one divided by the published rate.
     pub inverted: bool,
 }
 
@@ -97,12 +97,12 @@ impl LegRate {
         if self.inverted { published.inverse() } else { published }
     }
 
-    /// Above and below the fraction line.
+    /// Returns the numerator and the denominator of a bound.
     fn fraction(self, bound: RateBound) -> (u128, u128) {
         let (mantissa, unit) = (self.rate.mantissa(), 10_u128.pow(u32::from(self.rate.places())));
         let (numer, denom) = match if self.inverted { bound.inverse() } else { bound } {
             RateBound::Value => (mantissa, unit),
-            // At most 28 digits and 18 places: ten times as many still fit.
+            // A rate has at most 28 digits and 18 places, so ten times the mantissa and the unit fit in 128 bits.
             RateBound::Low => (mantissa * 10 - 5, unit * 10),
             RateBound::High => (mantissa * 10 + 5, unit * 10),
         };
@@ -111,7 +111,7 @@ impl LegRate {
 }
 
 impl Legs<LegRate> {
-    /// The rate with its bounds, exact.
+    /// Returns the exact rate with its exact bounds.
     pub fn derived(&self) -> Derived {
         match self {
             Self::One(only) => only.derived(),
@@ -119,8 +119,8 @@ impl Legs<LegRate> {
         }
     }
 
-    /// The rate as answered: published digits, or 15 significant ones. A bound is exact where published, and else
-    /// rounded outward.
+    /// Returns the rate or a bound with the digits of an answer: the published digits, or 15 significant digits. A
+    /// bound of a published rate is exact. A bound of a derived rate is rounded outward.
     #[inline]
     pub fn rounded(&self, bound: RateBound) -> RoundedRate {
         match *self {
@@ -141,47 +141,49 @@ impl Legs<LegRate> {
     }
 }
 
-/// The product of `above` over that of `below`, to 15 significant digits.
-fn quotient(above: [u128; 2], below: [u128; 2], rounding: Rounding) -> RoundedRate {
-    let quick = |[a, b]: [u128; 2]| a.checked_mul(b);
+/// Divides the product of `numers` by the product of `denoms`, with 15 significant digits. Uses 128-bit arithmetic if
+/// the products fit, else big integers.
+fn quotient(numers: [u128; 2], denoms: [u128; 2], rounding: Rounding) -> RoundedRate {
+    let fast = |[a, b]: [u128; 2]| a.checked_mul(b);
     let exact = |[a, b]: [u128; 2]| BigInt::from(a) * BigInt::from(b);
-    quick(above)
-        .zip(quick(below))
+    fast(numers)
+        .zip(fast(denoms))
         .and_then(|(numer, denom)| RoundedRate::quotient_u128(numer, denom, rounding))
-        .unwrap_or_else(|| RoundedRate::quotient(&exact(above), &exact(below), rounding))
+        .unwrap_or_else(|| RoundedRate::quotient(&exact(numers), &exact(denoms), rounding))
 }
 
-/// A run of a leg: when its rate came into force, and until when it was confirmed.
+/// The rate of one run of a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LegInterval {
-    /// First observation.
+    /// The first observed time of the run.
     pub from: Timestamp,
-    /// Last observation, inclusive.
-    pub seen_until: Timestamp,
-    /// Its rate.
+    /// The last observed time of the run, inclusive.
+    pub confirmed_until: Timestamp,
+    /// The rate of the run.
     pub rate: LegRate,
 }
 
-/// One rate in force, until the next rate interval begins.
+/// A rate of a pair that is in force until the next rate interval begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RateInterval {
-    /// When it came into force.
+    /// The time at which the rate came into force.
     pub from: Timestamp,
-    /// Until when a run behind it was confirmed, inclusive; at or after `from`.
-    pub seen_until: Timestamp,
-    /// As answered.
+    /// The last observed time of the runs that the rate is derived from, inclusive. For a cross, of the run that was
+    /// confirmed longer.
+    pub confirmed_until: Timestamp,
+    /// The rate with the digits of the answer.
     pub rate: RoundedRate,
 }
 
 impl RateInterval {
-    /// Of a pair that one leg makes.
+    /// Creates the rate interval of a pair with one leg.
     #[inline]
-    pub fn of(LegInterval { from, seen_until, rate }: LegInterval, bound: RateBound) -> Self {
-        Self { from, seen_until, rate: Legs::One(rate).rounded(bound) }
+    pub fn of(LegInterval { from, confirmed_until, rate }: LegInterval, bound: RateBound) -> Self {
+        Self { from, confirmed_until, rate: Legs::One(rate).rounded(bound) }
     }
 }
 
-/// The rate intervals of a cross, at the points where either leg changes, from where both legs are there.
+/// The rate intervals of a cross: an interval begins whenever a run of a leg begins, as soon as both legs have a rate.
 pub struct Merged<A: Iterator, B: Iterator> {
     first: std::iter::Peekable<A>,
     second: std::iter::Peekable<B>,
@@ -190,13 +192,14 @@ pub struct Merged<A: Iterator, B: Iterator> {
 }
 
 impl<A: Iterator, B: Iterator> Merged<A, B> {
-    /// Of two legs, each in order of time.
+    /// Merges two legs, each in order of time.
     pub fn new(first: A, second: B, bound: RateBound) -> Self {
         Self { first: first.peekable(), second: second.peekable(), in_force: (None, None), bound }
     }
 }
 
-/// When the next run of a leg begins; a broken leg is met at once.
+/// Returns the time at which the next run of a leg begins. An error has the earliest time, so that it is returned at
+/// once.
 fn next_time<E>(leg: &mut std::iter::Peekable<impl Iterator<Item = Result<LegInterval, E>>>) -> Option<Timestamp> {
     leg.peek().map(|next| next.as_ref().map_or(Timestamp::from_micros(i64::MIN), |interval| interval.from))
 }
@@ -226,8 +229,12 @@ where
             }
             if let (Some(first), Some(second)) = self.in_force {
                 let rate = Legs::Two(first.rate, second.rate).rounded(self.bound);
-                // Both runs began by now, so their spans together reach from here to the later end.
-                return Some(Ok(RateInterval { from, seen_until: first.seen_until.max(second.seen_until), rate }));
+                // Both runs began at or before `from`, so the pair is confirmed until the later end of the two.
+                return Some(Ok(RateInterval {
+                    from,
+                    confirmed_until: first.confirmed_until.max(second.confirmed_until),
+                    rate,
+                }));
             }
         }
     }
@@ -248,7 +255,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_cross_has_the_bounds_of_its_legs() {
+    fn cross_has_the_bounds_of_its_legs() {
         let check = |legs: Legs<LegRate>, expect: [&str; 3]| {
             let derived = legs.derived();
             assert_eq!([derived.rounded_low(), derived.rounded_value(), derived.rounded_high()], expect);
@@ -262,17 +269,17 @@ pub(super) mod tests {
             Legs::Two(leg("0.01144", false), leg("0.00196", true)),
             ["5.81933842239185", "5.83673469387755", "5.85421994884911"],
         );
-        // The same where a bank quotes USD/KGS: 1 / (87.4 * 0.00196).
+        // With USD/KGS instead of KGS/USD: 1 / (87.4 * 0.00196).
         check(
             Legs::Two(leg("87.4", true), leg("0.00196", true)),
             ["5.81939225177018", "5.83757530472143", "5.85585519641271"],
         );
-        // Where both are quoted the other way: 510.20 / 87.4.
+        // With USD/KGS and USD/KZT: 510.20 / 87.4.
         check(
             Legs::Two(leg("87.4", true), leg("510.20", false)),
             ["5.83413379073756", "5.83752860411899", "5.84092730394963"],
         );
-        // One leg: a published rate keeps its digits, an inverse has fifteen.
+        // One leg: a published rate keeps its digits, and an inverse has 15 significant digits.
         check(Legs::One(leg("0.28490", false)), ["0.284895", "0.28490", "0.284905"]);
         check(Legs::One(leg("0.00008", true)), ["11764.7058823529", "12500", "13333.3333333334"]);
         check(Legs::Two(leg("2", false), leg("8", true)), ["0.176470588235294", "0.25", "0.333333333333334"]);
@@ -290,7 +297,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn bounds_hold_every_true_value_of_the_legs(legs in legs(), x in 0..=10_u32, y in 0..=10_u32) {
+        fn bounds_contain_the_cross_of_any_true_rates(legs in legs(), x in 0..=10_u32, y in 0..=10_u32) {
             let derived = legs.derived();
             let within = |leg: &LegRate, tenths: u32| {
                 let published = Derived::direct(leg.rate);
@@ -303,11 +310,12 @@ pub(super) mod tests {
             let text = |number: Rounded| super::super::derived::tests::exact(&number.to_string());
             prop_assert!(text(derived.rounded_low()) <= real && real <= text(derived.rounded_high()));
             let numbers = [derived.rounded_low(), derived.rounded_value(), derived.rounded_high()];
-            prop_assert_eq!([RateBound::Low, RateBound::Value, RateBound::High].map(|bound| legs.rounded(bound).rounded()), numbers);
+            let bounds = [RateBound::Low, RateBound::Value, RateBound::High];
+            prop_assert_eq!(bounds.map(|bound| legs.rounded(bound).rounded()), numbers);
         }
 
         #[test]
-        fn a_merged_timeline_says_what_both_legs_say(
+        fn merged_intervals_equal_the_legs_at_every_instant(
             first in prop::collection::btree_map(0..40_i64, (1..5_u128, 0..10_i64), 0..8),
             second in prop::collection::btree_map(0..40_i64, (1..5_u128, 0..10_i64), 0..8),
         ) {
@@ -315,21 +323,24 @@ pub(super) mod tests {
                 let ends: Vec<i64> = leg.keys().skip(1).copied().chain([i64::MAX]).collect();
                 leg.iter().zip(ends).map(|((from, (mantissa, span)), end)| LegInterval {
                     from: Timestamp::from_micros(*from),
-                    seen_until: Timestamp::from_micros((from + span).min(end - 1)),
+                    confirmed_until: Timestamp::from_micros((from + span).min(end - 1)),
                     rate: LegRate { rate: Rate::from_parts(*mantissa, 1).unwrap(), inverted },
                 }).collect::<Vec<_>>()
             };
             let (a, b) = (intervals(&first, false), intervals(&second, true));
             let ok = |interval: &LegInterval| Ok::<_, Infallible>(*interval);
-            let merged: Vec<RateInterval> = Merged::new(a.iter().map(ok), b.iter().map(ok), RateBound::Value).map(|Ok(interval)| interval).collect();
+            let merged = Merged::new(a.iter().map(ok), b.iter().map(ok), RateBound::Value);
+            let merged: Vec<RateInterval> = merged.map(|Ok(interval)| interval).collect();
             prop_assert!(merged.windows(2).all(|pair| pair[0].from < pair[1].from));
             for time in (0..50).map(Timestamp::from_micros) {
                 let at = |leg: &[LegInterval]| leg.iter().rev().find(|interval| interval.from <= time).copied();
                 let expect = at(&a).zip(at(&b)).map(|(a, b)| {
-                    (Legs::Two(a.rate, b.rate).rounded(RateBound::Value), time <= a.seen_until || time <= b.seen_until)
+                    let is_confirmed = time <= a.confirmed_until || time <= b.confirmed_until;
+                    (Legs::Two(a.rate, b.rate).rounded(RateBound::Value), is_confirmed)
                 });
                 let found = merged.iter().rev().find(|interval| interval.from <= time);
-                prop_assert_eq!(found.map(|interval| (interval.rate, time <= interval.seen_until)), expect);
+                let found = found.map(|interval| (interval.rate, time <= interval.confirmed_until));
+                prop_assert_eq!(found, expect);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A rate as exact fractions: what it says, and what the true rate lies between.
+//! Rates as exact fractions: a value and the bounds between which the true rate lies.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -8,23 +8,23 @@ use super::rounded::Rounded;
 use super::rounding::{Rounding, SIGNIFICANT_DIGITS, fixed, power_of_ten, significant};
 use crate::domain::Rate;
 
-/// How many digits an answered rate is written with.
+/// The number of digits of a rate in an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Digits {
-    /// Those that the source published.
+    /// The digits that the source published.
     Published {
-        /// Digits after the point.
+        /// The number of digits after the decimal point.
         places: u8,
     },
-    /// As many as a derived number has: [`SIGNIFICANT_DIGITS`].
+    /// The digits of a derived rate: [`SIGNIFICANT_DIGITS`].
     Significant,
 }
 
-/// A rate as answered: published, or derived from published ones.
+/// A published rate, or a rate derived from published rates, with its bounds.
 ///
-/// A published rate with `p` places stands for half a unit in its last place either side, the ends included:
-/// `[r - h, r + h]` with `h = 0.5 * 10^-p`. What is derived from it takes the extremes of its legs, and everything is
-/// kept exact until a text is made.
+/// A published rate `r` with `p` places stands for any true rate up to half a unit in its last place away, ends
+/// included: `[r - h, r + h]` with `h = 0.5 * 10^-p`. The bounds of a derived rate come from the bounds of its legs.
+/// All numbers are exact until an answer is rounded.
 ///
 /// **Invariant**: `0 < low <= value <= high`. A mantissa is at least 1, so `r - h` is at least half a unit.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,28 +36,29 @@ pub struct Derived {
 }
 
 impl Derived {
-    /// A published rate, with its published digits.
+    /// Creates a published rate with its bounds.
     pub fn direct(rate: Rate) -> Self {
         let unit = power_of_ten(u32::from(rate.places()));
-        // In halves of the last place: r is 2m of them, its ends 2m - 1 and 2m + 1.
+        // In halves of a unit in the last place, r is 2m, and its bounds are 2m - 1 and 2m + 1 (m is the mantissa).
         let halves = BigInt::from(rate.mantissa()) * 2_u32;
-        let of_halves = |halves: BigInt| BigRational::new(halves, &unit * 2_u32);
+        let from_halves = |halves: BigInt| BigRational::new(halves, &unit * 2_u32);
         Self {
-            low: of_halves(&halves - BigInt::one()),
-            high: of_halves(&halves + BigInt::one()),
-            value: of_halves(halves),
+            low: from_halves(&halves - BigInt::one()),
+            high: from_halves(&halves + BigInt::one()),
+            value: from_halves(halves),
             digits: Digits::Published { places: rate.places() },
         }
     }
 
-    /// One over it: units of base for one unit of quote. The bounds change sides.
+    /// Returns one divided by the rate: units of base for one unit of quote. The lower bound is one divided by the
+    /// upper bound of this rate, and vice versa.
     #[must_use]
     pub fn inverse(&self) -> Self {
         Self { value: self.value.recip(), low: self.high.recip(), high: self.low.recip(), digits: Digits::Significant }
     }
 
-    /// The product: units of quote of `next` for one unit of this base. All ends are positive, so that each bound is
-    /// the product of the same bounds.
+    /// Returns the product: units of the quote of `next` for one unit of the base of this rate. All bounds are
+    /// positive, so the lower bound is the product of the lower bounds, and the upper bound that of the upper bounds.
     #[must_use]
     pub(super) fn times(&self, next: &Self) -> Self {
         Self {
@@ -68,22 +69,22 @@ impl Derived {
         }
     }
 
-    /// What it says.
+    /// The exact value.
     pub fn value(&self) -> &BigRational {
         &self.value
     }
 
-    /// The least that the true rate may be.
+    /// The exact lower bound of the true rate, inclusive.
     pub fn low(&self) -> &BigRational {
         &self.low
     }
 
-    /// The most that it may be.
+    /// The exact upper bound of the true rate, inclusive.
     pub fn high(&self) -> &BigRational {
         &self.high
     }
 
-    /// Whether the true rates may be one: their intervals share a point, ends included.
+    /// Returns true if both true rates may be equal: their intervals share a point, ends included.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.low <= other.high && other.low <= self.high
     }
@@ -92,7 +93,7 @@ impl Derived {
         self.digits
     }
 
-    /// The value: published digits, or 15 significant ones, half-even.
+    /// Returns the value with the published digits, or with 15 significant digits, rounded half-even.
     pub fn rounded_value(&self) -> Rounded {
         match self.digits {
             Digits::Published { places } => fixed(&self.value, u32::from(places), Rounding::HalfEven),
@@ -100,17 +101,19 @@ impl Derived {
         }
     }
 
-    /// The lower bound, rounded down. Exact where published: one place more than the rate has.
+    /// Returns the lower bound, rounded down. The bound of a published rate is exact and has one place more than the
+    /// rate.
     pub fn rounded_low(&self) -> Rounded {
-        self.bound(&self.low, Rounding::Down)
+        self.round_bound(&self.low, Rounding::Down)
     }
 
-    /// The upper bound, rounded up.
+    /// Returns the upper bound, rounded up. The bound of a published rate is exact and has one place more than the
+    /// rate.
     pub fn rounded_high(&self) -> Rounded {
-        self.bound(&self.high, Rounding::Up)
+        self.round_bound(&self.high, Rounding::Up)
     }
 
-    fn bound(&self, bound: &BigRational, rounding: Rounding) -> Rounded {
+    fn round_bound(&self, bound: &BigRational, rounding: Rounding) -> Rounded {
         match self.digits {
             Digits::Published { places } => fixed(bound, u32::from(places) + 1, rounding),
             Digits::Significant => significant(bound, SIGNIFICANT_DIGITS, rounding),
@@ -122,7 +125,7 @@ impl Derived {
 pub(super) mod tests {
     use super::*;
 
-    /// Reads a decimal or a fraction of integers.
+    /// Parses a decimal or a fraction of integers.
     pub(in crate::analysis) fn exact(text: &str) -> BigRational {
         if text.contains('/') {
             return text.parse().unwrap();
@@ -141,7 +144,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_published_rate_stands_for_half_a_unit_either_side() {
+    fn bounds_of_a_published_rate_are_half_a_unit_away() {
         let check = |rate: &str, expect: [&str; 3]| assert_eq!(numbers(&direct(rate)), expect);
         check("0.00008", ["0.000075", "0.00008", "0.000085"]);
         check("0.28490", ["0.284895", "0.28490", "0.284905"]);
@@ -155,7 +158,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_inverse_takes_the_extremes_of_its_leg() {
+    fn bounds_of_an_inverse_come_from_the_bounds_of_its_leg() {
         let check = |rate: &str, expect: [&str; 3]| assert_eq!(numbers(&direct(rate).inverse()), expect);
         // 1/0.000085 and 1/0.000075, rounded outward.
         check("0.00008", ["11764.7058823529", "12500", "13333.3333333334"]);
@@ -166,10 +169,10 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_inverse_of_an_inverse_is_exact() {
+    fn inverse_of_an_inverse_is_exact() {
         let rate = direct("0.28490");
         let back = rate.inverse().inverse();
         assert_eq!((back.low(), back.value(), back.high()), (rate.low(), rate.value(), rate.high()));
-        assert_eq!(back.rounded_value(), "0.2849", "derived digits, no longer published ones");
+        assert_eq!(back.rounded_value(), "0.2849", "a derived rate does not keep the published digits");
     }
 }

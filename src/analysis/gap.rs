@@ -1,25 +1,26 @@
-//! Why nothing was observed for a while: a gap of a series, split by what the polls of its source found meanwhile.
+//! Reasons of gaps: a gap of a series, split into stretches by the results of the polls of its source.
 //!
-//! **Invariant**: stretches are in order, meet end to end and fill the gap; neighbours have different reasons.
+//! **Invariant**: the stretches of a gap are in order of time and cover the gap without holes or overlaps. Neighbouring
+//! stretches have different reasons.
 
 use crate::domain::{Health, PollSpan, Timestamp};
 
-/// Why a series has no observation. Of reasons that cover equal parts of a gap, the last in this order leads: what lies
-/// nearest to this server is to be looked at first.
+/// Why a series has no observation. The reasons are ordered by their distance from this server. If several reasons
+/// cover equal parts of a gap, the nearest one, which is the last in this order, leads: an operator checks it first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum GapReason {
-    /// The feed answered, and had no rates, or none for this series.
+    /// The feed answered without rates, or without a rate of this series.
     AskedSilent,
-    /// The feed was reached and refused, or what it sent was not taken in.
+    /// The feed refused the poll, or its answer was rejected.
     Refused,
-    /// The feed was asked and did not answer, or failed.
+    /// The feed did not answer the poll, or failed.
     Unreachable,
-    /// Nobody asked.
+    /// The feed was not polled.
     NotAsked,
 }
 
 impl GapReason {
-    /// All, in order.
+    /// Every reason, in order.
     pub const ALL: [Self; 4] = [Self::AskedSilent, Self::Refused, Self::Unreachable, Self::NotAsked];
 
     const fn of(health: Health) -> Self {
@@ -34,43 +35,43 @@ impl GapReason {
 /// A part of a gap that has one reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GapStretch {
-    /// Where it begins, UTC.
+    /// The start of the stretch, UTC.
     pub start: Timestamp,
-    /// The first instant after it.
+    /// The end of the stretch, exclusive.
     pub end: Timestamp,
-    /// Why nothing was observed in it.
+    /// Why the series has no observation in the stretch.
     pub reason: GapReason,
 }
 
-/// How much of a gap each reason covers, microseconds, in the order of [`GapReason::ALL`].
+/// The length of a gap that each reason covers, microseconds, in the order of [`GapReason::ALL`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ReasonLengths([i64; GapReason::ALL.len()]);
 
 impl ReasonLengths {
-    /// Of stretches.
+    /// Sums up the lengths of `stretches` by reason.
     pub fn of(stretches: &[GapStretch]) -> Self {
         let length = |reason| {
-            let of_reason = stretches.iter().filter(|stretch| stretch.reason == reason);
-            of_reason.map(|stretch| stretch.end.micros_since(stretch.start)).sum()
+            let with_reason = stretches.iter().filter(|stretch| stretch.reason == reason);
+            with_reason.map(|stretch| stretch.end.micros_since(stretch.start)).sum()
         };
         Self(GapReason::ALL.map(length))
     }
 
-    /// How much `reason` covers, microseconds.
+    /// Returns the length that `reason` covers, microseconds.
     pub fn length_us(&self, reason: GapReason) -> i64 {
         let found = GapReason::ALL.iter().zip(self.0).find(|(other, _)| **other == reason);
         found.map_or(0, |(_, length_us)| length_us)
     }
 
-    /// The reason that covers most.
+    /// Returns the reason that covers the longest part.
     pub fn leading(&self) -> GapReason {
         let most = GapReason::ALL.into_iter().zip(self.0).max_by_key(|(reason, length_us)| (*length_us, *reason));
         most.map_or(GapReason::NotAsked, |(reason, _)| reason)
     }
 }
 
-/// Splits `[start, end)` by `spans`, which are in order and do not overlap; those outside it play no part. Nothing is
-/// split where `end` is not after `start`.
+/// Splits `[start, end)` into stretches by the poll `spans`, which must be in order of time without overlaps. Spans
+/// outside the gap are ignored. Returns no stretch if `end` is not after `start`.
 pub fn split_gap<'a>(
     start: Timestamp,
     end: Timestamp,
@@ -81,23 +82,24 @@ pub fn split_gap<'a>(
         if span.first_poll_time >= end {
             break;
         }
-        splitter.reach(span.first_poll_time, GapReason::NotAsked);
-        splitter.reach(span.covered_until, GapReason::of(span.health));
+        splitter.extend_to(span.first_poll_time, GapReason::NotAsked);
+        splitter.extend_to(span.covered_until, GapReason::of(span.health));
     }
-    splitter.reach(end, GapReason::NotAsked);
+    splitter.extend_to(end, GapReason::NotAsked);
     splitter.stretches
 }
 
+/// Builds the stretches of a gap from its start to its end.
 struct Splitter {
-    /// Up to where there are stretches.
+    /// The end of the last stretch, or the start of the gap.
     at: Timestamp,
     end: Timestamp,
     stretches: Vec<GapStretch>,
 }
 
 impl Splitter {
-    /// Goes on until `until`, or the end of the gap, for one reason.
-    fn reach(&mut self, until: Timestamp, reason: GapReason) {
+    /// Covers the gap up to `until`, or to the end of the gap if that is earlier, with `reason`.
+    fn extend_to(&mut self, until: Timestamp, reason: GapReason) {
         let until = until.min(self.end);
         if until <= self.at {
             return;
@@ -131,34 +133,42 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_split_by_what_the_polls_found() {
-        use GapReason::{AskedSilent, NotAsked, Refused as Refusing, Unreachable as Unreached};
+    fn gap_is_split_by_poll_results() {
+        use GapReason::{AskedSilent, NotAsked, Refused as RefusedReason, Unreachable as UnreachableReason};
         use Health::{Ok, Refused, Silent, Unreachable};
         let check = |spans: &[(i64, i64, Health)], expect: &[(i64, i64, GapReason)], leading: GapReason| {
             let found = split(10, 20, spans);
-            let told: Vec<_> = found
+            let rows: Vec<_> = found
                 .iter()
                 .map(|stretch| [stretch.start, stretch.end].map(|time| time.micros() / Timestamp::SECOND_US))
                 .zip(found.iter().map(|stretch| stretch.reason))
                 .map(|([start, end], reason)| (start, end, reason))
                 .collect();
-            assert_eq!((told.as_slice(), ReasonLengths::of(&found).leading()), (expect, leading), "{spans:?}");
+            assert_eq!((rows.as_slice(), ReasonLengths::of(&found).leading()), (expect, leading), "{spans:?}");
         };
         check(&[], &[(10, 20, NotAsked)], NotAsked);
         check(&[(0, 30, Ok)], &[(10, 20, AskedSilent)], AskedSilent);
-        // To answer without this series, and to answer with nothing, is the same to it.
+        // An answer without this series and an answer without any rate have the same reason.
         check(&[(0, 12, Ok), (12, 25, Silent)], &[(10, 20, AskedSilent)], AskedSilent);
-        check(&[(0, 12, Ok), (12, 25, Unreachable)], &[(10, 12, AskedSilent), (12, 20, Unreached)], Unreached);
-        // A server that was off between 12 and 17.
+        check(
+            &[(0, 12, Ok), (12, 25, Unreachable)],
+            &[(10, 12, AskedSilent), (12, 20, UnreachableReason)],
+            UnreachableReason,
+        );
+        // The server did not run between 12 and 17.
         check(
             &[(0, 12, Ok), (17, 25, Ok)],
             &[(10, 12, AskedSilent), (12, 17, NotAsked), (17, 20, AskedSilent)],
-            // Five seconds each.
+            // Both reasons cover five seconds.
             NotAsked,
         );
         check(&[(0, 10, Unreachable), (20, 30, Unreachable)], &[(10, 20, NotAsked)], NotAsked);
-        check(&[(15, 20, Refused)], &[(10, 15, NotAsked), (15, 20, Refusing)], NotAsked);
-        check(&[(10, 15, Unreachable), (15, 20, Refused)], &[(10, 15, Unreached), (15, 20, Refusing)], Unreached);
+        check(&[(15, 20, Refused)], &[(10, 15, NotAsked), (15, 20, RefusedReason)], NotAsked);
+        check(
+            &[(10, 15, Unreachable), (15, 20, Refused)],
+            &[(10, 15, UnreachableReason), (15, 20, RefusedReason)],
+            UnreachableReason,
+        );
         check(
             &[(0, 5, Ok), (12, 12, Refused), (13, 19, Silent)],
             &[(10, 13, NotAsked), (13, 19, AskedSilent), (19, 20, NotAsked)],
@@ -167,16 +177,16 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_split_where_there_is_no_time() {
+    fn empty_gap_has_no_stretches() {
         assert_eq!(split(10, 10, &[(0, 30, Health::Ok)]), []);
         assert_eq!(split(10, 9, &[(0, 30, Health::Ok)]), []);
         assert_eq!(ReasonLengths::of(&[]), ReasonLengths::default());
     }
 
     proptest! {
-        /// Against a model that asks for each second what the polls say of it.
+        /// Compares the stretches with a naive model that looks up the poll span of each second.
         #[test]
-        fn every_second_has_the_reason_of_its_own(
+        fn stretches_equal_the_naive_model(
             start in 0_i64..60,
             length in 0_i64..60,
             cuts in proptest::collection::btree_set(0_i64..120, 0..16),
@@ -194,13 +204,13 @@ mod tests {
                 let span = spans.iter().find(|(from, until, _)| (*from..*until).contains(&second));
                 naive.push(span.map_or(GapReason::NotAsked, |(.., health)| GapReason::of(*health)));
             }
-            let mut told = Vec::new();
+            let mut reasons = Vec::new();
             for stretch in &found {
                 prop_assert!(stretch.start < stretch.end);
                 let seconds = stretch.end.micros_since(stretch.start) / Timestamp::SECOND_US;
-                told.extend((0..seconds).map(|_| stretch.reason));
+                reasons.extend((0..seconds).map(|_| stretch.reason));
             }
-            prop_assert_eq!(&told, &naive, "{:?} of {:?}", found, spans);
+            prop_assert_eq!(&reasons, &naive, "{:?} of {:?}", found, spans);
             prop_assert!(found.windows(2).all(|pair| pair[0].end == pair[1].start && pair[0].reason != pair[1].reason));
             prop_assert!(found.first().is_none_or(|first| first.start == at(start)));
             let lengths = ReasonLengths::of(&found);

@@ -1,7 +1,7 @@
-//! What rates say when put together: derived rates, percent changes, candles, and how exact each is.
+//! Arithmetic of rates: derived rates, percent changes, conversions, candles, comparisons, and the bounds of each.
 //!
-//! **Invariant**: pure arithmetic over exact fractions. Nothing here reads a clock, does I/O or holds a float, and the
-//! one rounding of an answer is the one that makes its text.
+//! **Invariant**: pure arithmetic over exact fractions. This module reads no clock, does no I/O and uses no float. An
+//! answer is rounded once, when its digits are made.
 
 mod bucket;
 mod candle;

@@ -1,10 +1,11 @@
-//! The number that an answer holds: what is left of an exact fraction after the one rounding.
+//! Rounded numbers: the number in an answer, rounded once from an exact fraction.
 //!
-//! A [`Decimal`] holds every answer of usual rates, with up to 28 digits. The ends of what rates may be lie beyond it:
-//! the inverse of a rate of 20 integer digits has 34 places, the change between the smallest and the largest rate 41
-//! digits before the point, and a bound of a rate of 28 digits one more. Those keep their digits as text.
+//! A [`Decimal`] with up to 28 digits holds the answers for usual rates. Extreme rates need more: the inverse of a rate
+//! with 20 integer digits has 34 places, the change from the smallest to the largest rate has 41 digits before the
+//! decimal point, and a bound of a rate with 28 digits has 29. Such numbers are kept as text.
 //!
-//! **Invariant**: no exponent and no `-0`. A number that a [`Decimal`] can hold is one, so equal digits are equal here.
+//! **Invariant**: no exponent and no `-0`. A number that fits in a [`Decimal`] is always kept as one, so two numbers
+//! are equal exactly if their digits are equal.
 
 use std::fmt;
 
@@ -13,14 +14,14 @@ use num_traits::ToPrimitive as _;
 
 use crate::domain::Decimal;
 
-/// A rounded number, with the digits that an answer shows.
+/// A rounded number with the digits of the answer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Rounded(Repr);
 
 #[derive(Clone)]
 enum Repr {
     Decimal(Decimal),
-    /// More than a `Decimal` holds.
+    /// The text of a number that does not fit in a `Decimal`.
     Long(Box<str>),
 }
 
@@ -28,7 +29,7 @@ impl PartialEq for Repr {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Decimal(one), Self::Decimal(other)) => {
-                // Digit for digit: the equality of `Decimal` takes 0.50 for 0.5.
+                // Compare the digits, because `Decimal` takes 0.50 and 0.5 as equal.
                 (one.mantissa(), one.scale()) == (other.mantissa(), other.scale())
             }
             (Self::Long(one), Self::Long(other)) => one == other,
@@ -40,13 +41,13 @@ impl PartialEq for Repr {
 impl Eq for Repr {}
 
 impl Rounded {
-    /// `integer / 10^places`, all places written.
+    /// Creates `integer / 10^places` with all places.
     pub(super) fn new(integer: &BigInt, places: u32) -> Self {
         let decimal = integer.to_i128().and_then(|integer| Decimal::try_from_i128_with_scale(integer, places).ok());
         Self(decimal.map_or_else(|| Repr::Long(plain(integer, places as usize).into()), Repr::Decimal))
     }
 
-    /// The same of a positive mantissa that 128 bits hold.
+    /// Creates `mantissa / 10^places` with all places, without a big integer if the number fits in a `Decimal`.
     pub(super) fn from_mantissa(mantissa: u128, places: u32) -> Self {
         let decimal = i128::try_from(mantissa).ok();
         match decimal.and_then(|mantissa| Decimal::try_from_i128_with_scale(mantissa, places).ok()) {
@@ -55,7 +56,7 @@ impl Rounded {
         }
     }
 
-    /// The number as a [`Decimal`]: none if it has more than 28 places or a mantissa of over 96 bits.
+    /// Returns the number as a [`Decimal`], or `None` if it has more than 28 places or a mantissa of more than 96 bits.
     pub const fn to_decimal(&self) -> Option<Decimal> {
         match &self.0 {
             Repr::Decimal(decimal) => Some(*decimal),
@@ -63,16 +64,16 @@ impl Rounded {
         }
     }
 
-    /// Whether it was rounded to zero, or is zero.
+    /// Returns true if the rounded number is zero.
     pub fn is_zero(&self) -> bool {
         match &self.0 {
             Repr::Decimal(decimal) => decimal.is_zero(),
-            // Zeros of up to 28 places are decimals, and more are only written after other digits.
+            // A zero with up to 28 places is a `Decimal`; a zero with more places is text.
             Repr::Long(text) => text.bytes().all(|byte| matches!(byte, b'0' | b'.')),
         }
     }
 
-    /// Whether it is below zero; zero is not.
+    /// Returns true if the rounded number is less than zero.
     pub fn is_negative(&self) -> bool {
         match &self.0 {
             Repr::Decimal(decimal) => decimal.is_sign_negative() && !decimal.is_zero(),
@@ -96,7 +97,7 @@ impl fmt::Debug for Rounded {
     }
 }
 
-/// `integer / 10^places` as text, all places written. Zero has no sign.
+/// Formats `integer / 10^places` with all places. Zero has no sign.
 fn plain(integer: &BigInt, places: usize) -> String {
     let sign = if integer.sign() == Sign::Minus { "-" } else { "" };
     let digits = format!("{:0>width$}", integer.magnitude().to_string(), width = places + 1);
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_beyond_a_decimal_keep_every_digit() {
+    fn numbers_too_long_for_a_decimal_keep_every_digit() {
         let check = |integer: &str, places: u32, expect: &str, is_decimal: bool| {
             let rounded = Rounded::new(&integer.parse().unwrap(), places);
             assert_eq!((rounded.to_string().as_str(), rounded.to_decimal().is_some()), (expect, is_decimal));
@@ -136,9 +137,11 @@ mod tests {
     }
 
     proptest! {
-        /// A decimal and the text that a big integer gives are written alike.
+        /// Decimals and texts of big integers have the same format.
         #[test]
-        fn rounded_numbers_print_as_big_integers_do(integer in any::<i128>(), places in 0..=28_u32, digits in 0..=38_u32) {
+        fn rounded_numbers_have_the_format_of_big_integers(
+            integer in any::<i128>(), places in 0..=28_u32, digits in 0..=38_u32,
+        ) {
             let integer = integer / 10_i128.pow(digits);
             let rounded = Rounded::new(&integer.into(), places);
             prop_assert_eq!(rounded.to_string(), plain(&integer.into(), places as usize));

@@ -1,6 +1,6 @@
-//! Rates as they are written: the decimals that candles compare, sum and show.
+//! Rounded rates: rates with the digits of an answer, in a compact form that candles compare and sum.
 //!
-//! **Invariant**: a written rate prints as [`Derived`](super::Derived) prints the same rate, and is positive.
+//! **Invariant**: a rounded rate is positive and has the same text as the rounded value of [`Derived`](super::Derived).
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -12,52 +12,54 @@ use super::rounded::Rounded;
 use super::rounding::{Rounding, SIGNIFICANT_DIGITS, Significant, power_of_ten};
 use crate::domain::Rate;
 
-/// The least mantissa with one digit too many.
+/// The smallest mantissa with one digit too many.
 const MANTISSA_LIMIT: u128 = 10_u128.pow(SIGNIFICANT_DIGITS);
 
-/// Where the digits come from.
+/// The origin of the digits of a rate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Digits {
-    /// As a source published them.
+    /// The digits are published by a source.
     Published,
-    /// Derived, and they say it all.
+    /// The digits are derived and exact.
     Exact,
-    /// Derived and rounded.
+    /// The digits are derived and rounded.
     Rounded,
 }
 
-/// A rate cut to the digits that it is answered with: `mantissa / 10^places`.
+/// A rate with the digits of an answer: `mantissa / 10^places`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RoundedRate {
     mantissa: u128,
-    /// From -60 to 80; negative where the digits end before the point.
+    /// From -60 to 80; negative if the number is the mantissa multiplied by a power of ten.
     places: i16,
     digits: Digits,
 }
 
 impl RoundedRate {
-    /// With its published digits.
+    /// Creates a published rate with its published digits.
     #[inline]
     pub fn published(rate: Rate) -> Self {
         Self { mantissa: rate.mantissa(), places: i16::from(rate.places()), digits: Digits::Published }
     }
 
-    /// Half a unit in the last place of a published rate below it.
+    /// Returns the lower bound of a published rate: half a unit in the last place below the rate.
     pub(super) const fn half_unit_below(self) -> Self {
         self.half_unit(self.mantissa * 10 - 5)
     }
 
-    /// Half a unit in the last place of a published rate above it.
+    /// Returns the upper bound of a published rate: half a unit in the last place above the rate.
     pub(super) const fn half_unit_above(self) -> Self {
         self.half_unit(self.mantissa * 10 + 5)
     }
 
-    /// A published rate has at most 28 digits, so that ten times as much fits.
+    /// Returns a bound with one place more. A published rate has at most 28 digits, so ten times its mantissa fits in
+    /// 128 bits.
     const fn half_unit(self, mantissa: u128) -> Self {
         Self { mantissa, places: self.places + 1, digits: self.digits }
     }
 
-    /// `numer / denom` to 15 significant digits where 128 bits are enough to find them.
+    /// Returns `numer / denom` with 15 significant digits, or `None` if 128 bits are too few for the computation or a
+    /// number is zero.
     pub(super) fn quotient_u128(numer: u128, denom: u128, rounding: Rounding) -> Option<Self> {
         let scale = |number: u128, exponent: i64| {
             number.checked_mul(10_u128.checked_pow(u32::try_from(exponent).unwrap_or(0))?)
@@ -80,35 +82,36 @@ impl RoundedRate {
         };
         let mantissa = floor + u128::from(up);
         let digits = if rest == 0 { Digits::Exact } else { Digits::Rounded };
-        // 9.99... became 10.00...: one digit too many, and it is a zero.
+        // Rounding 9.99... up gives 10.00..., which has one digit too many. That digit is a zero.
         let (mantissa, places) =
             if mantissa == MANTISSA_LIMIT { (mantissa / 10, places - 1) } else { (mantissa, places) };
         Some(Self { mantissa, places: i16::try_from(places).ok()?, digits })
     }
 
-    /// The same for any positive numbers.
+    /// Returns `numer / denom` with 15 significant digits, for any positive numbers.
     pub(super) fn quotient(numer: &BigInt, denom: &BigInt, rounding: Rounding) -> Self {
         let Significant { mantissa, places, is_exact } = Significant::new(numer, denom, SIGNIFICANT_DIGITS, rounding);
         Self {
-            // Below the limit, and rates have under 60 digits on either side of the point.
+            // These conversions never fail: the mantissa is below the limit, and rates have less than 60 digits on
+            // either side of the decimal point.
             mantissa: u128::try_from(mantissa).unwrap_or(MANTISSA_LIMIT),
             places: i16::try_from(places).unwrap_or(0),
             digits: if is_exact { Digits::Exact } else { Digits::Rounded },
         }
     }
 
-    /// Its digits as a whole number.
+    /// The digits of the rate as a whole number.
     pub const fn mantissa(self) -> u128 {
         self.mantissa
     }
 
-    /// How many of them stand after the point: 0 to 18 of a published rate, negative where a derived one ends before
-    /// the point.
+    /// The number of digits after the decimal point: 0 to 18 for a published rate. Negative if a derived rate is the
+    /// mantissa multiplied by a power of ten.
     pub const fn places(self) -> i16 {
         self.places
     }
 
-    /// The number with the digits that it is answered with.
+    /// Returns the rate as the number of an answer. Trailing zeros of an exact derived rate are left out.
     pub fn rounded(self) -> Rounded {
         let (mut mantissa, is_exact) = (self.mantissa, self.digits == Digits::Exact);
         let Ok(mut places) = u32::try_from(self.places) else {
@@ -121,18 +124,18 @@ impl RoundedRate {
         Rounded::from_mantissa(mantissa, places)
     }
 
-    /// The number, exact.
+    /// Returns the rate as an exact fraction.
     pub fn value(self) -> BigRational {
         at_places(BigInt::from(self.mantissa), self.places)
     }
 
-    /// Which number is larger, whatever their places.
+    /// Compares the numbers; the numbers of places do not matter.
     #[inline]
     pub fn cmp_number(self, other: Self) -> Ordering {
         if self.places == other.places {
             return self.mantissa.cmp(&other.mantissa);
         }
-        // What does not fit in 128 bits is larger than what does.
+        // A scaled mantissa that does not fit in 128 bits is larger than any mantissa that fits.
         let scaled =
             |number: Self, by: i16| number.mantissa.checked_mul(10_u128.checked_pow(u32::from(by.unsigned_abs()))?);
         if self.places < other.places {
@@ -143,7 +146,7 @@ impl RoundedRate {
     }
 }
 
-/// `integer / 10^places`.
+/// Returns `integer / 10^places`.
 pub(super) fn at_places(integer: BigInt, places: i16) -> BigRational {
     let unit = power_of_ten(u32::from(places.unsigned_abs()));
     if places < 0 { BigRational::from_integer(integer * unit) } else { BigRational::new(integer, unit) }
@@ -162,11 +165,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_print_as_they_are_answered() {
+    fn rounded_rates_have_the_text_of_an_answer() {
         let check = |numer: u128, denom: u128, expect: &str| {
-            let quick = RoundedRate::quotient_u128(numer, denom, Rounding::HalfEven).unwrap();
+            let fast = RoundedRate::quotient_u128(numer, denom, Rounding::HalfEven).unwrap();
             assert_eq!(
-                (quick.to_string().as_str(), quick),
+                (fast.to_string().as_str(), fast),
                 (expect, RoundedRate::quotient(&numer.into(), &denom.into(), Rounding::HalfEven))
             );
         };
@@ -183,11 +186,11 @@ mod tests {
     }
 
     #[test]
-    fn numbers_compare_whatever_their_places() {
+    fn numbers_with_different_places_compare_by_value() {
         let check = |one: &str, other: &str, expect: Ordering| {
-            let written = |text: &str| RoundedRate::published(Rate::parse(text).unwrap());
-            assert_eq!(written(one).cmp_number(written(other)), expect, "{one} {other}");
-            assert_eq!(written(other).cmp_number(written(one)), expect.reverse(), "{other} {one}");
+            let rate = |text: &str| RoundedRate::published(Rate::parse(text).unwrap());
+            assert_eq!(rate(one).cmp_number(rate(other)), expect, "{one} {other}");
+            assert_eq!(rate(other).cmp_number(rate(one)), expect.reverse(), "{other} {one}");
         };
         check("0.28490", "0.2849", Ordering::Equal);
         check("0.28491", "0.2849", Ordering::Greater);
@@ -197,17 +200,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn quick_quotients_equal_exact_ones(
+        fn fast_quotients_equal_exact_quotients(
             numer in prop_oneof![1..1_000_u128, 1..10_u128.pow(12), 1..u128::MAX],
             denom in prop_oneof![1..1_000_u128, 1..10_u128.pow(12), 1..u128::MAX],
         ) {
             let exact = BigRational::new(numer.into(), denom.into());
             for rounding in [Rounding::HalfEven, Rounding::Down, Rounding::Up] {
                 let slow = RoundedRate::quotient(&numer.into(), &denom.into(), rounding);
-                if let Some(quick) = RoundedRate::quotient_u128(numer, denom, rounding) {
-                    prop_assert_eq!(quick, slow);
+                if let Some(fast) = RoundedRate::quotient_u128(numer, denom, rounding) {
+                    prop_assert_eq!(fast, slow);
                 } else {
-                    prop_assert!(numer.max(denom) > 10_u128.pow(9), "small numbers take the quick way");
+                    prop_assert!(numer.max(denom) > 10_u128.pow(9), "small numbers take the fast path");
                 }
                 let other = RoundedRate::quotient(&denom.into(), &numer.into(), rounding);
                 prop_assert_eq!(slow.cmp_number(other), slow.value().cmp(&other.value()));

@@ -1,6 +1,6 @@
-//! The one rounding: from an exact fraction to a [`Rounded`] number.
+//! Rounding of an exact fraction to a [`Rounded`] number. An answer is rounded once, here.
 //!
-//! **Invariant**: a bound never leaves its interval inward.
+//! **Invariant**: bounds are rounded outward, so a rounded interval always contains the exact interval.
 
 use num_bigint::BigInt;
 use num_integer::Integer as _;
@@ -9,22 +9,22 @@ use num_traits::{Signed as _, Zero as _};
 
 use super::rounded::Rounded;
 
-/// Significant digits of what is derived rather than published.
+/// The number of significant digits of derived numbers.
 pub const SIGNIFICANT_DIGITS: u32 = 15;
 
-/// Which way the digits that do not fit go.
+/// The direction of rounding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rounding {
-    /// To the nearest, and from the middle to the even digit: values.
+    /// To the nearest number, and from the middle to the even digit. Used for values.
     HalfEven,
-    /// Towards minus infinity: lower bounds.
+    /// Towards minus infinity. Used for lower bounds.
     Down,
-    /// Towards plus infinity: upper bounds.
+    /// Towards plus infinity. Used for upper bounds.
     Up,
 }
 
 impl Rounding {
-    /// `numer / denom` as an integer; `denom` is positive.
+    /// Rounds `numer / denom` to an integer; `denom` must be positive.
     fn integer(self, numer: &BigInt, denom: &BigInt) -> BigInt {
         let (floor, rest) = numer.div_mod_floor(denom);
         let up = match self {
@@ -44,40 +44,41 @@ pub(super) fn power_of_ten(exponent: u32) -> BigInt {
     BigInt::from(10_u32).pow(exponent)
 }
 
-/// As a whole number of units of `10^-places`.
+/// Rounds to a whole number of units of `10^-places`.
 pub(super) fn units(exact: &BigRational, places: u32, rounding: Rounding) -> BigInt {
     rounding.integer(&(exact.numer() * power_of_ten(places)), exact.denom())
 }
 
-/// With exactly `places` digits after the point.
+/// Rounds to exactly `places` digits after the decimal point.
 pub fn fixed(exact: &BigRational, places: u32, rounding: Rounding) -> Rounded {
     Rounded::new(&units(exact, places, rounding), places)
 }
 
-/// The exponent of the first significant digit: `10^e <= |numer / denom| < 10^(e + 1)`; neither is zero.
+/// Returns the exponent `e` of the first significant digit: `10^e <= |numer / denom| < 10^(e + 1)`. Neither number may
+/// be zero.
 fn leading_exponent(numer: &BigInt, denom: &BigInt) -> i64 {
     let digits = |number: &BigInt| i64::try_from(number.magnitude().to_string().len()).unwrap_or(i64::MAX);
-    // With as many digits above as below, the quotient is between 0.1 and 10.
+    // If both numbers have the same number of digits, the quotient is between 0.1 and 10.
     let guess = digits(numer) - digits(denom);
     let shift = power_of_ten(u32::try_from(guess.unsigned_abs()).unwrap_or(u32::MAX));
     let (above, below) = if guess < 0 { (numer.abs() * shift, denom.clone()) } else { (numer.abs(), denom * shift) };
     if above < below { guess - 1 } else { guess }
 }
 
-/// A number cut to significant digits: `mantissa / 10^places`.
+/// A number rounded to significant digits: `mantissa / 10^places`.
 ///
-/// **Invariant**: the mantissa has no more than the digits asked for.
+/// **Invariant**: the mantissa has at most the requested number of digits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Significant {
     pub(super) mantissa: BigInt,
-    /// Negative where the digits end before the point.
+    /// Negative if the number is the mantissa multiplied by a power of ten.
     pub(super) places: i64,
-    /// Whether nothing was cut.
+    /// Whether the rounded number equals the exact number.
     pub(super) is_exact: bool,
 }
 
 impl Significant {
-    /// `numer / denom`, `denom` positive.
+    /// Rounds `numer / denom` to `digits` significant digits; `denom` must be positive.
     pub(super) fn new(numer: &BigInt, denom: &BigInt, digits: u32, rounding: Rounding) -> Self {
         if numer.is_zero() {
             return Self { mantissa: BigInt::ZERO, places: 0, is_exact: true };
@@ -88,13 +89,13 @@ impl Significant {
         let mantissa = rounding.integer(&numer, &denom);
         let is_exact = &mantissa * denom == numer;
         if mantissa.magnitude() == power_of_ten(digits).magnitude() {
-            // 9.99... became 10.00...: one digit too many, and it is a zero.
+            // Rounding 9.99... up gives 10.00..., which has one digit too many. That digit is a zero.
             return Self { mantissa: mantissa / 10_u32, places: places - 1, is_exact };
         }
         Self { mantissa, places, is_exact }
     }
 
-    /// With the digits that [`significant`] writes.
+    /// Returns the number with the digits of [`significant`].
     pub(super) fn rounded(&self) -> Rounded {
         let Ok(mut places) = u32::try_from(self.places) else {
             let unit = power_of_ten(u32::try_from(self.places.unsigned_abs()).unwrap_or(u32::MAX));
@@ -109,11 +110,10 @@ impl Significant {
     }
 }
 
-/// With `digits` significant digits, in plain notation.
+/// Rounds to `digits` significant digits, in plain notation.
 ///
-/// Where the digits say it all, zeros after the last that counts are left out: `1/0.5` is `2`. Where digits were
-/// rounded away, all of them are written, zeros too, for they are known: `1/5.000000000000001` is
-/// `0.200000000000000`.
+/// An exact result has no trailing zeros after the decimal point: `1/0.5` is `2`. A rounded result has all `digits`
+/// digits, including trailing zeros, because they are known digits: `1/5.000000000000001` is `0.200000000000000`.
 pub fn significant(exact: &BigRational, digits: u32, rounding: Rounding) -> Rounded {
     Significant::new(exact.numer(), exact.denom(), digits, rounding).rounded()
 }
@@ -128,7 +128,7 @@ mod tests {
     const ALL: [Rounding; 3] = [Rounding::HalfEven, Rounding::Down, Rounding::Up];
 
     #[test]
-    fn fixed_places() {
+    fn fixed_rounds_to_places() {
         let check = |text: &str, places: u32, expect: [&str; 3]| {
             assert_eq!(ALL.map(|rounding| fixed(&exact(text), places, rounding)), expect, "{text}");
         };
@@ -140,13 +140,13 @@ mod tests {
         check("-0.125", 2, ["-0.12", "-0.13", "-0.12"]);
         check("12.5", 0, ["12", "12", "13"]);
         check("7", 3, ["7.000", "7.000", "7.000"]);
-        // A fall too small to see is no minus zero; its lower bound still says that it may be a fall.
+        // A small negative number is rounded to 0, not to -0. Its lower bound stays negative.
         check("-0.0000001", 6, ["0.000000", "-0.000001", "0.000000"]);
         check("0.0000001", 6, ["0.000000", "0.000000", "0.000001"]);
     }
 
     #[test]
-    fn significant_digits() {
+    fn significant_rounds_to_significant_digits() {
         let check = |text: &str, expect: [&str; 3]| {
             assert_eq!(ALL.map(|rounding| significant(&exact(text), 4, rounding)), expect, "{text}");
         };
@@ -159,7 +159,7 @@ mod tests {
         check("123456", ["123500", "123400", "123500"]);
         check("120000", ["120000", "120000", "120000"]);
         check("1000.4", ["1000", "1000", "1001"]);
-        // Rounded zeros are known digits and stay.
+        // Trailing zeros of a rounded number are known digits and stay.
         check("0.12000001", ["0.1200", "0.1200", "0.1201"]);
         check("9.99996", ["10.00", "9.999", "10.00"]);
         check("999.96", ["1000", "999.9", "1000"]);
@@ -169,7 +169,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bounds_enclose_and_are_close(numer in any::<i64>(), denom in 1..i64::MAX, places in 0..13_u32) {
+        fn rounded_bounds_contain_the_exact_value_and_are_close_to_it(
+            numer in any::<i64>(), denom in 1..i64::MAX, places in 0..13_u32,
+        ) {
             let value = BigRational::new(numer.into(), denom.into());
             let unit = BigRational::new(1.into(), power_of_ten(places));
             let [nearest, down, up] = ALL.map(|rounding| exact(&fixed(&value, places, rounding).to_string()));
@@ -178,12 +180,12 @@ mod tests {
 
             let [nearest, down, up] = ALL.map(|rounding| exact(&significant(&value, 15, rounding).to_string()));
             prop_assert!(down <= value && value <= up && down <= nearest && nearest <= up);
-            // 15 digits: one unit of the last is at most 10^-14 of the value.
+            // With 15 digits, a unit in the last place is at most 10^-14 of the value.
             prop_assert!((&up - &down) * power_of_ten(14) <= value.abs());
         }
 
         #[test]
-        fn no_text_has_more_than_its_digits(numer in 1..i64::MAX, denom in 1..i64::MAX) {
+        fn significant_text_has_at_most_15_digits(numer in 1..i64::MAX, denom in 1..i64::MAX) {
             let value = BigRational::new(numer.into(), denom.into());
             for rounding in ALL {
                 let text = significant(&value, 15, rounding).to_string();

@@ -1,10 +1,10 @@
-//! Sums of rates weighted by time, exact.
+//! Exact sums of rates weighted by time.
 //!
-//! A mantissa of 28 digits over a month of microseconds needs 135 bits, and a usual one far fewer: sums are of 128 bits
-//! and spill over into an integer of any size.
+//! A mantissa of 28 digits over a month of microseconds needs 135 bits. Usual mantissas need far fewer, so sums have
+//! 128 bits, and terms that do not fit are added to a big integer.
 //!
-//! **Invariant**: nothing is rounded and nothing overflows; memory grows with the kinds of places met, never with the
-//! number of terms.
+//! **Invariant**: nothing is rounded and nothing overflows. Memory grows with the number of different places, not with
+//! the number of terms.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -12,19 +12,19 @@ use num_traits::Zero as _;
 
 use super::rounded_rate::{RoundedRate, at_places};
 
-/// The sum of the mantissas of one count of places.
+/// The weighted sum of the mantissas that have the same number of places.
 #[derive(Clone, Debug)]
 struct Scale {
     places: i16,
     sum: u128,
-    /// What did not fit.
-    spilled: BigInt,
+    /// The sum of the terms that did not fit in `sum`.
+    overflow: BigInt,
 }
 
 impl Scale {
     fn add(&mut self, mantissa: u128, weight: u64) {
         let term = match u64::try_from(mantissa) {
-            // The usual one: such a product always fits.
+            // The usual case: a product of two 64-bit numbers always fits.
             Ok(mantissa) => Some(u128::from(mantissa) * u128::from(weight)),
             Err(_) => mantissa.checked_mul(u128::from(weight)),
         };
@@ -32,28 +32,28 @@ impl Scale {
         if let Some(sum) = sum {
             self.sum = sum;
         } else {
-            self.spilled += BigInt::from(mantissa) * weight;
+            self.overflow += BigInt::from(mantissa) * weight;
         }
     }
 }
 
-/// A sum of rates, each times its weight.
+/// A sum of rates, each multiplied by its weight.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WeightedSum {
-    /// One for each count of places met; a source keeps to one or two.
+    /// A sum for each number of places. The rates of a source usually have one or two numbers of places.
     scales: Vec<Scale>,
-    /// Which was met last.
+    /// The index of the scale of the last term.
     last: usize,
 }
 
 impl WeightedSum {
-    /// One more term.
+    /// Adds `rate` times `weight`.
     #[inline]
     pub(super) fn add(&mut self, rate: RoundedRate, weight: u64) {
         let places = rate.places();
         if self.scales.get(self.last).is_none_or(|scale| scale.places != places) {
             self.last = self.scales.iter().position(|scale| scale.places == places).unwrap_or_else(|| {
-                self.scales.push(Scale { places, sum: 0, spilled: BigInt::zero() });
+                self.scales.push(Scale { places, sum: 0, overflow: BigInt::zero() });
                 self.scales.len() - 1
             });
         }
@@ -62,7 +62,7 @@ impl WeightedSum {
         }
     }
 
-    /// The places of all its terms, if they are the same.
+    /// Returns the number of places of the terms, or `None` if the terms have different numbers of places.
     pub(super) fn places(&self) -> Option<i16> {
         match self.scales.as_slice() {
             [only] => Some(only.places),
@@ -70,9 +70,9 @@ impl WeightedSum {
         }
     }
 
-    /// The sum, exact.
+    /// Returns the exact sum.
     pub(super) fn total(self) -> BigRational {
-        let scales = self.scales.into_iter().map(|scale| at_places(scale.spilled + scale.sum, scale.places));
+        let scales = self.scales.into_iter().map(|scale| at_places(scale.overflow + scale.sum, scale.places));
         scales.reduce(|one, other| one + other).unwrap_or_else(BigRational::zero)
     }
 }
@@ -84,13 +84,14 @@ mod tests {
     use super::*;
     use crate::domain::Rate;
 
+    fn mantissas() -> impl Strategy<Value = u128> {
+        prop_oneof![1..1_000_u128, 10_u128.pow(18)..10_u128.pow(20), 10_u128.pow(27)..10_u128.pow(28)]
+    }
+
     proptest! {
         #[test]
-        fn sums_equal_those_of_exact_fractions(
-            terms in prop::collection::vec(
-                (prop_oneof![1..1_000_u128, 10_u128.pow(18)..10_u128.pow(20), 10_u128.pow(27)..10_u128.pow(28)], 8..=18_u32, 0..=u64::MAX),
-                0..12,
-            ),
+        fn sum_equals_the_sum_of_exact_fractions(
+            terms in prop::collection::vec((mantissas(), 8..=18_u32, 0..=u64::MAX), 0..12),
         ) {
             let mut sum = WeightedSum::default();
             let mut expect = BigRational::zero();

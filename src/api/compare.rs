@@ -1,13 +1,13 @@
-//! `CompareSources`: the request checked, the answer as a message.
+//! The call `CompareSources`: validates the request and builds the response.
 //!
-//! **Invariant**: as of the other calls: a question that leaves here is well formed.
+//! **Invariant**: a request that this module returns is valid; whether the sources have the pair is not checked here.
 
 use super::convert::{as_of, bound, each, pair};
 use super::error::ServiceError;
 use super::page_token::{Cursor, Fingerprint, PageToken};
 use super::rate_request::{CHANGES_PAGE_ROWS_MAX, Paged, decimal_places, page_rows, range, resume, zone};
 use super::rate_response::{missing, next_token, rate};
-use super::rates::{Rates, Work};
+use super::rates::{Rates, ReadTask};
 use crate::analysis::{Apart, ApartStretch, Bucket, ComparisonSummary, PercentChange, Rounded, Sides};
 use crate::domain::{CurrencySet, Source};
 use crate::proto::convert::timestamp;
@@ -17,21 +17,21 @@ use crate::query::{
 };
 use crate::store::Commit;
 
-/// Sources of a comparison.
+/// The number of sources of a comparison.
 const COMPARED_SOURCES: usize = 2;
 
 impl Rates {
-    /// A page of two sources, compared day by day.
+    /// Validates the request and returns the task that compares two sources and reads a page of days.
     ///
     /// # Errors
-    /// See [`Rates`].
+    /// Returns `InvalidArgument` if the request is invalid.
     pub fn compare_sources(
         &self,
         request: v1::CompareSourcesRequest,
-    ) -> Result<impl Work<v1::CompareSourcesResponse> + use<>, ServiceError> {
+    ) -> Result<impl ReadTask<v1::CompareSourcesResponse> + use<>, ServiceError> {
         let decimal_places = decimal_places(request.decimal_places)?;
-        let Paged { question, fingerprint } = question(request, self.currencies())?;
-        Ok(move |reader: &Reader| Ok(response(&reader.compare(&question)?, decimal_places, fingerprint)))
+        let Paged { request, fingerprint } = compare_request(request, self.currencies())?;
+        Ok(move |reader: &Reader| Ok(response(&reader.compare(&request)?, decimal_places, fingerprint)))
     }
 }
 
@@ -40,7 +40,7 @@ fn sources(texts: &[String]) -> Result<Sides<Source>, QueryError> {
         Source::parse(text).map_err(|problem| QueryError::invalid(field, problem.to_string()))
     })?;
     let sides: Sides<Source> = found.try_into().map_err(|found: Vec<Source>| {
-        let problem = format!("has {} of the two that are compared; name both", found.len());
+        let problem = format!("has {} of the two sources to compare; name both", found.len());
         QueryError::invalid("sources", problem)
     })?;
     if sides[0] == sides[1] {
@@ -56,7 +56,7 @@ fn days(request: &v1::CompareSourcesRequest) -> Result<ComparedDays, QueryError>
     match request.last_days {
         None => range(request.start_time, request.end_time).map(ComparedDays::Within),
         Some(_) if request.start_time.is_some() => {
-            Err(QueryError::invalid("last_days", "and start_time are both given; give one of them"))
+            Err(QueryError::invalid("last_days", "is given together with start_time; give one of them"))
         }
         Some(count @ 1..=COMPARED_DAYS_MAX) => {
             Ok(ComparedDays::Last { count, before: bound("end_time", request.end_time)? })
@@ -65,10 +65,13 @@ fn days(request: &v1::CompareSourcesRequest) -> Result<ComparedDays, QueryError>
     }
 }
 
-fn question(mut request: v1::CompareSourcesRequest, served: &CurrencySet) -> Result<Paged<CompareRequest>, QueryError> {
+fn compare_request(
+    mut request: v1::CompareSourcesRequest,
+    served: &CurrencySet,
+) -> Result<Paged<CompareRequest>, QueryError> {
     let limit = page_rows(std::mem::take(&mut request.page_size), CHANGES_PAGE_ROWS_MAX)?;
     let token = std::mem::take(&mut request.page_token);
-    let mut question = CompareRequest {
+    let mut parsed = CompareRequest {
         pair: pair("pair", &request.pair, served)?,
         sources: sources(&request.sources)?,
         days: days(&request)?,
@@ -79,10 +82,10 @@ fn question(mut request: v1::CompareSourcesRequest, served: &CurrencySet) -> Res
     };
     let (fingerprint, token) = resume(&token, "CompareSources", &request)?;
     if let Some(PageToken { known_time, cursor: Cursor::Bucket(after) }) = token {
-        question.known_time = Some(known_time);
-        question.after = Some(after);
+        parsed.known_time = Some(known_time);
+        parsed.after = Some(after);
     }
-    Ok(Paged { question, fingerprint })
+    Ok(Paged { request: parsed, fingerprint })
 }
 
 fn day(commit: Commit, row: &ComparedDay, decimal_places: u32) -> v1::ComparedDay {
@@ -146,7 +149,7 @@ fn response(answer: &Answer<ComparePage>, decimal_places: u32, fingerprint: Fing
     let Answer { commit, body: page } = answer;
     v1::CompareSourcesResponse {
         days: page.rows.iter().map(|row| day(*commit, row, decimal_places)).collect(),
-        summary: page.summary.as_ref().map(|of_all| summary(of_all, decimal_places)),
+        summary: page.summary.as_ref().map(|all_days| summary(all_days, decimal_places)),
         next_page_token: next_token(*commit, page.next.map(Cursor::Bucket), fingerprint),
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),

@@ -1,6 +1,6 @@
-//! Between messages and the domain: times, pairs, sources, runs.
+//! Conversion between proto messages and domain types: times, durations, pairs, sources, runs and latest rates.
 //!
-//! **Invariant**: whatever is refused here names its field, so that a caller finds it.
+//! **Invariant**: every error names the invalid field.
 
 use prost_types::{Duration, Timestamp as ProtoTimestamp};
 
@@ -10,6 +10,7 @@ use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::query::QueryError;
 
+/// Converts an optional time. `read` determines how a time finer than a microsecond is rounded.
 fn time(
     field: &str,
     time: Option<ProtoTimestamp>,
@@ -19,50 +20,54 @@ fn time(
         .transpose()
 }
 
-/// A moment to read as of: finer than a microsecond is rounded down.
+/// Converts the time of an as-of read. A time finer than a microsecond is rounded down.
 ///
 /// # Errors
-/// `InvalidArgument` naming `field`.
+/// Returns `InvalidArgument` for `field` if the time is invalid.
 pub fn as_of(field: &str, value: Option<ProtoTimestamp>) -> Result<Option<Timestamp>, QueryError> {
     time(field, value, Timestamp::from_parts_floor)
 }
 
-/// A bound of a range: finer than a microsecond is rounded up.
+/// Converts a bound of a range. A time finer than a microsecond is rounded up.
 ///
 /// # Errors
-/// `InvalidArgument` naming `field`.
+/// Returns `InvalidArgument` for `field` if the time is invalid.
 pub fn bound(field: &str, value: Option<ProtoTimestamp>) -> Result<Option<Timestamp>, QueryError> {
     time(field, value, Timestamp::from_parts_ceil)
 }
 
-/// A length of time in microseconds, rounded down; not negative.
+/// Converts a duration to microseconds, rounded down.
 ///
 /// # Errors
-/// `InvalidArgument` naming `field`.
+/// Returns `InvalidArgument` for `field` if the duration is negative or out of range.
 pub fn length_us(field: &str, value: Option<Duration>) -> Result<Option<i64>, QueryError> {
     let Some(Duration { seconds, nanos }) = value else { return Ok(None) };
     if seconds < 0 || nanos < 0 {
-        return Err(QueryError::invalid(field, format!("of {seconds} s and {nanos} ns is negative")));
+        return Err(QueryError::invalid(field, format!("is negative: {seconds} s and {nanos} ns; give zero or more")));
     }
     let micros = seconds.checked_mul(Timestamp::SECOND_US).and_then(|us| us.checked_add(i64::from(nanos / 1_000)));
     match micros {
         Some(micros) if nanos < 1_000_000_000 => Ok(Some(micros)),
-        _ => Err(QueryError::invalid(field, format!("of {seconds} s and {nanos} ns is out of range"))),
+        _ => {
+            let problem =
+                format!("is out of range: {seconds} s and {nanos} ns; give less, with nanos below 1000000000");
+            Err(QueryError::invalid(field, problem))
+        }
     }
 }
 
-/// A pair of served currencies.
+/// Parses a pair of served currencies.
 ///
 /// # Errors
-/// `InvalidArgument` naming `field`.
+/// Returns `InvalidArgument` for `field` if the text is not such a pair.
 pub fn pair(field: &str, text: &str, served: &CurrencySet) -> Result<Pair, QueryError> {
     Pair::parse(text, served).map_err(|problem| QueryError::invalid(field, problem.to_string()))
 }
 
-/// A source, none if the text is empty.
+/// Parses a source. Returns `None` for an empty text.
 ///
 /// # Errors
-/// `InvalidArgument` naming `field`.
+/// Returns `InvalidArgument` for `field` if the text is not a valid source.
 pub fn source(field: &str, text: &str) -> Result<Option<Source>, QueryError> {
     if text.is_empty() {
         return Ok(None);
@@ -70,10 +75,10 @@ pub fn source(field: &str, text: &str) -> Result<Option<Source>, QueryError> {
     Source::parse(text).map(Some).map_err(|problem| QueryError::invalid(field, problem.to_string()))
 }
 
-/// Every element of a repeated field, of which there are at most `max`.
+/// Parses every element of a repeated field with `read`.
 ///
 /// # Errors
-/// `InvalidArgument` naming the field, or the element that is bad.
+/// Returns `InvalidArgument` for `field` if it has more than `max` elements, or for the element that `read` refuses.
 pub fn each<T>(
     field: &str,
     texts: &[String],
@@ -86,7 +91,7 @@ pub fn each<T>(
     texts.iter().enumerate().map(|(index, text)| read(&format!("{field}[{index}]"), text)).collect()
 }
 
-/// A run of a series.
+/// Converts a run of a series.
 pub fn run(series: &SeriesKey, run: &Run) -> v1::Run {
     v1::Run {
         pair: series.pair.to_string(),
@@ -100,7 +105,7 @@ pub fn run(series: &SeriesKey, run: &Run) -> v1::Run {
     }
 }
 
-/// What a series is doing; unspecified where that was not judged.
+/// Converts a state. `None`, a state that was not computed, becomes unspecified.
 pub fn state(state: Option<RateState>) -> v1::RateState {
     match state {
         None => v1::RateState::Unspecified,
@@ -111,7 +116,7 @@ pub fn state(state: Option<RateState>) -> v1::RateState {
     }
 }
 
-/// The latest quote of a series.
+/// Converts the latest quote of a series.
 pub fn latest_rate(quote: &LatestQuote) -> v1::LatestRate {
     v1::LatestRate {
         run: Some(run(&quote.series, &quote.run)),
@@ -128,7 +133,7 @@ mod tests {
     use crate::domain::{PublishedValue, Rate, ReportedChange};
 
     #[test]
-    fn finer_times_round_down_as_of_and_up_as_bounds() {
+    fn time_finer_than_a_microsecond_rounds_down_as_of_and_up_as_a_bound() {
         let check = |seconds: i64, nanos: i32, expect: Option<(i64, i64)>| {
             let value = Some(ProtoTimestamp { seconds, nanos });
             let found = as_of("time", value).ok().flatten().zip(bound("time", value).ok().flatten());
@@ -145,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_time() {
+    fn duration_is_not_negative_and_rounds_down_to_a_microsecond() {
         let check = |seconds: i64, nanos: i32, expect: Option<i64>| {
             assert_eq!(length_us("max_age", Some(Duration { seconds, nanos })).ok().flatten(), expect);
         };
@@ -158,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_element_is_named_by_its_index() {
+    fn invalid_element_is_named_by_its_index() {
         let served = CurrencySet::central_asia();
         let check = |texts: &[&str], expect: Result<usize, &str>| {
             let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
@@ -176,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_keeps_its_digits() {
+    fn run_keeps_its_published_digits() {
         let series = SeriesKey {
             pair: Pair::parse("UZS/USD", &CurrencySet::central_asia()).unwrap(),
             source: Source::parse("timesca").unwrap(),

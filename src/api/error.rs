@@ -1,7 +1,7 @@
-//! What may go wrong with a request, whatever wire it came by: which code each error has, and what a program is told.
+//! The errors of API calls, independent of the protocol: the code of each error, and its details for programs.
 //!
-//! **Invariant**: one exhaustive match decides; a new kind of error does not compile until it has a row here. Each wire
-//! turns codes and details into its own words and decides nothing.
+//! **Invariant**: one exhaustive match assigns the codes, so a new error does not compile until it has a code. The
+//! protocols only convert codes and details into their own form.
 
 use std::time::Duration;
 
@@ -13,148 +13,148 @@ use crate::ingest::IngestError;
 use crate::query::QueryError;
 use crate::store::StoreError;
 
-/// `NOT_FOUND`: the moment asked for comes before the first quote, or before the first commit.
+/// Reason of `NOT_FOUND`: the requested time is before the first quote, or before the first commit.
 pub const REASON_NO_QUOTE_YET: &str = "NO_QUOTE_YET";
-/// `NOT_FOUND`: the rate in force is older than `max_age`.
+/// Reason of `NOT_FOUND`: the rate in force is older than `max_age`.
 pub const REASON_STALE: &str = "STALE";
-/// `NOT_FOUND`: no such series is published.
+/// Reason of `NOT_FOUND`: no such series is published.
 pub const REASON_UNKNOWN_SERIES: &str = "UNKNOWN_SERIES";
 
-/// A full queue is drained by a commit or two.
+/// Retry delay for a full ingest queue. One or two commits empty the queue.
 const RETRY_QUEUE: Duration = Duration::from_millis(200);
-/// A read takes a fraction of a second.
+/// Retry delay for a read without a permit. A read takes a fraction of a second.
 const RETRY_READ: Duration = Duration::from_secs(1);
-/// A stream of history takes seconds.
+/// Retry delay for a stream without a slot. A stream of history takes seconds.
 const RETRY_STREAM: Duration = Duration::from_secs(2);
-/// Another server is coming up.
+/// Retry delay during shutdown. Another server may be starting.
 const RETRY_DRAINING: Duration = Duration::from_secs(2);
-/// Somebody must look at it and restart.
+/// Retry delay after a failed write, and for a disk error. An operator must restart the server.
 const RETRY_POISONED: Duration = Duration::from_secs(30);
 
-/// Whatever a service may answer instead of its message.
+/// Why an API call failed.
 #[derive(Debug, Clone, Error)]
 pub enum ServiceError {
-    /// A read.
+    /// A query failed.
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// A write.
+    /// Storing ticks or decisions failed.
     #[error(transparent)]
     Ingest(#[from] IngestError),
-    /// The store, asked directly.
+    /// Reading the store failed outside of a query.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A field of a request, checked here.
+    /// A request field has an invalid value.
     #[error("{field}: {problem}")]
     InvalidField {
-        /// Which.
+        /// Path of the field in the request.
         field: String,
-        /// What is wrong with it, and what would be right.
+        /// What is wrong with the value, and which values are valid.
         problem: String,
     },
-    /// A batch of columns.
+    /// The columns of a batch are invalid.
     #[error("columns: {0}")]
     Columns(#[from] ColumnsError),
-    /// More watchers at once than there may be.
-    #[error("{watchers_max} watches are open, which is the most; try again in a moment, or poll with GetLatestRates")]
+    /// The maximum number of watches is open.
+    #[error("{watchers_max} watches are open, which is the limit; try again in a moment, or poll with GetLatestRates")]
     TooManyWatchers {
-        /// The most.
+        /// The maximum number of watches.
         watchers_max: usize,
     },
-    /// A stream that held its version of the store for too long.
-    #[error("the stream has lasted {age_max_s} s, which is the longest; {remedy}")]
+    /// The stream reached its maximum age. A stream keeps its version of the store alive.
+    #[error("the stream reached its maximum age of {age_max_s} s; {remedy}")]
     StreamTooOld {
-        /// The longest, seconds.
+        /// The maximum age, seconds.
         age_max_s: u64,
-        /// What the caller may do instead.
+        /// How the client gets the rest of the data.
         remedy: &'static str,
     },
-    /// More exports or streams of one caller at once than there may be.
+    /// All slots for exports or streams are in use, in total or for this client.
     #[error(
-        "{what}: all places are taken, or as many as one caller may have; read or end one, or try again in a moment"
+        "{what}: all slots of the server or of this client are in use; finish or cancel one, or try again in a moment"
     )]
     NoSlot {
-        /// Streams of what.
+        /// What the slots are for, such as exports.
         what: &'static str,
     },
-    /// More reads at once than there may be, and no place for this one in time.
-    #[error("{reads_max} reads are under way, which is the most; try again in a moment")]
+    /// The maximum number of reads is running, and no read permit became free in time.
+    #[error("{reads_max} reads are running, which is the limit; try again in a moment")]
     TooManyReads {
-        /// The most.
+        /// The maximum number of concurrent reads.
         reads_max: usize,
     },
-    /// A read that took longer than any may.
-    #[error("the read took longer than {seconds} s; ask for less at a time")]
+    /// The read exceeded its time limit.
+    #[error("the read took longer than {seconds} s; ask for less data at a time")]
     ReadTooLong {
-        /// The longest, seconds.
+        /// The time limit, seconds.
         seconds: u64,
     },
-    /// Responses that the caller does not read.
-    #[error("responses of earlier calls wait to be read, as many bytes as may; read them, or try again in a moment")]
+    /// The client has not read earlier responses, and their bytes reached the limit.
+    #[error("too many bytes of earlier responses are unread; read them, or try again in a moment")]
     TooManyUnread,
-    /// A stream whose caller did not read it.
-    #[error("the stream was not read for {unread_max_s} s; go on where it stopped")]
+    /// The client did not read the stream for too long.
+    #[error("the client did not read the stream for {unread_max_s} s; continue where the stream stopped")]
     Unread {
-        /// The longest, seconds.
+        /// The time limit, seconds.
         unread_max_s: u64,
     },
-    /// An export that broke off.
+    /// An export failed.
     #[error("export: {0}")]
     Export(ExportError),
-    /// The caller's own deadline.
+    /// The deadline that the client set has passed.
     #[error("the deadline of this call has passed")]
     DeadlineExceeded,
-    /// A task that did not come to its end.
-    #[error("the work on this call broke off: {0}")]
-    BrokenOff(String),
+    /// The task of the call panicked, or failed for an internal reason.
+    #[error("internal error: {0}")]
+    TaskFailed(String),
 }
 
-/// Kinds of errors, as callers tell them apart; the names are those of gRPC.
+/// The code of an error. The names are the names of the gRPC status codes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorCode {
-    /// The request is at fault, whatever the store holds.
+    /// The request is invalid, independent of the data in the store.
     InvalidArgument,
-    /// There is nothing of the kind asked for.
+    /// The requested data does not exist.
     NotFound,
-    /// The server is as it must not be for this.
+    /// The state of the server or of the store does not allow the call.
     FailedPrecondition,
-    /// Too much at once.
+    /// A limit on concurrent calls or queued data is reached.
     ResourceExhausted,
-    /// Not now.
+    /// The server cannot answer at the moment.
     Unavailable,
-    /// Broken off; the caller can go on where it was.
+    /// The server ended the stream. The client can continue where the stream stopped.
     Aborted,
-    /// The caller has gone.
+    /// The client disconnected.
     Cancelled,
-    /// The caller's own deadline.
+    /// The deadline of the client or the time limit of a read has passed.
     DeadlineExceeded,
-    /// Stored bytes do not decode.
+    /// Stored bytes cannot be decoded.
     DataLoss,
-    /// Something failed that the operator must look at.
+    /// An internal error, which the operator must investigate.
     Internal,
 }
 
 impl ErrorCode {
-    /// Whether the operator must look at it: what the caller can mend is not for the log.
-    pub fn is_ours(self) -> bool {
+    /// Returns true if the operator must investigate the error. Such errors are logged as errors.
+    pub fn is_server_fault(self) -> bool {
         matches!(self, Self::DataLoss | Self::Internal)
     }
 }
 
-/// What a program learns beside the code.
+/// The details of an error for programs, in addition to the code.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ErrorDetail {
-    /// Nothing.
+    /// No details.
     None,
-    /// Which field of the request is wrong, and how.
+    /// The invalid field of the request.
     Field {
-        /// As the proto names it.
+        /// Path of the field, as in the proto.
         field: String,
-        /// What is wrong with it, and what would be right.
+        /// What is wrong with the value, and which values are valid.
         problem: String,
     },
-    /// One of the reasons above.
+    /// The reason of `NOT_FOUND`, one of the `REASON_` constants.
     Reason(&'static str),
-    /// When to try again.
+    /// How long to wait before a retry.
     RetryAfter(Duration),
 }
 
@@ -165,15 +165,15 @@ impl ErrorDetail {
 }
 
 impl ServiceError {
-    /// Code and detail.
+    /// Returns the code and the details.
     pub fn describe(&self) -> (ErrorCode, ErrorDetail) {
         describe(self)
     }
 
-    /// The same, of an error that goes to the caller: one of ours goes to the log too, once.
-    pub fn answered(&self) -> (ErrorCode, ErrorDetail) {
+    /// Returns the code and the details, and logs the error. Call it once, when the error is sent to the client.
+    pub fn log_and_describe(&self) -> (ErrorCode, ErrorDetail) {
         let (code, detail) = self.describe();
-        if code.is_ours() {
+        if code.is_server_fault() {
             tracing::error!(?code, error = %self, "call failed");
         } else {
             tracing::debug!(?code, error = %self, "call refused");
@@ -182,11 +182,11 @@ impl ServiceError {
     }
 }
 
-/// The one place that decides codes.
+/// Assigns the code and the details of an error. No other function assigns codes.
 fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
     use ServiceError::{
-        BrokenOff, Columns, DeadlineExceeded, Export, Ingest, InvalidField, NoSlot, Query, ReadTooLong, Store,
-        StreamTooOld, TooManyReads, TooManyUnread, TooManyWatchers, Unread,
+        Columns, DeadlineExceeded, Export, Ingest, InvalidField, NoSlot, Query, ReadTooLong, Store, StreamTooOld,
+        TaskFailed, TooManyReads, TooManyUnread, TooManyWatchers, Unread,
     };
     match error {
         Query(
@@ -208,11 +208,11 @@ fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
         }
         InvalidField { field, problem } => (ErrorCode::InvalidArgument, ErrorDetail::field(field, problem.clone())),
         Columns(problem) => (ErrorCode::InvalidArgument, ErrorDetail::field("columns", problem.to_string())),
-        Query(QueryError::Stopped) | Export(ExportError::ReceiverGone) => (ErrorCode::Cancelled, ErrorDetail::None),
+        Query(QueryError::Cancelled) | Export(ExportError::ReceiverGone) => (ErrorCode::Cancelled, ErrorDetail::None),
         Export(ExportError::Query(problem)) => describe(&Query(problem.clone())),
         DeadlineExceeded | ReadTooLong { .. } => (ErrorCode::DeadlineExceeded, ErrorDetail::None),
-        Query(QueryError::Store(problem)) | Store(problem) => of_store(problem),
-        BrokenOff(_) | Export(ExportError::Encode { .. }) => (ErrorCode::Internal, ErrorDetail::None),
+        Query(QueryError::Store(problem)) | Store(problem) => describe_store(problem),
+        TaskFailed(_) | Export(ExportError::Encode { .. }) => (ErrorCode::Internal, ErrorDetail::None),
         Ingest(IngestError::QueueFull) => (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_QUEUE)),
         Ingest(IngestError::Poisoned(_)) => (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_POISONED)),
         Ingest(IngestError::Draining) => (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_DRAINING)),
@@ -221,23 +221,24 @@ fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
         NoSlot { .. } | TooManyWatchers { .. } | TooManyUnread => {
             (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_STREAM))
         }
-        // The caller can go on at once where it stopped, which is what ABORTED says.
+        // ABORTED means that the client can continue at once where the stream stopped.
         StreamTooOld { .. } | Unread { .. } => (ErrorCode::Aborted, ErrorDetail::None),
     }
 }
 
-fn of_store(problem: &StoreError) -> (ErrorCode, ErrorDetail) {
+/// Assigns the code and the details of a store error.
+fn describe_store(problem: &StoreError) -> (ErrorCode, ErrorDetail) {
     let code = match problem {
         StoreError::Damaged { .. }
         | StoreError::Behind { .. }
         | StoreError::DamagedBlock { .. }
         | StoreError::DamagedCommits { .. } => ErrorCode::DataLoss,
-        // These keep a store from opening, so that a service that runs does not meet them.
+        // These errors occur only when a store is opened, so a running server does not return them.
         StoreError::InUse { .. }
         | StoreError::NewerFormat { .. }
         | StoreError::UnfinishedImport { .. }
         | StoreError::WindowDiffers { .. } => ErrorCode::FailedPrecondition,
-        // Nothing stored is at fault, so that the same read may be answered once the disk is mended.
+        // The stored data is not damaged, so the same read may succeed once the disk works again.
         StoreError::Io { .. } => return (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_POISONED)),
     };
     (code, ErrorDetail::None)
@@ -252,7 +253,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts errors.
+    /// A subscriber that counts the log lines of level error.
     struct Counting(Arc<AtomicUsize>);
 
     impl Subscriber for Counting {
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_ours_is_logged_when_it_is_answered_and_not_when_it_is_looked_at() {
+    fn server_fault_is_logged_when_it_is_sent_and_not_when_it_is_described() {
         let logged = Arc::new(AtomicUsize::new(0));
         let damaged = ServiceError::from(StoreError::Damaged { path: "db".to_owned(), problem: "no index".to_owned() });
         tracing::subscriber::with_default(Counting(Arc::clone(&logged)), || {
@@ -286,14 +287,14 @@ mod tests {
                 assert_eq!(damaged.describe().0, ErrorCode::DataLoss);
             }
             assert_eq!(logged.load(Ordering::Relaxed), 0);
-            damaged.answered();
-            ServiceError::DeadlineExceeded.answered();
+            damaged.log_and_describe();
+            ServiceError::DeadlineExceeded.log_and_describe();
         });
         assert_eq!(logged.load(Ordering::Relaxed), 1);
     }
 
     #[test]
-    fn a_disk_that_refuses_is_no_damage() {
+    fn disk_error_is_unavailable_and_not_data_loss() {
         let full = StoreError::Io {
             action: "cannot read the stored runs".to_owned(),
             problem: "no space left on device".to_owned(),

@@ -1,11 +1,13 @@
-//! `ListGaps`: the request checked, the answer as a message.
+//! The call `ListGaps`: validates the request and builds the response.
+//!
+//! **Invariant**: a request that this module returns is valid; whether the series exists is not checked here.
 
 use super::convert::{length_us, pair, source};
 use super::error::ServiceError;
 use super::page_token::{Cursor, PageToken};
-use super::rate_request::{PAGE_ROWS_MAX, Paged, page_rows, range, resume_chosen};
+use super::rate_request::{PAGE_ROWS_MAX, Paged, page_rows, range, resume_preferred};
 use super::rate_response::next_token;
-use super::rates::{Rates, Work};
+use super::rates::{Rates, ReadTask};
 use crate::analysis::{GapReason, GapStretch};
 use crate::domain::CurrencySet;
 use crate::proto::convert::{duration, timestamp};
@@ -14,17 +16,17 @@ use crate::query::{Gap, GapsRequest, QueryError, Reader};
 use crate::sources::Preferences;
 
 impl Rates {
-    /// A page of gaps.
+    /// Validates the request and returns the task that reads a page of gaps.
     ///
     /// # Errors
-    /// See [`Rates`].
+    /// Returns `InvalidArgument` if the request is invalid.
     pub fn list_gaps(
         &self,
         request: v1::ListGapsRequest,
-    ) -> Result<impl Work<v1::ListGapsResponse> + use<>, ServiceError> {
-        let Paged { question, fingerprint } = question(request, self.currencies(), self.sources().preferences())?;
+    ) -> Result<impl ReadTask<v1::ListGapsResponse> + use<>, ServiceError> {
+        let Paged { request, fingerprint } = gaps_request(request, self.currencies(), self.sources().preferences())?;
         Ok(move |reader: &Reader| {
-            let answer = reader.gaps(&question)?;
+            let answer = reader.gaps(&request)?;
             let (commit, page) = (answer.commit, answer.body);
             Ok(v1::ListGapsResponse {
                 gaps: page.gaps.iter().map(message).collect(),
@@ -36,14 +38,14 @@ impl Rates {
     }
 }
 
-fn question(
+fn gaps_request(
     mut request: v1::ListGapsRequest,
     served: &CurrencySet,
     preferences: &Preferences,
 ) -> Result<Paged<GapsRequest>, QueryError> {
     let limit = page_rows(std::mem::take(&mut request.page_size), PAGE_ROWS_MAX)?;
     let token = std::mem::take(&mut request.page_token);
-    let mut question = GapsRequest {
+    let mut parsed = GapsRequest {
         pair: if request.pair.is_empty() { None } else { Some(pair("pair", &request.pair, served)?) },
         source: source("source", &request.source)?,
         range: range(request.start_time, request.end_time)?,
@@ -51,11 +53,11 @@ fn question(
         after: None,
         limit,
     };
-    let (fingerprint, token) = resume_chosen(&token, "ListGaps", &request, (question.source.as_ref(), preferences))?;
+    let (fingerprint, token) = resume_preferred(&token, "ListGaps", &request, (parsed.source.as_ref(), preferences))?;
     if let Some(PageToken { cursor: Cursor::Gap(after), .. }) = token {
-        question.after = Some(after);
+        parsed.after = Some(after);
     }
-    Ok(Paged { question, fingerprint })
+    Ok(Paged { request: parsed, fingerprint })
 }
 
 fn message(gap: &Gap) -> v1::Gap {
@@ -100,15 +102,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gap_requests() {
-        let check = |spoil: fn(&mut v1::ListGapsRequest), expect: &str| {
+    fn gaps_request_names_the_invalid_field() {
+        let check = |edit: fn(&mut v1::ListGapsRequest), expect: &str| {
             let mut request = v1::ListGapsRequest { pair: "KGS/USD".to_owned(), ..v1::ListGapsRequest::default() };
-            spoil(&mut request);
-            let said = question(request, &CurrencySet::central_asia(), &Preferences::default())
+            edit(&mut request);
+            let error = gaps_request(request, &CurrencySet::central_asia(), &Preferences::default())
                 .err()
                 .map(|error| error.to_string());
-            let said = said.unwrap_or_default();
-            assert!(said.starts_with(expect) && said.is_empty() == expect.is_empty(), "{said}");
+            let error = error.unwrap_or_default();
+            assert!(error.starts_with(expect) && error.is_empty() == expect.is_empty(), "{error}");
         };
         check(|_| (), "");
         check(|r| r.pair.clear(), "");
@@ -116,7 +118,7 @@ mod tests {
         check(|r| r.source = "NBKR".to_owned(), "source: source 'NBKR' is not a slug");
         check(
             |r| r.minimum_length = Some(Duration { seconds: -1, nanos: 0 }),
-            "minimum_length: of -1 s and 0 ns is negative",
+            "minimum_length: is negative: -1 s and 0 ns",
         );
         check(
             |r| {
@@ -126,6 +128,6 @@ mod tests {
             "end_time: 1970-01-01T00:00:01Z is before start_time",
         );
         check(|r| r.page_size = -1, "page_size: is -1");
-        check(|r| r.page_token = "!".to_owned(), "page_token: is none of this server's");
+        check(|r| r.page_token = "!".to_owned(), "page_token: is not a token of this server");
     }
 }

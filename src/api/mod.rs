@@ -1,8 +1,8 @@
-//! Requests and answers as messages of the protos, whatever wire they come by: checked, turned into questions, asked
-//! of one commit, and answered.
+//! The API as proto messages, independent of the protocol: validates a request, reads one commit, and builds the
+//! response.
 //!
-//! **Invariant**: a question that is asked is well formed. Nothing here knows of gRPC or HTTP: each wire hands over a
-//! message and gets a message, or a [`ServiceError`].
+//! **Invariant**: a request is valid before it reads the store. This module does not know gRPC or HTTP: each protocol
+//! passes a proto message in, and gets a proto message or a [`ServiceError`] back.
 
 mod compare;
 pub mod convert;
@@ -21,6 +21,6 @@ mod watch;
 pub use error::{ErrorCode, ErrorDetail, REASON_NO_QUOTE_YET, REASON_STALE, REASON_UNKNOWN_SERIES, ServiceError};
 pub use quarantine::{DECISION_IDS_MAX, decision_messages, decision_request};
 pub use rate_response::{latest, latest_without_rates};
-pub use rates::{Rates, Work};
+pub use rates::{Rates, ReadTask};
 pub use read_executor::{QUEUED_READS_MAX, READS_MAX, Read, ReadExecutor, ReadPermit};
-pub use watch::{WatchQuestion, WatchStep, Watcher};
+pub use watch::{WatchRequest, WatchStep, Watcher};

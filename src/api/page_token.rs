@@ -1,7 +1,7 @@
-//! Page tokens: where a list goes on, in which commit, and for which question.
+//! Page tokens: the position at which a list continues, the commit of the list, and a fingerprint of the request.
 //!
-//! **Invariant**: a token belongs to the request that it was given for. Another request, or another version's token, is
-//! refused rather than read wrongly. It holds no secret and grants nothing.
+//! **Invariant**: a token is valid only for the request that it was issued for. A token of another request or of
+//! another server version is refused. A token contains no secret and grants no access.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,52 +12,53 @@ use crate::domain::{Source, Timestamp};
 use crate::query::{BucketCursor, GapCursor, QueryError, RevisionCursor};
 use crate::sources::Preferences;
 
-/// The layout below.
+/// Version of [`Layout`], the first byte of a token.
 const VERSION: u8 = 1;
-/// Longest token that is looked at; ours have fewer than 60.
+/// Maximum length of a token that is decoded. Tokens of this server have fewer than 60 characters.
 const TOKEN_CHARS_MAX: usize = 128;
 
-/// Identifies a question: a checksum of its fields.
+/// A checksum that identifies a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Fingerprint(u32);
 
 impl Fingerprint {
-    /// Of a method's request without its page size and token, which may change from page to page.
+    /// Computes the fingerprint of a request to `method`. The caller clears the page size and the page token first,
+    /// because they may change from page to page.
     pub(super) fn of(method: &str, request: &impl Message) -> Self {
         Self(crc32c::crc32c_append(crc32c::crc32c(method.as_bytes()), &request.encode_to_vec()))
     }
 
-    /// The same question, where these say which source answers.
-    pub(super) fn chosen_by(self, preferences: &Preferences) -> Self {
-        let of_each = |sum, (source, place): (&Source, u32)| {
+    /// Adds the source preferences, which choose the source of a request that names none.
+    pub(super) fn with_preferences(self, preferences: &Preferences) -> Self {
+        let add = |sum, (source, preference): (&Source, u32)| {
             let sum = crc32c::crc32c_append(sum, source.as_str().as_bytes());
-            crc32c::crc32c_append(sum, &place.to_le_bytes())
+            crc32c::crc32c_append(sum, &preference.to_le_bytes())
         };
-        Self(preferences.iter().fold(self.0, of_each))
+        Self(preferences.iter().fold(self.0, add))
     }
 }
 
-/// Where a list goes on.
+/// The position at which the next page of a list starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Cursor {
-    /// After the run first observed then.
+    /// After the run with this first observed time.
     Run(Timestamp),
-    /// After that revision.
+    /// After this revision.
     Revision(RevisionCursor),
-    /// After that bucket.
+    /// After this bucket.
     Bucket(BucketCursor),
-    /// From that place on.
+    /// At this position in the list of gaps.
     Gap(GapCursor),
-    /// After the held tick of that id.
+    /// After the held tick with this id.
     HeldTick(u64),
 }
 
-/// What a token says.
+/// The content of a page token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct PageToken {
-    /// Recorded time of the commit that the first page saw: later commits do not show.
+    /// Recorded time of the commit that the first page read. All pages read this commit.
     pub(super) known_time: Timestamp,
-    /// Where to go on.
+    /// The position at which the next page starts.
     pub(super) cursor: Cursor,
 }
 
@@ -78,12 +79,12 @@ enum CursorLayout {
     HeldTick(u64),
 }
 
-fn refused(problem: &str) -> QueryError {
+fn invalid(problem: &str) -> QueryError {
     QueryError::invalid("page_token", problem)
 }
 
 impl PageToken {
-    /// As text for the answer.
+    /// Encodes the token as text for a response.
     pub(super) fn encode(self, fingerprint: Fingerprint) -> String {
         let cursor = match self.cursor {
             Cursor::Run(time) => CursorLayout::Run(time.micros()),
@@ -96,39 +97,41 @@ impl PageToken {
         };
         let layout =
             Layout { version: VERSION, fingerprint: fingerprint.0, known_us: self.known_time.micros(), cursor };
-        // Numbers always serialize; were it otherwise, an empty token would only end the list.
+        // Serializing numbers never fails. If it did, the empty token would only end the list.
         postcard::to_stdvec(&layout).map(|bytes| URL_SAFE_NO_PAD.encode(bytes)).unwrap_or_default()
     }
 
-    /// From the text of a request; empty means the first page.
+    /// Decodes the token of a request. Returns `None` for an empty text, which requests the first page.
     ///
     /// # Errors
-    /// `InvalidArgument` naming `page_token`.
+    /// Returns `InvalidArgument` for the field `page_token` if the token is not valid for this request.
     pub(super) fn decode(text: &str, fingerprint: Fingerprint) -> Result<Option<Self>, QueryError> {
-        const GARBLED: &str = "is none of this server's; give next_page_token as it came, or nothing";
+        const MALFORMED: &str =
+            "is not a token of this server; give next_page_token unchanged, or leave it empty for the first page";
         if text.is_empty() {
             return Ok(None);
         }
         if text.len() > TOKEN_CHARS_MAX {
-            return Err(refused(GARBLED));
+            return Err(invalid(MALFORMED));
         }
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| refused(GARBLED))?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid(MALFORMED))?;
         if bytes.first() != Some(&VERSION) {
-            return Err(refused("is of another version of the server; begin again with the first page"));
+            return Err(invalid("is from another version of the server; start again with the first page"));
         }
-        let (layout, rest) = postcard::take_from_bytes::<Layout>(&bytes).map_err(|_| refused(GARBLED))?;
+        let (layout, rest) = postcard::take_from_bytes::<Layout>(&bytes).map_err(|_| invalid(MALFORMED))?;
         if !rest.is_empty() {
-            return Err(refused(GARBLED));
+            return Err(invalid(MALFORMED));
         }
         if layout.fingerprint != fingerprint.0 {
-            return Err(refused(
-                "belongs to another request, or to other preferences among sources; repeat every field but page_size, or begin again with the first page",
+            return Err(invalid(
+                "belongs to another request, or the source preferences have changed; repeat every field except \
+                 page_size, or start again with the first page",
             ));
         }
-        // Buckets are reckoned from these times, by calendars that end somewhere, and spans between them.
+        // Buckets and spans are computed from these times, and calendars have a first and a last year.
         let time = |micros| {
             let time = Timestamp::from_micros(micros);
-            (Timestamp::MIN..=Timestamp::MAX).contains(&time).then_some(time).ok_or_else(|| refused(GARBLED))
+            (Timestamp::MIN..=Timestamp::MAX).contains(&time).then_some(time).ok_or_else(|| invalid(MALFORMED))
         };
         let cursor = match layout.cursor {
             CursorLayout::Run(first) => Cursor::Run(time(first)?),
@@ -153,7 +156,7 @@ mod tests {
     use super::*;
     use crate::proto::v1::{ListRevisionsRequest, ListRunsRequest};
 
-    fn question(pair: &str) -> Fingerprint {
+    fn fingerprint(pair: &str) -> Fingerprint {
         Fingerprint::of("ListRuns", &ListRunsRequest { pair: pair.to_owned(), ..ListRunsRequest::default() })
     }
 
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_come_back_to_their_question_only() {
+    fn token_is_valid_only_for_its_request() {
         let (min, max) = (Timestamp::MIN, Timestamp::MAX);
         for cursor in [
             Cursor::Run(min),
@@ -172,58 +175,61 @@ mod tests {
             Cursor::Gap(GapCursor { series: u32::MAX, from: min, now: max }),
             Cursor::HeldTick(u64::MAX),
         ] {
-            let text = token(cursor).encode(question("KGS/USD"));
+            let text = token(cursor).encode(fingerprint("KGS/USD"));
             assert!(text.len() <= TOKEN_CHARS_MAX, "{text}");
-            assert_eq!(PageToken::decode(&text, question("KGS/USD")).unwrap(), Some(token(cursor)));
-            let error = PageToken::decode(&text, question("KZT/USD")).unwrap_err().to_string();
+            assert_eq!(PageToken::decode(&text, fingerprint("KGS/USD")).unwrap(), Some(token(cursor)));
+            let error = PageToken::decode(&text, fingerprint("KZT/USD")).unwrap_err().to_string();
             assert!(error.contains("page_token: belongs to another request"), "{error}");
         }
-        assert_eq!(PageToken::decode("", question("KGS/USD")).unwrap(), None);
-        // Equal fields of another list are another question.
+        assert_eq!(PageToken::decode("", fingerprint("KGS/USD")).unwrap(), None);
+        // Another method with equal fields has another fingerprint.
         let revisions = ListRevisionsRequest { pair: "KGS/USD".to_owned(), ..ListRevisionsRequest::default() };
-        assert_ne!(Fingerprint::of("ListRevisions", &revisions), question("KGS/USD"));
+        assert_ne!(Fingerprint::of("ListRevisions", &revisions), fingerprint("KGS/USD"));
     }
 
     #[test]
-    fn every_time_of_a_token_lies_in_the_calendar() {
-        let sound = Timestamp::from_micros(0);
-        for odd in [i64::MIN, i64::MAX, Timestamp::MIN.micros() - 1, Timestamp::MAX.micros() + 1] {
-            let odd = Timestamp::from_micros(odd);
+    fn token_with_a_time_outside_the_calendar_is_refused() {
+        let valid = Timestamp::from_micros(0);
+        for outside in [i64::MIN, i64::MAX, Timestamp::MIN.micros() - 1, Timestamp::MAX.micros() + 1] {
+            let outside = Timestamp::from_micros(outside);
             for cursor in [
-                Cursor::Run(odd),
-                Cursor::Revision(RevisionCursor { superseded_time: odd, first_observed_time: sound }),
-                Cursor::Revision(RevisionCursor { superseded_time: sound, first_observed_time: odd }),
-                Cursor::Bucket(BucketCursor { start: odd, now: sound }),
-                Cursor::Bucket(BucketCursor { start: sound, now: odd }),
-                Cursor::Gap(GapCursor { series: 1, from: odd, now: sound }),
-                Cursor::Gap(GapCursor { series: 1, from: sound, now: odd }),
+                Cursor::Run(outside),
+                Cursor::Revision(RevisionCursor { superseded_time: outside, first_observed_time: valid }),
+                Cursor::Revision(RevisionCursor { superseded_time: valid, first_observed_time: outside }),
+                Cursor::Bucket(BucketCursor { start: outside, now: valid }),
+                Cursor::Bucket(BucketCursor { start: valid, now: outside }),
+                Cursor::Gap(GapCursor { series: 1, from: outside, now: valid }),
+                Cursor::Gap(GapCursor { series: 1, from: valid, now: outside }),
             ] {
-                let text = token(cursor).encode(question("KGS/USD"));
-                assert!(PageToken::decode(&text, question("KGS/USD")).is_err(), "{cursor:?}");
+                let text = token(cursor).encode(fingerprint("KGS/USD"));
+                assert!(PageToken::decode(&text, fingerprint("KGS/USD")).is_err(), "{cursor:?}");
             }
-            let token = PageToken { known_time: odd, ..token(Cursor::Run(sound)) };
-            assert!(PageToken::decode(&token.encode(question("KGS/USD")), question("KGS/USD")).is_err(), "{odd}");
+            let token = PageToken { known_time: outside, ..token(Cursor::Run(valid)) };
+            assert!(
+                PageToken::decode(&token.encode(fingerprint("KGS/USD")), fingerprint("KGS/USD")).is_err(),
+                "{outside}"
+            );
         }
     }
 
     #[test]
-    fn what_is_no_token() {
-        let good = token(Cursor::Run(Timestamp::from_micros(5))).encode(question("KGS/USD"));
+    fn malformed_token_is_refused() {
+        let good = token(Cursor::Run(Timestamp::from_micros(5))).encode(fingerprint("KGS/USD"));
         let check = |text: &str, expect: &str| {
-            let error = PageToken::decode(text, question("KGS/USD")).unwrap_err().to_string();
+            let error = PageToken::decode(text, fingerprint("KGS/USD")).unwrap_err().to_string();
             assert!(error.starts_with("page_token: ") && error.contains(expect), "{text}: {error}");
         };
-        check("!", "none of this server's");
-        check(&"A".repeat(TOKEN_CHARS_MAX + 4), "none of this server's");
-        check(&good[..good.len() - 4], "none of this server's");
-        check(&format!("{good}AAAA"), "none of this server's");
+        check("!", "not a token of this server");
+        check(&"A".repeat(TOKEN_CHARS_MAX + 4), "not a token of this server");
+        check(&good[..good.len() - 4], "not a token of this server");
+        check(&format!("{good}AAAA"), "not a token of this server");
         check(&URL_SAFE_NO_PAD.encode([9, 9, 9]), "another version");
     }
 
     proptest! {
         #[test]
-        fn any_text_is_answered_without_a_panic(text in "[A-Za-z0-9_-]{0,140}") {
-            let _ = PageToken::decode(&text, question("KGS/USD"));
+        fn decoding_any_text_does_not_panic(text in "[A-Za-z0-9_-]{0,140}") {
+            let _ = PageToken::decode(&text, fingerprint("KGS/USD"));
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Held ticks: what is asked and decided of them, and the answers.
+//! The calls about held ticks: validates lists and decisions and builds the responses.
 //!
-//! **Invariant**: a decision that leaves here names each tick once, and no more than may be decided at a time.
+//! **Invariant**: a decision request that this module returns names each tick once, and at most [`DECISION_IDS_MAX`]
+//! ticks.
 
 use std::collections::HashSet;
 
@@ -9,7 +10,7 @@ use super::error::ServiceError;
 use super::page_token::{Cursor, Fingerprint, PageToken};
 use super::rate_request::{PAGE_ROWS_MAX, Paged, filter, page_rows, range, resume};
 use super::rate_response::next_token;
-use super::rates::{Rates, Work};
+use super::rates::{Rates, ReadTask};
 use crate::domain::{CurrencySet, HeldTick, Note, Verdict};
 use crate::ingest::{ConflictPolicy, DecisionReport, DecisionRequest};
 use crate::proto::convert::timestamp;
@@ -17,30 +18,30 @@ use crate::proto::v1;
 use crate::query::{Answer, QuarantinePage, QuarantineRequest, QueryError, Reader};
 use crate::store::{Decided, DecisionRefusal, UpsertError, Upserted};
 
-/// Most held ticks of one decision.
+/// Maximum number of held ticks in one decision request.
 pub const DECISION_IDS_MAX: usize = 1_000;
 
 impl Rates {
-    /// A page of held ticks.
+    /// Validates the request and returns the task that reads a page of held ticks.
     ///
     /// # Errors
-    /// See [`Rates`].
+    /// Returns `InvalidArgument` if the request is invalid.
     pub fn list_quarantine(
         &self,
         request: v1::ListQuarantineRequest,
-    ) -> Result<impl Work<v1::ListQuarantineResponse> + use<>, ServiceError> {
-        let Paged { question, fingerprint } = question(request, self.currencies())?;
-        Ok(move |reader: &Reader| Ok(page(&reader.quarantine(&question)?, fingerprint)))
+    ) -> Result<impl ReadTask<v1::ListQuarantineResponse> + use<>, ServiceError> {
+        let Paged { request, fingerprint } = quarantine_request(request, self.currencies())?;
+        Ok(move |reader: &Reader| Ok(page(&reader.quarantine(&request)?, fingerprint)))
     }
 }
 
-fn question(
+fn quarantine_request(
     mut request: v1::ListQuarantineRequest,
     served: &CurrencySet,
 ) -> Result<Paged<QuarantineRequest>, QueryError> {
     let limit = page_rows(std::mem::take(&mut request.page_size), PAGE_ROWS_MAX)?;
     let token = std::mem::take(&mut request.page_token);
-    let mut question = QuarantineRequest {
+    let mut parsed = QuarantineRequest {
         filter: filter(&request.pairs, &request.sources, served)?,
         verdicts: verdicts(&request.states)?,
         range: range(request.start_time, request.end_time)?,
@@ -50,12 +51,13 @@ fn question(
     };
     let (fingerprint, token) = resume(&token, "ListQuarantine", &request)?;
     if let Some(PageToken { known_time, cursor: Cursor::HeldTick(after) }) = token {
-        question.known_time = Some(known_time);
-        question.after = after;
+        parsed.known_time = Some(known_time);
+        parsed.after = after;
     }
-    Ok(Paged { question, fingerprint })
+    Ok(Paged { request: parsed, fingerprint })
 }
 
+/// Converts the states of a filter to verdicts; `None` means ticks without a verdict.
 fn verdicts(states: &[i32]) -> Result<Vec<Option<Verdict>>, QueryError> {
     if states.is_empty() {
         return Ok(vec![None]);
@@ -65,7 +67,7 @@ fn verdicts(states: &[i32]) -> Result<Vec<Option<Verdict>>, QueryError> {
         Ok(v1::QuarantineState::Released) => Ok(Some(Verdict::Released)),
         Ok(v1::QuarantineState::Discarded) => Ok(Some(Verdict::Discarded)),
         Ok(v1::QuarantineState::Unspecified) | Err(_) => {
-            let problem = format!("{number} is no state; name HELD, RELEASED or DISCARDED, or none for HELD");
+            let problem = format!("{number} is not a state; name HELD, RELEASED or DISCARDED, or no state for HELD");
             Err(QueryError::invalid(format!("states[{index}]"), problem))
         }
     };
@@ -104,10 +106,10 @@ fn tick_message(tick: &HeldTick) -> v1::QuarantinedTick {
     }
 }
 
-/// What is to be decided, checked.
+/// Validates a decision about held ticks.
 ///
 /// # Errors
-/// `InvalidField` naming `ids` or `note`.
+/// Returns `InvalidField` for `ids` or `note` if its value is invalid.
 pub fn decision_request(
     ids: Vec<u64>,
     note: &str,
@@ -121,14 +123,14 @@ pub fn decision_request(
     }
     let mut seen = HashSet::with_capacity(ids.len());
     if let Some((index, id)) = ids.iter().enumerate().find(|(_, id)| !seen.insert(**id)) {
-        return Err(invalid(format!("ids[{index}]"), format!("{id} is there twice; give each id once")));
+        return Err(invalid(format!("ids[{index}]"), format!("{id} is given twice; give each id once")));
     }
     let note = if note.is_empty() { None } else { Some(Note::parse(note)) };
     let note = note.transpose().map_err(|error| invalid("note".to_owned(), error.to_string()))?;
     Ok(DecisionRequest { ids, verdict, note, conflict_policy })
 }
 
-/// What became of each, in the order of `ids`.
+/// Converts the result of a decision to messages, one for each of `ids`, in the same order.
 pub fn decision_messages(ids: &[u64], report: &DecisionReport) -> Vec<v1::QuarantineDecision> {
     ids.iter().zip(&report.decided).map(|(id, (decided, message))| decision_message(*id, decided, message)).collect()
 }
@@ -165,7 +167,7 @@ fn reason(error: &UpsertError) -> v1::QuarantineRefusal {
         UpsertError::Conflict(_) => v1::QuarantineRefusal::Conflict,
         UpsertError::Damaged(_) => v1::QuarantineRefusal::DamagedRange,
         UpsertError::TooScattered => v1::QuarantineRefusal::TooScattered,
-        // A held tick has its series, and a released one is not judged.
+        // Impossible: the series of a held tick exists, and a released tick is not compared with the rate in force.
         UpsertError::TooManySeries | UpsertError::QuarantineFull(_) => v1::QuarantineRefusal::Unspecified,
     }
 }
@@ -175,22 +177,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decisions_name_each_tick_once() {
+    fn decision_names_each_tick_once() {
         let check = |ids: Vec<u64>, note: &str, expect: &str| {
-            let said = decision_request(ids, note, Verdict::Released, ConflictPolicy::Refuse).err();
-            let said = said.map(|error| error.to_string()).unwrap_or_default();
-            assert!(said.starts_with(expect) && said.is_empty() == expect.is_empty(), "{said}");
+            let error = decision_request(ids, note, Verdict::Released, ConflictPolicy::Refuse).err();
+            let error = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.starts_with(expect) && error.is_empty() == expect.is_empty(), "{error}");
         };
         check(vec![7, 3], "", "");
         check(vec![7], "checked with the bank", "");
         check(vec![], "", "ids: 0 ids; give 1 to 1000");
         check(vec![1; DECISION_IDS_MAX + 1], "", "ids: 1001 ids");
-        check(vec![7, 3, 7], "", "ids[2]: 7 is there twice");
-        check(vec![7], "two\nlines", "note: note 'two\\nlines' holds control characters");
+        check(vec![7, 3, 7], "", "ids[2]: 7 is given twice");
+        check(vec![7], "two\nlines", "note: note 'two\\nlines' contains control characters");
     }
 
     #[test]
-    fn only_what_is_held_is_listed_unless_asked_for() {
+    fn only_held_ticks_are_listed_by_default() {
         let check = |states: &[i32], expect: Result<&[Option<Verdict>], &str>| match (verdicts(states), expect) {
             (Ok(found), Ok(expect)) => assert_eq!(found, expect),
             (Err(error), Err(part)) => assert!(error.to_string().starts_with(part), "{error}"),
@@ -199,7 +201,7 @@ mod tests {
         check(&[], Ok(&[None]));
         check(&[1], Ok(&[None]));
         check(&[3, 2], Ok(&[Some(Verdict::Discarded), Some(Verdict::Released)]));
-        check(&[1, 0], Err("states[1]: 0 is no state"));
-        check(&[4], Err("states[0]: 4 is no state"));
+        check(&[1, 0], Err("states[1]: 0 is not a state"));
+        check(&[4], Err("states[0]: 4 is not a state"));
     }
 }

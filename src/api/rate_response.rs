@@ -1,4 +1,6 @@
-//! Answers of `RateService` as messages.
+//! Converts the answers of queries into the response messages of `RateService`.
+//!
+//! **Invariant**: this module only converts. It reads no clock and no store.
 
 use super::convert::{latest_rate, run, state};
 use super::page_token::{Cursor, Fingerprint, PageToken};
@@ -13,11 +15,12 @@ use crate::query::{
 };
 use crate::store::Commit;
 
+/// Returns the token of the next page, or an empty text on the last page.
 pub(super) fn next_token(commit: Commit, cursor: Option<Cursor>, fingerprint: Fingerprint) -> String {
     cursor.map_or(String::new(), |cursor| PageToken { known_time: commit.recorded_time, cursor }.encode(fingerprint))
 }
 
-/// What `latest_quotes` says, to one who saw `since_sequence`, it being `now`.
+/// Returns the latest rates that changed after the commit `since_sequence`. `now` is the time of the server.
 pub fn latest(
     latest_quotes: &LatestQuotes,
     filter: &SeriesFilter,
@@ -28,7 +31,7 @@ pub fn latest(
     v1::GetLatestRatesResponse { rates, ..latest_without_rates(latest_quotes, now) }
 }
 
-/// The same but for the rates.
+/// Returns the same response as [`latest`], but without the rates.
 pub fn latest_without_rates(latest_quotes: &LatestQuotes, now: Timestamp) -> v1::GetLatestRatesResponse {
     v1::GetLatestRatesResponse {
         rates: Vec::new(),
@@ -96,7 +99,7 @@ pub(super) fn convert(answer: &Answer<RateAnswer>, amount: Amount) -> v1::Conver
     }
 }
 
-/// Why a rate is absent.
+/// Returns the reason why a rate is absent; unspecified if the rate is present.
 pub(super) fn missing(end: Option<&RateAnswer>) -> i32 {
     match end {
         Some(_) => v1::MissingReason::Unspecified,
@@ -266,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inverse_shows_its_published_leg() {
+    fn inverse_rate_names_its_published_leg() {
         let message = rate(COMMIT, &answer("0.00008", Derivation::Inverse));
         assert_eq!(
             (message.rate_low.as_str(), message.rate.as_str(), message.rate_high.as_str()),
@@ -280,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_end_is_absent_and_never_zero() {
+    fn missing_rate_is_absent_and_never_zero() {
         let end = answer("0.00008", Derivation::Direct);
         let absent = Change { start: None, end: Some(end.clone()), percent: None };
         let message = change(COMMIT, &absent, 6);
@@ -299,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_page_has_no_token() {
+    fn last_page_has_no_token() {
         let (series, leg) = answer("0.00008", Derivation::Direct).legs.remove(0);
         let fingerprint = Fingerprint::of("ListRuns", &v1::ListRunsRequest::default());
         let page = |next| {

@@ -1,4 +1,6 @@
-//! Reads of rates, each from one commit.
+//! The calls that read rates.
+//!
+//! **Invariant**: a call reads one commit.
 
 use std::sync::Arc;
 
@@ -8,7 +10,7 @@ use super::error::ServiceError;
 use super::rate_request::{self, Paged};
 use super::rate_response;
 use super::read_executor::{Read, ReadExecutor};
-use super::watch::{WatchQuestion, heartbeat_interval};
+use super::watch::{WatchRequest, heartbeat_interval};
 use crate::clock::Clock;
 use crate::domain::{CurrencySet, Timestamp};
 use crate::ingest::Ingest;
@@ -18,18 +20,18 @@ use crate::query::{QueryError, Reader, RunStream, SeriesFilter};
 use crate::sources::SourceTable;
 use crate::store::View;
 
-/// What a request asks of one commit, checked: it makes the whole answer, and [`Rates::read`] runs it.
-pub trait Work<T>: FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static {}
+/// The read of a validated request: builds the whole response from one commit. [`Rates::read`] runs it.
+pub trait ReadTask<T>: FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static {}
 
-impl<T, W: FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static> Work<T> for W {}
+impl<T, F: FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static> ReadTask<T> for F {}
 
-/// Answers from the newest view. A method checks a request, fails with what is wrong with it, and gives the [`Work`] that
-/// is left, for [`Rates::read`]; past the caller's patience that is dropped, and its reader stops.
+/// The calls that read rates, from the newest commit. Each method validates a request and returns a [`ReadTask`] for
+/// [`Rates::read`]. After the client's deadline the future of the read is dropped, which cancels the read.
 #[derive(Clone)]
 pub struct Rates {
     ingest: Ingest,
     clock: Arc<dyn Clock>,
-    /// What every read sees and when, instead of the newest commit now.
+    /// The view that all reads use and the time that they take as now, instead of the newest commit and the clock.
     fixed: Option<(Arc<View>, Timestamp)>,
     currencies: Arc<CurrencySet>,
     rules: Arc<StateRules>,
@@ -38,7 +40,8 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Over what `ingest` makes visible. `currencies` are those that may be asked for; states follow `rules`.
+    /// Creates the calls over the commits of `ingest`. Requests may name the `currencies`; `rules` determine the states
+    /// of rates.
     pub fn new(ingest: Ingest, clock: Arc<dyn Clock>, currencies: CurrencySet, rules: StateRules) -> Self {
         Self {
             ingest,
@@ -51,90 +54,90 @@ impl Rates {
         }
     }
 
-    /// The same answers, with sources that are treated, and chosen among, as `sources` has it.
+    /// Sets the settings and preferences of the sources.
     #[must_use]
     pub fn with_sources(self, sources: SourceTable) -> Self {
         Self { sources: Arc::new(sources), ..self }
     }
 
-    /// The same answers, all of them from `view`, it being `now`: who keeps an answer knows by these two whether it
-    /// still holds.
+    /// Returns the same calls, but every read uses `view` and takes `now` as the current time. A cached response is
+    /// valid as long as both are the same.
     #[must_use]
     pub fn at(&self, view: Arc<View>, now: Timestamp) -> Self {
         Self { fixed: Some((view, now)), ..self.clone() }
     }
 
-    /// The newest visible commit, or the one fixed.
+    /// The view of the newest visible commit, or the view that [`Rates::at`] set.
     pub fn view(&self) -> Arc<View> {
         self.fixed.as_ref().map_or_else(|| self.ingest.view(), |(view, _)| Arc::clone(view))
     }
 
-    /// The machine's time, or a test's, or the one fixed.
+    /// The time of the clock, or the time that [`Rates::at`] set.
     pub fn now(&self) -> Timestamp {
         self.fixed.as_ref().map_or_else(|| self.clock.now(), |(_, now)| *now)
     }
 
-    /// The currencies that may be asked for.
+    /// The served currencies.
     pub fn currencies(&self) -> &CurrencySet {
         &self.currencies
     }
 
-    /// What the states of answers follow.
+    /// The rules of the states of rates.
     pub fn rules(&self) -> &StateRules {
         &self.rules
     }
 
-    /// How each source is treated.
+    /// The settings and preferences of the sources.
     pub fn sources(&self) -> &SourceTable {
         &self.sources
     }
 
-    /// The same, for a thread of its own.
+    /// The settings of the sources, shared, for a read on another thread.
     pub(super) fn source_table(&self) -> Arc<SourceTable> {
         Arc::clone(&self.sources)
     }
 
-    /// Pairs and sources asked for, checked.
+    /// Validates a filter of pairs and sources.
     ///
     /// # Errors
-    /// One that is none, or too many of them.
+    /// Returns `InvalidArgument` if an entry is invalid, or if there are too many entries.
     pub fn filter(&self, pairs: &[String], sources: &[String]) -> Result<SeriesFilter, ServiceError> {
         Ok(rate_request::filter(pairs, sources, &self.currencies)?)
     }
 
-    /// Reads on a blocking thread, as the [`ReadExecutor`] lets it. `work` makes the whole answer, so that nothing of it
-    /// is left to a thread that others wait for.
+    /// Runs `task` on a blocking thread, within the limits of the [`ReadExecutor`]. `task` builds the whole response,
+    /// so that the async threads do no work for it.
     ///
     /// # Errors
-    /// Those of `work`, and those of [`ReadExecutor::run`].
+    /// The errors of `task`, and those of [`ReadExecutor::run`].
     pub async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static,
+        task: impl FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<Read<T>, ServiceError> {
         let (view, now) = (self.view(), self.now());
         let (rules, sources) = (Arc::clone(&self.rules), Arc::clone(&self.sources));
-        self.executor.run(move |cancel| work(&Reader::new(view, now, rules, cancel).preferring(&sources))).await
+        self.executor.run(move |cancel| task(&Reader::new(view, now, rules, cancel).with_sources(&sources))).await
     }
 
-    /// The series there are.
+    /// Lists the series: pair, source, times of the observations, counts and state.
     ///
     /// # Errors
-    /// See [`Rates`].
+    /// Returns `InvalidArgument` if the request is invalid.
     pub fn list_series(
         &self,
         request: &v1::ListSeriesRequest,
-    ) -> Result<impl Work<v1::ListSeriesResponse> + use<>, ServiceError> {
-        let question = rate_request::series(request, &self.currencies)?;
+    ) -> Result<impl ReadTask<v1::ListSeriesResponse> + use<>, ServiceError> {
+        let request = rate_request::series(request, &self.currencies)?;
         Ok(move |reader: &Reader| {
-            let answer = reader.series(&question)?;
+            let answer = reader.series(&request)?;
             Ok(rate_response::series(&answer))
         })
     }
 
-    /// The latest rates, from memory.
+    /// Returns the latest rates, from memory.
     ///
     /// # Errors
-    /// See [`Rates`].
+    /// Returns `InvalidArgument` if the request is invalid.
     pub fn get_latest_rates(
         &self,
         request: &v1::GetLatestRatesRequest,
@@ -143,148 +146,151 @@ impl Rates {
         Ok(rate_response::latest(&self.view().latest_quotes, &filter, request.since_sequence, self.now()))
     }
 
-    /// What is to be watched, checked.
+    /// Validates a request to watch the latest rates.
     ///
     /// # Errors
-    /// See [`Rates`].
-    pub fn watch_question(&self, request: &v1::WatchLatestRatesRequest) -> Result<WatchQuestion, ServiceError> {
-        Ok(WatchQuestion {
+    /// Returns `InvalidArgument` if the request is invalid.
+    pub fn watch_request(&self, request: &v1::WatchLatestRatesRequest) -> Result<WatchRequest, ServiceError> {
+        Ok(WatchRequest {
             filter: self.filter(&request.pairs, &request.sources)?,
             since_sequence: request.since_sequence,
             heartbeat_interval: heartbeat_interval(request.heartbeat_interval)?,
         })
     }
 
-    /// The latest quotes of each commit as it is made; see [`Ingest::watch_latest_quotes`]. Refused where it has ended already.
+    /// Returns a receiver of the latest quotes of each new commit; see [`Ingest::watch_latest_quotes`].
     ///
     /// # Errors
-    /// See [`Rates`].
+    /// Returns the error of [`Rates::closed_error`] if no more commits will come.
     pub fn watch_latest_quotes(&self) -> Result<watch::Receiver<Arc<LatestQuotes>>, ServiceError> {
         let latest_quotes_updates = self.ingest.watch_latest_quotes();
-        if latest_quotes_updates.has_changed().is_err() { Err(self.why_closed()) } else { Ok(latest_quotes_updates) }
+        if latest_quotes_updates.has_changed().is_err() { Err(self.closed_error()) } else { Ok(latest_quotes_updates) }
     }
 
-    /// Why a watch of latest quotes ended.
-    pub fn why_closed(&self) -> ServiceError {
-        self.ingest.closed().into()
+    /// Returns the reason why a watch of the latest quotes ended: the server stops, or writing failed.
+    pub fn closed_error(&self) -> ServiceError {
+        self.ingest.close_error().into()
     }
 
-    /// The rate in force at a moment.
+    /// Returns the rate in force at a time.
     ///
     /// # Errors
-    /// See [`Rates`].
+    /// Returns `InvalidArgument` if the request is invalid.
     pub fn get_rate(
         &self,
         request: &v1::GetRateRequest,
-    ) -> Result<impl Work<v1::GetRateResponse> + use<>, ServiceError> {
-        let question = rate_request::rate(request, &self.currencies)?;
+    ) -> Result<impl ReadTask<v1::GetRateResponse> + use<>, ServiceError> {
+        let request = rate_request::rate(request, &self.currencies)?;
         Ok(move |reader: &Reader| {
-            let answer = reader.rate(&question)?;
+            let answer = reader.rate(&request)?;
             Ok(rate_response::rate(answer.commit, &answer.body))
         })
     }
 
-    /// An amount at the rate in force at a moment.
+    /// Converts an amount at the rate in force at a time.
     ///
     /// # Errors
-    /// See [`Rates`].
-    pub fn convert(&self, request: v1::ConvertRequest) -> Result<impl Work<v1::ConvertResponse> + use<>, ServiceError> {
-        let (question, amount) = rate_request::convert(request, &self.currencies)?;
+    /// Returns `InvalidArgument` if the request is invalid.
+    pub fn convert(
+        &self,
+        request: v1::ConvertRequest,
+    ) -> Result<impl ReadTask<v1::ConvertResponse> + use<>, ServiceError> {
+        let (request, amount) = rate_request::convert(request, &self.currencies)?;
         Ok(move |reader: &Reader| {
-            let answer = reader.rate(&question)?;
+            let answer = reader.rate(&request)?;
             Ok(rate_response::convert(&answer, amount))
         })
     }
 
-    /// A page of history.
+    /// Returns a page of runs.
     ///
     /// # Errors
-    /// See [`Rates`].
+    /// Returns `InvalidArgument` if the request is invalid.
     pub fn list_runs(
         &self,
         request: v1::ListRunsRequest,
-    ) -> Result<impl Work<v1::ListRunsResponse> + use<>, ServiceError> {
-        let Paged { question, fingerprint } =
-            rate_request::runs(request, &self.currencies, self.sources.preferences())?;
+    ) -> Result<impl ReadTask<v1::ListRunsResponse> + use<>, ServiceError> {
+        let Paged { request, fingerprint } = rate_request::runs(request, &self.currencies, self.sources.preferences())?;
         Ok(move |reader: &Reader| {
-            let answer = reader.runs(&question)?;
+            let answer = reader.runs(&request)?;
             Ok(rate_response::runs(&answer, fingerprint))
         })
     }
 
-    /// History in pieces, for the wire to pack.
+    /// Returns the runs of a series in pieces, for the protocol to pack into messages. The pieces are read after this
+    /// method returns, without a read permit.
     ///
     /// # Errors
-    /// See [`Rates`].
+    /// Returns `InvalidArgument` if the request is invalid, and the errors of [`Rates::read`].
     pub async fn stream_runs(&self, request: &v1::StreamRunsRequest) -> Result<Read<RunStream>, ServiceError> {
-        let question = rate_request::stream(request, &self.currencies)?;
+        let request = rate_request::stream(request, &self.currencies)?;
         self.read(move |reader| {
-            reader.run_stream(question.pair, question.source.as_ref(), question.range, question.known_time)
+            reader.run_stream(request.pair, request.source.as_ref(), request.range, request.known_time)
         })
         .await
     }
 
-    /// The percent change between two moments.
+    /// Returns the percent change between two times.
     ///
     /// # Errors
-    /// See [`Rates`].
+    /// Returns `InvalidArgument` if the request is invalid.
     pub fn get_change(
         &self,
         request: &v1::GetChangeRequest,
-    ) -> Result<impl Work<v1::GetChangeResponse> + use<>, ServiceError> {
+    ) -> Result<impl ReadTask<v1::GetChangeResponse> + use<>, ServiceError> {
         let decimal_places = rate_request::decimal_places(request.decimal_places)?;
-        let question = rate_request::change(request, &self.currencies)?;
+        let request = rate_request::change(request, &self.currencies)?;
         Ok(move |reader: &Reader| {
-            let answer = reader.change(&question)?;
+            let answer = reader.change(&request)?;
             Ok(rate_response::change(answer.commit, &answer.body, decimal_places))
         })
     }
 
-    /// A page of changes, period over period.
+    /// Returns a page of changes from one calendar period to the next.
     ///
     /// # Errors
-    /// See [`Rates`].
+    /// Returns `InvalidArgument` if the request is invalid.
     pub fn list_changes(
         &self,
         request: v1::ListChangesRequest,
-    ) -> Result<impl Work<v1::ListChangesResponse> + use<>, ServiceError> {
+    ) -> Result<impl ReadTask<v1::ListChangesResponse> + use<>, ServiceError> {
         let decimal_places = rate_request::decimal_places(request.decimal_places)?;
-        let Paged { question, fingerprint } =
+        let Paged { request, fingerprint } =
             rate_request::changes(request, &self.currencies, self.sources.preferences())?;
         Ok(move |reader: &Reader| {
-            let answer = reader.changes(&question)?;
+            let answer = reader.changes(&request)?;
             Ok(rate_response::changes(&answer, decimal_places, fingerprint))
         })
     }
 
-    /// A page of candles.
+    /// Returns a page of candles.
     ///
     /// # Errors
-    /// See [`Rates`].
+    /// Returns `InvalidArgument` if the request is invalid.
     pub fn list_candles(
         &self,
         request: v1::ListCandlesRequest,
-    ) -> Result<impl Work<v1::ListCandlesResponse> + use<>, ServiceError> {
-        let Paged { question, fingerprint } =
+    ) -> Result<impl ReadTask<v1::ListCandlesResponse> + use<>, ServiceError> {
+        let Paged { request, fingerprint } =
             rate_request::candles(request, &self.currencies, self.sources.preferences())?;
         Ok(move |reader: &Reader| {
-            let answer = reader.candles(&question)?;
+            let answer = reader.candles(&request)?;
             Ok(rate_response::candles(&answer, fingerprint))
         })
     }
 
-    /// A page of revisions.
+    /// Returns a page of revisions.
     ///
     /// # Errors
-    /// See [`Rates`].
+    /// Returns `InvalidArgument` if the request is invalid.
     pub fn list_revisions(
         &self,
         request: v1::ListRevisionsRequest,
-    ) -> Result<impl Work<v1::ListRevisionsResponse> + use<>, ServiceError> {
-        let Paged { question, fingerprint } =
+    ) -> Result<impl ReadTask<v1::ListRevisionsResponse> + use<>, ServiceError> {
+        let Paged { request, fingerprint } =
             rate_request::revisions(request, &self.currencies, self.sources.preferences())?;
         Ok(move |reader: &Reader| {
-            let answer = reader.revisions(&question)?;
+            let answer = reader.revisions(&request)?;
             Ok(rate_response::revisions(&answer, fingerprint))
         })
     }

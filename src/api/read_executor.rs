@@ -1,10 +1,10 @@
-//! Reads of the store on blocking threads: at most so many at a time, each with a deadline, and ended when its caller
-//! leaves.
+//! Runs reads of the store on blocking threads, with a limit on concurrent reads, a time limit for each read, and
+//! cancellation if the client disconnects.
 //!
-//! gRPC, HTTP, Frankfurter, the page and exports all read through here.
+//! gRPC, HTTP, the Frankfurter API, the page and exports all read through [`ReadExecutor`].
 //!
-//! **Invariant**: a read holds its place until its thread has ended it, whether or not its caller still waits; an answer
-//! of several pieces keeps the place until it is sent.
+//! **Invariant**: a read holds its permit until its thread ends, even if nobody waits for the result. A large response
+//! holds the permit until it is sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,19 +17,20 @@ use tokio_util::sync::CancellationToken;
 use super::error::ServiceError;
 use crate::query::QueryError;
 
-/// Reads at one time. Each has a thread and, while it is sent, its answer of up to a few megabytes.
+/// Maximum number of concurrent reads. Each has a thread and, until its response is sent, up to a few megabytes of
+/// response.
 pub const READS_MAX: usize = 32;
-/// Reads that wait for a place. One more is refused at once.
+/// Maximum number of reads that wait for a permit. Further reads are refused at once.
 pub const QUEUED_READS_MAX: usize = 256;
-/// How long a read waits for a place before it is refused.
+/// How long a read waits for a permit before it is refused.
 const QUEUE_TIME_MAX: Duration = Duration::from_secs(2);
-/// How long a read may take, unless its caller's deadline is sooner.
+/// How long a read may take. The deadline of the call may end it earlier.
 const READ_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Runs reads. Cheap to clone; all clones share the places.
+/// Runs reads within the limits. Cheap to clone; all clones share the permits.
 #[derive(Clone, Debug)]
 pub struct ReadExecutor {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     queued: Arc<AtomicUsize>,
     limits: Limits,
 }
@@ -43,7 +44,7 @@ struct Limits {
     read_time: Duration,
 }
 
-/// A read's place among those at one time, given back when the last clone is dropped.
+/// A permit for one of the concurrent reads. Dropping the last clone releases it.
 #[derive(Clone, Debug)]
 pub struct ReadPermit {
     _permit: Arc<OwnedSemaphorePermit>,
@@ -51,20 +52,20 @@ pub struct ReadPermit {
 
 #[cfg(test)]
 impl ReadPermit {
-    /// One of a single place.
+    /// Creates a permit that does not belong to an executor.
     pub(crate) fn of_test() -> Self {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         Self { _permit: Arc::new(permit) }
     }
 }
 
-/// What a read gave, and the place that it still holds.
+/// The result of a read, and the permit that the read still holds.
 #[derive(Clone, Debug)]
 pub struct Read<T> {
-    /// The answer.
+    /// The result.
     pub answer: T,
-    /// To be kept for as long as a large answer waits to be sent.
-    pub place: ReadPermit,
+    /// The permit of the read. Keep it until a large response is sent.
+    pub permit: ReadPermit,
 }
 
 impl Default for ReadExecutor {
@@ -80,51 +81,53 @@ impl Default for ReadExecutor {
 
 impl ReadExecutor {
     fn new(limits: Limits) -> Self {
-        Self { places: Arc::new(Semaphore::new(limits.reads_max)), queued: Arc::default(), limits }
+        Self { permits: Arc::new(Semaphore::new(limits.reads_max)), queued: Arc::default(), limits }
     }
 
-    /// Runs `work` on a blocking thread, once there is a place for it. `work` asks its token between pieces of a long
-    /// scan: it is cancelled when this future is dropped, as it is when its caller leaves, and at the deadline.
+    /// Waits for a permit and runs `task` on a blocking thread. `task` checks its cancellation token between the pieces
+    /// of a long scan. The token is cancelled at the time limit, and when this future is dropped, which happens if the
+    /// client disconnects.
     ///
     /// # Errors
-    /// Those of `work`; `TooManyReads` without a place, `ReadTooLong` at the deadline, `BrokenOff` if `work` panics.
+    /// The errors of `task`; `TooManyReads` if no permit becomes free in time; `ReadTooLong` at the time limit;
+    /// `TaskFailed` if `task` panics.
     pub async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(CancellationToken) -> Result<T, QueryError> + Send + 'static,
+        task: impl FnOnce(CancellationToken) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<Read<T>, ServiceError> {
-        let place = self.place().await?;
+        let permit = self.acquire().await?;
         let cancel = CancellationToken::new();
-        let _cancels_when_dropped = cancel.clone().drop_guard();
-        let task = tokio::task::spawn_blocking(move || {
-            // With the thread, not with the caller: a read that nobody waits for any more still takes a thread.
-            work(cancel).map(|answer| Read { answer, place })
+        let _cancel_on_drop = cancel.clone().drop_guard();
+        let thread = tokio::task::spawn_blocking(move || {
+            // The thread owns the permit: a read that nobody waits for still uses a thread.
+            task(cancel).map(|answer| Read { answer, permit })
         });
-        match timeout(self.limits.read_time, task).await {
+        match timeout(self.limits.read_time, thread).await {
             Ok(Ok(answer)) => Ok(answer?),
-            Ok(Err(problem)) => Err(ServiceError::BrokenOff(problem.to_string())),
+            Ok(Err(problem)) => Err(ServiceError::TaskFailed(problem.to_string())),
             Err(_) => Err(ServiceError::ReadTooLong { seconds: self.limits.read_time.as_secs() }),
         }
     }
 
-    async fn place(&self) -> Result<ReadPermit, ServiceError> {
+    async fn acquire(&self) -> Result<ReadPermit, ServiceError> {
         let refused = ServiceError::TooManyReads { reads_max: self.limits.reads_max };
-        let permit = if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
+        let permit = if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             permit
         } else {
             let _waiting = Waiting::begin(&self.queued, self.limits.queued_max).ok_or_else(|| refused.clone())?;
-            let permit = timeout(self.limits.queue_time, Arc::clone(&self.places).acquire_owned()).await;
-            // The semaphore is never closed.
+            let permit = timeout(self.limits.queue_time, Arc::clone(&self.permits).acquire_owned()).await;
+            // The semaphore is never closed, so the only error is the timeout.
             permit.ok().and_then(Result::ok).ok_or(refused)?
         };
         Ok(ReadPermit { _permit: Arc::new(permit) })
     }
 }
 
-/// A read that waits for a place.
+/// A read that waits for a permit.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    /// None if as many wait already as may.
+    /// Returns `None` if `queued_max` reads wait already.
     fn begin(queued: &'a AtomicUsize, queued_max: usize) -> Option<Self> {
         let waiting = Self(queued);
         (queued.fetch_add(1, Ordering::Relaxed) < queued_max).then_some(waiting)
@@ -150,8 +153,10 @@ mod tests {
         ReadExecutor::new(Limits { reads_max, queued_max, queue_time: SOON, read_time })
     }
 
-    /// A read that lasts until something is sent, or its sender dropped.
-    fn held(executor: &ReadExecutor) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<Read<()>, ServiceError>>) {
+    /// Starts a read that lasts until something is sent or the sender is dropped.
+    fn start_read(
+        executor: &ReadExecutor,
+    ) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<Read<()>, ServiceError>>) {
         let (sender, receiver) = mpsc::channel();
         let executor = executor.clone();
         let read = tokio::spawn(async move {
@@ -168,17 +173,17 @@ mod tests {
     async fn until(condition: impl Fn() -> bool) {
         let begun = Instant::now();
         while !condition() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "it never came true");
+            assert!(begun.elapsed() < Duration::from_secs(10), "the condition did not become true");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
     #[tokio::test]
-    async fn a_read_beyond_the_limit_waits_and_is_refused() {
+    async fn read_beyond_the_limit_waits_and_is_then_refused() {
         let executor = executor(1, 1, Duration::from_mins(1));
-        let (end, first) = held(&executor);
-        until(|| executor.places.available_permits() == 0).await;
-        // One may wait, and gets no place in time; one more is refused at once.
+        let (end, first) = start_read(&executor);
+        until(|| executor.permits.available_permits() == 0).await;
+        // One read may wait, and gets no permit in time. A further read is refused at once.
         let waiting = tokio::spawn({
             let executor = executor.clone();
             async move { executor.run(|_| Ok(())).await.map(drop) }
@@ -186,53 +191,53 @@ mod tests {
         until(|| executor.queued.load(Ordering::Relaxed) == 1).await;
         let begun = Instant::now();
         assert!(matches!(executor.run(|_| Ok(())).await, Err(ServiceError::TooManyReads { reads_max: 1 })));
-        assert!(begun.elapsed() < SOON, "it was not refused at once");
+        assert!(begun.elapsed() < SOON, "the read was not refused at once");
         assert!(matches!(waiting.await.unwrap(), Err(ServiceError::TooManyReads { .. })));
         end.send(()).unwrap();
         let first = first.await.unwrap().unwrap();
-        assert_eq!(executor.places.available_permits(), 0, "the answer holds the place");
+        assert_eq!(executor.permits.available_permits(), 0, "the result holds the permit");
         drop(first);
         assert!(executor.run(|_| Ok(())).await.is_ok());
         assert_eq!(executor.queued.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
-    async fn a_read_past_its_deadline_keeps_its_place_until_its_thread_ends() {
+    async fn read_past_its_time_limit_holds_its_permit_until_its_thread_ends() {
         let executor = executor(1, 1, SOON);
-        let (end, read) = held(&executor);
+        let (end, read) = start_read(&executor);
         assert!(matches!(read.await.unwrap(), Err(ServiceError::ReadTooLong { .. })));
-        assert_eq!(executor.places.available_permits(), 0, "its thread still works");
+        assert_eq!(executor.permits.available_permits(), 0, "the thread still runs");
         drop(end);
-        until(|| executor.places.available_permits() == 1).await;
+        until(|| executor.permits.available_permits() == 1).await;
     }
 
     #[tokio::test]
-    async fn a_caller_who_leaves_cancels_the_read() {
+    async fn disconnected_client_cancels_the_read() {
         let executor = executor(1, 1, Duration::from_mins(1));
         let (begun, is_begun) = tokio::sync::oneshot::channel();
         let read = tokio::spawn({
             let executor = executor.clone();
             async move {
-                let work = move |cancel: CancellationToken| {
+                let task = move |cancel: CancellationToken| {
                     let _ = begun.send(());
                     while !cancel.is_cancelled() {
                         std::thread::sleep(Duration::from_millis(1));
                     }
-                    Err::<(), _>(QueryError::Stopped)
+                    Err::<(), _>(QueryError::Cancelled)
                 };
-                executor.run(work).await.map(drop)
+                executor.run(task).await.map(drop)
             }
         });
         is_begun.await.unwrap();
         read.abort();
-        until(|| executor.places.available_permits() == 1).await;
+        until(|| executor.permits.available_permits() == 1).await;
     }
 
     #[tokio::test]
-    async fn a_panic_is_an_error_and_gives_its_place_back() {
+    async fn panic_is_an_error_and_releases_the_permit() {
         let executor = executor(1, 1, Duration::from_mins(1));
         let error = executor.run::<()>(|_| panic!("a fault")).await.unwrap_err();
-        assert!(matches!(error, ServiceError::BrokenOff(_)), "{error}");
-        assert_eq!(executor.places.available_permits(), 1);
+        assert!(matches!(error, ServiceError::TaskFailed(_)), "{error}");
+        assert_eq!(executor.permits.available_permits(), 1);
     }
 }

@@ -1,6 +1,7 @@
-//! Requests of `SnapshotService`, checked and turned into questions.
+//! Validates the requests of `SnapshotService` and converts them into export requests.
 //!
-//! **Invariant**: a question that leaves here is well formed; what the store holds is not looked at.
+//! **Invariant**: an export request that this module returns is valid. This module does not read the store, so the
+//! requested pairs and sources may still be unknown.
 
 use super::convert::{as_of, bound};
 use super::rate_request::{buckets, filter, range};
@@ -41,10 +42,10 @@ pub(crate) fn export(request: &v1::ExportSnapshotRequest, served: &CurrencySet) 
 }
 
 fn unknown(field: &str, number: i32, known: &str) -> QueryError {
-    QueryError::invalid(field, format!("{number} is not known here; name one from {known}"))
+    QueryError::invalid(field, format!("{number} is not a known value; name one from {known}"))
 }
 
-/// The buckets of candles; other shapes have none.
+/// Returns the buckets of candles, or `None` for other shapes.
 fn candles(request: &v1::ExportSnapshotRequest, shape: Shape) -> Result<Option<CandleBuckets>, QueryError> {
     if shape == Shape::Candles {
         let buckets = buckets(request.interval, &request.time_zone)?;
@@ -56,14 +57,15 @@ fn candles(request: &v1::ExportSnapshotRequest, shape: Shape) -> Result<Option<C
         ("fill_empty", request.fill_empty),
     ];
     match given.iter().find(|(_, given)| *given) {
-        Some((field, _)) => {
-            Err(QueryError::invalid(*field, "is of candles only; leave it out, or make shape EXPORT_SHAPE_CANDLES"))
-        }
+        Some((field, _)) => Err(QueryError::invalid(
+            *field,
+            "applies to candles only; leave it out, or set shape to EXPORT_SHAPE_CANDLES",
+        )),
         None => Ok(None),
     }
 }
 
-/// An identical store is made of everything or not at all.
+/// Refuses every field that restricts a full export, because an identical store needs all data.
 fn refuse_with_full(request: &v1::ExportSnapshotRequest, format: Format, shape: Shape) -> Result<(), QueryError> {
     let given = [
         ("pairs", !request.pairs.is_empty()),
@@ -76,10 +78,16 @@ fn refuse_with_full(request: &v1::ExportSnapshotRequest, format: Format, shape: 
         return Err(QueryError::invalid(*field, "is given with full, which exports everything; leave one of them out"));
     }
     if format != Format::Parquet {
-        return Err(QueryError::invalid("format", "of a full export is EXPORT_FORMAT_PARQUET; leave one of them out"));
+        return Err(QueryError::invalid(
+            "format",
+            "must be EXPORT_FORMAT_PARQUET in a full export; leave format or full out",
+        ));
     }
     if shape != Shape::Runs {
-        return Err(QueryError::invalid("shape", "of a full export is EXPORT_SHAPE_RUNS; leave one of them out"));
+        return Err(QueryError::invalid(
+            "shape",
+            "must be EXPORT_SHAPE_RUNS in a full export; leave shape or full out",
+        ));
     }
     Ok(())
 }
@@ -95,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for() {
+    fn export_request_names_the_invalid_field() {
         let check = |request: v1::ExportSnapshotRequest, expect: Result<(Format, Shape), &str>| match (
             export(&request, &CurrencySet::central_asia()),
             expect,
@@ -109,28 +117,28 @@ mod tests {
         check(none(), Ok((Format::Parquet, Shape::Runs)));
         check(full(), Ok((Format::Parquet, Shape::Runs)));
         check(v1::ExportSnapshotRequest { format: 3, shape: 2, ..none() }, Ok((Format::Csv, Shape::Daily)));
-        check(v1::ExportSnapshotRequest { format: 9, ..none() }, Err("format: 9 is not known"));
-        check(v1::ExportSnapshotRequest { shape: -1, ..none() }, Err("shape: -1 is not known"));
+        check(v1::ExportSnapshotRequest { format: 9, ..none() }, Err("format: 9 is not a known value"));
+        check(v1::ExportSnapshotRequest { shape: -1, ..none() }, Err("shape: -1 is not a known value"));
         let candles = || v1::ExportSnapshotRequest { shape: 3, interval: 6, ..none() };
         check(candles(), Ok((Format::Parquet, Shape::Candles)));
         check(
             v1::ExportSnapshotRequest { time_zone: "Asia/Bishkek".to_owned(), fill_empty: true, ..candles() },
             Ok((Format::Parquet, Shape::Candles)),
         );
-        check(v1::ExportSnapshotRequest { interval: 0, ..candles() }, Err("interval: 0 is no interval"));
-        check(v1::ExportSnapshotRequest { interval: 99, ..candles() }, Err("interval: 99 is no interval"));
+        check(v1::ExportSnapshotRequest { interval: 0, ..candles() }, Err("interval: 0 is not an interval"));
+        check(v1::ExportSnapshotRequest { interval: 99, ..candles() }, Err("interval: 99 is not an interval"));
         check(
             v1::ExportSnapshotRequest { time_zone: "Asia/Frunze2".to_owned(), ..candles() },
-            Err("time_zone: 'Asia/Frunze2' is no zone"),
+            Err("time_zone: 'Asia/Frunze2' is not a time zone"),
         );
-        check(v1::ExportSnapshotRequest { interval: 6, ..none() }, Err("interval: is of candles only"));
+        check(v1::ExportSnapshotRequest { interval: 6, ..none() }, Err("interval: applies to candles only"));
         check(
             v1::ExportSnapshotRequest { shape: 2, fill_empty: true, ..none() },
-            Err("fill_empty: is of candles only"),
+            Err("fill_empty: applies to candles only"),
         );
         check(
             v1::ExportSnapshotRequest { time_zone: "UTC".to_owned(), ..full() },
-            Err("time_zone: is of candles only"),
+            Err("time_zone: applies to candles only"),
         );
         check(
             v1::ExportSnapshotRequest { pairs: vec!["KGS".to_owned()], ..none() },
@@ -141,9 +149,12 @@ mod tests {
             Err("end_time: 1970-01-01T00:00:01Z is before start_time"),
         );
         check(v1::ExportSnapshotRequest { known_time: Some(at(i64::MAX)), ..none() }, Err("known_time: "));
-        check(v1::ExportSnapshotRequest { format: 3, ..full() }, Err("format: of a full export"));
-        check(v1::ExportSnapshotRequest { shape: 2, ..full() }, Err("shape: of a full export"));
-        check(v1::ExportSnapshotRequest { shape: 3, interval: 6, ..full() }, Err("shape: of a full export"));
+        check(
+            v1::ExportSnapshotRequest { format: 3, ..full() },
+            Err("format: must be EXPORT_FORMAT_PARQUET in a full export"),
+        );
+        check(v1::ExportSnapshotRequest { shape: 2, ..full() }, Err("shape: must be EXPORT_SHAPE_RUNS"));
+        check(v1::ExportSnapshotRequest { shape: 3, interval: 6, ..full() }, Err("shape: must be EXPORT_SHAPE_RUNS"));
         check(v1::ExportSnapshotRequest { known_time: Some(at(1)), ..full() }, Err("known_time: is given with full"));
         check(
             v1::ExportSnapshotRequest { sources: vec!["a".to_owned()], ..full() },

@@ -1,14 +1,14 @@
-//! `ListSources`: how each source is treated, who says so, and what it has brought.
+//! The call `ListSources`: the settings of each source, their origins, and the statistics of its series and polls.
 //!
-//! **Invariant**: settings are told as they hold, and nothing of them that is secret: a URL has no password by the time it
-//! is one.
+//! **Invariant**: the response contains the settings in effect and no secret. The configuration refuses URLs with a
+//! password.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::convert::{each, source};
 use super::error::ServiceError;
 use super::rate_request::FILTER_ENTRIES_MAX;
-use super::rates::{Rates, Work};
+use super::rates::{Rates, ReadTask};
 use crate::domain::{Health, Source};
 use crate::proto::convert::{duration, timestamp};
 use crate::proto::v1;
@@ -16,14 +16,14 @@ use crate::query::{Answer, QueryError, Reader, SourceStatistics};
 use crate::sources::{Origin, Setting, SourceSettings, SourceTable};
 
 impl Rates {
-    /// The sources there are.
+    /// Returns the task that lists the sources.
     ///
     /// # Errors
-    /// See [`Rates`].
+    /// Returns `InvalidArgument` if the request is invalid.
     pub fn list_sources(
         &self,
         request: &v1::ListSourcesRequest,
-    ) -> Result<impl Work<v1::ListSourcesResponse> + use<>, ServiceError> {
+    ) -> Result<impl ReadTask<v1::ListSourcesResponse> + use<>, ServiceError> {
         let read = |field: &str, text: &str| {
             source(field, text)?
                 .ok_or_else(|| QueryError::invalid(field, "is empty; name a source like nbkr".to_owned()))
@@ -40,10 +40,10 @@ fn response(
     answer: &Answer<BTreeMap<Source, SourceStatistics>>,
 ) -> v1::ListSourcesResponse {
     let names: BTreeSet<&Source> = table.named().chain(answer.body.keys()).collect();
-    let asked = names.into_iter().filter(|source| wanted.is_empty() || wanted.contains(source));
+    let listed = names.into_iter().filter(|source| wanted.is_empty() || wanted.contains(source));
     let source_statistics = |source: &Source| answer.body.get(source).copied().unwrap_or_default();
     v1::ListSourcesResponse {
-        sources: asked.map(|source| info(source, table.of(source), source_statistics(source))).collect(),
+        sources: listed.map(|source| info(source, table.of(source), source_statistics(source))).collect(),
         sequence: answer.commit.sequence,
         recorded_time: Some(timestamp(answer.commit.recorded_time)),
     }
@@ -58,7 +58,7 @@ fn origin<T>(setting: &Setting<T>) -> i32 {
     .into()
 }
 
-/// Unspecified where there is no such setting.
+/// Returns the origin of a setting, or unspecified if the setting does not exist.
 fn origin_or_none<T>(setting: Option<&Setting<T>>) -> i32 {
     setting.map_or(v1::SettingOrigin::Unspecified.into(), origin)
 }
@@ -66,8 +66,8 @@ fn origin_or_none<T>(setting: Option<&Setting<T>>) -> i32 {
 fn info(source: &Source, settings: &SourceSettings, source_statistics: SourceStatistics) -> v1::SourceInfo {
     let feed = settings.feed.as_ref();
     let publication = feed.and_then(|feed| feed.publication_s.as_ref());
-    let (pace, url) = (feed.map(|feed| &feed.poll_interval_us), feed.map(|feed| &feed.url));
-    let clock = |seconds: u32| format!("{:02}:{:02}", seconds / 3_600, seconds / 60 % 60);
+    let (poll_interval, url) = (feed.map(|feed| &feed.poll_interval_us), feed.map(|feed| &feed.url));
+    let time_of_day = |seconds: u32| format!("{:02}:{:02}", seconds / 3_600, seconds / 60 % 60);
     v1::SourceInfo {
         source: source.to_string(),
         followed: feed.is_some_and(|feed| feed.is_followed.value),
@@ -83,9 +83,9 @@ fn info(source: &Source, settings: &SourceSettings, source_statistics: SourceSta
         preference_origin: origin_or_none(settings.preference.as_ref()),
         minimum_places: settings.minimum_places.value.into(),
         minimum_places_origin: origin(&settings.minimum_places),
-        pace: pace.map(|pace| duration(pace.value)),
-        pace_origin: origin_or_none(pace),
-        publication: publication.map(|publication| clock(publication.value)),
+        pace: poll_interval.map(|interval| duration(interval.value)),
+        pace_origin: origin_or_none(poll_interval),
+        publication: publication.map(|publication| time_of_day(publication.value)),
         publication_origin: origin_or_none(publication),
         url: url.map(|url| url.value.clone()),
         url_origin: origin_or_none(url),

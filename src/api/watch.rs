@@ -1,7 +1,7 @@
-//! `WatchLatestRates`: what a watcher is told of one latest quotes after the other.
+//! The call `WatchLatestRates`: which message a watcher gets for each commit.
 //!
-//! **Invariants**: what a watcher holds after a message is what `GetLatestRates` would answer at the message's sequence;
-//! a latest quotes that holds nothing new for it sends nothing; a watcher keeps no latest quotes.
+//! **Invariants**: the rates that a client has after a message equal the response of `GetLatestRates` at the sequence
+//! of the message. A commit that changes nothing for the watcher sends nothing. A watcher stores no quotes.
 
 use std::time::Duration;
 
@@ -13,38 +13,38 @@ use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::query::{QueryError, SeriesFilter};
 
-/// The longest silence unless another is asked for.
+/// The heartbeat interval if the request does not set one.
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(30);
-/// The shortest that may be asked for, seconds.
+/// The shortest heartbeat interval of a request, seconds.
 const HEARTBEAT_MIN_S: u64 = 1;
-/// The longest that may be asked for, seconds: what lies between drops a connection that is silent for long.
+/// The longest heartbeat interval of a request, seconds. Proxies close connections that are silent for longer.
 const HEARTBEAT_MAX_S: u64 = 180;
 
-/// The silence after which a heartbeat is sent.
+/// Returns the time without a message after which a heartbeat is sent.
 ///
 /// # Errors
-/// `InvalidArgument` naming `heartbeat_interval`, outside 1 to 180 s.
-pub(super) fn heartbeat_interval(asked: Option<prost_types::Duration>) -> Result<Duration, ServiceError> {
+/// Returns `InvalidArgument` for the field `heartbeat_interval` outside 1 to 180 s, both inclusive.
+pub(super) fn heartbeat_interval(requested: Option<prost_types::Duration>) -> Result<Duration, ServiceError> {
     const FIELD: &str = "heartbeat_interval";
-    let Some(asked_us) = length_us(FIELD, asked)? else { return Ok(HEARTBEAT_DEFAULT) };
-    let asked = Duration::from_micros(asked_us.unsigned_abs());
-    if !(Duration::from_secs(HEARTBEAT_MIN_S)..=Duration::from_secs(HEARTBEAT_MAX_S)).contains(&asked) {
-        let problem = format!("of {asked:?} is out of range; choose {HEARTBEAT_MIN_S} s to {HEARTBEAT_MAX_S} s");
+    let Some(requested_us) = length_us(FIELD, requested)? else { return Ok(HEARTBEAT_DEFAULT) };
+    let requested = Duration::from_micros(requested_us.unsigned_abs());
+    if !(Duration::from_secs(HEARTBEAT_MIN_S)..=Duration::from_secs(HEARTBEAT_MAX_S)).contains(&requested) {
+        let problem = format!("{requested:?} is out of range; choose {HEARTBEAT_MIN_S} s to {HEARTBEAT_MAX_S} s");
         return Err(QueryError::invalid(FIELD, problem).into());
     }
-    Ok(asked)
+    Ok(requested)
 }
 
-/// What comes next: a message of this kind, with the rates that changed after `since_sequence` (zero: all).
+/// The next message of a watch: its kind, and the commit after which its rates changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WatchStep {
-    /// Snapshot or changes; whether there are any is for the rates to say.
+    /// Snapshot or changes. The message may turn out to have no rates.
     pub kind: v1::WatchKind,
-    /// See above.
+    /// The message has the rates that changed after this commit; zero means all rates.
     pub since_sequence: u64,
 }
 
-/// How far a watcher has seen.
+/// The state of a watch: the newest commit that the watcher has seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Watcher {
     sequence: u64,
@@ -53,7 +53,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// The first message, for a caller that saw `since_sequence`; zero, or one above the latest quotes's, begins anew.
+    /// Starts a watch and returns its first message, for a client that saw the commit `since_sequence`. The first
+    /// message is a snapshot if `since_sequence` is zero, or above the sequence of `latest_quotes`.
     pub fn begin(latest_quotes: &LatestQuotes, since_sequence: u64) -> (Self, WatchStep) {
         let step = if since_sequence == 0 || since_sequence > latest_quotes.sequence {
             WatchStep { kind: v1::WatchKind::Snapshot, since_sequence: 0 }
@@ -63,12 +64,13 @@ impl Watcher {
         (Self::at(latest_quotes), step)
     }
 
-    /// What `latest_quotes` may have that was not seen yet; none of a latest quotes that was. It counts as seen from here on.
+    /// Returns the next message, or `None` if the watcher has seen the commit of `latest_quotes`. The commit counts as
+    /// seen afterwards.
     pub fn next(&mut self, latest_quotes: &LatestQuotes) -> Option<WatchStep> {
         if latest_quotes.sequence <= self.sequence {
             return None;
         }
-        // A watcher of an empty store has seen all of it at sequence zero, which stands for nothing seen elsewhere.
+        // After an empty store the last seen sequence is zero, which in a step means that nothing was seen.
         let kind = if self.sequence == 0 { v1::WatchKind::Snapshot } else { v1::WatchKind::Changes };
         let step = WatchStep { kind, since_sequence: self.sequence };
         *self = Self::at(latest_quotes);
@@ -83,7 +85,7 @@ impl Watcher {
         }
     }
 
-    /// A message of `kind` without its rates, at what was seen last.
+    /// Returns a message of `kind` without rates, for the commit that was seen last.
     pub fn message(&self, kind: v1::WatchKind, now: Timestamp) -> v1::WatchLatestRatesResponse {
         v1::WatchLatestRatesResponse {
             rates: Vec::new(),
@@ -96,14 +98,14 @@ impl Watcher {
     }
 }
 
-/// What is watched: which series, and from where on.
+/// A validated request to watch the latest rates.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct WatchQuestion {
-    /// Which series.
+pub struct WatchRequest {
+    /// The series to watch.
     pub filter: SeriesFilter,
-    /// What the caller saw last.
+    /// The last sequence that the client saw; zero if none.
     pub since_sequence: u64,
-    /// The longest silence.
+    /// The time without a message after which a heartbeat is sent.
     pub heartbeat_interval: Duration,
 }
 
@@ -112,28 +114,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heartbeats_come_every_1_to_180_seconds() {
-        let check = |asked: Option<(i64, i32)>, expect: Result<Duration, &str>| {
-            let asked = asked.map(|(seconds, nanos)| prost_types::Duration { seconds, nanos });
-            match (heartbeat_interval(asked), expect) {
+    fn heartbeat_interval_is_1_to_180_seconds() {
+        let check = |requested: Option<(i64, i32)>, expect: Result<Duration, &str>| {
+            let requested = requested.map(|(seconds, nanos)| prost_types::Duration { seconds, nanos });
+            match (heartbeat_interval(requested), expect) {
                 (Ok(found), Ok(expect)) => assert_eq!(found, expect),
                 (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
-                (found, _) => panic!("{asked:?}: {found:?}"),
+                (found, _) => panic!("{requested:?}: {found:?}"),
             }
         };
         check(None, Ok(Duration::from_secs(30)));
         check(Some((1, 0)), Ok(Duration::from_secs(1)));
         check(Some((1, 500_000_000)), Ok(Duration::from_millis(1_500)));
         check(Some((180, 0)), Ok(Duration::from_mins(3)));
-        check(Some((180, 1_000)), Err("heartbeat_interval: of 180.000001s is out of range; choose 1 s to 180 s"));
+        check(Some((180, 1_000)), Err("heartbeat_interval: 180.000001s is out of range; choose 1 s to 180 s"));
         check(Some((0, 999_999_999)), Err("choose 1 s to 180 s"));
         check(Some((0, 0)), Err("choose 1 s to 180 s"));
-        check(Some((-1, 0)), Err("heartbeat_interval: of -1 s"));
+        check(Some((-1, 0)), Err("heartbeat_interval: is negative: -1 s"));
         check(Some((i64::MAX, 0)), Err("heartbeat_interval: "));
     }
 
     #[test]
-    fn a_watcher_goes_on_from_what_it_saw() {
+    fn watcher_continues_after_the_sequence_it_saw() {
         let latest_quotes = |sequence| LatestQuotes { sequence, ..LatestQuotes::default() };
         let step = |kind, since_sequence| WatchStep { kind, since_sequence };
         let (snapshot, changes) = (v1::WatchKind::Snapshot, v1::WatchKind::Changes);
@@ -141,10 +143,10 @@ mod tests {
         assert_eq!(begin(7, 0), step(snapshot, 0));
         assert_eq!(begin(7, 5), step(changes, 5));
         assert_eq!(begin(7, 7), step(changes, 7));
-        // Of another store, or of one that was put back: everything.
+        // The sequence comes from another store, or the store was restored from a backup: a snapshot.
         assert_eq!(begin(7, 8), step(snapshot, 0));
         let (mut watcher, _) = Watcher::begin(&latest_quotes(7), 0);
-        // The fan-out may be a moment behind what the watcher began with.
+        // The fan-out may be slightly behind the commit that the watch began with.
         assert_eq!(watcher.next(&latest_quotes(6)), None);
         assert_eq!(watcher.next(&latest_quotes(7)), None);
         assert_eq!(watcher.next(&latest_quotes(10)), Some(step(changes, 7)));

@@ -1,8 +1,8 @@
-//! Files and directories that are being written beside the place where they will stand.
+//! Atomic writes of files and directories: write under a temporary name beside the target, then rename.
 //!
-//! **Invariant**: what is not finished bears another name than its own, and is removed when the command fails or is
-//! interrupted. Only a kill or a power cut leaves one behind. Where something stood before, a whole thing stands at
-//! every moment; between two directories that takes a file system that can exchange names, as Linux's own can.
+//! **Invariant**: an unfinished file or directory has a temporary name, and is removed if the command fails or is
+//! interrupted; only SIGKILL or a power cut leaves it behind. A target that exists is replaced atomically. For
+//! directories this requires a file system that can exchange two names, as the native file systems of Linux can.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -10,28 +10,29 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How often a directory is removed that whoever writes into it goes on filling.
-const REMOVALS_MAX: usize = 100;
+/// The maximum number of attempts to remove a directory while another thread still writes into it.
+const REMOVE_ATTEMPTS_MAX: usize = 100;
 
-/// Those of this process.
+/// The paths of all unfinished files and directories of this process.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
-    // The list is whole even if somebody panicked over it.
+    // The list is consistent even if a thread panicked while it held the lock.
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes all that is unfinished, as an interrupt does before the process ends.
-pub(super) fn remove_all() {
-    // Kept locked, so that nothing is begun after this.
+/// Removes all unfinished files and directories. The signal handler calls this before the process ends.
+pub(super) fn remove_unfinished() {
+    // The lock is never released, so that no new write can start.
     let paths = unfinished();
     paths.iter().for_each(|path| remove(path));
     std::mem::forget(paths);
 }
 
 fn remove(path: &Path) {
-    for _ in 0..REMOVALS_MAX {
-        // Nobody is left to be told; it may be gone, or be the other of the two.
+    for _ in 0..REMOVE_ATTEMPTS_MAX {
+        // Errors are ignored: the path may no longer exist, and one of the two calls fails, because the first call
+        // removes only files and the second call removes only directories.
         let _ = fs::remove_file(path);
         let _ = fs::remove_dir_all(path);
         if fs::symlink_metadata(path).is_err() {
@@ -40,17 +41,17 @@ fn remove(path: &Path) {
     }
 }
 
-/// Something unfinished; removed when dropped.
+/// An unfinished file or directory. Dropping it removes the file or directory.
 #[derive(Debug)]
 pub(super) struct AtomicWrite {
     path: PathBuf,
 }
 
 impl AtomicWrite {
-    /// An empty file that will be `target`.
+    /// Creates an empty file that [`AtomicWrite::finish`] renames to `target`.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the I/O error of the creation.
     pub(super) fn file(target: &Path) -> io::Result<(Self, File)> {
         let (this, mut paths) = Self::beside(target)?;
         let file = File::options().write(true).create_new(true).open(&this.path)?;
@@ -58,10 +59,10 @@ impl AtomicWrite {
         Ok((this, file))
     }
 
-    /// An empty directory that will be `target`.
+    /// Creates an empty directory that [`AtomicWrite::finish`] renames to `target`.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the I/O error of the creation.
     pub(super) fn directory(target: &Path) -> io::Result<Self> {
         let (this, mut paths) = Self::beside(target)?;
         fs::create_dir(&this.path)?;
@@ -70,23 +71,23 @@ impl AtomicWrite {
     }
 
     fn beside(target: &Path) -> io::Result<(Self, MutexGuard<'static, Vec<PathBuf>>)> {
-        let path = hidden(target, "partial").ok_or(io::ErrorKind::InvalidFilename)?;
+        let path = temporary_path(target, "partial").ok_or(io::ErrorKind::InvalidFilename)?;
         Ok((Self { path }, unfinished()))
     }
 
-    /// Where it is for now.
+    /// Returns the temporary path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives it its name, in place of what may be there. What it consists of must be durable by now; then its name is
-    /// too.
+    /// Renames the file or directory to `target` and makes the new name durable. An existing target is replaced. The
+    /// content must be durable already.
     ///
     /// # Errors
-    /// The system's; what was there before is still there then.
+    /// Returns the I/O error of the rename. The existing target is then unchanged.
     pub(super) fn finish(self, target: &Path) -> io::Result<()> {
-        // An interrupt waits, so that it finds the one or the other.
-        let _held = unfinished();
+        // The lock makes the signal handler wait until the rename is complete.
+        let _lock = unfinished();
         if target.is_dir() {
             return self.replace_directory(target);
         }
@@ -94,14 +95,15 @@ impl AtomicWrite {
         sync_names(target)
     }
 
-    /// A directory with something in it cannot be renamed over. The two change names at one stroke, so that one of them
-    /// stands under `target` at every moment; only then, and durably so, is the old one removed.
+    /// Replaces an existing directory. A rename cannot replace a directory that is not empty, so the two directories
+    /// exchange their names atomically. The old directory is removed after the exchange is durable.
     fn replace_directory(&self, target: &Path) -> io::Result<()> {
         if exchange(&self.path, target).is_ok() {
-            // What bears the unfinished name now is removed when this is dropped.
+            // The old directory now has the temporary name, and is removed when `self` is dropped.
             return sync_names(target);
         }
-        let replaced = hidden(target, "replaced").ok_or(io::ErrorKind::InvalidFilename)?;
+        // Without an exchange, the old directory is moved away first, and `target` does not exist between the renames.
+        let replaced = temporary_path(target, "replaced").ok_or(io::ErrorKind::InvalidFilename)?;
         fs::rename(target, &replaced)?;
         if let Err(problem) = fs::rename(&self.path, target) {
             fs::rename(&replaced, target)?;
@@ -117,18 +119,18 @@ impl Drop for AtomicWrite {
         let mut paths = unfinished();
         if let Some(at) = paths.iter().position(|path| *path == self.path) {
             paths.swap_remove(at);
-            // After a success it has another name, and there is nothing to remove.
+            // After a successful rename the temporary path does not exist, and nothing is removed.
             remove(&self.path);
         }
     }
 }
 
-/// Makes the names beside `target` durable, and its own.
+/// Syncs the parent directory of `target`, which makes its entries durable.
 fn sync_names(target: &Path) -> io::Result<()> {
     File::open(parent(target))?.sync_all()
 }
 
-/// Gives each of two things the other's name. Not every file system can; then nothing has happened.
+/// Exchanges the names of two paths atomically. Fails without effect if the file system does not support it.
 #[cfg(target_os = "linux")]
 fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -140,13 +142,13 @@ fn exchange(_: &Path, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// The directory that a path stands in.
+/// Returns the parent directory of a path; `.` for a plain file name.
 pub(super) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// `.NAME.PID.KIND` beside `target`, if that has a name.
-fn hidden(target: &Path, kind: &str) -> Option<PathBuf> {
+/// Returns the path `.NAME.PID.KIND` beside `target`; `None` if `target` has no file name.
+fn temporary_path(target: &Path, kind: &str) -> Option<PathBuf> {
     let mut name = OsString::from(".");
     name.push(target.file_name()?);
     name.push(format!(".{}.{kind}", std::process::id()));
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_finished_is_left() {
+    fn unfinished_file_is_removed_on_drop() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("runs.csv");
         drop(AtomicWrite::file(&target).unwrap());
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_takes_the_place_of_another() {
+    fn finish_replaces_existing_directory() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("store");
         for name in ["old", "new"] {
@@ -188,20 +190,20 @@ mod tests {
         assert_eq!(names(directory.path()), ["store"]);
     }
 
-    /// Whoever opens the directory while it is replaced, or after a kill, finds the old one or the new one.
+    /// A process that opens the target during the replacement, or after SIGKILL, finds the old or the new directory.
     #[cfg(target_os = "linux")]
     #[test]
-    fn something_stands_under_the_name_at_every_moment() {
+    fn target_exists_at_every_instant_of_replacement() {
         use std::sync::atomic::{AtomicBool, Ordering};
 
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("store");
         AtomicWrite::directory(&target).unwrap().finish(&target).unwrap();
-        let is_over = AtomicBool::new(false);
+        let done = AtomicBool::new(false);
         let missing = std::thread::scope(|scope| {
             let watcher = scope.spawn(|| {
                 let mut missing = 0;
-                while !is_over.load(Ordering::Relaxed) {
+                while !done.load(Ordering::Relaxed) {
                     missing += u32::from(!target.exists());
                 }
                 missing
@@ -209,7 +211,7 @@ mod tests {
             for _ in 0..500 {
                 AtomicWrite::directory(&target).unwrap().finish(&target).unwrap();
             }
-            is_over.store(true, Ordering::Relaxed);
+            done.store(true, Ordering::Relaxed);
             watcher.join().unwrap()
         });
         assert_eq!(missing, 0);

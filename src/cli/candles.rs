@@ -1,4 +1,4 @@
-//! `candles`: what a rate did in one bucket of time after the other.
+//! The `candles` command: open, high, low, close and average of a rate by bucket of time.
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -11,10 +11,10 @@ use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs};
 use crate::domain::Interval;
 use crate::proto::v1::{Candle, CandleInterval, Derivation, ListCandlesRequest, RateBounds};
 
-/// Candles asked for at a time: a megabyte a message.
+/// The maximum number of candles per page. A page is about one megabyte.
 const PAGE_CANDLES_MAX: u64 = 5_000;
 
-/// Takes the lengths that candles have, and lists them in the help.
+/// Parses the length of a candle. The help text lists the possible values.
 pub(super) fn candle_length() -> impl TypedValueParser<Value = Interval> {
     PossibleValuesParser::new(Interval::CANDLES.map(Interval::name)).try_map(|text| text.parse::<Interval>())
 }
@@ -25,8 +25,9 @@ Examples:
   silkrate candles KGS/KZT --interval 1h --from -2d --zone Asia/Almaty
   silkrate candles KGS/USD --interval 1w --fill --observations --output csv
 
-Rates hold until the next one comes: the open is the rate in force when the
-bucket begins, and the average is weighted by time.";
+A rate holds until the next observation. The open is the rate in force at the
+start of the bucket, and the average is weighted by time. Buckets without
+observations are omitted unless --fill is given.";
 
 /// Arguments of `candles`.
 #[derive(Debug, Args)]
@@ -36,31 +37,31 @@ pub struct CandlesArgs {
     series: PairArgs,
     #[command(flatten)]
     legs: LegArgs,
-    /// How long buckets are; weeks begin on Monday
+    /// Length of a bucket; weeks begin on Monday
     #[arg(long, value_name = "LENGTH", default_value_t = Interval::Day, value_parser = candle_length())]
     interval: Interval,
     #[command(flatten)]
     zone: ZoneArgs,
-    /// Buckets that begin at this time or later
+    /// Show only buckets that begin at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
-    /// Buckets that begin before this time
+    /// Show only buckets that begin before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
-    /// Also buckets in which nothing was observed, with the close before
+    /// Also show buckets without observations, with the previous close
     #[arg(long)]
     fill: bool,
-    /// Also count observations, which takes longer
+    /// Count the observations of each bucket; slower
     #[arg(long)]
     observations: bool,
-    /// Most rows; 50 in a table, no limit in JSON and CSV unless given
+    /// Maximum number of rows; default 50 in a table, unlimited in json and csv
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
     known: KnownArgs,
 }
 
-/// A row under the pair asked for, which it leaves out.
+/// The requested pair, its derivation and a candle. The candle does not contain the pair and the derivation.
 struct Row {
     pair: String,
     derivation: Derivation,
@@ -99,12 +100,13 @@ const COLUMNS: &[Column<Row>] = &[
     Column::csv("close_high", |row| high(row.candle.close_bounds.as_ref())),
     Column::csv("average_low", |row| low(row.candle.average_bounds.as_ref())),
     Column::csv("average_high", |row| high(row.candle.average_bounds.as_ref())),
-    Column::data("leg_age_difference", |row| Value::length(row.candle.leg_age_difference.as_ref())),
+    Column::data("leg_age_difference", |row| Value::duration(row.candle.leg_age_difference.as_ref())),
     Column::new("observation_count", "observations", |row| {
         row.candle.observation_count.map_or(Value::Absent, Value::Count)
     }),
 ];
 
+/// Converts bounds to a JSON record.
 fn bounds(bounds: Option<&RateBounds>) -> Value {
     let both = |bounds: &RateBounds| {
         Value::Record(vec![("low", Value::decimal(&bounds.low)), ("high", Value::decimal(&bounds.high))])
@@ -149,7 +151,7 @@ pub(super) async fn run(args: CandlesArgs, session: &Session) -> Result<Outcome,
         &listed.await?,
         args.limit,
         "candles",
-        "nothing was observed in that range; --fill shows what held",
+        "no observations in that range; use --fill for the rates in force",
     );
     Ok(Outcome::Done)
 }

@@ -1,4 +1,4 @@
-//! `change`: the percent change between two moments, and how far the published digits can be trusted with it.
+//! The `change` command: the percent change between two times, with its bounds.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 
 use super::output::{Column, Format, write_one};
 use super::rate;
-use super::text::{clean, fold, length, trim_zeros};
+use super::text::{clean, fold, format_rounded_duration, trim_zeros};
 use super::time_argument::TimeArgument;
 use super::value::Value;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, stdout};
@@ -20,11 +20,12 @@ Examples:
   silkrate change KGS/USD --from 2025-01-01 --to 2025-12-08
   silkrate change UZS/USD --over 1mo --places 3 --output json
 
-The percentage comes with the bounds that the published digits leave: where
-they hold zero, those digits cannot tell the change from none.";
+Because published rates are rounded to their last digit, the percentage has
+bounds. If the bounds include 0 %, the change is below resolution: the rate may
+not have changed at all.";
 
-/// Where the text of an end begins, after "  from  ".
-const END_INDENT: usize = 8;
+/// The width of the label `  from  ` before the start of a change, and of the label `  to    ` before the end.
+const LABEL_CHARS: usize = 8;
 
 /// Arguments of `change`.
 #[derive(Debug, Args)]
@@ -34,53 +35,54 @@ pub struct ChangeArgs {
     series: PairArgs,
     #[command(flatten)]
     legs: LegArgs,
-    /// Start of the change
+    /// Start time of the change
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
-    /// Its start as a span before its end, like 7d or 1mo
+    /// Length of the change, like 7d or 1mo: the change starts this long before --to
     #[arg(long, value_name = "SPAN")]
     over: Option<Span>,
-    /// End of the change; now if left out
+    /// End time of the change; default now
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
-    /// Decimal places of the percentages; 6 if left out
+    /// Decimal places of the percentages, 0 to 12; default 6
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
     places: Option<u32>,
     #[command(flatten)]
     known: KnownArgs,
 }
 
-/// An answer under the pair asked for, which it leaves out.
-struct Asked {
+/// The requested pair and the response. The response does not contain the pair.
+struct Row {
     pair: String,
-    answer: GetChangeResponse,
+    response: GetChangeResponse,
 }
 
-impl Asked {
-    fn end_cell(&self, end: impl Fn(&GetChangeResponse) -> Option<&GetRateResponse>) -> Value {
-        end(&self.answer).map_or(Value::Absent, |end| rate::object(&self.pair, end))
+impl Row {
+    fn end_object(&self, end: impl Fn(&GetChangeResponse) -> Option<&GetRateResponse>) -> Value {
+        end(&self.response).map_or(Value::Absent, |end| rate::object(&self.pair, end))
     }
 }
 
-const COLUMNS: &[Column<Asked>] = &[
+const COLUMNS: &[Column<Row>] = &[
     Column::data("pair", |row| Value::text(&row.pair)),
-    Column::json("start", |row| row.end_cell(|answer| answer.start.as_ref())),
-    Column::csv("start_rate", |row| rate_of(row.answer.start.as_ref())),
-    Column::csv("start_time", |row| time_of(row.answer.start.as_ref())),
-    Column::json("end", |row| row.end_cell(|answer| answer.end.as_ref())),
-    Column::csv("end_rate", |row| rate_of(row.answer.end.as_ref())),
-    Column::csv("end_time", |row| time_of(row.answer.end.as_ref())),
-    Column::data("start_missing_reason", |row| missing(row.answer.start_missing_reason())),
-    Column::data("end_missing_reason", |row| missing(row.answer.end_missing_reason())),
-    Column::data("absolute_change", |row| Value::decimal_or_absent(row.answer.absolute_change.as_ref())),
-    Column::data("percent_change", |row| Value::decimal_or_absent(row.answer.percent_change.as_ref())),
-    Column::data("percent_change_low", |row| Value::decimal_or_absent(row.answer.percent_change_low.as_ref())),
-    Column::data("percent_change_high", |row| Value::decimal_or_absent(row.answer.percent_change_high.as_ref())),
-    Column::data("below_resolution", |row| row.answer.below_resolution.map_or(Value::Absent, Value::Flag)),
-    Column::data("sequence", |row| Value::Count(row.answer.sequence)),
-    Column::data("recorded_time", |row| Value::time(row.answer.recorded_time.as_ref())),
+    Column::json("start", |row| row.end_object(|response| response.start.as_ref())),
+    Column::csv("start_rate", |row| rate_of(row.response.start.as_ref())),
+    Column::csv("start_time", |row| time_of(row.response.start.as_ref())),
+    Column::json("end", |row| row.end_object(|response| response.end.as_ref())),
+    Column::csv("end_rate", |row| rate_of(row.response.end.as_ref())),
+    Column::csv("end_time", |row| time_of(row.response.end.as_ref())),
+    Column::data("start_missing_reason", |row| missing(row.response.start_missing_reason())),
+    Column::data("end_missing_reason", |row| missing(row.response.end_missing_reason())),
+    Column::data("absolute_change", |row| Value::decimal_or_absent(row.response.absolute_change.as_ref())),
+    Column::data("percent_change", |row| Value::decimal_or_absent(row.response.percent_change.as_ref())),
+    Column::data("percent_change_low", |row| Value::decimal_or_absent(row.response.percent_change_low.as_ref())),
+    Column::data("percent_change_high", |row| Value::decimal_or_absent(row.response.percent_change_high.as_ref())),
+    Column::data("below_resolution", |row| row.response.below_resolution.map_or(Value::Absent, Value::Flag)),
+    Column::data("sequence", |row| Value::Count(row.response.sequence)),
+    Column::data("recorded_time", |row| Value::time(row.response.recorded_time.as_ref())),
 ];
 
+/// Returns the rate at the start or the end of a change; `Absent` if there is no rate.
 pub(super) fn rate_of(end: Option<&GetRateResponse>) -> Value {
     end.map_or(Value::Absent, |end| Value::decimal(&end.rate))
 }
@@ -89,6 +91,7 @@ fn time_of(end: Option<&GetRateResponse>) -> Value {
     end.map_or(Value::Absent, |end| Value::time(end.time.as_ref()))
 }
 
+/// Returns the reason why a rate is missing; `Absent` if it is not missing.
 pub(super) fn missing(reason: MissingReason) -> Value {
     Value::name(reason.as_str_name(), "MISSING_REASON_")
 }
@@ -105,47 +108,48 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
         known_time: session.time(args.known.known)?,
     };
     let client = session.connect().await?;
-    let answer = client.answer(client.rates().get_change(client.request(request))).await?;
-    let asked = Asked { pair: args.series.pair, answer };
+    let response = client.answer(client.rates().get_change(client.request(request))).await?;
+    let row = Row { pair: args.series.pair, response };
     if session.style.format == Format::Table {
         let mut out = stdout();
-        let text = in_words(&asked);
+        let text = describe(&row);
         for (number, line) in text.lines().enumerate() {
-            let indent = if number == 0 { 2 } else { END_INDENT };
+            let indent = if number == 0 { 2 } else { LABEL_CHARS };
             writeln!(out, "{}", fold(line, session.style.width, indent))?;
         }
         out.flush()?;
     } else {
-        write_one(stdout(), session.style, COLUMNS, &asked)?;
+        write_one(stdout(), session.style, COLUMNS, &row)?;
     }
     Ok(Outcome::Done)
 }
 
-/// The change on the first line, then each of its ends.
-fn in_words(Asked { pair, answer }: &Asked) -> String {
+/// Describes a change: the percentage on the first line, then the start and the end on a line each.
+fn describe(Row { pair, response }: &Row) -> String {
     let end_rate = |end: &Option<GetRateResponse>| match end {
         Some(end) => clean(&end.rate).into_owned(),
         None => "?".to_owned(),
     };
-    let mut text = format!("{}  {} -> {}", clean(pair), end_rate(&answer.start), end_rate(&answer.end));
-    if let Some(percent) = &answer.percent_change {
+    let mut text = format!("{}  {} -> {}", clean(pair), end_rate(&response.start), end_rate(&response.end));
+    if let Some(percent) = &response.percent_change {
         let _ = write!(text, "  {} %", clean(trim_zeros(percent)));
     }
-    if let (Some(low), Some(high)) = (&answer.percent_change_low, &answer.percent_change_high) {
+    if let (Some(low), Some(high)) = (&response.percent_change_low, &response.percent_change_high) {
         let _ = write!(text, "  ({} % .. {} %)", clean(trim_zeros(low)), clean(trim_zeros(high)));
     }
-    if answer.below_resolution == Some(true) {
-        text.push_str("  below resolution: the published digits cannot tell");
+    if response.below_resolution == Some(true) {
+        text.push_str("  below resolution: the bounds include 0 %");
     }
     text.push('\n');
-    let start = end_in_words(answer.start.as_ref(), answer.start_missing_reason());
-    let end = end_in_words(answer.end.as_ref(), answer.end_missing_reason());
+    let start = describe_end(response.start.as_ref(), response.start_missing_reason());
+    let end = describe_end(response.end.as_ref(), response.end_missing_reason());
     let _ = write!(text, "  from  {start}\n  to    {end}\n");
     text
 }
 
+/// Describes the start or the end of a change:
 /// `2025-12-08T00:00:00Z  0.00008 by timesca, reported change -0 %; last observed 3 d before`.
-fn end_in_words(end: Option<&GetRateResponse>, reason: MissingReason) -> String {
+fn describe_end(end: Option<&GetRateResponse>, reason: MissingReason) -> String {
     let Some(end) = end else {
         return match reason {
             MissingReason::NoQuoteYet => "no quote yet at that time".to_owned(),
@@ -162,11 +166,11 @@ fn end_in_words(end: Option<&GetRateResponse>, reason: MissingReason) -> String 
             let _ = write!(text, ", reported change {} %", clean(reported));
         }
     }
-    if let Value::Length(age @ Timestamp::SECOND_US..) = Value::length(end.age.as_ref()) {
-        let _ = write!(text, "; last observed {} before", length(age));
+    if let Value::Duration(age @ Timestamp::SECOND_US..) = Value::duration(end.age.as_ref()) {
+        let _ = write!(text, "; last observed {} before", format_rounded_duration(age));
     }
-    if let Value::Length(apart) = Value::length(end.leg_age_difference.as_ref()) {
-        let _ = write!(text, ", the legs {} apart", length(apart));
+    if let Value::Duration(difference) = Value::duration(end.leg_age_difference.as_ref()) {
+        let _ = write!(text, ", leg ages differ by {}", format_rounded_duration(difference));
     }
     text
 }
@@ -193,9 +197,9 @@ mod tests {
     }
 
     #[test]
-    fn a_change_in_words() {
-        let check = |answer, expect: &str| {
-            assert_eq!(in_words(&Asked { pair: "UZS/USD".to_owned(), answer }), expect);
+    fn change_is_described_with_bounds_and_ends() {
+        let check = |response, expect: &str| {
+            assert_eq!(describe(&Row { pair: "UZS/USD".to_owned(), response }), expect);
         };
         let flat = GetChangeResponse {
             start: Some(end("0.00008", 0, None)),
@@ -208,17 +212,17 @@ mod tests {
         };
         check(
             flat,
-            "UZS/USD  0.00008 -> 0.00008  0 %  (-11.764706 % .. 13.333334 %)  below resolution: the published digits cannot tell\n  \
+            "UZS/USD  0.00008 -> 0.00008  0 %  (-11.764706 % .. 13.333334 %)  below resolution: the bounds include 0 %\n  \
              from  1970-01-02T00:00:00Z  0.00008 by timesca\n  \
              to    1970-01-02T00:00:00Z  0.00008 by timesca, reported change -0 %; last observed 3 d before\n",
         );
-        let begun = GetChangeResponse {
+        let without_start = GetChangeResponse {
             start_missing_reason: MissingReason::NoQuoteYet.into(),
             end: Some(end("0.00009", 0, None)),
             ..GetChangeResponse::default()
         };
         check(
-            begun,
+            without_start,
             "UZS/USD  ? -> 0.00009\n  from  no quote yet at that time\n  to    1970-01-02T00:00:00Z  0.00009 by timesca\n",
         );
     }

@@ -1,10 +1,10 @@
-//! `changes`: percent changes from period to period, with their bounds.
+//! The `changes` command: percent changes by period, with their bounds.
 
 use clap::{Args, ValueEnum};
 
 use super::change::{missing, rate_of};
 use super::output::Column;
-use super::pages::{Page, limit, list_without, note_rest};
+use super::pages::{Page, limit, list_hiding_columns, note_rest};
 use super::text::trim_zeros;
 use super::time_argument::TimeArgument;
 use super::value::Value;
@@ -12,7 +12,7 @@ use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, 
 use crate::domain::Timestamp;
 use crate::proto::v1::{ChangePeriod, GetRateResponse, ListChangesRequest, PeriodChange};
 
-/// Rows asked for at a time: a megabyte a message.
+/// The maximum number of changes per page. A page is about one megabyte.
 const PAGE_CHANGES_MAX: u64 = 1_000;
 
 const EXAMPLES: &str = "\
@@ -21,9 +21,10 @@ Examples:
   silkrate changes KGS/USD --period month --zone Asia/Bishkek
   silkrate changes UZS/USD --period ytd --from 2025-12-01 --output csv
 
-A row goes from the rate in force at the end of the period before to that at
-its own end, or now. Its bounds are what the published digits leave open. The
-age is how long before its moment the older of both rates was last observed.";
+Each row is one period. The change goes from the end of the previous period to
+the end of this period (or to now). Because published rates are rounded to their
+last digit, the percentage has bounds. The age is the time since a rate was last
+observed. The table shows the larger of the ages of both rates.";
 
 /// Arguments of `changes`.
 #[derive(Debug, Args)]
@@ -33,28 +34,28 @@ pub struct ChangesArgs {
     series: PairArgs,
     #[command(flatten)]
     legs: LegArgs,
-    /// From the end of what to the end of the next
+    /// Length of a period; ytd compares each day with the end of the previous year
     #[arg(long, value_enum, value_name = "PERIOD", default_value_t = Period::Day)]
     period: Period,
     #[command(flatten)]
     zone: ZoneArgs,
-    /// Periods that begin at this time or later
+    /// Show only periods that begin at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
-    /// Periods that begin before this time
+    /// Show only periods that begin before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
-    /// Decimal places of the percentages; 6 if left out
+    /// Decimal places of the percentages, 0 to 12; default 6
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
     places: Option<u32>,
-    /// Most rows; 50 in a table, no limit in JSON and CSV unless given
+    /// Maximum number of rows; default 50 in a table, unlimited in json and csv
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
     known: KnownArgs,
 }
 
-/// Day on day, week on week and so on; `ytd` is each day against the end of the year before.
+/// The length of a period. `Ytd` compares each day with the end of the previous year.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Period {
     Day,
@@ -76,12 +77,13 @@ impl From<Period> for ChangePeriod {
     }
 }
 
-/// A row under the pair asked for, which it leaves out.
+/// The requested pair and one change. The response does not contain the pair.
 struct Row {
     pair: String,
     change: PeriodChange,
 }
 
+/// Formats a percentage for a table, without trailing zeros.
 fn percent(text: Option<&String>) -> Value {
     text.map_or(Value::Absent, |text| Value::decimal(trim_zeros(text)))
 }
@@ -115,16 +117,18 @@ const COLUMNS: &[Column<Row>] = &[
     Column::table("age", |row| older(age_of(row.change.start.as_ref()), age_of(row.change.end.as_ref()))),
 ];
 
-/// Heads the column that tells rows apart which all begin together.
+/// The title of the column of period ends. Only `ytd` shows the column, because all its periods of one year begin at
+/// the same time.
 const PERIOD_END: &str = "to";
 
+/// Returns the age of the rate at the start or the end of a change; `Absent` if there is no rate.
 pub(super) fn age_of(end: Option<&GetRateResponse>) -> Value {
-    end.map_or(Value::Absent, |end| Value::length(end.age.as_ref()))
+    end.map_or(Value::Absent, |end| Value::duration(end.age.as_ref()))
 }
 
-/// Of two ages the greater, unless even that is too small to matter.
+/// Returns the larger of two ages, or `Absent` if both are under a second.
 pub(super) fn older(start: Value, end: Value) -> Value {
-    let micros = |cell: &Value| if let Value::Length(micros) = cell { *micros } else { 0 };
+    let micros = |age: &Value| if let Value::Duration(micros) = age { *micros } else { 0 };
     let older = if micros(&start) > micros(&end) { start } else { end };
     if micros(&older) < Timestamp::SECOND_US { Value::Absent } else { older }
 }
@@ -145,14 +149,15 @@ pub(super) async fn run(args: ChangesArgs, session: &Session) -> Result<Outcome,
     };
     let client = session.connect().await?;
     let rows = limit(session, args.limit);
-    // Periods of other kinds follow each other.
+    // With every other period length, a period ends when the next period begins. The column would repeat that start.
     let hidden: &[&str] = if args.period == Period::Ytd { &[] } else { &[PERIOD_END] };
-    let listed = list_without(session, COLUMNS, hidden, rows, PAGE_CHANGES_MAX, async |page_size, page_token| {
-        let request = ListChangesRequest { page_size, page_token, ..request.clone() };
-        let page = client.answer(client.rates().list_changes(client.request(request))).await?;
-        let row = |change| Row { pair: args.series.pair.clone(), change };
-        Ok(Page::new(page.changes.into_iter().map(row), page.next_page_token))
-    });
-    note_rest(session, &listed.await?, args.limit, "periods", "no period of that range has a rate");
+    let listed =
+        list_hiding_columns(session, COLUMNS, hidden, rows, PAGE_CHANGES_MAX, async |page_size, page_token| {
+            let request = ListChangesRequest { page_size, page_token, ..request.clone() };
+            let page = client.answer(client.rates().list_changes(client.request(request))).await?;
+            let row = |change| Row { pair: args.series.pair.clone(), change };
+            Ok(Page::new(page.changes.into_iter().map(row), page.next_page_token))
+        });
+    note_rest(session, &listed.await?, args.limit, "periods", "no period in that range has a rate");
     Ok(Outcome::Done)
 }

@@ -1,7 +1,7 @@
-//! The connection of a command to its server.
+//! The gRPC client of the commands: connection, deadlines and errors.
 //!
-//! **Invariant**: no call waits longer than `--timeout` for an answer, and none ends in an error that does not say
-//! whether the server answered, was lost or was never there.
+//! **Invariant**: a call waits at most `--timeout` for a response. The error of a call distinguishes an error response
+//! of the server, a broken connection, and a server that cannot be reached.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -16,15 +16,15 @@ use crate::proto::v1::rate_service_client::RateServiceClient;
 use crate::proto::v1::snapshot_service_client::SnapshotServiceClient;
 use crate::proto::v1::{WatchLatestRatesRequest, WatchLatestRatesResponse};
 
-/// Largest message taken or sent; the server's own limit on what it decodes.
+/// The maximum size of a message in either direction. The server has the same limit for requests.
 pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Bytes under way before the server waits for this side: enough for a fast link over a long way.
+/// The HTTP/2 flow-control window: large enough for a connection of high bandwidth and high latency.
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// What tonic's own server says, as CANCELLED, of a call whose deadline is over.
+/// The message with which tonic's server ends a call after its deadline, with code `CANCELLED`.
 const TONIC_TIMEOUT: &str = "Timeout expired";
 
-/// A connected server.
+/// A client with an open connection to a server. Clones share the connection.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     endpoint: String,
@@ -36,10 +36,10 @@ impl Client {
     /// Connects to `endpoint`, `http://host:port` or `host:port`.
     ///
     /// # Errors
-    /// `Endpoint` where it is no address, `Unreachable` where nobody answers, `Timeout`.
+    /// `Endpoint` if it is not an address; `Unreachable` if the connection fails; `Timeout` after `timeout`.
     pub(super) async fn connect(endpoint: &str, timeout: Duration) -> Result<Self, CliError> {
         let endpoint = normalize(endpoint)?;
-        let unusable = Problem::Endpoint { endpoint: endpoint.clone(), problem: "is no address" };
+        let unusable = Problem::Endpoint { endpoint: endpoint.clone(), problem: "not an address" };
         let target = Endpoint::from_shared(endpoint.clone())
             .map_err(|_| unusable)?
             .connect_timeout(timeout)
@@ -52,29 +52,29 @@ impl Client {
         }
     }
 
-    /// The reading service.
+    /// Returns a client of `RateService`, which serves reads.
     pub(super) fn rates(&self) -> RateServiceClient<Channel> {
         RateServiceClient::new(self.channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// The writing service.
+    /// Returns a client of `IngestService`, which accepts ticks.
     pub(super) fn ingest(&self) -> IngestServiceClient<Channel> {
         IngestServiceClient::new(self.channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// The service of snapshots.
+    /// Returns a client of `SnapshotService`, which serves exports.
     pub(super) fn snapshots(&self) -> SnapshotServiceClient<Channel> {
         SnapshotServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// Begins to watch. The call has no deadline; the wait for its beginning has.
+    /// Starts a watch. The stream has no deadline. The wait for the start of the stream is limited by `--timeout`.
     ///
     /// # Errors
-    /// As [`Client::answer`].
+    /// See [`Client::answer`].
     pub(super) async fn watch(
         &self,
         request: WatchLatestRatesRequest,
@@ -82,11 +82,12 @@ impl Client {
         self.answer(self.rates().watch_latest_rates(Request::new(request))).await
     }
 
-    /// Waits for the next message of a watch, at most for the silence that it may keep.
+    /// Returns the next message of a watch, and waits at most `silence_max` for it.
     ///
     /// # Errors
-    /// `Silent`, `Ended`, `Lost`, or `Status` where the server said why.
-    pub(super) async fn next_of(
+    /// `Silent` after `silence_max`; `Ended` if the server closed the stream; `Lost` if the connection broke; `Status`
+    /// if the server sent an error.
+    pub(super) async fn next_watch_message(
         &self,
         messages: &mut Streaming<WatchLatestRatesResponse>,
         silence_max: Duration,
@@ -99,33 +100,33 @@ impl Client {
         }
     }
 
-    /// A request that tells the server how long its answer is waited for.
+    /// Wraps a message in a request with the deadline `--timeout`.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout);
         request
     }
 
-    /// Waits for an answer to a [`Client::request`].
+    /// Waits for the response to a [`Client::request`], at most `--timeout`.
     ///
     /// # Errors
-    /// `Timeout`, `Lost`, or `Status` where the server refused.
+    /// `Timeout` after `--timeout`; `Lost` if the connection broke; `Status` if the server sent an error.
     pub(super) async fn answer<T>(
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, CliError> {
-        self.within(call).await.map(Response::into_inner)
+        self.with_timeout(call).await.map(Response::into_inner)
     }
 
-    /// Waits for one step of a stream, no longer than for an answer.
+    /// Waits for one step of a stream, at most `--timeout`.
     ///
     /// # Errors
-    /// As [`Client::answer`].
-    pub(super) async fn within<T>(&self, step: impl Future<Output = Result<T, Status>>) -> Result<T, CliError> {
-        let begun = Instant::now();
+    /// See [`Client::answer`].
+    pub(super) async fn with_timeout<T>(&self, step: impl Future<Output = Result<T, Status>>) -> Result<T, CliError> {
+        let start = Instant::now();
         match tokio::time::timeout(self.timeout, step).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(status)) if is_timeout(status.code(), begun.elapsed() >= self.timeout) => Err(self.timed_out()),
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(status)) if is_timeout(status.code(), start.elapsed() >= self.timeout) => Err(self.timed_out()),
             Ok(Err(status)) => Err(self.status(status)),
             Err(_) => Err(self.timed_out()),
         }
@@ -135,13 +136,15 @@ impl Client {
         Problem::Timeout { endpoint: self.endpoint.clone(), timeout: self.timeout }.into()
     }
 
-    /// Tells what the server said from what happened on the way: only the latter has a cause on this side.
+    /// Converts a status to an error. A status with a local cause did not come from the server: the connection broke or
+    /// the local timeout expired.
     fn status(&self, status: Status) -> CliError {
         let Some(cause) = status.source() else {
-            // The server knows the deadline too, and may be the first to see that it is over.
-            let is_over = status.code() == Code::DeadlineExceeded
+            // The server enforces the deadline too, and the timer of the server may expire before the timer of the
+            // client.
+            let is_expired = status.code() == Code::DeadlineExceeded
                 || (status.code() == Code::Cancelled && status.message() == TONIC_TIMEOUT);
-            return if is_over { self.timed_out() } else { Problem::Status(Box::new(status)).into() };
+            return if is_expired { self.timed_out() } else { Problem::Status(Box::new(status)).into() };
         };
         if causes(cause).any(<dyn Error>::is::<tonic::TimeoutExpired>) {
             return self.timed_out();
@@ -150,29 +153,31 @@ impl Client {
     }
 }
 
-/// Whether a status only says that the time given was too short. The server was told of it and may notice first; ours
-/// says so, and servers that cut calls off without a word of their own say that they were cancelled.
-fn is_timeout(code: Code, time_is_up: bool) -> bool {
-    code == Code::DeadlineExceeded || code == Code::Cancelled && time_is_up
+/// Returns true if a status means that the timeout was too short. The server enforces the timeout too, and the timer of
+/// the server may expire before the timer of the client. A silkrate server then responds `DEADLINE_EXCEEDED`; other
+/// servers may respond `CANCELLED`.
+fn is_timeout(code: Code, timeout_has_passed: bool) -> bool {
+    code == Code::DeadlineExceeded || code == Code::Cancelled && timeout_has_passed
 }
 
+/// Checks an endpoint and returns it as `http://host:port`.
 fn normalize(endpoint: &str) -> Result<String, CliError> {
     let refuse =
         |problem| CliError::from(Problem::Endpoint { endpoint: super::text::clean(endpoint).into_owned(), problem });
     let address = match endpoint.split_once("://") {
         None => endpoint,
         Some(("http", address)) => address,
-        Some(("https", _)) => return Err(refuse("asks for TLS, which silkrate does not speak")),
-        Some(_) => return Err(refuse("is no http address")),
+        Some(("https", _)) => return Err(refuse("TLS is not supported")),
+        Some(_) => return Err(refuse("its scheme is not http")),
     };
     let address = address.strip_suffix('/').unwrap_or(address);
-    let (host, port) = address.rsplit_once(':').ok_or_else(|| refuse("has no port"))?;
+    let (host, port) = address.rsplit_once(':').ok_or_else(|| refuse("its port is missing"))?;
     if host.is_empty() || host.contains(['/', '@', '?', '#']) {
-        return Err(refuse("is no address"));
+        return Err(refuse("not an address"));
     }
     match port.parse::<u16>() {
         Ok(port) if port > 0 => Ok(format!("http://{address}")),
-        Ok(_) | Err(_) => Err(refuse("has no port from 1 to 65535")),
+        Ok(_) | Err(_) => Err(refuse("its port is not a number from 1 to 65535")),
     }
 }
 
@@ -181,10 +186,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_notices_the_timeout_first_is_told_as_a_timeout() {
-        let check = |code, time_is_up, expect| assert_eq!(is_timeout(code, time_is_up), expect, "{code:?}");
+    fn deadline_error_of_server_counts_as_timeout() {
+        let check = |code, has_passed, expect| assert_eq!(is_timeout(code, has_passed), expect, "{code:?}");
         check(Code::DeadlineExceeded, true, true);
-        // Of a stream, whose time began before its last step did.
+        // The deadline of a stream counts from the start of the stream, not from its last step.
         check(Code::DeadlineExceeded, false, true);
         check(Code::Cancelled, true, true);
         check(Code::Cancelled, false, false);
@@ -192,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints() {
+    fn endpoint_is_normalized_or_refused() {
         let check = |endpoint: &str, expect: Result<&str, &str>| match (normalize(endpoint), expect) {
             (Ok(found), Ok(expect)) => assert_eq!(found, expect),
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{endpoint}: {error}"),
@@ -202,13 +207,13 @@ mod tests {
         check("127.0.0.1:50051", Ok("http://127.0.0.1:50051"));
         check("localhost:1/", Ok("http://localhost:1"));
         check("[::1]:50051", Ok("http://[::1]:50051"));
-        check("https://example.org:443", Err("does not speak"));
-        check("ftp://example.org:21", Err("no http address"));
-        check("localhost", Err("has no port"));
-        check("localhost:0", Err("no port from 1"));
-        check("localhost:x", Err("no port from 1"));
-        check(":50051", Err("is no address"));
-        check("", Err("has no port"));
-        check("a/b:1", Err("is no address"));
+        check("https://example.org:443", Err("TLS is not supported"));
+        check("ftp://example.org:21", Err("its scheme is not http"));
+        check("localhost", Err("its port is missing"));
+        check("localhost:0", Err("not a number from 1"));
+        check("localhost:x", Err("not a number from 1"));
+        check(":50051", Err("not an address"));
+        check("", Err("its port is missing"));
+        check("a/b:1", Err("not an address"));
     }
 }

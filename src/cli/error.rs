@@ -1,6 +1,6 @@
-//! What can go wrong in a command, in words, and the exit status that says so to a script.
+//! Errors of commands: their messages and exit statuses.
 //!
-//! **Invariant**: every message names what was tried, what happened and, where there is one, the remedy.
+//! **Invariant**: every message names the operation, what went wrong and, if there is one, the remedy.
 
 use std::error::Error;
 use std::fmt;
@@ -16,19 +16,19 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::text::clean;
 use super::time_argument::TimeArgumentError;
 use crate::causes::causes;
-use crate::domain::{SpanError, duration_us, whole_length};
+use crate::domain::{SpanError, duration_us, format_duration};
 use crate::export::read::ReadError;
 use crate::feed::TickCsvHeaderError;
 use crate::store::StoreError;
 
-/// How a command ended when nothing stopped it.
+/// The result of a command that ran to its end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Outcome {
-    /// All of it: 0.
+    /// Everything succeeded: exit status 0.
     Done,
-    /// Some input was refused: 3.
+    /// Some input was refused or is held: exit status 3.
     PartlyRefused,
-    /// Some of it failed, and why was said: 1.
+    /// Some part failed, and the command printed why: exit status 1.
     Failed,
 }
 
@@ -42,140 +42,150 @@ impl From<Outcome> for ExitCode {
     }
 }
 
-/// The exit status of wrong usage; clap's own.
+/// The exit status of wrong usage. clap uses the same status.
 pub(super) const USAGE_STATUS: u8 = 2;
-/// The exit status when some input went in and some was refused.
+/// The exit status if some input was stored and some was refused or is held.
 pub(super) const PARTLY_REFUSED_STATUS: u8 = 3;
 
-/// What errors are told apart by.
+/// The category of an error. It decides the exit status and whether to retry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ErrorKind {
-    /// The command line says what cannot be done.
+    /// The command line is wrong.
     Usage,
-    /// What was asked for is not there.
+    /// The requested object does not exist.
     NotFound,
-    /// The request, or the input, is not taken as it is.
+    /// The request or the input is invalid.
     Refused,
-    /// Nobody answers, or not now.
+    /// The server cannot be reached, does not respond or is busy.
     Unreachable,
-    /// A file, a pipe or a disk.
+    /// A file, pipe or disk operation failed.
     Io,
-    /// What must not happen.
+    /// A bug, a protocol violation or damaged data.
     Internal,
 }
 
-/// Why a command stopped.
+/// The error that stopped a command.
 #[derive(Debug)]
 pub(super) struct CliError {
     kind: ErrorKind,
     source: Box<dyn Error + Send + Sync>,
 }
 
-/// What goes wrong in commands themselves.
+/// Errors that commands raise themselves. Other modules' errors are stored in [`CliError`] unchanged.
 #[derive(Debug, ThisError)]
 pub(super) enum Problem {
-    /// An endpoint that is no address.
-    #[error("endpoint '{endpoint}' {problem}; write it like http://127.0.0.1:50051 or 127.0.0.1:50051")]
+    /// The endpoint is not a valid address.
+    #[error("invalid endpoint '{endpoint}': {problem}; use http://127.0.0.1:50051 or 127.0.0.1:50051")]
     Endpoint {
-        /// As given.
+        /// The endpoint as given.
         endpoint: String,
-        /// What is wrong with it.
+        /// What is wrong with the endpoint.
         problem: &'static str,
     },
-    /// An option that only a page takes, with a file of ticks.
-    #[error("{path}: {flag} is for ticker pages; every row of a file of ticks has its own", path = path.display())]
+    /// An option that applies only to ticker pages was given for a file of ticks.
+    #[error(
+        "{path}: {flag} applies only to ticker pages; a file of ticks has this value in every row",
+        path = path.display()
+    )]
     PageOnly {
         /// The file.
         path: PathBuf,
         /// The option.
         flag: &'static str,
     },
-    /// Nobody answers there.
+    /// The connection could not be opened.
     #[error(
-        "cannot reach a silkrate server at {endpoint}: {problem}\n  start one with 'silkrate serve', or name another with --endpoint or SILKRATE_ENDPOINT"
+        "cannot reach a silkrate server at {endpoint}: {problem}\n  \
+         start a server with 'silkrate serve', or set another address with --endpoint or SILKRATE_ENDPOINT"
     )]
     Unreachable {
-        /// Where.
+        /// The address of the server.
         endpoint: String,
-        /// The innermost cause.
+        /// The message of the innermost cause.
         problem: String,
     },
-    /// The connection broke under a request.
-    #[error("the connection to {endpoint} failed: {problem}\n  is it a silkrate server, and still running?")]
+    /// The connection broke during a request.
+    #[error("the connection to {endpoint} failed: {problem}\n  check that a silkrate server is running there")]
     Lost {
-        /// Where.
+        /// The address of the server.
         endpoint: String,
-        /// The innermost cause.
+        /// The message of the innermost cause.
         problem: String,
     },
-    /// A stream without an end ended.
-    #[error("{endpoint} ended the watch")]
+    /// The server closed the stream of a watch.
+    #[error("{endpoint} closed the watch stream")]
     Ended {
-        /// Where.
+        /// The address of the server.
         endpoint: String,
     },
-    /// Not even heartbeats came.
-    #[error("nothing from {endpoint} for {} s", silence.as_secs())]
+    /// Neither a change nor a heartbeat arrived in time.
+    #[error("no message from {endpoint} for {} s", silence.as_secs())]
     Silent {
-        /// Where.
+        /// The address of the server.
         endpoint: String,
-        /// Longer than it may be silent.
+        /// The time without a message.
         silence: Duration,
     },
-    /// No answer within `--timeout`.
-    #[error("no answer from {endpoint} within {}; give it longer with --timeout", whole_length(duration_us(*timeout)))]
+    /// The server did not respond within `--timeout`.
+    #[error("no response from {endpoint} within {}; increase --timeout", format_duration(duration_us(*timeout)))]
     Timeout {
-        /// Where.
+        /// The address of the server.
         endpoint: String,
-        /// As asked for.
+        /// The value of `--timeout`.
         timeout: Duration,
     },
-    /// The server answered with an error.
+    /// The server responded with an error status.
     #[error("{}", describe(.0))]
     Status(Box<Status>),
-    /// The server answered what the protocol does not allow.
-    #[error("the server's answer is wrong: {0}; does its version fit this command's?")]
+    /// The response violates the protocol.
+    #[error("invalid response from the server: {0}; check that server and command have compatible versions")]
     Protocol(&'static str),
-    /// A file that cannot be read.
+    /// The file cannot be read.
     #[error("{path}: {problem}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         problem: io::Error,
     },
-    /// A page over the limit.
-    #[error("{path}: over {limit_mib} MiB, too large for a ticker page; cut out the part with the ticker", path = path.display())]
+    /// The ticker page is larger than the limit.
+    #[error(
+        "{path}: over {limit_mib} MiB, too large for a ticker page; send only the part with the ticker",
+        path = path.display()
+    )]
     PageTooLarge {
         /// The file.
         path: PathBuf,
-        /// In MiB.
+        /// The limit in MiB.
         limit_mib: u64,
     },
-    /// A CSV file without a usable header.
+    /// The CSV file has no usable header.
     #[error("{path}: {problem}", path = path.display())]
     Header {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the header.
         problem: TickCsvHeaderError,
     },
-    /// An error that concerns one file.
+    /// An error in the processing of one file.
     #[error("{path}: {problem}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What went wrong with it.
+        /// The error.
         problem: Box<CliError>,
     },
-    /// The answer could not be written.
+    /// The answer cannot be written to standard output.
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
-    /// Parquet where only a stream is.
-    #[error("Parquet is read from its end and cannot come through a pipe; save it to a file and name that")]
+    /// Parquet was given on standard input.
+    #[error(
+        "cannot read Parquet from a pipe, because the metadata is at the end of the data; \
+         save the data to a file and pass the file"
+    )]
     ParquetPipe,
-    /// An option that only ticks take, with a full export.
-    #[error("{flag} is for ticks; a full export goes into an empty store as it is")]
+    /// An option that applies only to files of ticks was given for a full export.
+    #[error("{flag} applies only to files of ticks; a full export is imported unchanged into an empty store")]
     TicksOnly {
         /// The option.
         flag: &'static str,
@@ -270,12 +280,12 @@ impl From<tokio::task::JoinError> for CliError {
 }
 
 impl CliError {
-    /// An error of a kind.
+    /// Creates an error of kind `kind`.
     pub(super) fn new(kind: ErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind, source: source.into() }
     }
 
-    /// The exit status. A reader that went away, as `| head` does, is no failure.
+    /// Returns the exit status. A pipe closed by its reader, as by `| head`, counts as success.
     pub(super) fn exit_code(&self) -> ExitCode {
         match self.kind {
             ErrorKind::Usage => ExitCode::from(USAGE_STATUS),
@@ -290,7 +300,7 @@ impl CliError {
         self.source.downcast_ref()
     }
 
-    /// What the server answered, if it did.
+    /// Returns the error status of the server, if the server sent one.
     fn status(&self) -> Option<&Status> {
         let problem = self.problem()?;
         if let Problem::File { problem, .. } = problem {
@@ -299,7 +309,7 @@ impl CliError {
         if let Problem::Status(status) = problem { Some(status) } else { None }
     }
 
-    /// Whether the server misses the time at which a page showed its quotes, or doubts it.
+    /// Returns true if the server refused a ticker page because its observed time is missing or invalid.
     pub(super) fn is_about_observed_time(&self) -> bool {
         let details = self.status().map(Status::get_error_details);
         let is_about = |details: ErrorDetails| {
@@ -309,33 +319,33 @@ impl CliError {
         details.is_some_and(is_about)
     }
 
-    /// Whether asking again, later, would end the same way.
-    pub(super) fn is_hopeless(&self) -> bool {
+    /// Returns true if a later retry would fail with the same error.
+    pub(super) fn is_permanent(&self) -> bool {
         match self.status() {
             Some(status) => matches!(status.code(), Code::InvalidArgument | Code::Unimplemented),
             None => self.kind != ErrorKind::Unreachable,
         }
     }
 
-    /// Whether what was asked for is not there.
+    /// Returns true if the requested object does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         self.kind == ErrorKind::NotFound
     }
 
-    /// When the server wants to be asked again.
+    /// Returns the wait before a retry that the server asks for (`RetryInfo`).
     pub(super) fn retry_after(&self) -> Option<Duration> {
         self.status()?.get_error_details().retry_info().and_then(|info| info.retry_delay)
     }
 
-    /// Whether nobody is there to be told.
+    /// Returns true if the reader of standard output closed the pipe, so that no error needs to be printed.
     pub(super) fn is_closed_pipe(&self) -> bool {
         matches!(self.problem(), Some(Problem::Output(problem)) if problem.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// Whether it is of one input, which it names.
-    pub(super) fn names_its_input(&self) -> bool {
+    /// Returns true if the error concerns one input file and its message names the file.
+    pub(super) fn names_input_file(&self) -> bool {
         match self.problem() {
-            Some(Problem::File { problem, .. }) => problem.names_its_input(),
+            Some(Problem::File { problem, .. }) => problem.names_input_file(),
             Some(
                 Problem::Read { .. } | Problem::PageTooLarge { .. } | Problem::Header { .. } | Problem::ParquetPipe,
             ) => true,
@@ -344,24 +354,24 @@ impl CliError {
         }
     }
 
-    /// Whether the next file has no better chance than this one had.
+    /// Returns true if the error does not depend on the input file. The command then skips the remaining files.
     pub(super) fn stops_all(&self) -> bool {
         match self.status() {
             Some(status) => !matches!(
                 status.code(),
                 Code::InvalidArgument | Code::OutOfRange | Code::NotFound | Code::FailedPrecondition
             ),
-            None => !self.names_its_input(),
+            None => !self.names_input_file(),
         }
     }
 }
 
-/// The words at the bottom of a chain of errors: "connection refused" rather than "transport error".
+/// Returns the message of the innermost cause: "connection refused" instead of "transport error".
 pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
     causes(error).last().map(|cause| clean(&cause.to_string()).into_owned()).unwrap_or_default()
 }
 
-/// A status with its google.rpc details, a line each.
+/// Formats a status: its message, then each of its `google.rpc` details on its own line.
 fn describe(status: &Status) -> String {
     let kind = match status.code() {
         Code::InvalidArgument => "invalid argument",
@@ -369,11 +379,11 @@ fn describe(status: &Status) -> String {
         Code::ResourceExhausted => "the server is busy",
         Code::Unavailable => "the server cannot serve this now",
         Code::DataLoss => "stored data is damaged",
-        Code::DeadlineExceeded => "the server ran out of time",
+        Code::DeadlineExceeded => "deadline exceeded",
         Code::OutOfRange => "out of range",
-        Code::FailedPrecondition => "not possible as things stand",
-        Code::Unimplemented => "the server does not know this request",
-        Code::Cancelled => "the server gave up on this request",
+        Code::FailedPrecondition => "not possible in the current state",
+        Code::Unimplemented => "the server does not support this request",
+        Code::Cancelled => "the server cancelled this request",
         Code::Ok
         | Code::Unknown
         | Code::AlreadyExists
@@ -390,12 +400,12 @@ fn describe(status: &Status) -> String {
     lines.join("\n  ")
 }
 
-/// The details that the message does not say already.
+/// Returns the details that the message does not contain already.
 fn detail_lines(message: &str, details: &ErrorDetails) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(bad_request) = details.bad_request() {
-        let unsaid = bad_request.field_violations.iter().filter(|v| !message.contains(&v.description));
-        lines.extend(unsaid.map(|v| format!("{}: {}", clean(&v.field), clean(&v.description))));
+        let missing = bad_request.field_violations.iter().filter(|v| !message.contains(&v.description));
+        lines.extend(missing.map(|v| format!("{}: {}", clean(&v.field), clean(&v.description))));
     }
     if let Some(info) = details.error_info() {
         lines.push(format!("reason: {}", clean(&info.reason)));
@@ -405,7 +415,7 @@ fn detail_lines(message: &str, details: &ErrorDetails) -> Vec<String> {
     }
     if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
         let micros = duration_us(delay);
-        lines.push(format!("try again in {}", super::text::length(micros)));
+        lines.push(format!("try again in {}", super::text::format_rounded_duration(micros)));
     }
     lines
 }
@@ -416,7 +426,7 @@ mod tests {
     use std::collections::HashMap;
 
     #[test]
-    fn a_status_is_told_with_its_details() {
+    fn status_message_lists_error_details() {
         let check = |status: Status, expect: &str| assert_eq!(describe(&status), expect);
         check(Status::not_found("no quote"), "not found: no quote");
         check(Status::internal(""), "the server failed");
@@ -426,7 +436,7 @@ mod tests {
             Status::with_error_details(Code::InvalidArgument, "bad request", details),
             "invalid argument: bad request\n  pair: 'KGS' is not two currencies\\u{1b}[2J",
         );
-        // As the server writes it: once is enough.
+        // The message already contains the violation, so it is not repeated.
         let mut details = ErrorDetails::new();
         details.add_bad_request_violation("end_time", "is before start_time");
         check(
@@ -443,10 +453,10 @@ mod tests {
     }
 
     #[test]
-    fn exit_statuses() {
+    fn exit_status_depends_on_error_kind() {
         let check = |error: CliError, expect: ExitCode| assert_eq!(error.exit_code(), expect, "{error}");
         check(TimeArgumentError::Malformed("x".to_owned()).into(), ExitCode::from(2));
-        check(Problem::Endpoint { endpoint: "x y".to_owned(), problem: "is no address" }.into(), ExitCode::from(2));
+        check(Problem::Endpoint { endpoint: "x y".to_owned(), problem: "not an address" }.into(), ExitCode::from(2));
         check(Problem::Output(io::ErrorKind::BrokenPipe.into()).into(), ExitCode::SUCCESS);
         check(Problem::Output(io::ErrorKind::StorageFull.into()).into(), ExitCode::FAILURE);
         check(CliError::from(StoreError::Damaged { path: "x".to_owned(), problem: "y".to_owned() }), ExitCode::FAILURE);

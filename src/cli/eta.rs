@@ -1,25 +1,25 @@
-//! How long work will still take, for progress bars.
+//! The estimated remaining time (ETA) of progress bars.
 //!
-//! **Invariant**: nothing is said before there is something to judge by.
+//! **Invariant**: there is no estimate before enough progress was measured.
 
 use std::time::Duration;
 
-use super::text::length;
+use super::text::format_rounded_duration;
 use crate::domain::Timestamp;
 
-/// Before that a rate says little.
-const JUDGED_AFTER: Duration = Duration::from_secs(1);
+/// The minimum elapsed time for an estimate; before it, the measured speed is unreliable.
+const ESTIMATE_AFTER: Duration = Duration::from_secs(1);
 
-/// `, about 26 s left`, going by the whole of what is done, which moves less than the last moments do. Empty where
-/// nothing is known: at the beginning, and once more is done than was expected.
-pub(super) fn left(done: u64, total: u64, elapsed: Duration) -> String {
-    if done == 0 || done >= total || elapsed < JUDGED_AFTER {
+/// Formats the remaining time as `, about 26 s left`. The estimate uses the average speed since the start, which varies
+/// less than the current speed. Returns an empty text at the start, and when `done` reaches or exceeds `total`.
+pub(super) fn eta(done: u64, total: u64, elapsed: Duration) -> String {
+    if done == 0 || done >= total || elapsed < ESTIMATE_AFTER {
         return String::new();
     }
     let micros = elapsed.as_micros() * u128::from(total - done) / u128::from(done);
     let micros = i64::try_from(micros).unwrap_or(i64::MAX);
     let about = if micros < Timestamp::SECOND_US { "" } else { "about " };
-    format!(", {about}{} left", length(micros))
+    format!(", {about}{} left", format_rounded_duration(micros))
 }
 
 #[cfg(test)]
@@ -27,9 +27,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_goes_by_what_is_done() {
+    fn eta_extrapolates_average_speed() {
         let check = |done, total, elapsed_ms, expect: &str| {
-            assert_eq!(left(done, total, Duration::from_millis(elapsed_ms)), expect, "{done}/{total}");
+            assert_eq!(eta(done, total, Duration::from_millis(elapsed_ms)), expect, "{done}/{total}");
         };
         check(0, 100, 9_000, "");
         check(1, 100, 999, "");

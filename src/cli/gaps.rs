@@ -1,17 +1,17 @@
-//! `gaps`: where a series was not observed for long, and why.
+//! The `gaps` command: long times without observations, and their reasons.
 
 use clap::Args;
 
 use super::output::Column;
 use super::pages::{Page, limit, list, note_rest};
-use super::rate::parse_length;
-use super::text::length;
+use super::rate::parse_duration;
+use super::text::format_rounded_duration;
 use super::time_argument::TimeArgument;
 use super::value::Value;
 use super::{CliError, Outcome, Session};
 use crate::proto::v1::{Gap, GapReason, GapStretch, ListGapsRequest};
 
-/// Gaps asked for at a time.
+/// The maximum number of gaps per page.
 const PAGE_GAPS_MAX: u64 = 1_000;
 
 const EXAMPLES: &str = "\
@@ -20,31 +20,34 @@ Examples:
   silkrate gaps TMT/USD --from -7d --min 2h
   silkrate gaps --source nbt --min 2d --output json
 
-A gap is a time between two observations, or since the last one, longer than
-runs of the series bridge. What polls of its source found meanwhile says why:
-asked and silent (it answered, without this rate), refused, unreachable, or
-not asked.";
+A gap is a time between two observations, or since the last one, that is longer
+than the collapse window of the series, or than --min. The polls of the source
+during the gap give its reason:
+  asked and silent  the source answered, but without this rate
+  refused           the source refused the poll, or its data was not accepted
+  unreachable       the source did not answer, or failed
+  not asked         the source was not polled";
 
 /// Arguments of `gaps`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct GapsArgs {
-    /// Only this pair, like KGS/USD
+    /// Show only this pair, like KGS/USD; default all
     #[arg(value_name = "PAIR", default_value = "", hide_default_value = true)]
     pair: String,
-    /// Only what this source published; needed where several have the pair and none of them is preferred
+    /// Show only this source; required if several sources have the pair and none of them is preferred
     #[arg(long, value_name = "SLUG", default_value = "", hide_default_value = true)]
     source: String,
-    /// Gaps that end after this time
+    /// Show only gaps that end after this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
-    /// Gaps that begin before this time
+    /// Show only gaps that begin before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
-    /// Only gaps longer than this, like 2h; the collapse window of the series if left out
-    #[arg(long, value_name = "SPAN", value_parser = parse_length)]
+    /// Show only gaps longer than this, like 2h; default the collapse window of the series
+    #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
     min: Option<prost_types::Duration>,
-    /// Most rows; 50 in a table, no limit in JSON and CSV unless given
+    /// Maximum number of rows; default 50 in a table, unlimited in json and csv
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 }
@@ -59,16 +62,17 @@ const COLUMNS: &[Column<Gap>] = &[
         |row| if row.open { Value::text("not yet") } else { Value::time(row.end_time.as_ref()) },
     ),
     Column::data("open", |row| Value::Flag(row.open)),
-    Column::new("length", "length", |row| Value::length(row.length.as_ref())),
+    Column::new("length", "length", |row| Value::duration(row.length.as_ref())),
     Column::data("reason", |row| name(row.reason())),
-    Column::table("reason", reasons),
-    Column::data("asked_silent_length", |row| Value::length(row.asked_silent_length.as_ref())),
-    Column::data("refused_length", |row| Value::length(row.refused_length.as_ref())),
-    Column::data("unreachable_length", |row| Value::length(row.unreachable_length.as_ref())),
-    Column::data("not_asked_length", |row| Value::length(row.not_asked_length.as_ref())),
+    Column::table("reason", describe_reasons),
+    Column::data("asked_silent_length", |row| Value::duration(row.asked_silent_length.as_ref())),
+    Column::data("refused_length", |row| Value::duration(row.refused_length.as_ref())),
+    Column::data("unreachable_length", |row| Value::duration(row.unreachable_length.as_ref())),
+    Column::data("not_asked_length", |row| Value::duration(row.not_asked_length.as_ref())),
     Column::data("stretches", |row| Value::List(row.stretches.iter().map(stretch).collect())),
 ];
 
+/// Converts a part of a gap with a single reason to a JSON record.
 fn stretch(stretch: &GapStretch) -> Value {
     Value::Record(vec![
         ("start_time", Value::time(stretch.start_time.as_ref())),
@@ -81,7 +85,7 @@ fn name(reason: GapReason) -> Value {
     Value::name(reason.as_str_name(), "GAP_REASON_")
 }
 
-const fn words(reason: GapReason) -> &'static str {
+const fn describe_reason(reason: GapReason) -> &'static str {
     match reason {
         GapReason::Unspecified => "",
         GapReason::AskedSilent => "asked and silent",
@@ -91,8 +95,9 @@ const fn words(reason: GapReason) -> &'static str {
     }
 }
 
-/// The reason; of several how long each lasted, the longest first and of equals the one that leads.
-fn reasons(gap: &Gap) -> Value {
+/// Describes the reason of a gap. Several reasons are listed with their durations, longest first; the reason of the gap
+/// comes before others of the same duration.
+fn describe_reasons(gap: &Gap) -> Value {
     let parts = [
         (gap.asked_silent_length.as_ref(), GapReason::AskedSilent),
         (gap.refused_length.as_ref(), GapReason::Refused),
@@ -102,16 +107,18 @@ fn reasons(gap: &Gap) -> Value {
     let mut parts: Vec<(i64, GapReason)> = parts
         .into_iter()
         .filter_map(|(length, reason)| {
-            let Value::Length(micros) = Value::length(length) else { return None };
+            let Value::Duration(micros) = Value::duration(length) else { return None };
             (micros > 0).then_some((micros, reason))
         })
         .collect();
     if parts.len() < 2 {
-        return Value::text(words(gap.reason()));
+        return Value::text(describe_reason(gap.reason()));
     }
     parts.sort_by_key(|(micros, reason)| (std::cmp::Reverse(*micros), *reason != gap.reason()));
-    let said = parts.iter().map(|(micros, reason)| Value::Text(format!("{} {}", words(*reason), length(*micros))));
-    Value::List(said.collect())
+    let texts = parts
+        .iter()
+        .map(|(us, reason)| Value::Text(format!("{} {}", describe_reason(*reason), format_rounded_duration(*us))));
+    Value::List(texts.collect())
 }
 
 pub(super) async fn run(args: GapsArgs, session: &Session) -> Result<Outcome, CliError> {
@@ -142,7 +149,7 @@ mod tests {
     use crate::domain::Timestamp;
 
     #[test]
-    fn several_reasons_are_told_longest_first() {
+    fn several_reasons_are_listed_longest_first() {
         let hours = |hours: i64| {
             (hours > 0).then_some(prost_types::Duration {
                 seconds: hours * Timestamp::HOUR_US / Timestamp::SECOND_US,
@@ -158,8 +165,8 @@ mod tests {
                 not_asked_length: hours(not_asked),
                 ..Gap::default()
             };
-            let shown = reasons(&gap).to_shown(Timestamp::from_micros(0));
-            assert_eq!((shown.line, shown.folded), (expect.join("; "), expect.join("\n")));
+            let formatted = describe_reasons(&gap).to_formatted(Timestamp::from_micros(0));
+            assert_eq!((formatted.line, formatted.folded), (expect.join("; "), expect.join("\n")));
         };
         check([0, 0, 3, 0], GapReason::Unreachable, &["unreachable"]);
         check([2, 0, 30, 0], GapReason::Unreachable, &["unreachable 30 h", "asked and silent 2 h"]);
@@ -168,12 +175,12 @@ mod tests {
             GapReason::NotAsked,
             &["not asked 3 d", "asked and silent 2 h", "refused 2 h", "unreachable 2 h"],
         );
-        // Of equals the leading one.
+        // Two reasons of the same duration: the reason of the gap comes first.
         check([2, 0, 2, 0], GapReason::Unreachable, &["unreachable 2 h", "asked and silent 2 h"]);
     }
 
     #[test]
-    fn a_gap_of_several_reasons_fits_a_terminal() {
+    fn gap_with_several_reasons_fits_80_columns() {
         let gap = Gap {
             pair: "KGS/USD".to_owned(),
             source: "timesca".to_owned(),

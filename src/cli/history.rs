@@ -1,16 +1,16 @@
-//! `history`: the runs of a series, row by row as they come.
+//! The `history` command: the runs of a series.
 
 use clap::Args;
 
 use super::output::Column;
-use super::pages::{Page, limit, list_without};
+use super::pages::{Page, limit, list_hiding_columns};
 use super::runs::{REPORTED_TITLE, reported};
 use super::time_argument::TimeArgument;
 use super::value::Value;
 use super::{CliError, KnownArgs, Outcome, PairArgs, Session, note};
 use crate::proto::v1::{ListRunsRequest, Run};
 
-/// Runs asked for at a time: under a megabyte a message.
+/// The maximum number of runs per page. A page is under one megabyte.
 const PAGE_RUNS_MAX: u64 = 5_000;
 
 const BASELINE_TITLE: &str = "baseline";
@@ -22,8 +22,8 @@ Examples:
   silkrate history KGS/USD --desc --limit 10
   silkrate history KGS/USD --from 2025-01-01 --to 2026-01-01 --output csv > kgs.csv
 
-A row is a run: ticks that followed each other with the same published value.
-Runs first observed at --from are in, those first observed at --to are not.";
+Each row is a run: consecutive ticks with the same published value. The range
+includes runs first observed at --from and excludes runs first observed at --to.";
 
 /// Arguments of `history`.
 #[derive(Debug, Args)]
@@ -31,26 +31,26 @@ Runs first observed at --from are in, those first observed at --to are not.";
 pub struct HistoryArgs {
     #[command(flatten)]
     series: PairArgs,
-    /// Runs first observed at this time or later
+    /// Show only runs first observed at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
-    /// Runs first observed before this time
+    /// Show only runs first observed before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
-    /// Most rows; 50 in a table, no limit in JSON and CSV unless given
+    /// Maximum number of rows; default 50 in a table, unlimited in json and csv
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Newest first
+    /// Show the newest runs first
     #[arg(long)]
     desc: bool,
-    /// Also the run in force at --from, ahead of the others
+    /// Also show the run in force at --from, before the other rows
     #[arg(long, requires = "from")]
     baseline: bool,
     #[command(flatten)]
     known: KnownArgs,
 }
 
-/// A run of the range, or the one before it.
+/// A row: a run of the range, or the baseline before it.
 struct Row {
     run: Run,
     is_baseline: bool,
@@ -84,7 +84,7 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
     let client = session.connect().await?;
     let hidden: &[&str] = if args.baseline { &[] } else { &[BASELINE_TITLE] };
     let rows = limit(session, args.limit);
-    let listed = list_without(session, COLUMNS, hidden, rows, PAGE_RUNS_MAX, async |page_size, page_token| {
+    let listed = list_hiding_columns(session, COLUMNS, hidden, rows, PAGE_RUNS_MAX, async |page_size, page_token| {
         let request = ListRunsRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().list_runs(client.request(request))).await?;
         let row = |run| Row { run, is_baseline: false };
@@ -93,7 +93,7 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
     });
     let listed = listed.await?;
     if listed.more && args.limit.is_none() {
-        note(&format!("the first {rows} runs; there are more: --limit ROWS, or --desc for the newest"));
+        note(&format!("showing the first {rows} runs; use --limit ROWS for more, or --desc for the newest"));
     } else if listed.rows == 0 && session.is_table() {
         note("no runs in that range");
     }

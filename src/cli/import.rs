@@ -1,7 +1,7 @@
-//! `import`: a full export into a new store, or a file of ticks to the server.
+//! `import`: creates a store from a full export, or sends a file of ticks to the server.
 //!
-//! **Invariant**: a full export makes a whole store or none. Broken off, by a signal too, it leaves a directory that
-//! no server opens and that the same command begins over.
+//! **Invariant**: the import of a full export creates a complete store or none. An import that is interrupted, for
+//! example by a signal, leaves a directory that no server opens and that the same command overwrites.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,47 +30,53 @@ Examples:
   silkrate import runs.parquet
   silkrate import history.csv --dry-run
 
-A directory is a full export, made with 'silkrate export --full'. It becomes
-a store like the one it came from, recorded times included; --db must hold
-nothing, and no server must run on it. Broken off, run it again.
+A directory must be a full export, made with 'silkrate export --full'. It
+becomes an identical store, with the same recorded times. The directory given
+with --db must be absent or empty, and no server may use it. If the command is
+interrupted, run it again.
 
-A file is ticks for the running server, as with ingest: CSV of ticks, or runs
-as 'silkrate export' writes them, Parquet or CSV. Of a run, these have the first and the last
-observation; those between are in a full export only, and a run longer than
-the collapse window comes apart. Parquet that another program wrote anew is
-read too, with its decimals, times in UTC and texts as they come; but of what
-silkrate wrote every byte is checked first, and such a file has no checksum.
-What is refused is named by its row, and
-the rest goes in (exit status 3).";
+A file must contain ticks, which the command sends to the running server, like
+'silkrate ingest'. It is a CSV file of ticks, or a file of runs from
+'silkrate export' in Parquet or CSV. A file of runs has only the first and the
+last observation of each run; only a full export has the others. A run longer
+than the collapse window therefore becomes two runs.
 
-/// How often progress is shown.
-const SHOW_EVERY: Duration = Duration::from_millis(100);
+Every byte of a Parquet file from silkrate is verified by a checksum. A Parquet
+file that another program rewrote is accepted without a checksum, if its rates
+are decimals and its times are in UTC.
+
+Each refused row is reported by its number; the other rows are stored (exit
+status 3).";
+
+/// Interval between updates of the progress bar.
+const SHOW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ImportArgs {
-    /// Directory of a full export, or a Parquet or CSV file of ticks
+    /// Directory of a full export, or Parquet or CSV file of ticks
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
-    /// Directory of the store that a full export becomes
+    /// Directory of the store to create from a full export
     #[arg(long, value_name = "DIR", env = "SILKRATE_DB", default_value = "silkrate-data")]
     db: PathBuf,
-    /// Replace what is stored where ticks differ; it stays readable as a revision
+    /// Replace stored rates that differ; the old rates stay readable as revisions
     #[arg(long)]
     revise: bool,
-    /// Say what would happen to ticks, and store nothing
+    /// For a file of ticks: report what would be stored, without storing it
     #[arg(long)]
     dry_run: bool,
 }
 
-/// What became a store.
+/// The imported commit and the manifest of the full export.
 struct Imported {
     commit: Commit,
     manifest: Manifest,
 }
 
 impl Imported {
+    /// Number of rows in a part of the export.
     fn rows(&self, part: &str) -> Value {
         let part = self.manifest.parts.iter().find(|other| other.name == part);
         part.map_or(Value::Absent, |part| Value::Count(part.row_count))
@@ -102,7 +108,7 @@ pub(super) async fn run(args: ImportArgs, session: &Session) -> Result<Outcome, 
     let imported = import_store(&source, &db).await?;
     write_one(stdout(), session.style, COLUMNS, &imported)?;
     if session.is_table() {
-        note(&format!("start it with: silkrate serve --db {}", clean(&db.display().to_string())));
+        note(&format!("to serve this store, run: silkrate serve --db {}", clean(&db.display().to_string())));
     }
     Ok(Outcome::Done)
 }
@@ -117,33 +123,34 @@ async fn import_store(source: &Path, db: &Path) -> Result<Imported, CliError> {
     let (bytes, rows) = (export.total_bytes(), export.total_rows());
     let progress = Arc::new(ReadProgress::default());
 
-    let (sums, seen) = (Arc::clone(&export), Arc::clone(&progress));
+    let (checked, observed) = (Arc::clone(&export), Arc::clone(&progress));
     let bar = Progress::new(Some(bytes));
-    let checking = spawn_blocking(move || sums.check_sums(&seen));
-    watched(checking, || bar.update_checked(progress.checked_bytes())).await??;
+    let checking = spawn_blocking(move || checked.check_sums(&observed));
+    with_progress(checking, || bar.update_checked(progress.checked_bytes())).await??;
     drop(bar);
 
-    let (whole, seen, db) = (Arc::clone(&export), Arc::clone(&progress), db.to_owned());
+    let (restored, observed, db) = (Arc::clone(&export), Arc::clone(&progress), db.to_owned());
     let bar = Progress::new(Some(bytes));
-    let restoring = spawn_blocking(move || whole.restore(&db, default_state_rules(), &seen));
-    let commit = watched(restoring, || bar.update(share(bytes, progress.rows(), rows), progress.rows())).await??;
+    let restoring = spawn_blocking(move || restored.restore(&db, default_state_rules(), &observed));
+    let commit =
+        with_progress(restoring, || bar.update(share(bytes, progress.rows(), rows), progress.rows())).await??;
     Ok(Imported { commit, manifest: export.manifest().clone() })
 }
 
-/// Waits for a task and shows how far it is.
-async fn watched<T>(mut task: JoinHandle<T>, mut show: impl FnMut()) -> Result<T, CliError> {
-    let mut moments = tokio::time::interval(SHOW_EVERY);
+/// Waits for a task and shows its progress meanwhile.
+async fn with_progress<T>(mut task: JoinHandle<T>, mut show: impl FnMut()) -> Result<T, CliError> {
+    let mut interval = tokio::time::interval(SHOW_INTERVAL);
     loop {
         tokio::select! {
             done = &mut task => return Ok(done?),
-            _ = moments.tick() => show(),
+            _ = interval.tick() => show(),
         }
     }
 }
 
-/// The bytes that so many of the rows take, all rows taken as equally long.
-fn share(bytes: u64, rows: u64, of_rows: u64) -> u64 {
-    u64::try_from(u128::from(bytes) * u128::from(rows) / u128::from(of_rows.max(1))).unwrap_or(bytes)
+/// Estimates the bytes of `rows` of `total_rows` rows, assuming rows of equal length.
+fn share(bytes: u64, rows: u64, total_rows: u64) -> u64 {
+    u64::try_from(u128::from(bytes) * u128::from(rows) / u128::from(total_rows.max(1))).unwrap_or(bytes)
 }
 
 #[cfg(test)]
@@ -151,8 +158,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_of_bytes_goes_by_rows() {
-        let check = |bytes, rows, of_rows, expect| assert_eq!(share(bytes, rows, of_rows), expect);
+    fn share_of_bytes_is_proportional_to_rows() {
+        let check = |bytes, rows, total_rows, expect| assert_eq!(share(bytes, rows, total_rows), expect);
         check(1_000, 0, 10, 0);
         check(1_000, 5, 10, 500);
         check(u64::MAX, 10, 10, u64::MAX);

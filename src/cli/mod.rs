@@ -1,10 +1,11 @@
-//! The command: arguments, the client commands, and how their answers look.
+//! The command line: arguments, client commands and output.
 //!
-//! Every command but `serve`, `verify` and the `import` of a full export is a gRPC client. Answers go to standard output, everything else (notes,
-//! progress, errors) to standard error, so that a pipe holds nothing but the answer.
+//! `serve`, `verify` and the `import` of a full export work on a store directly. Every other command is a gRPC client.
+//! Answers go to standard output. Notes, progress and errors go to standard error, so that a pipe receives only the
+//! answer.
 //!
-//! **Invariant**: a command ends with 0 when done, 1 when it failed, 2 on wrong usage and 3 when some input was
-//! refused; 130 when interrupted, 143 when told to stop. What a server says reaches a terminal with its control characters escaped.
+//! **Invariant**: the exit status is 0 (done), 1 (failed), 2 (wrong usage), 3 (some input was refused), 130 (SIGINT) or
+//! 143 (SIGTERM). Control characters in text from a server are escaped before the text is printed.
 
 mod atomic_write;
 mod backfill;
@@ -49,38 +50,38 @@ use self::output::{Format, Style};
 use self::time_argument::TimeArgument;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::ServeArgs;
-use crate::domain::parse_length;
+use crate::domain::parse_duration;
 use crate::proto::convert::timestamp;
 use crate::server;
 
-/// What shells add to the number of the signal that ended a process.
-const SIGNALLED_STATUS: i32 = 128;
+/// A process that a signal ended has this number plus the signal number as its exit status, as in shells.
+const SIGNAL_STATUS_BASE: i32 = 128;
 
 const EXIT_STATUS_HELP: &str = "\
 Times:
-  2025-12-08T09:30:00Z (RFC 3339), 2025-12-08 (its start, UTC), now, or a
-  distance back: -90m -12h -7d -2w -1mo -1y. All times shown are UTC.
+  RFC 3339 (2025-12-08T09:30:00Z), a date (2025-12-08, its start in UTC), now,
+  or a time before now: -90m -12h -7d -2w -1mo -1y. Times are printed in UTC.
 
 Exit status:
-  0 done   1 failed   2 wrong usage   3 some input was refused";
+  0 done   1 failed   2 wrong usage   3 some input was refused or is held";
 
 /// Exchange-rate time series for five Central Asian currencies.
 #[derive(Debug, Parser)]
 #[command(name = "silkrate", version, about, after_help = EXIT_STATUS_HELP, max_term_width = 100)]
 pub struct Cli {
-    /// Options of every command.
+    /// Options that every command has.
     #[command(flatten)]
     pub common: CommonArgs,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Options of every command that asks a server.
+/// Options that every command has: the server, the output format and the timeout.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server and output")]
 pub struct CommonArgs {
-    /// Server to ask: http://host:port or host:port
+    /// Server address: http://host:port or host:port
     #[arg(
         long,
         global = true,
@@ -89,77 +90,77 @@ pub struct CommonArgs {
         default_value = "http://127.0.0.1:50051"
     )]
     endpoint: String,
-    /// How to write the answer
+    /// Output format: table for people; json or csv for programs
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     output: Format,
-    /// Longest wait for an answer; 1s to 1d
+    /// Longest wait for a response, from 1s to 1d
     #[arg(long, global = true, value_name = "DURATION", default_value = "30s",
-          value_parser = |text: &str| parse_length(text, Duration::from_secs(1), Duration::from_hours(24)))]
+          value_parser = |text: &str| parse_duration(text, Duration::from_secs(1), Duration::from_hours(24)))]
     timeout: Duration,
 }
 
-/// The commands.
+/// The commands of `silkrate`. The doc comments are their help texts.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server
     Serve(Box<ServeArgs>),
     /// Send ticker pages or CSV files of ticks to the server
     Ingest(ingest::IngestArgs),
-    /// Fetch the tables of past days from a bank and send them to the server
+    /// Fetch a bank's tables of past days and send them to the server
     Backfill(backfill::BackfillArgs),
-    /// Show the latest rates, and whether they still move
+    /// Show the latest rate of every series, and whether it still moves
     Latest(latest::LatestArgs),
-    /// Show the latest rates as they change
+    /// Show the latest rates and update them as they change
     Watch(watch::WatchArgs),
-    /// Show the rate of a pair at a moment, direct or derived
+    /// Show the rate of a pair at a time, published or derived
     Rate(rate::RateArgs),
-    /// Convert an amount into another currency
+    /// Convert an amount from one currency into another
     Convert(convert::ConvertArgs),
-    /// List the history of a pair
+    /// List the rate history of a pair
     History(history::HistoryArgs),
-    /// Show the percent change between two moments, with its bounds
+    /// Show the percent change between two times, with its bounds
     Change(change::ChangeArgs),
-    /// List percent changes from period to period, with their bounds
+    /// List percent changes by day, week, month or year, with their bounds
     Changes(changes::ChangesArgs),
-    /// Compare two sources of a pair day by day, and say where they part
+    /// Compare two sources of a pair day by day, and show where they differ
     Compare(compare::CompareArgs),
-    /// List what a rate did by minute, hour, day, week or month
+    /// List candles (open, high, low, close) by minute, hour, day, week or month
     Candles(candles::CandlesArgs),
-    /// List what series there are
+    /// List the series in the store
     Series(series::SeriesArgs),
-    /// List sources: how each is treated, who says so, and what it has brought
+    /// List the sources: settings, where each setting comes from, feed health and series
     Sources(sources::SourcesArgs),
-    /// List what was believed before later knowledge replaced it
+    /// List the runs that later ticks replaced
     Revisions(revisions::RevisionsArgs),
-    /// List where a series was not observed for long, and why
+    /// List gaps in the observations of series, with their reasons
     Gaps(gaps::GapsArgs),
-    /// List, release or discard ticks held for being too far from the rate in force
+    /// List, release or discard held ticks, which are too far from the rate in force
     Quarantine(quarantine::QuarantineArgs),
-    /// Write a snapshot as Parquet, Arrow or CSV
+    /// Export a snapshot as Parquet, Arrow or CSV
     Export(export::ExportArgs),
-    /// Make a store of a full export, or send the ticks of a Parquet or CSV file to the server
+    /// Create a store from a full export, or send the ticks of a Parquet or CSV file to the server
     Import(import::ImportArgs),
-    /// Check every block of a store that no server has open
+    /// Check every block of a store while no server has it open
     Verify(verify::VerifyArgs),
 }
 
-/// The command, from its arguments to its exit status.
+/// Parses the arguments, runs the command and returns the exit status.
 ///
-/// It is here and not in `main.rs`, so that the program that calls it has nothing to compile.
+/// This function is in the library so that the binary, which only calls it, compiles quickly.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(run(cli)),
         Err(error) => {
-            eprintln!("error: cannot start the threads of the program: {error}");
+            eprintln!("error: cannot start the runtime threads: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Runs a command to its end and gives its exit status.
+/// Runs a command and returns its exit status.
 async fn run(cli: Cli) -> ExitCode {
-    // The server shuts down in order instead.
+    // The server handles signals itself, so that calls in progress can end before the process ends.
     if !matches!(cli.command, Command::Serve(_)) {
         exit_when_interrupted();
     }
@@ -188,6 +189,7 @@ async fn run(cli: Cli) -> ExitCode {
     }
 }
 
+/// Prints the error of a failed command and returns the exit status.
 fn finish(result: Result<Outcome, CliError>) -> ExitCode {
     match result {
         Ok(outcome) => outcome.into(),
@@ -200,33 +202,33 @@ fn finish(result: Result<Outcome, CliError>) -> ExitCode {
     }
 }
 
-/// The exit status of a command that was interrupted by a key of its own.
+/// Returns the exit status of a command that the user interrupted with Ctrl-C.
 fn interrupted_status() -> i32 {
-    SIGNALLED_STATUS + SignalKind::interrupt().as_raw_value()
+    SIGNAL_STATUS_BASE + SignalKind::interrupt().as_raw_value()
 }
 
-/// Ends the process on SIGINT and SIGTERM, whatever blocks: a terminal that does not read, an input that does not end.
-/// What is unfinished is removed first.
+/// On SIGINT and SIGTERM, removes unfinished files, restores the terminal and ends the process. This works even while
+/// the process blocks on a terminal or on standard input.
 fn exit_when_interrupted() {
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-        // Without a handler the process ends all the same, and leaves what it was at.
+        // Without a handler the signal still ends the process, but unfinished files remain.
         let Ok(mut signals) = signal(kind) else { continue };
         tokio::spawn(async move {
             if signals.recv().await.is_some() {
-                atomic_write::remove_all();
-                watch::give_back();
-                std::process::exit(SIGNALLED_STATUS + kind.as_raw_value());
+                atomic_write::remove_unfinished();
+                watch::restore_terminal();
+                std::process::exit(SIGNAL_STATUS_BASE + kind.as_raw_value());
             }
         });
     }
 }
 
-/// A line for people, on standard error. Nobody there to read it is no failure.
+/// Writes a line to standard error for the user. Ignores write errors, such as a closed pipe.
 fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// What all commands share: whom to ask, how to answer, and the moment it began.
+/// State that all commands share: server address, timeout, output style and start time.
 #[derive(Debug)]
 struct Session {
     endpoint: String,
@@ -247,9 +249,9 @@ impl Session {
         Client::connect(&self.endpoint, self.timeout).await
     }
 
-    /// A time for the wire, relative ones counted from the start of the command.
-    fn time(&self, when: Option<TimeArgument>) -> Result<Option<prost_types::Timestamp>, CliError> {
-        Ok(when.map(|when| when.resolve(self.style.now)).transpose()?.map(timestamp))
+    /// Converts a time argument to a protobuf timestamp. Relative times count from the start of the command.
+    fn time(&self, time: Option<TimeArgument>) -> Result<Option<prost_types::Timestamp>, CliError> {
+        Ok(time.map(|time| time.resolve(self.style.now)).transpose()?.map(timestamp))
     }
 
     fn is_table(&self) -> bool {
@@ -261,36 +263,36 @@ fn stdout() -> BufWriter<Stdout> {
     BufWriter::new(io::stdout())
 }
 
-/// A pair and, where several sources have it, one of them.
+/// Arguments that select a pair and a source.
 #[derive(Debug, Args)]
 struct PairArgs {
-    /// Currencies around a slash, like KGS/USD
+    /// Pair as BASE/QUOTE, like KGS/USD: the rate is in USD for one KGS
     pair: String,
-    /// Who published it; needed where several sources have the pair and none of them is preferred
+    /// Source of the rate; required if several sources have the pair and none of them is preferred
     #[arg(long, value_name = "SLUG", default_value = "", hide_default_value = true)]
     source: String,
 }
 
-/// Where a pair is a cross of two rates through the dollar.
+/// Arguments that select the sources of a cross rate through the US dollar.
 #[derive(Debug, Args)]
 struct LegArgs {
-    /// Who published each leg of a cross: given twice, the first currency's first
+    /// Source of one leg of a cross rate; give the option twice: first for the first currency, then for the second
     #[arg(long = "leg-source", value_name = "SLUG")]
     leg_sources: Vec<String>,
 }
 
-/// By whose clocks days begin.
+/// The time zone of days and longer periods.
 #[derive(Debug, Args)]
 struct ZoneArgs {
-    /// Zone by whose clocks days begin, like Asia/Bishkek; UTC if left out
+    /// Time zone in which days begin, like Asia/Bishkek; default UTC
     #[arg(long, value_name = "ZONE", default_value = "", hide_default_value = true)]
     zone: String,
 }
 
-/// As known at.
+/// The argument of a read as known at an earlier time.
 #[derive(Debug, Args)]
 struct KnownArgs {
-    /// Answer as known at this time, before later corrections
+    /// Use only what was recorded at or before this time, without later corrections
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     known: Option<TimeArgument>,
 }
@@ -301,12 +303,12 @@ mod tests {
     use clap::CommandFactory as _;
 
     #[test]
-    fn the_arguments_are_consistent() {
+    fn argument_definitions_are_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn usage() {
+    fn command_lines_are_accepted_or_refused_with_reason() {
         let check = |line: &str, expect: Result<(), &str>| match (Cli::try_parse_from(line.split(' ')), expect) {
             (Ok(_), Ok(())) => {}
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{line}: {error}"),
@@ -319,7 +321,7 @@ mod tests {
         check("silkrate latest --output xml", Err("possible values: table, json, csv"));
         check("silkrate rate KGS/USD --at -7d --max-age 2d --known 2025-12-08", Ok(()));
         check("silkrate rate", Err("<PAIR>"));
-        check("silkrate rate KGS/USD --at yesterday", Err("'yesterday' is no time"));
+        check("silkrate rate KGS/USD --at yesterday", Err("invalid time 'yesterday': use"));
         check("silkrate rate KGS/USD --max-age 1mo", Err("no fixed length"));
         check("silkrate history KGS/USD --from -1mo --to now --limit 5 --desc --baseline", Ok(()));
         check("silkrate history KGS/USD --from=-1mo", Ok(()));
@@ -346,7 +348,7 @@ mod tests {
         check("silkrate backfill --source cbu --from 2017-01-01 --to 2017-12-31 --pace 500ms --again", Ok(()));
         check("silkrate backfill --source cbu", Err("--from <DATE>"));
         check("silkrate backfill --source ecb --from 2017-01-01", Err("'ecb' cannot be followed"));
-        check("silkrate backfill --source cbu --from 2017-02-30", Err("no day of the calendar"));
+        check("silkrate backfill --source cbu --from 2017-02-30", Err("not a calendar day"));
         check("silkrate backfill --source cbu --from 2017-01-01 --pace 1ms", Err("outside 100ms to 1h"));
         check("silkrate export runs.parquet --pair KGS/USD,KZT/USD --from -1y --to now --known now --force", Ok(()));
         check("silkrate export daily.csv --shape daily --format csv", Ok(()));
@@ -374,7 +376,7 @@ mod tests {
         check("silkrate gaps TMT/USD --source timesca --from -7d --to now --min 2h --limit 5", Ok(()));
         check("silkrate gaps --min 1mo", Err("no fixed length"));
         check("silkrate latest --timeout 0s", Err("outside 1s to 1d"));
-        check("silkrate latest --timeout 10", Err("write a count and a unit, like 90s"));
+        check("silkrate latest --timeout 10", Err("a count and a unit, like 90s"));
         check("silkrate sources timesca nbkr --output csv", Ok(()));
         check("silkrate serve --config silkrate.toml", Ok(()));
         check("silkrate", Err("Usage"));

@@ -1,7 +1,7 @@
-//! Rows to a table, JSON or CSV: the one place that decides how an answer looks.
+//! Output of rows as a table, JSON or CSV.
 //!
-//! **Invariant**: rows are written as they come; no more than [`TABLE_CHUNK_ROWS`] are held. Nothing here writes a
-//! colour or a cursor movement, on a terminal or in a pipe.
+//! **Invariant**: rows are written as they arrive; at most [`TABLE_CHUNK_ROWS`] are buffered. This module never writes
+//! colours or cursor movements.
 
 mod lines;
 
@@ -13,15 +13,15 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use super::value::{FormattedValue, Value};
 use crate::domain::Timestamp;
 
-pub(super) use lines::LineSheet;
+pub(super) use lines::LineWriter;
 
-/// Rows of a table that are laid out together; later ones keep to the columns of the first.
+/// The number of rows whose values decide the widths of the columns. Later rows of a table use the same widths.
 pub(super) const TABLE_CHUNK_ROWS: usize = 500;
-/// Blanks between two columns.
+/// The number of spaces between two columns.
 const GAP_CHARS: usize = 2;
 
-/// How answers are written: tables for people, with ages beside times; JSON as an array of objects or one object, in
-/// which decimals are strings and an absent value is null; CSV with a header.
+/// The format of answers: tables for people, with relative ages beside times; JSON as one object or an array of
+/// objects, with decimals as strings and absent values as null; CSV with a header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(super) enum Format {
     Table,
@@ -29,67 +29,68 @@ pub(super) enum Format {
     Csv,
 }
 
-/// A column of rows made of `T`.
+/// A column: its names, the formats that show it, and the function that returns its value for a row of type `T`.
 pub(super) struct Column<T> {
     field: &'static str,
     title: &'static str,
     formats: &'static [Format],
-    cell: fn(&T) -> Value,
+    value: fn(&T) -> Value,
 }
 
 impl<T> Column<T> {
-    /// In every format: `field` (the name in the proto) heads it for machines, `title` for people.
-    pub(super) const fn new(field: &'static str, title: &'static str, cell: fn(&T) -> Value) -> Self {
-        Self { field, title, formats: &[Format::Table, Format::Json, Format::Csv], cell }
+    /// A column of all formats. `field`, the name in the proto, is the JSON key and CSV header; `title` heads the table
+    /// column.
+    pub(super) const fn new(field: &'static str, title: &'static str, value: fn(&T) -> Value) -> Self {
+        Self { field, title, formats: &[Format::Table, Format::Json, Format::Csv], value }
     }
 
-    /// For machines only.
-    pub(super) const fn data(field: &'static str, cell: fn(&T) -> Value) -> Self {
-        Self { field, title: "", formats: &[Format::Json, Format::Csv], cell }
+    /// A column of JSON and CSV.
+    pub(super) const fn data(field: &'static str, value: fn(&T) -> Value) -> Self {
+        Self { field, title: "", formats: &[Format::Json, Format::Csv], value }
     }
 
-    /// In JSON only: what has parts.
-    pub(super) const fn json(field: &'static str, cell: fn(&T) -> Value) -> Self {
-        Self { field, title: "", formats: &[Format::Json], cell }
+    /// A column of JSON only, for nested values.
+    pub(super) const fn json(field: &'static str, value: fn(&T) -> Value) -> Self {
+        Self { field, title: "", formats: &[Format::Json], value }
     }
 
-    /// In CSV only: what JSON nests.
-    pub(super) const fn csv(field: &'static str, cell: fn(&T) -> Value) -> Self {
-        Self { field, title: "", formats: &[Format::Csv], cell }
+    /// A column of CSV only, for one part of a value that is a nested object in JSON.
+    pub(super) const fn csv(field: &'static str, value: fn(&T) -> Value) -> Self {
+        Self { field, title: "", formats: &[Format::Csv], value }
     }
 
-    /// In tables only.
-    pub(super) const fn table(title: &'static str, cell: fn(&T) -> Value) -> Self {
-        Self { field: "", title, formats: &[Format::Table], cell }
+    /// A column of tables only.
+    pub(super) const fn table(title: &'static str, value: fn(&T) -> Value) -> Self {
+        Self { field: "", title, formats: &[Format::Table], value }
     }
 }
 
-/// The object that `row` is in JSON.
+/// Converts a row to the record that JSON writes as an object.
 pub(super) fn record<T>(columns: &[Column<T>], row: &T) -> Value {
     let columns = columns.iter().filter(|column| column.formats.contains(&Format::Json));
-    Value::Record(columns.map(|column| (column.field, (column.cell)(row))).collect())
+    Value::Record(columns.map(|column| (column.field, (column.value)(row))).collect())
 }
 
-/// Where rows go, and how.
+/// How to format an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Style {
-    /// Table, JSON or CSV.
+    /// The format: table, JSON or CSV.
     pub(super) format: Format,
-    /// What ages count from.
+    /// The time from which relative ages count.
     pub(super) now: Timestamp,
-    /// Characters in a line of the terminal; none in a pipe, where lines may be as long as they like.
+    /// The width of the terminal in characters; absent in a pipe, where lines have no maximum length.
     pub(super) width: Option<u16>,
 }
 
 impl Style {
-    /// For standard output as it is.
+    /// Creates the style for standard output, with the width of its terminal.
     pub(super) fn for_stdout(format: Format, now: Timestamp) -> Self {
         Self { format, now, width: Table::new().width() }
     }
 }
 
-/// Writes rows one after the other.
-pub(super) struct Sheet<W: Write, T: 'static> {
+/// A writer of rows in the chosen format.
+pub(super) struct RowWriter<W: Write, T: 'static> {
     columns: Vec<&'static Column<T>>,
     style: Style,
     body: Body<W>,
@@ -97,22 +98,22 @@ pub(super) struct Sheet<W: Write, T: 'static> {
 
 enum Body<W: Write> {
     Table { out: W, pending: Vec<Vec<FormattedValue>>, layout: Option<Layout> },
-    Json { out: W, any: bool },
+    Json { out: W, has_rows: bool },
     Csv(Box<csv::Writer<W>>),
 }
 
-impl<W: Write, T> Sheet<W, T> {
-    /// Begins; what a format puts before its rows is written at once.
+impl<W: Write, T> RowWriter<W, T> {
+    /// Creates a writer, and writes the opening bracket of JSON or the header of CSV.
     ///
     /// # Errors
-    /// As `out` has them.
+    /// Returns the I/O error of `out`.
     pub(super) fn new(mut out: W, style: Style, columns: &'static [Column<T>]) -> io::Result<Self> {
         let columns: Vec<_> = columns.iter().filter(|column| column.formats.contains(&style.format)).collect();
         let body = match style.format {
             Format::Table => Body::Table { out, pending: Vec::new(), layout: None },
             Format::Json => {
                 out.write_all(b"[")?;
-                Body::Json { out, any: false }
+                Body::Json { out, has_rows: false }
             }
             Format::Csv => {
                 let mut csv = csv::Writer::from_writer(out);
@@ -123,39 +124,39 @@ impl<W: Write, T> Sheet<W, T> {
         Ok(Self { columns, style, body })
     }
 
-    /// One more row.
+    /// Writes a row. A table buffers up to [`TABLE_CHUNK_ROWS`] rows.
     ///
     /// # Errors
-    /// As `out` has them.
+    /// Returns the I/O error of `out`.
     pub(super) fn row(&mut self, row: &T) -> io::Result<()> {
-        let cells = self.columns.iter().map(|column| (column.cell)(row));
+        let values = self.columns.iter().map(|column| (column.value)(row));
         match &mut self.body {
             Body::Table { pending, .. } => {
-                pending.push(cells.map(|cell| cell.to_shown(self.style.now)).collect());
+                pending.push(values.map(|value| value.to_formatted(self.style.now)).collect());
                 if pending.len() >= TABLE_CHUNK_ROWS { self.flush_table() } else { Ok(()) }
             }
-            Body::Json { out, any } => {
-                let object = Value::Record(self.columns.iter().map(|column| column.field).zip(cells).collect());
-                out.write_all(if *any { b",\n " } else { b"\n " })?;
-                *any = true;
+            Body::Json { out, has_rows } => {
+                let object = Value::Record(self.columns.iter().map(|column| column.field).zip(values).collect());
+                out.write_all(if *has_rows { b",\n " } else { b"\n " })?;
+                *has_rows = true;
                 Ok(serde_json::to_writer(out, &object)?)
             }
             Body::Csv(csv) => {
-                let cells: Vec<String> = cells.map(|cell| cell.to_csv()).collect::<Result<_, _>>()?;
-                csv.write_record(cells).map_err(csv_to_io)
+                let values: Vec<String> = values.map(|value| value.to_csv()).collect::<Result<_, _>>()?;
+                csv.write_record(values).map_err(csv_to_io)
             }
         }
     }
 
-    /// Leaves out of tables the column headed `title`.
+    /// Removes the table column with this title. Call it before the first row.
     pub(super) fn hide(&mut self, title: &str) {
         self.columns.retain(|column| column.title != title);
     }
 
-    /// Writes the rows still held and no end: what follows is missing, and a JSON array left open says so.
+    /// Writes the buffered rows after an error. JSON gets no closing bracket, so that a reader detects missing rows.
     ///
     /// # Errors
-    /// As `out` has them.
+    /// Returns the I/O error of `out`.
     pub(super) fn abandon(mut self) -> io::Result<()> {
         self.flush_table()?;
         match self.body {
@@ -164,16 +165,16 @@ impl<W: Write, T> Sheet<W, T> {
         }
     }
 
-    /// Writes what is still held. A table without rows writes nothing.
+    /// Writes the buffered rows and the end of the format. A table without rows writes nothing.
     ///
     /// # Errors
-    /// As `out` has them.
+    /// Returns the I/O error of `out`.
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.flush_table()?;
         match self.body {
             Body::Table { mut out, .. } => out.flush(),
-            Body::Json { mut out, any } => {
-                out.write_all(if any { b"\n]\n" } else { b"]\n" })?;
+            Body::Json { mut out, has_rows } => {
+                out.write_all(if has_rows { b"\n]\n" } else { b"]\n" })?;
                 out.flush()
             }
             Body::Csv(mut csv) => csv.flush(),
@@ -190,8 +191,8 @@ impl<W: Write, T> Sheet<W, T> {
         let first = layout.is_none();
         let layout = layout.get_or_insert_with(|| Layout::choose(&titles, &rows, self.style.width));
         let text = match layout {
-            Layout::Lines(widths) => lines(first.then_some(&titles), &rows, widths, |cell| cell.line.clone()),
-            Layout::Folded(widths) => lines(first.then_some(&titles), &rows, widths, |cell| cell.folded.clone()),
+            Layout::Lines(widths) => lines(first.then_some(&titles), &rows, widths, |value| value.line.clone()),
+            Layout::Folded(widths) => lines(first.then_some(&titles), &rows, widths, |value| value.folded.clone()),
             Layout::Blocks => {
                 let blocks: Vec<String> = rows.iter().map(|row| block(&titles, row, self.style.width)).collect();
                 format!("{}{}", if first { "" } else { "\n" }, blocks.join("\n\n"))
@@ -201,10 +202,10 @@ impl<W: Write, T> Sheet<W, T> {
     }
 }
 
-/// One answer rather than a list: an object in JSON, one row in CSV, a line for each field in a table.
+/// Writes a single answer instead of a list: one object in JSON, one row in CSV, one line per field in a table.
 ///
 /// # Errors
-/// As `out` has them.
+/// Returns the I/O error of `out`.
 pub(super) fn write_one<T>(
     mut out: impl Write,
     style: Style,
@@ -214,37 +215,38 @@ pub(super) fn write_one<T>(
     match style.format {
         Format::Table => {
             let columns = columns.iter().filter(|column| column.formats.contains(&Format::Table));
-            let (titles, cells): (Vec<&str>, Vec<FormattedValue>) =
-                columns.map(|column| (column.title, (column.cell)(row).to_shown(style.now))).unzip();
-            writeln!(out, "{}", block(&titles, &cells, style.width))?;
+            let (titles, values): (Vec<&str>, Vec<FormattedValue>) =
+                columns.map(|column| (column.title, (column.value)(row).to_formatted(style.now))).unzip();
+            writeln!(out, "{}", block(&titles, &values, style.width))?;
         }
         Format::Json => {
             serde_json::to_writer_pretty(&mut out, &record(columns, row))?;
             writeln!(out)?;
         }
         Format::Csv => {
-            let mut sheet = Sheet::new(&mut out, style, columns)?;
-            sheet.row(row)?;
-            sheet.finish()?;
+            let mut writer = RowWriter::new(&mut out, style, columns)?;
+            writer.row(row)?;
+            writer.finish()?;
         }
     }
     out.flush()
 }
 
-/// How a table fits its terminal. Words are never broken: what does not fit side by side goes one below the other.
+/// The layout of a table, chosen by the width of the terminal. Words are not broken: values that do not fit side by
+/// side are stacked.
 #[derive(Debug, PartialEq, Eq)]
 enum Layout {
-    /// A row a line, columns at least so wide.
+    /// One line per row. Holds the minimum widths of the columns.
     Lines(Vec<usize>),
-    /// A row a few lines: a time takes one for its date, one for its clock, one for its age.
+    /// Several lines per row: a time has its date, its time of day and its age on three lines.
     Folded(Vec<usize>),
-    /// A block a row, a line for each field.
+    /// One block of lines per row, with one line per field.
     Blocks,
 }
 
 impl Layout {
     fn choose(titles: &[&str], rows: &[Vec<FormattedValue>], width: Option<u16>) -> Self {
-        let flat = widths(titles, rows, |cell| cell.line.chars().count());
+        let flat = widths(titles, rows, |value| value.line.chars().count());
         let Some(width) = width.map(usize::from) else { return Self::Lines(flat) };
         let fits =
             |widths: &[usize]| widths.iter().sum::<usize>() + GAP_CHARS * widths.len().saturating_sub(1) <= width;
@@ -252,17 +254,18 @@ impl Layout {
             return Self::Lines(flat);
         }
         let folded =
-            widths(titles, rows, |cell| cell.folded.lines().map(|line| line.chars().count()).max().unwrap_or_default());
+            widths(titles, rows, |value| value.folded.lines().map(|line| line.chars().count()).max().unwrap_or(0));
         if fits(&folded) { Self::Folded(folded) } else { Self::Blocks }
     }
 }
 
+/// Returns the width of each column: the larger of its title and its widest value.
 fn widths(titles: &[&str], rows: &[Vec<FormattedValue>], of: impl Fn(&FormattedValue) -> usize) -> Vec<usize> {
     let widest = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(&of).max().unwrap_or_default();
     titles.iter().enumerate().map(|(at, title)| widest(at).max(title.chars().count())).collect()
 }
 
-/// Rows in columns. Without titles they continue a table whose columns had `widths`.
+/// Formats rows as lines of aligned columns. Without titles, the lines continue a table whose columns have `widths`.
 fn lines(
     titles: Option<&Vec<&str>>,
     rows: &[Vec<FormattedValue>],
@@ -271,7 +274,7 @@ fn lines(
 ) -> String {
     let mut table = bare_table();
     let right: Vec<bool> =
-        (0..widths.len()).map(|at| rows.iter().any(|row| row.get(at).is_some_and(|c| c.right))).collect();
+        (0..widths.len()).map(|at| rows.iter().any(|row| row.get(at).is_some_and(|value| value.align_right))).collect();
     let align = |text: String, right: bool| {
         comfy_table::Cell::new_owned(text).set_alignment(if right { CellAlignment::Right } else { CellAlignment::Left })
     };
@@ -279,7 +282,7 @@ fn lines(
         table.set_header(titles.iter().zip(&right).map(|(title, right)| align((*title).to_owned(), *right)));
     }
     for (number, row) in rows.iter().enumerate() {
-        table.add_row(row.iter().zip(widths).zip(&right).map(|((cell, width), right)| match (text(cell), number) {
+        table.add_row(row.iter().zip(widths).zip(&right).map(|((value, width), right)| match (text(value), number) {
             (text, 0) if *right => align(format!("{text:>width$}"), true),
             (text, 0) if !text.contains('\n') => align(format!("{text:<width$}"), false),
             (text, _) => align(text, *right),
@@ -288,7 +291,7 @@ fn lines(
     render(&mut table)
 }
 
-/// A row as a line for each field, wrapped to the width.
+/// Formats a row as a block with one line per field, wrapped to `width`.
 fn block(titles: &[&str], row: &[FormattedValue], width: Option<u16>) -> String {
     let mut table = bare_table();
     let mut room = usize::MAX;
@@ -297,8 +300,8 @@ fn block(titles: &[&str], row: &[FormattedValue], width: Option<u16>) -> String 
         let titles_width = titles.iter().map(|title| title.chars().count()).max().unwrap_or_default();
         room = usize::from(width).saturating_sub(titles_width + GAP_CHARS);
     }
-    for (title, cell) in titles.iter().zip(row) {
-        let text = if cell.line.chars().count() <= room { &cell.line } else { &cell.stacked };
+    for (title, value) in titles.iter().zip(row) {
+        let text = if value.line.chars().count() <= room { &value.line } else { &value.stacked };
         table.add_row([(*title).to_owned(), text.clone()]);
     }
     render(&mut table)
@@ -306,7 +309,7 @@ fn block(titles: &[&str], row: &[FormattedValue], width: Option<u16>) -> String 
 
 fn bare_table() -> Table {
     let mut table = Table::new();
-    // What a terminal can do is decided by `Style` alone, so that a table looks the same wherever it goes.
+    // Only `Style` depends on the terminal, so that the same style gives the same table on a terminal and in a pipe.
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
     table
 }
@@ -320,27 +323,28 @@ fn render(table: &mut Table) -> String {
     table.trim_fmt()
 }
 
+/// Converts a CSV error to an I/O error of the same kind.
 fn csv_to_io(error: csv::Error) -> io::Error {
     if !error.is_io_error() {
         return error.into();
     }
-    // The plain conversion forgets the kind, by which a closed pipe is known.
+    // The `From` conversion loses the error kind, which is needed to detect a closed pipe.
     if let csv::ErrorKind::Io(error) = error.into_kind() { error } else { io::ErrorKind::Other.into() }
 }
 
-/// The table of `rows` on a terminal of that width, without the columns headed `hidden`.
+/// Formats `rows` as a table for a terminal of `width` characters, without the columns with the titles `hidden`.
 #[cfg(test)]
 pub(super) fn table<T>(columns: &'static [Column<T>], hidden: &[&str], width: u16, rows: &[T]) -> String {
     let mut out = Vec::new();
     let style = Style { format: Format::Table, now: Timestamp::from_micros(0), width: Some(width) };
-    let mut sheet = Sheet::new(&mut out, style, columns).unwrap();
+    let mut writer = RowWriter::new(&mut out, style, columns).unwrap();
     for title in hidden {
-        sheet.hide(title);
+        writer.hide(title);
     }
     for row in rows {
-        sheet.row(row).unwrap();
+        writer.row(row).unwrap();
     }
-    sheet.finish().unwrap();
+    writer.finish().unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -368,18 +372,18 @@ mod tests {
 
     fn write(format: Format, width: Option<u16>, rows: &[Quote]) -> String {
         let mut out = Vec::new();
-        let mut sheet = Sheet::new(&mut out, style(format, width), COLUMNS).unwrap();
+        let mut writer = RowWriter::new(&mut out, style(format, width), COLUMNS).unwrap();
         for row in rows {
-            sheet.row(row).unwrap();
+            writer.row(row).unwrap();
         }
-        sheet.finish().unwrap();
+        writer.finish().unwrap();
         String::from_utf8(out).unwrap()
     }
 
     const ROWS: &[Quote] = &[Quote("KGS/USD", "0.01144", Some(0)), Quote("UZS/USD", "12", None)];
 
     #[test]
-    fn rows_in_every_format() {
+    fn rows_are_written_in_every_format() {
         let check = |format, rows, expect: &str| assert_eq!(write(format, None, rows), expect, "{format:?}");
         check(
             Format::Table,
@@ -408,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_fits_its_terminal_without_breaking_a_word() {
+    fn table_fits_terminal_without_breaking_words() {
         let check = |width, expect: &str| {
             let table = write(Format::Table, Some(width), &ROWS[..1]);
             assert_eq!(table, expect, "{width}");
@@ -430,7 +434,7 @@ mod tests {
              note   \\u{1b}[31m\n",
         );
         check(27, "pair   KGS/USD\nrate   0.01144\nmoved  1970-01-01T00:00:00Z\n       3 d ago\nnote   \\u{1b}[31m\n");
-        // Narrower than a time: now it must break.
+        // The terminal is narrower than a time, so the time must be broken.
         check(
             24,
             "pair   KGS/USD\nrate   0.01144\nmoved  1970-01-01T00:00:\n       00Z\n       3 d ago\nnote   \\u{1b}[31m\n",
@@ -438,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_table_keeps_its_columns_and_titles_itself_once() {
+    fn long_table_keeps_column_widths_and_has_one_header() {
         let rows: Vec<Quote> = (0..TABLE_CHUNK_ROWS + 3).map(|_| Quote("KGS/USD", "0.01144", None)).collect();
         let mut rows = rows;
         rows[0] = Quote("KGS/USD", "100000.01144", Some(0));
@@ -451,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn one_answer_is_one_object() {
+    fn single_answer_is_written_as_one_object() {
         let check = |format, width, expect: &str| {
             let mut out = Vec::new();
             write_one(&mut out, style(format, width), COLUMNS, &ROWS[1]).unwrap();
@@ -464,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_told_from_a_full_disk() {
+    fn write_error_keeps_its_kind() {
         struct Fails(io::ErrorKind);
         impl Write for Fails {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {

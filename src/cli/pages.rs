@@ -1,44 +1,44 @@
-//! Lists that come in pages, written as they come.
+//! Output of lists that the server returns in pages.
 //!
-//! **Invariant**: nothing is written before the server has agreed to answer. The pages after the first see the same
-//! commit: their token pins it.
+//! **Invariant**: nothing is written before the first page has arrived. All pages come from the same commit, because
+//! the page token identifies the commit.
 
 use super::error::Problem;
-use super::output::{Column, Sheet};
+use super::output::{Column, RowWriter};
 use super::{CliError, Session, note, stdout};
 
-/// Rows of a table unless `--limit` says otherwise; JSON and CSV have no limit.
+/// The maximum number of rows of a table without `--limit`. JSON and CSV have no maximum.
 pub(super) const TABLE_ROWS_DEFAULT: u64 = 50;
 
-/// A page as it came.
+/// A page of rows from the server.
 pub(super) struct Page<T> {
-    /// A row ahead of the others, which no limit counts.
+    /// A row before the others, such as the baseline. Limits do not count it.
     pub(super) lead: Option<T>,
-    /// Its rows, no more than asked for.
+    /// The rows, at most as many as requested.
     pub(super) rows: Vec<T>,
-    /// Of the next; empty on the last.
+    /// The token of the next page; empty on the last page.
     pub(super) next_page_token: String,
 }
 
 impl<T> Page<T> {
-    /// Of rows alone.
+    /// Creates a page without a lead row.
     pub(super) fn new(rows: impl IntoIterator<Item = T>, next_page_token: String) -> Self {
         Self { lead: None, rows: rows.into_iter().collect(), next_page_token }
     }
 }
 
-/// What was written.
+/// The result of writing a list.
 pub(super) struct Listed {
-    /// So many rows.
+    /// The number of rows written.
     pub(super) rows: u64,
-    /// Whether there are more.
+    /// True if the server has more rows than were written.
     pub(super) more: bool,
 }
 
-/// Writes what [`list_without`] does, with all columns.
+/// Writes a list with all columns. See [`list_hiding_columns`].
 ///
 /// # Errors
-/// See there.
+/// See [`list_hiding_columns`].
 pub(super) async fn list<T>(
     session: &Session,
     columns: &'static [Column<T>],
@@ -46,16 +46,16 @@ pub(super) async fn list<T>(
     page_rows_max: u64,
     fetch: impl AsyncFnMut(i32, String) -> Result<Page<T>, CliError>,
 ) -> Result<Listed, CliError> {
-    list_without(session, columns, &[], limit, page_rows_max, fetch).await
+    list_hiding_columns(session, columns, &[], limit, page_rows_max, fetch).await
 }
 
-/// Writes at most `limit` rows, without the columns whose titles are hidden from a table. Rows are what `fetch` gets by
-/// page size (at most `page_rows_max`) and token. What was written stays when a later page fails, and a JSON array left
-/// open says so.
+/// Writes at most `limit` rows. A table omits the columns with the titles `hidden`. `fetch` requests a page: its
+/// arguments are the page size (at most `page_rows_max`) and the page token. If a later page fails, the earlier rows
+/// are already written, and JSON gets no closing bracket.
 ///
 /// # Errors
-/// Those of `fetch` and of standard output; `Protocol` where a page has more than was asked for.
-pub(super) async fn list_without<T>(
+/// Returns the errors of `fetch` and of standard output; `Protocol` if a page has more rows than requested.
+pub(super) async fn list_hiding_columns<T>(
     session: &Session,
     columns: &'static [Column<T>],
     hidden: &[&str],
@@ -65,61 +65,62 @@ pub(super) async fn list_without<T>(
 ) -> Result<Listed, CliError> {
     let page_size = |rows: u64| i32::try_from(page_rows_max.min(rows)).unwrap_or(i32::MAX);
     let mut page = fetch(page_size(limit), String::new()).await?;
-    let mut sheet = Sheet::new(stdout(), session.style, columns)?;
+    let mut writer = RowWriter::new(stdout(), session.style, columns)?;
     for title in hidden {
-        sheet.hide(title);
+        writer.hide(title);
     }
     let mut rows = 0;
     loop {
         if let Some(row) = &page.lead {
-            sheet.row(row)?;
+            writer.row(row)?;
         }
         for row in &page.rows {
             if rows == limit {
-                return Err(Problem::Protocol("more rows in a page than asked for").into());
+                return Err(Problem::Protocol("a page has more rows than requested").into());
             }
-            sheet.row(row)?;
+            writer.row(row)?;
             rows += 1;
         }
         if page.next_page_token.is_empty() || rows == limit {
-            sheet.finish()?;
+            writer.finish()?;
             return Ok(Listed { rows, more: !page.next_page_token.is_empty() });
         }
         page = match fetch(page_size(limit - rows), page.next_page_token).await {
             Ok(page) => page,
             Err(error) => {
-                sheet.abandon()?;
+                writer.abandon()?;
                 return Err(error);
             }
         };
     }
 }
 
-/// Writes a list that comes whole.
+/// Writes a list that the server returned in one response.
 ///
 /// # Errors
-/// Those of standard output.
+/// Returns the I/O error of standard output.
 pub(super) fn write_all<'t, T: 't>(
     session: &Session,
     columns: &'static [Column<T>],
     rows: impl IntoIterator<Item = &'t T>,
 ) -> Result<(), CliError> {
-    let mut sheet = Sheet::new(stdout(), session.style, columns)?;
+    let mut writer = RowWriter::new(stdout(), session.style, columns)?;
     for row in rows {
-        sheet.row(row)?;
+        writer.row(row)?;
     }
-    Ok(sheet.finish()?)
+    Ok(writer.finish()?)
 }
 
-/// How many rows a list shows, given `--limit` or not.
-pub(super) fn limit(session: &Session, asked: Option<u64>) -> u64 {
-    asked.unwrap_or(if session.is_table() { TABLE_ROWS_DEFAULT } else { u64::MAX })
+/// Returns the maximum number of rows of a list: `requested`, the value of `--limit`, or the default of the format.
+pub(super) fn limit(session: &Session, requested: Option<u64>) -> u64 {
+    requested.unwrap_or(if session.is_table() { TABLE_ROWS_DEFAULT } else { u64::MAX })
 }
 
-/// Says what a table does not show: that there are more rows than `limit`, or `none` at all.
-pub(super) fn note_rest(session: &Session, listed: &Listed, asked: Option<u64>, what: &str, none: &str) {
-    if listed.more && asked.is_none() {
-        note(&format!("the first {} {what}; there are more: --limit ROWS, or --from for later ones", listed.rows));
+/// Writes a note if the default limit cut the list off, or the note `none` if a table has no rows. `what` is the plural
+/// noun of the rows; `requested` is the value of `--limit`.
+pub(super) fn note_rest(session: &Session, listed: &Listed, requested: Option<u64>, what: &str, none: &str) {
+    if listed.more && requested.is_none() {
+        note(&format!("showing the first {} {what}; use --limit ROWS for more, or --from for later ones", listed.rows));
     } else if listed.rows == 0 && session.is_table() {
         note(none);
     }

@@ -1,10 +1,10 @@
-//! `rate`: the rate in force at a moment, with what its digits leave open.
+//! The `rate` command: the rate in force at a time, with its bounds.
 
 use clap::Args;
 
 use super::output::{Column, record, write_one};
 use super::runs;
-use super::text::{length, plural};
+use super::text::{format_rounded_duration, plural};
 use super::time_argument::TimeArgument;
 use super::value::Value;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, stdout};
@@ -20,9 +20,10 @@ Examples:
   silkrate rate KGS/USD --at -1mo --max-age 2d
   silkrate rate KGS/USD --at 2025-12-08 --known 2025-12-09T12:00:00Z
 
-A published rate stands for half a unit in its last place either side: the
-true rate lies between low and high. A pair that nobody publishes is derived:
-from its inverse, or as a cross through the dollar.";
+The rate in force at a time is the last rate observed at or before that time.
+Because a published rate is rounded to its last digit, the true rate lies
+between low and high. A pair that no source publishes is derived: as the inverse
+of the reversed pair, or as a cross of two rates through the US dollar.";
 
 /// Arguments of `rate`.
 #[derive(Debug, Args)]
@@ -32,65 +33,71 @@ pub struct RateArgs {
     series: PairArgs,
     #[command(flatten)]
     legs: LegArgs,
-    /// The moment; now if left out
+    /// Time of the rate; default now
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     at: Option<TimeArgument>,
-    /// Refuse a rate last confirmed longer before than this, like 2d
-    #[arg(long, value_name = "SPAN", value_parser = parse_length)]
+    /// Fail if the time from the last observation of the rate to --at is longer than this, like 2d
+    #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
     max_age: Option<prost_types::Duration>,
     #[command(flatten)]
     known: KnownArgs,
 }
 
-pub(super) fn parse_length(text: &str) -> Result<prost_types::Duration, SpanError> {
+/// Parses a span of fixed length, like `2d`.
+///
+/// # Errors
+/// Returns a [`SpanError`] if the text is not a span, or is in months or years, which have no fixed length.
+pub(super) fn parse_duration(text: &str) -> Result<prost_types::Duration, SpanError> {
     Ok(duration(text.parse::<Span>()?.micros()?))
 }
 
-/// An answer under the pair asked for, which it leaves out.
-struct Asked {
+/// The requested pair and the response. The response does not contain the pair.
+struct Row {
     pair: String,
-    answer: GetRateResponse,
+    response: GetRateResponse,
 }
 
-const COLUMNS: &[Column<Asked>] = &[
+const COLUMNS: &[Column<Row>] = &[
     Column::new("pair", "pair", |row| Value::text(&row.pair)),
-    Column::new("rate", "rate", |row| Value::decimal(&row.answer.rate)),
-    Column::new("rate_low", "low", |row| Value::decimal(&row.answer.rate_low)),
-    Column::new("rate_high", "high", |row| Value::decimal(&row.answer.rate_high)),
-    Column::new("derivation", "derived", |row| Value::derivation(row.answer.derivation())),
-    Column::table("from", |row| legs_in_words(&row.answer)),
-    Column::data("legs", |row| Value::List(row.answer.legs.iter().map(runs::object).collect())),
-    Column::data("age", |row| Value::length(row.answer.age.as_ref())),
-    Column::table("age", |row| age_in_words(&row.answer)),
-    Column::data("leg_age_difference", |row| Value::length(row.answer.leg_age_difference.as_ref())),
-    Column::new("state", "state", |row| Value::state(row.answer.state())),
-    Column::new("time", "at", |row| Value::time(row.answer.time.as_ref())),
-    Column::data("sequence", |row| Value::Count(row.answer.sequence)),
-    Column::new("recorded_time", "known at", |row| Value::time(row.answer.recorded_time.as_ref())),
+    Column::new("rate", "rate", |row| Value::decimal(&row.response.rate)),
+    Column::new("rate_low", "low", |row| Value::decimal(&row.response.rate_low)),
+    Column::new("rate_high", "high", |row| Value::decimal(&row.response.rate_high)),
+    Column::new("derivation", "derived", |row| Value::derivation(row.response.derivation())),
+    Column::table("from", |row| describe_legs(&row.response)),
+    Column::data("legs", |row| Value::List(row.response.legs.iter().map(runs::object).collect())),
+    Column::data("age", |row| Value::duration(row.response.age.as_ref())),
+    Column::table("age", |row| describe_age(&row.response)),
+    Column::data("leg_age_difference", |row| Value::duration(row.response.leg_age_difference.as_ref())),
+    Column::new("state", "state", |row| Value::state(row.response.state())),
+    Column::new("time", "at", |row| Value::time(row.response.time.as_ref())),
+    Column::data("sequence", |row| Value::Count(row.response.sequence)),
+    Column::new("recorded_time", "known at", |row| Value::time(row.response.recorded_time.as_ref())),
 ];
 
-/// The object that an answer is in JSON, as an end of a change.
-pub(super) fn object(pair: &str, answer: &GetRateResponse) -> Value {
-    record(COLUMNS, &Asked { pair: pair.to_owned(), answer: answer.clone() })
+/// Converts a response to the record that JSON writes as an object, for commands that nest rates.
+pub(super) fn object(pair: &str, response: &GetRateResponse) -> Value {
+    record(COLUMNS, &Row { pair: pair.to_owned(), response: response.clone() })
 }
 
-/// The published rates that an answer comes from.
-pub(super) fn legs_in_words(answer: &GetRateResponse) -> Value {
-    Value::List(answer.legs.iter().map(leg_in_words).collect())
+/// Describes the published rates from which the rate was derived, one text per leg.
+pub(super) fn describe_legs(response: &GetRateResponse) -> Value {
+    Value::List(response.legs.iter().map(describe_leg).collect())
 }
 
-/// `2 h`, or `3 d; the legs are 2 d apart`: then the rate puts together what was not confirmed at one time.
-pub(super) fn age_in_words(answer: &GetRateResponse) -> Value {
-    match (Value::length(answer.age.as_ref()), Value::length(answer.leg_age_difference.as_ref())) {
-        (Value::Length(age), Value::Length(apart)) => {
-            Value::Text(format!("{}; the legs are {} apart", length(age), length(apart)))
-        }
+/// Describes the age of a rate: `2 h`, or `3 d; leg ages differ by 2 d` for a cross of legs of different ages.
+pub(super) fn describe_age(response: &GetRateResponse) -> Value {
+    match (Value::duration(response.age.as_ref()), Value::duration(response.leg_age_difference.as_ref())) {
+        (Value::Duration(age), Value::Duration(difference)) => Value::Text(format!(
+            "{}; leg ages differ by {}",
+            format_rounded_duration(age),
+            format_rounded_duration(difference)
+        )),
         (age, _) => age,
     }
 }
 
-/// `KGS/USD 0.01144 by timesca, seen 5 times up to 2025-12-08T00:00:00Z`.
-fn leg_in_words(run: &Run) -> Value {
+/// Describes a leg: `KGS/USD 0.01144 by timesca, 5 observations, last 2025-12-08T00:00:00Z`.
+fn describe_leg(run: &Run) -> Value {
     let last = Value::time(run.last_observed_time.as_ref()).to_csv().unwrap_or_default();
     let count = plural(run.observation_count, "observation");
     Value::Text(format!("{} {} by {}, {count}, last {last}", run.pair, run.rate, run.source))
@@ -106,7 +113,7 @@ pub(super) async fn run(args: RateArgs, session: &Session) -> Result<Outcome, Cl
         known_time: session.time(args.known.known)?,
     };
     let client = session.connect().await?;
-    let answer = client.answer(client.rates().get_rate(client.request(request))).await?;
-    write_one(stdout(), session.style, COLUMNS, &Asked { pair: args.series.pair, answer })?;
+    let response = client.answer(client.rates().get_rate(client.request(request))).await?;
+    write_one(stdout(), session.style, COLUMNS, &Row { pair: args.series.pair, response })?;
     Ok(Outcome::Done)
 }

@@ -1,16 +1,16 @@
-//! `revisions`: what was believed of a series, and until when.
+//! The `revisions` command: the runs of a series that later ticks replaced.
 
 use clap::Args;
 
 use super::output::Column;
 use super::pages::{Page, list};
-use super::runs::{REPORTED_TITLE, of, reported};
+use super::runs::{REPORTED_TITLE, from_run, reported};
 use super::time_argument::TimeArgument;
 use super::value::Value;
 use super::{CliError, KnownArgs, Outcome, PairArgs, Session, note};
 use crate::proto::v1::{ListRevisionsRequest, Revision};
 
-/// Revisions asked for at a time.
+/// The maximum number of revisions per page.
 const PAGE_REVISIONS_MAX: u64 = 5_000;
 
 const EXAMPLES: &str = "\
@@ -18,8 +18,8 @@ Examples:
   silkrate revisions KGS/USD
   silkrate revisions KGS/USD --from -7d --output json
 
-A revision is a run that later knowledge replaced: it was believed from the
-time it was recorded until the time it was superseded.";
+A revision is a run that a later commit replaced, because a late or corrected
+tick arrived. It was current from its recorded time until its superseded time.";
 
 /// Arguments of `revisions`.
 #[derive(Debug, Args)]
@@ -27,10 +27,10 @@ time it was recorded until the time it was superseded.";
 pub struct RevisionsArgs {
     #[command(flatten)]
     series: PairArgs,
-    /// Superseded at this time or later
+    /// Show only runs superseded at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
-    /// Superseded before this time
+    /// Show only runs superseded before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
     #[command(flatten)]
@@ -38,18 +38,20 @@ pub struct RevisionsArgs {
 }
 
 const COLUMNS: &[Column<Revision>] = &[
-    Column::new("pair", "pair", |row| of(row.run.as_ref(), |run| Value::text(&run.pair))),
-    Column::new("source", "source", |row| of(row.run.as_ref(), |run| Value::text(&run.source))),
-    Column::new("rate", "rate", |row| of(row.run.as_ref(), |run| Value::decimal(&run.rate))),
-    Column::new("reported_change_percent", REPORTED_TITLE, |row| of(row.run.as_ref(), reported)),
+    Column::new("pair", "pair", |row| from_run(row.run.as_ref(), |run| Value::text(&run.pair))),
+    Column::new("source", "source", |row| from_run(row.run.as_ref(), |run| Value::text(&run.source))),
+    Column::new("rate", "rate", |row| from_run(row.run.as_ref(), |run| Value::decimal(&run.rate))),
+    Column::new("reported_change_percent", REPORTED_TITLE, |row| from_run(row.run.as_ref(), reported)),
     Column::new("first_observed_time", "first observed", |row| {
-        of(row.run.as_ref(), |run| Value::time(run.first_observed_time.as_ref()))
+        from_run(row.run.as_ref(), |run| Value::time(run.first_observed_time.as_ref()))
     }),
     Column::new("last_observed_time", "last observed", |row| {
-        of(row.run.as_ref(), |run| Value::time(run.last_observed_time.as_ref()))
+        from_run(row.run.as_ref(), |run| Value::time(run.last_observed_time.as_ref()))
     }),
-    Column::data("observation_count", |row| of(row.run.as_ref(), |run| Value::Count(run.observation_count))),
-    Column::new("recorded_time", "recorded", |row| of(row.run.as_ref(), |run| Value::time(run.recorded_time.as_ref()))),
+    Column::data("observation_count", |row| from_run(row.run.as_ref(), |run| Value::Count(run.observation_count))),
+    Column::new("recorded_time", "recorded", |row| {
+        from_run(row.run.as_ref(), |run| Value::time(run.recorded_time.as_ref()))
+    }),
     Column::new("superseded_time", "superseded", |row| Value::time(row.superseded_time.as_ref())),
 ];
 
@@ -70,7 +72,7 @@ pub(super) async fn run(args: RevisionsArgs, session: &Session) -> Result<Outcom
         Ok(Page::new(page.revisions, page.next_page_token))
     });
     if listed.await?.rows == 0 && session.is_table() {
-        note("never revised in that range");
+        note("no revisions in that range");
     }
     Ok(Outcome::Done)
 }

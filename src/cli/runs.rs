@@ -1,13 +1,13 @@
-//! Columns of a run, shared by the commands that list runs.
+//! Columns of a run, shared by several commands.
 
 use super::output::{Column, record};
 use super::value::Value;
 use crate::proto::v1::Run;
 
-/// Heads the percentage that a source printed, told from those computed here.
+/// The title of the reported change: the percentage that the source printed, as opposed to computed changes.
 pub(super) const REPORTED_TITLE: &str = "reported %";
 
-/// A run on its own, as a leg is shown.
+/// The columns of a run, as in the legs of a rate.
 pub(super) const COLUMNS: &[Column<Run>] = &[
     Column::new("pair", "pair", |run| Value::text(&run.pair)),
     Column::new("source", "source", |run| Value::text(&run.source)),
@@ -19,17 +19,17 @@ pub(super) const COLUMNS: &[Column<Run>] = &[
     Column::new("recorded_time", "recorded", |run| Value::time(run.recorded_time.as_ref())),
 ];
 
-/// The percentage that the source printed.
+/// Returns the percentage that the source printed, if it printed one.
 pub(super) fn reported(run: &Run) -> Value {
     Value::decimal_or_absent(run.reported_change_percent.as_ref())
 }
 
-/// Of a run that the message holds or not.
-pub(super) fn of(run: Option<&Run>, cell: impl Fn(&Run) -> Value) -> Value {
-    run.map_or(Value::Absent, cell)
+/// Returns `value` of a run, or `Absent` if the message has no run.
+pub(super) fn from_run(run: Option<&Run>, value: impl Fn(&Run) -> Value) -> Value {
+    run.map_or(Value::Absent, value)
 }
 
-/// The object it is in JSON.
+/// Converts a run to the record that JSON writes as an object.
 pub(super) fn object(run: &Run) -> Value {
     record(COLUMNS, run)
 }

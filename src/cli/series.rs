@@ -1,4 +1,4 @@
-//! `series`: what there is.
+//! The `series` command: the series in the store.
 
 use clap::Args;
 
@@ -18,10 +18,10 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SeriesArgs {
-    /// Only these pairs, like KGS/USD
+    /// Show only these pairs, like KGS/USD; default all
     #[arg(value_name = "PAIR")]
     pairs: Vec<String>,
-    /// Only what these sources published
+    /// Show only series of this source; repeat for several
     #[arg(long = "source", value_name = "SLUG")]
     sources: Vec<String>,
     #[command(flatten)]
@@ -37,17 +37,17 @@ const COLUMNS: &[Column<Series>] = &[
     Column::new("observation_count", "observations", |row| Value::Count(row.observation_count)),
     Column::new("revision_count", "revisions", |row| Value::Count(row.revision_count)),
     Column::new("state", "state", |row| Value::state(row.state())),
-    Column::new("collapse_window", "collapse window", |row| Value::length(row.collapse_window.as_ref())),
+    Column::new("collapse_window", "collapse window", |row| Value::duration(row.collapse_window.as_ref())),
 ];
 
 pub(super) async fn run(args: SeriesArgs, session: &Session) -> Result<Outcome, CliError> {
     let request =
         ListSeriesRequest { pairs: args.pairs, sources: args.sources, known_time: session.time(args.known.known)? };
     let client = session.connect().await?;
-    let answer = client.answer(client.rates().list_series(client.request(request))).await?;
-    write_all(session, COLUMNS, &answer.series)?;
-    if session.is_table() && answer.series.is_empty() {
-        note("no such series");
+    let response = client.answer(client.rates().list_series(client.request(request))).await?;
+    write_all(session, COLUMNS, &response.series)?;
+    if session.is_table() && response.series.is_empty() {
+        note("no matching series");
     }
     Ok(Outcome::Done)
 }

@@ -1,4 +1,4 @@
-//! `sources`: how each source is treated, and who says so.
+//! The `sources` command: the settings of each source, where each setting comes from, and the health of its feed.
 
 use clap::Args;
 use prost_types::Duration;
@@ -7,30 +7,41 @@ use super::output::Column;
 use super::pages::write_all;
 use super::value::Value;
 use super::{CliError, Outcome, Session, note};
-use crate::domain::whole_length;
+use crate::domain::format_duration;
 use crate::proto::v1::{ListSourcesRequest, SettingOrigin, SourceInfo};
 
 const EXAMPLES: &str = "\
 Examples:
   silkrate sources
   silkrate sources timesca nbkr
-  silkrate sources --output json";
+  silkrate sources --output json
+
+Columns of the table:
+  feed    health of the last poll; off if the source is not followed
+  window  collapse window: the longest gap inside a run
+  stale   time without an observation after which a rate is stale
+  pace    poll interval; time of publication, around which polls are frequent
+  prefer  rank of preference, lowest first
+  factor  a tick is held if its rate is at least this many times the rate in
+          force, or if the rate in force is at least this many times its rate
+  places  minimum number of decimal places
+  series  number of series; date of the newest observation";
 
 /// Arguments of `sources`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SourcesArgs {
-    /// Only these sources, like nbkr
+    /// Show only these sources, like nbkr; default all
     #[arg(value_name = "SLUG")]
     sources: Vec<String>,
 }
 
-/// What follows a value that the file says.
+/// The mark of a value from the configuration file.
 const FILE_MARK: &str = "*";
-/// What follows a value that a flag says.
+/// The mark of a value from a flag or an environment variable.
 const FLAG_MARK: &str = "!";
 
-/// A value with the mark of who says it; what is built in has none.
+/// Appends the mark of its origin to a value. Built-in defaults have no mark.
 fn marked(value: &str, origin: SettingOrigin) -> Value {
     let mark = match origin {
         SettingOrigin::Unspecified | SettingOrigin::Default => "",
@@ -40,42 +51,44 @@ fn marked(value: &str, origin: SettingOrigin) -> Value {
     Value::Text(format!("{value}{mark}"))
 }
 
-fn marked_length(value: Option<&Duration>, origin: SettingOrigin) -> Value {
-    let length = Value::length(value);
-    let Value::Length(micros) = length else { return length };
-    marked(&whole_length(micros), origin)
+/// Formats a duration with the mark of its origin.
+fn marked_duration(value: Option<&Duration>, origin: SettingOrigin) -> Value {
+    let duration = Value::duration(value);
+    let Value::Duration(micros) = duration else { return duration };
+    marked(&format_duration(micros), origin)
 }
 
-/// Whether it is followed, and if so how it is, going by the last poll.
+/// Returns the health of a followed source after its last poll; `off` if the source is not followed; `Absent` if it
+/// cannot be followed.
 fn feed(row: &SourceInfo) -> Value {
-    let words = match (row.followed_origin(), row.followed, health(row)) {
+    let text = match (row.followed_origin(), row.followed, health(row)) {
         (SettingOrigin::Unspecified, ..) => return Value::Absent,
         (_, false, _) => "off".to_owned(),
         (_, true, None) => "followed".to_owned(),
         (_, true, Some(health)) => health.to_lowercase(),
     };
-    marked(&words, row.followed_origin())
+    marked(&text, row.followed_origin())
 }
 
-/// How often it is asked, and from which hour on more often.
-fn pace(row: &SourceInfo) -> Value {
-    let Value::Text(pace) = marked_length(row.pace.as_ref(), row.pace_origin()) else { return Value::Absent };
-    let hour = row.publication.as_ref().map(|hour| marked(hour, row.publication_origin()));
-    Value::List(std::iter::once(Value::Text(pace)).chain(hour).collect())
+/// Returns the poll interval, and the time of publication, around which the source is polled more often.
+fn poll_interval(row: &SourceInfo) -> Value {
+    let Value::Text(interval) = marked_duration(row.pace.as_ref(), row.pace_origin()) else { return Value::Absent };
+    let publication = row.publication.as_ref().map(|time| marked(time, row.publication_origin()));
+    Value::List(std::iter::once(Value::Text(interval)).chain(publication).collect())
 }
 
-/// How many there are, and the day of the newest observation of all.
+/// Returns the number of series, and the date of the newest observation in any of these series.
 fn series(row: &SourceInfo) -> Value {
     let newest = row.last_observed_time.as_ref().map(|time| Value::date(Some(time)));
     Value::List(std::iter::once(Value::Count(row.series_count.into())).chain(newest).collect())
 }
 
-/// One word; nothing where there is no such setting.
+/// Returns the name of an origin; `Absent` if the source does not have the setting.
 fn origin(origin: SettingOrigin) -> Value {
     Value::name(origin.as_str_name(), "SETTING_ORIGIN_")
 }
 
-/// One word; nothing of a feed that was never polled.
+/// Returns the name of the health after the last poll; `None` if the source was never polled.
 fn health(row: &SourceInfo) -> Option<&'static str> {
     let name = row.last_poll_health().as_str_name();
     name.strip_prefix("FEED_HEALTH_").filter(|name| *name != "UNSPECIFIED")
@@ -93,15 +106,15 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::data("series_count", |row| count(Some(row.series_count))),
     Column::data("last_observed_time", |row| Value::time(row.last_observed_time.as_ref())),
     Column::data("last_recorded_time", |row| Value::time(row.last_recorded_time.as_ref())),
-    Column::table("window", |row| marked_length(row.collapse_window.as_ref(), row.collapse_window_origin())),
-    Column::data("collapse_window", |row| Value::length(row.collapse_window.as_ref())),
+    Column::table("window", |row| marked_duration(row.collapse_window.as_ref(), row.collapse_window_origin())),
+    Column::data("collapse_window", |row| Value::duration(row.collapse_window.as_ref())),
     Column::data("collapse_window_origin", |row| origin(row.collapse_window_origin())),
-    Column::table("stale", |row| marked_length(row.stale_limit.as_ref(), row.stale_limit_origin())),
-    Column::data("stale_limit", |row| Value::length(row.stale_limit.as_ref())),
+    Column::table("stale", |row| marked_duration(row.stale_limit.as_ref(), row.stale_limit_origin())),
+    Column::data("stale_limit", |row| Value::duration(row.stale_limit.as_ref())),
     Column::data("stale_limit_origin", |row| origin(row.stale_limit_origin())),
-    Column::table("pace", pace),
+    Column::table("pace", poll_interval),
     Column::table("prefer", |row| {
-        row.preference.map_or(Value::Absent, |place| marked(&place.to_string(), row.preference_origin()))
+        row.preference.map_or(Value::Absent, |rank| marked(&rank.to_string(), row.preference_origin()))
     }),
     Column::data("preference", |row| count(row.preference)),
     Column::data("preference_origin", |row| origin(row.preference_origin())),
@@ -113,7 +126,7 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::table("places", |row| marked(&row.minimum_places.to_string(), row.minimum_places_origin())),
     Column::data("minimum_places", |row| count(Some(row.minimum_places))),
     Column::data("minimum_places_origin", |row| origin(row.minimum_places_origin())),
-    Column::data("pace", |row| Value::length(row.pace.as_ref())),
+    Column::data("pace", |row| Value::duration(row.pace.as_ref())),
     Column::data("pace_origin", |row| origin(row.pace_origin())),
     Column::data("publication", |row| Value::text(row.publication())),
     Column::data("publication_origin", |row| origin(row.publication_origin())),
@@ -125,7 +138,7 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::table("series", series),
 ];
 
-/// Which marks are worth a word.
+/// Returns the legend of the marks that the table contains.
 fn legend(sources: &[SourceInfo]) -> Option<String> {
     let origins = |row: &SourceInfo| {
         [
@@ -141,26 +154,26 @@ fn legend(sources: &[SourceInfo]) -> Option<String> {
     };
     let has = |origin| sources.iter().any(|row| origins(row).contains(&origin));
     let marks = [
-        (SettingOrigin::File, format!("{FILE_MARK} set in the file of --config")),
-        (SettingOrigin::Flag, format!("{FLAG_MARK} set by a flag or its variable")),
+        (SettingOrigin::File, format!("{FILE_MARK} set in the configuration file")),
+        (SettingOrigin::Flag, format!("{FLAG_MARK} set by a flag or an environment variable")),
     ];
-    let told: Vec<String> = marks.into_iter().filter(|(origin, _)| has(*origin)).map(|(_, words)| words).collect();
-    (!told.is_empty()).then(|| told.join(", "))
+    let texts: Vec<String> = marks.into_iter().filter(|(origin, _)| has(*origin)).map(|(_, text)| text).collect();
+    (!texts.is_empty()).then(|| texts.join(", "))
 }
 
 pub(super) async fn run(args: SourcesArgs, session: &Session) -> Result<Outcome, CliError> {
     let client = session.connect().await?;
     let request = client.request(ListSourcesRequest { sources: args.sources.clone() });
-    let answer = client.answer(client.rates().list_sources(request)).await?;
-    write_all(session, COLUMNS, &answer.sources)?;
-    let is_there = |name: &&String| answer.sources.iter().any(|row| row.source == **name);
-    for absent in args.sources.iter().filter(|name| !is_there(name)) {
-        note(&format!("no source {absent}; 'silkrate sources' lists those there are"));
+    let response = client.answer(client.rates().list_sources(request)).await?;
+    write_all(session, COLUMNS, &response.sources)?;
+    let exists = |name: &&String| response.sources.iter().any(|row| row.source == **name);
+    for missing in args.sources.iter().filter(|name| !exists(name)) {
+        note(&format!("no source '{missing}'; 'silkrate sources' lists all sources"));
     }
     if session.is_table()
-        && let Some(words) = legend(&answer.sources)
+        && let Some(text) = legend(&response.sources)
     {
-        note(&words);
+        note(&text);
     }
     Ok(Outcome::Done)
 }
@@ -173,8 +186,8 @@ mod tests {
     use crate::proto::v1::FeedHealth;
 
     #[test]
-    fn a_source_with_a_mark_on_every_setting_fits_a_terminal() {
-        let length = |seconds| Some(Duration { seconds, nanos: 0 });
+    fn source_with_marks_on_all_settings_fits_80_columns() {
+        let duration = |seconds| Some(Duration { seconds, nanos: 0 });
         let file = SettingOrigin::File.into();
         let source = SourceInfo {
             source: "timesca".to_owned(),
@@ -186,11 +199,11 @@ mod tests {
                 seconds: 20_430 * Timestamp::DAY_US / Timestamp::SECOND_US,
                 nanos: 0,
             }),
-            collapse_window: length(5_400),
+            collapse_window: duration(5_400),
             collapse_window_origin: file,
-            stale_limit: length(172_800),
+            stale_limit: duration(172_800),
             stale_limit_origin: file,
-            pace: length(1_800),
+            pace: duration(1_800),
             pace_origin: file,
             publication: Some("16:30".to_owned()),
             publication_origin: file,

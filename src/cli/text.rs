@@ -1,31 +1,31 @@
-//! Small texts for people: safe for a terminal, ages, trimmed digits.
+//! Text formatting for people: escaping, durations, relative ages, plurals and line folding.
 //!
-//! **Invariant**: what leaves [`clean`] moves no cursor, changes no colour and turns no reading direction.
+//! **Invariant**: text from [`clean`] cannot move the cursor, change colours or change the reading direction.
 
 use std::borrow::Cow;
 
 use crate::domain::Timestamp;
 
-/// The text with its control characters escaped, so that what a server or a file says cannot act on the terminal.
+/// Escapes the control characters of a text from a server or a file, so that the text cannot act on the terminal.
 pub(super) fn clean(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(acts_on_a_terminal) {
+    if !text.chars().any(acts_on_terminal) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        if acts_on_a_terminal(c) { safe.extend(c.escape_unicode()) } else { safe.push(c) }
+        if acts_on_terminal(c) { safe.extend(c.escape_unicode()) } else { safe.push(c) }
     }
     Cow::Owned(safe)
 }
 
-/// Control characters, and the marks that turn text round or hide in it.
-fn acts_on_a_terminal(c: char) -> bool {
+/// Returns true for control characters and for invisible characters, such as those that change the reading direction.
+fn acts_on_terminal(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// A length in one unit, rounded down: `45 s`, `12 min`, `5 h`, `3 d`. Negative ones are taken as positive.
-pub(super) fn length(micros: i64) -> String {
+/// Formats a duration in one unit, rounded down: `45 s`, `12 min`, `5 h`, `3 d`. Ignores the sign.
+pub(super) fn format_rounded_duration(micros: i64) -> String {
     const MINUTE_S: u64 = 60;
     const HOUR_S: u64 = 60 * MINUTE_S;
     const DAY_S: u64 = 24 * HOUR_S;
@@ -39,44 +39,46 @@ pub(super) fn length(micros: i64) -> String {
     }
 }
 
-/// How `time` lies to `now`: `3 d ago`, `in 2 h`, and `now` within a second.
+/// Formats `time` relative to `now`: `3 d ago`, `in 2 h`, or `now` if they differ by less than a second.
 pub(super) fn relative_age(time: Timestamp, now: Timestamp) -> String {
     const NOW_US: i64 = Timestamp::SECOND_US;
     match now.micros_since(time) {
-        // The server's now is a few milliseconds after that of the command's start.
+        // A time from the server can be slightly later than `now`, which is the start of the command.
         past if past.unsigned_abs() < NOW_US.unsigned_abs() => "now".to_owned(),
-        past @ NOW_US.. => format!("{} ago", length(past)),
-        ahead => format!("in {}", length(ahead)),
+        past @ NOW_US.. => format!("{} ago", format_rounded_duration(past)),
+        ahead => format!("in {}", format_rounded_duration(ahead)),
     }
 }
 
-/// Without the zeros that end its fraction: `0.120000` is `0.12`, `-0.000000` is `0`.
+/// Removes trailing zeros of the fraction: `0.120000` becomes `0.12`, `-0.000000` becomes `0`.
 pub(super) fn trim_zeros(decimal: &str) -> &str {
     let short = if decimal.contains('.') { decimal.trim_end_matches('0').trim_end_matches('.') } else { decimal };
     if short == "-0" { "0" } else { short }
 }
 
-/// `1 tick`, `5 ticks`.
+/// Formats a count with its noun: `1 tick`, `5 ticks`.
 pub(super) fn plural(count: u64, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
-/// What became of ticks that the server keeps out, and what to do; none where it keeps none out. Of `count`,
-/// `discarded_count` were discarded when they came before.
-pub(super) fn held_in_words(count: u64, discarded_count: u64) -> Option<String> {
+/// Formats the number of held ticks, and the number of ticks that an operator had discarded before they were sent
+/// again. Returns `None` if both numbers are zero. `count` is the sum of both numbers; `discarded_count` is the second
+/// number.
+pub(super) fn describe_held(count: u64, discarded_count: u64) -> Option<String> {
     let held = match count.saturating_sub(discarded_count) {
         0 => None,
         held => {
             let held = plural(held, "tick");
-            Some(format!("{held} held for being too far from the rate in force: silkrate quarantine list"))
+            Some(format!("{held} held (too far from the rate in force); see 'silkrate quarantine list'"))
         }
     };
-    let discarded = (discarded_count > 0).then(|| format!("{} discarded before", plural(discarded_count, "tick")));
-    let said: Vec<String> = discarded.into_iter().chain(held).collect();
-    (!said.is_empty()).then(|| said.join(", "))
+    let discarded = (discarded_count > 0).then(|| format!("{} already discarded", plural(discarded_count, "tick")));
+    let parts: Vec<String> = discarded.into_iter().chain(held).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// A line over several, broken at spaces where it is wider than `width`; all but the first begin with `indent` spaces.
+/// Folds a line at spaces so that no line is wider than `width`, except for a word that does not fit. Lines after the
+/// first begin with `indent` spaces.
 pub(super) fn fold(line: &str, width: Option<u16>, indent: usize) -> String {
     let width = width.map_or(usize::MAX, usize::from);
     let (mut folded, mut used, mut holds_word) = (String::new(), 0, false);
@@ -88,7 +90,7 @@ pub(super) fn fold(line: &str, width: Option<u16>, indent: usize) -> String {
             folded.extend(std::iter::repeat_n(' ', indent));
             (used, holds_word) = (indent, false);
         }
-        // A second space between two words does not begin a line; those that begin the first line stay.
+        // Drops spaces at the start of every line except the first.
         if holds_word || !is_space || !folded.contains('\n') {
             folded.push_str(word);
             used += word.chars().count();
@@ -103,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_acts_on_the_terminal() {
+    fn clean_escapes_control_characters() {
         let check = |text: &str, expect: &str| assert_eq!(clean(text), expect);
         check("KGS/USD", "KGS/USD");
         check("сом 'a' \"b\" \\", "сом 'a' \"b\" \\");
@@ -114,26 +116,27 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_a_decision_is_told_from_what_has_one() {
+    fn held_ticks_and_discarded_ticks_are_counted_separately() {
         let check = |count, discarded, expect: Option<&str>| {
-            assert_eq!(held_in_words(count, discarded).as_deref(), expect, "{count} {discarded}");
+            assert_eq!(describe_held(count, discarded).as_deref(), expect, "{count} {discarded}");
         };
         check(0, 0, None);
-        check(2, 2, Some("2 ticks discarded before"));
-        check(1, 0, Some("1 tick held for being too far from the rate in force: silkrate quarantine list"));
+        check(2, 2, Some("2 ticks already discarded"));
+        check(1, 0, Some("1 tick held (too far from the rate in force); see 'silkrate quarantine list'"));
         check(
             3,
             1,
             Some(
-                "1 tick discarded before, 2 ticks held for being too far from the rate in force: silkrate quarantine list",
+                "1 tick already discarded, 2 ticks held (too far from the rate in force); \
+                 see 'silkrate quarantine list'",
             ),
         );
     }
 
     #[test]
-    fn lengths() {
+    fn duration_is_rounded_down_to_one_unit() {
         const S: i64 = Timestamp::SECOND_US;
-        let check = |micros, expect: &str| assert_eq!(length(micros), expect, "{micros}");
+        let check = |micros, expect: &str| assert_eq!(format_rounded_duration(micros), expect, "{micros}");
         check(0, "0 s");
         check(1, "under 1 s");
         check(59 * S, "59 s");
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn asides_say_before_or_after() {
+    fn relative_age_is_past_future_or_now() {
         let now = Timestamp::from_micros(10 * Timestamp::DAY_US);
         let check = |micros, expect: &str| assert_eq!(relative_age(now.saturating_add_us(micros), now), expect);
         check(0, "now");
@@ -160,19 +163,19 @@ mod tests {
     }
 
     #[test]
-    fn a_line_folds_at_spaces() {
+    fn fold_breaks_lines_only_at_spaces() {
         let check =
             |line: &str, width: Option<u16>, expect: &str| assert_eq!(fold(line, width, 2), expect, "{width:?}");
         let line = "  from  2025-12-08T00:00:00Z  0.00008";
         check(line, None, line);
         check(line, Some(37), line);
         check(line, Some(36), "  from  2025-12-08T00:00:00Z\n  0.00008");
-        // A word is not broken, however narrow the terminal.
+        // Words are not broken, even on a narrow terminal.
         check(line, Some(5), "  from\n  2025-12-08T00:00:00Z\n  0.00008");
     }
 
     #[test]
-    fn zeros_that_say_nothing_are_trimmed() {
+    fn trim_zeros_removes_trailing_zeros_of_fraction() {
         let check = |decimal: &str, expect: &str| assert_eq!(trim_zeros(decimal), expect);
         check("0.000000", "0");
         check("-0.000000", "0");

@@ -1,67 +1,69 @@
-//! One value of an answer, and how messages of the wire become it.
+//! Values of an answer: conversion from protobuf messages, and formatting for tables, JSON and CSV.
 //!
-//! **Invariant**: a cell keeps the exact value. Decimals stay the strings that the server sent, times whole
-//! microseconds; only a table adds words for people.
+//! **Invariant**: a value is exact. Decimals stay the strings that the server sent, and times stay whole microseconds.
+//! Only tables round durations and add relative ages.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::text::{clean, length, relative_age};
-use crate::domain::{Timestamp, exact_length};
+use super::text::{clean, format_rounded_duration, relative_age};
+use crate::domain::{Timestamp, format_seconds};
 use crate::proto::convert::micros;
 use crate::proto::v1::{Derivation, RateState};
 
-/// A value in a column.
+/// A value of a column.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
-    /// Nothing: `null`, or empty.
+    /// No value: `null` in JSON, empty in CSV, `-` in tables.
     Absent,
-    /// Words.
+    /// A text.
     Text(String),
-    /// An exact decimal, as sent.
+    /// A decimal with the digits that the server sent.
     Decimal(String),
-    /// A count.
+    /// A non-negative integer.
     Count(u64),
-    /// Yes or no.
+    /// A truth value: `yes` or `no` in tables.
     Flag(bool),
-    /// An instant, UTC.
+    /// A time in UTC.
     Time(Timestamp),
-    /// A length in microseconds.
-    Length(i64),
-    /// Named values, in order.
+    /// A duration in microseconds.
+    Duration(i64),
+    /// Named values, in output order.
     Record(Vec<(&'static str, Value)>),
-    /// Several values.
+    /// A list of values.
     List(Vec<Value>),
 }
 
-/// A cell as a table shows it: on one line, or on more and shorter ones where the terminal is narrow.
+/// A value formatted for a table, in three widths: narrower terminals use forms with more and shorter lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FormattedValue {
+    /// The value on one line.
     pub(super) line: String,
-    /// A time above its age.
+    /// The value with a time and its age on two lines, and each part of a record or list on its own line.
     pub(super) stacked: String,
-    /// A date, a clock and an age one above the other.
+    /// Like `stacked`, but with a date, a time of day and an age on three lines.
     pub(super) folded: String,
-    /// A number, set to the right.
-    pub(super) right: bool,
+    /// True for numbers, which are aligned right.
+    pub(super) align_right: bool,
 }
 
 impl Value {
-    /// Text, unless it is empty.
+    /// Creates a text, or `Absent` if `text` is empty.
     pub(super) fn text(text: &str) -> Self {
         if text.is_empty() { Self::Absent } else { Self::Text(text.to_owned()) }
     }
 
-    /// A decimal as sent, unless it is empty.
+    /// Creates a decimal, or `Absent` if `text` is empty.
     pub(super) fn decimal(text: &str) -> Self {
         if text.is_empty() { Self::Absent } else { Self::Decimal(text.to_owned()) }
     }
 
-    /// A decimal that may be absent.
+    /// Creates a decimal, or `Absent` if `text` is `None` or empty.
     pub(super) fn decimal_or_absent(text: Option<&String>) -> Self {
         text.map_or(Self::Absent, |text| Self::decimal(text))
     }
 
-    /// An instant that may be absent; one that no calendar holds is shown as the numbers it came as.
+    /// Creates a time, or `Absent` if `time` is `None`. A time that is out of range becomes a text with the seconds and
+    /// nanoseconds of the time.
     pub(super) fn time(time: Option<&prost_types::Timestamp>) -> Self {
         let Some(time) = time else { return Self::Absent };
         match Timestamp::from_parts_floor(time.seconds, time.nanos) {
@@ -70,20 +72,20 @@ impl Value {
         }
     }
 
-    /// The day of an instant that may be absent, where its clock is of no interest.
+    /// Creates a text with the UTC date of a time, or `Absent` if `time` is `None`.
     pub(super) fn date(time: Option<&prost_types::Timestamp>) -> Self {
         let time = Self::time(time);
         let Self::Time(instant) = time else { return time };
         Self::text(instant.to_string().split('T').next().unwrap_or_default())
     }
 
-    /// A length that may be absent.
-    pub(super) fn length(length: Option<&prost_types::Duration>) -> Self {
-        length.map_or(Self::Absent, |length| Self::Length(micros(length)))
+    /// Creates a duration, or `Absent` if `duration` is `None`.
+    pub(super) fn duration(duration: Option<&prost_types::Duration>) -> Self {
+        duration.map_or(Self::Absent, |duration| Self::Duration(micros(duration)))
     }
 
-    /// The name of an enum's value in messages, without what the names of all its values begin with; absent where the
-    /// server left it open.
+    /// Creates a text from the protobuf name of an enum value, without the prefix that all names of the enum share.
+    /// Returns `Absent` for `UNSPECIFIED`.
     pub(super) fn name(full: &str, prefix: &str) -> Self {
         match full.strip_prefix(prefix).unwrap_or(full) {
             "UNSPECIFIED" => Self::Absent,
@@ -91,17 +93,20 @@ impl Value {
         }
     }
 
-    /// What a series is doing.
+    /// Creates a text with the state of a series, like `MOVING`.
     pub(super) fn state(state: RateState) -> Self {
         Self::name(state.as_str_name(), "RATE_STATE_")
     }
 
-    /// How a rate came about.
+    /// Creates a text with the derivation of a rate, like `INVERSE`.
     pub(super) fn derivation(derivation: Derivation) -> Self {
         Self::name(derivation.as_str_name(), "DERIVATION_")
     }
 
-    /// As CSV has it: exact, empty where absent, JSON where there are parts.
+    /// Formats the value for CSV: exact, empty if absent, and as JSON if it has parts.
+    ///
+    /// # Errors
+    /// Returns the error of the JSON serializer.
     pub(super) fn to_csv(&self) -> Result<String, serde_json::Error> {
         Ok(match self {
             Self::Absent => String::new(),
@@ -109,51 +114,51 @@ impl Value {
             Self::Count(count) => count.to_string(),
             Self::Flag(flag) => flag.to_string(),
             Self::Time(time) => time.to_string(),
-            Self::Length(micros) => exact_length(*micros),
+            Self::Duration(micros) => format_seconds(*micros),
             Self::Record(_) | Self::List(_) => serde_json::to_string(self)?,
         })
     }
 
-    /// As a table has it, with ages counted from `now`.
-    pub(super) fn to_shown(&self, now: Timestamp) -> FormattedValue {
-        let words = |text: &str| FormattedValue::words(clean(text).into_owned());
-        let number = |text: &str| FormattedValue { right: true, ..words(text) };
+    /// Formats the value for a table, with relative ages counted from `now`.
+    pub(super) fn to_formatted(&self, now: Timestamp) -> FormattedValue {
+        let left = |text: &str| FormattedValue::text(clean(text).into_owned());
+        let right = |text: &str| FormattedValue { align_right: true, ..left(text) };
         match self {
-            Self::Absent => words("-"),
-            Self::Text(text) => words(text),
-            Self::Decimal(text) => number(text),
-            Self::Count(count) => number(&count.to_string()),
-            Self::Flag(flag) => words(if *flag { "yes" } else { "no" }),
+            Self::Absent => left("-"),
+            Self::Text(text) => left(text),
+            Self::Decimal(text) => right(text),
+            Self::Count(count) => right(&count.to_string()),
+            Self::Flag(flag) => left(if *flag { "yes" } else { "no" }),
             Self::Time(time) => {
                 let (exact, relative_age) = (time.to_string(), relative_age(*time, now));
-                let (date, clock) = exact.split_once('T').unwrap_or((&exact, ""));
+                let (date, time_of_day) = exact.split_once('T').unwrap_or((&exact, ""));
                 FormattedValue {
                     line: format!("{exact} ({relative_age})"),
                     stacked: format!("{exact}\n{relative_age}"),
-                    folded: format!("{date}\n{clock}\n{relative_age}"),
-                    right: false,
+                    folded: format!("{date}\n{time_of_day}\n{relative_age}"),
+                    align_right: false,
                 }
             }
-            Self::Length(micros) => words(&length(*micros)),
+            Self::Duration(micros) => left(&format_rounded_duration(*micros)),
             Self::Record(parts) => {
-                let parts = parts.iter().map(|(name, cell)| format!("{name} {}", cell.to_shown(now).line));
+                let parts = parts.iter().map(|(name, value)| format!("{name} {}", value.to_formatted(now).line));
                 FormattedValue::parts(&parts.collect::<Vec<_>>())
             }
             Self::List(items) => {
-                FormattedValue::parts(&items.iter().map(|cell| cell.to_shown(now).line).collect::<Vec<_>>())
+                FormattedValue::parts(&items.iter().map(|value| value.to_formatted(now).line).collect::<Vec<_>>())
             }
         }
     }
 }
 
 impl FormattedValue {
-    fn words(line: String) -> Self {
-        Self { stacked: line.clone(), folded: line.clone(), line, right: false }
+    fn text(line: String) -> Self {
+        Self { stacked: line.clone(), folded: line.clone(), line, align_right: false }
     }
 
     fn parts(parts: &[String]) -> Self {
         let folded = parts.join("\n");
-        Self { line: parts.join("; "), stacked: folded.clone(), folded, right: false }
+        Self { line: parts.join("; "), stacked: folded.clone(), folded, align_right: false }
     }
 }
 
@@ -165,11 +170,11 @@ impl Serialize for Value {
             Self::Count(count) => serializer.serialize_u64(*count),
             Self::Flag(flag) => serializer.serialize_bool(*flag),
             Self::Time(time) => serializer.collect_str(time),
-            Self::Length(micros) => serializer.serialize_str(&exact_length(*micros)),
+            Self::Duration(micros) => serializer.serialize_str(&format_seconds(*micros)),
             Self::Record(parts) => {
                 let mut map = serializer.serialize_map(Some(parts.len()))?;
-                for (name, cell) in parts {
-                    map.serialize_entry(name, cell)?;
+                for (name, value) in parts {
+                    map.serialize_entry(name, value)?;
                 }
                 map.end()
             }
@@ -183,12 +188,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn machines_get_the_exact_value_and_people_words_beside_it() {
+    fn json_and_csv_are_exact_and_tables_are_rounded() {
         let now = Timestamp::from_micros(3 * Timestamp::DAY_US);
-        let check = |cell: Value, json: &str, csv: &str, table: &str| {
-            assert_eq!(serde_json::to_string(&cell).unwrap(), json);
-            assert_eq!(cell.to_csv().unwrap(), csv);
-            assert_eq!(cell.to_shown(now).line, table);
+        let check = |value: Value, json: &str, csv: &str, table: &str| {
+            assert_eq!(serde_json::to_string(&value).unwrap(), json);
+            assert_eq!(value.to_csv().unwrap(), csv);
+            assert_eq!(value.to_formatted(now).line, table);
         };
         check(Value::Absent, "null", "", "-");
         check(Value::text(""), "null", "", "-");
@@ -197,7 +202,7 @@ mod tests {
         check(Value::Flag(true), "true", "true", "yes");
         let second = Value::Time(Timestamp::from_micros(Timestamp::SECOND_US));
         check(second, "\"1970-01-01T00:00:01Z\"", "1970-01-01T00:00:01Z", "1970-01-01T00:00:01Z (2 d ago)");
-        check(Value::Length(5_400_500_000), "\"5400.5s\"", "5400.5s", "1 h");
+        check(Value::Duration(5_400_500_000), "\"5400.5s\"", "5400.5s", "1 h");
         check(Value::text("\u{1b}[2J"), r#""\u001b[2J""#, "\u{1b}[2J", r"\u{1b}[2J");
         let record = Value::Record(vec![("z", Value::Count(1)), ("a", Value::Absent)]);
         check(record.clone(), r#"{"z":1,"a":null}"#, r#"{"z":1,"a":null}"#, "z 1; a -");
@@ -210,14 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn times_of_the_wire() {
-        let wire = |seconds, nanos| prost_types::Timestamp { seconds, nanos };
+    fn protobuf_times_and_durations_are_converted() {
+        let proto = |seconds, nanos| prost_types::Timestamp { seconds, nanos };
         let check = |time, expect: &str| assert_eq!(Value::time(Some(&time)).to_csv().unwrap(), expect);
-        check(wire(0, 1_000), "1970-01-01T00:00:00.000001Z");
-        check(wire(-1, 0), "1969-12-31T23:59:59Z");
-        check(wire(i64::MAX, 0), "time of 9223372036854775807 s and 0 ns is outside the years 0001 to 9999");
+        check(proto(0, 1_000), "1970-01-01T00:00:00.000001Z");
+        check(proto(-1, 0), "1969-12-31T23:59:59Z");
+        check(proto(i64::MAX, 0), "time of 9223372036854775807 s and 0 ns is outside the years 0001 to 9999");
         assert_eq!(Value::time(None), Value::Absent);
-        let length = prost_types::Duration { seconds: i64::MAX, nanos: 0 };
-        assert_eq!(Value::length(Some(&length)), Value::Length(i64::MAX));
+        let duration = prost_types::Duration { seconds: i64::MAX, nanos: 0 };
+        assert_eq!(Value::duration(Some(&duration)), Value::Duration(i64::MAX));
     }
 }

@@ -1,4 +1,4 @@
-//! `verify`: reads a whole store and says what is wrong with it.
+//! The `verify` command: reads a whole store and reports damage.
 
 use std::path::PathBuf;
 
@@ -15,13 +15,16 @@ Examples:
   silkrate verify
   silkrate verify --db /var/lib/silkrate --output json
 
-Changes nothing that lasts. The store must not be in use: stop its server first.";
+Verifies the checksum of every block and the consistency of the runs, their
+counts and their order. The data in the store does not change. Stop the server
+first: only one process can have a store open. The exit status is 1 if there are
+problems.";
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct VerifyArgs {
-    /// Directory of the store
+    /// Directory of the store to check
     #[arg(long, value_name = "DIR", env = "SILKRATE_DB", default_value = "silkrate-data")]
     db: PathBuf,
 }
@@ -63,7 +66,7 @@ mod tests {
     use crate::domain::Timestamp;
 
     #[test]
-    fn a_report_is_counted_for_people_and_told_in_full_to_programs() {
+    fn table_counts_problems_and_json_and_csv_list_them() {
         let check = |problems: &[&str], format, parts: &[&str], expect| {
             let problems = problems.iter().map(|problem| (*problem).to_owned()).collect();
             let report = VerifyReport { sequence: 9, run_count: 3, problems, ..VerifyReport::default() };

@@ -1,4 +1,4 @@
-//! There and back, and what columns that lie are told.
+//! Round trips, the byte layout, and errors for invalid columns.
 
 use proptest::prelude::*;
 
@@ -23,7 +23,7 @@ fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
 }
 
-fn ticks_of_three() -> TickColumns {
+fn three_ticks() -> TickColumns {
     let rows = [
         (at(5), value("0.01144", Some("-0"))),
         (at(3), value("0.01145", None)),
@@ -33,8 +33,8 @@ fn ticks_of_three() -> TickColumns {
 }
 
 #[test]
-fn the_layout_is_what_the_proto_says() {
-    let columns = ticks_of_three();
+fn tick_columns_have_layout_of_proto() {
+    let columns = three_ticks();
     let le = |numbers: [i64; 3]| Bytes::from(numbers.map(i64::to_le_bytes).concat());
     assert_eq!((columns.pair.as_str(), columns.source.as_str()), ("KGS/USD", "timesca"));
     assert_eq!(columns.places, 5);
@@ -42,12 +42,12 @@ fn the_layout_is_what_the_proto_says() {
     assert_eq!(columns.observed_time_deltas, le([0, -2, 1_000_006]));
     assert_eq!(columns.rate_mantissas, le([1144, 1145, 1146]));
     assert!(columns.rate_mantissas_high.is_empty());
-    // Twice the magnitude, plus one for the minus sign; -1 for none.
+    // The code is twice the magnitude, plus one for a minus sign; -1 for no reported change.
     assert_eq!(columns.reported_changes, le([1, -1, 2]));
 }
 
 #[test]
-fn columns_that_nobody_needs_are_left_out() {
+fn optional_columns_are_omitted_if_every_row_has_default() {
     let wide = value("1234567890123456789012.345678".get(3..).unwrap(), None);
     let mut packer = RunPacker::new(2);
     packer.extend(&[Run::single(at(1), value("5", None), at(9)), Run::single(at(2), wide, at(9))]);
@@ -63,7 +63,7 @@ fn columns_that_nobody_needs_are_left_out() {
 }
 
 #[test]
-fn a_count_beyond_the_column_is_its_ceiling() {
+fn observation_count_above_column_maximum_is_stored_as_maximum() {
     let mut run = Run::single(at(1), value("5", None), at(9));
     run.observation_count = u64::from(u32::MAX) + 5;
     let mut packer = RunPacker::new(1);
@@ -72,9 +72,9 @@ fn a_count_beyond_the_column_is_its_ceiling() {
 }
 
 #[test]
-fn batches_refused_as_a_whole() {
+fn invalid_column_makes_whole_batch_invalid() {
     let check = |spoil: fn(&mut TickColumns), expect: &str| {
-        let mut columns = ticks_of_three();
+        let mut columns = three_ticks();
         spoil(&mut columns);
         let error = decode_tick_columns(&columns).unwrap_err().to_string();
         assert!(error.contains(expect), "{error}");
@@ -82,29 +82,32 @@ fn batches_refused_as_a_whole() {
     check(|c| c.base_time = None, "base_time is missing");
     check(|c| c.base_time = Some(prost_types::Timestamp { seconds: 0, nanos: 1 }), "finer than a microsecond");
     check(|c| c.base_time = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }), "outside the years");
-    check(|c| c.places = 19, "places is 19; at most 18");
-    check(|c| c.reported_change_places = 13, "reported_change_places is 13; at most 12");
-    check(|c| c.rate_mantissas = c.rate_mantissas.slice(..16), "rate_mantissas holds 16 bytes; 3 rows take 24");
-    check(|c| c.observed_time_deltas = c.observed_time_deltas.slice(..23), "no whole number of rows");
-    check(|c| c.rate_mantissas_high = Bytes::from_static(&[0; 8]), "rate_mantissas_high holds 8 bytes");
-    check(|c| c.reported_changes = c.reported_changes.slice(..8), "reported_changes holds 8 bytes");
+    check(|c| c.places = 19, "places is 19; use at most 18");
+    check(|c| c.reported_change_places = 13, "reported_change_places is 13; use at most 12");
+    check(|c| c.rate_mantissas = c.rate_mantissas.slice(..16), "rate_mantissas has 16 bytes, but 3 rows need 24");
+    check(
+        |c| c.observed_time_deltas = c.observed_time_deltas.slice(..23),
+        "not a multiple of the row width of 8 bytes",
+    );
+    check(|c| c.rate_mantissas_high = Bytes::from_static(&[0; 8]), "rate_mantissas_high has 8 bytes");
+    check(|c| c.reported_changes = c.reported_changes.slice(..8), "reported_changes has 8 bytes");
     let rows = TICK_COLUMN_ROWS_MAX + 1;
-    let mut many = ticks_of_three();
+    let mut many = three_ticks();
     many.observed_time_deltas = vec![0; rows * 8].into();
     assert_eq!(decode_tick_columns(&many), Err(ColumnsError::TooManyRows { found: rows }));
 }
 
 #[test]
-fn a_bad_row_refuses_itself_alone() {
+fn invalid_row_does_not_affect_other_rows() {
     let check = |spoil: fn(&mut TickColumns), expect: [&str; 3]| {
-        let mut columns = ticks_of_three();
+        let mut columns = three_ticks();
         spoil(&mut columns);
         let rows = decode_tick_columns(&columns).unwrap();
         for (row, expect) in rows.iter().zip(expect) {
             let time = row.observed_time.as_ref().map_err(ToString::to_string);
             let value = row.value.as_ref().map_err(ToString::to_string);
-            let said = time.err().or(value.err()).unwrap_or_default();
-            assert!(if expect.is_empty() { said.is_empty() } else { said.contains(expect) }, "{said} | {expect}");
+            let error = time.err().or(value.err()).unwrap_or_default();
+            assert!(if expect.is_empty() { error.is_empty() } else { error.contains(expect) }, "{error} | {expect}");
         }
     };
     let le = |numbers: [i64; 3]| Bytes::from(numbers.map(i64::to_le_bytes).concat());
@@ -114,32 +117,36 @@ fn a_bad_row_refuses_itself_alone() {
         |c| c.rate_mantissas_high = vec![0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0].into(),
         ["", "too many digits", ""],
     );
-    check(|c| c.reported_changes = [0, -2, 9].map(i64::to_le_bytes).concat().into(), ["", "coded -2", ""]);
+    check(
+        |c| c.reported_changes = [0, -2, 9].map(i64::to_le_bytes).concat().into(),
+        ["", "invalid reported change code -2", ""],
+    );
     check(|c| c.reported_changes = [0, i64::MAX, 9].map(i64::to_le_bytes).concat().into(), ["", "at most 12", ""]);
-    // The third row comes back from beyond the calendar: the sum did not wrap on the way.
+    // The times of all three rows are outside the supported years. The sum does not overflow.
     check(
         |c| c.observed_time_deltas = [i64::MAX, i64::MAX, -i64::MAX].map(i64::to_le_bytes).concat().into(),
         ["outside the years", "18446744073709551619 us", "outside the years"],
     );
-    let mut back = ticks_of_three();
-    back.observed_time_deltas = le([7, i64::MAX, -i64::MAX]);
-    let times: Vec<_> = decode_tick_columns(&back).unwrap().into_iter().map(|row| row.observed_time.ok()).collect();
+    // The third row is inside the supported years again.
+    let mut columns = three_ticks();
+    columns.observed_time_deltas = le([7, i64::MAX, -i64::MAX]);
+    let times: Vec<_> = decode_tick_columns(&columns).unwrap().into_iter().map(|row| row.observed_time.ok()).collect();
     assert_eq!(times, [Some(at(12)), None, Some(at(12))]);
 }
 
 #[test]
-fn ticks_that_share_no_places_are_not_packed() {
+fn ticks_with_different_places_are_not_encoded() {
     let check = |second: PublishedValue, expect: &str| {
         let rows = [(at(1), value("0.5", Some("1"))), (at(2), second)];
         let error = encode_tick_columns(&series(), &rows).unwrap_err().to_string();
         assert!(error.contains(expect), "{error}");
     };
-    check(value("0.50", None), "row 1 has 2 places and the rows before it 1");
+    check(value("0.50", None), "row 1 has 2 places, but the rows before it have 1");
     check(value("0.5", Some("1.0")), "row 1 has 1 reported_change_places");
 }
 
 #[test]
-fn runs_refused() {
+fn invalid_run_makes_whole_message_invalid() {
     let check = |spoil: fn(&mut StreamRunsResponse), expect: &str| {
         let mut packer = RunPacker::new(2);
         packer.extend(&[
@@ -151,19 +158,19 @@ fn runs_refused() {
         let error = decode_runs(&message).unwrap_err().to_string();
         assert!(error.contains(expect), "{error}");
     };
-    check(|m| m.run_count = 3, "first_observed_times holds 16 bytes; 3 rows take 24");
+    check(|m| m.run_count = 3, "first_observed_times has 16 bytes, but 3 rows need 24");
     check(|m| m.run_count = u32::MAX, "first_observed_times");
-    check(|m| m.recorded_times = Bytes::new(), "recorded_times holds 0 bytes; 2 rows take 16");
+    check(|m| m.recorded_times = Bytes::new(), "recorded_times has 0 bytes, but 2 rows need 16");
     check(|m| m.reported_change_places = Bytes::new(), "reported_change_places");
     check(|m| m.reported_changes = Bytes::new(), "reported_change_places");
-    check(|m| m.rate_places = Bytes::from_static(&[1, 19]), "row 1: rate of mantissa 6 with 19 places");
-    check(|m| m.observation_counts = vec![0; 8].into(), "row 0 is no run");
-    check(|m| m.last_observed_times = vec![0; 16].into(), "row 0 is no run");
+    check(|m| m.rate_places = Bytes::from_static(&[1, 19]), "row 1: rate with mantissa 6 and 19 decimal places");
+    check(|m| m.observation_counts = vec![0; 8].into(), "row 0 is not a valid run");
+    check(|m| m.last_observed_times = vec![0; 16].into(), "row 0 is not a valid run");
 }
 
 prop_compose! {
     fn rates(places: u32)(mantissa in prop_oneof![1..100_000_u128, 1..10_u128.pow(28)]) -> Rate {
-        // Too many digits before the point for these places: take the low ones.
+        // If the mantissa has too many digits before the point for these places, its low digits are used.
         Rate::from_parts(mantissa, places).unwrap_or(Rate::from_parts(mantissa % 10_u128.pow(20) + 1, places).unwrap())
     }
 }
@@ -200,14 +207,14 @@ fn tick_rows() -> impl Strategy<Value = Vec<(Timestamp, PublishedValue)>> {
 
 proptest! {
     #[test]
-    fn runs_come_back_as_they_went(runs in prop::collection::vec(runs(), 0..40), capacity in 0..50_usize) {
+    fn decoded_runs_equal_encoded_runs(runs in prop::collection::vec(runs(), 0..40), capacity in 0..50_usize) {
         let mut packer = RunPacker::new(capacity);
         packer.extend(&runs);
         prop_assert_eq!(decode_runs(&packer.finish()).unwrap(), runs);
     }
 
     #[test]
-    fn ticks_come_back_as_they_went(rows in tick_rows()) {
+    fn decoded_ticks_equal_encoded_ticks(rows in tick_rows()) {
         let columns = encode_tick_columns(&series(), &rows).unwrap();
         let read: Vec<_> = decode_tick_columns(&columns)
             .unwrap()
@@ -218,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_without_a_panic(
+    fn decoding_arbitrary_bytes_does_not_panic(
         deltas in prop::collection::vec(any::<u8>(), 0..64),
         lows in prop::collection::vec(any::<u8>(), 0..64),
         codes in prop::collection::vec(any::<u8>(), 0..64),

@@ -1,4 +1,4 @@
-//! The configuration file: settings of sources, in TOML.
+//! The configuration file: its settings of sources, in TOML, and its errors.
 //!
 //! ```toml
 //! [defaults]
@@ -8,8 +8,8 @@
 //! preference = 1
 //! ```
 //!
-//! **Invariant**: a file is taken whole or not at all. All that is wrong with it is told at once, each by its line, key,
-//! value and remedy.
+//! **Invariant**: a file is accepted as a whole or refused as a whole. An error contains every problem, with line,
+//! key, value and remedy.
 
 mod settings;
 
@@ -33,36 +33,40 @@ use settings::{
 pub use settings::{FILE_SETTINGS, FileSetting, SettingScope};
 
 use super::quarantine::parse_factor;
-use super::value::{LENGTH_MIN, ValueError, YEAR, parse_places, parse_preference, parse_time_of_day};
-use crate::domain::{RatioThreshold, Source, parse_length, truncate_for_display};
+use super::value::{
+    LONGEST_DURATION, SHORTEST_DURATION, ValueError, parse_places, parse_preference, parse_time_of_day,
+};
+use crate::domain::{RatioThreshold, Source, parse_duration, truncate_for_display};
 use crate::follow::{FeedUrl, FollowedSource, Schedule};
 use crate::sources::{Origin, Preferences, Setting};
 
-/// Longest file that is read: a thousand sources with all their settings have a quarter of it.
+/// Largest file that is read, in bytes. A thousand sources with all settings need a quarter of this.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
-/// Problems of one file that are told; what follows from a mistake may be many.
+/// Largest number of problems that an error message lists, because one mistake can cause many.
 const PROBLEMS_SHOWN_MAX: usize = 20;
 
 const DEFAULTS: &str = "defaults";
 const SOURCES: &str = "sources";
-/// What a file says.
+
+/// The settings of a configuration file. A setting that the file does not have is absent.
 #[derive(Debug, Default)]
 pub(super) struct FileSettings {
-    /// Of sources that have none of their own, not even built in.
+    /// The settings of `[defaults]`. They apply to sources that have neither their own nor a built-in value.
     pub(super) others: FileOthers,
+    /// The settings of `[sources.NAME]`, by source.
     pub(super) sources: BTreeMap<Source, FileSource>,
 }
 
-/// What `[defaults]` says.
+/// The settings of `[defaults]`.
 #[derive(Debug, Default)]
 pub(super) struct FileOthers {
     pub(super) collapse_window: Option<Setting<Duration>>,
     pub(super) stale_limit: Option<Setting<Duration>>,
-    /// A factor of none holds nothing.
+    /// A factor of `None` holds no tick.
     pub(super) quarantine_factor: Option<Setting<Option<RatioThreshold>>>,
 }
 
-/// What `[sources.NAME]` says.
+/// The settings of one `[sources.NAME]`.
 #[derive(Debug, Default)]
 pub(super) struct FileSource {
     pub(super) collapse_window: Option<Setting<Duration>>,
@@ -70,70 +74,72 @@ pub(super) struct FileSource {
     pub(super) quarantine_factor: Option<Setting<Option<RatioThreshold>>>,
     pub(super) minimum_places: Option<Setting<u8>>,
     pub(super) preference: Option<Setting<u32>>,
-    /// Of a source that can be followed.
+    /// The settings of polling; `None` for a source that cannot be followed.
     pub(super) feed: Option<FileFeed>,
 }
 
-/// How it says a source is to be followed.
+/// The settings by which a publisher is polled.
 #[derive(Debug)]
 pub(super) struct FileFeed {
-    /// With what is built in where the file says nothing.
+    /// The poll schedule, with built-in values for settings that the file does not have.
     pub(super) schedule: Schedule,
-    pub(super) pace: Origin,
-    pub(super) publication: Origin,
+    /// The origin of the poll interval (`pace`).
+    pub(super) pace_origin: Origin,
+    /// The origin of the publication hour.
+    pub(super) publication_origin: Origin,
     pub(super) follow: Option<Setting<bool>>,
     pub(super) url: Option<Setting<String>>,
 }
 
 impl FileFeed {
-    /// Where it says nothing.
-    pub(super) fn silent(of: FollowedSource) -> Self {
-        let (pace, publication) = (Origin::Default, Origin::Default);
-        Self { schedule: Schedule::of(of), pace, publication, follow: None, url: None }
+    /// Returns the settings of a publisher for which the file has none.
+    pub(super) fn built_in(publisher: FollowedSource) -> Self {
+        let (pace_origin, publication_origin) = (Origin::Default, Origin::Default);
+        Self { schedule: Schedule::of(publisher), pace_origin, publication_origin, follow: None, url: None }
     }
 }
 
-/// Why a configuration file is of no use.
+/// Why a configuration file is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FileError {
-    /// It is not to be had.
-    #[error("cannot read {}: {problem}; give --config the path of a file that can be read", path.display())]
+    /// The file cannot be read.
+    #[error("cannot read {}: {problem}; give --config the path of a readable file", path.display())]
     Read {
-        /// As given.
+        /// The path, as given to `--config`.
         path: PathBuf,
-        /// As the system says it.
+        /// The error of the operating system.
         problem: String,
     },
-    /// It is something else.
-    #[error("{} has more than {FILE_BYTES_MAX} bytes, which no settings need; give --config the right file", path.display())]
+    /// The file is too large.
+    #[error("{} has more than {FILE_BYTES_MAX} bytes, the limit of a configuration file; give --config the right file", path.display())]
     TooLong {
-        /// As given.
+        /// The path, as given to `--config`.
         path: PathBuf,
     },
-    /// It is no text.
-    #[error("{}:{line}: it is not UTF-8 from here on; save it as UTF-8", path.display())]
+    /// The file is not UTF-8.
+    #[error("{}:{line}: the file is not valid UTF-8 from this line on; save it as UTF-8", path.display())]
     NotText {
-        /// As given.
+        /// The path, as given to `--config`.
         path: PathBuf,
-        /// Counted from 1.
+        /// The first line that is not valid UTF-8, counted from 1.
         line: usize,
     },
-    /// It is no TOML, or says what it must not.
-    #[error("{}", told(path, problems))]
+    /// The file is not TOML, or has unknown settings or invalid values.
+    #[error("{}", problem_lines(path, problems))]
     Problems {
-        /// As given.
+        /// The path, as given to `--config`.
         path: PathBuf,
-        /// In order of lines, at least one.
+        /// The problems, sorted by line; at least one.
         problems: Vec<FileProblem>,
     },
 }
 
-/// One thing that is wrong with a file.
+/// One problem of a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileProblem {
-    /// Counted from 1.
+    /// The line of the problem, counted from 1.
     pub line: usize,
-    /// Key, value and remedy.
+    /// The key, the value, what is wrong, and the remedy.
     pub text: String,
 }
 
@@ -143,8 +149,8 @@ impl fmt::Display for FileProblem {
     }
 }
 
-/// A line each.
-fn told(path: &Path, problems: &[FileProblem]) -> String {
+/// Formats the problems as an error message with a line for each.
+fn problem_lines(path: &Path, problems: &[FileProblem]) -> String {
     let shown = problems.iter().take(PROBLEMS_SHOWN_MAX).map(|problem| format!("{}:{problem}", path.display()));
     let more = problems.len().saturating_sub(PROBLEMS_SHOWN_MAX);
     let more = (more > 0).then(|| format!("and {more} more"));
@@ -152,66 +158,70 @@ fn told(path: &Path, problems: &[FileProblem]) -> String {
 }
 
 impl FileSettings {
-    /// Reads the file at `path`.
+    /// Reads the configuration file at `path`.
     ///
     /// # Errors
-    /// Any [`FileError`].
+    /// `Read` if the file cannot be read; `TooLong` if it is too large; `NotText` if it is not UTF-8; `Problems` if it
+    /// is not TOML or has unknown settings or invalid values.
     pub(super) fn read(path: &Path) -> Result<Self, FileError> {
-        let unread = |problem: io::Error| FileError::Read { path: path.to_owned(), problem: problem.to_string() };
+        let read_error = |problem: io::Error| FileError::Read { path: path.to_owned(), problem: problem.to_string() };
         let mut bytes = Vec::new();
-        // One byte more tells a file that is too long from one that is just not.
+        // Reading one more byte than allowed detects a file that is too large.
         let limit = FILE_BYTES_MAX as u64 + 1;
-        File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(unread)?;
+        File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(read_error)?;
         if bytes.len() > FILE_BYTES_MAX {
             return Err(FileError::TooLong { path: path.to_owned() });
         }
         let text = String::from_utf8(bytes).map_err(|error| {
             let before = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
-            FileError::NotText { path: path.to_owned(), line: Reading::new(&before).line(before.len()) }
+            FileError::NotText { path: path.to_owned(), line: FileParser::new(&before).line(before.len()) }
         })?;
         Self::parse(&text).map_err(|problems| FileError::Problems { path: path.to_owned(), problems })
     }
 
-    /// Reads the text of a file. Where that is no TOML, what it says is not looked at.
+    /// Parses the text of a file. If the text is not TOML, the settings are not checked.
     fn parse(text: &str) -> Result<Self, Vec<FileProblem>> {
-        let mut reading = Reading::new(text);
+        let mut parser = FileParser::new(text);
         let (document, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             let at = error.span().map_or(0, |span| span.start);
             let message = error.message().replace('\n', ", ");
-            reading.refuse(at, format!("it is no TOML: {message}"));
+            parser.refuse(at, format!("invalid TOML: {message}"));
         }
-        let found = if errors.is_empty() { reading.document(document.get_ref()) } else { Self::default() };
-        if reading.problems.is_empty() {
-            return Ok(found);
+        let settings = if errors.is_empty() { parser.parse_document(document.get_ref()) } else { Self::default() };
+        if parser.problems.is_empty() {
+            return Ok(settings);
         }
-        reading.problems.sort_unstable();
-        Err(reading.problems)
+        parser.problems.sort_unstable();
+        Err(parser.problems)
     }
 }
 
-/// A file being read.
-struct Reading<'a> {
+/// The text of a file, and the problems found so far.
+struct FileParser<'a> {
     text: &'a str,
-    /// Where lines end.
-    ends: Vec<usize>,
+    /// Byte offsets of the line ends.
+    line_ends: Vec<usize>,
     problems: Vec<FileProblem>,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> FileParser<'a> {
     fn new(text: &'a str) -> Self {
-        Self { text, ends: text.match_indices('\n').map(|(at, _)| at).collect(), problems: Vec::new() }
+        let line_ends = text.match_indices('\n').map(|(at, _)| at).collect();
+        Self { text, line_ends, problems: Vec::new() }
     }
 
+    /// Returns the line of the byte offset `at`, counted from 1.
     fn line(&self, at: usize) -> usize {
-        1 + self.ends.partition_point(|end| *end < at)
+        1 + self.line_ends.partition_point(|end| *end < at)
     }
 
+    /// Adds a problem at the byte offset `at`.
     fn refuse(&mut self, at: usize, text: String) {
         self.problems.push(FileProblem { line: self.line(at), text });
     }
 
-    /// Refuses a value, which is shown unless it may be a secret.
+    /// Adds a problem with a value. The message shows the value unless it is a URL, which may contain a secret.
     fn refuse_value(&mut self, key: &str, value: &Spanned<DeValue<'_>>, problem: &impl fmt::Display) {
         let span = value.span();
         let is_secret = key.rsplit('.').next() == Some(URL);
@@ -225,14 +235,15 @@ impl<'a> Reading<'a> {
         self.refuse(span.start, format!("{key}{shown}: {problem}"));
     }
 
-    fn value<T>(
+    /// Parses a value and records its line. If the value is invalid, adds a problem and returns `None`.
+    fn parse_value<T>(
         &mut self,
         key: &str,
         value: &Spanned<DeValue<'_>>,
-        read: impl FnOnce(&DeValue<'_>) -> Result<T, ValueError>,
+        parse: impl FnOnce(&DeValue<'_>) -> Result<T, ValueError>,
     ) -> Option<Setting<T>> {
-        match read(value.get_ref()) {
-            Ok(read) => Some(Setting { value: read, origin: Origin::File { line: self.line(value.span().start) } }),
+        match parse(value.get_ref()) {
+            Ok(parsed) => Some(Setting { value: parsed, origin: Origin::File { line: self.line(value.span().start) } }),
             Err(problem) => {
                 self.refuse_value(key, value, &problem);
                 None
@@ -240,62 +251,64 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn table<'t, 'i>(&mut self, key: &str, value: &'t Spanned<DeValue<'i>>) -> Option<&'t DeTable<'i>> {
+    /// Returns a value as a table. If the value is not a table, adds a problem and returns `None`.
+    fn expect_table<'t, 'i>(&mut self, key: &str, value: &'t Spanned<DeValue<'i>>) -> Option<&'t DeTable<'i>> {
         let table = value.get_ref().as_table();
         if table.is_none() {
-            let above = if key == SOURCES { "sources.NAME" } else { key };
-            let problem = format!("it is no table; write [{above}] above its settings");
+            let header = if key == SOURCES { "sources.NAME" } else { key };
+            let problem = format!("it is not a table; write [{header}] above its settings");
             self.refuse_value(key, value, &problem);
         }
         table
     }
 
-    fn document(&mut self, document: &DeTable<'_>) -> FileSettings {
+    /// Parses the whole file.
+    fn parse_document(&mut self, document: &DeTable<'_>) -> FileSettings {
         let mut found = FileSettings::default();
         for (key, value) in document {
             match key.get_ref().as_ref() {
                 DEFAULTS => {
-                    if let Some(table) = self.table(DEFAULTS, value) {
-                        found.others = self.others(table);
+                    if let Some(table) = self.expect_table(DEFAULTS, value) {
+                        found.others = self.parse_defaults(table);
                     }
                 }
                 SOURCES => {
-                    if let Some(table) = self.table(SOURCES, value) {
-                        found.sources = self.sources(table);
+                    if let Some(table) = self.expect_table(SOURCES, value) {
+                        found.sources = self.parse_sources(table);
                     }
                 }
-                other => self.unknown("", other, key.span(), "[defaults] and [sources.NAME]"),
+                other => self.refuse_key("", other, key.span(), "the tables are [defaults] and [sources.NAME]"),
             }
         }
         self.check_preferences(&found);
         found
     }
 
-    fn unknown(&mut self, place: &str, key: &str, span: Range<usize>, there_are: &str) {
-        self.refuse(
-            span.start,
-            format!("{place}{}: there is no such setting; there are {there_are}", truncate_for_display(key)),
-        );
+    /// Adds a problem with a key that `table` cannot have. `known` lists the keys that it can have.
+    fn refuse_key(&mut self, table: &str, key: &str, span: Range<usize>, known: &str) {
+        self.refuse(span.start, format!("{table}{}: unknown setting; {known}", truncate_for_display(key)));
     }
 
-    fn others(&mut self, table: &DeTable<'_>) -> FileOthers {
+    /// Parses `[defaults]`.
+    fn parse_defaults(&mut self, table: &DeTable<'_>) -> FileOthers {
         let mut found = FileOthers::default();
         for (key, value) in table {
             let path = format!("{DEFAULTS}.{}", key.get_ref());
             match key.get_ref().as_ref() {
-                COLLAPSE_WINDOW => found.collapse_window = self.value(&path, value, length),
-                STALE_LIMIT => found.stale_limit = self.value(&path, value, length),
-                QUARANTINE_FACTOR => found.quarantine_factor = self.value(&path, value, factor),
+                COLLAPSE_WINDOW => found.collapse_window = self.parse_value(&path, value, duration),
+                STALE_LIMIT => found.stale_limit = self.parse_value(&path, value, duration),
+                QUARANTINE_FACTOR => found.quarantine_factor = self.parse_value(&path, value, factor),
                 other => {
                     let allowed = setting_names(|scope| scope == SettingScope::Any);
-                    self.unknown("defaults.", other, key.span(), &allowed);
+                    self.refuse_key("defaults.", other, key.span(), &format!("the settings are {allowed}"));
                 }
             }
         }
         found
     }
 
-    fn sources(&mut self, table: &DeTable<'_>) -> BTreeMap<Source, FileSource> {
+    /// Parses every `[sources.NAME]`.
+    fn parse_sources(&mut self, table: &DeTable<'_>) -> BTreeMap<Source, FileSource> {
         let mut found = BTreeMap::new();
         for (key, value) in table {
             let source = match Source::parse(key.get_ref()) {
@@ -305,84 +318,86 @@ impl<'a> Reading<'a> {
                     continue;
                 }
             };
-            if let Some(table) = self.table(&format!("{SOURCES}.{source}"), value) {
-                let settings = self.source(&source, table);
+            if let Some(table) = self.expect_table(&format!("{SOURCES}.{source}"), value) {
+                let settings = self.parse_source(&source, table);
                 found.insert(source, settings);
             }
         }
         found
     }
 
-    fn source(&mut self, source: &Source, table: &DeTable<'_>) -> FileSource {
+    /// Parses one `[sources.NAME]`.
+    fn parse_source(&mut self, source: &Source, table: &DeTable<'_>) -> FileSource {
         let mut found = FileSource::default();
-        let mut feed = FollowedSource::parse(source.as_str()).map(FileFeed::silent);
+        let mut feed = FollowedSource::parse(source.as_str()).map(FileFeed::built_in);
         for (key, value) in table {
             let name = key.get_ref().as_ref();
             let path = format!("{SOURCES}.{source}.{name}");
             match name {
-                COLLAPSE_WINDOW => found.collapse_window = self.value(&path, value, length),
-                STALE_LIMIT => found.stale_limit = self.value(&path, value, length),
-                QUARANTINE_FACTOR => found.quarantine_factor = self.value(&path, value, factor),
-                MINIMUM_PLACES => found.minimum_places = self.value(&path, value, |v| parse_places(integer(v))),
-                PREFERENCE => found.preference = self.value(&path, value, |v| parse_preference(integer(v))),
+                COLLAPSE_WINDOW => found.collapse_window = self.parse_value(&path, value, duration),
+                STALE_LIMIT => found.stale_limit = self.parse_value(&path, value, duration),
+                QUARANTINE_FACTOR => found.quarantine_factor = self.parse_value(&path, value, factor),
+                MINIMUM_PLACES => found.minimum_places = self.parse_value(&path, value, |v| parse_places(integer(v))),
+                PREFERENCE => found.preference = self.parse_value(&path, value, |v| parse_preference(integer(v))),
                 PACE | PUBLICATION | URL | FOLLOW => match &mut feed {
-                    Ok(feed) => self.feed(feed, name, &path, value),
+                    Ok(feed) => self.parse_feed_setting(feed, name, &path, value),
                     Err(problem) => {
-                        let problem = format!("{problem}; of others leave this out");
+                        let problem = format!("{problem}; remove this setting for other sources");
                         self.refuse_value(&path, value, &problem);
                     }
                 },
                 other => {
-                    self.unknown(&format!("{SOURCES}.{source}."), other, key.span(), &setting_names(|_| true));
+                    let known = format!("the settings are {}", setting_names(|_| true));
+                    self.refuse_key(&format!("{SOURCES}.{source}."), other, key.span(), &known);
                 }
             }
         }
         FileSource { feed: feed.ok(), ..found }
     }
 
-    /// One of the settings of following.
-    fn feed(&mut self, feed: &mut FileFeed, name: &str, path: &str, value: &Spanned<DeValue<'_>>) {
+    /// Parses one of the settings of polling.
+    fn parse_feed_setting(&mut self, feed: &mut FileFeed, name: &str, path: &str, value: &Spanned<DeValue<'_>>) {
         let schedule = feed.schedule;
-        let refused = |problem: &dyn fmt::Display| ValueError::Domain(problem.to_string());
+        let invalid = |problem: &dyn fmt::Display| ValueError::Domain(problem.to_string());
         match name {
             PACE => {
-                let read = |v: &DeValue<'_>| {
-                    let poll_interval = parse_length(text(v)?, Duration::ZERO, YEAR)?;
-                    schedule.with_poll_interval(poll_interval).map_err(|problem| refused(&problem))
+                let parse = |v: &DeValue<'_>| {
+                    let poll_interval = parse_duration(text(v)?, Duration::ZERO, LONGEST_DURATION)?;
+                    schedule.with_poll_interval(poll_interval).map_err(|problem| invalid(&problem))
                 };
-                if let Some(with_poll_interval) = self.value(path, value, read) {
-                    (feed.schedule, feed.pace) = (with_poll_interval.value, with_poll_interval.origin);
+                if let Some(changed) = self.parse_value(path, value, parse) {
+                    (feed.schedule, feed.pace_origin) = (changed.value, changed.origin);
                 }
             }
             PUBLICATION => {
-                let read = |v: &DeValue<'_>| {
+                let parse = |v: &DeValue<'_>| {
                     let hour: NaiveTime = parse_time_of_day(text(v)?)?;
-                    schedule.with_publication(hour).map_err(|problem| refused(&problem))
+                    schedule.with_publication(hour).map_err(|problem| invalid(&problem))
                 };
-                if let Some(with_hour) = self.value(path, value, read) {
-                    (feed.schedule, feed.publication) = (with_hour.value, with_hour.origin);
+                if let Some(changed) = self.parse_value(path, value, parse) {
+                    (feed.schedule, feed.publication_origin) = (changed.value, changed.origin);
                 }
             }
             URL => {
-                let read = |v: &DeValue<'_>| {
+                let parse = |v: &DeValue<'_>| {
                     let url = text(v)?;
-                    FeedUrl::check(url).map(|()| url.to_owned()).map_err(|problem| refused(&problem))
+                    FeedUrl::check(url).map(|()| url.to_owned()).map_err(|problem| invalid(&problem))
                 };
-                feed.url = self.value(path, value, read);
+                feed.url = self.parse_value(path, value, parse);
             }
-            _ => feed.follow = self.value(path, value, |v| v.as_bool().ok_or(ValueError::Switch)),
+            _ => feed.follow = self.parse_value(path, value, |v| v.as_bool().ok_or(ValueError::Switch)),
         }
     }
 
-    /// The second source in a place is told of, by its line.
+    /// Refuses a preference that a source on an earlier line already has.
     fn check_preferences(&mut self, found: &FileSettings) {
         let given = found.sources.iter().filter_map(|(source, settings)| Some((source, settings.preference?)));
-        // Whoever comes first in the file was there first.
-        let mut in_order: Vec<_> = given.collect();
-        in_order.sort_by_key(|(_, preference)| preference.origin);
-        let pairs = in_order.iter().map(|(source, preference)| ((*source).clone(), preference.value));
+        // Sorted by line, so that the later of two equal preferences is refused.
+        let mut by_line: Vec<_> = given.collect();
+        by_line.sort_by_key(|(_, preference)| preference.origin);
+        let pairs = by_line.iter().map(|(source, preference)| ((*source).clone(), preference.value));
         if let Err(problem) = Preferences::new(pairs) {
-            let second = in_order.iter().find(|(source, _)| **source == problem.second);
+            let second = by_line.iter().find(|(source, _)| **source == problem.second);
             if let Some((source, Setting { origin: Origin::File { line }, .. })) = second {
                 let text = format!("{SOURCES}.{source}.preference: {problem}");
                 self.problems.push(FileProblem { line: *line, text });
@@ -395,17 +410,17 @@ fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, ValueError> {
     value.as_str().ok_or(ValueError::Quotes)
 }
 
-fn length(value: &DeValue<'_>) -> Result<Duration, ValueError> {
-    Ok(parse_length(text(value)?, LENGTH_MIN, YEAR)?)
+fn duration(value: &DeValue<'_>) -> Result<Duration, ValueError> {
+    Ok(parse_duration(text(value)?, SHORTEST_DURATION, LONGEST_DURATION)?)
 }
 
-/// A number above 1, or "none" in quotes. A number is read by its digits.
+/// Parses a number above 1, or `"none"`. A number is parsed from its digits, not through a float.
 fn factor(value: &DeValue<'_>) -> Result<Option<RatioThreshold>, ValueError> {
     let number = value.as_float().map(DeFloat::as_str).or_else(|| value.as_integer().map(DeInteger::as_str));
     number.or_else(|| value.as_str()).ok_or(ValueError::RatioThreshold).and_then(parse_factor)
 }
 
-/// A whole number; none where there is something else, or it is beyond all that is asked for.
+/// Returns a TOML integer; `None` if the value is not an integer or does not fit in 32 bits without a sign.
 fn integer(value: &DeValue<'_>) -> Option<u32> {
     let integer = value.as_integer()?;
     u32::from_str_radix(integer.as_str(), integer.radix()).ok()

@@ -1,31 +1,33 @@
-//! What `serve` is told of publishers to follow.
+//! Flags of `serve` for followed publishers.
 //!
-//! **Invariant**: a source is followed once, and asked at one place.
+//! **Invariant**: each source is followed at most once, and has at most one URL.
 
 use super::ConfigError;
 use crate::follow::{FeedUrl, FollowSettings, FollowedSource};
 
-/// Flags of following.
+/// The flags for followed publishers. The doc comments are their help texts.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct FollowArgs {
-    /// Publishers to follow, each at its own pace: timesca, nbkr, nbk, nbt, cbu, cbt; may be repeated, or a list with
-    /// commas
+    /// Publishers that the server polls: timesca, nbkr, nbk, nbt, cbu and cbt. If this flag is given, the server polls
+    /// only these publishers, whatever the configuration file says. May be repeated or comma-separated [default: the
+    /// publishers with follow = true in the configuration file]
     #[arg(long, value_name = "SOURCE", env = "SILKRATE_FOLLOW", value_delimiter = ',',
           value_parser = FollowedSource::parse)]
     pub follow: Vec<FollowedSource>,
 
-    /// Where a publisher is asked in place of its own address, for a mirror or a test, by its source; may be
-    /// repeated, or a list with commas
+    /// Base URL of a mirror or a test server that is polled instead of the publisher, as in
+    /// cbu=http://localhost:8000/cbu. May be repeated or comma-separated [default: the URL in the configuration file,
+    /// else the publisher's own]
     #[arg(long, value_name = "SOURCE=URL", env = "SILKRATE_FEED_URL", value_delimiter = ',',
           value_parser = FeedUrl::parse)]
     pub feed_url: Vec<FeedUrl>,
 }
 
 impl FollowArgs {
-    /// Puts the flags together. To name a source twice asks for nothing more than to name it once.
+    /// Converts the flags to settings. A source that is listed twice is followed once.
     ///
     /// # Errors
-    /// `Twice`, where a source has two URLs.
+    /// Returns `ConfigError::Twice` if a source has two URLs.
     pub(super) fn settings(self) -> Result<FollowSettings, ConfigError> {
         let Self { follow: mut sources, feed_url: urls } = self;
         for (at, url) in urls.iter().enumerate() {
@@ -49,14 +51,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_is_followed_once_and_at_one_place() {
+    fn source_is_followed_once_and_at_one_url() {
         let url = |text: &str| FeedUrl::parse(text).unwrap();
         let (cbu, nbk) = (FollowedSource::Cbu, FollowedSource::Nbk);
         let args = FollowArgs { follow: vec![cbu, nbk, cbu], feed_url: vec![url("cbu=http://a"), url("nbt=http://b")] };
         let settings = args.settings().unwrap();
         assert_eq!(settings.sources, [nbk, cbu]);
-        assert_eq!(settings.place(cbu), ("http://a", crate::follow::AddressPolicy::Any));
-        assert_eq!(settings.place(nbk), ("https://nationalbank.kz", crate::follow::AddressPolicy::Public));
+        assert_eq!(settings.endpoint(cbu), ("http://a", crate::follow::AddressPolicy::Any));
+        assert_eq!(settings.endpoint(nbk), ("https://nationalbank.kz", crate::follow::AddressPolicy::Public));
         let args = FollowArgs { follow: vec![], feed_url: vec![url("cbu=http://a"), url("cbu=http://b")] };
         assert_eq!(
             args.settings().unwrap_err().to_string(),

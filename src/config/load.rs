@@ -1,18 +1,18 @@
-//! What `serve` is told of files to ingest at start.
+//! The ticker pages that `serve` ingests at start.
 //!
-//! **Invariant**: all files are of one source.
+//! **Invariant**: all pages are from one source.
 
 use std::path::PathBuf;
 
 use crate::domain::{Source, Timestamp};
 
-/// What to ingest at start.
+/// The ticker pages to ingest at start.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Ticker pages, in this order.
+    /// Paths of the pages, in the order in which they are ingested.
     pub files: Vec<PathBuf>,
-    /// Whose they are.
+    /// The source of the quotes on the pages.
     pub source: Source,
-    /// When they showed their quotes; without it, the date on each page.
+    /// The observed time of the quotes; if `None`, the date printed on each page.
     pub observed_time: Option<Timestamp>,
 }

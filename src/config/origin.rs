@@ -1,41 +1,43 @@
-//! Origins of pages, as browsers name them.
+//! Origins of web pages that may read from the server (CORS).
+//!
+//! **Invariant**: the text of an origin is byte for byte what a browser sends in the `Origin` header.
 
 use std::fmt;
 
 use http::Uri;
 use thiserror::Error;
 
-/// The most characters of a scheme, a host name and a port together.
+/// Longest origin: scheme, host name and port.
 const ORIGIN_CHARS_MAX: usize = 300;
 
-/// A page's origin, in the very form in which browsers send it; or any.
+/// An origin of web pages, or all origins.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CorsOrigin {
-    /// Whatever page.
+    /// Pages of every origin.
     Any,
-    /// `https://dash.example.org`, `http://localhost:3000`.
+    /// Pages of one origin, such as `https://dash.example.org` or `http://localhost:3000`.
     Page(String),
 }
 
-/// Why a text is no origin.
+/// Why a text is not a valid origin.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OriginError {
-    /// No scheme and host.
-    #[error("it is no origin; write one like https://dash.example.org or http://localhost:3000, or * for any")]
+    /// The text is not an http or https scheme with a host and an optional port.
+    #[error("it is not an origin; write one like https://dash.example.org or http://localhost:3000, or * for any")]
     Malformed,
-    /// More than an origin.
-    #[error("an origin ends with its host or port; write {0} without what follows")]
+    /// A path, a query or a fragment follows the origin.
+    #[error("an origin ends with its host or port; write {0} without path, query and fragment")]
     TooLong(String),
-    /// A form that no browser sends, so that it would allow nobody.
-    #[error("browsers send another form of it; write {0}")]
+    /// The origin is in a form that browsers do not send, so it would match no page.
+    #[error("browsers send this origin in another form; write {0}")]
     Form(String),
 }
 
 impl CorsOrigin {
-    /// Reads `*`, or scheme, host and, where it is not the scheme's own, port.
+    /// Parses `*`, or a scheme, a host and a port. The port must be absent if it is the default port of the scheme.
     ///
     /// # Errors
-    /// [`OriginError`], with the form that would be right where it can be told.
+    /// `Malformed` if the text is not an origin. `TooLong` and `Form` contain the correct text of the origin.
     pub fn parse(text: &str) -> Result<Self, OriginError> {
         if text == "*" {
             return Ok(Self::Any);
@@ -44,7 +46,7 @@ impl CorsOrigin {
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(OriginError::Malformed);
         };
-        let own_port = match scheme {
+        let default_port = match scheme {
             "http" => 80,
             "https" => 443,
             _ => return Err(OriginError::Malformed),
@@ -53,29 +55,29 @@ impl CorsOrigin {
             return Err(OriginError::Malformed);
         }
         let host = authority.host().to_ascii_lowercase();
-        let sent = match authority.port() {
+        let canonical = match authority.port() {
             None if authority.as_str().contains(']') || !authority.as_str().contains(':') => {
                 format!("{scheme}://{host}")
             }
-            // A colon with nothing sensible after it.
+            // A colon without a valid port after it.
             None => return Err(OriginError::Malformed),
-            Some(port) if port.as_u16() == own_port => format!("{scheme}://{host}"),
+            Some(port) if port.as_u16() == default_port => format!("{scheme}://{host}"),
             Some(port) => format!("{scheme}://{host}:{}", port.as_u16()),
         };
-        if text == sent {
-            Ok(Self::Page(sent))
-        } else if text.strip_prefix(sent.as_str()).is_some_and(|rest| rest.starts_with(['/', '?', '#'])) {
-            Err(OriginError::TooLong(sent))
+        if text == canonical {
+            Ok(Self::Page(canonical))
+        } else if text.strip_prefix(canonical.as_str()).is_some_and(|rest| rest.starts_with(['/', '?', '#'])) {
+            Err(OriginError::TooLong(canonical))
         } else {
-            Err(OriginError::Form(sent))
+            Err(OriginError::Form(canonical))
         }
     }
 
-    /// Whether a page of this origin, as its browser sends it, is meant.
-    pub fn allows(&self, sent: &[u8]) -> bool {
+    /// Returns true if this origin covers a request with the `Origin` header `header`.
+    pub fn allows(&self, header: &[u8]) -> bool {
         match self {
             Self::Any => true,
-            Self::Page(page) => page.as_bytes() == sent,
+            Self::Page(page) => page.as_bytes() == header,
         }
     }
 }
@@ -94,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_what_browsers_send() {
+    fn origin_must_be_in_the_form_that_browsers_send() {
         let check = |text: &str, expect: Result<&str, &str>| match (CorsOrigin::parse(text), expect) {
             (Ok(origin), Ok(shown)) => assert_eq!(origin.to_string(), shown),
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
@@ -119,11 +121,11 @@ mod tests {
         ] {
             check(bad, Err("write one like https://dash.example.org"));
         }
-        check("https://a.org/", Err("write https://a.org without what follows"));
-        check("https://a.org/page?x", Err("write https://a.org without what follows"));
-        check("https://A.org", Err("browsers send another form of it; write https://a.org"));
+        check("https://a.org/", Err("write https://a.org without path, query and fragment"));
+        check("https://a.org/page?x", Err("write https://a.org without path, query and fragment"));
+        check("https://A.org", Err("browsers send this origin in another form; write https://a.org"));
         check("https://a.org:443", Err("write https://a.org"));
         check("http://a.org:80", Err("write http://a.org"));
-        check(&format!("http://{}.org", "a".repeat(300)), Err("no origin"));
+        check(&format!("http://{}.org", "a".repeat(300)), Err("it is not an origin"));
     }
 }

@@ -1,6 +1,6 @@
-//! What `serve` is told of ticks to hold.
+//! Flags of `serve` for the quarantine.
 //!
-//! **Invariant**: a source has one factor, or none by its own word.
+//! **Invariant**: each source has at most one value: a factor, or `none`.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,21 @@ use super::value::subject;
 use super::{ConfigError, ValueError, parse_source};
 use crate::domain::{RatioThreshold, Source};
 
-/// What switches holding off.
+/// The value with which no tick is held.
 const NONE: &str = "none";
 
-/// Flags of the quarantine.
+/// The flags for the quarantine. The doc comments are their help texts.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct QuarantineArgs {
-    /// Ticks whose rates are so many times the rate in force at their place in time, or more, either way, are held
-    /// until they are released, for a source or (without SOURCE=) for all others; above 1, or none to hold nothing
-    /// [default: 5]
+    /// Ratio of a tick's rate to the rate in force at its observed time, in either direction, from which the tick is
+    /// held: a number above 1 and at most 1000000, or none to hold no tick. Without SOURCE=, it applies to every source
+    /// that has no value of its own. May be repeated or comma-separated [default: 5]
     #[arg(long, value_name = "[SOURCE=]N", env = "SILKRATE_QUARANTINE_FACTOR", value_delimiter = ',',
           value_parser = SourceFactor::parse)]
     pub quarantine_factor: Vec<SourceFactor>,
 }
 
-/// A factor, or none, for one source or for all that are not named.
+/// A factor, or `none`, for one source or for all other sources.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceFactor {
     source: Option<Source>,
@@ -30,10 +30,10 @@ pub struct SourceFactor {
 }
 
 impl SourceFactor {
-    /// Reads `5`, `none`, `nbk=2.5` or `nbk=none`.
+    /// Parses a value such as `5`, `none`, `nbk=2.5` or `nbk=none`.
     ///
     /// # Errors
-    /// Whatever the source or the factor is not.
+    /// Returns `ValueError::Domain` if the source or the factor is invalid.
     pub fn parse(text: &str) -> Result<Self, ValueError> {
         let (source, factor) = match text.split_once('=') {
             Some((source, factor)) => (Some(parse_source(source)?), factor),
@@ -43,7 +43,7 @@ impl SourceFactor {
     }
 }
 
-/// Reads a factor, or `none`.
+/// Parses a factor, or `none`.
 pub(super) fn parse_factor(text: &str) -> Result<Option<RatioThreshold>, ValueError> {
     if text == NONE {
         return Ok(None);
@@ -52,10 +52,10 @@ pub(super) fn parse_factor(text: &str) -> Result<Option<RatioThreshold>, ValueEr
 }
 
 impl QuarantineArgs {
-    /// Of one source, or of all others.
+    /// Returns the factor of each source, and under `None` that of all other sources. A factor of `None` holds no tick.
     ///
     /// # Errors
-    /// `Twice`, where a source has two factors.
+    /// Returns `ConfigError::Twice` if a source has two values.
     pub(super) fn factors(self) -> Result<BTreeMap<Option<Source>, Option<RatioThreshold>>, ConfigError> {
         let mut seen: BTreeMap<Option<Source>, Option<RatioThreshold>> = BTreeMap::new();
         for SourceFactor { source, factor: second } in self.quarantine_factor {
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_source_has_one_factor() {
+    fn each_source_has_at_most_one_factor() {
         let check = |given: &[&str], expect: Result<[Option<&str>; 2], &str>| {
             let parsed: Result<Vec<_>, _> = given.iter().map(|text| SourceFactor::parse(text)).collect();
             let rules = parsed.map_err(|error| error.to_string()).and_then(|quarantine_factor| {

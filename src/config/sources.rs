@@ -1,7 +1,7 @@
-//! The settings of sources, put together from flags, the configuration file and what is built in.
+//! The settings of each source, combined from flags, the configuration file and built-in values.
 //!
-//! **Invariant**: what is said of a source goes before what is said of all others, and of either a flag before the file,
-//! and that before what is built in. So the seven days of a bank's collapse window are changed only by who names the bank.
+//! **Invariant**: precedence is per source over general, then flag, file, built-in value. A bank has built-in values of
+//! its own, so its collapse window of seven days changes only if a flag or the file names the bank.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::ConfigError;
 use super::file::{FileFeed, FileSettings};
 use super::value::{SourceDuration, subject};
-use crate::domain::{RatioThreshold, Source, duration_us, whole_length};
+use crate::domain::{RatioThreshold, Source, duration_us, format_duration};
 use crate::follow::{FeedUrl, FollowSettings, FollowedSource};
 use crate::ingest::QuarantineRules;
 use crate::latest_quotes::StateRules;
@@ -17,58 +17,64 @@ use crate::sources::{FeedSettings, Origin, Setting, SourceSettings, SourceTable}
 
 const MOVING_WINDOW_DEFAULT: Duration = Duration::from_hours(24);
 
-/// What flags say of sources, each at most once.
+/// The values of flags by source. `None` as a source stands for all other sources.
 #[derive(Debug, Default)]
 pub(super) struct SourceFlags {
-    /// Of one source, or of all others.
+    /// The values of `--collapse-window`.
     pub(super) collapse_window: BTreeMap<Option<Source>, Duration>,
+    /// The values of `--stale-limit`.
     pub(super) stale_limit: BTreeMap<Option<Source>, Duration>,
+    /// The values of `--minimum-places`.
     pub(super) minimum_places: BTreeMap<Source, u8>,
-    /// A factor of none holds nothing.
+    /// The values of `--quarantine-factor`. A factor of `None` holds no tick.
     pub(super) quarantine_factor: BTreeMap<Option<Source>, Option<RatioThreshold>>,
-    /// Nothing where the file is to say what is followed.
+    /// The values of `--follow` and `--feed-url`. If no source is listed, the file determines the followed sources.
     pub(super) follow: FollowSettings,
 }
 
-/// The banks of the five countries, whose official rates are published once a working day.
+/// Returns true for the central banks, which publish official rates once a working day.
 fn is_bank(followed: Option<FollowedSource>) -> bool {
     followed.is_some_and(|followed| !followed.bank_feeds().is_empty())
 }
 
-/// A length of time of one source.
-struct Lengths<'a> {
+/// The levels at which a duration can be set, except the file's table of one source.
+struct DurationLevels<'a> {
+    /// The values of the flag, by source.
     flags: &'a BTreeMap<Option<Source>, Duration>,
+    /// The value in the table `[defaults]` of the file.
     file_others: Option<Setting<Duration>>,
-    /// In microseconds.
+    /// Returns the built-in value, in microseconds.
     built_in: fn(&SourceSettings) -> Setting<i64>,
 }
 
-impl Lengths<'_> {
+impl DurationLevels<'_> {
+    /// Returns the setting of all sources that have no value of their own.
     fn others(&self) -> Setting<i64> {
         let flag = self.flags.get(&None).copied().map(Setting::flag);
-        let said = flag.or(self.file_others).map(|said| said.map(duration_us));
-        said.unwrap_or_else(|| (self.built_in)(&SourceSettings::BUILT_IN))
+        let configured = flag.or(self.file_others).map(|setting| setting.map(duration_us));
+        configured.unwrap_or_else(|| (self.built_in)(&SourceSettings::BUILT_IN))
     }
 
+    /// Returns the setting of `source`, for which the file has `file`.
     fn of(&self, source: &Source, file: Option<Setting<Duration>>, is_bank: bool) -> Setting<i64> {
         let flag = self.flags.get(&Some(source.clone())).copied().map(Setting::flag);
-        let said = flag.or(file).map(|said| said.map(duration_us));
+        let configured = flag.or(file).map(|setting| setting.map(duration_us));
         let bank = is_bank.then(|| (self.built_in)(&SourceSettings::BUILT_IN_BANK));
-        said.or(bank).unwrap_or_else(|| self.others())
+        configured.or(bank).unwrap_or_else(|| self.others())
     }
 }
 
-/// Puts together what is said of each source.
+/// Combines the settings of every source.
 ///
 /// # Errors
-/// `Preference`, which a file that was read does not come to.
+/// Returns `ConfigError::Preference` if two sources have the same preference. A parsed file never has this error.
 pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTable, ConfigError> {
-    let windows = Lengths {
+    let windows = DurationLevels {
         flags: &flags.collapse_window,
         file_others: file.others.collapse_window,
         built_in: |settings| settings.collapse_window_us,
     };
-    let limits = Lengths {
+    let limits = DurationLevels {
         flags: &flags.stale_limit,
         file_others: file.others.stale_limit,
         built_in: |settings| settings.stale_limit_us,
@@ -81,21 +87,22 @@ pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTa
     names.extend(flags.quarantine_factor.keys().flatten().cloned());
     names.extend(flags.minimum_places.keys().chain(file.sources.keys()).cloned());
     let of_each = names.into_iter().map(|source| {
-        let said = file.sources.get(&source);
+        let in_file = file.sources.get(&source);
         let followed = FollowedSource::parse(source.as_str()).ok();
         let is_bank = is_bank(followed);
         let settings = SourceSettings {
-            collapse_window_us: windows.of(&source, said.and_then(|said| said.collapse_window), is_bank),
-            stale_limit_us: limits.of(&source, said.and_then(|said| said.stale_limit), is_bank),
+            collapse_window_us: windows.of(&source, in_file.and_then(|settings| settings.collapse_window), is_bank),
+            stale_limit_us: limits.of(&source, in_file.and_then(|settings| settings.stale_limit), is_bank),
             minimum_places: {
                 let flag = flags.minimum_places.get(&source).copied().map(Setting::flag);
-                flag.or(said.and_then(|said| said.minimum_places))
+                flag.or(in_file.and_then(|settings| settings.minimum_places))
                     .unwrap_or(Setting::built_in(built_in_places(followed)))
             },
-            quarantine_factor: factor(flags, Some(&source), said.and_then(|said| said.quarantine_factor))
+            quarantine_factor: factor(flags, Some(&source), in_file.and_then(|settings| settings.quarantine_factor))
                 .unwrap_or(other_factor),
-            preference: said.and_then(|said| said.preference),
-            feed: followed.map(|followed| feed(followed, &flags.follow, said.and_then(|said| said.feed.as_ref()))),
+            preference: in_file.and_then(|settings| settings.preference),
+            feed: followed
+                .map(|publisher| feed(publisher, &flags.follow, in_file.and_then(|settings| settings.feed.as_ref()))),
         };
         (source, settings)
     });
@@ -108,7 +115,7 @@ pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTa
     Ok(SourceTable::new(others, of_each.collect())?)
 }
 
-/// What is said of a source, or of all others.
+/// Returns the configured factor of a source, or with `None` that of all other sources.
 fn factor(
     flags: &SourceFlags,
     source: Option<&Source>,
@@ -121,24 +128,24 @@ fn built_in_places(followed: Option<FollowedSource>) -> u8 {
     followed.and_then(|followed| followed.bank_feeds().first()).map_or(0, |feed| feed.minimum_places())
 }
 
-fn feed(followed: FollowedSource, flags: &FollowSettings, file: Option<&FileFeed>) -> FeedSettings {
-    let silent = FileFeed::silent(followed);
-    let file = file.unwrap_or(&silent);
+fn feed(publisher: FollowedSource, flags: &FollowSettings, file: Option<&FileFeed>) -> FeedSettings {
+    let built_in = FileFeed::built_in(publisher);
+    let file = file.unwrap_or(&built_in);
     let is_followed = if flags.sources.is_empty() {
         file.follow.unwrap_or(Setting::built_in(false))
     } else {
-        Setting::flag(flags.sources.contains(&followed))
+        Setting::flag(flags.sources.contains(&publisher))
     };
-    let url = flags.urls.iter().find(|url| url.source == followed).map(|url| Setting::flag(url.base_url.clone()));
+    let url = flags.urls.iter().find(|url| url.source == publisher).map(|url| Setting::flag(url.base_url.clone()));
     FeedSettings {
         is_followed,
-        poll_interval_us: Setting { value: duration_us(file.schedule.poll_interval()), origin: file.pace },
-        publication_s: file.schedule.publication_s().map(|value| Setting { value, origin: file.publication }),
-        url: url.or(file.url.clone()).unwrap_or_else(|| Setting::built_in(followed.base_url().to_owned())),
+        poll_interval_us: Setting { value: duration_us(file.schedule.poll_interval()), origin: file.pace_origin },
+        publication_s: file.schedule.publication_s().map(|value| Setting { value, origin: file.publication_origin }),
+        url: url.or(file.url.clone()).unwrap_or_else(|| Setting::built_in(publisher.base_url().to_owned())),
     }
 }
 
-/// What is followed, where, and how often: as `table` has it.
+/// Returns the followed publishers of `table`, with their URLs and poll schedules.
 pub(super) fn follow_settings(table: &SourceTable, file: &FileSettings) -> FollowSettings {
     let mut settings = FollowSettings::default();
     for followed in FollowedSource::ALL {
@@ -150,36 +157,36 @@ pub(super) fn follow_settings(table: &SourceTable, file: &FileSettings) -> Follo
         if feed.is_followed.value {
             settings.sources.push(followed);
         }
-        // The publisher's own keeps to the public network, whoever repeats it.
+        // The publisher's own URL must not become a replacement, for which private addresses are allowed.
         if feed.url.value != followed.base_url() {
             settings.urls.push(FeedUrl { source: followed, base_url: feed.url.value.clone() });
         }
-        if let Some(said) = file.sources.get(&source).and_then(|said| said.feed.as_ref()) {
-            settings.schedules.push((followed, said.schedule));
+        if let Some(in_file) = file.sources.get(&source).and_then(|settings| settings.feed.as_ref()) {
+            settings.schedules.push((followed, in_file.schedule));
         }
     }
     settings
 }
 
-/// Collapse windows and stale limits of sources named, in microseconds.
+/// Returns a duration of each named source, in microseconds.
 pub(super) fn named_us(table: &SourceTable, setting: fn(&SourceSettings) -> Setting<i64>) -> BTreeMap<Source, i64> {
     table.named().map(|source| (source.clone(), setting(table.of(source)).value)).collect()
 }
 
-/// Places asked for; what is built in is the business of who reads a bank's tables.
+/// Returns the configured minimum places. The built-in values are applied by the parsers of the banks' tables.
 pub(super) fn minimum_places(table: &SourceTable) -> BTreeMap<Source, u8> {
     let of_each = table.named().map(|source| (source, table.of(source).minimum_places));
-    let asked = of_each.filter(|(_, places)| places.origin != Origin::Default);
-    asked.map(|(source, places)| (source.clone(), places.value)).collect()
+    let configured = of_each.filter(|(_, places)| places.origin != Origin::Default);
+    configured.map(|(source, places)| (source.clone(), places.value)).collect()
 }
 
-/// Which ticks of such sources are held.
+/// Returns the quarantine rules of all sources.
 pub(super) fn quarantine(table: &SourceTable) -> QuarantineRules {
     let named = table.named().map(|source| (source.clone(), table.of(source).quarantine_factor.value));
     QuarantineRules::new(table.others().quarantine_factor.value, named.collect())
 }
 
-/// The rules of states of such sources.
+/// Returns the rules of rate states of all sources.
 pub(super) fn state_rules(table: &SourceTable, moving_window: Duration) -> StateRules {
     StateRules {
         stale_limit_default_us: table.others().stale_limit_us.value,
@@ -188,7 +195,7 @@ pub(super) fn state_rules(table: &SourceTable, moving_window: Duration) -> State
     }
 }
 
-/// The rules of states that a server has unless it is told others.
+/// Returns the built-in rules of rate states.
 pub fn default_state_rules() -> StateRules {
     let banks = FollowedSource::ALL.into_iter().filter(|followed| is_bank(Some(*followed)));
     let limit_us = SourceSettings::BUILT_IN_BANK.stale_limit_us.value;
@@ -199,26 +206,32 @@ pub fn default_state_rules() -> StateRules {
     }
 }
 
-/// What `flag` says of each source, and of all others.
-pub(super) fn each_once(
+/// Collects the values of `flag` by source.
+///
+/// # Errors
+/// Returns `ConfigError::Twice` if a source, or the group of all other sources, has two values.
+pub(super) fn unique_durations(
     flag: &'static str,
-    given: Vec<SourceDuration>,
+    values: Vec<SourceDuration>,
 ) -> Result<BTreeMap<Option<Source>, Duration>, ConfigError> {
     let mut seen: BTreeMap<Option<Source>, Duration> = BTreeMap::new();
-    for SourceDuration { source, duration } in given {
+    for SourceDuration { source, duration } in values {
         let subject = subject(source.as_ref());
         if let Some(first) = seen.insert(source, duration) {
-            let text = |duration| whole_length(duration_us(duration));
+            let text = |duration| format_duration(duration_us(duration));
             return Err(ConfigError::Twice { flag, subject, first: text(first), second: text(duration) });
         }
     }
     Ok(seen)
 }
 
-/// The places of each source.
-pub(super) fn places_once(given: Vec<(Source, u8)>) -> Result<BTreeMap<Source, u8>, ConfigError> {
+/// Collects the values of `--minimum-places` by source.
+///
+/// # Errors
+/// Returns `ConfigError::Twice` if a source has two values.
+pub(super) fn unique_places(values: Vec<(Source, u8)>) -> Result<BTreeMap<Source, u8>, ConfigError> {
     let mut places = BTreeMap::new();
-    for (source, second) in given {
+    for (source, second) in values {
         if let Some(first) = places.insert(source.clone(), second) {
             return Err(ConfigError::Twice {
                 flag: "--minimum-places",

@@ -1,4 +1,4 @@
-//! What is refused, by which words, and what the defaults are.
+//! Tests of the settings of `serve`: refused values and their messages, defaults, and precedence.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ fn source(name: &str) -> Source {
     Source::parse(name).unwrap()
 }
 
-/// The message that a person sees, or the configuration.
+/// Parses flags to a configuration, or to the error message that the user sees.
 fn config(flags: &[&str]) -> Result<Config, String> {
     let args = Command::try_parse_from(["silkrate"].iter().chain(flags)).map_err(|error| {
         assert_eq!(error.exit_code(), 2, "{flags:?}");
@@ -28,21 +28,21 @@ fn config(flags: &[&str]) -> Result<Config, String> {
 }
 
 #[test]
-fn a_bad_value_is_refused_by_flag_value_and_remedy() {
+fn invalid_value_is_refused_with_flag_value_and_remedy() {
     let check = |flags: &[&str], expect: &[&str]| {
-        let message = config(flags).map(|_| ()).expect_err(&format!("{flags:?} were taken"));
+        let message = config(flags).map(|_| ()).expect_err(&format!("{flags:?} were accepted"));
         for part in flags.iter().chain(expect) {
             assert!(message.contains(part), "{flags:?}: no '{part}' in: {message}");
         }
     };
-    check(&["--listen", "50051"], &["no address with a port; write one like 127.0.0.1:50051"]);
-    check(&["--listen", "127.0.0.1:99999"], &["no address with a port"]);
-    check(&["--http-listen", "8080"], &["no address with a port; write one like 127.0.0.1:8080", "or none"]);
+    check(&["--listen", "50051"], &["not an address with a port; write one like 127.0.0.1:50051"]);
+    check(&["--listen", "127.0.0.1:99999"], &["not an address with a port"]);
+    check(&["--http-listen", "8080"], &["not an address with a port; write one like 127.0.0.1:8080", "or none"]);
     check(&["--http-listen", "off"], &["or none"]);
     check(&["--frankfurter-source", "NBKR"], &["not a slug"]);
-    check(&["--load-source", "Timesca"], &["not a slug", "like timesca"]);
-    check(&["--load-time", "yesterday"], &["no time; write RFC 3339"]);
-    check(&["--load-time", "2025-13-01"], &["no time"]);
+    check(&["--load-source", "Timesca"], &["not a slug", "write one like timesca"]);
+    check(&["--load-time", "yesterday"], &["not a time; write RFC 3339"]);
+    check(&["--load-time", "2025-13-01"], &["not a time"]);
     check(&["--currency", "eur"], &["three upper-case letters"]);
     check(&["--currency", "QQQ"], &["not in ISO 4217"]);
     check(&["--collapse-window", "soon"], &["not a valid duration; write a count and a unit"]);
@@ -60,16 +60,16 @@ fn a_bad_value_is_refused_by_flag_value_and_remedy() {
     check(&["--reserve-mib", "5000"], &["0..=4096"]);
     check(&["--max-connections", "0"], &["1..=65536"]);
     check(&["--max-calls", "x"], &["invalid digit"]);
-    check(&["--cors-origin", "dash.example.org"], &["no origin; write one like https://dash.example.org"]);
+    check(&["--cors-origin", "dash.example.org"], &["not an origin; write one like https://dash.example.org"]);
     check(&["--shutdown-grace", "11m"], &["outside 0s to 10m"]);
     check(&["--log-format", "xml"], &["human", "json"]);
-    check(&["--log", "loud"], &["no level; write a level"]);
+    check(&["--log", "loud"], &["'loud' is not a level; use a level"]);
 }
 
 #[test]
-fn a_setting_is_given_once_a_source() {
+fn flag_with_two_values_for_one_source_is_refused() {
     let check = |flags: &[&str], expect: &str| {
-        let message = config(flags).map(|_| ()).expect_err("taken");
+        let message = config(flags).map(|_| ()).expect_err("accepted");
         assert!(message.contains(expect), "{message}");
     };
     check(
@@ -81,7 +81,7 @@ fn a_setting_is_given_once_a_source() {
 }
 
 #[test]
-fn defaults_are_those_of_the_help() {
+fn defaults_are_those_in_the_help_texts() {
     let config = config(&[]).unwrap();
     let open = config.store_options();
     assert_eq!(config.listen().to_string(), "127.0.0.1:50051");
@@ -103,14 +103,14 @@ fn defaults_are_those_of_the_help() {
 }
 
 #[test]
-fn plain_http_can_be_turned_off() {
+fn http_listen_accepts_none() {
     let listen = |text: &str| config(&["--http-listen", text]).unwrap().http_listen();
     assert_eq!(listen("none"), HttpListen::Off);
     assert_eq!(listen("[::1]:0"), HttpListen::At("[::1]:0".parse().unwrap()));
 }
 
 #[test]
-fn settings_by_source_leave_the_others_alone() {
+fn setting_of_one_source_does_not_change_others() {
     let config =
         config(&["--collapse-window", "nbk=3d,timesca=30m", "--collapse-window", "2h", "--minimum-places", "nbk=2"])
             .unwrap();
@@ -118,18 +118,18 @@ fn settings_by_source_leave_the_others_alone() {
     assert_eq!(config.store_options().collapse_window_default_us, 2 * Timestamp::HOUR_US);
     assert_eq!(window("nbk"), Some(3 * Timestamp::DAY_US));
     assert_eq!(window("timesca"), Some(Timestamp::HOUR_US / 2));
-    assert_eq!(window("cbu"), Some(7 * Timestamp::DAY_US), "a bank keeps its own default");
+    assert_eq!(window("cbu"), Some(7 * Timestamp::DAY_US), "a general flag does not change a bank's built-in value");
     assert_eq!(config.tick_rules().minimum_places, BTreeMap::from([(Source::parse("nbk").unwrap(), 2)]));
 }
 
 #[test]
-fn dates_stand_for_their_start() {
+fn date_is_its_start_in_utc() {
     let time = |text: &str| config(&["--load-time", text]).unwrap().load().observed_time.map(|t| t.to_string());
     assert_eq!(time("2025-12-08").as_deref(), Some("2025-12-08T00:00:00Z"));
     assert_eq!(time("2025-12-08T06:00:00+06:00").as_deref(), Some("2025-12-08T00:00:00Z"));
 }
 
-/// A file with this text, and the flag that names it.
+/// Writes a file with this text. Returns the file and its path.
 fn with_file(text: &str) -> (tempfile::NamedTempFile, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
@@ -138,12 +138,12 @@ fn with_file(text: &str) -> (tempfile::NamedTempFile, String) {
 }
 
 #[test]
-fn a_flag_goes_before_the_file_and_that_before_what_is_built_in() {
+fn precedence_is_flag_then_file_then_built_in_value() {
     let (file, path) = with_file(
         "[defaults]\ncollapse_window = \"2h\"\n[sources.nbkr]\ncollapse_window = \"6d\"\n[sources.mine]\ncollapse_window = \"3h\"\n",
     );
     let (default, line) = (Origin::Default, |line| Origin::File { line });
-    // Of each the hours of its collapse window, and who says so.
+    // For each source: the collapse window in hours, and its origin.
     let check = |flags: &[&str], expect: [(&str, i64, Origin); 4]| {
         let config = config(&[&["--config", path.as_str()], flags].concat()).unwrap();
         for (name, hours, origin) in expect {
@@ -159,7 +159,7 @@ fn a_flag_goes_before_the_file_and_that_before_what_is_built_in() {
         &["--collapse-window", "nbkr=5d,mine=4h"],
         [("nbkr", 120, Origin::Flag), ("cbu", 168, default), ("mine", 4, Origin::Flag), ("other", 2, line(2))],
     );
-    // What is said of all others goes behind what is said of one.
+    // A setting of one source takes precedence over a setting of all others.
     check(
         &["--collapse-window", "5h"],
         [("nbkr", 144, line(4)), ("cbu", 168, default), ("mine", 3, line(6)), ("other", 5, Origin::Flag)],
@@ -168,28 +168,28 @@ fn a_flag_goes_before_the_file_and_that_before_what_is_built_in() {
 }
 
 #[test]
-fn the_file_says_how_sources_are_followed_unless_flags_do() {
+fn file_determines_followed_sources_unless_flags_do() {
     let (file, path) = with_file(
         "[sources.nbkr]\nfollow = true\npace = \"30m\"\npublication = \"16:00\"\nurl = \"http://127.0.0.1:1/a\"\n[sources.cbu]\nfollow = true\n[sources.nbk]\nfollow = false\nurl = \"https://nationalbank.kz\"\n",
     );
     let follow = |flags: &[&str]| config(&[&["--config", path.as_str()], flags].concat()).unwrap().follow().clone();
     let settings = follow(&[]);
     assert_eq!(settings.sources, [FollowedSource::Nbkr, FollowedSource::Cbu]);
-    assert_eq!(settings.place(FollowedSource::Nbkr), ("http://127.0.0.1:1/a", AddressPolicy::Any));
-    assert_eq!(settings.place(FollowedSource::Cbu), ("https://cbu.uz", AddressPolicy::Public));
-    // Its own address is as public as ever, whoever repeats it.
-    assert_eq!(settings.place(FollowedSource::Nbk), ("https://nationalbank.kz", AddressPolicy::Public));
+    assert_eq!(settings.endpoint(FollowedSource::Nbkr), ("http://127.0.0.1:1/a", AddressPolicy::Any));
+    assert_eq!(settings.endpoint(FollowedSource::Cbu), ("https://cbu.uz", AddressPolicy::Public));
+    // A file that repeats the publisher's own URL does not change the address policy.
+    assert_eq!(settings.endpoint(FollowedSource::Nbk), ("https://nationalbank.kz", AddressPolicy::Public));
     let schedule = settings.schedule(FollowedSource::Nbkr);
     assert_eq!((schedule.poll_interval(), schedule.publication_s()), (Duration::from_mins(30), Some(16 * 3_600)));
     assert_eq!(settings.schedule(FollowedSource::Cbu), Schedule::of(FollowedSource::Cbu));
     let settings = follow(&["--follow", "nbk", "--feed-url", "nbkr=http://127.0.0.1:1/b"]);
-    assert_eq!(settings.sources, [FollowedSource::Nbk], "the flag says all that is followed");
-    assert_eq!(settings.place(FollowedSource::Nbkr).0, "http://127.0.0.1:1/b");
+    assert_eq!(settings.sources, [FollowedSource::Nbk], "only the sources of the flag are followed");
+    assert_eq!(settings.endpoint(FollowedSource::Nbkr).0, "http://127.0.0.1:1/b");
     drop(file);
 }
 
 #[test]
-fn frankfurters_source_is_the_flags_then_the_preferred_then_the_ticker() {
+fn frankfurter_source_is_flag_then_lowest_preference_then_ticker() {
     let (file, path) = with_file("[sources.nbkr]\npreference = 2\n[sources.cbu]\npreference = 1\n");
     let check = |flags: &[&str], expect: &str| {
         let config = config(flags).unwrap();
@@ -202,70 +202,77 @@ fn frankfurters_source_is_the_flags_then_the_preferred_then_the_ticker() {
 }
 
 #[test]
-fn a_file_of_no_use_is_told_of_by_its_path() {
+fn problem_of_a_file_is_reported_with_its_path() {
     let (file, path) = with_file("[sources.nbkr]\npace = \"1s\"\n");
     let message = config(&["--config", &path]).map(|_| ()).unwrap_err();
     assert_eq!(
         message,
-        format!("{path}:2: sources.nbkr.pace = \"1s\": it is outside 10s to 6h; choose a pace between them")
+        format!("{path}:2: sources.nbkr.pace = \"1s\": it is outside 10s to 6h; choose a poll interval between them")
     );
     drop(file);
 }
 
 #[test]
-fn the_place_of_a_window_is_told() {
+fn describe_collapse_window_names_origin_and_remedy() {
     let (file, path) = with_file("[sources.nbkr]\ncollapse_window = \"6d\"\n");
-    let place = |flags: &[&str], name: &str| config(flags).unwrap().collapse_window_place(&source(name));
+    let describe = |flags: &[&str], name: &str| config(flags).unwrap().describe_collapse_window(&source(name));
     let with = ["--config", path.as_str()];
-    assert_eq!(place(&with, "nbkr"), format!("it is configured in {path}, line 2"));
-    assert_eq!(place(&with, "cbu"), format!("it is built in; collapse_window of [sources.cbu] in {path} changes it"));
+    assert_eq!(describe(&with, "nbkr"), format!("it is configured in {path}, line 2"));
     assert_eq!(
-        place(&["--config", &path, "--collapse-window", "cbu=1d"], "cbu"),
-        format!("it is configured by --collapse-window, which goes before collapse_window of [sources.cbu] in {path}")
+        describe(&with, "cbu"),
+        format!("it is the built-in value; to change it, set collapse_window of [sources.cbu] in {path}")
     );
     assert_eq!(
-        place(&[], "cbu"),
-        "it is built in; collapse_window of [sources.cbu] in a file that --config names changes it"
+        describe(&["--config", &path, "--collapse-window", "cbu=1d"], "cbu"),
+        format!(
+            "it is configured by --collapse-window, which takes precedence over collapse_window of [sources.cbu] in {path}"
+        )
+    );
+    assert_eq!(
+        describe(&[], "cbu"),
+        "it is the built-in value; to change it, set collapse_window of [sources.cbu] in a file and pass that file to --config"
     );
     drop(file);
 }
 
-/// The settings of the example that are commented out: their lines begin with `#` and a word.
-fn example_with_its_comments() -> String {
+/// Returns the sample file with its commented settings enabled. These are the lines that begin with `#` and a lower-case
+/// letter.
+fn sample_with_all_settings() -> String {
     let text = include_str!("../../data/silkrate.toml");
-    let taken = |line: &str| {
+    let enabled = |line: &str| {
         let setting = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
         setting.unwrap_or(line).to_owned()
     };
-    text.lines().map(taken).collect::<Vec<_>>().join("\n")
+    text.lines().map(enabled).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
-fn the_example_says_what_is_built_in() {
+fn sample_file_has_the_built_in_values() {
     let built_in = config(&[]).unwrap();
-    let (as_it_is, path) = with_file(include_str!("../../data/silkrate.toml"));
+    let (sample, path) = with_file(include_str!("../../data/silkrate.toml"));
     assert_eq!(config(&["--config", &path]).unwrap().sources(), built_in.sources());
-    let (taken, path) = with_file(&example_with_its_comments());
-    let said = config(&["--config", &path]).unwrap();
+    let (enabled, path) = with_file(&sample_with_all_settings());
+    let configured = config(&["--config", &path]).unwrap();
     for name in built_in.sources().named() {
-        let (said, expect) = (said.sources().of(name), built_in.sources().of(name));
+        let (found, expect) = (configured.sources().of(name), built_in.sources().of(name));
         let values = |settings: &SourceSettings| {
             let feed = settings.feed.clone().unwrap();
             let hour = feed.publication_s.map(|hour| hour.value);
-            let lengths =
-                [settings.collapse_window_us, settings.stale_limit_us, feed.poll_interval_us].map(|one| one.value);
-            (lengths, settings.minimum_places.value, hour, feed.url.value, feed.is_followed.value)
+            let durations = [settings.collapse_window_us, settings.stale_limit_us, feed.poll_interval_us];
+            let durations_us = durations.map(|setting| setting.value);
+            (durations_us, settings.minimum_places.value, hour, feed.url.value, feed.is_followed.value)
         };
-        assert_eq!(values(said), values(expect), "{name}");
-        let feed = said.feed.clone().unwrap();
-        let mut origins = vec![said.collapse_window_us.origin, said.stale_limit_us.origin, said.minimum_places.origin];
+        assert_eq!(values(found), values(expect), "{name}");
+        let feed = found.feed.clone().unwrap();
+        let mut origins =
+            vec![found.collapse_window_us.origin, found.stale_limit_us.origin, found.minimum_places.origin];
         origins.extend([feed.poll_interval_us.origin, feed.url.origin, feed.is_followed.origin]);
         origins.extend(feed.publication_s.map(|hour| hour.origin));
-        assert!(!origins.contains(&Origin::Default), "{name}: the example leaves something out");
+        assert!(!origins.contains(&Origin::Default), "{name}: the sample file lacks a setting");
     }
-    let (others, expect) = (said.sources().others(), built_in.sources().others());
+    let (others, expect) = (configured.sources().others(), built_in.sources().others());
     assert_eq!(others.collapse_window_us.value, expect.collapse_window_us.value);
     assert_eq!(others.stale_limit_us.value, expect.stale_limit_us.value);
     assert!(others.stale_limit_us.origin != Origin::Default && others.collapse_window_us.origin != Origin::Default);
-    drop((as_it_is, taken));
+    drop((sample, enabled));
 }

@@ -1,6 +1,6 @@
-//! Values of settings, read from text: of flags, variables and the configuration file alike.
+//! Parsing of setting values from flags, environment variables and the configuration file.
 //!
-//! **Invariant**: a value is within its limits, or refused with what is wrong and what to write instead.
+//! **Invariant**: a parsed value is within its limits. An error states what is wrong and what to write instead.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,78 +8,81 @@ use std::time::Duration;
 use chrono::NaiveTime;
 use thiserror::Error;
 
-use crate::domain::{Currency, LengthError, Rate, Source, Timestamp, parse_length};
+use crate::domain::{Currency, DurationError, Rate, Source, Timestamp, parse_duration};
 
-pub(super) const YEAR: Duration = Duration::from_hours(366 * 24);
+/// The longest duration of a setting: one year.
+pub(super) const LONGEST_DURATION: Duration = Duration::from_hours(366 * 24);
 
-/// The shortest window or limit.
-pub(super) const LENGTH_MIN: Duration = Duration::from_secs(1);
-/// The last place among sources of one pair.
+/// The shortest collapse window or stale limit.
+pub(super) const SHORTEST_DURATION: Duration = Duration::from_secs(1);
+/// The largest number of a preference.
 const PREFERENCE_MAX: u32 = 1_000;
 
-/// Where to listen for plain HTTP.
+/// The listen address of the plain HTTP server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HttpListen {
-    /// Nowhere.
+    /// The server is off.
     Off,
-    /// There.
+    /// The server listens on this address and port.
     At(SocketAddr),
 }
 
-/// A duration for one source, or for all that are not named.
+/// A duration for one source, or for all other sources.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceDuration {
     pub(super) source: Option<Source>,
     pub(super) duration: Duration,
 }
 
-/// For whom a setting is.
+/// Describes for an error message which sources a setting applies to.
 pub(super) fn subject(source: Option<&Source>) -> String {
     source.map_or_else(|| "all other sources".to_owned(), |name| format!("source {name}"))
 }
 
-/// A value that a flag does not take.
+/// Why a setting does not accept a value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ValueError {
-    /// Neither yes nor no.
-    #[error("it is no switch; write true or false")]
+    /// The value is not a boolean.
+    #[error("it is not a boolean; write true or false")]
     Switch,
-    /// No address with a port.
-    #[error("it is no address with a port; write one like 127.0.0.1:50051 or [::1]:50051")]
+    /// The value is not an address with a port.
+    #[error("it is not an address with a port; write one like 127.0.0.1:50051 or [::1]:50051")]
     Address,
-    /// The same, where none is an answer too.
-    #[error("it is no address with a port; write one like 127.0.0.1:8080 or [::1]:8080, or none")]
+    /// The value is neither an address with a port nor `none`.
+    #[error("it is not an address with a port; write one like 127.0.0.1:8080 or [::1]:8080, or none")]
     HttpAddress,
-    /// No time.
-    #[error("it is no time; write RFC 3339 like 2025-12-08T09:30:00Z, or a date like 2025-12-08")]
+    /// The value is not a time.
+    #[error("it is not a time; write RFC 3339 like 2025-12-08T09:30:00Z, or a date like 2025-12-08")]
     Time,
-    /// Not a duration of fixed length, or one outside the limits of the setting.
+    /// The value is not a duration of fixed length, or is outside the range of the setting.
     #[error(transparent)]
-    Length(#[from] LengthError),
-    /// A text without quotes, or no text at all.
-    #[error("it is no text; write one in quotes, with its unit, like \"90s\", \"1h\", \"16:00\" or \"https://a.org\"")]
+    Duration(#[from] DurationError),
+    /// The value is not a TOML string.
+    #[error(
+        "it is not a string; write it in quotes, and a duration with its unit, like \"90s\", \"1h\", \"16:00\" or \"https://a.org\""
+    )]
     Quotes,
-    /// No time of day.
-    #[error("it is no time of day; write hours and minutes of the bank's clocks, like \"16:00\"")]
+    /// The value is not a time of day.
+    #[error("it is not a time of day; write hours and minutes in the bank's time zone, like \"16:00\"")]
     TimeOfDay,
-    /// No count of places.
-    #[error("it is no whole number from 0 to {max}; write one like 2", max = Rate::PLACES_MAX)]
+    /// The value is not a number of decimal places.
+    #[error("it is not an integer from 0 to {max}; write one like 2", max = Rate::PLACES_MAX)]
     Places,
-    /// No place among sources.
-    #[error("it is no whole number from 1 to {PREFERENCE_MAX}; write 1 for the source that goes first")]
+    /// The value is not a preference.
+    #[error("it is not an integer from 1 to {PREFERENCE_MAX}; write 1 for the most preferred source")]
     Preference,
-    /// No source with a count of places.
+    /// The value is not a source with a number of decimal places.
     #[error("it is not SOURCE=N with N from 0 to {max}; write one like nbk=2", max = Rate::PLACES_MAX)]
     SourcePlaces,
-    /// Neither a number nor `none`.
-    #[error("it is no factor; write a number above 1 like 5 or 2.5, or \"none\"")]
+    /// The value is neither a number nor `none`.
+    #[error("it is not a factor; write a number above 1 like 5 or 2.5, or \"none\"")]
     RatioThreshold,
-    /// Whatever a domain type has against it.
+    /// A domain type refused the value, with this message.
     #[error("{0}")]
     Domain(String),
 }
 
-/// Flags come as "true"; what a variable says must be plain.
+/// Parses a boolean. clap passes `true` for a flag without a value.
 pub(super) fn parse_switch(text: &str) -> Result<bool, ValueError> {
     text.parse().map_err(|_| ValueError::Switch)
 }
@@ -112,7 +115,7 @@ pub(super) fn parse_source_duration(text: &str) -> Result<SourceDuration, ValueE
         Some((source, duration)) => (Some(parse_source(source)?), duration),
         None => (None, text),
     };
-    Ok(SourceDuration { source, duration: parse_length(duration, LENGTH_MIN, YEAR)? })
+    Ok(SourceDuration { source, duration: parse_duration(duration, SHORTEST_DURATION, LONGEST_DURATION)? })
 }
 
 pub(super) fn parse_source_places(text: &str) -> Result<(Source, u8), ValueError> {
@@ -128,11 +131,11 @@ pub(super) fn parse_places(places: Option<u32>) -> Result<u8, ValueError> {
     places.filter(|places| *places <= Rate::PLACES_MAX).ok_or(ValueError::Places)
 }
 
-pub(super) fn parse_preference(place: Option<u32>) -> Result<u32, ValueError> {
-    place.filter(|place| (1..=PREFERENCE_MAX).contains(place)).ok_or(ValueError::Preference)
+pub(super) fn parse_preference(rank: Option<u32>) -> Result<u32, ValueError> {
+    rank.filter(|rank| (1..=PREFERENCE_MAX).contains(rank)).ok_or(ValueError::Preference)
 }
 
-/// Of the form `16:00`.
+/// Parses a time of day such as `16:00`.
 pub(super) fn parse_time_of_day(text: &str) -> Result<NaiveTime, ValueError> {
     let time = NaiveTime::parse_from_str(text, "%H:%M").ok().filter(|_| text.len() == "16:00".len());
     time.ok_or(ValueError::TimeOfDay)

@@ -1,4 +1,6 @@
-//! Amounts of money.
+//! Amounts of money, as exact decimals.
+//!
+//! **Invariant**: an [`Amount`] is not negative, and has at most as many digits as a [`Rate`](super::Rate).
 
 use std::fmt;
 
@@ -8,42 +10,41 @@ use thiserror::Error;
 use super::digits::{DecimalError, DigitLimits, Digits};
 use super::time::truncate_for_display;
 
-/// A decimal that is not negative, exact: so many units of a currency. It may have as many digits as a
-/// [`Rate`](super::Rate).
+/// An exact, non-negative number of units of a currency, with the decimal places that the user wrote.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Amount(Digits);
 
-/// Why a text is no amount.
+/// Why a text is not an amount.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AmountError {
-    /// Not a plain decimal, or one with too many digits.
+    /// The text is not a plain decimal, or has too many digits.
     #[error("amount '{text}' {problem}")]
     Decimal {
-        /// As given, clipped.
+        /// The text, truncated for display.
         text: String,
-        /// What is wrong with it.
+        /// What is wrong with the text.
         problem: DecimalError,
     },
-    /// A minus sign.
+    /// The amount has a minus sign.
     #[error("amount '{0}' is negative; give it without the sign")]
     Negative(String),
 }
 
 impl Amount {
-    /// Most digits after the point.
+    /// Largest number of digits after the decimal point.
     pub const PLACES_MAX: u8 = 18;
-    /// Most digits before the point.
+    /// Largest number of digits before the decimal point.
     pub const INTEGER_DIGITS_MAX: u8 = 20;
-    /// Most digits in all.
+    /// Largest number of digits in total.
     pub const DIGITS_MAX: u8 = 28;
 
     const LIMITS: DigitLimits =
         DigitLimits { places: Self::PLACES_MAX, integer: Self::INTEGER_DIGITS_MAX, total: Self::DIGITS_MAX };
 
-    /// Reads a plain decimal: no sign, no exponent, no spaces, no separators.
+    /// Parses a plain decimal: no sign, no exponent, no spaces, no thousands separators.
     ///
     /// # Errors
-    /// Any [`AmountError`], naming the text.
+    /// Returns an [`AmountError`], which contains the text, if the text is not a valid amount.
     pub fn parse(text: &str) -> Result<Self, AmountError> {
         Digits::parse(text, Self::LIMITS).map(Self).map_err(|problem| match text.strip_prefix('-') {
             Some(rest) if rest.starts_with(|first: char| first.is_ascii_digit()) => {
@@ -53,19 +54,19 @@ impl Amount {
         })
     }
 
-    /// The number without its point.
+    /// The digits of the number as an integer, without the decimal point.
     pub const fn mantissa(self) -> u128 {
         self.0.mantissa()
     }
 
-    /// Digits after the point, as written.
+    /// The number of digits after the decimal point, as written.
     pub const fn places(self) -> u8 {
         self.0.places()
     }
 }
 
 impl From<Amount> for Decimal {
-    /// The amount with its places, digit for digit.
+    /// Converts the amount with all its decimal places.
     fn from(amount: Amount) -> Self {
         amount.0.decimal()
     }
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts() {
+    fn amount_is_a_plain_decimal_of_at_most_28_digits() {
         let check = |text: &str, expect: &str| {
             let answer = Amount::parse(text).map_or_else(|error| error.to_string(), |amount| amount.to_string());
             assert!(answer.contains(expect), "{text}: {answer}");
@@ -97,6 +98,6 @@ mod tests {
         check("", "not a plain decimal");
         check("1.2345678901234567890", "19 decimal places");
         check("123456789012345678901", "21 digits before the point");
-        check("12345678901234567890.123456789", "29 digits in all");
+        check("12345678901234567890.123456789", "29 digits in total");
     }
 }

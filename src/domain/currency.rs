@@ -1,4 +1,6 @@
-//! ISO 4217 codes, and which of them are served.
+//! Currencies: ISO 4217 codes, and the set of currencies that a server accepts.
+//!
+//! **Invariant**: a [`Currency`] is the ISO 4217 code of a currency.
 
 use std::fmt;
 
@@ -6,41 +8,41 @@ use thiserror::Error;
 
 use super::time::truncate_for_display;
 
-/// An ISO 4217 code, three upper-case letters.
+/// An ISO 4217 code: three upper-case letters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Currency([u8; 3]);
 
-/// Why a text names no currency that is served.
+/// Why a text is not a currency that the server accepts.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CurrencyError {
-    /// Not three upper-case letters.
-    #[error("currency '{0}' is not a code of three upper-case letters, like KGS")]
+    /// The text is not three upper-case letters.
+    #[error("currency '{0}' is not a code of three upper-case letters; write one like KGS")]
     Malformed(String),
-    /// Not in ISO 4217.
+    /// The code is not in ISO 4217, or is one of its codes for testing or for no currency.
     #[error("currency '{0}' is not in ISO 4217")]
     NotIso(String),
-    /// A currency, but none that this server takes.
-    #[error("currency '{code}' is not served here; served are {served}")]
+    /// The code is valid, but this server does not accept the currency.
+    #[error("currency '{code}' is not served here; the served currencies are {served}")]
     NotServed {
-        /// As given.
+        /// The code of the currency.
         code: Currency,
-        /// The codes that are.
+        /// The codes of the served currencies, separated by commas.
         served: String,
     },
 }
 
 impl Currency {
-    /// The United States dollar, through which crosses go.
+    /// The United States dollar. Cross rates are derived through it.
     pub const USD: Self = Self(*b"USD");
 
-    /// The code of an ISO currency.
+    /// Parses an ISO 4217 code.
     ///
     /// # Errors
-    /// `Malformed` or `NotIso`.
+    /// `Malformed` if the text is not three upper-case letters; `NotIso` if it is not the code of a currency.
     pub fn parse(text: &str) -> Result<Self, CurrencyError> {
         match <[u8; 3]>::try_from(text.as_bytes()) {
             Ok(code) if code.iter().all(u8::is_ascii_uppercase) => match iso_currency::Currency::from_code(text) {
-                // The codes for tests and for no currency at all are in the standard's list.
+                // The standard's list also has codes for testing (XTS) and for no currency (XXX).
                 Some(iso_currency::Currency::XXX | iso_currency::Currency::XTS) | None => {
                     Err(CurrencyError::NotIso(truncate_for_display(text)))
                 }
@@ -50,17 +52,17 @@ impl Currency {
         }
     }
 
-    /// The three letters.
+    /// Returns the code.
     pub fn code(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("???")
     }
 
-    /// Its name in English, as ISO has it.
+    /// Returns the English name of the currency in ISO 4217.
     pub fn name(&self) -> String {
         iso_currency::Currency::from_code(self.code()).map_or(String::new(), |currency| currency.name().to_owned())
     }
 
-    /// The three letters as bytes.
+    /// Returns the code as ASCII bytes.
     pub const fn bytes(self) -> [u8; 3] {
         self.0
     }
@@ -78,36 +80,36 @@ impl fmt::Debug for Currency {
     }
 }
 
-/// The currencies that a server takes in.
+/// The currencies that a server accepts, each once, sorted by code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CurrencySet(Vec<Currency>);
 
 impl CurrencySet {
-    /// The five currencies of Central Asia and the dollar.
+    /// Returns the default set: KGS, KZT, TJS, TMT, USD and UZS.
     pub fn central_asia() -> Self {
         Self([*b"KGS", *b"KZT", *b"TJS", *b"TMT", *b"USD", *b"UZS"].map(Currency).to_vec())
     }
 
-    /// These and no others.
+    /// Makes a set of exactly these currencies.
     pub fn new(mut currencies: Vec<Currency>) -> Self {
         currencies.sort_unstable();
         currencies.dedup();
         Self(currencies)
     }
 
-    /// With more of them.
+    /// Returns the set with the currencies of `more` added.
     #[must_use]
     pub fn with(mut self, more: impl IntoIterator<Item = Currency>) -> Self {
         self.0.extend(more);
         Self::new(self.0)
     }
 
-    /// A currency of this set.
+    /// Parses the code of a currency in this set.
     ///
     /// # Errors
-    /// Any [`CurrencyError`].
+    /// `Malformed` or `NotIso` if the text is not the code of a currency; `NotServed` if it is not in the set.
     pub fn parse(&self, text: &str) -> Result<Currency, CurrencyError> {
-        // Served codes were checked when the set was made: the common case needs no look at ISO's table.
+        // The codes of the set are valid, so the common case needs no lookup in the table of ISO 4217.
         if let Some(known) = self.0.iter().find(|known| known.code() == text) {
             return Ok(*known);
         }
@@ -117,7 +119,7 @@ impl CurrencySet {
 }
 
 impl CurrencySet {
-    /// All of them, by code.
+    /// Iterates over the currencies, sorted by code.
     pub fn iter(&self) -> impl Iterator<Item = Currency> + '_ {
         self.0.iter().copied()
     }
@@ -135,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_served_currencies_pass() {
+    fn currency_set_refuses_currencies_that_are_not_served() {
         let served = CurrencySet::central_asia();
         let check = |text: &str, expect: &str| {
             let answer = served.parse(text).map_or_else(|error| error.to_string(), |code| code.to_string());
@@ -145,7 +147,7 @@ mod tests {
         check("kgs", "three upper-case letters");
         check("XXX", "not in ISO 4217");
         check("QQQ", "not in ISO 4217");
-        check("EUR", "not served here; served are KGS, KZT, TJS, TMT, USD, UZS");
+        check("EUR", "not served here; the served currencies are KGS, KZT, TJS, TMT, USD, UZS");
         check("", "three upper-case letters");
         check("ÄS", "three upper-case letters");
         assert!(served.with([Currency::parse("EUR").unwrap()]).parse("EUR").is_ok());

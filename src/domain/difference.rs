@@ -1,4 +1,4 @@
-//! How far a rate moved, in units of its quote, as its publisher printed it.
+//! Rate differences: the movement of a rate in units of its quote currency, as the publisher printed it.
 
 use std::fmt;
 
@@ -9,41 +9,45 @@ use super::digits::{DecimalError, Digits};
 use super::rate::{Rate, signed};
 use super::time::truncate_for_display;
 
-/// The difference from the table before that a bank printed beside its rate: units of quote, sign and places kept,
-/// a plus sign read and not kept. It is no percentage, and none is made of it: a [`super::ReportedChange`] is what
-/// was printed as one.
+/// The difference from the previous table that a bank printed next to its rate, in units of the quote currency. The
+/// minus sign and the decimal places are kept; a plus sign is accepted and dropped.
+///
+/// A difference is not a percentage and is never converted to one. A [`super::ReportedChange`] is a printed percentage.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RateDifference {
     negative: bool,
     magnitude: Digits,
 }
 
-/// Why something is no difference.
+/// Why a text or a shifted difference is not a [`RateDifference`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RateDifferenceError {
-    /// Not a plain decimal with an optional sign, or one with too many digits.
+    /// The text is not a plain decimal with an optional sign, or has too many digits.
     #[error("difference '{text}' {problem}")]
     Decimal {
-        /// As given, clipped.
+        /// The text, truncated for display.
         text: String,
-        /// What is wrong with it.
+        /// What is wrong with the text.
         problem: DecimalError,
     },
-    /// The difference of one unit has more places than a rate.
-    #[error("difference '{text}' for a nominal of 10^{zeros} has over {} places for one unit", Rate::PLACES_MAX)]
+    /// The difference for one unit has more decimal places than a rate may have.
+    #[error(
+        "difference '{text}' for a nominal of 10^{zeros} has more than {} decimal places for one unit",
+        Rate::PLACES_MAX
+    )]
     Shifted {
-        /// Before the shift.
+        /// The difference before the shift.
         text: String,
-        /// Of the nominal.
+        /// The number of zeros of the nominal.
         zeros: u8,
     },
 }
 
 impl RateDifference {
-    /// Reads a plain decimal with an optional sign, within the limits of a rate's digits.
+    /// Parses a plain decimal with an optional sign and at most as many digits as a [`Rate`].
     ///
     /// # Errors
-    /// `Decimal`, naming the text.
+    /// Returns `RateDifferenceError::Decimal`, which contains the text, if it has another form or too many digits.
     pub fn parse(text: &str) -> Result<Self, RateDifferenceError> {
         let (negative, digits) = signed(text);
         let magnitude = Digits::parse(digits, Rate::LIMITS)
@@ -51,10 +55,11 @@ impl RateDifference {
         Ok(Self { negative, magnitude })
     }
 
-    /// The difference of one unit, of that of `10^zeros` units: the point moves, and every digit stays.
+    /// Converts the difference for `10^zeros` units to the difference for one unit. The decimal point moves, and every
+    /// digit is kept.
     ///
     /// # Errors
-    /// `Shifted`.
+    /// Returns `RateDifferenceError::Shifted` if the result has more than [`Rate::PLACES_MAX`] decimal places.
     pub fn per_unit_of(self, zeros: u8) -> Result<Self, RateDifferenceError> {
         let places = self.magnitude.places().saturating_add(zeros);
         if places > Rate::PLACES_MAX {
@@ -63,12 +68,12 @@ impl RateDifference {
         Ok(Self { magnitude: Digits::new(self.magnitude.mantissa(), places), ..self })
     }
 
-    /// Whether a minus sign was printed.
+    /// Returns true if the difference was printed with a minus sign.
     pub const fn is_negative(self) -> bool {
         self.negative
     }
 
-    /// Without its sign.
+    /// Returns the difference without its sign.
     pub const fn magnitude(self) -> Decimal {
         self.magnitude.decimal()
     }
@@ -94,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn differences_keep_sign_and_digits_through_a_nominal() {
+    fn difference_keeps_its_sign_and_digits_when_divided_by_a_nominal() {
         let check = |text: &str, zeros, expect: &str| {
             let difference = RateDifference::parse(text).and_then(|difference| difference.per_unit_of(zeros));
             let answer = difference.map_or_else(|error| error.to_string(), |difference| difference.to_string());
@@ -106,7 +111,7 @@ mod tests {
         check("-0.02", 2, "-0.0002");
         check("0", 1, "0.0");
         check("-0.00", 0, "-0.00");
-        check("0.1", 18, "difference '0.1' for a nominal of 10^18 has over 18 places for one unit");
+        check("0.1", 18, "difference '0.1' for a nominal of 10^18 has more than 18 decimal places for one unit");
         let malformed = "is not a plain decimal; write digits with at most one point, like 0.01144";
         for bad in ["", "-", "1,5", "--1", "1e3", "5%"] {
             check(bad, 0, &format!("difference '{bad}' {malformed}"));

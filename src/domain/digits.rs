@@ -1,10 +1,11 @@
-//! Published decimals: the only place where text becomes a [`Decimal`], and where two of them compare by digits.
+//! Published decimals. This is the only module that parses text to a [`Decimal`] and compares decimals by their digits.
 //!
-//! [`Decimal`] stores a mantissa of 96 bits and its decimal places in 16 bytes. It is storage here, not arithmetic: its
-//! operators round silently, its parser takes `1_0.5`, `+1` and `.5`, and its equality takes `0.2849` for `0.28490`.
-//! So text is parsed here, [`Digits`] compares digit for digit, and `clippy.toml` bars the rest from this crate.
+//! [`Decimal`] stores a mantissa of 96 bits and the number of decimal places in 16 bytes. This crate uses it for
+//! storage and not for arithmetic: its operators round silently, its parser accepts `1_0.5`, `+1` and `.5`, and its
+//! equality treats `0.2849` and `0.28490` as equal. [`Digits`] parses text strictly and compares digit for digit.
+//! `clippy.toml` forbids the operators and the parsers of [`Decimal`] in this crate.
 //!
-//! **Invariant**: a [`Digits`] is not negative, and has at most 28 digits and 28 places.
+//! **Invariant**: a [`Digits`] is not negative, and has at most 28 digits and 28 decimal places.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -12,43 +13,43 @@ use std::hash::{Hash, Hasher};
 use rust_decimal::Decimal;
 use thiserror::Error;
 
-/// An unsigned decimal with its published places: `0.28490` is 28490 with 5 places, and differs from `0.2849`.
+/// An unsigned decimal with its published decimal places. `0.28490` is 28490 with 5 places, and differs from `0.2849`.
 #[derive(Clone, Copy)]
 pub(super) struct Digits(Decimal);
 
-/// Why a text is not a plain decimal.
+/// Why a text is not a valid decimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DecimalError {
-    /// Something else than digits around at most one point.
+    /// The text is not digits with at most one decimal point between them.
     #[error("is not a plain decimal; write digits with at most one point, like 0.01144")]
     Malformed,
-    /// More places than allowed.
-    #[error("has {found} decimal places; at most {max} are kept")]
+    /// The text has more decimal places than allowed.
+    #[error("has {found} decimal places; at most {max} are allowed")]
     TooManyPlaces {
-        /// As written.
+        /// Decimal places of the text.
         found: usize,
-        /// Allowed.
+        /// Largest allowed number.
         max: u8,
     },
-    /// More digits before the point than allowed.
-    #[error("has {found} digits before the point; at most {max} are kept")]
+    /// The text has more digits before the decimal point than allowed.
+    #[error("has {found} digits before the point; at most {max} are allowed")]
     TooManyIntegerDigits {
-        /// As written, leading zeros left out.
+        /// Digits before the point, without leading zeros.
         found: usize,
-        /// Allowed.
+        /// Largest allowed number.
         max: u8,
     },
-    /// More digits in all than allowed.
-    #[error("has {found} digits in all; at most {max} are kept")]
+    /// The text has more digits in total than allowed.
+    #[error("has {found} digits in total; at most {max} are allowed")]
     TooManyDigits {
-        /// As written, leading zeros left out.
+        /// Digits of the text, without leading zeros.
         found: usize,
-        /// Allowed.
+        /// Largest allowed number.
         max: u8,
     },
 }
 
-/// How many digits a kind of decimal may have. No limit is above 28, so that a mantissa fits 96 bits.
+/// Digit limits of a kind of decimal. No limit is above 28, so every mantissa fits in 96 bits.
 #[derive(Clone, Copy)]
 pub(super) struct DigitLimits {
     pub(super) places: u8,
@@ -57,19 +58,19 @@ pub(super) struct DigitLimits {
 }
 
 impl Digits {
-    /// `mantissa / 10^places`, of a mantissa below 2^96 and at most 28 places: what callers have checked.
+    /// Returns `mantissa / 10^places`. The caller guarantees that the mantissa is below 2^96 and `places` at most 28.
     #[inline]
     pub(super) const fn new(mantissa: u128, places: u8) -> Self {
-        debug_assert!(mantissa >> 96 == 0, "a mantissa of 28 digits fits 96 bits");
-        #[allow(clippy::cast_possible_truncation, reason = "each takes its own 32 of the 96 bits")]
+        debug_assert!(mantissa >> 96 == 0, "the mantissa must fit in 96 bits");
+        #[allow(clippy::cast_possible_truncation, reason = "each cast keeps its 32 of the 96 bits")]
         let (low, middle, high) = (mantissa as u32, (mantissa >> 32) as u32, (mantissa >> 64) as u32);
         Self(Decimal::from_parts(low, middle, high, false, places as u32))
     }
 
-    /// Reads `digits` or `digits.digits`; leading zeros do not count as digits.
+    /// Parses `digits` or `digits.digits`. Leading zeros do not count towards the limits of integer and total digits.
     ///
     /// # Errors
-    /// Any [`DecimalError`].
+    /// Returns a [`DecimalError`] if the text has another form or exceeds `limits`.
     pub(super) fn parse(text: &str, limits: DigitLimits) -> Result<Self, DecimalError> {
         let (integer, fraction) = match text.split_once('.') {
             Some((_, "")) => return Err(DecimalError::Malformed),
@@ -80,30 +81,30 @@ impl Digits {
         if integer.is_empty() || !digits().all(|byte| byte.is_ascii_digit()) {
             return Err(DecimalError::Malformed);
         }
-        let over = |found: usize, max: u8| found > usize::from(max);
-        if over(fraction.len(), limits.places) {
+        let exceeds = |found: usize, max: u8| found > usize::from(max);
+        if exceeds(fraction.len(), limits.places) {
             return Err(DecimalError::TooManyPlaces { found: fraction.len(), max: limits.places });
         }
         let integer_digits = integer.trim_start_matches('0').len();
-        if over(integer_digits, limits.integer) {
+        if exceeds(integer_digits, limits.integer) {
             return Err(DecimalError::TooManyIntegerDigits { found: integer_digits, max: limits.integer });
         }
         let total = digits().skip_while(|byte| *byte == b'0').count();
-        if over(total, limits.total) {
+        if exceeds(total, limits.total) {
             return Err(DecimalError::TooManyDigits { found: total, max: limits.total });
         }
         let mantissa = digits().fold(0_u128, |sum, byte| sum * 10 + u128::from(byte - b'0'));
         Ok(Self::new(mantissa, u8::try_from(fraction.len()).unwrap_or(limits.places)))
     }
 
-    /// The number without its point.
+    /// The digits of the number as an integer, without the decimal point.
     #[inline]
     pub(super) const fn mantissa(self) -> u128 {
-        // It has no sign to lose.
+        // The number is never negative, so this loses no sign.
         self.0.mantissa().unsigned_abs()
     }
 
-    /// Digits after the point, as published.
+    /// The number of digits after the decimal point, as published.
     #[inline]
     pub(super) const fn places(self) -> u8 {
         #[allow(clippy::cast_possible_truncation, reason = "a scale is at most 28")]
@@ -111,7 +112,7 @@ impl Digits {
         places
     }
 
-    /// Whether both stand for one number, whatever their places.
+    /// Returns true if both are the same number, whatever their decimal places.
     pub(super) fn same_number(self, other: Self) -> bool {
         self.0 == other.0
     }
@@ -132,7 +133,7 @@ impl Eq for Digits {}
 
 impl Hash for Digits {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // By digits, as equality goes: the hash of `Decimal` leaves trailing zeros out.
+        // The hash must agree with `eq`, which compares digits. The hash of `Decimal` ignores trailing zeros.
         (self.mantissa(), self.places()).hash(state);
     }
 }
@@ -160,12 +161,12 @@ mod tests {
     const LIMITS: DigitLimits = DigitLimits { places: 18, integer: 20, total: 28 };
 
     #[test]
-    fn digits_take_sixteen_bytes() {
+    fn digits_have_a_size_of_16_bytes() {
         assert_eq!(size_of::<Digits>(), 16);
     }
 
     #[test]
-    fn digits_compare_and_hash_by_what_is_written() {
+    fn digits_with_other_trailing_zeros_differ_and_hash_differently() {
         let parse = |text: &str| Digits::parse(text, LIMITS).unwrap();
         let (short, long) = (parse("0.2849"), parse("0.28490"));
         assert_ne!(short, long);
@@ -175,18 +176,18 @@ mod tests {
         assert_eq!(hasher.hash_one(long), hasher.hash_one(parse("00.28490")));
     }
 
-    /// What `Decimal` itself would take, and these published digits do not.
+    /// The parser of `Decimal` accepts some of these texts.
     #[test]
-    fn digits_are_parsed_strictly() {
+    fn parser_refuses_all_but_plain_decimals() {
         for text in ["1_0.5", "+1", ".5", "5.", "1e3", " 1", "1 ", "-0.00", "", "\u{661}", "1.2.3", "0x1", "inf"] {
             assert_eq!(Digits::parse(text, LIMITS), Err(DecimalError::Malformed), "{text}");
         }
     }
 
     proptest! {
-        /// A mantissa of up to 28 digits, printed with big integers beside it.
+        /// The expected text is made of the decimal digits of the mantissa.
         #[test]
-        fn digits_print_and_parse_what_big_integers_say(mantissa in 0..10_u128.pow(28), places in 8..=18_u8) {
+        fn mantissa_of_up_to_28_digits_prints_and_parses_exactly(mantissa in 0..10_u128.pow(28), places in 8..=18_u8) {
             let digits = Digits::new(mantissa, places);
             prop_assert_eq!((digits.mantissa(), digits.places()), (mantissa, places));
             let padded = format!("{mantissa:0>width$}", width = usize::from(places) + 1);

@@ -1,4 +1,4 @@
-//! Intervals: the lengths of candles and of the buckets that changes are counted in.
+//! Intervals: the durations of candles and of the buckets in which changes are counted.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,36 +9,36 @@ use super::time::{Timestamp, truncate_for_display};
 
 const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
 
-/// The length of a bucket of time.
+/// The duration of a time bucket, such as that of a candle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Interval {
-    /// Of 60 seconds.
+    /// 60 seconds.
     Minute,
-    /// From minutes that five divides.
+    /// Five minutes, from a minute that is a multiple of 5.
     FiveMinutes,
-    /// From the quarters of an hour.
+    /// A quarter of an hour.
     FifteenMinutes,
-    /// Of 60 minutes.
+    /// 60 minutes.
     Hour,
-    /// From 00:00, 04:00, 08:00 and so on.
+    /// Four hours, from 00:00, 04:00, 08:00 and so on.
     FourHours,
-    /// Of the calendar.
+    /// A calendar day.
     Day,
-    /// From Monday.
+    /// A week, from Monday.
     Week,
-    /// Of the calendar.
+    /// A calendar month.
     Month,
-    /// Of the calendar; for changes only, no candle is that long.
+    /// A calendar year. Only changes can be counted by year; there are no candles of a year.
     Year,
 }
 
-/// A text is not the length of a candle.
+/// The error for a text that is not the name of a candle interval.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("'{0}' is not the length of a candle; write one of {list}", list = Interval::CANDLES.map(Interval::name).join(", "))]
+#[error("'{0}' is not a candle interval; write one of {list}", list = Interval::CANDLES.map(Interval::name).join(", "))]
 pub struct IntervalError(String);
 
 impl Interval {
-    /// The lengths that candles have, the shortest first.
+    /// Intervals that candles can have, from the shortest to the longest.
     pub const CANDLES: [Self; 8] = [
         Self::Minute,
         Self::FiveMinutes,
@@ -50,13 +50,13 @@ impl Interval {
         Self::Month,
     ];
 
-    /// All intervals, the shortest first.
+    /// Every interval, from the shortest to the longest.
     pub const ALL: [Self; 9] = {
         let [a, b, c, d, e, f, g, h] = Self::CANDLES;
         [a, b, c, d, e, f, g, h, Self::Year]
     };
 
-    /// As flags, parameters and manifests have it: `15m`, `1mo`.
+    /// The name of the interval in flags, parameters and manifests, such as `15m` or `1mo`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Minute => "1m",
@@ -71,7 +71,7 @@ impl Interval {
         }
     }
 
-    /// Microseconds of a bucket on days when clocks are left alone; of the shortest month and year.
+    /// The usual duration of a bucket in microseconds: without a clock change, and for the shortest month and year.
     pub const fn usual_us(self) -> i64 {
         match self {
             Self::Minute => MINUTE_US,
@@ -93,7 +93,7 @@ impl fmt::Display for Interval {
     }
 }
 
-/// Of a candle, by its [`name`](Interval::name).
+/// Parses the [`name`](Interval::name) of a candle interval. The interval of a year is an error.
 impl FromStr for Interval {
     type Err = IntervalError;
 
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_candle_is_named_by_its_length() {
+    fn candle_interval_is_parsed_from_its_name() {
         for interval in Interval::CANDLES {
             assert_eq!(interval.name().parse(), Ok(interval));
         }

@@ -1,7 +1,6 @@
-//! The words of silkrate as types: currencies, pairs, sources, rates, ticks and runs.
+//! The types of the domain: currencies, pairs, sources, decimals, times, ticks and runs.
 //!
-//! **Invariant**: every value here was checked when it was made; nothing in this module reads a
-//! clock or does I/O.
+//! **Invariant**: every value is validated when it is constructed. No code in this module reads a clock or does I/O.
 
 mod amount;
 mod currency;
@@ -30,7 +29,9 @@ pub use ratio_threshold::{RatioThreshold, RatioThresholdError};
 pub use run::{RateSpan, Revision, Run};
 pub use rust_decimal::Decimal;
 pub use series::{Pair, PairError, SeriesKey, Source, SourceError};
-pub use span::{LengthError, Span, SpanError, SpanUnit, duration_us, exact_length, parse_length, whole_length};
+pub use span::{
+    DurationError, Span, SpanError, SpanUnit, duration_us, format_duration, format_seconds, parse_duration,
+};
 pub use tick::{PublishedValue, Tick};
 pub(crate) use time::truncate_for_display;
 pub use time::{Timestamp, TimestampError};

@@ -1,31 +1,33 @@
-//! Polls of a source, and how those of one health collapse into spans.
+//! Polls of a source, and the rule that collapses consecutive polls with the same health into spans.
 //!
-//! **Invariant**: the spans of a source, made by [`PollSpan::admit`] one poll after the other, are in order of time and
-//! do not overlap: each poll speaks from its own moment until the next one's, or until it is covered no longer.
+//! **Invariant**: if [`PollSpan::admit`] receives the polls of a source in order, the resulting spans are in order of
+//! time and do not overlap. A poll determines the health from its own time until the next poll begins, but not past its
+//! `covered_until`.
 
 use std::fmt;
 
 use super::series::Source;
 use super::time::Timestamp;
 
-/// How a feed is, going by its last poll. Of several answers, the last in this order counts.
+/// The health of a feed after its last poll. If one poll gets several responses, the worst health counts: the last in
+/// this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Health {
-    /// It answers, with what can be read.
+    /// The source answers, and the response can be parsed.
     Ok,
-    /// It answers, and has no rates for now.
+    /// The source answers, but has no rates at present.
     Silent,
-    /// It refuses to answer, or what it sends is not taken in.
+    /// The source refuses to answer, or its response is not accepted.
     Refused,
-    /// It does not answer, or fails.
+    /// The source does not answer, or fails.
     Unreachable,
 }
 
 impl Health {
-    /// All, in order.
+    /// Every health, from the best to the worst.
     pub const ALL: [Self; 4] = [Self::Ok, Self::Silent, Self::Refused, Self::Unreachable];
 
-    /// Its one word.
+    /// The name of the health: one lower-case word.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -42,36 +44,36 @@ impl fmt::Display for Health {
     }
 }
 
-/// One time that a source was asked.
+/// One poll of a source, and its result.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Poll {
-    /// Who was asked.
+    /// The source that was polled.
     pub source: Source,
-    /// When it began, UTC.
+    /// The time at which the poll began.
     pub time: Timestamp,
-    /// Until when it speaks for the feed, exclusive: the next poll is to have begun by then.
+    /// The time until which this poll determines the health of the feed, exclusive. The next poll is due before it.
     pub covered_until: Timestamp,
-    /// What it found.
+    /// The result of the poll.
     pub health: Health,
 }
 
-/// Polls of one health that follow each other without a break.
+/// Consecutive polls with the same health and no uncovered time between them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PollSpan {
-    /// Of the first of them. The span begins here.
+    /// The time of the first poll. The span begins here, inclusive.
     pub first_poll_time: Timestamp,
-    /// Of the last.
+    /// The time of the last poll.
     pub last_poll_time: Timestamp,
-    /// Until when the last one speaks, exclusive. The span ends here.
+    /// The time until which the last poll determines the health. The span ends here, exclusive.
     pub covered_until: Timestamp,
-    /// How many, at least one.
+    /// The number of polls, at least one.
     pub poll_count: u64,
-    /// What all of them found.
+    /// The health that all of these polls found.
     pub health: Health,
 }
 
 impl PollSpan {
-    /// A span of one poll.
+    /// Returns a span of one poll.
     pub fn single(poll: &Poll) -> Self {
         Self {
             first_poll_time: poll.time,
@@ -82,8 +84,10 @@ impl PollSpan {
         }
     }
 
-    /// Takes in the next poll of its source, or ends where that begins and gives the span that follows. A poll by a clock
-    /// that was put back counts as made when the last one was.
+    /// Adds the next poll of the source. If the poll has another health, or begins after this span ended, the poll does
+    /// not join: this span then ends no later than the poll begins, and the span of the poll is returned.
+    ///
+    /// If the clock was set back, so that the poll is earlier than the last poll, the time of the last poll is used.
     pub fn admit(&mut self, poll: &Poll) -> Option<Self> {
         let time = poll.time.max(self.last_poll_time);
         let covered_until = poll.covered_until.max(time);
@@ -97,8 +101,8 @@ impl PollSpan {
         Some(Self::single(&Poll { time, covered_until, ..poll.clone() }))
     }
 
-    /// Whether its times are in order, and it may follow `before`.
-    pub fn is_sound_after(&self, before: Option<&Self>) -> bool {
+    /// Returns true if the times of this span are in order, and the span does not begin before `before` ends.
+    pub fn is_valid_after(&self, before: Option<&Self>) -> bool {
         self.first_poll_time <= self.last_poll_time
             && self.last_poll_time <= self.covered_until
             && self.poll_count > 0
@@ -127,9 +131,9 @@ mod tests {
     }
 
     #[test]
-    fn polls_of_one_health_without_a_break_are_one_span() {
+    fn consecutive_polls_of_one_health_are_one_span() {
         use Health::{Ok, Unreachable};
-        // First and last poll, the end, and how many.
+        // Expected spans: time of the first poll, time of the last poll, end, number of polls.
         let check = |polls: &[(i64, i64, Health)], expect: &[(i64, i64, i64, u64)]| {
             let found: Vec<_> = spans(polls.iter().copied())
                 .iter()
@@ -142,11 +146,11 @@ mod tests {
         };
         check(&[(0, 10, Ok)], &[(0, 0, 10, 1)]);
         check(&[(0, 10, Ok), (7, 17, Ok), (17, 27, Ok)], &[(0, 17, 27, 3)]);
-        // Nobody asked from 10 to 11.
+        // No poll covers the time from 10 to 11.
         check(&[(0, 10, Ok), (11, 21, Ok)], &[(0, 0, 10, 1), (11, 11, 21, 1)]);
-        // Another health ends what was said before.
+        // A poll with another health ends the span before it.
         check(&[(0, 10, Ok), (6, 16, Unreachable), (8, 18, Ok)], &[(0, 0, 6, 1), (6, 6, 8, 1), (8, 8, 18, 1)]);
-        // A clock that was put back, and one that is behind its own plan.
+        // The clock was set back. In the last case, a poll is covered until a time before its own.
         check(&[(5, 15, Ok), (3, 13, Ok)], &[(5, 5, 13, 2)]);
         check(&[(5, 15, Ok), (3, 4, Unreachable)], &[(5, 5, 5, 1), (5, 5, 5, 1)]);
         check(&[(5, 1, Ok)], &[(5, 5, 5, 1)]);
@@ -154,25 +158,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn spans_are_in_order_and_say_what_the_polls_said(
+        fn spans_are_in_order_and_have_the_health_of_the_polls(
             polls in proptest::collection::vec((0_i64..200, 0_i64..30, 0_usize..4), 1..40),
         ) {
-            let mut polls: Vec<_> = polls.into_iter().map(|(time, long, health)| (time, time + long, Health::ALL[health])).collect();
+            let poll = |(time, covered_us, health): (i64, i64, usize)| (time, time + covered_us, Health::ALL[health]);
+            let mut polls: Vec<_> = polls.into_iter().map(poll).collect();
             polls.sort_by_key(|(time, ..)| *time);
             let found = spans(polls.iter().copied());
             let mut before = None;
             for span in &found {
-                prop_assert!(span.is_sound_after(before), "{:?}", found);
+                prop_assert!(span.is_valid_after(before), "{:?}", found);
                 before = Some(span);
             }
             prop_assert_eq!(found.iter().map(|span| span.poll_count).sum::<u64>(), polls.len() as u64);
             for moment in 0..240 {
-                // The last poll by then, if it speaks still.
+                // The last poll at or before `moment`, if it still covers `moment`.
                 let last = polls.iter().rev().find(|(time, ..)| *time <= moment);
                 let expect = last.filter(|(_, until, _)| moment < *until).map(|(.., health)| *health);
                 let at = Timestamp::from_micros(moment);
-                let said = found.iter().find(|span| span.first_poll_time <= at && at < span.covered_until);
-                prop_assert_eq!(said.map(|span| span.health), expect, "at {} of {:?}", moment, found);
+                let span = found.iter().find(|span| span.first_poll_time <= at && at < span.covered_until);
+                prop_assert_eq!(span.map(|span| span.health), expect, "at {} of {:?}", moment, found);
             }
         }
     }

@@ -1,6 +1,6 @@
-//! Ticks that were held instead of stored, and what was decided of each.
+//! Held ticks: ticks in quarantine instead of in their series, and the decision on each.
 //!
-//! **Invariant**: a decision is made once and never taken back; a note fits one line.
+//! **Invariant**: a decision is final. A note is one line of text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,28 +12,30 @@ use super::series::SeriesKey;
 use super::tick::PublishedValue;
 use super::time::{Timestamp, truncate_for_display};
 
-/// A tick that lay too far from the rate in force at its own place in time. It is durable and served by no read of rates
-/// until it is released.
+/// A tick in quarantine, because its rate was too far from the rate in force at its observed time. It is stored durably
+/// and excluded from all reads of rates until it is released.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeldTick {
-    /// Counts from 1 over the whole store, in the order in which ticks were held; never used again.
+    /// Number of the held tick. Numbers count from 1 over the whole store, in the order in which ticks were held. A
+    /// number is never reused.
     pub id: u64,
-    /// The pair and who published it.
+    /// The series of the tick.
     pub series: Arc<SeriesKey>,
-    /// When the source showed it.
+    /// The time at which the source showed the value.
     pub observed_time: Timestamp,
-    /// What it showed.
+    /// The value that the source showed.
     pub value: PublishedValue,
-    /// The rate that it was compared with.
+    /// The rate in force with which the tick was compared.
     pub rate_in_force: Rate,
-    /// Recorded time of the commit that held it.
+    /// The recorded time of the commit that put the tick into quarantine.
     pub held_time: Timestamp,
-    /// What was decided, if anything.
+    /// The decision; `None` if the tick is still held.
     pub decision: Option<Decision>,
 }
 
 impl HeldTick {
-    /// The tick as it was known at `known`; none if it was not held yet.
+    /// Returns the held tick as it was known at `known`: without its decision if the decision is later. Returns `None`
+    /// if the tick was not in quarantine yet.
     #[must_use]
     pub fn as_known(&self, known: Timestamp) -> Option<Self> {
         if self.held_time > known {
@@ -43,63 +45,63 @@ impl HeldTick {
         Some(Self { decision, ..self.clone() })
     }
 
-    /// What was decided by `known`: none while it is held.
+    /// Returns the verdict as known at `known`; `None` if the tick was still held.
     pub fn verdict_at(&self, known: Timestamp) -> Option<Verdict> {
         self.decision.as_ref().filter(|decision| decision.decided_time <= known).map(|decision| decision.verdict)
     }
 
-    /// Whether nothing has been decided yet.
+    /// Returns true if there is no decision yet.
     pub const fn is_held(&self) -> bool {
         self.decision.is_none()
     }
 }
 
-/// What was decided of a held tick.
+/// The decision of an operator on a held tick.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Decision {
-    /// Which way.
+    /// Whether the tick was released or discarded.
     pub verdict: Verdict,
-    /// Recorded time of its commit.
+    /// The recorded time of the commit of the decision.
     pub decided_time: Timestamp,
-    /// Why, in the words of whoever decided.
+    /// The reason that the operator wrote, if any.
     pub note: Option<Note>,
 }
 
-/// Which way it was decided.
+/// The two outcomes of a decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// It holds: from then on it is a tick like any other.
+    /// The rate is correct. The tick is stored in its series, like any other tick.
     Released,
-    /// It never held: it stays listed and is not stored when it comes again.
+    /// The rate is wrong. The tick stays listed, and the same tick is not stored when it is received again.
     Discarded,
 }
 
-/// A remark of one line.
+/// A note on a decision: one line of text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Note(Arc<str>);
 
-/// Why a text is no note.
+/// Why a text is not a valid note.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NoteError {
-    /// Too long, or empty.
-    #[error("note of {found} characters; write 1 to {max}", max = Note::CHARS_MAX)]
+    /// The text is empty or too long.
+    #[error("note has {found} characters; write 1 to {max}", max = Note::CHARS_MAX)]
     Length {
-        /// Characters given.
+        /// The number of characters of the text.
         found: usize,
     },
-    /// More than one line, or what a terminal would act on.
-    #[error("note '{0}' holds control characters; write one line of plain text")]
+    /// The text has control characters, such as a line break or a terminal escape sequence.
+    #[error("note '{0}' contains control characters; write one line of plain text")]
     Control(String),
 }
 
 impl Note {
-    /// Most characters.
+    /// Largest number of characters.
     pub const CHARS_MAX: usize = 200;
 
-    /// Reads one line of text, not empty.
+    /// Parses a note of one to [`Self::CHARS_MAX`] characters.
     ///
     /// # Errors
-    /// Any [`NoteError`].
+    /// `Length` if the text is empty or too long; `Control` if it has control characters.
     pub fn parse(text: &str) -> Result<Self, NoteError> {
         let found = text.chars().count();
         if !(1..=Self::CHARS_MAX).contains(&found) {
@@ -111,7 +113,7 @@ impl Note {
         Ok(Self(text.into()))
     }
 
-    /// As written.
+    /// Returns the text of the note.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -128,17 +130,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_one_line() {
+    fn note_is_one_line_of_at_most_200_characters() {
         let check = |text: &str, expect: Option<&str>| {
-            let said = Note::parse(text).err().map(|error| error.to_string());
-            assert_eq!(said.is_none(), expect.is_none(), "{said:?}");
-            assert!(said.zip(expect).is_none_or(|(said, part)| said.contains(part)));
+            let error = Note::parse(text).err().map(|error| error.to_string());
+            assert_eq!(error.is_none(), expect.is_none(), "{error:?}");
+            assert!(error.zip(expect).is_none_or(|(error, part)| error.contains(part)));
         };
         check("redenomination of 2027-01-01", None);
         check("сверено с банком", None);
         check(&"я".repeat(Note::CHARS_MAX), None);
-        check(&"a".repeat(Note::CHARS_MAX + 1), Some("note of 201 characters; write 1 to 200"));
-        check("", Some("note of 0 characters"));
+        check(&"a".repeat(Note::CHARS_MAX + 1), Some("note has 201 characters; write 1 to 200"));
+        check("", Some("note has 0 characters"));
         check("two\nlines", Some("control characters"));
         check("\u{1b}[31mred", Some("control characters"));
     }

@@ -1,4 +1,4 @@
-//! Rates and reported changes with the digits that were published.
+//! Rates and reported changes, with exactly the digits that were published.
 
 use std::fmt;
 
@@ -8,57 +8,58 @@ use thiserror::Error;
 use super::digits::{DecimalError, DigitLimits, Digits};
 use super::time::truncate_for_display;
 
-/// A positive decimal with its published places: units of quote for one unit of base.
+/// A positive decimal with its published decimal places: units of quote for one unit of base.
 ///
-/// **Invariant**: the mantissa is 1 to 10^28 - 1, so it fits in 96 bits; at most 18 places and 20
-/// digits before the point.
+/// **Invariant**: the mantissa is from 1 to 10^28 - 1, so it fits in 96 bits. A rate has at most 18 decimal places and
+/// 20 digits before the decimal point.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rate(Digits);
 
-/// Why something is no rate.
+/// Why a text, a decimal or a pair of numbers is not a rate.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RateError {
-    /// Not a plain decimal, or one with too many digits.
+    /// The text is not a plain decimal, or has too many digits.
     #[error("rate '{text}' {problem}")]
     Decimal {
-        /// As given, clipped.
+        /// The text, truncated for display.
         text: String,
-        /// What is wrong with it.
+        /// What is wrong with the text.
         problem: DecimalError,
     },
-    /// Zero.
+    /// The rate is zero.
     #[error("rate '{0}' is zero; a rate is positive")]
     Zero(String),
-    /// A minus sign.
+    /// The rate has a minus sign.
     #[error("rate '{0}' is negative; a rate is positive")]
     Negative(String),
-    /// Mantissa and places that make no rate.
+    /// The rate of this mantissa and number of places has too many digits.
     #[error(
-        "rate of mantissa {mantissa} with {places} places has too many digits; at most 18 places, 20 digits before the point and 28 in all are kept"
+        "rate with mantissa {mantissa} and {places} decimal places has too many digits; at most 18 decimal places, 20 digits before the point and 28 digits in total are allowed"
     )]
     Parts {
-        /// The number without its point.
+        /// The digits of the rate as an integer, without the decimal point.
         mantissa: u128,
-        /// Digits after the point.
+        /// The number of digits after the decimal point.
         places: u32,
     },
 }
 
 impl Rate {
-    /// Most digits after the point.
+    /// Largest number of digits after the decimal point.
     pub const PLACES_MAX: u8 = 18;
-    /// Most digits before the point.
+    /// Largest number of digits before the decimal point.
     pub const INTEGER_DIGITS_MAX: u8 = 20;
-    /// Most digits in all.
+    /// Largest number of digits in total.
     pub const DIGITS_MAX: u8 = 28;
 
     pub(super) const LIMITS: DigitLimits =
         DigitLimits { places: Self::PLACES_MAX, integer: Self::INTEGER_DIGITS_MAX, total: Self::DIGITS_MAX };
 
-    /// Reads a plain decimal: no sign, no exponent, no spaces.
+    /// Parses a plain decimal: no sign, no exponent, no spaces.
     ///
     /// # Errors
-    /// Any [`RateError`], naming the text.
+    /// Each error contains the text: `Negative` or `Zero` if the rate is not positive; `Decimal` for another form or
+    /// too many digits.
     pub fn parse(text: &str) -> Result<Self, RateError> {
         let digits = Digits::parse(text, Self::LIMITS).map_err(|problem| match text.strip_prefix('-') {
             Some(rest) if rest.starts_with(|first: char| first.is_ascii_digit()) => {
@@ -72,10 +73,10 @@ impl Rate {
         Ok(Self(digits))
     }
 
-    /// From a mantissa and its places.
+    /// Makes the rate `mantissa / 10^places`.
     ///
     /// # Errors
-    /// `Zero` or `Parts`.
+    /// `Zero` if the mantissa is zero; `Parts` if the rate has too many digits.
     #[inline]
     pub fn from_parts(mantissa: u128, places: u32) -> Result<Self, RateError> {
         const DIGITS_LIMIT: u128 = 10_u128.pow(Rate::DIGITS_MAX as u32);
@@ -85,7 +86,7 @@ impl Rate {
         if mantissa == 0 {
             return Err(RateError::Zero("0".to_owned()));
         }
-        // The wide division is for the rare long mantissa: a short one has few digits anywhere.
+        // Only a long mantissa can have too many integer digits, so the 128-bit division is rare.
         let too_many_integer_digits = || mantissa >= INTEGER_LIMIT && mantissa / 10_u128.pow(places) >= INTEGER_LIMIT;
         if small_places > Self::PLACES_MAX || mantissa >= DIGITS_LIMIT || too_many_integer_digits() {
             return Err(error);
@@ -93,11 +94,12 @@ impl Rate {
         Ok(Self(Digits::new(mantissa, small_places)))
     }
 
-    /// With zeros added until it has `minimum_places`; unchanged if it has as many. For sources that drop
-    /// trailing zeros, whose rates would otherwise claim less than was measured.
+    /// Appends zeros until the rate has `minimum_places` decimal places. A rate that already has as many is unchanged.
+    ///
+    /// This is for sources that drop trailing zeros. Without the zeros, the rate would look less precise than it is.
     ///
     /// # Errors
-    /// `Parts`, where that makes too many digits.
+    /// Returns `RateError::Parts` if the padded rate has too many digits.
     pub fn padded(self, minimum_places: u8) -> Result<Self, RateError> {
         let missing = minimum_places.saturating_sub(self.places());
         let mantissa = 10_u128.checked_pow(u32::from(missing)).and_then(|factor| self.mantissa().checked_mul(factor));
@@ -106,38 +108,39 @@ impl Rate {
         mantissa.map_or(Err(overflow), |mantissa| Self::from_parts(mantissa, places))
     }
 
-    /// The rate of one unit, of a rate for `10^zeros` units: the point moves, and every digit stays.
+    /// Converts the rate for `10^zeros` units to the rate for one unit. The decimal point moves, and every digit is
+    /// kept.
     ///
     /// # Errors
-    /// `Parts`, where that makes too many places.
+    /// Returns `RateError::Parts` if the result has too many decimal places.
     pub fn per_unit_of(self, zeros: u8) -> Result<Self, RateError> {
         Self::from_parts(self.mantissa(), u32::from(self.places()) + u32::from(zeros))
     }
 
-    /// The number without its point.
+    /// The digits of the rate as an integer, without the decimal point.
     pub const fn mantissa(self) -> u128 {
         self.0.mantissa()
     }
 
-    /// Published digits after the point.
+    /// The number of published digits after the decimal point.
     pub const fn places(self) -> u8 {
         self.0.places()
     }
 
-    /// Whether both stand for one number, whatever their places: no move lies between them.
+    /// Returns true if both rates are the same number, whatever their decimal places. Then the rate did not move.
     pub fn same_number(self, other: Self) -> bool {
         self == other || self.0.same_number(other.0)
     }
 
-    /// Whether one unit in the last place is at most 0.1 % of the rate, so that standing still
-    /// means something.
-    pub const fn is_fine(self) -> bool {
+    /// Returns true if one unit in the last place is at most 0.1 % of the rate. A coarser rate can stay the same
+    /// although the currency moves.
+    pub const fn has_fine_resolution(self) -> bool {
         self.0.mantissa() >= 1_000
     }
 }
 
 impl From<Rate> for Decimal {
-    /// The rate with its published places, digit for digit.
+    /// Converts the rate with all its published decimal places.
     fn from(rate: Rate) -> Self {
         rate.0.decimal()
     }
@@ -146,10 +149,10 @@ impl From<Rate> for Decimal {
 impl TryFrom<Decimal> for Rate {
     type Error = RateError;
 
-    /// The decimal with its places, digit for digit.
+    /// Converts the decimal with all its decimal places.
     ///
     /// # Errors
-    /// `Zero`, `Negative` or `Parts`.
+    /// `Zero` or `Negative` if the decimal is not positive; `Parts` if it has too many digits.
     fn try_from(decimal: Decimal) -> Result<Self, RateError> {
         if decimal.is_zero() {
             return Err(RateError::Zero(decimal.to_string()));
@@ -171,46 +174,48 @@ impl fmt::Debug for Rate {
     }
 }
 
-/// The percentage that a source printed beside its rate. The sign is kept even on zero: `-0` is a
-/// fall that rounded to nothing. A plus sign is read and not kept.
+/// The percentage that a source printed next to its rate. A minus sign is kept even for zero, because `-0` is a fall
+/// that rounds to zero. A plus sign is accepted and dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReportedChange {
     negative: bool,
     magnitude: Digits,
 }
 
-/// Why something is no reported change.
+/// Why a text or a pair of numbers is not a reported change.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ReportedChangeError {
-    /// Not a plain decimal with an optional sign, or one with too many digits.
+    /// The text is not a plain decimal with an optional sign, or has too many digits.
     #[error("reported change '{text}' {problem}")]
     Decimal {
-        /// As given, clipped.
+        /// The text, truncated for display.
         text: String,
-        /// What is wrong with it.
+        /// What is wrong with the text.
         problem: DecimalError,
     },
-    /// Mantissa and places that make no reported change.
-    #[error("reported change of mantissa {mantissa} with {places} places has too many digits; at most 12 are kept")]
+    /// The reported change of this mantissa and number of places has too many digits.
+    #[error(
+        "reported change with mantissa {mantissa} and {places} decimal places has too many digits; at most 12 are allowed"
+    )]
     Parts {
-        /// The number without its point.
+        /// The digits of the reported change as an integer, without the decimal point.
         mantissa: u64,
-        /// Digits after the point.
+        /// The number of digits after the decimal point.
         places: u32,
     },
 }
 
 impl ReportedChange {
-    /// Most digits, after the point and in all.
+    /// Largest number of digits, both after the decimal point and in total.
     pub const DIGITS_MAX: u8 = 12;
 
     const LIMITS: DigitLimits =
         DigitLimits { places: Self::DIGITS_MAX, integer: Self::DIGITS_MAX, total: Self::DIGITS_MAX };
 
-    /// Reads a plain decimal with an optional sign and without the percent sign.
+    /// Parses a plain decimal with an optional sign, without a percent sign.
     ///
     /// # Errors
-    /// `Decimal`, naming the text.
+    /// Returns `ReportedChangeError::Decimal`, which contains the text, if it has another form or too many digits.
     pub fn parse(text: &str) -> Result<Self, ReportedChangeError> {
         let (negative, digits) = signed(text);
         let magnitude = Digits::parse(digits, Self::LIMITS)
@@ -218,10 +223,10 @@ impl ReportedChange {
         Ok(Self { negative, magnitude })
     }
 
-    /// From a sign, a mantissa and its places.
+    /// Makes the reported change `mantissa / 10^places`, with a minus sign if `negative`.
     ///
     /// # Errors
-    /// `Parts`.
+    /// Returns `ReportedChangeError::Parts` if it has too many digits.
     pub fn from_parts(negative: bool, mantissa: u64, places: u32) -> Result<Self, ReportedChangeError> {
         const DIGITS_LIMIT: u64 = 10_u64.pow(ReportedChange::DIGITS_MAX as u32);
         match u8::try_from(places) {
@@ -232,24 +237,25 @@ impl ReportedChange {
         }
     }
 
-    /// Whether a minus sign was printed.
+    /// Returns true if the change was printed with a minus sign.
     pub const fn is_negative(self) -> bool {
         self.negative
     }
 
-    /// The magnitude without its point, below 10^12.
+    /// The digits of the change as an integer, without sign and decimal point; below 10^12.
     pub fn mantissa(self) -> u64 {
         u64::try_from(self.magnitude.mantissa()).unwrap_or(u64::MAX)
     }
 
-    /// Printed digits after the point.
+    /// The number of printed digits after the decimal point.
     pub const fn places(self) -> u8 {
         self.magnitude.places()
     }
 }
 
 impl From<ReportedChange> for Decimal {
-    /// The percentage with its sign and places. The sign of `-0` is lost: ask [`ReportedChange::is_negative`].
+    /// Converts the percentage with its sign and decimal places. The sign of `-0` is lost; use
+    /// [`ReportedChange::is_negative`] to get it.
     fn from(change: ReportedChange) -> Self {
         let mut percent = change.magnitude.decimal();
         percent.set_sign_negative(change.negative && !percent.is_zero());
@@ -272,7 +278,7 @@ impl fmt::Debug for ReportedChange {
     }
 }
 
-/// Whether a minus sign stands first, and what follows the sign, if there is one.
+/// Returns whether the text begins with a minus sign, and the text without its sign.
 pub(super) fn signed(text: &str) -> (bool, &str) {
     match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -285,14 +291,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_keep_their_digits() {
+    fn rate_keeps_its_published_digits() {
         for text in ["0.00008", "0.28490", "8100", "0.000000000000000001", "12345678901234567890.12345678"] {
             assert_eq!(Rate::parse(text).unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn a_rate_becomes_a_decimal_and_back_digit_for_digit() {
+    fn rate_to_decimal_and_back_keeps_every_digit() {
         for text in ["0.00008", "0.28490", "8100", "0.000000000000000001", "12345678901234567890.12345678"] {
             let rate = Rate::parse(text).unwrap();
             let decimal = Decimal::from(rate);
@@ -305,7 +311,7 @@ mod tests {
         };
         check(0, 3, "is zero");
         check(-1_144, 5, "is negative");
-        // 19 places; 21 digits before the point; 29 digits in all.
+        // 19 decimal places; 21 digits before the point; 29 digits in total.
         for (mantissa, places) in
             [(1, 19), (100_000_000_000_000_000_000, 0), (79_228_162_514_264_337_593_543_950_335, 18)]
         {
@@ -315,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rate() {
+    fn text_that_is_not_a_rate_is_refused() {
         let check = |text: &str, expect: &str| {
             let error = Rate::parse(text).unwrap_err().to_string();
             assert!(error.contains(expect), "{text}: {error}");
@@ -334,11 +340,11 @@ mod tests {
         check("\u{661}", "not a plain decimal");
         check("1.2345678901234567890", "19 decimal places");
         check("123456789012345678901", "21 digits before the point");
-        check("12345678901234567890.123456789", "29 digits in all");
+        check("12345678901234567890.123456789", "29 digits in total");
     }
 
     #[test]
-    fn parts_are_checked_like_text() {
+    fn parts_have_the_same_limits_as_text() {
         assert_eq!(Rate::from_parts(28490, 5).unwrap().to_string(), "0.28490");
         assert!(Rate::from_parts(0, 5).is_err());
         assert!(Rate::from_parts(1, 19).is_err());
@@ -349,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_and_shifting_keep_every_digit() {
+    fn padding_and_division_by_a_nominal_keep_every_digit() {
         let check = |text: &str, minimum_places, zeros, expect: &str| {
             let rate = Rate::parse(text).unwrap().padded(minimum_places).and_then(|rate| rate.per_unit_of(zeros));
             let answer = rate.map_or_else(|error| error.to_string(), |rate| rate.to_string());
@@ -360,14 +366,14 @@ mod tests {
         check("478.77", 2, 0, "478.77");
         check("0.29", 4, 3, "0.0002900");
         check("0.0724", 0, 2, "0.000724");
-        check("3.93", 2, 18, "rate of mantissa 393 with 20 places has too many digits");
-        check("12345678901234567890", 18, 0, "rate of mantissa");
-        check("12345678901234567890", u8::MAX, 0, "rate of mantissa");
-        check("1", 0, u8::MAX, "rate of mantissa");
+        check("3.93", 2, 18, "rate with mantissa 393 and 20 decimal places has too many digits");
+        check("12345678901234567890", 18, 0, "rate with mantissa");
+        check("12345678901234567890", u8::MAX, 0, "rate with mantissa");
+        check("1", 0, u8::MAX, "rate with mantissa");
     }
 
     #[test]
-    fn trailing_zeros_are_published_but_no_move() {
+    fn rates_that_differ_in_trailing_zeros_are_the_same_number() {
         let (short, long) = (Rate::parse("0.2849").unwrap(), Rate::parse("0.28490").unwrap());
         assert_ne!(short, long);
         assert!(short.same_number(long));
@@ -375,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn reported_changes_keep_sign_and_places() {
+    fn reported_change_keeps_its_sign_and_places() {
         let check = |text: &str, expect: Option<&str>| {
             assert_eq!(ReportedChange::parse(text).ok().map(|c| c.to_string()).as_deref(), expect, "{text}");
         };

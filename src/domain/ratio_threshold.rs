@@ -1,6 +1,6 @@
-//! How far a rate may lie from the one before it, and whether two rates lie so far apart.
+//! The ratio threshold of the quarantine: the ratio of two rates from which a tick is held.
 //!
-//! **Invariant**: exact. Two rates are compared by their mantissas and places; nothing is divided or rounded.
+//! **Invariant**: a comparison is exact. It multiplies mantissas and powers of ten, and never divides or rounds.
 
 use std::fmt;
 
@@ -11,44 +11,46 @@ use super::digits::{DecimalError, DigitLimits, Digits};
 use super::rate::Rate;
 use super::time::truncate_for_display;
 
-/// A factor above 1, of three places, at most a million.
+/// A ratio above 1 and at most 1,000,000, with up to three decimal places. The setting is called `quarantine_factor`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RatioThreshold(Decimal);
 
-/// Why something is no factor.
+/// Why a text is not a valid factor.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RatioThresholdError {
-    /// Not a plain decimal, or one with too many digits.
+    /// The text is not a plain decimal, or has too many digits.
     #[error("factor '{text}' {problem}")]
     Decimal {
-        /// As given, clipped.
+        /// The text, truncated for display.
         text: String,
-        /// What is wrong with it.
+        /// What is wrong with the text.
         problem: DecimalError,
     },
-    /// One or less, or above the limit.
+    /// The factor is not above 1, or is above 1,000,000.
     #[error("factor '{0}' is not above 1 and at most 1000000; write one like 5 or 2.5")]
     Range(String),
 }
 
 impl RatioThreshold {
-    /// Five: above every devaluation that these currencies have seen in a day, below the least slip of a unit.
+    /// The default threshold: 5. It is above the largest devaluation of these currencies in one day, and below the
+    /// smallest error of a unit, which is a factor of ten.
     pub const DEFAULT: Self = Self(Decimal::from_parts(5_000, 0, 0, false, Self::PLACES as u32));
 
     const PLACES: u8 = 3;
     const ONE_THOUSANDTHS: u64 = 1_000;
     const THOUSANDTHS_MAX: u64 = 1_000_000 * Self::ONE_THOUSANDTHS;
 
-    /// Reads a plain decimal: no sign, no exponent, no spaces.
+    /// Parses a plain decimal: no sign, no exponent, no spaces.
     ///
     /// # Errors
-    /// Any [`RatioThresholdError`], naming the text.
+    /// Both errors contain the text: `Decimal` for another form or too many digits; `Range` for a factor that is not
+    /// above 1 or is above 1,000,000.
     pub fn parse(text: &str) -> Result<Self, RatioThresholdError> {
         let limits = DigitLimits { places: Self::PLACES, integer: 7, total: 10 };
         let digits = Digits::parse(text, limits)
             .map_err(|problem| RatioThresholdError::Decimal { text: truncate_for_display(text), problem })?;
         let missing = u32::from(Self::PLACES.saturating_sub(digits.places()));
-        // At most ten digits, so that this always fits.
+        // The number has at most ten digits, so neither the conversion nor the product overflows.
         let thousandths = u64::try_from(digits.mantissa()).unwrap_or(u64::MAX).saturating_mul(10_u64.pow(missing));
         if thousandths <= Self::ONE_THOUSANDTHS || thousandths > Self::THOUSANDTHS_MAX {
             return Err(RatioThresholdError::Range(truncate_for_display(text)));
@@ -56,25 +58,25 @@ impl RatioThreshold {
         Ok(Self::of_thousandths(thousandths))
     }
 
-    /// With all its places, so that equal factors have equal digits.
+    /// Makes a threshold with all three decimal places, so that equal thresholds have equal digits.
     const fn of_thousandths(thousandths: u64) -> Self {
         Self(Digits::new(thousandths as u128, Self::PLACES).decimal())
     }
 
-    /// At most a billion.
+    /// The threshold in thousandths, at most 10^9.
     const fn thousandths(self) -> u128 {
         self.0.mantissa().unsigned_abs()
     }
 
-    /// Whether one of two rates is this many times the other, or more.
-    pub fn parts(self, one: Rate, other: Rate) -> bool {
-        self.reached(one, other) || self.reached(other, one)
+    /// Returns true if the larger of two rates is at least this many times the smaller.
+    pub fn is_reached_by(self, one: Rate, other: Rate) -> bool {
+        self.is_reached(one, other) || self.is_reached(other, one)
     }
 
-    /// Whether `high >= self * low`.
-    fn reached(self, high: Rate, low: Rate) -> bool {
-        // With 28 digits and a factor of ten more neither product overflows before it is scaled, and only one of both
-        // is. Whatever overflows then is larger than whatever does not.
+    /// Returns true if `high >= self * low`.
+    fn is_reached(self, high: Rate, low: Rate) -> bool {
+        // A mantissa below 10^28 times a factor of at most 10^9 fits in 128 bits. Only the rate with fewer decimal
+        // places is scaled further, so at most one side overflows, and that side is the larger one.
         let (high_places, low_places) = (u32::from(high.places()), u32::from(low.places()));
         let scaled = |mantissa: u128, by: u128, more_places: u32| {
             mantissa.checked_mul(by)?.checked_mul(10_u128.pow(more_places))
@@ -93,7 +95,7 @@ impl fmt::Display for RatioThreshold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         #[allow(
             clippy::disallowed_methods,
-            reason = "a factor is a setting: it is shown without the zeros that it gained"
+            reason = "the factor is displayed without the trailing zeros that `of_thousandths` added"
         )]
         fmt::Display::fmt(&self.0.normalize(), f)
     }
@@ -107,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn factors_are_decimals_above_one() {
+    fn threshold_is_a_decimal_above_1() {
         let check = |text: &str, expect: Result<&str, &str>| match (RatioThreshold::parse(text), expect) {
             (Ok(factor), Ok(shown)) => assert_eq!(factor.to_string(), shown, "{text}"),
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
@@ -129,13 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn rates_that_lie_as_far_apart_as_the_factor_part() {
+    fn threshold_is_reached_by_rates_in_either_order_and_inclusively() {
         let check = |factor: &str, one: &str, other: &str, expect: bool| {
             let (one, other) = (Rate::parse(one).unwrap(), Rate::parse(other).unwrap());
-            let factor = RatioThreshold::parse(factor).unwrap();
-            assert_eq!((factor.parts(one, other), factor.parts(other, one)), (expect, expect), "{one} {other}");
+            let threshold = RatioThreshold::parse(factor).unwrap();
+            let found = (threshold.is_reached_by(one, other), threshold.is_reached_by(other, one));
+            assert_eq!(found, (expect, expect), "{one} {other}");
         };
-        // The devaluation of the sum on 2017-09-05.
+        // The devaluation of the Uzbek sum on 2017-09-05.
         check("5", "4210.35", "8100", false);
         check("1.923", "4210.35", "8100", true);
         check("1.924", "4210.35", "8100", false);
@@ -153,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_what_big_integers_say(
+        fn comparison_equals_that_of_big_integers(
             one in (1..10_u128.pow(28), 0..=18_u32),
             other in (1..10_u128.pow(28), 0..=18_u32),
             thousandths in 1_001..=RatioThreshold::THOUSANDTHS_MAX,
@@ -166,7 +169,7 @@ mod tests {
             };
             let above = |high, low| scaled(high, RatioThreshold::ONE_THOUSANDTHS) >= scaled(low, thousandths);
             let expect = above(one, other) || above(other, one);
-            prop_assert_eq!(RatioThreshold::of_thousandths(thousandths).parts(first, second), expect);
+            prop_assert_eq!(RatioThreshold::of_thousandths(thousandths).is_reached_by(first, second), expect);
         }
     }
 }

@@ -1,26 +1,26 @@
-//! Runs, and the rule by which ticks collapse into them.
+//! Runs, and the rule by which a run absorbs a neighbouring tick.
 
 use super::rate::Rate;
 use super::tick::PublishedValue;
 use super::time::Timestamp;
 
-/// Consecutive ticks of a series with one published value.
+/// Consecutive ticks of a series with the same published value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Run {
-    /// First observation.
+    /// The time of the first observation.
     pub first_observed_time: Timestamp,
-    /// Last observation, inclusive.
+    /// The time of the last observation, inclusive.
     pub last_observed_time: Timestamp,
-    /// How many observations, at least one.
+    /// The number of observations, at least one.
     pub observation_count: u64,
-    /// What all of them showed.
+    /// The published value of all observations.
     pub value: PublishedValue,
-    /// When this run came to be known.
+    /// The recorded time of the commit that made this run.
     pub recorded_time: Timestamp,
 }
 
 impl Run {
-    /// A run of one observation.
+    /// Makes a run of one observation.
     pub fn single(observed_time: Timestamp, value: PublishedValue, recorded_time: Timestamp) -> Self {
         Self {
             first_observed_time: observed_time,
@@ -31,26 +31,26 @@ impl Run {
         }
     }
 
-    /// Whether `time` lies between the first and the last observation, both inclusive.
+    /// Returns true if `time` is between the first and the last observed time, both inclusive.
     pub fn spans(&self, time: Timestamp) -> bool {
         self.first_observed_time <= time && time <= self.last_observed_time
     }
 
-    /// Whether a run may take in a neighbouring observation of `value` that is `gap_us` away: equal
-    /// values within the collapse window, inclusive.
-    pub fn takes_in(&self, value: PublishedValue, gap_us: i64, collapse_window_us: i64) -> bool {
+    /// Returns true if this run absorbs a neighbouring observation of `value` that is `gap_us` away: the values are
+    /// equal, and the gap is not longer than the collapse window.
+    pub fn absorbs(&self, value: PublishedValue, gap_us: i64, collapse_window_us: i64) -> bool {
         self.value == value && gap_us <= collapse_window_us
     }
 }
 
-/// What a run says of the rate alone.
+/// The rate of a run and its observed times, without the reported change and the count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RateSpan {
-    /// First observation.
+    /// The time of the first observation.
     pub first_observed_time: Timestamp,
-    /// Last observation, inclusive.
+    /// The time of the last observation, inclusive.
     pub last_observed_time: Timestamp,
-    /// The rate that all of them showed.
+    /// The rate of all observations.
     pub rate: Rate,
 }
 
@@ -64,10 +64,10 @@ impl From<Run> for RateSpan {
     }
 }
 
-/// A run that later knowledge replaced: it was believed from its recorded time until this one.
+/// A run that later knowledge replaced. It was current from its recorded time until its superseded time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Revision {
-    /// As it was believed.
+    /// The run as it was before it was replaced.
     pub run: Run,
     /// The recorded time of the commit that replaced it.
     pub superseded_time: Timestamp,

@@ -1,4 +1,6 @@
-//! Pairs, sources, and the series that the two make.
+//! Pairs, sources and series. A series is one pair from one source.
+//!
+//! **Invariant**: a pair has two different currencies, and a source is a valid slug.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,37 +10,37 @@ use thiserror::Error;
 use super::currency::{Currency, CurrencyError, CurrencySet};
 use super::time::truncate_for_display;
 
-/// Base and quote, two different currencies. A rate is units of quote for one unit of base.
+/// A base and a quote currency, which differ. A rate is the number of units of quote for one unit of base.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pair {
     base: Currency,
     quote: Currency,
 }
 
-/// Why a text is no pair.
+/// Why a text or two currencies are not a pair.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PairError {
-    /// Not two codes around a slash.
-    #[error("pair '{0}' is not two currencies around a slash, like KGS/USD")]
+    /// The text is not two codes separated by a slash.
+    #[error("pair '{0}' is not two currencies separated by a slash; write it like KGS/USD")]
     Malformed(String),
-    /// One of the codes is bad.
+    /// One of the codes is invalid or not served.
     #[error("pair '{text}': {problem}")]
     Currency {
-        /// As given, clipped.
+        /// The text of the pair, truncated for display.
         text: String,
         /// What is wrong with the code.
         problem: CurrencyError,
     },
-    /// A currency with itself.
-    #[error("pair '{0}' is of one currency with itself")]
+    /// Base and quote are the same currency.
+    #[error("pair '{0}' has the same currency twice")]
     Same(String),
 }
 
 impl Pair {
-    /// Two different currencies.
+    /// Makes a pair of two different currencies.
     ///
     /// # Errors
-    /// `Same`.
+    /// Returns `PairError::Same` if base and quote are equal.
     pub fn new(base: Currency, quote: Currency) -> Result<Self, PairError> {
         if base == quote {
             return Err(PairError::Same(format!("{base}/{quote}")));
@@ -46,10 +48,11 @@ impl Pair {
         Ok(Self { base, quote })
     }
 
-    /// Reads `KGS/USD`, of currencies in `served`.
+    /// Parses a pair such as `KGS/USD`, with both currencies in `served`.
     ///
     /// # Errors
-    /// Any [`PairError`].
+    /// `Malformed` if the text is not two codes separated by a slash; `Currency` if a code is invalid or not served;
+    /// `Same` if both codes are equal.
     pub fn parse(text: &str, served: &CurrencySet) -> Result<Self, PairError> {
         let (base, quote) = text.split_once('/').ok_or_else(|| PairError::Malformed(truncate_for_display(text)))?;
         let currency = |code| {
@@ -58,17 +61,17 @@ impl Pair {
         Self::new(currency(base)?, currency(quote)?)
     }
 
-    /// What one unit of is priced.
+    /// The base currency. A rate is the price of one unit of it.
     pub const fn base(self) -> Currency {
         self.base
     }
 
-    /// What it is priced in.
+    /// The quote currency. A rate is in units of it.
     pub const fn quote(self) -> Currency {
         self.quote
     }
 
-    /// Quote and base changed round.
+    /// Returns the pair with base and quote exchanged.
     #[must_use]
     pub const fn inverse(self) -> Self {
         Self { base: self.quote, quote: self.base }
@@ -87,23 +90,23 @@ impl fmt::Debug for Pair {
     }
 }
 
-/// Who published a quote: a slug of 1 to 32 characters out of a-z, 0-9 and `-`.
+/// The publisher of a quote: a slug of 1 to 32 characters from a-z, 0-9 and `-`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source(Arc<str>);
 
-/// A text that is no slug.
+/// The error for a text that is not a valid slug.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("source '{0}' is not a slug of 1 to 32 characters out of a-z, 0-9 and '-', like timesca")]
+#[error("source '{0}' is not a slug of 1 to 32 characters from a-z, 0-9 and '-'; write one like timesca")]
 pub struct SourceError(String);
 
 impl Source {
-    /// Most characters of a slug.
+    /// Largest number of characters of a slug.
     pub const LENGTH_MAX: usize = 32;
 
-    /// Checks a slug.
+    /// Parses a slug.
     ///
     /// # Errors
-    /// [`SourceError`] naming the text.
+    /// Returns a [`SourceError`], which contains the text, if the text is not a valid slug.
     pub fn parse(text: &str) -> Result<Self, SourceError> {
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if (1..=Self::LENGTH_MAX).contains(&text.len()) && text.bytes().all(allowed) {
@@ -113,7 +116,7 @@ impl Source {
         }
     }
 
-    /// The slug.
+    /// Returns the slug.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -131,12 +134,12 @@ impl fmt::Debug for Source {
     }
 }
 
-/// One pair from one source: the unit of order and storage.
+/// The key of a series: one pair from one source. Ticks are ordered and stored by series.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SeriesKey {
-    /// The pair.
+    /// The pair of currencies.
     pub pair: Pair,
-    /// Who published it.
+    /// The publisher of the quotes.
     pub source: Source,
 }
 
@@ -151,22 +154,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pairs() {
+    fn pair_is_two_different_served_currencies() {
         let served = CurrencySet::central_asia();
         let check = |text: &str, expect: &str| {
             let answer = Pair::parse(text, &served).map_or_else(|error| error.to_string(), |pair| pair.to_string());
             assert!(answer.contains(expect), "{text}: {answer}");
         };
         check("KGS/USD", "KGS/USD");
-        check("KGS/KGS", "one currency with itself");
+        check("KGS/KGS", "has the same currency twice");
         check("XXX/USD", "'XXX' is not in ISO 4217");
         check("kgs/usd", "three upper-case letters");
-        check("KGSUSD", "around a slash");
+        check("KGSUSD", "separated by a slash");
         check("KGS/USD/KZT", "three upper-case letters");
     }
 
     #[test]
-    fn sources() {
+    fn source_is_a_slug() {
         for good in ["timesca", "a", "nbk-2", &"x".repeat(32)] {
             assert_eq!(Source::parse(good).unwrap().as_str(), good);
         }

@@ -1,6 +1,8 @@
-//! Spans: distances in time as people write them, a count and a unit, like `7d`.
+//! Spans: durations in text form, a count and a unit, such as `7d`.
 //!
-//! This is the one grammar of every flag, setting and query parameter that takes a duration, a limit or a window.
+//! Every flag, setting and query parameter that takes a duration, a limit or a window is parsed here.
+//!
+//! **Invariant**: a parsed span has a count of at least 1.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +13,7 @@ use thiserror::Error;
 
 use super::time::{Timestamp, truncate_for_display};
 
-/// A distance in time: a count and a unit, since months and years have no fixed length.
+/// A duration as a count and a unit. The unit is kept, because months and years have no fixed length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Span {
     count: u32,
@@ -21,63 +23,65 @@ pub struct Span {
 /// The unit of a [`Span`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum SpanUnit {
-    /// `ms`
+    /// `ms`, milliseconds.
     Millisecond,
-    /// `s`
+    /// `s`, seconds.
     Second,
-    /// `m`, of 60 seconds
+    /// `m`, minutes of 60 seconds.
     Minute,
-    /// `h`, of 60 minutes
+    /// `h`, hours of 60 minutes.
     Hour,
-    /// `d`, of 24 hours: days of UTC have no others
+    /// `d`, days of 24 hours, as in UTC.
     Day,
-    /// `w`, of seven days
+    /// `w`, weeks of seven days.
     Week,
-    /// `mo`, of the calendar
+    /// `mo`, calendar months.
     Month,
-    /// `y`, of twelve months
+    /// `y`, years of twelve calendar months.
     Year,
 }
 
-/// Why a text is not a length of time within limits.
+/// Why a text is not a duration of fixed length within limits.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum LengthError {
-    /// Not a span, or one without a fixed length.
+pub enum DurationError {
+    /// The text is not a span, or the span has no fixed length.
     #[error(transparent)]
     Span(#[from] SpanError),
-    /// Outside the limits.
-    #[error("it is outside {} to {}; choose a duration between them", whole_length(duration_us(*min)), whole_length(duration_us(*max)))]
+    /// The duration is outside the limits.
+    #[error("it is outside {} to {}; choose a duration between them", format_duration(duration_us(*min)), format_duration(duration_us(*max)))]
     Range {
-        /// The least.
+        /// The shortest allowed duration.
         min: Duration,
-        /// The most.
+        /// The longest allowed duration.
         max: Duration,
     },
 }
 
-/// Reads a span of fixed length between `min` and `max`, both included. `0s` stands for no time at all.
+/// Parses a duration of fixed length from `min` to `max`, both inclusive. `0s` is accepted as zero, although it is not
+/// a valid [`Span`].
 ///
 /// # Errors
-/// Any [`LengthError`].
-pub fn parse_length(text: &str, min: Duration, max: Duration) -> Result<Duration, LengthError> {
+/// `Span` if the text is not a span or has no fixed length; `Range` if the duration is outside the limits.
+pub fn parse_duration(text: &str, min: Duration, max: Duration) -> Result<Duration, DurationError> {
     let micros = if text == "0s" { 0 } else { text.parse::<Span>()?.micros()? };
-    let length = Duration::from_micros(micros.unsigned_abs());
-    if (min..=max).contains(&length) { Ok(length) } else { Err(LengthError::Range { min, max }) }
+    let duration = Duration::from_micros(micros.unsigned_abs());
+    if (min..=max).contains(&duration) { Ok(duration) } else { Err(DurationError::Range { min, max }) }
 }
 
-/// How long a span is.
+/// The length of a span.
 enum Length {
-    /// Microseconds.
+    /// A fixed length, in microseconds.
     Fixed(i64),
+    /// A number of calendar months.
     Months(Months),
 }
 
 impl SpanUnit {
-    /// All units, the shortest first.
+    /// Every unit, from the shortest to the longest.
     pub const ALL: [Self; 8] =
         [Self::Millisecond, Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
 
-    /// The letters after the count.
+    /// The letters that follow the count in text.
     pub const fn suffix(self) -> &'static str {
         match self {
             Self::Millisecond => "ms",
@@ -91,7 +95,7 @@ impl SpanUnit {
         }
     }
 
-    /// In microseconds; none for units of the calendar.
+    /// The length of the unit in microseconds; `None` for months and years.
     const fn fixed_us(self) -> Option<i64> {
         match self {
             Self::Millisecond => Some(1_000),
@@ -108,35 +112,37 @@ impl SpanUnit {
 /// Why a text is not a span.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SpanError {
-    /// Not digits followed by a unit.
+    /// The text is not digits followed by a unit.
     #[error(
         "'{0}' is not a valid duration; write a count and a unit, like 90s or 7d (s seconds, m minutes, h hours, \
          d days, w weeks, mo months, y years)"
     )]
     Malformed(String),
-    /// Zero, or over four billion.
-    #[error("duration '{0}' must count from 1 to 4294967295")]
+    /// The count is zero, or does not fit in 32 bits.
+    #[error("duration '{0}' has an invalid count; write a count from 1 to 4294967295")]
     Count(String),
-    /// Months and years where a fixed length is asked for.
+    /// The span is in months or years, but a fixed length is required.
     #[error("duration '{0}' has no fixed length; write days, like 30d")]
     NoFixedLength(Span),
-    /// Seconds where a window is asked for.
-    #[error("window '{0}' is too fine; windows count minutes (m), hours, days, weeks, months or years")]
+    /// The span is in seconds or milliseconds, but a window is required.
+    #[error(
+        "window '{0}' is too fine; write it in minutes (m), hours (h), days (d), weeks (w), months (mo) or years (y)"
+    )]
     TooFine(Span),
 }
 
 impl Span {
-    /// `count` of `unit`. A count of zero is an empty span, which no text stands for.
+    /// Makes a span of `count` units. A count of zero is an empty span, which cannot be parsed from text.
     pub const fn new(count: u32, unit: SpanUnit) -> Self {
         Self { count, unit }
     }
 
-    /// How many units.
+    /// The number of units.
     pub const fn count(self) -> u32 {
         self.count
     }
 
-    /// Of what.
+    /// The unit.
     pub const fn unit(self) -> SpanUnit {
         self.unit
     }
@@ -149,10 +155,10 @@ impl Span {
         }
     }
 
-    /// In microseconds.
+    /// Returns the length in microseconds.
     ///
     /// # Errors
-    /// `NoFixedLength` for months and years.
+    /// Returns `SpanError::NoFixedLength` for months and years.
     pub fn micros(self) -> Result<i64, SpanError> {
         match self.length() {
             Length::Fixed(micros) => Ok(micros),
@@ -160,8 +166,10 @@ impl Span {
         }
     }
 
-    /// The instant so long before `end`; none before the year 0001. Months and years are those of the calendar and
-    /// clamp: 31 March less one month is the end of February.
+    /// Returns the instant that is this span before `end`; `None` if it is before the year 0001.
+    ///
+    /// Months and years follow the calendar. A day that does not exist becomes the last day of the month: one month
+    /// before 31 March is the last day of February.
     pub fn before(self, end: Timestamp) -> Option<Timestamp> {
         let earlier = match self.length() {
             Length::Fixed(micros) => end.micros().checked_sub(micros).map(Timestamp::from_micros),
@@ -195,13 +203,13 @@ impl fmt::Display for Span {
     }
 }
 
-/// In microseconds; one beyond what they hold is the longest there is.
-pub fn duration_us(length: Duration) -> i64 {
-    i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
+/// Converts a duration to microseconds. A duration that does not fit becomes `i64::MAX`.
+pub fn duration_us(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Seconds with a fraction where there is one, as the JSON form of google.protobuf.Duration: `3600s`, `0.5s`.
-pub fn exact_length(micros: i64) -> String {
+/// Formats microseconds as seconds, as in the JSON form of google.protobuf.Duration: `3600s`, `0.5s`.
+pub fn format_seconds(micros: i64) -> String {
     const SECOND_US: u64 = Timestamp::SECOND_US.unsigned_abs();
     let sign = if micros < 0 { "-" } else { "" };
     let (seconds, fraction) = (micros.unsigned_abs() / SECOND_US, micros.unsigned_abs() % SECOND_US);
@@ -212,8 +220,9 @@ pub fn exact_length(micros: i64) -> String {
     format!("{sign}{seconds}.{}s", digits.trim_end_matches('0'))
 }
 
-/// In the largest unit up to days that it is a whole number of, as a [`Span`] is written: `90m`, `366d`.
-pub fn whole_length(micros: i64) -> String {
+/// Formats microseconds in the largest unit, up to days, that gives a whole number: `90m`, `366d`. Zero is `0s`. The
+/// text parses as a [`Span`], except zero and a duration with a part of a millisecond, which is in `us`.
+pub fn format_duration(micros: i64) -> String {
     if micros == 0 {
         return "0s".to_owned();
     }
@@ -234,21 +243,21 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_written_as_settings_take_it() {
+    fn format_duration_gives_text_that_parses() {
         for text in ["366d", "7d", "1d", "36h", "1h", "90m", "1m", "90s", "10s", "1500ms"] {
-            assert_eq!(whole_length(span(text).micros().unwrap()), text);
+            assert_eq!(format_duration(span(text).micros().unwrap()), text);
             assert_eq!(span(text).to_string(), text);
         }
-        assert_eq!((whole_length(0), whole_length(7)), ("0s".to_owned(), "7us".to_owned()));
+        assert_eq!((format_duration(0), format_duration(7)), ("0s".to_owned(), "7us".to_owned()));
     }
 
     #[test]
-    fn months_and_years_have_no_fixed_length() {
+    fn span_of_months_or_years_has_no_fixed_length() {
         let check = |text: &str, expect: Result<i64, &str>| match (text.parse::<Span>().and_then(Span::micros), expect)
         {
             (Ok(micros), Ok(expect)) => assert_eq!(micros, expect * Timestamp::SECOND_US, "{text}"),
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
-            (answer, expect) => panic!("{text}: {answer:?}, expected {expect:?}"),
+            (found, expect) => panic!("{text}: {found:?}, expected {expect:?}"),
         };
         check("90s", Ok(90));
         check("90m", Ok(5_400));
@@ -257,34 +266,34 @@ mod tests {
         check("1w", Ok(604_800));
         check("1mo", Err("1mo' has no fixed length; write days"));
         check("1y", Err("no fixed length"));
-        check("0d", Err("must count from 1"));
-        check("4294967296s", Err("must count from 1"));
+        check("0d", Err("has an invalid count; write a count from 1"));
+        check("4294967296s", Err("has an invalid count; write a count from 1"));
         for bad in ["", "s", "-2d", "1M", "2 d", "1.5h", "1h30m", "d7", "7"] {
             check(bad, Err("write a count and a unit"));
         }
     }
 
     #[test]
-    fn a_length_lies_within_its_limits() {
+    fn parse_duration_refuses_a_duration_outside_its_limits() {
         let check = |text: &str, expect: Result<u64, &str>| match (
-            parse_length(text, Duration::ZERO, Duration::from_hours(1)),
+            parse_duration(text, Duration::ZERO, Duration::from_hours(1)),
             expect,
         ) {
-            (Ok(length), Ok(expect)) => assert_eq!(length.as_secs(), expect, "{text}"),
+            (Ok(duration), Ok(expect)) => assert_eq!(duration.as_secs(), expect, "{text}"),
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
-            (answer, expect) => panic!("{text}: {answer:?}, expected {expect:?}"),
+            (found, expect) => panic!("{text}: {found:?}, expected {expect:?}"),
         };
         check("0s", Ok(0));
         check("90s", Ok(90));
         check("1h", Ok(3_600));
         check("61m", Err("it is outside 0s to 1h; choose a duration between them"));
         check("1mo", Err("no fixed length"));
-        check("0m", Err("must count from 1"));
+        check("0m", Err("has an invalid count; write a count from 1"));
     }
 
     #[test]
-    fn a_length_is_written_exactly() {
-        let check = |micros: i64, expect: &str| assert_eq!(exact_length(micros), expect);
+    fn format_seconds_keeps_every_microsecond() {
+        let check = |micros: i64, expect: &str| assert_eq!(format_seconds(micros), expect);
         check(0, "0s");
         check(3_600_000_000, "3600s");
         check(5_400_500_000, "5400.5s");
@@ -292,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_count_back_by_the_calendar() {
+    fn span_before_a_time_follows_the_calendar() {
         let check = |end: &str, text: &str, expect: Option<&str>| {
             let start = span(text).before(Timestamp::parse_rfc3339(end).unwrap()).map(|start| start.to_string());
             assert_eq!(start.as_deref(), expect, "{text} before {end}");
@@ -306,12 +315,12 @@ mod tests {
         check(noon, "1mo", Some("2025-11-08T12:00:00.000001Z"));
         check(noon, "12mo", Some("2024-12-08T12:00:00.000001Z"));
         check(noon, "1y", Some("2024-12-08T12:00:00.000001Z"));
-        // The end of February, in a common year and in a leap year.
+        // The last day of February, in a common year and in a leap year.
         check("2025-03-31T00:00:00Z", "1mo", Some("2025-02-28T00:00:00Z"));
         check("2024-03-31T00:00:00Z", "1mo", Some("2024-02-29T00:00:00Z"));
         check("2024-02-29T00:00:00Z", "1y", Some("2023-02-28T00:00:00Z"));
         check(noon, "3000y", None);
-        // Eight thousand years of minutes are before the year 1, and none of these overflows.
+        // 2^32 - 1 minutes are about 8,000 years, so each of these times is before the year 1. None of them overflows.
         for unit in SpanUnit::ALL.into_iter().filter(|unit| *unit > SpanUnit::Second) {
             check(noon, &Span::new(u32::MAX, unit).to_string(), None);
         }

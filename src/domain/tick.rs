@@ -1,25 +1,26 @@
-//! One observation, and what of it is compared.
+//! Ticks: single observations of a series, and the published value by which two ticks are compared.
 
 use super::rate::{Rate, ReportedChange};
 use super::series::SeriesKey;
 use super::time::Timestamp;
 
-/// What a source published at an instant: two are equal only if rate, places and reported change are.
+/// The value that a source published at an instant. Two values are equal if rate, decimal places and reported change
+/// are all equal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PublishedValue {
-    /// With its published places.
+    /// The rate with its published decimal places.
     pub rate: Rate,
-    /// The percentage printed beside it, if any.
+    /// The percentage that the source printed next to the rate, if any.
     pub reported_change: Option<ReportedChange>,
 }
 
 /// One observation of a series.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tick {
-    /// The pair and who published it.
+    /// The pair and its source.
     pub series: SeriesKey,
-    /// When the source showed it.
+    /// The time at which the source showed the value.
     pub observed_time: Timestamp,
-    /// What it showed.
+    /// The value that the source showed.
     pub value: PublishedValue,
 }

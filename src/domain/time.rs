@@ -1,32 +1,32 @@
-//! Instants in whole microseconds, UTC.
+//! Timestamps: instants in whole microseconds, UTC.
 
 use std::fmt;
 
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveTime, SecondsFormat, Utc};
 use thiserror::Error;
 
-/// An instant: microseconds since 1970-01-01T00:00:00Z, negative before. Prints as RFC 3339.
+/// An instant: microseconds since 1970-01-01T00:00:00Z, negative before it. It is displayed as RFC 3339.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
-/// Why a text or a pair of numbers is no [`Timestamp`].
+/// Why a text or a pair of numbers is not a [`Timestamp`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TimestampError {
-    /// Neither RFC 3339 nor a date.
+    /// The text is neither RFC 3339 nor a date.
     #[error("time '{0}' is not RFC 3339; write it like 2025-12-08T00:00:00Z, or as a date like 2025-12-08")]
     Malformed(String),
-    /// The form of a date, but no day.
+    /// The text has the form of a date, but the day does not exist.
     #[error("date '{0}' is not in the calendar")]
     NoSuchDay(String),
-    /// Finer than a microsecond.
+    /// The time is finer than a microsecond.
     #[error("time '{0}' is finer than a microsecond; round it to six decimal places of a second")]
     TooFine(String),
-    /// Outside the years 0001 to 9999, or nanoseconds outside a second.
+    /// The time is outside the years 0001 to 9999, or the nanoseconds are not from 0 to 999,999,999.
     #[error("time of {seconds} s and {nanos} ns is outside the years 0001 to 9999")]
     OutOfRange {
-        /// Seconds since 1970.
+        /// Seconds since 1970-01-01T00:00:00Z.
         seconds: i64,
-        /// Nanoseconds of the second.
+        /// Nanoseconds after the second.
         nanos: i32,
     },
 }
@@ -38,27 +38,28 @@ impl Timestamp {
     pub const HOUR_US: i64 = 3_600 * Self::SECOND_US;
     /// Microseconds in a day of 24 hours.
     pub const DAY_US: i64 = 24 * Self::HOUR_US;
-    /// 0001-01-01T00:00:00Z, the first instant that prints and crosses the wire.
+    /// 0001-01-01T00:00:00Z, the earliest instant that RFC 3339 and protobuf can represent.
     pub const MIN: Self = Self(-62_135_596_800 * Self::SECOND_US);
-    /// 9999-12-31T23:59:59.999999Z, the last one.
+    /// 9999-12-31T23:59:59.999999Z, the latest instant that RFC 3339 and protobuf can represent.
     pub const MAX: Self = Self(253_402_300_800 * Self::SECOND_US - 1);
-    /// 1990-01-01T00:00:00Z, the oldest observed time taken in.
+    /// 1990-01-01T00:00:00Z, the earliest observed time that is accepted.
     pub const OLDEST_OBSERVED: Self = Self(631_152_000 * Self::SECOND_US);
 
-    /// From microseconds since 1970.
+    /// Makes a timestamp from microseconds since 1970-01-01T00:00:00Z.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since 1970.
+    /// Returns microseconds since 1970-01-01T00:00:00Z.
     pub const fn micros(self) -> i64 {
         self.0
     }
 
-    /// From whole seconds and nanoseconds that must be whole microseconds.
+    /// Makes a timestamp from seconds since 1970 and nanoseconds, which must be whole microseconds.
     ///
     /// # Errors
-    /// `TooFine` or `OutOfRange`.
+    /// `TooFine` if the nanoseconds are not whole microseconds; `OutOfRange` if the time is outside the years 0001 to
+    /// 9999, or the nanoseconds are not from 0 to 999,999,999.
     pub fn from_parts_exact(seconds: i64, nanos: i32) -> Result<Self, TimestampError> {
         let time = Self::from_parts_floor(seconds, nanos)?;
         if nanos % 1_000 != 0 {
@@ -67,10 +68,10 @@ impl Timestamp {
         Ok(time)
     }
 
-    /// The same, a finer time rounded down: what an as-of read does.
+    /// Like [`Self::from_parts_exact`], but rounds a finer time down, as in an as-of read.
     ///
     /// # Errors
-    /// `OutOfRange`.
+    /// `OutOfRange`, as in [`Self::from_parts_exact`].
     pub fn from_parts_floor(seconds: i64, nanos: i32) -> Result<Self, TimestampError> {
         let out_of_range = TimestampError::OutOfRange { seconds, nanos };
         if !(0..1_000_000_000).contains(&nanos) {
@@ -83,19 +84,20 @@ impl Timestamp {
         }
     }
 
-    /// The same, a finer time rounded up: what the bounds of a range do.
+    /// Like [`Self::from_parts_exact`], but rounds a finer time up, as for the bounds of a range.
     ///
     /// # Errors
-    /// `OutOfRange`.
+    /// `OutOfRange`, as in [`Self::from_parts_exact`].
     pub fn from_parts_ceil(seconds: i64, nanos: i32) -> Result<Self, TimestampError> {
         let floor = Self::from_parts_floor(seconds, nanos)?;
         Ok(if nanos % 1_000 == 0 { floor } else { floor.saturating_add_us(1) })
     }
 
-    /// Reads RFC 3339, or a date like `2025-12-08` for its start in UTC.
+    /// Parses RFC 3339, or a date such as `2025-12-08`, which is the start of that day in UTC.
     ///
     /// # Errors
-    /// Any [`TimestampError`].
+    /// `NoSuchDay` if the text has the form of a date but the day does not exist; otherwise as in
+    /// [`Self::parse_rfc3339`].
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         if !has_date_form(text) {
             return Self::parse_rfc3339(text);
@@ -105,14 +107,15 @@ impl Timestamp {
         Ok(date.and_time(NaiveTime::MIN).and_utc().into())
     }
 
-    /// Reads RFC 3339 with at most six decimal places of a second.
+    /// Parses RFC 3339 with at most six decimal places of a second.
     ///
     /// # Errors
-    /// `Malformed`, `TooFine` or `OutOfRange`.
+    /// `Malformed` if the text is not RFC 3339; `TooFine` if the time is finer than a microsecond; `OutOfRange` if it
+    /// is a leap second, or outside the years 0001 to 9999.
     pub fn parse_rfc3339(text: &str) -> Result<Self, TimestampError> {
         let time =
             DateTime::parse_from_rfc3339(text).map_err(|_| TimestampError::Malformed(truncate_for_display(text)))?;
-        // A leap second's nanoseconds reach two billion; it is no instant of the UTC day count.
+        // chrono represents a leap second by nanoseconds from one to two billion. `from_parts_exact` refuses it.
         let nanos = i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(i32::MAX);
         if nanos % 1_000 != 0 {
             return Err(TimestampError::TooFine(truncate_for_display(text)));
@@ -120,13 +123,13 @@ impl Timestamp {
         Self::from_parts_exact(time.timestamp(), nanos)
     }
 
-    /// Seconds since 1970, rounded down, and the nanoseconds above them.
+    /// Returns the seconds since 1970, rounded down, and the nanoseconds after that second.
     pub fn to_parts(self) -> (i64, i32) {
         let nanos = self.0.rem_euclid(Self::SECOND_US) * 1_000;
         (self.0.div_euclid(Self::SECOND_US), i32::try_from(nanos).unwrap_or(0))
     }
 
-    /// As chrono has it; outside chrono's years, the nearest end.
+    /// Converts to a time of chrono. A time outside chrono's range becomes the nearest bound of that range.
     pub fn to_chrono(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or(if self.0 < 0 {
             DateTime::<Utc>::MIN_UTC
@@ -135,13 +138,13 @@ impl Timestamp {
         })
     }
 
-    /// Later by so many microseconds, stopping at the ends of an `i64`.
+    /// Adds microseconds. The result saturates at the bounds of `i64`.
     #[must_use]
     pub const fn saturating_add_us(self, micros: i64) -> Self {
         Self(self.0.saturating_add(micros))
     }
 
-    /// Microseconds from `earlier` to `self`, negative if it is later.
+    /// Returns the microseconds from `earlier` to `self`; negative if `earlier` is the later time.
     pub const fn micros_since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -165,13 +168,13 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// Four, two and two digits: chrono would also take `2025-1-2` and `+2025-01-02`.
+/// Returns true if the text has the form `YYYY-MM-DD`. chrono also accepts `2025-1-2` and `+2025-01-02`.
 fn has_date_form(text: &str) -> bool {
     let is_part = |(at, byte): (usize, u8)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() };
     text.len() == 10 && text.bytes().enumerate().all(is_part)
 }
 
-/// The head of a text for an error message, so that no caller's megabyte is sent back to it.
+/// Escapes a text for an error message, and truncates it so that the message does not repeat a long input.
 pub(crate) fn truncate_for_display(text: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 48;
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
@@ -185,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finer_than_a_microsecond_is_refused_or_rounded_as_asked() {
+    fn time_finer_than_a_microsecond_is_refused_or_rounded() {
         assert!(matches!(Timestamp::from_parts_exact(5, 1_500), Err(TimestampError::TooFine(_))));
         assert_eq!(Timestamp::from_parts_floor(5, 1_999).unwrap().micros(), 5_000_001);
         assert_eq!(Timestamp::from_parts_ceil(5, 1_001).unwrap().micros(), 5_000_002);
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_go_there_and_back_before_1970_too() {
+    fn timestamp_to_parts_and_back_is_exact_before_1970_too() {
         for micros in [0, 1, -1, -1_000_000, -1_000_001, 1_765_152_000_000_000] {
             let time = Timestamp::from_micros(micros);
             let (seconds, nanos) = time.to_parts();
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_rfc3339_only() {
+    fn parse_rfc3339_refuses_dates_and_leap_seconds() {
         let check = |text: &str, expect: Option<i64>| {
             assert_eq!(Timestamp::parse_rfc3339(text).ok().map(Timestamp::micros), expect, "{text}");
         };
@@ -215,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_is_its_start() {
+    fn date_parses_as_its_start_in_utc() {
         let check = |text: &str, expect: Result<&str, &str>| match (Timestamp::parse(text), expect) {
             (Ok(time), Ok(expect)) => assert_eq!(time.to_string(), expect),
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn out_of_range_is_an_error_not_a_wrap() {
+    fn parts_out_of_range_are_refused() {
         assert!(Timestamp::from_parts_exact(i64::MAX, 0).is_err());
         assert!(Timestamp::from_parts_exact(0, -1).is_err());
         assert!(Timestamp::from_parts_exact(253_402_300_800, 0).is_err());

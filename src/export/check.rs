@@ -1,7 +1,7 @@
-//! The receiving end of an export: whether what comes is whole and unharmed.
+//! Verifies a received export stream: the order of its messages, its checksums and its row counts.
 //!
-//! **Invariant**: a part is called ended only if its bytes have the checksum that was said of them, and the whole only
-//! if every part that the manifest names has ended and the row counts add up.
+//! **Invariant**: a part is reported as complete only if its bytes match the checksum in its end message. The export is
+//! reported as complete only if every part of the manifest is complete and the row counts add up.
 
 use prost::bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -13,65 +13,66 @@ use crate::domain::truncate_for_display;
 use crate::proto::v1;
 use crate::proto::v1::export_snapshot_response::Message;
 
-/// Longest name of a part.
+/// Maximum length of a part name in bytes.
 const PART_NAME_BYTES_MAX: usize = 64;
 
-/// What is wrong with a stream.
+/// Why an export stream is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StreamError {
-    /// The rules of the stream are broken.
-    #[error("the export is out of order: {0}; does the server's version fit this command's?")]
+    /// A message is not allowed at its position in the stream.
+    #[error("invalid export stream: {0}; use the server's version of silkrate")]
     OutOfOrder(&'static str),
-    /// Columns that are not known here.
+    /// The export has another schema version.
     #[error(
-        "the server exports schema {found}, and this command knows {SCHEMA_VERSION}; use the server's version of it"
+        "the server exports schema version {found}, but this command reads version {SCHEMA_VERSION}; \
+         use the server's version of silkrate"
     )]
     OtherSchema {
-        /// What the manifest says.
+        /// The schema version in the manifest.
         found: u32,
     },
-    /// Something that would not stay in the target's directory.
-    #[error("the server names a part '{0}', which is no plain file name")]
+    /// A part name is not a plain file name, so the part could be written outside the target directory.
+    #[error("invalid part name '{0}' from the server: it is not a plain file name")]
     PartName(String),
-    /// The bytes are not those that were sent.
-    #[error("{part} arrived damaged: its SHA-256 is {found}, and {said} was sent; run the export again")]
+    /// The received bytes differ from the bytes sent.
+    #[error("{part} arrived damaged: its SHA-256 is {found}, but the server sent {expected}; run the export again")]
     Checksum {
-        /// Which part.
+        /// Name of the part.
         part: String,
-        /// In hexadecimal.
-        said: String,
-        /// In hexadecimal.
+        /// The server's SHA-256, in hexadecimal.
+        expected: String,
+        /// SHA-256 of the received bytes, in hexadecimal.
         found: String,
     },
     /// Rows are missing, or there are too many.
-    #[error("{what} has {found} rows, and {said} were sent; run the export again")]
+    #[error("{what} has {found} rows, but the server sent {expected}; run the export again")]
     RowCount {
-        /// A part, or the whole.
+        /// Name of the part, or the whole export.
         what: String,
-        /// By the server.
-        said: u64,
-        /// Here.
+        /// The server's row count.
+        expected: u64,
+        /// The row count that the client found.
         found: u64,
     },
-    /// The stream is over before its end.
+    /// The stream ended before its end message.
     #[error("the export broke off before its end; run it again")]
     BrokenOff,
 }
 
-/// What a message of the stream is to whoever keeps the bytes.
+/// A verified message of the stream.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Step {
-    /// The first step; the first part begins after it.
+    /// The manifest, which is the first step. The first part begins after it.
     Manifest(Box<v1::ExportManifest>),
-    /// More of the present part, of which so many rows are there by now.
+    /// The next bytes of the current part, and the number of the part's rows so far.
     Data(Bytes, u64),
-    /// The present part is whole, and the next one begins.
+    /// The current part is complete and verified; the next part begins.
     PartEnd(PartFile),
-    /// The last step.
+    /// The export is complete and verified. No step follows.
     End,
 }
 
-/// Checks the messages of one stream, in their order.
+/// Verifies the messages of one stream, in order.
 #[derive(Default)]
 pub struct Checker {
     parts: Option<Vec<String>>,
@@ -82,13 +83,13 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// Takes the next message.
+    /// Verifies the next message.
     ///
     /// # Errors
-    /// Any [`StreamError`] but `BrokenOff`; then nothing of the export is to be kept.
+    /// Any [`StreamError`] except `BrokenOff`; then the caller must discard the export.
     pub fn accept(&mut self, response: v1::ExportSnapshotResponse) -> Result<Step, StreamError> {
         if self.is_over {
-            return Err(StreamError::OutOfOrder("it goes on after its end"));
+            return Err(StreamError::OutOfOrder("a message follows the end of the export"));
         }
         match response.message {
             None => Err(StreamError::OutOfOrder("a message is empty")),
@@ -104,17 +105,17 @@ impl Checker {
         }
     }
 
-    /// Tells whether a stream that ended was whole; gives its parts.
+    /// Returns the parts of the export after the stream has ended.
     ///
     /// # Errors
-    /// `BrokenOff`.
+    /// `BrokenOff` if the stream ended before its end message.
     pub fn finish(self) -> Result<Vec<PartFile>, StreamError> {
         if self.is_over { Ok(self.ended) } else { Err(StreamError::BrokenOff) }
     }
 
     fn manifest(&mut self, manifest: v1::ExportManifest) -> Result<Step, StreamError> {
         if self.parts.is_some() {
-            return Err(StreamError::OutOfOrder("a second manifest comes"));
+            return Err(StreamError::OutOfOrder("a second manifest follows"));
         }
         if manifest.schema_version != SCHEMA_VERSION {
             return Err(StreamError::OtherSchema { found: manifest.schema_version });
@@ -127,10 +128,10 @@ impl Checker {
     }
 
     fn expect_part(&self, name: &str) -> Result<(), StreamError> {
-        let Some(parts) = &self.parts else { return Err(StreamError::OutOfOrder("it begins without a manifest")) };
+        let Some(parts) = &self.parts else { return Err(StreamError::OutOfOrder("it starts without a manifest")) };
         match parts.get(self.ended.len()) {
             Some(expected) if expected == name => Ok(()),
-            _ => Err(StreamError::OutOfOrder("its parts are not those of its manifest")),
+            _ => Err(StreamError::OutOfOrder("a part is not the next part of the manifest")),
         }
     }
 
@@ -138,7 +139,7 @@ impl Checker {
         self.expect_part(&end.part)?;
         let found = self.hash.finalize_reset();
         if end.sha256 != found.as_slice() {
-            return Err(StreamError::Checksum { part: end.part, said: hex(&end.sha256), found: hex(&found) });
+            return Err(StreamError::Checksum { part: end.part, expected: hex(&end.sha256), found: hex(&found) });
         }
         let byte_count = std::mem::take(&mut self.byte_count);
         let part = PartFile { name: end.part, row_count: end.row_count, byte_count, sha256: hex(&found) };
@@ -148,14 +149,14 @@ impl Checker {
 
     fn end(&mut self, end: v1::ExportEnd) -> Result<Step, StreamError> {
         if self.parts.as_ref().is_none_or(|parts| parts.len() != self.ended.len()) {
-            return Err(StreamError::OutOfOrder("it ends before its parts do"));
+            return Err(StreamError::OutOfOrder("it ends before its last part"));
         }
         if u32::try_from(self.ended.len()) != Ok(end.part_count) {
-            return Err(StreamError::OutOfOrder("its end counts other parts than its manifest"));
+            return Err(StreamError::OutOfOrder("the part count at its end differs from its manifest"));
         }
         let found = self.ended.iter().map(|part| part.row_count).sum();
         if end.row_count != found {
-            return Err(StreamError::RowCount { what: "the export".to_owned(), said: end.row_count, found });
+            return Err(StreamError::RowCount { what: "the export".to_owned(), expected: end.row_count, found });
         }
         self.is_over = true;
         Ok(Step::End)
@@ -170,7 +171,7 @@ fn is_plain_name(name: &str) -> bool {
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_stream_gives_its_parts() {
+    fn complete_stream_returns_its_parts() {
         let parts = receive([
             manifest(&["a.csv", "b.csv"]),
             chunk("a.csv", b"one,"),
@@ -217,13 +218,13 @@ mod tests {
             end(2, 2),
         ])
         .unwrap();
-        let told: Vec<_> = parts.iter().map(|part| (part.name.as_str(), part.row_count, part.byte_count)).collect();
-        assert_eq!(told, [("a.csv", 2, 7), ("b.csv", 0, 0)]);
+        let found: Vec<_> = parts.iter().map(|part| (part.name.as_str(), part.row_count, part.byte_count)).collect();
+        assert_eq!(found, [("a.csv", 2, 7), ("b.csv", 0, 0)]);
         assert_eq!(parts[1].sha256, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn incomplete_reordered_or_damaged_stream_is_an_error() {
         let check = |messages: Vec<Message>, expect: &str| {
             let error = receive(messages).unwrap_err().to_string();
             assert!(error.contains(expect), "{error}");
@@ -234,15 +235,15 @@ mod tests {
         check(vec![one(), chunk("a.csv", b"x"), part_end("a.csv", b"x", 1)], "broke off");
         check(vec![chunk("a.csv", b"x")], "without a manifest");
         check(vec![one(), one()], "a second manifest");
-        check(vec![one(), chunk("b.csv", b"x")], "not those of its manifest");
-        check(vec![one(), part_end("a.csv", b"", 0), chunk("a.csv", b"x")], "not those of its manifest");
-        check(vec![one(), end(0, 1)], "before its parts do");
-        check(vec![one(), part_end("a.csv", b"", 0), end(0, 2)], "other parts");
-        check(vec![one(), part_end("a.csv", b"", 3), end(4, 1)], "the export has 3 rows, and 4 were sent");
-        check(vec![one(), part_end("a.csv", b"", 0), end(0, 1), end(0, 1)], "after its end");
+        check(vec![one(), chunk("b.csv", b"x")], "not the next part of the manifest");
+        check(vec![one(), part_end("a.csv", b"", 0), chunk("a.csv", b"x")], "not the next part of the manifest");
+        check(vec![one(), end(0, 1)], "before its last part");
+        check(vec![one(), part_end("a.csv", b"", 0), end(0, 2)], "the part count at its end differs");
+        check(vec![one(), part_end("a.csv", b"", 3), end(4, 1)], "the export has 3 rows, but the server sent 4");
+        check(vec![one(), part_end("a.csv", b"", 0), end(0, 1), end(0, 1)], "follows the end of the export");
         check(vec![one(), chunk("a.csv", b"x"), part_end("a.csv", b"y", 1)], "a.csv arrived damaged");
         for name in ["../a", "/etc/passwd", "", ".hidden", "a b", "a\\b"] {
-            check(vec![manifest(&[name])], "no plain file name");
+            check(vec![manifest(&[name])], "not a plain file name");
         }
         let newer = v1::ExportManifest { schema_version: SCHEMA_VERSION + 1, ..Default::default() };
         check(vec![Message::Manifest(newer)], "use the server's version");

@@ -1,12 +1,12 @@
-//! The seal of a Parquet file: a checksum of all of it, which the library that writes the file has no place for.
+//! The checksum trailer of a Parquet file: a checksum of the whole file, because the Parquet library writes none.
 //!
-//! Parquet has a checksum for each page, but none of the footer, and the library cannot write the former. So a sealed
-//! file has twelve bytes of its own just before its footer, where nothing refers to, so that every reader passes over
-//! them: [`MAGIC`], and the CRC-32C, little-endian, of all other bytes of the file. Programs that write a file anew leave
-//! the seal out, and their name in place of ours as that of who created it.
+//! Parquet defines a checksum for each page, but none for the footer, and the library does not write page checksums.
+//! silkrate therefore puts twelve bytes directly before the footer: [`MAGIC`], and the CRC-32C, little-endian, of all
+//! other bytes of the file. No offset in the footer points to them, so every Parquet reader skips them. A program that
+//! rewrites a file drops the trailer and replaces `created_by` with its own name.
 //!
-//! **Invariant**: of a sealed file every byte is covered, the seal's own included: a file of ours with its seal amiss
-//! has lost it.
+//! **Invariant**: a change of any byte is detected. If a change destroys the trailer, `created_by` still names
+//! silkrate, and a file of silkrate without a trailer is damaged.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write};
@@ -16,46 +16,46 @@ use std::sync::{Arc, Mutex};
 
 use crc32c::crc32c_append;
 
-/// Who created a file that is ours.
+/// `created_by` in the footer of a Parquet file that silkrate writes.
 pub(super) const CREATED_BY: &str = concat!("silkrate ", env!("CARGO_PKG_VERSION"));
-/// How [`CREATED_BY`] begins in every version.
+/// The prefix of [`CREATED_BY`] in every version of silkrate.
 pub(super) const CREATED_BY_PREFIX: &str = "silkrate ";
 
 const MAGIC: &[u8; 8] = b"SILKSEAL";
 const TRAILER_BYTES: usize = MAGIC.len() + 4;
-/// The length of the footer, little-endian, and what every Parquet file ends with.
+/// Bytes at the end of every Parquet file: the length of the footer, 4 bytes little-endian, and [`PARQUET_MAGIC`].
 const TAIL_BYTES: usize = 8;
 const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
-/// Read at a time.
+/// Buffer size for reading a file.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Passes the bytes of a Parquet file on, and puts the seal into them.
+/// Forwards the bytes of a Parquet file and inserts the checksum trailer before the footer.
 pub(super) struct ChecksumWriter<W: Write> {
     out: W,
     crc: u32,
-    /// Bytes since the end began, among them the footer.
-    held: Vec<u8>,
+    /// Bytes written since [`ChecksumHandle::begin_footer`]. They contain the footer.
+    buffered: Vec<u8>,
     handle: ChecksumHandle,
 }
 
-/// The way to a [`ChecksumWriter`] that the file's writer owns.
+/// Controls a [`ChecksumWriter`] after it has moved into the library's file writer.
 #[derive(Clone, Default)]
 pub(super) struct ChecksumHandle(Arc<ChecksumState>);
 
 #[derive(Default)]
 struct ChecksumState {
-    is_ending: AtomicBool,
+    is_in_footer: AtomicBool,
     failure: Mutex<Option<io::Error>>,
 }
 
 impl ChecksumHandle {
-    /// No row group follows: what is written from now on may be the footer.
-    pub(super) fn begin_end(&self) {
-        // Set and read on one thread.
-        self.0.is_ending.store(true, Ordering::Relaxed);
+    /// Declares that no row group follows, so that the bytes from now on may belong to the footer.
+    pub(super) fn begin_footer(&self) {
+        // Relaxed: one thread sets and reads the flag.
+        self.0.is_in_footer.store(true, Ordering::Relaxed);
     }
 
-    /// The error with which a write failed. The file's writer keeps its text alone.
+    /// Takes the I/O error of a failed write. The library's file writer keeps only the error's text.
     pub(super) fn take_failure(&self) -> Option<io::Error> {
         self.0.failure.lock().ok()?.take()
     }
@@ -64,10 +64,10 @@ impl ChecksumHandle {
 impl<W: Write> ChecksumWriter<W> {
     pub(super) fn new(out: W) -> (Self, ChecksumHandle) {
         let handle = ChecksumHandle::default();
-        (Self { out, crc: 0, held: Vec::new(), handle: handle.clone() }, handle)
+        (Self { out, crc: 0, buffered: Vec::new(), handle: handle.clone() }, handle)
     }
 
-    fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn forward(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.crc = crc32c_append(self.crc, bytes);
         self.out.write_all(bytes).map_err(|problem| {
             let kind = problem.kind();
@@ -78,15 +78,15 @@ impl<W: Write> ChecksumWriter<W> {
         })
     }
 
-    /// The file is complete: puts the seal before its footer. Its footer is in memory once more meanwhile, but no row
-    /// group is.
+    /// Completes the file: writes the trailer and then the footer. Memory holds one copy of the footer and no row
+    /// group.
     ///
     /// # Errors
-    /// The system's; `InvalidData` if what was written since the end began has no footer.
-    pub(super) fn seal(mut self) -> io::Result<W> {
-        let held = std::mem::take(&mut self.held);
-        let footer = footer_bytes(&held).and_then(|bytes| held.len().checked_sub(bytes));
-        let (before, footer) = held.split_at(footer.ok_or(io::ErrorKind::InvalidData)?);
+    /// Any I/O error of the writer; `InvalidData` if the bytes since `begin_footer` do not end with a footer.
+    pub(super) fn write_trailer(mut self) -> io::Result<W> {
+        let buffered = std::mem::take(&mut self.buffered);
+        let footer = footer_bytes(&buffered).and_then(|bytes| buffered.len().checked_sub(bytes));
+        let (before, footer) = buffered.split_at(footer.ok_or(io::ErrorKind::InvalidData)?);
         self.crc = crc32c_append(self.crc, before);
         self.out.write_all(before)?;
         let crc = crc32c_append(self.crc, footer);
@@ -100,10 +100,10 @@ impl<W: Write> ChecksumWriter<W> {
 
 impl<W: Write> Write for ChecksumWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.handle.0.is_ending.load(Ordering::Relaxed) {
-            self.held.extend_from_slice(bytes);
+        if self.handle.0.is_in_footer.load(Ordering::Relaxed) {
+            self.buffered.extend_from_slice(bytes);
         } else {
-            self.pass(bytes)?;
+            self.forward(bytes)?;
         }
         Ok(bytes.len())
     }
@@ -113,49 +113,50 @@ impl<W: Write> Write for ChecksumWriter<W> {
     }
 }
 
-/// How long the footer is that some bytes end with, its tail included.
+/// Length of the footer at the end of `bytes`, including its last [`TAIL_BYTES`]; `None` if there is no footer.
 fn footer_bytes(bytes: &[u8]) -> Option<usize> {
     let (length, magic) = bytes.last_chunk::<TAIL_BYTES>()?.split_at(4);
     let length = u32::from_le_bytes(length.try_into().ok()?);
     (magic == PARQUET_MAGIC).then_some(usize::try_from(length).ok()?.checked_add(TAIL_BYTES)?)
 }
 
-/// What the seal of a file says.
+/// Result of comparing a file with its checksum trailer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Seal {
-    /// There is none: not ours, or written anew by another program.
+pub(super) enum TrailerState {
+    /// The file has no trailer: another program wrote or rewrote it.
     Absent,
-    /// The file is as it was written.
-    Whole,
-    /// It is not.
-    Broken,
+    /// The checksum matches the file.
+    Valid,
+    /// The checksum does not match the file.
+    Invalid,
 }
 
-/// Reads the file once and compares. Blocks.
+/// Reads the whole file and compares it with its trailer. Blocks the thread.
 ///
 /// # Errors
-/// The system's.
-pub(super) fn check(file: &File) -> io::Result<Seal> {
-    let Some((before, footer, said)) = find(file)? else { return Ok(Seal::Absent) };
+/// Any I/O error.
+pub(super) fn verify(file: &File) -> io::Result<TrailerState> {
+    let Some((before, footer, stored_crc)) = find_trailer(file)? else { return Ok(TrailerState::Absent) };
     let mut input = file;
     input.seek(SeekFrom::Start(0))?;
     let crc = crc_of(&mut input.take(before), 0)?;
     input.seek(SeekFrom::Start(before + TRAILER_BYTES as u64))?;
     let crc = crc_of(&mut input.take(footer), crc)?;
     input.seek(SeekFrom::Start(0))?;
-    Ok(if crc == said { Seal::Whole } else { Seal::Broken })
+    Ok(if crc == stored_crc { TrailerState::Valid } else { TrailerState::Invalid })
 }
 
-/// Whether a file bears our seal, be it whole or broken.
+/// Returns true if a file has a checksum trailer, valid or not. Only silkrate writes this trailer.
 ///
 /// # Errors
-/// The system's.
-pub fn is_of_silkrate(path: &Path) -> io::Result<bool> {
-    Ok(find(&File::open(path)?)?.is_some())
+/// Any I/O error.
+pub fn has_checksum_trailer(path: &Path) -> io::Result<bool> {
+    Ok(find_trailer(&File::open(path)?)?.is_some())
 }
 
-/// The bytes before the seal, those after it, and what it says; none if there is no seal.
-fn find(file: &File) -> io::Result<Option<(u64, u64, u32)>> {
+/// Returns the number of bytes before the trailer, the number of bytes after it, and its checksum; `None` if the file
+/// has no trailer.
+fn find_trailer(file: &File) -> io::Result<Option<(u64, u64, u32)>> {
     let len = file.metadata()?.len();
     let mut input = file;
     let mut tail = [0; TAIL_BYTES];
@@ -170,13 +171,13 @@ fn find(file: &File) -> io::Result<Option<(u64, u64, u32)>> {
     else {
         return Ok(None);
     };
-    let mut seal = [0; TRAILER_BYTES];
+    let mut trailer = [0; TRAILER_BYTES];
     input.seek(SeekFrom::Start(before))?;
-    input.read_exact(&mut seal)?;
+    input.read_exact(&mut trailer)?;
     input.seek(SeekFrom::Start(0))?;
-    let (magic, said) = seal.split_at(MAGIC.len());
-    let said = said.try_into().map_or(0, u32::from_le_bytes);
-    Ok((magic == MAGIC).then_some((before, footer, said)))
+    let (magic, crc) = trailer.split_at(MAGIC.len());
+    let crc = crc.try_into().map_or(0, u32::from_le_bytes);
+    Ok((magic == MAGIC).then_some((before, footer, crc)))
 }
 
 fn crc_of(input: &mut impl Read, mut crc: u32) -> io::Result<u32> {
@@ -197,22 +198,22 @@ mod tests {
     use super::*;
     use crate::export::parquet_file::tests::{read_back, written};
 
-    /// A sealed file of these rows in groups of ten.
-    fn sealed(rows: u64) -> Vec<u8> {
+    /// A file with a trailer, with `rows` rows in row groups of ten.
+    fn file_with_trailer(rows: u64) -> Vec<u8> {
         written(rows, 10)
     }
 
-    fn seal_of(bytes: &[u8]) -> Seal {
+    fn state_of(bytes: &[u8]) -> TrailerState {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        check(&file).unwrap()
+        verify(&file).unwrap()
     }
 
     #[test]
-    fn a_sealed_file_is_parquet_like_any_other() {
+    fn file_with_trailer_is_readable_parquet() {
         for rows in [0, 1, 25] {
-            let bytes = sealed(rows);
-            assert_eq!(seal_of(&bytes), Seal::Whole, "{rows}");
+            let bytes = file_with_trailer(rows);
+            assert_eq!(state_of(&bytes), TrailerState::Valid, "{rows}");
             let (created_by, read) = read_back(&bytes);
             assert!(created_by.starts_with(CREATED_BY_PREFIX), "{created_by}");
             assert_eq!(read, rows);
@@ -220,23 +221,23 @@ mod tests {
     }
 
     #[test]
-    fn every_bit_is_covered() {
-        let sound = sealed(25);
-        let mut bytes = sound.clone();
-        let mut unsealed = 0;
-        for at in 0..sound.len() * 8 {
+    fn flip_of_any_bit_is_detected() {
+        let intact = file_with_trailer(25);
+        let mut bytes = intact.clone();
+        let mut without_trailer = 0;
+        for at in 0..intact.len() * 8 {
             bytes[at / 8] ^= 1 << (at % 8);
-            match seal_of(&bytes) {
-                Seal::Whole => panic!("bit {at} can be changed"),
-                Seal::Broken => {}
-                Seal::Absent => unsealed += 1,
+            match state_of(&bytes) {
+                TrailerState::Valid => panic!("a flip of bit {at} is not detected"),
+                TrailerState::Invalid => {}
+                TrailerState::Absent => without_trailer += 1,
             }
             bytes[at / 8] ^= 1 << (at % 8);
         }
-        // The magic of seal and file, and the footer's length: without those no seal is found.
-        assert_eq!(unsealed, (MAGIC.len() + TAIL_BYTES) * 8);
-        for len in [0, 4, 11, 19, 20, sound.len() / 2, sound.len() - 1] {
-            assert_eq!(seal_of(&sound[..len]), Seal::Absent, "{len}");
+        // The trailer is not found if its magic, the magic of the file or the length of the footer changes.
+        assert_eq!(without_trailer, (MAGIC.len() + TAIL_BYTES) * 8);
+        for len in [0, 4, 11, 19, 20, intact.len() / 2, intact.len() - 1] {
+            assert_eq!(state_of(&intact[..len]), TrailerState::Absent, "{len}");
         }
     }
 }

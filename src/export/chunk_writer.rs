@@ -1,6 +1,7 @@
-//! From written bytes to the messages of the stream: chunks, and the checksum of a part.
+//! Splits the bytes of a part into chunk messages and computes the checksum of the part.
 //!
-//! **Invariant**: a part's chunks, put one after the other, are what was written, and its end comes after all of them.
+//! **Invariant**: the concatenated chunks of a part are exactly the bytes written, and the part's end message follows
+//! the last chunk.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -12,51 +13,53 @@ use sha2::{Digest as _, Sha256};
 use crate::proto::v1;
 use crate::proto::v1::export_snapshot_response::Message;
 
-/// Most bytes of a chunk.
+/// Maximum number of bytes in a chunk.
 pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 
-/// Rows after which a chunk goes though it is not full: rows that are much alike take next to no bytes, and whoever
-/// waits for them is to see that they come.
+/// Maximum number of rows between two chunks. A chunk is sent after this many rows even if it is not full: very similar
+/// rows compress to few bytes, and the client must still see progress.
 const CHUNK_ROWS_MAX: u64 = 256 * 1024;
 
-/// Whoever takes the messages wants no more of them.
+/// The receiver of the messages has disconnected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReceiverGone;
 
-/// Takes one message of the stream.
-pub(super) type HandOver<'a> = dyn FnMut(v1::ExportSnapshotResponse) -> Result<(), ReceiverGone> + Send + 'a;
+/// Sends one message of the stream.
+pub(super) type SendMessage<'a> = dyn FnMut(v1::ExportSnapshotResponse) -> Result<(), ReceiverGone> + Send + 'a;
 
-/// Takes the bytes of one part.
+/// Writer for the bytes of one part.
 pub(super) struct ChunkWriter<'a> {
-    hand_over: &'a mut HandOver<'a>,
+    send: &'a mut SendMessage<'a>,
     part: String,
     chunk: Vec<u8>,
     hash: Sha256,
     row_count: Arc<AtomicU64>,
-    /// How many rows the last chunk told of.
-    told_rows: u64,
-    unwanted: bool,
+    /// Row count that the last chunk reported.
+    reported_rows: u64,
+    is_receiver_gone: bool,
 }
 
 impl<'a> ChunkWriter<'a> {
-    pub(super) fn new(hand_over: &'a mut HandOver<'a>, part: String) -> Self {
+    pub(super) fn new(send: &'a mut SendMessage<'a>, part: String) -> Self {
         let chunk = Vec::with_capacity(CHUNK_BYTES_MAX);
-        Self { hand_over, part, chunk, hash: Sha256::new(), row_count: Arc::default(), told_rows: 0, unwanted: false }
+        let (hash, row_count) = (Sha256::new(), Arc::default());
+        Self { send, part, chunk, hash, row_count, reported_rows: 0, is_receiver_gone: false }
     }
 
-    /// Counts the rows of the part, for whoever encodes them: this itself is inside the format's writer by then.
+    /// Returns the counter of the part's rows, which the encoder increments. The encoder cannot call this
+    /// `ChunkWriter`, because the Parquet, Arrow or CSV writer borrows the `ChunkWriter`.
     pub(super) fn row_counter(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.row_count)
     }
 
     fn rows(&self) -> u64 {
-        // Counted on the thread that asks.
+        // Relaxed: one thread increments and reads the counter.
         self.row_count.load(Ordering::Relaxed)
     }
 
-    /// Whether a write failed because nobody wants the bytes.
-    pub(super) fn is_unwanted(&self) -> bool {
-        self.unwanted
+    /// Returns true if a write failed because the receiver has disconnected.
+    pub(super) fn is_receiver_gone(&self) -> bool {
+        self.is_receiver_gone
     }
 
     fn send_chunk(&mut self) -> io::Result<()> {
@@ -64,22 +67,22 @@ impl<'a> ChunkWriter<'a> {
             return Ok(());
         }
         self.hash.update(&self.chunk);
-        self.told_rows = self.rows();
+        self.reported_rows = self.rows();
         let data = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES_MAX));
         let message = v1::ExportChunk { part: self.part.clone(), data: Bytes::from(data), row_count: self.rows() };
-        (self.hand_over)(response(Message::Chunk(message))).map_err(|ReceiverGone| {
-            self.unwanted = true;
+        (self.send)(response(Message::Chunk(message))).map_err(|ReceiverGone| {
+            self.is_receiver_gone = true;
             io::ErrorKind::BrokenPipe.into()
         })
     }
 
-    /// Sends what is left and the part's end; gives its rows.
+    /// Sends the remaining bytes and the part's end message. Returns the number of rows in the part.
     pub(super) fn end(mut self) -> Result<u64, ReceiverGone> {
         self.send_chunk().map_err(|_| ReceiverGone)?;
         let row_count = self.rows();
         let sha256 = self.hash.finalize().to_vec();
         let end = v1::ExportPartEnd { part: self.part, row_count, sha256 };
-        (self.hand_over)(response(Message::PartEnd(end)))?;
+        (self.send)(response(Message::PartEnd(end)))?;
         Ok(row_count)
     }
 }
@@ -90,7 +93,7 @@ pub(super) fn response(message: Message) -> v1::ExportSnapshotResponse {
 
 impl Write for ChunkWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.chunk.len() == CHUNK_BYTES_MAX || self.rows() - self.told_rows >= CHUNK_ROWS_MAX {
+        if self.chunk.len() == CHUNK_BYTES_MAX || self.rows() - self.reported_rows >= CHUNK_ROWS_MAX {
             self.send_chunk()?;
         }
         let fits = bytes.len().min(CHUNK_BYTES_MAX - self.chunk.len());
@@ -98,7 +101,7 @@ impl Write for ChunkWriter<'_> {
         Ok(fits)
     }
 
-    /// Encoders flush at every turn; a chunk goes when it is full.
+    /// Does nothing: encoders flush often, and a chunk is sent when it is full.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -109,10 +112,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_are_full_but_the_last_and_make_up_the_part() {
+    fn chunks_before_the_last_are_full_and_concatenate_to_the_part() {
         let check = |writes: &[usize], expect: &[usize]| {
             let (mut sizes, mut joined, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-            let mut hand_over = |response: v1::ExportSnapshotResponse| {
+            let mut send = |response: v1::ExportSnapshotResponse| {
                 match response.message.unwrap() {
                     Message::Chunk(chunk) => {
                         sizes.push(chunk.data.len());
@@ -123,7 +126,7 @@ mod tests {
                 }
                 Ok(())
             };
-            let mut writer = ChunkWriter::new(&mut hand_over, "p".to_owned());
+            let mut writer = ChunkWriter::new(&mut send, "p".to_owned());
             let mut written = Vec::new();
             for (fill, len) in (0_u8..).zip(writes) {
                 writer.write_all(&vec![fill; *len]).unwrap();
@@ -145,15 +148,15 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_take_no_bytes_are_told_of() {
-        let mut told = Vec::new();
-        let mut hand_over = |response: v1::ExportSnapshotResponse| {
+    fn row_count_is_reported_before_a_chunk_is_full() {
+        let mut reported = Vec::new();
+        let mut send = |response: v1::ExportSnapshotResponse| {
             if let Some(Message::Chunk(chunk)) = response.message {
-                told.push((chunk.data.len(), chunk.row_count));
+                reported.push((chunk.data.len(), chunk.row_count));
             }
             Ok(())
         };
-        let mut writer = ChunkWriter::new(&mut hand_over, "p".to_owned());
+        let mut writer = ChunkWriter::new(&mut send, "p".to_owned());
         let rows = writer.row_counter();
         for _ in 0..6 {
             rows.fetch_add(CHUNK_ROWS_MAX / 2, Ordering::Relaxed);
@@ -161,15 +164,15 @@ mod tests {
         }
         writer.end().unwrap();
         let half = CHUNK_ROWS_MAX / 2;
-        assert_eq!(told, [(10, 2 * half), (20, 4 * half), (20, 6 * half), (10, 6 * half)]);
+        assert_eq!(reported, [(10, 2 * half), (20, 4 * half), (20, 6 * half), (10, 6 * half)]);
     }
 
     #[test]
-    fn bytes_that_nobody_wants_stop_the_writer() {
-        let mut hand_over = |_| Err(ReceiverGone);
-        let mut writer = ChunkWriter::new(&mut hand_over, "p".to_owned());
+    fn write_fails_after_the_receiver_disconnects() {
+        let mut send = |_| Err(ReceiverGone);
+        let mut writer = ChunkWriter::new(&mut send, "p".to_owned());
         assert!(writer.write_all(&vec![0; CHUNK_BYTES_MAX]).is_ok());
         assert!(writer.write_all(&[0]).is_err());
-        assert!(writer.is_unwanted());
+        assert!(writer.is_receiver_gone());
     }
 }

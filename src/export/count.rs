@@ -1,6 +1,6 @@
-//! How many rows an export has, by its own account: of a file, or of bytes that pass by.
+//! Counts the rows of an export, in a file or in a byte stream, to verify that the output is complete.
 //!
-//! **Invariant**: memory is bounded by a batch of rows, whatever the size.
+//! **Invariant**: memory is bounded by one batch of rows, whatever the size of the export.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -19,18 +19,18 @@ const READ_BYTES: usize = 256 * 1024;
 /// Why the rows of a file cannot be counted.
 #[derive(Debug, Error)]
 pub enum CountError {
-    /// It cannot be read.
+    /// Reading the file failed.
     #[error("cannot be read back: {0}")]
     Read(#[from] io::Error),
-    /// It is no Parquet.
+    /// The file is not valid Parquet.
     #[error("cannot be read back as Parquet: {0}")]
     Parquet(#[from] PolarsError),
-    /// It is no Arrow stream.
+    /// The bytes are not a valid Arrow stream.
     #[error("cannot be read back as an Arrow stream: {0}")]
     Arrow(#[from] IpcError),
 }
 
-/// Counts the rows of a file that an export wrote: from the footer of Parquet, the batches of Arrow, the lines of CSV.
+/// Counts the rows of an exported file: in Parquet from the footer, in Arrow from the batches, in CSV from the lines.
 ///
 /// # Errors
 /// Any [`CountError`].
@@ -49,7 +49,7 @@ pub fn count_rows(path: &Path, format: Format) -> Result<u64, CountError> {
     }
 }
 
-/// No cell of ours holds a line's end, so that a line is a row, or the header.
+/// Counts line feeds. No exported CSV cell contains a line feed, so each line is a row or the header.
 fn count_lines(mut file: File) -> io::Result<u64> {
     let mut buffer = vec![0; READ_BYTES];
     let mut lines = 0;
@@ -59,7 +59,7 @@ fn count_lines(mut file: File) -> io::Result<u64> {
     Ok(lines)
 }
 
-/// Reads what fits into `buffer`; 0 bytes at the end.
+/// Fills `buffer` as far as one read allows, and retries interrupted reads. Returns 0 at the end of the file.
 fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match file.read(buffer) {
@@ -90,16 +90,16 @@ impl ArrowRows {
     }
 }
 
-#[allow(clippy::naive_bytecount, reason = "the compiler makes it fast enough beside the disk")]
+#[allow(clippy::naive_bytecount, reason = "the compiler vectorizes this loop, and reading the file takes longer")]
 fn line_ends(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
-/// Counts the rows of an export that goes where it cannot be read back from: a pipe.
+/// Counts the rows of an export that is written to a pipe and cannot be read back.
 pub struct StreamCounter(Counting);
 
 enum Counting {
-    /// Its rows are told by its end, which leads to places that have passed by.
+    /// Not counted: the footer at the end refers to bytes that have already been written.
     Parquet,
     Arrow(Box<ArrowRows>),
     Csv {
@@ -108,7 +108,7 @@ enum Counting {
 }
 
 impl StreamCounter {
-    /// Of bytes in `format`.
+    /// A counter for bytes in `format`.
     pub fn new(format: Format) -> Self {
         Self(match format {
             Format::Parquet => Counting::Parquet,
@@ -117,10 +117,10 @@ impl StreamCounter {
         })
     }
 
-    /// The next bytes pass by.
+    /// Counts the rows in the next bytes of the stream.
     ///
     /// # Errors
-    /// `Arrow`.
+    /// `Arrow` if the bytes are not a valid Arrow stream.
     pub fn add(&mut self, bytes: &Bytes) -> Result<(), CountError> {
         match &mut self.0 {
             Counting::Parquet => {}
@@ -130,15 +130,16 @@ impl StreamCounter {
         Ok(())
     }
 
-    /// All have: gives their rows, where the format tells.
+    /// Returns the number of rows; `None` for Parquet, which is not counted. Call it after the last bytes of the
+    /// stream.
     ///
     /// # Errors
-    /// `Arrow`, where the stream has no end.
+    /// `Arrow` if the stream has no end marker.
     pub fn finish(&mut self) -> Result<Option<u64>, CountError> {
         Ok(match &mut self.0 {
             Counting::Parquet => None,
             Counting::Arrow(rows) => Some(rows.finish()?),
-            // The header is none.
+            // The header line is not a row.
             Counting::Csv { lines } => Some(lines.saturating_sub(1)),
         })
     }

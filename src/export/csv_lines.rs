@@ -1,7 +1,7 @@
-//! Rows to lines of CSV.
+//! Writes rows as lines of CSV.
 //!
-//! **Invariant**: a rate and a reported change are written with the digits that were published, which a decimal column
-//! of fixed places could not keep.
+//! **Invariant**: a rate and a reported change are written with the digits that were published, including trailing
+//! zeros, which a decimal column with a fixed scale cannot keep.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -14,12 +14,12 @@ use super::row::Cells;
 use super::schema::Column;
 use crate::domain::{ReportedChange, Timestamp};
 
-/// Collects the cells of a row.
+/// Collects the cells of one row.
 pub(super) struct CsvLine<'n> {
     columns: &'static [Column],
     names: &'n Names,
     record: csv::StringRecord,
-    /// The text of a cell under way.
+    /// Reused buffer for the text of a cell.
     text: String,
 }
 
@@ -28,9 +28,9 @@ impl<'n> CsvLine<'n> {
         Self { columns, names, record: csv::StringRecord::new(), text: String::new() }
     }
 
-    /// Writes the row, which leaves no cell here.
+    /// Writes the collected row and clears it.
     pub(super) fn end_row<W: io::Write>(&mut self, out: &mut csv::Writer<W>) -> Result<(), csv::Error> {
-        debug_assert_eq!(self.record.len(), self.columns.len(), "a row has a cell for each column");
+        debug_assert_eq!(self.record.len(), self.columns.len(), "a row must have one cell for each column");
         out.write_record(&self.record)?;
         self.record.clear();
         Ok(())
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_before_1970_too() {
+    fn day_numbers_convert_to_dates_before_and_after_1970() {
         let check = |day: i32, expect: &str| assert_eq!(date(day).to_string(), expect);
         check(0, "1970-01-01");
         check(-1, "1969-12-31");

@@ -1,6 +1,6 @@
-//! The rows of one part to the bytes of a format.
+//! Encodes the rows of one part in a file format.
 //!
-//! **Invariant**: memory is bounded by two row groups of Parquet, a record batch of Arrow or a line of CSV.
+//! **Invariant**: memory is bounded by two row groups of Parquet, one record batch of Arrow or one line of CSV.
 
 use std::io;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use super::parquet_file::{ParquetFile, ParquetFileError, ROW_GROUP_ROWS_MAX};
 use super::row::Row;
 use super::schema::Part;
 
-/// Rows of a record batch of Arrow: some 2 MiB of columns.
+/// Maximum number of rows in an Arrow record batch: about 2 MiB of columns.
 const BATCH_ROWS_MAX: usize = 16 * 1024;
 
-/// Why rows could not be written.
+/// Why the rows of a part could not be encoded or written.
 #[derive(Debug, Error)]
 pub(super) enum EncodeError {
     #[error(transparent)]
@@ -35,14 +35,14 @@ pub(super) enum EncodeError {
     Write(#[from] io::Error),
 }
 
-/// What makes the bytes of the rows.
+/// The encoder of a format and its row buffer.
 enum Writer<'p, 'a> {
     Parquet { file: Box<ParquetFile<&'p mut ChunkWriter<'a>>>, rows: FrameBuilder },
     Arrow { stream: Box<IpcStream<&'p mut ChunkWriter<'a>>>, rows: FrameBuilder },
     Csv { file: Box<csv::Writer<&'p mut ChunkWriter<'a>>>, line: CsvLine<'p> },
 }
 
-/// Writes the rows of one part.
+/// Encodes the rows of one part.
 pub(super) struct Encoder<'p, 'a> {
     names: &'p Names,
     row_counter: Arc<AtomicU64>,
@@ -50,10 +50,10 @@ pub(super) struct Encoder<'p, 'a> {
 }
 
 impl<'p, 'a> Encoder<'p, 'a> {
-    /// Begins a part. CSV has no place for `metadata`.
+    /// Begins a part and writes its header. CSV omits `metadata`.
     ///
     /// # Errors
-    /// Those of the outlet.
+    /// Any [`EncodeError`], including write errors of `writer`.
     pub(super) fn new(
         part: Part,
         format: Format,
@@ -81,10 +81,10 @@ impl<'p, 'a> Encoder<'p, 'a> {
         Ok(Self { names, row_counter, writer })
     }
 
-    /// Writes a row.
+    /// Adds a row, and writes a row group or batch when it is full.
     ///
     /// # Errors
-    /// Those of the outlet.
+    /// Any [`EncodeError`], including write errors of the chunk writer.
     pub(super) fn write(&mut self, row: &impl Row) -> Result<(), EncodeError> {
         match &mut self.writer {
             Writer::Parquet { rows, .. } | Writer::Arrow { rows, .. } => {
@@ -103,7 +103,7 @@ impl<'p, 'a> Encoder<'p, 'a> {
         Ok(())
     }
 
-    /// Writes the rows that were collected.
+    /// Writes the buffered rows as a row group or batch.
     fn flush(&mut self) -> Result<(), EncodeError> {
         match &mut self.writer {
             Writer::Parquet { file, rows } if rows.rows() > 0 => {
@@ -119,10 +119,10 @@ impl<'p, 'a> Encoder<'p, 'a> {
         Ok(())
     }
 
-    /// Writes what belongs at the end of the part.
+    /// Writes the buffered rows and the end of the file.
     ///
     /// # Errors
-    /// Those of the outlet.
+    /// Any [`EncodeError`], including write errors of the chunk writer.
     pub(super) fn finish(mut self) -> Result<(), EncodeError> {
         self.flush()?;
         match self.writer {
@@ -217,17 +217,17 @@ mod tests {
         }
     }
 
-    /// A part of so many rows that are alike.
+    /// The bytes of a part with `rows` equal rows.
     fn encoded(part: Part, format: Format, rows: usize) -> Vec<u8> {
         let names = Names::new(std::iter::once(&key()), std::iter::empty()).unwrap();
         let mut bytes = Vec::new();
-        let mut hand_over = |response: ExportSnapshotResponse| {
+        let mut send = |response: ExportSnapshotResponse| {
             if let Some(Message::Chunk(chunk)) = response.message {
                 bytes.extend_from_slice(&chunk.data);
             }
             Ok(())
         };
-        let mut writer = ChunkWriter::new(&mut hand_over, part.file_name(format));
+        let mut writer = ChunkWriter::new(&mut send, part.file_name(format));
         let mut encoder = Encoder::new(part, format, &[], &names, &mut writer).unwrap();
         for _ in 0..rows {
             write_row(part, &mut encoder).unwrap();
@@ -237,7 +237,8 @@ mod tests {
         bytes
     }
 
-    /// Names and types; texts come back in another layout than they were written in.
+    /// Names and types of the columns. Text types are unified, because the reader uses another text type than the
+    /// writer.
     fn types(schema: &ArrowSchema) -> Vec<(String, ArrowDataType)> {
         let plain = |data_type: &ArrowDataType| {
             if matches!(data_type, ArrowDataType::Dictionary(..)) {
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_has_its_columns_in_every_format() {
+    fn every_part_has_the_columns_of_its_schema_in_every_format() {
         for part in Part::ALL {
             let names: Vec<&str> = part.columns().iter().map(|column| column.name).collect();
             for rows in [0, 1, 3] {
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn more_rows_than_a_group_make_another_one() {
+    fn parquet_starts_a_new_row_group_after_the_maximum_row_count() {
         let parquet = encoded(Part::Commits, Format::Parquet, ROW_GROUP_ROWS_MAX + 1);
         let metadata = read_metadata(&mut Cursor::new(&parquet)).unwrap();
         let groups: Vec<usize> =

@@ -1,18 +1,18 @@
-//! The formats of an export.
+//! The file formats of an export.
 
-/// How the bytes of a part are to be read.
+/// File format of the parts of an export.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
-    /// With zstd, statistics and metadata.
+    /// Parquet, with zstd compression, statistics and metadata.
     Parquet,
-    /// Arrow's IPC, the streaming format.
+    /// The streaming format of Arrow IPC.
     ArrowStream,
-    /// With a header.
+    /// CSV with a header line.
     Csv,
 }
 
 impl Format {
-    /// The usual ending of a file's name.
+    /// The usual file name extension, without a dot.
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Parquet => "parquet",

@@ -1,6 +1,6 @@
-//! Rows to data frames.
+//! Collects rows into data frames.
 //!
-//! **Invariant**: a frame has the columns of its part with the types that the schema says, in one chunk each.
+//! **Invariant**: a frame has the columns of its part, with the types of the schema, in one chunk each.
 
 use std::fmt;
 
@@ -15,13 +15,13 @@ use super::row::Cells;
 use super::schema::{CHANGE_SCALE, Column, Kind, RATE_SCALE};
 use crate::domain::{ReportedChange, Timestamp};
 
-/// Collects rows, a cell at a time, into the columns of a frame.
+/// Collects rows cell by cell into the columns of a frame.
 pub(super) struct FrameBuilder {
     columns: &'static [Column],
     builders: Vec<Builder>,
-    /// Rows that `builders` have room for.
+    /// Maximum number of rows.
     capacity: usize,
-    /// The column of the next cell.
+    /// Index of the next cell's column.
     at: usize,
     rows: usize,
 }
@@ -70,7 +70,7 @@ impl Builder {
                 times.finish().into_datetime(TimeUnit::Microseconds, Some(TimeZone::UTC)).into_column()
             }
             Self::Date(days) => days.finish().into_date().into_column(),
-            // Below 10^38, as the types of rates and changes see to: the units are not looked through again.
+            // The types of rates and changes guarantee units below 10^38, so no check is needed.
             Self::Decimal { units, precision, scale } => {
                 units.finish().into_decimal_unchecked(precision, usize::from(scale)).into_column()
             }
@@ -84,7 +84,7 @@ impl Builder {
 }
 
 impl FrameBuilder {
-    /// For frames of at most `capacity` rows.
+    /// Creates a builder for frames of at most `capacity` rows.
     pub(super) fn new(columns: &'static [Column], capacity: usize) -> Self {
         let builders = columns.iter().map(|column| Builder::new(column, capacity)).collect();
         Self { columns, builders, capacity, at: 0, rows: 0 }
@@ -98,17 +98,17 @@ impl FrameBuilder {
         self.rows >= self.capacity
     }
 
-    /// The last cell of a row was written.
+    /// Ends the current row after its last cell.
     pub(super) fn end_row(&mut self) {
-        debug_assert_eq!(self.at, self.columns.len(), "a row has a cell for each column");
+        debug_assert_eq!(self.at, self.columns.len(), "a row must have one cell for each column");
         self.at = 0;
         self.rows += 1;
     }
 
-    /// The rows so far as a frame, which leaves none here.
+    /// Takes the collected rows as a frame and clears the builder.
     ///
     /// # Errors
-    /// None: all columns have as many values.
+    /// Never fails in practice, because all columns have the same number of values.
     pub(super) fn take(&mut self, names: &Names) -> PolarsResult<DataFrame> {
         let empty = Self::new(self.columns, self.capacity);
         let Self { columns, builders, rows, .. } = std::mem::replace(self, empty);
@@ -116,19 +116,19 @@ impl FrameBuilder {
         DataFrame::new(rows, columns.collect())
     }
 
-    /// The builder of the next cell.
+    /// Returns the builder for the next cell and advances to the column after it.
     fn next(&mut self) -> Option<&mut Builder> {
         self.at += 1;
         self.builders.get_mut(self.at - 1)
     }
 }
 
-/// A cell of another kind than its column is a fault of `row.rs`, which its tests would show.
+/// Appends a value to the next column. A cell of another kind than its column is a bug in `row.rs`, which tests detect.
 macro_rules! push {
     ($self:ident, $kind:pat => $push:expr) => {
         match $self.next() {
             Some($kind) => $push,
-            _ => debug_assert!(false, "column {} is of another kind", $self.columns[$self.at - 1].name),
+            _ => debug_assert!(false, "column {} has another kind", $self.columns[$self.at - 1].name),
         }
     };
 }
@@ -179,15 +179,15 @@ impl Cells for FrameBuilder {
     }
 }
 
-/// Units of 10^-12; zero whether or not a minus sign stood before it, which is why that has a column of its own.
+/// Converts a change to units of 10^-12. `-0` becomes 0, which is why the sign has its own column.
 fn change_units(change: ReportedChange) -> i128 {
     let units = scaled(u128::from(change.mantissa()), CHANGE_SCALE, change.places());
     if change.is_negative() { -units } else { units }
 }
 
-/// In units of `10^-scale`.
+/// Converts `mantissa / 10^places` to units of `10^-scale`.
 fn scaled(mantissa: u128, scale: u8, places: u8) -> i128 {
-    /// Of ten, for every scale there is.
+    /// Powers of ten for every scale in use.
     const POWERS: [u128; 19] = {
         let mut powers = [1; 19];
         let mut at = 1;
@@ -198,7 +198,7 @@ fn scaled(mantissa: u128, scale: u8, places: u8) -> i128 {
         powers
     };
     let power = POWERS.get(usize::from(scale.saturating_sub(places))).copied().unwrap_or(1);
-    // Below 10^38, as the types of rate and change see to.
+    // The types of rates and changes guarantee units below 10^38.
     i128::try_from(mantissa.saturating_mul(power)).unwrap_or(i128::MAX)
 }
 
@@ -208,7 +208,7 @@ mod tests {
     use crate::domain::Rate;
 
     #[test]
-    fn rates_are_exact_at_the_ends_of_their_range() {
+    fn rates_scale_exactly_at_both_ends_of_the_range() {
         let check = |text: &str, units: i128| {
             let rate = Rate::parse(text).unwrap();
             assert_eq!(scaled(rate.mantissa(), RATE_SCALE, rate.places()), units, "{text}");
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fall_that_rounded_to_zero_keeps_its_sign_beside_its_number() {
+    fn reported_change_of_minus_zero_keeps_its_sign() {
         let check = |text: &str, units: i128, places: u8, negative: bool| {
             let change = ReportedChange::parse(text).unwrap();
             assert_eq!((change_units(change), change.places(), change.is_negative()), (units, places, negative));

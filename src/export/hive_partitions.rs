@@ -1,14 +1,15 @@
-//! An Arrow stream of an export into a Hive-style tree: `pair=KGS%2FUSD/month=2025-12/part-0.parquet`.
+//! Writes the Arrow stream of an export as a Hive-partitioned dataset of Parquet files, such as
+//! `pair=KGS%2FUSD/month=2025-12/part-0.parquet`.
 //!
-//! The columns that the path tells are not in the files: tools that read the tree as one table add them. A value is
-//! escaped by `%` and two digits, as Hive does, and as `DuckDB`, polars, pyarrow and Spark undo it: the pair they show is
-//! `KGS/USD`.
+//! The files do not contain the columns that the path gives; tools that read the dataset as one table add these
+//! columns. Special characters in a value are escaped as `%` and two hexadecimal digits, as in Hive. `DuckDB`, polars,
+//! pyarrow and Spark decode them and show the pair as `KGS/USD`.
 //!
-//! The month of a candle is that of its zone: February of Tashkent begins on 31 January, 19:00 UTC, and lies under
-//! February.
+//! The month of a candle is the month of its start in the time zone of the candles: February in Tashkent begins on
+//! 31 January, 19:00 UTC, and is stored under February.
 //!
-//! **Invariant**: one file is open at a time, since rows come in order: memory is bounded whatever the size. A row is
-//! in exactly one file.
+//! **Invariant**: only one file is open at a time, because rows arrive in order, so memory is bounded whatever the size
+//! of the export. Each row is in exactly one file.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -29,23 +30,23 @@ use crate::analysis::Zone;
 use crate::domain::Timestamp;
 use crate::proto::v1;
 
-/// What the directories of a tree are named after.
+/// A key of the partition directories.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PartitionKey {
-    /// `pair=KGS%2FUSD`.
+    /// The pair: `pair=KGS%2FUSD`.
     Pair,
-    /// `source=nbkr`.
+    /// The source: `source=nbkr`.
     Source,
-    /// `month=2025-12`: of the first observed time or the day, UTC; of the start of a candle, by the clocks of its zone.
-    /// No column of the table itself.
+    /// The month: `month=2025-12`. For runs the month of the first observed time, UTC; for days the month of the date;
+    /// for candles the month of the start, in the time zone of the candles. The exported table has no such column.
     Month,
 }
 
 impl PartitionKey {
-    /// All there are.
+    /// Every key.
     pub const ALL: [Self; 3] = [Self::Pair, Self::Source, Self::Month];
 
-    /// The name of the column that the tree gives to a table.
+    /// The name of the column that tools derive from the directory names.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pair => "pair",
@@ -55,30 +56,30 @@ impl PartitionKey {
     }
 }
 
-/// Why a tree could not be written.
+/// Why a partitioned dataset could not be written.
 #[derive(Debug, Error)]
 pub enum PartitionError {
-    /// The system refused.
+    /// A file or directory could not be created or written.
     #[error("{path}: {problem}", path = path.display())]
     Write {
         /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         problem: io::Error,
     },
-    /// What came is no stream of such a table.
+    /// The received bytes are not a valid Arrow stream.
     #[error("the export cannot be read as an Arrow stream: {0}")]
     Arrow(#[from] IpcError),
-    /// A file of the tree could not be encoded.
+    /// The rows of a file could not be encoded.
     #[error("{path}: {problem}", path = path.display())]
     Parquet {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the Parquet library.
         problem: PolarsError,
     },
-    /// A column is not there, or not of the type that is known.
-    #[error("the export has no column {0} as this command knows it; use the server's version of silkrate")]
+    /// A column is missing, is unknown, or has an unexpected type.
+    #[error("the export has no column {0} of the type that this command expects; use the server's version of silkrate")]
     NoColumn(String),
 }
 
@@ -98,49 +99,49 @@ impl From<PolarsError> for PartitionError {
     }
 }
 
-/// Takes the bytes of an Arrow stream and writes the tree.
+/// Decodes the bytes of an Arrow stream and writes the partitioned dataset.
 pub struct PartitionWriter {
     decoder: IpcDecoder,
-    tree: Tree,
+    dataset: PartitionedDataset,
 }
 
-/// The files of a tree.
-struct Tree {
+/// The files of a partitioned dataset.
+struct PartitionedDataset {
     root: PathBuf,
     keys: Arc<[PartitionKey]>,
-    /// Whose clocks tell the month.
+    /// Time zone of the months of runs and candles: the zone of the candles, otherwise UTC.
     zone: Zone,
-    /// Of the files: without the columns that the paths tell. None before the first rows.
-    table: Option<Table>,
+    /// Columns and metadata of the files, without the columns that the paths give. `None` before the first rows.
+    file_schema: Option<FileSchema>,
     open: Option<OpenFile>,
-    /// How many files each directory has.
+    /// Number of files created in each directory.
     file_counts: HashMap<PathBuf, u64>,
     totals: PartitionTotals,
 }
 
-/// The columns of a tree's files, and what their footers hold.
+/// The columns of the dataset's files and the metadata of their footers.
 #[derive(Clone)]
-struct Table {
+struct FileSchema {
     columns: Vec<Column>,
     metadata: Vec<(String, String)>,
 }
 
-/// What a tree consists of.
+/// The size of a partitioned dataset.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct PartitionTotals {
-    /// In all files.
+    /// Rows in all files.
     pub row_count: u64,
-    /// Of all files, on disk.
+    /// Bytes of all files on disk.
     pub byte_count: u64,
 }
 
-/// The file that rows go into.
+/// The file that is being written.
 struct OpenFile {
-    /// Of the series and the month that its rows are of.
-    segment: Vec<String>,
+    /// [`Destination::identity`] of its rows.
+    identity: Vec<String>,
     path: PathBuf,
     file: ParquetFile<File>,
-    /// Rows of the next row group, a frame of each batch.
+    /// Rows of the next row group, one chunk per batch.
     pending: Option<DataFrame>,
 }
 
@@ -164,61 +165,62 @@ impl OpenFile {
 }
 
 impl PartitionWriter {
-    /// Into the directory `root`, which is there and empty. The zone is that of the candles, if it is an export of such.
+    /// Creates a writer for the directory `root`, which must exist and be empty. The time zone of the months is the one
+    /// in the manifest's request, which only an export of candles sets.
     pub fn new(root: &Path, keys: Vec<PartitionKey>, manifest: &v1::ExportManifest) -> Self {
         let zone = manifest.request.as_ref().map_or("", |request| request.time_zone.as_str());
-        let tree = Tree {
+        let dataset = PartitionedDataset {
             root: root.to_owned(),
             keys: keys.into(),
-            // A server's own echo: it is empty for UTC, and otherwise a zone.
+            // The server echoes its validated request: empty for UTC, otherwise a valid zone.
             zone: Zone::parse(zone).unwrap_or(Zone::UTC),
-            table: None,
+            file_schema: None,
             open: None,
             file_counts: HashMap::new(),
             totals: PartitionTotals::default(),
         };
-        Self { decoder: IpcDecoder::default(), tree }
+        Self { decoder: IpcDecoder::default(), dataset }
     }
 
-    /// Takes the next bytes of the stream. Blocks.
+    /// Writes the rows of the next bytes of the stream. Blocks the thread.
     ///
     /// # Errors
-    /// Any [`PartitionError`]; then the tree is not whole.
+    /// Any [`PartitionError`]; then the dataset is incomplete.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), PartitionError> {
-        let Self { decoder, tree } = self;
+        let Self { decoder, dataset } = self;
         decoder.push(bytes, |decoder, batch| {
-            if tree.table.is_none() {
-                tree.table = Some(Table::of(decoder, &tree.keys)?);
+            if dataset.file_schema.is_none() {
+                dataset.file_schema = Some(FileSchema::of(decoder, &dataset.keys)?);
             }
-            tree.write_batch(&batch)
+            dataset.write_batch(&batch)
         })
     }
 
-    /// Ends the last file, everything durable. Where no row came there is one file without rows, so that whoever reads
-    /// the tree finds its columns.
+    /// Completes the last file and syncs all files and directories. An export without rows gets one file without rows,
+    /// so that readers of the dataset find its columns.
     ///
     /// # Errors
     /// Any [`PartitionError`].
     pub fn finish(self) -> Result<PartitionTotals, PartitionError> {
-        let Self { decoder, mut tree } = self;
+        let Self { decoder, mut dataset } = self;
         decoder.finish()?;
-        tree.close()?;
-        if tree.file_counts.is_empty() {
-            tree.table = Some(Table::of(&decoder, &tree.keys)?);
-            tree.open = Some(tree.create(&Segment::without_rows(&tree.keys))?);
-            tree.close()?;
+        dataset.close()?;
+        if dataset.file_counts.is_empty() {
+            dataset.file_schema = Some(FileSchema::of(&decoder, &dataset.keys)?);
+            dataset.open = Some(dataset.create(&Destination::without_rows(&dataset.keys))?);
+            dataset.close()?;
         }
-        for directory in tree.file_counts.keys().flat_map(|directory| directory.ancestors()) {
-            if directory.starts_with(&tree.root) {
+        for directory in dataset.file_counts.keys().flat_map(|directory| directory.ancestors()) {
+            if directory.starts_with(&dataset.root) {
                 sync(directory)?;
             }
         }
-        Ok(tree.totals)
+        Ok(dataset.totals)
     }
 }
 
-impl Table {
-    /// Of the columns that have come, without those that paths tell.
+impl FileSchema {
+    /// Takes columns and metadata from the decoded stream, without the columns of `keys`, which the paths give.
     fn of(decoder: &IpcDecoder, keys: &[PartitionKey]) -> Result<Self, PartitionError> {
         let stream = decoder.metadata().ok_or(IpcError::NoEnd)?;
         let is_kept = |name: &&str| keys.iter().all(|key| key.name() != *name);
@@ -234,31 +236,31 @@ impl Table {
     }
 }
 
-/// The column of this name; it has the same type in every part.
+/// Returns the column with this name. It has the same type in every part.
 fn known_column(name: &str) -> Option<Column> {
-    Part::of_trees().flat_map(Part::columns).find(|column| column.name == name).copied()
+    Part::partitionable().flat_map(Part::columns).find(|column| column.name == name).copied()
 }
 
-impl Tree {
+impl PartitionedDataset {
     fn write_batch(&mut self, batch: &Batch) -> Result<(), PartitionError> {
         let keys = Arc::clone(&self.keys);
-        let segments = Segments::of(batch, &keys, self.zone)?;
+        let destinations = Destinations::of(batch, &keys, self.zone)?;
         let frame = self.frame(batch)?;
         let mut begin = 0;
         while begin < batch.height() {
-            let segment = segments.at(begin);
-            let len = (begin..batch.height()).take_while(|row| segments.is_same(begin, *row)).count();
+            let destination = destinations.at(begin);
+            let len = (begin..batch.height()).take_while(|row| destinations.is_same(begin, *row)).count();
             let offset = i64::try_from(begin).unwrap_or(i64::MAX);
-            self.write_segment(&segment, &frame.slice(offset, len))?;
+            self.write_rows(&destination, &frame.slice(offset, len))?;
             begin += len;
         }
         self.totals.row_count += batch.height() as u64;
         Ok(())
     }
 
-    /// The columns of the files, of a batch.
+    /// Returns the rows of a batch with the columns of the files.
     fn frame(&self, batch: &Batch) -> Result<DataFrame, PartitionError> {
-        let columns = self.table.iter().flat_map(|table| &table.columns).map(|column| {
+        let columns = self.file_schema.iter().flat_map(|schema| &schema.columns).map(|column| {
             let values = array(batch, column)?;
             let field: &ArrowField = &column.arrow_field();
             Ok::<FrameColumn, PartitionError>(Series::try_from((field, values.to_boxed()))?.into_column())
@@ -266,33 +268,34 @@ impl Tree {
         Ok(DataFrame::new(batch.height(), columns.collect::<Result<_, _>>()?)?)
     }
 
-    fn write_segment(&mut self, segment: &Segment, rows: &DataFrame) -> Result<(), PartitionError> {
-        if self.open.as_ref().is_none_or(|open| open.segment != segment.identity) {
+    fn write_rows(&mut self, destination: &Destination, rows: &DataFrame) -> Result<(), PartitionError> {
+        if self.open.as_ref().is_none_or(|open| open.identity != destination.identity) {
             self.close()?;
-            self.open = Some(self.create(segment)?);
+            self.open = Some(self.create(destination)?);
         }
         self.open.as_mut().map_or(Ok(()), |open| open.push(rows))
     }
 
-    fn create(&mut self, segment: &Segment) -> Result<OpenFile, PartitionError> {
-        self.make_directories(segment)?;
-        let directory = segment.path.iter().fold(self.root.clone(), |path, part| path.join(part));
+    fn create(&mut self, destination: &Destination) -> Result<OpenFile, PartitionError> {
+        self.create_directories(destination)?;
+        let directory = destination.directories.iter().fold(self.root.clone(), |path, name| path.join(name));
         let count = self.file_counts.entry(directory.clone()).or_default();
         let path = directory.join(part_name(*count));
         *count += 1;
         let created = File::options().write(true).create_new(true).open(&path);
         let file = created.map_err(|problem| PartitionError::Write { path: path.clone(), problem })?;
-        let Table { columns, metadata } = self.table.clone().ok_or(IpcError::NoEnd)?;
+        let FileSchema { columns, metadata } = self.file_schema.clone().ok_or(IpcError::NoEnd)?;
         let file = ParquetFile::new(file, columns, &metadata)
             .map_err(|problem| PartitionError::Parquet { path: path.clone(), problem })?;
-        Ok(OpenFile { segment: segment.identity.clone(), path, file, pending: None })
+        Ok(OpenFile { identity: destination.identity.clone(), path, file, pending: None })
     }
 
-    /// Those of a segment, but not the root: once that is removed, nothing comes back.
-    fn make_directories(&self, segment: &Segment) -> Result<(), PartitionError> {
+    /// Creates the directories of a destination below the root. Does not create the root itself: if the root has been
+    /// removed, the export must fail.
+    fn create_directories(&self, destination: &Destination) -> Result<(), PartitionError> {
         let mut path = self.root.clone();
-        for part in &segment.path {
-            path.push(part);
+        for name in &destination.directories {
+            path.push(name);
             match fs::create_dir(&path) {
                 Err(problem) if problem.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(PartitionError::Write { path, problem });
@@ -326,41 +329,43 @@ fn array<'b>(batch: &'b Batch, column: &Column) -> Result<&'b dyn polars_arrow::
     array.ok_or_else(|| PartitionError::NoColumn(column.name.to_owned()))
 }
 
-/// A stretch of rows that goes into one file.
-struct Segment {
-    /// Names of the directories.
-    path: Vec<String>,
-    /// The same, with series and month whether or not a directory is named after them.
+/// The file that consecutive rows belong to.
+struct Destination {
+    /// Names of the partition directories, from the root down.
+    directories: Vec<String>,
+    /// Identity of the file: the directories, the pair and the source. A file has rows of one series only.
     identity: Vec<String>,
 }
 
-/// The value of each key where there is no row to have one. Not that which Hive has for null: pyarrow finds no type of a
-/// column that has no other.
+/// The value of each key if the export has no rows. Hive's value for null is not used, because pyarrow cannot infer the
+/// type of a column that has only this value.
 const NO_VALUE: &str = "none";
 
-impl Segment {
-    /// Where the one file of an export without rows goes.
+impl Destination {
+    /// The destination of the only file of an export without rows.
     fn without_rows(keys: &[PartitionKey]) -> Self {
-        let path: Vec<String> = keys.iter().map(|key| format!("{}={NO_VALUE}", key.name())).collect();
-        Self { identity: path.clone(), path }
+        let directories: Vec<String> = keys.iter().map(|key| format!("{}={NO_VALUE}", key.name())).collect();
+        Self { identity: directories.clone(), directories }
     }
 }
 
-/// Which segment each row of a batch belongs to.
-struct Segments<'a> {
+/// The destinations of the rows of a batch.
+struct Destinations<'a> {
     keys: &'a [PartitionKey],
-    pairs: Names<'a>,
-    sources: Names<'a>,
+    pairs: NameColumn<'a>,
+    sources: NameColumn<'a>,
+    /// Year and month of each row.
     months: Vec<(i32, u32)>,
 }
 
-/// A dictionary column of texts.
-struct Names<'a> {
+/// A dictionary-encoded text column of a batch.
+struct NameColumn<'a> {
+    /// Index in `texts` for each row.
     numbers: &'a [u32],
     texts: &'a Utf8Array<i64>,
 }
 
-impl<'a> Names<'a> {
+impl<'a> NameColumn<'a> {
     fn of(batch: &'a Batch, column: &Column) -> Result<Self, PartitionError> {
         let missing = || PartitionError::NoColumn(column.name.to_owned());
         let names = array(batch, column)?.as_any().downcast_ref::<DictionaryArray<u32>>().ok_or_else(missing)?;
@@ -374,7 +379,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// The values of a column of integers.
+/// The values of an integer column in a batch.
 fn integers<'a, T: polars_arrow::types::NativeType>(
     batch: &'a Batch,
     column: &Column,
@@ -384,7 +389,7 @@ fn integers<'a, T: polars_arrow::types::NativeType>(
     integers.map(|integers| integers.values().as_slice()).ok_or_else(missing)
 }
 
-impl<'a> Segments<'a> {
+impl<'a> Destinations<'a> {
     fn of(batch: &'a Batch, keys: &'a [PartitionKey], zone: Zone) -> Result<Self, PartitionError> {
         let months = if batch.schema().contains(DATE.name) {
             let start = |day: i32| Timestamp::from_micros(i64::from(day) * Timestamp::DAY_US);
@@ -393,16 +398,18 @@ impl<'a> Segments<'a> {
             let time = if batch.schema().contains(START.name) { START } else { FIRST_OBSERVED };
             integers(batch, &time)?.iter().map(|micros| zone.month_of(Timestamp::from_micros(*micros))).collect()
         };
-        Ok(Self { keys, pairs: Names::of(batch, &PAIR)?, sources: Names::of(batch, &SOURCE)?, months })
+        let (pairs, sources) = (NameColumn::of(batch, &PAIR)?, NameColumn::of(batch, &SOURCE)?);
+        Ok(Self { keys, pairs, sources, months })
     }
 
+    /// Returns true if two rows belong to the same file.
     fn is_same(&self, row: usize, other: usize) -> bool {
         self.pairs.numbers[row] == self.pairs.numbers[other]
             && self.sources.numbers[row] == self.sources.numbers[other]
             && (self.months[row] == self.months[other] || !self.keys.contains(&PartitionKey::Month))
     }
 
-    fn at(&self, row: usize) -> Segment {
+    fn at(&self, row: usize) -> Destination {
         let value = |key: PartitionKey| match key {
             PartitionKey::Pair => escape(self.pairs.text(row)),
             PartitionKey::Source => escape(self.sources.text(row)),
@@ -411,13 +418,14 @@ impl<'a> Segments<'a> {
                 format!("{year:04}-{month:02}")
             }
         };
-        let path: Vec<String> = self.keys.iter().map(|key| format!("{}={}", key.name(), value(*key))).collect();
+        let directory = |key: &PartitionKey| format!("{}={}", key.name(), value(*key));
+        let directories: Vec<String> = self.keys.iter().map(directory).collect();
         let series = [value(PartitionKey::Pair), value(PartitionKey::Source)];
-        Segment { identity: path.iter().cloned().chain(series).collect(), path }
+        Destination { identity: directories.iter().cloned().chain(series).collect(), directories }
     }
 }
 
-/// The number of a file of a tree, by its name.
+/// Returns the number in the name of a partition file, such as 0 in `part-0.parquet`; `None` for any other name.
 pub fn part_number(name: &str) -> Option<u64> {
     let number = name.strip_prefix("part-")?.strip_suffix(".parquet")?;
     let number = number.parse().ok()?;
@@ -428,7 +436,7 @@ fn part_name(number: u64) -> String {
     format!("part-{number}.parquet")
 }
 
-/// As Hive escapes the values of partitions.
+/// Escapes a partition value as Hive does: `%` and two hexadecimal digits for special characters.
 fn escape(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
@@ -439,7 +447,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_become_names_of_directories() {
+    fn partition_values_are_percent_encoded() {
         let check = |text: &str, expect: &str| assert_eq!(escape(text), expect);
         check("KGS/USD", "KGS%2FUSD");
         check("nbkr-2", "nbkr-2");

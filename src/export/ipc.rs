@@ -1,6 +1,6 @@
-//! Data frames to an Arrow stream, and its bytes back to record batches as they come.
+//! Writes data frames as an Arrow stream, and decodes the bytes of an Arrow stream into record batches as they arrive.
 //!
-//! **Invariant**: the decoder holds one message of the stream at most, of [`MESSAGE_BYTES_MAX`], and the dictionaries.
+//! **Invariant**: the decoder buffers at most one message, of at most [`MESSAGE_BYTES_MAX`], and the dictionaries.
 
 use std::io::{Cursor, Write};
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use polars_arrow_format::ipc::planus::ReadAsRoot as _;
 use polars_arrow_format::ipc::{MessageHeaderRef, MessageRef};
 use thiserror::Error;
 
-use super::guarded;
+use super::decode_untrusted;
 use super::parquet_file::arrow_array;
 use super::schema::{Column, arrow_metadata, arrow_schema};
 
-/// Rows of an Arrow array each.
+/// A record batch: one Arrow array per column.
 pub(super) type Batch = RecordBatchT<ArrayRef>;
 
-/// Bytes of a message of a stream: of a batch of 16,384 rows, some 2 MiB.
+/// Maximum size of the metadata and of the body of a message. A batch of 16,384 rows takes about 2 MiB.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// What a message begins with, before its length.
+/// The continuation marker at the start of a message.
 const CONTINUATION: [u8; 4] = [0xff; 4];
-/// The continuation and the length of a message's metadata, little-endian.
+/// The continuation marker and the length of the message's metadata, little-endian, 4 bytes each.
 const PREFIX_BYTES: usize = 8;
 
-/// An Arrow stream under way.
+/// An Arrow stream that is being written.
 pub(super) struct IpcStream<W: Write> {
     writer: StreamWriter<W>,
     columns: &'static [Column],
@@ -37,10 +37,10 @@ pub(super) struct IpcStream<W: Write> {
 }
 
 impl<W: Write> IpcStream<W> {
-    /// Begins a stream: writes its schema, with `metadata`.
+    /// Begins a stream and writes its schema with `metadata`.
     ///
     /// # Errors
-    /// Those of what takes the bytes.
+    /// Returns an error if the output fails.
     pub(super) fn new(out: W, columns: &'static [Column], metadata: &[(String, String)]) -> PolarsResult<Self> {
         let schema = Arc::new(arrow_schema(columns));
         let mut writer = StreamWriter::new(out, WriteOptions { compression: None });
@@ -49,39 +49,39 @@ impl<W: Write> IpcStream<W> {
         Ok(Self { writer, columns, schema })
     }
 
-    /// Writes a frame as a record batch, and before it the dictionaries that are new.
+    /// Writes a frame as a record batch, preceded by its new dictionaries.
     ///
     /// # Errors
-    /// Those of what takes the bytes.
+    /// Returns an error if the output fails or if a column has another type than the schema.
     pub(super) fn write(&mut self, frame: &DataFrame) -> PolarsResult<()> {
         let arrays = frame.columns().iter().zip(self.columns).map(|(values, column)| arrow_array(values, column));
         let arrays = arrays.collect::<PolarsResult<Vec<_>>>()?;
         self.writer.write(&RecordBatchT::try_new(frame.height(), Arc::clone(&self.schema), arrays)?, None)
     }
 
-    /// Writes the end of the stream.
+    /// Writes the end marker of the stream.
     ///
     /// # Errors
-    /// Those of what takes the bytes.
+    /// Returns an error if the output fails.
     pub(super) fn end(mut self) -> PolarsResult<()> {
         self.writer.finish()
     }
 }
 
-/// Why bytes are not an Arrow stream.
+/// Why bytes are not a valid Arrow stream.
 #[derive(Debug, Error)]
 pub enum IpcError {
-    /// The library cannot read them.
+    /// The Arrow library cannot decode the bytes.
     #[error(transparent)]
     Polars(#[from] PolarsError),
     /// A message is malformed.
     #[error("a message of the stream is malformed: {0}")]
     Message(String),
-    /// A message is longer than any that silkrate writes.
-    #[error("a message of the stream has {0} bytes; at most {MESSAGE_BYTES_MAX} are read")]
+    /// A message is longer than any message that silkrate writes.
+    #[error("a message of the stream has {0} bytes; the limit is {MESSAGE_BYTES_MAX}")]
     TooLong(usize),
-    /// The bytes end within the stream.
-    #[error("the stream has no end")]
+    /// The bytes end before the end marker of the stream.
+    #[error("the stream has no end marker")]
     NoEnd,
 }
 
@@ -91,10 +91,10 @@ impl IpcError {
     }
 }
 
-/// Takes the bytes of an Arrow stream in pieces of any length.
+/// Decodes the bytes of an Arrow stream, in pieces of any length.
 #[derive(Default)]
 pub(super) struct IpcDecoder {
-    /// Bytes of the message under way.
+    /// Bytes of the incomplete message.
     bytes: Vec<u8>,
     metadata: Option<StreamMetadata>,
     dictionaries: Dictionaries,
@@ -103,21 +103,21 @@ pub(super) struct IpcDecoder {
 }
 
 impl IpcDecoder {
-    /// Takes bytes, and hands over the batches that they complete.
+    /// Decodes the next bytes and calls `on_batch` for each batch that they complete.
     ///
     /// # Errors
-    /// Any [`IpcError`] but `NoEnd`, and those of `take`.
+    /// Any [`IpcError`] except `NoEnd`; any error of `on_batch`.
     pub(super) fn push<E: From<IpcError>>(
         &mut self,
         bytes: &[u8],
-        mut take: impl FnMut(&Self, Batch) -> Result<(), E>,
+        mut on_batch: impl FnMut(&Self, Batch) -> Result<(), E>,
     ) -> Result<(), E> {
         self.bytes.extend_from_slice(bytes);
         let mut all = std::mem::take(&mut self.bytes);
         let mut rest = all.as_slice();
         while let Some((message, after)) = split(rest)? {
             if let Some(batch) = self.decode(&message)? {
-                take(self, batch)?;
+                on_batch(self, batch)?;
             }
             rest = after;
         }
@@ -127,15 +127,15 @@ impl IpcDecoder {
         Ok(())
     }
 
-    /// The columns of the stream, once they have come.
+    /// The columns and metadata of the stream; `None` before they have arrived.
     pub(super) fn metadata(&self) -> Option<&StreamMetadata> {
         self.metadata.as_ref()
     }
 
-    /// All bytes have come.
+    /// Checks that the stream is complete after the last bytes.
     ///
     /// # Errors
-    /// `NoEnd`.
+    /// `NoEnd` if the end marker is missing or if the last message is incomplete.
     pub(super) fn finish(&self) -> Result<(), IpcError> {
         if self.is_over && self.bytes.is_empty() { Ok(()) } else { Err(IpcError::NoEnd) }
     }
@@ -148,12 +148,12 @@ impl IpcDecoder {
             self.is_over = true;
             return Ok(None);
         }
-        // The bytes come over a network, and the library may panic on damaged ones.
-        guarded(|| self.decode_sound(message)).map_err(IpcError::Message)
+        // The bytes come from the network, and the library may panic on damaged bytes.
+        decode_untrusted(|| self.decode_message(message)).map_err(IpcError::Message)
     }
 
     #[allow(clippy::default_trait_access, reason = "the type is of a crate that is not a dependency of this one")]
-    fn decode_sound(&mut self, message: &Message<'_>) -> Result<Option<Batch>, IpcError> {
+    fn decode_message(&mut self, message: &Message<'_>) -> Result<Option<Batch>, IpcError> {
         let Some(metadata) = &self.metadata else {
             self.metadata = Some(read_stream_metadata(&mut Cursor::new(message.prefixed))?);
             return Ok(None);
@@ -187,20 +187,20 @@ impl IpcDecoder {
     }
 }
 
-/// A whole message.
+/// A complete message.
 struct Message<'b> {
-    /// The prefix and the metadata.
+    /// The prefix of [`PREFIX_BYTES`] and the metadata.
     prefixed: &'b [u8],
     metadata: &'b [u8],
     body: &'b [u8],
 }
 
-/// The first message, and what follows it; none if it is not whole yet. The end of the stream is an empty one.
+/// Splits off the first message; `None` if it is not complete yet. The end marker of the stream is an empty message.
 fn split(bytes: &[u8]) -> Result<Option<(Message<'_>, &[u8])>, IpcError> {
     let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
     let (continuation, length) = prefix.split_at(4);
     if continuation != CONTINUATION {
-        return Err(IpcError::Message("it does not begin like one".to_owned()));
+        return Err(IpcError::Message("it does not start with a continuation marker".to_owned()));
     }
     let length = length.try_into().map_or(-1, i32::from_le_bytes);
     let length = usize::try_from(length).map_err(|_| IpcError::Message(format!("its length is {length}")))?;
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_read_in_pieces_of_any_length() {
+    fn stream_decodes_in_pieces_of_any_length() {
         let bytes = stream(&[3, 1, 500]);
         for length in [1, 2, 7, 64, 1_000, bytes.len()] {
             assert_eq!(decode(&mut bytes.chunks(length)).unwrap(), [3, 1, 500], "{length}");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_cut_anywhere_has_no_end() {
+    fn truncated_stream_has_no_end_marker() {
         let bytes = stream(&[3]);
         for length in 0..bytes.len() {
             let error = decode(&mut std::iter::once(&bytes[..length])).unwrap_err();
@@ -281,14 +281,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_something_else_are_an_error() {
+    fn bytes_of_another_format_are_an_error() {
         let check = |bytes: &[u8], expect: &str| {
             let error = decode(&mut std::iter::once(bytes)).unwrap_err().to_string();
             assert!(error.contains(expect), "{error}");
         };
-        check(b"PAR1PAR1PAR1", "it does not begin like one");
+        check(b"PAR1PAR1PAR1", "it does not start with a continuation marker");
         check(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "its length is -1");
-        check(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], "at most 268435456 are read");
+        check(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], "the limit is 268435456");
         let mut after = stream(&[1]);
         after.extend(stream(&[1]));
         check(&after, "it follows the end");

@@ -1,6 +1,6 @@
-//! What stands beside the files of an export: what was asked for, of which commit, and what each file holds.
+//! The manifest of an export in JSON: the request, the commit, and the row count and checksum of each file.
 //!
-//! **Invariant**: in JSON with every field, absent values as `null`.
+//! **Invariant**: the JSON has every field that applies to the shape of the export; absent values are `null`.
 
 use prost_types::Timestamp as ProtoTimestamp;
 use serde_json::{Value, json};
@@ -9,23 +9,23 @@ use crate::domain::{Interval, Timestamp};
 use crate::proto::convert::candle_interval;
 use crate::proto::v1;
 
-/// The file beside the parts of a full export that tells what they are; written last.
+/// The file that describes the parts of a full export. It is written last.
 pub const MANIFEST_NAME: &str = "manifest.json";
 
-/// One file of an export, as it came to disk.
+/// One received file of an export.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PartFile {
-    /// Of the file in its directory.
+    /// File name, without a directory.
     pub name: String,
-    /// In it.
+    /// Rows in the file.
     pub row_count: u64,
-    /// Of it.
+    /// Bytes of the file.
     pub byte_count: u64,
-    /// Of all its bytes, in hexadecimal.
+    /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
 }
 
-/// What a filter says of files that are written anew, in Parquet.
+/// Changes the format in the filter JSON to Parquet, for files that the client rewrites from an Arrow stream.
 pub(super) fn filter_of_parquet(filter: &str) -> String {
     let Ok(mut filter) = serde_json::from_str::<Value>(filter) else { return filter.to_owned() };
     filter["format"] = "parquet".into();
@@ -37,7 +37,7 @@ fn time_json(time: Option<ProtoTimestamp>) -> Value {
     time.map_or(Value::Null, |time| Value::from(time.to_string()))
 }
 
-/// What was asked for, as the metadata of a file and the manifest tell it.
+/// The request as JSON, for the metadata of a file and for the manifest.
 pub(super) fn filter_json(request: &v1::ExportSnapshotRequest) -> Value {
     let format = match request.format() {
         v1::ExportFormat::Unspecified | v1::ExportFormat::Parquet => "parquet",
@@ -67,7 +67,7 @@ pub(super) fn filter_json(request: &v1::ExportSnapshotRequest) -> Value {
     filter
 }
 
-/// What stands beside the files of an export, for whoever reads them later.
+/// The content of the manifest file.
 pub fn manifest_json(manifest: &v1::ExportManifest, parts: &[PartFile]) -> Value {
     let rows: u64 = parts.iter().map(|part| part.row_count).sum();
     let parts = parts.iter().map(|part| {

@@ -1,8 +1,8 @@
-//! Snapshots of the store as Parquet, Arrow and CSV: written here for whoever exports, checked here for whoever
-//! receives.
+//! Snapshots of the store as Parquet, Arrow and CSV. The server writes them; the client checks the stream and reads
+//! exported files back.
 //!
-//! **Invariant**: what an export holds follows from one commit and the request; nothing here asks what time it is. No
-//! more than two row groups of Parquet and a few chunks are in memory, however long the export. Only this module knows
+//! **Invariant**: the content of an export depends only on one commit and the request; this module reads no clock. At
+//! most two Parquet row groups and a few chunks are in memory, whatever the size of the export. No other module uses
 //! polars.
 
 mod check;
@@ -25,7 +25,7 @@ mod row;
 mod schema;
 
 pub use check::{Checker, Step, StreamError};
-pub use checksum_trailer::is_of_silkrate;
+pub use checksum_trailer::has_checksum_trailer;
 pub use chunk_writer::{CHUNK_BYTES_MAX, ReceiverGone};
 pub use count::{CountError, StreamCounter, count_rows};
 pub use format::Format;
@@ -39,10 +39,10 @@ pub use schema::SCHEMA_VERSION;
 
 use crate::catch_panic::catch_panic;
 
-/// Decodes bytes that may be damaged, on which the libraries may panic.
-fn guarded<T, E: ToString>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+/// Runs a decoder on bytes that may be damaged. A panic of the decoding library becomes an error.
+fn decode_untrusted<T, E: ToString>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     match catch_panic(decode) {
         Ok(decoded) => decoded.map_err(|error| error.to_string()),
-        Err(_) => Err("it does not decode".to_owned()),
+        Err(_) => Err("the bytes cannot be decoded".to_owned()),
     }
 }

@@ -1,6 +1,6 @@
-//! The names in an export, each once, so that rows carry numbers.
+//! The distinct names in an export. Rows refer to a name by its number instead of its text.
 //!
-//! **Invariant**: a number is the position of a name in the list of its column, and the category of a data frame.
+//! **Invariant**: the number of a name is its index in the list of its column and its category in a data frame.
 
 use polars::prelude::{CategoricalPhysical, Categories, DataType, PolarsResult};
 
@@ -14,7 +14,7 @@ pub(super) struct NameList {
 }
 
 impl NameList {
-    /// Of texts that differ from each other.
+    /// Creates a list of distinct texts.
     fn new(texts: Vec<String>) -> PolarsResult<Self> {
         let data_type = DataType::from_categories(Categories::random("silkrate".into(), CategoricalPhysical::U32));
         if let DataType::Categorical(_, mapping) = &data_type {
@@ -25,7 +25,7 @@ impl NameList {
         Ok(Self { texts, data_type })
     }
 
-    /// The type of a column of these names in a data frame.
+    /// The data frame type of a column with these names.
     pub(super) fn data_type(&self) -> &DataType {
         &self.data_type
     }
@@ -42,7 +42,7 @@ pub(super) struct SeriesNames {
     pub(super) source: u32,
 }
 
-/// The names of an export.
+/// The names in all columns of an export.
 pub(super) struct Names {
     pairs: NameList,
     sources: NameList,
@@ -51,10 +51,10 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Of the series, in their order, and of the sources that were polled.
+    /// Collects the names of the series, in their order, and of the sources that were polled.
     ///
     /// # Errors
-    /// None but those of a list with more than 2^32 names.
+    /// Returns an error if a list has more than 2^32 names.
     pub(super) fn new<'a>(
         series: impl Iterator<Item = &'a SeriesKey>,
         polled: impl Iterator<Item = &'a Source>,
@@ -86,7 +86,7 @@ impl Names {
         }
     }
 
-    /// The names of a series, by its number among the series of the export.
+    /// Returns the numbers of a series' pair and source, by the index of the series in the export.
     pub(super) fn of_series(&self, number: usize) -> SeriesNames {
         self.of_series[number]
     }
@@ -102,10 +102,10 @@ impl Names {
     }
 }
 
-/// Where `name` stands in the list, at its end if it is new.
+/// Returns the index of `name` in the list; a new name is appended.
 fn number_of(names: &mut Vec<String>, name: &impl ToString) -> u32 {
     let name = name.to_string();
-    // Series come in order, so that a name is nearly always among the last ones.
+    // Series are sorted, so a known name is nearly always close to the end.
     let at = names.iter().rposition(|other| *other == name).unwrap_or_else(|| {
         names.push(name);
         names.len() - 1

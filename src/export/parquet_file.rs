@@ -1,11 +1,11 @@
-//! Data frames to a Parquet file: one row group a frame, its columns encoded on several threads, while the rows of the next
-//! one are collected.
+//! Writes data frames to a Parquet file, one row group per frame. Several threads encode the columns of a row group
+//! while the caller collects the rows of the next one.
 //!
-//! The writer of whole frames in `polars` chooses the encodings itself and takes twice the bytes, so that the pages are
-//! made here by the layer below it, each column as [`Kind::encoding`] says.
+//! The frame writer of `polars` chooses the encodings itself, and its files are twice as large. This module therefore
+//! makes the pages with `polars-parquet`, with the encoding of each column from [`Kind::encoding`].
 //!
-//! **Invariant**: row groups are passed on whole and in order, and one at most is being encoded; of those before it, only
-//! what the footer says of them is in memory.
+//! **Invariant**: row groups are written completely and in order. At most one row group is being encoded. Only the
+//! footer entries of the earlier row groups are in memory.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -31,20 +31,20 @@ use super::checksum_trailer::{CREATED_BY, ChecksumHandle, ChecksumWriter};
 use super::schema::{Column, Kind, arrow_metadata, arrow_schema};
 use thiserror::Error;
 
-/// Rows of a row group. Two frames are in memory, one being filled and one being encoded, and the pages of the latter: some
-/// 30 MB of runs.
+/// Maximum number of rows in a row group. Memory holds two frames, one that is filled and one that is encoded, and the
+/// pages of the second: about 30 MB for runs.
 pub(super) const ROW_GROUP_ROWS_MAX: usize = 128 * 1024;
-/// The fastest level: encoding is what an export waits for.
+/// The fastest level, because encoding limits the speed of an export.
 const ZSTD_LEVEL: i32 = 1;
-/// The key of the schema of Arrow, as Arrow has it.
+/// Arrow's standard metadata key for its schema.
 const ARROW_SCHEMA_KEY: &str = "ARROW:schema";
-/// Threads that encode the columns of one row group.
+/// Maximum number of threads that encode the columns of one row group.
 const ENCODE_THREADS_MAX: usize = 4;
 
 /// Why a Parquet file could not be written.
 #[derive(Debug, Error)]
 pub enum ParquetFileError {
-    /// The system refused a write.
+    /// A write failed.
     #[error(transparent)]
     Write(#[from] io::Error),
     /// A frame could not be encoded.
@@ -52,43 +52,44 @@ pub enum ParquetFileError {
     Encode(#[from] PolarsError),
 }
 
-/// A Parquet file under way, which ends with a [seal](super::seal).
+/// A Parquet file that is being written, with a [checksum trailer](super::checksum_trailer).
 pub(super) struct ParquetFile<W: Write> {
     writer: FileWriter<ChecksumWriter<W>>,
     encoder: Arc<ColumnEncoder>,
     metadata: Vec<KeyValue>,
-    seal: ChecksumHandle,
-    under_way: Option<UnderWay>,
+    checksum: ChecksumHandle,
+    pending: Option<PendingRowGroup>,
 }
 
 /// The compressed pages of each column of a row group.
 type Pages = Vec<Vec<CompressedPage>>;
 
-/// A row group that a thread encodes.
-struct UnderWay {
+/// A row group that a background thread encodes.
+struct PendingRowGroup {
     rows: u64,
-    /// Some until it is waited for.
+    /// `None` after the thread has been joined.
     thread: Option<JoinHandle<PolarsResult<Pages>>>,
 }
 
-impl UnderWay {
+impl PendingRowGroup {
+    /// Waits for the thread and returns the encoded pages.
     fn pages(&mut self) -> PolarsResult<Pages> {
         let broken = || Err(PolarsError::ComputeError("a row group was not encoded".into()));
         self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_else(broken)
     }
 }
 
-impl Drop for UnderWay {
-    /// An export that breaks off keeps its place until nothing of it is under way.
+impl Drop for PendingRowGroup {
+    /// Waits for the thread, so that a failed export keeps its read permit until its threads have ended.
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // Nobody wants what it encoded.
+            // The encoded pages are not needed.
             drop(thread.join());
         }
     }
 }
 
-/// Makes the pages of columns.
+/// Encodes the columns of a row group into compressed pages.
 struct ColumnEncoder {
     columns: Vec<Column>,
     types: Vec<ParquetType>,
@@ -96,15 +97,15 @@ struct ColumnEncoder {
 }
 
 impl<W: Write> ParquetFile<W> {
-    /// Begins a file of these columns, with `metadata` in its footer.
+    /// Begins a file with these columns, with `metadata` in its footer.
     ///
     /// # Errors
-    /// None for the columns of an export.
+    /// Returns an error if Parquet cannot represent a column type. The columns of an export never cause an error.
     pub(super) fn new(out: W, columns: Vec<Column>, metadata: &[(String, String)]) -> PolarsResult<Self> {
         let schema = arrow_schema(&columns);
         let descriptor: SchemaDescriptor = to_parquet_schema(&schema)?;
         let types = descriptor.fields().to_vec();
-        let (out, seal) = ChecksumWriter::new(out);
+        let (out, checksum) = ChecksumWriter::new(out);
         let options = WriteOptions {
             statistics: StatisticsOptions::default(),
             version: Version::V1,
@@ -116,35 +117,35 @@ impl<W: Write> ParquetFile<W> {
         let pair = |(key, value): &(String, String)| KeyValue { key: key.clone(), value: Some(value.clone()) };
         let metadata = metadata.iter().map(pair).chain([schema_pair(&schema, metadata)]).collect();
         let encoder = Arc::new(ColumnEncoder { columns, types, options });
-        Ok(Self { writer, encoder, metadata, seal, under_way: None })
+        Ok(Self { writer, encoder, metadata, checksum, pending: None })
     }
 
-    /// Writes a frame as a row group.
+    /// Encodes a frame and writes it as a row group.
     ///
     /// # Errors
-    /// Those of what takes the bytes.
+    /// `Write` if the output fails; `Encode` if a column cannot be encoded.
     pub(super) fn write(&mut self, frame: &DataFrame) -> Result<(), ParquetFileError> {
-        self.await_group()?;
+        self.write_pending()?;
         let pages = self.encoder.encode(frame)?;
         self.write_pages(frame.height() as u64, &pages)
     }
 
-    /// Has a frame encoded by a thread, and written as a row group by the call after this one.
+    /// Starts a thread that encodes a frame. The next call on this file writes the row group.
     ///
     /// # Errors
-    /// Those of the row group before it, and of what takes its bytes; no thread.
+    /// `Write` or `Encode` if the previous row group fails; `Write` if no thread can be started.
     pub(super) fn write_behind(&mut self, frame: DataFrame) -> Result<(), ParquetFileError> {
-        self.await_group()?;
+        self.write_pending()?;
         let (rows, encoder) = (frame.height() as u64, Arc::clone(&self.encoder));
         let thread = thread::Builder::new().name("silkrate-encode".to_owned());
         let thread = thread.spawn(move || encoder.encode(&frame))?;
-        self.under_way = Some(UnderWay { rows, thread: Some(thread) });
+        self.pending = Some(PendingRowGroup { rows, thread: Some(thread) });
         Ok(())
     }
 
-    /// Writes the row group that is being encoded, if there is one.
-    fn await_group(&mut self) -> Result<(), ParquetFileError> {
-        let Some(mut group) = self.under_way.take() else { return Ok(()) };
+    /// Waits for the row group that is being encoded, if there is one, and writes it.
+    fn write_pending(&mut self) -> Result<(), ParquetFileError> {
+        let Some(mut group) = self.pending.take() else { return Ok(()) };
         let pages = group.pages()?;
         self.write_pages(group.rows, &pages)
     }
@@ -157,36 +158,39 @@ impl<W: Write> ParquetFile<W> {
         self.writer.write(rows, DynIter::new(columns)).map_err(|error| self.failure(error.into()))
     }
 
+    /// Returns the I/O error behind a library error, if there is one.
     fn failure(&self, error: PolarsError) -> ParquetFileError {
-        self.seal.take_failure().map_or(ParquetFileError::Encode(error), ParquetFileError::Write)
+        self.checksum.take_failure().map_or(ParquetFileError::Encode(error), ParquetFileError::Write)
     }
 
-    /// Ends the file; gives what took its bytes.
+    /// Writes the pending row group, the checksum trailer and the footer. Returns the output.
     ///
     /// # Errors
-    /// Those of what takes the bytes.
+    /// `Write` if the output fails; `Encode` if the pending row group cannot be encoded.
     pub(super) fn end(mut self) -> Result<W, ParquetFileError> {
-        self.await_group()?;
-        // Before the first row group the writer has not written how every file begins.
-        self.seal.begin_end();
+        self.write_pending()?;
+        // If the file has no row groups, the library has not written the leading magic bytes yet. It writes them in
+        // `end`.
+        self.checksum.begin_footer();
         let metadata = std::mem::take(&mut self.metadata);
         self.writer.end(Some(metadata)).map_err(|error| self.failure(error.into()))?;
-        Ok(self.writer.into_inner().seal()?)
+        Ok(self.writer.into_inner().write_trailer()?)
     }
 }
 
-/// The key-value pair from which programs that know Arrow read dictionaries, the zone of times, and `metadata` once more:
-/// some read it nowhere else. The writer of polars leaves that out.
+/// The metadata entry with the Arrow schema. Programs based on Arrow read dictionaries, time zones and `metadata` from
+/// this entry, and some programs read `metadata` only from this entry. The writer of polars omits `metadata` in the
+/// entry.
 fn schema_pair(schema: &ArrowSchema, metadata: &[(String, String)]) -> KeyValue {
     let message = schema_to_bytes(schema, &default_ipc_fields(schema.iter_values()), Some(&arrow_metadata(metadata)));
-    // A continuation and a length stand before a message of Arrow.
+    // An Arrow message is preceded by a continuation marker and its length.
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     let framed = [&u32::MAX.to_le_bytes(), length.to_le_bytes().as_slice(), &message].concat();
     KeyValue { key: ARROW_SCHEMA_KEY.to_owned(), value: Some(BASE64.encode(framed)) }
 }
 
 impl ColumnEncoder {
-    /// The pages of a row group.
+    /// Returns the pages of a row group.
     fn encode(&self, frame: &DataFrame) -> PolarsResult<Pages> {
         let columns = frame.columns();
         let next = AtomicUsize::new(0);
@@ -195,8 +199,8 @@ impl ColumnEncoder {
         let work = || {
             while let Some(at) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < columns.len()) {
                 let pages = self.encode_column(at, &columns[at]);
-                if let Ok(mut place) = encoded[at].lock() {
-                    *place = Some(pages);
+                if let Ok(mut slot) = encoded[at].lock() {
+                    *slot = Some(pages);
                 }
             }
         };
@@ -208,7 +212,7 @@ impl ColumnEncoder {
             work();
         });
         let missing = || Err(PolarsError::ComputeError("a column was not encoded".into()));
-        let pages = encoded.into_iter().map(|place| place.into_inner().ok().flatten().unwrap_or_else(missing));
+        let pages = encoded.into_iter().map(|slot| slot.into_inner().ok().flatten().unwrap_or_else(missing));
         pages.collect()
     }
 
@@ -225,10 +229,10 @@ impl ColumnEncoder {
     }
 }
 
-/// The values of a column in Arrow, as the schema has them.
+/// Converts the values of a column to an Arrow array of the schema's type.
 ///
 /// # Errors
-/// Values of another type, or nulls where there are to be none.
+/// Returns an error if the values have another type, or if a column that is not nullable has nulls.
 pub(super) fn arrow_array(values: &FrameColumn, column: &Column) -> PolarsResult<ArrayRef> {
     let series = values.as_materialized_series();
     match (column.kind, series.dtype()) {
@@ -242,22 +246,22 @@ pub(super) fn arrow_array(values: &FrameColumn, column: &Column) -> PolarsResult
     }
 }
 
-/// A dictionary of those names alone that `numbers` hold, in the order of their first places: so the statistics of a row
-/// group name the pairs that are in it.
+/// Builds a dictionary of only the names that occur in `numbers`, in order of first occurrence, so that the statistics
+/// of a row group cover only the pairs in it.
 fn dictionary<'t>(numbers: &[u32], text: impl Fn(u32) -> &'t str) -> PolarsResult<DictionaryArray<u32>> {
     let mut texts: Vec<&str> = Vec::new();
-    // The place in `texts` of each number, one above.
-    let mut places: Vec<u32> = Vec::new();
+    // For each number its index in `texts` plus 1; 0 if the number has not occurred.
+    let mut positions: Vec<u32> = Vec::new();
     let keys = numbers.iter().map(|number| {
         let at = *number as usize;
-        if at >= places.len() {
-            places.resize(at + 1, 0);
+        if at >= positions.len() {
+            positions.resize(at + 1, 0);
         }
-        if places[at] == 0 {
+        if positions[at] == 0 {
             texts.push(text(*number));
-            places[at] = u32::try_from(texts.len()).unwrap_or(u32::MAX);
+            positions[at] = u32::try_from(texts.len()).unwrap_or(u32::MAX);
         }
-        places[at] - 1
+        positions[at] - 1
     });
     let keys: Vec<u32> = keys.collect();
     let values = Utf8Array::<i64>::from_slice(&texts);
@@ -273,7 +277,7 @@ pub(super) mod tests {
     use super::*;
     use crate::export::schema::SEQUENCE;
 
-    /// A file of the numbers from 0, in groups of `group_rows`.
+    /// A file with the sequence numbers from 0 to `rows`, in row groups of `group_rows` rows.
     pub(in crate::export) fn written(rows: u64, group_rows: u64) -> Vec<u8> {
         let mut file = ParquetFile::new(Vec::new(), vec![SEQUENCE], &[]).unwrap();
         for start in (0..rows).step_by(usize::try_from(group_rows).unwrap()) {
@@ -285,25 +289,25 @@ pub(super) mod tests {
         file.end().unwrap()
     }
 
-    /// Who created a file, and how many rows it says that it has.
+    /// Returns `created_by` and the row count of a file.
     pub(in crate::export) fn read_back(bytes: &[u8]) -> (String, u64) {
         let metadata = polars_parquet::read::read_metadata(&mut Cursor::new(bytes)).unwrap();
         (metadata.created_by.unwrap(), metadata.num_rows as u64)
     }
 
     #[test]
-    fn a_file_that_breaks_off_leaves_no_work_under_way() {
+    fn dropping_a_file_waits_for_its_encoding_thread() {
         let mut file = ParquetFile::new(Vec::new(), vec![SEQUENCE], &[]).unwrap();
         let numbers: Vec<u64> = (0..1_000_000).collect();
         let column = Series::new(SEQUENCE.name.into(), &numbers).into_column();
         file.write_behind(DataFrame::new(numbers.len(), vec![column]).unwrap()).unwrap();
         let encoder = Arc::clone(&file.encoder);
         drop(file);
-        assert_eq!(Arc::strong_count(&encoder), 1, "a thread encodes still");
+        assert_eq!(Arc::strong_count(&encoder), 1, "a thread is still encoding");
     }
 
     #[test]
-    fn a_dictionary_holds_the_names_of_its_rows_only() {
+    fn dictionary_contains_only_the_names_of_its_rows() {
         let texts = ["a", "b", "c", "d"];
         let check = |numbers: &[u32], keys: &[u32], names: &[&str]| {
             let array = dictionary(numbers, |number| texts[number as usize]).unwrap();

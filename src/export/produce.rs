@@ -1,13 +1,13 @@
-//! A snapshot to the messages of an export.
+//! Turns a snapshot into the message stream of an export.
 //!
-//! **Invariant**: the stream begins with the manifest, has every part that it names in its order, and ends with the end;
-//! if anything fails, it does not end so.
+//! **Invariant**: a complete stream is the manifest, then every part of the manifest in that order, then the end
+//! message. After a failure the stream has no end message.
 
 use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::chunk_writer::{ChunkWriter, HandOver, ReceiverGone, response};
+use super::chunk_writer::{ChunkWriter, ReceiverGone, SendMessage, response};
 use super::encode::{EncodeError, Encoder};
 use super::names::{Names, SeriesNames};
 use super::request::{ExportRequest, Shape};
@@ -20,22 +20,22 @@ use crate::proto::v1::export_snapshot_response::Message;
 use crate::query::{QueryError, Snapshot};
 use crate::store::{SeriesView, StoreError};
 
-/// Why an export broke off.
+/// Why an export failed.
 #[derive(Debug, Clone, Error)]
 pub enum ExportError {
-    /// The store could not be read, or the caller went away.
+    /// The store could not be read, or the call was cancelled.
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// The rows could not be written in the format asked for.
+    /// The rows could not be encoded in the requested format.
     #[error("cannot write {part}: {problem}")]
     Encode {
-        /// The name of the part.
+        /// Name of the part.
         part: String,
-        /// As the format's library says it.
+        /// Message of the format's library.
         problem: String,
     },
-    /// Nobody takes the messages any more.
-    #[error("nobody takes the export any more")]
+    /// The receiver of the messages has disconnected.
+    #[error("the client no longer reads the export")]
     ReceiverGone,
 }
 
@@ -51,7 +51,7 @@ impl From<ReceiverGone> for ExportError {
     }
 }
 
-/// Why a part broke off.
+/// Why a part failed.
 enum PartError {
     Read(QueryError),
     Encode(EncodeError),
@@ -63,25 +63,25 @@ impl<E: Into<QueryError>> From<E> for PartError {
     }
 }
 
-/// Hands over the messages of an export of `snapshot`, one after the other. Blocks.
+/// Passes the messages of an export of `snapshot` to `send`, one by one. Blocks the thread.
 ///
 /// # Errors
-/// Any [`ExportError`]; what was handed over before it is no whole export.
+/// Any [`ExportError`]; then the messages sent so far are an incomplete export.
 pub fn produce(
     snapshot: &Snapshot,
     request: &ExportRequest,
-    hand_over: &mut (dyn FnMut(v1::ExportSnapshotResponse) -> Result<(), ReceiverGone> + Send),
+    send: &mut (dyn FnMut(v1::ExportSnapshotResponse) -> Result<(), ReceiverGone> + Send),
 ) -> Result<(), ExportError> {
-    hand_over(response(Message::Manifest(manifest(snapshot, request)?)))?;
+    send(response(Message::Manifest(manifest(snapshot, request)?)))?;
     let polls: Vec<_> = snapshot.view.all_polls().collect();
     let names = Names::new(snapshot.series.iter().map(|series| series.key()), polls.iter().map(|polls| polls.source()))
         .map_err(|problem| ExportError::Encode { part: "names".to_owned(), problem: problem.to_string() })?;
     let (mut row_count, mut part_count) = (0, 0);
     for part in request.parts() {
-        row_count += write_part(snapshot, request, *part, &names, &mut *hand_over)?;
+        row_count += write_part(snapshot, request, *part, &names, &mut *send)?;
         part_count += 1;
     }
-    Ok(hand_over(response(Message::End(v1::ExportEnd { row_count, part_count })))?)
+    Ok(send(response(Message::End(v1::ExportEnd { row_count, part_count })))?)
 }
 
 fn manifest(snapshot: &Snapshot, request: &ExportRequest) -> Result<v1::ExportManifest, ExportError> {
@@ -97,13 +97,14 @@ fn manifest(snapshot: &Snapshot, request: &ExportRequest) -> Result<v1::ExportMa
     })
 }
 
-/// About how many rows there will be, without reading them; exactly so of all runs, all days, and everything.
+/// Estimates the number of rows without reading them. The number is exact for runs without a time range or known time,
+/// for days, and for a full export.
 fn expected_row_count(snapshot: &Snapshot, request: &ExportRequest) -> Result<u64, ExportError> {
     if !request.full {
         return match request.shape {
             Shape::Runs => Ok(snapshot.run_count()?),
             Shape::Daily => day_count(snapshot),
-            Shape::Candles => Ok(snapshot.candle_count_about()?),
+            Shape::Candles => Ok(snapshot.approximate_candle_count()?),
         };
     }
     let mut count = snapshot.run_count()? + snapshot.series.len() as u64 + snapshot.commit.sequence;
@@ -118,7 +119,7 @@ fn expected_row_count(snapshot: &Snapshot, request: &ExportRequest) -> Result<u6
     Ok(count)
 }
 
-/// From the first observation of each series on.
+/// Counts the days of each series from its first observation on.
 fn day_count(snapshot: &Snapshot) -> Result<u64, ExportError> {
     let Some(days) = Days::of(snapshot) else { return Ok(0) };
     let mut count = 0;
@@ -136,11 +137,11 @@ fn write_part(
     request: &ExportRequest,
     part: Part,
     names: &Names,
-    hand_over: &mut HandOver<'_>,
+    send: &mut SendMessage<'_>,
 ) -> Result<u64, ExportError> {
     let name = part.file_name(request.format);
-    let mut hand_over = |message| hand_over(message);
-    let mut writer = ChunkWriter::new(&mut hand_over, name.clone());
+    let mut send = |message| send(message);
+    let mut writer = ChunkWriter::new(&mut send, name.clone());
     let written = Encoder::new(part, request.format, &request.metadata(snapshot.commit), names, &mut writer)
         .map_err(PartError::Encode)
         .and_then(|encoder| {
@@ -150,13 +151,13 @@ fn write_part(
         });
     match written {
         Ok(()) => Ok(writer.end()?),
-        Err(PartError::Encode(_)) if writer.is_unwanted() => Err(ExportError::ReceiverGone),
+        Err(PartError::Encode(_)) if writer.is_receiver_gone() => Err(ExportError::ReceiverGone),
         Err(PartError::Encode(problem)) => Err(ExportError::Encode { part: name, problem: problem.to_string() }),
         Err(PartError::Read(error)) => Err(error.into()),
     }
 }
 
-/// Reads the rows of a part, and has them encoded.
+/// Reads the rows of a part and encodes them.
 struct PartWriter<'s, 'p, 'a> {
     snapshot: &'s Snapshot,
     names: &'s Names,
@@ -168,7 +169,7 @@ impl PartWriter<'_, '_, '_> {
         let snapshot = self.snapshot;
         match part {
             Part::Commits => {
-                for piece in snapshot.until_stopped(snapshot.view.commits()) {
+                for piece in snapshot.until_cancelled(snapshot.view.commits()) {
                     for commit in piece? {
                         self.write(&commit)?;
                     }
@@ -201,7 +202,7 @@ impl PartWriter<'_, '_, '_> {
         Ok(())
     }
 
-    /// The rows of one series.
+    /// Writes the rows of one series.
     fn write_series(&mut self, part: Part, names: SeriesNames, series: &Arc<SeriesView>) -> Result<(), PartError> {
         let snapshot = self.snapshot;
         match part {
@@ -223,7 +224,7 @@ impl PartWriter<'_, '_, '_> {
                 self.write(&SeriesRow { series: names, collapse_window_us: series.collapse_window_us() })?;
             }
             Part::Timeline => {
-                for piece in snapshot.until_stopped(series.instants(Timestamp::MIN, END_OF_TIME)) {
+                for piece in snapshot.until_cancelled(series.instants(Timestamp::MIN, END_OF_TIME)) {
                     for observed_time in piece? {
                         self.write(&InstantRow { series: names, observed_time })?;
                     }
@@ -231,19 +232,20 @@ impl PartWriter<'_, '_, '_> {
             }
             Part::Revisions => {
                 let known = snapshot.commit.recorded_time;
-                for piece in snapshot.until_stopped(series.revisions(Timestamp::MIN, END_OF_TIME, known)) {
+                for piece in snapshot.until_cancelled(series.revisions(Timestamp::MIN, END_OF_TIME, known)) {
                     for revision in &piece? {
                         self.write(&RevisionRow { series: names, revision })?;
                     }
                 }
             }
-            // Not ordered by series.
+            // These parts are not grouped by series; `write_all` writes them.
             Part::Commits | Part::Polls | Part::Quarantine => {}
         }
         Ok(())
     }
 
-    /// A row for each day, from the first observation on, that begins in the range and by the recorded time seen.
+    /// Writes one row per day from the first observation on, for the days that begin in the range and not after the
+    /// recorded time of the commit.
     fn write_days(&mut self, names: SeriesNames, series: &Arc<SeriesView>) -> Result<(), PartError> {
         let Some(days) = Days::of(self.snapshot) else { return Ok(()) };
         let mut in_force = self.snapshot.run_before(series, days.start())?;
@@ -267,7 +269,7 @@ impl PartWriter<'_, '_, '_> {
         all: Days,
     ) -> Result<(), PartError> {
         let Some(in_force) = in_force else { return Ok(()) };
-        // Days of the years that a time may have fit.
+        // Every day of a valid timestamp fits 32 bits.
         for day in days.filter_map(|day| i32::try_from(day).ok()) {
             self.write(&DayRow { series, day, in_force, complete: all.is_complete(day.into()) })?;
         }
@@ -279,10 +281,10 @@ impl PartWriter<'_, '_, '_> {
     }
 }
 
-/// After every instant.
+/// A time after every instant.
 const END_OF_TIME: Timestamp = Timestamp::from_micros(i64::MAX);
 
-/// The days of a daily export, numbered from 1970-01-01, UTC.
+/// The days of a daily export, as day numbers since 1970-01-01, UTC. Both ends are inclusive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Days {
     first: i64,
@@ -295,7 +297,7 @@ impl Days {
         Self::between(snapshot.range().start(), snapshot.range().end(), snapshot.commit.recorded_time)
     }
 
-    /// Those that begin in `[start, end)` and by `recorded_time`, if there are any.
+    /// Returns the days that begin in `[start, end)` and not after `recorded_time`; `None` if there are none.
     fn between(start: Timestamp, end: Timestamp, recorded_time: Timestamp) -> Option<Self> {
         let first = Self::day_of(start.saturating_add_us(Timestamp::DAY_US - 1));
         let last = Self::day_of(end.saturating_add_us(-1)).min(Self::day_of(recorded_time));
@@ -306,7 +308,7 @@ impl Days {
         time.micros().div_euclid(Timestamp::DAY_US)
     }
 
-    /// Whether a day had ended by the recorded time seen.
+    /// Returns true if a day had ended at the recorded time of the commit.
     fn is_complete(self, day: i64) -> bool {
         Timestamp::from_micros((day + 1).saturating_mul(Timestamp::DAY_US)) <= self.recorded_time
     }
@@ -315,8 +317,8 @@ impl Days {
         Timestamp::from_micros(self.first.saturating_mul(Timestamp::DAY_US))
     }
 
-    /// Runs that begin from here on are in force at the end of none of them: the last day ends at the recorded time
-    /// seen, if that is in it.
+    /// The end of the last day, or 1 us after the recorded time of the commit if that is earlier. No run that begins at
+    /// or after this time is in force at the end of any day.
     fn end(self) -> Timestamp {
         let midnight = Timestamp::from_micros((self.last + 1).saturating_mul(Timestamp::DAY_US));
         midnight.min(self.recorded_time.saturating_add_us(1))
@@ -328,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_is_complete_once_it_is_over() {
+    fn day_is_complete_after_its_end() {
         let check = |recorded: &str, expect: [bool; 3]| {
             let at = |text: &str| Timestamp::parse_rfc3339(text).unwrap();
             let days = Days::between(at("1970-01-01T00:00:00Z"), at("1970-02-01T00:00:00Z"), at(recorded)).unwrap();
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn days_begin_in_the_range_and_end_with_what_is_known() {
+    fn days_begin_in_range_and_end_at_recorded_time() {
         let at = |text: &str| Timestamp::parse_rfc3339(text).unwrap();
         let check = |start: &str, end: &str, recorded: &str, expect: Option<(i64, i64, &str)>| {
             let days = Days::between(at(start), at(end), at(recorded));
@@ -348,11 +350,11 @@ mod tests {
         let (first, second, third) = ("1970-01-02T00:00:00Z", "1970-01-03T00:00:00Z", "1970-01-04T00:00:00Z");
         check(first, third, "1980-01-01T00:00:00Z", Some((1, 2, third)));
         check(first, third, third, Some((1, 2, third)));
-        // The last day is cut off where knowledge ends.
+        // The last day ends just after the recorded time.
         check(first, third, "1970-01-03T12:00:00Z", Some((1, 2, "1970-01-03T12:00:00.000001Z")));
         check(first, third, "1970-01-02T23:59:59Z", Some((1, 1, "1970-01-02T23:59:59.000001Z")));
         check(first, third, "1970-01-01T12:00:00Z", None);
-        // A day that began before the range is not in it, one that ends after it is.
+        // A day that begins before the range is excluded; a day that ends after the range is included.
         check("1970-01-02T00:00:00.000001Z", third, third, Some((2, 2, third)));
         check(first, "1970-01-03T00:00:00.000001Z", third, Some((1, 2, third)));
         check(second, second, third, None);

@@ -1,8 +1,8 @@
-//! Reading back what an export wrote: a full export into a new store, a file of runs as ticks.
+//! Reads exports back: a full export into a new store, and a file of runs as ticks.
 //!
-//! **Invariant**: of a full export nothing becomes live before every file has shown the schema, the
-//! row count and the checksum that its manifest names, and every row has fitted the others. Memory is
-//! bounded by a row group of each file, whatever their size.
+//! **Invariant**: a store restored from a full export becomes usable only after every file has matched the schema, row
+//! count and checksum of the manifest and all rows are consistent. Memory is bounded by one row group of each file,
+//! whatever the size of the files.
 
 mod cells;
 mod error;
@@ -24,49 +24,47 @@ use self::cells::{CommitRow, Instant, NamedPollSpan, NamedRun, NamedSeries, Row}
 pub use self::error::{CellProblem, ReadError};
 pub use self::manifest::{Manifest, Part};
 use self::rows::Rows;
-use super::checksum_trailer::{self, Seal};
+use super::checksum_trailer::{self, TrailerState};
 pub use super::manifest::MANIFEST_NAME;
 pub use super::schema::SCHEMA_VERSION;
 use crate::domain::{HeldTick, PublishedValue, Revision, Run, Timestamp};
 use crate::latest_quotes::StateRules;
 use crate::store::{Commit, Restore};
 
-/// The files of a full export besides its manifest.
+/// File name of the series in a full export.
 pub const SERIES_NAME: &str = "series.parquet";
-/// See [`SERIES_NAME`].
+/// File name of the runs in a full export.
 pub const RUNS_NAME: &str = "runs.parquet";
-/// See [`SERIES_NAME`].
+/// File name of the observed instants in a full export.
 pub const TIMELINE_NAME: &str = "timeline.parquet";
-/// See [`SERIES_NAME`].
+/// File name of the revisions in a full export.
 pub const REVISIONS_NAME: &str = "revisions.parquet";
-/// See [`SERIES_NAME`].
+/// File name of the commits in a full export.
 pub const COMMITS_NAME: &str = "commits.parquet";
-/// See [`SERIES_NAME`].
+/// File name of the held ticks in a full export.
 pub const QUARANTINE_NAME: &str = "quarantine.parquet";
-/// See [`SERIES_NAME`].
+/// File name of the poll spans in a full export.
 pub const POLLS_NAME: &str = "polls.parquet";
 
-/// All of them.
+/// The Parquet files of a full export.
 const PART_NAMES: [&str; 7] =
     [SERIES_NAME, RUNS_NAME, TIMELINE_NAME, REVISIONS_NAME, COMMITS_NAME, POLLS_NAME, QUARANTINE_NAME];
 
-/// What every Parquet file begins with.
+/// The first bytes of every Parquet file.
 pub const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
 
-/// Bytes hashed at a time.
+/// Buffer size for hashing a file.
 const HASH_BYTES: usize = 1 << 20;
 
-/// How far a reading has come, for who watches from another thread.
+/// Progress of reading an export. Another thread can observe it.
 #[derive(Debug, Default)]
 pub struct ReadProgress {
-    /// Bytes compared with their checksums.
     checked_bytes: AtomicU64,
-    /// Rows read.
     rows: AtomicU64,
 }
 
 impl ReadProgress {
-    /// Bytes compared with their checksums so far.
+    /// Bytes hashed for the checksum comparison so far.
     pub fn checked_bytes(&self) -> u64 {
         self.checked_bytes.load(Ordering::Relaxed)
     }
@@ -77,7 +75,7 @@ impl ReadProgress {
     }
 }
 
-/// A full export whose manifest, schemas and row counts are sound.
+/// A full export with a valid manifest, valid schemas and matching row counts.
 #[derive(Debug)]
 pub struct FullExport {
     directory: PathBuf,
@@ -88,10 +86,10 @@ pub struct FullExport {
 }
 
 impl FullExport {
-    /// Opens the full export in a directory and checks all that does not take reading its rows.
+    /// Opens the full export in a directory and checks everything that does not require reading its rows.
     ///
     /// # Errors
-    /// Any [`ReadError`] but those of single rows.
+    /// Any [`ReadError`] except those about a row.
     pub fn open(directory: &Path) -> Result<Self, ReadError> {
         let path = directory.join(MANIFEST_NAME);
         let file = path.display().to_string();
@@ -143,7 +141,7 @@ impl FullExport {
         self.manifest.parts.iter().find(|part| part.name == name).ok_or_else(missing)
     }
 
-    /// Opens a file: its schema and its row count are checked.
+    /// Opens a file and checks its schema and its row count.
     fn rows<'a, T: Row>(&self, name: &'static str, read: &'a AtomicU64) -> Result<Rows<'a, T>, ReadError> {
         let expected = self.part(name)?.row_count;
         let rows = Rows::open(&self.directory.join(name), read)?;
@@ -153,25 +151,25 @@ impl FullExport {
         Ok(rows)
     }
 
-    /// What it says of itself.
+    /// The manifest of the export.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Bytes of its Parquet files.
+    /// Total size of the Parquet files in bytes.
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes
     }
 
-    /// Rows of all its files.
+    /// Total number of rows in the files, according to the manifest.
     pub fn total_rows(&self) -> u64 {
         self.manifest.parts.iter().map(|part| part.row_count).sum()
     }
 
-    /// Reads all files once and compares their checksums.
+    /// Reads all files once and compares their checksums with the manifest.
     ///
     /// # Errors
-    /// `Io` or `Checksum`.
+    /// `Io` if a file cannot be read; `Checksum` if a file differs.
     pub fn check_sums(&self, progress: &ReadProgress) -> Result<(), ReadError> {
         let mut buffer = vec![0; HASH_BYTES];
         for name in PART_NAMES {
@@ -197,12 +195,12 @@ impl FullExport {
         Ok(())
     }
 
-    /// Builds the store that was exported in a directory that is not there, is empty, or holds an
-    /// unfinished import. Latest quotes count as changed at the commit imported, and have their states
-    /// by `rules`; everything else is as it was. Blocks.
+    /// Rebuilds the exported store in the directory `into`. The directory must be absent, empty, or hold an unfinished
+    /// import. The latest quotes count as changed at the imported commit, and their states follow `rules`. Everything
+    /// else equals the exported store. Blocks the thread.
     ///
     /// # Errors
-    /// Any [`ReadError`]; then no server takes the directory for a store.
+    /// Any [`ReadError`]; then no server accepts the directory as a store.
     pub fn restore(&self, into: &Path, rules: StateRules, progress: &ReadProgress) -> Result<Commit, ReadError> {
         let read = &progress.rows;
         let mut commits = self.rows::<CommitRow>(COMMITS_NAME, read)?;
@@ -242,70 +240,72 @@ impl FullExport {
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
-/// One observation out of a file of runs, its series as written.
+/// One observation from a file of runs. Pair and source are unparsed text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RunTick {
-    /// Of the run in its file, from 1.
+    /// Row number of the run in its file, from 1.
     pub row: u64,
-    /// As written.
+    /// The pair, as in the file.
     pub pair: String,
-    /// As written.
+    /// The source, as in the file.
     pub source: String,
-    /// When the source showed it.
+    /// When the source showed the value.
     pub observed_time: Timestamp,
-    /// What it showed.
+    /// The published value.
     pub value: PublishedValue,
 }
 
-/// The ticks that a file of runs still knows of: the first and the last of each run. The instants
-/// between them are in the timeline of a full export only; and a run longer than the collapse window
-/// of the store that takes them in comes apart there.
+/// The ticks that a file of runs contains: the first and the last observation of each run. Only the timeline of a full
+/// export has the observations between them. A run longer than the collapse window of the receiving store becomes two
+/// runs there.
 pub struct RunTicks {
     rows: Rows<'static, NamedRun>,
     file_bytes: u64,
-    /// The last tick of the run under way.
+    /// The last tick of the current run, if it is still to be returned.
     last: Option<RunTick>,
 }
 
-/// Rows counted by nobody.
+/// A row counter that nothing reads.
 static UNCOUNTED: AtomicU64 = AtomicU64::new(0);
 
 impl RunTicks {
-    /// Opens a file of runs; checks its schema and, if silkrate wrote it, its checksum, for which it is read once.
+    /// Opens a file of runs and checks its schema. If silkrate wrote the file, reads it once and verifies its checksum
+    /// trailer.
     ///
     /// # Errors
-    /// `Io`, `Seal`, `Parquet`, `SchemaVersion`, `Codec`, `MissingColumn` or `ColumnType`.
+    /// `Io`, `ChecksumTrailer`, `Parquet`, `SchemaVersion`, `RowGroup`, `RowGroupBytes`, `Codec`, `MissingColumn` or
+    /// `ColumnType`.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let file = || path.display().to_string();
         let failed = |problem| ReadError::Io { file: file(), problem };
         let input = File::open(path).map_err(failed)?;
-        let seal = checksum_trailer::check(&input).map_err(failed)?;
-        if seal == Seal::Broken {
-            return Err(ReadError::Seal { file: file() });
+        let trailer = checksum_trailer::verify(&input).map_err(failed)?;
+        if trailer == TrailerState::Invalid {
+            return Err(ReadError::ChecksumTrailer { file: file() });
         }
         let rows: Rows<'_, NamedRun> = Rows::open(path, &UNCOUNTED)?;
-        if seal == Seal::Absent && rows.is_of_silkrate() {
-            return Err(ReadError::Seal { file: file() });
+        if trailer == TrailerState::Absent && rows.is_written_by_silkrate() {
+            return Err(ReadError::ChecksumTrailer { file: file() });
         }
         Ok(Self { rows, file_bytes: input.metadata().map_err(failed)?.len(), last: None })
     }
 
-    /// Bytes of the file that the ticks so far took, its rows taken as equally long.
+    /// Approximate bytes of the file read so far, assuming rows of equal length.
     pub fn bytes(&self) -> u64 {
         let (done, total) = (u128::from(self.rows.next_number() - 1), u128::from(self.rows.total().max(1)));
         u64::try_from(u128::from(self.file_bytes) * done / total).unwrap_or(self.file_bytes)
     }
 
-    /// The next tick; none at the end.
+    /// Returns the next tick; `None` at the end of the file.
     ///
     /// # Errors
-    /// `Parquet` or `Cell`.
+    /// `Parquet` if the file is damaged; `Cell` if a value is invalid.
     pub fn next_tick(&mut self) -> Result<Option<RunTick>, ReadError> {
         if let Some(last) = self.last.take() {
             return Ok(Some(last));

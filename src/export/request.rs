@@ -1,6 +1,6 @@
-//! The request of an export, and what its files say of it.
+//! The validated request of an export, and the metadata that its files carry.
 //!
-//! **Invariant**: the metadata of a file follows from the request and the commit alone.
+//! **Invariant**: the metadata of a file depends only on the request and the commit.
 
 use super::format::Format;
 use super::manifest::filter_json;
@@ -11,43 +11,43 @@ use crate::proto::v1;
 use crate::query::SnapshotRequest;
 use crate::store::Commit;
 
-/// The key under which a file has its schema version.
+/// Metadata key of the schema version.
 pub(super) const SCHEMA_VERSION_KEY: &str = "silkrate.schema_version";
-/// The key of the request, in JSON.
+/// Metadata key of the request, in JSON.
 pub(super) const FILTER_KEY: &str = "silkrate.filter";
-/// The key of the version of silkrate that wrote the file.
+/// Metadata key of the silkrate version that wrote the file.
 pub(super) const VERSION_KEY: &str = "silkrate.version";
 
-/// What a row stands for.
+/// What a row of an export represents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shape {
-    /// A run.
+    /// One row per run.
     Runs,
-    /// A day of UTC of a series.
+    /// One row per series and UTC day.
     Daily,
-    /// A candle of a series: [`SnapshotRequest::candles`] says which.
+    /// One row per candle of a series; [`SnapshotRequest::candles`] has the interval, time zone and filling.
     Candles,
 }
 
-/// What to export, checked.
+/// A validated export request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ExportRequest {
-    /// How.
+    /// File format of the parts.
     pub format: Format,
-    /// In what rows.
+    /// What a row represents.
     pub shape: Shape,
-    /// Everything that an identical store can be made of; then the format is Parquet and nothing is filtered.
+    /// True to export everything that an identical store needs. A full export has the format Parquet and no filters.
     pub full: bool,
-    /// Of what, and as known when.
+    /// Filters, range, known time and candle parameters.
     pub snapshot: SnapshotRequest,
-    /// The bounds as they were given, for the record.
+    /// Start of the range (inclusive) as the caller gave it, for the metadata.
     pub start_time: Option<Timestamp>,
-    /// See there.
+    /// End of the range (exclusive) as the caller gave it, for the metadata.
     pub end_time: Option<Timestamp>,
 }
 
 impl ExportRequest {
-    /// In the order of the stream.
+    /// The parts of the export, in stream order.
     pub(super) fn parts(&self) -> &'static [Part] {
         match (self.full, self.shape) {
             (true, _) => &[
@@ -65,12 +65,12 @@ impl ExportRequest {
         }
     }
 
-    /// The names of the parts, in the order of the stream.
+    /// The names of the parts, in stream order.
     pub fn part_names(&self) -> Vec<String> {
         self.parts().iter().map(|part| part.file_name(self.format)).collect()
     }
 
-    /// The request as it was understood.
+    /// The request as the server understood it, for the manifest.
     pub(super) fn echo(&self) -> v1::ExportSnapshotRequest {
         let format = match self.format {
             Format::Parquet => v1::ExportFormat::Parquet,
@@ -98,7 +98,7 @@ impl ExportRequest {
         }
     }
 
-    /// The metadata of every file of the export, in order of its keys.
+    /// The metadata of every file of the export, sorted by key.
     pub(super) fn metadata(&self, commit: Commit) -> Vec<(String, String)> {
         let mut metadata = [
             (SCHEMA_VERSION_KEY, SCHEMA_VERSION.to_string()),

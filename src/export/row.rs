@@ -1,9 +1,10 @@
-//! The rows of an export, cell by cell in the order of their columns.
+//! The rows of an export, written cell by cell in column order.
 //!
-//! A row is written once here for every format: [`Cells`] puts its cells into a data frame or a line of CSV.
+//! Each row type is defined once for all formats: an implementation of [`Cells`] puts the cells into a data frame or a
+//! line of CSV.
 //!
-//! **Invariant**: a row writes one cell for each column of its part. Decimals go through integers and text; the
-//! only floats are the columns named `_double`, each the double nearest to the decimal before it.
+//! **Invariant**: a row writes one cell for each column of its part. Decimals are written as integers and text. The
+//! only floats are the columns named `*_double`; each holds the double nearest to the decimal before it.
 
 use std::fmt;
 
@@ -16,22 +17,22 @@ use crate::domain::{
 use crate::query::CandleRow;
 use crate::store::Commit;
 
-/// State of a held tick that is not decided.
+/// State of a held tick without a decision.
 pub(super) const HELD: &str = "HELD";
-/// State of a held tick that was released into its series.
+/// State of a tick that was released into its series.
 pub(super) const RELEASED: &str = "RELEASED";
-/// State of a held tick that stays out.
+/// State of a tick that was discarded.
 pub(super) const DISCARDED: &str = "DISCARDED";
 
-/// Takes the cells of a row, one after the other.
+/// Receives the cells of a row in column order.
 pub(super) trait Cells {
-    /// A name, by its number among those of the column.
+    /// A name, given by its index in the names of the column.
     fn name(&mut self, number: u32);
     fn text(&mut self, text: Option<&str>);
     fn time(&mut self, time: Option<Timestamp>);
-    /// A day since 1970-01-01.
+    /// A date, in days since 1970-01-01.
     fn date(&mut self, day: i32);
-    /// `mantissa / 10^places`, of at most as many places as the column has; `text` is how it is written.
+    /// The decimal `mantissa / 10^places`, with at most as many places as the column. `text` is its published form.
     fn decimal(&mut self, mantissa: u128, places: u8, text: &impl fmt::Display);
     fn change(&mut self, change: Option<ReportedChange>);
     fn double(&mut self, double: f64);
@@ -41,12 +42,12 @@ pub(super) trait Cells {
     fn flag(&mut self, flag: Option<bool>);
 }
 
-/// A row of a part.
+/// A row of a part of an export.
 pub(super) trait Row {
     fn write(&self, cells: &mut impl Cells);
 }
 
-/// A run.
+/// A row of `runs`.
 pub(super) struct RunRow<'a> {
     pub(super) series: SeriesNames,
     pub(super) run: &'a Run,
@@ -59,7 +60,7 @@ impl Row for RunRow<'_> {
     }
 }
 
-/// A revision.
+/// A row of `revisions`.
 pub(super) struct RevisionRow<'a> {
     pub(super) series: SeriesNames,
     pub(super) revision: &'a Revision,
@@ -73,10 +74,10 @@ impl Row for RevisionRow<'_> {
     }
 }
 
-/// A day and the run in force at its end.
+/// A row of `daily`: a day and the run in force at its end.
 pub(super) struct DayRow<'a> {
     pub(super) series: SeriesNames,
-    /// Days since 1970-01-01.
+    /// Days since 1970-01-01, UTC.
     pub(super) day: i32,
     pub(super) in_force: &'a Run,
     pub(super) complete: bool,
@@ -91,7 +92,7 @@ impl Row for DayRow<'_> {
     }
 }
 
-/// A candle.
+/// A row of `candles`.
 pub(super) struct CandleCells<'a> {
     pub(super) series: SeriesNames,
     pub(super) row: &'a CandleRow,
@@ -107,7 +108,7 @@ impl Row for CandleCells<'_> {
         for point in [open, high, low, close] {
             candle_point(cells, point);
         }
-        // An average is at most the highest rate, below 10^38 of these units.
+        // An average is at most the highest rate, which is below 10^38 units of 10^-18.
         let average = candle.average_units(RATE_SCALE).unwrap_or(u128::MAX);
         let unit = 10_u128.pow(u32::from(RATE_SCALE));
         cells.decimal(average, RATE_SCALE, &format_args!("{}.{:018}", average / unit, average % unit));
@@ -118,7 +119,7 @@ impl Row for CandleCells<'_> {
     }
 }
 
-/// A series.
+/// A row of `series`.
 pub(super) struct SeriesRow {
     pub(super) series: SeriesNames,
     pub(super) collapse_window_us: i64,
@@ -131,7 +132,7 @@ impl Row for SeriesRow {
     }
 }
 
-/// An instant of a timeline.
+/// A row of `timeline`: one observed instant.
 pub(super) struct InstantRow {
     pub(super) series: SeriesNames,
     pub(super) observed_time: Timestamp,
@@ -151,9 +152,9 @@ impl Row for Commit {
     }
 }
 
-/// A poll span of a source.
+/// A row of `polls`: a poll span of a source.
 pub(super) struct PollRow<'a> {
-    /// Of the source.
+    /// Index of the source among the names.
     pub(super) name: u32,
     pub(super) span: &'a PollSpan,
 }
@@ -169,7 +170,7 @@ impl Row for PollRow<'_> {
     }
 }
 
-/// A held tick.
+/// A row of `quarantine`: a held or decided tick.
 pub(super) struct HeldRow<'a> {
     pub(super) series: SeriesNames,
     pub(super) tick: &'a HeldTick,
@@ -197,7 +198,7 @@ impl Row for HeldRow<'_> {
 
 fn candle_point(cells: &mut impl Cells, point: &CandlePoint) {
     let rate = point.rate;
-    // A candle of an export is of one series, so its rates are published ones: 0 to 18 places.
+    // An exported candle belongs to one series, so its rates are published rates with 0 to 18 places.
     let places = u8::try_from(rate.places()).unwrap_or(0);
     cells.decimal(rate.mantissa(), places, &rate);
     cells.double(nearest_double(rate.mantissa(), places));
@@ -228,15 +229,19 @@ fn value(cells: &mut impl Cells, PublishedValue { rate, reported_change }: Publi
 
 /// The double nearest to `mantissa / 10^places`.
 fn nearest_double(mantissa: u128, places: u8) -> f64 {
-    /// Integers up to here are doubles.
+    /// Every integer up to this one is exactly representable as a double.
     const EXACT_MAX: u64 = 1 << 53;
-    /// And so are powers of ten up to that of the most places of a rate.
+    /// Powers of ten up to the maximum places of a rate, all exactly representable as doubles.
     const POWERS: [f64; 19] =
         [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18];
     match (u64::try_from(mantissa), POWERS.get(usize::from(places))) {
-        #[allow(clippy::cast_precision_loss, clippy::float_arithmetic, reason = "both are exact: it rounds once")]
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::float_arithmetic,
+            reason = "both operands are exact, so only the division rounds"
+        )]
         (Ok(mantissa @ 0..=EXACT_MAX), Some(power)) => mantissa as f64 / power,
-        // Digits always parse.
+        // Digits with an exponent always parse.
         _ => format!("{mantissa}e-{places}").parse().unwrap_or(f64::NAN),
     }
 }
@@ -251,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn doubles_are_the_nearest_at_the_ends_of_their_range() {
+    fn doubles_are_nearest_at_both_ends_of_the_range() {
         let check = |text: &str, double: f64| {
             assert_eq!(rate_double(Rate::parse(text).unwrap()).to_bits(), double.to_bits(), "{text}");
         };
@@ -264,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_short_way_to_a_double_gives_what_parsing_gives() {
+    fn division_and_parsing_give_the_same_double() {
         for mantissa in [1, 3, 7, 8, 11_440, 999_999_999, 9_007_199_254_740_991, 9_007_199_254_740_992] {
             for places in 0..=18 {
                 let rate = Rate::from_parts(mantissa, places).unwrap();

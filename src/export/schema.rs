@@ -1,6 +1,6 @@
 //! The tables of an export and their columns: names, types, nulls and encodings.
 //!
-//! This is the only definition of a column. The writers of Parquet, Arrow and CSV and the reader all use it.
+//! This module is the only definition of the columns. The writers of Parquet, Arrow and CSV and the reader use it.
 //!
 //! **Invariant**: the columns of a part and their types change only together with [`SCHEMA_VERSION`].
 
@@ -10,50 +10,50 @@ use polars_parquet::write::Encoding;
 
 use super::format::Format;
 
-/// The version of the columns below.
+/// The version of the columns that this module defines.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Digits of a rate's column: 20 before the point and 18 after it, so that every rate fits exactly.
+/// Digits of a rate column: 20 before the decimal point and 18 after it, so that every rate fits exactly.
 const RATE_PRECISION: usize = 38;
-/// Places of a rate's column.
+/// Decimal places of a rate column.
 pub(super) const RATE_SCALE: u8 = 18;
-/// Digits of a reported change's column: it has at most 12 on either side of the point.
+/// Digits of a reported-change column: at most 12 on each side of the decimal point.
 const CHANGE_PRECISION: usize = 24;
-/// Places of a reported change's column.
+/// Decimal places of a reported-change column.
 pub(super) const CHANGE_SCALE: u8 = 12;
 
 /// The type of a column's values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
-    /// Text out of few: a dictionary in Arrow and Parquet.
+    /// Text with few distinct values: dictionary-encoded in Arrow and Parquet.
     Name,
     /// Any text.
     Text,
-    /// An instant: microseconds since 1970, UTC.
+    /// A time: microseconds since 1970-01-01, UTC.
     Time,
-    /// A day since 1970-01-01.
+    /// A date: days since 1970-01-01.
     Date,
-    /// A decimal with so many places.
+    /// A fixed-point decimal.
     Decimal {
-        /// Digits in all.
+        /// Total number of digits.
         precision: usize,
-        /// Digits after the point.
+        /// Digits after the decimal point.
         scale: u8,
     },
-    /// The double nearest to the decimal beside it.
+    /// The double nearest to the decimal in the column before it.
     Double,
-    /// A count of decimal places.
+    /// A number of decimal places.
     Places,
-    /// A count of 64 bits.
+    /// An unsigned 64-bit count.
     Count,
-    /// Microseconds.
+    /// A duration in microseconds.
     Micros,
-    /// True or false.
+    /// A boolean.
     Flag,
 }
 
 impl Kind {
-    /// The type of a column in a data frame. A name is text until the frame's builder knows all names.
+    /// The type of a column in a data frame. A name is text here; the frame builder replaces it by a categorical type.
     pub(super) fn data_type(self) -> DataType {
         match self {
             Self::Name | Self::Text => DataType::String,
@@ -84,8 +84,8 @@ impl Kind {
         }
     }
 
-    /// How Parquet stores the values. Nearly every time differs from the one before by little, so differences are
-    /// stored; names and places repeat, so a dictionary is.
+    /// The Parquet encoding of the values. Successive times and counts differ little, so they are delta-encoded; names
+    /// and places repeat, so they are dictionary-encoded.
     pub(super) const fn encoding(self) -> Encoding {
         match self {
             Self::Name | Self::Places => Encoding::RleDictionary,
@@ -100,7 +100,7 @@ impl Kind {
 pub(super) struct Column {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
-    /// Whether a row may have no value.
+    /// True if a row may have no value.
     pub(super) nullable: bool,
 }
 
@@ -136,7 +136,7 @@ pub(super) const CHANGE: Column = Column::new("reported_change_percent", CHANGE_
 pub(super) const CHANGE_PLACES: Column = Column::new("reported_change_places", Kind::Places).or_null();
 pub(super) const CHANGE_NEGATIVE: Column = Column::new("reported_change_negative", Kind::Flag).or_null();
 pub(super) const OBSERVATIONS: Column = Column::new("observation_count", Kind::Count);
-/// Whether a day or a bucket had ended by the recorded time seen.
+/// True if the day or bucket had ended at the recorded time of the commit.
 const COMPLETE: Column = Column::new("complete", Kind::Flag);
 pub(super) const COLLAPSE_WINDOW: Column = Column::new("collapse_window_us", Kind::Micros);
 pub(super) const SEQUENCE: Column = Column::new("sequence", Kind::Count);
@@ -154,7 +154,7 @@ pub(super) const DECIDED: Column = Column::new("decided_time", Kind::Time).or_nu
 pub(super) const NOTE: Column = Column::new("note", Kind::Text).or_null();
 pub(super) const START: Column = Column::new("start_time", Kind::Time);
 
-/// The columns of several lists, one list after the other.
+/// Concatenates lists of columns.
 const fn joined<const COUNT: usize>(lists: &[&[Column]]) -> [Column; COUNT] {
     let mut all = [PAIR; COUNT];
     let (mut filled, mut list) = (0, 0);
@@ -167,15 +167,15 @@ const fn joined<const COUNT: usize>(lists: &[&[Column]]) -> [Column; COUNT] {
         }
         list += 1;
     }
-    assert!(filled == COUNT, "the lists have another number of columns");
+    assert!(filled == COUNT, "COUNT must be the total number of columns in the lists");
     all
 }
 
-/// Of which series a row is.
+/// The columns that identify the series of a row.
 const SERIES: &[Column] = &[PAIR, SOURCE];
-/// A published value.
+/// The columns of a published value.
 const VALUE: &[Column] = &[RATE, RATE_DOUBLE, PLACES, CHANGE, CHANGE_PLACES, CHANGE_NEGATIVE];
-/// A run of a series.
+/// The columns of a run, without its series.
 const RUN: [Column; 10] = joined(&[&[FIRST_OBSERVED, LAST_OBSERVED, RECORDED], VALUE, &[OBSERVATIONS]]);
 
 const RUNS: [Column; 12] = joined(&[SERIES, &RUN]);
@@ -239,8 +239,8 @@ impl Part {
         Self::Quarantine,
     ];
 
-    /// The parts that a tree of partitions is made of.
-    pub(super) fn of_trees() -> impl Iterator<Item = Self> {
+    /// The parts that can be written as a partitioned dataset.
+    pub(super) fn partitionable() -> impl Iterator<Item = Self> {
         [Self::Runs, Self::Daily, Self::Candles].into_iter()
     }
 
@@ -259,7 +259,7 @@ impl Part {
         format!("{stem}.{}", format.extension())
     }
 
-    /// The columns, in the order of the file.
+    /// The columns, in file order.
     pub(super) const fn columns(self) -> &'static [Column] {
         match self {
             Self::Runs => &RUNS,
@@ -274,18 +274,18 @@ impl Part {
         }
     }
 
-    /// The columns that a reader needs: all but the doubles, each of which stands beside its exact decimal.
+    /// The columns that the reader uses: all except the doubles, which duplicate the exact decimals.
     pub(super) fn exact_columns(self) -> Vec<Column> {
         self.columns().iter().copied().filter(|column| column.kind != Kind::Double).collect()
     }
 }
 
-/// Pairs as the schema of Arrow carries them.
+/// Converts key-value pairs to the metadata of an Arrow schema.
 pub(super) fn arrow_metadata(pairs: &[(String, String)]) -> Metadata {
     pairs.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect()
 }
 
-/// The schema of some columns in Arrow.
+/// The Arrow schema of columns.
 pub(super) fn arrow_schema<'a>(columns: impl IntoIterator<Item = &'a Column>) -> ArrowSchema {
     columns.into_iter().map(|column| (column.name.into(), column.arrow_field())).collect()
 }

@@ -1,23 +1,23 @@
-//! The text of an HTML page, as far as a ticker needs it.
+//! Extraction of text from an HTML page, as far as the ticker needs it.
 //!
-//! `html5gum` makes tokens of the markup, as the HTML standard says, without a tree. What is ours is
-//! what they mean for a ticker: block elements end lines, other tags part words; comments,
-//! attributes, scripts, styles and templates are left out. A tree would not serve: building one
-//! costs depth times tags, and formatting elements left open multiply by the blocks that follow, so
-//! that a few megabytes cost minutes or all memory.
+//! `html5gum` splits the markup into tokens according to the HTML standard and builds no tree. This module decides what
+//! the tokens mean for a ticker: block elements end lines, other tags separate words, and comments, attributes,
+//! scripts, styles and templates give no text. A tree parser is not suitable: its cost is nesting depth times tags, and
+//! each unclosed formatting element is repeated in the blocks that follow, so a few megabytes can take minutes or all
+//! memory.
 //!
-//! **Invariant**: time and memory are linear in the page, the stack does not grow with nesting, and
-//! a page cut off anywhere shows no text that the whole hides.
+//! **Invariant**: time and memory are linear in the size of the page, and the stack does not grow with nesting. A
+//! truncated page never gives text that the complete page hides.
 
 use std::mem;
 
 use html5gum::emitters::callback::{Callback, CallbackEmitter, CallbackEvent};
 use html5gum::{Span, State, Tokenizer};
 
-/// Elements whose content is no text of the page and ends only at their own end tag.
+/// Raw elements: their content is not text of the page, and only their own end tag ends them.
 const RAW_ELEMENTS: [&str; 8] = ["script", "style", "title", "textarea", "iframe", "noembed", "noframes", "xmp"];
 
-/// Elements that begin and end a line.
+/// Elements that start a new line of text at their start and at their end.
 #[rustfmt::skip]
 const BLOCK_ELEMENTS: [&str; 56] = [
     "address", "article", "aside", "blockquote", "body", "br", "caption", "center", "dd", "details", "dialog", "dir",
@@ -27,46 +27,46 @@ const BLOCK_ELEMENTS: [&str; 56] = [
     "title", "tr", "ul", "video", "audio",
 ];
 
-/// Bytes at the page's end among which an entity without its semicolon counts as broken off; longer
-/// than any entity that could be part of a quote.
+/// How close to the end of the page, in bytes, an entity without its semicolon counts as truncated. The limit is longer
+/// than every entity that can be part of a quote.
 const BROKEN_ENTITY_BYTES_MAX: usize = 32;
 
-/// Whether the page is HTML: its first visible character opens a tag, a comment or a declaration.
+/// Returns true if the page is HTML: its first visible character opens a tag, a comment or a declaration.
 ///
-/// The beginning alone decides, so that no article that quotes a tag turns a text into markup.
+/// Only the beginning decides, so that a plain text with an HTML tag in an article stays plain text.
 pub(super) fn is_html(page: &str) -> bool {
     let mut head = page.trim_start().chars();
     head.next() == Some('<') && head.next().is_some_and(|c| c.is_ascii_alphabetic() || matches!(c, '!' | '/' | '?'))
 }
 
-/// The text of an HTML page.
+/// Returns the text of an HTML page.
 pub(super) fn html_text(html: &str) -> String {
-    let html = without_broken_entity(html);
-    let mut reader = Reader::default();
-    let mut tokenizer = Tokenizer::new_with_emitter(html, CallbackEmitter::new(Tokens::default()));
+    let html = without_truncated_entity(html);
+    let mut extractor = Extractor::default();
+    let mut tokenizer = Tokenizer::new_with_emitter(html, CallbackEmitter::new(TagNames::default()));
     while let Some(Ok(token)) = tokenizer.next() {
-        if let Some(state) = reader.read(&token) {
+        if let Some(state) = extractor.add(&token) {
             tokenizer.set_state(state);
         }
     }
-    reader.text.0
+    extractor.text.0
 }
 
-/// The page without an entity that its end breaks off: `5&#37` may have been going to be `5&#375;`.
-fn without_broken_entity(html: &str) -> &str {
+/// Removes an entity that the end of the page truncates: `5&#37` can be the beginning of `5&#375;`.
+fn without_truncated_entity(html: &str) -> &str {
     match html.rfind('&') {
         Some(at) if html.len() - at <= BROKEN_ENTITY_BYTES_MAX && !html[at..].contains(';') => {
-            let is_part = |c: char| c.is_ascii_alphanumeric() || c == '#';
-            if html[at + 1..].chars().all(is_part) { &html[..at] } else { html }
+            let is_entity_char = |c: char| c.is_ascii_alphanumeric() || c == '#';
+            if html[at + 1..].chars().all(is_entity_char) { &html[..at] } else { html }
         }
         _ => html,
     }
 }
 
-/// What of a page's markup is looked at.
+/// A token that matters for the text of a page.
 enum Token {
     Text(String),
-    /// A start tag; its name is in lower case.
+    /// A start tag, with its name in lower case. `is_closed` is true for `<name/>`.
     Start {
         name: String,
         is_closed: bool,
@@ -76,14 +76,14 @@ enum Token {
     },
 }
 
-/// Turns the tokenizer's events into tokens. Attributes are passed over, however many there are.
+/// Converts events of the tokenizer to tokens. Skips attributes without storing them.
 #[derive(Default)]
-struct Tokens {
-    /// Name of the tag being read.
+struct TagNames {
+    /// Name of the start tag that the tokenizer is reading.
     open: String,
 }
 
-impl Callback<Token, ()> for Tokens {
+impl Callback<Token, ()> for TagNames {
     fn handle_event(&mut self, event: CallbackEvent<'_>, _: Span<()>) -> Option<Token> {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         match event {
@@ -105,22 +105,23 @@ impl Callback<Token, ()> for Tokens {
     }
 }
 
+/// Collects the text of tokens.
 #[derive(Default)]
-struct Reader {
+struct Extractor {
     text: Text,
-    /// Whether a raw element is open; the tokenizer knows which.
+    /// True inside a raw element. The tokenizer knows which element it is.
     in_raw: bool,
-    /// How many `pre` are open, in which line ends count.
+    /// Number of open `pre` elements, in which line ends are kept.
     pre_depth: u32,
-    /// How many `template` are open, of which nothing is shown.
+    /// Number of open `template` elements, which give no text.
     hidden_depth: u32,
-    /// How many `svg` and `math` are open, in which `<title/>` is whole.
+    /// Number of open `svg` and `math` elements, in which `<title/>` needs no end tag.
     foreign_depth: u32,
 }
 
-impl Reader {
-    /// Takes in a token. Gives how to read on, where the tag says so.
-    fn read(&mut self, token: &Token) -> Option<State> {
+impl Extractor {
+    /// Adds a token. Returns the state that the tokenizer must change to, if the tag requires it.
+    fn add(&mut self, token: &Token) -> Option<State> {
         match token {
             Token::Text(text) => {
                 if !self.in_raw && self.hidden_depth == 0 {
@@ -131,7 +132,7 @@ impl Reader {
             Token::Start { name, is_closed } => {
                 let is_foreign = matches!(name.as_str(), "svg" | "math");
                 self.count_open(name, i32::from(!(is_foreign && *is_closed)));
-                self.part(name);
+                self.separate(name);
                 let state = raw_state(name).filter(|_| !(*is_closed && self.foreign_depth > 0));
                 self.in_raw = state.is_some();
                 state
@@ -139,25 +140,25 @@ impl Reader {
             Token::End { name } => {
                 self.in_raw = false;
                 self.count_open(name, -1);
-                self.part(name);
+                self.separate(name);
                 None
             }
         }
     }
 
-    fn count_open(&mut self, name: &str, more: i32) {
+    fn count_open(&mut self, name: &str, change: i32) {
         let depth = match name {
             "pre" => &mut self.pre_depth,
             "template" => &mut self.hidden_depth,
             "svg" | "math" => &mut self.foreign_depth,
             _ => return,
         };
-        *depth = depth.saturating_add_signed(more);
+        *depth = depth.saturating_add_signed(change);
     }
 
-    /// What a tag does to the text around it: a page that shows `<b>0.01</b><i>5%</i>` parts the
-    /// two by style, so they are never joined.
-    fn part(&mut self, name: &str) {
+    /// Separates the text before and after a tag. Style separates the two numbers in `<b>0.01</b><i>5%</i>`, so the
+    /// extractor must not join them.
+    fn separate(&mut self, name: &str) {
         if self.hidden_depth > 0 {
             return;
         }
@@ -169,7 +170,7 @@ impl Reader {
     }
 }
 
-/// How the content of a raw element is read.
+/// Returns the tokenizer state for the content of a raw element.
 fn raw_state(name: &str) -> Option<State> {
     match name {
         "script" => Some(State::ScriptData),
@@ -187,7 +188,7 @@ impl Text {
         for c in text.chars() {
             match c {
                 '\n' if is_pre => self.end_line(),
-                // Whatever ends a line of text does not end one of HTML.
+                // Line ends of plain text are spaces in HTML.
                 c if c.is_ascii_whitespace() || matches!(c, '\u{b}' | '\u{85}' | '\u{2028}' | '\u{2029}') => {
                     self.space();
                 }
@@ -220,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn html_begins_with_a_tag() {
+    fn page_is_html_if_it_begins_with_a_tag() {
         let check = |page: &str, expect: bool| assert_eq!(is_html(page), expect, "{page}");
         for page in ["<!DOCTYPE html>", "\n <html>", "<p", "</p>", "<!-- a -->", "<?xml version='1.0'?>"] {
             check(page, true);
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_markup() {
+    fn block_tags_end_lines_and_other_tags_separate_words() {
         let check = |html: &str, expect: &str| assert_eq!(html_text(html), expect, "{html}");
         check("<ul><li>a</li><li>b</li></ul>", "a\nb\n");
         check("a<br>b<BR/>c", "a\nb\nc");
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn entities() {
+    fn entities_are_decoded_once() {
         let check = |html: &str, expect: &str| assert_eq!(html_text(html), expect, "{html}");
         check("KGS&#47;USD &equals; 1&nbsp;&minus;0&percnt;", "KGS/USD = 1\u{a0}\u{2212}0%");
         check("&#x2212;&#X25;&#37;", "\u{2212}%%");
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entity_that_the_end_of_the_page_breaks_off_is_no_text() {
+    fn entity_truncated_by_the_end_of_the_page_is_removed() {
         let check = |html: &str, expect: &str| assert_eq!(html_text(html), expect, "{html}");
         check("5&#375;", "5\u{177}");
         check("5&#37", "5");
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_made_to_hurt_take_linear_time() {
+    fn hostile_pages_take_linear_time() {
         let repeat = |piece: &str| piece.repeat(1024 * 1024 / piece.len());
         let attributes = (0..100_000).map(|index| format!(" a{index}")).collect::<Vec<_>>().concat();
         for page in [
@@ -303,12 +304,12 @@ mod tests {
             format!("</a{attributes}>"),
             format!("{}KGS{}", "<div>".repeat(100_000), "</div>".repeat(100_000)),
         ] {
-            // No clock is needed: steps that grow with the square of 1 MiB would take hours.
+            // The test needs no clock: quadratic time for 1 MiB would take hours.
             assert!(html_text(&page).len() <= page.len(), "{}", &page[..20]);
         }
     }
 
-    /// What a whole parser shows, spaces apart.
+    /// Returns the text that a complete HTML parser extracts, without white space.
     fn reference(html: &str) -> String {
         let document = Html::parse_fragment(html);
         let is_raw = |name: &str| RAW_ELEMENTS.contains(&name);
@@ -325,7 +326,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn the_text_is_that_of_a_whole_parser(
+        fn text_equals_that_of_a_complete_parser(
             pieces in prop::collection::vec(
                 prop::sample::select(vec![
                     "<div>", "</div>", "<span>", "</span>", "<!--", "-->", "--!>", "-", "!", "<!", "<?", "<", ">", "\"", "'",
@@ -335,14 +336,14 @@ mod tests {
                 0..24,
             ),
         ) {
-            // Not an entity's beginning at the end: that is cut off here and read there.
+            // The space keeps an entity away from the end, where only `html_text` would remove it.
             let html = pieces.concat() + " ";
             let text: String = html_text(&html).chars().filter(|c| !c.is_whitespace()).collect();
             prop_assert_eq!(text, reference(&html), "{}", html);
         }
 
         #[test]
-        fn anything_has_a_text(html in any::<String>(), soup in "[<>/!a-c&;#x0-9'\"= -]{0,64}") {
+        fn any_input_is_accepted(html in any::<String>(), soup in "[<>/!a-c&;#x0-9'\"= -]{0,64}") {
             html_text(&html);
             html_text(&soup);
         }

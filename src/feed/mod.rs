@@ -1,7 +1,7 @@
-//! What publishers print, read into ticks: the ticker page, the tables of central banks, and the CSV that people keep.
+//! Parsers of published quotes: the ticker page, the tables of five central banks, and CSV files.
 //!
-//! **Invariant**: pure functions of bytes. Nothing here reads a clock, so a page without a date is
-//! an error and never "now"; nothing is guessed, so a quote that cannot be read whole is named.
+//! **Invariant**: every parser is a pure function of bytes. No parser reads a clock, so a page without a date is an
+//! error and never gets the current time. No parser guesses: a quote that is not complete and valid is refused by name.
 
 mod bank;
 mod html_text;

@@ -1,6 +1,6 @@
-//! Bodies as a broken server, a bad line or an enemy would send them: what was recorded, mutated.
+//! Mutations of recorded bodies, as a faulty server, a faulty connection or an attacker might send them.
 //!
-//! The ordinary run mutates each recorded body 300 times; `SILKRATE_FUZZ_MUTATIONS` sets another number.
+//! By default each recorded body is mutated 300 times. `SILKRATE_FUZZ_MUTATIONS` sets another number.
 
 use std::env;
 
@@ -9,25 +9,25 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 const MUTATIONS_VARIABLE: &str = "SILKRATE_FUZZ_MUTATIONS";
 
-/// The same mutations in every run.
+/// Returns a test runner with a fixed seed, so that every run uses the same mutations.
 pub(super) fn runner() -> TestRunner {
     let mutations = env::var(MUTATIONS_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(300);
     let config = ProptestConfig { cases: mutations, failure_persistence: None, ..ProptestConfig::default() };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
 
-/// What may be done to a body.
+/// One change of a body.
 #[derive(Clone, Debug)]
 pub(super) enum Mutation {
     Set(usize, u8),
     Insert(usize, Vec<u8>),
     Remove(usize, usize),
     Repeat(usize, usize),
-    /// Two stretches of different lengths change places.
+    /// Exchanges two ranges, which may have different lengths.
     Swap(usize, usize, usize, usize),
 }
 
-/// Some of them, to be done one after the other.
+/// One to five mutations, applied one after the other.
 pub(super) fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
     let at = any::<prop::sample::Index>().prop_map(|index| index.index(1 << 20));
     let length = 1..200_usize;
@@ -78,7 +78,7 @@ pub(super) fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
     prop::collection::vec(mutation, 1..6)
 }
 
-/// A body after all that was done to it.
+/// Returns the body after all mutations.
 pub(super) fn mutated(body: &[u8], mutations: &[Mutation]) -> Vec<u8> {
     let mut body = body.to_vec();
     for mutation in mutations {
@@ -92,18 +92,18 @@ fn apply(body: &mut Vec<u8>, mutation: &Mutation) {
         return;
     }
     let size = body.len();
-    let stretch = |at: usize, length: usize| at % size..(at % size + length).min(size);
+    let range_at = |at: usize, length: usize| at % size..(at % size + length).min(size);
     match mutation {
         Mutation::Set(at, byte) => body[at % size] = *byte,
         Mutation::Insert(at, piece) => drop(body.splice(at % size..at % size, piece.iter().copied())),
-        Mutation::Remove(at, length) => drop(body.drain(stretch(*at, *length))),
+        Mutation::Remove(at, length) => drop(body.drain(range_at(*at, *length))),
         Mutation::Repeat(at, length) => {
-            let range = stretch(*at, *length);
+            let range = range_at(*at, *length);
             let copy = body[range.clone()].to_vec();
             drop(body.splice(range.end..range.end, copy));
         }
         Mutation::Swap(a, m, b, n) => {
-            let (first, second) = (stretch(*a, *m), stretch(*b, *n));
+            let (first, second) = (range_at(*a, *m), range_at(*b, *n));
             let (first, second) = if first.start <= second.start { (first, second) } else { (second, first) };
             if first.end <= second.start {
                 let (left, right) = (body[first.clone()].to_vec(), body[second.clone()].to_vec());

@@ -1,37 +1,38 @@
-//! Finds quotes in a line of text: pair, `=`, decimal, percentage.
+//! Scanner for quotes in a line of text: pair, `=`, decimal, percentage.
 //!
-//! Knows the shape of a quote and judges none of its members, so that a bad one can be named.
+//! The scanner knows the form of a quote but does not validate its fields, so that a quote with an invalid field can be
+//! refused by name.
 //!
-//! **Invariant**: what is found in a text is found in every longer text that begins with it, up to
-//! the last whole quote; a page cut off anywhere therefore never shows a quote that was not there.
-//! Time is linear in the line: no two `=` look at the same characters.
+//! **Invariant**: a quote found in a text is also found in every longer text that begins with it. A truncated page
+//! therefore never gives a quote that the complete page does not have. Time is linear in the line, because scans from
+//! two different `=` never read the same characters.
 
-/// A pair, a rate and a percentage that stand together, as written.
+/// A pair, a rate and a percentage that belong together, as written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct RawQuote<'a> {
     pub(super) base: &'a str,
     pub(super) quote: &'a str,
     pub(super) rate: &'a str,
-    /// With its sign, without the percent sign.
+    /// The percentage with its sign and without the percent sign.
     pub(super) change: &'a str,
 }
 
-/// Most words between `=` and `%`. Two make a quote; a few more are one with spaces in its number,
-/// to be refused by name; beyond that it is prose.
+/// Most words between `=` and `%`. A valid quote has two words. With a few more words it is a quote with spaces in its
+/// number, which is refused by name. With more words than this limit it is prose.
 const QUOTE_WORDS_MAX: usize = 6;
 
-/// What broken tickers print for a number that they lack.
-const NO_NUMBERS: [&str; 4] = ["NaN", "Infinity", "null", "undefined"];
+/// Words that a faulty ticker prints instead of a number.
+const NOT_NUMBERS: [&str; 4] = ["NaN", "Infinity", "null", "undefined"];
 
-/// The quotes of one line, in order.
+/// Returns the quotes of one line, in order.
 pub(super) fn quotes(line: &str) -> Quotes<'_> {
     Quotes { line, at: 0 }
 }
 
-/// See [`quotes`].
+/// Iterator over the quotes of a line; see [`quotes`].
 pub(super) struct Quotes<'a> {
     line: &'a str,
-    /// Where to look on: after the last `=` seen, or after the last quote.
+    /// Where the scan continues: after the last `=`, or after the last quote.
     at: usize,
 }
 
@@ -44,7 +45,7 @@ impl<'a> Iterator for Quotes<'a> {
             let (before, after) = (&self.line[..equals], &self.line[equals + 1..]);
             self.at = equals + 1;
             let Some((_, base, quote)) = pair_at_end(before) else { continue };
-            if let Members::Whole { rate, change, length } = members(after) {
+            if let Values::Complete { rate, change, length } = scan_values(after) {
                 self.at += length;
                 return Some(RawQuote { base, quote, rate, change });
             }
@@ -52,33 +53,33 @@ impl<'a> Iterator for Quotes<'a> {
     }
 }
 
-/// The quote that the end of `line` breaks off, as much of it as is there: from its pair on.
+/// Returns the quote that the end of `line` truncates, from its pair to the end of the line.
 ///
-/// `in_marquee` says that quotes stand right before the line; only then does a bullet with a few
-/// capitals count, which elsewhere is a list's last item.
-pub(super) fn cut_off(line: &str, in_marquee: bool) -> Option<&str> {
+/// `in_marquee` is true if the line before `line` has quotes. A bullet with a few capital letters is a truncated quote
+/// only then, or after a quote on the same line. Elsewhere it is the last item of a list.
+pub(super) fn truncated_quote(line: &str, in_marquee: bool) -> Option<&str> {
     let line = line.trim_matches(is_space);
     if let Some((before, after)) = line.rsplit_once('=')
         && let Some((start, ..)) = pair_at_end(before)
-        && matches!(members(after), Members::CutOff)
+        && matches!(scan_values(after), Values::Truncated)
     {
         return Some(&line[start..]);
     }
-    // Several quotes may stand on the line: look at what follows the last of them.
-    let (behind_quote, tail) = match line.rsplit_once('%') {
+    // The line may have several quotes: only the text after the last one matters.
+    let (after_quote, tail) = match line.rsplit_once('%') {
         Some((_, tail)) => (true, tail.trim_start_matches(is_space)),
         None => (false, line),
     };
     let rest = tail.trim_start_matches(|c| is_space(c) || is_bullet(c));
     let code = |text: &str| text.len() <= 3 && text.bytes().all(|byte| byte.is_ascii_uppercase());
-    let broken = match rest.split_once('/') {
+    let is_truncated = match rest.split_once('/') {
         Some((base, quote)) => base.len() == 3 && code(base) && code(quote),
-        None => (in_marquee || behind_quote) && rest.len() < tail.len() && !rest.is_empty() && code(rest),
+        None => (in_marquee || after_quote) && rest.len() < tail.len() && !rest.is_empty() && code(rest),
     };
-    broken.then_some(rest)
+    is_truncated.then_some(rest)
 }
 
-/// A space for the eye, whatever its width; no-break and zero-width ones too.
+/// Returns true for white space of any width, including no-break and zero-width characters.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{200b}' | '\u{feff}')
 }
@@ -88,72 +89,72 @@ fn is_bullet(c: char) -> bool {
 }
 
 fn is_sign(c: char) -> bool {
-    // Dashes are listed so that a change written with one is refused by name: whether it means a
-    // minus or a range is the publisher's secret. U+2212 is the minus sign proper.
+    // Dashes are included so that a percentage with a dash is refused by name: a dash can mean a minus or a range.
+    // U+2212 is the typographic minus sign.
     matches!(c, '+' | '-' | '\u{2212}' | '\u{2013}' | '\u{2014}')
 }
 
-/// Where the pair that ends `text` starts, its base and its quote, if nothing grows into the base
-/// from the left.
+/// Returns the start, the base and the quote of the pair at the end of `text`. Returns `None` if there is no pair, or
+/// if the pair is the end of a longer word or path.
 fn pair_at_end(text: &str) -> Option<(usize, &str, &str)> {
     let (rest, quote) = code_at_end(text.trim_end_matches(is_space))?;
     let rest = rest.trim_end_matches(is_space).strip_suffix('/')?;
     let (rest, base) = code_at_end(rest.trim_end_matches(is_space))?;
-    let grows = rest.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '/'));
-    (!grows).then_some((rest.len(), base, quote))
+    let is_longer_word = rest.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '/'));
+    (!is_longer_word).then_some((rest.len(), base, quote))
 }
 
-/// Three ASCII letters of either case, and what is before them.
+/// Splits three ASCII letters of either case from the end of `text`. Returns the text before them, and the letters.
 fn code_at_end(text: &str) -> Option<(&str, &str)> {
     let (rest, code) = text.split_at_checked(text.len().checked_sub(3)?)?;
     code.bytes().all(|byte| byte.is_ascii_alphabetic()).then_some((rest, code))
 }
 
-/// What follows a pair and its `=`.
-enum Members<'a> {
-    /// Numbers, the last of them with a percent sign that ends after `length` bytes.
-    Whole { rate: &'a str, change: &'a str, length: usize },
-    /// Numbers or none, then the end of the text.
-    CutOff,
-    /// Something that is no quote.
+/// The text after a pair and its `=`.
+enum Values<'a> {
+    /// A rate and a percentage. The percent sign ends at byte `length`.
+    Complete { rate: &'a str, change: &'a str, length: usize },
+    /// Zero or more numbers, and then the end of the text.
+    Truncated,
+    /// Text that is not a quote.
     Other,
 }
 
-fn members(text: &str) -> Members<'_> {
+fn scan_values(text: &str) -> Values<'_> {
     let mut words: Vec<(usize, usize)> = Vec::with_capacity(QUOTE_WORDS_MAX);
     let mut at = 0;
     loop {
         at = text.len() - text[at..].trim_start_matches(is_space).len();
         let rest = &text[at..];
         if rest.is_empty() {
-            return Members::CutOff;
+            return Values::Truncated;
         }
         if rest.starts_with('%') {
-            return whole(text, &words, at);
+            return rate_and_change(text, &words, at);
         }
         let end = at + number_length(rest);
         let after = text[end..].chars().next();
         if words.len() == QUOTE_WORDS_MAX || end == at || after.is_some_and(|c| c != '%' && !is_space(c)) {
-            return Members::Other;
+            return Values::Other;
         }
-        // At the end of the text a word may be half of one: `0.` of `0.00196`.
+        // The end of the text may truncate a word: `0.` of `0.00196`.
         if after.is_none() {
-            return Members::CutOff;
+            return Values::Truncated;
         }
         if !is_number_like(&text[at..end]) {
-            return Members::Other;
+            return Values::Other;
         }
         words.push((at, end));
         at = end;
     }
 }
 
-/// Rate and change out of the words before the `%` at `percent`: the last word is the change, with
-/// a sign that stands apart from it; all others are the rate.
-fn whole<'a>(text: &'a str, words: &[(usize, usize)], percent: usize) -> Members<'a> {
+/// Splits the words before the `%` at byte `percent` into rate and change. The last word is the change, together with a
+/// sign that is a word of its own; all words before are the rate.
+fn rate_and_change<'a>(text: &'a str, words: &[(usize, usize)], percent: usize) -> Values<'a> {
     let is_lone_sign = |&(start, end): &(usize, usize)| text[start..end].chars().all(is_sign);
     let (rate_words, change_words) = match words.len() {
-        0 | 1 => return Members::Other,
+        0 | 1 => return Values::Other,
         count if count > 2 && is_lone_sign(&words[count - 2]) => words.split_at(count - 2),
         count => words.split_at(count - 1),
     };
@@ -161,13 +162,13 @@ fn whole<'a>(text: &'a str, words: &[(usize, usize)], percent: usize) -> Members
         (Some((start, _)), Some((_, end))) => &text[*start..*end],
         _ => "",
     };
-    Members::Whole { rate: span(rate_words), change: span(change_words), length: percent + 1 }
+    Values::Complete { rate: span(rate_words), change: span(change_words), length: percent + 1 }
 }
 
-/// How much of the head of `text` could belong to a number, well written or not.
+/// Returns how many bytes at the start of `text` can belong to a number, valid or not.
 fn number_length(text: &str) -> usize {
     if let Some(word) =
-        NO_NUMBERS.iter().find(|word| text.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word)))
+        NOT_NUMBERS.iter().find(|word| text.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word)))
     {
         return word.len();
     }
@@ -176,12 +177,12 @@ fn number_length(text: &str) -> usize {
     text.find(|c: char| !in_number(c)).unwrap_or(text.len())
 }
 
-/// Whether a reader would take the word for a number, if a badly written one. A comma or point at
-/// its end belongs to a sentence.
+/// Returns true if a person would read the word as a number, valid or not. A comma or point at the end of the word
+/// belongs to the sentence, so such a word is not a number.
 fn is_number_like(word: &str) -> bool {
     let digits = word.trim_start_matches(is_sign);
     digits.is_empty()
-        || NO_NUMBERS.iter().any(|no_number| no_number.eq_ignore_ascii_case(digits))
+        || NOT_NUMBERS.iter().any(|word| word.eq_ignore_ascii_case(digits))
         || (digits.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '.' | ','))
             && digits.ends_with(|c: char| c.is_ascii_digit()))
 }
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_is_pair_equals_decimal_percentage() {
+    fn quote_is_pair_equals_decimal_percentage() {
         let check = |line: &str, expect: &[&str]| assert_eq!(found(line), expect, "{line}");
         check("\u{2022} KZT/USD = 0.00196 -0%", &["KZT/USD 0.00196 -0"]);
         check("KZT/USD=0.00196 +0.54%", &["KZT/USD 0.00196 +0.54"]);
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_a_quote() {
+    fn other_text_is_not_a_quote() {
         for line in [
             "",
             "=",
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_member_does_not_hide_a_quote() {
+    fn quote_with_invalid_field_is_found() {
         let check = |line: &str, expect: &str| assert_eq!(found(line), [expect], "{line}");
         check("XXX/USD = 1.2 0%", "XXX/USD 1.2 0");
         check("kgs/usd = 1.2 0%", "kgs/usd 1.2 0");
@@ -260,9 +261,9 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_page_may_break_a_quote_off() {
+    fn quote_truncated_by_the_end_of_a_page_is_found() {
         let check = |line: &str, in_marquee: bool, expect: Option<&str>| {
-            assert_eq!(cut_off(line, in_marquee), expect, "{line}");
+            assert_eq!(truncated_quote(line, in_marquee), expect, "{line}");
         };
         for whole in ["\u{2022} TJS/USD = 0.10899 -0%", "KGS/USD = 0.01 0% \u{2022} TJS/USD = 0.10899 -0%"] {
             check(whole, true, None);
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_megabytes_takes_linear_time() {
+    fn long_line_takes_linear_time() {
         for piece in ["KGS/USD=", "KGS/USD = 1 ", "= ", "KGS / ", "1 ", "%", "KGS/USD = 1e"] {
             assert!(found(&piece.repeat(4 * 1024 * 1024 / piece.len())).is_empty(), "{piece}");
         }

@@ -1,14 +1,14 @@
-//! Ticks in CSV: `pair,source,observed_time,rate[,reported_change_percent]`, columns in any order.
+//! Reader of ticks in CSV: `pair,source,observed_time,rate[,reported_change_percent]`, columns in any order.
 //!
-//! A file of runs as an export writes it is read too: a row of it gives two ticks, the first and the last of the run, or
-//! one where these are the same. What was between them is not in it.
+//! The reader also accepts a file of runs that an export wrote. A row of such a file gives two ticks, the first and the
+//! last of the run, or one tick if both are the same instant. The file does not have the observations between them.
 //!
-//! A file is read line by line, so that a stray quote spoils its own line and not the rest of the file, and a line's
-//! number is exact whatever the line endings.
+//! The reader parses each line separately. An unmatched quotation mark therefore affects only its own line, and line
+//! numbers are exact for every kind of line ending.
 //!
-//! **Invariant**: every line that is not blank is a row or a problem under its number, and memory is bounded by
-//! [`TICK_CSV_LINE_BYTES_MAX`]. Only a line's shape and the form of its time are judged here; values are judged where
-//! they are taken in, so that one refusal reads the same for a file and for a client.
+//! **Invariant**: a line that is not blank gives either ticks or an error with its line number. Memory is bounded by
+//! [`TICK_CSV_LINE_BYTES_MAX`]. The reader validates only the form of a line and of its time. Ingest validates the
+//! other values, so that an error has the same text for a file and for a client.
 
 use std::io::{self, BufRead, Read as _};
 
@@ -16,12 +16,12 @@ use thiserror::Error;
 
 use crate::domain::{Timestamp, TimestampError, truncate_for_display};
 
-/// Longest line of a CSV file, its ending not counted.
+/// Longest line of a CSV file, in bytes, without its line ending.
 pub const TICK_CSV_LINE_BYTES_MAX: usize = 4_096;
 
-/// Columns of ticks.
+/// Columns of a file of ticks.
 const TICK_NAMES: [&str; 5] = ["pair", "source", OBSERVED, "rate", "reported_change_percent"];
-/// Columns of runs, as an export writes them.
+/// Columns of a file of runs, as an export writes them.
 const RUN_NAMES: [&str; 12] = [
     "pair",
     "source",
@@ -42,58 +42,58 @@ const LAST_OBSERVED: &str = "last_observed_time";
 const PLACES: &str = "published_places";
 const COLUMNS: &str = "pair, source, observed_time, rate and, if wanted, reported_change_percent";
 
-/// Why a header cannot be used.
+/// Why the header is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TickCsvHeaderError {
-    /// No line at all.
+    /// The file has no lines.
     #[error("the file is empty")]
     Empty,
-    /// A column that must be there.
+    /// A required column is missing.
     #[error("line 1: the header has no column '{0}'; the columns are {COLUMNS}")]
     Missing(&'static str),
-    /// A column twice.
+    /// A column appears twice.
     #[error("line 1: the header has column '{0}' twice")]
-    Twice(String),
-    /// A column that means nothing here: leaving it out in silence could lose what was meant.
+    Duplicate(String),
+    /// A column is unknown. Ignoring it could lose data that the author meant to send.
     #[error("line 1: column '{0}' is not known; the columns are {COLUMNS}")]
     Unknown(String),
-    /// A line that cannot be a header.
+    /// The first line cannot be parsed as CSV.
     #[error("line 1: {0}")]
     Line(TickCsvRowError),
 }
 
-/// Why a row is no tick.
+/// Why a row gives no tick.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TickCsvRowError {
-    /// Longer than any row is.
-    #[error("the line is over {TICK_CSV_LINE_BYTES_MAX} bytes long")]
+    /// The line is longer than the limit.
+    #[error("the line is longer than {TICK_CSV_LINE_BYTES_MAX} bytes")]
     TooLong,
-    /// Not text.
+    /// The line is not UTF-8.
     #[error("the line is not UTF-8")]
     NotUtf8,
-    /// A quote that never closes, or the like.
-    #[error("the quotes do not fit; a row stands on one line")]
+    /// The quotation marks are not valid CSV, for example because one is not closed.
+    #[error("the quotation marks do not match; write each row on one line")]
     Quotes,
-    /// Too few or too many fields.
-    #[error("{found} fields where the header has {expected}")]
-    Fields {
-        /// Columns of the header.
+    /// The row has too few or too many fields.
+    #[error("the header has {expected} fields, this row has {found}")]
+    FieldCount {
+        /// Fields of the header.
         expected: usize,
-        /// Of this line.
+        /// Fields of this row.
         found: usize,
     },
-    /// Nothing in a required field.
+    /// A required field is empty.
     #[error("{0} is empty")]
     Missing(&'static str),
-    /// A time that is none.
+    /// The time is invalid.
     #[error("{column}: {problem}")]
     Time {
-        /// Which.
+        /// Column of the time.
         column: &'static str,
-        /// What is wrong with it.
+        /// Why the time is invalid.
         problem: TimestampError,
     },
-    /// A run that ends before it begins.
+    /// The run ends before it begins.
     #[error("last_observed_time {last} is before first_observed_time {first}")]
     Reversed {
         /// First observed time.
@@ -101,17 +101,17 @@ pub enum TickCsvRowError {
         /// Last observed time.
         last: Timestamp,
     },
-    /// A rate that lost or won zeros on its way through another program.
-    #[error("rate '{rate}' has not the {places} places that published_places says; keep the column as text")]
+    /// Another program removed or added zeros at the end of the rate.
+    #[error("rate '{rate}' does not have the {places} places of published_places; keep the column as text")]
     Places {
-        /// As written.
+        /// The rate as written.
         rate: String,
-        /// As written.
+        /// The value of `published_places` as written.
         places: String,
     },
 }
 
-/// Where the columns stand.
+/// Positions of the columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Header {
     pair: usize,
@@ -122,64 +122,64 @@ struct Header {
     count: usize,
 }
 
-/// Which columns say when.
+/// Positions of the time columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Observed {
-    /// Of a tick.
-    Once(usize),
-    /// Of a run; and where its published places stand.
+    /// The observed time of a tick.
+    Tick(usize),
+    /// The first and last observed time of a run, and its published places.
     Run { first: usize, last: usize, places: usize },
 }
 
-/// What a line says.
+/// The values of a tick. Except for the time, the values are not validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TickCsvValues {
-    /// Like `KGS/USD`, unjudged as are the other texts.
+    /// The pair, like `KGS/USD`.
     pub pair: String,
-    /// A slug.
+    /// The slug of the source.
     pub source: String,
-    /// UTC; a bare date is that day's start.
+    /// Observed time. A date without a time is the start of that day in UTC.
     pub observed_time: Timestamp,
-    /// A decimal.
+    /// The rate, a decimal.
     pub rate: String,
-    /// None if there is no such column or its field is empty.
+    /// The reported change; none if the file has no such column or the field is empty.
     pub reported_change_percent: Option<String>,
 }
 
-/// A line that gave a tick, or why it did not.
+/// A tick of a line, or the error of that line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TickCsvRow {
-    /// From 1, which is the header's.
+    /// Line number in the file. The header is line 1.
     pub line: u64,
-    /// Values as written, spaces around them left out.
+    /// Values as written, without spaces around them.
     pub tick: Result<TickCsvValues, TickCsvRowError>,
 }
 
-/// Reads rows behind a header. Fails as its file does; a malformed row is an item, not a failure.
+/// Reads the rows after a header. Fails only if reading the file fails: a malformed row is an item with an error.
 #[derive(Debug)]
 pub struct TickCsv<R> {
     lines: Lines<R>,
     header: Header,
-    /// The last tick of the run whose first was the latest item.
+    /// The last tick of the run that gave the latest item, if that item was the first tick of the run.
     last: Option<TickCsvValues>,
 }
 
-/// Why there are no rows.
+/// Why a file gives no rows.
 #[derive(Debug, Error)]
 pub enum TickCsvError {
-    /// The input failed.
+    /// Reading the file failed.
     #[error(transparent)]
     Read(#[from] io::Error),
-    /// The first line names no usable columns.
+    /// The header is refused.
     #[error(transparent)]
     Header(#[from] TickCsvHeaderError),
 }
 
 impl<R: BufRead> TickCsv<R> {
-    /// Reads the header, the first line.
+    /// Reads the header from the first line.
     ///
     /// # Errors
-    /// Any [`TickCsvError`].
+    /// Returns a [`TickCsvError`] if reading fails or the header is refused.
     pub fn new(input: R) -> Result<Self, TickCsvError> {
         let mut lines = Lines { input, buffer: Vec::new(), number: 0, bytes: 0 };
         let Some(first) = lines.next()? else { return Err(TickCsvHeaderError::Empty.into()) };
@@ -187,15 +187,15 @@ impl<R: BufRead> TickCsv<R> {
         Ok(Self { lines, header, last: None })
     }
 
-    /// Bytes of the file that have been read.
+    /// Returns how many bytes of the file have been read.
     pub fn bytes(&self) -> u64 {
         self.lines.bytes
     }
 
-    /// The next tick of a row that is not blank; none at the end.
+    /// Returns the next tick, or the error of the next line that is not blank; `None` at the end of the file.
     ///
     /// # Errors
-    /// Those of the input.
+    /// Returns the I/O error if reading fails.
     pub fn next_row(&mut self) -> io::Result<Option<TickCsvRow>> {
         if let Some(last) = self.last.take() {
             return Ok(Some(TickCsvRow { line: self.lines.number, tick: Ok(last) }));
@@ -216,7 +216,7 @@ impl<R: BufRead> TickCsv<R> {
     }
 }
 
-/// Whether a file that begins with `head` is CSV: its first line names a column `pair`.
+/// Returns true if a file that begins with `head` is CSV: its first line has a column `pair`.
 pub fn begins_as_tick_csv(head: &[u8]) -> bool {
     let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let Ok(first) = std::str::from_utf8(first) else { return false };
@@ -233,7 +233,7 @@ impl Header {
                 return Err(TickCsvHeaderError::Unknown(truncate_for_display(name)));
             }
             if names[..at].contains(name) {
-                return Err(TickCsvHeaderError::Twice(name.clone()));
+                return Err(TickCsvHeaderError::Duplicate(name.clone()));
             }
         }
         let find = |name: &str| names.iter().position(|found| found == name);
@@ -248,7 +248,7 @@ impl Header {
                     places: require(PLACES)?,
                 }
             } else {
-                Observed::Once(require(OBSERVED)?)
+                Observed::Tick(require(OBSERVED)?)
             },
             rate: require("rate")?,
             reported_change_percent: find("reported_change_percent"),
@@ -256,11 +256,12 @@ impl Header {
         })
     }
 
-    /// Pairs, sources and decimals are for the server to judge; what cannot be sent is judged here.
+    /// Parses a line to one tick, or to the first and last tick of a run. Validates only what a message to the server
+    /// cannot carry; the server validates pairs, sources and decimals.
     fn ticks(&self, line: &str) -> Result<(TickCsvValues, Option<TickCsvValues>), TickCsvRowError> {
         let fields = fields(line)?;
         if fields.len() != self.count {
-            return Err(TickCsvRowError::Fields { expected: self.count, found: fields.len() });
+            return Err(TickCsvRowError::FieldCount { expected: self.count, found: fields.len() });
         }
         let get = |at: usize, name: &'static str| match fields.get(at).map(String::as_str) {
             Some("") | None => Err(TickCsvRowError::Missing(name)),
@@ -271,7 +272,7 @@ impl Header {
         };
         let (rate, mut last) = (get(self.rate, "rate")?, None);
         let observed_time = match self.observed {
-            Observed::Once(at) => time(at, OBSERVED)?,
+            Observed::Tick(at) => time(at, OBSERVED)?,
             Observed::Run { first, last: end, places } => {
                 let (first, end) = (time(first, FIRST_OBSERVED)?, time(end, LAST_OBSERVED)?);
                 if end < first {
@@ -298,7 +299,8 @@ impl Header {
     }
 }
 
-/// A spreadsheet takes `0.28490` for `0.2849`, which is another rate.
+/// Compares the places of a rate with `published_places`. A spreadsheet changes `0.28490` to `0.2849`, which is another
+/// rate.
 fn check_places(rate: &str, places: &str) -> Result<(), TickCsvRowError> {
     let written = rate.split_once('.').map_or(0, |(_, fraction)| fraction.len());
     if places != written.to_string() {
@@ -311,13 +313,13 @@ fn without_bom(line: &str) -> &str {
     line.strip_prefix('\u{feff}').unwrap_or(line)
 }
 
-/// The fields of one line, blanks around them trimmed.
+/// Splits one line into fields and trims white space around them.
 fn fields(line: &str) -> Result<Vec<String>, TickCsvRowError> {
-    // Nearly every line; the reader below costs an allocation of its own.
+    // Fast path for nearly every line: the CSV reader below costs an additional allocation.
     if !line.contains('"') {
         return Ok(line.split(',').map(|field| field.trim().to_owned()).collect());
     }
-    // A quote that never closes would swallow the line's end in silence.
+    // The CSV reader would accept an unclosed quotation mark and join the fields after it.
     if !line.matches('"').count().is_multiple_of(2) {
         return Err(TickCsvRowError::Quotes);
     }
@@ -330,17 +332,19 @@ fn fields(line: &str) -> Result<Vec<String>, TickCsvRowError> {
     }
 }
 
-/// Lines of bounded length.
+/// Reads lines of bounded length.
 #[derive(Debug)]
 struct Lines<R> {
     input: R,
     buffer: Vec<u8>,
+    /// Number of the latest line, from 1.
     number: u64,
+    /// Bytes read so far.
     bytes: u64,
 }
 
 impl<R: BufRead> Lines<R> {
-    /// The next line without its ending; none at the end of the file.
+    /// Returns the next line without its line ending; `None` at the end of the file.
     fn next(&mut self) -> io::Result<Option<Result<&str, TickCsvRowError>>> {
         const LIMIT_BYTES: u64 = TICK_CSV_LINE_BYTES_MAX as u64 + 2;
         self.buffer.clear();
@@ -363,7 +367,7 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// Reads past the end of the line, however far it is, and says how far it was.
+/// Skips the rest of a line, including its line ending. Returns the number of skipped bytes.
 fn skip_line(input: &mut impl BufRead) -> io::Result<u64> {
     let mut skipped = 0;
     loop {

@@ -1,7 +1,7 @@
-//! The ticker page: one marquee of quotes, printed in many rounds amid articles.
+//! The ticker page: a marquee of quotes, printed in several cycles between articles.
 //!
-//! **Invariant**: a pair gives at most one tick, with a value that the page prints whole and on
-//! which all its rounds agree; every quote that gives none is named with its reason.
+//! **Invariant**: a pair gives at most one tick. The page prints the value of that tick completely, and all cycles of
+//! the page agree on the value. Every quote without a tick is reported with its reason.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -10,133 +10,135 @@ use chrono::{NaiveDate, NaiveTime};
 use thiserror::Error;
 
 use super::html_text::{html_text, is_html};
-use super::quote_scan::{RawQuote, cut_off, is_space, quotes};
+use super::quote_scan::{RawQuote, is_space, quotes, truncated_quote};
 use crate::domain::{
     CurrencySet, Pair, PairError, PublishedValue, Rate, RateError, ReportedChange, ReportedChangeError, SeriesKey,
     Source, Tick, Timestamp, truncate_for_display,
 };
 
-/// What a ticker page says.
+/// The quotes of a ticker page.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TickerPage {
-    /// Quotes read whole, over all rounds; those refused for a bad member are not among them.
+    /// Valid quotes in all cycles. Quotes with an invalid field are not counted.
     pub quote_count: u32,
-    /// Rounds of the marquee: how often the pair quoted most often is quoted. So a round counts
-    /// from its first quote on, whether a later one leaves a pair out or the page breaks it off.
+    /// Cycles of the marquee: how often the page quotes its most frequent pair. An incomplete cycle counts too,
+    /// whether it omits a pair or the page ends inside it.
     pub cycle_count: u32,
-    /// The date that stands alone on a line, if it is one date.
+    /// The date of the page: the date on the lines that hold only a date, if they all hold the same one.
     pub date: Option<NaiveDate>,
-    /// The time of every tick: the caller's, or else the start of `date`, UTC.
+    /// Observed time of every tick: the caller's time, or else the start of `date` in UTC.
     pub observed_time: Timestamp,
-    /// One a pair, in order of first appearance.
+    /// One tick for each accepted pair, in order of first appearance.
     pub ticks: Vec<Tick>,
-    /// Quotes that gave no tick, one for each pair and kind of reason, in order of appearance,
-    /// ambiguous pairs after them; at most [`TickerPage::REFUSED_MAX`].
+    /// Quotes without a tick, one for each pair and invalid field, in order of appearance; ambiguous pairs come last.
+    /// At most [`TickerPage::REFUSED_MAX`] entries.
     pub refused: Vec<RefusedQuote>,
-    /// How many there would be without that limit.
+    /// Number of refused quotes, including those beyond the limit of `refused`.
     pub refused_count: u32,
 }
 
-/// A quote that gave no tick. Its pair may have one from the other rounds.
+/// A quote without a tick. Its pair may still have a tick from other cycles.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RefusedQuote {
-    /// As written; of a quote that is cut off, what is left of it.
+    /// The pair as written on the page. For a truncated quote, as much of the pair as the page has.
     pub pair: String,
-    /// Why; its text names field, value and remedy.
+    /// Why the quote was refused. The error text names the field, the value and the remedy.
     pub reason: QuoteError,
 }
 
-/// Why a quote gave no tick.
+/// Why a quote has no tick.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum QuoteError {
-    /// The page quotes the pair with two values.
-    #[error("the page quotes {pair} as {first} and as {second}; send it with one of them")]
+    /// The page quotes the pair with different values.
+    #[error("the page quotes {pair} as {first} and as {second}; send the page with only one of these values")]
     Ambiguous {
-        /// The pair.
+        /// The pair with different values.
         pair: Pair,
-        /// Rate and change, as first quoted.
+        /// Rate and reported change of the first quote.
         first: String,
-        /// The first quote that differs.
+        /// Rate and reported change of the first quote that differs from `first`.
         second: String,
     },
-    /// The page ends before the quote does.
+    /// The page ends inside the quote.
     #[error("the page ends within the quote '{0}'; send the whole page")]
     Truncated(String),
-    /// Bad pair, or a currency that is not served.
+    /// The pair is invalid, or one of its currencies is not served.
     #[error(transparent)]
     Pair(#[from] PairError),
-    /// Bad rate.
+    /// The rate is invalid.
     #[error("{pair}: {problem}")]
     Rate {
-        /// Whose.
+        /// The quoted pair.
         pair: Pair,
-        /// What is wrong.
+        /// Why the rate is invalid.
         problem: RateError,
     },
-    /// Bad percentage.
+    /// The reported change is invalid.
     #[error("{pair}: {problem}")]
     ReportedChange {
-        /// Whose.
+        /// The quoted pair.
         pair: Pair,
-        /// What is wrong.
+        /// Why the reported change is invalid.
         problem: ReportedChangeError,
     },
 }
 
-/// Why bytes are no ticker page that can be taken in.
+/// Why a whole page is refused.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum PageError {
-    /// Over the limit.
+    /// The page is larger than the limit.
     #[error("the page has {found_bytes} bytes; at most {max_bytes} are read, so send only the part with the ticker")]
     TooLarge {
-        /// As sent.
+        /// Size of the page, in bytes.
         found_bytes: usize,
-        /// Allowed.
+        /// Largest size allowed, in bytes.
         max_bytes: usize,
     },
-    /// A NUL byte: an image, an archive, or text in UTF-16.
+    /// The page has a NUL byte: it is an image, an archive, or text in UTF-16.
     #[error("the page is binary, with a NUL byte at offset {offset}; send text or HTML in UTF-8")]
     Binary {
-        /// Of the byte, from 0.
+        /// Byte offset of the NUL byte, from 0.
         offset: usize,
     },
-    /// Text of another encoding, or cut within a character.
-    #[error("the page is not UTF-8 at byte offset {offset}; convert it, or send it whole")]
+    /// The page has another encoding, or ends inside a character.
+    #[error("the page is not UTF-8 at byte offset {offset}; convert the page to UTF-8, or send the whole page")]
     NotUtf8 {
-        /// Of the first bad byte, from 0.
+        /// Byte offset of the first invalid byte, from 0.
         offset: usize,
     },
-    /// Nothing to read, or nothing to date.
+    /// The page has no quotes, valid or refused.
     #[error("the page has no quotes; a quote looks like 'KGS/USD = 0.01144 0%'")]
     NoQuotes,
-    /// Undated, and the caller gives no time.
+    /// The page has no date, and the caller gives no time.
     #[error("the page has no line that holds only a date, like '08 December 2025'; give the observed time")]
     NoDate,
-    /// Two dates on lines of their own.
-    #[error("the page has lines that hold only a date, {first} and {second}, and they differ; give the observed time")]
+    /// The page has lines that hold only a date, and their dates differ.
+    #[error("the page has different dates on lines of their own, {first} and {second}; give the observed time")]
     DatesDiffer {
-        /// The first.
+        /// The first date.
         first: NaiveDate,
-        /// The first that differs.
+        /// The first date that differs from `first`.
         second: NaiveDate,
     },
-    /// A date line that is in no calendar.
-    #[error("the page's date line '{0}' is no date of the calendar; give the observed time")]
+    /// A date line holds a date that does not exist.
+    #[error("the page's date line '{0}' is not a date of the calendar; give the observed time")]
     BadDate(String),
 }
 
 impl TickerPage {
-    /// Largest page read.
+    /// Largest page accepted, in bytes.
     pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-    /// Most refused quotes named; all are counted.
+    /// Most entries in [`TickerPage::refused`]; [`TickerPage::refused_count`] counts all refused quotes.
     pub const REFUSED_MAX: usize = 1_000;
 
-    /// Reads a page of text or HTML in UTF-8. Ticks are from `source` at `observed_time`, or else
-    /// at the start (UTC) of the date that stands alone on a line of the page; with a time given,
-    /// the page's dates are not judged. Only pairs of `served` currencies give ticks.
+    /// Parses a page of text or HTML in UTF-8.
+    ///
+    /// The ticks belong to `source`. Their observed time is `observed_time`, or else the start, in UTC, of the date
+    /// that the page has on a line of its own. If `observed_time` is given, the dates of the page are not validated.
+    /// Only pairs of `served` currencies give ticks.
     ///
     /// # Errors
-    /// Any [`PageError`]: the page as a whole cannot be taken in. Single bad quotes are in
+    /// Returns a [`PageError`] if the page as a whole is refused. Single invalid quotes are in
     /// [`TickerPage::refused`] instead.
     pub fn read(
         page: &[u8],
@@ -150,7 +152,7 @@ impl TickerPage {
     }
 }
 
-/// The page as text, without a byte order mark.
+/// Decodes the page as UTF-8 and removes a byte order mark.
 fn page_text(page: &[u8]) -> Result<&str, PageError> {
     let max_bytes = TickerPage::PAGE_BYTES_MAX;
     if page.len() > max_bytes {
@@ -171,7 +173,7 @@ fn read_text(
 ) -> Result<TickerPage, PageError> {
     let mut marquee = Marquee::default();
     let mut dates = DateLines::default();
-    // The last line that is not blank, and whether quotes stand on the one before it.
+    // The last line that is not blank, and whether the line before it has quotes.
     let (mut last_line, mut in_marquee, mut had_quotes) = ("", false, false);
     let lines = text.split(is_line_end).map(|line| line.trim_matches(is_space)).filter(|line| !line.is_empty());
     for line in lines {
@@ -184,16 +186,16 @@ fn read_text(
         dates.add(line);
         last_line = line;
     }
-    if let Some(rest) = cut_off(last_line, in_marquee) {
-        let pair = rest.split('=').next().unwrap_or(rest).trim_end_matches(is_space);
-        marquee.refuse(pair, QuoteError::Truncated(truncate_for_display(rest)));
+    if let Some(truncated) = truncated_quote(last_line, in_marquee) {
+        let pair = truncated.split('=').next().unwrap_or(truncated).trim_end_matches(is_space);
+        marquee.refuse(pair, QuoteError::Truncated(truncate_for_display(truncated)));
     }
     if marquee.quote_count == 0 && marquee.refused.is_empty() {
         return Err(PageError::NoQuotes);
     }
     let (date, observed_time) = match observed_time {
-        Some(time) => (dates.only().ok(), time),
-        None => dates.only().map(|date| (Some(date), day_start(date)))?,
+        Some(time) => (dates.single_date().ok(), time),
+        None => dates.single_date().map(|date| (Some(date), day_start(date)))?,
     };
     Ok(marquee.finish(source, date, observed_time))
 }
@@ -202,31 +204,31 @@ fn is_line_end(c: char) -> bool {
     matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
-/// What was quoted so far.
+/// The quotes read so far.
 #[derive(Default)]
 struct Marquee {
     quote_count: u32,
-    /// In order of first appearance.
+    /// Quoted pairs, in order of first appearance.
     pairs: Vec<QuotedPair>,
-    /// Where in `pairs`.
+    /// Position of each pair in `pairs`.
     index: HashMap<Pair, usize>,
     refused: Vec<RefusedQuote>,
     refused_count: u32,
-    /// The refused ones by pair and field, which a marquee repeats as often as good ones.
-    known_refusals: HashSet<(String, Field)>,
+    /// Pairs and fields in `refused`, so that a refused quote that each cycle repeats is reported once.
+    seen_refusals: HashSet<(String, RefusedField)>,
 }
 
 struct QuotedPair {
     pair: Pair,
     value: PublishedValue,
     /// The first value that differs from `value`.
-    other: Option<PublishedValue>,
+    differing: Option<PublishedValue>,
     count: u32,
 }
 
-/// What of a quote was refused.
+/// The field for which a quote was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Field {
+enum RefusedField {
     Pair,
     Rate,
     ReportedChange,
@@ -235,16 +237,16 @@ enum Field {
 
 impl Marquee {
     fn add(&mut self, quote: &RawQuote<'_>, served: &CurrencySet) {
-        match parse(quote, served) {
+        match parse_quote(quote, served) {
             Ok((pair, value)) => {
                 self.quote_count += 1;
                 let index = *self.index.entry(pair).or_insert(self.pairs.len());
                 match self.pairs.get_mut(index) {
-                    None => self.pairs.push(QuotedPair { pair, value, other: None, count: 1 }),
-                    Some(known) => {
-                        known.count += 1;
-                        if known.value != value {
-                            known.other.get_or_insert(value);
+                    None => self.pairs.push(QuotedPair { pair, value, differing: None, count: 1 }),
+                    Some(quoted) => {
+                        quoted.count += 1;
+                        if quoted.value != value {
+                            quoted.differing.get_or_insert(value);
                         }
                     }
                 }
@@ -255,12 +257,12 @@ impl Marquee {
 
     fn refuse(&mut self, pair: &str, reason: QuoteError) {
         let field = match &reason {
-            QuoteError::Pair(_) => Field::Pair,
-            QuoteError::Rate { .. } => Field::Rate,
-            QuoteError::ReportedChange { .. } => Field::ReportedChange,
-            QuoteError::Truncated(_) | QuoteError::Ambiguous { .. } => Field::End,
+            QuoteError::Pair(_) => RefusedField::Pair,
+            QuoteError::Rate { .. } => RefusedField::Rate,
+            QuoteError::ReportedChange { .. } => RefusedField::ReportedChange,
+            QuoteError::Truncated(_) | QuoteError::Ambiguous { .. } => RefusedField::End,
         };
-        if self.known_refusals.insert((pair.to_owned(), field)) {
+        if self.seen_refusals.insert((pair.to_owned(), field)) {
             self.push_refused(pair, reason);
         }
     }
@@ -275,14 +277,14 @@ impl Marquee {
     fn finish(mut self, source: &Source, date: Option<NaiveDate>, observed_time: Timestamp) -> TickerPage {
         let mut ticks = Vec::with_capacity(self.pairs.len());
         let cycle_count = self.pairs.iter().map(|quoted| quoted.count).max().unwrap_or(0);
-        for QuotedPair { pair, value, other, .. } in std::mem::take(&mut self.pairs) {
-            match other {
+        for QuotedPair { pair, value, differing, .. } in std::mem::take(&mut self.pairs) {
+            match differing {
                 None => {
                     let series = SeriesKey { pair, source: source.clone() };
                     ticks.push(Tick { series, observed_time, value });
                 }
-                Some(other) => {
-                    let reason = QuoteError::Ambiguous { pair, first: as_quoted(value), second: as_quoted(other) };
+                Some(second) => {
+                    let reason = QuoteError::Ambiguous { pair, first: value_text(value), second: value_text(second) };
                     self.push_refused(&pair.to_string(), reason);
                 }
             }
@@ -299,17 +301,17 @@ impl Marquee {
     }
 }
 
-fn as_quoted(value: PublishedValue) -> String {
+fn value_text(value: PublishedValue) -> String {
     value.reported_change.map_or_else(|| value.rate.to_string(), |change| format!("{} {change}%", value.rate))
 }
 
-fn parse(quote: &RawQuote<'_>, served: &CurrencySet) -> Result<(Pair, PublishedValue), QuoteError> {
-    // The minus sign proper is the only character of a number that is written in two ways.
-    let plain = |text: &str| text.replace('\u{2212}', "-");
+fn parse_quote(quote: &RawQuote<'_>, served: &CurrencySet) -> Result<(Pair, PublishedValue), QuoteError> {
+    // U+2212, the typographic minus sign, is the only accepted variant of a character in a number.
+    let ascii_minus = |text: &str| text.replace('\u{2212}', "-");
     let pair = Pair::parse(&format!("{}/{}", quote.base, quote.quote), served)?;
-    let rate = Rate::parse(&plain(quote.rate)).map_err(|problem| QuoteError::Rate { pair, problem })?;
-    let change =
-        ReportedChange::parse(&plain(quote.change)).map_err(|problem| QuoteError::ReportedChange { pair, problem })?;
+    let rate = Rate::parse(&ascii_minus(quote.rate)).map_err(|problem| QuoteError::Rate { pair, problem })?;
+    let change = ReportedChange::parse(&ascii_minus(quote.change))
+        .map_err(|problem| QuoteError::ReportedChange { pair, problem })?;
     Ok((pair, PublishedValue { rate, reported_change: Some(change) }))
 }
 
@@ -334,8 +336,8 @@ impl DateLines {
         self.problem.get_or_insert(problem);
     }
 
-    /// The date, if there is one and no other.
-    fn only(self) -> Result<NaiveDate, PageError> {
+    /// Returns the date, if all date lines are valid and hold the same date.
+    fn single_date(self) -> Result<NaiveDate, PageError> {
         match (self.problem, self.first) {
             (Some(problem), _) => Err(problem),
             (None, Some(date)) => Ok(date),
@@ -359,7 +361,7 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// The date of a line like `08 December 2025`; none if the line is anything else.
+/// Parses a line like `08 December 2025`. Returns `None` if the line does not have this form.
 fn date_line(line: &str) -> Option<Result<NaiveDate, PageError>> {
     let mut words = line.split(is_space).filter(|word| !word.is_empty());
     let (day, month, year) = (words.next()?, words.next()?, words.next()?);
@@ -371,7 +373,7 @@ fn date_line(line: &str) -> Option<Result<NaiveDate, PageError>> {
     if words.next().is_some() {
         return None;
     }
-    // Years before 1 have no timestamp; chrono has a year 0.
+    // chrono has a year 0, but a timestamp begins with year 1.
     let date = i32::try_from(year).ok().filter(|year| *year > 0);
     let date = date.and_then(|year| NaiveDate::from_ymd_opt(year, month, day));
     Some(date.ok_or_else(|| PageError::BadDate(truncate_for_display(line))))

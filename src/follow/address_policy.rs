@@ -1,19 +1,19 @@
-//! Which addresses a publisher may have.
+//! Address policy: which IP addresses a fetch may connect to. Protects against server-side request forgery.
 //!
-//! **Invariant**: what is not known to be of the public network is not.
+//! **Invariant**: an address counts as public only if it is known to belong to the public network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How far a fetch may go.
+/// The addresses that a fetch may connect to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AddressPolicy {
-    /// To addresses of the public network: for publishers' own URLs.
+    /// Only addresses of the public network. Used for the publishers' own URLs.
     Public,
-    /// To whatever address the host has: for a URL that an operator named.
+    /// Every address. Used for a URL that an operator configured.
     Any,
 }
 
-/// Whether an address is of the public network: neither of this machine nor of a network of its own, nor set aside.
+/// Returns true if an address belongs to the public network: it is not loopback, private, link-local or reserved.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -34,7 +34,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || is_protocol
         || is_benchmark
         || a == 0
-        // Multicast, set aside, broadcast.
+        // Multicast, reserved and broadcast addresses.
         || a >= 224)
 }
 
@@ -43,7 +43,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         return is_public_v4(mapped);
     }
     let parts = address.segments();
-    // Of all there is, 2000::/3 is given out; in it, tunnels to addresses of version 4 and examples are not.
+    // 2000::/3 is the global unicast range. In it, tunnels to IPv4 addresses and documentation addresses are not
+    // public.
     parts[0] & 0xE000 == 0x2000
         && parts[0] != 0x2002
         && !(parts[0] == 0x2001 && (parts[1] < 0x0200 || parts[1] == 0x0DB8))
@@ -54,22 +55,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_the_public_network() {
+    fn private_and_reserved_addresses_are_not_public() {
         let check = |address: &str, expect: bool| assert_eq!(is_public(address.parse().unwrap()), expect, "{address}");
         for public in ["8.8.8.8", "100.63.255.255", "100.128.0.1", "172.32.0.1", "198.20.0.1", "2a00:1450::1"] {
             check(public, true);
         }
-        for inside in ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1"] {
-            check(inside, false);
-            check(&format!("::ffff:{inside}"), false);
+        for private in ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1"] {
+            check(private, false);
+            check(&format!("::ffff:{private}"), false);
         }
-        for aside in ["0.0.0.0", "0.1.2.3", "192.0.0.8", "192.0.2.1", "198.18.0.1", "224.0.0.1", "255.255.255.255"] {
-            check(aside, false);
+        for reserved in ["0.0.0.0", "0.1.2.3", "192.0.0.8", "192.0.2.1", "198.18.0.1", "224.0.0.1", "255.255.255.255"] {
+            check(reserved, false);
         }
-        for aside in
+        for reserved in
             ["::", "::1", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "2002:a00:1::1", "2001:db8::1", "64:ff9b::a00:1"]
         {
-            check(aside, false);
+            check(reserved, false);
         }
     }
 }

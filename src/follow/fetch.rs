@@ -1,10 +1,10 @@
-//! Fetching a body over HTTP: conditional, limited in time and size, and never led astray.
+//! HTTP client for fetches: conditional requests, limits on time and size, and an address policy.
 //!
-//! A redirect is followed within the host that was asked and nowhere else, and a publisher's own address never leads
-//! to a machine of the network that this one is in, whatever its DNS says. No compression is asked for, so that a body
-//! is as large as what was sent; no proxy is used, since it would resolve names by itself.
+//! The client follows redirects only within the requested host. With [`AddressPolicy::Public`] it never connects to a
+//! private address, even if the DNS returns one. It does not request compression, so that a body is as large as the
+//! bytes received. It uses no proxy, because a proxy would resolve names itself and bypass the address policy.
 //!
-//! **Invariant**: a body is given whole or not at all. Every fetch ends within [`FetchLimits::total`].
+//! **Invariant**: a body is returned completely or not at all. Every fetch ends within [`FetchLimits::total`].
 
 use std::error::Error;
 use std::io;
@@ -24,21 +24,21 @@ use super::address_policy::{AddressPolicy, is_public};
 use crate::causes::causes;
 use crate::domain::{Timestamp, truncate_for_display};
 
-/// What this program calls itself to publishers.
+/// The `User-Agent` header of requests.
 const USER_AGENT: &str = concat!("silkrate/", env!("CARGO_PKG_VERSION"));
-/// Redirects followed for one body.
+/// Most redirects of one fetch.
 const REDIRECTS_MAX: usize = 4;
-/// Longest `ETag` or `Last-Modified` that is kept.
+/// Longest `ETag` or `Last-Modified` that is kept, in bytes.
 const VALIDATOR_BYTES_MAX: usize = 1_024;
 
-/// How long a fetch may take.
+/// Timeouts of a fetch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FetchLimits {
-    /// Until a connection stands, TLS included.
+    /// Timeout for the connection, including TLS.
     pub connect: Duration,
-    /// Between two pieces of an answer.
+    /// Timeout between two chunks of the response.
     pub read: Duration,
-    /// In all, redirects included.
+    /// Timeout for the whole fetch, including redirects.
     pub total: Duration,
 }
 
@@ -48,7 +48,7 @@ impl Default for FetchLimits {
     }
 }
 
-/// By what a publisher tells whether a body is still the one that was fetched before.
+/// Validators of a body (`ETag` and `Last-Modified`), for conditional requests.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Validators {
     etag: Option<HeaderValue>,
@@ -57,8 +57,8 @@ pub struct Validators {
 
 impl Validators {
     fn of(headers: &HeaderMap) -> Self {
-        let kept = |name: HeaderName| headers.get(name).filter(|value| value.len() <= VALIDATOR_BYTES_MAX).cloned();
-        Self { etag: kept(ETAG), last_modified: kept(LAST_MODIFIED) }
+        let header = |name: HeaderName| headers.get(name).filter(|value| value.len() <= VALIDATOR_BYTES_MAX).cloned();
+        Self { etag: header(ETAG), last_modified: header(LAST_MODIFIED) }
     }
 
     fn is_empty(&self) -> bool {
@@ -71,42 +71,43 @@ impl Validators {
     }
 }
 
-/// What came of a fetch.
+/// Result of a successful fetch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fetched {
-    /// A body, whole, and what to ask with the next time.
+    /// A complete body, and the validators for the next conditional request.
     Body {
-        /// Without what the transfer says of its encoding.
+        /// The bytes of the body, without transfer coding.
         bytes: Vec<u8>,
-        /// Empty where the publisher gives none.
+        /// Validators of the body; empty if the publisher sends none.
         validators: Validators,
     },
-    /// The body is still the one that the validators are of.
+    /// The body has not changed since the fetch that gave the validators.
     NotModified,
 }
 
-/// When a publisher wants to be asked again, as it says so.
+/// The value of a publisher's `Retry-After` header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RetryAfter {
-    /// So long after its answer.
+    /// Wait this long after the response.
     Wait(Duration),
-    /// At that time.
+    /// Wait until this time.
     At(Timestamp),
 }
 
 impl RetryAfter {
-    /// Reads the header: a number of seconds, or a date in any of the three forms of RFC 9110; none if it is neither.
+    /// Parses the header: a number of seconds, or a date in one of the three formats of RFC 9110. Returns `None` for
+    /// any other value.
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            // More seconds than a number holds are as good as for ever; whoever waits has a limit.
+            // A number beyond `u64` becomes the longest duration. Callers limit the wait.
             return Some(Self::Wait(Duration::from_secs(text.parse().unwrap_or(u64::MAX))));
         }
         let time = httpdate::parse_http_date(text).ok()?;
         Some(Self::At(DateTime::<Utc>::from(time).into()))
     }
 
-    /// How long to wait from `now`, which is zero if the time has passed.
+    /// Returns the wait from `now` on; zero if the time has passed.
     pub fn wait_from(self, now: Timestamp) -> Duration {
         match self {
             Self::Wait(wait) => wait,
@@ -117,126 +118,131 @@ impl RetryAfter {
     }
 }
 
-/// Why there is no body.
+/// Why a fetch gives no body.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FetchError {
-    /// What is needed for TLS is not here.
-    #[error("cannot set up HTTP: {0}; are the system's root certificates installed?")]
+    /// The HTTP client or its TLS cannot be set up.
+    #[error("cannot set up HTTP: {0}; check that the system's root certificates are installed")]
     SetUp(String),
-    /// No URL that can be fetched.
-    #[error("'{0}' is no http or https URL with a host")]
+    /// The URL cannot be fetched.
+    #[error("'{0}' is not an http or https URL with an allowed host")]
     Url(String),
-    /// The name resolves to nothing but addresses that no publisher has.
-    #[error("{0} is at a private address, where no publisher is; check the DNS, or name the URL if a mirror is meant")]
+    /// The host name resolves only to addresses that the address policy refuses.
+    #[error(
+        "{0} has only private addresses, and a publisher has a public one; check the DNS, or set the URL of a mirror"
+    )]
     Private(String),
-    /// A host that cannot show who it is, or speaks no TLS.
+    /// The host cannot prove its identity, or does not support TLS.
     #[error("cannot trust {host}: {problem}; check the URL, this machine's clock and its root certificates")]
     Tls {
-        /// Whom.
+        /// The requested host.
         host: String,
-        /// What TLS says.
+        /// The TLS error.
         problem: String,
     },
-    /// Nobody there, or a connection that broke before there was an answer.
+    /// The connection failed before there was a response.
     #[error("cannot reach {host}: {problem}")]
     Unreachable {
-        /// Whom.
+        /// The requested host.
         host: String,
         /// The innermost cause.
         problem: String,
     },
-    /// Nothing more came in time.
+    /// A timeout of the fetch passed.
     #[error("{host} did not answer in time")]
     TimedOut {
-        /// Who.
+        /// The requested host.
         host: String,
     },
-    /// An answer that is neither a body nor `304` to a question with validators.
+    /// The status is neither `200` nor, for a conditional request, `304`.
     #[error("{host} answered {status}")]
     Status {
-        /// Who.
+        /// The requested host.
         host: String,
-        /// With its reason.
+        /// Status code, displayed with its reason phrase.
         status: StatusCode,
-        /// When it wants to be asked again, if it says so.
+        /// The `Retry-After` header of the response, if it has a valid one.
         retry_after: Option<RetryAfter>,
     },
-    /// A redirect that is not followed.
+    /// The client does not follow a redirect.
     #[error("{host} redirects to '{to}', which is not followed: {problem}")]
     Redirect {
-        /// Who.
+        /// The requested host.
         host: String,
-        /// Where, clipped.
+        /// Target of the redirect, truncated for display.
         to: String,
-        /// Why not.
+        /// Why the redirect is not followed.
         problem: &'static str,
     },
-    /// More than is read.
+    /// The body is longer than the limit.
     #[error("{host} sends more than {max_bytes} bytes; check the URL")]
     TooLarge {
-        /// Who.
+        /// The requested host.
         host: String,
-        /// Allowed.
+        /// Longest body allowed, in bytes.
         max_bytes: usize,
     },
-    /// The body ended before it should have.
-    #[error("the answer of {host} broke off: {problem}")]
-    Cut {
-        /// Who.
+    /// The connection failed before the body was complete.
+    #[error("the response of {host} is incomplete: {problem}")]
+    Truncated {
+        /// The requested host.
         host: String,
         /// The innermost cause.
         problem: String,
     },
 }
 
-/// What is to be made of an error.
+/// Kind of a fetch error, which decides about health and retries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Trouble {
-    /// There is nothing at that address, perhaps only today.
-    Absent,
-    /// Not reached, or not able to answer: ask again.
+pub enum FetchErrorKind {
+    /// There is no resource at the URL, perhaps only today.
+    NotFound,
+    /// The publisher was not reached, or was not able to answer. A retry can succeed.
     Unreachable,
-    /// Reached, and not willing; or what it sends cannot be wanted. Ask again, less often, and look at it.
+    /// The publisher refused the request, or its response is not acceptable. An operator should check the feed.
     Refused,
 }
 
 impl FetchError {
-    /// What is to be made of it.
-    pub fn trouble(&self) -> Trouble {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> FetchErrorKind {
         match self {
             Self::Status { status, .. } if matches!(*status, StatusCode::NOT_FOUND | StatusCode::GONE) => {
-                Trouble::Absent
+                FetchErrorKind::NotFound
             }
             Self::Status { status, .. } if status.is_server_error() || *status == StatusCode::REQUEST_TIMEOUT => {
-                Trouble::Unreachable
+                FetchErrorKind::Unreachable
             }
-            Self::Tls { .. } | Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Cut { .. } | Self::SetUp(_) => {
-                Trouble::Unreachable
-            }
+            Self::Tls { .. }
+            | Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Truncated { .. }
+            | Self::SetUp(_) => FetchErrorKind::Unreachable,
             Self::Url(_) | Self::Private(_) | Self::Status { .. } | Self::Redirect { .. } | Self::TooLarge { .. } => {
-                Trouble::Refused
+                FetchErrorKind::Refused
             }
         }
     }
 
-    /// Whether there is nothing at that address.
-    pub fn is_absence(&self) -> bool {
-        self.trouble() == Trouble::Absent
+    /// Returns true if there is no resource at the URL.
+    pub fn is_not_found(&self) -> bool {
+        self.kind() == FetchErrorKind::NotFound
     }
 
-    /// Whether the same request may be answered when it is made again soon.
-    pub fn may_pass(&self) -> bool {
+    /// Returns true if a retry of the same request can succeed soon.
+    pub fn is_retryable(&self) -> bool {
         let is_too_many = matches!(self, Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS);
-        !matches!(self, Self::SetUp(_) | Self::Tls { .. }) && (is_too_many || self.trouble() == Trouble::Unreachable)
+        !matches!(self, Self::SetUp(_) | Self::Tls { .. })
+            && (is_too_many || self.kind() == FetchErrorKind::Unreachable)
     }
 
-    /// When the publisher wants to be asked again, if it says so.
+    /// Returns the `Retry-After` header of the response, if it has a valid one.
     pub fn retry_after(&self) -> Option<RetryAfter> {
         if let Self::Status { retry_after, .. } = self { *retry_after } else { None }
     }
 }
 
-/// A client of one publisher.
+/// HTTP client for one publisher.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     client: Client,
@@ -248,9 +254,9 @@ impl Fetcher {
     /// Makes a client. Reads the system's root certificates.
     ///
     /// # Errors
-    /// `SetUp`.
+    /// Returns `FetchError::SetUp` if the client or its TLS cannot be set up.
     pub fn new(address_policy: AddressPolicy, limits: FetchLimits) -> Result<Self, FetchError> {
-        // The first of the process stays; there is no other here.
+        // Fails if the process already has a default provider, which can only be this one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
             .user_agent(USER_AGENT)
@@ -266,29 +272,31 @@ impl Fetcher {
         Ok(Self { client, address_policy, limits })
     }
 
-    /// Fetches `url`, of which at most `max_bytes` are read; with validators, only if it changed.
+    /// Fetches `url` and reads a body of at most `max_bytes`. With validators the request is conditional.
     ///
     /// # Errors
-    /// Any [`FetchError`].
+    /// Returns a [`FetchError`], but never `SetUp`, if there is no complete body.
     pub async fn get(&self, url: &str, validators: &Validators, max_bytes: usize) -> Result<Fetched, FetchError> {
         let url = Url::parse(url)
             .ok()
-            .filter(|parsed| self.may_ask(parsed))
+            .filter(|parsed| self.is_allowed(parsed))
             .ok_or_else(|| FetchError::Url(truncate_for_display(url)))?;
         let host = host_of(&url);
-        let fetched = timeout(self.limits.total, self.get_within(url, &host, validators, max_bytes)).await;
+        let fetched = timeout(self.limits.total, self.get_following_redirects(url, &host, validators, max_bytes)).await;
         fetched.unwrap_or(Err(FetchError::TimedOut { host }))
     }
 
-    /// Names are judged when they are resolved; a number is not resolved.
-    fn may_ask(&self, url: &Url) -> bool {
-        let is_number_inside = || host_number(url).is_some_and(|address| !is_public(address));
+    /// Checks scheme and host, and applies the address policy to an IP address as host. The resolver applies the policy
+    /// to host names.
+    fn is_allowed(&self, url: &Url) -> bool {
+        let is_private_address = || host_address(url).is_some_and(|address| !is_public(address));
         matches!(url.scheme(), "http" | "https")
             && url.host_str().is_some_and(|host| !host.is_empty())
-            && (self.address_policy == AddressPolicy::Any || !is_number_inside())
+            && (self.address_policy == AddressPolicy::Any || !is_private_address())
     }
 
-    async fn get_within(
+    /// Fetches `first`, following redirects, without the total timeout.
+    async fn get_following_redirects(
         &self,
         first: Url,
         host: &str,
@@ -298,13 +306,13 @@ impl Fetcher {
         let mut url = first.clone();
         for _ in 0..=REDIRECTS_MAX {
             let request = self.client.get(url.clone()).headers(validators.headers());
-            let response = request.send().await.map_err(|error| unanswered(host, &error))?;
+            let response = request.send().await.map_err(|error| request_error(host, &error))?;
             let status = response.status();
             match status {
                 StatusCode::OK => return body(response, host, max_bytes).await,
                 StatusCode::NOT_MODIFIED if !validators.is_empty() => return Ok(Fetched::NotModified),
                 _ if status.is_redirection() && response.headers().contains_key(LOCATION) => {
-                    url = redirected(&first, &url, host, response.headers())?;
+                    url = redirect_target(&first, &url, host, response.headers())?;
                 }
                 _ => {
                     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
@@ -316,28 +324,29 @@ impl Fetcher {
         Err(FetchError::Redirect {
             host: host.to_owned(),
             to: truncate_for_display(url.as_str()),
-            problem: "there are too many",
+            problem: "there are too many redirects",
         })
     }
 }
 
-/// Where an answer leads, if that is the same host at the same port, or its port for TLS.
-fn redirected(first: &Url, from: &Url, host: &str, headers: &HeaderMap) -> Result<Url, FetchError> {
+/// Returns the target of a redirect. The target must have the same host, and either the same scheme and port or, as an
+/// upgrade from http, https on the default port.
+fn redirect_target(first: &Url, from: &Url, host: &str, headers: &HeaderMap) -> Result<Url, FetchError> {
     let to = headers.get(LOCATION).map(HeaderValue::as_bytes).map(String::from_utf8_lossy).unwrap_or_default();
     let refuse = |problem| FetchError::Redirect { host: host.to_owned(), to: truncate_for_display(&to), problem };
-    let url = from.join(&to).map_err(|_| refuse("it is no URL"))?;
+    let url = from.join(&to).map_err(|_| refuse("it is not a URL"))?;
     let is_same = url.scheme() == first.scheme() && url.port_or_known_default() == first.port_or_known_default();
     let is_upgrade = (first.scheme(), url.scheme()) == ("http", "https") && first.port().or(url.port()).is_none();
     if url.host() != first.host() {
         return Err(refuse("it is another host"));
     }
     if !is_same && !is_upgrade {
-        return Err(refuse("it is another port, or gives up TLS"));
+        return Err(refuse("it is another port, or drops TLS"));
     }
     Ok(url)
 }
 
-/// Reads a body piece by piece, and no further than it may be long.
+/// Reads a body in chunks, up to the limit.
 async fn body(mut response: Response, host: &str, max_bytes: usize) -> Result<Fetched, FetchError> {
     let too_large = || FetchError::TooLarge { host: host.to_owned(), max_bytes };
     let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX);
@@ -346,16 +355,17 @@ async fn body(mut response: Response, host: &str, max_bytes: usize) -> Result<Fe
     }
     let validators = Validators::of(response.headers());
     let mut bytes = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(|error| broken_off(host, &error))? {
-        if bytes.len() + piece.len() > max_bytes {
+    while let Some(chunk) = response.chunk().await.map_err(|error| body_error(host, &error))? {
+        if bytes.len() + chunk.len() > max_bytes {
             return Err(too_large());
         }
-        bytes.extend_from_slice(&piece);
+        bytes.extend_from_slice(&chunk);
     }
     Ok(Fetched::Body { bytes, validators })
 }
 
-fn unanswered(host: &str, error: &reqwest::Error) -> FetchError {
+/// Converts an error before the response.
+fn request_error(host: &str, error: &reqwest::Error) -> FetchError {
     let host = host.to_owned();
     if causes(error).any(<dyn Error>::is::<NotPublic>) {
         return FetchError::Private(host);
@@ -364,20 +374,22 @@ fn unanswered(host: &str, error: &reqwest::Error) -> FetchError {
         return FetchError::TimedOut { host };
     }
     if let Some(problem) = causes(error).find_map(tls_problem) {
-        return FetchError::Tls { host, problem: tls_words(problem) };
+        return FetchError::Tls { host, problem: tls_message(problem) };
     }
     FetchError::Unreachable { host, problem: innermost(error) }
 }
 
-fn broken_off(host: &str, error: &reqwest::Error) -> FetchError {
+/// Converts an error while the body is read.
+fn body_error(host: &str, error: &reqwest::Error) -> FetchError {
     let host = host.to_owned();
     if error.is_timeout() {
         return FetchError::TimedOut { host };
     }
-    FetchError::Cut { host, problem: innermost(error) }
+    FetchError::Truncated { host, problem: innermost(error) }
 }
 
-/// What TLS says, if `cause` carries that: I/O errors hide what they wrap from the chain of causes.
+/// Returns the TLS error in `cause`. An I/O error does not report the error that it wraps as its source, so this
+/// function unwraps I/O errors itself.
 fn tls_problem<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let wrapped = |error: &&'a (dyn Error + 'static)| {
         let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
@@ -386,22 +398,23 @@ fn tls_problem<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error
     std::iter::successors(Some(cause), wrapped).find_map(|error| error.downcast_ref())
 }
 
-/// In words that are not the host's own.
-fn tls_words(problem: &rustls::Error) -> String {
+/// Returns a message for a TLS error. The message has no text that the host controls, except for rare errors, which are
+/// truncated and escaped for display.
+fn tls_message(problem: &rustls::Error) -> String {
     use rustls::CertificateError as Bad;
     let certificate =
         if let rustls::Error::InvalidCertificate(certificate) = problem { Some(certificate) } else { None };
-    let words = match certificate {
-        Some(Bad::UnknownIssuer) => "its certificate is of no issuer known here",
+    let message = match certificate {
+        Some(Bad::UnknownIssuer) => "its certificate has an unknown issuer",
         Some(Bad::Expired | Bad::ExpiredContext { .. }) => "its certificate has expired",
         Some(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => "its certificate is not valid yet",
         Some(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => "its certificate is for another name",
         _ => return truncate_for_display(&problem.to_string()),
     };
-    words.to_owned()
+    message.to_owned()
 }
 
-/// The words at the bottom of a chain of errors. What a publisher has a say in is clipped and escaped.
+/// Returns the message of the innermost cause, truncated and escaped for display, because the publisher may control it.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     causes(error).last().map(|cause| truncate_for_display(&cause.to_string())).unwrap_or_default()
 }
@@ -410,14 +423,14 @@ fn host_of(url: &Url) -> String {
     url.host_str().unwrap_or_default().to_owned()
 }
 
-fn host_number(url: &Url) -> Option<std::net::IpAddr> {
+fn host_address(url: &Url) -> Option<std::net::IpAddr> {
     url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// Resolves names, and leaves out the addresses that are not of the public network.
+/// Resolver of host names that returns only public addresses.
 struct PublicOnly;
 
-/// All addresses of a name were left out.
+/// The host name has addresses, but no public one.
 #[derive(Debug, Error)]
 #[error("no public address")]
 struct NotPublic;

@@ -1,7 +1,7 @@
-//! One source, followed.
+//! The follower of one source: polls it, and passes its ticks to the writer.
 //!
-//! **Invariant**: the validators of a body are kept only once all of it is in, so that what was refused is fetched and
-//! told of again.
+//! **Invariant**: the validators of a body are kept for conditional requests only after all of its ticks are stored. A
+//! refused body is therefore fetched and reported again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use tokio::task;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::fetch::{Fetched, Fetcher, Trouble, Validators};
+use super::fetch::{FetchErrorKind, Fetched, Fetcher, Validators};
 use super::health::Outcome;
-use super::poll_schedule::{LastPoll, Schedule, covered_until, is_due, left, next_poll};
+use super::poll_schedule::{LastPoll, Schedule, covered_until, is_due, next_poll, time_until};
 use super::source::{FetchTarget, FollowedSource};
 use crate::clock::Clock;
 use crate::domain::{Health, Poll, SourceError, Timestamp};
@@ -23,21 +23,21 @@ use crate::ingest::batch::TickRules;
 use crate::ingest::{Batch, ConflictPolicy, Ingest, IngestError, IngestReport, PageBatch};
 use crate::metrics::FollowMetrics;
 
-/// How often the clock is looked at while waiting: it may be set, and the machine may have slept.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a waiting follower reads the clock, because the clock may be set and the machine may have been suspended.
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What all followers share.
+/// Shared by all followers.
 #[derive(Clone)]
 pub struct FollowContext {
-    /// Where ticks go.
+    /// Stores ticks and polls.
     pub ingest: Ingest,
-    /// What they must keep to.
+    /// Rules for validation of ticks.
     pub rules: Arc<TickRules>,
-    /// By which polls are planned.
+    /// Clock for poll schedules and observed times.
     pub clock: Arc<dyn Clock>,
-    /// Where polls are counted.
+    /// Counts polls.
     pub metrics: FollowMetrics,
-    /// For the jitter in waits.
+    /// Seed of the random numbers for jitter.
     pub seed: u64,
 }
 
@@ -47,46 +47,49 @@ impl FollowContext {
     }
 }
 
-/// A source that is followed.
+/// Polls one source.
 pub struct Follower {
     source: FollowedSource,
     base_url: String,
     fetcher: Fetcher,
     context: FollowContext,
-    /// Of what was asked for last, by URL.
+    /// Validators of the last stored bodies, by URL.
     validators: HashMap<String, Validators>,
-    /// The ticker page as last read, for when it is told to be the same.
+    /// The ticker page of the last body, for responses that say it is not modified.
     page: Option<TickerPage>,
     schedule: Schedule,
     jitter: Rng,
+    /// Number of failures in a row.
     failures: u32,
+    /// Time of the next poll.
     next: Timestamp,
+    /// Health of the last poll; none before the first one.
     health: Option<Health>,
 }
 
-/// What came of one question.
-struct Answer {
+/// Result of one fetch target, or of the whole poll.
+struct TargetResult {
     outcome: Outcome,
-    /// In words, for the log.
-    words: String,
-    /// Whether the next poll comes at the usual pace.
+    /// Details for the log.
+    message: String,
+    /// True if the poll interval applies to the next poll; false if backoff applies.
     is_answered: bool,
-    /// Whether all of a body is stored.
-    is_in: bool,
+    /// True if all ticks of the body are stored.
+    is_stored: bool,
     retry_after: Option<Duration>,
 }
 
-impl Answer {
-    fn new(outcome: Outcome, words: impl Into<String>) -> Self {
+impl TargetResult {
+    fn new(outcome: Outcome, message: impl Into<String>) -> Self {
         let is_answered = matches!(outcome, Outcome::Taken | Outcome::Unchanged | Outcome::Silent);
-        Self { outcome, words: words.into(), is_answered, is_in: false, retry_after: None }
+        Self { outcome, message: message.into(), is_answered, is_stored: false, retry_after: None }
     }
 }
 
 impl Follower {
-    /// Follows `source` at `base_url`; the first poll is due at once.
+    /// Makes a follower of `source` at `base_url`. The first poll is due immediately.
     pub fn new(source: FollowedSource, base_url: &str, fetcher: Fetcher, context: FollowContext) -> Self {
-        let own_seed = source.name().bytes().fold(context.seed, |seed, byte| seed.rotate_left(8) ^ u64::from(byte));
+        let source_seed = source.name().bytes().fold(context.seed, |seed, byte| seed.rotate_left(8) ^ u64::from(byte));
         Self {
             source,
             base_url: base_url.to_owned(),
@@ -96,34 +99,34 @@ impl Follower {
             validators: HashMap::new(),
             page: None,
             schedule: Schedule::of(source),
-            jitter: Rng::with_seed(own_seed),
+            jitter: Rng::with_seed(source_seed),
             failures: 0,
             health: None,
         }
     }
 
-    /// The same on another schedule than the one built in.
+    /// Replaces the built-in poll schedule.
     #[must_use]
     pub fn with_schedule(self, schedule: Schedule) -> Self {
         Self { schedule, ..self }
     }
 
-    /// When the next poll is due.
+    /// The time of the next poll.
     pub fn next_poll(&self) -> Timestamp {
         self.next
     }
 
-    /// How the feed is, once it was polled.
+    /// The health of the feed; `None` before the first poll.
     pub fn health(&self) -> Option<Health> {
         self.health
     }
 
-    /// Polls whenever it is time, until `stop` says so or nobody is there to say it.
+    /// Polls according to the schedule until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
         let polling = async {
             loop {
                 while !is_due(self.context.now(), self.next) {
-                    sleep(LOOK_INTERVAL.min(left(self.context.now(), self.next))).await;
+                    sleep(CLOCK_CHECK_INTERVAL.min(time_until(self.context.now(), self.next))).await;
                 }
                 self.poll().await;
             }
@@ -134,108 +137,112 @@ impl Follower {
         }
     }
 
-    /// Asks the source once, now, and plans the next time.
+    /// Polls the source once, without waiting, and schedules the next poll.
     pub async fn poll(&mut self) -> Outcome {
-        let begun = self.context.now();
-        let targets = self.source.targets(begun);
+        let started = self.context.now();
+        let targets = self.source.targets(started);
         let urls: Vec<String> = targets.iter().map(|target| target.url(&self.base_url)).collect();
         self.validators.retain(|url, _| urls.contains(url));
-        let mut worst = Answer::new(Outcome::Unchanged, "nothing new");
+        let mut worst = TargetResult::new(Outcome::Unchanged, "nothing new");
         for (target, url) in targets.into_iter().zip(&urls) {
-            let answer = self.ask(target, url).await;
-            let is_over = matches!(answer.outcome, Outcome::Unreachable) || answer.retry_after.is_some();
-            // Who asks for patience has it, whatever the question was.
-            let retry_after = worst.retry_after.max(answer.retry_after);
-            if answer.outcome > worst.outcome {
-                worst = answer;
+            let result = self.fetch(target, url).await;
+            let must_stop = matches!(result.outcome, Outcome::Unreachable) || result.retry_after.is_some();
+            // The longest `Retry-After` applies to the source, for whichever target it was sent.
+            let retry_after = worst.retry_after.max(result.retry_after);
+            if result.outcome > worst.outcome {
+                worst = result;
             }
             worst.retry_after = retry_after;
-            // Who does not answer, or wants to be left alone, is not asked for more.
-            if is_over {
+            // Do not send more requests to a publisher that does not answer or that sent `Retry-After`.
+            if must_stop {
                 break;
             }
         }
-        self.close(&worst, begun).await;
+        self.finish_poll(&worst, started).await;
         worst.outcome
     }
 
-    /// Counts, plans, records and logs.
-    async fn close(&mut self, answer: &Answer, begun: Timestamp) {
+    /// Counts the poll, schedules the next one, records the health and logs a change of it.
+    async fn finish_poll(&mut self, result: &TargetResult, started: Timestamp) {
         let now = self.context.now();
-        let (source, outcome) = (self.source, answer.outcome);
+        let (source, outcome) = (self.source, result.outcome);
         self.context.metrics.polled(source.name(), outcome.label());
-        let last = if answer.is_answered {
+        let last = if result.is_answered {
             self.failures = 0;
-            LastPoll::Answered { retry_after: answer.retry_after }
+            LastPoll::Answered { retry_after: result.retry_after }
         } else {
             self.failures = self.failures.saturating_add(1);
-            LastPoll::Failed { in_a_row: self.failures, retry_after: answer.retry_after }
+            LastPoll::Failed { failures: self.failures, retry_after: result.retry_after }
         };
         self.next = next_poll(self.schedule, now, last, self.jitter.u32(..));
         let Some(health) = outcome.health() else {
-            tracing::debug!("{source}: {}", answer.words);
+            tracing::debug!("{source}: {}", result.message);
             return;
         };
-        self.record(begun, health).await;
+        self.record(started, health).await;
         if health == Health::Ok {
             self.context.metrics.succeeded(source.name(), now.micros().div_euclid(Timestamp::SECOND_US));
         }
         if self.health.replace(health) != Some(health) {
             match health {
-                Health::Ok | Health::Silent => tracing::info!("feed {source} is {health}: {}", answer.words),
-                Health::Refused | Health::Unreachable => tracing::warn!("feed {source} is {health}: {}", answer.words),
+                Health::Ok | Health::Silent => tracing::info!("feed {source} is {health}: {}", result.message),
+                Health::Refused | Health::Unreachable => {
+                    tracing::warn!("feed {source} is {health}: {}", result.message);
+                }
             }
         }
     }
 
-    /// Lets the store know what this poll found, so that a gap can be told from a silence.
+    /// Records the health in the store, so that a gap report can distinguish a failed feed from an unchanged rate.
     async fn record(&self, time: Timestamp, health: Health) {
         let Ok(source) = self.source.source() else { return };
         let poll = Poll { source, time, covered_until: covered_until(self.next), health };
         match self.context.ingest.record_poll(poll).await {
             Ok(()) => {}
             Err(error @ (IngestError::QueueFull | IngestError::Poll(_))) => {
-                tracing::warn!("what a poll of {} found is not recorded: {error}", self.source);
+                tracing::warn!("cannot record the result of a poll of {}: {error}", self.source);
             }
-            // The writer has said so itself.
+            // The writer has already logged this condition.
             Err(error @ (IngestError::Poisoned(_) | IngestError::Draining)) => {
-                tracing::debug!("what a poll of {} found is not recorded: {error}", self.source);
+                tracing::debug!("cannot record the result of a poll of {}: {error}", self.source);
             }
         }
     }
 
-    async fn ask(&mut self, target: FetchTarget, url: &str) -> Answer {
+    /// Fetches a target with a conditional request and stores its ticks.
+    async fn fetch(&mut self, target: FetchTarget, url: &str) -> TargetResult {
         let known = self.validators.get(url).cloned().unwrap_or_default();
         match self.fetcher.get(url, &known, target.body_bytes_max()).await {
-            Ok(Fetched::NotModified) => self.confirm(target).await,
+            Ok(Fetched::NotModified) => self.confirm_unmodified(target).await,
             Ok(Fetched::Body { bytes, validators }) => {
                 self.validators.remove(url);
-                let answer = self.take_in(target, bytes).await;
-                if answer.is_in {
+                let result = self.ingest_body(target, bytes).await;
+                if result.is_stored {
                     self.validators.insert(url.to_owned(), validators);
                 }
-                answer
+                result
             }
             Err(error) => {
-                let outcome = match error.trouble() {
-                    _ if is_ahead(target) => Outcome::Unchanged,
-                    // A page that is gone is no page that is late.
-                    Trouble::Absent if target == FetchTarget::Ticker => Outcome::Refused,
-                    Trouble::Absent => Outcome::Silent,
-                    Trouble::Unreachable => Outcome::Unreachable,
-                    Trouble::Refused => Outcome::Refused,
+                let outcome = match error.kind() {
+                    _ if is_tomorrow(target) => Outcome::Unchanged,
+                    // The ticker page is always there, so a missing page is an error.
+                    FetchErrorKind::NotFound if target == FetchTarget::Ticker => Outcome::Refused,
+                    FetchErrorKind::NotFound => Outcome::Silent,
+                    FetchErrorKind::Unreachable => Outcome::Unreachable,
+                    FetchErrorKind::Refused => Outcome::Refused,
                 };
                 let retry_after = error.retry_after().map(|after| after.wait_from(self.context.now()));
-                Answer { retry_after, ..Answer::new(outcome, error.to_string()) }
+                TargetResult { retry_after, ..TargetResult::new(outcome, error.to_string()) }
             }
         }
     }
 
-    /// What is not modified. A table is of its day and known; the ticker shows now what it showed before.
-    async fn confirm(&mut self, target: FetchTarget) -> Answer {
+    /// Handles a response that the body is not modified. An unmodified table gives no new ticks, because its observed
+    /// times are fixed. An unmodified ticker page confirms its rates at the present time.
+    async fn confirm_unmodified(&mut self, target: FetchTarget) -> TargetResult {
         let now = self.context.now();
         let (FetchTarget::Ticker, Some(mut page)) = (target, self.page.clone()) else {
-            return Answer::new(Outcome::Unchanged, "nothing new");
+            return TargetResult::new(Outcome::Unchanged, "nothing new");
         };
         page.observed_time = now;
         for tick in &mut page.ticks {
@@ -243,73 +250,75 @@ impl Follower {
         }
         let batch = PageBatch::new(page, ConflictPolicy::Refuse, false, now, &self.context.rules).batch;
         match self.submit(batch).await {
-            Answer { outcome: Outcome::Taken, words, .. } => Answer::new(Outcome::Unchanged, words),
+            TargetResult { outcome: Outcome::Taken, message, .. } => TargetResult::new(Outcome::Unchanged, message),
             other => other,
         }
     }
 
-    async fn take_in(&mut self, target: FetchTarget, body: Vec<u8>) -> Answer {
+    /// Parses a body and stores its ticks.
+    async fn ingest_body(&mut self, target: FetchTarget, body: Vec<u8>) -> TargetResult {
         let (source, now, rules) = (self.source, self.context.now(), Arc::clone(&self.context.rules));
-        // A page may be megabytes of HTML.
-        let read = task::spawn_blocking(move || read(source, target, &body, now, &rules)).await;
-        match read {
-            Ok(Ok(Read { batch, page })) => {
+        // A page can be several megabytes of HTML, so parsing must not block the runtime.
+        let parsed = task::spawn_blocking(move || parse_body(source, target, &body, now, &rules)).await;
+        match parsed {
+            Ok(Ok(ParsedBody { batch, page })) => {
                 self.page = page;
                 self.submit(batch).await
             }
             Ok(Err(error)) => {
                 let outcome = match error {
-                    _ if is_ahead(target) => Outcome::Unchanged,
-                    ReadError::Bank(BankError::OtherDate { .. } | BankError::Empty | BankError::NoEntries)
-                    | ReadError::Page(PageError::NoQuotes) => Outcome::Silent,
-                    ReadError::Bank(_) | ReadError::Page(_) | ReadError::Source(_) => Outcome::Refused,
+                    _ if is_tomorrow(target) => Outcome::Unchanged,
+                    ParseError::Bank(BankError::OtherDate { .. } | BankError::Empty | BankError::NoEntries)
+                    | ParseError::Page(PageError::NoQuotes) => Outcome::Silent,
+                    ParseError::Bank(_) | ParseError::Page(_) | ParseError::Source(_) => Outcome::Refused,
                 };
-                Answer::new(outcome, error.to_string())
+                TargetResult::new(outcome, error.to_string())
             }
-            Err(error) => Answer::new(Outcome::NotStored, error.to_string()),
+            Err(error) => TargetResult::new(Outcome::NotStored, error.to_string()),
         }
     }
 
-    async fn submit(&self, batch: Batch) -> Answer {
+    async fn submit(&self, batch: Batch) -> TargetResult {
         match self.context.ingest.submit(batch).await {
-            Ok(report) => judged(&report),
-            Err(error) => Answer::new(Outcome::NotStored, error.to_string()),
+            Ok(report) => result_of(&report),
+            Err(error) => TargetResult::new(Outcome::NotStored, error.to_string()),
         }
     }
 }
 
-/// Whether it is a table that may not be there yet. What is answered in its place, be it an error, says nothing of the
-/// feed: today's table does.
-fn is_ahead(target: FetchTarget) -> bool {
-    matches!(target, FetchTarget::Bank { is_ahead: true, .. })
+/// Returns true for the table of tomorrow, which the bank may not have published yet. A failure to fetch it does not
+/// affect the health of the feed; today's table does.
+fn is_tomorrow(target: FetchTarget) -> bool {
+    matches!(target, FetchTarget::Bank { is_tomorrow: true, .. })
 }
 
-fn judged(report: &IngestReport) -> Answer {
+fn result_of(report: &IngestReport) -> TargetResult {
     let summary = report.summary;
     if let Some(refusal) = report.refusals.first() {
-        let words = format!("{} refused, the first because {}", summary.refused_count, refusal.message);
-        // The others went in, and the next body may be better.
-        return Answer { is_answered: true, ..Answer::new(Outcome::Refused, words) };
+        let message = format!("{} refused; first reason: {}", summary.refused_count, refusal.message);
+        // The other ticks are stored, and the next body may be valid, so the poll interval applies.
+        return TargetResult { is_answered: true, ..TargetResult::new(Outcome::Refused, message) };
     }
-    let news = summary.new_run_count + summary.collapsed_count + summary.revised_count;
+    let changed = summary.new_run_count + summary.collapsed_count + summary.revised_count;
     let confirmed = summary.collapsed_count + summary.known_count;
     let held = match summary.quarantined_count {
         0 => String::new(),
         count => format!(", {count} held"),
     };
-    let words = format!("{} new runs, {confirmed} confirmed{held}", summary.new_run_count);
-    Answer { is_in: true, ..Answer::new(if news > 0 { Outcome::Taken } else { Outcome::Unchanged }, words) }
+    let message = format!("{} new runs, {confirmed} confirmed{held}", summary.new_run_count);
+    let outcome = if changed > 0 { Outcome::Taken } else { Outcome::Unchanged };
+    TargetResult { is_stored: true, ..TargetResult::new(outcome, message) }
 }
 
-/// What a body says.
-struct Read {
+/// The ticks of a body, and the page if the body is the ticker's.
+struct ParsedBody {
     batch: Batch,
     page: Option<TickerPage>,
 }
 
-/// Why a body is not taken in.
+/// Why a body is refused.
 #[derive(Debug, thiserror::Error)]
-enum ReadError {
+enum ParseError {
     #[error(transparent)]
     Bank(#[from] BankError),
     #[error(transparent)]
@@ -318,24 +327,25 @@ enum ReadError {
     Source(#[from] SourceError),
 }
 
-fn read(
+fn parse_body(
     source: FollowedSource,
     target: FetchTarget,
     body: &[u8],
     now: Timestamp,
     rules: &TickRules,
-) -> Result<Read, ReadError> {
+) -> Result<ParsedBody, ParseError> {
     let source = source.source()?;
     match target {
         FetchTarget::Ticker => {
             let page = TickerPage::read(body, &source, Some(now), &rules.currencies)?;
             let PageBatch { batch, page } = PageBatch::new(page, ConflictPolicy::Refuse, false, now, rules);
-            Ok(Read { batch, page: Some(page) })
+            Ok(ParsedBody { batch, page: Some(page) })
         }
         FetchTarget::Bank { request, .. } => {
             let minimum_places = rules.minimum_places.get(&source).copied();
             let table = request.read(body, &BankRules { served: &rules.currencies, minimum_places })?;
-            Ok(Read { batch: Batch::of_table(&table, &source, ConflictPolicy::Refuse, now, rules), page: None })
+            let batch = Batch::of_table(&table, &source, ConflictPolicy::Refuse, now, rules);
+            Ok(ParsedBody { batch, page: None })
         }
     }
 }

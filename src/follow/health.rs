@@ -1,28 +1,28 @@
-//! What polls say of a feed.
+//! Outcome of a poll, and the health of a feed that it implies.
 //!
-//! **Invariant**: the health of a feed is that of its last poll; only a change of it is news.
+//! **Invariant**: the health of a feed is the health of its last poll. Only a change of health is logged.
 
 use crate::domain::Health;
 
-/// What a poll came to. Of several answers, the last in this order counts.
+/// Outcome of a poll or of one fetch of a poll. A poll with several fetches has the greatest of their outcomes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Outcome {
-    /// Nothing that was not known.
+    /// Nothing new: the response has only known ticks, or the table of tomorrow is not available yet.
     Unchanged,
-    /// Ticks that were news.
+    /// The response has new ticks, and they are stored.
     Taken,
-    /// No rates for now.
+    /// The publisher answered, but has no rates at the moment.
     Silent,
-    /// Read, and the writer could not take it: no fault of the feed.
+    /// The response is valid, but the writer did not store it. The feed is not at fault.
     NotStored,
-    /// As the health of that name.
+    /// The publisher refused the request, or its response or at least one of its quotes was refused.
     Refused,
-    /// As the health of that name.
+    /// The publisher was not reached, did not answer completely in time, or answered with a server error.
     Unreachable,
 }
 
 impl Outcome {
-    /// Its name in metrics.
+    /// The value of the outcome label in metrics.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Unchanged => "unchanged",
@@ -34,7 +34,7 @@ impl Outcome {
         }
     }
 
-    /// What it says of the feed; nothing where the fault is here.
+    /// The health of the feed after this outcome; `None` if the fault is on this server.
     pub const fn health(self) -> Option<Health> {
         match self {
             Self::Unchanged | Self::Taken => Some(Health::Ok),

@@ -1,11 +1,12 @@
-//! Following publishers: when each is asked, what of, and what came of it.
+//! Following publishers: a poll schedule, fetches and feed health for each source.
 //!
-//! A source has a [`Follower`], and a task of its own that runs it: one that hangs or fails costs the others nothing.
-//! When to ask next ([`plan`]) and what of ([`FollowedSource::targets`]) are pure functions of the time; only
-//! [`fetch`] speaks to the network. What was read goes to the writer like any other batch.
+//! Feeds are independent: each source has a [`Follower`] in its own task, so a slow or failing feed does not delay
+//! others. The time of the next poll ([`poll_schedule`]) and the fetch targets of a poll ([`FollowedSource::targets`])
+//! are pure functions of the time. Only [`fetch`] accesses the network. The ticks of a body go to the writer as a
+//! batch, like ticks of a client.
 //!
-//! **Invariant**: nothing of a body that cannot be read whole goes in, and nothing here changes what is stored
-//! already. A change of a feed's health is logged once, and a poll that changes nothing is not logged at all.
+//! **Invariant**: a body that is not complete and valid is refused as a whole. A follower never changes a stored value.
+//! A change of a feed's health is logged once, and a poll without a change is not logged.
 
 mod address_policy;
 pub mod fetch;
@@ -25,37 +26,37 @@ pub use health::Outcome;
 pub use poll_schedule::{Schedule, ScheduleError};
 pub use source::{FeedUrl, FeedUrlError, FetchTarget, FollowedSource, FollowedSourceError};
 
-/// Which sources are followed, and where.
+/// The followed sources, with their URLs and poll schedules.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FollowSettings {
-    /// Each once.
+    /// Followed sources, each once.
     pub sources: Vec<FollowedSource>,
-    /// URLs in place of publishers' own, at most one a source.
+    /// URLs that replace the publishers' own, at most one for each source.
     pub urls: Vec<FeedUrl>,
-    /// In place of what is built in, at most one a source.
+    /// Schedules that replace the built-in ones, at most one for each source.
     pub schedules: Vec<(FollowedSource, Schedule)>,
 }
 
 impl FollowSettings {
-    /// Where a source is asked, and how far that may lead.
-    pub fn place(&self, source: FollowedSource) -> (&str, AddressPolicy) {
+    /// Returns the base URL of a source, and the address policy of its fetches.
+    pub fn endpoint(&self, source: FollowedSource) -> (&str, AddressPolicy) {
         match self.urls.iter().find(|url| url.source == source) {
             Some(url) => (&url.base_url, AddressPolicy::Any),
             None => (source.base_url(), AddressPolicy::Public),
         }
     }
 
-    /// How often a source is asked.
+    /// Returns the poll schedule of a source: the configured one, or else the built-in one.
     pub fn schedule(&self, source: FollowedSource) -> Schedule {
-        let own = self.schedules.iter().find(|(of, _)| *of == source);
-        own.map_or_else(|| Schedule::of(source), |(_, schedule)| *schedule)
+        let configured = self.schedules.iter().find(|(of, _)| *of == source);
+        configured.map_or_else(|| Schedule::of(source), |(_, schedule)| *schedule)
     }
 }
 
-/// Follows every source of `settings` until `stop` says so, or the tasks are dropped.
+/// Starts a task for each source of `settings`. The tasks end when `stop` is cancelled or the returned set is dropped.
 ///
 /// # Errors
-/// `SetUp`, where TLS is not to be had: then no source is followed.
+/// Returns `FetchError::SetUp` if TLS cannot be set up. Then no source is followed.
 pub fn start(
     settings: &FollowSettings,
     context: &FollowContext,
@@ -63,7 +64,7 @@ pub fn start(
 ) -> Result<JoinSet<()>, FetchError> {
     let mut followers = Vec::new();
     for source in &settings.sources {
-        let (base_url, address_policy) = settings.place(*source);
+        let (base_url, address_policy) = settings.endpoint(*source);
         let fetcher = Fetcher::new(address_policy, FetchLimits::default())?;
         let follower = Follower::new(*source, base_url, fetcher, context.clone());
         followers.push(follower.with_schedule(settings.schedule(*source)));

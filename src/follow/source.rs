@@ -1,6 +1,6 @@
-//! The publishers that can be followed, and what each is asked.
+//! Publishers that can be followed, and the fetch targets of each.
 //!
-//! **Invariant**: pure: which tables are asked for is a function of the source and the time.
+//! **Invariant**: the fetch targets of a poll are a pure function of the source and the time.
 
 use std::fmt;
 
@@ -30,45 +30,45 @@ pub enum FollowedSource {
     Cbt,
 }
 
-/// A text that names no publisher to follow, or no URL of one.
+/// Why a text is not a source that can be followed, or not a source with its URL.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FollowedSourceError {
-    /// No source known here.
-    #[error("'{0}' cannot be followed; choose among timesca, nbkr, nbk, nbt, cbu and cbt")]
+    /// The source is unknown.
+    #[error("'{0}' cannot be followed; choose one of timesca, nbkr, nbk, nbt, cbu and cbt")]
     Unknown(String),
-    /// Not of the form of a source with its URL.
+    /// The text does not have the form `SOURCE=URL`.
     #[error("'{0}' is not SOURCE=URL; write it like cbu=https://mirror.example.org/cbu")]
     NotUrl(String),
-    /// A URL that must not be shown.
+    /// The URL contains a secret and must not be displayed.
     #[error("{}", FeedUrlError::Secret)]
     Secret,
 }
 
-/// A URL at which no publisher is asked.
+/// Why a URL cannot replace that of a publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FeedUrlError {
-    /// Not of http or https, without a host, or with more than a path after that.
-    #[error("it is no URL of http or https that ends with its path; write one like https://mirror.example.org/cbu")]
+    /// The scheme is not http or https, the host is missing, or the URL has a query or a fragment.
+    #[error("it is not an http or https URL that ends with its path; write it like https://mirror.example.org/cbu")]
     NotUrl,
-    /// Logs and lists of settings show URLs.
-    #[error("it has a user or a password in it, which the log and 'silkrate sources' would show; leave those out")]
+    /// The URL has a user name or a password. Logs and lists of settings display URLs.
+    #[error("it has a user name or a password, which the log and 'silkrate sources' would show; remove them")]
     Secret,
 }
 
 impl FollowedSource {
-    /// All of them.
+    /// Every publisher.
     pub const ALL: [Self; 6] = [Self::Timesca, Self::Nbkr, Self::Nbk, Self::Nbt, Self::Cbu, Self::Cbt];
 
-    /// Reads a slug.
+    /// Parses the slug of a source.
     ///
     /// # Errors
-    /// `Unknown`.
+    /// Returns `FollowedSourceError::Unknown` if no publisher has this slug.
     pub fn parse(text: &str) -> Result<Self, FollowedSourceError> {
         let found = Self::ALL.into_iter().find(|source| source.name() == text);
         found.ok_or_else(|| FollowedSourceError::Unknown(truncate_for_display(text)))
     }
 
-    /// Its slug.
+    /// The slug of the source.
     pub const fn name(self) -> &'static str {
         match self.bank_feeds().first() {
             Some(feed) => feed.source_name(),
@@ -76,15 +76,15 @@ impl FollowedSource {
         }
     }
 
-    /// The slug as a source.
+    /// Returns the slug as a [`Source`].
     ///
     /// # Errors
-    /// None as long as the slugs here are slugs, which a test shows.
+    /// Never fails, because every slug of this module is valid; a test checks this.
     pub fn source(self) -> Result<Source, SourceError> {
         Source::parse(self.name())
     }
 
-    /// Where it publishes.
+    /// The publisher's own base URL.
     pub const fn base_url(self) -> &'static str {
         match self.bank_feeds().first() {
             Some(feed) => feed.base_url(),
@@ -92,7 +92,7 @@ impl FollowedSource {
         }
     }
 
-    /// The tables that are followed; none of the ticker.
+    /// The followed tables of a bank; empty for the ticker.
     pub const fn bank_feeds(self) -> &'static [BankFeed] {
         match self {
             Self::Timesca => &[],
@@ -104,12 +104,13 @@ impl FollowedSource {
         }
     }
 
-    /// The table that can be asked for past days; none of the ticker, and of a bank that has only its newest.
+    /// The feed that has tables of past days; `None` for the ticker, and for a bank that has only its newest table.
     pub fn by_date(self) -> Option<BankFeed> {
         self.bank_feeds().iter().copied().find(|feed| feed.is_by_date())
     }
 
-    /// What to ask at `now`: of a table by date that of today and that of tomorrow, in the bank's zone.
+    /// Returns the fetch targets of a poll at `now`. A feed by date has two: the tables of today and of tomorrow, in
+    /// the bank's zone.
     pub fn targets(self, now: Timestamp) -> Vec<FetchTarget> {
         if self.bank_feeds().is_empty() {
             return vec![FetchTarget::Ticker];
@@ -117,15 +118,15 @@ impl FollowedSource {
         let mut targets = Vec::new();
         for feed in self.bank_feeds() {
             let today = feed.zone().local(now).date();
-            targets.push(FetchTarget::Bank { request: BankRequest::new(*feed, today), is_ahead: false });
+            targets.push(FetchTarget::Bank { request: BankRequest::new(*feed, today), is_tomorrow: false });
             if let Some(tomorrow) = today.succ_opt().filter(|_| feed.is_by_date()) {
-                targets.push(FetchTarget::Bank { request: BankRequest::new(*feed, tomorrow), is_ahead: true });
+                targets.push(FetchTarget::Bank { request: BankRequest::new(*feed, tomorrow), is_tomorrow: true });
             }
         }
         targets
     }
 
-    /// The zone and the time of day of publication, in seconds; none of the ticker.
+    /// The bank's zone and its publication time, in seconds of the day; `None` for the ticker.
     pub(super) fn publication(self) -> Option<(Zone, u32)> {
         let feed = self.bank_feeds().first()?;
         Some((feed.zone(), chrono::Timelike::num_seconds_from_midnight(&feed.publication_time())))
@@ -138,22 +139,22 @@ impl fmt::Display for FollowedSource {
     }
 }
 
-/// What is asked in one fetch.
+/// A page or a table that one fetch requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FetchTarget {
     /// The ticker page.
     Ticker,
     /// A bank's table.
     Bank {
-        /// Which.
+        /// The requested table.
         request: BankRequest,
-        /// Of tomorrow: that it is not there yet is as it should be.
-        is_ahead: bool,
+        /// True for the table of tomorrow, which the bank may not have published yet.
+        is_tomorrow: bool,
     },
 }
 
 impl FetchTarget {
-    /// Where the answer is, under the publisher's base.
+    /// Returns the URL of the target under a base URL.
     pub fn url(self, base_url: &str) -> String {
         match self {
             Self::Ticker => format!("{}/", base_url.trim_end_matches('/')),
@@ -161,7 +162,7 @@ impl FetchTarget {
         }
     }
 
-    /// The longest answer that is read, in bytes.
+    /// The longest body accepted, in bytes.
     pub const fn body_bytes_max(self) -> usize {
         match self {
             Self::Ticker => TickerPage::PAGE_BYTES_MAX,
@@ -170,41 +171,42 @@ impl FetchTarget {
     }
 }
 
-/// A URL in place of a publisher's own: of a mirror, or of a test.
+/// A URL that replaces the publisher's own, for a mirror or a test.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FeedUrl {
-    /// Whose.
+    /// The source that is fetched from the URL.
     pub source: FollowedSource,
-    /// Scheme, host, and what stands before the publisher's own path.
+    /// Scheme, host, and an optional prefix of the publisher's path.
     pub base_url: String,
 }
 
 impl FeedUrl {
-    /// Reads `SOURCE=URL`, with a URL of http or https.
+    /// Parses `SOURCE=URL`, with an http or https URL.
     ///
     /// # Errors
-    /// Any [`FollowedSourceError`].
+    /// `NotUrl` if the text is not `SOURCE=URL`; `Secret` if the URL has a user name or a password; `Unknown` if the
+    /// source cannot be followed.
     pub fn parse(text: &str) -> Result<Self, FollowedSourceError> {
-        let bad = || FollowedSourceError::NotUrl(truncate_for_display(text));
-        let (source, base_url) = text.split_once('=').ok_or_else(bad)?;
+        let not_url = || FollowedSourceError::NotUrl(truncate_for_display(text));
+        let (source, base_url) = text.split_once('=').ok_or_else(not_url)?;
         Self::check(base_url).map_err(|error| match error {
-            FeedUrlError::NotUrl => bad(),
+            FeedUrlError::NotUrl => not_url(),
             FeedUrlError::Secret => FollowedSourceError::Secret,
         })?;
         Ok(Self { source: FollowedSource::parse(source)?, base_url: base_url.to_owned() })
     }
 
-    /// Whether publishers can be asked at a URL: of http or https, with a host, and with nothing in it that must not be
-    /// shown.
+    /// Checks that a URL can replace that of a publisher: an http or https URL with a host, without a query, a fragment
+    /// or a secret.
     ///
     /// # Errors
-    /// [`FeedUrlError`].
+    /// `NotUrl` if the URL does not have this form; `Secret` if it has a user name or a password.
     pub fn check(base_url: &str) -> Result<(), FeedUrlError> {
         let url = reqwest::Url::parse(base_url).map_err(|_| FeedUrlError::NotUrl)?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(FeedUrlError::Secret);
         }
-        // What follows the path would end up in the middle of the URLs made of it.
+        // The path of the feed is appended, so a query or a fragment would end up inside the URL.
         let is_base = url.has_host() && url.query().is_none() && url.fragment().is_none();
         if matches!(url.scheme(), "http" | "https") && is_base { Ok(()) } else { Err(FeedUrlError::NotUrl) }
     }
@@ -215,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slugs_are_slugs_and_read_back() {
+    fn slug_is_a_valid_source_and_parses_back() {
         for source in FollowedSource::ALL {
             assert_eq!(source.source().unwrap().to_string(), source.name());
             assert_eq!(FollowedSource::parse(source.name()), Ok(source));
@@ -223,19 +225,19 @@ mod tests {
         }
         assert_eq!(
             FollowedSource::parse("ecb").unwrap_err().to_string(),
-            "'ecb' cannot be followed; choose among timesca, nbkr, nbk, nbt, cbu and cbt"
+            "'ecb' cannot be followed; choose one of timesca, nbkr, nbk, nbt, cbu and cbt"
         );
     }
 
     #[test]
-    fn what_is_asked_follows_the_calendar_of_the_bank() {
+    fn fetch_targets_follow_the_calendar_of_the_bank() {
         let check = |source: FollowedSource, now: &str, expect: &[&str]| {
             let urls = source.targets(Timestamp::parse(now).unwrap()).into_iter().map(|target| target.url("b"));
             assert_eq!(urls.collect::<Vec<_>>(), expect, "{source} at {now}");
         };
         check(FollowedSource::Timesca, "2026-05-18T20:00:00Z", &["b/"]);
         check(FollowedSource::Nbkr, "2026-05-18T20:00:00Z", &["b/XML/daily.xml", "b/XML/weekly.xml"]);
-        // Tashkent is five hours ahead: a day ends at 19:00 UTC.
+        // Tashkent is UTC+5: its day ends at 19:00 UTC.
         let all = "b/en/arkhiv-kursov-valyut/json/all";
         let days = |first: &str, second: &str| [format!("{all}/{first}/"), format!("{all}/{second}/")];
         for (now, first, second) in [
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_in_place_of_the_publishers() {
+    fn feed_url_is_source_and_url_without_secret() {
         let check = |text: &str, expect: Option<(FollowedSource, &str)>| {
             let found = FeedUrl::parse(text).ok();
             assert_eq!(found.as_ref().map(|url| (url.source, url.base_url.as_str())), expect, "{text}");

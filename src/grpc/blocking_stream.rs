@@ -1,7 +1,7 @@
-//! Messages made on a thread of their own, at the pace of the client who takes them.
+//! Streams of messages that a dedicated thread produces, as fast as the client reads them.
 //!
-//! **Invariant**: a stream holds its version of the store no longer than its age limit, ends when its client leaves a
-//! message unread for [`UNREAD_TIME_MAX_S`], and ends soon after its client has gone.
+//! **Invariant**: a stream keeps its version of the store alive no longer than its maximum age. It ends if the client
+//! leaves a message unread for [`UNREAD_TIME_MAX_S`], and soon after the client disconnects.
 
 use std::time::Duration;
 
@@ -14,20 +14,21 @@ use tonic::Status;
 use crate::api::ServiceError;
 use crate::query::QueryError;
 
-/// How long a client may leave the messages that were made for it unread, seconds.
+/// How long a client may leave a message unread, seconds.
 const UNREAD_TIME_MAX_S: u64 = 20;
 
-/// What a client gets.
+/// The messages of a stream, as tonic sends them.
 pub(super) type Messages<T> = ReceiverStream<Result<T, Status>>;
 
-/// Until when messages may be handed over, and what is said then.
-pub(super) struct End {
+/// The time at which a stream ends, and the error that the client gets then.
+pub(super) struct StreamEnd {
     pub(super) at: Instant,
     pub(super) error: ServiceError,
 }
 
-impl End {
-    /// At the caller's deadline, or at the age limit if that is sooner; `remedy` is what a caller does then.
+impl StreamEnd {
+    /// Returns the deadline of the client or the maximum age of the stream, whichever is earlier. `remedy` tells the
+    /// client how to get the rest after the maximum age.
     pub(super) fn of(deadline: Option<Instant>, age_max_s: u64, remedy: &'static str) -> Self {
         let too_old = Instant::now() + Duration::from_secs(age_max_s);
         match deadline.filter(|deadline| *deadline < too_old) {
@@ -37,54 +38,54 @@ impl End {
     }
 }
 
-/// Sends what `produce` hands over, at most `ahead` messages before the client takes them, from a thread that keeps
-/// `place` until it is through.
+/// Runs `produce` on a new thread and sends its messages, at most `ahead` of them before the client reads. The thread
+/// holds `slot` until it ends.
 ///
-/// The thread is a new one, not one of the pool of blocking threads: the allocator keeps what a thread freed for the
-/// threads that begin after its end, while streams on one pooled thread after the other would each leave their tens of
-/// megabytes there.
+/// The thread is not from the pool of blocking threads. The allocator reuses the memory of an ended thread for new
+/// threads, but a thread of the pool does not end, and each of them would keep tens of megabytes.
 pub(super) fn send_until<T: Send + 'static>(
-    end: End,
+    end: StreamEnd,
     ahead: usize,
-    place: impl Send + 'static,
+    slot: impl Send + 'static,
     produce: impl FnOnce(&mut (dyn FnMut(T) -> Result<(), ServiceError> + Send)) -> Result<(), ServiceError>
     + Send
     + 'static,
 ) -> Messages<T> {
     let (sender, receiver) = mpsc::channel(ahead + 1);
-    // One place is kept for the closing word: a client that does not read still finds out why the stream ended.
-    let closing = sender.clone().try_reserve_owned().ok();
-    let failed = sender.clone();
+    // One slot of the channel is reserved for the final error, so that a client that does not read still gets it.
+    let reserved = sender.clone().try_reserve_owned().ok();
+    let without_thread = sender.clone();
     let runtime = Handle::current();
     let thread = std::thread::Builder::new().name("silkrate-stream".to_owned()).spawn(move || {
-        let _place = place;
-        let outcome = produce(&mut |message| hand_over(&runtime, &sender, message, &end));
-        if let (Err(error), Some(closing)) = (outcome, closing) {
-            closing.send(Err(error.into()));
+        let _slot = slot;
+        let outcome = produce(&mut |message| send(&runtime, &sender, message, &end));
+        if let (Err(error), Some(reserved)) = (outcome, reserved) {
+            reserved.send(Err(error.into()));
         }
     });
     if let Err(problem) = thread {
-        // Nothing was sent yet, so that there is room.
-        let _ = failed.try_send(Err(ServiceError::BrokenOff(format!("no thread for it: {problem}")).into()));
+        // Nothing was sent yet, so the channel has room.
+        let error = ServiceError::TaskFailed(format!("cannot start a thread for the stream: {problem}"));
+        let _ = without_thread.try_send(Err(error.into()));
     }
     ReceiverStream::new(receiver)
 }
 
-/// Waits for the client to make room for a message, though not for ever.
-fn hand_over<T>(
+/// Sends a message. Waits until the channel has room, at most until the end of the stream or [`UNREAD_TIME_MAX_S`].
+fn send<T>(
     runtime: &Handle,
     sender: &Sender<Result<T, Status>>,
     message: T,
-    end: &End,
+    end: &StreamEnd,
 ) -> Result<(), ServiceError> {
     if Instant::now() >= end.at {
         return Err(end.error.clone());
     }
     let unread = Instant::now() + Duration::from_secs(UNREAD_TIME_MAX_S);
-    // Timers are made inside the runtime.
+    // The timer must be created inside the runtime, so `timeout_at` is in the async block.
     match runtime.block_on(async { timeout_at(end.at.min(unread), sender.send(Ok(message))).await }) {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(QueryError::Stopped.into()),
+        Ok(Err(_)) => Err(QueryError::Cancelled.into()),
         Err(_) if unread < end.at => Err(ServiceError::Unread { unread_max_s: UNREAD_TIME_MAX_S }),
         Err(_) => Err(end.error.clone()),
     }

@@ -1,7 +1,7 @@
-//! How long calls take, and how they end.
+//! The call metrics layer: counts gRPC calls and measures their duration, by method and status.
 //!
-//! **Invariant**: every call is counted once, when its last byte is handed over or its caller has gone; a method that no
-//! service has is not counted by its name, which its caller chose.
+//! **Invariant**: every call is counted once, when its last byte is passed on or its client disconnects. An unknown
+//! method is not counted under its name, because clients could create any number of labels.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,38 +22,38 @@ use tower::{Layer, Service};
 use crate::metrics::{CallMetrics, OpenCall};
 use crate::proto::DESCRIPTORS;
 
-/// How calls end whose caller does not wait for the end.
-const GONE: &str = "CANCELLED";
-/// Those of the services that every server has.
+/// The status of calls whose client disconnects before the end.
+const CANCELLED: &str = "CANCELLED";
+/// The methods of the standard gRPC services.
 const STANDARD_METHODS: [&str; 4] = [
     "grpc.health.v1.Health/Check",
     "grpc.health.v1.Health/Watch",
     "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
-/// The name of every method that there is not.
+/// The label of all unknown methods.
 const UNKNOWN_METHOD: &str = "unknown";
 
-/// Counts and times the calls of the services below it.
+/// Counts the calls of the inner services and measures their duration.
 #[derive(Clone, Debug)]
 pub struct CallMetricsLayer {
     metrics: CallMetrics,
-    /// Full names, sorted: `silkrate.v1.RateService/GetRate`.
+    /// The full names of the known methods, such as `silkrate.v1.RateService/GetRate`, sorted.
     methods: Arc<Vec<String>>,
 }
 
 impl CallMetricsLayer {
-    /// Into `metrics`, by the methods of `silkrate.v1` and of the standard services.
+    /// Creates a layer that writes to `metrics`. Known methods are those of `silkrate.v1` and of the standard services.
     pub fn new(metrics: CallMetrics) -> Self {
-        // The bytes are what the build wrote; if they were not, calls would be counted as unknown ones.
+        // Decoding cannot fail, because the build wrote the bytes. If it did, all methods would be unknown.
         let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default().file;
-        let ours = files.iter().flat_map(|file| {
+        let own = files.iter().flat_map(|file| {
             file.service.iter().flat_map(|service| {
                 let name = format!("{}.{}", file.package(), service.name());
                 service.method.iter().map(move |method| format!("{name}/{}", method.name()))
             })
         });
-        let mut methods: Vec<String> = ours.chain(STANDARD_METHODS.map(str::to_owned)).collect();
+        let mut methods: Vec<String> = own.chain(STANDARD_METHODS.map(str::to_owned)).collect();
         methods.sort_unstable();
         Self { metrics, methods: Arc::new(methods) }
     }
@@ -67,7 +67,7 @@ impl<S> Layer<S> for CallMetricsLayer {
     }
 }
 
-/// See [`CallMetricsLayer`].
+/// The service that [`CallMetricsLayer`] creates.
 #[derive(Clone, Debug)]
 pub struct CallMetricsService<S> {
     inner: S,
@@ -94,41 +94,41 @@ where
             methods: Arc::clone(methods),
             begun: Instant::now(),
             metrics: metrics.clone(),
-            ended: GONE,
+            status: CANCELLED,
             _open: metrics.begin(),
         };
         CallMetricsFuture { inner: self.inner.call(request), call: Some(call) }
     }
 }
 
-/// A call under way, counted when dropped.
+/// A call in progress. Dropping it counts the call.
 struct Call {
     method: Option<usize>,
     methods: Arc<Vec<String>>,
     begun: Instant,
     metrics: CallMetrics,
-    ended: &'static str,
+    status: &'static str,
     _open: OpenCall,
 }
 
 impl Call {
-    /// Looks for the status among headers or trailers.
-    fn look_at(&mut self, headers: &HeaderMap) {
+    /// Takes the status from headers or trailers, if they contain it.
+    fn read_status(&mut self, headers: &HeaderMap) {
         if let Some(status) = headers.get(Status::GRPC_STATUS) {
-            self.ended = name(Code::from_bytes(status.as_bytes()));
+            self.status = name(Code::from_bytes(status.as_bytes()));
         }
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let method = self.method.and_then(|at| self.methods.get(at)).map_or(UNKNOWN_METHOD, String::as_str);
-        self.metrics.ended(method, self.ended, self.begun.elapsed());
+        let method = self.method.and_then(|index| self.methods.get(index)).map_or(UNKNOWN_METHOD, String::as_str);
+        self.metrics.ended(method, self.status, self.begun.elapsed());
     }
 }
 
 pin_project! {
-    /// An answer being made.
+    /// The future of a response. It passes the call on to the body of the response.
     pub struct CallMetricsFuture<F> {
         #[pin]
         inner: F,
@@ -144,17 +144,17 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let answer = ready!(this.inner.poll(context));
-        let Some(mut call) = this.call.take() else { return Poll::Ready(answer) };
-        Poll::Ready(answer.map(|response| {
-            // A refusal says its status at once, and has no body.
-            call.look_at(response.headers());
+        let result = ready!(this.inner.poll(context));
+        let Some(mut call) = this.call.take() else { return Poll::Ready(result) };
+        Poll::Ready(result.map(|response| {
+            // A refused call has its status in the headers, and no body.
+            call.read_status(response.headers());
             response.map(|inner| Body::new(MeasuredBody { inner, call }))
         }))
     }
 }
 
-/// A body that goes with its call.
+/// A response body that owns its call.
 struct MeasuredBody {
     inner: Body,
     call: Call,
@@ -172,7 +172,7 @@ impl http_body::Body for MeasuredBody {
         if let Some(Ok(frame)) = &frame
             && let Some(trailers) = frame.trailers_ref()
         {
-            self.call.look_at(trailers);
+            self.call.read_status(trailers);
         }
         Poll::Ready(frame)
     }
@@ -186,11 +186,11 @@ impl http_body::Body for MeasuredBody {
     }
 }
 
-/// As gRPC writes it.
+/// Returns the name of a status code in gRPC.
 const fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
-        Code::Cancelled => GONE,
+        Code::Cancelled => CANCELLED,
         Code::Unknown => "UNKNOWN",
         Code::InvalidArgument => "INVALID_ARGUMENT",
         Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
@@ -219,12 +219,12 @@ mod tests {
 
     use super::*;
 
-    /// What was counted: "method code", each as often as it was.
+    /// Returns a line "method code" for each counted call.
     fn counted(metrics: &CallMetrics) -> Vec<String> {
         let families = metrics.collect();
-        let took = families.iter().find(|family| family.name() == "silkrate_grpc_call_seconds").unwrap();
-        let lines = took.get_metric().iter().flat_map(|metric| {
-            // Labels come sorted by their names: code, then method.
+        let durations = families.iter().find(|family| family.name() == "silkrate_grpc_call_seconds").unwrap();
+        let lines = durations.get_metric().iter().flat_map(|metric| {
+            // The labels are sorted by name: code, then method.
             let [code, method] = metric.get_label() else { panic!("{metric:?}") };
             let line = format!("{} {}", method.value(), code.value());
             std::iter::repeat_n(line, usize::try_from(metric.get_histogram().get_sample_count()).unwrap())
@@ -233,8 +233,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_are_counted_when_they_are_over() {
-        let answer = |status: Option<Status>| async move {
+    async fn call_is_counted_when_it_ends() {
+        let respond = |status: Option<Status>| async move {
             let body = http_body_util::Full::new(Bytes::from_static(b"x")).with_trailers(async {
                 let mut trailers = HeaderMap::new();
                 trailers.insert("grpc-status", "0".parse().unwrap());
@@ -248,15 +248,15 @@ mod tests {
         let metrics = CallMetrics::grpc();
         let call = |path: &str, status: Option<Status>| {
             let service =
-                CallMetricsLayer::new(metrics.clone()).layer(tower::service_fn(move |_| answer(status.clone())));
+                CallMetricsLayer::new(metrics.clone()).layer(tower::service_fn(move |_| respond(status.clone())));
             service.oneshot(Request::builder().uri(path).body(()).unwrap())
         };
         let rate = "/silkrate.v1.RateService/GetRate";
         let good = call(rate, None).await.unwrap();
-        assert_eq!(counted(&metrics), [""; 0], "its body is still to come");
+        assert_eq!(counted(&metrics), [""; 0], "the body is not complete");
         good.into_body().collect().await.unwrap();
         assert_eq!(counted(&metrics), ["silkrate.v1.RateService/GetRate OK"]);
-        // Left alone before its end, refused, and one that there is not.
+        // A call whose client disconnects, a refused call, and an unknown method.
         drop(call("/grpc.health.v1.Health/Watch", None).await.unwrap());
         drop(call(rate, Some(Status::not_found("no such series"))).await.unwrap());
         drop(call("/some.Where/Else", Some(Status::unimplemented(""))).await.unwrap());

@@ -1,8 +1,8 @@
-//! The caller's deadline, from the `grpc-timeout` that it sent.
+//! The deadline layer: ends a call at the deadline of its client, which the header `grpc-timeout` sets.
 //!
-//! **Invariant**: a call whose time is up ends with `DEADLINE_EXCEEDED`, whether it was still being answered or was
-//! streaming; the work behind it is dropped. tonic alone would say CANCELLED for the first and let the second run on.
-//! What was queued for the writer by then is stored all the same: resending it is harmless.
+//! **Invariant**: a call past its deadline ends with `DEADLINE_EXCEEDED`, and its work is dropped. That holds before
+//! the response, where tonic alone would return `CANCELLED`, and during a stream, which tonic alone would not end.
+//! Exception: a batch in the queue of the writer is still stored. Sending the batch again is harmless.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,21 +21,21 @@ use tower::{Layer, Service};
 use crate::api::ServiceError;
 
 const TIMEOUT_HEADER: &str = "grpc-timeout";
-/// Longest count in a `grpc-timeout`, by the protocol.
+/// Digits of the number in a `grpc-timeout`; the gRPC protocol sets this limit.
 const TIMEOUT_DIGITS_MAX: usize = 8;
 
-/// When a call must be answered; among the extensions of a request whose caller said so.
+/// The deadline of a call, stored in the extensions of a request whose client set one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(Instant);
 
 impl Deadline {
-    /// Of the call with these extensions, if it has one.
+    /// Returns the deadline from the extensions of a request; `None` if the client set none.
     pub(super) fn of(extensions: &Extensions) -> Option<Instant> {
         extensions.get::<Self>().map(|deadline| deadline.0)
     }
 }
 
-/// Puts every call of the services below it under its caller's deadline.
+/// Ends every call of the inner services at the deadline of its client.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DeadlineLayer;
 
@@ -47,7 +47,7 @@ impl<S> Layer<S> for DeadlineLayer {
     }
 }
 
-/// See [`DeadlineLayer`].
+/// The service that [`DeadlineLayer`] creates.
 #[derive(Clone, Debug)]
 pub struct DeadlineService<S> {
     inner: S,
@@ -66,9 +66,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // tonic's own timer of the same length wraps this one and looks at it first.
+        // tonic has its own timer with the same duration. It polls this future first, so this timer takes effect.
         let deadline = deadline_of(request.headers()).map(|deadline| {
-            // For work that nobody polls while its caller does not read.
+            // For streams: their thread must end at the deadline even if the client does not read.
             request.extensions_mut().insert(Deadline(deadline));
             Box::pin(sleep_until(deadline))
         });
@@ -77,11 +77,11 @@ where
 }
 
 pin_project! {
-    /// An answer being made, until its deadline.
+    /// The future of a response, limited by the deadline.
     pub struct DeadlineFuture<F> {
         #[pin]
         inner: F,
-        // Boxed, so that it can go on into the body; calls without a deadline allocate nothing.
+        // Boxed, so that the timer can move into the body. A call without a deadline allocates nothing.
         deadline: Option<Pin<Box<Sleep>>>,
     }
 }
@@ -94,10 +94,10 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Poll::Ready(answer) = this.inner.poll(context) {
+        if let Poll::Ready(result) = this.inner.poll(context) {
             let deadline = this.deadline.take();
-            return Poll::Ready(answer.map(|response| match deadline {
-                Some(deadline) => response.map(|inner| Body::new(DeadlineBody { inner, deadline, over: false })),
+            return Poll::Ready(result.map(|response| match deadline {
+                Some(deadline) => response.map(|inner| Body::new(DeadlineBody { inner, deadline, is_over: false })),
                 None => response,
             }));
         }
@@ -111,11 +111,11 @@ where
     }
 }
 
-/// A stream of answers, until its deadline.
+/// A response body, limited by the deadline.
 struct DeadlineBody {
     inner: Body,
     deadline: Pin<Box<Sleep>>,
-    over: bool,
+    is_over: bool,
 }
 
 impl http_body::Body for DeadlineBody {
@@ -126,12 +126,12 @@ impl http_body::Body for DeadlineBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        if self.over {
+        if self.is_over {
             return Poll::Ready(None);
         }
-        // The deadline first: a stream that always has more would never come to it.
+        // Checks the deadline first, because a stream that always has data would never get to the check.
         if self.deadline.as_mut().poll(context).is_ready() {
-            self.over = true;
+            self.is_over = true;
             let mut trailers = HeaderMap::new();
             return Poll::Ready(Some(exceeded().add_header(&mut trailers).map(|()| Frame::trailers(trailers))));
         }
@@ -139,7 +139,7 @@ impl http_body::Body for DeadlineBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.over || self.inner.is_end_stream()
+        self.is_over || self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -151,12 +151,13 @@ fn exceeded() -> Status {
     ServiceError::DeadlineExceeded.into()
 }
 
-/// The deadline of a call that arrives now; a header that does not follow the protocol sets none, as elsewhere in gRPC.
+/// Returns the deadline of a call that arrives now. An invalid header sets no deadline, as in other gRPC servers.
 fn deadline_of(headers: &HeaderMap) -> Option<Instant> {
     Instant::now().checked_add(parse_timeout(headers.get(TIMEOUT_HEADER)?.to_str().ok()?)?)
 }
 
-/// Reads a count of at most eight digits and a unit, such as `100m` for 100 ms.
+/// Parses a timeout: a number of at most eight digits and a unit, such as `100m` for 100 ms. Returns `None` if the text
+/// is invalid.
 fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=TIMEOUT_DIGITS_MAX).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -187,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timeouts_are_a_count_and_a_unit() {
+    fn timeout_is_a_number_and_a_unit() {
         let check = |text: &str, expect: Option<Duration>| assert_eq!(parse_timeout(text), expect, "{text}");
         check("1H", Some(Duration::from_hours(1)));
         check("2M", Some(Duration::from_mins(2)));
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_does_not_come_in_time_is_deadline_exceeded() {
+    async fn call_without_a_response_in_time_ends_with_deadline_exceeded() {
         let never =
             DeadlineLayer.layer(tower::service_fn(|_: Request<()>| pending::<Result<Response<Body>, Infallible>>()));
         let response = never.oneshot(call("1m")).await.unwrap();
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_that_runs_on_ends_with_deadline_exceeded() {
+    async fn stream_past_its_deadline_ends_with_deadline_exceeded() {
         let stuck = DeadlineLayer.layer(tower::service_fn(|_: Request<()>| async {
             Ok::<_, Infallible>(Response::new(Body::new(Stuck(false))))
         }));
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_deadline_nothing_is_wrapped() {
+    async fn body_without_a_deadline_is_not_wrapped() {
         let quick = DeadlineLayer
             .layer(tower::service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(Body::empty())) }));
         let response = quick.oneshot(Request::new(())).await.unwrap();

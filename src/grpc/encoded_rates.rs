@@ -1,7 +1,8 @@
-//! Rates of a latest quotes in the bytes that were written once for all who ask for them, and messages that carry such bytes.
+//! The encoded-rates cache: the latest rates, encoded once per commit for all clients, and messages that contain these
+//! bytes.
 //!
-//! **Invariants**: the bytes kept are those of the latest quotes, and of the sequence since, that they are kept with; another
-//! never meets them. A message with bytes reads as one that was encoded whole.
+//! **Invariants**: cached bytes are used only for the latest quotes and the `since` sequence that they were encoded
+//! for. A message with cached bytes decodes to the same message as one that was encoded as a whole.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -20,30 +21,34 @@ use crate::proto::codec::MessageDecoder;
 use crate::proto::v1;
 use crate::query::{SeriesFilter, latest};
 
-/// Those rates of a latest quotes that changed after a sequence, encoded; all of them after zero.
+/// The encoded rates that changed after a sequence.
 struct Encoded {
     latest_quotes: Arc<LatestQuotes>,
+    /// The sequence after which the rates changed; zero means all rates.
     since: u64,
     rates: Bytes,
 }
 
-/// The rates that most are asked for, each encoded once a latest quotes: their digits do not change until the next commit.
+/// The cache: the two most requested selections of rates, each encoded once per commit.
 #[derive(Default)]
 pub(super) struct EncodedRatesCache {
+    /// All rates.
     all: ArcSwapOption<Encoded>,
-    /// What the newest commit changed for those who saw the one before it.
+    /// The rates that the newest commit changed, for clients that saw the commit before it.
     newest: ArcSwapOption<Encoded>,
 }
 
 impl EncodedRatesCache {
-    /// All rates of `latest_quotes`.
+    /// Returns all rates of `latest_quotes`.
     fn all(&self, latest_quotes: &Arc<LatestQuotes>) -> Bytes {
-        Self::kept(&self.all, latest_quotes, 0).unwrap_or_else(|| Self::keep(&self.all, latest_quotes, 0))
+        Self::get(&self.all, latest_quotes, 0).unwrap_or_else(|| Self::insert(&self.all, latest_quotes, 0))
     }
 
-    /// The rates of `latest_quotes` that changed after `since`, as the field `rates` of an answer; zero and what is above the latest quotes's sequence mean all.
+    /// Returns the rates of `latest_quotes` that changed after `since`, encoded as the field `rates` of a response.
+    /// Returns all rates if `since` is zero or above the sequence of `latest_quotes`.
     ///
-    /// Kept for who is furthest on: one that fell behind does not take the bytes from the many that did not.
+    /// Only the bytes for the highest `since` are cached: one client that is behind does not evict the bytes that the
+    /// other clients need.
     pub(super) fn changed(&self, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Bytes {
         if since == 0 || since > latest_quotes.sequence {
             return self.all(latest_quotes);
@@ -51,61 +56,63 @@ impl EncodedRatesCache {
         if since == latest_quotes.sequence {
             return Bytes::new();
         }
-        if let Some(kept) = Self::kept(&self.newest, latest_quotes, since) {
-            return kept;
+        if let Some(cached) = Self::get(&self.newest, latest_quotes, since) {
+            return cached;
         }
-        let is_behind = self.newest.load().as_ref().is_some_and(|kept| kept.since > since);
-        if is_behind { encode(latest_quotes, since) } else { Self::keep(&self.newest, latest_quotes, since) }
+        let is_behind = self.newest.load().as_ref().is_some_and(|cached| cached.since > since);
+        if is_behind { encode(latest_quotes, since) } else { Self::insert(&self.newest, latest_quotes, since) }
     }
 
-    /// The answer to a poll, of kept bytes where all series are asked for.
-    pub(super) fn answer(
+    /// Returns the response to a poll. Uses cached bytes if the filter is empty.
+    pub(super) fn response(
         &self,
         latest_quotes: &Arc<LatestQuotes>,
         filter: &SeriesFilter,
         since_sequence: u64,
         now: Timestamp,
-    ) -> LatestAnswer {
+    ) -> LatestResponse {
         if filter.is_empty() {
             let encoded_rates = self.changed(latest_quotes, since_sequence);
-            LatestAnswer { encoded_rates, message: latest_without_rates(latest_quotes, now) }
+            LatestResponse { encoded_rates, message: latest_without_rates(latest_quotes, now) }
         } else {
             let message = latest_message(latest_quotes, filter, since_sequence, now);
-            LatestAnswer { encoded_rates: Bytes::new(), message }
+            LatestResponse { encoded_rates: Bytes::new(), message }
         }
     }
 
-    fn kept(place: &ArcSwapOption<Encoded>, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Option<Bytes> {
-        let kept = place.load();
-        let kept =
-            kept.as_ref().filter(|kept| Arc::ptr_eq(&kept.latest_quotes, latest_quotes) && kept.since == since)?;
-        Some(kept.rates.clone())
+    fn get(entry: &ArcSwapOption<Encoded>, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Option<Bytes> {
+        let cached = entry.load();
+        let is_same =
+            |cached: &&Arc<Encoded>| Arc::ptr_eq(&cached.latest_quotes, latest_quotes) && cached.since == since;
+        Some(cached.as_ref().filter(is_same)?.rates.clone())
     }
 
-    /// Two callers at once may both encode; either's bytes will do.
-    fn keep(place: &ArcSwapOption<Encoded>, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Bytes {
+    /// Encodes the rates and caches the bytes. Two concurrent calls may both encode; their bytes are equal.
+    fn insert(entry: &ArcSwapOption<Encoded>, latest_quotes: &Arc<LatestQuotes>, since: u64) -> Bytes {
         let rates = encode(latest_quotes, since);
-        place.store(Some(Arc::new(Encoded { latest_quotes: Arc::clone(latest_quotes), since, rates: rates.clone() })));
+        entry.store(Some(Arc::new(Encoded { latest_quotes: Arc::clone(latest_quotes), since, rates: rates.clone() })));
         rates
     }
 }
 
 fn encode(latest_quotes: &LatestQuotes, since: u64) -> Bytes {
     let rates = latest(latest_quotes, &SeriesFilter::default(), since).map(|quote| latest_rate(quote)).collect();
-    // Fields of a message may come in any order and in pieces: these bytes and those of the other fields make one.
+    // The fields of an encoded message may come in any order, so these bytes followed by the bytes of the other fields
+    // are one message.
     v1::GetLatestRatesResponse { rates, ..Default::default() }.encode_to_vec().into()
 }
 
-/// A message whose `rates` are either in it, or encoded already.
+/// A message whose field `rates` is either part of `message`, or encoded already.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WithRates<M> {
-    /// The encoded `rates`, if they are not in the message.
+    /// The encoded field `rates`; empty if the rates are in `message`.
     pub(super) encoded_rates: Bytes,
+    /// The other fields.
     pub(super) message: M,
 }
 
-/// An answer to a poll.
-pub(super) type LatestAnswer = WithRates<v1::GetLatestRatesResponse>;
+/// The response to a poll.
+pub(super) type LatestResponse = WithRates<v1::GetLatestRatesResponse>;
 
 impl<M: Message + Default> WithRates<M> {
     fn encode(&self, buffer: &mut impl BufMut) -> Result<(), prost::EncodeError> {
@@ -113,8 +120,8 @@ impl<M: Message + Default> WithRates<M> {
         self.message.encode(buffer)
     }
 
-    /// The message as whoever reads it has it.
-    pub(super) fn whole(self) -> Result<M, Status> {
+    /// Returns the whole message, as a client decodes it.
+    pub(super) fn decode(self) -> Result<M, Status> {
         let mut bytes = Vec::with_capacity(self.encoded_rates.len() + self.message.encoded_len());
         self.encode(&mut bytes).map_err(|error| cannot_encode(&error))?;
         M::decode(bytes.as_slice()).map_err(|error| cannot_encode(&error))
@@ -125,7 +132,7 @@ fn cannot_encode(error: &dyn std::error::Error) -> Status {
     Status::internal(format!("cannot encode the latest rates: {error}"))
 }
 
-/// Requests `Q` as prost reads them; answers `M` as they are kept.
+/// A codec that decodes requests `Q` and encodes responses `M` with their cached bytes.
 pub(super) struct RatesCodec<Q, M>(PhantomData<fn() -> (Q, M)>);
 
 impl<Q, M> Default for RatesCodec<Q, M> {
@@ -149,16 +156,16 @@ impl<Q: Message + Default + 'static, M: Message + Default + 'static> Codec for R
     }
 }
 
-/// Writes kept bytes and what is beside them.
+/// Encodes a message as its cached bytes followed by its other fields.
 pub(super) struct RatesEncoder<M>(PhantomData<fn() -> M>);
 
 impl<M: Message + Default> Encoder for RatesEncoder<M> {
     type Item = WithRates<M>;
     type Error = Status;
 
-    fn encode(&mut self, answer: WithRates<M>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.reserve(answer.encoded_rates.len() + answer.message.encoded_len());
-        answer.encode(buffer).map_err(|error| cannot_encode(&error))
+    fn encode(&mut self, response: WithRates<M>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(response.encoded_rates.len() + response.message.encoded_len());
+        response.encode(buffer).map_err(|error| cannot_encode(&error))
     }
 }
 
@@ -178,36 +185,36 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn cached_bytes_are_those_of_their_quotes_and_sequence() {
-        let kept = EncodedRatesCache::default();
+    fn cached_bytes_belong_to_their_quotes_and_sequence() {
+        let cache = EncodedRatesCache::default();
         let latest_quotes_updates = [latest_quotes(7), latest_quotes(7), latest_quotes(8)];
         for latest_quotes in
             [&latest_quotes_updates[0], &latest_quotes_updates[2], &latest_quotes_updates[1], &latest_quotes_updates[2]]
         {
             for since in [6, 0, 7, 2, 3, 9, 7] {
                 assert_eq!(
-                    kept.changed(latest_quotes, since),
+                    cache.changed(latest_quotes, since),
                     encode(latest_quotes, if since > latest_quotes.sequence { 0 } else { since })
                 );
-                assert_eq!(kept.all(latest_quotes), encode(latest_quotes, 0));
+                assert_eq!(cache.all(latest_quotes), encode(latest_quotes, 0));
             }
         }
     }
 
     #[test]
-    fn one_that_fell_behind_does_not_displace_the_others() {
-        let (kept, latest_quotes) = (EncodedRatesCache::default(), latest_quotes(8));
+    fn client_that_is_behind_does_not_evict_the_bytes_of_other_clients() {
+        let (cache, latest_quotes) = (EncodedRatesCache::default(), latest_quotes(8));
         let is_shared =
-            |since| kept.changed(&latest_quotes, since).as_ptr() == kept.changed(&latest_quotes, since).as_ptr();
-        assert!(is_shared(5), "the only one");
+            |since| cache.changed(&latest_quotes, since).as_ptr() == cache.changed(&latest_quotes, since).as_ptr();
+        assert!(is_shared(5), "the only client");
         assert!(is_shared(7));
-        assert!(!is_shared(5), "behind");
+        assert!(!is_shared(5), "a client that is behind");
         assert!(is_shared(7));
     }
 
     #[test]
-    fn the_kept_answer_equals_the_written_one() {
-        let kept = EncodedRatesCache::default();
+    fn response_with_cached_bytes_equals_the_encoded_response() {
+        let cache = EncodedRatesCache::default();
         let now = Timestamp::from_micros(6_000_000);
         let one_pair = SeriesFilter { pairs: vec![quote("KGS/USD", "timesca", 3).series.pair], sources: vec![] };
         for latest_quotes in [latest_quotes(7), latest_quotes(7), latest_quotes(8)] {
@@ -215,7 +222,7 @@ pub(super) mod tests {
                 for since in [0, 3, 7, 9] {
                     let slow = latest_message(&latest_quotes, filter, since, now);
                     for _ in 0..2 {
-                        assert_eq!(kept.answer(&latest_quotes, filter, since, now).whole().unwrap(), slow);
+                        assert_eq!(cache.response(&latest_quotes, filter, since, now).decode().unwrap(), slow);
                     }
                 }
             }
@@ -223,7 +230,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_poll_that_saw_it_all_gets_the_sequence_alone() {
+    fn poll_without_changes_gets_the_sequence_without_rates() {
         let now = Timestamp::from_micros(6_000_000);
         let count = |since| latest_message(&latest_quotes(7), &SeriesFilter::default(), since, now).rates.len();
         assert_eq!([0, 3, 7, 8].map(count), [2, 1, 0, 2]);

@@ -1,24 +1,24 @@
-//! Ingest messages to batches, and reports back to messages.
+//! Converts ingest messages into batches, and ingest reports into response messages.
 //!
-//! **Invariant**: a message is either refused whole, by the name of a field, or every tick of it is
-//! in the batch or among its refusals under its own index.
+//! **Invariant**: a message is refused as a whole, with the name of the invalid field, or each of its ticks is in the
+//! batch or in the refusals, under its own index.
 
 use tonic::Status;
 
 use crate::columns::{ColumnTick, ColumnValueError, ColumnsError, TICK_COLUMN_ROWS_MAX, decode_tick_columns};
 use crate::domain::{RateError, Tick, Timestamp};
 use crate::ingest::batch::{BatchBuilder, NAMED_REFUSALS_MAX, ObservedTime, TickRules, TickText};
-use crate::ingest::{Batch, ConflictPolicy, Held, IngestReport, Refusal, RefusalReason, Summary};
+use crate::ingest::{Batch, ConflictPolicy, HeldBatchTick, IngestReport, Refusal, RefusalReason, Summary};
 use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::proto::v1::stream_ticks_request::Batch as StreamBatch;
 
 use crate::api::ServiceError;
 
-/// Most ticks of one batch of messages.
+/// Maximum number of ticks in one batch that is sent as `Tick` messages.
 pub const BATCH_TICKS_MAX: usize = 10_000;
 
-/// A field that makes a whole message unusable.
+/// An invalid field because of which a whole message is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct BadField {
     field: String,
@@ -30,34 +30,34 @@ impl BadField {
         Self { field: field.into(), problem: problem.into() }
     }
 
-    /// As the answer to a call.
+    /// Converts the error into the status of a call.
     pub(super) fn into_status(self) -> Status {
         ServiceError::InvalidField { field: self.field, problem: self.problem }.into()
     }
 
-    /// As the end of a stream, naming the batch.
+    /// Converts the error into the final status of a stream. The message names the batch.
     pub(super) fn into_batch_status(self, batch_index: u64) -> Status {
         Self { problem: format!("batch {batch_index}: {}", self.problem), ..self }.into_status()
     }
 }
 
-/// What to do about conflicts, and whether to store at all.
+/// The conflict policy of a request, and whether the request is only validated.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mode {
+pub(super) struct IngestOptions {
     pub(super) conflict_policy: ConflictPolicy,
     pub(super) validate_only: bool,
 }
 
-impl Mode {
-    pub(super) fn read(conflict_policy: i32, validate_only: bool) -> Result<Self, BadField> {
-        use v1::ConflictPolicy as Wire;
-        let conflict_policy = match Wire::try_from(conflict_policy) {
-            Ok(Wire::Unspecified | Wire::Refuse) => ConflictPolicy::Refuse,
-            Ok(Wire::Revise) => ConflictPolicy::Revise,
+impl IngestOptions {
+    pub(super) fn parse(conflict_policy: i32, validate_only: bool) -> Result<Self, BadField> {
+        use v1::ConflictPolicy as Proto;
+        let conflict_policy = match Proto::try_from(conflict_policy) {
+            Ok(Proto::Unspecified | Proto::Refuse) => ConflictPolicy::Refuse,
+            Ok(Proto::Revise) => ConflictPolicy::Revise,
             Err(_) => {
                 return Err(BadField::new(
                     "conflict_policy",
-                    format!("{conflict_policy} is no conflict policy; use 1 (refuse) or 2 (revise)"),
+                    format!("{conflict_policy} is not a conflict policy; use 1 (refuse) or 2 (revise)"),
                 ));
             }
         };
@@ -67,7 +67,7 @@ impl Mode {
 
 pub(super) fn batch_of_ticks(
     ticks: &[v1::Tick],
-    mode: Mode,
+    options: IngestOptions,
     now: Timestamp,
     rules: &TickRules,
 ) -> Result<Batch, BadField> {
@@ -88,7 +88,7 @@ pub(super) fn batch_of_ticks(
             },
         );
     }
-    Ok(builder.finish(mode.conflict_policy, mode.validate_only))
+    Ok(builder.finish(options.conflict_policy, options.validate_only))
 }
 
 fn observed_time(message: Option<&prost_types::Timestamp>) -> ObservedTime {
@@ -97,7 +97,7 @@ fn observed_time(message: Option<&prost_types::Timestamp>) -> ObservedTime {
 
 pub(super) fn batch_of_columns(
     columns: &v1::TickColumns,
-    mode: Mode,
+    options: IngestOptions,
     now: Timestamp,
     rules: &TickRules,
 ) -> Result<Batch, BadField> {
@@ -108,7 +108,7 @@ pub(super) fn batch_of_columns(
     }
     let mut builder = BatchBuilder::new(now, rules);
     match builder.series(&columns.pair, &columns.source) {
-        // One series for all: if it is bad, each row is refused for it.
+        // All rows have one series. If the series is invalid, each row is refused.
         Err(problem) => builder.refuse_all((0..).zip(&rows).map(|(index, _)| index), &problem),
         Ok(series) => {
             for (index, row) in (0..).zip(rows) {
@@ -124,7 +124,7 @@ pub(super) fn batch_of_columns(
             }
         }
     }
-    Ok(builder.finish(mode.conflict_policy, mode.validate_only))
+    Ok(builder.finish(options.conflict_policy, options.validate_only))
 }
 
 fn value_reason(error: &ColumnValueError) -> RefusalReason {
@@ -138,7 +138,7 @@ fn value_reason(error: &ColumnValueError) -> RefusalReason {
     }
 }
 
-/// The field of the message that columns as a whole fail on.
+/// Returns the field because of which the columns as a whole are refused.
 fn columns_field(error: &ColumnsError) -> String {
     let column = match error {
         ColumnsError::Length { column, .. } | ColumnsError::PartRow { column, .. } => column,
@@ -151,21 +151,21 @@ fn columns_field(error: &ColumnsError) -> String {
     format!("columns.{column}")
 }
 
-/// A batch of a stream, of either form.
+/// Converts a batch of a stream, which contains ticks or columns.
 pub(super) fn batch_of_stream(
     request: &v1::StreamTicksRequest,
     now: Timestamp,
     rules: &TickRules,
 ) -> Result<Batch, BadField> {
-    let mode = Mode::read(request.conflict_policy, request.validate_only)?;
+    let options = IngestOptions::parse(request.conflict_policy, request.validate_only)?;
     match &request.batch {
-        Some(StreamBatch::Ticks(batch)) => batch_of_ticks(&batch.ticks, mode, now, rules),
-        Some(StreamBatch::Columns(columns)) => batch_of_columns(columns, mode, now, rules),
+        Some(StreamBatch::Ticks(batch)) => batch_of_ticks(&batch.ticks, options, now, rules),
+        Some(StreamBatch::Columns(columns)) => batch_of_columns(columns, options, now, rules),
         None => Err(BadField::new("batch", "neither ticks nor columns; send one of them")),
     }
 }
 
-/// Rows of a batch, before any of it is decoded.
+/// Returns the number of rows of a batch without decoding it.
 pub(super) fn row_count(request: &v1::StreamTicksRequest) -> usize {
     match &request.batch {
         Some(StreamBatch::Ticks(batch)) => batch.ticks.len(),
@@ -206,8 +206,8 @@ pub(super) fn tick_message(tick: &Tick) -> v1::Tick {
     }
 }
 
-/// All of them, by index: a caller must know of every tick whether it is in. The texts end with the first
-/// [`NAMED_REFUSALS_MAX`], so that 100,000 refusals still fit in the 4 MiB that clients read by default.
+/// Converts all refusals, because the client must know for every tick whether it is stored. Only the first
+/// [`NAMED_REFUSALS_MAX`] have texts, so that 100,000 refusals fit into the 4 MiB that clients accept by default.
 pub(super) fn refusal_messages(refusals: Vec<Refusal>) -> Vec<v1::Refusal> {
     let mut refusals = refusals.into_iter();
     let mut messages: Vec<v1::Refusal> = refusals.by_ref().take(NAMED_REFUSALS_MAX).map(refusal_message).collect();
@@ -232,10 +232,11 @@ fn refusal_message(refusal: Refusal) -> v1::Refusal {
     }
 }
 
-/// All of them, by index, for the same reason; those after the first [`NAMED_REFUSALS_MAX`] without their rates in force.
-pub(super) fn held_messages(held: &[Held]) -> Vec<v1::HeldTick> {
-    let message = |(place, held): (usize, &Held)| {
-        let is_named = place < NAMED_REFUSALS_MAX;
+/// Converts all held ticks. Only the first [`NAMED_REFUSALS_MAX`] have their rate in force, for the reason given at
+/// [`refusal_messages`].
+pub(super) fn held_messages(held: &[HeldBatchTick]) -> Vec<v1::HeldTick> {
+    let message = |(position, held): (usize, &HeldBatchTick)| {
+        let is_named = position < NAMED_REFUSALS_MAX;
         let state = if held.is_discarded { v1::QuarantineState::Discarded } else { v1::QuarantineState::Held };
         v1::HeldTick {
             index: held.index,
@@ -248,22 +249,22 @@ pub(super) fn held_messages(held: &[Held]) -> Vec<v1::HeldTick> {
 }
 
 fn reason_message(reason: RefusalReason) -> v1::RefusalReason {
-    use v1::RefusalReason as Wire;
+    use v1::RefusalReason as Proto;
     match reason {
-        RefusalReason::InvalidPair => Wire::InvalidPair,
-        RefusalReason::UnknownCurrency => Wire::UnknownCurrency,
-        RefusalReason::InvalidSource => Wire::InvalidSource,
-        RefusalReason::InvalidRate => Wire::InvalidRate,
-        RefusalReason::InvalidReportedChange => Wire::InvalidReportedChange,
-        RefusalReason::InvalidTime => Wire::InvalidTime,
-        RefusalReason::TimeTooOld => Wire::TimeTooOld,
-        RefusalReason::TimeTooFarAhead => Wire::TimeTooFarAhead,
-        RefusalReason::Conflict => Wire::Conflict,
-        RefusalReason::Ambiguous => Wire::Ambiguous,
-        RefusalReason::DamagedRange => Wire::DamagedRange,
-        RefusalReason::TooScattered => Wire::TooScattered,
-        RefusalReason::Truncated => Wire::Truncated,
-        RefusalReason::TooManySeries => Wire::TooManySeries,
-        RefusalReason::QuarantineFull => Wire::QuarantineFull,
+        RefusalReason::InvalidPair => Proto::InvalidPair,
+        RefusalReason::UnknownCurrency => Proto::UnknownCurrency,
+        RefusalReason::InvalidSource => Proto::InvalidSource,
+        RefusalReason::InvalidRate => Proto::InvalidRate,
+        RefusalReason::InvalidReportedChange => Proto::InvalidReportedChange,
+        RefusalReason::InvalidTime => Proto::InvalidTime,
+        RefusalReason::TimeTooOld => Proto::TimeTooOld,
+        RefusalReason::TimeTooFarAhead => Proto::TimeTooFarAhead,
+        RefusalReason::Conflict => Proto::Conflict,
+        RefusalReason::Ambiguous => Proto::Ambiguous,
+        RefusalReason::DamagedRange => Proto::DamagedRange,
+        RefusalReason::TooScattered => Proto::TooScattered,
+        RefusalReason::Truncated => Proto::Truncated,
+        RefusalReason::TooManySeries => Proto::TooManySeries,
+        RefusalReason::QuarantineFull => Proto::QuarantineFull,
     }
 }

@@ -1,6 +1,7 @@
-//! `IngestService`: ticks, streams of batches, and ticker pages in; held ticks.
+//! `IngestService`: stores ticks, streams of batches and ticker pages, and decides about held ticks.
 //!
-//! **Invariant**: a handler checks, converts and hands on to the writer; what it answers is durable.
+//! **Invariant**: a handler validates, converts and passes the batch to the writer. Everything in a response is
+//! durable.
 
 use std::sync::Arc;
 
@@ -22,20 +23,20 @@ use crate::proto::v1;
 use crate::proto::v1::ingest_service_server::IngestService;
 
 use super::ingest_convert::{
-    BadField, Mode, batch_of_stream, batch_of_ticks, held_messages, refusal_messages, row_count, summary_message,
-    tick_message, ticks_response,
+    BadField, IngestOptions, batch_of_stream, batch_of_ticks, held_messages, refusal_messages, row_count,
+    summary_message, tick_message, ticks_response,
 };
 use super::quarantine::QuarantineCalls;
 use super::tick_stream::{self, UNANSWERED_BATCHES_MAX};
 use crate::api::{Rates, ServiceError};
 
-/// Whose page it is when nothing is said.
+/// The source of a page if the request does not name one.
 const PAGE_SOURCE_DEFAULT: &str = "timesca";
-/// Batches up to this are converted where they arrive: moving the other calls of a worker away costs
-/// more than the millisecond or two that they take.
+/// Maximum number of rows of a batch that is converted on the thread of the call. Converting it takes one or two
+/// milliseconds; moving the other calls of the thread to another thread would cost more.
 const INLINE_ROWS_MAX: usize = 20_000;
 
-/// The service. Cheap to clone.
+/// The implementation of `IngestService`. Cheap to clone.
 #[derive(Clone)]
 pub struct IngestApi {
     ingest: Ingest,
@@ -46,7 +47,8 @@ pub struct IngestApi {
 }
 
 impl IngestApi {
-    /// Over the writer `ingest`, held ticks being read by `rates`; streams take no more batches once `draining` is true.
+    /// Creates the service. Ticks go to the writer `ingest`, and held ticks are read through `rates`. Streams accept no
+    /// more batches after `draining` is cancelled.
     pub fn new(
         ingest: Ingest,
         rates: Arc<Rates>,
@@ -59,22 +61,22 @@ impl IngestApi {
     }
 
     async fn store_ticks(&self, request: v1::IngestTicksRequest) -> Result<v1::IngestTicksResponse, Status> {
-        let batch = Mode::read(request.conflict_policy, request.validate_only)
-            .and_then(|mode| batch_of_ticks(&request.ticks, mode, self.clock.now(), &self.rules))
+        let batch = IngestOptions::parse(request.conflict_policy, request.validate_only)
+            .and_then(|options| batch_of_ticks(&request.ticks, options, self.clock.now(), &self.rules))
             .map_err(BadField::into_status)?;
-        // The texts are not needed while the writer works.
+        // Frees the texts of the request before waiting for the writer.
         drop(request);
         self.ingest.submit(batch).await.map(ticks_response).map_err(Status::from)
     }
 
-    /// Checks a batch of a stream; the future it gives stores it and makes the answer.
+    /// Validates a batch of a stream. The returned future stores the batch and returns the response.
     fn begin_batch(
         &self,
         batch_index: u64,
         request: &v1::StreamTicksRequest,
     ) -> Result<impl Future<Output = Result<v1::StreamTicksResponse, Status>> + Send + use<>, Status> {
         let convert = || batch_of_stream(request, self.clock.now(), &self.rules);
-        let batch = unhurried(row_count(request), convert).map_err(|bad| bad.into_batch_status(batch_index))?;
+        let batch = convert_batch(row_count(request), convert).map_err(|bad| bad.into_batch_status(batch_index))?;
         let ingest = self.ingest.clone();
         Ok(async move {
             let report = ingest.submit(batch).await.map_err(Status::from)?;
@@ -83,11 +85,12 @@ impl IngestApi {
     }
 
     async fn store_page(&self, request: v1::IngestPageRequest) -> Result<v1::IngestPageResponse, Status> {
-        let mode = Mode::read(request.conflict_policy, request.validate_only).map_err(BadField::into_status)?;
+        let options =
+            IngestOptions::parse(request.conflict_policy, request.validate_only).map_err(BadField::into_status)?;
         let source = page_source(&request.source).map_err(BadField::into_status)?;
         let observed_time = page_time(request.observed_time.as_ref()).map_err(BadField::into_status)?;
         let PageBatch { batch, page } = self
-            .read_page(request.content, source, observed_time, mode)
+            .read_page(request.content, source, observed_time, options)
             .await?
             .map_err(|error| page_problem(&error).into_status())?;
         let mut report = self.ingest.submit(batch).await.map_err(Status::from)?;
@@ -106,21 +109,21 @@ impl IngestApi {
         })
     }
 
-    /// Parses on a thread of its own: a page of 4 MiB of HTML takes a while.
+    /// Parses a page on a blocking thread, because 4 MiB of HTML take a while.
     async fn read_page(
         &self,
         content: Bytes,
         source: Source,
         observed_time: Option<Timestamp>,
-        mode: Mode,
+        options: IngestOptions,
     ) -> Result<Result<PageBatch, PageError>, Status> {
         let (rules, now) = (Arc::clone(&self.rules), self.clock.now());
         task::spawn_blocking(move || {
             let page = TickerPage::read(&content, &source, observed_time, &rules.currencies)?;
-            Ok(PageBatch::new(page, mode.conflict_policy, mode.validate_only, now, &rules))
+            Ok(PageBatch::new(page, options.conflict_policy, options.validate_only, now, &rules))
         })
         .await
-        .map_err(|error| ServiceError::BrokenOff(error.to_string()).into())
+        .map_err(|error| ServiceError::TaskFailed(error.to_string()).into())
     }
 }
 
@@ -139,16 +142,16 @@ impl IngestService for IngestApi {
         &self,
         request: Request<Streaming<v1::StreamTicksRequest>>,
     ) -> Result<Response<Self::StreamTicksStream>, Status> {
-        let (to_caller, answers) = mpsc::channel(UNANSWERED_BATCHES_MAX);
+        let (to_client, responses) = mpsc::channel(UNANSWERED_BATCHES_MAX);
         let (api, draining) = (self.clone(), self.draining.clone());
         let begin = move |index, request: v1::StreamTicksRequest| api.begin_batch(index, &request);
         let drained = |index| {
             let status = Status::from(IngestError::Draining);
-            let message = format!("{}; batches from {index} on were not taken", status.message());
+            let message = format!("{}; batches from {index} on were not stored", status.message());
             Status::with_details(status.code(), message, Bytes::copy_from_slice(status.details()))
         };
-        task::spawn(tick_stream::run(request.into_inner(), begin, to_caller, draining, drained));
-        Ok(Response::new(ReceiverStream::new(answers)))
+        task::spawn(tick_stream::run(request.into_inner(), begin, to_client, draining, drained));
+        Ok(Response::new(ReceiverStream::new(responses)))
     }
 
     async fn ingest_page(
@@ -199,8 +202,8 @@ fn page_problem(error: &PageError) -> BadField {
     BadField::new(field, error.to_string())
 }
 
-/// Does work that may take long without holding up the other calls of this worker thread.
-fn unhurried<T>(rows: usize, work: impl FnOnce() -> T) -> T {
-    let can_move = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
-    if rows > INLINE_ROWS_MAX && can_move { task::block_in_place(work) } else { work() }
+/// Converts a batch. A large batch is converted without blocking the other calls of this worker thread.
+fn convert_batch<T>(rows: usize, convert: impl FnOnce() -> T) -> T {
+    let has_other_threads = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
+    if rows > INLINE_ROWS_MAX && has_other_threads { task::block_in_place(convert) } else { convert() }
 }

@@ -1,8 +1,11 @@
-//! `GetLatestRates` and `WatchLatestRates`: what is asked for most, from memory, in bytes that were written once.
+//! The fast path of `GetLatestRates` and `WatchLatestRates`, the most frequent calls: answered from memory, with bytes
+//! that are encoded once per commit.
 //!
-//! A poll costs little more than the transport, so cloning and encoding five messages of strings would be a good part
-//! of it. [`LatestFastPath`] stands before the generated service and sends bytes kept from the poll before; so it does to
-//! a thousand watchers of one commit.
+//! A poll costs hardly more than its transport, so encoding five messages of strings each time would be a large part of
+//! its cost. [`LatestFastPath`] wraps the generated service and sends the bytes that the previous poll encoded. A
+//! thousand watchers of one commit get the same bytes.
+//!
+//! **Invariant**: the fast path sends the same messages as the generated service would.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -14,18 +17,18 @@ use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::{Grpc, NamedService, ServerStreamingService, UnaryService};
 use tonic::{Request, Response, Status};
 
-use super::encoded_rates::{LatestAnswer, RatesCodec};
+use super::encoded_rates::{LatestResponse, RatesCodec};
 use super::rate_service::RateServiceImpl;
 use super::watch::{Watch, WatchMessage};
 use crate::proto::v1;
 
-/// Most quotes whose answer is made where the call came in: more take longer than the calls beside it should wait.
+/// Maximum number of quotes in a response that is built on the thread of the call. More quotes would delay other calls.
 const INLINE_QUOTES_MAX: usize = 1_000;
-/// Paths of the calls that the front answers.
+/// The paths of the calls that the fast path answers.
 const LATEST_PATH: &str = "/silkrate.v1.RateService/GetLatestRates";
 const WATCH_PATH: &str = "/silkrate.v1.RateService/WatchLatestRates";
 
-/// Stands before the service of rates and answers those calls itself.
+/// Wraps the rate service and answers the two calls itself.
 #[derive(Clone)]
 pub struct LatestFastPath<S> {
     inner: S,
@@ -33,7 +36,7 @@ pub struct LatestFastPath<S> {
 }
 
 impl<S> LatestFastPath<S> {
-    /// Before `inner`, the generated server of the same `rates`.
+    /// Wraps `inner`, the generated server of `rates`.
     pub fn new(inner: S, rates: Arc<RateServiceImpl>) -> Self {
         Self { inner, rates }
     }
@@ -78,15 +81,15 @@ where
 struct LatestCall(Arc<RateServiceImpl>);
 
 impl UnaryService<v1::GetLatestRatesRequest> for LatestCall {
-    type Response = LatestAnswer;
-    type Future = BoxFuture<Response<LatestAnswer>, Status>;
+    type Response = LatestResponse;
+    type Future = BoxFuture<Response<LatestResponse>, Status>;
 
     fn call(&mut self, request: Request<v1::GetLatestRatesRequest>) -> Self::Future {
         let (service, request) = (Arc::clone(&self.0), request.into_inner());
         if service.quote_count() <= INLINE_QUOTES_MAX {
-            return Box::pin(ready(service.latest_answer(&request).map(Response::new)));
+            return Box::pin(ready(service.latest_response(&request).map(Response::new)));
         }
-        Box::pin(async move { service.latest_answer_of_many(request).await })
+        Box::pin(async move { service.latest_response_blocking(request).await })
     }
 }
 

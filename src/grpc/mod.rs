@@ -1,7 +1,7 @@
-//! The services on gRPC: calls and streams, deadlines, errors to statuses.
+//! The gRPC services: calls, streams, watches, deadlines, metrics of calls, and the status of each error.
 //!
-//! **Invariant**: handlers validate, convert and delegate, and do nothing else. No type of tonic is known below here,
-//! except to the client in `cli`.
+//! **Invariant**: handlers only validate, convert and delegate. Apart from `server` and the client in `cli`, no other
+//! module uses types of tonic.
 
 mod blocking_stream;
 pub mod call_metrics;
@@ -19,6 +19,6 @@ pub mod status;
 mod tick_stream;
 mod watch;
 
-pub use caller_slots::{Caller, CallerSlots, Place};
+pub use caller_slots::{Caller, CallerSlot, CallerSlots};
 pub use ingest_convert::BATCH_TICKS_MAX;
 pub use tick_stream::UNANSWERED_BATCHES_MAX;

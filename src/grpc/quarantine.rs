@@ -1,13 +1,13 @@
-//! Held ticks over gRPC: listed, released, discarded.
+//! The calls about held ticks over gRPC: list, release, discard.
 //!
-//! **Invariant**: what is answered of a decision is durable.
+//! **Invariant**: a decision in a response is durable.
 
 use std::sync::Arc;
 
 use tonic::{Response, Status};
 
-use super::ingest_convert::{BadField, Mode};
-use super::rate_service::answered;
+use super::ingest_convert::{BadField, IngestOptions};
+use super::rate_service::run_read;
 use crate::api::{Rates, decision_messages, decision_request};
 use crate::domain::Verdict;
 use crate::ingest::{ConflictPolicy, DecisionReport, Ingest};
@@ -26,16 +26,16 @@ impl QuarantineCalls {
         &self,
         request: v1::ListQuarantineRequest,
     ) -> Result<Response<v1::ListQuarantineResponse>, Status> {
-        answered(&self.rates, self.rates.list_quarantine(request)).await
+        run_read(&self.rates, self.rates.list_quarantine(request)).await
     }
 
     pub(super) async fn release(
         &self,
         request: v1::ReleaseQuarantineRequest,
     ) -> Result<v1::ReleaseQuarantineResponse, Status> {
-        let mode = Mode::read(request.conflict_policy, false).map_err(BadField::into_status)?;
+        let options = IngestOptions::parse(request.conflict_policy, false).map_err(BadField::into_status)?;
         let (report, decisions) =
-            self.decide(request.ids, &request.note, Verdict::Released, mode.conflict_policy).await?;
+            self.decide(request.ids, &request.note, Verdict::Released, options.conflict_policy).await?;
         let recorded_time = Some(timestamp(report.recorded_time));
         Ok(v1::ReleaseQuarantineResponse { sequence: report.sequence, recorded_time, decisions })
     }

@@ -1,4 +1,7 @@
-//! `RateService`: what is known of rates, now and then.
+//! `RateService`: reads of rates over gRPC.
+//!
+//! **Invariant**: a handler converts the request into a read of `api` and waits for it. It does not read the store
+//! itself.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,80 +11,82 @@ use tonic::{Request, Response, Status};
 
 use super::caller_slots::{Caller, CallerSlots};
 use super::deadline::Deadline;
-use super::encoded_rates::{EncodedRatesCache, LatestAnswer, WithRates};
+use super::encoded_rates::{EncodedRatesCache, LatestResponse, WithRates};
 use super::run_stream::{self, RunMessages};
 use super::watch::{WATCHERS_MAX, Watch, Watches};
-use crate::api::{Rates, ServiceError, Work};
+use crate::api::{Rates, ReadTask, ServiceError};
 use crate::proto::v1;
 use crate::proto::v1::rate_service_server::RateService;
 use crate::query::Reader;
 
-/// Most streams of runs at once: each keeps a thread, a version of the store and a few messages.
+/// Maximum number of concurrent `StreamRuns` calls. Each holds a thread, a version of the store and a few messages.
 const STREAMS_MAX: usize = 64;
-/// Most streams of runs of one caller at once.
+/// Maximum number of concurrent `StreamRuns` calls of one client address.
 const CALLER_STREAMS_MAX: usize = 48;
 
-/// Answers of [`Rates`] over gRPC.
+/// The calls of [`Rates`] over gRPC.
 pub struct RateServiceImpl {
     rates: Arc<Rates>,
-    kept: Arc<EncodedRatesCache>,
+    cache: Arc<EncodedRatesCache>,
     watches: Watches,
     streams: CallerSlots,
 }
 
 impl RateServiceImpl {
-    /// Over `rates`.
+    /// Creates the service over `rates`.
     pub fn new(rates: Arc<Rates>) -> Self {
-        let kept = Arc::new(EncodedRatesCache::default());
-        let watches = Watches::new(Arc::clone(&rates), Arc::clone(&kept), WATCHERS_MAX);
-        Self { rates, kept, watches, streams: CallerSlots::new(STREAMS_MAX, CALLER_STREAMS_MAX) }
+        let cache = Arc::new(EncodedRatesCache::default());
+        let watches = Watches::new(Arc::clone(&rates), Arc::clone(&cache), WATCHERS_MAX);
+        Self { rates, cache, watches, streams: CallerSlots::new(STREAMS_MAX, CALLER_STREAMS_MAX) }
     }
 
-    /// With another limit of watchers at one time.
+    /// Sets another limit on concurrent watches.
     #[must_use]
     pub fn with_watchers_max(self, watchers_max: usize) -> Self {
-        let watches = Watches::new(Arc::clone(&self.rates), Arc::clone(&self.kept), watchers_max);
+        let watches = Watches::new(Arc::clone(&self.rates), Arc::clone(&self.cache), watchers_max);
         Self { watches, ..self }
     }
 
-    /// The latest rates, as bytes kept where everything is asked for.
-    pub(super) fn latest_answer(&self, request: &v1::GetLatestRatesRequest) -> Result<LatestAnswer, Status> {
+    /// Returns the latest rates. The encoded bytes come from the cache if the request has no filter.
+    pub(super) fn latest_response(&self, request: &v1::GetLatestRatesRequest) -> Result<LatestResponse, Status> {
         let filter = self.rates.filter(&request.pairs, &request.sources)?;
         let latest_quotes = &self.rates.view().latest_quotes;
-        Ok(self.kept.answer(latest_quotes, &filter, request.since_sequence, self.rates.now()))
+        Ok(self.cache.response(latest_quotes, &filter, request.since_sequence, self.rates.now()))
     }
 
-    /// How many series have a latest rate.
+    /// Returns the number of series with a latest rate.
     pub(super) fn quote_count(&self) -> usize {
         self.rates.view().latest_quotes.quotes.len()
     }
 
-    /// The same answer, made in the place of a read: of many series it would hold up the calls beside it.
-    pub(super) async fn latest_answer_of_many(
+    /// Returns the same response as [`Self::latest_response`], but builds it on a blocking thread with a read permit.
+    /// With many series, building it would delay other calls.
+    pub(super) async fn latest_response_blocking(
         self: Arc<Self>,
         request: v1::GetLatestRatesRequest,
-    ) -> Result<Response<LatestAnswer>, Status> {
+    ) -> Result<Response<LatestResponse>, Status> {
         let service = Arc::clone(&self);
-        let read = self.rates.read(move |_: &Reader| Ok(service.latest_answer(&request))).await?;
+        let read = self.rates.read(move |_: &Reader| Ok(service.latest_response(&request))).await?;
         let mut response = Response::new(read.answer?);
-        response.extensions_mut().insert(read.place);
+        response.extensions_mut().insert(read.permit);
         Ok(response)
     }
 
-    /// The latest rates and each change to them, as bytes kept where everything is watched.
+    /// Starts a watch of the latest rates. The encoded bytes come from the cache if the request has no filter.
     pub(super) fn watch(&self, request: &v1::WatchLatestRatesRequest) -> Result<Watch, Status> {
         Ok(self.watches.open(request)?)
     }
 }
 
-/// Reads what was asked. The read's place goes with the response, until its bytes are made and, of a large one, sent.
-pub(super) async fn answered<T: Send + 'static>(
+/// Runs the read of a validated request. The response carries the read permit until its bytes are encoded and, if the
+/// response is large, sent.
+pub(super) async fn run_read<T: Send + 'static>(
     rates: &Rates,
-    asked: Result<impl Work<T>, ServiceError>,
+    task: Result<impl ReadTask<T>, ServiceError>,
 ) -> Result<Response<T>, Status> {
-    let read = rates.read(asked?).await?;
+    let read = rates.read(task?).await?;
     let mut response = Response::new(read.answer);
-    response.extensions_mut().insert(read.place);
+    response.extensions_mut().insert(read.permit);
     Ok(response)
 }
 
@@ -94,14 +99,14 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::ListSeriesRequest>,
     ) -> Result<Response<v1::ListSeriesResponse>, Status> {
-        answered(&self.rates, self.rates.list_series(request.get_ref())).await
+        run_read(&self.rates, self.rates.list_series(request.get_ref())).await
     }
 
     async fn get_latest_rates(
         &self,
         request: Request<v1::GetLatestRatesRequest>,
     ) -> Result<Response<v1::GetLatestRatesResponse>, Status> {
-        // Behind a `LatestFastPath` no call gets here.
+        // `LatestFastPath` answers this call, so it does not arrive here.
         Ok(Response::new(self.rates.get_latest_rates(request.get_ref())?))
     }
 
@@ -109,21 +114,21 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::WatchLatestRatesRequest>,
     ) -> Result<Response<Self::WatchLatestRatesStream>, Status> {
-        // Nor does this one.
-        let messages = self.watch(request.get_ref())?.map(|message| message.and_then(WithRates::whole));
+        // `LatestFastPath` answers this call, too.
+        let messages = self.watch(request.get_ref())?.map(|message| message.and_then(WithRates::decode));
         Ok(Response::new(Box::pin(messages)))
     }
 
     async fn get_rate(&self, request: Request<v1::GetRateRequest>) -> Result<Response<v1::GetRateResponse>, Status> {
-        answered(&self.rates, self.rates.get_rate(request.get_ref())).await
+        run_read(&self.rates, self.rates.get_rate(request.get_ref())).await
     }
 
     async fn convert(&self, request: Request<v1::ConvertRequest>) -> Result<Response<v1::ConvertResponse>, Status> {
-        answered(&self.rates, self.rates.convert(request.into_inner())).await
+        run_read(&self.rates, self.rates.convert(request.into_inner())).await
     }
 
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
-        answered(&self.rates, self.rates.list_runs(request.into_inner())).await
+        run_read(&self.rates, self.rates.list_runs(request.into_inner())).await
     }
 
     async fn stream_runs(
@@ -131,55 +136,55 @@ impl RateService for RateServiceImpl {
         request: Request<v1::StreamRunsRequest>,
     ) -> Result<Response<Self::StreamRunsStream>, Status> {
         let deadline = Deadline::of(request.extensions());
-        let place = self.streams.take(Caller::of(request.extensions()));
-        let place = place.ok_or(ServiceError::NoSlot { what: "streams of runs" })?;
+        let slot = self.streams.take(Caller::of(request.extensions()));
+        let slot = slot.ok_or(ServiceError::NoSlot { what: "streams of runs" })?;
         let runs = self.rates.stream_runs(request.get_ref()).await?.answer;
-        Ok(Response::new(run_stream::send(runs, deadline, place)))
+        Ok(Response::new(run_stream::send(runs, deadline, slot)))
     }
 
     async fn get_change(
         &self,
         request: Request<v1::GetChangeRequest>,
     ) -> Result<Response<v1::GetChangeResponse>, Status> {
-        answered(&self.rates, self.rates.get_change(request.get_ref())).await
+        run_read(&self.rates, self.rates.get_change(request.get_ref())).await
     }
 
     async fn list_changes(
         &self,
         request: Request<v1::ListChangesRequest>,
     ) -> Result<Response<v1::ListChangesResponse>, Status> {
-        answered(&self.rates, self.rates.list_changes(request.into_inner())).await
+        run_read(&self.rates, self.rates.list_changes(request.into_inner())).await
     }
 
     async fn compare_sources(
         &self,
         request: Request<v1::CompareSourcesRequest>,
     ) -> Result<Response<v1::CompareSourcesResponse>, Status> {
-        answered(&self.rates, self.rates.compare_sources(request.into_inner())).await
+        run_read(&self.rates, self.rates.compare_sources(request.into_inner())).await
     }
 
     async fn list_candles(
         &self,
         request: Request<v1::ListCandlesRequest>,
     ) -> Result<Response<v1::ListCandlesResponse>, Status> {
-        answered(&self.rates, self.rates.list_candles(request.into_inner())).await
+        run_read(&self.rates, self.rates.list_candles(request.into_inner())).await
     }
 
     async fn list_revisions(
         &self,
         request: Request<v1::ListRevisionsRequest>,
     ) -> Result<Response<v1::ListRevisionsResponse>, Status> {
-        answered(&self.rates, self.rates.list_revisions(request.into_inner())).await
+        run_read(&self.rates, self.rates.list_revisions(request.into_inner())).await
     }
 
     async fn list_sources(
         &self,
         request: Request<v1::ListSourcesRequest>,
     ) -> Result<Response<v1::ListSourcesResponse>, Status> {
-        answered(&self.rates, self.rates.list_sources(request.get_ref())).await
+        run_read(&self.rates, self.rates.list_sources(request.get_ref())).await
     }
 
     async fn list_gaps(&self, request: Request<v1::ListGapsRequest>) -> Result<Response<v1::ListGapsResponse>, Status> {
-        answered(&self.rates, self.rates.list_gaps(request.into_inner())).await
+        run_read(&self.rates, self.rates.list_gaps(request.into_inner())).await
     }
 }

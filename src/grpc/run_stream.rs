@@ -1,46 +1,47 @@
-//! `StreamRuns`: from pieces of the store to packed messages, at the pace of the client.
+//! The call `StreamRuns`: packs runs from the store into messages, as fast as the client reads them.
 //!
-//! **Invariant**: messages hold the runs of their pieces in order, and there is always one.
+//! **Invariant**: the messages contain all runs in order. A stream without runs has one empty message.
 
 use tokio::time::Instant;
 
-use super::blocking_stream::{End, Messages, send_until};
+use super::blocking_stream::{Messages, StreamEnd, send_until};
 use crate::api::ServiceError;
 use crate::columns::RunPacker;
 use crate::proto::convert::timestamp;
 use crate::proto::v1::StreamRunsResponse;
 use crate::query::RunStream;
 
-/// Runs of one message: some 160 KiB, so that a message costs little beside its runs.
+/// Maximum number of runs in one message: about 160 KiB, so that the overhead of a message is small.
 const MESSAGE_RUNS_MAX: usize = 4_096;
-/// Messages packed ahead of the client.
+/// Maximum number of messages that are packed before the client reads them.
 const MESSAGES_AHEAD_MAX: usize = 3;
-/// The longest that a stream may last, seconds.
+/// Maximum age of a stream, seconds.
 pub(super) const STREAM_AGE_MAX_S: u64 = 600;
-/// What a client does then.
-const WHEN_TOO_OLD: &str = "go on from the last first_observed_time with known_time set to recorded_time";
+/// How a client gets the rest after the maximum age.
+const TOO_OLD_REMEDY: &str = "continue from the last first_observed_time with known_time set to recorded_time";
 
-/// What a client gets.
+/// The messages of a stream of runs.
 pub(super) type RunMessages = Messages<StreamRunsResponse>;
 
-/// Sends `runs` from a blocking thread of its own, which keeps `place` until it is through.
-pub(super) fn send(runs: RunStream, deadline: Option<Instant>, place: impl Send + 'static) -> RunMessages {
-    send_runs_until(runs, End::of(deadline, STREAM_AGE_MAX_S, WHEN_TOO_OLD), place)
+/// Sends `runs` from a dedicated thread, which holds `slot` until it ends.
+pub(super) fn send(runs: RunStream, deadline: Option<Instant>, slot: impl Send + 'static) -> RunMessages {
+    send_runs_until(runs, StreamEnd::of(deadline, STREAM_AGE_MAX_S, TOO_OLD_REMEDY), slot)
 }
 
-fn send_runs_until(runs: RunStream, end: End, place: impl Send + 'static) -> RunMessages {
-    send_until(end, MESSAGES_AHEAD_MAX, place, move |hand_over| pack(runs, hand_over))
+fn send_runs_until(runs: RunStream, end: StreamEnd, slot: impl Send + 'static) -> RunMessages {
+    send_until(end, MESSAGES_AHEAD_MAX, slot, move |send_message| pack(runs, send_message))
 }
 
-/// Packs pieces into messages of [`MESSAGE_RUNS_MAX`] runs, the last one shorter; at least one message.
+/// Packs the pieces into messages of [`MESSAGE_RUNS_MAX`] runs; the last message may have fewer. Sends at least one
+/// message.
 fn pack(
     runs: RunStream,
-    mut hand_over: impl FnMut(StreamRunsResponse) -> Result<(), ServiceError>,
+    mut send_message: impl FnMut(StreamRunsResponse) -> Result<(), ServiceError>,
 ) -> Result<(), ServiceError> {
     let RunStream { commit, series, pieces } = runs;
     let (pair, source) = (series.pair.to_string(), series.source.to_string());
     let mut send = |packer: RunPacker| {
-        hand_over(StreamRunsResponse {
+        send_message(StreamRunsResponse {
             sequence: commit.sequence,
             recorded_time: Some(timestamp(commit.recorded_time)),
             pair: pair.clone(),
@@ -49,21 +50,21 @@ fn pack(
         })
     };
     let mut packer = RunPacker::new(MESSAGE_RUNS_MAX);
-    let mut first = true;
+    let mut is_first = true;
     for piece in pieces {
         let piece = piece?;
         let mut rest = piece.as_slice();
         while !rest.is_empty() {
             if packer.room() == 0 {
                 send(std::mem::replace(&mut packer, RunPacker::new(MESSAGE_RUNS_MAX)))?;
-                first = false;
+                is_first = false;
             }
-            let (fits, left) = rest.split_at(rest.len().min(packer.room()));
-            packer.extend(fits);
+            let (fitting, left) = rest.split_at(rest.len().min(packer.room()));
+            packer.extend(fitting);
             rest = left;
         }
     }
-    if first || !packer.is_empty() { send(packer) } else { Ok(()) }
+    if is_first || !packer.is_empty() { send(packer) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -100,14 +101,14 @@ mod tests {
         (streams, permit)
     }
 
-    /// Waits until the stream has given back its place.
-    async fn is_over(streams: &Semaphore) {
+    /// Waits until the stream has released its slot.
+    async fn wait_for_end(streams: &Semaphore) {
         let wait = tokio::time::timeout(Duration::from_secs(10), streams.acquire());
         assert!(wait.await.is_ok(), "the stream did not end");
     }
 
     #[test]
-    fn messages_hold_all_runs_in_order_and_there_is_always_one() {
+    fn messages_contain_all_runs_in_order_and_at_least_one_message_is_sent() {
         let check = |pieces: &[usize], expect: &[u32]| {
             let mut begin = 0;
             let pieces: Vec<_> = pieces
@@ -138,14 +139,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn damage_comes_after_what_was_read_before_it() {
+    async fn runs_before_a_damaged_block_are_sent_before_the_error() {
         let damaged = Err(StoreError::Damaged { path: "db".to_owned(), problem: "a block".to_owned() });
         let (streams, permit) = permit().await;
         let mut messages = send(stream([Ok(runs(0..5_000)), damaged].into_iter()), None, permit);
         assert_eq!(messages.next().await.unwrap().unwrap().run_count, 4_096);
         assert_eq!(messages.next().await.unwrap().unwrap_err().code(), Code::DataLoss);
         assert!(messages.next().await.is_none());
-        is_over(&streams).await;
+        wait_for_end(&streams).await;
     }
 
     fn soon() -> Instant {
@@ -161,35 +162,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_who_leaves_ends_the_stream() {
+    async fn disconnected_client_ends_the_stream() {
         let (streams, permit) = permit().await;
         let mut messages = send(endless(&Arc::default()), None, permit);
         assert!(messages.next().await.unwrap().is_ok());
         drop(messages);
-        is_over(&streams).await;
+        wait_for_end(&streams).await;
     }
 
     #[tokio::test]
-    async fn a_client_who_does_not_read_is_not_packed_for_and_not_waited_for() {
-        let check = async |end: End, expect: Code| {
+    async fn unread_stream_stops_packing_and_ends_at_its_deadline_or_maximum_age() {
+        let check = async |end: StreamEnd, expect: Code| {
             let (streams, permit) = permit().await;
             let read = Arc::default();
             let messages = send_runs_until(endless(&read), end, permit);
-            is_over(&streams).await;
+            wait_for_end(&streams).await;
             assert!(read.load(Ordering::SeqCst) <= MESSAGES_AHEAD_MAX + 2, "{read:?}");
             let last = messages.collect::<Vec<_>>().await.pop().unwrap();
             assert_eq!(last.unwrap_err().code(), expect);
         };
-        check(End::of(Some(soon()), STREAM_AGE_MAX_S, WHEN_TOO_OLD), Code::DeadlineExceeded).await;
-        let too_old = End {
+        check(StreamEnd::of(Some(soon()), STREAM_AGE_MAX_S, TOO_OLD_REMEDY), Code::DeadlineExceeded).await;
+        let too_old = StreamEnd {
             at: Instant::now() + Duration::from_millis(30),
-            error: ServiceError::StreamTooOld { age_max_s: STREAM_AGE_MAX_S, remedy: WHEN_TOO_OLD },
+            error: ServiceError::StreamTooOld { age_max_s: STREAM_AGE_MAX_S, remedy: TOO_OLD_REMEDY },
         };
         check(too_old, Code::Aborted).await;
     }
 
     #[tokio::test]
-    async fn a_deadline_ends_a_stream_that_is_read() {
+    async fn deadline_ends_a_stream_that_is_read() {
         let (streams, permit) = permit().await;
         let mut messages = send(endless(&Arc::default()), Some(soon()), permit);
         let error = loop {
@@ -199,6 +200,6 @@ mod tests {
             }
         };
         assert_eq!(error.code(), Code::DeadlineExceeded);
-        is_over(&streams).await;
+        wait_for_end(&streams).await;
     }
 }

@@ -1,7 +1,7 @@
-//! Errors to statuses of gRPC.
+//! Converts errors into gRPC statuses.
 //!
-//! **Invariant**: codes and details are those that [`ServiceError::describe`] decides, and the test below has a row for
-//! each error.
+//! **Invariant**: codes and details come from [`ServiceError::describe`]. The tests of this file have a row for each
+//! error.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::ingest::IngestError;
 use crate::query::QueryError;
 use crate::store::StoreError;
 
-/// `domain` of every `google.rpc.ErrorInfo` given here.
+/// The `domain` of every `google.rpc.ErrorInfo` in a status.
 pub const ERROR_DOMAIN: &str = "silkrate";
 
 fn code(code: ErrorCode) -> Code {
@@ -43,7 +43,7 @@ fn details(detail: ErrorDetail) -> ErrorDetails {
 
 impl From<ServiceError> for Status {
     fn from(error: ServiceError) -> Self {
-        let (kind, detail) = error.answered();
+        let (kind, detail) = error.log_and_describe();
         Self::with_error_details(code(kind), error.to_string(), details(detail))
     }
 }
@@ -78,13 +78,16 @@ mod tests {
     use crate::domain::{CurrencySet, Pair, SeriesKey, Source, Timestamp};
     use crate::export::ExportError;
 
-    /// What a client finds in the details: a reason with its domain, a field, or when to come back.
-    fn told(status: &Status) -> String {
+    /// Returns the details of a status as text: a reason with its domain, a field, or a retry delay.
+    fn details_text(status: &Status) -> String {
         let details = status.get_error_details();
         let info = details.error_info().map(|info| format!("{} of {}", info.reason, info.domain));
         let field = details.bad_request().map(|bad| {
-            let fields: Vec<_> =
-                bad.field_violations.iter().map(|one| format!("{}: {}", one.field, one.description)).collect();
+            let fields: Vec<_> = bad
+                .field_violations
+                .iter()
+                .map(|violation| format!("{}: {}", violation.field, violation.description))
+                .collect();
             fields.join("; ")
         });
         let retry = details.retry_info().and_then(|info| info.retry_delay).map(|delay| format!("retry in {delay:?}"));
@@ -95,7 +98,7 @@ mod tests {
         let status = error.into();
         assert_eq!(status.code(), code, "{status:?}");
         assert!(status.message().contains(message), "{}", status.message());
-        let found = told(&status);
+        let found = details_text(&status);
         assert!(if expect.is_empty() { found.is_empty() } else { found.contains(expect) }, "{found}");
     }
 
@@ -107,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn reads() {
+    fn query_errors_have_their_status() {
         let (pair, time) = (series().pair, Timestamp::default());
         let not_found = |error: QueryError, message, reason| check(error, Code::NotFound, message, reason);
         not_found(
@@ -115,14 +118,14 @@ mod tests {
                 pair,
                 wanted_source: Some(series().source),
                 missing_legs: Vec::new(),
-                there_are: "there are KZT/USD from nbk".to_owned(),
+                available: "available: KZT/USD from nbk".to_owned(),
             },
-            "no series of KGS/USD from timesca; there are KZT/USD from nbk",
+            "no series of KGS/USD from timesca; available: KZT/USD from nbk",
             "UNKNOWN_SERIES of silkrate",
         );
         not_found(
-            QueryError::UnknownSource { wanted: series().source, there_are: "there is none yet".to_owned() },
-            "no series from timesca; there is none yet",
+            QueryError::UnknownSource { wanted: series().source, available: "no series exists yet".to_owned() },
+            "no series from timesca; no series exists yet",
             "UNKNOWN_SERIES of silkrate",
         );
         not_found(
@@ -132,7 +135,7 @@ mod tests {
         );
         not_found(
             QueryError::NoQuoteYet { series: series(), time, first: Some(Timestamp::from_micros(1)) },
-            "no quote of KGS/USD from timesca at or before 1970-01-01T00:00:00Z; its first is of 1970-01-01T00:00:00.000001Z",
+            "no quote of KGS/USD from timesca at or before 1970-01-01T00:00:00Z; its first quote is at 1970-01-01T00:00:00.000001Z",
             "NO_QUOTE_YET of silkrate",
         );
         not_found(
@@ -151,11 +154,11 @@ mod tests {
         check(ambiguous, Code::InvalidArgument, "name one of nbkr, timesca", "source: several sources");
         let invalid = QueryError::invalid("pairs[3]", "is no pair");
         check(invalid, Code::InvalidArgument, "pairs[3]: is no pair", "pairs[3]: is no pair");
-        check(QueryError::Stopped, Code::Cancelled, "stopped waiting", "");
+        check(QueryError::Cancelled, Code::Cancelled, "the read was cancelled", "");
     }
 
     #[test]
-    fn the_store_alone_and_behind_a_read() {
+    fn store_error_has_the_same_status_alone_and_inside_a_query_error() {
         let both = |error: &StoreError, code: Code, message: &str| {
             check(error.clone(), code, message, "");
             check(QueryError::from(error.clone()), code, message, "");
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn writes() {
+    fn ingest_errors_have_their_status() {
         check(IngestError::QueueFull, Code::ResourceExhausted, "queue is full", "retry in 200ms");
         check(IngestError::Poisoned("fsync".to_owned()), Code::Unavailable, "fsync", "retry in 30s");
         let field = ServiceError::InvalidField { field: "ticks".to_owned(), problem: "too many".to_owned() };
@@ -199,26 +202,26 @@ mod tests {
     }
 
     #[test]
-    fn calls() {
-        let no_place = ServiceError::NoSlot { what: "streams of runs" };
-        check(no_place, Code::ResourceExhausted, "streams of runs: all places are taken", "retry in 2s");
+    fn call_errors_have_their_status() {
+        let no_slot = ServiceError::NoSlot { what: "streams of runs" };
+        check(no_slot, Code::ResourceExhausted, "streams of runs: all slots of the server", "retry in 2s");
         let too_many = ServiceError::TooManyReads { reads_max: 32 };
         check(too_many, Code::ResourceExhausted, "32 reads", "retry in 1s");
         let too_long = ServiceError::ReadTooLong { seconds: 30 };
         check(too_long, Code::DeadlineExceeded, "longer than 30 s", "");
-        check(ServiceError::TooManyUnread, Code::ResourceExhausted, "wait to be read", "retry in 2s");
-        check(ServiceError::Unread { unread_max_s: 20 }, Code::Aborted, "not read for 20 s", "");
+        check(ServiceError::TooManyUnread, Code::ResourceExhausted, "earlier responses are unread", "retry in 2s");
+        check(ServiceError::Unread { unread_max_s: 20 }, Code::Aborted, "did not read the stream for 20 s", "");
         let too_many = ServiceError::TooManyWatchers { watchers_max: 5_000 };
         check(too_many, Code::ResourceExhausted, "5000 watches", "retry in 2s");
         let too_old = ServiceError::StreamTooOld { age_max_s: 600, remedy: "ask again" };
-        check(too_old, Code::Aborted, "lasted 600 s, which is the longest; ask again", "");
+        check(too_old, Code::Aborted, "reached its maximum age of 600 s; ask again", "");
         let export = |error| ServiceError::Export(error);
-        check(export(ExportError::ReceiverGone), Code::Cancelled, "nobody takes", "");
+        check(export(ExportError::ReceiverGone), Code::Cancelled, "no longer reads", "");
         let damaged = StoreError::Damaged { path: "db".to_owned(), problem: "no index".to_owned() };
         check(export(damaged.into()), Code::DataLoss, "no index", "");
         let encode = ExportError::Encode { part: "runs.csv".to_owned(), problem: "odd".to_owned() };
         check(export(encode), Code::Internal, "export: cannot write runs.csv: odd", "");
         check(ServiceError::DeadlineExceeded, Code::DeadlineExceeded, "deadline", "");
-        check(ServiceError::BrokenOff("panic".to_owned()), Code::Internal, "panic", "");
+        check(ServiceError::TaskFailed("panic".to_owned()), Code::Internal, "panic", "");
     }
 }

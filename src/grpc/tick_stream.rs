@@ -1,9 +1,9 @@
-//! The course of one `StreamTicks` call, apart from what its batches mean.
+//! The control flow of one `StreamTicks` call: reads batches, limits unanswered batches, and sends responses in order.
 //!
-//! **Invariant**: answers come in the order of the batches; no batch is read while as many as allowed
-//! wait for theirs; after a batch that ends the stream no further one is read, and the answers before
-//! it are sent first. Each batch is handed on before the next one is read, so that the writer sees
-//! them in the order of the stream.
+//! **Invariants**: responses are sent in the order of the batches. No batch is read while [`UNANSWERED_BATCHES_MAX`]
+//! batches wait for their responses. After a batch that ends the stream no further batch is read, and the responses to
+//! earlier batches are sent first. Each batch is submitted before the next one is read, so the writer gets them in the
+//! order of the stream.
 
 use std::collections::VecDeque;
 use std::future::{Future, pending, poll_fn};
@@ -15,52 +15,56 @@ use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-/// Most batches of a stream that were read and are not yet answered.
+/// Maximum number of batches of one stream that were read and are not yet answered.
 pub const UNANSWERED_BATCHES_MAX: usize = 16;
 
-enum Answer<F, T> {
-    Coming(Pin<Box<F>>),
-    Here(Option<Result<T, Status>>),
+/// The response to a batch.
+enum BatchResponse<F, T> {
+    /// The batch is being stored.
+    Pending(Pin<Box<F>>),
+    /// The response, until it is taken.
+    Ready(Option<Result<T, Status>>),
 }
 
-impl<F: Future<Output = Result<T, Status>>, T> Answer<F, T> {
-    /// Sets the work going: polled once, a submitted batch is in the writer's queue, or was turned away.
-    async fn begin(work: F) -> Self {
-        let mut work = Box::pin(work);
-        poll_fn(|context| match work.as_mut().poll(context) {
-            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+impl<F: Future<Output = Result<T, Status>>, T> BatchResponse<F, T> {
+    /// Starts to store a batch. After one poll the batch is in the queue of the writer, or it was refused.
+    async fn begin(store: F) -> Self {
+        let mut store = Box::pin(store);
+        poll_fn(|context| match store.as_mut().poll(context) {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
             Poll::Pending => Poll::Ready(None),
         })
         .await
-        .map_or_else(|| Self::Coming(work), |answer| Self::Here(Some(answer)))
+        .map_or_else(|| Self::Pending(store), |response| Self::Ready(Some(response)))
     }
 
     fn ends_stream(&self) -> bool {
-        matches!(self, Self::Here(Some(Err(_))))
+        matches!(self, Self::Ready(Some(Err(_))))
     }
 }
 
-/// Waits for the oldest answer; without one, for ever. May be dropped and called again.
-async fn oldest<F, T>(answers: &mut VecDeque<Answer<F, T>>) -> Result<T, Status>
+/// Waits for the oldest response, or forever if there is none. Cancel-safe: dropping the future loses no response.
+async fn oldest<F, T>(responses: &mut VecDeque<BatchResponse<F, T>>) -> Result<T, Status>
 where
     F: Future<Output = Result<T, Status>>,
 {
-    match answers.front_mut() {
-        Some(Answer::Coming(work)) => work.as_mut().await,
-        Some(Answer::Here(answer)) => match answer.take() {
-            Some(answer) => answer,
+    match responses.front_mut() {
+        Some(BatchResponse::Pending(store)) => store.as_mut().await,
+        Some(BatchResponse::Ready(response)) => match response.take() {
+            Some(response) => response,
             None => pending().await,
         },
         None => pending().await,
     }
 }
 
-/// Reads `requests` and sends an answer to each, until they end, one ends the stream, the caller is
-/// gone, or `draining` becomes true. `begin` gets each request with its index from 0.
+/// Reads `requests` and sends a response to each. Ends when the requests end, when a batch ends the stream, when the
+/// client disconnects, or when `draining` is cancelled. `begin` gets each request with its index, counted from 0.
+/// `drained` returns the final status for the index of the first batch that was not read.
 pub(super) async fn run<Q, R, B, F, T>(
     mut requests: R,
     begin: B,
-    to_caller: mpsc::Sender<Result<T, Status>>,
+    to_client: mpsc::Sender<Result<T, Status>>,
     draining: CancellationToken,
     drained: impl Fn(u64) -> Status,
 ) where
@@ -68,42 +72,42 @@ pub(super) async fn run<Q, R, B, F, T>(
     B: Fn(u64, Q) -> Result<F, Status>,
     F: Future<Output = Result<T, Status>>,
 {
-    let mut answers: VecDeque<Answer<F, T>> = VecDeque::with_capacity(UNANSWERED_BATCHES_MAX);
+    let mut responses: VecDeque<BatchResponse<F, T>> = VecDeque::with_capacity(UNANSWERED_BATCHES_MAX);
     let mut next_index = 0;
     let mut reading = true;
-    while reading || !answers.is_empty() {
+    while reading || !responses.is_empty() {
         tokio::select! {
             biased;
-            () = to_caller.closed() => return,
-            answer = oldest(&mut answers) => {
-                answers.pop_front();
-                let last = answer.is_err();
-                if to_caller.send(answer).await.is_err() || last {
+            () = to_client.closed() => return,
+            response = oldest(&mut responses) => {
+                responses.pop_front();
+                let is_last = response.is_err();
+                if to_client.send(response).await.is_err() || is_last {
                     return;
                 }
             }
             () = draining.cancelled(), if reading => {
                 reading = false;
-                answers.push_back(Answer::Here(Some(Err(drained(next_index)))));
+                responses.push_back(BatchResponse::Ready(Some(Err(drained(next_index)))));
             }
-            request = requests.next(), if reading && answers.len() < UNANSWERED_BATCHES_MAX => {
-                let answer = match request {
+            request = requests.next(), if reading && responses.len() < UNANSWERED_BATCHES_MAX => {
+                let response = match request {
                     None => {
                         reading = false;
                         continue;
                     }
-                    // One that cannot be read at all, such as one over the size limit, is named like any other.
+                    // A request that cannot be read, for example one over the size limit, counts as a batch, too.
                     Some(Err(status)) => {
                         let message = format!("batch {next_index}: {}", status.message());
-                        Answer::Here(Some(Err(Status::new(status.code(), message))))
+                        BatchResponse::Ready(Some(Err(Status::new(status.code(), message))))
                     }
                     Some(Ok(request)) => match begin(next_index, request) {
-                        Ok(work) => Answer::begin(work).await,
-                        Err(status) => Answer::Here(Some(Err(status))),
+                        Ok(store) => BatchResponse::begin(store).await,
+                        Err(status) => BatchResponse::Ready(Some(Err(status))),
                     },
                 };
-                reading = !answer.ends_stream();
-                answers.push_back(answer);
+                reading = !response.ends_stream();
+                responses.push_back(response);
                 next_index += 1;
             }
         }
@@ -120,20 +124,20 @@ mod tests {
 
     use super::*;
 
-    /// A call whose work ends as permits are given; a request is answered by itself, and one of 13 is bad.
+    /// A call under test. Each request needs a permit of `work_done` and is its own response. Request 13 is invalid.
     struct Call {
         requests: mpsc::Sender<Result<u64, Status>>,
-        answers: mpsc::Receiver<Result<u64, Status>>,
+        responses: mpsc::Receiver<Result<u64, Status>>,
         work_done: Arc<Semaphore>,
         begun: Arc<AtomicUsize>,
         drain: CancellationToken,
-        course: tokio::task::JoinHandle<()>,
+        running: tokio::task::JoinHandle<()>,
     }
 
     impl Call {
         fn start(work_done: usize) -> Self {
             let (requests, inbound) = mpsc::channel(100);
-            let (to_caller, answers) = mpsc::channel(100);
+            let (to_client, responses) = mpsc::channel(100);
             let drain = CancellationToken::new();
             let work_done = Arc::new(Semaphore::new(work_done));
             let begun = Arc::new(AtomicUsize::new(0));
@@ -149,10 +153,10 @@ mod tests {
                     Ok(request)
                 })
             };
-            let course = tokio::spawn(run(ReceiverStream::new(inbound), begin, to_caller, drain.clone(), |index| {
+            let running = tokio::spawn(run(ReceiverStream::new(inbound), begin, to_client, drain.clone(), |index| {
                 Status::unavailable(format!("before batch {index}"))
             }));
-            Self { requests, answers, work_done, begun, drain, course }
+            Self { requests, responses, work_done, begun, drain, running }
         }
 
         async fn send(&self, requests: impl IntoIterator<Item = u64>) {
@@ -161,15 +165,15 @@ mod tests {
             }
         }
 
-        /// Everything answered until the end, the last status among it.
+        /// Ends the requests and returns all remaining responses as text, the final status included.
         async fn rest(mut self) -> Vec<String> {
             drop(self.requests);
-            let mut said = Vec::new();
-            while let Some(answer) = self.answers.recv().await {
-                said.push(answer.map_or_else(|status| status.message().to_owned(), |answer| answer.to_string()));
+            let mut texts = Vec::new();
+            while let Some(response) = self.responses.recv().await {
+                texts.push(response.map_or_else(|status| status.message().to_owned(), |number| number.to_string()));
             }
-            self.course.await.unwrap();
-            said
+            self.running.await.unwrap();
+            texts
         }
     }
 
@@ -181,14 +185,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_closing_brings_all_answers_in_order() {
+    async fn half_closed_stream_gets_all_responses_in_order() {
         let call = Call::start(Semaphore::MAX_PERMITS);
         call.send(100..150).await;
         assert_eq!(call.rest().await, (100..150).map(|n| n.to_string()).collect::<Vec<_>>());
     }
 
     #[tokio::test]
-    async fn at_most_sixteen_are_read_ahead_of_their_answers() {
+    async fn at_most_sixteen_unanswered_batches_are_read() {
         let call = Call::start(0);
         call.send(100..150).await;
         settle().await;
@@ -201,17 +205,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bad_batch_ends_the_stream_after_the_answers_before_it() {
+    async fn invalid_batch_ends_the_stream_after_the_earlier_responses() {
         let call = Call::start(0);
         call.send([100, 101, 13, 102]).await;
         settle().await;
-        assert_eq!(call.begun.load(Ordering::SeqCst), 3, "nothing is read after it");
+        assert_eq!(call.begun.load(Ordering::SeqCst), 3, "no batch is read after the invalid one");
         call.work_done.add_permits(10);
         assert_eq!(call.rest().await, ["100", "101", "batch 2"]);
     }
 
     #[tokio::test]
-    async fn draining_answers_what_was_read_and_says_where_it_stopped() {
+    async fn draining_answers_the_batches_read_and_names_the_first_batch_not_read() {
         let call = Call::start(0);
         call.send([100, 101]).await;
         settle().await;
@@ -223,11 +227,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_caller_who_is_gone_ends_the_work() {
+    async fn disconnected_client_ends_the_call() {
         let call = Call::start(0);
         call.send([100]).await;
         settle().await;
-        drop(call.answers);
-        call.course.await.unwrap();
+        drop(call.responses);
+        call.running.await.unwrap();
     }
 }

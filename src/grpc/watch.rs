@@ -1,8 +1,8 @@
-//! `WatchLatestRates`: one stream a watcher, made at the pace of its reader.
+//! The call `WatchLatestRates`: one stream per watcher, as fast as the client reads.
 //!
-//! **Invariants**: a message is made when the connection has room for it, of the newest latest quotes, and never before: what
-//! waits for a slow reader is a number, not a backlog, and the writer knows nothing of it. A stream that is silent for
-//! its interval sends a heartbeat.
+//! **Invariants**: a message is built only when the connection has room for it, and from the newest latest quotes. So a
+//! slow client costs one sequence number, not a backlog, and the writer does not wait for clients. A stream without a
+//! message for its heartbeat interval sends a heartbeat.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -18,78 +18,87 @@ use tokio_stream::wrappers::WatchStream;
 use tonic::Status;
 
 use super::encoded_rates::{EncodedRatesCache, WithRates};
-use crate::api::{Rates, ServiceError, WatchQuestion, WatchStep, Watcher};
+use crate::api::{Rates, ServiceError, WatchRequest, WatchStep, Watcher};
 use crate::latest_quotes::LatestQuotes;
 use crate::proto::v1;
 use crate::query::{SeriesFilter, latest};
 
-/// Most watchers at once. Each keeps some kilobytes of its stream, however slowly it reads.
+/// Maximum number of concurrent watches. Each holds a few kilobytes, however slowly its client reads.
 pub(super) const WATCHERS_MAX: usize = 10_000;
 
-/// A message to a watcher.
+/// A message of a watch.
 pub(super) type WatchMessage = WithRates<v1::WatchLatestRatesResponse>;
 
-/// What all watchers share.
+/// The shared state of all watches.
 pub(super) struct Watches {
     rates: Arc<Rates>,
-    kept: Arc<EncodedRatesCache>,
-    places: Arc<Semaphore>,
+    cache: Arc<EncodedRatesCache>,
+    slots: Arc<Semaphore>,
     watchers_max: usize,
 }
 
 impl Watches {
-    /// Of `rates`, with the bytes of `kept`, for at most so many watchers.
-    pub(super) fn new(rates: Arc<Rates>, kept: Arc<EncodedRatesCache>, watchers_max: usize) -> Self {
-        Self { rates, kept, places: Arc::new(Semaphore::new(watchers_max)), watchers_max }
+    /// Creates the state for at most `watchers_max` watches of `rates`. Encoded bytes come from `cache`.
+    pub(super) fn new(rates: Arc<Rates>, cache: Arc<EncodedRatesCache>, watchers_max: usize) -> Self {
+        Self { rates, cache, slots: Arc::new(Semaphore::new(watchers_max)), watchers_max }
     }
 
-    /// Begins a watch.
+    /// Starts a watch.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the request is invalid; `TooManyWatchers` if no slot is free; the error of
+    /// [`Rates::closed_error`] if no more commits will come.
     pub(super) fn open(&self, request: &v1::WatchLatestRatesRequest) -> Result<Watch, ServiceError> {
-        let question = self.rates.watch_question(request)?;
+        let WatchRequest { filter, since_sequence, heartbeat_interval } = self.rates.watch_request(request)?;
         let latest_quotes_updates = self.rates.watch_latest_quotes()?;
-        let place = Arc::clone(&self.places)
+        let slot = Arc::clone(&self.slots)
             .try_acquire_owned()
             .map_err(|_| ServiceError::TooManyWatchers { watchers_max: self.watchers_max })?;
-        let WatchQuestion { filter, since_sequence, heartbeat_interval } = question;
         Ok(Watch {
             latest_quotes_updates: WatchStream::from_changes(latest_quotes_updates),
-            course: Course::Begins { since_sequence },
+            state: State::Start { since_sequence },
             filter,
             heartbeat_interval,
-            silent: Box::pin(sleep(heartbeat_interval)),
+            heartbeat: Box::pin(sleep(heartbeat_interval)),
             rates: Arc::clone(&self.rates),
-            kept: Arc::clone(&self.kept),
-            _place: place,
+            cache: Arc::clone(&self.cache),
+            _slot: slot,
         })
     }
 }
 
-/// Where a watch stands.
-enum Course {
-    Begins { since_sequence: u64 },
-    Runs(Watcher),
-    Over,
+/// The state of a watch.
+enum State {
+    /// No message has been sent.
+    Start { since_sequence: u64 },
+    /// The first message has been sent.
+    Running(Watcher),
+    /// The final status has been sent.
+    Ended,
 }
 
-/// The messages to one watcher.
+/// The stream of messages of one watch.
 pub(super) struct Watch {
     latest_quotes_updates: WatchStream<Arc<LatestQuotes>>,
-    course: Course,
+    state: State,
     filter: SeriesFilter,
     heartbeat_interval: Duration,
-    silent: Pin<Box<Sleep>>,
+    /// The timer of the next heartbeat.
+    heartbeat: Pin<Box<Sleep>>,
     rates: Arc<Rates>,
-    kept: Arc<EncodedRatesCache>,
-    _place: OwnedSemaphorePermit,
+    cache: Arc<EncodedRatesCache>,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Watch {
-    /// The first message: a snapshot, or what changed since the caller was last here; if nothing did, that.
+    /// Returns the first message: a snapshot, or the changes since the sequence that the client saw, or a heartbeat if
+    /// nothing changed.
     fn begin(&mut self, since_sequence: u64) -> WatchMessage {
-        // The newest there is: what its caller was answered for a moment ago is in it, even if the fan-out is behind.
+        // Reads the newest view, not the fan-out, which may be behind. So the message includes every commit for which
+        // the client got a response.
         let latest_quotes = &self.rates.view().latest_quotes;
         let (watcher, step) = Watcher::begin(latest_quotes, since_sequence);
-        self.course = Course::Runs(watcher);
+        self.state = State::Running(watcher);
         let heartbeat = || WatchMessage {
             message: watcher.message(v1::WatchKind::Heartbeat, self.rates.now()),
             ..Default::default()
@@ -97,11 +106,11 @@ impl Watch {
         self.message(&watcher, latest_quotes, step).unwrap_or_else(heartbeat)
     }
 
-    /// The message of a step, unless it has nothing to say. A snapshot says that there is nothing, too.
+    /// Returns the message of a step, or `None` if the step has no rates. A snapshot without rates is a message, too.
     fn message(&self, watcher: &Watcher, latest_quotes: &Arc<LatestQuotes>, step: WatchStep) -> Option<WatchMessage> {
         let mut message = watcher.message(step.kind, self.rates.now());
         let encoded_rates = if self.filter.is_empty() {
-            self.kept.changed(latest_quotes, step.since_sequence)
+            self.cache.changed(latest_quotes, step.since_sequence)
         } else {
             let rates = latest(latest_quotes, &self.filter, step.since_sequence);
             message.rates = rates.map(|quote| crate::api::convert::latest_rate(quote)).collect();
@@ -111,19 +120,19 @@ impl Watch {
         (!is_empty || step.kind == v1::WatchKind::Snapshot).then_some(WatchMessage { encoded_rates, message })
     }
 
-    /// The next message, if a latest quotes brings one.
+    /// Polls for the next message with rates.
     fn poll_updates(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchMessage, ServiceError>> {
         loop {
-            let Course::Runs(mut watcher) = self.course else { return Poll::Pending };
+            let State::Running(mut watcher) = self.state else { return Poll::Pending };
             match Pin::new(&mut self.latest_quotes_updates).poll_next(context) {
                 Poll::Ready(Some(latest_quotes)) => {
                     let step = watcher.next(&latest_quotes);
-                    self.course = Course::Runs(watcher);
+                    self.state = State::Running(watcher);
                     if let Some(message) = step.and_then(|step| self.message(&watcher, &latest_quotes, step)) {
                         return Poll::Ready(Ok(message));
                     }
                 }
-                Poll::Ready(None) => return Poll::Ready(Err(self.rates.why_closed())),
+                Poll::Ready(None) => return Poll::Ready(Err(self.rates.closed_error())),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -134,19 +143,19 @@ impl Stream for Watch {
     type Item = Result<WatchMessage, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let message = match self.course {
-            Course::Begins { since_sequence } => self.begin(since_sequence),
-            Course::Over => return Poll::Ready(None),
-            Course::Runs(watcher) => match self.poll_updates(context) {
+        let message = match self.state {
+            State::Start { since_sequence } => self.begin(since_sequence),
+            State::Ended => return Poll::Ready(None),
+            State::Running(watcher) => match self.poll_updates(context) {
                 Poll::Ready(Ok(message)) => message,
                 Poll::Ready(Err(error)) => {
-                    self.course = Course::Over;
+                    self.state = State::Ended;
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 Poll::Pending => {
-                    std::task::ready!(self.silent.as_mut().poll(context));
-                    // Boards that held nothing for it may have gone by just now.
-                    let watcher = if let Course::Runs(newer) = self.course { newer } else { watcher };
+                    std::task::ready!(self.heartbeat.as_mut().poll(context));
+                    // `poll_updates` may have passed commits without changes for this watch.
+                    let watcher = if let State::Running(newer) = self.state { newer } else { watcher };
                     WatchMessage {
                         message: watcher.message(v1::WatchKind::Heartbeat, self.rates.now()),
                         ..Default::default()
@@ -155,7 +164,7 @@ impl Stream for Watch {
             },
         };
         let next = Instant::now() + self.heartbeat_interval;
-        self.silent.as_mut().reset(next);
+        self.heartbeat.as_mut().reset(next);
         Poll::Ready(Some(Ok(message)))
     }
 }

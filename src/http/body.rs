@@ -1,8 +1,7 @@
-//! Bodies of answers that hold a turn until they are sent.
+//! Response bodies that hold a permit until they are sent.
 //!
-//! **Invariant**: a body is handed over in pieces of [`PIECE_BYTES_MAX`], so that as long as its client leaves it unread,
-//! the turn it was made in is not given to another: large answers that wait for slow clients are no more than there are
-//! turns.
+//! **Invariant**: a body is sent in pieces of at most [`PIECE_BYTES_MAX`] and holds its permit until its client has
+//! read them. There are thus never more large responses that wait for slow clients than permits.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,43 +10,43 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 
-/// Bytes handed over at a time; answers that have no more hold no turn.
+/// Bytes sent at a time. A response of at most this size holds no permit.
 const PIECE_BYTES_MAX: usize = 32 * 1024;
 
-/// What is left to send.
-pub(super) struct Held<T> {
-    left: Bytes,
-    _turn: T,
+/// A body of more than one piece, with its permit.
+pub(super) struct PermitBody<T> {
+    unsent: Bytes,
+    _permit: T,
 }
 
-impl<T: Send + Unpin + 'static> Held<T> {
-    /// A body of `bytes` that keeps `turn` while it has more than one piece.
-    pub(super) fn body(bytes: Bytes, turn: Option<T>) -> Body {
-        match turn {
-            Some(turn) if bytes.len() > PIECE_BYTES_MAX => Body::new(Self { left: bytes, _turn: turn }),
+impl<T: Send + Unpin + 'static> PermitBody<T> {
+    /// Returns a body of `bytes`. The body holds `permit` until it is dropped if it has more than one piece.
+    pub(super) fn body(bytes: Bytes, permit: Option<T>) -> Body {
+        match permit {
+            Some(permit) if bytes.len() > PIECE_BYTES_MAX => Body::new(Self { unsent: bytes, _permit: permit }),
             Some(_) | None => Body::from(bytes),
         }
     }
 }
 
-impl<T: Unpin> HttpBody for Held<T> {
+impl<T: Unpin> HttpBody for PermitBody<T> {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.left.is_empty() {
+        if self.unsent.is_empty() {
             return Poll::Ready(None);
         }
-        let piece = self.left.len().min(PIECE_BYTES_MAX);
-        Poll::Ready(Some(Ok(Frame::data(self.left.split_to(piece)))))
+        let piece = self.unsent.len().min(PIECE_BYTES_MAX);
+        Poll::Ready(Some(Ok(Frame::data(self.unsent.split_to(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left.is_empty()
+        self.unsent.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(u64::try_from(self.left.len()).unwrap_or(u64::MAX))
+        SizeHint::with_exact(u64::try_from(self.unsent.len()).unwrap_or(u64::MAX))
     }
 }
 
@@ -61,22 +60,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_large_body_holds_its_turn_to_the_last_piece() {
-        let turns = Arc::new(Semaphore::new(1));
-        let turn = || Arc::clone(&turns).try_acquire_owned().ok();
-        let small = Held::body(Bytes::from(vec![1; PIECE_BYTES_MAX]), turn());
-        assert_eq!(turns.available_permits(), 1);
+    async fn large_body_holds_permit_until_last_piece() {
+        let permits = Arc::new(Semaphore::new(1));
+        let permit = || Arc::clone(&permits).try_acquire_owned().ok();
+        let small = PermitBody::body(Bytes::from(vec![1; PIECE_BYTES_MAX]), permit());
+        assert_eq!(permits.available_permits(), 1);
         drop(small);
 
-        let mut large = Held::body(Bytes::from(vec![2; 2 * PIECE_BYTES_MAX + 5]), turn());
+        let mut large = PermitBody::body(Bytes::from(vec![2; 2 * PIECE_BYTES_MAX + 5]), permit());
         assert_eq!(large.size_hint().exact(), Some(2 * PIECE_BYTES_MAX as u64 + 5));
         let mut sizes = Vec::new();
         while let Some(frame) = large.frame().await {
-            assert_eq!(turns.available_permits(), 0);
+            assert_eq!(permits.available_permits(), 0);
             sizes.push(frame.unwrap().into_data().unwrap().len());
         }
         assert_eq!(sizes, [PIECE_BYTES_MAX, PIECE_BYTES_MAX, 5]);
         drop(large);
-        assert_eq!(turns.available_permits(), 1);
+        assert_eq!(permits.available_permits(), 1);
     }
 }

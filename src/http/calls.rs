@@ -1,6 +1,7 @@
-//! `/v1/...`: each call of `RateService`, asked by a query and answered as JSON or CSV.
+//! The routes `/v1/...`: each call with its request in the query string and its response as JSON or CSV.
 //!
-//! **Invariant**: an answer is read, and written, on a thread that may block: no task of the server waits for either.
+//! **Invariant**: reading the store and encoding the response happen on a thread that may block, never on a thread of
+//! the async runtime.
 
 use std::cmp::Reverse;
 use std::mem;
@@ -15,26 +16,27 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Site;
-use super::body::Held;
+use super::body::PermitBody;
 use super::csv::{self, Page, one_row};
-use super::entity_tag::{Basis, has_it, keep, not_modified};
+use super::entity_tag::{Snapshot, matches_tag, not_modified, set_cache_headers};
 use super::parameters::{Parameters, invalid};
-use super::problem::{Problem, broken};
+use super::problem::{Problem, internal_error};
 use super::schema::{Call, Schema, TIME};
-use crate::api::{Rates, ServiceError, Work};
+use crate::api::{Rates, ReadTask, ServiceError};
+use crate::domain::truncate_for_display;
 use crate::proto::v1;
 use crate::query::Reader;
 
-/// The parameter that every call has beside its own.
+/// The parameter of every call that chooses JSON or CSV.
 pub(super) const FORMAT: &str = "format";
-/// How many rows a caller wants at a time; who asks for more than there may be gets those.
+/// The parameter for the maximum number of rows of a page. A larger value than the limit of the call means the limit.
 const PAGE_SIZE: &str = "page_size";
-/// The page that a caller wants, of those who read page by page.
+/// The parameter for the token of the wanted page.
 const PAGE_TOKEN: &str = "page_token";
-/// The sequence of the commit that was seen, for those who read CSV.
+/// The header with the sequence of the commit that was read, which CSV has no place for.
 const SEQUENCE: HeaderName = HeaderName::from_static("silkrate-sequence");
 
-/// How an answer is written.
+/// The format of a response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) enum Format {
     Json,
@@ -42,12 +44,15 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// As the parameter says, else whichever of both the caller would rather have, else JSON.
-    fn choose(asked: Option<&str>, headers: &HeaderMap) -> Result<Self, ServiceError> {
-        match asked {
+    /// Chooses the format by the parameter, else by the `Accept` header, else JSON.
+    fn choose(parameter: Option<&str>, headers: &HeaderMap) -> Result<Self, ServiceError> {
+        match parameter {
             Some("json") => return Ok(Self::Json),
             Some("csv") => return Ok(Self::Csv),
-            Some(_) => return Err(invalid(FORMAT, "is neither json nor csv")),
+            Some(text) => {
+                let problem = format!("'{}' is neither json nor csv", truncate_for_display(text));
+                return Err(invalid(FORMAT, problem));
+            }
             None => {}
         }
         let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
@@ -63,281 +68,287 @@ impl Format {
     }
 }
 
-/// How much a type is wanted, to be compared: its quality in thousandths, how closely it was named, and how early. None
-/// where it was not named, or named to be refused.
+/// Returns the preference of a client for a media type, in an order that can be compared: quality in thousandths,
+/// specificity of the media range, and position in the header. None if `accepted` does not contain the type, or refuses
+/// it with a quality of 0.
 fn preference(accepted: &str, kind: &str, subkind: &str) -> Option<(u32, u8, Reverse<usize>)> {
-    let named = accepted.split(',').enumerate().filter_map(|(at, range)| {
+    let matches = accepted.split(',').enumerate().filter_map(|(at, range)| {
         let mut parts = range.split(';').map(str::trim);
-        let closeness = match parts.next()?.split_once('/')? {
+        let specificity = match parts.next()?.split_once('/')? {
             ("*", "*") => 0,
             (named, "*") if named.eq_ignore_ascii_case(kind) => 1,
             (named, sub) if named.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subkind) => 2,
             _ => return None,
         };
         let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        Some((quality.map_or(1_000, thousandths), closeness, Reverse(at)))
+        Some((quality.map_or(1_000, thousandths), specificity, Reverse(at)))
     });
-    // What is said of the type itself goes before what is said of all.
-    named.max_by_key(|(_, closeness, at)| (*closeness, *at)).filter(|(quality, ..)| *quality > 0)
+    // The most specific range decides the quality.
+    matches.max_by_key(|(_, specificity, at)| (*specificity, *at)).filter(|(quality, ..)| *quality > 0)
 }
 
-/// A quality of RFC 9110: from 0 to 1, of up to three places; what is none is taken for 1.
+/// Parses a quality value of RFC 9110, 0 to 1 with at most three places, into thousandths. An invalid value counts as
+/// 1.
 fn thousandths(quality: &str) -> u32 {
     let (whole, places) = quality.split_once('.').unwrap_or((quality, ""));
     let digits = format!("{whole}{places:0<3}");
     digits.parse().ok().filter(|thousandths| *thousandths <= 1_000 && places.len() <= 3).unwrap_or(1_000)
 }
 
-/// Answers `call` as the query and the headers ask.
+/// Answers `call` for a query string and request headers.
 pub(super) async fn answer(
     site: &Site,
     call: Call,
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Problem> {
-    let asked = Asked::new(site, call, query, headers)?;
+    let request = CallRequest::new(site, call, query, headers)?;
     match call {
-        Call::Latest => asked.latest().await,
-        Call::Rate => asked.read(|rates, request| ask_rate(rates, &request), one_row).await,
-        Call::Convert => asked.read(ask_amount, one_row).await,
-        Call::Change => asked.read(|rates, request| rates.get_change(&request), one_row).await,
-        Call::History => asked.read(Rates::list_runs, history).await,
+        Call::Latest => request.latest().await,
+        Call::Rate => request.read(|rates, request| rate_work(rates, &request), one_row).await,
+        Call::Convert => request.read(convert_work, one_row).await,
+        Call::Change => request.read(|rates, request| rates.get_change(&request), one_row).await,
+        Call::History => request.read(Rates::list_runs, history).await,
         Call::Series => {
-            asked.read(|rates, request| rates.list_series(&request), |answer| Page::new("", &answer.series)).await
+            request.read(|rates, request| rates.list_series(&request), |answer| Page::new("", &answer.series)).await
         }
         Call::Sources => {
-            asked.read(|rates, request| rates.list_sources(&request), |answer| Page::new("", &answer.sources)).await
+            request.read(|rates, request| rates.list_sources(&request), |answer| Page::new("", &answer.sources)).await
         }
         Call::Changes => {
-            asked.read(Rates::list_changes, |answer| Page::new(&answer.next_page_token, &answer.changes)).await
+            request.read(Rates::list_changes, |answer| Page::new(&answer.next_page_token, &answer.changes)).await
         }
         Call::Compare => {
-            asked.read(Rates::compare_sources, |answer| Page::new(&answer.next_page_token, &answer.days)).await
+            request.read(Rates::compare_sources, |answer| Page::new(&answer.next_page_token, &answer.days)).await
         }
         Call::Candles => {
-            asked.read(Rates::list_candles, |answer| Page::new(&answer.next_page_token, &answer.candles)).await
+            request.read(Rates::list_candles, |answer| Page::new(&answer.next_page_token, &answer.candles)).await
         }
         Call::Revisions => {
-            asked.read(Rates::list_revisions, |answer| Page::new(&answer.next_page_token, &answer.revisions)).await
+            request.read(Rates::list_revisions, |answer| Page::new(&answer.next_page_token, &answer.revisions)).await
         }
-        Call::Gaps => asked.read(Rates::list_gaps, |answer| Page::new(&answer.next_page_token, &answer.gaps)).await,
+        Call::Gaps => request.read(Rates::list_gaps, |answer| Page::new(&answer.next_page_token, &answer.gaps)).await,
         Call::Quarantine => {
-            asked.read(Rates::list_quarantine, |answer| Page::new(&answer.next_page_token, &answer.ticks)).await
+            request.read(Rates::list_quarantine, |answer| Page::new(&answer.next_page_token, &answer.ticks)).await
         }
     }
 }
 
 fn history(answer: &v1::ListRunsResponse) -> Page<'_, v1::Run> {
-    Page { before: answer.baseline.as_ref(), ..Page::new(&answer.next_page_token, &answer.runs) }
+    Page { baseline: answer.baseline.as_ref(), ..Page::new(&answer.next_page_token, &answer.runs) }
 }
 
-/// The moment of a rate is told only where it was asked for; see [`Call::tells_time`].
-fn ask_rate(
+/// Prepares `GetRate`. The response has a time only if the request has one; see [`Call::includes_time`].
+fn rate_work(
     rates: &Rates,
     request: &v1::GetRateRequest,
-) -> Result<impl Work<v1::GetRateResponse> + use<>, ServiceError> {
-    let (asked, work) = (request.time, rates.get_rate(request)?);
+) -> Result<impl ReadTask<v1::GetRateResponse> + use<>, ServiceError> {
+    let (requested_time, work) = (request.time, rates.get_rate(request)?);
     Ok(move |reader: &Reader| {
         let answer = work(reader)?;
-        Ok(v1::GetRateResponse { time: asked.and(answer.time), ..answer })
+        Ok(v1::GetRateResponse { time: requested_time.and(answer.time), ..answer })
     })
 }
 
-fn ask_amount(
+/// Prepares `Convert`. The rate in the response has a time only if the request has one.
+fn convert_work(
     rates: &Rates,
     request: v1::ConvertRequest,
-) -> Result<impl Work<v1::ConvertResponse> + use<>, ServiceError> {
-    let (asked, work) = (request.time, rates.convert(request)?);
+) -> Result<impl ReadTask<v1::ConvertResponse> + use<>, ServiceError> {
+    let (requested_time, work) = (request.time, rates.convert(request)?);
     Ok(move |reader: &Reader| {
         let mut answer = work(reader)?;
         if let Some(rate) = &mut answer.rate {
-            rate.time = asked.and(rate.time);
+            rate.time = requested_time.and(rate.time);
         }
         Ok(answer)
     })
 }
 
-/// A call that is to be answered.
-struct Asked<'a> {
+/// A request for a call, parsed as far as all calls have it in common.
+struct CallRequest<'a> {
     site: &'a Site,
     headers: &'a HeaderMap,
-    /// Those of the call's own request.
+    /// The parameters that are fields of the call's request message.
     parameters: Parameters,
-    basis: Basis,
-    form: Form,
+    snapshot: Snapshot,
+    writer: ResponseWriter,
 }
 
-/// How the answer to a call is written.
-struct Form {
+/// Encodes the response of a call as JSON or CSV.
+struct ResponseWriter {
     schema: Arc<Schema>,
     call: Call,
     format: Format,
-    /// Whether all rows are to come at once.
+    /// Whether the response must contain all rows: CSV without paging parameters.
     is_whole: bool,
-    tells_time: bool,
-    /// What each row repeats of the request.
+    includes_time: bool,
+    /// The values of request parameters that each CSV row repeats.
     repeated: Vec<String>,
     query: String,
 }
 
-/// An answer in bytes.
-struct Written {
+/// An encoded response.
+struct EncodedResponse {
     bytes: Bytes,
+    /// The `Link` header to the next page.
     next: Option<HeaderValue>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> CallRequest<'a> {
     fn new(site: &'a Site, call: Call, query: Option<&str>, headers: &'a HeaderMap) -> Result<Self, Problem> {
         let mut parameters = Parameters::parse(query)?;
         let format = Format::choose(parameters.take(FORMAT).as_deref(), headers)?;
-        // Who reads a sheet sees no link to a next page: it comes whole, or not at all.
+        // Readers of CSV, such as spreadsheets, do not follow links to a next page: the response has all rows, or is an
+        // error.
         let is_paged = parameters.get(PAGE_TOKEN).is_some()
             || parameters.get(PAGE_SIZE).is_some_and(|size| size.parse::<i32>() != Ok(0));
         let is_whole = format == Format::Csv && !is_paged;
-        let request = &site.schema.call(call).ok_or_else(|| broken(&"no such call"))?.request;
+        let request = &site.schema.call(call).ok_or_else(|| internal_error(&"no such call"))?.request;
         if is_whole && request.field(PAGE_SIZE).is_some() {
             parameters.set(PAGE_SIZE, i32::MAX.to_string());
         }
-        let repeated = call.rows().asked.iter().map(|name| parameters.get(name).unwrap_or_default().to_owned());
-        let form = Form {
+        let repeated = call.rows().repeated.iter().map(|name| parameters.get(name).unwrap_or_default().to_owned());
+        let writer = ResponseWriter {
             schema: Arc::clone(&site.schema),
             call,
             format,
             is_whole,
-            tells_time: call.tells_time(parameters.get(TIME).is_some()),
+            includes_time: call.includes_time(parameters.get(TIME).is_some()),
             repeated: repeated.collect(),
             query: query.unwrap_or_default().to_owned(),
         };
-        Ok(Self { site, headers, basis: Basis::of(site, call, &parameters), parameters, form })
+        Ok(Self { site, headers, snapshot: Snapshot::of(site, call, &parameters), parameters, writer })
     }
 
-    /// The request that the parameters are, and the tag of its answer.
+    /// Parses the request message, and returns it with the tag of its response.
     fn request<Q: Message + DeserializeOwned>(&mut self) -> Result<(Q, Option<HeaderValue>), ServiceError> {
         let request: Q = mem::take(&mut self.parameters).read(&[FORMAT])?;
-        let Form { call, format, .. } = &self.form;
+        let ResponseWriter { call, format, .. } = &self.writer;
         let encoded = request.encode_to_vec();
-        let tag = self.basis.tag(&[call.name().as_bytes(), format.content_type().as_bytes(), &encoded]);
+        let tag = self.snapshot.tag(&[call.name().as_bytes(), format.content_type().as_bytes(), &encoded]);
         Ok((request, tag))
     }
 
-    /// What the caller needs, where it has the answer of this tag: to know that it does.
+    /// Returns a 304 response if the client has the response with this tag already.
     fn unchanged(&self, tag: Option<&HeaderValue>) -> Option<Response<Body>> {
-        tag.filter(|tag| has_it(self.headers, tag)).cloned().map(not_modified)
+        tag.filter(|tag| matches_tag(self.headers, tag)).cloned().map(not_modified)
     }
 
     fn rates(&self) -> Rates {
-        self.site.rates.at(Arc::clone(&self.basis.view), self.basis.now)
+        self.site.rates.at(Arc::clone(&self.snapshot.view), self.snapshot.now)
     }
 
-    /// Reads what `ask` makes of the request, and writes the answer, whose rows are `page`, on the thread that reads it.
+    /// Runs the read that `prepare` makes from the request, and encodes the result on the same thread. `page` returns
+    /// the rows of the result.
     async fn read<Q, A, R, W>(
         mut self,
-        ask: impl FnOnce(&Rates, Q) -> Result<W, ServiceError>,
+        prepare: impl FnOnce(&Rates, Q) -> Result<W, ServiceError>,
         page: fn(&A) -> Page<'_, R>,
     ) -> Result<Response<Body>, Problem>
     where
         Q: Message + DeserializeOwned,
         A: Serialize + 'static,
         R: Serialize + 'static,
-        W: Work<A>,
+        W: ReadTask<A>,
     {
         let (request, tag) = self.request()?;
         if let Some(response) = self.unchanged(tag.as_ref()) {
             return Ok(response);
         }
-        let (rates, sequence, format) = (self.rates(), self.basis.view.commit.sequence, self.form.format);
-        let (work, form) = (ask(&rates, request)?, self.form);
+        let (rates, sequence, format) = (self.rates(), self.snapshot.view.commit.sequence, self.writer.format);
+        let (work, writer) = (prepare(&rates, request)?, self.writer);
         let read = rates.read(move |reader| {
             let answer = work(reader)?;
-            Ok(form.write(&answer, &page(&answer)))
+            Ok(writer.write(&answer, &page(&answer)))
         });
         let read = read.await?;
-        let written = read.answer?;
-        let mut response = Response::new(Held::body(written.bytes, Some(read.place)));
-        if let Some(next) = written.next {
+        let encoded = read.answer?;
+        let mut response = Response::new(PermitBody::body(encoded.bytes, Some(read.permit)));
+        if let Some(next) = encoded.next {
             response.headers_mut().insert(LINK, next);
         }
-        describe(&mut response, format, sequence, tag);
+        set_headers(&mut response, format, sequence, tag);
         Ok(response)
     }
 
-    /// The latest rates, which are in memory. What everybody asks for is written once a latest quotes.
+    /// Answers `GetLatestRates` from memory. The unfiltered JSON is encoded once for each snapshot of latest quotes.
     async fn latest(mut self) -> Result<Response<Body>, Problem> {
         let (request, tag) = self.request::<v1::GetLatestRatesRequest>()?;
         if let Some(response) = self.unchanged(tag.as_ref()) {
             return Ok(response);
         }
-        let (view, format) = (Arc::clone(&self.basis.view), self.form.format);
+        let (view, format) = (Arc::clone(&self.snapshot.view), self.writer.format);
         let is_unfiltered = request == v1::GetLatestRatesRequest::default() && format == Format::Json;
-        let kept =
-            self.site.latest.load_full().filter(|kept| is_unfiltered && Arc::ptr_eq(&kept.0, &view.latest_quotes));
-        let bytes = if let Some(kept) = kept {
-            kept.1.clone()
+        let cached =
+            self.site.latest.load_full().filter(|cached| is_unfiltered && Arc::ptr_eq(&cached.0, &view.latest_quotes));
+        let bytes = if let Some(cached) = cached {
+            cached.1.clone()
         } else {
-            let (rates, form) = (self.rates(), self.form);
+            let (rates, writer) = (self.rates(), self.writer);
             let write = move || {
                 let answer = rates.get_latest_rates(&request)?;
-                form.write(&answer, &Page::new("", &answer.rates))
+                writer.write(&answer, &Page::new("", &answer.rates))
             };
-            // In the place of a read: of many series this is as much work as one.
-            let written = self.site.rates.read(move |_: &Reader| Ok(write())).await?.answer?;
+            // Needs a read permit: for many series, encoding is as much work as a read.
+            let encoded = self.site.rates.read(move |_: &Reader| Ok(write())).await?.answer?;
             if is_unfiltered {
-                self.site.latest.store(Some(Arc::new((Arc::clone(&view.latest_quotes), written.bytes.clone()))));
+                self.site.latest.store(Some(Arc::new((Arc::clone(&view.latest_quotes), encoded.bytes.clone()))));
             }
-            written.bytes
+            encoded.bytes
         };
         let mut response = Response::new(Body::from(bytes));
-        describe(&mut response, format, view.commit.sequence, tag);
+        set_headers(&mut response, format, view.commit.sequence, tag);
         Ok(response)
     }
 }
 
-/// Says what an answer is, and how it may be kept.
-fn describe(response: &mut Response<Body>, format: Format, sequence: u64, tag: Option<HeaderValue>) {
+/// Sets the content type, the sequence and the cache headers of a response.
+fn set_headers(response: &mut Response<Body>, format: Format, sequence: u64, tag: Option<HeaderValue>) {
     response.headers_mut().insert(CONTENT_TYPE, format.content_type());
     response.headers_mut().insert(SEQUENCE, HeaderValue::from(sequence));
-    keep(response, tag);
+    set_cache_headers(response, tag);
 }
 
-impl Form {
-    /// Writes an answer, whose rows are `page`.
-    fn write<R: Serialize>(&self, answer: &impl Serialize, page: &Page<'_, R>) -> Result<Written, Problem> {
+impl ResponseWriter {
+    /// Encodes a response with the rows of `page`.
+    fn write<R: Serialize>(&self, answer: &impl Serialize, page: &Page<'_, R>) -> Result<EncodedResponse, Problem> {
         if self.is_whole && !page.next_page_token.is_empty() {
             return Err(too_long(page.rows.len()));
         }
         let bytes = match self.format {
-            Format::Json => serde_json::to_vec(answer).map_err(|problem| broken(&problem))?,
-            Format::Csv => self.sheet(answer, page)?,
+            Format::Json => serde_json::to_vec(answer).map_err(|problem| internal_error(&problem))?,
+            Format::Csv => self.csv(answer, page)?,
         };
-        Ok(Written { bytes: bytes.into(), next: next_page(self.call, &self.query, page.next_page_token) })
+        Ok(EncodedResponse { bytes: bytes.into(), next: next_page(self.call, &self.query, page.next_page_token) })
     }
 
-    fn sheet<R: Serialize>(&self, answer: &impl Serialize, page: &Page<'_, R>) -> Result<Vec<u8>, ServiceError> {
-        let of = &self.schema.call(self.call).ok_or_else(|| broken(&"no such call"))?.response;
-        let written = csv::write(self.call.rows(), of, self.tells_time, &self.repeated, answer, page);
-        written.map_err(|problem| broken(&problem))
+    fn csv<R: Serialize>(&self, answer: &impl Serialize, page: &Page<'_, R>) -> Result<Vec<u8>, ServiceError> {
+        let of = &self.schema.call(self.call).ok_or_else(|| internal_error(&"no such call"))?.response;
+        let bytes = csv::write(self.call.rows(), of, self.includes_time, &self.repeated, answer, page);
+        bytes.map_err(|problem| internal_error(&problem))
     }
 }
 
-/// The answer has more rows than there are at a time.
+/// Returns the error for a CSV response with more rows than the maximum.
 fn too_long(rows: usize) -> Problem {
     let problem = format!(
-        "the answer has more than {rows} rows, which are the most at a time; narrow start_time and end_time, or give page_size and follow the page_token in Link"
+        "the response has more than {rows} rows, the maximum of one response; narrow start_time and end_time, or set page_size and follow the page_token in Link"
     );
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem)
 }
 
-/// Where the next page is: the same query with the token of the answer.
+/// Returns the `Link` to the next page: the same query with the token of the response.
 fn next_page(call: Call, query: &str, token: &str) -> Option<HeaderValue> {
     if token.is_empty() {
         return None;
     }
-    // A name may be written with escapes, too.
+    // The name of the parameter may be percent-encoded.
     let is_token = |part: &str| form_urlencoded::parse(part.as_bytes()).any(|(name, _)| name == PAGE_TOKEN);
     let same = query.split('&').filter(|part| !part.is_empty() && !is_token(part));
     let token = format!("{PAGE_TOKEN}={}", utf8_percent_encode(token, NON_ALPHANUMERIC));
     let query = same.chain([token.as_str()]).collect::<Vec<_>>().join("&");
-    // What would end the reference early is not in any query that hyper takes but `>`.
+    // `>` would end the link early. Hyper accepts no other such character in a query.
     let query = query.replace('>', "%3E");
     HeaderValue::from_str(&format!("</v1/{}?{query}>; rel=\"next\"", call.name())).ok()
 }
@@ -347,11 +358,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_format_is_chosen_by_parameter_then_by_what_is_accepted() {
-        let check = |asked: Option<&str>, accept: &'static str, expect: Option<Format>| {
+    fn format_is_chosen_by_parameter_then_by_accept_header() {
+        let check = |parameter: Option<&str>, accept: &'static str, expect: Option<Format>| {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, HeaderValue::from_static(accept));
-            assert_eq!(Format::choose(asked, &headers).ok(), expect, "{asked:?} {accept}");
+            assert_eq!(Format::choose(parameter, &headers).ok(), expect, "{parameter:?} {accept}");
         };
         check(None, "", Some(Format::Json));
         check(None, "*/*", Some(Format::Json));
@@ -375,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_page_repeats_the_query_with_one_token() {
+    fn next_page_repeats_query_with_one_token() {
         let check = |query: &str, expect: &str| {
             let link = next_page(Call::History, query, "next").unwrap();
             assert_eq!(link.to_str().unwrap(), format!("</v1/history?{expect}>; rel=\"next\""), "{query:?}");

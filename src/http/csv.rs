@@ -1,26 +1,26 @@
-//! Answers as CSV: a header, and a flat row for each element of the answer's list.
+//! Responses as CSV: a header line, and one flat row for each element of the response's list.
 //!
-//! **Invariant**: a cell is exact and the same text as in JSON; what is absent is empty. Columns have the names that the
-//! command line's CSV has, but for legs, which are columns of their own here and JSON there.
+//! **Invariant**: a cell has the same exact text as in JSON, and the cell of an absent value is empty. Columns have the
+//! same names as in the CSV of the command line. Exception: legs have columns here and are one cell of JSON there.
 
 use serde::Serialize;
 use thiserror::Error;
 
-use super::csv_cells::{CellError, Field, Filler, Part};
+use super::csv_cells::{CellError, CellWriter, Field, Target};
 use super::descriptors::MessageSchema;
 use super::schema::{Rows, TIME};
 
 const RUN: &str = "Run";
 const RATE: &str = "GetRateResponse";
-/// How fields end that hold what a true value lies between.
+/// The suffix of fields that hold the bounds of a value.
 const BOUNDS: &str = "_bounds";
 
-/// Before the columns of the runs behind a rate, in order.
+/// Prefixes of the columns of the legs of a rate, in order.
 const LEGS: [&str; 2] = ["leg1", "leg2"];
-/// What is told of each.
+/// The fields of a leg that have columns.
 const LEG_FIELDS: [&str; 4] = ["pair", "source", "rate", "last_observed_time"];
 
-/// Why an answer has no form.
+/// The reason why a response cannot be written as CSV.
 #[derive(Debug, Error)]
 pub(super) enum CsvError {
     #[error("csv: {0}")]
@@ -31,111 +31,117 @@ pub(super) enum CsvError {
     Cell(#[from] CellError),
 }
 
-/// The rows of an answer.
+/// The rows of a response.
 pub(super) struct Page<'a, R> {
-    /// Of the page after it; empty if there is none.
+    /// The token of the next page; empty if there is none.
     pub(super) next_page_token: &'a str,
     pub(super) rows: &'a [R],
-    /// The row that goes before them, if there is one.
-    pub(super) before: Option<&'a R>,
+    /// The baseline, a row before the others.
+    pub(super) baseline: Option<&'a R>,
 }
 
 impl<'a, R> Page<'a, R> {
     pub(super) const fn new(next_page_token: &'a str, rows: &'a [R]) -> Self {
-        Self { next_page_token, rows, before: None }
+        Self { next_page_token, rows, baseline: None }
     }
 }
 
-/// Of an answer that is the one row.
+/// Returns the page of a response that is itself the only row.
 pub(super) const fn one_row<A>(answer: &A) -> Page<'_, A> {
     Page::new("", std::slice::from_ref(answer))
 }
 
-/// The columns of a sheet.
+/// The columns of a CSV response.
 struct Columns {
     titles: Vec<String>,
-    /// How many of them are the same in each row.
+    /// The number of leading columns with the same values in every row.
     fixed: usize,
-    /// Where the fields of the answer go that are in each row.
-    shared: Part,
-    /// Where the fields of a row go.
-    row: Part,
+    /// The cells for those fields of the response that every row repeats.
+    shared: Target,
+    /// The cells for the fields of a row.
+    row: Target,
 }
 
 impl Columns {
-    fn new(rows: Rows, of: &MessageSchema, tells_time: bool) -> Self {
-        let mut titles: Vec<String> = rows.asked.iter().map(|name| (*name).to_owned()).collect();
+    fn new(rows: Rows, of: &MessageSchema, includes_time: bool) -> Self {
+        let mut titles: Vec<String> = rows.repeated.iter().map(|name| (*name).to_owned()).collect();
         let shared = rows.shared.iter().map(|name| {
             titles.push((*name).to_owned());
-            Field { name: (*name).to_owned(), part: Part::Cell(titles.len() - 1) }
+            Field { name: (*name).to_owned(), target: Target::Cell(titles.len() - 1) }
         });
-        let shared = Part::Inner(shared.collect());
+        let shared = Target::Inner(shared.collect());
         let fixed = titles.len();
         let row = rows.list.and_then(|name| of.field(name)).and_then(|field| field.kind.message()).unwrap_or(of);
-        let row = fields(row, None, &|name| tells_time || name != TIME, &mut titles);
-        titles.extend(rows.before.map(str::to_owned));
+        let row = fields(row, None, &|name| includes_time || name != TIME, &mut titles);
+        titles.extend(rows.baseline.map(str::to_owned));
         Self { titles, fixed, shared, row }
     }
 }
 
-/// Where the fields of a message go, those of them that `is_told`, with a title for each column: the fields of the run in
-/// a row stand among its own, of a rate within it are told rate and time alone, and of the runs behind a rate what tells
-/// one from another.
-fn fields(of: &MessageSchema, prefix: Option<&str>, is_told: &dyn Fn(&str) -> bool, titles: &mut Vec<String>) -> Part {
-    // A period says itself when it begins and ends.
-    let of_rate: &[&str] = if of.field("period_end_time").is_some() { &["rate"] } else { &["rate", TIME] };
-    let told = of.fields.iter().filter(|field| is_told(&field.name));
-    let parts = told.map(|field| {
+/// Assigns cells to the fields of a message for which `is_included` returns true, and adds a title for each column.
+///
+/// The fields of a run inside a row become columns of the row. A rate inside a row has columns only for its rate and
+/// time. A leg has columns for [`LEG_FIELDS`].
+fn fields(
+    of: &MessageSchema,
+    prefix: Option<&str>,
+    is_included: &dyn Fn(&str) -> bool,
+    titles: &mut Vec<String>,
+) -> Target {
+    // A row with a period has the times of its rates in the columns of the period.
+    let rate_fields: &[&str] = if of.field("period_end_time").is_some() { &["rate"] } else { &["rate", TIME] };
+    let included = of.fields.iter().filter(|field| is_included(&field.name));
+    let fields = included.map(|field| {
         let name = field.name.as_str();
-        let part = match field.kind.message() {
+        let target = match field.kind.message() {
             Some(run) if field.is_list && run.name == RUN => {
-                // `leg1_pair`, `leg1_source` and so on, for both legs that there may be.
+                // `leg1_pair`, `leg1_source` and so on, for at most two legs.
                 let leg = |leg: &&str| fields(run, Some(leg), &|name| LEG_FIELDS.contains(&name), titles);
-                Part::Items(LEGS.iter().map(leg).collect())
+                Target::Items(LEGS.iter().map(leg).collect())
             }
-            Some(run) if !field.is_list && run.name == RUN => fields(run, None, is_told, titles),
+            Some(run) if !field.is_list && run.name == RUN => fields(run, None, is_included, titles),
             Some(rate) if !field.is_list && rate.name == RATE => {
                 let prefix = Some(name).filter(|name| *name != "rate");
-                fields(rate, prefix, &|name| is_told(name) && of_rate.contains(&name), titles)
+                fields(rate, prefix, &|name| is_included(name) && rate_fields.contains(&name), titles)
             }
-            // `open_bounds` with `low` and `high` in it makes `open_low` and `open_high`.
+            // The fields `low` and `high` of `open_bounds` become the columns `open_low` and `open_high`.
             Some(bounds) if !field.is_list && name.ends_with(BOUNDS) => {
-                fields(bounds, name.strip_suffix(BOUNDS), is_told, titles)
+                fields(bounds, name.strip_suffix(BOUNDS), is_included, titles)
             }
             message => {
                 titles.push(prefix.map_or(name.to_owned(), |prefix| format!("{prefix}_{name}")));
                 let at = titles.len() - 1;
-                if message.is_some() { Part::Json(at) } else { Part::Cell(at) }
+                if message.is_some() { Target::Json(at) } else { Target::Cell(at) }
             }
         };
-        Field { name: name.to_owned(), part }
+        Field { name: name.to_owned(), target }
     });
-    Part::Inner(parts.collect())
+    Target::Inner(fields.collect())
 }
 
-/// An answer, whose schema is `of`, as CSV. `asked` are the texts of the parameters that each row repeats; `tells_time` says
-/// whether the answer says what moment it is for.
+/// Writes a response with the schema `of` as CSV. Each row repeats `repeated`, the values of request parameters.
+/// `includes_time` is true if the response has the time that it is for.
 pub(super) fn write<R: Serialize>(
     rows: Rows,
     of: &MessageSchema,
-    tells_time: bool,
-    asked: &[String],
+    includes_time: bool,
+    repeated: &[String],
     answer: &impl Serialize,
     page: &Page<'_, R>,
 ) -> Result<Vec<u8>, CsvError> {
-    let columns = Columns::new(rows, of, tells_time);
+    let columns = Columns::new(rows, of, includes_time);
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_record(&columns.titles)?;
 
-    let mut cells = asked.to_vec();
+    let mut cells = repeated.to_vec();
     cells.resize(columns.titles.len(), String::new());
-    answer.serialize(Filler::new(&columns.shared, &mut cells))?;
-    let before = page.before.map(|row| (row, true));
-    for (row, is_before) in before.into_iter().chain(page.rows.iter().map(|row| (row, false))) {
+    answer.serialize(CellWriter::new(&columns.shared, &mut cells))?;
+    let baseline = page.baseline.map(|row| (row, true));
+    for (row, is_baseline) in baseline.into_iter().chain(page.rows.iter().map(|row| (row, false))) {
         cells[columns.fixed..].iter_mut().for_each(String::clear);
-        row.serialize(Filler::new(&columns.row, &mut cells))?;
-        if let Some(cell) = cells.last_mut().filter(|_| rows.before.is_some()) {
-            *cell = is_before.to_string();
+        row.serialize(CellWriter::new(&columns.row, &mut cells))?;
+        if let Some(cell) = cells.last_mut().filter(|_| rows.baseline.is_some()) {
+            *cell = is_baseline.to_string();
         }
         csv.write_record(&cells)?;
     }
@@ -150,13 +156,19 @@ mod tests {
     use crate::http::schema::{Call, Schema};
     use crate::proto::v1;
 
-    /// The lines of the sheet of an answer.
-    fn check<R: Serialize>(call: Call, asked: &[&str], answer: &impl Serialize, page: &Page<'_, R>, expect: &[&str]) {
+    /// Compares the lines of the CSV of a response.
+    fn check<R: Serialize>(
+        call: Call,
+        repeated: &[&str],
+        answer: &impl Serialize,
+        page: &Page<'_, R>,
+        expect: &[&str],
+    ) {
         let schema = Schema::new().unwrap();
-        let asked: Vec<String> = asked.iter().map(|text| (*text).to_owned()).collect();
+        let repeated: Vec<String> = repeated.iter().map(|text| (*text).to_owned()).collect();
         let of = &schema.call(call).unwrap().response;
-        let sheet = write(call.rows(), of, false, &asked, answer, page).unwrap();
-        assert_eq!(String::from_utf8(sheet).unwrap().lines().collect::<Vec<_>>(), expect, "{call:?}");
+        let csv = write(call.rows(), of, false, &repeated, answer, page).unwrap();
+        assert_eq!(String::from_utf8(csv).unwrap().lines().collect::<Vec<_>>(), expect, "{call:?}");
     }
 
     fn run(rate: &str) -> v1::Run {
@@ -164,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_has_the_header_of_its_rows() {
+    fn empty_list_has_header_of_its_rows() {
         let header = "pair,source,rate,reported_change_percent,first_observed_time,last_observed_time,observation_count,recorded_time";
         let (runs, revisions) = (v1::ListRunsResponse::default(), v1::ListRevisionsResponse::default());
         check(Call::History, &[], &runs, &Page::new("", &runs.runs), &[&format!("{header},baseline")]);
@@ -173,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_row_before_the_others_is_marked() {
+    fn baseline_row_is_first_and_marked() {
         let answer =
             v1::ListRunsResponse { runs: vec![run("2"), run("3")], baseline: Some(run("1")), ..Default::default() };
         let expect = [
@@ -182,12 +194,12 @@ mod tests {
             "KGS/USD,nbkr,2,,,,0,,false",
             "KGS/USD,nbkr,3,,,,0,,false",
         ];
-        let page = Page { before: answer.baseline.as_ref(), ..Page::new("", &answer.runs) };
+        let page = Page { baseline: answer.baseline.as_ref(), ..Page::new("", &answer.runs) };
         check(Call::History, &[], &answer, &page, &expect);
     }
 
     #[test]
-    fn a_cell_is_quoted_as_csv_has_it_and_not_as_json_has_it() {
+    fn text_cell_is_quoted_as_csv_not_as_json() {
         let note = "a \"slip\", of 100 \\ сом";
         let tick = v1::QuarantinedTick { id: 7, note: Some(note.to_owned()), ..Default::default() };
         let expect = [
@@ -199,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn legs_and_bounds_have_columns_and_lists_are_json() {
+    fn legs_and_bounds_have_columns_and_other_lists_are_json() {
         let rate = v1::GetRateResponse { legs: vec![run("1")], ..Default::default() };
         let expect = [
             "pair,rate,rate_low,rate_high,derivation,leg1_pair,leg1_source,leg1_rate,leg1_last_observed_time,leg2_pair,leg2_source,leg2_rate,leg2_last_observed_time,state,sequence,recorded_time,leg_age_difference",

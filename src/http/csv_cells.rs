@@ -1,7 +1,7 @@
-//! The cells of a row, filled with the fields of a message.
+//! A serde serializer that writes the fields of a message into the cells of a CSV row.
 //!
-//! **Invariant**: a value is written as in JSON, a text without quotes; what is absent leaves its cell as it is. A field that
-//! goes nowhere is passed over, whatever is in it.
+//! **Invariant**: a value has the same text as in JSON, and strings have no quotes. An absent value leaves its cell
+//! unchanged. A field without a target is skipped, whatever its type.
 
 use std::fmt::{Display, Write as _};
 
@@ -9,7 +9,7 @@ use serde::ser::{Error, Impossible, Serialize, SerializeSeq, SerializeStruct, Se
 
 use thiserror::Error as ThisError;
 
-/// Why a value has no cell.
+/// The reason why a value cannot be written to a cell.
 #[derive(Debug, ThisError)]
 pub(super) enum CellError {
     #[error("json in a cell: {0}")]
@@ -18,47 +18,47 @@ pub(super) enum CellError {
     Value(String),
 }
 
-/// Where a value goes.
-pub(super) enum Part {
-    /// Into this cell; the values of a list with commas between them.
+/// The target of a value.
+pub(super) enum Target {
+    /// One cell, by index. The values of a list are separated by commas.
     Cell(usize),
-    /// Into this cell, as JSON.
+    /// One cell, by index, as JSON.
     Json(usize),
-    /// The fields of a message, each where it says.
+    /// The targets of a message's fields.
     Inner(Vec<Field>),
-    /// The first ones of a list, each where it says.
-    Items(Vec<Part>),
+    /// The targets of the first elements of a list. Further elements are skipped.
+    Items(Vec<Target>),
 }
 
-/// A field of a message, by its name, and where it goes.
+/// A field of a message and its target.
 pub(super) struct Field {
     pub(super) name: String,
-    pub(super) part: Part,
+    pub(super) target: Target,
 }
 
-/// Fills cells with a value.
-pub(super) struct Filler<'a> {
-    part: &'a Part,
+/// Writes a value into cells.
+pub(super) struct CellWriter<'a> {
+    target: &'a Target,
     cells: &'a mut [String],
 }
 
-impl<'a> Filler<'a> {
-    /// Fills those of `cells` that `part` names.
-    pub(super) const fn new(part: &'a Part, cells: &'a mut [String]) -> Self {
-        Self { part, cells }
+impl<'a> CellWriter<'a> {
+    /// Creates a writer for the cells that `target` names.
+    pub(super) const fn new(target: &'a Target, cells: &'a mut [String]) -> Self {
+        Self { target, cells }
     }
 
     fn write(self, value: impl Display) -> Result<(), CellError> {
-        match self.part {
-            Part::Cell(at) => write!(self.cells[*at], "{value}").map_err(CellError::custom),
-            Part::Json(_) | Part::Inner(_) | Part::Items(_) => Err(no_form()),
+        match self.target {
+            Target::Cell(at) => write!(self.cells[*at], "{value}").map_err(CellError::custom),
+            Target::Json(_) | Target::Inner(_) | Target::Items(_) => Err(unsupported_value()),
         }
     }
 }
 
-/// No message has such a value there.
-fn no_form() -> CellError {
-    CellError::custom("a value of this kind has no form in a cell")
+/// Returns the error for a value of a type that the target cannot take. No response message has such a value.
+fn unsupported_value() -> CellError {
+    CellError::custom("a value of this type cannot be written to a cell")
 }
 
 impl Error for CellError {
@@ -67,8 +67,8 @@ impl Error for CellError {
     }
 }
 
-/// Methods for plain values.
-macro_rules! plain {
+/// Implements the methods for scalar values.
+macro_rules! scalars {
     ($($method:ident: $kind:ty),*) => {
         $(fn $method(self, value: $kind) -> Result<(), CellError> {
             self.write(value)
@@ -76,7 +76,7 @@ macro_rules! plain {
     };
 }
 
-impl<'a> Serializer for Filler<'a> {
+impl<'a> Serializer for CellWriter<'a> {
     type Ok = ();
     type Error = CellError;
     type SerializeSeq = Items<'a>;
@@ -87,7 +87,7 @@ impl<'a> Serializer for Filler<'a> {
     type SerializeStruct = Self;
     type SerializeStructVariant = Impossible<(), CellError>;
 
-    plain!(
+    scalars!(
         serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
         serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_char: char,
         serialize_str: &str
@@ -106,37 +106,37 @@ impl<'a> Serializer for Filler<'a> {
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a>, CellError> {
-        Ok(Items { filler: self, count: 0 })
+        Ok(Items { writer: self, count: 0 })
     }
 
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, CellError> {
         Ok(self)
     }
 
-    // What follows is in no message of the calls.
+    // No response message has values of the following types.
 
     fn serialize_f32(self, _: f32) -> Result<(), CellError> {
-        Err(no_form())
+        Err(unsupported_value())
     }
 
     fn serialize_f64(self, _: f64) -> Result<(), CellError> {
-        Err(no_form())
+        Err(unsupported_value())
     }
 
     fn serialize_bytes(self, _: &[u8]) -> Result<(), CellError> {
-        Err(no_form())
+        Err(unsupported_value())
     }
 
     fn serialize_unit(self) -> Result<(), CellError> {
-        Err(no_form())
+        Err(unsupported_value())
     }
 
     fn serialize_unit_struct(self, _: &'static str) -> Result<(), CellError> {
-        Err(no_form())
+        Err(unsupported_value())
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, _: &T) -> Result<(), CellError> {
-        Err(no_form())
+        Err(unsupported_value())
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -146,15 +146,15 @@ impl<'a> Serializer for Filler<'a> {
         _: &'static str,
         _: &T,
     ) -> Result<(), CellError> {
-        Err(no_form())
+        Err(unsupported_value())
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, CellError> {
-        Err(no_form())
+        Err(unsupported_value())
     }
 
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, CellError> {
-        Err(no_form())
+        Err(unsupported_value())
     }
 
     fn serialize_tuple_variant(
@@ -164,11 +164,11 @@ impl<'a> Serializer for Filler<'a> {
         _: &'static str,
         _: usize,
     ) -> Result<Self::SerializeTupleVariant, CellError> {
-        Err(no_form())
+        Err(unsupported_value())
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, CellError> {
-        Err(no_form())
+        Err(unsupported_value())
     }
 
     fn serialize_struct_variant(
@@ -178,24 +178,24 @@ impl<'a> Serializer for Filler<'a> {
         _: &'static str,
         _: usize,
     ) -> Result<Self::SerializeStructVariant, CellError> {
-        Err(no_form())
+        Err(unsupported_value())
     }
 }
 
-impl SerializeStruct for Filler<'_> {
+impl SerializeStruct for CellWriter<'_> {
     type Ok = ();
     type Error = CellError;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), CellError> {
-        let Part::Inner(fields) = self.part else { return Err(no_form()) };
-        match fields.iter().find(|field| field.name == name).map(|field| &field.part) {
+        let Target::Inner(fields) = self.target else { return Err(unsupported_value()) };
+        match fields.iter().find(|field| field.name == name).map(|field| &field.target) {
             None => Ok(()),
-            Some(Part::Json(at)) => {
+            Some(Target::Json(at)) => {
                 let json = serde_json::to_string(value)?;
                 self.cells[*at] = if json == "null" { String::new() } else { json };
                 Ok(())
             }
-            Some(part) => value.serialize(Filler::new(part, self.cells)),
+            Some(target) => value.serialize(CellWriter::new(target, self.cells)),
         }
     }
 
@@ -204,9 +204,9 @@ impl SerializeStruct for Filler<'_> {
     }
 }
 
-/// Fills cells with the values of a list.
+/// Writes the elements of a list into cells.
 pub(super) struct Items<'a> {
-    filler: Filler<'a>,
+    writer: CellWriter<'a>,
     count: usize,
 }
 
@@ -215,19 +215,19 @@ impl SerializeSeq for Items<'_> {
     type Error = CellError;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CellError> {
-        let Filler { part, cells } = &mut self.filler;
-        let part = match part {
-            Part::Items(parts) => parts.get(self.count),
-            Part::Cell(at) => {
+        let CellWriter { target, cells } = &mut self.writer;
+        let target = match target {
+            Target::Items(targets) => targets.get(self.count),
+            Target::Cell(at) => {
                 if self.count > 0 {
                     cells[*at].push(',');
                 }
-                Some(*part)
+                Some(*target)
             }
-            Part::Json(_) | Part::Inner(_) => return Err(no_form()),
+            Target::Json(_) | Target::Inner(_) => return Err(unsupported_value()),
         };
         self.count += 1;
-        part.map_or(Ok(()), |part| value.serialize(Filler::new(part, cells)))
+        target.map_or(Ok(()), |target| value.serialize(CellWriter::new(target, cells)))
     }
 
     fn end(self) -> Result<(), CellError> {
@@ -248,7 +248,7 @@ mod tests {
     #[derive(serde::Serialize)]
     struct Row {
         texts: &'static [&'static str],
-        passed_over: f64,
+        skipped: f64,
         inner: Inner,
         items: Vec<Inner>,
         json: Option<Inner>,
@@ -256,28 +256,28 @@ mod tests {
 
     fn row(json: Option<Inner>) -> Row {
         let inner = Inner { low: u64::MAX, high: Some(true) };
-        Row { texts: &["a", "b\"", ""], passed_over: 1.5, inner, items: vec![Inner { low: 7, high: None }], json }
+        Row { texts: &["a", "b\"", ""], skipped: 1.5, inner, items: vec![Inner { low: 7, high: None }], json }
     }
 
-    fn field(name: &str, part: Part) -> Field {
-        Field { name: name.to_owned(), part }
+    fn field(name: &str, target: Target) -> Field {
+        Field { name: name.to_owned(), target }
     }
 
-    fn bounds(low: usize, high: usize) -> Part {
-        Part::Inner(vec![field("low", Part::Cell(low)), field("high", Part::Cell(high))])
+    fn bounds(low: usize, high: usize) -> Target {
+        Target::Inner(vec![field("low", Target::Cell(low)), field("high", Target::Cell(high))])
     }
 
     #[test]
-    fn each_field_goes_where_it_is_sent() {
-        let part = Part::Inner(vec![
-            field("texts", Part::Cell(0)),
+    fn field_is_written_to_its_target() {
+        let target = Target::Inner(vec![
+            field("texts", Target::Cell(0)),
             field("inner", bounds(1, 2)),
-            field("items", Part::Items(vec![bounds(3, 4), bounds(5, 6)])),
-            field("json", Part::Json(7)),
+            field("items", Target::Items(vec![bounds(3, 4), bounds(5, 6)])),
+            field("json", Target::Json(7)),
         ]);
         let check = |row: &Row, expect: [&str; 8]| {
             let mut cells = vec![String::new(); 8];
-            row.serialize(Filler::new(&part, &mut cells)).unwrap();
+            row.serialize(CellWriter::new(&target, &mut cells)).unwrap();
             assert_eq!(cells, expect);
         };
         check(&row(None), ["a,b\",", "18446744073709551615", "true", "7", "", "", "", ""]);
@@ -287,14 +287,14 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_form_is_an_error() {
-        let check = |name: &str, part: Part| {
-            let part = Part::Inner(vec![field(name, part)]);
-            let error = row(None).serialize(Filler::new(&part, &mut [String::new()])).unwrap_err();
-            assert_eq!(error.to_string(), "a value of this kind has no form in a cell", "{name}");
+    fn value_of_unsupported_type_is_an_error() {
+        let check = |name: &str, target: Target| {
+            let target = Target::Inner(vec![field(name, target)]);
+            let error = row(None).serialize(CellWriter::new(&target, &mut [String::new()])).unwrap_err();
+            assert_eq!(error.to_string(), "a value of this type cannot be written to a cell", "{name}");
         };
-        check("passed_over", Part::Cell(0));
-        check("texts", Part::Inner(Vec::new()));
-        check("inner", Part::Cell(0));
+        check("skipped", Target::Cell(0));
+        check("texts", Target::Inner(Vec::new()));
+        check("inner", Target::Cell(0));
     }
 }

@@ -1,7 +1,7 @@
-//! What the protos say of messages and calls: fields, kinds, comments.
+//! Schemas of calls and messages from the descriptors of the protos: fields, types and comments.
 //!
-//! **Invariant**: a message is described with all that is in it, down to values; a field whose kind has no form over HTTP
-//! is an error here, at the start, and not later.
+//! **Invariant**: the schema of a message includes the schemas of all messages and enums inside it. A field of a type
+//! that HTTP does not support is an error when the schema is built, at the start of the server.
 
 use std::collections::HashMap;
 
@@ -16,122 +16,125 @@ use thiserror::Error;
 const TIMESTAMP: &str = ".google.protobuf.Timestamp";
 const DURATION: &str = ".google.protobuf.Duration";
 
-/// Numbers of fields in `descriptor.proto`, of which the paths of comments are made.
+/// Field numbers in `descriptor.proto`, which form the paths of comments.
 const MESSAGES_OF_FILE: i32 = 4;
 const SERVICES_OF_FILE: i32 = 6;
 const FIELDS_OF_MESSAGE: i32 = 2;
 const METHODS_OF_SERVICE: i32 = 2;
 
-/// Why the descriptors built into this program are of no use.
+/// The reason why the descriptors built into this program are invalid.
 #[derive(Debug, Error)]
 pub enum SchemaError {
-    /// They do not decode.
-    #[error("descriptors: {0}")]
+    /// The descriptors cannot be decoded.
+    #[error("invalid descriptors: {0}")]
     Descriptors(#[from] prost::DecodeError),
-    /// A call is not among them.
-    #[error("descriptors: there is no call {0}")]
+    /// The descriptors have no such call.
+    #[error("invalid descriptors: there is no call {0}")]
     NoSuchCall(&'static str),
-    /// A message or an enum is not among them.
-    #[error("descriptors: there is no message or enum {0}")]
+    /// The descriptors have no such message or enum.
+    #[error("invalid descriptors: there is no message or enum {0}")]
     NoSuchType(String),
-    /// A field has a kind that is not written over HTTP.
-    #[error("descriptors: the kind of {0} has no form over HTTP")]
-    NoForm(String),
+    /// A field has a type that HTTP does not support.
+    #[error("invalid descriptors: the type of field {0} is not supported over HTTP")]
+    UnsupportedType(String),
 }
 
-/// The messages of one call.
+/// The message schemas of one call.
 #[derive(Debug)]
 pub(super) struct CallSchema {
     pub(super) request: MessageSchema,
     pub(super) response: MessageSchema,
-    /// What the call does, as the proto says it.
+    /// The comment of the method in the proto.
     pub(super) comment: String,
 }
 
-/// A message, its own name without that of the package.
+/// The schema of a message.
 #[derive(Debug)]
 pub(super) struct MessageSchema {
+    /// The name without the package.
     pub(super) name: String,
-    /// What the proto says above it; empty if nothing.
+    /// The comment in the proto; empty if there is none.
     pub(super) comment: String,
-    /// In the order of the proto.
+    /// The fields, in the order of the proto.
     pub(super) fields: Vec<FieldSchema>,
 }
 
-/// A field of a message.
+/// The schema of a field.
 #[derive(Debug)]
 pub(super) struct FieldSchema {
     pub(super) name: String,
     pub(super) comment: String,
-    /// Of each element where it is a list.
+    /// The type of the field, or of its elements if the field is a list.
     pub(super) kind: Kind,
     pub(super) is_list: bool,
-    /// Whether absent differs from a value.
+    /// Whether an absent value differs from the default value.
     pub(super) may_be_absent: bool,
 }
 
-/// What a field holds.
+/// The type of a field.
 #[derive(Debug)]
 pub(super) enum Kind {
     Bool,
     Text,
     Int32,
     Int64,
-    /// Of either size.
+    /// An unsigned integer of 32 or 64 bits.
     Unsigned,
     Time,
-    Length,
+    Duration,
     Enum(EnumSchema),
     Message(Box<MessageSchema>),
 }
 
-/// An enum, its own name without that of the package.
+/// The schema of an enum.
 #[derive(Debug)]
 pub(super) struct EnumSchema {
+    /// The name without the package.
     pub(super) name: String,
-    /// The names of its values without what they all begin with, but for "unspecified".
+    /// The names of the values without their common prefix, and without the unspecified value.
     pub(super) values: Vec<String>,
 }
 
 impl MessageSchema {
-    /// The field of this name.
+    /// Returns the field of this name.
     pub(super) fn field(&self, name: &str) -> Option<&FieldSchema> {
         self.fields.iter().find(|field| field.name == name)
     }
 }
 
 impl Kind {
-    /// The message that it is, unless that is one value.
+    /// Returns the schema if the type is a message. Times and durations are values, not messages.
     pub(super) fn message(&self) -> Option<&MessageSchema> {
         if let Self::Message(of) = self { Some(of) } else { None }
     }
 }
 
-/// The messages and enums of all files by their full names, and their services.
+/// An index of the messages, enums and services of all proto files.
 pub(super) struct Descriptors<'a> {
-    /// Names of fields that are passed over.
-    without: &'a [&'a str],
+    /// Names of fields that schemas omit.
+    omitted: &'a [&'a str],
     files: Vec<Comments<'a>>,
-    /// With the file that each is in and its place there.
+    /// Messages by full name, each with the index of its file and its index in the file.
     messages: HashMap<String, (usize, i32, &'a DescriptorProto)>,
+    /// Enums by full name.
     enums: HashMap<String, &'a EnumDescriptorProto>,
-    /// By their own names, with file and place.
+    /// Services by name, each with the index of its file and its index in the file.
     services: HashMap<&'a str, (usize, i32, &'a ServiceDescriptorProto)>,
 }
 
-/// What a file says, by the paths of what it says it of.
+/// The comments of a file, by the path of the commented element.
 type Comments<'a> = HashMap<&'a [i32], String>;
 
-/// The places of elements, as paths have them.
+/// Numbers elements by their index, as the paths of comments do.
 fn numbered<T>(elements: &[T]) -> impl Iterator<Item = (i32, &T)> {
     (0..).zip(elements)
 }
 
 impl<'a> Descriptors<'a> {
-    /// Of `files`, passing over the fields that `without` names.
-    pub(super) fn new(files: &'a FileDescriptorSet, without: &'a [&'a str]) -> Self {
+    /// Indexes `files`. Schemas omit the fields that `omitted` names.
+    pub(super) fn new(files: &'a FileDescriptorSet, omitted: &'a [&'a str]) -> Self {
         let mut all = Self {
-            without,
+            omitted,
             files: files.file.iter().map(comments).collect(),
             messages: HashMap::new(),
             enums: HashMap::new(),
@@ -147,7 +150,7 @@ impl<'a> Descriptors<'a> {
         all
     }
 
-    /// The call `method` of `service`.
+    /// Returns the schemas of the call `method` of `service`.
     pub(super) fn call(&self, service: &'static str, method: &'static str) -> Result<CallSchema, SchemaError> {
         let found = self.services.get(service).ok_or(SchemaError::NoSuchCall(service))?;
         let (file, at, service) = *found;
@@ -158,12 +161,12 @@ impl<'a> Descriptors<'a> {
         Ok(CallSchema { request, response, comment })
     }
 
-    /// The message of this full name, which begins with a dot.
+    /// Returns the schema of the message with this full name, which begins with a dot.
     fn message(&self, name: &str) -> Result<MessageSchema, SchemaError> {
         let found = self.messages.get(name).ok_or_else(|| SchemaError::NoSuchType(name.to_owned()))?;
         let (file, place, message) = *found;
-        let told = numbered(&message.field).filter(|(_, field)| !self.without.contains(&field.name()));
-        let fields = told.map(|(at, field)| {
+        let included = numbered(&message.field).filter(|(_, field)| !self.omitted.contains(&field.name()));
+        let fields = included.map(|(at, field)| {
             let comment = self.comment(file, &[MESSAGES_OF_FILE, place, FIELDS_OF_MESSAGE, at]);
             self.field(field, comment)
         });
@@ -174,7 +177,7 @@ impl<'a> Descriptors<'a> {
         })
     }
 
-    /// What the proto says above something; empty if nothing.
+    /// Returns the comment of the element with this path; empty if there is none.
     fn comment(&self, file: usize, path: &[i32]) -> String {
         self.files.get(file).and_then(|comments| comments.get(path)).cloned().unwrap_or_default()
     }
@@ -204,7 +207,7 @@ impl<'a> Descriptors<'a> {
             }
             Type::Message => match field.type_name() {
                 TIMESTAMP => Kind::Time,
-                DURATION => Kind::Length,
+                DURATION => Kind::Duration,
                 name => Kind::Message(Box::new(self.message(name)?)),
             },
             Type::Double
@@ -216,17 +219,17 @@ impl<'a> Descriptors<'a> {
             | Type::Sint32
             | Type::Sint64
             | Type::Group
-            | Type::Bytes => return Err(SchemaError::NoForm(field.name().to_owned())),
+            | Type::Bytes => return Err(SchemaError::UnsupportedType(field.name().to_owned())),
         })
     }
 }
 
 fn comments(file: &FileDescriptorProto) -> Comments<'_> {
-    let said = file.source_code_info.iter().flat_map(|info| &info.location).filter_map(|place| {
-        let lines: Vec<&str> = place.leading_comments.as_deref()?.lines().map(str::trim).collect();
-        Some((place.path.as_slice(), lines.join(" ").trim().to_owned()))
+    let comments = file.source_code_info.iter().flat_map(|info| &info.location).filter_map(|location| {
+        let lines: Vec<&str> = location.leading_comments.as_deref()?.lines().map(str::trim).collect();
+        Some((location.path.as_slice(), lines.join(" ").trim().to_owned()))
     });
-    said.collect()
+    comments.collect()
 }
 
 fn enum_schema(of: &EnumDescriptorProto) -> EnumSchema {
@@ -236,7 +239,7 @@ fn enum_schema(of: &EnumDescriptorProto) -> EnumSchema {
     EnumSchema { name: of.name().to_owned(), values }
 }
 
-/// The descriptors of this program.
+/// Decodes a set of file descriptors.
 pub(super) fn decode(bytes: &[u8]) -> Result<FileDescriptorSet, SchemaError> {
     Ok(FileDescriptorSet::decode(bytes)?)
 }

@@ -1,8 +1,8 @@
-//! Tags of answers, and whether a caller has an answer already.
+//! Entity tags (`ETag`) of responses, and the check of `If-None-Match`.
 //!
-//! **Invariant**: an answer that carries a tag is a function of its question, the settings, its commit and, where it
-//! depends on the present, of the start of the present minute; so the tag alone says that nothing has changed, and the store is not
-//! read to find that out.
+//! **Invariant**: a response with a tag depends only on its request, the settings, its commit and, if it depends on the
+//! current time, on the start of the current minute. An equal tag thus proves that nothing has changed, and the store
+//! is not read for that.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -19,37 +19,41 @@ use crate::store::View;
 
 const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
 
-/// What an answer is a function of, beside its question.
-pub(super) struct Basis {
+/// The inputs of a response other than its request: the commit, the current time and the settings.
+pub(super) struct Snapshot {
     pub(super) view: Arc<View>,
     pub(super) now: Timestamp,
-    /// Whether the two say all: then the answer may be kept under a tag made of them.
+    /// Whether the response may have a tag: view and time determine it completely.
     pub(super) may_tag: bool,
-    /// Of the settings that answers depend on.
+    /// Hash of the settings that responses depend on.
     settings_hash: u64,
 }
 
-impl Basis {
-    /// Between two commits nothing changes by time but what time alone is the measure of: the writer commits when a
-    /// rate comes due or a state changes. So the present of most calls is that of the newest commit; where it ends a
-    /// change or a candle, it is the start of the minute, or that commit if it is later.
-    pub(super) fn new(site: &Site, counts_minutes: bool, counts_ages: bool) -> Self {
-        let (view, present) = (site.rates.view(), site.rates.now());
+impl Snapshot {
+    /// Takes the newest commit and the current time for a response.
+    ///
+    /// Between two commits, only ages change with time, because the writer commits when a rate comes due or a state
+    /// changes. For most calls, the current time is therefore the time of the newest commit. If the response ends at
+    /// the current time (`until_now`), such as a change or a candle, the current time is the start of the minute, or
+    /// the newest commit if that is later. A response that compares an age with the exact current time (`compares_age`)
+    /// has no tag, and no response has one after the writer has failed.
+    pub(super) fn new(site: &Site, until_now: bool, compares_age: bool) -> Self {
+        let (view, exact) = (site.rates.view(), site.rates.now());
         let (recorded, settings_hash) = (view.commit.recorded_time, site.settings_hash);
-        // A writer that stopped makes no such commits any more.
-        if counts_ages || site.ingest.poisoned().is_some() {
-            return Self { view, now: present, may_tag: false, settings_hash };
+        // A failed writer no longer commits when a rate comes due or a state changes.
+        if compares_age || site.ingest.poisoned().is_some() {
+            return Self { view, now: exact, may_tag: false, settings_hash };
         }
-        let minute = present.saturating_add_us(-present.micros().rem_euclid(MINUTE_US));
-        let now = if counts_minutes { minute.max(recorded) } else { recorded };
+        let minute = exact.saturating_add_us(-exact.micros().rem_euclid(MINUTE_US));
+        let now = if until_now { minute.max(recorded) } else { recorded };
         Self { view, now, may_tag: true, settings_hash }
     }
 
-    /// Of a call with these parameters.
+    /// Takes the snapshot for a call with these parameters.
     pub(super) fn of(site: &Site, call: Call, parameters: &Parameters) -> Self {
-        let asked = |name| parameters.get(name).is_some();
-        let counts_minutes = match call {
-            Call::Change => !asked("end_time"),
+        let is_given = |name| parameters.get(name).is_some();
+        let until_now = match call {
+            Call::Change => !is_given("end_time"),
             Call::Changes | Call::Compare | Call::Candles | Call::Gaps => true,
             Call::Latest
             | Call::Rate
@@ -60,16 +64,17 @@ impl Basis {
             | Call::Sources
             | Call::Quarantine => false,
         };
-        Self::new(site, counts_minutes, asked("max_age") && !asked(TIME))
+        Self::new(site, until_now, is_given("max_age") && !is_given(TIME))
     }
 
-    /// The tag of the answer to a question; another version of this program may write another answer.
-    pub(super) fn tag(&self, question: &[&[u8]]) -> Option<HeaderValue> {
+    /// Returns the tag of the response to `request`; none if the response may have no tag. The tag includes the
+    /// program's version, since another version may write another response.
+    pub(super) fn tag(&self, request: &[&[u8]]) -> Option<HeaderValue> {
         if !self.may_tag {
             return None;
         }
         let mut hasher = DefaultHasher::new();
-        (env!("CARGO_PKG_VERSION"), self.settings_hash, question).hash(&mut hasher);
+        (env!("CARGO_PKG_VERSION"), self.settings_hash, request).hash(&mut hasher);
         let commit = self.view.commit;
         let (recorded, now) = (commit.recorded_time.micros(), self.now.micros());
         let tag = format!("\"{}-{recorded:x}-{now:x}-{:x}\"", commit.sequence, hasher.finish());
@@ -77,22 +82,23 @@ impl Basis {
     }
 }
 
-/// Whether the caller has what bears this tag.
-pub(super) fn has_it(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+/// Returns true if `If-None-Match` contains `tag`: the client has the current response already.
+pub(super) fn matches_tag(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     let tags = headers.get_all(IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
     let mut tags = tags.flat_map(|tags| tags.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
     tags.any(|other| other.as_bytes() == tag.as_bytes())
 }
 
+/// Returns a 304 response with `tag`.
 pub(super) fn not_modified(tag: HeaderValue) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
-    keep(&mut response, Some(tag));
+    set_cache_headers(&mut response, Some(tag));
     response
 }
 
-/// Says how an answer may be kept: asked for again each time, under its tag.
-pub(super) fn keep(response: &mut Response<Body>, tag: Option<HeaderValue>) {
+/// Sets the cache headers: clients must revalidate the response with its tag each time.
+pub(super) fn set_cache_headers(response: &mut Response<Body>, tag: Option<HeaderValue>) {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.append(VARY, HeaderValue::from_static("Accept"));
@@ -106,13 +112,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_are_compared_one_by_one() {
+    fn each_tag_of_if_none_match_is_compared() {
         let check = |given: &[&'static str], expect: bool| {
             let mut headers = HeaderMap::new();
             for tags in given {
                 headers.append(IF_NONE_MATCH, HeaderValue::from_static(tags));
             }
-            assert_eq!(has_it(&headers, &HeaderValue::from_static("\"7-a\"")), expect, "{given:?}");
+            assert_eq!(matches_tag(&headers, &HeaderValue::from_static("\"7-a\"")), expect, "{given:?}");
         };
         check(&[], false);
         check(&["\"7-a\""], true);

@@ -1,12 +1,16 @@
-//! `/frankfurter/...`: rates in the shapes of the Frankfurter service, so that its clients work when pointed here.
+//! The routes `/frankfurter/...`: rates in the response format of the Frankfurter service, for its clients.
 //!
-//! What is meant is ours. A date is a day in UTC, and its rate the one in force at its end, or now; a day on which
-//! nothing was observed is left out of a range. One unit of `base` (the dollar unless another is asked for) is worth so
-//! many units of each symbol. Where several sources have a pair, the one chosen for these shapes answers for each day
-//! that its rate counts on, else the next by preference and then by name whose rate does, else legs of different ones. A
-//! rate counts on the day it was observed and for its source's stale limit after that, in whole days.
+//! The meaning follows silkrate:
 //!
-//! **Invariant**: rates are JSON numbers with the digits of the answer: no float stands between the two.
+//! - A date is a day in UTC. Its rate is the rate in force at the end of the day, or now if the day is not over.
+//! - A range has only days with observations.
+//! - A rate is the number of units of a symbol for one unit of `base`. The default base is USD.
+//! - A rate counts on the day of its observation and for the stale limit of its source after that, in whole days.
+//! - If several sources have a pair, the order is: the source configured for these routes, sources with a preference,
+//!   other sources by name. For each day, the first source whose rate counts on that day answers. If no source has the
+//!   pair, legs of different sources answer.
+//!
+//! **Invariant**: rates are JSON numbers with all digits of the rate, never converted through a float.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -21,27 +25,27 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Site;
-use super::body::Held;
-use super::entity_tag::{Basis, has_it, keep, not_modified};
+use super::body::PermitBody;
+use super::entity_tag::{Snapshot, matches_tag, not_modified, set_cache_headers};
 use super::parameters::{Parameters, invalid};
-use super::problem::{Problem, broken};
+use super::problem::{Problem, internal_error};
 use crate::analysis::{Buckets, Rounded, Zone, product};
 use crate::api::{Rates, Read, ServiceError};
 use crate::domain::{Amount, Currency, Interval, Pair, Source, Timestamp};
 use crate::latest_quotes::StateRules;
 use crate::query::{BucketsRequest, CandleRow, CandlesRequest, QueryError, Range, RateAnswer, RateRequest, Reader};
 
-/// Where it is; without `v1` for clients of the earlier host.
+/// The routes. Clients of Frankfurter's earlier host use the path without `v1`.
 pub(super) const PATHS: [&str; 2] = ["/frankfurter/v1/{what}", "/frankfurter/{what}"];
 const PREFIXES: [&str; 2] = ["/frankfurter/v1/", "/frankfurter/"];
 
-/// Days of one range.
+/// Maximum number of days of a range.
 const DAYS_MAX: i64 = 10_000;
-/// Currencies asked for at once.
+/// Maximum number of symbols of a request.
 const SYMBOLS_MAX: usize = 50;
 const DATE_CHARS: usize = "2025-12-08".len();
 
-/// A day, named by its start in UTC.
+/// A day in UTC, represented by its start.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Day(Timestamp);
 
@@ -58,8 +62,9 @@ impl Day {
         Self(self.0.saturating_add_us(Timestamp::DAY_US))
     }
 
-    /// The last day on which what was observed on this one is not stale, a part of a day counting as one.
-    fn holds_until(self, stale_limit_us: i64) -> Self {
+    /// Returns the last day on which an observation of this day counts. A part of a day in the limit counts as a whole
+    /// day.
+    fn counts_until(self, stale_limit_us: i64) -> Self {
         let part = i64::from(stale_limit_us % Timestamp::DAY_US > 0);
         let days = (stale_limit_us / Timestamp::DAY_US).saturating_add(part);
         Self(self.0.saturating_add_us(days.saturating_mul(Timestamp::DAY_US)))
@@ -70,17 +75,17 @@ impl Day {
     }
 }
 
-/// What a path asks for.
+/// The resource that a path names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum What {
+enum Resource {
     Latest,
     Currencies,
     Day(Day),
-    /// Both included; no end means up to now.
+    /// A range with both ends included. Without an end, the range ends today.
     Days(Day, Option<Day>),
 }
 
-impl What {
+impl Resource {
     fn parse(text: &str) -> Option<Self> {
         match text {
             "latest" => return Some(Self::Latest),
@@ -95,21 +100,24 @@ impl What {
     }
 }
 
-/// What a query asks for.
-struct Asked {
+/// The parameters of a request.
+struct RatesRequest {
     base: Currency,
-    /// None: all there are.
+    /// The wanted currencies; none means all.
     symbols: Option<Vec<Currency>>,
     amount: Amount,
-    /// The same without the zeros that end its fraction, so that one unit leaves the published digits as they are.
+    /// The amount without trailing zeros of its fraction, so that multiplying by `1.0` keeps the published digits.
     factor: Amount,
 }
 
-impl Asked {
-    /// By either spelling of each parameter. A currency that is not served is not found, as clients expect it.
-    fn read(site: &Site, mut parameters: Parameters) -> Result<Self, Problem> {
+impl RatesRequest {
+    /// Parses the parameters, with both names that Frankfurter has for each. A currency that is not served is a 404, as
+    /// clients expect.
+    fn parse(site: &Site, mut parameters: Parameters) -> Result<Self, Problem> {
         let mut take = |name: &'static str, other: &'static str| match (parameters.take(name), parameters.take(other)) {
-            (Some(_), Some(_)) => Err(invalid(other, format!("and {name} are both given; give one of them"))),
+            (Some(_), Some(_)) => {
+                Err(invalid(other, format!("{other} and {name} are both given; give only one of them")))
+            }
             (Some(text), None) => Ok(Some((name, text))),
             (None, text) => Ok(text.map(|text| (other, text))),
         };
@@ -125,14 +133,14 @@ impl Asked {
         let symbols = match symbols {
             None => None,
             Some((name, codes)) if codes.split(',').count() > SYMBOLS_MAX => {
-                return Err(invalid(name, format!("has more than {SYMBOLS_MAX} currencies")).into());
+                return Err(invalid(name, format!("more than {SYMBOLS_MAX} currencies; request fewer")).into());
             }
             Some((name, codes)) => {
                 Some(codes.split(',').map(|code| currency(name, code)).collect::<Result<Vec<_>, _>>()?)
             }
         };
         if symbols.as_ref().is_some_and(|symbols| symbols.iter().all(|symbol| *symbol == base)) {
-            let problem = format!("symbols: {base} is the base itself; ask for another currency");
+            let problem = format!("symbols: {base} is the base itself; request another currency");
             return Err(Problem::new(StatusCode::NOT_FOUND, problem));
         }
         let parse = |text: &str| Amount::parse(text).map_err(|problem| invalid("amount", problem.to_string()));
@@ -140,22 +148,22 @@ impl Asked {
         Ok(Self { base, symbols, factor: parse(short)?, amount: parse(&amount)? })
     }
 
-    /// What is to be answered of each: never the base itself.
+    /// Returns the wanted currencies without the base.
     fn symbols(&self, rates: &Rates) -> Vec<Currency> {
-        let asked = self.symbols.clone().unwrap_or_else(|| rates.currencies().iter().collect());
-        asked.into_iter().filter(|symbol| *symbol != self.base).collect()
+        let symbols = self.symbols.clone().unwrap_or_else(|| rates.currencies().iter().collect());
+        symbols.into_iter().filter(|symbol| *symbol != self.base).collect()
     }
 
-    /// As a number.
+    /// Returns the amount as a JSON number.
     fn amount(&self) -> Result<Box<RawValue>, ServiceError> {
-        RawValue::from_string(self.amount.to_string()).map_err(|problem| broken(&problem))
+        RawValue::from_string(self.amount.to_string()).map_err(|problem| internal_error(&problem))
     }
 
-    /// So many units of a symbol, digit for digit, as a number.
+    /// Returns the amount times `rate` as a JSON number with all digits.
     fn number(&self, rate: &str) -> Result<Box<RawValue>, ServiceError> {
         let text = product(self.factor, rate).map(|product| product.to_string());
         let number = text.map(RawValue::from_string);
-        number.and_then(Result::ok).ok_or_else(|| broken(&format!("'{rate}' is no number")))
+        number.and_then(Result::ok).ok_or_else(|| internal_error(&format!("'{rate}' is not a number")))
     }
 }
 
@@ -178,7 +186,7 @@ struct ManyDays {
     rates: BTreeMap<String, Numbers>,
 }
 
-/// Answers whatever stands behind one of [`PATHS`].
+/// Answers a request for one of [`PATHS`].
 pub(super) async fn answer(State(site): State<Site>, uri: Uri, headers: HeaderMap) -> Response<Body> {
     match answer_or_problem(&site, &uri, &headers).await {
         Ok(response) => response,
@@ -188,102 +196,101 @@ pub(super) async fn answer(State(site): State<Site>, uri: Uri, headers: HeaderMa
 
 async fn answer_or_problem(site: &Site, uri: &Uri, headers: &HeaderMap) -> Result<Response<Body>, Problem> {
     let rest = PREFIXES.iter().find_map(|prefix| uri.path().strip_prefix(prefix));
-    let Some(what) = rest.and_then(What::parse) else {
-        let problem = "there are latest, currencies, a date like 2025-12-08, and ranges like 2025-12-01..2025-12-08";
+    let Some(resource) = rest.and_then(Resource::parse) else {
+        let problem = "unknown path; use latest, currencies, a date such as 2025-12-08, or a range such as 2025-12-01..2025-12-08";
         return Err(Problem::new(StatusCode::NOT_FOUND, problem));
     };
     let parameters = Parameters::parse(uri.query())?;
-    let basis = Basis::new(site, matches!(what, What::Days(..)), false);
-    let question = [uri.path().as_bytes(), uri.query().unwrap_or_default().as_bytes()];
-    let tag = basis.tag(&question);
-    let rates = site.rates.at(Arc::clone(&basis.view), basis.now);
+    let snapshot = Snapshot::new(site, matches!(resource, Resource::Days(..)), false);
+    let tag = snapshot.tag(&[uri.path().as_bytes(), uri.query().unwrap_or_default().as_bytes()]);
+    let rates = site.rates.at(Arc::clone(&snapshot.view), snapshot.now);
     let chosen = site.settings.frankfurter_source.clone();
-    let asked = match what {
-        What::Currencies => {
+    let request = match resource {
+        Resource::Currencies => {
             parameters.finish([])?;
             None
         }
-        What::Latest | What::Day(_) | What::Days(..) => Some(Asked::read(site, parameters)?),
+        Resource::Latest | Resource::Day(_) | Resource::Days(..) => Some(RatesRequest::parse(site, parameters)?),
     };
-    if let Some(tag) = tag.as_ref().filter(|tag| has_it(headers, tag)) {
+    if let Some(tag) = tag.as_ref().filter(|tag| matches_tag(headers, tag)) {
         return Ok(not_modified(tag.clone()));
     }
     let of_read = rates.clone();
-    // All of an answer is one read, made where it is read.
+    // The whole response comes from one read, and is encoded on the thread of the read.
     let read = rates.read(move |reader| {
-        let answers = Answers { rates: &of_read, reader, sources: sources(&of_read, chosen.as_ref()) };
-        Ok(match (what, &asked) {
-            (What::Days(start, end), Some(asked)) => {
-                answers.many_days(asked, start, end).and_then(|days| written(&days))
+        let finder = RateFinder { rates: &of_read, reader, sources: sources(&of_read, chosen.as_ref()) };
+        Ok(match (resource, &request) {
+            (Resource::Days(start, end), Some(request)) => {
+                finder.many_days(request, start, end).and_then(|days| encode(&days))
             }
-            (What::Day(day), Some(asked)) => answers.one_day(asked, Some(day)).and_then(|day| written(&day)),
-            (What::Latest, Some(asked)) => answers.one_day(asked, None).and_then(|day| written(&day)),
-            (_, _) => written(&currencies(&of_read)),
+            (Resource::Day(day), Some(request)) => finder.one_day(request, Some(day)).and_then(|day| encode(&day)),
+            (Resource::Latest, Some(request)) => finder.one_day(request, None).and_then(|day| encode(&day)),
+            (_, _) => encode(&currencies(&of_read)),
         })
     });
-    let Read { answer, place } = read.await?;
-    let mut response = Response::new(Held::body(answer?.into(), Some(place)));
+    let Read { answer, permit } = read.await?;
+    let mut response = Response::new(PermitBody::body(answer?.into(), Some(permit)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    keep(&mut response, tag);
+    set_cache_headers(&mut response, tag);
     Ok(response)
 }
 
-fn written(body: &impl Serialize) -> Result<Vec<u8>, Problem> {
-    Ok(serde_json::to_vec(body).map_err(|problem| broken(&problem))?)
+fn encode(body: &impl Serialize) -> Result<Vec<u8>, Problem> {
+    Ok(serde_json::to_vec(body).map_err(|problem| internal_error(&problem))?)
 }
 
-/// Those that some series has, by code.
+/// Returns the names of the currencies that some series has, by code.
 fn currencies(rates: &Rates) -> BTreeMap<String, String> {
     let view = rates.view();
     let pairs = view.series().map(|series| series.key().pair);
     pairs.flat_map(|pair| [pair.base(), pair.quote()]).map(|one| (one.to_string(), one.name())).collect()
 }
 
-/// Each source once: the chosen one, then those with a preference, then the others by name; in the end none, for legs of
-/// different ones.
+/// Returns each source once, in the order in which sources are tried: the chosen source, sources with a preference,
+/// other sources by name. The last element is `None`, which stands for legs of different sources.
 fn sources(rates: &Rates, chosen: Option<&Source>) -> Vec<Option<Source>> {
     let view = rates.view();
     let preferences = rates.sources().preferences();
     let mut sources: Vec<&Source> = view.series().map(|series| &series.key().source).chain(chosen).collect();
     sources.sort_unstable_by_key(|source| {
-        (Some(*source) != chosen, preferences.place(source).unwrap_or(u32::MAX), *source)
+        (Some(*source) != chosen, preferences.rank(source).unwrap_or(u32::MAX), *source)
     });
     sources.dedup();
     sources.into_iter().cloned().map(Some).chain([None]).collect()
 }
 
-/// The rate of a pair at a moment.
+/// The rate of a pair at a time.
 struct Found {
     rate: Rounded,
-    /// When it was last observed up to then; a cross is as old as its older leg.
-    seen: Day,
-    /// The last day that it counts for.
+    /// The day of the last observation up to that time. For a cross rate, the day of the older leg.
+    observed: Day,
+    /// The last day on which the rate counts.
     until: Day,
 }
 
 impl Found {
-    /// None without legs, which no answer is.
-    fn new(rules: &StateRules, answer: &RateAnswer, moment: Timestamp) -> Option<Self> {
+    /// Reads the rate of `answer` at `time`. None if `answer` has no legs, which does not occur.
+    fn new(rules: &StateRules, answer: &RateAnswer, time: Timestamp) -> Option<Self> {
         let legs = answer.legs.iter().map(|(series, run)| {
-            // What was confirmed beyond the moment asked for was so at that moment.
-            let seen = Day::of(run.last_observed_time.min(moment));
-            (seen, seen.holds_until(rules.stale_limit_us(&series.source)))
+            // A run that was observed after `time`, too, was in force at `time`.
+            let observed = Day::of(run.last_observed_time.min(time));
+            (observed, observed.counts_until(rules.stale_limit_us(&series.source)))
         });
-        let (seen, until) = legs.reduce(|one, other| (one.0.min(other.0), one.1.min(other.1)))?;
-        Some(Self { rate: answer.rate.rounded_value(), seen, until })
+        let (observed, until) = legs.reduce(|one, other| (one.0.min(other.0), one.1.min(other.1)))?;
+        Some(Self { rate: answer.rate.rounded_value(), observed, until })
     }
 }
 
-/// Why a source does not answer, where another may.
+/// The reason why a source has no rate, so that the next source is tried.
 enum Absence {
-    /// It has the pair, and no quote yet.
+    /// The source has the pair, but no quote at that time.
     NoQuoteYet,
-    /// It does not have the pair.
+    /// The source does not have the pair.
     NoPair,
 }
 
 impl Absence {
-    /// None of an error that ends the answer.
+    /// Converts an error of a read. None if the error ends the request.
     fn of(error: &QueryError, source: Option<&Source>) -> Option<Self> {
         match error {
             QueryError::NoQuoteYet { .. } | QueryError::NothingKnownYet { .. } => Some(Self::NoQuoteYet),
@@ -291,19 +298,19 @@ impl Absence {
             | QueryError::UnknownSource { .. }
             | QueryError::OnlyInverse { .. }
             | QueryError::NotExported { .. } => Some(Self::NoPair),
-            // Several might answer, and none of them does so alone.
+            // Several combinations of legs are possible, and none is preferred.
             QueryError::Ambiguous { .. } if source.is_none() => Some(Self::NoPair),
             QueryError::Ambiguous { .. }
             | QueryError::InvalidArgument { .. }
             | QueryError::Stale { .. }
-            | QueryError::Stopped
+            | QueryError::Cancelled
             | QueryError::Store(_) => None,
         }
     }
 }
 
-fn no_rates(asked: &Asked) -> Problem {
-    let problem = format!("there are no rates of {} then; see /frankfurter/v1/currencies", asked.base);
+fn no_rates(request: &RatesRequest) -> Problem {
+    let problem = format!("there are no rates of {} at that time; see /frankfurter/v1/currencies", request.base);
     Problem::new(StatusCode::NOT_FOUND, problem)
 }
 
@@ -311,22 +318,23 @@ fn failed(error: QueryError) -> Problem {
     ServiceError::from(error).into()
 }
 
-/// Answers in these shapes, all from one commit.
-struct Answers<'a> {
+/// Finds the rates of a response, all from one commit.
+struct RateFinder<'a> {
     rates: &'a Rates,
     reader: &'a Reader,
-    /// In the order in which they are asked.
+    /// The sources, in the order in which they are tried; see [`sources`].
     sources: Vec<Option<Source>>,
 }
 
-impl Answers<'_> {
-    /// The rate of a pair at `time`, or now: of the first source whose rate still counts on that day, else the one
-    /// observed last; none if nobody has it, or not yet.
+impl RateFinder<'_> {
+    /// Returns the rate of a pair at `time`, or now without a time. It is the rate of the first source whose rate
+    /// counts on that day; if there is none, the rate that was observed last. None if no source has a rate at that
+    /// time.
     fn rate(&self, pair: Pair, time: Option<Timestamp>) -> Result<Option<Found>, QueryError> {
-        let moment = time.unwrap_or_else(|| self.rates.now());
+        let at = time.unwrap_or_else(|| self.rates.now());
         let (mut best, mut is_known): (Option<Found>, bool) = (None, false);
         for source in &self.sources {
-            // Legs of different sources are for pairs that no source has alone.
+            // Legs of different sources are used only if no source has the pair.
             if source.is_none() && is_known {
                 break;
             }
@@ -341,11 +349,11 @@ impl Answers<'_> {
             match self.reader.rate(&request) {
                 Ok(answer) => {
                     is_known = true;
-                    let Some(found) = Found::new(self.rates.rules(), &answer.body, moment) else { continue };
-                    if found.until >= Day::of(moment) {
+                    let Some(found) = Found::new(self.rates.rules(), &answer.body, at) else { continue };
+                    if found.until >= Day::of(at) {
                         return Ok(Some(found));
                     }
-                    if best.as_ref().is_none_or(|best| best.seen < found.seen) {
+                    if best.as_ref().is_none_or(|best| best.observed < found.observed) {
                         best = Some(found);
                     }
                 }
@@ -359,25 +367,28 @@ impl Answers<'_> {
         Ok(best)
     }
 
-    /// The rates at the end of a day, or now; without those that no longer count on the day of the newest.
-    fn one_day(&self, asked: &Asked, day: Option<Day>) -> Result<OneDay, Problem> {
+    /// Returns the rates at the end of a day, or now without a day. Rates that do not count on the day of the newest
+    /// observation are left out.
+    fn one_day(&self, request: &RatesRequest, day: Option<Day>) -> Result<OneDay, Problem> {
         let now = self.rates.now();
         let time = day.map(|day| day.next().0.saturating_add_us(-1)).filter(|time| *time < now);
         let mut found = Vec::new();
-        for symbol in asked.symbols(self.rates) {
-            let Ok(pair) = Pair::new(asked.base, symbol) else { continue };
+        for symbol in request.symbols(self.rates) {
+            let Ok(pair) = Pair::new(request.base, symbol) else { continue };
             let of_symbol = self.rate(pair, time).map_err(failed)?;
             found.extend(of_symbol.map(|found| (symbol, found)));
         }
-        let Some(newest) = found.iter().map(|(_, found)| found.seen).max() else { return Err(no_rates(asked)) };
+        let Some(newest) = found.iter().map(|(_, found)| found.observed).max() else {
+            return Err(no_rates(request));
+        };
         let mut numbers = Numbers::new();
         for (symbol, found) in found.iter().filter(|(_, found)| found.until >= newest) {
-            numbers.insert(symbol.to_string(), asked.number(&found.rate.to_string())?);
+            numbers.insert(symbol.to_string(), request.number(&found.rate.to_string())?);
         }
-        Ok(OneDay { amount: asked.amount()?, base: asked.base.to_string(), date: newest.text(), rates: numbers })
+        Ok(OneDay { amount: request.amount()?, base: request.base.to_string(), date: newest.text(), rates: numbers })
     }
 
-    /// The day of the first quote of any of `symbols`.
+    /// Returns the day of the first quote of any of `symbols`.
     fn first_day(&self, symbols: &[Currency]) -> Result<Option<Day>, QueryError> {
         let mut first: Option<Timestamp> = None;
         for series in self.rates.view().series() {
@@ -390,30 +401,33 @@ impl Answers<'_> {
         Ok(first.map(Day::of))
     }
 
-    /// From which day and before which one: no earlier than the first quote, no later than today.
-    fn bounded(&self, symbols: &[Currency], start: Day, end: Option<Day>) -> Result<(Day, Day), Problem> {
+    /// Limits a range to the days from the first quote to today. Returns the first day and the day after the last.
+    ///
+    /// # Errors
+    /// Returns a 422 if the range ends before its start or has more than [`DAYS_MAX`] days.
+    fn limit_range(&self, symbols: &[Currency], start: Day, end: Option<Day>) -> Result<(Day, Day), Problem> {
         let today = Day::of(self.rates.now());
         if end.unwrap_or(today) < start {
-            let problem = format!("the range ends before it begins, on {}; swap its ends", start.text());
+            let problem = format!("the range ends before its start, {}; swap its ends", start.text());
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
         }
         let first = self.first_day(symbols).map_err(failed)?.unwrap_or(start);
         let (start, after) = (start.max(first), end.unwrap_or(today).min(today).next());
         if after.0.micros_since(start.0) / Timestamp::DAY_US > DAYS_MAX {
-            let problem = format!("the range has more than {DAYS_MAX} days; ask for less at a time");
+            let problem = format!("the range has more than {DAYS_MAX} days; request a shorter range");
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
         }
         Ok((start, after))
     }
 
-    /// The rates of each day on which something was observed: of the first source that observed that day.
-    fn many_days(&self, asked: &Asked, start: Day, end: Option<Day>) -> Result<ManyDays, Problem> {
-        let symbols = asked.symbols(self.rates);
-        let (start, after) = self.bounded(&symbols, start, end)?;
+    /// Returns the rates of each day with an observation, from the first source with an observation on that day.
+    fn many_days(&self, request: &RatesRequest, start: Day, end: Option<Day>) -> Result<ManyDays, Problem> {
+        let symbols = request.symbols(self.rates);
+        let (start, after) = self.limit_range(&symbols, start, end)?;
         let mut days: BTreeMap<String, Numbers> = BTreeMap::new();
-        // What begins after its end, the first quote being later, has no days.
+        // A range that ends before the first quote has no days.
         for symbol in symbols.into_iter().filter(|_| start < after) {
-            let Ok(pair) = Pair::new(asked.base, symbol) else { continue };
+            let Ok(pair) = Pair::new(request.base, symbol) else { continue };
             let mut is_known = false;
             for source in &self.sources {
                 if source.is_none() && is_known {
@@ -429,19 +443,19 @@ impl Answers<'_> {
                 for CandleRow { candle, .. } in candles {
                     let of_day = days.entry(Day(candle.bucket.start).text()).or_default();
                     if let Entry::Vacant(free) = of_day.entry(symbol.to_string()) {
-                        free.insert(asked.number(&candle.close.rate.to_string())?);
+                        free.insert(request.number(&candle.close.rate.to_string())?);
                     }
                 }
             }
         }
         let ends = days.first_key_value().zip(days.last_key_value());
         let ends = ends.map(|((first, _), (last, _))| (first.clone(), last.clone()));
-        let Some((start_date, end_date)) = ends else { return Err(no_rates(asked)) };
-        Ok(ManyDays { amount: asked.amount()?, base: asked.base.to_string(), start_date, end_date, rates: days })
+        let Some((start_date, end_date)) = ends else { return Err(no_rates(request)) };
+        Ok(ManyDays { amount: request.amount()?, base: request.base.to_string(), start_date, end_date, rates: days })
     }
 }
 
-/// The candles of the days of a range.
+/// Returns the request for the daily candles of a range.
 fn days_request(pair: Pair, source: Option<Source>, start: Day, after: Day) -> Result<CandlesRequest, QueryError> {
     Ok(CandlesRequest {
         list: BucketsRequest {

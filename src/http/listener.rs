@@ -1,9 +1,9 @@
-//! Taking connections in, and letting them go.
+//! The connections of plain HTTP: their limits, timeouts and shutdown.
 //!
-//! **Invariants**: no more than [`Limits::connections_max`] are open, and a small overflow slots of short ones that are told
-//! whether the process lives, or to come back; one more is closed before a byte of it is read. A client that is slow in
-//! sending a request's head, or leaves its answer unread, is cut off. Once told to drain, a connection ends with the
-//! answer under way.
+//! **Invariants**: at most [`Limits::connections_max`] connections are open, plus [`OVERFLOW_SLOTS_MAX`] short ones
+//! that answer only health checks and a 503. A connection beyond both is closed before a byte of it is read. A client
+//! that sends the head of a request too slowly, or leaves its response unread for too long, is disconnected. At
+//! shutdown, a connection ends after the response in progress.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,30 +24,31 @@ use tokio_util::sync::CancellationToken;
 use super::security::OverflowSlot;
 use crate::incoming::Incoming;
 
-/// Connections open at one time, and no more than a quarter of the files that the process may have open: the others are
-/// for gRPC and the store.
+/// Maximum number of open connections. The limit is lower if this exceeds a quarter of the files that the process may
+/// have open: the other files are for gRPC and the store.
 const CONNECTIONS_MAX: usize = 8_192;
-/// Connections beyond those, for one request each.
+/// Connections beyond that limit, for one request each.
 const OVERFLOW_SLOTS_MAX: usize = 16;
-/// How long those take to send it, or to read what is sent: they are to be free again soon.
+/// Timeout of a connection in an overflow slot for its request and for its response. It is short, so that slots are
+/// freed soon.
 const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(2);
-/// From a connection's first moment, or the answer before, to the end of a request's head.
+/// Maximum time from the start of a connection, or from the previous response, to the end of a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a client may leave what was sent unread.
+/// How long a client may leave a response unread.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes of a head that are held, the least that hyper takes.
+/// Maximum size of a request's head: the smallest limit that hyper accepts.
 const HEAD_BYTES_MAX: usize = 8_192;
-/// Headers of a request.
+/// Maximum number of headers of a request.
 const HEADERS_MAX: usize = 64;
 
-/// What a listener lets its clients do.
+/// The limits of a listener.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Connections open at one time.
+    /// Maximum number of open connections, without overflow slots.
     pub connections_max: usize,
-    /// From a connection's first moment, or the answer before, to the end of a request's head.
+    /// Maximum time from the start of a connection, or from the previous response, to the end of a request's head.
     pub head_timeout: Duration,
-    /// How long what was sent may be left unread.
+    /// How long a client may leave a response unread.
     pub unread_timeout: Duration,
 }
 
@@ -59,21 +60,25 @@ impl Default for Limits {
     }
 }
 
-/// Takes one connection after the other, each in its kind of place.
+/// Connection slots of one kind, regular or overflow, with the settings of their connections.
 #[derive(Clone)]
 struct ConnectionSlots {
     free: Arc<Semaphore>,
     router: Router,
     limits: Limits,
-    /// Whether a connection may ask again.
-    keeps: bool,
+    /// Whether a connection may send more than one request.
+    keep_alive: bool,
 }
 
 impl ConnectionSlots {
-    /// The usual ones, then the overflow slots.
+    /// Returns the regular slots, then the overflow slots.
     fn new(router: Router, limits: Limits) -> [Self; 2] {
-        let slots =
-            |count, router, limits, keeps| Self { free: Arc::new(Semaphore::new(count)), router, limits, keeps };
+        let slots = |count, router, limits, keep_alive| Self {
+            free: Arc::new(Semaphore::new(count)),
+            router,
+            limits,
+            keep_alive,
+        };
         let brief = Limits {
             head_timeout: limits.head_timeout.min(OVERFLOW_TIMEOUT),
             unread_timeout: limits.unread_timeout.min(OVERFLOW_TIMEOUT),
@@ -84,8 +89,8 @@ impl ConnectionSlots {
     }
 }
 
-/// Serves `router` on `listener` until `draining` is true and every answer under way is sent. Dropped earlier, it
-/// closes all connections.
+/// Serves `router` on `listener` until `draining` is cancelled and every response in progress is sent. Dropping the
+/// future earlier closes all connections.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draining: CancellationToken) {
     let slots = ConnectionSlots::new(router, limits);
     let mut incoming = Incoming::new(listener);
@@ -106,8 +111,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draini
                 drop(permit);
             });
         } else {
-            let most = limits.connections_max;
-            tracing::debug!(%peer, "connection closed: {most} of plain HTTP are open, and the reserve");
+            let count = limits.connections_max;
+            tracing::debug!(%peer, "connection closed: all {count} slots and the overflow slots are in use");
         }
     }
     drop(incoming);
@@ -115,13 +120,13 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draini
 }
 
 async fn connection(stream: TcpStream, slots: ConnectionSlots, draining: CancellationToken) {
-    let ConnectionSlots { router, limits, keeps, .. } = slots;
+    let ConnectionSlots { router, limits, keep_alive, .. } = slots;
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.unread_timeout));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .keep_alive(keeps)
+            .keep_alive(keep_alive)
             .header_read_timeout(limits.head_timeout)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
@@ -135,7 +140,7 @@ async fn connection(stream: TcpStream, slots: ConnectionSlots, draining: Cancell
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "connection of plain HTTP broke off");
+        tracing::debug!(%error, "connection of plain HTTP failed");
     }
 }
 
@@ -172,13 +177,13 @@ mod tests {
 
     async fn rest(stream: &mut TcpStream) -> String {
         let mut rest = Vec::new();
-        // Reset or closed, it is at its end.
+        // A reset connection is at its end, like a closed one.
         let _ = stream.read_to_end(&mut rest).await;
         String::from_utf8(rest).unwrap()
     }
 
     #[tokio::test]
-    async fn who_dawdles_over_a_request_is_cut_off() {
+    async fn slow_request_head_times_out() {
         let limits = Limits { connections_max: 8, head_timeout: SOON, unread_timeout: LATE };
         let (address, _drain, _serving) = start(limits).await;
         for begun in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: a\r\n"] {
@@ -189,7 +194,7 @@ mod tests {
             assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
             assert!(since.elapsed() < LATE / 2);
         }
-        // A byte now and then does not help.
+        // Sending a byte now and then does not extend the timeout.
         let mut stream = TcpStream::connect(address).await.unwrap();
         let mut sent = 0;
         for byte in "GET / HTTP/1.1\r\nhost: a-long-one\r\n\r\n".bytes() {
@@ -199,27 +204,27 @@ mod tests {
             }
             sent += 1;
         }
-        assert!(!rest(&mut stream).await.contains("here"), "{sent} bytes were waited for");
+        assert!(!rest(&mut stream).await.contains("here"), "the server waited for {sent} bytes");
     }
 
     #[tokio::test]
-    async fn who_does_not_read_is_cut_off() {
+    async fn unread_response_times_out() {
         let limits = Limits { connections_max: 1, head_timeout: LATE, unread_timeout: SOON };
         let (address, _drain, _serving) = start(limits).await;
-        let mut deaf = TcpStream::connect(address).await.unwrap();
-        deaf.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-        // Its place becomes free without a byte having been read.
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        // The connection slot becomes free although the client has read no byte.
         for attempt in 0.. {
             let mut other = TcpStream::connect(address).await.unwrap();
             let _ = other.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
             if rest(&mut other).await.contains("here") {
-                assert!(attempt > 0, "there was one place");
+                assert!(attempt > 0, "the only slot was in use at first");
                 break;
             }
-            assert!(attempt < 300, "the place never became free");
+            assert!(attempt < 300, "the slot never became free");
             sleep(SOON).await;
         }
-        drop(deaf);
+        drop(client);
     }
 
     async fn ask(address: SocketAddr, path: &str) -> String {
@@ -229,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_beyond_the_limit_is_told_to_come_back_or_that_all_is_well() {
+    async fn connection_beyond_limit_gets_503_or_health() {
         let limits = Limits { connections_max: 2, head_timeout: LATE, unread_timeout: LATE };
         let (address, _drain, _serving) = start(limits).await;
         let mut open = Vec::new();
@@ -239,7 +244,7 @@ mod tests {
             assert!(stream.read_u8().await.is_ok());
             open.push(stream);
         }
-        // Each is closed after its answer, so that there is always a place for the next.
+        // Each connection is closed after its response, so that an overflow slot is always free for the next.
         for _ in 0..OVERFLOW_SLOTS_MAX {
             let refused = ask(address, "/").await;
             assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
@@ -248,13 +253,13 @@ mod tests {
             }
             assert!(ask(address, "/healthz").await.ends_with("alive"));
         }
-        // One beyond the overflow slots is closed unheard.
+        // A connection beyond the overflow slots is closed without a response.
         let mut idle = Vec::new();
         for _ in 0..OVERFLOW_SLOTS_MAX {
             idle.push(TcpStream::connect(address).await.unwrap());
         }
         assert_eq!(ask(address, "/healthz").await, "");
-        // Idle ones do not keep the overflow slots for long.
+        // Idle connections do not hold overflow slots for long.
         for stream in &mut idle {
             assert!(!rest(stream).await.contains("alive"));
         }
@@ -262,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn draining_waits_for_the_answer_under_way_and_for_no_idle_one() {
+    async fn draining_waits_for_response_in_progress_but_not_for_idle_connection() {
         let limits = Limits { connections_max: 8, head_timeout: LATE, unread_timeout: LATE };
         let (address, drain, serving) = start(limits).await;
         let _idle = TcpStream::connect(address).await.unwrap();

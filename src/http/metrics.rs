@@ -1,6 +1,8 @@
-//! `/metrics`: what the server counts, and what it knows, for Prometheus.
+//! `GET /metrics`: counters of the server and gauges of its data, for Prometheus; and the middleware that times
+//! requests.
 //!
-//! **Invariant**: a scrape reads the newest latest quotes and no block, and takes no longer for more history.
+//! **Invariant**: a scrape reads the latest quotes and no block of the store, so that its duration does not grow with
+//! the history.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,24 +22,25 @@ use crate::latest_quotes::{LatestQuote, LatestQuotes, RateState};
 use crate::metrics::{CallMetrics, FollowMetrics, OpenCall, Readings};
 use crate::store::{View, disk_usage};
 
-/// The name of every path that no route has.
+/// The label of all requests whose path has no route.
 const UNKNOWN_ROUTE: &str = "unknown";
-/// In place of the status of an answer that its client did not wait for.
-const LEFT: &str = "left";
+/// The label in place of a status if the client disconnected before the response began.
+const DISCONNECTED: &str = "left";
 
-/// Everything that is counted, gathered.
+/// All metrics of `/metrics`.
 pub struct Scraped {
     registry: Registry,
     requests: CallMetrics,
-    /// Of the store.
+    /// The directory of the store.
     directory: PathBuf,
 }
 
 impl Scraped {
-    /// What `ingest`, `calls` of gRPC and `feeds` count, the requests of this module, the process, and the store in `directory`.
+    /// Collects the metrics of `ingest`, of gRPC calls, of followed publishers (`feeds`), of HTTP requests, of the
+    /// process and of the store in `directory`.
     ///
     /// # Errors
-    /// Two metrics of one name.
+    /// Returns [`prometheus::Error`] if two metrics have the same name.
     pub fn new(
         ingest: &Ingest,
         calls: CallMetrics,
@@ -54,9 +57,9 @@ impl Scraped {
         Ok(Self { registry, requests, directory })
     }
 
-    /// As Prometheus reads it. Blocks.
+    /// Returns the metrics in Prometheus' text format. Blocks the thread.
     fn text(&self, ingest: &Ingest) -> Result<String, prometheus::Error> {
-        // So that the number of ticks that wait is of now.
+        // Updates the gauge of queued ticks.
         ingest.metrics();
         let view = ingest.view();
         let mut readings = Readings::default();
@@ -70,8 +73,8 @@ impl Scraped {
                 "Bytes of the store on disk, by part.",
                 parts.into_iter().map(|(part, bytes)| (vec![("part", part.to_owned())], whole(bytes))).collect(),
             ),
-            // Left out: a gap shows on a dashboard, and an old figure would not.
-            Err(error) => tracing::warn!(%error, "cannot tell the size of the store"),
+            // The metric is left out: a dashboard shows a gap, but would not show that a value is old.
+            Err(error) => tracing::warn!(%error, "cannot read the size of the store"),
         }
         let mut families = self.registry.gather();
         families.extend(readings.families());
@@ -80,10 +83,10 @@ impl Scraped {
     }
 }
 
-/// Seconds since 1970, which is how Prometheus takes times.
+/// Returns seconds since 1970, Prometheus' form of times.
 fn seconds(time: Timestamp) -> f64 {
     let (seconds, nanos) = time.to_parts();
-    // All times served are after 1970.
+    // All stored times are after 1970.
     std::time::Duration::new(u64::try_from(seconds).unwrap_or(0), nanos.unsigned_abs()).as_secs_f64()
 }
 
@@ -95,10 +98,10 @@ fn whole(number: u64) -> f64 {
 fn server(readings: &mut Readings, view: &View, writes: bool) {
     let one = |value: f64| vec![(Vec::new(), value)];
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-    readings.add("silkrate_build_info", "One, with the version.", vec![(version, 1.0)]);
+    readings.add("silkrate_build_info", "Always 1; the label has the version.", vec![(version, 1.0)]);
     readings.add(
         "silkrate_writer_up",
-        "1 while ticks are taken in; 0 once a write has failed.",
+        "1 while the writer accepts ticks; 0 after a write has failed.",
         one(f64::from(writes)),
     );
     readings.add("silkrate_sequence", "Sequence of the newest visible commit.", one(whole(view.commit.sequence)));
@@ -110,7 +113,7 @@ fn server(readings: &mut Readings, view: &View, writes: bool) {
     if let Some(time) = view.latest_quotes.last_ingest_time {
         readings.add(
             "silkrate_last_ingest_timestamp_seconds",
-            "Recorded time of the newest commit that held ticks.",
+            "Recorded time of the newest commit with ticks.",
             one(seconds(time)),
         );
     }
@@ -125,19 +128,25 @@ fn rates(readings: &mut Readings, latest_quotes: &LatestQuotes) {
         let found = latest_quotes.quotes.iter().filter_map(|quote| Some((labels(quote), read(quote)?))).collect();
         readings.add(name, help, found);
     };
-    // Prometheus knows doubles only; nothing that is answered elsewhere is made of this one.
+    // Prometheus has only doubles. No other response is computed from this double.
     each("silkrate_rate", "The latest rate: units of the quote currency for one of the base.", &|quote| {
         quote.run.value.rate.to_string().parse().ok()
     });
-    each("silkrate_rate_last_observed_timestamp_seconds", "When the latest rate was last confirmed.", &|quote| {
-        Some(seconds(quote.run.last_observed_time))
-    });
-    each("silkrate_rate_stale_timestamp_seconds", "When the latest rate is stale unless confirmed.", &|quote| {
-        Some(seconds(quote.stale_time))
-    });
-    each("silkrate_rate_moved_timestamp_seconds", "When the latest rate began; absent if it never moved.", &|quote| {
-        quote.moved_time.map(seconds)
-    });
+    each(
+        "silkrate_rate_last_observed_timestamp_seconds",
+        "Time of the last observation of the latest rate.",
+        &|quote| Some(seconds(quote.run.last_observed_time)),
+    );
+    each(
+        "silkrate_rate_stale_timestamp_seconds",
+        "Time at which the latest rate becomes stale unless it is observed again.",
+        &|quote| Some(seconds(quote.stale_time)),
+    );
+    each(
+        "silkrate_rate_moved_timestamp_seconds",
+        "Time of the last move of the rate; absent if it never moved.",
+        &|quote| quote.moved_time.map(seconds),
+    );
     let states = latest_quotes.quotes.iter().flat_map(|quote| {
         RateState::ALL.map(|each| {
             let mut labels = labels(quote);
@@ -145,14 +154,14 @@ fn rates(readings: &mut Readings, latest_quotes: &LatestQuotes) {
             (labels, f64::from(quote.state == each))
         })
     });
-    readings.add("silkrate_rate_state", "1 for the state that a rate is in, 0 for the others.", states.collect());
+    readings.add("silkrate_rate_state", "1 for the current state of a rate, 0 for the other states.", states.collect());
 }
 
 fn series(readings: &mut Readings, view: &View) {
     let totals: Vec<_> = view
         .series()
         .filter_map(|series| {
-            // Of the newest knowledge, which needs no block.
+            // The newest totals are in memory and need no block.
             let totals = series.totals(Timestamp::MAX).ok()??;
             let key = series.key();
             Some((vec![("pair", key.pair.to_string()), ("source", key.source.to_string())], totals))
@@ -167,7 +176,7 @@ fn series(readings: &mut Readings, view: &View) {
     each("silkrate_series_revisions", "Revisions of a series.", |totals| totals.revision_count);
 }
 
-/// By source; one that has held ticks no more, or never had, reads 0 as long as it has a series.
+/// Adds the number of held ticks by source. A source with a series but without held ticks has the value 0.
 fn quarantine(readings: &mut Readings, view: &View) {
     let mut held: BTreeMap<String, usize> = view.series().map(|series| (series.key().source.to_string(), 0)).collect();
     for (key, count) in view.quarantine().held_by_series() {
@@ -176,12 +185,12 @@ fn quarantine(readings: &mut Readings, view: &View) {
     let held = held.into_iter().map(|(source, count)| (vec![("source", source)], whole(count as u64)));
     readings.add(
         "silkrate_quarantined_ticks",
-        "Ticks held for being too far from the rate in force, until somebody releases or discards them.",
+        "Ticks held in quarantine because their rate is too far from the rate in force, until they are released or discarded.",
         held.collect(),
     );
 }
 
-/// The route.
+/// `GET /metrics`.
 pub(super) async fn scrape(State(site): State<Site>) -> Response {
     let answer = tokio::task::spawn_blocking(move || site.scraped.text(&site.ingest)).await;
     match answer {
@@ -189,11 +198,12 @@ pub(super) async fn scrape(State(site): State<Site>) -> Response {
         Ok(Err(error)) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write metrics: {error}\n")).into_response()
         }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics broke off: {error}\n")).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot collect metrics: {error}\n")).into_response(),
     }
 }
 
-/// Times every request by its route: paths that callers make up are counted together.
+/// Middleware that times every request by its route. Requests without a route share one label, because a label must not
+/// contain what a client sent.
 pub(super) async fn measure(State(site): State<Site>, request: Request, next: Next) -> Response {
     let mut timed = Timed {
         requests: site.scraped.requests.clone(),
@@ -207,7 +217,7 @@ pub(super) async fn measure(State(site): State<Site>, request: Request, next: Ne
     response
 }
 
-/// A request under way. It is counted when this goes, since a request whose client leaves is dropped.
+/// A request in progress. It is counted on drop, because the future of a request is dropped if its client disconnects.
 struct Timed {
     requests: CallMetrics,
     _open: OpenCall,
@@ -219,7 +229,7 @@ struct Timed {
 impl Drop for Timed {
     fn drop(&mut self) {
         let route = self.route.as_ref().map_or(UNKNOWN_ROUTE, MatchedPath::as_str);
-        let status = self.status.as_ref().map_or(LEFT, StatusCode::as_str);
+        let status = self.status.as_ref().map_or(DISCONNECTED, StatusCode::as_str);
         self.requests.ended(route, status, self.begun.elapsed());
     }
 }
@@ -231,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_whose_client_left_is_counted() {
+    fn request_of_disconnected_client_is_counted() {
         let requests = CallMetrics::http();
         let timed = |status| Timed {
             requests: requests.clone(),

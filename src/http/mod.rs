@@ -1,7 +1,7 @@
-//! Plain HTTP for whatever speaks no gRPC: dashboards, spreadsheets, curl.
+//! The plain HTTP API for clients without gRPC, such as dashboards, spreadsheets and curl, and the built-in page.
 //!
-//! **Invariant**: nothing is written by a request here, and no request has a body. What is answered is what
-//! [`Rates`] answers to the call of the same name.
+//! **Invariant**: no HTTP request writes anything, and requests with a body are refused. Responses under `/v1` have the
+//! content that [`Rates`] returns for the gRPC call of the same name.
 
 mod body;
 mod calls;
@@ -46,30 +46,31 @@ use schema::{Call, Schema};
 pub use security::Origins;
 use tokio_util::sync::CancellationToken;
 
-/// What an operator may choose.
+/// The settings of plain HTTP.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Pages of which origins may read.
+    /// The origins whose pages may read responses.
     pub origins: Origins,
-    /// Which source answers under `/frankfurter` where several have a pair.
+    /// The source that answers under `/frankfurter` if several sources have a pair.
     pub frankfurter_source: Option<Source>,
 }
 
-/// What the routes answer from. Cheap to clone.
+/// The shared state of all routes. Cheap to clone.
 #[derive(Clone)]
 pub struct Site {
     rates: Arc<Rates>,
     ingest: Ingest,
-    /// What is counted.
+    /// The metrics of `/metrics`.
     scraped: Arc<Scraped>,
     draining: CancellationToken,
     settings: Arc<Settings>,
-    /// Of every setting that an answer depends on: another server over the same store may have others.
+    /// Hash of the settings that responses depend on. Part of every `ETag`, since another server over the same store
+    /// may have other settings.
     settings_hash: u64,
     schema: Arc<Schema>,
-    /// What `/v1` and `/openapi.json` say, which does not change.
+    /// The constant responses of `/v1` and `/openapi.json`.
     documents: Documents,
-    /// The whole latest quotes as JSON, with the latest quotes that it is of.
+    /// A cache of the JSON of all latest quotes, with the latest quotes that it was made from.
     latest: Arc<ArcSwapOption<(Arc<LatestQuotes>, Bytes)>>,
 }
 
@@ -80,11 +81,11 @@ struct Documents {
 }
 
 impl Site {
-    /// Answers from `rates`; `ingest` says whether writing goes on, and `draining` becomes true once the server is on
-    /// its way down.
+    /// Creates the state of the routes. `rates` answers calls, `ingest` reports whether the writer has failed, and
+    /// `draining` is cancelled when the server shuts down.
     ///
     /// # Errors
-    /// The descriptors built into this program are of no use.
+    /// Returns [`SchemaError`] if the descriptors built into this program are invalid.
     pub fn new(
         rates: Arc<Rates>,
         ingest: Ingest,
@@ -113,7 +114,7 @@ impl Site {
     }
 }
 
-/// Every route there is.
+/// Returns the router with all routes.
 pub fn router(site: Site) -> Router {
     let mut router = Router::new().route("/healthz", get(health::live)).route("/readyz", get(health::ready));
     router = router.route("/metrics", get(metrics::scrape));
@@ -138,8 +139,8 @@ pub fn router(site: Site) -> Router {
     router = router.route("/v1", get(index)).route("/openapi.json", get(document));
     let origins = site.settings.origins.clone();
     router
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(only_reads)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(site.clone())
         .merge(page::routes(site.clone()))
         .layer(from_fn_with_state(origins, security::secure))
@@ -154,11 +155,11 @@ async fn document(State(site): State<Site>) -> Response<Body> {
     ([(CONTENT_TYPE, "application/json")], site.documents.openapi).into_response()
 }
 
-async fn nothing_here(uri: Uri) -> Response<Body> {
-    let problem = format!("there is nothing at {}; /v1 says what there is", truncate_for_display(uri.path()));
+async fn not_found(uri: Uri) -> Response<Body> {
+    let problem = format!("there is no resource at {}; see /v1 for all calls", truncate_for_display(uri.path()));
     Problem::new(StatusCode::NOT_FOUND, problem).into_response()
 }
 
-async fn only_reads() -> Response<Body> {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this can only be read, with GET or HEAD").into_response()
+async fn method_not_allowed() -> Response<Body> {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the method is not allowed; use GET or HEAD").into_response()
 }

@@ -1,7 +1,7 @@
-//! What there is, for programs and for people: `/openapi.json` and `/v1`.
+//! The documents `/openapi.json` (for programs) and `/v1` (an index for people).
 //!
-//! **Invariant**: parameters, answers and what is said of them are read from the same descriptors that requests are read
-//! and answers written by; only what the protos do not know stands here.
+//! **Invariant**: parameters, responses and their descriptions come from the same descriptors as the code that reads
+//! requests and writes responses. This file contains only what the protos do not describe.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ use serde_json::{Map, Value, json};
 
 use super::calls::FORMAT;
 use super::descriptors::{CallSchema, EnumSchema, FieldSchema, Kind, MessageSchema};
-use super::parameters::words;
+use super::parameters::value_names;
 use super::schema::{Call, Schema, TIME};
 use crate::domain::{Span, SpanUnit};
 use crate::proto::v1;
 
-/// How a span is written whose unit is one of those that `is_taken`.
-fn span_pattern(is_taken: impl Fn(Span) -> bool) -> String {
-    let units = SpanUnit::ALL.into_iter().filter(|unit| is_taken(Span::new(1, *unit)));
+/// Returns the regular expression of a span with one of the units that `is_accepted` accepts.
+fn span_pattern(is_accepted: impl Fn(Span) -> bool) -> String {
+    let units = SpanUnit::ALL.into_iter().filter(|unit| is_accepted(Span::new(1, *unit)));
     let suffixes: Vec<&str> = units.map(SpanUnit::suffix).collect();
     format!("^[1-9][0-9]*({})$", suffixes.join("|"))
 }
 
-/// What there is, for people.
+/// Returns the index of all calls, `/v1`.
 pub(super) fn index(schema: &Schema) -> Value {
     let calls = Call::ALL.iter().filter_map(|call| {
         let of = schema.call(*call)?;
@@ -42,42 +42,43 @@ pub(super) fn index(schema: &Schema) -> Value {
     })
 }
 
-/// The document.
+/// Returns the document `/openapi.json`.
 pub(super) fn document(schema: &Schema) -> Value {
-    let mut kinds = BTreeMap::new();
+    let mut schemas = BTreeMap::new();
     let mut paths = Map::new();
     for call in Call::ALL {
         if let Some(of) = schema.call(call) {
             paths.insert(format!("/v1/{}", call.name()), json!({ "get": operation(call, of) }));
-            response_kinds(&of.response, &mut kinds);
+            response_schemas(&of.response, &mut schemas);
         }
     }
     paths.extend(other_paths());
-    kinds.insert("Problem".to_owned(), problem_kind());
+    schemas.insert("Problem".to_owned(), problem_schema());
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "silkrate",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "MIT OR Apache-2.0" },
-            "description": "Exchange rates of Central Asia. Decimals are strings, times RFC 3339 in UTC, absent values \
-                null. Every answer under /v1 bears an ETag that moves with the sequence: send it as If-None-Match. Those \
-                to max_age without time count from now and bear none.",
+            "description": "Exchange rates of Central Asian currencies. Decimals are strings, times are RFC 3339 in \
+                UTC, and absent values are null. Responses under /v1 have an ETag that changes with the sequence; send \
+                it as If-None-Match. A response to a request with max_age and without time has no ETag, because it \
+                depends on the current time.",
         },
         "servers": [{ "url": "/" }],
         "paths": paths,
         "components": {
-            "schemas": kinds,
+            "schemas": schemas,
             "responses": { "Problem": {
-                "description": "What is wrong, where, and what to do.",
+                "description": "The error: what is wrong, in which field, and what to do.",
                 "content": { "application/problem+json": { "schema": reference("Problem") } },
             } },
         },
     })
 }
 
-fn reference(kind: &str) -> Value {
-    json!({ "$ref": format!("#/components/schemas/{kind}") })
+fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
 fn operation(call: Call, of: &CallSchema) -> Value {
@@ -85,14 +86,14 @@ fn operation(call: Call, of: &CallSchema) -> Value {
     parameters.push(json!({
         "name": FORMAT,
         "in": "query",
-        "description": "How the answer is written; by default as Accept says. CSV comes whole unless page_size is given, \
-            and is an error where that is too much.",
+        "description": "The format of the response; by default, the Accept header decides. CSV contains all rows \
+            unless page_size is given; if there are more rows than the limit of the call, the response is an error.",
         "schema": { "type": "string", "enum": ["json", "csv"] },
     }));
     parameters.push(json!({
         "name": "If-None-Match",
         "in": "header",
-        "description": "The ETag of an answer that the caller has.",
+        "description": "The ETag of a response that the client has already.",
         "schema": { "type": "string" },
     }));
     json!({
@@ -101,10 +102,10 @@ fn operation(call: Call, of: &CallSchema) -> Value {
         "parameters": parameters,
         "responses": {
             "200": {
-                "description": "The answer.",
+                "description": "The response.",
                 "headers": {
                     "ETag": { "schema": { "type": "string" } },
-                    "Link": { "description": "The next page, where there is one.", "schema": { "type": "string" } },
+                    "Link": { "description": "The next page, if there is one.", "schema": { "type": "string" } },
                     "Silkrate-Sequence": { "schema": { "type": "integer" } },
                 },
                 "content": {
@@ -112,83 +113,83 @@ fn operation(call: Call, of: &CallSchema) -> Value {
                     "text/csv": { "schema": { "type": "string" } },
                 },
             },
-            "304": { "description": "The caller has it." },
+            "304": { "description": "The response has not changed; the client has it already." },
             "default": { "$ref": "#/components/responses/Problem" },
         },
     })
 }
 
 fn parameter(call: Call, field: &FieldSchema) -> Value {
-    let kind = question_kind(&field.kind);
+    let schema = parameter_schema(&field.kind);
     let mut parameter = json!({
         "name": field.name,
         "in": "query",
         "required": call.required().contains(&field.name.as_str()),
-        "schema": if field.is_list { json!({ "type": "array", "items": kind }) } else { kind },
+        "schema": if field.is_list { json!({ "type": "array", "items": schema }) } else { schema },
     });
     if field.is_list {
         parameter["style"] = json!("form");
         parameter["explode"] = json!(false);
     }
-    say(&mut parameter, &field.comment);
+    describe(&mut parameter, &field.comment);
     parameter
 }
 
-fn say(value: &mut Value, comment: &str) {
+fn describe(value: &mut Value, comment: &str) {
     if !comment.is_empty() {
         value["description"] = json!(comment);
     }
 }
 
-/// What is taken in a query.
-fn question_kind(kind: &Kind) -> Value {
+/// Returns the schema of a parameter.
+fn parameter_schema(kind: &Kind) -> Value {
     match kind {
         Kind::Time => json!({
-            "description": "RFC 3339, or a date for its start in UTC.",
+            "description": "RFC 3339, or a date, which means the start of that day in UTC.",
             "anyOf": [{ "type": "string", "format": "date-time" }, { "type": "string", "format": "date" }],
         }),
-        Kind::Length => {
+        Kind::Duration => {
             json!({ "type": "string", "pattern": span_pattern(|span| span.micros().is_ok()), "examples": ["90m", "2d"] })
         }
         Kind::Message(_) => {
             json!({ "type": "string", "pattern": span_pattern(|span| v1::Window::try_from(span).is_ok()), "examples": ["24h", "1mo"] })
         }
-        Kind::Enum(of) => taken_kind(of),
-        Kind::Bool | Kind::Text | Kind::Int32 | Kind::Int64 | Kind::Unsigned => answer_kind(kind),
+        Kind::Enum(of) => parameter_enum_schema(of),
+        Kind::Bool | Kind::Text | Kind::Int32 | Kind::Int64 | Kind::Unsigned => response_value_schema(kind),
     }
 }
 
-/// What is taken for an enum: short words where there are some, and the names in the protos.
-fn taken_kind(of: &EnumSchema) -> Value {
-    let (mut taken, names) = words(&of.name, &of.values);
-    taken.extend(names);
-    json!({ "type": "string", "enum": taken })
+/// Returns the schema of an enum parameter: the documented names, then the names in the protos if they differ.
+fn parameter_enum_schema(of: &EnumSchema) -> Value {
+    let (mut accepted, names) = value_names(&of.name, &of.values);
+    accepted.extend(names);
+    json!({ "type": "string", "enum": accepted })
 }
 
-/// The kinds of messages that an answer holds, each once.
-fn response_kinds(of: &MessageSchema, kinds: &mut BTreeMap<String, Value>) {
+/// Adds the schemas of a response message and of all messages inside it to `schemas`, each once.
+fn response_schemas(of: &MessageSchema, schemas: &mut BTreeMap<String, Value>) {
     let mut properties = Map::new();
     let mut required = Vec::new();
     for field in &of.fields {
-        let mut kind = field_kind(field);
-        say(&mut kind, &field.comment);
-        properties.insert(field.name.clone(), kind);
-        // The moment of a rate is told only where it was asked for.
+        let mut schema = response_field_schema(field);
+        describe(&mut schema, &field.comment);
+        properties.insert(field.name.clone(), schema);
+        // The time of a rate is present only if the request has a time.
         if of.name != "GetRateResponse" || field.name != TIME {
             required.push(field.name.as_str());
         }
-        if let Some(inner) = field.kind.message().filter(|inner| !kinds.contains_key(&inner.name)) {
-            response_kinds(inner, kinds);
+        if let Some(inner) = field.kind.message().filter(|inner| !schemas.contains_key(&inner.name)) {
+            response_schemas(inner, schemas);
         }
     }
-    let mut kind = json!({ "type": "object", "properties": properties, "required": required });
-    say(&mut kind, &of.comment);
-    kinds.insert(of.name.clone(), kind);
+    let mut schema = json!({ "type": "object", "properties": properties, "required": required });
+    describe(&mut schema, &of.comment);
+    schemas.insert(of.name.clone(), schema);
 }
 
-/// What a field is written as: null where it may be absent.
-fn field_kind(field: &FieldSchema) -> Value {
-    let value = answer_kind(&field.kind);
+/// Returns the schema of a response field: null if the field may be absent.
+fn response_field_schema(field: &FieldSchema) -> Value {
+    let value = response_value_schema(&field.kind);
     if field.is_list {
         return json!({ "type": "array", "items": value });
     }
@@ -198,8 +199,8 @@ fn field_kind(field: &FieldSchema) -> Value {
     value
 }
 
-/// What a value is written as.
-fn answer_kind(kind: &Kind) -> Value {
+/// Returns the schema of a value in a response.
+fn response_value_schema(kind: &Kind) -> Value {
     match kind {
         Kind::Bool => json!({ "type": "boolean" }),
         Kind::Text => json!({ "type": "string" }),
@@ -207,48 +208,48 @@ fn answer_kind(kind: &Kind) -> Value {
         Kind::Int64 => json!({ "type": "integer", "format": "int64" }),
         Kind::Unsigned => json!({ "type": "integer", "minimum": 0 }),
         Kind::Time => json!({ "type": "string", "format": "date-time" }),
-        Kind::Length => json!({ "type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?s$" }),
+        Kind::Duration => json!({ "type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?s$" }),
         Kind::Enum(of) => json!({ "type": "string", "enum": of.values }),
         Kind::Message(of) => reference(&of.name),
     }
 }
 
-fn problem_kind() -> Value {
+fn problem_schema() -> Value {
     json!({
         "type": "object",
-        "description": "As RFC 9457 has it.",
+        "description": "Problem details as defined by RFC 9457.",
         "properties": {
             "title": { "type": "string" },
             "status": { "type": "integer" },
-            "detail": { "type": "string", "description": "Names the field, the value and the remedy." },
-            "code": { "type": "string", "description": "As gRPC has it." },
-            "field": { "type": "string", "description": "The parameter that is wrong." },
+            "detail": { "type": "string", "description": "The field, the value and the remedy." },
+            "code": { "type": "string", "description": "The gRPC status code." },
+            "field": { "type": "string", "description": "The invalid parameter." },
             "reason": { "type": "string", "enum": ["NO_QUOTE_YET", "STALE", "UNKNOWN_SERIES"] },
-            "retry_after": { "type": "integer", "description": "Seconds." },
+            "retry_after": { "type": "integer", "description": "Seconds to wait before a retry." },
         },
         "required": ["title", "status", "detail"],
     })
 }
 
-/// What is no call of gRPC.
+/// Returns the paths that are not gRPC calls: health checks and the Frankfurter API.
 fn other_paths() -> Map<String, Value> {
-    let plain = |summary: &str, ready: bool| {
-        let mut responses = json!({ "200": { "description": "Yes.", "content": { "text/plain": { "schema": { "type": "string" } } } } });
-        if ready {
+    let health = |summary: &str, may_fail: bool| {
+        let mut responses = json!({ "200": { "description": "Healthy.", "content": { "text/plain": { "schema": { "type": "string" } } } } });
+        if may_fail {
             responses["503"] = json!({ "$ref": "#/components/responses/Problem" });
         }
         json!({ "get": { "summary": summary, "responses": responses } })
     };
-    let frankfurter = |summary: &str, at: &[(&str, &str)], query: bool| {
-        let in_path = at.iter().map(|(name, description)| {
+    let frankfurter = |summary: &str, path: &[(&str, &str)], has_query: bool| {
+        let in_path = path.iter().map(|(name, description)| {
             json!({ "name": name, "in": "path", "required": true, "description": description, "schema": { "type": "string" } })
         });
         let in_query = [
-            ("base", "Of which one unit is priced; USD if it is not given."),
-            ("symbols", "In which currencies, with commas; all there are if it is not given."),
-            ("amount", "Of how many units."),
+            ("base", "The currency of which one unit is priced; USD by default."),
+            ("symbols", "The currencies of the prices, separated by commas; all currencies by default."),
+            ("amount", "The number of units of the base; 1 by default."),
         ];
-        let in_query = in_query.iter().filter(|_| query).map(|(name, description)| {
+        let in_query = in_query.iter().filter(|_| has_query).map(|(name, description)| {
             json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string" } })
         });
         json!({ "get": {
@@ -260,15 +261,17 @@ fn other_paths() -> Map<String, Value> {
             },
         } })
     };
-    let day = ("date", "A day, UTC.");
-    let (start, end) =
-        (("start", "The first day, UTC."), ("end", "The last day, UTC; the present one if it is left out."));
+    let day = ("date", "A day in UTC.");
+    let (start, end) = (("start", "The first day in UTC."), ("end", "The last day in UTC; today by default."));
     Map::from_iter([
-        ("/healthz".to_owned(), plain("Whether the process lives.", false)),
-        ("/readyz".to_owned(), plain("Whether it reads and writes.", true)),
-        ("/frankfurter/v1/latest".to_owned(), frankfurter("The latest rates in Frankfurter's shape.", &[], true)),
-        ("/frankfurter/v1/{date}".to_owned(), frankfurter("The rates of a day.", &[day], true)),
-        ("/frankfurter/v1/{start}..{end}".to_owned(), frankfurter("The rates of each day.", &[start, end], true)),
-        ("/frankfurter/v1/currencies".to_owned(), frankfurter("The currencies there are.", &[], false)),
+        ("/healthz".to_owned(), health("Checks that the process is alive.", false)),
+        ("/readyz".to_owned(), health("Checks that the server can read and write.", true)),
+        ("/frankfurter/v1/latest".to_owned(), frankfurter("The latest rates in Frankfurter's format.", &[], true)),
+        ("/frankfurter/v1/{date}".to_owned(), frankfurter("The rates at the end of a day.", &[day], true)),
+        (
+            "/frankfurter/v1/{start}..{end}".to_owned(),
+            frankfurter("The rates of a range of days.", &[start, end], true),
+        ),
+        ("/frankfurter/v1/currencies".to_owned(), frankfurter("The currencies with rates.", &[], false)),
     ])
 }

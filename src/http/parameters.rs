@@ -1,7 +1,7 @@
-//! Queries of URLs, read as requests.
+//! The deserializer of query strings into request messages.
 //!
-//! **Invariant**: nothing in a query is passed over. A parameter that is not known, is given twice or does not read as
-//! what it should be is an error that names it and those that there are.
+//! **Invariant**: no parameter is ignored. An unknown, repeated or invalid parameter is an error that names the
+//! parameter; for an unknown one, the error lists the known parameters.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -15,16 +15,17 @@ use crate::api::ServiceError;
 use crate::domain::{Interval, truncate_for_display};
 use crate::proto::v1;
 
-/// Parameters of one query.
+/// Maximum number of parameters of a query.
 const PARAMETERS_MAX: usize = 32;
 
-/// The enum whose values have shorter words: the names of [`Interval`].
+/// The enum with short names for its values: the names of [`Interval`].
 const INTERVAL: &str = "CandleInterval";
 
-/// What a query says, decoded, each name once, none of the values empty.
+/// The decoded parameters of a query. Each name occurs once. A parameter with an empty value counts as absent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parameters(Vec<(String, String)>);
 
+/// Returns the error for an invalid parameter.
 pub(super) fn invalid(field: &str, problem: impl Into<String>) -> ServiceError {
     ServiceError::InvalidField { field: field.to_owned(), problem: problem.into() }
 }
@@ -36,7 +37,10 @@ fn decoded(text: &str) -> Result<String, ServiceError> {
 }
 
 impl Parameters {
-    /// Of a URL's query; one without a value is as good as absent.
+    /// Parses the query of a URL. A parameter without a value counts as absent.
+    ///
+    /// # Errors
+    /// Returns `InvalidField` if a name is repeated, if the text is not UTF-8, or if there are too many parameters.
     pub(super) fn parse(query: Option<&str>) -> Result<Self, ServiceError> {
         let mut found: Vec<(String, String)> = Vec::new();
         for part in query.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
@@ -45,88 +49,96 @@ impl Parameters {
             if found.iter().any(|(other, _)| *other == name) {
                 return Err(invalid(
                     &truncate_for_display(&name),
-                    "is given more than once; write several values as one list with commas",
+                    "the parameter is given more than once; separate several values with commas",
                 ));
             }
             if found.len() == PARAMETERS_MAX {
-                return Err(invalid("query", format!("has more than {PARAMETERS_MAX} parameters")));
+                let problem = format!("the query has more than {PARAMETERS_MAX} parameters; send fewer");
+                return Err(invalid("query", problem));
             }
             found.push((name, value));
         }
         Ok(Self(found))
     }
 
-    /// The value of one, which is then no longer there; none if it is empty.
+    /// Removes a parameter and returns its value; none if the parameter is absent or empty.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(other, _)| other == name)?;
         Some(self.0.swap_remove(at).1).filter(|value| !value.is_empty())
     }
 
-    /// Nothing may be left when all of `known` were taken.
+    /// Checks that no parameter is left after all of `known` were taken.
+    ///
+    /// # Errors
+    /// Returns `InvalidField` that names the first unknown parameter and lists `known`.
     pub(super) fn finish<'a>(self, known: impl IntoIterator<Item = &'a str>) -> Result<(), ServiceError> {
         let Some((name, _)) = self.0.first() else { return Ok(()) };
         let known: Vec<&str> = known.into_iter().collect();
-        Err(invalid(&truncate_for_display(name), format!("is no parameter here; there are {}", known.join(", "))))
+        let known = if known.is_empty() { "no parameters".to_owned() } else { known.join(", ") };
+        Err(invalid(&truncate_for_display(name), format!("unknown parameter; this call takes {known}")))
     }
 
-    /// The value of one, if it is not empty.
+    /// Returns the value of a parameter; none if the parameter is absent or empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let (_, value) = self.0.iter().find(|(other, _)| other == name)?;
         Some(value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// Gives one a value, instead of what it has.
+    /// Sets a parameter, replacing its value if it has one.
     pub(super) fn set(&mut self, name: &str, value: String) {
         self.0.retain(|(other, _)| other != name);
         self.0.push((name.to_owned(), value));
     }
 
-    /// As the request whose fields they are; `others` are parameters that were taken already.
+    /// Reads a request message whose fields are the parameters. `others` names the parameters that were taken before.
+    ///
+    /// # Errors
+    /// Returns `InvalidField` if a parameter is unknown, or if its value does not fit the field.
     pub(super) fn read<T: DeserializeOwned>(mut self, others: &[&str]) -> Result<T, ServiceError> {
         let mut known = Vec::new();
-        let request = T::deserialize(Query { parameters: &mut self, known: &mut known });
-        let request = request.map_err(|Wrong { field, problem }| invalid(&field, problem))?;
+        let request = T::deserialize(QueryDeserializer { parameters: &mut self, known: &mut known });
+        let request = request.map_err(|ParameterError { field, problem }| invalid(&field, problem))?;
         self.finish(known.into_iter().chain(others.iter().copied()))?;
         Ok(request)
     }
 }
 
-/// A request is read from its parameters in the order of its fields, by their names.
-struct Query<'a> {
+/// Deserializes a request message from parameters by field name, in the order of the fields.
+struct QueryDeserializer<'a> {
     parameters: &'a mut Parameters,
-    /// The fields that the request has.
+    /// Collects the names of the request's fields.
     known: &'a mut Vec<&'static str>,
 }
 
-/// A parameter that does not read as what it should be.
+/// The error for a parameter whose value does not fit its field.
 #[derive(Debug, thiserror::Error)]
 #[error("{field}: {problem}")]
-struct Wrong {
+struct ParameterError {
     field: String,
     problem: String,
 }
 
-impl Error for Wrong {
+impl Error for ParameterError {
     fn custom<T: Display>(problem: T) -> Self {
         Self { field: String::new(), problem: problem.to_string() }
     }
 }
 
-impl<'de> Deserializer<'de> for Query<'_> {
-    type Error = Wrong;
+impl<'de> Deserializer<'de> for QueryDeserializer<'_> {
+    type Error = ParameterError;
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Wrong> {
+    ) -> Result<V::Value, ParameterError> {
         self.known.extend(fields);
         visitor.visit_map(Fields { parameters: self.parameters, names: fields.iter(), value: None })
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Wrong> {
-        Err(Wrong::custom("a query is read as a request"))
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, ParameterError> {
+        Err(ParameterError::custom("a query can only be read as a request message"))
     }
 
     forward_to_deserialize_any! {
@@ -135,7 +147,7 @@ impl<'de> Deserializer<'de> for Query<'_> {
     }
 }
 
-/// The fields of a request that have parameters.
+/// The fields of a request that have a parameter, with their values.
 struct Fields<'a> {
     parameters: &'a mut Parameters,
     names: std::slice::Iter<'static, &'static str>,
@@ -143,33 +155,33 @@ struct Fields<'a> {
 }
 
 impl<'de> MapAccess<'de> for Fields<'_> {
-    type Error = Wrong;
+    type Error = ParameterError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Wrong> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ParameterError> {
         self.value = self.names.find_map(|name| Some((*name, self.parameters.take(name)?)));
         let Some((name, _)) = &self.value else { return Ok(None) };
         seed.deserialize(StrDeserializer::new(name)).map(Some)
     }
 
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Wrong> {
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, ParameterError> {
         let (name, text) = self.value.take().unwrap_or_default();
-        seed.deserialize(Text(&text)).map_err(|wrong| Wrong { field: name.to_owned(), ..wrong })
+        seed.deserialize(ParameterValue(&text)).map_err(|error| ParameterError { field: name.to_owned(), ..error })
     }
 }
 
-/// The value of a parameter, or one of its values.
-struct Text<'a>(&'a str);
+/// The value of a parameter, or one element of its list.
+struct ParameterValue<'a>(&'a str);
 
-impl Text<'_> {
-    fn number<T: FromStr<Err: Display>>(&self) -> Result<T, Wrong> {
-        let wrong = |problem| {
-            Wrong::custom(format!("'{}' is no number that it can be: {problem}", truncate_for_display(self.0)))
+impl ParameterValue<'_> {
+    fn number<T: FromStr<Err: Display>>(&self) -> Result<T, ParameterError> {
+        let error = |problem| {
+            ParameterError::custom(format!("'{}' is not a valid number here: {problem}", truncate_for_display(self.0)))
         };
-        self.0.parse().map_err(wrong)
+        self.0.parse().map_err(error)
     }
 }
 
-impl IntoDeserializer<'_, Wrong> for Text<'_> {
+impl IntoDeserializer<'_, ParameterError> for ParameterValue<'_> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -177,38 +189,38 @@ impl IntoDeserializer<'_, Wrong> for Text<'_> {
     }
 }
 
-impl<'de> Deserializer<'de> for Text<'_> {
-    type Error = Wrong;
+impl<'de> Deserializer<'de> for ParameterValue<'_> {
+    type Error = ParameterError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParameterError> {
         visitor.visit_str(self.0)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParameterError> {
         visitor.visit_some(self)
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        visitor.visit_seq(SeqDeserializer::new(self.0.split(',').map(Text)))
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParameterError> {
+        visitor.visit_seq(SeqDeserializer::new(self.0.split(',').map(ParameterValue)))
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParameterError> {
         match self.0 {
             "true" => visitor.visit_bool(true),
             "false" => visitor.visit_bool(false),
-            text => Err(Wrong::custom(format!("'{}' is neither true nor false", truncate_for_display(text)))),
+            text => Err(ParameterError::custom(format!("'{}' is neither true nor false", truncate_for_display(text)))),
         }
     }
 
-    fn deserialize_i32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_i32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParameterError> {
         visitor.visit_i32(self.number()?)
     }
 
-    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParameterError> {
         visitor.visit_u32(self.number()?)
     }
 
-    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParameterError> {
         visitor.visit_u64(self.number()?)
     }
 
@@ -217,7 +229,7 @@ impl<'de> Deserializer<'de> for Text<'_> {
         name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Wrong> {
+    ) -> Result<V::Value, ParameterError> {
         let interval = if name == INTERVAL { self.0.parse::<Interval>().ok() } else { None };
         let wanted = interval.map_or_else(
             || self.0.to_ascii_uppercase().replace('-', "_"),
@@ -225,8 +237,9 @@ impl<'de> Deserializer<'de> for Text<'_> {
         );
         let wanted = wanted.strip_prefix(&prefix(name)).unwrap_or(&wanted);
         if !variants.contains(&wanted) {
-            let (words, _) = words(name, variants);
-            return Err(Wrong::custom(format!("'{}' is none of {}", truncate_for_display(self.0), words.join(", "))));
+            let (names, _) = value_names(name, variants);
+            let problem = format!("'{}' is not one of {}", truncate_for_display(self.0), names.join(", "));
+            return Err(ParameterError::custom(problem));
         }
         visitor.visit_enum(StrDeserializer::new(wanted))
     }
@@ -237,7 +250,7 @@ impl<'de> Deserializer<'de> for Text<'_> {
     }
 }
 
-/// What the names of an enum's values begin with in the protos: `CANDLE_INTERVAL_` of `CandleInterval`.
+/// Returns the common prefix of the value names of an enum in the protos: `CANDLE_INTERVAL_` for `CandleInterval`.
 fn prefix(of: &str) -> String {
     let mut prefix = String::new();
     for letter in of.chars() {
@@ -249,8 +262,8 @@ fn prefix(of: &str) -> String {
     prefix + "_"
 }
 
-/// How the values of an enum are written: as documented, and as the protos name them.
-pub(super) fn words(of: &str, names: &[impl AsRef<str>]) -> (Vec<String>, Vec<String>) {
+/// Returns the accepted names of an enum's values: the documented ones, then the names in the protos if they differ.
+pub(super) fn value_names(of: &str, names: &[impl AsRef<str>]) -> (Vec<String>, Vec<String>) {
     let names: Vec<String> = names.iter().map(|name| name.as_ref().to_owned()).collect();
     if of == INTERVAL {
         (Interval::CANDLES.map(|interval| interval.name().to_owned()).to_vec(), names)
@@ -269,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_the_request_of_the_same_fields() {
+    fn query_is_read_as_request_with_the_same_fields() {
         let request: v1::GetChangeRequest =
             read("pair=KGS/USD&leg_sources=nbkr,cbu&end_time=2025-12-08&window=24h&decimal_places=0&known_time=")
                 .unwrap();
@@ -301,30 +314,30 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_read_is_named() {
+    fn invalid_parameter_is_named_in_error() {
         fn check<T: DeserializeOwned + std::fmt::Debug>(query: &str, expect: &str) {
             let error = read::<T>(query).expect_err(query);
             assert!(error.contains(expect), "{query}: {error}");
         }
         check::<v1::GetRateRequest>(
             "pair=KGS/USD&sources=nbkr",
-            "sources: is no parameter here; there are pair, source, leg_",
+            "sources: unknown parameter; this call takes pair, source, leg_",
         );
         check::<v1::GetLatestRatesRequest>("x=1", "since_sequence, format");
-        check::<v1::GetRateRequest>("pair=KGS/USD&pair=KZT/USD", "pair: is given more than once");
-        check::<v1::GetRateRequest>("p%61ir=a&pair=b", "pair: is given more than once");
+        check::<v1::GetRateRequest>("pair=KGS/USD&pair=KZT/USD", "pair: the parameter is given more than once");
+        check::<v1::GetRateRequest>("p%61ir=a&pair=b", "pair: the parameter is given more than once");
         check::<v1::GetRateRequest>("time=2025-12-08T06:00:00+06:00", "a + is written %2B");
         check::<v1::GetRateRequest>("time=yesterday", "time: time 'yesterday' is not RFC 3339");
         check::<v1::GetRateRequest>("max_age=1mo", "max_age: duration '1mo' has no fixed length");
         check::<v1::GetRateRequest>("max_age=soon", "max_age: 'soon' is not a valid duration");
-        check::<v1::GetChangeRequest>("window=0d", "window: duration '0d' must count from 1");
-        check::<v1::ListCandlesRequest>("interval=2h", "interval: '2h' is none of 1m, 5m, 15m, 1h, 4h, 1d, 1w, 1mo");
-        check::<v1::ListChangesRequest>("period=3d", "period: '3d' is none of DAY_ON_DAY, WEEK_ON_WEEK");
-        check::<v1::ListCandlesRequest>("interval=unspecified", "is none of 1m");
+        check::<v1::GetChangeRequest>("window=0d", "window: duration '0d' has an invalid count");
+        check::<v1::ListCandlesRequest>("interval=2h", "interval: '2h' is not one of 1m, 5m, 15m, 1h, 4h, 1d, 1w, 1mo");
+        check::<v1::ListChangesRequest>("period=3d", "period: '3d' is not one of DAY_ON_DAY, WEEK_ON_WEEK");
+        check::<v1::ListCandlesRequest>("interval=unspecified", "is not one of 1m");
         check::<v1::ListCandlesRequest>("fill_empty=1", "neither true nor false");
-        check::<v1::ListCandlesRequest>("page_size=ten", "page_size: 'ten' is no number");
-        check::<v1::ListCandlesRequest>("page_size=4294967296", "page_size: '4294967296' is no number");
-        check::<v1::GetLatestRatesRequest>("since_sequence=-1", "since_sequence: '-1' is no number");
+        check::<v1::ListCandlesRequest>("page_size=ten", "page_size: 'ten' is not a valid number");
+        check::<v1::ListCandlesRequest>("page_size=4294967296", "page_size: '4294967296' is not a valid number");
+        check::<v1::GetLatestRatesRequest>("since_sequence=-1", "since_sequence: '-1' is not a valid number");
         check::<v1::GetRateRequest>("pair=%FF", "is not UTF-8");
         check::<v1::GetRateRequest>("%C3%28=a", "is not UTF-8");
         let many: Vec<String> = (0..=PARAMETERS_MAX).map(|at| format!("a{at}=1")).collect();
@@ -332,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_is_absent() {
+    fn empty_parameter_is_absent() {
         for query in ["", "&", "&&pairs=&", "pairs", "since_sequence="] {
             assert_eq!(read(query), Ok(v1::GetLatestRatesRequest::default()), "{query}");
         }

@@ -1,7 +1,7 @@
-//! Errors as RFC 9457 has them: a status, and an object that says what, where and what to do.
+//! Problem details (RFC 9457): an HTTP status, and a JSON object with the field, the value and the remedy.
 //!
-//! **Invariant**: one exhaustive match gives every code its status; nothing else in `http` decides one for a
-//! [`ServiceError`].
+//! **Invariant**: one exhaustive match maps every error code to its HTTP status. No other code in `http` chooses the
+//! status of a [`ServiceError`].
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -14,26 +14,26 @@ use axum::http::{HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Serialize;
 
-/// What goes wrong, as a program reads it.
+/// The JSON object of an error response.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Problem {
     title: &'static str,
     status: u16,
-    /// For people: field, value and remedy.
+    /// The error for people: field, value and remedy.
     detail: String,
-    /// The code that gRPC would give.
+    /// The name of the gRPC status code for the same error.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
-    /// Which parameter is wrong.
+    /// The parameter that is invalid.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<Box<str>>,
-    /// Why there is nothing: `NO_QUOTE_YET`, `STALE`, `UNKNOWN_SERIES`.
+    /// The reason why there is no rate: `NO_QUOTE_YET`, `STALE`, `UNKNOWN_SERIES`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
-    /// The detail once more, where clients of another service look for it.
+    /// A copy of `detail` for clients of Frankfurter, which read the error from this member.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<Box<str>>,
-    /// After how many seconds to try again, at least one.
+    /// The seconds to wait before a retry, at least 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u32>,
 }
@@ -52,30 +52,30 @@ impl Problem {
         }
     }
 
-    /// With the detail also as `message`.
+    /// Copies the detail to `message`.
     pub(super) fn with_message(self) -> Self {
         Self { message: Some(self.detail.as_str().into()), ..self }
     }
 
-    /// With the advice to come back.
+    /// Sets the time to wait before a retry, rounded up to whole seconds.
     pub(super) fn retry(self, after: Duration) -> Self {
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         Self { retry_after: Some(u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)), ..self }
     }
 }
 
-/// What must not happen, and is not the caller's doing.
-pub(super) fn broken(problem: &impl Display) -> ServiceError {
-    ServiceError::BrokenOff(problem.to_string())
+/// Returns the error for a failure inside the server that no request should cause.
+pub(super) fn internal_error(problem: &impl Display) -> ServiceError {
+    ServiceError::TaskFailed(problem.to_string())
 }
 
-/// The status of a code, and the code as text.
+/// Returns the HTTP status of an error code, and the code's name.
 pub(super) const fn status_of(code: ErrorCode) -> (StatusCode, &'static str) {
     match code {
         ErrorCode::InvalidArgument => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
         ErrorCode::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND"),
         ErrorCode::FailedPrecondition => (StatusCode::CONFLICT, "FAILED_PRECONDITION"),
-        // Of all callers together, so that it is not this one who asks too much.
+        // Not 429: the limits apply to all clients together, not to this client.
         ErrorCode::ResourceExhausted => (StatusCode::SERVICE_UNAVAILABLE, "RESOURCE_EXHAUSTED"),
         ErrorCode::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
         ErrorCode::Aborted => (StatusCode::CONFLICT, "ABORTED"),
@@ -88,7 +88,7 @@ pub(super) const fn status_of(code: ErrorCode) -> (StatusCode, &'static str) {
 
 impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
-        let (code, detail) = error.answered();
+        let (code, detail) = error.log_and_describe();
         let (status, name) = status_of(code);
         let mut problem = Self { code: Some(name), ..Self::new(status, error.to_string()) };
         match detail {
@@ -124,7 +124,7 @@ mod tests {
     use crate::store::StoreError;
 
     #[test]
-    fn every_code_has_its_status() {
+    fn code_maps_to_http_status() {
         let check = |code: ErrorCode, expect: u16| assert_eq!(status_of(code).0.as_u16(), expect, "{code:?}");
         check(ErrorCode::InvalidArgument, 400);
         check(ErrorCode::NotFound, 404);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_keeps_its_detail() {
+    fn problem_has_field_reason_or_retry_time_of_error() {
         let check = |error: ServiceError, expect: &str| {
             assert_eq!(serde_json::to_string(&Problem::from(error)).unwrap(), expect);
         };
@@ -152,8 +152,8 @@ mod tests {
             r#"{"title":"Service Unavailable","status":503,"detail":"the ingest queue is full; try again in a moment","code":"RESOURCE_EXHAUSTED","retry_after":1}"#,
         );
         let known_time = crate::domain::Timestamp::from_micros(0);
-        let nothing = Problem::from(ServiceError::from(QueryError::NothingKnownYet { known_time }));
-        assert_eq!((nothing.status, nothing.reason), (404, Some("NO_QUOTE_YET")));
+        let no_quote = Problem::from(ServiceError::from(QueryError::NothingKnownYet { known_time }));
+        assert_eq!((no_quote.status, no_quote.reason), (404, Some("NO_QUOTE_YET")));
         let lost = StoreError::Io { action: "read".to_owned(), problem: "gone".to_owned(), disk_full: false };
         assert_eq!(Problem::from(ServiceError::from(lost)).status, 503);
         let damaged = StoreError::Damaged { path: "db".to_owned(), problem: "no index".to_owned() };

@@ -1,7 +1,7 @@
-//! The calls there are over HTTP, and what their messages hold, read from the descriptors of the protos.
+//! The calls that HTTP serves, and the schemas of their messages from the descriptors of the protos.
 //!
-//! **Invariant**: names of parameters and of what is answered, and what is said of them, come from the protos alone, so
-//! that they cannot drift from the calls of gRPC.
+//! **Invariant**: names and descriptions of parameters and response fields come only from the protos, so that they
+//! cannot differ from gRPC.
 
 use std::collections::HashMap;
 
@@ -10,13 +10,13 @@ use crate::proto::DESCRIPTORS;
 
 const RATE_SERVICE: &str = "RateService";
 const INGEST_SERVICE: &str = "IngestService";
-/// Fields of answers that tell how much time has passed: an answer that is compared by its tag must not hold them, so
-/// that JSON leaves them out. `build.rs` names the same.
-const NEVER_TOLD: [&str; 2] = ["age", "server_time"];
-/// A field that answers to some calls leave out; see [`Call::tells_time`].
+/// Response fields that JSON omits because they change with time: responses are compared by their tags. `build.rs` has
+/// the same list.
+const OMITTED_FIELDS: [&str; 2] = ["age", "server_time"];
+/// A field that some responses omit; see [`Call::includes_time`].
 pub(super) const TIME: &str = "time";
 
-/// A call that can be made over HTTP: those of `RateService`, and one of `IngestService`.
+/// A call that HTTP serves: the unary calls of `RateService`, and one call of `IngestService`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) enum Call {
     Latest,
@@ -34,17 +34,17 @@ pub(super) enum Call {
     Quarantine,
 }
 
-/// What CSV makes of an answer.
+/// How CSV lays out a response in rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Rows {
-    /// The field that holds a row each; none where the answer is the one row.
+    /// The list field with one element a row; none if the response itself is the only row.
     pub(super) list: Option<&'static str>,
-    /// Fields of the request that head each row, since rows leave out what was asked for.
-    pub(super) asked: &'static [&'static str],
-    /// Fields of the whole answer that go into each row.
+    /// Request fields that every row repeats, because the rows do not contain them.
+    pub(super) repeated: &'static [&'static str],
+    /// Response fields outside the list that every row repeats.
     pub(super) shared: &'static [&'static str],
-    /// A field that holds one row more, before the others and marked by its name.
-    pub(super) before: Option<&'static str>,
+    /// The field with the baseline, a row before the others. A column of the same name marks it.
+    pub(super) baseline: Option<&'static str>,
 }
 
 impl Call {
@@ -64,7 +64,7 @@ impl Call {
         Self::Quarantine,
     ];
 
-    /// Below `/v1/`.
+    /// Returns the name of the call in its path, after `/v1/`.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Latest => "latest",
@@ -83,7 +83,7 @@ impl Call {
         }
     }
 
-    /// Of gRPC.
+    /// Returns the name of the gRPC method.
     pub(super) const fn rpc(self) -> &'static str {
         match self {
             Self::Latest => "GetLatestRates",
@@ -102,7 +102,7 @@ impl Call {
         }
     }
 
-    /// Whose call it is.
+    /// Returns the name of the gRPC service.
     const fn service(self) -> &'static str {
         match self {
             Self::Quarantine => INGEST_SERVICE,
@@ -121,7 +121,7 @@ impl Call {
         }
     }
 
-    /// Parameters without which there is no question.
+    /// Returns the required parameters.
     pub(super) const fn required(self) -> &'static [&'static str] {
         match self {
             Self::Latest | Self::Series | Self::Gaps | Self::Sources | Self::Quarantine => &[],
@@ -133,17 +133,18 @@ impl Call {
         }
     }
 
+    /// Returns the layout of the response as CSV.
     pub(super) fn rows(self) -> Rows {
-        let rows = |list| Rows { list: Some(list), asked: &[], shared: &[], before: None };
-        let one = |asked| Rows { list: None, asked, shared: &[], before: None };
+        let rows = |list| Rows { list: Some(list), repeated: &[], shared: &[], baseline: None };
+        let one = |repeated| Rows { list: None, repeated, shared: &[], baseline: None };
         match self {
             Self::Latest => rows("rates"),
             Self::Rate | Self::Change => one(&["pair"]),
             Self::Convert => one(&["pair", "amount"]),
-            Self::History => Rows { before: Some("baseline"), ..rows("runs") },
-            Self::Changes => Rows { asked: &["pair"], ..rows("changes") },
-            Self::Compare => Rows { asked: &["pair", "sources"], ..rows("days") },
-            Self::Candles => Rows { asked: &["pair"], shared: &["derivation"], ..rows("candles") },
+            Self::History => Rows { baseline: Some("baseline"), ..rows("runs") },
+            Self::Changes => Rows { repeated: &["pair"], ..rows("changes") },
+            Self::Compare => Rows { repeated: &["pair", "sources"], ..rows("days") },
+            Self::Candles => Rows { repeated: &["pair"], shared: &["derivation"], ..rows("candles") },
             Self::Series => rows("series"),
             Self::Revisions => rows("revisions"),
             Self::Sources => rows("sources"),
@@ -152,11 +153,11 @@ impl Call {
         }
     }
 
-    /// Whether the answer says what moment it is for. The moment of a rate is otherwise that of the newest commit, which
-    /// moves without a change of the rate.
-    pub(super) const fn tells_time(self, time_asked: bool) -> bool {
+    /// Returns true if the response includes the time that it is for. A rate without a requested time is read at the
+    /// time of the newest commit, which changes even if the rate does not. Such a response omits the time.
+    pub(super) const fn includes_time(self, time_requested: bool) -> bool {
         match self {
-            Self::Rate | Self::Convert => time_asked,
+            Self::Rate | Self::Convert => time_requested,
             Self::Latest
             | Self::History
             | Self::Change
@@ -172,20 +173,23 @@ impl Call {
     }
 }
 
-/// All calls.
+/// The message schemas of all calls.
 #[derive(Debug)]
 pub(super) struct Schema(HashMap<Call, CallSchema>);
 
 impl Schema {
-    /// Of this program.
+    /// Reads the schemas from the descriptors built into this program.
+    ///
+    /// # Errors
+    /// Returns [`SchemaError`] if a call or a type is missing, or if the type of a field is not supported over HTTP.
     pub(super) fn new() -> Result<Self, SchemaError> {
         let files = decode(DESCRIPTORS)?;
-        let descriptors = Descriptors::new(&files, &NEVER_TOLD);
+        let descriptors = Descriptors::new(&files, &OMITTED_FIELDS);
         let calls = Call::ALL.into_iter().map(|call| Ok((call, descriptors.call(call.service(), call.rpc())?)));
         Ok(Self(calls.collect::<Result<_, SchemaError>>()?))
     }
 
-    /// Of `call`.
+    /// Returns the schemas of `call`.
     pub(super) fn call(&self, call: Call) -> Option<&CallSchema> {
         self.0.get(&call)
     }
@@ -208,17 +212,17 @@ mod tests {
     use crate::proto::v1;
 
     #[test]
-    fn every_call_and_field_says_what_it_is() {
+    fn every_call_has_a_comment_and_its_fields_exist() {
         let schema = Schema::new().unwrap();
         for call in Call::ALL {
             let of_call = schema.call(call).unwrap();
             assert!(!of_call.comment.is_empty(), "{call:?}");
-            for name in call.required().iter().chain(call.rows().asked) {
-                assert!(of_call.request.field(name).is_some(), "{call:?} asks for no {name}");
+            for name in call.required().iter().chain(call.rows().repeated) {
+                assert!(of_call.request.field(name).is_some(), "the request of {call:?} has no field {name}");
             }
             let rows = call.rows();
-            for name in rows.list.iter().chain(rows.shared).chain(&rows.before) {
-                assert!(of_call.response.field(name).is_some(), "{call:?} answers no {name}");
+            for name in rows.list.iter().chain(rows.shared).chain(&rows.baseline) {
+                assert!(of_call.response.field(name).is_some(), "the response of {call:?} has no field {name}");
             }
         }
         let series = schema.call(Call::Series).unwrap().response.field("series").unwrap().kind.message().unwrap();
@@ -228,7 +232,7 @@ mod tests {
         assert_eq!(state.values, ["STALE", "PEGGED", "MOVING", "FLAT"]);
     }
 
-    /// The bytes of a message that has every field: numbers are 60, texts "60", and enums have their first value.
+    /// Encodes a message with every field set: numbers are 60, strings are "60", and enums have their first value.
     fn filled(files: &FileDescriptorSet, name: &str) -> Vec<u8> {
         let mut found = Vec::new();
         let (package, own_name) = name.trim_start_matches('.').rsplit_once('.').unwrap();
@@ -249,7 +253,7 @@ mod tests {
         found
     }
 
-    /// The JSON of a field in such a message, or in one that has none.
+    /// Returns the JSON of a field of that message, or of an empty message.
     fn value(field: &FieldSchema, is_filled: bool) -> String {
         let value = match &field.kind {
             _ if !is_filled && field.is_list => return "[]".to_owned(),
@@ -260,27 +264,27 @@ mod tests {
             Kind::Text => if is_filled { "\"60\"" } else { "\"\"" }.to_owned(),
             Kind::Int32 | Kind::Int64 | Kind::Unsigned => if is_filled { "60" } else { "0" }.to_owned(),
             Kind::Time => "\"1970-01-01T00:01:00Z\"".to_owned(),
-            Kind::Length => "\"60s\"".to_owned(),
+            Kind::Duration => "\"60s\"".to_owned(),
             Kind::Message(of) => json(of, is_filled),
         };
         if field.is_list { format!("[{value}]") } else { value }
     }
 
     fn json(of: &MessageSchema, is_filled: bool) -> String {
-        let told = of.fields.iter().filter(|field| is_filled || of.name != "GetRateResponse" || field.name != TIME);
-        let fields = told.map(|field| format!("\"{}\":{}", field.name, value(field, is_filled)));
+        let included = of.fields.iter().filter(|field| is_filled || of.name != "GetRateResponse" || field.name != TIME);
+        let fields = included.map(|field| format!("\"{}\":{}", field.name, value(field, is_filled)));
         format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
     }
 
-    /// The parameter that is the value of a field in such a message.
+    /// Returns the query parameter with the value of a field of that message.
     fn parameter(field: &FieldSchema) -> String {
         let text = match &field.kind {
             Kind::Bool => "true",
             Kind::Text | Kind::Int32 | Kind::Int64 | Kind::Unsigned => "60",
             Kind::Time => "1970-01-01T00:01:00Z",
-            Kind::Length => "1m",
+            Kind::Duration => "1m",
             Kind::Enum(of) => &of.values[0],
-            // Of a window.
+            // The only message in requests is a window.
             Kind::Message(_) => "60m",
         };
         format!("{}={text}", field.name)
@@ -297,11 +301,11 @@ mod tests {
         let full = |of: &MessageSchema| filled(&files, &format!("silkrate.v1.{}", of.name));
 
         let query = request.fields.iter().map(parameter).collect::<Vec<_>>().join("&");
-        let asked: Q = Parameters::parse(Some(&query)).unwrap().read(&[]).unwrap();
-        assert_eq!(asked, Q::decode(full(request).as_slice()).unwrap(), "{call:?}: {query}");
+        let parsed: Q = Parameters::parse(Some(&query)).unwrap().read(&[]).unwrap();
+        assert_eq!(parsed, Q::decode(full(request).as_slice()).unwrap(), "{call:?}: {query}");
         let unknown = Parameters::parse(Some("x=1")).unwrap().read::<Q>(&["format"]).unwrap_err().to_string();
         let known = request.fields.iter().map(|field| field.name.as_str()).chain(["format"]);
-        assert_eq!(unknown, format!("x: is no parameter here; there are {}", known.collect::<Vec<_>>().join(", ")));
+        assert_eq!(unknown, format!("x: unknown parameter; this call takes {}", known.collect::<Vec<_>>().join(", ")));
 
         let answer = A::decode(full(response).as_slice()).unwrap();
         assert_eq!(serde_json::to_string(&answer).unwrap(), json(response, true), "{call:?}");
@@ -309,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_and_answers_have_the_fields_of_the_protos() {
+    fn requests_and_responses_have_the_fields_of_the_protos() {
         for call in Call::ALL {
             match call {
                 Call::Latest => check::<v1::GetLatestRatesRequest, v1::GetLatestRatesResponse>(call),

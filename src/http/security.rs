@@ -1,7 +1,7 @@
-//! What holds for every request and answer, whatever the route.
+//! Security middleware: request checks, the response timeout, CORS and security headers for every route.
 //!
-//! **Invariant**: a request that is too long, has a body or is meant for a proxy goes no further than this; every answer
-//! has the headers that keep a browser from making more of it than it is.
+//! **Invariant**: a request that is too long, has a body or is meant for a proxy never reaches a route. Every response
+//! has the headers that keep a browser from guessing its type, running it or framing it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,36 +20,37 @@ use tokio::time::timeout;
 
 use super::problem::Problem;
 
-/// Bytes of a path with its query.
+/// Maximum length of a path with its query.
 const URI_BYTES_MAX: usize = 4_096;
-/// From the end of a request's head to the beginning of its answer.
+/// Maximum time from the end of a request's head to the start of its response.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// For answers that are no page: nothing in them is ever to be run, shown or framed.
+/// The policy of responses that are not pages: a browser may load, run and frame nothing.
 const NOTHING_ALLOWED: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
-/// When to come back if all connections are taken.
+/// The `Retry-After` of a request that is refused because all connection slots are in use.
 const RETRY_CONNECTION: Duration = Duration::from_secs(1);
-/// What a connection of the reserve may ask.
+/// The paths that are answered on a connection in an overflow slot.
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
-/// Marks requests of connections beyond the limit: whether the process lives is told to them, and to come back.
+/// Marks the requests of connections beyond the limit. Only health checks are answered; other requests get a 503 with
+/// `Retry-After`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OverflowSlot;
 
-/// Pages of which origins may read what is answered here.
+/// The origins whose pages may read responses (CORS).
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
-    /// As browsers write them, `https://example.org`; `*` is all of them.
+    /// Origins in the form that browsers send, such as `https://example.org`; `*` allows all origins.
     allowed: Arc<[String]>,
 }
 
 impl Origins {
-    /// Those, and no others.
+    /// Allows exactly these origins.
     pub fn new(allowed: impl IntoIterator<Item = String>) -> Self {
         Self { allowed: allowed.into_iter().collect() }
     }
 
-    /// What to answer a page of `origin`; none if it may not read.
+    /// Returns the value of `Access-Control-Allow-Origin` for a page of `origin`; none if the page may not read.
     fn allow(&self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
         if self.allowed.iter().any(|allowed| allowed == "*") {
             return Some(HeaderValue::from_static("*"));
@@ -59,14 +60,14 @@ impl Origins {
     }
 }
 
-/// Lets through what may pass, and dresses the answer.
+/// Refuses invalid requests, answers preflight requests, limits the response time, and adds headers to every response.
 pub(super) async fn secure(State(origins): State<Origins>, request: Request, next: Next) -> Response<Body> {
     let allowed = origins.allow(request.headers().get(ORIGIN));
     let mut response = match refusal(&request) {
         Some(problem) => refused(problem),
         None if allowed.is_some() && is_preflight(&request) => preflight(),
         None => timeout(ANSWER_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
-            let problem = format!("no answer within {} s; ask for less at a time", ANSWER_TIMEOUT.as_secs());
+            let problem = format!("no response within {} s; request less data at a time", ANSWER_TIMEOUT.as_secs());
             Problem::new(StatusCode::GATEWAY_TIMEOUT, problem).into_response()
         }),
     };
@@ -85,29 +86,29 @@ pub(super) async fn secure(State(origins): State<Origins>, request: Request, nex
     response
 }
 
-/// Why a request goes no further.
+/// Returns the reason to refuse a request before it reaches a route.
 fn refusal(request: &Request) -> Option<Problem> {
     let uri = request.uri();
     if uri.scheme().is_some() || uri.authority().is_some() {
-        let problem = "this server is no proxy; ask for a path such as /v1/latest";
+        let problem = "this server is not a proxy; request a path such as /v1/latest";
         return Some(Problem::new(StatusCode::BAD_REQUEST, problem));
     }
     if request.extensions().get::<OverflowSlot>().is_some() && !HEALTH.contains(&uri.path()) {
-        let problem = "all connections are taken; try again in a moment";
+        let problem = "all connection slots are in use; try again in a moment";
         return Some(Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem).retry(RETRY_CONNECTION));
     }
-    // Any one will do: what is answered is the same to all, and no secret.
+    // Any host name is accepted: the responses are public and do not depend on the host.
     let hosts = request.headers().get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
-        let problem = format!("HTTP/1.1 asks with one Host header, not {hosts}");
+        let problem = format!("the request has {hosts} Host headers; send exactly one");
         return Some(Problem::new(StatusCode::BAD_REQUEST, problem));
     }
     if uri.path_and_query().is_some_and(|path| path.as_str().len() > URI_BYTES_MAX) {
-        let problem = format!("path and query have more than {URI_BYTES_MAX} bytes; ask for less at a time");
+        let problem = format!("path and query have more than {URI_BYTES_MAX} bytes; shorten them");
         return Some(Problem::new(StatusCode::URI_TOO_LONG, problem));
     }
     if has_body(request.headers()) {
-        let problem = "no request has a body here; questions are asked in the query";
+        let problem = "the request has a body; send it without one and use query parameters";
         return Some(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, problem));
     }
     None
@@ -118,7 +119,7 @@ fn has_body(headers: &HeaderMap) -> bool {
     length || headers.contains_key(TRANSFER_ENCODING)
 }
 
-/// What comes after the head is not read, so that the connection cannot be used again.
+/// Returns the response of a refused request. It closes the connection, because the request's body is not read.
 fn refused(problem: Problem) -> Response<Body> {
     let mut response = problem.into_response();
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_allowed_as_it_is_written() {
+    fn origin_is_allowed_by_exact_match_or_wildcard() {
         let check = |allowed: &[&str], origin: Option<&'static str>, expect: Option<&str>| {
             let origins = Origins::new(allowed.iter().map(|origin| (*origin).to_owned()));
             let found = origins.allow(origin.map(HeaderValue::from_static).as_ref());

@@ -1,18 +1,21 @@
-//! Applying one batch to a commit in the making.
+//! Application of one batch to a write transaction. A batch that is only validated is rolled back to a savepoint.
 //!
-//! **Invariant**: every tick of the batch is counted once, and a refused one disturbs no other.
+//! **Invariant**: every tick of the batch is counted exactly once, and a refused tick does not affect other ticks.
 
-use super::{Batch, BatchTick, ConflictPolicy, Held, Refusal, RefusalReason, SeriesTicks, Summary};
+use super::{Batch, BatchTick, ConflictPolicy, HeldBatchTick, Refusal, RefusalReason, SeriesTicks, Summary};
 use crate::domain::{PublishedValue, SeriesKey, Timestamp};
 use crate::store::{Admitted, Quarantine, QuarantineLimit, StoreError, UpsertError, Upserted, WriteTransaction};
 
-/// What became of a batch.
+/// Results of a batch.
 pub(super) struct Applied {
     pub(super) summary: Summary,
+    /// Refused ticks, sorted by index.
     pub(super) refusals: Vec<Refusal>,
-    pub(super) held: Vec<Held>,
+    /// Held ticks, sorted by index.
+    pub(super) held: Vec<HeldBatchTick>,
 }
 
+/// Applies a batch to `transaction`.
 pub(super) fn apply(transaction: &mut WriteTransaction<'_>, batch: Batch) -> Applied {
     let savepoint = batch.validate_only.then(|| transaction.savepoint(batch.groups.iter().map(|group| &group.series)));
     let revise = batch.conflict_policy == ConflictPolicy::Revise;
@@ -32,28 +35,28 @@ pub(super) fn apply(transaction: &mut WriteTransaction<'_>, batch: Batch) -> App
 
 impl Applied {
     fn apply_group(&mut self, transaction: &mut WriteTransaction<'_>, mut group: SeriesTicks, revise: bool) {
-        // In order of time, so that late blocks are opened one after the other; stable, so that of
-        // equal ticks the first counts as new and the others as known.
+        // The order of time keeps late ticks of one block together. The sort is stable, so that of equal ticks the
+        // first counts as new and the others as known.
         if !group.ticks.is_sorted_by_key(|tick| tick.observed_time) {
             group.ticks.sort_by_key(|tick| tick.observed_time);
         }
-        // Begun at the first tick that may go in: a series of nothing but refused ones never is.
-        let mut begun = None;
+        // The series is created at the first tick that is not refused, so that refused ticks alone create no series.
+        let mut series_id = None;
         for same_instant in group.ticks.chunk_by(|a, b| a.observed_time == b.observed_time) {
             if same_instant.iter().any(|tick| tick.value != same_instant[0].value) {
                 self.refusals.extend(same_instant.iter().map(|tick| ambiguous(&group.series, tick)));
                 continue;
             }
             for tick in same_instant {
-                let taken_in = begun.map_or_else(|| transaction.series(&group.series), Ok).and_then(|series| {
-                    begun = Some(series);
-                    transaction.admit(series, tick.observed_time, tick.value, revise, group.quarantine_factor)
+                let admitted = series_id.map_or_else(|| transaction.series(&group.series), Ok).and_then(|series| {
+                    series_id = Some(series);
+                    transaction.admit(series, tick.observed_time, tick.value, revise, group.quarantine_threshold)
                 });
-                match taken_in {
+                match admitted {
                     Ok(Admitted::Stored(upserted)) => self.count(upserted),
                     Ok(Admitted::Held { id, is_discarded, rate_in_force, .. }) => {
                         self.summary.quarantined_count += 1;
-                        self.held.push(Held { index: tick.index, id: Some(id), is_discarded, rate_in_force });
+                        self.held.push(HeldBatchTick { index: tick.index, id: Some(id), is_discarded, rate_in_force });
                     }
                     Err(error) => self.refuse(&group.series, tick, &error),
                 }
@@ -85,34 +88,36 @@ impl Applied {
     }
 
     fn refuse(&mut self, series: &SeriesKey, tick: &BatchTick, error: &UpsertError) {
-        let Explained { reason, message, stored } = explain_upsert(series, tick.observed_time, tick.value, error);
+        let UpsertRefusal { reason, message, stored } = explain_upsert(series, tick.observed_time, tick.value, error);
         self.refusals.push(Refusal { index: tick.index, reason, message, stored });
     }
 }
 
-/// Why a tick was not taken.
-pub(super) struct Explained {
+/// Why the store refused a tick.
+pub(super) struct UpsertRefusal {
     pub(super) reason: RefusalReason,
-    /// Names the field, the value and the remedy.
+    /// Message that names the field, the value and the remedy.
     pub(super) message: String,
+    /// The stored value, for a conflict.
     pub(super) stored: Option<PublishedValue>,
 }
 
+/// Converts an error of the store to a refusal.
 pub(super) fn explain_upsert(
     series: &SeriesKey,
     time: Timestamp,
     value: PublishedValue,
     error: &UpsertError,
-) -> Explained {
+) -> UpsertRefusal {
     let (reason, message) = match error {
         UpsertError::Conflict(stored) => (
             RefusalReason::Conflict,
-            format!("{}; give another observed_time, or ask to revise", known_as(series, time, stored, value)),
+            format!("{}; give another observed_time, or ask to revise", conflict_text(series, time, stored, value)),
         ),
         UpsertError::Damaged(error) => {
             let remedy = match **error {
                 StoreError::Io { disk_full: true, .. } => "make room on the disk, restart the server and send it again",
-                StoreError::Io { .. } => "restart the server once its cause is gone, and send it again",
+                StoreError::Io { .. } => "remove the cause, restart the server and send it again",
                 StoreError::InUse { .. }
                 | StoreError::NewerFormat { .. }
                 | StoreError::UnfinishedImport { .. }
@@ -130,14 +135,14 @@ pub(super) fn explain_upsert(
         ),
         UpsertError::TooManySeries => (
             RefusalReason::TooManySeries,
-            format!("{series} would be one series more than this store takes; raise --series-max, or check the source"),
+            format!("{series} would exceed the series limit of this store; raise --series-max, or check the source"),
         ),
         UpsertError::QuarantineFull(limit) => (
             RefusalReason::QuarantineFull,
             format!(
                 "{series} at {time}: {} is too far from the rate in force to be stored, and {}",
                 value.rate,
-                full(*limit)
+                quarantine_full_text(*limit)
             ),
         ),
     };
@@ -148,22 +153,27 @@ pub(super) fn explain_upsert(
         | UpsertError::TooManySeries
         | UpsertError::QuarantineFull(_) => None,
     };
-    Explained { reason, message, stored }
+    UpsertRefusal { reason, message, stored }
 }
 
-/// What is in the way of a value at an instant.
-pub(super) fn known_as(series: &SeriesKey, time: Timestamp, stored: &PublishedValue, value: PublishedValue) -> String {
-    let (stored_change, change) = (shown_change(stored), shown_change(&value));
-    format!("{series} at {time} is known as {}{stored_change}, not {}{change}", stored.rate, value.rate)
+/// Describes a conflict between the stored value of an instant and a new one.
+pub(super) fn conflict_text(
+    series: &SeriesKey,
+    time: Timestamp,
+    stored: &PublishedValue,
+    value: PublishedValue,
+) -> String {
+    let (stored_change, change) = (change_text(stored), change_text(&value));
+    format!("{series} at {time} is stored as {}{stored_change}, not {}{change}", stored.rate, value.rate)
 }
 
-/// Why no more late ticks go into one commit.
+/// Returns why a commit accepts no more late ticks.
 pub(super) fn too_scattered() -> String {
-    format!("this request touches more than {} old blocks at once", WriteTransaction::OPENED_BLOCKS_MAX)
+    format!("this request touches more than {} old blocks at once", WriteTransaction::MUTABLE_SEGMENTS_MAX)
 }
 
-/// Why a tick cannot be held, and what to do.
-fn full(limit: QuarantineLimit) -> String {
+/// Returns which limit of the quarantine is reached, with the remedy.
+fn quarantine_full_text(limit: QuarantineLimit) -> String {
     let (count, of, remedy) = match limit {
         QuarantineLimit::Series => {
             (Quarantine::SERIES_HELD_MAX, "of this series are held", "release or discard some and send it again")
@@ -173,7 +183,7 @@ fn full(limit: QuarantineLimit) -> String {
             (Quarantine::LISTED_MAX, "were held so far", "correct the source, or raise --quarantine-factor for it")
         }
     };
-    format!("{count} ticks {of}, which is the most; {remedy}")
+    format!("{count} ticks {of}, which is the limit; {remedy}")
 }
 
 fn ambiguous(series: &SeriesKey, tick: &BatchTick) -> Refusal {
@@ -181,13 +191,13 @@ fn ambiguous(series: &SeriesKey, tick: &BatchTick) -> Refusal {
         index: tick.index,
         reason: RefusalReason::Ambiguous,
         message: format!(
-            "{series} at {} has different values in this batch; send the one that holds",
+            "{series} at {} has different values in this batch; send only the correct one",
             tick.observed_time
         ),
         stored: None,
     }
 }
 
-fn shown_change(value: &PublishedValue) -> String {
+fn change_text(value: &PublishedValue) -> String {
     value.reported_change.map_or_else(String::new, |change| format!(" ({change} %)"))
 }

@@ -1,7 +1,7 @@
-//! A bank's table as a batch for the writer.
+//! Conversion of a bank's table to a batch.
 //!
-//! **Invariant**: indices count the quotes of the table first and its refused entries after them, so that what became
-//! of all of them adds up.
+//! **Invariant**: indices number the quotes of the table first and its refused entries after them, so that the counts
+//! of a report add up to both together.
 
 use super::batch::{BatchBuilder, TickRules};
 use super::{Batch, ConflictPolicy, RefusalReason};
@@ -9,8 +9,9 @@ use crate::domain::{CurrencyError, Source, Timestamp};
 use crate::feed::{BankQuoteError, BankTable};
 
 impl Batch {
-    /// The quotes of `table` as ticks of `source`, judged at `now`, and its refused entries as refusals. A table fetched
-    /// again is known ticks; one that the bank corrected conflicts, unless `conflict_policy` says to revise.
+    /// Converts the quotes of `table` to ticks of `source`, validates them at the time `now`, and converts refused
+    /// entries to refusals. A table that is fetched again gives known ticks. A table that the bank has corrected gives
+    /// conflicts, unless `conflict_policy` is to revise.
     pub fn of_table(
         table: &BankTable,
         source: &Source,
@@ -39,7 +40,7 @@ fn reason(error: &BankQuoteError) -> RefusalReason {
         BankQuoteError::Missing(_)
         | BankQuoteError::NotText(_)
         | BankQuoteError::Nominal(_)
-        | BankQuoteError::Mark { .. }
+        | BankQuoteError::DecimalMark { .. }
         | BankQuoteError::Rate(_) => RefusalReason::InvalidRate,
         BankQuoteError::BadDate(_) | BankQuoteError::OtherDate { .. } => RefusalReason::InvalidTime,
         BankQuoteError::Ambiguous { .. } => RefusalReason::Ambiguous,
@@ -52,7 +53,7 @@ mod tests {
     use crate::feed::{BankFeed, BankRequest, BankRules};
 
     #[test]
-    fn quotes_come_first_and_refused_entries_after_them() {
+    fn indices_number_quotes_first_and_refused_entries_after_them() {
         let entry = |code: &str, nominal: &str, value: &str| {
             format!("<Valute><CharCode>{code}</CharCode><Nominal>{nominal}</Nominal><Value>{value}</Value></Valute>")
         };
@@ -79,11 +80,11 @@ mod tests {
             (ticks.collect::<Vec<_>>(), refusals.collect::<Vec<_>>())
         };
         let refused = [(1, "InvalidRate".to_owned()), (2, "InvalidPair".to_owned())];
-        // The afternoon before, when the day that the rates are for lies ahead.
+        // On the afternoon before, the day of the rates is in the future.
         let (ticks, refusals) = batch("2026-05-17T10:00:00Z");
         assert_eq!(ticks, [(0, "USD/TJS from nbt 9.3450".to_owned())]);
         assert_eq!(refusals, refused);
-        // A table dated further ahead than the rules of every tick allow.
+        // The table's date is beyond the future limit.
         let (ticks, refusals) = batch("2026-05-01T10:00:00Z");
         assert_eq!(ticks, []);
         assert_eq!(refusals, [&[(0, "TimeTooFarAhead".to_owned())][..], &refused].concat());

@@ -1,39 +1,40 @@
-//! Checking ticks one by one and grouping the good ones by series.
+//! Validation of ticks, and grouping of valid ticks by series.
 //!
-//! **Invariant**: every tick pushed ends in exactly one place, a group or a refusal, under the index
-//! it was pushed with; groups keep the order given. Nothing stored is looked at here: whether an
-//! instant is known, conflicting or ambiguous is judged by the writer alone.
+//! **Invariant**: every tick becomes either an entry of a group or a refusal, with the index of the request. A group
+//! keeps the order of the request. Validation does not read the store: only the writer decides whether the instant of a
+//! tick is known, in conflict or ambiguous.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use crate::domain::{
     CurrencyError, CurrencySet, Pair, PairError, PublishedValue, Rate, RateError, ReportedChange, ReportedChangeError,
-    SeriesKey, Source, Tick, Timestamp, TimestampError, whole_length,
+    SeriesKey, Source, Tick, Timestamp, TimestampError, format_duration,
 };
 
 use super::{Batch, BatchTick, ConflictPolicy, QuarantineRules, Refusal, RefusalReason, SeriesTicks};
 
-/// Most refusals of a batch that carry a message, and most held ticks that carry the rate in force, in the order of the
-/// batch. Later ones cost no text.
+/// Most refusals of a batch with a message, and most held ticks with their rate in force, in the order of the batch.
+/// The limit bounds the size of a response.
 pub const NAMED_REFUSALS_MAX: usize = 1_000;
 
-/// What a server asks of every tick.
+/// Rules for the validation of ticks.
 #[derive(Clone, Debug)]
 pub struct TickRules {
-    /// The currencies taken in.
+    /// The served currencies.
     pub currencies: CurrencySet,
-    /// How far ahead of now an observed time may lie, inclusive. Banks do date tomorrow.
+    /// How far an observed time may be ahead of the present time, inclusive, in microseconds. Banks publish the rates
+    /// of the next day.
     pub future_limit_us: i64,
-    /// Places to which the rates of sources that drop trailing zeros are padded, so that `179.5`
-    /// and `179.50` compare equal and their bounds do not lie.
+    /// Decimal places to which rates are padded, for sources that drop trailing zeros. With padding `179.5` and
+    /// `179.50` are equal, and the bounds of both are correct.
     pub minimum_places: BTreeMap<Source, u8>,
-    /// Which ticks are held instead of stored.
+    /// Ratio thresholds beyond which ticks are held.
     pub quarantine: QuarantineRules,
 }
 
 impl TickRules {
-    /// Unless configured otherwise, times up to two days ahead are taken.
+    /// Default of `future_limit_us`: two days.
     pub const FUTURE_LIMIT_DEFAULT_US: i64 = 48 * Timestamp::HOUR_US;
 
     fn minimum_places_of(&self, source: &Source) -> u8 {
@@ -52,45 +53,46 @@ impl Default for TickRules {
     }
 }
 
-/// An observed time as it came.
+/// The observed time of a tick before validation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ObservedTime {
-    /// None was given.
+    /// The request has no observed time.
     Absent,
-    /// Seconds since 1970 and nanoseconds of the second, as a protobuf timestamp has them.
+    /// The fields of a protobuf timestamp.
     Parts {
-        /// Since 1970-01-01T00:00:00Z.
+        /// Seconds since 1970-01-01T00:00:00Z.
         seconds: i64,
-        /// Of the second.
+        /// Nanoseconds within the second.
         nanos: i32,
     },
-    /// Whole microseconds already.
+    /// A timestamp in whole microseconds.
     At(Timestamp),
 }
 
-/// A tick as text, as it comes in a message.
+/// A tick with text fields, as in a message.
 #[derive(Clone, Copy, Debug)]
 pub struct TickText<'a> {
-    /// `KGS/USD`.
+    /// The pair, like `KGS/USD`.
     pub pair: &'a str,
-    /// A source slug.
+    /// The slug of the source.
     pub source: &'a str,
-    /// When the source showed it.
+    /// When the source showed the rate.
     pub observed_time: ObservedTime,
-    /// A plain positive decimal.
+    /// The rate, a positive decimal without an exponent.
     pub rate: &'a str,
-    /// A decimal with an optional sign, without the percent sign.
+    /// The reported change: a decimal with an optional sign, without the percent sign.
     pub reported_change: Option<&'a str>,
 }
 
-/// A series of the batch being built; see [`BatchBuilder::series`].
+/// A series of a batch under construction; see [`BatchBuilder::series`].
 #[derive(Clone, Copy, Debug)]
 pub struct SeriesSlot {
+    /// Position in the groups of the batch.
     group: usize,
     minimum_places: u8,
 }
 
-/// Why a tick is refused, before it has an index.
+/// Why a tick is refused, without the index of the tick.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
     reason: RefusalReason,
@@ -103,18 +105,20 @@ impl Problem {
     }
 }
 
-/// Collects the ticks of one request into a [`Batch`].
+/// Builds a [`Batch`] from the ticks of one request.
 pub struct BatchBuilder<'a> {
     rules: &'a TickRules,
     now: Timestamp,
     latest_allowed: Timestamp,
     groups: Vec<SeriesTicks>,
-    /// Sources met so far, by text: a position in `source_list`.
+    /// Position in `source_list` of each source so far, by slug.
     sources: HashMap<Box<str>, usize>,
+    /// Sources so far, with their minimum places.
     source_list: Vec<(Source, u8)>,
+    /// Series so far, by pair and position of the source.
     slots: HashMap<(Pair, usize), SeriesSlot>,
-    /// Pair and source of the tick before. Most batches hold one series or a few in turn; the texts
-    /// are compared before anything is parsed, and their buffers are used again.
+    /// Pair and source of the previous tick, as text. Fast path: most batches have only one series, or the ticks of
+    /// each series in sequence, so equal texts need no parsing. The buffers are reused.
     last_pair: String,
     last_source: String,
     last_slot: Option<SeriesSlot>,
@@ -122,7 +126,7 @@ pub struct BatchBuilder<'a> {
 }
 
 impl<'a> BatchBuilder<'a> {
-    /// An empty batch, to be judged at `now`.
+    /// Makes an empty batch. Observed times are validated against `now`.
     pub fn new(now: Timestamp, rules: &'a TickRules) -> Self {
         Self {
             rules,
@@ -139,40 +143,39 @@ impl<'a> BatchBuilder<'a> {
         }
     }
 
-    /// Checks a tick of text and takes it in, or refuses it with the first thing wrong: series,
-    /// time, rate, reported change.
+    /// Validates a tick with text fields, and adds it. A tick with several invalid fields is refused for the first of
+    /// series, observed time, rate and reported change.
     pub fn push_text(&mut self, index: u32, tick: TickText<'_>) {
-        let checked = self.series(tick.pair, tick.source).and_then(|slot| {
+        let validated = self.series(tick.pair, tick.source).and_then(|slot| {
             let observed_time = self.observed_time(tick.observed_time)?;
             let rate = Rate::parse(tick.rate).map_err(|error| rate_problem(&error))?;
             let reported_change =
                 tick.reported_change.map(ReportedChange::parse).transpose().map_err(|error| change_problem(&error))?;
             Ok((slot, observed_time, PublishedValue { rate, reported_change }))
         });
-        self.settle(index, checked);
+        self.add(index, validated);
     }
 
-    /// Takes in a tick made of checked values: its currencies, time and padding are still those of
-    /// the rules.
+    /// Adds a tick with parsed fields. Its currencies, observed time and padding still follow the rules.
     pub fn push(&mut self, index: u32, tick: &Tick) {
-        let checked = self
-            .known_pair(tick.series.pair)
-            .and_then(|pair| Ok((self.slot(pair, tick.series.source.as_str())?, self.in_time(tick.observed_time)?)))
+        let validated = self
+            .check_served(tick.series.pair)
+            .and_then(|pair| Ok((self.slot(pair, tick.series.source.as_str())?, self.check_time(tick.observed_time)?)))
             .map(|(slot, observed_time)| (slot, observed_time, tick.value));
-        self.settle(index, checked);
+        self.add(index, validated);
     }
 
-    /// Takes in a decoded tick of a series found by [`Self::series`].
+    /// Adds a decoded tick of a series that [`Self::series`] returned.
     pub fn push_value(&mut self, index: u32, slot: SeriesSlot, observed_time: Timestamp, value: PublishedValue) {
-        let checked = self.in_time(observed_time).map(|observed_time| (slot, observed_time, value));
-        self.settle(index, checked);
+        let validated = self.check_time(observed_time).map(|observed_time| (slot, observed_time, value));
+        self.add(index, validated);
     }
 
-    /// The place of a series in this batch.
+    /// Returns the slot of a series in this batch, and adds the series if it is new.
     ///
     /// # Errors
-    /// The problem of the pair or of the source, with which every tick of it is to be
-    /// [refused](Self::refuse_all).
+    /// Returns a [`Problem`] if the pair or the source is invalid. The caller must [refuse](Self::refuse_all) every
+    /// tick of the series with it.
     pub fn series(&mut self, pair: &str, source: &str) -> Result<SeriesSlot, Problem> {
         if let Some(slot) = self.last_slot
             && self.last_pair == pair
@@ -190,37 +193,38 @@ impl<'a> BatchBuilder<'a> {
         Ok(slot)
     }
 
-    /// Refuses ticks for one and the same problem.
+    /// Refuses several ticks for the same problem.
     pub fn refuse_all(&mut self, indices: impl IntoIterator<Item = u32>, problem: &Problem) {
         for index in indices {
             self.refuse(index, problem.reason, &problem.message);
         }
     }
 
-    /// Refuses a tick for something found elsewhere, such as a page whose cycles disagree.
+    /// Refuses a tick for a problem that the caller found, such as an ambiguous quote of a page.
     pub fn refuse(&mut self, index: u32, reason: RefusalReason, message: &dyn fmt::Display) {
         let named = self.refusals.len() < NAMED_REFUSALS_MAX;
         let message = if named { message.to_string() } else { String::new() };
         self.refusals.push(Refusal { index, reason, message, stored: None });
     }
 
-    /// The batch: groups in the order in which their series came, none empty; refusals in the order pushed.
+    /// Returns the batch. Groups are in the order of the first tick of their series and are not empty. Refusals are in
+    /// the order in which they were added.
     pub fn finish(mut self, conflict_policy: ConflictPolicy, validate_only: bool) -> Batch {
-        // A series all of whose ticks were refused must not come into being.
+        // A series without a valid tick must not be created.
         self.groups.retain(|group| !group.ticks.is_empty());
         Batch { groups: self.groups, refusals: self.refusals, conflict_policy, validate_only }
     }
 
-    fn settle(&mut self, index: u32, checked: Result<(SeriesSlot, Timestamp, PublishedValue), Problem>) {
-        let padded = checked.and_then(|(slot, observed_time, value)| {
-            let rate = padded(value.rate, slot.minimum_places)?;
+    fn add(&mut self, index: u32, validated: Result<(SeriesSlot, Timestamp, PublishedValue), Problem>) {
+        let padded = validated.and_then(|(slot, observed_time, value)| {
+            let rate = pad(value.rate, slot.minimum_places)?;
             Ok((slot, BatchTick { index, observed_time, value: PublishedValue { rate, ..value } }))
         });
         match padded {
             Ok((slot, tick)) => match self.groups.get_mut(slot.group) {
                 Some(group) => group.ticks.push(tick),
-                // A slot of another builder; refusing keeps the counts whole.
-                None => self.refuse(index, RefusalReason::InvalidPair, &"the series is not of this batch"),
+                // The slot is from another builder. A refusal keeps the counts complete.
+                None => self.refuse(index, RefusalReason::InvalidPair, &"the series belongs to another batch"),
             },
             Err(problem) => self.refuse(index, problem.reason, &problem.message),
         }
@@ -236,7 +240,7 @@ impl<'a> BatchBuilder<'a> {
         self.groups.push(SeriesTicks {
             series: SeriesKey { pair, source: source.clone() },
             ticks: Vec::new(),
-            quarantine_factor: self.rules.quarantine.factor_of(source),
+            quarantine_threshold: self.rules.quarantine.threshold_of(source),
         });
         self.slots.insert((pair, source_position), slot);
         Ok(slot)
@@ -255,7 +259,7 @@ impl<'a> BatchBuilder<'a> {
         Ok(position)
     }
 
-    fn known_pair(&self, pair: Pair) -> Result<Pair, Problem> {
+    fn check_served(&self, pair: Pair) -> Result<Pair, Problem> {
         let served = |code: &str| self.rules.currencies.parse(code);
         for code in [pair.base(), pair.quote()] {
             served(code.code())
@@ -266,18 +270,18 @@ impl<'a> BatchBuilder<'a> {
 
     fn observed_time(&self, given: ObservedTime) -> Result<Timestamp, Problem> {
         match given {
-            ObservedTime::At(time) => self.in_time(time),
+            ObservedTime::At(time) => self.check_time(time),
             ObservedTime::Parts { seconds, nanos } => {
-                self.in_time(Timestamp::from_parts_exact(seconds, nanos).map_err(|error| time_problem(&error))?)
+                self.check_time(Timestamp::from_parts_exact(seconds, nanos).map_err(|error| time_problem(&error))?)
             }
             ObservedTime::Absent => Err(Problem::new(
                 RefusalReason::InvalidTime,
-                "observed_time is absent; give the time at which the source showed the rate",
+                "observed_time is missing; give the time at which the source showed the rate",
             )),
         }
     }
 
-    fn in_time(&self, time: Timestamp) -> Result<Timestamp, Problem> {
+    fn check_time(&self, time: Timestamp) -> Result<Timestamp, Problem> {
         if time < Timestamp::OLDEST_OBSERVED {
             return Err(Problem::new(
                 RefusalReason::TimeTooOld,
@@ -289,7 +293,7 @@ impl<'a> BatchBuilder<'a> {
                 RefusalReason::TimeTooFarAhead,
                 format!(
                     "observed_time {time} is more than {} ahead of {}; check its unit and its zone, or raise --future-limit",
-                    whole_length(self.rules.future_limit_us),
+                    format_duration(self.rules.future_limit_us),
                     self.now
                 ),
             ));
@@ -298,9 +302,9 @@ impl<'a> BatchBuilder<'a> {
     }
 }
 
-/// With zeros added up to `minimum_places`.
-fn padded(rate: Rate, minimum_places: u8) -> Result<Rate, Problem> {
-    // Nearly every rate.
+/// Adds zeros to a rate up to `minimum_places`.
+fn pad(rate: Rate, minimum_places: u8) -> Result<Rate, Problem> {
+    // Fast path for nearly every rate.
     if rate.places() >= minimum_places {
         return Ok(rate);
     }
@@ -317,7 +321,7 @@ fn padded(rate: Rate, minimum_places: u8) -> Result<Rate, Problem> {
 
 fn pair_problem(error: &PairError) -> Problem {
     let (reason, remedy) = match error {
-        PairError::Same(_) => (RefusalReason::InvalidPair, "; name two different ones, like KGS/USD"),
+        PairError::Same(_) => (RefusalReason::InvalidPair, "; use two different currencies, like KGS/USD"),
         PairError::Malformed(_) | PairError::Currency { problem: CurrencyError::Malformed(_), .. } => {
             (RefusalReason::InvalidPair, "")
         }
@@ -325,7 +329,7 @@ fn pair_problem(error: &PairError) -> Problem {
             (RefusalReason::UnknownCurrency, "; use its ISO code, like KGS/USD")
         }
         PairError::Currency { problem: CurrencyError::NotServed { .. }, .. } => {
-            (RefusalReason::UnknownCurrency, "; the server's --currency adds others")
+            (RefusalReason::UnknownCurrency, "; add it with the server's --currency")
         }
     };
     Problem::new(reason, format!("{error}{remedy}"))

@@ -1,8 +1,8 @@
-//! From the writer to all who wait for the next commit.
+//! Fan-out of the latest quotes of each commit to all watchers.
 //!
-//! **Invariants**: the writer wakes one task, however many watch; whoever watches sees latest quotes in order of their
-//! sequence, and the newest one, never a backlog. The end of watching is the end of the channel: it comes with the
-//! server's, or when writing has stopped.
+//! **Invariants**: the writer wakes one task, independently of the number of watchers. A watcher sees latest quotes in
+//! the order of their sequence, and always the newest ones, without a backlog. The channel of the watchers ends when
+//! the server stops or when writing stops.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::latest_quotes::LatestQuotes;
 
-/// Passes each new latest quotes on, from the writer to the watchers.
+/// Forwards the latest quotes of each commit from the writer to the watchers.
 #[derive(Debug)]
 pub struct FanOut {
     written: watch::Receiver<Arc<LatestQuotes>>,
@@ -19,7 +19,7 @@ pub struct FanOut {
 }
 
 impl FanOut {
-    /// The writer's end, what lies between, and the end that is copied for each watcher.
+    /// Returns the sender for the writer, the fan-out, and the receiver that is cloned for each watcher.
     pub(super) fn new(
         latest_quotes: &Arc<LatestQuotes>,
     ) -> (watch::Sender<Arc<LatestQuotes>>, Self, watch::Receiver<Arc<LatestQuotes>>) {
@@ -28,27 +28,29 @@ impl FanOut {
         (writer, Self { written, latest_quotes_updates }, watchers)
     }
 
-    /// Passes latest quotes on until `end`, or until the writer writes no more; then watching ends for all.
+    /// Forwards latest quotes until `end` is ready or the writer drops its sender. Then the channel of all watchers
+    /// ends.
     pub async fn run(mut self, end: impl Future<Output = ()>) {
-        let pass_on = async {
+        let forward = async {
             while self.written.changed().await.is_ok() {
                 let latest_quotes = Arc::clone(&self.written.borrow_and_update());
                 self.latest_quotes_updates.send_replace(latest_quotes);
             }
         };
         tokio::select! {
-            () = pass_on => {}
+            () = forward => {}
             () = end => {}
         }
     }
 }
 
-/// Tells of `latest_quotes`, unless it is of a commit that was told of: a checkpoint publishes the same again.
-pub(super) fn tell(writer: &watch::Sender<Arc<LatestQuotes>>, latest_quotes: &Arc<LatestQuotes>) {
-    writer.send_if_modified(|told| {
-        let is_new = told.sequence != latest_quotes.sequence;
+/// Notifies the fan-out of new latest quotes. Does nothing if their commit was already sent, because a checkpoint
+/// publishes the same commit again.
+pub(super) fn notify(writer: &watch::Sender<Arc<LatestQuotes>>, latest_quotes: &Arc<LatestQuotes>) {
+    writer.send_if_modified(|sent| {
+        let is_new = sent.sequence != latest_quotes.sequence;
         if is_new {
-            *told = Arc::clone(latest_quotes);
+            *sent = Arc::clone(latest_quotes);
         }
         is_new
     });
@@ -65,16 +67,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn watchers_see_the_newest_quotes_once() {
+    async fn each_watcher_sees_the_newest_quotes_once() {
         let (writer, fan_out, watchers) = FanOut::new(&latest_quotes(1));
         let (mut one, mut other) = (watchers.clone(), watchers);
-        let passing = tokio::spawn(fan_out.run(pending()));
-        tell(&writer, &latest_quotes(2));
+        let forwarding = tokio::spawn(fan_out.run(pending()));
+        notify(&writer, &latest_quotes(2));
         one.changed().await.unwrap();
         assert_eq!(one.borrow_and_update().sequence, 2);
-        // Published again by a checkpoint: nobody wakes. The next commit finds each of them once.
-        tell(&writer, &latest_quotes(2));
-        tell(&writer, &latest_quotes(3));
+        // A checkpoint publishes the same commit again, which wakes no watcher. The next commit wakes each watcher
+        // once.
+        notify(&writer, &latest_quotes(2));
+        notify(&writer, &latest_quotes(3));
         one.changed().await.unwrap();
         assert_eq!(one.borrow_and_update().sequence, 3);
         other.changed().await.unwrap();
@@ -82,11 +85,11 @@ mod tests {
         assert!(!one.has_changed().unwrap() && !other.has_changed().unwrap());
         drop(writer);
         assert!(one.changed().await.is_err(), "watching ends with the writer");
-        passing.await.unwrap();
+        forwarding.await.unwrap();
     }
 
     #[tokio::test]
-    async fn watching_ends_when_told() {
+    async fn watching_ends_when_the_end_future_is_ready() {
         let (_writer, fan_out, mut watcher) = FanOut::new(&latest_quotes(1));
         fan_out.run(async {}).await;
         assert!(watcher.changed().await.is_err());

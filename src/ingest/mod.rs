@@ -1,7 +1,7 @@
-//! Taking ticks in: a bounded queue, and one writer thread that makes a commit of all that waits.
+//! Ingest of ticks: a bounded queue, and one writer thread with group commit.
 //!
-//! **Invariants**: one thread writes; an answer comes after what it says is durable and visible;
-//! after a failed write or sync nothing is written until the server is started again.
+//! **Invariants**: only the writer thread writes to the store. A response is sent after its changes are durable and
+//! visible. After a failed write or sync nothing is written until the server is restarted.
 
 mod apply;
 mod bank_table;
@@ -29,10 +29,10 @@ use crate::latest_quotes::LatestQuotes;
 use crate::metrics::IngestMetrics;
 use crate::store::{PollRefused, Store, StoreError, StoreOptions, View};
 
-/// What to do with a tick whose instant is known with another value.
+/// What to do with a tick if another value is stored at its instant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ConflictPolicy {
-    /// Refuse it and name the stored value.
+    /// Refuse the tick, and return the stored value.
     #[default]
     Refuse,
     /// Replace the stored value.
@@ -42,40 +42,40 @@ pub enum ConflictPolicy {
 /// Why a tick was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
 pub enum RefusalReason {
-    /// Not two different currencies around a slash.
+    /// The pair is not two different currencies with a slash between them.
     InvalidPair,
-    /// A currency that is not served.
+    /// A currency of the pair is not served.
     UnknownCurrency,
-    /// Not a slug.
+    /// The source is not a slug.
     InvalidSource,
-    /// Not a positive decimal within the limits of digits.
+    /// The rate is not a positive decimal, or has too many digits.
     InvalidRate,
-    /// Not a decimal with an optional sign.
+    /// The reported change is not a decimal with an optional sign, or has too many digits.
     InvalidReportedChange,
-    /// No time, or one finer than a microsecond.
+    /// The observed time is missing, or is finer than a microsecond.
     InvalidTime,
-    /// Before 1990.
+    /// The observed time is before 1990.
     TimeTooOld,
-    /// Further ahead than the setting allows.
+    /// The observed time is further ahead than the setting allows.
     TimeTooFarAhead,
-    /// The instant is known with another value.
+    /// Another value is stored at the instant of the tick.
     Conflict,
-    /// The batch gives one instant different values.
+    /// The batch has different values for the instant of the tick.
     Ambiguous,
-    /// The stored range that the tick falls into cannot be read.
+    /// The stored range at the observed time of the tick cannot be read.
     DamagedRange,
     /// The commit touches too many old blocks at once.
     TooScattered,
-    /// A quote cut off at the end of a page.
+    /// The end of a page truncates the quote.
     Truncated,
-    /// The store has no room for one more series.
+    /// The store already has the maximum number of series.
     TooManySeries,
-    /// It would be held, and there is no room for one more held tick.
+    /// The tick must be held in quarantine, and the quarantine is full.
     QuarantineFull,
 }
 
 impl RefusalReason {
-    /// Its name in metrics.
+    /// The value of the reason label in metrics.
     const fn label(self) -> &'static str {
         match self {
             Self::InvalidPair => "invalid_pair",
@@ -100,128 +100,130 @@ impl RefusalReason {
 /// A refused tick.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
-    /// Of the tick in its batch, from 0.
+    /// Index of the tick in its batch, from 0.
     pub index: u32,
-    /// Why.
+    /// Why the tick was refused.
     pub reason: RefusalReason,
-    /// Names the field, the value and the remedy.
+    /// Message that names the field, the value and the remedy; empty beyond [`batch::NAMED_REFUSALS_MAX`].
     pub message: String,
-    /// What is stored at that instant, for a conflict.
+    /// The value stored at the instant, if the reason is a conflict.
     pub stored: Option<PublishedValue>,
 }
 
 /// One well-formed tick of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BatchTick {
-    /// Its place in the batch, from 0.
+    /// Index of the tick in its batch, from 0.
     pub index: u32,
-    /// When the source showed it.
+    /// When the source showed the value.
     pub observed_time: Timestamp,
-    /// What it showed.
+    /// The value that the source showed.
     pub value: PublishedValue,
 }
 
-/// The ticks of one series, in the order given.
+/// The ticks of one series in a batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SeriesTicks {
-    /// Whose.
+    /// The series of the ticks.
     pub series: SeriesKey,
-    /// At least one.
+    /// Ticks in the order of the request; at least one.
     pub ticks: Vec<BatchTick>,
-    /// Rates as many times apart from the rate in force or more are held; none holds nothing.
-    pub quarantine_factor: Option<RatioThreshold>,
+    /// Ratio threshold: a tick is held if its rate and the rate in force differ by this ratio or more. Without a
+    /// threshold no tick is held.
+    pub quarantine_threshold: Option<RatioThreshold>,
 }
 
-/// A checked request: well-formed ticks by series, each series once, and the rest as refusals.
+/// A validated request: well-formed ticks, grouped by series, and refusals of the other ticks.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Batch {
-    /// What may go in.
+    /// Well-formed ticks, one group for each series.
     pub groups: Vec<SeriesTicks>,
-    /// What may not.
+    /// Ticks that validation refused.
     pub refusals: Vec<Refusal>,
-    /// For instants known with another value.
+    /// Policy for instants with another stored value.
     pub conflict_policy: ConflictPolicy,
-    /// Answer as if it were stored, and store nothing.
+    /// If true, the response is the same as for a stored batch, but nothing is stored.
     pub validate_only: bool,
 }
 
 impl Batch {
-    /// Refused ones too: they wait for the writer like the others, and take more room.
+    /// Returns the number of ticks for the limit of the queue. Refused ticks count too, because they also wait for the
+    /// writer and need more memory.
     fn tick_count(&self) -> usize {
         self.groups.iter().map(|group| group.ticks.len()).sum::<usize>() + self.refusals.len()
     }
 }
 
-/// What became of a batch; all but the last add up to it.
+/// Counts of the results of a batch. All counts except `late_count` add up to the size of the batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Summary {
-    /// Began a run.
+    /// Ticks that began a run.
     pub new_run_count: u32,
-    /// Joined a run.
+    /// Ticks that joined a run.
     pub collapsed_count: u32,
-    /// Were known.
+    /// Ticks that were already stored.
     pub known_count: u32,
-    /// Replaced another value.
+    /// Ticks that replaced another value.
     pub revised_count: u32,
-    /// Were refused.
+    /// Refused ticks.
     pub refused_count: u32,
-    /// Are held, now or since before, or were discarded before.
+    /// Ticks that are held in quarantine, newly or from an earlier batch, or that were discarded before.
     pub quarantined_count: u32,
-    /// Of those that changed something: older than the newest of their series when applied.
+    /// Stored ticks that changed something and were older than the newest tick of their series.
     pub late_count: u32,
 }
 
-/// A tick that is held, now or since before, or was discarded before.
+/// A tick of a batch that is held in quarantine, newly or from an earlier batch, or that was discarded before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Held {
-    /// Of the tick in its batch, from 0.
+pub struct HeldBatchTick {
+    /// Index of the tick in its batch, from 0.
     pub index: u32,
-    /// In the quarantine; none where nothing is stored.
+    /// Id of the held tick; none if the batch is only validated.
     pub id: Option<u64>,
-    /// Whether it was discarded before.
+    /// Whether the tick was discarded before.
     pub is_discarded: bool,
-    /// The rate at its place when it came in first, which it lies too far from.
+    /// The rate in force at the observed time of the tick, when the tick first arrived.
     pub rate_in_force: Rate,
 }
 
-/// The answer to a batch.
+/// The response to a batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IngestReport {
-    /// Of the commit, or of the newest one where nothing changed.
+    /// Sequence of the batch's commit, or of the newest commit if nothing changed.
     pub sequence: u64,
-    /// Of that commit.
+    /// Recorded time of that commit.
     pub recorded_time: Timestamp,
-    /// Counts.
+    /// Counts of the results.
     pub summary: Summary,
-    /// By index.
+    /// Refused ticks, sorted by index.
     pub refusals: Vec<Refusal>,
-    /// By index.
-    pub held: Vec<Held>,
+    /// Held ticks, sorted by index.
+    pub held: Vec<HeldBatchTick>,
 }
 
-/// Why a whole batch was not taken.
+/// Why a whole request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IngestError {
-    /// Too much is waiting already.
+    /// The queue has reached a limit.
     #[error("the ingest queue is full; try again in a moment")]
     QueueFull,
     /// A write or sync failed.
-    #[error("writing stopped after a failure: {0}; restart the server once its cause is gone")]
+    #[error("writing stopped after a failure: {0}; remove the cause, then restart the server")]
     Poisoned(String),
     /// The server is shutting down.
-    #[error("the server is shutting down; try again once it is back")]
+    #[error("the server is shutting down; try again after it has restarted")]
     Draining,
-    /// What a poll found is not kept.
+    /// The store refused the result of a poll.
     #[error(transparent)]
     Poll(#[from] PollRefused),
 }
 
-/// How much may wait in front of the writer.
+/// Limits of the queue of the writer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QueueLimits {
-    /// Batches.
+    /// Most requests in the queue.
     pub batches_max: usize,
-    /// Ticks of all batches together, refused ones included.
+    /// Most ticks in all queued batches together, including refused ticks.
     pub ticks_max: usize,
 }
 
@@ -235,29 +237,29 @@ enum Message {
     Batch(Box<Pending>),
     Poll(PendingPoll),
     Decide(Box<PendingDecision>),
-    /// Look at the clock.
-    Poke,
+    /// Wakes the writer so that it reads the clock.
+    Wake,
     Close,
 }
 
 struct Pending {
     batch: Batch,
-    answer: oneshot::Sender<Result<IngestReport, IngestError>>,
+    reply: oneshot::Sender<Result<IngestReport, IngestError>>,
 }
 
 struct PendingPoll {
     poll: Poll,
-    answer: oneshot::Sender<Result<(), IngestError>>,
+    reply: oneshot::Sender<Result<(), IngestError>>,
 }
 
 struct PendingDecision {
     request: DecisionRequest,
-    answer: oneshot::Sender<Result<DecisionReport, IngestError>>,
+    reply: oneshot::Sender<Result<DecisionReport, IngestError>>,
 }
 
 struct Shared {
     view: ArcSwap<View>,
-    /// Copied for each watcher.
+    /// Cloned for each watcher.
     latest_quotes_updates: watch::Receiver<Arc<LatestQuotes>>,
     draining: AtomicBool,
     poisoned: std::sync::OnceLock<String>,
@@ -266,7 +268,7 @@ struct Shared {
     metrics: IngestMetrics,
 }
 
-/// A handle of the writer, for those who bring ticks and those who read. Cheap to clone.
+/// Handle to the writer, for clients that send ticks and for readers. Cheap to clone.
 #[derive(Clone)]
 pub struct Ingest {
     queue: crossbeam_channel::Sender<Message>,
@@ -274,54 +276,55 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Queues a batch and waits until what it changed is durable and visible.
+    /// Queues a batch and waits until its changes are durable and visible.
     ///
-    /// Dropping the future does not take the batch back.
+    /// Dropping the future does not cancel the batch.
     ///
     /// # Errors
-    /// [`IngestError`]; with `Poisoned` the batch may or may not be there after a restart.
+    /// `QueueFull` if the queue has reached a limit; `Draining` if the server is shutting down; `Poisoned` if writing
+    /// has stopped. After `Poisoned` the batch may or may not be stored.
     pub async fn submit(&self, batch: Batch) -> Result<IngestReport, IngestError> {
         self.check_open()?;
         let ticks = batch.tick_count();
         let queued = self.shared.queued_ticks.fetch_add(ticks, Ordering::AcqRel);
-        // A batch over the limit by itself may still go in when nothing else waits.
+        // An empty queue accepts one batch beyond the limit, so that such a batch is not refused forever.
         if queued > 0 && queued + ticks > self.shared.limits.ticks_max {
             self.shared.queued_ticks.fetch_sub(ticks, Ordering::AcqRel);
             return Err(IngestError::QueueFull);
         }
-        let (answer, answered) = oneshot::channel();
-        if let Err(error) = self.queue(Message::Batch(Box::new(Pending { batch, answer }))) {
+        let (reply, response) = oneshot::channel();
+        if let Err(error) = self.queue(Message::Batch(Box::new(Pending { batch, reply }))) {
             self.shared.queued_ticks.fetch_sub(ticks, Ordering::AcqRel);
             return Err(error);
         }
-        answered.await.unwrap_or_else(|_| Err(self.closed()))
+        response.await.unwrap_or_else(|_| Err(self.close_error()))
     }
 
-    /// Records what a poll of a source found, and waits until that is durable and visible. It joins a commit of what else
-    /// waits; a commit of polls alone moves the sequence, and says nothing of ticks.
+    /// Queues the result of a poll and waits until it is durable and visible. The result becomes part of a group
+    /// commit. A commit that has only results of polls advances the sequence but changes no ticks.
     ///
     /// # Errors
-    /// [`IngestError`].
+    /// Like [`Ingest::submit`], and `Poll` if the store refuses the result.
     pub async fn record_poll(&self, poll: Poll) -> Result<(), IngestError> {
         self.check_open()?;
-        let (answer, answered) = oneshot::channel();
-        self.queue(Message::Poll(PendingPoll { poll, answer }))?;
-        answered.await.unwrap_or_else(|_| Err(self.closed()))
+        let (reply, response) = oneshot::channel();
+        self.queue(Message::Poll(PendingPoll { poll, reply }))?;
+        response.await.unwrap_or_else(|_| Err(self.close_error()))
     }
 
-    /// Queues decisions about held ticks and waits until they are durable and visible, as one commit.
+    /// Queues decisions about held ticks and waits until they are durable and visible. They are one commit.
     ///
     /// # Errors
-    /// As [`Ingest::submit`].
+    /// Like [`Ingest::submit`].
     pub async fn decide(&self, request: DecisionRequest) -> Result<DecisionReport, IngestError> {
         self.check_open()?;
-        let (answer, answered) = oneshot::channel();
-        self.queue(Message::Decide(Box::new(PendingDecision { request, answer })))?;
-        answered.await.unwrap_or_else(|_| Err(self.closed()))
+        let (reply, response) = oneshot::channel();
+        self.queue(Message::Decide(Box::new(PendingDecision { request, reply })))?;
+        response.await.unwrap_or_else(|_| Err(self.close_error()))
     }
 
     fn queue(&self, message: Message) -> Result<(), IngestError> {
-        let full_or_closed = |full: bool| if full { IngestError::QueueFull } else { self.closed() };
+        let full_or_closed = |full: bool| if full { IngestError::QueueFull } else { self.close_error() };
         self.queue.try_send(message).map_err(|error| full_or_closed(error.is_full()))
     }
 
@@ -335,38 +338,40 @@ impl Ingest {
         Ok(())
     }
 
-    /// Why the writer takes nothing any more, once it does not.
-    pub fn closed(&self) -> IngestError {
+    /// Returns why the writer accepts no more requests: `Poisoned` if writing stopped after a failure, else `Draining`.
+    pub fn close_error(&self) -> IngestError {
         self.poisoned().map_or(IngestError::Draining, IngestError::Poisoned)
     }
 
-    /// The newest visible commit.
+    /// Returns the view of the newest visible commit.
     pub fn view(&self) -> Arc<View> {
         self.shared.view.load_full()
     }
 
-    /// The latest quotes of the newest commit, each time there is one, commits by time alone included; who waits on it is
-    /// woken by the [`FanOut`] that [`Running::open`] gave, and may see a commit a moment after [`Ingest::view`] has it.
-    /// It ends when the server stops, or when writing has: [`Ingest::closed`] says which.
+    /// Returns a channel with the latest quotes of each new commit, including commits without ticks.
+    ///
+    /// The [`FanOut`] of [`Running::open`] updates the channel, so a watcher may see a commit a moment after
+    /// [`Ingest::view`] has it. The channel ends when the server stops or writing stops; [`Ingest::close_error`]
+    /// returns the cause.
     pub fn watch_latest_quotes(&self) -> watch::Receiver<Arc<LatestQuotes>> {
         self.shared.latest_quotes_updates.clone()
     }
 
-    /// What is counted of taking ticks in.
+    /// Returns the metrics of ingest, with an updated number of queued ticks.
     pub fn metrics(&self) -> IngestMetrics {
         self.shared.metrics.queued(self.shared.queued_ticks.load(Ordering::Relaxed));
         self.shared.metrics.clone()
     }
 
-    /// Why writing stopped, if it did.
+    /// Returns the failure after which writing stopped; `None` if writing has not stopped.
     pub fn poisoned(&self) -> Option<String> {
         self.shared.poisoned.get().cloned()
     }
 
-    /// Lets the writer look at its clock now instead of when time is next due to change a quote.
-    pub fn poke(&self) {
-        // A full queue makes it look anyway.
-        let _ = self.queue.try_send(Message::Poke);
+    /// Wakes the writer so that it reads the clock now, and not only when the next quote is due to change.
+    pub fn wake_writer(&self) {
+        // If the queue is full, the writer is awake anyway.
+        let _ = self.queue.try_send(Message::Wake);
     }
 }
 
@@ -377,11 +382,11 @@ pub struct Running {
 }
 
 impl Running {
-    /// Opens the store and starts the writer; quotes that time alone has changed while the store was
-    /// closed are brought up to date first. Until the [`FanOut`] runs, nobody who watches is woken. Blocks.
+    /// Opens the store and starts the writer thread. Before that it commits changes of quotes that became due while the
+    /// store was closed. Watchers are notified only while the returned [`FanOut`] runs. Blocks.
     ///
     /// # Errors
-    /// Any [`StoreError`].
+    /// Returns a [`StoreError`] if the store cannot be opened, the commit fails or the thread cannot be started.
     pub fn open(
         options: StoreOptions,
         limits: QueueLimits,
@@ -389,7 +394,7 @@ impl Running {
     ) -> Result<(Self, FanOut), StoreError> {
         let mut store = Store::open(options, clock.now())?;
         store.begin(clock.now()).commit()?;
-        let (queue, waiting) = crossbeam_channel::bounded(limits.batches_max);
+        let (queue, queued) = crossbeam_channel::bounded(limits.batches_max);
         let view = store.view();
         let (watchers, fan_out, latest_quotes_updates) = FanOut::new(&view.latest_quotes);
         let shared = Arc::new(Shared {
@@ -401,23 +406,23 @@ impl Running {
             limits,
             metrics: IngestMetrics::default(),
         });
-        let writer = writer::start(store, waiting, Arc::clone(&shared), watchers, clock)
+        let writer = writer::start(store, queued, Arc::clone(&shared), watchers, clock)
             .map_err(|error| StoreError::io("cannot start the writer thread", &error))?;
         Ok((Self { ingest: Ingest { queue, shared }, writer }, fan_out))
     }
 
-    /// The handle to bring ticks and to read.
+    /// The handle to the writer.
     pub fn ingest(&self) -> &Ingest {
         &self.ingest
     }
 
-    /// Takes no more batches, finishes those that wait, checkpoints and closes. Blocks.
+    /// Stops accepting requests, commits the queued ones, makes a checkpoint and closes the store. Blocks.
     ///
     /// # Errors
-    /// What stopped the writer earlier, or the checkpoint now.
+    /// Returns the error that stopped the writer earlier, or the error of the checkpoint.
     pub fn close(self) -> Result<(), StoreError> {
         self.ingest.shared.draining.store(true, Ordering::Release);
-        // The writer is gone already if it panicked; then joining says so.
+        // Sending fails only if the writer has panicked, which `join` reports.
         let _ = self.ingest.queue.send(Message::Close);
         self.writer.join().unwrap_or_else(|_| {
             Err(StoreError::Io {

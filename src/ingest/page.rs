@@ -1,24 +1,24 @@
-//! A ticker page as a batch for the writer.
+//! Conversion of a ticker page to a batch.
 //!
-//! **Invariant**: indices count the ticks of the page first and its refused quotes after them, so that
-//! what became of all of them adds up.
+//! **Invariant**: indices number the ticks of the page first and its refused quotes after them, so that the counts of a
+//! report add up to both together.
 
 use super::batch::{BatchBuilder, TickRules};
 use super::{Batch, ConflictPolicy, Refusal, RefusalReason};
 use crate::domain::{CurrencyError, PairError, Timestamp};
 use crate::feed::{QuoteError, TickerPage};
 
-/// A page that was read, and what of it goes to the writer.
+/// A parsed page and its batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PageBatch {
-    /// Its ticks, and the quotes that gave none as refusals.
+    /// The ticks of the page, and its refused quotes as refusals.
     pub batch: Batch,
-    /// As read.
+    /// The parsed page.
     pub page: TickerPage,
 }
 
 impl PageBatch {
-    /// Judges the ticks of `page` at `now`.
+    /// Validates the ticks of `page` at the time `now`.
     pub fn new(
         page: TickerPage,
         conflict_policy: ConflictPolicy,
@@ -34,7 +34,7 @@ impl PageBatch {
         for (refused, index) in page.refused.iter().zip(&mut indices) {
             builder.refuse(index, reason(&refused.reason), &refused.reason);
         }
-        // Those that the page does not name any more are counted all the same.
+        // Refused quotes beyond the limit of the page have no entry, but they count.
         let unnamed = page.refused_count.saturating_sub(u32::try_from(page.refused.len()).unwrap_or(u32::MAX));
         for (_, index) in (0..unnamed).zip(&mut indices) {
             builder.refuse(index, RefusalReason::InvalidPair, &"one of many bad quotes on this page");
@@ -43,8 +43,8 @@ impl PageBatch {
     }
 }
 
-/// Two pages of one day differ, since the ticker moves during it: where all times are a date's start,
-/// a conflict says what would tell the pages apart.
+/// Adds a remedy to conflicts of a page with only a date. The ticker changes during a day, so two pages of one day
+/// conflict at the start of the day unless the caller gives their observed times.
 pub fn advise_time(refusals: &mut [Refusal], remedy: &str) {
     for refusal in refusals.iter_mut().filter(|refusal| refusal.reason == RefusalReason::Conflict) {
         refusal.message.push_str("; the time is only the start of the page's date: ");
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_come_first_and_refused_quotes_after_them() {
+    fn indices_number_ticks_first_and_refused_quotes_after_them() {
         let page = "08 December 2025\n\u{2022} KGS/USD = 0.01144 0%\n\u{2022} KZT/USD = 0.00196 -0%\n\
                     \u{2022} EUR/USD = 1.1 0%\n\u{2022} KZT/USD = 0.00197 -0%\n";
         let PageBatch { batch, page } = page_batch(page);
@@ -93,14 +93,14 @@ mod tests {
     }
 
     #[test]
-    fn a_page_dated_ahead_is_refused_tick_by_tick() {
+    fn ticks_of_a_page_dated_too_far_ahead_are_refused() {
         let batch = page_batch("08 December 2035\nKGS/USD = 0.01144 0%\n").batch;
         assert_eq!((batch.groups.len(), batch.refusals.len()), (0, 1));
         assert_eq!(batch.refusals[0].reason, RefusalReason::TimeTooFarAhead);
     }
 
     #[test]
-    fn only_conflicts_are_advised_to_name_the_time() {
+    fn only_conflicts_get_the_remedy_to_give_the_time() {
         let refusal = |reason| Refusal { index: 0, reason, message: "known".to_owned(), stored: None };
         let mut refusals = [refusal(RefusalReason::Conflict), refusal(RefusalReason::Ambiguous)];
         advise_time(&mut refusals, "pass it");

@@ -1,4 +1,7 @@
-//! The writer thread: everything that waits becomes one commit.
+//! The writer thread, with group commit: all queued batches and polls become one commit.
+//!
+//! **Invariant**: a reply is sent after the commit of its request is durable and its view is published. After a failed
+//! commit or checkpoint nothing is written any more.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,8 +13,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::{oneshot, watch};
 
 use super::apply::{Applied, apply};
-use super::fan_out::tell;
-use super::quarantine::{explain, held_lines};
+use super::fan_out::notify;
+use super::quarantine::{explain_decision, held_lines};
 use super::{
     ConflictPolicy, DecisionReport, IngestError, IngestReport, Message, Pending, PendingDecision, PendingPoll, Refusal,
     Shared, Summary,
@@ -22,20 +25,20 @@ use crate::latest_quotes::LatestQuotes;
 use crate::metrics::{IngestMetrics, TickCounts};
 use crate::store::{Commit, Decided, PollRefused, Quarantine, Store, StoreError, WriteTransaction};
 
-/// Most ticks that go into one commit, so that nobody waits for long.
+/// A group commit takes no more batches once it has this many ticks, so that no request waits long.
 const COMMIT_TICKS_MAX: usize = 65_536;
-/// Blocks opened by the batches of a commit at which the others wait for the next one, so that one request meets the limit
-/// of a commit by itself only.
-const COMMIT_OPENED_BLOCKS: usize = WriteTransaction::OPENED_BLOCKS_MAX / 8;
-/// How long the writer sleeps at most, once writing has stopped.
+/// Once the batches of a commit have made this many segments mutable, further batches wait for the next commit. A
+/// request therefore reaches the limit of a commit only by its own ticks.
+const COMMIT_MUTABLE_SEGMENTS: usize = WriteTransaction::MUTABLE_SEGMENTS_MAX / 8;
+/// Longest sleep of the writer after writing has stopped.
 const SLEEP_MAX: Duration = Duration::from_mins(1);
-/// How often the writer looks whether the store's files are there, and at the clock, which may be put forward.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the writer checks the store's files, and reads the clock, which may be set forward.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Starts the writer.
+/// Starts the writer thread.
 pub(super) fn start(
     store: Store,
-    waiting: Receiver<Message>,
+    queue: Receiver<Message>,
     shared: Arc<Shared>,
     watchers: watch::Sender<Arc<LatestQuotes>>,
     clock: Arc<dyn Clock>,
@@ -44,51 +47,53 @@ pub(super) fn start(
     let writer = Writer {
         _poison: poison,
         store,
-        waiting,
+        queue,
         shared,
         watchers: Some(watchers),
         clock,
         failure: None,
-        disk_is_tight: false,
-        looked: Instant::now(),
+        lacks_checkpoint_room: false,
+        files_checked: Instant::now(),
     };
     Builder::new().name("silkrate-writer".to_owned()).spawn(move || writer.run())
 }
 
-/// Says that writing has stopped if the writer ends by a panic.
+/// Records that writing has stopped if the writer thread panics.
 struct PoisonOnPanic(Arc<Shared>);
 
 impl Drop for PoisonOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // Poisoned already by a failure that went before, if this does nothing.
+            // Keeps the cause of an earlier failure, if there was one.
             let _ = self.0.poisoned.set("the writer thread panicked".to_owned());
         }
     }
 }
 
 struct Writer {
-    /// Dropped with the thread, whichever way that ends; before `watchers`, so that who sees the end learns its cause.
+    /// Dropped at the end of the thread, also after a panic. It is dropped before `watchers`, so that the cause is set
+    /// when watchers see the end of their channel.
     _poison: PoisonOnPanic,
     store: Store,
-    waiting: Receiver<Message>,
+    queue: Receiver<Message>,
     shared: Arc<Shared>,
-    /// Who is told of commits, as long as there may be one.
+    /// Sender to the fan-out; none after writing has stopped.
     watchers: Option<watch::Sender<Arc<LatestQuotes>>>,
     clock: Arc<dyn Clock>,
+    /// The error after which writing stopped.
     failure: Option<StoreError>,
-    /// Whether a checkpoint that was due had no room.
-    disk_is_tight: bool,
-    /// When the files of the store were looked at last.
-    looked: Instant,
+    /// Whether the last due checkpoint was skipped because the disk was nearly full.
+    lacks_checkpoint_room: bool,
+    /// Time of the last check of the store's files.
+    files_checked: Instant,
 }
 
-/// What becomes one commit.
+/// Requests for a group commit.
 #[derive(Default)]
 struct Group {
     batches: VecDeque<Pending>,
     polls: Vec<PendingPoll>,
-    /// Of all batches.
+    /// Number of ticks in all batches.
     ticks: usize,
 }
 
@@ -113,20 +118,20 @@ impl Group {
     }
 }
 
-type Answer = oneshot::Sender<Result<IngestReport, IngestError>>;
-type PollAnswer = oneshot::Sender<Result<(), IngestError>>;
+type Reply = oneshot::Sender<Result<IngestReport, IngestError>>;
+type PollReply = oneshot::Sender<Result<(), IngestError>>;
 
 impl Writer {
     fn run(mut self) -> Result<(), StoreError> {
-        // What ended a group.
+        // The message after a group, which could not join the group.
         let mut next = None;
         loop {
-            self.look_at_files();
-            match next.take().map_or_else(|| self.waiting.recv_timeout(self.until_due()), Ok) {
+            self.check_files();
+            match next.take().map_or_else(|| self.queue.recv_timeout(self.wait()), Ok) {
                 Ok(Message::Batch(first)) => next = self.commit_group(Group::of(*first)),
                 Ok(Message::Poll(first)) => next = self.commit_group(Group::of_poll(first)),
                 Ok(Message::Decide(pending)) => self.decide(*pending),
-                Ok(Message::Poke) | Err(RecvTimeoutError::Timeout) => self.commit_time(),
+                Ok(Message::Wake) | Err(RecvTimeoutError::Timeout) => self.commit_due_changes(),
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => break,
             }
             if self.failure.is_none() && self.store.checkpoint_is_due() {
@@ -139,35 +144,36 @@ impl Writer {
         self.failure.map_or(Ok(()), Err)
     }
 
-    /// How long until time alone may change a quote, or the store's files are to be looked at.
-    fn until_due(&self) -> Duration {
+    /// Returns the longest wait for a message: until the next quote is due to change, or the next check of the files.
+    fn wait(&self) -> Duration {
         if self.failure.is_some() {
             return SLEEP_MAX;
         }
-        let Some(due) = self.store.next_due() else { return LOOK_INTERVAL };
+        let Some(due) = self.store.next_due() else { return CHECK_INTERVAL };
         let micros = due.micros_since(self.clock.now()).max(0);
-        Duration::from_micros(micros.unsigned_abs()).min(LOOK_INTERVAL)
+        Duration::from_micros(micros.unsigned_abs()).min(CHECK_INTERVAL)
     }
 
-    /// Stops writing once the files of the store were removed or replaced.
-    fn look_at_files(&mut self) {
-        if self.failure.is_some() || self.looked.elapsed() < LOOK_INTERVAL {
+    /// Stops writing if the files of the store were removed or replaced.
+    fn check_files(&mut self) {
+        if self.failure.is_some() || self.files_checked.elapsed() < CHECK_INTERVAL {
             return;
         }
-        self.looked = Instant::now();
+        self.files_checked = Instant::now();
         if let Err(error) = self.store.check_files() {
             self.poison(error);
         }
     }
 
-    /// Commits what came first and what waits behind it. Gives the message that is none of that, if one came.
+    /// Commits a group together with the batches and polls in the queue. Returns the first message that cannot join the
+    /// group.
     fn commit_group(&mut self, mut group: Group) -> Option<Message> {
         let mut next = None;
         while group.ticks < COMMIT_TICKS_MAX {
-            match self.waiting.try_recv() {
+            match self.queue.try_recv() {
                 Ok(Message::Batch(more)) => group.add(*more),
                 Ok(Message::Poll(poll)) => group.polls.push(poll),
-                Ok(Message::Poke) => {}
+                Ok(Message::Wake) => {}
                 Ok(other @ (Message::Decide(_) | Message::Close)) => {
                     next = Some(other);
                     break;
@@ -182,42 +188,43 @@ impl Writer {
         next
     }
 
-    /// Commits what waits, but for batches that would open too many blocks together: those are left for the next commit.
+    /// Commits the polls and batches of a group. Batches that would make too many segments mutable together stay in the
+    /// group for the next commit.
     fn commit(&mut self, group: &mut Group) {
         if let Some(failure) = &self.failure {
             let error = IngestError::Poisoned(failure.to_string());
-            // Who asked may be gone by now.
+            // Sending a reply fails if the caller has dropped its future.
             for pending in group.batches.drain(..) {
-                let _ = pending.answer.send(Err(error.clone()));
+                let _ = pending.reply.send(Err(error.clone()));
             }
             for pending in group.polls.drain(..) {
-                let _ = pending.answer.send(Err(error.clone()));
+                let _ = pending.reply.send(Err(error.clone()));
             }
             return;
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let held_before = self.store.quarantine().count() as u64;
         let mut transaction = self.store.begin(self.clock.now());
-        let mut answers: Vec<(Answer, Applied)> = Vec::with_capacity(group.batches.len());
-        while transaction.opened_block_count() < COMMIT_OPENED_BLOCKS
+        let mut batches: Vec<(Reply, Applied)> = Vec::with_capacity(group.batches.len());
+        while transaction.mutable_segment_count() < COMMIT_MUTABLE_SEGMENTS
             && let Some(pending) = group.batches.pop_front()
         {
-            answers.push((pending.answer, apply(&mut transaction, pending.batch)));
+            batches.push((pending.reply, apply(&mut transaction, pending.batch)));
         }
-        let record = |pending: PendingPoll| (pending.answer, transaction.record_poll(&pending.poll));
-        let polls: Vec<(PollAnswer, Result<(), PollRefused>)> = group.polls.drain(..).map(record).collect();
+        let record = |pending: PendingPoll| (pending.reply, transaction.record_poll(&pending.poll));
+        let polls: Vec<(PollReply, Result<(), PollRefused>)> = group.polls.drain(..).map(record).collect();
         let result = transaction.commit();
         if let Ok(Some(_)) = result {
             self.publish();
             log_held(self.store.quarantine(), held_before);
         }
         match &result {
-            Ok(Some(_)) => self.shared.metrics.committed(begun.elapsed()),
+            Ok(Some(_)) => self.shared.metrics.committed(started.elapsed()),
             Ok(None) => {}
             Err(error) => self.poison(error.clone()),
         }
         let commit = self.store.newest_commit();
-        for (answer, Applied { summary, refusals, held }) in answers {
+        for (reply, Applied { summary, refusals, held }) in batches {
             if result.is_ok() {
                 count(&self.shared.metrics, summary, &refusals);
             }
@@ -231,14 +238,14 @@ impl Writer {
                     held,
                 }),
             };
-            let _ = answer.send(report);
+            let _ = reply.send(report);
         }
-        for (answer, recorded) in polls {
-            let told = match &result {
+        for (reply, recorded) in polls {
+            let response = match &result {
                 Err(error) => Err(IngestError::Poisoned(error.to_string())),
                 Ok(_) => recorded.map_err(IngestError::from),
             };
-            let _ = answer.send(told);
+            let _ = reply.send(response);
         }
         if self.failure.is_none() && !group.is_empty() && self.store.checkpoint_is_due() {
             self.checkpoint();
@@ -246,43 +253,43 @@ impl Writer {
     }
 
     /// Commits decisions about held ticks.
-    fn decide(&mut self, PendingDecision { request, answer }: PendingDecision) {
+    fn decide(&mut self, PendingDecision { request, reply }: PendingDecision) {
         if let Some(failure) = &self.failure {
-            // Who asked may be gone by now.
-            let _ = answer.send(Err(IngestError::Poisoned(failure.to_string())));
+            // Sending a reply fails if the caller has dropped its future.
+            let _ = reply.send(Err(IngestError::Poisoned(failure.to_string())));
             return;
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut transaction = self.store.begin(self.clock.now());
         let revise = request.conflict_policy == ConflictPolicy::Revise;
         let decided = transaction.decide(&request.ids, request.verdict, request.note.as_ref(), revise);
         let explained = request.ids.iter().zip(decided).map(|(id, decided)| {
-            let message = explain(*id, &decided, transaction.quarantine());
+            let message = explain_decision(*id, &decided, transaction.quarantine());
             (decided, message)
         });
         let decided: Vec<(Decided, String)> = explained.collect();
         let result = transaction.commit();
         let report = match result {
             Err(error) => {
-                let told = IngestError::Poisoned(error.to_string());
+                let response = IngestError::Poisoned(error.to_string());
                 self.poison(error);
-                Err(told)
+                Err(response)
             }
             Ok(commit) => {
                 if commit.is_some() {
                     self.publish();
-                    self.shared.metrics.committed(begun.elapsed());
+                    self.shared.metrics.committed(started.elapsed());
                 }
                 count_decided(&self.shared.metrics, request.verdict, &decided);
                 let Commit { sequence, recorded_time } = self.store.newest_commit();
                 Ok(DecisionReport { sequence, recorded_time, decided })
             }
         };
-        let _ = answer.send(report);
+        let _ = reply.send(report);
     }
 
-    /// Commits what time alone has changed.
-    fn commit_time(&mut self) {
+    /// Commits changes of quotes that are due, without ticks.
+    fn commit_due_changes(&mut self) {
         if self.failure.is_some() {
             return;
         }
@@ -295,44 +302,46 @@ impl Writer {
 
     fn checkpoint(&mut self) {
         if !self.store.has_room_for_checkpoint() {
-            if !self.disk_is_tight {
+            if !self.lacks_checkpoint_room {
                 tracing::warn!(
-                    "the disk is nearly full: no checkpoint is made; commits go to the log until it is full"
+                    "the disk is nearly full: no checkpoint is made; commits go to the log until the disk is full"
                 );
             }
-            self.disk_is_tight = true;
-            // Late ticks cost the log little and memory much.
+            self.lacks_checkpoint_room = true;
+            // Late ticks need little room in the log but much memory, so memory can reach its limit before the disk
+            // does.
             if self.store.checkpoint_is_overdue() {
                 self.poison(StoreError::Io {
-                    action: "cannot make a checkpoint, and memory holds all that may wait for one".to_owned(),
+                    action: "cannot make a checkpoint, and uncheckpointed data has reached its memory limit".to_owned(),
                     problem: "the disk is nearly full".to_owned(),
                     disk_full: true,
                 });
             }
             return;
         }
-        self.disk_is_tight = false;
-        let begun = Instant::now();
+        self.lacks_checkpoint_room = false;
+        let started = Instant::now();
         match self.store.checkpoint() {
             Ok(()) => {
-                self.shared.metrics.checkpointed(begun.elapsed());
+                self.shared.metrics.checkpointed(started.elapsed());
                 self.publish();
             }
             Err(error) => self.poison(error),
         }
     }
 
+    /// Publishes the view of the newest commit, and notifies watchers.
     fn publish(&self) {
         let view = Arc::new(self.store.view());
         let latest_quotes = Arc::clone(&view.latest_quotes);
         self.shared.view.store(view);
         if let Some(watchers) = &self.watchers {
-            tell(watchers, &latest_quotes);
+            notify(watchers, &latest_quotes);
         }
     }
 
-    /// What is in memory may be ahead of what is durable: readers keep what they have, and nothing
-    /// is written any more.
+    /// Stops writing after a failure. The store in memory may be ahead of the disk, so its view is not published:
+    /// readers keep the last view.
     fn poison(&mut self, error: StoreError) {
         tracing::error!("writing stops: {error}");
         let _ = self.shared.poisoned.set(error.to_string());
@@ -342,7 +351,7 @@ impl Writer {
 }
 
 fn count(metrics: &IngestMetrics, summary: Summary, refusals: &[Refusal]) {
-    metrics.taken_in(TickCounts {
+    metrics.admitted(TickCounts {
         new_run: summary.new_run_count.into(),
         collapsed: summary.collapsed_count.into(),
         known: summary.known_count.into(),
@@ -368,7 +377,7 @@ fn count_decided(metrics: &IngestMetrics, verdict: Verdict, decided: &[(Decided,
     }
 }
 
-/// Tells the log of ticks that a commit began to hold.
+/// Logs the ticks that a commit put into quarantine. `before` is the number of ticks in quarantine before the commit.
 fn log_held(quarantine: &Quarantine, before: u64) {
     if quarantine.count() as u64 == before {
         return;

@@ -1,14 +1,14 @@
-//! How messages are read from the wire and written to it.
+//! The codec of gRPC messages: prost's codec with another status for bytes that cannot be decoded.
 //!
-//! **Invariant**: bytes that are no message of the call are the fault of the one who sent them: `INVALID_ARGUMENT`, where
-//! prost's own codec says `INTERNAL`.
+//! **Invariant**: bytes that are not a valid message of the call are an error of the sender, with the status
+//! `INVALID_ARGUMENT`. The codec of prost returns `INTERNAL` instead.
 
 use prost::Message;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
-/// The codec of every generated client and server.
+/// The codec of the generated clients and servers.
 pub struct MessageCodec<T, U>(ProstCodec<T, U>);
 
 impl<T, U> Default for MessageCodec<T, U> {
@@ -32,7 +32,7 @@ impl<T: Message + Send + 'static, U: Message + Default + Send + 'static> Codec f
     }
 }
 
-/// Reads messages.
+/// Decodes messages; see the module for its errors.
 pub struct MessageDecoder<U>(tonic_prost::ProstDecoder<U>);
 
 impl<U: Message + Default + 'static> Default for MessageDecoder<U> {
@@ -48,7 +48,8 @@ impl<U: Message + Default> Decoder for MessageDecoder<U> {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         self.0.decode(buffer).map_err(|status| {
             if status.code() == Code::Internal {
-                Status::invalid_argument(format!("the bytes sent are no message of this call: {}", status.message()))
+                let problem = status.message();
+                Status::invalid_argument(format!("the bytes are not a valid message of this call: {problem}"))
             } else {
                 status
             }

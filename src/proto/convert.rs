@@ -1,17 +1,19 @@
-//! Between messages and the types of `domain`: times, lengths of time, windows and intervals.
+//! Conversion between proto messages and types of `domain`: times, durations, windows and intervals.
+//!
+//! **Invariant**: converting a time or a duration to a message and back does not change it.
 
 use prost_types::{Duration, Timestamp as ProtoTimestamp};
 
 use super::v1;
 use crate::domain::{Interval, Span, SpanError, SpanUnit, Timestamp, TimestampError};
 
-/// A time as messages have it, in whole microseconds.
+/// Converts a time to a message.
 pub fn timestamp(time: Timestamp) -> ProtoTimestamp {
     let (seconds, nanos) = time.to_parts();
     ProtoTimestamp { seconds, nanos }
 }
 
-/// Refuses a time that is finer than a microsecond.
+/// Converts a time from a message. A time finer than a microsecond is an error.
 impl TryFrom<&ProtoTimestamp> for Timestamp {
     type Error = TimestampError;
 
@@ -20,24 +22,25 @@ impl TryFrom<&ProtoTimestamp> for Timestamp {
     }
 }
 
-/// A length of time as messages have it.
+/// Converts a duration in microseconds to a message.
 pub fn duration(micros: i64) -> Duration {
-    // A duration's parts have one sign; those of `%` and `/` do.
+    // Both parts of a proto duration must have the same sign. `%` and `/` guarantee this.
     let nanos = i32::try_from(micros % Timestamp::SECOND_US * 1_000).unwrap_or(0);
     Duration { seconds: micros / Timestamp::SECOND_US, nanos }
 }
 
-/// A length of time in microseconds, rounded towards zero; one beyond what they hold is the longest there is.
-pub fn micros(length: &Duration) -> i64 {
-    length.seconds.saturating_mul(Timestamp::SECOND_US).saturating_add(i64::from(length.nanos) / 1_000)
+/// Converts a duration to microseconds, rounded towards zero. A duration that does not fit saturates at the bounds of
+/// `i64`.
+pub fn micros(duration: &Duration) -> i64 {
+    duration.seconds.saturating_mul(Timestamp::SECOND_US).saturating_add(i64::from(duration.nanos) / 1_000)
 }
 
-/// The unit of a window by its number in messages; none for one that is not specified or not known.
+/// Returns the unit of a window for its enum number; `None` if the number is unspecified or unknown.
 pub fn window_unit(number: i32) -> Option<SpanUnit> {
     SpanUnit::ALL.into_iter().find(|unit| unit_number(*unit) == Some(number))
 }
 
-/// The number in messages of the unit of a window; none of units that windows do not count.
+/// Returns the enum number of the unit of a window; `None` for a unit that windows do not have.
 fn unit_number(unit: SpanUnit) -> Option<i32> {
     let unit = match unit {
         SpanUnit::Millisecond | SpanUnit::Second => return None,
@@ -51,7 +54,7 @@ fn unit_number(unit: SpanUnit) -> Option<i32> {
     Some(unit.into())
 }
 
-/// Windows count minutes or longer units: `TooFine` for others.
+/// Converts a span to a window. A span in seconds or milliseconds is the error `TooFine`.
 impl TryFrom<Span> for v1::Window {
     type Error = SpanError;
 
@@ -61,7 +64,7 @@ impl TryFrom<Span> for v1::Window {
     }
 }
 
-/// The length of a candle by its number in messages; none for one that is not specified or not known.
+/// Returns the interval of candles for its enum number; `None` if the number is unspecified or unknown.
 pub fn candle_interval(number: i32) -> Option<Interval> {
     Interval::CANDLES.into_iter().find(|interval| i32::from(v1::CandleInterval::from(*interval)) == number)
 }
@@ -77,7 +80,7 @@ impl From<Interval> for v1::CandleInterval {
             Interval::Day => Self::Day,
             Interval::Week => Self::Week,
             Interval::Month => Self::Month,
-            // Of changes only: no request names it for candles.
+            // Candles have no interval of a year. Only changes have.
             Interval::Year => Self::Unspecified,
         }
     }
@@ -88,14 +91,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_and_the_domain_name_the_same() {
+    fn intervals_and_window_units_convert_both_ways() {
         for interval in Interval::CANDLES {
             assert_eq!(candle_interval(v1::CandleInterval::from(interval).into()), Some(interval));
         }
         for unit in SpanUnit::ALL {
             match v1::Window::try_from(Span::new(7, unit)) {
                 Ok(window) => assert_eq!((window.count, window_unit(window.unit)), (7, Some(unit))),
-                Err(error) => assert!(error.to_string().contains("is too fine; windows count minutes"), "{error}"),
+                Err(error) => assert!(error.to_string().contains("is too fine; write it in minutes"), "{error}"),
             }
         }
         for number in [-1, 0, 99] {
@@ -104,13 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn times_and_lengths_keep_their_microseconds() {
+    fn times_and_durations_convert_both_ways_exactly() {
         let time = Timestamp::from_micros(-1);
         let message = timestamp(time);
         assert_eq!((message.seconds, message.nanos), (-1, 999_999_000));
         assert_eq!(Timestamp::try_from(&message), Ok(time));
-        for length in [0, 1, -1, 1_500_000, -1_500_000, i64::MAX, i64::MIN] {
-            assert_eq!(micros(&duration(length)), length);
+        for duration_us in [0, 1, -1, 1_500_000, -1_500_000, i64::MAX, i64::MIN] {
+            assert_eq!(micros(&duration(duration_us)), duration_us);
         }
     }
 }

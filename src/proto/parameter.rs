@@ -1,7 +1,7 @@
-//! How fields of requests are read from the parameters of a query. `build.rs` names these functions in the attributes of
-//! fields.
+//! Deserialization of request fields from the parameters of an HTTP query. `build.rs` names these functions in the
+//! serde attributes of the fields.
 //!
-//! **Invariant**: an error says what is wrong with the text; which field it is of is known to who reads the request.
+//! **Invariant**: an error states what is wrong with the text. The caller adds the name of the parameter.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -9,40 +9,40 @@ use serde::{Deserialize, Deserializer};
 use super::{convert, v1};
 use crate::domain::{Span, Timestamp};
 
-/// RFC 3339, or a date.
+/// Parses a time: RFC 3339, or a date for its start in UTC.
 ///
 /// # Errors
-/// The text is no time.
+/// Returns an error if the text is not a valid time.
 pub fn timestamp<'de, D: Deserializer<'de>>(text: D) -> Result<Option<prost_types::Timestamp>, D::Error> {
     let text = String::deserialize(text)?;
     let time = Timestamp::parse(&text).map_err(|problem| {
-        // A plus sign stands for a blank in a query, which nobody remembers.
+        // A query decodes `+` to a space, so a space often stands for the plus sign of a UTC offset.
         let hint = if text.contains(' ') { "; a + is written %2B in a URL" } else { "" };
         D::Error::custom(format!("{problem}{hint}"))
     })?;
     Ok(Some(convert::timestamp(time)))
 }
 
-/// A span of a fixed length, like `2d`.
+/// Parses a duration of fixed length, such as `2d`.
 ///
 /// # Errors
-/// The text is no such span.
+/// Returns an error if the text is not a valid duration, or is in months or years.
 pub fn duration<'de, D: Deserializer<'de>>(text: D) -> Result<Option<prost_types::Duration>, D::Error> {
     Ok(Some(convert::duration(span::<D>(text)?.micros().map_err(D::Error::custom)?)))
 }
 
-/// The number of an enum's value.
+/// Parses the name of an enum value to its number.
 ///
 /// # Errors
-/// The text names none.
+/// Returns an error if no value has this name.
 pub fn number<'de, E: Deserialize<'de> + Into<i32>, D: Deserializer<'de>>(text: D) -> Result<i32, D::Error> {
     Ok(E::deserialize(text)?.into())
 }
 
-/// The numbers of several values of an enum.
+/// Parses the names of enum values to their numbers.
 ///
 /// # Errors
-/// One of the texts names none.
+/// Returns an error if a text is not the name of a value.
 pub fn numbers<'de, E: Deserialize<'de> + Into<i32>, D: Deserializer<'de>>(list: D) -> Result<Vec<i32>, D::Error> {
     Ok(Vec::<E>::deserialize(list)?.into_iter().map(Into::into).collect())
 }
@@ -52,7 +52,7 @@ fn span<'de, D: Deserializer<'de>>(text: D) -> Result<Span, D::Error> {
 }
 
 impl<'de> Deserialize<'de> for v1::Window {
-    /// From a span, like `1mo`.
+    /// Parses a window from a span, such as `1mo`.
     fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
         Self::try_from(span::<D>(text)?).map_err(D::Error::custom)
     }

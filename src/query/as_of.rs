@@ -1,22 +1,26 @@
-//! Which commit a read sees, and what "now" is for it.
+//! The commit that a read sees and the current time of the read.
+//!
+//! **Invariant**: a read sees one commit from start to end.
 
 use super::{QueryError, Reader};
 use crate::domain::Timestamp;
 use crate::store::{Commit, StoreError};
 
-/// What one read sees, from its beginning to its end.
+/// The commit and the current time of one read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct AsOf {
-    /// The commit; its recorded time bounds what is known.
+    /// The commit that the read sees: nothing recorded after its recorded time is visible.
     pub(super) commit: Commit,
-    /// What relative times count from: the clock's now, or the recorded time seen if the caller named a known time.
+    /// The time that relative times count from: the time of the clock, or, for a request with a known time, the
+    /// recorded time of the commit.
     pub(super) now: Timestamp,
-    /// Whether this is the newest commit: only of that one are states told, and are ages limited.
+    /// Whether the commit is the newest one. States and limits of age exist only for the newest commit.
     pub(super) newest: bool,
 }
 
 impl AsOf {
-    /// `earlier` finds the newest commit at or before a time that lies before the newest.
+    /// Selects the commit of a read. `earlier` finds the last commit that was recorded at or before a time; it is only
+    /// called for a time before the newest commit.
     fn new(
         newest: Commit,
         now: Timestamp,
@@ -33,13 +37,17 @@ impl AsOf {
         Ok(Self { commit, now: commit.recorded_time, newest: false })
     }
 
-    /// As what is known is asked of the store.
+    /// The recorded time up to which the store is read, inclusive.
     pub(super) const fn known(&self) -> Timestamp {
         self.commit.recorded_time
     }
 }
 
 impl Reader {
+    /// Returns the commit and the current time of a read. `known_time` selects the commit; `None` means the newest one.
+    ///
+    /// # Errors
+    /// `NothingKnownYet` if `known_time` is before the first commit; `Store` if reading the commits fails.
     pub(super) fn as_of(&self, known_time: Option<Timestamp>) -> Result<AsOf, QueryError> {
         AsOf::new(self.view.commit, self.now, known_time, |known| self.view.commit_at(known))
     }
@@ -54,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn which_commit_and_which_now() {
+    fn known_time_selects_the_commit_and_the_current_time() {
         let commit = |sequence, time| Commit { sequence, recorded_time: at(time) };
         let commits = [commit(1, 100), commit(2, 200), commit(3, 300)];
         let check = |known: Option<i64>, expect: Option<(u64, i64, bool)>| {
@@ -63,7 +71,7 @@ mod tests {
             assert_eq!(as_of.map(|as_of| (as_of.commit.sequence, as_of.now.micros(), as_of.newest)), expect);
         };
         check(None, Some((3, 999, true)));
-        // Repeating an answer by its recorded time counts from that time, not from the clock.
+        // A request that repeats an answer by its recorded time counts from that time, not from the clock.
         check(Some(300), Some((3, 300, true)));
         check(Some(5_000), Some((3, 300, true)));
         check(Some(299), Some((2, 200, false)));

@@ -1,74 +1,78 @@
-//! Which buckets a list is of, and where its next page goes on.
+//! Bucket paging: the buckets of a list and the cursor of its next page.
 //!
-//! **Invariant**: pages of one list hold every row once and count from one "now", whatever the clock does between them.
+//! **Invariant**: the pages of one list together hold every row once, and all pages use the current time of the first
+//! page.
 
 use super::as_of::AsOf;
 use super::{QueryError, Range, Reader};
 use crate::analysis::{Bucket, Buckets};
 use crate::domain::{Pair, Source, Timestamp};
 
-/// Most buckets that one list may be of, those left out included.
+/// The maximum number of buckets of a list, including empty buckets that have no row.
 pub const BUCKETS_MAX: u64 = 100_000;
 
-/// Most buckets of a series in an export, those left out included: nineteen years of minutes.
+/// The maximum number of buckets of a series in an export, including empty buckets that have no row: nineteen years of
+/// minutes.
 pub const EXPORT_BUCKETS_MAX: u64 = 10_000_000;
 
-/// How many buckets one answer may be of.
+/// The maximum number of buckets of an answer, and the texts of the error message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct BucketLimit {
     pub(super) count_max: u64,
-    /// Of what, for a message.
+    /// The unit that the limit is for, as a suffix of the limit in the error message.
     pub(super) each: &'static str,
-    /// What to do where there are more.
+    /// What the client can do to stay below the limit.
     pub(super) remedy: &'static str,
 }
 
-/// Where buckets may be longer.
-const SHORTEN_OR_LENGTHEN: &str = "shorten the range or take a longer one";
+/// The remedy if the length of the buckets is a parameter of the request.
+const SHORTEN_OR_LENGTHEN: &str = "shorten the range or use a longer interval";
 
 impl BucketLimit {
-    /// Of a list.
+    /// The limit of a list.
     const LIST: Self = Self { count_max: BUCKETS_MAX, each: "", remedy: SHORTEN_OR_LENGTHEN };
-    /// Of an export, which holds none of them in memory: what is limited is the time that it takes.
+    /// The limit of an export. It bounds the duration of the export, which holds no buckets in memory.
     pub(super) const EXPORT: Self =
-        Self { count_max: EXPORT_BUCKETS_MAX, each: " a series", remedy: SHORTEN_OR_LENGTHEN };
+        Self { count_max: EXPORT_BUCKETS_MAX, each: " for each series", remedy: SHORTEN_OR_LENGTHEN };
 }
 
-/// Asks for buckets of a pair.
+/// A request for a page of the buckets of a pair.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BucketsRequest {
-    /// In which direction.
+    /// The pair, in the requested direction.
     pub pair: Pair,
-    /// From whom; none where a single source has the pair, or one is preferred.
+    /// The source of every leg. `None` means the only source of the pair, or the preferred source.
     pub source: Option<Source>,
-    /// From whom each leg is, in order, where they are to differ.
+    /// The source of each leg, in order of the legs. Empty means `source` for every leg.
     pub leg_sources: Vec<Source>,
-    /// Buckets that begin in it; from the first rate on, and none that begins after now.
+    /// The range of the starts of buckets. The list begins with the bucket of the first rate and has no bucket that
+    /// starts after now.
     pub range: Range,
-    /// As known at.
+    /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
-    /// Only what comes after this one.
+    /// Return only buckets after this position.
     pub after: Option<BucketCursor>,
-    /// At most so many rows, at least one.
+    /// The maximum number of rows, at least one.
     pub limit: usize,
 }
 
-/// Where a list of buckets goes on.
+/// The position after which the next page of a list of buckets starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BucketCursor {
-    /// The start of the last bucket given.
+    /// The start of the last bucket of the previous page.
     pub start: Timestamp,
-    /// What the first page took for now.
+    /// The current time of the first page.
     pub now: Timestamp,
 }
 
 impl Reader {
-    /// What such a list sees: its later pages what the first one saw.
+    /// Returns the commit and the current time of a page of buckets. Later pages use the current time of the first
+    /// page.
     pub(super) fn as_of_buckets(&self, request: &BucketsRequest) -> Result<AsOf, QueryError> {
         self.as_of_pages(request.known_time, request.after)
     }
 
-    /// The same of any list that such a cursor goes on with.
+    /// Returns the commit and the current time of a page, for any list with a [`BucketCursor`].
     pub(super) fn as_of_pages(
         &self,
         known_time: Option<Timestamp>,
@@ -82,8 +86,12 @@ impl Reader {
     }
 }
 
-/// The first bucket of a page, and before when its buckets begin; none if there are none. `first_rate` is when the pair
-/// first has a rate, `field` is where the request says how long buckets are.
+/// Returns the first bucket of a page, and the time before which its buckets start. Returns `None` if the page has no
+/// buckets. `first_rate` is the time of the first rate of the pair. `field` is the request field with the length of the
+/// buckets, for the error message.
+///
+/// # Errors
+/// Returns `InvalidArgument` if the list has too many buckets.
 pub(super) fn page_buckets(
     request: &BucketsRequest,
     (field, buckets): (&str, Buckets),
@@ -98,7 +106,7 @@ pub(super) fn page_buckets(
     Ok((first.start < end).then_some((first, end)))
 }
 
-/// The same of all buckets that begin in a range.
+/// Returns the first of all buckets that start in `range`, and the time before which they start, like [`page_buckets`].
 pub(super) fn range_buckets(
     range: Range,
     (field, buckets): (&str, Buckets),
@@ -121,7 +129,7 @@ pub(super) fn range_buckets(
     if count > count_max {
         let (from, zone) = (first.start, buckets.zone);
         let problem = format!(
-            "makes some {count} buckets from {from} to {end} in {zone}, and {count_max}{each} are the most; {remedy}"
+            "gives about {count} buckets from {from} to {end} in {zone}; the limit is {count_max}{each}; {remedy}"
         );
         return Err(QueryError::invalid(field, problem));
     }
@@ -153,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_begin_in_the_range_and_after_the_first_rate() {
+    fn buckets_start_in_the_range_and_from_the_bucket_of_the_first_rate() {
         let now = at("2025-12-08T12:00:00Z");
         let check = |start: Option<&str>, end: Option<&str>, after: Option<&str>, expect: Option<(&str, &str)>| {
             let days = Buckets { zone: Zone::UTC, interval: Interval::Day };
@@ -163,11 +171,11 @@ mod tests {
             assert_eq!(found, expect.map(|(first, end)| (at(first), at(end))));
         };
         let now_included = "2025-12-08T12:00:00.000001Z";
-        // The bucket of the first rate is the first of all.
+        // The bucket of the first rate is the first bucket of the list.
         check(None, None, None, Some(("2025-12-01T00:00:00Z", now_included)));
         check(Some("2025-11-01T00:00:00Z"), None, None, Some(("2025-12-01T00:00:00Z", now_included)));
         check(Some("2025-12-01T00:00:00Z"), None, None, Some(("2025-12-01T00:00:00Z", now_included)));
-        // One that began before the range is not in it.
+        // A bucket that starts before the range is not in the list.
         check(Some("2025-12-01T00:00:01Z"), None, None, Some(("2025-12-02T00:00:00Z", now_included)));
         check(None, Some("2025-12-05T00:00:00Z"), None, Some(("2025-12-01T00:00:00Z", "2025-12-05T00:00:00Z")));
         check(None, Some("2025-12-01T15:00:00Z"), None, None);
@@ -180,14 +188,14 @@ mod tests {
             Some(("2025-12-04T00:00:00Z", now_included)),
         );
         check(None, None, Some("2025-12-08T00:00:00Z"), None);
-        // A cursor from outside goes on from somewhere, and no earlier than the list.
+        // A cursor outside the list or inside a bucket is valid, and the page never starts before the list.
         check(None, None, Some("1990-01-01T00:00:00Z"), Some(("2025-12-01T00:00:00Z", now_included)));
         check(None, None, Some("2025-12-03T05:00:00Z"), Some(("2025-12-04T00:00:00Z", now_included)));
         check(None, None, Some("9999-12-31T23:59:59Z"), None);
     }
 
     #[test]
-    fn a_list_has_a_limit() {
+    fn list_beyond_the_bucket_limit_is_refused() {
         let minutes = Buckets { zone: Zone::UTC, interval: Interval::Minute };
         let first = at("2025-01-01T00:00:00Z");
         let check = |after_minutes: i64, expect: Option<&str>| {
@@ -203,8 +211,8 @@ mod tests {
         check(
             100_001,
             Some(
-                "interval: makes some 100001 buckets from 2025-01-01T00:00:00Z to 2025-03-11T10:41:00Z in UTC, and \
-                 100000 are the most; shorten the range or take a longer one",
+                "interval: gives about 100001 buckets from 2025-01-01T00:00:00Z to 2025-03-11T10:41:00Z in UTC; \
+                 the limit is 100000; shorten the range or use a longer interval",
             ),
         );
     }

@@ -1,4 +1,6 @@
-//! Candles of a pair, published or derived.
+//! Pages of candles of a published or derived pair.
+//!
+//! **Invariant**: candles are folded one after the other as rate intervals are read, and reading ends at cancellation.
 
 use std::sync::Arc;
 
@@ -11,55 +13,57 @@ use crate::analysis::{Buckets, Candle, CandleBounds, CandlePlan, Candles, Legs, 
 use crate::domain::{SeriesKey, Timestamp};
 use crate::store::SeriesView;
 
-/// Asks for candles.
+/// A request for a page of candles.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CandlesRequest {
-    /// Of what, when, and which page.
+    /// The pair, the range and the page.
     pub list: BucketsRequest,
-    /// Of these buckets.
+    /// The buckets of the candles.
     pub buckets: Buckets,
-    /// Also buckets that no run's span meets, with the close before.
+    /// Whether a bucket without a confirmed run has a candle that repeats the previous close.
     pub fill: bool,
-    /// Also how many observations there were.
+    /// Whether to count the observations of each candle.
     pub count_observations: bool,
-    /// Also their bounds: of a derived pair that is two more folds over its legs.
+    /// Whether to compute the bounds of each candle. For a derived pair that takes two more folds over its legs.
     pub find_bounds: bool,
 }
 
-/// A candle and what goes with it.
+/// A candle and its additional values.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CandleRow {
     /// The candle.
     pub candle: Candle,
-    /// Observed instants in its bucket, of all legs together, if asked for. Read as known earlier, those within the
-    /// spans of the runs known then, so that it may include later confirmations.
+    /// The number of observed instants in the bucket, of all legs together, if requested. For an earlier known time,
+    /// the number of instants within the runs known at that time; the number may include later confirmations.
     pub observation_count: Option<u64>,
-    /// Whether its bucket ended at or before the recorded time seen.
+    /// Whether the bucket ended at or before the recorded time of the commit.
     pub complete: bool,
-    /// What its numbers may stand for, if asked for.
+    /// The bounds of the candle, if requested.
     pub bounds: Option<Box<CandleBounds>>,
-    /// By how much the legs of a cross differ in age at its end, or now, in microseconds.
+    /// The difference in age between the legs of a cross at the end of the bucket, or now, microseconds.
     pub leg_age_difference_us: i64,
 }
 
-/// A part of the candles of a pair.
+/// A page of the candles of a pair.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CandlesPage {
-    /// How its rates come about.
+    /// How the rates are derived from published rates.
     pub derivation: Derivation,
-    /// From these series.
+    /// The published series that the rates are derived from.
     pub legs: Vec<SeriesKey>,
-    /// In order of time.
+    /// The candles, in order of time.
     pub rows: Vec<CandleRow>,
-    /// Where the next page goes on; none on the last.
+    /// The cursor of the next page; `None` on the last page.
     pub next: Option<BucketCursor>,
 }
 
 impl Reader {
-    /// A page of candles.
+    /// Returns a page of candles.
     ///
     /// # Errors
-    /// No such series, too many buckets, fields that contradict each other, the caller gone, or the store's.
+    /// `UnknownSeries` or `Ambiguous` if no series can be chosen; `InvalidArgument` if there are too many buckets or
+    /// fields contradict each other; `NothingKnownYet` if `known_time` is before the first commit; `Cancelled` after
+    /// cancellation; `Store` if reading the store fails.
     pub fn candles(&self, request: &CandlesRequest) -> Result<Answer<CandlesPage>, QueryError> {
         let CandlesRequest { list, buckets, .. } = request;
         let as_of = self.as_of_buckets(list)?;
@@ -91,7 +95,7 @@ impl Reader {
         Ok(Answer { commit: as_of.commit, body: page })
     }
 
-    /// Candles one after the other, folded as they are taken, until the caller goes.
+    /// Returns the candles of `plan`, each folded when it is taken, until cancellation.
     pub(super) fn fold(
         &self,
         as_of: &AsOf,
@@ -102,7 +106,7 @@ impl Reader {
         let intervals = self.intervals(as_of, route, [plan.first, as_of.now.saturating_add_us(1)], bound)?;
         let (cancel, known) = (self.cancel.clone(), as_of.known());
         Ok(Candles::new(plan, intervals).map(move |candle| {
-            // Filling takes time without reading anything.
+            // Filling empty buckets takes time without reading a piece, so check here as well.
             check_cancelled(&cancel)?;
             let candle = candle?;
             let complete = candle.bucket.end <= known;
@@ -110,7 +114,7 @@ impl Reader {
         }))
     }
 
-    /// Finds the bounds of `rows`, the first candles of `plan`.
+    /// Computes the bounds of `rows`, which are the first candles of `plan`.
     fn find_bounds(
         &self,
         as_of: &AsOf,
@@ -126,8 +130,8 @@ impl Reader {
         if rows.iter().all(|row| row.bounds.is_some()) {
             return Ok(());
         }
-        // What is derived, or was published with more and with fewer digits, is folded once more for each bound: rate intervals
-        // begin and end at the same times there, so that the candles are of the same buckets.
+        // Derived rates, and published rates with different numbers of places, are folded once more for each bound.
+        // The rate intervals of the bounds have the same times, so the candles are of the same buckets.
         let low = self.fold(as_of, route, plan, RateBound::Low)?;
         let high = self.fold(as_of, route, plan, RateBound::High)?;
         for (row, (low, high)) in rows.iter_mut().zip(low.zip(high)) {
@@ -136,21 +140,21 @@ impl Reader {
         Ok(())
     }
 
-    /// Finds by how much the legs of a cross differ in age at the ends of `rows`, which are in order.
+    /// Computes the difference in age between the legs of a cross at the ends of `rows`, which are in order of time.
     fn find_leg_ages(&self, as_of: &AsOf, route: &Route, rows: &mut [CandleRow]) -> Result<(), QueryError> {
         let (Legs::Two(first, second), Some(from), Some(to)) = (route, rows.first(), rows.last()) else {
             return Ok(());
         };
         let range = [from.candle.bucket.start, to.candle.bucket.end.min(as_of.now.saturating_add_us(1))];
-        let [first, second] = [first, second].map(|leg| self.last_seen(as_of, leg, range, rows));
+        let [first, second] = [first, second].map(|leg| self.last_confirmed(as_of, leg, range, rows));
         for (row, (first, second)) in rows.iter_mut().zip(first?.into_iter().zip(second?)) {
             row.leg_age_difference_us = first.micros_since(second).saturating_abs();
         }
         Ok(())
     }
 
-    /// When a leg was last seen by the end of each of `rows`, or by now.
-    fn last_seen(
+    /// Returns the time of the last confirmation of a leg by the end of each of `rows`, or by now.
+    fn last_confirmed(
         &self,
         as_of: &AsOf,
         leg: &Leg<Arc<SeriesView>>,
@@ -158,21 +162,21 @@ impl Reader {
         rows: &[CandleRow],
     ) -> Result<Vec<Timestamp>, QueryError> {
         let mut intervals = self.leg_intervals(as_of, leg, start, end)?.peekable();
-        let mut seen_until = Timestamp::MIN;
-        let mut last_seen = Vec::with_capacity(rows.len());
+        let mut confirmed_until = Timestamp::MIN;
+        let mut last_confirmed = Vec::with_capacity(rows.len());
         for row in rows {
             let end = row.candle.bucket.end.min(as_of.now.saturating_add_us(1));
             while let Some(interval) =
                 intervals.next_if(|interval| interval.as_ref().map_or(true, |interval| interval.from < end))
             {
-                seen_until = interval?.seen_until;
+                confirmed_until = interval?.confirmed_until;
             }
-            last_seen.push(seen_until.min(end));
+            last_confirmed.push(confirmed_until.min(end));
         }
-        Ok(last_seen)
+        Ok(last_confirmed)
     }
 
-    /// Counts the instants of every leg in the buckets of `rows`, which are in order.
+    /// Counts the instants of every leg in the buckets of `rows`, which are in order of time.
     fn count_observations(&self, as_of: &AsOf, route: &Route, rows: &mut [CandleRow]) -> Result<(), QueryError> {
         for row in &mut *rows {
             row.observation_count = Some(0);
@@ -181,17 +185,17 @@ impl Reader {
         let (start, end) = (first.candle.bucket.start, last.candle.bucket.end.min(as_of.now.saturating_add_us(1)));
         for leg in route.iter() {
             let mut spans = self.leg_intervals(as_of, leg, start, end)?.peekable();
-            let mut seen_until = Timestamp::MIN;
+            let mut confirmed_until = Timestamp::MIN;
             let mut rows = rows.iter_mut().peekable();
             for instant in items(leg.series.instants(start, end), self.cancel.clone()) {
                 let instant = instant?;
                 while let Some(span) = spans.next_if(|span| span.as_ref().map_or(true, |span| span.from <= instant)) {
-                    seen_until = span?.seen_until;
+                    confirmed_until = span?.confirmed_until;
                 }
                 while rows.next_if(|row| row.candle.bucket.end <= instant).is_some() {}
                 if let Some(row) = rows.peek_mut()
                     && row.candle.bucket.start <= instant
-                    && instant <= seen_until
+                    && instant <= confirmed_until
                 {
                     row.observation_count = row.observation_count.map(|count| count + 1);
                 }

@@ -1,4 +1,4 @@
-//! Changes from period to period.
+//! Pages of changes from one calendar period to the next.
 
 use super::as_of::AsOf;
 use super::bucket_paging::{BucketCursor, BucketsRequest, page_buckets};
@@ -9,23 +9,23 @@ use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::analysis::{Bucket, Buckets, Zone};
 use crate::domain::{Interval, Timestamp};
 
-/// What a change is measured over.
+/// The period that a change is measured over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Period {
-    /// From the close of the day before.
+    /// Each day, from the close of the previous day.
     DayOnDay,
-    /// From the close of the week before; weeks begin on Monday.
+    /// Each week, from the close of the previous week. Weeks begin on Monday.
     WeekOnWeek,
-    /// From the close of the month before.
+    /// Each month, from the close of the previous month.
     MonthOnMonth,
-    /// From the close of the year before.
+    /// Each year, from the close of the previous year.
     YearOnYear,
-    /// Of each day, from the close of the year before.
+    /// Each day, from the close of the previous year.
     YearToDate,
 }
 
 impl Period {
-    /// The buckets at whose ends changes end.
+    /// Returns the buckets of the rows: the change of a row ends at the end of its bucket.
     pub fn buckets(self, zone: Zone) -> Buckets {
         let interval = match self {
             Self::DayOnDay | Self::YearToDate => Interval::Day,
@@ -36,7 +36,7 @@ impl Period {
         Buckets { zone, interval }
     }
 
-    /// Where the period begins that ends with `bucket`: just before is the close that it is measured from.
+    /// Returns the start of the period that ends with `bucket`. The change is measured from the close just before it.
     fn start(self, zone: Zone, bucket: Bucket) -> Timestamp {
         match self {
             Self::DayOnDay | Self::WeekOnWeek | Self::MonthOnMonth | Self::YearOnYear => bucket.start,
@@ -45,45 +45,48 @@ impl Period {
     }
 }
 
-/// Asks for changes from period to period.
+/// A request for a page of changes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChangesRequest {
-    /// Of what, when, and which page.
+    /// The pair, the range and the page.
     pub list: BucketsRequest,
-    /// How long they are.
+    /// The period of each change.
     pub period: Period,
-    /// By whose clocks.
+    /// The time zone of the periods.
     pub zone: Zone,
 }
 
 /// The change of one period.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PeriodChange {
-    /// Half-open; the change is from the rate in force just before its start to that just before its end, or now.
+    /// The period, half-open. The change is from the rate in force just before its start to the rate in force just
+    /// before its end, or now if now is earlier.
     pub period: Bucket,
-    /// Whether it ended at or before the recorded time seen.
+    /// Whether the period ended at or before the recorded time of the commit.
     pub complete: bool,
-    /// The change.
+    /// The change and the rates at its start and end.
     pub change: Change,
 }
 
-/// A part of the changes of a pair.
+/// A page of the changes of a pair.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChangesPage {
-    /// In order of time.
+    /// The changes, in order of time.
     pub rows: Vec<PeriodChange>,
-    /// Where the next page goes on; none on the last.
+    /// The cursor of the next page; `None` on the last page.
     pub next: Option<BucketCursor>,
 }
 
-/// A moment, and the rate in force at it, if there was one.
-type RateThen = (Timestamp, Option<RateAnswer>);
+/// A time and the rate in force at it; no rate before the first quote.
+type RateAtTime = (Timestamp, Option<RateAnswer>);
 
 impl Reader {
-    /// A page of changes, a row for each period from the one of the first rate on.
+    /// Returns a page of changes, a row for each period, starting with the period of the first rate.
     ///
     /// # Errors
-    /// No such series, too many periods, fields that contradict each other, the caller gone, or the store's.
+    /// `UnknownSeries` or `Ambiguous` if no series can be chosen; `InvalidArgument` if there are too many periods or
+    /// fields contradict each other; `NothingKnownYet` if `known_time` is before the first commit; `Cancelled` after
+    /// cancellation; `Store` if reading the store fails.
     pub fn changes(&self, request: &ChangesRequest) -> Result<Answer<ChangesPage>, QueryError> {
         let list = &request.list;
         let as_of = self.as_of_buckets(list)?;
@@ -94,8 +97,8 @@ impl Reader {
         let Some((mut bucket, end)) = page_buckets(list, ("period", buckets), first_rate, as_of.now)? else {
             return Ok(Answer { commit: as_of.commit, body: page });
         };
-        // The close that a row is measured from is that of the row before it, or the same as of that one.
-        let mut before: Option<[RateThen; 2]> = None;
+        // A row starts at the close of the previous row, or at the same close as the previous row.
+        let mut before: Option<[RateAtTime; 2]> = None;
         while page.rows.len() < list.limit {
             check_cancelled(&self.cancel)?;
             let start = request.period.start(request.zone, bucket);
@@ -119,16 +122,16 @@ impl Reader {
         Ok(Answer { commit: as_of.commit, body: page })
     }
 
-    /// The rate in force at `time`, which may be one of `before`.
+    /// Returns the rate in force at `time`, taken from the closes in `before` if they contain it.
     fn close_at(
         &self,
         as_of: &AsOf,
         route: &Route,
         time: Timestamp,
-        before: Option<&[RateThen; 2]>,
-    ) -> Result<RateThen, QueryError> {
+        before: Option<&[RateAtTime; 2]>,
+    ) -> Result<RateAtTime, QueryError> {
         match before.and_then(|rates| rates.iter().find(|(then, _)| *then == time)) {
-            Some(known) => Ok(known.clone()),
+            Some(close) => Ok(close.clone()),
             None => Ok((time, self.rate_if_quoted(as_of, route, time)?)),
         }
     }

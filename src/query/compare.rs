@@ -1,7 +1,7 @@
-//! Two sources of one pair, compared day by day.
+//! Pages of the comparison of two sources of one pair, day by day.
 //!
-//! **Invariant**: a day says the same on whatever page and in whatever range it is asked for: the days around it that it
-//! depends on are read beside it.
+//! **Invariant**: the row of a day does not depend on the page or the range of the request. The neighbouring days that
+//! the row depends on are read as well.
 
 use super::as_of::AsOf;
 use super::bucket_paging::{BucketCursor, BucketLimit, range_buckets};
@@ -14,71 +14,71 @@ use crate::analysis::{
 };
 use crate::domain::{Interval, Pair, Source, Timestamp};
 
-/// Most days of one comparison: 27 years.
+/// The maximum number of days of one comparison: 27 years.
 pub const COMPARED_DAYS_MAX: u32 = 10_000;
 
-/// The same, for a message.
+/// The limit of [`COMPARED_DAYS_MAX`] with the texts of the error message.
 const LIMIT: BucketLimit = BucketLimit { count_max: COMPARED_DAYS_MAX as u64, each: "", remedy: "shorten the range" };
 
-/// Which days are compared.
+/// The days of a comparison.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ComparedDays {
-    /// Those that begin in a range.
+    /// The days that begin in a range.
     Within(Range),
-    /// The last so many, at least one, that begin before a time; none that begins after now.
+    /// The last days that begin before a time. No day begins after now.
     Last {
-        /// How many.
+        /// The number of days, at least one.
         count: u32,
-        /// Exclusive; now if none.
+        /// The time before which the days begin, exclusive. `None` means now.
         before: Option<Timestamp>,
     },
 }
 
-/// Asks for two sources to be compared.
+/// A request for a page of a comparison of two sources.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CompareRequest {
-    /// In which direction.
+    /// The pair, in the requested direction.
     pub pair: Pair,
-    /// Who is compared, and with whom.
+    /// The two sources to compare.
     pub sources: Sides<Source>,
-    /// Which days.
+    /// The days to compare.
     pub days: ComparedDays,
-    /// By whose clocks they begin.
+    /// The time zone of the days.
     pub zone: Zone,
-    /// As known at.
+    /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
-    /// Only what comes after this one.
+    /// Return only days after this position.
     pub after: Option<BucketCursor>,
-    /// At most so many rows, at least one.
+    /// The maximum number of rows, at least one.
     pub limit: usize,
 }
 
-/// A day, and what both sources said just before its end, or say now.
+/// A day with the rates of both sources just before its end, or now if now is earlier.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ComparedDay {
-    /// Half-open.
+    /// The day, half-open.
     pub day: Bucket,
-    /// Whether it ended at or before the recorded time seen.
+    /// Whether the day ended at or before the recorded time of the commit.
     pub complete: bool,
-    /// The rates in force; none before the first quote.
+    /// The rates in force; `None` before the first quote of a source.
     pub rates: Sides<Option<RateAnswer>>,
-    /// Of the second from the first, if both are there.
+    /// The difference of the second rate from the first rate; `None` if one of the rates is missing.
     pub difference: Option<Difference>,
 }
 
-/// A part of a comparison.
+/// A page of a comparison.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ComparePage {
-    /// In order of time.
+    /// The days, in order of time.
     pub rows: Vec<ComparedDay>,
-    /// Where the next page goes on; none on the last.
+    /// The cursor of the next page; `None` on the last page.
     pub next: Option<BucketCursor>,
-    /// Of all days asked for; with the first page alone.
+    /// The summary of all requested days, on the first page only.
     pub summary: Option<ComparisonSummary>,
 }
 
 impl ComparePage {
-    /// A day more, of which all is known.
+    /// Adds a complete row to the summary, and to the page if the page has room.
     fn add(&mut self, row: ComparedDay, limit: usize, now: Timestamp) {
         if let Some(summary) = &mut self.summary {
             summary.add(row.day, row.difference.as_ref());
@@ -91,7 +91,7 @@ impl ComparePage {
     }
 }
 
-/// The days of one comparison, in order of time.
+/// Reads the days of one comparison in order of time.
 struct Days<'a> {
     reader: &'a Reader,
     as_of: &'a AsOf,
@@ -101,11 +101,12 @@ struct Days<'a> {
 }
 
 impl Days<'_> {
-    /// What both sources said at the end of `day`, compared.
+    /// Reads and compares the rates of both sources at the end of `day`.
     fn read(&mut self, day: Bucket) -> Result<ComparedDay, QueryError> {
         check_cancelled(&self.reader.cancel)?;
         let close = day.end.saturating_add_us(-1).min(self.as_of.now);
-        // A state is told as of now alone, and pages after the first are read as known then.
+        // Only a rate as of now has a state, and later pages read the data as known at the first page. States are
+        // dropped so that all pages agree.
         let stateless = |answer: RateAnswer| RateAnswer { state: None, ..answer };
         let rate = |route| self.reader.rate_if_quoted(self.as_of, route, close).map(|rate| rate.map(stateless));
         let rates = [rate(&self.routes[0])?, rate(&self.routes[1])?];
@@ -114,7 +115,7 @@ impl Days<'_> {
         Ok(ComparedDay { day, complete: day.end <= self.as_of.known(), rates, difference })
     }
 
-    /// Reads the days before `first` that it and its neighbours depend on.
+    /// Reads the [`LAG_DAYS_MAX`] days before `first`, which the lags and stretches of the page depend on.
     fn read_before(&mut self, first: Bucket) -> Result<(), QueryError> {
         let mut before = Vec::with_capacity(LAG_DAYS_MAX);
         let mut day = first;
@@ -135,7 +136,7 @@ impl Days<'_> {
 }
 
 impl ComparedDays {
-    /// As a range of times, it being `now`.
+    /// Returns the days as a range of times, with `now` as the current time.
     fn range(self, buckets: Buckets, now: Timestamp) -> Result<Range, QueryError> {
         let (count, before) = match self {
             Self::Within(range) => return Ok(range),
@@ -151,10 +152,12 @@ impl ComparedDays {
 }
 
 impl Reader {
-    /// A page of two sources compared, a row for each day from the first on which either has a rate.
+    /// Returns a page of a comparison, a row for each day, starting with the first day on which a source has a rate.
     ///
     /// # Errors
-    /// No such series, too many days, the caller gone, or the store's.
+    /// `UnknownSeries` if a source does not have the pair; `InvalidArgument` if there are too many days;
+    /// `NothingKnownYet` if `known_time` is before the first commit; `Cancelled` after cancellation; `Store` if reading
+    /// the store fails.
     pub fn compare(&self, request: &CompareRequest) -> Result<Answer<ComparePage>, QueryError> {
         let as_of = self.as_of_pages(request.known_time, request.after)?;
         let [first, second] = &request.sources;
@@ -177,8 +180,8 @@ impl Reader {
     }
 }
 
-/// Puts the days from `day` on that begin before `end` into `page`; one day more is read, which tells where a stretch
-/// ends.
+/// Adds the days from `day` on that begin before `end` to `page`. Reads one more day, which shows whether a stretch
+/// ends on the last day.
 fn fill(
     page: &mut ComparePage,
     mut days: Days<'_>,

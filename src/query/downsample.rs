@@ -1,7 +1,7 @@
-//! The downsampled series of a rate: what a chart of limited width needs of a range, however many runs that has.
+//! Downsampled series: a published series reduced to the steps that a chart of limited width needs, and its silences.
 //!
-//! **Invariants**: no extreme is lost: where steps are put together, the lowest and the highest rate stay. Memory does
-//! not grow with the number of runs, and more than [`DOWNSAMPLE_ITEMS_MAX`] of them are refused rather than read.
+//! **Invariants**: no extreme is lost: merged steps keep the lowest and the highest rate. Memory does not grow with the
+//! number of runs. A request that needs more than [`DOWNSAMPLE_ITEMS_MAX`] runs is refused.
 
 use std::cmp::Ordering;
 
@@ -14,77 +14,78 @@ use crate::analysis::{Legs, RoundedRate};
 use crate::domain::{Pair, Rate, RateSpan, SeriesKey, Source, Span, Timestamp};
 use crate::store::SeriesView;
 
-/// Runs, or observed instants, that one downsampled series may be made of: a second's work.
+/// The maximum number of runs, or of observed instants, that one request reads: about one second of reading.
 pub const DOWNSAMPLE_ITEMS_MAX: u64 = 20_000_000;
-/// Steps that are told one by one, for each column asked for; more are put together by column.
+/// The number of exact steps for each requested column. If a series has more steps, steps are merged by column.
 const STEPS_PER_COLUMN: usize = 2;
 
-/// Asks for the downsampled series of a published series up to now.
+/// A request for a downsampled series that ends now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DownsampleRequest {
     /// The published pair, or its inverse.
     pub pair: Pair,
-    /// From whom; none where a single source has the pair, or one is preferred.
+    /// The source. `None` means the only source of the pair, or the preferred source.
     pub source: Option<Source>,
-    /// So long before now; none for all there is.
+    /// The length of the range. `None` means the whole series.
     pub window: Option<Span>,
-    /// Into how many columns of equal width time is cut, at least one.
+    /// The number of columns of equal width that the range is divided into, at least one.
     pub columns: u32,
 }
 
-/// Published rates from a moment until the next step; several of them, in a column that was put together.
+/// The published rate from a time until the next step, or several rates that were merged in one column.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Step {
-    /// When the first of them came into force, or the start of the downsampled series.
+    /// The time at which the first rate of the step came into force, or the start of the range if that is later.
     pub from: Timestamp,
-    /// The lowest number.
+    /// The lowest rate of the step.
     pub lowest: Rate,
-    /// The highest.
+    /// The highest rate of the step.
     pub highest: Rate,
-    /// In force until the next step.
+    /// The last rate of the step, in force until the next step.
     pub last: Rate,
 }
 
-/// A rate, and when it came into force.
+/// The lowest or the highest rate of a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extreme {
-    /// Within the range.
+    /// The first time in the range at which the rate was in force.
     pub time: Timestamp,
-    /// As published.
+    /// The published rate.
     pub rate: Rate,
 }
 
-/// A stretch without an observation, longer than the source's stale limit.
+/// A gap without observations that is longer than the stale limit of the source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Silence {
-    /// The last observation before it, or the start of the downsampled series.
+    /// The last observation before the gap, or the start of the range if that is later.
     pub from: Timestamp,
-    /// The first observation after it, or now.
+    /// The first observation after the gap, or now.
     pub until: Timestamp,
 }
 
-/// What a rate did, as published.
+/// The published rates of a series over a range, reduced to steps.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DownsampledSeries {
-    /// Whose it is.
+    /// The published series.
     pub series: SeriesKey,
-    /// Whether the pair asked for is the inverse of the published one: rates are as published all the same.
+    /// Whether the requested pair is the inverse of the published pair. The rates are always the published rates.
     pub inverted: bool,
-    /// From the start asked for, or the first observation if none was, to now.
+    /// From the start of the window, or the first observation if the request has no window, to now.
     pub range: Range,
-    /// In order; none if there was no rate yet.
+    /// The steps, in order of time. Empty if the series has no rate yet.
     pub steps: Vec<Step>,
-    /// Whether each step is one rate.
+    /// Whether each step has exactly one rate.
     pub is_exact: bool,
-    /// How often the number changed.
+    /// The number of moves. A change of places without a change of the number is no move.
     pub move_count: u64,
-    /// The lowest number in force, the first time.
+    /// The lowest rate in force in the range.
     pub lowest: Option<Extreme>,
-    /// The highest.
+    /// The highest rate in force in the range.
     pub highest: Option<Extreme>,
-    /// In order; those narrower than a column are left out, but for one that lasts until now.
+    /// The silences, in order of time. Silences narrower than a column are left out, except a silence that lasts until
+    /// now.
     pub silences: Vec<Silence>,
-    /// What counts as silence, microseconds.
+    /// The stale limit of the source, microseconds.
     pub stale_limit_us: i64,
 }
 
@@ -92,7 +93,7 @@ fn compare(one: Rate, other: Rate) -> Ordering {
     RoundedRate::published(one).cmp_number(RoundedRate::published(other))
 }
 
-/// Takes spans in order of time.
+/// Reduces rate spans, which it takes in order of time, to steps and extremes.
 struct Downsampler {
     start: Timestamp,
     column_us: i64,
@@ -149,8 +150,8 @@ impl Downsampler {
             Some(last) if self.column(last.from) == column => {
                 let lowest = if compare(step.lowest, last.lowest).is_lt() { step.lowest } else { last.lowest };
                 let highest = if compare(step.highest, last.highest).is_gt() { step.highest } else { last.highest };
-                if let Some(kept) = self.steps.last_mut() {
-                    *kept = Step { from: last.from, lowest, highest, last: step.last };
+                if let Some(merged) = self.steps.last_mut() {
+                    *merged = Step { from: last.from, lowest, highest, last: step.last };
                 }
             }
             _ => self.steps.push(step),
@@ -158,7 +159,7 @@ impl Downsampler {
     }
 }
 
-/// Takes confirmations in order of time and finds what lies between them.
+/// Finds the silences between observations, which it takes in order of time.
 struct GapDetector {
     limit_us: i64,
     column_us: i64,
@@ -167,7 +168,7 @@ struct GapDetector {
 }
 
 impl GapDetector {
-    /// Something was observed at `from`, and on until `until` without a silence between.
+    /// Records observations from `from` to `until` without a silence between them.
     fn observe(&mut self, from: Timestamp, until: Timestamp) {
         if let Some(observed_until) = self.observed_until
             && from.micros_since(observed_until) > self.limit_us.max(self.column_us)
@@ -177,7 +178,7 @@ impl GapDetector {
         self.observed_until = self.observed_until.max(Some(until));
     }
 
-    /// The silences from `start` to `now`.
+    /// Returns the silences between `start` and `now`.
     fn finish(mut self, start: Timestamp, now: Timestamp) -> Vec<Silence> {
         if let Some(observed_until) = self.observed_until
             && now.micros_since(observed_until) > self.limit_us
@@ -192,14 +193,15 @@ impl GapDetector {
     }
 }
 
-/// Counts what is read.
+/// Counts the items that are read, and refuses more than [`DOWNSAMPLE_ITEMS_MAX`].
 struct Budget(u64);
 
 impl Budget {
     fn spend(&mut self) -> Result<(), QueryError> {
         self.0 += 1;
         if self.0 > DOWNSAMPLE_ITEMS_MAX {
-            let problem = format!("holds more than {DOWNSAMPLE_ITEMS_MAX} runs; take a shorter one, or candles");
+            let problem =
+                format!("contains more than {DOWNSAMPLE_ITEMS_MAX} runs; use a shorter range, or request candles");
             return Err(QueryError::invalid("range", problem));
         }
         Ok(())
@@ -207,15 +209,17 @@ impl Budget {
 }
 
 impl Reader {
-    /// The downsampled series of a published series, or of its inverse.
+    /// Returns the downsampled series of a published pair, or of the inverse of one.
     ///
     /// # Errors
-    /// No such series, a cross (it has no digits of its own), a range of too many runs, the caller gone, or the store's.
+    /// `UnknownSeries` or `Ambiguous` if no series can be chosen; `InvalidArgument` if the pair is a cross, which has
+    /// no published digits, or if the range has too many runs; `Cancelled` after cancellation; `Store` if reading the
+    /// store fails.
     pub fn downsample(&self, request: &DownsampleRequest) -> Result<Answer<DownsampledSeries>, QueryError> {
         let as_of = self.as_of(None)?;
         let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &[])?;
         let Legs::One(leg) = &route else {
-            let problem = format!("{} is published by nobody; its legs have charts", request.pair);
+            let problem = format!("{} is a cross rate and is not published; request its legs", request.pair);
             return Err(QueryError::invalid("pair", problem));
         };
         let start = match request.window {
@@ -228,7 +232,8 @@ impl Reader {
         let mut gap_detector =
             GapDetector { limit_us: stale_limit_us, column_us, observed_until: None, silences: Vec::new() };
         let mut downsampler = Downsampler::new(start, column_us, request.columns);
-        // A run bridges what its window allows: where that is more than the stale limit, silences lie inside runs.
+        // A run may span gaps up to the collapse window. If that is longer than the stale limit, runs may have silences
+        // inside, so single instants are read.
         let by_instant = leg.series.collapse_window_us() > stale_limit_us;
         let mut budget = Budget(0);
         for span in items(rate_spans(&as_of, leg, start, as_of.now.saturating_add_us(1))?, self.cancel.clone()) {
@@ -266,7 +271,8 @@ impl Reader {
         start: Timestamp,
         gap_detector: &mut GapDetector,
     ) -> Result<(), QueryError> {
-        // The last instant before the start: that of the run in force then, or one of it within its window.
+        // The last instant before `start` belongs to the run in force then. It lies at most a collapse window before
+        // the end of that run, or before `start`.
         let run = leg.series.run_at(start.saturating_add_us(-1), as_of.known())?;
         let from = run
             .map_or(start, |run| run.last_observed_time.min(start).saturating_add_us(-leg.series.collapse_window_us()));
@@ -301,19 +307,19 @@ mod tests {
     }
 
     #[test]
-    fn few_steps_are_told_one_by_one() {
+    fn few_steps_stay_exact() {
         let downsampler =
             downsampled(&[span(50, "5.0"), span(110, "5.0"), span(120, "5.1"), span(130, "5.10")], 10, 10);
         let steps: Vec<String> =
             downsampler.steps.iter().map(|step| format!("{} {}", step.from.micros(), step.last)).collect();
-        // One in force from before begins with the range; digits that change are a step, and no move.
+        // A rate in force before the range starts with the range. A change of digits only is a step but not a move.
         assert_eq!(steps, ["100 5.0", "120 5.1", "130 5.10"]);
         assert!(downsampler.is_exact);
         assert_eq!(downsampler.move_count, 1);
     }
 
     #[test]
-    fn many_steps_keep_their_extremes() {
+    fn merged_steps_keep_extremes() {
         // A spike of one microsecond among ten thousand moves.
         let spans: Vec<RateSpan> = (0..10_000_i64)
             .map(|number| match number {
@@ -326,19 +332,19 @@ mod tests {
         let downsampler = downsampled(&spans, 20, 500);
         assert!(!downsampler.is_exact);
         assert_eq!(downsampler.steps.len(), 20);
-        let with = |text: &str, of: fn(&Step) -> Rate| {
+        let position = |text: &str, rate_of: fn(&Step) -> Rate| {
             let rate = Rate::parse(text).unwrap();
-            downsampler.steps.iter().position(|step| of(step) == rate)
+            downsampler.steps.iter().position(|step| rate_of(step) == rate)
         };
-        assert_eq!(with("99", |step| step.highest), Some(15));
-        assert_eq!(with("0.01", |step| step.lowest), Some(6));
+        assert_eq!(position("99", |step| step.highest), Some(15));
+        assert_eq!(position("0.01", |step| step.lowest), Some(6));
         assert_eq!(downsampler.highest.map(|extreme| extreme.time), Some(at(7_877)));
         assert_eq!(downsampler.lowest.map(|extreme| extreme.time), Some(at(3_433)));
         assert_eq!(downsampler.steps.last().map(|step| step.last.to_string()).as_deref(), Some("5.1"));
     }
 
     #[test]
-    fn silences_are_longer_than_the_limit() {
+    fn silences_are_longer_than_the_stale_limit() {
         let check = |observed_until: &[(i64, i64)], now: i64, expect: &[(i64, i64)]| {
             let mut gap_detector =
                 GapDetector { limit_us: 10, column_us: 5, observed_until: None, silences: Vec::new() };
@@ -354,7 +360,7 @@ mod tests {
         };
         check(&[(100, 110), (120, 130)], 135, &[]);
         check(&[(100, 110), (121, 130)], 140, &[(110, 121)]);
-        // Until now; and from before the range, of which the part inside counts.
+        // A silence that lasts until now, and a silence that begins before the range and is cut at its start.
         check(&[(100, 110)], 121, &[(110, 121)]);
         check(&[(20, 30), (115, 120)], 125, &[(100, 115)]);
         check(&[(20, 30), (60, 120)], 125, &[]);

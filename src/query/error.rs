@@ -1,108 +1,110 @@
-//! Why a question has no answer.
+//! The errors of read queries.
 
 use thiserror::Error;
 
 use crate::domain::{Pair, SeriesKey, Source, Timestamp};
 use crate::store::StoreError;
 
-/// Why a read was not answered.
+/// Why a query failed.
 #[derive(Debug, Clone, Error)]
 pub enum QueryError {
-    /// Neither the pair nor its inverse is there, nor both legs of a cross, from this source or from any.
-    #[error("there is no series of {pair}{}{}; {there_are}", from(wanted_source.as_ref()), nor(missing_legs))]
+    /// No series has the pair or its inverse, and at least one leg of its cross through USD is missing. If the request
+    /// names a source, only the series of that source count.
+    #[error("there is no series of {pair}{}{}; {available}", from(wanted_source.as_ref()), no_legs(missing_legs))]
     UnknownSeries {
-        /// As asked for.
+        /// The requested pair.
         pair: Pair,
-        /// As asked for.
+        /// The requested source, if the request names one.
         wanted_source: Option<Source>,
-        /// Those of its legs through the dollar that are not there either.
+        /// The legs of the cross through USD that no series has.
         missing_legs: Vec<Pair>,
-        /// What there is, for the caller to choose from.
-        there_are: String,
+        /// A text that lists the available series.
+        available: String,
     },
-    /// Nothing was published by this source.
-    #[error("there is no series from {wanted}; {there_are}")]
+    /// The source has published nothing.
+    #[error("there is no series from {wanted}; {available}")]
     UnknownSource {
-        /// As asked for.
+        /// The requested source.
         wanted: Source,
-        /// What there is, for the caller to choose from.
-        there_are: String,
+        /// A text that lists the available series.
+        available: String,
     },
-    /// History and revisions are those of published series, and only the inverse is published.
+    /// Only published series have history and revisions, and only the inverse of the pair is published.
     #[error("{pair} is not published but derived, and has no history of its own; ask for {published}")]
     OnlyInverse {
-        /// As asked for.
+        /// The requested pair.
         pair: Pair,
-        /// What is published.
+        /// The published series of the inverse pair.
         published: SeriesKey,
     },
-    /// Exports are of published series, and this pair is answered for from those of others.
+    /// Only published series are exported, and the pair is derived from other pairs.
     #[error("{pair} is not published but derived, and derived pairs are not exported; export {from} and compute it")]
     NotExported {
-        /// As asked for.
+        /// The requested pair.
         pair: Pair,
-        /// The pairs that it is derived from.
+        /// The pairs that the requested pair is derived from.
         from: String,
     },
-    /// The moment asked for comes before the first quote.
-    #[error("no quote of {series} at or before {time}; {}", first_is(*first))]
+    /// The requested time is before the first quote.
+    #[error("no quote of {series} at or before {time}; {}", first_quote(*first))]
     NoQuoteYet {
         /// The series that was read.
         series: SeriesKey,
-        /// The moment.
+        /// The requested time.
         time: Timestamp,
-        /// Its first quote.
+        /// The observed time of the first quote of the series.
         first: Option<Timestamp>,
     },
-    /// The knowledge asked for comes before the first commit.
-    #[error("nothing was known at {known_time}; known_time may be any time from the first commit on")]
+    /// The requested `known_time` is before the first commit.
+    #[error("nothing was known at {known_time}; use a known_time at or after the first commit")]
     NothingKnownYet {
-        /// As asked for.
+        /// The requested `known_time`.
         known_time: Timestamp,
     },
-    /// The rate in force was confirmed too long ago for the caller.
+    /// The rate in force is older than the requested `max_age`.
     #[error(
-        "{series} was last confirmed {} s before {time}, longer than max_age of {} s; ask without max_age for the old rate",
+        "{series} was last confirmed {} s before {time}, longer than max_age of {} s; \
+         ask without max_age for the old rate",
         seconds(*age_us), seconds(*max_age_us)
     )]
     Stale {
         /// The series that was read.
         series: SeriesKey,
-        /// The moment asked for.
+        /// The requested time.
         time: Timestamp,
-        /// Microseconds from its last observation to that moment.
+        /// Microseconds from the last observation to the requested time.
         age_us: i64,
-        /// As asked for, microseconds.
+        /// The requested limit, microseconds.
         max_age_us: i64,
     },
-    /// Several sources have the pair, and none was named.
-    #[error("several sources have {pair}{}", choices(*leg_of, sources))]
+    /// Several sources have the pair, the request names none of them, and none is preferred.
+    #[error("several sources have {pair}{}", source_choices(*leg_of, sources))]
     Ambiguous {
-        /// As asked for, or a leg of it.
+        /// The requested pair, or a leg of the requested cross.
         pair: Pair,
-        /// The cross asked for, where `pair` is a leg of it.
+        /// The requested cross, if `pair` is one of its legs.
         leg_of: Option<Pair>,
-        /// Their names.
+        /// The names of the sources, separated by commas.
         sources: String,
     },
-    /// A field that cannot be.
+    /// A request field has an invalid value.
     #[error("{field}: {problem}")]
     InvalidArgument {
         /// Path of the field in the request.
         field: String,
-        /// What is wrong with it, and what would be right.
+        /// What is wrong with the value, and which values are valid.
         problem: String,
     },
-    /// The caller went away.
-    #[error("the caller stopped waiting")]
-    Stopped,
-    /// The store could not be read.
+    /// The client disconnected, or its deadline passed.
+    #[error("the read was cancelled: the client disconnected or its deadline passed")]
+    Cancelled,
+    /// Reading the store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl QueryError {
-    /// A field that cannot be.
+    /// Creates an `InvalidArgument` error.
     pub fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::InvalidArgument { field: field.into(), problem: problem.into() }
     }
@@ -112,26 +114,27 @@ fn from(source: Option<&Source>) -> String {
     source.map_or(String::new(), |source| format!(" from {source}"))
 }
 
-fn nor(missing_legs: &[Pair]) -> String {
+fn no_legs(missing_legs: &[Pair]) -> String {
     let legs: Vec<String> = missing_legs.iter().map(ToString::to_string).collect();
-    if legs.is_empty() { String::new() } else { format!(", nor one of {} to cross it through", legs.join(" or ")) }
+    if legs.is_empty() { String::new() } else { format!(" and no series of {} for a cross rate", legs.join(" or ")) }
 }
 
-fn choices(leg_of: Option<Pair>, sources: &str) -> String {
+fn source_choices(leg_of: Option<Pair>, sources: &str) -> String {
     match leg_of {
         None => format!(": name one of {sources} as source"),
         Some(cross) => format!(
-            ", a leg of {cross}: name one of {sources} for it in leg_sources, that of {} first, or one for both as source",
+            ", a leg of {cross}: name one of {sources} for it in leg_sources (the source of the {} leg first), or name \
+             one source for both legs as source",
             cross.base()
         ),
     }
 }
 
-fn first_is(first: Option<Timestamp>) -> String {
-    first.map_or("it has none yet".to_owned(), |first| format!("its first is of {first}"))
+fn first_quote(first: Option<Timestamp>) -> String {
+    first.map_or("the series has no quote yet".to_owned(), |first| format!("its first quote is at {first}"))
 }
 
-/// Seconds of a count of microseconds, without zeros that say nothing.
+/// Formats microseconds as seconds without trailing zeros.
 fn seconds(micros: i64) -> String {
     let text = format!("{}.{:06}", micros / Timestamp::SECOND_US, micros % Timestamp::SECOND_US);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -142,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_are_written_short() {
+    fn seconds_have_no_trailing_zeros() {
         let check = |micros: i64, expect: &str| assert_eq!(seconds(micros), expect);
         check(0, "0");
         check(1, "0.000001");

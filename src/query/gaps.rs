@@ -1,89 +1,92 @@
-//! Gaps: where the timeline of a series has no instant for long, and why, going by what polls of its source found.
+//! Pages of gaps: long times without an observation in the timeline of a series, with reasons from the polls of the
+//! source.
 //!
-//! **Invariants**: gaps are those of the newest commit; where they end for now, all pages of a list have one now. A page
-//! ends after so much work, found or not, and the next one goes on from there.
+//! **Invariants**: gaps come from the newest commit. Open gaps end at the current time, which is the same for all pages
+//! of a list. A page ends after a bounded amount of work, even if the page has no gap, and the next page continues at
+//! that point.
 
 use std::sync::Arc;
 
 use super::as_of::AsOf;
 use super::latest::SeriesFilter;
-use super::resolve::listing;
+use super::resolve::list_available;
 use super::{Answer, QueryError, Range, Reader, check_cancelled};
 use crate::analysis::{GapStretch, ReasonLengths, split_gap};
 use crate::domain::{Pair, SeriesKey, Source, Timestamp};
 use crate::store::SeriesView;
 
-/// Instants that are read for one page: a second's work.
+/// Instants after which a page ends: about one second of reading.
 const PAGE_INSTANTS_MAX: usize = 20_000_000;
-/// Stretches of the gaps of one page, beyond those of its last gap.
+/// Stretches after which a page ends. Only the last gap of a page may exceed the limit.
 const PAGE_STRETCHES_MAX: usize = 50_000;
 
-/// How much a page may cost.
+/// The limits of the work for one page.
 #[derive(Clone, Copy, Debug)]
 struct PageBudget {
     instants_max: usize,
     stretches_max: usize,
 }
 
-/// Asks for the gaps of a series, or of all.
+/// A request for a page of the gaps of one or more series.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GapsRequest {
-    /// Published, not derived; none for every pair.
+    /// The published pair; derived pairs have no gaps. `None` means every pair.
     pub pair: Option<Pair>,
-    /// From whom; none where a single source has the pair, or for every source.
+    /// The source. `None` means the only or preferred source if there is a pair, else every source.
     pub source: Option<Source>,
-    /// What gaps are to overlap.
+    /// The range that a gap must overlap.
     pub range: Range,
-    /// Gaps longer than this, microseconds; none for the collapse window of each series.
+    /// The minimum length of a gap, exclusive, microseconds. `None` means the collapse window of each series.
     pub minimum_us: Option<i64>,
-    /// Where to go on.
+    /// The position after which the page starts. `None` means the first page.
     pub after: Option<GapCursor>,
-    /// At most so many gaps, at least one.
+    /// The maximum number of gaps, at least one.
     pub limit: usize,
 }
 
-/// Where a list of gaps goes on.
+/// The position at which the next page of a list of gaps starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GapCursor {
-    /// The series, by the number under which the store keeps it.
+    /// The id of the series in the store.
     pub series: u32,
-    /// The instant of it at which the next gap may begin.
+    /// The instant of the series at which the next gap may start.
     pub from: Timestamp,
-    /// The now of the first page.
+    /// The current time of the first page.
     pub now: Timestamp,
 }
 
-/// A time in which a series was not observed.
+/// A time without an observation of a series.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Gap {
-    /// Whose.
+    /// The series of the gap.
     pub series: SeriesKey,
-    /// The last observation before it.
+    /// The last observation before the gap.
     pub start: Timestamp,
-    /// The first observation after it; now if there is none.
+    /// The first observation after the gap, or now for an open gap.
     pub end: Timestamp,
-    /// Whether nothing was observed since.
+    /// Whether the series has no observation after the gap.
     pub is_open: bool,
-    /// Up to now, in order.
+    /// The stretches of the gap up to now, in order of time.
     pub stretches: Vec<GapStretch>,
-    /// How much of it each reason covers.
+    /// The time that each reason covers.
     pub lengths: ReasonLengths,
 }
 
-/// A part of a list of gaps.
+/// A page of a list of gaps.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GapsPage {
-    /// In order of series, then of time.
+    /// The gaps, sorted by series and then by time.
     pub gaps: Vec<Gap>,
-    /// Where the next page goes on; none on the last.
+    /// The cursor of the next page; `None` on the last page.
     pub next: Option<GapCursor>,
 }
 
 impl Reader {
-    /// A page of gaps.
+    /// Returns a page of gaps.
     ///
     /// # Errors
-    /// No such published series, the caller gone, or the store's.
+    /// `UnknownSeries`, `UnknownSource`, `OnlyInverse` or `Ambiguous` if no published series can be chosen; `Cancelled`
+    /// after cancellation; `Store` if reading the store fails.
     pub fn gaps(&self, request: &GapsRequest) -> Result<Answer<GapsPage>, QueryError> {
         self.gaps_within(request, PageBudget { instants_max: PAGE_INSTANTS_MAX, stretches_max: PAGE_STRETCHES_MAX })
     }
@@ -92,11 +95,12 @@ impl Reader {
         let as_of = self.as_of(None)?;
         let now = request.after.map_or(as_of.now, |cursor| cursor.now);
         let series = self.series_with_gaps(&as_of, request)?;
-        // A series never goes away, so that the one of a cursor is there still.
-        let begun = |series: &&Arc<SeriesView>| request.after.is_some_and(|cursor| cursor.series != series.id());
+        // A series is never removed, so the series of a cursor still exists.
+        let is_before_cursor =
+            |series: &&Arc<SeriesView>| request.after.is_some_and(|cursor| cursor.series != series.id());
         let mut search = GapSearch { reader: self, request, budget, now, gaps: Vec::new(), instants: 0, stretches: 0 };
         let mut from = request.after.map(|cursor| cursor.from);
-        for series in series.iter().skip_while(begun) {
+        for series in series.iter().skip_while(is_before_cursor) {
             if let Some(from) = search.series(series, from.take())? {
                 let next = Some(GapCursor { series: series.id(), from, now });
                 return Ok(Answer { commit: as_of.commit, body: GapsPage { gaps: search.gaps, next } });
@@ -107,26 +111,26 @@ impl Reader {
 
     fn series_with_gaps(&self, as_of: &AsOf, request: &GapsRequest) -> Result<Vec<Arc<SeriesView>>, QueryError> {
         if let Some(pair) = request.pair {
-            // A list goes on with the series that it began with, whoever else publishes the pair since.
-            let begun = request.after.and_then(|cursor| self.view.series().find(|one| one.id() == cursor.series));
-            if let Some(series) = begun.filter(|series| series.key().pair == pair) {
+            // All pages of a list read the same series, even if another source publishes the pair in the meantime.
+            let of_cursor = request.after.and_then(|cursor| self.view.series().find(|one| one.id() == cursor.series));
+            if let Some(series) = of_cursor.filter(|series| series.key().pair == pair) {
                 return Ok(vec![Arc::clone(series)]);
             }
             return Ok(vec![self.resolve_published(as_of, pair, request.source.as_ref())?]);
         }
         let filter = SeriesFilter { pairs: Vec::new(), sources: request.source.iter().cloned().collect() };
-        let series: Vec<_> = self.view.series().filter(|series| filter.lets(series.key())).map(Arc::clone).collect();
+        let series: Vec<_> = self.view.series().filter(|series| filter.matches(series.key())).map(Arc::clone).collect();
         match &request.source {
             Some(wanted) if series.is_empty() => {
-                let there_are = listing(&self.known_keys(as_of, |_| true));
-                Err(QueryError::UnknownSource { wanted: wanted.clone(), there_are })
+                let available = list_available(&self.known_keys(as_of, |_| true));
+                Err(QueryError::UnknownSource { wanted: wanted.clone(), available })
             }
             Some(_) | None => Ok(series),
         }
     }
 }
 
-/// One page in the making.
+/// The search for the gaps of one page.
 struct GapSearch<'a> {
     reader: &'a Reader,
     request: &'a GapsRequest,
@@ -138,13 +142,14 @@ struct GapSearch<'a> {
 }
 
 impl GapSearch<'_> {
-    /// Looks through one series from an instant of it on. Gives the instant to go on from where the page has enough.
+    /// Searches one series for gaps, starting at the instant `from` of the series. If the page is full, returns the
+    /// instant at which the next page starts.
     fn series(&mut self, series: &Arc<SeriesView>, from: Option<Timestamp>) -> Result<Option<Timestamp>, QueryError> {
         let (start, end) = (self.request.range.start(), self.request.range.end());
         if start >= end {
             return Ok(None);
         }
-        // The last instant before the range may begin a gap that reaches into it.
+        // A gap that overlaps the range may start at the last instant before the range.
         let from = match from {
             Some(from) => from,
             None => series.instant_at(start)?.unwrap_or(start),
@@ -156,7 +161,7 @@ impl GapSearch<'_> {
             self.instants += piece.len();
             for instant in piece {
                 if let Some(before) = last.replace(instant)
-                    && !self.take(series, before, Some(instant))
+                    && !self.add_if_gap(series, before, Some(instant))
                 {
                     return Ok(Some(before));
                 }
@@ -164,24 +169,24 @@ impl GapSearch<'_> {
                     return Ok(None);
                 }
             }
-            // Each page comes further than the one before.
+            // Each page reads further than the page before it.
             if self.instants >= self.budget.instants_max && last > Some(from) {
                 return Ok(last);
             }
         }
         match last {
-            Some(last) if !self.take(series, last, None) => Ok(Some(last)),
+            Some(last) if !self.add_if_gap(series, last, None) => Ok(Some(last)),
             Some(_) | None => Ok(None),
         }
     }
 
-    /// Takes the time between two neighbouring instants, or since the last one, if it is a gap that is asked for. Says
-    /// whether there was room for it.
-    fn take(&mut self, series: &Arc<SeriesView>, start: Timestamp, next: Option<Timestamp>) -> bool {
+    /// Adds the time from the instant `start` to the `next` instant, or to now if there is none, if that time is a
+    /// requested gap. Returns false if the page has no room for the gap.
+    fn add_if_gap(&mut self, series: &Arc<SeriesView>, start: Timestamp, next: Option<Timestamp>) -> bool {
         let end = next.unwrap_or(self.now);
         let minimum_us = self.request.minimum_us.unwrap_or_else(|| series.collapse_window_us());
         let overlaps = start < self.request.range.end() && end > self.request.range.start();
-        // What begins after now has no past that could be told of.
+        // A gap that starts after the current time has no stretches yet.
         if !overlaps || start >= self.now || end.micros_since(start) <= minimum_us {
             return true;
         }
@@ -228,7 +233,8 @@ mod tests {
         }
     }
 
-    /// A store with a series for each set of seconds, all of one source, which was polled every ten.
+    /// Creates a store with a series for each set of seconds. All series have one source, which is polled every ten
+    /// seconds.
     fn reader(directory: &tempfile::TempDir, seconds: &[BTreeSet<i64>]) -> Reader {
         let options = StoreOptions {
             collapse_window_default_us: WINDOW_S * Timestamp::SECOND_US,
@@ -236,23 +242,23 @@ mod tests {
             ..StoreOptions::of_test(directory.path())
         };
         let mut store = Store::open(options, at(NOW_S)).unwrap();
-        let mut work = store.begin(at(NOW_S));
+        let mut transaction = store.begin(at(NOW_S));
         let source = Source::parse("nbt").unwrap();
         for (base, seconds) in ["TJS", "KZT", "UZS"].into_iter().zip(seconds) {
             let pair = Pair::parse(&format!("{base}/USD"), &CurrencySet::central_asia()).unwrap();
             let key = SeriesKey { pair, source: source.clone() };
             for at_second in seconds {
                 let value = PublishedValue { rate: Rate::parse("0.1").unwrap(), reported_change: None };
-                let series = work.series(&key).unwrap();
-                work.upsert(series, at(*at_second), value, false).unwrap();
+                let series = transaction.series(&key).unwrap();
+                transaction.upsert(series, at(*at_second), value, false).unwrap();
             }
         }
         for ten in 0..NOW_S / 10 {
             let health = Health::ALL[usize::try_from(ten % 4).unwrap()];
             let (time, covered_until) = (at(ten * 10), at(ten * 10 + 10));
-            work.record_poll(&Poll { source: source.clone(), time, covered_until, health }).unwrap();
+            transaction.record_poll(&Poll { source: source.clone(), time, covered_until, health }).unwrap();
         }
-        work.commit().unwrap();
+        transaction.commit().unwrap();
         Reader::new(
             Arc::new(store.view()),
             at(NOW_S),
@@ -261,16 +267,16 @@ mod tests {
         )
     }
 
-    /// What stands in the text of a gap: series, start, end, whether it is open.
-    type Told = (String, i64, i64, bool);
+    /// Base currency, start second, end second, and whether the gap is open.
+    type GapRow = (String, i64, i64, bool);
 
-    fn told(gaps: &[Gap]) -> Vec<Told> {
-        let of = |gap: &Gap| (gap.series.pair.base().to_string(), second(gap.start), second(gap.end), gap.is_open);
-        gaps.iter().map(of).collect()
+    fn gap_rows(gaps: &[Gap]) -> Vec<GapRow> {
+        let row = |gap: &Gap| (gap.series.pair.base().to_string(), second(gap.start), second(gap.end), gap.is_open);
+        gaps.iter().map(row).collect()
     }
 
-    /// Every pair of neighbours, looked at one by one.
-    fn naive(seconds: &[BTreeSet<i64>], range: (i64, i64), minimum_s: i64) -> Vec<Told> {
+    /// The naive model: checks every pair of neighbouring instants.
+    fn naive(seconds: &[BTreeSet<i64>], range: (i64, i64), minimum_s: i64) -> Vec<GapRow> {
         let mut found = Vec::new();
         let mut named: Vec<_> = ["TJS", "KZT", "UZS"].into_iter().zip(seconds).collect();
         named.sort_by_key(|(base, _)| *base);
@@ -293,7 +299,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
-        fn gaps_are_those_of_the_timeline_however_small_the_pages(
+        fn gaps_equal_those_of_the_naive_model_for_every_page_size(
             seconds in proptest::collection::vec(proptest::collection::btree_set(0_i64..120, 1..14), 1..4),
             range in (-10_i64..130, 0_i64..140),
             minimum_s in proptest::option::of(0_i64..20),
@@ -311,7 +317,7 @@ mod tests {
                 limit: 1_000,
             };
             let whole = reader.gaps(&request).unwrap().body;
-            prop_assert_eq!(told(&whole.gaps), naive(&seconds, range, minimum_s.unwrap_or(WINDOW_S)));
+            prop_assert_eq!(gap_rows(&whole.gaps), naive(&seconds, range, minimum_s.unwrap_or(WINDOW_S)));
             prop_assert_eq!(whole.next, None);
             request.limit = limit;
             let mut paged = Vec::new();
@@ -324,7 +330,7 @@ mod tests {
                     break;
                 }
             }
-            prop_assert_eq!(request.after, None, "pages come to an end");
+            prop_assert_eq!(request.after, None, "the list of pages ends");
             prop_assert_eq!(paged, whole.gaps);
         }
     }

@@ -1,4 +1,6 @@
-//! What was published over time: runs, revisions, and the series that there are.
+//! The history of a series as runs and revisions, and the list of series.
+//!
+//! **Invariant**: the pages of a list together hold every row once, in order.
 
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use crate::domain::{Pair, Revision, Run, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::RateState;
 use crate::store::{Commit, ScanOrder, SeriesTotals, SeriesView, StoreError};
 
-/// Half-open: `[start, end)`.
+/// A half-open range of time: `[start, end)`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Range {
     start: Timestamp,
@@ -19,19 +21,19 @@ pub struct Range {
 }
 
 impl Default for Range {
-    /// All times.
+    /// The range of all times.
     fn default() -> Self {
-        // Later than any time that crosses the wire, so that an open range holds the last one too.
+        // Later than any time that a request can contain, so that an open range contains the last instant too.
         const OPEN_END: Timestamp = Timestamp::from_micros(i64::MAX);
         Self { start: Timestamp::MIN, end: OPEN_END }
     }
 }
 
 impl Range {
-    /// Open at a side that is not given. Equal ends hold nothing.
+    /// Creates a range. A missing `start` or `end` leaves that side open. A range with equal ends is empty.
     ///
     /// # Errors
-    /// `InvalidArgument` if it ends before it starts.
+    /// Returns `InvalidArgument` if `end` is before `start`.
     pub fn new(start: Option<Timestamp>, end: Option<Timestamp>) -> Result<Self, QueryError> {
         let open = Self::default();
         let range = Self { start: start.unwrap_or(open.start), end: end.unwrap_or(open.end) };
@@ -42,17 +44,17 @@ impl Range {
         Ok(range)
     }
 
-    /// Its first instant.
+    /// The first instant of the range.
     pub const fn start(self) -> Timestamp {
         self.start
     }
 
-    /// The first instant after it.
+    /// The first instant after the range.
     pub const fn end(self) -> Timestamp {
         self.end
     }
 
-    /// What is left after the runs up to the one first observed at `cursor`.
+    /// Returns the part of the range that follows, in `order`, the run first observed at `cursor`.
     fn after(self, order: ScanOrder, cursor: Option<Timestamp>) -> Self {
         match (order, cursor) {
             (_, None) => self,
@@ -64,70 +66,70 @@ impl Range {
     }
 }
 
-/// Asks for the history of a series.
+/// A request for a page of the runs of a series.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RunsRequest {
-    /// Published, not derived.
+    /// The published pair; derived pairs have no history.
     pub pair: Pair,
-    /// From whom; none where a single source has the pair, or one is preferred.
+    /// The source. `None` means the only source of the pair, or the preferred source.
     pub source: Option<Source>,
-    /// Of first observed times.
+    /// The range of first observed times.
     pub range: Range,
-    /// Oldest or newest first.
+    /// The order of the runs: oldest or newest first.
     pub order: ScanOrder,
-    /// Also the last run that began before the range.
+    /// Whether to return the last run that began before the range, too.
     pub include_baseline: bool,
-    /// As known at.
+    /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
-    /// Only what comes after the run first observed then, in this order.
+    /// Return only runs that follow, in `order`, the run first observed at this time.
     pub after: Option<Timestamp>,
-    /// At most so many runs, at least one.
+    /// The maximum number of runs, at least one.
     pub limit: usize,
 }
 
-/// A part of a list, in order.
+/// A page of the rows of one series.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Page<T, C> {
-    /// Whose it is.
+    /// The series of the rows.
     pub series: SeriesKey,
-    /// The rows.
+    /// The rows, in the requested order.
     pub rows: Vec<T>,
-    /// After which row the next page goes on; none on the last.
+    /// The cursor of the next page; `None` on the last page.
     pub next: Option<C>,
 }
 
-/// A part of the history of a series.
+/// A page of the runs of a series.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RunsPage {
-    /// The runs.
+    /// The runs. The cursor is the first observed time of the last run.
     pub page: Page<Run, Timestamp>,
-    /// The last run that began before the range, if asked for and there.
+    /// The last run that began before the range, if it exists and the request includes it.
     pub baseline: Option<Run>,
 }
 
-/// Asks for what was believed of a series.
+/// A request for a page of the revisions of a series.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RevisionsRequest {
-    /// Published, not derived.
+    /// The published pair; derived pairs have no revisions.
     pub pair: Pair,
-    /// From whom; none where a single source has the pair, or one is preferred.
+    /// The source. `None` means the only source of the pair, or the preferred source.
     pub source: Option<Source>,
-    /// Of superseded times.
+    /// The range of superseded times.
     pub range: Range,
-    /// Only revisions that had happened by then.
+    /// Return only revisions that were superseded at or before this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
-    /// Only what comes after this one.
+    /// Return only revisions after this position.
     pub after: Option<RevisionCursor>,
-    /// At most so many, at least one.
+    /// The maximum number of revisions, at least one.
     pub limit: usize,
 }
 
-/// Where a revision stands among those of its series.
+/// The position of a revision in the list of its series.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RevisionCursor {
-    /// When it was replaced.
+    /// The recorded time of the commit that superseded the run.
     pub superseded_time: Timestamp,
-    /// Where its run began.
+    /// The first observed time of the run.
     pub first_observed_time: Timestamp,
 }
 
@@ -137,39 +139,39 @@ impl RevisionCursor {
     }
 }
 
-/// Asks which series there are.
+/// A request for the list of series.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SeriesRequest {
-    /// Which.
+    /// The series to list.
     pub filter: SeriesFilter,
-    /// As known at.
+    /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
 }
 
-/// One series.
+/// A series and its totals.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SeriesInfo {
-    /// Pair and source.
+    /// The pair and the source of the series.
     pub key: SeriesKey,
-    /// Coverage and counts.
+    /// The time range and the counts of the series.
     pub totals: SeriesTotals,
-    /// What it is doing; none unless read as known at the newest commit.
+    /// The state of the latest rate. `None` unless the newest commit is read.
     pub state: Option<RateState>,
-    /// The longest gap that its runs bridge, microseconds, inclusive.
+    /// The longest gap that a run of the series may span, microseconds, inclusive.
     pub collapse_window_us: i64,
 }
 
-/// The runs of a range, piece by piece, oldest first.
+/// The runs of a range as a stream of pieces, oldest first.
 pub struct RunStream {
-    /// What it sees, however long it is read.
+    /// The commit that every piece is read from.
     pub commit: Commit,
-    /// Whose runs they are.
+    /// The series of the runs.
     pub series: SeriesKey,
-    /// Pieces, none empty. Reading one blocks.
+    /// Pieces of the stream; no piece is empty. Reading a piece blocks.
     pub pieces: Box<dyn Iterator<Item = Result<Vec<Run>, StoreError>> + Send>,
 }
 
-/// The first `limit` rows that `wanted` lets through, and whether there are more.
+/// Returns the first `limit` rows for which `wanted` returns true, and whether there are more of them.
 fn first_rows<T>(
     pieces: impl Iterator<Item = Result<Vec<T>, StoreError>>,
     limit: usize,
@@ -190,15 +192,16 @@ fn first_rows<T>(
 }
 
 impl Reader {
-    /// A page of the history of a series, and its baseline.
+    /// Returns a page of the runs of a series, and the baseline if requested.
     ///
     /// # Errors
-    /// No such published series, the caller gone, or the store's.
+    /// `UnknownSeries`, `OnlyInverse` or `Ambiguous` if no published series can be chosen; `NothingKnownYet` if
+    /// `known_time` is before the first commit; `Cancelled` after cancellation; `Store` if reading the store fails.
     pub fn runs(&self, request: &RunsRequest) -> Result<Answer<RunsPage>, QueryError> {
         let as_of = self.as_of(request.known_time)?;
         let series = self.resolve_published(&as_of, request.pair, request.source.as_ref())?;
-        let left = request.range.after(request.order, request.after);
-        let pieces = series.runs(left.start, left.end, as_of.known(), request.order)?;
+        let rest = request.range.after(request.order, request.after);
+        let pieces = series.runs(rest.start, rest.end, as_of.known(), request.order)?;
         let (rows, more) = first_rows(pieces, request.limit, |_| true, &self.cancel)?;
         let next = rows.last().filter(|_| more).map(|run| run.first_observed_time);
         let baseline = if request.include_baseline {
@@ -210,10 +213,11 @@ impl Reader {
         Ok(Answer { commit: as_of.commit, body: RunsPage { page, baseline } })
     }
 
-    /// The history of a series as a stream; `order`, `limit`, `after` and the baseline play no part.
+    /// Returns the runs of a series that begin in `range`, oldest first, as a stream.
     ///
     /// # Errors
-    /// No such published series, or the store's.
+    /// `UnknownSeries`, `OnlyInverse` or `Ambiguous` if no published series can be chosen; `NothingKnownYet` if
+    /// `known_time` is before the first commit; `Store` if reading the store fails.
     pub fn run_stream(
         &self,
         pair: Pair,
@@ -227,15 +231,15 @@ impl Reader {
         Ok(RunStream { commit: as_of.commit, series: series.key().clone(), pieces: Box::new(pieces) })
     }
 
-    /// A page of what was believed of a series.
+    /// Returns a page of the revisions of a series.
     ///
     /// # Errors
-    /// No such published series, the caller gone, or the store's.
+    /// The errors of [`Reader::runs`].
     pub fn revisions(&self, request: &RevisionsRequest) -> Result<Answer<Page<Revision, RevisionCursor>>, QueryError> {
         let as_of = self.as_of(request.known_time)?;
         let series = self.resolve_published(&as_of, request.pair, request.source.as_ref())?;
         let after = request.after;
-        // Those of the cursor's own commit that come after it are still to be given.
+        // The commit of the cursor may have more revisions after the cursor.
         let start = after.map_or(request.range.start, |cursor| cursor.superseded_time.max(request.range.start));
         let pieces = series.revisions(start.min(request.range.end), request.range.end, as_of.known());
         let wanted = |revision: &Revision| after.is_none_or(|cursor| RevisionCursor::of(revision) > cursor);
@@ -244,14 +248,15 @@ impl Reader {
         Ok(Answer { commit: as_of.commit, body: Page { series: series.key().clone(), rows, next } })
     }
 
-    /// The series that there are, in order of pair and source.
+    /// Lists the series, sorted by pair and source.
     ///
     /// # Errors
-    /// The caller gone, or the store's.
+    /// `NothingKnownYet` if `known_time` is before the first commit; `Cancelled` after cancellation; `Store` if reading
+    /// the store fails.
     pub fn series(&self, request: &SeriesRequest) -> Result<Answer<Vec<SeriesInfo>>, QueryError> {
         let as_of = self.as_of(request.known_time)?;
         let mut found = Vec::new();
-        for series in self.view.series().filter(|series| request.filter.lets(series.key())) {
+        for series in self.view.series().filter(|series| request.filter.matches(series.key())) {
             check_cancelled(&self.cancel)?;
             found.extend(self.series_info(series, &as_of)?);
         }
@@ -289,20 +294,20 @@ mod tests {
         check(Some(3), Some(2), None);
         check(None, Some(2), Some((Timestamp::MIN.micros(), 2)));
         let (_, end) = (0, Range::new(None, None).unwrap().end);
-        assert!(end > Timestamp::MAX, "an open range holds the last instant");
+        assert!(end > Timestamp::MAX, "an open range contains the last instant");
     }
 
     #[test]
-    fn a_page_goes_on_where_the_one_before_ended() {
+    fn page_starts_after_the_cursor() {
         let range = Range::new(Some(at(10)), Some(at(20))).unwrap();
         let check = |order: ScanOrder, cursor: Option<i64>, expect: (i64, i64)| {
-            let left = range.after(order, cursor.map(at));
-            assert_eq!((left.start.micros(), left.end.micros()), expect);
+            let rest = range.after(order, cursor.map(at));
+            assert_eq!((rest.start.micros(), rest.end.micros()), expect);
         };
         check(ScanOrder::Ascending, None, (10, 20));
         check(ScanOrder::Ascending, Some(12), (13, 20));
         check(ScanOrder::Descending, Some(12), (10, 12));
-        // A cursor from outside leaves nothing or everything, and never a range turned round.
+        // A cursor outside the range leaves nothing or the whole range, and never a range that ends before its start.
         check(ScanOrder::Ascending, Some(i64::MAX), (20, 20));
         check(ScanOrder::Ascending, Some(i64::MIN), (10, 20));
         check(ScanOrder::Descending, Some(i64::MIN), (10, 10));
@@ -310,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_full_only_if_there_is_more() {
+    fn page_reports_more_rows_only_if_they_exist() {
         let pieces = || [vec![1, 2], vec![3], vec![4, 5, 6]].into_iter().map(Ok);
         let check = |limit: usize, least: i32, expect: (&[i32], bool)| {
             let (rows, more) = first_rows(pieces(), limit, |row| *row >= least, &CancellationToken::new()).unwrap();
@@ -325,26 +330,26 @@ mod tests {
     }
 
     #[test]
-    fn a_page_reads_no_further_than_it_must() {
+    fn page_reads_no_further_than_the_first_row_after_it() {
         let damaged = || Err(StoreError::Damaged { path: "db".to_owned(), problem: "beyond the page".to_owned() });
         let pieces = || [Ok(vec![1, 2, 3]), damaged()].into_iter();
         assert_eq!(first_rows(pieces(), 2, |_| true, &CancellationToken::new()).unwrap(), (vec![1, 2], true));
-        // Whether there is more cannot be known without reading on: damage is never taken for the end.
+        // Only the next piece shows whether there are more rows, so a damaged piece is an error and not the end.
         assert!(matches!(first_rows(pieces(), 3, |_| true, &CancellationToken::new()), Err(QueryError::Store(_))));
     }
 
     #[test]
-    fn a_caller_who_left_stops_the_scan() {
+    fn cancellation_stops_the_scan() {
         let cancel = CancellationToken::new();
         let guard = cancel.clone().drop_guard();
         let endless = || std::iter::repeat_with(|| Ok(vec![0]));
         assert!(first_rows(endless(), 3, |_| true, &cancel).is_ok());
         drop(guard);
-        assert!(matches!(first_rows(endless(), 3, |_| true, &cancel), Err(QueryError::Stopped)));
+        assert!(matches!(first_rows(endless(), 3, |_| true, &cancel), Err(QueryError::Cancelled)));
     }
 
     #[test]
-    fn revisions_are_ordered_by_commit_and_then_by_run() {
+    fn revisions_are_sorted_by_superseded_time_and_then_by_run() {
         let cursor =
             |superseded, first| RevisionCursor { superseded_time: at(superseded), first_observed_time: at(first) };
         assert!(cursor(1, 9) < cursor(2, 0) && cursor(2, 0) < cursor(2, 1));

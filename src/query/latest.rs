@@ -1,34 +1,35 @@
-//! The latest quotes, from memory.
+//! Reads of the latest quotes from memory.
 
 use std::sync::Arc;
 
 use crate::domain::{Pair, SeriesKey, Source};
 use crate::latest_quotes::{LatestQuote, LatestQuotes};
 
-/// Which series; an empty list means any.
+/// A filter of series by pair and source.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SeriesFilter {
-    /// Of these pairs.
+    /// The pairs to include. Empty means all pairs.
     pub pairs: Vec<Pair>,
-    /// From these sources.
+    /// The sources to include. Empty means all sources.
     pub sources: Vec<Source>,
 }
 
 impl SeriesFilter {
-    /// Whether it lets every series through.
+    /// Returns true if the filter matches every series.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty() && self.sources.is_empty()
     }
 
-    /// Whether it lets this one through.
-    pub fn lets(&self, key: &SeriesKey) -> bool {
+    /// Returns true if the filter matches the series `key`.
+    pub fn matches(&self, key: &SeriesKey) -> bool {
         (self.pairs.is_empty() || self.pairs.contains(&key.pair))
             && (self.sources.is_empty() || self.sources.contains(&key.source))
     }
 }
 
-/// The quotes of `latest_quotes` that changed after `since_sequence`, confirmations included, in order of series. Zero, and a
-/// sequence above the latest quotes's (a caller that saw another store), mean all.
+/// Returns the quotes of `latest_quotes` that changed after the commit `since_sequence`, sorted by series. A
+/// confirmation is a change. Returns all quotes if `since_sequence` is zero, or if it is above the sequence of
+/// `latest_quotes`, because the client read another store.
 pub fn latest<'a>(
     latest_quotes: &'a LatestQuotes,
     filter: &'a SeriesFilter,
@@ -38,7 +39,7 @@ pub fn latest<'a>(
     latest_quotes
         .quotes
         .iter()
-        .filter(move |quote| (since == 0 || quote.changed_sequence > since) && filter.lets(&quote.series))
+        .filter(move |quote| (since == 0 || quote.changed_sequence > since) && filter.matches(&quote.series))
 }
 
 #[cfg(test)]
@@ -69,7 +70,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_poll_gets_what_changed_since() {
+    fn latest_returns_quotes_changed_since_the_sequence() {
         let latest_quotes = LatestQuotes {
             sequence: 7,
             quotes: vec![quote("KGS/USD", "nbkr", 3), quote("KGS/USD", "timesca", 7), quote("KZT/USD", "timesca", 5)],
@@ -88,12 +89,12 @@ pub(crate) mod tests {
         check(&[], &[], 3, &[7, 5]);
         check(&[], &[], 6, &[7]);
         check(&[], &[], 7, &[]);
-        // Above the store's: the caller knows another store, and gets everything.
+        // A sequence above that of the store comes from another store, so all quotes are returned.
         check(&[], &[], 8, &[3, 7, 5]);
         check(&["KGS/USD"], &[], 0, &[3, 7]);
         check(&["KGS/USD", "KZT/USD"], &["timesca"], 0, &[7, 5]);
         check(&[], &["nbkr"], 3, &[]);
-        // Well formed and not there: absent, no error.
+        // A valid pair without a series is no error.
         check(&["TMT/USD"], &[], 0, &[]);
     }
 }

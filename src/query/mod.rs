@@ -1,11 +1,10 @@
-//! The questions that readers ask, answered from one view: rates as of a moment, changes, candles, history,
-//! revisions.
+//! Read queries over one view of the store: rates as of a time, changes, candles, history, revisions, gaps and exports.
 //!
-//! **Invariant**: an answer comes from one commit and names it. Nothing here asks what time it is, knows the wire, or
-//! rounds: digits are `analysis`'s matter.
+//! **Invariant**: an answer comes from one commit and names that commit. This module reads no clock, knows no wire
+//! format and rounds nothing: `analysis` rounds.
 //!
-//! All methods of [`Reader`] but its construction may read and decode blocks: call them on blocking threads.
-//! [`latest`] alone answers from memory.
+//! All methods of [`Reader`] except its constructors may read and decode blocks: call them on blocking threads.
+//! [`latest`] answers from memory.
 
 mod as_of;
 mod bucket_paging;
@@ -56,24 +55,24 @@ use crate::latest_quotes::{LatestQuotes, StateRules};
 use crate::sources::SourceTable;
 use crate::store::{Commit, View};
 
-/// An answer, and the commit that it was read from.
+/// An answer and the commit that it was read from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer<T> {
-    /// What the answer saw: its recorded time, given as `known_time`, repeats it.
+    /// The commit that was read. A request with its recorded time as `known_time` repeats the answer.
     pub commit: Commit,
-    /// The answer.
+    /// The content of the answer.
     pub body: T,
 }
 
-/// Asked between pieces of a long scan.
+/// Checks for cancellation between two pieces of a long scan.
 ///
 /// # Errors
-/// `Stopped` once the caller has gone, or its time is up.
+/// Returns `Cancelled` after the client disconnected or its deadline passed.
 fn check_cancelled(cancel: &CancellationToken) -> Result<(), QueryError> {
-    if cancel.is_cancelled() { Err(QueryError::Stopped) } else { Ok(()) }
+    if cancel.is_cancelled() { Err(QueryError::Cancelled) } else { Ok(()) }
 }
 
-/// Answers from one view.
+/// Answers queries from one view of the store.
 #[derive(Clone)]
 pub struct Reader {
     view: Arc<View>,
@@ -84,24 +83,25 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Over `view`, it being `now`; long scans end once `cancel` is cancelled.
+    /// Creates a reader of `view` that takes `now` as the current time. Long scans end when `cancel` is cancelled.
     pub fn new(view: Arc<View>, now: Timestamp, rules: Arc<StateRules>, cancel: CancellationToken) -> Self {
         Self { view, now, rules, sources: Arc::default(), cancel }
     }
 
-    /// The same answers, where several sources have a pair and none is named, of the one that `sources` prefers.
+    /// Sets the table of sources. If several sources have a pair and a request names none, the source that the table
+    /// prefers answers.
     #[must_use]
-    pub fn preferring(self, sources: &Arc<SourceTable>) -> Self {
+    pub fn with_sources(self, sources: &Arc<SourceTable>) -> Self {
         Self { sources: Arc::clone(sources), ..self }
     }
 
-    /// The same answers, whose long scans end once `cancel` is cancelled instead.
+    /// Replaces the cancellation token that ends long scans.
     #[must_use]
-    pub fn until(self, cancel: CancellationToken) -> Self {
+    pub fn with_cancellation(self, cancel: CancellationToken) -> Self {
         Self { cancel, ..self }
     }
 
-    /// The latest quotes of what it sees.
+    /// The latest quotes of the view.
     pub fn latest_quotes(&self) -> &Arc<LatestQuotes> {
         &self.view.latest_quotes
     }

@@ -1,48 +1,51 @@
-//! The ticks that were held, and what was decided of them.
+//! Pages of held ticks and their verdicts.
+//!
+//! **Invariant**: answered from memory; no block is read.
 
 use super::latest::SeriesFilter;
 use super::{Answer, QueryError, Range, Reader, check_cancelled};
 use crate::domain::{HeldTick, Timestamp, Verdict};
 
-/// Looked at between two checks of whether the caller is still there.
+/// The number of ticks between two checks for cancellation.
 const TICKS_BETWEEN_CHECKS: usize = 4_096;
 
-/// Asks for held ticks.
+/// A request for a page of held ticks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QuarantineRequest {
-    /// Of which series.
+    /// The series of the ticks.
     pub filter: SeriesFilter,
-    /// Those of these verdicts; none stands for what is not decided.
+    /// The verdicts to include; `None` in the list means ticks without a verdict.
     pub verdicts: Vec<Option<Verdict>>,
-    /// Of observed times.
+    /// The range of observed times.
     pub range: Range,
-    /// As known at.
+    /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
-    /// Only those with a greater id.
+    /// Return only ticks with a greater id.
     pub after: u64,
-    /// At most so many, at least one.
+    /// The maximum number of ticks, at least one.
     pub limit: usize,
 }
 
-/// A part of the list, by id.
+/// A page of held ticks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QuarantinePage {
-    /// As they were known.
+    /// The ticks as known at the commit, sorted by id.
     pub ticks: Vec<HeldTick>,
-    /// After which id the next page goes on; none on the last.
+    /// The last id of this page, after which the next page starts; `None` on the last page.
     pub next: Option<u64>,
 }
 
 impl Reader {
-    /// Ticks that are held now, none of them decided.
+    /// Returns the number of held ticks without a verdict.
     pub fn held_count(&self) -> usize {
         self.view.quarantine().held_count()
     }
 
-    /// A page of held ticks, from memory.
+    /// Returns a page of held ticks. Reads memory only, except for an earlier `known_time`.
     ///
     /// # Errors
-    /// Nothing known by then, the caller gone, or the store's.
+    /// `NothingKnownYet` if `known_time` is before the first commit; `Cancelled` after cancellation; `Store` if reading
+    /// the commits fails.
     pub fn quarantine(&self, request: &QuarantineRequest) -> Result<Answer<QuarantinePage>, QueryError> {
         let as_of = self.as_of(request.known_time)?;
         let known = as_of.known();
@@ -50,14 +53,14 @@ impl Reader {
             request.range.start() <= tick.observed_time
                 && tick.observed_time < request.range.end()
                 && request.verdicts.contains(&tick.verdict_at(known))
-                && request.filter.lets(&tick.series)
+                && request.filter.matches(&tick.series)
         };
         let (mut ticks, mut next) = (Vec::new(), None);
         for (number, tick) in self.view.quarantine().after(request.after).enumerate() {
             if number.is_multiple_of(TICKS_BETWEEN_CHECKS) {
                 check_cancelled(&self.cancel)?;
             }
-            // Ids are given in the order of commits.
+            // Ids increase with the commits, so every later tick is unknown too.
             let Some(tick) = tick.as_known(known) else { break };
             if !wanted(&tick) {
                 continue;

@@ -1,7 +1,8 @@
-//! What the latest quotes did lately: the change since each one's last move, and over windows up to now.
+//! Changes of the latest quotes: since the last move of each quote, and over windows that end now.
 //!
-//! **Invariants**: all of it is of one commit. What cannot be read of one series is said for that one, and hides no other.
-//! A rate that the feed was silent about is nobody's rate of that moment: no change is told from it.
+//! **Invariants**: all changes come from one commit. A series that cannot be read is reported as unreadable, and the
+//! other series are returned. No change starts at a time at which the feed was silent, because the rate at that time
+//! is unknown.
 
 use std::sync::Arc;
 
@@ -16,40 +17,41 @@ use crate::store::SeriesView;
 /// The change of a quote over a window that ends now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WindowChange {
-    /// From the rate in force when the window began.
+    /// The change from the rate in force at the start of the window.
     Change(PercentChange),
-    /// Nothing was observed within the window, so that nothing is known of it.
+    /// The series has no observation within the window, so the change is unknown.
     NotObserved,
-    /// The window began in a silence longer than the source's stale limit: what the rate was then is not known.
-    SilentThen {
-        /// The last observation before it.
+    /// The window starts in a silence longer than the stale limit of the source, so the rate at its start is unknown.
+    SilentAtStart {
+        /// The last observation before the silence.
         since: Timestamp,
     },
-    /// The window began before the first quote.
+    /// The window starts before the first quote.
     NoQuoteYet,
-    /// The stored range that it needs cannot be read.
+    /// Reading the data of the window failed.
     Unreadable,
 }
 
-/// A latest quote, and what it did.
+/// A latest quote and its changes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QuoteChanges {
-    /// As the latest quotes has it.
+    /// The latest quote.
     pub quote: Arc<LatestQuote>,
-    /// From the rate before; none if it never moved.
+    /// The change from the previous rate; `None` if the rate never moved.
     pub since_move: Option<PercentChange>,
-    /// The last observation before a silence in which it moved, at a time that nobody saw and maybe more than once;
-    /// none if it was seen to move, or that cannot be read.
+    /// The last observation before a silence, if the last move happened in that silence. The time of such a move is
+    /// unknown, and the rate may have moved more than once. `None` if the last move was observed, if the rate never
+    /// moved, or if reading the data failed.
     pub silent_before_move: Option<Timestamp>,
-    /// Over the windows asked for, in their order.
+    /// The changes over the requested windows, in their order.
     pub over: Vec<WindowChange>,
 }
 
 impl Reader {
-    /// The first `limit` latest quotes, in order of series, with their changes over `windows` up to now.
+    /// Returns the first `limit` latest quotes, sorted by series, with their changes over `windows` up to now.
     ///
     /// # Errors
-    /// A window that the calendar does not hold, or the caller gone.
+    /// `InvalidArgument` if a window is empty or starts before the year 1; `Cancelled` after cancellation.
     pub fn quote_changes(&self, windows: &[Span], limit: usize) -> Result<Answer<Vec<QuoteChanges>>, QueryError> {
         let as_of = self.as_of(None)?;
         let starts: Vec<Timestamp> =
@@ -66,10 +68,10 @@ impl Reader {
         Ok(Answer { commit: as_of.commit, body: rows })
     }
 
-    /// The change of a latest quote from `start` up to now; of its inverse, if `inverted`.
+    /// Returns the change of a latest quote from `start` to now, or the change of its inverse if `inverted`.
     ///
     /// # Errors
-    /// The caller gone.
+    /// `Cancelled` after cancellation.
     pub fn change_since(
         &self,
         quote: &LatestQuote,
@@ -79,14 +81,15 @@ impl Reader {
         if quote.run.last_observed_time < start {
             return Ok(WindowChange::NotObserved);
         }
-        self.told(quote, self.change_from(quote, start, inverted)).map(|told| told.unwrap_or(WindowChange::Unreadable))
+        let change = self.ok_or_logged(quote, self.change_from(quote, start, inverted))?;
+        Ok(change.unwrap_or(WindowChange::Unreadable))
     }
 
-    /// The last observation before a silence in which `quote` moved; none if it was seen to move, or never did, or that
-    /// cannot be read.
+    /// Returns the last observation before the silence in which `quote` moved. `None` if its last move was observed, if
+    /// it never moved, or if reading the data failed.
     ///
     /// # Errors
-    /// The caller gone.
+    /// `Cancelled` after cancellation.
     pub fn silent_before_move(&self, quote: &LatestQuote) -> Result<Option<Timestamp>, QueryError> {
         let (Some(moved), Some(series)) = (quote.moved_time, self.view.find(&quote.series)) else { return Ok(None) };
         let before = series.run_at(moved.saturating_add_us(-1), self.view.commit.recorded_time);
@@ -94,16 +97,16 @@ impl Reader {
             Some(run) => self.silent_since(series, &run, moved),
             None => Ok(None),
         });
-        self.told(quote, silent).map(Option::flatten)
+        self.ok_or_logged(quote, silent).map(Option::flatten)
     }
 
-    /// What was read of a series; none, and a line in the log, if it cannot be.
-    fn told<T>(&self, quote: &LatestQuote, read: Result<T, QueryError>) -> Result<Option<T>, QueryError> {
+    /// Returns the value of `read`, or logs its error and returns `None`.
+    fn ok_or_logged<T>(&self, quote: &LatestQuote, read: Result<T, QueryError>) -> Result<Option<T>, QueryError> {
         check_cancelled(&self.cancel)?;
         match read {
-            Ok(told) => Ok(Some(told)),
+            Ok(value) => Ok(Some(value)),
             Err(error) => {
-                tracing::error!(series = %quote.series, %error, "a change cannot be told");
+                tracing::error!(series = %quote.series, %error, "cannot read the change of a latest quote");
                 Ok(None)
             }
         }
@@ -115,7 +118,7 @@ impl Reader {
             return Ok(WindowChange::NoQuoteYet);
         };
         if let Some(since) = self.silent_since(series, &run, start)? {
-            return Ok(WindowChange::SilentThen { since });
+            return Ok(WindowChange::SilentAtStart { since });
         }
         let [from, to] = [run.value.rate, quote.run.value.rate].map(|rate| {
             let direct = Derived::direct(rate);
@@ -124,7 +127,8 @@ impl Reader {
         Ok(WindowChange::Change(PercentChange::between(&from, &to)))
     }
 
-    /// The last observation before `time`, at which `run` was in force, if that is longer before than the stale limit.
+    /// Returns the last observation at or before `time` if it is more than the stale limit before `time`. `run` is in
+    /// force at `time`.
     fn silent_since(
         &self,
         series: &Arc<SeriesView>,
@@ -135,7 +139,8 @@ impl Reader {
         let window_us = series.collapse_window_us();
         let mut last = run.last_observed_time;
         if last > time {
-            // No gap within a run is wider than its window; where that is more than the limit, silences may lie there.
+            // A gap inside a run is never longer than the collapse window. It can be a silence only if the window is
+            // longer than the stale limit.
             if window_us <= limit_us {
                 return Ok(None);
             }

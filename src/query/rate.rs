@@ -1,4 +1,4 @@
-//! The rate in force at a moment, and the change between two.
+//! The rate in force at a time, and the change between two times.
 
 use std::sync::Arc;
 
@@ -11,76 +11,76 @@ use crate::domain::{Pair, Run, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::RateState;
 use crate::store::SeriesView;
 
-/// Asks for the rate in force at a moment.
+/// A request for the rate in force at a time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RateRequest {
-    /// In which direction.
+    /// The pair, in the requested direction.
     pub pair: Pair,
-    /// From whom; none where a single source has the pair, or one is preferred.
+    /// The source of every leg. `None` means the only source of the pair, or the preferred source.
     pub source: Option<Source>,
-    /// From whom each leg is, in order, where they are to differ.
+    /// The source of each leg, in order of the legs. Empty means `source` for every leg.
     pub leg_sources: Vec<Source>,
-    /// As of; now if none.
+    /// The time of the rate. `None` means now.
     pub time: Option<Timestamp>,
-    /// Longest time since the last observation, microseconds, inclusive.
+    /// The maximum time since the last observation, microseconds, inclusive.
     pub max_age_us: Option<i64>,
-    /// As known at.
+    /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
 }
 
-/// The rate in force at a moment.
+/// The rate in force at a time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RateAnswer {
-    /// What it says and what the true rate lies between.
+    /// The rate and its bounds.
     pub rate: Derived,
-    /// How it came about.
+    /// How the rate is derived from published rates.
     pub derivation: Derivation,
-    /// The published runs behind it.
+    /// The published runs that the rate is derived from, one for each leg.
     pub legs: Vec<(SeriesKey, Run)>,
-    /// From the last observation to the moment, microseconds; zero inside the run. Of a cross, that of the older leg.
+    /// Microseconds from the last observation to `time`; zero inside the run. For a cross, the age of the older leg.
     pub age_us: i64,
-    /// How much older that leg is than the other one, microseconds.
+    /// How much older the older leg of a cross is than the other leg, microseconds. Zero for one leg.
     pub leg_age_difference_us: i64,
-    /// What the series is doing; none unless read as of now and as known at the newest commit.
+    /// The state of the rate. `None` unless the rate is read as of now and from the newest commit.
     pub state: Option<RateState>,
-    /// The moment.
+    /// The time of the rate.
     pub time: Timestamp,
 }
 
-/// Asks for the change between two moments.
+/// A request for the change between two times.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChangeRequest {
-    /// In which direction.
+    /// The pair, in the requested direction.
     pub pair: Pair,
-    /// From whom; none where a single source has the pair, or one is preferred.
+    /// The source of every leg. `None` means the only source of the pair, or the preferred source.
     pub source: Option<Source>,
-    /// From whom each leg is, in order, where they are to differ.
+    /// The source of each leg, in order of the legs. Empty means `source` for every leg.
     pub leg_sources: Vec<Source>,
-    /// Where it begins.
+    /// The start of the change.
     pub start: ChangeStart,
-    /// Where it ends; now if none.
+    /// The end of the change. `None` means now.
     pub end_time: Option<Timestamp>,
-    /// As known at.
+    /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
 }
 
-/// The change between two moments; an end that comes before the first quote is absent, and the change with it.
+/// The change between two times.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
-    /// The rate in force at its start.
+    /// The rate in force at the start; `None` before the first quote.
     pub start: Option<RateAnswer>,
-    /// The rate in force at its end.
+    /// The rate in force at the end; `None` before the first quote.
     pub end: Option<RateAnswer>,
-    /// In percent, if both ends are there.
+    /// The change in percent; `None` if one of the rates is missing.
     pub percent: Option<PercentChange>,
 }
 
-/// How long before `time` the run was last confirmed; zero inside it.
+/// Returns the microseconds from the last observation of `run` to `time`; zero inside the run.
 fn age_us(run: &Run, time: Timestamp) -> i64 {
     time.micros_since(run.last_observed_time).max(0)
 }
 
-/// The state of what comes from series in these states.
+/// Returns the state of a rate that is derived from legs in these states.
 fn state_of_all(legs: &[RateState]) -> RateState {
     if legs.contains(&RateState::Stale) {
         RateState::Stale
@@ -93,7 +93,10 @@ fn state_of_all(legs: &[RateState]) -> RateState {
     }
 }
 
-/// The run of a leg in force at `time`.
+/// Returns the run of `leg` in force at `time`.
+///
+/// # Errors
+/// `NoQuoteYet` if `time` is before the first quote; `Store` if reading the store fails.
 fn run_at(as_of: &AsOf, leg: &Leg<Arc<SeriesView>>, time: Timestamp) -> Result<Run, QueryError> {
     if let Some(run) = leg.series.run_at(time, as_of.known())? {
         return Ok(run);
@@ -103,7 +106,7 @@ fn run_at(as_of: &AsOf, leg: &Leg<Arc<SeriesView>>, time: Timestamp) -> Result<R
 }
 
 impl Change {
-    /// From `start` to `end`.
+    /// Computes the change from `start` to `end`.
     pub(super) fn between(start: Option<RateAnswer>, end: Option<RateAnswer>) -> Self {
         let percent = match (&start, &end) {
             (Some(start), Some(end)) => Some(PercentChange::between(&start.rate, &end.rate)),
@@ -114,16 +117,18 @@ impl Change {
 }
 
 impl Reader {
-    /// The rate in force at a moment.
+    /// Returns the rate in force at a time.
     ///
     /// # Errors
-    /// No such series, no quote yet, one older than `max_age_us`, fields that contradict each other, or the store's.
+    /// `UnknownSeries` or `Ambiguous` if no series can be chosen; `NoQuoteYet` if the time is before the first quote of
+    /// a leg; `NothingKnownYet` if `known_time` is before the first commit; `Stale` if a leg is older than
+    /// `max_age_us`; `InvalidArgument` if fields contradict each other; `Store` if reading the store fails.
     pub fn rate(&self, request: &RateRequest) -> Result<Answer<RateAnswer>, QueryError> {
         let as_of = self.as_of(request.known_time)?;
         if request.max_age_us.is_some() && !as_of.newest {
             return Err(QueryError::invalid(
                 "max_age",
-                "cannot be asked for together with an earlier known_time; leave one of them out",
+                "cannot be combined with an earlier known_time; leave one of them out",
             ));
         }
         let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &request.leg_sources)?;
@@ -140,20 +145,21 @@ impl Reader {
         Ok(Answer { commit: as_of.commit, body: answer })
     }
 
-    /// The change between two moments.
+    /// Returns the change between two times.
     ///
     /// # Errors
-    /// As [`Reader::rate`], but for a quote that is not there yet.
+    /// The errors of [`Reader::rate`] except `NoQuoteYet` and `Stale`; `InvalidArgument` also if the end is before the
+    /// start.
     pub fn change(&self, request: &ChangeRequest) -> Result<Answer<Change>, QueryError> {
         let as_of = self.as_of(request.known_time)?;
-        let (start_time, end_time) = ends(request, as_of.now)?;
+        let (start_time, end_time) = start_and_end(request, as_of.now)?;
         let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &request.leg_sources)?;
         let start = self.rate_if_quoted(&as_of, &route, start_time)?;
         let end = self.rate_if_quoted(&as_of, &route, end_time)?;
         Ok(Answer { commit: as_of.commit, body: Change::between(start, end) })
     }
 
-    /// The rate in force at `time`, if there was one.
+    /// Returns the rate in force at `time`, or `None` before the first quote.
     pub(super) fn rate_if_quoted(
         &self,
         as_of: &AsOf,
@@ -196,7 +202,7 @@ impl Reader {
         Ok(Some(state_of_all(&states)))
     }
 
-    /// The state of a series whose rate in force now is that of `run`.
+    /// Returns the state of a series if `run` has its rate in force now.
     pub(super) fn state(
         &self,
         series: &Arc<SeriesView>,
@@ -209,8 +215,8 @@ impl Reader {
     }
 }
 
-/// Both moments of a change, it being `now`.
-fn ends(request: &ChangeRequest, now: Timestamp) -> Result<(Timestamp, Timestamp), QueryError> {
+/// Returns the start and the end of a change, with `now` as the default end.
+fn start_and_end(request: &ChangeRequest, now: Timestamp) -> Result<(Timestamp, Timestamp), QueryError> {
     let end = request.end_time.unwrap_or(now);
     let start = match request.start {
         ChangeStart::Time(start) => start,
@@ -232,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_fresh_inside_and_ages_after() {
+    fn age_is_zero_inside_the_run_and_grows_after_it() {
         let value = PublishedValue { rate: Rate::parse("5").unwrap(), reported_change: None };
         let run = Run { last_observed_time: at(20), ..Run::single(at(10), value, at(99)) };
         let check = |time: i64, expect: i64| assert_eq!(age_us(&run, at(time)), expect);
@@ -243,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_derived_rate_is_in_the_state_of_its_legs() {
+    fn state_of_a_derived_rate_follows_from_its_legs() {
         use RateState::{Flat, Moving, Pegged, Stale};
         let check = |legs: &[RateState], expect: RateState| {
             assert_eq!(state_of_all(legs), expect, "{legs:?}");
@@ -260,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_a_change() {
+    fn change_starts_at_a_time_or_a_window_before_its_end() {
         let hour = |count| ChangeStart::Before(Span::new(count, SpanUnit::Hour));
         let check = |start: ChangeStart, end: Option<i64>, expect: Option<(i64, i64)>| {
             let request = ChangeRequest {
@@ -271,7 +277,7 @@ mod tests {
                 end_time: end.map(at),
                 known_time: None,
             };
-            let found = ends(&request, at(Timestamp::DAY_US)).ok();
+            let found = start_and_end(&request, at(Timestamp::DAY_US)).ok();
             assert_eq!(found.map(|(start, end)| (start.micros(), end.micros())), expect);
         };
         let (hour_us, day_us) = (Timestamp::HOUR_US, Timestamp::DAY_US);

@@ -1,6 +1,6 @@
-//! The rate of a pair over time, as candles take it: from the runs of one series, or of both legs of a cross.
+//! Rate intervals of a pair, the input of candles: read from the runs of one series, or of both legs of a cross.
 //!
-//! **Invariant**: pieces of the store are read one at a time, and none after the caller has gone.
+//! **Invariant**: one piece of the store is read at a time, and no piece is read after cancellation.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::analysis::{LegInterval, LegRate, Legs, Merged, RateBound, RateInterva
 use crate::domain::{RateSpan, Timestamp};
 use crate::store::{SeriesView, StoreError};
 
-/// Rate intervals in order of time, in pieces: a fold looks at millions of them, and handing over each alone costs more than
-/// looking.
+/// Rate intervals in order of time, in pieces. A fold reads millions of intervals, and passing them one by one costs
+/// more than the fold itself.
 pub(super) type RateIntervals = Box<dyn Iterator<Item = Result<Vec<RateInterval>, QueryError>> + Send>;
 
-/// Rate intervals of a cross that are merged at a time.
+/// The number of rate intervals of a cross that are merged into one piece.
 const MERGED_PIECE_INTERVALS: usize = 1_024;
 
-/// The items of pieces, one by one, until an error or the caller ends them.
+/// Returns the items of `pieces` one by one, up to the first error or to cancellation.
 pub(super) fn items<T>(
     pieces: impl Iterator<Item = Result<Vec<T>, StoreError>>,
     cancel: CancellationToken,
@@ -33,7 +33,8 @@ pub(super) fn items<T>(
 }
 
 impl Reader {
-    /// The runs of a leg that begin in `[start, end)`, and before them the one in force just before `start`.
+    /// Returns the intervals of a leg: first that of the run in force just before `start`, then those of the runs that
+    /// begin in `[start, end)`.
     pub(super) fn leg_intervals(
         &self,
         as_of: &AsOf,
@@ -46,7 +47,8 @@ impl Reader {
         Ok(spans.map(move |span| span.map(|span| leg_interval(span, inverted))))
     }
 
-    /// The rates of a pair in force in `[start, end)`, the first perhaps from before, or one of their bounds.
+    /// Returns the rate intervals of a pair that are in force in `[start, end)`. The first interval may begin before
+    /// `start`. `bound` selects the rates themselves or one of their bounds.
     pub(super) fn intervals(
         &self,
         as_of: &AsOf,
@@ -70,7 +72,8 @@ impl Reader {
     }
 }
 
-/// What the runs of a leg say that begin in `[start, end)`, and before them the one in force just before `start`.
+/// Returns the rate spans of a leg: first that of the run in force just before `start`, then those of the runs that
+/// begin in `[start, end)`.
 pub(super) fn rate_spans(
     as_of: &AsOf,
     leg: &Leg<Arc<SeriesView>>,
@@ -85,12 +88,12 @@ pub(super) fn rate_spans(
 fn leg_interval(span: RateSpan, inverted: bool) -> LegInterval {
     LegInterval {
         from: span.first_observed_time,
-        seen_until: span.last_observed_time,
+        confirmed_until: span.last_observed_time,
         rate: LegRate { rate: span.rate, inverted },
     }
 }
 
-/// Items in pieces of `piece_items` until the first error, which comes as the last item.
+/// Groups items into pieces of `piece_items`. The first error ends the pieces and is the last item.
 fn in_pieces<T, E>(
     items: impl Iterator<Item = Result<T, E>>,
     piece_items: usize,
@@ -116,12 +119,12 @@ fn in_pieces<T, E>(
     })
 }
 
-/// The first instant at which a pair has a rate; none if it never had.
+/// Returns the first instant at which every leg of a pair has a rate; `None` if a leg has no quote.
 pub(super) fn first_rate_time(as_of: &AsOf, route: &Route) -> Result<Option<Timestamp>, QueryError> {
     let mut first = None;
     for leg in route.iter() {
-        let Some(of_leg) = leg.series.first_observed_time(as_of.known())? else { return Ok(None) };
-        first = first.max(Some(of_leg));
+        let Some(first_of_leg) = leg.series.first_observed_time(as_of.known())? else { return Ok(None) };
+        first = first.max(Some(first_of_leg));
     }
     Ok(first)
 }
@@ -131,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn items_end_with_damage_or_with_the_caller() {
+    fn items_end_at_an_error_or_at_cancellation() {
         let damaged = || Err(StoreError::Damaged { path: "db".to_owned(), problem: "a block".to_owned() });
         let found: Vec<_> = items([Ok(vec![1, 2]), damaged()].into_iter(), CancellationToken::new()).collect();
         assert!(matches!(found.as_slice(), [Ok(1), Ok(2), Err(QueryError::Store(_))]), "{found:?}");
@@ -141,11 +144,11 @@ mod tests {
         let mut endless = items(std::iter::repeat_with(|| Ok(vec![0])), cancel);
         assert!(endless.next().is_some_and(|item| item.is_ok()));
         drop(guard);
-        assert!(matches!(endless.next(), Some(Err(QueryError::Stopped))));
+        assert!(matches!(endless.next(), Some(Err(QueryError::Cancelled))));
     }
 
     #[test]
-    fn pieces_are_full_but_the_last_and_end_with_an_error() {
+    fn all_pieces_except_the_last_are_full_and_an_error_ends_them() {
         let check = |items: &[Result<u8, &'static str>], expect: &[Result<Vec<u8>, &'static str>]| {
             let found: Vec<_> = in_pieces(items.iter().copied(), 2).collect();
             assert_eq!(found, expect);

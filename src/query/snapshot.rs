@@ -1,4 +1,6 @@
-//! What an export reads: many series at one commit.
+//! Snapshots: the series of one commit that an export reads.
+//!
+//! **Invariant**: every read of a snapshot sees its commit.
 
 use std::sync::Arc;
 
@@ -7,62 +9,62 @@ use super::bucket_paging::{BucketLimit, range_buckets};
 use super::candles::CandleRow;
 use super::history::Range;
 use super::latest::SeriesFilter;
-use super::resolve::{Leg, derived_from, listing};
+use super::resolve::{Leg, derived_from, list_available};
 use super::{QueryError, Reader, check_cancelled};
 use crate::analysis::{Buckets, CandlePlan, Legs, RateBound};
 use crate::domain::{HeldTick, Run, Timestamp};
 use crate::store::{Commit, ScanOrder, SeriesView, StoreError, View};
 
-/// Asks for a part of the store as of one commit.
+/// A request for a snapshot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SnapshotRequest {
-    /// Of these series. Every pair and source named must have been published.
+    /// The series of the snapshot. Each requested pair and source must have a series.
     pub filter: SeriesFilter,
-    /// Of first observed times, or of the starts of candles.
+    /// The range of first observed times, or of the starts of candles.
     pub range: Range,
-    /// As known at.
+    /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
-    /// Of candles, if those are to be read.
+    /// The candles to read; `None` if no candles are needed.
     pub candles: Option<CandleBuckets>,
 }
 
-/// Which candles of each series.
+/// The candles to read of each series.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CandleBuckets {
-    /// Of these buckets.
+    /// The buckets of the candles.
     pub buckets: Buckets,
-    /// Also buckets that no run's span meets, with the close before.
+    /// Whether a bucket without a confirmed run has a candle that repeats the previous close.
     pub fill: bool,
 }
 
-/// Some series at one commit. Every read of it sees that commit, however late it is made.
+/// Series at one commit. Every read sees that commit, even if the store has newer commits.
 pub struct Snapshot {
-    /// What it sees.
+    /// The commit that the snapshot reads.
     pub commit: Commit,
-    /// The store, to read what has no known time: commits.
+    /// The view of the store, for data that has no known time: commits.
     pub view: Arc<View>,
-    /// Those asked for, in order of pair and source.
+    /// The requested series, sorted by pair and source.
     pub series: Vec<Arc<SeriesView>>,
     range: Range,
     candles: Option<CandleBuckets>,
-    /// Whether all of the history as it is known now was asked for.
+    /// Whether the request is for the whole history at the newest commit.
     is_whole: bool,
     reader: Reader,
-    /// Its now is the recorded time seen, so that the same snapshot read later is the same.
+    /// Its `now` is the recorded time of the commit, so that a repeated snapshot has the same rows.
     as_of: AsOf,
 }
 
 impl Snapshot {
-    /// Of first observed times, as asked for.
+    /// The requested range of first observed times.
     pub fn range(&self) -> Range {
         self.range
     }
 
-    /// How many runs all series have in the range: exactly, or, of a part of the history or as known earlier, about so
-    /// many, without reading them.
+    /// Returns the number of runs of all series in the range, without reading the runs. The number is exact for the
+    /// whole history at the newest commit, and an estimate for a part of the history or an earlier known time.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns an error if reading the store fails.
     pub fn run_count(&self) -> Result<u64, StoreError> {
         let mut count = 0;
         for series in &self.series {
@@ -70,34 +72,35 @@ impl Snapshot {
             count += if self.is_whole {
                 totals.run_count
             } else {
-                share_in(series, (self.range.start(), self.range.end()), totals.run_count)
+                estimate_in(series, (self.range.start(), self.range.end()), totals.run_count)
             };
         }
         Ok(count)
     }
 
-    /// About how many candles all series have. Those that are left out are guessed: there is hardly a candle more than
-    /// observations.
+    /// Estimates the number of candles of all series. Without `fill`, empty buckets have no candle, so a series has
+    /// hardly more candles than observations.
     ///
     /// # Errors
-    /// The store's.
-    pub fn candle_count_about(&self) -> Result<u64, QueryError> {
+    /// `InvalidArgument` if there are too many buckets; `Store` if reading the store fails.
+    pub fn approximate_candle_count(&self) -> Result<u64, QueryError> {
         let mut count = 0;
         for series in &self.series {
             let (Some(plan), Some(totals)) = (self.candle_plan(series)?, series.totals(self.as_of.known())?) else {
                 continue;
             };
             let buckets = plan.buckets.count_between(plan.first, plan.end);
-            let seen = share_in(series, (plan.first, plan.end), totals.observation_count);
-            count += if plan.fill { buckets } else { buckets.min(seen) };
+            let observations = estimate_in(series, (plan.first, plan.end), totals.observation_count);
+            count += if plan.fill { buckets } else { buckets.min(observations) };
         }
         Ok(count)
     }
 
-    /// The runs of one of the series that begin in `[start, end)`, oldest first, in pieces that are never empty. Each step blocks.
+    /// Returns the runs of one of the series that begin in `[start, end)`, oldest first, in pieces that are never
+    /// empty. Reading a piece blocks.
     ///
     /// # Errors
-    /// The store's, here or as an item; `Stopped` as an item once the caller has gone.
+    /// `Store`, directly or as an item, if reading the store fails; `Cancelled` as an item after cancellation.
     pub fn runs(
         &self,
         series: &Arc<SeriesView>,
@@ -105,22 +108,23 @@ impl Snapshot {
         end: Timestamp,
     ) -> Result<impl Iterator<Item = Result<Vec<Run>, QueryError>> + use<'_>, QueryError> {
         let pieces = series.runs(start, end, self.commit.recorded_time, ScanOrder::Ascending)?;
-        Ok(self.until_stopped(pieces))
+        Ok(self.until_cancelled(pieces))
     }
 
-    /// The last run of one of the series that began before `time`.
+    /// Returns the last run of one of the series that began before `time`.
     ///
     /// # Errors
-    /// The store's.
+    /// `Store` if reading the store fails.
     pub fn run_before(&self, series: &SeriesView, time: Timestamp) -> Result<Option<Run>, QueryError> {
         Ok(series.run_at(time.saturating_add_us(-1), self.commit.recorded_time)?)
     }
 
-    /// The candles of one of the series that begin in the range and by the recorded time seen, oldest first; none if
-    /// they were not asked for. Each step blocks.
+    /// Returns the candles of one of the series that begin in the range and at or before the recorded time of the
+    /// commit, oldest first. Empty if the request has no candles. Reading a candle blocks.
     ///
     /// # Errors
-    /// The store's, here or as an item; `Stopped` as an item once the caller has gone.
+    /// `InvalidArgument` if there are too many buckets; `Store`, directly or as an item, if reading the store fails;
+    /// `Cancelled` as an item after cancellation.
     pub fn candles(
         &self,
         series: &Arc<SeriesView>,
@@ -131,7 +135,7 @@ impl Snapshot {
         Ok(candles.into_iter().flatten())
     }
 
-    /// Which candles a series has; none if there are none.
+    /// Returns the plan of the candles of a series, or `None` if the series has no candles.
     fn candle_plan(&self, series: &SeriesView) -> Result<Option<CandlePlan>, QueryError> {
         let Some(CandleBuckets { buckets, fill }) = self.candles else { return Ok(None) };
         let first_rate = series.first_observed_time(self.as_of.known())?;
@@ -139,18 +143,18 @@ impl Snapshot {
         Ok(found.map(|(first, end)| CandlePlan { buckets, first: first.start, end, now: self.as_of.now, fill }))
     }
 
-    /// The held ticks of the series, by id, each with the place of its series among them. From memory.
+    /// Returns the held ticks of the series, sorted by id, each with the index of its series. Reads memory only.
     pub fn held_ticks(&self) -> impl Iterator<Item = (usize, HeldTick)> {
         let known = self.as_of.known();
         let ticks = self.view.quarantine().after(0).map_while(move |tick| tick.as_known(known));
         ticks.filter_map(|tick| {
-            let number = self.series.binary_search_by(|series| series.key().cmp(&tick.series)).ok()?;
-            Some((number, tick))
+            let index = self.series.binary_search_by(|series| series.key().cmp(&tick.series)).ok()?;
+            Some((index, tick))
         })
     }
 
-    /// The same pieces for as long as somebody waits for them.
-    pub fn until_stopped<T>(
+    /// Passes `pieces` on until cancellation, and then returns `Cancelled`.
+    pub fn until_cancelled<T>(
         &self,
         pieces: impl Iterator<Item = Result<T, StoreError>>,
     ) -> impl Iterator<Item = Result<T, QueryError>> {
@@ -161,18 +165,21 @@ impl Snapshot {
     }
 }
 
-/// About how much of a count over all of a series falls into a range: as much as of the runs as they are known now.
-fn share_in(series: &SeriesView, (start, end): (Timestamp, Timestamp), count: u64) -> u64 {
-    let of_all = series.run_count_about(Timestamp::MIN, Timestamp::MAX);
-    let share = u128::from(count) * u128::from(series.run_count_about(start, end)) / u128::from(of_all.max(1));
+/// Estimates the part of a total count of a series that falls into a range: the same share as that of the runs at the
+/// newest commit.
+fn estimate_in(series: &SeriesView, (start, end): (Timestamp, Timestamp), total: u64) -> u64 {
+    let all_runs = series.estimated_run_count(Timestamp::MIN, Timestamp::MAX);
+    let share = u128::from(total) * u128::from(series.estimated_run_count(start, end)) / u128::from(all_runs.max(1));
     u64::try_from(share).unwrap_or(u64::MAX)
 }
 
 impl Reader {
-    /// Pins a commit, and finds the series asked for.
+    /// Creates a snapshot of the requested series at one commit.
     ///
     /// # Errors
-    /// A pair or a source that was not published by then, too many buckets, or the store's.
+    /// `UnknownSeries`, `UnknownSource` or `NotExported` if a requested pair or source has no series at that commit;
+    /// `NothingKnownYet` if `known_time` is before the first commit; `InvalidArgument` if there are too many buckets;
+    /// `Store` if reading the store fails.
     pub fn snapshot(&self, request: &SnapshotRequest) -> Result<Snapshot, QueryError> {
         let as_of = self.as_of(request.known_time)?;
         let known = self.known_keys(&as_of, |_| true);
@@ -183,21 +190,21 @@ impl Reader {
                     let from: Vec<String> = from.iter().map(ToString::to_string).collect();
                     return Err(QueryError::NotExported { pair: *pair, from: from.join(" and ") });
                 }
-                let there_are = listing(&known);
+                let available = list_available(&known);
                 return Err(QueryError::UnknownSeries {
                     pair: *pair,
                     wanted_source: None,
                     missing_legs: Vec::new(),
-                    there_are,
+                    available,
                 });
             }
         }
         for source in &request.filter.sources {
             if !known.iter().any(|key| key.source == *source) {
-                return Err(QueryError::UnknownSource { wanted: source.clone(), there_are: listing(&known) });
+                return Err(QueryError::UnknownSource { wanted: source.clone(), available: list_available(&known) });
             }
         }
-        let wanted = known.iter().filter(|key| request.filter.lets(key));
+        let wanted = known.iter().filter(|key| request.filter.matches(key));
         let snapshot = Snapshot {
             commit: as_of.commit,
             view: Arc::clone(&self.view),
@@ -208,7 +215,7 @@ impl Reader {
             reader: self.clone(),
             as_of: AsOf { now: as_of.known(), ..as_of },
         };
-        // What cannot be is said before anything is sent.
+        // Too many buckets are reported before any row is sent.
         for series in &snapshot.series {
             snapshot.candle_plan(series)?;
         }

@@ -1,30 +1,31 @@
-//! What each source has brought: its series, how new they are, and what its last poll found.
+//! Source statistics: for each source the number of its series, their newest times, and the result of its last polls.
 //!
-//! **Invariant**: answered from what is in memory of each series; no block is read.
+//! **Invariant**: answered from the part of each series that is in memory; no block is read.
 
 use std::collections::BTreeMap;
 
 use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::domain::{PollSpan, Source, Timestamp};
 
-/// What the series of a source come to.
+/// The statistics of one source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SourceStatistics {
-    /// Series that have an observation.
+    /// The number of series that have an observation.
     pub series_count: u32,
-    /// The newest observation of all, which may lie ahead.
+    /// The newest observed time of all series, which may be in the future.
     pub last_observed_time: Option<Timestamp>,
-    /// When the newest of the series' newest runs was recorded.
+    /// The latest recorded time among the last runs of the series.
     pub last_recorded_time: Option<Timestamp>,
-    /// The last polls of the feed, which all found the same.
+    /// The last poll span of the feed: consecutive polls with the same result.
     pub polls: Option<PollSpan>,
 }
 
 impl Reader {
-    /// What sources have brought up to the newest commit; those without a series and without a poll are not among them.
+    /// Returns the statistics of all sources at the newest commit. A source without a series and without a poll is not
+    /// included.
     ///
     /// # Errors
-    /// The caller gone, or the store's.
+    /// `Cancelled` after cancellation; `Store` if reading the store fails.
     pub fn source_statistics(&self) -> Result<Answer<BTreeMap<Source, SourceStatistics>>, QueryError> {
         let mut sources: BTreeMap<Source, SourceStatistics> = BTreeMap::new();
         for series in self.view.series() {

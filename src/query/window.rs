@@ -1,26 +1,29 @@
-//! Windows: spans of time before a moment, UTC.
+//! Windows: calendar spans, in UTC, that end at a given time.
 
 use super::QueryError;
 use crate::domain::{Span, Timestamp};
 
-/// Where a change begins.
+/// The start of a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ChangeStart {
-    /// At a moment.
+    /// The change starts at this time.
     Time(Timestamp),
-    /// So long before its end.
+    /// The change starts this span before its end.
     Before(Span),
 }
 
-/// The moment at which `window` begins that ends at `end`.
+/// Returns the start of `window`, which ends at `end`.
 ///
 /// # Errors
-/// `InvalidArgument` for an empty window, and for one that begins before the year 1.
+/// Returns `InvalidArgument` if the window is empty or starts before the year 1.
 pub(super) fn window_start(window: Span, end: Timestamp) -> Result<Timestamp, QueryError> {
     if window.count() == 0 {
         return Err(QueryError::invalid("window.count", "is 0; a window has at least one unit"));
     }
-    let problem = || QueryError::invalid("window.count", format!("{} reaches back before the year 1", window.count()));
+    let problem = || {
+        let problem = format!("{} units reach back before the year 1; use a shorter window", window.count());
+        QueryError::invalid("window.count", problem)
+    };
     window.before(end).ok_or_else(problem)
 }
 
@@ -30,11 +33,11 @@ mod tests {
     use crate::domain::SpanUnit;
 
     #[test]
-    fn a_window_has_a_unit_and_begins_in_the_calendar() {
+    fn window_is_not_empty_and_starts_after_year_1() {
         let end = Timestamp::parse_rfc3339("2025-12-08T12:00:00Z").unwrap();
         let start = |count, unit| window_start(Span::new(count, unit), end).map_err(|error| error.to_string());
         assert_eq!(start(1, SpanUnit::Day), Ok(Timestamp::parse_rfc3339("2025-12-07T12:00:00Z").unwrap()));
         assert!(start(0, SpanUnit::Day).unwrap_err().contains("is 0; a window has at least one unit"));
-        assert!(start(3_000, SpanUnit::Year).unwrap_err().contains("3000 reaches back before the year 1"));
+        assert!(start(3_000, SpanUnit::Year).unwrap_err().contains("3000 units reach back before the year 1"));
     }
 }

@@ -1,8 +1,8 @@
-//! Taking connections in.
+//! The gRPC connections that a listener accepts, and their limits.
 //!
-//! **Invariant**: no more than the configured number of connections is open; one too many is closed
-//! before a byte of it is read, one that does not begin to speak gives its place back, and one on which a response stays
-//! unread is ended.
+//! **Invariant**: at most the configured number of connections is open. A connection beyond that limit is closed before
+//! a byte of it is read. A connection that does not send its first bytes in time is closed, and so is a connection with
+//! a response that stays unread for too long.
 
 use std::future::Future as _;
 use std::io;
@@ -19,24 +19,24 @@ use tokio_stream::Stream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
-use super::unsent::{Peer, Unsent};
+use super::send_buffer::{Peer, SendBuffers};
 use crate::incoming::Incoming;
 
-/// How long a connection may take to say what it speaks. Until then nobody else looks at the clock.
+/// How long a connection may take to send its first bytes. Keep-alive and other timeouts apply only after that.
 const OPENING_TIME_MAX: Duration = Duration::from_secs(10);
-/// What tells HTTP/2 from HTTP/1 is that long.
+/// Length of the HTTP/2 connection preface, which distinguishes HTTP/2 from HTTP/1.
 const OPENING_BYTES: usize = 24;
 
-/// The connections of a listener, at most so many at one time.
+/// The stream of accepted connections, with a limit on open connections.
 pub(super) struct Accepted {
     incoming: Incoming,
     permits: Arc<Semaphore>,
-    unsent: Arc<Unsent>,
+    send_buffers: Arc<SendBuffers>,
 }
 
 impl Accepted {
-    pub(super) fn new(listener: TcpListener, connections_max: usize, unsent: Arc<Unsent>) -> Self {
-        Self { incoming: Incoming::new(listener), permits: Arc::new(Semaphore::new(connections_max)), unsent }
+    pub(super) fn new(listener: TcpListener, connections_max: usize, send_buffers: Arc<SendBuffers>) -> Self {
+        Self { incoming: Incoming::new(listener), permits: Arc::new(Semaphore::new(connections_max)), send_buffers }
     }
 }
 
@@ -46,36 +46,41 @@ impl Stream for Accepted {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         while let Some((stream, peer)) = ready!(Pin::new(&mut self.incoming).poll_next(context)) {
             if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-                return Poll::Ready(Some(Ok(Connection::new(stream, permit, OPENING_TIME_MAX, &self.unsent))));
+                return Poll::Ready(Some(Ok(Connection::new(stream, permit, OPENING_TIME_MAX, &self.send_buffers))));
             }
-            tracing::warn!(%peer, "connection closed: as many as --max-connections allows are open");
+            tracing::warn!(%peer, "connection closed: the limit of --max-connections is reached");
         }
         Poll::Ready(None)
     }
 }
 
-/// A connection, and its place among those allowed.
+/// A connection with its permit.
 pub(super) struct Connection {
     stream: TcpStream,
     opening: Option<Opening>,
     peer: Peer,
-    /// Done once a response on this connection has waited for too long.
+    /// Completes once a response on this connection has been unread for too long.
     is_stuck: Pin<Box<WaitForCancellationFutureOwned>>,
     _permit: OwnedSemaphorePermit,
 }
 
-/// A connection's first bytes: how many are missing, and until when.
+/// The state of a connection before its first [`OPENING_BYTES`] have arrived.
 struct Opening {
-    missing: usize,
-    time: Pin<Box<Sleep>>,
+    missing_bytes: usize,
+    deadline: Pin<Box<Sleep>>,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, permit: OwnedSemaphorePermit, opening_time: Duration, unsent: &Arc<Unsent>) -> Self {
-        let opening = Opening { missing: OPENING_BYTES, time: Box::pin(sleep(opening_time)) };
-        let unsent = unsent.connection(stream.peer_addr().ok().map(|address| address.ip()));
-        let is_stuck = Box::pin(unsent.is_stuck.clone().cancelled_owned());
-        Self { stream, opening: Some(opening), peer: Peer(unsent), is_stuck, _permit: permit }
+    fn new(
+        stream: TcpStream,
+        permit: OwnedSemaphorePermit,
+        opening_time: Duration,
+        send_buffers: &Arc<SendBuffers>,
+    ) -> Self {
+        let opening = Opening { missing_bytes: OPENING_BYTES, deadline: Box::pin(sleep(opening_time)) };
+        let send_buffer = send_buffers.connection(stream.peer_addr().ok().map(|address| address.ip()));
+        let is_stuck = Box::pin(send_buffer.is_stuck.clone().cancelled_owned());
+        Self { stream, opening: Some(opening), peer: Peer(send_buffer), is_stuck, _permit: permit }
     }
 }
 
@@ -99,11 +104,11 @@ impl AsyncRead for Connection {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if let Some(opening) = &mut self.opening {
-            opening.missing = opening.missing.saturating_sub(buffer.filled().len() - before);
-            if opening.missing == 0 {
+            opening.missing_bytes = opening.missing_bytes.saturating_sub(buffer.filled().len() - before);
+            if opening.missing_bytes == 0 {
                 self.opening = None;
             } else if read.is_pending() {
-                ready!(opening.time.as_mut().poll(context));
+                ready!(opening.deadline.as_mut().poll(context));
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
         }
@@ -156,17 +161,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_does_not_begin_is_given_up() {
-        for said in [&b""[..], b"P"] {
+    async fn connection_without_first_bytes_times_out() {
+        for sent in [&b""[..], b"P"] {
             let (mut client, mut connection, _permits) = connected().await;
-            client.write_all(said).await.unwrap();
+            client.write_all(sent).await.unwrap();
             let read = connection.read_exact(&mut [0; OPENING_BYTES]).await;
             assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
         }
     }
 
     #[tokio::test]
-    async fn one_that_began_may_be_silent() {
+    async fn connection_may_be_silent_after_first_bytes() {
         let (mut client, mut connection, _permits) = connected().await;
         client.write_all(&[b'P'; OPENING_BYTES]).await.unwrap();
         connection.read_exact(&mut [0; OPENING_BYTES]).await.unwrap();

@@ -1,6 +1,6 @@
-//! The latest quotes as a table, for the person who starts a server.
+//! The table of latest quotes that a server prints to stdout when it starts.
 //!
-//! **Invariant**: whatever a store holds, a cell is one line of plain text without control characters.
+//! **Invariant**: every cell is one line of plain text without control characters, whatever the store contains.
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
@@ -11,7 +11,7 @@ const HEADINGS: [&str; 6] = ["pair", "source", "rate", "reported change", "obser
 const RATE_COLUMN: usize = 2;
 const CHANGE_COLUMN: usize = 3;
 
-/// The quotes of `latest_quotes`, or a line that says there are none.
+/// Returns the table of `latest_quotes`, or the line `no quotes yet` if there are none.
 pub(super) fn latest_table(latest_quotes: &LatestQuotes) -> String {
     if latest_quotes.quotes.is_empty() {
         return "no quotes yet".to_owned();
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_published_digits_and_the_sign_of_zero() {
+    fn table_shows_published_digits_and_sign_of_zero() {
         let latest_quotes = LatestQuotes {
             quotes: vec![quote("0.01140", Some("-0")), quote("0.28490", None)],
             ..LatestQuotes::default()
@@ -84,12 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_store_says_so() {
+    fn empty_store_prints_no_quotes_yet() {
         assert_eq!(latest_table(&LatestQuotes::default()), "no quotes yet");
     }
 
     #[test]
-    fn control_characters_are_shown_not_sent() {
+    fn control_characters_are_escaped() {
         assert_eq!(plain("a\u{1b}[31mb\n"), "a\\u{1b}[31mb\\n");
     }
 }

@@ -1,7 +1,7 @@
-//! Ticker pages ingested at start.
+//! Ingest of the ticker pages that `--load` names, at start.
 //!
-//! **Invariant**: whatever is wrong with a file, the server starts: the file is reported and skipped,
-//! and of a file with bad quotes the others go in.
+//! **Invariant**: an invalid file never prevents the server from starting. The log reports the file, and the server
+//! skips it. Of a file with invalid quotes, the valid quotes are ingested.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -17,10 +17,10 @@ use crate::feed::{PageError, TickerPage};
 use crate::ingest::batch::TickRules;
 use crate::ingest::{ConflictPolicy, Ingest, IngestError, IngestReport, PageBatch, Summary, advise_time};
 
-/// Refusals of one file that the log names; it says how many there were.
+/// How many refusals of one file are logged one by one. The log then gives the count of the others.
 const LOGGED_REFUSALS_MAX: usize = 20;
 
-/// Why a file was skipped.
+/// The reason why a file was skipped.
 #[derive(Debug, Error)]
 enum LoadError {
     #[error("cannot be read: {0}")]
@@ -29,11 +29,11 @@ enum LoadError {
     Page(#[from] PageError),
     #[error("{0}")]
     Ingest(#[from] IngestError),
-    #[error("cannot be parsed; the log says why")]
+    #[error("the parser panicked; see the log for its message")]
     Panicked,
 }
 
-/// Ingests the files in their order, and logs what came of each.
+/// Ingests the files in the given order and logs the outcome of each file.
 pub(super) async fn load_files(ingest: &Ingest, load: &Load, clock: &Arc<dyn Clock>, rules: &Arc<TickRules>) {
     for file in &load.files {
         let name = file.display().to_string().escape_debug().to_string();
@@ -68,7 +68,7 @@ async fn load_file(
     Ok((page, report))
 }
 
-/// Reads no more than shows that a file is too large, so that naming `/dev/zero` does no harm.
+/// Reads at most one byte more than the limit, which is enough to detect a file that is too large, such as `/dev/zero`.
 fn read_limited(file: &Path) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(TickerPage::PAGE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
@@ -87,13 +87,13 @@ fn log_loaded(name: &str, page: &TickerPage, report: &IngestReport) {
     for refusal in report.refusals.iter().take(LOGGED_REFUSALS_MAX) {
         tracing::warn!("{name}: refused: {}", refusal.message);
     }
-    let unnamed = report.refusals.len().saturating_sub(LOGGED_REFUSALS_MAX);
-    if unnamed > 0 {
-        tracing::warn!("{name}: {unnamed} more refused");
+    let unlogged = report.refusals.len().saturating_sub(LOGGED_REFUSALS_MAX);
+    if unlogged > 0 {
+        tracing::warn!("{name}: {unlogged} more refused");
     }
 }
 
-/// What became of the ticks, in words: `5 new runs`, or `3 known, 2 refused`.
+/// Returns a summary of the outcome of a file's ticks: `5 new runs`, or `3 known, 2 refused`.
 fn outcome(summary: Summary) -> String {
     let parts = [
         (summary.new_run_count, if summary.new_run_count == 1 { "new run" } else { "new runs" }),
@@ -103,9 +103,9 @@ fn outcome(summary: Summary) -> String {
         (summary.refused_count, "refused"),
         (summary.quarantined_count, "held"),
     ];
-    let said: Vec<String> =
+    let texts: Vec<String> =
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
-    if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }
+    if texts.is_empty() { "nothing".to_owned() } else { texts.join(", ") }
 }
 
 fn counted(count: u32, word: &str) -> String {
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outcomes_name_what_happened_and_nothing_else() {
+    fn outcome_omits_zero_counts() {
         let check = |summary: Summary, expect: &str| assert_eq!(outcome(summary), expect);
         check(Summary { new_run_count: 5, ..Summary::default() }, "5 new runs");
         check(Summary { new_run_count: 1, refused_count: 2, ..Summary::default() }, "1 new run, 2 refused");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_of_a_file_is_read_than_shows_that_it_is_too_large() {
+    fn reading_stops_one_byte_beyond_limit() {
         let bytes = read_limited(Path::new("/dev/zero")).unwrap();
         assert_eq!(bytes.len(), TickerPage::PAGE_BYTES_MAX + 1);
     }

@@ -1,7 +1,8 @@
-//! gRPC-Web beside gRPC, on the same port: for pages in browsers, which speak no gRPC.
+//! gRPC-Web on the gRPC port, for pages in browsers, which cannot speak gRPC.
 //!
-//! **Invariants**: a native call passes by here at the cost of looking at its version and content type; a page whose
-//! origin is not allowed calls nothing and reads nothing; a request over HTTP/1 is all there within a limited time.
+//! **Invariants**: a native gRPC call costs only a look at its HTTP version and content type. A page of an origin that
+//! is not allowed can neither make a call nor read a response. The body of a gRPC-Web request must arrive within a time
+//! limit.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -25,20 +26,20 @@ use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
 
 use crate::config::CorsOrigin;
 
-/// Every content type of gRPC-Web begins so; text mode goes on with `-text`.
+/// The prefix of every content type of gRPC-Web. Text mode continues with `-text`.
 const WEB_TYPE: &[u8] = b"application/grpc-web";
-/// The content type of gRPC, alone or with an encoding or parameters behind it.
+/// The content type of gRPC. An encoding (`+proto`) or parameters (`;...`) may follow.
 const NATIVE_TYPE: &[u8] = b"application/grpc";
-/// How long the one message of a call may take to come in. There is no ping over HTTP/1 to tell who is gone.
+/// How long the body of a gRPC-Web request may take to arrive. HTTP/1 has no ping that would detect a lost client.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long a browser may remember that it may call: as long as they do at most.
+/// How long a browser may cache a preflight response: the longest time that browsers accept.
 const PREFLIGHT_AGE: Duration = Duration::from_hours(2);
-/// What pages may send.
+/// The request headers that pages may send.
 const REQUEST_HEADERS: [&str; 4] = ["content-type", "x-grpc-web", "x-user-agent", "grpc-timeout"];
-/// What pages may read: how a call ended.
+/// The response headers that pages may read: the status of a call.
 const RESPONSE_HEADERS: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
 
-/// Lets pages of some origins call what is below.
+/// A layer that lets pages of the allowed origins call the services inside it.
 #[derive(Clone)]
 pub(super) struct WebLayer {
     origins: Arc<[CorsOrigin]>,
@@ -81,22 +82,23 @@ pub(super) struct WebService<S> {
     origins: Arc<[CorsOrigin]>,
 }
 
-/// What a request is, as far as it matters here.
+/// The kind of a request, which decides how it is handled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
-    /// gRPC over HTTP/2.
+    /// A gRPC call over HTTP/2.
     Native,
-    /// A call of gRPC-Web, or a browser's question whether it may.
+    /// A gRPC-Web call, or the preflight request of a browser.
     Web,
-    /// From a page that may not, whatever it says that it sends: browsers ask first about some types only.
+    /// A request from a page of an origin that is not allowed, whatever its content type: browsers send a preflight
+    /// request only for some content types.
     ForeignPage,
-    /// Anything else.
+    /// A request that is neither gRPC nor gRPC-Web.
     Other,
 }
 
 fn kind<B>(request: &Request<B>, origins: &[CorsOrigin]) -> Kind {
     let headers = request.headers();
-    // Without an origin it is no page's: programs speak gRPC-Web, too.
+    // A request without an origin does not come from a page: programs may use gRPC-Web, too.
     if headers.get(ORIGIN).is_some_and(|origin| !is_allowed(origins, origin)) {
         return Kind::ForeignPage;
     }
@@ -131,29 +133,29 @@ where
             }
             Kind::ForeignPage => WebFuture::refused(
                 StatusCode::FORBIDDEN,
-                "pages of this origin may not call; allow it with --cors-origin\n",
+                "pages of this origin are not allowed to make calls; allow the origin with --cors-origin\n",
             ),
             Kind::Other => WebFuture::refused(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "this port speaks gRPC over HTTP/2 (content-type application/grpc) and gRPC-Web (application/grpc-web+proto)\n",
+                "this port serves only gRPC over HTTP/2 (content-type application/grpc) and gRPC-Web (application/grpc-web+proto)\n",
             ),
         }
     }
 }
 
 pin_project! {
-    /// An answer being made.
+    /// The future of a response.
     #[project = WebFutureProject]
     pub(super) enum WebFuture<F> {
         Native { #[pin] call: F },
         Web { call: Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> },
-        Refused { status: StatusCode, why: &'static str },
+        Refused { status: StatusCode, reason: &'static str },
     }
 }
 
 impl<F> WebFuture<F> {
-    fn refused(status: StatusCode, why: &'static str) -> Self {
-        Self::Refused { status, why }
+    fn refused(status: StatusCode, reason: &'static str) -> Self {
+        Self::Refused { status, reason }
     }
 }
 
@@ -164,8 +166,8 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for WebFutur
         match self.project() {
             WebFutureProject::Native { call } => call.poll(context),
             WebFutureProject::Web { call } => call.as_mut().poll(context),
-            WebFutureProject::Refused { status, why } => {
-                let mut response = Response::new(Body::new(Full::from(*why)));
+            WebFutureProject::Refused { status, reason } => {
+                let mut response = Response::new(Body::new(Full::from(*reason)));
                 *response.status_mut() = *status;
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
                 Poll::Ready(Ok(response))
@@ -174,16 +176,16 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for WebFutur
     }
 }
 
-/// A request's body, for as long as it may take.
+/// A request body that fails if it takes longer than `time_max` to arrive.
 struct TimedBody {
     inner: Body,
     time_max: Duration,
-    time: Pin<Box<Sleep>>,
+    deadline: Pin<Box<Sleep>>,
 }
 
 impl TimedBody {
     fn new(inner: Body, time_max: Duration) -> Self {
-        Self { inner, time_max, time: Box::pin(sleep(time_max)) }
+        Self { inner, time_max, deadline: Box::pin(sleep(time_max)) }
     }
 }
 
@@ -192,9 +194,9 @@ impl http_body::Body for TimedBody {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        // The time first: what drips in is always there.
-        if self.time.as_mut().poll(context).is_ready() {
-            let problem = format!("the request was not all there within {:?}; send it faster", self.time_max);
+        // The deadline goes first: a slow client always has another byte ready.
+        if self.deadline.as_mut().poll(context).is_ready() {
+            let problem = format!("the request did not arrive completely within {:?}; send it faster", self.time_max);
             return Poll::Ready(Some(Err(Status::deadline_exceeded(problem))));
         }
         Pin::new(&mut self.inner).poll_frame(context)
@@ -216,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_request_is() {
+    fn request_kind_follows_from_origin_version_and_content_type() {
         let origins = [CorsOrigin::Page("http://localhost:8080".to_owned())];
         let check = |method: Method, version, content_type: &str, origin: &str, expect| {
             let mut request = Request::builder().method(method).version(version);
@@ -231,7 +233,7 @@ mod tests {
         check(Method::POST, two, "application/grpc+proto", "", Kind::Native);
         check(Method::POST, two, "application/grpc;charset=utf-8", "", Kind::Native);
         check(Method::POST, two, "application/grpc", own, Kind::Native);
-        // What a page may send without asking its browser first, and what is no gRPC at all.
+        // Content types that a page may send without a preflight request, or that are not gRPC.
         for content_type in ["", "text/plain", "application/x-www-form-urlencoded", "application/json"] {
             check(Method::POST, two, content_type, other, Kind::ForeignPage);
             check(Method::POST, two, content_type, "", Kind::Other);
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_drips_in_is_given_up() {
+    async fn slow_request_body_exceeds_deadline() {
         let (sender, drips) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Status>>(1);
         let body = http_body_util::StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(drips));
         let reading = tokio::spawn(TimedBody::new(Body::new(body), Duration::from_millis(100)).collect());

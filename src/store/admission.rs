@@ -1,8 +1,8 @@
-//! The way of a tick into a commit under way: into its series, or among the held ticks where its rate lies too far from the
-//! rate in force; and of held ticks that are decided.
+//! Admission of ticks into a transaction. A tick goes into its series, or is held in quarantine if its rate differs too
+//! much from the rate in force. The module also applies decisions about held ticks.
 //!
-//! **Invariant**: a tick is judged once, when it comes in, by the runs as they stand then; releasing it judges nothing
-//! again.
+//! **Invariant**: a tick is checked against the rate in force once, when it arrives. The release of a held tick does
+//! not check the tick again.
 
 use std::sync::Arc;
 
@@ -12,98 +12,102 @@ use super::series::Access;
 use super::write_transaction::{SeriesId, UpsertError, Upserted, WriteTransaction};
 use crate::domain::{Decision, HeldTick, Note, PublishedValue, Rate, RatioThreshold, Timestamp, Verdict};
 
-/// What became of a tick that was judged.
+/// The result of the admission of a tick.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Admitted {
-    /// It lies near enough to the rate in force, or there is none.
+    /// The tick is in its series.
     Stored(Upserted),
-    /// It is held under this id, or was discarded under it before.
+    /// The tick is held in quarantine, or was held and discarded.
     Held {
-        /// Of the held tick.
+        /// The id of the held tick.
         id: u64,
-        /// Whether this commit began to hold it.
+        /// Whether this transaction put the tick into quarantine.
         is_new: bool,
-        /// Whether it was discarded before.
+        /// Whether the tick was discarded before.
         is_discarded: bool,
-        /// At the tick's place, when it came in first.
+        /// The rate in force at the tick's observed time when the tick first arrived.
         rate_in_force: Rate,
     },
 }
 
-/// What became of a held tick that was to be decided.
+/// The result of a decision about a held tick.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Decided {
-    /// It went in, as a tick that comes in now would.
+    /// The tick was released and is now in its series.
     Released(Upserted),
-    /// It stays out.
+    /// The tick was discarded.
     Discarded,
-    /// It was decided this way before.
+    /// The same decision was made before. Nothing changed.
     Already,
-    /// Nothing changed.
+    /// The decision was refused. Nothing changed.
     Refused(DecisionRefusal),
 }
 
-/// Why a held tick was not decided.
+/// Why a decision about a held tick was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DecisionRefusal {
     /// No tick has this id.
     UnknownId,
-    /// It was decided the other way before.
+    /// The opposite decision was made before; its verdict is given here.
     DecidedOtherwise(Verdict),
-    /// The runs do not take it.
+    /// The released tick was refused by its series.
     Upsert(UpsertError),
 }
 
 impl WriteTransaction<'_> {
-    /// Puts a value at an instant of a series, or holds it where its rate and the rate in force at its place are
-    /// `factor` times apart or more. None passes everything.
+    /// Puts a value at an instant of a series, or holds the tick if its rate and the rate in force at its observed time
+    /// differ by the ratio `threshold` or more. Without a threshold, no tick is held.
     ///
-    /// A tick that is held or was discarded stays so, and one that was released passes, whatever its rate and the rate
-    /// in force by now: it was judged when it came first.
+    /// A tick that is already held or discarded stays held or discarded. A tick that was released before is stored. In
+    /// these cases the present rate in force has no influence.
     ///
     /// # Errors
-    /// [`UpsertError`]; then nothing has changed. A conflict that is not to revise is one, however far the rate.
+    /// [`UpsertError`] if the tick is refused. In this case nothing has changed. Without `revise`, a tick at an instant
+    /// with another value is refused as a conflict. It is not held, even if the rates differ much.
     pub fn admit(
         &mut self,
         series: SeriesId,
         time: Timestamp,
         value: PublishedValue,
         revise: bool,
-        factor: Option<RatioThreshold>,
+        threshold: Option<RatioThreshold>,
     ) -> Result<Admitted, UpsertError> {
-        if let Some(factor) = factor
-            && let Some(held) = self.judge(series.0, time, value, revise, factor)?
+        if let Some(threshold) = threshold
+            && let Some(held) = self.hold_if_outlier(series.0, time, value, revise, threshold)?
         {
             return Ok(held);
         }
         self.upsert(series, time, value, revise).map(Admitted::Stored)
     }
 
-    /// Keeps a tick out; none where it is to go in, or is known or conflicts.
-    fn judge(
+    /// Holds a tick if its rate is too far from the rate in force. Returns `None` if the tick must go on to its series,
+    /// which stores it or refuses it.
+    fn hold_if_outlier(
         &mut self,
         series: u32,
         time: Timestamp,
         value: PublishedValue,
         revise: bool,
-        factor: RatioThreshold,
+        threshold: RatioThreshold,
     ) -> Result<Option<Admitted>, UpsertError> {
         let in_force = self.store.in_force(series, time)?;
-        let met = self.store.quarantine.find(series, time, value);
-        let parts = |in_force: &PublishedValue| in_force.rate != value.rate && factor.parts(in_force.rate, value.rate);
-        // Nearly every tick.
-        if met.is_none() && !in_force.as_ref().is_some_and(parts) {
+        let earlier = self.store.quarantine.find(series, time, value);
+        let is_outlier = |in_force: &PublishedValue| {
+            in_force.rate != value.rate && threshold.is_reached_by(in_force.rate, value.rate)
+        };
+        // Nearly every tick takes this path.
+        if earlier.is_none() && !in_force.as_ref().is_some_and(is_outlier) {
             return Ok(None);
         }
-        let verdict = met.and_then(|tick| tick.decision.as_ref()).map(|decision| decision.verdict);
-        let met = met.map(|tick| (tick.id, tick.rate_in_force));
-        // What is in force at an instant that is known is its value.
-        let goes_on = verdict == Some(Verdict::Released)
-            || (!revise || in_force == Some(value)) && self.store.knows(series, time)?;
-        if goes_on {
+        let verdict = earlier.and_then(|tick| tick.decision.as_ref()).map(|decision| decision.verdict);
+        let earlier = earlier.map(|tick| (tick.id, tick.rate_in_force));
+        // At a known instant, the value in force is the value of that instant.
+        let goes_to_series = verdict == Some(Verdict::Released)
+            || (!revise || in_force == Some(value)) && self.store.has_instant(series, time)?;
+        if goes_to_series {
             return Ok(None);
         }
-        match (met, in_force) {
+        match (earlier, in_force) {
             (Some((id, rate_in_force)), _) => {
                 let is_discarded = verdict == Some(Verdict::Discarded);
                 Ok(Some(Admitted::Held { id, is_new: false, is_discarded, rate_in_force }))
@@ -113,7 +117,7 @@ impl WriteTransaction<'_> {
         }
     }
 
-    /// Holds a tick that was not held before.
+    /// Puts a tick that was not held before into quarantine.
     fn hold(
         &mut self,
         series: u32,
@@ -121,12 +125,13 @@ impl WriteTransaction<'_> {
         value: PublishedValue,
         rate_in_force: Rate,
     ) -> Result<Option<Admitted>, UpsertError> {
-        let Some(of) = self.store.series.get(series as usize - 1) else { return Ok(None) };
-        let keeper = &mut self.store.quarantine;
-        keeper.room_for(&of.key).map_err(UpsertError::QuarantineFull)?;
+        let Some(series_of_id) = self.store.series.get(series as usize - 1) else { return Ok(None) };
+        let key = &series_of_id.key;
+        let quarantine = &mut self.store.quarantine;
+        quarantine.check_room(key).map_err(UpsertError::QuarantineFull)?;
         let tick = HeldTick {
-            id: keeper.next_id(),
-            series: Arc::clone(&of.key),
+            id: quarantine.next_id(),
+            series: Arc::clone(key),
             observed_time,
             value,
             rate_in_force,
@@ -135,28 +140,28 @@ impl WriteTransaction<'_> {
         };
         let id = tick.id;
         self.quarantine.push(QuarantineChange::Held { id, tick: TickLayout::new(series, &tick) });
-        keeper.push(series, tick, None);
+        quarantine.push(series, tick, None);
         Ok(Some(Admitted::Held { id, is_new: true, is_discarded: false, rate_in_force }))
     }
 
-    /// The held ticks as this commit is to leave them.
+    /// Returns the held ticks, including the changes of this transaction.
     pub fn quarantine(&self) -> &Quarantine {
         self.store.quarantine.list()
     }
 
-    /// Decides held ticks, each by itself, in order of observed time and id; says what became of each in the order given.
-    /// Released ones go in as ticks do that come in now, `revise` saying what of a value that is stored already; where
-    /// that is refused, the tick stays held.
+    /// Decides held ticks, one by one, sorted by observed time and id. Returns a result for each id, in the order of
+    /// `ids`. A released tick is put into its series like a new tick, with `revise` for an instant that has another
+    /// value. If the series refuses the tick, the tick stays held.
     pub fn decide(&mut self, ids: &[u64], verdict: Verdict, note: Option<&Note>, revise: bool) -> Vec<Decided> {
-        let place = |id: u64| self.store.quarantine.list().get(id).map(|tick| (tick.observed_time, id));
+        let sort_key = |id: u64| self.store.quarantine.list().get(id).map(|tick| (tick.observed_time, id));
         let mut order: Vec<usize> = (0..ids.len()).collect();
-        order.sort_by_key(|at| place(ids[*at]));
-        let mut answers = vec![Decided::Already; ids.len()];
+        order.sort_by_key(|at| sort_key(ids[*at]));
+        let mut results = vec![Decided::Already; ids.len()];
         let mut decided = Vec::new();
         let decision = Decision { verdict, decided_time: self.recorded_time, note: note.cloned() };
         for at in order {
-            answers[at] = self.decide_one(ids[at], verdict, revise);
-            if matches!(answers[at], Decided::Released(_) | Decided::Discarded) {
+            results[at] = self.decide_one(ids[at], verdict, revise);
+            if matches!(results[at], Decided::Released(_) | Decided::Discarded) {
                 self.store.quarantine.decide(ids[at], decision.clone());
                 decided.push(ids[at]);
             }
@@ -166,10 +171,10 @@ impl WriteTransaction<'_> {
             let note = note.map(Note::to_string);
             self.quarantine.push(QuarantineChange::Decided { ids: decided, released, note });
         }
-        answers
+        results
     }
 
-    /// What is to become of one, which is not marked as decided yet.
+    /// Decides one held tick. A released tick is put into its series; the caller marks the held tick as decided.
     fn decide_one(&mut self, id: u64, verdict: Verdict, revise: bool) -> Decided {
         let Some(tick) = self.store.quarantine.list().get(id).cloned() else {
             return Decided::Refused(DecisionRefusal::UnknownId);
@@ -189,12 +194,12 @@ impl WriteTransaction<'_> {
 }
 
 impl Store {
-    /// The value in force at a time: that of the last run which begins at or before it.
+    /// Returns the value in force at a time: the value of the last run that begins at or before the time.
     fn in_force(&self, id: u32, time: Timestamp) -> Result<Option<PublishedValue>, UpsertError> {
         let Some(series) = self.series_at(id) else { return Ok(None) };
         match &series.newest {
             None => Ok(None),
-            // Nearly every tick.
+            // Nearly every tick takes this path.
             Some(newest) if newest.first_observed_time <= time => Ok(Some(newest.value)),
             Some(_) => {
                 let access = Access { reader: &self.reader, recent: &self.recent };
@@ -205,8 +210,8 @@ impl Store {
         }
     }
 
-    /// Whether an instant of a series is known, with whatever value.
-    fn knows(&self, id: u32, time: Timestamp) -> Result<bool, UpsertError> {
+    /// Returns true if the series has an observation at this instant, with any value.
+    fn has_instant(&self, id: u32, time: Timestamp) -> Result<bool, UpsertError> {
         let Some(series) = self.series_at(id) else { return Ok(false) };
         let access = Access { reader: &self.reader, recent: &self.recent };
         let known = series.instants.contains(time, &access.instants());

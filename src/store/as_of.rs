@@ -1,78 +1,79 @@
-//! Reads of a series as known at a recorded time.
+//! As-of reads: reads of a series as known at an earlier recorded time `known`.
 //!
-//! The runs believed at an earlier time are those of now that were recorded by then, the *standing* ones, and the revised
-//! ones that were recorded by then and superseded later. Slots of runs are found by the minima of their recorded times,
-//! revisions by their index, so that a read decodes the block that its answer is in, and at most two more.
+//! Two kinds of runs were current at `known`: *unrevised* runs, which are current today and were recorded at or before
+//! `known`; and *revised* runs, which were recorded at or before `known` and superseded after it. The minima of
+//! recorded times locate the segments of unrevised runs, and the revision index locates revised runs. So a read of one
+//! run decodes the block that holds the run, and at most two other blocks.
 //!
-//! **Invariant**: what a read at a commit gave is what a read as known at its recorded time gives ever after, but for
-//! later confirmations of a run.
+//! **Invariant**: if `known` is the recorded time of a commit, a read returns the same answer as a read made while that
+//! commit was the newest. Only one difference is possible: a run may include later confirmations.
 
 use std::sync::Arc;
 
 use super::block::RevisionTimes;
 use super::error::StoreError;
 use super::revision_cache::Indexed;
-use super::revision_index::{Believed, RevisionIndex, Wanted};
+use super::revision_index::{RevisionIndex, RevisionMatches, RevisionQuery};
 use super::scan_order::ScanOrder;
 use super::segments::{Loader, RecentBlocks, Segment};
 use super::series::{Access, Recent};
 use super::view::SeriesView;
 use crate::domain::{Revision, Run, Timestamp};
 
-/// Coverage and counts of a series.
+/// The time range and the counts of a series.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SeriesTotals {
-    /// First observation.
+    /// Observed time of the first observation.
     pub first_observed_time: Timestamp,
-    /// Last observation, inclusive.
+    /// Observed time of the last observation.
     pub last_observed_time: Timestamp,
-    /// Runs.
+    /// Number of runs.
     pub run_count: u64,
-    /// Observations, all runs together.
+    /// Number of observations in all runs.
     pub observation_count: u64,
-    /// Revisions that had happened.
+    /// Number of revisions.
     pub revision_count: u64,
 }
 
-/// The last run of a segment that begins at or before a time and was recorded by another.
-enum Standing {
-    /// This one.
+/// The result of a search in one segment for the last unrevised run in a range of first observed times.
+enum LastUnrevised {
+    /// The segment has the run.
     Run(Run),
-    /// It begins before the time from which it is wanted.
-    Before,
-    /// The segment has none.
-    None,
+    /// The last unrevised run before the end of the range begins before the range, so no earlier segment has the run.
+    BeforeRange,
+    /// The segment has no unrevised run before the end of the range.
+    NoRun,
 }
 
 impl SeriesView {
-    /// Whether anything of it was recorded by `known`. From memory.
+    /// Returns true if any part of the series was recorded at or before `known`. Reads no block.
     pub fn is_known(&self, known: Timestamp) -> bool {
         self.summary().is_known(known)
     }
 
-    /// The last run that begins at or before `time`.
+    /// Returns the last run that begins at or before `time`, as known at `known`.
     ///
     /// # Errors
-    /// [`StoreError::DamagedBlock`].
+    /// [`StoreError::DamagedBlock`] if a block that the read needs cannot be decoded.
     pub fn run_at(&self, time: Timestamp, known: Timestamp) -> Result<Option<Run>, StoreError> {
         if self.is_newest(known) {
             return self.newest_run_at(time);
         }
         let observed = [Timestamp::MIN, time.saturating_add_us(1)];
-        let Some((index, wanted)) = self.index_for(observed, known, ScanOrder::Descending)? else {
+        let Some((index, query)) = self.index_for(observed, known, ScanOrder::Descending)? else {
             return self.run_at_without_index(time, known);
         };
-        let revised = index.next_believed(&wanted);
+        let revised = index.first_match(&query);
         let begin = revised.map_or(Timestamp::MIN, |(_, times)| Timestamp::from_micros(times.observed_us));
-        match (self.last_standing([begin, time], known)?, revised) {
-            (Some(standing), _) => Ok(Some(standing)),
-            (None, Some((place, times))) => self.revised_run(place, times),
+        match (self.last_unrevised_run([begin, time], known)?, revised) {
+            (Some(unrevised), _) => Ok(Some(unrevised)),
+            (None, Some((position, times))) => self.revised_run(position, times),
             (None, None) => Ok(None),
         }
     }
 
     fn newest_run_at(&self, time: Timestamp) -> Result<Option<Run>, StoreError> {
-        // The present is asked for most, and needs no block.
+        // Most reads are of the present. They need no block.
         if let Some(newest) = &self.series.newest
             && newest.first_observed_time <= time
         {
@@ -84,13 +85,13 @@ impl SeriesView {
         found.map_err(|error| StoreError::of_block(&self.series.key, error))
     }
 
-    /// The same as known earlier, of a series with more revisions than are indexed: reads each block of revisions that
-    /// may have one of the time asked for.
+    /// Finds the same run as [`Self::run_at`] for an earlier `known`, in a series with too many revisions for an index.
+    /// Reads each block of revisions that may have the run.
     fn run_at_without_index(&self, time: Timestamp, known: Timestamp) -> Result<Option<Run>, StoreError> {
-        let standing = self.last_standing([Timestamp::MIN, time], known)?;
-        let begin = standing.as_ref().map_or(Timestamp::MIN, |run| run.first_observed_time);
-        let mut best = standing;
-        self.for_each_believed(known, begin, time.saturating_add_us(1), |run| {
+        let unrevised = self.last_unrevised_run([Timestamp::MIN, time], known)?;
+        let begin = unrevised.as_ref().map_or(Timestamp::MIN, |run| run.first_observed_time);
+        let mut best = unrevised;
+        self.for_each_revised_run(known, begin, time.saturating_add_us(1), |run| {
             if best.as_ref().is_none_or(|best| best.first_observed_time < run.first_observed_time) {
                 best = Some(run.clone());
             }
@@ -98,70 +99,70 @@ impl SeriesView {
         Ok(best)
     }
 
-    /// The first observed time of all runs; `None` if nothing was known then.
+    /// Returns the first observed time of the series as known at `known`; `None` if nothing was known then.
     ///
     /// # Errors
-    /// [`StoreError::DamagedBlock`].
+    /// [`StoreError::DamagedBlock`] if a block that the read needs cannot be decoded.
     pub fn first_observed_time(&self, known: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         if self.is_newest(known) {
             let first_us = self.series.totals.first_observed_us;
             return Ok(self.series.newest.as_ref().map(|_| Timestamp::from_micros(first_us)));
         }
         let all = [Timestamp::MIN, Timestamp::MAX];
-        let Some((index, wanted)) = self.index_for(all, known, ScanOrder::Ascending)? else {
+        let Some((index, query)) = self.index_for(all, known, ScanOrder::Ascending)? else {
             return Ok(self.totals(known)?.map(|totals| totals.first_observed_time));
         };
-        let revised = index.next_believed(&wanted).map(|(_, times)| Timestamp::from_micros(times.observed_us));
-        let standing = self.first_standing(revised, known)?;
-        Ok(revised.into_iter().chain(standing).min())
+        let revised = index.first_match(&query).map(|(_, times)| Timestamp::from_micros(times.observed_us));
+        let unrevised = self.first_unrevised_time(revised, known)?;
+        Ok(revised.into_iter().chain(unrevised).min())
     }
 
-    /// The last run of today's that begins in `[start, time]`, both inclusive, and was recorded by `known`.
-    fn last_standing(&self, [start, time]: [Timestamp; 2], known: Timestamp) -> Result<Option<Run>, StoreError> {
-        let mut end = self.series.runs.segments_from(time);
+    /// Returns the last unrevised run that begins in `[start, time]`, both inclusive.
+    fn last_unrevised_run(&self, [start, time]: [Timestamp; 2], known: Timestamp) -> Result<Option<Run>, StoreError> {
+        let mut end = self.series.runs.count_segments_up_to(time);
         while let Some(at) = self.summary().last_segment(end, known) {
-            match self.last_standing_of_segment(at, [start, time], known)? {
-                Standing::Run(run) => return Ok(Some(run)),
-                Standing::Before => return Ok(None),
-                // Those recorded by then begin after `time`, which is so of the last segment alone.
-                Standing::None => end = at,
+            match self.last_unrevised_in_segment(at, [start, time], known)? {
+                LastUnrevised::Run(run) => return Ok(Some(run)),
+                LastUnrevised::BeforeRange => return Ok(None),
+                // The unrevised runs of this segment begin after `time`. Only the last segment can have such runs.
+                LastUnrevised::NoRun => end = at,
             }
         }
         Ok(None)
     }
 
-    fn last_standing_of_segment(
+    fn last_unrevised_in_segment(
         &self,
         at: usize,
         [start, time]: [Timestamp; 2],
         known: Timestamp,
-    ) -> Result<Standing, StoreError> {
+    ) -> Result<LastUnrevised, StoreError> {
         let mut is_before = false;
         let run = match self.series.runs.segment(at) {
-            Some(Segment::Immutable(meta)) if meta.last_key() < start => return Ok(Standing::Before),
+            Some(Segment::Immutable(meta)) if meta.last_key() < start => return Ok(LastUnrevised::BeforeRange),
             Some(Segment::Immutable(meta)) => self.reader.read_run(&meta, |times| {
-                let begun = times.first_us.partition_point(|first_us| *first_us <= time.micros());
-                let last = (0..begun).rev().find(|run| times.recorded_us[*run] <= known.micros())?;
+                let count = times.first_us.partition_point(|first_us| *first_us <= time.micros());
+                let last = (0..count).rev().find(|run| times.recorded_us[*run] <= known.micros())?;
                 is_before = times.first_us[last] < start.micros();
                 (!is_before).then_some(last)
             }),
             Some(Segment::Mutable(items)) => {
-                let begun = items.partition_point(|run| run.first_observed_time <= time);
-                let last = items.iter().take(begun).rev().find(|run| run.recorded_time <= known);
+                let count = items.partition_point(|run| run.first_observed_time <= time);
+                let last = items.iter().take(count).rev().find(|run| run.recorded_time <= known);
                 is_before = last.is_some_and(|run| run.first_observed_time < start);
                 Ok(last.filter(|_| !is_before).cloned())
             }
             None => Ok(None),
         };
         Ok(match run.map_err(|error| StoreError::of_block(&self.series.key, error))? {
-            Some(run) => Standing::Run(run),
-            None if is_before => Standing::Before,
-            None => Standing::None,
+            Some(run) => LastUnrevised::Run(run),
+            None if is_before => LastUnrevised::BeforeRange,
+            None => LastUnrevised::NoRun,
         })
     }
 
-    /// When the first run of today's begins that was recorded by `known`, if that is before `end`.
-    fn first_standing(&self, end: Option<Timestamp>, known: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    /// Returns the first observed time of the first unrevised run. May return `None` if that time is not before `end`.
+    fn first_unrevised_time(&self, end: Option<Timestamp>, known: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let Some(at) = self.summary().first_segment(known) else { return Ok(None) };
         if let Some(Segment::Immutable(meta)) = self.series.runs.segment(at) {
             if end.is_some_and(|end| end <= meta.first_key()) {
@@ -175,47 +176,52 @@ impl SeriesView {
         Ok(items.iter().find(|run| run.recorded_time <= known).map(|run| run.first_observed_time))
     }
 
-    /// The index of revisions, and how to ask it for the revised runs that begin in `[start, end)` and were believed at
-    /// `known`; `None` of a series with more revisions than are indexed.
+    /// Returns the revision index, and a query for the revised runs that begin in `[start, end)` and were current at
+    /// `known`. Returns `None` if the series has too many revisions for an index.
     fn index_for(
         &self,
         [start, end]: [Timestamp; 2],
         known: Timestamp,
         order: ScanOrder,
-    ) -> Result<Option<(Arc<RevisionIndex>, Wanted)>, StoreError> {
-        let wanted = Wanted {
+    ) -> Result<Option<(Arc<RevisionIndex>, RevisionQuery)>, StoreError> {
+        let query = RevisionQuery {
             count: self.summary().revision_count(),
             known_us: known.micros(),
             observed_us: start.micros()..end.micros(),
             order,
         };
-        let index = || self.indexes.of(self.series.id, &self.series.revisions, wanted.count, &self.reader);
+        let index = || self.indexes.of(self.series.id, &self.series.revisions, query.count, &self.reader);
         let Some(mut indexed) = index() else { return Ok(None) };
         if self.unread_revisions(&indexed, end, known)?.is_some() {
-            // Its blocks can be read by now.
+            // The index lacks blocks that can be read now: build it again.
             self.indexes.forget(self.series.id);
-            let Some(anew) = index() else { return Ok(None) };
-            if let Some(error) = self.unread_revisions(&anew, end, known)? {
+            let Some(rebuilt) = index() else { return Ok(None) };
+            if let Some(error) = self.unread_revisions(&rebuilt, end, known)? {
                 return Err(error);
             }
-            indexed = anew;
+            indexed = rebuilt;
         }
-        Ok(Some((indexed.index, wanted)))
+        Ok(Some((indexed.index, query)))
     }
 
-    /// The places of those runs, by first observed time.
-    pub(super) fn believed(
+    /// Iterates over the revised runs that begin in the half-open range `observed` and were current at `known`, sorted
+    /// by first observed time. Returns `None` if the series has too many revisions for an index.
+    pub(super) fn revision_matches(
         &self,
         observed: [Timestamp; 2],
         known: Timestamp,
         order: ScanOrder,
-    ) -> Result<Option<Believed>, StoreError> {
+    ) -> Result<Option<RevisionMatches>, StoreError> {
         let found = self.index_for(observed, known, order)?;
-        Ok(found.map(|(index, wanted)| Believed::new(index, wanted)))
+        Ok(found.map(|(index, query)| RevisionMatches::new(index, query)))
     }
 
-    /// Why the index lacks a block that may have runs that begin before `end` and were believed at `known`, if it lacks
-    /// one; an error if the block cannot be read now either.
+    /// Checks whether the index lacks a block that the read needs: a block with revised runs that may begin before
+    /// `end` and may have been current at `known`. Returns `None` if the index lacks no such block. If the index lacks
+    /// such a block and the block can be read now, returns the earlier error that kept the block out of the index.
+    ///
+    /// # Errors
+    /// Returns the new read error if such a block still cannot be read.
     fn unread_revisions(
         &self,
         indexed: &Indexed,
@@ -223,8 +229,8 @@ impl SeriesView {
         known: Timestamp,
     ) -> Result<Option<StoreError>, StoreError> {
         let count = self.summary().revision_count();
-        for (place, error) in indexed.unread.iter().filter(|(place, _)| *place < count) {
-            let (segment, _) = self.summary().revision_segment(*place);
+        for (position, error) in indexed.unread.iter().filter(|(position, _)| *position < count) {
+            let (segment, _) = self.summary().revision_segment(*position);
             let Some(Segment::Immutable(meta)) = self.series.revisions.segment(segment) else { continue };
             let may_have = known < meta.last_key()
                 && meta.recorded_min_us <= known.micros()
@@ -237,9 +243,9 @@ impl SeriesView {
         Ok(None)
     }
 
-    /// The run of the revision with this place in their list, if there are so many.
-    fn revised_run(&self, place: usize, times: RevisionTimes) -> Result<Option<Run>, StoreError> {
-        let (segment, at) = self.summary().revision_segment(place);
+    /// Reads the run of the revision at this position in the list of revisions; `None` if the list is shorter.
+    fn revised_run(&self, position: usize, times: RevisionTimes) -> Result<Option<Run>, StoreError> {
+        let (segment, at) = self.summary().revision_segment(position);
         let run = match self.series.revisions.segment(segment) {
             Some(Segment::Immutable(meta)) => self.reader.read_revised_run(&meta, at, times).map(Some),
             Some(Segment::Mutable(items)) => Ok(items.get(at).map(|revision| revision.run.clone())),
@@ -248,15 +254,15 @@ impl SeriesView {
         run.map_err(|error| StoreError::of_block(&self.series.key, error))
     }
 
-    /// The revisions of a segment.
+    /// Loads the revisions of a segment.
     pub(super) fn load_revisions(&self, at: usize) -> Result<Arc<Vec<Revision>>, StoreError> {
         let recent = RecentBlocks::default();
         let items = self.series.revisions.load_segment(at, &Loader::new(&self.reader, &recent));
         items.map_err(|error| StoreError::of_block(&self.series.key, error))
     }
 
-    /// Visits the revised runs that begin in `[start, end)` and were believed at `known`.
-    pub(super) fn for_each_believed(
+    /// Visits the revised runs that begin in `[start, end)` and were current at `known`, without the index.
+    pub(super) fn for_each_revised_run(
         &self,
         known: Timestamp,
         start: Timestamp,
@@ -280,8 +286,8 @@ impl SeriesView {
                 ),
             };
             for Revision { run, superseded_time } in items.iter() {
-                let believed = run.recorded_time <= known && known < *superseded_time;
-                if believed && start <= run.first_observed_time && run.first_observed_time < end {
+                let was_current = run.recorded_time <= known && known < *superseded_time;
+                if was_current && start <= run.first_observed_time && run.first_observed_time < end {
                     visit(run);
                 }
             }
@@ -289,11 +295,11 @@ impl SeriesView {
         Ok(())
     }
 
-    /// Coverage and counts; `None` if nothing was known then. With an earlier `known`, the last
-    /// observed time and the observation count may include later confirmations.
+    /// Returns the time range and the counts of the series as known at `known`; `None` if nothing was known then. With
+    /// an earlier `known`, the last observed time and the observation count may include later confirmations.
     ///
     /// # Errors
-    /// [`StoreError::DamagedBlock`].
+    /// [`StoreError::DamagedBlock`] if a block that the read needs cannot be decoded.
     pub fn totals(&self, known: Timestamp) -> Result<Option<SeriesTotals>, StoreError> {
         if self.is_newest(known) {
             return Ok(self.series.newest.as_ref().map(|newest| SeriesTotals {
@@ -309,7 +315,7 @@ impl SeriesView {
             last_observed_time: Timestamp::MIN,
             run_count: 0,
             observation_count: 0,
-            revision_count: self.revisions_made_by(known)?,
+            revision_count: self.revision_count_at(known)?,
         };
         let mut add = |first: Timestamp, last: Timestamp, runs: u64, observations: u64| {
             totals.first_observed_time = totals.first_observed_time.min(first);
@@ -331,13 +337,13 @@ impl SeriesView {
                 add(run.first_observed_time, run.last_observed_time, 1, run.observation_count);
             }
         }
-        self.for_each_believed(known, Timestamp::MIN, Timestamp::MAX, |run| {
+        self.for_each_revised_run(known, Timestamp::MIN, Timestamp::MAX, |run| {
             add(run.first_observed_time, run.last_observed_time, 1, run.observation_count);
         })?;
         Ok((totals.run_count > 0).then_some(totals))
     }
 
-    fn revisions_made_by(&self, known: Timestamp) -> Result<u64, StoreError> {
+    fn revision_count_at(&self, known: Timestamp) -> Result<u64, StoreError> {
         let recent = RecentBlocks::default();
         let loader = Loader::new(&self.reader, &recent);
         self.series

@@ -1,7 +1,7 @@
-//! Blocks: a few thousand consecutive items, encoded by column, immutable.
+//! Blocks: immutable groups of at most a few thousand consecutive items, encoded by column.
 //!
-//! **Invariant**: a block decodes to exactly what was encoded or to an error; the checksum in its
-//! index entry is compared before a byte of it is interpreted.
+//! **Invariant**: decoding a block gives exactly the items that were encoded, or an error. The checksum in the
+//! block's index entry is compared before any byte of the block is interpreted.
 
 mod run_columns;
 
@@ -17,15 +17,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Rate, ReportedChange, Revision, Run, Timestamp};
 
-/// Largest column, in bytes. Larger sled values and the pages they make are written to files that
-/// sled never syncs.
+/// Largest size of a column, in bytes. sled writes larger values, and the pages that hold them, to separate files
+/// that it never syncs.
 pub(crate) const COLUMN_BYTES_MAX: usize = 7_500;
-/// Columns of the widest kind of block.
+/// Number of columns of the widest kind of block (revisions).
 pub(crate) const COLUMNS_MAX: usize = 9;
-/// Late rewrites are four times cheaper than at pco's default of 8, and blocks 7 % larger.
+/// pco compression level. Compared with pco's default of 8, rewriting a block after a late tick is four times cheaper,
+/// and blocks are 7 % larger.
 const COMPRESSION_LEVEL: usize = 4;
 
-/// What a block holds. The number is part of the key of its index entry.
+/// The kind of items in a block. Its number is part of the key of the block's index entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum BlockKind {
     Runs = 0,
@@ -47,28 +48,29 @@ impl BlockKind {
     }
 }
 
-/// What the index knows of a block without reading it. Times in microseconds since 1970.
+/// The index entry of a block: what is known about the block without reading it. Times are in microseconds since 1970,
+/// UTC.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct BlockMeta {
     pub(crate) id: u64,
     pub(crate) item_count: u32,
-    /// Sort keys of the first and the last item.
+    /// Sort key of the first item; `last_key_us` is the sort key of the last item.
     pub(crate) first_key_us: i64,
     pub(crate) last_key_us: i64,
-    /// Latest time that any item covers: for runs the last observation.
+    /// Latest time that any item covers. For runs, this is the latest last observed time.
     pub(crate) end_us: i64,
-    /// Observations of all items together.
+    /// Sum of the observation counts of all items.
     pub(crate) observation_count: u64,
-    /// Earliest first observed time in it: for runs and instants the first key.
+    /// Earliest first observed time of the items. For runs and instants, this is the first key.
     pub(crate) observed_min_us: i64,
-    /// Earliest and latest recorded time in it.
+    /// Earliest recorded time of the items; `recorded_max_us` is the latest.
     pub(crate) recorded_min_us: i64,
     pub(crate) recorded_max_us: i64,
-    /// Mantissa and places of the one number that every run in it has, if there is one.
+    /// Mantissa and places of the rate, if all runs of the block have numerically the same rate.
     pub(crate) uniform_rate: Option<(u128, u8)>,
-    /// Bytes of each column, zero for one that is left out.
+    /// Size of each column in bytes. An omitted column has size zero.
     pub(crate) column_bytes: Vec<u16>,
-    /// CRC-32C of the columns in their order.
+    /// CRC-32C of the columns in the order of their numbers.
     pub(crate) crc: u32,
 }
 
@@ -96,22 +98,22 @@ impl BlockMeta {
     }
 }
 
-/// A block ready to be written.
+/// An encoded block that is ready to be written.
 pub(crate) struct EncodedBlock {
     pub(crate) meta: BlockMeta,
-    /// In order of their numbers, one that is left out being empty.
+    /// Columns in the order of their numbers. An omitted column is empty.
     pub(crate) columns: Vec<Vec<u8>>,
 }
 
-/// Whether a block is at fault, or what it is stored on.
+/// The kind of failure that prevents a block from being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BlockFault {
-    /// Its bytes are not those that were written.
+    /// The block is damaged: its bytes differ from the bytes that were written.
     Damage,
-    /// The operating system gave none, and may give them another time.
+    /// The operating system returned an I/O error. A later read may succeed.
     Disk { is_full: bool },
-    /// Neither: the commit has opened as many blocks as it may.
-    NoRoom,
+    /// The block was not read, because the commit has already made the maximum number of segments mutable.
+    LimitReached,
 }
 
 /// Why a block cannot be read.
@@ -124,16 +126,16 @@ pub(crate) struct BlockError {
     pub(crate) problem: String,
 }
 
-/// Something that is stored in order in blocks.
+/// A type of item that blocks store, sorted by key.
 pub(crate) trait Item: Clone + Send + Sync + 'static {
     const KIND: BlockKind;
-    /// Most items of a block.
+    /// Largest number of items in a block.
     const BLOCK_ITEMS_MAX: usize;
-    /// Most items of one chunk of the head; small, since the last chunk is copied when a commit
-    /// grows it while readers hold it.
+    /// Largest number of items in one chunk of the head. The number is small, because a commit that appends to the
+    /// last chunk copies the chunk if a reader holds it.
     const CHUNK_ITEMS_MAX: usize;
 
-    /// What items are sorted by.
+    /// The sort key.
     fn key(&self) -> Timestamp;
     fn encode(items: &[Self]) -> Result<Vec<Vec<u8>>, String>;
     fn decode(columns: &[&[u8]], count: usize) -> Result<Vec<Self>, String>;
@@ -144,29 +146,30 @@ pub(crate) trait Item: Clone + Send + Sync + 'static {
     fn rate(&self) -> Option<Rate>;
 }
 
-/// Encodes items, at most [`Item::BLOCK_ITEMS_MAX`] of them, as one block, or as more where a column
-/// would grow over its limit. Ids count on from `next_id`.
+/// Encodes at most [`Item::BLOCK_ITEMS_MAX`] items as one block, or as several blocks if a column would exceed
+/// [`COLUMN_BYTES_MAX`]. Block ids are taken from `next_id`, which is advanced.
 pub(crate) fn encode_blocks<T: Item>(items: &[T], next_id: &mut u64) -> Result<Vec<EncodedBlock>, String> {
     debug_assert!(items.len() <= T::BLOCK_ITEMS_MAX);
     let mut blocks = Vec::new();
-    encode_piece(items, next_id, &mut blocks)?;
+    encode_or_split(items, next_id, &mut blocks)?;
     Ok(blocks)
 }
 
-fn encode_piece<T: Item>(items: &[T], next_id: &mut u64, blocks: &mut Vec<EncodedBlock>) -> Result<(), String> {
+/// Encodes items as one block, or splits them in two halves if a column exceeds its limit.
+fn encode_or_split<T: Item>(items: &[T], next_id: &mut u64, blocks: &mut Vec<EncodedBlock>) -> Result<(), String> {
     let columns = T::encode(items)?;
     if items.len() > 1 && columns.iter().any(|column| column.len() > COLUMN_BYTES_MAX) {
         let (left, right) = items.split_at(items.len() / 2);
-        encode_piece(left, next_id, blocks)?;
-        return encode_piece(right, next_id, blocks);
+        encode_or_split(left, next_id, blocks)?;
+        return encode_or_split(right, next_id, blocks);
     }
-    blocks.push(EncodedBlock { meta: describe(items, &columns, *next_id), columns });
+    blocks.push(EncodedBlock { meta: block_meta(items, &columns, *next_id), columns });
     *next_id += 1;
     Ok(())
 }
 
-/// What the index is to know of a block.
-fn describe<T: Item>(items: &[T], columns: &[Vec<u8>], id: u64) -> BlockMeta {
+/// Computes the index entry of a block.
+fn block_meta<T: Item>(items: &[T], columns: &[Vec<u8>], id: u64) -> BlockMeta {
     let times = |time: fn(&T) -> Timestamp| items.iter().map(time).map(Timestamp::micros);
     let uniform_rate = items
         .first()
@@ -188,7 +191,7 @@ fn describe<T: Item>(items: &[T], columns: &[Vec<u8>], id: u64) -> BlockMeta {
     }
 }
 
-/// Decodes the columns of a block after comparing them with what the index says.
+/// Decodes the columns of a block after comparing their checksum with the index entry.
 pub(crate) fn decode_block<T>(
     meta: &BlockMeta,
     kind: BlockKind,
@@ -198,7 +201,7 @@ pub(crate) fn decode_block<T>(
     let columns: Vec<&[u8]> = columns.iter().map(AsRef::as_ref).collect();
     let crc = columns.iter().fold(0, |crc, column| crc32c::crc32c_append(crc, column));
     if crc != meta.crc {
-        return Err(meta.damaged(kind, format!("the checksum of block {} does not fit", meta.id)));
+        return Err(meta.damaged(kind, format!("block {} does not match its checksum", meta.id)));
     }
     decode(&columns, meta.item_count as usize).map_err(|problem| meta.damaged(kind, problem))
 }
@@ -209,13 +212,13 @@ fn compress<N: pco::data_types::Number>(numbers: &[N], delta: DeltaSpec, mode: M
     simple_compress(numbers, &config).map_err(|error| error.to_string())
 }
 
-/// Numbers that tend to stand alone, such as counts.
-fn compress_plain<N: pco::data_types::Number>(numbers: &[N]) -> Result<Vec<u8>, String> {
+/// Compresses numbers that do not depend on their predecessors, such as counts.
+fn compress_independent<N: pco::data_types::Number>(numbers: &[N]) -> Result<Vec<u8>, String> {
     compress(numbers, DeltaSpec::NoOp, ModeSpec::Classic)
 }
 
-/// Numbers that follow from the one before, such as times.
-fn compress_following<N: pco::data_types::Number>(numbers: &[N]) -> Result<Vec<u8>, String> {
+/// Compresses numbers as differences from their predecessors. This suits increasing numbers such as times.
+fn compress_deltas<N: pco::data_types::Number>(numbers: &[N]) -> Result<Vec<u8>, String> {
     compress(numbers, DeltaSpec::TryConsecutive(1), ModeSpec::Classic)
 }
 
@@ -227,7 +230,7 @@ fn decompress<N: pco::data_types::Number>(column: &[u8], count: usize) -> Result
     Ok(numbers)
 }
 
-/// The columns of a block by number, an absent one being empty.
+/// The columns of a block, by number. An omitted column is empty.
 struct Columns<'a>(&'a [&'a [u8]]);
 
 impl<'a> Columns<'a> {
@@ -240,15 +243,15 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// One number for a reported change: 0 for none, else one more than mantissa, places and sign
-/// packed together.
+/// Packs a reported change into one number: 0 if there is none, else 1 plus the packed mantissa, places (5 bits) and
+/// sign (1 bit).
 pub(crate) fn pack_change(change: Option<ReportedChange>) -> u64 {
     change.map_or(0, |change| {
         1 + ((change.mantissa() << 5 | u64::from(change.places())) << 1 | u64::from(change.is_negative()))
     })
 }
 
-/// The reverse of [`pack_change`].
+/// Unpacks a number made by [`pack_change`].
 pub(crate) fn unpack_change(packed: u64) -> Result<Option<ReportedChange>, String> {
     let Some(bits) = packed.checked_sub(1) else { return Ok(None) };
     let places = u32::try_from((bits >> 1) & 31).unwrap_or(u32::MAX);
@@ -266,13 +269,13 @@ impl Item for Timestamp {
 
     fn encode(items: &[Self]) -> Result<Vec<Vec<u8>>, String> {
         let micros: Vec<i64> = items.iter().map(|time| time.micros()).collect();
-        Ok(vec![compress_following(&micros)?])
+        Ok(vec![compress_deltas(&micros)?])
     }
 
     fn decode(columns: &[&[u8]], count: usize) -> Result<Vec<Self>, String> {
         let micros = Columns(columns).numbers::<i64>(0, count)?;
         if !micros.is_sorted_by(|a, b| a < b) {
-            return Err("its instants are out of order".to_owned());
+            return Err("the instants are out of order".to_owned());
         }
         Ok(micros.into_iter().map(Self::from_micros).collect())
     }
@@ -352,7 +355,7 @@ impl Item for Revision {
     fn encode(items: &[Self]) -> Result<Vec<Vec<u8>>, String> {
         let mut columns = encode_runs(&items.iter().map(|revision| &revision.run))?;
         let superseded: Vec<i64> = items.iter().map(|revision| revision.superseded_time.micros()).collect();
-        columns.push(compress_following(&superseded)?);
+        columns.push(compress_deltas(&superseded)?);
         Ok(columns)
     }
 

@@ -1,8 +1,11 @@
-//! Checkpoints: what changed in memory becomes blocks, and the log up to here is dropped.
+//! Checkpoints: write the items that changed in memory as blocks, then clear the log.
 //!
-//! **Invariants**: blocks, index and series records change together, in the one batch that also names
-//! the sequence contained, and only then is the log cleared; a large checkpoint writes blocks in
-//! batches before it, which nothing names yet; an id is never used again.
+//! **Invariants**:
+//!
+//! - The index and the small records change in one atomic batch. The batch also holds the sequence of the newest commit
+//!   that the checkpoint contains. The log is cleared only after this batch is durable.
+//! - A large checkpoint writes blocks in earlier batches. No index entry refers to these blocks before the last batch.
+//! - A block id is never reused.
 
 use std::sync::Arc;
 
@@ -11,27 +14,29 @@ use super::digest::Digest;
 use super::engine::Engine;
 use super::error::StoreError;
 use super::keys;
-use super::quarantine::Keeper;
+use super::quarantine::QuarantineIndex;
 use super::records::{Meta, SeriesRecord};
 use super::rules::RulesRecord;
 use super::segments::Segments;
 use super::{COMMITS_ID, Store};
 
-/// Most bytes of columns in one batch.
+/// Largest size of the columns in one batch, in bytes.
 pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// Blocks on their way into the store.
-struct Sealer<'a> {
+/// Encodes items as blocks and collects the blocks in batches.
+struct BlockBuilder<'a> {
     engine: &'a Engine,
     next_block_id: &'a mut u64,
     batch: sled::Batch,
     batch_bytes: usize,
-    sealed: Vec<(u32, BlockKind, Arc<BlockMeta>)>,
+    /// Series id, kind and index entry of each block built so far.
+    built: Vec<(u32, BlockKind, Arc<BlockMeta>)>,
 }
 
-impl Sealer<'_> {
-    fn seal<T: Item>(&mut self, series: u32, segments: &mut Segments<T>) -> Result<(), StoreError> {
-        segments.seal(|items| {
+impl BlockBuilder<'_> {
+    /// Replaces the mutable segments of a series with new blocks.
+    fn build<T: Item>(&mut self, series: u32, segments: &mut Segments<T>) -> Result<(), StoreError> {
+        segments.make_immutable(|items| {
             let blocks = encode_blocks(items, self.next_block_id).map_err(|problem| StoreError::Io {
                 action: "cannot encode a block".to_owned(),
                 problem,
@@ -41,7 +46,7 @@ impl Sealer<'_> {
             for block in blocks {
                 self.put(block.meta.id, &block.columns)?;
                 let meta = Arc::new(block.meta);
-                self.sealed.push((series, T::KIND, Arc::clone(&meta)));
+                self.built.push((series, T::KIND, Arc::clone(&meta)));
                 metas.push(meta);
             }
             Ok(metas)
@@ -52,8 +57,8 @@ impl Sealer<'_> {
         let bytes: usize = columns.iter().map(Vec::len).sum();
         if self.batch_bytes + bytes > BATCH_BYTES_MAX {
             self.engine.apply(std::mem::take(&mut self.batch))?;
-            // At once: sled reuses room in its file that later writes freed, and with more than a
-            // segment of them on the way to the disk the old bytes could go before the new ones come.
+            // Sync after each batch: sled reuses space in its file that later writes freed. With more than one segment
+            // of unsynced writes, old bytes could be overwritten before the new bytes are durable.
             self.engine.sync()?;
             self.batch_bytes = 0;
         }
@@ -63,7 +68,7 @@ impl Sealer<'_> {
     }
 }
 
-/// Writes the columns of a block into a batch.
+/// Adds the columns of a block to a batch.
 pub(super) fn put_columns(batch: &mut sled::Batch, block: u64, columns: &[Vec<u8>]) {
     for (number, column) in (0_u8..).zip(columns) {
         if !column.is_empty() {
@@ -72,7 +77,7 @@ pub(super) fn put_columns(batch: &mut sled::Batch, block: u64, columns: &[Vec<u8
     }
 }
 
-/// Drops the columns of a block.
+/// Adds the removal of a retired block to a batch: its columns and its `r` key.
 pub(super) fn remove_block(batch: &mut sled::Batch, meta: &BlockMeta) {
     for (number, bytes) in (0_u8..).zip(&meta.column_bytes) {
         if *bytes > 0 {
@@ -82,34 +87,37 @@ pub(super) fn remove_block(batch: &mut sled::Batch, meta: &BlockMeta) {
     batch.remove(&keys::retired(meta.id));
 }
 
-/// How many times what makes a checkpoint due may be in memory while the disk has no room for one: some hundred MB with
-/// the default limits.
+/// While the disk has no room for a checkpoint, changes may accumulate in memory up to this multiple of the checkpoint
+/// limits. With the default limits this is a few hundred MB.
 const OVERDUE_FACTOR: usize = 8;
-/// Room on the disk that sled may take beyond what is written: two segments, the one under way and the next.
+/// Disk space that sled may use in addition to the bytes written: two segments (the current and the next one).
 const SPARE_BYTES: u64 = 8 << 20;
 
 impl Store {
-    /// Whether the disk has room for a checkpoint. sled answers no read any more once a write of its own has failed;
-    /// the log may take commits for a while yet, and reads go on when it cannot.
+    /// Returns true if the disk has room for a checkpoint.
+    ///
+    /// After a failed write, sled refuses all reads. The caller therefore postpones the checkpoint if there is no room.
+    /// Meanwhile the log may still accept commits, and reads continue even when the log is full.
     pub fn has_room_for_checkpoint(&self) -> bool {
         let changed = self.replaced.blocks.iter().map(|meta| meta.bytes()).sum::<u64>() + self.log.bytes();
         self.engine.has_room_for(changed.saturating_mul(2).saturating_add(SPARE_BYTES))
     }
 
-    /// Whether enough has come together in memory and in the log.
+    /// Returns true if the changes in memory or the log have reached a [checkpoint limit](super::CheckpointLimits).
     pub fn checkpoint_is_due(&self) -> bool {
         self.log.bytes() >= self.options.checkpoint.log_bytes
-            || self.holds_in_memory(1)
-            || self.quarantine.changed_count() >= Keeper::CHANGED_MAX
+            || self.reaches_limits(1)
+            || self.quarantine.changed_count() >= QuarantineIndex::CHANGED_MAX
     }
 
-    /// Whether so much is in memory that a checkpoint that the disk has no room for can be put off no longer.
+    /// Returns true if the changes in memory exceed the checkpoint limits by so much that a checkpoint can no longer be
+    /// postponed, even if the disk has no room for it.
     pub fn checkpoint_is_overdue(&self) -> bool {
-        self.holds_in_memory(OVERDUE_FACTOR)
+        self.reaches_limits(OVERDUE_FACTOR)
     }
 
-    /// Whether what the series hold in memory is so many times what makes a checkpoint due.
-    fn holds_in_memory(&self, factor: usize) -> bool {
+    /// Returns true if the changes in memory reach `factor` times a checkpoint limit.
+    fn reaches_limits(&self, factor: usize) -> bool {
         let changed =
             || self.series.iter().zip(&self.changed).filter(|(_, changed)| **changed).map(|(series, _)| series);
         let head_items = || {
@@ -121,50 +129,50 @@ impl Store {
                 })
                 .sum::<usize>()
         };
-        let opened_blocks = || {
+        let mutable_segments = || {
             changed()
-                .map(|series| series.runs.opened_block_count() + series.instants.opened_block_count())
+                .map(|series| series.runs.mutable_segment_count() + series.instants.mutable_segment_count())
                 .sum::<usize>()
         };
         let limits = &self.options.checkpoint;
         head_items() >= limits.head_items.saturating_mul(factor)
-            || opened_blocks() >= limits.opened_blocks.saturating_mul(factor)
+            || mutable_segments() >= limits.mutable_segments.saturating_mul(factor)
     }
 
-    /// Whether there is anything that a checkpoint would write.
+    /// Returns true if a checkpoint would write anything.
     pub fn has_changes(&self) -> bool {
         self.log.bytes() > 0 || !self.replaced.blocks.is_empty()
     }
 
-    /// Makes blocks of all that is in memory and drops the log. The caller publishes
-    /// [`Store::view`] then, so that readers let go of what was decoded.
+    /// Writes all changes in memory as blocks and clears the log. The caller must then publish [`Store::view`], so that
+    /// readers release the decoded items.
     ///
     /// # Errors
-    /// What the disk says. Then the store must not be written any more.
+    /// Returns the I/O error. After an error, the store must not be written to.
     pub fn checkpoint(&mut self) -> Result<(), StoreError> {
         if !self.has_changes() {
             return Ok(());
         }
-        let mut sealer = Sealer {
+        let mut builder = BlockBuilder {
             engine: &self.engine,
             next_block_id: &mut self.next_block_id,
             batch: sled::Batch::default(),
             batch_bytes: 0,
-            sealed: Vec::new(),
+            built: Vec::new(),
         };
         for (series, _) in self.series.iter_mut().zip(&self.changed).filter(|(_, changed)| **changed) {
-            sealer.seal(series.id, &mut series.runs)?;
-            sealer.seal(series.id, &mut series.instants)?;
-            sealer.seal(series.id, &mut series.revisions)?;
+            builder.build(series.id, &mut series.runs)?;
+            builder.build(series.id, &mut series.instants)?;
+            builder.build(series.id, &mut series.revisions)?;
         }
-        sealer.seal(COMMITS_ID, &mut self.commits)?;
-        let Sealer { mut batch, sealed, .. } = sealer;
-        let removed = self.index(&mut batch, &sealed)?;
+        builder.build(COMMITS_ID, &mut self.commits)?;
+        let BlockBuilder { mut batch, built, .. } = builder;
+        let removed = self.index(&mut batch, &built)?;
         self.engine.apply(batch)?;
-        self.engine.clean(sealed.iter().map(|(_, _, meta)| meta.bytes()).sum())?;
+        self.engine.clean(built.iter().map(|(_, _, meta)| meta.bytes()).sum())?;
         self.engine.sync()?;
         self.high_water_mark.write(self.commit.sequence)?;
-        // The log holds commits that the checkpoint contains only if it went to the store's own files.
+        // If the files of the store were replaced, the checkpoint is lost and the log must not be cleared.
         self.check_files()?;
         self.retired.retain(|meta| !removed.contains(&meta.id));
         self.retired.append(&mut self.replaced.blocks);
@@ -179,23 +187,24 @@ impl Store {
         Ok(())
     }
 
-    /// Writes everything but the blocks into a batch. Gives the ids whose columns it removes.
+    /// Adds the index entries and the small records to a batch, and removes retired blocks that no reader holds.
+    /// Returns the ids of the removed blocks.
     fn index(
         &mut self,
         batch: &mut sled::Batch,
-        sealed: &[(u32, BlockKind, Arc<BlockMeta>)],
+        built: &[(u32, BlockKind, Arc<BlockMeta>)],
     ) -> Result<Vec<u64>, StoreError> {
         let mut digest = self.digest;
-        let mut entries = Vec::with_capacity(sealed.len());
-        for (series, kind, meta) in sealed {
+        let mut entries = Vec::with_capacity(built.len());
+        for (series, kind, meta) in built {
             let key = keys::index(*series, *kind as u8, meta.id);
-            let (value, crc) = keys::seal_record(&key, &**meta)?;
+            let (value, crc) = keys::encode_checksummed(&key, &**meta)?;
             digest.add(crc);
             batch.insert(&key, value);
             entries.push((meta.id, (key, crc)));
         }
         for meta in &self.replaced.blocks {
-            // The entry's key holds the series and the kind; its place was noted when it was made.
+            // `entries` has the keys of the index entries: a key contains the series and the kind, which `meta` lacks.
             if let Some((key, crc)) = self.entries.remove(&meta.id) {
                 digest.remove(crc);
                 batch.remove(&key);
@@ -233,10 +242,11 @@ impl Store {
         Ok(removed)
     }
 
+    /// Adds the records of changed series to a batch.
     fn index_series(&mut self, batch: &mut sled::Batch, digest: &mut Digest) -> Result<(), StoreError> {
         for (at, series) in self.series.iter().enumerate().filter(|(at, _)| self.changed[*at]) {
             let key = keys::series(series.id);
-            let (value, crc) = keys::seal_record(&key, &SeriesRecord::new(series))?;
+            let (value, crc) = keys::encode_checksummed(&key, &SeriesRecord::new(series))?;
             if let Some(old) = self.record_crcs[at].replace(crc) {
                 digest.remove(old);
             }
@@ -247,9 +257,9 @@ impl Store {
     }
 }
 
-/// Writes the meta record into a batch.
+/// Adds the meta record to a batch.
 pub(super) fn put_meta(batch: &mut sled::Batch, meta: &Meta) -> Result<(), StoreError> {
-    let (value, _) = keys::seal(&keys::META, &meta.encode()?);
+    let (value, _) = keys::add_checksum(&keys::META, &meta.encode()?);
     batch.insert(&keys::META, value);
     Ok(())
 }
@@ -260,7 +270,7 @@ mod tests {
     use crate::store::{CheckpointLimits, Store, StoreOptions};
 
     #[test]
-    fn a_checkpoint_is_overdue_long_after_it_is_due() {
+    fn checkpoint_becomes_due_before_it_is_overdue() {
         let directory = tempfile::tempdir().unwrap();
         let checkpoint = CheckpointLimits { head_items: 100, ..CheckpointLimits::default() };
         let options = StoreOptions { checkpoint, ..StoreOptions::of_test(directory.path()) };
@@ -269,7 +279,7 @@ mod tests {
         let currency = |code| Currency::parse(code).unwrap();
         let pair = Pair::new(currency("KGS"), currency("USD")).unwrap();
         let key = SeriesKey { pair, source: Source::parse("timesca").unwrap() };
-        let mut state = |ticks: std::ops::Range<i64>| {
+        let mut due_and_overdue = |ticks: std::ops::Range<i64>| {
             let mut transaction = store.begin(now);
             let series = transaction.series(&key).unwrap();
             for at in ticks {
@@ -280,8 +290,8 @@ mod tests {
             transaction.commit().unwrap();
             (store.checkpoint_is_due(), store.checkpoint_is_overdue())
         };
-        assert_eq!(state(0..40), (false, false));
-        assert_eq!(state(40..200), (true, false));
-        assert_eq!(state(200..1_000), (true, true));
+        assert_eq!(due_and_overdue(0..40), (false, false));
+        assert_eq!(due_and_overdue(40..200), (true, false));
+        assert_eq!(due_and_overdue(200..1_000), (true, true));
     }
 }

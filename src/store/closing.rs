@@ -1,10 +1,11 @@
-//! The end of an open sled.
+//! Closing of an open sled database.
 
 use crate::catch_panic::catch_panic;
 
-/// The last handle on a sled, as long as whoever has another one has this too, and drops it later.
+/// The handle that closes a sled database when it is dropped.
 ///
-/// sled writes and syncs when it is closed, and panics if it cannot. What was made durable before is so still.
+/// Every owner of another sled handle must also hold this one, and drop it last. sled writes and syncs when its last
+/// handle is dropped, and panics if that fails. Data that was durable before stays durable.
 pub(crate) struct Closing(Option<sled::Db>);
 
 impl Closing {
@@ -16,8 +17,8 @@ impl Closing {
 impl Drop for Closing {
     fn drop(&mut self) {
         let db = self.0.take();
-        if let Err(said) = catch_panic(move || drop(db)) {
-            tracing::warn!("the store could not be closed in order: {said}");
+        if let Err(panic) = catch_panic(move || drop(db)) {
+            tracing::warn!("sled panicked while it closed the store: {panic}");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! A checksum over the small records of a store, kept while they come and go.
+//! Digest of the small records of a store, updated whenever a record is added or removed.
 //!
-//! **Invariant**: one that is missing, or foreign, shows.
+//! **Invariant**: a missing or an unexpected record changes the digest.
 
 use serde::{Deserialize, Serialize};
 
-/// A checksum over a set of records, kept while they come and go.
+/// The number of records in a set and the xor of their checksums.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Digest {
     count: u64,

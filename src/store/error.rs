@@ -1,4 +1,4 @@
-//! What can go wrong with a store.
+//! Errors of the store.
 
 use thiserror::Error;
 
@@ -8,133 +8,134 @@ use crate::domain::{SeriesKey, Timestamp};
 /// Why a store cannot be opened, read or written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StoreError {
-    /// Another process has it open.
-    #[error("store {path} is in use by {holder}; stop that or choose another --db")]
+    /// Another process has the store open.
+    #[error("store {path} is in use by {holder}; stop that process or choose another --db")]
     InUse {
         /// The store's directory.
         path: String,
-        /// Who holds the lock, as it wrote itself.
+        /// The process that holds the lock, as written in the lock file.
         holder: String,
     },
-    /// Written by a newer silkrate.
-    #[error("store {path} has format {found}; this silkrate reads up to {supported}, run a newer one")]
+    /// A newer version of silkrate wrote the store.
+    #[error("store {path} has format {found}, but this silkrate reads formats up to {supported}; run a newer silkrate")]
     NewerFormat {
         /// The store's directory.
         path: String,
-        /// The format found.
+        /// The format of the store.
         found: u8,
-        /// The newest one known.
+        /// The newest format that this version reads.
         supported: u8,
     },
-    /// An import into it was broken off.
+    /// An import into the directory was interrupted.
     #[error("store {path} is an import that did not finish; run 'silkrate import' again, or remove the directory")]
     UnfinishedImport {
         /// The store's directory.
         path: String,
     },
-    /// Something that every read depends on does not decode.
-    #[error("store {path} is damaged: {problem}; restore it from a backup")]
+    /// Data that every read depends on is missing or damaged.
+    #[error("store {path} is damaged: {problem}; restore the store from a backup")]
     Damaged {
         /// The store's directory.
         path: String,
-        /// What is wrong.
+        /// What is damaged, and how.
         problem: String,
     },
-    /// Commits that were answered for are gone.
+    /// Acknowledged commits are lost.
     #[error(
-        "store {path} ends at sequence {sequence} but its witness saw {high_water_mark}: commits are lost; restore it from a backup"
+        "store {path} ends at sequence {sequence}, but its high-water mark (file 'witness') is {high_water_mark}: commits are lost; restore the store from a backup"
     )]
     Behind {
         /// The store's directory.
         path: String,
-        /// The newest sequence found.
+        /// The sequence of the newest commit in the store.
         sequence: u64,
-        /// The newest sequence known to have been durable.
+        /// The highest sequence that is known to have been durable.
         high_water_mark: u64,
     },
-    /// One block does not decode; everything outside its range does.
+    /// One block is damaged. Data outside the block's time range is not affected.
     #[error("{series}: the stored {what} from {from} to {to} cannot be read: {problem}")]
     DamagedBlock {
-        /// Whose block.
+        /// The series of the block.
         series: Box<SeriesKey>,
-        /// What is in it: runs, instants, revisions.
+        /// The kind of items in the block: runs, instants or revisions.
         what: &'static str,
-        /// First time in it: observed time, or recorded time for revisions.
+        /// First time of the block: observed time, or superseded time for revisions.
         from: Timestamp,
-        /// Last time in it, inclusive.
+        /// Last time of the block, inclusive.
         to: Timestamp,
-        /// What is wrong.
+        /// How the block is damaged.
         problem: String,
     },
-    /// The same for the store's own list of commits.
+    /// One block of the list of commits is damaged.
     #[error("the stored commits from {from} to {to} cannot be read: {problem}")]
     DamagedCommits {
-        /// First recorded time in the block.
+        /// First recorded time of the block.
         from: Timestamp,
-        /// Last one, inclusive.
+        /// Last recorded time of the block, inclusive.
         to: Timestamp,
-        /// What is wrong.
+        /// How the block is damaged.
         problem: String,
     },
-    /// A series was stored with another collapse window than is configured.
+    /// The stored collapse window of a series differs from the configured window.
     #[error(
         "{series} is stored with a collapse window of {stored_s} s, but {configured_s} s is configured; configure {stored_s} s for source {source_name}, or start once with --recollapse"
     )]
     WindowDiffers {
-        /// Whose window.
+        /// The series with that window.
         series: Box<SeriesKey>,
-        /// Its source, for the remedy.
+        /// The source of the series, quoted in the remedy.
         source_name: String,
-        /// Seconds, as stored.
+        /// The stored window, in seconds.
         stored_s: i64,
-        /// Seconds, as configured.
+        /// The configured window, in seconds.
         configured_s: i64,
     },
-    /// The operating system or the engine refused.
+    /// An operation of the operating system or of sled failed.
     #[error("{action}: {problem}")]
     Io {
-        /// What was tried.
+        /// The action that failed, such as "cannot sync the store".
         action: String,
-        /// What came back.
+        /// The cause.
         problem: String,
-        /// Whether the disk is full.
+        /// True if the disk is full.
         disk_full: bool,
     },
 }
 
 impl StoreError {
-    /// A block of a series that cannot be read.
+    /// Converts the error of a block of a series.
     pub(super) fn of_block(series: &SeriesKey, error: BlockError) -> Self {
         let BlockError { kind, from, to, fault, problem } = error;
         let what = kind.name();
         match fault {
             BlockFault::Damage => Self::DamagedBlock { series: Box::new(series.clone()), what, from, to, problem },
-            BlockFault::Disk { .. } | BlockFault::NoRoom => {
-                Self::unread(&format!("{what} of {series} from {from} to {to}"), fault, problem)
+            BlockFault::Disk { .. } | BlockFault::LimitReached => {
+                Self::not_read(&format!("{what} of {series} from {from} to {to}"), fault, problem)
             }
         }
     }
 
-    /// A block of the store's own list of commits that cannot be read.
+    /// Converts the error of a block of the list of commits.
     pub(super) fn of_commits(error: BlockError) -> Self {
         let BlockError { from, to, fault, problem, .. } = error;
         match fault {
             BlockFault::Damage => Self::DamagedCommits { from, to, problem },
-            BlockFault::Disk { .. } | BlockFault::NoRoom => {
-                Self::unread(&format!("commits from {from} to {to}"), fault, problem)
+            BlockFault::Disk { .. } | BlockFault::LimitReached => {
+                Self::not_read(&format!("commits from {from} to {to}"), fault, problem)
             }
         }
     }
 
-    fn unread(what: &str, fault: BlockFault, problem: String) -> Self {
+    /// Makes the error for a block that was not read for a reason other than damage.
+    fn not_read(what: &str, fault: BlockFault, problem: String) -> Self {
         Self::Io {
-            action: format!("cannot read the stored {what}, which may well be sound"),
+            action: format!("cannot read the stored {what} (the data may be undamaged)"),
             problem,
             disk_full: fault == BlockFault::Disk { is_full: true },
         }
     }
 
-    /// An error of the operating system while doing `action`.
+    /// Converts an I/O error of the operating system. `action` is the action that failed.
     pub(crate) fn io(action: impl Into<String>, error: &std::io::Error) -> Self {
         Self::Io {
             action: action.into(),
@@ -143,7 +144,7 @@ impl StoreError {
         }
     }
 
-    /// An error of sled while doing `action`.
+    /// Converts an error of sled. `action` is the action that failed.
     pub(crate) fn engine(action: impl Into<String>, error: &sled::Error) -> Self {
         match error {
             sled::Error::Io(error) => Self::io(action, error),

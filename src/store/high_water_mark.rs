@@ -1,7 +1,8 @@
-//! A small file beside sled that remembers the newest sequence known to be durable, so that a store
-//! which lost commits without noticing is not served.
+//! The high-water mark: a small file `witness` that records the highest sequence known to be durable. A store that
+//! ends below its high-water mark has lost commits and is not opened.
 //!
-//! **Invariant**: two slots of 32 bytes, written in turn: a torn write leaves the other.
+//! **Invariant**: the file has two slots of 32 bytes, which are written alternately. A torn write damages one slot and
+//! leaves the other one valid.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,10 +12,11 @@ use std::path::Path;
 use super::engine::sync_directory;
 use super::error::StoreError;
 
-/// Slot: magic (8), store id (8), sequence (8), zero (4), CRC-32C of what is before it (4).
+/// Slot size. Layout, in bytes: magic (8), store id (8), sequence (8), zero (4), CRC-32C of the bytes before it (4).
 const SLOT_BYTES: usize = 32;
 const MAGIC: &[u8; 8] = b"silkwit1";
 
+/// The open file of the high-water mark.
 pub(crate) struct HighWaterMark {
     file: File,
     store_id: u64,
@@ -23,7 +25,10 @@ pub(crate) struct HighWaterMark {
 }
 
 impl HighWaterMark {
-    /// Opens the high-water mark of a store; `None` if there is none yet.
+    /// Opens the high-water mark of a store. Returns `None` if the file does not exist.
+    ///
+    /// # Errors
+    /// `Damaged` if no slot is valid, or if a slot belongs to another store; `Io` if the file cannot be read.
     pub(crate) fn open(directory: &Path, store_id: u64) -> Result<Option<Self>, StoreError> {
         let path = directory.join("witness");
         let failed = |error: &io::Error| StoreError::io(format!("cannot read {}", path.display()), error);
@@ -45,7 +50,7 @@ impl HighWaterMark {
                 Some(_) => {
                     return Err(StoreError::Damaged {
                         path: directory.display().to_string(),
-                        problem: "its witness belongs to another store".to_owned(),
+                        problem: "the high-water mark (file 'witness') belongs to another store".to_owned(),
                     });
                 }
                 None => {}
@@ -54,41 +59,42 @@ impl HighWaterMark {
         let Some((sequence, slot)) = newest else {
             return Err(StoreError::Damaged {
                 path: directory.display().to_string(),
-                problem: "its witness file does not decode".to_owned(),
+                problem: "the high-water mark (file 'witness') cannot be decoded".to_owned(),
             });
         };
         Ok(Some(Self { file, store_id, newest: sequence, next_slot: 1 - slot }))
     }
 
-    /// Makes the high-water mark of a new store: under its name it is never seen without a slot that decodes.
+    /// Creates the high-water mark of a new store. The file gets its final name only after one slot is valid.
     pub(crate) fn create(directory: &Path, store_id: u64) -> Result<Self, StoreError> {
-        let failed = |error: &io::Error| StoreError::io("cannot create the witness", error);
-        let unfinished = directory.join("witness.new");
+        let failed = |error: &io::Error| StoreError::io("cannot create the high-water mark (file 'witness')", error);
+        let new_path = directory.join("witness.new");
         let file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(true)
-            .open(&unfinished)
+            .open(&new_path)
             .map_err(|error| failed(&error))?;
         let mut high_water_mark = Self { file, store_id, newest: 0, next_slot: 0 };
         high_water_mark.write(0)?;
-        fs::rename(unfinished, directory.join("witness")).map_err(|error| failed(&error))?;
+        fs::rename(new_path, directory.join("witness")).map_err(|error| failed(&error))?;
         sync_directory(directory)?;
         Ok(high_water_mark)
     }
 
+    /// The highest sequence known to be durable.
     pub(crate) fn newest(&self) -> u64 {
         self.newest
     }
 
-    /// Remembers, durably, that `sequence` was durable.
+    /// Records that the commit `sequence` is durable. The record itself is durable on return.
     pub(crate) fn write(&mut self, sequence: u64) -> Result<(), StoreError> {
         let slot = encode(self.store_id, sequence);
         self.file
             .write_all_at(&slot, self.next_slot * SLOT_BYTES as u64)
             .and_then(|()| self.file.sync_data())
-            .map_err(|error| StoreError::io("cannot write the witness", &error))?;
+            .map_err(|error| StoreError::io("cannot write the high-water mark (file 'witness')", &error))?;
         self.newest = sequence;
         self.next_slot = 1 - self.next_slot;
         Ok(())
@@ -116,12 +122,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_torn_slot_leaves_the_other() {
+    fn torn_slot_falls_back_to_other_slot() {
         let directory = tempfile::tempdir().unwrap();
         let mut high_water_mark = HighWaterMark::create(directory.path(), 7).unwrap();
         high_water_mark.write(5).unwrap();
         high_water_mark.write(6).unwrap();
-        // Slot 0 holds 6 by now; tear it.
+        // Slot 0 holds sequence 6. Tear it.
         high_water_mark.file.write_all_at(b"torn", 10).unwrap();
         assert_eq!(HighWaterMark::open(directory.path(), 7).unwrap().unwrap().newest(), 5);
         assert!(HighWaterMark::open(directory.path(), 8).is_err());
@@ -130,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_is_no_witness() {
+    fn missing_file_opens_as_none() {
         let directory = tempfile::tempdir().unwrap();
         assert!(HighWaterMark::open(directory.path(), 7).unwrap().is_none());
     }

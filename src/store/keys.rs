@@ -1,25 +1,26 @@
-//! The keys of the one sled tree, and small values that carry their own checksum.
+//! The keys of the sled tree, and the encoding of small values with a checksum.
 //!
 //! | key | value |
 //! |---|---|
 //! | `b` block id, column | one column of a block, compressed by pco |
-//! | `f` source, chunk | consecutive poll spans of a source, both numbered from 0 |
-//! | `m` | the store's own record: format, sequence, counters |
-//! | `q` id | a held tick, and what was decided of it |
-//! | `r` block id | nothing: a block that no index entry names any more |
-//! | `s` series id | a series: its key, window, totals, latest quote |
-//! | `x` series id, kind, block id | an index entry: where a block's items lie and its checksum |
-//! | `z` | nothing of use: written over and over to make sled clean its file |
+//! | `f` source, chunk | consecutive poll spans of a source; sources and chunks are numbered from 0 |
+//! | `m` | the meta record: format, sequence, counters |
+//! | `q` id | a held tick and the decision about it |
+//! | `r` block id | empty; marks a retired block, to which no index entry refers |
+//! | `s` series id | a series record: key, collapse window, totals, latest quote |
+//! | `x` series id, kind, block id | an index entry: time range, counts and checksum of a block |
+//! | `z` | a counter without meaning, overwritten repeatedly to make sled clean its file |
 //!
-//! Numbers are big-endian, so that keys sort as numbers do.
+//! Numbers in keys are big-endian, so that keys sort in numeric order.
 //!
-//! **Invariant**: a small value (`f`, `m`, `q`, `s`, `x`) that opens was written for that very key.
+//! **Invariant**: a checksummed value (`f`, `m`, `q`, `s`, `x`) is accepted only under the key that it was written for:
+//! its checksum covers the key.
 
 use serde::Serialize;
 
 use super::error::StoreError;
 
-/// The format that this version writes, and the newest that it reads.
+/// The store format that this version writes, and the newest format that it reads.
 pub(crate) const FORMAT: u8 = 1;
 
 pub(crate) const META: [u8; 1] = *b"m";
@@ -71,20 +72,23 @@ pub(crate) fn polls(source: u32, chunk: u32) -> [u8; 9] {
     key
 }
 
-/// The big-endian `u64` that begins at byte `at` of a key.
+/// Reads the big-endian `u64` that begins at byte `at` of a key.
 pub(crate) fn u64_at(key: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(at..at + 8)?.try_into().ok()?))
 }
 
-/// Why a small value does not open.
+/// Why a checksummed value is not accepted.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum SealError {
-    Newer(u8),
-    Broken(&'static str),
+pub(crate) enum ValueError {
+    /// The value has a newer format, which is given.
+    NewerFormat(u8),
+    /// The value is damaged. A message consists of the name of the value and this text, such as "is truncated".
+    Damaged(&'static str),
 }
 
-/// A small value and its checksum: format version, payload, CRC-32C of key, version and payload (little-endian).
-pub(crate) fn seal(key: &[u8], payload: &[u8]) -> (Vec<u8>, u32) {
+/// Makes a checksummed value: format version (1 byte), payload, and CRC-32C of key, version and payload (4 bytes,
+/// little-endian). Returns the value and its checksum.
+pub(crate) fn add_checksum(key: &[u8], payload: &[u8]) -> (Vec<u8>, u32) {
     let mut value = Vec::with_capacity(payload.len() + 5);
     value.push(FORMAT);
     value.extend_from_slice(payload);
@@ -93,18 +97,18 @@ pub(crate) fn seal(key: &[u8], payload: &[u8]) -> (Vec<u8>, u32) {
     (value, crc)
 }
 
-/// A record as a small value, and its checksum.
+/// Encodes a record as a checksummed value. Returns the value and its checksum.
 ///
 /// # Errors
-/// The record cannot be encoded.
-pub(crate) fn seal_record<R: Serialize>(key: &[u8], record: &R) -> Result<(Vec<u8>, u32), StoreError> {
-    Ok(seal(key, &encode(record)?))
+/// Returns `Io` if the record cannot be encoded.
+pub(crate) fn encode_checksummed<R: Serialize>(key: &[u8], record: &R) -> Result<(Vec<u8>, u32), StoreError> {
+    Ok(add_checksum(key, &encode(record)?))
 }
 
-/// The bytes of a record. They are never made up where encoding fails: an empty value would be durable, and no record.
+/// Encodes a record with postcard.
 ///
 /// # Errors
-/// The record cannot be encoded.
+/// Returns `Io` if the record cannot be encoded. The caller must not write an empty value in place of the record.
 pub(crate) fn encode<R: Serialize>(record: &R) -> Result<Vec<u8>, StoreError> {
     postcard::to_stdvec(record).map_err(|error| StoreError::Io {
         action: format!("cannot encode {}", std::any::type_name::<R>()),
@@ -113,26 +117,29 @@ pub(crate) fn encode<R: Serialize>(record: &R) -> Result<Vec<u8>, StoreError> {
     })
 }
 
-/// The payload of a small value and its checksum.
-pub(crate) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Result<(&'a [u8], u32), SealError> {
-    let Some((sealed, crc)) = value.split_last_chunk::<4>() else {
-        return Err(SealError::Broken("it is cut off"));
+/// Compares the checksum of a checksummed value. Returns the payload and the checksum.
+///
+/// # Errors
+/// `Damaged` if the value is truncated or its checksum differs; `NewerFormat` if a newer version wrote the value.
+pub(crate) fn verify_checksum<'a>(key: &[u8], value: &'a [u8]) -> Result<(&'a [u8], u32), ValueError> {
+    let Some((checked, crc)) = value.split_last_chunk::<4>() else {
+        return Err(ValueError::Damaged("is truncated"));
     };
     let crc = u32::from_le_bytes(*crc);
-    let Some((version, payload)) = sealed.split_first() else {
-        return Err(SealError::Broken("it is cut off"));
+    let Some((version, payload)) = checked.split_first() else {
+        return Err(ValueError::Damaged("is truncated"));
     };
-    if checksum(key, sealed) != crc {
-        return Err(SealError::Broken("its checksum does not fit"));
+    if checksum(key, checked) != crc {
+        return Err(ValueError::Damaged("does not match its checksum"));
     }
     if *version > FORMAT {
-        return Err(SealError::Newer(*version));
+        return Err(ValueError::NewerFormat(*version));
     }
     Ok((payload, crc))
 }
 
-fn checksum(key: &[u8], sealed: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(key), sealed)
+fn checksum(key: &[u8], value: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(key), value)
 }
 
 #[cfg(test)]
@@ -140,46 +147,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sealed_value_opens_under_its_own_key_only() {
-        let (value, _) = seal(b"s1", b"payload");
-        assert_eq!(unseal(b"s1", &value).unwrap().0, b"payload");
-        assert!(unseal(b"s2", &value).is_err());
+    fn checksummed_value_is_accepted_only_under_its_own_key() {
+        let (value, _) = add_checksum(b"s1", b"payload");
+        assert_eq!(verify_checksum(b"s1", &value).unwrap().0, b"payload");
+        assert!(verify_checksum(b"s2", &value).is_err());
         for cut in 0..value.len() {
-            assert!(unseal(b"s1", &value[..cut]).is_err(), "cut at {cut}");
+            assert!(verify_checksum(b"s1", &value[..cut]).is_err(), "cut at {cut}");
         }
         for bit in 0..value.len() * 8 {
             let mut flipped = value.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(unseal(b"s1", &flipped).is_err(), "bit {bit}");
+            assert!(verify_checksum(b"s1", &flipped).is_err(), "bit {bit}");
         }
     }
 
     #[test]
-    fn a_newer_format_is_told_apart_from_damage() {
+    fn newer_format_is_distinguished_from_damage() {
         let mut value = vec![FORMAT + 1];
-        value.extend_from_slice(b"whatever comes");
+        value.extend_from_slice(b"newer data");
         let crc = checksum(b"m", &value);
         value.extend_from_slice(&crc.to_le_bytes());
-        assert_eq!(unseal(b"m", &value), Err(SealError::Newer(FORMAT + 1)));
+        assert_eq!(verify_checksum(b"m", &value), Err(ValueError::NewerFormat(FORMAT + 1)));
     }
 
     #[test]
-    fn what_cannot_be_encoded_is_an_error_and_no_empty_value() {
-        struct Endless;
-        impl Serialize for Endless {
+    fn encoding_failure_is_an_error_instead_of_an_empty_value() {
+        struct UnknownLength;
+        impl Serialize for UnknownLength {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                // The length of a sequence stands before it.
+                // postcard needs the length of a sequence, which a filter does not know.
                 serializer
                     .collect_seq((0..3).filter(|number| number % 2 == 0))
                     .and(Err(serde::ser::Error::custom("no")))
             }
         }
-        let error = seal_record(b"s1", &Endless).unwrap_err().to_string();
-        assert!(error.starts_with("cannot encode ") && error.contains("Endless"), "{error}");
+        let error = encode_checksummed(b"s1", &UnknownLength).unwrap_err().to_string();
+        assert!(error.starts_with("cannot encode ") && error.contains("UnknownLength"), "{error}");
     }
 
     #[test]
-    fn keys_sort_as_their_numbers_do() {
+    fn keys_sort_in_numeric_order() {
         assert!(series(255) < series(256));
         assert!(retired(255) < retired(256));
         assert!(column(7, 8) < column(8, 0));

@@ -1,7 +1,7 @@
-//! Since when a rate has held.
+//! The last move of a rate: when the rate began, and the rate before it.
 //!
-//! **Invariant**: blocks in which every run has one number are passed over unread, so that a rate that
-//! held for years costs no scan.
+//! **Invariant**: the search does not read a block in which all runs have the present rate. So it is cheap even for a
+//! rate that did not move for years.
 
 use super::block::BlockError;
 use super::segments::Segment;
@@ -9,12 +9,12 @@ use super::series::{Access, LastMove, Series};
 use crate::domain::{Run, Timestamp};
 
 impl Series {
-    /// The rate of `run`, the last that begins at or before its own first observed time: since when
-    /// it has held, and what was before. Blocks of one number are passed over unread.
+    /// Finds the last move of the rate of `run`, which must be a current run of this series. Does not read blocks
+    /// in which all runs have this rate.
     pub(crate) fn last_move_of(&self, run: &Run, access: &Access<'_>) -> Result<LastMove, BlockError> {
         let loader = access.runs();
         let mut last_move = LastMove { since: run.first_observed_time, before: None };
-        let mut at = self.runs.segments_from(run.first_observed_time);
+        let mut at = self.runs.count_segments_up_to(run.first_observed_time);
         while at > 0 {
             at -= 1;
             let uniform = match self.runs.segment(at) {
@@ -39,7 +39,7 @@ impl Series {
         Ok(last_move)
     }
 
-    /// Whether a late change left the last move to be found anew.
+    /// Returns true if a late tick invalidated the last move, so that it must be recomputed.
     pub(crate) fn last_move_is_unknown(&self) -> bool {
         self.last_move.since == Timestamp::MAX
     }

@@ -1,16 +1,18 @@
-//! The commit log: a file beside sled that each commit is appended to, and that a checkpoint empties.
+//! The commit log: a file beside sled. Each commit appends a frame; a checkpoint clears the log.
 //!
-//! Why not in sled: entries are written once, read at most once and soon dropped. In sled they made
-//! its files half as large again and cost two more calls a commit; an append and one fdatasync is
-//! the least that a durable write can cost.
+//! The log is not in sled, because its entries are written once, read at most once, and soon dropped. In sled, they
+//! made the files 50 % larger and cost two more system calls per commit. One append and one fdatasync are the minimum
+//! for a durable write.
 //!
-//! File: header of 16 bytes (magic, store id), then frames. Frame: magic (4), format (1), checksum of
-//! the frame before (4), length of the payload (4), payload (postcard), CRC-32C of all that is before
-//! it in the frame (4). Numbers are little-endian.
+//! File: a header of 16 bytes (magic, store id), then frames. Frame, sizes in bytes: magic (4), format (1), checksum of
+//! the previous frame (4), payload length (4), payload (postcard), CRC-32C of all preceding bytes of the frame (4).
+//! Numbers are little-endian.
 //!
-//! **Invariants**: a frame is accepted only whole, in its place in the sequence, and chained to the
-//! one before. Frames are synced one by one, so that only the last can be torn: a broken frame with a
-//! sound one after it is damage.
+//! **Invariants**:
+//!
+//! - A frame is accepted only if it is complete, has the next sequence and contains the previous frame's checksum.
+//! - Each frame is synced before the next one is written, so only the last frame can be torn. An invalid frame followed
+//!   by a valid frame is damage.
 
 use std::fs::File;
 use std::io;
@@ -23,39 +25,40 @@ use super::error::StoreError;
 use super::keys;
 use super::polls::LogPoll;
 use super::quarantine::QuarantineChange;
-use super::rules::{RulesRecord, decode_with, encode_with};
+use super::rules::{RulesRecord, decode_with_rules, encode_with_rules};
 use super::values::ValueRecord;
 use crate::domain::{PublishedValue, Timestamp};
 
 const FILE_MAGIC: &[u8; 8] = b"silklog1";
-/// Length of the file's header, as a place in the file and as a size in memory.
+/// Length of the file's header: the offset of the first frame.
 pub(crate) const FILE_HEADER_BYTES: u64 = 16;
+/// Same length as `FILE_HEADER_BYTES`, for arrays in memory.
 const FILE_HEADER_SIZE: usize = 16;
 const FRAME_MAGIC: [u8; 4] = *b"\xF5rmE";
 const FRAME_HEADER_BYTES: usize = 13;
 const FRAME_TRAILER_BYTES: usize = 4;
 
-/// One commit.
+/// The log entry of one commit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct LogEntry {
     pub(crate) sequence: u64,
     pub(crate) recorded_us: i64,
-    /// Series that this commit begins.
+    /// Series that this commit creates.
     pub(crate) new_series: Vec<NewSeries>,
     pub(crate) changes: Vec<SeriesChanges>,
-    /// Series to collapse anew with another window: id and microseconds.
+    /// Series to recollapse with a new window: series id, and window in microseconds.
     pub(crate) recollapsed: Vec<(u32, i64)>,
-    /// Ticks held, and what was decided of held ones, in this order.
+    /// Newly held ticks and decisions about held ticks, in the order in which they are applied.
     pub(crate) quarantine: Vec<QuarantineChange>,
-    /// Polls of sources, in order.
+    /// Polls of sources, in the order in which they were made.
     pub(crate) polls: Vec<LogPoll>,
-    /// The rules that states are found by from this commit on; none if they are those of the commit before.
+    /// The state rules that apply from this commit on; `None` if they are the rules of the previous commit.
     #[serde(skip)]
     pub(super) rules: Option<RulesRecord>,
 }
 
 impl LogEntry {
-    /// An entry of nothing yet.
+    /// Makes an entry without changes.
     pub(super) fn new(sequence: u64, recorded_us: i64) -> Self {
         Self {
             sequence,
@@ -70,11 +73,12 @@ impl LogEntry {
     }
 
     fn decode(payload: &[u8]) -> Option<Self> {
-        let (entry, rules) = decode_with::<Self>(payload)?;
+        let (entry, rules) = decode_with_rules::<Self>(payload)?;
         Some(Self { rules, ..entry })
     }
 }
 
+/// A series that a commit creates.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct NewSeries {
     pub(crate) id: u32,
@@ -83,7 +87,7 @@ pub(crate) struct NewSeries {
     pub(crate) collapse_window_us: i64,
 }
 
-/// Values put at instants of one series, in order of time.
+/// Ticks that a commit stores in one series, sorted by observed time. `base_us` is the time of the first tick.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct SeriesChanges {
     pub(crate) series: u32,
@@ -91,8 +95,8 @@ pub(crate) struct SeriesChanges {
     pub(crate) ticks: Vec<LogTick>,
 }
 
-/// Microseconds since the tick before (the first: since the base), and the value unless it is that
-/// of the tick before.
+/// A tick as the difference from the previous tick: microseconds since the previous tick (for the first tick, since the
+/// base), and the value, which is `None` if it equals the value of the previous tick.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct LogTick {
     delta_us: u64,
@@ -100,20 +104,20 @@ pub(crate) struct LogTick {
 }
 
 impl SeriesChanges {
-    /// From values in order of time.
+    /// Encodes ticks, which must be sorted by observed time.
     pub(crate) fn new(series: u32, ticks: &[(Timestamp, PublishedValue)]) -> Self {
         let base_us = ticks.first().map_or(0, |(time, _)| time.micros());
-        let mut before = (base_us, None);
+        let mut previous = (base_us, None);
         let encode = |(time, value): &(Timestamp, PublishedValue)| {
-            let delta_us = time.micros().wrapping_sub(before.0).cast_unsigned();
-            let repeats = before.1 == Some(*value);
-            before = (time.micros(), Some(*value));
+            let delta_us = time.micros().wrapping_sub(previous.0).cast_unsigned();
+            let repeats = previous.1 == Some(*value);
+            previous = (time.micros(), Some(*value));
             LogTick { delta_us, value: (!repeats).then(|| ValueRecord::new(value)) }
         };
         Self { series, base_us, ticks: ticks.iter().map(encode).collect() }
     }
 
-    /// The values again; `None` if they make no sense.
+    /// Decodes the ticks. Returns `None` if they are invalid.
     pub(crate) fn values(&self) -> Option<Vec<(Timestamp, PublishedValue)>> {
         let mut time_us = self.base_us;
         let mut value: Option<PublishedValue> = None;
@@ -134,7 +138,7 @@ pub(crate) struct Log {
     length: u64,
 }
 
-/// A frame as it was found.
+/// A valid frame that was read from the log.
 struct Frame<'a> {
     format: u8,
     chained_to: u32,
@@ -143,17 +147,17 @@ struct Frame<'a> {
     length: usize,
 }
 
-/// What a log holds beyond a checkpoint.
+/// The log entries that follow the last checkpoint.
 pub(crate) struct Replay {
     pub(crate) entries: Vec<LogEntry>,
-    /// Checksum of the last of them, or of the checkpoint's.
+    /// Checksum of the frame of the last entry. Without entries, the checksum that the checkpoint recorded.
     pub(crate) chain: u32,
-    /// Where the sound frames end.
+    /// File offset of the end of the last valid frame.
     pub(crate) end: u64,
 }
 
 impl Log {
-    /// Makes the log of a new store, durably but for its name.
+    /// Creates the log of a new store. The file's content is durable on return, but its directory entry may not be.
     pub(crate) fn create(directory: &Path, store_id: u64) -> Result<Self, StoreError> {
         let failed = |error: &io::Error| StoreError::io("cannot create the log", error);
         let file = File::options()
@@ -170,8 +174,12 @@ impl Log {
         Ok(Self { file, length: FILE_HEADER_BYTES })
     }
 
-    /// Opens the log of a store, and reads what it holds after the commit `sequence`, whose checksum
-    /// was `chain`. A frame torn by a crash is cut off.
+    /// Opens the log of a store and reads the commits after the commit `sequence`, which has a frame with the checksum
+    /// `chain`. A torn frame at the end is removed from the file.
+    ///
+    /// # Errors
+    /// `Damaged` if the log is missing, belongs to another store, or has an invalid frame before a later commit;
+    /// `NewerFormat` if a newer version wrote a frame; `Io` if the file cannot be read or written.
     pub(crate) fn open(
         directory: &Path,
         store_id: u64,
@@ -188,57 +196,57 @@ impl Log {
             other => other.map_err(|error| failed(&error))?,
         };
         let Some((header, frames)) = bytes.split_first_chunk::<FILE_HEADER_SIZE>() else {
-            return Err(damaged("its log is cut off".to_owned()));
+            return Err(damaged("its log is truncated".to_owned()));
         };
         if !header.starts_with(FILE_MAGIC) || header[8..] != store_id.to_le_bytes() {
             return Err(damaged("its log belongs to another store".to_owned()));
         }
         let replay = replay(frames, sequence, chain).map_err(|problem| match problem {
-            LogProblem::Newer(found) => {
+            LogProblem::NewerFormat(found) => {
                 StoreError::NewerFormat { path: directory.display().to_string(), found, supported: keys::FORMAT }
             }
             LogProblem::Damaged(problem) => damaged(problem),
         })?;
         let file = File::options().read(true).write(true).open(&path).map_err(|error| failed(&error))?;
         if replay.end < bytes.len() as u64 {
-            tracing::warn!("cutting a torn commit of {} bytes off the log", bytes.len() as u64 - replay.end);
+            tracing::warn!("removing a torn commit of {} bytes from the log", bytes.len() as u64 - replay.end);
             file.set_len(replay.end).map_err(|error| failed(&error))?;
         }
-        // A killed process may have left its last frame unsynced. It is replayed, seen and answered
-        // for as known from now on, so it must last.
+        // A killed process may have left its last frame unsynced. The frame must be durable, because its commit is
+        // replayed and then visible to readers and clients.
         file.sync_data().map_err(|error| failed(&error))?;
         Ok((Self { file, length: replay.end }, replay))
     }
 
-    /// Bytes of frames.
+    /// Total size of the frames, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.length - FILE_HEADER_BYTES
     }
 
-    /// Appends a frame, not durable yet.
+    /// Appends a frame. The frame is durable only after [`Log::sync`].
     pub(crate) fn append(&mut self, frame: &[u8]) -> io::Result<()> {
         self.file.write_all_at(frame, self.length)?;
         self.length += frame.len() as u64;
         Ok(())
     }
 
-    /// The file that frames go to.
+    /// The open file of the log.
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Whether that file has a name still.
+    /// Returns true if the open file still has a name. A deleted file has no name.
     pub(crate) fn is_linked(&self) -> io::Result<bool> {
         Ok(self.file.metadata()?.nlink() > 0)
     }
 
-    /// Makes what was appended durable.
+    /// Makes all appended frames durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 
-    /// Drops all frames, which a durable checkpoint contains by now. Not synced: a power cut that
-    /// brings them back finds them older than the checkpoint.
+    /// Removes all frames. A durable checkpoint must contain their commits. The change is not synced: if the frames are
+    /// back after a power cut, the next start skips them, because the checkpoint contains their commits.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
         self.file.set_len(FILE_HEADER_BYTES)?;
         self.length = FILE_HEADER_BYTES;
@@ -246,15 +254,15 @@ impl Log {
     }
 }
 
-/// The frame of an entry, and the checksum that the next one is chained to.
+/// Encodes an entry as a frame. `chain` is the checksum of the previous frame. Returns the frame and its checksum.
 ///
 /// # Errors
-/// The entry cannot be encoded, or its length does not fit the header.
+/// Returns `Io` if the entry cannot be encoded, or if its length exceeds `u32::MAX`.
 pub(crate) fn encode(entry: &LogEntry, chain: u32) -> Result<(Vec<u8>, u32), StoreError> {
-    let payload = encode_with(entry, entry.rules.as_ref())?;
+    let payload = encode_with_rules(entry, entry.rules.as_ref())?;
     let length = u32::try_from(payload.len()).map_err(|_| StoreError::Io {
         action: "cannot write a commit".to_owned(),
-        problem: format!("its {} bytes are more than a frame of the log holds", payload.len()),
+        problem: format!("its {} bytes exceed the largest frame of the log", payload.len()),
         disk_full: false,
     })?;
     let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + payload.len() + FRAME_TRAILER_BYTES);
@@ -271,11 +279,11 @@ pub(crate) fn encode(entry: &LogEntry, chain: u32) -> Result<(Vec<u8>, u32), Sto
 /// Why a log cannot be replayed.
 #[derive(Debug, PartialEq, Eq)]
 enum LogProblem {
-    Newer(u8),
+    NewerFormat(u8),
     Damaged(String),
 }
 
-/// The frame that begins here, if it is whole and sound.
+/// Reads the frame at the start of `bytes`. Returns `None` if the frame is incomplete or does not match its checksum.
 fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
     let (header, rest) = bytes.split_first_chunk::<FRAME_HEADER_BYTES>()?;
     let number = |at: usize| Some(u32::from_le_bytes(header.get(at..at + 4)?.try_into().ok()?));
@@ -285,8 +293,8 @@ fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
     let payload_bytes = number(9)? as usize;
     let payload = rest.get(..payload_bytes)?;
     let crc = u32::from_le_bytes(*rest.get(payload_bytes..)?.first_chunk::<FRAME_TRAILER_BYTES>()?);
-    let sealed = bytes.get(..FRAME_HEADER_BYTES + payload_bytes)?;
-    (crc32c::crc32c(sealed) == crc).then_some(Frame {
+    let checked = bytes.get(..FRAME_HEADER_BYTES + payload_bytes)?;
+    (crc32c::crc32c(checked) == crc).then_some(Frame {
         format: header[4],
         chained_to: number(5)?,
         payload,
@@ -295,23 +303,24 @@ fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
     })
 }
 
+/// Reads the commits after the commit `sequence`, which has a frame with the checksum `chain`.
 fn replay(frames: &[u8], mut sequence: u64, mut chain: u32) -> Result<Replay, LogProblem> {
     let mut entries = Vec::new();
     let mut at = 0;
     while let Some(found) = frame(&frames[at..]) {
         if found.format > keys::FORMAT {
-            return Err(LogProblem::Newer(found.format));
+            return Err(LogProblem::NewerFormat(found.format));
         }
         let entry = LogEntry::decode(found.payload)
-            .ok_or_else(|| LogProblem::Damaged(format!("the commit after {sequence} in its log does not decode")))?;
+            .ok_or_else(|| LogProblem::Damaged(format!("the commit after {sequence} in its log cannot be decoded")))?;
         at += found.length;
         if entry.sequence <= sequence && entries.is_empty() {
-            // The checkpoint contains it: the log was not cleared before the power went.
+            // The checkpoint contains this commit: power was cut before the log was cleared.
             continue;
         }
         if entry.sequence != sequence + 1 || found.chained_to != chain {
             return Err(LogProblem::Damaged(format!(
-                "commit {} in its log does not follow from commit {sequence}",
+                "commit {} in its log does not follow commit {sequence}",
                 entry.sequence
             )));
         }
@@ -321,13 +330,13 @@ fn replay(frames: &[u8], mut sequence: u64, mut chain: u32) -> Result<Replay, Lo
     }
     if newer_frame_follows(&frames[at..], sequence) {
         return Err(LogProblem::Damaged(format!(
-            "the commit after {sequence} in its log is broken, and others follow"
+            "the commit after {sequence} in its log is invalid, but later commits follow"
         )));
     }
     Ok(Replay { entries, chain, end: FILE_HEADER_BYTES + at as u64 })
 }
 
-/// Whether a sound frame of a commit after `sequence` lies anywhere in these bytes.
+/// Returns true if these bytes contain a valid frame of a commit after `sequence`, at any offset greater than zero.
 fn newer_frame_follows(bytes: &[u8], sequence: u64) -> bool {
     (1..bytes.len())
         .filter(|at| bytes[*at..].starts_with(&FRAME_MAGIC))
@@ -358,7 +367,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn entries_go_there_and_back(raw in proptest::collection::btree_map(any::<i32>(), (1_u128..10_u128.pow(28), any::<bool>()), 0..2_000)) {
+        fn entries_round_trip(raw in proptest::collection::btree_map(any::<i32>(), (1_u128..10_u128.pow(28), any::<bool>()), 0..2_000)) {
             let values: Vec<_> = raw
                 .into_iter()
                 .map(|(time, (mantissa, changed))| {
@@ -369,16 +378,16 @@ mod tests {
                 .collect();
             let entry = entry(9, &values);
             let (bytes, crc) = encode(&entry, 77).unwrap();
-            let back = replay(&bytes, 8, 77).unwrap();
-            prop_assert_eq!(back.chain, crc);
-            prop_assert_eq!(back.end, FILE_HEADER_BYTES + bytes.len() as u64);
-            prop_assert_eq!(back.entries[0].changes[0].values().unwrap(), values);
-            prop_assert_eq!(back.entries, vec![entry]);
+            let decoded = replay(&bytes, 8, 77).unwrap();
+            prop_assert_eq!(decoded.chain, crc);
+            prop_assert_eq!(decoded.end, FILE_HEADER_BYTES + bytes.len() as u64);
+            prop_assert_eq!(decoded.entries[0].changes[0].values().unwrap(), values);
+            prop_assert_eq!(decoded.entries, vec![entry]);
         }
     }
 
-    /// Frames of the commits 9, 10 and 11, the first chained to 77, and where each ends.
-    fn three() -> (Vec<u8>, Vec<usize>) {
+    /// Returns the frames of commits 9, 10 and 11 and their end offsets. The first frame follows the checksum 77.
+    fn three_frames() -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut ends, mut chain) = (Vec::new(), Vec::new(), 77);
         for sequence in 9..12 {
             let (frame, crc) = encode(&entry(sequence, &[]), chain).unwrap();
@@ -389,31 +398,32 @@ mod tests {
         (bytes, ends)
     }
 
+    /// Returns the sequences of the replayed commits.
     fn sequences(bytes: &[u8], sequence: u64, chain: u32) -> Result<Vec<u64>, LogProblem> {
         Ok(replay(bytes, sequence, chain)?.entries.iter().map(|entry| entry.sequence).collect())
     }
 
     #[test]
-    fn a_commit_stands_in_its_place_only() {
-        let (bytes, ends) = three();
+    fn commit_is_accepted_only_after_its_predecessor() {
+        let (bytes, ends) = three_frames();
         assert_eq!(sequences(&bytes, 8, 77).unwrap(), [9, 10, 11]);
-        assert!(sequences(&bytes, 8, 78).is_err(), "another chain");
-        assert!(sequences(&bytes, 7, 77).is_err(), "one is missing before");
+        assert!(sequences(&bytes, 8, 78).is_err(), "different previous checksum");
+        assert!(sequences(&bytes, 7, 77).is_err(), "missing commit before the first frame");
         let without_the_second = [&bytes[..ends[0]], &bytes[ends[1]..]].concat();
-        assert!(sequences(&without_the_second, 8, 77).is_err(), "one is missing between");
+        assert!(sequences(&without_the_second, 8, 77).is_err(), "missing commit between two frames");
     }
 
     #[test]
-    fn what_the_checkpoint_contains_is_passed_over() {
-        let (bytes, ends) = three();
+    fn replay_skips_commits_of_the_checkpoint() {
+        let (bytes, ends) = three_frames();
         let chain_of_ten = frame(&bytes[ends[0]..]).unwrap().crc;
         assert_eq!(sequences(&bytes, 10, chain_of_ten).unwrap(), [11]);
         assert_eq!(sequences(&bytes, 12, 5).unwrap(), Vec::<u64>::new());
     }
 
     #[test]
-    fn only_the_last_commit_can_be_torn() {
-        let (bytes, ends) = three();
+    fn torn_last_frame_is_dropped_and_earlier_damage_is_an_error() {
+        let (bytes, ends) = three_frames();
         for cut in 0..bytes.len() {
             let whole = ends.iter().filter(|end| **end <= cut).count() as u64;
             assert_eq!(sequences(&bytes[..cut], 8, 77).unwrap(), (9..9 + whole).collect::<Vec<_>>(), "cut at {cut}");
@@ -422,19 +432,19 @@ mod tests {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             match sequences(&flipped, 8, 77) {
-                Ok(left) => assert!(bit / 8 >= ends[1] && left == [9, 10], "bit {bit}: {left:?}"),
+                Ok(found) => assert!(bit / 8 >= ends[1] && found == [9, 10], "bit {bit}: {found:?}"),
                 Err(_) => assert!(bit / 8 < ends[1], "bit {bit}"),
             }
         }
     }
 
     #[test]
-    fn a_newer_format_is_told_apart_from_damage() {
-        let (mut bytes, ends) = three();
+    fn newer_format_is_distinguished_from_damage() {
+        let (mut bytes, ends) = three_frames();
         bytes[4] += 1;
         let end = ends[0] - FRAME_TRAILER_BYTES;
         let crc = crc32c::crc32c(&bytes[..end]);
         bytes[end..ends[0]].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(sequences(&bytes, 8, 77), Err(LogProblem::Newer(keys::FORMAT + 1)));
+        assert_eq!(sequences(&bytes, 8, 77), Err(LogProblem::NewerFormat(keys::FORMAT + 1)));
     }
 }

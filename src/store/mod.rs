@@ -1,11 +1,24 @@
-//! The store: a commit log, heads in memory, and blocks in sled that checkpoints make of them.
+//! The store: all series of a server, durable in one directory, with one writer and any number of readers.
 //!
-//! A commit appends its log entry and nothing else; it is visible and answered for once that is
-//! durable. A checkpoint turns what changed in memory into blocks. Recovery reads the index and
-//! replays the log after the last checkpoint. The byte layout stands in `docs/ARCHITECTURE.md`.
+//! - The **commit log** makes a write durable. A commit appends one entry to the log, syncs the file, and writes
+//!   nothing else. The commit becomes visible, and the writer answers its callers, only after the sync.
+//! - A **block** holds a few thousand runs, observed instants or revisions of one series, encoded by column. Blocks are
+//!   immutable and are stored in sled. The index has an entry for each block; all entries are also in memory.
+//! - A **head** holds the newest items of a series in memory: those added since the last checkpoint.
+//! - A **mutable segment** holds the decoded items of one block in memory. The writer decodes a block when a late tick
+//!   changes it, and keeps the mutable segment until the next checkpoint.
+//! - A **checkpoint** encodes heads and mutable segments as new blocks, writes them to sled together with the index,
+//!   and then empties the log.
+//! - A **view** ([`View`]) is an immutable snapshot of one commit. Readers use views; they never wait for the writer.
+//! - **Recovery**, when a store is opened, reads the index from sled and replays the log entries after the last
+//!   checkpoint.
 //!
-//! **Invariants**: nothing visible is not durable; a reader's [`View`] never changes; a block that
-//! does not decode is an error for its range and nothing else; only this module knows sled.
+//! Where to start: [`Store`] is the writer's side, [`WriteTransaction`] makes a commit, `series` applies ticks to runs,
+//! `segments` holds the items of a series, `checkpoint` and `recovery` move data between memory and disk.
+//! `docs/STORAGE.md` specifies the byte layout.
+//!
+//! **Invariants**: visible data is durable; a [`View`] never changes; if a block cannot be decoded, only reads of its
+//! time range fail; only this module uses sled.
 
 mod admission;
 mod as_of;
@@ -66,58 +79,59 @@ use engine::Engine;
 use high_water_mark::HighWaterMark;
 use log::Log;
 use polls::Polls;
-use quarantine::Keeper;
+use quarantine::QuarantineIndex;
 use reader::BlockReader;
 use revision_cache::RevisionIndexes;
-use segments::{Opened, Segments};
+use segments::{ReplacedBlocks, Segments};
 use series::{Access, Recent, Series};
 
 use crate::domain::{SeriesKey, Source, Timestamp};
 use crate::latest_quotes::{LatestQuote, LatestQuotes, StateRules};
 
-/// How a store is opened.
+/// The settings of a store.
 #[derive(Clone)]
 pub struct StoreOptions {
-    /// Its directory; made if it is not there.
+    /// The directory of the store. It is created if it does not exist.
     pub directory: PathBuf,
-    /// Collapse window of new series in microseconds, for sources without one of their own.
+    /// Default collapse window of new series, in microseconds.
     pub collapse_window_default_us: i64,
-    /// The same for single sources.
+    /// Collapse windows of new series by source, in microseconds. They take precedence over the default.
     pub collapse_windows_us: BTreeMap<Source, i64>,
-    /// Collapse series anew whose stored window differs from the configured one, instead of
-    /// refusing to start.
+    /// What to do if the stored collapse window of a series differs from the configured one. If true, the series is
+    /// collapsed again with the configured window. If false, the store is not opened.
     pub recollapse: bool,
-    /// How states are found.
+    /// The rules that determine the state of a quote.
     pub state_rules: StateRules,
-    /// Size of the file that is freed when a full disk keeps the store from opening; 0 for none.
+    /// Size of the reserve file, in bytes; 0 for no file. If a full disk prevents the store from opening, the file is
+    /// deleted to free space.
     pub reserve_bytes: u64,
-    /// Most series that the store takes.
+    /// Maximum number of series.
     pub series_count_max: usize,
-    /// When to checkpoint.
+    /// The limits at which a checkpoint is due.
     pub checkpoint: CheckpointLimits,
-    /// Lets writes and syncs fail, for tests.
+    /// Makes writes and syncs fail, for tests.
     pub disk_fault: Option<DiskFault>,
 }
 
-/// A checkpoint is due when any of these is reached.
+/// The limits at which a checkpoint is due. Reaching one of them is enough.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CheckpointLimits {
-    /// Bytes of log since the last one.
+    /// Bytes of log since the last checkpoint.
     pub log_bytes: u64,
-    /// Runs, instants and revisions in heads.
+    /// Runs, instants and revisions in the heads of all series.
     pub head_items: usize,
-    /// Blocks that late ticks opened.
-    pub opened_blocks: usize,
+    /// Mutable segments of all series, heads excluded: blocks that late ticks decoded.
+    pub mutable_segments: usize,
 }
 
 impl Default for CheckpointLimits {
     fn default() -> Self {
-        Self { log_bytes: 4 << 20, head_items: 400_000, opened_blocks: 256 }
+        Self { log_bytes: 4 << 20, head_items: 400_000, mutable_segments: 256 }
     }
 }
 
 impl StoreOptions {
-    /// Of a small store of a test.
+    /// Options of a small store for a test.
     #[cfg(test)]
     pub(crate) fn of_test(directory: &std::path::Path) -> Self {
         Self {
@@ -142,8 +156,8 @@ impl StoreOptions {
     }
 }
 
-/// An open store: the writer's side. Readers take a [`View`].
-#[expect(clippy::struct_field_names, reason = "the log, the witness and the meta record know the id by this name")]
+/// An open store: the writer's side. Readers use a [`View`].
+#[expect(clippy::struct_field_names, reason = "the log, the high-water mark and the meta record use the name store_id")]
 pub struct Store {
     options: StoreOptions,
     engine: Engine,
@@ -151,69 +165,71 @@ pub struct Store {
     recent: Recent,
     high_water_mark: HighWaterMark,
     store_id: u64,
-    /// By id less one: ids count from 1.
+    /// All series. The series with id `n` is at index `n - 1`; ids count from 1.
     series: Vec<Series>,
     ids: HashMap<SeriesKey, u32>,
-    /// Recorded times of all commits, in order: a commit's sequence is its place here.
+    /// Recorded times of all commits, ascending. The commit with sequence `n` is item `n`, counted from 1.
     commits: Segments<Timestamp>,
     commit: Commit,
     last_ingest_time: Option<Timestamp>,
-    /// Checksum of the last log entry.
+    /// Checksum of the last log entry. The next entry repeats it, which chains the entries.
     chain: u32,
     next_block_id: u64,
     digest: Digest,
-    /// Ticks that were held, and what was decided of them.
-    quarantine: Keeper,
-    /// Checksum of each series' record as stored, by id less one.
+    /// Held ticks and the decisions about them.
+    quarantine: QuarantineIndex,
+    /// Checksum of the stored record of each series, at index `id - 1`; `None` if no record is stored yet.
     record_crcs: Vec<Option<u32>>,
-    /// Series changed since the last checkpoint.
+    /// Whether a series changed since the last checkpoint, at index `id - 1`.
     changed: Vec<bool>,
-    /// Blocks whose items were taken into memory since the last checkpoint.
-    replaced: Opened,
-    /// Key and checksum of the index entry of each live block, by block id.
+    /// Blocks that mutable segments replaced in memory since the last checkpoint.
+    replaced: ReplacedBlocks,
+    /// Key and checksum of each index entry, by block id.
     entries: HashMap<u64, ([u8; 14], u32)>,
-    /// Blocks that no index entry names any more, kept for readers that still hold them.
+    /// Blocks without an index entry, kept because older views may still read them.
     retired: Vec<Arc<BlockMeta>>,
     log: Log,
-    /// What polls of sources found.
+    /// Results of polls, by source.
     polls: Polls,
-    /// The rules that states are found by.
+    /// The rules that determine the state of a quote.
     rules: StateRules,
-    /// The same as the log and the store's own record say; none if they do not yet.
+    /// The rules last written to the log or to the meta record; `None` if none were written yet.
     logged_rules: Option<StateRules>,
-    /// By series: when time alone may next change its quote.
+    /// The next time at which the quote of a series may change without a new tick, at index `id - 1`.
     due: Vec<Option<Timestamp>>,
-    /// What readers of series see, by place in the order of keys.
+    /// The current view of each series, sorted by key.
     views: Vec<Arc<SeriesView>>,
-    /// The indexes of revisions that readers have made.
+    /// Cache of revision indexes, shared with readers.
     indexes: Arc<RevisionIndexes>,
 }
 
-/// The id under which the store keeps its own list of commits, as the instants of no series.
+/// The series id under which the store keeps its list of commits. The recorded times of the commits are the instants of
+/// this series.
 const COMMITS_ID: u32 = 0;
 
 impl Store {
-    /// The newest commit.
+    /// Returns the newest commit.
     pub fn newest_commit(&self) -> Commit {
         self.commit
     }
 
-    /// The recorded time of a commit made at `now`: after every other, whatever the clock does.
+    /// Returns the recorded time of a commit made at `now`. It is later than every earlier recorded time, even if the
+    /// clock went back.
     pub fn next_recorded_time(&self, now: Timestamp) -> Timestamp {
         now.max(self.commit.recorded_time.saturating_add_us(1))
     }
 
-    /// The ticks that were held, and what was decided of them.
+    /// Returns the held ticks and the decisions about them.
     pub fn quarantine(&self) -> &Quarantine {
         self.quarantine.list()
     }
 
-    /// When time alone may next change a quote.
+    /// Returns the next time at which a quote may change without a new tick.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.due.iter().flatten().min().copied()
     }
 
-    /// What readers are to see from now on.
+    /// Makes a view of the newest commit.
     pub fn view(&self) -> View {
         let quotes: Vec<Arc<LatestQuote>> = self.views.iter().filter_map(|view| view.series.quote.clone()).collect();
         View {
@@ -236,20 +252,22 @@ impl Store {
         self.series.get((id as usize).checked_sub(1)?)
     }
 
-    /// Finds when time alone may next change the quote of a series just read from disk.
+    /// Computes the next time at which the quote of a series may change without a new tick. Recovery calls
+    /// this function for each series, and again if the state rules change.
     fn refresh_due(&mut self, id: u32) {
         let access = Access { reader: &self.reader, recent: &self.recent };
         let Some(series) = self.series_at(id) else { return };
         let last_commit = self.commit.recorded_time;
         let found = latest_quote(series, &self.rules, last_commit, &access).ok();
-        // With other settings than those it was stored under, a quote may say something else now; the first commit looks
-        // at it then, as at one that no time changes.
-        let holds = |quote: &Option<LatestQuote>| says_same(quote.as_ref(), series.quote.as_deref());
-        let due = found.filter(|(quote, _)| holds(quote)).and_then(|(_, due)| due);
+        // If the state rules differ from the rules of the stored quote, the quote may be different now. The series is
+        // then due at once, so that the first commit computes its quote. A series is also due at once if its quote
+        // cannot be computed, or has no next change.
+        let is_current = |quote: &Option<LatestQuote>| is_same_quote(quote.as_ref(), series.quote.as_deref());
+        let due = found.filter(|(quote, _)| is_current(quote)).and_then(|(_, due)| due);
         self.due[id as usize - 1] = due.or(Some(last_commit));
     }
 
-    /// Makes what is in memory of a series what readers see next.
+    /// Updates the view of a series to its state in memory. Readers see it in the next [`View`].
     fn refresh_view(&mut self, id: u32) {
         let Some(series) = self.series_at(id).cloned() else { return };
         let (reader, indexes) = (self.reader.clone(), Arc::clone(&self.indexes));
@@ -260,8 +278,8 @@ impl Store {
         }
     }
 
-    /// Finds the quote of a series at `now`, and when time alone may change it next. Says whether it
-    /// changed. A damaged block leaves the quote as it was.
+    /// Computes the quote of a series at `now`, and the next time at which it may change without a new tick. Returns
+    /// true if the quote changed. If a block is damaged, the quote does not change.
     fn refresh_quote(&mut self, id: u32, now: Timestamp, sequence: u64) -> bool {
         let access = Access { reader: &self.reader, recent: &self.recent };
         let Some(at) = (id as usize).checked_sub(1) else { return false };
@@ -277,7 +295,7 @@ impl Store {
             return false;
         };
         self.due[at] = due;
-        let changed = !says_same(quote.as_ref(), series.quote.as_deref());
+        let changed = !is_same_quote(quote.as_ref(), series.quote.as_deref());
         if changed {
             series.quote = quote.map(|quote| Arc::new(LatestQuote { changed_sequence: sequence, ..quote }));
         }
@@ -285,17 +303,17 @@ impl Store {
     }
 }
 
-/// Whether both quotes say the same, or neither is there.
-fn says_same(one: Option<&LatestQuote>, other: Option<&LatestQuote>) -> bool {
+/// Returns true if both quotes are equal except for the sequence at which they changed, or if both are absent.
+fn is_same_quote(one: Option<&LatestQuote>, other: Option<&LatestQuote>) -> bool {
     match (one, other) {
         (None, None) => true,
-        (Some(one), Some(other)) => one.says_same(other),
+        (Some(one), Some(other)) => one.equals_ignoring_sequence(other),
         _ => false,
     }
 }
 
-/// The quote of a series at `now`, its changed sequence left at 0, and the first moment after `now`
-/// at which it may be another.
+/// Computes the quote of a series at `now`, and the first time after `now` at which the quote may be different. The
+/// quote's `changed_sequence` is 0; the caller sets it.
 fn latest_quote(
     series: &Series,
     rules: &StateRules,
@@ -306,6 +324,7 @@ fn latest_quote(
     let (run, last_move, next_run) = if newest.first_observed_time <= now {
         (Some(newest.clone()), series.last_move, None)
     } else {
+        // The newest run begins after `now`: an earlier run is in force.
         let run = series.runs.at_or_before(now, &access.runs())?;
         let last_move = match &run {
             Some(run) => series.last_move_of(run, access)?,

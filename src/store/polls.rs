@@ -1,10 +1,11 @@
-//! What polls of sources found, so that a gap can be told from a silence.
+//! The results of polls, by source. With them, a reader can distinguish a gap in the data from a source that published
+//! nothing.
 //!
-//! A record is a list of chunks of poll spans; all but the last chunk are full and never change, so that a commit copies
-//! one chunk at most, and a checkpoint writes one key a source.
+//! The record of a source is a list of chunks of poll spans. All chunks except the last are full and never change. So a
+//! commit copies at most one chunk, and a checkpoint usually writes one key for a source.
 //!
-//! **Invariants**: a record is a pure function of the polls in their order; the spans of a source are in order and do not
-//! overlap; no chunk makes a value over 7,500 bytes.
+//! **Invariants**: a record is a pure function of the sequence of polls; the spans of a source are sorted and do not
+//! overlap; the stored value of a chunk has at most 7,500 bytes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,29 +18,30 @@ use super::error::StoreError;
 use super::keys;
 use crate::domain::{Health, Poll, PollSpan, Source, Timestamp};
 
-/// Spans of a chunk: 41 bytes each at most.
+/// Maximum number of spans in a chunk. A span takes at most 41 bytes.
 const CHUNK_SPANS_MAX: usize = 128;
-/// Chunks of a source. Beyond it the oldest chunk goes, and what lies before the next counts as not asked: at a change of
-/// health every minute that is after 45 days, at a few a day after decades.
+/// Maximum number of chunks for a source. Beyond it, the oldest chunk is dropped, and the time of that chunk counts as
+/// not polled. If the health of a source changes every minute, the first chunk is dropped after 45 days; with a few
+/// changes a day, after decades.
 const SOURCE_CHUNKS_MAX: usize = 512;
-/// Sources whose polls are kept.
+/// Maximum number of sources with poll records.
 const POLLED_SOURCES_MAX: usize = 64;
 
-/// Why a poll is not kept.
+/// Why a poll was not recorded.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum PollRefused {
-    /// One source too many.
-    #[error("the polls of {0} are not kept: this store has those of {POLLED_SOURCES_MAX} other sources already")]
+    /// The store already has poll records of the maximum number of sources.
+    #[error("the polls of {0} are not recorded: this store already has polls of {POLLED_SOURCES_MAX} other sources")]
     TooManySources(Source),
 }
 
-/// What polls of one source found.
+/// The results of polls of one source.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PollRecord {
     source: Source,
-    /// None empty; all but the last of [`CHUNK_SPANS_MAX`] spans.
+    /// No chunk is empty; all chunks except the last have [`CHUNK_SPANS_MAX`] spans.
     chunks: VecDeque<Arc<Vec<PollSpan>>>,
-    /// The number of the first chunk kept.
+    /// The number of the first chunk that was not dropped.
     first_chunk: u32,
 }
 
@@ -48,36 +50,36 @@ impl PollRecord {
         Self { source, chunks: VecDeque::new(), first_chunk }
     }
 
-    /// Whose.
+    /// Returns the source that was polled.
     pub fn source(&self) -> &Source {
         &self.source
     }
 
-    /// All spans, in order.
+    /// Iterates over all spans, oldest first.
     pub fn spans(&self) -> impl Iterator<Item = &PollSpan> {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
     }
 
-    /// The newest span.
+    /// Returns the newest span.
     pub fn newest(&self) -> Option<&PollSpan> {
         self.chunks.back().and_then(|chunk| chunk.last())
     }
 
-    /// The spans that end after `time`, in order.
+    /// Iterates over the spans that end after `time`, oldest first.
     pub fn spans_after(&self, time: Timestamp) -> impl Iterator<Item = &PollSpan> {
         let ended = move |span: &PollSpan| span.covered_until <= time;
         let first = self.chunks.partition_point(|chunk| chunk.last().is_some_and(ended));
         self.chunks.iter().skip(first).flat_map(|chunk| chunk.iter()).skip_while(move |span| ended(span))
     }
 
-    /// Takes in the next poll. Says from which chunk on the record is another.
+    /// Adds the next poll. Returns the number of the first chunk that changed.
     fn record(&mut self, poll: &Poll) -> u32 {
         let last = self.chunks.back_mut();
         let next = match last.and_then(|chunk| Arc::make_mut(chunk).last_mut()) {
             None => Some(PollSpan::single(poll)),
             Some(span) => span.admit(poll),
         };
-        // The span that another follows may have been cut short.
+        // The last chunk changed in any case: a new span may have shortened the span before it.
         let changed = self.last_chunk();
         if let Some(span) = next {
             self.push(span);
@@ -96,7 +98,7 @@ impl PollRecord {
         }
     }
 
-    /// The number of the last chunk; of an empty record that of the first to come.
+    /// Returns the number of the last chunk; for an empty record, the number that the first chunk will have.
     fn last_chunk(&self) -> u32 {
         let after_first = u32::try_from(self.chunks.len().saturating_sub(1)).unwrap_or(u32::MAX);
         self.first_chunk.saturating_add(after_first)
@@ -107,78 +109,86 @@ impl PollRecord {
     }
 }
 
-/// A key, and the value that it is to have; none where it goes.
+/// A sled key and its new value; `None` if the key is removed.
 pub(super) type ChunkChange = ([u8; 9], Option<Vec<u8>>);
 
-/// The record of one source, and what of it is stored.
-struct Kept {
+/// The record of one source, and the state of its chunks in sled.
+struct SourcePolls {
     record: Arc<PollRecord>,
-    /// Checksums of the chunks in sled, by number.
+    /// Checksums of the chunks in sled, by chunk number.
     stored: BTreeMap<u32, u32>,
-    /// The first chunk that is another than the one stored.
+    /// The first chunk that differs from its stored value; `None` if no chunk differs.
     changed_from: Option<u32>,
 }
 
-/// The records of all sources, in the order of their first polls.
+/// The poll records of all sources, in the order of their first polls.
 #[derive(Default)]
-pub(super) struct Polls(Vec<Kept>);
+pub(super) struct Polls(Vec<SourcePolls>);
 
 impl Polls {
-    /// As readers see them.
+    /// Returns the records for a view.
     pub(super) fn records(&self) -> Vec<Arc<PollRecord>> {
-        self.0.iter().map(|kept| Arc::clone(&kept.record)).collect()
+        self.0.iter().map(|polls| Arc::clone(&polls.record)).collect()
     }
 
-    /// Takes in the next poll of its source.
+    /// Adds the next poll of its source.
+    ///
+    /// # Errors
+    /// [`PollRefused::TooManySources`] if the source is new and the maximum number of sources is reached.
     pub(super) fn record(&mut self, poll: &Poll) -> Result<(), PollRefused> {
-        let kept = self.of(&poll.source)?;
-        let changed = Arc::make_mut(&mut kept.record).record(poll);
-        kept.changed_from = Some(kept.changed_from.map_or(changed, |from| from.min(changed)));
+        let polls = self.source_mut(&poll.source)?;
+        let changed = Arc::make_mut(&mut polls.record).record(poll);
+        polls.changed_from = Some(polls.changed_from.map_or(changed, |from| from.min(changed)));
         Ok(())
     }
 
-    /// Takes in the next span of a source as it was once; says whether it may follow the one before.
+    /// Adds the next span of a source from an import. Returns false, and adds nothing, if the span cannot follow the
+    /// span before it.
+    ///
+    /// # Errors
+    /// [`PollRefused::TooManySources`] if the source is new and the maximum number of sources is reached.
     pub(super) fn restore(&mut self, source: &Source, span: PollSpan) -> Result<bool, PollRefused> {
-        let kept = self.of(source)?;
-        let record = Arc::make_mut(&mut kept.record);
-        let follows = span.is_sound_after(record.chunks.back().and_then(|chunk| chunk.last()));
+        let polls = self.source_mut(source)?;
+        let record = Arc::make_mut(&mut polls.record);
+        let follows = span.is_valid_after(record.chunks.back().and_then(|chunk| chunk.last()));
         if follows {
             record.push(span);
-            kept.changed_from = Some(0);
+            polls.changed_from = Some(0);
         }
         Ok(follows)
     }
 
-    /// The record of a source, begun if it is not there.
-    fn of(&mut self, source: &Source) -> Result<&mut Kept, PollRefused> {
-        let at = match self.0.iter().position(|kept| kept.record.source == *source) {
+    /// Returns the polls of a source. Adds the source if it is new.
+    fn source_mut(&mut self, source: &Source) -> Result<&mut SourcePolls, PollRefused> {
+        let at = match self.0.iter().position(|polls| polls.record.source == *source) {
             Some(at) => at,
             None if self.0.len() >= POLLED_SOURCES_MAX => return Err(PollRefused::TooManySources(source.clone())),
             None => {
-                self.begin(source.clone(), 0);
+                self.add_source(source.clone(), 0);
                 self.0.len() - 1
             }
         };
         Ok(&mut self.0[at])
     }
 
-    fn begin(&mut self, source: Source, first_chunk: u32) {
+    fn add_source(&mut self, source: Source, first_chunk: u32) {
         let record = Arc::new(PollRecord::new(source, first_chunk));
-        self.0.push(Kept { record, stored: BTreeMap::new(), changed_from: None });
+        self.0.push(SourcePolls { record, stored: BTreeMap::new(), changed_from: None });
     }
 
-    /// Takes in a chunk as it was stored, all of them in the order of their keys; `None` if it makes no sense there.
+    /// Adds a stored chunk. Chunks must be added in the order of their keys. `None` if the chunk is invalid or out of
+    /// order.
     pub(super) fn load(&mut self, key: &[u8], chunk: &ChunkRecord, crc: u32) -> Option<()> {
         let (source_number, number) = key.get(1..)?.split_at_checked(4)?;
         let source_number = u32::from_be_bytes(source_number.try_into().ok()?);
         let number = u32::from_be_bytes(number.try_into().ok()?);
         let source = Source::parse(&chunk.source).ok()?;
         let at = usize::try_from(source_number).ok()?;
-        if at == self.0.len() && self.0.iter().all(|kept| kept.record.source != source) {
-            self.begin(source.clone(), number);
+        if at == self.0.len() && self.0.iter().all(|polls| polls.record.source != source) {
+            self.add_source(source.clone(), number);
         }
-        let kept = self.0.get_mut(at).filter(|kept| kept.record.source == source)?;
-        let record = Arc::make_mut(&mut kept.record);
+        let polls = self.0.get_mut(at).filter(|polls| polls.record.source == source)?;
+        let record = Arc::make_mut(&mut polls.record);
         let is_next = number == record.first_chunk.checked_add(u32::try_from(record.chunks.len()).ok()?)?;
         let follows_full = record.chunks.back().is_none_or(|chunk| chunk.len() == CHUNK_SPANS_MAX);
         if !is_next || !follows_full {
@@ -188,7 +198,7 @@ impl Polls {
         let mut spans = Vec::with_capacity(chunk.spans.len().min(CHUNK_SPANS_MAX));
         for span in &chunk.spans {
             let span = span.span()?;
-            if !span.is_sound_after(before.as_ref()) {
+            if !span.is_valid_after(before.as_ref()) {
                 return None;
             }
             before = Some(span);
@@ -198,25 +208,28 @@ impl Polls {
             return None;
         }
         record.chunks.push_back(Arc::new(spans));
-        kept.stored.insert(number, crc);
+        polls.stored.insert(number, crc);
         Some(())
     }
 
-    /// What has changed since the last checkpoint: keys with their values, none where one goes.
+    /// Returns the changes since the last checkpoint, and updates the digest of all records.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if a chunk cannot be encoded.
     pub(super) fn changes(&mut self, digest: &mut Digest) -> Result<Vec<ChunkChange>, StoreError> {
         let mut changes = Vec::new();
-        for (source_number, kept) in (0_u32..).zip(&mut self.0) {
-            let Some(changed_from) = kept.changed_from.take() else { continue };
-            let first_chunk = kept.record.first_chunk;
-            while let Some(oldest) = kept.stored.first_entry().filter(|entry| *entry.key() < first_chunk) {
+        for (source_number, polls) in (0_u32..).zip(&mut self.0) {
+            let Some(changed_from) = polls.changed_from.take() else { continue };
+            let first_chunk = polls.record.first_chunk;
+            while let Some(oldest) = polls.stored.first_entry().filter(|entry| *entry.key() < first_chunk) {
                 changes.push((keys::polls(source_number, *oldest.key()), None));
                 digest.remove(oldest.remove());
             }
-            for number in changed_from.max(first_chunk)..=kept.record.last_chunk() {
-                let Some(spans) = kept.record.chunk(number) else { continue };
+            for number in changed_from.max(first_chunk)..=polls.record.last_chunk() {
+                let Some(spans) = polls.record.chunk(number) else { continue };
                 let key = keys::polls(source_number, number);
-                let (value, crc) = keys::seal_record(&key, &ChunkRecord::new(&kept.record.source, spans))?;
-                if let Some(old) = kept.stored.insert(number, crc) {
+                let (value, crc) = keys::encode_checksummed(&key, &ChunkRecord::new(&polls.record.source, spans))?;
+                if let Some(old) = polls.stored.insert(number, crc) {
                     digest.remove(old);
                 }
                 digest.add(crc);
@@ -227,7 +240,7 @@ impl Polls {
     }
 }
 
-/// A poll in the log.
+/// A poll in a log entry. Times are in microseconds since 1970, UTC.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct LogPoll {
     source: String,
@@ -246,7 +259,7 @@ impl LogPoll {
         }
     }
 
-    /// The poll again; `None` if it makes no sense.
+    /// Decodes the poll; `None` if a field is invalid.
     pub(super) fn poll(&self) -> Option<Poll> {
         Some(Poll {
             source: Source::parse(&self.source).ok()?,
@@ -257,14 +270,15 @@ impl LogPoll {
     }
 }
 
-/// Some consecutive spans of a source, as they are stored.
+/// The stored form of a chunk: consecutive spans of a source.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ChunkRecord {
     source: String,
     spans: Vec<SpanRecord>,
 }
 
-/// Times are microseconds, those after the first counted from the one before.
+/// The stored form of a span. The first time is in microseconds since 1970. Each later time is in microseconds after
+/// the time before it.
 #[derive(Debug, Serialize, Deserialize)]
 struct SpanRecord {
     first_us: i64,

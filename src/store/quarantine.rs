@@ -1,8 +1,9 @@
-//! Held ticks: those that came in too far from the rate in force at their own place in time, and what was decided of
-//! them. All are in memory; the log has what changed since the last checkpoint, sled has the rest.
+//! The quarantine: held ticks, which have a rate too far from the rate in force at their observed time, and the
+//! decisions about them. All held ticks are in memory. On disk, the log has the changes since the last checkpoint, and
+//! sled has the rest.
 //!
-//! **Invariants**: ids count from 1 without gaps, so that a tick's id is its place; of one series, instant and value at
-//! most one tick is held or was discarded; a reader's list never changes.
+//! **Invariants**: ids count from 1 without gaps, so that the id of a tick gives its position in the list; at most one
+//! tick with a given series, instant and value is held or was discarded; the list of a view never changes.
 
 mod recorded;
 
@@ -13,27 +14,27 @@ use std::sync::Arc;
 
 use crate::domain::{Decision, HeldTick, PublishedValue, SeriesKey, Timestamp};
 
-/// Ticks of one piece of the list: what a change copies while readers hold the list.
+/// Number of ticks in a chunk of the list. A change copies one chunk while readers hold the list.
 const CHUNK_TICKS: usize = 256;
 
-/// The held ticks of one commit, decided ones included. Cheap to clone; a clone never changes.
+/// The held ticks of one commit, decided ticks included. A clone is cheap and never changes.
 #[derive(Clone, Debug, Default)]
 pub struct Quarantine {
     chunks: Arc<Vec<Arc<Vec<HeldTick>>>>,
-    /// By series: how many are held and not decided.
+    /// Number of held ticks without a decision, by series.
     held: Arc<BTreeMap<Arc<SeriesKey>, usize>>,
     held_count: usize,
 }
 
 impl Quarantine {
-    /// Most ticks held at one time.
+    /// Maximum number of held ticks without a decision.
     pub const HELD_MAX: usize = 10_000;
-    /// Most ticks of one series held at one time.
+    /// Maximum number of held ticks of one series without a decision.
     pub const SERIES_HELD_MAX: usize = 1_000;
-    /// Most ticks listed, decided ones included.
+    /// Maximum number of ticks in the list, decided ticks included.
     pub const LISTED_MAX: usize = 100_000;
 
-    /// How many are listed, decided ones included.
+    /// Returns the number of ticks in the list, decided ticks included.
     pub fn count(&self) -> usize {
         match self.chunks.split_last() {
             None => 0,
@@ -41,23 +42,23 @@ impl Quarantine {
         }
     }
 
-    /// How many are held and not decided.
+    /// Returns the number of held ticks without a decision.
     pub const fn held_count(&self) -> usize {
         self.held_count
     }
 
-    /// The same by series, those without any left out.
+    /// Returns the number of held ticks without a decision by series. Series without such ticks are left out.
     pub fn held_by_series(&self) -> impl Iterator<Item = (&SeriesKey, usize)> {
         self.held.iter().map(|(key, count)| (&**key, *count))
     }
 
-    /// By id.
+    /// Returns the tick with this id, decided or not.
     pub fn get(&self, id: u64) -> Option<&HeldTick> {
-        let place = place(id)?;
-        self.chunks.get(place / CHUNK_TICKS)?.get(place % CHUNK_TICKS)
+        let position = position(id)?;
+        self.chunks.get(position / CHUNK_TICKS)?.get(position % CHUNK_TICKS)
     }
 
-    /// Those with a greater id, in order; all for 0.
+    /// Iterates over the ticks with a greater id, sorted by id. Id 0 gives all ticks.
     pub fn after(&self, id: u64) -> impl Iterator<Item = &HeldTick> {
         let from = usize::try_from(id).unwrap_or(usize::MAX);
         let chunks = self.chunks.get(from / CHUNK_TICKS..).unwrap_or_default();
@@ -88,12 +89,12 @@ impl Quarantine {
         tick
     }
 
-    /// Decides a held tick; false if there is none of this id.
+    /// Marks a held tick as decided. Returns false if no tick with this id awaits a decision.
     fn decide(&mut self, id: u64, decision: Decision) -> bool {
-        let Some(place) = place(id) else { return false };
+        let Some(position) = position(id) else { return false };
         let chunks = Arc::make_mut(&mut self.chunks);
-        let Some(chunk) = chunks.get_mut(place / CHUNK_TICKS) else { return false };
-        let Some(tick) = Arc::make_mut(chunk).get_mut(place % CHUNK_TICKS).filter(|tick| tick.is_held()) else {
+        let Some(chunk) = chunks.get_mut(position / CHUNK_TICKS) else { return false };
+        let Some(tick) = Arc::make_mut(chunk).get_mut(position % CHUNK_TICKS).filter(|tick| tick.is_held()) else {
             return false;
         };
         tick.decision = Some(decision);
@@ -113,41 +114,41 @@ impl Quarantine {
     }
 }
 
-/// Where a tick of this id is in the list.
-fn place(id: u64) -> Option<usize> {
+/// Returns the position in the list of the tick with this id.
+fn position(id: u64) -> Option<usize> {
     usize::try_from(id.checked_sub(1)?).ok()
 }
 
-/// Why no more ticks are held.
+/// The limit that prevents another tick from being held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum QuarantineLimit {
-    /// [`Quarantine::HELD_MAX`].
+    /// The limit of the store, [`Quarantine::HELD_MAX`].
     Store,
-    /// [`Quarantine::SERIES_HELD_MAX`].
+    /// The limit of the series, [`Quarantine::SERIES_HELD_MAX`].
     Series,
-    /// [`Quarantine::LISTED_MAX`].
+    /// The limit of the list, [`Quarantine::LISTED_MAX`].
     Listed,
 }
 
-/// The writer's side: the list, and what it takes to find a tick in it and to store it.
+/// The writer's side of the quarantine: the list, an index by series and instant, and the state of the records on disk.
 #[derive(Default)]
-pub(super) struct Keeper {
+pub(super) struct QuarantineIndex {
     list: Quarantine,
-    /// Ids by series and instant.
+    /// Ids of ticks by series and instant.
     by_instant: HashMap<(u32, Timestamp), Vec<u64>>,
-    /// By series: no tick later than this was ever held. It spares the newest end a look into the table.
-    held_until: Vec<Timestamp>,
-    /// Checksum of each tick's record as stored, by id less one.
+    /// Latest observed time of any held tick, by series id. New ticks are usually later, and need no search by instant.
+    latest_held: Vec<Timestamp>,
+    /// Checksum of the stored record of each tick, at index `id - 1`; `None` if no record is stored yet.
     record_crcs: Vec<Option<u32>>,
-    /// Ids of those that are not stored, or are stored otherwise.
+    /// Ids of ticks with no stored record, or with a record that is out of date.
     changed: BTreeSet<u64>,
 }
 
-impl Keeper {
-    /// Ticks changed since the last checkpoint at which one is due: their records go in one batch.
+impl QuarantineIndex {
+    /// Number of changed ticks at which a checkpoint is due. A checkpoint writes their records in one batch.
     pub(super) const CHANGED_MAX: usize = 2_048;
 
-    /// What readers see.
+    /// Returns the list that views share.
     pub(super) fn list(&self) -> &Quarantine {
         &self.list
     }
@@ -160,15 +161,18 @@ impl Keeper {
         self.list.count() as u64 + 1
     }
 
-    /// The tick of this series, instant and value, whatever was decided of it.
+    /// Returns the newest tick with this series, instant and value, decided or not.
     pub(super) fn find(&self, series: u32, time: Timestamp, value: PublishedValue) -> Option<&HeldTick> {
-        self.held_until.get(series as usize).filter(|until| time <= **until)?;
+        self.latest_held.get(series as usize).filter(|latest| time <= **latest)?;
         let ids = self.by_instant.get(&(series, time))?;
         ids.iter().rev().filter_map(|id| self.list.get(*id)).find(|tick| tick.value == value)
     }
 
-    /// Whether one more tick of a series may be held.
-    pub(super) fn room_for(&self, series: &SeriesKey) -> Result<(), QuarantineLimit> {
+    /// Checks that another tick of a series may be held.
+    ///
+    /// # Errors
+    /// Returns the limit that is reached.
+    pub(super) fn check_room(&self, series: &SeriesKey) -> Result<(), QuarantineLimit> {
         if self.list.held.get(series).is_some_and(|count| *count >= Quarantine::SERIES_HELD_MAX) {
             return Err(QuarantineLimit::Series);
         }
@@ -181,14 +185,14 @@ impl Keeper {
         Ok(())
     }
 
-    /// Adds a tick whose id is the next one.
+    /// Adds a tick. Its id must be [`Self::next_id`]. `record_crc` is the checksum of its stored record, if it has one.
     pub(super) fn push(&mut self, series: u32, tick: HeldTick, record_crc: Option<u32>) {
         self.by_instant.entry((series, tick.observed_time)).or_default().push(tick.id);
         let at = series as usize;
-        if self.held_until.len() <= at {
-            self.held_until.resize(at + 1, Timestamp::MIN);
+        if self.latest_held.len() <= at {
+            self.latest_held.resize(at + 1, Timestamp::MIN);
         }
-        self.held_until[at] = self.held_until[at].max(tick.observed_time);
+        self.latest_held[at] = self.latest_held[at].max(tick.observed_time);
         if record_crc.is_none() {
             self.changed.insert(tick.id);
         }
@@ -196,7 +200,8 @@ impl Keeper {
         self.list.push(tick);
     }
 
-    /// Takes back all ticks but the first `count`. They are of a commit under way, so that none is decided or stored.
+    /// Removes all ticks after the first `count`. The removed ticks belong to a commit in progress, so none of them is
+    /// decided or stored.
     pub(super) fn truncate(&mut self, count: usize, series_id: impl Fn(&SeriesKey) -> Option<u32>) {
         while self.list.count() > count
             && let Some(tick) = self.list.pop()
@@ -213,7 +218,7 @@ impl Keeper {
         }
     }
 
-    /// Decides a held tick; false if there is none of this id.
+    /// Marks a held tick as decided. Returns false if no tick with this id awaits a decision.
     pub(super) fn decide(&mut self, id: u64, decision: Decision) -> bool {
         let decided = self.list.decide(id, decision);
         if decided {
@@ -247,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clone_of_the_list_stays_as_it_was() {
+    fn clone_of_list_does_not_change() {
         let mut list = Quarantine::default();
         let length = CHUNK_TICKS * 2 + 3;
         let count = length as u64;
@@ -257,7 +262,7 @@ mod tests {
         let before = list.clone();
         let decision = Decision { verdict: Verdict::Discarded, decided_time: Timestamp::from_micros(2), note: None };
         assert!(list.decide(CHUNK_TICKS as u64, decision.clone()));
-        assert!(!list.decide(CHUNK_TICKS as u64, decision.clone()), "decided once");
+        assert!(!list.decide(CHUNK_TICKS as u64, decision.clone()), "a tick is decided once");
         assert!(!list.decide(0, decision.clone()) && !list.decide(count + 1, decision));
         list.push(tick(count + 1));
         assert_eq!((before.count(), before.held_count()), (length, length));

@@ -1,6 +1,6 @@
 //! Reading blocks from sled.
 //!
-//! **Invariant**: a block that does not decode is an error for its range; what the disk refuses is told apart from damage.
+//! **Invariant**: if a block is damaged, only reads of its time range fail. I/O errors are distinguished from damage.
 
 use std::io;
 use std::sync::Arc;
@@ -16,41 +16,44 @@ use super::run_times_cache::RunTimesCache;
 use crate::catch_panic::catch_panic;
 use crate::domain::{RateSpan, Run};
 
-/// Reads blocks by `get`, on whatever thread it is called; cheap to clone.
+/// Reads blocks from sled's tree. It can be used on any thread and is cheap to clone.
 #[derive(Clone)]
 pub(crate) struct BlockReader {
     tree: sled::Tree,
+    /// Number of values read from sled so far. It determines when extra reads are made.
     gets: Arc<AtomicU64>,
-    /// Blocks read since the store was opened.
+    /// Number of blocks read since the store was opened.
     blocks: Arc<AtomicU64>,
     run_times: Arc<RunTimesCache>,
     _closing: Arc<Closing>,
 }
 
 impl BlockReader {
-    /// Of a store's tree, which is closed when `closing` goes.
+    /// Makes a reader of a store's tree. `closing` closes the tree when its last clone is dropped.
     pub(super) fn new(tree: sled::Tree, closing: Arc<Closing>) -> Self {
         Self { tree, gets: Arc::default(), blocks: Arc::default(), run_times: Arc::default(), _closing: closing }
     }
 
-    /// sled evicts a page only when its accesses, counted in batches, push it out. A scan of blocks
-    /// touches each page a few times and would keep all of them: after every so many reads, so many
-    /// repeats of one small read fill the batches and keep its cache at some tens of megabytes.
-    const REPEAT_AFTER_GETS: u64 = 8;
-    const REPEATS: u64 = 64;
+    /// After each group of this many reads, the reader makes [`Self::EXTRA_READS`] extra reads.
+    ///
+    /// sled evicts pages only when it processes accesses, which it collects in batches. A scan of blocks accesses each
+    /// page only a few times, so sled would keep all pages. Extra reads of one small value fill the batches, and keep
+    /// sled's cache at some tens of megabytes.
+    const EXTRA_READS_AFTER_GETS: u64 = 8;
+    const EXTRA_READS: u64 = 64;
 
-    /// The items of a block.
+    /// Reads the items of a block.
     pub(crate) fn read<T: Item>(&self, meta: &BlockMeta) -> Result<Vec<T>, BlockError> {
         decode_block(meta, T::KIND, &self.columns(meta, T::KIND)?, T::decode)
     }
 
-    /// What the runs of a block say of the rate.
+    /// Reads the rate of each run of a block and the times of its first and last observation.
     pub(crate) fn read_rates(&self, meta: &BlockMeta) -> Result<Vec<RateSpan>, BlockError> {
         decode_block(meta, BlockKind::Runs, &self.columns(meta, BlockKind::Runs)?, decode_rates)
     }
 
-    /// The one run of a block that `find` chooses by their times. If it chooses none, no other column is decoded, and the
-    /// block is not even read where its times are in memory.
+    /// Reads one run of a block. `find` receives the times of all runs and returns the index of the wanted run. If
+    /// `find` returns `None`, no other column is decoded; if the times are also cached, the block is not read at all.
     pub(crate) fn read_run(
         &self,
         meta: &BlockMeta,
@@ -75,13 +78,13 @@ impl BlockReader {
         decode_block(meta, kind, &columns, decode).map(Some)
     }
 
-    /// When the revisions of a block were believed.
+    /// Reads the times of all revisions of a block.
     pub(crate) fn read_revision_times(&self, meta: &BlockMeta) -> Result<Vec<RevisionTimes>, BlockError> {
         let kind = BlockKind::Revisions;
         decode_block(meta, kind, &self.columns(meta, kind)?, decode_revision_times)
     }
 
-    /// The run of the revision with this place in a block of revisions, whose times are known.
+    /// Reads the run of the revision with index `at` in a block of revisions. The caller passes the revision's times.
     pub(crate) fn read_revised_run(
         &self,
         meta: &BlockMeta,
@@ -93,12 +96,12 @@ impl BlockReader {
         decode_block(meta, kind, &self.columns(meta, kind)?, decode)
     }
 
-    /// How many blocks were read since the store was opened, by all readers and the writer.
+    /// Number of blocks that all readers and the writer have read since the store was opened.
     pub(crate) fn blocks_read(&self) -> u64 {
         self.blocks.load(Ordering::Relaxed)
     }
 
-    /// All columns of a block, one that is left out being empty.
+    /// Reads all columns of a block. An omitted column is empty.
     fn columns(&self, meta: &BlockMeta, kind: BlockKind) -> Result<Vec<sled::IVec>, BlockError> {
         self.blocks.fetch_add(1, Ordering::Relaxed);
         let damaged = |problem| meta.damaged(kind, problem);
@@ -119,42 +122,43 @@ impl BlockReader {
                     )));
                 }
                 Ok(None) => return Err(damaged(format!("column {number} of block {} is missing", meta.id))),
-                Err(Unread { fault, problem }) => return Err(BlockError { fault, ..damaged(problem) }),
+                Err(ReadFailure { fault, problem }) => return Err(BlockError { fault, ..damaged(problem) }),
             }
         }
         Ok(columns)
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, Unread> {
-        // A damaged page can make sled panic; for its range that is damage like any other.
+    fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, ReadFailure> {
+        // sled can panic on a damaged page. The panic is reported as damage of the block.
         let read = || {
             let value = self.tree.get(key)?;
-            if self.gets.fetch_add(1, Ordering::Relaxed).is_multiple_of(Self::REPEAT_AFTER_GETS) {
-                for _ in 0..Self::REPEATS {
+            if self.gets.fetch_add(1, Ordering::Relaxed).is_multiple_of(Self::EXTRA_READS_AFTER_GETS) {
+                for _ in 0..Self::EXTRA_READS {
                     self.tree.get(keys::META)?;
                 }
             }
             Ok(value)
         };
         match catch_panic(read) {
-            Ok(result) => result.map_err(|error| Unread::new(&error)),
-            Err(said) => {
-                Err(Unread { fault: BlockFault::Damage, problem: format!("the engine gave up on its page: {said}") })
+            Ok(result) => result.map_err(|error| ReadFailure::new(&error)),
+            Err(panic) => {
+                let problem = format!("sled panicked while it read the page of the block: {panic}");
+                Err(ReadFailure { fault: BlockFault::Damage, problem })
             }
         }
     }
 }
 
-/// Why sled gave no value.
-struct Unread {
+/// The cause of a failed read of sled.
+struct ReadFailure {
     fault: BlockFault,
     problem: String,
 }
 
-impl Unread {
+impl ReadFailure {
     fn new(error: &sled::Error) -> Self {
         match error {
-            // After one of its writes failed, sled answers every read with that.
+            // After a failed write, sled returns the error of that write for every read.
             sled::Error::Io(error) => Self {
                 fault: BlockFault::Disk { is_full: error.kind() == io::ErrorKind::StorageFull },
                 problem: error.to_string(),

@@ -1,7 +1,6 @@
-//! Collapsing series anew when the collapse window of their source has changed.
+//! Recollapsing: recomputes the runs of a series from its timeline after the configured collapse window changed.
 //!
-//! **Invariant**: the timeline stays as it is; runs that come out otherwise are superseded, as by
-//! any commit.
+//! **Invariant**: the timeline does not change. Runs that change become revisions, as in any other commit.
 
 use super::Store;
 use super::error::StoreError;
@@ -11,7 +10,11 @@ use super::series::{self, Access};
 use crate::domain::{Revision, Run, Timestamp};
 
 impl Store {
-    /// Compares stored windows with configured ones; collapses anew where that was asked for.
+    /// Compares the stored collapse windows with the configured ones. If a window differs and the option `recollapse`
+    /// is set, recollapses the series and makes a checkpoint.
+    ///
+    /// # Errors
+    /// `WindowDiffers` if a window differs and the option is not set; `DamagedBlock` or `Io` if recollapsing fails.
     pub(super) fn check_windows(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let configured = |series: &series::Series| self.options.collapse_window_us(&series.key.source);
         let differing: Vec<(u32, i64)> = self
@@ -37,7 +40,7 @@ impl Store {
         };
         let mut commits = Vec::new();
         for (id, window_us) in &entry.recollapsed {
-            tracing::info!("collapsing {} anew", self.series[*id as usize - 1].key);
+            tracing::info!("recollapsing {}", self.series[*id as usize - 1].key);
             commits.push((*id, self.recollapse(*id, *window_us, Timestamp::from_micros(entry.recorded_us))?));
         }
         self.write_log(&entry)?;
@@ -45,17 +48,20 @@ impl Store {
         self.checkpoint()
     }
 
-    /// Collapses one series anew, in memory, whole: some 200 bytes a run and 8 an instant.
+    /// Recollapses one series in memory. The call needs about 200 bytes of memory per run and 8 bytes per instant.
+    ///
+    /// # Errors
+    /// `DamagedBlock` if a block is damaged; `Io` if a block cannot be read.
     pub(super) fn recollapse(
         &mut self,
         id: u32,
         window_us: i64,
         recorded_time: Timestamp,
-    ) -> Result<series::Commit, StoreError> {
+    ) -> Result<series::SeriesCommit, StoreError> {
         let access = Access { reader: &self.reader, recent: &self.recent };
         let series = &mut self.series[id as usize - 1];
         let mut old: Vec<Run> = Vec::new();
-        let mut commit = series::Commit::default();
+        let mut commit = series::SeriesCommit::default();
         for (at, segment) in series.runs.segments().enumerate() {
             let items = series
                 .runs
@@ -63,7 +69,7 @@ impl Store {
                 .map_err(|error| StoreError::of_block(&series.key, error))?;
             old.extend_from_slice(&items);
             if let Segment::Immutable(meta) = segment {
-                commit.opened.blocks.push(meta);
+                commit.replaced.blocks.push(meta);
             }
         }
         let mut new: Vec<Run> = Vec::new();
@@ -77,7 +83,7 @@ impl Store {
                 .map_err(|error| StoreError::of_block(&series.key, error))?;
             for (time, value) in items.iter().zip(&mut values) {
                 match new.last_mut() {
-                    Some(run) if run.takes_in(value, time.micros_since(run.last_observed_time), window_us) => {
+                    Some(run) if run.absorbs(value, time.micros_since(run.last_observed_time), window_us) => {
                         run.last_observed_time = *time;
                         run.observation_count += 1;
                     }
@@ -98,24 +104,25 @@ impl Store {
     }
 }
 
-/// The runs of before that nothing continues; those that continue one keep its recorded time.
+/// Compares the old runs with the new ones. Returns a revision for each old run that no new run continues. A new run
+/// that continues an old run gets the recorded time of the old run.
 fn superseded(old: &[Run], new: &mut [Run], recorded_time: Timestamp) -> Vec<Revision> {
     let mut superseded = Vec::new();
     let mut at = 0;
     for (index, run) in old.iter().enumerate() {
-        while new.get(at).is_some_and(|after| after.first_observed_time < run.first_observed_time) {
+        while new.get(at).is_some_and(|new_run| new_run.first_observed_time < run.first_observed_time) {
             at += 1;
         }
-        let alone =
-            |after: &Run| old.get(index + 1).is_none_or(|next| next.first_observed_time > after.last_observed_time);
+        let covers_no_other =
+            |new_run: &Run| old.get(index + 1).is_none_or(|next| next.first_observed_time > new_run.last_observed_time);
         match new.get_mut(at) {
-            Some(after)
-                if after.first_observed_time == run.first_observed_time
-                    && after.value == run.value
-                    && after.last_observed_time >= run.last_observed_time
-                    && alone(after) =>
+            Some(new_run)
+                if new_run.first_observed_time == run.first_observed_time
+                    && new_run.value == run.value
+                    && new_run.last_observed_time >= run.last_observed_time
+                    && covers_no_other(new_run) =>
             {
-                after.recorded_time = run.recorded_time;
+                new_run.recorded_time = run.recorded_time;
             }
             _ => superseded.push(Revision { run: run.clone(), superseded_time: recorded_time }),
         }

@@ -1,49 +1,48 @@
-//! The store's own small records: what a checkpoint leaves besides blocks.
+//! The small records that a checkpoint writes in addition to blocks: the meta record and the series records.
 //!
-//! **Invariant**: the meta record counts the index entries, series records, chunks of polls and held ticks, and holds the xor of
-//! their checksums, so that one which goes missing is noticed.
+//! **Invariant**: the meta record contains a digest of all index entries, series records, chunks of polls and held
+//! ticks, so that a missing record is detected.
 
 use serde::{Deserialize, Serialize};
 
 use super::block::{pack_change, unpack_change};
 use super::digest::Digest;
 use super::error::StoreError;
-use super::rules::{RulesRecord, decode_with, encode_with};
+use super::rules::{RulesRecord, decode_with_rules, encode_with_rules};
 use super::series::{LastMove, Series, Totals};
 use crate::domain::{Currency, Pair, PublishedValue, Rate, Run, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::{LatestQuote, RateState};
 
-/// The store itself, as of its last checkpoint.
+/// The meta record: the state of the store as of its last checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Meta {
     pub(crate) store_id: u64,
     pub(crate) sequence: u64,
     pub(crate) recorded_us: i64,
     pub(crate) last_ingest_us: Option<i64>,
-    /// Checksum of the last log entry contained.
+    /// Checksum of the log frame of the newest commit that the checkpoint contains.
     pub(crate) chain: u32,
-    /// Ids from here on are free; a block that has one was written by a checkpoint that did not
-    /// come to its end.
+    /// The next free block id. A block with this id or a higher one was written by an interrupted checkpoint.
     pub(crate) next_block_id: u64,
-    /// How many index entries, series records, chunks of polls and held ticks there are, and the xor of their checksums.
+    /// Digest of all index entries, series records, chunks of polls and held ticks.
     pub(crate) digest: Digest,
-    /// The rules that its quotes were found by; none in a record of an earlier version.
+    /// The state rules of the stored quotes; `None` in a record of an earlier version.
     #[serde(skip)]
     pub(super) rules: Option<RulesRecord>,
 }
 
 impl Meta {
-    /// As it is stored.
+    /// Encodes the record.
     ///
     /// # Errors
-    /// It cannot be encoded.
+    /// Returns `Io` if the record cannot be encoded.
     pub(super) fn encode(&self) -> Result<Vec<u8>, StoreError> {
-        encode_with(self, self.rules.as_ref())
+        encode_with_rules(self, self.rules.as_ref())
     }
 
-    /// From what is stored; `None` if that does not decode.
+    /// Decodes a stored record. Returns `None` if it is invalid.
     pub(super) fn decode(payload: &[u8]) -> Option<Self> {
-        let (meta, rules) = decode_with::<Self>(payload)?;
+        let (meta, rules) = decode_with_rules::<Self>(payload)?;
         Some(Self { rules, ..meta })
     }
 }
@@ -69,7 +68,7 @@ struct QuoteRecord {
     changed_sequence: u64,
 }
 
-/// A series as of the last checkpoint that touched it.
+/// The record of a series, as of the last checkpoint that changed the series.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SeriesRecord {
     id: u32,
@@ -79,7 +78,9 @@ pub(crate) struct SeriesRecord {
     collapse_window_us: i64,
     totals: Totals,
     newest: Option<RunRecord>,
+    /// [`LastMove::since`].
     since_us: i64,
+    /// [`LastMove::before`]: the time in microseconds, and mantissa and places of the rate.
     before: Option<(i64, u128, u8)>,
     quote: Option<QuoteRecord>,
 }
@@ -148,7 +149,7 @@ impl SeriesRecord {
         self.id
     }
 
-    /// The series without its segments; `None` if the record makes no sense.
+    /// Decodes the series, without its segments. Returns `None` if the record is invalid.
     pub(crate) fn series(&self) -> Option<Series> {
         let key = series_key(&format!("{}/{}", self.base, self.quote_currency), &self.source)?;
         let quote = match &self.quote {
@@ -190,7 +191,7 @@ impl SeriesRecord {
     }
 }
 
-/// A series key as it was stored. Any ISO currency passes: what is served is a matter of settings.
+/// Parses a stored series key. Every ISO currency is accepted; the settings decide which currencies are served.
 pub(crate) fn series_key(pair: &str, source: &str) -> Option<SeriesKey> {
     let (base, quote) = pair.split_once('/')?;
     let pair = Pair::new(Currency::parse(base).ok()?, Currency::parse(quote).ok()?).ok()?;

@@ -1,7 +1,7 @@
-//! Opening: from what is on disk to the store as of its newest commit.
+//! Opening of a store: loads the last checkpoint from disk and replays the log up to the newest commit.
 //!
-//! **Invariant**: a store either opens as every commit that was answered for left it, or says why
-//! not; block values are not read.
+//! **Invariant**: an opened store contains every acknowledged commit; otherwise opening fails with an error that names
+//! the problem. Opening does not read the columns of blocks.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -13,67 +13,65 @@ use super::digest::Digest;
 use super::engine::Engine;
 use super::error::StoreError;
 use super::high_water_mark::HighWaterMark;
-use super::keys::{self, SealError};
+use super::keys::{self, ValueError};
 use super::log::{Log, LogEntry};
 use super::polls::{ChunkRecord, Polls};
-use super::quarantine::{HeldRecord, Keeper};
+use super::quarantine::{HeldRecord, QuarantineIndex};
 use super::records::{Meta, SeriesRecord, series_key};
-use super::segments::{Opened, Segments};
+use super::segments::{ReplacedBlocks, Segments};
 use super::series::{self, Recent};
 use super::{COMMITS_ID, Commit, Store, StoreOptions};
 use crate::catch_panic::catch_panic;
 use crate::domain::{SeriesKey, Timestamp};
 use crate::latest_quotes::StateRules;
 
-/// Blocks of one series and kind.
+/// Index entries of blocks, by series id and kind.
 type BlockLists = HashMap<(u32, BlockKind), Vec<Arc<BlockMeta>>>;
 
 impl Store {
-    /// Opens a store, or makes it. Blocks.
+    /// Opens the store in a directory, or creates it. `now` is the current time, which a recollapse records. The call
+    /// blocks on disk I/O.
     ///
     /// # Errors
-    /// Any [`StoreError`].
+    /// Returns any [`StoreError`].
     pub fn open(options: StoreOptions, now: Timestamp) -> Result<Self, StoreError> {
         let mut store = Self::load(options)?;
         store.check_windows(now)?;
         Ok(store)
     }
 
-    /// Opens a store whatever its settings were.
+    /// Opens a store without comparing its collapse windows with the configured ones.
     pub(super) fn load(options: StoreOptions) -> Result<Self, StoreError> {
         let engine = Engine::open(&options.directory, options.reserve_bytes, options.disk_fault.clone())?;
         let name = engine.name();
-        // A damaged page can make sled panic while it is read.
-        catch_panic(|| Self::recover(engine, options)).unwrap_or_else(|said| {
-            Err(StoreError::Damaged {
-                path: name,
-                problem: format!("the engine gave up while reading its files: {said}"),
-            })
+        // sled can panic while it reads a damaged page.
+        catch_panic(|| Self::recover(engine, options)).unwrap_or_else(|panic| {
+            Err(StoreError::Damaged { path: name, problem: format!("sled panicked while it read its files: {panic}") })
         })
     }
 
     fn recover(engine: Engine, options: StoreOptions) -> Result<Self, StoreError> {
         let meta = match engine.get(&keys::META)? {
             Some(value) => {
-                let what = "its own record";
-                let (payload, _) = unseal_payload(&engine, &keys::META, &value, what)?;
+                let what = "the meta record";
+                let (payload, _) = payload_of(&engine, &keys::META, &value, what)?;
                 Meta::decode(payload).ok_or_else(|| undecodable(&engine, what))?
             }
-            None => create(&engine)?,
+            None => create_meta(&engine)?,
         };
-        let (mut store, logged) = Self::empty(engine, options, &meta)?;
+        let (mut store, logged) = Self::without_series(engine, options, &meta)?;
         let mut digest = Digest::default();
         store.load_series(&mut digest)?;
         store.load_quarantine(&mut digest)?;
         let mut blocks = store.load_index(&mut digest)?;
         store.load_polls(&mut digest)?;
         if digest != meta.digest {
-            return Err(store.damaged("entries of its index are missing or foreign"));
+            return Err(store.damaged("its index has missing or unexpected entries"));
         }
-        store.attach(&mut blocks)?;
+        store.attach_blocks(&mut blocks)?;
         store.remove_leftovers(&blocks)?;
         for entry in logged {
-            store.apply(&entry)?;
+            store.replay(&entry)?;
         }
         if store.commit.sequence < store.high_water_mark.newest() {
             return Err(StoreError::Behind {
@@ -86,8 +84,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Finds states by other rules from the next commit on, which tells the log so. What a quote says is what the newest
-    /// commit made it say, until that one.
+    /// Changes the state rules from the next commit on; that commit logs the new rules. Until then the quotes keep the
+    /// states that the newest commit gave them.
     fn set_rules(&mut self, rules: StateRules) {
         if self.rules == rules {
             return;
@@ -98,15 +96,15 @@ impl Store {
         }
     }
 
-    /// The store without its series, and what its log holds.
-    fn empty(engine: Engine, options: StoreOptions, meta: &Meta) -> Result<(Self, Vec<LogEntry>), StoreError> {
+    /// Makes the store without its series. Returns the store and the log entries to replay.
+    fn without_series(engine: Engine, options: StoreOptions, meta: &Meta) -> Result<(Self, Vec<LogEntry>), StoreError> {
         let path = engine.path();
         let (log, logged, chain, high_water_mark) = match HighWaterMark::open(path, meta.store_id)? {
             Some(high_water_mark) => {
                 let (log, replay) = Log::open(path, meta.store_id, meta.sequence, meta.chain)?;
                 (log, replay.entries, replay.chain, high_water_mark)
             }
-            // A process may end between making the store and making its high-water mark, which comes last.
+            // A process may have ended after it created the store and before it created the high-water mark.
             None if meta.sequence == 0 => {
                 let log = Log::create(path, meta.store_id)?;
                 (log, Vec::new(), meta.chain, HighWaterMark::create(path, meta.store_id)?)
@@ -114,7 +112,7 @@ impl Store {
             None => {
                 return Err(StoreError::Damaged {
                     path: engine.name(),
-                    problem: "its witness file is missing".to_owned(),
+                    problem: "the high-water mark (file 'witness') is missing".to_owned(),
                 });
             }
         };
@@ -122,7 +120,7 @@ impl Store {
             None => None,
             Some(record) => Some(record.rules().ok_or_else(|| StoreError::Damaged {
                 path: engine.name(),
-                problem: "its rules of states make no sense".to_owned(),
+                problem: "the state rules in the meta record are invalid".to_owned(),
             })?),
         };
         let store = Self {
@@ -142,10 +140,10 @@ impl Store {
             chain,
             next_block_id: meta.next_block_id,
             digest: meta.digest,
-            quarantine: Keeper::default(),
+            quarantine: QuarantineIndex::default(),
             record_crcs: Vec::new(),
             changed: Vec::new(),
-            replaced: Opened::default(),
+            replaced: ReplacedBlocks::default(),
             retired: Vec::new(),
             entries: HashMap::new(),
             log,
@@ -164,12 +162,12 @@ impl Store {
     fn load_series(&mut self, digest: &mut Digest) -> Result<(), StoreError> {
         let records: Vec<_> = self.engine.scan(&[keys::SERIES]).collect::<Result<_, _>>()?;
         for (key, value) in records {
-            let (record, crc) = unseal::<SeriesRecord>(&self.engine, &key, &value, "a series record")?;
+            let (record, crc) = decode_record::<SeriesRecord>(&self.engine, &key, &value, "a series record")?;
             digest.add(crc);
             let expected = self.series.len() + 1;
             let series = record.series().filter(|series| series.id as usize == expected);
             let Some(series) = series else {
-                return Err(self.damaged(format!("the record of series {} makes no sense", record.id())));
+                return Err(self.damaged(format!("the record of series {} is invalid", record.id())));
             };
             self.ids.insert((*series.key).clone(), series.id);
             self.series.push(series);
@@ -183,10 +181,10 @@ impl Store {
     fn load_quarantine(&mut self, digest: &mut Digest) -> Result<(), StoreError> {
         for entry in self.engine.scan(&[keys::QUARANTINE]) {
             let (key, value) = entry?;
-            let (record, crc) = unseal::<HeldRecord>(&self.engine, &key, &value, "a held tick")?;
+            let (record, crc) = decode_record::<HeldRecord>(&self.engine, &key, &value, "the record of a held tick")?;
             digest.add(crc);
             if self.quarantine.load(&key, &record, crc, &|id| key_of(&self.series, id)).is_none() {
-                return Err(self.damaged("the record of a held tick makes no sense"));
+                return Err(self.damaged("the record of a held tick is invalid"));
             }
         }
         Ok(())
@@ -196,14 +194,14 @@ impl Store {
         let mut blocks = BlockLists::new();
         for entry in self.engine.scan(&[keys::INDEX]) {
             let (key, value) = entry?;
-            let (meta, crc) = unseal::<BlockMeta>(&self.engine, &key, &value, "an index entry")?;
+            let (meta, crc) = decode_record::<BlockMeta>(&self.engine, &key, &value, "an index entry")?;
             digest.add(crc);
-            let place = <[u8; 14]>::try_from(&*key).ok().and_then(|key| {
+            let parts = <[u8; 14]>::try_from(&*key).ok().and_then(|key| {
                 let series = u32::from_be_bytes(*key[1..].first_chunk()?);
                 Some((key, series, BlockKind::from_number(key[5])?))
             });
-            let Some((key, series, kind)) = place else {
-                return Err(self.damaged("the key of an index entry makes no sense"));
+            let Some((key, series, kind)) = parts else {
+                return Err(self.damaged("the key of an index entry is invalid"));
             };
             self.entries.insert(meta.id, (key, crc));
             blocks.entry((series, kind)).or_default().push(Arc::new(meta));
@@ -217,17 +215,17 @@ impl Store {
     fn load_polls(&mut self, digest: &mut Digest) -> Result<(), StoreError> {
         for entry in self.engine.scan(&[keys::POLLS]) {
             let (key, value) = entry?;
-            let (chunk, crc) = unseal::<ChunkRecord>(&self.engine, &key, &value, "a chunk of polls")?;
+            let (chunk, crc) = decode_record::<ChunkRecord>(&self.engine, &key, &value, "a chunk of polls")?;
             digest.add(crc);
             if self.polls.load(&key, &chunk, crc).is_none() {
-                return Err(self.damaged("its record of polls makes no sense"));
+                return Err(self.damaged("its record of polls is invalid"));
             }
         }
         Ok(())
     }
 
-    /// Gives every series its blocks, and checks that they fit what its record says.
-    fn attach(&mut self, blocks: &mut BlockLists) -> Result<(), StoreError> {
+    /// Assigns the blocks to their series, and checks them against the counts in the series records.
+    fn attach_blocks(&mut self, blocks: &mut BlockLists) -> Result<(), StoreError> {
         let take = |series: u32, kind: BlockKind| {
             let list = blocks.get(&(series, kind)).cloned().unwrap_or_default();
             in_order(&list, kind).then_some(list)
@@ -243,7 +241,7 @@ impl Store {
             let (Some(runs), Some(instants), Some(revisions)) = lists else {
                 return Err(StoreError::Damaged {
                     path: self.engine.name(),
-                    problem: format!("the blocks of {} overlap", series.key),
+                    problem: format!("the blocks of {} overlap or are out of order", series.key),
                 });
             };
             let totals = series.totals;
@@ -254,7 +252,7 @@ impl Store {
             {
                 return Err(StoreError::Damaged {
                     path: self.engine.name(),
-                    problem: format!("the blocks of {} do not add up to its counts", series.key),
+                    problem: format!("the items in the blocks of {} do not match the counts in its record", series.key),
                 });
             }
             series.runs = Segments::of_blocks(runs);
@@ -263,7 +261,7 @@ impl Store {
         }
         let commits = take(COMMITS_ID, BlockKind::Instants).unwrap_or_default();
         if items(&commits) != self.commit.sequence {
-            return Err(self.damaged("its list of commits does not add up to its sequence"));
+            return Err(self.damaged("the length of its list of commits differs from its sequence"));
         }
         self.commits = Segments::of_blocks(commits);
         for id in (1_u32..).take(self.series.len()) {
@@ -273,13 +271,12 @@ impl Store {
         Ok(())
     }
 
-    /// Removes blocks that nothing names: retired ones, and those of a checkpoint that did not come
-    /// to its end.
+    /// Removes blocks without an index entry: retired blocks, and blocks of an interrupted checkpoint.
     fn remove_leftovers(&mut self, blocks: &BlockLists) -> Result<(), StoreError> {
         const BATCH_KEYS_MAX: usize = 10_000;
         let newest = blocks.values().flatten().map(|meta| meta.id).max();
         if newest.is_some_and(|newest| newest >= self.next_block_id) {
-            return Err(self.damaged("its index names a block from the future"));
+            return Err(self.damaged("its index refers to a block id that was not assigned yet"));
         }
         let mut leftovers: Vec<sled::IVec> = Vec::new();
         for entry in self.engine.scan(&[keys::RETIRED]) {
@@ -301,26 +298,26 @@ impl Store {
         Ok(())
     }
 
-    /// Does again what a commit did.
-    fn apply(&mut self, entry: &LogEntry) -> Result<(), StoreError> {
+    /// Replays the commit of a log entry.
+    fn replay(&mut self, entry: &LogEntry) -> Result<(), StoreError> {
         let recorded_time = Timestamp::from_micros(entry.recorded_us);
-        let nonsense = |store: &Self| store.damaged(format!("commit {} of its log makes no sense", entry.sequence));
+        let invalid = |store: &Self| store.damaged(format!("commit {} in its log is invalid", entry.sequence));
         if let Some(record) = &entry.rules {
-            let Some(rules) = record.rules() else { return Err(nonsense(self)) };
+            let Some(rules) = record.rules() else { return Err(invalid(self)) };
             self.set_rules(rules);
             self.logged_rules = Some(self.rules.clone());
         }
         for new in &entry.new_series {
-            let Some(key) = series_key(&new.pair, &new.source) else { return Err(nonsense(self)) };
+            let Some(key) = series_key(&new.pair, &new.source) else { return Err(invalid(self)) };
             if self.add_series(key, new.collapse_window_us) != Some(new.id) {
-                return Err(nonsense(self));
+                return Err(invalid(self));
             }
         }
         let mut commits = Vec::with_capacity(entry.changes.len());
         for change in &entry.changes {
             let known = (1..=self.series.len()).contains(&(change.series as usize));
-            let Some(values) = change.values().filter(|_| known) else { return Err(nonsense(self)) };
-            let mut commit = series::Commit::default();
+            let Some(values) = change.values().filter(|_| known) else { return Err(invalid(self)) };
+            let mut commit = series::SeriesCommit::default();
             for (time, value) in values {
                 self.upsert_logged(change.series, time, value, recorded_time, &mut commit)?;
             }
@@ -328,19 +325,19 @@ impl Store {
         }
         for (id, window_us) in &entry.recollapsed {
             if !(1..=self.series.len()).contains(&(*id as usize)) {
-                return Err(nonsense(self));
+                return Err(invalid(self));
             }
             commits.push((*id, self.recollapse(*id, *window_us, recorded_time)?));
         }
         for poll in &entry.polls {
             let recorded = poll.poll().is_some_and(|poll| self.polls.record(&poll).is_ok());
             if !recorded {
-                return Err(nonsense(self));
+                return Err(invalid(self));
             }
         }
         for change in &entry.quarantine {
             if self.quarantine.apply(change, recorded_time, &|id| key_of(&self.series, id)).is_none() {
-                return Err(nonsense(self));
+                return Err(invalid(self));
             }
         }
         self.finish(entry, commits);
@@ -352,10 +349,10 @@ fn key_of(series: &[series::Series], id: u32) -> Option<Arc<SeriesKey>> {
     series.get((id as usize).checked_sub(1)?).map(|series| Arc::clone(&series.key))
 }
 
-/// Makes a new store.
-fn create(engine: &Engine) -> Result<Meta, StoreError> {
+/// Creates the meta record of a new store.
+fn create_meta(engine: &Engine) -> Result<Meta, StoreError> {
     if engine.path().join("witness").exists() || engine.scan(&[]).next().is_some() {
-        return Err(StoreError::Damaged { path: engine.name(), problem: "its own record is missing".to_owned() });
+        return Err(StoreError::Damaged { path: engine.name(), problem: "its meta record is missing".to_owned() });
     }
     let meta = Meta { store_id: RandomState::new().build_hasher().finish(), next_block_id: 1, ..Meta::default() };
     let mut batch = sled::Batch::default();
@@ -365,30 +362,35 @@ fn create(engine: &Engine) -> Result<Meta, StoreError> {
     Ok(meta)
 }
 
-fn unseal<R: serde::de::DeserializeOwned>(
+/// Decodes a checksummed record. `what` names the record in errors.
+fn decode_record<R: serde::de::DeserializeOwned>(
     engine: &Engine,
     key: &[u8],
     value: &[u8],
     what: &str,
 ) -> Result<(R, u32), StoreError> {
-    let (payload, crc) = unseal_payload(engine, key, value, what)?;
+    let (payload, crc) = payload_of(engine, key, value, what)?;
     let record = postcard::from_bytes(payload).map_err(|_| undecodable(engine, what))?;
     Ok((record, crc))
 }
 
-fn unseal_payload<'v>(engine: &Engine, key: &[u8], value: &'v [u8], what: &str) -> Result<(&'v [u8], u32), StoreError> {
-    keys::unseal(key, value).map_err(|error| match error {
-        SealError::Newer(found) => StoreError::NewerFormat { path: engine.name(), found, supported: keys::FORMAT },
-        SealError::Broken(problem) => {
-            StoreError::Damaged { path: engine.name(), problem: format!("{what}: {problem}") }
+/// Compares the checksum of a value, and returns the payload and the checksum. `what` names the value in errors.
+fn payload_of<'v>(engine: &Engine, key: &[u8], value: &'v [u8], what: &str) -> Result<(&'v [u8], u32), StoreError> {
+    keys::verify_checksum(key, value).map_err(|error| match error {
+        ValueError::NewerFormat(found) => {
+            StoreError::NewerFormat { path: engine.name(), found, supported: keys::FORMAT }
+        }
+        ValueError::Damaged(problem) => {
+            StoreError::Damaged { path: engine.name(), problem: format!("{what} {problem}") }
         }
     })
 }
 
 fn undecodable(engine: &Engine, what: &str) -> StoreError {
-    StoreError::Damaged { path: engine.name(), problem: format!("{what}: it does not decode") }
+    StoreError::Damaged { path: engine.name(), problem: format!("{what} cannot be decoded") }
 }
 
+/// Returns true if the blocks are not empty, are sorted by key, and do not overlap.
 fn in_order(list: &[Arc<BlockMeta>], kind: BlockKind) -> bool {
     list.iter().all(|meta| meta.item_count > 0 && meta.first_key_us <= meta.last_key_us)
         && list.is_sorted_by(|a, b| match kind {

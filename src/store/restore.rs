@@ -1,15 +1,16 @@
-//! Building a store from the parts of another: series, timeline, runs, revisions, commits and polls, recorded
-//! times included.
+//! Restoring: builds a store from the exported parts of another store: series, timelines, runs, revisions, commits,
+//! polls and held ticks, with their recorded times.
 //!
-//! A file in the directory marks the import as unfinished from before the first byte of data until
-//! after the last one is durable; taking it away is the one step that makes the store live. Building
-//! elsewhere and renaming would do as well where it works: not over a directory that is a mount point
-//! or lies on another file system than its neighbour. Since no store with the mark is ever opened to
-//! serve, what is in it is nobody's, and the next import may begin over.
+//! A mark file in the directory shows that the import is unfinished. It is durable before the first byte of data is
+//! written. It is removed after the last byte is durable; from then on, the store can be opened. A store cannot always
+//! be built in a temporary directory that is then renamed: the target may be a mount point or lie on another file
+//! system. A directory with the mark is never opened to serve, so the next import may delete its contents and start
+//! again.
 //!
-//! **Invariants**: what is not sound by the rules that [`super::verify()`] checks does not become a
-//! store; at most one block of each kind is in memory, besides what the index knows of the series
-//! under way.
+//! **Invariants**:
+//!
+//! - A part that violates a rule of [`super::verify()`] is refused.
+//! - Memory holds at most one block of each kind, and the index entries of the current series.
 
 mod directory;
 mod error;
@@ -20,7 +21,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 
-use self::directory::{lock_empty, take_over, unmark};
+use self::directory::{lock_empty, prepare_directory, remove_mark};
 pub use self::error::{RestoreError, RestoreProblem};
 
 use super::block::{BlockError, BlockMeta, Item, encode_blocks};
@@ -41,8 +42,8 @@ use super::{COMMITS_ID, Commit, latest_quote};
 use crate::domain::{PollSpan, Revision, Run, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::{LatestQuote, StateRules};
 
-/// A store in the making. Dropped before [`Restore::finish`] it leaves a directory that is refused as
-/// an unfinished import and that another [`Restore::begin`] begins over.
+/// A store that is being built. If it is dropped before [`Restore::finish`], the directory remains marked as an
+/// unfinished import: it cannot be opened, and another [`Restore::begin`] starts again.
 pub struct Restore {
     engine: Engine,
     reader: BlockReader,
@@ -50,31 +51,32 @@ pub struct Restore {
     rules: StateRules,
     commit: Commit,
     last_ingest_time: Option<Timestamp>,
-    /// The newest time at which anything was recorded or superseded.
+    /// The latest recorded or superseded time of all runs and revisions.
     newest_change: Option<Timestamp>,
     commits: Commits,
-    /// Ids by series.
+    /// Series ids by key.
     keys: BTreeMap<SeriesKey, u32>,
     polls: Polls,
 }
 
 impl Restore {
-    /// Whether [`Restore::begin`] would take a directory, for who has much to do before it.
+    /// Checks that [`Restore::begin`] would accept a directory. A caller can use this before long preparations.
     ///
     /// # Errors
-    /// `NotEmpty` or `Store`.
+    /// `NotEmpty` if the directory has other contents; `Store` if it is in use or cannot be read.
     pub fn check_directory(directory: &Path) -> Result<(), RestoreError> {
         if directory.exists() { lock_empty(directory).map(drop) } else { Ok(()) }
     }
 
-    /// Begins a store in a directory that is not there, is empty, or holds a store without a commit or
-    /// an unfinished import, which is removed. Its states are those of `rules` at `commit`; a server with other rules finds its
-    /// own as time goes on. Blocks.
+    /// Starts to build a store in a directory that does not exist or is empty. An unfinished import or a store without
+    /// commits in the directory is deleted. The newest commit of the new store is `commit`. The quotes get the states
+    /// that result from `rules` at the recorded time of `commit`; a server with other rules updates the states in later
+    /// commits. The call blocks on disk I/O.
     ///
     /// # Errors
-    /// `NotEmpty` or `Store`.
+    /// `NotEmpty` if the directory has other contents; `Store` if it is in use or cannot be written.
     pub fn begin(directory: &Path, rules: StateRules, commit: Commit) -> Result<Self, RestoreError> {
-        let lock = take_over(directory)?;
+        let lock = prepare_directory(directory)?;
         let engine = Engine::open_locked(directory, lock, 0, None)?;
         let writer =
             BlockWriter { batch: sled::Batch::default(), batch_bytes: 0, next_block_id: 1, digest: Digest::default() };
@@ -92,11 +94,12 @@ impl Restore {
         })
     }
 
-    /// Takes the recorded times of all commits, in order. They come first, since every recorded time
-    /// after them is looked up among them.
+    /// Writes the recorded times of all commits, which must be in increasing order. Call this method first: the methods
+    /// for series and held ticks look up recorded times in this list.
     ///
     /// # Errors
-    /// `Commits`, `Store`, and whatever the iterator ends in.
+    /// `Commits` if the times are out of order or do not end with the newest commit; `Store` if writing fails; any
+    /// error of the iterator.
     pub fn commits<E: From<RestoreError>>(
         &mut self,
         times: impl Iterator<Item = Result<Timestamp, E>>,
@@ -106,7 +109,7 @@ impl Restore {
         for time in times {
             let time = time?;
             if time <= last {
-                let problem = RestoreProblem::Order { what: "commit", time, before: last };
+                let problem = RestoreProblem::OutOfOrder { what: "commit", time, before: last };
                 return Err(RestoreError::Commits(problem).into());
             }
             (count, last) = (count + 1, time);
@@ -122,11 +125,11 @@ impl Restore {
         Ok(())
     }
 
-    /// Takes one series, whole: its instants and its runs in order of time, its revisions in order of
-    /// superseded time. The iterators are read side by side.
+    /// Writes one series completely. Instants and runs must be sorted by observed time, revisions by superseded time.
+    /// The iterators of instants and runs are read in parallel.
     ///
     /// # Errors
-    /// `Series`, `Store`, and whatever an iterator ends in.
+    /// `Series` if a part of the series is invalid; `Store` if writing fails; any error of an iterator.
     pub fn series<E: From<RestoreError>>(
         &mut self,
         key: &SeriesKey,
@@ -138,10 +141,10 @@ impl Restore {
         let id = u32::try_from(self.keys.len() + 1).map_err(|_| RestoreError::from(too_many_series()))?;
         let refuse = |problem| RestoreError::Series { series: Box::new(key.clone()), problem };
         if collapse_window_us < 0 {
-            return Err(refuse(RestoreProblem::Window(collapse_window_us)).into());
+            return Err(refuse(RestoreProblem::NegativeWindow(collapse_window_us)).into());
         }
         if self.keys.insert(key.clone(), id).is_some() {
-            return Err(refuse(RestoreProblem::Twice).into());
+            return Err(refuse(RestoreProblem::DuplicateSeries).into());
         }
         let mut part = SeriesPart {
             commits: &self.commits,
@@ -160,19 +163,20 @@ impl Restore {
         Ok(())
     }
 
-    /// Takes the next poll span of a source, those of one source in order of time.
+    /// Adds the next poll span of a source. The spans of a source must be in order of time.
     ///
     /// # Errors
-    /// `Polls` or `TooManyPolled`.
-    pub fn poll_span(&mut self, of: &Source, span: PollSpan) -> Result<(), RestoreError> {
+    /// `Polls` if the span is out of order or overlaps the previous span; `TooManyPolled` if the store has polls of the
+    /// maximum number of sources.
+    pub fn poll_span(&mut self, source: &Source, span: PollSpan) -> Result<(), RestoreError> {
         let first_poll_time = span.first_poll_time;
-        let follows = self.polls.restore(of, span)?;
-        if follows { Ok(()) } else { Err(RestoreError::Polls { of: of.clone(), first_poll_time }) }
+        let follows = self.polls.restore(source, span)?;
+        if follows { Ok(()) } else { Err(RestoreError::Polls { of: source.clone(), first_poll_time }) }
     }
 
-    /// Writes the record of a series whose blocks are written.
+    /// Writes the record of a series after its blocks.
     fn put_series(&mut self, mut series: Series) -> Result<(), RestoreError> {
-        // The quote of a series whose newest run lies ahead is found in its blocks.
+        // If the newest run is in the future, the latest quote is read from the blocks, so they must be written first.
         self.writer.write(&self.engine)?;
         let recent = Recent::default();
         let access = Access { reader: &self.reader, recent: &recent };
@@ -181,22 +185,24 @@ impl Restore {
         let changed_sequence = self.commit.sequence;
         series.quote = quote.map(|quote| Arc::new(LatestQuote { changed_sequence, ..quote }));
         let key = keys::series(series.id);
-        let (value, crc) = keys::seal_record(&key, &SeriesRecord::new(&series))?;
+        let (value, crc) = keys::encode_checksummed(&key, &SeriesRecord::new(&series))?;
         self.writer.digest.add(crc);
         self.writer.batch.insert(&key, value);
         Ok(())
     }
 
-    /// Says when ticks last came in, where that is known. Without it the newest commit stands in that
-    /// left a trace: one that only confirmed runs left none.
+    /// Sets the time of the last ingest. If the time is unknown, [`Restore::finish`] uses the latest recorded or
+    /// superseded time of all runs and revisions. That time may be too early, because a commit that only adds
+    /// observations to existing runs leaves no such time.
     pub fn set_last_ingest_time(&mut self, time: Option<Timestamp>) {
         self.last_ingest_time = time;
     }
 
-    /// Makes all of it durable and the store live.
+    /// Makes all parts durable and removes the mark, so that the store can be opened. Returns the newest commit.
     ///
     /// # Errors
-    /// `Store`; then it is an unfinished import still, unless the disk did not even take the mark back.
+    /// Returns `Store` if writing fails. The directory then remains an unfinished import, unless the mark was already
+    /// removed and the disk refuses to write it again.
     pub fn finish(mut self) -> Result<Commit, RestoreError> {
         let store_id = RandomState::new().build_hasher().finish();
         let path = self.engine.path().to_owned();
@@ -219,21 +225,21 @@ impl Restore {
         self.writer.write(&self.engine)?;
         self.engine.sync()?;
         high_water_mark.write(self.commit.sequence)?;
-        unmark(&path)?;
+        remove_mark(&path)?;
         Ok(self.commit)
     }
 }
 
-/// No id is left for one more.
+/// Returns the error for a store in which all series ids are used.
 fn too_many_series() -> StoreError {
     StoreError::Io {
-        action: "cannot begin a series".to_owned(),
-        problem: format!("a store has {} of them at most", u32::MAX),
+        action: "cannot create a series".to_owned(),
+        problem: format!("a store has at most {} series", u32::MAX),
         disk_full: false,
     }
 }
 
-/// The series under way.
+/// The series that is being written.
 struct SeriesPart<'a> {
     commits: &'a Commits,
     writer: &'a mut BlockWriter,
@@ -245,48 +251,49 @@ struct SeriesPart<'a> {
 }
 
 impl SeriesPart<'_> {
-    /// Walks runs and timeline side by side: each run takes as many instants as it counts.
+    /// Checks and writes runs and instants, reading both in parallel: each run consumes as many instants as it has
+    /// observations.
     fn runs_and_instants<E: From<RestoreError>>(
         &mut self,
         mut instants: impl Iterator<Item = Result<Timestamp, E>>,
         runs: impl Iterator<Item = Result<Run, E>>,
     ) -> Result<(), E> {
-        let (mut sealed_runs, mut sealed_instants) = (Pending::new(self.series.id), Pending::new(self.series.id));
+        let (mut pending_runs, mut pending_instants) = (Pending::new(self.series.id), Pending::new(self.series.id));
         let mut recorded = None;
         for run in runs {
             let run = run?;
-            self.follow(&run)?;
-            // Runs that came in together are often neighbours.
+            self.check_run(&run)?;
+            // Neighbouring runs often have the same recorded time. It is looked up once.
             if recorded.replace(run.recorded_time) != Some(run.recorded_time) {
                 self.check_recorded(run.recorded_time)?;
             }
             let mut last: Option<Timestamp> = None;
             for _ in 0..run.observation_count {
                 let Some(time) = instants.next().transpose()? else {
-                    return Err(self.off_timeline(&run, last).into());
+                    return Err(self.timeline_mismatch(&run, last).into());
                 };
                 self.check_instant(&run, last, time)?;
                 last = Some(time);
-                sealed_instants.push(time, self.writer, self.engine)?;
+                pending_instants.push(time, self.writer, self.engine)?;
                 self.series.totals.observation_count += 1;
             }
             if last != Some(run.last_observed_time) {
-                return Err(self.off_timeline(&run, last).into());
+                return Err(self.timeline_mismatch(&run, last).into());
             }
             self.series.newest = Some(run.clone());
             self.series.totals.run_count += 1;
-            sealed_runs.push(run, self.writer, self.engine)?;
+            pending_runs.push(run, self.writer, self.engine)?;
         }
         if let Some(time) = instants.next().transpose()? {
-            return Err((self.refuse)(RestoreProblem::Stray(time)).into());
+            return Err((self.refuse)(RestoreProblem::StrayInstant(time)).into());
         }
-        self.series.runs = sealed_runs.finish(self.writer, self.engine)?;
-        self.series.instants = sealed_instants.finish(self.writer, self.engine)?;
+        self.series.runs = pending_runs.finish(self.writer, self.engine)?;
+        self.series.instants = pending_instants.finish(self.writer, self.engine)?;
         Ok(())
     }
 
-    /// Checks a run against the one before it, and keeps what is known of the whole series.
-    fn follow(&mut self, run: &Run) -> Result<(), RestoreError> {
+    /// Checks a run against the previous run, and updates the last move of the series.
+    fn check_run(&mut self, run: &Run) -> Result<(), RestoreError> {
         let Series { newest, last_move, totals, collapse_window_us, .. } = &mut self.series;
         let first = run.first_observed_time;
         for time in [first, run.last_observed_time] {
@@ -301,10 +308,10 @@ impl SeriesPart<'_> {
         };
         let before = newest.last_observed_time;
         if first <= before {
-            return Err((self.refuse)(RestoreProblem::Order { what: "run", time: first, before }));
+            return Err((self.refuse)(RestoreProblem::OutOfOrder { what: "run", time: first, before }));
         }
-        if newest.takes_in(run.value, first.micros_since(before), *collapse_window_us) {
-            return Err((self.refuse)(RestoreProblem::Divided(first)));
+        if newest.absorbs(run.value, first.micros_since(before), *collapse_window_us) {
+            return Err((self.refuse)(RestoreProblem::SplitRun(first)));
         }
         if !newest.value.rate.same_number(run.value.rate) {
             *last_move = LastMove { since: first, before: Some((before, newest.value.rate)) };
@@ -312,23 +319,24 @@ impl SeriesPart<'_> {
         Ok(())
     }
 
+    /// Checks the next instant of a run. `last` is the previous instant of the same run, if there is one.
     fn check_instant(&self, run: &Run, last: Option<Timestamp>, time: Timestamp) -> Result<(), RestoreError> {
         let first = run.first_observed_time;
         match last {
             None if time == first => Ok(()),
-            None => Err(self.off_timeline(run, Some(time))),
+            None => Err(self.timeline_mismatch(run, Some(time))),
             Some(before) if time <= before => {
-                Err((self.refuse)(RestoreProblem::Order { what: "instant", time, before }))
+                Err((self.refuse)(RestoreProblem::OutOfOrder { what: "instant", time, before }))
             }
             Some(before) if time.micros_since(before) > self.series.collapse_window_us => {
-                Err((self.refuse)(RestoreProblem::Gap { first, time }))
+                Err((self.refuse)(RestoreProblem::LongGap { first, time }))
             }
             Some(_) => Ok(()),
         }
     }
 
-    fn off_timeline(&self, run: &Run, found: Option<Timestamp>) -> RestoreError {
-        (self.refuse)(RestoreProblem::Timeline {
+    fn timeline_mismatch(&self, run: &Run, found: Option<Timestamp>) -> RestoreError {
+        (self.refuse)(RestoreProblem::TimelineMismatch {
             first: run.first_observed_time,
             last: run.last_observed_time,
             count: run.observation_count,
@@ -336,29 +344,33 @@ impl SeriesPart<'_> {
         })
     }
 
+    /// Checks that a commit has this recorded time.
     fn check_recorded(&mut self, time: Timestamp) -> Result<(), RestoreError> {
         self.newest_change = self.newest_change.max(Some(time));
         match self.commits.contain(time, self.reader) {
             Ok(true) => Ok(()),
-            Ok(false) => Err((self.refuse)(RestoreProblem::NoCommit(time))),
+            Ok(false) => Err((self.refuse)(RestoreProblem::UnknownCommit(time))),
             Err(error) => Err(StoreError::of_commits(error).into()),
         }
     }
 
+    /// Checks and writes the revisions.
     fn revisions<E: From<RestoreError>>(
         &mut self,
         revisions: impl Iterator<Item = Result<Revision, E>>,
     ) -> Result<(), E> {
-        let mut sealed = Pending::new(self.series.id);
+        let mut pending = Pending::new(self.series.id);
         let mut before = Timestamp::MIN;
         for revision in revisions {
             let revision = revision?;
             let (recorded, superseded) = (revision.run.recorded_time, revision.superseded_time);
             if superseded < before {
-                return Err((self.refuse)(RestoreProblem::Order { what: "revision", time: superseded, before }).into());
+                return Err(
+                    (self.refuse)(RestoreProblem::OutOfOrder { what: "revision", time: superseded, before }).into()
+                );
             }
             if recorded >= superseded {
-                return Err((self.refuse)(RestoreProblem::Superseded { recorded, superseded }).into());
+                return Err((self.refuse)(RestoreProblem::SupersededTooEarly { recorded, superseded }).into());
             }
             if superseded != before {
                 self.check_recorded(superseded)?;
@@ -366,9 +378,9 @@ impl SeriesPart<'_> {
             self.check_recorded(recorded)?;
             before = superseded;
             self.series.totals.revision_count += 1;
-            sealed.push(revision, self.writer, self.engine)?;
+            pending.push(revision, self.writer, self.engine)?;
         }
-        self.series.revisions = sealed.finish(self.writer, self.engine)?;
+        self.series.revisions = pending.finish(self.writer, self.engine)?;
         Ok(())
     }
 }
@@ -386,8 +398,8 @@ impl Commits {
     }
 }
 
-/// Blocks and their index entries on their way into the store, which nothing takes for live before the
-/// store's own record is there.
+/// Collects blocks, index entries and other records in batches. The written data has no effect before the meta record
+/// is written.
 struct BlockWriter {
     batch: sled::Batch,
     batch_bytes: usize,
@@ -396,7 +408,9 @@ struct BlockWriter {
 }
 
 impl BlockWriter {
-    fn seal<T: Item>(
+    /// Encodes items as blocks, adds the blocks and their index entries to the batch, and appends the index entries to
+    /// `metas`.
+    fn write_blocks<T: Item>(
         &mut self,
         series: u32,
         items: &[T],
@@ -410,7 +424,7 @@ impl BlockWriter {
         })?;
         for block in blocks {
             let key = keys::index(series, T::KIND as u8, block.meta.id);
-            let (value, crc) = keys::seal_record(&key, &block.meta)?;
+            let (value, crc) = keys::encode_checksummed(&key, &block.meta)?;
             let bytes = block.columns.iter().map(Vec::len).sum::<usize>() + value.len();
             if self.batch_bytes + bytes > BATCH_BYTES_MAX {
                 self.write(engine)?;
@@ -424,7 +438,7 @@ impl BlockWriter {
         Ok(())
     }
 
-    /// A small value whose checksum is in the digest already.
+    /// Adds a checksummed value to the batch. The caller has already added its checksum to the digest.
     fn put(&mut self, key: &[u8], value: Vec<u8>, engine: &Engine) -> Result<(), StoreError> {
         if self.batch_bytes + value.len() > BATCH_BYTES_MAX {
             self.write(engine)?;
@@ -434,13 +448,14 @@ impl BlockWriter {
         Ok(())
     }
 
+    /// Writes the batch.
     fn write(&mut self, engine: &Engine) -> Result<(), StoreError> {
         self.batch_bytes = 0;
         engine.apply(std::mem::take(&mut self.batch))
     }
 }
 
-/// Items of one kind of one series that make no whole block yet, and the blocks of those before them.
+/// Items of one kind of one series that do not fill a block yet, and the index entries of the blocks before them.
 struct Pending<T> {
     series: u32,
     items: Vec<T>,
@@ -455,7 +470,7 @@ impl<T: Item> Pending<T> {
     fn push(&mut self, item: T, writer: &mut BlockWriter, engine: &Engine) -> Result<(), RestoreError> {
         self.items.push(item);
         if self.items.len() == T::BLOCK_ITEMS_MAX {
-            writer.seal(self.series, &self.items, engine, &mut self.metas)?;
+            writer.write_blocks(self.series, &self.items, engine, &mut self.metas)?;
             self.items.clear();
         }
         Ok(())
@@ -463,7 +478,7 @@ impl<T: Item> Pending<T> {
 
     fn finish(mut self, writer: &mut BlockWriter, engine: &Engine) -> Result<Segments<T>, RestoreError> {
         if !self.items.is_empty() {
-            writer.seal(self.series, &self.items, engine, &mut self.metas)?;
+            writer.write_blocks(self.series, &self.items, engine, &mut self.metas)?;
         }
         Ok(Segments::of_blocks(self.metas))
     }

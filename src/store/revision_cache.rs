@@ -1,8 +1,8 @@
-//! The indexes of revisions that are in memory: made when a read as known earlier first needs one, and made longer as
-//! revisions come.
+//! A cache of revision indexes in memory, one for each series. The first as-of read of a series builds its index; later
+//! reads extend it with new revisions.
 //!
-//! **Invariants**: what all of them hold together is bounded; an index is made by one thread, while other readers of its
-//! series wait and readers of other series do not.
+//! **Invariants**: the total size of the indexes is bounded; one thread builds the index of a series while other
+//! readers of that series wait, and readers of other series do not wait.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,21 +13,21 @@ use super::revision_index::RevisionIndex;
 use super::segments::{Segment, Segments};
 use crate::domain::Revision;
 
-/// Most bytes of all indexes together. A revision takes some 44.
+/// Maximum size of all indexes together, in bytes. A revision takes about 44 bytes.
 const INDEX_BYTES_MAX: usize = 128 << 20;
-/// Most revisions of a series that are indexed.
+/// Maximum number of revisions of a series with an index.
 const INDEXED_REVISIONS_MAX: usize = 3_000_000;
 
-/// Indexes by series, the least recently used of which are dropped for others.
+/// Revision indexes by series. The cache evicts the least recently used indexes.
 #[derive(Default)]
 pub(crate) struct RevisionIndexes {
-    kept: Mutex<Kept>,
+    cache: Mutex<Cache>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct Cache {
     by_series: HashMap<u32, Entry>,
-    /// Counts uses.
+    /// Number of uses so far. It orders the entries by their last use.
     uses: u64,
 }
 
@@ -35,14 +35,16 @@ struct Kept {
 struct Entry {
     index: Arc<Mutex<Indexed>>,
     bytes: usize,
-    used: u64,
+    /// The value of [`Cache::uses`] at the last use.
+    last_use: u64,
 }
 
-/// An index, and the blocks that it lacks.
+/// An index, and the blocks that it lacks because they could not be read.
 #[derive(Clone, Default)]
 pub(super) struct Indexed {
     pub(super) index: Arc<RevisionIndex>,
-    /// The place of the first revision of each block that could not be read, and why: the index finds none of these.
+    /// For each block that could not be read: the position of its first revision, and the error. The index does not
+    /// find the revisions of these blocks.
     pub(super) unread: Arc<Vec<(usize, BlockError)>>,
 }
 
@@ -51,8 +53,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl RevisionIndexes {
-    /// The index of the revisions of a series, `count` of which are in `revisions`; it may be of more. None of a series
-    /// that has too many. Reads the blocks that are not in it yet, each once.
+    /// Returns the index of the revisions of a series. `revisions` are the revisions of a view, and `count` is their
+    /// number. The index may have more revisions, from a newer view. Returns `None` if there are too many revisions.
+    /// Reads only blocks that are not in the index yet, each block once.
     pub(super) fn of(
         &self,
         series: u32,
@@ -67,40 +70,40 @@ impl RevisionIndexes {
         let mut index = locked(&index);
         if index.index.len() < count {
             *index = extended(&index, revisions, reader);
-            self.account(series, index.index.bytes());
+            self.set_size(series, index.index.bytes());
         }
         Some(index.clone())
     }
 
-    /// Drops the index of a series, to be made anew.
+    /// Removes the index of a series, so that the next use builds it again.
     pub(super) fn forget(&self, series: u32) {
-        locked(&self.kept).by_series.remove(&series);
+        locked(&self.cache).by_series.remove(&series);
     }
 
     fn entry(&self, series: u32) -> Arc<Mutex<Indexed>> {
-        let mut kept = locked(&self.kept);
-        kept.uses += 1;
-        let used = kept.uses;
-        let entry = kept.by_series.entry(series).or_default();
-        entry.used = used;
+        let mut cache = locked(&self.cache);
+        cache.uses += 1;
+        let last_use = cache.uses;
+        let entry = cache.by_series.entry(series).or_default();
+        entry.last_use = last_use;
         Arc::clone(&entry.index)
     }
 
-    /// Notes the size of an index, and drops others until all fit.
-    fn account(&self, series: u32, bytes: usize) {
-        let mut kept = locked(&self.kept);
-        if let Some(entry) = kept.by_series.get_mut(&series) {
+    /// Records the size of an index, and evicts other indexes until all fit into the limit.
+    fn set_size(&self, series: u32, bytes: usize) {
+        let mut cache = locked(&self.cache);
+        if let Some(entry) = cache.by_series.get_mut(&series) {
             entry.bytes = bytes;
         }
-        while kept.by_series.values().map(|entry| entry.bytes).sum::<usize>() > INDEX_BYTES_MAX {
-            let others = kept.by_series.iter().filter(|(id, entry)| **id != series && entry.bytes > 0);
-            let Some(oldest) = others.min_by_key(|(_, entry)| entry.used).map(|(id, _)| *id) else { return };
-            kept.by_series.remove(&oldest);
+        while cache.by_series.values().map(|entry| entry.bytes).sum::<usize>() > INDEX_BYTES_MAX {
+            let others = cache.by_series.iter().filter(|(id, entry)| **id != series && entry.bytes > 0);
+            let Some(oldest) = others.min_by_key(|(_, entry)| entry.last_use).map(|(id, _)| *id) else { return };
+            cache.by_series.remove(&oldest);
         }
     }
 }
 
-/// The same index with the revisions that follow in the segments.
+/// Returns the index extended by the revisions in the segments that follow its last revision.
 fn extended(indexed: &Indexed, revisions: &Segments<Revision>, reader: &BlockReader) -> Indexed {
     let mut unread = Vec::clone(&indexed.unread);
     let mut more = Vec::new();
@@ -117,7 +120,8 @@ fn extended(indexed: &Indexed, revisions: &Segments<Revision>, reader: &BlockRea
             Segment::Immutable(meta) => match reader.read_revision_times(&meta) {
                 Ok(items) => more.extend_from_slice(items.get(first_new..).unwrap_or_default()),
                 Err(error) => {
-                    // Never found: nothing was recorded as late as that.
+                    // This entry stands for an unread revision. No query finds it, because its recorded time is the
+                    // latest possible time.
                     let absent =
                         RevisionTimes { observed_us: i64::MAX, recorded_us: i64::MAX, superseded_us: meta.last_key_us };
                     more.resize(more.len() + end - start - first_new, absent);
@@ -142,24 +146,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_recently_used_index_goes_where_all_take_too_much() {
+    fn cache_evicts_least_recently_used_index_beyond_limit() {
         let indexes = RevisionIndexes::default();
-        let kept = || {
-            let mut series: Vec<u32> = locked(&indexes.kept).by_series.keys().copied().collect();
+        let cached = || {
+            let mut series: Vec<u32> = locked(&indexes.cache).by_series.keys().copied().collect();
             series.sort_unstable();
             series
         };
         for series in 1..=3 {
             indexes.entry(series);
-            indexes.account(series, INDEX_BYTES_MAX / 3);
+            indexes.set_size(series, INDEX_BYTES_MAX / 3);
         }
-        assert_eq!(kept(), [1, 2, 3]);
+        assert_eq!(cached(), [1, 2, 3]);
         indexes.entry(1);
         indexes.entry(4);
-        indexes.account(4, INDEX_BYTES_MAX / 3);
-        assert_eq!(kept(), [1, 3, 4], "2 was used least recently");
-        // One that is larger than all may take stays alone: it is in use.
-        indexes.account(3, INDEX_BYTES_MAX + 1);
-        assert_eq!(kept(), [3]);
+        indexes.set_size(4, INDEX_BYTES_MAX / 3);
+        assert_eq!(cached(), [1, 3, 4], "2 was used least recently");
+        // An index above the limit stays while it is in use, and all others are evicted.
+        indexes.set_size(3, INDEX_BYTES_MAX + 1);
+        assert_eq!(cached(), [3]);
     }
 }

@@ -1,58 +1,60 @@
-//! When the runs of blocks begin and were recorded, kept for reads as known earlier: these need a block of runs to see
-//! that it has no answer, as often as to find one in it.
+//! A cache of the first observed and recorded times of the runs of blocks. Reads with a `known_time` often need these
+//! times only to find that a block has no matching run.
 //!
-//! **Invariant**: what is kept is bounded, and is of blocks that never change.
+//! **Invariant**: the cache has a size limit, and never needs invalidation, because blocks never change.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::block::RunTimes;
 
-/// Most bytes that are kept, the least recently used going first.
+/// Largest size of the cached times, in bytes. Beyond it, the least recently used times are evicted.
 const RUN_TIMES_BYTES_MAX: usize = 32 << 20;
 
-/// Times by block.
+/// The cached times of runs, shared by all readers.
 #[derive(Default)]
 pub(super) struct RunTimesCache {
-    kept: Mutex<Kept>,
+    entries: Mutex<Entries>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct Entries {
+    /// By block id: the times, and the value of `uses` at their last use.
     by_block: HashMap<u64, (Arc<RunTimes>, u64)>,
+    /// Size of all cached times.
     bytes: usize,
-    /// Counts uses.
+    /// Number of uses of the cache so far.
     uses: u64,
 }
 
 impl RunTimesCache {
-    fn locked(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The times of a block, if they are kept.
+    /// Returns the cached times of a block.
     pub(super) fn get(&self, block: u64) -> Option<Arc<RunTimes>> {
-        let mut kept = self.locked();
-        kept.uses += 1;
-        let now = kept.uses;
-        let (times, used) = kept.by_block.get_mut(&block)?;
-        *used = now;
+        let mut entries = self.locked();
+        entries.uses += 1;
+        let now = entries.uses;
+        let (times, last_use) = entries.by_block.get_mut(&block)?;
+        *last_use = now;
         Some(Arc::clone(times))
     }
 
-    /// Keeps the times of a block, and drops others to make room.
+    /// Caches the times of a block, and evicts the least recently used times beyond the limit.
     pub(super) fn put(&self, block: u64, times: &Arc<RunTimes>) {
-        let mut kept = self.locked();
-        kept.uses += 1;
-        let now = kept.uses;
-        kept.bytes += times.bytes();
-        if let Some((before, _)) = kept.by_block.insert(block, (Arc::clone(times), now)) {
-            kept.bytes -= before.bytes();
+        let mut entries = self.locked();
+        entries.uses += 1;
+        let now = entries.uses;
+        entries.bytes += times.bytes();
+        if let Some((replaced, _)) = entries.by_block.insert(block, (Arc::clone(times), now)) {
+            entries.bytes -= replaced.bytes();
         }
-        while kept.bytes > RUN_TIMES_BYTES_MAX {
-            let oldest = kept.by_block.iter().min_by_key(|(_, (_, used))| *used).map(|(block, _)| *block);
-            let Some((dropped, _)) = oldest.and_then(|block| kept.by_block.remove(&block)) else { return };
-            kept.bytes -= dropped.bytes();
+        while entries.bytes > RUN_TIMES_BYTES_MAX {
+            let oldest = entries.by_block.iter().min_by_key(|(_, (_, last_use))| *last_use).map(|(block, _)| *block);
+            let Some((evicted, _)) = oldest.and_then(|block| entries.by_block.remove(&block)) else { return };
+            entries.bytes -= evicted.bytes();
         }
     }
 }
@@ -62,18 +64,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_bounded_and_the_oldest_goes() {
-        let kept = RunTimesCache::default();
+    fn cache_evicts_least_recently_used_beyond_limit() {
+        let cache = RunTimesCache::default();
         let times = Arc::new(RunTimes { first_us: vec![0; 2_048], recorded_us: vec![0; 2_048] });
         let fit = (RUN_TIMES_BYTES_MAX / times.bytes()) as u64;
         for block in 0..fit {
-            kept.put(block, &times);
+            cache.put(block, &times);
         }
-        assert!((0..fit).all(|block| kept.get(block).is_some()));
-        kept.get(0);
-        kept.put(fit, &times);
-        assert!(kept.get(0).is_some() && kept.get(1).is_none() && kept.get(fit).is_some());
-        kept.put(fit, &times);
-        assert_eq!(kept.locked().bytes, RUN_TIMES_BYTES_MAX / times.bytes() * times.bytes());
+        assert!((0..fit).all(|block| cache.get(block).is_some()));
+        cache.get(0);
+        cache.put(fit, &times);
+        assert!(cache.get(0).is_some() && cache.get(1).is_none() && cache.get(fit).is_some());
+        cache.put(fit, &times);
+        assert_eq!(cache.locked().bytes, RUN_TIMES_BYTES_MAX / times.bytes() * times.bytes());
     }
 }

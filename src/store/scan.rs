@@ -1,7 +1,7 @@
-//! Scans over the runs of a series, a segment at a time, whole runs or what they say of the rate alone.
+//! Scans over the runs of a series, one segment at a time. A scan decodes either whole runs or only their rates.
 //!
-//! **Invariant**: a scan sees the commit of its view, in order, each run once; a block that does not decode ends it with
-//! an error.
+//! **Invariant**: a scan returns the runs of one commit, each run once, sorted by first observed time; a block that
+//! cannot be decoded ends the scan with an error.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use super::view::SeriesView;
 use crate::domain::{Rate, RateSpan, Run, Timestamp};
 
 impl SeriesView {
-    /// The runs that begin in `[start, end)`, in pieces that are never empty.
+    /// Scans the runs that begin in `[start, end)`, as known at `known`. Each item is a batch of at least one run.
     ///
     /// # Errors
-    /// [`StoreError::DamagedBlock`], here or as an item, after which the scan ends.
+    /// [`StoreError::DamagedBlock`] if a block cannot be decoded: from this call, or as the last item of the scan.
     pub fn runs(
         self: &Arc<Self>,
         start: Timestamp,
@@ -31,10 +31,10 @@ impl SeriesView {
         RunScan::<Run>::new(self, [start, end], known, order)
     }
 
-    /// What those runs say of the rate, oldest first: as [`Self::runs`], decoding no more than that.
+    /// Scans the rates of the same runs as [`Self::runs`], oldest first. Decodes only times and rates.
     ///
     /// # Errors
-    /// As those of [`Self::runs`].
+    /// The same as [`Self::runs`].
     pub fn rate_spans(
         self: &Arc<Self>,
         start: Timestamp,
@@ -44,11 +44,12 @@ impl SeriesView {
         RunScan::<RateSpan>::new(self, [start, end], known, ScanOrder::Ascending)
     }
 
-    /// Since when the rate in force at `time` has held, reported change and gaps ignored: the first
-    /// observed time of its first run, and the rate before it, if it ever moved.
+    /// Returns when the rate in force at `time` began, and the rate before it. The beginning is the first observed time
+    /// of the first run in the unbroken sequence of runs with this rate; reported changes and gaps are ignored. The
+    /// rate before it is `None` if the rate never moved. The result is `None` if no rate is in force at `time`.
     ///
     /// # Errors
-    /// [`StoreError::DamagedBlock`].
+    /// [`StoreError::DamagedBlock`] if a block that the read needs cannot be decoded.
     pub fn rate_since(
         self: &Arc<Self>,
         time: Timestamp,
@@ -80,10 +81,10 @@ impl SeriesView {
     }
 }
 
-/// What a scan takes from a run.
+/// The part of a run that a scan returns: the whole run, or its rate.
 pub(super) trait RunPart: From<Run> {
     fn first_observed_time(&self) -> Timestamp;
-    /// All of a block.
+    /// Reads this part of all runs of a block.
     fn read(reader: &BlockReader, meta: &BlockMeta) -> Result<Vec<Self>, BlockError>;
 }
 
@@ -107,7 +108,7 @@ impl RunPart for RateSpan {
     }
 }
 
-/// Runs of a series in pieces that are never empty, one segment at a time.
+/// A scan over the runs of a series. Each item is a batch of at least one run, usually the runs of one segment.
 pub(super) struct RunScan<P> {
     series: Arc<SeriesView>,
     segments: Range<usize>,
@@ -115,15 +116,15 @@ pub(super) struct RunScan<P> {
     end: Timestamp,
     known: Timestamp,
     order: ScanOrder,
-    /// Runs believed then and revised since, in the order of the scan.
+    /// Runs that were current at `known` and were revised since, in the order of the scan.
     revised: RevisedRuns<P>,
 }
 
 impl<P: RunPart> RunScan<P> {
-    /// Of the runs that begin in `[start, end)`.
+    /// Begins a scan of the runs that begin in `[start, end)`.
     ///
     /// # Errors
-    /// [`StoreError::DamagedBlock`].
+    /// [`StoreError::DamagedBlock`] if a block of revisions cannot be decoded.
     pub(super) fn new(
         series: &Arc<SeriesView>,
         [start, end]: [Timestamp; 2],
@@ -139,7 +140,7 @@ impl<P: RunPart> RunScan<P> {
         Ok(Self { series: Arc::clone(series), segments, start, end, known, order, revised })
     }
 
-    fn next_slot(&mut self) -> Option<usize> {
+    fn next_segment(&mut self) -> Option<usize> {
         match self.order {
             ScanOrder::Ascending => self.segments.next(),
             ScanOrder::Descending => self.segments.next_back(),
@@ -168,42 +169,42 @@ impl<P: RunPart> RunScan<P> {
             && (self.series.is_newest(self.known) || run.recorded_time <= self.known)
     }
 
-    /// Whether the index says that every run of a block is wanted.
+    /// Returns true if the index entry of a block shows that the scan includes every run of the block.
     fn wants_all(&self, meta: &BlockMeta) -> bool {
         self.start <= meta.first_key()
             && meta.last_key() < self.end
             && (self.series.is_newest(self.known) || meta.recorded_max_us <= self.known.micros())
     }
 
-    /// Weaves in the revised runs that belong before the last of `piece`.
-    fn weave(&mut self, piece: Vec<P>) -> Result<Vec<P>, StoreError> {
+    /// Merges `piece` with the revised runs that come before its last run.
+    fn merge(&mut self, piece: Vec<P>) -> Result<Vec<P>, StoreError> {
         if self.revised.front()?.is_none() {
             return Ok(piece);
         }
-        let mut woven = Vec::with_capacity(piece.len());
+        let mut merged = Vec::with_capacity(piece.len());
         for run in piece {
             while let Some(revised) = self.revised.front()?
                 && precedes(self.order, revised, &run)
             {
-                woven.extend(self.revised.pop());
+                merged.extend(self.revised.pop());
             }
-            woven.push(run);
+            merged.push(run);
         }
-        Ok(woven)
+        Ok(merged)
     }
 
     fn next_piece(&mut self) -> Result<Option<Vec<P>>, StoreError> {
-        while let Some(at) = self.next_slot() {
+        while let Some(at) = self.next_segment() {
             let piece = self.load(at)?;
             if !piece.is_empty() {
-                return self.weave(piece).map(Some);
+                return self.merge(piece).map(Some);
             }
         }
         self.revised.next_piece()
     }
 }
 
-/// Whether `a` comes before `b` in a scan of this order.
+/// Returns true if `a` comes before `b` in a scan of this order.
 fn precedes<P: RunPart>(order: ScanOrder, a: &P, b: &P) -> bool {
     match order {
         ScanOrder::Ascending => a.first_observed_time() < b.first_observed_time(),

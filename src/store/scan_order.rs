@@ -1,8 +1,8 @@
-//! The order of a scan.
+//! The order of a scan over runs.
 //!
-//! **Invariant**: it says nothing of what is scanned.
+//! **Invariant**: the order does not change which runs a scan returns.
 
-/// In which direction of time runs come.
+/// The order of runs by first observed time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ScanOrder {
     /// Oldest first.

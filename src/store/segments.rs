@@ -1,11 +1,11 @@
-//! A segments: the ordered items of one kind of one series, old ones in blocks, changed and new ones
-//! decoded in memory.
+//! The items of one kind (runs, instants or revisions) of one series, sorted by key and divided into segments.
 //!
-//! A segments is a value: cloning it costs a few counters, and a clone never changes. The writer
-//! changes its own and readers hold clones.
+//! An immutable segment is a block on disk. A mutable segment is decoded in memory: the head, which holds new items,
+//! and blocks that a late tick changed. `Segments` has value semantics: a clone copies a few reference counts and never
+//! changes afterwards. The writer changes its own copy, and readers hold clones.
 //!
-//! **Invariant**: segments are in order and never empty, items within and across them too; keys are
-//! distinct unless the kind says otherwise.
+//! **Invariant**: no segment is empty; items are sorted within a segment and across segments; keys are distinct, except
+//! that several revisions may have one key.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -15,12 +15,12 @@ use super::block::{BlockError, BlockFault, BlockMeta, Item};
 use super::reader::BlockReader;
 use crate::domain::Timestamp;
 
-/// Some consecutive items.
+/// Consecutive items.
 #[derive(Clone, Debug)]
 pub(crate) enum Segment<T> {
-    /// In a block.
+    /// Items of a block, not decoded.
     Immutable(Arc<BlockMeta>),
-    /// Decoded, perhaps changed since.
+    /// Decoded items. They may differ from every block on disk.
     Mutable(Arc<Vec<T>>),
 }
 
@@ -40,13 +40,13 @@ impl<T: Item> Segment<T> {
     }
 }
 
-/// Loads the items of blocks for somebody who comes back to the same ones.
+/// Loads block items through a small cache of recently decoded blocks.
 pub(crate) struct Loader<'a, T> {
     reader: &'a BlockReader,
     recent: &'a RecentBlocks<T>,
 }
 
-/// The blocks that the writer decoded last, newest at the end.
+/// A cache of recently decoded blocks: block ids and items, most recently decoded last.
 pub(crate) struct RecentBlocks<T>(RefCell<Vec<(u64, Arc<Vec<T>>)>>);
 
 impl<T> Default for RecentBlocks<T> {
@@ -75,7 +75,7 @@ impl<'a, T: Item> Loader<'a, T> {
         Ok(items)
     }
 
-    /// The items of a block that is about to be changed, remembered no longer.
+    /// Loads the items of a block that a mutable segment replaces, and removes them from the cache.
     fn take(&self, meta: &BlockMeta) -> Result<Arc<Vec<T>>, BlockError> {
         let items = self.load(meta)?;
         self.recent.0.borrow_mut().retain(|(id, _)| *id != meta.id);
@@ -83,95 +83,95 @@ impl<'a, T: Item> Loader<'a, T> {
     }
 }
 
-/// Blocks whose items were taken into memory to be changed, and how many more may be.
+/// Blocks that mutable segments replaced in memory. The next checkpoint removes them from the index.
 #[derive(Clone, Debug)]
-pub(crate) struct Opened {
+pub(crate) struct ReplacedBlocks {
     pub(crate) blocks: Vec<Arc<BlockMeta>>,
-    pub(crate) room: usize,
+    /// How many more blocks may be replaced.
+    pub(crate) remaining: usize,
 }
 
-impl Default for Opened {
-    /// None, and as many as there are.
+impl Default for ReplacedBlocks {
+    /// No blocks replaced yet, and no limit.
     fn default() -> Self {
-        Self { blocks: Vec::new(), room: usize::MAX }
+        Self { blocks: Vec::new(), remaining: usize::MAX }
     }
 }
 
-/// The ordered items of one kind of one series.
+/// The items of one kind of one series, sorted by key.
 #[derive(Clone, Debug)]
 pub(crate) struct Segments<T> {
-    /// Blocks, and those among them that late ticks opened.
+    /// Immutable segments, and mutable segments that replaced blocks.
     body: Arc<Vec<Segment<T>>>,
-    /// The head: chunks of what came since the last checkpoint, each copied when it grows while a
-    /// reader holds it.
-    tail: Vec<Arc<Vec<T>>>,
+    /// The head: chunks of items added since the last checkpoint. A chunk that a reader holds is copied when it grows.
+    head: Vec<Arc<Vec<T>>>,
 }
 
 impl<T> Default for Segments<T> {
     fn default() -> Self {
-        Self { body: Arc::new(Vec::new()), tail: Vec::new() }
+        Self { body: Arc::new(Vec::new()), head: Vec::new() }
     }
 }
 
 impl<T: Item> Segments<T> {
-    /// Of blocks in order.
+    /// Makes immutable segments of blocks. The blocks must be sorted by key.
     pub(crate) fn of_blocks(blocks: Vec<Arc<BlockMeta>>) -> Self {
-        Self { body: Arc::new(blocks.into_iter().map(Segment::Immutable).collect()), tail: Vec::new() }
+        Self { body: Arc::new(blocks.into_iter().map(Segment::Immutable).collect()), head: Vec::new() }
     }
 
-    /// Of items in order, none of them in a block yet.
+    /// Makes mutable segments of items that are not in a block yet. The items must be sorted by key.
     pub(crate) fn of_items(items: &[T]) -> Self {
-        let open = |chunk: &[T]| Segment::Mutable(Arc::new(chunk.to_vec()));
-        Self { body: Arc::new(items.chunks(T::BLOCK_ITEMS_MAX).map(open).collect()), tail: Vec::new() }
+        let mutable = |chunk: &[T]| Segment::Mutable(Arc::new(chunk.to_vec()));
+        Self { body: Arc::new(items.chunks(T::BLOCK_ITEMS_MAX).map(mutable).collect()), head: Vec::new() }
     }
 
     pub(crate) fn segment_count(&self) -> usize {
-        self.body.len() + self.tail.len()
+        self.body.len() + self.head.len()
     }
 
-    /// All segments in order.
+    /// Iterates over all segments, sorted by key.
     pub(crate) fn segments(&self) -> impl DoubleEndedIterator<Item = Segment<T>> + '_ {
-        self.body.iter().cloned().chain(self.tail.iter().map(|items| Segment::Mutable(Arc::clone(items))))
+        self.body.iter().cloned().chain(self.head.iter().map(|items| Segment::Mutable(Arc::clone(items))))
     }
 
     pub(crate) fn segment(&self, at: usize) -> Option<Segment<T>> {
         match self.body.get(at) {
             Some(segment) => Some(segment.clone()),
-            None => self.tail.get(at - self.body.len()).map(|items| Segment::Mutable(Arc::clone(items))),
+            None => self.head.get(at - self.body.len()).map(|items| Segment::Mutable(Arc::clone(items))),
         }
     }
 
     pub(crate) fn segment_item_count(&self, at: usize) -> usize {
         match self.body.get(at) {
             Some(segment) => segment.item_count(),
-            None => self.tail.get(at - self.body.len()).map_or(0, |items| items.len()),
+            None => self.head.get(at - self.body.len()).map_or(0, |items| items.len()),
         }
     }
 
-    /// How many segments begin at or before `key`: the last of them is where it belongs.
-    pub(crate) fn segments_from(&self, key: Timestamp) -> usize {
-        // The head first: most ticks are newer than every block.
-        if self.tail.first().and_then(|items| items.first()).is_some_and(|item| item.key() <= key) {
-            let begun = self.tail.partition_point(|items| items.first().is_some_and(|item| item.key() <= key));
-            return self.body.len() + begun;
+    /// Counts the segments that begin at or before `key`. The last of these segments is the one that `key` belongs to.
+    pub(crate) fn count_segments_up_to(&self, key: Timestamp) -> usize {
+        // The head comes first because most ticks are newer than every block.
+        if self.head.first().and_then(|items| items.first()).is_some_and(|item| item.key() <= key) {
+            let chunks = self.head.partition_point(|items| items.first().is_some_and(|item| item.key() <= key));
+            return self.body.len() + chunks;
         }
         self.body.partition_point(|segment| segment.first_key() <= key)
     }
 
-    /// The segments with items whose keys are in `[start, end)`. A block is left out if its index entry
-    /// says that it has none: a damaged one is no concern of those who ask for what follows it.
+    /// Returns the segments that have items with keys in `[start, end)`. A block is excluded if its index entry shows
+    /// that it ends before `start`, so that reads of the range after a damaged block succeed.
     pub(crate) fn segments_between(&self, start: Timestamp, end: Timestamp) -> Range<usize> {
         if start >= end {
             return 0..0;
         }
-        let first = self.segments_from(start.saturating_add_us(-1)).saturating_sub(1);
+        let first = self.count_segments_up_to(start.saturating_add_us(-1)).saturating_sub(1);
         let ends_before = matches!(self.segment(first), Some(Segment::Immutable(meta)) if meta.last_key() < start);
-        first + usize::from(ends_before)..self.segments_from(end.saturating_add_us(-1))
+        first + usize::from(ends_before)..self.count_segments_up_to(end.saturating_add_us(-1))
     }
 
-    /// About how many items have keys in `[start, end)`, without reading a block: those of a block count as spread evenly
-    /// between its first and its last one.
-    pub(crate) fn count_about(&self, start: Timestamp, end: Timestamp) -> u64 {
+    /// Estimates how many items have keys in `[start, end)`, without reading a block. The estimate assumes that
+    /// the keys of a block are spread evenly between its first and its last key.
+    pub(crate) fn estimated_count(&self, start: Timestamp, end: Timestamp) -> u64 {
         let count = |at| match self.segment(at) {
             None => 0,
             Some(Segment::Mutable(items)) => {
@@ -189,20 +189,21 @@ impl<T: Item> Segments<T> {
         self.segments_between(start, end).map(count).sum()
     }
 
-    /// Items that no block holds as they are now: in the head, and in opened blocks.
+    /// Counts the items in the head.
     pub(crate) fn head_item_count(&self) -> usize {
-        self.tail.iter().map(|items| items.len()).sum()
+        self.head.iter().map(|items| items.len()).sum()
     }
 
     pub(crate) fn has_mutable_segments(&self) -> bool {
-        !self.tail.is_empty() || self.body.iter().any(|segment| matches!(segment, Segment::Mutable(_)))
+        !self.head.is_empty() || self.body.iter().any(|segment| matches!(segment, Segment::Mutable(_)))
     }
 
-    pub(crate) fn opened_block_count(&self) -> usize {
+    /// Counts the mutable segments outside the head.
+    pub(crate) fn mutable_segment_count(&self) -> usize {
         self.body.iter().filter(|segment| matches!(segment, Segment::Mutable(_))).count()
     }
 
-    /// The items of a segment, none if there is no such segment.
+    /// Loads the items of a segment. Returns no items if there is no such segment.
     pub(crate) fn load_segment(&self, at: usize, loader: &Loader<'_, T>) -> Result<Arc<Vec<T>>, BlockError> {
         match self.segment(at) {
             None => Ok(Arc::default()),
@@ -211,48 +212,47 @@ impl<T: Item> Segments<T> {
         }
     }
 
-    /// The last item whose key is at or before `key`.
+    /// Returns the last item with a key at or before `key`.
     pub(crate) fn at_or_before(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<Option<T>, BlockError> {
-        let Some(at) = self.segments_from(key).checked_sub(1) else { return Ok(None) };
+        let Some(at) = self.count_segments_up_to(key).checked_sub(1) else { return Ok(None) };
         let items = self.load_segment(at, loader)?;
-        let begun = items.partition_point(|item| item.key() <= key);
-        Ok(begun.checked_sub(1).and_then(|last| items.get(last).cloned()))
+        let count = items.partition_point(|item| item.key() <= key);
+        Ok(count.checked_sub(1).and_then(|last| items.get(last).cloned()))
     }
 
-    /// The first item whose key is after `key`.
+    /// Returns the first item with a key after `key`.
     pub(crate) fn after(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<Option<T>, BlockError> {
-        let begun = self.segments_from(key);
-        if let Some(at) = begun.checked_sub(1) {
+        let next = self.count_segments_up_to(key);
+        if let Some(at) = next.checked_sub(1) {
             let items = self.load_segment(at, loader)?;
             if let Some(item) = items.get(items.partition_point(|item| item.key() <= key)) {
                 return Ok(Some(item.clone()));
             }
         }
-        Ok(self.load_segment(begun, loader)?.first().cloned())
+        Ok(self.load_segment(next, loader)?.first().cloned())
     }
 
-    /// The last item whose key is before `key`.
+    /// Returns the last item with a key before `key`.
     pub(crate) fn before(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<Option<T>, BlockError> {
         self.at_or_before(key.saturating_add_us(-1), loader)
     }
 
-    /// How many items have a key before `key`.
+    /// Counts the items with a key before `key`.
     pub(crate) fn rank(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<u64, BlockError> {
-        let Some(at) = self.segments_from(key.saturating_add_us(-1)).checked_sub(1) else { return Ok(0) };
+        let Some(at) = self.count_segments_up_to(key.saturating_add_us(-1)).checked_sub(1) else { return Ok(0) };
         let items = self.load_segment(at, loader)?;
         let before: usize = (0..at).map(|segment| self.segment_item_count(segment)).sum();
         Ok((before + items.partition_point(|item| item.key() < key)) as u64)
     }
 
-    /// How many items have a key in `[from, to)`: like the difference of two ranks, but reading
-    /// only the segments at the ends.
+    /// Counts the items with a key in `[from, to)`. Reads only the segments at both ends of the range.
     pub(crate) fn count_between(
         &self,
         from: Timestamp,
         to: Timestamp,
         loader: &Loader<'_, T>,
     ) -> Result<u64, BlockError> {
-        let segment_of = |key: Timestamp| self.segments_from(key.saturating_add_us(-1)).saturating_sub(1);
+        let segment_of = |key: Timestamp| self.count_segments_up_to(key.saturating_add_us(-1)).saturating_sub(1);
         let within =
             |at: usize, key: Timestamp| Ok(self.load_segment(at, loader)?.partition_point(|item| item.key() < key));
         let (first, last) = (segment_of(from), segment_of(to));
@@ -260,109 +260,114 @@ impl<T: Item> Segments<T> {
         Ok((between + within(last, to)?).saturating_sub(within(first, from)?) as u64)
     }
 
-    /// Whether an item has this key.
+    /// Returns true if an item has this key.
     pub(crate) fn contains(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<bool, BlockError> {
         Ok(self.at_or_before(key, loader)?.is_some_and(|item| item.key() == key))
     }
 
-    /// Decodes the segment that `key` belongs to, so that the changes after this cannot fail; its block
-    /// goes to `opened`.
-    pub(crate) fn mutable_segment_of(
+    /// Makes the segment that `key` belongs to mutable, so that later changes to it cannot fail. The block of the
+    /// segment is added to `replaced`.
+    pub(crate) fn make_mutable_at(
         &mut self,
         key: Timestamp,
         loader: &Loader<'_, T>,
-        opened: &mut Opened,
+        replaced: &mut ReplacedBlocks,
     ) -> Result<(), BlockError> {
-        match self.segments_from(key).checked_sub(1) {
-            Some(at) => self.open(at, loader, opened),
+        match self.count_segments_up_to(key).checked_sub(1) {
+            Some(at) => self.make_mutable(at, loader, replaced),
             None => Ok(()),
         }
     }
 
-    fn open(&mut self, at: usize, loader: &Loader<'_, T>, opened: &mut Opened) -> Result<(), BlockError> {
+    fn make_mutable(
+        &mut self,
+        at: usize,
+        loader: &Loader<'_, T>,
+        replaced: &mut ReplacedBlocks,
+    ) -> Result<(), BlockError> {
         let Some(Segment::Immutable(meta)) = self.body.get(at).cloned() else { return Ok(()) };
-        let Some(room) = opened.room.checked_sub(1) else {
-            let problem = "the commit has opened as many blocks as it may".to_owned();
-            return Err(BlockError { fault: BlockFault::NoRoom, ..meta.damaged(T::KIND, problem) });
+        let Some(remaining) = replaced.remaining.checked_sub(1) else {
+            let problem = "the commit already changes the maximum number of old blocks".to_owned();
+            return Err(BlockError { fault: BlockFault::LimitReached, ..meta.damaged(T::KIND, problem) });
         };
         let items = loader.take(&meta)?;
         Arc::make_mut(&mut self.body)[at] = Segment::Mutable(items);
-        opened.room = room;
-        opened.blocks.push(meta);
+        replaced.remaining = remaining;
+        replaced.blocks.push(meta);
         Ok(())
     }
 
-    /// Finds and opens the place where an item with this key, not there yet, is to go.
-    pub(crate) fn open_place(
+    /// Finds the position for a new item with this key, and makes its segment mutable. No item has the key yet.
+    pub(crate) fn prepare_insert(
         &mut self,
         key: Timestamp,
         loader: &Loader<'_, T>,
-        opened: &mut Opened,
-    ) -> Result<Place, BlockError> {
-        let place = self.place(key, loader)?;
-        if let Place::Into(at) = place {
-            self.open(at, loader, opened)?;
+        replaced: &mut ReplacedBlocks,
+    ) -> Result<InsertPosition, BlockError> {
+        let position = self.insert_position(key, loader)?;
+        if let InsertPosition::InSegment(at) = position {
+            self.make_mutable(at, loader, replaced)?;
         }
-        Ok(place)
+        Ok(position)
     }
 
-    /// Where an item goes: into the segment it belongs to; at the end of a full one rather to the front
-    /// of the next, or between the two.
-    fn place(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<Place, BlockError> {
-        let begun = self.segments_from(key);
+    /// Finds the position for a new item: in the segment that its key belongs to. An item at the end of a full segment
+    /// goes to the front of the next segment if that has room, else into a new segment between the two.
+    fn insert_position(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<InsertPosition, BlockError> {
+        let next = self.count_segments_up_to(key);
         let has_room = |at: usize| at < self.segment_count() && self.segment_item_count(at) < T::BLOCK_ITEMS_MAX;
-        let Some(at) = begun.checked_sub(1) else {
-            return Ok(if has_room(0) { Place::Into(0) } else { Place::Between(0) });
+        let Some(at) = next.checked_sub(1) else {
+            return Ok(if has_room(0) { InsertPosition::InSegment(0) } else { InsertPosition::NewSegment(0) });
         };
         if has_room(at) {
-            return Ok(Place::Into(at));
+            return Ok(InsertPosition::InSegment(at));
         }
         let at_end = self.load_segment(at, loader)?.last().is_some_and(|last| last.key() <= key);
         Ok(match at_end {
-            false => Place::Into(at),
-            true if has_room(begun) => Place::Into(begun),
-            true => Place::Between(begun),
+            false => InsertPosition::InSegment(at),
+            true if has_room(next) => InsertPosition::InSegment(next),
+            true => InsertPosition::NewSegment(next),
         })
     }
 
-    /// Puts an item in the place that [`Self::open_place`] found, nothing having changed since.
-    pub(crate) fn insert(&mut self, place: Place, item: T) {
-        match place {
-            Place::Between(at) => self.insert_segment(at, vec![item]),
-            Place::Into(at) => {
+    /// Inserts an item at the position that [`Self::prepare_insert`] found. The segments must not have changed since.
+    pub(crate) fn insert(&mut self, position: InsertPosition, item: T) {
+        match position {
+            InsertPosition::NewSegment(at) => self.insert_segment(at, vec![item]),
+            InsertPosition::InSegment(at) => {
                 let key = item.key();
-                let Some(items) = self.open_items_mut(at) else {
-                    debug_assert!(false, "the place of an insert was not opened");
+                let Some(items) = self.mutable_items(at) else {
+                    debug_assert!(false, "the segment of an inserted item is immutable");
                     return;
                 };
-                let begun = items.partition_point(|other| other.key() <= key);
-                items.insert(begun, item);
-                self.split_if_over(at);
+                let index = items.partition_point(|other| other.key() <= key);
+                items.insert(index, item);
+                self.split_if_too_long(at);
             }
         }
     }
 
-    /// Puts other items in the place of the one with this key, whose segment was opened; they lie
-    /// between its neighbours.
+    /// Replaces the item with this key by other items. The new keys must lie between the neighbouring keys. The segment
+    /// of the item must be mutable.
     pub(crate) fn replace(&mut self, key: Timestamp, with: impl IntoIterator<Item = T>) {
-        let Some((at, found)) = self.find_open(key) else {
-            debug_assert!(false, "the place of a replacement was not opened");
+        let Some((at, found)) = self.find_mutable(key) else {
+            debug_assert!(false, "no mutable segment has the item to replace");
             return;
         };
-        if let Some(items) = self.open_items_mut(at) {
+        if let Some(items) = self.mutable_items(at) {
             items.splice(found..=found, with);
         }
-        self.split_if_over(at);
+        self.split_if_too_long(at);
     }
 
-    fn find_open(&mut self, key: Timestamp) -> Option<(usize, usize)> {
-        let at = self.segments_from(key).checked_sub(1)?;
-        let found = self.open_items_mut(at)?.binary_search_by_key(&key, T::key).ok()?;
+    fn find_mutable(&mut self, key: Timestamp) -> Option<(usize, usize)> {
+        let at = self.count_segments_up_to(key).checked_sub(1)?;
+        let found = self.mutable_items(at)?.binary_search_by_key(&key, T::key).ok()?;
         Some((at, found))
     }
 
-    fn split_if_over(&mut self, at: usize) {
-        if let Some(items) = self.open_items_mut(at)
+    fn split_if_too_long(&mut self, at: usize) {
+        if let Some(items) = self.mutable_items(at)
             && items.len() > T::BLOCK_ITEMS_MAX
         {
             let right = items.split_off(items.len() / 2);
@@ -370,34 +375,35 @@ impl<T: Item> Segments<T> {
         }
     }
 
-    /// Takes out the item with this key, whose segment was opened.
+    /// Removes the item with this key. The segment of the item must be mutable.
     pub(crate) fn remove(&mut self, key: Timestamp) -> Option<T> {
-        let (at, found) = self.find_open(key)?;
-        let items = self.open_items_mut(at)?;
+        let (at, found) = self.find_mutable(key)?;
+        let items = self.mutable_items(at)?;
         let item = items.remove(found);
         if items.is_empty() {
             match at.checked_sub(self.body.len()) {
                 None => drop(Arc::make_mut(&mut self.body).remove(at)),
-                Some(chunk) => drop(self.tail.remove(chunk)),
+                Some(chunk) => drop(self.head.remove(chunk)),
             }
         }
         Some(item)
     }
 
-    /// The item with this key, whose segment was opened, to be changed in all but its key.
+    /// Returns the item with this key for changes to everything except its key. The segment of the item must be
+    /// mutable.
     pub(crate) fn get_mut(&mut self, key: Timestamp) -> Option<&mut T> {
-        let (at, found) = self.find_open(key)?;
-        self.open_items_mut(at)?.get_mut(found)
+        let (at, found) = self.find_mutable(key)?;
+        self.mutable_items(at)?.get_mut(found)
     }
 
-    /// The last item, if it is in the head, to be changed in all but its key.
+    /// Returns the last item, if it is in the head, for changes to everything except its key.
     pub(crate) fn head_last_mut(&mut self) -> Option<&mut T> {
-        self.tail.last_mut().and_then(|items| Arc::make_mut(items).last_mut())
+        self.head.last_mut().and_then(|items| Arc::make_mut(items).last_mut())
     }
 
-    fn open_items_mut(&mut self, at: usize) -> Option<&mut Vec<T>> {
+    fn mutable_items(&mut self, at: usize) -> Option<&mut Vec<T>> {
         match at.checked_sub(self.body.len()) {
-            Some(chunk) => self.tail.get_mut(chunk).map(Arc::make_mut),
+            Some(chunk) => self.head.get_mut(chunk).map(Arc::make_mut),
             None => match Arc::make_mut(&mut self.body).get_mut(at) {
                 Some(Segment::Mutable(items)) => Some(Arc::make_mut(items)),
                 Some(Segment::Immutable(_)) | None => None,
@@ -409,77 +415,83 @@ impl<T: Item> Segments<T> {
         let items = Arc::new(items);
         match at.checked_sub(self.body.len()) {
             None => Arc::make_mut(&mut self.body).insert(at, Segment::Mutable(items)),
-            Some(chunk) => self.tail.insert(chunk, items),
+            Some(chunk) => self.head.insert(chunk, items),
         }
     }
 
-    /// Takes the last block into the head, if it has room, so that items can be added to it and the
-    /// last one changed.
-    pub(crate) fn open_tail(&mut self, loader: &Loader<'_, T>, opened: &mut Opened) -> Result<(), BlockError> {
-        if !self.tail.is_empty() {
+    /// Moves the items of the last block into the head, if the head is empty. The last item can then be changed.
+    pub(crate) fn move_last_block_to_head(
+        &mut self,
+        loader: &Loader<'_, T>,
+        replaced: &mut ReplacedBlocks,
+    ) -> Result<(), BlockError> {
+        if !self.head.is_empty() {
             return Ok(());
         }
         let Some(last) = self.body.len().checked_sub(1) else { return Ok(()) };
-        self.open(last, loader, opened)?;
+        self.make_mutable(last, loader, replaced)?;
         if let Some(Segment::Mutable(items)) = Arc::make_mut(&mut self.body).pop() {
-            self.tail = items.chunks(T::CHUNK_ITEMS_MAX).map(|chunk| Arc::new(chunk.to_vec())).collect();
+            self.head = items.chunks(T::CHUNK_ITEMS_MAX).map(|chunk| Arc::new(chunk.to_vec())).collect();
         }
         Ok(())
     }
 
-    /// Whether the last block has room, so that adding goes on in it.
+    /// Returns true if the head is empty and the last block has room, so that new items can be added to that block.
     pub(crate) fn last_block_has_room(&self) -> bool {
-        self.tail.is_empty() && self.body.last().is_some_and(|segment| segment.item_count() < T::BLOCK_ITEMS_MAX)
+        self.head.is_empty() && self.body.last().is_some_and(|segment| segment.item_count() < T::BLOCK_ITEMS_MAX)
     }
 
-    /// Adds an item after all others, to the head.
+    /// Adds an item to the end of the head.
     pub(crate) fn push(&mut self, item: T) {
-        match self.tail.last_mut() {
+        match self.head.last_mut() {
             Some(items) if items.len() < T::CHUNK_ITEMS_MAX => Arc::make_mut(items).push(item),
             _ => {
                 let mut items = Vec::with_capacity(T::CHUNK_ITEMS_MAX);
                 items.push(item);
-                self.tail.push(Arc::new(items));
+                self.head.push(Arc::new(items));
             }
         }
     }
 
-    /// Replaces every stretch of open segments by the blocks that `seal` makes of its items.
-    pub(crate) fn seal<E>(&mut self, mut seal: impl FnMut(&[T]) -> Result<Vec<Arc<BlockMeta>>, E>) -> Result<(), E> {
+    /// Replaces each sequence of neighbouring mutable segments by the blocks that `encode` makes of its items.
+    pub(crate) fn make_immutable<E>(
+        &mut self,
+        mut encode: impl FnMut(&[T]) -> Result<Vec<Arc<BlockMeta>>, E>,
+    ) -> Result<(), E> {
         if !self.has_mutable_segments() {
             return Ok(());
         }
-        let mut sealed = Vec::with_capacity(self.segment_count());
-        let mut open: Vec<T> = Vec::new();
+        let mut blocks = Vec::with_capacity(self.segment_count());
+        let mut pending: Vec<T> = Vec::new();
         for segment in self.segments() {
             match segment {
-                Segment::Mutable(items) => open.extend_from_slice(&items),
+                Segment::Mutable(items) => pending.extend_from_slice(&items),
                 Segment::Immutable(meta) => {
-                    // Amid blocks, evenly: a full piece would be split again by the next late tick
-                    // and leave crumbs.
-                    let pieces = open.len().div_ceil(T::BLOCK_ITEMS_MAX).max(1);
-                    for piece in open.chunks(open.len().div_ceil(pieces).max(1)) {
-                        sealed.extend(seal(piece)?);
+                    // If a block follows, divide the items evenly: the next late tick would split a full piece into two
+                    // small pieces.
+                    let pieces = pending.len().div_ceil(T::BLOCK_ITEMS_MAX).max(1);
+                    for piece in pending.chunks(pending.len().div_ceil(pieces).max(1)) {
+                        blocks.extend(encode(piece)?);
                     }
-                    open.clear();
-                    sealed.push(meta);
+                    pending.clear();
+                    blocks.push(meta);
                 }
             }
         }
-        // At the end, full blocks first: one once full is not written again as the head grows.
-        for piece in open.chunks(T::BLOCK_ITEMS_MAX) {
-            sealed.extend(seal(piece)?);
+        // If no block follows, fill every block except the last: a full block is not rewritten when the head grows.
+        for piece in pending.chunks(T::BLOCK_ITEMS_MAX) {
+            blocks.extend(encode(piece)?);
         }
-        *self = Self::of_blocks(sealed);
+        *self = Self::of_blocks(blocks);
         Ok(())
     }
 }
 
-/// Where an item is to go.
+/// The position for a new item.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Place {
-    /// Into this segment, which is open by then.
-    Into(usize),
-    /// Into a segment of its own, before the one with this number.
-    Between(usize),
+pub(crate) enum InsertPosition {
+    /// In the segment with this number, which is mutable.
+    InSegment(usize),
+    /// In a new segment, which gets this number.
+    NewSegment(usize),
 }

@@ -1,61 +1,62 @@
-//! What reads as known earlier look up in the segments of a view, found once a view.
+//! A summary of the segments of a series, for reads as known at an earlier recorded time. Each view computes it once.
 //!
-//! **Invariant**: no block is read for it.
+//! **Invariant**: the summary is computed from the index in memory; no block is read.
 
 use super::block::Item;
 use super::min_tree::MinTree;
 use super::segments::{Segment, Segments};
 use crate::domain::{Revision, Run, Timestamp};
 
-/// Of the runs and the revisions of a series, as one view has them.
+/// The summary of the runs and the revisions of a series in one view.
 #[derive(Debug)]
 pub(super) struct SegmentsSummary {
-    /// The earliest recorded time of each segment of runs, microseconds.
+    /// The earliest recorded time in each segment of runs, microseconds.
     runs_recorded_us: Vec<i64>,
+    /// The minima of `runs_recorded_us`.
     runs_tree: MinTree,
-    /// The place of the first revision of each segment of revisions.
-    revision_places: Vec<usize>,
+    /// The position, in the list of all revisions, of the first revision of each segment of revisions.
+    revision_positions: Vec<usize>,
     revision_count: usize,
-    /// The earliest recorded time of all, microseconds.
+    /// The earliest recorded time of all runs and revisions, microseconds.
     recorded_min_us: i64,
 }
 
 impl SegmentsSummary {
     pub(super) fn new(runs: &Segments<Run>, revisions: &Segments<Revision>) -> Self {
         let runs_recorded_us: Vec<i64> = runs.segments().map(|segment| recorded_min_us(&segment)).collect();
-        let mut revision_places = Vec::with_capacity(revisions.segment_count());
+        let mut revision_positions = Vec::with_capacity(revisions.segment_count());
         let mut revision_count = 0;
         for segment in revisions.segments() {
-            revision_places.push(revision_count);
+            revision_positions.push(revision_count);
             revision_count += segment.item_count();
         }
-        let of_revisions = revisions.segments().map(|segment| recorded_min_us(&segment)).min();
-        let of_runs = runs_recorded_us.iter().copied().min();
+        let revisions_min_us = revisions.segments().map(|segment| recorded_min_us(&segment)).min();
+        let runs_min_us = runs_recorded_us.iter().copied().min();
         Self {
             runs_tree: MinTree::new(&runs_recorded_us),
-            recorded_min_us: of_runs.into_iter().chain(of_revisions).min().unwrap_or(i64::MAX),
+            recorded_min_us: runs_min_us.into_iter().chain(revisions_min_us).min().unwrap_or(i64::MAX),
             runs_recorded_us,
-            revision_places,
+            revision_positions,
             revision_count,
         }
     }
 
-    /// How many revisions there are.
+    /// Returns the number of revisions.
     pub(super) fn revision_count(&self) -> usize {
         self.revision_count
     }
 
-    /// Whether anything was recorded by `known`.
+    /// Returns true if any run or revision was recorded at or before `known`.
     pub(super) fn is_known(&self, known: Timestamp) -> bool {
         self.recorded_min_us <= known.micros()
     }
 
-    /// The last segment of runs before segment `end` with a run that was recorded by `known`.
+    /// Returns the last segment of runs before segment `end` that has a run recorded at or before `known`.
     pub(super) fn last_segment(&self, end: usize, known: Timestamp) -> Option<usize> {
         self.runs_tree.last_at_most(end, known.micros(), |at| self.recorded_us(at))
     }
 
-    /// The first segment of runs with a run that was recorded by `known`.
+    /// Returns the first segment of runs that has a run recorded at or before `known`.
     pub(super) fn first_segment(&self, known: Timestamp) -> Option<usize> {
         self.runs_tree.first_at_most(0, known.micros(), |at| self.recorded_us(at))
     }
@@ -64,14 +65,15 @@ impl SegmentsSummary {
         self.runs_recorded_us.get(segment).copied().unwrap_or(i64::MAX)
     }
 
-    /// The segment of the revision with this place in the list, and its place in the segment.
-    pub(super) fn revision_segment(&self, place: usize) -> (usize, usize) {
-        let segment = self.revision_places.partition_point(|first| *first <= place).saturating_sub(1);
-        (segment, place - self.revision_places.get(segment).copied().unwrap_or(place))
+    /// Returns the segment of the revision at `position` in the list of all revisions, and the position of the revision
+    /// in that segment.
+    pub(super) fn revision_segment(&self, position: usize) -> (usize, usize) {
+        let segment = self.revision_positions.partition_point(|first| *first <= position).saturating_sub(1);
+        (segment, position - self.revision_positions.get(segment).copied().unwrap_or(position))
     }
 }
 
-/// The earliest recorded time of a segment, microseconds.
+/// Returns the earliest recorded time in a segment, microseconds.
 fn recorded_min_us<T: Item>(segment: &Segment<T>) -> i64 {
     match segment {
         Segment::Immutable(meta) => meta.recorded_min_us,

@@ -1,17 +1,18 @@
-//! One series: its timeline, its runs, its revisions, and what ticks do to them.
+//! One series: its timeline, its runs and its revisions, and the rule that applies a tick to them.
 //!
-//! Like its segments, a series is a value: the writer changes its own, readers hold clones.
+//! [`Series`] and [`Segments`] have value semantics: the writer changes its own copy, and readers hold clones. A clone
+//! never changes.
 //!
-//! **Invariants**, between commits: the runs partition the timeline; no two neighbouring runs could
-//! be one; no run bridges a gap longer than the collapse window; every change happened through a
-//! `Commit`, whose end compares the runs before it with those after it.
+//! **Invariants**, between commits: the runs partition the timeline; no two neighbouring runs could be collapsed into
+//! one run; no run bridges a gap longer than the collapse window; every change belongs to a [`SeriesCommit`], and
+//! [`Series::finish`] compares the runs before the commit with the runs after the commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::block::BlockError;
 use super::reader::BlockReader;
-use super::segments::{Loader, Opened, RecentBlocks, Segment, Segments};
+use super::segments::{Loader, RecentBlocks, ReplacedBlocks, Segment, Segments};
 use crate::domain::{PublishedValue, Rate, Revision, Run, SeriesKey, Timestamp};
 use crate::latest_quotes::LatestQuote;
 
@@ -25,23 +26,24 @@ pub(crate) struct Series {
     pub(crate) instants: Segments<Timestamp>,
     pub(crate) revisions: Segments<Revision>,
     pub(crate) totals: Totals,
-    /// The last run, kept so that starting reads no block.
+    /// The last run. It is stored with the series, so that opening a store reads no block.
     pub(crate) newest: Option<Run>,
     pub(crate) last_move: LastMove,
-    /// The latest quote, as of the last commit that touched it.
+    /// The latest quote, as of the last commit that changed the series or its state.
     pub(crate) quote: Option<Arc<LatestQuote>>,
 }
 
-/// Since when the newest run's rate has held, whatever its reported change and gaps did.
+/// The last move of a rate: when the present rate began, and the rate before it. Only a different rate is a move; a
+/// reported change or a gap is not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct LastMove {
-    /// First observed time of the first run of the unbroken sequence with this rate.
+    /// First observed time of the first run in the unbroken sequence of runs with the present rate.
     pub(crate) since: Timestamp,
-    /// The last instant of another rate before that, and the rate.
+    /// The last observation of the rate before the move: its instant and its rate. `None` if the rate never moved.
     pub(crate) before: Option<(Timestamp, Rate)>,
 }
 
-/// Counts of a series.
+/// Counts of a series, and its first observed time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Totals {
     pub(crate) first_observed_us: i64,
@@ -50,7 +52,7 @@ pub(crate) struct Totals {
     pub(crate) revision_count: u64,
 }
 
-/// What became of a tick.
+/// The effect of a tick on a series. `late` is true for a tick older than the newest tick of the series.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
     NewRun { late: bool },
@@ -60,7 +62,7 @@ pub(crate) enum Outcome {
     Conflict { stored: PublishedValue },
 }
 
-/// The blocks that the writer decoded last.
+/// The caches of recently decoded blocks, one for each kind of item.
 #[derive(Default)]
 pub(crate) struct Recent {
     runs: RecentBlocks<Run>,
@@ -68,7 +70,7 @@ pub(crate) struct Recent {
     revisions: RecentBlocks<Revision>,
 }
 
-/// How blocks are read while a series is changed.
+/// Access to the blocks of a series: the reader, and the caches in front of it.
 pub(crate) struct Access<'a> {
     pub(crate) reader: &'a BlockReader,
     pub(crate) recent: &'a Recent,
@@ -88,13 +90,13 @@ impl Access<'_> {
     }
 }
 
-/// What one commit does to one series, until it is finished.
+/// The changes of one commit to one series, while the commit is in progress.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Commit {
-    /// Runs as they were before the commit, of those that it touched, by first observed time.
+pub(crate) struct SeriesCommit {
+    /// The runs that the commit changed, in their state before the commit. The key is the first observed time.
     before: BTreeMap<Timestamp, Run>,
-    /// Blocks whose items were taken into memory and changed.
-    pub(crate) opened: Opened,
+    /// The blocks that mutable segments replaced during the commit.
+    pub(crate) replaced: ReplacedBlocks,
 }
 
 impl Series {
@@ -113,14 +115,15 @@ impl Series {
         }
     }
 
-    /// Puts a value at an instant, or says why not. On an error nothing has changed.
+    /// Puts a value at an instant, by the collapse rule. Returns the effect, or the conflicting value. After an error
+    /// nothing has changed.
     pub(crate) fn upsert(
         &mut self,
         time: Timestamp,
         value: PublishedValue,
         revise: bool,
         recorded_time: Timestamp,
-        commit: &mut Commit,
+        commit: &mut SeriesCommit,
         access: &Access<'_>,
     ) -> Result<Outcome, BlockError> {
         match &self.newest {
@@ -131,30 +134,30 @@ impl Series {
         }
     }
 
-    /// A tick newer than every other.
+    /// Applies a tick that is newer than every other tick of the series.
     fn append(
         &mut self,
         time: Timestamp,
         value: PublishedValue,
         recorded_time: Timestamp,
-        commit: &mut Commit,
+        commit: &mut SeriesCommit,
         access: &Access<'_>,
     ) -> Result<Outcome, BlockError> {
         let window_us = self.collapse_window_us;
         let collapses = self
             .newest
             .as_ref()
-            .is_some_and(|run| run.takes_in(value, time.micros_since(run.last_observed_time), window_us));
+            .is_some_and(|run| run.absorbs(value, time.micros_since(run.last_observed_time), window_us));
         if collapses {
-            self.runs.open_tail(&access.runs(), &mut commit.opened)?;
+            self.runs.move_last_block_to_head(&access.runs(), &mut commit.replaced)?;
         } else if self.runs.last_block_has_room() {
-            // If that block is damaged it stays as it is, and a new one is begun.
-            let _ = self.runs.open_tail(&access.runs(), &mut commit.opened);
+            // If the last block is damaged, it does not change, and the head begins a new block.
+            let _ = self.runs.move_last_block_to_head(&access.runs(), &mut commit.replaced);
         }
         if self.instants.last_block_has_room() {
-            let _ = self.instants.open_tail(&access.instants(), &mut commit.opened);
+            let _ = self.instants.move_last_block_to_head(&access.instants(), &mut commit.replaced);
         }
-        // Nothing below fails.
+        // Nothing after this line can fail.
         self.instants.push(time);
         self.totals.observation_count += 1;
         if collapses {
@@ -183,19 +186,19 @@ impl Series {
         Ok(Outcome::NewRun { late: false })
     }
 
-    /// A tick at or before the newest one.
+    /// Applies a tick that is not newer than the newest tick of the series.
     fn upsert_late(
         &mut self,
         time: Timestamp,
         value: PublishedValue,
         revise: bool,
         recorded_time: Timestamp,
-        commit: &mut Commit,
+        commit: &mut SeriesCommit,
         access: &Access<'_>,
     ) -> Result<Outcome, BlockError> {
         let runs = access.runs();
-        let around = self.runs.at_or_before(time, &runs)?;
-        match around {
+        let before_or_around = self.runs.at_or_before(time, &runs)?;
+        match before_or_around {
             Some(run) if run.spans(time) => {
                 let known = time == run.first_observed_time
                     || time == run.last_observed_time
@@ -208,53 +211,55 @@ impl Series {
                     (false, false) => self.split(&run, time, value, recorded_time, commit, access),
                 }
             }
-            before => self.fill_gap(before, time, value, recorded_time, commit, access),
+            before => self.upsert_between_runs(before, time, value, recorded_time, commit, access),
         }
     }
 
-    /// A repeat strictly inside its run.
+    /// Adds an instant with the run's own value, strictly inside the run.
     fn join_inside(
         &mut self,
         run: &Run,
         time: Timestamp,
         recorded_time: Timestamp,
-        commit: &mut Commit,
+        commit: &mut SeriesCommit,
         access: &Access<'_>,
     ) -> Result<Outcome, BlockError> {
-        self.runs.mutable_segment_of(run.first_observed_time, &access.runs(), &mut commit.opened)?;
-        let place = self.instants.open_place(time, &access.instants(), &mut commit.opened)?;
-        self.instants.insert(place, time);
+        self.runs.make_mutable_at(run.first_observed_time, &access.runs(), &mut commit.replaced)?;
+        let position = self.instants.prepare_insert(time, &access.instants(), &mut commit.replaced)?;
+        self.instants.insert(position, time);
         if let Some(run) = self.runs.get_mut(run.first_observed_time) {
             touch(run, recorded_time, &mut commit.before);
             run.observation_count += 1;
         }
-        self.changed_late(time, 1, 0);
+        self.update_after_late_change(time, 1, 0);
         Ok(Outcome::Collapsed { late: true })
     }
 
-    /// Another value strictly inside a run: what was observed before it and after it stays apart.
+    /// Adds an instant with another value, strictly inside a run. The run splits into the observations before the
+    /// instant and those after it.
     fn split(
         &mut self,
         run: &Run,
         time: Timestamp,
         value: PublishedValue,
         recorded_time: Timestamp,
-        commit: &mut Commit,
+        commit: &mut SeriesCommit,
         access: &Access<'_>,
     ) -> Result<Outcome, BlockError> {
         let (left, right) = self.parts_around(run, time, access)?;
-        self.runs.mutable_segment_of(run.first_observed_time, &access.runs(), &mut commit.opened)?;
-        let place = self.instants.open_place(time, &access.instants(), &mut commit.opened)?;
-        self.instants.insert(place, time);
-        remember(run, recorded_time, &mut commit.before);
+        self.runs.make_mutable_at(run.first_observed_time, &access.runs(), &mut commit.replaced)?;
+        let position = self.instants.prepare_insert(time, &access.instants(), &mut commit.replaced)?;
+        self.instants.insert(position, time);
+        save_before(run, recorded_time, &mut commit.before);
         let middle = Run::single(time, value, recorded_time);
         let parts = [left, Some(middle), right].into_iter().flatten();
         self.runs.replace(run.first_observed_time, parts.map(|part| Run { recorded_time, ..part }));
-        self.changed_late(time, 1, 2);
+        self.update_after_late_change(time, 1, 2);
         Ok(Outcome::NewRun { late: true })
     }
 
-    /// The observations of a run before and after an instant, each as a run of its own.
+    /// Returns two parts of a run: the observations before an instant, and the observations after the instant. A part
+    /// without observations is `None`.
     fn parts_around(
         &self,
         run: &Run,
@@ -282,58 +287,60 @@ impl Series {
         Ok((left, right))
     }
 
-    /// A tick between two runs, or before the first: joins one, merges both, or stands alone.
-    fn fill_gap(
+    /// Adds an instant between two runs, or before the first run. The instant joins a neighbouring run, merges both
+    /// neighbouring runs, or becomes a new run.
+    fn upsert_between_runs(
         &mut self,
         before: Option<Run>,
         time: Timestamp,
         value: PublishedValue,
         recorded_time: Timestamp,
-        commit: &mut Commit,
+        commit: &mut SeriesCommit,
         access: &Access<'_>,
     ) -> Result<Outcome, BlockError> {
         let window_us = self.collapse_window_us;
         let runs = access.runs();
-        let before = before.filter(|run| run.takes_in(value, time.micros_since(run.last_observed_time), window_us));
+        let before = before.filter(|run| run.absorbs(value, time.micros_since(run.last_observed_time), window_us));
         let after = self
             .runs
             .after(time, &runs)?
-            .filter(|run| run.takes_in(value, run.first_observed_time.micros_since(time), window_us));
+            .filter(|run| run.absorbs(value, run.first_observed_time.micros_since(time), window_us));
         for run in before.iter().chain(&after) {
-            self.runs.mutable_segment_of(run.first_observed_time, &runs, &mut commit.opened)?;
+            self.runs.make_mutable_at(run.first_observed_time, &runs, &mut commit.replaced)?;
         }
-        let alone = match (&before, &after) {
-            (None, None) => Some(self.runs.open_place(time, &runs, &mut commit.opened)?),
+        let new_run_position = match (&before, &after) {
+            (None, None) => Some(self.runs.prepare_insert(time, &runs, &mut commit.replaced)?),
             _ => None,
         };
-        let place = self.instants.open_place(time, &access.instants(), &mut commit.opened)?;
-        self.instants.insert(place, time);
+        let position = self.instants.prepare_insert(time, &access.instants(), &mut commit.replaced)?;
+        self.instants.insert(position, time);
         let single = Run::single(time, value, recorded_time);
         let joined = self.join(before.as_ref(), &single, after.as_ref(), recorded_time, commit);
-        match (joined, alone) {
-            (Some(merged), _) => self.changed_late(time, 1, -i64::from(merged)),
-            (None, place) => {
-                if let Some(place) = place {
-                    self.runs.insert(place, single);
+        match (joined, new_run_position) {
+            (Some(merged), _) => self.update_after_late_change(time, 1, -i64::from(merged)),
+            (None, new_run_position) => {
+                if let Some(position) = new_run_position {
+                    self.runs.insert(position, single);
                 }
-                self.changed_late(time, 1, 1);
+                self.update_after_late_change(time, 1, 1);
             }
         }
         Ok(if joined.is_some() { Outcome::Collapsed { late: true } } else { Outcome::NewRun { late: true } })
     }
 
-    /// Joins a run of its own to the neighbours that take it in; `None` if neither does, else
-    /// whether it merged both. The segments of the neighbours are open.
+    /// Joins the single run `middle` to the neighbours `before` and `after`; the caller passes only neighbours that may
+    /// absorb it, and has made their segments mutable. Returns `None` without a neighbour, `Some(true)` if two
+    /// neighbours merged, and `Some(false)` if the single run joined one neighbour.
     fn join(
         &mut self,
         before: Option<&Run>,
         middle: &Run,
         after: Option<&Run>,
         recorded_time: Timestamp,
-        commit: &mut Commit,
+        commit: &mut SeriesCommit,
     ) -> Option<bool> {
         if let Some(after) = after {
-            remember(after, recorded_time, &mut commit.before);
+            save_before(after, recorded_time, &mut commit.before);
         }
         let last_observed_time = after.map_or(middle.last_observed_time, |run| run.last_observed_time);
         let more = middle.observation_count + after.map_or(0, |run| run.observation_count);
@@ -362,14 +369,15 @@ impl Series {
         Some(before.is_some() && after.is_some())
     }
 
-    /// Replaces the value at a known instant.
+    /// Replaces the value at a known instant. The instant leaves its run, and that run may split. The instant then
+    /// joins a neighbouring run or becomes a new run.
     fn revise(
         &mut self,
         run: &Run,
         time: Timestamp,
         value: PublishedValue,
         recorded_time: Timestamp,
-        commit: &mut Commit,
+        commit: &mut SeriesCommit,
         access: &Access<'_>,
     ) -> Result<Outcome, BlockError> {
         let window_us = self.collapse_window_us;
@@ -379,16 +387,16 @@ impl Series {
             None => self.runs.before(run.first_observed_time, &runs)?,
             Some(_) => None,
         }
-        .filter(|other| other.takes_in(value, time.micros_since(other.last_observed_time), window_us));
+        .filter(|other| other.absorbs(value, time.micros_since(other.last_observed_time), window_us));
         let after = match right {
             None => self.runs.after(run.first_observed_time, &runs)?,
             Some(_) => None,
         }
-        .filter(|other| other.takes_in(value, other.first_observed_time.micros_since(time), window_us));
+        .filter(|other| other.absorbs(value, other.first_observed_time.micros_since(time), window_us));
         for touched in before.iter().chain([run]).chain(&after) {
-            self.runs.mutable_segment_of(touched.first_observed_time, &runs, &mut commit.opened)?;
+            self.runs.make_mutable_at(touched.first_observed_time, &runs, &mut commit.replaced)?;
         }
-        remember(run, recorded_time, &mut commit.before);
+        save_before(run, recorded_time, &mut commit.before);
         let middle = Run::single(time, value, recorded_time);
         let joins = before.is_some() || after.is_some();
         let parts: Vec<Run> = [left, (!joins).then(|| middle.clone()), right]
@@ -406,12 +414,12 @@ impl Series {
             more -= 1;
         }
         let late = self.newest.as_ref().is_some_and(|newest| time < newest.last_observed_time);
-        self.changed_late(time, 0, more);
+        self.update_after_late_change(time, 0, more);
         Ok(Outcome::Revised { late })
     }
 
-    /// Keeps what is known of the whole series true after a late change.
-    fn changed_late(&mut self, time: Timestamp, more_observations: u64, more_runs: i64) {
+    /// Updates totals, last move and newest run after a late change.
+    fn update_after_late_change(&mut self, time: Timestamp, more_observations: u64, more_runs: i64) {
         self.totals.observation_count += more_observations;
         self.totals.run_count = self.totals.run_count.saturating_add_signed(more_runs);
         self.totals.first_observed_us = self.totals.first_observed_us.min(time.micros());
@@ -421,7 +429,7 @@ impl Series {
         self.refresh_newest();
     }
 
-    /// Reads the newest run again: where a change may have replaced it, its segment is open.
+    /// Updates the newest run from the last segment. No block is read: an immutable last segment has not changed.
     fn refresh_newest(&mut self) {
         match self.runs.segments().next_back() {
             Some(Segment::Mutable(items)) => self.newest = items.last().cloned(),
@@ -429,9 +437,9 @@ impl Series {
         }
     }
 
-    /// Ends a commit: compares the runs before it with those after it, so that what was believed
-    /// and is no longer goes to the revisions.
-    pub(crate) fn finish(&mut self, recorded_time: Timestamp, commit: &mut Commit, access: &Access<'_>) {
+    /// Ends a commit: compares the old runs (before the commit) with the new runs (after the commit). A new run that
+    /// continues an old run keeps the recorded time of the old run. Every other old run becomes a revision.
+    pub(crate) fn finish(&mut self, recorded_time: Timestamp, commit: &mut SeriesCommit, access: &Access<'_>) {
         let before = std::mem::take(&mut commit.before);
         let mut superseded = Vec::new();
         let mut following = before.keys().skip(1).copied().collect::<Vec<_>>().into_iter();
@@ -448,7 +456,7 @@ impl Series {
             }
         }
         if !superseded.is_empty() && self.revisions.last_block_has_room() {
-            let _ = self.revisions.open_tail(&access.revisions(), &mut commit.opened);
+            let _ = self.revisions.move_last_block_to_head(&access.revisions(), &mut commit.replaced);
         }
         self.totals.revision_count += superseded.len() as u64;
         for revision in superseded {
@@ -458,16 +466,16 @@ impl Series {
     }
 }
 
-/// Marks a run as touched by a commit; the first time, remembers what it was.
+/// Marks a run as changed by the commit. On the first change, saves the run as it was before the commit.
 fn touch(run: &mut Run, recorded_time: Timestamp, before: &mut BTreeMap<Timestamp, Run>) {
     if run.recorded_time != recorded_time {
-        remember(run, recorded_time, before);
+        save_before(run, recorded_time, before);
         run.recorded_time = recorded_time;
     }
 }
 
-/// Remembers a run as it was before the commit, unless the commit itself made it.
-fn remember(run: &Run, recorded_time: Timestamp, before: &mut BTreeMap<Timestamp, Run>) {
+/// Saves a run as it was before the commit, unless the commit itself created the run.
+fn save_before(run: &Run, recorded_time: Timestamp, before: &mut BTreeMap<Timestamp, Run>) {
     if run.recorded_time != recorded_time {
         before.entry(run.first_observed_time).or_insert_with(|| run.clone());
     }

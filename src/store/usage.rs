@@ -1,20 +1,22 @@
-//! What a store's directory takes on disk.
+//! Disk usage of a store's directory.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// The entries of a store's directory that are worth telling apart.
+/// The entries of a store's directory that are reported separately.
 const PARTS: [&str; 3] = ["log", "reserve", "sled"];
 
-/// Bytes on disk of each part of the store in `directory`: the commit log, the reserved file, and sled's files. Blocks.
+/// Returns the size in bytes of each part of the store in `directory`: the commit log, the reserve file, and sled's
+/// files. A missing file counts as zero. The call blocks on disk I/O.
 ///
 /// # Errors
-/// As the system has them; what goes away meanwhile counts nothing.
+/// Returns the I/O error if a file or directory cannot be read. A file that is removed during the call is not an error.
 pub fn disk_usage(directory: &Path) -> io::Result<Vec<(&'static str, u64)>> {
     PARTS.iter().map(|part| Ok((*part, bytes(&directory.join(part))?))).collect()
 }
 
+/// Returns the size of a file, or of all files in a directory and below it.
 fn bytes(path: &Path) -> io::Result<u64> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -32,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_summed_with_all_below_them() {
+    fn usage_of_a_directory_includes_all_files_below_it() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         fs::create_dir_all(at("sled/blobs")).unwrap();

@@ -1,13 +1,13 @@
-//! Published values as the log and the records of held ticks have them.
+//! Encoding of published values in the log and in the records of held ticks.
 //!
-//! **Invariant**: a value that was stored comes back with the digits it was published with, or not at all.
+//! **Invariant**: decoding gives the value with exactly its published digits, or fails.
 
 use serde::{Deserialize, Serialize};
 
 use super::block::{pack_change, unpack_change};
 use crate::domain::{PublishedValue, Rate};
 
-/// A published value: mantissa, places, and the reported change packed.
+/// An encoded published value: mantissa and places of the rate, and the packed reported change.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct ValueRecord {
     mantissa: u128,
@@ -24,7 +24,7 @@ impl ValueRecord {
         }
     }
 
-    /// The value again; `None` if it makes no sense.
+    /// Decodes the value. Returns `None` if it is invalid.
     pub(crate) fn value(&self) -> Option<PublishedValue> {
         Some(PublishedValue {
             rate: Rate::from_parts(self.mantissa, u32::from(self.places)).ok()?,

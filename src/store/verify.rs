@@ -1,6 +1,6 @@
-//! Reading a whole store and checking all that is promised of it.
+//! Verification: reads a whole store and checks its invariants.
 //!
-//! **Invariant**: finds problems, mends none.
+//! **Invariant**: verification reports problems and does not repair them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -15,46 +15,46 @@ use super::{CheckpointLimits, Store, StoreOptions};
 use crate::domain::{Run, Timestamp, Verdict};
 use crate::latest_quotes::StateRules;
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerifyReport {
-    /// Of the newest commit.
+    /// Sequence of the newest commit.
     pub sequence: u64,
-    /// Series.
+    /// Number of series.
     pub series_count: u64,
-    /// Runs of all series.
+    /// Number of runs of all series.
     pub run_count: u64,
-    /// Observations of all series.
+    /// Number of observations of all series.
     pub observation_count: u64,
-    /// Revisions of all series.
+    /// Number of revisions of all series.
     pub revision_count: u64,
-    /// Spans of polls of all sources.
+    /// Number of poll spans of all sources.
     pub poll_span_count: u64,
-    /// Ticks that were held, decided ones included.
+    /// Number of ticks that were ever held, including released and discarded ticks.
     pub quarantined_count: u64,
-    /// Blocks that the index names.
+    /// Number of blocks in the index.
     pub block_count: u64,
-    /// Bytes in those blocks.
+    /// Size of these blocks, in bytes.
     pub block_bytes: u64,
-    /// Of them, in blocks of runs.
+    /// Size of the blocks of runs, in bytes.
     pub run_block_bytes: u64,
-    /// Of them, in blocks of instants.
+    /// Size of the blocks of instants, in bytes.
     pub instant_block_bytes: u64,
-    /// What is wrong, each by name; empty for a sound store.
+    /// Problems found; empty for a valid store. Each problem names the series, source, commits or held tick it affects.
     pub problems: Vec<String>,
 }
 
-/// Reads every block of the store in `directory` and checks that runs partition the timeline and
-/// collapse no less and no more than their window says, that counts add up, and that order holds.
-/// Takes the store's lock meanwhile. Blocks.
+/// Reads every block of the store in `directory` and checks that runs partition the timeline, that runs are collapsed
+/// exactly as their collapse window requires, that counts are consistent, and that items are in order. The call holds
+/// the store's lock and blocks on disk I/O.
 ///
 /// # Errors
-/// A store that does not open at all.
+/// Returns any [`StoreError`] if the store cannot be opened.
 pub fn verify(directory: &Path) -> Result<VerifyReport, StoreError> {
     if !directory.join("sled").is_dir() {
         return Err(StoreError::Io {
             action: format!("cannot verify {}", directory.display()),
-            problem: "there is no store".to_owned(),
+            problem: "the directory has no store".to_owned(),
             disk_full: false,
         });
     }
@@ -77,7 +77,7 @@ pub fn verify(directory: &Path) -> Result<VerifyReport, StoreError> {
 }
 
 impl Store {
-    /// Checks this store as it is in memory and on disk.
+    /// Verifies this open store, including changes that are only in memory.
     pub fn verify(&self) -> VerifyReport {
         let mut report = VerifyReport {
             sequence: self.commit.sequence,
@@ -86,9 +86,9 @@ impl Store {
         };
         for view in &self.views {
             let mut check = SeriesCheck { view, report: &mut report };
-            check.counts();
-            check.runs();
-            check.revisions();
+            check.add_counts();
+            check.check_runs();
+            check.check_revisions();
         }
         self.check_commits(&mut report);
         self.check_polls(&mut report);
@@ -110,7 +110,7 @@ impl Store {
                 Ok(times) => {
                     for time in times.iter() {
                         if *time <= last {
-                            report.problems.push(format!("commits: {time} does not follow {last}"));
+                            report.problems.push(format!("commits: recorded time {time} is not after {last}"));
                         }
                         last = *time;
                     }
@@ -120,7 +120,7 @@ impl Store {
         }
         if count != self.commit.sequence || (count > 0 && last != self.commit.recorded_time) {
             report.problems.push(format!(
-                "commits: {count} are listed up to {last}, but the newest is {} at {}",
+                "commits: the list has {count} commits up to {last}, but the newest commit is {} at {}",
                 self.commit.sequence, self.commit.recorded_time
             ));
         }
@@ -129,54 +129,58 @@ impl Store {
     fn check_quarantine(&self, report: &mut VerifyReport) {
         let recent = super::segments::RecentBlocks::default();
         let loader = super::segments::Loader::new(&self.reader, &recent);
-        let mut standing = HashSet::new();
+        let mut not_released = HashSet::new();
         let mut last = Timestamp::MIN;
         for tick in self.quarantine().after(0) {
             report.quarantined_count += 1;
             let mut problem = |problem: String| report.problems.push(format!("held tick {}: {problem}", tick.id));
             let decision = tick.decision.as_ref();
             for time in [tick.held_time].into_iter().chain(decision.map(|decision| decision.decided_time)) {
-                // A block that cannot be read is told with the commits.
+                // A block that cannot be read is reported by `check_commits`.
                 if matches!(self.commits.contains(time, &loader), Ok(false)) {
-                    problem(format!("{time} is of no commit"));
+                    problem(format!("no commit has the recorded time {time}"));
                 }
             }
             if tick.held_time < last || decision.is_some_and(|decision| decision.decided_time <= tick.held_time) {
-                problem(format!("{} is out of order", tick.held_time));
+                problem(format!("its held time {} is out of order", tick.held_time));
             }
             last = tick.held_time;
             let is_released = decision.is_some_and(|decision| decision.verdict == Verdict::Released);
-            if !is_released && !standing.insert((&tick.series, tick.observed_time, tick.value)) {
-                problem(format!("{} at {} is held twice", tick.series, tick.observed_time));
+            if !is_released && !not_released.insert((&tick.series, tick.observed_time, tick.value)) {
+                problem(format!(
+                    "the same tick of {} at {} is already held or discarded",
+                    tick.series, tick.observed_time
+                ));
             }
         }
     }
 
     fn check_polls(&self, report: &mut VerifyReport) {
         for record in self.polls.records() {
-            let mut before = None;
+            let mut previous = None;
             for span in record.spans() {
                 report.poll_span_count += 1;
-                if !span.is_sound_after(before) {
+                if !span.is_valid_after(previous) {
                     let source = record.source();
                     report
                         .problems
                         .push(format!("polls of {source}: the span from {} is out of order", span.first_poll_time));
                 }
-                before = Some(span);
+                previous = Some(span);
             }
         }
     }
 }
 
+/// Adds the blocks of these segments to the block counts of the report.
 fn add_blocks<T: Item>(segments: &Segments<T>, report: &mut VerifyReport) {
-    let sealed = |segment: Segment<T>| -> Option<Arc<BlockMeta>> {
+    let block = |segment: Segment<T>| -> Option<Arc<BlockMeta>> {
         match segment {
             Segment::Immutable(meta) => Some(meta),
             Segment::Mutable(_) => None,
         }
     };
-    for meta in segments.segments().filter_map(sealed) {
+    for meta in segments.segments().filter_map(block) {
         report.block_count += 1;
         report.block_bytes += meta.bytes();
         match T::KIND {
@@ -187,6 +191,7 @@ fn add_blocks<T: Item>(segments: &Segments<T>, report: &mut VerifyReport) {
     }
 }
 
+/// Verification of one series.
 struct SeriesCheck<'a> {
     view: &'a Arc<SeriesView>,
     report: &'a mut VerifyReport,
@@ -197,7 +202,7 @@ impl SeriesCheck<'_> {
         self.report.problems.push(format!("{}: {problem}", self.view.key()));
     }
 
-    fn counts(&mut self) {
+    fn add_counts(&mut self) {
         let totals = self.view.series.totals;
         self.report.run_count += totals.run_count;
         self.report.observation_count += totals.observation_count;
@@ -207,38 +212,38 @@ impl SeriesCheck<'_> {
         add_blocks(&self.view.series.revisions, self.report);
     }
 
-    /// Walks runs and timeline side by side.
-    fn runs(&mut self) {
+    /// Checks the runs against the timeline, reading both in parallel.
+    fn check_runs(&mut self) {
         let scan = match self.view.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending) {
             Ok(scan) => scan,
             Err(error) => return self.problem(error),
         };
         let mut instants = self.view.instants(Timestamp::MIN, Timestamp::MAX);
-        let mut piece: std::vec::IntoIter<Timestamp> = Vec::new().into_iter();
+        let mut batch: std::vec::IntoIter<Timestamp> = Vec::new().into_iter();
         let mut next_instant = || loop {
-            if let Some(time) = piece.next() {
+            if let Some(time) = batch.next() {
                 return Ok(Some(time));
             }
             match instants.next() {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(error),
-                Some(Ok(times)) => piece = times.into_iter(),
+                Some(Ok(times)) => batch = times.into_iter(),
             }
         };
         let mut before: Option<Run> = None;
         let (mut runs, mut observations) = (0_u64, 0_u64);
-        for piece in scan {
-            let piece = match piece {
-                Ok(piece) => piece,
+        for batch in scan {
+            let batch = match batch {
+                Ok(batch) => batch,
                 Err(error) => return self.problem(error),
             };
-            for run in piece {
+            for run in batch {
                 runs += 1;
                 observations += run.observation_count;
                 if let Some(before) = &before {
-                    self.neighbours(before, &run);
+                    self.check_neighbours(before, &run);
                 }
-                match self.observations(&run, &mut next_instant) {
+                match self.check_observations(&run, &mut next_instant) {
                     Ok(()) => {}
                     Err(error) => return self.problem(error),
                 }
@@ -252,14 +257,17 @@ impl SeriesCheck<'_> {
         }
         let totals = self.view.series.totals;
         if (runs, observations) != (totals.run_count, totals.observation_count) {
-            self.problem(format!("{runs} runs of {observations} observations are not what its counts say: {totals:?}"));
+            self.problem(format!(
+                "the series has {runs} runs and {observations} observations, but its record has {} and {}",
+                totals.run_count, totals.observation_count
+            ));
         }
         if before != self.view.series.newest {
-            self.problem("its newest run is not its last one");
+            self.problem("the newest run in its record is not its last run");
         }
     }
 
-    fn neighbours(&mut self, before: &Run, run: &Run) {
+    fn check_neighbours(&mut self, before: &Run, run: &Run) {
         if before.last_observed_time >= run.first_observed_time {
             self.problem(format!(
                 "the runs from {} and from {} overlap",
@@ -267,15 +275,16 @@ impl SeriesCheck<'_> {
             ));
         }
         let gap_us = run.first_observed_time.micros_since(before.last_observed_time);
-        if before.takes_in(run.value, gap_us, self.view.collapse_window_us()) {
+        if before.absorbs(run.value, gap_us, self.view.collapse_window_us()) {
             self.problem(format!(
-                "the run from {} should go on in that from {}",
+                "the run from {} and the run from {} should be one run",
                 before.first_observed_time, run.first_observed_time
             ));
         }
     }
 
-    fn observations(
+    /// Checks that the next instants of the timeline are the observations of this run.
+    fn check_observations(
         &mut self,
         run: &Run,
         next_instant: &mut impl FnMut() -> Result<Option<Timestamp>, StoreError>,
@@ -283,42 +292,55 @@ impl SeriesCheck<'_> {
         let mut last: Option<Timestamp> = None;
         for number in 0..run.observation_count {
             let Some(time) = next_instant()? else {
-                self.problem(format!("the run from {} has too many observations", run.first_observed_time));
+                self.problem(format!(
+                    "the run from {} counts more observations than the timeline has",
+                    run.first_observed_time
+                ));
                 return Ok(());
             };
             let gap_us = last.map_or(0, |last| time.micros_since(last));
             if gap_us > self.view.collapse_window_us() {
-                self.problem(format!("the run from {} bridges a gap before {time}", run.first_observed_time));
+                self.problem(format!(
+                    "the run from {} bridges a gap longer than the collapse window before {time}",
+                    run.first_observed_time
+                ));
             }
             if number == 0 && time != run.first_observed_time {
-                self.problem(format!("the run from {} begins at no instant of its own", run.first_observed_time));
+                self.problem(format!(
+                    "the first observed time of the run from {} is not its first instant in the timeline",
+                    run.first_observed_time
+                ));
             }
             last = Some(time);
         }
         if last != Some(run.last_observed_time) {
-            self.problem(format!("the run from {} ends at no instant of its own", run.first_observed_time));
+            self.problem(format!(
+                "the last observed time of the run from {} is not its last instant in the timeline",
+                run.first_observed_time
+            ));
         }
         Ok(())
     }
 
-    fn revisions(&mut self) {
+    fn check_revisions(&mut self) {
         let mut count = 0_u64;
         let mut last = Timestamp::MIN;
-        for piece in self.view.revisions(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX) {
-            let piece = match piece {
-                Ok(piece) => piece,
+        for batch in self.view.revisions(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX) {
+            let batch = match batch {
+                Ok(batch) => batch,
                 Err(error) => return self.problem(error),
             };
-            count += piece.len() as u64;
-            for revision in piece {
+            count += batch.len() as u64;
+            for revision in batch {
                 if revision.superseded_time < last || revision.run.recorded_time >= revision.superseded_time {
                     self.problem(format!("the revision superseded at {} is out of order", revision.superseded_time));
                 }
                 last = revision.superseded_time;
             }
         }
-        if count != self.view.series.totals.revision_count {
-            self.problem(format!("{count} revisions are not what its counts say"));
+        let expected = self.view.series.totals.revision_count;
+        if count != expected {
+            self.problem(format!("the series has {count} revisions, but its record counts {expected}"));
         }
     }
 }

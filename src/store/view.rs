@@ -1,6 +1,6 @@
-//! What readers hold: the store as one commit made it.
+//! Views: immutable snapshots of the store at one commit, for readers.
 //!
-//! **Invariant**: a view never changes, however long it is held and whatever is written meanwhile.
+//! **Invariant**: a view never changes, even while the writer makes further commits and checkpoints.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,20 +15,20 @@ use super::series::Series;
 use crate::domain::{Revision, Run, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::LatestQuotes;
 
-/// A durable write: its place in the order of all, and when it was made.
+/// A durable write, identified by its sequence and by its recorded time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Commit {
-    /// Counts up from 1; 0 is the store before its first commit.
+    /// The number of the commit. The first commit has sequence 1; sequence 0 is the store before its first commit.
     pub sequence: u64,
-    /// UTC; strictly increasing.
+    /// When the commit was recorded, UTC. Recorded times strictly increase from commit to commit.
     pub recorded_time: Timestamp,
 }
 
-/// The store at one commit. Cheap to hold.
+/// The store at one commit. A view shares its data with the store and with other views.
 pub struct View {
-    /// The newest visible commit.
+    /// The commit that this view shows.
     pub commit: Commit,
-    /// The latest quotes.
+    /// The latest quotes at the commit.
     pub latest_quotes: Arc<LatestQuotes>,
     pub(crate) series: Vec<Arc<SeriesView>>,
     pub(crate) commits: Segments<Timestamp>,
@@ -38,35 +38,35 @@ pub struct View {
 }
 
 impl View {
-    /// All series, sorted by key.
+    /// Iterates over all series, sorted by key.
     pub fn series(&self) -> impl Iterator<Item = &Arc<SeriesView>> {
         self.series.iter()
     }
 
-    /// One of them.
+    /// Finds the series with this key.
     pub fn find(&self, key: &SeriesKey) -> Option<&Arc<SeriesView>> {
         self.series.binary_search_by(|series| series.key().cmp(key)).ok().and_then(|at| self.series.get(at))
     }
 
-    /// What polls of a source found; none of a source that was never polled.
+    /// Returns the results of polls of a source; `None` if the source was never polled.
     pub fn polls(&self, source: &Source) -> Option<&Arc<PollRecord>> {
         self.polls.iter().find(|record| record.source() == source)
     }
 
-    /// What polls of all sources found, in the order of their first polls.
+    /// Iterates over the results of polls of all sources, in the order of their first polls.
     pub fn all_polls(&self) -> impl Iterator<Item = &Arc<PollRecord>> {
         self.polls.iter()
     }
 
-    /// The ticks that were held, and what was decided of them.
+    /// Returns the held ticks and the decisions about them.
     pub fn quarantine(&self) -> &Quarantine {
         &self.quarantine
     }
 
-    /// The newest commit at or before `known_time`; `None` if all are later. Blocks.
+    /// Returns the newest commit at or before `known_time`; `None` if all commits are later. May block on disk reads.
     ///
     /// # Errors
-    /// [`StoreError::DamagedCommits`].
+    /// [`StoreError::DamagedCommits`] if a block of the list of commits cannot be decoded.
     pub fn commit_at(&self, known_time: Timestamp) -> Result<Option<Commit>, StoreError> {
         if known_time >= self.commit.recorded_time {
             return Ok((self.commit.sequence > 0).then_some(self.commit));
@@ -81,13 +81,14 @@ impl View {
         Ok(Some(Commit { sequence, recorded_time }))
     }
 
-    /// How many blocks were read since the store was opened, by all readers and the writer: what reads cost.
+    /// Returns the number of blocks that all readers and the writer have read since the store was opened. This number
+    /// measures the cost of reads.
     pub fn blocks_read(&self) -> u64 {
         self.reader.blocks_read()
     }
 
-    /// All commits, oldest first, in pieces that are never empty. Each step blocks, and fails with
-    /// [`StoreError::DamagedCommits`].
+    /// Iterates over all commits, oldest first. Each item is a batch of at least one commit, or
+    /// [`StoreError::DamagedCommits`] if a block cannot be decoded. Each step may block on a disk read.
     pub fn commits(self: &Arc<Self>) -> impl Iterator<Item = Result<Vec<Commit>, StoreError>> + Send + use<> {
         let view = Arc::clone(self);
         let mut sequence = 0;
@@ -95,7 +96,7 @@ impl View {
             let recent = RecentBlocks::default();
             let items =
                 view.commits.load_segment(at, &Loader::new(&view.reader, &recent)).map_err(StoreError::of_commits)?;
-            // A commit's sequence is its place in the list.
+            // The commit with sequence n is item n of the list, counted from 1.
             let number = |recorded_time: &Timestamp| {
                 sequence += 1;
                 Commit { sequence, recorded_time: *recorded_time }
@@ -105,11 +106,11 @@ impl View {
     }
 }
 
-/// One series at one commit. Its reads decode blocks: call them where blocking is fine.
+/// One series at one commit. Its reads may block on disk reads, so call them only on threads that may block.
 ///
-/// `known` is a recorded time: what was believed then. The commit of the view, or any time after it,
-/// gives the newest knowledge. All reads fail with [`StoreError::DamagedBlock`] where a block that
-/// they need does not decode.
+/// The parameter `known` is a recorded time: a read returns what was known at that time. If `known` is at or after the
+/// recorded time of the view's commit, a read returns the state of that commit. All reads fail with
+/// [`StoreError::DamagedBlock`] if a block that they need cannot be decoded.
 pub struct SeriesView {
     pub(crate) series: Series,
     pub(crate) reader: BlockReader,
@@ -119,7 +120,7 @@ pub struct SeriesView {
 }
 
 impl SeriesView {
-    /// Of a series as the commit made at `recorded_time` left it.
+    /// Makes the view of a series at the commit with this recorded time.
     pub(super) fn new(
         series: Series,
         reader: BlockReader,
@@ -129,17 +130,17 @@ impl SeriesView {
         Self { series, reader, recorded_time, indexes, summary: OnceLock::new() }
     }
 
-    /// The pair and who published it.
+    /// Returns the pair and the source of the series.
     pub fn key(&self) -> &SeriesKey {
         &self.series.key
     }
 
-    /// The number under which the store keeps it, which is never another's.
+    /// Returns the id of the series in its store. Ids are never reused.
     pub fn id(&self) -> u32 {
         self.series.id
     }
 
-    /// The longest gap that a run bridges, in microseconds.
+    /// Returns the collapse window: the longest gap that a run may bridge, inclusive, in microseconds.
     pub fn collapse_window_us(&self) -> i64 {
         self.series.collapse_window_us
     }
@@ -160,14 +161,14 @@ impl SeriesView {
             .map_err(|error| StoreError::of_block(&self.series.key, error))
     }
 
-    /// About how many runs begin in `[start, end)` as they are known now, without reading a block: at either end it may
-    /// be off by some of a block.
-    pub fn run_count_about(&self, start: Timestamp, end: Timestamp) -> u64 {
-        self.series.runs.count_about(start, end)
+    /// Estimates how many runs begin in `[start, end)`, as known at the view's commit, without reading a block. The
+    /// error at each end of the range is less than the number of runs in one block.
+    pub fn estimated_run_count(&self, start: Timestamp, end: Timestamp) -> u64 {
+        self.series.runs.estimated_count(start, end)
     }
 
-    /// The revisions made in `[start, end)` and by `known`, by superseded time, in pieces that are
-    /// never empty.
+    /// Iterates over the revisions with a superseded time in `[start, end)` and at or before `known`, sorted by
+    /// superseded time. Each item is a batch of at least one revision.
     pub fn revisions(
         self: &Arc<Self>,
         start: Timestamp,
@@ -190,18 +191,18 @@ impl SeriesView {
         })
     }
 
-    /// The last observed instant at or before `time`, of all that are known now.
+    /// Returns the last observed instant at or before `time`, as known at the view's commit.
     ///
     /// # Errors
-    /// [`StoreError::DamagedBlock`].
+    /// [`StoreError::DamagedBlock`] if a block that the read needs cannot be decoded.
     pub fn instant_at(&self, time: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let recent = RecentBlocks::default();
         let loader = Loader::new(&self.reader, &recent);
         self.series.instants.at_or_before(time, &loader).map_err(|error| StoreError::of_block(&self.series.key, error))
     }
 
-    /// The observed instants in `[start, end)`, all of them known now, in pieces that are never
-    /// empty.
+    /// Iterates over the observed instants in `[start, end)`, as known at the view's commit. Each item is a batch of at
+    /// least one instant.
     pub fn instants(
         self: &Arc<Self>,
         start: Timestamp,

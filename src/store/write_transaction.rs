@@ -1,8 +1,8 @@
-//! One commit in the making: ticks go into memory, then the log entry of what they changed is made
-//! durable.
+//! Write transactions. A transaction changes the store in memory and collects its effects. The commit of a transaction
+//! writes the effects durably as one log entry.
 //!
-//! **Invariant**: what a commit did in memory is a pure function of its log entry and the store
-//! before it, whatever the order and the outcome of the ticks that led to it.
+//! **Invariant**: the state in memory after a commit is a pure function of the log entry and the state before it. The
+//! order of the ticks, and the ticks that were refused, have no influence.
 
 use std::collections::BTreeMap;
 
@@ -12,52 +12,52 @@ use super::log::{self, LogEntry, NewSeries, SeriesChanges};
 use super::polls::{LogPoll, PollRefused};
 use super::quarantine::{QuarantineChange, QuarantineLimit};
 use super::rules::RulesRecord;
-use super::series::{self, Access, Outcome, Series};
+use super::series::{Access, Outcome, Series, SeriesCommit};
 use super::{Commit, Store};
 use crate::domain::{Poll, PublishedValue, SeriesKey, Timestamp};
 
-/// What became of a tick.
+/// The effect of an accepted tick.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Upserted {
-    /// It began a run.
+    /// The tick began a run.
     NewRun {
-        /// Older than the newest of its series when applied.
+        /// Whether the tick was older than the newest tick of its series.
         late: bool,
     },
-    /// A run took it in.
+    /// The tick joined a run.
     Collapsed {
-        /// Older than the newest of its series when applied.
+        /// Whether the tick was older than the newest tick of its series.
         late: bool,
     },
-    /// The instant was known with this value.
+    /// The instant already had this value. Nothing changed.
     Known,
-    /// It replaced another value.
+    /// The tick replaced another value at its instant.
     Revised {
-        /// Older than the newest of its series when applied.
+        /// Whether the tick was older than the newest tick of its series.
         late: bool,
     },
 }
 
-/// Why a tick was not taken.
+/// Why a tick was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UpsertError {
-    /// The instant is known with this other value.
+    /// The instant has another value, which is given here.
     Conflict(PublishedValue),
-    /// A block that it needs does not decode.
+    /// A block that the tick needs cannot be read.
     Damaged(Box<StoreError>),
-    /// The commit has opened too many blocks already.
+    /// The transaction has already made [`WriteTransaction::MUTABLE_SEGMENTS_MAX`] segments mutable.
     TooScattered,
-    /// There is no room for one more series.
+    /// The store already has the maximum number of series.
     TooManySeries,
-    /// It is to be held, and there is no room for one more held tick.
+    /// The tick must be quarantined, and the quarantine is full.
     QuarantineFull(QuarantineLimit),
 }
 
 impl UpsertError {
-    /// A block of a series that a tick needs and that cannot be had.
+    /// Converts the error of a block of `series` that a tick needs.
     pub(super) fn of_block(series: &SeriesKey, error: BlockError) -> Self {
         match error.fault {
-            BlockFault::NoRoom => Self::TooScattered,
+            BlockFault::LimitReached => Self::TooScattered,
             BlockFault::Damage | BlockFault::Disk { .. } => {
                 Self::Damaged(Box::new(StoreError::of_block(series, error)))
             }
@@ -65,55 +65,59 @@ impl UpsertError {
     }
 }
 
-/// One commit in the making.
+/// A commit in progress.
 pub struct WriteTransaction<'a> {
     pub(super) store: &'a mut Store,
     pub(super) recorded_time: Timestamp,
     new_series: Vec<u32>,
-    touched: BTreeMap<u32, Touched>,
-    /// What this commit does to held ticks.
+    /// The changed series, by id.
+    touched: BTreeMap<u32, TouchedSeries>,
+    /// Changes to the quarantine.
     pub(super) quarantine: Vec<QuarantineChange>,
     polls: Vec<LogPoll>,
-    /// Blocks that ticks opened, of all series.
-    opened_block_count: usize,
+    /// Segments that ticks made mutable, in all series.
+    mutable_segment_count: usize,
 }
 
 #[derive(Clone, Default)]
-struct Touched {
-    commit: series::Commit,
+struct TouchedSeries {
+    commit: SeriesCommit,
+    /// The accepted ticks, in the order of their upserts.
     ticks: Vec<(Timestamp, PublishedValue)>,
 }
 
-/// How things stood before something that is to leave no trace.
+/// The state of a transaction that [`WriteTransaction::roll_back`] restores.
 pub struct Savepoint {
     series: Vec<(u32, Series)>,
-    touched: BTreeMap<u32, Touched>,
+    touched: BTreeMap<u32, TouchedSeries>,
     series_count: usize,
     new_series_count: usize,
     held_count: usize,
     quarantine_count: usize,
-    opened_block_count: usize,
+    mutable_segment_count: usize,
 }
 
 impl WriteTransaction<'_> {
-    /// Most blocks that the ticks of one commit may open, of all series together, each some 150 KB decoded. A tick that
-    /// needs one more is refused, unless it is the newest of its series and begins a run.
-    pub const OPENED_BLOCKS_MAX: usize = 2_048;
+    /// Maximum number of segments that one commit may make mutable, in all series together. A mutable segment holds the
+    /// decoded items of one block, about 150 KB. A tick that needs one more segment is refused, unless the tick is the
+    /// newest of its series and begins a run.
+    pub const MUTABLE_SEGMENTS_MAX: usize = 2_048;
 
-    /// Blocks that ticks of this commit have opened so far.
-    pub fn opened_block_count(&self) -> usize {
-        self.opened_block_count
+    /// Returns the number of segments that this transaction has made mutable.
+    pub fn mutable_segment_count(&self) -> usize {
+        self.mutable_segment_count
     }
 
-    /// The recorded time that this commit will have.
+    /// Returns the recorded time that this commit will have.
     pub fn recorded_time(&self) -> Timestamp {
         self.recorded_time
     }
 
-    /// Puts a value at an instant of a series.
+    /// Puts a value at an instant of a series. `revise` applies if the instant has another value: true replaces that
+    /// value, and false refuses the tick.
     ///
     /// # Errors
-    /// [`UpsertError`]; then nothing has changed.
+    /// [`UpsertError`] if the tick is refused. In this case nothing has changed.
     pub fn upsert(
         &mut self,
         series: SeriesId,
@@ -122,10 +126,10 @@ impl WriteTransaction<'_> {
         revise: bool,
     ) -> Result<Upserted, UpsertError> {
         let touched = self.touched.entry(series.0).or_default();
-        let opened_before = touched.commit.opened.blocks.len();
-        touched.commit.opened.room = Self::OPENED_BLOCKS_MAX.saturating_sub(self.opened_block_count);
+        let replaced_before = touched.commit.replaced.blocks.len();
+        touched.commit.replaced.remaining = Self::MUTABLE_SEGMENTS_MAX.saturating_sub(self.mutable_segment_count);
         let outcome = self.store.upsert(series.0, time, value, revise, self.recorded_time, &mut touched.commit);
-        self.opened_block_count += touched.commit.opened.blocks.len() - opened_before;
+        self.mutable_segment_count += touched.commit.replaced.blocks.len() - replaced_before;
         let upserted = match outcome? {
             Outcome::Known => return Ok(Upserted::Known),
             Outcome::Conflict { stored } => return Err(UpsertError::Conflict(stored)),
@@ -137,20 +141,20 @@ impl WriteTransaction<'_> {
         Ok(upserted)
     }
 
-    /// Notes what a poll of a source found.
+    /// Records the result of a poll of a source.
     ///
     /// # Errors
-    /// [`PollRefused`]; then nothing has changed.
+    /// [`PollRefused`] if the store has polls of too many other sources. In this case nothing has changed.
     pub fn record_poll(&mut self, poll: &Poll) -> Result<(), PollRefused> {
         self.store.polls.record(poll)?;
         self.polls.push(LogPoll::new(poll));
         Ok(())
     }
 
-    /// The series of a key, begun if it is not there.
+    /// Returns the series of a key. Creates the series if it does not exist.
     ///
     /// # Errors
-    /// [`UpsertError::TooManySeries`].
+    /// [`UpsertError::TooManySeries`] if the store already has the maximum number of series.
     pub fn series(&mut self, key: &SeriesKey) -> Result<SeriesId, UpsertError> {
         if let Some(id) = self.store.ids.get(key) {
             return Ok(SeriesId(*id));
@@ -164,7 +168,7 @@ impl WriteTransaction<'_> {
         Ok(SeriesId(id))
     }
 
-    /// Remembers how the series of some keys stand.
+    /// Saves the state of the transaction, and of the series with these keys, for [`Self::roll_back`].
     pub fn savepoint<'k>(&self, keys: impl Iterator<Item = &'k SeriesKey>) -> Savepoint {
         let known = keys.filter_map(|key| self.store.ids.get(key));
         Savepoint {
@@ -174,11 +178,12 @@ impl WriteTransaction<'_> {
             new_series_count: self.new_series.len(),
             held_count: self.store.quarantine.list().count(),
             quarantine_count: self.quarantine.len(),
-            opened_block_count: self.opened_block_count,
+            mutable_segment_count: self.mutable_segment_count,
         }
     }
 
-    /// Takes back all that was done since, but for decisions about held ticks.
+    /// Undoes the changes to series, the new series and the new held ticks since the savepoint. Decisions about held
+    /// ticks and results of polls are not undone.
     pub fn roll_back(&mut self, to: Savepoint) {
         let ids = &self.store.ids;
         self.store.quarantine.truncate(to.held_count, |key| ids.get(key).copied());
@@ -189,32 +194,32 @@ impl WriteTransaction<'_> {
             self.store.series[id as usize - 1] = series;
         }
         self.touched = to.touched;
-        self.opened_block_count = to.opened_block_count;
+        self.mutable_segment_count = to.mutable_segment_count;
     }
 
-    /// Forgets series whose ticks changed nothing. A tick refused half-way may have opened a block of
-    /// one: its items stay in memory, and the block goes at the next checkpoint.
+    /// Removes series without accepted ticks from the transaction. A refused tick may have made a segment of such a
+    /// series mutable: the segment stays mutable, and the next checkpoint replaces its block.
     fn drop_unchanged(&mut self) {
         let store = &mut *self.store;
         self.touched.retain(|id, touched| {
             let keep = !touched.ticks.is_empty();
-            if !keep && !touched.commit.opened.blocks.is_empty() {
-                store.replaced.blocks.append(&mut touched.commit.opened.blocks);
+            if !keep && !touched.commit.replaced.blocks.is_empty() {
+                store.replaced.blocks.append(&mut touched.commit.replaced.blocks);
                 store.changed[*id as usize - 1] = true;
             }
             keep
         });
     }
 
-    /// Makes the commit durable, if anything changed, and the newest of the store; the caller
-    /// publishes [`Store::view`] then.
+    /// Commits the transaction durably. The commit becomes the newest commit of the store. Returns `None` if nothing
+    /// changed. After a commit, the caller publishes [`Store::view`].
     ///
     /// # Errors
-    /// What the disk says. Then the store must not be written any more: what is in memory is ahead
-    /// of what is durable.
+    /// Returns the I/O error of the log. After an error, the store must not be written to, because the state in memory
+    /// is ahead of the durable state.
     pub fn commit(mut self) -> Result<Option<Commit>, StoreError> {
         self.drop_unchanged();
-        // A series that was begun for ticks which were all refused stays away.
+        // A new series is dropped if all of its ticks were refused.
         while let Some(id) = self.new_series.last()
             && !self.touched.contains_key(id)
         {
@@ -237,7 +242,7 @@ impl WriteTransaction<'_> {
         };
         let mut commits = Vec::with_capacity(self.touched.len());
         for (id, touched) in self.touched {
-            entry.changes.push(SeriesChanges::new(id, &last_in_order(touched.ticks)));
+            entry.changes.push(SeriesChanges::new(id, &sort_and_keep_last(touched.ticks)));
             commits.push((id, touched.commit));
         }
         self.store.write_log(&entry)?;
@@ -246,16 +251,16 @@ impl WriteTransaction<'_> {
     }
 }
 
-/// A series of the store that this work belongs to.
+/// The id of a series, valid in the store of its transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SeriesId(pub(super) u32);
 
-/// Values in order of time, the last one put at each instant.
-fn last_in_order(mut ticks: Vec<(Timestamp, PublishedValue)>) -> Vec<(Timestamp, PublishedValue)> {
+/// Sorts ticks by time. Of the ticks at one instant, only the last one remains.
+fn sort_and_keep_last(mut ticks: Vec<(Timestamp, PublishedValue)>) -> Vec<(Timestamp, PublishedValue)> {
     if ticks.is_sorted_by(|a, b| a.0 < b.0) {
         return ticks;
     }
-    // Stable, so that of one instant the last one put stays last.
+    // The sort is stable, so that the last tick at an instant stays last.
     ticks.sort_by_key(|(time, _)| *time);
     ticks.reverse();
     ticks.dedup_by_key(|(time, _)| *time);
@@ -264,7 +269,7 @@ fn last_in_order(mut ticks: Vec<(Timestamp, PublishedValue)>) -> Vec<(Timestamp,
 }
 
 impl Store {
-    /// Begins a commit at `now`.
+    /// Begins a transaction at `now`.
     pub fn begin(&mut self, now: Timestamp) -> WriteTransaction<'_> {
         let recorded_time = self.next_recorded_time(now);
         WriteTransaction {
@@ -274,11 +279,11 @@ impl Store {
             touched: BTreeMap::new(),
             quarantine: Vec::new(),
             polls: Vec::new(),
-            opened_block_count: 0,
+            mutable_segment_count: 0,
         }
     }
 
-    /// Begins a series; none if there is no id left for it.
+    /// Adds a series and returns its id; `None` if all ids are in use.
     pub(super) fn add_series(&mut self, key: SeriesKey, collapse_window_us: i64) -> Option<u32> {
         let id = u32::try_from(self.series.len() + 1).ok()?;
         self.ids.insert(key.clone(), id);
@@ -305,26 +310,26 @@ impl Store {
         value: PublishedValue,
         revise: bool,
         recorded_time: Timestamp,
-        commit: &mut series::Commit,
+        commit: &mut SeriesCommit,
     ) -> Result<Outcome, UpsertError> {
         let access = Access { reader: &self.reader, recent: &self.recent };
         let series = (id as usize).checked_sub(1).and_then(|at| self.series.get_mut(at));
         let Some(series) = series else {
-            let problem = format!("a tick is of series {id}, which is not there");
+            let problem = format!("a tick names series {id}, which does not exist");
             return Err(UpsertError::Damaged(Box::new(StoreError::Damaged { path: self.engine.name(), problem })));
         };
         let upserted = series.upsert(time, value, revise, recorded_time, commit, &access);
         upserted.map_err(|error| UpsertError::of_block(&series.key, error))
     }
 
-    /// Puts a value again that the log holds.
+    /// Puts a value from the log at an instant, during replay.
     pub(super) fn upsert_logged(
         &mut self,
         id: u32,
         time: Timestamp,
         value: PublishedValue,
         recorded_time: Timestamp,
-        commit: &mut series::Commit,
+        commit: &mut SeriesCommit,
     ) -> Result<(), StoreError> {
         match self.upsert(id, time, value, true, recorded_time, commit) {
             Ok(_) => Ok(()),
@@ -336,7 +341,7 @@ impl Store {
                 | UpsertError::QuarantineFull(_)),
             ) => Err(StoreError::Damaged {
                 path: self.engine.name(),
-                problem: format!("a tick of series {id} at {time} is in its log and does not go in: {refused:?}"),
+                problem: format!("a tick of series {id} at {time} is in the log but cannot be applied: {refused:?}"),
             }),
         }
     }
@@ -351,12 +356,12 @@ impl Store {
         })
     }
 
-    /// Series whose quotes time alone may have changed by `now`.
+    /// Returns the series with a quote that may have changed by `now` without a new tick.
     fn due_series(&self, now: Timestamp) -> Vec<u32> {
         (1_u32..).zip(&self.due).filter(|(_, due)| due.is_some_and(|due| due <= now)).map(|(id, _)| id).collect()
     }
 
-    /// Whether the quote of any of these is another at `now`.
+    /// Returns true if the quote of any of these series is different at `now`.
     fn is_overdue(&mut self, due: &[u32], now: Timestamp) -> bool {
         let access = Access { reader: &self.reader, recent: &self.recent };
         let rules = &self.rules;
@@ -366,15 +371,15 @@ impl Store {
                 self.due[*id as usize - 1] = None;
                 return false;
             };
-            let same = super::says_same(quote.as_ref(), series.quote.as_deref());
-            if same {
+            let is_same = super::is_same_quote(quote.as_ref(), series.quote.as_deref());
+            if is_same {
                 self.due[*id as usize - 1] = next;
             }
-            !same
+            !is_same
         })
     }
 
-    /// Makes a log entry durable.
+    /// Appends an entry to the log and makes it durable.
     pub(super) fn write_log(&mut self, entry: &LogEntry) -> Result<(), StoreError> {
         let (frame, chain) = log::encode(entry, self.chain)?;
         self.engine.write_log(&mut self.log, &frame)?;
@@ -385,31 +390,32 @@ impl Store {
         Ok(())
     }
 
-    /// The rules of states, where the next commit is the first that is made by them.
+    /// Returns the state rules if they differ from the rules last logged. The next log entry must then contain them.
     pub(super) fn rules_to_log(&self) -> Option<RulesRecord> {
         (self.logged_rules.as_ref() != Some(&self.rules)).then(|| RulesRecord::new(&self.rules))
     }
 
-    /// Whether the store's files are where they were when it was opened.
+    /// Checks that the store's files are still at the paths where they were opened.
     ///
     /// # Errors
-    /// They are not, and nothing more is written.
+    /// `Io` if a file was moved, removed or replaced. The store then refuses all further writes.
     pub fn check_files(&self) -> Result<(), StoreError> {
         self.engine.check_files(&self.log)
     }
 
-    /// Ends a commit whose entry is durable: revisions, quotes, what readers see.
-    pub(super) fn finish(&mut self, entry: &LogEntry, commits: Vec<(u32, series::Commit)>) {
+    /// Ends a commit after its entry is durable: computes revisions and quotes, and updates the views of the changed
+    /// series.
+    pub(super) fn finish(&mut self, entry: &LogEntry, commits: Vec<(u32, SeriesCommit)>) {
         let now = Timestamp::from_micros(entry.recorded_us);
         self.commit = Commit { sequence: entry.sequence, recorded_time: now };
         if !commits.is_empty() {
             self.last_ingest_time = Some(now);
         }
         if self.commits.last_block_has_room() {
-            // If that block is damaged it stays as it is, and a new one is begun.
+            // If the last block is damaged, it does not change, and the head begins a new block.
             let recent = super::segments::RecentBlocks::default();
             let loader = super::segments::Loader::new(&self.reader, &recent);
-            let _ = self.commits.open_tail(&loader, &mut self.replaced);
+            let _ = self.commits.move_last_block_to_head(&loader, &mut self.replaced);
         }
         self.commits.push(now);
         let mut refresh: Vec<u32> = self.due_series(now);
@@ -418,7 +424,7 @@ impl Store {
             if let Some(series) = self.series.get_mut(id as usize - 1) {
                 series.finish(now, &mut commit, &access);
             }
-            self.replaced.blocks.append(&mut commit.opened.blocks);
+            self.replaced.blocks.append(&mut commit.replaced.blocks);
             refresh.push(id);
         }
         refresh.sort_unstable();

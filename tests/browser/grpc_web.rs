@@ -1,12 +1,12 @@
-//! gRPC-Web as a real browser speaks it: from the built-in page's own origin, and from a page elsewhere.
+//! gRPC-Web calls of a real browser: from the origin of the built-in page, and from a page of another origin.
 
 use serde_json::json;
 
 use crate::chromium::Browser;
 use crate::support::{TestServer, tick};
 
-/// Calls `GetLatestRates` of the server given, and says what the page may see of the answer: the HTTP status, whether
-/// its text names the pair, and whether its trailers say that all is well.
+/// Calls `GetLatestRates` of a server and returns what the page can read of the response: the HTTP status, whether the
+/// text contains the pair, and whether the trailers report success.
 const CALL: &str = "
     const [address, done] = arguments;
     const headers = { 'content-type': 'application/grpc-web+proto', 'x-grpc-web': '1' };
@@ -19,18 +19,18 @@ const CALL: &str = "
         () => done('refused'),
     );";
 
-/// What a page of `from` gets of a call to `to`.
-async fn called(browser: &Browser, from: &TestServer, to: &TestServer) -> String {
+/// Returns the result of a call from a page of `from` to the server `to`.
+async fn call_result(browser: &Browser, from: &TestServer, to: &TestServer) -> String {
     browser.client.goto(&format!("http://{}/", from.http_addr)).await.unwrap();
     let answer = browser.client.execute_async(CALL, vec![json!(to.addr.to_string())]).await.unwrap();
     answer.as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_call_where_they_may_and_nowhere_else() {
+async fn page_calls_succeed_only_from_allowed_origins() {
     let Some(browser) = Browser::start().await else { return };
-    // The built-in page has no script that speaks gRPC-Web and its policy allows none; whoever builds a page of his own
-    // writes his own policy. What is tried here is what the server lets through.
+    // The built-in page has no gRPC-Web script and its policy forbids one. Other pages have their own policies, so the
+    // policy is bypassed here to test the server.
     browser.devtools("Page.setBypassCSP", json!({ "enabled": true })).await;
     let elsewhere = TestServer::start(&[]).await;
     let strict = TestServer::start(&[]).await;
@@ -38,10 +38,10 @@ async fn pages_call_where_they_may_and_nowhere_else() {
     for server in [&strict, &open] {
         server.store(&[tick("KGS/USD", -1, "0.01144")]).await;
     }
-    let answered = "200 true true";
-    assert_eq!(called(&browser, &strict, &strict).await, answered, "the page's own origin");
-    assert_eq!(called(&browser, &elsewhere, &open).await, answered, "an origin that is allowed");
-    assert_eq!(called(&browser, &open, &open).await, answered, "the own origin beside others");
-    assert_eq!(called(&browser, &elsewhere, &strict).await, "refused", "an origin that is not");
+    let success = "200 true true";
+    assert_eq!(call_result(&browser, &strict, &strict).await, success, "the origin of the page itself");
+    assert_eq!(call_result(&browser, &elsewhere, &open).await, success, "an origin that is allowed");
+    assert_eq!(call_result(&browser, &open, &open).await, success, "the server's own origin, with another one allowed");
+    assert_eq!(call_result(&browser, &elsewhere, &strict).await, "refused", "an origin that is not allowed");
     drop(browser);
 }

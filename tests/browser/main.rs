@@ -1,6 +1,7 @@
-//! What people see: Chromium on the page, and a web page's calls of gRPC. Apart from the other tests, since it is timed.
+//! Tests with Chromium: the page, and gRPC-Web calls of a page. They have a binary of their own because of their time
+//! limits.
 
-#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failed helper must fail the test")]
 
 #[path = "../it/skipped/mod.rs"]
 mod skipped;

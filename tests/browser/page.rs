@@ -1,4 +1,4 @@
-//! The built-in page in a real browser: whether it is live, says what is dead, and can be used by everybody.
+//! The built-in page in a real browser: live updates, stale feeds, lost connections, accessibility, and speed.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use silkrate::proto::v1;
 use crate::chromium::Browser;
 use crate::support::{TestServer, tick};
 
-/// A change shows within this, on a machine that does nothing else for a moment.
-const CHANGE_SHOWN: Duration = Duration::from_secs(1);
-/// From the click to the first sight of the page, of several loads the best.
-const FIRST_PAINT_MS: f64 = 200.0;
+/// The longest time until a change is visible, on an otherwise idle machine.
+const CHANGE_VISIBLE_MAX: Duration = Duration::from_secs(1);
+/// The longest time from navigation to first paint, for the best of several loads.
+const FIRST_PAINT_MS_MAX: f64 = 200.0;
 const TRIES: usize = 5;
 
 const HOUR_S: i64 = 3_600;
@@ -21,7 +21,7 @@ fn reported(change: &str, tick: v1::Tick) -> v1::Tick {
     v1::Tick { reported_change_percent: Some(change.to_owned()), ..tick }
 }
 
-/// The ticker's five, some days old, and since.
+/// Ticks of the five pairs of the ticker over forty days, with a silence.
 fn history() -> Vec<v1::Tick> {
     let mut ticks = Vec::new();
     for hour in (-40 * 24..=0_i64).filter(|hour| !(-60..-40).contains(hour)) {
@@ -44,13 +44,13 @@ fn state_is(state: &str) -> String {
 const LIVE: &str = "return document.body.dataset.link === 'live'";
 const LOST: &str = "return document.body.dataset.link === 'lost'";
 
-/// Counted on from here, so that ticks follow each other.
-fn pass(server: &TestServer, seconds: i64) {
+/// Advances the clock of the server.
+fn advance(server: &TestServer, seconds: i64) {
     server.clock.advance_us(seconds * Timestamp::SECOND_US);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_table_stays_true_without_a_reload() {
+async fn table_updates_live_without_a_reload() {
     let Some(browser) = Browser::start().await else { return };
     let server = TestServer::start(&["--stale-limit", "1h"]).await;
     server.store(&history()).await;
@@ -59,61 +59,61 @@ async fn the_table_stays_true_without_a_reload() {
     browser.run("window.sameDocument = true").await;
     browser.wait(&state_is("Moving")).await;
 
-    // A tick shows at once.
+    // A tick becomes visible quickly.
     let mut best = Duration::MAX;
     for (at, rate) in ["0.01151", "0.01152", "0.01153", "0.01154", "0.01155"].into_iter().enumerate() {
         let seconds = i64::try_from(at).unwrap() + 1;
-        pass(&server, 1);
+        advance(&server, 1);
         let begun = Instant::now();
         server.store(&[tick("KGS/USD", seconds, rate)]).await;
         browser.wait(&rate_is(rate)).await;
-        let shown = begun.elapsed();
-        println!("from sending a tick to seeing it: {} ms", shown.as_millis());
-        best = best.min(shown);
+        let delay = begun.elapsed();
+        println!("from sending a tick to its display: {} ms", delay.as_millis());
+        best = best.min(delay);
     }
-    assert!(best < CHANGE_SHOWN, "a change took {} ms to show at best", best.as_millis());
+    assert!(best < CHANGE_VISIBLE_MAX, "a change was visible after {} ms at best", best.as_millis());
     let marked = "return document.querySelector('#r-KGS-USD-timesca .changed') !== null";
     browser.wait(marked).await;
     browser
         .wait("return document.getElementById('announce').textContent.includes('KGS/USD from timesca is 0.01155')")
         .await;
 
-    // Rate and state in one tick: both are read out.
-    pass(&server, 1);
+    // A tick that changes rate and state: both are announced to screen readers.
+    advance(&server, 1);
     server.store(&[tick("KZT/USD", 6, "0.00197")]).await;
-    let both = "KZT/USD from timesca is 0.00197, was 0.00196, is now called Moving";
+    let both = "KZT/USD from timesca is 0.00197, was 0.00196, is now Moving";
     browser.wait(&format!("return document.getElementById('announce').textContent.includes('{both}')")).await;
 
-    // The feed of one currency stops while others go on: that one is called stale, the pegged one is not.
-    pass(&server, HOUR_S + 60);
+    // One feed stops while others continue: its rate becomes stale, a pegged one does not.
+    advance(&server, HOUR_S + 60);
     server.store(&[tick("KZT/USD", HOUR_S + 65, "0.00197"), tick("TMT/USD", HOUR_S + 65, "0.28490")]).await;
     browser.wait(&state_is("Stale")).await;
     let states = "return [...document.querySelectorAll('#rows .state')].map((state) => state.textContent)";
     assert_eq!(browser.run(states).await, json!(["Stale", "Moving", "Stale", "Pegged", "Stale"]));
-    let dead = "return document.getElementById('r-KGS-USD-timesca').classList.contains('is-stale')";
-    assert_eq!(browser.run(dead).await, Value::Bool(true));
+    let stale = "return document.getElementById('r-KGS-USD-timesca').classList.contains('is-stale')";
+    assert_eq!(browser.run(stale).await, Value::Bool(true));
     assert_eq!(browser.run("return document.getElementById('quiet').hidden").await, Value::Bool(true));
 
-    // Everything stops: that is said at the top.
-    pass(&server, 2 * HOUR_S);
+    // All feeds stop: a notice appears at the top.
+    advance(&server, 2 * HOUR_S);
     browser.wait("return !document.getElementById('quiet').hidden").await;
     server.store(&[tick("KZT/USD", 3 * HOUR_S, "0.00197")]).await;
     browser.wait("return document.getElementById('quiet').hidden").await;
 
-    // The server goes, and what is shown is said to be old; ages go on.
+    // The server stops: the page reports that its data is old, and ages continue to count.
     let paused = server.pause().await;
     browser.wait(LOST).await;
-    // What a series does is not known any more.
+    // The states of all series are unknown while disconnected.
     assert_eq!(browser.run(states).await, json!(["Unknown", "Unknown", "Unknown", "Unknown", "Unknown"]));
     let meaning = "return getComputedStyle(document.querySelector('#r-TMT-USD-timesca .state + .sub')).visibility";
     assert_eq!(browser.text(meaning).await, "hidden");
-    let said = browser.text("return document.getElementById('link').innerText").await;
-    assert!(said.starts_with("Connection lost at 2025-12-08 15:0"), "{said}");
+    let notice = browser.text("return document.getElementById('link').innerText").await;
+    assert!(notice.starts_with("Connection lost at 2025-12-08 15:0"), "{notice}");
     let age = "return document.querySelector('#r-KZT-USD-timesca td:last-child .age').textContent";
     let before = browser.text(age).await;
     browser.wait(&format!("{age} !== '{before}'")).await;
 
-    // It comes back with news, and the page recovers by itself.
+    // The server restarts with a new tick, and the page recovers without a reload.
     let server = paused.resume().await;
     server.store(&[tick("KGS/USD", 3 * HOUR_S + 60, "0.01160")]).await;
     browser.wait(LIVE).await;
@@ -121,20 +121,20 @@ async fn the_table_stays_true_without_a_reload() {
     browser.wait(&state_is("Moving")).await;
     assert_eq!(browser.run(states).await, json!(["Moving", "Moving", "Stale", "Stale", "Stale"]));
     assert_eq!(browser.text(meaning).await, "visible");
-    assert_eq!(browser.run("return window.sameDocument").await, Value::Bool(true), "the page was loaded anew");
+    assert_eq!(browser.run("return window.sameDocument").await, Value::Bool(true), "the page was reloaded");
     drop(browser);
     server.stop().await;
 }
 
-/// Elements that stick out to the right, but for those that are hidden from sight on purpose, and the table of a
-/// chart's numbers, which scrolls by itself.
+/// Elements that extend beyond the right edge. Excluded are visually hidden elements and the data table of a chart,
+/// which scrolls.
 const OVERFLOWING: &str = "
     const out = [...document.querySelectorAll('body *')].filter((element) =>
         !element.closest('.skip, .unseen, thead, svg, .plain') && element.getBoundingClientRect().right > innerWidth + 1);
     if (document.documentElement.scrollWidth > innerWidth) out.push(document.documentElement);
     return out.map((element) => `${element.tagName} ${element.className} ${element.textContent.slice(0, 40)}`)";
 
-/// What somebody who does not see a page would miss in it.
+/// Problems of the page for users of screen readers.
 const UNNAMED: &str = "
     const problems = [];
     const visible = (element) => element.checkVisibility();
@@ -162,14 +162,14 @@ const UNNAMED: &str = "
     if (document.querySelector('script:not([src]), style, [style], [onclick]')) problems.push('inline script or style');
     return problems";
 
-/// Rates turned round, which people here read first, that are smaller than the table's other text.
-const TURNED: &str = "
+/// Inverse rates with a smaller font than other text of the table; local readers look at them first.
+const SMALL_INVERSE_RATES: &str = "
     const size = (element) => parseFloat(getComputedStyle(element).fontSize);
     return [...document.querySelectorAll('#rows tr')].filter((row) =>
         !(size(row.querySelector('.turned')) >= size(row.querySelector('.state')))).map((row) => row.id)";
 
-/// Text whose contrast with what lies behind it is below 4.5 to 1.
-const FAINT: &str = "
+/// Text with a contrast below 4.5 to 1 against its background.
+const LOW_CONTRAST: &str = "
     const channels = (color) => color.match(/[\\d.]+/g).map(Number);
     const luminance = (color) => {
         const [r, g, b] = color.map((value) => value / 255).map((value) =>
@@ -195,7 +195,7 @@ const FAINT: &str = "
     }).filter(([contrast]) => contrast < 4.5).map(([, text]) => text)";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everybody_can_use_every_page() {
+async fn every_page_fits_and_is_accessible() {
     let Some(browser) = Browser::start().await else { return };
     let server = TestServer::start(&["--stale-limit", "timesca=6h"]).await;
     server.store(&history()).await;
@@ -212,28 +212,40 @@ async fn everybody_can_use_every_page() {
         browser.wait(LIVE).await;
         for (width, height) in [(1280, 800), (768, 1024), (360, 740)] {
             browser.resize(width, height).await;
-            assert_eq!(browser.run(OVERFLOWING).await, json!([]), "{page} at {width} px sticks out");
+            assert_eq!(
+                browser.run(OVERFLOWING).await,
+                json!([]),
+                "{page} at {width} px has elements beyond the right edge"
+            );
             if page == "/" && width < 1280 {
-                let turned = browser.run(TURNED).await;
-                assert_eq!(turned, json!([]), "{page} at {width} px: smaller than the text around it");
+                let small = browser.run(SMALL_INVERSE_RATES).await;
+                assert_eq!(
+                    small,
+                    json!([]),
+                    "{page} at {width} px: inverse rates are smaller than the text around them"
+                );
             }
             assert_eq!(browser.run(UNNAMED).await, json!([]), "{page} at {width} px");
             for scheme in ["light", "dark"] {
                 let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
                 browser.devtools("Emulation.setEmulatedMedia", features).await;
-                assert_eq!(browser.run(FAINT).await, json!([]), "{page} in {scheme} at {width} px is hard to read");
+                assert_eq!(
+                    browser.run(LOW_CONTRAST).await,
+                    json!([]),
+                    "{page} in {scheme} at {width} px has text of low contrast"
+                );
             }
         }
     }
-    let complaints: Vec<String> =
-        browser.complaints().await.into_iter().filter(|complaint| !complaint.contains("/pair/EUR/USD")).collect();
-    assert_eq!(complaints, Vec::<String>::new());
+    let console_messages: Vec<String> =
+        browser.console_messages().await.into_iter().filter(|message| !message.contains("/pair/EUR/USD")).collect();
+    assert_eq!(console_messages, Vec::<String>::new());
     drop(browser);
     server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_is_there_at_once() {
+async fn first_paint_is_fast() {
     let Some(browser) = Browser::start().await else { return };
     let server = TestServer::start(&[]).await;
     server.store(&history()).await;
@@ -246,13 +258,13 @@ async fn the_page_is_there_at_once() {
         println!("first paint after {paint:.0} ms");
         best = best.min(paint);
     }
-    assert!(best < FIRST_PAINT_MS, "the first paint took {best:.0} ms at best");
+    assert!(best < FIRST_PAINT_MS_MAX, "the first paint took {best:.0} ms at best");
     drop(browser);
     server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chart_is_changed_by_keyboard_and_goes_on_live() {
+async fn chart_is_operable_by_keyboard_and_updates_live() {
     let Some(browser) = Browser::start().await else { return };
     let server = TestServer::start(&[]).await;
     server.store(&history()).await;
@@ -261,14 +273,17 @@ async fn a_chart_is_changed_by_keyboard_and_goes_on_live() {
     browser.run("window.sameDocument = true").await;
     let line = "return document.querySelector('.chart.wide .line').getAttribute('d')";
     let path = browser.text(line).await;
-    assert!(path.chars().all(|sign| "MHV .0123456789".contains(sign)), "steps go along and up: {path}");
+    assert!(
+        path.chars().all(|sign| "MHV .0123456789".contains(sign)),
+        "the line has only horizontal and vertical steps: {path}"
+    );
     let silent = "return document.querySelectorAll('.chart.wide .held').length";
-    assert_eq!(browser.run(silent).await, json!(1), "the feed was silent once");
+    assert_eq!(browser.run(silent).await, json!(1), "the chart must show one silence");
 
-    // The first stop of the keyboard leads past the header.
+    // The first tab stop is the link that skips the header.
     browser.press("body", "\u{e004}").await;
     assert_eq!(browser.text("return document.activeElement.className").await, "skip");
-    // A range by keyboard: no reload, an address of its own, and focus where it was.
+    // A range chosen by keyboard: no reload, a new address, and the focus stays.
     browser.press("a[href*='range=7d']", "\u{e007}").await;
     browser.wait("return location.search.includes('range=7d')").await;
     let present = "return document.querySelector('[aria-label=Range] [aria-current]').textContent";
@@ -279,12 +294,12 @@ async fn a_chart_is_changed_by_keyboard_and_goes_on_live() {
     browser.client.back().await.unwrap();
     browser.wait("return document.querySelector('h1').textContent.startsWith('KGS/USD')").await;
 
-    // A tick moves the chart as it stands.
-    pass(&server, 60);
+    // A tick updates the displayed chart.
+    advance(&server, 60);
     server.store(&[tick("KGS/USD", 60, "0.01171")]).await;
     browser.wait("return document.querySelector('.worth .rate').textContent === '0.01171'").await;
-    assert_eq!(browser.run("return window.sameDocument").await, Value::Bool(true), "the page was loaded anew");
-    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    assert_eq!(browser.run("return window.sameDocument").await, Value::Bool(true), "the page was reloaded");
+    assert_eq!(browser.console_messages().await, Vec::<String>::new());
     drop(browser);
     server.stop().await;
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, Command, CommandFactory as _, Parser};
 use silkrate::cli::Cli;
 use silkrate::config::{Config, FILE_SETTINGS, ServeArgs, SettingScope};
-use silkrate::domain::whole_length;
+use silkrate::domain::format_duration;
 use silkrate::sources::SourceSettings;
 
 const HEAD: &str = "\
@@ -53,7 +53,7 @@ fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIGURATION.md")
 }
 
-/// A cell of a Markdown table.
+/// Escapes a text for a cell of a Markdown table.
 fn cell(text: &str) -> String {
     text.replace('\n', " ").replace('|', "\\|")
 }
@@ -99,12 +99,12 @@ fn source_row(name: &str, settings: &SourceSettings) -> String {
             let minutes = time.value / 60;
             format!("{:02}:{:02}", minutes / 60, minutes % 60)
         });
-        format!("| {} | {publication} | {} ", whole_length(feed.poll_interval_us.value), feed.url.value)
+        format!("| {} | {publication} | {} ", format_duration(feed.poll_interval_us.value), feed.url.value)
     });
     format!(
         "| {name} | {} | {} | {factor} | {} {feed}|\n",
-        whole_length(settings.collapse_window_us.value),
-        whole_length(settings.stale_limit_us.value),
+        format_duration(settings.collapse_window_us.value),
+        format_duration(settings.stale_limit_us.value),
         settings.minimum_places.value,
     )
 }

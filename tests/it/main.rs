@@ -1,6 +1,7 @@
-//! Integration tests: one binary, a module for each area, over real sockets, files and processes.
+//! Integration tests in one binary, a module per area, with real sockets, files and processes.
 //!
-//! Tests that measure the memory of their process, or that are timed, have binaries of their own: `memory` and `browser`.
+//! Tests that measure the memory of their process, and tests with time limits, have binaries of their own: `memory`
+//! and `browser`.
 
 #![allow(
     clippy::unwrap_used,

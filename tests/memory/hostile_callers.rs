@@ -1,5 +1,6 @@
-//! Callers who do not read, who send no messages, or who are pages that may not call: what they cost, and that others are
-//! served meanwhile. HTTP/2 by hand, since no client library of gRPC behaves so.
+//! Clients that do not read responses, send invalid messages, or are pages of forbidden origins: their cost is
+//! limited, and other clients are served meanwhile. The tests use HTTP/2 directly, since no gRPC client library
+//! behaves like this.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -22,21 +23,22 @@ const LATEST: &str = "/silkrate.v1.RateService/GetLatestRates";
 const INGEST: &str = "/silkrate.v1.IngestService/IngestTicks";
 const EXPORT: &str = "/silkrate.v1.SnapshotService/ExportSnapshot";
 const GRPC: &str = "application/grpc";
-const ME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const ANOTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-/// Calls open on one connection: more than any server lets be.
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const OTHER_LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+/// Calls opened on one connection: more than the server allows.
 const CALLS: usize = 256;
-/// After this long unread, a connection ends; and some to spare.
+/// A connection with unread responses ends within this time, including a margin.
 const UNREAD_MAX: Duration = Duration::from_secs(20 + 10);
 
-/// A connection, and when it ended.
-struct Caller {
+/// A connection, and the time of its end.
+struct Client {
     send: SendRequest<Bytes>,
     ended: JoinHandle<Instant>,
 }
 
-impl Caller {
-    /// From an address of this machine, taking so many bytes of each response before it is read.
+impl Client {
+    /// Connects from an address of this machine. `window` is how many bytes of each response the server may send
+    /// before the client reads.
     async fn connect(server: &TestServer, from: IpAddr, window: u32) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((from, 0).into()).unwrap();
@@ -44,7 +46,7 @@ impl Caller {
         let (send, connection) =
             Builder::new().initial_window_size(window).handshake::<_, Bytes>(stream).await.unwrap();
         let ended = tokio::spawn(async move {
-            // In whichever way it ends.
+            // Every kind of end counts.
             let _ = connection.await;
             Instant::now()
         });
@@ -67,13 +69,13 @@ impl Caller {
     }
 }
 
-/// A message as it goes over the wire: a flag, its length, its bytes.
+/// Encodes a message as a gRPC frame: flag, length, bytes.
 fn framed(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[0], length.as_slice(), message].concat()
 }
 
-/// The status of a call, whose response is read whole.
+/// Reads the complete response of a call and returns its status.
 async fn code(response: ResponseFuture) -> Code {
     let response = response.await.unwrap();
     let code = |headers: &HeaderMap| headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()));
@@ -88,7 +90,7 @@ async fn code(response: ResponseFuture) -> Code {
     code(&body.trailers().await.unwrap().unwrap()).unwrap()
 }
 
-/// A server with so many runs of one pair.
+/// Starts a server with the given number of runs of one pair.
 async fn with_runs(runs: i64) -> TestServer {
     let server = TestServer::start(&[]).await;
     let rate = |number: i64| format!("0.{:05}", 1_000 + number % 3_000);
@@ -103,7 +105,7 @@ fn list_runs() -> v1::ListRunsRequest {
     v1::ListRunsRequest { pair: "KGS/USD".to_owned(), page_size: 10_000, ..Default::default() }
 }
 
-/// Anonymous memory of this process, which the server is in, in MB.
+/// Anonymous memory of this process, which includes the server, in MB.
 fn anonymous_mb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
@@ -111,69 +113,69 @@ fn anonymous_mb() -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn responses_that_nobody_reads_are_limited_and_end_their_connections() {
+async fn unread_responses_are_limited_and_their_connections_are_closed() {
     let server = with_runs(10_000).await;
     let before_mb = anonymous_mb();
     let begun = Instant::now();
-    let mut callers = Vec::new();
+    let mut clients = Vec::new();
     for _ in 0..8 {
-        let caller = Caller::connect(&server, ME, 0).await;
+        let client = Client::connect(&server, LOCAL, 0).await;
         let mut calls = Vec::new();
         for _ in 0..CALLS {
-            // A connection that is ended takes no more.
-            match timeout(Duration::from_secs(1), caller.call(LIST_RUNS, &list_runs())).await {
+            // A closed connection accepts no more calls.
+            match timeout(Duration::from_secs(1), client.call(LIST_RUNS, &list_runs())).await {
                 Ok(Ok(call)) => calls.push(call),
                 Ok(Err(_)) | Err(_) => break,
             }
         }
-        assert!(calls.len() > 32, "{} calls were taken", calls.len());
-        callers.push((caller, calls));
+        assert!(calls.len() > 32, "{} calls were accepted", calls.len());
+        clients.push((client, calls));
     }
-    // Two thousand responses of more than half a megabyte.
+    // Two thousand responses of more than half a megabyte each.
     let mut most_mb = 0;
     for _ in 0..50 {
         most_mb = most_mb.max(anonymous_mb().saturating_sub(before_mb));
         sleep(Duration::from_millis(50)).await;
     }
-    assert!(most_mb < 400, "{most_mb} MB wait to be read");
-    // Others are served meanwhile.
-    let other = Caller::connect(&server, ANOTHER, 1 << 20).await;
-    let answered = timeout(Duration::from_secs(8), async {
+    assert!(most_mb < 400, "{most_mb} MB of unread responses");
+    // Other clients are served meanwhile.
+    let other = Client::connect(&server, OTHER_LOCAL, 1 << 20).await;
+    let other_served = timeout(Duration::from_secs(8), async {
         loop {
             let found = code(other.call(LIST_RUNS, &list_runs()).await.unwrap()).await;
             if found == Code::Ok {
                 return;
             }
-            // What is full by now has room again in a moment, which the answer says.
+            // A full server has room again soon, as its response says.
             assert_eq!(found, Code::ResourceExhausted);
             sleep(Duration::from_millis(200)).await;
         }
     });
-    answered.await.expect("an answer to another caller");
+    other_served.await.expect("a response to another client");
     let mut ended_count = 0;
-    for (caller, calls) in callers {
-        // Kept, since a response that is dropped is given up.
+    for (client, calls) in clients {
+        // The responses are kept, because dropping a response cancels it.
         let mut heads = Vec::new();
         for call in calls {
             if let Ok(Ok(head)) = timeout(Duration::from_secs(5), call).await {
                 heads.push(head);
             }
         }
-        // A connection on which every call was refused has nothing to read.
+        // If every call of a connection was refused, it has no unread response.
         if heads.iter().any(|head| head.headers().get("grpc-status").is_none()) {
-            let ended = timeout(UNREAD_MAX, caller.ended).await.expect("an end of the connection").unwrap();
-            assert!(ended - begun >= Duration::from_secs(15), "a caller has time to read");
+            let ended = timeout(UNREAD_MAX, client.ended).await.expect("the end of the connection").unwrap();
+            assert!(ended - begun >= Duration::from_secs(15), "the connection must stay open for at least 15 s");
             ended_count += 1;
         }
     }
-    assert!(ended_count > 0, "nothing waited to be read");
-    let caller = Caller::connect(&server, ME, 1 << 20).await;
-    assert_eq!(code(caller.call(LIST_RUNS, &list_runs()).await.unwrap()).await, Code::Ok);
+    assert!(ended_count > 0, "no connection had unread responses");
+    let client = Client::connect(&server, LOCAL, 1 << 20).await;
+    assert_eq!(code(client.call(LIST_RUNS, &list_runs()).await.unwrap()).await, Code::Ok);
     server.stop().await;
 }
 
-/// The status of a call that was answered so soon; none of one that goes on.
-async fn soon(response: ResponseFuture) -> Option<Code> {
+/// Returns the status of a call that ends soon, or `None` if it continues.
+async fn status_if_ended(response: ResponseFuture) -> Option<Code> {
     match timeout(Duration::from_secs(2), response).await {
         Err(_) => None,
         Ok(response) => {
@@ -183,23 +185,27 @@ async fn soon(response: ResponseFuture) -> Option<Code> {
     }
 }
 
-/// Streams of `path` that nobody reads take no more than one caller's places, and give them back.
-async fn unread_streams(server: &TestServer, path: &str, message: &impl prost::Message, places: usize) {
-    let unread = Caller::connect(server, ME, 0).await;
+/// Checks that unread streams of `path` use only the slots of one client, and free them.
+async fn check_unread_streams_free_slots(server: &TestServer, path: &str, message: &impl prost::Message, slots: usize) {
+    let unread = Client::connect(server, LOCAL, 0).await;
     let mut streams = Vec::new();
-    for number in 0..places {
+    for number in 0..slots {
         let mut stream = unread.call(path, message).await.unwrap();
         let head = timeout(Duration::from_secs(5), &mut stream).await;
-        let head = head.unwrap_or_else(|_| panic!("stream {number} of {path} is not begun")).unwrap();
+        let head = head.unwrap_or_else(|_| panic!("stream {number} of {path} has not begun")).unwrap();
         assert_eq!(head.headers().get("grpc-status"), None, "stream {number} of {path}");
         streams.push(head);
     }
-    let refused = Caller::connect(server, ME, 0).await;
-    assert_eq!(soon(refused.call(path, message).await.unwrap()).await, Some(Code::ResourceExhausted), "{path}");
-    let other = Caller::connect(server, ANOTHER, 1 << 20).await;
+    let refused = Client::connect(server, LOCAL, 0).await;
+    assert_eq!(
+        status_if_ended(refused.call(path, message).await.unwrap()).await,
+        Some(Code::ResourceExhausted),
+        "{path}"
+    );
+    let other = Client::connect(server, OTHER_LOCAL, 1 << 20).await;
     assert_eq!(code(other.call(path, message).await.unwrap()).await, Code::Ok, "{path} from another address");
-    timeout(UNREAD_MAX, unread.ended).await.expect("an end of the connection").unwrap();
-    let again = Caller::connect(server, ME, 1 << 20).await;
+    timeout(UNREAD_MAX, unread.ended).await.expect("the end of the connection").unwrap();
+    let again = Client::connect(server, LOCAL, 1 << 20).await;
     let begun = Instant::now();
     loop {
         let found = code(again.call(path, message).await.unwrap()).await;
@@ -207,25 +213,28 @@ async fn unread_streams(server: &TestServer, path: &str, message: &impl prost::M
             break;
         }
         assert_eq!(found, Code::ResourceExhausted, "{path}");
-        assert!(begun.elapsed() < Duration::from_secs(10), "the places of {path} are not given back");
+        assert!(begun.elapsed() < Duration::from_secs(10), "the slots of {path} are not freed");
         sleep(Duration::from_millis(200)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_that_nobody_reads_give_back_their_places() {
+async fn unread_streams_free_their_slots() {
     let server = with_runs(30_000).await;
     let runs = v1::StreamRunsRequest { pair: "KGS/USD".to_owned(), ..Default::default() };
     let export = v1::ExportSnapshotRequest { format: v1::ExportFormat::Csv.into(), ..Default::default() };
-    tokio::join!(unread_streams(&server, STREAM_RUNS, &runs, 48), unread_streams(&server, EXPORT, &export, 3));
+    tokio::join!(
+        check_unread_streams_free_slots(&server, STREAM_RUNS, &runs, 48),
+        check_unread_streams_free_slots(&server, EXPORT, &export, 3)
+    );
     server.stop().await;
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_message_are_the_callers_fault() {
+async fn undecodable_message_is_invalid_argument() {
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", -60, "0.01144")]).await;
-    let caller = Caller::connect(&server, ME, 1 << 20).await;
+    let client = Client::connect(&server, LOCAL, 1 << 20).await;
     for path in [
         LATEST,
         LIST_RUNS,
@@ -237,11 +246,11 @@ async fn bytes_that_are_no_message_are_the_callers_fault() {
         "/silkrate.v1.RateService/WatchLatestRates",
         "/silkrate.v1.IngestService/StreamTicks",
     ] {
-        // A field that does not end, and a string that is no text.
+        // A field without an end, and a string that is not UTF-8.
         for garbage in [&[0xFF, 0xFF, 0xFF][..], &[0x0A, 0x02, 0xC3, 0x28][..]] {
             let headers = [("content-type", GRPC), ("te", "trailers")];
-            let response = caller.post(path, &headers, framed(garbage)).await.unwrap();
-            let found = timeout(Duration::from_secs(10), code(response)).await.expect("an answer");
+            let response = client.post(path, &headers, framed(garbage)).await.unwrap();
+            let found = timeout(Duration::from_secs(10), code(response)).await.expect("a response");
             assert_eq!(found, Code::InvalidArgument, "{path}: {garbage:?}");
         }
     }
@@ -249,12 +258,12 @@ async fn bytes_that_are_no_message_are_the_callers_fault() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_foreign_origin_stores_nothing_whatever_its_content_type() {
+async fn page_of_a_forbidden_origin_stores_nothing_with_any_content_type() {
     let server = TestServer::start(&["--cors-origin", "https://dash.example.org"]).await;
-    let caller = Caller::connect(&server, ME, 1 << 20).await;
+    let client = Client::connect(&server, LOCAL, 1 << 20).await;
     let request = v1::IngestTicksRequest { ticks: vec![tick("KGS/USD", -60, "0.01144")], ..Default::default() };
     let body = framed(&request.encode_to_vec());
-    let (foreign, allowed) = ("https://evil.example.org", "https://dash.example.org");
+    let (forbidden, allowed) = ("https://evil.example.org", "https://dash.example.org");
     for content_type in [
         Some("text/plain"),
         Some("application/x-www-form-urlencoded"),
@@ -263,29 +272,32 @@ async fn a_page_of_a_foreign_origin_stores_nothing_whatever_its_content_type() {
         Some("application/grpcx"),
         None,
     ] {
-        for origin in [Some(foreign), Some(allowed), Some("null"), None] {
+        for origin in [Some(forbidden), Some(allowed), Some("null"), None] {
             let headers: Vec<(&str, &str)> = [("content-type", content_type), ("origin", origin)]
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, value?)))
                 .collect();
-            let response = caller.post(INGEST, &headers, body.clone()).await.unwrap().await.unwrap();
+            let response = client.post(INGEST, &headers, body.clone()).await.unwrap().await.unwrap();
             let expect = if origin.is_none() || origin == Some(allowed) {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
             } else {
                 StatusCode::FORBIDDEN
             };
             assert_eq!(response.status(), expect, "{headers:?}");
-            assert_eq!(response.headers().get("access-control-allow-origin").filter(|_| origin == Some(foreign)), None);
+            assert_eq!(
+                response.headers().get("access-control-allow-origin").filter(|_| origin == Some(forbidden)),
+                None
+            );
         }
     }
     for content_type in [GRPC, "application/grpc+proto", "application/grpc-web+proto", "application/grpc-web-text"] {
-        let headers = [("content-type", content_type), ("origin", foreign)];
-        let response = caller.post(INGEST, &headers, body.clone()).await.unwrap().await.unwrap();
+        let headers = [("content-type", content_type), ("origin", forbidden)];
+        let response = client.post(INGEST, &headers, body.clone()).await.unwrap().await.unwrap();
         assert_eq!(response.status(), StatusCode::FORBIDDEN, "{content_type}");
     }
     let latest = server.rates().get_latest_rates(v1::GetLatestRatesRequest::default()).await.unwrap().into_inner();
     assert_eq!(latest.rates, [], "a page stored a tick");
-    // A client of gRPC, which sends no origin, may.
-    assert_eq!(code(caller.call(INGEST, &request).await.unwrap()).await, Code::Ok);
+    // A gRPC client, which sends no origin, is allowed.
+    assert_eq!(code(client.call(INGEST, &request).await.unwrap()).await, Code::Ok);
     server.stop().await;
 }

@@ -1,5 +1,4 @@
-//! The listener of plain HTTP, over real sockets: its start and its end, what no request may do, and how much all of
-//! them may.
+//! The listener of plain HTTP over real sockets: start and shutdown, refused requests, and limits.
 
 use std::io;
 use std::sync::Arc;
@@ -14,26 +13,26 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::{TestServer, tick};
-use crate::web::{Answer, Connection, get, get_with};
+use crate::web::{Connection, Response, get, get_with};
 
-/// What comes back until the server closes the connection; all of it if it was closed early.
-async fn say(server: &TestServer, request: &[u8]) -> String {
+/// Sends bytes and returns everything until the server closes the connection.
+async fn send(server: &TestServer, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.http_addr).await.unwrap();
-    // A server that has heard enough closes before the end.
+    // The server may close the connection before it has read everything.
     let _ = stream.write_all(request).await;
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
-    String::from_utf8(answer).unwrap()
+    let mut response = Vec::new();
+    let _ = stream.read_to_end(&mut response).await;
+    String::from_utf8(response).unwrap()
 }
 
 #[tokio::test]
-async fn a_server_speaks_plain_http_until_it_is_stopped() {
+async fn plain_http_is_served_until_shutdown() {
     let server = TestServer::start(&[]).await;
     for path in ["/healthz", "/readyz"] {
-        let answer = get(server.http_addr, path).await;
-        assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"));
+        let response = get(server.http_addr, path).await;
+        assert_eq!((response.status, response.body.as_str()), (200, "ok\n"));
     }
-    // One that waits for nothing does not hold the end up.
+    // An idle connection does not delay the shutdown.
     let idle = TcpStream::connect(server.http_addr).await.unwrap();
     let address = server.http_addr;
     server.stop().await;
@@ -42,12 +41,12 @@ async fn a_server_speaks_plain_http_until_it_is_stopped() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_write_is_alive_and_not_ready() {
+async fn server_that_cannot_write_is_healthy_but_not_ready() {
     let broken = Arc::new(AtomicBool::new(false));
     let is_broken = Arc::clone(&broken);
     let fault = move |operation| {
         let fails = operation == DiskOperation::Sync && is_broken.load(Ordering::Relaxed);
-        if fails { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
+        if fails { Err(io::Error::other("injected disk fault")) } else { Ok(()) }
     };
     let server = TestServer::start_on(Arc::new(fault), &[]).await;
     server.store(&[tick("KGS/USD", -1, "0.01144")]).await;
@@ -61,13 +60,13 @@ async fn a_server_that_cannot_write_is_alive_and_not_ready() {
     let ready = get(server.http_addr, "/readyz").await;
     assert_eq!(ready.status, 503);
     assert!(ready.json()["detail"].as_str().unwrap().contains("writing stopped"), "{ready:?}");
-    // Reads go on, and nothing may be kept: time alone makes no commits any more.
+    // Reads still work, but responses have no tag: commits by time alone are not possible any more.
     let latest = get(server.http_addr, "/v1/latest").await;
     assert_eq!((latest.status, latest.header("etag")), (200, None));
 }
 
 #[tokio::test]
-async fn only_reads_of_known_paths_are_answered() {
+async fn only_get_and_head_of_known_paths_are_served() {
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", 0, "0.01144")]).await;
     let long = format!("GET /v1/latest?pairs={} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(5_000));
@@ -107,46 +106,47 @@ async fn only_reads_of_known_paths_are_answered() {
         } else {
             request.to_vec()
         };
-        let answer = say(&server, &request).await;
-        assert!(answer.get(9..).is_some_and(|answer| answer.starts_with(expect)), "{shown}: {answer}");
+        let response = send(&server, &request).await;
+        assert!(response.get(9..).is_some_and(|response| response.starts_with(expect)), "{shown}: {response}");
         if expect == "405" {
-            assert!(answer.contains("\r\nallow: GET,HEAD\r\n"), "{answer}");
+            assert!(response.contains("\r\nallow: GET,HEAD\r\n"), "{response}");
         }
     }
-    // HTTP/2 is not spoken here.
-    let preface = say(&server, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    // HTTP/2 is refused.
+    let preface = send(&server, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     assert!(preface.is_empty() || preface.starts_with("HTTP/1.1 4"), "{preface}");
     assert_eq!(get(server.http_addr, "/v1/latest").await.status, 200);
 }
 
 #[tokio::test]
-async fn head_is_get_without_the_body() {
+async fn head_equals_get_without_the_body() {
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", 0, "0.01144")]).await;
     let whole = get(server.http_addr, "/v1/latest").await;
     let mut connection = Connection::open(server.http_addr).await;
-    let head = connection.say(b"HEAD /v1/latest HTTP/1.1\r\nhost: a\r\n\r\n", false).await.unwrap();
-    let named =
-        |answer: &Answer| ["content-length", "content-type", "etag"].map(|name| answer.header(name).map(str::to_owned));
+    let head = connection.send(b"HEAD /v1/latest HTTP/1.1\r\nhost: a\r\n\r\n", false).await.unwrap();
+    let named = |response: &Response| {
+        ["content-length", "content-type", "etag"].map(|name| response.header(name).map(str::to_owned))
+    };
     assert_eq!((head.status, named(&head)), (200, named(&whole)));
-    // The connection goes on where the head ended.
+    // The next request on the connection works.
     assert_eq!(connection.get("/healthz", &[]).await.body, "ok\n");
 }
 
 #[tokio::test]
-async fn every_answer_has_the_headers_that_keep_it_harmless() {
+async fn every_response_has_the_security_headers() {
     let server = TestServer::start(&[]).await;
     for target in ["/v1/latest", "/healthz", "/v1/nothing", "/v1/rate", "/frankfurter/v1/latest"] {
-        let answer = get_with(server.http_addr, target, &[("origin", "https://a.example")]).await;
-        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{target}");
-        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
-        assert_eq!(answer.header("content-security-policy"), Some("default-src 'none'; frame-ancestors 'none'"));
-        assert_eq!(answer.header("access-control-allow-origin"), None, "no page may read unless configured");
+        let response = get_with(server.http_addr, target, &[("origin", "https://a.example")]).await;
+        assert_eq!(response.header("x-content-type-options"), Some("nosniff"), "{target}");
+        assert_eq!(response.header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(response.header("content-security-policy"), Some("default-src 'none'; frame-ancestors 'none'"));
+        assert_eq!(response.header("access-control-allow-origin"), None, "no origin is allowed unless configured");
     }
 }
 
 #[tokio::test]
-async fn what_there_is_is_said() {
+async fn index_and_openapi_document_agree_with_the_server() {
     let server = TestServer::start(&[]).await;
     let index = get(server.http_addr, "/v1").await.json();
     assert_eq!(index["calls"][1]["path"], json!("/v1/rate"));
@@ -158,29 +158,32 @@ async fn what_there_is_is_said() {
         let named = operation["parameters"].as_array().unwrap();
         assert!(named.iter().all(|parameter| parameter["name"].is_string() && parameter["schema"].is_object()));
     }
-    // What is listed is taken, and what is documented is listed.
-    let server_takes = async |target: &str| get(server.http_addr, target).await.json()["field"] != json!("interval");
+    // The server accepts every documented value, and every documented value is listed.
+    let server_accepts = async |target: &str| get(server.http_addr, target).await.json()["field"] != json!("interval");
     let of_candles = document["paths"]["/v1/candles"]["get"]["parameters"].as_array().unwrap();
     let interval = of_candles.iter().find(|parameter| parameter["name"] == "interval").unwrap();
     let listed = interval["schema"]["enum"].as_array().unwrap();
     assert_eq!((&listed[0], &listed[7], &listed[8], listed.len()), (&json!("1m"), &json!("1mo"), &json!("MINUTE"), 16));
     for one in listed {
-        assert!(server_takes(&format!("/v1/candles?pair=KGS/USD&interval={}", one.as_str().unwrap())).await, "{one}");
+        assert!(server_accepts(&format!("/v1/candles?pair=KGS/USD&interval={}", one.as_str().unwrap())).await, "{one}");
     }
-    assert!(!server_takes("/v1/candles?pair=KGS/USD&interval=3d").await);
+    assert!(!server_accepts("/v1/candles?pair=KGS/USD&interval=3d").await);
     let latest = &document["components"]["schemas"]["LatestRate"]["properties"];
-    assert_eq!(latest["stale_time"]["description"], json!("When it becomes STALE unless confirmed before."));
+    assert_eq!(
+        latest["stale_time"]["description"],
+        json!("When the rate becomes STALE, UTC, unless it is confirmed before.")
+    );
     assert_eq!(latest["state"]["anyOf"][0]["enum"], json!(["STALE", "PEGGED", "MOVING", "FLAT"]));
-    // Each kind that is referred to is there.
+    // Every referenced schema exists.
     let text = document.to_string();
     for reference in text.split("#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(document["components"]["schemas"][reference].is_object(), "{reference}");
     }
 }
 
-/// An answer has the properties that the document says, all that it requires and no other.
+/// Checks that a response has all required properties and only documented ones.
 #[tokio::test]
-async fn answers_are_as_the_document_says() {
+async fn responses_match_the_openapi_document() {
     let server = TestServer::start(&[]).await;
     server
         .store(&[tick("KGS/USD", -90, "0.01144"), tick("KGS/USD", -60, "0.01145"), tick("KZT/USD", 0, "0.00196")])
@@ -198,23 +201,33 @@ async fn answers_are_as_the_document_says() {
         "/v1/series",
         "/v1/revisions?pair=KGS/USD",
     ] {
-        let answer = get(server.http_addr, target).await;
-        assert_eq!(answer.status, 200, "{target}: {answer:?}");
+        let response = get(server.http_addr, target).await;
+        assert_eq!(response.status, 200, "{target}: {response:?}");
         let path = target.split('?').next().unwrap();
         let kind = &document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
-        fits(&document, kind, &answer.json(), target);
+        assert_matches_schema(&document, kind, &response.json(), target);
     }
 }
 
-/// As far as the document's own words go: references, objects, arrays, nulls, enums.
-fn fits(document: &serde_json::Value, kind: &serde_json::Value, value: &serde_json::Value, at: &str) {
+/// Checks a value against a schema, as far as the document uses JSON Schema: references, objects, arrays, nulls,
+/// enums.
+fn assert_matches_schema(document: &serde_json::Value, kind: &serde_json::Value, value: &serde_json::Value, at: &str) {
     if let Some(reference) = kind["$ref"].as_str() {
         let name = reference.rsplit('/').next().unwrap();
-        return fits(document, &document["components"]["schemas"][name], value, &format!("{at} {name}"));
+        return assert_matches_schema(
+            document,
+            &document["components"]["schemas"][name],
+            value,
+            &format!("{at} {name}"),
+        );
     }
     if let Some(choices) = kind["anyOf"].as_array() {
         let is_null = choices.iter().any(|choice| choice["type"] == "null");
-        return if value.is_null() { assert!(is_null, "{at}: null") } else { fits(document, &choices[0], value, at) };
+        return if value.is_null() {
+            assert!(is_null, "{at}: null");
+        } else {
+            assert_matches_schema(document, &choices[0], value, at);
+        };
     }
     match kind["type"].as_str() {
         Some("object") => {
@@ -225,12 +238,14 @@ fn fits(document: &serde_json::Value, kind: &serde_json::Value, value: &serde_js
             }
             for (name, value) in object {
                 let kind = properties.get(name).unwrap_or_else(|| panic!("{at}: {name} is not in the document"));
-                fits(document, kind, value, &format!("{at}.{name}"));
+                assert_matches_schema(document, kind, value, &format!("{at}.{name}"));
             }
         }
-        Some("array") => value.as_array().unwrap().iter().for_each(|item| fits(document, &kind["items"], item, at)),
+        Some("array") => {
+            value.as_array().unwrap().iter().for_each(|item| assert_matches_schema(document, &kind["items"], item, at));
+        }
         Some("string") => {
-            let text = value.as_str().unwrap_or_else(|| panic!("{at}: {value} is no string"));
+            let text = value.as_str().unwrap_or_else(|| panic!("{at}: {value} is not a string"));
             assert!(kind["enum"].as_array().is_none_or(|names| names.contains(&json!(text))), "{at}: {text}");
         }
         Some("integer") => assert!(value.is_u64() || value.is_i64(), "{at}: {value}"),
@@ -239,7 +254,7 @@ fn fits(document: &serde_json::Value, kind: &serde_json::Value, value: &serde_js
     }
 }
 
-/// Kilobytes of memory that this process holds.
+/// Resident memory of this process in KiB.
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -247,20 +262,20 @@ fn resident_kib() -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thousands_of_idle_connections_disturb_nobody() {
+async fn thousands_of_idle_connections_do_not_affect_other_clients() {
     const WANTED: u64 = 5_000;
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", 0, "0.01144")]).await;
-    // Both ends are in this process, and plain HTTP takes no more than a quarter of the files that it may have.
+    // Both ends are in this process, and plain HTTP accepts connections for at most a quarter of the allowed files.
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let count = WANTED.min(files / 4);
     if count < WANTED {
-        eprintln!("only {count} connections: this process may have {files} files open");
+        eprintln!("only {count} connections: the limit of open files is {files}");
     }
     let before_kib = resident_kib();
     let mut idle = Vec::new();
     for _ in 0..count {
-        // Some that send nothing stand for all; every tenth has begun a request and goes no further.
+        // Most connections send nothing; every tenth sends the beginning of a request.
         match TcpStream::connect(server.http_addr).await {
             Ok(mut stream) => {
                 if idle.len() % 10 == 0 {
@@ -285,7 +300,7 @@ async fn thousands_of_idle_connections_disturb_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_polls_on_many_connections_are_all_answered() {
+async fn every_poll_on_many_connections_gets_a_response() {
     const CONNECTIONS: usize = 50;
     const POLLS: usize = 200;
     let server = TestServer::start(&[]).await;
@@ -296,32 +311,32 @@ async fn many_polls_on_many_connections_are_all_answered() {
             tokio::spawn(async move {
                 let mut connection = Connection::open(address).await;
                 let tag = connection.get("/v1/latest", &[]).await.header("etag").unwrap().to_owned();
-                let (mut kept, mut sent) = (0, 0);
+                let (mut unchanged, mut sent) = (0, 0);
                 for _ in 0..POLLS {
                     match connection.get("/v1/latest", &[("if-none-match", &tag)]).await.status {
-                        304 => kept += 1,
+                        304 => unchanged += 1,
                         200 => sent += 1,
                         status => panic!("{status}"),
                     }
                 }
-                (kept, sent)
+                (unchanged, sent)
             })
         })
         .collect();
-    // The writer goes on meanwhile.
+    // The writer commits meanwhile.
     for at in 1..=20 {
         server.store(&[tick("KGS/USD", at, "0.01145")]).await;
     }
-    let mut answered = 0;
+    let mut total = 0;
     for poller in pollers {
-        let (kept, sent): (usize, usize) = poller.await.unwrap();
-        answered += kept + sent;
+        let (unchanged, sent): (usize, usize) = poller.await.unwrap();
+        total += unchanged + sent;
     }
-    assert_eq!(answered, CONNECTIONS * POLLS);
+    assert_eq!(total, CONNECTIONS * POLLS);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_large_reads_are_answered_or_sent_away() {
+async fn large_reads_are_served_or_refused_with_retry_after() {
     let server = TestServer::start(&[]).await;
     let ticks: Vec<_> =
         (0..2_000).map(|at| tick("KGS/USD", at - 2_000, if at % 2 == 0 { "0.01144" } else { "0.01145" })).collect();
@@ -331,10 +346,10 @@ async fn many_large_reads_are_answered_or_sent_away() {
         .map(|_| tokio::spawn(async move { get(address, "/v1/history?pair=KGS/USD&page_size=2000").await }))
         .collect();
     for reader in readers {
-        let answer = reader.await.unwrap();
-        match answer.status {
-            200 => assert_eq!(answer.json()["runs"].as_array().unwrap().len(), 2_000),
-            503 => assert_eq!(answer.header("retry-after"), Some("1")),
+        let response = reader.await.unwrap();
+        match response.status {
+            200 => assert_eq!(response.json()["runs"].as_array().unwrap().len(), 2_000),
+            503 => assert_eq!(response.header("retry-after"), Some("1")),
             status => panic!("{status}"),
         }
     }

@@ -1,6 +1,7 @@
-//! What callers may cost: these tests read the memory of their own process, so they have one to themselves.
+//! Limits of the memory that clients can use. These tests measure the memory of their own process, so they have a
+//! binary of their own.
 
-#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failed helper must fail the test")]
 
 #[path = "../it/support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! Candles in tables, and against a model that asks for the rate at every instant.
+//! Tests of candles: tables, and a comparison with a naive model that looks up the rate at every second.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -16,9 +16,9 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_micros(seconds * Timestamp::SECOND_US)
 }
 
-fn interval(from_s: i64, seen_until_s: i64, rate: &str) -> RateInterval {
+fn interval(from_s: i64, confirmed_until_s: i64, rate: &str) -> RateInterval {
     let rate = LegRate { rate: Rate::parse(rate).unwrap(), inverted: false };
-    RateInterval::of(LegInterval { from: at(from_s), seen_until: at(seen_until_s), rate }, RateBound::Value)
+    RateInterval::of(LegInterval { from: at(from_s), confirmed_until: at(confirmed_until_s), rate }, RateBound::Value)
 }
 
 fn minutes(first_s: i64, end_s: i64, now_s: i64, fill: bool) -> CandlePlan {
@@ -27,13 +27,14 @@ fn minutes(first_s: i64, end_s: i64, now_s: i64, fill: bool) -> CandlePlan {
 }
 
 fn fold(plan: CandlePlan, intervals: &[RateInterval]) -> Vec<Candle> {
-    // Pieces of several lengths, an empty one among them: where one ends must not matter.
+    // Pieces of several lengths, some of them empty. The ends of pieces must not matter.
     let pieces = intervals.chunks(2).flat_map(|pair| [Ok::<_, Infallible>(vec![]), Ok(pair.to_vec())]);
     Candles::new(plan, pieces).map(|Ok(candle)| candle).collect()
 }
 
-/// "minute: open high low close = average, moves", rates with their seconds since 1970, `*` where filled.
-fn words(candle: &Candle) -> String {
+/// Formats a candle as "minute: open high low close = average, moves". Rates have their seconds since 1970, and a
+/// filled candle ends with `*`.
+fn format_candle(candle: &Candle) -> String {
     let seconds = |time: Timestamp| time.micros() / Timestamp::SECOND_US;
     let point = |point: CandlePoint| format!("{}@{}", point.rate, seconds(point.time));
     format!(
@@ -51,33 +52,33 @@ fn words(candle: &Candle) -> String {
 
 #[track_caller]
 fn check(plan: CandlePlan, intervals: &[RateInterval], expect: &[&str]) {
-    assert_eq!(fold(plan, intervals).iter().map(words).collect::<Vec<_>>(), expect);
+    assert_eq!(fold(plan, intervals).iter().map(format_candle).collect::<Vec<_>>(), expect);
 }
 
 #[test]
-fn a_rate_holds_until_the_next() {
+fn rate_is_in_force_until_the_next_rate() {
     let intervals = [interval(30, 40, "2"), interval(90, 90, "5"), interval(105, 105, "3")];
     check(
         minutes(0, 600, 600, false),
         &intervals,
-        // Before the first observation nothing is covered; after it the rate holds over the bucket's end.
+        // The covered time starts at the first observation, and the rate stays in force over the end of the bucket.
         &["0: 2@30 2@30 2@30 2@30 = 2, 0", "1: 2@60 5@90 2@60 3@105 = 3, 2"],
     );
-    // From the second minute on, with the rate interval in force before it: the same candle.
+    // A list that starts at the second minute has the same candle.
     check(minutes(60, 600, 600, false), &intervals, &["1: 2@60 5@90 2@60 3@105 = 3, 2"]);
-    // Buckets that begin at the end are out.
+    // A bucket that starts at the end is not in the list.
     check(minutes(0, 60, 600, false), &intervals, &["0: 2@30 2@30 2@30 2@30 = 2, 0"]);
     check(minutes(0, 600, 600, false), &[], &[]);
 }
 
 #[test]
-fn a_rate_at_the_very_start_is_the_open_and_a_move() {
+fn rate_at_the_start_of_a_bucket_is_the_open_and_a_move() {
     check(
         minutes(0, 600, 600, false),
         &[interval(0, 0, "2"), interval(60, 60, "4")],
         &["0: 2@0 2@0 2@0 2@0 = 2, 0", "1: 4@60 4@60 4@60 4@60 = 4, 1"],
     );
-    // Other places or another run of the same number are no move, and the first to reach a height keeps it.
+    // The same number with other places is no move, and the high keeps the first time at which it was reached.
     check(
         minutes(0, 60, 600, false),
         &[interval(0, 0, "2"), interval(20, 20, "2.0"), interval(30, 30, "3"), interval(40, 40, "3.00")],
@@ -86,7 +87,7 @@ fn a_rate_at_the_very_start_is_the_open_and_a_move() {
 }
 
 #[test]
-fn buckets_that_no_span_meets_are_left_out_or_filled() {
+fn buckets_without_a_confirmed_interval_are_left_out_or_filled() {
     let intervals = [interval(30, 30, "2"), interval(200, 330, "3")];
     let filled = "2: 2@120 2@120 2@120 2@120 = 2, 0*";
     let last = ["3: 2@180 3@200 2@180 3@200 = 2.66666666666667, 1", "4: 3@240 3@240 3@240 3@240 = 3, 0"];
@@ -105,26 +106,26 @@ fn buckets_that_no_span_meets_are_left_out_or_filled() {
             "6: 3@360 3@360 3@360 3@360 = 3, 0*",
         ],
     );
-    // Nothing fills what comes before the first rate.
+    // Buckets before the first rate are never filled.
     check(minutes(0, 130, 130, true), &[interval(125, 125, "7")], &["2: 7@125 7@125 7@125 7@125 = 7, 0"]);
 }
 
 #[test]
-fn nothing_after_now_counts() {
+fn rates_after_now_do_not_count() {
     let intervals = [interval(30, 90, "2"), interval(70, 90, "5"), interval(100, 100, "9"), interval(130, 130, "8")];
     check(
         minutes(0, 600, 80, false),
         &intervals,
         &["0: 2@30 2@30 2@30 2@30 = 2, 0", "1: 2@60 5@70 2@60 5@70 = 3.5, 1"],
     );
-    // A bucket that begins now has its rate, and no time to average over.
+    // A bucket that starts at now has a rate, and an average over no time.
     check(minutes(60, 600, 60, true), &intervals, &["1: 2@60 2@60 2@60 2@60 = 2, 0"]);
     check(minutes(60, 600, 59, true), &intervals, &[]);
     check(minutes(0, 600, 30, false), &intervals, &["0: 2@30 2@30 2@30 2@30 = 2, 0"]);
 }
 
 #[test]
-fn an_error_ends_the_candles() {
+fn error_ends_the_candles() {
     let pieces =
         [Ok(vec![interval(10, 10, "2"), interval(70, 70, "3")]), Err("damaged"), Ok(vec![interval(500, 500, "4")])];
     let candles: Vec<_> = Candles::new(minutes(0, 600, 600, false), pieces.into_iter()).collect();
@@ -132,7 +133,7 @@ fn an_error_ends_the_candles() {
     assert!(candles[0].is_ok() && candles[1].as_ref().is_err_and(|error| *error == "damaged"));
 }
 
-/// What the model says of one minute, from the rate at each of its seconds.
+/// The naive model: the formatted candle of one minute, from the rate at each of its seconds.
 fn model(intervals: &[RateInterval], minute: i64, now_s: i64) -> Option<String> {
     let (start, end) = (minute * MINUTE_S, (minute + 1) * MINUTE_S);
     let in_force = |second: i64| intervals.iter().rev().find(|interval| interval.from <= at(second)).copied();
@@ -145,7 +146,7 @@ fn model(intervals: &[RateInterval], minute: i64, now_s: i64) -> Option<String> 
     let (low_s, low) = first_at(&seconds.iter().map(|(_, interval)| value(interval)).min()?)?;
     let (_, close) = *seconds.last()?;
     let close_s = (close.from.micros() / Timestamp::SECOND_US).max(start);
-    // The last second counts only if it is over.
+    // The second of now is not over and has no weight.
     let covered: Vec<BigRational> =
         seconds.iter().filter(|(second, _)| *second < now_s).map(|(_, interval)| value(interval)).collect();
     let average = match covered.len() {
@@ -156,7 +157,7 @@ fn model(intervals: &[RateInterval], minute: i64, now_s: i64) -> Option<String> 
     let all = before.iter().chain(seconds.iter().map(|(_, interval)| interval));
     let values: Vec<BigRational> = all.map(value).collect();
     let moves = values.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    let met = seconds.iter().any(|(second, interval)| at(*second) <= interval.seen_until);
+    let is_confirmed = seconds.iter().any(|(second, interval)| at(*second) <= interval.confirmed_until);
     Some(format!(
         "{minute}: {}@{open_s} {}@{high_s} {}@{low_s} {}@{close_s} = {}, {moves}{}",
         open.rate,
@@ -164,7 +165,7 @@ fn model(intervals: &[RateInterval], minute: i64, now_s: i64) -> Option<String> 
         low.rate,
         close.rate,
         significant(&average, SIGNIFICANT_DIGITS, Rounding::HalfEven),
-        if met { "" } else { "*" }
+        if is_confirmed { "" } else { "*" }
     ))
 }
 
@@ -178,7 +179,7 @@ fn timelines() -> impl Strategy<Value = Vec<RateInterval>> {
             .map(|((from, (mantissa, places, span, inverted)), end)| {
                 let rate = LegRate { rate: Rate::from_parts(mantissa, places).unwrap(), inverted };
                 RateInterval::of(
-                    LegInterval { from: at(from), seen_until: at((from + span).min(end - 1)), rate },
+                    LegInterval { from: at(from), confirmed_until: at((from + span).min(end - 1)), rate },
                     RateBound::Value,
                 )
             })
@@ -188,24 +189,24 @@ fn timelines() -> impl Strategy<Value = Vec<RateInterval>> {
 
 proptest! {
     #[test]
-    fn candles_equal_the_model_asked_at_every_instant(
+    fn candles_equal_the_naive_model(
         intervals in timelines(), first in 0..15_i64, count in 0..18_i64, now_s in 0..1_000_i64, fill in any::<bool>(),
     ) {
         let plan = minutes(first * MINUTE_S, (first + count) * MINUTE_S, now_s, fill);
         let all = (first..first + count).filter_map(|minute| model(&intervals, minute, now_s));
-        let expect: Vec<String> = all.filter(|words| fill || !words.ends_with('*')).collect();
-        let found: Vec<String> = fold(plan, &intervals).iter().map(words).collect();
+        let expect: Vec<String> = all.filter(|candle| fill || !candle.ends_with('*')).collect();
+        let found: Vec<String> = fold(plan, &intervals).iter().map(format_candle).collect();
         prop_assert_eq!(&found, &expect);
-        // A list taken up anywhere goes on as it would have.
+        // A list that starts after any candle has the same remaining candles.
         for (at, candle) in fold(plan, &intervals).iter().enumerate() {
             let rest = CandlePlan { first: candle.bucket.end, ..plan };
-            let rest: Vec<String> = fold(rest, &intervals).iter().map(words).collect();
+            let rest: Vec<String> = fold(rest, &intervals).iter().map(format_candle).collect();
             prop_assert_eq!(&rest, &expect[at + 1..]);
         }
     }
 
     #[test]
-    fn an_average_is_the_exact_fraction_rounded_once(
+    fn average_is_the_exact_fraction(
         gaps in prop::collection::vec((1..5_000_000_i64, 1..10_u128.pow(28), 8..=18_u32), 1..20),
     ) {
         let buckets = Buckets { zone: Zone::UTC, interval: Interval::Hour };
@@ -213,7 +214,8 @@ proptest! {
         for (gap, mantissa, places) in gaps {
             let rate = Rate::from_parts(mantissa, places).unwrap();
             let from = Timestamp::from_micros(micros);
-            intervals.push(RateInterval::of(LegInterval { from, seen_until: from, rate: LegRate { rate, inverted: false } }, RateBound::Value));
+            let leg = LegInterval { from, confirmed_until: from, rate: LegRate { rate, inverted: false } };
+            intervals.push(RateInterval::of(leg, RateBound::Value));
             sum += exact(&rate.to_string()) * BigInt::from(gap);
             micros += gap;
         }
@@ -225,13 +227,13 @@ proptest! {
     }
 
     #[test]
-    fn bounds_are_those_of_all_that_the_rates_may_stand_for(
+    fn bounds_contain_the_candle_of_any_true_rates(
         ticks in prop::collection::btree_map(0..300_i64, (10..60_u128, 0..2_u32, 0..=10_u128), 1..12),
     ) {
         let plan = minutes(0, 600, 300, true);
         let intervals = |rate: &dyn Fn(u128, u32, u128) -> RoundedRate| -> Vec<Candle> {
             let interval = |(from, (mantissa, places, tenths)): (&i64, &(u128, u32, u128))| {
-                RateInterval { from: at(*from), seen_until: at(*from), rate: rate(*mantissa, *places, *tenths) }
+                RateInterval { from: at(*from), confirmed_until: at(*from), rate: rate(*mantissa, *places, *tenths) }
             };
             fold(plan, &ticks.iter().map(interval).collect::<Vec<_>>())
         };
@@ -240,7 +242,7 @@ proptest! {
         };
         let [low, value, high] = [RateBound::Low, RateBound::Value, RateBound::High]
             .map(|bound| intervals(&|mantissa, places, _| leg(mantissa, places).rounded(bound)));
-        // Somewhere within half a unit of what was published.
+        // True rates within half a unit of the published rates.
         let real = intervals(&|mantissa, places, tenths| {
             RoundedRate::published(Rate::from_parts(mantissa * 10 - 5 + tenths, places + 1).unwrap())
         });
@@ -252,15 +254,15 @@ proptest! {
             prop_assert!(within(bounds.open, real.open) && within(bounds.close, real.close));
             prop_assert!(within(bounds.high, real.high) && within(bounds.low, real.low));
             prop_assert!(bounds.average[0] <= real.average && real.average <= bounds.average[1]);
-            // The short way is the long one.
-            if let Some(short) = CandleBounds::published(value) {
+            // The fast path for equal places gives the same bounds.
+            if let Some(fast) = CandleBounds::published(value) {
                 let numbers = |bounds: &CandleBounds| {
                     [bounds.open, bounds.high, bounds.low, bounds.close].map(|both| both.map(RoundedRate::value))
                 };
-                prop_assert_eq!(numbers(&short), numbers(&bounds));
-                prop_assert_eq!(&short.average, &bounds.average);
+                prop_assert_eq!(numbers(&fast), numbers(&bounds));
+                prop_assert_eq!(&fast.average, &bounds.average);
             } else {
-                prop_assert!(value.move_count > 0, "rates of different places");
+                prop_assert!(value.move_count > 0, "only rates of different places have no fast path");
             }
         }
     }

@@ -1,6 +1,7 @@
-//! Which days of a bank the server has.
+//! Finds the days of a bank that the server already has.
 //!
-//! **Invariant**: a day is called known only if it must be: one too few costs a fetch, one too many would leave a gap.
+//! **Invariant**: a day counts as known only if the server certainly has it. A stored day that counts as unknown is
+//! fetched once more. A missing day that counted as known would leave a gap.
 
 use std::collections::BTreeSet;
 
@@ -14,12 +15,14 @@ use crate::feed::BankFeed;
 use crate::proto::convert::{duration, timestamp};
 use crate::proto::v1::{Gap, ListGapsRequest, ListRunsRequest, Run};
 
-/// Runs asked for at a time.
+/// Number of runs per page.
 const PAGE_RUNS_MAX: i32 = 5_000;
-/// Days from `from` to `to` of which the server has the dollar, in order: a table is sent whole.
+
+/// Returns the days from `from` to `to`, both inclusive, for which the server has the rate of the dollar, in order. The
+/// dollar stands for the whole table, because a table is sent in one request.
 ///
 /// # Errors
-/// Whatever the server answers, but that it has no such series.
+/// Returns any error of the server except `NotFound`. If the series does not exist, no day is known.
 pub(super) async fn known_days(
     client: &Client,
     feed: BankFeed,
@@ -32,7 +35,7 @@ pub(super) async fn known_days(
         source: feed.source_name().to_owned(),
         start_time: Some(timestamp(zone.day_start(from))),
         end_time: to.succ_opt().map(|end| timestamp(zone.day_start(end))),
-        // The run that was in force already may hold days of the range.
+        // The run in force at the start of the range may contain days of the range.
         include_baseline: true,
         page_size: PAGE_RUNS_MAX,
         ..ListRunsRequest::default()
@@ -50,8 +53,8 @@ pub(super) async fn known_days(
         }
         request.page_token = page.next_page_token;
     }
-    // Asked for after the runs: what came in between ends gaps and makes none. The first run may have begun long before
-    // the range.
+    // The gaps are requested after the runs, because ticks that arrive between the two requests can only close gaps.
+    // The first run may begin long before the range, so the gaps are requested from the start of that run.
     let begin = runs.iter().filter_map(|run| time(run.first_observed_time.as_ref())).min();
     let gaps = gaps(client, ListRunsRequest { start_time: begin.map(timestamp), ..request }).await?;
     let mut days = BTreeSet::new();
@@ -61,14 +64,14 @@ pub(super) async fn known_days(
     Ok(days.range(from..=to).copied().collect())
 }
 
-/// Where the series of `runs` was not observed for longer than a day, in the same range.
+/// Returns the gaps of more than a day, for the series and the range of the request `runs`.
 async fn gaps(client: &Client, runs: ListRunsRequest) -> Result<Vec<Span>, CliError> {
     let mut request = ListGapsRequest {
         pair: runs.pair,
         source: runs.source,
         start_time: runs.start_time,
         end_time: runs.end_time,
-        // From one table to that of the next day it is no longer, but for a day on which clocks are put back.
+        // Tables of consecutive days are at most a day apart, except when clocks are set back.
         minimum_length: Some(duration(Timestamp::DAY_US)),
         ..ListGapsRequest::default()
     };
@@ -83,7 +86,7 @@ async fn gaps(client: &Client, runs: ListRunsRequest) -> Result<Vec<Span>, CliEr
     }
 }
 
-/// Two neighbouring observations.
+/// The two observations around a gap.
 type Span = (Timestamp, Timestamp);
 
 fn span(gap: &Gap) -> Option<Span> {
@@ -94,28 +97,30 @@ fn time(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
     Timestamp::try_from(time?).ok()
 }
 
-/// The days that a run must hold: those of its ends, and all that begin outside of gaps if it has as many observations
-/// as these. An observation at another time of day is one too many: without the one at the start of a day, it takes
-/// one more than there are such days to leave no gap.
+/// Adds the days that a run certainly contains. A run contains the days of its first and last observation. For the
+/// other days, the function counts all days from the first to the last that do not start in a gap. It adds these days
+/// only if the count equals the observation count of the run. If the run also has an observation at another time of
+/// day, the counts differ, because the start of each day without a gap needs an observation of its own.
 fn add(days: &mut BTreeSet<NaiveDate>, run: &Run, gaps: &[Span], zone: Zone) {
     let day = |at: Option<&prost_types::Timestamp>| {
         let at = time(at)?;
         let day = zone.local(at).date();
-        // Something else than a table of that day, if it is not at its start.
+        // A table is observed at the start of its day; an observation at another time is not from a table.
         (zone.day_start(day) == at).then_some(day)
     };
     let (first, last) = (day(run.first_observed_time.as_ref()), day(run.last_observed_time.as_ref()));
     days.extend(first.iter().chain(&last));
     let (Some(first), Some(last)) = (first, last) else { return };
-    let is_missed = |day: &NaiveDate| {
+    let is_in_gap = |day: &NaiveDate| {
         let start = zone.day_start(*day);
-        // In order of time and end to end at most.
+        // Gaps are sorted and do not overlap.
         let at = gaps.partition_point(|(_, end)| *end <= start);
         gaps.get(at).is_some_and(|(begin, _)| *begin < start)
     };
-    let held: Vec<NaiveDate> = first.iter_days().take_while(|day| *day <= last).filter(|day| !is_missed(day)).collect();
-    if u64::try_from(held.len()).ok() == Some(run.observation_count) {
-        days.extend(held);
+    let observed: Vec<NaiveDate> =
+        first.iter_days().take_while(|day| *day <= last).filter(|day| !is_in_gap(day)).collect();
+    if u64::try_from(observed.len()).ok() == Some(run.observation_count) {
+        days.extend(observed);
     }
 }
 
@@ -124,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_holds_its_ends_and_all_days_outside_of_gaps_if_it_has_as_many() {
+    fn run_contains_days_outside_gaps_if_day_count_equals_observation_count() {
         let check = |first: &str, last: &str, observation_count: u64, gaps: &[(&str, &str)], expect: &[&str]| {
             let time = |text: &str| Timestamp::parse(text).unwrap();
             let run = Run {
@@ -143,13 +148,13 @@ mod tests {
         check("2026-03-31T19:00:00Z", "2026-04-02T19:00:00Z", 2, &[], &["2026-04-01", "2026-04-03"]);
         check("2026-03-31T19:00:01Z", "2026-04-01T19:00:00Z", 2, &[], &["2026-04-02"]);
         check("2026-03-31T12:00:00Z", "2026-04-02T12:00:00Z", 3, &[], &[]);
-        // A Sunday without a table in a run of a pegged rate, and gaps of other runs.
+        // A run of a pegged rate with a Sunday without a table, and gaps of other runs.
         let sunday = ("2026-04-03T19:00:00Z", "2026-04-05T19:00:00Z");
         let others = [("2026-03-01T19:00:00Z", "2026-04-02T19:00:00Z"), sunday];
         let expect = ["2026-04-03", "2026-04-04", "2026-04-06"];
         check("2026-04-02T19:00:00Z", "2026-04-05T19:00:00Z", 3, &others, &expect);
         check("2026-04-02T19:00:00Z", "2026-04-05T19:00:00Z", 3, &[], &["2026-04-03", "2026-04-06"]);
-        // As many observations as days, one of which is at noon: the day after it is missing.
+        // Three observations in three days, but one is at noon, so the start of the next day is missing.
         let noon = [("2026-04-01T07:00:00Z", "2026-04-02T19:00:00Z")];
         check("2026-03-31T19:00:00Z", "2026-04-02T19:00:00Z", 3, &noon, &["2026-04-01", "2026-04-03"]);
     }

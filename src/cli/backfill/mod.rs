@@ -1,10 +1,9 @@
-//! `backfill`: the tables of past days from a bank to the server.
+//! `backfill`: fetches a bank's tables of past days and sends them to the server.
 //!
-//! The command fetches and sends; the server takes in what comes as it takes in anything else. It is asked first which
-//! days it has, so that a command that was stopped goes on where it was, and one that ended changes nothing when it
-//! is run again.
+//! The server ingests these ticks like any others. The command first asks the server which days it has, and skips these
+//! days. The same command therefore resumes an interrupted backfill, and changes nothing if the backfill is complete.
 //!
-//! **Invariant**: a day is sent whole, in one request, and only if the bank's answer is the table of that day.
+//! **Invariant**: all rates of a day are sent in one request, and only if the bank returned the table of that day.
 
 mod known_days;
 mod progress;
@@ -24,17 +23,17 @@ use super::client::Client;
 use super::error::ErrorKind;
 use super::{CliError, Outcome, Session};
 use crate::clock::{Clock as _, SystemClock};
-use crate::domain::{Currency, CurrencySet, Source, SourceError, Tick, Timestamp, parse_length};
+use crate::domain::{Currency, CurrencySet, Source, SourceError, Tick, Timestamp, parse_duration};
 use crate::feed::{BankError, BankFeed, BankRequest, BankRules, BankTable};
 use crate::follow::{FeedUrl, FetchError, FetchLimits, Fetched, Fetcher, FollowSettings, FollowedSource, Validators};
 use crate::proto::convert::timestamp;
 use crate::proto::v1::{ConflictPolicy, IngestTicksRequest, ListSourcesRequest, SettingOrigin, Tick as TickMessage};
 
-/// Most days walked by one command.
+/// Maximum number of days per command.
 const DAYS_MAX: u64 = 20_000;
-/// How often a day is asked for while the bank fails.
+/// Maximum number of requests for one day.
 const TRIES_MAX: u32 = 4;
-/// Longest wait that a bank can ask for before the command gives up.
+/// Maximum `Retry-After` of a bank; the command fails if the bank asks for a longer wait.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(10);
 
 const EXAMPLES: &str = "\
@@ -42,75 +41,76 @@ Examples:
   silkrate backfill --source cbu --from 2017-01-01
   silkrate backfill --source nbk --from 2020-01-01 --to 2020-12-31 --pace 2s
 
-Banks with tables by date are nbk, nbt, cbu and cbt; nbkr publishes only its
-newest. Days that the server has are passed over, so that the same command
-goes on where it was stopped; --again fetches them all the same. A day for
-which the bank answers with another day's table is passed over and named.";
+nbk, nbt, cbu and cbt publish a table for each date; nbkr publishes only its
+newest table. Days that the server already has are skipped, so the same command
+resumes after an interruption; --again fetches them too. A day is skipped and
+reported if the bank returns the table of another day.";
 
 /// Arguments of `backfill`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BackfillArgs {
-    /// Whose tables: nbk, nbt, cbu or cbt
+    /// Bank to fetch from: nbk, nbt, cbu or cbt
     #[arg(long, value_name = "SOURCE", value_parser = FollowedSource::parse)]
     source: FollowedSource,
-    /// The first day, by the calendar of the bank
+    /// First day, in the time zone of the bank
     #[arg(long, value_name = "DATE", value_parser = parse_date)]
     from: NaiveDate,
-    /// The last day, itself included; today by the calendar of the bank if left out
+    /// Last day, inclusive, in the time zone of the bank; default today
     #[arg(long, value_name = "DATE", value_parser = parse_date)]
     to: Option<NaiveDate>,
-    /// Wait between two requests to the bank; 100ms to 1h
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = |text: &str| parse_length(text, Duration::from_millis(100), Duration::from_hours(1)))]
+    /// Time between two requests to the bank; 100ms to 1h
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = |text: &str| parse_duration(text, Duration::from_millis(100), Duration::from_hours(1)))]
     pace: Duration,
-    /// Where the bank is asked in place of its own address, as in cbu=https://mirror.example.org/cbu
+    /// Base URL to use instead of the bank's own, as in cbu=https://mirror.example.org/cbu
     #[arg(long, value_name = "SOURCE=URL", env = "SILKRATE_FEED_URL", value_delimiter = ',', value_parser = FeedUrl::parse)]
     feed_url: Vec<FeedUrl>,
-    /// A currency to take besides KGS, KZT, TJS, TMT, USD and UZS, which the server must serve; may be repeated
+    /// Currency to store besides KGS, KZT, TJS, TMT, USD and UZS; the server must serve it; may be repeated
     #[arg(long, value_name = "CODE", value_delimiter = ',', value_parser = Currency::parse)]
     currency: Vec<Currency>,
-    /// Fetch the days that the server has too
+    /// Also fetch the days that the server already has
     #[arg(long)]
     again: bool,
-    /// Replace what is stored where it differs; it stays readable as a revision
+    /// Replace stored rates that differ; the old rates stay readable as revisions
     #[arg(long)]
     revise: bool,
-    /// Say what would happen, and store nothing
+    /// Report what would be stored, without storing it
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Why tables of past days cannot be had.
+/// Why a backfill failed.
 #[derive(Debug, Error)]
 pub(super) enum BackfillError {
-    /// Its addresses have no date.
+    /// The source has no tables by date.
     #[error(
-        "{0} publishes only its newest table, at an address without a date; 'serve --follow {0}' collects from now on"
+        "{0} publishes only its newest table, at an address without a date; \
+         to collect its tables from now on, use 'serve --follow {0}'"
     )]
     NotByDate(FollowedSource),
-    /// An empty or endless range.
-    #[error("--from {from} --to {to} is no range of 1 to {max} days", max = DAYS_MAX)]
+    /// The range is empty or too long.
+    #[error("invalid range --from {from} --to {to}: it must have 1 to {max} days", max = DAYS_MAX)]
     Range {
-        /// As given.
+        /// The first day.
         from: NaiveDate,
-        /// As given, or today.
+        /// The last day.
         to: NaiveDate,
     },
-    /// Before anything is taken in.
-    #[error("--from {0} is before 1990, where nothing is taken in; begin later")]
+    /// The range begins before the oldest observed time that the server accepts.
+    #[error("invalid --from {0}: the server refuses times before 1990; use a later day")]
     TooOld(NaiveDate),
-    /// A bank that cannot be asked.
-    #[error("{day}: {problem}; once that is over, the same command goes on from there")]
+    /// The table of a day could not be fetched.
+    #[error("{day}: {problem}; to resume from that day, run the same command later")]
     Fetch {
-        /// The day asked for.
+        /// The requested day.
         day: NaiveDate,
-        /// The last try's.
+        /// The error of the last attempt.
         problem: FetchError,
     },
-    /// HTTP cannot be set up.
+    /// The HTTP client cannot be created.
     #[error(transparent)]
     SetUp(FetchError),
-    /// A bank whose slug is none.
+    /// The source slug of the bank is invalid.
     #[error(transparent)]
     Source(#[from] SourceError),
 }
@@ -122,7 +122,7 @@ impl From<BackfillError> for CliError {
 }
 
 impl BackfillError {
-    /// Whether the arguments are to blame.
+    /// Returns true if the command line is wrong.
     pub(super) fn is_usage(&self) -> bool {
         match self {
             Self::NotByDate(_) | Self::Range { .. } | Self::TooOld(_) => true,
@@ -132,7 +132,7 @@ impl BackfillError {
 }
 
 fn parse_date(text: &str) -> Result<NaiveDate, String> {
-    text.parse().map_err(|_| "it is no day of the calendar; write one like 2017-01-31".to_owned())
+    text.parse().map_err(|_| "not a calendar day; use a date like 2017-01-31".to_owned())
 }
 
 pub(super) async fn run(args: BackfillArgs, session: &Session) -> Result<Outcome, CliError> {
@@ -141,9 +141,9 @@ pub(super) async fn run(args: BackfillArgs, session: &Session) -> Result<Outcome
     let to = args.to.unwrap_or_else(|| feed.zone().local(SystemClock.now()).date());
     let days = days(args.from, to)?;
     let settings = FollowSettings { sources: vec![source], urls: args.feed_url, ..FollowSettings::default() };
-    let (base_url, reach) = settings.place(source);
+    let (base_url, address_policy) = settings.endpoint(source);
     let slug = source.source().map_err(BackfillError::from)?;
-    let fetcher = Fetcher::new(reach, FetchLimits::default()).map_err(BackfillError::SetUp)?;
+    let fetcher = Fetcher::new(address_policy, FetchLimits::default()).map_err(BackfillError::SetUp)?;
     let client = session.connect().await?;
     let bank = Bank {
         feed,
@@ -156,15 +156,15 @@ pub(super) async fn run(args: BackfillArgs, session: &Session) -> Result<Outcome
     };
     let policy = if args.revise { ConflictPolicy::Revise } else { ConflictPolicy::Refuse };
     let known = if args.again { Vec::new() } else { known_days(&client, feed, args.from, to).await? };
-    let mut walk =
-        Walk { client, bank, policy, dry_run: args.dry_run, report: Report::new(source.name(), args.from, to) };
-    let walked = walk.all(&days, &known).await;
-    print(&walk.report, session, args.dry_run)?;
-    walked?;
-    Ok(if walk.report.is_clean() { Outcome::Done } else { Outcome::PartlyRefused })
+    let report = Report::new(source.name(), args.from, to);
+    let mut backfill = Backfill { client, bank, policy, dry_run: args.dry_run, report };
+    let result = backfill.send_days(&days, &known).await;
+    print(&backfill.report, session, args.dry_run)?;
+    result?;
+    Ok(if backfill.report.is_clean() { Outcome::Done } else { Outcome::PartlyRefused })
 }
 
-/// Every day of the range, its last one included.
+/// Returns every day of the range, both ends included.
 fn days(from: NaiveDate, to: NaiveDate) -> Result<Vec<NaiveDate>, BackfillError> {
     if from < Timestamp::OLDEST_OBSERVED.to_chrono().date_naive() {
         return Err(BackfillError::TooOld(from));
@@ -174,7 +174,7 @@ fn days(from: NaiveDate, to: NaiveDate) -> Result<Vec<NaiveDate>, BackfillError>
     Ok((0..count).filter_map(|day| from.checked_add_days(Days::new(day))).collect())
 }
 
-/// A bank, and what is taken of its tables.
+/// A bank and the settings for fetching and reading its tables.
 struct Bank {
     feed: BankFeed,
     source: Source,
@@ -182,12 +182,12 @@ struct Bank {
     fetcher: Fetcher,
     pace: Duration,
     served: CurrencySet,
-    /// As the server's settings have it; none where they leave that to the bank's reader.
+    /// The server's minimum places for this source; `None` if the bank's parser decides.
     minimum_places: Option<u8>,
 }
 
-/// Places to which the server pads what it reads of `source` itself: the same table is to be the same rates, whoever
-/// fetched it.
+/// Asks the server for the minimum places of `source`, so that a table gives the same rates whether the server or this
+/// command fetches it.
 async fn minimum_places(client: &Client, source: &Source) -> Result<Option<u8>, CliError> {
     let request = client.request(ListSourcesRequest { sources: vec![source.to_string()] });
     let answer = client.answer(client.rates().list_sources(request)).await?;
@@ -198,38 +198,40 @@ async fn minimum_places(client: &Client, source: &Source) -> Result<Option<u8>, 
     Ok(set.and_then(|row| row.minimum_places.try_into().ok()))
 }
 
-/// What a bank has for a day.
+/// The outcome of a request for a day.
 enum Found {
+    /// The bank returned the table of the day.
     Table(BankTable),
-    /// Nothing.
+    /// The bank has no table for the day.
     Absent,
+    /// The response cannot be read as the table of the day.
     Unreadable(BankError),
 }
 
 impl Bank {
-    /// Asks for a day, again where that may help.
+    /// Fetches the table of a day. Retries temporary failures.
     async fn table(&self, day: NaiveDate) -> Result<Found, BackfillError> {
         let request = BankRequest::new(self.feed, day);
         let url = request.url(&self.base_url);
-        let mut tries = 1;
+        let mut attempt = 1;
         loop {
             let problem = match self.fetcher.get(&url, &Validators::default(), request.body_bytes_max()).await {
                 Ok(Fetched::Body { bytes, .. }) => return Ok(self.read(request, &bytes)),
                 Ok(Fetched::NotModified) => return Ok(Found::Absent),
                 Err(problem) => problem,
             };
-            let asked = problem.retry_after().map(|after| after.wait_from(SystemClock.now()));
-            // A bank that says when to come back may have the table then.
-            if problem.is_absence() && (asked.is_none() || tries == TRIES_MAX) {
+            let retry_after = problem.retry_after().map(|after| after.wait_from(SystemClock.now()));
+            // A bank that sends Retry-After may have the table later.
+            if problem.is_not_found() && (retry_after.is_none() || attempt == TRIES_MAX) {
                 return Ok(Found::Absent);
             }
-            let asked = asked.unwrap_or_default();
-            let may_pass = problem.is_absence() || problem.may_pass();
-            if tries == TRIES_MAX || !may_pass || asked > RETRY_AFTER_MAX {
+            let retry_after = retry_after.unwrap_or_default();
+            let is_retryable = problem.is_not_found() || problem.is_retryable();
+            if attempt == TRIES_MAX || !is_retryable || retry_after > RETRY_AFTER_MAX {
                 return Err(BackfillError::Fetch { day, problem });
             }
-            sleep(asked.max(self.pace * (1 << tries))).await;
-            tries += 1;
+            sleep(retry_after.max(self.pace * (1 << attempt))).await;
+            attempt += 1;
         }
     }
 
@@ -242,8 +244,8 @@ impl Bank {
     }
 }
 
-/// A command under way.
-struct Walk {
+/// A running backfill.
+struct Backfill {
     client: Client,
     bank: Bank,
     policy: ConflictPolicy,
@@ -251,8 +253,8 @@ struct Walk {
     report: Report,
 }
 
-impl Walk {
-    async fn all(&mut self, days: &[NaiveDate], known: &[NaiveDate]) -> Result<(), CliError> {
+impl Backfill {
+    async fn send_days(&mut self, days: &[NaiveDate], known: &[NaiveDate]) -> Result<(), CliError> {
         let progress = Progress::new(days.len());
         let mut is_first = true;
         for day in days {
@@ -262,14 +264,14 @@ impl Walk {
                 if !std::mem::take(&mut is_first) {
                     sleep(self.bank.pace).await;
                 }
-                self.day(*day).await?;
+                self.send_day(*day).await?;
             }
             progress.done(*day);
         }
         Ok(())
     }
 
-    async fn day(&mut self, day: NaiveDate) -> Result<(), CliError> {
+    async fn send_day(&mut self, day: NaiveDate) -> Result<(), CliError> {
         let table = match self.bank.table(day).await? {
             Found::Table(table) => table,
             Found::Absent => {
@@ -317,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_holds_both_its_days() {
+    fn range_of_days_includes_both_ends() {
         let date = |text: &str| parse_date(text).unwrap();
         let check = |from: &str, to: &str, expect: Result<usize, &str>| match (days(date(from), date(to)), expect) {
             (Ok(days), Ok(count)) => assert_eq!((days.len(), days.last()), (count, Some(&date(to)))),
@@ -328,8 +330,8 @@ mod tests {
         };
         check("2024-02-28", "2024-03-01", Ok(3));
         check("2024-02-28", "2024-02-28", Ok(1));
-        check("2024-02-28", "2024-02-27", Err("is no range of 1 to 20000 days"));
-        check("1990-01-01", "2044-12-31", Err("is no range"));
+        check("2024-02-28", "2024-02-27", Err("it must have 1 to 20000 days"));
+        check("1990-01-01", "2044-12-31", Err("invalid range"));
         check("1989-12-31", "1990-01-01", Err("before 1990"));
     }
 }

@@ -1,49 +1,53 @@
-//! What became of the days of a bank, for people and for programs.
+//! The report of a backfill, for people and for programs.
 
 use std::io;
 
 use chrono::NaiveDate;
 
-use crate::cli::output::{Column, Format, Sheet, record};
-use crate::cli::text::{clean, held_in_words};
+use crate::cli::output::{Column, Format, RowWriter, record};
+use crate::cli::text::{clean, describe_held};
 use crate::cli::value::Value;
 use crate::cli::{Session, note, stdout};
 use crate::proto::v1::{IngestSummary, IngestTicksResponse, QuarantineState};
 
-/// Remarks, and days with another day's table, that are shown to people; all are counted.
+/// Maximum number of remarks, and of days with another day's table, in the text output. The counts are complete.
 pub(super) const REFUSALS_SHOWN_MAX: usize = 20;
 
-/// A day for which the bank answered with another day's table.
+/// A day for which the bank returned the table of another day.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct OtherDate {
+    /// The requested day.
     pub(super) asked: NaiveDate,
+    /// The day of the returned table.
     pub(super) found: NaiveDate,
 }
 
-/// What became of the days so far.
+/// Counts of the days and ticks so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report {
     source: &'static str,
     from: NaiveDate,
     to: NaiveDate,
-    /// Days that the server had, and that were not fetched.
+    /// Days that the server already had and that were not fetched.
     pub(super) known_day_count: u64,
-    /// Tables read.
+    /// Number of tables read.
     pub(super) table_count: u64,
+    /// Days for which the bank has no table.
     pub(super) absent_day_count: u64,
+    /// Days whose table cannot be parsed.
     pub(super) unreadable_day_count: u64,
     pub(super) other_dates: Vec<OtherDate>,
     new_run_count: u64,
     collapsed_count: u64,
     known_count: u64,
     revised_count: u64,
-    /// By the server, and entries of tables that could not be read.
+    /// Ticks that the server refused, and table entries that cannot be parsed.
     pub(super) refused_count: u64,
     quarantined_count: u64,
-    /// Of them, discarded before.
+    /// Held ticks that an operator had discarded earlier.
     discarded_count: u64,
     sequence: u64,
-    /// The first of what was refused or could not be read.
+    /// The first refusals and parse errors.
     remarks: Vec<String>,
 }
 
@@ -52,7 +56,7 @@ impl Report {
         Self { source, from, to, ..Self::default() }
     }
 
-    /// Adds what the server said of a day.
+    /// Adds the server's response for a day.
     pub(super) fn add(&mut self, day: NaiveDate, answer: &IngestTicksResponse) {
         let summary = answer.summary.unwrap_or_default();
         let IngestSummary {
@@ -78,40 +82,42 @@ impl Report {
         }
     }
 
-    /// Keeps a remark while there is room; the counts are complete either way.
+    /// Adds a remark, up to [`REFUSALS_SHOWN_MAX`] remarks.
     pub(super) fn remark(&mut self, remark: String) {
         if self.remarks.len() < REFUSALS_SHOWN_MAX {
             self.remarks.push(remark);
         }
     }
 
-    /// Whether all that the bank had of those days went in.
+    /// Returns true if every rate of the bank for these days was stored.
     pub(super) fn is_clean(&self) -> bool {
         self.refused_count + self.quarantined_count + self.unreadable_day_count == 0
     }
 
-    /// Whether no day was known, and none had a table of any kind.
+    /// Returns true if no day was known and the bank returned no table at all.
     fn had_nothing(&self) -> bool {
         self.known_day_count + self.table_count + self.unreadable_day_count == 0 && self.other_dates.is_empty()
     }
 
-    /// Lines for people.
+    /// The notes below the summary.
     fn lines(&self) -> Vec<String> {
         let mut lines = self.remarks.clone();
         let unshown = self.refused_count + self.unreadable_day_count;
         let unshown = unshown.saturating_sub(u64::try_from(lines.len()).unwrap_or(u64::MAX));
         if unshown > 0 {
-            lines.push(format!("{unshown} more refused or not readable"));
+            lines.push(format!("{unshown} more refused or unreadable"));
         }
         if self.absent_day_count > 0 && self.had_nothing() {
-            lines.push("the bank had no table for any of these days; if that cannot be, check its URL".to_owned());
+            lines.push(
+                "the bank has no table for any of these days; if that is wrong, check the URL of the bank".to_owned(),
+            );
         }
-        lines.extend(held_in_words(self.quarantined_count, self.discarded_count));
+        lines.extend(describe_held(self.quarantined_count, self.discarded_count));
         let shown = self.other_dates.iter().take(REFUSALS_SHOWN_MAX);
-        lines.extend(shown.map(|day| format!("{}: passed over, answered with the table of {}", day.asked, day.found)));
+        lines.extend(shown.map(|day| format!("{}: skipped: the bank returned the table of {}", day.asked, day.found)));
         let unshown = self.other_dates.len().saturating_sub(REFUSALS_SHOWN_MAX);
         if unshown > 0 {
-            lines.push(format!("{unshown} more days answered with another day's table; --output json lists them"));
+            lines.push(format!("{unshown} more days with the table of another day; --output json lists them"));
         }
         lines
     }
@@ -146,11 +152,11 @@ const OTHER_DATE_COLUMNS: &[Column<OtherDate>] = &[
     Column::data("found", |day| Value::text(&day.found.to_string())),
 ];
 
-/// The summary, and for people what is to be looked at.
+/// Prints the summary, and notes below it unless the format is JSON.
 pub(super) fn print(report: &Report, session: &Session, dry_run: bool) -> io::Result<()> {
-    let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;
-    sheet.row(report)?;
-    sheet.finish()?;
+    let mut writer = RowWriter::new(stdout(), session.style, COLUMNS)?;
+    writer.row(report)?;
+    writer.finish()?;
     if session.style.format != Format::Json {
         report.lines().iter().for_each(|line| note(line));
     }
@@ -165,13 +171,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_see_the_first_of_everything_and_a_count_of_the_rest() {
+    fn notes_are_limited_and_the_rest_is_counted() {
         let day = NaiveDate::from_ymd_opt(2026, 5, 18).unwrap();
         let mut report = Report::new("cbu", day, day);
         assert!(report.is_clean() && report.lines().is_empty());
-        // Days without a table are nothing to look at, unless there is nothing else.
+        // Days without a table are not noted, unless no day has a table.
         report.absent_day_count = 7;
-        assert_eq!(report.lines(), ["the bank had no table for any of these days; if that cannot be, check its URL"]);
+        assert_eq!(
+            report.lines(),
+            ["the bank has no table for any of these days; if that is wrong, check the URL of the bank"]
+        );
         report.table_count = 1;
         assert!(report.is_clean() && report.lines().is_empty());
         report.other_dates = vec![OtherDate { asked: day, found: day.pred_opt().unwrap() }; REFUSALS_SHOWN_MAX + 2];
@@ -183,8 +192,8 @@ mod tests {
         assert!(!report.is_clean());
         let lines = report.lines();
         assert_eq!(lines.len(), 2 * REFUSALS_SHOWN_MAX + 2);
-        assert_eq!(lines[REFUSALS_SHOWN_MAX], "3 more refused or not readable");
-        assert_eq!(lines[REFUSALS_SHOWN_MAX + 1], "2026-05-18: passed over, answered with the table of 2026-05-17");
+        assert_eq!(lines[REFUSALS_SHOWN_MAX], "3 more refused or unreadable");
+        assert_eq!(lines[REFUSALS_SHOWN_MAX + 1], "2026-05-18: skipped: the bank returned the table of 2026-05-17");
         assert!(lines.last().unwrap().starts_with("2 more days"));
     }
 }

@@ -1,4 +1,4 @@
-//! Why an export came to nothing.
+//! Errors of the `export` command.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,71 +8,78 @@ use thiserror::Error;
 use crate::cli::error::{CliError, ErrorKind};
 use crate::export::{CountError, PartitionError, StreamError};
 
-/// Why nothing stands under the name that was asked for.
+/// Why an export was not written.
 #[derive(Debug, Error)]
 pub(in crate::cli) enum ExportError {
-    /// Something is there.
+    /// The target exists, and `--force` was not given.
     #[error("{path} exists; choose another name, or replace it with --force", path = .0.display())]
     Exists(PathBuf),
-    /// Something is there that even `--force` does not replace.
+    /// The target has another type than the export, so `--force` does not replace it.
     #[error("{path} {what}; choose another name", path = path.display())]
     NotReplaced {
         /// The target.
         path: PathBuf,
-        /// What it is.
+        /// Why it is not replaced.
         what: &'static str,
     },
-    /// A directory with something in it that is of no export.
-    #[error("{foreign} is not of {what}, so that {path} is not replaced by one; choose another name", path = path.display(), foreign = foreign.display())]
+    /// The target directory has an entry that does not belong to an export of this kind.
+    #[error(
+        "{path} is not replaced: {foreign} is not part of {what}; choose another name",
+        path = path.display(),
+        foreign = foreign.display()
+    )]
     Foreign {
         /// The target.
         path: PathBuf,
-        /// The first thing in it that is not.
+        /// The first foreign entry in the target.
         foreign: PathBuf,
-        /// Of what.
+        /// The kind of export.
         what: &'static str,
     },
-    /// Standard output cannot take this.
+    /// The export cannot be written to standard output.
     #[error("{0}")]
-    Stdout(&'static str),
-    /// A name that does not say what the file is to be.
-    #[error("{path}: nothing is known to be written under such a name; end it in .parquet, .arrows or .csv, or give --format (compressed: silkrate export - --format csv | gzip > FILE)", path = path.display())]
+    NotForStdout(&'static str),
+    /// The extension of the target is unknown.
+    #[error(
+        "{path}: cannot tell the format from the file name; end it in .parquet, .arrows or .csv, or give --format \
+         (compressed: silkrate export - --format csv | gzip > FILE)",
+        path = path.display()
+    )]
     Ending {
         /// The target.
         path: PathBuf,
     },
-    /// An option that another shape than that asked for takes.
-    #[error("{flag} is for --shape candles; leave it out, or ask for them")]
+    /// An option that applies only to candles was given with another shape.
+    #[error("{flag} applies only to --shape candles; leave it out, or add --shape candles")]
     CandlesOnly {
         /// The option.
         flag: &'static str,
     },
-    /// The system refused to write.
+    /// The target could not be written.
     #[error("cannot write {path}: {problem}", path = path.display())]
     Write {
         /// The target.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         problem: io::Error,
     },
-    /// Standard output took no more of it. Whoever went away before the end has no whole export, and a pipe that ends
-    /// in success would say otherwise.
-    #[error("the export to - broke off: {0}")]
-    Standard(#[source] io::Error),
-    /// What came is not what was sent.
+    /// A write to standard output failed. A closed pipe is an error too, because its reader has an incomplete export.
+    #[error("the export to standard output is incomplete: {0}")]
+    WriteStdout(#[source] io::Error),
+    /// The received stream is invalid or damaged.
     #[error(transparent)]
     Stream(#[from] StreamError),
-    /// What was written is not what was sent.
+    /// The written rows could not be read back and counted.
     #[error("{part} {problem}; run the export again")]
     Count {
-        /// Which part.
+        /// Name of the part.
         part: String,
-        /// Why.
+        /// Why counting failed.
         problem: CountError,
     },
-    /// The tree could not be written.
+    /// The partitioned dataset could not be written.
     #[error(transparent)]
-    Tree(#[from] PartitionError),
+    Partition(#[from] PartitionError),
 }
 
 impl From<ExportError> for CliError {
@@ -82,8 +89,8 @@ impl From<ExportError> for CliError {
 }
 
 impl ExportError {
-    /// Whether the command line is at fault.
+    /// Returns true if the command line is wrong.
     pub(in crate::cli) fn is_usage(&self) -> bool {
-        matches!(self, Self::Stdout(_) | Self::CandlesOnly { .. } | Self::Ending { .. })
+        matches!(self, Self::NotForStdout(_) | Self::CandlesOnly { .. } | Self::Ending { .. })
     }
 }

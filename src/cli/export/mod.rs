@@ -1,7 +1,7 @@
-//! `export`: a snapshot of the store into files that analysts' tools read.
+//! `export`: writes a snapshot of the store to files for analysis tools.
 //!
-//! **Invariant**: what stands under the target's name is whole: every byte has its checksum, every part its rows. After
-//! a failure nothing stands there, or what stood there before.
+//! **Invariant**: a file or directory at the target is complete: its checksums and row counts are verified. After a
+//! failure the target is absent or unchanged.
 
 mod error;
 mod ownership;
@@ -20,7 +20,7 @@ use self::target::{Kind, Target, Writing};
 use super::candles::candle_length;
 use super::client::Client;
 use super::error::Problem;
-use super::output::{Column, Sheet};
+use super::output::{Column, RowWriter};
 use super::time_argument::TimeArgument;
 use super::value::Value;
 use super::{CliError, Outcome, Session, ZoneArgs, stdout};
@@ -40,58 +40,61 @@ Examples:
   silkrate export backup --full
   silkrate export - --format csv | gzip > runs.csv.gz
 
-An export sees one commit from its first row to its last, and says which: its
-recorded time, given as --known, repeats it. A file stands under its name when
-all of it has been checked; of what goes to -, only the exit status tells.
---partition writes a tree like
-rates/pair=KGS%2FUSD/month=2025-12/part-0.parquet, one table for DuckDB
-(SELECT * FROM 'rates/**/*.parquet'), polars, pyarrow and Spark; months are of
-UTC, those of candles of --zone. --force replaces a directory only if all that
-is in it is of an export.";
+An export is a snapshot of one commit. The summary shows the recorded time of
+that commit; give it as --known to repeat the export. The target appears under
+its name only after the whole export is verified. If the target is -, check the
+exit status.
+
+--partition writes a Hive-partitioned dataset such as
+rates/pair=KGS%2FUSD/month=2025-12/part-0.parquet, which DuckDB
+(SELECT * FROM 'rates/**/*.parquet'), polars, pyarrow and Spark read as one
+table. Months are in UTC; months of candles are in --zone.
+
+--force replaces a directory only if everything in it belongs to an export.";
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ExportArgs {
-    /// File to write, or directory with --full and --partition; - writes to standard output
+    /// File to write, or directory with --full or --partition; - writes to standard output
     #[arg(value_name = "TARGET")]
     target: PathBuf,
-    /// Format of the file; by default what its name ends in (.parquet, .arrows, .csv), and Parquet without an ending
+    /// File format; default the extension of the target (.parquet, .arrows, .csv), or Parquet without an extension
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<FileFormat>,
-    /// What a row is
+    /// Export one row per run, per day, or per candle
     #[arg(long, value_enum, value_name = "SHAPE", default_value_t = RowShape::Runs)]
     shape: RowShape,
-    /// How long the buckets of candles are; weeks begin on Monday
+    /// Length of a candle bucket, required for candles; weeks begin on Monday
     #[arg(long, value_name = "LENGTH", value_parser = candle_length(), required_if_eq("shape", "candles"))]
     interval: Option<Interval>,
     #[command(flatten)]
     zone: ZoneArgs,
-    /// Also candles of buckets in which nothing was observed, with the close before
+    /// Also export buckets without observations, with the previous close
     #[arg(long)]
     fill: bool,
-    /// Only this pair; may be repeated, or a list with commas
+    /// Export only this pair; repeat the option for several pairs, or separate them with commas
     #[arg(long, value_name = "PAIR", value_delimiter = ',')]
     pair: Vec<String>,
-    /// Only this source; may be repeated, or a list with commas
+    /// Export only this source; repeat the option for several sources, or separate them with commas
     #[arg(long, value_name = "SLUG", value_delimiter = ',')]
     source: Vec<String>,
-    /// Runs first seen (days and buckets that begin) at this time or later
+    /// Export only runs first observed, or days and buckets that begin, at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
-    /// Runs first seen (days and buckets that begin) before this time
+    /// Export only runs first observed, or days and buckets that begin, before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
-    /// As known at this time, before later corrections
+    /// Export only what was recorded at or before this time, without later corrections
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     known: Option<TimeArgument>,
-    /// Everything, so that silkrate import makes an identical store of it
+    /// Export the whole store, so that silkrate import can create an identical store
     #[arg(long, conflicts_with_all = ["format", "shape", "interval", "zone", "fill", "pair", "source", "from", "to", "known", "partition"])]
     full: bool,
-    /// Write a tree of directories named after these, Parquet below
+    /// Write a directory of Parquet files, partitioned by these keys as in Hive
     #[arg(long, value_enum, value_name = "KEYS", value_delimiter = ',', conflicts_with = "format")]
-    partition: Vec<TreeKey>,
-    /// Replace a target that exists
+    partition: Vec<PartitionBy>,
+    /// Replace an existing target
     #[arg(long)]
     force: bool,
 }
@@ -111,7 +114,7 @@ enum RowShape {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum TreeKey {
+enum PartitionBy {
     Pair,
     Source,
     Month,
@@ -122,32 +125,36 @@ impl ExportArgs {
         let is_stdout = self.target == Path::new("-");
         if self.full || !self.partition.is_empty() {
             if is_stdout {
-                return Err(ExportError::Stdout("--full and --partition write a directory; name one in place of -"));
+                return Err(ExportError::NotForStdout(
+                    "--full and --partition write a directory; name a directory instead of -",
+                ));
             }
             let mut keys: Vec<PartitionKey> = Vec::new();
             for key in &self.partition {
                 let key = match key {
-                    TreeKey::Pair => PartitionKey::Pair,
-                    TreeKey::Source => PartitionKey::Source,
-                    TreeKey::Month => PartitionKey::Month,
+                    PartitionBy::Pair => PartitionKey::Pair,
+                    PartitionBy::Source => PartitionKey::Source,
+                    PartitionBy::Month => PartitionKey::Month,
                 };
                 if !keys.contains(&key) {
                     keys.push(key);
                 }
             }
-            return Ok(if self.full { Kind::Full } else { Kind::Tree(keys) });
+            return Ok(if self.full { Kind::Full } else { Kind::Partitioned(keys) });
         }
         let format = self.file_format()?;
         if !is_stdout {
             return Ok(Kind::File(format));
         }
         if format != Format::Csv && io::stdout().is_terminal() {
-            return Err(ExportError::Stdout("Parquet and Arrow are not for a terminal; name a file, or --format csv"));
+            return Err(ExportError::NotForStdout(
+                "Parquet and Arrow cannot be written to a terminal; name a file, or give --format csv",
+            ));
         }
         Ok(Kind::Stdout(format))
     }
 
-    /// As asked for, or as the target's name ends. Of another ending nobody knows what was meant.
+    /// Returns the format from `--format` or from the extension of the target; Parquet without an extension.
     fn file_format(&self) -> Result<Format, ExportError> {
         match self.format {
             Some(FileFormat::Arrow) => return Ok(Format::ArrowStream),
@@ -164,7 +171,7 @@ impl ExportArgs {
         }
     }
 
-    /// Options of candles go with no other shape.
+    /// Refuses an option that applies only to candles if the shape is not candles.
     fn check_shape(&self) -> Result<(), ExportError> {
         let given =
             [("--interval", self.interval.is_some()), ("--zone", !self.zone.zone.is_empty()), ("--fill", self.fill)];
@@ -176,8 +183,8 @@ impl ExportArgs {
 
     fn request(self, kind: &Kind, session: &Session) -> Result<ExportSnapshotRequest, CliError> {
         let format = match kind {
-            // Read here and written anew, file by file.
-            Kind::Tree(_) | Kind::File(Format::ArrowStream) | Kind::Stdout(Format::ArrowStream) => {
+            // The client decodes the Arrow stream and writes the Parquet files.
+            Kind::Partitioned(_) | Kind::File(Format::ArrowStream) | Kind::Stdout(Format::ArrowStream) => {
                 ExportFormat::ArrowStream
             }
             Kind::Full | Kind::File(Format::Parquet) | Kind::Stdout(Format::Parquet) => ExportFormat::Parquet,
@@ -211,12 +218,12 @@ pub(super) async fn run(args: ExportArgs, session: &Session) -> Result<Outcome, 
     let request = args.request(&target.kind, session)?;
     let client = session.connect().await?;
     let (path, to_stdout) = (target.path.clone(), matches!(target.kind, Kind::Stdout(_)));
-    // No deadline for the whole: a store may be large, and only a standstill is an error.
+    // No deadline for the whole stream, because a store may be large; the timeout applies to each message.
     let mut stream = client.answer(client.snapshots().export_snapshot(Request::new(request))).await?;
     let written = receive(&client, &mut stream, target).await?;
     if !to_stdout {
         match print(&Summary { path: path.display().to_string(), written }, session) {
-            // The files are there: that nobody reads the summary changes nothing.
+            // The files are complete, so a closed pipe for the summary is not an error.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
             Ok(()) | Err(_) => {}
         }
@@ -224,7 +231,7 @@ pub(super) async fn run(args: ExportArgs, session: &Session) -> Result<Outcome, 
     Ok(Outcome::Done)
 }
 
-/// Writes what comes, checks it, and gives it its name.
+/// Receives the export, verifies it, and moves it to its target.
 async fn receive(
     client: &Client,
     stream: &mut Streaming<ExportSnapshotResponse>,
@@ -234,7 +241,7 @@ async fn receive(
     let mut begun: Option<(ExportManifest, Progress, Writing)> = None;
     let mut target = Some(target);
     let mut parts_ended = 0;
-    while let Some(message) = client.within(stream.message()).await? {
+    while let Some(message) = client.with_timeout(stream.message()).await? {
         let step = checker.accept(message).map_err(ExportError::from)?;
         match (step, &mut begun, target.take()) {
             (Step::Manifest(manifest), None, Some(target)) => {
@@ -253,28 +260,28 @@ async fn receive(
                 parts_ended += 1;
             }
             (Step::End, Some(_), _) => {}
-            // The checker lets nothing through before a manifest, and no second one.
-            _ => return Err(Problem::Protocol("an export out of order").into()),
+            // The checker refuses messages before the manifest and a second manifest.
+            _ => return Err(Problem::Protocol("the messages of the export are out of order").into()),
         }
     }
     let parts = checker.finish().map_err(ExportError::from)?;
     let Some((manifest, _progress, writing)) = begun else {
-        return Err(Problem::Protocol("an export without a manifest").into());
+        return Err(Problem::Protocol("the export has no manifest").into());
     };
     let byte_count = writing.finish(&manifest, &parts)?;
     let row_count = parts.iter().map(|part| part.row_count).sum();
     Ok(Written { manifest, row_count, byte_count })
 }
 
-/// What was written.
+/// A completed export.
 struct Written {
     manifest: ExportManifest,
     row_count: u64,
-    /// On disk, the manifest of a full export apart.
+    /// Bytes on disk, without the manifest of a full export.
     byte_count: u64,
 }
 
-/// And where.
+/// The summary of a completed export: the target and what was written.
 struct Summary {
     path: String,
     written: Written,
@@ -289,7 +296,7 @@ const COLUMNS: &[Column<Summary>] = &[
 ];
 
 fn print(summary: &Summary, session: &Session) -> io::Result<()> {
-    let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;
-    sheet.row(summary)?;
-    sheet.finish()
+    let mut writer = RowWriter::new(stdout(), session.style, COLUMNS)?;
+    writer.row(summary)?;
+    writer.finish()
 }

@@ -1,20 +1,21 @@
-//! Which directories are exports, so that `--force` may put another one in their place and remove them.
+//! Checks that a directory is an export, so that `--force` may replace and remove it.
 //!
-//! **Invariant**: a directory counts as an export only if every single thing in it is known to be of one. Whatever is
-//! not is named, and then nothing of the directory is touched.
+//! **Invariant**: a directory counts as an export only if every entry in it is known to belong to an export. Otherwise
+//! the error names the first foreign entry, and the directory stays unchanged.
 
 use std::fs::{self, DirEntry};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::export::read::Manifest;
-use crate::export::{MANIFEST_NAME, PartitionKey, is_of_silkrate, part_number};
+use crate::export::{MANIFEST_NAME, PartitionKey, has_checksum_trailer, part_number};
 
-/// The first thing, by name, in a directory that is not of a full export; none if the directory is one, or empty.
+/// Returns the first entry, by name, that does not belong to a full export; `None` if the directory is a full export or
+/// empty.
 ///
 /// # Errors
-/// The system's.
-pub(super) fn foreign_in_full(directory: &Path) -> io::Result<Option<PathBuf>> {
+/// Any I/O error.
+pub(super) fn foreign_in_full_export(directory: &Path) -> io::Result<Option<PathBuf>> {
     let entries = sorted(directory)?;
     let Some(first) = entries.first() else { return Ok(None) };
     if !entries.iter().any(|entry| entry.file_name() == MANIFEST_NAME) {
@@ -34,15 +35,17 @@ pub(super) fn foreign_in_full(directory: &Path) -> io::Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// The first thing in a directory that is not of a tree of partitions; none if the directory is one, or empty.
+/// Returns the first entry that does not belong to a partitioned dataset; `None` if the directory is a partitioned
+/// dataset or empty.
 ///
 /// # Errors
-/// The system's.
-pub(super) fn foreign_in_tree(directory: &Path) -> io::Result<Option<PathBuf>> {
+/// Any I/O error.
+pub(super) fn foreign_in_partitions(directory: &Path) -> io::Result<Option<PathBuf>> {
     foreign_below(directory, &mut Vec::new(), 0)
 }
 
-/// `keys` are those of the levels seen so far: each level has one, and none is there twice.
+/// Searches a directory at level `depth`. `keys` has the partition key of each level visited so far: all directories of
+/// a level have the same key, and no two levels share a key.
 fn foreign_below(directory: &Path, keys: &mut Vec<PartitionKey>, depth: usize) -> io::Result<Option<PathBuf>> {
     for entry in sorted(directory)? {
         let (name, path) = (entry.file_name(), entry.path());
@@ -58,7 +61,7 @@ fn foreign_below(directory: &Path, keys: &mut Vec<PartitionKey>, depth: usize) -
             }
         } else {
             let is_part = depth > 0 && depth == keys.len() && entry.file_type()?.is_file();
-            (!is_part || part_number(name).is_none() || !is_of_silkrate(&path)?).then_some(path)
+            (!is_part || part_number(name).is_none() || !has_checksum_trailer(&path)?).then_some(path)
         };
         if foreign.is_some() {
             return Ok(foreign);

@@ -1,6 +1,6 @@
-//! Where an export goes, and what may be replaced by it.
+//! The target of an export: checks whether it may be replaced, and writes the bytes of the export.
 //!
-//! **Invariant**: nothing stands under the target's name before all of it is there, checked and durable.
+//! **Invariant**: the target appears under its name only after the export is complete, verified and durable.
 
 use std::fs::{self, File};
 use std::io::{self, Stdout, Write as _};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use prost::bytes::Bytes;
 
 use super::error::ExportError;
-use super::ownership::{foreign_in_full, foreign_in_tree};
+use super::ownership::{foreign_in_full_export, foreign_in_partitions};
 use crate::cli::atomic_write::AtomicWrite;
 use crate::export::{
     CountError, Format, MANIFEST_NAME, PartFile, PartitionKey, PartitionTotals, PartitionWriter, StreamCounter,
@@ -17,32 +17,34 @@ use crate::export::{
 };
 use crate::proto::v1;
 
-/// What is to stand at the target.
+/// The kind of target, and what the export writes to the target.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
-    /// Nothing: the one part goes to standard output.
+    /// Standard output, which receives the only part of the export.
     Stdout(Format),
-    /// The one part.
+    /// A file, which receives the only part of the export.
     File(Format),
-    /// A directory with all parts and the manifest.
+    /// A directory with all parts and the manifest of a full export.
     Full,
-    /// A directory of directories named after these.
-    Tree(Vec<PartitionKey>),
+    /// A directory with a dataset that is partitioned by these keys.
+    Partitioned(Vec<PartitionKey>),
 }
 
-/// A target, and whether what is there may be replaced.
+/// The target of an export.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) path: PathBuf,
     pub(super) kind: Kind,
+    /// True if an existing export at the target may be replaced.
     pub(super) force: bool,
 }
 
 impl Target {
-    /// Whether the export may stand there.
+    /// Checks that the export may be written to the target.
     ///
     /// # Errors
-    /// `Exists`; `NotReplaced` or `Foreign` where something else stands there than an export of this kind would be.
+    /// `Exists` if the target exists and `force` is false; `NotReplaced` or `Foreign` if the target is not an export of
+    /// this kind.
     pub(super) fn check(&self) -> Result<(), ExportError> {
         if matches!(self.kind, Kind::Stdout(_)) {
             return Ok(());
@@ -56,10 +58,12 @@ impl Target {
         }
         let refuse = |what| Err(ExportError::NotReplaced { path: self.path.clone(), what });
         match self.kind {
-            Kind::File(_) if !found.is_file() => refuse("is no regular file, and is not replaced by one"),
-            Kind::Full | Kind::Tree(_) if !found.is_dir() => refuse("is no directory, and is not replaced by one"),
-            Kind::Full => self.refuse_foreign(foreign_in_full, "a full export"),
-            Kind::Tree(_) => self.refuse_foreign(foreign_in_tree, "a tree of partitions"),
+            Kind::File(_) if !found.is_file() => refuse("is not a regular file and cannot be replaced by one"),
+            Kind::Full | Kind::Partitioned(_) if !found.is_dir() => {
+                refuse("is not a directory and cannot be replaced by one")
+            }
+            Kind::Full => self.refuse_foreign(foreign_in_full_export, "a full export"),
+            Kind::Partitioned(_) => self.refuse_foreign(foreign_in_partitions, "a partitioned dataset"),
             Kind::Stdout(_) | Kind::File(_) => Ok(()),
         }
     }
@@ -79,116 +83,120 @@ impl Target {
         ExportError::Write { path: self.path.clone(), problem }
     }
 
-    /// Begins to write beside the target what a manifest announces.
+    /// Begins to write the export of `manifest` under a temporary name beside the target.
     ///
     /// # Errors
-    /// `Write`.
+    /// `Write` if the file or directory cannot be created.
     pub(super) fn begin(self, manifest: &v1::ExportManifest) -> Result<Writing, ExportError> {
         let failed = |problem| self.failed(problem);
-        let place = match &self.kind {
-            Kind::Stdout(format) => Place::Stdout { out: io::stdout(), counter: StreamCounter::new(*format) },
+        let output = match &self.kind {
+            Kind::Stdout(format) => Output::Stdout { out: io::stdout(), counter: StreamCounter::new(*format) },
             Kind::File(format) => {
                 let (unfinished, file) = AtomicWrite::file(&self.path).map_err(failed)?;
-                Place::File { unfinished, file, format: *format }
+                Output::File { unfinished, file, format: *format }
             }
-            Kind::Full => Place::Full { unfinished: AtomicWrite::directory(&self.path).map_err(failed)?, part: None },
-            Kind::Tree(keys) => {
+            Kind::Full => Output::Full { unfinished: AtomicWrite::directory(&self.path).map_err(failed)?, part: None },
+            Kind::Partitioned(keys) => {
                 let unfinished = AtomicWrite::directory(&self.path).map_err(failed)?;
                 let writer = PartitionWriter::new(unfinished.path(), keys.clone(), manifest);
-                Place::Tree { unfinished, writer: Box::new(writer) }
+                Output::Partitioned { unfinished, writer: Box::new(writer) }
             }
         };
-        Ok(Writing { target: self, place })
+        Ok(Writing { target: self, output })
     }
 }
 
-enum Place {
+/// Where the bytes are written.
+enum Output {
     Stdout { out: Stdout, counter: StreamCounter },
     File { unfinished: AtomicWrite, file: File, format: Format },
     Full { unfinished: AtomicWrite, part: Option<(PathBuf, File)> },
-    Tree { unfinished: AtomicWrite, writer: Box<PartitionWriter> },
+    Partitioned { unfinished: AtomicWrite, writer: Box<PartitionWriter> },
 }
 
-/// An export on its way to its target; dropped, it leaves nothing.
+/// An export that is being written. Dropping it removes its temporary files.
 pub(super) struct Writing {
     target: Target,
-    place: Place,
+    output: Output,
 }
 
 impl Writing {
-    /// Takes bytes of the part `name`.
+    /// Writes bytes of the part `name`.
     ///
     /// # Errors
-    /// `Write` and `Tree`; of standard output, `Standard` and `Count`.
+    /// `Write` for a file or a full export; `Partition` for a partitioned dataset; `WriteStdout` or `Count` for
+    /// standard output.
     pub(super) fn write(&mut self, name: &str, bytes: &Bytes) -> Result<(), ExportError> {
-        let written = match &mut self.place {
-            Place::Stdout { out, counter } => {
-                out.write_all(bytes).map_err(ExportError::Standard)?;
+        let written = match &mut self.output {
+            Output::Stdout { out, counter } => {
+                out.write_all(bytes).map_err(ExportError::WriteStdout)?;
                 return counter.add(bytes).map_err(|problem| uncounted(name, problem));
             }
-            Place::Tree { writer, .. } => return Ok(writer.write(bytes)?),
-            Place::File { file, .. } => file.write_all(bytes),
-            Place::Full { unfinished, part } => write_part(unfinished.path(), part, name, bytes),
+            Output::Partitioned { writer, .. } => return Ok(writer.write(bytes)?),
+            Output::File { file, .. } => file.write_all(bytes),
+            Output::Full { unfinished, part } => write_part(unfinished.path(), part, name, bytes),
         };
         written.map_err(|problem| self.target.failed(problem))
     }
 
-    /// The present part is whole: makes it durable and reads its rows back.
+    /// Syncs the completed part and reads its rows back.
     ///
     /// # Errors
-    /// `Write`, `Count`, and `Stream` where rows are missing.
+    /// `Write` or `WriteStdout` if the part cannot be synced; `Count` if it cannot be read back; `Stream` if its row
+    /// count differs from the server's.
     pub(super) fn end_part(&mut self, ended: &PartFile) -> Result<(), ExportError> {
         let failed = |problem| self.target.failed(problem);
-        match &mut self.place {
-            Place::Stdout { out, counter } => {
-                out.flush().map_err(ExportError::Standard)?;
+        match &mut self.output {
+            Output::Stdout { out, counter } => {
+                out.flush().map_err(ExportError::WriteStdout)?;
                 if let Some(found) = counter.finish().map_err(|problem| uncounted(&ended.name, problem))? {
                     compare_rows(found, ended)?;
                 }
             }
-            Place::File { unfinished, file, format } => {
+            Output::File { unfinished, file, format } => {
                 file.sync_all().map_err(failed)?;
                 check_rows(unfinished.path(), *format, ended)?;
             }
-            Place::Full { part, .. } => {
+            Output::Full { part, .. } => {
                 if let Some((path, file)) = part.take() {
                     file.sync_all().map_err(failed)?;
                     check_rows(&path, Format::Parquet, ended)?;
                 }
             }
-            // Its files are made durable and counted when it ends.
-            Place::Tree { .. } => {}
+            // `PartitionWriter::finish` syncs and counts the files.
+            Output::Partitioned { .. } => {}
         }
         Ok(())
     }
 
-    /// All parts are whole: gives the export its name. Says how many bytes of them are on disk.
+    /// Completes the export and moves it to the target. Returns the bytes on disk, without the manifest.
     ///
     /// # Errors
-    /// `Write`, `Tree`, `Exists` where somebody was faster, and `Stream` where rows are missing.
+    /// `Write` or `Partition` if writing fails; `Exists`, `NotReplaced` or `Foreign` if another process created the
+    /// target meanwhile; `Stream` if rows are missing.
     pub(super) fn finish(self, manifest: &v1::ExportManifest, parts: &[PartFile]) -> Result<u64, ExportError> {
         let mut byte_count = parts.iter().map(|part| part.byte_count).sum();
-        let Self { target, place } = self;
+        let Self { target, output } = self;
         let failed = |problem| target.failed(problem);
-        let unfinished = match place {
-            Place::Stdout { .. } => return Ok(byte_count),
-            Place::File { unfinished, .. } => unfinished,
-            Place::Full { unfinished, .. } => {
+        let unfinished = match output {
+            Output::Stdout { .. } => return Ok(byte_count),
+            Output::File { unfinished, .. } => unfinished,
+            Output::Full { unfinished, .. } => {
                 write_manifest(unfinished.path(), manifest, parts).map_err(failed)?;
                 unfinished
             }
-            Place::Tree { unfinished, writer } => {
+            Output::Partitioned { unfinished, writer } => {
                 let PartitionTotals { row_count: found, byte_count: on_disk } = writer.finish()?;
-                // What came was a stream of another format.
+                // The received bytes were an Arrow stream, so their number is not the size on disk.
                 byte_count = on_disk;
-                let said = parts.iter().map(|part| part.row_count).sum();
-                if found != said {
-                    return Err(StreamError::RowCount { what: "the tree".to_owned(), said, found }.into());
+                let expected = parts.iter().map(|part| part.row_count).sum();
+                if found != expected {
+                    return Err(StreamError::RowCount { what: "the dataset".to_owned(), expected, found }.into());
                 }
                 unfinished
             }
         };
-        // Somebody may have put something there meanwhile.
+        // Another process may have created the target meanwhile.
         target.check()?;
         unfinished.finish(&target.path).map_err(failed)?;
         Ok(byte_count)
@@ -210,7 +218,7 @@ fn check_rows(path: &Path, format: Format, ended: &PartFile) -> Result<(), Expor
 
 fn compare_rows(found: u64, ended: &PartFile) -> Result<(), ExportError> {
     if found != ended.row_count {
-        return Err(StreamError::RowCount { what: ended.name.clone(), said: ended.row_count, found }.into());
+        return Err(StreamError::RowCount { what: ended.name.clone(), expected: ended.row_count, found }.into());
     }
     Ok(())
 }
@@ -219,7 +227,7 @@ fn uncounted(part: &str, problem: CountError) -> ExportError {
     ExportError::Count { part: part.to_owned(), problem }
 }
 
-/// The last file of the directory, which is durable then but for its name.
+/// Writes the manifest as the last file and syncs the directory.
 fn write_manifest(directory: &Path, manifest: &v1::ExportManifest, parts: &[PartFile]) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).open(directory.join(MANIFEST_NAME))?;
     writeln!(file, "{:#}", manifest_json(manifest, parts))?;
@@ -231,21 +239,21 @@ fn write_manifest(directory: &Path, manifest: &v1::ExportManifest, parts: &[Part
 mod tests {
     use super::*;
 
-    /// A manifest of a full export of these parts.
+    /// A manifest of a full export with these parts.
     fn manifest(parts: &[&str]) -> String {
         let part = |name: &&str| format!(r#"{{"name":"{name}","row_count":0,"sha256":""}}"#);
         let parts = parts.iter().map(part).collect::<Vec<_>>().join(",");
         format!(r#"{{"schema_version":1,"sequence":1,"recorded_time":"","product_version":"","parts":[{parts}]}}"#)
     }
 
-    /// A file that bears the seal of ours.
+    /// Writes a file with the checksum trailer of silkrate.
     fn write_part(path: &Path) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, b"PAR1SILKSEAL\0\0\0\0\0\0\0\0PAR1").unwrap();
     }
 
     #[test]
-    fn force_replaces_exports_only() {
+    fn force_replaces_only_exports() {
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
         let write = |name: &str, text: &str| {
@@ -254,44 +262,44 @@ mod tests {
         };
         let check = |name: &str, kind: &Kind, expect: &str| {
             let target = |force| Target { path: at(name), kind: kind.clone(), force };
-            let said = |force| target(force).check().map_or_else(|error| error.to_string(), |()| "goes".to_owned());
-            assert!(said(true).contains(expect), "{name} {kind:?}: {}", said(true));
-            let expect_unforced = if at(name).exists() { "exists; choose another name" } else { "goes" };
-            assert!(said(false).contains(expect_unforced), "{name} {kind:?}: {}", said(false));
+            let found = |force| target(force).check().map_or_else(|error| error.to_string(), |()| "allowed".to_owned());
+            assert!(found(true).contains(expect), "{name} {kind:?}: {}", found(true));
+            let expect_unforced = if at(name).exists() { "exists; choose another name" } else { "allowed" };
+            assert!(found(false).contains(expect_unforced), "{name} {kind:?}: {}", found(false));
         };
-        let (file, tree) = (Kind::File(Format::Csv), Kind::Tree(vec![PartitionKey::Pair]));
+        let (file, partitioned) = (Kind::File(Format::Csv), Kind::Partitioned(vec![PartitionKey::Pair]));
         write("file", "x");
         fs::create_dir(at("empty")).unwrap();
-        for kind in [&file, &Kind::Full, &tree] {
-            check("absent", kind, "goes");
+        for kind in [&file, &Kind::Full, &partitioned] {
+            check("absent", kind, "allowed");
         }
-        check("file", &file, "goes");
-        check("empty", &file, "no regular file");
-        check("file", &Kind::Full, "is no directory");
-        check("empty", &Kind::Full, "goes");
-        check("empty", &tree, "goes");
+        check("file", &file, "allowed");
+        check("empty", &file, "is not a regular file");
+        check("file", &Kind::Full, "is not a directory");
+        check("empty", &Kind::Full, "allowed");
+        check("empty", &partitioned, "allowed");
 
         write("full/manifest.json", &manifest(&["runs.parquet"]));
         write("full/runs.parquet", "x");
-        check("full", &Kind::Full, "goes");
-        check("full", &tree, "manifest.json is not of a tree of partitions");
+        check("full", &Kind::Full, "allowed");
+        check("full", &partitioned, "manifest.json is not part of a partitioned dataset");
         write("full/zz.ipynb", "x");
-        check("full", &Kind::Full, "zz.ipynb is not of a full export");
-        // A web project has a manifest.json too.
+        check("full", &Kind::Full, "zz.ipynb is not part of a full export");
+        // The manifest.json of a web project is not a manifest of an export.
         write("web/manifest.json", r#"{"name":"shop","parts":[]}"#);
-        check("web", &Kind::Full, "manifest.json is not of a full export");
+        check("web", &Kind::Full, "manifest.json is not part of a full export");
         write("home/thesis.txt", "x");
-        check("home", &Kind::Full, "thesis.txt is not of a full export");
+        check("home", &Kind::Full, "thesis.txt is not part of a full export");
         write("nested/manifest.json", &manifest(&["runs.parquet"]));
         write("nested/runs.parquet/thesis.txt", "x");
-        check("nested", &Kind::Full, "runs.parquet is not of a full export");
+        check("nested", &Kind::Full, "runs.parquet is not part of a full export");
     }
 
     #[test]
-    fn force_replaces_trees_of_ours_only() {
+    fn force_replaces_only_partitioned_datasets_of_silkrate() {
         let root = tempfile::tempdir().unwrap();
         let check = |parts: &[&str], other: &str, expect: Option<&str>| {
-            let path = root.path().join("tree");
+            let path = root.path().join("rates");
             for part in parts {
                 write_part(&path.join(part));
             }
@@ -299,13 +307,14 @@ mod tests {
                 fs::create_dir_all(path.join(other).parent().unwrap()).unwrap();
                 fs::write(path.join(other), "x").unwrap();
             }
-            let target = Target { path: path.clone(), kind: Kind::Tree(vec![PartitionKey::Pair]), force: true };
-            let said = target.check().map_err(|error| error.to_string());
+            let target = Target { path: path.clone(), kind: Kind::Partitioned(vec![PartitionKey::Pair]), force: true };
+            let checked = target.check().map_err(|error| error.to_string());
             match expect {
-                None => assert_eq!(said, Ok(()), "{parts:?}"),
+                None => assert_eq!(checked, Ok(()), "{parts:?}"),
                 Some(foreign) => {
-                    let said = said.unwrap_err();
-                    assert!(said.contains(&format!("{foreign} is not of a tree")), "{parts:?}: {said}");
+                    let error = checked.unwrap_err();
+                    let expect = format!("{foreign} is not part of a partitioned dataset");
+                    assert!(error.contains(&expect), "{parts:?}: {error}");
                 }
             }
             fs::remove_dir_all(path).unwrap();
@@ -318,7 +327,7 @@ mod tests {
         check(&[november], "pair=A/notes.txt", Some("pair=A/notes.txt"));
         check(&[november], "pair=A/month=2025-11/notes.txt", Some("month=2025-11/notes.txt"));
         check(&[november], ".git/config", Some(".git"));
-        // Files of another program under the very name, and in the wrong place.
+        // Files of another program under a part name, and parts at the wrong depth.
         check(&[december], "pair=A/month=2025-12/part-0.parquet", Some("part-0.parquet"));
         check(&[november, "pair=A/part-0.parquet"], "", Some("pair=A/part-0.parquet"));
         check(&["part-0.parquet"], "", Some("part-0.parquet"));

@@ -1,7 +1,7 @@
-//! `ingest`: ticker pages, CSV files and runs in Parquet to the server.
+//! `ingest`: sends ticker pages, CSV files and Parquet files of runs to the server.
 //!
-//! **Invariant**: files are independent. One that fails is reported and the next is tried, unless the server itself is
-//! what failed; what went in stays in, and sending it again changes nothing.
+//! **Invariant**: files are independent. A file that fails is reported, and the command continues with the next file,
+//! unless the server itself failed. Stored ticks stay stored, and sending them again changes nothing.
 
 mod progress;
 mod report;
@@ -20,7 +20,7 @@ use self::source::{CsvRows, ParquetRows};
 use self::upload::{Policy, upload};
 use super::client::Client;
 use super::error::Problem;
-use super::output::{Format, Sheet};
+use super::output::{Format, RowWriter};
 use super::text::{clean, plural};
 use super::time_argument::TimeArgument;
 use super::{CliError, Outcome, Session, note, stdout};
@@ -28,13 +28,13 @@ use crate::export::read::PARQUET_MAGIC;
 use crate::feed::{TICK_CSV_LINE_BYTES_MAX, begins_as_tick_csv};
 use crate::proto::v1::{ConflictPolicy, IngestPageRequest};
 
-/// Whose pages are read unless `--source` says otherwise.
+/// Default source of a page.
 const PAGE_SOURCE_DEFAULT: &str = "timesca";
-/// Stands for standard input among files.
+/// File argument that means standard input.
 const STANDARD_INPUT: &str = "-";
-/// What a report calls a file of runs.
+/// Format name of a file of runs in reports.
 const PARQUET: &str = "parquet";
-/// Largest page that the server takes.
+/// Maximum size of a page that the server accepts, in MiB.
 const PAGE_MIB_MAX: u64 = 4;
 
 const EXAMPLES: &str = "\
@@ -48,8 +48,8 @@ A CSV file needs a header; its columns are, in any order:
   pair,source,observed_time,rate[,reported_change_percent]
   KGS/USD,nbkr,2025-12-08T09:30:00Z,0.01144,-0
 
-What is refused is named by its line, and the rest goes in (exit status 3).
-Sending a file again changes nothing.";
+Each refused row is reported by its line number; the other rows are stored
+(exit status 3). Sending a file again changes nothing.";
 
 /// Arguments of `ingest`.
 #[derive(Debug, Args)]
@@ -58,24 +58,24 @@ pub struct IngestArgs {
     /// Ticker pages (text or HTML), CSV files, or runs in Parquet; - reads standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Who published the page [default: timesca]
+    /// Source that published the page [default: timesca]
     #[arg(long, value_name = "SLUG")]
     source: Option<String>,
-    /// When the page showed its quotes; the date on the page if left out
+    /// Observed time of the page; default the date on the page
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     time: Option<TimeArgument>,
-    /// Replace what is stored where it differs; it stays readable as a revision
+    /// Replace stored rates that differ; the old rates stay readable as revisions
     #[arg(long)]
     revise: bool,
-    /// Say what would happen, and store nothing
+    /// Report what would be stored, without storing it
     #[arg(long)]
     dry_run: bool,
-    /// What the files are; auto knows CSV by its name or by a header that names pair, Parquet by its first bytes
+    /// Format of the files; auto detects Parquet by the first bytes, and CSV by the file name or a column named pair
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = FileFormat::Auto)]
     format: FileFormat,
 }
 
-/// What a file is.
+/// The format of the files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum FileFormat {
     Auto,
@@ -84,14 +84,14 @@ enum FileFormat {
     Parquet,
 }
 
-/// The arguments as the wire has them.
+/// The arguments, converted for requests.
 struct Options {
     source: Option<String>,
     observed_time: Option<prost_types::Timestamp>,
     policy: Policy,
     format: FileFormat,
-    /// Whether a file that is nothing else is a page.
-    takes_pages: bool,
+    /// True if a file of unknown format is read as a ticker page; false if such a file is read as CSV.
+    allows_pages: bool,
 }
 
 pub(super) async fn run(args: IngestArgs, session: &Session) -> Result<Outcome, CliError> {
@@ -101,12 +101,12 @@ pub(super) async fn run(args: IngestArgs, session: &Session) -> Result<Outcome, 
         observed_time: session.time(args.time)?,
         policy: Policy { conflict, validate_only: args.dry_run },
         format: args.format,
-        takes_pages: true,
+        allows_pages: true,
     };
     send(args.files, &options, session).await
 }
 
-/// Sends one file of ticks, CSV or runs in Parquet, as `ingest` does.
+/// Sends one file of ticks, CSV or Parquet, for `import`.
 pub(super) async fn import_ticks(
     path: PathBuf,
     revise: bool,
@@ -115,7 +115,7 @@ pub(super) async fn import_ticks(
 ) -> Result<Outcome, CliError> {
     let conflict = if revise { ConflictPolicy::Revise } else { ConflictPolicy::Refuse };
     let policy = Policy { conflict, validate_only: dry_run };
-    let options = Options { source: None, observed_time: None, policy, format: FileFormat::Auto, takes_pages: false };
+    let options = Options { source: None, observed_time: None, policy, format: FileFormat::Auto, allows_pages: false };
     send(vec![path], &options, session).await
 }
 
@@ -125,17 +125,17 @@ async fn send(files: Vec<PathBuf>, options: &Options, session: &Session) -> Resu
     for path in files {
         let mut report = FileReport { file: path.display().to_string(), ..FileReport::default() };
         let result = ingest_file(&client, &path, options, &mut report).await;
-        if report.not_in_count() > 0 {
+        if report.not_served_count() > 0 {
             outcome = outcome.max(Outcome::PartlyRefused);
         }
         if let Err(error) = &result {
             outcome = Outcome::Failed;
-            say_how_far(&report);
+            note_progress(&report);
             if !error.stops_all() {
                 note(&format!("error: {error}"));
             }
             if error.is_about_observed_time() {
-                note("  --time TIME gives it");
+                note("  set the observed time with --time TIME");
             }
         }
         if result.is_ok() || report.row_count() > 0 {
@@ -146,7 +146,7 @@ async fn send(files: Vec<PathBuf>, options: &Options, session: &Session) -> Resu
             break;
         }
     }
-    // The data is in: that nobody reads the summary changes nothing about the outcome.
+    // The data is stored, so a closed pipe for the summary does not change the outcome.
     match print(&reports, session, options.policy.validate_only) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
         Ok(()) | Err(_) => {}
@@ -161,7 +161,7 @@ async fn ingest_file(client: &Client, path: &Path, options: &Options, report: &m
     let head = first_line(&mut input).map_err(unreadable)?;
     let format = match options.format {
         FileFormat::Auto if head.starts_with(PARQUET_MAGIC) => FileFormat::Parquet,
-        FileFormat::Auto if !options.takes_pages || begins_as_tick_csv(&head) || has_csv_name(path) => FileFormat::Csv,
+        FileFormat::Auto if !options.allows_pages || begins_as_tick_csv(&head) || has_csv_name(path) => FileFormat::Csv,
         FileFormat::Auto | FileFormat::Page => FileFormat::Page,
         FileFormat::Csv => FileFormat::Csv,
         FileFormat::Parquet => FileFormat::Parquet,
@@ -188,7 +188,7 @@ async fn ingest_file(client: &Client, path: &Path, options: &Options, report: &m
         }
     };
     result.map_err(|problem| {
-        if problem.names_its_input() {
+        if problem.names_input_file() {
             problem
         } else {
             Problem::File { path: path.to_owned(), problem: Box::new(problem) }.into()
@@ -196,7 +196,7 @@ async fn ingest_file(client: &Client, path: &Path, options: &Options, report: &m
     })
 }
 
-/// The file or standard input, and how long it is where that is known.
+/// Opens the file or standard input. Returns its length if it is known.
 fn open(path: &Path) -> io::Result<(Box<dyn Read + Send>, Option<u64>)> {
     if path == Path::new(STANDARD_INPUT) {
         return Ok((Box::new(io::stdin()), None));
@@ -206,12 +206,12 @@ fn open(path: &Path) -> io::Result<(Box<dyn Read + Send>, Option<u64>)> {
     Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
 }
 
-/// By its name a file is CSV even if its header is not ours: then that is what is wrong with it.
+/// Returns true if the file name ends in .csv. Such a file is read as CSV, so that a wrong header is reported.
 fn has_csv_name(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
 }
 
-/// The first line with its ending, or as much of it as a CSV header could have.
+/// Reads the first line with its line end, up to the maximum length of a CSV line.
 fn first_line(input: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     input.take(TICK_CSV_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
@@ -262,30 +262,31 @@ async fn send_page(
     Ok(())
 }
 
-/// After a failure: what is in need not be feared for.
-fn say_how_far(report: &FileReport) {
+/// After a failure, reports how many rows the server has already processed.
+fn note_progress(report: &FileReport) {
     if report.row_count() > 0 {
         let (file, rows) = (clean(&report.file), plural(report.row_count(), "row"));
-        note(&format!("{file}: {rows} answered before this; sending the file again changes nothing for them"));
+        note(&format!("{file}: {rows} processed before this error; sending the file again does not change these rows"));
     }
 }
 
-/// What was read of pages, the summary, and for people the first refusals.
+/// Prints the summary. Before it, the table format prints the quotes of pages. After it, the table and CSV formats
+/// print the first refusals.
 fn print(reports: &[FileReport], session: &Session, dry_run: bool) -> io::Result<()> {
     if session.is_table() {
         for report in reports {
             print_page(report, session)?;
         }
     }
-    let mut sheet = Sheet::new(stdout(), session.style, report::COLUMNS)?;
+    let mut writer = RowWriter::new(stdout(), session.style, report::COLUMNS)?;
     for report in reports {
-        sheet.row(report)?;
+        writer.row(report)?;
     }
-    sheet.finish()?;
+    writer.finish()?;
     if session.style.format != Format::Json {
         reports.iter().flat_map(FileReport::refusal_lines).for_each(|line| note(&line));
         if reports.iter().any(FileReport::has_page_conflict) {
-            note("--time TIME gives the observed_time of a page");
+            note("to give a page another observed time, use --time TIME");
         }
     }
     if dry_run && session.is_table() {
@@ -300,10 +301,10 @@ fn print_page(report: &FileReport, session: &Session) -> io::Result<()> {
     let (quotes, cycles) = (plural(quotes.into(), "quote"), plural(cycles.into(), "cycle"));
     let (file, ticks) = (clean(&report.file), plural(report.ticks.len() as u64, "tick"));
     writeln!(out, "{file}: read {quotes} in {cycles}, {ticks}")?;
-    let mut sheet = Sheet::new(&mut out, session.style, TICK_COLUMNS)?;
+    let mut writer = RowWriter::new(&mut out, session.style, TICK_COLUMNS)?;
     for tick in &report.ticks {
-        sheet.row(tick)?;
+        writer.row(tick)?;
     }
-    sheet.finish()?;
+    writer.finish()?;
     out.write_all(b"\n")
 }

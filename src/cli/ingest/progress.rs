@@ -1,52 +1,53 @@
-//! Progress of a long file, on a terminal only.
+//! The progress bar of a file.
 
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::eta::left;
+use crate::cli::eta::eta;
 
-/// A bar over the bytes whose rows are durable; hidden where standard error is no terminal.
+/// A progress bar that counts the bytes of the rows that are stored durably; hidden if standard error is not a
+/// terminal.
 pub(in crate::cli) struct Progress {
     bar: ProgressBar,
     begun: Instant,
 }
 
 impl Progress {
-    /// Over a file of so many bytes, or of unknown length.
+    /// Creates a bar for a file of `total_bytes` bytes; `None` if the length is unknown.
     pub(in crate::cli) fn new(total_bytes: Option<u64>) -> Self {
         let (bar, template) = match total_bytes {
             Some(total) => (ProgressBar::new(total), "{bar:24} {bytes}/{total_bytes}  {msg}"),
             None => (ProgressBar::no_length(), "{spinner} {bytes}  {msg}"),
         };
-        // The default style stands in where the template does not parse; it always does.
+        // The template is valid; if it were not, the default style would be used.
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         Self { bar, begun: Instant::now() }
     }
 
-    /// So many bytes and rows are done.
+    /// Shows the number of bytes and rows done.
     pub(in crate::cli) fn update(&self, bytes: u64, rows: u64) {
         let per_s = rate_per_s(rows, self.begun.elapsed().as_millis());
         let done = if rows == 0 { "no rows yet".to_owned() } else { format!("{rows} rows, {per_s}/s") };
         self.show(bytes, &done);
     }
 
-    /// So many bytes have been compared with their checksums: no row has been read.
+    /// Shows the number of bytes hashed, before any row is read.
     pub(in crate::cli) fn update_checked(&self, bytes: u64) {
         self.show(bytes, "checksums");
     }
 
     fn show(&self, bytes: u64, what: &str) {
-        let left = self.bar.length().map_or_else(String::new, |total| left(bytes, total, self.begun.elapsed()));
-        self.bar.set_message(format!("{what}{left}"));
+        let eta = self.bar.length().map_or_else(String::new, |total| eta(bytes, total, self.begun.elapsed()));
+        self.bar.set_message(format!("{what}{eta}"));
         self.bar.set_position(bytes);
     }
 }
 
 impl Drop for Progress {
-    /// Errors and summaries are printed on a clean line.
+    /// Removes the bar, so that errors and summaries start on an empty line.
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_whole_rows_a_second() {
+    fn rate_is_in_whole_rows_per_second() {
         let check = |rows, elapsed_ms, expect| assert_eq!(rate_per_s(rows, elapsed_ms), expect);
         check(5_000, 2_000, 2_500);
         check(0, 0, 0);

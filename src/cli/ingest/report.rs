@@ -1,25 +1,26 @@
-//! What became of a file, for people and for programs.
+//! The report of a file, for people and for programs.
 
 use crate::cli::output::{Column, record};
 use crate::cli::quarantine::state;
 use crate::cli::runs;
-use crate::cli::text::{clean, held_in_words};
+use crate::cli::text::{clean, describe_held};
 use crate::cli::value::Value;
 use crate::proto::v1::{HeldTick, IngestSummary, QuarantineState, Refusal, RefusalReason, Tick};
 
-/// Refusals shown to people; the rest are counted.
+/// Maximum number of refusals in the text output; the others are only counted.
 pub(super) const REFUSALS_SHOWN_MAX: usize = 20;
-/// Refusals kept for programs, and held ticks; a file of nothing but bad rows must not fill the memory.
+/// Maximum number of refusals, and of held ticks, kept for JSON output, so that a large file of invalid rows does not
+/// exhaust memory.
 pub(super) const REFUSALS_KEPT_MAX: usize = 100_000;
 
-/// A tick or a row that did not go in.
+/// A tick or row that was not stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Refused {
-    /// Of a CSV file, from 1; of a Parquet file, the row.
+    /// Line number in a CSV file or row number in a Parquet file, from 1.
     pub(super) line: Option<u64>,
-    /// Of the pair on its page, from 0.
+    /// Index of the pair on its page, from 0.
     pub(super) index: Option<u64>,
-    /// The proto's name without its prefix, or `MALFORMED_ROW`.
+    /// Name of the proto enum value without its prefix, or `MALFORMED_ROW`.
     pub(super) reason: String,
     pub(super) message: String,
     pub(super) stored_rate: Option<String>,
@@ -29,17 +30,17 @@ pub(super) struct Refused {
 /// A tick that the server holds.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Held {
-    /// As of [`Refused`].
+    /// See [`Refused::line`].
     line: Option<u64>,
-    /// As of [`Refused`].
+    /// See [`Refused::index`].
     index: Option<u64>,
-    /// To release or discard it by; none after a dry run.
+    /// Id for release and discard; `None` in a dry run.
     id: Option<u64>,
     state: QuarantineState,
     rate_in_force: String,
 }
 
-/// What became of a file so far.
+/// Counts and details of a file so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FileReport {
     pub(super) file: String,
@@ -50,25 +51,26 @@ pub(super) struct FileReport {
     pub(super) revised_count: u64,
     pub(super) refused_count: u64,
     pub(super) quarantined_count: u64,
-    /// Of them, discarded before.
+    /// Held ticks that an operator had discarded earlier.
     pub(super) discarded_count: u64,
-    /// Rows that could not be sent.
+    /// Rows that could not be parsed and were not sent.
     pub(super) malformed_count: u64,
     pub(super) late_count: u64,
     pub(super) sequence: u64,
     pub(super) recorded_time: Option<prost_types::Timestamp>,
-    /// Of a page.
+    /// Number of quotes on a page; `None` for other files.
     pub(super) quote_count: Option<u32>,
+    /// Number of cycles on a page; `None` for other files.
     pub(super) cycle_count: Option<u32>,
     pub(super) ticks: Vec<Tick>,
     pub(super) refusals: Vec<Refused>,
     pub(super) held: Vec<Held>,
-    /// Bytes of the file that the server has answered for.
+    /// Bytes of the file up to the last row that the server has processed.
     pub(super) answered_bytes: u64,
 }
 
 impl FileReport {
-    /// Adds the counts of one answer.
+    /// Adds the counts of one response.
     pub(super) fn add(
         &mut self,
         summary: &IngestSummary,
@@ -86,14 +88,14 @@ impl FileReport {
         self.recorded_time = recorded_time;
     }
 
-    /// Keeps a refusal while there is room; the counts are complete either way.
+    /// Adds a refusal, up to [`REFUSALS_KEPT_MAX`] refusals.
     pub(super) fn refuse(&mut self, refused: Refused) {
         if self.refusals.len() < REFUSALS_KEPT_MAX {
             self.refusals.push(refused);
         }
     }
 
-    /// Keeps a held or discarded tick, likewise.
+    /// Adds a held or discarded tick, up to [`REFUSALS_KEPT_MAX`] ticks.
     pub(super) fn hold(&mut self, held: Held) {
         self.discarded_count += u64::from(held.state == QuarantineState::Discarded);
         if self.held.len() < REFUSALS_KEPT_MAX {
@@ -101,7 +103,7 @@ impl FileReport {
         }
     }
 
-    /// Rows that the server has answered for, and those that never went.
+    /// Rows that the server has processed, plus malformed rows.
     pub(super) fn row_count(&self) -> u64 {
         self.new_run_count
             + self.collapsed_count
@@ -112,32 +114,33 @@ impl FileReport {
             + self.malformed_count
     }
 
-    fn not_taken_count(&self) -> u64 {
+    /// Rows that were refused or malformed.
+    fn refused_or_malformed_count(&self) -> u64 {
         self.refused_count + self.malformed_count
     }
 
-    /// Rows that no read serves: refused, malformed or held.
-    pub(super) fn not_in_count(&self) -> u64 {
-        self.not_taken_count() + self.quarantined_count
+    /// Rows that reads do not return: refused, malformed or held.
+    pub(super) fn not_served_count(&self) -> u64 {
+        self.refused_or_malformed_count() + self.quarantined_count
     }
 
-    /// Whether quotes of a page met others at the same instant, as those of two pages of a day do.
+    /// Returns true if quotes of a page conflict with stored ticks at the same time, as with two pages of one day.
     pub(super) fn has_page_conflict(&self) -> bool {
         self.quote_count.is_some()
             && self.refusals.iter().any(|refused| refused.reason == reason(RefusalReason::Conflict))
     }
 
-    /// Lines for people: the first refusals, and how many more there are.
+    /// The notes below the summary: the first refusals, the number of the others, and the held ticks.
     pub(super) fn refusal_lines(&self) -> Vec<String> {
         let shown = self.refusals.iter().take(REFUSALS_SHOWN_MAX);
-        let place = if self.format == super::PARQUET { "row" } else { "line" };
+        let unit = if self.format == super::PARQUET { "row" } else { "line" };
         let mut lines: Vec<String> =
-            shown.map(|refused| format!("{}: {}", self.file, refused.in_words(place))).collect();
-        let more = self.not_taken_count().saturating_sub(lines.len() as u64);
+            shown.map(|refused| format!("{}: {}", self.file, refused.describe(unit))).collect();
+        let more = self.refused_or_malformed_count().saturating_sub(lines.len() as u64);
         if more > 0 {
             lines.push(format!("{}: {more} more refused; --output json lists them", self.file));
         }
-        if let Some(held) = held_in_words(self.quarantined_count, self.discarded_count) {
+        if let Some(held) = describe_held(self.quarantined_count, self.discarded_count) {
             lines.push(format!("{}: {held}", self.file));
         }
         lines
@@ -145,7 +148,7 @@ impl FileReport {
 }
 
 impl Refused {
-    /// As the server refused it; the caller knows its line.
+    /// Creates the record of a tick that the server refused. `line` is the line of the tick; `None` for a page.
     pub(super) fn from_server(refusal: Refusal, line: Option<u64>) -> Self {
         Self {
             line,
@@ -157,7 +160,7 @@ impl Refused {
         }
     }
 
-    /// A row that could not be sent.
+    /// A row that could not be parsed.
     pub(super) fn malformed(line: u64, message: String) -> Self {
         Self {
             line: Some(line),
@@ -169,16 +172,17 @@ impl Refused {
         }
     }
 
-    fn in_words(&self, place: &str) -> String {
-        let place = self.line.map(|line| format!("{place} {line}: ")).unwrap_or_default();
-        // The server explains only so many.
+    /// Describes the refusal in one line. `unit` is "line" or "row".
+    fn describe(&self, unit: &str) -> String {
+        let position = self.line.map(|line| format!("{unit} {line}: ")).unwrap_or_default();
+        // The server limits the number of refusals with a message.
         let message = if self.message.is_empty() { String::new() } else { format!(": {}", clean(&self.message)) };
-        format!("{place}refused ({}){message}", self.reason)
+        format!("{position}refused ({}){message}", self.reason)
     }
 }
 
 impl Held {
-    /// As the server holds it; the caller knows its line.
+    /// Creates the record of a tick that the server holds. `line` is the line of the tick; `None` for a page.
     pub(super) fn from_server(held: HeldTick, line: Option<u64>) -> Self {
         let index = line.is_none().then(|| u64::from(held.index));
         Self { line, index, id: held.id, state: held.state(), rate_in_force: held.rate_in_force }
@@ -190,7 +194,7 @@ fn reason(reason: RefusalReason) -> &'static str {
     name.strip_prefix("REFUSAL_REASON_").unwrap_or(name)
 }
 
-/// The summary: a row a file.
+/// The columns of the summary, which has one row per file.
 pub(super) const COLUMNS: &[Column<FileReport>] = &[
     Column::new("file", "file", |row| Value::text(&row.file)),
     Column::data("format", |row| Value::text(row.format)),
@@ -211,7 +215,7 @@ pub(super) const COLUMNS: &[Column<FileReport>] = &[
     Column::json("held_ticks", |row| Value::List(row.held.iter().map(|one| record(HELD_COLUMNS, one)).collect())),
 ];
 
-/// What was read from a page.
+/// The columns of the ticks of a page.
 pub(super) const TICK_COLUMNS: &[Column<Tick>] = &[
     Column::new("pair", "pair", |tick| Value::text(&tick.pair)),
     Column::new("source", "source", |tick| Value::text(&tick.source)),
@@ -250,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_see_the_first_refusals_and_a_count_of_the_rest() {
+    fn refusal_lines_are_limited_and_the_rest_is_counted() {
         let mut report = FileReport { file: "a.csv".to_owned(), refused_count: 2_000, ..FileReport::default() };
         for line in 0..1_000 {
             let refusal = Refusal { message: "rate '0\u{1b}' is zero".to_owned(), ..Refusal::default() };
@@ -263,21 +267,21 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_beyond_those_explained_is_still_told_by_line_and_reason() {
+    fn refusal_without_a_message_shows_line_and_reason() {
         let check = |message: &str, expect: &str| {
             let refusal = Refusal {
                 reason: RefusalReason::InvalidRate.into(),
                 message: message.to_owned(),
                 ..Refusal::default()
             };
-            assert_eq!(Refused::from_server(refusal, Some(7)).in_words("line"), expect);
+            assert_eq!(Refused::from_server(refusal, Some(7)).describe("line"), expect);
         };
         check("rate '0' is zero", "line 7: refused (INVALID_RATE): rate '0' is zero");
         check("", "line 7: refused (INVALID_RATE)");
     }
 
     #[test]
-    fn kept_refusals_are_bounded_and_counts_are_not() {
+    fn kept_refusals_are_limited_but_counts_are_complete() {
         let mut report = FileReport::default();
         let refused = Refused::from_server(Refusal::default(), None);
         for _ in 0..=REFUSALS_KEPT_MAX {
@@ -285,6 +289,6 @@ mod tests {
             report.refuse(refused.clone());
         }
         assert_eq!(report.refusals.len(), REFUSALS_KEPT_MAX);
-        assert_eq!(report.not_in_count(), REFUSALS_KEPT_MAX as u64 + 1);
+        assert_eq!(report.not_served_count(), REFUSALS_KEPT_MAX as u64 + 1);
     }
 }

@@ -1,6 +1,6 @@
-//! Where rows of ticks come from: CSV, or runs in Parquet.
+//! Sources of tick rows: CSV files, and Parquet files of runs.
 //!
-//! **Invariant**: whatever they come from, rows are numbered from the file, so that a refusal can be found in it.
+//! **Invariant**: every row has its line or row number in the file, so that a refused row can be found.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -11,32 +11,33 @@ use crate::feed::{TickCsv, TickCsvError, TickCsvRow, TickCsvRowError, TickCsvVal
 use crate::proto::convert::timestamp;
 use crate::proto::v1::Tick;
 
-/// A row that gave a tick, or why it did not.
+/// A row of a file: its tick, or the parse error.
 pub(super) struct Row {
-    /// From 1: of CSV the line, where the header's is usually 1; of Parquet the row.
+    /// The position of the row in the file, from 1: the line number in CSV (the header is usually line 1), or the row
+    /// number in Parquet.
     pub(super) line: u64,
     pub(super) tick: Result<Tick, TickCsvRowError>,
 }
 
-/// Rows of a file, in its order.
+/// Reads the rows of a file, in file order.
 pub(super) trait TickRows {
-    /// The next row; none at the end.
+    /// Returns the next row; `None` at the end of the file.
     fn next(&mut self) -> Result<Option<Row>, CliError>;
-    /// Bytes of the file up to here.
+    /// Bytes of the file read so far.
     fn bytes(&self) -> u64;
 }
 
-/// Rows of CSV.
+/// The rows of a CSV file.
 pub(super) struct CsvRows<R> {
     path: PathBuf,
     rows: TickCsv<R>,
 }
 
 impl<R: BufRead> CsvRows<R> {
-    /// Reads the header.
+    /// Reads the header of the CSV file.
     ///
     /// # Errors
-    /// `Read` or `Header`.
+    /// `Read` if the file cannot be read; `Header` if the header is invalid.
     pub(super) fn open(path: &Path, input: R) -> Result<Self, CliError> {
         let path = path.to_owned();
         match TickCsv::new(input) {
@@ -64,14 +65,14 @@ fn tick_message(values: TickCsvValues) -> Tick {
     Tick { pair, source, observed_time: Some(timestamp(observed_time)), rate, reported_change_percent }
 }
 
-/// The first and the last tick of each run of a Parquet file; what was between them is not in it.
+/// The first and the last tick of each run in a Parquet file. The file does not have the ticks between them.
 pub(super) struct ParquetRows(RunTicks);
 
 impl ParquetRows {
-    /// Checks the schema.
+    /// Opens the file and checks its schema and checksum.
     ///
     /// # Errors
-    /// `Import`.
+    /// Returns the [`ReadError`](crate::export::read::ReadError) if the file is damaged or has another schema.
     pub(super) fn open(path: &Path) -> Result<Self, CliError> {
         Ok(Self(RunTicks::open(path)?))
     }

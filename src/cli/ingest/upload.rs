@@ -1,9 +1,11 @@
-//! A file of ticks to the server: batches over one stream, several under way.
+//! Uploads a file of ticks in batches over one stream, with several batches in flight.
 //!
-//! A thread of its own reads ahead, since standard input may block for ever and must not keep the command from ending.
+//! A separate thread reads the file ahead, because a read of standard input may block forever. The command can end
+//! while that read blocks.
 //!
-//! **Invariant**: a row counts as in only when the server has answered for its batch, which means durable. At most
-//! [`IN_FLIGHT_MAX`] and [`READ_AHEAD_BATCHES`] batches are in memory, however large the file is.
+//! **Invariant**: a row counts as processed only after the server has responded to its batch. The server responds when
+//! the batch is durable. At most [`IN_FLIGHT_MAX`] plus [`READ_AHEAD_BATCHES`] batches are in memory, whatever the size
+//! of the file.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -21,26 +23,27 @@ use crate::proto::v1::{
     ConflictPolicy, StreamTicksRequest, StreamTicksResponse, Tick, TickBatch, stream_ticks_request,
 };
 
-/// Ticks of a batch.
+/// Number of ticks in a full batch.
 const BATCH_TICKS: usize = 5_000;
-/// Batches sent and not yet answered; the server takes twice as many.
+/// Maximum number of batches sent and not yet answered. The server accepts twice as many.
 const IN_FLIGHT_MAX: usize = 8;
-/// Batches read and not yet sent.
+/// Number of batches read and not yet sent.
 const READ_AHEAD_BATCHES: usize = 2;
 
-/// What the server is to do with ticks.
+/// How the server handles the ticks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Policy {
     pub(super) conflict: ConflictPolicy,
     pub(super) validate_only: bool,
 }
 
-/// Rows that travel together.
+/// Rows that are sent in one request.
 #[derive(Debug, Default)]
 struct Batch {
     ticks: Vec<Tick>,
     /// The line of each tick.
     lines: Vec<u64>,
+    /// Line and error of each row that could not be parsed.
     malformed: Vec<(u64, TickCsvRowError)>,
     /// Bytes of the file up to the end of this batch.
     end_bytes: u64,
@@ -56,11 +59,11 @@ impl Batch {
     }
 }
 
-/// Sends every row of what `open` opens, adding up in `report` what became of them. When it fails, `report` tells how far it
-/// came.
+/// Sends every row of the file that `open` opens and adds the results to `report`. After a failure, `report` has the
+/// results so far.
 ///
 /// # Errors
-/// What `open` and the rows end in; whatever ends the stream.
+/// Returns any error of `open`, of reading the rows, or of the stream.
 pub(super) async fn upload<R: TickRows>(
     client: &Client,
     open: impl FnOnce() -> Result<R, CliError> + Send + 'static,
@@ -71,18 +74,18 @@ pub(super) async fn upload<R: TickRows>(
     let mut batches = read_ahead(open);
     let (to_server, requests) = mpsc::channel(IN_FLIGHT_MAX);
     let mut sender = Sender { to_server: Some(to_server), in_flight: VecDeque::new(), answer_count: 0, failure: None };
-    // A batch goes in before the call, since a server may wait for one before it opens its side of the stream.
+    // The first batch is queued before the call, because a server may wait for this batch before it accepts the stream.
     while sender.is_open() && sender.in_flight.is_empty() {
-        sender.offer(batches.recv().await, policy, report).await;
+        sender.send_batch(batches.recv().await, policy, report).await;
     }
     if !sender.in_flight.is_empty() {
         let mut service = client.ingest();
-        let mut answers = client.within(service.stream_ticks(ReceiverStream::new(requests))).await?.into_inner();
+        let mut answers = client.with_timeout(service.stream_ticks(ReceiverStream::new(requests))).await?.into_inner();
         while sender.is_open() || !sender.in_flight.is_empty() {
             tokio::select! {
-                batch = batches.recv(), if sender.has_room() => sender.offer(batch, policy, report).await,
-                answer = client.within(answers.message()), if !sender.in_flight.is_empty() => {
-                    sender.take(answer?, report)?;
+                batch = batches.recv(), if sender.has_room() => sender.send_batch(batch, policy, report).await,
+                answer = client.with_timeout(answers.message()), if !sender.in_flight.is_empty() => {
+                    sender.add_response(answer?, report)?;
                     progress.update(report.answered_bytes, report.row_count());
                 }
             }
@@ -92,14 +95,14 @@ pub(super) async fn upload<R: TickRows>(
     sender.failure.map_or(Ok(()), Err)
 }
 
-/// The side of the stream that speaks, and what it waits to hear.
+/// The sending side of the stream, and the batches that wait for a response.
 struct Sender {
-    /// None once the file has ended.
+    /// `None` after the end of the file.
     to_server: Option<mpsc::Sender<StreamTicksRequest>>,
-    /// Lines and end of each batch that has no answer yet, in order.
+    /// Lines and [`Batch::end_bytes`] of each batch without a response, in order.
     in_flight: VecDeque<(Vec<u64>, u64)>,
     answer_count: u64,
-    /// Why the file was not read to its end. What was read is sent all the same.
+    /// Why the file was not read to its end. The rows read before are still sent.
     failure: Option<CliError>,
 }
 
@@ -112,8 +115,8 @@ impl Sender {
         self.is_open() && self.in_flight.len() < IN_FLIGHT_MAX
     }
 
-    /// Sends what was read; closes this side at the end of the file.
-    async fn offer(&mut self, batch: Option<Result<Batch, CliError>>, policy: Policy, report: &mut FileReport) {
+    /// Sends a batch. Closes the sending side at the end of the file.
+    async fn send_batch(&mut self, batch: Option<Result<Batch, CliError>>, policy: Policy, report: &mut FileReport) {
         let batch = match batch {
             Some(Ok(batch)) => batch,
             Some(Err(failure)) => {
@@ -137,17 +140,17 @@ impl Sender {
             validate_only: policy.validate_only,
         };
         self.in_flight.push_back((batch.lines, batch.end_bytes));
-        // It fails only when the server has ended the stream; why, its side of the stream tells.
+        // Sending fails only after the server has ended the stream; the receiving side then returns the error.
         let _ = to_server.send(request).await;
     }
 
-    /// Puts an answer to its batch.
-    fn take(&mut self, answer: Option<StreamTicksResponse>, report: &mut FileReport) -> Result<(), CliError> {
+    /// Adds the response for the oldest batch in flight to the report.
+    fn add_response(&mut self, answer: Option<StreamTicksResponse>, report: &mut FileReport) -> Result<(), CliError> {
         let Some(StreamTicksResponse { batch_index, result: Some(result) }) = answer else {
-            return Err(Problem::Protocol("the stream ended before every batch was answered").into());
+            return Err(Problem::Protocol("the stream ended before the last response").into());
         };
         let Some((lines, end_bytes)) = self.in_flight.pop_front().filter(|_| batch_index == self.answer_count) else {
-            return Err(Problem::Protocol("batches answered out of order").into());
+            return Err(Problem::Protocol("the responses to batches are out of order").into());
         };
         self.answer_count += 1;
         report.answered_bytes = end_bytes;
@@ -164,14 +167,14 @@ impl Sender {
     }
 }
 
-/// Reads batches on a thread of their own. The channel's bound is the bound of what is read ahead.
+/// Reads batches in a separate thread. The capacity of the channel limits how far the thread reads ahead.
 fn read_ahead<R: TickRows>(
     open: impl FnOnce() -> Result<R, CliError> + Send + 'static,
 ) -> mpsc::Receiver<Result<Batch, CliError>> {
     let (to_sender, batches) = mpsc::channel(READ_AHEAD_BATCHES);
     thread::spawn(move || {
         if let Err(failure) = open().and_then(|rows| read_batches(rows, &to_sender)) {
-            // Nobody listens any more when the stream has failed first.
+            // The receiver is gone if the stream failed first.
             let _ = to_sender.blocking_send(Err(failure));
         }
     });
@@ -207,7 +210,7 @@ mod tests {
     use std::io::{BufReader, Cursor, Read};
     use std::path::Path;
 
-    /// Fails where the file would go on.
+    /// A reader that always fails.
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_read_before_a_failure_is_still_sent() {
+    async fn rows_before_a_read_error_are_still_sent() {
         let file = "pair,source,observed_time,rate\nKGS/USD,nbkr,2025-12-08,0.01144\nbad\n";
         let input = BufReader::new(file.as_bytes().chain(Broken));
         let mut batches = read_ahead(|| CsvRows::open(Path::new("a.csv"), input));
@@ -228,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn batches_are_full_but_for_the_last() {
+    async fn batches_before_the_last_are_full() {
         let mut file = "pair,source,observed_time,rate\n".to_owned();
         for _ in 0..=BATCH_TICKS * 2 {
             file.push_str("KGS/USD,nbkr,2025-12-08,0.01144\n");
@@ -245,12 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_for_another_batch_is_not_believed() {
+    fn response_for_another_batch_is_a_protocol_error() {
         let mut sender = Sender { to_server: None, in_flight: VecDeque::new(), answer_count: 0, failure: None };
         sender.in_flight.push_back((vec![2], 10));
         let answer =
             StreamTicksResponse { batch_index: 1, result: Some(crate::proto::v1::IngestTicksResponse::default()) };
-        let problem = sender.take(Some(answer), &mut FileReport::default()).unwrap_err();
+        let problem = sender.add_response(Some(answer), &mut FileReport::default()).unwrap_err();
         assert!(problem.to_string().contains("out of order"));
     }
 }

@@ -1,6 +1,6 @@
-//! Rows that are written as they come, each on a line of its own: for what has no end.
+//! Output of an endless sequence of rows, one line per row.
 //!
-//! **Invariant**: whoever reads a pipe has every row as soon as it is flushed, whole.
+//! **Invariant**: after a flush, the reader of a pipe has received every row, as a complete line.
 
 use std::io::{self, Write};
 
@@ -8,11 +8,11 @@ use super::{Column, Format, csv_to_io};
 use crate::cli::text::clean;
 use crate::cli::value::Value;
 
-/// Between two cells of a line for people.
-const BLANKS: &str = "  ";
+/// The separator between two values of a table line.
+const SEPARATOR: &str = "  ";
 
-/// Writes a line a row: words for people, an object of JSON, or a row of CSV under a header.
-pub(in crate::cli) struct LineSheet<W: Write, T: 'static> {
+/// A writer of one line per row: plain values (table format), a JSON object, or a CSV record below a header.
+pub(in crate::cli) struct LineWriter<W: Write, T: 'static> {
     lead: &'static [&'static str],
     columns: Vec<&'static Column<T>>,
     body: Body<W>,
@@ -24,11 +24,11 @@ enum Body<W: Write> {
     Csv(Box<csv::Writer<W>>),
 }
 
-impl<W: Write, T> LineSheet<W, T> {
-    /// Rows of cells named `lead` and of `columns` after them.
+impl<W: Write, T> LineWriter<W, T> {
+    /// Creates a writer of rows with the leading values named `lead`, followed by `columns`.
     ///
     /// # Errors
-    /// As `out` has them.
+    /// Returns the I/O error of `out`.
     pub(in crate::cli) fn new(
         out: W,
         format: Format,
@@ -50,40 +50,40 @@ impl<W: Write, T> LineSheet<W, T> {
         Ok(Self { lead, columns, body })
     }
 
-    /// One more line; `lead` are the cells before those of `row`. People are spared what only machines look at: of
-    /// those cells they get the first.
+    /// Writes a line: the values `lead`, then those of `row`. The table format writes only the first of `lead`, because
+    /// the others are for programs.
     ///
     /// # Errors
-    /// As `out` has them.
+    /// Returns the I/O error of `out`.
     pub(in crate::cli) fn row(&mut self, lead: &[Value], row: &T) -> io::Result<()> {
-        let cells = self.columns.iter().map(|column| (column.cell)(row));
+        let values = self.columns.iter().map(|column| (column.value)(row));
         match &mut self.body {
             Body::Table(out) => {
-                let mut words = Vec::with_capacity(1 + self.columns.len());
-                for cell in lead.iter().take(1).cloned().chain(cells) {
-                    let text = cell.to_csv()?;
-                    words.push(if text.is_empty() { "-".to_owned() } else { clean(&text).into_owned() });
+                let mut texts = Vec::with_capacity(1 + self.columns.len());
+                for value in lead.iter().take(1).cloned().chain(values) {
+                    let text = value.to_csv()?;
+                    texts.push(if text.is_empty() { "-".to_owned() } else { clean(&text).into_owned() });
                 }
-                writeln!(out, "{}", words.join(BLANKS))
+                writeln!(out, "{}", texts.join(SEPARATOR))
             }
             Body::Json(out) => {
                 let names = self.lead.iter().copied().chain(self.columns.iter().map(|column| column.field));
-                let object = Value::Record(names.zip(lead.iter().cloned().chain(cells)).collect());
+                let object = Value::Record(names.zip(lead.iter().cloned().chain(values)).collect());
                 serde_json::to_writer(&mut *out, &object)?;
                 writeln!(out)
             }
             Body::Csv(csv) => {
-                let cells = lead.iter().cloned().chain(cells);
-                let cells: Vec<String> = cells.map(|cell| cell.to_csv()).collect::<Result<_, _>>()?;
-                csv.write_record(cells).map_err(csv_to_io)
+                let values = lead.iter().cloned().chain(values);
+                let values: Vec<String> = values.map(|value| value.to_csv()).collect::<Result<_, _>>()?;
+                csv.write_record(values).map_err(csv_to_io)
             }
         }
     }
 
-    /// Hands over what was written.
+    /// Flushes the written rows to `out`.
     ///
     /// # Errors
-    /// As `out` has them.
+    /// Returns the I/O error of `out`.
     pub(in crate::cli) fn flush(&mut self) -> io::Result<()> {
         match &mut self.body {
             Body::Table(out) | Body::Json(out) => out.flush(),
@@ -101,17 +101,17 @@ mod tests {
 
     fn written(format: Format) -> String {
         let mut out = Vec::new();
-        let mut sheet = LineSheet::new(&mut out, format, &["sequence", "kind"], COLUMNS).unwrap();
+        let mut writer = LineWriter::new(&mut out, format, &["sequence", "kind"], COLUMNS).unwrap();
         for rate in ["0.28490", ""] {
-            sheet.row(&[Value::Count(7), Value::text("CHANGES")], &rate).unwrap();
+            writer.row(&[Value::Count(7), Value::text("CHANGES")], &rate).unwrap();
         }
-        sheet.flush().unwrap();
-        drop(sheet);
+        writer.flush().unwrap();
+        drop(writer);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn each_row_is_a_line() {
+    fn each_row_is_written_as_one_line() {
         assert_eq!(written(Format::Table), "7  0.28490\n7  -\n");
         assert_eq!(
             written(Format::Json),

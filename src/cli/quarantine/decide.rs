@@ -1,10 +1,11 @@
-//! `quarantine release` and `quarantine discard`: ticks by their ids, or all that are listed.
+//! `quarantine release` and `quarantine discard`: release or discard ticks by id, or all held ticks that match a
+//! filter.
 
 use clap::Args;
 
-use super::{PAGE_HELD_MAX, WhichArgs, page};
+use super::{FilterArgs, PAGE_HELD_MAX, page};
 use crate::cli::client::Client;
-use crate::cli::output::{Column, Sheet};
+use crate::cli::output::{Column, RowWriter};
 use crate::cli::value::Value;
 use crate::cli::{CliError, Outcome, Session, note, stdout};
 use crate::proto::v1::{
@@ -12,21 +13,21 @@ use crate::proto::v1::{
     QuarantineRefusal, ReleaseQuarantineRequest,
 };
 
-/// Ticks decided at a time: as many as the server takes.
+/// Maximum number of ticks per request, which is the limit of the server.
 const DECISION_IDS_MAX: usize = 1_000;
 
-/// Which ticks to decide, and why.
+/// The ticks to release or discard, and the note of the decision.
 #[derive(Debug, Args)]
 struct DecisionArgs {
-    /// Ids, as listed
+    /// Ids of held ticks, as in the list
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with_all = ["all", "pairs", "sources", "from", "to"])]
     ids: Vec<u64>,
-    /// All that are held, or of them those of --pair, --source, --from and --to
+    /// Apply the decision to all held ticks that match --pair, --source, --from and --to
     #[arg(long)]
     all: bool,
     #[command(flatten)]
-    which: WhichArgs,
-    /// Why: one line that is listed with the decision
+    filter: FilterArgs,
+    /// Reason for the decision: one line, shown in the list
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     note: String,
 }
@@ -37,7 +38,7 @@ struct DecisionArgs {
 pub(super) struct ReleaseArgs {
     #[command(flatten)]
     decision: DecisionArgs,
-    /// Replace what is stored where it differs; it stays readable as a revision
+    /// Replace stored rates that differ; the old rates stay readable as revisions
     #[arg(long)]
     revise: bool,
 }
@@ -86,30 +87,30 @@ pub(super) async fn discard(args: DiscardArgs, session: &Session) -> Result<Outc
     .await
 }
 
-/// Decides what the arguments name, piece by piece. What was decided stays so when a later piece fails; doing it again
-/// changes nothing.
+/// Sends the decision about the ticks in several requests. If a request fails, the earlier decisions stay; repeating
+/// the command does not change them.
 async fn decide(
     args: DecisionArgs,
     session: &Session,
     send: impl AsyncFn(&Client, Vec<u64>, String) -> Result<Vec<QuarantineDecision>, CliError>,
 ) -> Result<Outcome, CliError> {
     let client = session.connect().await?;
-    let ids = if args.all { held(&client, args.which.request(session)?).await? } else { args.ids };
+    let ids = if args.all { held_ids(&client, args.filter.request(session)?).await? } else { args.ids };
     if ids.is_empty() && session.is_table() {
-        note("nothing is held");
+        note("no held ticks");
     }
-    let mut sheet = Sheet::new(stdout(), session.style, COLUMNS)?;
+    let mut writer = RowWriter::new(stdout(), session.style, COLUMNS)?;
     let mut done = Outcome::Done;
-    for piece in ids.chunks(DECISION_IDS_MAX) {
-        let decisions = match send(&client, piece.to_vec(), args.note.clone()).await {
+    for chunk in ids.chunks(DECISION_IDS_MAX) {
+        let decisions = match send(&client, chunk.to_vec(), args.note.clone()).await {
             Ok(decisions) => decisions,
             Err(error) => {
-                sheet.abandon()?;
+                writer.abandon()?;
                 return Err(error);
             }
         };
         for decision in &decisions {
-            sheet.row(decision)?;
+            writer.row(decision)?;
             if decision.outcome() == QuarantineOutcome::Refused {
                 done = done.max(Outcome::PartlyRefused);
                 if session.is_table() {
@@ -118,12 +119,12 @@ async fn decide(
             }
         }
     }
-    sheet.finish()?;
+    writer.finish()?;
     Ok(done)
 }
 
-/// The ids of all ticks held now that the request asks for, in the order in which they are to go in.
-async fn held(client: &Client, request: ListQuarantineRequest) -> Result<Vec<u64>, CliError> {
+/// Returns the ids of all held ticks that match the request, sorted by observed time, which is the order of release.
+async fn held_ids(client: &Client, request: ListQuarantineRequest) -> Result<Vec<u64>, CliError> {
     let page_size = i32::try_from(PAGE_HELD_MAX).unwrap_or(i32::MAX);
     let mut request = ListQuarantineRequest { page_size, ..request };
     let mut found = Vec::new();

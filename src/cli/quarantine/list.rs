@@ -1,10 +1,10 @@
-//! `quarantine list`: what is held, and what was decided.
+//! `quarantine list`: lists held and decided ticks.
 
 use clap::{Args, ValueEnum};
 
-use super::{PAGE_HELD_MAX, WhichArgs, page};
+use super::{FilterArgs, PAGE_HELD_MAX, page};
 use crate::cli::output::Column;
-use crate::cli::pages::{Page, limit, list_without, note_rest};
+use crate::cli::pages::{Page, limit, list_hiding_columns, note_rest};
 use crate::cli::runs::REPORTED_TITLE;
 use crate::cli::value::Value;
 use crate::cli::{CliError, KnownArgs, Outcome, Session};
@@ -15,11 +15,11 @@ use crate::proto::v1::{ListQuarantineRequest, QuarantineState, QuarantinedTick};
 #[command(after_help = super::EXAMPLES)]
 pub(super) struct ListArgs {
     #[command(flatten)]
-    which: WhichArgs,
-    /// What was decided
-    #[arg(long, value_enum, value_name = "STATE", default_value_t = Decided::Held)]
-    state: Decided,
-    /// Most rows; 50 in a table, all in JSON and CSV, if left out
+    filter: FilterArgs,
+    /// Show only ticks in this state, or all
+    #[arg(long, value_enum, value_name = "STATE", default_value_t = StateFilter::Held)]
+    state: StateFilter,
+    /// Maximum number of rows; default 50 in a table, unlimited in json and csv
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
@@ -27,14 +27,14 @@ pub(super) struct ListArgs {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum Decided {
+enum StateFilter {
     Held,
     Released,
     Discarded,
     All,
 }
 
-impl Decided {
+impl StateFilter {
     fn states(self) -> Vec<i32> {
         let states: &[QuarantineState] = match self {
             Self::Held => &[QuarantineState::Held],
@@ -62,7 +62,7 @@ const COLUMNS: &[Column<QuarantinedTick>] = &[
     Column::new("note", "note", |row| row.note.as_ref().map_or(Value::Absent, |note| Value::text(note))),
 ];
 
-/// What only decided ticks have.
+/// Titles of the columns that only decided ticks fill.
 const DECIDED_TITLES: [&str; 2] = ["decided", "note"];
 
 pub(in crate::cli) fn state(state: QuarantineState) -> Value {
@@ -73,17 +73,18 @@ pub(super) async fn run(args: ListArgs, session: &Session) -> Result<Outcome, Cl
     let request = ListQuarantineRequest {
         states: args.state.states(),
         known_time: session.time(args.known.known)?,
-        ..args.which.request(session)?
+        ..args.filter.request(session)?
     };
     let client = session.connect().await?;
-    let is_short = session.is_table() && args.state == Decided::Held;
+    let is_short = session.is_table() && args.state == StateFilter::Held;
     let hidden: &[&str] = if is_short { &DECIDED_TITLES } else { &[] };
     let fetch = async |page_size, page_token| {
         let page = page(&client, ListQuarantineRequest { page_size, page_token, ..request.clone() }).await?;
         Ok(Page::new(page.ticks, page.next_page_token))
     };
-    let listed = list_without(session, COLUMNS, hidden, limit(session, args.limit), PAGE_HELD_MAX, fetch).await?;
-    let none = if args.state == Decided::Held { "nothing is held" } else { "no such tick" };
+    let listed =
+        list_hiding_columns(session, COLUMNS, hidden, limit(session, args.limit), PAGE_HELD_MAX, fetch).await?;
+    let none = if args.state == StateFilter::Held { "no held ticks" } else { "no matching ticks" };
     note_rest(session, &listed, args.limit, "ticks", none);
     Ok(Outcome::Done)
 }

@@ -1,6 +1,8 @@
-//! `quarantine`: ticks that the server held because their rates lay too far from those in force.
+//! `quarantine`: lists, releases and discards the ticks that the server held because their rates are too far from the
+//! rate in force.
 //!
-//! **Invariant**: what is decided was listed or named before; nothing is decided by a filter that the server reads.
+//! **Invariant**: a decision names tick ids. With a filter, the command first lists the matching ticks and then sends
+//! their ids, so the server never decides by a filter.
 
 mod decide;
 mod list;
@@ -14,7 +16,7 @@ use super::time_argument::TimeArgument;
 use super::{CliError, Outcome, Session};
 use crate::proto::v1::{ListQuarantineRequest, ListQuarantineResponse};
 
-/// Ticks asked for at a time.
+/// Maximum number of ticks per page.
 const PAGE_HELD_MAX: u64 = 5_000;
 
 const EXAMPLES: &str = "\
@@ -24,10 +26,11 @@ Examples:
   silkrate quarantine release 17 18 --note 'redenomination, checked with the bank'
   silkrate quarantine discard --all --source timesca
 
-A tick is held, not stored and not shown, when its rate is five times the rate
-in force at its own place in time or more, or a fifth of it or less (the factor
-is a setting of the server). Released, it goes in as if it had come just now;
-discarded, it stays out, also when it comes again. Either way it stays listed.";
+A tick is held, and excluded from all other reads, if its rate is at least five
+times the rate in force at its observed time, or at most a fifth of that rate.
+The threshold is a setting of the server. A released tick is stored as if it had
+just arrived. A discarded tick is never stored, even if it is sent again.
+Released and discarded ticks stay in the list.";
 
 /// Arguments of `quarantine`.
 #[derive(Debug, Args)]
@@ -39,32 +42,32 @@ pub struct QuarantineArgs {
 
 #[derive(Debug, Subcommand)]
 enum QuarantineCommand {
-    /// List ticks that are held, or what was decided of them
+    /// List held ticks, or decided ticks with --state
     List(list::ListArgs),
-    /// Let held ticks in, whatever their rates
+    /// Store held ticks, whatever their rates
     Release(decide::ReleaseArgs),
-    /// Keep held ticks out for good
+    /// Discard held ticks for good
     Discard(decide::DiscardArgs),
 }
 
-/// Which held ticks.
+/// The filter for held ticks.
 #[derive(Clone, Debug, Default, Args)]
-struct WhichArgs {
-    /// Only of this pair, like KGS/USD; may be repeated
+struct FilterArgs {
+    /// Only ticks of this pair, like KGS/USD; may be repeated
     #[arg(long = "pair", value_name = "PAIR")]
     pairs: Vec<String>,
-    /// Only what this source published; may be repeated
+    /// Only ticks from this source; may be repeated
     #[arg(long = "source", value_name = "SLUG")]
     sources: Vec<String>,
-    /// Observed at this time or later
+    /// Only ticks observed at this time or later
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
-    /// Observed before this time
+    /// Only ticks observed before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
 }
 
-impl WhichArgs {
+impl FilterArgs {
     fn request(self, session: &Session) -> Result<ListQuarantineRequest, CliError> {
         Ok(ListQuarantineRequest {
             pairs: self.pairs,

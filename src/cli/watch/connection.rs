@@ -1,7 +1,7 @@
-//! The connection of a watch, which outlives a restart of its server.
+//! The connection of a watch, which reconnects after a failure.
 //!
-//! **Invariants**: after a break the watch goes on from the last sequence that was shown, so that nothing is missed and
-//! nothing is shown twice; it comes back later after each failure, and never in step with others.
+//! **Invariants**: after a failure the watch resumes after the last sequence that it passed on, so that no change is
+//! missed or repeated. The waits between attempts grow exponentially, with jitter.
 
 use std::time::Duration;
 
@@ -15,62 +15,71 @@ use crate::domain::duration_us;
 use crate::proto::convert::duration;
 use crate::proto::v1::{ListRunsRequest, WatchLatestRatesRequest, WatchLatestRatesResponse};
 
-/// The waits after a break, unless the server asks for a longer one.
+/// The backoff after a failure. A longer wait that the server asks for takes precedence.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(10) };
-/// What a message may take longer than the heartbeats that it stands for.
-const LATE_MAX: Duration = Duration::from_secs(5);
-/// Series whose recent rates are asked for at one time; others show what comes from now on.
+/// The maximum delay of a message beyond the heartbeat interval.
+const DELAY_MAX: Duration = Duration::from_secs(5);
+/// The maximum number of series for which recent rates are requested. Trends of other series start with
+/// the previous rate.
 const HISTORIES_MAX: usize = 200;
-/// Runs asked for: twice the rates that a trend remembers, since some may only repeat the rate before.
+/// The number of runs to request per series: twice the length of a trend, because runs can repeat the previous rate.
 const HISTORY_RUNS: i32 = 128;
 
-/// A pair, and who published it.
+/// The pair and the source of a series.
 pub(super) type SeriesName = (String, String);
 
-/// What happens to a watch.
+/// An event of a watch.
 #[derive(Debug)]
-pub(super) enum News {
-    /// From the server.
+pub(super) enum WatchEvent {
+    /// A message from the server.
     Message(WatchLatestRatesResponse),
-    /// The recent rates of a series, the newest last.
+    /// The recent rates of a series, oldest first.
     History(SeriesName, Vec<String>),
     /// The connection broke.
     Lost {
-        /// On one line.
+        /// The error, on one line.
         problem: String,
-        /// Until it is tried again.
+        /// The wait until the next attempt.
         retry_in: Duration,
     },
 }
 
-/// What to watch.
+/// The parameters of a watch.
 #[derive(Clone, Debug)]
-pub(super) struct Question {
+pub(super) struct WatchParameters {
+    /// The pairs to watch; empty for all.
     pub(super) pairs: Vec<String>,
+    /// The sources to watch; empty for all.
     pub(super) sources: Vec<String>,
+    /// The heartbeat interval that the server is asked for.
     pub(super) heartbeat: Duration,
-    /// Whether the recent rates of each series are wanted.
-    pub(super) histories: bool,
+    /// True to request the recent rates of each series.
+    pub(super) with_history: bool,
 }
 
-/// Brings news until nobody takes them, or until coming back would not help.
+/// Watches the latest rates and sends the events to `events`, until the receiver is dropped.
 ///
 /// # Errors
-/// What cannot be mended by waiting: a server that was never there, a request that it refuses.
-pub(super) async fn follow(session: &Session, question: Question, news: Sender<News>) -> Result<(), CliError> {
-    // Whoever starts a watch with the wrong address should know at once.
-    let mut link = Link { client: Some(session.connect().await?), question, news, seen: None };
+/// Returns the error of the first connection attempt, and later only errors that a retry cannot fix, such as an invalid
+/// request.
+pub(super) async fn follow(
+    session: &Session,
+    parameters: WatchParameters,
+    events: Sender<WatchEvent>,
+) -> Result<(), CliError> {
+    // The first attempt is not retried, so that a wrong address is reported at once.
+    let mut connection = Connection { client: Some(session.connect().await?), parameters, events, sequence: None };
     let mut failures = 0_u32;
-    while !link.news.is_closed() {
-        let before = link.seen;
-        let Err(problem) = link.attend(session).await else { return Ok(()) };
-        if problem.is_hopeless() {
+    while !connection.events.is_closed() {
+        let sequence_before = connection.sequence;
+        let Err(problem) = connection.receive(session).await else { return Ok(()) };
+        if problem.is_permanent() {
             return Err(problem);
         }
-        failures = if link.seen == before { failures.saturating_add(1) } else { 1 };
+        failures = if connection.sequence == sequence_before { failures.saturating_add(1) } else { 1 };
         let retry_in = retry_wait(failures, problem.retry_after());
         let problem = clean(problem.to_string().lines().next().unwrap_or_default()).into_owned();
-        if link.news.send(News::Lost { problem, retry_in }).await.is_err() {
+        if connection.events.send(WatchEvent::Lost { problem, retry_in }).await.is_err() {
             return Ok(());
         }
         tokio::time::sleep(retry_in).await;
@@ -78,53 +87,56 @@ pub(super) async fn follow(session: &Session, question: Question, news: Sender<N
     Ok(())
 }
 
-struct Link {
-    /// Until it was used.
+/// The state of a watch across reconnects.
+struct Connection {
+    /// The client of the first attempt, until it is used.
     client: Option<Client>,
-    question: Question,
-    news: Sender<News>,
-    /// The newest sequence handed on.
-    seen: Option<u64>,
+    parameters: WatchParameters,
+    events: Sender<WatchEvent>,
+    /// The newest sequence that was sent to `events`.
+    sequence: Option<u64>,
 }
 
-impl Link {
-    /// One connection, to its end. `Ok` once nobody takes the news.
-    async fn attend(&mut self, session: &Session) -> Result<(), CliError> {
+impl Connection {
+    /// Opens a connection and receives messages until it fails. Returns `Ok` when the receiver of events is dropped.
+    async fn receive(&mut self, session: &Session) -> Result<(), CliError> {
         let client = match self.client.take() {
             Some(client) => client,
             None => session.connect().await?,
         };
-        let heartbeat = self.question.heartbeat;
+        let heartbeat = self.parameters.heartbeat;
         let request = WatchLatestRatesRequest {
-            pairs: self.question.pairs.clone(),
-            sources: self.question.sources.clone(),
-            since_sequence: self.seen.unwrap_or(0),
+            pairs: self.parameters.pairs.clone(),
+            sources: self.parameters.sources.clone(),
+            since_sequence: self.sequence.unwrap_or(0),
             heartbeat_interval: Some(duration(duration_us(heartbeat))),
         };
         let mut messages = client.watch(request).await?;
         let mut is_first = true;
         loop {
-            let message = client.next_of(&mut messages, heartbeat + LATE_MAX).await?;
-            if is_first && self.question.histories {
-                tokio::spawn(histories(client.clone(), names(&message), self.news.clone()));
+            let message = client.next_watch_message(&mut messages, heartbeat + DELAY_MAX).await?;
+            if is_first && self.parameters.with_history {
+                tokio::spawn(send_histories(client.clone(), series_names(&message), self.events.clone()));
             }
             is_first = false;
             let sequence = message.sequence;
-            if self.news.send(News::Message(message)).await.is_err() {
+            if self.events.send(WatchEvent::Message(message)).await.is_err() {
                 return Ok(());
             }
-            self.seen = Some(sequence);
+            self.sequence = Some(sequence);
         }
     }
 }
 
-fn names(message: &WatchLatestRatesResponse) -> Vec<SeriesName> {
+/// Returns the series of a message, at most [`HISTORIES_MAX`].
+fn series_names(message: &WatchLatestRatesResponse) -> Vec<SeriesName> {
     let runs = message.rates.iter().filter_map(|rate| rate.run.as_ref());
     runs.map(|run| (run.pair.clone(), run.source.clone())).take(HISTORIES_MAX).collect()
 }
 
-/// Asks for the recent rates of each. They are for the eye: one that cannot be had is left out.
-async fn histories(client: Client, series: Vec<SeriesName>, news: Sender<News>) {
+/// Requests the recent rates of each series and sends them to `events`. Skips a series if its request fails, because
+/// trends are not essential.
+async fn send_histories(client: Client, series: Vec<SeriesName>, events: Sender<WatchEvent>) {
     for name in series {
         let request = ListRunsRequest {
             pair: name.0.clone(),
@@ -135,16 +147,17 @@ async fn histories(client: Client, series: Vec<SeriesName>, news: Sender<News>) 
         };
         let Ok(page) = client.answer(client.rates().list_runs(client.request(request))).await else { continue };
         let rates = page.runs.into_iter().rev().map(|run| run.rate).collect();
-        if news.send(News::History(name, rates)).await.is_err() {
+        if events.send(WatchEvent::History(name, rates)).await.is_err() {
             return;
         }
     }
 }
 
-/// How long to wait after so many failures in a row: at least as long as the server asks, and up to half as long again,
-/// so that all who lost one server do not come back to it at one moment.
-fn retry_wait(failures: u32, asked: Option<Duration>) -> Duration {
-    jittered(RETRY.wait(failures).max(asked.unwrap_or_default()), 2, fastrand::u32(..))
+/// Returns the wait after `failures` consecutive failures: the backoff or, if longer, `requested`, the wait that the
+/// server asks for. Jitter adds up to half of that wait, so that the clients of a server do not reconnect at the same
+/// time.
+fn retry_wait(failures: u32, requested: Option<Duration>) -> Duration {
+    jittered(RETRY.wait(failures).max(requested.unwrap_or_default()), 2, fastrand::u32(..))
 }
 
 #[cfg(test)]
@@ -152,14 +165,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_stay_within_their_limits_and_apart() {
-        let asked = Duration::from_secs(30);
+    fn retry_wait_has_bounds_and_jitter() {
+        let requested = Duration::from_secs(30);
         let waits: Vec<Duration> = (1..20).map(|failures| retry_wait(failures, None)).collect();
         for (failures, wait) in (1..).zip(&waits) {
             let expect = RETRY.wait(failures);
             assert!((expect..expect * 3 / 2).contains(wait), "{wait:?} for {expect:?}");
         }
-        assert!((asked..asked * 3 / 2).contains(&retry_wait(1, Some(asked))), "as the server asks");
+        let wait = retry_wait(1, Some(requested));
+        assert!((requested..requested * 3 / 2).contains(&wait), "{wait:?} for a requested wait of {requested:?}");
         assert_ne!(waits, (1..20).map(|failures| retry_wait(failures, None)).collect::<Vec<_>>());
     }
 }

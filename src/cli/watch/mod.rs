@@ -1,7 +1,7 @@
-//! `watch`: the latest rates as they change, in place on a terminal, line by line in a pipe.
+//! The `watch` command: the latest rates as they change, as a screen on a terminal and as lines in a pipe.
 //!
-//! **Invariant**: whether a rate stands still, its feed is dead or the connection is lost can be told apart at a glance;
-//! a restart of the server loses nothing.
+//! **Invariant**: an unchanged rate, a dead feed and a lost connection look different. A restart of the server loses no
+//! change.
 
 mod connection;
 mod frame;
@@ -15,18 +15,18 @@ use std::time::Duration;
 use clap::Args;
 use tokio::sync::mpsc::{self, Receiver};
 
-use self::connection::{News, Question, follow};
-use super::output::{Format, LineSheet};
-use super::text::length;
+use self::connection::{WatchEvent, WatchParameters, follow};
+use super::output::{Format, LineWriter};
+use super::text::format_rounded_duration;
 use super::value::Value;
 use super::{CliError, Outcome, Session, latest, note, stdout};
-use crate::domain::{duration_us, parse_length};
+use crate::domain::{duration_us, parse_duration};
 use crate::proto::v1::{LatestRate, WatchKind, WatchLatestRatesResponse};
 
-pub(super) use screen::give_back;
+pub(super) use screen::restore_terminal;
 
-/// News on their way to who shows them.
-const NEWS_WAITING_MAX: usize = 64;
+/// The maximum number of events between the connection and the output.
+const QUEUED_EVENTS_MAX: usize = 64;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,84 +34,89 @@ Examples:
   silkrate watch KGS/USD UZS/USD --source timesca
   silkrate watch --output json | jq -r .rate
 
-On a terminal: MOVING moved lately, FLAT stands still, PEGGED has for half a
-year, STALE was not confirmed in time: its feed may be dead. While the
-connection is lost, states are unknown and it is tried again; what changed
-meanwhile comes after it. q quits. Colours stay away where NO_COLOR is set.
+On a terminal, the table is updated in place. 'silkrate latest --help' explains
+the states MOVING, FLAT, PEGGED and STALE. If the connection is lost, the command
+reconnects, and states are unknown until then. q quits; the arrow keys scroll.
+Set NO_COLOR to disable colours.
 
-In a pipe: a line for each rate at the start and for each change, an object a
-line with --output json. Notes on the connection go to standard error.";
+In a pipe, each rate at the start and each change is a line; with --output json
+the line is an object. Changes that happen while the connection is lost are
+written after the reconnect. Notes about the connection go to standard error.";
 
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct WatchArgs {
-    /// Only these pairs, like KGS/USD
+    /// Watch only these pairs, like KGS/USD; default all
     #[arg(value_name = "PAIR")]
     pairs: Vec<String>,
-    /// Only what these sources published
+    /// Watch only rates of this source; repeat for several
     #[arg(long = "source", value_name = "SLUG")]
     sources: Vec<String>,
-    /// How often the server says that it is there when nothing changes; silence for longer is a lost connection; 1s to 3m
+    /// Heartbeat interval while nothing changes, from 1s to 3m; a heartbeat 5s late means a lost connection
     #[arg(long, value_name = "DURATION", default_value = "10s",
-          value_parser = |text: &str| parse_length(text, Duration::from_secs(1), Duration::from_mins(3)))]
+          value_parser = |text: &str| parse_duration(text, Duration::from_secs(1), Duration::from_mins(3)))]
     heartbeat: Duration,
 }
 
 pub(super) async fn run(args: WatchArgs, session: &Session) -> Result<Outcome, CliError> {
     let on_screen = session.is_table() && std::io::stdout().is_terminal();
-    let question =
-        Question { pairs: args.pairs, sources: args.sources, heartbeat: args.heartbeat, histories: on_screen };
-    let (sender, news) = mpsc::channel(NEWS_WAITING_MAX);
+    let parameters = WatchParameters {
+        pairs: args.pairs,
+        sources: args.sources,
+        heartbeat: args.heartbeat,
+        with_history: on_screen,
+    };
+    let (sender, events) = mpsc::channel(QUEUED_EVENTS_MAX);
     let show = async {
         if on_screen {
-            screen::show(news, with_colour()).await
+            screen::show(events, with_colour()).await
         } else {
-            write_lines(news, stdout(), session.style.format).await
+            write_lines(events, stdout(), session.style.format).await
         }
     };
     tokio::select! {
-        // What is at hand is shown before an end is told of.
+        // Queued events are shown before an error ends the command.
         biased;
         shown = show => shown?,
-        followed = follow(session, question, sender) => followed?,
+        followed = follow(session, parameters, sender) => followed?,
     }
     Ok(Outcome::Done)
 }
 
-/// As <https://no-color.org> has it.
+/// Returns false if `NO_COLOR` is set and not empty, as <https://no-color.org> defines.
 fn with_colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Cells before those of the rate.
+/// The columns before those of the rate.
 const LEAD: [&str; 3] = ["server_time", "sequence", "kind"];
 
-/// Writes a line for each rate that a message holds.
-async fn write_lines(mut news: Receiver<News>, out: impl Write, format: Format) -> Result<(), CliError> {
-    let mut lines = LineSheet::new(out, format, &LEAD, latest::COLUMNS)?;
+/// Writes a line for each rate of each message, and notes on the connection to standard error.
+async fn write_lines(mut events: Receiver<WatchEvent>, out: impl Write, format: Format) -> Result<(), CliError> {
+    let mut lines = LineWriter::new(out, format, &LEAD, latest::COLUMNS)?;
     let mut is_lost = false;
-    while let Some(one) = news.recv().await {
-        match one {
-            News::Message(message) => {
+    while let Some(event) = events.recv().await {
+        match event {
+            WatchEvent::Message(message) => {
                 if std::mem::take(&mut is_lost) {
-                    note(&format!("connected again, at sequence {}", message.sequence));
+                    note(&format!("reconnected at sequence {}", message.sequence));
                 }
                 write_message(&mut lines, &message)?;
             }
-            News::Lost { problem, retry_in } => {
+            WatchEvent::Lost { problem, retry_in } => {
                 is_lost = true;
-                let wait = length(duration_us(retry_in));
-                note(&format!("connection lost: {problem}; trying again in {wait}"));
+                let wait = format_rounded_duration(duration_us(retry_in));
+                note(&format!("connection lost: {problem}; retrying in {wait}"));
             }
-            News::History(..) => {}
+            WatchEvent::History(..) => {}
         }
     }
     Ok(())
 }
 
 fn write_message(
-    lines: &mut LineSheet<impl Write, LatestRate>,
+    lines: &mut LineWriter<impl Write, LatestRate>,
     message: &WatchLatestRatesResponse,
 ) -> Result<(), CliError> {
     let kind = match message.kind() {

@@ -1,6 +1,6 @@
-//! The terminal of a watch: taken over, painted in place, and given back as it was.
+//! The terminal screen of a watch: setup, painting, key handling and restoration.
 //!
-//! **Invariant**: however the watch ends, by a key, a signal, an error or a panic, the terminal is as it was before.
+//! **Invariant**: the terminal is restored however the watch ends: by a key, a signal, an error or a panic.
 
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,91 +12,91 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::connection::News;
+use super::connection::WatchEvent;
 use super::frame::{Line, frame};
-use super::state::Held;
+use super::state::WatchState;
 use crate::cli::{CliError, interrupted_status};
 
-/// Ages run on by themselves.
-const TICK: Duration = Duration::from_secs(1);
-/// News taken in before the next painting: a burst is painted once.
-const NEWS_A_FRAME_MAX: usize = 256;
+/// The repaint interval while no event arrives. A repaint updates the relative ages.
+const REPAINT_INTERVAL: Duration = Duration::from_secs(1);
+/// The maximum number of events per repaint, so that a burst is painted once.
+const EVENTS_PER_FRAME_MAX: usize = 256;
 
-/// Whether the terminal is ours.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+/// True while the terminal is in raw mode on the alternate screen.
+static TERMINAL_ACTIVE: AtomicBool = AtomicBool::new(false);
 
-/// Gives the terminal back, if it was taken; for who ends the process past all destructors.
-pub(in crate::cli) fn give_back() {
-    if TAKEN.swap(false, Ordering::SeqCst) {
-        // Nothing is left to try where this fails.
+/// Restores the terminal if it is active. Call it before `std::process::exit`, which skips destructors.
+pub(in crate::cli) fn restore_terminal() {
+    if TERMINAL_ACTIVE.swap(false, Ordering::SeqCst) {
+        // Errors are ignored: there is no other way to restore the terminal.
         let _ = execute!(io::stdout(), terminal::LeaveAlternateScreen, cursor::Show);
         let _ = terminal::disable_raw_mode();
     }
 }
 
-/// The terminal, while it is ours.
-struct Taken;
+/// A guard of the active terminal. Dropping it restores the terminal.
+struct TerminalGuard;
 
-impl Taken {
+impl TerminalGuard {
     fn new() -> io::Result<Self> {
         terminal::enable_raw_mode()?;
-        TAKEN.store(true, Ordering::SeqCst);
-        let taken = Self;
+        TERMINAL_ACTIVE.store(true, Ordering::SeqCst);
+        let guard = Self;
         execute!(io::stdout(), terminal::EnterAlternateScreen, cursor::Hide)?;
-        Ok(taken)
+        Ok(guard)
     }
 }
 
-impl Drop for Taken {
+impl Drop for TerminalGuard {
     fn drop(&mut self) {
-        give_back();
+        restore_terminal();
     }
 }
 
-/// Shows news until somebody wants no more of it.
+/// Shows the events of a watch until the user quits, the process gets SIGTERM, or the sender of the events is dropped.
 ///
 /// # Errors
-/// A terminal that cannot be written to.
-pub(super) async fn show(mut news: Receiver<News>, with_colour: bool) -> Result<(), CliError> {
+/// Returns the I/O error of the terminal.
+pub(super) async fn show(mut events: Receiver<WatchEvent>, with_colour: bool) -> Result<(), CliError> {
     let mut terminated = signal(SignalKind::terminate())?;
-    let _taken = Taken::new()?;
+    let _guard = TerminalGuard::new()?;
     let mut keys = keys();
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut held, mut scroll) = (Held::new(), 0_usize);
+    let mut repaints = interval(REPAINT_INTERVAL);
+    repaints.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut state, mut scroll) = (WatchState::new(), 0_usize);
     loop {
         tokio::select! {
-            first = news.recv() => {
-                // Its end comes with an error, which is told once the terminal is given back.
+            first = events.recv() => {
+                // The sender ends with an error, which is printed after the terminal is restored.
                 let Some(first) = first else { return Ok(()) };
-                held.take(first, Instant::now());
-                for _ in 1..NEWS_A_FRAME_MAX {
-                    let Ok(next) = news.try_recv() else { break };
-                    held.take(next, Instant::now());
+                state.apply(first, Instant::now());
+                for _ in 1..EVENTS_PER_FRAME_MAX {
+                    let Ok(next) = events.try_recv() else { break };
+                    state.apply(next, Instant::now());
                 }
             }
-            event = keys.recv() => match event.as_ref().map(wish) {
-                None | Some(Wish::Quit) => return Ok(()),
-                Some(Wish::Interrupt) => {
-                    give_back();
+            key = keys.recv() => match key.as_ref().map(action) {
+                None | Some(Action::Quit) => return Ok(()),
+                Some(Action::Interrupt) => {
+                    restore_terminal();
                     std::process::exit(interrupted_status());
                 }
-                Some(Wish::Up) => scroll = scroll.saturating_sub(1),
-                Some(Wish::Down) => scroll = scroll.saturating_add(1).min(held.rows.len().saturating_sub(1)),
-                Some(Wish::Repaint) => queue!(io::stdout(), terminal::Clear(terminal::ClearType::All))?,
-                Some(Wish::Nothing) => continue,
+                Some(Action::Up) => scroll = scroll.saturating_sub(1),
+                Some(Action::Down) => scroll = scroll.saturating_add(1).min(state.rows.len().saturating_sub(1)),
+                Some(Action::Repaint) => queue!(io::stdout(), terminal::Clear(terminal::ClearType::All))?,
+                Some(Action::Nothing) => continue,
             },
             _ = terminated.recv() => return Ok(()),
-            _ = ticks.tick() => {}
+            _ = repaints.tick() => {}
         }
         let (width, height) = terminal::size()?;
-        paint(&frame(&held, Instant::now(), width.into(), height.into(), scroll), with_colour)?;
+        paint(&frame(&state, Instant::now(), width.into(), height.into(), scroll), with_colour)?;
     }
 }
 
-/// What a key asks for.
+/// The action of a key or of a terminal event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Wish {
+enum Action {
     Quit,
     Interrupt,
     Up,
@@ -105,21 +105,22 @@ enum Wish {
     Nothing,
 }
 
-fn wish(event: &Event) -> Wish {
+fn action(event: &Event) -> Action {
     let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press | KeyEventKind::Repeat, .. }) = event else {
-        return if matches!(event, Event::Resize(..)) { Wish::Repaint } else { Wish::Nothing };
+        return if matches!(event, Event::Resize(..)) { Action::Repaint } else { Action::Nothing };
     };
     match (code, modifiers.contains(KeyModifiers::CONTROL)) {
-        (KeyCode::Char('c'), true) => Wish::Interrupt,
-        (KeyCode::Char('l'), true) => Wish::Repaint,
-        (KeyCode::Char('q' | 'Q') | KeyCode::Esc, false) => Wish::Quit,
-        (KeyCode::Up | KeyCode::Char('k'), false) => Wish::Up,
-        (KeyCode::Down | KeyCode::Char('j'), false) => Wish::Down,
-        _ => Wish::Nothing,
+        (KeyCode::Char('c'), true) => Action::Interrupt,
+        (KeyCode::Char('l'), true) => Action::Repaint,
+        (KeyCode::Char('q' | 'Q') | KeyCode::Esc, false) => Action::Quit,
+        (KeyCode::Up | KeyCode::Char('k'), false) => Action::Up,
+        (KeyCode::Down | KeyCode::Char('j'), false) => Action::Down,
+        _ => Action::Nothing,
     }
 }
 
-/// Keys, from a thread that waits for them; it ends with the process.
+/// Starts a thread that reads terminal events and sends them to the returned receiver. The thread ends with the
+/// process.
 fn keys() -> UnboundedReceiver<Event> {
     let (sender, keys) = unbounded_channel();
     std::thread::spawn(move || {
@@ -132,6 +133,7 @@ fn keys() -> UnboundedReceiver<Event> {
     keys
 }
 
+/// Paints the lines in place and clears the rest of the screen.
 fn paint(lines: &[Line], with_colour: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for (row, line) in (0..).zip(lines) {
@@ -155,18 +157,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_what_they_ask_for() {
+    fn keys_map_to_actions() {
         let check = |code, modifiers, expect| {
-            assert_eq!(wish(&Event::Key(KeyEvent::new(code, modifiers))), expect, "{code:?}");
+            assert_eq!(action(&Event::Key(KeyEvent::new(code, modifiers))), expect, "{code:?}");
         };
         let (none, control) = (KeyModifiers::NONE, KeyModifiers::CONTROL);
-        check(KeyCode::Char('q'), none, Wish::Quit);
-        check(KeyCode::Esc, none, Wish::Quit);
-        check(KeyCode::Char('c'), control, Wish::Interrupt);
-        check(KeyCode::Char('c'), none, Wish::Nothing);
-        check(KeyCode::Char('l'), control, Wish::Repaint);
-        check(KeyCode::Up, none, Wish::Up);
-        check(KeyCode::Char('j'), none, Wish::Down);
-        assert_eq!(wish(&Event::Resize(40, 10)), Wish::Repaint);
+        check(KeyCode::Char('q'), none, Action::Quit);
+        check(KeyCode::Esc, none, Action::Quit);
+        check(KeyCode::Char('c'), control, Action::Interrupt);
+        check(KeyCode::Char('c'), none, Action::Nothing);
+        check(KeyCode::Char('l'), control, Action::Repaint);
+        check(KeyCode::Up, none, Action::Up);
+        check(KeyCode::Char('j'), none, Action::Down);
+        assert_eq!(action(&Event::Resize(40, 10)), Action::Repaint);
     }
 }

@@ -1,18 +1,18 @@
-//! What a watch knows: the rates that it holds, and whether they still come.
+//! The state of a watch: the latest rates and the state of the connection.
 //!
-//! **Invariant**: nothing held grows old unseen: ages count from the server's clock as it was told last, and go on
-//! counting while the connection is lost.
+//! **Invariant**: ages are current. They count from the server's clock in the last message, and keep counting while the
+//! connection is lost.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::connection::{News, SeriesName};
+use super::connection::{SeriesName, WatchEvent};
 use super::trend::Trend;
 use crate::cli::value::Value;
 use crate::domain::{Timestamp, duration_us};
 use crate::proto::v1::{LatestRate, Run, WatchKind, WatchLatestRatesResponse};
 
-/// One series.
+/// The latest rate and the trend of a series.
 #[derive(Debug, Default)]
 pub(super) struct Row {
     pub(super) rate: LatestRate,
@@ -25,55 +25,62 @@ impl Row {
     }
 }
 
-/// Whether news come.
+/// The state of the connection.
 #[derive(Debug)]
-pub(super) enum Line {
-    /// Nothing was heard yet.
+pub(super) enum ConnectionState {
+    /// Connected, but no message has arrived yet.
     Waiting,
+    /// Connected, and messages arrive.
     Live,
+    /// Disconnected.
     Lost {
+        /// The time of the first failure.
         since: Instant,
+        /// The error of the last attempt.
         problem: String,
+        /// The time of the next attempt.
         retry_at: Instant,
     },
 }
 
-/// What is shown.
+/// The state of a watch.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct WatchState {
+    /// The series, sorted by pair and source.
     pub(super) rows: BTreeMap<SeriesName, Row>,
-    pub(super) line: Line,
+    pub(super) connection: ConnectionState,
+    /// The time of the server's last ingest; `None` if nothing was ever ingested.
     pub(super) last_ingest: Option<Timestamp>,
-    /// The server's clock, and when it was told.
+    /// The server's clock in the last message, and the local time at which the message arrived.
     server_time: Option<(Timestamp, Instant)>,
 }
 
-impl Held {
+impl WatchState {
     pub(super) fn new() -> Self {
-        Self { rows: BTreeMap::new(), line: Line::Waiting, last_ingest: None, server_time: None }
+        Self { rows: BTreeMap::new(), connection: ConnectionState::Waiting, last_ingest: None, server_time: None }
     }
 
-    /// Takes in what happened at `at`.
-    pub(super) fn take(&mut self, news: News, at: Instant) {
-        match news {
-            News::Message(message) => self.take_message(message, at),
-            News::History(series, rates) => {
+    /// Applies an event that happened at `at`.
+    pub(super) fn apply(&mut self, event: WatchEvent, at: Instant) {
+        match event {
+            WatchEvent::Message(message) => self.apply_message(message, at),
+            WatchEvent::History(series, rates) => {
                 if let Some(row) = self.rows.get_mut(&series) {
-                    row.trend.refill(rates.iter().map(String::as_str));
+                    row.trend.replace(rates.iter().map(String::as_str));
                 }
             }
-            News::Lost { problem, retry_in } => {
-                let since = match self.line {
-                    Line::Lost { since, .. } => since,
-                    Line::Waiting | Line::Live => at,
+            WatchEvent::Lost { problem, retry_in } => {
+                let since = match self.connection {
+                    ConnectionState::Lost { since, .. } => since,
+                    ConnectionState::Waiting | ConnectionState::Live => at,
                 };
-                self.line = Line::Lost { since, problem, retry_at: at + retry_in };
+                self.connection = ConnectionState::Lost { since, problem, retry_at: at + retry_in };
             }
         }
     }
 
-    fn take_message(&mut self, message: WatchLatestRatesResponse, at: Instant) {
-        self.line = Line::Live;
+    fn apply_message(&mut self, message: WatchLatestRatesResponse, at: Instant) {
+        self.connection = ConnectionState::Live;
         self.last_ingest = time(message.last_ingest_time.as_ref());
         if let Some(now) = time(message.server_time.as_ref()) {
             self.server_time = Some((now, at));
@@ -85,23 +92,23 @@ impl Held {
             let Some(run) = &rate.run else { continue };
             let row = self.rows.entry((run.pair.clone(), run.source.clone())).or_default();
             if row.rate.run.is_none() {
-                // All that a change says of the past; the rest of it is asked for apart.
-                row.trend.refill(rate.previous_rate.as_deref().into_iter());
+                // The message contains only the previous rate. Older rates arrive in a `History` event.
+                row.trend.replace(rate.previous_rate.as_deref().into_iter());
             }
             row.trend.push(&run.rate);
             row.rate = rate;
         }
     }
 
-    /// The server's time at `at`, if it was ever told.
+    /// Returns the server's time at the local time `at`; `None` before the first message.
     pub(super) fn now(&self, at: Instant) -> Option<Timestamp> {
-        let (told, when) = self.server_time?;
-        let micros = duration_us(at.saturating_duration_since(when));
-        Some(told.saturating_add_us(micros))
+        let (server_time, arrived_at) = self.server_time?;
+        let micros = duration_us(at.saturating_duration_since(arrived_at));
+        Some(server_time.saturating_add_us(micros))
     }
 }
 
-/// A time of the wire, if it is one.
+/// Converts a protobuf time; `None` if it is absent or out of range.
 pub(super) fn time(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
     match Value::time(time) {
         Value::Time(time) => Some(time),
@@ -110,7 +117,7 @@ pub(super) fn time(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
         | Value::Decimal(_)
         | Value::Count(_)
         | Value::Flag(_)
-        | Value::Length(_)
+        | Value::Duration(_)
         | Value::Record(_)
         | Value::List(_) => None,
     }

@@ -1,25 +1,25 @@
-//! The recent rates of one series, as a line of small blocks.
+//! The trend of a series: its recent rates as a line of block characters (a sparkline).
 //!
-//! **Invariant**: a rate stands there once until another one comes; equal rates make one step. No float is used.
+//! **Invariant**: consecutive equal rates are one entry. The computation uses integers only.
 
 use std::collections::VecDeque;
 
 use crate::domain::Rate;
 
-/// Rates remembered: as many as the widest line of blocks has room for.
+/// The maximum number of rates of a trend, and thus of block characters on a line.
 pub(super) const TREND_RATES_MAX: usize = 64;
 
-/// From the lowest to the highest.
+/// The block characters, lowest first.
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// Of a rate that never moved: in the middle, since there is nothing to compare it with.
-const ALONE: char = '▄';
+/// The block of a trend with a single rate, in the middle of the range.
+const FLAT_BLOCK: char = '▄';
 
-/// Rates in order of time, the newest last, no two neighbours equal.
+/// Rates sorted by time, oldest first. Neighbours differ.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Trend(VecDeque<Rate>);
 
 impl Trend {
-    /// The newest rate as it was published; one that cannot be read is passed over.
+    /// Appends the newest rate. Ignores a text that is not a rate, and a rate equal to the previous one.
     pub(super) fn push(&mut self, rate: &str) {
         let Ok(rate) = Rate::parse(rate) else { return };
         if self.0.back().is_some_and(|newest| newest.same_number(rate)) {
@@ -31,8 +31,8 @@ impl Trend {
         self.0.push_back(rate);
     }
 
-    /// Takes the place of what was known, with the rates in order; what came in the meantime goes on after them.
-    pub(super) fn refill<'a>(&mut self, rates: impl Iterator<Item = &'a str>) {
+    /// Replaces the history with `rates`, oldest first, and keeps the newest known rate as the last entry.
+    pub(super) fn replace<'a>(&mut self, rates: impl Iterator<Item = &'a str>) {
         let newest = self.0.back().copied();
         self.0.clear();
         rates.for_each(|rate| self.push(rate));
@@ -41,17 +41,17 @@ impl Trend {
         }
     }
 
-    /// The last `width` rates between the lowest and the highest of them.
+    /// Formats the last `width` rates as blocks, scaled between the lowest and the highest of them.
     pub(super) fn blocks(&self, width: usize) -> String {
         let rates: Vec<u128> =
-            self.0.iter().skip(self.0.len().saturating_sub(width)).map(|rate| number(*rate)).collect();
+            self.0.iter().skip(self.0.len().saturating_sub(width)).map(|rate| scaled(*rate)).collect();
         let (Some(low), Some(high)) = (rates.iter().min(), rates.iter().max()) else { return String::new() };
         let span = high - low;
         if span == 0 {
-            return rates.iter().map(|_| ALONE).collect();
+            return rates.iter().map(|_| FLAT_BLOCK).collect();
         }
         let top = BLOCKS.len() - 1;
-        // Sevenths of the span, so that nothing overflows; a span below seven has steps of one.
+        // Division by a seventh of the span cannot overflow; multiplication by seven can. The minimum step is one.
         let step = (span / 7).max(1);
         rates
             .iter()
@@ -60,8 +60,9 @@ impl Trend {
     }
 }
 
-/// The rate in units of the finest place there may be: 38 digits, which fit.
-pub(super) fn number(rate: Rate) -> u128 {
+/// Scales a rate to an integer, in units of the last of [`Rate::PLACES_MAX`] places. The integer has at most 38 digits
+/// and fits a `u128`.
+pub(super) fn scaled(rate: Rate) -> u128 {
     rate.mantissa() * 10_u128.pow(u32::from(Rate::PLACES_MAX - rate.places()))
 }
 
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_stand_between_the_lowest_and_the_highest() {
+    fn blocks_are_scaled_between_lowest_and_highest_rate() {
         let check = |rates: &[&str], width, expect: &str| assert_eq!(trend(rates).blocks(width), expect, "{rates:?}");
         check(&[], 8, "");
         check(&["0.01144"], 8, "▄");
@@ -87,21 +88,21 @@ mod tests {
         check(&["1", "2", "3", "4", "5", "6", "7", "8"], 3, "▁▄█");
         check(&["0.01144", "0.01145", "0.01144"], 8, "▁█▁");
         check(&["179.5", "180", "179.75"], 8, "▁█▄");
-        // The widest that a rate can be.
+        // The largest and the smallest possible rate.
         check(&["99999999999999999999", "0.000000000000000001"], 8, "█▁");
     }
 
     #[test]
-    fn what_came_meanwhile_goes_on_after_what_was_stored() {
-        let mut held = trend(&["3"]);
-        held.refill(["1", "2"].into_iter());
-        assert_eq!(held, trend(&["1", "2", "3"]));
-        held.refill(["1", "2", "3"].into_iter());
-        assert_eq!(held, trend(&["1", "2", "3"]));
+    fn replace_keeps_newest_rate_after_history() {
+        let mut replaced = trend(&["3"]);
+        replaced.replace(["1", "2"].into_iter());
+        assert_eq!(replaced, trend(&["1", "2", "3"]));
+        replaced.replace(["1", "2", "3"].into_iter());
+        assert_eq!(replaced, trend(&["1", "2", "3"]));
     }
 
     #[test]
-    fn the_oldest_goes_when_there_are_too_many() {
+    fn trend_drops_oldest_rate_beyond_limit() {
         let rates: Vec<String> = (1..=TREND_RATES_MAX + 10).map(|rate| rate.to_string()).collect();
         let rates: Vec<&str> = rates.iter().map(String::as_str).collect();
         assert_eq!(trend(&rates), trend(&rates[10..]));

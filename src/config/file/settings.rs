@@ -45,8 +45,8 @@ pub const FILE_SETTINGS: [FileSetting; 9] = [
         value: "duration, 1s to 366d",
         scope: SettingScope::Any,
         flag: Some("--collapse-window"),
-        effect: "Longest gap between two observations of one run. Stored with each series: to change it for stored \
-                 series, start once with `--recollapse`.",
+        effect: "Longest gap between two observations of one run. It is stored with each series: to change it for \
+                 stored series, start once with `--recollapse`.",
     },
     FileSetting {
         name: STALE_LIMIT,
@@ -57,21 +57,23 @@ pub const FILE_SETTINGS: [FileSetting; 9] = [
     },
     FileSetting {
         name: QUARANTINE_FACTOR,
-        value: "number above 1, or `\"none\"`",
+        value: "number above 1, at most 1000000, or `\"none\"`",
         scope: SettingScope::Any,
         flag: Some("--quarantine-factor"),
-        effect: "Ratio to the rate in force, in either direction, from which a tick is held.",
+        effect: "Ratio of a tick's rate to the rate in force at its observed time, in either direction, from which the \
+                 tick is held. `\"none\"` holds no tick.",
     },
     FileSetting {
         name: MINIMUM_PLACES,
         value: "integer, 0 to 18",
         scope: SettingScope::Source,
         flag: Some("--minimum-places"),
-        effect: "Decimal places to which rates are padded, for a source that drops trailing zeros.",
+        effect: "Smallest number of decimal places of the rates. A rate with fewer places is padded with zeros, for a \
+                 source that drops trailing zeros.",
     },
     FileSetting {
         name: PREFERENCE,
-        value: "integer from 1",
+        value: "integer, 1 to 1000",
         scope: SettingScope::Source,
         flag: None,
         effect: "Rank among the sources of a pair. The lowest rank answers a request that names no source. No two \
@@ -82,28 +84,29 @@ pub const FILE_SETTINGS: [FileSetting; 9] = [
         value: "`true` or `false`",
         scope: SettingScope::Publisher,
         flag: Some("--follow"),
-        effect: "Whether the server polls the publisher. If `--follow` is given, it alone decides.",
+        effect: "Whether the server polls the publisher. If `--follow` is given, the server polls exactly the \
+                 publishers that the flag lists.",
     },
     FileSetting {
         name: PACE,
         value: "duration, 10s to 6h",
         scope: SettingScope::Publisher,
         flag: None,
-        effect: "Interval between two polls.",
+        effect: "Interval between two polls outside the publication hours.",
     },
     FileSetting {
         name: PUBLICATION,
         value: "local time, `\"HH:MM\"`",
         scope: SettingScope::Publisher,
         flag: None,
-        effect: "Hour of publication in the time zone of a bank. The bank is polled every 10 minutes around it.",
+        effect: "Publication hour in the time zone of the bank. The bank is polled every 10 minutes around it.",
     },
     FileSetting {
         name: URL,
         value: "URL without user or password",
         scope: SettingScope::Publisher,
         flag: Some("--feed-url"),
-        effect: "Address of the publisher, or of a mirror.",
+        effect: "Base URL of the publisher, or of a mirror, that is polled.",
     },
 ];
 

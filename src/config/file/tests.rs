@@ -1,44 +1,53 @@
-//! What a file may say, and by which words the rest is refused.
+//! Tests of the configuration file: accepted settings, and the messages for all other content.
 
 use super::*;
 
-/// The problems of a file, a line each.
+/// Returns the problems of a file that is refused, one text for each.
 fn problems(text: &str) -> Vec<String> {
     let problems = FileSettings::parse(text).map(|_| ()).expect_err(text);
     problems.iter().map(ToString::to_string).collect()
 }
 
 #[test]
-fn a_problem_is_told_by_line_key_value_and_remedy() {
+fn problem_is_reported_with_line_key_value_and_remedy() {
     let check = |text: &str, expect: &str| assert_eq!(problems(text), [expect], "{text}");
     let in_nbkr = |setting: &str, expect: &str| check(&format!("[sources.nbkr]\n{setting}"), &format!("2: {expect}"));
     check(
         "collapse_window = \"1h\"",
-        "1: collapse_window: there is no such setting; there are [defaults] and [sources.NAME]",
+        "1: collapse_window: unknown setting; the tables are [defaults] and [sources.NAME]",
     );
-    check("[source.nbkr]", "1: source: there is no such setting; there are [defaults] and [sources.NAME]");
-    check("\n\nsources = 3", "3: sources = 3: it is no table; write [sources.NAME] above its settings");
-    check("sources.nbkr = \"1h\"", "1: sources.nbkr = \"1h\": it is no table; write [sources.nbkr] above its settings");
+    check("[source.nbkr]", "1: source: unknown setting; the tables are [defaults] and [sources.NAME]");
+    check("\n\nsources = 3", "3: sources = 3: it is not a table; write [sources.NAME] above its settings");
+    check(
+        "sources.nbkr = \"1h\"",
+        "1: sources.nbkr = \"1h\": it is not a table; write [sources.nbkr] above its settings",
+    );
     check(
         "[defaults]\npace = \"1h\"",
-        "2: defaults.pace: there is no such setting; there are collapse_window, stale_limit and quarantine_factor",
+        "2: defaults.pace: unknown setting; the settings are collapse_window, stale_limit and quarantine_factor",
     );
     check(
         "[sources.NBKR]",
-        "1: sources: source 'NBKR' is not a slug of 1 to 32 characters out of a-z, 0-9 and '-', like timesca",
+        "1: sources: source 'NBKR' is not a slug of 1 to 32 characters from a-z, 0-9 and '-'; write one like timesca",
     );
     in_nbkr(
         "colapse_window = \"1h\"",
-        "sources.nbkr.colapse_window: there is no such setting; there are collapse_window, stale_limit, quarantine_factor, minimum_places, preference, follow, pace, publication and url",
+        "sources.nbkr.colapse_window: unknown setting; the settings are collapse_window, stale_limit, quarantine_factor, minimum_places, preference, follow, pace, publication and url",
     );
     in_nbkr(
         "pace = 60",
-        "sources.nbkr.pace = 60: it is no text; write one in quotes, with its unit, like \"90s\", \"1h\", \"16:00\" or \"https://a.org\"",
+        "sources.nbkr.pace = 60: it is not a string; write it in quotes, and a duration with its unit, like \"90s\", \"1h\", \"16:00\" or \"https://a.org\"",
     );
     let duration = "is not a valid duration; write a count and a unit, like 90s or 7d (s seconds, m minutes, h hours, d days, w weeks, mo months, y years)";
     in_nbkr("pace = \"60\"", &format!("sources.nbkr.pace = \"60\": '60' {duration}"));
-    in_nbkr("pace = \"9s\"", "sources.nbkr.pace = \"9s\": it is outside 10s to 6h; choose a pace between them");
-    in_nbkr("pace = \"7h\"", "sources.nbkr.pace = \"7h\": it is outside 10s to 6h; choose a pace between them");
+    in_nbkr(
+        "pace = \"9s\"",
+        "sources.nbkr.pace = \"9s\": it is outside 10s to 6h; choose a poll interval between them",
+    );
+    in_nbkr(
+        "pace = \"7h\"",
+        "sources.nbkr.pace = \"7h\": it is outside 10s to 6h; choose a poll interval between them",
+    );
     in_nbkr(
         "collapse_window = \"1 fortnight\"",
         &format!("sources.nbkr.collapse_window = \"1 fortnight\": '1 fortnight' {duration}"),
@@ -48,12 +57,12 @@ fn a_problem_is_told_by_line_key_value_and_remedy() {
         "stale_limit = \"367d\"",
         "sources.nbkr.stale_limit = \"367d\": it is outside 1s to 366d; choose a duration between them",
     );
-    let hour = "it is no time of day; write hours and minutes of the bank's clocks, like \"16:00\"";
+    let hour = "it is not a time of day; write hours and minutes in the bank's time zone, like \"16:00\"";
     for bad in ["25:00", "16", "16:00:00", "4:00", "4 pm", ""] {
         in_nbkr(&format!("publication = \"{bad}\""), &format!("sources.nbkr.publication = \"{bad}\": {hour}"));
     }
-    in_nbkr("follow = 1", "sources.nbkr.follow = 1: it is no switch; write true or false");
-    let places = "it is no whole number from 0 to 18; write one like 2";
+    in_nbkr("follow = 1", "sources.nbkr.follow = 1: it is not a boolean; write true or false");
+    let places = "it is not an integer from 0 to 18; write one like 2";
     for bad in ["19", "-1", "2.0", "\"2\"", "99999999999999999999"] {
         in_nbkr(&format!("minimum_places = {bad}"), &format!("sources.nbkr.minimum_places = {bad}: {places}"));
     }
@@ -61,21 +70,21 @@ fn a_problem_is_told_by_line_key_value_and_remedy() {
         ("1", "factor '1' is not above 1 and at most 1000000; write one like 5 or 2.5"),
         ("-5", "factor '-5' is not a plain decimal"),
         ("nan", "factor 'nan' is not a plain decimal"),
-        ("true", "it is no factor; write a number above 1 like 5 or 2.5, or \"none\""),
+        ("true", "it is not a factor; write a number above 1 like 5 or 2.5, or \"none\""),
         ("\"off\"", "factor 'off' is not a plain decimal"),
     ] {
         let found = problems(&format!("[sources.nbkr]\nquarantine_factor = {bad}"));
         let begins = format!("2: sources.nbkr.quarantine_factor = {bad}: {problem}");
         assert!(found.len() == 1 && found[0].starts_with(&begins), "{found:?}");
     }
-    let place = "it is no whole number from 1 to 1000; write 1 for the source that goes first";
+    let place = "it is not an integer from 1 to 1000; write 1 for the most preferred source";
     for bad in ["0", "-1", "1001", "1.5", "[1]"] {
         in_nbkr(&format!("preference = {bad}"), &format!("sources.nbkr.preference = {bad}: {place}"));
     }
 }
 
 #[test]
-fn a_factor_is_a_number_of_exact_digits_or_none() {
+fn quarantine_factor_is_an_exact_decimal_or_none() {
     let check = |text: &str, expect: Option<&str>| {
         let found = FileSettings::parse(&format!("[defaults]\nquarantine_factor = {text}")).unwrap();
         let factor = found.others.quarantine_factor.unwrap().value;
@@ -89,15 +98,14 @@ fn a_factor_is_a_number_of_exact_digits_or_none() {
 }
 
 #[test]
-fn what_only_a_publisher_has_is_of_publishers() {
+fn polling_setting_of_another_source_is_refused() {
     let check = |text: &str, expect: &str| assert_eq!(problems(text), [expect], "{text}");
-    let unknown =
-        "'ecb' cannot be followed; choose among timesca, nbkr, nbk, nbt, cbu and cbt; of others leave this out";
+    let unknown = "'ecb' cannot be followed; choose one of timesca, nbkr, nbk, nbt, cbu and cbt; remove this setting for other sources";
     check("[sources.ecb]\npace = \"1h\"", &format!("2: sources.ecb.pace = \"1h\": {unknown}"));
     check("[sources.ecb]\nfollow = true", &format!("2: sources.ecb.follow = true: {unknown}"));
     check(
         "[sources.timesca]\npublication = \"16:00\"",
-        "2: sources.timesca.publication = \"16:00\": the ticker has no hour of publication, it moves all day; leave this out",
+        "2: sources.timesca.publication = \"16:00\": the ticker has no publication hour, because it changes all day; leave this out",
     );
     let settings =
         FileSettings::parse("[sources.ecb]\nstale_limit = \"2d\"\npreference = 3\nminimum_places = 4").unwrap();
@@ -105,56 +113,56 @@ fn what_only_a_publisher_has_is_of_publishers() {
 }
 
 #[test]
-fn a_url_that_is_refused_is_not_shown() {
+fn refused_url_is_not_displayed() {
     let check = |url: &str, expect: &str| {
         let found = problems(&format!("[sources.cbu]\nurl = \"{url}\""));
         assert_eq!(found, [format!("2: sources.cbu.url: {expect}")], "{url}");
     };
-    let secret = "it has a user or a password in it, which the log and 'silkrate sources' would show; leave those out";
+    let secret = "it has a user name or a password, which the log and 'silkrate sources' would show; remove them";
     check("https://me:secret@a.org", secret);
     check("https://token@a.org/", secret);
     let not_url =
-        "it is no URL of http or https that ends with its path; write one like https://mirror.example.org/cbu";
+        "it is not an http or https URL that ends with its path; write it like https://mirror.example.org/cbu";
     for bad in ["", "a.org", "ftp://a.org", "https://a.org?key=secret", "https://a.org#secret", "file:///etc/passwd"] {
         check(bad, not_url);
     }
 }
 
 #[test]
-fn all_that_is_wrong_is_told_at_once_and_in_order() {
+fn all_problems_are_listed_sorted_by_line() {
     let found =
         problems("[sources.nbkr]\npace = \"1s\"\nx = 1\n[defaults]\nstale_limit = 5\n[sources.cbu]\nfollow = 0");
-    let places: Vec<&str> = found.iter().filter_map(|problem| problem.split([' ']).nth(1)).collect();
-    assert_eq!(places, ["sources.nbkr.pace", "sources.nbkr.x:", "defaults.stale_limit", "sources.cbu.follow"]);
-    // Of a text that is no TOML nothing else is told: what it says is anybody's guess.
+    let keys: Vec<&str> = found.iter().filter_map(|problem| problem.split([' ']).nth(1)).collect();
+    assert_eq!(keys, ["sources.nbkr.pace", "sources.nbkr.x:", "defaults.stale_limit", "sources.cbu.follow"]);
+    // For a text that is not TOML, only the syntax errors are listed.
     assert_eq!(
         problems("[sources.nbkr]\npace = \"1s\"\npace = \"2h\"\n[x\n"),
-        ["3: it is no TOML: duplicate key", "4: it is no TOML: unclosed table, expected `]`"]
+        ["3: invalid TOML: duplicate key", "4: invalid TOML: unclosed table, expected `]`"]
     );
-    assert_eq!(problems("[sources.cbu]\n[sources.cbu]"), ["2: it is no TOML: duplicate key"]);
+    assert_eq!(problems("[sources.cbu]\n[sources.cbu]"), ["2: invalid TOML: duplicate key"]);
     let many = (0..30).map(|number| format!("x{number} = 1")).collect::<Vec<_>>().join("\n");
     let error = FileError::Problems {
         path: PathBuf::from("a.toml"),
         problems: FileSettings::parse(&many).map(|_| ()).unwrap_err(),
     };
-    let told = error.to_string();
-    let lines: Vec<&str> = told.lines().collect();
+    let message = error.to_string();
+    let lines: Vec<&str> = message.lines().collect();
     assert_eq!((lines.len(), lines[19].split(": ").next(), lines[20]), (21, Some("a.toml:20"), "and 10 more"));
 }
 
 #[test]
-fn one_preference_is_of_one_source() {
-    // Whoever comes second in the file is told, whatever their names.
+fn second_source_with_the_same_preference_is_refused() {
+    // The later line of the file is refused, independent of the order of the names.
     assert_eq!(
         problems("[sources.timesca]\npreference = 1\n[sources.nbkr]\npreference = 2\n[sources.cbu]\npreference = 1"),
         [
-            "6: sources.cbu.preference: timesca and cbu both have preference 1; give each a number of its own, 1 being the first"
+            "6: sources.cbu.preference: sources timesca and cbu both have preference 1; give each its own number, 1 for the first"
         ]
     );
 }
 
 #[test]
-fn what_is_said_is_read_with_its_line() {
+fn settings_are_parsed_with_their_lines() {
     let text = "# mine\n[defaults]\nstale_limit = \"2h\"\n\n[sources.nbkr]\npreference = 1 # first\npace = '30m'\npublication = \"16:05\"\nfollow = true\nurl = \"http://127.0.0.1:8000/nbkr\"\nminimum_places = 0x4\n[sources.mine]\n";
     let found = FileSettings::parse(text).unwrap();
     let at = |line| Origin::File { line };
@@ -164,15 +172,15 @@ fn what_is_said_is_read_with_its_line() {
     assert_eq!(nbkr.preference, Some(Setting { value: 1, origin: at(6) }));
     assert_eq!(nbkr.minimum_places, Some(Setting { value: 4, origin: at(11) }));
     let feed = nbkr.feed.as_ref().unwrap();
-    assert_eq!((feed.schedule.poll_interval(), feed.pace), (Duration::from_mins(30), at(7)));
-    assert_eq!((feed.schedule.publication_s(), feed.publication), (Some(16 * 3_600 + 300), at(8)));
+    assert_eq!((feed.schedule.poll_interval(), feed.pace_origin), (Duration::from_mins(30), at(7)));
+    assert_eq!((feed.schedule.publication_s(), feed.publication_origin), (Some(16 * 3_600 + 300), at(8)));
     assert_eq!(feed.follow, Some(Setting { value: true, origin: at(9) }));
     assert_eq!(feed.url.as_ref().map(|url| url.value.as_str()), Some("http://127.0.0.1:8000/nbkr"));
     assert!(found.sources.contains_key(&Source::parse("mine").unwrap()), "a table may be empty");
 }
 
 #[test]
-fn what_is_no_file_of_settings_is_refused_by_its_path() {
+fn unreadable_file_is_refused_with_its_path() {
     let dir = tempfile::tempdir().unwrap();
     let check = |name: &str, content: Option<&[u8]>, expect: &str| {
         let path = dir.path().join(name);
@@ -183,34 +191,38 @@ fn what_is_no_file_of_settings_is_refused_by_its_path() {
         let expect = expect.replace("PATH", &path.display().to_string());
         assert_eq!(error, expect);
     };
-    let remedy = "give --config the path of a file that can be read";
+    let remedy = "give --config the path of a readable file";
     check("absent", None, &format!("cannot read PATH: No such file or directory (os error 2); {remedy}"));
     check("", None, &format!("cannot read PATH: Is a directory (os error 21); {remedy}"));
-    check("latin", Some(b"# a\n# caf\xe9\n"), "PATH:2: it is not UTF-8 from here on; save it as UTF-8");
+    check(
+        "latin",
+        Some(b"# a\n# caf\xe9\n"),
+        "PATH:2: the file is not valid UTF-8 from this line on; save it as UTF-8",
+    );
     let long = vec![b'#'; 10 << 20];
     check(
         "long",
         Some(&long),
-        "PATH has more than 1048576 bytes, which no settings need; give --config the right file",
+        "PATH has more than 1048576 bytes, the limit of a configuration file; give --config the right file",
     );
-    check("image", Some(b"\x89PNG\r\n"), "PATH:1: it is not UTF-8 from here on; save it as UTF-8");
-    let just = vec![b' '; FILE_BYTES_MAX];
-    std::fs::write(dir.path().join("just"), just).unwrap();
-    assert!(FileSettings::read(&dir.path().join("just")).is_ok());
+    check("image", Some(b"\x89PNG\r\n"), "PATH:1: the file is not valid UTF-8 from this line on; save it as UTF-8");
+    let largest = vec![b' '; FILE_BYTES_MAX];
+    std::fs::write(dir.path().join("largest"), largest).unwrap();
+    assert!(FileSettings::read(&dir.path().join("largest")).is_ok());
 }
 
 #[test]
-fn no_text_is_beyond_reading() {
-    // Deep nesting and many mistakes cost neither the stack nor the evening.
+fn any_text_is_parsed_or_refused_without_a_panic() {
+    // Deep nesting does not overflow the stack, and many mistakes do not take long.
     for text in
         ["[".repeat(100_000), "a.".repeat(100_000), format!("x = {}", "[".repeat(100_000)), "x=1\n".repeat(100_000)]
     {
         assert!(FileSettings::parse(&text).is_err());
     }
-    // The example cut anywhere is taken, or refused at one of its lines.
-    let example = include_str!("../../../data/silkrate.toml").replace("\n#", "\n");
-    for end in 0..=example.len() {
-        let cut = &example[..end];
+    // The sample file, cut at any byte, is accepted or refused with a line of the file.
+    let sample = include_str!("../../../data/silkrate.toml").replace("\n#", "\n");
+    for end in 0..=sample.len() {
+        let cut = &sample[..end];
         let problems = FileSettings::parse(cut).err().unwrap_or_default();
         assert!(problems.iter().all(|problem| (1..=1 + cut.lines().count()).contains(&problem.line)), "{cut}");
     }

@@ -1,6 +1,6 @@
-//! The columns of the Parquet files that silkrate writes, and what a row of them stands for.
+//! Row types of the Parquet files in a full export, and how each is read from its columns.
 //!
-//! **Invariant**: a value is read exactly or refused with its column.
+//! **Invariant**: a value is read exactly, or refused with the name of its column.
 
 mod polls;
 
@@ -19,23 +19,24 @@ use crate::export::schema::{
     OBSERVATIONS, OBSERVED, PAIR, PLACES, Part, RATE, RATE_SCALE, RECORDED, SEQUENCE, SOURCE, SUPERSEDED,
 };
 
-/// What a row of a file stands for.
+/// A row of a Parquet file.
 pub(super) trait Row: Sized {
-    /// What the file holds, in words.
+    /// The content of the file, for error messages.
     const WHAT: &'static str;
-    /// The table that it is a row of.
+    /// The table that the row belongs to.
     const PART: Part;
-    /// The columns of a row group.
+    /// The typed columns of a row group.
     type Cells;
 
+    /// Takes the columns out of a row group; `None` if a column has another type.
     fn cells(frame: &Frame<'_>) -> Option<Self::Cells>;
-    /// The columns that say which series a row is of, if it is of one.
+    /// The pair and source columns; `None` if the rows do not belong to series.
     fn series(cells: &Self::Cells) -> Option<(&Utf8ViewArray, &Utf8ViewArray)>;
-    /// Reads the row at an index below the length of the columns.
+    /// Reads the row at index `at`, which must be less than the number of rows.
     fn read(cells: &Self::Cells, at: usize) -> Result<Self, BadCell>;
 }
 
-/// A column, and what is wrong in it.
+/// The column of an invalid value, and what is wrong with the value.
 pub(super) struct BadCell(pub(super) &'static str, pub(super) CellProblem);
 
 impl BadCell {
@@ -44,7 +45,7 @@ impl BadCell {
     }
 }
 
-/// The number in a row, which must have one.
+/// The number in a row, which must not be null.
 pub(super) fn number<T: polars_arrow::types::NativeType>(
     array: &PrimitiveArray<T>,
     at: usize,
@@ -61,13 +62,13 @@ pub(super) fn text(array: &Utf8ViewArray, at: usize, column: Column) -> Result<&
     array.get(at).ok_or_else(|| BadCell::new(column, CellProblem::Null))
 }
 
-/// A magnitude with `scale` places as the mantissa of one with `places`, where that is exact.
+/// Converts a mantissa with `scale` places to a mantissa with `places` places; `None` if the conversion is not exact.
 fn rescale(magnitude: u128, scale: u8, places: u8) -> Option<u128> {
     let divisor = 10_u128.pow(u32::from(scale.checked_sub(places)?));
     magnitude.is_multiple_of(divisor).then(|| magnitude / divisor)
 }
 
-/// The columns of published values.
+/// The columns of a published value.
 pub(super) struct ValueCells {
     rate: PrimitiveArray<i128>,
     places: PrimitiveArray<u8>,
@@ -106,7 +107,7 @@ impl ValueCells {
         }
         let mantissa = rescale(value.unsigned_abs(), CHANGE_SCALE, places);
         let mantissa = mantissa.ok_or_else(|| bad(CellProblem::Inexact(places)))?;
-        // What does not fit has too many digits either way.
+        // A mantissa that does not fit has too many digits, so `from_parts` refuses the maximum instead.
         let mantissa = u64::try_from(mantissa).unwrap_or(u64::MAX);
         ReportedChange::from_parts(negative, mantissa, u32::from(places))
             .map(Some)
@@ -114,7 +115,7 @@ impl ValueCells {
     }
 }
 
-/// A rate of a column, with the places that were published.
+/// Reads a rate with its published places from a decimal column.
 pub(super) fn exact_rate(rates: &PrimitiveArray<i128>, at: usize, places: u8, column: Column) -> Result<Rate, BadCell> {
     let value = number(rates, at, column)?;
     let bad = |problem: CellProblem| BadCell::new(column, problem);
@@ -128,7 +129,7 @@ pub(super) fn exact_rate(rates: &PrimitiveArray<i128>, at: usize, places: u8, co
     Rate::from_parts(mantissa, u32::from(places)).map_err(|problem| bad(problem.into()))
 }
 
-/// The columns of runs.
+/// The columns of a run.
 pub(super) struct RunCells {
     pair: Utf8ViewArray,
     source: Utf8ViewArray,
@@ -181,7 +182,7 @@ impl Row for Run {
     }
 }
 
-/// A run and the series that it is of, both as written.
+/// A run with the unparsed names of its series.
 pub(super) struct NamedRun {
     pub(super) pair: String,
     pub(super) source: String,
@@ -236,7 +237,7 @@ impl Row for Revision {
     }
 }
 
-/// A row of the timeline.
+/// A row of the timeline: an observed instant.
 pub(super) struct Instant(pub(super) Timestamp);
 
 impl Row for Instant {
@@ -258,7 +259,7 @@ impl Row for Instant {
     }
 }
 
-/// A series, its names as written and as they are read.
+/// A series, with its names both as written in the file and parsed.
 pub(super) struct NamedSeries {
     pub(super) pair: String,
     pub(super) source: String,
@@ -288,7 +289,7 @@ impl Row for NamedSeries {
     }
 }
 
-/// Of the names in a row.
+/// Parses the pair and source of a row.
 pub(super) fn series_key(pair: &str, source: &str) -> Result<SeriesKey, BadCell> {
     Ok(SeriesKey {
         pair: parse_pair(pair).map_err(|problem| BadCell::new(PAIR, problem))?,
@@ -296,7 +297,7 @@ pub(super) fn series_key(pair: &str, source: &str) -> Result<SeriesKey, BadCell>
     })
 }
 
-/// Any ISO currency passes: what is served is a matter of settings.
+/// Parses a pair of any two ISO currencies, because the served currencies are a setting of the server.
 fn parse_pair(text: &str) -> Result<Pair, PairError> {
     let (base, quote) = text.split_once('/').ok_or_else(|| PairError::Malformed(truncate_for_display(text)))?;
     let currency = |code| {

@@ -1,4 +1,4 @@
-//! Why files cannot be read back.
+//! Errors of reading an export back.
 
 use std::io;
 
@@ -8,198 +8,200 @@ use super::{MANIFEST_NAME, SCHEMA_VERSION};
 use crate::domain::{NoteError, PairError, RateError, ReportedChangeError, SourceError, Timestamp, TimestampError};
 use crate::store::RestoreError;
 
-/// Why an export, or a file of runs, cannot be read.
+/// Why an export or a file of runs cannot be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// The system says so.
+    /// Reading a file failed.
     #[error("cannot read {file}: {problem}")]
     Io {
-        /// Which file.
+        /// The file.
         file: String,
-        /// Why.
+        /// The I/O error.
         #[source]
         problem: io::Error,
     },
-    /// A directory of something else.
-    #[error("{directory} holds no {MANIFEST_NAME}, so it is no full export; make one with 'silkrate export --full'")]
+    /// The directory has no manifest.
+    #[error("{directory} is not a full export: it has no {MANIFEST_NAME}; make one with 'silkrate export --full'")]
     NotAnExport {
-        /// Which.
+        /// The directory.
         directory: String,
     },
-    /// A manifest that does not decode.
-    #[error("{file} is no manifest of a full export: {problem}")]
+    /// The manifest cannot be parsed.
+    #[error("{file} is not a manifest of a full export: {problem}")]
     Manifest {
         /// The manifest.
         file: String,
-        /// What is wrong with it.
+        /// The JSON error.
         problem: serde_json::Error,
     },
-    /// A manifest with a bad time.
+    /// A time in the manifest is invalid.
     #[error("{file}: {field}: {problem}")]
     ManifestTime {
         /// The manifest.
         file: String,
-        /// Of it.
+        /// The field of the manifest.
         field: &'static str,
-        /// What is wrong with it.
+        /// Why the time is invalid.
         problem: TimestampError,
     },
-    /// Written by another version: a manifest, or a file.
+    /// The manifest or file has another schema version.
     #[error(
-        "{file}: schema_version is {found}, but this silkrate reads {SCHEMA_VERSION}; use the version that wrote it, {product_version}"
+        "{file}: schema_version is {found}, but this silkrate reads {SCHEMA_VERSION}; \
+         use the silkrate version that wrote it, {product_version}"
     )]
     SchemaVersion {
-        /// Which.
+        /// The manifest or file.
         file: String,
-        /// As it says.
+        /// The schema version found.
         found: String,
-        /// Who wrote it.
+        /// The silkrate version that wrote it.
         product_version: String,
     },
-    /// A manifest that leaves a file out.
-    #[error("{file}: parts do not name {part}; export again with 'silkrate export --full'")]
+    /// The manifest does not name a file that a full export must have.
+    #[error("{file}: parts has no {part}; export again with 'silkrate export --full'")]
     MissingPart {
         /// The manifest.
         file: String,
-        /// The file that is not named.
+        /// The missing file.
         part: &'static str,
     },
-    /// Not as many rows as the manifest says.
-    #[error("{file} has {found} rows, but the manifest says {expected}; copy or export it again")]
+    /// A file has another row count than its manifest states.
+    #[error("{file} has {found} rows, but the manifest states {expected}; copy or export it again")]
     RowCount {
-        /// Which file.
+        /// The file.
         file: String,
-        /// In the manifest.
+        /// Row count in the manifest.
         expected: u64,
-        /// In the file.
+        /// Row count in the file.
         found: u64,
     },
-    /// Not the bytes that were written.
-    #[error("{file} has SHA-256 {found}, but the manifest says {expected}; copy or export it again")]
+    /// A file has another SHA-256 than its manifest states.
+    #[error("{file} has SHA-256 {found}, but the manifest states {expected}; copy or export it again")]
     Checksum {
-        /// Which file.
+        /// The file.
         file: String,
-        /// In the manifest.
+        /// SHA-256 in the manifest, in hexadecimal.
         expected: String,
-        /// Of the file.
+        /// SHA-256 of the file, in hexadecimal.
         found: String,
     },
-    /// Not the bytes that were written, by the file's own account.
-    #[error("{file} is damaged: it is not as silkrate wrote it; copy or export it again")]
-    Seal {
-        /// Which file.
+    /// The checksum trailer of a file does not match, or a file written by silkrate has none.
+    #[error("{file} is damaged: its bytes are not those that silkrate wrote; copy or export it again")]
+    ChecksumTrailer {
+        /// The file.
         file: String,
     },
-    /// Row groups that would take too much memory.
-    #[error("{file} has a row group of {rows} rows; at most {rows_max} are read: write it with smaller row groups")]
+    /// A row group has too many rows for the memory limit.
+    #[error("{file} has a row group of {rows} rows; the limit is {rows_max}: write it with smaller row groups")]
     RowGroup {
-        /// Which file.
+        /// The file.
         file: String,
-        /// Of its longest row group.
+        /// Rows in the longest row group.
         rows: usize,
-        /// That are read.
+        /// Maximum number of rows.
         rows_max: usize,
     },
-    /// The same by their bytes.
-    #[error("{file} has a row group of {bytes} bytes; at most {bytes_max} are read: write it with smaller row groups")]
+    /// A row group has too many bytes for the memory limit.
+    #[error("{file} has a row group of {bytes} bytes; the limit is {bytes_max}: write it with smaller row groups")]
     RowGroupBytes {
-        /// Which file.
+        /// The file.
         file: String,
-        /// Of the columns of its largest row group, as it says itself.
+        /// Bytes of the columns in the largest row group, according to the footer.
         bytes: u64,
-        /// That are read.
+        /// Maximum number of bytes.
         bytes_max: u64,
     },
-    /// Compressed in a way that is not read here.
-    #[error("{file} is compressed with {codec}, which is not read here; write it with zstd, snappy, gzip, lz4 or none")]
+    /// The compression of the file is not supported.
+    #[error("{file} is compressed with {codec}, which is not supported; write it with zstd, snappy, gzip, lz4 or none")]
     Codec {
-        /// Which file.
+        /// The file.
         file: String,
-        /// Its compression.
+        /// The compression found.
         codec: String,
     },
-    /// No Parquet, or cut off, or damaged.
-    #[error("{file} cannot be read as Parquet: {problem}; is it whole?")]
+    /// The file is not Parquet, or it is incomplete or damaged.
+    #[error("{file} cannot be read as Parquet: {problem}; is the file complete?")]
     Parquet {
-        /// Which file.
+        /// The file.
         file: String,
-        /// What the reader says.
+        /// Message of the Parquet reader.
         problem: String,
     },
-    /// Parquet of another schema.
-    #[error("{file}: column '{column}' is missing; a file of {what} has it as {expected}")]
+    /// A column is missing.
+    #[error("{file}: column '{column}' is missing; a file of {what} must have it as {expected}")]
     MissingColumn {
-        /// Which file.
+        /// The file.
         file: String,
-        /// Which column.
+        /// Name of the column.
         column: &'static str,
-        /// What the file should hold.
+        /// The expected content of the file.
         what: &'static str,
-        /// Its type.
+        /// The expected type.
         expected: String,
     },
-    /// Parquet of another schema.
+    /// A column has a type that cannot be converted.
     #[error("{file}: column '{column}' is {found}; write it as {expected}")]
     ColumnType {
-        /// Which file.
+        /// The file.
         file: String,
-        /// Which column.
+        /// Name of the column.
         column: &'static str,
-        /// What can be read.
+        /// The types that can be read.
         expected: String,
         /// The type found.
         found: String,
     },
-    /// A value that makes no sense.
+    /// A value is invalid.
     #[error("{file}: row {row}: {column}: {problem}")]
     Cell {
-        /// Which file.
+        /// The file.
         file: String,
-        /// From 1.
+        /// Row number, from 1.
         row: u64,
-        /// Which column.
+        /// Name of the column.
         column: &'static str,
-        /// What is wrong.
+        /// Why the value is invalid.
         problem: CellProblem,
     },
-    /// Rows of a series that is not next.
+    /// A row does not belong to the series that comes next in the file of series.
     #[error(
-        "{file}: row {row} is of {pair} from {source_name}, which is not its turn: rows are sorted by series in the order of series.parquet"
+        "{file}: row {row} of {pair} from {source_name} is out of order: \
+         rows must be sorted by series, in the order of series.parquet"
     )]
     Order {
-        /// Which file.
+        /// The file.
         file: String,
-        /// From 1.
+        /// Row number, from 1.
         row: u64,
-        /// As written.
+        /// The pair, as in the file.
         pair: String,
-        /// As written.
+        /// The source, as in the file.
         source_name: String,
     },
-    /// What was read makes no store.
+    /// The rows are not a consistent store.
     #[error(transparent)]
     Restore(#[from] RestoreError),
 }
 
-/// What is wrong with one value.
+/// Why one value is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CellProblem {
-    /// Nothing where something must be.
+    /// The value is null in a required column.
     #[error("is null")]
     Null,
-    /// More digits than its number of places.
-    #[error("has more digits after the point than the {0} that are said to be published")]
+    /// The value has more decimal places than its column of places states.
+    #[error("has more digits after the decimal point than its {0} published places")]
     Inexact(u8),
-    /// More digits than the column has room for once it has all its places.
-    #[error("has more digits before the point than can be read")]
+    /// The value overflows 38 digits when it is converted to the scale of the column.
+    #[error("has too many digits before the decimal point")]
     Digits,
-    /// A time between two microseconds.
+    /// The time is not a whole number of microseconds.
     #[error("is finer than a microsecond; round it to whole microseconds")]
     Finer,
-    /// A number out of its range, or one that is not whole.
-    #[error("is {0}, which does not fit")]
+    /// The number is out of range or not a whole number.
+    #[error("is {0}, which is out of range or not a whole number")]
     Number(String),
-    /// A run that ends before it begins.
+    /// The run ends before it begins.
     #[error("is {last}, before first_observed_time {first}")]
     Reversed {
         /// First observed time.
@@ -207,42 +209,42 @@ pub enum CellProblem {
         /// Last observed time.
         last: Timestamp,
     },
-    /// A run of nothing.
-    #[error("is 0; a run has one observation at least")]
+    /// The run has no observations.
+    #[error("is 0; a run has at least one observation")]
     NoObservation,
-    /// A rate that is none.
+    /// The rate is invalid.
     #[error(transparent)]
     Rate(#[from] RateError),
-    /// A reported change that is none.
+    /// The reported change is invalid.
     #[error(transparent)]
     ReportedChange(#[from] ReportedChangeError),
-    /// A reported change without places or sign, or the other way round, or of the other sign.
+    /// Only some of the three columns of a reported change have a value, or the signs differ.
     #[error("does not agree with reported_change_places and reported_change_negative")]
     PartialChange,
-    /// A health that is none.
-    #[error("is '{0}'; it is ok, silent, refused or unreachable")]
+    /// The health is invalid.
+    #[error("is '{0}'; it must be ok, silent, refused or unreachable")]
     Health(String),
-    /// A pair that is none.
+    /// The pair is invalid.
     #[error(transparent)]
     Pair(#[from] PairError),
-    /// A source that is none.
+    /// The source is invalid.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// A state that is none.
+    /// The state is invalid.
     #[error("is '{0}'; it must be HELD, RELEASED or DISCARDED")]
     State(String),
-    /// A decision of a tick that is held.
-    #[error("is there, but state is HELD")]
+    /// The tick has a decided time or a note, but its state is HELD.
+    #[error("must be null, and note too, because state is HELD")]
     Undecided,
-    /// A note that is none.
+    /// The note is invalid.
     #[error(transparent)]
     Note(#[from] NoteError),
-    /// A commit out of its place.
-    #[error("is {found} where {expected} comes next")]
+    /// The commit is not the next one.
+    #[error("is {found}, but the next sequence must be {expected}")]
     Sequence {
-        /// Next.
+        /// The next sequence.
         expected: u64,
-        /// As written.
+        /// The sequence in the file.
         found: u64,
     },
 }

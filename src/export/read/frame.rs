@@ -1,6 +1,6 @@
-//! The columns of a row group with the types that they are read as.
+//! The columns of a row group as typed arrays.
 //!
-//! **Invariant**: a column is one array, so that a value is found by its row alone.
+//! **Invariant**: each column is one array, so the row number is the index of a value.
 
 use polars::prelude::Series;
 use polars_arrow::array::{BooleanArray, PrimitiveArray, Utf8ViewArray};
@@ -8,7 +8,7 @@ use polars_arrow::types::NativeType;
 
 use crate::export::schema::Column;
 
-/// The columns of a row group, converted to the kinds of `columns`.
+/// The columns of a row group, converted to the types of `columns`.
 pub(super) struct Frame<'c> {
     columns: &'c [Column],
     values: Vec<Series>,
@@ -25,7 +25,7 @@ impl<'c> Frame<'c> {
         values.chunks().first()?.as_any().downcast_ref::<A>().cloned()
     }
 
-    /// A column of numbers.
+    /// A column of numbers; `None` if the frame has no such column of this type.
     pub(super) fn numbers<T: NativeType>(&self, column: Column) -> Option<PrimitiveArray<T>> {
         self.array(column)
     }

@@ -1,6 +1,7 @@
-//! The held ticks of a full export.
+//! Rows of held ticks in a full export.
 //!
-//! **Invariant**: a value is read exactly or refused with its column; what is decided has its time, what is held none.
+//! **Invariant**: a value is read exactly, or refused with the name of its column. A decided tick has a decided time;
+//! an undecided tick has none.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::export::schema::{
     DECIDED, HELD_TIME, ID, IN_FORCE, IN_FORCE_PLACES, NOTE, OBSERVED, PAIR, Part, SOURCE, STATE,
 };
 
-/// The columns of held ticks.
+/// The columns of a held tick.
 pub(super) struct HeldCells {
     id: PrimitiveArray<u64>,
     pair: Utf8ViewArray,
@@ -72,7 +73,7 @@ impl Row for HeldTick {
     }
 
     fn series(_: &HeldCells) -> Option<(&Utf8ViewArray, &Utf8ViewArray)> {
-        // They are in the order in which they were held, not in that of series.
+        // Held ticks are sorted by held time, not by series.
         None
     }
 

@@ -1,30 +1,30 @@
-//! What a full export says of itself.
+//! The manifest of a full export, parsed.
 
 use serde::{Deserialize, Serialize};
 
-/// What a full export says of itself.
+/// The manifest of a full export.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Of its files.
+    /// Schema version of the files.
     pub schema_version: u32,
-    /// Of the commit that it holds.
+    /// Sequence of the exported commit.
     pub sequence: u64,
-    /// Of that commit: RFC 3339, UTC.
+    /// Recorded time of the exported commit: RFC 3339, UTC.
     pub recorded_time: String,
-    /// Of the newest commit that held ticks, where that is known: RFC 3339, UTC.
+    /// Recorded time of the newest commit with ticks, if known: RFC 3339, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_ingest_time: Option<String>,
-    /// Of the silkrate that wrote it.
+    /// Version of silkrate that wrote the export.
     pub product_version: String,
-    /// Its files.
+    /// The Parquet files of the export.
     pub parts: Vec<Part>,
 }
 
 impl Manifest {
-    /// As it stands in its file.
+    /// Parses the text of a manifest file.
     ///
     /// # Errors
-    /// What is no manifest.
+    /// Returns the JSON error if the text is not a manifest.
     pub fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(text)
     }
@@ -33,9 +33,9 @@ impl Manifest {
 /// One file of a full export.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Part {
-    /// File name inside the directory, such as `runs.parquet`.
+    /// File name in the directory, such as `runs.parquet`.
     pub name: String,
-    /// Rows in it.
+    /// Number of rows.
     pub row_count: u64,
     /// SHA-256 of the file, 64 hexadecimal digits.
     pub sha256: String,

@@ -1,12 +1,13 @@
-//! The row groups of a Parquet file, each as a data frame.
+//! Reads the row groups of a Parquet file, each as a data frame.
 //!
-//! The reader of whole files in `polars` maps the file into memory, where a file that is cut meanwhile ends the process.
-//! So the bytes of a group's columns are read into memory of our own, and only those are decoded.
+//! The file reader of `polars` maps the file into memory; if the file is truncated meanwhile, the process is killed.
+//! This module therefore reads the bytes of a group's columns into a buffer and decodes the buffer.
 //!
-//! The types are those of Parquet itself: what Arrow notes beside them, such as that a text was a dictionary, is left
-//! unread, so that a file that another program wrote reads the same.
+//! The column types come from the Parquet schema. The Arrow schema in the metadata, which for example marks text as a
+//! dictionary, is ignored, so that a file from another program is read in the same way.
 //!
-//! **Invariant**: memory is bounded by a row group of at most [`GROUP_ROWS_MAX`] rows and [`GROUP_BYTES_MAX`], and a damaged file is an error.
+//! **Invariant**: memory is bounded by one row group, of at most [`GROUP_ROWS_MAX`] rows and [`GROUP_BYTES_MAX`] bytes.
+//! A damaged file is an error.
 
 use std::fs::File;
 use std::io::{Cursor, Read as _, Seek as _, SeekFrom};
@@ -25,22 +26,23 @@ use polars_parquet::read::{
 };
 
 use super::error::ReadError;
-use super::schema_adapter::{accepts, type_name, wanted};
+use super::schema_adapter::{expected_type, is_compatible, type_name};
 use crate::domain::truncate_for_display;
 use crate::export::checksum_trailer::CREATED_BY_PREFIX;
-use crate::export::guarded;
+use crate::export::decode_untrusted;
 use crate::export::request::{SCHEMA_VERSION_KEY, VERSION_KEY};
 use crate::export::schema::{Column, SCHEMA_VERSION};
 
-/// Rows of a group that are decoded: 16 times those of ours, and four times the groups that other programs write unless
-/// told otherwise.
+/// Maximum number of rows in a row group: 32 times the row groups that silkrate writes, and four times the default of
+/// other programs.
 const GROUP_ROWS_MAX: usize = 4 * 1024 * 1024;
-/// Bytes of a group's columns, compressed or not: the rows of a largest group take a quarter.
+/// Maximum size of a row group's columns, compressed or uncompressed, in bytes. A row group with the maximum number of
+/// rows takes a quarter of it.
 const GROUP_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-/// Bytes of a page as it is in the file: programs write a megabyte or a few.
+/// Maximum size of a page in the file, in bytes. Programs write pages of a few megabytes.
 const PAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
 
-/// A Parquet file whose footer is sound.
+/// A Parquet file with a valid footer and valid columns.
 pub(super) struct RowGroups {
     name: String,
     file: File,
@@ -50,12 +52,13 @@ pub(super) struct RowGroups {
 }
 
 impl RowGroups {
-    /// Opens a file and checks its columns; `what` says what it should hold.
+    /// Opens a file and checks its schema version, columns, compression and row group sizes. `what` names the expected
+    /// content in error messages.
     pub(super) fn open(path: &Path, columns: &[Column], what: &'static str) -> Result<Self, ReadError> {
         let name = path.display().to_string();
         let failed = |problem| ReadError::Io { file: name.clone(), problem };
         let mut file = File::open(path).map_err(failed)?;
-        let metadata = guarded(|| read_metadata(&mut file));
+        let metadata = decode_untrusted(|| read_metadata(&mut file));
         let metadata = metadata.map_err(|problem| ReadError::Parquet { file: name.clone(), problem })?;
         let mut this = Self { name, file, metadata, fields: Vec::new(), next: 0 };
         this.check_version()?;
@@ -65,27 +68,27 @@ impl RowGroups {
         Ok(this)
     }
 
-    /// For messages.
+    /// The path of the file, for messages.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Rows of the file, as it says itself.
+    /// Number of rows in the file, according to the footer.
     pub(super) fn row_count(&self) -> u64 {
         self.metadata.row_groups.iter().map(|group| group.num_rows() as u64).sum()
     }
 
-    /// Whether it says that silkrate made it as it is.
-    pub(super) fn is_of_silkrate(&self) -> bool {
+    /// Returns true if `created_by` in the footer states that silkrate wrote the file.
+    pub(super) fn is_written_by_silkrate(&self) -> bool {
         self.metadata.created_by.as_ref().is_some_and(|by| by.starts_with(CREATED_BY_PREFIX))
     }
 
-    /// The columns of the next row group; none at the end.
+    /// Returns the columns of the next row group; `None` at the end of the file.
     pub(super) fn next_group(&mut self) -> Result<Option<DataFrame>, ReadError> {
         let Self { name, file, metadata, fields, next, .. } = self;
         let Some(group) = metadata.row_groups.get(*next) else { return Ok(None) };
         *next += 1;
-        let frame = guarded(|| {
+        let frame = decode_untrusted(|| {
             let columns = fields.iter().map(|field| read_column(file, group, field));
             let columns = columns.collect::<Result<Vec<_>, _>>()?;
             DataFrame::new(group.num_rows(), columns).map_err(|problem| problem.to_string())
@@ -93,8 +96,8 @@ impl RowGroups {
         frame.map(Some).map_err(|problem| ReadError::Parquet { file: name.clone(), problem })
     }
 
-    /// Refuses a file whose columns may mean something else. One without a version was written by another program, and
-    /// its columns tell what it is.
+    /// Refuses a file with another schema version. A file without a version comes from another program; only its
+    /// columns are checked.
     fn check_version(&self) -> Result<(), ReadError> {
         let value = |key: &str| {
             let pairs = self.metadata.key_value_metadata.iter().flatten();
@@ -103,20 +106,20 @@ impl RowGroups {
         let Some(found) = value(SCHEMA_VERSION_KEY).filter(|found| *found != SCHEMA_VERSION.to_string()) else {
             return Ok(());
         };
-        let product_version = truncate_for_display(value(VERSION_KEY).unwrap_or("which it does not name"));
+        let product_version = truncate_for_display(value(VERSION_KEY).unwrap_or("which the file does not name"));
         Err(ReadError::SchemaVersion { file: self.name.clone(), found: truncate_for_display(found), product_version })
     }
 
-    /// The columns as the file has them.
+    /// Returns the fields of the columns as the file defines them, after a check of their types.
     fn checked_fields(&self, columns: &[Column], what: &'static str) -> Result<Vec<ArrowField>, ReadError> {
-        let schema = guarded(|| Ok::<_, String>(arrow_types(self.metadata.schema_descr.fields())));
+        let schema = decode_untrusted(|| Ok::<_, String>(arrow_types(self.metadata.schema_descr.fields())));
         let schema = schema.map_err(|problem| ReadError::Parquet { file: self.name.clone(), problem })?;
         let checked = columns.iter().map(|column| {
-            let (file, expected) = (self.name.clone(), wanted(column.kind));
+            let (file, expected) = (self.name.clone(), expected_type(column.kind));
             let Some(field) = schema.get(column.name) else {
                 return Err(ReadError::MissingColumn { file, column: column.name, what, expected });
             };
-            if !accepts(column.kind, field.dtype()) {
+            if !is_compatible(column.kind, field.dtype()) {
                 let found = type_name(field.dtype());
                 return Err(ReadError::ColumnType { file, column: column.name, expected, found });
             }
@@ -130,7 +133,7 @@ impl RowGroups {
         groups.flat_map(|group| columns.iter().filter_map(|column| chunk(group, column.name)))
     }
 
-    /// Refuses what is compressed in a way that is not known here.
+    /// Refuses a file with an unsupported compression.
     fn check_codecs(&self, columns: &[Column]) -> Result<(), ReadError> {
         let mut codecs = self.chunks(columns).map(ColumnChunkMetadata::compression);
         match codecs.find(|codec| matches!(codec, Compression::Brotli | Compression::Lzo)) {
@@ -139,7 +142,7 @@ impl RowGroups {
         }
     }
 
-    /// Refuses row groups that would take more memory than is bounded here.
+    /// Refuses a file with a row group that exceeds the memory limits.
     fn check_sizes(&self, columns: &[Column]) -> Result<(), ReadError> {
         let rows = self.metadata.row_groups.iter().map(RowGroupMetadata::num_rows).max().unwrap_or(0);
         if rows > GROUP_ROWS_MAX {
@@ -158,8 +161,8 @@ impl RowGroups {
     }
 }
 
-/// The types of columns in Arrow. A column that never has a value may have no type in Parquet; there it is one of
-/// integers.
+/// The Arrow types of the columns. A column without values may have the Parquet type "unknown", which the library maps
+/// to integers; here it becomes the null type.
 fn arrow_types(fields: &[ParquetType]) -> ArrowSchema {
     let mut schema = parquet_to_arrow_schema(fields);
     for field in fields {
@@ -173,7 +176,7 @@ fn arrow_types(fields: &[ParquetType]) -> ArrowSchema {
     schema
 }
 
-/// The one chunk of a column, which has no columns within it.
+/// The chunk of a column that has no nested columns; `None` otherwise.
 fn chunk<'g>(group: &'g RowGroupMetadata, name: &str) -> Option<&'g ColumnChunkMetadata> {
     let mut chunks = group.columns_under_root_iter(name)?;
     chunks.next().filter(|_| chunks.next().is_none())
@@ -183,7 +186,7 @@ fn chunk<'g>(group: &'g RowGroupMetadata, name: &str) -> Option<&'g ColumnChunkM
 fn read_column(file: &mut File, group: &RowGroupMetadata, field: &ArrowField) -> Result<FrameColumn, String> {
     let chunk = chunk(group, &field.name).ok_or("a row group lacks a column")?;
     if usize::try_from(chunk.num_values()) != Ok(group.num_rows()) {
-        return Err(format!("column '{}' has not as many values as its row group", field.name));
+        return Err(format!("column '{}' has another number of values than its row group", field.name));
     }
     let bytes = read_bytes(file, chunk).map_err(|problem| problem.to_string())?;
     let pages = PageReader::new(Cursor::new(Buffer::from_vec(bytes)), chunk, Vec::new(), PAGE_BYTES_MAX);
@@ -192,7 +195,7 @@ fn read_column(file: &mut File, group: &RowGroupMetadata, field: &ArrowField) ->
     let (arrays, _) = decoded.map_err(|problem| problem.to_string())?;
     let rows: usize = arrays.iter().map(|array| array.len()).sum();
     if rows != group.num_rows() {
-        return Err(format!("column '{}' has not as many values as its row group", field.name));
+        return Err(format!("column '{}' has another number of values than its row group", field.name));
     }
     let series = Series::try_from((field, arrays)).map_err(|problem| problem.to_string())?;
     Ok(series.rechunk().into_column())
@@ -202,7 +205,7 @@ fn read_bytes(file: &mut File, chunk: &ColumnChunkMetadata) -> std::io::Result<V
     let range = chunk.byte_range();
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(range.start))?;
-    // What the file lacks is not made room for.
+    // `read_to_end` allocates memory only for bytes that are in the file, even if the footer gives a larger range.
     file.take(range.end.saturating_sub(range.start)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -1,7 +1,7 @@
-//! Rows of a Parquet file, one by one.
+//! Reads the rows of a Parquet file one by one.
 //!
-//! **Invariant**: a file that is damaged or of another schema ends in an error that names it, never in
-//! a panic or in silence.
+//! **Invariant**: a damaged file, or a file with another schema, causes an error that names the file. It never causes a
+//! panic or silently missing rows.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,20 +17,21 @@ use crate::domain::{Timestamp, truncate_for_display};
 use crate::export::schema::Column;
 use crate::export::schema::SEQUENCE;
 
-/// The rows of a file, in its order.
+/// The rows of a file, in file order.
 pub(super) struct Rows<'a, T: Row> {
     groups: RowGroups,
-    /// Those that are read, in this order.
+    /// The columns to read, in this order.
     columns: Vec<Column>,
-    /// The row group under way.
+    /// The columns of the current row group.
     cells: Option<T::Cells>,
+    /// Number of rows in the current row group.
     in_group: usize,
-    /// In the group.
+    /// Index of the next row in the current row group.
     at: usize,
-    /// Rows before the group.
+    /// Number of rows before the current row group.
     before: u64,
     is_over: bool,
-    /// Counts the rows of all files that share it, a group at a time.
+    /// Shared counter of rows read, incremented once per row group.
     read: &'a AtomicU64,
 }
 
@@ -42,17 +43,17 @@ impl<'a, T: Row> Rows<'a, T> {
         Ok(Self { groups, columns, cells: None, in_group: 0, at: 0, before: 0, is_over: false, read })
     }
 
-    /// Whether it says that silkrate made it as it is.
-    pub(super) fn is_of_silkrate(&self) -> bool {
-        self.groups.is_of_silkrate()
+    /// Returns true if `created_by` in the footer states that silkrate wrote the file.
+    pub(super) fn is_written_by_silkrate(&self) -> bool {
+        self.groups.is_written_by_silkrate()
     }
 
-    /// For messages.
+    /// The path of the file, for messages.
     pub(super) fn file(&self) -> &str {
         self.groups.name()
     }
 
-    /// Rows of the file, as it says itself.
+    /// Number of rows in the file, according to the footer.
     pub(super) fn total(&self) -> u64 {
         self.groups.row_count()
     }
@@ -62,9 +63,9 @@ impl<'a, T: Row> Rows<'a, T> {
         self.before + self.at as u64 + 1
     }
 
-    /// The next row.
+    /// Returns the next row; `None` at the end of the file.
     pub(super) fn next_row(&mut self) -> Result<Option<T>, ReadError> {
-        if !self.ensure()? {
+        if !self.load_next_row()? {
             return Ok(None);
         }
         let Some(cells) = &self.cells else { return Ok(None) };
@@ -80,8 +81,8 @@ impl<'a, T: Row> Rows<'a, T> {
         }
     }
 
-    /// Decodes the next row group where the last one is used up; says whether there is a next row.
-    fn ensure(&mut self) -> Result<bool, ReadError> {
+    /// Decodes the next row group if the current one is used up. Returns true if there is a next row.
+    fn load_next_row(&mut self) -> Result<bool, ReadError> {
         while self.at == self.in_group && !self.is_over {
             self.before += self.in_group as u64;
             self.read.fetch_add(self.in_group as u64, Ordering::Relaxed);
@@ -97,7 +98,7 @@ impl<'a, T: Row> Rows<'a, T> {
         Ok(!self.is_over)
     }
 
-    /// The columns of a row group, as this reads them.
+    /// Converts the columns of a row group to their expected types.
     fn cells_of(&self, frame: &DataFrame) -> Result<T::Cells, ReadError> {
         let file = || self.file().to_owned();
         let mut columns = Vec::with_capacity(self.columns.len());
@@ -109,18 +110,18 @@ impl<'a, T: Row> Rows<'a, T> {
                 Problem::Polars(problem) => ReadError::Parquet { file: file(), problem: problem.to_string() },
             })?);
         }
-        let other = || ReadError::Parquet { file: file(), problem: "a row group has other columns".to_owned() };
+        let other = || ReadError::Parquet { file: file(), problem: "a row group has unexpected columns".to_owned() };
         T::cells(&Frame::new(&self.columns, columns)).ok_or_else(other)
     }
 
-    /// The rows that are next as long as they are of a series.
+    /// Iterates over the next rows while they belong to a series.
     pub(super) fn of_series<'r>(&'r mut self, pair: &'r str, source: &'r str) -> OfSeries<'r, 'a, T> {
         OfSeries { rows: self, pair, source }
     }
 
-    /// The series that the next row is of, as written; none at the end.
+    /// Returns the pair and source of the next row, as in the file; `None` at the end of the file.
     fn next_series(&mut self) -> Result<Option<(&str, &str)>, ReadError> {
-        if !self.ensure()? {
+        if !self.load_next_row()? {
             return Ok(None);
         }
         let columns = self.cells.as_ref().and_then(T::series);
@@ -128,7 +129,7 @@ impl<'a, T: Row> Rows<'a, T> {
             .map(|(pairs, sources)| (pairs.get(self.at).unwrap_or_default(), sources.get(self.at).unwrap_or_default())))
     }
 
-    /// Makes sure that no row is left.
+    /// Returns an `Order` error if a row is left.
     pub(super) fn expect_end(&mut self) -> Result<(), ReadError> {
         let Some((pair, source)) = self.next_series()? else { return Ok(()) };
         let (pair, source_name) = (truncate_for_display(pair), truncate_for_display(source));
@@ -136,7 +137,7 @@ impl<'a, T: Row> Rows<'a, T> {
     }
 }
 
-/// See [`Rows::of_series`].
+/// Iterator over the next rows of one series; see [`Rows::of_series`].
 pub(super) struct OfSeries<'r, 'a, T: Row> {
     rows: &'r mut Rows<'a, T>,
     pair: &'r str,
@@ -155,7 +156,7 @@ impl<T: Row> Iterator for OfSeries<'_, '_, T> {
     }
 }
 
-/// The recorded time of the next commit, whose sequence must be this one.
+/// Returns the recorded time of the next commit. Its sequence must be `expected`.
 pub(super) fn next_commit(rows: &mut Rows<'_, CommitRow>, expected: u64) -> Result<Option<Timestamp>, ReadError> {
     let row = rows.next_number();
     let Some(CommitRow(found, recorded_time)) = rows.next_row()? else { return Ok(None) };

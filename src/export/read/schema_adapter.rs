@@ -1,11 +1,10 @@
-//! Types of columns that are not quite those that silkrate writes, but hold the same: what other programs make of an
-//! export when they write it anew.
+//! Converts columns that have the exported values but other types than the schema. Such types occur when another
+//! program rewrites an export.
 //!
-//! pyarrow writes texts for dictionaries, pandas a decimal of as few digits as there are, a double for small integers of
-//! which some are absent, and no type at all for a column without a value; Spark and older pandas count time in other
-//! units.
+//! pyarrow writes plain text instead of dictionaries. pandas writes decimals with the fewest possible digits, doubles
+//! for small integers with nulls, and no type for a column without values. Spark and older pandas use other time units.
 //!
-//! **Invariant**: a value is converted exactly or refused with its row.
+//! **Invariant**: a value is converted exactly, or refused with its row.
 
 use polars::prelude::{
     ArrowDataType, ChunkedArray, Column as FrameColumn, DataType, Int64Type, Int128Type, IntoSeries as _,
@@ -16,15 +15,15 @@ use polars_arrow::datatypes::TimeUnit as ArrowTimeUnit;
 use super::error::CellProblem;
 use crate::export::schema::Kind;
 
-/// Digits that a decimal of 128 bits has at most.
+/// Maximum number of digits in a 128-bit decimal.
 const DECIMAL_DIGITS_MAX: usize = 38;
 
 /// Why a column cannot be converted.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// The value at an index.
+    /// The value at this index is invalid.
     Cell(usize, CellProblem),
-    /// The library.
+    /// The library cannot convert the column.
     Polars(PolarsError),
 }
 
@@ -34,8 +33,8 @@ impl From<PolarsError> for Problem {
     }
 }
 
-/// Whether columns of the type `found` can be read as `expected`.
-pub(super) fn accepts(expected: Kind, found: &ArrowDataType) -> bool {
+/// Returns true if a column of the Arrow type `found` can be converted to the kind `expected`.
+pub(super) fn is_compatible(expected: Kind, found: &ArrowDataType) -> bool {
     if *found == ArrowDataType::Null {
         return true;
     }
@@ -65,8 +64,8 @@ pub(super) fn accepts(expected: Kind, found: &ArrowDataType) -> bool {
     }
 }
 
-/// What a column must be, for the program that writes it.
-pub(super) fn wanted(expected: Kind) -> String {
+/// Describes the type that a column must have, for error messages.
+pub(super) fn expected_type(expected: Kind) -> String {
     match expected {
         Kind::Name | Kind::Text => "text".to_owned(),
         Kind::Time => "a timestamp with a time zone (UTC), in whole microseconds".to_owned(),
@@ -80,8 +79,8 @@ pub(super) fn wanted(expected: Kind) -> String {
     }
 }
 
-/// A type of Arrow, as its own documentation writes it.
-#[allow(clippy::wildcard_enum_match_arm, reason = "Arrow has dozens of types, and most show well as they are")]
+/// Names an Arrow type as the Arrow documentation does.
+#[allow(clippy::wildcard_enum_match_arm, reason = "Arrow has dozens of types; their debug names are readable")]
 pub(super) fn type_name(found: &ArrowDataType) -> String {
     match found {
         ArrowDataType::Decimal(precision, scale) => format!("Decimal128({precision}, {scale})"),
@@ -99,7 +98,7 @@ pub(super) fn type_name(found: &ArrowDataType) -> String {
     }
 }
 
-/// A column as `expected`, which accepts its type.
+/// Converts a column to the kind `expected`. The types must be compatible; see [`is_compatible`].
 pub(super) fn converted(column: &FrameColumn, expected: Kind) -> Result<Series, Problem> {
     let series = column.as_materialized_series();
     let wanted = expected.data_type();
@@ -146,7 +145,7 @@ where
     ChunkedArray<T>: polars::prelude::IntoSeries,
 {
     if let Ok(doubles) = series.f64() {
-        // Its shortest digits are those of a whole number, or it is none.
+        // A double is a whole number if its shortest decimal form is an integer.
         let whole = |value: f64| {
             let digits = value.to_string();
             let number = digits.parse::<i128>().ok().and_then(|number| T::Native::try_from(number).ok());
@@ -154,13 +153,13 @@ where
         };
         return Ok(each::<_, T>(series, doubles.iter(), whole)?.into_series());
     }
-    // Every integer fits 128 bits.
+    // Every integer type fits 128 bits.
     let wide = series.cast(&DataType::Int128)?;
     let fitting = |value: i128| T::Native::try_from(value).map_err(|_| CellProblem::Number(value.to_string()));
     Ok(each::<_, T>(series, wide.i128()?.iter(), fitting)?.into_series())
 }
 
-/// Each value of `series` converted.
+/// Converts each value of `series`.
 fn each<V, T: PolarsNumericType>(
     series: &Series,
     values: impl Iterator<Item = Option<V>>,

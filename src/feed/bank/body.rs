@@ -1,6 +1,6 @@
-//! A body's bytes as text: its size, its encoding, and whether it begins as it should.
+//! Decoding of a body to text: size limit, encoding, and a check of the first characters.
 //!
-//! **Invariant**: text comes out whole or not at all; no byte is replaced by a mark for what could not be read.
+//! **Invariant**: a body is decoded completely or refused. Invalid bytes are never replaced by a replacement character.
 
 use std::borrow::Cow;
 
@@ -11,30 +11,31 @@ use quick_xml::events::Event;
 use super::error::BankError;
 use crate::domain::truncate_for_display;
 
-/// Longest body read. The largest table seen has 26 KB.
+/// Longest body accepted, in bytes. The largest known table has 26 KB.
 pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// How far in an XML declaration must have ended.
+/// Bytes at the start of a body within which its XML declaration must end.
 const DECLARATION_BYTES_MAX: usize = 256;
 
-/// A body as text, without a byte order mark.
+/// Decodes a body to text and removes a byte order mark.
 ///
-/// A byte order mark says more than a declaration, which often outlives a conversion of the file; without either, a
-/// body is UTF-8. What a transfer says of the encoding is not asked: banks' servers say what they were installed with.
+/// A byte order mark takes precedence over a declaration, because a declaration is often not updated when a file is
+/// converted. Without either, a body is UTF-8. The HTTP headers are not used, because the servers of banks send the
+/// encoding of their default configuration.
 pub(super) fn decode(body: &[u8]) -> Result<Cow<'_, str>, BankError> {
     if body.len() > BODY_BYTES_MAX {
         return Err(BankError::TooLarge { found_bytes: body.len(), max_bytes: BODY_BYTES_MAX });
     }
     let (encoding, bytes) = match Encoding::for_bom(body) {
-        Some((encoding, mark_bytes)) => (encoding, body.get(mark_bytes..).unwrap_or_default()),
-        None => (declared(body)?, body),
+        Some((encoding, bom_bytes)) => (encoding, body.get(bom_bytes..).unwrap_or_default()),
+        None => (declared_encoding(body)?, body),
     };
     let text = encoding.decode_without_bom_handling_and_without_replacement(bytes);
     let text = text.ok_or(BankError::NotInEncoding { encoding: encoding.name() })?;
     if text.trim().is_empty() { Err(BankError::Empty) } else { Ok(text) }
 }
 
-/// The encoding that an XML declaration names; UTF-8 without one.
-fn declared(body: &[u8]) -> Result<&'static Encoding, BankError> {
+/// Returns the encoding that the XML declaration names, or UTF-8 if there is no declaration.
+fn declared_encoding(body: &[u8]) -> Result<&'static Encoding, BankError> {
     let head = body.get(..DECLARATION_BYTES_MAX).unwrap_or(body).trim_ascii_start();
     let end = head.windows(2).position(|bytes| bytes == b"?>").map_or(0, |at| at + 2);
     let Ok(declaration) = str::from_utf8(head.get(..end).unwrap_or_default()) else { return Ok(UTF_8) };
@@ -42,18 +43,19 @@ fn declared(body: &[u8]) -> Result<&'static Encoding, BankError> {
     let Some(Ok(label)) = declaration.encoding() else { return Ok(UTF_8) };
     let encoding = Encoding::for_label(label.as_bytes())
         .ok_or_else(|| BankError::UnknownEncoding(truncate_for_display(&label)))?;
-    // It was just read byte by byte, so it is not in UTF-16.
+    // The declaration was just parsed as ASCII, so the body is not UTF-16.
     if encoding == UTF_16LE || encoding == UTF_16BE {
         return Err(BankError::NotInEncoding { encoding: encoding.name() });
     }
     Ok(encoding)
 }
 
-/// Refuses what does not begin as a table does: error pages with status 200, and errors of another format.
+/// Refuses a body that does not begin with the character `first`: error pages with status 200, and error messages in
+/// other formats. Returns the text without leading white space.
 pub(super) fn check_start<'a>(text: &'a str, first: char, expected: &'static str) -> Result<&'a str, BankError> {
     let text = text.trim_start();
-    let begins = |tag: &str| text.get(..tag.len()).is_some_and(|head| head.eq_ignore_ascii_case(tag));
-    if begins("<!doctype html") || begins("<html") {
+    let begins_with = |tag: &str| text.get(..tag.len()).is_some_and(|head| head.eq_ignore_ascii_case(tag));
+    if begins_with("<!doctype html") || begins_with("<html") {
         return Err(BankError::WebPage(truncate_for_display(text)));
     }
     if !text.starts_with(first) {
@@ -76,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_then_a_declaration_then_utf8() {
+    fn byte_order_mark_precedes_declaration_and_utf8_is_default() {
         let utf16 = |text: &str, mark: u16, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
             std::iter::once(mark).chain(text.encode_utf16()).flat_map(bytes).collect()
         };
@@ -84,30 +86,30 @@ mod tests {
         check("\u{feff}<r>сом</r>".as_bytes(), Ok("<r>сом</r>"));
         check(&utf16("<r>сом</r>", 0xfeff, u16::to_le_bytes), Ok("<r>сом</r>"));
         check(&utf16("<r>сом</r>", 0xfeff, u16::to_be_bytes), Ok("<r>сом</r>"));
-        // A file converted by hand, with its declaration left as it was.
-        let kept = "<?xml version=\"1.0\" encoding=\"windows-1251\"?><r>сом</r>";
-        check(format!("\u{feff}{kept}").as_bytes(), Ok(kept));
+        // A file that was converted to UTF-8 without an update of its declaration.
+        let outdated = "<?xml version=\"1.0\" encoding=\"windows-1251\"?><r>сом</r>";
+        check(format!("\u{feff}{outdated}").as_bytes(), Ok(outdated));
         let mut cyrillic = b"\n<?xml version='1.0' encoding='Windows-1251'?><r>".to_vec();
         cyrillic.extend([0xf1, 0xee, 0xec]);
         check(&cyrillic, Ok("\n<?xml version='1.0' encoding='Windows-1251'?><r>сом"));
     }
 
     #[test]
-    fn what_is_not_text_is_refused() {
+    fn undecodable_body_is_refused() {
         check(b"", Err("is empty"));
         check(b" \r\n\t", Err("is empty"));
         check(b"\xef\xbb\xbf", Err("is empty"));
         check(&vec![b'<'; BODY_BYTES_MAX + 1], Err("1048577 bytes; at most 1048576"));
-        check(b"<r>\xf1\xee\xec</r>", Err("not in UTF-8 as it declares"));
-        check(b"<?xml version='1.0' encoding='utf-8'?><r>\xf1\xee</r>", Err("not in UTF-8 as it declares"));
-        check(&"<r>с".as_bytes()[..4], Err("not in UTF-8 as it declares"));
-        check(b"<?xml version='1.0' encoding='utf-16'?><r/>", Err("not in UTF-16LE as it declares"));
+        check(b"<r>\xf1\xee\xec</r>", Err("not valid UTF-8, its declared or default encoding"));
+        check(b"<?xml version='1.0' encoding='utf-8'?><r>\xf1\xee</r>", Err("not valid UTF-8"));
+        check(&"<r>с".as_bytes()[..4], Err("not valid UTF-8"));
+        check(b"<?xml version='1.0' encoding='utf-16'?><r/>", Err("not valid UTF-16LE"));
         check(b"<?xml version='1.0' encoding='koi-7'?><r/>", Err("the declared encoding 'koi-7' is not known"));
-        check(b"\xff\xfe<", Err("not in UTF-16LE as it declares"));
+        check(b"\xff\xfe<", Err("not valid UTF-16LE"));
     }
 
     #[test]
-    fn the_beginning_tells_a_table_from_a_page() {
+    fn web_page_and_other_formats_are_refused() {
         let check = |text: &str, expect: &str| {
             let answer = check_start(text, '<', "XML").map_or_else(|error| error.to_string(), str::to_owned);
             assert!(answer.contains(expect), "{text}: {answer}");
@@ -115,10 +117,7 @@ mod tests {
         check("\n <rates/>", "<rates/>");
         check("<!DOCTYPE HTML PUBLIC \"-//IETF//DTD HTML 2.0//EN\">", "answered with a web page");
         check("<HTML><head><title>502", "answered with a web page, '<HTML><head><title>502'");
-        check(
-            "{\"code\":500,\"message\":\"no\"}",
-            "'{\\\"code\\\":500,\\\"message\\\":\\\"no\\\"}', and XML was expected",
-        );
-        check("Service Unavailable", "'Service Unavailable', and XML was expected");
+        check("{\"code\":500,\"message\":\"no\"}", "'{\\\"code\\\":500,\\\"message\\\":\\\"no\\\"}' instead of XML");
+        check("Service Unavailable", "'Service Unavailable' instead of XML");
     }
 }

@@ -1,16 +1,18 @@
-//! The Central Bank of Turkmenistan, `cbt`: the manat, pegged at 3.5 to the dollar.
+//! Table of the Central Bank of Turkmenistan, `cbt`. Home currency: the manat, pegged at 3.5 to the dollar.
 //!
-//! - When a table comes is not stated; that it is looked for from 09:00 in Ashgabat (UTC+5 all year) is our choice.
-//!   The server is often out of reach, and answers 404 on Sundays.
-//! - `rate_tmt` is the price of `multiplier` units in manats, of four places, trailing zeros dropped (`3.5`, `0.29`).
-//! - `rate_usd` is not read: it is the market's rate to the dollar, now one way round and now the other by the custom
-//!   of each currency, which the entry does not say. `checksum` is of a function that is not stated.
+//! - The bank does not state a publication time. silkrate expects the table from 09:00 in Ashgabat (UTC+5 all year).
+//!   The server is often unreachable, and answers 404 on Sundays.
+//! - `rate_tmt` is the price of `multiplier` units in manats. It has four places, with trailing zeros dropped (`3.5`,
+//!   `0.29`).
+//! - The parser ignores `rate_usd`, the market rate against the dollar: by market convention it is dollars per unit for
+//!   some currencies and units per dollar for others, and the entry does not state which. The parser also ignores
+//!   `checksum`, because its function is not documented.
 
 use chrono::NaiveDate;
 
-use super::layout::{DatePlace, Layout, Place};
-use super::table::DateForm;
-use super::{Format, Path, Profile, clock};
+use super::layout::{DateLocation, Layout, Location};
+use super::table::DateFormat;
+use super::{Format, Path, Profile, time_of_day};
 use crate::analysis::Zone;
 
 pub(super) const PROFILE: Profile = Profile {
@@ -19,19 +21,19 @@ pub(super) const PROFILE: Profile = Profile {
     zone: Zone::ASHGABAT,
     base_url: "https://cbt.tm",
     path: Path::ByDate(path),
-    publication_time: clock(9, 0),
+    publication_time: time_of_day(9, 0),
     minimum_places: 4,
-    mark: '.',
-    dates: DateForm::DayFirst,
+    decimal_mark: '.',
+    date_format: DateFormat::DayFirst,
     format: Format::Xml(Layout {
         root: "cbt_currency_rate",
-        holders: &[],
+        containers: &[],
         entry: "rate",
-        code: Place::Attribute("code"),
+        code: Location::Attribute("code"),
         nominal: "multiplier",
         rate: "rate_tmt",
         difference: None,
-        date: DatePlace::Root(Place::Child("date")),
+        date: DateLocation::Root(Location::Child("date")),
     }),
 };
 

@@ -1,16 +1,16 @@
-//! The Central Bank of the Republic of Uzbekistan, `cbu`: the sum.
+//! Table of the Central Bank of the Republic of Uzbekistan, `cbu`. Home currency: the sum.
 //!
-//! - The rate of a day is announced the day before; that it is looked for from 15:00 in Tashkent (UTC+5 all year) is
-//!   our choice. In 2017 there was one table a week, of Tuesdays, so that most days have none of their own.
-//! - A table is an array in JSON, and each entry has its own `Date`. `Nominal`, `Rate` and `Diff` are strings.
-//! - Rates have two places, trailing zeros kept. `Diff` is the difference from the table before, for the nominal,
+//! - The bank announces the rate of a day on the day before. silkrate expects it from 15:00 in Tashkent (UTC+5 all
+//!   year). In 2017 the bank published one table a week, for Tuesday, so most days of that year have no table.
+//! - A table is a JSON array, and each entry has its own `Date`. `Nominal`, `Rate` and `Diff` are strings.
+//! - Rates have two places, with trailing zeros. `Diff` is the difference from the previous table, for the nominal,
 //!   without a plus sign and without trailing zeros (`-16.5`).
-//! - What is published is not always right: TMT at 4037.68 on 2026-04-01 was 3469.17 the next day.
+//! - Published rates can be wrong: TMT was 4037.68 on 2026-04-01 and 3469.17 on the next day.
 
 use chrono::NaiveDate;
 
-use super::table::DateForm;
-use super::{Format, Path, Profile, clock};
+use super::table::DateFormat;
+use super::{Format, Path, Profile, time_of_day};
 use crate::analysis::Zone;
 
 pub(super) const PROFILE: Profile = Profile {
@@ -19,10 +19,10 @@ pub(super) const PROFILE: Profile = Profile {
     zone: Zone::TASHKENT,
     base_url: "https://cbu.uz",
     path: Path::ByDate(path),
-    publication_time: clock(15, 0),
+    publication_time: time_of_day(15, 0),
     minimum_places: 0,
-    mark: '.',
-    dates: DateForm::DayFirst,
+    decimal_mark: '.',
+    date_format: DateFormat::DayFirst,
     format: Format::Json,
 };
 

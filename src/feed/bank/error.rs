@@ -1,148 +1,153 @@
-//! Why a bank's answer gives no table, or an entry of its table no quote.
+//! Errors of a bank's table, and of single entries of a table.
 //!
-//! **Invariant**: every error names what was found, clipped, and what to do about it. What concerns one entry is
-//! never an error of the table.
+//! **Invariant**: every error names the text that was found, truncated for display. An error of one entry never refuses
+//! the whole table.
 
 use chrono::NaiveDate;
 use thiserror::Error;
 
 use crate::domain::{CurrencyError, Pair, PairError, RateError};
 
-/// Why a body is no table that can be taken in. Nothing of it goes in.
+/// Why a whole table is refused. No quote of the table is stored.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum BankError {
-    /// Nothing but blanks.
-    #[error("the body is empty; ask again later")]
+    /// The body is empty, or has only white space.
+    #[error("the body is empty; try again later")]
     Empty,
-    /// Over the limit, whatever is in it.
+    /// The body is longer than the limit.
     #[error("the body has {found_bytes} bytes; at most {max_bytes} are read, so check the URL")]
     TooLarge {
-        /// As sent.
+        /// Length of the body, in bytes.
         found_bytes: usize,
-        /// Allowed.
+        /// Largest length allowed, in bytes.
         max_bytes: usize,
     },
-    /// A page for people, such as the error page of a server that says 200.
-    #[error("the bank answered with a web page, '{0}'; ask again later, and check the URL if it stays")]
+    /// The body is a web page, such as an error page with status 200.
+    #[error("the bank answered with a web page, '{0}'; try again later, and check the URL if the error repeats")]
     WebPage(String),
-    /// The beginning is not of the bank's format at all.
-    #[error("the bank answered with '{found}', and {expected} was expected; check the URL and the date asked for")]
+    /// The body does not begin like the bank's format.
+    #[error("the bank answered with '{found}' instead of {expected}; check the URL and the requested date")]
     NotThisFormat {
-        /// What was expected, with its article.
+        /// The expected format, with its article.
         expected: &'static str,
-        /// How the body begins.
+        /// The beginning of the body.
         found: String,
     },
-    /// The declared encoding has a name that means nothing.
+    /// The XML declaration names an unknown encoding.
     #[error("the declared encoding '{0}' is not known")]
     UnknownEncoding(String),
-    /// Bytes that are not of the declared encoding, or a cut within a character.
-    #[error("the body is not in {encoding} as it declares; fetch it again, and report it to the bank if it stays")]
+    /// The body has invalid bytes in its encoding, or ends inside a character.
+    #[error(
+        "the body is not valid {encoding}, its declared or default encoding; \
+         fetch it again, and report it to the bank if the error repeats"
+    )]
     NotInEncoding {
-        /// Declared, or by default.
+        /// The declared encoding, or else UTF-8.
         encoding: &'static str,
     },
-    /// The end is missing. What came before it is not taken in: a number may be cut in two.
+    /// The end of the body is missing. The parser refuses the part before it, because the last number may be
+    /// incomplete.
     #[error("the body ends within {within}; fetch it again")]
     Truncated {
-        /// What is open at the end.
+        /// The part that is incomplete.
         within: String,
     },
-    /// Broken XML or JSON.
-    #[error("the body is broken at byte {offset} of its text: {problem}")]
+    /// The body is not well-formed XML or JSON.
+    #[error("the body is malformed at byte {offset} of its text: {problem}")]
     Malformed {
-        /// In the text as UTF-8, from 0.
+        /// Byte offset in the decoded text, as UTF-8, from 0.
         offset: usize,
-        /// What is wrong there.
+        /// What is malformed at the offset.
         problem: String,
     },
-    /// A document type, of which entities could come. They are never expanded.
+    /// The body declares a document type, which can define entities. The parser never expands them.
     #[error("the body declares a document type, which no bank's table needs; check the URL")]
     DocumentType,
-    /// More of something than any table has.
-    #[error("the body has over {max} {what}; check the URL")]
+    /// The body exceeds a limit that no bank's table reaches.
+    #[error("the body has more than {max} {what}; check the URL")]
     TooMuch {
-        /// In the plural.
+        /// The counted things, in the plural.
         what: &'static str,
-        /// Allowed.
+        /// Largest number allowed.
         max: usize,
     },
-    /// Well-formed, and of something else.
-    #[error("the root is <{found}>, and <{expected}> was expected; check the URL")]
+    /// The body is well-formed XML, but not the bank's table.
+    #[error("the root element is <{found}> instead of <{expected}>; check the URL")]
     WrongRoot {
-        /// Of this bank's table.
+        /// Name of the root element of the bank's table.
         expected: &'static str,
-        /// As sent.
+        /// Name of the root element in the body.
         found: String,
     },
-    /// The table says no date, or two.
+    /// The table has no date, or more than one date.
     #[error("the table has no date, or more than one, in {0}; report it to the bank")]
     NoDate(&'static str),
-    /// A date that is none, or of another form than this bank's.
-    #[error("the table's date '{0}' is not a date as this bank writes it")]
+    /// The table's date does not exist, or does not have the format of this bank.
+    #[error("the table's date '{0}' is not valid in the date format of this bank")]
     BadDate(String),
-    /// The table of another day than the one asked for, as banks send in place of one that they lack: a backfill
-    /// passes over the day.
-    #[error("the table is for {found}, and {asked} was asked for: the bank has none for that day")]
+    /// The table is of another day than the requested one. Banks send such a table if they have none for the requested
+    /// day. A backfill skips the day.
+    #[error("the table is for {found} instead of {asked}: the bank has no table for the requested day")]
     OtherDate {
-        /// In the request.
+        /// The requested date.
         asked: NaiveDate,
-        /// In the table.
+        /// The date of the table.
         found: NaiveDate,
     },
-    /// A table without a single entry.
+    /// The table has no entries.
     #[error("the table has no entries; the bank may have none for this day")]
     NoEntries,
 }
 
-/// Why an entry of a table gave no quote. The others go in.
+/// Why an entry of a table gives no quote. Other entries of the table are not affected.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum BankQuoteError {
-    /// A field that every entry has.
+    /// A required field is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A field that cannot be read as one text.
-    #[error("{0} is there twice, or is not a plain text")]
+    /// A field appears more than once, or has other content than text.
+    #[error("{0} appears more than once, or is not plain text")]
     NotText(&'static str),
-    /// Not three upper-case letters: the bank may have changed how it names currencies.
+    /// The currency code is not three upper-case letters. The bank may have changed its codes.
     #[error(transparent)]
     Currency(#[from] CurrencyError),
-    /// The bank's own currency in itself.
+    /// The entry is for the bank's home currency itself.
     #[error(transparent)]
     Pair(#[from] PairError),
-    /// Only a power of ten is a shift of the point; any other would have to be divided by, and rounded.
-    #[error("nominal '{0}' is none of 1, 10, 100 and so on to 1,000,000,000")]
+    /// The nominal is not a power of ten. For a power of ten the parser moves the decimal point; any other nominal
+    /// would require a division and rounding.
+    #[error("nominal '{0}' is not one of 1, 10, 100 and so on up to 1,000,000,000")]
     Nominal(String),
-    /// A comma where this bank writes a point, or the reverse.
-    #[error("rate '{text}' is not written with '{mark}' before its places, as this bank's are")]
-    Mark {
-        /// As sent.
+    /// The rate has a comma although this bank uses a decimal point, or the reverse.
+    #[error("rate '{text}' is not written with the decimal mark '{decimal_mark}' that this bank uses")]
+    DecimalMark {
+        /// The rate as sent.
         text: String,
-        /// The bank's.
-        mark: char,
+        /// The bank's decimal mark.
+        decimal_mark: char,
     },
-    /// Not a positive decimal, or one with too many digits, as it is or for one unit.
+    /// The rate is not a positive decimal, or has too many digits as sent or after conversion to one unit.
     #[error(transparent)]
     Rate(#[from] RateError),
-    /// The entry's own date is none.
-    #[error("date '{0}' is not a date as this bank writes it")]
+    /// The entry's own date is not valid in the date format of this bank.
+    #[error("date '{0}' is not valid in the date format of this bank")]
     BadDate(String),
-    /// The entry's own date is not the one asked for, and that of others is.
-    #[error("its date is {found}, and {asked} was asked for")]
+    /// The entry's own date is not the requested date, but at least one other entry has the requested date.
+    #[error("its date is {found} instead of the requested {asked}")]
     OtherDate {
-        /// In the request.
+        /// The requested date.
         asked: NaiveDate,
-        /// In the entry.
+        /// The date of the entry.
         found: NaiveDate,
     },
-    /// The currency is there twice, and the two disagree.
-    #[error("the table has {pair} more than once, and not as one: {first}, {second}")]
+    /// The table has several entries for the currency, and their quotes differ.
+    #[error("the table has different entries for {pair}: {first}, {second}")]
     Ambiguous {
-        /// The pair.
+        /// The pair with different entries.
         pair: Pair,
-        /// The first entry's rate, or what is wrong with it.
+        /// Rate and date of the first entry, or its error.
         first: String,
-        /// The one that differs.
+        /// Rate and date of the first entry that differs from `first`, or its error.
         second: String,
     },
 }
@@ -151,8 +156,8 @@ pub enum BankQuoteError {
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("{code}: {reason}")]
 pub struct RefusedBankQuote {
-    /// Its currency, as written; empty if it names none.
+    /// Currency code as written; empty if the entry has none.
     pub code: String,
-    /// Why.
+    /// Why the entry gives no quote.
     pub reason: BankQuoteError,
 }

@@ -1,8 +1,8 @@
-//! The entries of a table in JSON, an array of objects whose values are strings.
+//! Parser of a table in JSON: an array of objects with string values.
 //!
-//! **Invariant**: a number of JSON is never used, since it would have been a float on its way here: only strings are.
-//! A value of another kind, or a key given twice, spoils its own entry alone. Values that are
-//! read nest at most 128 deep, the limit of `serde_json`; those passed over take no stack.
+//! **Invariant**: only strings are accepted as values. A JSON number is refused, because software before this parser
+//! may have converted it to a float. A value of another type, or a repeated key, makes only its own entry invalid.
+//! Parsed values may be nested up to 128 levels deep, the limit of `serde_json`. Skipped values use no stack.
 
 use std::fmt;
 
@@ -13,17 +13,17 @@ use super::body::check_start;
 use super::error::BankError;
 use super::table::{ENTRIES_MAX, Field, RawEntry, RawTable};
 
-/// Reads the fields of a table whose entries are objects with `Ccy`, `Nominal`, `Rate`, `Diff` and `Date`.
+/// Parses the fields of a table. Its entries are objects with `Ccy`, `Nominal`, `Rate`, `Diff` and `Date`.
 pub(super) fn read(text: &str) -> Result<RawTable, BankError> {
     let text = check_start(text, '[', "an array in JSON")?;
     let Entries(entries) = serde_json::from_str(text).map_err(|error| match error.classify() {
-        Category::Eof => BankError::Truncated { within: "its array".to_owned() },
+        Category::Eof => BankError::Truncated { within: "the array".to_owned() },
         Category::Syntax | Category::Data | Category::Io => malformed(text, &error),
     })?;
     Ok(RawTable { date: None, entries })
 }
 
-/// An error with its place as an offset: lines count from 1, columns are the bytes of the line that were read.
+/// Converts an error of `serde_json`: its line (from 1) and column (bytes read of that line) become a byte offset.
 fn malformed(text: &str, error: &serde_json::Error) -> BankError {
     let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     let problem = error.to_string();
@@ -45,7 +45,7 @@ impl<'de> Deserialize<'de> for Entries {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Entries, A::Error> {
                 let mut entries = Vec::new();
-                // One more than a table may have shows that it has too many.
+                // One entry more than the limit is enough to detect that the table is too long.
                 while entries.len() <= ENTRIES_MAX {
                     let Some(Entry(entry)) = array.next_element()? else { return Ok(Entries(entries)) };
                     entries.push(entry);
@@ -109,7 +109,7 @@ mod tests {
     use crate::domain::truncate_for_display;
 
     #[test]
-    fn fields_are_strings_and_there_once() {
+    fn field_must_be_one_string() {
         let check = |text: &str, expect: Field| {
             let table = read(&format!("[{{\"id\":[{{}}],\"Rate\":{text}}}]")).unwrap();
             assert_eq!(table.entries, [RawEntry { rate: expect, ..RawEntry::default() }], "{text}");
@@ -122,23 +122,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_table() {
+    fn malformed_table_is_refused() {
         let check = |text: &str, expect: &str| {
             let answer = read(text).map_or_else(|error| error.to_string(), |table| table.entries.len().to_string());
             assert!(answer.contains(expect), "{}: {answer}", truncate_for_display(text));
         };
         check("[]", "0");
-        check("[{\"Rate\":\"1", "ends within its array");
-        check("{\"code\":500}", "and an array in JSON was expected");
+        check("[{\"Rate\":\"1", "ends within the array");
+        check("{\"code\":500}", "instead of an array in JSON");
         check("<!DOCTYPE html><html>", "answered with a web page");
-        check("<rates/>", "and an array in JSON was expected");
-        check("[[\"1\"]]", "broken at byte 1 of its text: invalid type: sequence, expected an object");
+        check("<rates/>", "instead of an array in JSON");
+        check("[[\"1\"]]", "malformed at byte 1 of its text: invalid type: sequence, expected an object");
         check("[\n{} 7]", "of its text: expected `,` or `]`");
         check("[\n7]", "of its text: invalid type: integer");
         check("[] []", "of its text: trailing characters");
         check(&format!("[{{\"Rate\":{}", "[".repeat(9_999)), "recursion limit exceeded");
-        // What is passed over needs no stack.
-        check(&format!("[{{\"a\":{}", "[".repeat(9_999)), "ends within its array");
+        // Skipped values need no stack.
+        check(&format!("[{{\"a\":{}", "[".repeat(9_999)), "ends within the array");
         check(&format!("[{{}}{}]", ",{}".repeat(9_999)), "1001");
     }
 }

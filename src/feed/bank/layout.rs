@@ -1,51 +1,51 @@
-//! Where a bank's XML keeps what.
+//! Layout of a bank's XML: which elements and attributes hold the fields of a table.
 //!
-//! **Invariant**: elements that a layout does not name are passed over, so that a bank may add some; one that it names
-//! is read only if it is there once and holds nothing but text.
+//! **Invariant**: the parser skips elements that the layout does not name, so that a bank may add elements. A named
+//! element is valid only if it appears once and holds only text.
 
 use super::body::check_start;
 use super::error::BankError;
 use super::table::{Field, RawEntry, RawTable};
 use super::xml::{Element, parse};
 
-/// The names of a bank's elements.
+/// The names of a bank's XML elements and attributes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Layout {
     pub(super) root: &'static str,
-    /// From the root to the element that holds the entries; empty where the root does.
-    pub(super) holders: &'static [&'static str],
+    /// Path from the root to the element that contains the entries; empty if the root contains them.
+    pub(super) containers: &'static [&'static str],
     pub(super) entry: &'static str,
-    pub(super) code: Place,
+    pub(super) code: Location,
     pub(super) nominal: &'static str,
     pub(super) rate: &'static str,
     pub(super) difference: Option<&'static str>,
-    pub(super) date: DatePlace,
+    pub(super) date: DateLocation,
 }
 
-/// An attribute, or a child that holds text.
+/// Location of a field: an attribute of an element, or a child element that holds text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Place {
+pub(super) enum Location {
     Attribute(&'static str),
     Child(&'static str),
 }
 
-/// Whose date it is.
+/// Location of the date.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum DatePlace {
-    /// The root's, for all entries.
-    Root(Place),
-    /// Each entry's own, a child.
+pub(super) enum DateLocation {
+    /// A field of the root, for all entries.
+    Root(Location),
+    /// A child of each entry.
     Entry(&'static str),
 }
 
-impl Place {
+impl Location {
     const fn name(self) -> &'static str {
         match self {
             Self::Attribute(name) | Self::Child(name) => name,
         }
     }
 
-    fn of(self, element: &Element) -> Field {
+    fn field(self, element: &Element) -> Field {
         match self {
             Self::Attribute(name) => {
                 let attribute = element.attributes.iter().find(|(key, _)| key == name);
@@ -56,7 +56,7 @@ impl Place {
     }
 }
 
-/// The text of the one child of this name.
+/// Returns the text of the only child with this name.
 fn child(element: &Element, name: &str) -> Field {
     let mut field = Field::Absent;
     for child in element.children(name) {
@@ -66,31 +66,31 @@ fn child(element: &Element, name: &str) -> Field {
 }
 
 impl Layout {
-    /// Reads the fields of a table.
+    /// Parses the fields of a table.
     pub(super) fn read(&self, text: &str) -> Result<RawTable, BankError> {
         let root = parse(check_start(text, '<', "a table in XML")?, self.root)?;
-        let mut holders = vec![&root];
-        for name in self.holders {
-            holders = holders.into_iter().flat_map(|holder| holder.children(name)).collect();
+        let mut containers = vec![&root];
+        for name in self.containers {
+            containers = containers.into_iter().flat_map(|container| container.children(name)).collect();
         }
-        let entries = holders.into_iter().flat_map(|holder| holder.children(self.entry));
+        let entries = containers.into_iter().flat_map(|container| container.children(self.entry));
         let entries = entries.map(|entry| self.entry_fields(entry)).collect();
         let date = match self.date {
-            DatePlace::Root(place) => Some((place.name(), place.of(&root))),
-            DatePlace::Entry(_) => None,
+            DateLocation::Root(location) => Some((location.name(), location.field(&root))),
+            DateLocation::Entry(_) => None,
         };
         Ok(RawTable { date, entries })
     }
 
     fn entry_fields(&self, entry: &Element) -> RawEntry {
         RawEntry {
-            code: self.code.of(entry),
+            code: self.code.field(entry),
             nominal: child(entry, self.nominal),
             rate: child(entry, self.rate),
             difference: self.difference.map_or(Field::Absent, |name| child(entry, name)),
             date: match self.date {
-                DatePlace::Root(_) => Field::Absent,
-                DatePlace::Entry(name) => child(entry, name),
+                DateLocation::Root(_) => Field::Absent,
+                DateLocation::Entry(name) => child(entry, name),
             },
         }
     }

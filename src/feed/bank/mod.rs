@@ -1,26 +1,28 @@
-//! The tables of official rates that five central banks publish.
+//! Parsers of the tables of official rates that five central banks publish.
 //!
-//! | feed | in | asked | a date | digits |
+//! | feed | format | table of | date in | digits |
 //! |---|---|---|---|---|
-//! | NBKR daily, weekly | XML, windows-1251 | for the newest | of the table | decimal comma, four places always |
-//! | NBK by date | XML, UTF-8 | for a day | of the table | trailing zeros dropped, of two places |
-//! | NBK newest | RSS, UTF-8 | for the newest | of each entry | as above |
-//! | NBT | XML, UTF-8 | for a day | of the table | four places always |
-//! | CBU | JSON | for a day | of each entry | two places always |
-//! | CBT | XML, UTF-8 | for a day | of the table | trailing zeros dropped, of four places |
+//! | NBKR daily, weekly | XML, windows-1251 | the newest date | the table | decimal comma, always four places |
+//! | NBK by date | XML, UTF-8 | a requested day | the table | two places, trailing zeros dropped |
+//! | NBK newest | RSS, UTF-8 | the newest date | each entry | two places, trailing zeros dropped |
+//! | NBT | XML, UTF-8 | a requested day | the table | always four places |
+//! | CBU | JSON | a requested day | each entry | always two places |
+//! | CBT | XML, UTF-8 | a requested day | the table | four places, trailing zeros dropped |
 //!
-//! A table prices foreign currencies in the bank's own, some of them for 10, 100 or more units. A quote is for one
-//! unit: 100 UZS = 0.0780 TJS is `UZS/TJS` 0.000780, the same digits with the point moved. Where a bank drops trailing
-//! zeros they are put back first, so that 0.29 for 1,000 UZS, of four places, is 0.0002900.
+//! A table gives prices of foreign currencies in the home currency of the bank, some of them for 10, 100 or more units
+//! (the nominal). A quote is for one unit: 100 UZS = 0.0780 TJS becomes `UZS/TJS` 0.000780, with the same digits and
+//! the point moved. If a bank drops trailing zeros, the parser restores them first: 0.29 for 1,000 UZS has four places,
+//! so the quote is 0.0002900.
 //!
-//! The date of a table is the day that its rates are *for*, by the calendar of the bank. The observed time of a quote
-//! is the first instant of that day in the bank's zone. It is not the time of publication, which no table says and
-//! which often is the afternoon before, and so it may lie ahead when it is read; nor is it the start of the day in
-//! UTC, five or six hours later, when the rate has been in force all night. Two fetches of a table are one instant.
+//! The date of a table is the day for which its rates apply, in the calendar of the bank. The observed time of a quote
+//! is the first instant of that day in the bank's zone, and may therefore be in the future when the table is read.
+//! Other times are not suitable. No table states its time of publication, which is often the afternoon before. The
+//! start of the day in UTC is five or six hours too late, because the rate applies from midnight on. Two fetches of one
+//! table give the same observed times.
 //!
-//! **Invariant**: pure functions of a request and a body; nothing here fetches, waits or asks what time it is. No body
-//! panics, and none costs more than time and memory linear in its length, which is limited. What cannot be read whole
-//! gives nothing.
+//! **Invariant**: every parser is a pure function of a request and a body, without network access, waiting or a clock.
+//! No body causes a panic. Time and memory are linear in the length of the body, which is limited. A table that is not
+//! complete gives no quotes.
 
 mod body;
 mod cbt;
@@ -42,53 +44,53 @@ use chrono::{NaiveDate, NaiveTime};
 use crate::analysis::Zone;
 use crate::domain::CurrencySet;
 use layout::Layout;
-use table::DateForm;
+use table::DateFormat;
 
 pub use error::{BankError, BankQuoteError, RefusedBankQuote};
 pub use table::{BankQuote, BankTable};
 
-/// A table that a bank publishes.
+/// A kind of table that a bank publishes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum BankFeed {
-    /// National Bank of the Kyrgyz Republic: five currencies, each working day.
+    /// National Bank of the Kyrgyz Republic: table of five currencies, each working day.
     NbkrDaily,
-    /// The same bank: forty others, each week.
+    /// National Bank of the Kyrgyz Republic: table of forty other currencies, each week.
     NbkrWeekly,
-    /// National Bank of Kazakhstan, the table of a day.
+    /// National Bank of Kazakhstan: table of a requested day.
     NbkByDate,
-    /// The same bank: the newest table.
+    /// National Bank of Kazakhstan: newest table.
     NbkNewest,
-    /// National Bank of Tajikistan.
+    /// National Bank of Tajikistan: table of a requested day.
     Nbt,
-    /// Central Bank of the Republic of Uzbekistan.
+    /// Central Bank of the Republic of Uzbekistan: table of a requested day.
     Cbu,
-    /// Central Bank of Turkmenistan.
+    /// Central Bank of Turkmenistan: table of a requested day.
     Cbt,
 }
 
-/// What a feed is like.
+/// The properties of a feed.
 struct Profile {
     /// Slug of the bank.
     source: &'static str,
-    /// The currency that the table prices others in.
+    /// Currency in which the table gives prices.
     home: &'static str,
     zone: Zone,
-    /// Without a slash at its end.
+    /// Scheme and host, without a slash at the end.
     base_url: &'static str,
     path: Path,
     publication_time: NaiveTime,
     minimum_places: u8,
-    /// Before the places of a rate.
-    mark: char,
-    dates: DateForm,
+    /// Separates the integer digits of a rate from its places.
+    decimal_mark: char,
+    date_format: DateFormat,
     format: Format,
 }
 
-/// What follows the base of a URL.
+/// The part of a URL after its base.
 enum Path {
-    /// The same every day.
+    /// One path, which always gives the newest table.
     Newest(&'static str),
-    /// Of a day.
+    /// Makes the path of the table of a day.
     ByDate(fn(NaiveDate) -> String),
 }
 
@@ -97,16 +99,16 @@ enum Format {
     Json,
 }
 
-/// A time of day in whole minutes, for a constant.
-const fn clock(hour: u32, minute: u32) -> NaiveTime {
+/// Makes a time of day in whole minutes, in a constant.
+const fn time_of_day(hour: u32, minute: u32) -> NaiveTime {
     match NaiveTime::from_hms_opt(hour, minute, 0) {
         Some(time) => time,
-        None => panic!("no time of day"),
+        None => panic!("invalid time of day"),
     }
 }
 
 impl BankFeed {
-    /// All of them.
+    /// Every feed.
     pub const ALL: [Self; 7] =
         [Self::NbkrDaily, Self::NbkrWeekly, Self::NbkByDate, Self::NbkNewest, Self::Nbt, Self::Cbu, Self::Cbt];
 
@@ -122,86 +124,86 @@ impl BankFeed {
         }
     }
 
-    /// The slug of the bank as a source, unless configured otherwise. Two tables of one bank are one source: they
-    /// have no currency in common, or the same rates.
+    /// The default source slug of the bank. Two tables of one bank belong to one source, because they have either no
+    /// currency in common or the same rates.
     pub const fn source_name(self) -> &'static str {
         self.profile().source
     }
 
-    /// The bank's own currency, in which the table prices others.
+    /// The bank's home currency, in which the table gives prices.
     pub const fn home(self) -> &'static str {
         self.profile().home
     }
 
-    /// Where the bank's server is, unless configured otherwise: scheme and host, without a slash at the end.
+    /// The default base URL of the bank: scheme and host, without a slash at the end.
     pub const fn base_url(self) -> &'static str {
         self.profile().base_url
     }
 
-    /// Whose days the dates of the table are.
+    /// The time zone of the dates in the table.
     pub const fn zone(self) -> Zone {
         self.profile().zone
     }
 
-    /// The time of day in the bank's zone from which the next table is worth looking for. Each bank's module says
-    /// whether it is known or merely tried; a table may come at any hour.
+    /// The time of day in the bank's zone from which on the next table is expected. The module of each bank states
+    /// whether the bank documents this time or silkrate chose it. A table may be published at any hour.
     pub const fn publication_time(self) -> NaiveTime {
         self.profile().publication_time
     }
 
-    /// The places that the bank measures to where it drops trailing zeros, before the point is moved for a nominal;
-    /// 0 where it sends all.
+    /// The decimal places of the bank's rates before the point is moved for a nominal, if the bank drops trailing
+    /// zeros; 0 if the bank sends all zeros.
     pub const fn minimum_places(self) -> u8 {
         self.profile().minimum_places
     }
 
-    /// Whether it can be asked for a past day. The others answer with their newest table alone.
+    /// Returns true if the feed has tables of past days. Other feeds have only their newest table.
     pub const fn is_by_date(self) -> bool {
         matches!(self.profile().path, Path::ByDate(_))
     }
 }
 
-/// A table that is asked for, of a day or the newest.
+/// A request for the table of a day, or for the newest table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BankRequest {
     feed: BankFeed,
     date: NaiveDate,
 }
 
-/// What is taken from a table.
+/// Settings for parsing a table.
 #[derive(Clone, Copy, Debug)]
 pub struct BankRules<'a> {
-    /// Quotes of these currencies; the bank's own must be among them.
+    /// The currencies of which the table gives quotes. Without the bank's home currency there are no quotes.
     pub served: &'a CurrencySet,
-    /// Places to pad rates to, before the point is moved for a nominal; none for
-    /// [the bank's own](BankFeed::minimum_places).
+    /// Decimal places to which rates are padded before the point is moved for a nominal; none uses
+    /// [the default of the bank](BankFeed::minimum_places).
     pub minimum_places: Option<u8>,
 }
 
 impl BankRequest {
-    /// Asks a feed for the rates of `date`, a day of the bank's calendar. Of a feed that is not
-    /// [by date](BankFeed::is_by_date) it asks for the newest table, whatever the day.
+    /// Makes a request for the rates of `date`, a day in the bank's calendar. If the feed is not
+    /// [by date](BankFeed::is_by_date), the request is for the newest table and ignores `date`.
     pub const fn new(feed: BankFeed, date: NaiveDate) -> Self {
         Self { feed, date }
     }
 
-    /// Which table.
+    /// The feed to which the table belongs.
     pub const fn feed(self) -> BankFeed {
         self.feed
     }
 
-    /// The day asked for, which the answer's must equal; none of a feed that has only its newest table.
+    /// The requested day, which the date of the table must equal; none if the feed has only its newest table.
     pub const fn date(self) -> Option<NaiveDate> {
         if self.feed.is_by_date() { Some(self.date) } else { None }
     }
 
-    /// The longest body that [`Self::read`] takes, in bytes.
+    /// The longest body that [`Self::read`] accepts, in bytes.
     pub const fn body_bytes_max(self) -> usize {
         body::BODY_BYTES_MAX
     }
 
-    /// What to fetch, at `base_url` in place of [the bank's own](BankFeed::base_url): scheme, host and whatever
-    /// stands before the bank's path, with or without a slash at the end.
+    /// Returns the URL of the table under `base_url`, which replaces [the default of the bank](BankFeed::base_url).
+    /// `base_url` has a scheme, a host and an optional path prefix, with or without a slash at the end.
     pub fn url(self, base_url: &str) -> String {
         let path = match self.feed.profile().path {
             Path::Newest(path) => path.to_owned(),
@@ -210,17 +212,18 @@ impl BankRequest {
         format!("{}/{path}", base_url.trim_end_matches('/'))
     }
 
-    /// Reads the answer: its body, of any content type and without what a transfer says of its encoding.
+    /// Parses the body of the response. The content type and the character encoding of the HTTP headers are not used;
+    /// transfer and content codings must be removed from the body.
     ///
     /// # Errors
-    /// Any [`BankError`], and then nothing of the body is to be taken in. Single bad entries are in
-    /// [`BankTable::refused`] instead.
+    /// Returns a [`BankError`] if the whole table is refused. Single invalid entries are in [`BankTable::refused`]
+    /// instead.
     pub fn read(self, body: &[u8], rules: &BankRules<'_>) -> Result<BankTable, BankError> {
         let text = body::decode(body)?;
         let raw = match &self.feed.profile().format {
             Format::Xml(layout) => layout.read(&text)?,
             Format::Json => json::read(&text)?,
         };
-        table::judge(&raw, self, rules)
+        table::validate(&raw, self, rules)
     }
 }

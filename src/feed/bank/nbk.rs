@@ -1,29 +1,30 @@
-//! The National Bank of Kazakhstan, `nbk`: the tenge.
+//! Tables of the National Bank of Kazakhstan, `nbk`. Home currency: the tenge.
 //!
-//! - When a table comes is not stated; that it is looked for from 15:30 is our choice. Sunday and Monday repeat
-//!   Saturday. The zone is Almaty's, UTC+6 until the end of February 2024 and UTC+5 since.
-//! - `get_rates.cfm` answers for a day. Without a date, or with one that it cannot read, it answers with an object in
-//!   JSON and status 200, which is [`super::BankError::NotThisFormat`].
-//! - `rates_all.xml` is the newest table as RSS, each entry with a date of its own. Old copies have years of two digits.
-//! - Rates have two places and lose their trailing zeros (`179.5`, `3`). `quant` is the nominal. `change` is the
-//!   difference from the table before, for the nominal, sign and zeros kept.
+//! - The bank does not state a publication time. silkrate expects the table from 15:30. The tables of Sunday and Monday
+//!   repeat Saturday's. The zone is Almaty: UTC+6 until the end of February 2024, and UTC+5 since then.
+//! - `get_rates.cfm` has the table of a day. Without a date, or with an invalid one, it answers with a JSON object and
+//!   status 200, which gives [`super::BankError::NotThisFormat`].
+//! - `rates_all.xml` has the newest table as RSS, in which each entry has its own date. Old copies have two-digit
+//!   years.
+//! - Rates have two places, with trailing zeros dropped (`179.5`, `3`). `quant` is the nominal. `change` is the
+//!   difference from the previous table, for the nominal, with its sign and trailing zeros.
 
 use chrono::NaiveDate;
 
-use super::layout::{DatePlace, Layout, Place};
-use super::table::DateForm;
-use super::{Format, Path, Profile, clock};
+use super::layout::{DateLocation, Layout, Location};
+use super::table::DateFormat;
+use super::{Format, Path, Profile, time_of_day};
 use crate::analysis::Zone;
 
 const LAYOUT: Layout = Layout {
     root: "rates",
-    holders: &[],
+    containers: &[],
     entry: "item",
-    code: Place::Child("title"),
+    code: Location::Child("title"),
     nominal: "quant",
     rate: "description",
     difference: Some("change"),
-    date: DatePlace::Root(Place::Child("date")),
+    date: DateLocation::Root(Location::Child("date")),
 };
 
 pub(super) const BY_DATE: Profile = Profile {
@@ -32,17 +33,22 @@ pub(super) const BY_DATE: Profile = Profile {
     zone: Zone::ALMATY,
     base_url: "https://nationalbank.kz",
     path: Path::ByDate(path),
-    publication_time: clock(15, 30),
+    publication_time: time_of_day(15, 30),
     minimum_places: 2,
-    mark: '.',
-    dates: DateForm::DayFirst,
+    decimal_mark: '.',
+    date_format: DateFormat::DayFirst,
     format: Format::Xml(LAYOUT),
 };
 
 pub(super) const NEWEST: Profile = Profile {
     path: Path::Newest("rss/rates_all.xml"),
-    dates: DateForm::DayFirstShort,
-    format: Format::Xml(Layout { root: "rss", holders: &["channel"], date: DatePlace::Entry("pubDate"), ..LAYOUT }),
+    date_format: DateFormat::DayFirstShort,
+    format: Format::Xml(Layout {
+        root: "rss",
+        containers: &["channel"],
+        date: DateLocation::Entry("pubDate"),
+        ..LAYOUT
+    }),
     ..BY_DATE
 };
 

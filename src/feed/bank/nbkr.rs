@@ -1,15 +1,17 @@
-//! The National Bank of the Kyrgyz Republic, `nbkr`: the som.
+//! Tables of the National Bank of the Kyrgyz Republic, `nbkr`. Home currency: the som.
 //!
-//! - Rates are set about 15:30 in Bishkek (UTC+6 all year) and are for the next day of the calendar. The file is
-//!   dated anew every day: Sunday's repeats Saturday's rates.
-//! - The daily table has five currencies, of those served by default USD and KZT. The weekly has forty others, TJS,
-//!   TMT and UZS among them, each valid for seven days (`ValidFor`) from the table's date, which is its only quote.
-//! - windows-1251 is declared, and all is ASCII. Values have a decimal comma and four places, trailing zeros kept.
-//! - There is no table of a past day at these addresses.
+//! - The bank sets rates at about 15:30 in Bishkek (UTC+6 all year), for the next calendar day. The file gets a new
+//!   date every day: Sunday's file repeats Saturday's rates.
+//! - The daily table has five currencies, among them USD and KZT of the currencies served by default. The weekly table
+//!   has forty others, among them TJS, TMT and UZS. A weekly rate is valid for seven days (`ValidFor`) from the date of
+//!   the table, but gives only one quote, at that date.
+//! - The file declares windows-1251 and has only ASCII characters. Values have a decimal comma and four places, with
+//!   trailing zeros.
+//! - These URLs have no tables of past days.
 
-use super::layout::{DatePlace, Layout, Place};
-use super::table::DateForm;
-use super::{Format, Path, Profile, clock};
+use super::layout::{DateLocation, Layout, Location};
+use super::table::DateFormat;
+use super::{Format, Path, Profile, time_of_day};
 use crate::analysis::Zone;
 
 pub(super) const DAILY: Profile = Profile {
@@ -18,19 +20,19 @@ pub(super) const DAILY: Profile = Profile {
     zone: Zone::BISHKEK,
     base_url: "https://www.nbkr.kg",
     path: Path::Newest("XML/daily.xml"),
-    publication_time: clock(15, 30),
+    publication_time: time_of_day(15, 30),
     minimum_places: 0,
-    mark: ',',
-    dates: DateForm::DayFirst,
+    decimal_mark: ',',
+    date_format: DateFormat::DayFirst,
     format: Format::Xml(Layout {
         root: "CurrencyRates",
-        holders: &[],
+        containers: &[],
         entry: "Currency",
-        code: Place::Attribute("ISOCode"),
+        code: Location::Attribute("ISOCode"),
         nominal: "Nominal",
         rate: "Value",
         difference: None,
-        date: DatePlace::Root(Place::Attribute("Date")),
+        date: DateLocation::Root(Location::Attribute("Date")),
     }),
 };
 

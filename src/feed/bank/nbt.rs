@@ -1,16 +1,16 @@
-//! The National Bank of Tajikistan, `nbt`: the somoni.
+//! Table of the National Bank of Tajikistan, `nbt`. Home currency: the somoni.
 //!
-//! - When a table comes is not stated; that it is looked for from noon in Dushanbe (UTC+5 all year) is our choice.
-//!   The weekend repeats Friday.
-//! - For a day that it lacks the bank answers with today's table, and only the root's date tells:
-//!   [`super::BankError::OtherDate`].
-//! - Values have a decimal point and four places, trailing zeros kept. Nominals are 1 to 1,000, 100 for UZS.
+//! - The bank does not state a publication time. silkrate expects the table from noon in Dushanbe (UTC+5 all year). The
+//!   tables of the weekend repeat Friday's.
+//! - For a day without a table the bank answers with today's table. Only the date of the root element shows the
+//!   difference, which gives [`super::BankError::OtherDate`].
+//! - Values have a decimal point and four places, with trailing zeros. Nominals are 1 to 1,000; UZS has 100.
 
 use chrono::NaiveDate;
 
-use super::layout::{DatePlace, Layout, Place};
-use super::table::DateForm;
-use super::{Format, Path, Profile, clock};
+use super::layout::{DateLocation, Layout, Location};
+use super::table::DateFormat;
+use super::{Format, Path, Profile, time_of_day};
 use crate::analysis::Zone;
 
 pub(super) const PROFILE: Profile = Profile {
@@ -19,19 +19,19 @@ pub(super) const PROFILE: Profile = Profile {
     zone: Zone::DUSHANBE,
     base_url: "https://www.nbt.tj",
     path: Path::ByDate(path),
-    publication_time: clock(12, 0),
+    publication_time: time_of_day(12, 0),
     minimum_places: 0,
-    mark: '.',
-    dates: DateForm::YearFirst,
+    decimal_mark: '.',
+    date_format: DateFormat::YearFirst,
     format: Format::Xml(Layout {
         root: "ValCurs",
-        holders: &[],
+        containers: &[],
         entry: "Valute",
-        code: Place::Child("CharCode"),
+        code: Location::Child("CharCode"),
         nominal: "Nominal",
         rate: "Value",
         difference: None,
-        date: DatePlace::Root(Place::Attribute("Date")),
+        date: DateLocation::Root(Location::Attribute("Date")),
     }),
 };
 

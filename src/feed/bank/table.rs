@@ -1,7 +1,8 @@
-//! From the fields of a table's entries to quotes.
+//! Validation of a parsed table: conversion of its entries to quotes.
 //!
-//! **Invariant**: an entry ends in exactly one place: a quote, a refusal, the count of those passed over, or the quote
-//! that it repeats. A quote has the digits that the bank sent and no others but the zeros that it is known to drop.
+//! **Invariant**: each entry has exactly one result: a quote, a refusal, an increment of the count of skipped entries,
+//! or the equal quote of an earlier entry. A quote has only the digits that the bank sent, and the trailing zeros that
+//! the bank is known to drop.
 
 use std::collections::HashMap;
 
@@ -14,46 +15,46 @@ use crate::domain::{
     Timestamp, truncate_for_display,
 };
 
-/// Most entries of a table; the largest seen has 75.
+/// Most entries of a table; the largest known table has 75.
 pub(super) const ENTRIES_MAX: usize = 1_000;
-/// The largest nominal is 10 to this power.
+/// Most zeros of a nominal: the largest nominal is 10 to this power.
 const NOMINAL_ZEROS_MAX: u8 = 9;
 
-/// What a bank's table says.
+/// The quotes of a bank's table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BankTable {
-    /// Which it is.
+    /// The feed to which the table belongs.
     pub feed: BankFeed,
-    /// One a currency, in order of first appearance.
+    /// One quote for each accepted currency, in order of first appearance.
     pub quotes: Vec<BankQuote>,
-    /// Entries of served currencies that gave no quote, and those whose code is none, in order.
+    /// Entries of served currencies without a quote, and entries with an invalid currency code, in table order.
     pub refused: Vec<RefusedBankQuote>,
-    /// All entries.
+    /// Number of entries in the table.
     pub entry_count: usize,
-    /// Entries of currencies that are not served, or that ISO 4217 does not know (any more).
-    pub passed_over_count: usize,
-    /// Quotes whose difference is there and cannot be read. It is beside the rate, and does not cost it.
-    pub unread_difference_count: usize,
+    /// Number of entries for currencies that are not served, or that are not (or no longer) in ISO 4217.
+    pub skipped_count: usize,
+    /// Number of quotes with an invalid difference. The difference is optional, so such a quote is still accepted.
+    pub unreadable_difference_count: usize,
 }
 
-/// A rate for one unit, as a bank sets it.
+/// A bank's rate for one unit of a currency.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BankQuote {
-    /// The foreign currency in the bank's own: `USD/KGS`.
+    /// The foreign currency and the bank's home currency, like `USD/KGS`.
     pub pair: Pair,
-    /// The day that the rate is for, by the bank's calendar.
+    /// The day for which the rate applies, in the bank's calendar.
     pub date: NaiveDate,
-    /// The first instant of that day in the bank's zone.
+    /// The first instant of `date` in the bank's zone.
     pub observed_time: Timestamp,
-    /// For one unit of the base.
+    /// The rate for one unit of the base currency.
     pub rate: Rate,
-    /// From the rate before, for one unit, in units of the quote; not a percentage.
+    /// The difference from the previous rate for one unit, in units of the quote currency; not a percentage.
     pub difference: Option<RateDifference>,
 }
 
 impl BankTable {
-    /// The quotes as ticks of `source`. They have no reported change: what a bank prints beside its rate is a
-    /// difference.
+    /// Returns the quotes as ticks of `source`. The ticks have no reported change, because banks publish a difference
+    /// and not a percentage.
     pub fn ticks(&self, source: &Source) -> impl Iterator<Item = Tick> {
         self.quotes.iter().map(move |quote| Tick {
             series: SeriesKey { pair: quote.pair, source: source.clone() },
@@ -63,14 +64,14 @@ impl BankTable {
     }
 }
 
-/// What an entry has in a field.
+/// The content of a field of an entry.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) enum Field {
     #[default]
     Absent,
-    /// Blanks around it left out.
+    /// Text without white space around it.
     Text(String),
-    /// There twice, or something else than a text.
+    /// The field appears more than once, or has other content than text.
     NotText,
 }
 
@@ -79,7 +80,7 @@ impl Field {
         Self::Text(text.trim().to_owned())
     }
 
-    /// Another occurrence of the same field.
+    /// Adds an occurrence of the field. A second occurrence makes the field invalid.
     pub(super) fn add(&mut self, other: Self) {
         *self = if *self == Self::Absent { other } else { Self::NotText };
     }
@@ -93,40 +94,40 @@ impl Field {
     }
 }
 
-/// An entry, unjudged.
+/// An entry before validation.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct RawEntry {
     pub(super) code: Field,
     pub(super) nominal: Field,
     pub(super) rate: Field,
     pub(super) difference: Field,
-    /// Where each entry has its own.
+    /// Date of the entry, in feeds where each entry has its own date.
     pub(super) date: Field,
 }
 
-/// A table, unjudged.
+/// A table before validation.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct RawTable {
-    /// Of all entries, and what it is called; none where each has its own.
+    /// Name and content of the date field of the table; none in feeds where each entry has its own date.
     pub(super) date: Option<(&'static str, Field)>,
     pub(super) entries: Vec<RawEntry>,
 }
 
-/// How a bank writes a date.
+/// Date format of a bank.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum DateForm {
+pub(super) enum DateFormat {
     /// `2026-05-18`.
     YearFirst,
     /// `18.05.2026`.
     DayFirst,
-    /// `18.05.2026`, or `18.05.26`; from 93, when the tenge came, of the last century.
+    /// `18.05.2026`, or `18.05.26`. Two-digit years from 93, when the tenge was introduced, are of the 20th century.
     DayFirstShort,
 }
 
-impl DateForm {
+impl DateFormat {
     fn parse(self, text: &str) -> Option<NaiveDate> {
-        let mark = if self == Self::YearFirst { '-' } else { '.' };
-        let parts: Vec<&str> = text.splitn(4, mark).collect();
+        let separator = if self == Self::YearFirst { '-' } else { '.' };
+        let parts: Vec<&str> = text.splitn(4, separator).collect();
         let (day, month, year) = match (self, parts.as_slice()) {
             (Self::YearFirst, [year, month, day]) | (_, [day, month, year]) => (*day, *month, *year),
             _ => return None,
@@ -139,13 +140,13 @@ impl DateForm {
             None => number(year, 4)?,
         };
         let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, number(month, 2)?, number(day, 2)?)?;
-        // The year before 1 has no timestamp.
+        // chrono has a year 0, but a timestamp begins with year 1.
         (date.year() > 0).then_some(date)
     }
 }
 
-/// Judges a table: first whether it is the one asked for, then entry by entry.
-pub(super) fn judge(raw: &RawTable, request: BankRequest, rules: &BankRules<'_>) -> Result<BankTable, BankError> {
+/// Validates a table: first that its date is the requested one, then each entry.
+pub(super) fn validate(raw: &RawTable, request: BankRequest, rules: &BankRules<'_>) -> Result<BankTable, BankError> {
     if raw.entries.is_empty() {
         return Err(BankError::NoEntries);
     }
@@ -153,74 +154,75 @@ pub(super) fn judge(raw: &RawTable, request: BankRequest, rules: &BankRules<'_>)
         return Err(BankError::TooMuch { what: "entries", max: ENTRIES_MAX });
     }
     let date = raw.date.as_ref().map(|(name, field)| table_date(name, field, request)).transpose()?;
-    let mut collected = Collected::new(request, rules, date);
+    let mut collector = Collector::new(request, rules, date);
     for entry in &raw.entries {
-        collected.add(entry);
+        collector.add(entry);
     }
-    collected.finish(raw.entries.len())
+    collector.finish(raw.entries.len())
 }
 
 fn table_date(name: &'static str, field: &Field, request: BankRequest) -> Result<NaiveDate, BankError> {
     let text = field.required(name).map_err(|_| BankError::NoDate(name))?;
     let found =
-        request.feed.profile().dates.parse(text).ok_or_else(|| BankError::BadDate(truncate_for_display(text)))?;
+        request.feed.profile().date_format.parse(text).ok_or_else(|| BankError::BadDate(truncate_for_display(text)))?;
     match request.date() {
         Some(asked) if asked != found => Err(BankError::OtherDate { asked, found }),
         _ => Ok(found),
     }
 }
 
-/// What became of the entries so far.
-struct Collected<'a> {
+/// Collects the results of entries.
+struct Collector<'a> {
     request: BankRequest,
     rules: &'a BankRules<'a>,
-    /// Of the table as a whole.
+    /// Date of the table; none if each entry has its own date.
     date: Option<NaiveDate>,
-    /// In order of first appearance.
-    found: Vec<(String, Result<BankQuote, BankQuoteError>)>,
-    /// Where in `found`.
+    /// Currency codes and their results, in order of first appearance.
+    results: Vec<(String, Result<BankQuote, BankQuoteError>)>,
+    /// Position of each valid currency in `results`.
     index: HashMap<Currency, usize>,
-    passed_over_count: usize,
-    unread_difference_count: usize,
+    skipped_count: usize,
+    unreadable_difference_count: usize,
 }
 
-impl<'a> Collected<'a> {
+impl<'a> Collector<'a> {
     fn new(request: BankRequest, rules: &'a BankRules<'a>, date: Option<NaiveDate>) -> Self {
         Self {
             request,
             rules,
             date,
-            found: Vec::new(),
+            results: Vec::new(),
             index: HashMap::new(),
-            passed_over_count: 0,
-            unread_difference_count: 0,
+            skipped_count: 0,
+            unreadable_difference_count: 0,
         }
     }
 
     fn add(&mut self, entry: &RawEntry) {
-        let code = entry.code.required("the currency's code");
+        let code = entry.code.required("the currency code");
         let pair = match code.and_then(|code| served_pair(code, self.request.feed, self.rules.served)) {
             Ok(Some(pair)) => pair,
             Ok(None) => {
-                self.passed_over_count += 1;
+                self.skipped_count += 1;
                 return;
             }
             Err(reason) => {
                 let code = if let Field::Text(code) = &entry.code { truncate_for_display(code) } else { String::new() };
-                self.found.push((code, Err(reason)));
+                self.results.push((code, Err(reason)));
                 return;
             }
         };
         let quote = self.quote(pair, entry);
-        match self.index.get(&pair.base()).and_then(|at| self.found.get_mut(*at)) {
+        match self.index.get(&pair.base()).and_then(|at| self.results.get_mut(*at)) {
             None => {
-                self.index.insert(pair.base(), self.found.len());
-                self.found.push((pair.base().to_string(), quote));
+                self.index.insert(pair.base(), self.results.len());
+                self.results.push((pair.base().to_string(), quote));
             }
             Some((_, first)) if *first == quote => {}
             Some((_, first)) => {
-                let ambiguous = BankQuoteError::Ambiguous { pair, first: shown(first), second: shown(&quote) };
-                // Of three, the first two are named.
+                let (first_text, second) = (result_text(first), result_text(&quote));
+                let ambiguous = BankQuoteError::Ambiguous { pair, first: first_text, second };
+                // The error of three entries names the first two.
                 if !matches!(first, Err(BankQuoteError::Ambiguous { .. })) {
                     *first = Err(ambiguous);
                 }
@@ -236,21 +238,22 @@ impl<'a> Collected<'a> {
         };
         let zeros = nominal_zeros(entry.nominal.required("the nominal")?)?;
         let text = entry.rate.required("the rate")?;
-        let other_mark = if profile.mark == ',' { '.' } else { ',' };
+        let decimal_mark = profile.decimal_mark;
+        let other_mark = if decimal_mark == ',' { '.' } else { ',' };
         if text.contains(other_mark) {
-            return Err(BankQuoteError::Mark { text: truncate_for_display(text), mark: profile.mark });
+            return Err(BankQuoteError::DecimalMark { text: truncate_for_display(text), decimal_mark });
         }
         let minimum_places = self.rules.minimum_places.unwrap_or(profile.minimum_places);
-        let rate = Rate::parse(&text.replace(profile.mark, "."))?.padded(minimum_places)?.per_unit_of(zeros)?;
+        let rate = Rate::parse(&text.replace(decimal_mark, "."))?.padded(minimum_places)?.per_unit_of(zeros)?;
         let difference = match &entry.difference {
             Field::Text(text) if !text.is_empty() => {
-                let read = RateDifference::parse(text).and_then(|difference| difference.per_unit_of(zeros));
-                self.unread_difference_count += usize::from(read.is_err());
-                read.ok()
+                let parsed = RateDifference::parse(text).and_then(|difference| difference.per_unit_of(zeros));
+                self.unreadable_difference_count += usize::from(parsed.is_err());
+                parsed.ok()
             }
             Field::Text(_) | Field::Absent => None,
             Field::NotText => {
-                self.unread_difference_count += 1;
+                self.unreadable_difference_count += 1;
                 None
             }
         };
@@ -259,8 +262,8 @@ impl<'a> Collected<'a> {
 
     fn finish(self, entry_count: usize) -> Result<BankTable, BankError> {
         let (mut quotes, mut refused, mut other_date) = (Vec::new(), Vec::new(), None);
-        for (code, found) in self.found {
-            match found {
+        for (code, result) in self.results {
+            match result {
                 Ok(quote) => quotes.push(quote),
                 Err(reason) => {
                     if let BankQuoteError::OtherDate { asked, found } = reason {
@@ -270,7 +273,7 @@ impl<'a> Collected<'a> {
                 }
             }
         }
-        // Where each entry has its date, it is the table that is another day's if none is of the day asked for.
+        // In a feed where each entry has its own date, the whole table is refused if no entry has the requested date.
         if let (true, Some(error)) = (quotes.is_empty(), other_date) {
             return Err(error);
         }
@@ -279,42 +282,42 @@ impl<'a> Collected<'a> {
             quotes,
             refused,
             entry_count,
-            passed_over_count: self.passed_over_count,
-            unread_difference_count: self.unread_difference_count,
+            skipped_count: self.skipped_count,
+            unreadable_difference_count: self.unreadable_difference_count,
         })
     }
 }
 
-fn shown(quote: &Result<BankQuote, BankQuoteError>) -> String {
+fn result_text(quote: &Result<BankQuote, BankQuoteError>) -> String {
     match quote {
         Ok(quote) => format!("{} for {}", quote.rate, quote.date),
         Err(problem) => problem.to_string(),
     }
 }
 
-/// The pair of a code, if it is one of served currencies.
+/// Returns the pair of a currency code and the home currency, or `None` if one of the two is not served.
 fn served_pair(code: &str, feed: BankFeed, served: &CurrencySet) -> Result<Option<Pair>, BankQuoteError> {
     let base = match served.parse(code) {
         Ok(base) => base,
         Err(CurrencyError::NotIso(_) | CurrencyError::NotServed { .. }) => return Ok(None),
         Err(problem @ CurrencyError::Malformed(_)) => return Err(problem.into()),
     };
-    // Whoever does not serve the bank's own currency has nothing from it.
+    // Without the home currency no pair of this bank is served.
     let Ok(home) = served.parse(feed.profile().home) else { return Ok(None) };
     Ok(Some(Pair::new(base, home)?))
 }
 
 fn entry_date(entry: &RawEntry, request: BankRequest) -> Result<NaiveDate, BankQuoteError> {
     let text = entry.date.required("the date")?;
-    let dates = request.feed.profile().dates;
-    let found = dates.parse(text).ok_or_else(|| BankQuoteError::BadDate(truncate_for_display(text)))?;
+    let date_format = request.feed.profile().date_format;
+    let found = date_format.parse(text).ok_or_else(|| BankQuoteError::BadDate(truncate_for_display(text)))?;
     match request.date() {
         Some(asked) if asked != found => Err(BankQuoteError::OtherDate { asked, found }),
         _ => Ok(found),
     }
 }
 
-/// How many zeros follow the one.
+/// Returns the number of zeros after the one in a nominal.
 fn nominal_zeros(text: &str) -> Result<u8, BankQuoteError> {
     let zeros = text.strip_prefix('1').filter(|zeros| zeros.bytes().all(|byte| byte == b'0'));
     let zeros = zeros.and_then(|zeros| u8::try_from(zeros.len()).ok()).filter(|zeros| *zeros <= NOMINAL_ZEROS_MAX);
@@ -326,28 +329,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_of_one_form() {
-        let check = |form: DateForm, text: &str, expect: Option<&str>| {
-            assert_eq!(form.parse(text).map(|date| date.to_string()).as_deref(), expect, "{text}");
+    fn date_must_have_the_banks_format() {
+        let check = |date_format: DateFormat, text: &str, expect: Option<&str>| {
+            assert_eq!(date_format.parse(text).map(|date| date.to_string()).as_deref(), expect, "{text}");
         };
-        check(DateForm::YearFirst, "2026-05-18", Some("2026-05-18"));
-        check(DateForm::YearFirst, "18.05.2026", None);
-        check(DateForm::YearFirst, "18-05-2026", None);
-        check(DateForm::DayFirst, "18.05.2026", Some("2026-05-18"));
-        check(DateForm::DayFirst, "18.05.26", None);
-        check(DateForm::DayFirst, "2026-05-18", None);
-        check(DateForm::DayFirstShort, "18.05.2026", Some("2026-05-18"));
-        check(DateForm::DayFirstShort, "18.05.26", Some("2026-05-18"));
-        check(DateForm::DayFirstShort, "15.11.93", Some("1993-11-15"));
-        check(DateForm::DayFirstShort, "15.11.92", Some("2092-11-15"));
+        check(DateFormat::YearFirst, "2026-05-18", Some("2026-05-18"));
+        check(DateFormat::YearFirst, "18.05.2026", None);
+        check(DateFormat::YearFirst, "18-05-2026", None);
+        check(DateFormat::DayFirst, "18.05.2026", Some("2026-05-18"));
+        check(DateFormat::DayFirst, "18.05.26", None);
+        check(DateFormat::DayFirst, "2026-05-18", None);
+        check(DateFormat::DayFirstShort, "18.05.2026", Some("2026-05-18"));
+        check(DateFormat::DayFirstShort, "18.05.26", Some("2026-05-18"));
+        check(DateFormat::DayFirstShort, "15.11.93", Some("1993-11-15"));
+        check(DateFormat::DayFirstShort, "15.11.92", Some("2092-11-15"));
         for bad in ["", "18.05", "18.05.2026.1", "31.02.2026", "8.5.2026", "18.05.0000", "+8.05.2026", "18.05.2026 10"]
         {
-            check(DateForm::DayFirst, bad, None);
+            check(DateFormat::DayFirst, bad, None);
         }
     }
 
     #[test]
-    fn a_nominal_is_a_shift_of_the_point() {
+    fn nominal_is_a_power_of_ten() {
         let check = |text: &str, expect: Option<u8>| assert_eq!(nominal_zeros(text).ok(), expect, "{text}");
         check("1", Some(0));
         check("10000", Some(4));

@@ -1,4 +1,4 @@
-//! The banks' bodies as they were sent, number by number, and what is refused of bodies made to mislead.
+//! Parsing of recorded bodies of the banks, with every number checked, and refusal of invalid entries.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::domain::{Currency, Source};
 
 mod hostile;
 
-/// Bodies as sent: feed, file below `tests/data/feeds`, the day asked for, entries.
+/// Recorded bodies: feed, file in `tests/data/feeds`, requested day, number of entries.
 pub(super) const BODIES: [(BankFeed, &str, &str, usize); 12] = [
     (BankFeed::NbkrDaily, "nbkr/daily-2026-05-23.xml", "2026-05-23", 5),
     (BankFeed::NbkrDaily, "nbkr/daily-2026-05-24.xml", "2026-05-24", 5),
@@ -39,14 +39,14 @@ pub(super) fn read(feed: BankFeed, asked: &str, body: &[u8]) -> Result<BankTable
     BankRequest::new(feed, day(asked)).read(body, &BankRules { served: &served, minimum_places: None })
 }
 
-/// `USD/KGS 2026-05-23 87.4500`, and the difference if there is one.
-fn shown(quote: &BankQuote) -> String {
+/// Formats a quote as `USD/KGS 2026-05-23 87.4500`, followed by the difference if there is one.
+fn quote_text(quote: &BankQuote) -> String {
     let difference = quote.difference.map_or_else(String::new, |difference| format!(" {difference}"));
     format!("{} {} {}{difference}", quote.pair, quote.date, quote.rate)
 }
 
 fn quotes(table: &BankTable) -> Vec<String> {
-    table.quotes.iter().map(shown).collect()
+    table.quotes.iter().map(quote_text).collect()
 }
 
 fn refused(table: &BankTable) -> Vec<String> {
@@ -54,13 +54,13 @@ fn refused(table: &BankTable) -> Vec<String> {
 }
 
 #[test]
-fn served_currencies_of_each_bank() {
+fn recorded_tables_give_quotes_of_served_currencies() {
     let check = |file: &str, expect: &[&str]| {
         let (feed, _, asked, entries) = BODIES.into_iter().find(|(_, name, ..)| *name == file).unwrap();
         let table = read(feed, asked, &body(file)).unwrap();
         assert_eq!(quotes(&table), expect, "{file}");
-        assert_eq!((table.entry_count, table.passed_over_count), (entries, entries - expect.len()), "{file}");
-        assert_eq!((refused(&table), table.unread_difference_count), (vec![], 0), "{file}");
+        assert_eq!((table.entry_count, table.skipped_count), (entries, entries - expect.len()), "{file}");
+        assert_eq!((refused(&table), table.unreadable_difference_count), (vec![], 0), "{file}");
     };
     check("nbkr/daily-2026-05-23.xml", &["USD/KGS 2026-05-23 87.4500", "KZT/KGS 2026-05-23 0.1859"]);
     check(
@@ -109,9 +109,9 @@ fn served_currencies_of_each_bank() {
     );
 }
 
-/// `quotes.csv` was made from the same bodies by another reader, with a decimal type and other parsers.
+/// `quotes.csv` was made from the same bodies by an independent program with a decimal type and other parsers.
 #[test]
-fn every_number_of_every_body_with_all_currencies_served() {
+fn every_rate_of_every_body_equals_an_independent_reading() {
     let csv = String::from_utf8(body("quotes.csv")).unwrap();
     let mut expected: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut codes = CurrencySet::central_asia();
@@ -129,15 +129,15 @@ fn every_number_of_every_body_with_all_currencies_served() {
         let table = BankRequest::new(feed, day(asked)).read(&body(file), &rules).unwrap();
         assert_eq!(quotes(&table), expected[file], "{file}");
         assert_eq!(refused(&table), Vec::<String>::new(), "{file}");
-        assert_eq!(table.quotes.len() + table.passed_over_count, entries, "{file}");
+        assert_eq!(table.quotes.len() + table.skipped_count, entries, "{file}");
         count += table.quotes.len();
     }
-    // All but those that ISO has withdrawn.
+    // One row of the CSV has a currency that ISO 4217 has withdrawn.
     assert_eq!((count, csv.lines().count() - 1), (448, 449));
 }
 
 #[test]
-fn urls() {
+fn url_is_base_and_path_of_the_feed() {
     let check = |feed: BankFeed, expect: &str| {
         let request = BankRequest::new(feed, day("2026-04-01"));
         assert_eq!(request.url(feed.base_url()), expect);
@@ -155,17 +155,17 @@ fn urls() {
 }
 
 #[test]
-fn what_a_feed_is_fits_the_rest() {
+fn feed_properties_are_valid() {
     for feed in BankFeed::ALL {
         assert!(Source::parse(feed.source_name()).is_ok(), "{feed:?}");
         assert!(CurrencySet::central_asia().parse(feed.profile().home).is_ok(), "{feed:?}");
         assert!(!feed.base_url().ends_with('/') && feed.base_url().starts_with("https://"), "{feed:?}");
-        assert!([',', '.'].contains(&feed.profile().mark), "{feed:?}");
+        assert!([',', '.'].contains(&feed.profile().decimal_mark), "{feed:?}");
     }
 }
 
 #[test]
-fn a_quote_is_observed_at_the_start_of_its_day_in_the_banks_zone() {
+fn observed_time_is_start_of_day_in_the_banks_zone() {
     let check = |feed: BankFeed, date: &str, expect: &str| {
         assert_eq!(feed.zone().day_start(day(date)).to_string(), expect, "{feed:?} on {date}");
     };
@@ -191,7 +191,7 @@ fn a_quote_is_observed_at_the_start_of_its_day_in_the_banks_zone() {
 }
 
 #[test]
-fn another_days_table_is_told_apart() {
+fn table_of_another_day_is_refused() {
     for (feed, file, asked, _) in BODIES {
         let other = day(asked).succ_opt().unwrap();
         let answer = BankRequest::new(feed, other)
@@ -206,7 +206,7 @@ fn another_days_table_is_told_apart() {
     }
 }
 
-/// Reads a table made of `entries` around the given date.
+/// Asserts the quotes and refusals of a table with the given date and entries.
 #[track_caller]
 fn check_entries(feed: BankFeed, date: &str, entries: &str, expect: &[&str]) {
     let text = match feed {
@@ -231,7 +231,7 @@ fn nbt(code: &str, nominal: &str, value: &str) -> String {
 }
 
 #[test]
-fn one_bad_entry_leaves_the_others() {
+fn invalid_entry_does_not_affect_others() {
     let check = |bad: &str, expect: &str| {
         let entries = format!("{}{bad}{}", nbt("USD", "1", "9.3450"), nbt("KZT", "10", "0.1971"));
         let good = ["USD/TJS 2026-05-18 9.3450", "KZT/TJS 2026-05-18 0.01971"];
@@ -242,7 +242,7 @@ fn one_bad_entry_leaves_the_others() {
     check(&nbt("UZS", "100", "-0.0780"), "UZS: rate '-0.0780' is negative; a rate is positive");
     check(
         &nbt("UZS", "100", "0,0780"),
-        "UZS: rate '0,0780' is not written with '.' before its places, as this bank's are",
+        "UZS: rate '0,0780' is not written with the decimal mark '.' that this bank uses",
     );
     check(
         &nbt("UZS", "100", "1.234.5"),
@@ -253,24 +253,30 @@ fn one_bad_entry_leaves_the_others() {
         "UZS: rate '1 234.5' is not a plain decimal; write digits with at most one point, like 0.01144",
     );
     check(&nbt("UZS", "100", ""), "UZS: the rate is missing");
-    check(&nbt("UZS", "100", "<b>1</b>2"), "UZS: the rate is there twice, or is not a plain text");
-    check(&nbt("UZS", "100</Nominal><Nominal>10", "0.0780"), "UZS: the nominal is there twice, or is not a plain text");
-    check(&nbt("UZS", "50", "0.0780"), "UZS: nominal '50' is none of 1, 10, 100 and so on to 1,000,000,000");
+    check(&nbt("UZS", "100", "<b>1</b>2"), "UZS: the rate appears more than once, or is not plain text");
+    check(
+        &nbt("UZS", "100</Nominal><Nominal>10", "0.0780"),
+        "UZS: the nominal appears more than once, or is not plain text",
+    );
+    check(&nbt("UZS", "50", "0.0780"), "UZS: nominal '50' is not one of 1, 10, 100 and so on up to 1,000,000,000");
     check(
         &nbt("UZS", "100", "0.12345678901234567"),
-        "UZS: rate of mantissa 12345678901234567 with 19 places has too many digits; at most 18 places, 20 digits before the point and 28 in all are kept",
+        "UZS: rate with mantissa 12345678901234567 and 19 decimal places has too many digits; at most 18 decimal places, 20 digits before the point and 28 digits in total are allowed",
     );
-    check(&nbt("uzs", "100", "0.0780"), "uzs: currency 'uzs' is not a code of three upper-case letters, like KGS");
-    check(&nbt("TJS", "1", "1.0000"), "TJS: pair 'TJS/TJS' is of one currency with itself");
-    check("<Valute/>", ": the currency's code is missing");
-    // Not served, and nothing of ISO's: passed over, however bad.
+    check(
+        &nbt("uzs", "100", "0.0780"),
+        "uzs: currency 'uzs' is not a code of three upper-case letters; write one like KGS",
+    );
+    check(&nbt("TJS", "1", "1.0000"), "TJS: pair 'TJS/TJS' has the same currency twice");
+    check("<Valute/>", ": the currency code is missing");
+    // Entries for currencies that are not served or not in ISO 4217 are skipped without validation.
     check(&nbt("EUR", "x", "y"), "");
     check(&nbt("QQQ", "x", "y"), "");
     check("<Note>1</Note>", "");
 }
 
 #[test]
-fn a_currency_twice_is_one_or_ambiguous() {
+fn repeated_currency_must_have_equal_entries() {
     let check = |entries: [&str; 2], expect: &[&str]| {
         check_entries(BankFeed::Nbt, "2026-05-18", &entries.concat(), expect);
     };
@@ -279,27 +285,30 @@ fn a_currency_twice_is_one_or_ambiguous() {
     check([&usd, &nbt("USD", "10", "93.450")], &["USD/TJS 2026-05-18 9.3450"]);
     check(
         [&usd, &nbt("USD", "10", "93.45")],
-        &["USD: the table has USD/TJS more than once, and not as one: 9.3450 for 2026-05-18, 9.345 for 2026-05-18"],
+        &["USD: the table has different entries for USD/TJS: 9.3450 for 2026-05-18, 9.345 for 2026-05-18"],
     );
     check(
         [&usd, &nbt("USD", "1", "9.3451")],
-        &["USD: the table has USD/TJS more than once, and not as one: 9.3450 for 2026-05-18, 9.3451 for 2026-05-18"],
+        &["USD: the table has different entries for USD/TJS: 9.3450 for 2026-05-18, 9.3451 for 2026-05-18"],
     );
     check(
         [&nbt("USD", "1", "x"), &usd],
         &[
-            "USD: the table has USD/TJS more than once, and not as one: rate 'x' is not a plain decimal; write digits with at most one point, like 0.01144, 9.3450 for 2026-05-18",
+            "USD: the table has different entries for USD/TJS: rate 'x' is not a plain decimal; write digits with at most one point, like 0.01144, 9.3450 for 2026-05-18",
         ],
     );
 }
 
 #[test]
-fn dates_of_tables() {
+fn table_date_must_be_the_requested_date() {
     let usd = nbt("USD", "1", "9.3450");
     let check = |date: &str, expect: &str| check_entries(BankFeed::Nbt, date, &usd, &[expect]);
     check("2026-05-18", "USD/TJS 2026-05-18 9.3450");
-    check("2026-05-19", "the table is for 2026-05-19, and 2026-05-18 was asked for: the bank has none for that day");
-    check("18.05.2026", "the table's date '18.05.2026' is not a date as this bank writes it");
+    check(
+        "2026-05-19",
+        "the table is for 2026-05-19 instead of 2026-05-18: the bank has no table for the requested day",
+    );
+    check("18.05.2026", "the table's date '18.05.2026' is not valid in the date format of this bank");
     check("", "the table has no date, or more than one, in Date; report it to the bank");
     let twice = "<date>18.05.2026</date><item/>";
     check_entries(
@@ -310,9 +319,9 @@ fn dates_of_tables() {
     );
 }
 
-/// Where each entry has its date, a table in which some are of another day still gives the rest.
+/// Applies to feeds where each entry has its own date.
 #[test]
-fn dates_of_entries() {
+fn entry_of_another_day_does_not_affect_others() {
     let cbu = |code: &str, date: &str| {
         format!("{{\"Ccy\":\"{code}\",\"Nominal\":\"1\",\"Rate\":\"12.50\",\"Diff\":\"-0.1\",\"Date\":\"{date}\"}}")
     };
@@ -320,16 +329,16 @@ fn dates_of_entries() {
         check_entries(BankFeed::Cbu, "", &entries.join(","), expect);
     };
     let usd = cbu("USD", "18.05.2026");
-    let other = "the table is for 2026-05-12, and 2026-05-18 was asked for: the bank has none for that day";
+    let other = "the table is for 2026-05-12 instead of 2026-05-18: the bank has no table for the requested day";
     check([usd.clone(), cbu("EUR", "12.05.2026")], &["USD/UZS 2026-05-18 12.50 -0.1"]);
     check(
         [usd.clone(), cbu("KGS", "12.05.2026")],
-        &["USD/UZS 2026-05-18 12.50 -0.1", "KGS: its date is 2026-05-12, and 2026-05-18 was asked for"],
+        &["USD/UZS 2026-05-18 12.50 -0.1", "KGS: its date is 2026-05-12 instead of the requested 2026-05-18"],
     );
     check([cbu("USD", "12.05.2026"), cbu("KGS", "12.05.2026")], &[other]);
     check(
         [usd, cbu("KGS", "32.05.2026")],
-        &["USD/UZS 2026-05-18 12.50 -0.1", "KGS: date '32.05.2026' is not a date as this bank writes it"],
+        &["USD/UZS 2026-05-18 12.50 -0.1", "KGS: date '32.05.2026' is not valid in the date format of this bank"],
     );
     let item =
         "<item><title>USD</title><pubDate>26.06.03</pubDate><description>151</description><quant>1</quant></item>";
@@ -337,13 +346,13 @@ fn dates_of_entries() {
 }
 
 #[test]
-fn digits_of_each_bank() {
+fn dropped_zeros_are_restored_and_decimal_mark_is_checked() {
     let nbkr = |value: &str| format!("<Currency ISOCode='USD'><Nominal>1</Nominal><Value>{value}</Value></Currency>");
     let check = |value: &str, expect: &str| check_entries(BankFeed::NbkrDaily, "18.05.2026", &nbkr(value), &[expect]);
     check(" 87,4500\n", "USD/KGS 2026-05-18 87.4500");
     check("87", "USD/KGS 2026-05-18 87");
-    check("87.4500", "USD: rate '87.4500' is not written with ',' before its places, as this bank's are");
-    check("1.087,45", "USD: rate '1.087,45' is not written with ',' before its places, as this bank's are");
+    check("87.4500", "USD: rate '87.4500' is not written with the decimal mark ',' that this bank uses");
+    check("1.087,45", "USD: rate '1.087,45' is not written with the decimal mark ',' that this bank uses");
 
     let cbt = |multiplier: &str, rate: &str| {
         format!("<rate code='UZS'><multiplier>{multiplier}</multiplier><rate_tmt>{rate}</rate_tmt></rate>")
@@ -360,14 +369,18 @@ fn digits_of_each_bank() {
 }
 
 #[test]
-fn a_difference_that_cannot_be_read_does_not_cost_the_rate() {
-    let check = |change: &str, expect: &str, unread: usize| {
+fn quote_with_invalid_difference_is_accepted() {
+    let check = |change: &str, expect: &str, unreadable: usize| {
         let text = format!(
             "<rates><date>18.05.2026</date><item><title>UZS</title><description>3.9</description><quant>100</quant>\
              {change}</item></rates>"
         );
         let table = read(BankFeed::NbkByDate, "2026-05-18", text.as_bytes()).unwrap();
-        assert_eq!((quotes(&table), table.unread_difference_count), (vec![expect.to_owned()], unread), "{change}");
+        assert_eq!(
+            (quotes(&table), table.unreadable_difference_count),
+            (vec![expect.to_owned()], unreadable),
+            "{change}"
+        );
     };
     check("<change>+0.20</change>", "UZS/KZT 2026-05-18 0.0390 0.0020", 0);
     check("<change></change>", "UZS/KZT 2026-05-18 0.0390", 0);
@@ -377,10 +390,10 @@ fn a_difference_that_cannot_be_read_does_not_cost_the_rate() {
 }
 
 #[test]
-fn a_bank_whose_own_currency_is_not_served_gives_nothing() {
+fn table_without_served_home_currency_has_no_quotes() {
     let served = CurrencySet::new(vec![Currency::USD]);
     let rules = BankRules { served: &served, minimum_places: None };
     let (feed, file, asked, entries) = BODIES[0];
     let table = BankRequest::new(feed, day(asked)).read(&body(file), &rules).unwrap();
-    assert_eq!((table.quotes.len(), table.passed_over_count), (0, entries));
+    assert_eq!((table.quotes.len(), table.skipped_count), (0, entries));
 }

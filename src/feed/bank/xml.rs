@@ -1,8 +1,8 @@
-//! XML as a small tree, with limits on all that can grow.
+//! Parser of XML to a small tree, with limits on everything that can grow.
 //!
-//! **Invariant**: a tree is of a whole document. Nothing is expanded but character references and the five entities
-//! of XML itself, so that no text is longer than its source; a document type is refused unread. Time and memory are
-//! linear in the text.
+//! **Invariant**: a tree is always of a complete document. The parser expands only character references and the five
+//! predefined entities of XML, so no text is longer than its source. A document type is refused without reading it.
+//! Time and memory are linear in the length of the text.
 
 use quick_xml::errors::{Error, SyntaxError};
 use quick_xml::events::{BytesRef, BytesStart, Event};
@@ -11,31 +11,32 @@ use quick_xml::{Reader, XmlVersion};
 use super::error::BankError;
 use crate::domain::truncate_for_display;
 
-/// Deepest nesting read; tables have three or four levels.
+/// Deepest nesting of elements; tables have three or four levels.
 const DEPTH_MAX: usize = 16;
-/// Most elements read; tables have some 450.
+/// Most elements of a document; tables have about 450.
 const ELEMENTS_MAX: usize = 16_384;
-/// Longest tag read. Attributes are looked for twice over, which costs the square of their number.
+/// Longest tag, in bytes. The check for duplicate attributes takes quadratic time in the number of attributes.
 const TAG_BYTES_MAX: usize = 4_096;
 
-/// An element and all in it.
+/// An element with its content.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Element {
     pub(super) name: String,
+    /// Names and values of the attributes.
     pub(super) attributes: Vec<(String, String)>,
-    /// All text directly in it.
+    /// Text directly in the element, without the text of its children.
     pub(super) text: String,
     pub(super) children: Vec<Element>,
 }
 
 impl Element {
-    /// The children of a name, in order.
+    /// Returns the children with a name, in document order.
     pub(super) fn children<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
         self.children.iter().filter(move |child| child.name == name)
     }
 }
 
-/// Reads a document whose root is called `root`.
+/// Parses a document. Its root element must have the name `root`.
 pub(super) fn parse(text: &str, root: &'static str) -> Result<Element, BankError> {
     let mut reader = Reader::from_str(text);
     let mut tree = Tree { expected: root, root: None, open: Vec::new(), elements: 0 };
@@ -47,14 +48,14 @@ pub(super) fn parse(text: &str, root: &'static str) -> Result<Element, BankError
             Ok(event) => event,
             Err(error) => {
                 let rest = text.get(start..).unwrap_or_default();
-                return Err(if is_cut(&error, rest) {
+                return Err(if is_truncation(&error, rest) {
                     BankError::Truncated { within: truncate_for_display(rest) }
                 } else {
                     malformed(start, error.to_string())
                 });
             }
         };
-        tree.take(&event, start, is_first)?;
+        tree.add(&event, start, is_first)?;
         is_first = false;
     }
 }
@@ -63,14 +64,14 @@ fn offset(position: u64) -> usize {
     usize::try_from(position).unwrap_or(usize::MAX)
 }
 
-/// Whether a piece of markup is bad only because the text ends before it does.
-fn is_cut(error: &Error, rest: &str) -> bool {
+/// Returns true if markup is invalid only because the text ends before the markup does.
+fn is_truncation(error: &Error, rest: &str) -> bool {
     match error {
         Error::Syntax(SyntaxError::InvalidBangMarkup)
         | Error::IllFormed(_)
         | Error::Escape(_)
         | Error::InvalidAttr(_) => !rest.contains('>'),
-        // All others are of something that does not close before the end.
+        // All other syntax errors are about markup without an end.
         Error::Syntax(_) => true,
         Error::Io(_) | Error::Encoding(_) | Error::Namespace(_) => false,
     }
@@ -83,17 +84,18 @@ fn malformed(offset: usize, problem: impl Into<String>) -> BankError {
 struct Tree {
     expected: &'static str,
     root: Option<Element>,
-    /// From the root inwards.
+    /// Open elements, from the root to the innermost one.
     open: Vec<Element>,
+    /// Number of elements so far.
     elements: usize,
 }
 
 impl Tree {
-    fn take(&mut self, event: &Event<'_>, at: usize, is_first: bool) -> Result<(), BankError> {
+    fn add(&mut self, event: &Event<'_>, at: usize, is_first: bool) -> Result<(), BankError> {
         match event {
             Event::Start(tag) => self.start(tag, at),
             Event::Empty(tag) => self.start(tag, at).map(|()| self.end()),
-            // The reader has compared its name.
+            // The reader has checked that the end tag matches the open element.
             Event::End(_) => {
                 self.end();
                 Ok(())
@@ -101,7 +103,7 @@ impl Tree {
             Event::Text(text) => self.text(&text.xml10_content(), at),
             Event::CData(text) => self.text(&text.xml10_content(), at),
             Event::GeneralRef(reference) => {
-                let character = resolve(reference).ok_or_else(|| malformed(at, "an entity that XML does not know"))?;
+                let character = resolve(reference).ok_or_else(|| malformed(at, "unknown entity"))?;
                 self.text(character.encode_utf8(&mut [0; 4]), at)
             }
             Event::Decl(_) if is_first => Ok(()),
@@ -116,7 +118,7 @@ impl Tree {
         for (what, found, max) in [
             ("bytes in a tag", tag.len(), TAG_BYTES_MAX),
             ("elements", self.elements, ELEMENTS_MAX),
-            ("elements in one another", self.open.len() + 1, DEPTH_MAX),
+            ("levels of nested elements", self.open.len() + 1, DEPTH_MAX),
         ] {
             if found > max {
                 return Err(BankError::TooMuch { what, max });
@@ -162,7 +164,7 @@ impl Tree {
         match (self.open.last(), self.root) {
             (Some(open), _) => Err(BankError::Truncated { within: format!("<{}>", truncate_for_display(&open.name)) }),
             (None, Some(root)) => Ok(root),
-            (None, None) => Err(BankError::Truncated { within: "what stands before the table".to_owned() }),
+            (None, None) => Err(BankError::Truncated { within: "the text before the root element".to_owned() }),
         }
     }
 }
@@ -182,25 +184,25 @@ fn resolve(reference: &BytesRef<'_>) -> Option<char> {
 mod tests {
     use super::*;
 
-    /// `name[attribute=value](text;children)`
-    fn shown(element: &Element) -> String {
-        let mut shown = element.name.clone();
+    /// Formats an element as `name[attribute=value](text;children)`.
+    fn tree_text(element: &Element) -> String {
+        let mut text = element.name.clone();
         for (name, value) in &element.attributes {
-            shown.extend(["[", name, "=", value, "]"]);
+            text.extend(["[", name, "=", value, "]"]);
         }
-        shown.extend(["(", element.text.trim(), ";"]);
-        shown.extend(element.children.iter().map(self::shown));
-        shown + ")"
+        text.extend(["(", element.text.trim(), ";"]);
+        text.extend(element.children.iter().map(tree_text));
+        text + ")"
     }
 
     #[track_caller]
     fn check(text: &str, expect: &str) {
-        let answer = parse(text, "r").map_or_else(|error| error.to_string(), |root| shown(&root));
+        let answer = parse(text, "r").map_or_else(|error| error.to_string(), |root| tree_text(&root));
         assert!(answer.contains(expect), "{text}: {answer}");
     }
 
     #[test]
-    fn whole_documents() {
+    fn document_is_parsed_to_tree() {
         check("<r/>", "r(;)");
         check(
             "<?xml version='1.0'?>\r\n<!-- a --><r a='1' b=\"2 &amp; 3\"><v>8<!-- -->7</v><w/></r>\n<!-- b -->",
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_is_truncated() {
+    fn truncated_document_is_refused() {
         let whole = "<?xml version='1.0'?><r a='1'><v>87</v><![CDATA[x]]><!-- y --></r>";
         for end in whole.find("<r").unwrap()..whole.len() {
             let answer = parse(&whole[..end], "r");
@@ -219,7 +221,7 @@ mod tests {
         }
         check("<r><v>87", "ends within <v>");
         check("<r><v>87</", "ends within </");
-        check("<!-- only -->", "what stands before the table");
+        check("<!-- only -->", "the text before the root element");
     }
 
     #[test]
@@ -227,31 +229,31 @@ mod tests {
         let bomb = "<!DOCTYPE r [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;&a;'>]><r>&b;</r>";
         check(bomb, "declares a document type");
         check("<!DOCTYPE r SYSTEM 'file:///etc/passwd'><r/>", "declares a document type");
-        check("<r>&a;</r>", "an entity that XML does not know");
-        check("<r a='&a;'/>", "broken at byte 0");
-        // Not even where the document type comes late, and refused too.
+        check("<r>&a;</r>", "unknown entity");
+        check("<r a='&a;'/>", "malformed at byte 0");
+        // A document type after the root's start tag is refused too.
         check("<r><!DOCTYPE r [<!ENTITY a 'b'>]>&a;</r>", "declares a document type");
     }
 
     #[test]
-    fn what_is_broken() {
-        check("<s/>", "the root is <s>, and <r> was expected");
+    fn malformed_document_is_refused() {
+        check("<s/>", "the root element is <s> instead of <r>");
         check("<r/><r/>", "a second root");
         check("<r/>x", "text outside the root");
-        check("<r></s></r>", "broken at byte 3");
-        check("<r a='1' a='2'/>", "broken at byte 0");
-        check("<r>a & b</r>", "broken at byte");
-        check("<r>&#0;</r>", "an entity that XML does not know");
+        check("<r></s></r>", "malformed at byte 3");
+        check("<r a='1' a='2'/>", "malformed at byte 0");
+        check("<r>a & b</r>", "malformed at byte");
+        check("<r>&#0;</r>", "unknown entity");
         check("<r><?xml version='1.0'?></r>", "a second XML declaration");
     }
 
     #[test]
-    fn all_that_can_grow_has_a_limit() {
+    fn document_beyond_a_limit_is_refused() {
         let nested = |depth: usize| format!("{}{}", "<r>".repeat(depth), "</r>".repeat(depth));
         check(&nested(DEPTH_MAX), "r(;");
-        check(&nested(DEPTH_MAX + 1), "over 16 elements in one another");
-        check(&"<r>".repeat(100_000), "over 16 elements in one another");
-        check(&format!("<r>{}</r>", "<v/>".repeat(ELEMENTS_MAX)), "over 16384 elements");
-        check(&format!("<r a='{}'/>", "x".repeat(TAG_BYTES_MAX)), "over 4096 bytes in a tag");
+        check(&nested(DEPTH_MAX + 1), "more than 16 levels of nested elements");
+        check(&"<r>".repeat(100_000), "more than 16 levels of nested elements");
+        check(&format!("<r>{}</r>", "<v/>".repeat(ELEMENTS_MAX)), "more than 16384 elements");
+        check(&format!("<r a='{}'/>", "x".repeat(TAG_BYTES_MAX)), "more than 4096 bytes in a tag");
     }
 }

@@ -1,11 +1,11 @@
-//! Files of ticks and of runs, row by row.
+//! Reading of CSV files of ticks and of runs.
 
 use super::*;
 use crate::domain::{CurrencySet, Pair, Rate};
 
 const HEADER: &str = "pair,source,observed_time,rate,reported_change_percent";
 
-/// Each row as `line: rate` or `line: problem`.
+/// Returns each row as `line: rate change` or `line: error`.
 fn read(file: &[u8]) -> Vec<String> {
     let mut reader = match TickCsv::new(file) {
         Ok(reader) => reader,
@@ -13,15 +13,15 @@ fn read(file: &[u8]) -> Vec<String> {
     };
     let mut rows = Vec::new();
     while let Some(TickCsvRow { line, tick }) = reader.next_row().unwrap() {
-        let said = |tick: TickCsvValues| format!("{} {}", tick.rate, tick.reported_change_percent.unwrap_or_default());
-        rows.push(format!("{line}: {}", tick.map_or_else(|problem| problem.to_string(), said)));
+        let text = |tick: TickCsvValues| format!("{} {}", tick.rate, tick.reported_change_percent.unwrap_or_default());
+        rows.push(format!("{line}: {}", tick.map_or_else(|problem| problem.to_string(), text)));
     }
     assert_eq!(reader.bytes(), file.len() as u64);
     rows
 }
 
 #[test]
-fn a_bad_row_is_named_by_its_line_and_spoils_no_other() {
+fn malformed_row_gives_error_with_its_line_number() {
     let check = |body: &str, expect: &[&str]| {
         assert_eq!(read(format!("{HEADER}\n{body}").as_bytes()), expect, "{body}");
         assert_eq!(read(format!("\u{feff}{HEADER}\r\n{}", body.replace('\n', "\r\n")).as_bytes()), expect, "{body}");
@@ -30,24 +30,24 @@ fn a_bad_row_is_named_by_its_line_and_spoils_no_other() {
     check(good, &["2: 0.01144 -0"]);
     check(&format!("{good}\n\n  \n{good}\n"), &["2: 0.01144 -0", "5: 0.01144 -0"]);
     check("KGS/USD,nbkr,2025-12-08T06:00:00+06:00,0.01144,", &["2: 0.01144 "]);
-    check(&format!("a,b\n{good}"), &["2: 2 fields where the header has 5", "3: 0.01144 -0"]);
+    check(&format!("a,b\n{good}"), &["2: the header has 5 fields, this row has 2", "3: 0.01144 -0"]);
     check(
         &format!("\"KGS/USD,nbkr,2025-12-08,1,\n{good}"),
-        &["2: the quotes do not fit; a row stands on one line", "3: 0.01144 -0"],
+        &["2: the quotation marks do not match; write each row on one line", "3: 0.01144 -0"],
     );
     check("\"KGS/USD\", nbkr ,2025-12-08,\"0.01144\",\"-0\"", &["2: 0.01144 -0"]);
     check(",nbkr,2025-12-08,1,", &["2: pair is empty"]);
     check("KGS/USD,nbkr,,1,", &["2: observed_time is empty"]);
     check("KGS/USD,nbkr,2025-12-08,,", &["2: rate is empty"]);
     check("KGS/USD,nbkr,2025-13-01,1,", &["2: observed_time: date '2025-13-01' is not in the calendar"]);
-    // What a rate may be is the server's to say.
+    // Rates are not validated here.
     check("kgs,NBKR,2025-12-08,1e3,x", &["2: 1e3 x"]);
-    // A row means the same whenever it is read: nothing in it counts from now.
+    // Relative times are refused, because the meaning of a file must not depend on the time of reading.
     assert!(read(format!("{HEADER}\nKGS/USD,nbkr,-7d,1,").as_bytes())[0].contains("is not RFC 3339"));
 }
 
 #[test]
-fn runs_give_their_first_and_their_last_tick() {
+fn run_gives_its_first_and_last_tick() {
     let header = RUN_NAMES.join(",");
     let check = |body: &str, expect: &[&str]| {
         assert_eq!(read(format!("{header}\n{body}").as_bytes()), expect, "{body}");
@@ -64,7 +64,7 @@ fn runs_give_their_first_and_their_last_tick() {
     );
     check(
         &run(noon, two, "0.2849", "5"),
-        &["2: rate '0.2849' has not the 5 places that published_places says; keep the column as text"],
+        &["2: rate '0.2849' does not have the 5 places of published_places; keep the column as text"],
     );
     check(
         &run("x", two, "1", "0"),
@@ -79,7 +79,7 @@ fn runs_give_their_first_and_their_last_tick() {
 }
 
 #[test]
-fn the_sample_is_read_whole() {
+fn sample_file_has_only_valid_rows() {
     let mut reader = TickCsv::new(include_str!("../../../data/history-sample.csv").as_bytes()).unwrap();
     let mut rows = Vec::new();
     while let Some(row) = reader.next_row().unwrap() {
@@ -91,25 +91,25 @@ fn the_sample_is_read_whole() {
         assert!(Pair::parse(&row.pair, &served).is_ok() && Rate::parse(&row.rate).is_ok(), "{row:?}");
         assert_eq!((row.source.as_str(), &row.reported_change_percent), ("cbu", &None));
     }
-    // The devaluation, in sums a dollar.
+    // The devaluation of 2017, in sum per dollar.
     let dollar = rows.iter().filter(|row| row.pair == "USD/UZS").map(|row| row.rate.as_str());
     assert!(dollar.collect::<Vec<_>>().windows(2).any(|rates| rates == ["4210.35", "8100"]));
 }
 
 #[test]
-fn lines_that_are_no_text() {
+fn overlong_and_non_utf8_lines_are_refused() {
     let mut file = format!("{HEADER}\n").into_bytes();
     file.extend(b"KGS/USD,\xff,2025-12-08,1,\n");
     file.extend(vec![b'x'; 1_000_000]);
     file.extend(b"\nKGS/USD,nbkr,2025-12-08,1,\n");
     file.extend(vec![b'y'; TICK_CSV_LINE_BYTES_MAX + 1]);
-    let too_long = format!("the line is over {TICK_CSV_LINE_BYTES_MAX} bytes long");
+    let too_long = format!("the line is longer than {TICK_CSV_LINE_BYTES_MAX} bytes");
     let expect = ["2: the line is not UTF-8", &format!("3: {too_long}"), "4: 1 ", &format!("5: {too_long}")];
     assert_eq!(read(&file), expect);
 }
 
 #[test]
-fn headers() {
+fn header_must_have_known_columns_once() {
     let check = |header: &str, expect: &str| assert!(read(header.as_bytes())[0].contains(expect), "{header}");
     check("", "the file is empty");
     check("pair,source,rate", "no column 'observed_time'; the columns are pair");
@@ -121,7 +121,7 @@ fn headers() {
 }
 
 #[test]
-fn csv_is_known_by_its_header() {
+fn file_with_pair_column_is_csv() {
     let check = |head: &[u8], expect| assert_eq!(begins_as_tick_csv(head), expect);
     check(HEADER.as_bytes(), true);
     check("\u{feff}source,\"pair\"\r\nx".as_bytes(), true);

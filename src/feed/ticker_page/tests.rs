@@ -1,5 +1,5 @@
-//! Pages mutated: no panic, and no tick that the page does not print whole. What well-made pages say is tested from
-//! outside, in `tests/it/feed/ticker_pages.rs`.
+//! Mutated pages: the parser does not panic, and each tick is printed completely on the page. Well-formed pages are
+//! tested in `tests/it/feed/ticker_pages.rs`.
 
 use std::cell::Cell;
 use std::fs;
@@ -7,7 +7,7 @@ use std::fs;
 use super::*;
 use crate::feed::mutation::{mutated, mutations, runner};
 
-/// A page of text with two dozen others of its kind, and one of HTML.
+/// A page of text, and a page of HTML.
 const PAGES: [&str; 2] = ["tests/data/ticker/2025-12-08-01.txt", "data/times-of-central-asia-2025-12-08.html"];
 
 fn read(page: &[u8]) -> Result<TickerPage, PageError> {
@@ -15,15 +15,15 @@ fn read(page: &[u8]) -> Result<TickerPage, PageError> {
     TickerPage::read(page, &source, Some(Timestamp::from_micros(0)), &CurrencySet::central_asia())
 }
 
-/// What holds of every page, whatever it came from.
+/// Asserts what holds for every page that the parser accepts.
 fn check_page(page: &TickerPage, bytes: &[u8]) {
     let mut pairs: Vec<Pair> = page.ticks.iter().map(|tick| tick.series.pair).collect();
     pairs.sort_unstable();
     pairs.dedup();
-    assert_eq!(pairs.len(), page.ticks.len(), "a pair twice");
+    assert_eq!(pairs.len(), page.ticks.len(), "a pair has two ticks");
     assert!(page.quote_count as usize >= page.ticks.len() && page.cycle_count <= page.quote_count);
     let text = String::from_utf8_lossy(bytes);
-    // Markup parts a quote, and references write its digits in other ways.
+    // Markup can split a quote, and character references can encode its digits.
     if text.contains(['<', '&']) {
         return;
     }
@@ -31,18 +31,18 @@ fn check_page(page: &TickerPage, bytes: &[u8]) {
     for Tick { series, value, .. } in &page.ticks {
         let change = value.reported_change.expect("a quote has a percentage");
         let quote = format!("{}={}", series.pair, value.rate);
-        let stands = bare.match_indices(&quote).any(|(at, _)| {
+        let is_printed = bare.match_indices(&quote).any(|(at, _)| {
             let rest = &bare[at + quote.len()..];
             rest.split('%')
                 .next()
                 .is_some_and(|printed| ReportedChange::parse(printed.trim_start_matches('+')) == Ok(change))
         });
-        assert!(stands, "{quote} {change}% is not in the page");
+        assert!(is_printed, "{quote} {change}% is not in the page");
     }
 }
 
 #[test]
-fn mutated_pages_give_sound_ticks_or_none() {
+fn mutated_page_gives_only_printed_quotes() {
     for file in PAGES {
         let whole = fs::read(file).expect("a page");
         let pages = Cell::new(0);
@@ -60,7 +60,7 @@ fn mutated_pages_give_sound_ticks_or_none() {
 }
 
 #[test]
-fn a_banks_table_is_no_page() {
+fn bank_table_has_no_ticker_quotes() {
     for file in [
         "nbkr/daily-2026-05-23.xml",
         "nbk/get_rates-2026-04-01.xml",

@@ -1,4 +1,4 @@
-//! Against a server that answers each connection with what it is told.
+//! Fetches from a test server that answers each connection with a given action.
 
 use std::time::{Duration, Instant};
 
@@ -7,29 +7,30 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
-/// What the server does with a connection after the request is read.
+/// Action of the server after it has read a request.
 #[derive(Clone, Debug)]
-enum Act {
-    /// Says this and closes.
-    Say(String),
-    /// Says this, and then nothing.
+enum Action {
+    /// Sends the text and closes the connection.
+    Send(String),
+    /// Sends the text, and then nothing more.
     Hang(String),
-    /// Sends zeros for ever.
+    /// Sends the text, and then zeros without end.
     Flood(String),
-    /// Sends a byte at a time, slower than a fetch may last.
+    /// Sends the text, and then one byte at a time, so slowly that a fetch times out.
     Drip(String),
 }
 
-/// Answers each connection with the next act, and gives back the heads of the requests.
-async fn server(acts: Vec<Act>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+/// Starts a server that performs one action for each connection. Returns its URL, and a task that returns the heads of
+/// the requests.
+async fn server(actions: Vec<Action>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let served = tokio::spawn(async move {
         let mut heads = Vec::new();
-        for act in acts {
+        for action in actions {
             let (mut stream, _) = listener.accept().await.unwrap();
             heads.push(head(&mut stream).await);
-            tokio::spawn(perform(stream, act));
+            tokio::spawn(perform(stream, action));
         }
         heads
     });
@@ -44,21 +45,21 @@ async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap().to_ascii_lowercase()
 }
 
-/// The client may go away at any moment, which is what some of the tests are about.
-async fn perform(mut stream: TcpStream, act: Act) {
-    match act {
-        Act::Say(text) => {
+/// Ignores write errors, because the client may disconnect at any time.
+async fn perform(mut stream: TcpStream, action: Action) {
+    match action {
+        Action::Send(text) => {
             let _ = stream.write_all(text.as_bytes()).await;
         }
-        Act::Hang(text) => {
+        Action::Hang(text) => {
             let _ = stream.write_all(text.as_bytes()).await;
             tokio::time::sleep(Duration::from_mins(1)).await;
         }
-        Act::Flood(text) => {
+        Action::Flood(text) => {
             let _ = stream.write_all(text.as_bytes()).await;
             while stream.write_all(&[b'0'; 16_384]).await.is_ok() {}
         }
-        Act::Drip(text) => {
+        Action::Drip(text) => {
             let _ = stream.write_all(text.as_bytes()).await;
             while stream.write_all(b"0").await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -67,16 +68,16 @@ async fn perform(mut stream: TcpStream, act: Act) {
     }
 }
 
-fn say(status: &str, headers: &str, body: &str) -> Act {
+fn reply(status: &str, headers: &str, body: &str) -> Action {
     let length = body.len();
-    Act::Say(format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"))
+    Action::Send(format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"))
 }
 
 const LIMITS: FetchLimits =
     FetchLimits { connect: Duration::from_secs(10), read: Duration::from_secs(10), total: Duration::from_secs(20) };
 
-async fn get(acts: Vec<Act>, limits: FetchLimits, validators: &Validators) -> Result<Fetched, FetchError> {
-    let (base, _served) = server(acts).await;
+async fn get(actions: Vec<Action>, limits: FetchLimits, validators: &Validators) -> Result<Fetched, FetchError> {
+    let (base, _served) = server(actions).await;
     Fetcher::new(AddressPolicy::Any, limits).unwrap().get(&format!("{base}/table"), validators, 1_000_000).await
 }
 
@@ -84,19 +85,19 @@ fn known() -> Validators {
     Validators { etag: Some(HeaderValue::from_static("\"a\"")), last_modified: None }
 }
 
-/// What an error says, the host and its port left out.
-async fn check(acts: Vec<Act>, trouble: Trouble, may_pass: bool, words: &str) -> FetchError {
-    let error = get(acts.clone(), LIMITS, &Validators::default()).await.unwrap_err();
-    assert_eq!((error.trouble(), error.may_pass()), (trouble, may_pass), "{acts:?}: {error}");
-    assert!(error.to_string().contains(words), "{acts:?}: {error}");
+/// Asserts the kind, the retryability and a part of the message of an error, and returns the error.
+async fn check(actions: Vec<Action>, kind: FetchErrorKind, is_retryable: bool, message: &str) -> FetchError {
+    let error = get(actions.clone(), LIMITS, &Validators::default()).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (kind, is_retryable), "{actions:?}: {error}");
+    assert!(error.to_string().contains(message), "{actions:?}: {error}");
     error
 }
 
 #[tokio::test]
-async fn a_body_comes_with_what_to_ask_with_the_next_time() {
+async fn validators_of_a_body_make_the_next_request_conditional() {
     let headers = "ETag: \"one\"\r\nLast-Modified: Mon, 18 May 2026 09:30:00 GMT\r\n";
-    let again = "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n".to_owned();
-    let (base, served) = server(vec![say("200 OK", headers, "rates"), Act::Say(again)]).await;
+    let not_modified = "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n".to_owned();
+    let (base, served) = server(vec![reply("200 OK", headers, "rates"), Action::Send(not_modified)]).await;
     let fetcher = Fetcher::new(AddressPolicy::Any, LIMITS).unwrap();
     let Fetched::Body { bytes, validators } = fetcher.get(&base, &Validators::default(), 5).await.unwrap() else {
         panic!("no body")
@@ -111,29 +112,31 @@ async fn a_body_comes_with_what_to_ask_with_the_next_time() {
 }
 
 #[tokio::test]
-async fn a_page_for_people_with_status_200_is_for_its_reader_to_judge() {
+async fn web_page_with_status_200_is_returned_as_body() {
     let body = "<html>maintenance</html>";
-    let fetched = get(vec![say("200 OK", "Content-Type: text/html\r\n", body)], LIMITS, &known()).await.unwrap();
+    let fetched = get(vec![reply("200 OK", "Content-Type: text/html\r\n", body)], LIMITS, &known()).await.unwrap();
     assert_eq!(fetched, Fetched::Body { bytes: body.into(), validators: Validators::default() });
 }
 
 #[tokio::test]
-async fn statuses_say_whether_to_ask_again() {
-    check(vec![say("404 Not Found", "", "no")], Trouble::Absent, false, "answered 404 Not Found").await;
-    check(vec![say("403 Forbidden", "", "")], Trouble::Refused, false, "answered 403 Forbidden").await;
-    check(vec![say("500 Internal Server Error", "", "")], Trouble::Unreachable, true, "answered 500").await;
-    // Nobody asked whether it was modified.
-    check(vec![say("304 Not Modified", "", "")], Trouble::Refused, false, "answered 304").await;
-    check(vec![say("206 Partial Content", "", "half")], Trouble::Refused, false, "answered 206").await;
+async fn status_decides_kind_and_retryability() {
+    check(vec![reply("404 Not Found", "", "no")], FetchErrorKind::NotFound, false, "answered 404 Not Found").await;
+    check(vec![reply("403 Forbidden", "", "")], FetchErrorKind::Refused, false, "answered 403 Forbidden").await;
+    check(vec![reply("500 Internal Server Error", "", "")], FetchErrorKind::Unreachable, true, "answered 500").await;
+    // The request was not conditional.
+    check(vec![reply("304 Not Modified", "", "")], FetchErrorKind::Refused, false, "answered 304").await;
+    check(vec![reply("206 Partial Content", "", "half")], FetchErrorKind::Refused, false, "answered 206").await;
     let error =
-        check(vec![say("429 Too Many Requests", "Retry-After: 120\r\n", "")], Trouble::Refused, true, "429").await;
+        check(vec![reply("429 Too Many Requests", "Retry-After: 120\r\n", "")], FetchErrorKind::Refused, true, "429")
+            .await;
     assert_eq!(error.retry_after(), Some(RetryAfter::Wait(Duration::from_mins(2))));
-    let error = check(vec![say("503 Busy", "Retry-After: soon\r\n", "")], Trouble::Unreachable, true, "503").await;
+    let error =
+        check(vec![reply("503 Busy", "Retry-After: soon\r\n", "")], FetchErrorKind::Unreachable, true, "503").await;
     assert_eq!(error.retry_after(), None);
 }
 
 #[test]
-fn when_to_ask_again_is_a_number_of_seconds_or_a_date() {
+fn retry_after_is_a_number_of_seconds_or_a_date() {
     let now = Timestamp::parse("2026-05-18T09:30:00Z").unwrap();
     let check = |text: &str, expect_s: Option<u64>| {
         let wait = RetryAfter::parse(text).map(|after| after.wait_from(now).as_secs());
@@ -152,80 +155,80 @@ fn when_to_ask_again_is_a_number_of_seconds_or_a_date() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_ever() {
+async fn slow_server_times_out() {
     let slow = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_owned();
-    let no_patience = FetchLimits { read: Duration::from_millis(300), ..LIMITS };
-    let short = FetchLimits { total: Duration::from_secs(1), ..LIMITS };
-    for (act, limits) in [
-        (Act::Hang(String::new()), no_patience),
-        (Act::Hang("HTTP/1.1 200 OK\r\n".to_owned()), no_patience),
-        (Act::Hang(slow.clone()), no_patience),
-        // Always something, and never enough.
-        (Act::Drip(slow), short),
+    let short_read = FetchLimits { read: Duration::from_millis(300), ..LIMITS };
+    let short_total = FetchLimits { total: Duration::from_secs(1), ..LIMITS };
+    for (action, limits) in [
+        (Action::Hang(String::new()), short_read),
+        (Action::Hang("HTTP/1.1 200 OK\r\n".to_owned()), short_read),
+        (Action::Hang(slow.clone()), short_read),
+        // No read times out, but the body is never complete.
+        (Action::Drip(slow), short_total),
     ] {
-        let begun = Instant::now();
-        let error = get(vec![act.clone()], limits, &Validators::default()).await.unwrap_err();
-        assert_eq!(error, FetchError::TimedOut { host: "127.0.0.1".to_owned() }, "{act:?}");
-        assert!(error.may_pass() && begun.elapsed() < Duration::from_secs(15), "{act:?}");
+        let started = Instant::now();
+        let error = get(vec![action.clone()], limits, &Validators::default()).await.unwrap_err();
+        assert_eq!(error, FetchError::TimedOut { host: "127.0.0.1".to_owned() }, "{action:?}");
+        assert!(error.is_retryable() && started.elapsed() < Duration::from_secs(15), "{action:?}");
     }
 }
 
 #[tokio::test]
-async fn no_more_is_read_than_may_be() {
+async fn body_beyond_limit_is_refused() {
     let declared = "HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n".to_owned();
     let undeclared = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_owned();
     for head in [declared, undeclared] {
-        check(vec![Act::Flood(head)], Trouble::Refused, false, "sends more than 1000000 bytes").await;
+        check(vec![Action::Flood(head)], FetchErrorKind::Refused, false, "sends more than 1000000 bytes").await;
     }
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_is_none() {
-    let cut = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 100\r\n\r\n<ValCurs><Valute>".to_owned();
-    check(vec![Act::Say(cut)], Trouble::Unreachable, true, "broke off").await;
-    let cut = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n<ValCurs".to_owned();
-    check(vec![Act::Say(cut)], Trouble::Unreachable, true, "broke off").await;
-    check(vec![Act::Say("no http".to_owned())], Trouble::Unreachable, true, "cannot reach").await;
+async fn incomplete_body_is_refused() {
+    let incomplete = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 100\r\n\r\n<ValCurs><Valute>".to_owned();
+    check(vec![Action::Send(incomplete)], FetchErrorKind::Unreachable, true, "is incomplete").await;
+    let incomplete = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n<ValCurs".to_owned();
+    check(vec![Action::Send(incomplete)], FetchErrorKind::Unreachable, true, "is incomplete").await;
+    check(vec![Action::Send("no http".to_owned())], FetchErrorKind::Unreachable, true, "cannot reach").await;
 }
 
 #[tokio::test]
-async fn redirects_stay_with_the_host() {
-    let to = |place: &str| say("302 Found", &format!("Location: {place}\r\n"), "");
-    let fetched = get(vec![to("/elsewhere"), say("200 OK", "", "rates")], LIMITS, &known()).await;
+async fn redirect_must_stay_on_the_host() {
+    let to = |location: &str| reply("302 Found", &format!("Location: {location}\r\n"), "");
+    let fetched = get(vec![to("/elsewhere"), reply("200 OK", "", "rates")], LIMITS, &known()).await;
     assert!(matches!(fetched, Ok(Fetched::Body { .. })), "{fetched:?}");
-    for (place, words) in [
+    for (location, message) in [
         ("http://example.org/table", "it is another host"),
         ("//169.254.169.254/latest", "it is another host"),
         ("http://127.0.0.1:1/table", "it is another port"),
         ("https://127.0.0.1:1/table", "it is another port"),
         ("file:///etc/passwd", "it is another host"),
-        ("http://[", "it is no URL"),
+        ("http://[", "it is not a URL"),
     ] {
-        check(vec![to(place)], Trouble::Refused, false, words).await;
+        check(vec![to(location)], FetchErrorKind::Refused, false, message).await;
     }
-    check(vec![to("/again"); REDIRECTS_MAX + 1], Trouble::Refused, false, "there are too many").await;
+    check(vec![to("/again"); REDIRECTS_MAX + 1], FetchErrorKind::Refused, false, "there are too many").await;
 }
 
 #[tokio::test]
-async fn a_publishers_address_does_not_lead_inside() {
-    let (base, _served) = server(vec![say("200 OK", "", "secret")]).await;
+async fn public_policy_refuses_private_addresses() {
+    let (base, _served) = server(vec![reply("200 OK", "", "secret")]).await;
     let fetcher = Fetcher::new(AddressPolicy::Public, LIMITS).unwrap();
-    let by_number = fetcher.get(&base, &Validators::default(), 100).await.unwrap_err();
-    assert!(matches!(by_number, FetchError::Url(_)), "{by_number}");
+    let by_address = fetcher.get(&base, &Validators::default(), 100).await.unwrap_err();
+    assert!(matches!(by_address, FetchError::Url(_)), "{by_address}");
     let by_name = fetcher.get(&base.replace("127.0.0.1", "localhost"), &Validators::default(), 100).await.unwrap_err();
     assert_eq!(by_name, FetchError::Private("localhost".to_owned()));
-    assert_eq!(by_name.trouble(), Trouble::Refused);
+    assert_eq!(by_name.kind(), FetchErrorKind::Refused);
 }
 
 #[tokio::test]
-async fn who_is_not_there_is_unreachable() {
+async fn closed_port_is_unreachable_and_invalid_url_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     let fetcher = Fetcher::new(AddressPolicy::Any, LIMITS).unwrap();
     let error = fetcher.get(&format!("http://{address}"), &Validators::default(), 100).await.unwrap_err();
-    assert_eq!((error.trouble(), error.may_pass()), (Trouble::Unreachable, true), "{error}");
-    // No TLS there.
+    assert_eq!((error.kind(), error.is_retryable()), (FetchErrorKind::Unreachable, true), "{error}");
+    // The server does not support TLS.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -233,7 +236,7 @@ async fn who_is_not_there_is_unreachable() {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     });
     let error = fetcher.get(&url, &Validators::default(), 100).await;
-    assert!(matches!(&error, Err(error @ FetchError::Tls { .. }) if !error.may_pass()), "{error:?}");
+    assert!(matches!(&error, Err(error @ FetchError::Tls { .. }) if !error.is_retryable()), "{error:?}");
     for bad in ["", "table", "ftp://example.org/", "file:///etc/passwd", "http://"] {
         let error = fetcher.get(bad, &Validators::default(), 100).await.unwrap_err();
         assert!(matches!(error, FetchError::Url(_)), "{bad}: {error}");

@@ -1,16 +1,16 @@
-//! What Frankfurter's clients may ask, read from their paths.
+//! Tests: paths and days of Frankfurter's requests.
 
 use super::*;
 
 #[test]
-fn paths_ask_for_days() {
+fn path_names_a_resource() {
     let day = |text: &str| Day::parse(text).unwrap();
-    let check = |text: &str, expect: Option<What>| assert_eq!(What::parse(text), expect, "{text}");
-    check("latest", Some(What::Latest));
-    check("currencies", Some(What::Currencies));
-    check("2025-12-08", Some(What::Day(day("2025-12-08"))));
-    check("2025-12-01..2025-12-08", Some(What::Days(day("2025-12-01"), Some(day("2025-12-08")))));
-    check("2025-12-01..", Some(What::Days(day("2025-12-01"), None)));
+    let check = |text: &str, expect: Option<Resource>| assert_eq!(Resource::parse(text), expect, "{text}");
+    check("latest", Some(Resource::Latest));
+    check("currencies", Some(Resource::Currencies));
+    check("2025-12-08", Some(Resource::Day(day("2025-12-08"))));
+    check("2025-12-01..2025-12-08", Some(Resource::Days(day("2025-12-01"), Some(day("2025-12-08")))));
+    check("2025-12-01..", Some(Resource::Days(day("2025-12-01"), None)));
     for bad in [
         "",
         "..",
@@ -26,7 +26,7 @@ fn paths_ask_for_days() {
 }
 
 #[test]
-fn a_day_is_that_of_utc() {
+fn day_is_in_utc() {
     let check = |time: &str, expect: &str| {
         assert_eq!(Day::of(Timestamp::parse_rfc3339(time).unwrap()).text(), expect);
     };
@@ -37,9 +37,9 @@ fn a_day_is_that_of_utc() {
 }
 
 #[test]
-fn a_rate_counts_for_its_stale_limit_in_whole_days() {
+fn rate_counts_for_its_stale_limit_in_whole_days() {
     let check = |limit_us: i64, expect: &str| {
-        assert_eq!(Day::parse("2025-12-05").unwrap().holds_until(limit_us).text(), expect, "{limit_us}");
+        assert_eq!(Day::parse("2025-12-05").unwrap().counts_until(limit_us).text(), expect, "{limit_us}");
     };
     check(0, "2025-12-05");
     check(1, "2025-12-06");
@@ -47,5 +47,5 @@ fn a_rate_counts_for_its_stale_limit_in_whole_days() {
     check(Timestamp::DAY_US, "2025-12-06");
     check(Timestamp::DAY_US + 1, "2025-12-07");
     check(5 * Timestamp::DAY_US, "2025-12-10");
-    assert!(Day::parse("2025-12-05").unwrap().holds_until(i64::MAX) > Day::parse("2026-12-05").unwrap());
+    assert!(Day::parse("2025-12-05").unwrap().counts_until(i64::MAX) > Day::parse("2026-12-05").unwrap());
 }

@@ -1,7 +1,7 @@
-//! Style, script and icon, built into the program.
+//! The style sheet, script and icon of the page, built into the program.
 //!
-//! **Invariant**: an asset's name holds a hash of its content, so that what a browser keeps under that name is never
-//! another version's.
+//! **Invariant**: the name of an asset contains a hash of its content, so that a browser never uses the cached asset of
+//! another version.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -12,12 +12,12 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
-/// Bytes of the hash that stand in a name.
+/// Number of bytes of the hash in a name.
 const HASH_BYTES: usize = 8;
 
-/// A file as it is served.
+/// A file under `/assets/`.
 struct Asset {
-    /// Under `/assets/`.
+    /// The file name in the path.
     name: String,
     kind: &'static str,
     content: &'static str,
@@ -44,17 +44,17 @@ fn embed(extension: &str, kind: &'static str, content: &'static str) -> Asset {
     Asset { name: format!("page-{hash}.{extension}"), kind, content }
 }
 
-/// Where the style is.
+/// Returns the path of the style sheet.
 pub(super) fn style_path() -> String {
     format!("/assets/{}", ASSETS.style.name)
 }
 
-/// Where the script is. It changes with the version of the page.
+/// Returns the path of the script. The path changes whenever the script changes.
 pub(super) fn script_path() -> String {
     format!("/assets/{}", ASSETS.script.name)
 }
 
-/// Where the icon is.
+/// Returns the path of the icon.
 pub(super) fn icon_path() -> String {
     format!("/assets/{}", ASSETS.icon.name)
 }
@@ -71,6 +71,6 @@ pub(super) async fn asset(Path(name): Path<String>) -> Response {
             ];
             (headers, asset.content).into_response()
         }
-        None => (StatusCode::NOT_FOUND, "no such file; load the page again\n").into_response(),
+        None => (StatusCode::NOT_FOUND, "there is no such file; reload the page\n").into_response(),
     }
 }

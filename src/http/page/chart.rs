@@ -1,7 +1,8 @@
-//! The picture of a rate over time, as SVG in the page.
+//! The chart of a rate over time, as inline SVG.
 //!
-//! **Invariant**: a rate holds until the next, so that lines go along and up, never aslant; where the feed was silent the
-//! line is broken, so that silence never looks like standing still.
+//! **Invariant**: a rate is in force until the next rate, so that lines are horizontal and vertical, never diagonal.
+//! During a silence of the feed, the line is replaced by a hatched area, so that a silence never looks like an
+//! unchanged rate.
 
 #![allow(clippy::float_arithmetic, reason = "pixels: no digit of an answer passes through here")]
 
@@ -14,32 +15,33 @@ use crate::analysis::CandlePoint;
 use crate::domain::Timestamp;
 use crate::query::{CandleRow, DownsampledSeries, Silence, Step};
 
-/// A silence narrower than this has no room for a word.
+/// Minimum width of a silence with a label, in pixels.
 const LABEL_WIDTH: f64 = 64.0;
-/// A part of its bucket that a candle's body takes.
+/// Width of a candle's body as a fraction of its bucket.
 const BODY_PART: f64 = 0.64;
 
-/// What is drawn.
+/// The input of a chart.
 pub(super) struct Drawing<'a> {
     /// Steps, silences and range.
     pub(super) downsampled: &'a DownsampledSeries,
-    /// Instead of the steps.
+    /// The candles to draw instead of steps.
     pub(super) candles: Option<&'a [CandleRow]>,
-    /// What it shows, for those who do not see it.
+    /// The accessible name of the chart.
     pub(super) title: &'a str,
-    /// What it says.
+    /// The accessible description of the chart.
     pub(super) summary: &'a str,
 }
 
-/// A step in heights.
+/// A step with its rates as heights.
 struct Level {
     from: Timestamp,
     until: Timestamp,
     lowest: f64,
     highest: f64,
     last: f64,
-    /// Of the lowest, the highest, and the last.
+    /// The lower bound of the lowest rate and the upper bound of the highest rate.
     band: (f64, f64),
+    /// The bounds of the last rate.
     last_band: (f64, f64),
 }
 
@@ -57,7 +59,8 @@ impl Level {
         }
     }
 
-    fn is_one(&self) -> bool {
+    /// Returns true if the step has a single rate.
+    fn is_single(&self) -> bool {
         self.lowest >= self.highest
     }
 }
@@ -67,7 +70,7 @@ fn levels(downsampled: &DownsampledSeries) -> Vec<Level> {
     downsampled.steps.iter().zip(ends).map(|(step, until)| Level::new(step, until, downsampled.inverted)).collect()
 }
 
-/// A candle in heights.
+/// A candle with its rates as heights.
 struct Bar {
     from: Timestamp,
     until: Timestamp,
@@ -79,7 +82,7 @@ struct Bar {
 }
 
 fn bars(candles: &[CandleRow]) -> Vec<Bar> {
-    // Written digits are what there is of a derived rate; a pixel is coarser than a double.
+    // Heights are parsed from rounded digits; a pixel is coarser than a double.
     let height = |point: CandlePoint| point.rate.to_string().parse().unwrap_or(0.0);
     let bar = |CandleRow { candle, complete, .. }: &CandleRow| Bar {
         from: candle.bucket.start,
@@ -93,15 +96,15 @@ fn bars(candles: &[CandleRow]) -> Vec<Bar> {
     candles.iter().map(bar).collect()
 }
 
-/// The picture, once for screens and once for phones: a style shows the one that fits.
-pub(super) fn chart(drawing: &Drawing<'_>) -> Markup {
+/// Returns the chart twice, for wide and for narrow screens. The style sheet shows the fitting one.
+pub(super) fn draw(drawing: &Drawing<'_>) -> Markup {
     html! {
-        (picture(drawing, Frame::WIDE, "wide"))
-        (picture(drawing, Frame::NARROW, "narrow"))
+        (svg(drawing, Frame::WIDE, "wide"))
+        (svg(drawing, Frame::NARROW, "narrow"))
     }
 }
 
-fn picture(drawing: &Drawing<'_>, frame: Frame, name: &str) -> Markup {
+fn svg(drawing: &Drawing<'_>, frame: Frame, name: &str) -> Markup {
     let range = (drawing.downsampled.range.start(), drawing.downsampled.range.end());
     let levels = levels(drawing.downsampled);
     let bars = drawing.candles.map(bars);
@@ -109,7 +112,7 @@ fn picture(drawing: &Drawing<'_>, frame: Frame, name: &str) -> Markup {
         Some(bars) => bars.iter().flat_map(|bar| [bar.low, bar.high]).collect(),
         None => levels.iter().flat_map(|level| [level.band.0, level.band.1]).collect(),
     };
-    // What never moved still has a height, and candles of one rate the band of that.
+    // If all candles have one rate, the scale includes the bounds of the steps, so that its range is not empty.
     let flat = heights.iter().all(|height| heights.first() == Some(height));
     let more = levels.iter().filter(|_| flat).flat_map(|level| [level.band.0, level.band.1]);
     let scale = Scale::new(frame, range, heights.iter().copied().chain(more));
@@ -138,7 +141,7 @@ fn picture(drawing: &Drawing<'_>, frame: Frame, name: &str) -> Markup {
     }
 }
 
-/// To a tenth of a pixel.
+/// Formats a coordinate with one decimal place.
 fn px(number: f64) -> String {
     let text = format!("{number:.1}");
     text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
@@ -156,7 +159,7 @@ fn axes(scale: &Scale) -> Markup {
         @for (text, time) in scale.time_marks() {
             @let x = scale.x(time);
             path class="tick" d=(format!("M{} {}v5", px(x), px(bottom))) {}
-            // At the edges there is no room for words.
+            // There is no room for a label at the edges.
             @if x > frame.left + 14.0 && x < right - 16.0 {
                 text class="mark middle" x=(px(x)) y=(px(bottom + 19.0)) { (text) }
             }
@@ -171,7 +174,7 @@ fn line_path(scale: &Scale, levels: &[Level]) -> String {
     for (at, level) in levels.iter().enumerate() {
         let start = if at == 0 { format!("M{} ", px(scale.x(level.from))) } else { "V".to_owned() };
         // Writing to a String cannot fail.
-        let _ = if level.is_one() {
+        let _ = if level.is_single() {
             write!(path, "{start}{}", px(scale.y(level.last)))
         } else {
             let y = |height| px(scale.y(height));
@@ -190,10 +193,10 @@ fn band_path(scale: &Scale, levels: &[Level]) -> String {
     };
     for level in levels {
         let (from, until) = (scale.x(level.from), scale.x(level.until));
-        if level.is_one() {
+        if level.is_single() {
             block(from, until, level.last_band);
         } else {
-            // What was put together is a column wide.
+            // The range of an aggregated step is drawn one pixel wide.
             block(from, (from + 1.0).min(until), level.band);
             block((from + 1.0).min(until), until, level.last_band);
         }
@@ -201,7 +204,7 @@ fn band_path(scale: &Scale, levels: &[Level]) -> String {
     path
 }
 
-/// Hatched stretches over the line; where a rate held on unconfirmed, it is dotted.
+/// Draws hatched areas over the line for silences. The unconfirmed rate is a dotted line.
 fn silences(scale: &Scale, downsampled: &DownsampledSeries, levels: Option<&[Level]>, name: &str) -> Markup {
     let (top, bottom) = (scale.frame.top, scale.frame.plot_bottom());
     let one = |silence: &Silence| {
@@ -228,11 +231,11 @@ fn candles(scale: &Scale, bars: &[Bar]) -> Markup {
         let middle = px(f64::midpoint(from, until));
         let half = ((until - from) * BODY_PART / 2.0).max(0.5);
         let (top, bottom) = (scale.y(bar.open.max(bar.close)), scale.y(bar.open.min(bar.close)));
-        let way = if bar.close < bar.open { "down" } else { "up" };
+        let direction = if bar.close < bar.open { "down" } else { "up" };
         let open = if bar.complete { "" } else { " open" };
         html! {
             path class="wick" d=(format!("M{middle} {}V{}", px(scale.y(bar.high)), px(scale.y(bar.low)))) {}
-            rect class=(format!("body {way}{open}")) x=(px(f64::midpoint(from, until) - half)) y=(px(top))
+            rect class=(format!("body {direction}{open}")) x=(px(f64::midpoint(from, until) - half)) y=(px(top))
                 width=(px(half * 2.0)) height=(px((bottom - top).max(1.5))) {}
         }
     };
@@ -251,12 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_steps() {
+    fn lines_are_horizontal_and_vertical() {
         let levels = [level(0, 50, ["1.0"; 3]), level(50, 80, ["2.0"; 3]), level(80, 100, ["1.0", "3.0", "2.0"])];
         let frame = Frame { width: 100.0, height: 100.0, left: 0.0, right: 0.0, top: 0.0, bottom: 0.0, ..Frame::WIDE };
         let times = (Timestamp::from_micros(0), Timestamp::from_micros(100));
         let path = line_path(&Scale::new(frame, times, [1.0, 3.0].into_iter()), &levels);
-        // No command but along and up; and a column that was put together shows its lowest and its highest.
+        // Only horizontal and vertical commands. An aggregated column shows its lowest and its highest rate.
         assert_eq!(path, "M0 93.1H50V50H80V93.1V6.9V50H100");
         let band = band_path(&Scale::new(frame, times, [1.0, 3.0].into_iter()), &levels[..1]);
         assert_eq!(band, "M0 90.9H50V95.3H0Z");

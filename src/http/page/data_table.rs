@@ -1,20 +1,20 @@
-//! What a chart shows, as a table for those who read rather than see.
+//! The data of a chart as a table, for people who cannot see the chart or want its numbers.
 //!
-//! **Invariant**: the table is of the same reading as the picture above it, candles where that has candles.
+//! **Invariant**: the table has the same data as the chart above it: candles if the chart has candles, else steps.
 
 use maud::{Markup, html};
 
-use super::labels::{FormattedRate, candle_digits, length, moment};
+use super::labels::{FormattedRate, candle_digits, duration, time_element};
 use crate::query::{CandleRow, DownsampledSeries, Step};
 
-/// Rows of a table beneath a chart, newest first.
+/// Maximum number of rows of a table. The newest rows are shown.
 const ROWS_MAX: usize = 100;
 
-/// The same as the chart, as a table, and the silences.
-pub(super) fn numbers(downsampled: &DownsampledSeries, candles: Option<&[CandleRow]>) -> Markup {
+/// Returns the table of a chart's data and the table of its silences.
+pub(super) fn data_table(downsampled: &DownsampledSeries, candles: Option<&[CandleRow]>) -> Markup {
     html! {
         details id="numbers" {
-            summary { "The same as a table" }
+            summary { "Data as a table" }
             div class="scroll" {
                 @match candles {
                     Some(candles) => { (candle_table(candles, downsampled.inverted)) },
@@ -26,22 +26,22 @@ pub(super) fn numbers(downsampled: &DownsampledSeries, candles: Option<&[CandleR
     }
 }
 
-/// What a caption adds if not all of `count` rows are shown.
+/// Returns the addition to a caption if not all of `count` rows are shown.
 fn newest_of(count: usize) -> Markup {
-    html! { @if count > ROWS_MAX { " These are the newest " (ROWS_MAX) " of " (count) "." } }
+    html! { @if count > ROWS_MAX { " Only the newest " (ROWS_MAX) " of " (count) " rows are shown." } }
 }
 
 fn candle_table(candles: &[CandleRow], inverted: bool) -> Markup {
     html! {
         table class="plain" {
-            caption { "Every candle, newest first; one without a rate is left out." (newest_of(candles.len())) }
+            caption { "All candles, newest first. Candles without a rate are left out." (newest_of(candles.len())) }
             thead { tr {
                 @for heading in ["From (UTC)", "Open", "High", "Low", "Close"] { th scope="col" { (heading) } }
             } }
             tbody {
                 @for CandleRow { candle, complete, .. } in candles.iter().rev().take(ROWS_MAX) {
                     tr {
-                        th scope="row" { (moment(candle.bucket.start)) @if !complete { " so far" } }
+                        th scope="row" { (time_element(candle.bucket.start)) @if !complete { " so far" } }
                         @for point in [candle.open, candle.high, candle.low, candle.close] {
                             td { (candle_digits(point.rate, inverted)) }
                         }
@@ -60,27 +60,27 @@ fn step_table(downsampled: &DownsampledSeries) -> Markup {
     html! {
         table class="plain" {
             caption {
-                @if downsampled.is_exact { "Every rate of the range, newest first." }
-                @else { "Rates put together by stretches of time, newest first." }
+                @if downsampled.is_exact { "All rates of the range, newest first." }
+                @else { "Rates aggregated by time interval, newest first." }
                 (newest_of(downsampled.steps.len()))
             }
             thead { tr {
                 th scope="col" { "From (UTC)" }
                 @if !downsampled.is_exact { th scope="col" { "Lowest" } th scope="col" { "Highest" } }
                 th scope="col" { @if downsampled.is_exact { "Rate" } @else { "Last" } }
-                th scope="col" { "At least" }
-                th scope="col" { "At most" }
+                th scope="col" { "Lower bound" }
+                th scope="col" { "Upper bound" }
             } }
             tbody {
                 @for step in downsampled.steps.iter().rev().take(ROWS_MAX) {
-                    @let shown = FormattedRate::new(step.last, downsampled.inverted);
+                    @let rate = FormattedRate::new(step.last, downsampled.inverted);
                     tr {
-                        th scope="row" { (moment(step.from)) }
+                        th scope="row" { (time_element(step.from)) }
                         @if !downsampled.is_exact {
                             @let (low, high) = range(step);
                             td { (low) } td { (high) }
                         }
-                        td { (shown.value) } td { (shown.low) } td { (shown.high) }
+                        td { (rate.value) } td { (rate.low) } td { (rate.high) }
                     }
                 }
             }
@@ -92,11 +92,13 @@ fn silence_table(downsampled: &DownsampledSeries) -> Markup {
     html! {
         @if !downsampled.silences.is_empty() {
             table class="plain" {
-                caption { "Silences: nothing observed for over " (length(downsampled.stale_limit_us)) ", newest first." }
+                caption {
+                    "Silences: no observation for over " (duration(downsampled.stale_limit_us)) ", newest first."
+                }
                 thead { tr { th scope="col" { "From (UTC)" } th scope="col" { "Until" } } }
                 tbody {
                     @for silence in downsampled.silences.iter().rev().take(ROWS_MAX) {
-                        tr { th scope="row" { (moment(silence.from)) } td { (moment(silence.until)) } }
+                        tr { th scope="row" { (time_element(silence.from)) } td { (time_element(silence.until)) } }
                     }
                 }
             }

@@ -1,16 +1,16 @@
-//! Events for browsers, as `text/event-stream` has them.
+//! Server-Sent Events in the format `text/event-stream`.
 //!
-//! **Invariant**: an event is one block of lines.
+//! **Invariant**: an event has one `event` line and one `data` line of JSON.
 
 use axum::body::Bytes;
 use serde::Serialize;
 
-/// One event as it goes over the wire; JSON has no line breaks of its own.
+/// Encodes an event. The encoded JSON contains no line breaks. None, with a log message, if `data` cannot be encoded.
 pub(super) fn event(name: &str, data: &impl Serialize) -> Option<Bytes> {
     match serde_json::to_string(data) {
         Ok(json) => Some(format!("event: {name}\ndata: {json}\n\n").into()),
         Err(error) => {
-            tracing::error!(%error, "cannot write a live event");
+            tracing::error!(%error, "cannot encode a live event");
             None
         }
     }

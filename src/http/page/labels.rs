@@ -1,30 +1,30 @@
-//! Numbers and times in words: short, exact, the same on every page.
+//! Labels: rates, changes and times as text and markup, in the same format on every page.
 //!
-//! **Invariant**: digits come from `analysis` and `domain` as text; nothing here rounds or computes a rate.
+//! **Invariant**: digits come from `analysis` and `domain` as text. No code in this module rounds or computes a rate.
 
 use maud::{Markup, html};
 
 use crate::analysis::{Derived, PercentChange, Rounded, RoundedRate, Rounding, significant};
 use crate::domain::{Rate, ReportedChange, Timestamp};
 
-/// Significant digits of a rate turned round: its bounds seldom have more to say.
+/// Significant digits of an inverse rate. The bounds of most inverse rates differ within these digits.
 const INVERSE_DIGITS: u32 = 6;
-/// Places of a percentage, and of one that is smaller than these show.
+/// Places of a percentage, and of a percentage that would be zero with these places.
 const PERCENT_PLACES: u32 = 2;
 const PERCENT_PLACES_SMALL: u32 = 6;
 
-/// A rate as shown, in either direction.
+/// A rate formatted for display, direct or inverse.
 pub(super) struct FormattedRate {
-    /// Published digits; turned round, [`INVERSE_DIGITS`] of them.
+    /// The published digits; for an inverse, [`INVERSE_DIGITS`] significant digits.
     pub(super) value: String,
-    /// The least that the true rate may be.
+    /// The lower bound of the true rate.
     pub(super) low: String,
-    /// The most.
+    /// The upper bound of the true rate.
     pub(super) high: String,
 }
 
 impl FormattedRate {
-    /// A published rate, or one over it.
+    /// Formats a published rate, or its inverse.
     pub(super) fn new(rate: Rate, inverted: bool) -> Self {
         let direct = Derived::direct(rate);
         if !inverted {
@@ -41,12 +41,12 @@ impl FormattedRate {
     }
 }
 
-/// The rate of a candle, which is turned round already if `inverted`.
+/// Formats the rate of a candle. If `inverted` is true, `rate` is an inverse already, and its digits are limited.
 pub(super) fn candle_digits(rate: RoundedRate, inverted: bool) -> String {
     if inverted { significant(&rate.value(), INVERSE_DIGITS, Rounding::HalfEven).to_string() } else { rate.to_string() }
 }
 
-/// With a sign that is as wide as a digit, and a plus where there is none.
+/// Formats a number with a plus or minus sign; zero has no sign. The minus sign is as wide as a digit.
 fn signed(number: &Rounded) -> String {
     match number.to_string().strip_prefix('-') {
         Some(digits) => format!("\u{2212}{digits}"),
@@ -55,20 +55,20 @@ fn signed(number: &Rounded) -> String {
     }
 }
 
-/// What the source printed, sign kept, zero or not.
+/// Formats the change that the source reported. The sign is kept, even of zero.
 pub(super) fn reported(change: ReportedChange) -> String {
     format!("{}\u{a0}%", change.to_string().replace('-', "\u{2212}"))
 }
 
-/// A change with its bounds; one that the digits cannot tell is never called zero, and says which way the published
-/// numbers went. `from` is said before the bounds.
+/// Formats a change with its bounds. A change below resolution is never shown as zero; it shows the change of the
+/// published digits instead. `from` is the previous rate, shown before the bounds.
 pub(super) fn percent(change: &PercentChange, from: Option<Rate>) -> Markup {
     let moved = change.direction().is_ne();
     let needs_more = moved && change.value(PERCENT_PLACES).is_zero();
     let places = if needs_more { PERCENT_PLACES_SMALL } else { PERCENT_PLACES };
     let (low, high) = (signed(&change.low(places)), signed(&change.high(places)));
-    let way = if change.direction().is_lt() { "fall" } else { "rise" };
-    let value = html! { span class=(way) { (signed(&change.value(places))) "\u{a0}%" } };
+    let class = if change.direction().is_lt() { "fall" } else { "rise" };
+    let value = html! { span class=(class) { (signed(&change.value(places))) "\u{a0}%" } };
     html! {
         @if change.below_resolution() {
             span class="untold" { "cannot tell" }
@@ -80,38 +80,38 @@ pub(super) fn percent(change: &PercentChange, from: Option<Rate>) -> Markup {
     }
 }
 
-/// `2025-12-08 09:30:00`, UTC; seconds have no fraction on a page.
+/// Formats a time as `2025-12-08 09:30:00` in UTC, without fractions of a second.
 pub(super) fn clock_text(time: Timestamp) -> String {
     time.to_chrono().format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// A moment in UTC, for programs to read as well.
-pub(super) fn moment(time: Timestamp) -> Markup {
+/// Returns a `time` element in UTC.
+pub(super) fn time_element(time: Timestamp) -> Markup {
     html! { time datetime=(time) { (clock_text(time)) } }
 }
 
-/// Room for the age of a moment, which a browser fills and counts on.
+/// Returns an empty element that the script fills with the age of `time` and keeps up to date.
 fn age(time: Timestamp) -> Markup {
     html! { span class="age" data-since=(millis(time)) {} }
 }
 
-/// A moment and its age, within a text.
-pub(super) fn moment_and_age(time: Timestamp) -> Markup {
-    html! { (moment(time)) " " (age(time)) }
+/// Returns a time followed by its age, for running text.
+pub(super) fn time_then_age(time: Timestamp) -> Markup {
+    html! { (time_element(time)) " " (age(time)) }
 }
 
-/// Its age and the moment, in a cell.
-pub(super) fn age_and_moment(time: Timestamp) -> Markup {
-    html! { (age(time)) span class="sub" { (moment(time)) } }
+/// Returns an age with its time below, for a cell.
+pub(super) fn age_then_time(time: Timestamp) -> Markup {
+    html! { (age(time)) span class="sub" { (time_element(time)) } }
 }
 
-/// Milliseconds since 1970, as scripts count.
+/// Returns milliseconds since 1970, JavaScript's form of times.
 pub(super) fn millis(time: Timestamp) -> i64 {
     time.micros().div_euclid(1_000)
 }
 
-/// A length of time in its largest whole unit: `90 s`, `15 min`, `1 h`, `5 d`.
-pub(super) fn length(micros: i64) -> String {
+/// Formats a duration in its largest whole unit: `90 s`, `15 min`, `1 h`, `5 d`.
+pub(super) fn duration(micros: i64) -> String {
     let seconds = micros / Timestamp::SECOND_US;
     let in_units = [(86_400, "d"), (3_600, "h"), (60, "min")];
     let unit = in_units.into_iter().find(|(unit, _)| seconds >= *unit && seconds % unit == 0);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_digits_cannot_tell_is_never_zero() {
+    fn change_below_resolution_is_never_zero() {
         let check = |from: &str, to: &str, expect: &str| {
             let html = percent(&PercentChange::between(&derived(from), &derived(to)), None).into_string();
             assert_eq!(html.replace('\u{a0}', " "), expect);
@@ -138,7 +138,7 @@ mod tests {
             "0.00008",
             r#"<span class="untold">cannot tell</span><span class="sub">−11.77 to +13.34 %</span>"#,
         );
-        // One unit in the last place: by how much is not known, which way is.
+        // One unit in the last place: the direction is known, the size is not.
         check(
             "0.01146",
             "0.01145",
@@ -150,7 +150,7 @@ mod tests {
         );
         check("0.01144", "0.01146", r#"<span class="rise">+0.17 %</span><span class="sub">+0.08 to +0.27 %</span>"#);
         check("0.01146", "0.01144", r#"<span class="fall">−0.17 %</span><span class="sub">−0.27 to −0.08 %</span>"#);
-        // Resolved, and smaller than two places show.
+        // Above resolution, but zero with two places.
         check(
             "1000.0000",
             "1000.0020",
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reported_change_keeps_its_sign() {
+    fn reported_change_keeps_its_sign() {
         let check = |text: &str, expect: &str| {
             assert_eq!(reported(ReportedChange::parse(text).unwrap()), format!("{expect}\u{a0}%"));
         };
@@ -170,23 +170,23 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_shown_in_both_directions() {
+    fn rate_is_formatted_in_both_directions() {
         let check = |rate: &str, inverted: bool, expect: [&str; 3]| {
-            let shown = FormattedRate::new(Rate::parse(rate).unwrap(), inverted);
-            assert_eq!([shown.low.as_str(), shown.value.as_str(), shown.high.as_str()], expect);
+            let rate = FormattedRate::new(Rate::parse(rate).unwrap(), inverted);
+            assert_eq!([rate.low.as_str(), rate.value.as_str(), rate.high.as_str()], expect);
         };
         check("0.28490", false, ["0.284895", "0.28490", "0.284905"]);
         check("0.01144", true, ["87.3743", "87.4126", "87.4509"]);
         check("0.00008", true, ["11764.7", "12500", "13333.4"]);
-        // A candle's is exact when it is turned round, and is cut as others are.
-        let written = RoundedRate::published(Rate::parse("0.28490").unwrap());
-        assert_eq!(candle_digits(written, false), "0.28490");
+        // The rate of a candle keeps its published digits.
+        let published = RoundedRate::published(Rate::parse("0.28490").unwrap());
+        assert_eq!(candle_digits(published, false), "0.28490");
     }
 
     #[test]
-    fn lengths_take_their_largest_unit() {
+    fn duration_has_largest_whole_unit() {
         let check = |seconds: i64, expect: &str| {
-            assert_eq!(length(seconds * Timestamp::SECOND_US).replace('\u{a0}', " "), expect);
+            assert_eq!(duration(seconds * Timestamp::SECOND_US).replace('\u{a0}', " "), expect);
         };
         check(1, "1 s");
         check(90, "90 s");

@@ -1,8 +1,8 @@
-//! The latest table as it is shown: rendered once a latest quotes, for all browsers.
+//! The rendered table of latest rates: one rendering for each snapshot of latest quotes, shared by all browsers.
 //!
-//! **Invariants**: a row that says the same as before is the same allocation as before, so that what a browser has yet
-//! to see is found by comparing pointers. What brings a browser from one table to another is written once for all that
-//! have seen the one.
+//! **Invariants**: a row that has not changed shares its allocation with the previous rendering, so that comparing
+//! pointers finds the rows that a browser does not have. The update from one rendering to another is encoded once for
+//! all browsers that have the first rendering.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,69 +21,69 @@ use crate::api::ServiceError;
 use crate::domain::{Span, SpanUnit, Timestamp};
 use crate::query::QuoteChanges;
 
-/// Rows shown; a store may hold many more series than anybody reads.
+/// Maximum number of rows. A store may have many more series than anyone reads.
 const ROWS_MAX: usize = 500;
-/// Events of a table that are kept: most browsers have seen the same one before.
+/// Maximum number of cached events of a rendering. Most browsers have the same previous rendering.
 const EVENTS_KEPT_MAX: usize = 4;
-/// Shortest time between two renderings, however fast commits come.
+/// Minimum time between two renderings, whatever the rate of commits.
 const RENDER_PAUSE: Duration = Duration::from_millis(100);
-/// Windows slide: after so long a table is rendered anew, commit or none.
+/// Maximum age of a rendering. It is rendered again even without a commit, because the windows of changes move.
 const RENDER_AGE_MAX_US: i64 = 60 * Timestamp::SECOND_US;
 
-/// Those that the table has columns for.
+/// The windows of the columns with changes.
 const WINDOWS: [Span; 3] = [Span::new(24, SpanUnit::Hour), Span::new(7, SpanUnit::Day), Span::new(30, SpanUnit::Day)];
 
-/// A row, and what it is called.
+/// A row with its element id.
 #[derive(Clone)]
 struct Row {
     id: Arc<str>,
     html: Arc<str>,
 }
 
-/// What a browser is told of a table.
+/// The data of a `latest` event.
 #[derive(Serialize)]
 struct Update<'a> {
     head: &'a str,
-    /// Whether these are all rows there are, in order.
+    /// True if `rows` has all rows of the table, in order; false if it has only changed rows.
     all: bool,
-    /// What each is called, and its markup.
+    /// The element id and the markup of each row.
     rows: Vec<(&'a str, &'a str)>,
 }
 
-/// The table of one commit.
+/// A rendering of the table at one commit.
 pub(super) struct Latest {
-    /// Counts renderings, from 1.
+    /// The number of this rendering, counting from 1.
     number: u64,
     sequence: u64,
-    /// The clock's, of its rendering.
+    /// The server's time of the rendering.
     now: Timestamp,
     rendered: Instant,
     writing_stopped: bool,
-    /// Series that there are.
+    /// Number of series, including those without a row.
     total: usize,
-    /// What stands above the table.
+    /// The markup above the table.
     head: Arc<str>,
-    /// In order of series.
+    /// The rows, sorted by series.
     rows: Vec<Row>,
-    /// Events that were written, each with the number of the table that a browser had seen before.
+    /// Encoded events, each with the number of the rendering that it updates; 0 means none.
     events: std::sync::Mutex<Vec<(u64, Bytes)>>,
 }
 
 impl Latest {
-    /// The whole of it.
+    /// Returns the main part of the page with the table.
     pub(super) fn page(&self) -> Markup {
         let rows = self.rows.iter().map(|row| &*row.html).collect();
         let head = PreEscaped((*self.head).to_owned());
         table::table(&head, &PreEscaped(rows), self.rows.len(), self.total, self.now)
     }
 
-    /// The event for a browser that has `seen` another table, or none yet; none if it says the same.
+    /// Returns the event that updates a browser from the rendering `seen`, or from nothing. None if there is no change.
     pub(super) fn event_since(&self, seen: Option<&Self>) -> Option<Bytes> {
         let number = seen.map_or(0, |seen| seen.number);
         if number == self.number {
             return None;
         }
-        // Nothing that panics is done under the lock.
+        // No code under the lock panics.
         let mut events = self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((_, event)) = events.iter().find(|(known, _)| *known == number) {
             return Some(event.clone());
@@ -108,17 +108,20 @@ impl Latest {
     }
 }
 
-/// Keeps the newest table.
+/// A cache of the newest rendering.
 #[derive(Default)]
 pub(super) struct LatestCache {
-    kept: Mutex<Option<Arc<Latest>>>,
+    newest: Mutex<Option<Arc<Latest>>>,
 }
 
 impl LatestCache {
-    /// The table of the newest commit. Who asks while it is being made waits for that one.
+    /// Returns the rendering of the newest commit. Concurrent callers wait for the same rendering.
+    ///
+    /// # Errors
+    /// Returns the error of the read that the rendering needs.
     pub(super) async fn newest(&self, site: &Site) -> Result<Arc<Latest>, ServiceError> {
-        let mut kept = self.kept.lock().await;
-        if let Some(latest) = kept.as_ref() {
+        let mut newest = self.newest.lock().await;
+        if let Some(latest) = newest.as_ref() {
             let is_newest = latest.sequence == site.rates.view().latest_quotes.sequence
                 && latest.writing_stopped == site.ingest.poisoned().is_some();
             let age_us = site.rates.now().micros_since(latest.now);
@@ -127,14 +130,14 @@ impl LatestCache {
             }
             sleep(RENDER_PAUSE.saturating_sub(latest.rendered.elapsed())).await;
         }
-        let latest = Arc::new(render(site, kept.clone()).await?);
-        *kept = Some(Arc::clone(&latest));
+        let latest = Arc::new(render(site, newest.clone()).await?);
+        *newest = Some(Arc::clone(&latest));
         Ok(latest)
     }
 }
 
-/// Renders on the thread that reads, since a long table takes its time.
-async fn render(site: &Site, before: Option<Arc<Latest>>) -> Result<Latest, ServiceError> {
+/// Renders the table on the thread of the read, because a long table takes time.
+async fn render(site: &Site, previous: Option<Arc<Latest>>) -> Result<Latest, ServiceError> {
     let now = site.rates.now();
     let stopped = site.ingest.poisoned();
     site.rates
@@ -142,14 +145,14 @@ async fn render(site: &Site, before: Option<Arc<Latest>>) -> Result<Latest, Serv
             let answer = reader.quote_changes(&WINDOWS, ROWS_MAX)?;
             let latest_quotes = reader.latest_quotes();
             Ok(Latest {
-                number: before.as_ref().map_or(1, |before| before.number + 1),
+                number: previous.as_ref().map_or(1, |previous| previous.number + 1),
                 sequence: answer.commit.sequence,
                 now,
                 rendered: Instant::now(),
                 writing_stopped: stopped.is_some(),
                 total: latest_quotes.quotes.len(),
                 head: table::head(latest_quotes, reader.held_count(), now, stopped.as_deref()).into_string().into(),
-                rows: rows(&answer.body, before.as_deref()),
+                rows: rows(&answer.body, previous.as_deref()),
                 events: std::sync::Mutex::default(),
             })
         })
@@ -157,10 +160,10 @@ async fn render(site: &Site, before: Option<Arc<Latest>>) -> Result<Latest, Serv
         .map(|read| read.answer)
 }
 
-/// The rows of `quotes`; of `before`, those that say the same.
-fn rows(quotes: &[QuoteChanges], before: Option<&Latest>) -> Vec<Row> {
+/// Renders the rows of `quotes`. An unchanged row is taken from `previous`.
+fn rows(quotes: &[QuoteChanges], previous: Option<&Latest>) -> Vec<Row> {
     let known: HashMap<&str, &Row> =
-        before.into_iter().flat_map(|before| &before.rows).map(|row| (&*row.id, row)).collect();
+        previous.into_iter().flat_map(|previous| &previous.rows).map(|row| (&*row.id, row)).collect();
     let row = |changes: &QuoteChanges| {
         let row =
             Row { id: table::row_id(&changes.quote.series).into(), html: table::row(changes).into_string().into() };
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_is_sent_what_it_has_not_seen() {
+    fn event_has_only_rows_that_the_browser_does_not_have() {
         let (kgs, kzt) = (row("kgs", "1"), row("kzt", "2"));
         let first = latest(1, &[kgs.clone(), kzt.clone()]);
         let moved = latest(2, &[row("kgs", "3"), kzt.clone()]);
@@ -209,13 +212,13 @@ mod tests {
         check(&first, Some(&first), None);
         check(&moved, Some(&first), Some(r#""all":false,"rows":[["kgs","3"]]"#));
         check(&same, Some(&moved), None);
-        // One that was slow skips what lay between.
+        // A slow browser skips the renderings between.
         check(&same, Some(&first), Some(r#""all":false,"rows":[["kgs","3"]]"#));
         check(&more, Some(&same), Some(r#""all":true,"rows":[["kgs","3"],["kzt","2"],["tjs","4"]]"#));
     }
 
     #[test]
-    fn an_event_is_written_once_for_all_who_have_seen_the_same() {
+    fn event_is_encoded_once_for_all_browsers_with_the_same_rendering() {
         let first = latest(1, &[row("kgs", "1")]);
         let next = latest(2, &[row("kgs", "2")]);
         let (one, other) = (next.event_since(Some(&first)).unwrap(), next.event_since(Some(&first)).unwrap());

@@ -1,10 +1,10 @@
-//! What every page has around its own matter.
+//! The layout that all pages share: head, header, footer and live regions.
 
 use maud::{DOCTYPE, Markup, html};
 
 use super::assets;
 
-/// A whole page with `body` as its main part.
+/// Returns a complete page with `body` as its main part.
 pub(super) fn page(title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
@@ -22,16 +22,18 @@ pub(super) fn page(title: &str, body: &Markup) -> Markup {
                 a class="skip" href="#main" { "Skip to the rates" }
                 header {
                     a class="brand" href="/" { "silkrate" }
-                    // Filled by the script: without one, nothing here is live.
+                    // The script writes the state of the live connection here.
                     p id="link" role="status" {}
                 }
                 noscript {
-                    p class="notice" { "Without JavaScript this page does not update itself, and shows no ages: reload it." }
+                    p class="notice" { "Without JavaScript, this page shows no ages and does not update. Reload it." }
                 }
                 main id="main" tabindex="-1" { (body) }
                 footer {
-                    p { "Times are UTC. A published rate stands for half a unit in its last digit either side; "
-                        "bounds of changes follow from that." }
+                    p {
+                        "All times are UTC. A published rate is rounded: the true rate may differ by half a unit of "
+                        "the last digit. The bounds of changes follow from that."
+                    }
                 }
                 p id="announce" class="unseen" aria-live="polite" {}
             }

@@ -1,12 +1,12 @@
-//! Keeping browsers live: Server-Sent Events, from the watch of latest quotes.
+//! Live updates of browsers by Server-Sent Events, driven by the watch of latest quotes.
 //!
-//! Events are JSON. `hello` says which script the server has, so that a page of another version loads anew; `latest`
-//! brings what stands above the table and the rows that changed (at first all of them); `beat` says that the connection
-//! stands. The first and the last carry the server's time.
+//! Events carry JSON. `hello` has the path of the server's script, so that a page of another version reloads. `latest`
+//! has the part above the table and the rows that changed; the first one has all rows. `beat` is a heartbeat. `hello`
+//! and `beat` also have the server's time.
 //!
-//! **Invariants**: an event is chosen when there is room for it, so that a slow browser gets the newest state and never
-//! a backlog; what many browsers are sent is one allocation. A browser that stops reading, or a server on its way down,
-//! ends its stream.
+//! **Invariants**: an event is made only when the browser can take it, so that a slow browser gets the newest state and
+//! never a backlog. Browsers that receive the same event share its bytes. A stream ends if the browser stops reading,
+//! or when the server shuts down.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,9 +28,9 @@ use super::latest::Latest;
 use super::{LIVE_STREAMS_MAX, Page, assets, labels};
 use crate::domain::Timestamp;
 
-/// How often a browser hears that the connection stands; it gives up on one after thrice that.
-const BEAT: Duration = Duration::from_secs(2);
-/// How long a browser may leave an event unread.
+/// Interval of heartbeats. The script treats a connection as lost after three missed heartbeats.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a browser may leave an event unread before its stream ends.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Serialize)]
@@ -47,11 +47,11 @@ struct Beat {
 /// `GET /live`.
 pub(super) async fn live(State(page): State<Arc<Page>>) -> Response {
     let Ok(permit) = Arc::clone(&page.live_streams).try_acquire_owned() else {
-        let text = format!("{LIVE_STREAMS_MAX} browsers are kept live, which is the most; try again in a moment\n");
+        let text = format!("the limit of {LIVE_STREAMS_MAX} live streams is reached; try again in a moment\n");
         return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], text).into_response();
     };
     let (events, stream) = mpsc::channel(1);
-    tokio::spawn(feed(page, events, permit));
+    tokio::spawn(send_updates(page, events, permit));
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
     (headers, Body::from_stream(ReceiverStream::new(stream).map(Ok::<_, Infallible>))).into_response()
 }
@@ -60,37 +60,38 @@ fn beat(now: Timestamp) -> Option<Bytes> {
     event("beat", &Beat { now: labels::millis(now) })
 }
 
-async fn feed(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: OwnedSemaphorePermit) {
+/// Sends events until the browser disconnects or the server shuts down.
+async fn send_updates(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: OwnedSemaphorePermit) {
     let draining = page.site.draining.clone();
     let mut latest_quotes_updates = page.site.ingest.watch_latest_quotes();
-    // The first table is of the newest latest quotes, this one or a later.
+    // The first event has the newest quotes already.
     latest_quotes_updates.mark_unchanged();
     let mut latest_quotes_updates = Some(latest_quotes_updates);
-    let mut beats = interval_at(Instant::now() + BEAT, BEAT);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heartbeats = interval_at(Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
+    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let hello = Hello { now: labels::millis(page.site.rates.now()), script: assets::script_path() };
     if let Some(hello) = event("hello", &hello) {
-        // Gone already: the loop notices.
+        // The loop below detects a browser that has disconnected already.
         let _ = events.send(hello).await;
     }
     let mut seen: Option<Arc<Latest>> = None;
     loop {
-        let Ok(Ok(room)) = timeout(STALL_MAX, events.reserve()).await else { return };
+        let Ok(Ok(slot)) = timeout(STALL_MAX, events.reserve()).await else { return };
         let latest = match page.latest.newest(&page.site).await {
             Ok(latest) => latest,
             Err(error) => {
-                // For the log: a browser that hears nothing says that it is cut off.
-                error.answered();
+                // Logs the error. The page shows that the connection is lost.
+                error.log_and_describe();
                 return;
             }
         };
         let Some(next) = latest.event_since(seen.as_deref()).or_else(|| beat(page.site.rates.now())) else { return };
-        room.send(next);
+        slot.send(next);
         seen = Some(latest);
         let next_latest_quotes = async {
             match &mut latest_quotes_updates {
                 Some(latest_quotes_updates) => latest_quotes_updates.changed().await,
-                // Writing has stopped: what stands, stands.
+                // The writer has stopped: the quotes do not change any more.
                 None => std::future::pending().await,
             }
         };
@@ -98,7 +99,7 @@ async fn feed(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: OwnedSemaph
             () = draining.cancelled() => return,
             () = events.closed() => return,
             changed = next_latest_quotes => if changed.is_err() { latest_quotes_updates = None },
-            _ = beats.tick() => {}
+            _ = heartbeats.tick() => {}
         }
     }
 }

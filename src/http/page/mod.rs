@@ -1,7 +1,7 @@
-//! The built-in page: what each currency is worth, whether that is fresh, and whether it moves.
+//! The built-in page: the table of latest rates with their states, and a chart for each pair.
 //!
-//! **Invariants**: a page loads nothing but what this server sends, and runs no script but its own: the
-//! Content-Security-Policy says so. It says all it has to say without script; script keeps it live.
+//! **Invariants**: a page loads resources only from this server and runs only its own script, which the
+//! Content-Security-Policy enforces. All content except ages is in the HTML; the script only keeps it up to date.
 
 mod assets;
 mod chart;
@@ -32,16 +32,16 @@ use super::problem::status_of;
 use crate::api::{ErrorDetail, ServiceError};
 use latest::LatestCache;
 
-/// Browsers that are kept live at one time.
+/// Maximum number of open streams of live updates.
 const LIVE_STREAMS_MAX: usize = 1_000;
-/// Charts read and drawn at one time; more wait.
+/// Maximum number of charts that are read and drawn at the same time. Further requests wait.
 const CHARTS_MAX: usize = 2;
 
-/// Nothing from elsewhere, nothing inline, no forms, no frames.
+/// The Content-Security-Policy: no resources of other origins, no inline code, no forms, no frames.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                       form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
-/// What the pages share.
+/// The shared state of the pages.
 struct Page {
     site: Site,
     latest: LatestCache,
@@ -49,7 +49,7 @@ struct Page {
     charts: Semaphore,
 }
 
-/// The routes of the page.
+/// Returns the routes of the page.
 pub(super) fn routes(site: Site) -> Router {
     let page = Page {
         site,
@@ -72,7 +72,7 @@ async fn index(State(page): State<Arc<Page>>) -> Response {
     }
 }
 
-/// A page that no cache may show again, since it is true for a moment only.
+/// Returns a page that caches must revalidate, because its content changes at any time.
 fn respond(status: StatusCode, markup: &Markup) -> Response {
     let headers = [
         (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
@@ -81,9 +81,9 @@ fn respond(status: StatusCode, markup: &Markup) -> Response {
     (status, headers, axum::response::Html(markup.0.clone())).into_response()
 }
 
-/// An error as a page, with the status that says the same.
+/// Returns the page of an error, with its HTTP status and `Retry-After`.
 fn failure(error: &ServiceError) -> Response {
-    let (code, detail) = error.answered();
+    let (code, detail) = error.log_and_describe();
     let (status, _) = status_of(code);
     let mut response = problem(status, &error.to_string());
     if let ErrorDetail::RetryAfter(after) = detail {
@@ -92,13 +92,13 @@ fn failure(error: &ServiceError) -> Response {
     response
 }
 
-/// A small page that says what is wrong and where to go on.
+/// Returns a page with an error text and a link to the latest rates.
 fn problem(status: StatusCode, text: &str) -> Response {
     let title = match status {
         StatusCode::NOT_FOUND => "Not found",
-        StatusCode::BAD_REQUEST => "This address does not work",
-        StatusCode::SERVICE_UNAVAILABLE => "Not now",
-        _ => "Something failed",
+        StatusCode::BAD_REQUEST => "Invalid address",
+        StatusCode::SERVICE_UNAVAILABLE => "Service unavailable",
+        _ => "Error",
     };
     let body = html! {
         h1 { (title) }

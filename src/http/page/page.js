@@ -1,8 +1,8 @@
-// Keeps a page live: rows as they change, ages as they grow, a chart without a reload. All of it comes from this server,
-// and without it the page says the same, as of when it was loaded.
+// Keeps a page up to date without a reload: changed rows, ages, and the chart. All data comes from this server. Without
+// this script, the page shows the same data, as of the time when it was loaded.
 "use strict";
 (() => {
-  const LOST_AFTER_MS = 6000; // thrice the server's beat
+  const LOST_AFTER_MS = 6000; // three heartbeats of the server
   const RETRY_MAX_MS = 10000;
   const MARK_MS = 2500;
   const ANNOUNCE_MS = 4000;
@@ -18,7 +18,7 @@
 
   const ageText = (ms) => {
     const seconds = Math.floor(ms / 1000);
-    if (seconds < 0) return "dated ahead";
+    if (seconds < 0) return "in the future";
     if (seconds < 60) return `${seconds} s ago`;
     const minutes = Math.floor(seconds / 60);
     if (minutes < 60) return `${minutes} min ${seconds % 60} s ago`;
@@ -43,11 +43,11 @@
   // --- the connection -----------------------------------------------------------------------------------------------
 
   let source = null;
-  let heardAt = performance.now();
+  let receivedAt = performance.now();
   let retryMs = 1000;
   let retryTimer = 0;
 
-  // While the connection is lost nobody knows what a series does: what was known would look like news.
+  // While the connection is lost, the state of a series is unknown. The last state would look current.
   const showStates = (known) => {
     for (const state of document.querySelectorAll(".state")) {
       if (!known) state.dataset.known ??= state.textContent;
@@ -57,47 +57,47 @@
     }
   };
 
-  const showLink = (state) => {
+  const showConnection = (state) => {
     if (document.body.dataset.link === state) return;
     document.body.dataset.link = state;
     showStates(state !== "lost");
     byId("link").textContent = {
       wait: "Connecting",
       live: "Live",
-      lost: `Connection lost at ${clockText(now())} UTC. What you see is from before; trying again.`,
+      lost: `Connection lost at ${clockText(now())} UTC. The data below is older; reconnecting.`,
     }[state];
   };
 
-  const heard = (message) => {
+  const onMessage = (message) => {
     const data = JSON.parse(message.data);
     if (data.now) serverClock.ahead = data.now - Date.now();
-    heardAt = performance.now();
+    receivedAt = performance.now();
     retryMs = 1000;
-    showLink("live");
+    showConnection("live");
     return data;
   };
 
   const connect = () => {
     retryTimer = 0;
     source?.close();
-    heardAt = performance.now();
+    receivedAt = performance.now();
     source = new EventSource("/live");
     source.addEventListener("hello", (message) => {
-      const { script } = heard(message);
-      // Another version serves by now: its rows want its own style and script.
+      const { script } = onMessage(message);
+      // The server has another version: its rows need its own style and script.
       if (!document.querySelector("script").src.endsWith(script)) location.reload();
     });
     source.addEventListener("latest", (message) => {
-      takeLatest(heard(message));
+      applyUpdate(onMessage(message));
       tickAges();
     });
-    source.addEventListener("beat", heard);
-    source.onerror = () => lost();
+    source.addEventListener("beat", onMessage);
+    source.onerror = () => onLost();
   };
 
-  // A server that refuses, or is gone, is asked again by us: a browser gives up on some answers.
-  const lost = () => {
-    showLink("lost");
+  // Reconnects, since browsers do not reconnect after every kind of failure.
+  const onLost = () => {
+    showConnection("lost");
     if (retryTimer) return;
     source.close();
     retryTimer = setTimeout(connect, retryMs);
@@ -120,25 +120,28 @@
 
   const part = (row, selector) => row.querySelector(selector)?.textContent ?? "";
 
-  // What is read out: of each series its newest rate and its newest state, not oftener than can be listened to.
-  const news = new Map();
+  // Announcements for screen readers: the newest rate and state of each series, at most once every ANNOUNCE_MS.
+  const announcements = new Map();
   let announceTimer = 0;
   const announce = (name, fresh) => {
-    news.set(name, { ...news.get(name), ...fresh });
+    announcements.set(name, { ...announcements.get(name), ...fresh });
     announceTimer ||= setTimeout(() => {
-      const sentences = [...news].map(([name, { rate, state }]) => `${name} ${[rate, state].filter(Boolean).join(", ")}`);
-      byId("announce").textContent = news.size > 3 ? `${news.size} rates changed` : sentences.join(". ");
-      news.clear();
+      const sentences = [...announcements].map(
+        ([name, { rate, state }]) => `${name} ${[rate, state].filter(Boolean).join(", ")}`,
+      );
+      const { size } = announcements;
+      byId("announce").textContent = size > 3 ? `${size} rates changed` : sentences.join(". ");
+      announcements.clear();
       announceTimer = 0;
     }, ANNOUNCE_MS);
   };
 
-  const tell = (old, row) => {
+  const announceChanges = (old, row) => {
     const name = `${part(row, "th a")} from ${part(row, "th .sub")}`;
     const [was, is] = [part(old, ".rate"), part(row, ".rate")];
     if (was !== is) announce(name, { rate: `is ${is}, was ${was}` });
     const [before, after] = [part(old, ".state"), part(row, ".state")];
-    if (before !== after) announce(name, { state: `is now called ${after}` });
+    if (before !== after) announce(name, { state: `is now ${after}` });
   };
 
   const replaceRow = (old, row) => {
@@ -146,12 +149,12 @@
     const cells = [...row.children].filter((cell, at) => old.children[at] && textOf(old.children[at]) !== textOf(cell));
     for (const cell of cells) cell.classList.add("changed");
     setTimeout(() => cells.forEach((cell) => cell.classList.remove("changed")), MARK_MS);
-    tell(old, row);
+    announceChanges(old, row);
     old.replaceWith(row);
     if (hadFocus) row.querySelector("a")?.focus();
   };
 
-  const takeLatest = ({ head, rows, all }) => {
+  const applyUpdate = ({ head, rows, all }) => {
     const chart = byId("chart");
     if (chart && rows.some(([id]) => id === chart.dataset.row)) refreshChart();
     const body = byId("rows");
@@ -175,12 +178,12 @@
   let chartAt = performance.now();
   let chartTimer = 0;
 
-  // Puts the chart of an address in place of the one that is shown; keyboard focus stays on the same control.
+  // Replaces the chart with the chart of an address. Keyboard focus stays on the same control.
   const swap = async (address, focusOn) => {
     swapping?.abort();
-    const mine = (swapping = new AbortController());
+    const current = (swapping = new AbortController());
     try {
-      const response = await fetch(address, { signal: mine.signal });
+      const response = await fetch(address, { signal: current.signal });
       const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
       const chart = fresh.getElementById("chart");
       if (!chart) return false;
@@ -195,9 +198,9 @@
       tickAges();
       return true;
     } catch {
-      return mine.signal.aborted; // cut off: the connection says so, and the chart stays as it was
+      return current.signal.aborted; // true if a newer request replaced this one, false after a failure
     } finally {
-      if (swapping === mine) swapping = null;
+      if (swapping === current) swapping = null;
     }
   };
 
@@ -208,7 +211,7 @@
     const wait = Math.max(0, CHART_PAUSE_MS - (performance.now() - chartAt));
     chartTimer = setTimeout(() => {
       chartTimer = 0;
-      // A choice just made by hand goes first, and is as fresh.
+      // A request by a click is in progress, and returns the newest data as well.
       if (!swapping) swap(location.href);
     }, wait);
   };
@@ -225,19 +228,19 @@
     if (byId("chart") && !(await swap(location.href))) location.reload();
   });
 
-  // --- the course of time -------------------------------------------------------------------------------------------
+  // --- timers -------------------------------------------------------------------------------------------------------
 
   setInterval(() => {
     tickAges();
-    if (performance.now() - heardAt > LOST_AFTER_MS) lost();
+    if (performance.now() - receivedAt > LOST_AFTER_MS) onLost();
     if (byId("chart") && document.body.dataset.link === "live" && performance.now() - chartAt > CHART_AGE_MS) refreshChart();
   }, 1000);
-  // A page that comes back from sleep, or from the browser's own cache, has heard nothing for long.
+  // A page that the browser restores from its back/forward cache has no connection.
   addEventListener("pageshow", (shown) => shown.persisted && !retryTimer && connect());
 
-  const drawn = document.querySelector("[data-now]");
-  if (drawn) serverClock.ahead = Number(drawn.dataset.now) - Date.now();
-  showLink("wait");
+  const loaded = document.querySelector("[data-now]");
+  if (loaded) serverClock.ahead = Number(loaded.dataset.now) - Date.now();
+  showConnection("wait");
   tickAges();
   connect();
 })();

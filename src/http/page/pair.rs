@@ -1,7 +1,7 @@
-//! The page of one pair: what it is worth, and a chart of what it did.
+//! The page of one pair: the latest rate and a chart.
 //!
-//! **Invariant**: all of a page is read from one commit. Its controls are links with an address each, so that they work
-//! without script, and every view can be kept and sent on.
+//! **Invariant**: a page is read from one commit. Its controls are links, each with the address of a chart, so that
+//! they work without script, and every chart can be bookmarked and shared.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::chart::{Drawing, chart};
-use super::chart_parameters::{CANDLES_MAX, Fields, Length, SPANS, View, view};
-use super::data_table::numbers;
-use super::labels::{FormattedRate, clock_text, length, millis, moment_and_age};
+use super::chart::{Drawing, draw};
+use super::chart_parameters::{CANDLES_MAX, CandleLength, ChartParameters, QueryFields, RANGES, chart_parameters};
+use super::data_table::data_table;
+use super::labels::{FormattedRate, clock_text, duration, millis, time_then_age};
 use super::{Page, failure, layout, problem, respond, table};
 use crate::api::Read;
 use crate::domain::{Pair, Timestamp};
@@ -24,37 +24,38 @@ use crate::query::{
     WindowChange,
 };
 
-/// Into so many columns of time a chart is cut: no screen shows more.
+/// The number of time columns of a chart: no screen shows more.
 const COLUMNS: u32 = 480;
 
-/// All that a page shows, of one commit.
-struct Reading {
+/// The data of a page, all from one commit.
+struct PageData {
     downsampled: DownsampledSeries,
     candles: Option<Vec<CandleRow>>,
-    doing: Option<Doing>,
+    latest: Option<Latest>,
 }
 
-/// The latest quote, and what it did.
-struct Doing {
+/// The latest quote and its changes.
+struct Latest {
     quote: Arc<LatestQuote>,
-    /// Over the range.
+    /// The change over the range of the chart.
     change: WindowChange,
-    /// The last observation before a silence in which it moved.
+    /// The last observation before a silence, if the last move happened during the silence.
     silent_before_move: Option<Timestamp>,
 }
 
-fn read(reader: &Reader, view: &View) -> Result<Reading, QueryError> {
-    let (pair, source) = (view.shown(), Some(view.source.clone()));
-    let window = view.span.window;
+fn read(reader: &Reader, chart: &ChartParameters) -> Result<PageData, QueryError> {
+    let (pair, source) = (chart.displayed_pair(), Some(chart.source.clone()));
+    let window = chart.range.window;
     let request = DownsampleRequest { pair, source: source.clone(), window, columns: COLUMNS };
     let downsampled = reader.downsample(&request)?.body;
     let (start, end) = (downsampled.range.start(), downsampled.range.end());
-    let candles = match view.candles {
+    let candles = match chart.candles {
         None => None,
         Some(length) => {
             if !length.is_legible(start, end) {
                 let name = length.name();
-                let problem = format!("'{name}' makes more than {CANDLES_MAX} candles of this range; take longer ones");
+                let problem =
+                    format!("'{name}' gives more than {CANDLES_MAX} candles for this range; choose longer candles");
                 return Err(QueryError::invalid("candles", problem));
             }
             let buckets = length.buckets();
@@ -73,26 +74,26 @@ fn read(reader: &Reader, view: &View) -> Result<Reading, QueryError> {
         }
     };
     let quote = reader.latest_quotes().quotes.iter().find(|quote| quote.series == downsampled.series).cloned();
-    let doing = match quote {
+    let latest = match quote {
         None => None,
-        Some(quote) => Some(Doing {
+        Some(quote) => Some(Latest {
             change: reader.change_since(&quote, start, downsampled.inverted)?,
             silent_before_move: reader.silent_before_move(&quote)?,
             quote,
         }),
     };
-    Ok(Reading { downsampled, candles, doing })
+    Ok(PageData { downsampled, candles, latest })
 }
 
 /// `GET /pair/{base}/{quote}`.
 pub(super) async fn pair(
     State(page): State<Arc<Page>>,
     Path((base, quote)): Path<(String, String)>,
-    fields: Result<Query<Fields>, QueryRejection>,
+    fields: Result<Query<QueryFields>, QueryRejection>,
 ) -> Response {
     let pair = match Pair::parse(&format!("{base}/{quote}"), page.site.rates.currencies()) {
         Ok(pair) => pair,
-        // An address names a thing: what is none is not there.
+        // The pair is part of the path, so that an invalid pair is a 404.
         Err(error) => return problem(StatusCode::NOT_FOUND, &error.to_string()),
     };
     let fields = match fields {
@@ -101,17 +102,17 @@ pub(super) async fn pair(
     };
     let site = &page.site;
     let keys = site.rates.view().latest_quotes.quotes.iter().map(|quote| quote.series.clone()).collect::<Vec<_>>();
-    let view = match view(pair, &fields, keys.into_iter(), site.rates.sources().preferences()) {
-        Ok(view) => view,
+    let chart = match chart_parameters(pair, &fields, keys.into_iter(), site.rates.sources().preferences()) {
+        Ok(chart) => chart,
         Err(error) => return failure(&error.into()),
     };
-    let Ok(_turn) = page.charts.acquire().await else {
+    let Ok(_permit) = page.charts.acquire().await else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down; try again once it is back");
     };
     let drawn = site.rates.read(move |reader| {
-        let reading = read(reader, &view)?;
-        let title = format!("{} from {}", view.shown(), view.source);
-        Ok(layout::page(&title, &body(&view, &reading)))
+        let data = read(reader, &chart)?;
+        let title = format!("{} from {}", chart.displayed_pair(), chart.source);
+        Ok(layout::page(&title, &body(&chart, &data)))
     });
     match drawn.await {
         Ok(Read { answer: page, .. }) => respond(StatusCode::OK, &page),
@@ -119,35 +120,35 @@ pub(super) async fn pair(
     }
 }
 
-fn body(view: &View, reading: &Reading) -> Markup {
-    let downsampled = &reading.downsampled;
+fn body(chart: &ChartParameters, data: &PageData) -> Markup {
+    let downsampled = &data.downsampled;
     let now = downsampled.range.end();
     html! {
         section id="chart" data-row=(table::row_id(&downsampled.series)) data-now=(millis(now)) {
             p class="crumb" { a href="/" { "All latest rates" } }
-            h1 { (view.shown()) " " span class="source" { "from " (view.source) } }
-            (worth(view, reading))
-            (controls(view, downsampled.range))
-            (figure(view, reading))
-            (numbers(downsampled, reading.candles.as_deref()))
+            h1 { (chart.displayed_pair()) " " span class="source" { "from " (chart.source) } }
+            (latest_rate(chart, data))
+            (controls(chart, downsampled.range))
+            (figure(chart, data))
+            (data_table(downsampled, data.candles.as_deref()))
         }
     }
 }
 
-/// What it is worth, and whether that is fresh.
-fn worth(view: &View, reading: &Reading) -> Markup {
-    let (Some(Doing { quote, change, silent_before_move }), shown) = (&reading.doing, view.shown()) else {
-        return html! { p class="notice" { "No rate of it is in force yet." } };
+/// Returns the latest rate with its state and changes.
+fn latest_rate(chart: &ChartParameters, data: &PageData) -> Markup {
+    let (Some(Latest { quote, change, silent_before_move }), pair) = (&data.latest, chart.displayed_pair()) else {
+        return html! { p class="notice" { "No rate of this pair is in force yet." } };
     };
-    let rate = FormattedRate::new(quote.run.value.rate, reading.downsampled.inverted);
+    let rate = FormattedRate::new(quote.run.value.rate, data.downsampled.inverted);
     html! {
         p class=(if quote.state == RateState::Stale { "worth is-stale" } else { "worth" }) {
-            "1 " (shown.base()) " = " strong class="rate" { (rate.value) } " " (shown.quote())
-            span class="sub" { "Its published digits allow " (rate.low) " to " (rate.high) "." }
+            "1 " (pair.base()) " = " strong class="rate" { (rate.value) } " " (pair.quote())
+            span class="sub" { "The true rate is between " (rate.low) " and " (rate.high) "." }
         }
         dl class="facts" {
             div { dt { "State" } dd { (table::state(quote)) } }
-            div { dt { "Last confirmed" } dd { (moment_and_age(quote.run.last_observed_time)) } }
+            div { dt { "Last confirmed" } dd { (time_then_age(quote.run.last_observed_time)) } }
             div { dt { "Last move" } dd {
                 @match quote.moved_time {
                     Some(time) => { (table::moved(time, *silent_before_move)) },
@@ -159,47 +160,50 @@ fn worth(view: &View, reading: &Reading) -> Markup {
     }
 }
 
-/// One of a group of links; the present one is marked, and says so.
-fn choice(link: &str, text: &str, present: bool) -> Markup {
-    html! { a class="choice" href=(link) data-swap aria-current=[present.then_some("true")] { (text) } }
+/// Returns a link of a group of choices. The current choice is marked, also for screen readers.
+fn choice(link: &str, text: &str, is_current: bool) -> Markup {
+    html! { a class="choice" href=(link) data-swap aria-current=[is_current.then_some("true")] { (text) } }
 }
 
-fn controls(view: &View, range: Range) -> Markup {
-    let candles = view.candles.map(Length::name);
-    let (pair, span) = (view.pair, view.span);
+fn controls(chart: &ChartParameters, times: Range) -> Markup {
+    let candles = chart.candles.map(CandleLength::name);
+    let (pair, range) = (chart.pair, chart.range);
     html! {
         nav class="controls" aria-label="Chart" {
             div role="group" aria-label="Range" {
-                @for other in &SPANS {
-                    // Candles that suit one range are too many or too few for another.
-                    @let suited = candles.map(|_| other.candles.name());
-                    (choice(&view.link(&view.source, other.name, view.invert, suited), other.text, other.name == span.name))
+                @for other in &RANGES {
+                    // Each range has its own default candle length.
+                    @let length = candles.map(|_| other.candles.name());
+                    @let link = chart.link(&chart.source, other.name, chart.invert, length);
+                    (choice(&link, other.text, other.name == range.name))
                 }
             }
             div role="group" aria-label="Direction" {
                 @for invert in [false, true] {
-                    @let shown = if invert { pair.inverse() } else { pair };
-                    @let text = format!("{} per {}", shown.quote(), shown.base());
-                    (choice(&view.link(&view.source, span.name, invert, candles), &text, invert == view.invert))
+                    @let displayed = if invert { pair.inverse() } else { pair };
+                    @let text = format!("{} per {}", displayed.quote(), displayed.base());
+                    (choice(&chart.link(&chart.source, range.name, invert, candles), &text, invert == chart.invert))
                 }
             }
-            div role="group" aria-label="Drawn as" {
-                (choice(&view.link(&view.source, span.name, view.invert, None), "Steps", candles.is_none()))
-                (choice(&view.link(&view.source, span.name, view.invert, Some(candles.unwrap_or(span.candles.name()))), "Candles",
-                        candles.is_some()))
+            div role="group" aria-label="Chart type" {
+                (choice(&chart.link(&chart.source, range.name, chart.invert, None), "Steps", candles.is_none()))
+                @let length = candles.unwrap_or(range.candles.name());
+                @let link = chart.link(&chart.source, range.name, chart.invert, Some(length));
+                (choice(&link, "Candles", candles.is_some()))
             }
-            @if let Some(present) = view.candles {
-                div role="group" aria-label="Each candle" {
-                    @for length in present.suiting(range.start(), range.end()) {
-                        (choice(&view.link(&view.source, span.name, view.invert, Some(length.name())), length.text,
-                                length.name() == present.name()))
+            @if let Some(current) = chart.candles {
+                div role="group" aria-label="Candle length" {
+                    @for length in current.suitable(times.start(), times.end()) {
+                        (choice(&chart.link(&chart.source, range.name, chart.invert, Some(length.name())), length.text,
+                                length.name() == current.name()))
                     }
                 }
             }
-            @if view.sources.len() > 1 {
+            @if chart.sources.len() > 1 {
                 div role="group" aria-label="Source" {
-                    @for source in &view.sources {
-                        (choice(&view.link(source, span.name, view.invert, candles), source.as_str(), *source == view.source))
+                    @for source in &chart.sources {
+                        @let link = chart.link(source, range.name, chart.invert, candles);
+                        (choice(&link, source.as_str(), *source == chart.source))
                     }
                 }
             }
@@ -207,58 +211,61 @@ fn controls(view: &View, range: Range) -> Markup {
     }
 }
 
-fn figure(view: &View, reading: &Reading) -> Markup {
-    let downsampled = &reading.downsampled;
+fn figure(chart: &ChartParameters, data: &PageData) -> Markup {
+    let downsampled = &data.downsampled;
     if downsampled.steps.is_empty() {
-        return html! { p class="notice" { "There was no rate yet in this range." } };
+        return html! { p class="notice" { "No rate was in force in this range." } };
     }
-    let title = format!("{} from {}, {}", view.shown(), view.source, view.span.text);
-    let summary = summary(view, downsampled);
-    let drawing = Drawing { downsampled, candles: reading.candles.as_deref(), title: &title, summary: &summary };
+    let title = format!("{} from {}, {}", chart.displayed_pair(), chart.source, chart.range.text);
+    let summary = summary(chart, downsampled);
+    let drawing = Drawing { downsampled, candles: data.candles.as_deref(), title: &title, summary: &summary };
     html! {
         figure {
-            (chart(&drawing))
+            (draw(&drawing))
             figcaption {
                 p { (summary) }
                 ul class="legend" {
-                    @if view.candles.is_some() {
-                        li { span class="key up" {} "closed higher or equal" }
-                        li { span class="key down" {} "closed lower" }
-                        li { span class="key open" {} "not over yet" }
+                    @if chart.candles.is_some() {
+                        li { span class="key up" {} "close at or above open" }
+                        li { span class="key down" {} "close below open" }
+                        li { span class="key open" {} "not complete yet" }
                     } @else {
-                        li { span class="key line" {} "the rate; it holds until the next" }
-                        li { span class="key band" {} "what its published digits allow" }
+                        li { span class="key line" {} "rate; in force until the next rate" }
+                        li { span class="key band" {} "possible true rate" }
                     }
-                    li { span class="key silent" {} "silent: nothing observed for over " (length(downsampled.stale_limit_us)) }
+                    li {
+                        span class="key silent" {}
+                        "silent: no observation for over " (duration(downsampled.stale_limit_us))
+                    }
                 }
             }
         }
     }
 }
 
-/// What the picture says, in words.
-fn summary(view: &View, downsampled: &DownsampledSeries) -> String {
-    let turned = |rate| FormattedRate::new(rate, downsampled.inverted).value;
-    // The lowest rate turned round is the highest.
+/// Returns a summary of the chart in words.
+fn summary(chart: &ChartParameters, downsampled: &DownsampledSeries) -> String {
+    let formatted = |rate| FormattedRate::new(rate, downsampled.inverted).value;
+    // The inverse of the lowest rate is the highest.
     let (lowest, highest) = if downsampled.inverted {
         (downsampled.highest, downsampled.lowest)
     } else {
         (downsampled.lowest, downsampled.highest)
     };
     let moves = match downsampled.move_count {
-        0 => "It did not move".to_owned(),
-        1 => "It moved once".to_owned(),
-        many => format!("It moved {many} times"),
+        0 => "The rate did not move".to_owned(),
+        1 => "The rate moved once".to_owned(),
+        many => format!("The rate moved {many} times"),
     };
     let extremes = match (lowest, highest) {
         (Some(low), Some(high)) if low != high => format!(
             ": lowest {} on {}, highest {} on {} UTC",
-            turned(low.rate),
+            formatted(low.rate),
             clock_text(low.time),
-            turned(high.rate),
+            formatted(high.rate),
             clock_text(high.time)
         ),
-        (Some(low), _) => format!(": {}", turned(low.rate)),
+        (Some(low), _) => format!(": {}", formatted(low.rate)),
         (None, _) => String::new(),
     };
     let silences = match downsampled.silences.as_slice() {
@@ -266,7 +273,7 @@ fn summary(view: &View, downsampled: &DownsampledSeries) -> String {
         [_] => " The feed was silent once.".to_owned(),
         many => format!(" The feed was silent {} times.", many.len()),
     };
-    let unit = view.shown();
-    let candles = view.candles.map_or(String::new(), |length| format!(" Candles of {} each, UTC.", length.text));
-    format!("{} per {}.{candles} {moves}{extremes}.{silences}", unit.quote(), unit.base())
+    let pair = chart.displayed_pair();
+    let candles = chart.candles.map_or(String::new(), |length| format!(" Candles of {} each, UTC.", length.text));
+    format!("{} per {}.{candles} {moves}{extremes}.{silences}", pair.quote(), pair.base())
 }

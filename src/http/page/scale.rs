@@ -1,7 +1,7 @@
-//! Where things lie in a chart: from times and rates to pixels, and the marks on both axes.
+//! The scales of a chart: the mapping from times and rates to pixels, and the tick marks of both axes.
 //!
-//! **Invariant**: floats place things and are never shown. The digits of a mark are an integer's, and its place follows
-//! from them.
+//! **Invariant**: floats are used only for positions and are never shown. The digits of a tick mark come from an
+//! integer, and its position follows from the integer.
 
 #![allow(clippy::float_arithmetic, reason = "pixels: no digit of an answer passes through here")]
 
@@ -9,27 +9,28 @@ use chrono::{DateTime, Datelike as _, Days, Duration, NaiveDate, NaiveDateTime, 
 
 use crate::domain::{Rate, Timestamp};
 
-/// A rate as a height.
+/// Returns a rate, or its inverse, as a float.
 pub(super) fn height(rate: Rate, inverted: bool) -> f64 {
-    turned(from_parts(rate.mantissa(), 0, rate), inverted)
+    invert_if(inverted, from_parts(rate.mantissa(), 0, rate))
 }
 
-/// The lowest and the highest number that a published rate may stand for, as heights.
+/// Returns the bounds of a published rate, or of its inverse, as floats.
 pub(super) fn band(rate: Rate, inverted: bool) -> (f64, f64) {
-    let ends = (from_parts(rate.mantissa(), -1, rate), from_parts(rate.mantissa(), 1, rate));
-    if inverted { (turned(ends.1, true), turned(ends.0, true)) } else { ends }
+    let (low, high) = (from_parts(rate.mantissa(), -1, rate), from_parts(rate.mantissa(), 1, rate));
+    if inverted { (high.recip(), low.recip()) } else { (low, high) }
 }
 
+/// Returns the rate with `mantissa` and the places of `rate`, shifted by `halves` half units of the last place.
 #[allow(clippy::cast_precision_loss, reason = "a pixel is coarser than a double")]
 fn from_parts(mantissa: u128, halves: i32, rate: Rate) -> f64 {
     (mantissa as f64 + f64::from(halves) * 0.5) / 10_f64.powi(i32::from(rate.places()))
 }
 
-fn turned(number: f64, inverted: bool) -> f64 {
+fn invert_if(inverted: bool, number: f64) -> f64 {
     if inverted { number.recip() } else { number }
 }
 
-/// Where in the picture the plot is.
+/// The size of a chart and the margins of its plot, in pixels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     pub(super) width: f64,
@@ -38,13 +39,14 @@ pub(super) struct Frame {
     pub(super) right: f64,
     pub(super) top: f64,
     pub(super) bottom: f64,
-    /// About how many marks there is room for.
+    /// Approximate number of tick marks with enough room on the time axis.
     pub(super) time_marks: i64,
+    /// Approximate number of tick marks with enough room on the rate axis.
     pub(super) rate_marks: i32,
 }
 
 impl Frame {
-    /// For a screen.
+    /// The frame for wide screens.
     pub(super) const WIDE: Self = Self {
         width: 960.0,
         height: 380.0,
@@ -55,7 +57,7 @@ impl Frame {
         time_marks: 8,
         rate_marks: 6,
     };
-    /// For a phone, at the same size of letters.
+    /// The frame for phones, with the same font size.
     pub(super) const NARROW: Self = Self {
         width: 340.0,
         height: 280.0,
@@ -76,7 +78,7 @@ impl Frame {
     }
 }
 
-/// Times to the right, rates upward.
+/// The scales of a chart: time on the x axis, rate on the y axis.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
     pub(super) frame: Frame,
@@ -86,11 +88,11 @@ pub(super) struct Scale {
     high: f64,
 }
 
-/// A part of the plot's height that stays free above and below.
+/// Fraction of the rate range that stays free above and below the line.
 const PADDING: f64 = 0.08;
 
 impl Scale {
-    /// From `start` to `end`, and from the lowest to the highest of `heights`.
+    /// Creates the scales for a time range and for the range from the lowest to the highest of `heights`.
     #[allow(clippy::cast_precision_loss, reason = "a pixel is coarser than a double")]
     pub(super) fn new(frame: Frame, (start, end): (Timestamp, Timestamp), heights: impl Iterator<Item = f64>) -> Self {
         let (low, high) =
@@ -112,7 +114,7 @@ impl Scale {
         self.frame.plot_bottom() - part.clamp(0.0, 1.0) * (self.frame.plot_bottom() - self.frame.top)
     }
 
-    /// Round numbers of the rate, with the heights at which they lie.
+    /// Returns the tick marks of the rate axis: round numbers with their heights.
     pub(super) fn rate_marks(&self) -> Vec<(String, f64)> {
         let wanted = (self.high - self.low) / f64::from(self.frame.rate_marks);
         #[allow(clippy::cast_possible_truncation, reason = "rates have at most 28 digits")]
@@ -130,7 +132,7 @@ impl Scale {
         (first..=last).map(mark).collect()
     }
 
-    /// Round moments of UTC, with what to write there.
+    /// Returns the tick marks of the time axis: labels with round times in UTC.
     pub(super) fn time_marks(&self) -> Vec<(String, Timestamp)> {
         #[allow(clippy::cast_possible_truncation, reason = "it came from an i64")]
         let end = self.start.saturating_add_us(self.span_us as i64);
@@ -138,7 +140,7 @@ impl Scale {
     }
 }
 
-/// `number * 10^exponent` in plain digits.
+/// Formats `number * 10^exponent` without an exponent.
 fn decimal(number: i64, exponent: i32) -> String {
     let places = usize::try_from(-exponent).unwrap_or(0);
     let zeros = usize::try_from(exponent).unwrap_or(0);
@@ -148,7 +150,7 @@ fn decimal(number: i64, exponent: i32) -> String {
     if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
 }
 
-/// How far marks are apart.
+/// The step between two tick marks of the time axis.
 #[derive(Clone, Copy)]
 enum TickStep {
     Minutes(i64),
@@ -156,7 +158,7 @@ enum TickStep {
     Months(u32),
 }
 
-/// From the finest; the last is the widest there is.
+/// Tick steps with their approximate length in minutes, in ascending order.
 const TICK_STEPS: [(i64, TickStep); 19] = {
     const DAY: i64 = 24 * 60;
     [
@@ -189,7 +191,7 @@ fn time_marks(start: Timestamp, end: Timestamp, marks_max: i64) -> Vec<(String, 
     let mut marks = Vec::new();
     let mut time = first_mark(start.to_chrono().naive_utc(), step);
     while let Some(mark) = time.filter(|mark| Timestamp::from(mark.and_utc()) <= end) {
-        // The first mark at or before the start is only where counting begins.
+        // Marks before the start are only the origin for counting steps.
         if Timestamp::from(mark.and_utc()) >= start {
             marks.push((mark_text(mark, step), mark.and_utc().into()));
         }
@@ -201,7 +203,7 @@ fn time_marks(start: Timestamp, end: Timestamp, marks_max: i64) -> Vec<(String, 
 fn first_mark(start: NaiveDateTime, step: TickStep) -> Option<NaiveDateTime> {
     match step {
         TickStep::Minutes(_) | TickStep::Days(1) => Some(start.date().into()),
-        // Days of the month at which a pace of several begins anew.
+        // Steps of several days start again at each month.
         TickStep::Days(_) => NaiveDate::from_ymd_opt(start.year(), start.month(), 1).map(Into::into),
         TickStep::Months(months) => {
             let months_before = (start.year() * 12).rem_euclid(i32::try_from(months).unwrap_or(1));
@@ -215,7 +217,7 @@ fn next_mark(mark: NaiveDateTime, step: TickStep) -> Option<NaiveDateTime> {
         TickStep::Minutes(minutes) => mark.checked_add_signed(Duration::minutes(minutes)),
         TickStep::Days(days) => {
             let next = mark.checked_add_days(Days::new(days))?;
-            // The next month begins at its first; a mark just before that would stand too near.
+            // The first of the next month always has a mark. A mark shortly before it is skipped.
             let first =
                 NaiveDate::from_ymd_opt(mark.year(), mark.month(), 1)?.checked_add_months(chrono::Months::new(1))?;
             let room = u64::try_from((NaiveDateTime::from(first) - next).num_days()).unwrap_or(0);
@@ -225,7 +227,8 @@ fn next_mark(mark: NaiveDateTime, step: TickStep) -> Option<NaiveDateTime> {
     }
 }
 
-/// As short as the marks beside it allow: where a day or a year begins, it says so.
+/// Returns a short label: the time of day, or the date at the start of a day; the month, or the year at the start of a
+/// year.
 fn mark_text(mark: NaiveDateTime, step: TickStep) -> String {
     let utc: DateTime<Utc> = mark.and_utc();
     let form = match step {
@@ -242,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_are_written_in_plain_digits() {
+    fn rate_mark_has_no_exponent() {
         let check = |number: i64, exponent: i32, expect: &str| assert_eq!(decimal(number, exponent), expect);
         check(1_144, -5, "0.01144");
         check(8, -5, "0.00008");
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn rate_marks_are_round_and_inside() {
+    fn rate_marks_are_round_and_inside_range() {
         let check = |heights: [f64; 2], expect: &[&str]| {
             let times = (Timestamp::from_micros(0), Timestamp::from_micros(1));
             let scale = Scale::new(Frame::WIDE, times, heights.into_iter());
@@ -292,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turned_band_changes_sides() {
+    fn inverse_swaps_bounds() {
         let rate = Rate::parse("0.00008").unwrap();
         let (low, high) = band(rate, false);
         assert!((low - 0.000_075).abs() < 1e-12 && (high - 0.000_085).abs() < 1e-12);

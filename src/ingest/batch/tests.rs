@@ -1,4 +1,4 @@
-//! What gets into a batch, and what is said of the rest.
+//! Validation of ticks: groups and refusals of a batch.
 
 use super::RefusalReason as R;
 use super::*;
@@ -23,7 +23,7 @@ fn batch_of(rules: &TickRules, ticks: &[TickText<'_>]) -> Batch {
 }
 
 #[test]
-fn a_bad_tick_is_refused_with_its_reason_and_its_neighbours_go_in() {
+fn invalid_tick_is_refused_and_does_not_affect_others() {
     let check = |bad: TickText<'_>, reason: RefusalReason, message: &str| {
         let batch = batch_of(&TickRules::default(), &[GOOD, bad, GOOD]);
         assert_eq!(batch.groups.len(), 1, "{bad:?}");
@@ -39,17 +39,17 @@ fn a_bad_tick_is_refused_with_its_reason_and_its_neighbours_go_in() {
         ("1e3", "rate '1e3' is not a plain decimal"),
         ("NaN", "rate 'NaN' is not a plain decimal"),
         ("", "rate '' is not a plain decimal"),
-        ("12345678901234567890.123456789", "29 digits in all; at most 28"),
+        ("12345678901234567890.123456789", "29 digits in total; at most 28"),
         ("0.1234567890123456789", "19 decimal places; at most 18"),
     ] {
         check(TickText { rate, ..GOOD }, R::InvalidRate, message);
     }
     for (pair, reason, message) in [
-        ("KGS/KGS", R::InvalidPair, "one currency with itself; name two"),
+        ("KGS/KGS", R::InvalidPair, "has the same currency twice; use two"),
         ("kgs/usd", R::InvalidPair, "three upper-case letters"),
-        ("KGSUSD", R::InvalidPair, "around a slash"),
+        ("KGSUSD", R::InvalidPair, "separated by a slash"),
         ("XXX/USD", R::UnknownCurrency, "'XXX' is not in ISO 4217"),
-        ("EUR/USD", R::UnknownCurrency, "--currency adds others"),
+        ("EUR/USD", R::UnknownCurrency, "add it with the server's --currency"),
     ] {
         check(TickText { pair, ..GOOD }, reason, message);
     }
@@ -62,7 +62,7 @@ fn a_bad_tick_is_refused_with_its_reason_and_its_neighbours_go_in() {
 }
 
 #[test]
-fn observed_times_lie_from_1990_to_the_limit_ahead_in_whole_microseconds() {
+fn observed_time_is_in_whole_microseconds_from_1990_to_the_future_limit() {
     let check = |observed_time: ObservedTime, expect: Option<(RefusalReason, &str)>| {
         let batch = batch_of(&TickRules::default(), &[TickText { observed_time, ..GOOD }]);
         let refusal = batch.refusals.first();
@@ -80,8 +80,8 @@ fn observed_times_lie_from_1990_to_the_limit_ahead_in_whole_microseconds() {
     check(parts(i64::MAX, 0), Some((R::InvalidTime, "outside the years")));
     check(parts(0, 0), Some((R::TimeTooOld, "1970-01-01T00:00:00Z is before 1990-01-01T00:00:00Z")));
     check(parts(4_102_444_800, 0), Some((R::TimeTooFarAhead, "2100-01-01T00:00:00Z is more than 2d ahead")));
-    check(ObservedTime::Absent, Some((R::InvalidTime, "observed_time is absent")));
-    // Both ends are inclusive.
+    check(ObservedTime::Absent, Some((R::InvalidTime, "observed_time is missing")));
+    // Both limits are inclusive.
     check(ObservedTime::At(Timestamp::OLDEST_OBSERVED), None);
     check(ObservedTime::At(Timestamp::OLDEST_OBSERVED.saturating_add_us(-1)), Some((R::TimeTooOld, "before")));
     let limit = NOW.saturating_add_us(48 * Timestamp::HOUR_US);
@@ -90,7 +90,7 @@ fn observed_times_lie_from_1990_to_the_limit_ahead_in_whole_microseconds() {
 }
 
 #[test]
-fn ticks_are_grouped_by_series_in_the_order_given() {
+fn ticks_are_grouped_by_series_in_request_order() {
     let (kzt, bank) = (TickText { pair: "KZT/USD", ..GOOD }, TickText { source: "nbkr", ..GOOD });
     let batch = batch_of(&TickRules::default(), &[GOOD, kzt, GOOD, bank, kzt, GOOD]);
     let groups: Vec<(String, Vec<u32>)> = batch
@@ -104,7 +104,7 @@ fn ticks_are_grouped_by_series_in_the_order_given() {
 }
 
 #[test]
-fn a_bad_series_does_not_leave_its_text_behind_as_the_last_good_one() {
+fn invalid_series_does_not_replace_the_previous_valid_one() {
     let batch = batch_of(
         &TickRules::default(),
         &[GOOD, TickText { pair: "KGS/KGS", ..GOOD }, GOOD, TickText { source: "?", ..GOOD }],
@@ -115,7 +115,7 @@ fn a_bad_series_does_not_leave_its_text_behind_as_the_last_good_one() {
 }
 
 #[test]
-fn rates_of_sources_that_drop_zeros_are_padded() {
+fn rates_are_padded_to_the_minimum_places_of_their_source() {
     let minimum_places = BTreeMap::from([(Source::parse("nbk").unwrap(), 2)]);
     let rules = TickRules { minimum_places, ..TickRules::default() };
     let check = |source: &str, rate: &str, expect: Result<&str, &str>| {
@@ -139,7 +139,7 @@ fn rates_of_sources_that_drop_zeros_are_padded() {
 }
 
 #[test]
-fn all_ways_in_agree() {
+fn text_parsed_and_decoded_ticks_give_equal_entries() {
     let rules = TickRules::default();
     let tick = Tick {
         series: SeriesKey {
@@ -166,7 +166,7 @@ fn all_ways_in_agree() {
 }
 
 #[test]
-fn a_checked_tick_of_an_unserved_currency_is_refused() {
+fn parsed_tick_of_an_unserved_currency_is_refused() {
     let wide = CurrencySet::central_asia().with([crate::domain::Currency::parse("EUR").unwrap()]);
     let tick = Tick {
         series: SeriesKey { pair: Pair::parse("EUR/USD", &wide).unwrap(), source: Source::parse("timesca").unwrap() },
@@ -181,7 +181,7 @@ fn a_checked_tick_of_an_unserved_currency_is_refused() {
 }
 
 #[test]
-fn refusals_beyond_those_shown_are_counted_without_text() {
+fn refusals_beyond_the_limit_have_no_message() {
     let bad = vec![TickText { rate: "0", ..GOOD }; NAMED_REFUSALS_MAX + 5];
     let batch = batch_of(&TickRules::default(), &bad);
     assert_eq!(batch.refusals.len(), NAMED_REFUSALS_MAX + 5);

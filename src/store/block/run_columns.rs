@@ -1,10 +1,10 @@
-//! The columns of runs and of revisions: all of them, or those that a read needs.
+//! Encoding and decoding of the columns of runs and revisions. A read decodes all columns, or only those it needs.
 //!
-//! **Invariant**: a part that is decoded says what the whole block says.
+//! **Invariant**: decoding a subset of the columns gives the same values as decoding the whole block.
 
 use pco::{DeltaSpec, ModeSpec};
 
-use super::{Columns, compress, compress_following, compress_plain, decompress, pack_change, unpack_change};
+use super::{Columns, compress, compress_deltas, compress_independent, decompress, pack_change, unpack_change};
 use crate::domain::{PublishedValue, Rate, RateSpan, Run, Timestamp};
 
 pub(super) fn encode_runs<'a>(runs: &(impl ExactSizeIterator<Item = &'a Run> + Clone)) -> Result<Vec<Vec<u8>>, String> {
@@ -16,19 +16,19 @@ pub(super) fn encode_runs<'a>(runs: &(impl ExactSizeIterator<Item = &'a Run> + C
     let first = column(|run| run.first_observed_time.micros());
     let span = unsigned(|run| run.last_observed_time.micros_since(run.first_observed_time).cast_unsigned());
     let count = unsigned(|run| run.observation_count);
-    #[allow(clippy::cast_possible_truncation, reason = "the bits above have a column of their own")]
+    #[allow(clippy::cast_possible_truncation, reason = "the upper bits have their own column")]
     let low = unsigned(|run| run.value.rate.mantissa() as u64);
     let change = unsigned(|run| pack_change(run.value.reported_change));
     let recorded = column(|run| run.recorded_time.micros());
     Ok(vec![
-        compress_following(&first)?,
-        compress_plain(&span)?,
-        compress_plain(&count)?,
+        compress_deltas(&first)?,
+        compress_independent(&span)?,
+        compress_independent(&count)?,
         compress(&low, DeltaSpec::Auto, ModeSpec::Classic)?,
-        if high.iter().all(|bits| *bits == 0) { Vec::new() } else { compress_plain(&high)? },
-        compress_plain(&places)?,
-        compress_plain(&change)?,
-        compress_following(&recorded)?,
+        if high.iter().all(|bits| *bits == 0) { Vec::new() } else { compress_independent(&high)? },
+        compress_independent(&places)?,
+        compress_independent(&change)?,
+        compress_deltas(&recorded)?,
     ])
 }
 
@@ -36,15 +36,15 @@ pub(super) fn encode_runs<'a>(runs: &(impl ExactSizeIterator<Item = &'a Run> + C
 const FIRST_COLUMN: usize = 0;
 /// Number of the column of recorded times.
 const RECORDED_COLUMN: usize = 7;
-/// Number of the column that only revisions have.
+/// Number of the column of superseded times, which only revisions have.
 pub(super) const SUPERSEDED_COLUMN: usize = 8;
 
-/// The columns that say what a run says of the rate.
+/// The columns that hold the rate of each run and the times of its first and last observation.
 struct RateColumns {
     first: Vec<i64>,
     span: Vec<u64>,
     low: Vec<u64>,
-    /// Empty where all are zero.
+    /// Upper bits of the mantissas; empty if all are zero.
     high: Vec<u32>,
     places: Vec<u16>,
 }
@@ -66,7 +66,7 @@ impl RateColumns {
     #[inline]
     fn get(&self, at: usize) -> Result<RateSpan, String> {
         let mantissa = u128::from(self.low[at]) | self.high.get(at).map_or(0, |bits| u128::from(*bits) << 64);
-        let last = self.first[at].checked_add_unsigned(self.span[at]).ok_or(ENDS_AFTER_ALL_TIME)?;
+        let last = self.first[at].checked_add_unsigned(self.span[at]).ok_or(END_OUT_OF_RANGE)?;
         Ok(RateSpan {
             first_observed_time: Timestamp::from_micros(self.first[at]),
             last_observed_time: Timestamp::from_micros(last),
@@ -75,7 +75,7 @@ impl RateColumns {
     }
 }
 
-/// What the runs of a block say of the rate.
+/// Decodes the rate of each run of a block and the times of its first and last observation.
 pub(crate) fn decode_rates(columns: &[&[u8]], count: usize) -> Result<Vec<RateSpan>, String> {
     let columns = RateColumns::decode(&Columns(columns), count)?;
     let mut spans = Vec::with_capacity(count);
@@ -108,23 +108,24 @@ pub(super) fn decode_runs(columns: &[&[u8]], count: usize) -> Result<Vec<Run>, S
     Ok(runs)
 }
 
-/// When the runs of a block begin and were recorded, in their order, in microseconds since 1970.
+/// First observed times and recorded times of the runs of a block, in the order of the runs, in microseconds since
+/// 1970, UTC.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct RunTimes {
-    /// First observed times.
+    /// First observed time of each run.
     pub(crate) first_us: Vec<i64>,
-    /// Recorded times.
+    /// Recorded time of each run.
     pub(crate) recorded_us: Vec<i64>,
 }
 
 impl RunTimes {
-    /// Bytes that it holds.
+    /// Memory used by the two vectors, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(self.first_us.as_slice()) + size_of_val(self.recorded_us.as_slice())
     }
 }
 
-/// The times of all runs of a block of runs.
+/// Decodes the first observed and recorded times of all runs of a block of runs.
 pub(crate) fn decode_run_times(columns: &[&[u8]], count: usize) -> Result<RunTimes, String> {
     let columns = Columns(columns);
     let first_us = columns.numbers::<i64>(FIRST_COLUMN, count)?;
@@ -134,7 +135,8 @@ pub(crate) fn decode_run_times(columns: &[&[u8]], count: usize) -> Result<RunTim
     Ok(RunTimes { first_us, recorded_us: columns.numbers(RECORDED_COLUMN, count)? })
 }
 
-/// One run of a block of runs or revisions, whose first observed and recorded times are decoded already.
+/// Decodes the run with index `at` in a block of runs or revisions. The caller passes the run's first observed and
+/// recorded times, which are already decoded.
 pub(crate) fn decode_run(
     columns: &[&[u8]],
     count: usize,
@@ -144,7 +146,7 @@ pub(crate) fn decode_run(
     let columns = Columns(columns);
     let unsigned = |number: usize| -> Result<u64, String> {
         let numbers = columns.numbers::<u64>(number, count)?;
-        numbers.get(at).copied().ok_or_else(|| format!("it has {count} runs, and that at {at} is asked for"))
+        numbers.get(at).copied().ok_or_else(|| format!("the block has {count} runs, so there is no run {at}"))
     };
     let span = unsigned(1)?;
     let high = match columns.get(4)? {
@@ -153,7 +155,7 @@ pub(crate) fn decode_run(
     };
     let mantissa = u128::from(unsigned(3)?) | u128::from(high) << 64;
     let places = columns.numbers::<u16>(5, count)?.get(at).copied().unwrap_or_default();
-    let last_us = first_us.checked_add_unsigned(span).ok_or(ENDS_AFTER_ALL_TIME)?;
+    let last_us = first_us.checked_add_unsigned(span).ok_or(END_OUT_OF_RANGE)?;
     Ok(Run {
         first_observed_time: Timestamp::from_micros(first_us),
         last_observed_time: Timestamp::from_micros(last_us),
@@ -166,19 +168,20 @@ pub(crate) fn decode_run(
     })
 }
 
-/// The times of a revision that say when it was believed, in microseconds since 1970.
+/// The times of a revision, in microseconds since 1970, UTC. The revision was current from its recorded time until its
+/// superseded time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(clippy::struct_field_names, reason = "a name of a number ends with its unit")]
+#[expect(clippy::struct_field_names, reason = "each name ends with its unit")]
 pub(crate) struct RevisionTimes {
-    /// First observed time of its run.
+    /// First observed time of the revision's run.
     pub(crate) observed_us: i64,
-    /// Recorded time of its run.
+    /// Recorded time of the revision's run.
     pub(crate) recorded_us: i64,
-    /// Recorded time of the commit that replaced it.
+    /// Recorded time of the commit that replaced the run.
     pub(crate) superseded_us: i64,
 }
 
-/// The times of all revisions of a block.
+/// Decodes the times of all revisions of a block.
 pub(crate) fn decode_revision_times(columns: &[&[u8]], count: usize) -> Result<Vec<RevisionTimes>, String> {
     let columns = Columns(columns);
     let observed = columns.numbers::<i64>(FIRST_COLUMN, count)?;
@@ -193,6 +196,6 @@ pub(crate) fn decode_revision_times(columns: &[&[u8]], count: usize) -> Result<V
         .collect())
 }
 
-pub(super) const RUNS_OUT_OF_ORDER: &str = "its runs are out of order";
-pub(super) const REVISIONS_OUT_OF_ORDER: &str = "its revisions are out of order";
-const ENDS_AFTER_ALL_TIME: &str = "a run ends after all time";
+pub(super) const RUNS_OUT_OF_ORDER: &str = "the runs are out of order";
+pub(super) const REVISIONS_OUT_OF_ORDER: &str = "the revisions are out of order";
+const END_OUT_OF_RANGE: &str = "the end of a run is out of range";

@@ -1,11 +1,11 @@
-//! Blocks there and back, and what flipped bits do to them.
+//! Tests of encoding and decoding blocks, and of detecting flipped bits.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::domain::PublishedValue;
 
-/// Gap to the run before, span, count, mantissa, places, reported change, recorded time.
+/// Gap to the previous run, span, count, mantissa, places, reported change, recorded time.
 type RawRun = (u32, u32, u64, u128, u8, Option<(bool, u64, u8)>, i64);
 
 fn arbitrary_run() -> impl Strategy<Value = RawRun> {
@@ -43,37 +43,37 @@ fn runs(raw: Vec<RawRun>) -> Vec<Run> {
         .collect()
 }
 
-fn there_and_back<T: Item + PartialEq + std::fmt::Debug>(items: &[T]) {
-    let mut back = Vec::new();
-    for block in items.chunks(T::BLOCK_ITEMS_MAX).flat_map(|piece| encode_blocks(piece, &mut 1).unwrap()) {
+fn check_round_trip<T: Item + PartialEq + std::fmt::Debug>(items: &[T]) {
+    let mut decoded = Vec::new();
+    for block in items.chunks(T::BLOCK_ITEMS_MAX).flat_map(|chunk| encode_blocks(chunk, &mut 1).unwrap()) {
         assert!(block.columns.iter().all(|column| column.len() <= COLUMN_BYTES_MAX));
         assert!(block.meta.item_count as usize <= T::BLOCK_ITEMS_MAX);
         let columns: Vec<&[u8]> = block.columns.iter().map(Vec::as_slice).collect();
-        back.extend(decode_block(&block.meta, T::KIND, &columns, T::decode).unwrap());
+        decoded.extend(decode_block(&block.meta, T::KIND, &columns, T::decode).unwrap());
     }
-    assert_eq!(back, items);
+    assert_eq!(decoded, items);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn runs_and_revisions_go_there_and_back(raw in proptest::collection::vec(arbitrary_run(), 1..4_500)) {
+    fn runs_instants_and_revisions_round_trip(raw in proptest::collection::vec(arbitrary_run(), 1..4_500)) {
         let runs = runs(raw);
-        there_and_back(&runs);
+        check_round_trip(&runs);
         let instants: Vec<Timestamp> = runs.iter().map(|run| run.first_observed_time).collect();
-        there_and_back(&instants);
+        check_round_trip(&instants);
         let revisions: Vec<Revision> = runs
             .into_iter()
             .zip(0_i64..)
             .map(|(run, at)| Revision { run, superseded_time: Timestamp::from_micros(at / 3) })
             .collect();
-        there_and_back(&revisions);
+        check_round_trip(&revisions);
     }
 }
 
 #[test]
-fn a_flipped_bit_is_damage_never_another_rate() {
+fn flipped_bit_fails_decoding() {
     let runs = runs((0..50).map(|n| (n + 1, n, 1, u128::from(n) + 1, 8, None, 5)).collect());
     let block = encode_blocks(&runs, &mut 1).unwrap().remove(0);
     for column in 0..block.columns.len() {

@@ -1,6 +1,6 @@
-//! Held ticks as the log and sled have them.
+//! The stored form of held ticks and decisions, in the log and in sled.
 //!
-//! **Invariant**: what a commit did to the quarantine is in its log entry; replaying it judges no rate again.
+//! **Invariant**: the log entry of a commit has all of its changes to the quarantine; replay compares no rates.
 
 use std::sync::Arc;
 
@@ -10,25 +10,25 @@ use super::super::digest::Digest;
 use super::super::error::StoreError;
 use super::super::keys;
 use super::super::values::ValueRecord;
-use super::Keeper;
+use super::QuarantineIndex;
 use crate::domain::{Decision, HeldTick, Note, Rate, SeriesKey, Timestamp, Verdict};
 
-/// A key, and the value that it is to have.
+/// A sled key and its new value.
 type RecordChange = ([u8; 9], Vec<u8>);
 
-/// The key of a series by its id.
+/// Looks up the key of a series by its id.
 type SeriesOf<'a> = &'a dyn Fn(u32) -> Option<Arc<SeriesKey>>;
 
-/// What a commit does to the quarantine.
+/// A change that a commit makes to the quarantine.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum QuarantineChange {
     /// Holds a tick under the next id.
     Held { id: u64, tick: TickLayout },
-    /// Decides ticks.
+    /// Releases or discards held ticks.
     Decided { ids: Vec<u64>, released: bool, note: Option<String> },
 }
 
-/// A tick, and the rate that it was compared with.
+/// A held tick, and the rate in force that it was compared with.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct TickLayout {
     series: u32,
@@ -47,7 +47,7 @@ impl TickLayout {
         }
     }
 
-    /// The tick again, not decided; `None` if it makes no sense.
+    /// Decodes the tick, without a decision; `None` if a field is invalid.
     fn tick(&self, id: u64, held_time: Timestamp, key: SeriesOf<'_>) -> Option<HeldTick> {
         let (mantissa, places) = self.in_force;
         Some(HeldTick {
@@ -62,7 +62,7 @@ impl TickLayout {
     }
 }
 
-/// A held tick as of the last checkpoint that touched it.
+/// A held tick and its decision, as stored in sled.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct HeldRecord {
     tick: TickLayout,
@@ -87,7 +87,7 @@ impl HeldRecord {
         Self { tick: TickLayout::new(series, tick), held_us: tick.held_time.micros(), decision }
     }
 
-    /// The tick again; `None` if it makes no sense.
+    /// Decodes the tick; `None` if a field is invalid.
     fn tick(&self, id: u64, key: SeriesOf<'_>) -> Option<HeldTick> {
         let mut tick = self.tick.tick(id, Timestamp::from_micros(self.held_us), key)?;
         if let Some(DecisionLayout { released, decided_us, note }) = &self.decision {
@@ -106,8 +106,8 @@ fn decision(released: bool, decided_time: Timestamp, note: Option<&str>) -> Opti
     Some(Decision { verdict, decided_time, note })
 }
 
-impl Keeper {
-    /// Does again what a commit did; `None` if that makes no sense.
+impl QuarantineIndex {
+    /// Applies a logged change during replay; `None` if the change is invalid.
     pub(in super::super) fn apply(
         &mut self,
         change: &QuarantineChange,
@@ -127,17 +127,25 @@ impl Keeper {
         }
     }
 
-    /// Takes a record that sled has; records come in order of their keys. `None` if it makes no sense there.
-    pub(in super::super) fn load(&mut self, key: &[u8], record: &HeldRecord, crc: u32, of: SeriesOf<'_>) -> Option<()> {
+    /// Adds a record from sled. Records must be added in the order of their keys. `None` if the record is invalid or
+    /// out of order.
+    pub(in super::super) fn load(
+        &mut self,
+        key: &[u8],
+        record: &HeldRecord,
+        crc: u32,
+        series_of: SeriesOf<'_>,
+    ) -> Option<()> {
         let id = keys::u64_at(key, 1).filter(|id| *id == self.next_id())?;
-        self.push(record.tick.series, record.tick(id, of)?, Some(crc));
+        self.push(record.tick.series, record.tick(id, series_of)?, Some(crc));
         Some(())
     }
 
-    /// The records of ticks changed since the last checkpoint, by their keys.
+    /// Returns the keys and records of the ticks changed since the last checkpoint, and updates the digest of all
+    /// records.
     ///
     /// # Errors
-    /// One cannot be encoded.
+    /// [`StoreError::Io`] if a record cannot be encoded.
     pub(in super::super) fn changes(
         &mut self,
         id_of: impl Fn(&SeriesKey) -> Option<u32>,
@@ -148,9 +156,9 @@ impl Keeper {
             let Some(tick) = self.list.get(id) else { continue };
             let Some(series) = id_of(&tick.series) else { continue };
             let key = keys::quarantine(id);
-            let (value, crc) = keys::seal_record(&key, &HeldRecord::new(series, tick))?;
-            let stored = super::place(id).and_then(|place| self.record_crcs.get_mut(place));
-            if let Some(old) = stored.and_then(|stored| stored.replace(crc)) {
+            let (value, crc) = keys::encode_checksummed(&key, &HeldRecord::new(series, tick))?;
+            let stored_crc = super::position(id).and_then(|position| self.record_crcs.get_mut(position));
+            if let Some(old) = stored_crc.and_then(|stored_crc| stored_crc.replace(crc)) {
                 digest.remove(old);
             }
             digest.add(crc);

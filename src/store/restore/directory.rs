@@ -1,7 +1,7 @@
-//! The directory that a store is built in.
+//! The directory in which a store is built, and its mark file.
 //!
-//! **Invariant**: nothing is removed but what an import or a store without a commit left, and only
-//! while the lock is held.
+//! **Invariant**: only files of an unfinished import or of a store without commits are removed, and only while the lock
+//! is held.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -13,35 +13,40 @@ use crate::store::keys;
 use crate::store::log::FILE_HEADER_BYTES;
 use crate::store::records::Meta;
 
-/// The text of the mark is for who finds it.
+/// Content of the mark file, for a person who opens it.
 const UNFINISHED_TEXT: &str = "An import into this directory has not finished. Run 'silkrate import' again.\n";
 
-/// What an unfinished import may have left behind.
+/// Files of a store.
 const STORE_FILES: [&str; 3] = ["log", "witness", "reserve"];
+/// Subdirectory of a store.
 const STORE_DIRECTORY: &str = "sled";
-/// What a directory without a store may hold.
+/// Names of entries that an import ignores: a directory with no other entries counts as empty.
 const HARMLESS_NAMES: [&str; 2] = ["LOCK", "lost+found"];
 
-/// Makes a directory ours and empty but for the mark, which is durable first.
-pub(super) fn take_over(directory: &Path) -> Result<File, RestoreError> {
+/// Creates a directory if it does not exist, locks it, writes the mark durably, and then removes the files of a store.
+/// Returns the lock file.
+///
+/// # Errors
+/// `NotEmpty` if the directory has other contents; `Store` if it is in use or cannot be written.
+pub(super) fn prepare_directory(directory: &Path) -> Result<File, RestoreError> {
     fs::create_dir_all(directory)
-        .map_err(|error| StoreError::io(format!("cannot make the directory {}", directory.display()), &error))?;
+        .map_err(|error| StoreError::io(format!("cannot create the directory {}", directory.display()), &error))?;
     let lock = lock_empty(directory)?;
-    mark(directory)?;
+    write_mark(directory)?;
     for name in STORE_FILES {
         remove(&directory.join(name))?;
     }
-    let inside = directory.join(STORE_DIRECTORY);
-    if inside.exists() {
-        fs::remove_dir_all(&inside)
-            .map_err(|error| StoreError::io(format!("cannot remove {}", inside.display()), &error))?;
+    let sled_dir = directory.join(STORE_DIRECTORY);
+    if sled_dir.exists() {
+        fs::remove_dir_all(&sled_dir)
+            .map_err(|error| StoreError::io(format!("cannot remove {}", sled_dir.display()), &error))?;
     }
     sync_directory(directory)?;
     Ok(lock)
 }
 
-/// Says, durably, that what is in a directory is no store.
-fn mark(directory: &Path) -> Result<(), StoreError> {
+/// Writes the mark of an unfinished import durably.
+fn write_mark(directory: &Path) -> Result<(), StoreError> {
     let mark = directory.join(UNFINISHED_MARK);
     fs::write(&mark, UNFINISHED_TEXT)
         .and_then(|()| File::open(&mark)?.sync_all())
@@ -49,16 +54,18 @@ fn mark(directory: &Path) -> Result<(), StoreError> {
     sync_directory(directory)
 }
 
-/// Makes what is in a directory a store, durably. If that fails it is none again, so that the import can be run again.
-pub(super) fn unmark(directory: &Path) -> Result<(), StoreError> {
+/// Removes the mark durably, so that the store can be opened. If the removal cannot be synced, writes the mark again,
+/// so that the import can be repeated.
+pub(super) fn remove_mark(directory: &Path) -> Result<(), StoreError> {
     remove(&directory.join(UNFINISHED_MARK))?;
     sync_directory(directory).inspect_err(|_| {
-        // On a disk that takes nothing any more the store is live: all of it but the mark's removal is durable.
-        let _ = mark(directory);
+        // If the mark cannot be written either, the store can be opened: all data is durable, and only the removal of
+        // the mark may not be.
+        let _ = write_mark(directory);
     })
 }
 
-/// What a directory holds, as far as it matters here.
+/// The kind of contents of a directory.
 #[derive(PartialEq, Eq)]
 enum Content {
     Nothing,
@@ -83,10 +90,13 @@ fn content(directory: &Path) -> Result<Content, StoreError> {
     })
 }
 
-/// Locks a directory in which nothing is that anybody could miss.
+/// Locks a directory that is empty, or contains an unfinished import or a store without commits.
+///
+/// # Errors
+/// `NotEmpty` if the directory has other contents; `Store` if it is in use or cannot be read.
 pub(super) fn lock_empty(directory: &Path) -> Result<File, RestoreError> {
     let not_empty = || RestoreError::NotEmpty { directory: directory.display().to_string() };
-    // Before the lock, so that no lock file is left in a directory of something else.
+    // This check comes before the lock, so that no lock file is created in a directory with other contents.
     if content(directory)? == Content::SomethingElse {
         return Err(not_empty());
     }
@@ -98,20 +108,20 @@ pub(super) fn lock_empty(directory: &Path) -> Result<File, RestoreError> {
     }
 }
 
-/// Whether the store in a directory, whose lock is held, has no commit.
+/// Returns true if the store in a directory has no commits. The caller holds the lock of the directory.
 fn is_unused(directory: &Path, lock: &File) -> Result<bool, StoreError> {
     let logged = fs::metadata(directory.join("log")).map_or(0, |log| log.len());
     if logged > FILE_HEADER_BYTES {
         return Ok(false);
     }
-    let lock = lock.try_clone().map_err(|error| StoreError::io("cannot keep the lock", &error))?;
+    let lock = lock.try_clone().map_err(|error| StoreError::io("cannot duplicate the lock file handle", &error))?;
     let engine = Engine::open_locked(directory, lock, 0, None)?;
     let Some(value) = engine.get(&keys::META)? else { return Ok(false) };
-    let meta = keys::unseal(&keys::META, &value).ok().and_then(|(payload, _)| Meta::decode(payload));
+    let meta = keys::verify_checksum(&keys::META, &value).ok().and_then(|(payload, _)| Meta::decode(payload));
     Ok(meta.is_some_and(|meta| meta.sequence == 0))
 }
 
-/// Removes a file that may not be there.
+/// Removes a file. A missing file is not an error.
 fn remove(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,144 +1,146 @@
-//! Why no store can be made of the parts of another.
+//! Errors of restoring a store from its exported parts.
 
 use thiserror::Error;
 
 use crate::domain::{SeriesKey, Source, Timestamp};
 use crate::store::{PollRefused, StoreError};
 
-/// Why no store can be made of the parts.
+/// Why a store cannot be built from its parts.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RestoreError {
-    /// Something is there already.
+    /// The directory is not empty.
     #[error(
-        "{directory} is not empty; name a new or empty directory with --db, or import ticks (CSV, or runs in Parquet) through the server of this store"
+        "{directory} is not empty; choose a new or empty directory with --db, or add ticks to an existing store: import CSV files, or Parquet files of runs, through its server"
     )]
     NotEmpty {
-        /// Where the store was to be.
+        /// The directory for the new store.
         directory: String,
     },
-    /// The series makes no sense.
+    /// A part of a series is invalid.
     #[error("{series}: {problem}")]
     Series {
-        /// Which.
+        /// The invalid series.
         series: Box<SeriesKey>,
-        /// What is wrong with it.
+        /// Why the series is invalid.
         problem: RestoreProblem,
     },
-    /// The commits make no sense.
+    /// The list of commits is invalid.
     #[error("commits: {0}")]
     Commits(RestoreProblem),
-    /// The polls of a source make no sense.
-    #[error("polls of {of}: the span from {first_poll_time} is out of order, or overlaps the one before it")]
+    /// The polls of a source are invalid.
+    #[error("polls of {of}: the span from {first_poll_time} is out of order, or overlaps the previous span")]
     Polls {
-        /// Whose.
+        /// The polled source.
         of: Source,
-        /// Of the span that makes none.
+        /// Time of the first poll of the invalid span.
         first_poll_time: Timestamp,
     },
-    /// Polls of more sources than a store keeps.
+    /// There are polls of more sources than a store keeps.
     #[error(transparent)]
     TooManyPolled(#[from] PollRefused),
-    /// A held tick makes no sense.
+    /// A held tick is invalid.
     #[error("held tick {id}: {problem}")]
     Quarantine {
-        /// Which.
+        /// Id of the held tick.
         id: u64,
-        /// What is wrong with it.
+        /// Why the tick is invalid.
         problem: RestoreProblem,
     },
-    /// The disk, or what it says.
+    /// The store cannot be locked, read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What does not fit among the parts of a store.
+/// Why a part of a store is invalid or inconsistent with the other parts.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RestoreProblem {
-    /// A series twice.
-    #[error("the series is there twice")]
-    Twice,
-    /// A collapse window that is none.
+    /// The series is given twice.
+    #[error("the series is given twice")]
+    DuplicateSeries,
+    /// The collapse window is negative. The field is in microseconds.
     #[error("its collapse window of {0} us is negative")]
-    Window(i64),
-    /// Something follows what it should come before.
-    #[error("the {what} of {time} does not follow the one before it, of {before}")]
-    Order {
-        /// Run, instant, revision, commit.
+    NegativeWindow(i64),
+    /// An item is not after its predecessor.
+    #[error("the {what} at {time} is not after the previous {what} at {before}")]
+    OutOfOrder {
+        /// Kind of item: run, instant, revision, commit or held tick.
         what: &'static str,
-        /// First observed time of a run, superseded time of a revision.
+        /// Time of the item: first observed time of a run, superseded time of a revision, held time of a held tick.
         time: Timestamp,
-        /// The same of the one before; of a run, its last observed time.
+        /// Time of its predecessor; for a run, the last observed time.
         before: Timestamp,
     },
-    /// Equal neighbours within the collapse window.
-    #[error("the run from {0} has the value of the one before it, within the collapse window: they are one run")]
-    Divided(Timestamp),
-    /// A run that does not begin or end at instants of its own, or counts more than there are.
+    /// Two neighbouring runs have the same value and lie within the collapse window. The field is the first observed
+    /// time of the second run.
+    #[error("the run from {0} repeats the value of the previous run within the collapse window: they must be one run")]
+    SplitRun(Timestamp),
+    /// The first or last observed time of a run does not match the timeline, or the run counts more observations than
+    /// the timeline has.
     #[error(
-        "the run from {first} to {last} of {count} observations does not fit the timeline, where those end at {found}"
+        "the run from {first} to {last} of {count} observations does not match the timeline, in which these observations end at {found}"
     )]
-    Timeline {
-        /// First observed time.
+    TimelineMismatch {
+        /// First observed time of the run.
         first: Timestamp,
-        /// Last observed time.
+        /// Last observed time of the run.
         last: Timestamp,
-        /// Observations.
+        /// Observation count of the run.
         count: u64,
-        /// Last instant that the count leads to; the run's own beginning if there is none.
+        /// Last instant of the timeline that was counted for the run; the first observed time if there is none.
         found: Timestamp,
     },
-    /// A run over a gap longer than the collapse window.
+    /// A run bridges a gap longer than the collapse window.
     #[error("the run from {first} bridges a gap longer than the collapse window before {time}")]
-    Gap {
-        /// First observed time.
+    LongGap {
+        /// First observed time of the run.
         first: Timestamp,
-        /// Where the gap ends.
+        /// The instant at the end of the gap.
         time: Timestamp,
     },
-    /// An instant in no run.
+    /// An instant belongs to no run.
     #[error("the instant {0} belongs to no run")]
-    Stray(Timestamp),
-    /// Before 1990, or after what can be printed.
+    StrayInstant(Timestamp),
+    /// An observed time is outside the supported years.
     #[error("the observed time {0} is outside the years 1990 to 9999")]
     ObservedTime(Timestamp),
-    /// Knowledge of no commit.
-    #[error("the time {0} is recorded, but no commit has it")]
-    NoCommit(Timestamp),
-    /// A revision superseded before it was recorded.
-    #[error("the revision recorded at {recorded} is superseded at {superseded}, not after it")]
-    Superseded {
-        /// Its run's recorded time.
+    /// A recorded time, superseded time, held time or decision time is not the recorded time of a commit.
+    #[error("no commit has the recorded time {0}")]
+    UnknownCommit(Timestamp),
+    /// A revision was not superseded after it was recorded.
+    #[error("the revision recorded at {recorded} is superseded at {superseded}, which is not later")]
+    SupersededTooEarly {
+        /// Recorded time of the revision's run.
         recorded: Timestamp,
-        /// Its superseded time.
+        /// Superseded time of the revision.
         superseded: Timestamp,
     },
-    /// An id out of its place.
-    #[error("{0} comes next")]
-    Id(u64),
-    /// Of a series that is not there.
+    /// The id does not continue the sequence of ids. The field is the expected id.
+    #[error("its id is out of order: {0} is expected")]
+    UnexpectedId(u64),
+    /// The series of the held tick does not exist.
     #[error("there is no series of {0}")]
-    NoSeries(SeriesKey),
-    /// Decided before it was held.
-    #[error("it was held at {held} and decided at {decided}, not after it")]
-    Decided {
-        /// Recorded time of holding.
+    UnknownSeries(SeriesKey),
+    /// The decision was not made after the tick was held.
+    #[error("it was held at {held} and decided at {decided}, which is not later")]
+    DecidedTooEarly {
+        /// Recorded time of the commit that held the tick.
         held: Timestamp,
         /// Recorded time of the decision.
         decided: Timestamp,
     },
-    /// Two that are one.
+    /// Another held or discarded tick has the same series, observed time and value. The field is the observed time.
     #[error("its value at {0} is held or was discarded under another id")]
-    HeldTwice(Timestamp),
-    /// More or fewer commits than the sequence says, or another newest one.
-    #[error("{count} are listed up to {last}, but the newest is {sequence} at {recorded_time}")]
+    DuplicateTick(Timestamp),
+    /// The list of commits does not end with the newest commit.
+    #[error("the list has {count} commits up to {last}, but the newest commit is {sequence} at {recorded_time}")]
     CommitCount {
-        /// Listed.
+        /// Number of listed commits.
         count: u64,
-        /// Recorded time of the last one listed.
+        /// Recorded time of the last listed commit.
         last: Timestamp,
-        /// As the whole says.
+        /// Sequence of the newest commit of the export.
         sequence: u64,
-        /// As the whole says.
+        /// Recorded time of the newest commit of the export.
         recorded_time: Timestamp,
     },
 }

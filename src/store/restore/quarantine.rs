@@ -1,6 +1,6 @@
-//! The held ticks of a store in the making.
+//! Restoring of held ticks.
 //!
-//! **Invariant**: what [`super::super::verify()`] would object to is refused here.
+//! **Invariant**: held ticks that [`super::super::verify()`] would report are refused.
 
 use std::collections::HashSet;
 
@@ -11,25 +11,25 @@ use super::{Restore, RestoreError, RestoreProblem};
 use crate::domain::{HeldTick, Timestamp, Verdict};
 
 impl Restore {
-    /// Takes all held ticks, in order of id, once all series are there.
+    /// Writes all held ticks, which must be sorted by id. All series must have been written before.
     ///
     /// # Errors
-    /// `Quarantine`, `Store`, and whatever the iterator ends in.
+    /// `Quarantine` if a held tick is invalid; `Store` if writing fails; any error of the iterator.
     pub fn quarantine<E: From<RestoreError>>(
         &mut self,
         ticks: impl Iterator<Item = Result<HeldTick, E>>,
     ) -> Result<(), E> {
-        let (mut expected, mut before, mut standing) = (0, Timestamp::MIN, HashSet::new());
+        let (mut expected, mut before, mut not_released) = (0, Timestamp::MIN, HashSet::new());
         for tick in ticks {
             let tick = tick?;
             expected += 1;
             let refuse = |problem| RestoreError::Quarantine { id: tick.id, problem };
             if tick.id != expected {
-                return Err(refuse(RestoreProblem::Id(expected)).into());
+                return Err(refuse(RestoreProblem::UnexpectedId(expected)).into());
             }
             let is_released = tick.decision.as_ref().is_some_and(|decision| decision.verdict == Verdict::Released);
-            if !is_released && !standing.insert((tick.series.clone(), tick.observed_time, tick.value)) {
-                return Err(refuse(RestoreProblem::HeldTwice(tick.observed_time)).into());
+            if !is_released && !not_released.insert((tick.series.clone(), tick.observed_time, tick.value)) {
+                return Err(refuse(RestoreProblem::DuplicateTick(tick.observed_time)).into());
             }
             self.check_held(&tick, before)?;
             before = tick.held_time;
@@ -39,36 +39,37 @@ impl Restore {
         Ok(())
     }
 
-    /// Checks the times of a held tick whose predecessor was held at `before`.
+    /// Checks the times of a held tick. `before` is the held time of the previous tick.
     fn check_held(&self, tick: &HeldTick, before: Timestamp) -> Result<(), RestoreError> {
         let refuse = |problem| RestoreError::Quarantine { id: tick.id, problem };
         if !(Timestamp::OLDEST_OBSERVED..=Timestamp::MAX).contains(&tick.observed_time) {
             return Err(refuse(RestoreProblem::ObservedTime(tick.observed_time)));
         }
         if tick.held_time < before {
-            return Err(refuse(RestoreProblem::Order { what: "held tick", time: tick.held_time, before }));
+            return Err(refuse(RestoreProblem::OutOfOrder { what: "held tick", time: tick.held_time, before }));
         }
         let decided = tick.decision.as_ref().map(|decision| decision.decided_time);
         if let Some(decided) = decided.filter(|decided| *decided <= tick.held_time) {
-            return Err(refuse(RestoreProblem::Decided { held: tick.held_time, decided }));
+            return Err(refuse(RestoreProblem::DecidedTooEarly { held: tick.held_time, decided }));
         }
         for time in [tick.held_time].into_iter().chain(decided) {
             match self.commits.contain(time, &self.reader) {
                 Ok(true) => {}
-                Ok(false) => return Err(refuse(RestoreProblem::NoCommit(time))),
+                Ok(false) => return Err(refuse(RestoreProblem::UnknownCommit(time))),
                 Err(error) => return Err(StoreError::of_commits(error).into()),
             }
         }
         Ok(())
     }
 
+    /// Writes the record of a held tick.
     fn put_held(&mut self, tick: &HeldTick) -> Result<(), RestoreError> {
         let Some(series) = self.keys.get(&*tick.series) else {
-            let problem = RestoreProblem::NoSeries((*tick.series).clone());
+            let problem = RestoreProblem::UnknownSeries((*tick.series).clone());
             return Err(RestoreError::Quarantine { id: tick.id, problem });
         };
         let key = keys::quarantine(tick.id);
-        let (value, crc) = keys::seal_record(&key, &HeldRecord::new(*series, tick))?;
+        let (value, crc) = keys::encode_checksummed(&key, &HeldRecord::new(*series, tick))?;
         self.writer.digest.add(crc);
         Ok(self.writer.put(&key, value, &self.engine)?)
     }

@@ -15,13 +15,13 @@ use tokio::time::sleep;
 
 use crate::skipped::skipped;
 
-/// Far longer than anything here takes on a machine with other work.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// How long a browser may take to end.
-const GOODBYE: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(15);
+/// Far longer than any step of these tests takes on a busy machine.
+const TIMEOUT: Duration = Duration::from_mins(1);
+/// The longest time for the browser to exit.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(15);
 
-/// No sandbox, since tests may run as root in a container; nothing that talks to elsewhere.
+/// No sandbox, since tests may run as root in a container; no background traffic to other hosts.
 const FLAGS: [&str; 8] = [
     "--headless=new",
     "--no-sandbox",
@@ -33,24 +33,24 @@ const FLAGS: [&str; 8] = [
     "--disable-sync",
 ];
 
-/// A browser with one window; it ends when dropped.
+/// A browser with one window, which exits when dropped.
 pub(crate) struct Browser {
     pub(crate) client: Client,
     driver: Child,
-    /// Where the driver listens.
+    /// The port of the driver.
     port: u16,
     session: String,
     _profile: TempDir,
 }
 
-/// A command of the driver beyond those that the client knows.
+/// A command of the driver that the client library does not have.
 #[derive(Debug)]
-struct Raw {
+struct RawCommand {
     path: &'static str,
     body: Value,
 }
 
-impl WebDriverCompatibleCommand for Raw {
+impl WebDriverCompatibleCommand for RawCommand {
     fn endpoint(&self, base_url: &url::Url, session_id: Option<&str>) -> Result<url::Url, url::ParseError> {
         base_url.join(&format!("session/{}/{}", session_id.unwrap_or_default(), self.path))
     }
@@ -60,29 +60,29 @@ impl WebDriverCompatibleCommand for Raw {
     }
 }
 
-fn is_there(program: &str) -> bool {
+fn is_installed(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
 impl Browser {
-    /// None where Chromium or its driver is not installed, which is said.
+    /// Starts a browser. Without Chromium or its driver, reports that the test is skipped and returns `None`.
     pub(crate) async fn start() -> Option<Self> {
-        if !is_there("chromium") || !is_there("chromedriver") {
-            skipped("no page is looked at, since chromium and chromedriver are not there (Debian: chromium-driver)");
+        if !is_installed("chromium") || !is_installed("chromedriver") {
+            skipped("chromium and chromedriver are not installed (Debian package: chromium-driver)");
             return None;
         }
         let profile = tempfile::tempdir().unwrap();
         let mut driver =
             Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let said = BufReader::new(driver.stdout.take().unwrap());
-        // It says so once it listens: "ChromeDriver was started successfully on port 12345."
+        let output = BufReader::new(driver.stdout.take().unwrap());
+        // The driver prints "ChromeDriver was started successfully on port 12345." when it listens.
         let port = tokio::task::spawn_blocking(move || {
-            said.lines().map_while(Result::ok).find_map(|line| {
+            output.lines().map_while(Result::ok).find_map(|line| {
                 line.strip_prefix("ChromeDriver was started successfully on port ")
                     .and_then(|rest| rest.trim_end_matches('.').parse::<u16>().ok())
             })
         });
-        let port = port.await.unwrap().expect("chromedriver says where it listens");
+        let port = port.await.unwrap().expect("chromedriver prints its port");
         let user_data = format!("--user-data-dir={}", profile.path().display());
         let flags: Vec<&str> = FLAGS.into_iter().chain([user_data.as_str()]).collect();
         let capabilities =
@@ -96,35 +96,36 @@ impl Browser {
         Some(Self { client, driver, port, session, _profile: profile })
     }
 
-    /// What `script`, the body of a function, returns.
+    /// Runs `script`, the body of a function, and returns its value.
     pub(crate) async fn run(&self, script: &str) -> Value {
         self.client.execute(script, Vec::new()).await.unwrap()
     }
 
-    /// A text that `script` returns.
+    /// Runs `script` and returns its text.
     pub(crate) async fn text(&self, script: &str) -> String {
         self.run(script).await.as_str().unwrap_or_default().to_owned()
     }
 
-    /// A command to the developer tools.
+    /// Sends a command to the developer tools.
     pub(crate) async fn devtools(&self, command: &str, params: Value) -> Value {
         let body = json!({ "cmd": command, "params": params });
-        self.client.issue_cmd(Raw { path: "goog/cdp/execute", body }).await.unwrap()
+        self.client.issue_cmd(RawCommand { path: "goog/cdp/execute", body }).await.unwrap()
     }
 
-    /// A window of so many pixels, as on a phone if it is narrow.
+    /// Resizes the window, in pixels; a narrow window emulates a phone.
     pub(crate) async fn resize(&self, width: u32, height: u32) {
         let params = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.devtools("Emulation.setDeviceMetricsOverride", params).await;
     }
 
-    /// What the browser complained of since the last call.
-    pub(crate) async fn complaints(&self) -> Vec<String> {
-        let log = self.client.issue_cmd(Raw { path: "se/log", body: json!({ "type": "browser" }) }).await.unwrap();
+    /// Returns the messages in the console of the browser since the last call.
+    pub(crate) async fn console_messages(&self) -> Vec<String> {
+        let log =
+            self.client.issue_cmd(RawCommand { path: "se/log", body: json!({ "type": "browser" }) }).await.unwrap();
         log.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// How long it takes until `script` returns `true`.
+    /// Waits until `script` returns `true`, and returns the duration.
     #[track_caller]
     pub(crate) fn wait(&self, script: &str) -> impl Future<Output = Duration> {
         let caller = std::panic::Location::caller();
@@ -134,16 +135,16 @@ impl Browser {
                 if self.run(script).await == Value::Bool(true) {
                     return begun.elapsed();
                 }
-                if begun.elapsed() > PATIENCE {
+                if begun.elapsed() > TIMEOUT {
                     let shown = self.text("return document.body.innerText").await;
-                    panic!("{caller}: never came true: {script}\nthe page shows:\n{shown}");
+                    panic!("{caller}: still not true: {script}\nthe page shows:\n{shown}");
                 }
-                sleep(POLL).await;
+                sleep(POLL_INTERVAL).await;
             }
         }
     }
 
-    /// Presses keys, as somebody without a mouse does: once the element can be reached, which may be drawn anew just now.
+    /// Sends key presses to an element, retrying while the element is being redrawn.
     pub(crate) async fn press(&self, selector: &str, keys: &str) {
         let begun = Instant::now();
         loop {
@@ -153,27 +154,27 @@ impl Browser {
             };
             match pressed {
                 Ok(()) => return,
-                Err(error) => assert!(begun.elapsed() < PATIENCE, "{selector}: {error}"),
+                Err(error) => assert!(begun.elapsed() < TIMEOUT, "{selector}: {error}"),
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }
 
 impl Drop for Browser {
-    /// A driver that is killed leaves its browser behind: the session is ended first, without the runtime, which may be
-    /// on its way down after a failure.
+    /// Ends the session first, because a killed driver leaves its browser running. This does not use the runtime,
+    /// which may be shutting down after a failure.
     fn drop(&mut self) {
         let end = || -> io::Result<()> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-            stream.set_read_timeout(Some(GOODBYE))?;
+            stream.set_read_timeout(Some(EXIT_TIMEOUT))?;
             let session = &self.session;
             write!(stream, "DELETE /session/{session} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-            // The answer begins when the browser is gone; the driver would keep the connection.
+            // The response begins after the browser has exited; the driver keeps the connection open.
             stream.read_exact(&mut [0])
         };
         if let Err(error) = end() {
-            eprintln!("a browser may be left behind: {error}");
+            eprintln!("a browser may still be running: {error}");
         }
         let _ = self.driver.kill();
         let _ = self.driver.wait();

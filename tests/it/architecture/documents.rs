@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::ARROWS;
-use super::source::{Source, Word, files};
+use super::MODULE_DEPENDENCIES;
+use super::source::{Source, Token, files};
 
 const README_LINES_MAX: usize = 160;
 const ARCHITECTURE_BYTES_MAX: usize = 20_480;
@@ -17,7 +17,7 @@ fn read(document: &str) -> String {
     fs::read_to_string(root().join(document)).unwrap_or_else(|error| panic!("cannot read {document}: {error}"))
 }
 
-/// All documents of the project, by path from its root.
+/// Returns all documents of the project, as paths from its root.
 fn documents() -> Vec<String> {
     let listed = fs::read_dir(root().join("docs")).unwrap();
     let names = listed.map(|entry| format!("docs/{}", entry.unwrap().file_name().into_string().unwrap()));
@@ -25,7 +25,7 @@ fn documents() -> Vec<String> {
     markdown.chain(["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "data/README.md"].map(str::to_owned)).collect()
 }
 
-/// The rows of all tables in a document: the cells of each row.
+/// Returns the cells of each table row of a document.
 fn document_rows(document: &str) -> Vec<Vec<String>> {
     let text = read(document);
     let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
@@ -33,17 +33,17 @@ fn document_rows(document: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn the_document_has_the_same_arrows() {
+fn architecture_document_has_the_same_dependencies() {
     let rows = document_rows("docs/ARCHITECTURE.md");
-    for (name, allowed) in ARROWS {
+    for (name, allowed) in MODULE_DEPENDENCIES {
         let names = [format!("`{name}/`"), format!("`{name}.rs`")];
         let row = rows.iter().find(|row| row.len() == 3 && names.contains(&row[0]));
         let expect = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
-        assert_eq!(row.map(|row| row[2].as_str()), Some(expect.as_str()), "what {name} knows");
+        assert_eq!(row.map(|row| row[2].as_str()), Some(expect.as_str()), "dependencies of {name}");
     }
 }
 
-/// The source files that a document names in backticks, with or without `src/`.
+/// Returns the source files that a document names in backticks, with or without `src/`.
 fn named_files(document: &str) -> Vec<String> {
     let text = read(document);
     let quoted = text.split('`').skip(1).step_by(2).filter(|quoted| !quoted.contains(char::is_whitespace));
@@ -65,7 +65,7 @@ fn files_named_in_documents_exist() {
     assert!(count > 100, "only {count} files were found in the documents");
 }
 
-/// The targets of the links in a document that point into this repository, without their anchors.
+/// Returns the targets of links in a document that point into this repository, without anchors.
 fn links(document: &str) -> Vec<String> {
     let text = read(document);
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
@@ -90,13 +90,16 @@ fn links_between_documents_resolve() {
 #[test]
 fn readme_and_architecture_stay_short() {
     let lines = read("README.md").lines().count();
-    assert!(lines <= README_LINES_MAX, "README.md has {lines} lines; {README_LINES_MAX} are allowed");
+    assert!(lines <= README_LINES_MAX, "README.md has {lines} lines; the limit is {README_LINES_MAX}");
     let bytes = read("docs/ARCHITECTURE.md").len();
-    assert!(bytes <= ARCHITECTURE_BYTES_MAX, "ARCHITECTURE.md has {bytes} bytes; {ARCHITECTURE_BYTES_MAX} are allowed");
+    assert!(
+        bytes <= ARCHITECTURE_BYTES_MAX,
+        "ARCHITECTURE.md has {bytes} bytes; the limit is {ARCHITECTURE_BYTES_MAX}"
+    );
 }
 
 #[test]
-fn the_document_names_every_limit_and_no_other() {
+fn limits_document_names_every_limit_and_no_other() {
     let rows = document_rows("docs/LIMITS.md");
     let limits: Vec<&Vec<String>> = rows.iter().filter(|row| row.len() == 3 && row[2].contains(".rs`)")).collect();
     let sources: Vec<(PathBuf, Source)> = files()
@@ -105,24 +108,25 @@ fn the_document_names_every_limit_and_no_other() {
         .map(|(path, module, text)| (path, Source::new(&module, &text)))
         .collect();
     let constants = |source: &Source| -> Vec<String> {
-        let pairs = source.words.windows(2).filter(|words| words[0] == Word::Name("const".to_owned()));
-        pairs.filter_map(|words| if let Word::Name(name) = &words[1] { Some(name.clone()) } else { None }).collect()
+        let pairs = source.tokens.windows(2).filter(|tokens| tokens[0] == Token::Name("const".to_owned()));
+        pairs.filter_map(|tokens| if let Token::Name(name) = &tokens[1] { Some(name.clone()) } else { None }).collect()
     };
     for (path, source) in &sources {
-        let place = format!("(`{}`)", path.display());
+        let file = format!("(`{}`)", path.display());
         for name in constants(source).iter().filter(|name| name.ends_with("_MAX") || name.contains("_MAX_")) {
             let quoted = format!("`{name}`");
-            let is_named = limits.iter().any(|row| row[0].contains(&quoted) && row[2].contains(&place));
-            // Kinds of one trait share a row.
+            let is_named = limits.iter().any(|row| row[0].contains(&quoted) && row[2].contains(&file));
+            // Constants of one trait share a row.
             assert!(is_named, "{name} of {} is not in the table of limits", path.display());
         }
     }
     for row in limits {
-        let place = row[2].rsplit("(`").next().and_then(|rest| rest.split('`').next()).unwrap_or_default();
-        let source = sources.iter().find(|(path, _)| path.display().to_string() == place);
-        let known = |name: &str| source.is_some_and(|(_, source)| source.words.contains(&Word::Name(name.to_owned())));
+        let file = row[2].rsplit("(`").next().and_then(|rest| rest.split('`').next()).unwrap_or_default();
+        let source = sources.iter().find(|(path, _)| path.display().to_string() == file);
+        let known =
+            |name: &str| source.is_some_and(|(_, source)| source.tokens.contains(&Token::Name(name.to_owned())));
         for name in row[0].split(", ").map(|name| name.trim_matches('`')) {
-            assert!(known(name), "{name} is not in src/{place} any more");
+            assert!(known(name), "src/{file} has no constant {name}");
         }
     }
 }

@@ -1,20 +1,21 @@
-//! Source files as Rust tokens, without comments, strings and tests.
+//! Source files as Rust tokens, without comments, string contents and tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::MODULE_DEPENDENCIES;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// What one file says, without its tests.
+/// The tokens of a file, without its tests.
 pub(super) struct Source {
-    /// From the crate's root: `store::block`; `store` for its `mod.rs`.
+    /// The path from the root of the crate: `store::block`; `store` for its `mod.rs`.
     pub(super) module: String,
-    pub(super) words: Vec<Word>,
+    pub(super) tokens: Vec<Token>,
 }
 
-/// A token, as far as it matters here.
+/// A token, reduced to what the rules need.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Word {
+pub(super) enum Token {
     Name(String),
     Mark(char),
     Open,
@@ -23,17 +24,17 @@ pub(super) enum Word {
 
 impl Source {
     pub(super) fn new(module: &str, text: &str) -> Self {
-        let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{module}: {error}"));
-        let mut words = Vec::new();
-        flatten(tokens, &mut words);
-        Self { module: module.to_owned(), words }
+        let stream: TokenStream = text.parse().unwrap_or_else(|error| panic!("{module}: {error}"));
+        let mut tokens = Vec::new();
+        flatten(stream, &mut tokens);
+        Self { module: module.to_owned(), tokens }
     }
 
     pub(super) fn top(&self) -> &str {
         self.module.split("::").next().unwrap_or_default()
     }
 
-    /// Every path written here that starts in this crate, from its root; of a group, each member.
+    /// Returns the first name of every path that begins at the root of this crate; for a group, of each member.
     pub(super) fn inner_paths(&self) -> Vec<String> {
         let depth = self.module.split("::").count();
         let mut paths = Vec::new();
@@ -53,11 +54,11 @@ impl Source {
         paths
     }
 
-    /// The other files of this crate that are named here, each as the path of its module. A file knows the one above it
-    /// and those below it by its nature, so that neither counts.
-    pub(super) fn known_files<'m>(&self, modules: &'m [String]) -> Vec<&'m str> {
+    /// Returns the other modules that this file names. The module above this file and the modules below it do not
+    /// count.
+    pub(super) fn used_files<'m>(&self, modules: &'m [String]) -> Vec<&'m str> {
         let own: Vec<&str> = self.module.split("::").collect();
-        let mut known = Vec::new();
+        let mut used = Vec::new();
         for at in self.path_starts().filter(|at| self.is_path_on(*at)) {
             let mut paths = Vec::new();
             self.full_paths(at, &[], &mut paths);
@@ -71,19 +72,20 @@ impl Source {
                 let full = base.iter().copied().chain(rest.iter().map(String::as_str)).collect::<Vec<_>>().join("::");
                 let longest = modules.iter().filter(|module| is_in(&full, module)).max_by_key(|module| module.len());
                 if let Some(file) = longest.filter(|file| !is_in(&self.module, file) && !is_in(file, &self.module)) {
-                    known.push(file.as_str());
+                    used.push(file.as_str());
                 }
             }
         }
-        known
+        used
     }
 
-    /// The paths that begin at `at` with what stands before it; of a group, those of each member. Gives where they end.
+    /// Collects the paths that begin at `at`, each prefixed with `before`; for a group, the paths of each member.
+    /// Returns the position after them.
     pub(super) fn full_paths(&self, mut at: usize, before: &[String], paths: &mut Vec<Vec<String>>) -> usize {
         let mut path = before.to_vec();
         loop {
-            match self.words.get(at) {
-                Some(Word::Name(name)) => {
+            match self.tokens.get(at) {
+                Some(Token::Name(name)) => {
                     path.push(name.clone());
                     if !self.is_path_on(at) {
                         paths.push(path);
@@ -91,18 +93,18 @@ impl Source {
                     }
                     at += 3;
                 }
-                Some(Word::Open) => {
+                Some(Token::Open) => {
                     at += 1;
-                    while let Some(word) = self.words.get(at) {
-                        match word {
-                            Word::Close => return at + 1,
-                            Word::Name(_) => at = self.full_paths(at, &path, paths),
-                            Word::Mark(_) | Word::Open => at += 1,
+                    while let Some(token) = self.tokens.get(at) {
+                        match token {
+                            Token::Close => return at + 1,
+                            Token::Name(_) => at = self.full_paths(at, &path, paths),
+                            Token::Mark(_) | Token::Open => at += 1,
                         }
                     }
                     return at;
                 }
-                Some(Word::Mark(_) | Word::Close) | None => {
+                Some(Token::Mark(_) | Token::Close) | None => {
                     paths.push(path);
                     return at + 1;
                 }
@@ -110,59 +112,59 @@ impl Source {
         }
     }
 
-    /// The first name at `at`, or of each member of the group that opens there.
+    /// Collects the first name at `at`, or of each member of a group that opens there.
     pub(super) fn members(&self, at: usize, paths: &mut Vec<String>) {
-        match self.words.get(at) {
-            Some(Word::Name(name)) => paths.push(name.clone()),
-            Some(Word::Open) => {
+        match self.tokens.get(at) {
+            Some(Token::Name(name)) => paths.push(name.clone()),
+            Some(Token::Open) => {
                 let (mut depth, mut is_first) = (0, false);
-                for word in &self.words[at..] {
-                    match word {
-                        Word::Open => {
+                for token in &self.tokens[at..] {
+                    match token {
+                        Token::Open => {
                             depth += 1;
                             is_first = depth == 1;
                         }
-                        Word::Close => depth -= 1,
-                        Word::Mark(',') => is_first = depth == 1,
-                        Word::Name(name) if is_first && depth == 1 => {
+                        Token::Close => depth -= 1,
+                        Token::Mark(',') => is_first = depth == 1,
+                        Token::Name(name) if is_first && depth == 1 => {
                             paths.push(name.clone());
                             is_first = false;
                         }
-                        Word::Name(_) | Word::Mark(_) => {}
+                        Token::Name(_) | Token::Mark(_) => {}
                     }
                     if depth == 0 {
                         break;
                     }
                 }
             }
-            Some(Word::Mark(_) | Word::Close) | None => {}
+            Some(Token::Mark(_) | Token::Close) | None => {}
         }
     }
 
-    /// Where names stand that no `::` leads to.
+    /// Returns the positions of names that do not follow `::`.
     pub(super) fn path_starts(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.words.len()).filter(|at| {
+        (0..self.tokens.len()).filter(|at| {
             let after_path =
-                *at > 1 && self.words[*at - 1] == Word::Mark(':') && self.words[*at - 2] == Word::Mark(':');
-            // `::sled` is a crate too: no name stands before its colons.
+                *at > 1 && self.tokens[*at - 1] == Token::Mark(':') && self.tokens[*at - 2] == Token::Mark(':');
+            // `::sled` is a crate too: no name precedes its colons.
             let before = at.checked_sub(3).and_then(|before| self.name(before));
             let is_rooted = after_path && before.is_none_or(|before| before == "use");
-            matches!(self.words[*at], Word::Name(_)) && (!after_path || is_rooted)
+            matches!(self.tokens[*at], Token::Name(_)) && (!after_path || is_rooted)
         })
     }
 
     pub(super) fn name(&self, at: usize) -> Option<&str> {
-        match self.words.get(at)? {
-            Word::Name(name) => Some(name),
-            Word::Mark(_) | Word::Open | Word::Close => None,
+        match self.tokens.get(at)? {
+            Token::Name(name) => Some(name),
+            Token::Mark(_) | Token::Open | Token::Close => None,
         }
     }
 
     pub(super) fn is_path_on(&self, at: usize) -> bool {
-        self.words.get(at + 1..at + 3) == Some(&[Word::Mark(':'), Word::Mark(':')])
+        self.tokens.get(at + 1..at + 3) == Some(&[Token::Mark(':'), Token::Mark(':')])
     }
 
-    /// Whether a path that starts here begins with this crate's name.
+    /// Returns true if a path begins with the name of this crate.
     pub(super) fn names_crate(&self, name: &str) -> bool {
         self.path_starts().any(|at| {
             let is_used = at > 0 && matches!(self.name(at - 1), Some("use" | "crate"));
@@ -170,21 +172,21 @@ impl Source {
         })
     }
 
-    pub(super) fn has(&self, wanted: &[Word]) -> bool {
-        self.words.windows(wanted.len()).any(|words| words == wanted)
+    pub(super) fn has(&self, wanted: &[Token]) -> bool {
+        self.tokens.windows(wanted.len()).any(|tokens| tokens == wanted)
     }
 }
 
-/// The tokens one after the other, without what is there for tests alone.
-pub(super) fn flatten(tokens: TokenStream, words: &mut Vec<Word>) {
-    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+/// Appends the tokens in order, without items that exist only for tests.
+pub(super) fn flatten(stream: TokenStream, tokens: &mut Vec<Token>) {
+    let stream: Vec<TokenTree> = stream.into_iter().collect();
     let mut at = 0;
-    while let Some(token) = tokens.get(at) {
+    while let Some(token) = stream.get(at) {
         at += 1;
         match token {
-            TokenTree::Punct(mark) if mark.as_char() == '#' && is_test_attribute(tokens.get(at)) => {
+            TokenTree::Punct(mark) if mark.as_char() == '#' && is_test_attribute(stream.get(at)) => {
                 // The item ends with its braces or a semicolon.
-                while let Some(token) = tokens.get(at) {
+                while let Some(token) = stream.get(at) {
                     at += 1;
                     match token {
                         TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => break,
@@ -193,13 +195,13 @@ pub(super) fn flatten(tokens: TokenStream, words: &mut Vec<Word>) {
                     }
                 }
             }
-            TokenTree::Punct(mark) => words.push(Word::Mark(mark.as_char())),
-            TokenTree::Ident(name) => words.push(Word::Name(name.to_string())),
-            TokenTree::Literal(_) => words.push(Word::Mark('"')),
+            TokenTree::Punct(mark) => tokens.push(Token::Mark(mark.as_char())),
+            TokenTree::Ident(name) => tokens.push(Token::Name(name.to_string())),
+            TokenTree::Literal(_) => tokens.push(Token::Mark('"')),
             TokenTree::Group(group) => {
-                words.push(Word::Open);
-                flatten(group.stream(), words);
-                words.push(Word::Close);
+                tokens.push(Token::Open);
+                flatten(group.stream(), tokens);
+                tokens.push(Token::Close);
             }
         }
     }
@@ -209,17 +211,17 @@ pub(super) fn is_test_attribute(token: Option<&TokenTree>) -> bool {
     token.is_some_and(|token| token.to_string().replace(' ', "") == "[cfg(test)]")
 }
 
-/// Whether a module is `place` or below it.
-pub(super) fn is_in(module: &str, place: &str) -> bool {
-    module.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+/// Returns true if a module is `place` or below it.
+pub(super) fn is_in(module: &str, ancestor: &str) -> bool {
+    module.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// All files of `src/`, with their modules.
+/// Returns all files of `src/`, with their modules.
 pub(super) fn files() -> Vec<(PathBuf, String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect(&root, &root, &mut files);
-    assert!(files.len() > ARROWS.len(), "src/ was not found whole");
+    assert!(files.len() > MODULE_DEPENDENCIES.len(), "src/ was not found completely");
     files
 }
 

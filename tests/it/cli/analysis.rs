@@ -1,17 +1,17 @@
-//! The built command's `convert`, `changes`, `compare` and `candles` against a server of canned answers.
+//! The commands `convert`, `changes`, `compare` and `candles` with a server of canned responses.
 
 use serde_json::{Value, json};
 
 use crate::cli::canned::Mock;
-use crate::cli::command::assert_holds;
+use crate::cli::command::assert_contains;
 
 #[test]
-fn tables_are_for_people() {
+fn analysis_tables_have_the_expected_cells() {
     let mock = Mock::start();
-    let check = |line: &str, parts: &[&str], said: &str| {
+    let check = |line: &str, parts: &[&str], stderr: &str| {
         let ran = mock.run(line);
-        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), said), "{line}");
-        assert_holds(line, &ran.stdout, parts);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), stderr), "{line}");
+        assert_contains(line, &ran.stdout, parts);
     };
     check(
         "convert 100 KGS/KZT",
@@ -19,7 +19,7 @@ fn tables_are_for_people() {
             "converted  1.14400",
             "low        1.143500",
             "KGS/USD 0.01144 by timesca, 3 observations, last 2025-12-08T00:00:00Z; KZT/USD 0.00196 by timesca",
-            "2 h; the legs are 2 d apart",
+            "2 h; leg ages differ by 2 d",
         ],
         "",
     );
@@ -28,7 +28,7 @@ fn tables_are_for_people() {
         &["cannot tell  age", "0.01144  0.01146  0.174825  0.087374  0.262353  no           2 h"],
         "",
     );
-    // Rows of these begin together, and their ends tell them apart.
+    // Year-to-date periods have the same start, so the table adds a column with their ends.
     let days = |line: &str, expect: [bool; 2]| {
         let ran = mock.run(line);
         let days = ["2025-12-09T00:00:00Z", "2025-12-10T00:00:00Z"].map(|day| ran.stdout.contains(day));
@@ -42,7 +42,7 @@ fn tables_are_for_people() {
             "KGS/USD: first timesca as published, second nbkr as published\n",
             "2025-12-08  0.01144  0.01143  -0.0874  -0.1748  0.0001  no      -            2 h",
             "2025-12-09  0.01144  0.01146   0.1748   0.0874  0.2624  begins  timesca 3 d  2 h",
-            "Apart on 1 of 2 days. On 1 of these timesca lags nbkr. The largest difference: 0.1748 % on 2025-12-09. \
+            "Apart on 1 of 2 days. On 1 of these days timesca lags nbkr. Largest difference: 0.1748 % on 2025-12-09. \
              Apart since 2025-12-09; timesca lags nbkr by 3 days.\n",
         ],
         "",
@@ -52,7 +52,7 @@ fn tables_are_for_people() {
 }
 
 #[test]
-fn json_is_exact() {
+fn analysis_json_has_the_fields_of_the_messages() {
     let mock = Mock::start();
     let check = |line: &str, at: &str, expect: Value| mock.check_json(line, at, &expect);
     check("convert 100 KGS/KZT", "/converted_amount", json!("1.14400"));
@@ -69,7 +69,7 @@ fn json_is_exact() {
 }
 
 #[test]
-fn csv_is_exact() {
+fn analysis_csv_has_the_expected_columns() {
     let mock = Mock::start();
     let check = |line: &str, expect: &str| mock.check_csv(line, expect);
     check(
@@ -89,11 +89,11 @@ fn csv_is_exact() {
 }
 
 #[test]
-fn arguments_reach_the_server() {
+fn analysis_arguments_reach_the_server() {
     let mock = Mock::start();
     let check = |line: &str, parts: &[&str]| {
         assert_eq!(mock.run(line).code, Some(0), "{line}");
-        assert_holds(line, &mock.requests().join("\n"), parts);
+        assert_contains(line, &mock.requests().join("\n"), parts);
     };
     check("convert 99.90 KGS/KZT --max-age 2d", &["amount: \"99.90\"", "seconds: 172800"]);
     check(
@@ -127,18 +127,18 @@ fn arguments_reach_the_server() {
 }
 
 #[test]
-fn rows_before_damage_stand_and_the_exit_status_tells() {
+fn damage_after_the_first_page_exits_with_1_and_keeps_printed_rows() {
     let mock = Mock::start();
     for line in ["candles UZS/USD", "candles UZS/USD --output csv", "candles UZS/USD --output json"] {
         let ran = mock.run(line);
         assert_eq!((ran.code, ran.stdout.lines().count()), (Some(1), 2), "{line}");
-        assert_holds(line, &ran.stderr, &["stored data is damaged: a block cannot be read"]);
+        assert_contains(line, &ran.stderr, &["stored data is damaged: a block cannot be read"]);
         assert!(!ran.stdout.contains(']'), "{line}: the array looks complete");
     }
-    // Nothing is written where the server refuses at once.
+    // Nothing is printed if the server refuses the first request.
     for line in ["candles TMT/USD", "changes TMT/USD", "convert 1 TMT/USD", "compare --pair TMT/USD --sources a,b"] {
         let ran = mock.run(line);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{line}");
-        assert_holds(line, &ran.stderr, &["reason: NO_QUOTE_YET"]);
+        assert_contains(line, &ran.stderr, &["reason: NO_QUOTE_YET"]);
     }
 }

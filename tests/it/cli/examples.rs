@@ -1,4 +1,4 @@
-//! The programs of `examples/` against a live server.
+//! The programs of `examples/` with a live server.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use crate::skipped::skipped;
 use crate::support::TestServer;
 
-/// The built program of an example, if `cargo test` built it: `cargo test --test it` alone does not.
+/// Returns the built program of an example. `cargo test` builds examples, but `cargo test --test it` alone does not.
 fn example(name: &str) -> Option<PathBuf> {
     let program = Path::new(env!("CARGO_BIN_EXE_silkrate")).parent()?.join("examples").join(name);
     if program.exists() {
@@ -27,10 +27,10 @@ async fn output(program: PathBuf, arguments: Vec<String>) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Ends a program that runs until it is stopped, also if its test fails.
-struct Stopped(Child);
+/// A program that is killed when dropped, also if the test fails.
+struct KillOnDrop(Child);
 
-impl Drop for Stopped {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -38,21 +38,21 @@ impl Drop for Stopped {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ingested_ticks_are_watched_and_listed() {
+async fn examples_ingest_watch_and_list_ticks() {
     let (Some(ingest), Some(history), Some(watch)) = (example("ingest"), example("history"), example("watch_latest"))
     else {
         return;
     };
     let server = TestServer::start(&[]).await;
-    // The examples observe their ticks now.
+    // The examples use the current time as observed time.
     server.clock.set(SystemClock.now());
     let endpoint = format!("http://{}", server.addr);
     let send = |rate: &str| output(ingest.clone(), ["KGS/USD", "desk", rate, &endpoint].map(str::to_owned).to_vec());
 
-    assert_eq!(send("0.01144").await, "sequence 2: 1 new runs, 0 collapsed, 0 known\n");
+    assert_eq!(send("0.01144").await, "sequence 1: 1 new runs, 0 collapsed, 0 known\n");
 
     let watcher = Command::new(watch).args([&endpoint, "KGS/USD"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut watcher = Stopped(watcher);
+    let mut watcher = KillOnDrop(watcher);
     let mut lines = BufReader::new(watcher.0.stdout.take().unwrap()).lines();
     let (first, lines) = spawn_blocking(move || (lines.next().unwrap().unwrap(), lines)).await.unwrap();
     assert!(first.contains("KGS/USD desk 0.01144"), "{first}");
@@ -63,7 +63,7 @@ async fn ingested_ticks_are_watched_and_listed() {
     let second = spawn_blocking(move || lines.find(|line| line.as_ref().unwrap().contains("0.01145")));
     assert!(second.await.unwrap().is_some());
 
-    // Ten times the rate in force is held, and is not in the history.
+    // A rate ten times the rate in force is held, and is not in the history.
     server.clock.set(SystemClock.now());
     assert!(send("0.1145").await.starts_with("held as 1: the rate in force is 0.01145\n"));
     assert!(send("none").await.starts_with("refused: "));

@@ -1,4 +1,4 @@
-//! The built command: what it prints and how it exits.
+//! Tests of the built command: output and exit status.
 
 mod analysis;
 mod canned;

@@ -1,4 +1,4 @@
-//! The command `quarantine`, and what the commands that bring ticks say of held ones, against a server of their own.
+//! The command `quarantine`, and the reports of held ticks by commands that ingest, with a real server.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -11,33 +11,33 @@ use crate::support;
 use crate::support::{TestServer, tick};
 use crate::web;
 
-/// Exit status, answer, and what was said beside it.
+/// Exit status, standard output and standard error.
 struct Ran {
     code: Option<i32>,
-    out: String,
-    said: String,
+    stdout: String,
+    stderr: String,
 }
 
 impl Ran {
     fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}{}", self.out, self.said))
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
     }
 }
 
-/// Arguments are apart by spaces; `input` goes to standard input.
+/// Runs a command; its arguments are separated by single spaces, and `input` goes to standard input.
 async fn run(server: &TestServer, line: &str, input: &str) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
     command.args(line.split(' ')).env("SILKRATE_ENDPOINT", server.addr.to_string());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let input = input.to_owned();
-    let work = move || {
+    let run_command = move || {
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         child.wait_with_output().unwrap()
     };
-    let output = tokio::task::spawn_blocking(work).await.unwrap();
+    let output = tokio::task::spawn_blocking(run_command).await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code(), out: text(output.stdout), said: text(output.stderr) }
+    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 const CSV: &str = "\
@@ -51,24 +51,29 @@ KGS/USD,nbkr,2025-12-02,1.144
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_held_is_told_listed_released_and_discarded() {
+async fn held_ticks_are_reported_listed_released_and_discarded() {
     let server = TestServer::start(&[]).await;
-    let dry = run(&server, "ingest - --format csv --dry-run --output json", CSV).await;
-    assert_eq!((dry.code, &dry.json()[0]["quarantined_count"]), (Some(3), &json!(3)), "{}", dry.said);
+    let validated = run(&server, "ingest - --format csv --dry-run --output json", CSV).await;
+    assert_eq!(
+        (validated.code, &validated.json()[0]["quarantined_count"]),
+        (Some(3), &json!(3)),
+        "{}",
+        validated.stderr
+    );
     let held = json!({ "line": 3, "index": null, "id": null, "state": "HELD", "rate_in_force": "12000.50" });
-    assert_eq!(dry.json()[0]["held_ticks"][0], held);
-    assert_eq!(run(&server, "quarantine list", "").await.said, "nothing is held\n");
+    assert_eq!(validated.json()[0]["held_ticks"][0], held);
+    assert_eq!(run(&server, "quarantine list", "").await.stderr, "no held ticks\n");
     let sent = run(&server, "ingest - --format csv", CSV).await;
-    assert_eq!(sent.code, Some(3), "{}", sent.said);
-    assert!(sent.said.contains("-: 3 ticks held for being too far from the rate in force: silkrate quarantine list"));
-    assert!(!sent.said.contains("refused"), "{}", sent.said);
+    assert_eq!(sent.code, Some(3), "{}", sent.stderr);
+    assert!(sent.stderr.contains("-: 3 ticks held (too far from the rate in force); see 'silkrate quarantine list'"));
+    assert!(!sent.stderr.contains("refused"), "{}", sent.stderr);
 
     let table = run(&server, "quarantine list --source cbu", "").await;
-    assert_eq!(table.code, Some(0), "{}", table.said);
+    assert_eq!(table.code, Some(0), "{}", table.stderr);
     let titles = "id  pair     source  observed";
-    assert!(table.out.starts_with(titles) && !table.out.contains("decided"), "{}", table.out);
-    assert!(table.out.contains("120.01  12000.50") && !table.out.contains("KGS/USD"), "{}", table.out);
-    let csv = run(&server, "quarantine list --output csv", "").await.out;
+    assert!(table.stdout.starts_with(titles) && !table.stdout.contains("decided"), "{}", table.stdout);
+    assert!(table.stdout.contains("120.01  12000.50") && !table.stdout.contains("KGS/USD"), "{}", table.stdout);
+    let csv = run(&server, "quarantine list --output csv", "").await.stdout;
     let header =
         "id,pair,source,observed_time,rate,rate_in_force,reported_change_percent,held_time,state,decided_time,note\n";
     assert!(csv.starts_with(header), "{csv}");
@@ -76,11 +81,11 @@ async fn what_is_held_is_told_listed_released_and_discarded() {
     assert_eq!(csv.lines().count(), 4, "{csv}");
 
     let released = run(&server, "quarantine release 1 99 --note checked", "").await;
-    assert_eq!(released.code, Some(3), "{}", released.said);
-    assert!(released.out.contains("1  NEW_RUN") && released.out.contains("99  REFUSED"), "{}", released.out);
-    assert!(released.said.contains("99: id 99 is of no held tick; list those there are"), "{}", released.said);
+    assert_eq!(released.code, Some(3), "{}", released.stderr);
+    assert!(released.stdout.contains("1  NEW_RUN") && released.stdout.contains("99  REFUSED"), "{}", released.stdout);
+    assert!(released.stderr.contains("99: no held tick has id 99; list the held ticks"), "{}", released.stderr);
     let discarded = run(&server, "quarantine discard --all --source cbu --output json", "").await;
-    assert_eq!(discarded.code, Some(0), "{}", discarded.said);
+    assert_eq!(discarded.code, Some(0), "{}", discarded.stderr);
     let expect = json!([{ "id": 2, "outcome": "DISCARDED", "reason": null, "message": null, "stored_rate": null,
         "stored_reported_change_percent": null }]);
     assert_eq!(discarded.json(), expect);
@@ -91,67 +96,67 @@ async fn what_is_held_is_told_listed_released_and_discarded() {
         (&all[0]["note"], &all[0]["rate"], &all[2]["decided_time"]),
         (&json!("checked"), &json!("120.01"), &json!(null))
     );
-    // Sent again, what was discarded and what is held are held still, and the rest is known.
+    // Sent again, discarded and held ticks keep their state, and the other ticks are known.
     let again = run(&server, "ingest - --format csv --output json", CSV).await.json();
     assert_eq!((&again[0]["known_count"], &again[0]["quarantined_count"]), (&json!(4), &json!(2)));
     let named = |line: u32, id: u32, state: &str, rate: &str| json!({ "line": line, "index": null, "id": id, "state": state, "rate_in_force": rate });
     let expect = json!([named(5, 2, "DISCARDED", "12002.00"), named(7, 3, "HELD", "0.01144")]);
     assert_eq!(again[0]["held_ticks"], expect);
-    let said = run(&server, "ingest - --format csv", CSV).await.said;
-    assert!(said.contains("-: 1 tick discarded before, 1 tick held for being too far"), "{said}");
+    let stderr = run(&server, "ingest - --format csv", CSV).await.stderr;
+    assert!(stderr.contains("-: 1 tick already discarded, 1 tick held (too far"), "{stderr}");
     let rest = run(&server, "quarantine release --all", "").await;
-    assert_eq!((rest.code, rest.out.contains("3  NEW_RUN")), (Some(0), true), "{}{}", rest.out, rest.said);
-    assert_eq!(run(&server, "quarantine release --all", "").await.said, "nothing is held\n");
+    assert_eq!((rest.code, rest.stdout.contains("3  NEW_RUN")), (Some(0), true), "{}{}", rest.stdout, rest.stderr);
+    assert_eq!(run(&server, "quarantine release --all", "").await.stderr, "no held ticks\n");
 }
 
-/// The steps of the README.
+/// Follows the steps of the documentation.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_series_whose_first_rate_was_wrong_is_mended() {
+async fn series_with_a_wrong_first_rate_can_be_corrected() {
     let server = TestServer::start(&[]).await;
     let header = "pair,source,observed_time,rate";
-    let slipped = "USD/KZT,nbk,2025-12-01,5.105\nUSD/KZT,nbk,2025-12-02,511.20\nUSD/KZT,nbk,2025-12-03,512.30";
-    let sent = run(&server, "ingest - --format csv --output json", &format!("{header}\n{slipped}\n")).await.json();
+    let wrong_first = "USD/KZT,nbk,2025-12-01,5.105\nUSD/KZT,nbk,2025-12-02,511.20\nUSD/KZT,nbk,2025-12-03,512.30";
+    let sent = run(&server, "ingest - --format csv --output json", &format!("{header}\n{wrong_first}\n")).await.json();
     assert_eq!((&sent[0]["new_run_count"], &sent[0]["quarantined_count"]), (&json!(1), &json!(2)));
     let correction = format!("{header}\nUSD/KZT,nbk,2025-12-01,510.50\n");
     let revised = run(&server, "ingest - --format csv --revise", &correction).await;
-    assert_eq!(revised.code, Some(3), "{}", revised.said);
-    assert!(revised.said.contains("1 tick held"), "{}", revised.said);
+    assert_eq!(revised.code, Some(3), "{}", revised.stderr);
+    assert!(revised.stderr.contains("1 tick held"), "{}", revised.stderr);
     let released = run(&server, "quarantine release --all --source nbk --revise --output csv", "").await;
-    assert_eq!(released.code, Some(0), "{}", released.said);
-    let outcomes: Vec<&str> = released.out.lines().skip(1).map(|line| line.trim_end_matches(',')).collect();
+    assert_eq!(released.code, Some(0), "{}", released.stderr);
+    let outcomes: Vec<&str> = released.stdout.lines().skip(1).map(|line| line.trim_end_matches(',')).collect();
     assert_eq!(outcomes, ["3,REVISED", "1,NEW_RUN", "2,NEW_RUN"]);
     let history = run(&server, "history USD/KZT --output json", "").await.json();
     let rates: Vec<&Value> = history.as_array().unwrap().iter().map(|run| &run["rate"]).collect();
     assert_eq!(rates, ["510.50", "511.20", "512.30"]);
-    // From now on the next true one passes, and what was believed first stays readable.
+    // The next correct tick passes, and the replaced rate is still readable as a revision.
     let next = format!("{header}\nUSD/KZT,nbk,2025-12-04,513.00\nUSD/KZT,nbk,2025-12-01,510.50\n");
     assert_eq!(run(&server, "ingest - --format csv", &next).await.code, Some(0));
     let before = run(&server, "revisions USD/KZT --output json", "").await.json();
     assert_eq!(before[0]["rate"], "5.105");
 }
 
-/// A decision lasts; the way round it is that of the README.
+/// A decision is permanent; the documentation describes this way to store the tick nevertheless.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_discarded_and_true_goes_in_where_nothing_is_held() {
+async fn discarded_tick_is_stored_if_the_quarantine_is_off() {
     let server = TestServer::start(&[]).await;
     let csv = "pair,source,observed_time,rate\nUSD/KZT,nbk,2025-12-01,511.20\nUSD/KZT,nbk,2025-12-02,5.113\n";
     run(&server, "ingest - --format csv", csv).await;
     assert_eq!(run(&server, "quarantine discard 1", "").await.code, Some(0));
     let released = run(&server, "quarantine release 1", "").await;
-    assert!(released.said.contains("set --quarantine-factor of its source to none and send it again"));
+    assert!(released.stderr.contains("set --quarantine-factor of its source to none and send it again"));
     let server = TestServer::start_over(server.stop().await.0, &["--quarantine-factor", "nbk=none"]).await;
     let sent = run(&server, "ingest - --format csv --output json", csv).await;
     assert_eq!((sent.code, &sent.json()[0]["new_run_count"]), (Some(0), &json!(1)));
-    // Judged as before, it is known, also to who would revise.
+    // With the quarantine on again, the tick is known, also with --revise.
     let server = TestServer::start_over(server.stop().await.0, &[]).await;
     for line in ["ingest - --format csv --output json", "ingest - --format csv --revise --output json"] {
         let again = run(&server, line, csv).await;
-        assert_eq!((again.code, &again.json()[0]["known_count"]), (Some(0), &json!(2)), "{}", again.out);
+        assert_eq!((again.code, &again.json()[0]["known_count"]), (Some(0), &json!(2)), "{}", again.stdout);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_and_columns_and_files_at_start_are_judged_alike() {
+async fn quarantine_applies_to_pages_columns_and_load_files() {
     let page = |rate: &str| format!("08 December 2025\n• KGS/USD = {rate} 0%\n• KZT/USD = 0.00196 0%\n");
     let dir = tempfile::tempdir().unwrap();
     let files: Vec<String> = [("good", "0.01144"), ("slip", "1.144")]
@@ -170,8 +175,8 @@ async fn pages_and_columns_and_files_at_start_are_judged_alike() {
     let of_page = held().await;
     assert_eq!((of_page.len(), of_page[0].rate.as_str(), of_page[0].source.as_str()), (1, "1.144", "timesca"));
     let request = v1::IngestPageRequest { content: page("1.144").into_bytes().into(), ..Default::default() };
-    let answer = server.ingest().ingest_page(request).await.unwrap().into_inner().summary.unwrap();
-    assert_eq!((answer.known_count, answer.quarantined_count), (1, 1));
+    let response = server.ingest().ingest_page(request).await.unwrap().into_inner().summary.unwrap();
+    assert_eq!((response.known_count, response.quarantined_count), (1, 1));
     assert_eq!(held().await.len(), 1);
 
     let columns = v1::TickColumns {
@@ -194,11 +199,11 @@ async fn pages_and_columns_and_files_at_start_are_judged_alike() {
     let ticks = v1::TickBatch { ticks: vec![tick("KGS/USD", -8, "0.0001"), tick("KGS/USD", -7, "0.01145")] };
     let batches = [Batch::Columns(columns), Batch::Ticks(ticks)]
         .map(|batch| v1::StreamTicksRequest { batch: Some(batch), ..Default::default() });
-    let mut answers = server.ingest().stream_ticks(tokio_stream::iter(batches)).await.unwrap().into_inner();
+    let mut responses = server.ingest().stream_ticks(tokio_stream::iter(batches)).await.unwrap().into_inner();
     let named =
         |held: &[v1::HeldTick]| -> Vec<(u32, Option<u64>)> { held.iter().map(|held| (held.index, held.id)).collect() };
     for (expect, held) in [([1, 0, 1], [(1, Some(2))]), ([0, 1, 1], [(0, Some(3))])] {
-        let result = answers.message().await.unwrap().unwrap().result.unwrap();
+        let result = responses.message().await.unwrap().unwrap().result.unwrap();
         let summary = result.summary.unwrap();
         assert_eq!([summary.new_run_count, summary.collapsed_count, summary.quarantined_count], expect);
         assert_eq!(named(&result.held_ticks), held);
@@ -207,7 +212,7 @@ async fn pages_and_columns_and_files_at_start_are_judged_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plain_http_lists_what_is_held_and_metrics_count_it() {
+async fn plain_http_lists_held_ticks_and_metrics_count_them() {
     let server = TestServer::start(&[]).await;
     let ticks = vec![tick("KGS/USD", -60, "0.01144"), tick("KGS/USD", -50, "1.144"), tick("KGS/USD", -40, "0.00001")];
     server.store(&ticks).await;

@@ -1,4 +1,4 @@
-//! The program itself: exit statuses, messages, signals.
+//! The command `serve`: exit statuses, messages, signals.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
@@ -27,10 +27,10 @@ fn serve(db: &Path) -> Command {
     command
 }
 
-/// A server that said where it serves; killed if the test fails.
+/// A server process that is serving; killed if the test fails.
 struct Serving {
     child: Child,
-    /// Lines of its log up to that one.
+    /// Log lines up to the line with the address.
     log: Vec<String>,
     rest: BufReader<std::process::ChildStderr>,
 }
@@ -42,7 +42,7 @@ impl Serving {
         let mut log: Vec<String> = Vec::new();
         while !log.last().is_some_and(|line| line.contains("serving on 127.0.0.1:")) {
             let mut line = String::new();
-            assert!(rest.read_line(&mut line).unwrap() > 0, "ended after {log:?}");
+            assert!(rest.read_line(&mut line).unwrap() > 0, "the server exited after {log:?}");
             log.push(line);
         }
         Self { child, log, rest }
@@ -53,7 +53,7 @@ impl Serving {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Exit status, what it printed, and the rest of its log.
+    /// Waits for the exit. Returns the exit status, standard output, and the rest of the log.
     fn wait(mut self) -> (Option<i32>, String, String) {
         let (mut printed, mut log) = (String::new(), String::new());
         self.rest.read_to_string(&mut log).unwrap();
@@ -64,7 +64,7 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        // Gone already, if all went well.
+        // The process has already exited if the test succeeded.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -75,7 +75,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn bad_settings_end_with_status_2_before_anything_is_opened() {
+fn invalid_settings_exit_with_2_before_the_store_is_opened() {
     let dir = tempfile::tempdir().unwrap();
     let db = dir.path().join("db");
     let check = |flags: &[&str], variable: Option<(&str, &str)>, expect: &[&str]| {
@@ -96,16 +96,16 @@ fn bad_settings_end_with_status_2_before_anything_is_opened() {
     check(&["--config", "no/such.toml"], None, &["cannot read no/such.toml", "give --config the path"]);
     check(&[], Some(("SILKRATE_CONFIG", "no/such.toml")), &["cannot read no/such.toml"]);
     check(&[], Some(("SILKRATE_CONFIG", "")), &["--config"]);
-    check(&["--config", SAMPLE_PAGE], None, &["2025-12-08.txt:1: it is no TOML"]);
+    check(&["--config", SAMPLE_PAGE], None, &["2025-12-08.txt:1: invalid TOML"]);
     check(&[], Some(("SILKRATE_QUEUE_BATCHES", "many")), &["--queue-batches", "many"]);
     check(&[], Some(("SILKRATE_STALE_LIMIT", "")), &["--stale-limit", "not a valid duration"]);
     check(&[], Some(("SILKRATE_RECOLLAPSE", "")), &["--recollapse", "true or false"]);
-    check(&[], Some(("SILKRATE_LOG", "loud")), &["--log", "'loud', which is no level"]);
+    check(&[], Some(("SILKRATE_LOG", "loud")), &["--log", "'loud' is not a level"]);
     check(&[], Some(("SILKRATE_LOG_FORMAT", "xml")), &["--log-format", "human, json"]);
 }
 
 #[test]
-fn a_port_in_use_is_named_and_no_store_is_opened() {
+fn port_in_use_is_reported_and_no_store_is_opened() {
     let dir = tempfile::tempdir().unwrap();
     let db = dir.path().join("db");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -120,7 +120,7 @@ fn a_port_in_use_is_named_and_no_store_is_opened() {
 }
 
 #[test]
-fn a_busy_port_of_plain_http_is_named_with_the_way_out() {
+fn plain_http_port_in_use_is_reported_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let db = dir.path().join("db");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -136,14 +136,14 @@ fn a_busy_port_of_plain_http_is_named_with_the_way_out() {
 }
 
 #[test]
-fn a_newcomer_sees_what_the_page_gave_and_five_rates() {
+fn loaded_page_is_logged_and_its_rates_are_printed() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = serve(&dir.path().join("db"));
     command.args(["--load", SAMPLE_PAGE]);
     let serving = Serving::start(command);
     let log = serving.log.concat();
     assert!(log.contains("read 40 quotes, 8 cycles, 5 ticks: 5 new runs"), "{log}");
-    assert!(!log.contains('\u{1b}'), "colours where there is no terminal: {log}");
+    assert!(!log.contains('\u{1b}'), "colours without a terminal: {log}");
     serving.signal(Signal::TERM);
     let (code, printed, log) = serving.wait();
     assert_eq!(code, Some(0), "{log}");
@@ -154,7 +154,7 @@ fn a_newcomer_sees_what_the_page_gave_and_five_rates() {
 }
 
 #[test]
-fn a_second_server_on_a_store_says_that_it_is_in_use() {
+fn second_server_on_a_store_reports_that_it_is_in_use() {
     let dir = tempfile::tempdir().unwrap();
     let db = dir.path().join("db");
     let first = Serving::start(serve(&db));
@@ -167,7 +167,7 @@ fn a_second_server_on_a_store_says_that_it_is_in_use() {
 }
 
 #[test]
-fn with_logging_off_the_reason_of_a_failure_is_still_seen() {
+fn failure_is_printed_even_if_logging_is_off() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "not a directory").unwrap();
@@ -177,7 +177,7 @@ fn with_logging_off_the_reason_of_a_failure_is_still_seen() {
 }
 
 #[test]
-fn logs_for_programs_are_an_object_a_line() {
+fn json_log_has_one_object_per_line() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = serve(&dir.path().join("db"));
     command.env("SILKRATE_LOG_FORMAT", "json");
@@ -191,19 +191,19 @@ fn logs_for_programs_are_an_object_a_line() {
 }
 
 #[test]
-fn an_idle_server_stops_well_within_its_grace() {
+fn idle_server_stops_before_the_end_of_the_grace_period() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = serve(&dir.path().join("db"));
     command.args(["--shutdown-grace", "10m"]);
     let serving = Serving::start(command);
-    let told = Instant::now();
+    let signalled = Instant::now();
     serving.signal(Signal::TERM);
     assert_eq!(serving.wait().0, Some(0));
-    assert!(told.elapsed() < Duration::from_mins(1), "{:?}", told.elapsed());
+    assert!(signalled.elapsed() < Duration::from_mins(1), "{:?}", signalled.elapsed());
 }
 
-/// Holds a call open that the server cannot end by itself.
-async fn hold_a_call_open(
+/// Opens a call that the server cannot end by itself.
+async fn open_endless_call(
     address: &str,
 ) -> (tonic::Streaming<ServerReflectionResponse>, mpsc::Sender<ServerReflectionRequest>) {
     let (requests, never) = mpsc::channel(1);
@@ -213,18 +213,18 @@ async fn hold_a_call_open(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_does_not_wait_for_the_grace() {
+async fn second_signal_stops_without_the_grace_period() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = serve(&dir.path().join("db"));
     command.args(["--shutdown-grace", "10m"]);
     let mut serving = Serving::start(command);
     let address = serving.log.concat().split("serving on ").nth(1).unwrap().trim().to_owned();
-    let _open = hold_a_call_open(&address).await;
+    let _open = open_endless_call(&address).await;
     serving.signal(Signal::TERM);
     let mut line = String::new();
     serving.rest.read_line(&mut line).unwrap();
     assert!(line.contains("SIGTERM: stopping"), "{line}");
-    assert_eq!(serving.child.try_wait().unwrap(), None, "the open call was not waited for");
+    assert_eq!(serving.child.try_wait().unwrap(), None, "the server must wait for the open call");
     serving.signal(Signal::INT);
     let (code, _, log) = serving.wait();
     assert_eq!(code, Some(1));

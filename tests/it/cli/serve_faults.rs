@@ -1,5 +1,5 @@
-//! A server whose disk fails or stalls: what writers are told, that readers go on, and that calls
-//! under way are finished.
+//! A server with a disk that fails or stalls: writes return errors, reads still work, and calls in progress are
+//! completed.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,24 +33,24 @@ fn assert_retry(status: &Status, code: Code, part: &str) {
     assert!(status.get_error_details().retry_info().is_some_and(|retry| retry.retry_delay.is_some()), "{status:?}");
 }
 
-/// A disk that is gone while `broken` is true.
+/// Returns a disk fault that is active while `broken` is true.
 fn failing(broken: &Arc<AtomicBool>) -> DiskFault {
     let switch = Arc::clone(broken);
     Arc::new(move |operation| match operation {
-        DiskOperation::Sync if switch.load(Ordering::SeqCst) => Err(io::Error::other("the disk is gone")),
+        DiskOperation::Sync if switch.load(Ordering::SeqCst) => Err(io::Error::other("injected disk fault")),
         DiskOperation::Write | DiskOperation::Flush | DiskOperation::Sync => Ok(()),
     })
 }
 
 #[tokio::test]
-async fn after_a_failed_sync_writes_are_unavailable_until_a_restart_and_reads_go_on() {
+async fn failed_sync_makes_writes_unavailable_and_leaves_reads_available() {
     let broken = Arc::new(AtomicBool::new(false));
     let server = TestServer::start_on(failing(&broken), &[]).await;
     server.store(&[tick("KGS/USD", -60, "0.01144")]).await;
 
     broken.store(true, Ordering::SeqCst);
     let failed = server.ingest().ingest_ticks(request("KZT/USD", -60)).await.unwrap_err();
-    assert_retry(&failed, Code::Unavailable, "the disk is gone");
+    assert_retry(&failed, Code::Unavailable, "injected disk fault");
     broken.store(false, Ordering::SeqCst);
     let later = server.ingest().ingest_ticks(request("TJS/USD", -60)).await.unwrap_err();
     assert_retry(&later, Code::Unavailable, "restart the server");
@@ -67,18 +67,18 @@ async fn after_a_failed_sync_writes_are_unavailable_until_a_restart_and_reads_go
     assert_eq!(status("silkrate.v1.RateService").await, ServingStatus::Serving);
     assert_eq!(status("").await, ServingStatus::Serving);
 
-    let (_dir, course) = server.begin_stop();
-    let ended = course.await.unwrap().0.unwrap_err();
-    assert!(ended.to_string().contains("the disk is gone"), "the program ends with status 1: {ended}");
+    let (_dir, shutdown) = server.begin_stop();
+    let ended = shutdown.await.unwrap().0.unwrap_err();
+    assert!(ended.to_string().contains("injected disk fault"), "the server must end with the disk error: {ended}");
 }
 
-/// A disk that stands still while it is held.
+/// A disk that blocks while `held` is true.
 #[derive(Default)]
 struct Stall {
     held: Mutex<bool>,
     changed: Condvar,
-    /// Whether the writer came to stand still.
-    met: AtomicBool,
+    /// True after the writer has blocked.
+    blocked: AtomicBool,
 }
 
 impl Stall {
@@ -87,9 +87,9 @@ impl Stall {
         self.changed.notify_all();
     }
 
-    /// Until the writer stands still.
+    /// Waits until the writer blocks.
     async fn wait(&self) {
-        while !self.met.load(Ordering::SeqCst) {
+        while !self.blocked.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(2)).await;
         }
     }
@@ -98,7 +98,7 @@ impl Stall {
         let stall = Arc::clone(self);
         Arc::new(move |_| {
             let held = stall.held.lock().unwrap();
-            stall.met.fetch_or(*held, Ordering::SeqCst);
+            stall.blocked.fetch_or(*held, Ordering::SeqCst);
             drop(stall.changed.wait_while(held, |held| *held).unwrap());
             Ok(())
         })
@@ -106,7 +106,7 @@ impl Stall {
 }
 
 #[tokio::test]
-async fn a_full_queue_tells_callers_to_come_back_and_loses_nobody_who_waits() {
+async fn full_queue_refuses_with_retry_info_and_completes_waiting_calls() {
     let stall = Arc::new(Stall::default());
     let server = TestServer::start_on(stall.fault(), &["--queue-batches", "1"]).await;
     server.store(&[tick("KGS/USD", -100, "0.01144")]).await;
@@ -118,7 +118,7 @@ async fn a_full_queue_tells_callers_to_come_back_and_loses_nobody_who_waits() {
     let mut calls = vec![call(0)];
     stall.wait().await;
     calls.extend((1..8).map(call));
-    // One is being written, one waits; all others are turned away at once.
+    // One call is being written and one waits; all others are refused immediately.
     while calls.iter().filter(|call| call.is_finished()).count() < 6 {
         sleep(Duration::from_millis(5)).await;
     }
@@ -134,7 +134,7 @@ async fn a_full_queue_tells_callers_to_come_back_and_loses_nobody_who_waits() {
 }
 
 #[tokio::test]
-async fn a_call_under_way_at_shutdown_gets_its_answer() {
+async fn call_in_progress_at_shutdown_is_completed() {
     let stall = Arc::new(Stall::default());
     let server = TestServer::start_on(stall.fault(), &[]).await;
     server.store(&[tick("KGS/USD", -100, "0.01144")]).await;
@@ -142,16 +142,16 @@ async fn a_call_under_way_at_shutdown_gets_its_answer() {
     let mut client = server.ingest();
     let call = tokio::spawn(async move { client.ingest_ticks(request("KGS/USD", -90)).await });
     stall.wait().await;
-    let (_dir, course) = server.begin_stop();
+    let (_dir, shutdown) = server.begin_stop();
     sleep(Duration::from_millis(100)).await;
-    assert!(!call.is_finished() && !course.is_finished());
+    assert!(!call.is_finished() && !shutdown.is_finished());
     stall.hold(false);
     assert_eq!(call.await.unwrap().unwrap().into_inner().summary.unwrap().collapsed_count, 1);
-    course.await.unwrap().0.unwrap();
+    shutdown.await.unwrap().0.unwrap();
 }
 
 #[tokio::test]
-async fn a_decision_that_is_not_durable_is_not_told_as_made() {
+async fn decision_is_not_reported_before_it_is_durable() {
     let broken = Arc::new(AtomicBool::new(false));
     let server = TestServer::start_on(failing(&broken), &[]).await;
     server
@@ -159,20 +159,20 @@ async fn a_decision_that_is_not_durable_is_not_told_as_made() {
         .await;
     let release = async |server: &TestServer, id: u64| {
         let request = v1::ReleaseQuarantineRequest { ids: vec![id], ..Default::default() };
-        server.ingest().release_quarantine(request).await.map(|answer| answer.into_inner().decisions[0].outcome())
+        server.ingest().release_quarantine(request).await.map(|response| response.into_inner().decisions[0].outcome())
     };
     let held = async |server: &TestServer| -> Vec<u64> {
         let request = v1::ListQuarantineRequest::default();
         server.ingest().list_quarantine(request).await.unwrap().into_inner().ticks.iter().map(|tick| tick.id).collect()
     };
     broken.store(true, Ordering::SeqCst);
-    assert_retry(&release(&server, 1).await.unwrap_err(), Code::Unavailable, "the disk is gone");
+    assert_retry(&release(&server, 1).await.unwrap_err(), Code::Unavailable, "injected disk fault");
     assert_retry(&release(&server, 2).await.unwrap_err(), Code::Unavailable, "restart the server");
     assert_eq!(held(&server).await, [1, 2]);
-    let (dir, course) = server.begin_stop();
-    course.await.unwrap().0.unwrap_err();
+    let (dir, shutdown) = server.begin_stop();
+    shutdown.await.unwrap().0.unwrap_err();
 
-    // The first may be there or not, as after any failed write; the second never went to the disk.
+    // The first decision may be stored or not, as after any failed write. The second was never written.
     let server = TestServer::start_over(dir, &[]).await;
     let waiting = held(&server).await;
     assert!(waiting == [1, 2] || waiting == [2], "{waiting:?}");

@@ -1,5 +1,5 @@
-//! `silkrate watch` as a process of its own, against the program's own server: pipes, a terminal, a server that is
-//! killed and started again.
+//! The command `watch` as a process, with a real server process: pipes, a terminal, and a server that is killed and
+//! restarted.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Far longer than any step of these tests takes.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 fn silkrate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
@@ -22,12 +22,12 @@ fn silkrate() -> Command {
     command
 }
 
-/// Ends with the test, however that goes.
+/// A process that is killed when dropped.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Gone already where this fails.
+        // The kill fails if the process has already exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -35,15 +35,15 @@ impl Drop for Running {
 
 impl Running {
     fn lines(&mut self) -> Lines {
-        Lines::of(self.0.stdout.take().unwrap())
+        Lines::read(self.0.stdout.take().unwrap())
     }
 }
 
-/// The lines of a pipe, read elsewhere so that the wait for one has an end.
+/// The lines of a pipe, read by another thread so that waiting can time out.
 struct Lines(Receiver<String>);
 
 impl Lines {
-    fn of(pipe: impl Read + Send + 'static) -> Self {
+    fn read(pipe: impl Read + Send + 'static) -> Self {
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -56,7 +56,7 @@ impl Lines {
     }
 
     fn next(&self) -> String {
-        self.0.recv_timeout(PATIENCE).expect("a line in time")
+        self.0.recv_timeout(TIMEOUT).expect("a line in time")
     }
 }
 
@@ -64,7 +64,7 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// A server on `address`, ready to be asked.
+/// Starts a server on `address` and waits until it listens.
 fn serve(address: SocketAddr, db: &Path) -> Running {
     let mut command = silkrate();
     command
@@ -73,13 +73,13 @@ fn serve(address: SocketAddr, db: &Path) -> Running {
     let server = Running(command.spawn().unwrap());
     let begun = Instant::now();
     while std::net::TcpStream::connect(address).is_err() {
-        assert!(begun.elapsed() < PATIENCE, "the server does not listen");
+        assert!(begun.elapsed() < TIMEOUT, "the server does not listen");
         std::thread::sleep(Duration::from_millis(20));
     }
     server
 }
 
-/// Stores a rate of `pair`, observed now or `seconds` ago.
+/// Stores a rate of `pair`, observed `seconds_ago` seconds ago.
 fn ingest(address: SocketAddr, pair: &str, rate: &str, seconds_ago: i64) {
     let time = chrono::DateTime::from_timestamp(now_s() - seconds_ago, 0).unwrap();
     let time = time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
@@ -102,7 +102,7 @@ fn watch(address: SocketAddr, flags: &[&str]) -> Command {
     command
 }
 
-/// Kind, pair and rate of a line of JSON, and its sequence.
+/// Returns kind, pair and rate of a line of JSON, and its sequence.
 fn shown(line: &str) -> ((String, String, String), u64) {
     let row: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     let text = |name: &str| row[name].as_str().unwrap().to_owned();
@@ -114,7 +114,7 @@ fn row(kind: &str, pair: &str, rate: &str) -> (String, String, String) {
 }
 
 #[test]
-fn a_watch_outlives_the_death_of_its_server_and_misses_nothing() {
+fn watch_reconnects_after_a_server_kill_and_misses_no_change() {
     let directory = tempfile::tempdir().unwrap();
     let (address, db) = (free_address(), directory.path().join("db"));
     let mut server = serve(address, &db);
@@ -131,20 +131,20 @@ fn a_watch_outlives_the_death_of_its_server_and_misses_nothing() {
 
     server.0.kill().unwrap();
     server.0.wait().unwrap();
-    let notes = Lines::of(watching.0.stderr.take().unwrap());
+    let notes = Lines::read(watching.0.stderr.take().unwrap());
     let note = notes.next();
-    assert!(note.contains("connection lost: ") && note.contains("trying again in"), "{note}");
+    assert!(note.contains("connection lost: ") && note.contains("retrying in"), "{note}");
     let _server = serve(address, &db);
     ingest(address, "KZT/USD", "0.00197", 20);
-    // What was shown is not shown again; what changed while nobody was connected is.
+    // Printed rates are not printed again; changes while disconnected are printed.
     let (found, later) = shown(&lines.next());
     assert_eq!(found, row("CHANGES", "KZT/USD", "0.00197"));
     assert!(later > sequence);
-    while !notes.next().contains("connected again") {}
+    while !notes.next().contains("reconnected at sequence") {}
 }
 
 #[test]
-fn lines_and_csv_come_as_rates_change() {
+fn lines_and_csv_are_printed_as_rates_change() {
     let directory = tempfile::tempdir().unwrap();
     let address = free_address();
     let _server = serve(address, &directory.path().join("db"));
@@ -161,28 +161,29 @@ fn lines_and_csv_come_as_rates_change() {
 }
 
 #[test]
-fn what_waiting_does_not_mend_is_told_at_once() {
+fn permanent_errors_end_watch_immediately() {
     let directory = tempfile::tempdir().unwrap();
     let address = free_address();
     let failed = |command: &mut Command, part: &str| {
         let output = command.stderr(Stdio::piped()).output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{told}");
-        assert!(told.contains(part), "{told}");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains(part), "{message}");
     };
     failed(&mut watch(address, &[]), "cannot reach a silkrate server");
     let _server = serve(address, &directory.path().join("db"));
     failed(&mut watch(address, &["KGS"]), "pairs[0]");
 }
 
-/// Runs a watch on a terminal of its own, presses q once the text is there, and gives all that was painted.
+/// Runs watch on a pseudo-terminal, presses q after the text `until` has appeared, and returns all output. Returns
+/// `None` without the program `script`.
 fn on_a_terminal(address: SocketAddr, columns: u16, environment: &[(&str, &str)], until: &str) -> Option<String> {
     let watch = format!("{} watch --endpoint {address}", env!("CARGO_BIN_EXE_silkrate"));
     let mut command = Command::new("script");
     command.args(["-qefc", &format!("stty cols {columns} rows 12; {watch}"), "/dev/null"]);
     command.env_remove("NO_COLOR").env("TERM", "xterm").envs(environment.iter().copied());
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    // Of util-linux; where there is none, there is no terminal to be had.
+    // `script` is part of util-linux.
     let mut child = Running(command.spawn().ok()?);
     let mut keys = child.0.stdin.take().unwrap();
     let (sender, pieces) = channel();
@@ -195,37 +196,37 @@ fn on_a_terminal(address: SocketAddr, columns: u16, environment: &[(&str, &str)]
             }
         }
     });
-    let mut painted = Vec::new();
-    while !String::from_utf8_lossy(&painted).contains(until) {
-        painted.extend(pieces.recv_timeout(PATIENCE).expect("a picture in time"));
+    let mut output = Vec::new();
+    while !String::from_utf8_lossy(&output).contains(until) {
+        output.extend(pieces.recv_timeout(TIMEOUT).expect("output in time"));
     }
     keys.write_all(b"q").unwrap();
-    painted.extend(pieces.iter().flatten());
+    output.extend(pieces.iter().flatten());
     assert!(child.0.wait().unwrap().success());
-    Some(String::from_utf8_lossy(&painted).into_owned())
+    Some(String::from_utf8_lossy(&output).into_owned())
 }
 
 #[test]
-fn a_terminal_is_painted_and_given_back() {
+fn watch_draws_on_a_terminal_and_restores_it() {
     let directory = tempfile::tempdir().unwrap();
     let address = free_address();
     let _server = serve(address, &directory.path().join("db"));
     ingest(address, "KGS/USD", "0.01144", 60);
     ingest(address, "KGS/USD", "0.01145", 30);
-    let Some(painted) = on_a_terminal(address, 100, &[], "▁█") else { return };
+    let Some(output) = on_a_terminal(address, 100, &[], "▁█") else { return };
     for (what, part) in [
-        ("another screen", "\u{1b}[?1049h"),
+        ("the alternate screen", "\u{1b}[?1049h"),
         ("no cursor", "\u{1b}[?25l"),
         ("the rate", "0.01145"),
         ("its state, in a colour", "MOVING"),
         ("the move", "▲ from 0.01144"),
         ("a colour", "\u{1b}[38;5;"),
     ] {
-        assert!(painted.contains(part), "{what}: {painted:?}");
+        assert!(output.contains(part), "{what}: {output:?}");
     }
-    let end = painted.rfind("\u{1b}[?1049l").expect("the screen from before");
-    assert!(painted[end..].contains("\u{1b}[?25h"), "the cursor is back");
+    let end = output.rfind("\u{1b}[?1049l").expect("the switch back from the alternate screen");
+    assert!(output[end..].contains("\u{1b}[?25h"), "the cursor must be shown again");
     let narrow = on_a_terminal(address, 40, &[("NO_COLOR", "1")], "MOVING").unwrap();
     assert!(!narrow.contains("\u{1b}[38;"), "no colour: {narrow:?}");
-    assert!(!narrow.contains("last move"), "what has no room is left out");
+    assert!(!narrow.contains("last move"), "columns that do not fit must be omitted");
 }

@@ -1,4 +1,4 @@
-//! The command `backfill`, against a server of its own and a bank served from here.
+//! The command `backfill`, with a real server and a local copy of a bank's site.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use silkrate::proto::v1;
 use crate::publisher::{Publisher, Reply, recorded};
 use crate::support::TestServer;
 
-/// Exit status, the summary, and what was said beside it.
+/// Exit status, summary from standard output, and standard error.
 struct Ran {
     code: Option<i32>,
     summary: Value,
-    said: String,
+    stderr: String,
 }
 
-/// A server at the end of May 2026.
+/// Starts a server with its clock at the end of May 2026.
 async fn server() -> TestServer {
     let server = TestServer::start(&[]).await;
     server.clock.set(Timestamp::parse("2026-05-30").unwrap());
@@ -34,18 +34,18 @@ async fn backfill(server: &TestServer, bank: &Publisher, line: &str) -> Ran {
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let summary = summary.get(0).cloned().unwrap_or_default();
-    Ran { code: output.status.code(), summary, said: String::from_utf8(output.stderr).unwrap() }
+    Ran { code: output.status.code(), summary, stderr: String::from_utf8(output.stderr).unwrap() }
 }
 
 #[track_caller]
 fn check(ran: &Ran, code: i32, expect: &[(&str, Value)]) {
-    assert_eq!(ran.code, Some(code), "{}", ran.said);
+    assert_eq!(ran.code, Some(code), "{}", ran.stderr);
     for (field, expect) in expect {
-        assert_eq!(&ran.summary[field], expect, "{field} of {}\n{}", ran.summary, ran.said);
+        assert_eq!(&ran.summary[field], expect, "{field} of {}\n{}", ran.summary, ran.stderr);
     }
 }
 
-/// NBT, which answers with its newest table for a day that it lacks.
+/// Replies like NBT, which serves its newest table for a day without a table.
 fn nbt(path: &str) -> Reply {
     Reply::Body(recorded(if path.contains("2026-05-18") {
         "nbt/export-2026-05-18.xml"
@@ -55,15 +55,15 @@ fn nbt(path: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn another_days_table_is_passed_over_and_a_second_run_fetches_what_is_missing() {
+async fn table_of_another_day_is_skipped_and_second_run_fetches_missing_days() {
     let (server, bank) = (server().await, Publisher::start(nbt).await);
     let line = "nbt --from 2026-05-17 --to 2026-05-20";
     let others = json!([
         { "asked": "2026-05-17", "found": "2026-05-19" },
         { "asked": "2026-05-20", "found": "2026-05-19" }
     ]);
-    let dry = backfill(&server, &bank, &format!("{line} --dry-run")).await;
-    check(&dry, 0, &[("table_count", json!(2)), ("known_count", json!(0))]);
+    let validated = backfill(&server, &bank, &format!("{line} --dry-run")).await;
+    check(&validated, 0, &[("table_count", json!(2)), ("known_count", json!(0))]);
     let first = backfill(&server, &bank, line).await;
     check(
         &first,
@@ -80,18 +80,21 @@ async fn another_days_table_is_passed_over_and_a_second_run_fetches_what_is_miss
     let tick_count =
         first.summary["new_run_count"].as_u64().unwrap() + first.summary["collapsed_count"].as_u64().unwrap();
     assert!(tick_count >= 8, "{}", first.summary);
-    let asked = bank.asked().len();
+    let before = bank.requests().len();
     let second = backfill(&server, &bank, line).await;
     check(&second, 0, &[("known_day_count", json!(2)), ("table_count", json!(0)), ("other_dates", others)]);
-    let asked: Vec<String> = bank.asked().split_off(asked);
-    assert!(asked.len() == 2 && asked[0].contains("2026-05-17") && asked[1].contains("2026-05-20"), "{asked:?}");
+    let requests: Vec<String> = bank.requests().split_off(before);
+    assert!(
+        requests.len() == 2 && requests[0].contains("2026-05-17") && requests[1].contains("2026-05-20"),
+        "{requests:?}"
+    );
     let again = backfill(&server, &bank, &format!("{line} --again")).await;
     check(&again, 0, &[("table_count", json!(2)), ("known_count", json!(tick_count)), ("new_run_count", json!(0))]);
 }
 
-/// CBT, whose dollar is pegged and whose Sundays have no table: one run of days that are not all there.
+/// CBT has a pegged dollar rate and no table on Sundays: one run of days, with a day missing.
 #[tokio::test]
-async fn it_goes_on_where_it_was_though_nothing_moves() {
+async fn second_run_skips_known_days_of_a_pegged_rate() {
     let days = [18, 19, 20, 21, 22, 23, 25, 26];
     let bank = Publisher::start(move |path| {
         let day = days.iter().find(|day| path == format!("/kurs/2026/{day}052026.xml"));
@@ -103,24 +106,24 @@ async fn it_goes_on_where_it_was_though_nothing_moves() {
     let server = server().await;
     let first = backfill(&server, &bank, "cbt --from 2026-05-18 --to 2026-05-25").await;
     check(&first, 0, &[("table_count", json!(7)), ("absent_day_count", json!(1))]);
-    let asked = bank.asked().len();
+    let before = bank.requests().len();
     let second = backfill(&server, &bank, "cbt --from 2026-05-19 --to 2026-05-26").await;
     check(&second, 0, &[("known_day_count", json!(6)), ("table_count", json!(1)), ("absent_day_count", json!(1))]);
-    assert_eq!(bank.asked().split_off(asked), ["/kurs/2026/24052026.xml", "/kurs/2026/26052026.xml"]);
+    assert_eq!(bank.requests().split_off(before), ["/kurs/2026/24052026.xml", "/kurs/2026/26052026.xml"]);
 }
 
-/// CBU, with a day that is missing, one that fails at first, and one that is refused until told otherwise.
+/// CBU with a missing day, a day that fails at first, and a day that is refused until `is_open` is set.
 #[tokio::test]
-async fn a_bank_that_refuses_stops_it_and_it_goes_on_from_there() {
+async fn refusal_by_the_bank_stops_backfill_and_next_run_resumes() {
     let (tries, is_open) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
-    let door = Arc::clone(&is_open);
+    let switch = Arc::clone(&is_open);
     let bank = Publisher::start(move |path| match path {
         path if path.ends_with("2026-03-31/") => Reply::ABSENT,
         path if path.ends_with("2026-04-01/") && tries.fetch_add(1, Ordering::SeqCst) < 2 => {
             Reply::Status("503 Service Unavailable", "")
         }
         path if path.ends_with("2026-04-01/") => Reply::recorded("cbu/json-all-2026-04-01.json"),
-        _ if door.load(Ordering::SeqCst) == 0 => Reply::Status("403 Forbidden", ""),
+        _ if switch.load(Ordering::SeqCst) == 0 => Reply::Status("403 Forbidden", ""),
         _ => Reply::recorded("cbu/json-all-2026-04-02.json"),
     })
     .await;
@@ -128,16 +131,16 @@ async fn a_bank_that_refuses_stops_it_and_it_goes_on_from_there() {
     let line = "cbu --from 2026-03-31 --to 2026-04-02";
     let stopped = backfill(&server, &bank, line).await;
     check(&stopped, 1, &[("absent_day_count", json!(1)), ("table_count", json!(1)), ("new_run_count", json!(5))]);
-    assert!(stopped.said.contains("error: 2026-04-02: 127.0.0.1 answered 403 Forbidden"), "{}", stopped.said);
-    assert!(stopped.said.contains("the same command goes on from there"), "{}", stopped.said);
-    assert_eq!(bank.asked().len(), 5);
+    assert!(stopped.stderr.contains("error: 2026-04-02: 127.0.0.1 answered 403 Forbidden"), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("to resume from that day, run the same command later"), "{}", stopped.stderr);
+    assert_eq!(bank.requests().len(), 5);
     is_open.store(1, Ordering::SeqCst);
     let resumed = backfill(&server, &bank, line).await;
     check(&resumed, 0, &[("known_day_count", json!(1)), ("table_count", json!(1)), ("absent_day_count", json!(1))]);
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_or_is_refused_is_named_and_the_rest_goes_in() {
+async fn unreadable_and_refused_tables_are_reported_and_others_stored() {
     let bank = Publisher::start(|path| match path {
         path if path.contains("2026-05-18") => Reply::Body(b"<html><title>Busy</title></html>".to_vec()),
         path => nbt(path),
@@ -148,7 +151,7 @@ async fn what_cannot_be_read_or_is_refused_is_named_and_the_rest_goes_in() {
     check(&ran, 3, &[("unreadable_day_count", json!(1)), ("table_count", json!(1))]);
     let remark = ran.summary["remarks"][0].as_str().unwrap();
     assert!(remark.starts_with("2026-05-18: the bank answered with a web page"), "{remark}");
-    // The table as it was corrected meets the one that is stored.
+    // A corrected table conflicts with the stored one.
     let corrected = Publisher::start(|path| {
         let Reply::Body(body) = nbt(path) else { unreachable!("NBT always has a table") };
         Reply::Body(String::from_utf8(body).unwrap().replace("<Value>9.", "<Value>8.").into_bytes())
@@ -160,9 +163,9 @@ async fn what_cannot_be_read_or_is_refused_is_named_and_the_rest_goes_in() {
     check(&revised, 0, &[("refused_count", json!(0)), ("revised_count", json!(1))]);
 }
 
-/// CBU's table of a day with the sum for a hundredth of a dollar, as a slip would have it.
+/// A CBU table in which the USD rate has its decimal point two places too far left.
 #[tokio::test]
-async fn a_slip_of_a_unit_is_held_and_said_so() {
+async fn shifted_decimal_point_is_held_and_reported() {
     let bank = Publisher::start(|path| {
         if path.ends_with("2026-04-01/") {
             return Reply::recorded("cbu/json-all-2026-04-01.json");
@@ -172,22 +175,22 @@ async fn a_slip_of_a_unit_is_held_and_said_so() {
         let (before, after) = body.split_at(at);
         let dollar = after.split_once("\"Rate\":\"").unwrap().1.split_once('"').unwrap().0;
         let (whole, places) = dollar.split_at(dollar.len() - 5);
-        let slip = format!("{whole}.{}", places.replace('.', ""));
-        Reply::Body(format!("{before}{}", after.replacen(dollar, &slip, 1)).into_bytes())
+        let outlier = format!("{whole}.{}", places.replace('.', ""));
+        Reply::Body(format!("{before}{}", after.replacen(dollar, &outlier, 1)).into_bytes())
     })
     .await;
     let server = server().await;
     let line = "cbu --from 2026-04-01 --to 2026-04-02";
     let ran = backfill(&server, &bank, line).await;
     check(&ran, 3, &[("table_count", json!(2)), ("quarantined_count", json!(1)), ("refused_count", json!(0))]);
-    // It is not served, and fetched again it is held still.
+    // The tick is not served, and it is still held when fetched again.
     let again = backfill(&server, &bank, &format!("{line} --again")).await;
     check(&again, 3, &[("quarantined_count", json!(1)), ("new_run_count", json!(0))]);
 }
 
-/// As the server does, which reads the same tables where it follows the bank.
+/// The follower of a server pads the same tables in the same way.
 #[tokio::test]
-async fn rates_are_padded_as_the_servers_settings_have_it() {
+async fn rates_are_padded_to_the_minimum_places_of_the_server() {
     let bank = Publisher::start(|path| match path {
         "/kurs/2026/20052026.xml" => Reply::recorded("cbt/20052026.xml"),
         _ => Reply::ABSENT,
@@ -209,18 +212,18 @@ async fn rates_are_padded_as_the_servers_settings_have_it() {
 }
 
 #[tokio::test]
-async fn usage() {
+async fn wrong_usage_exits_with_2_before_any_request() {
     let (server, bank) = (server().await, Publisher::start(nbt).await);
-    for (line, words) in [
+    for (line, expect) in [
         ("nbkr --from 2026-05-01", "nbkr publishes only its newest table, at an address without a date"),
         ("timesca --from 2026-05-01", "timesca publishes only its newest"),
-        ("nbt --from 2026-05-02 --to 2026-05-01", "is no range"),
+        ("nbt --from 2026-05-02 --to 2026-05-01", "it must have 1 to 20000 days"),
         ("nbt --from 1989-05-02 --to 2026-05-01", "before 1990"),
-        ("nbt --from yesterday", "no day of the calendar"),
+        ("nbt --from yesterday", "not a calendar day"),
     ] {
         let ran = backfill(&server, &bank, line).await;
-        assert_eq!(ran.code, Some(2), "{line}: {}", ran.said);
-        assert!(ran.said.contains(words), "{line}: {}", ran.said);
+        assert_eq!(ran.code, Some(2), "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains(expect), "{line}: {}", ran.stderr);
     }
-    assert_eq!(bank.asked(), Vec::<String>::new());
+    assert_eq!(bank.requests(), Vec::<String>::new());
 }

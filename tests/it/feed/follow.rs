@@ -1,4 +1,4 @@
-//! Following publishers: the bodies that they sent, served from here, and the store that comes of them.
+//! Following publishers: recorded responses are served locally, and the resulting store is checked.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,8 +18,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::feed::month::World;
-use crate::feed::month::storm::{Fault, Storm};
+use crate::feed::month::Simulation;
+use crate::feed::month::faults::{Fault, FaultSchedule};
 use crate::publisher;
 use crate::publisher::{Publisher, Reply};
 use crate::support;
@@ -29,14 +29,14 @@ fn time(text: &str) -> Timestamp {
     Timestamp::parse(text).unwrap()
 }
 
-/// A store with its writer, and a clock that stands.
-struct Desk {
+/// A store with its writer and a manual clock.
+struct Fixture {
     running: Running,
     clock: Arc<ManualClock>,
     _dir: TempDir,
 }
 
-impl Desk {
+impl Fixture {
     fn at(now: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(time(now)));
@@ -50,7 +50,7 @@ impl Desk {
         self.follower_for(source, publisher, Duration::from_millis(500))
     }
 
-    /// One that waits so long for each piece of an answer.
+    /// Creates a follower that waits at most `read` for each piece of a response.
     fn follower_for(&self, source: FollowedSource, publisher: &Publisher, read: Duration) -> Follower {
         let context = FollowContext {
             ingest: self.running.ingest().clone(),
@@ -64,7 +64,7 @@ impl Desk {
         Follower::new(source, &publisher.base_url, fetcher, context)
     }
 
-    /// Every run there is: pair, source, first and last observed time, observations and rate.
+    /// Formats every run as pair, source, first and last observed time, observation count and rate.
     fn runs(&self) -> Vec<String> {
         let view = self.running.ingest().view();
         let mut lines = Vec::new();
@@ -79,7 +79,7 @@ impl Desk {
         lines
     }
 
-    /// Every instant there is and the value published at it, by pair and source.
+    /// Returns the value published at every instant, by series.
     fn timelines(&self) -> BTreeMap<String, BTreeMap<Timestamp, String>> {
         let view = self.running.ingest().view();
         let timeline = |series: &Arc<SeriesView>| {
@@ -104,7 +104,7 @@ impl Desk {
 const TICKER: &str = "/";
 const TICKER_PAGE: &[u8] = include_bytes!("../../../data/times-of-central-asia-2025-12-08.html");
 
-/// What the banks sent in spring 2026, by path.
+/// Replies with what the banks sent in spring 2026, by path.
 fn spring(path: &str) -> Reply {
     match path {
         TICKER => Reply::Body(TICKER_PAGE.to_vec()),
@@ -116,7 +116,7 @@ fn spring(path: &str) -> Reply {
         "/en/arkhiv-kursov-valyut/json/all/2026-04-02/" => Reply::recorded("cbu/json-all-2026-04-02.json"),
         "/kurs/2026/20052026.xml" => Reply::recorded("cbt/20052026.xml"),
         "/kurs/2026/21052026.xml" => Reply::recorded("cbt/21052026.xml"),
-        // It answers with another day's table for one that it lacks.
+        // NBT serves the table of another day if it has none for the requested day.
         path if path.starts_with("/en/kurs/") && path.contains("2026-05-18") => {
             Reply::recorded("nbt/export-2026-05-18.xml")
         }
@@ -125,61 +125,61 @@ fn spring(path: &str) -> Reply {
     }
 }
 
-/// A page whose som slipped by two digits for a while, and a poll after it.
+/// A page with a KGS rate that is shifted by two digits in one of three polls.
 #[tokio::test]
-async fn a_slip_on_a_followed_page_is_held_and_the_feed_stays_well() {
+async fn outlier_on_a_followed_page_is_held_and_feed_health_stays_ok() {
     let polls = AtomicUsize::new(0);
     let publisher = Publisher::start(move |_| {
-        let slips = polls.fetch_add(1, Ordering::SeqCst) == 1;
+        let is_shifted = polls.fetch_add(1, Ordering::SeqCst) == 1;
         let page = String::from_utf8(TICKER_PAGE.to_vec()).unwrap();
-        Reply::Body(if slips { page.replace("0.01144", "1.144") } else { page }.into_bytes())
+        Reply::Body(if is_shifted { page.replace("0.01144", "1.144") } else { page }.into_bytes())
     })
     .await;
-    let desk = Desk::at("2025-12-08T09:30:00Z");
-    let mut follower = desk.follower(FollowedSource::Timesca, &publisher);
+    let fixture = Fixture::at("2025-12-08T09:30:00Z");
+    let mut follower = fixture.follower(FollowedSource::Timesca, &publisher);
     for _ in 0..3 {
         assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)));
-        desk.clock.advance_us(60 * Timestamp::SECOND_US);
+        fixture.clock.advance_us(60 * Timestamp::SECOND_US);
     }
-    let som = desk.runs().into_iter().find(|run| run.starts_with("KGS/USD")).unwrap();
+    let som = fixture.runs().into_iter().find(|run| run.starts_with("KGS/USD")).unwrap();
     assert_eq!(som, "KGS/USD timesca 2025-12-08T09:30:00Z 2025-12-08T09:32:00Z 2 0.01144");
-    let view = desk.running.ingest().view();
+    let view = fixture.running.ingest().view();
     let held: Vec<String> = view.quarantine().after(0).map(|tick| tick.value.rate.to_string()).collect();
     assert_eq!(held, ["1.144"]);
-    desk.close();
+    fixture.close();
 }
 
-/// A som that slipped and never came back, until no more of its ticks are held.
+/// A KGS rate that stays shifted until the limit of held ticks is reached.
 #[tokio::test]
-async fn a_feed_whose_ticks_cannot_be_held_any_more_is_refused() {
+async fn feed_is_refused_if_the_quarantine_is_full() {
     let page = String::from_utf8(TICKER_PAGE.to_vec()).unwrap();
-    let slips = page.replace("0.01144", "1.144").into_bytes();
+    let shifted_page = page.replace("0.01144", "1.144").into_bytes();
     let good = AtomicBool::new(true);
     let publisher = Publisher::start(move |_| {
         let is_good = good.swap(false, Ordering::SeqCst);
-        Reply::Body(if is_good { TICKER_PAGE.to_vec() } else { slips.clone() })
+        Reply::Body(if is_good { TICKER_PAGE.to_vec() } else { shifted_page.clone() })
     })
     .await;
-    let desk = Desk::at("2025-12-08T09:30:00Z");
-    let mut follower = desk.follower(FollowedSource::Timesca, &publisher);
+    let fixture = Fixture::at("2025-12-08T09:30:00Z");
+    let mut follower = fixture.follower(FollowedSource::Timesca, &publisher);
     follower.poll().await;
-    let held = || desk.running.ingest().view().quarantine().held_count();
+    let held = || fixture.running.ingest().view().quarantine().held_count();
     for count in 1..=Quarantine::SERIES_HELD_MAX {
-        desk.clock.advance_us(Timestamp::SECOND_US);
+        fixture.clock.advance_us(Timestamp::SECOND_US);
         assert_ne!(follower.poll().await, Outcome::Refused);
         assert_eq!(held(), count);
     }
-    desk.clock.advance_us(Timestamp::SECOND_US);
+    fixture.clock.advance_us(Timestamp::SECOND_US);
     assert_eq!((follower.poll().await, follower.health()), (Outcome::Refused, Some(Health::Refused)));
     assert_eq!(held(), Quarantine::SERIES_HELD_MAX);
-    // The other rates of the page go in all the same.
-    let tenge = desk.runs().into_iter().find(|run| run.starts_with("KZT/USD")).unwrap();
+    // The other rates of the page are still stored.
+    let tenge = fixture.runs().into_iter().find(|run| run.starts_with("KZT/USD")).unwrap();
     assert!(tenge.ends_with(" 1002 0.00196"), "{tenge}");
-    desk.close();
+    fixture.close();
 }
 
 #[tokio::test]
-async fn every_source_is_taken_in_and_not_asked_for_the_same_body_twice() {
+async fn every_source_is_stored_and_polled_conditionally() {
     for (source, now, expect) in [
         (
             FollowedSource::Timesca,
@@ -213,31 +213,31 @@ async fn every_source_is_taken_in_and_not_asked_for_the_same_body_twice() {
         ),
     ] {
         let publisher = Publisher::start(spring).await;
-        let desk = Desk::at(now);
-        let mut follower = desk.follower(source, &publisher);
+        let fixture = Fixture::at(now);
+        let mut follower = fixture.follower(source, &publisher);
         assert_eq!(follower.health(), None);
         assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)), "{source}");
-        let asked = publisher.asked();
-        desk.clock.advance_us(60 * Timestamp::SECOND_US);
+        let first_requests = publisher.requests();
+        fixture.clock.advance_us(60 * Timestamp::SECOND_US);
         assert_eq!((follower.poll().await, follower.health()), (Outcome::Unchanged, Some(Health::Ok)), "{source}");
-        let again = publisher.asked().split_off(asked.len());
-        assert_eq!(again, asked.iter().map(|path| format!("304 {path}")).collect::<Vec<_>>(), "{source}");
-        let runs = desk.runs();
+        let again = publisher.requests().split_off(first_requests.len());
+        assert_eq!(again, first_requests.iter().map(|path| format!("304 {path}")).collect::<Vec<_>>(), "{source}");
+        let runs = fixture.runs();
         for line in expect {
             assert!(runs.iter().any(|run| run == line), "{source}: no '{line}' in {runs:#?}");
         }
-        desk.close();
+        fixture.close();
     }
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_told_apart_and_disturbs_nothing() {
+async fn unreadable_table_sets_health_and_changes_nothing() {
     let cbu = |day: &'static str| move |path: &str| path.contains(day);
     let page = || Reply::Body(b"<!DOCTYPE html><html><title>Down for maintenance</title></html>".to_vec());
     let today = cbu("2026-04-02");
     for (fault, outcome, health, wait_s) in [
         (Reply::ABSENT, Outcome::Silent, Health::Silent, None),
-        // The table of another day.
+        // A table of another day.
         (Reply::recorded("cbu/json-all-2026-04-01.json"), Outcome::Silent, Health::Silent, None),
         (Reply::Body(Vec::new()), Outcome::Silent, Health::Silent, None),
         (page(), Outcome::Refused, Health::Refused, Some(60)),
@@ -254,81 +254,82 @@ async fn what_cannot_be_read_is_told_apart_and_disturbs_nothing() {
         ),
         (Reply::Hang, Outcome::Unreachable, Health::Unreachable, Some(60)),
     ] {
-        let said = format!("{fault:.60?}");
+        let case = format!("{fault:.60?}");
         let publisher = Publisher::start(move |path| if today(path) { fault.clone() } else { spring(path) }).await;
-        let desk = Desk::at("2026-04-01T08:00:00Z");
-        let mut follower = desk.follower(FollowedSource::Cbu, &publisher);
-        // The day before, it is what is said of tomorrow's table, which says nothing of the feed.
-        assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)), "{said}");
-        let runs = desk.runs();
-        assert_eq!(runs.len(), 5, "{said}: {runs:?}");
-        desk.clock.set(time("2026-04-02T08:00:00Z"));
-        // As if it were the first failure.
-        let mut follower = desk.follower(FollowedSource::Cbu, &publisher);
-        assert_eq!((follower.poll().await, follower.health()), (outcome, Some(health)), "{said}");
-        assert_eq!(desk.runs(), runs, "{said}");
+        let fixture = Fixture::at("2026-04-01T08:00:00Z");
+        let mut follower = fixture.follower(FollowedSource::Cbu, &publisher);
+        // On the day before, this fault is the reply for tomorrow's table, which does not affect the health of the
+        // feed.
+        assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)), "{case}");
+        let runs = fixture.runs();
+        assert_eq!(runs.len(), 5, "{case}: {runs:?}");
+        fixture.clock.set(time("2026-04-02T08:00:00Z"));
+        // A new follower, so that this is its first failure.
+        let mut follower = fixture.follower(FollowedSource::Cbu, &publisher);
+        assert_eq!((follower.poll().await, follower.health()), (outcome, Some(health)), "{case}");
+        assert_eq!(fixture.runs(), runs, "{case}");
         let wait_us = follower.next_poll().micros_since(time("2026-04-02T08:00:00Z"));
         let least_us = wait_s.unwrap_or(3_600) * Timestamp::SECOND_US;
-        assert!((least_us..=least_us + least_us / 8).contains(&wait_us), "{said}: {wait_us}");
-        desk.close();
+        assert!((least_us..=least_us + least_us / 8).contains(&wait_us), "{case}: {wait_us}");
+        fixture.close();
     }
 }
 
-/// NBT, which has today's table for tomorrow, and for the day after that the same still.
+/// NBT serves today's table for tomorrow, and still serves it on the next day.
 #[tokio::test]
-async fn what_stood_in_for_tomorrows_table_does_not_stand_for_todays() {
+async fn table_seen_as_substitute_yesterday_does_not_count_for_today() {
     let publisher = Publisher::start(|_| Reply::recorded("nbt/export-2026-05-18.xml")).await;
-    let desk = Desk::at("2026-05-18T08:00:00Z");
-    let mut follower = desk.follower(FollowedSource::Nbt, &publisher);
+    let fixture = Fixture::at("2026-05-18T08:00:00Z");
+    let mut follower = fixture.follower(FollowedSource::Nbt, &publisher);
     assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)));
-    desk.clock.set(time("2026-05-19T08:00:00Z"));
+    fixture.clock.set(time("2026-05-19T08:00:00Z"));
     assert_eq!((follower.poll().await, follower.health()), (Outcome::Silent, Some(Health::Silent)));
-    desk.close();
+    fixture.close();
 }
 
-/// Of two questions of a poll.
+/// Each poll sends up to two requests, for today's and tomorrow's table.
 #[tokio::test]
-async fn who_asks_for_patience_has_it_whichever_question_it_answers() {
+async fn retry_after_is_respected_for_either_request_of_a_poll() {
     let too_many = || Reply::Status("429 Too Many Requests", "Retry-After: 7200\r\n");
     let late = |status| Reply::Status(status, "Retry-After: 7200\r\n");
     let forbidden = || Reply::Status("403 Forbidden", "");
     let table = || Reply::recorded("cbu/json-all-2026-04-02.json");
     let (refused, silent) = ((Outcome::Refused, Health::Refused), (Outcome::Silent, Health::Silent));
-    for (today, tomorrow, asked_count, (outcome, health), wait_s) in [
+    for (today, tomorrow, request_count, (outcome, health), wait_s) in [
         (too_many(), Reply::Body(b"[]".to_vec()), 1, refused, 7_200),
         (forbidden(), too_many(), 2, refused, 7_200),
         (forbidden(), forbidden(), 2, refused, 60),
         (late("404 Not Found"), Reply::ABSENT, 1, silent, 7_200),
         (late("410 Gone"), Reply::ABSENT, 1, silent, 7_200),
-        // A feed that has today's table is well, whatever it says of tomorrow's.
+        // A feed with today's table is healthy, whatever the reply for tomorrow's table.
         (table(), too_many(), 2, (Outcome::Taken, Health::Ok), 7_200),
         (table(), late("404 Not Found"), 2, (Outcome::Taken, Health::Ok), 7_200),
     ] {
-        let said = format!("{today:?}, {tomorrow:?}");
+        let case = format!("{today:?}, {tomorrow:?}");
         let publisher =
             Publisher::start(move |path| if path.contains("2026-04-02") { today.clone() } else { tomorrow.clone() })
                 .await;
-        let desk = Desk::at("2026-04-02T08:00:00Z");
-        let mut follower = desk.follower(FollowedSource::Cbu, &publisher);
-        assert_eq!((follower.poll().await, follower.health()), (outcome, Some(health)), "{said}");
-        assert_eq!(publisher.asked().len(), asked_count, "{said}");
+        let fixture = Fixture::at("2026-04-02T08:00:00Z");
+        let mut follower = fixture.follower(FollowedSource::Cbu, &publisher);
+        assert_eq!((follower.poll().await, follower.health()), (outcome, Some(health)), "{case}");
+        assert_eq!(publisher.requests().len(), request_count, "{case}");
         let wait_us = follower.next_poll().micros_since(time("2026-04-02T08:00:00Z"));
         let least_us = wait_s * Timestamp::SECOND_US;
-        assert!((least_us..=least_us + least_us / 8).contains(&wait_us), "{said}: {wait_us}");
-        desk.close();
+        assert!((least_us..=least_us + least_us / 8).contains(&wait_us), "{case}: {wait_us}");
+        fixture.close();
     }
 }
 
 thread_local! {
-    /// What was logged on this thread.
+    /// The log output of this thread.
     static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Writes to [`LOGGED`]. Each test has a thread of its own, and what is set for one thread alone can be missed by code
-/// that another has run before.
-struct OwnThread;
+/// A writer to [`LOGGED`]. Each test runs on its own thread. A subscriber of one thread only can miss events of code
+/// that another thread ran first.
+struct ThreadLog;
 
-impl io::Write for OwnThread {
+impl io::Write for ThreadLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         LOGGED.with_borrow_mut(|logged| logged.extend_from_slice(bytes));
         Ok(bytes.len())
@@ -339,26 +340,26 @@ impl io::Write for OwnThread {
     }
 }
 
-/// The lines since it was asked before, without their times.
+/// Returns the log lines since the last call, without their times.
 fn logged() -> Vec<String> {
     let bytes = LOGGED.take();
     String::from_utf8(bytes).unwrap().lines().map(|line| line.trim().to_owned()).collect()
 }
 
 #[tokio::test]
-async fn a_change_of_health_is_logged_once_and_nothing_else_is() {
+async fn only_changes_of_health_are_logged() {
     let reply = Arc::new(Mutex::new(Reply::ABSENT));
-    let answer = Arc::clone(&reply);
+    let current = Arc::clone(&reply);
     let publisher =
         Publisher::start(
             move |path| {
-                if path.contains("2026-04-01") { answer.lock().unwrap().clone() } else { Reply::ABSENT }
+                if path.contains("2026-04-01") { current.lock().unwrap().clone() } else { Reply::ABSENT }
             },
         )
         .await;
-    let desk = Desk::at("2026-04-01T08:00:00Z");
-    let mut follower = desk.follower(FollowedSource::Cbu, &publisher);
-    let lines = tracing_subscriber::fmt().with_writer(|| OwnThread).without_time().with_ansi(false).with_target(false);
+    let fixture = Fixture::at("2026-04-01T08:00:00Z");
+    let mut follower = fixture.follower(FollowedSource::Cbu, &publisher);
+    let lines = tracing_subscriber::fmt().with_writer(|| ThreadLog).without_time().with_ansi(false).with_target(false);
     tracing::subscriber::set_global_default(lines.finish()).unwrap();
     let table = || Reply::recorded("cbu/json-all-2026-04-01.json");
     let status = |status| Reply::Status(status, "");
@@ -378,10 +379,10 @@ async fn a_change_of_health_is_logged_once_and_nothing_else_is() {
         let expect: Vec<&str> = (!expect.is_empty()).then_some(expect).into_iter().collect();
         assert_eq!(logged(), expect);
     }
-    desk.close();
+    fixture.close();
 }
 
-/// A ticker page made of this text in place of its date.
+/// Returns the ticker page with this text in place of its date.
 fn page_with(text: &str) -> Vec<u8> {
     let page = std::str::from_utf8(TICKER_PAGE).unwrap();
     assert!(page.contains("08 December 2025"));
@@ -389,7 +390,7 @@ fn page_with(text: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_is_no_ticker_page_is_told_apart_and_disturbs_nothing() {
+async fn invalid_ticker_page_sets_health_and_changes_nothing() {
     const BOMB: &str = "<!DOCTYPE html [<!ENTITY a \"KGS/USD = 9.99999 +1%\"><!ENTITY b \"&a;&a;&a;&a;\">]><p>&b;</p>";
     let utf16 = || String::from_utf8(TICKER_PAGE.to_vec()).unwrap().encode_utf16().flat_map(u16::to_le_bytes).collect();
     let web_page = || b"<!DOCTYPE html><html><title>502 Bad Gateway, 3.5%</title></html>".to_vec();
@@ -399,7 +400,7 @@ async fn what_is_no_ticker_page_is_told_apart_and_disturbs_nothing() {
     for (fault, (outcome, health), wait_s) in [
         (Reply::Body(web_page()), silent, 60),
         (Reply::Body(Vec::new()), silent, 60),
-        // A table, and entities that would be quotes if they were taken for ones.
+        // A table, and XML entities that would expand to quotes.
         (Reply::recorded("nbkr/daily-2026-05-23.xml"), silent, 60),
         (Reply::Body(BOMB.as_bytes().to_vec()), silent, 60),
         (Reply::Body(utf16()), refused, 60),
@@ -407,7 +408,7 @@ async fn what_is_no_ticker_page_is_told_apart_and_disturbs_nothing() {
         (Reply::Body([TICKER_PAGE, b"\xf1"].concat()), refused, 60),
         (Reply::Body(vec![b' '; 4 * 1024 * 1024 + 1]), refused, 60),
         (Reply::Long(TICKER_PAGE.to_vec()), refused, 60),
-        // There is always a page, unlike a table.
+        // Unlike a table, the page always exists.
         (Reply::ABSENT, refused, 60),
         (Reply::Status("403 Forbidden", ""), refused, 60),
         (Reply::Status("429 Too Many Requests", "Retry-After: 900\r\n"), refused, 900),
@@ -417,48 +418,52 @@ async fn what_is_no_ticker_page_is_told_apart_and_disturbs_nothing() {
         (Reply::Cut(TICKER_PAGE.to_vec()), unreachable, 60),
         (Reply::Hang, unreachable, 60),
     ] {
-        let said = format!("{fault:.60?}");
-        let is_spoilt = Arc::new(AtomicBool::new(false));
-        let switch = Arc::clone(&is_spoilt);
-        let spoilt = move |path: &str| if switch.load(Ordering::SeqCst) { fault.clone() } else { spring(path) };
-        let publisher = Publisher::start(spoilt).await;
-        let desk = Desk::at("2025-12-08T09:30:00Z");
-        let mut follower = desk.follower(FollowedSource::Timesca, &publisher);
-        assert_eq!(follower.poll().await, Outcome::Taken, "{said}");
-        let runs = desk.runs();
-        is_spoilt.store(true, Ordering::SeqCst);
-        desk.clock.set(time("2025-12-08T09:31:00Z"));
-        assert_eq!((follower.poll().await, follower.health()), (outcome, Some(health)), "{said}");
-        assert_eq!(desk.runs(), runs, "{said}");
+        let case = format!("{fault:.60?}");
+        let is_faulty = Arc::new(AtomicBool::new(false));
+        let switch = Arc::clone(&is_faulty);
+        let reply = move |path: &str| if switch.load(Ordering::SeqCst) { fault.clone() } else { spring(path) };
+        let publisher = Publisher::start(reply).await;
+        let fixture = Fixture::at("2025-12-08T09:30:00Z");
+        let mut follower = fixture.follower(FollowedSource::Timesca, &publisher);
+        assert_eq!(follower.poll().await, Outcome::Taken, "{case}");
+        let runs = fixture.runs();
+        is_faulty.store(true, Ordering::SeqCst);
+        fixture.clock.set(time("2025-12-08T09:31:00Z"));
+        assert_eq!((follower.poll().await, follower.health()), (outcome, Some(health)), "{case}");
+        assert_eq!(fixture.runs(), runs, "{case}");
         let wait_us = follower.next_poll().micros_since(time("2025-12-08T09:31:00Z"));
         let least_us = wait_s * Timestamp::SECOND_US;
-        assert!((least_us..=least_us + least_us / 8).contains(&wait_us), "{said}: {wait_us}");
-        // What comes next is taken in as if nothing had been.
-        is_spoilt.store(false, Ordering::SeqCst);
-        desk.clock.set(time("2025-12-08T09:50:00Z"));
+        assert!((least_us..=least_us + least_us / 8).contains(&wait_us), "{case}: {wait_us}");
+        // The next correct page is stored as usual.
+        is_faulty.store(false, Ordering::SeqCst);
+        fixture.clock.set(time("2025-12-08T09:50:00Z"));
         let next = follower.poll().await;
-        assert!(matches!(next, Outcome::Taken | Outcome::Unchanged), "{said}: {next:?}");
-        assert!(desk.runs().iter().all(|run| run.contains(" 2025-12-08T09:50:00Z 2 ")), "{said}: {:?}", desk.runs());
-        desk.close();
+        assert!(matches!(next, Outcome::Taken | Outcome::Unchanged), "{case}: {next:?}");
+        assert!(
+            fixture.runs().iter().all(|run| run.contains(" 2025-12-08T09:50:00Z 2 ")),
+            "{case}: {:?}",
+            fixture.runs()
+        );
+        fixture.close();
     }
 }
 
-/// A mark at the beginning, and whatever date the page prints: what is shown is shown now.
+/// The body may have a byte order mark or print an old date: the observed time is the time of the request.
 #[tokio::test]
-async fn a_ticker_page_is_of_the_time_at_which_it_was_asked_for() {
+async fn observed_time_of_the_ticker_page_is_the_request_time() {
     for body in [[b"\xef\xbb\xbf", TICKER_PAGE].concat(), page_with("01 January 2020")] {
         let publisher = Publisher::start(move |_| Reply::Body(body.clone())).await;
-        let desk = Desk::at("2025-12-09T09:30:00Z");
-        let mut follower = desk.follower(FollowedSource::Timesca, &publisher);
+        let fixture = Fixture::at("2025-12-09T09:30:00Z");
+        let mut follower = fixture.follower(FollowedSource::Timesca, &publisher);
         assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)));
-        let runs = desk.runs();
+        let runs = fixture.runs();
         assert_eq!(runs.len(), 5);
         assert!(runs.iter().all(|run| run.contains(" 2025-12-09T09:30:00Z 1 ")), "{runs:?}");
-        desk.close();
+        fixture.close();
     }
 }
 
-/// How a source was polled, and what was wrong with it then.
+/// A poll of a source, its outcome, and the fault at that time.
 struct Polled {
     source: FollowedSource,
     time: Timestamp,
@@ -466,47 +471,50 @@ struct Polled {
     fault: Option<Fault>,
 }
 
-/// The month that is simulated.
+/// The simulated month.
 const BEGIN: &str = "2026-05-01T00:00:00Z";
 const END: &str = "2026-06-01T00:00:00Z";
-/// How often its clock is looked at: a ticker that is due each minute is polled each time.
+/// The interval at which the test checks for due polls. A ticker is due each minute, so it is polled each time.
 const STEP_US: i64 = 15 * 60 * Timestamp::SECOND_US;
 
-/// Follows every source for a month, with the faults of a storm if there is one.
-async fn follow_for_a_month(desk: &Desk, storm: Option<Arc<Storm>>) -> Vec<Polled> {
-    let world = World { clock: Arc::clone(&desk.clock), factor: 1 };
-    let false_world = world.false_one();
-    let elsewhere = Publisher::start(move |_| false_world.answer(FollowedSource::Timesca, "/")).await;
+/// Follows every source for a month, with the faults of a schedule if there is one.
+async fn follow_for_a_month(fixture: &Fixture, schedule: Option<Arc<FaultSchedule>>) -> Vec<Polled> {
+    let simulation = Simulation { clock: Arc::clone(&fixture.clock), factor: 1 };
+    let wrong = simulation.with_wrong_rates();
+    let elsewhere = Publisher::start(move |_| wrong.reply(FollowedSource::Timesca, "/")).await;
     let mut followed = Vec::new();
     for source in FollowedSource::ALL {
-        let (world, plan, elsewhere) = (world.clone(), storm.clone(), elsewhere.base_url.clone());
+        let (simulation, faults, elsewhere) = (simulation.clone(), schedule.clone(), elsewhere.base_url.clone());
         let publisher = Publisher::start(move |path| {
-            let fault = plan.as_ref().and_then(|plan| plan.at(source, world.clock.now()));
-            fault.map_or_else(|| world.answer(source, path), |fault| fault.answer(source, path, &world, &elsewhere))
+            let fault = faults.as_ref().and_then(|faults| faults.at(source, simulation.clock.now()));
+            fault.map_or_else(
+                || simulation.reply(source, path),
+                |fault| fault.reply(source, path, &simulation, &elsewhere),
+            )
         });
         let publisher = publisher.await;
-        let read = Duration::from_millis(if storm.is_some() { 250 } else { 20_000 });
-        followed.push((source, desk.follower_for(source, &publisher, read), publisher));
+        let read = Duration::from_millis(if schedule.is_some() { 250 } else { 20_000 });
+        followed.push((source, fixture.follower_for(source, &publisher, read), publisher));
     }
     let mut polled = Vec::new();
     let mut now = time(BEGIN);
     while now < time(END) {
-        desk.clock.set(now);
+        fixture.clock.set(now);
         for (source, follower, publisher) in &mut followed {
             if follower.next_poll() <= now {
-                let fault = storm.as_ref().and_then(|storm| storm.at(*source, now));
+                let fault = schedule.as_ref().and_then(|schedule| schedule.at(*source, now));
                 publisher.set_open(fault != Some(Fault::Refused)).await;
                 polled.push(Polled { source: *source, time: now, outcome: follower.poll().await, fault });
             }
         }
         now = now.saturating_add_us(STEP_US);
     }
-    assert!(elsewhere.asked().is_empty(), "a redirect led to {:?}", elsewhere.asked());
+    assert!(elsewhere.requests().is_empty(), "a redirect was followed to {:?}", elsewhere.requests());
     polled
 }
 
-/// Without faults nothing goes wrong, and each source is polled as often as it should be. Of those that there are, each
-/// came over each source and was told.
+/// Without faults every outcome is good, and each source is polled often enough. With faults each kind occurs at each
+/// source and is reported.
 fn check_polls(good: &[Polled], bad: &[Polled]) {
     assert!(good.iter().all(|poll| poll.outcome <= Outcome::Silent));
     for source in FollowedSource::ALL {
@@ -515,30 +523,31 @@ fn check_polls(good: &[Polled], bad: &[Polled]) {
         for fault in Fault::ALL {
             let polls: Vec<_> = bad.iter().filter(|poll| (poll.source, poll.fault) == (source, Some(fault))).collect();
             assert!(!polls.is_empty(), "{source} had no {fault:?}");
-            let is_told = polls.iter().any(|poll| poll.outcome > Outcome::Taken);
-            assert!(is_told || fault.is_harmless(), "{source}: {fault:?}");
+            let is_reported = polls.iter().any(|poll| poll.outcome > Outcome::Taken);
+            assert!(is_reported || fault.is_harmless(), "{source}: {fault:?}");
         }
     }
-    // A machine that stands still for a moment is as good as a publisher that hangs.
-    let mut by_itself = bad.iter().filter(|poll| poll.fault.is_none() && poll.outcome > Outcome::Silent);
-    assert!(by_itself.all(|poll| poll.outcome == Outcome::Unreachable));
+    // A pause of the test machine has the same effect as a publisher that hangs.
+    let mut without_fault = bad.iter().filter(|poll| poll.fault.is_none() && poll.outcome > Outcome::Silent);
+    assert!(without_fault.all(|poll| poll.outcome == Outcome::Unreachable));
 }
 
-/// Banks: the same runs and the same instants. The ticker: nothing else, and nothing lost but what nobody saw.
-fn check_stores(calm: &Desk, stormy: &Desk, bad: &[Polled]) {
-    let (whole, seen) = (calm.timelines(), stormy.timelines());
+/// Banks have the same runs and instants in both stores. The ticker has only observed instants, and lacks exactly the
+/// failed polls.
+fn check_stores(faultless: &Fixture, faulty: &Fixture, bad: &[Polled]) {
+    let (whole, seen) = (faultless.timelines(), faulty.timelines());
     assert_eq!(whole.keys().collect::<Vec<_>>(), seen.keys().collect::<Vec<_>>());
     let (of_ticker, of_banks): (Vec<_>, Vec<_>) = whole.keys().partition(|name| name.ends_with("timesca"));
     assert_eq!((of_ticker.len(), of_banks.len()), (5, 23));
-    // The others are weekly, or in the recorded bodies alone.
+    // The other series are weekly, or occur only in the recorded tables.
     assert_eq!(of_banks.iter().filter(|name| whole[**name].len() > 24).count(), 16);
     for name in of_banks {
         assert_eq!(seen[name], whole[name], "{name}");
     }
-    let runs_of_banks = |desk: &Desk| -> Vec<String> {
-        desk.runs().into_iter().filter(|run| !run.contains(FollowedSource::Timesca.name())).collect()
+    let runs_of_banks = |fixture: &Fixture| -> Vec<String> {
+        fixture.runs().into_iter().filter(|run| !run.contains(FollowedSource::Timesca.name())).collect()
     };
-    assert_eq!(runs_of_banks(stormy), runs_of_banks(calm));
+    assert_eq!(runs_of_banks(faulty), runs_of_banks(faultless));
     for name in of_ticker {
         let answered = bad.iter().filter(|poll| {
             poll.source == FollowedSource::Timesca
@@ -552,23 +561,23 @@ fn check_stores(calm: &Desk, stormy: &Desk, bad: &[Polled]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_month_with_faults_ends_in_the_store_of_a_month_without() {
-    let month = |storm: Option<Storm>| {
+async fn month_with_faults_gives_the_store_of_a_month_without_faults() {
+    let month = |schedule: Option<FaultSchedule>| {
         tokio::spawn(async move {
-            let desk = Desk::at(BEGIN);
-            let polled = follow_for_a_month(&desk, storm.map(Arc::new)).await;
-            (desk, polled)
+            let fixture = Fixture::at(BEGIN);
+            let polled = follow_for_a_month(&fixture, schedule.map(Arc::new)).await;
+            (fixture, polled)
         })
     };
-    let (calm, stormy) = (month(None), month(Some(Storm::new(7, time(BEGIN), time(END)))));
-    let ((calm, good), (stormy, bad)) = (calm.await.unwrap(), stormy.await.unwrap());
+    let (faultless, faulty) = (month(None), month(Some(FaultSchedule::new(7, time(BEGIN), time(END)))));
+    let ((faultless, good), (faulty, bad)) = (faultless.await.unwrap(), faulty.await.unwrap());
     check_polls(&good, &bad);
-    check_stores(&calm, &stormy, &bad);
-    calm.close();
-    stormy.close();
+    check_stores(&faultless, &faulty, &bad);
+    faultless.close();
+    faulty.close();
 }
 
-/// What is counted, once it has a line that begins so.
+/// Returns the metrics as soon as they have a line with this prefix.
 async fn metrics(server: &TestServer, line: &str) -> String {
     let mut text = String::new();
     for _ in 0..200 {
@@ -576,7 +585,7 @@ async fn metrics(server: &TestServer, line: &str) -> String {
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
         text.clear();
         stream.read_to_string(&mut text).await.unwrap();
-        if text.lines().any(|said| said.starts_with(line)) {
+        if text.lines().any(|found| found.starts_with(line)) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -585,32 +594,32 @@ async fn metrics(server: &TestServer, line: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_server_follows_and_one_dead_publisher_harms_no_other() {
-    let dead = Publisher::start(|_| Reply::Hang).await;
-    let alive = Publisher::start(spring).await;
-    let urls = format!("cbu={},timesca={}", dead.base_url, alive.base_url);
+async fn unreachable_publisher_does_not_affect_other_feeds() {
+    let unreachable = Publisher::start(|_| Reply::Hang).await;
+    let reachable = Publisher::start(spring).await;
+    let urls = format!("cbu={},timesca={}", unreachable.base_url, reachable.base_url);
     let server = TestServer::start(&["--follow", "timesca,cbu", "--feed-url", &urls]).await;
     let request = || v1::GetLatestRatesRequest { sources: vec!["timesca".to_owned()], ..Default::default() };
     let mut quotes = Vec::new();
     for _ in 0..200 {
         quotes = server.rates().get_latest_rates(request()).await.unwrap().into_inner().rates;
-        if !quotes.is_empty() && !dead.asked().is_empty() {
+        if !quotes.is_empty() && !unreachable.requests().is_empty() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(quotes.len(), 5, "{quotes:?}");
-    assert_eq!(dead.asked().len(), 1);
-    // The clock stands, and so does the plan.
-    let asked = alive.asked().len();
+    assert_eq!(unreachable.requests().len(), 1);
+    // The clock stands still, and so does the poll schedule.
+    let before = reachable.requests().len();
     server.clock.advance_us(68 * Timestamp::SECOND_US);
     for _ in 0..200 {
-        if alive.asked().len() > asked {
+        if reachable.requests().len() > before {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(alive.asked()[asked..], ["304 /"]);
+    assert_eq!(reachable.requests()[before..], ["304 /"]);
     let text = metrics(&server, "silkrate_feed_last_success_timestamp_seconds{source=\"timesca\"} 1765195268").await;
     for sample in [
         "silkrate_feed_polls_total{outcome=\"taken\",source=\"timesca\"} 1",
@@ -620,6 +629,6 @@ async fn a_server_follows_and_one_dead_publisher_harms_no_other() {
         assert!(text.lines().any(|line| line == sample), "no '{sample}' in:\n{text}");
     }
     assert!(!text.contains("source=\"cbu\""), "{text}");
-    // Stopping does not wait for who hangs.
+    // The shutdown does not wait for a publisher that hangs.
     server.stop().await;
 }

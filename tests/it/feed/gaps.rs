@@ -1,5 +1,5 @@
-//! Gaps with their reasons, over a real socket: a feed is followed on a clock that is set, from a publisher that fails,
-//! and a server that was off.
+//! Gaps with their reasons, over a real socket: a feed is followed with a manual clock, from a publisher that fails,
+//! and by a server that was off.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -21,8 +21,8 @@ use crate::support;
 use crate::support::{NOW, TestServer, assert_invalid, tick};
 use crate::web;
 
-/// What a publisher answers a path with.
-type Answer = fn(&str) -> Reply;
+/// A function from the path of a request to the reply.
+type ReplyFn = fn(&str) -> Reply;
 
 const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
 
@@ -30,24 +30,24 @@ fn time(text: &str) -> Timestamp {
     Timestamp::parse(text).unwrap()
 }
 
-/// A publisher that answers as it was last told to, and a store that takes in what it says while its server is on.
-struct Stage {
+/// A publisher with a changeable reply, and a store that follows it while its server is on.
+struct Scenario {
     publisher: Publisher,
-    reply: Arc<Mutex<Answer>>,
+    reply: Arc<Mutex<ReplyFn>>,
     source: FollowedSource,
     dir: TempDir,
 }
 
-impl Stage {
+impl Scenario {
     async fn new(source: FollowedSource) -> Self {
-        let reply: Arc<Mutex<Answer>> = Arc::new(Mutex::new(|_| Reply::ABSENT));
-        let told = Arc::clone(&reply);
-        let publisher = Publisher::start(move |path| (told.lock().unwrap())(path)).await;
+        let reply: Arc<Mutex<ReplyFn>> = Arc::new(Mutex::new(|_| Reply::ABSENT));
+        let current = Arc::clone(&reply);
+        let publisher = Publisher::start(move |path| (current.lock().unwrap())(path)).await;
         Self { publisher, reply, source, dir: tempfile::tempdir().unwrap() }
     }
 
-    /// A server that is on from `begin`, and what the publisher answers until when.
-    async fn on(&self, begin: &str, parts: &[(Answer, &str)]) {
+    /// Runs a follower from `begin`. Each part is a reply and the time until which the publisher uses it.
+    async fn follow(&self, begin: &str, parts: &[(ReplyFn, &str)]) {
         let clock = Arc::new(ManualClock::new(time(begin)));
         let config = support::config(&self.dir, &[]);
         let (options, limits) = (config.store_options().clone(), config.queue_limits());
@@ -72,13 +72,13 @@ impl Stage {
         running.close().unwrap();
     }
 
-    /// A server over the store, at [`NOW`], which polls no more.
-    async fn served(self) -> TestServer {
+    /// Starts a server over the store, at [`NOW`], that follows nothing.
+    async fn into_server(self) -> TestServer {
         TestServer::start_over(self.dir, &[]).await
     }
 }
 
-/// A ticker page of three cycles.
+/// Replies with a ticker page of three cycles.
 fn ticker(pairs: &[(&str, &str)]) -> Reply {
     let line = |(pair, rate): &(&str, &str)| format!("• {pair}/USD = {rate} 0%\n");
     let cycle: String = pairs.iter().map(line).collect();
@@ -113,12 +113,12 @@ fn minutes(length: Option<prost_types::Duration>) -> i64 {
     length.unwrap().seconds / 60
 }
 
-/// Pair, hours, reason.
-fn told(gaps: &[v1::Gap]) -> Vec<(&str, i64, v1::GapReason)> {
+/// Returns pair, length in hours and reason of each gap.
+fn hours_and_reasons(gaps: &[v1::Gap]) -> Vec<(&str, i64, v1::GapReason)> {
     gaps.iter().map(|gap| (gap.pair.as_str(), minutes(gap.length) / 60, gap.reason())).collect()
 }
 
-/// Stretches fill the time of their gap up to `now`, and add up to what is said of each reason.
+/// Checks that the stretches of a gap fill its time up to `now`, and that the lengths per reason add up.
 #[track_caller]
 fn assert_adds_up(gap: &v1::Gap, now: Timestamp) {
     let (start, end) = (micros(gap.start_time.as_ref()), micros(gap.end_time.as_ref()));
@@ -137,23 +137,24 @@ fn assert_adds_up(gap: &v1::Gap, now: Timestamp) {
     assert_eq!(gap.reason, (1..5).max_by_key(|reason| sums[usize::try_from(*reason).unwrap()]).unwrap(), "{gap:?}");
 }
 
-/// Two days of the ticker: down for three hours, without TMT for two and a half, and its server off for a day.
+/// Starts a server with two days of the ticker: down for three hours, without TMT for two and a half hours, and the
+/// server off for a day.
 async fn two_days() -> TestServer {
-    let stage = Stage::new(FollowedSource::Timesca).await;
+    let scenario = Scenario::new(FollowedSource::Timesca).await;
     let first = [
-        (whole as Answer, "2025-12-07T05:20:00Z"),
+        (whole as ReplyFn, "2025-12-07T05:20:00Z"),
         (down, "2025-12-07T08:20:00Z"),
         (whole, "2025-12-07T09:00:00Z"),
         (without_tmt, "2025-12-07T11:30:00Z"),
         (whole, "2025-12-07T11:40:00Z"),
     ];
-    stage.on("2025-12-07T05:00:00Z", &first).await;
-    stage.on("2025-12-08T11:40:00Z", &[(whole, "2025-12-08T12:00:00Z")]).await;
-    stage.served().await
+    scenario.follow("2025-12-07T05:00:00Z", &first).await;
+    scenario.follow("2025-12-08T11:40:00Z", &[(whole, "2025-12-08T12:00:00Z")]).await;
+    scenario.into_server().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gap_says_whether_the_feed_was_asked_and_what_it_said() {
+async fn gap_reason_tells_silent_unreachable_and_not_asked() {
     use v1::GapReason::{AskedSilent, NotAsked, Unreachable};
     let server = two_days().await;
     let all = gaps(&server, v1::ListGapsRequest::default()).await;
@@ -164,7 +165,7 @@ async fn a_gap_says_whether_the_feed_was_asked_and_what_it_said() {
         ("TMT/USD", 2, AskedSilent),
         ("TMT/USD", 24, NotAsked),
     ];
-    assert_eq!(told(&all.gaps), expect);
+    assert_eq!(hours_and_reasons(&all.gaps), expect);
     for gap in &all.gaps {
         assert_adds_up(gap, NOW);
         assert!(!gap.open && gap.source == "timesca");
@@ -174,17 +175,17 @@ async fn a_gap_says_whether_the_feed_was_asked_and_what_it_said() {
                 AskedSilent => minutes(gap.asked_silent_length),
                 NotAsked | v1::GapReason::Refused | v1::GapReason::Unspecified => minutes(gap.not_asked_length),
             };
-        // The poll before a failure speaks until that; the one before the server went off as long as it was to.
+        // A poll covers the time until the next poll fails, or until its next poll was due.
         assert!((0..=6).contains(&outside), "{gap:?}");
     }
-    // What was down for both says the same of both.
+    // Both pairs have the same stretches when the whole page is down.
     assert_eq!(all.gaps[0].stretches, all.gaps[2].stretches);
 
-    // As it was written to the log, and as a checkpoint left it.
+    // Polls in the log and polls in a checkpoint give the same gaps.
     let server = server.restart().await;
     assert_eq!(gaps(&server, v1::ListGapsRequest::default()).await.gaps, all.gaps);
 
-    let of = async |request: v1::ListGapsRequest| told(&gaps(&server, request).await.gaps).len();
+    let of = async |request: v1::ListGapsRequest| hours_and_reasons(&gaps(&server, request).await.gaps).len();
     assert_eq!(of(of_pair("TMT/USD")).await, 3);
     let hours = |hours: i64| Some(prost_types::Duration { seconds: hours * 3_600, nanos: 0 });
     assert_eq!(of(v1::ListGapsRequest { minimum_length: hours(3), ..of_pair("TMT/USD") }).await, 2);
@@ -195,7 +196,7 @@ async fn a_gap_says_whether_the_feed_was_asked_and_what_it_said() {
     };
     let range =
         |start: &str, end: &str| v1::ListGapsRequest { start_time: at(start), end_time: at(end), ..of_pair("TMT/USD") };
-    // A gap is told whole where it overlaps.
+    // A gap that overlaps the range is listed completely.
     assert_eq!(of(range("2025-12-07T06:00:00Z", "2025-12-07T10:00:00Z")).await, 2);
     assert_eq!(of(range("2025-12-07T06:00:00Z", "2025-12-07T07:00:00Z")).await, 1);
     assert_eq!(of(range("2025-12-07T08:50:00Z", "2025-12-07T08:55:00Z")).await, 0);
@@ -221,9 +222,9 @@ async fn a_gap_says_whether_the_feed_was_asked_and_what_it_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_gap_ends_now_and_plain_http_says_the_same() {
+async fn open_gap_ends_now_and_plain_http_equals_grpc() {
     let server = two_days().await;
-    // Two and a half hours later, and nobody has polled since.
+    // Two and a half hours later, without any poll.
     let now = NOW.saturating_add_us(150 * MINUTE_US);
     server.clock.set(now);
     let all = gaps(&server, of_pair("KGS/USD")).await;
@@ -234,7 +235,7 @@ async fn an_open_gap_ends_now_and_plain_http_says_the_same() {
     let page = gaps(&server, v1::ListGapsRequest { page_size: 2, ..of_pair("KGS/USD") }).await;
     server.clock.set(now.saturating_add_us(30 * MINUTE_US));
     let next = v1::ListGapsRequest { page_token: page.next_page_token, page_size: 2, ..of_pair("KGS/USD") };
-    assert_eq!(gaps(&server, next).await.gaps, all.gaps[2..], "the pages of a list have one now");
+    assert_eq!(gaps(&server, next).await.gaps, all.gaps[2..], "all pages of a list use one current time");
 
     server.clock.set(now);
     let json = web::get(server.http_addr, "/v1/gaps?pair=KGS/USD").await;
@@ -249,11 +250,11 @@ async fn an_open_gap_ends_now_and_plain_http_says_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_goes_on_with_the_source_that_it_began_with() {
+async fn later_pages_keep_the_source_of_the_first_page() {
     let server = two_days().await;
     let all = gaps(&server, of_pair("KGS/USD")).await.gaps;
     let first = gaps(&server, v1::ListGapsRequest { page_size: 1, ..of_pair("KGS/USD") }).await;
-    // From here on who names no source is asked to choose.
+    // From now on a request without a source is ambiguous.
     let other = v1::Tick { source: "nbkr".to_owned(), ..tick("KGS/USD", -3_600, "0.01144") };
     server.store(&[other]).await;
     let next = v1::ListGapsRequest { page_token: first.next_page_token, ..of_pair("KGS/USD") };
@@ -262,7 +263,7 @@ async fn a_list_goes_on_with_the_source_that_it_began_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_is_said() {
+async fn unknown_series_and_invalid_fields_are_refused() {
     let server = two_days().await;
     let refused = async |request: v1::ListGapsRequest| server.rates().list_gaps(request).await.unwrap_err();
     let status = refused(of_pair("UZS/USD")).await;
@@ -284,7 +285,7 @@ async fn what_is_not_there_is_said() {
     server.stop().await;
 }
 
-/// A table of NBT for a day; none on the 6th and the 7th, a weekend.
+/// Replies with a table of NBT for a day, but none on the 6th and 7th, a weekend.
 fn banking_days(path: &str) -> Reply {
     let day = path.split("date=").nth(1).and_then(|rest| rest.get(..10)).unwrap();
     if ["2025-12-06", "2025-12-07"].contains(&day) {
@@ -296,17 +297,17 @@ fn banking_days(path: &str) -> Reply {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bank_is_silent_over_its_weekend_and_tomorrow_has_no_reason_yet() {
-    let stage = Stage::new(FollowedSource::Nbt).await;
-    stage.on("2025-12-04T00:00:00Z", &[(banking_days, "2025-12-08T12:00:00Z")]).await;
-    let server = stage.served().await;
-    // Rates of a bank are dated at the first instant of its day, 19:00 UTC; a run bridges seven days of them.
+async fn weekend_of_a_bank_is_silent_and_future_gap_has_no_reason() {
+    let scenario = Scenario::new(FollowedSource::Nbt).await;
+    scenario.follow("2025-12-04T00:00:00Z", &[(banking_days, "2025-12-08T12:00:00Z")]).await;
+    let server = scenario.into_server().await;
+    // Rates of a bank are dated at the first instant of its day, 19:00 UTC; a run bridges seven days.
     assert_eq!(gaps(&server, of_pair("USD/TJS")).await.gaps, []);
     let hours = |hours: i64| Some(prost_types::Duration { seconds: hours * 3_600, nanos: 0 });
     let weekend = gaps(&server, v1::ListGapsRequest { minimum_length: hours(24), ..of_pair("USD/TJS") }).await.gaps;
-    assert_eq!(told(&weekend), [("USD/TJS", 72, v1::GapReason::AskedSilent)]);
+    assert_eq!(hours_and_reasons(&weekend), [("USD/TJS", 72, v1::GapReason::AskedSilent)]);
     assert_eq!(weekend[0].asked_silent_length, weekend[0].length);
-    // Tomorrow's table is known already: that gap is none that is open, and told of up to now.
+    // Tomorrow's table is already stored, so the last gap is not open, and its reasons cover only the time up to now.
     let days = gaps(&server, v1::ListGapsRequest { minimum_length: hours(23), ..of_pair("USD/TJS") }).await.gaps;
     let last = days.last().unwrap();
     assert_eq!((last.open, micros(last.end_time.as_ref())), (false, time("2025-12-08T19:00:00Z").micros()));
@@ -314,16 +315,16 @@ async fn a_bank_is_silent_over_its_weekend_and_tomorrow_has_no_reason_yet() {
     server.stop().await;
 }
 
-/// The built program over a store, and where it serves; killed when dropped.
+/// The built program over a store, and its address; killed when dropped.
 struct Program {
     child: Child,
     address: String,
 }
 
 impl Program {
-    /// Following the ticker at `publisher`, if there is one.
+    /// Starts the program; it follows the ticker at `publisher`, if given.
     fn start(dir: &TempDir, publisher: Option<&Publisher>) -> Self {
-        const SAYS: &str = "serving on ";
+        const MARK: &str = "serving on ";
         let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
         command.args(["serve", "--reserve-mib", "0", "--http-listen", "none", "--listen", "127.0.0.1:0"]);
         command.arg("--db").arg(dir.path().join("db")).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -332,18 +333,18 @@ impl Program {
         }
         let mut child = command.spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
-        let line = log.lines().map(Result::unwrap).find(|line| line.contains(SAYS)).unwrap();
-        let address = format!("http://{}", line.split(SAYS).nth(1).unwrap());
+        let line = log.lines().map(Result::unwrap).find(|line| line.contains(MARK)).unwrap();
+        let address = format!("http://{}", line.split(MARK).nth(1).unwrap());
         Self { child, address }
     }
 
-    /// Of the dollar's rate of the som: everything since it was observed.
+    /// Returns the stretches of KGS/USD since its last observation.
     async fn stretches(&self) -> Vec<v1::GapStretch> {
         let Ok(mut rates) = RateServiceClient::connect(self.address.clone()).await else { return Vec::new() };
-        let every = Some(prost_types::Duration { seconds: 0, nanos: 0 });
-        let answer = rates.list_gaps(v1::ListGapsRequest { minimum_length: every, ..of_pair("KGS/USD") }).await;
-        // The series is there once its first poll has ended.
-        answer.map(|answer| answer.into_inner().gaps.pop().unwrap_or_default().stretches).unwrap_or_default()
+        let any_length = Some(prost_types::Duration { seconds: 0, nanos: 0 });
+        let response = rates.list_gaps(v1::ListGapsRequest { minimum_length: any_length, ..of_pair("KGS/USD") }).await;
+        // The series exists after the first poll.
+        response.map(|response| response.into_inner().gaps.pop().unwrap_or_default().stretches).unwrap_or_default()
     }
 }
 
@@ -355,7 +356,7 @@ impl Drop for Program {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_polls_found_outlives_a_kill() {
+async fn poll_records_survive_a_kill() {
     let publisher = Publisher::start(whole).await;
     let dir = tempfile::tempdir().unwrap();
     let following = Program::start(&dir, Some(&publisher));

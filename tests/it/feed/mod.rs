@@ -1,4 +1,4 @@
-//! Feeds: publishers of every kind, followed on a clock that is set.
+//! Tests of feeds: following publishers with a manual clock, backfill, gaps, source settings and the ticker page.
 
 mod backfill_command;
 mod feed_tls;

@@ -1,4 +1,4 @@
-//! Settings of sources from a file: what they do to a server, and how they are shown.
+//! Settings of sources from a file: their effect on a server, and how they are listed.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -17,7 +17,7 @@ use crate::web::{get, get_with};
 
 const TICKER_PAGE: &[u8] = include_bytes!("../../../data/times-of-central-asia-2025-12-08.html");
 
-/// Files of settings, in a directory that goes with the test.
+/// Configuration files in a temporary directory.
 struct Files(TempDir);
 
 impl Files {
@@ -25,22 +25,24 @@ impl Files {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// The path of a file with this text.
+    /// Writes a file and returns its path.
     fn write(&self, name: &str, text: &str) -> String {
         let path: PathBuf = self.0.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     }
 
-    /// Sources in this order.
+    /// Writes a file that prefers the sources in the given order.
     fn preferring(&self, name: &str, sources: &[&str]) -> String {
-        let tables =
-            sources.iter().zip(1..).map(|(source, place)| format!("[sources.{source}]\npreference = {place}\n"));
+        let tables = sources
+            .iter()
+            .zip(1..)
+            .map(|(source, preference)| format!("[sources.{source}]\npreference = {preference}\n"));
         self.write(name, &tables.collect::<String>())
     }
 }
 
-/// The ticker and two banks, each with a rate of its own for a som, and two of them for a tenge.
+/// Ticks of the ticker and two banks: all three have different KGS rates, and two of them have KZT rates.
 fn ticks() -> Vec<v1::Tick> {
     let from = |source: &str, pair: &str, rate: &str| {
         let before = format!("{rate}5");
@@ -57,12 +59,12 @@ fn ticks() -> Vec<v1::Tick> {
     quotes.concat()
 }
 
-/// Runs a command, while the test's servers go on.
+/// Runs a command while the servers of the test keep running.
 async fn output_of(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
-/// Runs the command against a server.
+/// Runs the command with a server and returns its standard output and standard error.
 async fn silkrate(server: &TestServer, line: &str) -> (String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
     command.args(line.split(' ')).args(["--endpoint", &server.addr.to_string()]);
@@ -84,16 +86,16 @@ const READS: [&str; 7] = [
 ];
 
 #[tokio::test]
-async fn the_preferred_source_answers_what_names_none() {
+async fn preferred_source_is_used_for_requests_without_a_source() {
     let files = Files::new();
     let server = TestServer::start(&["--config", &files.preferring("a.toml", &["nbkr", "timesca"])]).await;
     server.store(&ticks()).await;
     for path in READS {
-        let answer = get(server.http_addr, path).await;
-        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
-        assert!(answer.body.contains("\"nbkr\""), "{path} does not say who answers: {}", answer.body);
-        assert!(!answer.body.contains("timesca") && !answer.body.contains("cbu"), "{path}: {}", answer.body);
-        // Who names a source gets it.
+        let response = get(server.http_addr, path).await;
+        assert_eq!(response.status, 200, "{path}: {}", response.body);
+        assert!(response.body.contains("\"nbkr\""), "{path} does not name the source: {}", response.body);
+        assert!(!response.body.contains("timesca") && !response.body.contains("cbu"), "{path}: {}", response.body);
+        // A request with a source gets that source.
         let named = get(server.http_addr, &format!("{path}&source=cbu")).await;
         assert!(named.body.contains("\"cbu\"") && !named.body.contains("nbkr"), "{path}: {}", named.body);
     }
@@ -115,13 +117,13 @@ async fn frankfurter_falls_back_in_order_of_preference() {
     let files = Files::new();
     let file = files.preferring("a.toml", &["nbkr", "timesca"]);
     let from = |source: &str, at: i64, rate: &str| v1::Tick { source: source.to_owned(), ..tick("KGS/USD", at, rate) };
-    // The preferred rate no longer counts today, and of the others the first by name is not the next.
+    // The preferred rate is too old today, and the second preference differs from the first source by name.
     let ticks = [from("nbkr", -30 * 86_400, "0.01142"), from("timesca", -60, "0.01141"), from("cbu", -60, "0.01143")];
     let check = async |flags: &[&str], day: &str, expect: &str| {
         let server = TestServer::start(flags).await;
         server.store(&ticks).await;
-        let answer = get(server.http_addr, &format!("/frankfurter/v1/{day}?base=KGS&symbols=USD")).await;
-        assert!(answer.body.contains(expect), "{flags:?} {day}: {}", answer.body);
+        let response = get(server.http_addr, &format!("/frankfurter/v1/{day}?base=KGS&symbols=USD")).await;
+        assert!(response.body.contains(expect), "{flags:?} {day}: {}", response.body);
         server.stop().await;
     };
     check(&["--config", &file], "latest", "0.01141").await;
@@ -131,20 +133,20 @@ async fn frankfurter_falls_back_in_order_of_preference() {
 }
 
 #[tokio::test]
-async fn without_a_preference_among_them_sources_are_too_many() {
+async fn several_sources_without_preference_are_ambiguous() {
     let files = Files::new();
     let server = TestServer::start(&["--config", &files.preferring("a.toml", &["nbt"])]).await;
     server.store(&ticks()).await;
     for path in READS {
-        let answer = get(server.http_addr, path).await;
-        assert_eq!(answer.status, 400, "{path}: {}", answer.body);
-        assert!(answer.body.contains("name one of cbu, nbkr, timesca as source"), "{path}: {}", answer.body);
+        let response = get(server.http_addr, path).await;
+        assert_eq!(response.status, 400, "{path}: {}", response.body);
+        assert!(response.body.contains("name one of cbu, nbkr, timesca as source"), "{path}: {}", response.body);
     }
     server.stop().await;
 }
 
 #[tokio::test]
-async fn answers_are_kept_and_pages_go_on_only_under_the_same_preferences() {
+async fn changed_preferences_change_tags_and_invalidate_page_tokens() {
     let files = Files::new();
     let first = TestServer::start(&["--config", &files.preferring("a.toml", &["nbkr"])]).await;
     first.store(&ticks()).await;
@@ -169,19 +171,19 @@ async fn answers_are_kept_and_pages_go_on_only_under_the_same_preferences() {
 
     let second = TestServer::start_over(dir, &["--config", &files.preferring("b.toml", &["cbu", "nbkr"])]).await;
     for (path, tag) in tags {
-        let answer = get_with(second.http_addr, path, &[("if-none-match", &tag)]).await;
-        assert_eq!(answer.status, 200, "{path} is told to be unchanged, of another source");
-        assert!(answer.body.contains("\"cbu\""), "{path}: {}", answer.body);
+        let response = get_with(second.http_addr, path, &[("if-none-match", &tag)]).await;
+        assert_eq!(response.status, 200, "{path} must not be reported as unchanged with another source");
+        assert!(response.body.contains("\"cbu\""), "{path}: {}", response.body);
     }
     let refused = second.rates().list_runs(page("", &unnamed)).await.unwrap_err();
     assert_invalid(&refused, "page_token", "other preferences among sources");
     let next = second.rates().list_runs(page("nbkr", &named)).await.unwrap().into_inner();
-    assert_eq!(next.runs[0].source, "nbkr", "a source that is named goes on");
+    assert_eq!(next.runs[0].source, "nbkr", "a page token with a named source stays valid");
     second.stop().await;
 }
 
 #[tokio::test]
-async fn another_window_than_the_stored_one_is_refused_with_its_place() {
+async fn changed_collapse_window_is_refused_with_its_origin() {
     let files = Files::new();
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", -60, "0.01144")]).await;
@@ -221,7 +223,7 @@ minimum_places = 5
 ";
 
 #[tokio::test]
-async fn sources_are_shown_with_who_says_so() {
+async fn sources_are_listed_with_the_origin_of_each_setting() {
     let files = Files::new();
     let file = files.write("a.toml", SETTINGS);
     let flags = ["--config", &file, "--stale-limit", "nbk=3d", "--feed-url", "cbu=http://127.0.0.1:1/mirror"];
@@ -239,30 +241,30 @@ nbt      off   7d      5d     1h; 12:00     -       5       0       0
 timesca  off   1h      2h*    1m            -       5       0       2; 2025-12-08
 ";
     assert_eq!(table, expect);
-    assert!(table.lines().all(|line| line.chars().count() <= 100), "it fits a terminal");
-    assert_eq!(note, "* set in the file of --config, ! set by a flag or its variable\n");
+    assert!(table.lines().all(|line| line.chars().count() <= 100), "the table must fit into 100 columns");
+    assert_eq!(note, "* set in the configuration file, ! set by a flag or an environment variable\n");
     let (table, note) = silkrate(&server, "sources other nbt").await;
     assert!(table.contains("nbt "), "{table}");
-    assert_eq!(note, "no source other; 'silkrate sources' lists those there are\n");
+    assert_eq!(note, "no source 'other'; 'silkrate sources' lists all sources\n");
 
     let (text, note) = silkrate(&server, "sources nbkr cbu --output json").await;
-    let said: Value = serde_json::from_str(&text).unwrap();
+    let listed: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
-        (said[0]["source"].as_str(), said[1]["source"].as_str(), note.as_str()),
+        (listed[0]["source"].as_str(), listed[1]["source"].as_str(), note.as_str()),
         (Some("cbu"), Some("nbkr"), "")
     );
-    assert_eq!((&said[0]["url"], &said[0]["url_origin"]), (&json!("http://127.0.0.1:1/mirror"), &json!("FLAG")));
-    assert_eq!((&said[0]["preference"], &said[0]["preference_origin"]), (&json!(null), &json!(null)));
-    let nbkr = &said[1];
+    assert_eq!((&listed[0]["url"], &listed[0]["url_origin"]), (&json!("http://127.0.0.1:1/mirror"), &json!("FLAG")));
+    assert_eq!((&listed[0]["preference"], &listed[0]["preference_origin"]), (&json!(null), &json!(null)));
+    let nbkr = &listed[1];
     assert_eq!((&nbkr["collapse_window"], &nbkr["collapse_window_origin"]), (&json!("432000s"), &json!("FILE")));
     assert_eq!((&nbkr["stale_limit"], &nbkr["stale_limit_origin"]), (&json!("432000s"), &json!("DEFAULT")));
     assert_eq!((&nbkr["pace"], &nbkr["publication"]), (&json!("1800s"), &json!("16:30")));
     assert_eq!((&nbkr["preference"], &nbkr["minimum_places"]), (&json!(1), &json!(0)));
     assert_eq!((&nbkr["series_count"], &nbkr["last_observed_time"]), (&json!(2), &json!("2025-12-08T11:59:00Z")));
     assert_eq!(nbkr["last_recorded_time"], json!("2025-12-08T12:00:00Z"));
-    // Plain HTTP says the same.
+    // Plain HTTP gives the same data.
     let over_http = get(server.http_addr, "/v1/sources?sources=nbkr,cbu").await.json();
-    assert_eq!(over_http["sources"], said);
+    assert_eq!(over_http["sources"], listed);
     let (csv, _) = silkrate(&server, "sources nbkr --output csv").await;
     assert_eq!(web::rows(&csv), get(server.http_addr, "/v1/sources?sources=nbkr&format=csv").await.csv());
 
@@ -274,7 +276,7 @@ timesca  off   1h      2h*    1m            -       5       0       2; 2025-12-0
 }
 
 #[tokio::test]
-async fn a_file_says_what_is_followed_and_where() {
+async fn configuration_file_sets_what_is_followed_and_its_url() {
     let publisher = Publisher::start(|path| match path {
         "/" => Reply::Body(TICKER_PAGE.to_vec()),
         _ => Reply::ABSENT,
@@ -287,27 +289,27 @@ async fn a_file_says_what_is_followed_and_where() {
         let request = v1::ListSourcesRequest { sources: vec!["timesca".to_owned()] };
         server.rates().list_sources(request).await.unwrap().into_inner().sources.remove(0)
     };
-    let is_asked = async |polls: usize, tries: usize| {
+    let is_polled = async |polls: usize, tries: usize| {
         for _ in 0..tries {
-            if publisher.asked().len() >= polls && sources().await.last_poll_time.is_some() {
+            if publisher.requests().len() >= polls && sources().await.last_poll_time.is_some() {
                 return true;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         false
     };
-    assert!(is_asked(1, 600).await, "{:?}", publisher.asked());
+    assert!(is_polled(1, 600).await, "{:?}", publisher.requests());
     let timesca = sources().await;
     assert_eq!(timesca.last_poll_health(), v1::FeedHealth::Ok);
     assert_eq!(timesca.health_since_time, timesca.last_poll_time);
     assert_eq!((timesca.series_count, timesca.followed, timesca.followed_origin()), (5, true, v1::SettingOrigin::File));
     assert_eq!((timesca.url(), timesca.pace.unwrap().seconds), (publisher.base_url.as_str(), 10));
-    // Its pace with all the jitter there may be, twice should the first poll have ended only after the first step; what is
-    // built in would let it rest for a minute.
+    // The configured poll interval plus the maximal jitter. A second advance is needed if the first poll ended after
+    // the first one. The default interval is a minute.
     server.clock.advance_us(12 * Timestamp::SECOND_US);
-    if !is_asked(2, 100).await {
+    if !is_polled(2, 100).await {
         server.clock.advance_us(12 * Timestamp::SECOND_US);
     }
-    assert!(is_asked(2, 600).await, "{:?}", publisher.asked());
+    assert!(is_polled(2, 600).await, "{:?}", publisher.requests());
     server.stop().await;
 }

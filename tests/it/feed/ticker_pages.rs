@@ -1,4 +1,4 @@
-//! The ticker page, held against real pages and against pages made to mislead.
+//! The parser of the ticker page, with recorded pages and with misleading pages.
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,7 +24,7 @@ fn time(text: &str) -> Timestamp {
     Timestamp::parse_rfc3339(text).expect("RFC 3339")
 }
 
-/// `KGS/USD 0.01144 0%`
+/// Formats a tick like `KGS/USD 0.01144 0%`.
 fn as_text(tick: &Tick) -> String {
     let change = tick.value.reported_change.map_or_else(String::new, |change| format!(" {change}%"));
     format!("{} {}{change}", tick.series.pair, tick.value.rate)
@@ -42,7 +42,7 @@ const SEED_TICKS: [&str; 5] =
     ["KGS/USD 0.01144 0%", "KZT/USD 0.00196 -0%", "TJS/USD 0.10899 -0%", "UZS/USD 0.00008 -0%", "TMT/USD 0.28490 0%"];
 
 #[test]
-fn the_samples_give_five_ticks_of_forty_quotes() {
+fn samples_give_five_ticks_of_forty_quotes() {
     let seed = fs::read_to_string("tests/data/ticker/seed-2025-12-08.txt").unwrap();
     for sample in [TXT_SAMPLE, HTML_SAMPLE, &seed] {
         let page = read(sample).unwrap();
@@ -57,7 +57,7 @@ fn the_samples_give_five_ticks_of_forty_quotes() {
 }
 
 #[test]
-fn every_real_page_says_what_its_table_says() {
+fn recorded_pages_give_the_ticks_of_the_table() {
     let folder = Path::new("tests/data/ticker");
     let mut states: HashMap<String, (String, Vec<String>)> = HashMap::new();
     let mut table = csv::Reader::from_path(folder.join("states.csv")).unwrap();
@@ -88,7 +88,7 @@ fn every_real_page_says_what_its_table_says() {
 }
 
 #[test]
-fn bytes_that_are_no_page() {
+fn invalid_bytes_are_refused_as_a_page() {
     let check = |page: &[u8], expect: &str| {
         let error = read(page).unwrap_err().to_string();
         assert!(error.contains(expect), "{error}");
@@ -109,11 +109,11 @@ fn bytes_that_are_no_page() {
 }
 
 #[test]
-fn a_date_alone_on_its_line_is_the_pages_date() {
+fn date_alone_on_a_line_is_the_date_of_the_page() {
     let check = |lines: &str, expect: &str| {
         let page = format!("{lines}\nKGS/USD = 0.01144 0%\n");
-        let answer = read(&page).map_or_else(|error| error.to_string(), |page| page.observed_time.to_string());
-        assert!(answer.contains(expect), "{lines}: {answer}");
+        let outcome = read(&page).map_or_else(|error| error.to_string(), |page| page.observed_time.to_string());
+        assert!(outcome.contains(expect), "{lines}: {outcome}");
         let noon = time("2024-02-02T12:00:00Z");
         assert_eq!(read_at(&page, Some(noon)).unwrap().observed_time, noon, "{lines}");
     };
@@ -121,11 +121,14 @@ fn a_date_alone_on_its_line_is_the_pages_date() {
     check("  8\u{a0}december  2025\t\r", "2025-12-08T00:00:00Z");
     check("08 December 2025\n08 December 2025\n8 December 2025", "2025-12-08T00:00:00Z");
     check("29 February 2024", "2024-02-29T00:00:00Z");
-    check("08 December 2025\n09 December 2025", "2025-12-08 and 2025-12-09, and they differ; give the observed time");
-    check("31 February 2025", "'31 February 2025' is no date of the calendar");
-    check("29 February 2025\n08 December 2025", "'29 February 2025' is no date");
-    check("08 December 2025\n0 May 2025", "'0 May 2025' is no date");
-    check("01 January 0000", "is no date");
+    check(
+        "08 December 2025\n09 December 2025",
+        "different dates on lines of their own, 2025-12-08 and 2025-12-09; give the observed time",
+    );
+    check("31 February 2025", "'31 February 2025' is not a date of the calendar");
+    check("29 February 2025\n08 December 2025", "'29 February 2025' is not a date");
+    check("08 December 2025\n0 May 2025", "'0 May 2025' is not a date");
+    check("01 January 0000", "is not a date");
     for prose in [
         "on 08 December 2025",
         "08 December 2025.",
@@ -139,7 +142,7 @@ fn a_date_alone_on_its_line_is_the_pages_date() {
 }
 
 #[test]
-fn a_marquee_is_read_once() {
+fn repeated_cycles_give_one_tick_per_pair() {
     let check = |lines: &str, counts: (u32, u32), expect: &[&str], expect_refused: &[&str]| {
         let page = read(format!("{DATED}{lines}\nThe end.")).unwrap();
         assert_eq!((page.quote_count, page.cycle_count), counts, "{lines}");
@@ -154,15 +157,16 @@ fn a_marquee_is_read_once() {
     let (kgs_tick, kzt_tick) = ("KGS/USD 0.01144 0%", "KZT/USD 0.00196 -0%");
     check(kgs, (1, 1), &[kgs_tick], &[]);
     check(&[kzt, kgs, kzt, kgs].concat(), (4, 2), &[kzt_tick, kgs_tick], &[]);
-    // A round left short, at the page's end or within, is a round.
+    // An incomplete cycle, at the end of the page or within it, counts as a cycle.
     check(&[kgs, kzt, kgs, kzt, kgs].concat(), (5, 3), &[kgs_tick, kzt_tick], &[]);
     check(&[kgs, kgs, kzt, kgs, kzt].concat(), (5, 3), &[kgs_tick, kzt_tick], &[]);
-    // Value for value: digits, sign of zero and change count.
+    // Values are compared exactly: digits, the sign of zero, and the reported change.
     for other in ["0.01145 0%", "0.0114 0%", "0.01144 -0%", "0.01144 0.0%"] {
-        let reason = format!("quotes KGS/USD as 0.01144 0% and as {other}; send it with one of them");
+        let reason =
+            format!("quotes KGS/USD as 0.01144 0% and as {other}; send the page with only one of these values");
         check(&format!("{kgs}{kzt}KGS/USD = {other}\n{kzt}"), (4, 2), &[kzt_tick], &[&reason]);
     }
-    // A bad quote is named once a pair and field, and costs no other.
+    // An invalid quote is reported once per pair and field, and does not affect other quotes.
     let bad = "XXX/USD = 1.2 0%\nEUR/USD = 1.2 0%\nTJS/USD = 0.00000 0%\nTMT/USD = 3,5 0%\nUZS/USD = 1 0,5%\n";
     check(
         &[kgs, bad, kgs, bad].concat(),
@@ -181,7 +185,7 @@ fn a_marquee_is_read_once() {
         (0, 0),
         &[],
         &[
-            "'KGS/KGS' is of one currency with itself",
+            "'KGS/KGS' has the same currency twice",
             "three upper-case letters",
             "KGS/USD: rate '-1' is negative",
             "KZT/USD: reported change",
@@ -193,7 +197,7 @@ fn a_marquee_is_read_once() {
 }
 
 #[test]
-fn a_quote_cut_off_is_named_and_not_guessed() {
+fn truncated_quote_is_reported_and_not_guessed() {
     let whole = format!("{DATED}\u{2022} KGS/USD = 0.01144 0%\n  \u{2022} TJS/USD = 0.10899 -0%\n");
     for cut in ["TJS/USD = 0.10899 -0", "TJS/USD = 0.10899", "TJS/USD = 0.10", "TJS/USD =", "TJS/USD", "TJS/U", "TJ"] {
         for end in ["", "\n", " \r\n\r\n"] {
@@ -212,7 +216,7 @@ fn a_quote_cut_off_is_named_and_not_guessed() {
 }
 
 #[test]
-fn refusals_have_a_limit_and_a_count() {
+fn refusals_are_limited_but_all_are_counted() {
     let letters = || ('A'..='Z').collect::<Vec<char>>();
     let pairs = letters().into_iter().flat_map(|a| letters().into_iter().map(move |b| (a, b)));
     let page: String = pairs
@@ -224,7 +228,7 @@ fn refusals_have_a_limit_and_a_count() {
 }
 
 #[test]
-fn markup_a_hundred_thousand_levels_deep_is_read() {
+fn deeply_nested_markup_is_read() {
     let nested = |tag: &str| format!("<{tag}>").repeat(100_000);
     let quote = format!("{DATED}<br>KGS/USD = 0.01144 0%<br>");
     for page in [
@@ -237,8 +241,8 @@ fn markup_a_hundred_thousand_levels_deep_is_read() {
     }
 }
 
-/// Cuts `page` at every byte: what is read of the piece, the whole page says too.
-fn check_every_cut(page: &str) {
+/// Truncates `page` at every byte: every tick read from a part must also be in the complete page.
+fn check_every_truncation(page: &str) {
     let given = Some(time("2025-12-08T00:00:00Z"));
     let whole = read_at(page, given).expect("a whole page");
     let first_tick = page.find('%').expect("a quote");
@@ -261,17 +265,17 @@ fn check_every_cut(page: &str) {
 }
 
 #[test]
-fn a_page_cut_anywhere_says_nothing_new() {
-    check_every_cut(TXT_SAMPLE);
-    check_every_cut(HTML_SAMPLE);
-    check_every_cut("Rates: KGS/USD = 0.01144 -0.54% KZT/USD = 0.00196 0 % TJS/USD=0.10899 +1%, 5% more.");
+fn truncated_page_gives_no_new_ticks() {
+    check_every_truncation(TXT_SAMPLE);
+    check_every_truncation(HTML_SAMPLE);
+    check_every_truncation("Rates: KGS/USD = 0.01144 -0.54% KZT/USD = 0.00196 0 % TJS/USD=0.10899 +1%, 5% more.");
 }
 
 fn value() -> impl Strategy<Value = (u32, i32)> {
     (1..99_999_u32, -999..999_i32)
 }
 
-/// Lines in the manner of articles. They hold no `=`, so no quote, and no date alone on a line.
+/// Lines that resemble articles. They contain no `=`, so no quote, and no date alone on a line.
 fn noise() -> impl Strategy<Value = String> {
     prop_oneof![
         "[A-Za-z0-9 .,:;%/$()\u{2022}\u{a0}+-]{0,60}[.,:;]",
@@ -287,7 +291,7 @@ fn noise() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(
+    fn arbitrary_bytes_cause_no_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..512),
         text in any::<String>(),
         soup in "[<>/=%. A-Z0-9\u{2022}\u{2212}\n&;-]{0,128}",
@@ -300,7 +304,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_around_a_marquee_changes_nothing(
+    fn text_around_cycles_changes_nothing(
         values in prop::collection::vec(value(), 5),
         cycles in 1..12_u32,
         before in prop::collection::vec(noise(), 0..8),
@@ -331,12 +335,12 @@ proptest! {
     }
 
     #[test]
-    fn a_quote_is_read_however_its_markup_parts_it(
+    fn quote_is_read_with_any_markup_within(
         parts in prop::collection::vec(prop::sample::select(vec![
             " ", "\n", "<b>", "</b>", "<i class=\"=\">", "</span>", "<!-- 5% -->", "&nbsp;", "&thinsp;", "<td title='%'>",
         ]), 4..16),
     ) {
-        // Three gaps may be empty, the one between rate and change may not.
+        // Three of the gaps may be empty; the gap between rate and change may not.
         let cut = parts.len() / 4;
         let gap = |index: usize| parts[index * cut..(index + 1) * cut].concat();
         let page = format!(

@@ -1,8 +1,8 @@
-//! Exports read where analysts work: `DuckDB`, pyarrow, pandas and polars. And the page that shows how: its blocks are
-//! run as they stand there.
+//! Exports read with `DuckDB`, pyarrow, pandas and polars, and the page that explains this to analysts: each code
+//! block of the page is run.
 //!
-//! The packages come from `PyPI` into `target/analysts-venv`, once, in the versions of `analysts-requirements.txt`.
-//! Without Python, or where `PyPI` cannot be reached, the tests say so and pass.
+//! The packages are installed once from `PyPI` into `target/analysts-venv`, in the versions of
+//! `analysts-requirements.txt`. Without Python or `PyPI` the tests report that they are skipped.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,29 +17,29 @@ const REQUIREMENTS: &str = include_str!("../../analysts-requirements.txt");
 const PAGE: &str = include_str!("../../../docs/ANALYSTS.md");
 const MONTH_S: i64 = 30 * 24 * 3_600;
 
-/// A Python with the packages, or why there is none.
+/// Returns a Python with the packages, or the reason why there is none.
 fn python() -> Result<PathBuf, String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let (venv, python) = (target.join("analysts-venv"), target.join("analysts-venv/bin/python"));
-    // Test binaries of other worktrees may want the same place at the same time.
+    // Tests of other worktrees may use the same directory at the same time.
     let lock = File::create(target.join("analysts-venv.lock")).unwrap();
     lock.lock().unwrap();
-    // What is installed is told by a copy, written when all of it is.
+    // A copy of the requirements, written after the installation, identifies what is installed.
     let installed = venv.join("requirements.txt");
     if fs::read_to_string(&installed).is_ok_and(|text| text == REQUIREMENTS) {
         return Ok(python);
     }
     let wanted = target.join("analysts-requirements.txt");
     fs::write(&wanted, REQUIREMENTS).unwrap();
-    said("python3 -m venv", Command::new("python3").args(["-m", "venv"]).arg(&venv).output())?;
+    check_success("python3 -m venv", Command::new("python3").args(["-m", "venv"]).arg(&venv).output())?;
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--only-binary", ":all:", "--requirement"]).arg(&wanted);
-    said("pip install", pip.output())?;
+    check_success("pip install", pip.output())?;
     fs::rename(wanted, installed).unwrap();
     Ok(python)
 }
 
-fn said(what: &str, ran: std::io::Result<Output>) -> Result<(), String> {
+fn check_success(what: &str, ran: std::io::Result<Output>) -> Result<(), String> {
     match ran {
         Ok(ran) if ran.status.success() => Ok(()),
         Ok(ran) => Err(format!("{what}: {}", String::from_utf8_lossy(&ran.stderr).trim())),
@@ -47,13 +47,14 @@ fn said(what: &str, ran: std::io::Result<Output>) -> Result<(), String> {
     }
 }
 
-/// The same, and none where the test is to be skipped.
+/// Returns the same Python, or reports that the test is skipped and returns `None`.
 fn python_or_skip() -> Option<PathBuf> {
-    let skip = |why| skipped(&format!("there is no Python with what tests/analysts-requirements.txt names: {why}"));
+    let skip =
+        |why| skipped(&format!("there is no Python with the packages of tests/analysts-requirements.txt: {why}"));
     python().map_err(skip).ok()
 }
 
-/// Runs a script of Python in `directory`; its asserts are the test.
+/// Runs a Python script in `directory`. The assertions of the script are the test.
 async fn check(directory: &Path, script: &str) {
     let Some(python) = python_or_skip() else { return };
     let mut command = Command::new(python);
@@ -70,7 +71,8 @@ async fn export(server: &TestServer, directory: &Path, line: &str) {
     assert!(ran.status.success(), "{line}: {}", String::from_utf8_lossy(&ran.stderr));
 }
 
-/// Six runs of three series: the widest rate, one significant digit, and a fall that rounded to zero.
+/// Starts a server with six runs of three series: the widest rate, a rate with one significant digit, and a fall that
+/// rounded to zero.
 async fn start() -> TestServer {
     let server = TestServer::start(&["--quarantine-factor", "none"]).await;
     let fall =
@@ -115,8 +117,8 @@ assert rows[0][:2] == ("KGS/USD", "nbkr") and rows[0][3:] == (None, None), rows
 assert rows[5][3:] == (D(0), True), rows
 [[micros]] = duckdb.sql("select epoch_us(max(first_observed_time)) from 'runs.parquet'").fetchall()
 assert micros == int(FIRST.timestamp()) * 1_000_000
-said = dict(duckdb.sql("select key::varchar, value::varchar from parquet_kv_metadata('runs.parquet')").fetchall())
-assert said["silkrate.sequence"] == "1" and said["silkrate.recorded_time"] == "2025-12-08T12:00:00Z", said
+metadata = dict(duckdb.sql("select key::varchar, value::varchar from parquet_kv_metadata('runs.parquet')").fetchall())
+assert metadata["silkrate.sequence"] == "1" and metadata["silkrate.recorded_time"] == "2025-12-08T12:00:00Z", metadata
 [[low, high]] = duckdb.sql("select stats_min_value, stats_max_value from parquet_metadata('runs.parquet') where path_in_schema = 'pair'").fetchall()
 assert (low, high) == ("KGS/USD", "UZS/USD")
 days = duckdb.sql("select typeof(date), count(*) from 'daily.parquet' where source = 'timesca' and pair = 'KGS/USD' group by all").fetchall()
@@ -126,7 +128,7 @@ assert days == [("DATE", 31)], days
 }
 
 #[tokio::test]
-async fn arrow_and_its_friends_read_exact_decimals_and_utc() {
+async fn pyarrow_pandas_and_polars_read_exact_decimals_and_utc() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
     for target in ["runs.parquet", "runs.arrows", "runs.csv"] {
         export(&server, directory.path(), target).await;
@@ -165,22 +167,22 @@ assert text["first_observed_time"].iloc[-1] == "2025-12-08T11:59:00Z"
 }
 
 #[tokio::test]
-async fn a_tree_is_one_table() {
+async fn hive_partitions_are_read_as_one_table() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
-    export(&server, directory.path(), "tree --partition pair,month").await;
+    export(&server, directory.path(), "parts --partition pair,month").await;
     export(&server, directory.path(), "days --shape daily --partition pair,month").await;
-    assert_eq!(fs::read_dir(directory.path().join("tree")).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(directory.path().join("parts")).unwrap().count(), 2);
     let script = r#"
 expect = [("KGS/USD", "2025-11", 1), ("KGS/USD", "2025-12", 3), ("UZS/USD", "2025-12", 2)]
-counted = duckdb.sql("select pair, month, count(*) from 'tree/**/*.parquet' group by all order by all").fetchall()
+counted = duckdb.sql("select pair, month, count(*) from 'parts/**/*.parquet' group by all order by all").fetchall()
 assert counted == expect, counted
-assert duckdb.sql("select rate from 'tree/**/*.parquet' where pair = 'KGS/USD' order by 1 desc").limit(1).fetchall() == [(WIDEST,)]
-for place in ("tree", "tree/**/*.parquet"):
+assert duckdb.sql("select rate from 'parts/**/*.parquet' where pair = 'KGS/USD' order by 1 desc").limit(1).fetchall() == [(WIDEST,)]
+for place in ("parts", "parts/**/*.parquet"):
     counted = pl.scan_parquet(place, hive_partitioning=True).group_by("pair", "month").len().sort("pair", "month").collect()
     assert counted.rows() == expect, counted
-table = ds.dataset("tree", partitioning="hive").to_table()
+table = ds.dataset("parts", partitioning="hive").to_table()
 assert table.num_rows == 6 and set(table["pair"].to_pylist()) == {"KGS/USD", "UZS/USD"}
-frame = pd.read_parquet("tree")
+frame = pd.read_parquet("parts")
 assert len(frame) == 6 and set(frame["pair"]) == {"KGS/USD", "UZS/USD"}
 months = duckdb.sql("select month, count(*) from 'days/**/*.parquet' where source = 'timesca' and pair = 'KGS/USD' group by all order by all").fetchall()
 assert months == [("2025-11", 23), ("2025-12", 8)], months
@@ -188,24 +190,24 @@ assert months == [("2025-11", 23), ("2025-12", 8)], months
     check(directory.path(), &format!("{COMMON}{script}")).await;
 }
 
-/// A script finds the columns also where no row was.
+/// A script finds the columns even if the export has no rows.
 #[tokio::test]
-async fn a_tree_without_rows_is_a_table() {
+async fn hive_partitions_without_rows_have_columns() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
-    export(&server, directory.path(), "tree --partition pair,month --from 2026-01-01").await;
+    export(&server, directory.path(), "parts --partition pair,month --from 2026-01-01").await;
     let script = r#"
-assert duckdb.sql("select pair, month, rate from 'tree/**/*.parquet' where pair = 'KGS/USD' and month >= '2025-01'").fetchall() == []
-assert duckdb.sql("select sum(rate), count(*) from 'tree/**/*.parquet'").fetchall() == [(None, 0)]
-assert pl.scan_parquet("tree/**/*.parquet", hive_partitioning=True).select("pair", "month", "rate").collect().rows() == []
-assert {"pair", "month", "rate"} <= set(ds.dataset("tree", partitioning="hive").to_table().column_names)
-assert len(pd.read_parquet("tree")) == 0
+assert duckdb.sql("select pair, month, rate from 'parts/**/*.parquet' where pair = 'KGS/USD' and month >= '2025-01'").fetchall() == []
+assert duckdb.sql("select sum(rate), count(*) from 'parts/**/*.parquet'").fetchall() == [(None, 0)]
+assert pl.scan_parquet("parts/**/*.parquet", hive_partitioning=True).select("pair", "month", "rate").collect().rows() == []
+assert {"pair", "month", "rate"} <= set(ds.dataset("parts", partitioning="hive").to_table().column_names)
+assert len(pd.read_parquet("parts")) == 0
 "#;
     check(directory.path(), &format!("{COMMON}{script}")).await;
 }
 
-/// What each tool makes of an export with its defaults comes in again, and nothing of it is news.
+/// Each tool rewrites an export with its default settings. The result can be imported and contains no new tick.
 #[tokio::test]
-async fn what_other_tools_write_anew_is_imported() {
+async fn exports_rewritten_by_other_tools_can_be_imported() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
     export(&server, directory.path(), "runs.parquet").await;
     export(&server, directory.path(), "plain.parquet --pair KGS/USD").await;
@@ -236,7 +238,7 @@ frame.to_parquet("runs-ns.parquet")
     }
 }
 
-/// A block of the page that is run, and what it is to print.
+/// A code block of the page, and its expected output.
 #[derive(PartialEq, Eq, Debug)]
 struct Block {
     line: usize,
@@ -245,7 +247,8 @@ struct Block {
     output: String,
 }
 
-/// The fenced blocks of a page. One of `text` is the output of the block before it; without one there is none.
+/// Returns the code blocks of a page. A `text` block is the output of the block before it; a block without one prints
+/// nothing.
 fn blocks(page: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut lines = page.lines().enumerate();
@@ -258,13 +261,13 @@ fn blocks(page: &str) -> Vec<Block> {
             ("sh" | "python", _) => {
                 blocks.push(Block { line: at + 1, language: language.to_owned(), code: text, output: String::new() });
             }
-            _ => panic!("line {}: a block of '{language}' is neither run nor an output", at + 1),
+            _ => panic!("line {}: a block of '{language}' is neither code to run nor output", at + 1),
         }
     }
     blocks
 }
 
-/// Whether a text is the one expected, in which `…` stands for anything within a line.
+/// Returns true if a text equals the expected one, in which `…` stands for anything within a line.
 fn is_as_expected(found: &str, expect: &str) -> bool {
     let is_like = |found: &str, expect: &str| match expect.split_once('…') {
         None => found == expect,
@@ -272,7 +275,7 @@ fn is_as_expected(found: &str, expect: &str) -> bool {
             found.len() >= before.len() + after.len() && found.starts_with(before) && found.ends_with(after)
         }
     };
-    // Tables may have blanks at the end of a line, and an empty line at their own, which no editor keeps.
+    // Tables may have blanks at the ends of lines and an empty last line, which editors remove.
     let lines = |text: &str| text.trim_end().lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
     let (found, expect) = (lines(found), lines(expect));
     found.len() == expect.len() && found.iter().zip(&expect).all(|(found, expect)| is_like(found, expect))
@@ -298,7 +301,7 @@ fn blocks_of_a_page_are_found_with_their_output() {
 }
 
 #[tokio::test]
-async fn the_page_for_analysts_does_what_it_says() {
+async fn code_blocks_of_the_page_for_analysts_print_their_output() {
     let Some(python) = python_or_skip() else { return };
     let server = TestServer::start(&[]).await;
     let directory = tempfile::tempdir().unwrap();
@@ -317,9 +320,9 @@ async fn the_page_for_analysts_does_what_it_says() {
         command.args(["-c", &code]).current_dir(directory.path()).env("PATH", &path).env("TZ", "Asia/Bishkek");
         command.env("SILKRATE_ENDPOINT", server.addr.to_string()).env("PYTHONUTF8", "1");
         let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        let (found, said) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-        if !ran.status.success() || !said.is_empty() || !is_as_expected(&found, &output) {
-            wrong.push(format!("the block at line {line} gave, with {}:\n{found}{said}", ran.status));
+        let (found, stderr) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        if !ran.status.success() || !stderr.is_empty() || !is_as_expected(&found, &output) {
+            wrong.push(format!("the block at line {line} gave, with {}:\n{found}{stderr}", ran.status));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -1,4 +1,4 @@
-//! Exports of candles: what a list of them answers, in files, and what is refused.
+//! Exports of candles: they equal `ListCandles`, and invalid requests are refused.
 
 use silkrate::domain::Timestamp;
 use silkrate::export::{Checker, Step};
@@ -13,14 +13,14 @@ fn candles(interval: v1::CandleInterval) -> v1::ExportSnapshotRequest {
     v1::ExportSnapshotRequest { shape: v1::ExportShape::Candles.into(), interval: interval.into(), ..all() }
 }
 
-/// Units of 10^-18, and how many places were written.
+/// Returns a decimal in units of 10^-18, and its number of places.
 fn units(decimal: &str) -> (i128, u32) {
     let (whole, fraction) = decimal.split_once('.').unwrap_or((decimal, ""));
     let places = u32::try_from(fraction.len()).unwrap();
     (format!("{whole}{fraction}").parse::<i128>().unwrap() * 10_i128.pow(18 - places), places)
 }
 
-/// Holds the candles of an export against `ListCandles` as known then, and gives how many there were.
+/// Compares the candles of an export with `ListCandles` as known then, and returns their number.
 async fn check_candles(server: &TestServer, request: v1::ExportSnapshotRequest) -> usize {
     let exported = export(server, request.clone()).await;
     let points = ["open", "open_time", "high", "high_time", "low", "low_time", "close", "close_time"];
@@ -72,7 +72,7 @@ async fn check_candles(server: &TestServer, request: v1::ExportSnapshotRequest) 
                 candle.filled
             );
             assert_eq!(rows[at], expect);
-            // The list rounds to 15 digits what the export has to 18 places.
+            // The list rounds to 15 significant digits; the export has 18 places.
             let ((exact, _), (rounded, places)) = (units(&averages[at]), units(&candle.average));
             assert!(2 * (exact - rounded).abs() <= 10_i128.pow(18 - places), "{} {}", averages[at], candle.average);
             at += 1;
@@ -83,7 +83,7 @@ async fn check_candles(server: &TestServer, request: v1::ExportSnapshotRequest) 
 }
 
 #[tokio::test]
-async fn candles_are_those_that_a_list_answers() {
+async fn exported_candles_equal_list_candles() {
     use v1::CandleInterval::{Day, Hour, Month, Week};
 
     let server = TestServer::start(&[]).await;
@@ -98,7 +98,7 @@ async fn candles_are_those_that_a_list_answers() {
             at("KGS/USD", "timesca", -DAY_S * 3, "0.02"),
             at("KGS/USD", "timesca", -DAY_S, "0.0250"),
             at("KGS/USD", "timesca", -600, "0.01"),
-            // Tomorrow's rate is known, and in no candle so far.
+            // Tomorrow's rate is stored, but belongs to no candle yet.
             at("KGS/USD", "timesca", DAY_S, "0.9"),
             at("KGS/USD", "nbkr", -DAY_S * 2, "0.0114"),
             at("UZS/USD", "timesca", -DAY_S * 2, "0.00008"),
@@ -106,9 +106,9 @@ async fn candles_are_those_that_a_list_answers() {
         .await;
     let known_time = Some(time(0));
     server.clock.advance_us(DAY_S * Timestamp::SECOND_US / 2);
-    // A late one, so that what was known at first was another thing.
+    // A late tick, which changes what is known.
     server.store(&[at("KGS/USD", "timesca", -DAY_S * 3 + 10, "0.05")]).await;
-    // Time goes on, and an export goes up to its commit all the same.
+    // Time passes, but an export still ends at its commit.
     server.clock.advance_us(DAY_S * Timestamp::SECOND_US / 4);
     let filled = |interval| v1::ExportSnapshotRequest { fill_empty: true, ..candles(interval) };
     let in_zone = |name: &str, request| v1::ExportSnapshotRequest { time_zone: name.to_owned(), ..request };
@@ -131,9 +131,10 @@ async fn candles_are_those_that_a_list_answers() {
     check(nothing, 0).await;
 }
 
-/// What later confirmations do to candles as known before them: they add buckets and unmark filled ones, and that is all.
+/// Later confirmations change candles as known before them in two ways only: they add buckets and clear the mark of
+/// filled ones.
 #[tokio::test]
-async fn confirmations_add_buckets_and_change_none() {
+async fn later_confirmations_add_buckets_and_change_no_candle() {
     let server = TestServer::start(&[]).await;
     server
         .store(&[
@@ -167,18 +168,22 @@ async fn confirmations_add_buckets_and_change_none() {
     let (_, filled_rows, filled_marks) = export_as(None, true).await;
     assert_eq!(rows.len(), 3);
 
-    // The second run was seen twice more, as somebody learns later.
+    // Two more observations of the second run arrive late.
     server.clock.advance_us(Timestamp::HOUR_US);
     server.store(&[tick("KGS/USD", -8 * 3_600 + 1_800, "0.012"), tick("KGS/USD", -7 * 3_600, "0.012")]).await;
     let (_, again, _) = export_as(known, false).await;
     let kept: Vec<_> = again.iter().filter(|row| rows.contains(row)).cloned().collect();
-    assert_eq!((kept, again.len()), (rows.clone(), rows.len() + 4), "more buckets, and none of them another");
+    assert_eq!(
+        (kept, again.len()),
+        (rows.clone(), rows.len() + 4),
+        "later confirmations must add buckets and change none"
+    );
     let (_, again, again_marks) = export_as(known, true).await;
     assert_eq!(again, filled_rows);
     let unmarked = filled_marks.iter().zip(&again_marks).filter(|(before, after)| before != after);
     assert_eq!(unmarked.map(|(before, _)| before.as_str()).collect::<Vec<_>>(), ["true"; 4]);
 
-    // What had ended by then, without late confirmations, is the same to the last row.
+    // Buckets that had ended, and got no late confirmations, are identical.
     let ended =
         |rows: &[String]| rows.iter().filter(|row| row.as_str() < "2025-12-08T04:00").cloned().collect::<Vec<_>>();
     assert_eq!(ended(&again), ended(&filled_rows));
@@ -186,7 +191,7 @@ async fn confirmations_add_buckets_and_change_none() {
     assert_eq!((ended(&known_again), ended(&rows).len()), (ended(&rows), 1));
 }
 
-/// Two series, one with the widest rate.
+/// Starts a server with two series, one with the widest rate.
 async fn start() -> TestServer {
     let server = TestServer::start(&["--quarantine-factor", "none"]).await;
     server
@@ -200,7 +205,7 @@ async fn start() -> TestServer {
 }
 
 #[tokio::test]
-async fn an_export_of_candles_says_which() {
+async fn manifest_of_candles_has_interval_zone_and_fill() {
     let server = start().await;
     let request = v1::ExportSnapshotRequest {
         format: v1::ExportFormat::Csv.into(),
@@ -227,27 +232,31 @@ KGS/USD,timesca,2025-12-06T18:00:00Z,2025-12-07T18:00:00Z,0.28490,0.2849,2025-12
 }
 
 #[tokio::test]
-async fn candles_that_cannot_be_are_refused_before_anything_is_sent() {
+async fn invalid_candle_export_is_refused_before_the_first_message() {
     let server = start().await;
     let refused = async |request| open(&server, request).await.unwrap_err();
     let nowhere =
         v1::ExportSnapshotRequest { time_zone: "Asia/Nowhere".to_owned(), ..candles(v1::CandleInterval::Day) };
-    assert_invalid(&refused(nowhere).await, "time_zone", "write it like Asia/Bishkek");
+    assert_invalid(&refused(nowhere).await, "time_zone", "use a name like Asia/Bishkek");
     let unspecified = candles(v1::CandleInterval::Unspecified);
     assert_invalid(&refused(unspecified).await, "interval", "name one from CANDLE_INTERVAL_MINUTE");
     let runs = v1::ExportSnapshotRequest { interval: v1::CandleInterval::Day.into(), ..all() };
-    assert_invalid(&refused(runs).await, "interval", "is of candles only");
-    // More buckets than one list may have are no matter, but there is an end.
+    assert_invalid(&refused(runs).await, "interval", "applies to candles only");
+    // The export may have more buckets than one list, up to a limit.
     assert_eq!(export(&server, candles(v1::CandleInterval::Minute)).await.manifest.sequence, 1);
     server.store(&[tick("KGS/USD", -DAY_S * 365 * 30, "0.01")]).await;
     let status = refused(candles(v1::CandleInterval::Minute)).await;
-    assert_invalid(&status, "interval", "and 10000000 a series are the most; shorten the range or take a longer one");
+    assert_invalid(
+        &status,
+        "interval",
+        "the limit is 10000000 for each series; shorten the range or use a longer interval",
+    );
 }
 
-/// Millions of filled minutes, which nobody waits for.
+/// Millions of filled minutes, of which the client reads only the beginning.
 #[tokio::test]
-async fn a_client_who_leaves_stops_the_folding() {
-    /// Of one caller, as the service has it.
+async fn dropped_stream_stops_the_computation_of_candles() {
+    /// The limit of the service for one client.
     const EXPORTS_MAX: usize = 3;
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", -DAY_S * 365 * 18, "0.5")]).await;
@@ -255,7 +264,7 @@ async fn a_client_who_leaves_stops_the_folding() {
     for _ in 0..2 {
         let mut streams = Vec::new();
         while streams.len() < EXPORTS_MAX {
-            // The places of those who left come back long before 9 million rows are made.
+            // The slots of dropped streams are free again long before 9 million rows are computed.
             let mut stream = open_when_free(&server, request()).await;
             assert!(stream.message().await.unwrap().is_some());
             streams.push(stream);
@@ -264,10 +273,10 @@ async fn a_client_who_leaves_stops_the_folding() {
 }
 
 #[tokio::test]
-async fn an_export_of_candles_sees_one_commit_while_ingest_goes_on() {
+async fn export_of_candles_sees_one_commit_during_ingest() {
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", -DAY_S * 400, "0.5"), tick("KGS/USD", -60, "0.6")]).await;
-    // More rows than fit into the windows and the channel together.
+    // More rows than the stream windows and the channel hold together.
     let request = v1::ExportSnapshotRequest {
         format: v1::ExportFormat::Csv.into(),
         fill_empty: true,

@@ -1,6 +1,6 @@
-//! The command `export` against a real server, and against one that sends what it should not.
+//! The command `export`, with a real server and with one that sends faulty streams.
 
-#![allow(clippy::unnecessary_wraps, reason = "messages as a stream has them")]
+#![allow(clippy::unnecessary_wraps, reason = "messages of a stream are results")]
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -41,7 +41,7 @@ fn command(address: SocketAddr, directory: &Path, line: &str) -> Command {
     command
 }
 
-/// Runs it while the server of this test goes on.
+/// Runs the command while the server of this test keeps running.
 async fn run(mut command: Command) -> Ran {
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -52,7 +52,7 @@ async fn export(server: &TestServer, directory: &TempDir, line: &str) -> Ran {
     run(command(server.addr, directory.path(), line)).await
 }
 
-/// Names in a directory, hidden ones too.
+/// Returns the names in a directory, including hidden ones.
 fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -75,13 +75,13 @@ async fn start() -> TestServer {
 }
 
 #[tokio::test]
-async fn a_file_in_each_format() {
+async fn export_writes_a_file_in_each_format() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
     let at = |name: &str| directory.path().join(name);
     let check = async |line: &str, name: &str, rows: u64| {
         let ran = export(&server, &directory, line).await;
         assert_eq!(ran.code, Some(0), "{line}: {}", ran.stderr);
-        // No bar where there is no terminal.
+        // Without a terminal there is no progress bar.
         assert_eq!(ran.stderr, "", "{line}");
         let summary: Value = serde_json::from_str(&ran.stdout).unwrap();
         assert_eq!((&summary[0]["row_count"], &summary[0]["sequence"]), (&rows.into(), &1.into()), "{line}: {summary}");
@@ -107,7 +107,7 @@ async fn a_file_in_each_format() {
 }
 
 #[tokio::test]
-async fn a_target_that_exists_is_replaced_by_force_only() {
+async fn existing_target_is_replaced_only_with_force() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
     let check = async |line: &str, code: i32, part: &str| {
         let ran = export(&server, &directory, line).await;
@@ -128,7 +128,7 @@ async fn a_target_that_exists_is_replaced_by_force_only() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_said_and_leaves_nothing() {
+async fn invalid_export_reports_the_reason_and_leaves_no_file() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
     let check = async |line: &str, code: i32, part: &str| {
         let ran = export(&server, &directory, line).await;
@@ -137,7 +137,7 @@ async fn what_cannot_be_is_said_and_leaves_nothing() {
         assert_eq!(names(directory.path()), [""; 0], "{line}");
     };
     check("a --from 2025-12-08 --to 2025-12-07", 1, "end_time: 2025-12-07T00:00:00Z is before start_time").await;
-    check("a --pair TJS/USD", 1, "there is no series of TJS/USD; there are").await;
+    check("a --pair TJS/USD", 1, "there is no series of TJS/USD; available:").await;
     check("a --pair KGS", 1, "pairs[0]: pair 'KGS'").await;
     check(
         "a --pair USD/KGS",
@@ -147,21 +147,22 @@ async fn what_cannot_be_is_said_and_leaves_nothing() {
     .await;
     check("a --pair UZS/KGS", 1, "export UZS/USD and KGS/USD and compute it").await;
     check("a.csv.gz", 2, "end it in .parquet, .arrows or .csv, or give --format").await;
-    check("a.json", 2, "nothing is known to be written under such a name").await;
+    check("a.json", 2, "cannot tell the format from the file name").await;
     check("a --source nbkr", 1, "there is no series from nbkr").await;
     check("a --known 2025-01-01", 1, "nothing was known at 2025-01-01").await;
     check("nowhere/a", 1, "cannot write nowhere/a").await;
-    check("- --full", 2, "name one in place of -").await;
+    check("- --full", 2, "name a directory instead of -").await;
     check("a --shape candles", 2, "--interval <LENGTH>").await;
-    check("a --shape candles --interval 1d --zone Asia/Nowhere", 1, "time_zone: 'Asia/Nowhere' is no zone").await;
-    check("a --interval 1d", 2, "--interval is for --shape candles; leave it out, or ask for them").await;
-    check("a --shape daily --fill", 2, "--fill is for --shape candles").await;
+    check("a --shape candles --interval 1d --zone Asia/Nowhere", 1, "time_zone: 'Asia/Nowhere' is not a time zone")
+        .await;
+    check("a --interval 1d", 2, "--interval applies only to --shape candles; leave it out, or add").await;
+    check("a --shape daily --fill", 2, "--fill applies only to --shape candles").await;
     check("a --full --shape candles --interval 1d", 2, "cannot be used with").await;
     check("a --shape weekly", 2, "possible values: runs, daily, candles").await;
 }
 
 #[tokio::test]
-async fn a_full_export_is_a_directory_with_a_manifest() {
+async fn full_export_is_a_directory_with_a_manifest() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
     let ran = export(&server, &directory, "backup --full").await;
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
@@ -178,11 +179,11 @@ async fn a_full_export_is_a_directory_with_a_manifest() {
     ];
     assert_eq!(names(&backup), parts);
     let manifest: Value = serde_json::from_slice(&std::fs::read(backup.join("manifest.json")).unwrap()).unwrap();
-    let told =
+    let found =
         ["schema_version", "sequence", "recorded_time", "product_version", "row_count"].map(|key| &manifest[key]);
     let expect: [Value; 5] =
         [1.into(), 1.into(), "2025-12-08T12:00:00Z".into(), env!("CARGO_PKG_VERSION").into(), 14.into()];
-    assert_eq!(told, expect.each_ref());
+    assert_eq!(found, expect.each_ref());
     assert_eq!(manifest["filter"]["full"], true);
     for part in manifest["parts"].as_array().unwrap() {
         let bytes = std::fs::read(backup.join(part["name"].as_str().unwrap())).unwrap();
@@ -192,7 +193,7 @@ async fn a_full_export_is_a_directory_with_a_manifest() {
 }
 
 #[tokio::test]
-async fn a_tree_has_every_row_once_under_its_pair_and_month() {
+async fn partitions_hold_every_row_once_under_its_pair_and_month() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
     let ran = export(&server, &directory, "tree --partition pair,month").await;
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
@@ -200,7 +201,7 @@ async fn a_tree_has_every_row_once_under_its_pair_and_month() {
     let check = |path: &str, expect: &[&str]| {
         let batches = tables::parquet(&tree.join(path));
         assert_eq!(tables::rows(&batches, &["source", "rate"]), expect, "{path}");
-        assert!(batches[0].column_by_name("pair").is_none(), "the path tells the pair");
+        assert!(batches[0].column_by_name("pair").is_none(), "the pair is in the path and not in a column");
         let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(tree.join(path)).unwrap()).unwrap();
         assert!(reader.schema().metadata()["silkrate.filter"].contains("\"format\":\"parquet\""));
     };
@@ -214,7 +215,7 @@ async fn a_tree_has_every_row_once_under_its_pair_and_month() {
     );
     check("pair=KGS%2FUSD/month=2025-11/part-0.parquet", &["timesca 0.011430000000000000"]);
     check("pair=UZS%2FUSD/month=2025-12/part-0.parquet", &["timesca 0.000080000000000000"]);
-    // Candles by the month of their start.
+    // Candles are partitioned by the month in which they start.
     let ran = export(&server, &directory, "candles --shape candles --interval 1mo --partition source,month").await;
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let candles = directory.path().join("candles");
@@ -224,9 +225,9 @@ async fn a_tree_has_every_row_once_under_its_pair_and_month() {
     assert_eq!(tables::rows(&of_november, &["pair", "open", "complete"]), ["KGS/USD 0.011430000000000000 true"]);
 }
 
-/// A month of candles begins by the clocks of their zone, and so does the directory that it lies in.
+/// A month of candles begins at midnight of their time zone, and so does the month of the partition.
 #[tokio::test]
-async fn candles_of_a_zone_lie_under_its_months() {
+async fn candles_are_partitioned_by_months_of_their_time_zone() {
     let (server, directory) = (TestServer::start(&[]).await, tempfile::tempdir().unwrap());
     // 15 November 2025.
     server.store(&[tick("KGS/USD", -23 * 24 * HOUR_S, "0.01143")]).await;
@@ -246,16 +247,16 @@ async fn candles_of_a_zone_lie_under_its_months() {
     check("a", "--interval 1mo --zone Asia/Tashkent", &[("2025-11", november), ("2025-12", december)]).await;
     let days = [("2025-11", "2025-11-14T19:00:00Z"), ("2025-12", december)];
     check("b", "--interval 1d --zone Asia/Tashkent", &days).await;
-    // West of Greenwich too.
+    // A zone west of Greenwich.
     let west = [("2025-11", "2025-11-15T05:00:00Z"), ("2025-12", "2025-12-01T05:00:00Z")];
     check("c", "--interval 1d --zone America/New_York", &west).await;
     let utc = [("2025-11", "2025-11-15T00:00:00Z"), ("2025-12", "2025-12-01T00:00:00Z")];
     check("d", "--interval 1d", &utc).await;
 }
 
-/// Runs in CSV come in as they do in Parquet, by both commands.
+/// Runs exported as CSV can be imported like runs in Parquet, with both commands.
 #[tokio::test]
-async fn runs_in_csv_come_in_again() {
+async fn runs_in_csv_can_be_imported_again() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
     server.store(&[tick("KGS/USD", -HOUR_S + 60, "0.01145")]).await;
     let ran = export(&server, &directory, "runs.csv").await;
@@ -271,7 +272,7 @@ async fn runs_in_csv_come_in_again() {
     }
 }
 
-/// All bytes of files below a directory.
+/// Returns the total size of the files below a directory.
 fn bytes_below(directory: &Path) -> u64 {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     let bytes = |entry: std::fs::DirEntry| match entry.metadata().unwrap() {
@@ -282,7 +283,7 @@ fn bytes_below(directory: &Path) -> u64 {
 }
 
 #[tokio::test]
-async fn a_tree_tells_its_size_and_has_columns_even_without_rows() {
+async fn partitions_report_their_size_and_have_columns_without_rows() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
     let check = async |line: &str, rows: u64| {
         let ran = export(&server, &directory, &format!("{line} --output json")).await;
@@ -299,9 +300,9 @@ async fn a_tree_tells_its_size_and_has_columns_even_without_rows() {
     check("none --partition source --force", 5).await;
 }
 
-/// A pipe whose reader goes away has no whole export in it.
+/// If the reader of a pipe exits, the export is incomplete and the command fails.
 #[tokio::test]
-async fn an_export_cut_off_by_its_reader_has_failed() {
+async fn export_into_a_closed_pipe_fails() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
     let ticks: Vec<_> = (0..5_000).map(|n| tick("KGS/USD", -2 * MONTH_S - n, &format!("0.{}", n + 1))).collect();
     server.store(&ticks).await;
@@ -310,18 +311,19 @@ async fn an_export_cut_off_by_its_reader_has_failed() {
         let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
-        let said = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(ended.status.code(), Some(1), "{format}: {said}");
-        assert_eq!((said.starts_with("error: the export to - broke off"), said.lines().count()), (true, 1), "{said}");
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{format}: {stderr}");
+        assert!(stderr.starts_with("error: the export to standard output is incomplete"), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
 }
 
 #[tokio::test]
-async fn a_full_disk_leaves_nothing() {
+async fn full_disk_leaves_no_file() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
     for line in ["a", "a --full", "a --partition pair"] {
         let exe = command(server.addr, directory.path(), line);
-        // A limit on the length of files refuses a write as a full disk does.
+        // A limit on the file size makes writes fail like a full disk.
         let mut limited = Command::new("sh");
         limited
             .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$@\"", "sh"])
@@ -342,14 +344,14 @@ async fn a_full_disk_leaves_nothing() {
 
 type Messages = Vec<Result<Message, Status>>;
 
-/// Sends what it was told to, and then goes on without a word if it is to hang.
-struct Doctored {
+/// A service that sends the given messages, and then sends nothing more and stays open if `hangs` is set.
+struct FaultyService {
     messages: Messages,
     hangs: bool,
 }
 
 #[tonic::async_trait]
-impl SnapshotService for Doctored {
+impl SnapshotService for FaultyService {
     type ExportSnapshotStream = Pin<Box<dyn Stream<Item = Result<v1::ExportSnapshotResponse, Status>> + Send>>;
 
     async fn export_snapshot(
@@ -363,10 +365,10 @@ impl SnapshotService for Doctored {
     }
 }
 
-async fn doctored(messages: Messages, hangs: bool) -> SocketAddr {
+async fn start_faulty_service(messages: Messages, hangs: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = Server::builder().add_service(SnapshotServiceServer::new(Doctored { messages, hangs }));
+    let server = Server::builder().add_service(SnapshotServiceServer::new(FaultyService { messages, hangs }));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
     address
 }
@@ -395,10 +397,10 @@ fn end(row_count: u64) -> Result<Message, Status> {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_not_whole_leaves_nothing() {
+async fn incomplete_or_damaged_stream_leaves_no_file() {
     let check = async |messages: Messages, part: &str| {
         let directory = tempfile::tempdir().unwrap();
-        let address = doctored(messages, false).await;
+        let address = start_faulty_service(messages, false).await;
         let ran = run(command(address, directory.path(), "runs.csv")).await;
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{}", ran.stderr);
         assert!(ran.stderr.contains(part), "no '{part}' in: {}", ran.stderr);
@@ -407,42 +409,44 @@ async fn a_stream_that_is_not_whole_leaves_nothing() {
     let first = || manifest("runs.csv");
     check(vec![first(), chunk(b"pair\nKGS/USE\n"), part_end(1), end(1)], "runs.csv arrived damaged: its SHA-256 is")
         .await;
-    check(vec![first(), chunk(CONTENT), part_end(2), end(2)], "runs.csv has 1 rows, and 2 were sent").await;
-    check(vec![first(), chunk(CONTENT), part_end(1), end(7)], "the export has 1 rows, and 7 were sent").await;
+    check(vec![first(), chunk(CONTENT), part_end(2), end(2)], "runs.csv has 1 rows, but the server sent 2").await;
+    check(vec![first(), chunk(CONTENT), part_end(1), end(7)], "the export has 1 rows, but the server sent 7").await;
     check(vec![first(), chunk(CONTENT), part_end(1)], "broke off before its end").await;
     check(vec![first(), chunk(CONTENT)], "broke off before its end").await;
     check(vec![first(), chunk(CONTENT), Err(Status::data_loss("a block is bad"))], "a block is bad").await;
-    check(vec![manifest("../runs.csv")], "no plain file name").await;
+    check(vec![manifest("../runs.csv")], "not a plain file name").await;
     check(vec![], "broke off before its end").await;
-    // What went through a pipe is out, and the exit status tells.
-    let through = async |line: &str, messages: Messages, part: &str| {
+    // Bytes written to a pipe cannot be withdrawn; the exit status reports the failure.
+    let check_piped = async |line: &str, messages: Messages, part: &str| {
         let directory = tempfile::tempdir().unwrap();
-        let ran = run(command(doctored(messages, false).await, directory.path(), line)).await;
+        let ran = run(command(start_faulty_service(messages, false).await, directory.path(), line)).await;
         assert_eq!(ran.code, Some(1), "{}", ran.stderr);
         assert!(ran.stderr.contains(part), "no '{part}' in: {}", ran.stderr);
     };
     let (csv, arrow) = ("- --format csv", "- --format arrow");
-    through(csv, vec![first(), chunk(b"pair\nKGS/USE\n"), part_end(1), end(1)], "runs.csv arrived damaged").await;
-    through(csv, vec![first(), chunk(CONTENT), part_end(2), end(2)], "runs.csv has 1 rows, and 2 were sent").await;
-    through(csv, vec![first(), chunk(CONTENT), part_end(1)], "broke off before its end").await;
-    through(arrow, vec![first(), chunk(CONTENT), part_end(1), end(1)], "cannot be read back as an Arrow stream").await;
-    // The same without a fault is taken.
+    check_piped(csv, vec![first(), chunk(b"pair\nKGS/USE\n"), part_end(1), end(1)], "runs.csv arrived damaged").await;
+    check_piped(csv, vec![first(), chunk(CONTENT), part_end(2), end(2)], "runs.csv has 1 rows, but the server sent 2")
+        .await;
+    check_piped(csv, vec![first(), chunk(CONTENT), part_end(1)], "broke off before its end").await;
+    check_piped(arrow, vec![first(), chunk(CONTENT), part_end(1), end(1)], "cannot be read back as an Arrow stream")
+        .await;
+    // The same stream without a fault is accepted.
     let directory = tempfile::tempdir().unwrap();
-    let address = doctored(vec![first(), chunk(CONTENT), part_end(1), end(1)], false).await;
+    let address = start_faulty_service(vec![first(), chunk(CONTENT), part_end(1), end(1)], false).await;
     let ran = run(command(address, directory.path(), "runs.csv")).await;
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert_eq!(std::fs::read(directory.path().join("runs.csv")).unwrap(), CONTENT);
 }
 
 #[tokio::test]
-async fn a_signal_leaves_nothing() {
+async fn signal_leaves_no_file() {
     let check = async |line: &str, messages: Messages, signal: Signal, code: i32| {
         let directory = tempfile::tempdir().unwrap();
-        let address = doctored(messages, true).await;
+        let address = start_faulty_service(messages, true).await;
         let mut child = command(address, directory.path(), line).stderr(Stdio::piped()).spawn().unwrap();
         let begun = Instant::now();
         while names(directory.path()).is_empty() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "nothing is written");
+            assert!(begun.elapsed() < Duration::from_secs(20), "the command wrote nothing within 20 s");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(names(directory.path())[0].starts_with(".target."), "{:?}", names(directory.path()));
@@ -460,14 +464,14 @@ async fn a_signal_leaves_nothing() {
     }
 }
 
-/// A tree that is being written to while it is removed.
+/// The partitions are still being written when they are removed.
 #[tokio::test]
-async fn a_signal_amid_a_tree_leaves_nothing() {
+async fn signal_while_writing_partitions_leaves_no_file() {
     let server = start().await;
     let months: Vec<_> = (0..300).map(|month| tick("KGS/USD", -(month + 1) * MONTH_S, "0.01143")).collect();
     server.store(&months).await;
-    // Where it was done before the signal came, the whole tree stands there.
-    let mut broken_off = 0;
+    // If the export finished before the signal, all partitions are there.
+    let mut interrupted = 0;
     for _ in 0..20 {
         let directory = tempfile::tempdir().unwrap();
         let mut child = command(server.addr, directory.path(), "target --partition pair,month --shape daily");
@@ -476,15 +480,15 @@ async fn a_signal_amid_a_tree_leaves_nothing() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-        // It fails where there is nobody to signal any more.
+        // The call fails if the process has already exited.
         let _ = kill_process(pid, Signal::TERM);
         let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
         if status.code() == Some(143) {
             assert_eq!(names(directory.path()), [""; 0]);
-            broken_off += 1;
+            interrupted += 1;
         } else {
             assert_eq!((status.code(), names(directory.path())), (Some(0), vec!["target".to_owned()]));
         }
     }
-    assert!(broken_off > 0);
+    assert!(interrupted > 0);
 }

@@ -1,4 +1,4 @@
-//! `ExportSnapshot` over the wire: what it holds, what it refuses, and what it leaves behind.
+//! `ExportSnapshot` over the wire: rows, refusals, and the release of resources.
 
 use silkrate::export::{Checker, Step};
 use silkrate::proto::v1;
@@ -12,29 +12,29 @@ use crate::support::{TestServer, assert_invalid, tick, time};
 const DAY_S: i64 = 24 * 3_600;
 const MANY_RUNS: i64 = 60_000;
 
-fn said(pair: &str, seconds: i64, rate: &str, change: &str) -> v1::Tick {
+fn with_change(pair: &str, seconds: i64, rate: &str, change: &str) -> v1::Tick {
     v1::Tick { reported_change_percent: Some(change.to_owned()), ..tick(pair, seconds, rate) }
 }
 
-/// Rates here are as far apart as digits allow.
-const WILD: [&str; 2] = ["--quarantine-factor", "none"];
+/// The rates of these tests differ as much as digits allow, so the quarantine is off.
+const QUARANTINE_OFF: [&str; 2] = ["--quarantine-factor", "none"];
 
-/// Two series with the widest rate, a fall that rounded to zero, and a repeat.
+/// Starts a server with two series: the widest rate, a fall that rounded to zero, and a repeat.
 async fn start() -> TestServer {
-    let server = TestServer::start(&WILD).await;
+    let server = TestServer::start(&QUARANTINE_OFF).await;
     server
         .store(&[
-            said("UZS/USD", -600, "0.00008", "-0"),
+            with_change("UZS/USD", -600, "0.00008", "-0"),
             tick("KGS/USD", -DAY_S * 3, "0.28490"),
             tick("KGS/USD", -DAY_S * 3 + 60, "0.28490"),
-            said("KGS/USD", -DAY_S, "12345678901234567890.12345678", "-1.50"),
+            with_change("KGS/USD", -DAY_S, "12345678901234567890.12345678", "-1.50"),
         ])
         .await;
     server
 }
 
 #[tokio::test]
-async fn runs_keep_every_digit() {
+async fn exported_runs_keep_every_digit() {
     let server = start().await;
     let exported = export(&server, all()).await;
     let values = ["pair", "source", "rate", "rate_double", "published_places"];
@@ -63,18 +63,18 @@ async fn runs_keep_every_digit() {
 }
 
 #[tokio::test]
-async fn parquet_says_what_it_is() {
+async fn parquet_metadata_identifies_the_export() {
     use parquet::basic::Compression;
 
     let server = start().await;
     let exported = export(&server, v1::ExportSnapshotRequest { pairs: vec!["KGS/USD".to_owned()], ..all() }).await;
     let metadata = footer(&exported.path("runs.parquet"));
-    let said = |key: &str| key_value(&metadata, key);
-    assert_eq!(said("silkrate.schema_version"), "1");
-    assert_eq!(said("silkrate.sequence"), "1");
-    assert_eq!(said("silkrate.recorded_time"), "2025-12-08T12:00:00Z");
-    assert_eq!(said("silkrate.version"), env!("CARGO_PKG_VERSION"));
-    let filter: serde_json::Value = serde_json::from_str(&said("silkrate.filter")).unwrap();
+    let entry = |key: &str| key_value(&metadata, key);
+    assert_eq!(entry("silkrate.schema_version"), "1");
+    assert_eq!(entry("silkrate.sequence"), "1");
+    assert_eq!(entry("silkrate.recorded_time"), "2025-12-08T12:00:00Z");
+    assert_eq!(entry("silkrate.version"), env!("CARGO_PKG_VERSION"));
+    let filter: serde_json::Value = serde_json::from_str(&entry("silkrate.filter")).unwrap();
     assert_eq!(
         (&filter["pairs"][0], &filter["shape"], &filter["start_time"]),
         (&"KGS/USD".into(), &"runs".into(), &serde_json::Value::Null)
@@ -88,7 +88,7 @@ async fn parquet_says_what_it_is() {
 }
 
 #[tokio::test]
-async fn arrow_and_csv_hold_the_same_rows() {
+async fn arrow_and_csv_have_the_same_rows_as_parquet() {
     let server = start().await;
     let parquet = export(&server, all()).await.rows("runs.parquet", &[]);
     let request = |format: v1::ExportFormat| v1::ExportSnapshotRequest { format: format.into(), ..all() };
@@ -106,7 +106,7 @@ UZS/USD,timesca,2025-12-08T11:50:00Z,2025-12-08T11:50:00Z,2025-12-08T12:00:00Z,0
 }
 
 #[tokio::test]
-async fn a_day_has_the_rate_in_force_at_its_end() {
+async fn daily_rate_is_the_rate_in_force_at_the_end_of_the_day() {
     let server = start().await;
     let daily = |start: Option<i64>, end: Option<i64>| v1::ExportSnapshotRequest {
         shape: v1::ExportShape::Daily.into(),
@@ -115,7 +115,7 @@ async fn a_day_has_the_rate_in_force_at_its_end() {
         end_time: end.map(time),
         ..all()
     };
-    // Tomorrow's rate is known, and in force at the end of no day so far.
+    // Tomorrow's rate is stored, but not in force at the end of any day so far.
     server.store(&[tick("KGS/USD", DAY_S, "0.9")]).await;
     let (old, new) = ("0.284900000000000000", "12345678901234567890.123456780000000000");
     let day = |day: &str, rate: &str, first: &str| format!("2025-12-{day} {rate} 2025-12-{first}T12:00:00Z");
@@ -123,28 +123,28 @@ async fn a_day_has_the_rate_in_force_at_its_end() {
     let columns = ["date", "rate", "first_observed_time"];
     let exported = export(&server, daily(None, None)).await;
     assert_eq!(exported.rows("daily.parquet", &columns), expect);
-    // Of the run in force all is told, and the day that is not over is marked.
-    let told = exported.rows("daily.parquet", &["recorded_time", "observation_count", "complete"]);
+    // The row has all fields of the run in force, and the current day is marked as incomplete.
+    let fields = exported.rows("daily.parquet", &["recorded_time", "observation_count", "complete"]);
     let at = "2025-12-08T12:00:00Z";
     assert_eq!(
-        told,
+        fields,
         [(2, true), (2, true), (1, true), (1, false)].map(|(count, complete)| format!("{at} {count} {complete}"))
     );
     let csv =
         export(&server, v1::ExportSnapshotRequest { format: v1::ExportFormat::Csv.into(), ..daily(None, None) }).await;
     let text = std::fs::read_to_string(csv.path("daily.csv")).unwrap();
     assert_eq!(text.lines().last().unwrap().rsplit(',').take(2).collect::<Vec<_>>(), ["false", "1"]);
-    // Days that begin in the range; what is in force may have begun before it. Noon is when the tests take place.
+    // Days that begin in the range are included; the run in force may begin before it. The tests take place at noon.
     let within = export(&server, daily(Some(-DAY_S * 3), Some(-DAY_S))).await;
     assert_eq!(within.rows("daily.parquet", &columns), expect[1..3]);
 }
 
 #[tokio::test]
-async fn the_same_export_again_gives_the_same_rows() {
+async fn export_as_known_gives_the_same_rows_after_later_commits() {
     let server = start().await;
     let first = export(&server, all()).await;
     server.clock.advance_us(1_000_000);
-    // A late tick splits a run, one revises a value, others are new.
+    // A late tick splits a run, one tick revises a value, and other ticks are new.
     server
         .store(&[tick("KGS/USD", -DAY_S * 3 + 30, "0.5"), tick("KGS/USD", -60, "0.6"), tick("TJS/USD", -60, "0.1")])
         .await;
@@ -163,21 +163,26 @@ async fn the_same_export_again_gives_the_same_rows() {
     assert_eq!((again.manifest.sequence, again.manifest.expected_row_count), (1, Some(3)));
 }
 
-/// A progress bar needs a number that is about right, whatever is exported; the index has it.
+/// The expected row count for the progress bar is approximately right for every kind of export; it comes from the
+/// index.
 #[tokio::test]
-async fn about_how_many_rows_come_is_told_before() {
+async fn manifest_estimates_the_row_count() {
     const RUNS: i64 = 9_000;
-    // Some of a block at either end.
+    // A part of a block at each end of the range.
     const OFF_MAX: u64 = 2_048;
-    let server = TestServer::start(&WILD).await;
+    let server = TestServer::start(&QUARANTINE_OFF).await;
     let ticks: Vec<_> = (0..RUNS).map(|n| tick("KGS/USD", (n - RUNS) * 600, &format!("0.{}", n + 1))).collect();
     for ticks in ticks.chunks(3_000) {
         server.store(ticks).await;
     }
     let check = async |server: &TestServer, request: v1::ExportSnapshotRequest, part: &str, off_max: u64| {
         let exported = export(server, request.clone()).await;
-        let (rows, told) = (exported.rows(part, &["pair"]).len() as u64, exported.manifest.expected_row_count.unwrap());
-        assert!(rows > 0 && rows.abs_diff(told) <= off_max, "{told} told, {rows} there: {request:?}");
+        let (rows, estimate) =
+            (exported.rows(part, &["pair"]).len() as u64, exported.manifest.expected_row_count.unwrap());
+        assert!(
+            rows > 0 && rows.abs_diff(estimate) <= off_max,
+            "estimated {estimate} rows, exported {rows}: {request:?}"
+        );
     };
     let shape = |shape: v1::ExportShape| v1::ExportSnapshotRequest { shape: shape.into(), ..all() };
     let candles = |interval: v1::CandleInterval, fill_empty| v1::ExportSnapshotRequest {
@@ -205,7 +210,7 @@ async fn about_how_many_rows_come_is_told_before() {
 }
 
 #[tokio::test]
-async fn a_range_holds_runs_that_begin_in_it() {
+async fn range_includes_runs_that_begin_in_it() {
     let server = start().await;
     let check = async |start: Option<i64>, end: Option<i64>, expect: usize| {
         let request = v1::ExportSnapshotRequest { start_time: start.map(time), end_time: end.map(time), ..all() };
@@ -218,7 +223,7 @@ async fn a_range_holds_runs_that_begin_in_it() {
 }
 
 #[tokio::test]
-async fn a_full_export_has_all_that_a_store_is_made_of() {
+async fn full_export_has_every_part_of_the_store() {
     let server = start().await;
     server.clock.advance_us(1_000_000);
     server.store(&[tick("KGS/USD", -DAY_S * 3 + 30, "0.5")]).await;
@@ -254,8 +259,8 @@ async fn a_full_export_has_all_that_a_store_is_made_of() {
 }
 
 #[tokio::test]
-async fn an_empty_store_gives_files_without_rows() {
-    let server = TestServer::start(&WILD).await;
+async fn empty_store_exports_files_without_rows() {
+    let server = TestServer::start(&QUARANTINE_OFF).await;
     for full in [false, true] {
         let exported = export(&server, v1::ExportSnapshotRequest { full, ..all() }).await;
         for part in &exported.manifest.parts {
@@ -265,7 +270,7 @@ async fn an_empty_store_gives_files_without_rows() {
 }
 
 #[tokio::test]
-async fn bad_requests_are_refused_before_anything_is_sent() {
+async fn invalid_export_is_refused_before_the_first_message() {
     let server = start().await;
     let refused = async |request| open(&server, request).await.unwrap_err();
     let backwards = v1::ExportSnapshotRequest { start_time: Some(time(1)), end_time: Some(time(0)), ..all() };
@@ -276,17 +281,17 @@ async fn bad_requests_are_refused_before_anything_is_sent() {
     for request in [pairs("TJS/USD"), v1::ExportSnapshotRequest { sources, ..all() }] {
         let status = refused(request).await;
         assert_eq!(status.code(), Code::NotFound);
-        assert!(status.message().contains("there are KGS/USD from timesca, UZS/USD from timesca"), "{status:?}");
+        assert!(status.message().contains("available: KGS/USD from timesca, UZS/USD from timesca"), "{status:?}");
     }
     let full_csv = v1::ExportSnapshotRequest { full: true, format: v1::ExportFormat::Csv.into(), ..all() };
-    assert_invalid(&refused(full_csv).await, "format", "of a full export");
+    assert_invalid(&refused(full_csv).await, "format", "in a full export");
     let before = v1::ExportSnapshotRequest { known_time: Some(time(-1)), ..all() };
     assert_eq!(refused(before).await.code(), Code::NotFound);
 }
 
-/// More runs than fit into the windows and the channel together.
+/// Starts a server with more runs than the stream windows and the channel hold together.
 async fn start_with_many() -> TestServer {
-    let server = TestServer::start(&WILD).await;
+    let server = TestServer::start(&QUARANTINE_OFF).await;
     let rates = ["0.5", "0.6"];
     let ticks: Vec<_> =
         (0..MANY_RUNS).zip(rates.iter().cycle()).map(|(at, rate)| tick("KGS/USD", at - MANY_RUNS, rate)).collect();
@@ -297,13 +302,13 @@ async fn start_with_many() -> TestServer {
 }
 
 #[tokio::test]
-async fn an_export_sees_one_commit_while_ingest_goes_on() {
+async fn export_sees_one_commit_during_ingest() {
     let server = start_with_many().await;
     let before = export(&server, csv()).await;
     let mut stream = open(&server, csv()).await.unwrap();
     let mut checker = Checker::default();
     checker.accept(stream.message().await.unwrap().unwrap()).unwrap();
-    // A late tick splits what is yet to be read, and new ones come.
+    // A late tick splits a run that is not read yet, and new ticks arrive.
     let late = v1::Tick { observed_time: Some(half_a_second_before(time(-5))), ..tick("KGS/USD", 0, "0.9") };
     server.store(&[late, tick("KGS/USD", 60, "0.7"), tick("TJS/USD", 0, "0.1")]).await;
     let mut read = Vec::new();
@@ -327,8 +332,8 @@ fn csv() -> v1::ExportSnapshotRequest {
 }
 
 #[tokio::test]
-async fn a_client_who_leaves_leaves_no_work_behind() {
-    /// Of one caller, as the service has it.
+async fn dropped_streams_free_their_export_slots() {
+    /// The limit of the service for one client.
     const EXPORTS_MAX: usize = 3;
     let server = start_with_many().await;
     let mut streams = Vec::new();
@@ -341,7 +346,7 @@ async fn a_client_who_leaves_leaves_no_work_behind() {
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.get_error_details().retry_info().is_some(), "{refused:?}");
     drop(streams);
-    // All places come back, and whoever takes one gets everything.
+    // All slots are free again, and the next exports are complete.
     let mut streams = Vec::new();
     for _ in 0..EXPORTS_MAX {
         streams.push(open_when_free(&server, csv()).await);

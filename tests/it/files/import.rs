@@ -1,4 +1,4 @@
-//! A full export, read back: the same store, or a clear error and no store.
+//! Import of a full export: the result is an identical store, or a clear error and no store.
 
 #![allow(clippy::cast_possible_truncation, reason = "indices of small tables")]
 
@@ -56,7 +56,7 @@ fn key(number: u64) -> SeriesKey {
     SeriesKey { pair: Pair::parse(pair, &CurrencySet::central_asia()).unwrap(), source: Source::parse(source).unwrap() }
 }
 
-/// Rates short and long, with reported changes of either sign, zero and none.
+/// Short and long rates, with positive, negative, zero and absent reported changes.
 fn value(number: u64) -> PublishedValue {
     let rates = ["0.00008", "0.01144", "12345678901234567890.12345678", "0.000000000000000001", "8100", "0.0114400"];
     let changes = [None, Some("-0"), Some("0"), Some("-1.50"), Some("999999999999"), Some("0.000000000001")];
@@ -67,7 +67,7 @@ fn value(number: u64) -> PublishedValue {
     }
 }
 
-/// A poll of one of two sources, that speaks for as long as two of them are apart.
+/// Returns a poll of one of two sources, which covers the time until the second poll after it.
 fn poll(random: &mut Random, second: i64) -> Poll {
     let at = |second: i64| Timestamp::from_micros(BASE_US + second * SECOND);
     let source = key(random.below(2)).source;
@@ -75,7 +75,7 @@ fn poll(random: &mut Random, second: i64) -> Poll {
     Poll { source, time: at(second), covered_until: at(second + 2), health }
 }
 
-/// Commits of ticks and polls over several series, in order and late, revising and not.
+/// Makes commits of ticks and polls over several series, in order and late, with and without revising.
 fn fill(store: &mut Store, seed: u64, commits: u64, ticks_each: u64) {
     let mut random = Random(seed);
     let mut now = BASE_US * 2;
@@ -90,7 +90,7 @@ fn fill(store: &mut Store, seed: u64, commits: u64, ticks_each: u64) {
             let jitter = if late { random.below(3).cast_signed() } else { 0 };
             let series = transaction.series(&key(random.below(4))).unwrap();
             let time = Timestamp::from_micros(BASE_US + at * SECOND + jitter);
-            // Refused where it conflicts and is not to revise.
+            // A tick that conflicts and may not revise is refused.
             let _ = transaction.upsert(series, time, value(random.below(20) / 3), random.below(2) == 0);
         }
         for _ in 0..random.below(80) {
@@ -105,17 +105,17 @@ fn fill(store: &mut Store, seed: u64, commits: u64, ticks_each: u64) {
     }
 }
 
-/// Ticks that are judged, most of which are held since these rates lie far apart, and now and then a decision.
+/// Admits ticks with the quarantine rule. Most are held, since the rates differ widely. Sometimes decides a held tick.
 fn hold_and_decide(transaction: &mut WriteTransaction<'_>, random: &mut Random, second: i64) {
     for _ in 0..random.below(3) {
         let series = transaction.series(&key(random.below(4))).unwrap();
         let time = Timestamp::from_micros(BASE_US + second * SECOND + 7 + random.below(3).cast_signed());
-        // Refused where it conflicts.
+        // A conflicting tick is refused.
         let _ = transaction.admit(series, time, value(random.below(20)), false, Some(RatioThreshold::DEFAULT));
     }
     let note = Note::parse("looked at").unwrap();
     let verdict = if random.below(2) == 0 { Verdict::Released } else { Verdict::Discarded };
-    // Decided in a later commit than it was held.
+    // Only ticks held in an earlier commit are decided.
     let before =
         transaction.quarantine().after(0).filter(|tick| tick.held_time < transaction.recorded_time()).count() as u64;
     if random.below(3) == 0 && before > 0 {
@@ -123,7 +123,7 @@ fn hold_and_decide(transaction: &mut WriteTransaction<'_>, random: &mut Random, 
     }
 }
 
-/// A store as [`fill`] makes it.
+/// Creates a store and fills it with [`fill`].
 fn filled(directory: &Path, seed: u64, commits: u64, ticks_each: u64) -> Store {
     let mut store = open(directory);
     fill(&mut store, seed, commits, ticks_each);
@@ -139,18 +139,19 @@ fn import(export: &Path, into: &Path) -> Result<Commit, ReadError> {
     Ok(commit)
 }
 
-/// First observed time and value of all runs that a read at `known` gives.
-fn believed(view: &View, number: u64, known: Timestamp) -> Vec<(Timestamp, PublishedValue)> {
+/// Returns first observed time and value of all runs as known at `known`.
+fn runs_as_known(view: &View, number: u64, known: Timestamp) -> Vec<(Timestamp, PublishedValue)> {
     let Some(series) = view.find(&key(number)) else { return Vec::new() };
     let runs = series.runs(Timestamp::MIN, Timestamp::MAX, known, ScanOrder::Ascending).unwrap();
     runs.flat_map(Result::unwrap).map(|run: Run| (run.first_observed_time, run.value)).collect()
 }
 
-/// All that two stores can be asked for.
+/// Checks that two stores give the same results for all reads.
 fn assert_same(left: &View, right: &View) {
     let parts = Parts::of(left);
     assert_eq!(parts, Parts::of(right));
-    // The state is that of the newest commit, as the rules have it; before it was as fresh as its series.
+    // After an import the state follows the rules at the newest commit; in the original, the state is as old as the
+    // last commit of its series. So states are not compared.
     let quote = |quote: &Arc<LatestQuote>| LatestQuote {
         changed_sequence: 0,
         state: silkrate::latest_quotes::RateState::Flat,
@@ -162,7 +163,11 @@ fn assert_same(left: &View, right: &View) {
     let pick = parts.commits.len().div_ceil(8).max(1);
     for (_, known) in parts.commits.iter().step_by(pick) {
         for number in 0..4 {
-            assert_eq!(believed(left, number, *known), believed(right, number, *known), "as known at {known}");
+            assert_eq!(
+                runs_as_known(left, number, *known),
+                runs_as_known(right, number, *known),
+                "as known at {known}"
+            );
             let totals = |view: &View| view.find(&key(number)).map(|series| series.totals(*known).unwrap());
             assert_eq!(totals(left), totals(right), "totals as known at {known}");
         }
@@ -178,7 +183,7 @@ fn check_round_trip(seed: u64, commits: u64, ticks_each: u64) {
     let mut copy = open(&into);
     assert_eq!(copy.verify().problems, Vec::<String>::new());
     assert_same(&original.view(), &copy.view());
-    // Both take the same future, and a restart.
+    // Both stores accept the same later commits, and a restart.
     for store in [&mut original, &mut copy] {
         let mut transaction = store.begin(Timestamp::from_micros(BASE_US * 3));
         for number in 0..400 {
@@ -203,19 +208,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 50, ..ProptestConfig::default() })]
 
     #[test]
-    fn an_import_gives_the_store_that_was_exported(seed: u64, commits in 1..60_u64, ticks_each in 1..120_u64) {
+    fn import_recreates_the_exported_store(seed: u64, commits in 1..60_u64, ticks_each in 1..120_u64) {
         check_round_trip(seed, commits, ticks_each);
     }
 }
 
 /// Several blocks of each kind.
 #[test]
-fn a_store_of_many_blocks_comes_back() {
+fn import_recreates_a_store_of_many_blocks() {
     check_round_trip(7, 90, 1_200);
 }
 
 #[test]
-fn an_empty_store_comes_back() {
+fn import_recreates_an_empty_store() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("from"));
     Parts::of(&store.view()).write(&dir.path().join("export"));
@@ -223,7 +228,7 @@ fn an_empty_store_comes_back() {
     assert_same(&store.view(), &open(&dir.path().join("into")).view());
 }
 
-/// A small export, its parts, and the place of a store to make of it.
+/// Creates a small export. Returns its directory, its parts, and the path of the store to import into.
 fn small_export() -> (tempfile::TempDir, PathBuf, Parts, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(&dir.path().join("from"), 3, 30, 60);
@@ -234,33 +239,33 @@ fn small_export() -> (tempfile::TempDir, PathBuf, Parts, PathBuf) {
     (dir, export, parts, into)
 }
 
-/// Nobody serves what is there, and an import of a sound export begins it over.
-fn assert_no_store(into: &Path, sound: &Parts) {
+/// Checks that the remains are not served as a store, and that a correct import starts from scratch.
+fn assert_no_store(into: &Path, original: &Parts) {
     if into.exists() {
         let refused = Store::open(options(into), Timestamp::from_micros(BASE_US)).err();
         assert!(matches!(refused, Some(StoreError::UnfinishedImport { .. })), "{refused:?}");
     }
     let dir = tempfile::tempdir().unwrap();
-    sound.write(dir.path());
+    original.write(dir.path());
     import(dir.path(), into).unwrap();
-    assert_eq!(&Parts::of(&open(into).view()), sound);
+    assert_eq!(&Parts::of(&open(into).view()), original);
 }
 
 #[test]
-fn a_broken_off_import_is_no_store_and_is_begun_over() {
+fn interrupted_import_is_not_a_store_and_restarts_from_scratch() {
     let (_dir, _, parts, into) = small_export();
     let mut restore = Restore::begin(&into, rules(), parts.commit).unwrap();
     restore.commits(parts.commits.iter().map(|(_, time)| Ok::<_, RestoreError>(*time))).unwrap();
-    // Another import meanwhile, or a server.
+    // A second import, or a server, at the same time is refused.
     let second = Restore::begin(&into, rules(), parts.commit).err();
     assert!(matches!(second, Some(RestoreError::Store(StoreError::InUse { .. }))), "{second:?}");
     drop(restore);
     assert_no_store(&into, &parts);
 }
 
-/// What an interrupted process leaves need not open.
+/// The files of an interrupted import may be damaged.
 #[test]
-fn the_rest_of_an_import_need_not_be_sound() {
+fn damaged_files_of_an_interrupted_import_are_discarded() {
     let (_dir, _, parts, into) = small_export();
     drop(Restore::begin(&into, rules(), parts.commit).unwrap());
     fs::write(into.join("sled/db"), b"torn").unwrap();
@@ -269,7 +274,7 @@ fn the_rest_of_an_import_need_not_be_sound() {
 }
 
 #[test]
-fn only_an_empty_directory_becomes_a_store() {
+fn import_needs_an_empty_directory() {
     let (dir, export, parts, into) = small_export();
     let refuse = |directory: &Path| {
         let problem = Restore::check_directory(directory).unwrap_err();
@@ -277,15 +282,15 @@ fn only_an_empty_directory_becomes_a_store() {
         let problem = problem.to_string();
         assert!(problem.contains("is not empty") && problem.contains("--db"), "{problem}");
     };
-    // The store that it came from, closed by now.
+    // The store of the export itself, closed before.
     refuse(&dir.path().join("from"));
     assert_eq!(Parts::of(&open(&dir.path().join("from")).view()), parts);
     let other = dir.path().join("other");
     fs::create_dir(&other).unwrap();
-    fs::write(other.join("letter.txt"), b"dear").unwrap();
+    fs::write(other.join("notes.txt"), b"dear").unwrap();
     refuse(&other);
-    assert_eq!(fs::read_dir(&other).unwrap().count(), 1, "nothing is left behind where nothing was done");
-    // A store that nothing came into yet is as good as none; a commit in its log is enough to keep it.
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 1, "a refused import must leave no file");
+    // A store without commits counts as empty; one commit in its log is enough to refuse it.
     drop(open(&into));
     import(&export, &into).unwrap();
     refuse(&into);
@@ -298,46 +303,50 @@ fn only_an_empty_directory_becomes_a_store() {
     drop(open(&begun));
 }
 
-/// An import of parts that were changed is refused in these words, and a sound one begins over.
-fn check_refused(export: &Path, into: &Path, sound: &Parts, change: &dyn Fn(&mut Parts), expect: &str) {
-    let mut parts = sound.clone();
+/// Checks that an import of changed parts is refused with this message, and that a correct import starts from scratch.
+fn check_refused(export: &Path, into: &Path, original: &Parts, change: &dyn Fn(&mut Parts), expect: &str) {
+    let mut parts = original.clone();
     change(&mut parts);
     parts.write(export);
     let problem = import(export, into).unwrap_err().to_string();
     assert!(problem.contains(expect), "no '{expect}' in: {problem}");
-    assert_no_store(into, sound);
+    assert_no_store(into, original);
     fs::remove_dir_all(into).unwrap();
 }
 
 #[test]
-fn parts_that_do_not_fit_make_no_store() {
-    let (_dir, export, sound, into) = small_export();
-    let check = |change: &dyn Fn(&mut Parts), expect: &str| check_refused(&export, &into, &sound, change, expect);
-    // A run of several observations amid two of its series that could not be one without it.
-    let parts_others = |three: &[((String, String), Run)]| {
+fn inconsistent_parts_are_refused() {
+    let (_dir, export, original, into) = small_export();
+    let check = |change: &dyn Fn(&mut Parts), expect: &str| check_refused(&export, &into, &original, change, expect);
+    // A run of several observations between two runs of its series that have different values, so that removing it
+    // merges nothing.
+    let separates_neighbours = |three: &[((String, String), Run)]| {
         three.iter().all(|(key, _)| *key == three[0].0) && three[0].1.value != three[2].1.value
     };
-    let at =
-        1 + sound.runs.windows(3).position(|three| three[1].1.observation_count > 2 && parts_others(three)).unwrap();
-    let instants_before: u64 = sound.runs[..at].iter().map(|(_, run)| run.observation_count).sum();
-    let second_instant = sound.instants[instants_before as usize + 1].1;
-    check(&|parts| parts.runs[at].1.observation_count += 1, "does not fit the timeline");
-    check(&|parts| parts.runs[at].1.observation_count = 0, "of 0 observations does not fit");
-    check(&|parts| parts.runs[at].1.observation_count = u64::MAX, "does not fit the timeline");
-    check(&|parts| drop(parts.runs.remove(at)), "does not fit the timeline");
+    let at = 1 + original
+        .runs
+        .windows(3)
+        .position(|three| three[1].1.observation_count > 2 && separates_neighbours(three))
+        .unwrap();
+    let instants_before: u64 = original.runs[..at].iter().map(|(_, run)| run.observation_count).sum();
+    let second_instant = original.instants[instants_before as usize + 1].1;
+    check(&|parts| parts.runs[at].1.observation_count += 1, "does not match the timeline");
+    check(&|parts| parts.runs[at].1.observation_count = 0, "of 0 observations does not match");
+    check(&|parts| parts.runs[at].1.observation_count = u64::MAX, "does not match the timeline");
+    check(&|parts| drop(parts.runs.remove(at)), "does not match the timeline");
     check(&|parts| drop(parts.runs.pop()), "belongs to no run");
-    check(&|parts| drop(parts.instants.pop()), "does not fit the timeline");
+    check(&|parts| drop(parts.instants.pop()), "does not match the timeline");
     check(
         &|parts| {
             let last = parts.runs.len() - 1;
             parts.runs[last].1.last_observed_time = parts.runs[last].1.last_observed_time.saturating_add_us(1);
         },
-        "does not fit the timeline",
+        "does not match the timeline",
     );
-    check(&|parts| parts.runs.swap(at, at + 1), "does not fit the timeline");
+    check(&|parts| parts.runs.swap(at, at + 1), "does not match the timeline");
     check(
         &|parts| parts.runs[at + 1].1.first_observed_time = parts.runs[at].1.last_observed_time,
-        "does not follow the one before it",
+        "is not after the previous",
     );
     check(
         &|parts| {
@@ -349,7 +358,7 @@ fn parts_that_do_not_fit_make_no_store() {
             first.last_observed_time = first.first_observed_time;
             first.observation_count = 1;
         },
-        "they are one run",
+        "they must be one run",
     );
     check(
         &|parts| {
@@ -360,9 +369,9 @@ fn parts_that_do_not_fit_make_no_store() {
         "outside the years 1990 to 9999",
     );
     let gap = |time: &mut Timestamp| *time = time.saturating_add_us(1);
-    check(&|parts| gap(&mut parts.runs[at].1.recorded_time), "no commit has it");
-    check(&|parts| gap(&mut parts.revisions[0].1.superseded_time), "no commit has it");
-    check(&|parts| parts.revisions[0].1.superseded_time = parts.revisions[0].1.run.recorded_time, "not after it");
+    check(&|parts| gap(&mut parts.runs[at].1.recorded_time), "no commit has the recorded time");
+    check(&|parts| gap(&mut parts.revisions[0].1.superseded_time), "no commit has the recorded time");
+    check(&|parts| parts.revisions[0].1.superseded_time = parts.revisions[0].1.run.recorded_time, "which is not later");
     check(
         &|parts| {
             let last = parts.series.len() - 1;
@@ -371,16 +380,16 @@ fn parts_that_do_not_fit_make_no_store() {
         "is negative",
     );
     check(&|parts| parts.series.iter_mut().for_each(|(_, window_us)| *window_us = 0), "bridges a gap");
-    check(&|parts| drop(parts.series.pop()), "is not its turn");
-    check(&|parts| parts.series.reverse(), "is not its turn");
-    check(&|parts| parts.series.push(parts.series[0].clone()), "the series is there twice");
-    check(&|parts| parts.series[0].0.0 = "KGS/KGS".to_owned(), "row 1: pair: pair 'KGS/KGS' is of one currency");
+    check(&|parts| drop(parts.series.pop()), "is out of order");
+    check(&|parts| parts.series.reverse(), "is out of order");
+    check(&|parts| parts.series.push(parts.series[0].clone()), "the series is given twice");
+    check(&|parts| parts.series[0].0.0 = "KGS/KGS".to_owned(), "row 1: pair: pair 'KGS/KGS' has the same currency");
     check(&|parts| parts.series[0].0.1 = "No Slug".to_owned(), "row 1: source: source 'No Slug'");
-    check(&|parts| parts.commits.truncate(parts.commits.len() - 1), "are listed up to");
-    check(&|parts| parts.commit.sequence += 1, "are listed up to");
-    check(&|parts| gap(&mut parts.commit.recorded_time), "are listed up to");
-    check(&|parts| parts.commits[3].0 = 3, "row 4: sequence: is 3 where 4 comes next");
-    check(&|parts| parts.commits[3].1 = parts.commits[2].1, "does not follow the one before it");
+    check(&|parts| parts.commits.truncate(parts.commits.len() - 1), "the list has");
+    check(&|parts| parts.commit.sequence += 1, "the list has");
+    check(&|parts| gap(&mut parts.commit.recorded_time), "the list has");
+    check(&|parts| parts.commits[3].0 = 3, "row 4: sequence: is 3, but the next sequence must be 4");
+    check(&|parts| parts.commits[3].1 = parts.commits[2].1, "is not after the previous");
     check(&|parts| parts.polls.swap(0, 1), "polls of nbkr: the span from");
     check(&|parts| parts.polls[1].1.covered_until = parts.polls[0].1.first_poll_time, "out of order, or overlaps");
     check(
@@ -388,33 +397,33 @@ fn parts_that_do_not_fit_make_no_store() {
             let span = parts.polls[0].1;
             parts.polls = (0..65).map(|number| (format!("bank-{number}"), span)).collect();
         },
-        "the polls of bank-64 are not kept",
+        "the polls of bank-64 are not recorded",
     );
 }
 
 #[test]
-fn held_ticks_that_do_not_fit_make_no_store() {
-    let (_dir, export, sound, into) = small_export();
-    let check = |change: &dyn Fn(&mut Parts), expect: &str| check_refused(&export, &into, &sound, change, expect);
+fn inconsistent_held_ticks_are_refused() {
+    let (_dir, export, original, into) = small_export();
+    let check = |change: &dyn Fn(&mut Parts), expect: &str| check_refused(&export, &into, &original, change, expect);
     let gap = |time: &mut Timestamp| *time = time.saturating_add_us(1);
-    let decided = sound.held.iter().position(|tick| tick.decision.is_some()).unwrap();
+    let decided = original.held.iter().position(|tick| tick.decision.is_some()).unwrap();
     let decide = |tick: &mut HeldTick, time| {
         tick.decision.as_mut().unwrap().decided_time = time;
     };
-    check(&|parts| drop(parts.held.remove(0)), "held tick 2: 1 comes next");
-    check(&|parts| gap(&mut parts.held[0].held_time), "no commit has it");
+    check(&|parts| drop(parts.held.remove(0)), "held tick 2: its id is out of order: 1 is expected");
+    check(&|parts| gap(&mut parts.held[0].held_time), "no commit has the recorded time");
     check(
         &|parts| decide(&mut parts.held[decided], parts.commit.recorded_time.saturating_add_us(1)),
-        "no commit has it",
+        "no commit has the recorded time",
     );
-    let held_time = sound.held[decided].held_time;
-    check(&|parts| decide(&mut parts.held[decided], held_time), "not after it");
+    let held_time = original.held[decided].held_time;
+    check(&|parts| decide(&mut parts.held[decided], held_time), "which is not later");
     check(
         &|parts| {
             let last = parts.held.len() - 1;
             parts.held[last].held_time = parts.held[0].held_time;
         },
-        "does not follow the one before it",
+        "is not after the previous",
     );
     check(
         &|parts| {
@@ -428,7 +437,7 @@ fn held_ticks_that_do_not_fit_make_no_store() {
     check(&|parts| parts.held[0].observed_time = Timestamp::from_micros(0), "outside the years 1990 to 9999");
     check(
         &|parts| {
-            let other = SeriesKey { source: Source::parse("nobody").unwrap(), ..(*parts.held[0].series).clone() };
+            let other = SeriesKey { source: Source::parse("unknown").unwrap(), ..(*parts.held[0].series).clone() };
             parts.held[0].series = Arc::new(other);
         },
         "there is no series of",
@@ -436,7 +445,7 @@ fn held_ticks_that_do_not_fit_make_no_store() {
 }
 
 #[test]
-fn columns_of_held_ticks_that_make_no_sense_are_named() {
+fn invalid_columns_of_held_ticks_are_named() {
     let (_dir, export, parts, into) = small_export();
     let check = |name: &'static str, column: ArrayRef, expect: &str| {
         let columns = held_columns(&parts.held).into_iter();
@@ -451,14 +460,14 @@ fn columns_of_held_ticks_that_make_no_sense_are_named() {
     let texts = |text: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(parts.held.iter().map(|_| text))) };
     let decided = parts.held.iter().position(|tick| tick.decision.is_some()).unwrap() + 1;
     check("state", texts("OPEN"), "row 1: state: is 'OPEN'; it must be HELD, RELEASED or DISCARDED");
-    check("state", texts("HELD"), &format!("row {decided}: decided_time: is there, but state is HELD"));
+    check("state", texts("HELD"), &format!("row {decided}: decided_time: must be null, and note too"));
     let notes = parts.held.iter().map(|tick| tick.decision.as_ref().map(|_| "two\nlines"));
-    check("note", Arc::new(notes.collect::<StringArray>()), "note: note 'two\\nlines' holds control characters");
-    check("pair", texts("KGS/KGS"), "row 1: pair: pair 'KGS/KGS' is of one currency");
+    check("note", Arc::new(notes.collect::<StringArray>()), "note: note 'two\\nlines' contains control characters");
+    check("pair", texts("KGS/KGS"), "row 1: pair: pair 'KGS/KGS' has the same currency twice");
 }
 
 #[test]
-fn files_that_are_not_what_the_manifest_says_make_no_store() {
+fn files_that_differ_from_the_manifest_are_refused() {
     let (_dir, export, parts, into) = small_export();
     let check = |change: &dyn Fn(&Path), expect: &[&str]| {
         parts.write(&export);
@@ -467,7 +476,7 @@ fn files_that_are_not_what_the_manifest_says_make_no_store() {
         for part in expect {
             assert!(problem.contains(part), "no '{part}' in: {problem}");
         }
-        assert!(!into.exists(), "{expect:?} began a store");
+        assert!(!into.exists(), "{expect:?}: the import created a store");
     };
     let manifest = |export: &Path, from: &str, to: &str| {
         let path = export.join("manifest.json");
@@ -475,7 +484,7 @@ fn files_that_are_not_what_the_manifest_says_make_no_store() {
         assert!(text.contains(from), "{text}");
         fs::write(path, text.replacen(from, to, 1)).unwrap();
     };
-    let cut = |export: &Path, name: &str, keep: usize| {
+    let truncate = |export: &Path, name: &str, keep: usize| {
         let bytes = fs::read(export.join(name)).unwrap();
         fs::write(export.join(name), &bytes[..bytes.len().min(keep)]).unwrap();
     };
@@ -489,30 +498,30 @@ fn files_that_are_not_what_the_manifest_says_make_no_store() {
         &|export| manifest(export, "\"schema_version\":1", "\"schema_version\":2"),
         &["schema_version is 2", "reads 1", "0.1.0"],
     );
-    check(&|export| manifest(export, "\"recorded_time\":\"", "&at "), &["no manifest"]);
+    check(&|export| manifest(export, "\"recorded_time\":\"", "&at "), &["is not a manifest"]);
     check(
         &|export| manifest(export, "\"recorded_time\":\"", "\"recorded_time\":\"at "),
         &["recorded_time", "RFC 3339"],
     );
-    check(&|export| manifest(export, "runs.parquet", "run.parquet"), &["do not name runs.parquet"]);
-    check(&|export| manifest(export, "polls.parquet", "poll.parquet"), &["do not name polls.parquet"]);
+    check(&|export| manifest(export, "runs.parquet", "run.parquet"), &["parts has no runs.parquet"]);
+    check(&|export| manifest(export, "polls.parquet", "poll.parquet"), &["parts has no polls.parquet"]);
     check(&|export| fs::remove_file(export.join("runs.parquet")).unwrap(), &["runs.parquet", "No such file"]);
-    check(&|export| cut(export, "runs.parquet", 1_000), &["runs.parquet", "Parquet", "is it whole"]);
-    check(&|export| cut(export, "timeline.parquet", 0), &["timeline.parquet", "Parquet"]);
+    check(&|export| truncate(export, "runs.parquet", 1_000), &["runs.parquet", "Parquet", "is the file complete"]);
+    check(&|export| truncate(export, "timeline.parquet", 0), &["timeline.parquet", "Parquet"]);
     check(&|export| fs::write(export.join("series.parquet"), "pair,source").unwrap(), &["series.parquet", "Parquet"]);
     check(
         &|export| {
-            // A byte of the first page: schema and row count are sound.
+            // A byte of the first page: schema and row count remain correct.
             let mut bytes = fs::read(export.join("runs.parquet")).unwrap();
             bytes[40] ^= 1;
             fs::write(export.join("runs.parquet"), bytes).unwrap();
         },
-        &["runs.parquet has SHA-256", "manifest says"],
+        &["runs.parquet has SHA-256", "manifest states"],
     );
     let rows = parts.runs.len();
     check(
         &|export| manifest(export, &format!("\"row_count\":{rows}"), "\"row_count\":7"),
-        &["rows, but the manifest says 7"],
+        &["rows, but the manifest states 7"],
     );
     check(
         &|export| full_export::write(&export.join("runs.parquet"), without("rate")),

@@ -1,4 +1,4 @@
-//! `silkrate import`, the built command: a full export into a store, and files of ticks to a server.
+//! The built command `silkrate import`: a full export into a store, and files of ticks to a server.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -52,7 +52,7 @@ fn assert_ran(ran: &Ran, code: i32, parts: &[&str]) {
     }
 }
 
-/// A run of KGS/USD from timesca, its times in seconds after [`NOW`].
+/// Builds a run of KGS/USD from timesca; its times are seconds after [`NOW`].
 fn a_run(first: i64, last: i64, rate: &str, change: Option<&str>) -> Run {
     let at = |seconds: i64| NOW.saturating_add_us(seconds * Timestamp::SECOND_US);
     Run {
@@ -73,7 +73,7 @@ fn write_runs(path: &Path, runs: &[Run]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn runs_in_parquet_come_in_as_their_first_and_last_ticks() {
+async fn runs_in_parquet_are_imported_as_first_and_last_ticks() {
     let server = TestServer::start(&[]).await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("runs.parquet");
@@ -86,12 +86,12 @@ async fn runs_in_parquet_come_in_as_their_first_and_last_ticks() {
             a_run(-400, -100, "0.0114500", Some("-1.50")),
         ],
     );
-    let dry = run(&["import", file, "--dry-run", "--output", "json"], Some(&server), None);
-    assert_ran(&dry, 0, &[]);
+    let validated = run(&["import", file, "--dry-run", "--output", "json"], Some(&server), None);
+    assert_ran(&validated, 0, &[]);
     let ran = run(&["import", file, "--output", "json"], Some(&server), None);
     assert_ran(&ran, 0, &[]);
-    assert_eq!(ran.stderr, "", "a pipe sees no progress");
-    for report in [&dry.json()[0], &ran.json()[0]] {
+    assert_eq!(ran.stderr, "", "a pipe must get no progress bar");
+    for report in [&validated.json()[0], &ran.json()[0]] {
         let counts = ["format", "new_run_count", "collapsed_count", "refused_count"].map(|name| report[name].clone());
         assert_eq!(counts, [json!("parquet"), json!(3), json!(2), json!(0)]);
     }
@@ -102,17 +102,17 @@ async fn runs_in_parquet_come_in_as_their_first_and_last_ticks() {
         ..Default::default()
     };
     let runs = server.rates().list_runs(request).await.unwrap().into_inner().runs;
-    let told: Vec<_> = runs
+    let imported: Vec<_> = runs
         .iter()
         .map(|run| (run.rate.as_str(), run.reported_change_percent.as_deref(), run.observation_count))
         .collect();
-    assert_eq!(told, [("0.01144", Some("-0"), 2), ("0.01145", None, 1), ("0.0114500", Some("-1.50"), 2)]);
+    assert_eq!(imported, [("0.01144", Some("-0"), 2), ("0.01145", None, 1), ("0.0114500", Some("-1.50"), 2)]);
 
-    // Again, and through the other command: known.
+    // A second import, also with the other command, finds all ticks known.
     let ran = run(&["ingest", file, "--output", "json"], Some(&server), None);
     assert_ran(&ran, 0, &[]);
     assert_eq!(ran.json()[0]["known_count"], 5);
-    // Another value at a known instant is named by its row, and the rest goes in.
+    // Another value at a known instant is refused with its row; the other rows are stored.
     write_runs(&path, &[a_run(-950, -950, "0.01", None), a_run(-900, -900, "0.02", None)]);
     let ran = run(&["import", file], Some(&server), None);
     assert_ran(&ran, 3, &["row 2: refused (CONFLICT)"]);
@@ -121,7 +121,7 @@ async fn runs_in_parquet_come_in_as_their_first_and_last_ticks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn csv_goes_in_as_with_ingest_and_what_is_neither_is_refused() {
+async fn csv_is_imported_as_by_ingest_and_other_files_are_refused() {
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", 0, "0.01144")]).await;
     let dir = tempfile::tempdir().unwrap();
@@ -149,10 +149,10 @@ async fn csv_goes_in_as_with_ingest_and_what_is_neither_is_refused() {
         assert_ran(&run(&["import", &file], Some(&server), None), 1, expect);
     };
     check("page.txt", "\u{2022} KZT/USD = 0.00196 -0%".as_bytes(), &["page.txt", "not known", "columns are pair"]);
-    check("cut.parquet", &whole[..whole.len() / 2], &["cut.parquet cannot be read as Parquet", "is it whole"]);
+    check("cut.parquet", &whole[..whole.len() / 2], &["cut.parquet cannot be read as Parquet", "is the file complete"]);
     check("empty.csv", b"", &["the file is empty"]);
-    check("head.parquet", &whole[..4], &["head.parquet cannot be read as Parquet", "is it whole"]);
-    // Parquet of another table: of a full export, and of anything else.
+    check("head.parquet", &whole[..4], &["head.parquet cannot be read as Parquet", "is the file complete"]);
+    // Parquet files of other tables: a part of a full export, and a file with a wrong column type.
     let series =
         vec![("KGS/USD".to_owned(), "timesca".to_owned()); 2].into_iter().map(|key| (key, ())).collect::<Vec<_>>();
     let check = |name: &str, columns: Vec<Named>, expect: &[&str]| {
@@ -166,13 +166,13 @@ async fn csv_goes_in_as_with_ingest_and_what_is_neither_is_refused() {
     let columns = [names(&series), run_columns(&two.iter().collect::<Vec<_>>())].concat();
     let columns = columns.into_iter().map(|(name, column)| (name, if name == "rate" { text.clone() } else { column }));
     check("text.parquet", columns.collect(), &["text.parquet: column 'rate' is Utf8; write it as a decimal"]);
-    assert_ran(&run(&["ingest", "-"], Some(&server), Some(&runs)), 1, &["cannot come through a pipe", "save it"]);
+    assert_ran(&run(&["ingest", "-"], Some(&server), Some(&runs)), 1, &["cannot read Parquet from a pipe", "save it"]);
     let missing = dir.path().join("none").display().to_string();
     assert_ran(&run(&["import", &missing], Some(&server), None), 1, &["none", "No such file"]);
     server.stop().await;
 }
 
-/// Commits of ticks of one series, a second apart in a scrambled order, nine of one rate.
+/// Makes commits of ticks of one series, one second apart in a scrambled order, nine ticks per rate.
 fn fill(store: &mut Store, commits: i64, ticks_each: i64) {
     let count = commits * ticks_each;
     for commit in 0..commits {
@@ -189,9 +189,9 @@ fn fill(store: &mut Store, commits: i64, ticks_each: i64) {
     }
 }
 
-/// However it is broken off, nobody takes the rest for a store, and running it again makes one.
+/// An interrupted import is never opened as a store, and running the import again completes it.
 #[test]
-fn an_interrupted_import_is_run_again() {
+fn interrupted_import_can_be_run_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(options(&dir.path().join("from")), NOW).unwrap();
     fill(&mut store, 10, 10_000);
@@ -205,13 +205,13 @@ fn an_interrupted_import_is_run_again() {
         command
     };
     for (signal, code) in [(Signal::INT, Some(130)), (Signal::KILL, None)] {
-        // On a slow machine it may be done before the signal comes: then once more.
-        let broken_off = (0..20).any(|_| {
+        // On a slow machine the import may finish before the signal; then the test tries again.
+        let interrupted = (0..20).any(|_| {
             let mut child = import().spawn().unwrap();
             while !db.join("UNFINISHED-IMPORT").exists() && child.try_wait().unwrap().is_none() {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            // It fails where there is nobody to signal any more.
+            // The call fails if the process has already exited.
             let _ = kill_process(Pid::from_child(&child), signal);
             let ended = child.wait().unwrap();
             if !db.join("UNFINISHED-IMPORT").exists() {
@@ -221,7 +221,7 @@ fn an_interrupted_import_is_run_again() {
             assert_eq!(ended.code(), code, "{signal:?}");
             true
         });
-        assert!(broken_off);
+        assert!(interrupted);
         let refused = Store::open(options(&db), NOW).err();
         assert!(matches!(refused, Some(StoreError::UnfinishedImport { .. })), "{refused:?}");
     }
@@ -230,23 +230,23 @@ fn an_interrupted_import_is_run_again() {
 }
 
 #[test]
-fn a_full_export_becomes_a_store_once() {
+fn full_export_is_imported_into_an_empty_directory_only() {
     let dir = tempfile::tempdir().unwrap();
-    let place = |name: &str| dir.path().join(name);
-    let mut store = Store::open(options(&place("from")), NOW).unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let mut store = Store::open(options(&path("from")), NOW).unwrap();
     fill(&mut store, 30, 1);
     let parts = Parts::of(&store.view());
-    parts.write(&place("export"));
-    let (export, db) = (place("export").display().to_string(), place("db").display().to_string());
+    parts.write(&path("export"));
+    let (export, db) = (path("export").display().to_string(), path("db").display().to_string());
 
     for flag in ["--revise", "--dry-run"] {
-        assert_ran(&run(&["import", &export, "--db", &db, flag], None, None), 2, &[flag, "is for ticks"]);
+        assert_ran(&run(&["import", &export, "--db", &db, flag], None, None), 2, &[flag, "applies only to files"]);
     }
-    let from = place("from").display().to_string();
+    let from = path("from").display().to_string();
     assert_ran(&run(&["import", &from, "--db", &db], None, None), 1, &["no manifest.json", "export --full"]);
-    assert!(!place("db").exists());
-    // As an interrupted import leaves it.
-    drop(Restore::begin(&place("db"), default_state_rules(), parts.commit).unwrap());
+    assert!(!path("db").exists());
+    // The state that an interrupted import leaves.
+    drop(Restore::begin(&path("db"), default_state_rules(), parts.commit).unwrap());
     assert_ran(
         &run(&["serve", "--listen", "127.0.0.1:0", "--http-listen", "none", "--db", &db], None, None),
         1,
@@ -256,20 +256,20 @@ fn a_full_export_becomes_a_store_once() {
 
     let ran = run(&["import", &export, "--db", &db, "--output", "json"], None, None);
     assert_ran(&ran, 0, &[]);
-    assert_eq!(ran.stderr, "", "a pipe sees no progress");
+    assert_eq!(ran.stderr, "", "a pipe must get no progress bar");
     let report = ran.json();
     assert_eq!((&report["sequence"], &report["observation_count"]), (&json!(30), &json!(30)));
     assert_eq!(report["run_count"], parts.runs.len());
     let verified = run(&["verify", "--db", &db, "--output", "json"], None, None);
     assert_ran(&verified, 0, &[]);
     assert_eq!(verified.json()["run_count"], parts.runs.len());
-    assert_eq!(Parts::of(&Store::open(options(&place("db")), NOW).unwrap().view()), parts);
+    assert_eq!(Parts::of(&Store::open(options(&path("db")), NOW).unwrap().view()), parts);
     assert_ran(&run(&["import", &export, "--db", &db], None, None), 1, &["is not empty", "--db"]);
 }
 
-/// What one store exports in full, another imports, and exports again to the last byte.
+/// A store imported from a full export exports the same bytes again.
 #[tokio::test]
-async fn a_full_export_makes_an_identical_store() {
+async fn full_export_of_an_imported_store_is_identical() {
     let run = async |address: std::net::SocketAddr, args: Vec<String>| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
         command.args(args).env("SILKRATE_ENDPOINT", address.to_string()).stdin(Stdio::null());
@@ -283,7 +283,7 @@ async fn a_full_export_makes_an_identical_store() {
     for round in 0..3_i64 {
         let ticks: Vec<_> = (0..40_i64)
             .flat_map(|n| {
-                // Each round goes between the ticks of the one before, so that runs are split and superseded.
+                // Each round adds ticks between those of the previous round, so that runs are split and superseded.
                 let second = -20_000 + n * 400 + round * 90;
                 let rate = format!("0.0{}", 1_144 + (n + round) % 3);
                 [tick("KGS/USD", second, &rate), tick("UZS/USD", second, "0.00008")]
@@ -292,19 +292,19 @@ async fn a_full_export_makes_an_identical_store() {
         server.store(&ticks).await;
     }
     server.store(&[tick("KGS/USD", -150, "1.144"), tick("KGS/USD", -140, "114.4")]).await;
-    let note = "a slip, by the bank's own word";
+    let note = "typing error, confirmed by the bank";
     run(server.addr, ["quarantine", "discard", "1", "--note", note].map(str::to_owned).to_vec()).await;
     run(server.addr, ["export", "--full", &argument(&first)].map(str::to_owned).to_vec()).await;
     server.stop().await;
 
     let other = tempfile::tempdir().unwrap();
     let db = other.path().join("db");
-    let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
-    run(nobody, ["import", &argument(&first), "--db", &argument(&db)].map(str::to_owned).to_vec()).await;
+    let no_server = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    run(no_server, ["import", &argument(&first), "--db", &argument(&db)].map(str::to_owned).to_vec()).await;
     let found = silkrate::store::verify(&db).unwrap();
     assert_eq!(found.problems, Vec::<String>::new());
     assert_eq!(found.quarantined_count, 2);
-    assert!(found.revision_count > 0, "late ticks that supersede nothing test little");
+    assert!(found.revision_count > 0, "the late ticks must supersede runs");
     let server = TestServer::start_over(other, &[]).await;
     run(server.addr, ["export", "--full", &argument(&again)].map(str::to_owned).to_vec()).await;
     let names = ["series", "runs", "timeline", "revisions", "commits", "polls", "quarantine"]

@@ -1,8 +1,8 @@
-//! An import on a disk that fails, and one that is killed: there is no store, or all of it, and the import run again
-//! gives the store that was exported.
+//! Imports with disk faults, and imports that are killed. The result is no store or a complete one, and running the
+//! import again gives the exported store.
 //!
-//! strace lets the system calls of the built command fail, one after the other; without it that test says so and
-//! passes.
+//! strace makes system calls of the built command fail, one after the other. Without strace the test reports that it
+//! is skipped.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,22 +20,22 @@ use crate::strace;
 
 const SECOND: i64 = Timestamp::SECOND_US;
 const NOW: Timestamp = Timestamp::from_micros(1_765_195_200 * SECOND);
-/// More calls than an import of a small export makes of any kind.
+/// More calls of any kind than an import of a small export makes.
 const CALLS_MAX: usize = 60;
 
-/// A full export of so many ticks, three of a rate, and where the store is to be that is made of it.
-struct Scene {
+/// A full export of ticks, three per rate, and the path of the store to import into.
+struct Fixture {
     directory: TempDir,
     parts: Parts,
 }
 
-impl Scene {
+impl Fixture {
     fn new(ticks: i64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut store = Store::open(options(&directory.path().join("from")), NOW).unwrap();
         let pair = Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap();
         let key = SeriesKey { pair, source: Source::parse("timesca").unwrap() };
-        // The late ones split runs, so that there are revisions.
+        // The late ticks split runs, so that there are revisions.
         for late in [0, 1] {
             let mut transaction = store.begin(NOW);
             let series = transaction.series(&key).unwrap();
@@ -57,7 +57,7 @@ impl Scene {
         self.directory.path().join("db")
     }
 
-    /// Has `command` run the import.
+    /// Adds the arguments of the import to `command`.
     fn add_import(&self, command: &mut Command) {
         command.arg("import").arg(self.directory.path().join("export")).arg("--db").arg(self.db());
         command.stdin(Stdio::null()).env_remove("SILKRATE_DB").env("RUST_BACKTRACE", "0");
@@ -69,25 +69,25 @@ impl Scene {
         command
     }
 
-    /// Whether what is there after an import that broke off is no store. If it is one, it must be all of it.
+    /// Returns true if an interrupted import left no store. If it left a store, the store must be complete.
     fn is_unfinished(&self, what: &str) -> bool {
         if !self.db().exists() {
             return true;
         }
         match Store::open(options(&self.db()), NOW) {
             Err(StoreError::UnfinishedImport { .. }) => true,
-            // The mark was not there yet, and nothing else.
+            // The mark of an unfinished import was not written yet, and neither was anything else.
             Ok(store) if store.newest_commit().sequence == 0 => true,
-            // It was gone already.
+            // The mark was already removed.
             Ok(store) => {
-                assert!(Parts::of(&store.view()) == self.parts, "{what}: a part of a store");
+                assert!(Parts::of(&store.view()) == self.parts, "{what}: the store is incomplete");
                 false
             }
             Err(error) => panic!("{what}: {error}"),
         }
     }
 
-    /// The import run again makes the store, unless it is there.
+    /// Checks that running the import again completes it.
     fn check_again(&self, what: &str) {
         if self.is_unfinished(what) {
             let again = self.import().output().unwrap();
@@ -96,56 +96,60 @@ impl Scene {
         self.check_store(what);
     }
 
-    /// The store is there, whole; takes it away again.
+    /// Checks that the store is complete, then removes it.
     fn check_store(&self, what: &str) {
         let store = Store::open(options(&self.db()), NOW).unwrap();
         assert_eq!(store.verify().problems, Vec::<String>::new(), "{what}");
-        assert!(Parts::of(&store.view()) == self.parts, "{what}: another store");
+        assert!(Parts::of(&store.view()) == self.parts, "{what}: the store differs from the export");
         drop(store);
         fs::remove_dir_all(self.db()).unwrap();
     }
 }
 
-/// Lets the `nth` of some calls fail, from 1, and those after it if the disk stays broken. Says whether it came to that.
-fn check_failure(scene: &Scene, (calls, error): (&str, &str), nth: usize, and_then: &str) -> bool {
+/// Makes the `nth` of the given calls fail, counted from 1, and the calls after it if `and_then` is `+`. Returns false
+/// if there was no such call.
+fn check_failure(fixture: &Fixture, (calls, error): (&str, &str), nth: usize, and_then: &str) -> bool {
     let what = format!("{calls} {nth}{and_then}: {error}");
-    let log = scene.directory.path().join("strace.log");
+    let log = fixture.directory.path().join("strace.log");
     let mut strace = Command::new("strace");
     strace.args(["-f", "-q", "-o"]).arg(&log).arg("-e").arg(format!("trace={calls}"));
     strace.arg("-e").arg(format!("inject={calls}:error={error}:when={nth}{and_then}"));
-    // Only what concerns the store: a runtime that cannot wake its threads is another matter.
+    // Inject faults only into files of the store, not into other calls of the runtime.
     for name in ["LOCK", "UNFINISHED-IMPORT", "log", "witness.new", "sled.new/conf", "sled.new/db", "sled/db"] {
-        strace.arg("-P").arg(scene.db().join(name));
+        strace.arg("-P").arg(fixture.db().join(name));
     }
     for directory in ["", "sled", "sled.new"] {
-        strace.arg("-P").arg(scene.db().join(directory));
+        strace.arg("-P").arg(fixture.db().join(directory));
     }
     strace.arg(env!("CARGO_BIN_EXE_silkrate"));
-    scene.add_import(&mut strace);
+    fixture.add_import(&mut strace);
     let ran = strace.output().unwrap();
-    let said = String::from_utf8_lossy(&ran.stderr);
-    let met = fs::read_to_string(&log).unwrap().contains("(INJECTED)");
+    let stderr = String::from_utf8_lossy(&ran.stderr);
+    let injected = fs::read_to_string(&log).unwrap().contains("(INJECTED)");
     match ran.status.code() {
-        // Of some failures nothing follows: who holds the lock need not be written there.
-        Some(0) => scene.check_store(&what),
+        // Some failures are harmless, such as a failed write of the process id into the lock file.
+        Some(0) => fixture.check_store(&what),
         Some(1) => {
-            assert!(met && said.starts_with("error: cannot "), "{what}: {said}");
-            // The disk takes things again by now, and so it did when the mark was put back.
-            assert!(and_then == "+" || scene.is_unfinished(&what), "{what}: an error, and a store");
-            scene.check_again(&what);
+            assert!(injected && stderr.starts_with("error: cannot "), "{what}: {stderr}");
+            // Unless the fault is permanent, the disk worked again when the mark was restored.
+            assert!(
+                and_then == "+" || fixture.is_unfinished(&what),
+                "{what}: the command failed but left a complete store"
+            );
+            fixture.check_again(&what);
         }
-        code => panic!("{what}: {code:?} {said}"),
+        code => panic!("{what}: {code:?} {stderr}"),
     }
-    met
+    injected
 }
 
 #[test]
-fn any_one_failure_leaves_no_store_or_all_of_it() {
+fn any_disk_failure_leaves_no_store_or_a_complete_one() {
     if !strace::can_trace() {
-        skipped("no disk fails, since strace is not there or may not trace");
+        skipped("the disk-fault test needs strace and permission to trace");
         return;
     }
-    let (scene, began) = (Scene::new(1_000), Instant::now());
+    let (fixture, began) = (Fixture::new(1_000), Instant::now());
     let mut failures = Vec::new();
     for (failure, least) in [
         (("write", "ENOSPC"), 2),
@@ -157,45 +161,45 @@ fn any_one_failure_leaves_no_store_or_all_of_it() {
         (("mkdir", "ENOSPC"), 2),
         (("unlink", "EIO"), 1),
     ] {
-        let count = (1..=CALLS_MAX).find(|nth| !check_failure(&scene, failure, *nth, "")).unwrap() - 1;
-        assert!(count >= least, "only {count} of {failure:?} were met");
+        let count = (1..=CALLS_MAX).find(|nth| !check_failure(&fixture, failure, *nth, "")).unwrap() - 1;
+        assert!(count >= least, "only {count} of {failure:?} were injected");
         failures.push((failure.0, count));
     }
-    // A disk that takes nothing any more from then on.
+    // A disk that fails permanently from that call on.
     for failure in [("fsync", "EIO"), ("pwrite64", "ENOSPC")] {
         for nth in [1, 4, 9, 12, 15] {
-            check_failure(&scene, failure, nth, "+");
+            check_failure(&fixture, failure, nth, "+");
         }
     }
     println!("{failures:?}, {:.1?}", began.elapsed());
 }
 
-/// Each import begins over what the one before it left.
+/// Each import starts over from what the previous one left.
 #[test]
-fn imports_killed_at_any_moment_are_run_again() {
-    let scene = Scene::new(30_000);
+fn import_killed_at_any_moment_can_be_run_again() {
+    let fixture = Fixture::new(30_000);
     let began = Instant::now();
-    assert!(scene.import().output().unwrap().status.success());
+    assert!(fixture.import().output().unwrap().status.success());
     let whole = began.elapsed();
-    scene.check_store("undisturbed");
+    fixture.check_store("complete");
     let (mut killed, mut unfinished) = (0, 0);
     for number in 0..16 {
-        let mut child = scene.import().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // Moments spread over all of its course.
+        let mut child = fixture.import().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // The kill times are spread over the whole duration of an import.
         std::thread::sleep(whole * number / 16 + Duration::from_millis(1));
-        // It may be done by then.
+        // The import may already have finished.
         let _ = child.kill();
         if child.wait().unwrap().success() {
-            scene.check_store("not killed in time");
+            fixture.check_store("not killed in time");
             continue;
         }
         killed += 1;
-        unfinished += u32::from(scene.db().join("UNFINISHED-IMPORT").exists());
-        if number % 4 == 3 || !scene.is_unfinished("killed") {
-            scene.check_again("killed");
+        unfinished += u32::from(fixture.db().join("UNFINISHED-IMPORT").exists());
+        if number % 4 == 3 || !fixture.is_unfinished("killed") {
+            fixture.check_again("killed");
         }
     }
-    println!("{killed} killed, {unfinished} of them amid their work, of some {whole:.1?}");
+    println!("{killed} killed, {unfinished} of them unfinished; a complete import takes {whole:.1?}");
     assert!(killed > 0 && unfinished > 0);
-    scene.check_again("killed at last");
+    fixture.check_again("after the last kill");
 }

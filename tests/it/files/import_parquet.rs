@@ -1,5 +1,4 @@
-//! Files of runs that are imported as ticks: damaged ones, those of another version, and what other programs make of an
-//! export.
+//! Import of files of runs as ticks: damaged files, files of another version, and files that other programs wrote.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
@@ -24,16 +23,16 @@ use crate::full_export;
 use crate::full_export::{Named, names, run_columns};
 use crate::support::{NOW, TestServer, tick};
 
-/// Each tick of a file: row, seconds after [`NOW`], rate and reported change.
+/// Returns each tick of a file as text: row, pair, source, seconds after [`NOW`], rate and reported change.
 fn read(path: &Path) -> Result<Vec<String>, String> {
     let mut ticks = RunTicks::open(path).map_err(|error| error.to_string())?;
-    let mut told = Vec::new();
+    let mut ticks_read = Vec::new();
     while let Some(tick) = ticks.next_tick().map_err(|error| error.to_string())? {
         let seconds = (tick.observed_time.micros() - NOW.micros()) / Timestamp::SECOND_US;
         let change = tick.value.reported_change.map_or_else(|| "none".to_owned(), |change| change.to_string());
-        told.push(format!("{} {} {} {seconds} {} {change}", tick.row, tick.pair, tick.source, tick.value.rate));
+        ticks_read.push(format!("{} {} {} {seconds} {} {change}", tick.row, tick.pair, tick.source, tick.value.rate));
     }
-    Ok(told)
+    Ok(ticks_read)
 }
 
 fn a_run(first: i64, last: i64, rate: &str, change: Option<&str>) -> Run {
@@ -55,7 +54,7 @@ fn columns(runs: &[Run]) -> Vec<Named> {
     [names(&rows), run_columns(&runs.iter().collect::<Vec<_>>())].concat()
 }
 
-/// Two runs, the first with a change.
+/// Two runs, the first with a reported change.
 fn two() -> Vec<Run> {
     vec![a_run(-900, -600, "0.01144", Some("-0.5")), a_run(-500, -500, "0.0114500", None)]
 }
@@ -66,7 +65,7 @@ const TWO_TICKS: [&str; 3] = [
     "2 KGS/USD timesca -500 0.0114500 none",
 ];
 
-/// Every 89th bit: some of each page and of the footer.
+/// Flips every 89th bit, each in a copy: some bits of each page and of the footer.
 fn flips(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     (0..bytes.len() * 8).step_by(89).map(|bit| {
         let mut bytes = bytes.to_vec();
@@ -76,52 +75,52 @@ fn flips(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_bit_of_our_file_can_change_unseen() {
+async fn every_flipped_bit_of_an_export_is_detected() {
     let server = TestServer::start(&[]).await;
     let ticks: Vec<_> = (0..200).map(|n| tick("KGS/USD", n - 9_000, &format!("0.0{}", 1_000 + n / 3))).collect();
     server.store(&ticks).await;
     let exported = exported::export(&server, exported::all()).await;
     let path = exported.path("runs.parquet");
-    let (sound, told) = (fs::read(&path).unwrap(), read(&path).unwrap());
-    assert!(told.len() > 100);
+    let (original, ticks_read) = (fs::read(&path).unwrap(), read(&path).unwrap());
+    assert!(ticks_read.len() > 100);
     let (mut refused, mut total) = (0, 0);
-    for bytes in flips(&sound) {
+    for bytes in flips(&original) {
         fs::write(&path, bytes).unwrap();
         refused += usize::from(read(&path).is_err());
         total += 1;
     }
     assert_eq!(refused, total);
     assert!(total > 150, "{total}");
-    // A dictionary's digit: what decodes as well as before.
-    let at = sound.windows(7).position(|window| window == b"KGS/USD").unwrap();
-    let mut bytes = sound;
+    // A change within a dictionary decodes without an error, so only the checksum detects it.
+    let at = original.windows(7).position(|window| window == b"KGS/USD").unwrap();
+    let mut bytes = original;
     bytes[at] = b'Q';
     fs::write(&path, bytes).unwrap();
-    assert!(read(&path).unwrap_err().ends_with("is not as silkrate wrote it; copy or export it again"));
+    assert!(read(&path).unwrap_err().ends_with("its bytes are not those that silkrate wrote; copy or export it again"));
     server.stop().await;
 }
 
-/// Of a file without a checksum, what does not decode is an error, and one line of it.
+/// In a file without a checksum, undecodable data is an error without a panic.
 #[test]
-fn damage_is_told_in_one_line() {
+fn damaged_file_without_checksum_causes_no_panic() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("runs.parquet");
     full_export::write(&path, columns(&two()));
-    let sound = fs::read(&path).unwrap();
-    // Nothing listens there: what is read is told before.
+    let original = fs::read(&path).unwrap();
+    // No server listens there: the file is read before the connection.
     let mut panics = 0;
-    for bytes in flips(&sound).step_by(7) {
+    for bytes in flips(&original).step_by(7) {
         fs::write(&path, bytes).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
         command.args(["import", path.to_str().unwrap(), "--endpoint", "127.0.0.1:1"]).stdin(Stdio::null());
-        let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
-        panics += usize::from(said.contains("panicked"));
+        let output = String::from_utf8(command.output().unwrap().stderr).unwrap();
+        panics += usize::from(output.contains("panicked"));
     }
     assert_eq!(panics, 0);
 }
 
 #[test]
-fn a_file_of_a_newer_version_is_refused() {
+fn file_of_a_newer_version_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("runs.parquet");
     let check = |metadata: &[(&str, &str)], expect: Result<(), &str>| {
@@ -138,7 +137,7 @@ fn a_file_of_a_newer_version_is_refused() {
     check(&[("silkrate.schema_version", "1"), ("silkrate.version", "9.0.0")], Ok(()));
     check(
         &[("silkrate.schema_version", "2"), ("silkrate.version", "9.0.0")],
-        Err("schema_version is 2, but this silkrate reads 1; use the version that wrote it, 9.0.0"),
+        Err("schema_version is 2, but this silkrate reads 1; use the silkrate version that wrote it, 9.0.0"),
     );
     check(&[("silkrate.schema_version", "x")], Err("schema_version is x"));
 }
@@ -152,7 +151,7 @@ fn write(path: &Path, columns: Vec<Named>, properties: WriterProperties) {
 }
 
 #[test]
-fn every_usual_compression_is_read() {
+fn common_compressions_are_read() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("runs.parquet");
     let check = |compression: Compression| {
@@ -167,7 +166,7 @@ fn every_usual_compression_is_read() {
 }
 
 #[test]
-fn columns_of_other_types_that_hold_the_same_are_read() {
+fn columns_of_equivalent_types_are_read() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("runs.parquet");
     let check = |name: &str, change: &dyn Fn(&ArrayRef) -> ArrayRef, expect: Result<(), &str>| {
@@ -197,7 +196,7 @@ fn columns_of_other_types_that_hold_the_same_are_read() {
     check("reported_change_percent", &decimal(3, 1), Ok(()));
     let huge: ArrayRef =
         Arc::new(Decimal128Array::from(vec![10_i128.pow(37); 2]).with_precision_and_scale(38, 0).unwrap());
-    check("rate", &move |_| Arc::clone(&huge), Err("row 1: rate: has more digits before the point"));
+    check("rate", &move |_| Arc::clone(&huge), Err("row 1: rate: has too many digits before the decimal point"));
     let doubles: ArrayRef = Arc::new(Float64Array::from(vec![0.01144, 0.01145]));
     check("rate", &move |_| Arc::clone(&doubles), Err("column 'rate' is Float64; write it as a decimal"));
 
@@ -251,7 +250,7 @@ fn columns_of_other_types_that_hold_the_same_are_read() {
         Ok(()),
     );
     check("published_places", &|_| Arc::new(Int16Array::from(vec![256; 2])), Err("published_places: is 256, which"));
-    // As pandas has integers of which some are absent.
+    // pandas stores integer columns with missing values as floats.
     check(
         "reported_change_places",
         &|array| Arc::new(places(array).into_iter().map(|n| n.map(f64::from)).collect::<Float64Array>()),
@@ -272,9 +271,9 @@ fn columns_of_other_types_that_hold_the_same_are_read() {
     check("observation_count", &|_| Arc::new(Int64Array::from(vec![2, -1])), Err("row 2: observation_count: is -1"));
 }
 
-/// A column without a value has no type where pandas writes it.
+/// pandas writes a column without values as a column of type null.
 #[test]
-fn runs_without_any_change_are_read() {
+fn runs_without_reported_changes_are_read() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("runs.parquet");
     let columns = columns(&[a_run(-900, -900, "0.01144", None)]).into_iter();
@@ -287,7 +286,7 @@ fn runs_without_any_change_are_read() {
 }
 
 #[test]
-fn a_run_that_ends_before_it_begins_is_refused() {
+fn run_that_ends_before_it_begins_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("runs.parquet");
     full_export::write(&path, columns(&[a_run(-900, -900, "0.01144", None), a_run(-500, -501, "0.01145", None)]));
@@ -296,7 +295,7 @@ fn a_run_that_ends_before_it_begins_is_refused() {
     assert!(error.ends_with(expect), "{error}");
 }
 
-/// A sound file with another footer, which says of its row group what `change` makes of it.
+/// Writes a valid file with a second footer, in which `change` was applied to the row groups.
 fn with_footer(
     path: &Path,
     change: impl Fn(RowGroupMetaData) -> parquet::errors::Result<RowGroupMetaData>,
@@ -305,13 +304,13 @@ fn with_footer(
     let metadata = ParquetMetaDataReader::new().parse_and_finish(&File::open(path).unwrap()).unwrap();
     let groups = metadata.row_groups().iter().cloned().map(change).collect::<Result<Vec<_>, _>>().unwrap();
     let changed = metadata.into_builder().set_row_groups(groups).build();
-    // A reader takes the footer from the end, and the pages from where it says.
+    // A reader uses the footer at the end of the file.
     ParquetMetaDataWriter::new(&mut OpenOptions::new().append(true).open(path).unwrap(), &changed).finish().unwrap();
     read(path)
 }
 
 #[test]
-fn a_row_group_too_large_for_memory_is_refused_by_its_footer() {
+fn oversized_row_group_is_refused_from_its_footer() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("runs.parquet");
     assert_eq!(with_footer(&path, Ok).unwrap(), TWO_TICKS);
@@ -323,8 +322,8 @@ fn a_row_group_too_large_for_memory_is_refused_by_its_footer() {
             group.into_builder().set_column_metadata(columns).build()
         }
     };
-    let said = with_footer(&path, of_bytes(1 << 30)).unwrap_err();
-    assert!(said.contains("bytes; at most 1073741824 are read: write it with smaller row groups"), "{said}");
-    let said = with_footer(&path, |group| group.into_builder().set_num_rows(5_000_000).build()).unwrap_err();
-    assert!(said.contains("of 5000000 rows; at most 4194304 are read: write it with smaller row groups"), "{said}");
+    let output = with_footer(&path, of_bytes(1 << 30)).unwrap_err();
+    assert!(output.contains("bytes; the limit is 1073741824: write it with smaller row groups"), "{output}");
+    let output = with_footer(&path, |group| group.into_builder().set_num_rows(5_000_000).build()).unwrap_err();
+    assert!(output.contains("of 5000000 rows; the limit is 4194304: write it with smaller row groups"), "{output}");
 }

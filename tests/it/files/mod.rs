@@ -1,4 +1,4 @@
-//! Exports, imports, and the programs that analysts read them with.
+//! Tests of exports and imports, and of the programs with which analysts read exports.
 
 mod analysts;
 mod export_candles;

@@ -1,4 +1,4 @@
-//! The stores that these tests export and import.
+//! Options of the stores that these tests export and import.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use silkrate::config::default_state_rules;
 use silkrate::domain::Timestamp;
 use silkrate::store::{CheckpointLimits, StoreOptions};
 
-/// Of a small store, with the rules of a server that was given none.
+/// Returns the options of a small store, with the default state rules of a server.
 pub(crate) fn options(directory: &Path) -> StoreOptions {
     StoreOptions {
         directory: directory.to_owned(),

@@ -1,7 +1,7 @@
-//! A full export by hand: what a store holds, as plain rows, and a writer of them that shares nothing
-//! with the one under test but the layout that both were told.
+//! A second implementation of the full export: the content of a store as plain rows, and a writer that shares only the
+//! schema with the tested one.
 
-#![allow(dead_code, reason = "every user has its own part of this")]
+#![allow(dead_code, reason = "each user needs only a part")]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,10 +21,10 @@ use sha2::{Digest as _, Sha256};
 use silkrate::domain::{HeldTick, PollSpan, Rate, ReportedChange, Revision, Run, Timestamp};
 use silkrate::store::{Commit, ScanOrder, View};
 
-/// Rows of a part, each with its series as (pair, source).
+/// The rows of a part, each with the pair and source of its series.
 pub(crate) type Rows<T> = Vec<((String, String), T)>;
 
-/// All that a store holds.
+/// The content of a store.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Parts {
     pub(crate) commit: Commit,
@@ -34,7 +34,7 @@ pub(crate) struct Parts {
     pub(crate) instants: Rows<Timestamp>,
     pub(crate) revisions: Rows<Revision>,
     pub(crate) commits: Vec<(u64, Timestamp)>,
-    /// By source.
+    /// Sorted by source.
     pub(crate) polls: Vec<(String, PollSpan)>,
     pub(crate) held: Vec<HeldTick>,
 }
@@ -60,17 +60,17 @@ impl Parts {
         for series in view.series() {
             let key = (series.key().pair.to_string(), series.key().source.to_string());
             parts.series.push((key.clone(), series.collapse_window_us()));
-            let runs = series.runs(all.0, all.1, all.1, ScanOrder::Ascending).expect("sound blocks");
-            parts.runs.extend(runs.flat_map(|piece| piece.expect("sound blocks")).map(|run| (key.clone(), run)));
-            let instants = series.instants(all.0, all.1).flat_map(|piece| piece.expect("sound blocks"));
+            let runs = series.runs(all.0, all.1, all.1, ScanOrder::Ascending).expect("undamaged blocks");
+            parts.runs.extend(runs.flat_map(|piece| piece.expect("undamaged blocks")).map(|run| (key.clone(), run)));
+            let instants = series.instants(all.0, all.1).flat_map(|piece| piece.expect("undamaged blocks"));
             parts.instants.extend(instants.map(|time| (key.clone(), time)));
-            let revisions = series.revisions(all.0, all.1, all.1).flat_map(|piece| piece.expect("sound blocks"));
+            let revisions = series.revisions(all.0, all.1, all.1).flat_map(|piece| piece.expect("undamaged blocks"));
             parts.revisions.extend(revisions.map(|revision| (key.clone(), revision)));
         }
         let mut next = (view.commit.sequence > 0).then_some(view.commit);
         while let Some(commit) = next {
             parts.commits.push((commit.sequence, commit.recorded_time));
-            next = view.commit_at(commit.recorded_time.saturating_add_us(-1)).expect("sound blocks");
+            next = view.commit_at(commit.recorded_time.saturating_add_us(-1)).expect("undamaged blocks");
         }
         parts.commits.reverse();
         parts
@@ -116,7 +116,7 @@ impl Parts {
         self.write_manifest(directory);
     }
 
-    /// Writes the manifest for the files as they are on disk.
+    /// Writes a manifest of the files as they are on disk.
     pub(crate) fn write_manifest(&self, directory: &Path) {
         let counts = BTreeMap::from([
             ("series.parquet", self.series.len()),
@@ -154,7 +154,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().flat_map(digits).collect()
 }
 
-/// A column and its name.
+/// A named column.
 pub(crate) type Named = (&'static str, ArrayRef);
 
 pub(crate) fn names<T>(rows: &[((String, String), T)]) -> Vec<Named> {
@@ -236,7 +236,7 @@ pub(crate) fn held_columns(held: &[HeldTick]) -> Vec<Named> {
     [names(&series), own, of_value.map(value).to_vec()].concat()
 }
 
-/// Writes a Parquet file of these columns.
+/// Writes a Parquet file with these columns.
 pub(crate) fn write(path: &Path, columns: Vec<Named>) {
     let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
     let compression = Compression::ZSTD(ZstdLevel::try_new(3).expect("a level"));

@@ -1,4 +1,5 @@
-//! What goes over the wire when a caller's deadline passes, seen by a client that leaves all judgement to the server.
+//! The status that a client receives after its deadline. The client of these tests does not enforce the deadline
+//! itself.
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-/// Never answers a check.
+/// A health service that never answers a check.
 struct Slow;
 
 #[tonic::async_trait]
@@ -27,13 +28,13 @@ impl Health for Slow {
     }
 }
 
-/// Leaves deadlines to tonic, or to the layer where it is asked to.
-async fn serve(watches_deadline: bool) -> SocketAddr {
+/// Starts a server; with `with_deadline_layer` it has [`DeadlineLayer`], otherwise deadlines are left to tonic.
+async fn serve(with_deadline_layer: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let incoming = TcpIncoming::from(listener);
     let health = HealthServer::new(Slow);
-    if watches_deadline {
+    if with_deadline_layer {
         tokio::spawn(Server::builder().layer(DeadlineLayer).add_service(health).serve_with_incoming(incoming));
     } else {
         tokio::spawn(Server::builder().add_service(health).serve_with_incoming(incoming));
@@ -41,8 +42,8 @@ async fn serve(watches_deadline: bool) -> SocketAddr {
     address
 }
 
-/// The `grpc-status` of a check that its caller gives so long. tonic's own client would not do: it ends a call at the
-/// same time by itself, and what the server says comes too late.
+/// Returns the `grpc-status` of a check with the given timeout. tonic's own client is not usable here: it ends the
+/// call at the deadline by itself, before the status of the server arrives.
 async fn status_of_check(address: SocketAddr, timeout: &str) -> Code {
     let (client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
     tokio::spawn(connection);
@@ -53,22 +54,23 @@ async fn status_of_check(address: SocketAddr, timeout: &str) -> Code {
         .body(())
         .unwrap();
     let (response, mut body) = client.ready().await.unwrap().send_request(request, false).unwrap();
-    // An empty message: not compressed, of no bytes.
+    // An empty message: the flag for no compression and a length of zero.
     body.send_data(vec![0; 5].into(), true).unwrap();
     let response = response.await.unwrap();
     Code::from_bytes(response.headers()["grpc-status"].as_bytes())
 }
 
 #[tokio::test]
-async fn a_passed_deadline_is_deadline_exceeded() {
+async fn passed_deadline_is_deadline_exceeded() {
     let address = serve(true).await;
     for timeout in ["1m", "20m", "50000u", "200m"] {
         assert_eq!(status_of_check(address, timeout).await, Code::DeadlineExceeded, "{timeout}");
     }
 }
 
-/// Why the services watch the deadline themselves. Should this fail one day, `grpc::deadline` may have lost its purpose.
+/// The reason why the services watch deadlines themselves. If this test fails one day, `grpc::deadline` may be
+/// unnecessary.
 #[tokio::test]
-async fn tonic_alone_would_say_cancelled() {
+async fn tonic_without_deadline_layer_reports_cancelled() {
     assert_eq!(status_of_check(serve(false).await, "20m").await, Code::Cancelled);
 }

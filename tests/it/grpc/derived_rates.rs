@@ -1,4 +1,4 @@
-//! Inverse and cross rates, conversions, period changes and candles over a real socket and a real store.
+//! Inverse and cross rates, conversions, period changes and candles, over a real socket and a real store.
 
 use prost_types::{Duration, Timestamp as ProtoTimestamp};
 use silkrate::proto::v1;
@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 use crate::grpc::reads::{DAY_S, HOUR_S, NOON_S, Service, assert_refused, at, instant, proto, start};
 
-/// Midnight of the day of the tests.
+/// Midnight of the day on which the tests take place, in seconds from noon.
 const TODAY_S: i64 = -12 * HOUR_S;
 
 fn rate_of(pair: &str) -> v1::GetRateRequest {
@@ -37,13 +37,14 @@ async fn candles(service: &Service, request: v1::ListCandlesRequest) -> Result<v
     service.client.clone().list_candles(request).await.map(tonic::Response::into_inner)
 }
 
-/// Seconds from noon.
+/// Returns the seconds from noon.
 fn seconds(time: Option<&ProtoTimestamp>) -> i64 {
     time.unwrap().seconds - NOON_S
 }
 
-/// "from: open high low close = average, moves", seconds from noon; `*` filled, `...` incomplete.
-fn words(candle: &v1::Candle) -> String {
+/// Formats a candle as "start: open high low close = average, moves"; start in seconds from noon, `*` filled, `...`
+/// incomplete.
+fn candle_text(candle: &v1::Candle) -> String {
     format!(
         "{}: {} {} {} {} = {}, {}{}{}{}",
         seconds(candle.start_time.as_ref()),
@@ -59,12 +60,13 @@ fn words(candle: &v1::Candle) -> String {
     )
 }
 
-fn all_words(page: &v1::ListCandlesResponse) -> Vec<String> {
-    page.candles.iter().map(words).collect()
+fn candle_texts(page: &v1::ListCandlesResponse) -> Vec<String> {
+    page.candles.iter().map(candle_text).collect()
 }
 
-/// "from: start -> end percent (low high)", seconds from noon; `...` incomplete.
-fn change_words(change: &v1::PeriodChange) -> String {
+/// Formats a change as "start: start rate -> end rate percent (low high)"; start in seconds from noon, `...`
+/// incomplete.
+fn change_text(change: &v1::PeriodChange) -> String {
     let rate = |end: Option<&v1::GetRateResponse>| end.map_or("?".to_owned(), |end| end.rate.clone());
     let text = |text: &Option<String>| text.clone().unwrap_or("?".to_owned());
     format!(
@@ -79,12 +81,12 @@ fn change_words(change: &v1::PeriodChange) -> String {
     )
 }
 
-fn all_change_words(page: &v1::ListChangesResponse) -> Vec<String> {
-    page.changes.iter().map(change_words).collect()
+fn change_texts(page: &v1::ListChangesResponse) -> Vec<String> {
+    page.changes.iter().map(change_text).collect()
 }
 
 #[tokio::test]
-async fn a_cross_goes_through_the_dollar_and_shows_its_legs() {
+async fn cross_rate_goes_through_usd_and_lists_its_legs() {
     let service = start().await;
     service.commit("KGS/USD timesca", &[(-2 * HOUR_S, "0.01144")]).await;
     service.commit("KZT/USD timesca", &[(-HOUR_S, "0.00196")]).await;
@@ -96,33 +98,33 @@ async fn a_cross_goes_through_the_dollar_and_shows_its_legs() {
     assert_eq!(cross.derivation(), v1::Derivation::Cross);
     let legs: Vec<String> = cross.legs.iter().map(|leg| format!("{} {} {}", leg.pair, leg.source, leg.rate)).collect();
     assert_eq!(legs, ["KGS/USD timesca 0.01144", "KZT/USD timesca 0.00196"]);
-    // The older leg's age, and that they differ.
-    let lasting = |seconds: i64| Some(Duration { seconds, nanos: 0 });
-    assert_eq!((cross.age, cross.leg_age_difference), (lasting(2 * HOUR_S), lasting(HOUR_S)));
+    // The age of the older leg, and the difference of the two ages.
+    let duration = |seconds: i64| Some(Duration { seconds, nanos: 0 });
+    assert_eq!((cross.age, cross.leg_age_difference), (duration(2 * HOUR_S), duration(HOUR_S)));
     assert_eq!(cross.state(), v1::RateState::Flat);
-    // The other way round it is one over the same fraction.
+    // The inverse of a cross rate is computed from the same fraction.
     assert_eq!(service.rate(rate_of("KZT/KGS")).await.unwrap().rate, "0.171328671328671");
 
-    // Legs of one age are not marked; a leg that moved moves the cross.
+    // With legs of equal age there is no age difference. A moving leg makes the cross rate moving.
     service.commit("KGS/USD timesca", &[(-HOUR_S, "0.01145")]).await;
     let even = service.rate(rate_of("KGS/KZT")).await.unwrap();
-    assert_eq!((even.age, even.leg_age_difference), (lasting(HOUR_S), None));
+    assert_eq!((even.age, even.leg_age_difference), (duration(HOUR_S), None));
     assert_eq!(even.state(), v1::RateState::Moving);
-    let strict = |seconds: i64| v1::GetRateRequest { max_age: lasting(seconds), ..rate_of("KGS/KZT") };
+    let strict = |seconds: i64| v1::GetRateRequest { max_age: duration(seconds), ..rate_of("KGS/KZT") };
     assert!(service.rate(strict(HOUR_S)).await.is_ok());
     assert_refused(service.rate(strict(HOUR_S - 1)).await, Code::NotFound, "STALE");
-    // A stale leg is a stale cross, whatever the other does.
+    // A stale leg makes the cross rate stale, whatever the state of the other leg.
     service.clock.set(instant(3 * DAY_S));
     service.commit("KGS/USD timesca", &[(3 * DAY_S - 5, "0.01146")]).await;
     assert_eq!(service.rate(rate_of("KGS/KZT")).await.unwrap().state(), v1::RateState::Stale);
-    // Before one of the legs there is no cross, and the error names that leg.
+    // Before the first quote of a leg there is no cross rate, and the error names that leg.
     let early = service.rate(v1::GetRateRequest { time: at(-90 * 60), ..rate_of("KGS/KZT") }).await;
     assert!(early.as_ref().unwrap_err().message().starts_with("no quote of KZT/USD from timesca"), "{early:?}");
     assert_refused(early, Code::NotFound, "NO_QUOTE_YET");
 }
 
 #[tokio::test]
-async fn a_bank_that_quotes_the_dollar_is_a_leg_too() {
+async fn usd_quote_of_a_bank_serves_as_inverse_leg() {
     let service = start().await;
     let before = service.commit("USD/KGS nbkr", &[(-HOUR_S, "87.4")]).await;
     service.commit("KZT/USD timesca", &[(-HOUR_S, "0.00196")]).await;
@@ -131,7 +133,7 @@ async fn a_bank_that_quotes_the_dollar_is_a_leg_too() {
     service.commit("KZT/USD nbk", &[(-HOUR_S, "0.00197")]).await;
     service.commit("KGS/USD timesca", &[(-HOUR_S, "0.01144")]).await;
 
-    // KZT/USD has two sources now; KGS/USD goes before USD/KGS.
+    // KZT/USD has two sources now. For the other leg, KGS/USD has precedence over USD/KGS.
     let ambiguous = service.rate(rate_of("KGS/KZT")).await;
     assert!(ambiguous.as_ref().unwrap_err().message().contains("name one of nbk, timesca for it in leg_sources"));
     assert_refused(ambiguous, Code::InvalidArgument, "leg_sources");
@@ -141,52 +143,52 @@ async fn a_bank_that_quotes_the_dollar_is_a_leg_too() {
         ..rate_of("KGS/KZT")
     };
     let from = async |source: &str, legs: &[&str]| {
-        let answer = service.rate(by(source, legs)).await.unwrap();
-        answer.legs.iter().map(|leg| format!("{} {}", leg.pair, leg.source)).collect::<Vec<_>>().join(", ")
+        let response = service.rate(by(source, legs)).await.unwrap();
+        response.legs.iter().map(|leg| format!("{} {}", leg.pair, leg.source)).collect::<Vec<_>>().join(", ")
     };
     assert_eq!(from("timesca", &[]).await, "KGS/USD timesca, KZT/USD timesca");
     assert_eq!(from("", &["nbkr", "nbk"]).await, "USD/KGS nbkr, KZT/USD nbk");
     assert_refused(service.rate(by("", &["timesca"])).await, Code::InvalidArgument, "leg_sources");
     assert_refused(service.rate(by("nbk", &["nbk", "timesca"])).await, Code::InvalidArgument, "leg_sources");
     assert_refused(service.rate(by("nbk", &[])).await, Code::NotFound, "UNKNOWN_SERIES");
-    // A published pair goes before; two named legs still ask for the cross.
+    // A published pair has precedence over a cross rate; two leg sources still request the cross rate.
     service.commit("KZT/KGS nbk", &[(-HOUR_S, "0.17")]).await;
     assert_eq!(from("", &[]).await, "KZT/KGS nbk");
     assert_eq!(from("", &["nbkr", "nbk"]).await, "USD/KGS nbkr, KZT/USD nbk");
-    // As known before there was a second leg, there is no cross.
+    // As known before the second leg existed, there is no cross rate.
     let known = v1::GetRateRequest { known_time: proto(before.recorded_time), ..rate_of("KGS/KZT") };
     assert_refused(service.rate(known).await, Code::NotFound, "UNKNOWN_SERIES");
 }
 
 #[tokio::test]
-async fn derived_pairs_in_every_read() {
+async fn every_read_serves_derived_pairs() {
     let service = start().await;
     service.commit("UZS/USD timesca", &[(TODAY_S - DAY_S, "0.00008"), (TODAY_S + HOUR_S, "0.00009")]).await;
     service.commit("KGS/USD timesca", &[(TODAY_S - DAY_S, "0.01144"), (TODAY_S + 2 * HOUR_S, "0.01145")]).await;
     assert_eq!(service.rate(rate_of("USD/UZS")).await.unwrap().rate, "11111.1111111111");
     let change = v1::GetChangeRequest { pair: "USD/UZS".to_owned(), start_time: at(-DAY_S), ..Default::default() };
     let change = service.change(change).await.unwrap();
-    // From the legs: 100 * (0.000075 / 0.000095 - 1) to 100 * (0.000085 / 0.000085 - 1).
+    // Computed from the leg: 100 * (0.000075 / 0.000095 - 1) to 100 * (0.000085 / 0.000085 - 1).
     assert_eq!(change.percent_change.as_deref(), Some("-11.111111"));
     assert_eq!(change.percent_change_low.as_deref(), Some("-21.052632"));
     assert_eq!((change.percent_change_high.as_deref(), change.below_resolution), (Some("0.000000"), Some(true)));
     let inverse = candles(&service, candles_of("USD/UZS", v1::CandleInterval::Day)).await.unwrap();
     assert_eq!((inverse.derivation(), inverse.legs.len()), (v1::Derivation::Inverse, 1));
-    // One hour of 12500 and eleven of the 15 digits of 1 / 0.00009.
+    // One hour of 12500, and eleven hours of 1 / 0.00009 with 15 digits.
     assert_eq!(
-        all_words(&inverse),
+        candle_texts(&inverse),
         [
             "-129600: 12500 12500 12500 12500 = 12500, 0",
             "-43200: 12500 12500 11111.1111111111 11111.1111111111 = 11226.8518518518, 1..."
         ]
     );
     let rows = changes(&service, changes_of("USD/UZS", v1::ChangePeriod::DayOnDay)).await.unwrap();
-    assert_eq!(all_change_words(&rows)[1], "-43200: 12500 -> 11111.1111111111 -11.111111 (-21.052632 0.000000)...");
-    // A cross changes where either leg does.
+    assert_eq!(change_texts(&rows)[1], "-43200: 12500 -> 11111.1111111111 -11.111111 (-21.052632 0.000000)...");
+    // A cross rate changes when either leg changes.
     let cross = candles(&service, candles_of("KGS/UZS", v1::CandleInterval::Hour)).await.unwrap();
     assert_eq!(cross.legs.iter().map(|leg| leg.pair.as_str()).collect::<Vec<_>>(), ["KGS/USD", "UZS/USD"]);
     assert_eq!(
-        all_words(&cross),
+        candle_texts(&cross),
         [
             "-129600: 143 143 143 143 = 143, 0",
             "-39600: 127.111111111111 127.111111111111 127.111111111111 127.111111111111 = 127.111111111111, 1",
@@ -195,22 +197,22 @@ async fn derived_pairs_in_every_read() {
     );
     let rows = changes(&service, changes_of("KGS/UZS", v1::ChangePeriod::DayOnDay)).await.unwrap();
     assert_eq!(rows.changes[1].end.as_ref().unwrap().legs.len(), 2);
-    // The bounds are 100 * (0.000075 / 0.000095 - 1), the KGS/USD ends being equal there, and with UZS/USD equal
-    // 100 * (0.011455 / 0.011435 - 1).
-    assert_eq!(all_change_words(&rows)[1], "-43200: 143 -> 127.222222222222 -11.033411 (-21.052632 0.174902)...");
+    // The low bound is 100 * (0.000075 / 0.000095 - 1), with both ends of KGS/USD equal; the high bound is 100 *
+    // (0.011455 / 0.011435 - 1), with both ends of UZS/USD equal.
+    assert_eq!(change_texts(&rows)[1], "-43200: 143 -> 127.222222222222 -11.033411 (-21.052632 0.174902)...");
 }
 
 #[tokio::test]
-async fn conversions() {
+async fn convert_returns_amount_with_bounds_and_its_rate() {
     let service = start().await;
     let first = service.commit("KGS/USD timesca", &[(-HOUR_S, "0.01144")]).await;
-    let answer = convert(&service, convert_of("100", "KGS/USD")).await.unwrap();
+    let response = convert(&service, convert_of("100", "KGS/USD")).await.unwrap();
     assert_eq!(
-        [answer.converted_amount_low.as_str(), &answer.converted_amount, &answer.converted_amount_high],
+        [response.converted_amount_low.as_str(), &response.converted_amount, &response.converted_amount_high],
         ["1.143500", "1.14400", "1.144500"]
     );
-    assert_eq!(answer.rate, Some(service.rate(rate_of("KGS/USD")).await.unwrap()));
-    assert_eq!(answer.recorded_time, proto(first.recorded_time));
+    assert_eq!(response.rate, Some(service.rate(rate_of("KGS/USD")).await.unwrap()));
+    assert_eq!(response.recorded_time, proto(first.recorded_time));
     service.commit("KZT/USD timesca", &[(-HOUR_S, "0.00196")]).await;
     service.commit("KGS/USD timesca", &[(-60, "0.01150")]).await;
     let cross = convert(&service, convert_of("1000", "KGS/KZT")).await.unwrap();
@@ -230,22 +232,22 @@ async fn conversions() {
 }
 
 #[tokio::test]
-async fn candles_of_a_day_with_all_their_parts() {
+async fn daily_candles_have_times_fills_and_time_zones() {
     let service = start().await;
     let day = |days: i64, hours: i64| TODAY_S + days * DAY_S + hours * HOUR_S;
     let ticks = [(day(-4, 6), "2"), (day(-4, 12), "5"), (day(-4, 18), "3"), (day(-1, 0), "4"), (day(0, 6), "8")];
     service.commit("KGS/USD timesca", &ticks).await;
-    // Confirmed within the window, and once more as another run.
+    // Confirmed once within the collapse window, and once as another run.
     service.commit("KGS/USD timesca", &[(day(0, 6) + 60, "8"), (day(0, 9), "8")]).await;
     let request = v1::ListCandlesRequest { count_observations: true, ..candles_of("KGS/USD", v1::CandleInterval::Day) };
     let page = candles(&service, request.clone()).await.unwrap();
     assert_eq!(
-        all_words(&page),
+        candle_texts(&page),
         [
-            // Six hours each of 2, 5 and 3; nothing before the first.
+            // Six hours each of 2, 5 and 3. The time before the first quote does not count.
             format!("{}: 2 5 2 3 = 3.33333333333333, 2 of 3", day(-4, 0)),
             format!("{}: 4 4 4 4 = 4, 1 of 1", day(-1, 0)),
-            // Half of the day is over.
+            // The day is half over.
             format!("{}: 4 8 4 8 = 6, 1 of 3...", day(0, 0)),
         ]
     );
@@ -257,29 +259,29 @@ async fn candles_of_a_day_with_all_their_parts() {
 
     let filled = v1::ListCandlesRequest { fill_empty: true, start_time: at(day(-3, 0)), ..request.clone() };
     assert_eq!(
-        all_words(&candles(&service, filled.clone()).await.unwrap())[..3],
+        candle_texts(&candles(&service, filled.clone()).await.unwrap())[..3],
         [
             format!("{}: 3 3 3 3 = 3, 0 of 0*", day(-3, 0)),
             format!("{}: 3 3 3 3 = 3, 0 of 0*", day(-2, 0)),
             format!("{}: 4 4 4 4 = 4, 1 of 1", day(-1, 0)),
         ]
     );
-    // Days of Bishkek begin six hours before those of UTC.
+    // Days in Bishkek begin six hours before days in UTC.
     let local = v1::ListCandlesRequest { time_zone: "Asia/Bishkek".to_owned(), ..request.clone() };
     let page = candles(&service, local).await.unwrap();
-    assert_eq!(words(&page.candles[0]), format!("{}: 2 5 2 5 = 3.5, 1 of 2", day(-4, -6)));
-    // A bucket that began before the range is out, one that begins at its end too.
+    assert_eq!(candle_text(&page.candles[0]), format!("{}: 2 5 2 5 = 3.5, 1 of 2", day(-4, -6)));
+    // A bucket that begins before the range, or at its end, is excluded.
     let part = v1::ListCandlesRequest { start_time: at(day(-4, 1)), end_time: at(day(0, 0)), ..request };
     assert_eq!(candles(&service, part).await.unwrap().candles.len(), 1);
 }
 
-/// "low..high".
+/// Formats bounds as "low..high".
 fn bounds(bounds: Option<&v1::RateBounds>) -> String {
     bounds.map_or("?".to_owned(), |bounds| format!("{}..{}", bounds.low, bounds.high))
 }
 
 #[tokio::test]
-async fn candles_say_what_their_digits_leave_open() {
+async fn candles_carry_rounding_bounds() {
     let service = start().await;
     service.commit("KGS/USD timesca", &[(TODAY_S, "0.01144"), (TODAY_S + 6 * HOUR_S, "0.01146")]).await;
     let page = candles(&service, candles_of("KGS/USD", v1::CandleInterval::Day)).await.unwrap();
@@ -290,13 +292,13 @@ async fn candles_say_what_their_digits_leave_open() {
     let (lower, upper) = ("0.011435..0.011445", "0.011455..0.011465");
     assert_eq!(all(&page.candles[0]), [lower, upper, lower, upper, "0.011445..0.011455"]);
 
-    // 2 may be 2.5, which is above all that 2.1 may be: the bounds of the highest are of both.
+    // A published 2 may be 2.5, which is above the whole range of 2.1. So the bounds of the high cover both quotes.
     service.commit("TJS/USD timesca", &[(TODAY_S, "2"), (TODAY_S + 6 * HOUR_S, "2.1")]).await;
     let page = candles(&service, candles_of("TJS/USD", v1::CandleInterval::Day)).await.unwrap();
     assert_eq!(page.candles[0].high, "2.1");
     assert_eq!(all(&page.candles[0]), ["1.5..2.5", "2.05..2.5", "1.5..2.15", "2.05..2.15", "1.775..2.325"]);
 
-    // A cross: as GetRate has it, and as old as its legs are.
+    // A cross rate has the same close, bounds and leg ages as in GetRate.
     service.commit("UZS/USD timesca", &[(TODAY_S - DAY_S, "0.00008"), (TODAY_S + HOUR_S, "0.00009")]).await;
     let page = candles(&service, candles_of("KGS/UZS", v1::CandleInterval::Hour)).await.unwrap();
     assert_eq!(page.candles.len(), 3);
@@ -315,7 +317,7 @@ async fn candles_say_what_their_digits_leave_open() {
 }
 
 #[tokio::test]
-async fn all_pages_see_one_commit_and_one_now() {
+async fn all_candle_pages_see_one_commit_and_one_time() {
     let service = start().await;
     let texts: Vec<String> = (0..40).map(|number| format!("0.0{}", 1_100 + number * 7 % 40)).collect();
     let ticks: Vec<(i64, &str)> = (0..).zip(&texts).map(|(at, text)| (at * 450 - 18_000, text.as_str())).collect();
@@ -339,12 +341,12 @@ async fn all_pages_see_one_commit_and_one_now() {
             break;
         }
         request.page_token = page.next_page_token;
-        // What is recorded meanwhile does not show, nor that time passes.
+        // Later commits and the passing of time do not change the remaining pages.
         service.clock.set(instant(40 + i64::try_from(seen.len()).unwrap()));
         service.commit("KGS/USD timesca", &[(10 + i64::try_from(seen.len()).unwrap(), "0.5"), (-18_100, "0.5")]).await;
     }
     assert_eq!(seen, expect.candles);
-    // A token belongs to its request, and to its method.
+    // A token is valid only for the same request of the same method.
     let other = v1::ListCandlesRequest { fill_empty: false, ..request.clone() };
     assert_refused(candles(&service, other).await, Code::InvalidArgument, "page_token");
     let other = v1::ListChangesRequest { page_token: request.page_token, ..changed };
@@ -352,7 +354,7 @@ async fn all_pages_see_one_commit_and_one_now() {
 }
 
 #[tokio::test]
-async fn candles_as_known_then() {
+async fn candles_as_known_earlier_ignore_later_ticks() {
     let service = start().await;
     let first = service.commit("KGS/USD timesca", &[(-7_200, "2"), (-3_600, "4")]).await;
     let of = |known_time| v1::ListCandlesRequest {
@@ -361,19 +363,19 @@ async fn candles_as_known_then() {
         ..candles_of("KGS/USD", v1::CandleInterval::Hour)
     };
     service.clock.set(instant(1_800));
-    // A late tick, and others that begin a run elsewhere.
+    // A late tick, and other ticks that begin runs elsewhere.
     service.commit("KGS/USD timesca", &[(-5_400, "8"), (-4_000, "8"), (60, "9")]).await;
     assert_eq!(
-        all_words(&candles(&service, of(None)).await.unwrap()),
+        candle_texts(&candles(&service, of(None)).await.unwrap()),
         ["-7200: 2 8 2 8 = 5, 1 of 3", "-3600: 4 4 4 4 = 4, 1 of 1", "0: 4 9 4 9 = 8.83333333333333, 1 of 1..."]
     );
     let then = candles(&service, of(proto(first.recorded_time))).await.unwrap();
-    assert_eq!(all_words(&then), ["-7200: 2 2 2 2 = 2, 0 of 1", "-3600: 4 4 4 4 = 4, 1 of 1"]);
+    assert_eq!(candle_texts(&then), ["-7200: 2 2 2 2 = 2, 0 of 1", "-3600: 4 4 4 4 = 4, 1 of 1"]);
     assert_eq!(then.sequence, first.sequence);
 }
 
 #[tokio::test]
-async fn changes_from_period_to_period() {
+async fn period_changes_compare_ends_of_periods() {
     let service = start().await;
     // Noon is on Monday, 8 December 2025.
     let day = |days: i64| TODAY_S + days * DAY_S;
@@ -381,7 +383,7 @@ async fn changes_from_period_to_period() {
     service.commit("KGS/USD timesca", &ticks).await;
     let list = async |period, from: i64| {
         let request = v1::ListChangesRequest { start_time: at(from), ..changes_of("KGS/USD", period) };
-        all_change_words(&changes(&service, request).await.unwrap())
+        change_texts(&changes(&service, request).await.unwrap())
     };
     assert_eq!(
         list(v1::ChangePeriod::DayOnDay, day(-2)).await,
@@ -402,7 +404,7 @@ async fn changes_from_period_to_period() {
         list(v1::ChangePeriod::MonthOnMonth, day(-20)).await,
         [format!("{}: 0.01144 -> 0.01146 0.174825 (0.087374 0.262353)...", day(-7))]
     );
-    // The first year has nothing to be measured from.
+    // The first year has no earlier rate to compare with.
     assert_eq!(
         list(v1::ChangePeriod::YearOnYear, day(-2_000)).await,
         [
@@ -414,7 +416,7 @@ async fn changes_from_period_to_period() {
     assert_eq!(to_date[1], format!("{}: 0.01100 -> 0.01146 4.181818 (4.089050 4.274671)...", day(-341)));
     assert_eq!(to_date[0], format!("{}: 0.01100 -> 0.01145 4.090909 (3.998182 4.183720)", day(-341)));
 
-    // Ends as GetRate answers them, just before the ends of the period.
+    // The ends are GetRate responses just before the ends of the period.
     let request = v1::ListChangesRequest {
         start_time: at(day(-1)),
         decimal_places: Some(2),
@@ -429,10 +431,10 @@ async fn changes_from_period_to_period() {
     );
     let ends = [&row.start, &row.end].map(|end| end.as_ref().unwrap().time.unwrap());
     assert_eq!((ends[0].seconds - NOON_S, ends[0].nanos), (day(-1) + 18 * HOUR_S - 1, 999_999_000));
-    assert_eq!(Some(ends[1]), at(0), "the last period is still running");
+    assert_eq!(Some(ends[1]), at(0), "the current period ends now");
     assert_eq!((row.complete, page.changes.len()), (false, 1));
 
-    // Pages go on with the same rows.
+    // Pages continue with the same rows.
     let mut request = v1::ListChangesRequest {
         page_size: 3,
         start_time: at(day(-9)),
@@ -442,7 +444,7 @@ async fn changes_from_period_to_period() {
     let mut seen = Vec::new();
     loop {
         let page = changes(&service, request.clone()).await.unwrap();
-        seen.extend(all_change_words(&page));
+        seen.extend(change_texts(&page));
         if page.next_page_token.is_empty() {
             break;
         }
@@ -450,19 +452,19 @@ async fn changes_from_period_to_period() {
         service.clock.set(instant(60));
         service.commit("KGS/USD timesca", &[(30, "0.5")]).await;
     }
-    assert_eq!(seen, all_change_words(&whole));
+    assert_eq!(seen, change_texts(&whole));
     let other = v1::ListChangesRequest { time_zone: "Asia/Almaty".to_owned(), ..request };
     assert_refused(changes(&service, other).await, Code::InvalidArgument, "page_token");
 }
 
 #[tokio::test]
-async fn what_lists_of_buckets_refuse() {
+async fn lists_of_buckets_refuse_invalid_requests() {
     let service = start().await;
     service.commit("KGS/USD timesca", &[(-100 * DAY_S, "0.01144"), (-10, "0.01145")]).await;
     let day = || candles_of("KGS/USD", v1::CandleInterval::Day);
-    let refused = async |spoil: fn(&mut v1::ListCandlesRequest), code: Code, detail: &str| {
+    let refused = async |invalidate: fn(&mut v1::ListCandlesRequest), code: Code, detail: &str| {
         let mut request = day();
-        spoil(&mut request);
+        invalidate(&mut request);
         assert_refused(candles(&service, request).await, code, detail);
     };
     refused(|r| r.interval = 0, Code::InvalidArgument, "interval").await;
@@ -474,7 +476,7 @@ async fn what_lists_of_buckets_refuse() {
     refused(|r| r.pair = "TMT/USD".to_owned(), Code::NotFound, "UNKNOWN_SERIES").await;
     refused(|r| r.known_time = at(-DAY_S), Code::NotFound, "NO_QUOTE_YET").await;
     refused(|r| r.leg_sources = vec!["a".to_owned(), "b".to_owned()], Code::InvalidArgument, "leg_sources").await;
-    // 100 days are 144,000 minutes.
+    // 100 days have 144,000 minutes.
     refused(|r| r.interval = v1::CandleInterval::Minute.into(), Code::InvalidArgument, "interval").await;
     let enough =
         v1::ListCandlesRequest { start_time: at(-69 * DAY_S), ..candles_of("KGS/USD", v1::CandleInterval::Minute) };
@@ -483,9 +485,9 @@ async fn what_lists_of_buckets_refuse() {
     assert_eq!(candles(&service, ahead).await.unwrap().candles, []);
 
     let day = || changes_of("KGS/USD", v1::ChangePeriod::DayOnDay);
-    let refused = async |spoil: fn(&mut v1::ListChangesRequest), code: Code, detail: &str| {
+    let refused = async |invalidate: fn(&mut v1::ListChangesRequest), code: Code, detail: &str| {
         let mut request = day();
-        spoil(&mut request);
+        invalidate(&mut request);
         assert_refused(changes(&service, request).await, code, detail);
     };
     refused(|r| r.period = 0, Code::InvalidArgument, "period").await;

@@ -1,4 +1,5 @@
-//! gRPC-Web by hand, as a page in a browser speaks it: HTTP/1.1, a preflight, frames in binary and in base64.
+//! gRPC-Web as a page in a browser sends it, without a client library: HTTP/1.1, a preflight, frames in binary and in
+//! base64.
 
 use std::time::Duration;
 
@@ -18,15 +19,15 @@ const LATEST: &str = "/silkrate.v1.RateService/GetLatestRates";
 const WATCH: &str = "/silkrate.v1.RateService/WatchLatestRates";
 const BINARY: &str = "application/grpc-web+proto";
 const TEXT: &str = "application/grpc-web-text+proto";
-/// Of a frame that carries trailers.
+/// The flag of a frame that carries trailers.
 const TRAILERS: u8 = 0x80;
-/// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Far longer than any step of these tests takes.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A connection, as a browser keeps one.
+/// A connection that stays open, as in a browser.
 struct Browser(BufReader<TcpStream>);
 
-/// The head of an answer: the status, and headers by their lower-case names.
+/// The head of a response: the status, and headers by lower-case name.
 struct Head {
     status: u16,
     headers: Vec<(String, String)>,
@@ -39,11 +40,11 @@ impl Head {
 }
 
 impl Browser {
-    async fn to(server: &TestServer) -> Self {
+    async fn connect(server: &TestServer) -> Self {
         Self(BufReader::new(TcpStream::connect(server.addr).await.unwrap()))
     }
 
-    async fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Head {
+    async fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Head {
         let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let headers = headers.concat();
         let head =
@@ -65,15 +66,15 @@ impl Browser {
 
     async fn line(&mut self) -> String {
         let mut line = String::new();
-        timeout(PATIENCE, self.0.read_line(&mut line)).await.expect("a line in time").unwrap();
+        timeout(TIMEOUT, self.0.read_line(&mut line)).await.expect("a line in time").unwrap();
         line.trim_end().to_owned()
     }
 
-    /// One piece of a body that comes in pieces; empty at its end.
+    /// Returns one chunk of a chunked body; empty at the end of the body.
     async fn chunk(&mut self) -> Vec<u8> {
         let length = usize::from_str_radix(&self.line().await, 16).unwrap();
         let mut chunk = vec![0; length + 2];
-        timeout(PATIENCE, self.0.read_exact(&mut chunk)).await.expect("a chunk in time").unwrap();
+        timeout(TIMEOUT, self.0.read_exact(&mut chunk)).await.expect("a chunk in time").unwrap();
         chunk.truncate(length);
         chunk
     }
@@ -95,17 +96,17 @@ impl Browser {
             ("access-control-request-method", "POST"),
             ("access-control-request-headers", "content-type,x-grpc-web,grpc-timeout"),
         ];
-        self.ask("OPTIONS", LATEST, &headers, b"").await
+        self.request("OPTIONS", LATEST, &headers, b"").await
     }
 
     async fn call(&mut self, path: &str, content_type: &str, origin: &str, body: &[u8]) -> Head {
         let headers =
             [("content-type", content_type), ("accept", content_type), ("x-grpc-web", "1"), ("origin", origin)];
-        self.ask("POST", path, &headers, body).await
+        self.request("POST", path, &headers, body).await
     }
 }
 
-/// A message as it goes over the wire: a flag, its length, its bytes.
+/// Encodes a message as a gRPC frame: flag, length, bytes.
 fn framed(message: &impl prost::Message) -> Vec<u8> {
     let bytes = message.encode_to_vec();
     let mut frame = vec![0];
@@ -114,7 +115,7 @@ fn framed(message: &impl prost::Message) -> Vec<u8> {
     frame
 }
 
-/// The flag and the bytes of each frame.
+/// Returns the flag and the bytes of each frame.
 fn frames(mut body: &[u8]) -> Vec<(u8, &[u8])> {
     let mut frames = Vec::new();
     while let [flag, a, b, c, d, rest @ ..] = body {
@@ -123,12 +124,12 @@ fn frames(mut body: &[u8]) -> Vec<(u8, &[u8])> {
         frames.push((*flag, bytes));
         body = left;
     }
-    assert!(body.is_empty(), "bytes beside the frames");
+    assert!(body.is_empty(), "bytes after the last frame");
     frames
 }
 
-/// Base64 whose pieces may each end with their own padding.
-fn unpadded(text: &[u8]) -> Vec<u8> {
+/// Decodes base64 of several parts, each with its own padding.
+fn decoded_base64(text: &[u8]) -> Vec<u8> {
     text.chunks(4).flat_map(|quantum| BASE64.decode(quantum).unwrap()).collect()
 }
 
@@ -145,16 +146,16 @@ fn latest() -> Vec<u8> {
 fn assert_latest(body: &[u8]) {
     let frames = frames(body);
     assert_eq!(frames.iter().map(|(flag, _)| *flag).collect::<Vec<_>>(), [0, TRAILERS]);
-    let answer = v1::GetLatestRatesResponse::decode(frames[0].1).unwrap();
-    assert_eq!(answer.rates[0].run.as_ref().unwrap().rate, "0.01144");
+    let response = v1::GetLatestRatesResponse::decode(frames[0].1).unwrap();
+    assert_eq!(response.rates[0].run.as_ref().unwrap().rate, "0.01144");
     let trailers = String::from_utf8(frames[1].1.to_vec()).unwrap();
     assert!(trailers.contains("grpc-status:0"), "{trailers}");
 }
 
 #[tokio::test]
-async fn a_page_that_may_call_is_told_so_and_answered() {
+async fn allowed_origin_passes_preflight_and_call() {
     let server = serve(&["--cors-origin", PAGE]).await;
-    let mut browser = Browser::to(&server).await;
+    let mut browser = Browser::connect(&server).await;
     let head = browser.preflight(PAGE).await;
     assert_eq!(head.status, 200);
     assert_eq!(head.get("access-control-allow-origin"), Some(PAGE));
@@ -171,35 +172,35 @@ async fn a_page_that_may_call_is_told_so_and_answered() {
 }
 
 #[tokio::test]
-async fn text_mode_is_the_same_in_base64() {
+async fn text_mode_is_binary_mode_in_base64() {
     let server = serve(&["--cors-origin", "*"]).await;
-    let mut browser = Browser::to(&server).await;
+    let mut browser = Browser::connect(&server).await;
     let head = browser.call(LATEST, TEXT, PAGE, BASE64.encode(latest()).as_bytes()).await;
     assert_eq!((head.status, head.get("content-type")), (200, Some(TEXT)));
-    assert_latest(&unpadded(&browser.body().await));
+    assert_latest(&decoded_base64(&browser.body().await));
 }
 
 #[tokio::test]
-async fn a_page_that_may_not_call_gets_nothing() {
+async fn forbidden_origin_is_refused() {
     for flags in [&[][..], &["--cors-origin", PAGE]] {
         let server = serve(flags).await;
-        let mut browser = Browser::to(&server).await;
+        let mut browser = Browser::connect(&server).await;
         for origin in ["https://evil.example", "null", "https://dash.example.org:8443", "http://dash.example.org"] {
             let head = browser.preflight(origin).await;
             assert_eq!((head.status, head.get("access-control-allow-origin")), (403, None), "{origin}");
             let length: usize = head.get("content-length").unwrap().parse().unwrap();
             browser.0.read_exact(&mut vec![0; length]).await.unwrap();
         }
-        // Nor does a page that sends its call without asking first, as one under a name that was pointed here would.
+        // A call without a preflight is refused too. DNS rebinding could send such a call.
         let head = browser.call(LATEST, BINARY, "https://evil.example", &latest()).await;
         assert_eq!((head.status, head.get("grpc-status")), (403, None));
     }
 }
 
 #[tokio::test]
-async fn a_page_watches() {
+async fn watch_streams_over_grpc_web() {
     let server = serve(&["--cors-origin", PAGE]).await;
-    let mut browser = Browser::to(&server).await;
+    let mut browser = Browser::connect(&server).await;
     let head = browser.call(WATCH, BINARY, PAGE, &framed(&v1::WatchLatestRatesRequest::default())).await;
     assert_eq!(head.status, 200);
     let read = |chunk: Vec<u8>| v1::WatchLatestRatesResponse::decode(frames(&chunk)[0].1).unwrap();
@@ -207,18 +208,18 @@ async fn a_page_watches() {
     let stored = server.store(&[tick("KGS/USD", -30, "0.01145")]).await;
     let message = read(browser.chunk().await);
     assert_eq!((message.kind(), message.sequence), (v1::WatchKind::Changes, stored.sequence));
-    let (_dir, course) = server.begin_stop();
+    let (_dir, shutdown) = server.begin_stop();
     let end = browser.body().await;
     let trailers = String::from_utf8(frames(&end)[0].1.to_vec()).unwrap();
     assert!(trailers.contains(&format!("grpc-status:{}", Code::Unavailable as i32)), "{trailers}");
     drop(browser);
-    course.await.unwrap().0.unwrap();
+    shutdown.await.unwrap().0.unwrap();
 }
 
 #[tokio::test]
-async fn errors_and_limits_are_those_of_grpc() {
+async fn errors_and_size_limits_equal_those_of_grpc() {
     let server = serve(&["--cors-origin", PAGE]).await;
-    let mut browser = Browser::to(&server).await;
+    let mut browser = Browser::connect(&server).await;
     let status = async |browser: &mut Browser, body: &[u8]| {
         let head = browser.call(LATEST, BINARY, PAGE, body).await;
         assert_eq!(head.status, 200);
@@ -229,16 +230,16 @@ async fn errors_and_limits_are_those_of_grpc() {
     };
     let unknown = v1::GetLatestRatesRequest { pairs: vec!["KGS".to_owned()], ..Default::default() };
     assert_eq!(status(&mut browser, &framed(&unknown)).await, Code::InvalidArgument as i32);
-    // Said to be 4 GiB: refused by its length, not read.
+    // A declared length of 4 GiB is refused before the body is read.
     assert_eq!(status(&mut browser, &[0, 255, 255, 255, 255]).await, Code::OutOfRange as i32);
 }
 
 #[tokio::test]
-async fn what_is_neither_is_told_what_is_spoken_here() {
+async fn plain_http1_request_gets_415_and_a_hint() {
     let server = serve(&[]).await;
     for (method, headers) in [("GET", &[][..]), ("POST", &[("content-type", "application/grpc")])] {
-        let mut browser = Browser::to(&server).await;
-        let head = browser.ask(method, "/", headers, b"").await;
+        let mut browser = Browser::connect(&server).await;
+        let head = browser.request(method, "/", headers, b"").await;
         assert_eq!(head.status, 415);
         let mut text = vec![0; head.get("content-length").unwrap().parse().unwrap()];
         browser.0.read_exact(&mut text).await.unwrap();
@@ -247,7 +248,7 @@ async fn what_is_neither_is_told_what_is_spoken_here() {
 }
 
 #[tokio::test]
-async fn headers_without_end_are_refused() {
+async fn endless_headers_are_refused() {
     let server = serve(&[]).await;
     let mut socket = TcpStream::connect(server.addr).await.unwrap();
     socket.write_all(b"POST / HTTP/1.1\r\nhost: silkrate\r\n").await.unwrap();
@@ -256,9 +257,10 @@ async fn headers_without_end_are_refused() {
     while sent < 16 << 20 && socket.write_all(&line).await.is_ok() {
         sent += line.len();
     }
-    let mut answer = Vec::new();
-    // A connection closed under what was still being sent may lose the answer; that it was closed is what counts.
-    let _ = timeout(PATIENCE, socket.read_to_end(&mut answer)).await.expect("an end in time");
-    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
-    assert!(sent < 16 << 20, "{sent} bytes of headers were taken");
+    let mut response = Vec::new();
+    // The response may be lost if the server closes the connection while the client still sends. Only the close
+    // counts.
+    let _ = timeout(TIMEOUT, socket.read_to_end(&mut response)).await.expect("an end in time");
+    assert!(response.is_empty() || response.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&response));
+    assert!(sent < 16 << 20, "the server accepted {sent} bytes of headers");
 }

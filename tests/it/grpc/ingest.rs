@@ -1,4 +1,4 @@
-//! `IngestService` over a real socket: every call, and what bad input gets.
+//! `IngestService` over a real socket: every method, and the refusal of invalid input.
 
 use prost_types::Timestamp;
 use silkrate::proto::v1;
@@ -16,14 +16,14 @@ fn request(ticks: Vec<v1::Tick>) -> v1::IngestTicksRequest {
     v1::IngestTicksRequest { ticks, ..Default::default() }
 }
 
-/// New, collapsed, known, revised, refused, late.
+/// Counts in this order: new, collapsed, known, revised, refused, late.
 fn counts(summary: Option<v1::IngestSummary>) -> [u32; 6] {
     let s = summary.unwrap();
     [s.new_run_count, s.collapsed_count, s.known_count, s.revised_count, s.refused_count, s.late_count]
 }
 
 #[tokio::test]
-async fn ticks_collapse_into_runs_and_resending_changes_nothing() {
+async fn ticks_collapse_into_runs_and_resent_ticks_are_known() {
     let server = TestServer::start(&[]).await;
     let ticks = [
         tick("KGS/USD", -60, "0.01144"),
@@ -42,7 +42,7 @@ async fn ticks_collapse_into_runs_and_resending_changes_nothing() {
 }
 
 #[tokio::test]
-async fn half_of_a_batch_bad_means_the_other_half_is_in() {
+async fn invalid_ticks_are_refused_and_valid_ticks_of_the_batch_are_stored() {
     let server = TestServer::start(&[]).await;
     let at = |observed_time| v1::Tick { observed_time, ..tick("KGS/USD", 0, "0.01144") };
     let bad: Vec<(v1::Tick, Reason)> = vec![
@@ -79,7 +79,7 @@ async fn half_of_a_batch_bad_means_the_other_half_is_in() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_wrong_as_a_whole_names_the_field() {
+async fn invalid_request_names_the_field() {
     let server = TestServer::start(&[]).await;
     let check = async |request: v1::IngestTicksRequest, field: &str, part: &str| {
         assert_invalid(&server.ingest().ingest_ticks(request).await.unwrap_err(), field, part);
@@ -87,18 +87,18 @@ async fn a_call_that_is_wrong_as_a_whole_names_the_field() {
     check(request(vec![]), "ticks", "0 ticks; send 1 to 10000").await;
     check(request(vec![tick("KGS/USD", 0, "1"); 10_001]), "ticks", "10001 ticks; send 1 to 10000").await;
     let unknown = v1::IngestTicksRequest { conflict_policy: 7, ..request(vec![tick("KGS/USD", 0, "1")]) };
-    check(unknown, "conflict_policy", "7 is no conflict policy").await;
+    check(unknown, "conflict_policy", "7 is not a conflict policy").await;
 }
 
 #[tokio::test]
-async fn a_request_over_the_size_limit_is_refused_before_it_is_read() {
+async fn request_over_size_limit_is_refused() {
     let server = TestServer::start(&[]).await;
     let page = v1::IngestPageRequest { content: vec![b' '; 17 * 1024 * 1024].into(), ..Default::default() };
     assert_eq!(server.ingest().ingest_page(page).await.unwrap_err().code(), Code::OutOfRange);
 }
 
 #[tokio::test]
-async fn a_conflict_is_refused_with_what_is_stored_unless_it_is_to_revise() {
+async fn conflict_is_refused_with_stored_value_unless_policy_is_revise() {
     let server = TestServer::start(&[]).await;
     let with_change = |rate: &str, change: &str| v1::Tick {
         reported_change_percent: Some(change.to_owned()),
@@ -123,7 +123,7 @@ async fn a_conflict_is_refused_with_what_is_stored_unless_it_is_to_revise() {
 }
 
 #[tokio::test]
-async fn one_instant_with_two_values_in_a_batch_refuses_both() {
+async fn two_values_for_one_instant_in_a_batch_are_both_refused() {
     let server = TestServer::start(&[]).await;
     let ticks = vec![tick("KGS/USD", -60, "0.01"), tick("KGS/USD", -30, "0.02"), tick("KGS/USD", -60, "0.03")];
     let response = server.ingest().ingest_ticks(request(ticks)).await.unwrap().into_inner();
@@ -133,60 +133,60 @@ async fn one_instant_with_two_values_in_a_batch_refuses_both() {
 }
 
 #[tokio::test]
-async fn a_series_of_refused_ticks_alone_never_begins() {
+async fn series_with_only_refused_ticks_is_not_created() {
     let server = TestServer::start(&[]).await;
     let ticks = vec![tick("KGS/USD", 0, "0.01144"), tick("KGS/USD", 0, "0.01145"), tick("KZT/USD", 0, "0.00196")];
     let response = server.ingest().ingest_ticks(request(ticks)).await.unwrap().into_inner();
     assert_eq!(counts(response.summary), [1, 0, 0, 0, 2, 0]);
     let (dir, _) = server.stop().await;
-    // Not even as a name in the store, where it would count towards what a store takes.
+    // The series does not count towards the series limit of the store either.
     assert_eq!(silkrate::store::verify(&dir.path().join("db")).unwrap().series_count, 1);
 }
 
 #[tokio::test]
-async fn validating_answers_as_if_stored_and_stores_nothing() {
+async fn validate_only_reports_the_result_and_stores_nothing() {
     let server = TestServer::start(&[]).await;
     let stored = server.store(&[tick("KGS/USD", -60, "0.01144")]).await;
     let ticks = vec![tick("KGS/USD", -50, "0.01144"), tick("KGS/USD", -40, "0.01150"), tick("KGS/USD", -30, "0")];
-    let dry = v1::IngestTicksRequest { validate_only: true, ..request(ticks.clone()) };
-    let answer = server.ingest().ingest_ticks(dry).await.unwrap().into_inner();
-    assert_eq!(counts(answer.summary), [1, 1, 0, 0, 1, 0]);
-    assert_eq!(answer.sequence, stored.sequence);
-    let wet = server.ingest().ingest_ticks(request(ticks)).await.unwrap().into_inner();
-    assert_eq!(counts(wet.summary), counts(answer.summary));
-    assert_eq!(wet.sequence, stored.sequence + 1);
+    let validation = v1::IngestTicksRequest { validate_only: true, ..request(ticks.clone()) };
+    let validated = server.ingest().ingest_ticks(validation).await.unwrap().into_inner();
+    assert_eq!(counts(validated.summary), [1, 1, 0, 0, 1, 0]);
+    assert_eq!(validated.sequence, stored.sequence);
+    let stored_response = server.ingest().ingest_ticks(request(ticks)).await.unwrap().into_inner();
+    assert_eq!(counts(stored_response.summary), counts(validated.summary));
+    assert_eq!(stored_response.sequence, stored.sequence + 1);
 }
 
 #[tokio::test]
-async fn every_refused_tick_is_named_by_its_index_and_a_thousand_in_words() {
+async fn all_refusals_have_an_index_and_the_first_thousand_a_message() {
     let server = TestServer::start(&[]).await;
-    // Half of them, so that an index is not merely a count.
+    // Every second tick is refused, so that an index differs from a running count.
     let ticks = (0..4_000).map(|second| tick("KGS/USD", -second, if second % 2 == 0 { "0.01144" } else { "0" }));
     let response = server.ingest().ingest_ticks(request(ticks.collect())).await.unwrap().into_inner();
     assert_eq!(counts(response.summary)[4], 2_000);
     let indices: Vec<u32> = response.refusals.iter().map(|refusal| refusal.index).collect();
     assert_eq!(indices, (1..4_000).step_by(2).collect::<Vec<u32>>());
-    for (place, refusal) in response.refusals.iter().enumerate() {
+    for (position, refusal) in response.refusals.iter().enumerate() {
         assert_eq!(refusal.reason(), v1::RefusalReason::InvalidRate);
-        assert_eq!(refusal.message.is_empty(), place >= 1_000, "{place}");
+        assert_eq!(refusal.message.is_empty(), position >= 1_000, "{position}");
     }
 }
 
 #[tokio::test]
-async fn the_largest_batch_may_be_refused_whole_and_its_answer_still_be_read() {
+async fn response_to_a_fully_refused_largest_batch_fits_the_default_message_limit() {
     let server = TestServer::start(&[]).await;
     let mantissas = vec![0; 100_000];
     let requests = tokio_stream::iter([batch_of_columns(columns(-200_000, &mantissas))]);
-    // A client with the limit that gRPC libraries have by default.
+    // A client with the default message limit of gRPC libraries.
     let mut client = IngestServiceClient::new(server.channel.clone()).max_encoding_message_size(usize::MAX);
-    let mut answers = client.stream_ticks(requests).await.unwrap().into_inner();
-    let result = answers.message().await.unwrap().unwrap().result.unwrap();
+    let mut responses = client.stream_ticks(requests).await.unwrap().into_inner();
+    let result = responses.message().await.unwrap().unwrap().result.unwrap();
     assert_eq!(result.refusals.len(), 100_000);
     assert_eq!(result.refusals.last().unwrap().index, 99_999);
 }
 
 #[tokio::test]
-async fn zeros_that_a_bank_drops_are_padded() {
+async fn rates_are_padded_to_minimum_places() {
     let server = TestServer::start(&["--minimum-places", "nbk=2"]).await;
     let bank = |seconds, rate: &str| v1::Tick { source: "nbk".to_owned(), ..tick("USD/KZT", seconds, rate) };
     let response = server.store(&[bank(-60, "179.50"), bank(-50, "179.5")]).await;
@@ -194,7 +194,7 @@ async fn zeros_that_a_bank_drops_are_padded() {
 }
 
 #[tokio::test]
-async fn currencies_beyond_the_five_are_served_when_configured() {
+async fn configured_currencies_are_accepted() {
     let server = TestServer::start(&["--currency", "EUR,RUB"]).await;
     server.store(&[tick("EUR/USD", -60, "1.1"), tick("RUB/USD", -60, "0.0125")]).await;
 }
@@ -222,27 +222,27 @@ fn batch_of_columns(columns: v1::TickColumns) -> v1::StreamTicksRequest {
     v1::StreamTicksRequest { batch: Some(Batch::Columns(columns)), ..Default::default() }
 }
 
-/// Sends all, half-closes, and collects the answers and the status that ended them, if one did.
+/// Sends all requests, half-closes, and collects the responses and the final error status, if any.
 async fn stream(
     server: &TestServer,
     requests: Vec<v1::StreamTicksRequest>,
 ) -> (Vec<v1::StreamTicksResponse>, Option<Status>) {
-    let mut answers = match server.ingest().stream_ticks(tokio_stream::iter(requests)).await {
+    let mut responses = match server.ingest().stream_ticks(tokio_stream::iter(requests)).await {
         Ok(response) => response.into_inner(),
         Err(status) => return (vec![], Some(status)),
     };
-    let mut got = Vec::new();
+    let mut received = Vec::new();
     loop {
-        match answers.message().await {
-            Ok(Some(answer)) => got.push(answer),
-            Ok(None) => return (got, None),
-            Err(status) => return (got, Some(status)),
+        match responses.message().await {
+            Ok(Some(response)) => received.push(response),
+            Ok(None) => return (received, None),
+            Err(status) => return (received, Some(status)),
         }
     }
 }
 
 #[tokio::test]
-async fn a_stream_answers_every_batch_in_order_of_either_form() {
+async fn stream_answers_batches_of_both_forms_in_order() {
     let server = TestServer::start(&[]).await;
     let requests: Vec<_> = (0..60_i64)
         .map(|n| match n % 2 {
@@ -250,53 +250,55 @@ async fn a_stream_answers_every_batch_in_order_of_either_form() {
             _ => batch_of_columns(columns(n * 10 - 10_000, &[1_144, 1_144, 1_145])),
         })
         .collect();
-    let (answers, status) = stream(&server, requests).await;
+    let (responses, status) = stream(&server, requests).await;
     assert!(status.is_none(), "{status:?}");
-    let indices: Vec<u64> = answers.iter().map(|answer| answer.batch_index).collect();
+    let indices: Vec<u64> = responses.iter().map(|response| response.batch_index).collect();
     assert_eq!(indices, (0..60).collect::<Vec<u64>>());
-    let sequences: Vec<u64> = answers.iter().map(|answer| answer.result.as_ref().unwrap().sequence).collect();
+    let sequences: Vec<u64> = responses.iter().map(|response| response.result.as_ref().unwrap().sequence).collect();
     assert!(sequences.is_sorted(), "{sequences:?}");
-    let counted: u32 =
-        answers.iter().map(|answer| counts(answer.result.as_ref().unwrap().summary)[..5].iter().sum::<u32>()).sum();
+    let counted: u32 = responses
+        .iter()
+        .map(|response| counts(response.result.as_ref().unwrap().summary)[..5].iter().sum::<u32>())
+        .sum();
     assert_eq!(counted, 30 + 30 * 3);
 }
 
 #[tokio::test]
-async fn a_stream_that_stays_open_gets_its_answers_as_they_are_durable() {
+async fn open_stream_gets_a_response_after_each_durable_batch() {
     let server = TestServer::start(&[]).await;
     let (requests, inbound) = mpsc::channel(1);
     let sent = requests.clone();
     sent.send(batch_of(vec![tick("KGS/USD", -60, "0.01144")])).await.unwrap();
-    let mut answers = server.ingest().stream_ticks(ReceiverStream::new(inbound)).await.unwrap().into_inner();
-    assert_eq!(answers.message().await.unwrap().unwrap().batch_index, 0);
+    let mut responses = server.ingest().stream_ticks(ReceiverStream::new(inbound)).await.unwrap().into_inner();
+    assert_eq!(responses.message().await.unwrap().unwrap().batch_index, 0);
     requests.send(batch_of(vec![tick("KGS/USD", -50, "0.01145")])).await.unwrap();
-    assert_eq!(answers.message().await.unwrap().unwrap().batch_index, 1);
+    assert_eq!(responses.message().await.unwrap().unwrap().batch_index, 1);
 }
 
 #[tokio::test]
-async fn bad_rows_are_refused_one_by_one_in_columns_too() {
+async fn invalid_column_rows_are_refused_individually() {
     let server = TestServer::start(&[]).await;
-    let (answers, status) = stream(&server, vec![batch_of_columns(columns(-60, &[1_144, 0, 1_145]))]).await;
+    let (responses, status) = stream(&server, vec![batch_of_columns(columns(-60, &[1_144, 0, 1_145]))]).await;
     assert!(status.is_none(), "{status:?}");
-    let result = answers[0].result.as_ref().unwrap();
+    let result = responses[0].result.as_ref().unwrap();
     assert_eq!(counts(result.summary), [2, 0, 0, 0, 1, 0]);
     assert_eq!((result.refusals[0].index, result.refusals[0].reason()), (1, Reason::InvalidRate));
 
     let unknown = v1::TickColumns { pair: "EUR/USD".to_owned(), ..columns(-60, &[1, 2, 3]) };
-    let (answers, _) = stream(&server, vec![batch_of_columns(unknown)]).await;
-    let result = answers[0].result.as_ref().unwrap();
+    let (responses, _) = stream(&server, vec![batch_of_columns(unknown)]).await;
+    let result = responses[0].result.as_ref().unwrap();
     assert_eq!(counts(result.summary), [0, 0, 0, 0, 3, 0]);
     assert!(result.refusals.iter().all(|refusal| refusal.reason() == Reason::UnknownCurrency));
 }
 
 #[tokio::test]
-async fn a_bad_batch_ends_the_stream_by_its_index_after_the_answers_before_it() {
+async fn invalid_batch_ends_the_stream_with_its_index_after_earlier_responses() {
     let server = TestServer::start(&[]).await;
     let check = async |bad: v1::StreamTicksRequest, field: &str, part: &str| {
         let good = |n: i64| batch_of(vec![tick("KGS/USD", n, "0.01144")]);
-        let (answers, status) = stream(&server, vec![good(-3), good(-2), bad, good(-1)]).await;
-        assert_eq!(answers.iter().map(|answer| answer.batch_index).collect::<Vec<_>>(), [0, 1], "{field}");
-        let status = status.expect("ended without a status");
+        let (responses, status) = stream(&server, vec![good(-3), good(-2), bad, good(-1)]).await;
+        assert_eq!(responses.iter().map(|response| response.batch_index).collect::<Vec<_>>(), [0, 1], "{field}");
+        let status = status.expect("the stream must end with an error status");
         assert_invalid(&status, field, "batch 2: ");
         assert_invalid(&status, field, part);
     };
@@ -310,42 +312,42 @@ async fn a_bad_batch_ends_the_stream_by_its_index_after_the_answers_before_it() 
     let undated = v1::TickColumns { base_time: None, ..columns(0, &[1]) };
     check(batch_of_columns(undated), "columns.base_time", "missing").await;
     let policy = v1::StreamTicksRequest { conflict_policy: -1, ..batch_of(vec![tick("KGS/USD", 0, "1")]) };
-    check(policy, "conflict_policy", "-1 is no conflict policy").await;
+    check(policy, "conflict_policy", "-1 is not a conflict policy").await;
 }
 
 #[tokio::test]
-async fn a_batch_over_the_size_limit_ends_the_stream_by_its_index() {
+async fn batch_over_size_limit_ends_the_stream_with_its_index() {
     let server = TestServer::start(&[]).await;
     let large = v1::TickColumns { rate_mantissas: vec![0; 17 * 1024 * 1024].into(), ..columns(0, &[1]) };
     let requests = vec![batch_of(vec![tick("KGS/USD", -60, "0.01144")]), batch_of_columns(large)];
-    let (answers, status) = stream(&server, requests).await;
-    assert_eq!(answers.len(), 1);
+    let (responses, status) = stream(&server, requests).await;
+    assert_eq!(responses.len(), 1);
     let status = status.unwrap();
     assert_eq!(status.code(), Code::OutOfRange);
     assert!(status.message().starts_with("batch 1: "), "{}", status.message());
 }
 
 #[tokio::test]
-async fn the_largest_batch_of_columns_is_taken() {
+async fn largest_batch_of_columns_is_accepted() {
     let server = TestServer::start(&[]).await;
-    let (answers, status) = stream(&server, vec![batch_of_columns(columns(-200_000, &vec![1_144; 100_000]))]).await;
+    let (responses, status) = stream(&server, vec![batch_of_columns(columns(-200_000, &vec![1_144; 100_000]))]).await;
     assert!(status.is_none(), "{status:?}");
-    assert_eq!(counts(answers[0].result.as_ref().unwrap().summary), [1, 99_999, 0, 0, 0, 0]);
+    assert_eq!(counts(responses[0].result.as_ref().unwrap().summary), [1, 99_999, 0, 0, 0, 0]);
 }
 
 #[tokio::test]
-async fn a_stream_open_at_shutdown_is_told_where_it_stopped() {
+async fn stream_open_at_shutdown_names_the_first_batch_not_stored() {
     let server = TestServer::start(&[]).await;
     let (requests, inbound) = mpsc::channel(1);
     requests.send(batch_of(vec![tick("KGS/USD", -60, "0.01144")])).await.unwrap();
-    let mut answers = server.ingest().stream_ticks(ReceiverStream::new(inbound)).await.unwrap().into_inner();
-    assert_eq!(answers.message().await.unwrap().unwrap().batch_index, 0);
-    let (_dir, course) = server.begin_stop();
-    let status = answers.message().await.unwrap_err();
+    let mut responses = server.ingest().stream_ticks(ReceiverStream::new(inbound)).await.unwrap().into_inner();
+    assert_eq!(responses.message().await.unwrap().unwrap().batch_index, 0);
+    let (_dir, shutdown) = server.begin_stop();
+    let status = responses.message().await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
-    assert!(status.message().contains("batches from 1 on were not taken"), "{}", status.message());
+    assert!(status.message().contains("batches from 1 on were not stored"), "{}", status.message());
     assert!(status.get_error_details().retry_info().is_some());
-    course.await.unwrap().0.unwrap();
+    shutdown.await.unwrap().0.unwrap();
 }
 
 // IngestPage
@@ -359,7 +361,7 @@ fn page(content: impl Into<Vec<u8>>) -> v1::IngestPageRequest {
 }
 
 #[tokio::test]
-async fn a_page_gives_one_tick_a_pair_at_its_date() {
+async fn page_gives_one_tick_per_pair_at_its_date() {
     let server = TestServer::start(&[]).await;
     let response = server.ingest().ingest_page(page(PAGE)).await.unwrap().into_inner();
     assert_eq!((response.quote_count, response.cycle_count), (6, 2));
@@ -384,7 +386,7 @@ async fn a_page_gives_one_tick_a_pair_at_its_date() {
 }
 
 #[tokio::test]
-async fn a_second_page_of_a_day_conflicts_and_is_told_to_give_the_time() {
+async fn second_page_of_a_day_conflicts_and_message_asks_for_observed_time() {
     let server = TestServer::start(&[]).await;
     server.ingest().ingest_page(page(PAGE)).await.unwrap();
     let moved = PAGE.replace("0.00196", "0.00197");
@@ -398,16 +400,16 @@ async fn a_second_page_of_a_day_conflicts_and_is_told_to_give_the_time() {
 }
 
 #[tokio::test]
-async fn a_pair_on_which_the_cycles_disagree_is_refused_and_the_others_go_in() {
+async fn pair_with_different_values_between_cycles_is_refused() {
     let server = TestServer::start(&[]).await;
-    let torn = PAGE.replacen("0.00196", "0.00197", 1);
-    let response = server.ingest().ingest_page(page(torn)).await.unwrap().into_inner();
+    let inconsistent = PAGE.replacen("0.00196", "0.00197", 1);
+    let response = server.ingest().ingest_page(page(inconsistent)).await.unwrap().into_inner();
     assert_eq!(counts(response.summary), [2, 0, 0, 0, 1, 0]);
     assert_eq!((response.refusals[0].index, response.refusals[0].reason()), (2, Reason::Ambiguous));
 }
 
 #[tokio::test]
-async fn a_page_that_cannot_be_read_or_dated_names_the_field() {
+async fn unreadable_or_undated_page_names_the_field() {
     let server = TestServer::start(&[]).await;
     let check = async |request: v1::IngestPageRequest, field: &str, part: &str| {
         assert_invalid(&server.ingest().ingest_page(request).await.unwrap_err(), field, part);
@@ -420,7 +422,8 @@ async fn a_page_that_cannot_be_read_or_dated_names_the_field() {
     check(page(PAGE.replace("08 December 2025", "")), "observed_time", "give the observed time").await;
     check(page(format!("09 December 2025\n{PAGE}")), "observed_time", "differ").await;
     check(v1::IngestPageRequest { source: "Times CA".to_owned(), ..page(PAGE) }, "source", "not a slug").await;
-    let fine = Timestamp { seconds: 1_765_152_000, nanos: 7 };
-    check(v1::IngestPageRequest { observed_time: Some(fine), ..page(PAGE) }, "observed_time", "microsecond").await;
+    let too_precise = Timestamp { seconds: 1_765_152_000, nanos: 7 };
+    check(v1::IngestPageRequest { observed_time: Some(too_precise), ..page(PAGE) }, "observed_time", "microsecond")
+        .await;
     check(v1::IngestPageRequest { conflict_policy: 9, ..page(PAGE) }, "conflict_policy", "9 is no").await;
 }

@@ -1,4 +1,4 @@
-//! The services, over real sockets.
+//! Tests of the gRPC services over real sockets.
 
 mod deadline;
 mod derived_rates;

@@ -1,4 +1,4 @@
-//! `RateService` over a real socket and a real store: every call, its edges, and what it says when it cannot answer.
+//! `RateService` over a real socket and a real store: every method, range bounds, and errors.
 
 use prost_types::{Duration, Timestamp as ProtoTimestamp};
 use silkrate::columns::decode_runs;
@@ -24,7 +24,7 @@ fn rates(runs: &[v1::Run]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_poll_gets_what_changed_and_nothing_dated_ahead() {
+async fn poll_returns_changed_rates_and_none_dated_ahead() {
     let service = start().await;
     let empty = service.latest(0).await;
     assert_eq!(empty.rates, []);
@@ -48,7 +48,11 @@ async fn a_poll_gets_what_changed_and_nothing_dated_ahead() {
     assert_eq!(since.rates.len(), 1);
     assert_eq!(since.rates[0].run.as_ref().unwrap().pair, "UZS/USD");
     assert_eq!(service.latest(second.sequence).await.rates, []);
-    assert_eq!(service.latest(second.sequence + 1).await.rates.len(), 2, "another store's sequence gets everything");
+    assert_eq!(
+        service.latest(second.sequence + 1).await.rates.len(),
+        2,
+        "an unknown sequence, of another store, returns every rate"
+    );
 
     // A confirmation alone is a change.
     service.commit("UZS/USD timesca", &[(-5, "0.00008")]).await;
@@ -63,7 +67,7 @@ async fn a_poll_gets_what_changed_and_nothing_dated_ahead() {
 }
 
 #[tokio::test]
-async fn the_rate_in_force_direct_and_inverse() {
+async fn rate_in_force_direct_and_inverse() {
     let service = start().await;
     let commit = service.commit("UZS/USD timesca", &[(-100, "0.00007"), (-50, "0.00008"), (-40, "0.00008")]).await;
 
@@ -82,9 +86,9 @@ async fn the_rate_in_force_direct_and_inverse() {
     let as_of = |seconds: i64| v1::GetRateRequest { time: at(seconds), ..rate_of("UZS/USD") };
     let inside = service.rate(as_of(-45)).await.unwrap();
     assert_eq!((inside.rate.as_str(), inside.age.unwrap().seconds), ("0.00008", 0));
-    assert_eq!(inside.state(), v1::RateState::Unspecified, "a state is of now");
+    assert_eq!(inside.state(), v1::RateState::Unspecified, "a state exists for the current time only");
     assert_eq!(service.rate(as_of(-51)).await.unwrap().rate, "0.00007");
-    // Finer than a microsecond rounds down: the instant before is not this one.
+    // A time finer than a microsecond rounds down, to the instant before -50 s.
     let time = Some(ProtoTimestamp { seconds: NOON_S - 51, nanos: 999_999_999 });
     assert_eq!(service.rate(v1::GetRateRequest { time, ..rate_of("UZS/USD") }).await.unwrap().rate, "0.00007");
     assert_refused(service.rate(as_of(-101)).await, Code::NotFound, "NO_QUOTE_YET");
@@ -99,13 +103,13 @@ async fn the_rate_in_force_direct_and_inverse() {
 }
 
 #[tokio::test]
-async fn which_source_answers() {
+async fn source_is_chosen_or_ambiguity_is_refused() {
     let service = start().await;
     assert_refused(service.rate(rate_of("KGS/USD")).await, Code::NotFound, "UNKNOWN_SERIES");
     let before = service.commit("KGS/USD timesca", &[(-10, "0.01144")]).await;
     assert_eq!(service.rate(rate_of("KGS/USD")).await.unwrap().legs[0].source, "timesca");
     service.commit("USD/KGS nbkr", &[(-10, "87.45")]).await;
-    // Direct goes first, whoever publishes the inverse.
+    // A direct pair has precedence over an inverse one of any source.
     assert_eq!(service.rate(rate_of("USD/KGS")).await.unwrap().derivation(), v1::Derivation::Direct);
     service.commit("KGS/USD other", &[(-10, "0.01145")]).await;
 
@@ -122,23 +126,23 @@ async fn which_source_answers() {
     assert_eq!(service.rate(from("nbkr", &[])).await.unwrap().derivation(), v1::Derivation::Inverse);
     assert_refused(service.rate(from("other", &["timesca"])).await, Code::InvalidArgument, "leg_sources");
     assert_refused(service.rate(from("", &["other", "timesca"])).await, Code::InvalidArgument, "leg_sources");
-    assert_refused(service.rate(from("nobody", &[])).await, Code::NotFound, "UNKNOWN_SERIES");
+    assert_refused(service.rate(from("unknown", &[])).await, Code::NotFound, "UNKNOWN_SERIES");
     assert_refused(service.rate(rate_of("KGS/KZT")).await, Code::NotFound, "UNKNOWN_SERIES");
     assert_refused(service.rate(rate_of("KGS/EUR")).await, Code::InvalidArgument, "pair");
 
-    // As known before the second source came, nothing is ambiguous.
+    // As known before the second source existed, nothing is ambiguous.
     let known = v1::GetRateRequest { known_time: proto(before.recorded_time), ..rate_of("KGS/USD") };
     assert_eq!(service.rate(known).await.unwrap().rate, "0.01144");
 }
 
 #[tokio::test]
-async fn giving_the_recorded_time_repeats_the_answer() {
+async fn known_time_repeats_an_earlier_response() {
     let service = start().await;
     let first = service.commit("KGS/USD timesca", &[(-100, "0.01144"), (-50, "0.01145")]).await;
     let seen = service.rate(v1::GetRateRequest { time: at(-60), ..rate_of("KGS/USD") }).await.unwrap();
     assert_eq!(seen.recorded_time, proto(first.recorded_time));
     service.clock.set(instant(60));
-    // A late tick, and a revision, change what was in force.
+    // A late tick and a revision change the rate in force.
     service.commit("KGS/USD timesca", &[(-70, "0.01150")]).await;
     service.commit("KGS/USD timesca", &[(-100, "0.01111")]).await;
 
@@ -147,7 +151,7 @@ async fn giving_the_recorded_time_repeats_the_answer() {
     let again = service.rate(at_60(seen.recorded_time)).await.unwrap();
     assert_eq!((again.rate, again.legs, again.sequence), (seen.rate, seen.legs, seen.sequence));
 
-    // Without a time, "now" is the recorded time seen; after the newest commit is the newest.
+    // Without a time, the known time is also the rate's time, but at most the recorded time of the newest commit.
     let known = |known_time| v1::GetRateRequest { known_time, ..rate_of("KGS/USD") };
     assert_eq!(service.rate(known(seen.recorded_time)).await.unwrap().time, seen.recorded_time);
     assert_eq!(
@@ -155,7 +159,7 @@ async fn giving_the_recorded_time_repeats_the_answer() {
         at(60).map(|t| ProtoTimestamp { nanos: 1_000, ..t })
     );
     assert_refused(service.rate(known(at(-DAY_S))).await, Code::NotFound, "NO_QUOTE_YET");
-    // Of the newest commit the state is told however it is named; of an earlier one it is not.
+    // The state is returned for the newest commit, with or without a known time, and not for earlier commits.
     let state = async |known_time| service.rate(known(known_time)).await.unwrap().state();
     assert_eq!(state(None).await, v1::RateState::Moving);
     assert_eq!(state(at(DAY_S)).await, v1::RateState::Moving);
@@ -169,7 +173,7 @@ async fn giving_the_recorded_time_repeats_the_answer() {
     assert_eq!(rates(&service.runs(listed(seen.recorded_time)).await.unwrap().runs), ["0.01144", "0.01145"]);
 }
 
-/// 25 moves, ten seconds apart, from 1,000 seconds before noon on.
+/// 25 moves, ten seconds apart, beginning 1,000 seconds before noon.
 async fn twenty_five_moves() -> (Service, Vec<String>) {
     let service = start().await;
     let texts: Vec<String> = (0..25).map(|number| format!("0.0{}", 1_100 + number)).collect();
@@ -180,7 +184,7 @@ async fn twenty_five_moves() -> (Service, Vec<String>) {
 }
 
 #[tokio::test]
-async fn all_pages_of_a_list_see_one_commit() {
+async fn all_pages_of_list_runs_see_one_commit() {
     for descending in [false, true] {
         let (service, texts) = twenty_five_moves().await;
         let mut request = v1::ListRunsRequest {
@@ -198,7 +202,7 @@ async fn all_pages_of_a_list_see_one_commit() {
             seen.extend(page.runs.into_iter().map(|run| run.rate));
             baselines.extend(page.baseline.map(|run| run.rate));
             sequences.push(page.sequence);
-            // What is recorded meanwhile, at either end, does not show on the pages that follow.
+            // Later commits, at either end of the range, do not change the remaining pages.
             let pages = i64::try_from(sequences.len()).unwrap();
             service.commit("KGS/USD timesca", &[(-769 + pages, "0.5"), (-980 + pages, "0.5")]).await;
             if page.next_page_token.is_empty() {
@@ -218,7 +222,7 @@ async fn all_pages_of_a_list_see_one_commit() {
 }
 
 #[tokio::test]
-async fn the_edges_of_history() {
+async fn list_runs_range_is_half_open() {
     let (service, texts) = twenty_five_moves().await;
     let check = async |start: Option<i64>, end: Option<i64>, expect: &[String]| {
         let request =
@@ -231,15 +235,15 @@ async fn the_edges_of_history() {
     check(Some(-990), Some(-990), &[]).await;
     check(None, Some(-1_000), &[]).await;
     check(Some(-760), None, &texts[24..]).await;
-    // A bound finer than a microsecond rounds up: the run that began just before it is out.
+    // A bound finer than a microsecond rounds up, so a run that begins just before the bound is excluded.
     let start_time = Some(ProtoTimestamp { nanos: 1, ..at(-990).unwrap() });
-    let fine = service.runs(v1::ListRunsRequest { start_time, ..runs_of("KGS/USD") }).await.unwrap();
-    assert_eq!(rates(&fine.runs), texts[2..]);
+    let after_bound = service.runs(v1::ListRunsRequest { start_time, ..runs_of("KGS/USD") }).await.unwrap();
+    assert_eq!(rates(&after_bound.runs), texts[2..]);
     let no_baseline = v1::ListRunsRequest { include_baseline: true, ..runs_of("KGS/USD") };
     assert_eq!(service.runs(no_baseline).await.unwrap().baseline, None);
 
-    let turned = v1::ListRunsRequest { start_time: at(-990), end_time: at(-991), ..runs_of("KGS/USD") };
-    assert_refused(service.runs(turned).await, Code::InvalidArgument, "end_time");
+    let reversed = v1::ListRunsRequest { start_time: at(-990), end_time: at(-991), ..runs_of("KGS/USD") };
+    assert_refused(service.runs(reversed).await, Code::InvalidArgument, "end_time");
     let negative = v1::ListRunsRequest { page_size: -1, ..runs_of("KGS/USD") };
     assert_refused(service.runs(negative).await, Code::InvalidArgument, "page_size");
     let inverse = service.runs(runs_of("USD/KGS")).await;
@@ -248,7 +252,7 @@ async fn the_edges_of_history() {
 }
 
 #[tokio::test]
-async fn a_stream_of_runs_equals_the_list() {
+async fn stream_runs_equals_list_runs() {
     let service = start().await;
     let texts: Vec<String> = (0..9_000).map(|number| format!("0.{:05} -0.{}", 1_000 + number, number % 10)).collect();
     let ticks: Vec<(i64, &str)> = (0..).zip(&texts).map(|(number, text)| (number - 9_000, text.as_str())).collect();
@@ -278,13 +282,13 @@ async fn a_stream_of_runs_equals_the_list() {
     let part = v1::StreamRunsRequest { start_time: at(-10), end_time: at(-5), ..all.clone() };
     assert_eq!(collect(part).await.0.len(), 5);
     let nothing = v1::StreamRunsRequest { start_time: at(5), ..all.clone() };
-    assert_eq!(collect(nothing).await, (Vec::new(), 1), "the first message always comes");
+    assert_eq!(collect(nothing).await, (Vec::new(), 1), "a stream has at least one message");
     let inverse = v1::StreamRunsRequest { pair: "USD/KGS".to_owned(), ..all };
     assert_refused(service.client.clone().stream_runs(inverse).await.map(drop), Code::NotFound, "UNKNOWN_SERIES");
 }
 
 #[tokio::test]
-async fn changes_with_their_bounds() {
+async fn change_has_rounding_bounds() {
     let service = start().await;
     service.commit("UZS/USD timesca", &[(-2 * DAY_S, "0.00008"), (-10, "0.00008 -0")]).await;
     service.commit("KGS/USD timesca", &[(-2 * DAY_S, "0.01144"), (-10, "0.01146")]).await;
@@ -313,14 +317,14 @@ async fn changes_with_their_bounds() {
     assert_eq!(month.start_missing_reason(), v1::MissingReason::NoQuoteYet);
     assert!(month.start.is_none() && month.end.is_some() && month.percent_change.is_none());
     assert_refused(service.change(window(0, v1::WindowUnit::Day)).await, Code::InvalidArgument, "window.count");
-    let turned = v1::GetChangeRequest { end_time: at(-2), ..change_of("KGS/USD", -1) };
-    assert_refused(service.change(turned).await, Code::InvalidArgument, "end_time");
-    let fine = v1::GetChangeRequest { decimal_places: Some(13), ..change_of("KGS/USD", -1) };
-    assert_refused(service.change(fine).await, Code::InvalidArgument, "decimal_places");
+    let reversed = v1::GetChangeRequest { end_time: at(-2), ..change_of("KGS/USD", -1) };
+    assert_refused(service.change(reversed).await, Code::InvalidArgument, "end_time");
+    let too_precise = v1::GetChangeRequest { decimal_places: Some(13), ..change_of("KGS/USD", -1) };
+    assert_refused(service.change(too_precise).await, Code::InvalidArgument, "decimal_places");
 }
 
 #[tokio::test]
-async fn what_was_believed_and_what_there_is() {
+async fn list_revisions_and_list_series_as_known() {
     let service = start().await;
     let first = service.commit("KGS/USD timesca", &[(-30, "0.01144"), (-20, "0.01145"), (-10, "0.01146")]).await;
     service.clock.set(instant(60));

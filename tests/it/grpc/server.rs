@@ -1,4 +1,4 @@
-//! A server as a whole: files loaded at start, health, reflection, restarts and limits.
+//! The whole server: files loaded at start, health, reflection, restarts and limits.
 
 use std::fs;
 
@@ -26,7 +26,7 @@ async fn latest_pairs(server: &TestServer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_page_loaded_at_start_is_there_with_the_first_answer_and_printed() {
+async fn page_loaded_at_start_is_served_and_printed() {
     let server = TestServer::start(&["--load", SAMPLE_PAGE]).await;
     assert_eq!(latest_pairs(&server).await, ["KGS/USD", "KZT/USD", "TJS/USD", "TMT/USD", "UZS/USD"]);
     let (_dir, printed) = server.stop().await;
@@ -36,7 +36,7 @@ async fn a_page_loaded_at_start_is_there_with_the_first_answer_and_printed() {
 }
 
 #[tokio::test]
-async fn files_that_cannot_be_taken_are_skipped_and_the_others_served() {
+async fn unreadable_load_files_are_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
     fs::write(path("undated"), "KGS/USD = 0.01144 0%\n").unwrap();
@@ -51,7 +51,7 @@ async fn files_that_cannot_be_taken_are_skipped_and_the_others_served() {
 }
 
 #[tokio::test]
-async fn an_undated_page_goes_in_at_the_time_given() {
+async fn undated_page_is_stored_at_load_time() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("page").display().to_string();
     fs::write(&file, "KGS/USD = 0.01144 0%\n").unwrap();
@@ -63,7 +63,7 @@ async fn an_undated_page_goes_in_at_the_time_given() {
 }
 
 #[tokio::test]
-async fn what_was_answered_is_there_after_a_restart() {
+async fn acknowledged_ticks_survive_a_restart() {
     let server = TestServer::start(&[]).await;
     let stored = server.store(&[tick("KGS/USD", -60, "0.01144"), tick("KZT/USD", -60, "0.00196")]).await;
     let server = server.restart().await;
@@ -74,14 +74,14 @@ async fn what_was_answered_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn the_first_table_of_an_empty_store_says_so() {
+async fn empty_store_prints_no_quotes_yet() {
     let server = TestServer::start(&[]).await;
     assert_eq!(latest_pairs(&server).await, [""; 0]);
     assert_eq!(server.stop().await.1, "no quotes yet\n");
 }
 
 #[tokio::test]
-async fn health_is_that_of_the_services_and_ends_with_the_server() {
+async fn health_reports_each_service_and_not_serving_at_shutdown() {
     let server = TestServer::start(&[]).await;
     let mut health = HealthClient::new(server.channel.clone());
     let request = |service: &str| HealthCheckRequest { service: service.to_owned() };
@@ -93,10 +93,13 @@ async fn health_is_that_of_the_services_and_ends_with_the_server() {
 
     let mut watch = health.watch(request(SERVICES[0])).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
-    let (_dir, course) = server.begin_stop();
+    let (_dir, shutdown) = server.begin_stop();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
-    assert!(watch.message().await.is_ok_and(|message| message.is_none()), "a watch does not hold up the end");
-    course.await.unwrap().0.unwrap();
+    assert!(
+        watch.message().await.is_ok_and(|message| message.is_none()),
+        "an open health watch must not delay the shutdown"
+    );
+    shutdown.await.unwrap().0.unwrap();
 }
 
 #[tokio::test]
@@ -110,8 +113,8 @@ async fn reflection_lists_the_services_in_both_versions() {
             message_request: Some(MessageRequest::ListServices(String::new())),
         };
         let mut client = reflection_v1::server_reflection_client::ServerReflectionClient::new(server.channel.clone());
-        let mut answers = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
-        match answers.message().await.unwrap().unwrap().message_response {
+        let mut responses = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
+        match responses.message().await.unwrap().unwrap().message_response {
             Some(MessageResponse::ListServicesResponse(list)) => {
                 list.service.into_iter().map(|service| service.name).collect::<Vec<_>>()
             }
@@ -127,15 +130,15 @@ async fn reflection_lists_the_services_in_both_versions() {
         };
         let mut client =
             reflection_v1alpha::server_reflection_client::ServerReflectionClient::new(server.channel.clone());
-        let mut answers = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
-        match answers.message().await.unwrap().unwrap().message_response {
+        let mut responses = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
+        match responses.message().await.unwrap().unwrap().message_response {
             Some(MessageResponse::ListServicesResponse(list)) => {
                 list.service.into_iter().map(|service| service.name).collect::<Vec<_>>()
             }
             other => panic!("{other:?}"),
         }
     };
-    // A client that knows nothing but the address can ask for the health, too.
+    // Health is listed too, for clients that discover services through reflection.
     for service in SERVICES.into_iter().chain(["grpc.health.v1.Health"]) {
         assert!(v1_names.iter().any(|name| name == service), "{v1_names:?}");
         assert!(v1alpha_names.iter().any(|name| name == service), "{v1alpha_names:?}");
@@ -143,29 +146,29 @@ async fn reflection_lists_the_services_in_both_versions() {
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_closed_and_the_others_go_on() {
+async fn connection_beyond_the_limit_is_closed() {
     let server = TestServer::start(&["--max-connections", "1"]).await;
     assert_eq!(latest_pairs(&server).await, [""; 0]);
     let mut other = TcpStream::connect(server.addr).await.unwrap();
-    // Closed before anything is read or said; how the machine tells depends on what was in flight.
-    let said = other.read(&mut [0; 64]).await;
-    assert!(matches!(said, Ok(0) | Err(_)), "{said:?}");
+    // The server closes the connection without reading or writing. The result depends on the operating system.
+    let read = other.read(&mut [0; 64]).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
     server.store(&[tick("KGS/USD", -60, "0.01144")]).await;
 }
 
 #[tokio::test]
-async fn a_call_that_does_not_end_is_cut_off_after_the_grace() {
+async fn endless_call_is_ended_after_the_shutdown_grace() {
     use reflection_v1::server_reflection_client::ServerReflectionClient;
     let server = TestServer::start(&["--shutdown-grace", "100ms"]).await;
     let (_requests, never) = mpsc::channel(1);
     let mut client = ServerReflectionClient::new(server.channel.clone());
     let _open = client.server_reflection_info(ReceiverStream::new(never)).await.unwrap();
-    let (_dir, course) = server.begin_stop();
-    course.await.unwrap().0.unwrap();
+    let (_dir, shutdown) = server.begin_stop();
+    shutdown.await.unwrap().0.unwrap();
 }
 
-/// Sends the head of a call and never its end; gives the status that the server ends it with. The generated client
-/// would end the call at the deadline by itself.
+/// Sends the head of a call but not its end, and returns the final status. The generated client is not usable here,
+/// because it ends the call at the deadline by itself.
 async fn status_of_endless_call(server: &TestServer, path: &str, timeout: &str) -> Option<String> {
     let socket = TcpStream::connect(server.addr).await.unwrap();
     let (mut calls, connection) = h2::client::handshake(socket).await.unwrap();
@@ -187,7 +190,7 @@ async fn status_of_endless_call(server: &TestServer, path: &str, timeout: &str) 
 }
 
 #[tokio::test]
-async fn a_deadline_ends_calls_and_streams_with_deadline_exceeded() {
+async fn deadline_ends_calls_and_streams_with_deadline_exceeded() {
     let server = TestServer::start(&[]).await;
     let deadline_exceeded = Some((Code::DeadlineExceeded as i32).to_string());
     for path in [
@@ -202,29 +205,31 @@ async fn a_deadline_ends_calls_and_streams_with_deadline_exceeded() {
 }
 
 #[tokio::test]
-async fn states_follow_the_settings_of_this_start() {
+async fn states_follow_the_settings_of_the_current_start() {
     let server = TestServer::start(&["--stale-limit", "1h"]).await;
     server.store(&[tick("KGS/USD", -7_200, "0.01144")]).await;
     let latest = async |server: &TestServer| {
-        let answer = server.rates().get_latest_rates(v1::GetLatestRatesRequest::default()).await.unwrap().into_inner();
-        (answer.rates[0].state(), answer.rates[0].stale_time, answer.sequence)
+        let response =
+            server.rates().get_latest_rates(v1::GetLatestRatesRequest::default()).await.unwrap().into_inner();
+        (response.rates[0].state(), response.rates[0].stale_time, response.sequence)
     };
     let (state, stale_time, first) = latest(&server).await;
     assert_eq!((state, stale_time), (v1::RateState::Stale, Some(time(-3_600))));
-    // Longer, and the rate is no longer stale, though no time changes that and nothing comes in; a poll finds out.
+    // With a longer limit the rate is not stale any more. No tick and no passing of time makes this change, but a poll
+    // sees it.
     let (dir, _) = server.stop().await;
     let server = TestServer::start_over(dir, &["--stale-limit", "3h"]).await;
     let (state, stale_time, second) = latest(&server).await;
     assert_eq!((state, stale_time), (v1::RateState::Flat, Some(time(3_600))));
     assert!(second > first);
-    // The same settings again: nothing to tell.
+    // With the same settings nothing changes.
     let (dir, _) = server.stop().await;
     let server = TestServer::start_over(dir, &["--stale-limit", "3h"]).await;
     assert_eq!(latest(&server).await, (v1::RateState::Flat, Some(time(3_600)), second));
 }
 
 #[tokio::test]
-async fn the_latest_rates_of_more_series_than_are_answered_at_once_are_all_there() {
+async fn latest_rates_include_more_series_than_one_encoded_chunk() {
     let server = TestServer::start(&["--series-max", "2000"]).await;
     let of = |number: u32| v1::Tick { source: format!("s{number}"), ..tick("KGS/USD", -60, "0.01144") };
     let ticks: Vec<v1::Tick> = (0..1_100).map(of).collect();

@@ -1,4 +1,4 @@
-//! `StreamRuns` under its limits: how many at once, how long, and what a slow client keeps.
+//! Limits of `StreamRuns`: number of streams, deadline, and the commit that a slow client reads.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use tonic_types::StatusExt as _;
 
 use crate::grpc::reads::{Service, start};
 
-/// As the service has it.
+/// The limit of the service.
 const STREAMS_MAX: usize = 48;
-/// More than is packed ahead and fits into the window of a stream together.
+/// More runs than the server packs ahead plus the stream window holds.
 const RUNS: i64 = 60_000;
 
 async fn start_with_runs() -> Service {
@@ -33,7 +33,7 @@ async fn open(service: &Service, timeout: Option<Duration>) -> Result<Streaming<
 }
 
 #[tokio::test]
-async fn one_stream_too_many_is_told_when_to_come_back() {
+async fn stream_beyond_the_limit_is_refused_with_retry_info() {
     let service = start_with_runs().await;
     let mut streams = Vec::new();
     for _ in 0..STREAMS_MAX {
@@ -43,7 +43,7 @@ async fn one_stream_too_many_is_told_when_to_come_back() {
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.get_error_details().retry_info().is_some(), "{refused:?}");
 
-    // A client that leaves makes room for another, who gets everything.
+    // A dropped stream frees a slot, and the next stream is complete.
     drop(streams.pop());
     let mut stream = loop {
         match open(&service, None).await {
@@ -61,11 +61,11 @@ async fn one_stream_too_many_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_stream_sees_one_commit_however_long_it_is_read() {
+async fn slow_stream_sees_one_commit() {
     let service = start_with_runs().await;
     let mut stream = open(&service, None).await.unwrap();
     let first = stream.message().await.unwrap().unwrap();
-    // While the client pauses, a late tick splits what it has yet to read, and new ones come.
+    // While the client pauses, a late tick splits a run that the client has not read yet, and new ticks arrive.
     let later = service.commit("KGS/USD timesca", &[(-5, "0.5"), (-1_000, "0.5"), (1, "0.6")]).await;
     let mut runs = decode_runs(&first).unwrap();
     while let Some(message) = stream.message().await.unwrap() {
@@ -78,13 +78,13 @@ async fn a_stream_sees_one_commit_however_long_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_deadline_ends_a_stream_whose_client_pauses() {
+async fn deadline_ends_a_paused_stream() {
     let service = start_with_runs().await;
     let mut stream = open(&service, Some(Duration::from_millis(300))).await.unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;
     let error = loop {
         match stream.message().await {
-            Ok(message) => assert!(message.is_some(), "it ended as if it were whole"),
+            Ok(message) => assert!(message.is_some(), "the stream ended without an error"),
             Err(error) => break error,
         }
     };

@@ -1,4 +1,4 @@
-//! `/v1/...`: the answers of gRPC, as JSON and CSV.
+//! `/v1/...`: the responses of gRPC as JSON and CSV.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -10,7 +10,7 @@ use silkrate::proto::v1;
 use crate::support::{NOW, TestServer, tick, time};
 use crate::web::{get, get_with, rows};
 
-/// Five days of two pairs, a late one that revises, and a bank.
+/// Starts a server with five days of two pairs, a revision of each, and a pair of two sources.
 async fn server() -> TestServer {
     let server = TestServer::start(&[]).await;
     let day = 86_400;
@@ -46,7 +46,7 @@ async fn json_has_the_fields_of_the_message_and_exact_digits() {
     assert_eq!(kgs["run"]["observation_count"], json!(1));
     assert_eq!(kgs["run"]["first_observed_time"], json!("2025-12-08T11:59:00Z"));
     assert_eq!((&kgs["state"], &kgs["previous_rate"]), (&json!("MOVING"), &json!("0.01150")));
-    assert_eq!(body.get("server_time"), None, "it would differ each time");
+    assert_eq!(body.get("server_time"), None, "server_time would change every response");
 
     let rate = get(server.http_addr, "/v1/rate?pair=USD/UZS").await.json();
     assert_eq!((&rate["rate"], &rate["derivation"]), (&json!("12500"), &json!("INVERSE")));
@@ -78,7 +78,7 @@ async fn json_has_the_fields_of_the_message_and_exact_digits() {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other_by_link() {
+async fn pages_are_chained_by_link_headers() {
     let server = server().await;
     let mut target = "/v1/history?pair=KGS/USD&page_size=2".to_owned();
     let mut found = Vec::new();
@@ -95,8 +95,8 @@ async fn pages_follow_each_other_by_link() {
     assert_eq!(found, ["0.01144", "0.01143", "0.01149", "0.01150", "0.01151"]);
 }
 
-/// The command writes the legs of a rate into one cell, which scripts read as JSON; a sheet has columns for them.
-fn flat(row: Vec<(String, String)>) -> Vec<(String, String)> {
+/// Splits the `legs` cell of the command, a JSON array for scripts, into the leg columns of the HTTP CSV.
+fn with_leg_columns(row: Vec<(String, String)>) -> Vec<(String, String)> {
     let mut cells = Vec::new();
     for (name, text) in row {
         if name != "legs" {
@@ -113,7 +113,7 @@ fn flat(row: Vec<(String, String)>) -> Vec<(String, String)> {
     cells
 }
 
-/// What the command prints as CSV.
+/// Runs the command and returns its CSV output.
 fn command(server: &TestServer, line: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
     command.args(line.split(' ')).args(["--output", "csv"]).env("SILKRATE_ENDPOINT", server.addr.to_string());
@@ -123,23 +123,23 @@ fn command(server: &TestServer, line: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn csv_has_the_columns_and_cells_of_the_command() {
+async fn csv_equals_csv_of_the_command() {
     let server = server().await;
-    // The start of a minute is the same now for both.
+    // At this time the current minute begins exactly, for the server and for the command.
     server.clock.set(NOW.saturating_add_us(60 * Timestamp::SECOND_US));
-    // What tells how much time has passed is the command's alone.
+    // Only the command has the columns of elapsed time.
     let check = async |line: &str, target: &str, more_of_command: &[&str]| {
-        let ours = get(server.http_addr, &format!("{target}format=csv")).await;
-        assert_eq!(ours.header("content-type"), Some("text/csv; charset=utf-8; header=present"), "{ours:?}");
-        let theirs = rows(&tokio::task::block_in_place(|| command(&server, line)));
+        let http = get(server.http_addr, &format!("{target}format=csv")).await;
+        assert_eq!(http.header("content-type"), Some("text/csv; charset=utf-8; header=present"), "{http:?}");
+        let printed = rows(&tokio::task::block_in_place(|| command(&server, line)));
         let sorted = |rows: Vec<Vec<(String, String)>>| -> Vec<BTreeSet<(String, String)>> {
             let kept = |row: Vec<(String, String)>| {
                 row.into_iter().filter(|(name, _)| !more_of_command.contains(&name.as_str())).collect()
             };
-            rows.into_iter().map(flat).map(kept).collect()
+            rows.into_iter().map(with_leg_columns).map(kept).collect()
         };
-        assert!(!theirs.is_empty(), "{line}");
-        assert_eq!(sorted(ours.csv()), sorted(theirs), "{line}");
+        assert!(!printed.is_empty(), "{line}");
+        assert_eq!(sorted(http.csv()), sorted(printed), "{line}");
     };
     let at = "2025-12-08T11:59:45Z";
     check("latest", "/v1/latest?", &[]).await;
@@ -175,7 +175,7 @@ async fn csv_has_the_columns_and_cells_of_the_command() {
 }
 
 #[tokio::test]
-async fn csv_tells_each_leg_in_columns() {
+async fn csv_has_columns_for_each_leg() {
     let server = server().await;
     let legs = async |pair: &str| -> Vec<String> {
         let rows = get(server.http_addr, &format!("/v1/rate?pair={pair}&source=timesca&format=csv")).await.csv();
@@ -203,36 +203,36 @@ async fn csv_tells_each_leg_in_columns() {
 }
 
 #[tokio::test]
-async fn csv_comes_whole_or_not_at_all() {
+async fn csv_is_complete_or_refused() {
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", -8 * 86_400, "0.01144"), tick("KGS/USD", -60, "0.01145")]).await;
-    let ask = async |more: &str| {
+    let request = async |more: &str| {
         let target = format!("/v1/candles?pair=KGS/USD&fill_empty=true&format=csv&{more}");
-        let answer = get(server.http_addr, &target).await;
-        (answer.status, answer.csv().len(), answer.header("link").is_some(), answer)
+        let response = get(server.http_addr, &target).await;
+        (response.status, response.csv().len(), response.header("link").is_some(), response)
     };
     let check = async |more: &str, rows: usize, has_next: bool| {
-        let (status, found, link, _) = ask(more).await;
+        let (status, found, link, _) = request(more).await;
         assert_eq!((status, found, link), (200, rows, has_next), "{more}");
     };
     check("interval=5m", 8 * 288 + 1, false).await;
     check("interval=5m&page_size=100", 100, true).await;
     check("interval=1m&page_size=20000", 10_000, true).await;
-    let (status, _, _, answer) = ask("interval=1m").await;
+    let (status, _, _, response) = request("interval=1m").await;
     assert_eq!(status, 422);
-    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    let detail = response.json()["detail"].as_str().unwrap().to_owned();
     assert!(detail.contains("more than 10000 rows") && detail.contains("start_time and end_time"), "{detail}");
 }
 
 #[tokio::test]
-async fn errors_say_what_where_and_what_to_do() {
+async fn errors_name_the_field_and_the_remedy() {
     let server = server().await;
     let check = async |target: &str, status: u16, expect: Value| {
-        let answer = get(server.http_addr, target).await;
-        assert_eq!(answer.status, status, "{answer:?}");
-        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
-        assert_eq!(answer.header("etag"), None);
-        let found = answer.json();
+        let response = get(server.http_addr, target).await;
+        assert_eq!(response.status, status, "{response:?}");
+        assert_eq!(response.header("content-type"), Some("application/problem+json"));
+        assert_eq!(response.header("etag"), None);
+        let found = response.json();
         assert_eq!(found["status"], json!(status));
         for (name, value) in expect.as_object().unwrap() {
             match value.as_str() {
@@ -247,8 +247,12 @@ async fn errors_say_what_where_and_what_to_do() {
     check("/v1/rate?pair=KZT/USD", 400, json!({"field": "source", "detail": "nbkr"})).await;
     check("/v1/rate?pair=KGS/USD&time=2020-01-01", 404, json!({"reason": "NO_QUOTE_YET"})).await;
     check("/v1/rate?pair=KGS/USD&max_age=30m&time=2025-12-08", 404, json!({"reason": "STALE"})).await;
-    check("/v1/rate?pair=KGS/USD&tiem=2020-01-01", 400, json!({"field": "tiem", "detail": "there are pair, source"}))
-        .await;
+    check(
+        "/v1/rate?pair=KGS/USD&tiem=2020-01-01",
+        400,
+        json!({"field": "tiem", "detail": "this call takes pair, source"}),
+    )
+    .await;
     check(
         "/v1/history?pair=KGS/USD&start_time=2025-12-08&end_time=2025-12-01",
         400,
@@ -262,7 +266,7 @@ async fn errors_say_what_where_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn an_unchanged_answer_is_not_sent_again() {
+async fn unchanged_response_is_304() {
     let server = server().await;
     let targets = [
         "/v1/latest",
@@ -288,9 +292,9 @@ async fn an_unchanged_answer_is_not_sent_again() {
         tags.push(tag);
     }
     let different: BTreeSet<&String> = tags.iter().collect();
-    assert_eq!(different.len(), tags.len(), "a tag belongs to its question: {tags:?}");
+    assert_eq!(different.len(), tags.len(), "each request must have its own tag: {tags:?}");
 
-    // A confirmation moves the sequence, and with it every tag.
+    // A confirmation advances the sequence, which changes every tag.
     server.store(&[tick("KGS/USD", -1, "0.01151")]).await;
     for (target, tag) in targets.iter().zip(&tags) {
         let now = get_with(server.http_addr, target, &[("if-none-match", tag)]).await;
@@ -300,25 +304,25 @@ async fn an_unchanged_answer_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn what_time_alone_changes_moves_the_tag() {
+async fn change_by_time_alone_changes_the_tag() {
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", 0, "0.01144"), tick("KGS/USD", 1_800, "0.01150")]).await;
-    let ask = async |target: &str, tag: &str| get_with(server.http_addr, target, &[("if-none-match", tag)]).await;
+    let request = async |target: &str, tag: &str| get_with(server.http_addr, target, &[("if-none-match", tag)]).await;
     let (latest, rate) = ("/v1/latest", "/v1/rate?pair=KGS/USD");
-    let first = [ask(latest, "").await, ask(rate, "").await];
-    let mut tags = first.iter().map(|answer| answer.header("etag").unwrap().to_owned()).collect::<Vec<_>>();
-    assert_eq!(first[1].json()["rate"], json!("0.01144"), "the other is dated ahead");
+    let first = [request(latest, "").await, request(rate, "").await];
+    let mut tags = first.iter().map(|response| response.header("etag").unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(first[1].json()["rate"], json!("0.01144"), "the other rate is dated ahead");
 
-    // Nothing is due: a minute more changes nothing.
+    // After one more minute nothing is due and nothing changes.
     server.clock.set(NOW.saturating_add_us(60 * Timestamp::SECOND_US));
-    assert_eq!((ask(latest, &tags[0]).await.status, ask(rate, &tags[1]).await.status), (304, 304));
+    assert_eq!((request(latest, &tags[0]).await.status, request(rate, &tags[1]).await.status), (304, 304));
 
-    // It comes due, then goes stale: commits without ticks.
+    // The rate becomes due, then stale: commits without ticks.
     for (seconds, expect) in [(1_800, "MOVING"), (1_800 + 3_600, "STALE")] {
         server.clock.set(NOW.saturating_add_us(seconds * Timestamp::SECOND_US));
         let sequence = server.rates().get_latest_rates(v1::GetLatestRatesRequest::default()).await.unwrap();
         let before = sequence.into_inner().sequence;
-        // The writer looks at the clock when something comes its way, if not by itself.
+        // The writer checks the clock when a request arrives, or by itself later.
         let nothing = v1::IngestTicksRequest { ticks: vec![tick("KGS/USD", 0, "0.01144")], ..Default::default() };
         server.ingest().ingest_ticks(nothing).await.unwrap();
         for _ in 0..200 {
@@ -328,17 +332,17 @@ async fn what_time_alone_changes_moves_the_tag() {
             }
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        let answers = [ask(latest, &tags[0]).await, ask(rate, &tags[1]).await];
-        assert_eq!(answers.each_ref().map(|answer| answer.status), [200, 200]);
-        let (latest, rate) = (answers[0].json(), answers[1].json());
+        let responses = [request(latest, &tags[0]).await, request(rate, &tags[1]).await];
+        assert_eq!(responses.each_ref().map(|response| response.status), [200, 200]);
+        let (latest, rate) = (responses[0].json(), responses[1].json());
         assert_eq!((&latest["rates"][0]["run"]["rate"], &rate["rate"]), (&json!("0.01150"), &json!("0.01150")));
         assert_eq!((&latest["rates"][0]["state"], &rate["state"]), (&json!(expect), &json!(expect)));
-        tags = answers.iter().map(|answer| answer.header("etag").unwrap().to_owned()).collect();
+        tags = responses.iter().map(|response| response.header("etag").unwrap().to_owned()).collect();
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_counts_from_now_is_exact_to_the_minute() {
+async fn response_relative_to_now_changes_once_per_minute() {
     let server = server().await;
     let of = |source: &str| v1::Tick { source: source.to_owned(), ..tick("USD/UZS", -7_200, "12000") };
     server.store(&[of("cbu"), of("nbk")]).await;
@@ -361,11 +365,11 @@ async fn an_answer_that_counts_from_now_is_exact_to_the_minute() {
     assert_eq!(statuses().await, [304; 5]);
     server.clock.set(NOW.saturating_add_us(61 * Timestamp::SECOND_US));
     assert_eq!(statuses().await, [200, 304, 200, 200, 200]);
-    let answer = get(server.http_addr, change).await.json();
-    assert_eq!(answer["end"]["time"], json!("2025-12-08T12:01:00Z"));
-    assert_eq!(answer["start"]["time"], json!("2025-12-07T12:01:00Z"));
+    let response = get(server.http_addr, change).await.json();
+    assert_eq!(response["end"]["time"], json!("2025-12-08T12:01:00Z"));
+    assert_eq!(response["start"]["time"], json!("2025-12-07T12:01:00Z"));
 
-    // An age counts from now itself, so that nothing can be kept.
+    // An age is relative to the exact current time, so the response cannot be cached.
     let aged = get(server.http_addr, "/v1/rate?pair=KGS/USD&max_age=3m").await;
     assert_eq!((aged.status, aged.header("etag")), (200, None));
     server.clock.set(NOW.saturating_add_us(121 * Timestamp::SECOND_US));
@@ -373,7 +377,7 @@ async fn an_answer_that_counts_from_now_is_exact_to_the_minute() {
 }
 
 #[tokio::test]
-async fn an_answer_equals_that_of_grpc() {
+async fn response_equals_grpc_response() {
     let server = server().await;
     let request = v1::GetRateRequest {
         pair: "KZT/KGS".to_owned(),
@@ -381,11 +385,11 @@ async fn an_answer_equals_that_of_grpc() {
         time: Some(time(-30)),
         ..Default::default()
     };
-    let theirs = server.rates().get_rate(request).await.unwrap().into_inner();
-    let ours = get(server.http_addr, "/v1/rate?pair=KZT/KGS&source=timesca&time=2025-12-08T11:59:30Z").await.json();
-    assert_eq!(ours["rate"], json!(theirs.rate));
-    assert_eq!(ours["rate_low"], json!(theirs.rate_low));
-    assert_eq!(ours["legs"].as_array().unwrap().len(), 2);
-    assert_eq!(ours["sequence"], json!(theirs.sequence));
-    assert_eq!(ours["leg_age_difference"], json!("30s"));
+    let grpc = server.rates().get_rate(request).await.unwrap().into_inner();
+    let http = get(server.http_addr, "/v1/rate?pair=KZT/KGS&source=timesca&time=2025-12-08T11:59:30Z").await.json();
+    assert_eq!(http["rate"], json!(grpc.rate));
+    assert_eq!(http["rate_low"], json!(grpc.rate_low));
+    assert_eq!(http["legs"].as_array().unwrap().len(), 2);
+    assert_eq!(http["sequence"], json!(grpc.sequence));
+    assert_eq!(http["leg_age_difference"], json!("30s"));
 }

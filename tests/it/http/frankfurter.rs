@@ -1,4 +1,4 @@
-//! `/frankfurter/...`: the shapes that clients of Frankfurter read, with our digits in them.
+//! `/frankfurter/...`: JSON in the format of the Frankfurter API, with the published digits.
 
 use silkrate::proto::v1;
 
@@ -7,7 +7,8 @@ use crate::web::{get, get_with};
 
 const DAY: i64 = 86_400;
 
-/// Days 4, 5 and 8 of December 2025; a bank beside the ticker, and one currency that only the bank has.
+/// Starts a server with rates of 4, 5, 7 and 8 December 2025. A bank is a second source, and one currency has only the
+/// bank.
 async fn server(flags: &[&str]) -> TestServer {
     let server = TestServer::start(flags).await;
     let bank = |pair: &str, at, rate: &str| v1::Tick { source: "nbkr".to_owned(), ..tick(pair, at, rate) };
@@ -25,14 +26,14 @@ async fn server(flags: &[&str]) -> TestServer {
 }
 
 #[tokio::test]
-async fn answers_have_the_shapes_and_the_digits() {
+async fn responses_have_frankfurter_format_and_published_digits() {
     let server = server(&[]).await;
     let check = async |target: &str, expect: &str| {
-        let answer = get(server.http_addr, target).await;
-        assert_eq!((answer.status, answer.body.as_str()), (200, expect), "{target}");
-        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let response = get(server.http_addr, target).await;
+        assert_eq!((response.status, response.body.as_str()), (200, expect), "{target}");
+        assert_eq!(response.header("content-type"), Some("application/json"));
     };
-    // Numbers, not strings, with every digit that was published.
+    // Rates are JSON numbers with every published digit.
     let latest = r#"{"amount":1.0,"base":"KGS","date":"2025-12-08","rates":{"USD":0.01150}}"#;
     for target in [
         "/frankfurter/v1/latest?base=KGS&symbols=USD",
@@ -43,7 +44,7 @@ async fn answers_have_the_shapes_and_the_digits() {
     ] {
         check(target, latest).await;
     }
-    // The dollar is the base unless told; derived rates have fifteen digits, and who has no series is left out.
+    // The default base is USD. Derived rates have fifteen digits, and a currency without a series is absent.
     check(
         "/frankfurter/v1/latest",
         r#"{"amount":1.0,"base":"USD","date":"2025-12-08","rates":{"KGS":86.9565217391304,"TJS":9.2500,"UZS":12500}}"#,
@@ -54,11 +55,11 @@ async fn answers_have_the_shapes_and_the_digits() {
         r#"{"amount":1000,"base":"KGS","date":"2025-12-08","rates":{"USD":11.50000}}"#,
     )
     .await;
-    // The rate at the end of a day; a day without one answers as the one before.
+    // The rate at the end of a day. A day without a rate gets the response of the previous day.
     let friday = r#"{"amount":1.0,"base":"KGS","date":"2025-12-05","rates":{"USD":0.01144}}"#;
     check("/frankfurter/v1/2025-12-05?base=KGS&symbols=USD", friday).await;
     check("/frankfurter/v1/2025-12-06?base=KGS&symbols=USD", friday).await;
-    // A range leaves out days without one.
+    // A range omits days without a rate.
     let days = r#"{"amount":1.0,"base":"KGS","start_date":"2025-12-04","end_date":"2025-12-08","rates":{"2025-12-04":{"USD":0.01140},"2025-12-05":{"USD":0.01144},"2025-12-08":{"USD":0.01150}}}"#;
     check("/frankfurter/v1/2025-12-01..2025-12-31?base=KGS&symbols=USD", days).await;
     check("/frankfurter/v1/2025-12-01..?base=KGS&symbols=USD", days).await;
@@ -68,13 +69,13 @@ async fn answers_have_the_shapes_and_the_digits() {
 }
 
 #[tokio::test]
-async fn the_preferred_source_answers_where_several_could() {
+async fn preferred_source_is_used_if_several_have_the_pair() {
     let server = server(&["--frankfurter-source", "nbkr"]).await;
-    let answer = get(server.http_addr, "/frankfurter/v1/latest?symbols=KGS,UZS").await;
-    // The bank has no sum; the ticker, next by name, has.
+    let response = get(server.http_addr, "/frankfurter/v1/latest?symbols=KGS,UZS").await;
+    // The bank has no UZS rate, so the next source by name is used.
     let expect = r#"{"amount":1.0,"base":"USD","date":"2025-12-08","rates":{"KGS":87.4500,"UZS":12500}}"#;
-    assert_eq!(answer.body, expect);
-    // Legs from both where neither has the two.
+    assert_eq!(response.body, expect);
+    // A cross rate uses legs of both sources if neither has both legs.
     let cross = get(server.http_addr, "/frankfurter/v1/latest?base=TJS&symbols=UZS").await.json();
     assert_eq!(cross["rates"]["UZS"].to_string(), "1351.35135135135");
 }
@@ -83,16 +84,16 @@ async fn the_preferred_source_answers_where_several_could() {
 async fn errors_have_a_message() {
     let server = server(&[]).await;
     let check = async |target: &str, status: u16, part: &str| {
-        let answer = get(server.http_addr, target).await;
-        assert_eq!(answer.status, status, "{target}: {answer:?}");
-        assert!(answer.json()["message"].as_str().unwrap().contains(part), "{target}: {answer:?}");
+        let response = get(server.http_addr, target).await;
+        assert_eq!(response.status, status, "{target}: {response:?}");
+        assert!(response.json()["message"].as_str().unwrap().contains(part), "{target}: {response:?}");
     };
-    check("/frankfurter/v1/yesterday", 404, "there are latest").await;
+    check("/frankfurter/v1/yesterday", 404, "use latest").await;
     check("/frankfurter/v1/latest?base=EUR", 404, "'EUR' is not served").await;
     check("/frankfurter/v1/latest?base=KGS&from=KGS", 400, "both given").await;
     check("/frankfurter/v1/latest?amount=-1", 400, "negative").await;
-    check("/frankfurter/v1/latest?limit=1", 400, "there are base, symbols").await;
-    check("/frankfurter/v1/currencies?base=KGS", 400, "no parameter here").await;
+    check("/frankfurter/v1/latest?limit=1", 400, "takes base, symbols").await;
+    check("/frankfurter/v1/currencies?base=KGS", 400, "takes no parameters").await;
     check("/frankfurter/v1/latest?base=TMT", 404, "no rates of TMT").await;
     check("/frankfurter/v1/2020-01-01", 404, "no rates of USD").await;
     check("/frankfurter/v1/2025-12-08..2025-12-01", 422, "swap its ends").await;
@@ -103,7 +104,7 @@ async fn errors_have_a_message() {
 }
 
 #[tokio::test]
-async fn an_unchanged_answer_is_not_sent_again() {
+async fn unchanged_response_is_304() {
     let server = server(&[]).await;
     for target in ["latest", "2025-12-05", "2025-12-01..2025-12-08", "currencies"] {
         let target = format!("/frankfurter/v1/{target}");
@@ -114,7 +115,7 @@ async fn an_unchanged_answer_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn another_setting_is_another_answer() {
+async fn changed_preferred_source_changes_the_tag() {
     let server = server(&[]).await;
     let target = "/frankfurter/v1/latest?symbols=KGS";
     let tag = get(server.http_addr, target).await.header("etag").unwrap().to_owned();
@@ -125,22 +126,22 @@ async fn another_setting_is_another_answer() {
 }
 
 #[tokio::test]
-async fn what_was_seen_long_before_the_newest_is_left_out() {
+async fn rates_much_older_than_the_newest_are_omitted() {
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", -60, "0.01150"), tick("UZS/USD", -365 * DAY, "0.00008")]).await;
     let check = async |target: &str, date: &str, symbols: &[&str]| {
-        let answer = get(server.http_addr, target).await.json();
-        let found: Vec<&str> = answer["rates"].as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!((answer["date"].as_str(), found.as_slice()), (Some(date), symbols), "{target}");
+        let response = get(server.http_addr, target).await.json();
+        let found: Vec<&str> = response["rates"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!((response["date"].as_str(), found.as_slice()), (Some(date), symbols), "{target}");
     };
     check("/frankfurter/v1/latest", "2025-12-08", &["KGS"]).await;
-    // Where all are old, the answer is as old as the newest of them.
+    // If all rates are old, the date is that of the newest of them.
     check("/frankfurter/v1/latest?symbols=UZS", "2024-12-08", &["UZS"]).await;
     check("/frankfurter/v1/2025-12-07", "2024-12-08", &["UZS"]).await;
 }
 
 #[tokio::test]
-async fn another_source_answers_for_days_that_the_preferred_one_has_not() {
+async fn other_source_is_used_for_days_without_a_preferred_rate() {
     let server = TestServer::start(&[]).await;
     let bank = |at, rate: &str| v1::Tick { source: "cbu".to_owned(), ..tick("USD/UZS", at, rate) };
     let ticks = [
@@ -152,15 +153,15 @@ async fn another_source_answers_for_days_that_the_preferred_one_has_not() {
     ];
     server.store(&ticks).await;
     let check = async |target: &str, expect: &str| {
-        let answer = get(server.http_addr, &format!("/frankfurter/v1/{target}")).await;
-        assert_eq!(answer.json()["rates"].to_string(), expect, "{target}: {answer:?}");
+        let response = get(server.http_addr, &format!("/frankfurter/v1/{target}")).await;
+        assert_eq!(response.json()["rates"].to_string(), expect, "{target}: {response:?}");
     };
-    // The whole history, however early it is asked for.
+    // The whole history, however early the range begins.
     for start in ["1999-01-01", "0001-01-01", "2025-10-29"] {
         let days = r#"{"2025-10-29":{"UZS":11950},"2025-11-05":{"UZS":12500},"2025-11-18":{"UZS":12500},"2025-12-07":{"UZS":12000}}"#;
         check(&format!("{start}..2026-11-23?symbols=UZS"), days).await;
     }
-    // Before the ticker's first, the bank's; where both are stale, what was observed last.
+    // Before the ticker's first rate, the bank's rate is used. If both are stale, the rate observed last is used.
     check("2025-10-30?symbols=UZS", r#"{"UZS":11950}"#).await;
     check("2025-11-06?symbols=UZS", r#"{"UZS":12500}"#).await;
     check("2025-11-08?symbols=UZS", r#"{"UZS":11960}"#).await;
@@ -169,12 +170,12 @@ async fn another_source_answers_for_days_that_the_preferred_one_has_not() {
 }
 
 #[tokio::test]
-async fn a_range_has_a_limit() {
+async fn range_is_limited() {
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", -60, "0.01150"), tick("KGS/USD", -10_000 * DAY, "0.05")]).await;
     let check = async |target: &str, expect: u16| {
-        let answer = get(server.http_addr, &format!("/frankfurter/v1/{target}?symbols=KGS")).await;
-        assert_eq!(answer.status, expect, "{target}: {answer:?}");
+        let response = get(server.http_addr, &format!("/frankfurter/v1/{target}?symbols=KGS")).await;
+        assert_eq!(response.status, expect, "{target}: {response:?}");
     };
     check("1990-01-01..2025-12-08", 422).await;
     check("1990-01-01..2025-12-07", 200).await;

@@ -1,7 +1,7 @@
-//! A client of Frankfurter from `PyPI`, pointed here.
+//! A Frankfurter client from `PyPI` reads from this server.
 //!
-//! It comes into `target/frankfurter-venv`, once. It has no setting for where it asks, so that the host and the scheme
-//! that stand in it are replaced. Without Python, or where `PyPI` cannot be reached, the test says so and passes.
+//! The client is installed once into `target/frankfurter-venv`. It has no setting for its host, so the script replaces
+//! the host and the scheme. Without Python or `PyPI` the test reports that it is skipped.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::support::{TestServer, tick};
 const CLIENT: &str = "frankfurter==2.0.0";
 const DAY_S: i64 = 86_400;
 
-/// A Python with the client, or why there is none.
+/// Returns a Python with the client, or the reason why there is none.
 fn python() -> Result<PathBuf, String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let (venv, python) = (target.join("frankfurter-venv"), target.join("frankfurter-venv/bin/python"));
@@ -50,7 +50,7 @@ assert (days["start_date"], days["end_date"]) == ("2025-12-05", "2025-12-08"), d
 "#;
 
 #[tokio::test]
-async fn a_client_reads_a_series() {
+async fn frankfurter_client_reads_latest_day_and_range() {
     let python = match tokio::task::spawn_blocking(python).await.unwrap() {
         Ok(python) => python,
         Err(why) => return skipped::skipped(&format!("there is no Python with {CLIENT}: {why}")),

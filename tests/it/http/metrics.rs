@@ -1,4 +1,4 @@
-//! `/metrics`: what Prometheus reads is what happened.
+//! `/metrics`: the counters and gauges that Prometheus reads.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -14,18 +14,18 @@ use crate::publisher::{Publisher, Reply};
 use crate::skipped;
 use crate::support::{NOW, TestServer, tick};
 
-/// Body of the answer to a plain GET.
+/// Sends a plain GET and returns the lower-case head and the body.
 async fn get(server: &TestServer, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(server.http_addr).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
     (head.to_ascii_lowercase(), body.to_owned())
 }
 
-/// The value of one sample, by its name and labels as written.
+/// Returns the value of a sample, given its name and labels as in the text.
 fn value<'a>(text: &'a str, sample: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '))
 }
@@ -37,12 +37,12 @@ fn check(text: &str, expect: &[(&str, &str)]) {
     }
 }
 
-/// A server that took in six ticks, two of them refused, and answered a few calls.
+/// Starts a server and sends six ticks, two of them refused, and a few calls.
 async fn busy() -> TestServer {
     busy_with(&[]).await
 }
 
-/// The same with flags of `serve`.
+/// Does the same on a server with flags of `serve`.
 async fn busy_with(flags: &[&str]) -> TestServer {
     let server = TestServer::start(flags).await;
     server
@@ -61,7 +61,7 @@ async fn busy_with(flags: &[&str]) -> TestServer {
 }
 
 #[tokio::test]
-async fn what_happened_is_counted() {
+async fn metrics_count_ticks_calls_and_requests() {
     let server = busy().await;
     let (head, _) = get(&server, "/metrics").await;
     assert!(head.contains("200 ok") && head.contains("content-type: text/plain; version=0.0.4"), "{head}");
@@ -77,7 +77,7 @@ async fn what_happened_is_counted() {
             ("silkrate_ingest_refused_ticks_total{reason=\"conflict\"}", "1"),
             ("silkrate_ingest_refused_ticks_total{reason=\"invalid_rate\"}", "1"),
             ("silkrate_ingest_queued_ticks", "0"),
-            // The request of nothing but refused ticks made no commit.
+            // The request with only refused ticks made no commit.
             ("silkrate_commit_seconds_count", "2"),
             (&format!("silkrate_grpc_call_seconds_count{{code=\"OK\",method=\"{service}/GetLatestRates\"}}"), "3"),
             (&format!("silkrate_grpc_call_seconds_count{{code=\"NOT_FOUND\",method=\"{service}/GetRate\"}}"), "1"),
@@ -110,13 +110,13 @@ async fn what_happened_is_counted() {
     assert!(seconds("process_resident_memory_bytes") > 0.0);
 }
 
-/// What may be named by a dashboard or an alert: the names of all samples.
+/// Returns the names of all samples, which dashboards and alerts may use.
 fn names(text: &str) -> BTreeSet<&str> {
     let ends = |c: char| c == '{' || c == ' ';
     text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(ends).next()).collect()
 }
 
-/// The metrics of this server that a text names.
+/// Returns the metrics of this server that a document names.
 fn named(text: &str) -> BTreeSet<&str> {
     let in_name = |c: char| c.is_ascii_lowercase() || c == '_';
     let starts = text.match_indices("silkrate_").map(|(at, _)| &text[at..]);
@@ -124,12 +124,12 @@ fn named(text: &str) -> BTreeSet<&str> {
 }
 
 #[tokio::test]
-async fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
-    // Feeds are counted where one is followed.
+async fn dashboard_and_alerts_use_existing_metrics() {
+    // Feed metrics exist only if a feed is followed.
     let publisher = Publisher::start(|_| Reply::Body(b"TJS/USD = 0.10870 0%\n".to_vec())).await;
     let url = format!("timesca={}", publisher.base_url);
     let server = busy_with(&["--follow", "timesca", "--feed-url", &url]).await;
-    // A request before this one, so that every metric has a sample.
+    // A request before the scrape, so that every metric has a sample.
     server.store(&[tick("KGS/USD", 0, "0.01150")]).await;
     server.rates().get_latest_rates(v1::GetLatestRatesRequest::default()).await.unwrap();
     assert!(
@@ -148,14 +148,14 @@ async fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let there_are = names(&text);
+    let existing = names(&text);
     for file in ["grafana-dashboard.json", "prometheus-rules.yml"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monitoring").join(file);
         let document = std::fs::read_to_string(path).unwrap();
         let named = named(&document);
         assert!(named.len() > 2, "{file} names {named:?}");
-        let missing: Vec<_> = named.difference(&there_are).collect();
-        assert!(missing.is_empty(), "{file} asks for {missing:?}, and there are {there_are:?}");
+        let missing: Vec<_> = named.difference(&existing).collect();
+        assert!(missing.is_empty(), "{file} names {missing:?}, but the metrics are {existing:?}");
     }
     let dashboard =
         std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monitoring/grafana-dashboard.json")).unwrap();
@@ -165,7 +165,7 @@ async fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
 }
 
 #[tokio::test]
-async fn promtool_finds_nothing_to_complain_of() {
+async fn promtool_accepts_metrics_and_rules() {
     let server = busy().await;
     let (_, text) = get(&server, "/metrics").await;
     let promtool = Command::new("promtool")
@@ -175,13 +175,13 @@ async fn promtool_finds_nothing_to_complain_of() {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut promtool) = promtool else {
-        skipped::skipped("nothing reads the metrics, since promtool is not there (Debian: prometheus)");
+        skipped::skipped("promtool is not installed (Debian package: prometheus)");
         return;
     };
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let ended = promtool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stdout).into_owned() + &String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success() && said.is_empty(), "{said}\n{text}");
+    let output = String::from_utf8_lossy(&ended.stdout).into_owned() + &String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success() && output.is_empty(), "{output}\n{text}");
     for (what, file) in
         [("check", "docs/monitoring/prometheus-rules.yml"), ("test", "tests/data/prometheus-rules-test.yml")]
     {

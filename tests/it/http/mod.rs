@@ -1,4 +1,4 @@
-//! The page and the calls over plain HTTP.
+//! Tests of plain HTTP: the API calls, the Frankfurter API, metrics and the page.
 
 mod calls;
 mod compare;

@@ -1,7 +1,8 @@
-//! A publisher's server: it answers each path as a test says, tells what is not modified, and remembers who asked.
+//! A local server of a publisher: it replies to each path as a test defines, answers conditional requests, and records
+//! all requests.
 
-#![allow(dead_code, reason = "every test binary uses its own part of this")]
-#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+#![allow(dead_code, reason = "each test binary needs only a part")]
+#![allow(clippy::unwrap_used, reason = "a failed helper must fail the test")]
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,27 +14,27 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-/// What a path is answered with.
+/// The reply to a path.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    /// A body, or `304` to who has it already.
+    /// A body, or `304` to a client that already has it.
     Body(Vec<u8>),
-    /// A status such as `404 Not Found`, with header lines, each with its end.
+    /// A status such as `404 Not Found`, and header lines, each with its line end.
     Status(&'static str, &'static str),
     /// Half of a body.
     Cut(Vec<u8>),
-    /// The beginning of a body that is said to be larger than any that is read.
+    /// The beginning of a body with a declared length above the size limit.
     Long(Vec<u8>),
-    /// To another place.
+    /// A redirect to this URL.
     Redirect(String),
-    /// Headers, and then nothing.
+    /// Headers without a body; the connection stays open.
     Hang,
 }
 
 impl Reply {
     pub(crate) const ABSENT: Self = Self::Status("404 Not Found", "");
 
-    /// A body that a bank sent, from `tests/data/feeds`.
+    /// A recorded body of a bank, from `tests/data/feeds`.
     pub(crate) fn recorded(name: &str) -> Self {
         Self::Body(recorded(name))
     }
@@ -43,61 +44,68 @@ pub(crate) fn recorded(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/feeds").join(name)).unwrap()
 }
 
-type Answer = dyn Fn(&str) -> Reply + Send + Sync;
+type ReplyFn = dyn Fn(&str) -> Reply + Send + Sync;
 
-/// A server on a port of its own; it ends with the test's runtime.
+/// A server on its own port; it ends with the runtime of the test.
 pub(crate) struct Publisher {
     pub(crate) base_url: String,
     address: SocketAddr,
-    /// Bound and never listening: it keeps the port for as long as the server is shut.
+    /// Bound, but never listening: reserves the port while the server is closed.
     _port: TcpSocket,
     acceptor: Option<TlsAcceptor>,
-    answer: Arc<Answer>,
-    asked: Arc<Mutex<Vec<String>>>,
-    /// Of the server while it is open.
+    reply_fn: Arc<ReplyFn>,
+    requests: Arc<Mutex<Vec<String>>>,
+    /// The running server, if it is open.
     serving: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Publisher {
-    /// Answers each path with its query as `answer` says.
-    pub(crate) async fn start(answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start_with(None, Arc::new(answer)).await
+    /// Starts a publisher that replies to each path, including its query, with the result of `reply_fn`.
+    pub(crate) async fn start(reply_fn: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with(None, Arc::new(reply_fn)).await
     }
 
-    /// The same over TLS, as `localhost`.
+    /// Starts a publisher over TLS, as `localhost`.
     pub(crate) async fn start_tls(
         acceptor: TlsAcceptor,
-        answer: impl Fn(&str) -> Reply + Send + Sync + 'static,
+        reply_fn: impl Fn(&str) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        Self::start_with(Some(acceptor), Arc::new(answer)).await
+        Self::start_with(Some(acceptor), Arc::new(reply_fn)).await
     }
 
-    async fn start_with(acceptor: Option<TlsAcceptor>, answer: Arc<Answer>) -> Self {
+    async fn start_with(acceptor: Option<TlsAcceptor>, reply_fn: Arc<ReplyFn>) -> Self {
         let port = bound("127.0.0.1:0".parse().unwrap());
         let address = port.local_addr().unwrap();
         let base_url = match &acceptor {
             None => format!("http://{address}"),
             Some(_) => format!("https://localhost:{}", address.port()),
         };
-        let publisher =
-            Self { base_url, address, _port: port, acceptor, answer, asked: Arc::default(), serving: Mutex::default() };
+        let publisher = Self {
+            base_url,
+            address,
+            _port: port,
+            acceptor,
+            reply_fn,
+            requests: Arc::default(),
+            serving: Mutex::default(),
+        };
         publisher.set_open(true).await;
         publisher
     }
 
-    /// Whether it listens; one that does not refuses connections, and has dropped those that stood.
+    /// Opens or closes the server. A closed server refuses connections and has dropped the existing ones.
     pub(crate) async fn set_open(&self, open: bool) {
         let serving = self.serving.lock().unwrap().take();
         let serving = match (serving, open) {
             (None, true) => {
                 let listener = bound(self.address).listen(64).unwrap();
-                let (acceptor, answer, asked) =
-                    (self.acceptor.clone(), Arc::clone(&self.answer), Arc::clone(&self.asked));
-                Some(tokio::spawn(accept(listener, acceptor, answer, asked)))
+                let (acceptor, reply_fn, requests) =
+                    (self.acceptor.clone(), Arc::clone(&self.reply_fn), Arc::clone(&self.requests));
+                Some(tokio::spawn(accept(listener, acceptor, reply_fn, requests)))
             }
             (Some(serving), false) => {
                 serving.abort();
-                // It was told to end.
+                // The task was aborted.
                 let _ = serving.await;
                 None
             }
@@ -106,9 +114,9 @@ impl Publisher {
         *self.serving.lock().unwrap() = serving;
     }
 
-    /// Paths asked for so far, in order; those that were answered with `304` begin with it.
-    pub(crate) fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    /// Returns the requested paths in order; those with a `304` reply begin with `304`.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
@@ -122,21 +130,21 @@ fn bound(address: SocketAddr) -> TcpSocket {
 async fn accept(
     listener: TcpListener,
     acceptor: Option<TlsAcceptor>,
-    answer: Arc<Answer>,
+    reply_fn: Arc<ReplyFn>,
     log: Arc<Mutex<Vec<String>>>,
 ) {
-    // Dropped with the server, and its connections with it.
+    // Dropping the set closes all connections.
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let (acceptor, answer, log) = (acceptor.clone(), Arc::clone(&answer), Arc::clone(&log));
+        let (acceptor, reply_fn, log) = (acceptor.clone(), Arc::clone(&reply_fn), Arc::clone(&log));
         connections.spawn(async move {
             match acceptor {
-                None => serve(BufReader::new(stream), &*answer, &log).await,
-                // Who does not trust it goes away.
+                None => serve(BufReader::new(stream), &*reply_fn, &log).await,
+                // The handshake fails if the client does not trust the certificate.
                 Some(acceptor) => {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        serve(BufReader::new(stream), &*answer, &log).await;
+                        serve(BufReader::new(stream), &*reply_fn, &log).await;
                     }
                 }
             }
@@ -145,12 +153,16 @@ async fn accept(
     }
 }
 
-/// One question after the other, until it is hung up by either side.
-async fn serve(mut stream: BufReader<impl AsyncRead + AsyncWrite + Unpin>, answer: &Answer, log: &Mutex<Vec<String>>) {
+/// Serves one request after the other until either side closes the connection.
+async fn serve(
+    mut stream: BufReader<impl AsyncRead + AsyncWrite + Unpin>,
+    reply_fn: &ReplyFn,
+    log: &Mutex<Vec<String>>,
+) {
     let mut head = String::new();
     while stream.read_line(&mut head).await.unwrap_or(0) > 0 {
         if head.ends_with("\r\n\r\n") {
-            if !reply_to(&head, stream.get_mut(), answer, log).await {
+            if !reply_to(&head, stream.get_mut(), reply_fn, log).await {
                 return;
             }
             head.clear();
@@ -158,18 +170,18 @@ async fn serve(mut stream: BufReader<impl AsyncRead + AsyncWrite + Unpin>, answe
     }
 }
 
-/// Whether the next question may follow.
+/// Replies to a request. Returns true if another request may follow.
 async fn reply_to(
     head: &str,
     stream: &mut (impl AsyncWrite + Unpin),
-    answer: &Answer,
+    reply_fn: &ReplyFn,
     log: &Mutex<Vec<String>>,
 ) -> bool {
     let path = head.split(' ').nth(1).unwrap().to_owned();
-    let reply = answer(&path);
+    let reply = reply_fn(&path);
     let empty =
         |status: &str, headers: &str| format!("HTTP/1.1 {status}\r\n{headers}Content-Length: 0\r\n\r\n").into_bytes();
-    let (written, told) = match &reply {
+    let (written, logged) = match &reply {
         Reply::Body(body) => {
             let tag = format!("\"{}\"", crc(body));
             if head.to_ascii_lowercase().contains(&format!("if-none-match: {tag}")) {
@@ -184,8 +196,8 @@ async fn reply_to(
         Reply::Redirect(to) => (empty("302 Found", &format!("Location: {to}\r\n")), path),
         Reply::Hang => (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n".to_vec(), path),
     };
-    log.lock().unwrap().push(told);
-    // Who asked may be gone.
+    log.lock().unwrap().push(logged);
+    // The client may have closed the connection.
     let is_written = stream.write_all(&written).await.is_ok() && stream.flush().await.is_ok();
     if matches!(reply, Reply::Hang) {
         tokio::time::sleep(Duration::from_mins(1)).await;
@@ -198,7 +210,7 @@ fn with_body(headers: &str, body: &[u8], length: usize) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Enough to tell bodies apart.
+/// A checksum that distinguishes bodies.
 fn crc(body: &[u8]) -> u32 {
     body.iter().fold(17, |sum, byte| sum.rotate_left(5).wrapping_mul(31) ^ u32::from(*byte))
 }

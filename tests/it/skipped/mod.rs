@@ -1,10 +1,10 @@
-//! What tests say that cannot run here.
+//! Reports of tests that cannot run on this machine.
 
 use std::io::{self, Write as _};
 
-/// Says why a test passes without having tested anything. Past the capturing of output, which swallows what tests that
-/// pass print: nobody would ever see it.
+/// Reports why a test passes without testing anything. The report bypasses the output capture of the test runner,
+/// which hides the output of passing tests.
 pub(crate) fn skipped(why: &str) {
-    // Nobody to tell is no failure.
+    // A failed write is harmless.
     let _ = io::stderr().write_all(format!("SKIPPED: {why}\n").as_bytes());
 }

@@ -1,4 +1,5 @@
-//! What reads as known earlier cost: blocks, counted, after so many revisions that a read of all of them would show.
+//! Cost of reads as known at an earlier time. The tests count decoded blocks after so many revisions that a read of
+//! all of them exceeds the limit.
 
 use std::path::Path;
 
@@ -28,7 +29,7 @@ fn value(number: u64) -> PublishedValue {
     PublishedValue { rate: Rate::from_parts(u128::from(10_000 + number), 5).unwrap(), reported_change: None }
 }
 
-/// A store of one series, to which commits are made, and after each of them the time to read it as known then.
+/// A store of one series. Each commit returns its recorded time, for reads as known then.
 struct Fixture {
     store: Store,
     _directory: tempfile::TempDir,
@@ -41,7 +42,7 @@ impl Fixture {
         Self { store, _directory: directory }
     }
 
-    /// One commit of a rate at each of these seconds.
+    /// Commits one rate at each of the given seconds and returns the recorded time of the commit.
     fn commit(&mut self, ticks: impl IntoIterator<Item = (u64, u64)>) -> Timestamp {
         let mut transaction = self.store.begin(Timestamp::from_micros(BASE_US));
         let series = transaction.series(&key()).unwrap();
@@ -52,7 +53,7 @@ impl Fixture {
         self.store.newest_commit().recorded_time
     }
 
-    /// One commit for each tenth of the rates of a round, in an order that scatters them over all seconds.
+    /// Revises every rate in ten commits. Each commit changes a tenth of the rates, scattered over all seconds.
     fn revise_all(&mut self, rates: u64, round: u64) -> Timestamp {
         let mut known = Timestamp::MIN;
         for part in 0..10 {
@@ -63,11 +64,12 @@ impl Fixture {
         known
     }
 
-    /// Reads as known at `known` at each of these seconds, each in a few blocks, and compares the rates with `expect`.
-    fn check_reads(&self, known: Timestamp, at: &[u64], expect: impl Fn(u64) -> Option<u64>) {
+    /// Reads as known at `known` at each second of `at`, and compares the rates with `expect`. Each read must decode
+    /// at most [`READ_BLOCKS_MAX`] blocks.
+    fn check_reads(&self, known: Timestamp, seconds: &[u64], expect: impl Fn(u64) -> Option<u64>) {
         let view = self.store.view();
         let series = view.find(&key()).unwrap();
-        for at in at {
+        for at in seconds {
             let before = view.blocks_read();
             let run = series.run_at(second(*at), known).unwrap();
             let blocks = view.blocks_read() - before;
@@ -76,8 +78,8 @@ impl Fixture {
         }
     }
 
-    /// How many blocks are decoded by a read that may have to make the index longer.
-    fn blocks_of_first_read(&self, known: Timestamp) -> u64 {
+    /// Returns the number of blocks decoded by a read that may have to extend the revision index.
+    fn blocks_decoded_by_first_read(&self, known: Timestamp) -> u64 {
         let view = self.store.view();
         let before = view.blocks_read();
         view.find(&key()).unwrap().run_at(second(0), known).unwrap();
@@ -85,8 +87,8 @@ impl Fixture {
     }
 }
 
-/// The most blocks that a read may decode: the one of runs at its time, the one before that, and the one of revisions
-/// that has its answer.
+/// The most blocks that a read may decode: the block of runs at its time, the block of runs before it, and the block
+/// of revisions that holds the result.
 const READ_BLOCKS_MAX: u64 = 3;
 
 fn every_240th(seconds: u64) -> Vec<u64> {
@@ -94,27 +96,27 @@ fn every_240th(seconds: u64) -> Vec<u64> {
 }
 
 #[test]
-fn a_read_decodes_few_blocks_however_many_rates_were_revised_since() {
+fn read_decodes_few_blocks_after_every_rate_was_revised() {
     const RATES: u64 = 10_000;
     let mut fixture = Fixture::new();
     let mut known = vec![fixture.commit((0..RATES).map(|at| (at, at)))];
     known.extend((1..4).map(|round| fixture.revise_all(RATES, round)));
-    // Each block of revisions has been read once, then only those that came since.
+    // The index reads each block of revisions once, then only new blocks.
     let revision_blocks = 3 * RATES / 2_048 + 1;
-    let first = fixture.blocks_of_first_read(known[0]);
+    let first = fixture.blocks_decoded_by_first_read(known[0]);
     assert!((revision_blocks..=revision_blocks + 4).contains(&first), "{first} blocks were read for the index");
     for (round, known) in (0..).zip(&known) {
         fixture.check_reads(*known, &every_240th(RATES), |at| Some(at + round * RATES));
     }
     fixture.commit([(7, 1), (8_000, 2)]);
     fixture.store.checkpoint().unwrap();
-    let more = fixture.blocks_of_first_read(known[0]);
+    let more = fixture.blocks_decoded_by_first_read(known[0]);
     assert!(more <= 1 + READ_BLOCKS_MAX, "{more} blocks were read for two more revisions");
     fixture.check_reads(known[1], &every_240th(RATES), |at| Some(at + RATES));
 }
 
 #[test]
-fn a_read_decodes_few_blocks_however_often_one_minute_was_revised_since() {
+fn read_decodes_few_blocks_after_one_minute_was_revised_often() {
     const RATES: u64 = 5_000;
     let mut fixture = Fixture::new();
     fixture.commit((0..RATES).map(|at| (at, at)));
@@ -122,7 +124,7 @@ fn a_read_decodes_few_blocks_however_often_one_minute_was_revised_since() {
     let known: Vec<Timestamp> = (0..150).map(|number| fixture.commit(flap(number))).collect();
     fixture.store.checkpoint().unwrap();
     fixture.commit(flap(150));
-    fixture.blocks_of_first_read(known[0]);
+    fixture.blocks_decoded_by_first_read(known[0]);
     for number in [0, 1, 77, 149] {
         let expect = |at| Some(if (2_000..2_060).contains(&at) { at + (number % 2 + 1) * RATES } else { at });
         let known = known[usize::try_from(number).unwrap()];
@@ -131,7 +133,7 @@ fn a_read_decodes_few_blocks_however_often_one_minute_was_revised_since() {
 }
 
 #[test]
-fn a_read_decodes_few_blocks_however_much_was_backfilled_since() {
+fn read_decodes_few_blocks_after_backfill() {
     const RATES: u64 = 12_000;
     let mut fixture = Fixture::new();
     let known = fixture.commit((RATES..RATES + 10).map(|at| (at, at)));
@@ -151,7 +153,7 @@ fn a_read_decodes_few_blocks_however_much_was_backfilled_since() {
 }
 
 #[test]
-fn a_scan_reads_each_block_of_revisions_a_few_times() {
+fn scan_decodes_each_block_of_revisions_a_few_times() {
     const RATES: u64 = 10_000;
     let mut fixture = Fixture::new();
     let known = fixture.commit((0..RATES).map(|at| (at, at)));

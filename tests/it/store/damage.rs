@@ -1,5 +1,4 @@
-//! Damage on the disk: what a store answers is what was written, or an error, for the range of the
-//! damage and no more.
+//! Damage on disk: a read returns what was written, or an error for the damaged range only.
 
 use std::fs;
 use std::ops::Range;
@@ -15,46 +14,46 @@ use crate::store::durable::planted::{
 };
 use crate::store::durable::{BASE_US, Random, SECOND, batch_of, key, open, run, submit, value};
 
-/// A change to the bytes of a log, given where its frames lie.
+/// Changes the bytes of a log; the ranges are the positions of its frames.
 type LogChange<'a> = &'a dyn Fn(&mut Vec<u8>, &[Range<usize>]);
 
-/// What became of a damaged store.
+/// Counts of how damaged stores behaved.
 #[derive(Default, Debug)]
 struct Outcomes {
     refused: usize,
     damaged_ranges: usize,
-    whole: usize,
+    intact: usize,
 }
 
 impl Outcomes {
-    /// Opens and reads a damaged store: whatever it answers must be what was written.
+    /// Opens and reads a damaged store. Every value it returns must equal what was written.
     fn add(&mut self, directory: &Path, expected: &[Vec<Run>]) {
         let Ok(store) = try_open(directory) else {
             self.refused += 1;
             return;
         };
-        let mut whole = true;
+        let mut intact = true;
         for (series, expected) in expected.iter().enumerate() {
             match all_runs(&store, series) {
                 Ok(runs) => assert_eq!(&runs, expected),
-                Err(StoreError::DamagedBlock { .. }) => whole = false,
+                Err(StoreError::DamagedBlock { .. }) => intact = false,
                 Err(error) => panic!("{error}"),
             }
             let newest = store.view().find(&key(0, series)).unwrap().run_at(Timestamp::MAX, Timestamp::MAX);
             assert_eq!(newest.unwrap().as_ref(), expected.last());
         }
         let problems = store.verify().problems;
-        assert!(whole || !problems.is_empty(), "verify does not see what a read saw");
+        assert!(intact || !problems.is_empty(), "verify does not report a problem that a read found");
         if problems.is_empty() {
-            self.whole += 1;
+            self.intact += 1;
         } else {
             self.damaged_ranges += 1;
         }
     }
 }
 
-/// A closed store of many pages: rates without a pattern, so that their blocks do not compress. Seven
-/// parts or more fill a segment of sled's, which it reads over again as it opens.
+/// Creates a closed store of many pages. The rates are random, so that their blocks do not compress. Seven or more
+/// parts fill a segment of sled, which sled reads again when it opens.
 fn fill_pages(directory: &Path, parts: i64) {
     let mut random = Random(9);
     let mut store = fill(directory);
@@ -71,17 +70,17 @@ fn fill_pages(directory: &Path, parts: i64) {
 }
 
 fn damage_many(parts: i64, count: u64, mut damage: impl FnMut(&Path, u64)) -> Outcomes {
-    let sound = tempfile::tempdir().unwrap();
-    fill_pages(sound.path(), parts);
+    let original = tempfile::tempdir().unwrap();
+    fill_pages(original.path(), parts);
     let expected: Vec<Vec<Run>> = {
-        let store = open(sound.path());
+        let store = open(original.path());
         (0..2).map(|series| all_runs(&store, series).unwrap()).collect()
     };
-    drop(raw(sound.path()));
+    drop(raw(original.path()));
     let mut outcomes = Outcomes::default();
     for number in 0..count {
         let directory = tempfile::tempdir().unwrap();
-        copy(sound.path(), directory.path());
+        copy(original.path(), directory.path());
         damage(directory.path(), number);
         outcomes.add(directory.path(), &expected);
     }
@@ -89,14 +88,14 @@ fn damage_many(parts: i64, count: u64, mut damage: impl FnMut(&Path, u64)) -> Ou
 }
 
 #[test]
-fn a_truncated_store_file_is_an_error_or_no_loss() {
+fn truncated_store_file_is_an_error_or_harmless() {
     const LENGTHS: u64 = 40;
     let began = Instant::now();
     let outcomes = damage_many(2, LENGTHS, |directory, number| {
         let path = directory.join("sled/db");
         let file = fs::File::options().write(true).open(&path).unwrap();
         let length = file.metadata().unwrap().len();
-        // Both ends finely, the middle by steps.
+        // Small steps near both ends, large steps between them.
         let kept = match number {
             0..10 => number * 37,
             10..20 => length - (number - 9) * 37,
@@ -109,7 +108,7 @@ fn a_truncated_store_file_is_an_error_or_no_loss() {
 }
 
 #[test]
-fn a_flipped_bit_in_the_store_file_is_never_another_rate() {
+fn flipped_bit_in_store_file_never_changes_a_rate() {
     const FLIPS: u64 = 64;
     let began = Instant::now();
     let mut random = Random(3);
@@ -124,7 +123,7 @@ fn a_flipped_bit_in_the_store_file_is_never_another_rate() {
             _ => directory.join("sled/db"),
         };
         let mut bytes = fs::read(&path).unwrap();
-        // Rather where something is written than in what fills up the file.
+        // Prefers written bytes to padding, where neighbouring bytes are equal.
         let at = (0..1_000)
             .map(|_| random.below(bytes.len() as u64) as usize)
             .find(|at| bytes[*at] != bytes[(*at + 1) % bytes.len()])
@@ -137,13 +136,13 @@ fn a_flipped_bit_in_the_store_file_is_never_another_rate() {
 }
 
 #[test]
-fn a_damaged_record_is_refused() {
-    let sound = tempfile::tempdir().unwrap();
-    drop(fill(sound.path()));
-    drop(raw(sound.path()));
+fn damaged_record_is_refused_at_open() {
+    let original = tempfile::tempdir().unwrap();
+    drop(fill(original.path()));
+    drop(raw(original.path()));
     let check = |prefix: u8, change: &mut dyn FnMut(&sled::Db, &[u8])| {
         let directory = tempfile::tempdir().unwrap();
-        copy(sound.path(), directory.path());
+        copy(original.path(), directory.path());
         let db = raw(directory.path());
         let keys = keys(&db, prefix);
         change(&db, &keys[keys.len() / 2]);
@@ -157,25 +156,27 @@ fn a_damaged_record_is_refused() {
         for _ in 0..3 {
             check(prefix, &mut |db, key| flip(db, key, &mut random));
         }
-        let cut = check(prefix, &mut |db, key| drop(db.insert(key, &db.get(key).unwrap().unwrap()[1..]).unwrap()));
-        assert!(cut.contains("damaged") || cut.contains("format"), "{cut}");
+        let truncated =
+            check(prefix, &mut |db, key| drop(db.insert(key, &db.get(key).unwrap().unwrap()[1..]).unwrap()));
+        assert!(truncated.contains("damaged") || truncated.contains("format"), "{truncated}");
     }
     for (prefix, expect) in [
-        (b'f', "its record of polls makes no sense"),
-        (b'm', "its own record is missing"),
+        (b'f', "its record of polls is invalid"),
+        (b'm', "its meta record is missing"),
         (b's', "the record of series"),
-        (b'q', "the record of a held tick makes no sense"),
-        (b'x', "entries of its index are missing or foreign"),
+        (b'q', "the record of a held tick is invalid"),
+        (b'x', "its index has missing or unexpected entries"),
     ] {
-        let said = check(prefix, &mut |db, key| drop(db.remove(key).unwrap()));
-        assert!(said.contains(expect) || said.contains("missing"), "{said}");
+        let message = check(prefix, &mut |db, key| drop(db.remove(key).unwrap()));
+        assert!(message.contains(expect) || message.contains("missing"), "{message}");
     }
-    // The last chunk of a source, and the newest held tick, whose absence leaves no gap: only the digest tells.
+    // Removes the last chunk of a source and the newest held tick. Their absence leaves no gap, so only the digest
+    // detects it.
     for prefix in *b"fq" {
-        let said = check(prefix, &mut |db, _| drop(db.remove(keys(db, prefix).pop().unwrap()).unwrap()));
-        assert!(said.contains("missing or foreign"), "{said}");
+        let message = check(prefix, &mut |db, _| drop(db.remove(keys(db, prefix).pop().unwrap()).unwrap()));
+        assert!(message.contains("missing or unexpected"), "{message}");
     }
-    // An index entry, or a chunk of polls, in the place of another.
+    // Replaces an index entry, or a chunk of polls, by another one.
     for prefix in *b"fx" {
         check(prefix, &mut |db, key| {
             let other = keys(db, prefix).remove(0);
@@ -185,48 +186,48 @@ fn a_damaged_record_is_refused() {
 }
 
 #[test]
-fn a_damaged_log_is_refused_and_a_torn_end_cut_off() {
-    let sound = tempfile::tempdir().unwrap();
-    drop(fill(sound.path()));
-    drop(raw(sound.path()));
+fn damaged_log_is_refused_and_torn_last_frame_is_dropped() {
+    let original = tempfile::tempdir().unwrap();
+    drop(fill(original.path()));
+    drop(raw(original.path()));
     let check = |change: LogChange<'_>, expect: Result<usize, &str>| {
         let directory = tempfile::tempdir().unwrap();
-        copy(sound.path(), directory.path());
+        copy(original.path(), directory.path());
         let (path, mut log, frames) = read_log(directory.path());
         assert_eq!(frames.len(), 2);
         change(&mut log, &frames);
         fs::write(path, log).unwrap();
         match (try_open(directory.path()), expect) {
-            // The second commit put ten ticks into the second series.
+            // The second commit stored ten ticks in the second series.
             (Ok(store), Ok(count)) => {
                 assert_eq!(all_runs(&store, 1).unwrap().len(), count);
                 assert_eq!(store.verify().problems, Vec::<String>::new());
             }
             (Err(error), Err(expect)) => assert!(error.to_string().contains(expect), "{error}"),
-            (Ok(_), Err(expect)) => panic!("opens, not said: {expect}"),
+            (Ok(_), Err(expect)) => panic!("the store opens, but expected the error: {expect}"),
             (Err(error), Ok(_)) => panic!("{error}"),
         }
     };
     check(&|_, _| {}, Ok(60));
     for bit in [0, 40, 100] {
-        check(&|log, frames| log[frames[0].start + bit / 8] ^= 1 << (bit % 8), Err("is broken, and others follow"));
+        check(&|log, frames| log[frames[0].start + bit / 8] ^= 1 << (bit % 8), Err("but later commits follow"));
     }
-    check(&|log, frames| drop(log.drain(frames[0].clone())), Err("does not follow from"));
+    check(&|log, frames| drop(log.drain(frames[0].clone())), Err("does not follow commit"));
     check(&|log, _| log[9] ^= 1, Err("its log belongs to another store"));
-    check(&|log, _| log.truncate(10), Err("its log is cut off"));
-    // Half a frame at the end is a commit that a crash cut short.
+    check(&|log, _| log.truncate(10), Err("its log is truncated"));
+    // A torn last frame is a commit that a crash interrupted.
     for kept in [1, 20, 60] {
         check(&|log, frames| log.truncate(frames[1].start + kept), Ok(50));
     }
     check(&|log, _| log.extend_from_slice(&[0; 700]), Ok(60));
     let directory = tempfile::tempdir().unwrap();
-    copy(sound.path(), directory.path());
+    copy(original.path(), directory.path());
     fs::remove_file(directory.path().join("log")).unwrap();
     let error = refusal(directory.path()).to_string();
     assert!(error.contains("its log is missing"), "{error}");
 }
 
-/// Flips a bit in a column of the second block of a kind of the first series.
+/// Flips a bit in one column of the second block of the given kind in the first series.
 fn damage_second_block(directory: &Path, kind: u8, column: u8) {
     let db = raw(directory);
     let of_kind = |key: &Vec<u8>| key[1..5] == 1_u32.to_be_bytes() && key[5] == kind;
@@ -238,7 +239,7 @@ fn damage_second_block(directory: &Path, kind: u8, column: u8) {
 }
 
 #[test]
-fn a_damaged_block_of_runs_is_lost_for_its_range_only() {
+fn damaged_block_of_runs_fails_reads_of_its_range_only() {
     for column in [0, 3, 7] {
         let directory = tempfile::tempdir().unwrap();
         fill_and_close(directory.path());
@@ -247,7 +248,7 @@ fn a_damaged_block_of_runs_is_lost_for_its_range_only() {
         let error = all_runs(&store, 0).unwrap_err();
         let StoreError::DamagedBlock { series, what: "runs", from, to, .. } = error else { panic!("{error}") };
         assert_eq!(*series, key(0, 0));
-        // Blocks of 2,048 runs, so that one is the ticks 2,048 to 4,095.
+        // Blocks hold 2,048 runs, so the second block holds the ticks 2,048 to 4,095.
         assert_eq!((from.micros(), to.micros()), (tick(2_048).0, tick(4_095).0));
         assert_eq!(runs(&store, 0, BASE_US, from.micros()).unwrap().len(), 2_048);
         assert_eq!(runs(&store, 0, to.micros() + 1, i64::MAX).unwrap().len() as i64, TICKS + 10 - 4_096);
@@ -260,7 +261,7 @@ fn a_damaged_block_of_runs_is_lost_for_its_range_only() {
 }
 
 #[test]
-fn a_damaged_block_of_instants_leaves_the_rates() {
+fn damaged_block_of_instants_leaves_rates_readable() {
     let directory = tempfile::tempdir().unwrap();
     fill_and_close(directory.path());
     damage_second_block(directory.path(), 1, 0);
@@ -275,7 +276,8 @@ fn a_damaged_block_of_instants_leaves_the_rates() {
     check_ingest_around_damage(directory.path(), 5_000);
 }
 
-/// A tick into the damaged range is refused with its reason, those before and after it go in.
+/// Checks that a tick into the damaged range is refused with its reason, and that ticks before and after the range are
+/// stored.
 fn check_ingest_around_damage(directory: &Path, damaged: i64) {
     let running = run(directory, CheckpointLimits::default(), None);
     let between = |at: i64| (tick(at).0 + SECOND, value(1));
@@ -293,10 +295,10 @@ fn check_ingest_around_damage(directory: &Path, damaged: i64) {
     assert_eq!(runs(&store, 0, tick(TICKS + 50).0, i64::MAX).map(|runs| runs.len()), Ok(1));
 }
 
-/// Kind of the blocks of revisions, in the key of an index entry after the series.
+/// The kind of a block of revisions, as it stands in the key of an index entry after the series.
 const REVISIONS: u8 = 2;
 
-/// A store whose rates were revised three times, and the times to read it as known after each commit.
+/// Creates a store of rates that were revised three times. Returns the recorded time of each commit.
 fn fill_revised(directory: &Path) -> Vec<Timestamp> {
     let mut store = open(directory);
     let mut known = Vec::new();
@@ -314,23 +316,23 @@ fn fill_revised(directory: &Path) -> Vec<Timestamp> {
     known
 }
 
-/// What reads at every 50th second as known at each of these times give, one outcome for each.
+/// Reads at every 50th second as known at each of the times, and returns one result per read.
 fn reads_as_known(directory: &Path, known: &[Timestamp]) -> Vec<Result<Option<Run>, StoreError>> {
     let store = try_open(directory).unwrap();
     let view = store.view();
     let series = view.find(&key(0, 0)).unwrap();
     let times = (0..3_000_i64).step_by(50).map(|at| Timestamp::from_micros(BASE_US + at * SECOND));
-    let asked = times.flat_map(|time| known.iter().map(move |known| (time, *known)));
-    asked.map(|(time, known)| series.run_at(time, known)).collect()
+    let reads = times.flat_map(|time| known.iter().map(move |known| (time, *known)));
+    reads.map(|(time, known)| series.run_at(time, known)).collect()
 }
 
 #[test]
-fn a_damaged_block_of_revisions_fails_the_reads_that_need_it_and_no_other() {
-    let sound = tempfile::tempdir().unwrap();
-    let mut known = fill_revised(sound.path());
+fn damaged_block_of_revisions_fails_only_reads_that_need_it() {
+    let original = tempfile::tempdir().unwrap();
+    let mut known = fill_revised(original.path());
     known.push(Timestamp::MAX);
-    let expected: Vec<Option<Run>> = reads_as_known(sound.path(), &known).into_iter().map(Result::unwrap).collect();
-    let db = raw(sound.path());
+    let expected: Vec<Option<Run>> = reads_as_known(original.path(), &known).into_iter().map(Result::unwrap).collect();
+    let db = raw(original.path());
     let entries = keys(&db, b'x').into_iter().filter(|key| key[5] == REVISIONS);
     let blocks: Vec<[u8; 8]> = entries.map(|key| key[6..14].try_into().unwrap()).collect();
     drop(db);
@@ -339,7 +341,7 @@ fn a_damaged_block_of_revisions_fails_the_reads_that_need_it_and_no_other() {
     let (mut failed, mut answered) = (0, 0);
     for block in &blocks {
         let directory = tempfile::tempdir().unwrap();
-        copy(sound.path(), directory.path());
+        copy(original.path(), directory.path());
         let db = raw(directory.path());
         for column in keys(&db, b'b').iter().filter(|key| key[1..9] == *block) {
             flip(&db, column, &mut random);
@@ -353,7 +355,7 @@ fn a_damaged_block_of_revisions_fails_the_reads_that_need_it_and_no_other() {
                     answered += 1;
                 }
                 Err(StoreError::DamagedBlock { .. }) => {
-                    assert_ne!(nth % known.len(), known.len() - 1, "the newest knowledge needs no revision");
+                    assert_ne!(nth % known.len(), known.len() - 1, "a read as known now must not need revisions");
                     failed += 1;
                 }
                 Err(error) => panic!("{error}"),

@@ -1,5 +1,5 @@
-//! Writes, flushes and syncs that fail, and a queue that is full: nothing unanswered becomes visible,
-//! nothing answered is lost, and writing goes on only after a restart.
+//! Failing writes, flushes and syncs, and a full queue. No unacknowledged batch becomes visible, no acknowledged batch
+//! is lost, and writing resumes only after a restart.
 
 use std::io;
 use std::path::Path;
@@ -17,10 +17,12 @@ use silkrate::store::{CheckpointLimits, DiskFault, DiskOperation};
 
 use crate::store::durable::{BASE_US, SECOND, batch_of, instants, key, open, options, run, submit, value};
 
-/// A checkpoint after every third commit.
-const LIMITS: CheckpointLimits = CheckpointLimits { log_bytes: 150, head_items: usize::MAX, opened_blocks: usize::MAX };
+/// Limits that make a checkpoint due after every third commit.
+const LIMITS: CheckpointLimits =
+    CheckpointLimits { log_bytes: 150, head_items: usize::MAX, mutable_segments: usize::MAX };
 
-/// Commits of the scenario: one tick each, but for one of so many that its log entry has parts.
+/// Number of commits in the scenario. Each has one tick, except one commit that is so large that its log entry has
+/// several parts.
 const COMMITS: i64 = 8;
 const LARGE_COMMIT: i64 = 4;
 const LARGE_TICKS: i64 = 20_000;
@@ -31,12 +33,12 @@ fn ticks(commit: i64) -> Vec<(i64, PublishedValue)> {
     (0..count).map(|at| (base_us + at * SECOND, value((at % 5).cast_unsigned()))).collect()
 }
 
-/// The ticks that the store knows of the scenario.
+/// Returns the observed times, in microseconds, of the ticks of these commits.
 fn known(commits: impl Iterator<Item = i64>) -> Vec<i64> {
     commits.flat_map(ticks).map(|(micros, _)| micros).collect()
 }
 
-/// Sends the scenario until a batch is not answered. Gives how many were, and why that one was not.
+/// Sends the scenario until a batch fails. Returns the number of acknowledged batches, and the error.
 fn send_all(ingest: &Ingest) -> (i64, Option<IngestError>) {
     for commit in 0..COMMITS {
         if let Err(error) = submit(ingest, batch_of(&key(0, 0), ticks(commit), false)) {
@@ -46,27 +48,31 @@ fn send_all(ingest: &Ingest) -> (i64, Option<IngestError>) {
     (COMMITS, None)
 }
 
-/// Lets the `nth` operation of a kind fail, from 0.
+/// Makes the `nth` operation of a kind fail, counted from 0.
 fn failing(operation: DiskOperation, nth: usize, seen: &Arc<AtomicUsize>) -> DiskFault {
     let seen = Arc::clone(seen);
     Arc::new(move |about_to: DiskOperation| {
         if about_to == operation && seen.fetch_add(1, Ordering::SeqCst) == nth {
-            return Err(io::Error::other("the disk is on fire"));
+            return Err(io::Error::other("injected disk fault"));
         }
         Ok(())
     })
 }
 
-/// After a restart the store has what was answered, and of the rest each batch whole or not at all.
+/// Checks that after a restart the store has every acknowledged batch, and at most one more batch, completely.
 fn check_restart(directory: &Path, answered: i64) {
     let store = open(directory);
     assert_eq!(store.verify().problems, Vec::<String>::new());
     let found = instants(&store.view(), &key(0, 0));
     let there = (answered..=COMMITS).find(|count| found == known(0..*count));
-    assert!(there.is_some_and(|count| count <= answered + 1), "{answered} answered, but {} instants", found.len());
+    assert!(
+        there.is_some_and(|count| count <= answered + 1),
+        "{answered} batches acknowledged, but {} instants stored",
+        found.len()
+    );
 }
 
-/// Runs the scenario with one operation failing. Says whether it came to that.
+/// Runs the scenario with one failing operation. Returns false if the scenario ended before that operation.
 fn check_failure(operation: DiskOperation, nth: usize) -> bool {
     let directory = tempfile::tempdir().unwrap();
     let seen = Arc::new(AtomicUsize::new(0));
@@ -81,11 +87,11 @@ fn check_failure(operation: DiskOperation, nth: usize) -> bool {
     let (answered, error) = send_all(&ingest);
     let failed_while_sending = error.is_some();
     if let Some(error) = error {
-        assert!(matches!(&error, IngestError::Poisoned(cause) if cause.contains("the disk is on fire")), "{error}");
+        assert!(matches!(&error, IngestError::Poisoned(cause) if cause.contains("injected disk fault")), "{error}");
         check_poisoned(&ingest, answered);
     }
     let closed = running.close();
-    // A failed checkpoint may follow the last answer, or come while closing.
+    // A checkpoint may fail after the last acknowledgement, or while closing.
     let failed = seen.load(Ordering::SeqCst) > nth;
     assert_eq!(closed.is_err(), failed, "{operation:?} {nth}: {closed:?}");
     assert!(failed || !failed_while_sending);
@@ -94,13 +100,13 @@ fn check_failure(operation: DiskOperation, nth: usize) -> bool {
     failed
 }
 
-/// Reads go on with what was answered last, writes say why not, again and again.
+/// Checks that reads still return the acknowledged state, and that every write is refused with the cause.
 fn check_poisoned(ingest: &Ingest, answered: i64) {
-    assert!(ingest.poisoned().is_some_and(|cause| cause.contains("the disk is on fire")), "{:?}", ingest.poisoned());
+    assert!(ingest.poisoned().is_some_and(|cause| cause.contains("injected disk fault")), "{:?}", ingest.poisoned());
     for _ in 0..2 {
         let again = submit(ingest, batch_of(&key(0, 1), ticks(0), false));
         assert!(
-            matches!(&again, Err(IngestError::Poisoned(cause)) if cause.contains("the disk is on fire")),
+            matches!(&again, Err(IngestError::Poisoned(cause)) if cause.contains("injected disk fault")),
             "{again:?}"
         );
     }
@@ -111,21 +117,20 @@ fn check_poisoned(ingest: &Ingest, answered: i64) {
 }
 
 #[test]
-fn any_one_failure_stops_writing_and_loses_no_answer() {
+fn any_disk_failure_stops_writing_and_loses_no_acknowledged_batch() {
     let began = Instant::now();
     let mut failures = Vec::new();
     for operation in [DiskOperation::Write, DiskOperation::Flush, DiskOperation::Sync] {
         let count = (0..1_000).find(|nth| !check_failure(operation, *nth)).unwrap();
-        // Each commit writes and syncs its log entry; sled is flushed to make the store, and at
-        // checkpoints.
+        // Each commit writes and syncs its log entry. sled is flushed when the store is created and at checkpoints.
         let least = if operation == DiskOperation::Flush { 3 } else { COMMITS as usize + 3 };
-        assert!(count >= least, "only {count} of {operation:?} were met");
+        assert!(count >= least, "only {count} operations of kind {operation:?}");
         failures.push((operation, count));
     }
     println!("{failures:?} failures, {:.1?}", began.elapsed());
 }
 
-/// A fault that holds the writer at its first sync until it is let go.
+/// A disk fault that blocks the writer at its first sync until the gate is opened.
 struct Gate {
     fault: DiskFault,
     arrived: Receiver<()>,
@@ -142,7 +147,7 @@ impl Gate {
             Arc::new(move |operation| {
                 if operation == DiskOperation::Sync && armed.swap(false, Ordering::SeqCst) {
                     arrive.send(()).unwrap();
-                    // Nobody opens a gate whose test has failed.
+                    // The test may have failed and dropped the gate.
                     let _ = opened.recv_timeout(Duration::from_secs(30));
                 }
                 Ok(())
@@ -154,7 +159,7 @@ impl Gate {
 
 type Answer = Result<u64, IngestError>;
 
-/// A batch that was sent: answered at once, or waiting in the queue by now.
+/// A sent batch: answered immediately, or waiting in the queue.
 enum Sent {
     Answered(Answer),
     Waits(Pin<Box<dyn Future<Output = Answer>>>),
@@ -183,14 +188,14 @@ impl Sent {
     }
 }
 
-/// Sends so many ticks, an hour after those of the hour before.
+/// Sends the given number of ticks into the given hour.
 fn send(ingest: &Ingest, hour: i64, count: i64) -> Sent {
     let ticks = (0..count).map(|at| (BASE_US + hour * 3_600 * SECOND + at, value(0)));
     Sent::new(ingest, batch_of(&key(0, 0), ticks, false))
 }
 
-/// A writer that is held amid its first commit, which is of one tick.
-fn held(limits: QueueLimits, directory: &Path) -> (Running, Gate, Sent) {
+/// Starts a writer that is blocked during its first commit, of one tick.
+fn blocked_writer(limits: QueueLimits, directory: &Path) -> (Running, Gate, Sent) {
     let (gate, armed) = Gate::new();
     let store = options(directory, CheckpointLimits::default(), Some(Arc::clone(&gate.fault)));
     let (running, _) = Running::open(store, limits, Arc::new(SystemClock)).unwrap();
@@ -201,9 +206,9 @@ fn held(limits: QueueLimits, directory: &Path) -> (Running, Gate, Sent) {
 }
 
 #[test]
-fn a_full_queue_refuses_and_what_waits_goes_in() {
+fn full_queue_refuses_new_batches_and_commits_waiting_ones() {
     let directory = tempfile::tempdir().unwrap();
-    let (running, gate, first) = held(QueueLimits { batches_max: 5, ticks_max: 1_000 }, directory.path());
+    let (running, gate, first) = blocked_writer(QueueLimits { batches_max: 5, ticks_max: 1_000 }, directory.path());
     let waiting: Vec<Sent> = (1..=5).map(|hour| send(running.ingest(), hour, 1)).collect();
     assert!(waiting.iter().all(Sent::is_waiting));
     for hour in 6..20 {
@@ -211,7 +216,7 @@ fn a_full_queue_refuses_and_what_waits_goes_in() {
     }
     gate.open.send(()).unwrap();
     assert_eq!(first.answer(), Ok(1));
-    // They waited together, so they are one commit.
+    // The batches waited together, so they share one commit.
     for sent in waiting {
         assert_eq!(sent.answer(), Ok(2));
     }
@@ -221,20 +226,20 @@ fn a_full_queue_refuses_and_what_waits_goes_in() {
 }
 
 #[test]
-fn waiting_ticks_are_limited_but_one_large_batch_goes_in() {
+fn queue_limits_waiting_ticks_but_admits_one_large_batch() {
     let directory = tempfile::tempdir().unwrap();
-    let (running, gate, first) = held(QueueLimits { batches_max: 100, ticks_max: 50 }, directory.path());
+    let (running, gate, first) = blocked_writer(QueueLimits { batches_max: 100, ticks_max: 50 }, directory.path());
     let large = send(running.ingest(), 1, 200);
     assert!(large.is_waiting());
     assert_eq!(send(running.ingest(), 2, 1).answer(), Err(IngestError::QueueFull));
     gate.open.send(()).unwrap();
     assert_eq!((first.answer(), large.answer()), (Ok(1), Ok(2)));
-    // What was refused holds no place.
+    // A refused batch does not count towards the limit.
     assert_eq!(send(running.ingest(), 3, 50).answer(), Ok(3));
     running.close().unwrap();
 }
 
-/// So many rows that were refused before they came to the writer.
+/// Sends a batch of rows that were refused before the queue.
 fn send_refused(ingest: &Ingest, count: u32) -> Sent {
     let refusal = |index| Refusal {
         index,
@@ -246,34 +251,34 @@ fn send_refused(ingest: &Ingest, count: u32) -> Sent {
 }
 
 #[test]
-fn refused_rows_that_wait_count_like_others() {
+fn refused_rows_count_towards_the_queue_limit() {
     let directory = tempfile::tempdir().unwrap();
-    let (running, gate, first) = held(QueueLimits { batches_max: 100, ticks_max: 50 }, directory.path());
+    let (running, gate, first) = blocked_writer(QueueLimits { batches_max: 100, ticks_max: 50 }, directory.path());
     let waiting = send_refused(running.ingest(), 40);
     assert!(waiting.is_waiting());
     assert_eq!(send_refused(running.ingest(), 11).answer(), Err(IngestError::QueueFull));
     assert_eq!(send(running.ingest(), 1, 11).answer(), Err(IngestError::QueueFull));
     gate.open.send(()).unwrap();
-    // They change nothing, so the answer names the newest commit.
+    // The batch changes nothing, so the response has the newest commit.
     assert_eq!((first.answer(), waiting.answer()), (Ok(1), Ok(1)));
     assert_eq!(send_refused(running.ingest(), 50).answer(), Ok(1));
     running.close().unwrap();
 }
 
-/// Within seconds, who brings nothing finds out too.
+/// Waits, without sending anything, until the ingest is poisoned. Returns the cause.
 fn poisoned_soon(ingest: &Ingest) -> String {
     let began = Instant::now();
     loop {
         if let Some(cause) = ingest.poisoned() {
             return cause;
         }
-        assert!(began.elapsed() < Duration::from_secs(10), "nobody noticed");
+        assert!(began.elapsed() < Duration::from_secs(10), "the ingest was not poisoned within 10 s");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[test]
-fn a_store_that_is_taken_away_stops_writing() {
+fn removed_or_replaced_store_stops_writing() {
     type Take = fn(&Path) -> io::Result<()>;
     let ways: [(&str, Take); 4] = [
         ("all of it removed", |store| std::fs::remove_dir_all(store)),
@@ -293,28 +298,28 @@ fn a_store_that_is_taken_away_stops_writing() {
         let cause = poisoned_soon(&ingest);
         assert!(cause.contains("was removed or replaced"), "{way}: {cause}");
         assert!(matches!(send(1), Err(IngestError::Poisoned(_))), "{way}");
-        // Who reads goes on with what was answered for.
+        // Readers still see the acknowledged ticks.
         assert_eq!(instants(&ingest.view(), &key(0, 0)).len(), 1, "{way}");
         running.close().unwrap_err();
     }
 }
 
 #[test]
-fn no_tick_is_answered_for_that_went_to_a_removed_log() {
+fn tick_written_to_a_removed_log_is_not_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
     let running = run(directory.path(), CheckpointLimits::default(), None);
     let ingest = running.ingest().clone();
     std::fs::remove_file(directory.path().join("log")).unwrap();
-    // At once, and not when the writer looks at its files.
+    // The commit itself detects the removal, before the periodic check of the files.
     let answer = submit(&ingest, batch_of(&key(0, 0), [(BASE_US, value(0))], false));
     assert!(matches!(&answer, Err(IngestError::Poisoned(cause)) if cause.contains("log was removed")), "{answer:?}");
     running.close().unwrap_err();
 }
 
 #[test]
-fn nobody_who_stops_waiting_takes_a_batch_back() {
+fn dropped_submit_future_does_not_cancel_the_batch() {
     let directory = tempfile::tempdir().unwrap();
-    let (running, gate, first) = held(QueueLimits::default(), directory.path());
+    let (running, gate, first) = blocked_writer(QueueLimits::default(), directory.path());
     drop(send(running.ingest(), 1, 3));
     gate.open.send(()).unwrap();
     assert_eq!(first.answer(), Ok(1));
@@ -323,13 +328,13 @@ fn nobody_who_stops_waiting_takes_a_batch_back() {
 }
 
 #[test]
-fn closing_finishes_what_waits_and_takes_nothing_more() {
+fn close_commits_waiting_batches_and_refuses_new_ones() {
     let directory = tempfile::tempdir().unwrap();
-    let (running, gate, first) = held(QueueLimits::default(), directory.path());
+    let (running, gate, first) = blocked_writer(QueueLimits::default(), directory.path());
     let ingest = running.ingest().clone();
     let mut waiting: Vec<Sent> = (1..=5).map(|hour| send(&ingest, hour, 1)).collect();
     let closer = std::thread::spawn(move || running.close());
-    // Batches are taken until closing begins.
+    // Batches are admitted until closing begins.
     let refused = loop {
         match send(&ingest, 6 + waiting.len() as i64, 1) {
             Sent::Answered(Err(IngestError::QueueFull)) => {}
@@ -350,12 +355,12 @@ fn closing_finishes_what_waits_and_takes_nothing_more() {
     drop(ingest);
     let store = open(directory.path());
     assert_eq!(store.verify().problems, Vec::<String>::new());
-    assert!(!store.has_changes(), "closing made no checkpoint");
+    assert!(!store.has_changes(), "close must make a checkpoint");
     assert_eq!(instants(&store.view(), &key(0, 0)).len(), count + 1);
 }
 
 #[test]
-fn a_store_in_order_answers_the_whole_scenario() {
+fn scenario_without_faults_acknowledges_every_commit() {
     let directory = tempfile::tempdir().unwrap();
     let running = run(directory.path(), LIMITS, None);
     assert_eq!(send_all(running.ingest()), (COMMITS, None));

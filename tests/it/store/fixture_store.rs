@@ -1,7 +1,7 @@
-//! A store that an earlier build wrote: a change of the format that cannot read it shows here.
+//! A store that an earlier build wrote. These tests fail if a change of the format makes old stores unreadable.
 //!
-//! If the format changed on purpose before it was ever released, write it anew with
-//! `cargo run --example fixture_store`; afterwards, keep the archive and add another.
+//! If the format changed on purpose before its first release, write the archive again with `cargo run --example
+//! fixture_store`. After a release, keep the archive and add another one.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -35,7 +35,7 @@ fn assert_same(found: &[String], expected: &[String]) {
 }
 
 #[test]
-fn it_answers_as_it_did() -> Result<(), FixtureError> {
+fn fixture_store_gives_the_recorded_answers() -> Result<(), FixtureError> {
     let directory = unpack()?;
     let store = Store::open(fixture::options(directory.path()), fixture::opened())?;
     assert_same(&fixture::answers(&store)?, &expected()?);
@@ -44,10 +44,10 @@ fn it_answers_as_it_did() -> Result<(), FixtureError> {
 }
 
 #[test]
-fn it_goes_on() -> Result<(), FixtureError> {
+fn fixture_store_accepts_new_commits() -> Result<(), FixtureError> {
     let directory = unpack()?;
     let mut store = Store::open(fixture::options(directory.path()), fixture::opened())?;
-    fixture::go_on(&mut store)?;
+    fixture::add_more_commits(&mut store)?;
     store.checkpoint()?;
     let before = fixture::answers(&store)?;
     drop(store);
@@ -57,21 +57,21 @@ fn it_goes_on() -> Result<(), FixtureError> {
     Ok(())
 }
 
-/// What the archive is there for is really in it.
+/// Checks that the archive contains every kind of record.
 #[test]
-fn it_has_a_bit_of_everything() -> Result<(), FixtureError> {
+fn fixture_store_contains_every_kind_of_record() -> Result<(), FixtureError> {
     let lines = expected()?;
     for (what, at_least) in
         [("commit", 8), ("run,", 250), ("revision,", 4), ("latest", 3), ("instant,", 700), ("polls ", 150), ("held", 5)]
     {
         let count = lines.iter().filter(|line| line.starts_with(what)).count();
-        assert!(count >= at_least, "{count} of {what}");
+        assert!(count >= at_least, "only {count} lines start with {what:?}");
     }
     for part in [",UZS/USD from timesca,", ",0.00008,-0,", ",1234567890.123456789012345678,", ",87.4500,"] {
-        assert!(lines.iter().any(|line| line.contains(part)), "nothing has {part}");
+        assert!(lines.iter().any(|line| line.contains(part)), "no line contains {part}");
     }
     let directory = unpack()?;
     let log = fs::metadata(directory.path().join("log"))?.len();
-    assert!(log > 16, "nothing is in the log alone");
+    assert!(log > 16, "the log has no commits after the checkpoint");
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! A full disk: writing stops, and a start frees the reserve.
+//! A full disk stops writing, and the next start frees the reserve.
 //!
-//! Needs a small file system of its own, which only root can mount; elsewhere the test says that it
-//! is skipped.
+//! The test needs a small file system of its own, which only root can mount. Without that permission the test reports
+//! that it is skipped.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -18,7 +18,7 @@ use crate::store::durable::{BASE_US, SECOND, TINY_CHECKPOINTS, batch_of, instant
 
 const RESERVE_BYTES: u64 = 24 << 20;
 
-/// A mounted file system, gone again at the end.
+/// A mounted file system, unmounted on drop.
 struct Mount(tempfile::TempDir);
 
 impl Mount {
@@ -45,7 +45,7 @@ fn with_reserve(directory: &Path) -> StoreOptions {
     StoreOptions { reserve_bytes: RESERVE_BYTES, ..options(directory, TINY_CHECKPOINTS, None) }
 }
 
-/// Takes all the room that is left.
+/// Fills the remaining space of the file system.
 fn fill_disk(path: &Path) {
     let mut file = File::create(path).unwrap();
     for piece in [1 << 20, 4096, 1] {
@@ -55,9 +55,9 @@ fn fill_disk(path: &Path) {
 }
 
 #[test]
-fn a_full_disk_stops_writing_and_the_reserve_lets_the_store_open() {
+fn full_disk_stops_writing_and_reserve_lets_the_store_open() {
     let Some(mount) = Mount::new() else {
-        skipped("no disk is filled, since no file system may be mounted");
+        skipped("the full-disk test needs permission to mount a file system");
         return;
     };
     let directory = mount.0.path().join("store");
@@ -73,16 +73,19 @@ fn a_full_disk_stops_writing_and_the_reserve_lets_the_store_open() {
     let (answered, error) =
         (1..100_000).find_map(|number| send(&running, number).err().map(|error| (number, error))).unwrap();
     assert!(matches!(error, IngestError::Poisoned(_)), "{error}");
-    // Blocks are read as before: what failed was a write of the log, and sled was not asked to write.
+    // Blocks are readable as before: only a write of the log failed, and sled has not written.
     let read = instants(&running.ingest().view(), &key(0, 0)).len() as i64;
     assert_eq!(read, answered * 50);
     running.close().unwrap_err();
-    // The disk is as full as before: only the reserve makes room.
+    // The disk is still full: only the reserve frees space.
     let store = Store::open(with_reserve(&directory), now()).unwrap();
     assert!(!reserve.exists());
     assert_eq!(store.verify().problems, Vec::<String>::new());
     let found = instants(&store.view(), &key(0, 0)).len() as i64;
-    assert!(found == answered * 50 || found == (answered + 1) * 50, "{found} instants of {answered} answers");
+    assert!(
+        found == answered * 50 || found == (answered + 1) * 50,
+        "{found} instants after {answered} acknowledged batches"
+    );
     drop(store);
     let (running, _) = Running::open(with_reserve(&directory), QueueLimits::default(), Arc::new(SystemClock)).unwrap();
     send(&running, 200_000).unwrap();

@@ -1,4 +1,4 @@
-//! The store and what it keeps, through kills, power cuts, faults and full disks.
+//! Tests of the store: format, models, kills, power cuts, disk faults, damage and full disks.
 
 mod as_of;
 mod crash;

@@ -1,5 +1,5 @@
-//! The store against a naive model: all ticks in an ordered map, collapsed from scratch after every
-//! commit, with every earlier state kept.
+//! The store compared with a naive model. The model holds all ticks in an ordered map, collapses them from scratch
+//! after every commit, and keeps every earlier state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -52,13 +52,13 @@ fn value(number: u64) -> PublishedValue {
     }
 }
 
-/// All that the store should know, the plain way.
+/// The expected content of the store, computed in the simplest way.
 struct Model {
     window_us: i64,
     ticks: BTreeMap<Timestamp, PublishedValue>,
     runs: Vec<Run>,
     revisions: Vec<Revision>,
-    /// After each commit: its recorded time, and the runs as they were.
+    /// For each commit: its recorded time, and the runs after it.
     history: Vec<(Timestamp, Vec<Run>)>,
 }
 
@@ -79,7 +79,7 @@ impl Model {
         runs
     }
 
-    /// The rule of revisions, word by word.
+    /// Applies the rule of revisions literally.
     fn commit(&mut self, recorded_time: Timestamp) {
         let before = std::mem::take(&mut self.runs);
         let mut after = self.collapsed(recorded_time);
@@ -109,15 +109,15 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Ticks after all others.
+    /// Ticks newer than all others.
     Append(u64, u64),
-    /// Ticks anywhere in the past.
+    /// Ticks at random times between the stored ones.
     Scatter(u64, u64),
-    /// Ticks before all others, newest first.
+    /// Ticks older than all others, newest first.
     Backfill(u64, u64),
-    /// Ticks sent again.
+    /// Stored ticks sent again.
     Repeat(u64, u64),
-    /// Other values at known instants.
+    /// Other values at stored instants.
     Revise(u64, u64),
     Checkpoint,
     Restart,
@@ -131,14 +131,14 @@ fn step() -> impl Strategy<Value = Step> {
         1 => sized(2_500).prop_map(|(seed, count)| Step::Backfill(seed, count)),
         1 => sized(50).prop_map(|(seed, count)| Step::Repeat(seed, count)),
         2 => sized(60).prop_map(|(seed, count)| Step::Revise(seed, count)),
-        // So many that revisions fill blocks, and pieces of their index.
+        // Large enough that revisions fill several blocks and several pieces of the revision index.
         1 => sized(5_000).prop_map(|(seed, count)| Step::Revise(seed, count)),
         3 => Just(Step::Checkpoint),
         2 => Just(Step::Restart),
     ]
 }
 
-/// The ticks of a step, in the order they are sent, and whether they may revise.
+/// Returns the ticks of a step, in sending order, and whether they may revise.
 fn ticks(step: &Step, model: &Model) -> (Vec<(Timestamp, PublishedValue)>, bool) {
     let first = model.ticks.keys().next().map_or(BASE_US, |time| time.micros());
     let last = model.ticks.keys().next_back().map_or(BASE_US, |time| time.micros());
@@ -163,7 +163,7 @@ fn ticks(step: &Step, model: &Model) -> (Vec<(Timestamp, PublishedValue)>, bool)
             let mut random = Random(*seed);
             let span = ((last - first) / SECOND).max(1) as u64;
             let ticks = (0..*count).map(|_| {
-                // Odd half-seconds, so that most are new instants.
+                // Half of the times are at half-seconds, so that most instants are new.
                 let time = first + random.below(span) as i64 * SECOND + SECOND / 2 * random.below(2) as i64;
                 (at(time), value(random.below(6)))
             });
@@ -191,7 +191,7 @@ fn ticks(step: &Step, model: &Model) -> (Vec<(Timestamp, PublishedValue)>, bool)
     }
 }
 
-/// Sends ticks to both as one commit and compares each answer.
+/// Sends the same ticks to the store and to the model as one commit, and compares each result.
 fn send(store: &mut Store, model: &mut Model, ticks: &[(Timestamp, PublishedValue)], revise: bool, now: Timestamp) {
     let recorded_time = store.next_recorded_time(now);
     let mut transaction = store.begin(now);
@@ -203,18 +203,18 @@ fn send(store: &mut Store, model: &mut Model, ticks: &[(Timestamp, PublishedValu
         let answer = transaction.upsert(series, *time, *value, revise);
         match (model.ticks.get(time).copied(), answer) {
             (Some(stored), Ok(Upserted::Known)) => assert_eq!(stored, *value),
-            (Some(stored), Err(UpsertError::Conflict(said))) => {
+            (Some(stored), Err(UpsertError::Conflict(found))) => {
                 assert!(!revise && stored != *value);
-                assert_eq!(said, stored);
+                assert_eq!(found, stored);
             }
-            (Some(stored), Ok(Upserted::Revised { late: said })) => {
+            (Some(stored), Ok(Upserted::Revised { late: found })) => {
                 assert!(revise && stored != *value);
-                assert_eq!(said, late);
+                assert_eq!(found, late);
                 model.ticks.insert(*time, *value);
                 changed = true;
             }
-            (None, Ok(Upserted::NewRun { late: said } | Upserted::Collapsed { late: said })) => {
-                assert_eq!(said, late);
+            (None, Ok(Upserted::NewRun { late: found } | Upserted::Collapsed { late: found })) => {
+                assert_eq!(found, late);
                 model.ticks.insert(*time, *value);
                 changed = true;
             }
@@ -256,16 +256,16 @@ fn check_present(view: &View, model: &Model) {
     );
 }
 
-/// What a read at a commit gave must be what a read as known then gives now.
+/// Checks that a read as known at an earlier commit returns what that commit had.
 fn check_past(view: &View, model: &Model, random: &mut Random) {
     let series = view.find(&key()).unwrap();
     let seen = usize::try_from(view.commit.sequence).unwrap();
     for (at, (known, runs)) in model.history.iter().take(seen).enumerate() {
         let commit = view.commit_at(*known).unwrap().unwrap();
         assert_eq!((commit.sequence, commit.recorded_time), (at as u64 + 1, *known));
-        let told = |run: &Run| (run.first_observed_time, run.value);
-        let then: Vec<_> = all_runs(series, *known, ScanOrder::Ascending).iter().map(told).collect();
-        assert_eq!(then, runs.iter().map(told).collect::<Vec<_>>(), "as known at commit {}", at + 1);
+        let time_and_value = |run: &Run| (run.first_observed_time, run.value);
+        let then: Vec<_> = all_runs(series, *known, ScanOrder::Ascending).iter().map(time_and_value).collect();
+        assert_eq!(then, runs.iter().map(time_and_value).collect::<Vec<_>>(), "as known at commit {}", at + 1);
         let totals = series.totals(*known).unwrap().unwrap();
         assert_eq!(totals.run_count, runs.len() as u64);
         let superseded = model.revisions.iter().filter(|revision| revision.superseded_time <= *known).count();
@@ -277,18 +277,18 @@ fn check_past(view: &View, model: &Model, random: &mut Random) {
             let run = &runs[random.below(runs.len() as u64) as usize];
             let time = run.first_observed_time.saturating_add_us(random.below(9) as i64 * SECOND - 2 * SECOND);
             let begun = runs.partition_point(|run| run.first_observed_time <= time);
-            let expected = begun.checked_sub(1).map(|last| told(&runs[last]));
-            assert_eq!(series.run_at(time, *known).unwrap().as_ref().map(told), expected, "at {time}");
-            check_pace(series, runs, begun, time, *known);
+            let expected = begun.checked_sub(1).map(|last| time_and_value(&runs[last]));
+            assert_eq!(series.run_at(time, *known).unwrap().as_ref().map(time_and_value), expected, "at {time}");
+            check_last_move(series, runs, begun, time, *known);
             let end = time.saturating_add_us(random.below(500) as i64 * SECOND);
             let part: Vec<_> = series
                 .runs(time, end, *known, ScanOrder::Descending)
                 .unwrap()
                 .flat_map(Result::unwrap)
-                .map(|run| told(&run))
+                .map(|run| time_and_value(&run))
                 .collect();
             let within = |run: &&Run| time <= run.first_observed_time && run.first_observed_time < end;
-            assert_eq!(part, runs.iter().rev().filter(within).map(told).collect::<Vec<_>>());
+            assert_eq!(part, runs.iter().rev().filter(within).map(time_and_value).collect::<Vec<_>>());
         }
     }
     let first = model.history[0].0;
@@ -298,15 +298,15 @@ fn check_past(view: &View, model: &Model, random: &mut Random) {
     assert_eq!(series.run_at(Timestamp::MAX, before).unwrap(), None);
 }
 
-/// Since when a rate has held, against a plain walk back.
-fn check_pace(series: &Arc<SeriesView>, runs: &[Run], begun: usize, time: Timestamp, known: Timestamp) {
+/// Compares the time since which a rate has held, and the rate before it, with a plain walk back.
+fn check_last_move(series: &Arc<SeriesView>, runs: &[Run], begun: usize, time: Timestamp, known: Timestamp) {
     let expected = begun.checked_sub(1).map(|last| {
         let rate = runs[last].value.rate;
         let same = runs[..=last].iter().rev().take_while(|run| run.value.rate == rate).count();
         let since = runs[last + 1 - same].first_observed_time;
         (since, (last + 1).checked_sub(same + 1).map(|before| runs[before].value.rate))
     });
-    assert_eq!(series.rate_since(time, known).unwrap(), expected, "since when, at {time}");
+    assert_eq!(series.rate_since(time, known).unwrap(), expected, "rate_since at {time}");
 }
 
 fn check_steps(steps: &[Step], seed: u64) {
@@ -321,7 +321,7 @@ fn check_steps(steps: &[Step], seed: u64) {
         history: Vec::new(),
     };
     let mut random = Random(seed);
-    // A view taken on the way must not change, whatever comes after it.
+    // A held view must not change after later steps.
     let mut held: Option<(View, Vec<Run>)> = None;
     for step in steps {
         now += random.below(2_000) as i64;
@@ -359,7 +359,7 @@ fn check_steps(steps: &[Step], seed: u64) {
     if !model.ticks.is_empty() {
         check_past(&store.view(), &model, &mut random);
     }
-    // The index of revisions is of the newest view by now, and must not show an older one what came later.
+    // The revision index now belongs to the newest view. An older view must not see later revisions through it.
     if let Some((view, _)) = &held {
         check_past(view, &model, &mut random);
     }
@@ -369,13 +369,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_store_answers_as_the_model_does(steps in proptest::collection::vec(step(), 1..14), seed: u64) {
+    fn store_equals_naive_model(steps in proptest::collection::vec(step(), 1..14), seed: u64) {
         check_steps(&steps, seed);
     }
 
-    /// Ticks without conflicts make the same runs in any order, batching and with restarts.
+    /// Ticks without conflicts make the same runs in any order, with any batching, and across restarts.
     #[test]
-    fn the_order_of_ticks_does_not_matter(seed: u64, count in 1..3_000_u64, pieces in 1..6_u64) {
+    fn tick_order_does_not_change_runs(seed: u64, count in 1..3_000_u64, pieces in 1..6_u64) {
         let mut random = Random(seed);
         let plain: BTreeMap<Timestamp, PublishedValue> = (0..count)
             .map(|_| (Timestamp::from_micros(BASE_US + random.below(count * 4) as i64 * SECOND), value(random.below(4))))
@@ -415,7 +415,7 @@ proptest! {
 }
 
 #[test]
-fn another_window_is_refused_unless_a_recollapse_is_asked_for() {
+fn changed_collapse_window_is_refused_without_recollapse() {
     let directory = tempfile::tempdir().unwrap();
     let now = Timestamp::from_micros(BASE_US);
     let mut model = Model {
@@ -444,7 +444,7 @@ fn another_window_is_refused_unless_a_recollapse_is_asked_for() {
         check_past(&store.view(), &model, &mut Random(1));
         assert_eq!(store.verify().problems, Vec::<String>::new());
         drop(store);
-        // Without being asked again: the store has the window now.
+        // No recollapse is needed again: the store has the new window.
         let store = Store::open(options(directory.path(), window_us, false), now).unwrap();
         check_present(&store.view(), &model);
     }

@@ -1,5 +1,5 @@
-//! What opening a store makes of leftovers, of other versions and of other people's files: it opens as
-//! it was left, or says why not.
+//! Opening a store that has leftovers, another format version or foreign files: it opens with its content, or fails
+//! with the reason.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,13 +16,13 @@ use crate::store::durable::planted::{
 use crate::store::durable::{instants, key, open, value};
 
 #[test]
-fn a_second_opening_says_who_has_the_store() {
+fn second_open_names_the_process_that_holds_the_store() {
     let directory = tempfile::tempdir().unwrap();
     let first = open(directory.path());
     let error = refusal(directory.path());
     assert!(
         matches!(&error, StoreError::InUse { holder, .. }
-        if holder.contains(&format!("process {}", std::process::id())) && holder.starts_with("store-")),
+        if holder.contains(&format!("process {}", std::process::id())) && holder.starts_with("it-")),
         "{error}"
     );
     assert!(matches!(verify(directory.path()), Err(StoreError::InUse { .. })));
@@ -31,7 +31,7 @@ fn a_second_opening_says_who_has_the_store() {
 }
 
 #[test]
-fn what_an_interrupted_start_leaves_is_cleared_away() {
+fn open_removes_leftovers_of_an_interrupted_start() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("sled.new")).unwrap();
     fs::write(directory.path().join("sled.new/conf"), "half").unwrap();
@@ -46,7 +46,7 @@ fn what_an_interrupted_start_leaves_is_cleared_away() {
 }
 
 #[test]
-fn a_store_made_with_blob_files_is_refused() {
+fn store_with_blob_files_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     fill_and_close(directory.path());
     drop(raw(directory.path()));
@@ -55,46 +55,46 @@ fn a_store_made_with_blob_files_is_refused() {
     assert!(error.contains("sled/blobs is not empty"), "{error}");
 }
 
-/// A sealed value of another version, its checksum right.
-fn reseal(key: &[u8], value: &[u8], version: u8) -> Vec<u8> {
-    let mut sealed = value[..value.len() - 4].to_vec();
-    sealed[0] = version;
-    let crc = crc32c::crc32c_append(crc32c::crc32c(key), &sealed);
-    sealed.extend_from_slice(&crc.to_le_bytes());
-    sealed
+/// Rewrites a checksummed value with another format version and a correct checksum.
+fn with_version(key: &[u8], value: &[u8], version: u8) -> Vec<u8> {
+    let mut body = value[..value.len() - 4].to_vec();
+    body[0] = version;
+    let crc = crc32c::crc32c_append(crc32c::crc32c(key), &body);
+    body.extend_from_slice(&crc.to_le_bytes());
+    body
 }
 
 #[test]
-fn a_newer_format_is_named_as_such() {
+fn newer_format_is_reported_as_such() {
     for prefix in *b"fmsx" {
         let directory = tempfile::tempdir().unwrap();
         drop(fill(directory.path()));
         let db = raw(directory.path());
         let key = keys(&db, prefix).remove(0);
         let value = db.get(&key).unwrap().unwrap();
-        db.insert(&*key, reseal(&key, &value, FORMAT + 1)).unwrap();
+        db.insert(&*key, with_version(&key, &value, FORMAT + 1)).unwrap();
         drop(db);
         let error = refusal(directory.path());
         assert!(
             matches!(error, StoreError::NewerFormat { found, supported: FORMAT, .. } if found == FORMAT + 1),
             "{error}"
         );
-        assert!(error.to_string().contains("run a newer one"), "{error}");
+        assert!(error.to_string().contains("run a newer silkrate"), "{error}");
     }
     let directory = tempfile::tempdir().unwrap();
     drop(fill(directory.path()));
     let (path, mut log, frames) = read_log(directory.path());
-    let (first, sealed) = (frames[0].start, frames[0].end - 4);
+    let (first, checksum) = (frames[0].start, frames[0].end - 4);
     log[first + 4] += 1;
-    let crc = crc32c::crc32c(&log[first..sealed]);
-    log[sealed..frames[0].end].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c::crc32c(&log[first..checksum]);
+    log[checksum..frames[0].end].copy_from_slice(&crc.to_le_bytes());
     fs::write(path, log).unwrap();
     let error = refusal(directory.path());
     assert!(matches!(error, StoreError::NewerFormat { found, .. } if found == FORMAT + 1), "{error}");
 }
 
 #[test]
-fn a_store_behind_its_witness_is_refused() {
+fn store_behind_its_high_water_mark_is_refused() {
     let (directory, copied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let sled = directory.path().join("sled");
     fill_and_close(directory.path());
@@ -115,7 +115,7 @@ fn a_store_behind_its_witness_is_refused() {
     );
     fs::remove_dir_all(&sled).unwrap();
     let error = refusal(directory.path()).to_string();
-    assert!(error.contains("its own record is missing"), "{error}");
+    assert!(error.contains("its meta record is missing"), "{error}");
 }
 
 fn tear(path: &Path, at: usize) {
@@ -125,16 +125,16 @@ fn tear(path: &Path, at: usize) {
 }
 
 #[test]
-fn the_witness_may_be_behind_or_half_torn_but_not_gone() {
+fn high_water_mark_may_be_old_or_half_torn_but_not_missing() {
     let check = |change: fn(&Path), expect: Option<&str>| {
         let directory = tempfile::tempdir().unwrap();
-        // The log goes beyond the high-water mark, as after a kill.
+        // The log is newer than the high-water mark, as after a kill.
         drop(fill(directory.path()));
         change(&directory.path().join("witness"));
         match (try_open(directory.path()), expect) {
             (Ok(store), None) => assert_eq!(all_runs(&store, 0).unwrap().len() as i64, TICKS + 10),
             (Err(error), Some(expect)) => assert!(error.to_string().contains(expect), "{error}"),
-            (Ok(_), Some(expect)) => panic!("opens, though {expect}"),
+            (Ok(_), Some(expect)) => panic!("the store opens, but expected the error: {expect}"),
             (Err(error), None) => panic!("{error}"),
         }
     };
@@ -146,22 +146,22 @@ fn the_witness_may_be_behind_or_half_torn_but_not_gone() {
             tear(path, 0);
             tear(path, 32);
         },
-        Some("its witness file does not decode"),
+        Some("(file 'witness') cannot be decoded"),
     );
-    check(|path| fs::write(path, "").unwrap(), Some("its witness file does not decode"));
-    check(|path| fs::remove_file(path).unwrap(), Some("its witness file is missing"));
+    check(|path| fs::write(path, "").unwrap(), Some("(file 'witness') cannot be decoded"));
+    check(|path| fs::remove_file(path).unwrap(), Some("(file 'witness') is missing"));
     check(
         |path| {
             let other = tempfile::tempdir().unwrap();
             fill_and_close(other.path());
             fs::copy(other.path().join("witness"), path).unwrap();
         },
-        Some("its witness belongs to another store"),
+        Some("(file 'witness') belongs to another store"),
     );
 }
 
 #[test]
-fn what_nothing_names_is_removed_and_no_id_comes_back() {
+fn unreferenced_blocks_are_removed_and_block_ids_are_never_reused() {
     let directory = tempfile::tempdir().unwrap();
     fill_and_close(directory.path());
     let mut used = BTreeSet::new();
@@ -173,7 +173,7 @@ fn what_nothing_names_is_removed_and_no_id_comes_back() {
         let newest_used = used.last().copied().unwrap_or(0);
         assert!(fresh.iter().all(|id| *id > newest_used), "{fresh:?} came after {newest_used}");
         used.extend(named);
-        // Blocks of a checkpoint that did not come to its end.
+        // Blocks of an interrupted checkpoint.
         for ahead in 1..=5_u64 {
             let mut key = vec![b'b'];
             key.extend_from_slice(&(used.last().unwrap() + ahead).to_be_bytes());
@@ -188,16 +188,16 @@ fn what_nothing_names_is_removed_and_no_id_comes_back() {
         assert_eq!(keys(&db, b'r'), Vec::<Vec<u8>>::new());
         drop(db);
         store = open(directory.path());
-        // Late ticks into old blocks, so that these are replaced.
+        // Late ticks into old blocks replace those blocks.
         commit(&mut store, 0, (0..3).map(|at| (tick(at * 4_000).0 + generation + 1, value(3))));
         store.checkpoint().unwrap();
     }
     let retired = keys(&raw(directory.path()), b'r');
-    assert!(!retired.is_empty(), "no block was ever replaced");
+    assert!(!retired.is_empty(), "no block was replaced");
 }
 
 #[test]
-fn readers_keep_the_blocks_they_hold() {
+fn view_keeps_its_blocks_readable() {
     let directory = tempfile::tempdir().unwrap();
     fill_and_close(directory.path());
     let mut store = open(directory.path());

@@ -1,4 +1,4 @@
-//! What polls found, kept: through commits, checkpoints and restarts it is what the polls said, in their order.
+//! Poll records: after commits, checkpoints and restarts they equal the recorded polls, in order.
 
 use std::io;
 use std::sync::Arc;
@@ -28,12 +28,12 @@ fn record(store: &mut Store, polls: &[Poll]) {
     transaction.commit().unwrap();
 }
 
-/// The spans of a source as readers see them.
+/// Returns the poll spans of a source as readers see them.
 fn spans(store: &Store, source: &Source) -> Vec<PollSpan> {
     store.view().polls(source).map(|polls| polls.spans().copied().collect()).unwrap_or_default()
 }
 
-/// What becomes of polls, one after the other.
+/// Collapses polls into spans, one after the other.
 fn collapsed<'a>(polls: impl Iterator<Item = &'a Poll>) -> Vec<PollSpan> {
     let mut spans: Vec<PollSpan> = Vec::new();
     for poll in polls {
@@ -45,7 +45,7 @@ fn collapsed<'a>(polls: impl Iterator<Item = &'a Poll>) -> Vec<PollSpan> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Polls of one commit: source, seconds since the one before, how long it speaks, health.
+    /// Polls of one commit: source, seconds since the previous poll, seconds until which the poll covers, health.
     Polls(Vec<(usize, i64, i64, usize)>),
     Checkpoint,
     Reopen,
@@ -60,10 +60,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn a_record_is_what_its_polls_said(steps in proptest::collection::vec(step(), 1..14)) {
+    fn poll_record_equals_collapsed_polls(steps in proptest::collection::vec(step(), 1..14)) {
         let directory = tempfile::tempdir().unwrap();
         let mut store = open(directory.path());
-        let (mut told, mut second, mut commits) = (Vec::new(), 0, 0);
+        let (mut recorded, mut second, mut commits) = (Vec::new(), 0, 0);
         for step in steps {
             match step {
                 Step::Polls(polls) => {
@@ -73,23 +73,23 @@ proptest! {
                     });
                     let polls: Vec<Poll> = polls.collect();
                     record(&mut store, &polls);
-                    told.extend(polls);
+                    recorded.extend(polls);
                     commits += 1;
                 }
                 Step::Checkpoint => store.checkpoint().unwrap(),
                 Step::Reopen => {
-                    // Dropped as a kill would leave it: what is not in a checkpoint is in the log alone.
+                    // Dropped without a checkpoint, as after a kill: newer commits are only in the log.
                     drop(store);
                     store = open(directory.path());
                 }
             }
             for number in 0..3 {
                 let source = source(number);
-                let expect = collapsed(told.iter().filter(|poll| poll.source == source));
+                let expect = collapsed(recorded.iter().filter(|poll| poll.source == source));
                 prop_assert_eq!(spans(&store, &source), expect, "{}", source);
             }
             prop_assert_eq!(store.newest_commit().sequence, commits);
-            prop_assert_eq!(store.view().latest_quotes.last_ingest_time, None, "no ticks came in");
+            prop_assert_eq!(store.view().latest_quotes.last_ingest_time, None, "polls must not count as ingest");
         }
         let count: usize = (0..3).map(|number| spans(&store, &source(number)).len()).sum();
         prop_assert_eq!(store.verify().poll_span_count, count as u64);
@@ -99,7 +99,7 @@ proptest! {
 }
 
 #[test]
-fn a_reader_keeps_what_it_saw() {
+fn view_does_not_see_later_polls() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     record(&mut store, &[poll(0, 0, 60, Health::Ok)]);
@@ -128,10 +128,10 @@ fn polls_share_a_commit_with_ticks() {
     assert_eq!((store.newest_commit().sequence, store.view().latest_quotes.last_ingest_time), (2, ingested));
 }
 
-/// Enough changes of health that the oldest go.
+/// Records enough changes of health that the oldest spans are removed.
 #[test]
-fn the_oldest_spans_go_and_the_newest_stay() {
-    const SPANS_KEPT_AT_MOST: usize = 128 * 512;
+fn oldest_poll_spans_are_removed_beyond_the_limit() {
+    const SPANS_KEPT_MAX: usize = 128 * 512;
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     let polls: Vec<Poll> =
@@ -139,15 +139,15 @@ fn the_oldest_spans_go_and_the_newest_stay() {
     let all = collapsed(polls.iter());
     for (number, part) in polls.chunks(20_000).enumerate() {
         record(&mut store, part);
-        // The last part is in the log alone when the store is opened again.
+        // When the store is reopened, the last part is only in the log.
         if number < 3 {
             store.checkpoint().unwrap();
         }
     }
     let check = |store: &Store| {
         let kept = spans(store, &source(0));
-        assert!((SPANS_KEPT_AT_MOST - 128..=SPANS_KEPT_AT_MOST).contains(&kept.len()), "{}", kept.len());
-        assert!(all.ends_with(&kept), "the newest are kept as they were");
+        assert!((SPANS_KEPT_MAX - 128..=SPANS_KEPT_MAX).contains(&kept.len()), "{}", kept.len());
+        assert!(all.ends_with(&kept), "the newest spans must be unchanged");
         let middle = kept[kept.len() / 2];
         let record = store.view();
         let after: Vec<_> = record.polls(&source(0)).unwrap().spans_after(middle.covered_until).copied().collect();
@@ -164,7 +164,7 @@ fn the_oldest_spans_go_and_the_newest_stay() {
 }
 
 #[test]
-fn one_source_too_many_is_refused_and_harms_no_other() {
+fn poll_of_one_source_beyond_the_limit_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     let first: Vec<Poll> = (0..64).map(|number| poll(number, 0, 60, Health::Ok)).collect();
@@ -180,15 +180,15 @@ fn one_source_too_many_is_refused_and_harms_no_other() {
     assert_eq!(spans(&store, &source(63))[0].poll_count, 2);
 }
 
-/// The eighth sync after the store was made fails, amid commits and checkpoints.
+/// The eighth sync after the creation of the store fails, during commits and checkpoints.
 #[test]
-fn a_poll_that_could_not_be_kept_is_not_answered_for() {
+fn poll_is_not_acknowledged_if_its_sync_fails() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()));
     let syncs = Arc::new(AtomicUsize::new(0));
     let fault: DiskFault = Arc::new(move |operation| {
         if operation == DiskOperation::Sync && syncs.fetch_add(1, Ordering::SeqCst) == 7 {
-            return Err(io::Error::other("the disk is on fire"));
+            return Err(io::Error::other("injected disk fault"));
         }
         Ok(())
     });
@@ -202,7 +202,7 @@ fn a_poll_that_could_not_be_kept_is_not_answered_for() {
         answered.extend(error.is_none().then_some(poll));
         error
     });
-    assert!(matches!(&error, Some(IngestError::Poisoned(cause)) if cause.contains("on fire")), "{error:?}");
+    assert!(matches!(&error, Some(IngestError::Poisoned(cause)) if cause.contains("injected disk fault")), "{error:?}");
     assert!(answered.len() >= 5, "{}", answered.len());
     let seen: Vec<PollSpan> = ingest.view().polls(&source(0)).unwrap().spans().copied().collect();
     assert_eq!(seen, collapsed(answered.iter()));
@@ -210,13 +210,13 @@ fn a_poll_that_could_not_be_kept_is_not_answered_for() {
     assert!(matches!(&again, Err(IngestError::Poisoned(_))), "{again:?}");
     assert!(running.close().is_err());
     drop(ingest);
-    // The one that failed may be there, whole.
+    // The failed poll may be stored too, completely.
     let count: u64 = spans(&open(directory.path()), &source(0)).iter().map(|span| span.poll_count).sum();
     assert!((answered.len()..=answered.len() + 1).contains(&(count as usize)), "{count}");
 }
 
 #[test]
-fn a_poll_that_is_not_kept_is_not_answered_as_kept() {
+fn refused_poll_is_not_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
     let running = run(directory.path(), TINY_CHECKPOINTS, None);
     let ingest = running.ingest().clone();
@@ -226,9 +226,9 @@ fn a_poll_that_is_not_kept_is_not_answered_as_kept() {
     }
     let refused = runtime.block_on(ingest.record_poll(poll(64, 0, 60, Health::Ok)));
     assert!(matches!(&refused, Err(IngestError::Poll(_))), "{refused:?}");
-    assert!(refused.unwrap_err().to_string().contains("are not kept"));
+    assert!(refused.unwrap_err().to_string().contains("are not recorded"));
     assert!(ingest.view().polls(&source(64)).is_none());
-    // The next poll of a source that is kept goes in.
+    // Later polls of a recorded source are still recorded.
     runtime.block_on(ingest.record_poll(poll(63, 60, 60, Health::Ok))).unwrap();
     running.close().unwrap();
 }

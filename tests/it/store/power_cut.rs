@@ -1,9 +1,9 @@
-//! The power is cut: writes that nothing had made durable are lost, in part or torn, and what was
-//! answered for is there all the same.
+//! Power cuts: writes that are not durable are lost, partially lost or torn, and every acknowledged batch must still
+//! be in the store.
 //!
-//! A child ingests under strace. From the log of its system calls the directory is built again as
-//! many a cut could have left it. The ordinary run makes a short recording and some dozens of cuts;
-//! `SILKRATE_POWER_CUTS=1000 cargo test --test it store::power_cut -- --nocapture` makes more of both.
+//! A child ingests under strace. From the log of its system calls, the test rebuilds the directory as many different
+//! power cuts could have left it. By default the recording is short and there are a few dozen cuts;
+//! `SILKRATE_POWER_CUTS=1000 cargo test --test it store::power_cut -- --nocapture` runs more of both.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,19 +16,19 @@ use silkrate::store::{CheckpointLimits, Store};
 use crate::skipped::skipped;
 use crate::store::durable;
 use crate::store::durable::syscalls::{Loss, Recording, TRACED};
-use crate::store::durable::{Ack, ChildPlan, Life, Random, TINY_CHECKPOINTS, now, options};
+use crate::store::durable::{Ack, AckHistory, ChildPlan, Random, TINY_CHECKPOINTS, now, options};
 use crate::strace;
 
-/// Cuts in the ordinary run.
+/// Number of cuts unless `SILKRATE_POWER_CUTS` is set.
 const CUTS: u64 = 36;
 
-/// Not a test of its own: what is recorded.
+/// Entry point of the recorded child process. It does nothing unless another test started it as a child.
 #[test]
 fn child() {
     durable::child();
 }
 
-/// Runs a child until it ends by itself, and gives the log of what it did.
+/// Runs a child until it exits, and returns its strace log.
 fn record(plan: &ChildPlan, log: &Path) -> String {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-y", "-xx", "-s", "33554432", "-e", &format!("trace={TRACED}"), "-o"]).arg(log);
@@ -38,68 +38,74 @@ fn record(plan: &ChildPlan, log: &Path) -> String {
     fs::read_to_string(log).unwrap()
 }
 
-/// Several processes on one store, all but the last ended amid their work.
-fn record_life(rounds: u64, answers: u64) -> (Recording, Life) {
+/// Records several processes on one store. All but the last exit while they ingest.
+fn record_history(rounds: u64, acks_per_round: u64) -> (Recording, AckHistory) {
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path().join("root");
     fs::create_dir(&root).unwrap();
     let mut recording = Recording::new(&root);
-    let mut life = Life::default();
+    let mut history = AckHistory::default();
     for round in 0..rounds {
         let plan = ChildPlan {
             directory: root.join("store"),
-            next: life.next,
+            next: history.next,
             checkpoint: [TINY_CHECKPOINTS, CheckpointLimits::default()][round as usize % 2],
-            exit_after: if round + 1 == rounds { u64::MAX } else { answers },
+            exit_after: if round + 1 == rounds { u64::MAX } else { acks_per_round },
             close_after: Duration::from_millis(if round + 1 == rounds { 300 } else { 600_000 }),
         };
-        let told_until_now = recording.told_before(usize::MAX).len();
+        let acks_before_round = recording.acks_before(usize::MAX).len();
         recording.add(&record(&plan, &scratch.path().join("log")));
-        let told: Vec<Ack> = recording.told_before(usize::MAX).split_off(told_until_now);
-        life.extend(&told);
+        let acks: Vec<Ack> = recording.acks_before(usize::MAX).split_off(acks_before_round);
+        history.extend(&acks);
     }
-    (recording, life)
+    (recording, history)
 }
 
-/// What is wrong after a cut, if anything; then the image is kept.
-fn check_cut(recording: &Recording, life: &Life, cut: usize, loss: Loss, random: &mut Random) -> Option<String> {
+/// Checks the store after a power cut. If a check fails, returns the problem and keeps the image directory.
+fn check_cut(
+    recording: &Recording,
+    history: &AckHistory,
+    cut: usize,
+    loss: Loss,
+    random: &mut Random,
+) -> Option<String> {
     let image = tempfile::tempdir().unwrap();
     recording.restore(cut, loss, random, image.path());
     let directory = image.path().join("store");
-    let life = Life { acks: recording.told_before(cut), next: life.next };
+    let history = AckHistory { acks: recording.acks_before(cut), next: history.next };
     let result = catch_unwind(AssertUnwindSafe(|| {
         let store = Store::open(options(&directory, CheckpointLimits::default(), None), now()).unwrap();
-        life.check(&store, random);
+        history.check(&store, random);
     }));
     let error = result.err()?;
-    let said = error.downcast::<String>().map_or_else(|_| "a check failed".to_owned(), |said| *said);
-    Some(format!("power cut at line {cut}, losing {loss:?}: {said}; see {}", image.keep().display()))
+    let message = error.downcast::<String>().map_or_else(|_| "a check failed".to_owned(), |message| *message);
+    Some(format!("power cut at line {cut}, losing {loss:?}: {message}; see {}", image.keep().display()))
 }
 
 #[test]
-fn a_power_cut_loses_nothing_that_was_answered_for() {
+fn power_cut_loses_no_acknowledged_batch() {
     if !strace::can_trace() {
-        skipped("no power is cut, since strace is not there or may not trace");
+        skipped("the power-cut test needs strace and permission to trace");
         return;
     }
     let began = Instant::now();
     let cuts = std::env::var("SILKRATE_POWER_CUTS").map_or(CUTS, |cuts| cuts.parse().unwrap());
     let seed = std::env::var("SILKRATE_POWER_SEED").map_or(1, |seed| seed.parse().unwrap());
-    let (rounds, answers) = if cuts > CUTS { (10, 400) } else { (4, 60) };
-    let (recording, life) = record_life(rounds, answers);
+    let (rounds, acks_per_round) = if cuts > CUTS { (10, 400) } else { (4, 60) };
+    let (recording, history) = record_history(rounds, acks_per_round);
     let recorded = began.elapsed();
     let mut random = Random(seed);
     let mut problems = Vec::new();
     for number in 0..cuts {
         let loss = Loss::ALL[number as usize % Loss::ALL.len()];
         let cut = recording.cut(&mut random);
-        problems.extend(check_cut(&recording, &life, cut, loss, &mut random));
+        problems.extend(check_cut(&recording, &history, cut, loss, &mut random));
     }
     println!(
-        "{} system calls, {} bytes and {} answers recorded in {recorded:.1?}; {cuts} power cuts, {:.1?} in all",
+        "{} system calls, {} bytes and {} acks recorded in {recorded:.1?}; {cuts} power cuts, {:.1?} in all",
         recording.event_count(),
         recording.byte_count(),
-        life.acks.len(),
+        history.acks.len(),
         began.elapsed()
     );
     assert!(problems.is_empty(), "{} of {cuts} cuts: {problems:#?}", problems.len());

@@ -1,4 +1,5 @@
-//! Holding, releasing and discarding against a naive model: the stored ticks in an ordered map, the held ones in a list.
+//! Holding, releasing and discarding ticks compared with a naive model: stored ticks in an ordered map, held ticks in
+//! a list.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +15,7 @@ use crate::store::durable::{BASE_US, Random, SECOND, key, open};
 
 type Ticks = Vec<(Timestamp, PublishedValue)>;
 
-/// What should become of a tick, as far as the quarantine cares.
+/// The expected result for a tick.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
     Stored,
@@ -33,16 +34,16 @@ struct Held {
     decision: Option<(Verdict, Timestamp)>,
 }
 
-/// All that the store should know, the plain way.
+/// The expected content of the store, computed in the simplest way.
 #[derive(Clone, Default)]
 struct Model {
     ticks: BTreeMap<Timestamp, PublishedValue>,
-    /// By id less one.
+    /// Indexed by id - 1.
     held: Vec<Held>,
 }
 
-/// Whether one of two rates is five times the other or more; all here have few digits.
-fn far(one: Rate, other: Rate) -> bool {
+/// Returns true if one rate is at least five times the other. All rates of this test have few digits.
+fn is_beyond_threshold(one: Rate, other: Rate) -> bool {
     let scaled = |rate: Rate| rate.mantissa() * 10_u128.pow(u32::from(12 - rate.places()));
     let (low, high) = (scaled(one).min(scaled(other)), scaled(one).max(scaled(other)));
     high >= 5 * low
@@ -61,17 +62,18 @@ impl Model {
         }
     }
 
-    /// The rule, word by word; the rate of the last run that begins at or before a time is that of the last tick.
+    /// Applies the quarantine rule literally. The rate in force at a time is the rate of the last tick at or before
+    /// it.
     fn admit(&mut self, time: Timestamp, value: PublishedValue, revise: bool, now: Timestamp) -> Fate {
         if self.ticks.get(&time).is_some_and(|stored| *stored == value || !revise) {
             return self.put(time, value, revise);
         }
         let in_force = self.ticks.range(..=time).next_back().map(|(_, value)| value.rate);
-        let met = self.held.iter().rposition(|held| held.time == time && held.value == value);
-        match (met.map(|at| (at as u64 + 1, self.held[at].decision)), in_force) {
+        let same_tick = self.held.iter().rposition(|held| held.time == time && held.value == value);
+        match (same_tick.map(|at| (at as u64 + 1, self.held[at].decision)), in_force) {
             (Some((_, Some((Verdict::Released, _)))), _) => self.put(time, value, revise),
             (Some((id, _)), _) => Fate::Held(id, false),
-            (None, Some(in_force)) if far(in_force, value.rate) => {
+            (None, Some(in_force)) if is_beyond_threshold(in_force, value.rate) => {
                 self.held.push(Held { time, value, in_force, since: now, decision: None });
                 Fate::Held(self.held.len() as u64, true)
             }
@@ -79,7 +81,7 @@ impl Model {
         }
     }
 
-    /// What becomes of each id, in the order given.
+    /// Returns the result for each id, in the given order.
     fn decide(&mut self, ids: &[u64], verdict: Verdict, revise: bool, now: Timestamp) -> Vec<Option<Fate>> {
         let mut order: Vec<u64> = ids.to_vec();
         order.sort_by_key(|id| (self.held.get(*id as usize - 1).map(|held| held.time), *id));
@@ -102,13 +104,13 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Ticks anywhere, slips of a unit among them; whether they may revise.
+    /// Ticks at random times, some with a shifted decimal point; the flag allows them to revise.
     Ticks(u64, u64, bool),
-    /// The same, taken back.
+    /// The same, rolled back.
     Validate(u64, u64),
-    /// What is held, sent again.
+    /// Held ticks, sent again.
     Repeat(u64),
-    /// Some ids are decided; whether releasing may revise.
+    /// Decides some ids; the last flag allows a release to revise.
     Decide(u64, bool, bool),
     Checkpoint,
     Restart,
@@ -125,7 +127,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Ticks of few instants, so that they meet, and of rates that a slip takes by 10, 100 or 1,000 either way.
+/// Returns ticks of few instants, so that instants repeat. Some rates have the decimal point shifted by one to three
+/// places.
 fn ticks(seed: u64, count: u64) -> Ticks {
     let mut random = Random(seed);
     let tick = |_| {
@@ -148,7 +151,8 @@ fn fate(answer: Result<Admitted, UpsertError>) -> Fate {
     }
 }
 
-/// Takes `rehearsed` in and back again, then `ticks` for good: one commit, as that of callers who wait together.
+/// Admits `rehearsed` and rolls it back, then admits `ticks`, all in one transaction, as if several clients had waited
+/// together.
 fn send(store: &mut Store, model: &mut Model, rehearsed: &Ticks, ticks: &Ticks, revise: bool, now: Timestamp) {
     let recorded_time = store.next_recorded_time(now);
     let mut transaction = store.begin(now);
@@ -160,7 +164,7 @@ fn send(store: &mut Store, model: &mut Model, rehearsed: &Ticks, ticks: &Ticks, 
     assert_eq!(transaction.commit().unwrap().is_some(), changed);
 }
 
-/// Whether anything changed.
+/// Returns true if anything changed.
 fn admit(
     transaction: &mut WriteTransaction<'_>,
     model: &mut Model,
@@ -181,9 +185,9 @@ fn admit(
 fn decide(store: &mut Store, model: &mut Model, seed: u64, verdict: Verdict, revise: bool, now: Timestamp) {
     let recorded_time = store.next_recorded_time(now);
     let mut random = Random(seed);
-    // One that is not there among them.
+    // One of the ids does not exist.
     let ids: Vec<u64> = (1..=model.held.len() as u64 + 1).filter(|_| random.below(3) == 0).collect();
-    let note = Note::parse("as the model does").unwrap();
+    let note = Note::parse("decided by the model test").unwrap();
     let before = model.clone();
     let mut transaction = store.begin(now);
     let answers = transaction.decide(&ids, verdict, Some(&note), revise);
@@ -196,8 +200,8 @@ fn decide(store: &mut Store, model: &mut Model, seed: u64, verdict: Verdict, rev
             | (Some(None), Some(Fate::Known), Decided::Released(Upserted::Known))
             | (Some(None), Some(Fate::Revised), Decided::Released(Upserted::Revised { .. })) => {}
             (Some(Some(found)), None, Decided::Already) => assert_eq!(found, verdict),
-            (Some(Some(found)), None, Decided::Refused(DecisionRefusal::DecidedOtherwise(said))) => {
-                assert!(found == *said && found != verdict);
+            (Some(Some(found)), None, Decided::Refused(DecisionRefusal::DecidedOtherwise(earlier))) => {
+                assert!(found == *earlier && found != verdict);
             }
             (Some(None), Some(Fate::Stored), Decided::Discarded) => assert_eq!(verdict, Verdict::Discarded),
             (
@@ -214,7 +218,7 @@ fn decide(store: &mut Store, model: &mut Model, seed: u64, verdict: Verdict, rev
     assert_eq!(transaction.commit().unwrap().is_some(), changed);
 }
 
-fn told(tick: &HeldTick) -> Held {
+fn from_tick(tick: &HeldTick) -> Held {
     Held {
         time: tick.observed_time,
         value: tick.value,
@@ -226,7 +230,7 @@ fn told(tick: &HeldTick) -> Held {
 
 fn check(store: &Store, model: &Model) {
     let view = store.view();
-    let found: Vec<Held> = view.quarantine().after(0).map(told).collect();
+    let found: Vec<Held> = view.quarantine().after(0).map(from_tick).collect();
     assert_eq!(found, model.held);
     assert!(view.quarantine().after(0).zip(1..).all(|(tick, id)| tick.id == id && *tick.series == key(0, 0)));
     let held = model.held.iter().filter(|held| held.decision.is_none()).count();
@@ -238,7 +242,7 @@ fn check(store: &Store, model: &Model) {
         return;
     };
     let instants: Vec<Timestamp> = series.instants(Timestamp::MIN, Timestamp::MAX).flat_map(Result::unwrap).collect();
-    assert!(instants.iter().eq(model.ticks.keys()), "what is held is on no timeline");
+    assert!(instants.iter().eq(model.ticks.keys()), "a held tick is on the timeline");
     let runs = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending).unwrap();
     for run in runs.flat_map(Result::unwrap) {
         let of_run = model.ticks.range(run.first_observed_time..=run.last_observed_time);
@@ -246,7 +250,7 @@ fn check(store: &Store, model: &Model) {
     }
 }
 
-/// Opens a store as a killed process left it: what is in memory alone is gone.
+/// Opens a store without a checkpoint, as after a kill.
 fn reopen(directory: &Path) -> Store {
     let store = open(directory);
     assert_eq!(store.verify().problems, Vec::<String>::new());
@@ -257,21 +261,21 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_quarantine_is_as_the_model_has_it(steps in proptest::collection::vec(step(), 1..16)) {
+    fn quarantine_equals_naive_model(steps in proptest::collection::vec(step(), 1..16)) {
         let directory = tempfile::tempdir().unwrap();
         let mut store = open(directory.path());
         let mut model = Model::default();
         let mut now = BASE_US * 2;
-        // After each step: the time, and what was known then.
+        // After each step: the recorded time, and the held ticks as known then.
         let mut history: Vec<(Timestamp, Vec<Held>)> = Vec::new();
         for step in steps {
             now += SECOND;
             let moment = Timestamp::from_micros(now);
             match step {
                 Step::Ticks(seed, count, revise) => {
- let rehearsed = ticks(!seed, count / 4);
- send(&mut store, &mut model, &rehearsed, &ticks(seed, count), revise, moment);
-}
+                    let rehearsed = ticks(!seed, count / 4);
+                    send(&mut store, &mut model, &rehearsed, &ticks(seed, count), revise, moment);
+                }
                 Step::Validate(seed, count) => send(&mut store, &mut model, &ticks(seed, count), &Vec::new(), true, moment),
                 Step::Repeat(seed) => {
                     let mut random = Random(seed);
@@ -293,20 +297,20 @@ proptest! {
             history.push((store.newest_commit().recorded_time, model.held.clone()));
         }
         for (known, held) in history {
-            let then: Vec<Held> =
-                store.quarantine().after(0).map_while(|tick| tick.as_known(known)).map(|tick| told(&tick)).collect();
+            let as_known = store.quarantine().after(0).map_while(|tick| tick.as_known(known));
+            let then: Vec<Held> = as_known.map(|tick| from_tick(&tick)).collect();
             prop_assert_eq!(then, held);
         }
     }
 }
 
-/// A value far from 1 by the last digits of its number.
-fn slip(number: i64) -> PublishedValue {
+/// Returns a value far from 1; the number makes it unique.
+fn outlier(number: i64) -> PublishedValue {
     PublishedValue { rate: Rate::from_parts(1_000_000 + number as u128, 2).unwrap(), reported_change: None }
 }
 
 #[test]
-fn the_store_holds_so_many_and_lists_so_many() {
+fn held_ticks_are_limited_per_series_and_per_store() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     let one = PublishedValue { rate: Rate::parse("1").unwrap(), reported_change: None };
@@ -317,7 +321,7 @@ fn the_store_holds_so_many_and_lists_so_many() {
         let series = transaction.series(&key(thread, 0)).unwrap();
         transaction.upsert(series, at(0), one, true).unwrap();
         let mut answers = (1..=count).map(|number| {
-            transaction.admit(series, at(number), slip(number), false, Some(RatioThreshold::DEFAULT)).map(drop)
+            transaction.admit(series, at(number), outlier(number), false, Some(RatioThreshold::DEFAULT)).map(drop)
         });
         let answer = answers.find(Result::is_err).unwrap_or(Ok(()));
         transaction.commit().unwrap();

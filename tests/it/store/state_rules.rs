@@ -1,4 +1,5 @@
-//! The rules of states: a start with others changes states by a commit, however the server before it ended.
+//! State rules: a start with other rules commits the changed states, whether the previous server was killed or stopped
+//! cleanly.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,47 +22,47 @@ fn with_stale_limit(directory: &Path, stale_limit_us: i64) -> StoreOptions {
     }
 }
 
-/// What a store opened with a stale limit says: its sequence, the state of its only quote, and the sequence at which that
-/// last changed.
-fn said(latest_quotes: &LatestQuotes) -> (u64, RateState, u64) {
+/// Returns the sequence of the latest quotes, the state of their only quote, and the sequence of that quote's last
+/// change.
+fn sequence_and_state(latest_quotes: &LatestQuotes) -> (u64, RateState, u64) {
     (latest_quotes.sequence, latest_quotes.quotes[0].state, latest_quotes.quotes[0].changed_sequence)
 }
 
-/// Opens the store, which makes the commit that time or the rules call for, and ends as a killed process does: without a
-/// checkpoint.
+/// Opens the store, makes the commit that time or the rules require, and ends without a checkpoint, as a killed
+/// process does.
 fn opened_and_killed(directory: &Path, stale_limit_us: i64, now: Timestamp) -> (u64, RateState, u64) {
     let mut store = Store::open(with_stale_limit(directory, stale_limit_us), now).unwrap();
     store.begin(now).commit().unwrap();
-    said(&store.view().latest_quotes)
+    sequence_and_state(&store.view().latest_quotes)
 }
 
-/// A store with one tick, three hours old.
+/// Creates a store with one tick that is three hours old.
 fn store_with_one_tick(directory: &Path, now: Timestamp) {
     let mut store = Store::open(with_stale_limit(directory, 24 * HOUR), now).unwrap();
     let mut transaction = store.begin(now);
     let series = transaction.series(&key(0, 0)).unwrap();
     transaction.upsert(series, now.saturating_add_us(-3 * HOUR), value(0), false).unwrap();
     transaction.commit().unwrap();
-    assert_eq!(said(&store.view().latest_quotes), (1, RateState::Flat, 1));
+    assert_eq!(sequence_and_state(&store.view().latest_quotes), (1, RateState::Flat, 1));
 }
 
 #[test]
-fn a_start_after_a_kill_with_other_rules_makes_a_commit() {
+fn start_with_other_rules_after_a_kill_commits_changed_states() {
     let directory = tempfile::tempdir().unwrap();
     let now = SystemClock.now();
     store_with_one_tick(directory.path(), now);
-    // Replayed by the rules it was made by, commit 1 said that the rate was fresh; commit 2 says otherwise.
+    // Commit 1 was made, and is replayed, under rules by which the rate is fresh. Commit 2 marks it as stale.
     assert_eq!(opened_and_killed(directory.path(), HOUR, now), (2, RateState::Stale, 2));
-    // The same rules again: nothing is new.
+    // With the same rules nothing changes.
     assert_eq!(opened_and_killed(directory.path(), HOUR, now), (2, RateState::Stale, 2));
     assert_eq!(opened_and_killed(directory.path(), 24 * HOUR, now), (3, RateState::Flat, 3));
-    // The state is the same, and the time at which it goes stale is another.
+    // The state is the same, but the rate becomes stale at another time.
     assert_eq!(opened_and_killed(directory.path(), 25 * HOUR, now), (4, RateState::Flat, 4));
     assert_eq!(opened_and_killed(directory.path(), 25 * HOUR, now), (4, RateState::Flat, 4));
 }
 
 #[test]
-fn a_start_after_an_orderly_stop_does_the_same() {
+fn start_with_other_rules_after_a_clean_stop_commits_changed_states() {
     let directory = tempfile::tempdir().unwrap();
     let now = SystemClock.now();
     store_with_one_tick(directory.path(), now);
@@ -71,13 +72,13 @@ fn a_start_after_an_orderly_stop_does_the_same() {
         let mut store = Store::open(with_stale_limit(directory.path(), stale_limit_us), now).unwrap();
         store.begin(now).commit().unwrap();
         store.checkpoint().unwrap();
-        assert_eq!(said(&store.view().latest_quotes), expect);
+        assert_eq!(sequence_and_state(&store.view().latest_quotes), expect);
         assert_eq!(store.verify().problems, Vec::<String>::new());
     }
 }
 
 #[test]
-fn who_watches_sees_the_commit_of_a_start_with_other_rules() {
+fn start_with_other_rules_advances_the_sequence() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let start = |stale_limit_us| {
@@ -87,10 +88,10 @@ fn who_watches_sees_the_commit_of_a_start_with_other_rules() {
     let running = start(24 * HOUR);
     let observed_us = clock.now().micros() - 3 * HOUR;
     submit(running.ingest(), batch_of(&key(0, 0), [(observed_us, value(0))], false)).unwrap();
-    let before = said(&running.ingest().view().latest_quotes);
+    let before = sequence_and_state(&running.ingest().view().latest_quotes);
     running.close().unwrap();
     let running = start(HOUR);
-    let (sequence, state, changed_sequence) = said(&running.ingest().view().latest_quotes);
+    let (sequence, state, changed_sequence) = sequence_and_state(&running.ingest().view().latest_quotes);
     assert_eq!((sequence, state, changed_sequence), (before.0 + 1, RateState::Stale, before.0 + 1));
     running.close().unwrap();
 }

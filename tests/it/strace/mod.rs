@@ -1,8 +1,8 @@
-//! strace, with which tests see system calls or let them fail.
+//! strace, which records system calls for tests or makes them fail.
 
 use std::process::{Command, Stdio};
 
-/// Whether it is there and may trace.
+/// Returns true if strace is installed and permitted to trace.
 pub(crate) fn can_trace() -> bool {
     let tried = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
     tried.is_ok_and(|status| status.success())

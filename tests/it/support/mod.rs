@@ -1,8 +1,8 @@
-//! A whole server inside the test: the same `run` as the program's, on a port of its own, with a store
-//! in a directory of its own and a clock that stands until it is set.
+//! A complete server within the test: the same `run` as in the program, on its own port, with a store in a temporary
+//! directory and a manual clock.
 
-#![allow(dead_code, reason = "every test binary uses its own part of this")]
-#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+#![allow(dead_code, reason = "each test binary needs only a part")]
+#![allow(clippy::unwrap_used, reason = "a failed helper must fail the test")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// When tests take place: 2025-12-08T12:00:00Z.
+/// The time at which the tests take place: 2025-12-08T12:00:00Z.
 pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_765_195_200_000_000);
 
 #[derive(Parser)]
@@ -33,45 +33,45 @@ struct Command {
     serve: ServeArgs,
 }
 
-/// What flags of `serve` come to, with the store in `db` under a directory.
+/// Returns the configuration for flags of `serve`, with the store in `db` under a directory.
 pub(crate) fn config(dir: &TempDir, flags: &[String]) -> Config {
     let db = dir.path().join("db").display().to_string();
-    // The reserved file is of no use here, and slow to write.
+    // Tests do not need the reserve file, and it is slow to write.
     let own = ["test", "--db", &db, "--reserve-mib", "0"].map(str::to_owned);
     Config::new(Command::try_parse_from(own.iter().chain(flags)).unwrap().serve).unwrap()
 }
 
-/// How a server ended, and what it printed at start.
+/// The result of a server, and what it printed at start.
 pub(crate) type Ended = (Result<(), ServeError>, Vec<u8>);
 
-/// A running server; dropped without [`TestServer::stop`] it goes down with the test's runtime.
+/// A running server. Without [`TestServer::stop`] it ends with the runtime of the test.
 pub(crate) struct TestServer {
     pub(crate) addr: SocketAddr,
-    /// Where it speaks plain HTTP.
+    /// The address of plain HTTP.
     pub(crate) http_addr: SocketAddr,
     pub(crate) channel: Channel,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) dir: TempDir,
     flags: Vec<String>,
     stop: oneshot::Sender<()>,
-    course: JoinHandle<Ended>,
+    task: JoinHandle<Ended>,
 }
 
 impl TestServer {
-    /// With flags of `serve`, over an empty store.
+    /// Starts a server with flags of `serve`, over an empty store.
     pub(crate) async fn start(flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         Self::start_in(dir, flags, Arc::new(ManualClock::new(NOW)), None).await
     }
 
-    /// Over a store that is there already, in `db` under a directory.
+    /// Starts a server over an existing store, in `db` under a directory.
     pub(crate) async fn start_over(dir: TempDir, flags: &[&str]) -> Self {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         Self::start_in(dir, flags, Arc::new(ManualClock::new(NOW)), None).await
     }
 
-    /// The same on a disk that fails or stalls as `fault` says.
+    /// Starts a server on a disk that fails or stalls according to `fault`.
     pub(crate) async fn start_on(fault: DiskFault, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
@@ -100,44 +100,45 @@ impl TestServer {
         let listeners = Listeners { grpc: listener, http: Some(http) };
         let (stop, stopped) = oneshot::channel::<()>();
         let server_clock = Arc::clone(&clock);
-        let course = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let mut printed = Vec::new();
             let shutdown = async {
-                // Dropped with the test: the same as told.
+                // A dropped sender also stops the server.
                 let _ = stopped.await;
             };
             let ended = server::run(&config, server_clock, listeners, &mut printed, shutdown).await;
             if let Err(error) = &ended {
-                // Callers see no more than a closed connection.
+                // Clients see only a closed connection.
                 eprintln!("server ended: {error}");
             }
             (ended, printed)
         });
         let channel = Endpoint::from_shared(format!("http://{addr}")).unwrap().connect_lazy();
-        Self { addr, http_addr, channel, clock, dir, flags, stop, course }
+        Self { addr, http_addr, channel, clock, dir, flags, stop, task }
     }
 
-    /// In order: what was printed at start comes back, and the directory with the closed store.
+    /// Stops the server cleanly. Returns the directory with the closed store, and what was printed at start.
     pub(crate) async fn stop(self) -> (TempDir, String) {
         drop(self.channel);
         self.stop.send(()).unwrap();
-        let (ended, printed) = self.course.await.unwrap();
+        let (ended, printed) = self.task.await.unwrap();
         ended.unwrap();
         (self.dir, String::from_utf8(printed).unwrap())
     }
 
-    /// Tells the server to stop and lets it, with callers still there.
+    /// Requests the shutdown without closing the client's connections. Returns the directory and the task of the
+    /// server.
     pub(crate) fn begin_stop(self) -> (TempDir, JoinHandle<Ended>) {
         self.stop.send(()).unwrap();
-        (self.dir, self.course)
+        (self.dir, self.task)
     }
 
-    /// Stops it and starts it again over its store, with the clock as it stands.
+    /// Stops the server and starts it again over its store, with the same clock.
     pub(crate) async fn restart(self) -> Self {
         self.pause().await.resume().await
     }
 
-    /// Stops it, to be started again.
+    /// Stops the server so that it can be started again.
     pub(crate) async fn pause(self) -> Paused {
         let (http_addr, flags, clock) = (self.http_addr, self.flags.clone(), Arc::clone(&self.clock));
         let (dir, _) = self.stop().await;
@@ -152,7 +153,7 @@ impl TestServer {
         RateServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }
 
-    /// Stores ticks that must all be good.
+    /// Stores ticks that must all be accepted.
     pub(crate) async fn store(&self, ticks: &[v1::Tick]) -> v1::IngestTicksResponse {
         let request = v1::IngestTicksRequest { ticks: ticks.to_vec(), ..Default::default() };
         let response = self.ingest().ingest_ticks(request).await.unwrap().into_inner();
@@ -161,7 +162,7 @@ impl TestServer {
     }
 }
 
-/// A server that was stopped, with its store.
+/// A stopped server with its store.
 pub(crate) struct Paused {
     http_addr: SocketAddr,
     dir: TempDir,
@@ -170,19 +171,19 @@ pub(crate) struct Paused {
 }
 
 impl Paused {
-    /// Starts it again, plain HTTP where it was.
+    /// Starts the server again, with plain HTTP on the same address.
     pub(crate) async fn resume(self) -> TestServer {
         TestServer::start_at(self.http_addr, self.dir, self.flags, self.clock, None).await
     }
 }
 
-/// So many seconds after [`NOW`].
+/// Returns the time `seconds` after [`NOW`].
 pub(crate) fn time(seconds: i64) -> prost_types::Timestamp {
     let (seconds, nanos) = NOW.saturating_add_us(seconds * Timestamp::SECOND_US).to_parts();
     prost_types::Timestamp { seconds, nanos }
 }
 
-/// A tick of `pair` from timesca, so many seconds after [`NOW`].
+/// Builds a tick of `pair` from timesca, `seconds` after [`NOW`].
 pub(crate) fn tick(pair: &str, seconds: i64, rate: &str) -> v1::Tick {
     v1::Tick {
         pair: pair.to_owned(),
@@ -193,7 +194,7 @@ pub(crate) fn tick(pair: &str, seconds: i64, rate: &str) -> v1::Tick {
     }
 }
 
-/// Of a tick that must be refused by its whole call: code, the field named, and a part of the text.
+/// Checks an `INVALID_ARGUMENT` status: the named field, and a part of the message.
 #[track_caller]
 pub(crate) fn assert_invalid(status: &Status, field: &str, part: &str) {
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");

@@ -1,7 +1,7 @@
-//! A client of plain HTTP that hides nothing: what is sent and what comes back are the bytes of the wire.
+//! A minimal client of plain HTTP that sends and returns the exact bytes of requests and responses.
 
-#![allow(dead_code, reason = "every test binary uses its own part of this")]
-#![allow(clippy::unwrap_used, reason = "a helper of tests that cannot go on fails the test")]
+#![allow(dead_code, reason = "each test binary needs only a part")]
+#![allow(clippy::unwrap_used, reason = "a failed helper must fail the test")]
 
 use std::net::SocketAddr;
 
@@ -9,16 +9,16 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
-    /// Names in lower case.
+    /// Header names in lower case, with their values.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
@@ -27,13 +27,13 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// With a header, by the names of its columns.
+    /// Parses a CSV body with a header; each cell has the name of its column.
     pub(crate) fn csv(&self) -> Vec<Vec<(String, String)>> {
         rows(&self.body)
     }
 }
 
-/// The rows of a CSV with a header, by the names of its columns.
+/// Parses a CSV with a header; each cell has the name of its column.
 pub(crate) fn rows(text: &str) -> Vec<Vec<(String, String)>> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let names = reader.headers().unwrap().clone();
@@ -41,7 +41,7 @@ pub(crate) fn rows(text: &str) -> Vec<Vec<(String, String)>> {
     reader.records().map(|row| named(row.unwrap())).collect()
 }
 
-/// A connection that is used for one question after the other.
+/// A connection that is used for several requests.
 pub(crate) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
@@ -49,13 +49,13 @@ impl Connection {
         Self(BufReader::new(TcpStream::connect(address).await.unwrap()))
     }
 
-    /// Sends what is given, and reads one answer; `has_body` is false for one to HEAD.
-    pub(crate) async fn say(&mut self, request: &[u8], has_body: bool) -> std::io::Result<Answer> {
+    /// Sends bytes and reads one response; `has_body` is false for the response to HEAD.
+    pub(crate) async fn send(&mut self, request: &[u8], has_body: bool) -> std::io::Result<Response> {
         self.0.get_mut().write_all(request).await?;
-        self.answer(has_body).await
+        self.read_response(has_body).await
     }
 
-    pub(crate) async fn answer(&mut self, has_body: bool) -> std::io::Result<Answer> {
+    pub(crate) async fn read_response(&mut self, has_body: bool) -> std::io::Result<Response> {
         let mut line = String::new();
         let mut status = 0;
         let mut headers = Vec::new();
@@ -73,29 +73,29 @@ impl Connection {
                 _ => status = text.split(' ').nth(1).unwrap().parse().unwrap(),
             }
         }
-        let mut answer = Answer { status, headers, body: String::new() };
-        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut response = Response { status, headers, body: String::new() };
+        let length = response.header("content-length").map_or(0, |length| length.parse().unwrap());
         if has_body && status != 304 && status != 204 {
             let mut body = vec![0; length];
             self.0.read_exact(&mut body).await?;
-            answer.body = String::from_utf8(body).unwrap();
+            response.body = String::from_utf8(body).unwrap();
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    pub(crate) async fn get(&mut self, target: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn get(&mut self, target: &str, headers: &[(&str, &str)]) -> Response {
         let lines: String = headers.iter().map(|(name, value)| [name, ": ", value, "\r\n"].concat()).collect();
         let request = format!("GET {target} HTTP/1.1\r\nhost: a\r\n{lines}\r\n");
-        self.say(request.as_bytes(), true).await.unwrap()
+        self.send(request.as_bytes(), true).await.unwrap()
     }
 }
 
-/// One question on a connection of its own.
-pub(crate) async fn get(address: SocketAddr, target: &str) -> Answer {
+/// Sends one request on a new connection.
+pub(crate) async fn get(address: SocketAddr, target: &str) -> Response {
     get_with(address, target, &[]).await
 }
 
-/// The same with headers.
-pub(crate) async fn get_with(address: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Answer {
+/// Sends one request with headers on a new connection.
+pub(crate) async fn get_with(address: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Response {
     Connection::open(address).await.get(target, headers).await
 }

@@ -1,9 +1,9 @@
-//! What a screen shows of what is held.
+//! Tests of the screen layout: columns, widths, connection states and scrolling.
 
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::cli::watch::connection::News;
+use crate::cli::watch::connection::WatchEvent;
 use crate::proto::convert::timestamp;
 use crate::proto::v1::{LatestRate, Run, WatchKind, WatchLatestRatesResponse};
 
@@ -31,8 +31,8 @@ fn quote(pair: &str, source: &str, rate: &str, previous: Option<&str>, state: Ra
     }
 }
 
-fn snapshot(rates: Vec<LatestRate>) -> News {
-    News::Message(WatchLatestRatesResponse {
+fn snapshot(rates: Vec<LatestRate>) -> WatchEvent {
+    WatchEvent::Message(WatchLatestRatesResponse {
         rates,
         sequence: 7,
         server_time: Some(timestamp(now())),
@@ -42,7 +42,7 @@ fn snapshot(rates: Vec<LatestRate>) -> News {
     })
 }
 
-fn five() -> Vec<LatestRate> {
+fn four_quotes() -> Vec<LatestRate> {
     vec![
         quote("KGS/USD", "timesca", "0.01145", Some("0.01144"), RateState::Moving, 5),
         quote("KZT/USD", "timesca", "0.00196", Some("0.00197"), RateState::Flat, 5),
@@ -51,24 +51,25 @@ fn five() -> Vec<LatestRate> {
     ]
 }
 
-/// What is seen, without colours and blanks at the end.
+/// Returns the text of the lines, without colours and trailing spaces.
 fn text(lines: &[Line]) -> Vec<String> {
     let line = |line: &Line| line.iter().map(|span| span.text.as_str()).collect::<String>().trim_end().to_owned();
     lines.iter().map(line).collect()
 }
 
-fn held(news: Vec<News>, at: Instant) -> Held {
-    let mut held = Held::new();
-    for one in news {
-        held.take(one, at);
+/// Returns the state after `events`, which all happen at `at`.
+fn state_after(events: Vec<WatchEvent>, at: Instant) -> WatchState {
+    let mut state = WatchState::new();
+    for event in events {
+        state.apply(event, at);
     }
-    held
+    state
 }
 
 #[test]
-fn a_wide_screen_has_all_columns() {
+fn wide_screen_has_all_columns() {
     let at = Instant::now();
-    let shown = text(&frame(&held(vec![snapshot(five())], at), at, 100, 24, 0));
+    let shown = text(&frame(&state_after(vec![snapshot(four_quotes())], at), at, 100, 24, 0));
     assert_eq!(
         shown,
         [
@@ -84,18 +85,18 @@ fn a_wide_screen_has_all_columns() {
 }
 
 #[test]
-fn a_move_of_this_moment_is_now() {
+fn move_under_a_second_ago_is_now() {
     let at = Instant::now();
     let mut rate = quote("USD/KGS", "nbkr", "87.45", Some("87.30"), RateState::Moving, 0);
     rate.moved_time = Some(before(0));
-    let shown = text(&frame(&held(vec![snapshot(vec![rate])], at), at, 100, 24, 0));
+    let shown = text(&frame(&state_after(vec![snapshot(vec![rate])], at), at, 100, 24, 0));
     assert!(shown[2].contains("▲ from 87.30 now  "), "{}", shown[2]);
 }
 
 #[test]
-fn forty_columns_are_enough() {
+fn screen_of_40_columns_drops_optional_columns() {
     let at = Instant::now();
-    let shown = text(&frame(&held(vec![snapshot(five())], at), at, 40, 24, 0));
+    let shown = text(&frame(&state_after(vec![snapshot(four_quotes())], at), at, 40, 24, 0));
     assert_eq!(
         shown,
         [
@@ -111,10 +112,10 @@ fn forty_columns_are_enough() {
 }
 
 #[test]
-fn no_line_is_longer_than_the_screen_and_there_are_no_more_than_rows() {
+fn lines_never_exceed_screen_size() {
     let at = Instant::now();
-    let lost = News::Lost { problem: "connection refused".repeat(9), retry_in: Duration::from_secs(3) };
-    let mut rates = five();
+    let lost = WatchEvent::Lost { problem: "connection refused".repeat(9), retry_in: Duration::from_secs(3) };
+    let mut rates = four_quotes();
     rates.push(quote(
         "KGS/USD",
         "a-source-of-thirty-two-characters",
@@ -123,10 +124,11 @@ fn no_line_is_longer_than_the_screen_and_there_are_no_more_than_rows() {
         RateState::Flat,
         1,
     ));
-    for held in [held(vec![], at), held(vec![snapshot(rates.clone())], at), held(vec![snapshot(rates), lost], at)] {
+    for events in [vec![], vec![snapshot(rates.clone())], vec![snapshot(rates), lost]] {
+        let state = state_after(events, at);
         for (width, height) in [(0, 0), (1, 1), (10, 2), (40, 4), (59, 5), (60, 6), (300, 100)] {
             for scroll in [0, 1, 100] {
-                let lines = frame(&held, at, width, height, scroll);
+                let lines = frame(&state, at, width, height, scroll);
                 assert!(lines.len() <= height);
                 assert!(text(&lines).iter().all(|line| chars(line) <= width), "{width}");
             }
@@ -135,50 +137,56 @@ fn no_line_is_longer_than_the_screen_and_there_are_no_more_than_rows() {
 }
 
 #[test]
-fn lost_dead_and_unchanged_look_different() {
+fn lost_connection_dead_feed_and_unchanged_rate_look_different() {
     let at = Instant::now();
-    let head = |news: Vec<News>, seconds: u64| {
-        let held = held(news, at);
-        text(&frame(&held, at + Duration::from_secs(seconds), 100, 24, 0))
+    let shown_after = |events: Vec<WatchEvent>, seconds: u64| {
+        let state = state_after(events, at);
+        text(&frame(&state, at + Duration::from_secs(seconds), 100, 24, 0))
     };
-    let lost = || News::Lost { problem: "connection refused".to_owned(), retry_in: Duration::from_secs(3) };
-    let quiet = head(vec![snapshot(five())], 60);
+    let lost = || WatchEvent::Lost { problem: "connection refused".to_owned(), retry_in: Duration::from_secs(3) };
+    let quiet = shown_after(vec![snapshot(four_quotes())], 60);
     assert_eq!(quiet[0], "live  last ingest 1 min ago");
-    assert!(quiet[3].contains("FLAT") && quiet[3].ends_with("1 min"), "ages run on: {}", quiet[3]);
+    assert!(quiet[3].contains("FLAT") && quiet[3].ends_with("1 min"), "ages keep counting: {}", quiet[3]);
     let dead = vec![quote("KGS/USD", "timesca", "0.01145", None, RateState::Stale, 9_000)];
-    assert_eq!(head(vec![snapshot(dead)], 0)[0], "NO FEED IS ALIVE: last ingest 5 s ago, all rates are stale");
-    let shown = head(vec![snapshot(five()), lost()], 2);
-    assert_eq!(shown[0], "CONNECTION LOST 2 s, again in 1 s: connection refused");
+    assert_eq!(
+        shown_after(vec![snapshot(dead)], 0)[0],
+        "ALL RATES ARE STALE: last ingest 5 s ago; the feeds may be dead"
+    );
+    let shown = shown_after(vec![snapshot(four_quotes()), lost()], 2);
+    assert_eq!(shown[0], "CONNECTION LOST for 2 s, retry in 1 s: connection refused");
     assert!(shown[2..6].iter().all(|row| row.contains("unknown")), "{shown:?}");
-    // Tried twice in vain: it is still lost since the first time.
-    assert!(head(vec![snapshot(five()), lost(), lost()], 2)[0].starts_with("CONNECTION LOST 2 s,"));
-    assert_eq!(head(vec![snapshot(five()), lost(), snapshot(five())], 0)[0], "live  last ingest 5 s ago");
-    assert_eq!(head(vec![], 0), ["connected, waiting for rates", "no rates yet", "q quits"]);
+    // After a second failed attempt, the connection is still lost since the first failure.
+    assert!(shown_after(vec![snapshot(four_quotes()), lost(), lost()], 2)[0].starts_with("CONNECTION LOST for 2 s,"));
+    assert_eq!(
+        shown_after(vec![snapshot(four_quotes()), lost(), snapshot(four_quotes())], 0)[0],
+        "live  last ingest 5 s ago"
+    );
+    assert_eq!(shown_after(vec![], 0), ["connected, waiting for rates", "no rates yet", "q quits"]);
 }
 
 #[test]
-fn more_rows_than_room_are_scrolled_to() {
+fn scrolling_shows_other_rows() {
     let at = Instant::now();
-    let held = held(vec![snapshot(five())], at);
+    let state = state_after(vec![snapshot(four_quotes())], at);
     let pairs = |scroll| {
-        let lines = text(&frame(&held, at, 100, 5, scroll));
+        let lines = text(&frame(&state, at, 100, 5, scroll));
         (
             lines[2..lines.len() - 1].iter().map(|line| line[..7].to_owned()).collect::<Vec<_>>(),
             lines[lines.len() - 1].clone(),
         )
     };
-    let foot = |from: usize, to: usize| format!("q quits; rows {from} to {to} of 4, arrows show others");
-    assert_eq!(pairs(0), (vec!["KGS/USD".to_owned(), "KZT/USD".to_owned()], foot(1, 2)));
-    assert_eq!(pairs(1), (vec!["KZT/USD".to_owned(), "TMT/USD".to_owned()], foot(2, 3)));
-    assert_eq!(pairs(9), (vec!["TMT/USD".to_owned(), "UZS/USD".to_owned()], foot(3, 4)));
+    let key_line = |from: usize, to: usize| format!("q quits; rows {from} to {to} of 4, arrow keys scroll");
+    assert_eq!(pairs(0), (vec!["KGS/USD".to_owned(), "KZT/USD".to_owned()], key_line(1, 2)));
+    assert_eq!(pairs(1), (vec!["KZT/USD".to_owned(), "TMT/USD".to_owned()], key_line(2, 3)));
+    assert_eq!(pairs(9), (vec!["TMT/USD".to_owned(), "UZS/USD".to_owned()], key_line(3, 4)));
 }
 
 #[test]
-fn what_a_server_says_does_not_act_on_the_terminal() {
+fn control_characters_of_server_are_escaped() {
     let at = Instant::now();
     let evil = quote("KGS\u{1b}[2J", "a\nb", "1\u{7}", Some("2\u{1b}"), RateState::Flat, 5);
-    let lost = News::Lost { problem: "\u{1b}[31m".to_owned(), retry_in: Duration::ZERO };
-    for line in text(&frame(&held(vec![snapshot(vec![evil]), lost], at), at, 200, 24, 0)) {
+    let lost = WatchEvent::Lost { problem: "\u{1b}[31m".to_owned(), retry_in: Duration::ZERO };
+    for line in text(&frame(&state_after(vec![snapshot(vec![evil]), lost], at), at, 200, 24, 0)) {
         assert!(!line.chars().any(char::is_control), "{line}");
     }
 }

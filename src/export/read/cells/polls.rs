@@ -1,6 +1,7 @@
-//! The columns of a file of polls.
+//! Rows of a file of poll spans.
 //!
-//! **Invariant**: a span is read exactly or refused with its column; whether it follows the one before it is not asked.
+//! **Invariant**: a span is read exactly, or refused with the name of its column. The order of the spans is not checked
+//! here.
 
 use polars_arrow::array::{PrimitiveArray, Utf8ViewArray};
 
@@ -8,13 +9,13 @@ use super::{BadCell, CellProblem, Frame, Row, SOURCE, number, text, timestamp};
 use crate::domain::{Health, PollSpan, Source, truncate_for_display};
 use crate::export::schema::{COVERED_UNTIL, FIRST_POLL, HEALTH, LAST_POLL, POLL_COUNT, Part};
 
-/// A poll span, and whose.
+/// A poll span and its source.
 pub(in super::super) struct NamedPollSpan {
     pub(in super::super) source: Source,
     pub(in super::super) span: PollSpan,
 }
 
-/// The columns of polls.
+/// The columns of a poll span.
 pub(in super::super) struct PollCells {
     source: Utf8ViewArray,
     first: PrimitiveArray<i64>,
@@ -46,14 +47,14 @@ impl Row for NamedPollSpan {
 
     fn read(cells: &PollCells, at: usize) -> Result<Self, BadCell> {
         let source = Source::parse(text(&cells.source, at, SOURCE)?);
-        let said = text(&cells.health, at, HEALTH)?;
-        let health = Health::ALL.into_iter().find(|health| health.name() == said);
+        let name = text(&cells.health, at, HEALTH)?;
+        let health = Health::ALL.into_iter().find(|health| health.name() == name);
         let span = PollSpan {
             first_poll_time: timestamp(&cells.first, at, FIRST_POLL)?,
             last_poll_time: timestamp(&cells.last, at, LAST_POLL)?,
             covered_until: timestamp(&cells.covered, at, COVERED_UNTIL)?,
             poll_count: number(&cells.count, at, POLL_COUNT)?,
-            health: health.ok_or_else(|| BadCell::new(HEALTH, CellProblem::Health(truncate_for_display(said))))?,
+            health: health.ok_or_else(|| BadCell::new(HEALTH, CellProblem::Health(truncate_for_display(name))))?,
         };
         Ok(Self { source: source.map_err(|problem| BadCell::new(SOURCE, problem))?, span })
     }
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_is_read_or_its_column_named() {
+    fn invalid_poll_span_names_its_column() {
         let check = |source: &str, health: &str, expect: Result<Health, &str>| {
             let at = |micros: i64| PrimitiveArray::from_vec(vec![micros]);
             let cells = PollCells {
@@ -86,11 +87,13 @@ mod tests {
         for health in Health::ALL {
             check("cbu", health.name(), Ok(health));
         }
-        check("cbu", "well", Err("health is 'well'; it is ok, silent, refused or unreachable"));
+        check("cbu", "well", Err("health is 'well'; it must be ok, silent, refused or unreachable"));
         check(
             "CBU",
             "ok",
-            Err("source source 'CBU' is not a slug of 1 to 32 characters out of a-z, 0-9 and '-', like timesca"),
+            Err(
+                "source source 'CBU' is not a slug of 1 to 32 characters from a-z, 0-9 and '-'; write one like timesca",
+            ),
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies cut, mutated and swapped: no panic, and no quote that a whole body does not have.
+//! Truncated, mutated and exchanged bodies: the parser does not panic and invents no quotes.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -9,40 +9,40 @@ use super::*;
 use crate::feed::mutation::{mutated, mutations, runner};
 
 #[test]
-fn no_cut_gives_a_quote_that_the_whole_does_not_have() {
+fn truncated_body_gives_no_table() {
     for (feed, file, asked, _) in BODIES {
         let whole = body(file);
-        let table = read(feed, asked, &whole).expect("a whole body");
-        // All cuts of the small ones; of each 31st byte else, besides those of each 100th.
+        let table = read(feed, asked, &whole).expect("a complete body");
+        // Small bodies are truncated at every byte, others at every 31st and every 100th byte.
         let step = if whole.len() < 3_000 { 1 } else { 31 };
         for end in (0..whole.len()).filter(|end| end % step == 0 || end % 100 == 0) {
             match read(feed, asked, &whole[..end]) {
-                // Only what stands behind the table was cut off.
-                Ok(cut) => {
-                    assert_eq!(cut, table, "{file} cut at {end}");
-                    assert!(whole[end..].trim_ascii().is_empty(), "{file} cut at {end}");
+                // Only white space after the table is missing.
+                Ok(truncated) => {
+                    assert_eq!(truncated, table, "{file} truncated at {end}");
+                    assert!(whole[end..].trim_ascii().is_empty(), "{file} truncated at {end}");
                 }
                 Err(BankError::Empty | BankError::Truncated { .. } | BankError::NotInEncoding { .. }) => {}
-                Err(error) => panic!("{file} cut at {end}: {error}"),
+                Err(error) => panic!("{file} truncated at {end}: {error}"),
             }
         }
     }
 }
 
-/// What holds of every table, whatever it was read from.
+/// Asserts what holds for every table that the parser accepts.
 fn check_table(table: &BankTable, feed: BankFeed, asked: &str, body: &[u8]) {
-    let text = body::decode(body).expect("a table has a text");
+    let text = body::decode(body).expect("an accepted table is text");
     let mut pairs: Vec<_> = table.quotes.iter().map(|quote| quote.pair).collect();
     pairs.sort_unstable();
     pairs.dedup();
-    assert_eq!(pairs.len(), table.quotes.len(), "a pair twice");
-    assert!(table.quotes.len() + table.refused.len() + table.passed_over_count <= table.entry_count);
+    assert_eq!(pairs.len(), table.quotes.len(), "a pair has two quotes");
+    assert!(table.quotes.len() + table.refused.len() + table.skipped_count <= table.entry_count);
     for quote in &table.quotes {
         assert_eq!(quote.pair.quote().code(), feed.profile().home);
         assert_eq!(quote.observed_time, feed.zone().day_start(quote.date));
         assert!(!feed.is_by_date() || quote.date == day(asked), "{quote:?}");
         assert!(quote.rate.mantissa() > 0 && quote.rate.places() >= feed.minimum_places(), "{quote:?}");
-        // References and escapes can write a digit in other ways.
+        // Character references and escapes can encode digits.
         if !text.contains("&#") && !text.contains("\\u") && !text.contains("<!") {
             let digits = quote.rate.mantissa().to_string();
             let plain: String = text.chars().filter(|c| !matches!(c, '.' | ',')).collect();
@@ -52,16 +52,16 @@ fn check_table(table: &BankTable, feed: BankFeed, asked: &str, body: &[u8]) {
 }
 
 #[test]
-fn mutated_bodies_give_sound_quotes_or_none() {
+fn mutated_body_gives_only_printed_digits() {
     for (feed, file, asked, _) in BODIES {
         let whole = body(file);
         let tables = Cell::new(0);
         let outcome = runner().run(&mutations(), |mutations| {
             let mutated = mutated(&whole, &mutations);
-            // An answer of one bank read as another's, too.
+            // The body of one bank is also parsed as that of every other bank.
             for other in BankFeed::ALL {
                 if let Ok(table) = read(other, asked, &mutated) {
-                    prop_assert!(other.source_name() == feed.source_name(), "{other:?} read {file}");
+                    prop_assert!(other.source_name() == feed.source_name(), "{other:?} accepted {file}");
                     check_table(&table, other, asked, &mutated);
                     tables.set(tables.get() + 1);
                 }
@@ -69,13 +69,13 @@ fn mutated_bodies_give_sound_quotes_or_none() {
             Ok(())
         });
         assert!(outcome.is_ok(), "{file}: {outcome:?}");
-        // Or the mutations were so many that nothing was shown.
+        // Without an accepted table the test would show nothing.
         assert!(tables.get() > 0, "{file}: every mutated body was refused");
     }
 }
 
 #[test]
-fn any_bytes_are_refused() {
+fn random_bytes_are_refused() {
     let outcome = runner().run(&prop::collection::vec(any::<u8>(), 0..400), |bytes| {
         for feed in BankFeed::ALL {
             prop_assert!(read(feed, "2026-05-18", &bytes).is_err());
@@ -85,23 +85,23 @@ fn any_bytes_are_refused() {
     assert!(outcome.is_ok(), "{outcome:?}");
 }
 
-/// Error pages with status 200, bodies of another kind, and 100 MB, for every feed.
+/// Error pages with status 200, bodies in other formats, and 100 MB, for every feed.
 #[test]
-fn what_banks_and_their_proxies_send_instead() {
+fn body_in_another_format_is_refused() {
     let huge = vec![b' '; 100_000_000];
     let bodies: [(&[u8], &str); 10] = [
         (b"", "the body is empty"),
         (b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head></html>", "answered with a web page"),
         (b"\xef\xbb\xbf<html lang=\"ru\"><body>Maintenance", "answered with a web page"),
-        (b"<div>Service Unavailable</div>", "was expected; check the URL"),
-        (b"Forbidden", "the bank answered with 'Forbidden', and"),
+        (b"<div>Service Unavailable</div>", "' instead of a"),
+        (b"Forbidden", "the bank answered with 'Forbidden' instead of"),
         (
             b"{\"code\":500,\"message\":\"Invalid format date.\"}",
             "{\\\"code\\\":500,\\\"message\\\":\\\"Invalid format date",
         ),
-        (b"\x1f\x8b\x08\x00", "not in UTF-8"),
-        (b"\x00\x00\x00", "was expected; check the URL"),
-        (b"null", "the bank answered with 'null', and"),
+        (b"\x1f\x8b\x08\x00", "not valid UTF-8"),
+        (b"\x00\x00\x00", "' instead of a"),
+        (b"null", "the bank answered with 'null' instead of"),
         (&huge, "the body has 100000000 bytes; at most 1048576 are read"),
     ];
     for (body, expect) in bodies {
@@ -115,14 +115,14 @@ fn what_banks_and_their_proxies_send_instead() {
     assert!(error.starts_with("the bank answered with '{\\\"code\\\":500"), "{error}");
 }
 
-/// A table in every encoding that its declaration may name, with a mark and without.
+/// Encodings with and without a declaration, and with and without a byte order mark.
 #[test]
-fn encodings_of_a_whole_table() {
+fn encoding_does_not_change_the_table() {
     let (feed, file, asked, _) = BODIES[0];
     let text = String::from_utf8(body(file)).expect("ASCII");
     let expect = read(feed, asked, text.as_bytes()).expect("a table");
     let utf16: Vec<u8> = std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
-    let same: [Vec<u8>; 6] = [
+    let encoded: [Vec<u8>; 6] = [
         text.replace("windows-1251", "utf-8").into_bytes(),
         text.replace("windows-1251", "KOI8-R").into_bytes(),
         text.replace(" encoding=\"windows-1251\"", "").into_bytes(),
@@ -130,7 +130,7 @@ fn encodings_of_a_whole_table() {
         format!("\u{feff}{text}").into_bytes(),
         utf16,
     ];
-    for body in same {
+    for body in encoded {
         assert_eq!(read(feed, asked, &body).as_ref(), Ok(&expect));
     }
     let mut other = text.replace("windows-1251", "utf-8").into_bytes();
@@ -138,9 +138,9 @@ fn encodings_of_a_whole_table() {
     assert_eq!(read(feed, asked, &other), Err(BankError::NotInEncoding { encoding: "UTF-8" }));
 }
 
-/// As long as the limit lets a body be, of the kinds that cost a careless reader the square of their length or more.
+/// The bodies have nearly the largest allowed length, and cause quadratic time or more in a naive parser.
 #[test]
-fn the_longest_bodies_take_a_moment() {
+fn longest_hostile_bodies_take_linear_time() {
     let size = body::BODY_BYTES_MAX - 200;
     let fill = |head: &str, unit: &str, tail: &str| format!("{head}{}{tail}", unit.repeat(size / unit.len()));
     let bodies = [
@@ -163,7 +163,8 @@ fn the_longest_bodies_take_a_moment() {
         for feed in [BankFeed::NbkByDate, BankFeed::Cbu] {
             let start = Instant::now();
             let answer = read(feed, "2026-05-18", body.as_bytes());
-            // A square would take minutes; a loaded machine takes a few of a second.
+            // Quadratic time would be minutes. Linear time is well below a second, or a few seconds on a loaded
+            // machine.
             assert!(start.elapsed() < Duration::from_secs(20), "{feed:?}: {}", &body[..40]);
             assert!(!answer.is_ok_and(|table| !table.quotes.is_empty()));
         }

@@ -1,4 +1,4 @@
-//! Two sources compared.
+//! Canned responses of `CompareSources`.
 
 use silkrate::proto::v1::{
     ApartStretch, CompareSourcesRequest, CompareSourcesResponse, ComparedDay, ComparisonSummary,
@@ -6,8 +6,8 @@ use silkrate::proto::v1::{
 
 use super::{day, rate};
 
-/// Two pages of one day each: the sources meet on the first and are apart on the second.
-pub(super) fn answer(request: &CompareSourcesRequest) -> CompareSourcesResponse {
+/// Returns two pages of one day each: the sources overlap on the first day and are apart on the second.
+pub(super) fn response(request: &CompareSourcesRequest) -> CompareSourcesResponse {
     let first = request.page_token.is_empty();
     let rates = if first { ["0.01144", "0.01143"] } else { ["0.01144", "0.01146"] };
     let differences = if first { ["-0.0874", "-0.1748", "0.0001"] } else { ["0.1748", "0.0874", "0.2624"] };

@@ -1,4 +1,4 @@
-//! A server of canned answers on a real socket, for tests of the command.
+//! A server of canned responses on a real socket, for tests of the command.
 
 mod compared;
 
@@ -28,10 +28,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// Runs of `KGS/USD`.
+/// Number of runs of `KGS/USD`.
 pub(crate) const RUN_COUNT: usize = 120;
 
-/// A running server; it stops when dropped.
+/// A running server, which stops when dropped.
 pub(crate) struct Mock {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
@@ -59,13 +59,13 @@ impl Mock {
                     _ = stopped => {}
                 }
             });
-            // Requests that sleep are not waited for.
+            // Requests that sleep are aborted.
             runtime.shutdown_background();
         });
         Self { address, requests, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// What came in since the last call, as Rust writes it.
+    /// Returns the debug text of each request since the last call.
     pub(crate) fn requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.requests.lock().expect("no handler panicked"))
     }
@@ -86,13 +86,13 @@ struct Canned {
 }
 
 impl Canned {
-    fn heard(&self, request: &impl std::fmt::Debug) {
+    fn record(&self, request: &impl std::fmt::Debug) {
         self.requests.lock().expect("no handler panicked").push(format!("{request:?}"));
     }
 }
 
-/// The start of 8 December 2025 and so many days.
-#[allow(clippy::unnecessary_wraps, reason = "times of messages are optional")]
+/// Returns midnight of 8 December 2025 plus the given number of days.
+#[allow(clippy::unnecessary_wraps, reason = "time fields of messages are optional")]
 fn day(days: i64) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds: 1_765_152_000 + days * 86_400, nanos: 0 })
 }
@@ -126,7 +126,7 @@ fn rate(pair: &str, rate: &str) -> GetRateResponse {
     }
 }
 
-/// A cross whose legs were last seen two days apart.
+/// A cross rate with legs that were last observed two days apart.
 fn cross(pair: &str) -> GetRateResponse {
     GetRateResponse {
         derivation: Derivation::Cross.into(),
@@ -136,12 +136,12 @@ fn cross(pair: &str) -> GetRateResponse {
     }
 }
 
-/// Pairs whose answer is an error, in every reading call.
+/// Returns the error for certain pairs, in every read method.
 async fn refuse(pair: &str) -> Result<(), Status> {
     let mut details = ErrorDetails::new();
     match pair {
         "kgs" => {
-            details.add_bad_request_violation("pair", "pair 'kgs' is not two currencies around a slash");
+            details.add_bad_request_violation("pair", "pair 'kgs' is not two currencies separated by a slash");
             Err(Status::with_error_details(Code::InvalidArgument, "pair is not valid", details))
         }
         "TMT/USD" => {
@@ -163,7 +163,7 @@ async fn refuse(pair: &str) -> Result<(), Status> {
 #[tonic::async_trait]
 impl RateService for Canned {
     async fn list_series(&self, request: Request<ListSeriesRequest>) -> Result<Response<ListSeriesResponse>, Status> {
-        self.heard(request.get_ref());
+        self.record(request.get_ref());
         let series = Series {
             pair: "KGS/USD".to_owned(),
             source: "timesca".to_owned(),
@@ -182,7 +182,7 @@ impl RateService for Canned {
         &self,
         request: Request<GetLatestRatesRequest>,
     ) -> Result<Response<GetLatestRatesResponse>, Status> {
-        self.heard(request.get_ref());
+        self.record(request.get_ref());
         let moving = LatestRate {
             run: Some(run("KGS/USD", "0.01144", 0)),
             state: RateState::Moving.into(),
@@ -203,21 +203,21 @@ impl RateService for Canned {
     }
 
     async fn get_rate(&self, request: Request<GetRateRequest>) -> Result<Response<GetRateResponse>, Status> {
-        self.heard(request.get_ref());
+        self.record(request.get_ref());
         refuse(&request.get_ref().pair).await?;
         Ok(Response::new(rate(&request.get_ref().pair, "0.01144")))
     }
 
-    /// Page tokens are the number of the next run; the pages of `UZS/USD` break off.
+    /// The page token is the number of the next run. The second page of `UZS/USD` fails.
     async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
-        self.heard(request.get_ref());
+        self.record(request.get_ref());
         let request = request.into_inner();
         refuse(&request.pair).await?;
         let begin: usize = request.page_token.parse().unwrap_or_default();
         if request.pair == "UZS/USD" && begin > 0 {
             return Err(Status::data_loss("a block cannot be read"));
         }
-        // A server may give less than asked for.
+        // A server may return fewer rows than requested.
         let end = RUN_COUNT.min(begin + usize::try_from(request.page_size).unwrap_or_default().min(40));
         let runs = (begin..end).map(|at| run(&request.pair, &format!("0.{at:05}"), i64::try_from(at).unwrap_or(0)));
         Ok(Response::new(ListRunsResponse {
@@ -235,7 +235,7 @@ impl RateService for Canned {
         &self,
         _: Request<WatchLatestRatesRequest>,
     ) -> Result<Response<Self::WatchLatestRatesStream>, Status> {
-        Err(Status::unimplemented("the command's own tests watch a real server"))
+        Err(Status::unimplemented("the tests of watch use a real server"))
     }
 
     type StreamRunsStream = Pin<Box<dyn Stream<Item = Result<StreamRunsResponse, Status>> + Send>>;
@@ -245,7 +245,7 @@ impl RateService for Canned {
     }
 
     async fn get_change(&self, request: Request<GetChangeRequest>) -> Result<Response<GetChangeResponse>, Status> {
-        self.heard(request.get_ref());
+        self.record(request.get_ref());
         let pair = &request.get_ref().pair;
         refuse(pair).await?;
         if pair == "KGS/USD" {
@@ -272,7 +272,7 @@ impl RateService for Canned {
     }
 
     async fn convert(&self, request: Request<ConvertRequest>) -> Result<Response<ConvertResponse>, Status> {
-        self.heard(request.get_ref());
+        self.record(request.get_ref());
         refuse(&request.get_ref().pair).await?;
         Ok(Response::new(ConvertResponse {
             converted_amount: "1.14400".to_owned(),
@@ -289,7 +289,7 @@ impl RateService for Canned {
         &self,
         request: Request<ListChangesRequest>,
     ) -> Result<Response<ListChangesResponse>, Status> {
-        self.heard(request.get_ref());
+        self.record(request.get_ref());
         let pair = &request.get_ref().pair;
         refuse(pair).await?;
         let first = request.get_ref().page_token.is_empty();
@@ -319,17 +319,17 @@ impl RateService for Canned {
         &self,
         request: Request<CompareSourcesRequest>,
     ) -> Result<Response<CompareSourcesResponse>, Status> {
-        self.heard(request.get_ref());
+        self.record(request.get_ref());
         refuse(&request.get_ref().pair).await?;
-        Ok(Response::new(compared::answer(request.get_ref())))
+        Ok(Response::new(compared::response(request.get_ref())))
     }
 
-    /// Two pages of one row each; the second of `UZS/USD` breaks off.
+    /// Two pages of one row each; the second page of `UZS/USD` fails.
     async fn list_candles(
         &self,
         request: Request<ListCandlesRequest>,
     ) -> Result<Response<ListCandlesResponse>, Status> {
-        self.heard(request.get_ref());
+        self.record(request.get_ref());
         let request = request.into_inner();
         refuse(&request.pair).await?;
         let first = request.page_token.is_empty();
@@ -367,7 +367,7 @@ impl RateService for Canned {
     }
 
     async fn list_gaps(&self, request: Request<ListGapsRequest>) -> Result<Response<ListGapsResponse>, Status> {
-        self.heard(request.get_ref());
+        self.record(request.get_ref());
         let first = request.get_ref().page_token.is_empty();
         let length = |hours: i64| Some(prost_types::Duration { seconds: hours * 3_600, nanos: 0 });
         let gap = Gap {
@@ -396,7 +396,7 @@ impl RateService for Canned {
         &self,
         request: Request<ListRevisionsRequest>,
     ) -> Result<Response<ListRevisionsResponse>, Status> {
-        self.heard(request.get_ref());
+        self.record(request.get_ref());
         let (rate, next) = if request.get_ref().page_token.is_empty() { ("0.01143", "2") } else { ("0.01142", "") };
         let revision = Revision { run: Some(run(&request.get_ref().pair, rate, 0)), superseded_time: day(2) };
         Ok(Response::new(ListRevisionsResponse {
@@ -411,7 +411,7 @@ impl RateService for Canned {
         &self,
         request: Request<ListSourcesRequest>,
     ) -> Result<Response<ListSourcesResponse>, Status> {
-        self.heard(request.get_ref());
+        self.record(request.get_ref());
         Ok(Response::new(ListSourcesResponse::default()))
     }
 }
@@ -421,8 +421,8 @@ fn refusal(index: usize, reason: RefusalReason, message: &str) -> Refusal {
     Refusal { index, reason: reason.into(), message: message.to_owned(), ..Refusal::default() }
 }
 
-/// Refuses rates of zero; everything else begins a run.
-fn judge(ticks: &[Tick]) -> IngestTicksResponse {
+/// Returns a response that refuses rates of zero and reports all others as new runs.
+fn ingest_response(ticks: &[Tick]) -> IngestTicksResponse {
     let zeros = ticks.iter().enumerate().filter(|(_, tick)| tick.rate == "0");
     let refusals: Vec<_> =
         zeros.map(|(at, _)| refusal(at, RefusalReason::InvalidRate, "rate '0' is zero\u{1b}[2J")).collect();
@@ -440,14 +440,14 @@ impl IngestService for Canned {
 
     type StreamTicksStream = ReceiverStream<Result<StreamTicksResponse, Status>>;
 
-    /// Waits for a batch before it opens its side, as a server may. A tick of `END/USD` ends the stream.
+    /// Waits for a batch before it sends response headers, as servers may do. A tick of `END/USD` ends the stream.
     async fn stream_ticks(
         &self,
         request: Request<Streaming<StreamTicksRequest>>,
     ) -> Result<Response<Self::StreamTicksStream>, Status> {
         let mut batches = request.into_inner();
         let mut next = batches.message().await?;
-        let (answers, stream) = mpsc::channel(16);
+        let (responses, stream) = mpsc::channel(16);
         let canned = self.clone();
         tokio::spawn(async move {
             for batch_index in 0.. {
@@ -455,14 +455,14 @@ impl IngestService for Canned {
                     break;
                 };
                 let stream_ticks_request::Batch::Ticks(batch) = batch else { break };
-                canned.heard(&(batch.ticks.len(), conflict_policy, validate_only));
-                let answer = if batch.ticks.iter().any(|tick| tick.pair == "END/USD") {
+                canned.record(&(batch.ticks.len(), conflict_policy, validate_only));
+                let response = if batch.ticks.iter().any(|tick| tick.pair == "END/USD") {
                     Err(Status::unavailable("the server is shutting down"))
                 } else {
-                    Ok(StreamTicksResponse { batch_index, result: Some(judge(&batch.ticks)) })
+                    Ok(StreamTicksResponse { batch_index, result: Some(ingest_response(&batch.ticks)) })
                 };
-                let ended = answer.is_err();
-                if answers.send(answer).await.is_err() || ended {
+                let ended = response.is_err();
+                if responses.send(response).await.is_err() || ended {
                     break;
                 }
                 next = batches.message().await.unwrap_or_default();
@@ -473,14 +473,14 @@ impl IngestService for Canned {
 
     async fn ingest_page(&self, request: Request<IngestPageRequest>) -> Result<Response<IngestPageResponse>, Status> {
         let page = request.into_inner();
-        self.heard(&(&page.source, page.content.len(), page.observed_time, page.conflict_policy, page.validate_only));
-        let says = |text: &str| page.content.windows(text.len()).any(|window| window == text.as_bytes());
-        if says("no date") {
+        self.record(&(&page.source, page.content.len(), page.observed_time, page.conflict_policy, page.validate_only));
+        let contains = |text: &str| page.content.windows(text.len()).any(|window| window == text.as_bytes());
+        if contains("no date") {
             let mut details = ErrorDetails::new();
             details.add_bad_request_violation("observed_time", "the page shows no date; give the time");
             return Err(Status::with_error_details(Code::InvalidArgument, "cannot date this page", details));
         }
-        let refusals = if says("ambiguous") {
+        let refusals = if contains("ambiguous") {
             vec![refusal(1, RefusalReason::Ambiguous, "UZS/USD: the cycles disagree")]
         } else {
             Vec::new()
@@ -510,20 +510,20 @@ impl IngestService for Canned {
         &self,
         _: Request<ListQuarantineRequest>,
     ) -> Result<Response<ListQuarantineResponse>, Status> {
-        Err(Status::unimplemented("tests of the quarantine ask a real server"))
+        Err(Status::unimplemented("the tests of quarantine use a real server"))
     }
 
     async fn release_quarantine(
         &self,
         _: Request<ReleaseQuarantineRequest>,
     ) -> Result<Response<ReleaseQuarantineResponse>, Status> {
-        Err(Status::unimplemented("tests of the quarantine ask a real server"))
+        Err(Status::unimplemented("the tests of quarantine use a real server"))
     }
 
     async fn discard_quarantine(
         &self,
         _: Request<DiscardQuarantineRequest>,
     ) -> Result<Response<DiscardQuarantineResponse>, Status> {
-        Err(Status::unimplemented("tests of the quarantine ask a real server"))
+        Err(Status::unimplemented("the tests of quarantine use a real server"))
     }
 }

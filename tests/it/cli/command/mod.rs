@@ -1,4 +1,4 @@
-//! Runs the built command, alone or against a server of canned answers.
+//! Runs the built command, alone or with a server of canned responses.
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -51,14 +51,14 @@ impl Mock {
         self.command(line).output().expect("it runs").into()
     }
 
-    /// Runs a line that succeeds, and compares the value at a JSON pointer into what it prints.
+    /// Runs a command that must succeed, and compares the value at a JSON pointer into its output.
     pub(crate) fn check_json(&self, line: &str, at: &str, expect: &Value) {
         let ran = self.run(&format!("{line} --output json"));
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{line}");
         assert_eq!(ran.json().pointer(at), Some(expect), "{line} {at}: {}", ran.stdout);
     }
 
-    /// Runs a line that succeeds, and compares the CSV that it prints.
+    /// Runs a command that must succeed, and compares its CSV output.
     pub(crate) fn check_csv(&self, line: &str, expect: &str) {
         let ran = self.run(&format!("{line} --output csv"));
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{line}");
@@ -74,8 +74,8 @@ impl Mock {
     }
 }
 
-/// Every part stands in the text.
-pub(crate) fn assert_holds(what: &str, text: &str, parts: &[&str]) {
+/// Checks that the text contains every part.
+pub(crate) fn assert_contains(what: &str, text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{what}: no '{part}' in:\n{text}");
     }

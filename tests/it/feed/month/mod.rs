@@ -1,7 +1,8 @@
-//! What six publishers have to say in a month: the bodies that banks sent on some of its days, and for the others bodies
-//! made in their formats, with rates that walk from day to day and the Sundays, holidays and hours that each bank has.
+//! Simulation of six publishers for a month: recorded tables of the banks for some days, and for the other days bodies
+//! in their formats, with rates that change randomly from day to day, and with the Sundays, holidays and publication
+//! hours of each bank.
 
-pub(crate) mod storm;
+pub(crate) mod faults;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -14,27 +15,27 @@ use silkrate::follow::FollowedSource;
 
 use crate::publisher::{Reply, recorded};
 
-/// What the ticker prints, with five places: each pair's rate is about so many units of the last.
+/// The pairs of the ticker and their approximate rates, in units of the fifth decimal place.
 const TICKER: [(&str, u64); 5] =
     [("KGS/USD", 1_144), ("KZT/USD", 206), ("TJS/USD", 10_700), ("UZS/USD", 8), ("TMT/USD", 28_490)];
-/// How long the ticker keeps its rates, and how often it prints them.
+/// How long the ticker keeps a rate, and how many cycles its page has.
 const TICKER_SLOT_S: i64 = 3 * 3_600;
 const TICKER_CYCLES: usize = 8;
-/// The page as it once was, shown on one day of the month.
+/// A recorded page, served on one day of the month.
 const TICKER_PAGE: &[u8] = include_bytes!("../../../../data/times-of-central-asia-2025-12-08.html");
 const TICKER_PAGE_DAY: u32 = 10;
-/// A day on which Tajikistan's bank has no table.
+/// A day without a table of NBT.
 const HOLIDAY: u32 = 9;
 
-/// The world at the time that a clock shows.
+/// The simulated publishers at the time of a clock.
 #[derive(Clone)]
-pub(crate) struct World {
+pub(crate) struct Simulation {
     pub(crate) clock: Arc<ManualClock>,
-    /// By how much its rates are too large: 1 in the true one.
+    /// All rates are multiplied by this number: 1 for correct rates.
     pub(crate) factor: u64,
 }
 
-/// A number that follows from a name and a count and looks random.
+/// Returns a pseudo-random number that depends on the name and the count.
 pub(crate) fn pseudo_random(name: &str, count: u64) -> u64 {
     let mixed = name.bytes().fold(count.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1, |mixed, byte| {
         (mixed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(23)
@@ -42,14 +43,14 @@ pub(crate) fn pseudo_random(name: &str, count: u64) -> u64 {
     (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 33
 }
 
-/// Where a walk from `around` is after so many steps, each of up to a two-hundredth.
+/// Returns the value of a random walk from `around` after the given number of steps, each of at most 0.5 %.
 fn walk(name: &str, around: u64, steps: i64) -> u64 {
     let amplitude = around / 200;
     (0..u64::try_from(steps).unwrap())
         .fold(around, |rate, step| rate + pseudo_random(name, step) % (2 * amplitude + 1) - amplitude)
 }
 
-/// So many units of the last of `places`.
+/// Formats a number of units of the last of `places`.
 fn decimal(units: u64, places: u32, mark: char) -> String {
     let unit = 10_u64.pow(places);
     format!("{}{mark}{:0width$}", units / unit, units % unit, width = places as usize)
@@ -59,14 +60,14 @@ fn trimmed(decimal: &str) -> &str {
     decimal.trim_end_matches('0').trim_end_matches('.')
 }
 
-/// The first date of so many characters in a path.
+/// Returns the first date in a path; `chars` is the length of the date.
 fn date_in(path: &str, format: &str, chars: usize) -> NaiveDate {
     let dates = (0..path.len()).filter_map(|at| NaiveDate::parse_from_str(path.get(at..at + chars)?, format).ok());
     dates.into_iter().next().unwrap_or_else(|| panic!("no date in {path}"))
 }
 
-/// The day whose rates a bank repeats on days of rest.
-fn set_on(date: NaiveDate, rest: &[Weekday]) -> NaiveDate {
+/// Returns the working day of the rates that a bank publishes for `date`: banks repeat rates on days of rest.
+fn rate_day(date: NaiveDate, rest: &[Weekday]) -> NaiveDate {
     let mut day = date;
     while rest.contains(&day.weekday()) {
         day = day.pred_opt().unwrap();
@@ -74,14 +75,14 @@ fn set_on(date: NaiveDate, rest: &[Weekday]) -> NaiveDate {
     day
 }
 
-impl World {
-    /// The same, but that every rate is seven times what it should be: whatever of it is stored tells on itself.
-    pub(crate) fn false_one(&self) -> Self {
+impl Simulation {
+    /// Returns a simulation in which all rates are seven times too large, so that a stored wrong rate is detected.
+    pub(crate) fn with_wrong_rates(&self) -> Self {
         Self { factor: 7, ..self.clone() }
     }
 
-    /// What `source` answers a path with, now.
-    pub(crate) fn answer(&self, source: FollowedSource, path: &str) -> Reply {
+    /// Returns the reply of `source` to a path at the current time.
+    pub(crate) fn reply(&self, source: FollowedSource, path: &str) -> Reply {
         let body = match source {
             FollowedSource::Timesca => Some(self.ticker(&TICKER)),
             FollowedSource::Nbkr if path.ends_with("daily.xml") => Some(self.nbkr_daily()),
@@ -94,12 +95,12 @@ impl World {
         body.map_or(Reply::ABSENT, Reply::Body)
     }
 
-    /// The page without one of its pairs, as it sometimes is.
+    /// The page without one of its pairs, as it occurs in reality.
     pub(crate) fn ticker_without_tmt(&self) -> Vec<u8> {
         self.ticker(&TICKER[..4])
     }
 
-    /// The newest day of which a bank has a table: tomorrow's from some hour on, by its clocks.
+    /// Returns the newest day with a table of a bank: from the given local hour on, tomorrow.
     fn newest(&self, zone: Zone, from_hour: u32) -> NaiveDate {
         let local = zone.local(self.clock.now());
         let announced = local.time() >= NaiveTime::from_hms_opt(from_hour, 0, 0).unwrap();
@@ -110,7 +111,7 @@ impl World {
         zone.local(self.clock.now()).date()
     }
 
-    /// The rate of `code` by a bank on `day`, in units of the last place.
+    /// Returns the rate of `code` by a bank on `day`, in units of the last place.
     fn rate(&self, bank: &str, code: &str, around: u64, day: NaiveDate) -> u64 {
         let first = NaiveDate::from_ymd_opt(2026, 4, 1).unwrap();
         self.factor * walk(&format!("{bank}{code}"), around, day.signed_duration_since(first).num_days())
@@ -135,13 +136,13 @@ impl World {
         page.into_bytes()
     }
 
-    fn nbkr_table(&self, date: NaiveDate, kind: &str, rates: &[(&str, u64)], set_on: NaiveDate) -> Vec<u8> {
+    fn nbkr_table(&self, date: NaiveDate, kind: &str, rates: &[(&str, u64)], rate_day: NaiveDate) -> Vec<u8> {
         let mut body = format!(
             "<?xml version=\"1.0\" encoding=\"windows-1251\" ?>\n<CurrencyRates Name=\"{kind} Exchange Rates\" Date=\"{}\">\n",
             date.format("%d.%m.%Y")
         );
         for (code, around) in rates {
-            let value = decimal(self.rate("nbkr", code, *around, set_on), 4, ',');
+            let value = decimal(self.rate("nbkr", code, *around, rate_day), 4, ',');
             let valid = if kind == "Weekly" { "<ValidFor>7</ValidFor>\n" } else { "" };
             writeln!(
                 body,
@@ -153,7 +154,7 @@ impl World {
         body.into_bytes()
     }
 
-    /// Set at half past three for the next day, and dated anew every day.
+    /// Published in the afternoon for the next day, with a new date every day.
     fn nbkr_daily(&self) -> Vec<u8> {
         let date = self.newest(Zone::BISHKEK, 16);
         match (self.factor, date.day()) {
@@ -161,12 +162,12 @@ impl World {
             (1, 24) => recorded("nbkr/daily-2026-05-24.xml"),
             _ => {
                 let rates = [("USD", 874_500), ("EUR", 1_015_076), ("KZT", 1_859)];
-                self.nbkr_table(date, "Daily", &rates, set_on(date, &[Weekday::Sun, Weekday::Mon]))
+                self.nbkr_table(date, "Daily", &rates, rate_day(date, &[Weekday::Sun, Weekday::Mon]))
             }
         }
     }
 
-    /// Of Saturdays.
+    /// Published on Saturdays.
     fn nbkr_weekly(&self) -> Vec<u8> {
         let newest = self.newest(Zone::BISHKEK, 16);
         let date = newest.week(Weekday::Sat).first_day();
@@ -177,7 +178,7 @@ impl World {
         self.nbkr_table(date, "Weekly", &rates, date)
     }
 
-    /// An object in JSON where it has no table.
+    /// A day without a table gets a JSON object.
     fn nbk(&self, date: NaiveDate) -> Vec<u8> {
         if date > self.newest(Zone::ALMATY, 16) {
             return recorded("nbk/get_rates_bad_or_missing_fdate_error_body.json");
@@ -186,11 +187,11 @@ impl World {
             "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<rates>\n    <generator>Alternate RSS Builder</generator>\n    <date>{}</date>\n",
             date.format("%d.%m.%Y")
         );
-        let day = set_on(date, &[Weekday::Sun, Weekday::Mon]);
+        let day = rate_day(date, &[Weekday::Sun, Weekday::Mon]);
         for (code, around, nominal) in
             [("AUD", 32_801, 1), ("USD", 47_877, 1), ("KGS", 547, 1), ("TJS", 5_019, 1), ("UZS", 393, 100)]
         {
-            // Of two places, trailing zeros dropped.
+            // Two places, with trailing zeros dropped.
             let rate = decimal(self.rate("nbk", code, around, day), 2, '.');
             writeln!(
                 body,
@@ -203,10 +204,10 @@ impl World {
         body.into_bytes()
     }
 
-    /// Today's table for a day that it lacks, and on a holiday that of the day before.
-    fn nbt(&self, asked: NaiveDate) -> Vec<u8> {
+    /// A day without a table gets today's table, and a holiday gets the table of the day before.
+    fn nbt(&self, day: NaiveDate) -> Vec<u8> {
         let is_lacking = |date: NaiveDate| date.day() == HOLIDAY && date.month() == 5;
-        let mut date = if asked > self.newest(Zone::DUSHANBE, 12) { self.today(Zone::DUSHANBE) } else { asked };
+        let mut date = if day > self.newest(Zone::DUSHANBE, 12) { self.today(Zone::DUSHANBE) } else { day };
         while is_lacking(date) {
             date = date.pred_opt().unwrap();
         }
@@ -219,7 +220,7 @@ impl World {
             "<?xml version=\"1.0\" encoding=\"utf-8\" ?>\n<ValCurs Date=\"{}\" name=\"Foreign Currency Market\">\n",
             date.format("%Y-%m-%d")
         );
-        let day = set_on(date, &[Weekday::Sat, Weekday::Sun]);
+        let day = rate_day(date, &[Weekday::Sat, Weekday::Sun]);
         for (code, around, nominal) in
             [("USD", 93_450, 1), ("EUR", 108_757, 1), ("KGS", 10_686, 10), ("KZT", 1_971, 10), ("UZS", 780, 100)]
         {
@@ -234,7 +235,7 @@ impl World {
         body.into_bytes()
     }
 
-    /// An empty array where there is none: of tomorrow before it is announced, and of Sundays.
+    /// A day without a table gets an empty array: tomorrow before its publication, and Sundays.
     fn cbu(&self, date: NaiveDate) -> Vec<u8> {
         if date > self.newest(Zone::TASHKENT, 15) || date.weekday() == Weekday::Sun {
             return b"[]".to_vec();
@@ -250,7 +251,7 @@ impl World {
         format!("[{}]", entries.join(",")).into_bytes()
     }
 
-    /// None on Sundays, and of tomorrow none before nine.
+    /// There is no table for Sundays, nor for tomorrow before nine.
     fn cbt(&self, date: NaiveDate) -> Option<Vec<u8>> {
         if date > self.newest(Zone::ASHGABAT, 9) || date.weekday() == Weekday::Sun {
             return None;
@@ -264,7 +265,7 @@ impl World {
             "<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?>\r\n<cbt_currency_rate name=\"CBT Currency XML\">\r\n\t<date>{}</date>\r\n",
             date.format("%d.%m.%Y")
         );
-        // The manat is pegged.
+        // The manat is pegged to the dollar.
         let rates = [("USD", self.factor * 35_000, 1), ("KGS", self.rate("cbt", "KGS", 4_002, date), 10)];
         for (code, rate, multiplier) in rates {
             let rate = decimal(rate, 4, '.');

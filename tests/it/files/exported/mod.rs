@@ -1,4 +1,4 @@
-//! Exports over the wire, checked and put into files as the command does it.
+//! Reads exports over the wire, checks them, and writes their parts to files like the command does.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(crate) async fn open(
     SnapshotServiceClient::new(server.channel.clone()).export_snapshot(request).await.map(tonic::Response::into_inner)
 }
 
-/// A whole export in files of a directory of its own.
+/// A complete export, its parts written to files of a temporary directory.
 pub(crate) struct Exported {
     directory: tempfile::TempDir,
     pub(crate) manifest: v1::ExportManifest,
@@ -40,7 +40,7 @@ impl Exported {
     }
 }
 
-/// The same once one of the places for exports is free, which must be within 20 s.
+/// Opens an export as soon as a slot is free, which must happen within 20 s.
 pub(crate) async fn open_when_free(
     server: &TestServer,
     request: v1::ExportSnapshotRequest,
@@ -51,7 +51,7 @@ pub(crate) async fn open_when_free(
             Ok(stream) => return stream,
             Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
         }
-        assert!(begun.elapsed() < Duration::from_secs(20), "no place came back");
+        assert!(begun.elapsed() < Duration::from_secs(20), "no export slot became free within 20 s");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -60,7 +60,7 @@ pub(crate) async fn export(server: &TestServer, request: v1::ExportSnapshotReque
     receive(open(server, request).await.unwrap()).await
 }
 
-/// Takes a stream to its end.
+/// Reads a stream to its end.
 pub(crate) async fn receive(mut stream: Streaming<v1::ExportSnapshotResponse>) -> Exported {
     let (mut checker, mut bytes, mut manifest) = (Checker::default(), Vec::new(), None);
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Reads exported files back, and shows their cells as text.
+//! Reads exported files and formats their cells as text.
 
 use std::fs::File;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(crate) fn arrow_stream(path: &Path) -> Vec<RecordBatch> {
     StreamReader::try_new(File::open(path).unwrap(), None).unwrap().map(Result::unwrap).collect()
 }
 
-/// The named columns of all rows, each row's cells with a blank between them; all columns if none are named.
+/// Returns the named columns of all rows, the cells of a row separated by blanks; all columns if none are named.
 pub(crate) fn rows(batches: &[RecordBatch], columns: &[&str]) -> Vec<String> {
     let mut rows = Vec::new();
     for batch in batches {
@@ -37,7 +37,7 @@ pub(crate) fn rows(batches: &[RecordBatch], columns: &[&str]) -> Vec<String> {
     rows
 }
 
-#[allow(clippy::wildcard_enum_match_arm, reason = "Arrow has dozens of types, and ours are these")]
+#[allow(clippy::wildcard_enum_match_arm, reason = "exports use only these of the many Arrow types")]
 fn cell(array: &dyn Array, row: usize) -> String {
     if array.is_null(row) {
         return "null".to_owned();
@@ -60,6 +60,6 @@ fn cell(array: &dyn Array, row: usize) -> String {
         DataType::UInt64 => array.as_primitive::<UInt64Type>().value(row).to_string(),
         DataType::Int64 => array.as_primitive::<Int64Type>().value(row).to_string(),
         DataType::Boolean => array.as_boolean().value(row).to_string(),
-        other => panic!("no column of ours is a {other}"),
+        other => panic!("no exported column has the type {other}"),
     }
 }

@@ -1,6 +1,6 @@
-//! `RateService` alone over a store of its own, on a port of its own, with a clock that stands until it is set.
+//! A server with `RateService` only, over its own store, on its own port, with a manual clock.
 
-#![allow(clippy::unnecessary_wraps, reason = "times as the fields of messages take them")]
+#![allow(clippy::unnecessary_wraps, reason = "message fields are optional times")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,10 +28,10 @@ use tonic_types::StatusExt as _;
 
 pub(crate) const HOUR_S: i64 = 3_600;
 pub(crate) const DAY_S: i64 = 24 * HOUR_S;
-/// 2025-12-08T12:00:00Z, when the tests take place; times are given as seconds from it.
+/// 2025-12-08T12:00:00Z, the time at which the tests take place. Test times are seconds from it.
 pub(crate) const NOON_S: i64 = 1_765_195_200;
 
-/// Fewer than a server has, so that a test can come to it.
+/// Less than the limit of a server, so that a test can reach it.
 pub(crate) const WATCHERS_MAX: usize = 100;
 
 pub(crate) struct Service {
@@ -58,7 +58,7 @@ pub(crate) fn rules() -> StateRules {
     }
 }
 
-/// A server over an empty store, its clock standing at noon.
+/// Starts a server over an empty store; its clock stands at noon.
 pub(crate) async fn start() -> Service {
     let directory = tempfile::tempdir().unwrap();
     let options = StoreOptions {
@@ -83,13 +83,13 @@ pub(crate) async fn start() -> Service {
     let server = Server::builder().layer(DeadlineLayer).add_service(service);
     tokio::spawn(fan_out.run(std::future::pending()));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
-    // A small window, so that a client that does not read soon holds up its stream.
+    // A small window, so that the stream of a client that does not read soon stops.
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap().initial_stream_window_size(65_535);
     let client = RateServiceClient::new(endpoint.connect().await.unwrap());
     Service { address, client, clock, running, _directory: directory }
 }
 
-/// "0.01144" or, with a reported change, "0.01144 -0".
+/// Parses "0.01144" or, with a reported change, "0.01144 -0".
 pub(crate) fn value(text: &str) -> PublishedValue {
     let (rate, change) = text.split_once(' ').map_or((text, None), |(rate, change)| (rate, Some(change)));
     PublishedValue {
@@ -99,7 +99,7 @@ pub(crate) fn value(text: &str) -> PublishedValue {
 }
 
 impl Service {
-    /// One commit of ticks of one series, "KGS/USD timesca".
+    /// Commits ticks of one series, given like "KGS/USD timesca".
     pub(crate) async fn commit(&self, series: &str, ticks: &[(i64, &str)]) -> IngestReport {
         let (pair, source) = series.split_once(' ').unwrap();
         let series = SeriesKey {
@@ -111,7 +111,7 @@ impl Service {
             observed_time: instant(*seconds),
             value: value(text),
         });
-        let group = SeriesTicks { series, ticks: ticks.collect(), quarantine_factor: None };
+        let group = SeriesTicks { series, ticks: ticks.collect(), quarantine_threshold: None };
         let batch = Batch { groups: vec![group], conflict_policy: ConflictPolicy::Revise, ..Batch::default() };
         let report = self.running.ingest().submit(batch).await.unwrap();
         assert_eq!(report.refusals, []);
@@ -141,10 +141,10 @@ pub(crate) fn proto(time: Timestamp) -> Option<ProtoTimestamp> {
     Some(ProtoTimestamp { seconds, nanos })
 }
 
-/// Code, and the reason or the field that goes with it.
+/// Checks the code of an error, and its reason or field.
 #[track_caller]
-pub(crate) fn assert_refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, detail: &str) {
-    let status = answer.unwrap_err();
+pub(crate) fn assert_refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, detail: &str) {
+    let status = result.unwrap_err();
     assert_eq!(status.code(), code, "{status:?}");
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone());

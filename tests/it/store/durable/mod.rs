@@ -1,9 +1,9 @@
-//! What the durability tests share: a load that follows from numbers alone, a child process that
-//! ingests it, and the comparison of a store with what must be in it.
+//! Shared parts of the durability tests: a deterministic load, a child process that ingests it, and the comparison of
+//! a store with the expected content.
 //!
-//! Each thread of the child sends its batches one after the other into two series of its own, and
-//! says so on stdout after each answer. So of every thread at most one batch is unanswered when the
-//! child dies, and which ticks a batch holds is known from its thread and number.
+//! Each thread of the child sends its batches one after the other into two series of its own, and prints an
+//! acknowledgement to stdout after each response. When the child dies, at most one batch per thread is unacknowledged,
+//! and the ticks of a batch follow from its thread and number.
 
 pub(crate) mod planted;
 pub(crate) mod syscalls;
@@ -30,16 +30,16 @@ pub(crate) use crate::random::Random;
 
 pub(crate) const SECOND: i64 = Timestamp::SECOND_US;
 pub(crate) const WINDOW_US: i64 = 10 * SECOND;
-/// 2020-01-01: long past, so that nothing is due by time alone.
+/// 2020-01-01. Far in the past, so that no commit becomes due by time alone.
 pub(crate) const BASE_US: i64 = 1_577_836_800 * SECOND;
 pub(crate) const THREADS: u64 = 4;
 pub(crate) const SERIES_PER_THREAD: usize = 2;
-/// Each batch has an hour of its own to put fresh ticks in.
+/// Each batch puts its fresh ticks into one hour of its own.
 const SLOT_US: i64 = 3_600 * SECOND;
 
-/// So small that a checkpoint follows every few commits.
+/// Limits so small that a checkpoint follows every few commits.
 pub(crate) const TINY_CHECKPOINTS: CheckpointLimits =
-    CheckpointLimits { log_bytes: 2 << 10, head_items: 3_000, opened_blocks: 4 };
+    CheckpointLimits { log_bytes: 2 << 10, head_items: 3_000, mutable_segments: 4 };
 
 pub(crate) fn options(directory: &Path, checkpoint: CheckpointLimits, disk_fault: Option<DiskFault>) -> StoreOptions {
     StoreOptions {
@@ -71,7 +71,7 @@ pub(crate) fn run(directory: &Path, checkpoint: CheckpointLimits, disk_fault: Op
     Running::open(options(directory, checkpoint, disk_fault), QueueLimits::default(), Arc::new(SystemClock)).unwrap().0
 }
 
-/// Sends a batch and waits for its answer.
+/// Sends a batch and waits for the response.
 pub(crate) fn submit(ingest: &Ingest, batch: Batch) -> Result<IngestReport, IngestError> {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(ingest.submit(batch))
 }
@@ -91,7 +91,7 @@ pub(crate) fn value(number: u64) -> PublishedValue {
     }
 }
 
-/// A batch of one series from ticks.
+/// Builds a batch of one series.
 pub(crate) fn batch_of(key: &SeriesKey, ticks: impl IntoIterator<Item = (i64, PublishedValue)>, revise: bool) -> Batch {
     let ticks = (0_u32..).zip(ticks).map(|(index, (micros, value))| BatchTick {
         index,
@@ -99,23 +99,23 @@ pub(crate) fn batch_of(key: &SeriesKey, ticks: impl IntoIterator<Item = (i64, Pu
         value,
     });
     Batch {
-        groups: vec![SeriesTicks { series: key.clone(), ticks: ticks.collect(), quarantine_factor: None }],
+        groups: vec![SeriesTicks { series: key.clone(), ticks: ticks.collect(), quarantine_threshold: None }],
         conflict_policy: if revise { ConflictPolicy::Revise } else { ConflictPolicy::Refuse },
         ..Batch::default()
     }
 }
 
 /// One batch of the load: ticks by series of its thread, at distinct instants.
-pub(crate) struct Planned {
+pub(crate) struct PlannedBatch {
     pub(crate) ticks: Vec<(usize, i64, PublishedValue)>,
     pub(crate) revise: bool,
-    /// An instant of the first series with a rate a hundred times the others', which is held: of some batches.
-    pub(crate) slip: Option<(i64, PublishedValue)>,
+    /// In some batches: a tick of the first series with a rate a hundred times higher than the others, which is held.
+    pub(crate) outlier: Option<(i64, PublishedValue)>,
 }
 
-/// The instants that only this batch brings: newest ones, or late ones amid those of an earlier
-/// batch. Their microseconds are the batch's number, so no other batch has them. The first is of
-/// series 0, always: where it is, the batch is.
+/// Returns the ticks that only this batch contains: newest ones, or late ones between those of an earlier batch. Their
+/// microseconds equal the batch number, so no other batch has the same instants. The first tick is always in series 0:
+/// the batch is stored if and only if that tick is stored.
 fn fresh(thread: u64, number: u64) -> (Vec<(usize, i64, PublishedValue)>, Random) {
     let mut random = Random(thread << 40 | number);
     let count = match random.below(40) {
@@ -137,19 +137,19 @@ fn fresh(thread: u64, number: u64) -> (Vec<(usize, i64, PublishedValue)>, Random
     (ticks, random)
 }
 
-/// With two places less than the rates of [`value`].
-fn slipped(mantissa: u128) -> Rate {
+/// Builds a rate with two decimal places fewer than the rates of [`value`].
+fn outlier_rate(mantissa: u128) -> Rate {
     Rate::from_parts(mantissa, 3).unwrap()
 }
 
-/// The batch that a thread sends as its `number`-th: fresh ticks, and at times those of an earlier
-/// batch again, as they were or revised.
-pub(crate) fn plan(thread: u64, number: u64) -> Planned {
+/// Returns the batch that a thread sends as its `number`-th: fresh ticks, and sometimes ticks of an earlier batch
+/// again, unchanged or revised.
+pub(crate) fn plan(thread: u64, number: u64) -> PlannedBatch {
     let (mut ticks, mut random) = fresh(thread, number);
     let again = random.below(6);
     if number > 0 && again < 2 {
         let (old, _) = fresh(thread, random.below(number));
-        // Not the first, by which that batch is known to be there.
+        // Skips the first tick, because its presence identifies the earlier batch.
         let mut old: Vec<_> = old.into_iter().skip(1).take(60).collect();
         if again == 0 {
             for tick in &mut old {
@@ -158,19 +158,21 @@ pub(crate) fn plan(thread: u64, number: u64) -> Planned {
         }
         ticks.extend(old);
     }
-    // Half a second after its first tick, where no batch has an instant; no more than may be held.
-    let slips = number.is_multiple_of(16) && number < 12_000;
-    let slip = slips.then(|| (ticks[0].1 + SECOND / 2, PublishedValue { rate: slipped(1_144), ..value(0) }));
-    Planned { ticks, revise: again == 0, slip }
+    // Half a second after the first tick, where no batch has an instant. The number of held ticks stays below the
+    // limit.
+    let has_outlier = number.is_multiple_of(16) && number < 12_000;
+    let outlier =
+        has_outlier.then(|| (ticks[0].1 + SECOND / 2, PublishedValue { rate: outlier_rate(1_144), ..value(0) }));
+    PlannedBatch { ticks, revise: again == 0, outlier }
 }
 
-impl Planned {
+impl PlannedBatch {
     pub(crate) fn batch(&self, thread: u64) -> Batch {
-        let slip = self.slip.map(|(micros, value)| (0, micros, value));
+        let outlier = self.outlier.map(|(micros, value)| (0, micros, value));
         let group = |series: usize| SeriesTicks {
             series: key(thread, series),
             ticks: (0_u32..)
-                .zip(self.ticks.iter().chain(&slip))
+                .zip(self.ticks.iter().chain(&outlier))
                 .filter(|(_, tick)| tick.0 == series)
                 .map(|(index, (_, micros, value))| BatchTick {
                     index,
@@ -178,7 +180,7 @@ impl Planned {
                     value: *value,
                 })
                 .collect(),
-            quarantine_factor: Some(RatioThreshold::DEFAULT),
+            quarantine_threshold: Some(RatioThreshold::DEFAULT),
         };
         Batch {
             groups: (0..SERIES_PER_THREAD).map(group).filter(|group| !group.ticks.is_empty()).collect(),
@@ -188,12 +190,12 @@ impl Planned {
     }
 }
 
-/// What a thread's series must hold: values by instant.
+/// The expected content of a thread's series: values by instant.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Model([BTreeMap<i64, PublishedValue>; SERIES_PER_THREAD]);
 
 impl Model {
-    pub(crate) fn apply(&mut self, planned: &Planned) {
+    pub(crate) fn apply(&mut self, planned: &PlannedBatch) {
         for (series, micros, value) in &planned.ticks {
             if planned.revise {
                 self.0[*series].insert(*micros, *value);
@@ -204,7 +206,7 @@ impl Model {
     }
 }
 
-/// An answer that the child told of.
+/// A response that the child acknowledged on stdout.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Ack {
     pub(crate) thread: u64,
@@ -213,10 +215,10 @@ pub(crate) struct Ack {
 }
 
 impl Ack {
-    /// Of a line of the child's output; the test runner's own words may stand before it.
+    /// Parses a line of the child's output. The test runner may have printed text before the acknowledgement.
     pub(crate) fn parse(line: &str) -> Option<Self> {
-        let mut words = line.split_once("ack ")?.1.split_whitespace();
-        let mut next = || words.next()?.parse::<i64>().ok();
+        let mut fields = line.split_once("ack ")?.1.split_whitespace();
+        let mut next = || fields.next()?.parse::<i64>().ok();
         let (thread, number, sequence, micros) = (next()?, next()?, next()?, next()?);
         Some(Self {
             thread: thread.cast_unsigned(),
@@ -226,17 +228,17 @@ impl Ack {
     }
 }
 
-/// All answers of one store's life, over the processes that served it.
+/// All acknowledgements of one store, over all processes that served it.
 #[derive(Clone, Default)]
-pub(crate) struct Life {
+pub(crate) struct AckHistory {
     pub(crate) acks: Vec<Ack>,
-    /// By thread, the number that the next process begins with. The last one may have sent that batch
-    /// already and died before the answer: whether the store has it is open until it is sent again.
+    /// By thread, the number of the first batch that the next process sends. The previous process may have sent that
+    /// batch and died before the response, so it is unknown whether the store has the batch until it is sent again.
     pub(crate) next: [u64; THREADS as usize],
 }
 
-impl Life {
-    /// Takes in what a process told before it ended.
+impl AckHistory {
+    /// Adds the acknowledgements of a process that has ended.
     pub(crate) fn extend(&mut self, acks: &[Ack]) {
         self.acks.extend(acks);
         for thread in 0..THREADS {
@@ -246,27 +248,27 @@ impl Life {
         }
     }
 
-    /// The answer in question must hold: the store has the batch, under that sequence and time. Every
-    /// other batch is there whole or not at all.
+    /// Checks that the store has every acknowledged batch under its sequence and recorded time, and every other batch
+    /// completely or not at all.
     pub(crate) fn check(&self, store: &Store, random: &mut Random) {
         assert_eq!(store.verify().problems, Vec::<String>::new());
         let view = store.view();
         let newest = self.acks.iter().map(|ack| ack.commit.sequence).max().unwrap_or(0);
-        assert!(view.commit.sequence >= newest, "{:?} is behind the answered {newest}", view.commit);
+        assert!(view.commit.sequence >= newest, "{:?} is behind the acknowledged commit {newest}", view.commit);
         self.check_commits(&view, random);
         for thread in 0..THREADS {
             self.check_thread(&view, thread, random);
         }
     }
 
-    /// What was said of commits is true for ever.
+    /// Checks that acknowledged commits keep their sequence and recorded time.
     fn check_commits(&self, view: &View, random: &mut Random) {
         let mut times: BTreeMap<u64, Timestamp> = BTreeMap::new();
         for ack in &self.acks {
             let time = times.entry(ack.commit.sequence).or_insert(ack.commit.recorded_time);
-            assert_eq!(*time, ack.commit.recorded_time, "two times of commit {}", ack.commit.sequence);
+            assert_eq!(*time, ack.commit.recorded_time, "two recorded times for commit {}", ack.commit.sequence);
         }
-        assert!(times.values().is_sorted(), "recorded times go back");
+        assert!(times.values().is_sorted(), "recorded times decrease");
         for (sequence, recorded_time) in times {
             if random.below(4) == 0 || sequence + 20 > view.commit.sequence {
                 assert_eq!(view.commit_at(recorded_time).unwrap(), Some(Commit { sequence, recorded_time }));
@@ -296,21 +298,21 @@ impl Life {
             assert!(is_there || !acked.contains_key(&number), "batch {number} of thread {thread} is lost");
             if is_there {
                 model.apply(&planned);
-                expected.extend(planned.slip.map(|(micros, _)| micros));
+                expected.extend(planned.outlier.map(|(micros, _)| micros));
             }
             if Some(number) == probe {
                 compare(view, thread, &model, acked[&number].recorded_time);
             }
         }
         for (series, instants) in instants.iter().enumerate() {
-            assert!(instants.iter().eq(model.0[series].keys()), "thread {thread}: a batch is half there");
+            assert!(instants.iter().eq(model.0[series].keys()), "thread {thread}: a batch is stored partially");
         }
-        assert_eq!(held, expected, "thread {thread}: what was to be held");
+        assert_eq!(held, expected, "thread {thread}: the held ticks differ");
         compare(view, thread, &model, Timestamp::MAX);
     }
 }
 
-/// The instants of a series at which a tick is held.
+/// Returns the instants at which the series has a held tick.
 fn held(view: &View, key: &SeriesKey) -> BTreeSet<i64> {
     let ticks = view.quarantine().after(0).filter(|tick| *tick.series == *key);
     ticks.map(|tick| tick.observed_time.micros()).collect()
@@ -321,7 +323,7 @@ pub(crate) fn instants(view: &View, key: &SeriesKey) -> Vec<i64> {
     series.instants(Timestamp::MIN, Timestamp::MAX).flat_map(Result::unwrap).map(Timestamp::micros).collect()
 }
 
-/// At every instant of the model the store gives the model's value, as known at `known`.
+/// Checks that the store, as known at `known`, has the model's value at every instant of the model.
 fn compare(view: &View, thread: u64, model: &Model, known: Timestamp) {
     for (series, ticks) in model.0.iter().enumerate() {
         let Some(series) = view.find(&key(thread, series)) else {
@@ -348,35 +350,35 @@ fn compare(view: &View, thread: u64, model: &Model, known: Timestamp) {
     }
 }
 
-/// How a child is to behave.
+/// Instructions for a child process.
 #[derive(Clone)]
 pub(crate) struct ChildPlan {
     pub(crate) directory: PathBuf,
     pub(crate) next: [u64; THREADS as usize],
     pub(crate) checkpoint: CheckpointLimits,
-    /// After so many answers it ends at once, before the next sync and with its threads at work.
+    /// After this number of acknowledgements the process exits just before the next sync, while its threads are
+    /// sending.
     pub(crate) exit_after: u64,
-    /// After this time it closes the store and ends.
+    /// After this time the child closes the store and exits.
     pub(crate) close_after: Duration,
 }
 
 const CHILD: &str = "SILKRATE_TEST_CHILD";
 
 impl ChildPlan {
-    /// Has `command` run this very test binary as the child; `test` is the test that calls
-    /// [`child`].
+    /// Makes `command` run this test binary as the child; `test` is the name of the test that calls [`child`].
     pub(crate) fn apply_to(&self, mut command: Command, test: &str) -> Command {
         let limits = self.checkpoint;
-        let words: Vec<String> = self
+        let fields: Vec<String> = self
             .next
             .into_iter()
-            .chain([limits.log_bytes, limits.head_items as u64, limits.opened_blocks as u64])
+            .chain([limits.log_bytes, limits.head_items as u64, limits.mutable_segments as u64])
             .chain([self.exit_after, self.close_after.as_millis().try_into().unwrap()])
             .map(|number| number.to_string())
             .collect();
         command
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
-            .env(CHILD, format!("{} {}", words.join(" "), self.directory.display()))
+            .env(CHILD, format!("{} {}", fields.join(" "), self.directory.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         command
@@ -384,15 +386,15 @@ impl ChildPlan {
 
     fn from_environment() -> Option<Self> {
         let plan = std::env::var(CHILD).ok()?;
-        let words: Vec<&str> = plan.splitn(10, ' ').collect();
-        let number = |at: usize| words[at].parse::<u64>().unwrap();
+        let fields: Vec<&str> = plan.splitn(10, ' ').collect();
+        let number = |at: usize| fields[at].parse::<u64>().unwrap();
         Some(Self {
-            directory: words[9].into(),
+            directory: fields[9].into(),
             next: std::array::from_fn(number),
             checkpoint: CheckpointLimits {
                 log_bytes: number(4),
                 head_items: number(5) as usize,
-                opened_blocks: number(6) as usize,
+                mutable_segments: number(6) as usize,
             },
             exit_after: number(7),
             close_after: Duration::from_millis(number(8)),
@@ -400,7 +402,7 @@ impl ChildPlan {
     }
 }
 
-/// The child, if this process is one: ingests until it is killed or its plan ends.
+/// Runs the child if this process is one: ingests until it is killed or its plan ends.
 pub(crate) fn child() {
     let Some(plan) = ChildPlan::from_environment() else { return };
     let acks = Arc::new(AtomicU64::new(0));
@@ -435,8 +437,8 @@ fn send(ingest: &Ingest, thread: u64, plan: &ChildPlan, acks: &AtomicU64) {
             Err(IngestError::Draining) => return,
             Err(error) => panic!("{error}"),
         };
-        // One write a line: lines of several threads do not mix, and a killed process leaves at most
-        // a last line without its end.
+        // One write per line: lines of several threads do not mix, and a killed process leaves at most one incomplete
+        // line at the end.
         let line = format!("ack {thread} {number} {} {}\n", report.sequence, report.recorded_time.micros());
         std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
         acks.fetch_add(1, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Stores to plant leftovers and damage in, and the ways to reach into them.
+//! Stores to plant leftovers and damage in, and helpers to change their bytes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,8 @@ use silkrate::store::{Admitted, CheckpointLimits, ScanOrder, Store, StoreError};
 
 use crate::store::durable::{BASE_US, Random, SECOND, key, now, open, options, value};
 
-/// Ticks of the first series, each a run of its own: some five blocks of runs, three of instants.
+/// Number of ticks of the first series. Each tick is a run of its own: about five blocks of runs and three of
+/// instants.
 pub(crate) const TICKS: i64 = 10_000;
 pub(crate) const STEP_US: i64 = 20 * SECOND;
 pub(crate) const FORMAT: u8 = 1;
@@ -40,7 +41,7 @@ pub(crate) fn commit(store: &mut Store, series: usize, ticks: impl IntoIterator<
     transaction.commit().unwrap();
 }
 
-/// Polls that change their health each time: three chunks of spans.
+/// Records polls that change their health each time: three chunks of poll spans.
 fn poll(store: &mut Store) {
     let mut transaction = store.begin(now());
     for at in 0_i64..300 {
@@ -51,7 +52,7 @@ fn poll(store: &mut Store) {
     transaction.commit().unwrap();
 }
 
-/// A store with blocks of two series, polls of their source, and in its log two more commits.
+/// Creates a store with blocks of two series, polls of their source, held ticks, and two more commits in its log.
 pub(crate) fn fill(directory: &Path) -> Store {
     let mut store = open(directory);
     commit(&mut store, 0, (0..TICKS).map(tick));
@@ -64,7 +65,7 @@ pub(crate) fn fill(directory: &Path) -> Store {
     store
 }
 
-/// Ticks of the first series a unit's slip away from its rates, which are held.
+/// Adds held ticks to the first series: their rates are a hundred times higher than the others.
 pub(crate) fn hold(store: &mut Store, ticks: impl IntoIterator<Item = i64>) {
     let mut transaction = store.begin(now());
     let id = transaction.series(&key(0, 0)).unwrap();
@@ -72,13 +73,14 @@ pub(crate) fn hold(store: &mut Store, ticks: impl IntoIterator<Item = i64>) {
         let (micros, good) = tick(at);
         let rate = Rate::from_parts(good.rate.mantissa(), u32::from(good.rate.places()) - 2).unwrap();
         let time = Timestamp::from_micros(micros + SECOND);
-        let taken = transaction.admit(id, time, PublishedValue { rate, ..good }, false, Some(RatioThreshold::DEFAULT));
-        assert!(matches!(taken, Ok(Admitted::Held { is_new: true, .. })), "{taken:?}");
+        let admitted =
+            transaction.admit(id, time, PublishedValue { rate, ..good }, false, Some(RatioThreshold::DEFAULT));
+        assert!(matches!(admitted, Ok(Admitted::Held { is_new: true, .. })), "{admitted:?}");
     }
     transaction.commit().unwrap();
 }
 
-/// The same, closed in good order: everything in blocks, the high-water mark up to date.
+/// Creates the same store and closes it cleanly: everything is in blocks, and the high-water mark is up to date.
 pub(crate) fn fill_and_close(directory: &Path) {
     fill(directory).checkpoint().unwrap();
 }
@@ -95,14 +97,14 @@ pub(crate) fn all_runs(store: &Store, series: usize) -> Result<Vec<Run>, StoreEr
     runs(store, series, i64::MIN, i64::MAX)
 }
 
-/// sled itself, to plant damage with.
+/// Opens sled directly, to plant damage.
 pub(crate) fn raw(directory: &Path) -> sled::Db {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let config = sled::Config::new().path(directory.join("sled")).segment_size(4 << 20).flush_every_ms(None);
         match config.open() {
             Ok(db) => return db,
-            // The store just closed may not have let go yet.
+            // A store that was just closed may still hold the lock.
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
         std::thread::sleep(Duration::from_millis(2));
@@ -122,12 +124,12 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Keys with a prefix.
+/// Returns the keys with a prefix.
 pub(crate) fn keys(db: &sled::Db, prefix: u8) -> Vec<Vec<u8>> {
     db.scan_prefix([prefix]).keys().map(|key| key.unwrap().to_vec()).collect()
 }
 
-/// Ids of the blocks that the index names, or that have columns.
+/// Returns the block ids in the keys with a prefix; `at` is the position of the id in the key.
 pub(crate) fn block_ids(db: &sled::Db, prefix: u8, at: usize) -> BTreeSet<u64> {
     keys(db, prefix).iter().map(|key| u64::from_be_bytes(key[at..at + 8].try_into().unwrap())).collect()
 }
@@ -147,8 +149,8 @@ pub(crate) fn flip(db: &sled::Db, key: &[u8], random: &mut Random) {
     db.insert(key, value).unwrap();
 }
 
-/// The log: its path, its bytes, and where its frames lie. A frame is magic (4), format (1), the
-/// checksum it is chained to (4), length of the payload (4), payload, checksum (4).
+/// Reads the log and returns its path, its bytes and the ranges of its frames. A frame is magic (4 bytes), format (1),
+/// the checksum of the previous frame (4), length of the payload (4), payload, checksum (4).
 pub(crate) fn read_log(directory: &Path) -> (PathBuf, Vec<u8>, Vec<Range<usize>>) {
     let path = directory.join("log");
     let log = fs::read(&path).unwrap();

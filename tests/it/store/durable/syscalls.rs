@@ -1,9 +1,8 @@
-//! What a process did to its files, as strace saw it, and what a power cut may have left of that.
+//! Replays the system calls that strace recorded, and builds the files as a power cut may leave them.
 //!
-//! What is durable: writes that were over before an fsync or fdatasync of their file began, once that
-//! has returned. Names are durable in the order in which they were made, removed or changed, at least
-//! up to the last fsync of their directory. All else is lost or not, write by write or sector by
-//! sector, as [`Loss`] says.
+//! Durable writes: a write that finished before an fsync or fdatasync of its file began is durable once that call has
+//! returned. Names become durable in the order in which they were created, removed or renamed, at least up to the last
+//! fsync of their directory. Everything else is lost or kept, per write or per sector, as [`Loss`] defines.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -13,20 +12,20 @@ use crate::store::durable::{Ack, Random};
 
 const SECTOR_BYTES: usize = 512;
 
-/// The system calls that [`Recording`] understands, for strace's `-e trace=`.
+/// The system calls that [`Recording`] understands, for the strace option `-e trace=`.
 pub(crate) const TRACED: &str = "openat,write,pwrite64,ftruncate,fsync,fdatasync,rename,unlink,mkdir,\
     writev,pwritev,pwritev2,fallocate,renameat,renameat2,unlinkat,mkdirat,rmdir,truncate,creat,open,link,linkat";
 
-/// Something that a process did, from one line of the log to another.
+/// An action of a process, between two lines of the strace log.
 struct Event {
     begin: usize,
     end: usize,
-    act: Act,
+    action: Action,
 }
 
 type FileId = usize;
 
-enum Act {
+enum Action {
     Write { file: FileId, offset: usize, bytes: Vec<u8> },
     Truncate { file: FileId, length: usize },
     Sync { file: FileId },
@@ -35,11 +34,11 @@ enum Act {
     Create { path: PathBuf, file: FileId },
     Rename { from: PathBuf, to: PathBuf },
     Unlink { path: PathBuf },
-    Tell(Ack),
+    Acknowledge(Ack),
 }
 
-impl Act {
-    /// The directory whose entries this changes.
+impl Action {
+    /// Returns the directory that has its entries changed by this action.
     fn directory(&self) -> Option<&Path> {
         match self {
             Self::MakeDirectory { path } | Self::Create { path, .. } | Self::Unlink { path } => path.parent(),
@@ -48,12 +47,12 @@ impl Act {
             | Self::Truncate { .. }
             | Self::Sync { .. }
             | Self::SyncDirectory { .. }
-            | Self::Tell(_) => None,
+            | Self::Acknowledge(_) => None,
         }
     }
 }
 
-/// Everything that some processes, one after the other, did below one directory.
+/// All recorded actions of successive processes below one directory.
 pub(crate) struct Recording {
     root: PathBuf,
     events: Vec<Event>,
@@ -62,20 +61,20 @@ pub(crate) struct Recording {
     line_count: usize,
 }
 
-/// What becomes of writes that nothing had made durable.
+/// What happens to writes that are not durable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Loss {
-    /// None reached the disk.
+    /// All are lost.
     All,
-    /// Each did or did not.
+    /// Each write is lost or kept at random.
     SomeWrites,
-    /// Each sector did or did not.
+    /// Each sector is lost or kept at random.
     SomeSectors,
-    /// All but a few sectors did.
+    /// All but a few sectors are kept.
     FewSectors,
-    /// All but the oldest did.
+    /// All but the oldest are kept.
     Oldest,
-    /// All did: what a kill leaves.
+    /// All are kept, as after a kill.
     Nothing,
 }
 
@@ -85,12 +84,12 @@ impl Loss {
 }
 
 impl Recording {
-    /// Of processes that work below `root`.
+    /// Creates an empty recording of processes that use files below `root`.
     pub(crate) fn new(root: &Path) -> Self {
         Self { root: root.to_owned(), events: Vec::new(), names: BTreeMap::new(), file_count: 0, line_count: 0 }
     }
 
-    /// Takes in the log of one more process, made by `strace -f -y -xx -e trace=`[`TRACED`].
+    /// Adds the log of one more process, made by `strace -f -y -xx -e trace=`[`TRACED`].
     pub(crate) fn add(&mut self, log: &str) {
         let mut unfinished: HashMap<&str, (usize, &str)> = HashMap::new();
         let mut positions: HashMap<u64, usize> = HashMap::new();
@@ -123,9 +122,9 @@ impl Recording {
         if result.starts_with('-') {
             return;
         }
-        // A process that ended amid a call may have made it, or a part of it.
+        // A process that ended during a call may have completed it, or a part of it.
         let end = if result.starts_with('?') { usize::MAX } else { end };
-        let push = |events: &mut Vec<Event>, act: Act| events.push(Event { begin, end, act });
+        let push = |events: &mut Vec<Event>, action: Action| events.push(Event { begin, end, action });
         let descriptor = Descriptor::parse(arguments[0]);
         let file = descriptor.as_ref().and_then(|open| self.names.get(&open.path).copied());
         let path = |at: usize| -> Option<PathBuf> {
@@ -140,13 +139,13 @@ impl Recording {
                 }
                 match self.names.get(&path) {
                     Some(file) if arguments[2].contains("O_TRUNC") => {
-                        push(&mut self.events, Act::Truncate { file: *file, length: 0 });
+                        push(&mut self.events, Action::Truncate { file: *file, length: 0 });
                     }
                     None if arguments[2].contains("O_CREAT") => {
                         let file = self.file_count;
                         self.file_count += 1;
                         self.names.insert(path.clone(), file);
-                        push(&mut self.events, Act::Create { path, file });
+                        push(&mut self.events, Action::Create { path, file });
                     }
                     _ => {}
                 }
@@ -154,7 +153,7 @@ impl Recording {
             ("write", Some(open)) if open.number == 1 => {
                 let line = text_bytes(arguments[1]).and_then(|bytes| String::from_utf8(bytes).ok());
                 if let Some(ack) = line.as_deref().and_then(Ack::parse) {
-                    push(&mut self.events, Act::Tell(ack));
+                    push(&mut self.events, Action::Acknowledge(ack));
                 }
             }
             ("write" | "pwrite64", Some(open)) => {
@@ -164,69 +163,72 @@ impl Recording {
                     Some(offset) => offset.parse().unwrap(),
                     None => std::mem::replace(position, *position + bytes.len()),
                 };
-                push(&mut self.events, Act::Write { file, offset, bytes });
+                push(&mut self.events, Action::Write { file, offset, bytes });
             }
             ("ftruncate", Some(_)) => {
                 let Some(file) = file else { return };
-                push(&mut self.events, Act::Truncate { file, length: arguments[1].parse().unwrap() });
+                push(&mut self.events, Action::Truncate { file, length: arguments[1].parse().unwrap() });
             }
             ("fsync" | "fdatasync", Some(open)) => match file {
-                Some(file) => push(&mut self.events, Act::Sync { file }),
-                None => push(&mut self.events, Act::SyncDirectory { path: open.path }),
+                Some(file) => push(&mut self.events, Action::Sync { file }),
+                None => push(&mut self.events, Action::SyncDirectory { path: open.path }),
             },
             ("mkdir", _) => {
                 let Some(path) = path(0) else { return };
-                push(&mut self.events, Act::MakeDirectory { path });
+                push(&mut self.events, Action::MakeDirectory { path });
             }
             ("rename", _) => {
                 let (Some(from), Some(to)) = (path(0), path(1)) else { return };
                 rename(&mut self.names, &from, &to);
-                push(&mut self.events, Act::Rename { from, to });
+                push(&mut self.events, Action::Rename { from, to });
             }
             ("unlink", _) => {
                 let Some(path) = path(0) else { return };
                 self.names.remove(&path);
-                push(&mut self.events, Act::Unlink { path });
+                push(&mut self.events, Action::Unlink { path });
             }
             (other, open) => {
-                let ours = open.is_some_and(|open| open.path.starts_with(&self.root)) || path(0).is_some();
-                assert!(!ours, "this test does not know what {other} does");
+                let is_below_root = open.is_some_and(|open| open.path.starts_with(&self.root)) || path(0).is_some();
+                assert!(!is_below_root, "this test does not understand the system call {other}");
             }
         }
     }
 
-    /// System calls that changed or synced something.
+    /// Returns the number of system calls that changed or synced something.
     pub(crate) fn event_count(&self) -> usize {
         self.events.len()
     }
 
-    /// Bytes written.
+    /// Returns the number of bytes written.
     pub(crate) fn byte_count(&self) -> usize {
-        let bytes = |event: &Event| if let Act::Write { bytes, .. } = &event.act { bytes.len() } else { 0 };
+        let bytes = |event: &Event| if let Action::Write { bytes, .. } = &event.action { bytes.len() } else { 0 };
         self.events.iter().map(bytes).sum()
     }
 
-    /// A moment just before or after something was synced or told, now and then; else any.
+    /// Picks a random point for the power cut: often just before or after a sync or an acknowledgement.
     pub(crate) fn cut(&self, random: &mut Random) -> usize {
         let event = &self.events[random.below(self.events.len() as u64) as usize];
-        match (&event.act, random.below(2)) {
-            (Act::Sync { .. } | Act::SyncDirectory { .. } | Act::Tell(_), 0) => event.begin + random.below(3) as usize,
+        match (&event.action, random.below(2)) {
+            (Action::Sync { .. } | Action::SyncDirectory { .. } | Action::Acknowledge(_), 0) => {
+                event.begin + random.below(3) as usize
+            }
             _ => random.below(self.line_count as u64) as usize,
         }
     }
 
-    /// What had been told before the power was cut.
-    pub(crate) fn told_before(&self, cut: usize) -> Vec<Ack> {
-        let told = |event: &Event| if let Act::Tell(ack) = &event.act { Some((event.begin, *ack)) } else { None };
-        self.events.iter().filter_map(told).filter(|(begin, _)| *begin < cut).map(|(_, ack)| ack).collect()
+    /// Returns the acknowledgements printed before the power cut.
+    pub(crate) fn acks_before(&self, cut: usize) -> Vec<Ack> {
+        let ack =
+            |event: &Event| if let Action::Acknowledge(ack) = &event.action { Some((event.begin, *ack)) } else { None };
+        self.events.iter().filter_map(ack).filter(|(begin, _)| *begin < cut).map(|(_, ack)| ack).collect()
     }
 
-    /// Puts what the power cut may have left below `image`.
+    /// Writes below `image` the files that the power cut may have left.
     pub(crate) fn restore(&self, cut: usize, loss: Loss, random: &mut Random, image: &Path) {
         let before = || self.events.iter().filter(|event| event.begin < cut);
         let mut synced_from = vec![0; self.file_count];
         for event in before().filter(|event| event.end < cut) {
-            if let Act::Sync { file } = event.act {
+            if let Action::Sync { file } = event.action {
                 synced_from[file] = synced_from[file].max(event.begin);
             }
         }
@@ -234,11 +236,11 @@ impl Recording {
         let mut oldest = true;
         for event in before() {
             let durable = |file: FileId| event.end < synced_from[file];
-            match &event.act {
-                Act::Write { file, offset, bytes } if durable(*file) => {
+            match &event.action {
+                Action::Write { file, offset, bytes } if durable(*file) => {
                     put(&mut contents[*file], *offset, bytes, |_| true);
                 }
-                Act::Write { file, offset, bytes } => {
+                Action::Write { file, offset, bytes } => {
                     let first = std::mem::take(&mut oldest);
                     let whole = random.below(2) == 0;
                     put(&mut contents[*file], *offset, bytes, |_| match loss {
@@ -250,19 +252,19 @@ impl Recording {
                         Loss::Nothing => true,
                     });
                 }
-                Act::Truncate { file, length }
+                Action::Truncate { file, length }
                     if durable(*file) || matches!(loss, Loss::Nothing) || random.below(2) == 0 =>
                 {
                     contents[*file].resize(*length, 0);
                 }
-                Act::Truncate { .. }
-                | Act::Sync { .. }
-                | Act::SyncDirectory { .. }
-                | Act::MakeDirectory { .. }
-                | Act::Create { .. }
-                | Act::Rename { .. }
-                | Act::Unlink { .. }
-                | Act::Tell(_) => {}
+                Action::Truncate { .. }
+                | Action::Sync { .. }
+                | Action::SyncDirectory { .. }
+                | Action::MakeDirectory { .. }
+                | Action::Create { .. }
+                | Action::Rename { .. }
+                | Action::Unlink { .. }
+                | Action::Acknowledge(_) => {}
             }
         }
         for (path, file) in self.names_at(cut, loss, random) {
@@ -274,14 +276,14 @@ impl Recording {
         }
     }
 
-    /// Directories (`None`) and files.
+    /// Returns the directories (`None`) and files that exist after the cut.
     fn names_at(&self, cut: usize, loss: Loss, random: &mut Random) -> BTreeMap<PathBuf, Option<FileId>> {
         let changes: Vec<&Event> =
-            self.events.iter().filter(|event| event.begin < cut && event.act.directory().is_some()).collect();
+            self.events.iter().filter(|event| event.begin < cut && event.action.directory().is_some()).collect();
         let mut durable = 0;
         for event in self.events.iter().filter(|event| event.end < cut) {
-            if let Act::SyncDirectory { path } = &event.act {
-                let covered = |change: &&Event| change.end < event.begin && change.act.directory() == Some(path);
+            if let Action::SyncDirectory { path } = &event.action {
+                let covered = |change: &&Event| change.end < event.begin && change.action.directory() == Some(path);
                 let count = changes.iter().rposition(covered).map_or(0, |last| last + 1);
                 durable = durable.max(count);
             }
@@ -296,23 +298,23 @@ impl Recording {
         };
         let mut names: BTreeMap<PathBuf, Option<FileId>> = BTreeMap::new();
         for change in &changes[..count] {
-            match &change.act {
-                Act::MakeDirectory { path } => drop(names.insert(path.clone(), None)),
-                Act::Create { path, file } => drop(names.insert(path.clone(), Some(*file))),
-                Act::Unlink { path } => drop(names.remove(path)),
-                Act::Rename { from, to } => rename(&mut names, from, to),
-                Act::Write { .. }
-                | Act::Truncate { .. }
-                | Act::Sync { .. }
-                | Act::SyncDirectory { .. }
-                | Act::Tell(_) => {}
+            match &change.action {
+                Action::MakeDirectory { path } => drop(names.insert(path.clone(), None)),
+                Action::Create { path, file } => drop(names.insert(path.clone(), Some(*file))),
+                Action::Unlink { path } => drop(names.remove(path)),
+                Action::Rename { from, to } => rename(&mut names, from, to),
+                Action::Write { .. }
+                | Action::Truncate { .. }
+                | Action::Sync { .. }
+                | Action::SyncDirectory { .. }
+                | Action::Acknowledge(_) => {}
             }
         }
         names
     }
 }
 
-/// Moves a file, or a directory with all that is in it.
+/// Renames a file, or a directory with all its content.
 fn rename<V>(names: &mut BTreeMap<PathBuf, V>, from: &Path, to: &Path) {
     for (path, value) in std::mem::take(names) {
         let path = match path.strip_prefix(from) {
@@ -324,7 +326,7 @@ fn rename<V>(names: &mut BTreeMap<PathBuf, V>, from: &Path, to: &Path) {
     }
 }
 
-/// Writes the sectors of `bytes` that are kept.
+/// Writes the sectors of `bytes` that `keep` selects.
 fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8], mut keep: impl FnMut(usize) -> bool) {
     let mut at = 0;
     while at < bytes.len() {
@@ -340,7 +342,7 @@ fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8], mut keep: impl FnMut(
     }
 }
 
-/// A file descriptor as `-y` shows it: `4</path>`.
+/// A file descriptor in the format of the strace option `-y`: `4</path>`.
 struct Descriptor {
     number: u64,
     path: PathBuf,
@@ -354,7 +356,7 @@ impl Descriptor {
     }
 }
 
-/// The bytes of `"\x2f..."`; nothing may be left out.
+/// Decodes a complete string of the form `"\x2f..."`.
 fn text_bytes(text: &str) -> Option<Vec<u8>> {
     unescape(text.strip_prefix('"')?.strip_suffix('"')?)
 }

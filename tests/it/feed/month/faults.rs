@@ -1,57 +1,57 @@
-//! What goes wrong in a month: for each source a plan of faults that follow each other, a seed's and nobody else's.
+//! Faults of publishers in a month: for each source a pseudo-random schedule of faults, one after the other.
 //!
-//! No fault and the patience that it asks for lasts as long as a bank shows a table, so that a follower that does as it
-//! should misses none. Whatever table a faulty body has is of the false world.
+//! No fault, including its Retry-After, lasts as long as a bank serves a table, so that a correct follower misses
+//! none. A faulty body with rates has wrong rates.
 
 use std::collections::BTreeMap;
 
 use silkrate::domain::Timestamp;
 use silkrate::follow::FollowedSource;
 
-use super::{World, pseudo_random};
+use super::{Simulation, pseudo_random};
 use crate::publisher::Reply;
 
 const HOUR_US: i64 = 3_600 * Timestamp::SECOND_US;
-/// How long a fault lasts: longer than the longest pace of a bank, and less than a table is shown.
+/// How long a fault lasts: longer than the longest poll interval of a bank, shorter than a table is served.
 const FAULT_US_MIN: i64 = 3 * HOUR_US / 2;
 const FAULT_US_MAX: i64 = 6 * HOUR_US;
-/// How long it is calm between two: longer than a wait of [`RETRY_AFTER`] and its jitter.
-const CALM_US_MIN: i64 = 3 * HOUR_US;
-const CALM_US_MAX: i64 = 9 * HOUR_US;
-/// Longest body that is no table.
-const WORDS_BYTES_MAX: usize = 100;
+/// How long there is no fault between two: longer than [`RETRY_AFTER`] plus jitter.
+const PAUSE_US_MIN: i64 = 3 * HOUR_US;
+const PAUSE_US_MAX: i64 = 9 * HOUR_US;
+/// The longest body that is not a table.
+const NO_TABLE_BYTES_MAX: usize = 100;
 const RETRY_AFTER: &str = "Retry-After: 5400\r\n";
 
-/// What goes wrong.
+/// A kind of fault.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Fault {
-    /// 503, and when to come back.
+    /// Status 503 with a Retry-After.
     Error,
-    /// 429, and when to come back.
+    /// Status 429 with a Retry-After.
     TooMany,
-    /// 403.
+    /// Status 403.
     Forbidden,
-    /// The headers, and then nothing.
+    /// The response stops after its headers.
     Hang,
-    /// A body that breaks off.
+    /// The connection breaks within the body.
     Cut,
-    /// A body that ends too early and says that it is whole.
+    /// A truncated body with a matching length.
     Short,
-    /// A web page in place of a table, and of the ticker one without quotes.
+    /// A web page in place of a table; for the ticker, a page without quotes.
     WebPage,
-    /// UTF-16 that nothing declares.
+    /// UTF-16 without a declaration.
     Utf16,
-    /// A byte that no UTF-8 has.
+    /// A byte that is not valid UTF-8.
     BadByte,
-    /// A mark at the beginning, which harms nobody.
+    /// A byte order mark, which is harmless.
     Mark,
-    /// More than is read.
+    /// A body above the size limit.
     Long,
-    /// To another server.
+    /// A redirect to another server.
     Elsewhere,
-    /// To an address of a network of its own.
+    /// A redirect to a private address.
     Inside,
-    /// Nobody listens.
+    /// The connection is refused.
     Refused,
     /// A ticker page without one pair.
     NoTmt,
@@ -77,19 +77,19 @@ impl Fault {
     ];
 }
 
-/// The faults of every source, by when they begin, and when they end.
-pub(crate) struct Storm(BTreeMap<(FollowedSource, Timestamp), (Timestamp, Fault)>);
+/// The faults of every source: by source and start time, the end time and the fault.
+pub(crate) struct FaultSchedule(BTreeMap<(FollowedSource, Timestamp), (Timestamp, Fault)>);
 
-impl Storm {
-    /// From six hours after `begin` to twelve before `end`.
+impl FaultSchedule {
+    /// Creates a schedule from six hours after `begin` to twelve hours before `end`.
     pub(crate) fn new(seed: u64, begin: Timestamp, end: Timestamp) -> Self {
         let mut faults = BTreeMap::new();
         for source in FollowedSource::ALL {
             let mut drawn = (seed..).map(|count| i64::try_from(pseudo_random(source.name(), count)).unwrap());
             let mut draw = |below: i64| drawn.next().unwrap() % below;
             let mut from = begin.saturating_add_us(6 * HOUR_US);
-            // Each kind in turn, from one that is drawn, so that none is left out. The one that costs real time comes
-            // once, and is short.
+            // The kinds follow each other in order from a random one, so that each occurs. `Hang` costs real time, so
+            // it occurs once and is short.
             let first = usize::try_from(draw(15)).unwrap();
             let kinds = Fault::ALL.into_iter().cycle().skip(first).enumerate();
             for (_, fault) in kinds.filter(|(at, fault)| *fault != Fault::Hang || *at < Fault::ALL.len()) {
@@ -99,13 +99,13 @@ impl Storm {
                     break;
                 }
                 faults.insert((source, from), (until, fault));
-                from = until.saturating_add_us(CALM_US_MIN + draw(CALM_US_MAX - CALM_US_MIN));
+                from = until.saturating_add_us(PAUSE_US_MIN + draw(PAUSE_US_MAX - PAUSE_US_MIN));
             }
         }
         Self(faults)
     }
 
-    /// What is wrong with `source` at `time`.
+    /// Returns the fault of `source` at `time`.
     pub(crate) fn at(&self, source: FollowedSource, time: Timestamp) -> Option<Fault> {
         let (_, (until, fault)) = self.0.range((source, Timestamp::MIN)..=(source, time)).next_back()?;
         (time < *until).then_some(*fault)
@@ -113,27 +113,27 @@ impl Storm {
 }
 
 impl Fault {
-    /// Whether all that is there to be read is read all the same.
+    /// Returns true if the follower reads the reply completely despite the fault.
     pub(crate) const fn is_harmless(self) -> bool {
         matches!(self, Self::Mark | Self::NoTmt)
     }
 
-    /// What `source` answers a path with in place of what `world` has; `elsewhere` is another server.
-    pub(crate) fn answer(self, source: FollowedSource, path: &str, world: &World, elsewhere: &str) -> Reply {
-        let good = world.answer(source, path);
-        // What is not there cannot be spoilt, nor what says so in a few words.
-        let table = |spoil: fn(Vec<u8>) -> Reply| {
-            let Reply::Body(body) = world.false_one().answer(source, path) else { return good.clone() };
-            if body.len() > WORDS_BYTES_MAX { spoil(body) } else { good.clone() }
+    /// Returns the faulty reply of `source` to a path; `elsewhere` is the URL of another server.
+    pub(crate) fn reply(self, source: FollowedSource, path: &str, simulation: &Simulation, elsewhere: &str) -> Reply {
+        let good = simulation.reply(source, path);
+        // An absent table cannot be faulty, and neither can a short reply that reports its absence.
+        let table = |damage: fn(Vec<u8>) -> Reply| {
+            let Reply::Body(body) = simulation.with_wrong_rates().reply(source, path) else { return good.clone() };
+            if body.len() > NO_TABLE_BYTES_MAX { damage(body) } else { good.clone() }
         };
         match self {
             Self::Error => Reply::Status("503 Service Unavailable", RETRY_AFTER),
             Self::TooMany => Reply::Status("429 Too Many Requests", RETRY_AFTER),
             Self::Forbidden => Reply::Status("403 Forbidden", ""),
-            // Nobody listens, so that nobody answers.
+            // The listener is closed for `Refused`, so this reply is not used.
             Self::Hang | Self::Refused => Reply::Hang,
             Self::Cut => table(Reply::Cut),
-            // What is left of a ticker page is read, as it should be.
+            // The rest of a truncated ticker page would be read, which is correct behaviour.
             Self::Short if source == FollowedSource::Timesca => table(Reply::Cut),
             Self::Short => table(|body| Reply::Body(body[..body.len() - 9].to_vec())),
             Self::WebPage => Reply::Body(b"<!DOCTYPE html><html><title>502 Bad Gateway, 3.5%</title></html>".to_vec()),
@@ -141,10 +141,10 @@ impl Fault {
                 let text = String::from_utf8(body).unwrap();
                 Reply::Body(text.encode_utf16().flat_map(u16::to_le_bytes).collect())
             }),
-            // What declares windows-1251 may have any byte.
+            // A body that declares windows-1251 may have any byte.
             Self::BadByte if source == FollowedSource::Nbkr => Reply::Body(Vec::new()),
             Self::BadByte => table(|mut body| {
-                // In a name, so that nothing but the encoding is wrong.
+                // A byte within a name, so that only the encoding is wrong.
                 let name = body.iter().position(|byte| !byte.is_ascii()).unwrap();
                 body[name] = 0xF1;
                 Reply::Body(body)
@@ -156,7 +156,7 @@ impl Fault {
             Self::Long => table(Reply::Long),
             Self::Elsewhere => Reply::Redirect(format!("{elsewhere}{path}")),
             Self::Inside => Reply::Redirect(format!("http://10.0.0.1{path}")),
-            Self::NoTmt if source == FollowedSource::Timesca => Reply::Body(world.ticker_without_tmt()),
+            Self::NoTmt if source == FollowedSource::Timesca => Reply::Body(simulation.ticker_without_tmt()),
             Self::NoTmt => good,
         }
     }

@@ -1,0 +1,391 @@
+//! Limits on response bytes that clients have not read yet, and on the time that a response may stay unread.
+//!
+//! HTTP/2 lets a client open hundreds of calls and read none of their responses. The bytes of a response are encoded at
+//! once and counted until the connection takes them: for the connection, for the address of the client, and for all
+//! connections. A connection is closed if one of its responses stays unread for too long.
+//!
+//! **Invariant**: the unsent bytes are at most [`TOTAL_BYTES_MAX`] in total, [`CALLER_BYTES_MAX`] for one address and
+//! [`CONNECTION_BYTES_MAX`] for one connection. Exception: a response of any size may be unsent if its connection has
+//! no other. The unsent responses to one address hold at most [`CALLER_PERMITS_MAX`] read permits.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use prost::bytes::Bytes;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use crate::api::{READS_MAX, ReadPermit, ServiceError};
+use crate::grpc::{Caller, CallerSlot, CallerSlots};
+
+/// Unsent response bytes of one connection.
+const CONNECTION_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Unsent response bytes of all connections from one address.
+const CALLER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Read permits that unsent responses to one address hold. Beyond that, a read releases its permit once its bytes are
+/// encoded.
+const CALLER_PERMITS_MAX: usize = 24;
+/// Unsent response bytes of all connections.
+const TOTAL_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Bytes handed to a connection at a time. A response of at most this size does not hold its read permit.
+const PIECE_BYTES_MAX: usize = 32 * 1024;
+/// How long a response may stay unread before its connection is closed.
+const UNREAD_TIME_MAX: Duration = Duration::from_secs(20);
+/// How often connections are checked for such responses.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The send buffers of all connections.
+#[derive(Debug)]
+pub(super) struct SendBuffers {
+    bytes: AtomicUsize,
+    connections: Mutex<Vec<Weak<SendBuffer>>>,
+    /// Unsent bytes by address.
+    callers: Mutex<HashMap<IpAddr, Weak<AtomicUsize>>>,
+    /// Slots for read permits that responses hold until they are sent.
+    permit_slots: CallerSlots,
+}
+
+impl Default for SendBuffers {
+    fn default() -> Self {
+        Self {
+            bytes: AtomicUsize::new(0),
+            connections: Mutex::default(),
+            callers: Mutex::default(),
+            permit_slots: CallerSlots::new(READS_MAX, CALLER_PERMITS_MAX),
+        }
+    }
+}
+
+/// The send buffer of one connection.
+#[derive(Debug)]
+pub(super) struct SendBuffer {
+    all: Arc<SendBuffers>,
+    from: Option<IpAddr>,
+    /// Unsent bytes of all connections from this address.
+    caller_bytes: Arc<AtomicUsize>,
+    bytes: AtomicUsize,
+    next_response: AtomicU64,
+    /// When each unread response was handed to the connection, by response number.
+    unread: Mutex<HashMap<u64, Instant>>,
+    /// Cancelled when a response has been unread for too long.
+    pub(super) is_stuck: CancellationToken,
+}
+
+impl SendBuffers {
+    /// Creates the send buffer of a connection from an address.
+    pub(super) fn connection(self: &Arc<Self>, from: Option<IpAddr>) -> Arc<SendBuffer> {
+        let connection = Arc::new(SendBuffer {
+            all: Arc::clone(self),
+            from,
+            caller_bytes: from.map(|address| self.caller_bytes(address)).unwrap_or_default(),
+            bytes: AtomicUsize::new(0),
+            next_response: AtomicU64::new(0),
+            unread: Mutex::default(),
+            is_stuck: CancellationToken::new(),
+        });
+        lock(&self.connections).push(Arc::downgrade(&connection));
+        connection
+    }
+
+    fn caller_bytes(&self, address: IpAddr) -> Arc<AtomicUsize> {
+        let mut callers = lock(&self.callers);
+        if let Some(bytes) = callers.get(&address).and_then(Weak::upgrade) {
+            return bytes;
+        }
+        let bytes = Arc::default();
+        callers.insert(address, Arc::downgrade(&bytes));
+        bytes
+    }
+
+    /// Closes connections on which a response is unread for too long. Runs until the future is dropped.
+    pub(super) async fn end_stuck_connections(self: Arc<Self>) {
+        let mut checks = interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            checks.tick().await;
+            self.cancel_stuck(Instant::now(), UNREAD_TIME_MAX);
+        }
+    }
+
+    /// Cancels the connections with a response that is unread for `unread_max`, and forgets closed connections.
+    fn cancel_stuck(&self, now: Instant, unread_max: Duration) {
+        lock(&self.connections).retain(|connection| {
+            let Some(connection) = connection.upgrade() else { return false };
+            let is_stuck = lock(&connection.unread).values().any(|since| now.duration_since(*since) >= unread_max);
+            if is_stuck {
+                connection.is_stuck.cancel();
+            }
+            !is_stuck
+        });
+        lock(&self.callers).retain(|_, bytes| bytes.strong_count() > 0);
+    }
+}
+
+/// The send buffer of a request's connection, among the extensions of the request.
+#[derive(Clone, Debug)]
+pub(super) struct Peer(pub(super) Arc<SendBuffer>);
+
+/// Locks `mutex` even if it is poisoned: each critical section is a single update, so that a panic leaves valid data.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes that are counted as unsent until they are released or the charge is dropped.
+#[derive(Debug)]
+struct Charge {
+    connection: Arc<SendBuffer>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Counts `bytes`; none if a limit would be exceeded.
+    fn take(connection: &Arc<SendBuffer>, bytes: usize) -> Option<Self> {
+        // Count first, then check: two concurrent charges must see each other. Dropping the charge undoes the count.
+        let charge = Self { connection: Arc::clone(connection), bytes };
+        let own = connection.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let of_caller = connection.caller_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let total = connection.all.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let has_room = own + bytes <= CONNECTION_BYTES_MAX || own == 0;
+        let caller_has_room = of_caller + bytes <= CALLER_BYTES_MAX.max(bytes);
+        (has_room && caller_has_room && total + bytes <= TOTAL_BYTES_MAX.max(bytes)).then_some(charge)
+    }
+
+    fn release(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.connection.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.connection.caller_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.connection.all.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.release(self.bytes);
+    }
+}
+
+/// The unread time of one response, recorded in the send buffer of its connection.
+#[derive(Debug)]
+struct UnreadTimer {
+    connection: Arc<SendBuffer>,
+    number: u64,
+}
+
+impl UnreadTimer {
+    fn new(connection: Arc<SendBuffer>) -> Self {
+        let number = connection.next_response.fetch_add(1, Ordering::Relaxed);
+        let timer = Self { connection, number };
+        timer.start();
+        timer
+    }
+
+    /// Starts the time now: the connection has not asked for more bytes yet.
+    fn start(&self) {
+        lock(&self.connection.unread).insert(self.number, Instant::now());
+    }
+
+    /// Stops the time: the connection asks for more bytes.
+    fn stop(&self) {
+        lock(&self.connection.unread).remove(&self.number);
+    }
+}
+
+impl Drop for UnreadTimer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A layer that counts the response bytes of the services inside it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SendBufferLayer;
+
+impl<S> Layer<S> for SendBufferLayer {
+    type Service = SendBufferService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SendBufferService { inner }
+    }
+}
+
+/// See [`SendBufferLayer`].
+#[derive(Clone, Debug)]
+pub(super) struct SendBufferService<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for SendBufferService<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = SendBufferFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let connection = request.extensions().get::<Peer>().map(|Peer(connection)| Arc::clone(connection));
+        if let Some(address) = connection.as_ref().and_then(|connection| connection.from) {
+            request.extensions_mut().insert(Caller(address));
+        }
+        SendBufferFuture { inner: self.inner.call(request), connection }
+    }
+}
+
+pin_project! {
+    /// The future of a response.
+    pub(super) struct SendBufferFuture<F> {
+        #[pin]
+        inner: F,
+        // None if the service is called without a connection, as in tests.
+        connection: Option<Arc<SendBuffer>>,
+    }
+}
+
+impl<F, E> Future for SendBufferFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, E>>,
+{
+    type Output = Result<Response<Body>, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = ready!(this.inner.poll(context));
+        let Some(connection) = this.connection.take() else { return Poll::Ready(result) };
+        Poll::Ready(result.map(|mut response| {
+            let permit = response.extensions_mut().remove::<ReadPermit>();
+            response.map(|inner| {
+                let mut body = BufferedBody::new(inner, connection);
+                // Encode the bytes of a read now, while it has its permit, and not when the client reads them.
+                if let Some(permit) = permit {
+                    body.encode_first(context, permit);
+                }
+                Body::new(body)
+            })
+        }))
+    }
+}
+
+/// A response body that counts its bytes until the connection takes them.
+struct BufferedBody {
+    inner: Body,
+    connection: Arc<SendBuffer>,
+    timer: UnreadTimer,
+    /// The encoded bytes that the connection has not taken yet.
+    unsent: Bytes,
+    charge: Option<Charge>,
+    /// The frame or error that follows the unsent bytes.
+    next: Option<Result<Frame<Bytes>, Status>>,
+    /// The permit of the read, and the slot of this address for it.
+    permit: Option<(ReadPermit, CallerSlot)>,
+    is_over: bool,
+}
+
+impl BufferedBody {
+    fn new(inner: Body, connection: Arc<SendBuffer>) -> Self {
+        let timer = UnreadTimer::new(Arc::clone(&connection));
+        Self { inner, connection, timer, unsent: Bytes::new(), charge: None, next: None, permit: None, is_over: false }
+    }
+
+    /// Encodes the first frame of a read. Holds `permit` until the frame is sent if it has more than one piece.
+    fn encode_first(&mut self, context: &mut Context<'_>, permit: ReadPermit) {
+        if let Poll::Ready(Some(frame)) = Pin::new(&mut self.inner).poll_frame(context) {
+            self.take_frame(frame);
+            if self.unsent.len() > PIECE_BYTES_MAX {
+                let slot = self.connection.all.permit_slots.take(self.connection.from.map(Caller));
+                self.permit = slot.map(|slot| (permit, slot));
+            }
+        }
+    }
+
+    fn take_frame(&mut self, frame: Result<Frame<Bytes>, Status>) {
+        let data = match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => data,
+            Ok(Err(other)) => return self.next = Some(Ok(other)),
+            Err(status) => return self.next = Some(Err(status)),
+        };
+        self.charge = Charge::take(&self.connection, data.len());
+        if self.charge.is_some() {
+            self.unsent = data;
+        } else {
+            self.next = Some(refusal());
+            self.is_over = true;
+        }
+    }
+
+    /// Returns the next piece of the unsent bytes.
+    fn piece(&mut self) -> Option<Frame<Bytes>> {
+        if self.unsent.is_empty() {
+            return None;
+        }
+        let piece = self.unsent.split_to(self.unsent.len().min(PIECE_BYTES_MAX));
+        if let Some(charge) = &mut self.charge {
+            charge.release(piece.len());
+        }
+        if self.unsent.is_empty() {
+            (self.charge, self.permit) = (None, None);
+        }
+        Some(Frame::data(piece))
+    }
+}
+
+/// Returns the trailers that end a call if its response exceeds a limit.
+fn refusal() -> Result<Frame<Bytes>, Status> {
+    let mut trailers = HeaderMap::new();
+    Status::from(ServiceError::TooManyUnread).add_header(&mut trailers).map(|()| Frame::trailers(trailers))
+}
+
+impl http_body::Body for BufferedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        this.timer.stop();
+        loop {
+            if let Some(piece) = this.piece() {
+                this.timer.start();
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            if let Some(next) = this.next.take() {
+                this.timer.start();
+                return Poll::Ready(Some(next));
+            }
+            if this.is_over {
+                return Poll::Ready(None);
+            }
+            match ready!(Pin::new(&mut this.inner).poll_frame(context)) {
+                Some(frame) => this.take_frame(frame),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.unsent.is_empty() && self.next.is_none() && (self.is_over || self.inner.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // If part of the inner body is taken already, the hint of the inner body is too small.
+        if self.unsent.is_empty() && self.next.is_none() { self.inner.size_hint() } else { SizeHint::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
