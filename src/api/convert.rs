@@ -59,7 +59,7 @@ pub fn length_us(field: &str, value: Option<Duration>) -> Result<Option<i64>, Qu
 /// Parses a pair of served currencies.
 ///
 /// # Errors
-/// Returns `InvalidArgument` for `field` if the text is not such a pair.
+/// Returns `InvalidArgument` for `field` if the text is not a pair of served currencies.
 pub fn pair(field: &str, text: &str, served: &CurrencySet) -> Result<Pair, QueryError> {
     Pair::parse(text, served).map_err(|problem| QueryError::invalid(field, problem.to_string()))
 }

@@ -24,8 +24,8 @@ pub(super) const FILTER_ENTRIES_MAX: usize = 100;
 const PAGE_ROWS_DEFAULT: usize = 1_000;
 /// Maximum number of rows of a page. A larger page size counts as this number.
 pub(super) const PAGE_ROWS_MAX: usize = 10_000;
-/// Maximum number of rows of a page of changes or comparisons. Each row has two rates with their legs, so such a page
-/// has about 2 MB.
+/// Maximum number of rows of a page of changes or comparisons. Each row has two rates with their legs, and the page has
+/// up to about 2 MB.
 pub(super) const CHANGES_PAGE_ROWS_MAX: usize = 2_000;
 /// Maximum number of entries in `leg_sources`: a cross has two legs.
 const LEG_SOURCES_MAX: usize = 2;
@@ -155,8 +155,8 @@ pub(super) fn resume(
     resume_with(token, Fingerprint::of(method, request))
 }
 
-/// Like [`resume`], for a list that chooses its source by preference if the request names none. The token of such a
-/// request is valid only as long as the preferences do not change.
+/// Like [`resume`], for a list that chooses its source by preference if the request names none. The token of a request
+/// without a source is valid only as long as the preferences do not change.
 pub(super) fn resume_preferred(
     token: &str,
     method: &str,

@@ -161,14 +161,14 @@ impl Rates {
     /// Returns a receiver of the latest quotes of each new commit; see [`Ingest::watch_latest_quotes`].
     ///
     /// # Errors
-    /// Returns the error of [`Rates::closed_error`] if no more commits will come.
+    /// Returns the error of [`Rates::close_error`] if no more commits will come.
     pub fn watch_latest_quotes(&self) -> Result<watch::Receiver<Arc<LatestQuotes>>, ServiceError> {
         let latest_quotes_updates = self.ingest.watch_latest_quotes();
-        if latest_quotes_updates.has_changed().is_err() { Err(self.closed_error()) } else { Ok(latest_quotes_updates) }
+        if latest_quotes_updates.has_changed().is_err() { Err(self.close_error()) } else { Ok(latest_quotes_updates) }
     }
 
     /// Returns the reason why a watch of the latest quotes ended: the server stops, or writing failed.
-    pub fn closed_error(&self) -> ServiceError {
+    pub fn close_error(&self) -> ServiceError {
         self.ingest.close_error().into()
     }
 

@@ -27,8 +27,8 @@ pub(super) struct StreamEnd {
 }
 
 impl StreamEnd {
-    /// Returns the deadline of the client or the maximum age of the stream, whichever is earlier. `remedy` tells the
-    /// client how to get the rest after the maximum age.
+    /// Returns the deadline of the client or the maximum age of the stream, whichever is earlier. `remedy` states
+    /// how the client gets the rest after the maximum age.
     pub(super) fn of(deadline: Option<Instant>, age_max_s: u64, remedy: &'static str) -> Self {
         let too_old = Instant::now() + Duration::from_secs(age_max_s);
         match deadline.filter(|deadline| *deadline < too_old) {
@@ -42,7 +42,7 @@ impl StreamEnd {
 /// holds `slot` until it ends.
 ///
 /// The thread is not from the pool of blocking threads. The allocator reuses the memory of an ended thread for new
-/// threads, but a thread of the pool does not end, and each of them would keep tens of megabytes.
+/// threads, but threads of the pool do not end, and each would keep tens of megabytes.
 pub(super) fn send_until<T: Send + 'static>(
     end: StreamEnd,
     ahead: usize,

@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 use crate::metrics::{CallMetrics, OpenCall};
 use crate::proto::DESCRIPTORS;
 
-/// The status of calls whose client disconnects before the end.
+/// The status of a call if its client disconnects before the end.
 const CANCELLED: &str = "CANCELLED";
 /// The methods of the standard gRPC services.
 const STANDARD_METHODS: [&str; 4] = [
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(counted(&metrics), [""; 0], "the body is not complete");
         good.into_body().collect().await.unwrap();
         assert_eq!(counted(&metrics), ["silkrate.v1.RateService/GetRate OK"]);
-        // A call whose client disconnects, a refused call, and an unknown method.
+        // A call with a disconnected client, a refused call, and an unknown method.
         drop(call("/grpc.health.v1.Health/Watch", None).await.unwrap());
         drop(call(rate, Some(Status::not_found("no such series"))).await.unwrap());
         drop(call("/some.Where/Else", Some(Status::unimplemented(""))).await.unwrap());

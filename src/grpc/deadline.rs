@@ -24,7 +24,7 @@ const TIMEOUT_HEADER: &str = "grpc-timeout";
 /// Digits of the number in a `grpc-timeout`; the gRPC protocol sets this limit.
 const TIMEOUT_DIGITS_MAX: usize = 8;
 
-/// The deadline of a call, stored in the extensions of a request whose client set one.
+/// The deadline of a call. It is stored in the extensions of the request if the client set one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(Instant);
 

@@ -102,7 +102,7 @@ fn encode(latest_quotes: &LatestQuotes, since: u64) -> Bytes {
     v1::GetLatestRatesResponse { rates, ..Default::default() }.encode_to_vec().into()
 }
 
-/// A message whose field `rates` is either part of `message`, or encoded already.
+/// A message with a field `rates`, which is either part of `message` or encoded already.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WithRates<M> {
     /// The encoded field `rates`; empty if the rates are in `message`.

@@ -135,7 +135,8 @@ mod tests {
         );
         not_found(
             QueryError::NoQuoteYet { series: series(), time, first: Some(Timestamp::from_micros(1)) },
-            "no quote of KGS/USD from timesca at or before 1970-01-01T00:00:00Z; its first quote is at 1970-01-01T00:00:00.000001Z",
+            "no quote of KGS/USD from timesca at or before 1970-01-01T00:00:00Z; its first quote is at \
+             1970-01-01T00:00:00.000001Z",
             "NO_QUOTE_YET of silkrate",
         );
         not_found(

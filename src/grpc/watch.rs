@@ -47,7 +47,7 @@ impl Watches {
     ///
     /// # Errors
     /// `InvalidArgument` if the request is invalid; `TooManyWatchers` if no slot is free; the error of
-    /// [`Rates::closed_error`] if no more commits will come.
+    /// [`Rates::close_error`] if no more commits will come.
     pub(super) fn open(&self, request: &v1::WatchLatestRatesRequest) -> Result<Watch, ServiceError> {
         let WatchRequest { filter, since_sequence, heartbeat_interval } = self.rates.watch_request(request)?;
         let latest_quotes_updates = self.rates.watch_latest_quotes()?;
@@ -132,7 +132,7 @@ impl Watch {
                         return Poll::Ready(Ok(message));
                     }
                 }
-                Poll::Ready(None) => return Poll::Ready(Err(self.rates.closed_error())),
+                Poll::Ready(None) => return Poll::Ready(Err(self.rates.close_error())),
                 Poll::Pending => return Poll::Pending,
             }
         }
