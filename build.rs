@@ -22,13 +22,13 @@ const PROTOS: [&str; 9] = [
     "proto/silkrate/v1/sources.proto",
 ];
 
-/// The service of which all unary calls are also served over HTTP.
+/// All unary calls of this service are also served over HTTP.
 const HTTP_SERVICE: &str = "RateService";
 /// The only call of another service that is also served over HTTP.
 const HTTP_CALL: &str = "ListQuarantine";
 
-/// Response fields that JSON omits, because they differ in every response and HTTP compares responses by their `ETag`.
-/// `src/http/schema.rs` has the same list.
+/// Response fields that JSON omits. They differ in every response, and would change the `ETag` of an unchanged
+/// response. `src/http/schema.rs` has the same list.
 const OMITTED_FIELDS: [&str; 2] = ["age", "server_time"];
 /// The field that JSON omits if it is absent, instead of writing null.
 const OMITTED_IF_ABSENT: &str = "silkrate.v1.GetRateResponse.time";
@@ -46,12 +46,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".silkrate.v1.IngestPageRequest")
         .bytes(".silkrate.v1.ExportChunk");
     let pool = DescriptorPool::from_file_descriptor_set(descriptors.clone())?;
-    for_http(&pool, builder).compile_fds(descriptors)?;
+    add_serde_attributes(&pool, builder).compile_fds(descriptors)?;
     Ok(())
 }
 
-/// Adds serde attributes to the messages of all HTTP calls (see [`request`] and [`response`]) and to their enums.
-fn for_http(pool: &DescriptorPool, mut builder: Builder) -> Builder {
+/// Adds serde attributes to the messages of all HTTP calls (see [`derive_deserialize`] and [`derive_serialize`]) and to
+/// their enums.
+fn add_serde_attributes(pool: &DescriptorPool, mut builder: Builder) -> Builder {
     let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
     let over_http = methods.filter(|method| {
         let is_of_service = method.parent_service().name() == HTTP_SERVICE && !method.is_server_streaming();
@@ -61,27 +62,27 @@ fn for_http(pool: &DescriptorPool, mut builder: Builder) -> Builder {
         over_http.map(|method| (method.input(), method.output())).unzip();
     let (mut seen, mut enums) = (BTreeSet::new(), BTreeSet::new());
     while let Some(message) = requests.pop() {
-        builder = request(&message, builder);
-        enums.extend(message.fields().filter_map(|field| field.kind().as_enum().map(named)));
+        builder = derive_deserialize(&message, builder);
+        enums.extend(message.fields().filter_map(|field| field.kind().as_enum().map(full_name_of)));
     }
     while let Some(message) = responses.pop() {
         if seen.insert(message.full_name().to_owned()) {
-            builder = response(&message, builder);
-            enums.extend(message.fields().filter_map(|field| field.kind().as_enum().map(named)));
+            builder = derive_serialize(&message, builder);
+            enums.extend(message.fields().filter_map(|field| field.kind().as_enum().map(full_name_of)));
             let inner = message.fields().filter_map(|field| field.kind().as_message().cloned());
-            responses.extend(inner.filter(|inner| text_of(inner).is_none()));
+            responses.extend(inner.filter(|inner| serde_function(inner).is_none()));
         }
     }
     let enums = enums.into_iter().filter_map(|name| pool.get_enum_by_name(&name));
-    enums.fold(builder, |builder, of| enum_names(&of, builder))
+    enums.fold(builder, |builder, descriptor| rename_enum_values(&descriptor, builder))
 }
 
-fn named(of: &EnumDescriptor) -> String {
-    of.full_name().to_owned()
+fn full_name_of(descriptor: &EnumDescriptor) -> String {
+    descriptor.full_name().to_owned()
 }
 
 /// Returns the serde function of a message that is a single value in text form: a time or a duration.
-fn text_of(message: &MessageDescriptor) -> Option<&'static str> {
+fn serde_function(message: &MessageDescriptor) -> Option<&'static str> {
     match message.full_name() {
         "google.protobuf.Timestamp" => Some("timestamp"),
         "google.protobuf.Duration" => Some("duration"),
@@ -89,53 +90,53 @@ fn text_of(message: &MessageDescriptor) -> Option<&'static str> {
     }
 }
 
-fn set(builder: Builder, field: &FieldDescriptor, attribute: &str) -> Builder {
+fn add_field_attribute(builder: Builder, field: &FieldDescriptor, attribute: &str) -> Builder {
     builder.field_attribute(format!(".{}", field.full_name()), format!("#[serde({attribute})]"))
 }
 
 /// Derives `Deserialize` for a request message, which is read from query parameters.
-fn request(message: &MessageDescriptor, builder: Builder) -> Builder {
+fn derive_deserialize(message: &MessageDescriptor, builder: Builder) -> Builder {
     let derive = "#[derive(serde::Deserialize)] #[serde(default)]";
     let builder = builder.message_attribute(format!(".{}", message.full_name()), derive);
     message.fields().fold(builder, |builder, field| {
         let kind = field.kind();
-        let reader = match (kind.as_enum(), kind.as_message().and_then(text_of)) {
-            (Some(of), _) if field.is_list() => format!("numbers::<{}, _>", of.name()),
-            (Some(of), _) => format!("number::<{}, _>", of.name()),
-            (None, Some(text)) => text.to_owned(),
+        let reader = match (kind.as_enum(), kind.as_message().and_then(serde_function)) {
+            (Some(kind), _) if field.is_list() => format!("numbers::<{}, _>", kind.name()),
+            (Some(kind), _) => format!("number::<{}, _>", kind.name()),
+            (None, Some(function)) => function.to_owned(),
             (None, None) => return builder,
         };
-        set(builder, &field, &format!("deserialize_with = \"crate::proto::parameter::{reader}\""))
+        add_field_attribute(builder, &field, &format!("deserialize_with = \"crate::proto::parameter::{reader}\""))
     })
 }
 
 /// Derives `Serialize` for a response message, which is written as JSON and CSV.
-fn response(message: &MessageDescriptor, builder: Builder) -> Builder {
+fn derive_serialize(message: &MessageDescriptor, builder: Builder) -> Builder {
     let builder = builder.message_attribute(format!(".{}", message.full_name()), "#[derive(serde::Serialize)]");
     message.fields().fold(builder, |mut builder, field| {
         if OMITTED_FIELDS.contains(&field.name()) {
-            return set(builder, &field, "skip_serializing");
+            return add_field_attribute(builder, &field, "skip_serializing");
         }
         if field.full_name() == OMITTED_IF_ABSENT {
-            builder = set(builder, &field, "skip_serializing_if = \"Option::is_none\"");
+            builder = add_field_attribute(builder, &field, "skip_serializing_if = \"Option::is_none\"");
         }
         let kind = field.kind();
-        let writer = match (kind.as_enum(), kind.as_message().and_then(text_of)) {
-            (Some(of), _) => format!("name::<{}, _>", of.name()),
-            (None, Some(text)) => text.to_owned(),
+        let writer = match (kind.as_enum(), kind.as_message().and_then(serde_function)) {
+            (Some(kind), _) => format!("name::<{}, _>", kind.name()),
+            (None, Some(function)) => function.to_owned(),
             (None, None) => return builder,
         };
-        set(builder, &field, &format!("serialize_with = \"crate::proto::json::{writer}\""))
+        add_field_attribute(builder, &field, &format!("serialize_with = \"crate::proto::json::{writer}\""))
     })
 }
 
 /// Names the values of an enum without their common prefix, and skips the unspecified value.
-fn enum_names(of: &EnumDescriptor, builder: Builder) -> Builder {
-    let path = format!(".{}", of.full_name());
-    let prefix = of.values().find_map(|value| value.name().strip_suffix("UNSPECIFIED").map(str::to_owned));
+fn rename_enum_values(descriptor: &EnumDescriptor, builder: Builder) -> Builder {
+    let path = format!(".{}", descriptor.full_name());
+    let prefix = descriptor.values().find_map(|value| value.name().strip_suffix("UNSPECIFIED").map(str::to_owned));
     let prefix = prefix.unwrap_or_default();
     let builder = builder.enum_attribute(&path, "#[derive(serde::Deserialize, serde::Serialize)]");
-    of.values().fold(builder, |builder, value| {
+    descriptor.values().fold(builder, |builder, value| {
         let attribute = match value.name().strip_prefix(&prefix).unwrap_or(value.name()) {
             "UNSPECIFIED" => "#[serde(skip)]".to_owned(),
             short => format!("#[serde(rename = \"{short}\")]"),

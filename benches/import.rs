@@ -62,7 +62,7 @@ fn main() {
     let export = FullExport::open(&directory.path().join("export")).expect("a valid export");
     let progress = ReadProgress::default();
     let begun = Instant::now();
-    export.check_sums(&progress).expect("a valid export");
+    export.verify_checksums(&progress).expect("a valid export");
     let checked = begun.elapsed();
     export.restore(&into, state_rules(), &progress).expect("a valid export");
     let took = begun.elapsed();

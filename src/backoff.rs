@@ -22,7 +22,7 @@ impl Backoff {
 }
 
 /// Lengthens `wait` by up to `wait / part`, so that clients that failed at the same time do not retry at the same time.
-/// `jitter` is a uniformly distributed random number.
+/// `jitter` is a random number, uniformly distributed over all values of `u32`.
 pub fn jittered(wait: Duration, part: u32, jitter: u32) -> Duration {
     let most = wait.as_nanos() / u128::from(part.max(1));
     let more = most.saturating_mul(u128::from(jitter)) >> u32::BITS;
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_adds_at_most_one_part_of_wait() {
+    fn jitter_lengthens_wait_by_less_than_wait_divided_by_part() {
         let check = |jitter: u32, expect_ms: u64| {
             assert_eq!(jittered(8 * SECOND, 2, jitter).as_millis(), u128::from(expect_ms), "{jitter}");
         };

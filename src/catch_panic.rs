@@ -28,7 +28,7 @@ pub fn catch_panic<R>(call: impl FnOnce() -> R) -> Result<R, String> {
     result.map_err(|payload| message(&*payload).to_owned())
 }
 
-/// Installs a panic hook, once, that does not print a panic that [`catch_panic`] is about to catch.
+/// Installs a panic hook, once. Inside [`catch_panic`] the hook prints nothing; elsewhere it calls the previous hook.
 fn silence_caught_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

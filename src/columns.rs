@@ -1,9 +1,9 @@
 //! Encoding and decoding of columnar messages: runs and ticks as little-endian columns.
 //!
-//! The protos describe the layout. Servers and clients share this module, so that there is one implementation of it.
+//! The protos describe the layout. Servers and clients share this module, so that the layout has one implementation.
 //!
 //! **Invariant**: decoding never panics and never guesses a value. Columns of different lengths make the whole message
-//! invalid; an invalid row of ticks makes only that row invalid.
+//! invalid; an invalid row of ticks does not affect other rows.
 
 use prost::bytes::Bytes;
 use thiserror::Error;

@@ -81,8 +81,8 @@ pub struct ServeArgs {
           value_parser = parse_source)]
     pub load_source: Source,
 
-    /// Observed time of the quotes on the pages of --load: RFC 3339, or a date for its start in UTC [default: the date
-    /// printed on each page]
+    /// Observed time of the quotes on the pages of --load: RFC 3339, or a date, which means its start in UTC [default:
+    /// the date printed on each page]
     #[arg(long, value_name = "TIME", env = "SILKRATE_LOAD_TIME", value_parser = parse_time)]
     pub load_time: Option<Timestamp>,
 
@@ -92,15 +92,15 @@ pub struct ServeArgs {
     pub currency: Vec<Currency>,
 
     /// Longest gap between two observations of one run, from 1s to 366d. Without SOURCE=, it applies to every source
-    /// that has no value of its own. It is stored with each series, so that a change needs --recollapse. May be
+    /// that has no value of its own. The window is stored with each series, so a change needs --recollapse. May be
     /// repeated or comma-separated [default: 1h, and 7d for the banks nbkr, nbk, nbt, cbu and cbt]
     #[arg(long, value_name = "[SOURCE=]DURATION", env = "SILKRATE_COLLAPSE_WINDOW", value_delimiter = ',',
           value_parser = parse_source_duration)]
     pub collapse_window: Vec<SourceDuration>,
 
-    /// Time after its last confirmation at which a rate becomes STALE, from 1s to 366d. Without SOURCE=, it applies to
-    /// every source that has no value of its own. May be repeated or comma-separated [default: 1h, and 5d for the banks
-    /// nbkr, nbk, nbt, cbu and cbt]
+    /// Time from the last confirmation of a rate until the rate becomes STALE, from 1s to 366d. Without SOURCE=, it
+    /// applies to every source that has no value of its own. May be repeated or comma-separated [default: 1h, and 5d
+    /// for the banks nbkr, nbk, nbt, cbu and cbt]
     #[arg(long, value_name = "[SOURCE=]DURATION", env = "SILKRATE_STALE_LIMIT", value_delimiter = ',',
           value_parser = parse_source_duration)]
     pub stale_limit: Vec<SourceDuration>,
@@ -191,7 +191,7 @@ pub enum ConfigError {
     Twice {
         /// The name of the flag.
         flag: &'static str,
-        /// The source, or all other sources.
+        /// The sources that the value applies to, such as `source nbk`.
         subject: String,
         /// The first value.
         first: String,
@@ -227,7 +227,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Combines the flags, whose values were checked when they were parsed, with the configuration file.
+    /// Combines the flags with the configuration file. Parsing has already checked the value of each flag.
     ///
     /// # Errors
     /// `Twice` if a flag sets a value twice for one source; `File` if the configuration file cannot be read or is
@@ -313,7 +313,7 @@ impl Config {
         &self.store
     }
 
-    /// The limits of the queue before the writer.
+    /// The limits of the queue of batches that wait for the writer.
     pub fn queue_limits(&self) -> QueueLimits {
         self.queue
     }

@@ -8,10 +8,10 @@
 //!
 //! | modules | what they own | public for |
 //! |---|---|---|
-//! | [`domain`], [`analysis`] | currencies, rates, ticks and runs; percent changes, crosses and candles, all exact | programs that compute with published rates |
+//! | [`domain`], [`analysis`] | currencies, rates, ticks and runs; exact percent changes, cross rates and candles | programs that compute with published rates |
 //! | [`proto`], [`columns`] | messages, clients and services of `silkrate.v1`; runs and ticks packed in columns | gRPC clients in Rust: see the examples |
 //! | [`feed`] | parsers for the ticker page, the tables of five central banks and ticks in CSV | programs that read those formats |
-//! | [`store`], [`latest_quotes`], [`query`] | the commit log, segments and blocks; the latest quotes; reads of one commit | tests and benchmarks |
+//! | [`store`], [`latest_quotes`], [`query`] | the commit log, segments and blocks; the latest quotes; reads, each answered from one commit | tests and benchmarks |
 //! | [`ingest`], [`follow`], [`export`], [`sources`] | the writer; polling of publishers; snapshots; settings of sources | tests and benchmarks |
 //! | [`api`], [`grpc`], [`http`], [`server`], [`cli`], [`config`] | requests and responses; the two servers; the command | tests |
 //! | [`backoff`], [`catch_panic`], [`causes`], [`clock`], [`incoming`], [`metrics`], [`telemetry`] | shared parts of a running server | tests |

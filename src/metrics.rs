@@ -35,8 +35,8 @@ fn histogram(name: &str, help: &str) -> Histogram {
 
 /// Implements [`Collector`] for a struct of metrics by concatenating the metrics of its fields.
 macro_rules! collect_all {
-    ($of:ty: $($field:ident),+) => {
-        impl Collector for $of {
+    ($metrics:ty: $($field:ident),+) => {
+        impl Collector for $metrics {
             fn desc(&self) -> Vec<&Desc> {
                 [$(self.$field.desc()),+].concat()
             }
@@ -130,13 +130,13 @@ impl IngestMetrics {
     }
 
     /// Records the duration of a commit that became durable.
-    pub fn committed(&self, took: Duration) {
-        self.commit.observe(took.as_secs_f64());
+    pub fn committed(&self, duration: Duration) {
+        self.commit.observe(duration.as_secs_f64());
     }
 
     /// Records the duration of a completed checkpoint.
-    pub fn checkpointed(&self, took: Duration) {
-        self.checkpoint.observe(took.as_secs_f64());
+    pub fn checkpointed(&self, duration: Duration) {
+        self.checkpoint.observe(duration.as_secs_f64());
     }
 
     /// Sets the number of ticks in the queue of the writer.
@@ -189,11 +189,11 @@ impl FollowMetrics {
 /// Metrics of the calls of one protocol.
 #[derive(Clone, Debug)]
 pub struct CallMetrics {
-    took: HistogramVec,
+    duration: HistogramVec,
     open: IntGauge,
 }
 
-collect_all!(CallMetrics: took, open);
+collect_all!(CallMetrics: duration, open);
 
 impl CallMetrics {
     /// Creates the metrics of gRPC calls, streams included. A call ends when its last byte is handed to the connection.
@@ -220,10 +220,10 @@ impl CallMetrics {
         )
     }
 
-    fn new((took, help, labels): (&str, &str, [&str; 2]), (open, open_help): (&str, &str)) -> Self {
+    fn new((name, help, labels): (&str, &str, [&str; 2]), (open_name, open_help): (&str, &str)) -> Self {
         Self {
-            took: HistogramVec::new(seconds(took, help), &labels).expect(VALID_NAMES),
-            open: IntGauge::new(open, open_help).expect(VALID_NAMES),
+            duration: HistogramVec::new(seconds(name, help), &labels).expect(VALID_NAMES),
+            open: IntGauge::new(open_name, open_help).expect(VALID_NAMES),
         }
     }
 
@@ -234,9 +234,9 @@ impl CallMetrics {
     }
 
     /// Records the duration of a finished call. `what` (method or route) and `outcome` (status) become label values, so
-    /// that they must come from a fixed set, never from what a client sent.
-    pub fn ended(&self, what: &str, outcome: &str, took: Duration) {
-        self.took.with_label_values(&[what, outcome]).observe(took.as_secs_f64());
+    /// they must come from a fixed set, never from the text of a client.
+    pub fn ended(&self, what: &str, outcome: &str, duration: Duration) {
+        self.duration.with_label_values(&[what, outcome]).observe(duration.as_secs_f64());
     }
 }
 

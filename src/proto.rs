@@ -1,6 +1,6 @@
 //! The generated messages, clients and servers of the proto package `silkrate.v1`, and conversions of their fields.
 //!
-//! **Invariant**: of this crate, this module uses only `domain`.
+//! **Invariant**: `domain` is the only other module of this crate that this module uses.
 
 #![allow(
     missing_docs,

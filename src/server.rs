@@ -65,9 +65,9 @@ pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// How often the health task checks whether the writer has failed.
+/// Interval at which the health task checks whether the writer has failed.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
-/// How long health watchers have to read the last status before their streams end.
+/// Time between the last health status and the end of the streams of health watchers, so that they can read the status.
 const HEALTH_NOTICE: Duration = Duration::from_millis(200);
 /// HTTP/2 flow-control windows of a stream and of a connection: bytes that a client may send before the server reads
 /// them.
@@ -147,7 +147,7 @@ fn with_setting_place(error: StoreError, config: &Config) -> ServeError {
     ServeError::Window { error, place }
 }
 
-/// The reason why `serve` did not start because of its settings: exit status 2.
+/// The reason why `serve` refused its settings. The exit status is 2.
 #[derive(Debug, Error)]
 enum SetupError {
     #[error(transparent)]
@@ -225,14 +225,14 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => "SIGINT",
             _ = terminate.recv() => "SIGTERM",
         };
-        tracing::info!("{name}: stopping; another signal stops at once");
+        tracing::info!("{name}: shutting down; a second signal ends the process immediately");
         // The receiver is gone if the server is already shutting down after a failure.
         let _ = first.send(());
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        tracing::warn!("stopping at once");
+        tracing::warn!("a second signal arrived: the process ends immediately");
         std::process::exit(1);
     });
     Ok(async move {
@@ -380,7 +380,7 @@ async fn serve_store(
             served?;
         }
         () = stopping => tracing::warn!(
-            "cut off the calls that were still in progress after the grace period of {}",
+            "aborted the calls that were still in progress after the grace period of {}",
             format_duration(duration_us(config.shutdown_grace()))
         ),
     }
@@ -410,8 +410,8 @@ struct Parts<'a> {
 }
 
 /// The layers around every service, innermost first. `WebLayer` is outermost, so that metrics count gRPC-Web calls as
-/// gRPC calls. `CallMetricsLayer` surrounds `DeadlineLayer`, so that a call past its deadline is counted with that
-/// status.
+/// gRPC calls. `CallMetricsLayer` surrounds `DeadlineLayer`, so that a call past its deadline is counted with the
+/// status `DEADLINE_EXCEEDED`.
 type Layers = Stack<DeadlineLayer, Stack<CallMetricsLayer, Stack<SendBufferLayer, Stack<WebLayer, Identity>>>>;
 
 fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
@@ -444,7 +444,7 @@ fn router(parts: Parts<'_>) -> Result<Router<Layers>, ServeError> {
         .add_service(reflection().build_v1alpha()?))
 }
 
-/// Sets the ingest service to `NOT_SERVING` once the writer has failed. Only a restart recovers from that.
+/// Sets the ingest service to `NOT_SERVING` once the writer has failed. Only a restart ends this state.
 async fn watch_writer(ingest: Ingest, health: HealthReporter) {
     let mut ticks = interval(HEALTH_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -464,7 +464,7 @@ async fn stop_health(health: &HealthReporter) {
     }
 }
 
-/// Ends all health watches. Such a stream never ends by itself, and would delay shutdown for the whole grace period.
+/// Ends all health watches. A health watch never ends by itself, and would delay shutdown for the whole grace period.
 async fn end_health_watches(mut health: HealthReporter) {
     sleep(HEALTH_NOTICE).await;
     for service in ["", INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {

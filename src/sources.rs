@@ -54,11 +54,12 @@ impl<T> Setting<T> {
 pub struct SourceSettings {
     /// The longest gap between two observations of one run, inclusive.
     pub collapse_window_us: Setting<i64>,
-    /// The time after its last confirmation at which a rate becomes stale.
+    /// The time from the last confirmation of a rate until the rate becomes stale.
     pub stale_limit_us: Setting<i64>,
     /// The number of decimal places to which rates are padded. The built-in value applies only to tables of the bank.
     pub minimum_places: Setting<u8>,
-    /// The ratio to the rate in force, in either direction, from which a tick is held; `None` if no tick is held.
+    /// The smallest ratio at which a tick is held: its rate divided by the rate in force, or the reverse. `None` if no
+    /// tick is held.
     pub quarantine_factor: Setting<Option<RatioThreshold>>,
     /// The rank among the sources of a pair, where 1 is the most preferred. A source without a rank comes last.
     pub preference: Option<Setting<u32>>,
@@ -92,8 +93,8 @@ pub struct FeedSettings {
     pub is_followed: Setting<bool>,
     /// The time between two polls outside the publication hours, in microseconds.
     pub poll_interval_us: Setting<i64>,
-    /// The publication hour, in seconds of the publisher's local day. Polls are more frequent around it. `None` for a
-    /// publisher that publishes all day.
+    /// The publication hour, in seconds since midnight of the publisher's local time. Polls are more frequent around
+    /// it. `None` for a publisher that publishes all day.
     pub publication_s: Option<Setting<u32>>,
     /// The base URL of the polls. It never contains a password.
     pub url: Setting<String>,
@@ -149,7 +150,9 @@ impl SourceTable {
 
 /// The error for two sources with the same preference.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("sources {first} and {second} both have preference {preference}; give each its own number, 1 for the first")]
+#[error(
+    "sources {first} and {second} both have preference {preference}; give each source its own number, 1 for the most preferred"
+)]
 pub struct SharedPreference {
     /// The source that was given first.
     pub first: Source,
@@ -234,7 +237,7 @@ mod tests {
     fn two_sources_with_one_rank_are_refused() {
         assert_eq!(
             preferences(&[("a", 1), ("b", 2), ("c", 1)]).unwrap_err().to_string(),
-            "sources a and c both have preference 1; give each its own number, 1 for the first"
+            "sources a and c both have preference 1; give each source its own number, 1 for the most preferred"
         );
     }
 }

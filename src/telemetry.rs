@@ -53,7 +53,8 @@ impl LogFilter {
         if text.trim().is_empty() {
             return Err(error("it is empty".to_owned()));
         }
-        // `tracing` takes a bare word that is not a level for a module name, which would silence all other modules.
+        // `tracing` treats a word that is not a level as the name of a module. The filter would silence all other
+        // modules.
         let words = text.split(',').map(str::trim).filter(|part| !part.contains(['=', '[']));
         for word in words {
             if word.is_empty() || word.parse::<LevelFilter>().is_err() {
@@ -86,8 +87,7 @@ pub fn start(format: LogFormat, filter: &LogFilter) -> Result<(), TelemetryError
     Ok(())
 }
 
-/// Logs panics, in the format of the log. Otherwise a panic in a thread that is never joined would leave no trace
-/// there.
+/// Logs panics, in the format of the log. Otherwise a panic in a thread that is never joined would not be logged.
 fn log_panics() {
     panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();

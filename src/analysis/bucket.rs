@@ -8,7 +8,7 @@
 //!   at the earlier one. Such a day has 23 or 25 hours. A day that the calendar of a zone skipped has no bucket.
 //!
 //! **Invariant**: the buckets of a zone and an interval follow each other without gaps or overlaps, and no bucket is
-//! empty. This module reads no clock: a zone is a table.
+//! empty. This module reads no clock: the offsets of a zone come from the built-in time zone database.
 
 use std::fmt;
 
@@ -176,10 +176,14 @@ pub struct Buckets {
 impl Buckets {
     /// Returns the bucket that contains `time`.
     pub fn at(self, time: Timestamp) -> Bucket {
-        if self.interval.usual_us() <= Timestamp::HOUR_US { self.within_offset(time) } else { self.of_calendar(time) }
+        if self.interval.usual_us() <= Timestamp::HOUR_US {
+            self.local_slot_bucket(time)
+        } else {
+            self.calendar_bucket(time)
+        }
     }
 
-    fn of_calendar(self, time: Timestamp) -> Bucket {
+    fn calendar_bucket(self, time: Timestamp) -> Bucket {
         let (mut slot, mut next) = self.interval.slot(time.micros() + self.zone.offset_us(time));
         loop {
             let end = self.zone.first_instant(next);
@@ -191,7 +195,7 @@ impl Buckets {
         }
     }
 
-    fn within_offset(self, time: Timestamp) -> Bucket {
+    fn local_slot_bucket(self, time: Timestamp) -> Bucket {
         let offset_us = self.zone.offset_us(time);
         let same_offset = |micros: i64| self.zone.offset_us(Timestamp::from_micros(micros)) == offset_us;
         let (slot, next) = self.interval.slot(time.micros() + offset_us);
@@ -206,8 +210,9 @@ impl Buckets {
         Bucket { start: Timestamp::from_micros(start), end: Timestamp::from_micros(end) }
     }
 
-    /// Returns the maximum number of buckets in `[start, end)` if `start` is the start of a bucket and the clocks do
-    /// not change.
+    /// Returns an estimate of the number of buckets in `[start, end)`, rounded up. Assumes that `start` is the start of
+    /// a bucket, that the clocks do not change, and that every month and year has the shortest possible length. So the
+    /// number of months and years may be too high.
     pub fn count_between(self, start: Timestamp, end: Timestamp) -> u64 {
         let span_us = end.micros_since(start).max(0);
         u64::try_from(span_us).unwrap_or(0).div_ceil(self.interval.usual_us().unsigned_abs())
@@ -237,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_without_clock_changes() {
+    fn buckets_follow_the_local_clock_and_calendar() {
         use Interval::{Day, FifteenMinutes, FiveMinutes, FourHours, Hour, Minute, Month, Week, Year};
         let at = "2025-12-10T13:44:59.999999Z";
         check("UTC", Minute, at, "2025-12-10T13:44:00Z", "2025-12-10T13:45:00Z");
@@ -246,7 +251,7 @@ mod tests {
         check("UTC", Hour, at, "2025-12-10T13:00:00Z", "2025-12-10T14:00:00Z");
         check("UTC", FourHours, at, "2025-12-10T12:00:00Z", "2025-12-10T16:00:00Z");
         check("UTC", Day, at, "2025-12-10T00:00:00Z", "2025-12-11T00:00:00Z");
-        // Weeks start on Monday; 8 December 2025 is one.
+        // Weeks start on Monday. 8 December 2025 is a Monday.
         check("UTC", Week, at, "2025-12-08T00:00:00Z", "2025-12-15T00:00:00Z");
         check("UTC", Month, at, "2025-12-01T00:00:00Z", "2026-01-01T00:00:00Z");
         check("UTC", Year, at, "2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z");
@@ -271,7 +276,7 @@ mod tests {
         check("America/Sao_Paulo", FourHours, "2018-11-04T03:00:00Z", "2018-11-04T03:00:00Z", "2018-11-04T06:00:00Z");
         // Clocks go back from 00:00 to 23:00: the day before has 25 hours.
         check("America/Sao_Paulo", Day, "2018-02-18T02:30:00Z", "2018-02-17T02:00:00Z", "2018-02-18T03:00:00Z");
-        // From 00:01 back to 23:01: midnight occurs twice, and the day starts at the first one.
+        // Clocks go back from 00:01 to 23:01: midnight occurs twice, and the day starts at the first one.
         check("America/St_Johns", Day, "2010-11-07T02:45:00Z", "2010-11-07T02:30:00Z", "2010-11-08T03:30:00Z");
         check("America/St_Johns", Day, "2010-11-07T02:29:59Z", "2010-11-06T02:30:00Z", "2010-11-07T02:30:00Z");
         // Samoa crossed the date line and had no 30 December.

@@ -1,8 +1,9 @@
 //! Candles: open, high, low, close and average of a rate in each bucket, folded from rate intervals in one pass.
 //!
-//! A rate is in force until the next rate, so a bucket may have a rate without an observation in the bucket. The
-//! covered part of a bucket begins at the start of the bucket, or at the first observation of the series if that is
-//! later. The covered part ends at the end of the bucket, or at now if that is earlier.
+//! A rate is in force until the next rate, so a bucket may have a rate without an observation in the bucket. A rate is
+//! *confirmed* from the first to the last observed time of its run. The covered part of a bucket begins at the start of
+//! the bucket, or at the first observation of the series if that is later. The covered part ends at the end of the
+//! bucket, or at now if that is earlier.
 //!
 //! **Invariant**: each rate interval is read once and dropped, so memory does not grow with the number of intervals.
 //! Rate intervals that begin after now do not count, and no bucket starts after now.
@@ -25,7 +26,7 @@ use crate::domain::Timestamp;
 pub struct CandlePoint {
     /// The time at which the rate came into force, or the start of the bucket if that is later.
     pub time: Timestamp,
-    /// The rate with the digits of the answer.
+    /// The rate, rounded as in an answer.
     pub rate: RoundedRate,
 }
 
@@ -41,14 +42,17 @@ pub struct Candle {
     pub high: CandlePoint,
     /// The lowest rate, with the first time at which it was in force.
     pub low: CandlePoint,
-    /// The rate in force just before the end of the bucket, or at now if now is earlier. Its time is that of the last
-    /// rate interval, even if the interval before has the same number.
+    /// The rate in force just before the end of the bucket, or at now if now is earlier. The time of this point is the
+    /// start of the last rate interval, or the start of the bucket if that is later, even if the previous rate interval
+    /// has an equal rate.
     pub close: CandlePoint,
-    /// The exact average, weighted by the time that each rate was in force. The rate itself if no time has passed.
+    /// The exact average, weighted by the time that each rate was in force. If the covered part of the bucket is empty,
+    /// this is the rate in force.
     pub average: BigRational,
-    /// The number of moves: rate intervals that begin in the bucket with another number than the interval before.
+    /// The number of moves. A move is a rate interval that begins in the bucket and has a different rate than the
+    /// previous rate interval. Different places of an equal rate are no move.
     pub move_count: u64,
-    /// Whether no rate interval was confirmed in the bucket, so that the candle repeats the previous close.
+    /// Whether no rate was confirmed at any time in the bucket, so that the candle repeats the previous close.
     pub filled: bool,
     /// The number of places of the rates in the bucket; `None` if the rates have different numbers of places.
     pub places: Option<i16>,
@@ -126,16 +130,17 @@ pub struct CandlePlan {
     pub buckets: Buckets,
     /// An instant in the first bucket.
     pub first: Timestamp,
-    /// The time before which the buckets start.
+    /// The end of the list, exclusive: every bucket starts before this time.
     pub end: Timestamp,
     /// The current time. Rate intervals that begin later do not count.
     pub now: Timestamp,
-    /// Whether a bucket without a confirmed rate interval has a candle. Buckets before the first rate never have one.
+    /// Whether a bucket in which no rate was confirmed has a candle. Buckets before the first rate never have a candle.
     pub fill: bool,
 }
 
-/// An iterator that folds pieces of rate intervals into candles. The intervals are in order of time and begin with the
-/// interval in force before the first bucket.
+/// An iterator that computes candles from rate intervals. The input has the intervals in pieces: a piece is a `Vec` of
+/// consecutive intervals. The intervals must be in order of time and must begin with the interval in force before the
+/// first bucket.
 pub struct Candles<S> {
     pieces: S,
     /// The intervals of the last piece that are not in force yet.
@@ -151,7 +156,7 @@ struct CandleBuilder {
     open: CandlePoint,
     high: CandlePoint,
     low: CandlePoint,
-    /// The rate in force. `sum` covers the time up to the time of this point.
+    /// The rate in force. `sum` contains the weights until `close.time`.
     close: CandlePoint,
     sum: WeightedSum,
     move_count: u64,
@@ -274,7 +279,7 @@ where
         }))
     }
 
-    /// Returns the bucket to fold after `bucket`: the next bucket, or the next bucket that has a candle.
+    /// Returns the bucket to fold after `bucket`. Skips buckets that cannot have a candle.
     fn after(&self, bucket: Bucket) -> Bucket {
         let next = self.plan.buckets.at(bucket.end);
         let next_has_candle =

@@ -1,4 +1,4 @@
-//! Changes from one rate to another, with the bounds that the published digits leave.
+//! Changes from one rate to another, with bounds. The bounds follow from the published digits.
 
 use std::cmp::Ordering;
 

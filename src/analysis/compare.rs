@@ -1,9 +1,10 @@
 //! The comparison of two sources of one pair, day by day: the difference of their rates, whether it is above the
 //! resolution of the published digits, and which source lags the other.
 //!
-//! Two rates are *apart* if the intervals between their bounds share no point, ends included. Consecutive days apart
-//! are a *stretch*. On a day apart, a source *lags* by the fewest days `k` for which its interval of the day overlaps
-//! the interval of the other source `k` days earlier: the source still shows what the other source showed then.
+//! Two rates are *apart* if the intervals between their bounds share no point, ends included. A *day apart* is a day on
+//! which the rates of the two sources are apart. Consecutive days apart are a *stretch*. On a day apart, a source
+//! *lags* by `k` days if its interval overlaps the interval that the other source had `k` days earlier, and if `k` is
+//! the smallest such number. Such a source still shows an older rate of the other source.
 //!
 //! **Invariant**: the result of a day depends only on the rates of that day, of the [`LAG_DAYS_MAX`] days before it
 //! and, for the end of a stretch, of the day after it. It does not depend on the days of the request.
@@ -44,7 +45,7 @@ pub struct Apart {
     pub lag_days: Sides<Option<u32>>,
 }
 
-/// Compares the rates of consecutive days, which it takes in order.
+/// Compares the rates of consecutive days. The days must come in order.
 #[derive(Clone, Debug, Default)]
 pub struct Comparisons {
     /// The rates of the previous days, the newest first.
@@ -168,7 +169,7 @@ mod tests {
     use crate::analysis::derived::tests::{direct, exact};
     use crate::domain::Rate;
 
-    /// The day of a number, in UTC; 1970-01-01 is day 0.
+    /// Returns the day with this number, in UTC. 1970-01-01 is day 0.
     fn day(number: usize) -> Bucket {
         let start = Timestamp::from_micros(i64::try_from(number).unwrap() * Timestamp::DAY_US);
         Bucket { start, end: start.saturating_add_us(Timestamp::DAY_US) }
@@ -182,7 +183,7 @@ mod tests {
         }
     }
 
-    /// Compares all days; no day follows the last one.
+    /// Compares all days. Because no day follows the last one, the last day never ends a stretch.
     fn compared(days: &[Sides<Option<Derived>>]) -> Vec<Option<Difference>> {
         let mut comparisons = Comparisons::default();
         let mut found: Vec<Option<Difference>> = days.iter().map(|rates| comparisons.next_day(rates.clone())).collect();

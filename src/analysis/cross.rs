@@ -168,10 +168,10 @@ pub struct LegInterval {
 pub struct RateInterval {
     /// The time at which the rate came into force.
     pub from: Timestamp,
-    /// The last observed time of the runs that the rate is derived from, inclusive. For a cross, of the run that was
-    /// confirmed longer.
+    /// The last observed time of the run that the rate is derived from, inclusive. For a cross, the later one of the
+    /// last observed times of both runs.
     pub confirmed_until: Timestamp,
-    /// The rate with the digits of the answer.
+    /// The rate, rounded as in an answer.
     pub rate: RoundedRate,
 }
 
@@ -183,7 +183,8 @@ impl RateInterval {
     }
 }
 
-/// The rate intervals of a cross: an interval begins whenever a run of a leg begins, as soon as both legs have a rate.
+/// The rate intervals of a cross. The first interval begins when both legs have a rate. After that, an interval begins
+/// whenever a run of a leg begins.
 pub struct Merged<A: Iterator, B: Iterator> {
     first: std::iter::Peekable<A>,
     second: std::iter::Peekable<B>,
@@ -229,7 +230,7 @@ where
             }
             if let (Some(first), Some(second)) = self.in_force {
                 let rate = Legs::Two(first.rate, second.rate).rounded(self.bound);
-                // Both runs began at or before `from`, so the pair is confirmed until the later end of the two.
+                // Both runs began at or before `from`, so the rate is confirmed as long as one of the two runs lasts.
                 return Some(Ok(RateInterval {
                     from,
                     confirmed_until: first.confirmed_until.max(second.confirmed_until),

@@ -22,9 +22,9 @@ pub(super) enum Digits {
 
 /// A published rate, or a rate derived from published rates, with its bounds.
 ///
-/// A published rate `r` with `p` places stands for any true rate up to half a unit in its last place away, ends
-/// included: `[r - h, r + h]` with `h = 0.5 * 10^-p`. The bounds of a derived rate come from the bounds of its legs.
-/// All numbers are exact until an answer is rounded.
+/// A published rate `r` with `p` places stands for any true rate that differs from `r` by at most half a unit in the
+/// last place of `r`: `[r - h, r + h]` with `h = 0.5 * 10^-p`, ends included. The bounds of a derived rate come from
+/// the bounds of its legs. All numbers are exact until an answer is rounded.
 ///
 /// **Invariant**: `0 < low <= value <= high`. A mantissa is at least 1, so `r - h` is at least half a unit.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -5,8 +5,9 @@
 
 use crate::domain::{Health, PollSpan, Timestamp};
 
-/// Why a series has no observation. The reasons are ordered by their distance from this server. If several reasons
-/// cover equal parts of a gap, the nearest one, which is the last in this order, leads: an operator checks it first.
+/// Why a series has no observation. The reasons are sorted by the location of the cause, from the publisher to this
+/// server. If several reasons cover equally long parts of a gap, the last of them in this order is the leading reason,
+/// because an operator first checks what is nearest to this server.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum GapReason {
     /// The feed answered without rates, or without a rate of this series.
@@ -43,7 +44,8 @@ pub struct GapStretch {
     pub reason: GapReason,
 }
 
-/// The length of a gap that each reason covers, microseconds, in the order of [`GapReason::ALL`].
+/// For each reason, the total length of the stretches with that reason, microseconds, in the order of
+/// [`GapReason::ALL`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ReasonLengths([i64; GapReason::ALL.len()]);
 
@@ -63,7 +65,8 @@ impl ReasonLengths {
         found.map_or(0, |(_, length_us)| length_us)
     }
 
-    /// Returns the reason that covers the longest part.
+    /// Returns the reason that covers the longest part of the gap. If several cover equally long parts, returns the
+    /// last of them.
     pub fn leading(&self) -> GapReason {
         let most = GapReason::ALL.into_iter().zip(self.0).max_by_key(|(reason, length_us)| (*length_us, *reason));
         most.map_or(GapReason::NotAsked, |(reason, _)| reason)
@@ -98,7 +101,7 @@ struct Splitter {
 }
 
 impl Splitter {
-    /// Covers the gap up to `until`, or to the end of the gap if that is earlier, with `reason`.
+    /// Assigns `reason` to the gap up to `until`, or up to the end of the gap if that is earlier.
     fn extend_to(&mut self, until: Timestamp, reason: GapReason) {
         let until = until.min(self.end);
         if until <= self.at {

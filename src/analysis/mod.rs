@@ -1,7 +1,7 @@
 //! Arithmetic of rates: derived rates, percent changes, conversions, candles, comparisons, and the bounds of each.
 //!
-//! **Invariant**: pure arithmetic over exact fractions. This module reads no clock, does no I/O and uses no float. An
-//! answer is rounded once, when its digits are made.
+//! **Invariant**: this module is pure arithmetic with exact fractions. It reads no clock, does no I/O and uses no
+//! float. A number is rounded only once, in the last step of its computation.
 
 mod bucket;
 mod candle;

@@ -4,8 +4,8 @@
 //! with 20 integer digits has 34 places, the change from the smallest to the largest rate has 41 digits before the
 //! decimal point, and a bound of a rate with 28 digits has 29. Such numbers are kept as text.
 //!
-//! **Invariant**: no exponent and no `-0`. A number that fits in a [`Decimal`] is always kept as one, so two numbers
-//! are equal exactly if their digits are equal.
+//! **Invariant**: the text of a number has no exponent and is never `-0`. A number that fits in a [`Decimal`] is always
+//! stored as a [`Decimal`]. So two numbers are equal if and only if their digits are equal.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use num_traits::ToPrimitive as _;
 
 use crate::domain::Decimal;
 
-/// A rounded number with the digits of the answer.
+/// A rounded number, as it appears in an answer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Rounded(Repr);
 
@@ -41,13 +41,13 @@ impl PartialEq for Repr {
 impl Eq for Repr {}
 
 impl Rounded {
-    /// Creates `integer / 10^places` with all places.
+    /// Creates `integer / 10^places` with `places` digits after the decimal point, trailing zeros included.
     pub(super) fn new(integer: &BigInt, places: u32) -> Self {
         let decimal = integer.to_i128().and_then(|integer| Decimal::try_from_i128_with_scale(integer, places).ok());
         Self(decimal.map_or_else(|| Repr::Long(plain(integer, places as usize).into()), Repr::Decimal))
     }
 
-    /// Creates `mantissa / 10^places` with all places, without a big integer if the number fits in a `Decimal`.
+    /// Creates the same number as [`Self::new`], without a big integer if the number fits in a `Decimal`.
     pub(super) fn from_mantissa(mantissa: u128, places: u32) -> Self {
         let decimal = i128::try_from(mantissa).ok();
         match decimal.and_then(|mantissa| Decimal::try_from_i128_with_scale(mantissa, places).ok()) {
@@ -97,7 +97,7 @@ impl fmt::Debug for Rounded {
     }
 }
 
-/// Formats `integer / 10^places` with all places. Zero has no sign.
+/// Formats `integer / 10^places` with `places` digits after the decimal point. Zero has no sign.
 fn plain(integer: &BigInt, places: usize) -> String {
     let sign = if integer.sign() == Sign::Minus { "-" } else { "" };
     let digits = format!("{:0>width$}", integer.magnitude().to_string(), width = places + 1);

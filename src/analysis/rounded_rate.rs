@@ -1,4 +1,5 @@
-//! Rounded rates: rates with the digits of an answer, in a compact form that candles compare and sum.
+//! Rounded rates: published rates with their published digits, and derived rates with 15 significant digits. The
+//! compact form makes it fast to compare and to sum the rates of candles.
 //!
 //! **Invariant**: a rounded rate is positive and has the same text as the rounded value of [`Derived`](super::Derived).
 
@@ -12,7 +13,7 @@ use super::rounded::Rounded;
 use super::rounding::{Rounding, SIGNIFICANT_DIGITS, Significant, power_of_ten};
 use crate::domain::Rate;
 
-/// The smallest mantissa with one digit too many.
+/// The smallest mantissa with more than [`SIGNIFICANT_DIGITS`] digits.
 const MANTISSA_LIMIT: u128 = 10_u128.pow(SIGNIFICANT_DIGITS);
 
 /// The origin of the digits of a rate.
@@ -26,7 +27,7 @@ enum Digits {
     Rounded,
 }
 
-/// A rate with the digits of an answer: `mantissa / 10^places`.
+/// A rate, rounded as in an answer: `mantissa / 10^places`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RoundedRate {
     mantissa: u128,
@@ -82,7 +83,7 @@ impl RoundedRate {
         };
         let mantissa = floor + u128::from(up);
         let digits = if rest == 0 { Digits::Exact } else { Digits::Rounded };
-        // Rounding 9.99... up gives 10.00..., which has one digit too many. That digit is a zero.
+        // Rounding 9.99... up gives 10.00..., which has one digit too many. Its last digit is a zero and is removed.
         let (mantissa, places) =
             if mantissa == MANTISSA_LIMIT { (mantissa / 10, places - 1) } else { (mantissa, places) };
         Some(Self { mantissa, places: i16::try_from(places).ok()?, digits })
@@ -111,7 +112,7 @@ impl RoundedRate {
         self.places
     }
 
-    /// Returns the rate as the number of an answer. Trailing zeros of an exact derived rate are left out.
+    /// Returns the rate as a decimal number. Trailing zeros of an exact derived rate are left out.
     pub fn rounded(self) -> Rounded {
         let (mut mantissa, is_exact) = (self.mantissa, self.digits == Digits::Exact);
         let Ok(mut places) = u32::try_from(self.places) else {
@@ -129,7 +130,7 @@ impl RoundedRate {
         at_places(BigInt::from(self.mantissa), self.places)
     }
 
-    /// Compares the numbers; the numbers of places do not matter.
+    /// Compares two rates by value: `0.5` equals `0.50`.
     #[inline]
     pub fn cmp_number(self, other: Self) -> Ordering {
         if self.places == other.places {
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounded_rates_have_the_text_of_an_answer() {
+    fn quotients_are_exact_or_have_15_significant_digits() {
         let check = |numer: u128, denom: u128, expect: &str| {
             let fast = RoundedRate::quotient_u128(numer, denom, Rounding::HalfEven).unwrap();
             assert_eq!(

@@ -15,7 +15,8 @@ pub const SIGNIFICANT_DIGITS: u32 = 15;
 /// The direction of rounding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rounding {
-    /// To the nearest number, and from the middle to the even digit. Used for values.
+    /// To the nearest number. A number exactly in the middle is rounded to the neighbour with an even last digit. Used
+    /// for values.
     HalfEven,
     /// Towards minus infinity. Used for lower bounds.
     Down,
@@ -89,13 +90,14 @@ impl Significant {
         let mantissa = rounding.integer(&numer, &denom);
         let is_exact = &mantissa * denom == numer;
         if mantissa.magnitude() == power_of_ten(digits).magnitude() {
-            // Rounding 9.99... up gives 10.00..., which has one digit too many. That digit is a zero.
+            // Rounding 9.99... up gives 10.00..., which has one digit too many. Its last digit is a zero and is
+            // removed.
             return Self { mantissa: mantissa / 10_u32, places: places - 1, is_exact };
         }
         Self { mantissa, places, is_exact }
     }
 
-    /// Returns the number with the digits of [`significant`].
+    /// Returns the number in plain notation, as described at [`significant`].
     pub(super) fn rounded(&self) -> Rounded {
         let Ok(mut places) = u32::try_from(self.places) else {
             let unit = power_of_ten(u32::try_from(self.places.unsigned_abs()).unwrap_or(u32::MAX));

@@ -1,7 +1,7 @@
 //! Exact sums of rates weighted by time.
 //!
-//! A mantissa of 28 digits over a month of microseconds needs 135 bits. Usual mantissas need far fewer, so sums have
-//! 128 bits, and terms that do not fit are added to a big integer.
+//! The product of a mantissa of 28 digits and the microseconds of a month needs 135 bits. The usual products need far
+//! fewer bits, so a sum has 128 bits. A term that does not fit is added to a big integer.
 //!
 //! **Invariant**: nothing is rounded and nothing overflows. Memory grows with the number of different places, not with
 //! the number of terms.

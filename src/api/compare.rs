@@ -1,6 +1,7 @@
 //! The call `CompareSources`: validates the request and builds the response.
 //!
-//! **Invariant**: a request that this module returns is valid; whether the sources have the pair is not checked here.
+//! **Invariant**: a request that this module returns is valid. This module does not check whether the sources have the
+//! pair.
 
 use super::convert::{as_of, bound, each, pair};
 use super::error::ServiceError;
@@ -92,8 +93,8 @@ fn day(commit: Commit, row: &ComparedDay, decimal_places: u32) -> v1::ComparedDa
     let [first, second] = row.rates.each_ref().map(Option::as_ref);
     let difference = row.difference.as_ref();
     let apart = difference.and_then(|difference| difference.apart);
-    let percent = |end: fn(&PercentChange, u32) -> Rounded| {
-        difference.map(|difference| end(&difference.percent, decimal_places).to_string())
+    let percent = |pick: fn(&PercentChange, u32) -> Rounded| {
+        difference.map(|difference| pick(&difference.percent, decimal_places).to_string())
     };
     let [first_lag_days, second_lag_days] = apart.map_or([None; 2], |apart: Apart| apart.lag_days);
     v1::ComparedDay {
@@ -128,8 +129,9 @@ fn stretch(stretch: ApartStretch) -> v1::ApartStretch {
 
 fn summary(summary: &ComparisonSummary, decimal_places: u32) -> v1::ComparisonSummary {
     let largest = summary.largest.as_ref();
-    let percent =
-        |end: fn(&PercentChange, u32) -> Rounded| largest.map(|(_, percent)| end(percent, decimal_places).to_string());
+    let percent = |pick: fn(&PercentChange, u32) -> Rounded| {
+        largest.map(|(_, percent)| pick(percent, decimal_places).to_string())
+    };
     let [first_lag_day_count, second_lag_day_count] = summary.lag_day_counts;
     v1::ComparisonSummary {
         compared_day_count: summary.compared_day_count,

@@ -133,7 +133,7 @@ mod tests {
     use crate::domain::{PublishedValue, Rate, ReportedChange};
 
     #[test]
-    fn time_finer_than_a_microsecond_rounds_down_as_of_and_up_as_a_bound() {
+    fn time_rounds_down_in_an_as_of_read_and_up_as_a_bound() {
         let check = |seconds: i64, nanos: i32, expect: Option<(i64, i64)>| {
             let value = Some(ProtoTimestamp { seconds, nanos });
             let found = as_of("time", value).ok().flatten().zip(bound("time", value).ok().flatten());

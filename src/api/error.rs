@@ -17,7 +17,7 @@ use crate::store::StoreError;
 pub const REASON_NO_QUOTE_YET: &str = "NO_QUOTE_YET";
 /// Reason of `NOT_FOUND`: the rate in force is older than `max_age`.
 pub const REASON_STALE: &str = "STALE";
-/// Reason of `NOT_FOUND`: no such series is published.
+/// Reason of `NOT_FOUND`: the requested series is not published.
 pub const REASON_UNKNOWN_SERIES: &str = "UNKNOWN_SERIES";
 
 /// Retry delay for a full ingest queue. One or two commits empty the queue.
@@ -70,7 +70,7 @@ pub enum ServiceError {
     },
     /// All slots for exports or streams are in use, in total or for this client.
     #[error(
-        "{what}: all slots of the server or of this client are in use; finish or cancel one, or try again in a moment"
+        "{what}: all slots of the server or of this client are in use; finish or cancel an earlier call, or try again in a moment"
     )]
     NoSlot {
         /// What the slots are for, such as exports.
@@ -182,7 +182,7 @@ impl ServiceError {
     }
 }
 
-/// Assigns the code and the details of an error. No other function assigns codes.
+/// Assigns the code and the details of an error. Only this function and `describe_store` assign codes.
 fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
     use ServiceError::{
         Columns, DeadlineExceeded, Export, Ingest, InvalidField, NoSlot, Query, ReadTooLong, Store, StreamTooOld,

@@ -1,6 +1,6 @@
 //! The call `ListGaps`: validates the request and builds the response.
 //!
-//! **Invariant**: a request that this module returns is valid; whether the series exists is not checked here.
+//! **Invariant**: a request that this module returns is valid. This module does not check whether the series exists.
 
 use super::convert::{length_us, pair, source};
 use super::error::ServiceError;

@@ -28,7 +28,7 @@ impl Fingerprint {
         Self(crc32c::crc32c_append(crc32c::crc32c(method.as_bytes()), &request.encode_to_vec()))
     }
 
-    /// Adds the source preferences, which choose the source of a request that names none.
+    /// Adds the source preferences. If a request names no source, the preferences choose the source.
     pub(super) fn with_preferences(self, preferences: &Preferences) -> Self {
         let add = |sum, (source, preference): (&Source, u32)| {
             let sum = crc32c::crc32c_append(sum, source.as_str().as_bytes());
@@ -128,7 +128,7 @@ impl PageToken {
                  page_size, or start again with the first page",
             ));
         }
-        // Buckets and spans are computed from these times, and calendars have a first and a last year.
+        // Buckets and spans are computed from these times. This computation supports only times from `MIN` to `MAX`.
         let time = |micros| {
             let time = Timestamp::from_micros(micros);
             (Timestamp::MIN..=Timestamp::MAX).contains(&time).then_some(time).ok_or_else(|| invalid(MALFORMED))

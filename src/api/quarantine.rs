@@ -1,4 +1,5 @@
-//! The calls about held ticks: validates lists and decisions and builds the responses.
+//! The calls about held ticks: validates the requests to list held ticks and to decide about them, and builds the
+//! responses.
 //!
 //! **Invariant**: a decision request that this module returns names each tick once, and at most [`DECISION_IDS_MAX`]
 //! ticks.

@@ -155,8 +155,8 @@ pub(super) fn resume(
     resume_with(token, Fingerprint::of(method, request))
 }
 
-/// Like [`resume`], for a list that chooses its source by preference if the request names none. The token of a request
-/// without a source is valid only as long as the preferences do not change.
+/// Like [`resume`], for a list that chooses its source by preference if the request names no source. The token of a
+/// request without a source is valid only as long as the preferences do not change.
 pub(super) fn resume_preferred(
     token: &str,
     method: &str,

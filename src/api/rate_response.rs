@@ -113,7 +113,7 @@ pub(super) fn change(commit: Commit, change: &Change, decimal_places: u32) -> v1
     let percent = percent.as_ref();
     let absolute = start.as_ref().zip(end.as_ref()).map(|(start, end)| absolute_change(&start.rate, &end.rate));
     let text =
-        |end: fn(&PercentChange, u32) -> Rounded| percent.map(|percent| end(percent, decimal_places).to_string());
+        |pick: fn(&PercentChange, u32) -> Rounded| percent.map(|percent| pick(percent, decimal_places).to_string());
     v1::GetChangeResponse {
         start: start.as_ref().map(|start| rate(commit, start)),
         end: end.as_ref().map(|end| rate(commit, end)),

@@ -31,7 +31,7 @@ impl<T, F: FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static> ReadTask<T
 pub struct Rates {
     ingest: Ingest,
     clock: Arc<dyn Clock>,
-    /// The view that all reads use and the time that they take as now, instead of the newest commit and the clock.
+    /// If set, all reads use this view instead of the newest commit, and this time instead of the clock.
     fixed: Option<(Arc<View>, Timestamp)>,
     currencies: Arc<CurrencySet>,
     rules: Arc<StateRules>,
@@ -40,8 +40,8 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Creates the calls over the commits of `ingest`. Requests may name the `currencies`; `rules` determine the states
-    /// of rates.
+    /// Creates the calls, which read the commits of `ingest`. Requests may name only currencies in `currencies`.
+    /// `rules` determine the states of rates.
     pub fn new(ingest: Ingest, clock: Arc<dyn Clock>, currencies: CurrencySet, rules: StateRules) -> Self {
         Self {
             ingest,
@@ -60,8 +60,8 @@ impl Rates {
         Self { sources: Arc::new(sources), ..self }
     }
 
-    /// Returns the same calls, but every read uses `view` and takes `now` as the current time. A cached response is
-    /// valid as long as both are the same.
+    /// Returns the same calls, but every read uses `view` and takes `now` as the current time. The same view and time
+    /// always give the same response, so a caller may cache it.
     #[must_use]
     pub fn at(&self, view: Arc<View>, now: Timestamp) -> Self {
         Self { fixed: Some((view, now)), ..self.clone() }
@@ -92,7 +92,7 @@ impl Rates {
         &self.sources
     }
 
-    /// The settings of the sources, shared, for a read on another thread.
+    /// A shared pointer to the settings of the sources, for a read on another thread.
     pub(super) fn source_table(&self) -> Arc<SourceTable> {
         Arc::clone(&self.sources)
     }

@@ -214,12 +214,12 @@ mod tests {
     #[tokio::test]
     async fn disconnected_client_cancels_the_read() {
         let executor = executor(1, 1, Duration::from_mins(1));
-        let (begun, is_begun) = tokio::sync::oneshot::channel();
+        let (start_sender, start_receiver) = tokio::sync::oneshot::channel();
         let read = tokio::spawn({
             let executor = executor.clone();
             async move {
                 let task = move |cancel: CancellationToken| {
-                    let _ = begun.send(());
+                    let _ = start_sender.send(());
                     while !cancel.is_cancelled() {
                         std::thread::sleep(Duration::from_millis(1));
                     }
@@ -228,7 +228,7 @@ mod tests {
                 executor.run(task).await.map(drop)
             }
         });
-        is_begun.await.unwrap();
+        start_receiver.await.unwrap();
         read.abort();
         until(|| executor.permits.available_permits() == 1).await;
     }

@@ -38,7 +38,7 @@ pub(super) fn heartbeat_interval(requested: Option<prost_types::Duration>) -> Re
 /// The next message of a watch: its kind, and the commit after which its rates changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WatchStep {
-    /// Snapshot or changes. The message may turn out to have no rates.
+    /// Snapshot or changes. A message of either kind can have no rates.
     pub kind: v1::WatchKind,
     /// The message has the rates that changed after this commit; zero means all rates.
     pub since_sequence: u64,
@@ -70,7 +70,8 @@ impl Watcher {
         if latest_quotes.sequence <= self.sequence {
             return None;
         }
-        // After an empty store the last seen sequence is zero, which in a step means that nothing was seen.
+        // The sequence of an empty store is zero. In a step, zero means that the client has seen no commit, so the step
+        // is a snapshot.
         let kind = if self.sequence == 0 { v1::WatchKind::Snapshot } else { v1::WatchKind::Changes };
         let step = WatchStep { kind, since_sequence: self.sequence };
         *self = Self::at(latest_quotes);
@@ -146,7 +147,7 @@ mod tests {
         // The sequence comes from another store, or the store was restored from a backup: a snapshot.
         assert_eq!(begin(7, 8), step(snapshot, 0));
         let (mut watcher, _) = Watcher::begin(&latest_quotes(7), 0);
-        // The fan-out may be slightly behind the commit that the watch began with.
+        // The fan-out task may still send a commit that is older than the first message of the watch.
         assert_eq!(watcher.next(&latest_quotes(6)), None);
         assert_eq!(watcher.next(&latest_quotes(7)), None);
         assert_eq!(watcher.next(&latest_quotes(10)), Some(step(changes, 7)));

@@ -31,8 +31,8 @@ pub(super) fn remove_unfinished() {
 
 fn remove(path: &Path) {
     for _ in 0..REMOVE_ATTEMPTS_MAX {
-        // Errors are ignored: the path may no longer exist, and one of the two calls fails, because the first call
-        // removes only files and the second call removes only directories.
+        // Errors are ignored: the path may no longer exist, and one of the two calls always fails, because the first
+        // call removes only files and the second call removes only directories.
         let _ = fs::remove_file(path);
         let _ = fs::remove_dir_all(path);
         if fs::symlink_metadata(path).is_err() {
@@ -53,7 +53,7 @@ impl AtomicWrite {
     /// # Errors
     /// Returns the I/O error of the creation.
     pub(super) fn file(target: &Path) -> io::Result<(Self, File)> {
-        let (this, mut paths) = Self::beside(target)?;
+        let (this, mut paths) = Self::prepare(target)?;
         let file = File::options().write(true).create_new(true).open(&this.path)?;
         paths.push(this.path.clone());
         Ok((this, file))
@@ -64,13 +64,15 @@ impl AtomicWrite {
     /// # Errors
     /// Returns the I/O error of the creation.
     pub(super) fn directory(target: &Path) -> io::Result<Self> {
-        let (this, mut paths) = Self::beside(target)?;
+        let (this, mut paths) = Self::prepare(target)?;
         fs::create_dir(&this.path)?;
         paths.push(this.path.clone());
         Ok(this)
     }
 
-    fn beside(target: &Path) -> io::Result<(Self, MutexGuard<'static, Vec<PathBuf>>)> {
+    /// Chooses the temporary path beside `target`, and locks the list of unfinished paths, so that the caller can add
+    /// the path.
+    fn prepare(target: &Path) -> io::Result<(Self, MutexGuard<'static, Vec<PathBuf>>)> {
         let path = temporary_path(target, "partial").ok_or(io::ErrorKind::InvalidFilename)?;
         Ok((Self { path }, unfinished()))
     }
@@ -84,7 +86,8 @@ impl AtomicWrite {
     /// content must be durable already.
     ///
     /// # Errors
-    /// Returns the I/O error of the rename. The existing target is then unchanged.
+    /// Returns the I/O error of the rename; an existing target is then unchanged. Returns the I/O error of a later
+    /// step, such as a sync; the target is then already replaced.
     pub(super) fn finish(self, target: &Path) -> io::Result<()> {
         // The lock makes the signal handler wait until the rename is complete.
         let _lock = unfinished();

@@ -14,7 +14,7 @@ use crate::proto::v1::{Candle, CandleInterval, Derivation, ListCandlesRequest, R
 /// The maximum number of candles per page. A page is about one megabyte.
 const PAGE_CANDLES_MAX: u64 = 5_000;
 
-/// Parses the length of a candle. The help text lists the possible values.
+/// Returns a parser for the length of a candle. The help text lists the possible values.
 pub(super) fn candle_length() -> impl TypedValueParser<Value = Interval> {
     PossibleValuesParser::new(Interval::CANDLES.map(Interval::name)).try_map(|text| text.parse::<Interval>())
 }

@@ -58,17 +58,17 @@ struct Row {
 }
 
 impl Row {
-    fn end_object(&self, end: impl Fn(&GetChangeResponse) -> Option<&GetRateResponse>) -> Value {
-        end(&self.response).map_or(Value::Absent, |end| rate::object(&self.pair, end))
+    fn rate_object(&self, select: impl Fn(&GetChangeResponse) -> Option<&GetRateResponse>) -> Value {
+        select(&self.response).map_or(Value::Absent, |response| rate::object(&self.pair, response))
     }
 }
 
 const COLUMNS: &[Column<Row>] = &[
     Column::data("pair", |row| Value::text(&row.pair)),
-    Column::json("start", |row| row.end_object(|response| response.start.as_ref())),
+    Column::json("start", |row| row.rate_object(|response| response.start.as_ref())),
     Column::csv("start_rate", |row| rate_of(row.response.start.as_ref())),
     Column::csv("start_time", |row| time_of(row.response.start.as_ref())),
-    Column::json("end", |row| row.end_object(|response| response.end.as_ref())),
+    Column::json("end", |row| row.rate_object(|response| response.end.as_ref())),
     Column::csv("end_rate", |row| rate_of(row.response.end.as_ref())),
     Column::csv("end_time", |row| time_of(row.response.end.as_ref())),
     Column::data("start_missing_reason", |row| missing(row.response.start_missing_reason())),
@@ -83,15 +83,15 @@ const COLUMNS: &[Column<Row>] = &[
 ];
 
 /// Returns the rate at the start or the end of a change; `Absent` if there is no rate.
-pub(super) fn rate_of(end: Option<&GetRateResponse>) -> Value {
-    end.map_or(Value::Absent, |end| Value::decimal(&end.rate))
+pub(super) fn rate_of(response: Option<&GetRateResponse>) -> Value {
+    response.map_or(Value::Absent, |response| Value::decimal(&response.rate))
 }
 
-fn time_of(end: Option<&GetRateResponse>) -> Value {
-    end.map_or(Value::Absent, |end| Value::time(end.time.as_ref()))
+fn time_of(response: Option<&GetRateResponse>) -> Value {
+    response.map_or(Value::Absent, |response| Value::time(response.time.as_ref()))
 }
 
-/// Returns the reason why a rate is missing; `Absent` if it is not missing.
+/// Returns the reason why a rate is missing; `Absent` if there is a rate.
 pub(super) fn missing(reason: MissingReason) -> Value {
     Value::name(reason.as_str_name(), "MISSING_REASON_")
 }
@@ -126,11 +126,11 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
 
 /// Describes a change: the percentage on the first line, then the start and the end on a line each.
 fn describe(Row { pair, response }: &Row) -> String {
-    let end_rate = |end: &Option<GetRateResponse>| match end {
-        Some(end) => clean(&end.rate).into_owned(),
+    let describe_rate = |response: &Option<GetRateResponse>| match response {
+        Some(response) => clean(&response.rate).into_owned(),
         None => "?".to_owned(),
     };
-    let mut text = format!("{}  {} -> {}", clean(pair), end_rate(&response.start), end_rate(&response.end));
+    let mut text = format!("{}  {} -> {}", clean(pair), describe_rate(&response.start), describe_rate(&response.end));
     if let Some(percent) = &response.percent_change {
         let _ = write!(text, "  {} %", clean(trim_zeros(percent)));
     }
@@ -141,35 +141,35 @@ fn describe(Row { pair, response }: &Row) -> String {
         text.push_str("  below resolution: the bounds include 0 %");
     }
     text.push('\n');
-    let start = describe_end(response.start.as_ref(), response.start_missing_reason());
-    let end = describe_end(response.end.as_ref(), response.end_missing_reason());
+    let start = describe_rate_at_time(response.start.as_ref(), response.start_missing_reason());
+    let end = describe_rate_at_time(response.end.as_ref(), response.end_missing_reason());
     let _ = write!(text, "  from  {start}\n  to    {end}\n");
     text
 }
 
 /// Describes the start or the end of a change:
-/// `2025-12-08T00:00:00Z  0.00008 by timesca, reported change -0 %; last observed 3 d before`.
-fn describe_end(end: Option<&GetRateResponse>, reason: MissingReason) -> String {
-    let Some(end) = end else {
+/// `2025-12-08T00:00:00Z  0.00008 by timesca, reported change -0 %; last observed 3 d earlier`.
+fn describe_rate_at_time(rate: Option<&GetRateResponse>, reason: MissingReason) -> String {
+    let Some(rate) = rate else {
         return match reason {
             MissingReason::NoQuoteYet => "no quote yet at that time".to_owned(),
             MissingReason::Unspecified => "no rate".to_owned(),
         };
     };
-    let mut text = clean(&end.rate).into_owned();
-    if let Value::Time(time) = Value::time(end.time.as_ref()) {
+    let mut text = clean(&rate.rate).into_owned();
+    if let Value::Time(time) = Value::time(rate.time.as_ref()) {
         text.insert_str(0, &format!("{time}  "));
     }
-    for (at, leg) in end.legs.iter().enumerate() {
+    for (at, leg) in rate.legs.iter().enumerate() {
         let _ = write!(text, "{} {}", if at == 0 { " by" } else { " and" }, clean(&leg.source));
         if let Some(reported) = &leg.reported_change_percent {
             let _ = write!(text, ", reported change {} %", clean(reported));
         }
     }
-    if let Value::Duration(age @ Timestamp::SECOND_US..) = Value::duration(end.age.as_ref()) {
-        let _ = write!(text, "; last observed {} before", format_rounded_duration(age));
+    if let Value::Duration(age @ Timestamp::SECOND_US..) = Value::duration(rate.age.as_ref()) {
+        let _ = write!(text, "; last observed {} earlier", format_rounded_duration(age));
     }
-    if let Value::Duration(difference) = Value::duration(end.leg_age_difference.as_ref()) {
+    if let Value::Duration(difference) = Value::duration(rate.leg_age_difference.as_ref()) {
         let _ = write!(text, ", leg ages differ by {}", format_rounded_duration(difference));
     }
     text
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::proto::v1::Run;
 
-    fn end(rate: &str, age_s: i64, reported: Option<&str>) -> GetRateResponse {
+    fn rate_response(rate: &str, age_s: i64, reported: Option<&str>) -> GetRateResponse {
         let leg = Run {
             source: "timesca".to_owned(),
             rate: rate.to_owned(),
@@ -197,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn change_is_described_with_bounds_and_ends() {
+    fn change_is_described_with_bounds_start_and_end() {
         let check = |response, expect: &str| {
             assert_eq!(describe(&Row { pair: "UZS/USD".to_owned(), response }), expect);
         };
         let flat = GetChangeResponse {
-            start: Some(end("0.00008", 0, None)),
-            end: Some(end("0.00008", 259_200, Some("-0"))),
+            start: Some(rate_response("0.00008", 0, None)),
+            end: Some(rate_response("0.00008", 259_200, Some("-0"))),
             percent_change: Some("0.000000".to_owned()),
             percent_change_low: Some("-11.764706".to_owned()),
             percent_change_high: Some("13.333334".to_owned()),
@@ -214,11 +214,11 @@ mod tests {
             flat,
             "UZS/USD  0.00008 -> 0.00008  0 %  (-11.764706 % .. 13.333334 %)  below resolution: the bounds include 0 %\n  \
              from  1970-01-02T00:00:00Z  0.00008 by timesca\n  \
-             to    1970-01-02T00:00:00Z  0.00008 by timesca, reported change -0 %; last observed 3 d before\n",
+             to    1970-01-02T00:00:00Z  0.00008 by timesca, reported change -0 %; last observed 3 d earlier\n",
         );
         let without_start = GetChangeResponse {
             start_missing_reason: MissingReason::NoQuoteYet.into(),
-            end: Some(end("0.00009", 0, None)),
+            end: Some(rate_response("0.00009", 0, None)),
             ..GetChangeResponse::default()
         };
         check(

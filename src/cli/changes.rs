@@ -24,7 +24,7 @@ Examples:
 Each row is one period. The change goes from the end of the previous period to
 the end of this period (or to now). Because published rates are rounded to their
 last digit, the percentage has bounds. The age is the time since a rate was last
-observed. The table shows the larger of the ages of both rates.";
+observed. The table shows the larger of the two ages.";
 
 /// Arguments of `changes`.
 #[derive(Debug, Args)]
@@ -94,10 +94,10 @@ const COLUMNS: &[Column<Row>] = &[
     Column::data("period_end_time", |row| Value::time(row.change.period_end_time.as_ref())),
     Column::table(PERIOD_END, |row| Value::time(row.change.period_end_time.as_ref())),
     Column::new("complete", "complete", |row| Value::Flag(row.change.complete)),
-    Column::json("start", |row| row.change.start.as_ref().map_or(Value::Absent, |end| rate::object(&row.pair, end))),
+    Column::json("start", |row| object_of(row, row.change.start.as_ref())),
     Column::csv("start_rate", |row| rate_of(row.change.start.as_ref())),
     Column::table("start", |row| rate_of(row.change.start.as_ref())),
-    Column::json("end", |row| row.change.end.as_ref().map_or(Value::Absent, |end| rate::object(&row.pair, end))),
+    Column::json("end", |row| object_of(row, row.change.end.as_ref())),
     Column::csv("end_rate", |row| rate_of(row.change.end.as_ref())),
     Column::csv("start_age", |row| age_of(row.change.start.as_ref())),
     Column::csv("end_age", |row| age_of(row.change.end.as_ref())),
@@ -121,9 +121,14 @@ const COLUMNS: &[Column<Row>] = &[
 /// the same time.
 const PERIOD_END: &str = "to";
 
+/// Converts the rate at the start or the end of a change to a JSON record; `Absent` if there is no rate.
+fn object_of(row: &Row, response: Option<&GetRateResponse>) -> Value {
+    response.map_or(Value::Absent, |response| rate::object(&row.pair, response))
+}
+
 /// Returns the age of the rate at the start or the end of a change; `Absent` if there is no rate.
-pub(super) fn age_of(end: Option<&GetRateResponse>) -> Value {
-    end.map_or(Value::Absent, |end| Value::duration(end.age.as_ref()))
+pub(super) fn age_of(response: Option<&GetRateResponse>) -> Value {
+    response.map_or(Value::Absent, |response| Value::duration(response.age.as_ref()))
 }
 
 /// Returns the larger of two ages, or `Absent` if both are under a second.

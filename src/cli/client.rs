@@ -36,7 +36,7 @@ impl Client {
     /// Connects to `endpoint`, `http://host:port` or `host:port`.
     ///
     /// # Errors
-    /// `Endpoint` if it is not an address; `Unreachable` if the connection fails; `Timeout` after `timeout`.
+    /// `Endpoint` if `endpoint` is not an address; `Unreachable` if the connection fails; `Timeout` after `timeout`.
     pub(super) async fn connect(endpoint: &str, timeout: Duration) -> Result<Self, CliError> {
         let endpoint = normalize(endpoint)?;
         let unusable = Problem::Endpoint { endpoint: endpoint.clone(), problem: "not an address" };
@@ -118,13 +118,13 @@ impl Client {
         self.with_timeout(call).await.map(Response::into_inner)
     }
 
-    /// Waits for one step of a stream, at most `--timeout`.
+    /// Waits for the response to a call or the next message of a stream, at most `--timeout`.
     ///
     /// # Errors
     /// See [`Client::answer`].
-    pub(super) async fn with_timeout<T>(&self, step: impl Future<Output = Result<T, Status>>) -> Result<T, CliError> {
+    pub(super) async fn with_timeout<T>(&self, future: impl Future<Output = Result<T, Status>>) -> Result<T, CliError> {
         let start = Instant::now();
-        match tokio::time::timeout(self.timeout, step).await {
+        match tokio::time::timeout(self.timeout, future).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(status)) if is_timeout(status.code(), start.elapsed() >= self.timeout) => Err(self.timed_out()),
             Ok(Err(status)) => Err(self.status(status)),
@@ -189,7 +189,7 @@ mod tests {
     fn deadline_error_of_server_counts_as_timeout() {
         let check = |code, has_passed, expect| assert_eq!(is_timeout(code, has_passed), expect, "{code:?}");
         check(Code::DeadlineExceeded, true, true);
-        // The deadline of a stream counts from the start of the stream, not from its last step.
+        // The deadline of a stream counts from the start of the stream, not from its last message.
         check(Code::DeadlineExceeded, false, true);
         check(Code::Cancelled, true, true);
         check(Code::Cancelled, false, false);

@@ -24,7 +24,8 @@ const PAGE_DAYS_MAX: u64 = 1_000;
 const DAYS_DEFAULT: u32 = 30;
 /// The minimum width of a terminal, in characters, for the columns of bounds.
 const BOUNDS_WIDTH_MIN: u16 = 100;
-/// The decimal places of percentages in a table without `--places`. More do not fit a terminal.
+/// The decimal places of percentages in a table without `--places`. More places do not fit the width of a
+/// terminal.
 const TABLE_PLACES: u32 = 4;
 
 const EXAMPLES: &str = "\
@@ -34,10 +35,11 @@ Examples:
   silkrate compare --pair KZT/USD --sources timesca,nbk --from 2025-01-01 --output csv
 
 Each row has the rates in force at the end of a day (or now), and the percent
-difference of the second source from the first. The sources are apart on a day
-if the intervals that their published digits allow do not overlap. A source lags
-by N days if its interval overlaps the interval that the other source had N days
-earlier. The smallest such N counts; it is at most 14.";
+difference of the second source from the first. The published digits of a rate
+allow an interval of values. The sources are apart on a day if their intervals
+do not overlap. A source lags by N days if its interval overlaps the interval
+that the other source had N days earlier. The smallest such N counts; it is at
+most 14.";
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
@@ -133,7 +135,7 @@ impl Row {
     }
 }
 
-/// Returns the published rate of one source, if its rate comes from a single published rate.
+/// Returns the rate that one source published for the pair or the reversed pair; `Absent` for a cross rate.
 fn published(side: Option<&GetRateResponse>) -> Value {
     match side.map(|side| side.legs.as_slice()) {
         Some([only]) => Value::decimal(&only.rate),
@@ -273,7 +275,7 @@ fn describe(comparison: &Comparison, summary: &ComparisonSummary, newest: Option
     let days = plural(summary.compared_day_count.into(), "day");
     let mut text = match summary.apart_day_count {
         _ if summary.compared_day_count == 0 => "No day has a rate of both sources.".to_owned(),
-        0 => format!("Never apart on {days}: the published digits allow a single rate."),
+        0 => format!("Never apart on {days}: on each day, one rate fits the published digits of both sources."),
         apart => format!("Apart on {apart} of {days}."),
     };
     let lags = [

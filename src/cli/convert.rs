@@ -31,7 +31,7 @@ pub struct ConvertArgs {
     /// Time of the rate; default now
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     at: Option<TimeArgument>,
-    /// Fail if the time from the last observation of the rate to --at is longer than this, like 2d
+    /// Longest time from the last observation of the rate to --at, like 2d; an older rate is an error
     #[arg(long, value_name = "SPAN", value_parser = rate::parse_duration)]
     max_age: Option<prost_types::Duration>,
     #[command(flatten)]
@@ -46,7 +46,7 @@ struct Row {
 }
 
 impl Row {
-    /// Returns `value` of the rate, or `Absent` if the response has no rate.
+    /// Applies `value` to the rate. Returns `Absent` if the response has no rate.
     fn rate(&self, value: impl Fn(&GetRateResponse) -> Value) -> Value {
         self.response.rate.as_ref().map_or(Value::Absent, value)
     }

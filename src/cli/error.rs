@@ -285,7 +285,7 @@ impl CliError {
         Self { kind, source: source.into() }
     }
 
-    /// Returns the exit status. A pipe closed by its reader, as by `| head`, counts as success.
+    /// Returns the exit status. If the reader closed the pipe, as `| head` does, the status is success.
     pub(super) fn exit_code(&self) -> ExitCode {
         match self.kind {
             ErrorKind::Usage => ExitCode::from(USAGE_STATUS),
@@ -377,7 +377,7 @@ fn describe(status: &Status) -> String {
         Code::InvalidArgument => "invalid argument",
         Code::NotFound => "not found",
         Code::ResourceExhausted => "the server is busy",
-        Code::Unavailable => "the server cannot serve this now",
+        Code::Unavailable => "the server cannot serve this request now",
         Code::DataLoss => "stored data is damaged",
         Code::DeadlineExceeded => "deadline exceeded",
         Code::OutOfRange => "out of range",

@@ -20,9 +20,9 @@ Examples:
   silkrate gaps TMT/USD --from -7d --min 2h
   silkrate gaps --source nbt --min 2d --output json
 
-A gap is a time between two observations, or since the last one, that is longer
-than the collapse window of the series, or than --min. The polls of the source
-during the gap give its reason:
+A gap is a time without observations: between two observations, or since the
+last observation. It is longer than the collapse window of the series, or than
+--min if given. The polls of the source during the gap give its reason:
   asked and silent  the source answered, but without this rate
   refused           the source refused the poll, or its data was not accepted
   unreachable       the source did not answer, or failed

@@ -125,7 +125,7 @@ async fn import_store(source: &Path, db: &Path) -> Result<Imported, CliError> {
 
     let (checked, observed) = (Arc::clone(&export), Arc::clone(&progress));
     let bar = Progress::new(Some(bytes));
-    let checking = spawn_blocking(move || checked.check_sums(&observed));
+    let checking = spawn_blocking(move || checked.verify_checksums(&observed));
     with_progress(checking, || bar.update_checked(progress.checked_bytes())).await??;
     drop(bar);
 
@@ -148,7 +148,7 @@ async fn with_progress<T>(mut task: JoinHandle<T>, mut show: impl FnMut()) -> Re
     }
 }
 
-/// Estimates the bytes of `rows` of `total_rows` rows, assuming rows of equal length.
+/// Estimates how many of `bytes` bytes belong to `rows` of `total_rows` rows, as if all rows had the same length.
 fn share(bytes: u64, rows: u64, total_rows: u64) -> u64 {
     u64::try_from(u128::from(bytes) * u128::from(rows) / u128::from(total_rows.max(1))).unwrap_or(bytes)
 }

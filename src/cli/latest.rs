@@ -29,7 +29,7 @@ pub struct LatestArgs {
     /// Show only these pairs, like KGS/USD; default all
     #[arg(value_name = "PAIR")]
     pairs: Vec<String>,
-    /// Show only rates of this source; repeat for several
+    /// Show only rates of this source; repeat the option for several sources
     #[arg(long = "source", value_name = "SLUG")]
     sources: Vec<String>,
 }
@@ -64,7 +64,7 @@ pub(super) async fn run(args: LatestArgs, session: &Session) -> Result<Outcome, 
         writer.row(rate)?;
     }
     writer.finish()?;
-    for pair in requested_pairs.iter().filter(|pair| !response.rates.iter().any(|rate| is_of(rate, pair))) {
+    for pair in requested_pairs.iter().filter(|pair| !response.rates.iter().any(|rate| has_pair(rate, pair))) {
         note(&format!("no rate for {}", clean(pair)));
     }
     if session.is_table() {
@@ -73,7 +73,7 @@ pub(super) async fn run(args: LatestArgs, session: &Session) -> Result<Outcome, 
     Ok(Outcome::Done)
 }
 
-fn is_of(rate: &LatestRate, pair: &str) -> bool {
+fn has_pair(rate: &LatestRate, pair: &str) -> bool {
     rate.run.as_ref().is_some_and(|run| run.pair == pair)
 }
 

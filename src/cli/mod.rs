@@ -4,8 +4,8 @@
 //! Answers go to standard output. Notes, progress and errors go to standard error, so that a pipe receives only the
 //! answer.
 //!
-//! **Invariant**: the exit status is 0 (done), 1 (failed), 2 (wrong usage), 3 (some input was refused), 130 (SIGINT) or
-//! 143 (SIGTERM). Control characters in text from a server are escaped before the text is printed.
+//! **Invariant**: the exit status is 0 (done), 1 (failed), 2 (wrong usage), 3 (some input was refused or is held), 130
+//! (SIGINT) or 143 (SIGTERM). Control characters in text from a server are escaped before the text is printed.
 
 mod atomic_write;
 mod backfill;
@@ -54,7 +54,7 @@ use crate::domain::parse_duration;
 use crate::proto::convert::timestamp;
 use crate::server;
 
-/// A process that a signal ended has this number plus the signal number as its exit status, as in shells.
+/// The exit status of a process that a signal ended is this number plus the signal number, as in shells.
 const SIGNAL_STATUS_BASE: i32 = 128;
 
 const EXIT_STATUS_HELP: &str = "\
@@ -289,7 +289,7 @@ struct ZoneArgs {
     zone: String,
 }
 
-/// The argument of a read as known at an earlier time.
+/// The argument of an as-of read, which uses only what was known at the given time.
 #[derive(Debug, Args)]
 struct KnownArgs {
     /// Use only what was recorded at or before this time, without later corrections

@@ -148,7 +148,7 @@ impl<W: Write, T> RowWriter<W, T> {
         }
     }
 
-    /// Removes the table column with this title. Call it before the first row.
+    /// Removes the table column with this title. Must be called before the first row.
     pub(super) fn hide(&mut self, title: &str) {
         self.columns.retain(|column| column.title != title);
     }

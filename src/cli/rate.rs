@@ -36,7 +36,7 @@ pub struct RateArgs {
     /// Time of the rate; default now
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     at: Option<TimeArgument>,
-    /// Fail if the time from the last observation of the rate to --at is longer than this, like 2d
+    /// Longest time from the last observation of the rate to --at, like 2d; an older rate is an error
     #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
     max_age: Option<prost_types::Duration>,
     #[command(flatten)]

@@ -24,7 +24,7 @@ pub(super) fn reported(run: &Run) -> Value {
     Value::decimal_or_absent(run.reported_change_percent.as_ref())
 }
 
-/// Returns `value` of a run, or `Absent` if the message has no run.
+/// Applies `value` to a run. Returns `Absent` if the message has no run.
 pub(super) fn from_run(run: Option<&Run>, value: impl Fn(&Run) -> Value) -> Value {
     run.map_or(Value::Absent, value)
 }

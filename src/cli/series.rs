@@ -21,7 +21,7 @@ pub struct SeriesArgs {
     /// Show only these pairs, like KGS/USD; default all
     #[arg(value_name = "PAIR")]
     pairs: Vec<String>,
-    /// Show only series of this source; repeat for several
+    /// Show only series of this source; repeat the option for several sources
     #[arg(long = "source", value_name = "SLUG")]
     sources: Vec<String>,
     #[command(flatten)]

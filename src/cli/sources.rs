@@ -41,7 +41,7 @@ const FILE_MARK: &str = "*";
 /// The mark of a value from a flag or an environment variable.
 const FLAG_MARK: &str = "!";
 
-/// Appends the mark of its origin to a value. Built-in defaults have no mark.
+/// Formats a value with the mark of its origin. Built-in defaults have no mark.
 fn marked(value: &str, origin: SettingOrigin) -> Value {
     let mark = match origin {
         SettingOrigin::Unspecified | SettingOrigin::Default => "",

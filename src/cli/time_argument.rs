@@ -24,7 +24,7 @@ pub(super) enum TimeArgument {
 /// The reason why a time argument is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum TimeArgumentError {
-    /// The text has none of the forms.
+    /// The text has none of the accepted forms.
     #[error(
         "invalid time '{0}': use RFC 3339 like 2025-12-08T00:00:00Z, a date like 2025-12-08, now, or a time before \
          now like -7d (s seconds, m minutes, h hours, d days, w weeks, mo months, y years)"
@@ -36,7 +36,7 @@ pub(super) enum TimeArgumentError {
     Time(#[from] TimestampError),
     /// The text after the minus sign is not a span.
     #[error("invalid time '-{text}': {problem}")]
-    Distance {
+    InvalidSpan {
         /// The text without the sign.
         text: String,
         /// What is wrong with the span.
@@ -72,7 +72,7 @@ impl FromStr for TimeArgument {
         if let Some(span) = text.strip_prefix('-') {
             return match span.parse() {
                 Ok(span) => Ok(Self::Ago(span)),
-                Err(problem) => Err(TimeArgumentError::Distance { text: clean(span).into_owned(), problem }),
+                Err(problem) => Err(TimeArgumentError::InvalidSpan { text: clean(span).into_owned(), problem }),
             };
         }
         Timestamp::parse(text).map(Self::At).map_err(|problem| match problem {

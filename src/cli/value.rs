@@ -220,7 +220,10 @@ mod tests {
         let check = |time, expect: &str| assert_eq!(Value::time(Some(&time)).to_csv().unwrap(), expect);
         check(proto(0, 1_000), "1970-01-01T00:00:00.000001Z");
         check(proto(-1, 0), "1969-12-31T23:59:59Z");
-        check(proto(i64::MAX, 0), "time of 9223372036854775807 s and 0 ns is outside the years 0001 to 9999");
+        check(
+            proto(i64::MAX, 0),
+            "time of 9223372036854775807 s and 0 ns since 1970 is outside the years 0001 to 9999 or has invalid nanoseconds",
+        );
         assert_eq!(Value::time(None), Value::Absent);
         let duration = prost_types::Duration { seconds: i64::MAX, nanos: 0 };
         assert_eq!(Value::duration(Some(&duration)), Value::Duration(i64::MAX));

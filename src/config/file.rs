@@ -51,7 +51,8 @@ const SOURCES: &str = "sources";
 /// The settings of a configuration file. A setting that the file does not have is absent.
 #[derive(Debug, Default)]
 pub(super) struct FileSettings {
-    /// The settings of `[defaults]`. They apply to sources that have neither their own nor a built-in value.
+    /// The settings of `[defaults]`. They apply to each source that has no value of its own and no built-in value of
+    /// its own.
     pub(super) others: FileOthers,
     /// The settings of `[sources.NAME]`, by source.
     pub(super) sources: BTreeMap<Source, FileSource>,
@@ -92,7 +93,7 @@ pub(super) struct FileFeed {
 }
 
 impl FileFeed {
-    /// Returns the settings of a publisher for which the file has none.
+    /// Returns the built-in settings of a publisher that has no settings in the file.
     pub(super) fn built_in(publisher: FollowedSource) -> Self {
         let (pace_origin, publication_origin) = (Origin::Default, Origin::Default);
         Self { schedule: Schedule::of(publisher), pace_origin, publication_origin, follow: None, url: None }
@@ -342,7 +343,7 @@ impl<'a> FileParser<'a> {
                 PACE | PUBLICATION | URL | FOLLOW => match &mut feed {
                     Ok(feed) => self.parse_feed_setting(feed, name, &path, value),
                     Err(problem) => {
-                        let problem = format!("{problem}; remove this setting for other sources");
+                        let problem = format!("{problem}, or remove this setting");
                         self.refuse_value(&path, value, &problem);
                     }
                 },

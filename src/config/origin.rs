@@ -26,7 +26,7 @@ pub enum OriginError {
     #[error("it is not an origin; write one like https://dash.example.org or http://localhost:3000, or * for any")]
     Malformed,
     /// A path, a query or a fragment follows the origin.
-    #[error("an origin ends with its host or port; write {0} without path, query and fragment")]
+    #[error("an origin has no path, query or fragment; write {0}")]
     TooLong(String),
     /// The origin is in a form that browsers do not send, so it would match no page.
     #[error("browsers send this origin in another form; write {0}")]
@@ -121,8 +121,8 @@ mod tests {
         ] {
             check(bad, Err("write one like https://dash.example.org"));
         }
-        check("https://a.org/", Err("write https://a.org without path, query and fragment"));
-        check("https://a.org/page?x", Err("write https://a.org without path, query and fragment"));
+        check("https://a.org/", Err("an origin has no path, query or fragment; write https://a.org"));
+        check("https://a.org/page?x", Err("an origin has no path, query or fragment; write https://a.org"));
         check("https://A.org", Err("browsers send this origin in another form; write https://a.org"));
         check("https://a.org:443", Err("write https://a.org"));
         check("http://a.org:80", Err("write http://a.org"));

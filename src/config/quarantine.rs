@@ -8,21 +8,21 @@ use super::value::subject;
 use super::{ConfigError, ValueError, parse_source};
 use crate::domain::{RatioThreshold, Source};
 
-/// The value with which no tick is held.
+/// The value that turns the quarantine off.
 const NONE: &str = "none";
 
 /// The flags for the quarantine. The doc comments are their help texts.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct QuarantineArgs {
-    /// Ratio of a tick's rate to the rate in force at its observed time, in either direction, from which the tick is
-    /// held: a number above 1 and at most 1000000, or none to hold no tick. Without SOURCE=, it applies to every source
-    /// that has no value of its own. May be repeated or comma-separated [default: 5]
+    /// Smallest ratio at which a tick is held: a number above 1 and at most 1000000, or none to hold no tick. The ratio
+    /// is the rate of the tick divided by the rate in force at its observed time, or the reverse. Without SOURCE=, it
+    /// applies to every source that has no value of its own. May be repeated or comma-separated [default: 5]
     #[arg(long, value_name = "[SOURCE=]N", env = "SILKRATE_QUARANTINE_FACTOR", value_delimiter = ',',
           value_parser = SourceFactor::parse)]
     pub quarantine_factor: Vec<SourceFactor>,
 }
 
-/// A factor, or `none`, for one source or for all other sources.
+/// A factor, or `none`, for one source or for all sources without a value of their own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceFactor {
     source: Option<Source>,
@@ -52,7 +52,8 @@ pub(super) fn parse_factor(text: &str) -> Result<Option<RatioThreshold>, ValueEr
 }
 
 impl QuarantineArgs {
-    /// Returns the factor of each source, and under `None` that of all other sources. A factor of `None` holds no tick.
+    /// Returns the factors by source. The key `None` has the factor of all sources without a value of their own. A
+    /// factor of `None` holds no tick.
     ///
     /// # Errors
     /// Returns `ConfigError::Twice` if a source has two values.
@@ -88,12 +89,16 @@ mod tests {
             });
             match (rules, expect) {
                 (Ok(rules), Ok(expect)) => {
-                    let of = |slug: Option<&str>| {
+                    let factor_of = |slug: Option<&str>| {
                         rules
                             .get(&slug.map(|slug| Source::parse(slug).unwrap()))
                             .map(|factor| factor.map_or("none".to_owned(), |factor| factor.to_string()))
                     };
-                    assert_eq!([of(Some("nbk")), of(None)], expect.map(|text| text.map(str::to_owned)), "{given:?}");
+                    assert_eq!(
+                        [factor_of(Some("nbk")), factor_of(None)],
+                        expect.map(|text| text.map(str::to_owned)),
+                        "{given:?}"
+                    );
                 }
                 (Err(error), Err(part)) => assert!(error.contains(part), "{given:?}: {error}"),
                 (found, _) => panic!("{given:?}: {found:?}"),
@@ -103,11 +108,11 @@ mod tests {
         check(&["2.5"], Ok([None, Some("2.5")]));
         check(&["nbk=none"], Ok([Some("none"), None]));
         check(&["none", "nbk=10"], Ok([Some("10"), Some("none")]));
-        check(&["1"], Err("is not above 1"));
+        check(&["1"], Err("must be above 1"));
         check(&["nbk=five"], Err("factor 'five' is not a plain decimal"));
         check(&["NBK=5"], Err("source 'NBK'"));
         check(&[""], Err("factor ''"));
         check(&["nbk=5", "nbk=none"], Err("given twice for source nbk: once 5, once none"));
-        check(&["5", "5"], Err("given twice for all other sources"));
+        check(&["5", "5"], Err("given twice for sources without a value of their own"));
     }
 }

@@ -1,7 +1,8 @@
 //! The settings of each source, combined from flags, the configuration file and built-in values.
 //!
-//! **Invariant**: precedence is per source over general, then flag, file, built-in value. A bank has built-in values of
-//! its own, so its collapse window of seven days changes only if a flag or the file names the bank.
+//! **Invariant**: a value for one source takes precedence over a value for all sources. Among values of the same kind,
+//! a flag takes precedence over the file, and the file over the built-in value. A bank has built-in values of its own,
+//! so its collapse window of seven days changes only if a flag or the file names the bank.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::sources::{FeedSettings, Origin, Setting, SourceSettings, SourceTable}
 
 const MOVING_WINDOW_DEFAULT: Duration = Duration::from_hours(24);
 
-/// The values of flags by source. `None` as a source stands for all other sources.
+/// The values of flags by source. The key `None` has the value for all sources without a value of their own.
 #[derive(Debug, Default)]
 pub(super) struct SourceFlags {
     /// The values of `--collapse-window`.
@@ -37,7 +38,7 @@ fn is_bank(followed: Option<FollowedSource>) -> bool {
     followed.is_some_and(|followed| !followed.bank_feeds().is_empty())
 }
 
-/// The levels at which a duration can be set, except the file's table of one source.
+/// All places where a duration can come from, except the table `[sources.NAME]` of the file.
 struct DurationLevels<'a> {
     /// The values of the flag, by source.
     flags: &'a BTreeMap<Option<Source>, Duration>,
@@ -55,7 +56,7 @@ impl DurationLevels<'_> {
         configured.unwrap_or_else(|| (self.built_in)(&SourceSettings::BUILT_IN))
     }
 
-    /// Returns the setting of `source`, for which the file has `file`.
+    /// Returns the setting of `source`. `file` is the setting in the table of the source in the file.
     fn of(&self, source: &Source, file: Option<Setting<Duration>>, is_bank: bool) -> Setting<i64> {
         let flag = self.flags.get(&Some(source.clone())).copied().map(Setting::flag);
         let configured = flag.or(file).map(|setting| setting.map(duration_us));
@@ -86,7 +87,7 @@ pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTa
     names.extend(flags.collapse_window.keys().chain(flags.stale_limit.keys()).flatten().cloned());
     names.extend(flags.quarantine_factor.keys().flatten().cloned());
     names.extend(flags.minimum_places.keys().chain(file.sources.keys()).cloned());
-    let of_each = names.into_iter().map(|source| {
+    let settings_by_source = names.into_iter().map(|source| {
         let in_file = file.sources.get(&source);
         let followed = FollowedSource::parse(source.as_str()).ok();
         let is_bank = is_bank(followed);
@@ -112,10 +113,10 @@ pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTa
         quarantine_factor: other_factor,
         ..SourceSettings::BUILT_IN
     };
-    Ok(SourceTable::new(others, of_each.collect())?)
+    Ok(SourceTable::new(others, settings_by_source.collect())?)
 }
 
-/// Returns the configured factor of a source, or with `None` that of all other sources.
+/// Returns the configured factor of `source`. `None` means all sources without a value of their own.
 fn factor(
     flags: &SourceFlags,
     source: Option<&Source>,
@@ -157,7 +158,8 @@ pub(super) fn follow_settings(table: &SourceTable, file: &FileSettings) -> Follo
         if feed.is_followed.value {
             settings.sources.push(followed);
         }
-        // The publisher's own URL must not become a replacement, for which private addresses are allowed.
+        // The publisher's own URL must not be in the list of replacement URLs, because a replacement URL may have a
+        // private address.
         if feed.url.value != followed.base_url() {
             settings.urls.push(FeedUrl { source: followed, base_url: feed.url.value.clone() });
         }
@@ -175,8 +177,8 @@ pub(super) fn named_us(table: &SourceTable, setting: fn(&SourceSettings) -> Sett
 
 /// Returns the configured minimum places. The built-in values are applied by the parsers of the banks' tables.
 pub(super) fn minimum_places(table: &SourceTable) -> BTreeMap<Source, u8> {
-    let of_each = table.named().map(|source| (source, table.of(source).minimum_places));
-    let configured = of_each.filter(|(_, places)| places.origin != Origin::Default);
+    let places_by_source = table.named().map(|source| (source, table.of(source).minimum_places));
+    let configured = places_by_source.filter(|(_, places)| places.origin != Origin::Default);
     configured.map(|(source, places)| (source.clone(), places.value)).collect()
 }
 
@@ -208,8 +210,8 @@ pub fn default_state_rules() -> StateRules {
 
 /// Collects the values of `flag` by source.
 ///
-/// # Errors
-/// Returns `ConfigError::Twice` if a source, or the group of all other sources, has two values.
+/// # Errors Returns `ConfigError::Twice` if a source, or the group of sources without a value of their own, has two
+/// values.
 pub(super) fn unique_durations(
     flag: &'static str,
     values: Vec<SourceDuration>,

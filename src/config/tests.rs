@@ -76,7 +76,7 @@ fn flag_with_two_values_for_one_source_is_refused() {
         &["--collapse-window", "nbk=1h,nbk=2h"],
         "--collapse-window is given twice for source nbk: once 1h, once 2h; give it once",
     );
-    check(&["--stale-limit", "1h", "--stale-limit", "1h"], "twice for all other sources");
+    check(&["--stale-limit", "1h", "--stale-limit", "1h"], "twice for sources without a value of their own");
     check(&["--minimum-places", "nbk=2", "--minimum-places", "nbk=3"], "twice for source nbk: once 2, once 3");
 }
 
@@ -123,7 +123,7 @@ fn setting_of_one_source_does_not_change_others() {
 }
 
 #[test]
-fn date_is_its_start_in_utc() {
+fn date_means_its_start_in_utc() {
     let time = |text: &str| config(&["--load-time", text]).unwrap().load().observed_time.map(|t| t.to_string());
     assert_eq!(time("2025-12-08").as_deref(), Some("2025-12-08T00:00:00Z"));
     assert_eq!(time("2025-12-08T06:00:00+06:00").as_deref(), Some("2025-12-08T00:00:00Z"));
@@ -168,7 +168,7 @@ fn precedence_is_flag_then_file_then_built_in_value() {
 }
 
 #[test]
-fn file_determines_followed_sources_unless_flags_do() {
+fn flags_take_precedence_over_followed_sources_of_the_file() {
     let (file, path) = with_file(
         "[sources.nbkr]\nfollow = true\npace = \"30m\"\npublication = \"16:00\"\nurl = \"http://127.0.0.1:1/a\"\n[sources.cbu]\nfollow = true\n[sources.nbk]\nfollow = false\nurl = \"https://nationalbank.kz\"\n",
     );
@@ -216,10 +216,10 @@ fn problem_of_a_file_is_reported_with_its_path() {
 fn describe_collapse_window_names_origin_and_remedy() {
     let (file, path) = with_file("[sources.nbkr]\ncollapse_window = \"6d\"\n");
     let describe = |flags: &[&str], name: &str| config(flags).unwrap().describe_collapse_window(&source(name));
-    let with = ["--config", path.as_str()];
-    assert_eq!(describe(&with, "nbkr"), format!("it is configured in {path}, line 2"));
+    let with_config = ["--config", path.as_str()];
+    assert_eq!(describe(&with_config, "nbkr"), format!("it is configured in {path}, line 2"));
     assert_eq!(
-        describe(&with, "cbu"),
+        describe(&with_config, "cbu"),
         format!("it is the built-in value; to change it, set collapse_window of [sources.cbu] in {path}")
     );
     assert_eq!(

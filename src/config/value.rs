@@ -15,7 +15,7 @@ pub(super) const LONGEST_DURATION: Duration = Duration::from_hours(366 * 24);
 
 /// The shortest collapse window or stale limit.
 pub(super) const SHORTEST_DURATION: Duration = Duration::from_secs(1);
-/// The largest number of a preference.
+/// The largest preference.
 const PREFERENCE_MAX: u32 = 1_000;
 
 /// The listen address of the plain HTTP server.
@@ -27,7 +27,7 @@ pub enum HttpListen {
     At(SocketAddr),
 }
 
-/// A duration for one source, or for all other sources.
+/// A duration for one source, or for all sources without a value of their own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceDuration {
     pub(super) source: Option<Source>,
@@ -36,7 +36,7 @@ pub struct SourceDuration {
 
 /// Describes for an error message which sources a setting applies to.
 pub(super) fn subject(source: Option<&Source>) -> String {
-    source.map_or_else(|| "all other sources".to_owned(), |name| format!("source {name}"))
+    source.map_or_else(|| "sources without a value of their own".to_owned(), |name| format!("source {name}"))
 }
 
 /// Why a setting does not accept a value.

@@ -1,6 +1,6 @@
 //! Amounts of money, as exact decimals.
 //!
-//! **Invariant**: an [`Amount`] is not negative, and has at most as many digits as a [`Rate`](super::Rate).
+//! **Invariant**: an [`Amount`] is not negative, and has the same digit limits as a [`Rate`](super::Rate).
 
 use std::fmt;
 

@@ -18,7 +18,7 @@ pub enum CurrencyError {
     /// The text is not three upper-case letters.
     #[error("currency '{0}' is not a code of three upper-case letters; write one like KGS")]
     Malformed(String),
-    /// The code is not in ISO 4217, or is one of its codes for testing or for no currency.
+    /// The code is not in ISO 4217, or is its code for testing (XTS) or for no currency (XXX).
     #[error("currency '{0}' is not in ISO 4217")]
     NotIso(String),
     /// The code is valid, but this server does not accept the currency.
@@ -80,7 +80,7 @@ impl fmt::Debug for Currency {
     }
 }
 
-/// The currencies that a server accepts, each once, sorted by code.
+/// The currencies that a server accepts, without duplicates, sorted by code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CurrencySet(Vec<Currency>);
 

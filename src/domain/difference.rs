@@ -9,8 +9,8 @@ use super::digits::{DecimalError, Digits};
 use super::rate::{Rate, signed};
 use super::time::truncate_for_display;
 
-/// The difference from the previous table that a bank printed next to its rate, in units of the quote currency. The
-/// minus sign and the decimal places are kept; a plus sign is accepted and dropped.
+/// The difference between the rate and the rate of the previous table, as the bank printed it next to the rate, in
+/// units of the quote currency. The minus sign and the decimal places are kept; a plus sign is accepted and dropped.
 ///
 /// A difference is not a percentage and is never converted to one. A [`super::ReportedChange`] is a printed percentage.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,7 +19,7 @@ pub struct RateDifference {
     magnitude: Digits,
 }
 
-/// Why a text or a shifted difference is not a [`RateDifference`].
+/// Why a text is not a valid difference, or why its difference for one unit is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RateDifferenceError {
     /// The text is not a plain decimal with an optional sign, or has too many digits.
@@ -35,8 +35,8 @@ pub enum RateDifferenceError {
         "difference '{text}' for a nominal of 10^{zeros} has more than {} decimal places for one unit",
         Rate::PLACES_MAX
     )]
-    Shifted {
-        /// The difference before the shift.
+    PerUnit {
+        /// The difference for the whole nominal.
         text: String,
         /// The number of zeros of the nominal.
         zeros: u8,
@@ -46,8 +46,8 @@ pub enum RateDifferenceError {
 impl RateDifference {
     /// Parses a plain decimal with an optional sign and at most as many digits as a [`Rate`].
     ///
-    /// # Errors
-    /// Returns `RateDifferenceError::Decimal`, which contains the text, if it has another form or too many digits.
+    /// # Errors Returns `RateDifferenceError::Decimal`, which contains the text, if the text is not such a decimal or
+    /// has too many digits.
     pub fn parse(text: &str) -> Result<Self, RateDifferenceError> {
         let (negative, digits) = signed(text);
         let magnitude = Digits::parse(digits, Rate::LIMITS)
@@ -59,11 +59,11 @@ impl RateDifference {
     /// digit is kept.
     ///
     /// # Errors
-    /// Returns `RateDifferenceError::Shifted` if the result has more than [`Rate::PLACES_MAX`] decimal places.
+    /// Returns `RateDifferenceError::PerUnit` if the result has more than [`Rate::PLACES_MAX`] decimal places.
     pub fn per_unit_of(self, zeros: u8) -> Result<Self, RateDifferenceError> {
         let places = self.magnitude.places().saturating_add(zeros);
         if places > Rate::PLACES_MAX {
-            return Err(RateDifferenceError::Shifted { text: self.to_string(), zeros });
+            return Err(RateDifferenceError::PerUnit { text: self.to_string(), zeros });
         }
         Ok(Self { magnitude: Digits::new(self.magnitude.mantissa(), places), ..self })
     }

@@ -62,15 +62,14 @@ impl Digits {
     #[inline]
     pub(super) const fn new(mantissa: u128, places: u8) -> Self {
         debug_assert!(mantissa >> 96 == 0, "the mantissa must fit in 96 bits");
-        #[allow(clippy::cast_possible_truncation, reason = "each cast keeps its 32 of the 96 bits")]
+        #[allow(clippy::cast_possible_truncation, reason = "each cast keeps 32 of the 96 bits")]
         let (low, middle, high) = (mantissa as u32, (mantissa >> 32) as u32, (mantissa >> 64) as u32);
         Self(Decimal::from_parts(low, middle, high, false, places as u32))
     }
 
     /// Parses `digits` or `digits.digits`. Leading zeros do not count towards the limits of integer and total digits.
     ///
-    /// # Errors
-    /// Returns a [`DecimalError`] if the text has another form or exceeds `limits`.
+    /// # Errors Returns a [`DecimalError`] if the text is not of one of these forms or exceeds `limits`.
     pub(super) fn parse(text: &str, limits: DigitLimits) -> Result<Self, DecimalError> {
         let (integer, fraction) = match text.split_once('.') {
             Some((_, "")) => return Err(DecimalError::Malformed),
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn digits_with_other_trailing_zeros_differ_and_hash_differently() {
+    fn equal_numbers_with_different_trailing_zeros_are_different_digits() {
         let parse = |text: &str| Digits::parse(text, LIMITS).unwrap();
         let (short, long) = (parse("0.2849"), parse("0.28490"));
         assert_ne!(short, long);

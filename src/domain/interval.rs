@@ -1,4 +1,4 @@
-//! Intervals: the durations of candles and of the buckets in which changes are counted.
+//! Intervals: the durations of the time buckets of candles and of rate changes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
 pub enum Interval {
     /// 60 seconds.
     Minute,
-    /// Five minutes, from a minute that is a multiple of 5.
+    /// Five minutes, which begin at minute 0, 5, 10 and so on of the hour.
     FiveMinutes,
     /// A quarter of an hour.
     FifteenMinutes,
@@ -24,11 +24,11 @@ pub enum Interval {
     FourHours,
     /// A calendar day.
     Day,
-    /// A week, from Monday.
+    /// A week, which begins on Monday.
     Week,
     /// A calendar month.
     Month,
-    /// A calendar year. Only changes can be counted by year; there are no candles of a year.
+    /// A calendar year. Rate changes can have buckets of a year; candles cannot.
     Year,
 }
 
@@ -71,7 +71,8 @@ impl Interval {
         }
     }
 
-    /// The usual duration of a bucket in microseconds: without a clock change, and for the shortest month and year.
+    /// The nominal duration of a bucket in microseconds. A month has 28 days and a year has 365 days here. A bucket
+    /// with a clock change can be shorter or longer.
     pub const fn usual_us(self) -> i64 {
         match self {
             Self::Minute => MINUTE_US,

@@ -9,8 +9,8 @@ use std::fmt;
 use super::series::Source;
 use super::time::Timestamp;
 
-/// The health of a feed after its last poll. If one poll gets several responses, the worst health counts: the last in
-/// this order.
+/// The health of a feed after its last poll. If one poll gets several responses, the worst health counts. The variants
+/// are ordered from the best to the worst.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Health {
     /// The source answers, and the response can be parsed.
@@ -51,7 +51,8 @@ pub struct Poll {
     pub source: Source,
     /// The time at which the poll began.
     pub time: Timestamp,
-    /// The time until which this poll determines the health of the feed, exclusive. The next poll is due before it.
+    /// The time until which this poll determines the health of the feed, exclusive. The next poll is due before this
+    /// time.
     pub covered_until: Timestamp,
     /// The result of the poll.
     pub health: Health,
@@ -84,10 +85,12 @@ impl PollSpan {
         }
     }
 
-    /// Adds the next poll of the source. If the poll has another health, or begins after this span ended, the poll does
-    /// not join: this span then ends no later than the poll begins, and the span of the poll is returned.
+    /// Adds the next poll of the source to this span and returns `None`. If the poll has another health, or begins
+    /// after the end of this span, returns a new span with this poll instead. This span then ends no later than the
+    /// poll begins.
     ///
-    /// If the clock was set back, so that the poll is earlier than the last poll, the time of the last poll is used.
+    /// If the clock was set back, the new poll can have an earlier time than the last poll of this span. The new poll
+    /// then gets the time of that last poll.
     pub fn admit(&mut self, poll: &Poll) -> Option<Self> {
         let time = poll.time.max(self.last_poll_time);
         let covered_until = poll.covered_until.max(time);
@@ -101,12 +104,13 @@ impl PollSpan {
         Some(Self::single(&Poll { time, covered_until, ..poll.clone() }))
     }
 
-    /// Returns true if the times of this span are in order, and the span does not begin before `before` ends.
-    pub fn is_valid_after(&self, before: Option<&Self>) -> bool {
+    /// Returns true if this span has at least one poll, its times are in order, and it does not begin before the end of
+    /// `previous`.
+    pub fn is_valid_after(&self, previous: Option<&Self>) -> bool {
         self.first_poll_time <= self.last_poll_time
             && self.last_poll_time <= self.covered_until
             && self.poll_count > 0
-            && before.is_none_or(|before| before.covered_until <= self.first_poll_time)
+            && previous.is_none_or(|previous| previous.covered_until <= self.first_poll_time)
     }
 }
 
@@ -123,8 +127,8 @@ mod tests {
 
     fn spans(polls: impl IntoIterator<Item = (i64, i64, Health)>) -> Vec<PollSpan> {
         let mut spans: Vec<PollSpan> = Vec::new();
-        for each in polls.into_iter().map(poll) {
-            let next = spans.last_mut().map_or_else(|| Some(PollSpan::single(&each)), |last| last.admit(&each));
+        for poll in polls.into_iter().map(poll) {
+            let next = spans.last_mut().map_or_else(|| Some(PollSpan::single(&poll)), |last| last.admit(&poll));
             spans.extend(next);
         }
         spans
@@ -148,9 +152,9 @@ mod tests {
         check(&[(0, 10, Ok), (7, 17, Ok), (17, 27, Ok)], &[(0, 17, 27, 3)]);
         // No poll covers the time from 10 to 11.
         check(&[(0, 10, Ok), (11, 21, Ok)], &[(0, 0, 10, 1), (11, 11, 21, 1)]);
-        // A poll with another health ends the span before it.
+        // A poll with another health ends the previous span.
         check(&[(0, 10, Ok), (6, 16, Unreachable), (8, 18, Ok)], &[(0, 0, 6, 1), (6, 6, 8, 1), (8, 8, 18, 1)]);
-        // The clock was set back. In the last case, a poll is covered until a time before its own.
+        // The clock was set back. In the last case, `covered_until` of a poll is before the time of the poll.
         check(&[(5, 15, Ok), (3, 13, Ok)], &[(5, 5, 13, 2)]);
         check(&[(5, 15, Ok), (3, 4, Unreachable)], &[(5, 5, 5, 1), (5, 5, 5, 1)]);
         check(&[(5, 1, Ok)], &[(5, 5, 5, 1)]);
@@ -165,10 +169,10 @@ mod tests {
             let mut polls: Vec<_> = polls.into_iter().map(poll).collect();
             polls.sort_by_key(|(time, ..)| *time);
             let found = spans(polls.iter().copied());
-            let mut before = None;
+            let mut previous = None;
             for span in &found {
-                prop_assert!(span.is_valid_after(before), "{:?}", found);
-                before = Some(span);
+                prop_assert!(span.is_valid_after(previous), "{:?}", found);
+                previous = Some(span);
             }
             prop_assert_eq!(found.iter().map(|span| span.poll_count).sum::<u64>(), polls.len() as u64);
             for moment in 0..240 {

@@ -34,20 +34,20 @@ pub struct HeldTick {
 }
 
 impl HeldTick {
-    /// Returns the held tick as it was known at `known`: without its decision if the decision is later. Returns `None`
-    /// if the tick was not in quarantine yet.
+    /// Returns the held tick as known at `known_time`. A decision that was made later is left out. Returns `None` if
+    /// the tick was not in quarantine yet.
     #[must_use]
-    pub fn as_known(&self, known: Timestamp) -> Option<Self> {
-        if self.held_time > known {
+    pub fn as_known(&self, known_time: Timestamp) -> Option<Self> {
+        if self.held_time > known_time {
             return None;
         }
-        let decision = self.decision.clone().filter(|decision| decision.decided_time <= known);
+        let decision = self.decision.clone().filter(|decision| decision.decided_time <= known_time);
         Some(Self { decision, ..self.clone() })
     }
 
-    /// Returns the verdict as known at `known`; `None` if the tick was still held.
-    pub fn verdict_at(&self, known: Timestamp) -> Option<Verdict> {
-        self.decision.as_ref().filter(|decision| decision.decided_time <= known).map(|decision| decision.verdict)
+    /// Returns the verdict as known at `known_time`; `None` if the tick was still held.
+    pub fn verdict_at(&self, known_time: Timestamp) -> Option<Verdict> {
+        self.decision.as_ref().filter(|decision| decision.decided_time <= known_time).map(|decision| decision.verdict)
     }
 
     /// Returns true if there is no decision yet.

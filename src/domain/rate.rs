@@ -32,7 +32,7 @@ pub enum RateError {
     /// The rate has a minus sign.
     #[error("rate '{0}' is negative; a rate is positive")]
     Negative(String),
-    /// The rate of this mantissa and number of places has too many digits.
+    /// The rate with this mantissa and this number of decimal places has too many digits.
     #[error(
         "rate with mantissa {mantissa} and {places} decimal places has too many digits; at most 18 decimal places, 20 digits before the point and 28 digits in total are allowed"
     )]
@@ -57,9 +57,8 @@ impl Rate {
 
     /// Parses a plain decimal: no sign, no exponent, no spaces.
     ///
-    /// # Errors
-    /// Each error contains the text: `Negative` or `Zero` if the rate is not positive; `Decimal` for another form or
-    /// too many digits.
+    /// # Errors `Negative` or `Zero` if the rate is not positive; `Decimal` if the text is not a plain decimal or has
+    /// too many digits. Each error contains the text.
     pub fn parse(text: &str) -> Result<Self, RateError> {
         let digits = Digits::parse(text, Self::LIMITS).map_err(|problem| match text.strip_prefix('-') {
             Some(rest) if rest.starts_with(|first: char| first.is_ascii_digit()) => {
@@ -94,7 +93,8 @@ impl Rate {
         Ok(Self(Digits::new(mantissa, small_places)))
     }
 
-    /// Appends zeros until the rate has `minimum_places` decimal places. A rate that already has as many is unchanged.
+    /// Appends zeros until the rate has `minimum_places` decimal places. A rate with at least `minimum_places` decimal
+    /// places is unchanged.
     ///
     /// This is for sources that drop trailing zeros. Without the zeros, the rate would look less precise than it is.
     ///
@@ -127,7 +127,8 @@ impl Rate {
         self.0.places()
     }
 
-    /// Returns true if both rates are the same number, whatever their decimal places. Then the rate did not move.
+    /// Returns true if both rates are the same number, whatever their decimal places. A change of only the decimal
+    /// places is not a move.
     pub fn same_number(self, other: Self) -> bool {
         self == other || self.0.same_number(other.0)
     }
@@ -193,7 +194,7 @@ pub enum ReportedChangeError {
         /// What is wrong with the text.
         problem: DecimalError,
     },
-    /// The reported change of this mantissa and number of places has too many digits.
+    /// The reported change with this mantissa and this number of decimal places has too many digits.
     #[error(
         "reported change with mantissa {mantissa} and {places} decimal places has too many digits; at most 12 are allowed"
     )]
@@ -214,8 +215,8 @@ impl ReportedChange {
 
     /// Parses a plain decimal with an optional sign, without a percent sign.
     ///
-    /// # Errors
-    /// Returns `ReportedChangeError::Decimal`, which contains the text, if it has another form or too many digits.
+    /// # Errors Returns `ReportedChangeError::Decimal`, which contains the text, if the text is not such a decimal or
+    /// has too many digits.
     pub fn parse(text: &str) -> Result<Self, ReportedChangeError> {
         let (negative, digits) = signed(text);
         let magnitude = Digits::parse(digits, Self::LIMITS)

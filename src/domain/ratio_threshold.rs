@@ -1,4 +1,5 @@
-//! The ratio threshold of the quarantine: the ratio of two rates from which a tick is held.
+//! The ratio threshold of the quarantine. A tick is held if the ratio between its rate and the rate in force is at
+//! least this threshold.
 //!
 //! **Invariant**: a comparison is exact. It multiplies mantissas and powers of ten, and never divides or rounds.
 
@@ -11,7 +12,8 @@ use super::digits::{DecimalError, DigitLimits, Digits};
 use super::rate::Rate;
 use super::time::truncate_for_display;
 
-/// A ratio above 1 and at most 1,000,000, with up to three decimal places. The setting is called `quarantine_factor`.
+/// A ratio above 1 and at most 1,000,000, with up to three decimal places. It is the value of the setting
+/// `quarantine_factor`, so the messages call it a factor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RatioThreshold(Decimal);
 
@@ -27,24 +29,23 @@ pub enum RatioThresholdError {
         problem: DecimalError,
     },
     /// The factor is not above 1, or is above 1,000,000.
-    #[error("factor '{0}' is not above 1 and at most 1000000; write one like 5 or 2.5")]
+    #[error("factor '{0}' must be above 1 and at most 1000000; write one like 5 or 2.5")]
     Range(String),
 }
 
 impl RatioThreshold {
-    /// The default threshold: 5. It is above the largest devaluation of these currencies in one day, and below the
-    /// smallest error of a unit, which is a factor of ten.
+    /// The default threshold: 5. The largest devaluation of a Central Asian currency in one day has a smaller ratio.
+    /// The smallest error of a nominal, for example a rate for ten units instead of one, has a larger ratio: 10.
     pub const DEFAULT: Self = Self(Decimal::from_parts(5_000, 0, 0, false, Self::PLACES as u32));
 
     const PLACES: u8 = 3;
-    const ONE_THOUSANDTHS: u64 = 1_000;
-    const THOUSANDTHS_MAX: u64 = 1_000_000 * Self::ONE_THOUSANDTHS;
+    const THOUSANDTHS_OF_ONE: u64 = 1_000;
+    const THOUSANDTHS_MAX: u64 = 1_000_000 * Self::THOUSANDTHS_OF_ONE;
 
     /// Parses a plain decimal: no sign, no exponent, no spaces.
     ///
-    /// # Errors
-    /// Both errors contain the text: `Decimal` for another form or too many digits; `Range` for a factor that is not
-    /// above 1 or is above 1,000,000.
+    /// # Errors `Decimal` if the text is not a plain decimal or has too many digits; `Range` if the factor is not above
+    /// 1, or is above 1,000,000. Both errors contain the text.
     pub fn parse(text: &str) -> Result<Self, RatioThresholdError> {
         let limits = DigitLimits { places: Self::PLACES, integer: 7, total: 10 };
         let digits = Digits::parse(text, limits)
@@ -52,7 +53,7 @@ impl RatioThreshold {
         let missing = u32::from(Self::PLACES.saturating_sub(digits.places()));
         // The number has at most ten digits, so neither the conversion nor the product overflows.
         let thousandths = u64::try_from(digits.mantissa()).unwrap_or(u64::MAX).saturating_mul(10_u64.pow(missing));
-        if thousandths <= Self::ONE_THOUSANDTHS || thousandths > Self::THOUSANDTHS_MAX {
+        if thousandths <= Self::THOUSANDTHS_OF_ONE || thousandths > Self::THOUSANDTHS_MAX {
             return Err(RatioThresholdError::Range(truncate_for_display(text)));
         }
         Ok(Self::of_thousandths(thousandths))
@@ -81,7 +82,8 @@ impl RatioThreshold {
         let scaled = |mantissa: u128, by: u128, more_places: u32| {
             mantissa.checked_mul(by)?.checked_mul(10_u128.pow(more_places))
         };
-        let high = scaled(high.mantissa(), u128::from(Self::ONE_THOUSANDTHS), low_places.saturating_sub(high_places));
+        let high =
+            scaled(high.mantissa(), u128::from(Self::THOUSANDTHS_OF_ONE), low_places.saturating_sub(high_places));
         let low = scaled(low.mantissa(), self.thousandths(), high_places.saturating_sub(low_places));
         match (high, low) {
             (Some(high), Some(low)) => high >= low,
@@ -119,10 +121,10 @@ mod tests {
         check("2.50", Ok("2.5"));
         check("1.001", Ok("1.001"));
         check("1000000", Ok("1000000"));
-        check("1", Err("is not above 1"));
-        check("1.000", Err("is not above 1"));
-        check("0", Err("is not above 1"));
-        check("1000000.001", Err("is not above 1 and at most 1000000"));
+        check("1", Err("must be above 1"));
+        check("1.000", Err("must be above 1"));
+        check("0", Err("must be above 1"));
+        check("1000000.001", Err("must be above 1 and at most 1000000"));
         check("1.0001", Err("has 4 decimal places; at most 3"));
         check("10000000", Err("has 8 digits before the point"));
         check("-5", Err("is not a plain decimal"));
@@ -156,7 +158,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn comparison_equals_that_of_big_integers(
+        fn comparison_has_the_same_result_with_big_integers(
             one in (1..10_u128.pow(28), 0..=18_u32),
             other in (1..10_u128.pow(28), 0..=18_u32),
             thousandths in 1_001..=RatioThreshold::THOUSANDTHS_MAX,
@@ -167,7 +169,7 @@ mod tests {
             let scaled = |(mantissa, places): (u128, u32), by: u64| {
                 BigUint::from(mantissa) * BigUint::from(10_u8).pow(18 - places) * by
             };
-            let above = |high, low| scaled(high, RatioThreshold::ONE_THOUSANDTHS) >= scaled(low, thousandths);
+            let above = |high, low| scaled(high, RatioThreshold::THOUSANDTHS_OF_ONE) >= scaled(low, thousandths);
             let expect = above(one, other) || above(other, one);
             prop_assert_eq!(RatioThreshold::of_thousandths(thousandths).is_reached_by(first, second), expect);
         }

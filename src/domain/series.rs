@@ -61,12 +61,12 @@ impl Pair {
         Self::new(currency(base)?, currency(quote)?)
     }
 
-    /// The base currency. A rate is the price of one unit of it.
+    /// The base currency. A rate is the price of one unit of this currency.
     pub const fn base(self) -> Currency {
         self.base
     }
 
-    /// The quote currency. A rate is in units of it.
+    /// The quote currency. A rate is a number of units of this currency.
     pub const fn quote(self) -> Currency {
         self.quote
     }
@@ -134,7 +134,7 @@ impl fmt::Debug for Source {
     }
 }
 
-/// The key of a series: one pair from one source. Ticks are ordered and stored by series.
+/// The key of a series: one pair from one source. Each series has its own order of ticks and its own storage.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SeriesKey {
     /// The pair of currencies.

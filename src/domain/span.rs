@@ -1,4 +1,4 @@
-//! Spans: durations in text form, a count and a unit, such as `7d`.
+//! Spans: durations that are written as a count and a unit, such as `7d`.
 //!
 //! Every flag, setting and query parameter that takes a duration, a limit or a window is parsed here.
 //!
@@ -221,7 +221,8 @@ pub fn format_seconds(micros: i64) -> String {
 }
 
 /// Formats microseconds in the largest unit, up to days, that gives a whole number: `90m`, `366d`. Zero is `0s`. The
-/// text parses as a [`Span`], except zero and a duration with a part of a millisecond, which is in `us`.
+/// text parses as a [`Span`], with two exceptions: zero, and a duration that is not a whole number of milliseconds.
+/// Such a duration is written in microseconds (`us`).
 pub fn format_duration(micros: i64) -> String {
     if micros == 0 {
         return "0s".to_owned();

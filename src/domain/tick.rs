@@ -1,4 +1,5 @@
-//! Ticks: single observations of a series, and the published value by which two ticks are compared.
+//! Ticks, which are single observations of a series, and their published values. Consecutive ticks can form one run
+//! only if their published values are equal.
 
 use super::rate::{Rate, ReportedChange};
 use super::series::SeriesKey;

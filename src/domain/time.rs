@@ -22,7 +22,9 @@ pub enum TimestampError {
     #[error("time '{0}' is finer than a microsecond; round it to six decimal places of a second")]
     TooFine(String),
     /// The time is outside the years 0001 to 9999, or the nanoseconds are not from 0 to 999,999,999.
-    #[error("time of {seconds} s and {nanos} ns is outside the years 0001 to 9999")]
+    #[error(
+        "time of {seconds} s and {nanos} ns since 1970 is outside the years 0001 to 9999 or has invalid nanoseconds"
+    )]
     OutOfRange {
         /// Seconds since 1970-01-01T00:00:00Z.
         seconds: i64,
@@ -68,7 +70,8 @@ impl Timestamp {
         Ok(time)
     }
 
-    /// Like [`Self::from_parts_exact`], but rounds a finer time down, as in an as-of read.
+    /// Like [`Self::from_parts_exact`], but rounds a time with part of a microsecond down. As-of reads use this
+    /// rounding.
     ///
     /// # Errors
     /// `OutOfRange`, as in [`Self::from_parts_exact`].
@@ -84,7 +87,8 @@ impl Timestamp {
         }
     }
 
-    /// Like [`Self::from_parts_exact`], but rounds a finer time up, as for the bounds of a range.
+    /// Like [`Self::from_parts_exact`], but rounds a time with part of a microsecond up. The bounds of a range use this
+    /// rounding.
     ///
     /// # Errors
     /// `OutOfRange`, as in [`Self::from_parts_exact`].

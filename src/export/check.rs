@@ -55,8 +55,8 @@ pub enum StreamError {
         found: u64,
     },
     /// The stream ended before its end message.
-    #[error("the export broke off before its end; run it again")]
-    BrokenOff,
+    #[error("the export stream ended before its end message; run the export again")]
+    Incomplete,
 }
 
 /// A verified message of the stream.
@@ -86,7 +86,7 @@ impl Checker {
     /// Verifies the next message.
     ///
     /// # Errors
-    /// Any [`StreamError`] except `BrokenOff`; then the caller must discard the export.
+    /// Any [`StreamError`] except `Incomplete`; then the caller must discard the export.
     pub fn accept(&mut self, response: v1::ExportSnapshotResponse) -> Result<Step, StreamError> {
         if self.is_over {
             return Err(StreamError::OutOfOrder("a message follows the end of the export"));
@@ -108,9 +108,9 @@ impl Checker {
     /// Returns the parts of the export after the stream has ended.
     ///
     /// # Errors
-    /// `BrokenOff` if the stream ended before its end message.
+    /// `Incomplete` if the stream ended before its end message.
     pub fn finish(self) -> Result<Vec<PartFile>, StreamError> {
-        if self.is_over { Ok(self.ended) } else { Err(StreamError::BrokenOff) }
+        if self.is_over { Ok(self.ended) } else { Err(StreamError::Incomplete) }
     }
 
     fn manifest(&mut self, manifest: v1::ExportManifest) -> Result<Step, StreamError> {
@@ -230,9 +230,9 @@ mod tests {
             assert!(error.contains(expect), "{error}");
         };
         let one = || manifest(&["a.csv"]);
-        check(vec![], "broke off");
-        check(vec![one(), chunk("a.csv", b"x")], "broke off");
-        check(vec![one(), chunk("a.csv", b"x"), part_end("a.csv", b"x", 1)], "broke off");
+        check(vec![], "before its end message");
+        check(vec![one(), chunk("a.csv", b"x")], "before its end message");
+        check(vec![one(), chunk("a.csv", b"x"), part_end("a.csv", b"x", 1)], "before its end message");
         check(vec![chunk("a.csv", b"x")], "without a manifest");
         check(vec![one(), one()], "a second manifest");
         check(vec![one(), chunk("b.csv", b"x")], "not the next part of the manifest");

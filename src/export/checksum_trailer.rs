@@ -6,7 +6,7 @@
 //! rewrites a file drops the trailer and replaces `created_by` with its own name.
 //!
 //! **Invariant**: a change of any byte is detected. If a change destroys the trailer, `created_by` still names
-//! silkrate, and a file of silkrate without a trailer is damaged.
+//! silkrate. A file whose `created_by` names silkrate and that has no trailer counts as damaged.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write};
@@ -123,7 +123,7 @@ fn footer_bytes(bytes: &[u8]) -> Option<usize> {
 /// Result of comparing a file with its checksum trailer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum TrailerState {
-    /// The file has no trailer: another program wrote or rewrote it.
+    /// The file has no trailer: another program wrote or rewrote the file, or the file is damaged.
     Absent,
     /// The checksum matches the file.
     Valid,

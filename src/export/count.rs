@@ -99,7 +99,7 @@ fn line_ends(bytes: &[u8]) -> u64 {
 pub struct StreamCounter(Counting);
 
 enum Counting {
-    /// Not counted: the footer at the end refers to bytes that have already been written.
+    /// Not counted: a Parquet reader starts at the footer, but the bytes before the footer are already in the pipe.
     Parquet,
     Arrow(Box<ArrowRows>),
     Csv {
@@ -130,8 +130,8 @@ impl StreamCounter {
         Ok(())
     }
 
-    /// Returns the number of rows; `None` for Parquet, which is not counted. Call it after the last bytes of the
-    /// stream.
+    /// Returns the number of rows; `None` for Parquet, which is not counted. Must be called after the last bytes
+    /// of the stream.
     ///
     /// # Errors
     /// `Arrow` if the stream has no end marker.

@@ -165,14 +165,15 @@ impl OpenFile {
 }
 
 impl PartitionWriter {
-    /// Creates a writer for the directory `root`, which must exist and be empty. The time zone of the months is the one
-    /// in the manifest's request, which only an export of candles sets.
+    /// Creates a writer for the directory `root`, which must exist and be empty. The months are in the time zone of the
+    /// manifest's request, or in UTC if the request has no time zone. Only requests for candles have a time
+    /// zone.
     pub fn new(root: &Path, keys: Vec<PartitionKey>, manifest: &v1::ExportManifest) -> Self {
         let zone = manifest.request.as_ref().map_or("", |request| request.time_zone.as_str());
         let dataset = PartitionedDataset {
             root: root.to_owned(),
             keys: keys.into(),
-            // The server echoes its validated request: empty for UTC, otherwise a valid zone.
+            // The server has validated the request of the manifest. An empty time zone means UTC.
             zone: Zone::parse(zone).unwrap_or(Zone::UTC),
             file_schema: None,
             open: None,

@@ -1,6 +1,7 @@
 //! Writes data frames as an Arrow stream, and decodes the bytes of an Arrow stream into record batches as they arrive.
 //!
-//! **Invariant**: the decoder buffers at most one message, of at most [`MESSAGE_BYTES_MAX`], and the dictionaries.
+//! **Invariant**: the decoder buffers at most one message, whose metadata and body have at most [`MESSAGE_BYTES_MAX`]
+//! each, and the dictionaries.
 
 use std::io::{Cursor, Write};
 use std::sync::Arc;

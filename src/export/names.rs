@@ -1,6 +1,7 @@
 //! The distinct names in an export. Rows refer to a name by its number instead of its text.
 //!
-//! **Invariant**: the number of a name is its index in the list of its column and its category in a data frame.
+//! **Invariant**: the number of a name is both the index of the name in the list of its column and the category of the
+//! name in a data frame.
 
 use polars::prelude::{CategoricalPhysical, Categories, DataType, PolarsResult};
 
@@ -51,7 +52,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Collects the names of the series, in their order, and of the sources that were polled.
+    /// Collects the names of `series`, in the order of the series, and the names of the sources that were polled.
     ///
     /// # Errors
     /// Returns an error if a list has more than 2^32 names.

@@ -31,8 +31,8 @@ use super::checksum_trailer::{CREATED_BY, ChecksumHandle, ChecksumWriter};
 use super::schema::{Column, Kind, arrow_metadata, arrow_schema};
 use thiserror::Error;
 
-/// Maximum number of rows in a row group. Memory holds two frames, one that is filled and one that is encoded, and the
-/// pages of the second: about 30 MB for runs.
+/// Maximum number of rows in a row group. Memory holds a frame that is being filled, a frame that is being encoded, and
+/// the pages of the encoded frame: about 30 MB for runs.
 pub(super) const ROW_GROUP_ROWS_MAX: usize = 128 * 1024;
 /// The fastest level, because encoding limits the speed of an export.
 const ZSTD_LEVEL: i32 = 1;
@@ -158,7 +158,7 @@ impl<W: Write> ParquetFile<W> {
         self.writer.write(rows, DynIter::new(columns)).map_err(|error| self.failure(error.into()))
     }
 
-    /// Returns the I/O error behind a library error, if there is one.
+    /// Returns the I/O error that caused a library error, or the library error if no I/O error caused it.
     fn failure(&self, error: PolarsError) -> ParquetFileError {
         self.checksum.take_failure().map_or(ParquetFileError::Encode(error), ParquetFileError::Write)
     }
@@ -183,7 +183,7 @@ impl<W: Write> ParquetFile<W> {
 /// entry.
 fn schema_pair(schema: &ArrowSchema, metadata: &[(String, String)]) -> KeyValue {
     let message = schema_to_bytes(schema, &default_ipc_fields(schema.iter_values()), Some(&arrow_metadata(metadata)));
-    // An Arrow message is preceded by a continuation marker and its length.
+    // A continuation marker and the length of the message precede an Arrow message.
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     let framed = [&u32::MAX.to_le_bytes(), length.to_le_bytes().as_slice(), &message].concat();
     KeyValue { key: ARROW_SCHEMA_KEY.to_owned(), value: Some(BASE64.encode(framed)) }

@@ -119,7 +119,7 @@ fn expected_row_count(snapshot: &Snapshot, request: &ExportRequest) -> Result<u6
     Ok(count)
 }
 
-/// Counts the days of each series from its first observation on.
+/// Counts the days of each series in the range, without the days before the first observation of the series.
 fn day_count(snapshot: &Snapshot) -> Result<u64, ExportError> {
     let Some(days) = Days::of(snapshot) else { return Ok(0) };
     let mut count = 0;
@@ -244,8 +244,8 @@ impl PartWriter<'_, '_, '_> {
         Ok(())
     }
 
-    /// Writes one row per day from the first observation on, for the days that begin in the range and not after the
-    /// recorded time of the commit.
+    /// Writes one row for each day that begins in the range. Days before the first observation, and days that begin
+    /// after the recorded time of the commit, have no row.
     fn write_days(&mut self, names: SeriesNames, series: &Arc<SeriesView>) -> Result<(), PartError> {
         let Some(days) = Days::of(self.snapshot) else { return Ok(()) };
         let mut in_force = self.snapshot.run_before(series, days.start())?;

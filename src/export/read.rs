@@ -170,7 +170,7 @@ impl FullExport {
     ///
     /// # Errors
     /// `Io` if a file cannot be read; `Checksum` if a file differs.
-    pub fn check_sums(&self, progress: &ReadProgress) -> Result<(), ReadError> {
+    pub fn verify_checksums(&self, progress: &ReadProgress) -> Result<(), ReadError> {
         let mut buffer = vec![0; HASH_BYTES];
         for name in PART_NAMES {
             let path = self.directory.join(name);

@@ -92,9 +92,9 @@ impl ExportRequest {
             end_time: self.end_time.map(timestamp),
             known_time: self.snapshot.known_time.map(timestamp),
             full: self.full,
-            interval: candles.map_or(v1::CandleInterval::Unspecified, |of| of.buckets.interval.into()).into(),
-            time_zone: candles.map_or_else(String::new, |of| of.buckets.zone.to_string()),
-            fill_empty: candles.is_some_and(|of| of.fill),
+            interval: candles.map_or(v1::CandleInterval::Unspecified, |candles| candles.buckets.interval.into()).into(),
+            time_zone: candles.map_or_else(String::new, |candles| candles.buckets.zone.to_string()),
+            fill_empty: candles.is_some_and(|candles| candles.fill),
         }
     }
 

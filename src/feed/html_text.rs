@@ -1,4 +1,4 @@
-//! Extraction of text from an HTML page, as far as the ticker needs it.
+//! Extraction of the text of a ticker page in HTML.
 //!
 //! `html5gum` splits the markup into tokens according to the HTML standard and builds no tree. This module decides what
 //! the tokens mean for a ticker: block elements end lines, other tags separate words, and comments, attributes,
@@ -27,8 +27,8 @@ const BLOCK_ELEMENTS: [&str; 56] = [
     "title", "tr", "ul", "video", "audio",
 ];
 
-/// How close to the end of the page, in bytes, an entity without its semicolon counts as truncated. The limit is longer
-/// than every entity that can be part of a quote.
+/// An entity without a semicolon counts as truncated if it begins at most this many bytes before the end of the page.
+/// The limit is longer than every entity that can be part of a quote.
 const BROKEN_ENTITY_BYTES_MAX: usize = 32;
 
 /// Returns true if the page is HTML: its first visible character opens a tag, a comment or a declaration.
@@ -156,8 +156,8 @@ impl Extractor {
         *depth = depth.saturating_add_signed(change);
     }
 
-    /// Separates the text before and after a tag. Style separates the two numbers in `<b>0.01</b><i>5%</i>`, so the
-    /// extractor must not join them.
+    /// Separates the text before and after a tag. Only the style separates the two numbers in `<b>0.01</b><i>5%</i>`,
+    /// and the extractor must not join them.
     fn separate(&mut self, name: &str) {
         if self.hidden_depth > 0 {
             return;
@@ -188,7 +188,7 @@ impl Text {
         for c in text.chars() {
             match c {
                 '\n' if is_pre => self.end_line(),
-                // Line ends of plain text are spaces in HTML.
+                // Outside `pre`, a line end in HTML is a space.
                 c if c.is_ascii_whitespace() || matches!(c, '\u{b}' | '\u{85}' | '\u{2028}' | '\u{2029}') => {
                     self.space();
                 }
@@ -336,7 +336,7 @@ mod tests {
                 0..24,
             ),
         ) {
-            // The space keeps an entity away from the end, where only `html_text` would remove it.
+            // The space at the end prevents a truncated entity: `html_text` removes it, the reference parser does not.
             let html = pieces.concat() + " ";
             let text: String = html_text(&html).chars().filter(|c| !c.is_whitespace()).collect();
             prop_assert_eq!(text, reference(&html), "{}", html);

@@ -1,7 +1,8 @@
 //! Parsers of published quotes: the ticker page, the tables of five central banks, and CSV files.
 //!
 //! **Invariant**: every parser is a pure function of bytes. No parser reads a clock, so a page without a date is an
-//! error and never gets the current time. No parser guesses: a quote that is not complete and valid is refused by name.
+//! error and never gets the current time. No parser guesses: a quote that is not complete and valid is refused, and the
+//! error names it.
 
 mod bank;
 mod html_text;

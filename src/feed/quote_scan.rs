@@ -1,11 +1,11 @@
 //! Scanner for quotes in a line of text: pair, `=`, decimal, percentage.
 //!
-//! The scanner knows the form of a quote but does not validate its fields, so that a quote with an invalid field can be
-//! refused by name.
+//! The scanner finds the form of a quote but does not validate its fields. The caller can therefore refuse a quote with
+//! an invalid field, and name the quote in the error.
 //!
-//! **Invariant**: a quote found in a text is also found in every longer text that begins with it. A truncated page
-//! therefore never gives a quote that the complete page does not have. Time is linear in the line, because scans from
-//! two different `=` never read the same characters.
+//! **Invariant**: if a text is extended at its end, the scanner still finds every quote that it found before. A
+//! truncated page therefore never gives a quote that the complete page does not have. Time is linear in the length of
+//! the line, because scans from two different `=` never read the same characters.
 
 /// A pair, a rate and a percentage that belong together, as written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,8 +17,8 @@ pub(super) struct RawQuote<'a> {
     pub(super) change: &'a str,
 }
 
-/// Most words between `=` and `%`. A valid quote has two words. With a few more words it is a quote with spaces in its
-/// number, which is refused by name. With more words than this limit it is prose.
+/// Maximum number of words between `=` and `%`. A valid quote has two words. A text with a few more words is a quote
+/// with spaces in its number, which the caller refuses. A text with more words than this limit is prose.
 const QUOTE_WORDS_MAX: usize = 6;
 
 /// Words that a faulty ticker prints instead of a number.
@@ -53,10 +53,10 @@ impl<'a> Iterator for Quotes<'a> {
     }
 }
 
-/// Returns the quote that the end of `line` truncates, from its pair to the end of the line.
+/// Returns the incomplete quote at the end of `line`, from its pair to the end of the line.
 ///
-/// `in_marquee` is true if the line before `line` has quotes. A bullet with a few capital letters is a truncated quote
-/// only then, or after a quote on the same line. Elsewhere it is the last item of a list.
+/// `in_marquee` is true if the line before `line` has quotes. In a marquee, or after a quote on the same line, a bullet
+/// with a few capital letters is a truncated quote. Elsewhere such a bullet is the last item of a list.
 pub(super) fn truncated_quote(line: &str, in_marquee: bool) -> Option<&str> {
     let line = line.trim_matches(is_space);
     if let Some((before, after)) = line.rsplit_once('=')
@@ -89,8 +89,8 @@ fn is_bullet(c: char) -> bool {
 }
 
 fn is_sign(c: char) -> bool {
-    // Dashes are included so that a percentage with a dash is refused by name: a dash can mean a minus or a range.
-    // U+2212 is the typographic minus sign.
+    // Dashes are included so that a percentage with a dash is found and then refused: a dash can mean a minus or a
+    // range. U+2212 is the typographic minus sign.
     matches!(c, '+' | '-' | '\u{2212}' | '\u{2013}' | '\u{2014}')
 }
 
@@ -149,8 +149,8 @@ fn scan_values(text: &str) -> Values<'_> {
     }
 }
 
-/// Splits the words before the `%` at byte `percent` into rate and change. The last word is the change, together with a
-/// sign that is a word of its own; all words before are the rate.
+/// Splits the words before the `%` at byte `percent` into rate and change. The last word is the change. If the word
+/// before it is only a sign, the sign belongs to the change. All words before the change are the rate.
 fn rate_and_change<'a>(text: &'a str, words: &[(usize, usize)], percent: usize) -> Values<'a> {
     let is_lone_sign = |&(start, end): &(usize, usize)| text[start..end].chars().all(is_sign);
     let (rate_words, change_words) = match words.len() {

@@ -102,7 +102,7 @@ pub enum TickCsvRowError {
         last: Timestamp,
     },
     /// Another program removed or added zeros at the end of the rate.
-    #[error("rate '{rate}' does not have the {places} places of published_places; keep the column as text")]
+    #[error("rate '{rate}' does not have {places} decimal places (published_places); keep the column rate as text")]
     Places {
         /// The rate as written.
         rate: String,
@@ -160,7 +160,7 @@ pub struct TickCsvRow {
 pub struct TickCsv<R> {
     lines: Lines<R>,
     header: Header,
-    /// The last tick of the run that gave the latest item, if that item was the first tick of the run.
+    /// The last tick of a run, to be returned next. `None` unless the previous item was the first tick of this run.
     last: Option<TickCsvValues>,
 }
 
@@ -257,7 +257,8 @@ impl Header {
     }
 
     /// Parses a line to one tick, or to the first and last tick of a run. Validates only what a message to the server
-    /// cannot carry; the server validates pairs, sources and decimals.
+    /// does not contain: the number of fields, the text of times, and published places. The server validates pairs,
+    /// sources and decimals.
     fn ticks(&self, line: &str) -> Result<(TickCsvValues, Option<TickCsvValues>), TickCsvRowError> {
         let fields = fields(line)?;
         if fields.len() != self.count {

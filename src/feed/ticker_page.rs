@@ -24,7 +24,8 @@ pub struct TickerPage {
     /// Cycles of the marquee: how often the page quotes its most frequent pair. An incomplete cycle counts too,
     /// whether it omits a pair or the page ends inside it.
     pub cycle_count: u32,
-    /// The date of the page: the date on the lines that hold only a date, if they all hold the same one.
+    /// The date of the page: the date on the lines that hold only a date. `None` if there is no such line, or if the
+    /// dates on these lines differ or do not exist.
     pub date: Option<NaiveDate>,
     /// Observed time of every tick: the caller's time, or else the start of `date` in UTC.
     pub observed_time: Timestamp,
@@ -128,7 +129,7 @@ pub enum PageError {
 impl TickerPage {
     /// Largest page accepted, in bytes.
     pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-    /// Most entries in [`TickerPage::refused`]; [`TickerPage::refused_count`] counts all refused quotes.
+    /// Maximum number of entries in [`TickerPage::refused`]; [`TickerPage::refused_count`] counts all refused quotes.
     pub const REFUSED_MAX: usize = 1_000;
 
     /// Parses a page of text or HTML in UTF-8.
@@ -232,7 +233,8 @@ enum RefusedField {
     Pair,
     Rate,
     ReportedChange,
-    End,
+    /// No single field: the quote is truncated or ambiguous.
+    WholeQuote,
 }
 
 impl Marquee {
@@ -260,7 +262,7 @@ impl Marquee {
             QuoteError::Pair(_) => RefusedField::Pair,
             QuoteError::Rate { .. } => RefusedField::Rate,
             QuoteError::ReportedChange { .. } => RefusedField::ReportedChange,
-            QuoteError::Truncated(_) | QuoteError::Ambiguous { .. } => RefusedField::End,
+            QuoteError::Truncated(_) | QuoteError::Ambiguous { .. } => RefusedField::WholeQuote,
         };
         if self.seen_refusals.insert((pair.to_owned(), field)) {
             self.push_refused(pair, reason);

@@ -43,8 +43,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         return is_public_v4(mapped);
     }
     let parts = address.segments();
-    // 2000::/3 is the global unicast range. In it, tunnels to IPv4 addresses and documentation addresses are not
-    // public.
+    // 2000::/3 is the range of global unicast addresses. Tunnels to IPv4 addresses and documentation addresses in this
+    // range are not public.
     parts[0] & 0xE000 == 0x2000
         && parts[0] != 0x2002
         && !(parts[0] == 0x2001 && (parts[1] < 0x0200 || parts[1] == 0x0DB8))

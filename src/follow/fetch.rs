@@ -26,7 +26,7 @@ use crate::domain::{Timestamp, truncate_for_display};
 
 /// The `User-Agent` header of requests.
 const USER_AGENT: &str = concat!("silkrate/", env!("CARGO_PKG_VERSION"));
-/// Most redirects of one fetch.
+/// Maximum number of redirects of one fetch.
 const REDIRECTS_MAX: usize = 4;
 /// Longest `ETag` or `Last-Modified` that is kept, in bytes.
 const VALIDATOR_BYTES_MAX: usize = 1_024;
@@ -129,7 +129,7 @@ pub enum FetchError {
     Url(String),
     /// The host name resolves only to addresses that the address policy refuses.
     #[error(
-        "{0} has only private addresses, and a publisher has a public one; check the DNS, or set the URL of a mirror"
+        "{0} has only private addresses, but a publisher has a public address; check the DNS or set the URL of a mirror"
     )]
     Private(String),
     /// The host cannot prove its identity, or does not support TLS.
@@ -165,7 +165,7 @@ pub enum FetchError {
         retry_after: Option<RetryAfter>,
     },
     /// The client does not follow a redirect.
-    #[error("{host} redirects to '{to}', which is not followed: {problem}")]
+    #[error("the redirect of {host} to '{to}' is not followed: {problem}")]
     Redirect {
         /// The requested host.
         host: String,
@@ -192,10 +192,10 @@ pub enum FetchError {
     },
 }
 
-/// Kind of a fetch error, which decides about health and retries.
+/// Kind of a fetch error. The health of the feed and the decision to retry depend on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FetchErrorKind {
-    /// There is no resource at the URL, perhaps only today.
+    /// There is no resource at the URL. A resource may appear later.
     NotFound,
     /// The publisher was not reached, or was not able to answer. A retry can succeed.
     Unreachable,
@@ -256,7 +256,8 @@ impl Fetcher {
     /// # Errors
     /// Returns `FetchError::SetUp` if the client or its TLS cannot be set up.
     pub fn new(address_policy: AddressPolicy, limits: FetchLimits) -> Result<Self, FetchError> {
-        // Fails if the process already has a default provider, which can only be this one.
+        // The call fails if the process already has a default provider. That provider can only be ring, so the failure
+        // is ignored.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
             .user_agent(USER_AGENT)
@@ -286,8 +287,8 @@ impl Fetcher {
         fetched.unwrap_or(Err(FetchError::TimedOut { host }))
     }
 
-    /// Checks scheme and host, and applies the address policy to an IP address as host. The resolver applies the policy
-    /// to host names.
+    /// Checks scheme and host. If the host is an IP address, applies the address policy to it. The resolver applies the
+    /// policy to host names.
     fn is_allowed(&self, url: &Url) -> bool {
         let is_private_address = || host_address(url).is_some_and(|address| !is_public(address));
         matches!(url.scheme(), "http" | "https")
@@ -329,19 +330,19 @@ impl Fetcher {
     }
 }
 
-/// Returns the target of a redirect. The target must have the same host, and either the same scheme and port or, as an
-/// upgrade from http, https on the default port.
+/// Returns the target of a redirect. The target must have the same host. It must also have the same scheme and port, or
+/// upgrade http on the default port to https on the default port.
 fn redirect_target(first: &Url, from: &Url, host: &str, headers: &HeaderMap) -> Result<Url, FetchError> {
     let to = headers.get(LOCATION).map(HeaderValue::as_bytes).map(String::from_utf8_lossy).unwrap_or_default();
     let refuse = |problem| FetchError::Redirect { host: host.to_owned(), to: truncate_for_display(&to), problem };
-    let url = from.join(&to).map_err(|_| refuse("it is not a URL"))?;
+    let url = from.join(&to).map_err(|_| refuse("the target is not a URL"))?;
     let is_same = url.scheme() == first.scheme() && url.port_or_known_default() == first.port_or_known_default();
     let is_upgrade = (first.scheme(), url.scheme()) == ("http", "https") && first.port().or(url.port()).is_none();
     if url.host() != first.host() {
-        return Err(refuse("it is another host"));
+        return Err(refuse("the target has another host"));
     }
     if !is_same && !is_upgrade {
-        return Err(refuse("it is another port, or drops TLS"));
+        return Err(refuse("the target has another port, or no TLS"));
     }
     Ok(url)
 }
@@ -364,7 +365,7 @@ async fn body(mut response: Response, host: &str, max_bytes: usize) -> Result<Fe
     Ok(Fetched::Body { bytes, validators })
 }
 
-/// Converts an error before the response.
+/// Converts an error that occurred before the response.
 fn request_error(host: &str, error: &reqwest::Error) -> FetchError {
     let host = host.to_owned();
     if causes(error).any(<dyn Error>::is::<NotPublic>) {
@@ -379,7 +380,7 @@ fn request_error(host: &str, error: &reqwest::Error) -> FetchError {
     FetchError::Unreachable { host, problem: innermost(error) }
 }
 
-/// Converts an error while the body is read.
+/// Converts an error that occurred while the body was read.
 fn body_error(host: &str, error: &reqwest::Error) -> FetchError {
     let host = host.to_owned();
     if error.is_timeout() {

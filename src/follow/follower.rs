@@ -23,10 +23,11 @@ use crate::ingest::batch::TickRules;
 use crate::ingest::{Batch, ConflictPolicy, Ingest, IngestError, IngestReport, PageBatch};
 use crate::metrics::FollowMetrics;
 
-/// How often a waiting follower reads the clock, because the clock may be set and the machine may have been suspended.
+/// Maximum time between two readings of the clock while a follower waits. The clock may be changed meanwhile, and the
+/// machine may be suspended.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shared by all followers.
+/// The values that all followers share.
 #[derive(Clone)]
 pub struct FollowContext {
     /// Stores ticks and polls.
@@ -55,7 +56,7 @@ pub struct Follower {
     context: FollowContext,
     /// Validators of the last stored bodies, by URL.
     validators: HashMap<String, Validators>,
-    /// The ticker page of the last body, for responses that say it is not modified.
+    /// The ticker page of the last body. A 304 response confirms the rates of this page.
     page: Option<TickerPage>,
     schedule: Schedule,
     jitter: Rng,
@@ -147,7 +148,7 @@ impl Follower {
         for (target, url) in targets.into_iter().zip(&urls) {
             let result = self.fetch(target, url).await;
             let must_stop = matches!(result.outcome, Outcome::Unreachable) || result.retry_after.is_some();
-            // The longest `Retry-After` applies to the source, for whichever target it was sent.
+            // The longest `Retry-After` of all targets applies to the whole source.
             let retry_after = worst.retry_after.max(result.retry_after);
             if result.outcome > worst.outcome {
                 worst = result;
@@ -162,7 +163,7 @@ impl Follower {
         worst.outcome
     }
 
-    /// Counts the poll, schedules the next one, records the health and logs a change of it.
+    /// Counts the poll, schedules the next poll, records the health, and logs a change of health.
     async fn finish_poll(&mut self, result: &TargetResult, started: Timestamp) {
         let now = self.context.now();
         let (source, outcome) = (self.source, result.outcome);
@@ -237,8 +238,8 @@ impl Follower {
         }
     }
 
-    /// Handles a response that the body is not modified. An unmodified table gives no new ticks, because its observed
-    /// times are fixed. An unmodified ticker page confirms its rates at the present time.
+    /// Handles a 304 Not Modified response. An unmodified table gives no new ticks, because its observed times are
+    /// fixed. An unmodified ticker page confirms its rates at the present time.
     async fn confirm_unmodified(&mut self, target: FetchTarget) -> TargetResult {
         let now = self.context.now();
         let (FetchTarget::Ticker, Some(mut page)) = (target, self.page.clone()) else {
@@ -286,8 +287,8 @@ impl Follower {
     }
 }
 
-/// Returns true for the table of tomorrow, which the bank may not have published yet. A failure to fetch it does not
-/// affect the health of the feed; today's table does.
+/// Returns true for the table of tomorrow. The bank may not have published this table yet, so a failure to fetch it
+/// does not affect the health of the feed.
 fn is_tomorrow(target: FetchTarget) -> bool {
     matches!(target, FetchTarget::Bank { is_tomorrow: true, .. })
 }
@@ -310,7 +311,7 @@ fn result_of(report: &IngestReport) -> TargetResult {
     TargetResult { is_stored: true, ..TargetResult::new(outcome, message) }
 }
 
-/// The ticks of a body, and the page if the body is the ticker's.
+/// The ticks of a body, and the page if the body is a ticker page.
 struct ParsedBody {
     batch: Batch,
     page: Option<TickerPage>,

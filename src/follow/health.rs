@@ -4,7 +4,8 @@
 
 use crate::domain::Health;
 
-/// Outcome of a poll or of one fetch of a poll. A poll with several fetches has the greatest of their outcomes.
+/// Outcome of a poll or of one fetch of a poll. The outcome of a poll with several fetches is the greatest outcome of
+/// its fetches.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Outcome {
     /// Nothing new: the response has only known ticks, or the table of tomorrow is not available yet.
@@ -15,7 +16,7 @@ pub enum Outcome {
     Silent,
     /// The response is valid, but the writer did not store it. The feed is not at fault.
     NotStored,
-    /// The publisher refused the request, or its response or at least one of its quotes was refused.
+    /// The publisher refused the request, or silkrate refused the response or at least one of its quotes.
     Refused,
     /// The publisher was not reached, did not answer completely in time, or answered with a server error.
     Unreachable,

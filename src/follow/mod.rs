@@ -31,7 +31,7 @@ pub use source::{FeedUrl, FeedUrlError, FetchTarget, FollowedSource, FollowedSou
 pub struct FollowSettings {
     /// Followed sources, each once.
     pub sources: Vec<FollowedSource>,
-    /// URLs that replace the publishers' own, at most one for each source.
+    /// URLs that replace the publishers' own URLs, at most one for each source.
     pub urls: Vec<FeedUrl>,
     /// Schedules that replace the built-in ones, at most one for each source.
     pub schedules: Vec<(FollowedSource, Schedule)>,
@@ -48,7 +48,7 @@ impl FollowSettings {
 
     /// Returns the poll schedule of a source: the configured one, or else the built-in one.
     pub fn schedule(&self, source: FollowedSource) -> Schedule {
-        let configured = self.schedules.iter().find(|(of, _)| *of == source);
+        let configured = self.schedules.iter().find(|(followed, _)| *followed == source);
         configured.map_or_else(|| Schedule::of(source), |(_, schedule)| *schedule)
     }
 }

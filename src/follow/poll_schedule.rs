@@ -17,14 +17,15 @@ use crate::analysis::Zone;
 use crate::backoff::{Backoff, jittered};
 use crate::domain::{Timestamp, duration_us, format_duration};
 
-/// Built-in poll interval of the ticker, which changes during the day.
+/// Built-in poll interval of the ticker. The ticker changes all day.
 const TICKER_INTERVAL: Duration = Duration::from_mins(1);
-/// Built-in poll interval of a bank, which publishes once a day and can publish a correction at any hour.
+/// Built-in poll interval of a bank. A bank publishes once a day, and can publish a correction at any hour.
 const BANK_INTERVAL: Duration = Duration::from_hours(1);
 /// Longest poll interval of a bank around its publication hour.
 const PUBLICATION_INTERVAL: Duration = Duration::from_mins(10);
-/// `PUBLICATION_INTERVAL` applies from this long before the publication hour until `PUBLICATION_TAIL_S` after it.
+/// `PUBLICATION_INTERVAL` begins to apply this time before the publication hour.
 const PUBLICATION_LEAD_S: u32 = 10 * 60;
+/// `PUBLICATION_INTERVAL` stops applying this time after the publication hour.
 const PUBLICATION_TAIL_S: u32 = 2 * 3_600;
 const DAY_S: u32 = 24 * 3_600;
 
@@ -34,9 +35,9 @@ const TICKER_BACKOFF_MAX: Duration = Duration::from_mins(15);
 const BANK_BACKOFF_MAX: Duration = Duration::from_hours(1);
 /// Longest wait that a publisher can request with `Retry-After`.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(6);
-/// Jitter lengthens a wait by up to one part in this many, so that servers do not poll at the same moment.
+/// Jitter lengthens a wait by at most the wait divided by this number, so that servers do not poll at the same moment.
 const JITTER_PART: u32 = 8;
-/// Delay of the next poll that does not count as a gap: two fetches of one minute each, and a margin.
+/// Maximum delay of the next poll that does not count as a gap: time for two fetches of one minute each, and a margin.
 const POLL_SLACK: Duration = Duration::from_mins(3);
 /// Longest wait, jitter included.
 pub const WAIT_MAX: Duration = Duration::from_hours(7);
@@ -61,7 +62,7 @@ pub enum ScheduleError {
     )]
     PollInterval,
     /// The source publishes all day.
-    #[error("the ticker has no publication hour, because it changes all day; leave this out")]
+    #[error("the ticker changes all day and has no publication hour; remove this setting")]
     NoPublication,
 }
 
@@ -130,7 +131,7 @@ impl Schedule {
 /// Result of the last poll of a source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LastPoll {
-    /// The source answered, if only that it has no table.
+    /// The source answered. The answer may be that it has no table.
     Answered {
         /// The wait that the publisher requested with `Retry-After`.
         retry_after: Option<Duration>,
@@ -235,7 +236,8 @@ mod tests {
             assert_eq!(message, "it is outside 10s to 6h; choose a poll interval between them", "{bad}");
         }
         assert_eq!(with_interval(10_000).unwrap().poll_interval(), Schedule::POLL_INTERVAL_MIN);
-        // The longest interval with jitter is shorter than a wait that is taken for a clock that was set back.
+        // A wait beyond `WAIT_MAX` counts as a clock that was set back, so the longest interval with jitter must be
+        // shorter.
         assert!(Schedule::POLL_INTERVAL_MAX + Schedule::POLL_INTERVAL_MAX / JITTER_PART < WAIT_MAX);
         let ticker = Schedule::of(FollowedSource::Timesca).with_publication(NaiveTime::MIN);
         assert_eq!(ticker, Err(ScheduleError::NoPublication));

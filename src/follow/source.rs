@@ -30,7 +30,7 @@ pub enum FollowedSource {
     Cbt,
 }
 
-/// Why a text is not a source that can be followed, or not a source with its URL.
+/// Why a text cannot be parsed as a followed source, or as a followed source with its URL.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FollowedSourceError {
     /// The source is unknown.
@@ -44,11 +44,13 @@ pub enum FollowedSourceError {
     Secret,
 }
 
-/// Why a URL cannot replace that of a publisher.
+/// Why a URL cannot replace the URL of a publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FeedUrlError {
     /// The scheme is not http or https, the host is missing, or the URL has a query or a fragment.
-    #[error("it is not an http or https URL that ends with its path; write it like https://mirror.example.org/cbu")]
+    #[error(
+        "it is not an http or https URL, or it has a query or a fragment; write it like https://mirror.example.org/cbu"
+    )]
     NotUrl,
     /// The URL has a user name or a password. Logs and lists of settings display URLs.
     #[error("it has a user name or a password, which the log and 'silkrate sources' would show; remove them")]
@@ -171,7 +173,7 @@ impl FetchTarget {
     }
 }
 
-/// A URL that replaces the publisher's own, for a mirror or a test.
+/// A URL that replaces the publisher's own URL, for a mirror or a test.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FeedUrl {
     /// The source that is fetched from the URL.
@@ -196,8 +198,8 @@ impl FeedUrl {
         Ok(Self { source: FollowedSource::parse(source)?, base_url: base_url.to_owned() })
     }
 
-    /// Checks that a URL can replace that of a publisher: an http or https URL with a host, without a query, a fragment
-    /// or a secret.
+    /// Checks that a URL can replace the URL of a publisher: an http or https URL with a host, without a query, a
+    /// fragment or a secret.
     ///
     /// # Errors
     /// `NotUrl` if the URL does not have this form; `Secret` if it has a user name or a password.
@@ -206,7 +208,7 @@ impl FeedUrl {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(FeedUrlError::Secret);
         }
-        // The path of the feed is appended, so a query or a fragment would end up inside the URL.
+        // The path of the feed is appended, so a query or a fragment would be in the middle of the URL.
         let is_base = url.has_host() && url.query().is_none() && url.fragment().is_none();
         if matches!(url.scheme(), "http" | "https") && is_base { Ok(()) } else { Err(FeedUrlError::NotUrl) }
     }

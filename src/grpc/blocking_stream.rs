@@ -38,8 +38,8 @@ impl StreamEnd {
     }
 }
 
-/// Runs `produce` on a new thread and sends its messages, at most `ahead` of them before the client reads. The thread
-/// holds `slot` until it ends.
+/// Runs `produce` on a new thread and sends its messages. At most `ahead` messages wait until the client reads them.
+/// The thread holds `slot` until it ends.
 ///
 /// The thread is not from the pool of blocking threads. The allocator reuses the memory of an ended thread for new
 /// threads, but threads of the pool do not end, and each would keep tens of megabytes.

@@ -34,7 +34,7 @@ struct Taken {
     by_caller: HashMap<Option<Caller>, usize>,
 }
 
-/// A slot. Dropping it releases the slot.
+/// A taken slot. Dropping this value releases the slot.
 #[derive(Debug)]
 pub struct CallerSlot {
     taken: Arc<Mutex<Taken>>,

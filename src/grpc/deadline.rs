@@ -1,8 +1,8 @@
 //! The deadline layer: ends a call at the deadline of its client, which the header `grpc-timeout` sets.
 //!
-//! **Invariant**: a call past its deadline ends with `DEADLINE_EXCEEDED`, and its work is dropped. That holds before
-//! the response, where tonic alone would return `CANCELLED`, and during a stream, which tonic alone would not end.
-//! Exception: a batch in the queue of the writer is still stored. Sending the batch again is harmless.
+//! **Invariant**: a call past its deadline ends with `DEADLINE_EXCEEDED`, and its work is dropped. Tonic alone would
+//! return `CANCELLED` before the response, and would not end a stream. Exception: a batch in the queue of the writer is
+//! still stored. Sending the batch again is harmless.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,7 +1,7 @@
 //! Converts ingest messages into batches, and ingest reports into response messages.
 //!
-//! **Invariant**: a message is refused as a whole, with the name of the invalid field, or each of its ticks is in the
-//! batch or in the refusals, under its own index.
+//! **Invariant**: an invalid message is refused as a whole, and the error names the invalid field. Each tick of a valid
+//! message is either in the batch or in the refusals, with its index in the message.
 
 use tonic::Status;
 
@@ -18,7 +18,7 @@ use crate::api::ServiceError;
 /// Maximum number of ticks in one batch that is sent as `Tick` messages.
 pub const BATCH_TICKS_MAX: usize = 10_000;
 
-/// An invalid field because of which a whole message is refused.
+/// An invalid field. The server refuses the whole message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct BadField {
     field: String,
@@ -138,7 +138,7 @@ fn value_reason(error: &ColumnValueError) -> RefusalReason {
     }
 }
 
-/// Returns the field because of which the columns as a whole are refused.
+/// Returns the invalid field that an error of the columns names.
 fn columns_field(error: &ColumnsError) -> String {
     let column = match error {
         ColumnsError::Length { column, .. } | ColumnsError::PartRow { column, .. } => column,

@@ -1,11 +1,11 @@
 //! The fast path of `GetLatestRates` and `WatchLatestRates`, the most frequent calls: answered from memory, with bytes
 //! that are encoded once per commit.
 //!
-//! A poll costs hardly more than its transport, so encoding five messages of strings each time would be a large part of
-//! its cost. [`LatestFastPath`] wraps the generated service and sends the bytes that the previous poll encoded. A
-//! thousand watchers of one commit get the same bytes.
+//! Apart from its transport, such a call costs very little. Encoding the rates again for each call would add much to
+//! this cost, because five rates are five messages of strings. [`LatestFastPath`] wraps the generated service and sends
+//! the bytes that an earlier call encoded. All watchers of a commit get the same bytes.
 //!
-//! **Invariant**: the fast path sends the same messages as the generated service would.
+//! **Invariant**: the fast path and the generated service send the same messages.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};

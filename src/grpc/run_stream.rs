@@ -18,7 +18,8 @@ const MESSAGES_AHEAD_MAX: usize = 3;
 /// Maximum age of a stream, seconds.
 pub(super) const STREAM_AGE_MAX_S: u64 = 600;
 /// How a client gets the rest after the maximum age.
-const TOO_OLD_REMEDY: &str = "continue from the last first_observed_time with known_time set to recorded_time";
+const TOO_OLD_REMEDY: &str = "continue with start_time set to the first_observed_time of the last run, and known_time \
+                              set to recorded_time";
 
 /// The messages of a stream of runs.
 pub(super) type RunMessages = Messages<StreamRunsResponse>;

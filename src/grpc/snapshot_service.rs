@@ -75,7 +75,7 @@ impl SnapshotService for SnapshotServiceImpl {
                 None => outcome.map_err(ServiceError::Export),
             }
         });
-        // The stream owns the guard, so a scan without rows is cancelled if the client disconnects.
+        // The stream owns the guard, so even a scan that finds no rows is cancelled if the client disconnects.
         Ok(Response::new(Box::pin(messages.map(move |message| {
             let _guard = &cancel_on_drop;
             message

@@ -124,7 +124,8 @@ mod tests {
 
     use super::*;
 
-    /// A call under test. Each request needs a permit of `work_done` and is its own response. Request 13 is invalid.
+    /// A call under test. A request is a number, and its response is the same number. Each response needs a permit of
+    /// `work_done`. Request 13 is invalid.
     struct Call {
         requests: mpsc::Sender<Result<u64, Status>>,
         responses: mpsc::Receiver<Result<u64, Status>>,

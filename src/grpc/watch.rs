@@ -1,8 +1,8 @@
 //! The call `WatchLatestRates`: one stream per watcher, as fast as the client reads.
 //!
-//! **Invariants**: a message is built only when the connection has room for it, and from the newest latest quotes. So a
-//! slow client costs one sequence number, not a backlog, and the writer does not wait for clients. A stream without a
-//! message for its heartbeat interval sends a heartbeat.
+//! **Invariants**: a message is built from the newest quotes, and only when the connection has room for it. So the
+//! server keeps one sequence number for a slow client and no backlog, and the writer does not wait for clients. A
+//! stream that sends no message for its heartbeat interval sends a heartbeat.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -94,8 +94,8 @@ impl Watch {
     /// Returns the first message: a snapshot, or the changes since the sequence that the client saw, or a heartbeat if
     /// nothing changed.
     fn begin(&mut self, since_sequence: u64) -> WatchMessage {
-        // Reads the newest view, not the fan-out, which may be behind. So the message includes every commit for which
-        // the client got a response.
+        // Reads the newest view. The quotes from the fan-out task may be of an earlier commit. So the message includes
+        // every commit for which the client got a response.
         let latest_quotes = &self.rates.view().latest_quotes;
         let (watcher, step) = Watcher::begin(latest_quotes, since_sequence);
         self.state = State::Running(watcher);
@@ -154,7 +154,7 @@ impl Stream for Watch {
                 }
                 Poll::Pending => {
                     std::task::ready!(self.heartbeat.as_mut().poll(context));
-                    // `poll_updates` may have passed commits without changes for this watch.
+                    // `poll_updates` may have skipped commits that change nothing for this watch.
                     let watcher = if let State::Running(newer) = self.state { newer } else { watcher };
                     WatchMessage {
                         message: watcher.message(v1::WatchKind::Heartbeat, self.rates.now()),

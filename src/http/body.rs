@@ -1,7 +1,8 @@
 //! Response bodies that hold a permit until they are sent.
 //!
 //! **Invariant**: a body is sent in pieces of at most [`PIECE_BYTES_MAX`] and holds its permit until its client has
-//! read them. There are thus never more large responses that wait for slow clients than permits.
+//! read the pieces. The number of large responses that wait for slow clients is therefore at most the number of
+//! permits.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,7 +11,7 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 
-/// Bytes sent at a time. A response of at most this size holds no permit.
+/// Maximum size of a piece, in bytes. A response of at most this size holds no permit.
 const PIECE_BYTES_MAX: usize = 32 * 1024;
 
 /// A body of more than one piece, with its permit.
@@ -20,7 +21,7 @@ pub(super) struct PermitBody<T> {
 }
 
 impl<T: Send + Unpin + 'static> PermitBody<T> {
-    /// Returns a body of `bytes`. The body holds `permit` until it is dropped if it has more than one piece.
+    /// Returns a body of `bytes`. If the body has more than one piece, it holds `permit` until it is dropped.
     pub(super) fn body(bytes: Bytes, permit: Option<T>) -> Body {
         match permit {
             Some(permit) if bytes.len() > PIECE_BYTES_MAX => Body::new(Self { unsent: bytes, _permit: permit }),

@@ -29,11 +29,11 @@ use crate::query::Reader;
 
 /// The parameter of every call that chooses JSON or CSV.
 pub(super) const FORMAT: &str = "format";
-/// The parameter for the maximum number of rows of a page. A larger value than the limit of the call means the limit.
+/// The parameter for the maximum number of rows of a page. A value beyond the limit of the call counts as the limit.
 const PAGE_SIZE: &str = "page_size";
 /// The parameter for the token of the wanted page.
 const PAGE_TOKEN: &str = "page_token";
-/// The header with the sequence of the commit that was read, which CSV has no place for.
+/// The header with the sequence of the commit that was read. A CSV response has no other place for the sequence.
 const SEQUENCE: HeaderName = HeaderName::from_static("silkrate-sequence");
 
 /// The format of a response.
@@ -44,7 +44,8 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// Chooses the format by the parameter, else by the `Accept` header, else JSON.
+    /// Chooses the format that the parameter names. Without a parameter, chooses the format that the `Accept` header
+    /// prefers. Without a preference, chooses JSON.
     fn choose(parameter: Option<&str>, headers: &HeaderMap) -> Result<Self, ServiceError> {
         match parameter {
             Some("json") => return Ok(Self::Json),
@@ -87,8 +88,8 @@ fn preference(accepted: &str, kind: &str, subkind: &str) -> Option<(u32, u8, Rev
     matches.max_by_key(|(_, specificity, at)| (*specificity, *at)).filter(|(quality, ..)| *quality > 0)
 }
 
-/// Parses a quality value of RFC 9110, 0 to 1 with at most three places, into thousandths. An invalid value counts as
-/// 1.
+/// Parses a quality value of RFC 9110, 0 to 1 with at most three decimal places, into thousandths. An invalid value
+/// counts as 1.
 fn thousandths(quality: &str) -> u32 {
     let (whole, places) = quality.split_once('.').unwrap_or((quality, ""));
     let digits = format!("{whole}{places:0<3}");
@@ -105,8 +106,8 @@ pub(super) async fn answer(
     let request = CallRequest::new(site, call, query, headers)?;
     match call {
         Call::Latest => request.latest().await,
-        Call::Rate => request.read(|rates, request| rate_work(rates, &request), one_row).await,
-        Call::Convert => request.read(convert_work, one_row).await,
+        Call::Rate => request.read(|rates, request| rate_task(rates, &request), one_row).await,
+        Call::Convert => request.read(convert_task, one_row).await,
         Call::Change => request.read(|rates, request| rates.get_change(&request), one_row).await,
         Call::History => request.read(Rates::list_runs, history).await,
         Call::Series => {
@@ -139,25 +140,25 @@ fn history(answer: &v1::ListRunsResponse) -> Page<'_, v1::Run> {
 }
 
 /// Prepares `GetRate`. The response has a time only if the request has one; see [`Call::includes_time`].
-fn rate_work(
+fn rate_task(
     rates: &Rates,
     request: &v1::GetRateRequest,
 ) -> Result<impl ReadTask<v1::GetRateResponse> + use<>, ServiceError> {
-    let (requested_time, work) = (request.time, rates.get_rate(request)?);
+    let (requested_time, task) = (request.time, rates.get_rate(request)?);
     Ok(move |reader: &Reader| {
-        let answer = work(reader)?;
+        let answer = task(reader)?;
         Ok(v1::GetRateResponse { time: requested_time.and(answer.time), ..answer })
     })
 }
 
 /// Prepares `Convert`. The rate in the response has a time only if the request has one.
-fn convert_work(
+fn convert_task(
     rates: &Rates,
     request: v1::ConvertRequest,
 ) -> Result<impl ReadTask<v1::ConvertResponse> + use<>, ServiceError> {
-    let (requested_time, work) = (request.time, rates.convert(request)?);
+    let (requested_time, task) = (request.time, rates.convert(request)?);
     Ok(move |reader: &Reader| {
-        let mut answer = work(reader)?;
+        let mut answer = task(reader)?;
         if let Some(rate) = &mut answer.rate {
             rate.time = requested_time.and(rate.time);
         }
@@ -165,7 +166,7 @@ fn convert_work(
     })
 }
 
-/// A request for a call, parsed as far as all calls have it in common.
+/// A request for a call. Only the parts that all calls have in common are parsed.
 struct CallRequest<'a> {
     site: &'a Site,
     headers: &'a HeaderMap,
@@ -199,8 +200,8 @@ impl<'a> CallRequest<'a> {
     fn new(site: &'a Site, call: Call, query: Option<&str>, headers: &'a HeaderMap) -> Result<Self, Problem> {
         let mut parameters = Parameters::parse(query)?;
         let format = Format::choose(parameters.take(FORMAT).as_deref(), headers)?;
-        // Readers of CSV, such as spreadsheets, do not follow links to a next page: the response has all rows, or is an
-        // error.
+        // Readers of CSV, such as spreadsheets, do not follow links to a next page. The response must therefore have
+        // all rows, or be an error.
         let is_paged = parameters.get(PAGE_TOKEN).is_some()
             || parameters.get(PAGE_SIZE).is_some_and(|size| size.parse::<i32>() != Ok(0));
         let is_whole = format == Format::Csv && !is_paged;
@@ -257,9 +258,9 @@ impl<'a> CallRequest<'a> {
             return Ok(response);
         }
         let (rates, sequence, format) = (self.rates(), self.snapshot.view.commit.sequence, self.writer.format);
-        let (work, writer) = (prepare(&rates, request)?, self.writer);
+        let (task, writer) = (prepare(&rates, request)?, self.writer);
         let read = rates.read(move |reader| {
-            let answer = work(reader)?;
+            let answer = task(reader)?;
             Ok(writer.write(&answer, &page(&answer)))
         });
         let read = read.await?;
@@ -290,7 +291,7 @@ impl<'a> CallRequest<'a> {
                 let answer = rates.get_latest_rates(&request)?;
                 writer.write(&answer, &Page::new("", &answer.rates))
             };
-            // Needs a read permit: for many series, encoding is as much work as a read.
+            // Encoding needs a read permit, because for many series it takes as much time as a read.
             let encoded = self.site.rates.read(move |_: &Reader| Ok(write())).await?.answer?;
             if is_unfiltered {
                 self.site.latest.store(Some(Arc::new((Arc::clone(&view.latest_quotes), encoded.bytes.clone()))));
@@ -324,8 +325,8 @@ impl ResponseWriter {
     }
 
     fn csv<R: Serialize>(&self, answer: &impl Serialize, page: &Page<'_, R>) -> Result<Vec<u8>, ServiceError> {
-        let of = &self.schema.call(self.call).ok_or_else(|| internal_error(&"no such call"))?.response;
-        let bytes = csv::write(self.call.rows(), of, self.includes_time, &self.repeated, answer, page);
+        let message = &self.schema.call(self.call).ok_or_else(|| internal_error(&"no such call"))?.response;
+        let bytes = csv::write(self.call.rows(), message, self.includes_time, &self.repeated, answer, page);
         bytes.map_err(|problem| internal_error(&problem))
     }
 }
@@ -333,7 +334,7 @@ impl ResponseWriter {
 /// Returns the error for a CSV response with more rows than the maximum.
 fn too_long(rows: usize) -> Problem {
     let problem = format!(
-        "the response has more than {rows} rows, the maximum of one response; narrow start_time and end_time, or set page_size and follow the page_token in Link"
+        "the response has more than {rows} rows, the maximum of one response; request a shorter time from start_time to end_time, or set page_size and request the next page from the Link header"
     );
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem)
 }

@@ -1,7 +1,8 @@
 //! Responses as CSV: a header line, and one flat row for each element of the response's list.
 //!
 //! **Invariant**: a cell has the same exact text as in JSON, and the cell of an absent value is empty. Columns have the
-//! same names as in the CSV of the command line. Exception: legs have columns here and are one cell of JSON there.
+//! same names as in the CSV of the command line. Exception: in a response, the legs of a rate have columns; on the
+//! command line, they are one cell of JSON.
 
 use serde::Serialize;
 use thiserror::Error;
@@ -36,7 +37,7 @@ pub(super) struct Page<'a, R> {
     /// The token of the next page; empty if there is none.
     pub(super) next_page_token: &'a str,
     pub(super) rows: &'a [R],
-    /// The baseline, a row before the others.
+    /// The baseline. It is the first row of the CSV.
     pub(super) baseline: Option<&'a R>,
 }
 
@@ -46,7 +47,7 @@ impl<'a, R> Page<'a, R> {
     }
 }
 
-/// Returns the page of a response that is itself the only row.
+/// Returns a page with the response itself as the only row.
 pub(super) const fn one_row<A>(answer: &A) -> Page<'_, A> {
     Page::new("", std::slice::from_ref(answer))
 }
@@ -63,7 +64,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn new(rows: Rows, of: &MessageSchema, includes_time: bool) -> Self {
+    fn new(rows: Rows, schema: &MessageSchema, includes_time: bool) -> Self {
         let mut titles: Vec<String> = rows.repeated.iter().map(|name| (*name).to_owned()).collect();
         let shared = rows.shared.iter().map(|name| {
             titles.push((*name).to_owned());
@@ -71,8 +72,8 @@ impl Columns {
         });
         let shared = Target::Inner(shared.collect());
         let fixed = titles.len();
-        let row = rows.list.and_then(|name| of.field(name)).and_then(|field| field.kind.message()).unwrap_or(of);
-        let row = fields(row, None, &|name| includes_time || name != TIME, &mut titles);
+        let row = rows.list.and_then(|name| schema.field(name)).and_then(|field| field.kind.message());
+        let row = fields(row.unwrap_or(schema), None, &|name| includes_time || name != TIME, &mut titles);
         titles.extend(rows.baseline.map(str::to_owned));
         Self { titles, fixed, shared, row }
     }
@@ -83,14 +84,14 @@ impl Columns {
 /// The fields of a run inside a row become columns of the row. A rate inside a row has columns only for its rate and
 /// time. A leg has columns for [`LEG_FIELDS`].
 fn fields(
-    of: &MessageSchema,
+    schema: &MessageSchema,
     prefix: Option<&str>,
     is_included: &dyn Fn(&str) -> bool,
     titles: &mut Vec<String>,
 ) -> Target {
-    // A row with a period has the times of its rates in the columns of the period.
-    let rate_fields: &[&str] = if of.field("period_end_time").is_some() { &["rate"] } else { &["rate", TIME] };
-    let included = of.fields.iter().filter(|field| is_included(&field.name));
+    // If a row has a period, the columns of the period already have the times of the rates.
+    let rate_fields: &[&str] = if schema.field("period_end_time").is_some() { &["rate"] } else { &["rate", TIME] };
+    let included = schema.fields.iter().filter(|field| is_included(&field.name));
     let fields = included.map(|field| {
         let name = field.name.as_str();
         let target = match field.kind.message() {
@@ -119,17 +120,17 @@ fn fields(
     Target::Inner(fields.collect())
 }
 
-/// Writes a response with the schema `of` as CSV. Each row repeats `repeated`, the values of request parameters.
-/// `includes_time` is true if the response has the time that it is for.
+/// Writes a response with the given schema as CSV. Each row repeats `repeated`, the values of request parameters.
+/// `includes_time` is true if the response has a value for [`TIME`].
 pub(super) fn write<R: Serialize>(
     rows: Rows,
-    of: &MessageSchema,
+    schema: &MessageSchema,
     includes_time: bool,
     repeated: &[String],
     answer: &impl Serialize,
     page: &Page<'_, R>,
 ) -> Result<Vec<u8>, CsvError> {
-    let columns = Columns::new(rows, of, includes_time);
+    let columns = Columns::new(rows, schema, includes_time);
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_record(&columns.titles)?;
 
@@ -156,7 +157,7 @@ mod tests {
     use crate::http::schema::{Call, Schema};
     use crate::proto::v1;
 
-    /// Compares the lines of the CSV of a response.
+    /// Asserts the lines of the CSV of a response.
     fn check<R: Serialize>(
         call: Call,
         repeated: &[&str],
@@ -166,8 +167,8 @@ mod tests {
     ) {
         let schema = Schema::new().unwrap();
         let repeated: Vec<String> = repeated.iter().map(|text| (*text).to_owned()).collect();
-        let of = &schema.call(call).unwrap().response;
-        let csv = write(call.rows(), of, false, &repeated, answer, page).unwrap();
+        let message = &schema.call(call).unwrap().response;
+        let csv = write(call.rows(), message, false, &repeated, answer, page).unwrap();
         assert_eq!(String::from_utf8(csv).unwrap().lines().collect::<Vec<_>>(), expect, "{call:?}");
     }
 

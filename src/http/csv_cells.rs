@@ -1,7 +1,7 @@
 //! A serde serializer that writes the fields of a message into the cells of a CSV row.
 //!
-//! **Invariant**: a value has the same text as in JSON, and strings have no quotes. An absent value leaves its cell
-//! unchanged. A field without a target is skipped, whatever its type.
+//! **Invariant**: a value has the same text as in JSON, but a string has no quotation marks around it. An absent value
+//! leaves its cell unchanged. A field without a target is skipped, whatever its type.
 
 use std::fmt::{Display, Write as _};
 
@@ -18,7 +18,7 @@ pub(super) enum CellError {
     Value(String),
 }
 
-/// The target of a value.
+/// The cell or cells that a value is written to.
 pub(super) enum Target {
     /// One cell, by index. The values of a list are separated by commas.
     Cell(usize),

@@ -105,7 +105,7 @@ impl MessageSchema {
 impl Kind {
     /// Returns the schema if the type is a message. Times and durations are values, not messages.
     pub(super) fn message(&self) -> Option<&MessageSchema> {
-        if let Self::Message(of) = self { Some(of) } else { None }
+        if let Self::Message(schema) = self { Some(schema) } else { None }
     }
 }
 
@@ -143,9 +143,12 @@ impl<'a> Descriptors<'a> {
         for (at, file) in files.file.iter().enumerate() {
             let package = file.package();
             let messages = numbered(&file.message_type);
-            all.messages.extend(messages.map(|(place, of)| (format!(".{package}.{}", of.name()), (at, place, of))));
-            all.enums.extend(file.enum_type.iter().map(|of| (format!(".{package}.{}", of.name()), of)));
-            all.services.extend(numbered(&file.service).map(|(place, of)| (of.name(), (at, place, of))));
+            all.messages.extend(messages.map(|(index, message)| {
+                let name = format!(".{package}.{}", message.name());
+                (name, (at, index, message))
+            }));
+            all.enums.extend(file.enum_type.iter().map(|item| (format!(".{package}.{}", item.name()), item)));
+            all.services.extend(numbered(&file.service).map(|(index, item)| (item.name(), (at, index, item))));
         }
         all
     }
@@ -154,9 +157,9 @@ impl<'a> Descriptors<'a> {
     pub(super) fn call(&self, service: &'static str, method: &'static str) -> Result<CallSchema, SchemaError> {
         let found = self.services.get(service).ok_or(SchemaError::NoSuchCall(service))?;
         let (file, at, service) = *found;
-        let found = numbered(&service.method).find(|(_, of)| of.name() == method);
-        let (place, found) = found.ok_or(SchemaError::NoSuchCall(method))?;
-        let comment = self.comment(file, &[SERVICES_OF_FILE, at, METHODS_OF_SERVICE, place]);
+        let found = numbered(&service.method).find(|(_, item)| item.name() == method);
+        let (index, found) = found.ok_or(SchemaError::NoSuchCall(method))?;
+        let comment = self.comment(file, &[SERVICES_OF_FILE, at, METHODS_OF_SERVICE, index]);
         let (request, response) = (self.message(found.input_type())?, self.message(found.output_type())?);
         Ok(CallSchema { request, response, comment })
     }
@@ -164,15 +167,15 @@ impl<'a> Descriptors<'a> {
     /// Returns the schema of the message with this full name, which begins with a dot.
     fn message(&self, name: &str) -> Result<MessageSchema, SchemaError> {
         let found = self.messages.get(name).ok_or_else(|| SchemaError::NoSuchType(name.to_owned()))?;
-        let (file, place, message) = *found;
+        let (file, index, message) = *found;
         let included = numbered(&message.field).filter(|(_, field)| !self.omitted.contains(&field.name()));
         let fields = included.map(|(at, field)| {
-            let comment = self.comment(file, &[MESSAGES_OF_FILE, place, FIELDS_OF_MESSAGE, at]);
+            let comment = self.comment(file, &[MESSAGES_OF_FILE, index, FIELDS_OF_MESSAGE, at]);
             self.field(field, comment)
         });
         Ok(MessageSchema {
             name: message.name().to_owned(),
-            comment: self.comment(file, &[MESSAGES_OF_FILE, place]),
+            comment: self.comment(file, &[MESSAGES_OF_FILE, index]),
             fields: fields.collect::<Result<_, _>>()?,
         })
     }
@@ -202,8 +205,8 @@ impl<'a> Descriptors<'a> {
             Type::Int64 => Kind::Int64,
             Type::Uint32 | Type::Uint64 => Kind::Unsigned,
             Type::Enum => {
-                let of = self.enums.get(field.type_name());
-                Kind::Enum(enum_schema(of.ok_or_else(|| SchemaError::NoSuchType(field.type_name().to_owned()))?))
+                let found = self.enums.get(field.type_name());
+                Kind::Enum(enum_schema(found.ok_or_else(|| SchemaError::NoSuchType(field.type_name().to_owned()))?))
             }
             Type::Message => match field.type_name() {
                 TIMESTAMP => Kind::Time,
@@ -232,11 +235,11 @@ fn comments(file: &FileDescriptorProto) -> Comments<'_> {
     comments.collect()
 }
 
-fn enum_schema(of: &EnumDescriptorProto) -> EnumSchema {
-    let prefix = of.value.iter().find_map(|value| value.name().strip_suffix("UNSPECIFIED")).unwrap_or_default();
-    let specified = of.value.iter().filter(|value| value.number() != 0).map(EnumValueDescriptorProto::name);
+fn enum_schema(descriptor: &EnumDescriptorProto) -> EnumSchema {
+    let prefix = descriptor.value.iter().find_map(|value| value.name().strip_suffix("UNSPECIFIED")).unwrap_or_default();
+    let specified = descriptor.value.iter().filter(|value| value.number() != 0).map(EnumValueDescriptorProto::name);
     let values = specified.map(|name| name.strip_prefix(prefix).unwrap_or(name).to_owned()).collect();
-    EnumSchema { name: of.name().to_owned(), values }
+    EnumSchema { name: descriptor.name().to_owned(), values }
 }
 
 /// Decodes a set of file descriptors.

@@ -1,8 +1,8 @@
 //! Entity tags (`ETag`) of responses, and the check of `If-None-Match`.
 //!
 //! **Invariant**: a response with a tag depends only on its request, the settings, its commit and, if it depends on the
-//! current time, on the start of the current minute. An equal tag thus proves that nothing has changed, and the store
-//! is not read for that.
+//! current time, on the start of the current minute. Equal tags therefore prove that the response is unchanged.
+//! Comparing tags does not read the store.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const MINUTE_US: i64 = 60 * Timestamp::SECOND_US;
 pub(super) struct Snapshot {
     pub(super) view: Arc<View>,
     pub(super) now: Timestamp,
-    /// Whether the response may have a tag: view and time determine it completely.
+    /// Whether the response may have a tag: the view and the time determine the response completely.
     pub(super) may_tag: bool,
     /// Hash of the settings that responses depend on.
     settings_hash: u64,
@@ -36,7 +36,7 @@ impl Snapshot {
     /// changes. For most calls, the current time is therefore the time of the newest commit. If the response ends at
     /// the current time (`until_now`), such as a change or a candle, the current time is the start of the minute, or
     /// the newest commit if that is later. A response that compares an age with the exact current time (`compares_age`)
-    /// has no tag, and no response has one after the writer has failed.
+    /// has no tag. After the writer has failed, no response has a tag.
     pub(super) fn new(site: &Site, until_now: bool, compares_age: bool) -> Self {
         let (view, exact) = (site.rates.view(), site.rates.now());
         let (recorded, settings_hash) = (view.commit.recorded_time, site.settings_hash);

@@ -1,14 +1,15 @@
 //! The routes `/frankfurter/...`: rates in the response format of the Frankfurter service, for its clients.
 //!
-//! The meaning follows silkrate:
+//! The format is Frankfurter's, but the values have silkrate's meaning:
 //!
 //! - A date is a day in UTC. Its rate is the rate in force at the end of the day, or now if the day is not over.
 //! - A range has only days with observations.
 //! - A rate is the number of units of a symbol for one unit of `base`. The default base is USD.
-//! - A rate counts on the day of its observation and for the stale limit of its source after that, in whole days.
+//! - A rate is valid on the day of its observation and on the days after it, up to the stale limit of its source. The
+//!   limit is rounded up to whole days.
 //! - If several sources have a pair, the order is: the source configured for these routes, sources with a preference,
-//!   other sources by name. For each day, the first source whose rate counts on that day answers. If no source has the
-//!   pair, legs of different sources answer.
+//!   other sources by name. For each day, the rate comes from the first source with a valid rate on that day. If no
+//!   source has the pair, the rate is computed from legs of different sources.
 //!
 //! **Invariant**: rates are JSON numbers with all digits of the rate, never converted through a float.
 
@@ -62,9 +63,8 @@ impl Day {
         Self(self.0.saturating_add_us(Timestamp::DAY_US))
     }
 
-    /// Returns the last day on which an observation of this day counts. A part of a day in the limit counts as a whole
-    /// day.
-    fn counts_until(self, stale_limit_us: i64) -> Self {
+    /// Returns the last day on which an observation of this day is valid. The limit is rounded up to whole days.
+    fn valid_until(self, stale_limit_us: i64) -> Self {
         let part = i64::from(stale_limit_us % Timestamp::DAY_US > 0);
         let days = (stale_limit_us / Timestamp::DAY_US).saturating_add(part);
         Self(self.0.saturating_add_us(days.saturating_mul(Timestamp::DAY_US)))
@@ -215,17 +215,17 @@ async fn answer_or_problem(site: &Site, uri: &Uri, headers: &HeaderMap) -> Resul
     if let Some(tag) = tag.as_ref().filter(|tag| matches_tag(headers, tag)) {
         return Ok(not_modified(tag.clone()));
     }
-    let of_read = rates.clone();
+    let read_rates = rates.clone();
     // The whole response comes from one read, and is encoded on the thread of the read.
     let read = rates.read(move |reader| {
-        let finder = RateFinder { rates: &of_read, reader, sources: sources(&of_read, chosen.as_ref()) };
+        let finder = RateFinder { rates: &read_rates, reader, sources: sources(&read_rates, chosen.as_ref()) };
         Ok(match (resource, &request) {
             (Resource::Days(start, end), Some(request)) => {
                 finder.many_days(request, start, end).and_then(|days| encode(&days))
             }
             (Resource::Day(day), Some(request)) => finder.one_day(request, Some(day)).and_then(|day| encode(&day)),
             (Resource::Latest, Some(request)) => finder.one_day(request, None).and_then(|day| encode(&day)),
-            (_, _) => encode(&currencies(&of_read)),
+            (_, _) => encode(&currencies(&read_rates)),
         })
     });
     let Read { answer, permit } = read.await?;
@@ -260,21 +260,21 @@ fn sources(rates: &Rates, chosen: Option<&Source>) -> Vec<Option<Source>> {
 }
 
 /// The rate of a pair at a time.
-struct Found {
+struct DayRate {
     rate: Rounded,
     /// The day of the last observation up to that time. For a cross rate, the day of the older leg.
     observed: Day,
-    /// The last day on which the rate counts.
+    /// The last day on which the rate is valid.
     until: Day,
 }
 
-impl Found {
+impl DayRate {
     /// Reads the rate of `answer` at `time`. None if `answer` has no legs, which does not occur.
     fn new(rules: &StateRules, answer: &RateAnswer, time: Timestamp) -> Option<Self> {
         let legs = answer.legs.iter().map(|(series, run)| {
-            // A run that was observed after `time`, too, was in force at `time`.
+            // If the run was observed again after `time`, it was in force at `time`.
             let observed = Day::of(run.last_observed_time.min(time));
-            (observed, observed.counts_until(rules.stale_limit_us(&series.source)))
+            (observed, observed.valid_until(rules.stale_limit_us(&series.source)))
         });
         let (observed, until) = legs.reduce(|one, other| (one.0.min(other.0), one.1.min(other.1)))?;
         Some(Self { rate: answer.rate.rounded_value(), observed, until })
@@ -327,12 +327,12 @@ struct RateFinder<'a> {
 }
 
 impl RateFinder<'_> {
-    /// Returns the rate of a pair at `time`, or now without a time. It is the rate of the first source whose rate
-    /// counts on that day; if there is none, the rate that was observed last. None if no source has a rate at that
-    /// time.
-    fn rate(&self, pair: Pair, time: Option<Timestamp>) -> Result<Option<Found>, QueryError> {
+    /// Returns the rate of a pair at `time`, or now without a time. The result is the rate of the first source with a
+    /// valid rate on that day. If there is no valid rate, the result is the rate that was observed last. None if no
+    /// source has a rate at that time.
+    fn rate(&self, pair: Pair, time: Option<Timestamp>) -> Result<Option<DayRate>, QueryError> {
         let at = time.unwrap_or_else(|| self.rates.now());
-        let (mut best, mut is_known): (Option<Found>, bool) = (None, false);
+        let (mut best, mut is_known): (Option<DayRate>, bool) = (None, false);
         for source in &self.sources {
             // Legs of different sources are used only if no source has the pair.
             if source.is_none() && is_known {
@@ -349,7 +349,7 @@ impl RateFinder<'_> {
             match self.reader.rate(&request) {
                 Ok(answer) => {
                     is_known = true;
-                    let Some(found) = Found::new(self.rates.rules(), &answer.body, at) else { continue };
+                    let Some(found) = DayRate::new(self.rates.rules(), &answer.body, at) else { continue };
                     if found.until >= Day::of(at) {
                         return Ok(Some(found));
                     }
@@ -367,8 +367,8 @@ impl RateFinder<'_> {
         Ok(best)
     }
 
-    /// Returns the rates at the end of a day, or now without a day. Rates that do not count on the day of the newest
-    /// observation are left out.
+    /// Returns the rates at the end of a day, or now without a day. Rates that are not valid on the day of the newest
+    /// observation are omitted.
     fn one_day(&self, request: &RatesRequest, day: Option<Day>) -> Result<OneDay, Problem> {
         let now = self.rates.now();
         let time = day.map(|day| day.next().0.saturating_add_us(-1)).filter(|time| *time < now);

@@ -1,9 +1,10 @@
 //! The connections of plain HTTP: their limits, timeouts and shutdown.
 //!
-//! **Invariants**: at most [`Limits::connections_max`] connections are open, plus [`OVERFLOW_SLOTS_MAX`] short ones
-//! that answer only health checks and a 503. A connection beyond both is closed before a byte of it is read. A client
-//! that sends the head of a request too slowly, or leaves its response unread for too long, is disconnected. At
-//! shutdown, a connection ends after the response in progress.
+//! **Invariants**: at most [`Limits::connections_max`] connections are open, plus [`OVERFLOW_SLOTS_MAX`] short
+//! connections. The server answers health checks on short connections, and 503 to all other requests. Any further
+//! connection is closed before the server reads a byte from it. A client that sends the head of a request too slowly,
+//! or leaves its response unread for too long, is disconnected. At shutdown, a connection ends after the response in
+//! progress.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,17 +25,17 @@ use tokio_util::sync::CancellationToken;
 use super::security::OverflowSlot;
 use crate::incoming::Incoming;
 
-/// Maximum number of open connections. The limit is lower if this exceeds a quarter of the files that the process may
-/// have open: the other files are for gRPC and the store.
+/// Maximum number of open connections. The actual limit is at most a quarter of the files that the process may have
+/// open: the other files are for gRPC and the store.
 const CONNECTIONS_MAX: usize = 8_192;
-/// Connections beyond that limit, for one request each.
+/// Number of overflow slots: connections beyond the limit, for one request each.
 const OVERFLOW_SLOTS_MAX: usize = 16;
 /// Timeout of a connection in an overflow slot for its request and for its response. It is short, so that slots are
 /// freed soon.
 const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum time from the start of a connection, or from the previous response, to the end of a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a client may leave a response unread.
+/// Maximum time that a client may leave a response unread.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum size of a request's head: the smallest limit that hyper accepts.
 const HEAD_BYTES_MAX: usize = 8_192;
@@ -48,7 +49,7 @@ pub struct Limits {
     pub connections_max: usize,
     /// Maximum time from the start of a connection, or from the previous response, to the end of a request's head.
     pub head_timeout: Duration,
-    /// How long a client may leave a response unread.
+    /// Maximum time that a client may leave a response unread.
     pub unread_timeout: Duration,
 }
 
@@ -177,7 +178,7 @@ mod tests {
 
     async fn rest(stream: &mut TcpStream) -> String {
         let mut rest = Vec::new();
-        // A reset connection is at its end, like a closed one.
+        // A reset connection counts as closed.
         let _ = stream.read_to_end(&mut rest).await;
         String::from_utf8(rest).unwrap()
     }
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connection_beyond_limit_gets_503_or_health() {
+    async fn connection_beyond_limit_gets_503_except_for_health_checks() {
         let limits = Limits { connections_max: 2, head_timeout: LATE, unread_timeout: LATE };
         let (address, _drain, _serving) = start(limits).await;
         let mut open = Vec::new();

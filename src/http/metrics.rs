@@ -63,17 +63,17 @@ impl Scraped {
         ingest.metrics();
         let view = ingest.view();
         let mut readings = Readings::default();
-        server(&mut readings, &view, ingest.poisoned().is_none());
-        rates(&mut readings, &view.latest_quotes);
-        series(&mut readings, &view);
-        quarantine(&mut readings, &view);
+        add_server(&mut readings, &view, ingest.poisoned().is_none());
+        add_rates(&mut readings, &view.latest_quotes);
+        add_series(&mut readings, &view);
+        add_quarantine(&mut readings, &view);
         match disk_usage(&self.directory) {
             Ok(parts) => readings.add(
                 "silkrate_store_bytes",
                 "Bytes of the store on disk, by part.",
-                parts.into_iter().map(|(part, bytes)| (vec![("part", part.to_owned())], whole(bytes))).collect(),
+                parts.into_iter().map(|(part, bytes)| (vec![("part", part.to_owned())], as_double(bytes))).collect(),
             ),
-            // The metric is left out: a dashboard shows a gap, but would not show that a value is old.
+            // The metric is omitted, because a dashboard shows a missing value but not the age of a value.
             Err(error) => tracing::warn!(%error, "cannot read the size of the store"),
         }
         let mut families = self.registry.gather();
@@ -91,20 +91,20 @@ fn seconds(time: Timestamp) -> f64 {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts and bytes far below 2^53")]
-fn whole(number: u64) -> f64 {
+fn as_double(number: u64) -> f64 {
     number as f64
 }
 
-fn server(readings: &mut Readings, view: &View, writes: bool) {
+fn add_server(readings: &mut Readings, view: &View, is_writing: bool) {
     let one = |value: f64| vec![(Vec::new(), value)];
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
     readings.add("silkrate_build_info", "Always 1; the label has the version.", vec![(version, 1.0)]);
     readings.add(
         "silkrate_writer_up",
         "1 while the writer accepts ticks; 0 after a write has failed.",
-        one(f64::from(writes)),
+        one(f64::from(is_writing)),
     );
-    readings.add("silkrate_sequence", "Sequence of the newest visible commit.", one(whole(view.commit.sequence)));
+    readings.add("silkrate_sequence", "Sequence of the newest visible commit.", one(as_double(view.commit.sequence)));
     readings.add(
         "silkrate_recorded_timestamp_seconds",
         "Recorded time of the newest visible commit.",
@@ -123,15 +123,17 @@ fn labels(quote: &LatestQuote) -> Vec<(&'static str, String)> {
     vec![("pair", quote.series.pair.to_string()), ("source", quote.series.source.to_string())]
 }
 
-fn rates(readings: &mut Readings, latest_quotes: &LatestQuotes) {
+fn add_rates(readings: &mut Readings, latest_quotes: &LatestQuotes) {
     let mut each = |name, help, read: &dyn Fn(&LatestQuote) -> Option<f64>| {
         let found = latest_quotes.quotes.iter().filter_map(|quote| Some((labels(quote), read(quote)?))).collect();
         readings.add(name, help, found);
     };
     // Prometheus has only doubles. No other response is computed from this double.
-    each("silkrate_rate", "The latest rate: units of the quote currency for one of the base.", &|quote| {
-        quote.run.value.rate.to_string().parse().ok()
-    });
+    each(
+        "silkrate_rate",
+        "The latest rate: units of the quote currency for one unit of the base currency.",
+        &|quote| quote.run.value.rate.to_string().parse().ok(),
+    );
     each(
         "silkrate_rate_last_observed_timestamp_seconds",
         "Time of the last observation of the latest rate.",
@@ -157,7 +159,7 @@ fn rates(readings: &mut Readings, latest_quotes: &LatestQuotes) {
     readings.add("silkrate_rate_state", "1 for the current state of a rate, 0 for the other states.", states.collect());
 }
 
-fn series(readings: &mut Readings, view: &View) {
+fn add_series(readings: &mut Readings, view: &View) {
     let totals: Vec<_> = view
         .series()
         .filter_map(|series| {
@@ -168,7 +170,7 @@ fn series(readings: &mut Readings, view: &View) {
         })
         .collect();
     let mut each = |name, help, count: fn(&crate::store::SeriesTotals) -> u64| {
-        let readings_of = totals.iter().map(|(labels, totals)| (labels.clone(), whole(count(totals))));
+        let readings_of = totals.iter().map(|(labels, totals)| (labels.clone(), as_double(count(totals))));
         readings.add(name, help, readings_of.collect());
     };
     each("silkrate_series_runs", "Runs of a series.", |totals| totals.run_count);
@@ -177,12 +179,12 @@ fn series(readings: &mut Readings, view: &View) {
 }
 
 /// Adds the number of held ticks by source. A source with a series but without held ticks has the value 0.
-fn quarantine(readings: &mut Readings, view: &View) {
+fn add_quarantine(readings: &mut Readings, view: &View) {
     let mut held: BTreeMap<String, usize> = view.series().map(|series| (series.key().source.to_string(), 0)).collect();
     for (key, count) in view.quarantine().held_by_series() {
         *held.entry(key.source.to_string()).or_default() += count;
     }
-    let held = held.into_iter().map(|(source, count)| (vec![("source", source)], whole(count as u64)));
+    let held = held.into_iter().map(|(source, count)| (vec![("source", source)], as_double(count as u64)));
     readings.add(
         "silkrate_quarantined_ticks",
         "Ticks held in quarantine because their rate is too far from the rate in force, until they are released or discarded.",

@@ -70,7 +70,7 @@ pub struct Site {
     schema: Arc<Schema>,
     /// The constant responses of `/v1` and `/openapi.json`.
     documents: Documents,
-    /// A cache of the JSON of all latest quotes, with the latest quotes that it was made from.
+    /// A cache of the JSON of all latest quotes, with the snapshot of latest quotes that was encoded.
     latest: Arc<ArcSwapOption<(Arc<LatestQuotes>, Bytes)>>,
 }
 

@@ -24,12 +24,12 @@ fn span_pattern(is_accepted: impl Fn(Span) -> bool) -> String {
 /// Returns the index of all calls, `/v1`.
 pub(super) fn index(schema: &Schema) -> Value {
     let calls = Call::ALL.iter().filter_map(|call| {
-        let of = schema.call(*call)?;
-        let parameters: Vec<String> = of.request.fields.iter().map(|field| field.name.clone()).collect();
+        let call_schema = schema.call(*call)?;
+        let parameters: Vec<String> = call_schema.request.fields.iter().map(|field| field.name.clone()).collect();
         Some(json!({
             "path": format!("/v1/{}", call.name()),
             "rpc": call.rpc(),
-            "does": of.comment,
+            "does": call_schema.comment,
             "parameters": parameters,
             "required": call.required(),
         }))
@@ -47,9 +47,9 @@ pub(super) fn document(schema: &Schema) -> Value {
     let mut schemas = BTreeMap::new();
     let mut paths = Map::new();
     for call in Call::ALL {
-        if let Some(of) = schema.call(call) {
-            paths.insert(format!("/v1/{}", call.name()), json!({ "get": operation(call, of) }));
-            response_schemas(&of.response, &mut schemas);
+        if let Some(call_schema) = schema.call(call) {
+            paths.insert(format!("/v1/{}", call.name()), json!({ "get": operation(call, call_schema) }));
+            response_schemas(&call_schema.response, &mut schemas);
         }
     }
     paths.extend(other_paths());
@@ -81,8 +81,8 @@ fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-fn operation(call: Call, of: &CallSchema) -> Value {
-    let mut parameters: Vec<Value> = of.request.fields.iter().map(|field| parameter(call, field)).collect();
+fn operation(call: Call, schema: &CallSchema) -> Value {
+    let mut parameters: Vec<Value> = schema.request.fields.iter().map(|field| parameter(call, field)).collect();
     parameters.push(json!({
         "name": FORMAT,
         "in": "query",
@@ -98,7 +98,7 @@ fn operation(call: Call, of: &CallSchema) -> Value {
     }));
     json!({
         "operationId": call.name(),
-        "summary": of.comment,
+        "summary": schema.comment,
         "parameters": parameters,
         "responses": {
             "200": {
@@ -109,7 +109,7 @@ fn operation(call: Call, of: &CallSchema) -> Value {
                     "Silkrate-Sequence": { "schema": { "type": "integer" } },
                 },
                 "content": {
-                    "application/json": { "schema": reference(&of.response.name) },
+                    "application/json": { "schema": reference(&schema.response.name) },
                     "text/csv": { "schema": { "type": "string" } },
                 },
             },
@@ -154,28 +154,28 @@ fn parameter_schema(kind: &Kind) -> Value {
         Kind::Message(_) => {
             json!({ "type": "string", "pattern": span_pattern(|span| v1::Window::try_from(span).is_ok()), "examples": ["24h", "1mo"] })
         }
-        Kind::Enum(of) => parameter_enum_schema(of),
+        Kind::Enum(values) => parameter_enum_schema(values),
         Kind::Bool | Kind::Text | Kind::Int32 | Kind::Int64 | Kind::Unsigned => response_value_schema(kind),
     }
 }
 
 /// Returns the schema of an enum parameter: the documented names, then the names in the protos if they differ.
-fn parameter_enum_schema(of: &EnumSchema) -> Value {
-    let (mut accepted, names) = value_names(&of.name, &of.values);
+fn parameter_enum_schema(schema: &EnumSchema) -> Value {
+    let (mut accepted, names) = value_names(&schema.name, &schema.values);
     accepted.extend(names);
     json!({ "type": "string", "enum": accepted })
 }
 
 /// Adds the schemas of a response message and of all messages inside it to `schemas`, each once.
-fn response_schemas(of: &MessageSchema, schemas: &mut BTreeMap<String, Value>) {
+fn response_schemas(message: &MessageSchema, schemas: &mut BTreeMap<String, Value>) {
     let mut properties = Map::new();
     let mut required = Vec::new();
-    for field in &of.fields {
+    for field in &message.fields {
         let mut schema = response_field_schema(field);
         describe(&mut schema, &field.comment);
         properties.insert(field.name.clone(), schema);
         // The time of a rate is present only if the request has a time.
-        if of.name != "GetRateResponse" || field.name != TIME {
+        if message.name != "GetRateResponse" || field.name != TIME {
             required.push(field.name.as_str());
         }
         if let Some(inner) = field.kind.message().filter(|inner| !schemas.contains_key(&inner.name)) {
@@ -183,11 +183,11 @@ fn response_schemas(of: &MessageSchema, schemas: &mut BTreeMap<String, Value>) {
         }
     }
     let mut schema = json!({ "type": "object", "properties": properties, "required": required });
-    describe(&mut schema, &of.comment);
-    schemas.insert(of.name.clone(), schema);
+    describe(&mut schema, &message.comment);
+    schemas.insert(message.name.clone(), schema);
 }
 
-/// Returns the schema of a response field: null if the field may be absent.
+/// Returns the schema of a response field. The schema includes null if the field may be absent.
 fn response_field_schema(field: &FieldSchema) -> Value {
     let value = response_value_schema(&field.kind);
     if field.is_list {
@@ -209,8 +209,8 @@ fn response_value_schema(kind: &Kind) -> Value {
         Kind::Unsigned => json!({ "type": "integer", "minimum": 0 }),
         Kind::Time => json!({ "type": "string", "format": "date-time" }),
         Kind::Duration => json!({ "type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?s$" }),
-        Kind::Enum(of) => json!({ "type": "string", "enum": of.values }),
-        Kind::Message(of) => reference(&of.name),
+        Kind::Enum(schema) => json!({ "type": "string", "enum": schema.values }),
+        Kind::Message(schema) => reference(&schema.name),
     }
 }
 
@@ -245,8 +245,8 @@ fn other_paths() -> Map<String, Value> {
             json!({ "name": name, "in": "path", "required": true, "description": description, "schema": { "type": "string" } })
         });
         let in_query = [
-            ("base", "The currency of which one unit is priced; USD by default."),
-            ("symbols", "The currencies of the prices, separated by commas; all currencies by default."),
+            ("base", "The base currency: a rate is for one unit of it. USD by default."),
+            ("symbols", "The quote currencies of the rates, separated by commas; all currencies by default."),
             ("amount", "The number of units of the base; 1 by default."),
         ];
         let in_query = in_query.iter().filter(|_| has_query).map(|(name, description)| {

@@ -18,7 +18,7 @@ use crate::proto::v1;
 /// Maximum number of parameters of a query.
 const PARAMETERS_MAX: usize = 32;
 
-/// The enum with short names for its values: the names of [`Interval`].
+/// The only enum with short names for its values. The short names are the names of [`Interval`].
 const INTERVAL: &str = "CandleInterval";
 
 /// The decoded parameters of a query. Each name occurs once. A parameter with an empty value counts as absent.
@@ -251,9 +251,9 @@ impl<'de> Deserializer<'de> for ParameterValue<'_> {
 }
 
 /// Returns the common prefix of the value names of an enum in the protos: `CANDLE_INTERVAL_` for `CandleInterval`.
-fn prefix(of: &str) -> String {
+fn prefix(enum_name: &str) -> String {
     let mut prefix = String::new();
-    for letter in of.chars() {
+    for letter in enum_name.chars() {
         if letter.is_ascii_uppercase() && !prefix.is_empty() {
             prefix.push('_');
         }
@@ -263,9 +263,9 @@ fn prefix(of: &str) -> String {
 }
 
 /// Returns the accepted names of an enum's values: the documented ones, then the names in the protos if they differ.
-pub(super) fn value_names(of: &str, names: &[impl AsRef<str>]) -> (Vec<String>, Vec<String>) {
+pub(super) fn value_names(enum_name: &str, names: &[impl AsRef<str>]) -> (Vec<String>, Vec<String>) {
     let names: Vec<String> = names.iter().map(|name| name.as_ref().to_owned()).collect();
-    if of == INTERVAL {
+    if enum_name == INTERVAL {
         (Interval::CANDLES.map(|interval| interval.name().to_owned()).to_vec(), names)
     } else {
         (names, Vec::new())

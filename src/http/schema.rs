@@ -10,8 +10,8 @@ use crate::proto::DESCRIPTORS;
 
 const RATE_SERVICE: &str = "RateService";
 const INGEST_SERVICE: &str = "IngestService";
-/// Response fields that JSON omits because they change with time: responses are compared by their tags. `build.rs` has
-/// the same list.
+/// Response fields that JSON omits. They change with time, and would change the tag of an unchanged response.
+/// `build.rs` has the same list.
 const OMITTED_FIELDS: [&str; 2] = ["age", "server_time"];
 /// A field that some responses omit; see [`Call::includes_time`].
 pub(super) const TIME: &str = "time";
@@ -34,16 +34,16 @@ pub(super) enum Call {
     Quarantine,
 }
 
-/// How CSV lays out a response in rows.
+/// The layout of a response as rows of CSV.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Rows {
-    /// The list field with one element a row; none if the response itself is the only row.
+    /// The list field with one element per row; none if the response itself is the only row.
     pub(super) list: Option<&'static str>,
     /// Request fields that every row repeats, because the rows do not contain them.
     pub(super) repeated: &'static [&'static str],
     /// Response fields outside the list that every row repeats.
     pub(super) shared: &'static [&'static str],
-    /// The field with the baseline, a row before the others. A column of the same name marks it.
+    /// The field with the baseline, which is the first row. A column of the same name is true only in that row.
     pub(super) baseline: Option<&'static str>,
 }
 
@@ -153,8 +153,8 @@ impl Call {
         }
     }
 
-    /// Returns true if the response includes the time that it is for. A rate without a requested time is read at the
-    /// time of the newest commit, which changes even if the rate does not. Such a response omits the time.
+    /// Returns true if the response includes its time. Without a requested time, a rate is read at the time of the
+    /// newest commit. This time changes even if the rate does not, so the response omits it.
     pub(super) const fn includes_time(self, time_requested: bool) -> bool {
         match self {
             Self::Rate | Self::Convert => time_requested,
@@ -253,11 +253,11 @@ mod tests {
         found
     }
 
-    /// Returns the JSON of a field of that message, or of an empty message.
+    /// Returns the JSON of a field of a message from [`filled`], or of an empty message.
     fn value(field: &FieldSchema, is_filled: bool) -> String {
         let value = match &field.kind {
             _ if !is_filled && field.is_list => return "[]".to_owned(),
-            Kind::Enum(of) if is_filled => format!("\"{}\"", of.values[0]),
+            Kind::Enum(schema) if is_filled => format!("\"{}\"", schema.values[0]),
             Kind::Enum(_) => "null".to_owned(),
             _ if !is_filled && field.may_be_absent => "null".to_owned(),
             Kind::Bool => is_filled.to_string(),
@@ -265,25 +265,26 @@ mod tests {
             Kind::Int32 | Kind::Int64 | Kind::Unsigned => if is_filled { "60" } else { "0" }.to_owned(),
             Kind::Time => "\"1970-01-01T00:01:00Z\"".to_owned(),
             Kind::Duration => "\"60s\"".to_owned(),
-            Kind::Message(of) => json(of, is_filled),
+            Kind::Message(schema) => json(schema, is_filled),
         };
         if field.is_list { format!("[{value}]") } else { value }
     }
 
-    fn json(of: &MessageSchema, is_filled: bool) -> String {
-        let included = of.fields.iter().filter(|field| is_filled || of.name != "GetRateResponse" || field.name != TIME);
+    fn json(schema: &MessageSchema, is_filled: bool) -> String {
+        let is_included = |field: &&FieldSchema| is_filled || schema.name != "GetRateResponse" || field.name != TIME;
+        let included = schema.fields.iter().filter(is_included);
         let fields = included.map(|field| format!("\"{}\":{}", field.name, value(field, is_filled)));
         format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
     }
 
-    /// Returns the query parameter with the value of a field of that message.
+    /// Returns the query parameter with the value of a field of a message from [`filled`].
     fn parameter(field: &FieldSchema) -> String {
         let text = match &field.kind {
             Kind::Bool => "true",
             Kind::Text | Kind::Int32 | Kind::Int64 | Kind::Unsigned => "60",
             Kind::Time => "1970-01-01T00:01:00Z",
             Kind::Duration => "1m",
-            Kind::Enum(of) => &of.values[0],
+            Kind::Enum(schema) => &schema.values[0],
             // The only message in requests is a window.
             Kind::Message(_) => "60m",
         };
@@ -298,7 +299,7 @@ mod tests {
         let schema = Schema::new().unwrap();
         let CallSchema { request, response, .. } = schema.call(call).unwrap();
         let files = decode(DESCRIPTORS).unwrap();
-        let full = |of: &MessageSchema| filled(&files, &format!("silkrate.v1.{}", of.name));
+        let full = |message: &MessageSchema| filled(&files, &format!("silkrate.v1.{}", message.name));
 
         let query = request.fields.iter().map(parameter).collect::<Vec<_>>().join("&");
         let parsed: Q = Parameters::parse(Some(&query)).unwrap().read(&[]).unwrap();

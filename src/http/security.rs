@@ -1,7 +1,7 @@
 //! Security middleware: request checks, the response timeout, CORS and security headers for every route.
 //!
 //! **Invariant**: a request that is too long, has a body or is meant for a proxy never reaches a route. Every response
-//! has the headers that keep a browser from guessing its type, running it or framing it.
+//! has the headers `X-Content-Type-Options`, `Referrer-Policy` and `Content-Security-Policy`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,8 @@ impl Origins {
         Self { allowed: allowed.into_iter().collect() }
     }
 
-    /// Returns the value of `Access-Control-Allow-Origin` for a page of `origin`; none if the page may not read.
+    /// Returns the value of `Access-Control-Allow-Origin` for a page of `origin`; none if the page may not read
+    /// responses.
     fn allow(&self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
         if self.allowed.iter().any(|allowed| allowed == "*") {
             return Some(HeaderValue::from_static("*"));
@@ -108,7 +109,7 @@ fn refusal(request: &Request) -> Option<Problem> {
         return Some(Problem::new(StatusCode::URI_TOO_LONG, problem));
     }
     if has_body(request.headers()) {
-        let problem = "the request has a body; send it without one and use query parameters";
+        let problem = "the request has a body; remove the body and use query parameters";
         return Some(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, problem));
     }
     None

@@ -35,8 +35,8 @@ pub(super) fn apply(transaction: &mut WriteTransaction<'_>, batch: Batch) -> App
 
 impl Applied {
     fn apply_group(&mut self, transaction: &mut WriteTransaction<'_>, mut group: SeriesTicks, revise: bool) {
-        // The order of time keeps late ticks of one block together. The sort is stable, so that of equal ticks the
-        // first counts as new and the others as known.
+        // Sorting by time keeps late ticks of one block together. The sort is stable: if ticks are equal, the first one
+        // counts as new and the others count as known.
         if !group.ticks.is_sorted_by_key(|tick| tick.observed_time) {
             group.ticks.sort_by_key(|tick| tick.observed_time);
         }
@@ -112,12 +112,17 @@ pub(super) fn explain_upsert(
     let (reason, message) = match error {
         UpsertError::Conflict(stored) => (
             RefusalReason::Conflict,
-            format!("{}; give another observed_time, or ask to revise", conflict_text(series, time, stored, value)),
+            format!(
+                "{}; give another observed_time, or use the conflict policy revise",
+                conflict_text(series, time, stored, value)
+            ),
         ),
         UpsertError::Damaged(error) => {
             let remedy = match **error {
-                StoreError::Io { disk_full: true, .. } => "make room on the disk, restart the server and send it again",
-                StoreError::Io { .. } => "remove the cause, restart the server and send it again",
+                StoreError::Io { disk_full: true, .. } => {
+                    "make room on the disk, restart the server and send the tick again"
+                }
+                StoreError::Io { .. } => "remove the cause, restart the server and send the tick again",
                 StoreError::InUse { .. }
                 | StoreError::NewerFormat { .. }
                 | StoreError::UnfinishedImport { .. }
@@ -131,7 +136,7 @@ pub(super) fn explain_upsert(
         }
         UpsertError::TooScattered => (
             RefusalReason::TooScattered,
-            format!("{series} at {time}: {}; send it in smaller pieces, sorted by series and time", too_scattered()),
+            format!("{series} at {time}: {}; send smaller requests, sorted by series and time", too_scattered()),
         ),
         UpsertError::TooManySeries => (
             RefusalReason::TooManySeries,
@@ -172,18 +177,18 @@ pub(super) fn too_scattered() -> String {
     format!("this request touches more than {} old blocks at once", WriteTransaction::MUTABLE_SEGMENTS_MAX)
 }
 
-/// Returns which limit of the quarantine is reached, with the remedy.
+/// Returns a text that names the limit of the quarantine that is reached, and the remedy.
 fn quarantine_full_text(limit: QuarantineLimit) -> String {
-    let (count, of, remedy) = match limit {
+    let (count, what, remedy) = match limit {
         QuarantineLimit::Series => {
-            (Quarantine::SERIES_HELD_MAX, "of this series are held", "release or discard some and send it again")
+            (Quarantine::SERIES_HELD_MAX, "of this series are held", "release or discard some and send the tick again")
         }
-        QuarantineLimit::Store => (Quarantine::HELD_MAX, "are held", "release or discard some and send it again"),
+        QuarantineLimit::Store => (Quarantine::HELD_MAX, "are held", "release or discard some and send the tick again"),
         QuarantineLimit::Listed => {
             (Quarantine::LISTED_MAX, "were held so far", "correct the source, or raise --quarantine-factor for it")
         }
     };
-    format!("{count} ticks {of}, which is the limit; {remedy}")
+    format!("{count} ticks {what}, which is the limit; {remedy}")
 }
 
 fn ambiguous(series: &SeriesKey, tick: &BatchTick) -> Refusal {
@@ -191,7 +196,7 @@ fn ambiguous(series: &SeriesKey, tick: &BatchTick) -> Refusal {
         index: tick.index,
         reason: RefusalReason::Ambiguous,
         message: format!(
-            "{series} at {} has different values in this batch; send only the correct one",
+            "{series} at {} has different values in this batch; send only the correct value",
             tick.observed_time
         ),
         stored: None,

@@ -1,7 +1,7 @@
 //! Conversion of a bank's table to a batch.
 //!
-//! **Invariant**: indices number the quotes of the table first and its refused entries after them, so that the counts
-//! of a report add up to both together.
+//! **Invariant**: the quotes of the table have the first indices, and its refused entries have the next indices. The
+//! counts of a report therefore add up to the number of quotes and refused entries.
 
 use super::batch::{BatchBuilder, TickRules};
 use super::{Batch, ConflictPolicy, RefusalReason};
@@ -11,7 +11,7 @@ use crate::feed::{BankQuoteError, BankTable};
 impl Batch {
     /// Converts the quotes of `table` to ticks of `source`, validates them at the time `now`, and converts refused
     /// entries to refusals. A table that is fetched again gives known ticks. A table that the bank has corrected gives
-    /// conflicts, unless `conflict_policy` is to revise.
+    /// conflicts, unless `conflict_policy` is `Revise`.
     pub fn of_table(
         table: &BankTable,
         source: &Source,
@@ -53,7 +53,7 @@ mod tests {
     use crate::feed::{BankFeed, BankRequest, BankRules};
 
     #[test]
-    fn indices_number_quotes_first_and_refused_entries_after_them() {
+    fn quotes_have_the_first_indices_and_refused_entries_the_next() {
         let entry = |code: &str, nominal: &str, value: &str| {
             format!("<Valute><CharCode>{code}</CharCode><Nominal>{nominal}</Nominal><Value>{value}</Value></Valute>")
         };

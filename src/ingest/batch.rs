@@ -14,8 +14,8 @@ use crate::domain::{
 
 use super::{Batch, BatchTick, ConflictPolicy, QuarantineRules, Refusal, RefusalReason, SeriesTicks};
 
-/// Most refusals of a batch with a message, and most held ticks with their rate in force, in the order of the batch.
-/// The limit bounds the size of a response.
+/// Maximum number of refusals of a batch that have a message, and maximum number of held ticks that have their rate in
+/// force. The first refusals and held ticks of the batch have these details. The limit bounds the size of a response.
 pub const NAMED_REFUSALS_MAX: usize = 1_000;
 
 /// Rules for the validation of ticks.
@@ -23,8 +23,8 @@ pub const NAMED_REFUSALS_MAX: usize = 1_000;
 pub struct TickRules {
     /// The served currencies.
     pub currencies: CurrencySet,
-    /// How far an observed time may be ahead of the present time, inclusive, in microseconds. Banks publish the rates
-    /// of the next day.
+    /// Maximum time by which an observed time may be ahead of the present time, inclusive, in microseconds. The limit
+    /// is not zero, because banks publish the rates of the next day.
     pub future_limit_us: i64,
     /// Decimal places to which rates are padded, for sources that drop trailing zeros. With padding `179.5` and
     /// `179.50` are equal, and the bounds of both are correct.
@@ -143,8 +143,8 @@ impl<'a> BatchBuilder<'a> {
         }
     }
 
-    /// Validates a tick with text fields, and adds it. A tick with several invalid fields is refused for the first of
-    /// series, observed time, rate and reported change.
+    /// Validates a tick with text fields, and adds it. If several fields are invalid, the refusal is for the first
+    /// invalid field, in this order: series, observed time, rate, reported change.
     pub fn push_text(&mut self, index: u32, tick: TickText<'_>) {
         let validated = self.series(tick.pair, tick.source).and_then(|slot| {
             let observed_time = self.observed_time(tick.observed_time)?;
@@ -156,7 +156,7 @@ impl<'a> BatchBuilder<'a> {
         self.add(index, validated);
     }
 
-    /// Adds a tick with parsed fields. Its currencies, observed time and padding still follow the rules.
+    /// Adds a tick with parsed fields. The rules for currencies, observed times and padding still apply.
     pub fn push(&mut self, index: u32, tick: &Tick) {
         let validated = self
             .check_served(tick.series.pair)

@@ -167,13 +167,13 @@ pub struct Summary {
     pub revised_count: u32,
     /// Refused ticks.
     pub refused_count: u32,
-    /// Ticks that are held in quarantine, newly or from an earlier batch, or that were discarded before.
+    /// Ticks that this batch or an earlier batch put into quarantine, or that were discarded before.
     pub quarantined_count: u32,
     /// Stored ticks that changed something and were older than the newest tick of their series.
     pub late_count: u32,
 }
 
-/// A tick of a batch that is held in quarantine, newly or from an earlier batch, or that was discarded before.
+/// A tick that this batch or an earlier batch put into quarantine, or that was discarded before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HeldBatchTick {
     /// Index of the tick in its batch, from 0.
@@ -221,9 +221,9 @@ pub enum IngestError {
 /// Limits of the queue of the writer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QueueLimits {
-    /// Most requests in the queue.
+    /// Maximum number of requests in the queue.
     pub batches_max: usize,
-    /// Most ticks in all queued batches together, including refused ticks.
+    /// Maximum number of ticks in all queued batches together, including refused ticks.
     pub ticks_max: usize,
 }
 
@@ -312,7 +312,8 @@ impl Ingest {
         response.await.unwrap_or_else(|_| Err(self.close_error()))
     }
 
-    /// Queues decisions about held ticks and waits until they are durable and visible. They are one commit.
+    /// Queues decisions about held ticks and waits until they are durable and visible. All decisions of a request are
+    /// one commit.
     ///
     /// # Errors
     /// Like [`Ingest::submit`].
@@ -382,8 +383,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Opens the store and starts the writer thread. Before that it commits changes of quotes that became due while the
-    /// store was closed. Watchers are notified only while the returned [`FanOut`] runs. Blocks.
+    /// Opens the store, commits changes of quotes that became due while the store was closed, and starts the writer
+    /// thread. Watchers are notified only while the returned [`FanOut`] runs. Blocks.
     ///
     /// # Errors
     /// Returns a [`StoreError`] if the store cannot be opened, the commit fails or the thread cannot be started.

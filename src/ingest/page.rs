@@ -1,7 +1,7 @@
 //! Conversion of a ticker page to a batch.
 //!
-//! **Invariant**: indices number the ticks of the page first and its refused quotes after them, so that the counts of a
-//! report add up to both together.
+//! **Invariant**: the ticks of the page have the first indices, and its refused quotes have the next indices. The
+//! counts of a report therefore add up to the number of ticks and refused quotes.
 
 use super::batch::{BatchBuilder, TickRules};
 use super::{Batch, ConflictPolicy, Refusal, RefusalReason};
@@ -37,14 +37,19 @@ impl PageBatch {
         // Refused quotes beyond the limit of the page have no entry, but they count.
         let unnamed = page.refused_count.saturating_sub(u32::try_from(page.refused.len()).unwrap_or(u32::MAX));
         for (_, index) in (0..unnamed).zip(&mut indices) {
-            builder.refuse(index, RefusalReason::InvalidPair, &"one of many bad quotes on this page");
+            builder.refuse(
+                index,
+                RefusalReason::InvalidPair,
+                &"the page has more refused quotes than are reported; correct the page",
+            );
         }
         Self { batch: builder.finish(conflict_policy, validate_only), page }
     }
 }
 
-/// Adds a remedy to conflicts of a page with only a date. The ticker changes during a day, so two pages of one day
-/// conflict at the start of the day unless the caller gives their observed times.
+/// Adds a remedy to the conflicts of a page that has only a date. All ticks of such a page are at the start of the day.
+/// The ticker changes during a day, so two pages of one day conflict there unless the caller gives their observed
+/// times.
 pub fn advise_time(refusals: &mut [Refusal], remedy: &str) {
     for refusal in refusals.iter_mut().filter(|refusal| refusal.reason == RefusalReason::Conflict) {
         refusal.message.push_str("; the time is only the start of the page's date: ");
@@ -82,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn indices_number_ticks_first_and_refused_quotes_after_them() {
+    fn ticks_have_the_first_indices_and_refused_quotes_the_next() {
         let page = "08 December 2025\n\u{2022} KGS/USD = 0.01144 0%\n\u{2022} KZT/USD = 0.00196 -0%\n\
                     \u{2022} EUR/USD = 1.1 0%\n\u{2022} KZT/USD = 0.00197 -0%\n";
         let PageBatch { batch, page } = page_batch(page);

@@ -9,7 +9,7 @@ use super::apply::{conflict_text, explain_upsert, too_scattered};
 use crate::domain::{HeldTick, Note, RatioThreshold, SeriesKey, Source, Timestamp, Verdict};
 use crate::store::{Decided, DecisionRefusal, Quarantine, UpsertError};
 
-/// Most series with newly held ticks that the log names for one commit. The log counts the others.
+/// Maximum number of series with newly held ticks that the log names for one commit. The log counts the others.
 const LOGGED_HELD_MAX: usize = 20;
 
 /// Ratio thresholds of sources. A tick is held if its rate and the rate in force at its observed time differ by the
@@ -46,7 +46,7 @@ pub struct DecisionRequest {
     pub ids: Vec<u64>,
     /// The decision: release or discard.
     pub verdict: Verdict,
-    /// The reason of the decision.
+    /// The reason for the decision.
     pub note: Option<Note>,
     /// Policy for released ticks if another value is stored at their instant.
     pub conflict_policy: ConflictPolicy,
@@ -70,22 +70,22 @@ pub(super) fn explain_decision(id: u64, decided: &Decided, quarantine: &Quaranti
     match (refusal, quarantine.get(id)) {
         (DecisionRefusal::Upsert(UpsertError::Conflict(stored)), Some(tick)) => {
             let conflict = conflict_text(&tick.series, tick.observed_time, stored, tick.value);
-            format!("{conflict}; discard it, or ask to revise")
+            format!("{conflict}; discard the tick, or use the conflict policy revise")
         }
         (DecisionRefusal::Upsert(UpsertError::TooScattered), Some(tick)) => {
             let (series, time) = (&tick.series, tick.observed_time);
-            format!("{series} at {time}: {}; release fewer at a time, in order of time", too_scattered())
+            format!("{series} at {time}: {}; release fewer ticks at a time, in order of observed time", too_scattered())
         }
         (DecisionRefusal::Upsert(error), Some(tick)) => {
             explain_upsert(&tick.series, tick.observed_time, tick.value, error).message
         }
         (DecisionRefusal::DecidedOtherwise(Verdict::Released), _) => {
             format!(
-                "tick {id} was already released, which cannot be undone; send the correct value and ask to revise, then release the new tick if it is held"
+                "tick {id} was already released, which cannot be undone; send the correct value with the conflict policy revise, then release the new tick if it is held"
             )
         }
         (DecisionRefusal::DecidedOtherwise(Verdict::Discarded), _) => format!(
-            "tick {id} was already discarded, which cannot be undone; set --quarantine-factor of its source to none and send it again"
+            "tick {id} was already discarded, which cannot be undone; set --quarantine-factor of its source to none and send the tick again"
         ),
         (DecisionRefusal::UnknownId | DecisionRefusal::Upsert(_), _) => {
             format!("no held tick has id {id}; list the held ticks")
@@ -93,9 +93,9 @@ pub(super) fn explain_decision(id: u64, decided: &Decided, quarantine: &Quaranti
     }
 }
 
-/// Returns log lines for the ticks that a commit put into quarantine, which have ids greater than `before`. There is
-/// one line for each series that had no held tick before the commit: a faulty source gives held ticks at every poll,
-/// and only the first is worth a log line.
+/// Returns log lines for the ticks that a commit put into quarantine: the ticks with ids greater than `before`. Each
+/// series that had no held tick before the commit has one line. Other series have no line, because a faulty source
+/// gives held ticks at every poll.
 pub(super) fn held_lines(quarantine: &Quarantine, before: u64) -> Vec<String> {
     let mut newly_held: BTreeMap<&SeriesKey, (&HeldTick, usize)> = BTreeMap::new();
     for tick in quarantine.after(before) {
@@ -107,7 +107,7 @@ pub(super) fn held_lines(quarantine: &Quarantine, before: u64) -> Vec<String> {
         let HeldTick { id, observed_time, value, rate_in_force, .. } = tick;
         let more = if *count > 1 { format!(" ({} more in this commit)", count - 1) } else { String::new() };
         format!(
-            "{series} is held from tick {id} at {observed_time} on: rate {} is too far from the rate in force {rate_in_force}{more}; release or discard",
+            "{series}: tick {id} at {observed_time} is held, because its rate {} is too far from the rate in force {rate_in_force}{more}; release or discard the tick",
             value.rate
         )
     };
@@ -156,17 +156,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (one, other) = (key("a"), key("b"));
         let mut store = store(&directory, &[one.clone(), other.clone()]);
-        let first = "KGS/USD from a is held from tick 1 at 1970-01-01T00:00:01Z on: rate 1.144 is too far from the rate \
-                     in force 0.01144 (1 more in this commit); release or discard";
+        let first = "KGS/USD from a: tick 1 at 1970-01-01T00:00:01Z is held, because its rate 1.144 is too far \
+                     from the rate in force 0.01144 (1 more in this commit); release or discard the tick";
         assert_eq!(admit(&mut store, &[(&one, 1, "1.144"), (&one, 2, "1.144")]), [first]);
         assert_eq!(admit(&mut store, &[(&one, 3, "1.145"), (&other, 3, "0.01145")]), [""; 0]);
         let lines = admit(&mut store, &[(&one, 4, "1.144"), (&other, 4, "11.44")]);
-        assert!(lines.len() == 1 && lines[0].starts_with("KGS/USD from b is held from tick 5 "), "{lines:?}");
+        assert!(lines.len() == 1 && lines[0].starts_with("KGS/USD from b: tick 5 "), "{lines:?}");
         let mut transaction = store.begin(Timestamp::from_micros(0));
         transaction.decide(&[1, 2, 3, 4], Verdict::Discarded, None, false);
         transaction.commit().unwrap();
         let lines = admit(&mut store, &[(&one, 5, "1.144")]);
-        assert!(lines.len() == 1 && lines[0].starts_with("KGS/USD from a is held from tick 6 "), "{lines:?}");
+        assert!(lines.len() == 1 && lines[0].starts_with("KGS/USD from a: tick 6 "), "{lines:?}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ const COMMIT_TICKS_MAX: usize = 65_536;
 const COMMIT_MUTABLE_SEGMENTS: usize = WriteTransaction::MUTABLE_SEGMENTS_MAX / 8;
 /// Longest sleep of the writer after writing has stopped.
 const SLEEP_MAX: Duration = Duration::from_mins(1);
-/// How often the writer checks the store's files, and reads the clock, which may be set forward.
+/// Interval at which the writer checks the store's files, and reads the clock again. The clock may be set forward.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the writer thread.

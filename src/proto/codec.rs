@@ -32,7 +32,7 @@ impl<T: Message + Send + 'static, U: Message + Default + Send + 'static> Codec f
     }
 }
 
-/// Decodes messages; see the module for its errors.
+/// Decodes messages. The documentation of this module describes the errors.
 pub struct MessageDecoder<U>(tonic_prost::ProstDecoder<U>);
 
 impl<U: Message + Default + 'static> Default for MessageDecoder<U> {

@@ -80,7 +80,7 @@ impl From<Interval> for v1::CandleInterval {
             Interval::Day => Self::Day,
             Interval::Week => Self::Week,
             Interval::Month => Self::Month,
-            // Candles have no interval of a year. Only changes have.
+            // Only changes have an interval of a year; candles do not.
             Interval::Year => Self::Unspecified,
         }
     }

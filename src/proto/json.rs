@@ -1,5 +1,5 @@
-//! Serialization of response fields for which the code that serde derives does not fit the HTTP API. `build.rs` names
-//! these functions in the serde attributes of the fields.
+//! Serializers for response fields. The HTTP API needs another form of these fields than the code that serde derives.
+//! `build.rs` names these functions in the serde attributes of the fields.
 //!
 //! **Invariant**: an absent field is `null`. A time is RFC 3339 text, a duration is exact seconds, and an enum value is
 //! its short name.

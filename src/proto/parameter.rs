@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use super::{convert, v1};
 use crate::domain::{Span, Timestamp};
 
-/// Parses a time: RFC 3339, or a date for its start in UTC.
+/// Parses a time: RFC 3339, or a date, which means its start in UTC.
 ///
 /// # Errors
 /// Returns an error if the text is not a valid time.

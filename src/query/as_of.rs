@@ -14,7 +14,7 @@ pub(super) struct AsOf {
     /// The time that relative times count from: the time of the clock, or, for a request with a known time, the
     /// recorded time of the commit.
     pub(super) now: Timestamp,
-    /// Whether the commit is the newest one. States and limits of age exist only for the newest commit.
+    /// Whether the commit is the newest one. Only a read of the newest commit returns states and accepts `max_age`.
     pub(super) newest: bool,
 }
 
@@ -71,7 +71,8 @@ mod tests {
             assert_eq!(as_of.map(|as_of| (as_of.commit.sequence, as_of.now.micros(), as_of.newest)), expect);
         };
         check(None, Some((3, 999, true)));
-        // A request that repeats an answer by its recorded time counts from that time, not from the clock.
+        // If the known time is the recorded time of the newest commit, relative times count from that time, not from
+        // the clock.
         check(Some(300), Some((3, 300, true)));
         check(Some(5_000), Some((3, 300, true)));
         check(Some(299), Some((2, 200, false)));

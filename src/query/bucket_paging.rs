@@ -19,21 +19,22 @@ pub const EXPORT_BUCKETS_MAX: u64 = 10_000_000;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct BucketLimit {
     pub(super) count_max: u64,
-    /// The unit that the limit is for, as a suffix of the limit in the error message.
-    pub(super) each: &'static str,
+    /// The text after the limit in the error message. It says what the limit applies to. Empty if the limit applies to
+    /// the whole answer.
+    pub(super) scope: &'static str,
     /// What the client can do to stay below the limit.
     pub(super) remedy: &'static str,
 }
 
-/// The remedy if the length of the buckets is a parameter of the request.
-const SHORTEN_OR_LENGTHEN: &str = "shorten the range or use a longer interval";
+/// The remedy in the error message if the length of the buckets is a parameter of the request.
+const RANGE_OR_INTERVAL_REMEDY: &str = "shorten the range or use a longer interval";
 
 impl BucketLimit {
     /// The limit of a list.
-    const LIST: Self = Self { count_max: BUCKETS_MAX, each: "", remedy: SHORTEN_OR_LENGTHEN };
+    const LIST: Self = Self { count_max: BUCKETS_MAX, scope: "", remedy: RANGE_OR_INTERVAL_REMEDY };
     /// The limit of an export. It bounds the duration of the export, which holds no buckets in memory.
     pub(super) const EXPORT: Self =
-        Self { count_max: EXPORT_BUCKETS_MAX, each: " for each series", remedy: SHORTEN_OR_LENGTHEN };
+        Self { count_max: EXPORT_BUCKETS_MAX, scope: " for each series", remedy: RANGE_OR_INTERVAL_REMEDY };
 }
 
 /// A request for a page of the buckets of a pair.
@@ -86,9 +87,9 @@ impl Reader {
     }
 }
 
-/// Returns the first bucket of a page, and the time before which its buckets start. Returns `None` if the page has no
-/// buckets. `first_rate` is the time of the first rate of the pair. `field` is the request field with the length of the
-/// buckets, for the error message.
+/// Returns the first bucket of a page, and the end of the list, exclusive: every bucket of the list starts before that
+/// time. Returns `None` if the page has no buckets. `first_rate` is the time of the first rate of the pair. `field` is
+/// the request field with the length of the buckets, for the error message.
 ///
 /// # Errors
 /// Returns `InvalidArgument` if the list has too many buckets.
@@ -106,7 +107,12 @@ pub(super) fn page_buckets(
     Ok((first.start < end).then_some((first, end)))
 }
 
-/// Returns the first of all buckets that start in `range`, and the time before which they start, like [`page_buckets`].
+/// Returns the first bucket of a list, and the end of the list, exclusive. The list has the buckets that start in
+/// `range`, from the bucket of the first rate on. Returns `None` if the list is empty. `field` is the request field
+/// that an error message names.
+///
+/// # Errors
+/// Returns `InvalidArgument` if the list has more buckets than `limit`.
 pub(super) fn range_buckets(
     range: Range,
     (field, buckets): (&str, Buckets),
@@ -125,11 +131,11 @@ pub(super) fn range_buckets(
         }
     }
     let count = buckets.count_between(first.start, end);
-    let BucketLimit { count_max, each, remedy } = limit;
+    let BucketLimit { count_max, scope, remedy } = limit;
     if count > count_max {
         let (from, zone) = (first.start, buckets.zone);
         let problem = format!(
-            "gives about {count} buckets from {from} to {end} in {zone}; the limit is {count_max}{each}; {remedy}"
+            "gives about {count} buckets from {from} to {end} in {zone}; the limit is {count_max}{scope}; {remedy}"
         );
         return Err(QueryError::invalid(field, problem));
     }
@@ -161,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_start_in_the_range_and_from_the_bucket_of_the_first_rate() {
+    fn list_begins_with_the_bucket_of_the_first_rate_or_the_first_bucket_in_the_range() {
         let now = at("2025-12-08T12:00:00Z");
         let check = |start: Option<&str>, end: Option<&str>, after: Option<&str>, expect: Option<(&str, &str)>| {
             let days = Buckets { zone: Zone::UTC, interval: Interval::Day };

@@ -1,6 +1,6 @@
 //! Pages of candles of a published or derived pair.
 //!
-//! **Invariant**: candles are folded one after the other as rate intervals are read, and reading ends at cancellation.
+//! **Invariant**: candles are computed one at a time while the rate intervals are read. Reading ends at cancellation.
 
 use std::sync::Arc;
 
@@ -20,11 +20,13 @@ pub struct CandlesRequest {
     pub list: BucketsRequest,
     /// The buckets of the candles.
     pub buckets: Buckets,
-    /// Whether a bucket without a confirmed run has a candle that repeats the previous close.
+    /// Whether a bucket that overlaps no run has a candle, which repeats the previous close. A run lasts from its first
+    /// to its last observed time.
     pub fill: bool,
     /// Whether to count the observations of each candle.
     pub count_observations: bool,
-    /// Whether to compute the bounds of each candle. For a derived pair that takes two more folds over its legs.
+    /// Whether to compute the bounds of each candle. For a derived pair, this reads the legs and computes the candles
+    /// two more times.
     pub find_bounds: bool,
 }
 
@@ -40,7 +42,8 @@ pub struct CandleRow {
     pub complete: bool,
     /// The bounds of the candle, if requested.
     pub bounds: Option<Box<CandleBounds>>,
-    /// The difference in age between the legs of a cross at the end of the bucket, or now, microseconds.
+    /// The difference in age between the legs of a cross at the end of the bucket, or at now if now is earlier, in
+    /// microseconds. Zero for one leg.
     pub leg_age_difference_us: i64,
 }
 
@@ -77,8 +80,8 @@ impl Reader {
         };
         if let Some((first, end)) = page_buckets(list, ("interval", *buckets), first_rate, as_of.now)? {
             let plan = CandlePlan { buckets: *buckets, first: first.start, end, now: as_of.now, fill: request.fill };
-            page.rows =
-                self.fold(&as_of, &route, plan, RateBound::Value)?.take(list.limit + 1).collect::<Result<_, _>>()?;
+            let rows = self.fold_candles(&as_of, &route, plan, RateBound::Value)?;
+            page.rows = rows.take(list.limit + 1).collect::<Result<_, _>>()?;
             if page.rows.len() > list.limit {
                 page.rows.truncate(list.limit);
                 let last = page.rows.last();
@@ -95,8 +98,9 @@ impl Reader {
         Ok(Answer { commit: as_of.commit, body: page })
     }
 
-    /// Returns the candles of `plan`, each folded when it is taken, until cancellation.
-    pub(super) fn fold(
+    /// Returns an iterator over the candles of `plan`. The iterator computes a candle when the candle is requested.
+    /// After cancellation, it returns `Cancelled`.
+    pub(super) fn fold_candles(
         &self,
         as_of: &AsOf,
         route: &Route,
@@ -130,17 +134,18 @@ impl Reader {
         if rows.iter().all(|row| row.bounds.is_some()) {
             return Ok(());
         }
-        // Derived rates, and published rates with different numbers of places, are folded once more for each bound.
-        // The rate intervals of the bounds have the same times, so the candles are of the same buckets.
-        let low = self.fold(as_of, route, plan, RateBound::Low)?;
-        let high = self.fold(as_of, route, plan, RateBound::High)?;
+        // Derived rates, and published rates with different numbers of places, need a pass over the legs for each
+        // bound. The rate intervals of the bounds begin at the same times, so both passes have the buckets of `rows`.
+        let low = self.fold_candles(as_of, route, plan, RateBound::Low)?;
+        let high = self.fold_candles(as_of, route, plan, RateBound::High)?;
         for (row, (low, high)) in rows.iter_mut().zip(low.zip(high)) {
             row.bounds = Some(Box::new(CandleBounds::between(&low?.candle, &high?.candle)));
         }
         Ok(())
     }
 
-    /// Computes the difference in age between the legs of a cross at the ends of `rows`, which are in order of time.
+    /// Computes the difference in age between the legs of a cross at the end of each row. The rows are in order of
+    /// time.
     fn find_leg_ages(&self, as_of: &AsOf, route: &Route, rows: &mut [CandleRow]) -> Result<(), QueryError> {
         let (Legs::Two(first, second), Some(from), Some(to)) = (route, rows.first(), rows.last()) else {
             return Ok(());
@@ -153,7 +158,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Returns the time of the last confirmation of a leg by the end of each of `rows`, or by now.
+    /// For each row, returns the time of the last confirmation of a leg up to the end of the bucket, or up to now if
+    /// now is earlier.
     fn last_confirmed(
         &self,
         as_of: &AsOf,

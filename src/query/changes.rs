@@ -36,7 +36,8 @@ impl Period {
         Buckets { zone, interval }
     }
 
-    /// Returns the start of the period that ends with `bucket`. The change is measured from the close just before it.
+    /// Returns the start of the period that ends with `bucket`. The change is measured from the close just before that
+    /// start.
     fn start(self, zone: Zone, bucket: Bucket) -> Timestamp {
         match self {
             Self::DayOnDay | Self::WeekOnWeek | Self::MonthOnMonth | Self::YearOnYear => bucket.start,
@@ -77,11 +78,12 @@ pub struct ChangesPage {
     pub next: Option<BucketCursor>,
 }
 
-/// A time and the rate in force at it; no rate before the first quote.
+/// A time and the rate in force at that time. The rate is `None` before the first quote.
 type RateAtTime = (Timestamp, Option<RateAnswer>);
 
 impl Reader {
-    /// Returns a page of changes, a row for each period, starting with the period of the first rate.
+    /// Returns a page of changes with a row for each period. The list has no period before the period of the first
+    /// rate.
     ///
     /// # Errors
     /// `UnknownSeries` or `Ambiguous` if no series can be chosen; `InvalidArgument` if there are too many periods or
@@ -97,20 +99,21 @@ impl Reader {
         let Some((mut bucket, end)) = page_buckets(list, ("period", buckets), first_rate, as_of.now)? else {
             return Ok(Answer { commit: as_of.commit, body: page });
         };
-        // A row starts at the close of the previous row, or at the same close as the previous row.
-        let mut before: Option<[RateAtTime; 2]> = None;
+        // The closes of the previous row. The change of a row starts at the end of the previous change, or, for a year
+        // to date, at the start of the previous change. So the start is read only once.
+        let mut previous_closes: Option<[RateAtTime; 2]> = None;
         while page.rows.len() < list.limit {
             check_cancelled(&self.cancel)?;
             let start = request.period.start(request.zone, bucket);
             let closes = [start.saturating_add_us(-1), bucket.end.saturating_add_us(-1).min(as_of.now)];
-            let [from, to] = closes.map(|time| self.close_at(&as_of, &route, time, before.as_ref()));
+            let [from, to] = closes.map(|time| self.close_at(&as_of, &route, time, previous_closes.as_ref()));
             let (from, to) = (from?, to?);
             page.rows.push(PeriodChange {
                 period: Bucket { start, end: bucket.end },
                 complete: bucket.end <= as_of.known(),
                 change: Change::between(from.1.clone(), to.1.clone()),
             });
-            before = Some([from, to]);
+            previous_closes = Some([from, to]);
             let next = buckets.at(bucket.end);
             if next.start >= end {
                 page.next = None;
@@ -122,15 +125,16 @@ impl Reader {
         Ok(Answer { commit: as_of.commit, body: page })
     }
 
-    /// Returns the rate in force at `time`, taken from the closes in `before` if they contain it.
+    /// Returns the rate in force at `time`. If one of `previous_closes` is at `time`, returns that rate without
+    /// reading.
     fn close_at(
         &self,
         as_of: &AsOf,
         route: &Route,
         time: Timestamp,
-        before: Option<&[RateAtTime; 2]>,
+        previous_closes: Option<&[RateAtTime; 2]>,
     ) -> Result<RateAtTime, QueryError> {
-        match before.and_then(|rates| rates.iter().find(|(then, _)| *then == time)) {
+        match previous_closes.and_then(|rates| rates.iter().find(|(then, _)| *then == time)) {
             Some(close) => Ok(close.clone()),
             None => Ok((time, self.rate_if_quoted(as_of, route, time)?)),
         }

@@ -18,7 +18,7 @@ use crate::domain::{Interval, Pair, Source, Timestamp};
 pub const COMPARED_DAYS_MAX: u32 = 10_000;
 
 /// The limit of [`COMPARED_DAYS_MAX`] with the texts of the error message.
-const LIMIT: BucketLimit = BucketLimit { count_max: COMPARED_DAYS_MAX as u64, each: "", remedy: "shorten the range" };
+const LIMIT: BucketLimit = BucketLimit { count_max: COMPARED_DAYS_MAX as u64, scope: "", remedy: "shorten the range" };
 
 /// The days of a comparison.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,7 +78,8 @@ pub struct ComparePage {
 }
 
 impl ComparePage {
-    /// Adds a complete row to the summary, and to the page if the page has room.
+    /// Adds a row to the summary if the page has a summary. Adds the row to the page if the page has room, else sets
+    /// the cursor of the next page. The row must already say whether a stretch ends on its day.
     fn add(&mut self, row: ComparedDay, limit: usize, now: Timestamp) {
         if let Some(summary) = &mut self.summary {
             summary.add(row.day, row.difference.as_ref());
@@ -92,7 +93,7 @@ impl ComparePage {
 }
 
 /// Reads the days of one comparison in order of time.
-struct Days<'a> {
+struct DayReader<'a> {
     reader: &'a Reader,
     as_of: &'a AsOf,
     routes: Sides<Route>,
@@ -100,13 +101,13 @@ struct Days<'a> {
     comparisons: Comparisons,
 }
 
-impl Days<'_> {
+impl DayReader<'_> {
     /// Reads and compares the rates of both sources at the end of `day`.
     fn read(&mut self, day: Bucket) -> Result<ComparedDay, QueryError> {
         check_cancelled(&self.reader.cancel)?;
         let close = day.end.saturating_add_us(-1).min(self.as_of.now);
-        // Only a rate as of now has a state, and later pages read the data as known at the first page. States are
-        // dropped so that all pages agree.
+        // A rate has a state only if it is read at the current time from the newest commit. Later pages of a list may
+        // read a commit that is no longer the newest one. So no page returns states, and all pages agree.
         let stateless = |answer: RateAnswer| RateAnswer { state: None, ..answer };
         let rate = |route| self.reader.rate_if_quoted(self.as_of, route, close).map(|rate| rate.map(stateless));
         let rates = [rate(&self.routes[0])?, rate(&self.routes[1])?];
@@ -152,7 +153,8 @@ impl ComparedDays {
 }
 
 impl Reader {
-    /// Returns a page of a comparison, a row for each day, starting with the first day on which a source has a rate.
+    /// Returns a page of a comparison with a row for each day. The list has no day before the first day on which a
+    /// source has a rate.
     ///
     /// # Errors
     /// `UnknownSeries` if a source does not have the pair; `InvalidArgument` if there are too many days;
@@ -173,18 +175,19 @@ impl Reader {
             if let Some(after) = request.after.filter(|after| after.start >= day.start) {
                 day = buckets.at(buckets.at(after.start).end);
             }
-            let days = Days { reader: self, as_of: &as_of, routes, buckets, comparisons: Comparisons::default() };
-            fill(&mut page, days, day, end, request.limit)?;
+            let comparisons = Comparisons::default();
+            let days = DayReader { reader: self, as_of: &as_of, routes, buckets, comparisons };
+            add_days(&mut page, days, day, end, request.limit)?;
         }
         Ok(Answer { commit: as_of.commit, body: page })
     }
 }
 
-/// Adds the days from `day` on that begin before `end` to `page`. Reads one more day, which shows whether a stretch
-/// ends on the last day.
-fn fill(
+/// Adds to `page` the days that begin before `end`, starting with `day`. Also reads the day after the last one, which
+/// shows whether a stretch ends on the last day.
+fn add_days(
     page: &mut ComparePage,
-    mut days: Days<'_>,
+    mut days: DayReader<'_>,
     mut day: Bucket,
     end: Timestamp,
     limit: usize,

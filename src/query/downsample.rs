@@ -1,4 +1,5 @@
-//! Downsampled series: a published series reduced to the steps that a chart of limited width needs, and its silences.
+//! Downsampled series: the steps of a published series that a chart of limited width needs, and the silences of the
+//! series.
 //!
 //! **Invariants**: no extreme is lost: merged steps keep the lowest and the highest rate. Memory does not grow with the
 //! number of runs. A request that needs more than [`DOWNSAMPLE_ITEMS_MAX`] runs is refused.
@@ -16,7 +17,8 @@ use crate::store::SeriesView;
 
 /// The maximum number of runs, or of observed instants, that one request reads: about one second of reading.
 pub const DOWNSAMPLE_ITEMS_MAX: u64 = 20_000_000;
-/// The number of exact steps for each requested column. If a series has more steps, steps are merged by column.
+/// The maximum number of exact steps, divided by the number of columns. If a series has more steps, the steps in each
+/// column are merged.
 const STEPS_PER_COLUMN: usize = 2;
 
 /// A request for a downsampled series that ends now.
@@ -93,7 +95,7 @@ fn compare(one: Rate, other: Rate) -> Ordering {
     RoundedRate::published(one).cmp_number(RoundedRate::published(other))
 }
 
-/// Reduces rate spans, which it takes in order of time, to steps and extremes.
+/// Reduces rate spans to steps and extremes. The spans must come in order of time.
 struct Downsampler {
     start: Timestamp,
     column_us: i64,
@@ -159,7 +161,7 @@ impl Downsampler {
     }
 }
 
-/// Finds the silences between observations, which it takes in order of time.
+/// Finds the silences between observations. The observations must come in order of time.
 struct GapDetector {
     limit_us: i64,
     column_us: i64,
@@ -200,8 +202,9 @@ impl Budget {
     fn spend(&mut self) -> Result<(), QueryError> {
         self.0 += 1;
         if self.0 > DOWNSAMPLE_ITEMS_MAX {
-            let problem =
-                format!("contains more than {DOWNSAMPLE_ITEMS_MAX} runs; use a shorter range, or request candles");
+            let problem = format!(
+                "needs more than {DOWNSAMPLE_ITEMS_MAX} runs or observations; use a shorter range, or request candles"
+            );
             return Err(QueryError::invalid("range", problem));
         }
         Ok(())
@@ -209,7 +212,7 @@ impl Budget {
 }
 
 impl Reader {
-    /// Returns the downsampled series of a published pair, or of the inverse of one.
+    /// Returns the downsampled series of a pair that is published or has a published inverse.
     ///
     /// # Errors
     /// `UnknownSeries` or `Ambiguous` if no series can be chosen; `InvalidArgument` if the pair is a cross, which has
@@ -232,8 +235,8 @@ impl Reader {
         let mut gap_detector =
             GapDetector { limit_us: stale_limit_us, column_us, observed_until: None, silences: Vec::new() };
         let mut downsampler = Downsampler::new(start, column_us, request.columns);
-        // A run may span gaps up to the collapse window. If that is longer than the stale limit, runs may have silences
-        // inside, so single instants are read.
+        // A run may contain gaps up to the length of the collapse window. If the collapse window is longer than the
+        // stale limit, such a gap may be a silence, so every instant is read.
         let by_instant = leg.series.collapse_window_us() > stale_limit_us;
         let mut budget = Budget(0);
         for span in items(rate_spans(&as_of, leg, start, as_of.now.saturating_add_us(1))?, self.cancel.clone()) {
@@ -271,8 +274,9 @@ impl Reader {
         start: Timestamp,
         gap_detector: &mut GapDetector,
     ) -> Result<(), QueryError> {
-        // The last instant before `start` belongs to the run in force then. It lies at most a collapse window before
-        // the end of that run, or before `start`.
+        // The last instant before `start` belongs to the run in force just before `start`. If this run ends before
+        // `start`, the end of the run is that instant. Else that instant is at most a collapse window before `start`,
+        // because no gap inside a run is longer.
         let run = leg.series.run_at(start.saturating_add_us(-1), as_of.known())?;
         let from = run
             .map_or(start, |run| run.last_observed_time.min(start).saturating_add_us(-leg.series.collapse_window_us()));
@@ -312,7 +316,8 @@ mod tests {
             downsampled(&[span(50, "5.0"), span(110, "5.0"), span(120, "5.1"), span(130, "5.10")], 10, 10);
         let steps: Vec<String> =
             downsampler.steps.iter().map(|step| format!("{} {}", step.from.micros(), step.last)).collect();
-        // A rate in force before the range starts with the range. A change of digits only is a step but not a move.
+        // The step of a rate that is in force before the range begins at the start of the range. If only the number of
+        // places changes, a new step begins, but this is not a move.
         assert_eq!(steps, ["100 5.0", "120 5.1", "130 5.10"]);
         assert!(downsampler.is_exact);
         assert_eq!(downsampler.move_count, 1);
@@ -320,7 +325,7 @@ mod tests {
 
     #[test]
     fn merged_steps_keep_extremes() {
-        // A spike of one microsecond among ten thousand moves.
+        // Two spikes of one microsecond, 99 and 0.01, among ten thousand steps.
         let spans: Vec<RateSpan> = (0..10_000_i64)
             .map(|number| match number {
                 7_777 => span(100 + number, "99"),

@@ -10,7 +10,10 @@ use crate::store::StoreError;
 pub enum QueryError {
     /// No series has the pair or its inverse, and at least one leg of its cross through USD is missing. If the request
     /// names a source, only the series of that source count.
-    #[error("there is no series of {pair}{}{}; {available}", from(wanted_source.as_ref()), no_legs(missing_legs))]
+    #[error(
+        "there is no series of {pair}{}{}; {available}",
+        from_source(wanted_source.as_ref()), missing_legs_text(missing_legs)
+    )]
     UnknownSeries {
         /// The requested pair.
         pair: Pair,
@@ -21,7 +24,7 @@ pub enum QueryError {
         /// A text that lists the available series.
         available: String,
     },
-    /// The source has published nothing.
+    /// The source has no series.
     #[error("there is no series from {wanted}; {available}")]
     UnknownSource {
         /// The requested source.
@@ -29,7 +32,7 @@ pub enum QueryError {
         /// A text that lists the available series.
         available: String,
     },
-    /// Only published series have history and revisions, and only the inverse of the pair is published.
+    /// The requested pair is not published, but its inverse is. Derived pairs have no history, revisions or gaps.
     #[error("{pair} is not published but derived, and has no history of its own; ask for {published}")]
     OnlyInverse {
         /// The requested pair.
@@ -37,8 +40,11 @@ pub enum QueryError {
         /// The published series of the inverse pair.
         published: SeriesKey,
     },
-    /// Only published series are exported, and the pair is derived from other pairs.
-    #[error("{pair} is not published but derived, and derived pairs are not exported; export {from} and compute it")]
+    /// The requested pair is not published and can only be derived. Derived pairs are not exported.
+    #[error(
+        "{pair} is not published but derived, and derived pairs are not exported; export {from} and compute \
+         the rates of {pair}"
+    )]
     NotExported {
         /// The requested pair.
         pair: Pair,
@@ -63,8 +69,8 @@ pub enum QueryError {
     },
     /// The rate in force is older than the requested `max_age`.
     #[error(
-        "{series} was last confirmed {} s before {time}, longer than max_age of {} s; \
-         ask without max_age for the old rate",
+        "{series} was last confirmed {} s before {time}, which is longer than the max_age of {} s; \
+         omit max_age to get the old rate",
         seconds(*age_us), seconds(*max_age_us)
     )]
     Stale {
@@ -110,11 +116,11 @@ impl QueryError {
     }
 }
 
-fn from(source: Option<&Source>) -> String {
+fn from_source(source: Option<&Source>) -> String {
     source.map_or(String::new(), |source| format!(" from {source}"))
 }
 
-fn no_legs(missing_legs: &[Pair]) -> String {
+fn missing_legs_text(missing_legs: &[Pair]) -> String {
     let legs: Vec<String> = missing_legs.iter().map(ToString::to_string).collect();
     if legs.is_empty() { String::new() } else { format!(" and no series of {} for a cross rate", legs.join(" or ")) }
 }

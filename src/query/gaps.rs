@@ -15,9 +15,9 @@ use crate::analysis::{GapStretch, ReasonLengths, split_gap};
 use crate::domain::{Pair, SeriesKey, Source, Timestamp};
 use crate::store::SeriesView;
 
-/// Instants after which a page ends: about one second of reading.
+/// The number of read instants at which a page ends: about one second of reading.
 const PAGE_INSTANTS_MAX: usize = 20_000_000;
-/// Stretches after which a page ends. Only the last gap of a page may exceed the limit.
+/// The number of stretches at which a page ends. The page exceeds this number by at most the stretches of its last gap.
 const PAGE_STRETCHES_MAX: usize = 50_000;
 
 /// The limits of the work for one page.
@@ -32,7 +32,8 @@ struct PageBudget {
 pub struct GapsRequest {
     /// The published pair; derived pairs have no gaps. `None` means every pair.
     pub pair: Option<Pair>,
-    /// The source. `None` means the only or preferred source if there is a pair, else every source.
+    /// The source. If the source is `None` and the pair is given, the only or preferred source of the pair is used. If
+    /// both are `None`, every source is used.
     pub source: Option<Source>,
     /// The range that a gap must overlap.
     pub range: Range,
@@ -98,10 +99,11 @@ impl Reader {
         // A series is never removed, so the series of a cursor still exists.
         let is_before_cursor =
             |series: &&Arc<SeriesView>| request.after.is_some_and(|cursor| cursor.series != series.id());
-        let mut search = GapSearch { reader: self, request, budget, now, gaps: Vec::new(), instants: 0, stretches: 0 };
+        let (gaps, instant_count, stretch_count) = (Vec::new(), 0, 0);
+        let mut search = GapSearch { reader: self, request, budget, now, gaps, instant_count, stretch_count };
         let mut from = request.after.map(|cursor| cursor.from);
         for series in series.iter().skip_while(is_before_cursor) {
-            if let Some(from) = search.series(series, from.take())? {
+            if let Some(from) = search.find_gaps(series, from.take())? {
                 let next = Some(GapCursor { series: series.id(), from, now });
                 return Ok(Answer { commit: as_of.commit, body: GapsPage { gaps: search.gaps, next } });
             }
@@ -112,8 +114,9 @@ impl Reader {
     fn series_with_gaps(&self, as_of: &AsOf, request: &GapsRequest) -> Result<Vec<Arc<SeriesView>>, QueryError> {
         if let Some(pair) = request.pair {
             // All pages of a list read the same series, even if another source publishes the pair in the meantime.
-            let of_cursor = request.after.and_then(|cursor| self.view.series().find(|one| one.id() == cursor.series));
-            if let Some(series) = of_cursor.filter(|series| series.key().pair == pair) {
+            let series_of_cursor =
+                request.after.and_then(|cursor| self.view.series().find(|one| one.id() == cursor.series));
+            if let Some(series) = series_of_cursor.filter(|series| series.key().pair == pair) {
                 return Ok(vec![Arc::clone(series)]);
             }
             return Ok(vec![self.resolve_published(as_of, pair, request.source.as_ref())?]);
@@ -137,14 +140,18 @@ struct GapSearch<'a> {
     budget: PageBudget,
     now: Timestamp,
     gaps: Vec<Gap>,
-    instants: usize,
-    stretches: usize,
+    instant_count: usize,
+    stretch_count: usize,
 }
 
 impl GapSearch<'_> {
     /// Searches one series for gaps, starting at the instant `from` of the series. If the page is full, returns the
     /// instant at which the next page starts.
-    fn series(&mut self, series: &Arc<SeriesView>, from: Option<Timestamp>) -> Result<Option<Timestamp>, QueryError> {
+    fn find_gaps(
+        &mut self,
+        series: &Arc<SeriesView>,
+        from: Option<Timestamp>,
+    ) -> Result<Option<Timestamp>, QueryError> {
         let (start, end) = (self.request.range.start(), self.request.range.end());
         if start >= end {
             return Ok(None);
@@ -158,7 +165,7 @@ impl GapSearch<'_> {
         for piece in series.instants(from, Timestamp::from_micros(i64::MAX)) {
             check_cancelled(&self.reader.cancel)?;
             let piece = piece?;
-            self.instants += piece.len();
+            self.instant_count += piece.len();
             for instant in piece {
                 if let Some(before) = last.replace(instant)
                     && !self.add_if_gap(series, before, Some(instant))
@@ -170,7 +177,7 @@ impl GapSearch<'_> {
                 }
             }
             // Each page reads further than the page before it.
-            if self.instants >= self.budget.instants_max && last > Some(from) {
+            if self.instant_count >= self.budget.instants_max && last > Some(from) {
                 return Ok(last);
             }
         }
@@ -180,8 +187,8 @@ impl GapSearch<'_> {
         }
     }
 
-    /// Adds the time from the instant `start` to the `next` instant, or to now if there is none, if that time is a
-    /// requested gap. Returns false if the page has no room for the gap.
+    /// Adds the gap from the instant `start` to the `next` instant, or to now if `next` is `None`. Does nothing if the
+    /// time between them is not a requested gap. Returns false if the page has no room for the gap.
     fn add_if_gap(&mut self, series: &Arc<SeriesView>, start: Timestamp, next: Option<Timestamp>) -> bool {
         let end = next.unwrap_or(self.now);
         let minimum_us = self.request.minimum_us.unwrap_or_else(|| series.collapse_window_us());
@@ -190,13 +197,13 @@ impl GapSearch<'_> {
         if !overlaps || start >= self.now || end.micros_since(start) <= minimum_us {
             return true;
         }
-        if self.gaps.len() >= self.request.limit || self.stretches >= self.budget.stretches_max {
+        if self.gaps.len() >= self.request.limit || self.stretch_count >= self.budget.stretches_max {
             return false;
         }
         let polls = self.reader.view.polls(&series.key().source);
         let spans = polls.into_iter().flat_map(|polls| polls.spans_after(start));
         let stretches = split_gap(start, end.min(self.now), spans);
-        self.stretches += stretches.len();
+        self.stretch_count += stretches.len();
         let lengths = ReasonLengths::of(&stretches);
         self.gaps.push(Gap { series: series.key().clone(), start, end, is_open: next.is_none(), stretches, lengths });
         true
@@ -284,11 +291,11 @@ mod tests {
             let mut seconds: Vec<i64> = seconds.iter().copied().collect();
             let is_open = seconds.last().is_some_and(|last| *last < NOW_S);
             seconds.extend(is_open.then_some(NOW_S));
-            for (place, ends) in seconds.windows(2).enumerate() {
+            for (index, ends) in seconds.windows(2).enumerate() {
                 let (start, end) = (ends[0], ends[1]);
                 let overlaps = start < range.1 && end > range.0 && range.0 < range.1;
                 if overlaps && start < NOW_S && end - start > minimum_s {
-                    found.push((base.to_owned(), start, end, is_open && place + 2 == seconds.len()));
+                    found.push((base.to_owned(), start, end, is_open && index + 2 == seconds.len()));
                 }
             }
         }

@@ -54,7 +54,8 @@ impl Range {
         self.end
     }
 
-    /// Returns the part of the range that follows, in `order`, the run first observed at `cursor`.
+    /// Returns the part of the range after the run that was first observed at `cursor`. In descending order, this is
+    /// the part before that run in time.
     fn after(self, order: ScanOrder, cursor: Option<Timestamp>) -> Self {
         match (order, cursor) {
             (_, None) => self,
@@ -81,7 +82,7 @@ pub struct RunsRequest {
     pub include_baseline: bool,
     /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
-    /// Return only runs that follow, in `order`, the run first observed at this time.
+    /// Return only runs after the run that was first observed at this time, in the requested order.
     pub after: Option<Timestamp>,
     /// The maximum number of runs, at least one.
     pub limit: usize,
@@ -171,7 +172,7 @@ pub struct RunStream {
     pub pieces: Box<dyn Iterator<Item = Result<Vec<Run>, StoreError>> + Send>,
 }
 
-/// Returns the first `limit` rows for which `wanted` returns true, and whether there are more of them.
+/// Returns the first `limit` rows for which `wanted` returns true, and whether more such rows exist.
 fn first_rows<T>(
     pieces: impl Iterator<Item = Result<Vec<T>, StoreError>>,
     limit: usize,
@@ -239,7 +240,7 @@ impl Reader {
         let as_of = self.as_of(request.known_time)?;
         let series = self.resolve_published(&as_of, request.pair, request.source.as_ref())?;
         let after = request.after;
-        // The commit of the cursor may have more revisions after the cursor.
+        // A commit can supersede several runs, so the list may continue with the same superseded time.
         let start = after.map_or(request.range.start, |cursor| cursor.superseded_time.max(request.range.start));
         let pieces = series.revisions(start.min(request.range.end), request.range.end, as_of.known());
         let wanted = |revision: &Revision| after.is_none_or(|cursor| RevisionCursor::of(revision) > cursor);

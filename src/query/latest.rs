@@ -28,8 +28,8 @@ impl SeriesFilter {
 }
 
 /// Returns the quotes of `latest_quotes` that changed after the commit `since_sequence`, sorted by series. A
-/// confirmation is a change. Returns all quotes if `since_sequence` is zero, or if it is above the sequence of
-/// `latest_quotes`, because the client read another store.
+/// confirmation is a change. If `since_sequence` is zero, returns all quotes. If `since_sequence` is above the sequence
+/// of `latest_quotes`, the client has read another store, so this also returns all quotes.
 pub fn latest<'a>(
     latest_quotes: &'a LatestQuotes,
     filter: &'a SeriesFilter,

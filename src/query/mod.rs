@@ -1,10 +1,10 @@
 //! Read queries over one view of the store: rates as of a time, changes, candles, history, revisions, gaps and exports.
 //!
-//! **Invariant**: an answer comes from one commit and names that commit. This module reads no clock, knows no wire
-//! format and rounds nothing: `analysis` rounds.
+//! **Invariant**: an answer comes from one commit and names that commit. This module does not read the clock, does not
+//! depend on a wire format and does not round numbers. The module `analysis` rounds them.
 //!
-//! All methods of [`Reader`] except its constructors may read and decode blocks: call them on blocking threads.
-//! [`latest`] answers from memory.
+//! The methods of [`Reader`] may read and decode blocks: call them on blocking threads. The constructors,
+//! [`Reader::latest_quotes`] and [`Reader::held_count`] only read memory, and so does [`latest`].
 
 mod as_of;
 mod bucket_paging;
@@ -58,7 +58,8 @@ use crate::store::{Commit, View};
 /// An answer and the commit that it was read from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer<T> {
-    /// The commit that was read. A request with its recorded time as `known_time` repeats the answer.
+    /// The commit that was read. A later request with the recorded time of this commit as `known_time` gets the same
+    /// answer.
     pub commit: Commit,
     /// The content of the answer.
     pub body: T,
@@ -88,8 +89,8 @@ impl Reader {
         Self { view, now, rules, sources: Arc::default(), cancel }
     }
 
-    /// Sets the table of sources. If several sources have a pair and a request names none, the source that the table
-    /// prefers answers.
+    /// Sets the table of sources. If several sources have a pair and a request names no source, the reader uses the
+    /// source that the table prefers.
     #[must_use]
     pub fn with_sources(self, sources: &Arc<SourceTable>) -> Self {
         Self { sources: Arc::clone(sources), ..self }

@@ -1,6 +1,7 @@
 //! Pages of held ticks and their verdicts.
 //!
-//! **Invariant**: answered from memory; no block is read.
+//! **Invariant**: held ticks are read from memory. Only the search for the commit of an earlier `known_time` may read
+//! blocks.
 
 use super::latest::SeriesFilter;
 use super::{Answer, QueryError, Range, Reader, check_cancelled};
@@ -41,7 +42,8 @@ impl Reader {
         self.view.quarantine().held_count()
     }
 
-    /// Returns a page of held ticks. Reads memory only, except for an earlier `known_time`.
+    /// Returns a page of held ticks. This reads memory only, unless `known_time` is before the newest commit: then this
+    /// may read blocks of the list of commits.
     ///
     /// # Errors
     /// `NothingKnownYet` if `known_time` is before the first commit; `Cancelled` after cancellation; `Store` if reading

@@ -81,12 +81,12 @@ impl Reader {
         if quote.run.last_observed_time < start {
             return Ok(WindowChange::NotObserved);
         }
-        let change = self.ok_or_logged(quote, self.change_from(quote, start, inverted))?;
+        let change = self.ok_or_logged(quote, self.read_change(quote, start, inverted))?;
         Ok(change.unwrap_or(WindowChange::Unreadable))
     }
 
-    /// Returns the last observation before the silence in which `quote` moved. `None` if its last move was observed, if
-    /// it never moved, or if reading the data failed.
+    /// Returns the last observation before the silence in which `quote` moved. Returns `None` if the last move of the
+    /// quote was observed, if the quote never moved, or if reading the data failed.
     ///
     /// # Errors
     /// `Cancelled` after cancellation.
@@ -112,7 +112,7 @@ impl Reader {
         }
     }
 
-    fn change_from(&self, quote: &LatestQuote, start: Timestamp, inverted: bool) -> Result<WindowChange, QueryError> {
+    fn read_change(&self, quote: &LatestQuote, start: Timestamp, inverted: bool) -> Result<WindowChange, QueryError> {
         let Some(series) = self.view.find(&quote.series) else { return Ok(WindowChange::NoQuoteYet) };
         let Some(run) = series.run_at(start, self.view.commit.recorded_time)? else {
             return Ok(WindowChange::NoQuoteYet);
@@ -127,8 +127,8 @@ impl Reader {
         Ok(WindowChange::Change(PercentChange::between(&from, &to)))
     }
 
-    /// Returns the last observation at or before `time` if it is more than the stale limit before `time`. `run` is in
-    /// force at `time`.
+    /// Returns the last observation at or before `time` if that observation is older than the stale limit at `time`.
+    /// `run` must be the run in force at `time`.
     fn silent_since(
         &self,
         series: &Arc<SeriesView>,

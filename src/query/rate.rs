@@ -81,7 +81,7 @@ fn age_us(run: &Run, time: Timestamp) -> i64 {
 }
 
 /// Returns the state of a rate that is derived from legs in these states.
-fn state_of_all(legs: &[RateState]) -> RateState {
+fn derived_state(legs: &[RateState]) -> RateState {
     if legs.contains(&RateState::Stale) {
         RateState::Stale
     } else if legs.contains(&RateState::Moving) {
@@ -199,10 +199,10 @@ impl Reader {
             let Some(state) = self.state(&leg.series, run, as_of)? else { return Ok(None) };
             states.push(state);
         }
-        Ok(Some(state_of_all(&states)))
+        Ok(Some(derived_state(&states)))
     }
 
-    /// Returns the state of a series if `run` has its rate in force now.
+    /// Returns the current state of a series, or `None` if no rate is in force now. `run` must be the run in force now.
     pub(super) fn state(
         &self,
         series: &Arc<SeriesView>,
@@ -252,8 +252,8 @@ mod tests {
     fn state_of_a_derived_rate_follows_from_its_legs() {
         use RateState::{Flat, Moving, Pegged, Stale};
         let check = |legs: &[RateState], expect: RateState| {
-            assert_eq!(state_of_all(legs), expect, "{legs:?}");
-            assert_eq!(state_of_all(&legs.iter().rev().copied().collect::<Vec<_>>()), expect);
+            assert_eq!(derived_state(legs), expect, "{legs:?}");
+            assert_eq!(derived_state(&legs.iter().rev().copied().collect::<Vec<_>>()), expect);
         };
         for state in [Stale, Moving, Pegged, Flat] {
             check(&[state], state);

@@ -1,6 +1,9 @@
-//! Rate intervals of a pair, the input of candles: read from the runs of one series, or of both legs of a cross.
+//! Rate intervals of a pair. A rate interval is a rate with the time from which it is in force. Rate intervals are read
+//! from the runs of one series, or of both legs of a cross, and are the input of candles.
 //!
-//! **Invariant**: one piece of the store is read at a time, and no piece is read after cancellation.
+//! Scans return their items in *pieces*. A piece is a `Vec` of consecutive items.
+//!
+//! **Invariant**: each leg is read one piece at a time, and no piece is read after cancellation.
 
 use std::sync::Arc;
 
@@ -20,7 +23,8 @@ pub(super) type RateIntervals = Box<dyn Iterator<Item = Result<Vec<RateInterval>
 /// The number of rate intervals of a cross that are merged into one piece.
 const MERGED_PIECE_INTERVALS: usize = 1_024;
 
-/// Returns the items of `pieces` one by one, up to the first error or to cancellation.
+/// Returns the items of `pieces` one by one. Returns the error of a piece as an item. After cancellation, returns
+/// `Cancelled` as an item instead of each piece.
 pub(super) fn items<T>(
     pieces: impl Iterator<Item = Result<Vec<T>, StoreError>>,
     cancel: CancellationToken,
@@ -33,7 +37,7 @@ pub(super) fn items<T>(
 }
 
 impl Reader {
-    /// Returns the intervals of a leg: first that of the run in force just before `start`, then those of the runs that
+    /// Returns the intervals of a leg, one for each run: first the run in force just before `start`, then the runs that
     /// begin in `[start, end)`.
     pub(super) fn leg_intervals(
         &self,
@@ -72,7 +76,7 @@ impl Reader {
     }
 }
 
-/// Returns the rate spans of a leg: first that of the run in force just before `start`, then those of the runs that
+/// Returns the rate spans of a leg, one for each run: first the run in force just before `start`, then the runs that
 /// begin in `[start, end)`.
 pub(super) fn rate_spans(
     as_of: &AsOf,
@@ -134,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn items_end_at_an_error_or_at_cancellation() {
+    fn error_and_cancellation_are_returned_as_items() {
         let damaged = || Err(StoreError::Damaged { path: "db".to_owned(), problem: "a block".to_owned() });
         let found: Vec<_> = items([Ok(vec![1, 2]), damaged()].into_iter(), CancellationToken::new()).collect();
         assert!(matches!(found.as_slice(), [Ok(1), Ok(2), Err(QueryError::Store(_))]), "{found:?}");

@@ -1,6 +1,6 @@
-//! Snapshots: the series of one commit that an export reads.
+//! Snapshots: the series that an export reads, as known at one commit.
 //!
-//! **Invariant**: every read of a snapshot sees its commit.
+//! **Invariant**: every read of a snapshot sees the commit of the snapshot.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub struct SnapshotRequest {
 pub struct CandleBuckets {
     /// The buckets of the candles.
     pub buckets: Buckets,
-    /// Whether a bucket without a confirmed run has a candle that repeats the previous close.
+    /// Whether a bucket that overlaps no run has a candle, which repeats the previous close.
     pub fill: bool,
 }
 
@@ -41,7 +41,8 @@ pub struct CandleBuckets {
 pub struct Snapshot {
     /// The commit that the snapshot reads.
     pub commit: Commit,
-    /// The view of the store, for data that has no known time: commits.
+    /// The view of the store, for data that is not read as known at the commit of the snapshot: the list of commits,
+    /// the polls and the time of the last ingest.
     pub view: Arc<View>,
     /// The requested series, sorted by pair and source.
     pub series: Vec<Arc<SeriesView>>,
@@ -50,7 +51,8 @@ pub struct Snapshot {
     /// Whether the request is for the whole history at the newest commit.
     is_whole: bool,
     reader: Reader,
-    /// Its `now` is the recorded time of the commit, so that a repeated snapshot has the same rows.
+    /// The commit and the current time of every read. The current time is the recorded time of the commit, so that a
+    /// repeated snapshot has the same rows.
     as_of: AsOf,
 }
 
@@ -78,8 +80,8 @@ impl Snapshot {
         Ok(count)
     }
 
-    /// Estimates the number of candles of all series. Without `fill`, empty buckets have no candle, so a series has
-    /// hardly more candles than observations.
+    /// Estimates the number of candles of all series. Without `fill`, empty buckets have no candle, so the estimate for
+    /// a series is at most the estimated number of observations.
     ///
     /// # Errors
     /// `InvalidArgument` if there are too many buckets; `Store` if reading the store fails.
@@ -96,8 +98,8 @@ impl Snapshot {
         Ok(count)
     }
 
-    /// Returns the runs of one of the series that begin in `[start, end)`, oldest first, in pieces that are never
-    /// empty. Reading a piece blocks.
+    /// Returns the runs that begin in `[start, end)`, oldest first, in pieces that are never empty. `series` is one of
+    /// the series of the snapshot. Reading a piece blocks.
     ///
     /// # Errors
     /// `Store`, directly or as an item, if reading the store fails; `Cancelled` as an item after cancellation.
@@ -111,7 +113,7 @@ impl Snapshot {
         Ok(self.until_cancelled(pieces))
     }
 
-    /// Returns the last run of one of the series that began before `time`.
+    /// Returns the last run that began before `time`. `series` is one of the series of the snapshot.
     ///
     /// # Errors
     /// `Store` if reading the store fails.
@@ -119,8 +121,8 @@ impl Snapshot {
         Ok(series.run_at(time.saturating_add_us(-1), self.commit.recorded_time)?)
     }
 
-    /// Returns the candles of one of the series that begin in the range and at or before the recorded time of the
-    /// commit, oldest first. Empty if the request has no candles. Reading a candle blocks.
+    /// Returns the candles that begin in the range and at or before the recorded time of the commit, oldest first.
+    /// `series` is one of the series of the snapshot. Empty if the request has no candles. Reading a candle blocks.
     ///
     /// # Errors
     /// `InvalidArgument` if there are too many buckets; `Store`, directly or as an item, if reading the store fails;
@@ -131,7 +133,8 @@ impl Snapshot {
     ) -> Result<impl Iterator<Item = Result<CandleRow, QueryError>> + use<>, QueryError> {
         let route = Legs::One(Leg { inverted: false, series: Arc::clone(series) });
         let plan = self.candle_plan(series)?;
-        let candles = plan.map(|plan| self.reader.fold(&self.as_of, &route, plan, RateBound::Value)).transpose()?;
+        let fold = |plan| self.reader.fold_candles(&self.as_of, &route, plan, RateBound::Value);
+        let candles = plan.map(fold).transpose()?;
         Ok(candles.into_iter().flatten())
     }
 
@@ -153,7 +156,7 @@ impl Snapshot {
         })
     }
 
-    /// Passes `pieces` on until cancellation, and then returns `Cancelled`.
+    /// Returns the items of `pieces`. After cancellation, returns `Cancelled` instead of each item.
     pub fn until_cancelled<T>(
         &self,
         pieces: impl Iterator<Item = Result<T, StoreError>>,
@@ -165,8 +168,8 @@ impl Snapshot {
     }
 }
 
-/// Estimates the part of a total count of a series that falls into a range: the same share as that of the runs at the
-/// newest commit.
+/// Estimates how much of `total`, a count for a whole series, belongs to a range. Assumes that `total` is distributed
+/// over time like the runs of the newest commit.
 fn estimate_in(series: &SeriesView, (start, end): (Timestamp, Timestamp), total: u64) -> u64 {
     let all_runs = series.estimated_run_count(Timestamp::MIN, Timestamp::MAX);
     let share = u128::from(total) * u128::from(series.estimated_run_count(start, end)) / u128::from(all_runs.max(1));
@@ -215,7 +218,7 @@ impl Reader {
             reader: self.clone(),
             as_of: AsOf { now: as_of.known(), ..as_of },
         };
-        // Too many buckets are reported before any row is sent.
+        // Check the number of buckets of every series now, so that an error is returned before any row is sent.
         for series in &snapshot.series {
             snapshot.candle_plan(series)?;
         }

@@ -1,6 +1,7 @@
-//! Source statistics: for each source the number of its series, their newest times, and the result of its last polls.
+//! Source statistics: for each source, the number of series, the newest times of the series, and the result of the last
+//! polls of the source.
 //!
-//! **Invariant**: answered from the part of each series that is in memory; no block is read.
+//! **Invariant**: the statistics come from the part of each series that is in memory. No block is read.
 
 use std::collections::BTreeMap;
 

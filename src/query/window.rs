@@ -8,7 +8,7 @@ use crate::domain::{Span, Timestamp};
 pub enum ChangeStart {
     /// The change starts at this time.
     Time(Timestamp),
-    /// The change starts this span before its end.
+    /// The start of the change is its end minus this span.
     Before(Span),
 }
 

@@ -1,8 +1,8 @@
 //! The gRPC connections that a listener accepts, and their limits.
 //!
 //! **Invariant**: at most the configured number of connections is open. A connection beyond that limit is closed before
-//! a byte of it is read. A connection that does not send its first bytes in time is closed, and so is a connection with
-//! a response that stays unread for too long.
+//! the server reads a byte from it. A connection is also closed if it does not send its first bytes in time, or if a
+//! response on it stays unread for too long.
 
 use std::future::Future as _;
 use std::io;
@@ -22,7 +22,8 @@ use tonic::transport::server::Connected;
 use super::send_buffer::{Peer, SendBuffers};
 use crate::incoming::Incoming;
 
-/// How long a connection may take to send its first bytes. Keep-alive and other timeouts apply only after that.
+/// Maximum time until a connection has sent its first bytes. Keep-alive and other timeouts apply only after these
+/// bytes.
 const OPENING_TIME_MAX: Duration = Duration::from_secs(10);
 /// Length of the HTTP/2 connection preface, which distinguishes HTTP/2 from HTTP/1.
 const OPENING_BYTES: usize = 24;

@@ -1,7 +1,7 @@
 //! Ingest of the ticker pages that `--load` names, at start.
 //!
 //! **Invariant**: an invalid file never prevents the server from starting. The log reports the file, and the server
-//! skips it. Of a file with invalid quotes, the valid quotes are ingested.
+//! skips it. If a file has invalid quotes, its valid quotes are still ingested.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -17,7 +17,7 @@ use crate::feed::{PageError, TickerPage};
 use crate::ingest::batch::TickRules;
 use crate::ingest::{ConflictPolicy, Ingest, IngestError, IngestReport, PageBatch, Summary, advise_time};
 
-/// How many refusals of one file are logged one by one. The log then gives the count of the others.
+/// Maximum number of refusals of one file that are logged one by one. The log counts the others.
 const LOGGED_REFUSALS_MAX: usize = 20;
 
 /// The reason why a file was skipped.

@@ -1,12 +1,12 @@
 //! Limits on response bytes that clients have not read yet, and on the time that a response may stay unread.
 //!
-//! HTTP/2 lets a client open hundreds of calls and read none of their responses. The bytes of a response are encoded at
-//! once and counted until the connection takes them: for the connection, for the address of the client, and for all
-//! connections. A connection is closed if one of its responses stays unread for too long.
+//! HTTP/2 lets a client open hundreds of calls and read none of their responses. The bytes of a response are encoded
+//! immediately, and counted until the connection takes them. Each connection, each address of clients, and all
+//! connections together have a count. A connection is closed if one of its responses stays unread for too long.
 //!
 //! **Invariant**: the unsent bytes are at most [`TOTAL_BYTES_MAX`] in total, [`CALLER_BYTES_MAX`] for one address and
 //! [`CONNECTION_BYTES_MAX`] for one connection. Exception: a response of any size may be unsent if its connection has
-//! no other. The unsent responses to one address hold at most [`CALLER_PERMITS_MAX`] read permits.
+//! no other unsent response. The unsent responses to one address hold at most [`CALLER_PERMITS_MAX`] read permits.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -30,20 +30,21 @@ use tower::{Layer, Service};
 use crate::api::{READS_MAX, ReadPermit, ServiceError};
 use crate::grpc::{Caller, CallerSlot, CallerSlots};
 
-/// Unsent response bytes of one connection.
+/// Maximum number of unsent response bytes of one connection.
 const CONNECTION_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Unsent response bytes of all connections from one address.
+/// Maximum number of unsent response bytes of all connections from one address.
 const CALLER_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Read permits that unsent responses to one address hold. Beyond that, a read releases its permit once its bytes are
-/// encoded.
+/// Maximum number of read permits that unsent responses to one address hold. Beyond this limit, a read releases its
+/// permit when its bytes are encoded.
 const CALLER_PERMITS_MAX: usize = 24;
-/// Unsent response bytes of all connections.
+/// Maximum number of unsent response bytes of all connections.
 const TOTAL_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Bytes handed to a connection at a time. A response of at most this size does not hold its read permit.
+/// Maximum number of bytes that are handed to a connection at a time. A response of at most this size does not hold its
+/// read permit.
 const PIECE_BYTES_MAX: usize = 32 * 1024;
-/// How long a response may stay unread before its connection is closed.
+/// Maximum time that a response may stay unread before its connection is closed.
 const UNREAD_TIME_MAX: Duration = Duration::from_secs(20);
-/// How often connections are checked for such responses.
+/// Interval at which connections are checked for unread responses.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The send buffers of all connections.
@@ -192,12 +193,12 @@ impl UnreadTimer {
         timer
     }
 
-    /// Starts the time now: the connection has not asked for more bytes yet.
+    /// Starts the timer: the connection has not asked for more bytes yet.
     fn start(&self) {
         lock(&self.connection.unread).insert(self.number, Instant::now());
     }
 
-    /// Stops the time: the connection asks for more bytes.
+    /// Stops the timer: the connection asks for more bytes.
     fn stop(&self) {
         lock(&self.connection.unread).remove(&self.number);
     }
@@ -272,7 +273,8 @@ where
             let permit = response.extensions_mut().remove::<ReadPermit>();
             response.map(|inner| {
                 let mut body = BufferedBody::new(inner, connection);
-                // Encode the bytes of a read now, while it has its permit, and not when the client reads them.
+                // Encode the response now, while the read has its permit, and not later when the client reads the
+                // response.
                 if let Some(permit) = permit {
                     body.encode_first(context, permit);
                 }
@@ -292,7 +294,7 @@ struct BufferedBody {
     charge: Option<Charge>,
     /// The frame or error that follows the unsent bytes.
     next: Option<Result<Frame<Bytes>, Status>>,
-    /// The permit of the read, and the slot of this address for it.
+    /// The read permit, and the slot of the client's address that the permit takes.
     permit: Option<(ReadPermit, CallerSlot)>,
     is_over: bool,
 }
@@ -303,7 +305,7 @@ impl BufferedBody {
         Self { inner, connection, timer, unsent: Bytes::new(), charge: None, next: None, permit: None, is_over: false }
     }
 
-    /// Encodes the first frame of a read. Holds `permit` until the frame is sent if it has more than one piece.
+    /// Encodes the first frame of a read. If the frame has more than one piece, holds `permit` until the frame is sent.
     fn encode_first(&mut self, context: &mut Context<'_>, permit: ReadPermit) {
         if let Poll::Ready(Some(frame)) = Pin::new(&mut self.inner).poll_frame(context) {
             self.take_frame(frame);

@@ -1,6 +1,6 @@
 //! gRPC-Web on the gRPC port, for pages in browsers, which cannot speak gRPC.
 //!
-//! **Invariants**: a native gRPC call costs only a look at its HTTP version and content type. A page of an origin that
+//! **Invariants**: for a native gRPC call, this layer only reads the HTTP version and headers. A page of an origin that
 //! is not allowed can neither make a call nor read a response. The body of a gRPC-Web request must arrive within a time
 //! limit.
 
@@ -30,9 +30,9 @@ use crate::config::CorsOrigin;
 const WEB_TYPE: &[u8] = b"application/grpc-web";
 /// The content type of gRPC. An encoding (`+proto`) or parameters (`;...`) may follow.
 const NATIVE_TYPE: &[u8] = b"application/grpc";
-/// How long the body of a gRPC-Web request may take to arrive. HTTP/1 has no ping that would detect a lost client.
+/// Maximum time until the body of a gRPC-Web request has arrived. HTTP/1 has no ping that would detect a lost client.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long a browser may cache a preflight response: the longest time that browsers accept.
+/// Maximum time that a browser may cache a preflight response. Browsers do not accept a longer time.
 const PREFLIGHT_AGE: Duration = Duration::from_hours(2);
 /// The request headers that pages may send.
 const REQUEST_HEADERS: [&str; 4] = ["content-type", "x-grpc-web", "x-user-agent", "grpc-timeout"];
@@ -89,8 +89,8 @@ enum Kind {
     Native,
     /// A gRPC-Web call, or the preflight request of a browser.
     Web,
-    /// A request from a page of an origin that is not allowed, whatever its content type: browsers send a preflight
-    /// request only for some content types.
+    /// A request from a page of an origin that is not allowed. The content type does not matter, because browsers send
+    /// a preflight request only for some content types.
     ForeignPage,
     /// A request that is neither gRPC nor gRPC-Web.
     Other,
@@ -194,7 +194,7 @@ impl http_body::Body for TimedBody {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        // The deadline goes first: a slow client always has another byte ready.
+        // Check the deadline first, because a slow client may always have another byte ready.
         if self.deadline.as_mut().poll(context).is_ready() {
             let problem = format!("the request did not arrive completely within {:?}; send it faster", self.time_max);
             return Poll::Ready(Some(Err(Status::deadline_exceeded(problem))));

@@ -214,7 +214,7 @@ impl Store {
     fn has_instant(&self, id: u32, time: Timestamp) -> Result<bool, UpsertError> {
         let Some(series) = self.series_at(id) else { return Ok(false) };
         let access = Access { reader: &self.reader, recent: &self.recent };
-        let known = series.instants.contains(time, &access.instants());
-        known.map_err(|error| UpsertError::of_block(&series.key, error))
+        let has_instant = series.instants.contains(time, &access.instants());
+        has_instant.map_err(|error| UpsertError::of_block(&series.key, error))
     }
 }

@@ -39,7 +39,7 @@ pub struct SeriesTotals {
 enum LastUnrevised {
     /// The segment has the run.
     Run(Run),
-    /// The last unrevised run before the end of the range begins before the range, so no earlier segment has the run.
+    /// The segment has an unrevised run before the range, and none in the range. So no earlier segment has the run.
     BeforeRange,
     /// The segment has no unrevised run before the end of the range.
     NoRun,
@@ -190,7 +190,7 @@ impl SeriesView {
             observed_us: start.micros()..end.micros(),
             order,
         };
-        let index = || self.indexes.of(self.series.id, &self.series.revisions, query.count, &self.reader);
+        let index = || self.indexes.get_or_build(self.series.id, &self.series.revisions, query.count, &self.reader);
         let Some(mut indexed) = index() else { return Ok(None) };
         if self.unread_revisions(&indexed, end, known)?.is_some() {
             // The index lacks blocks that can be read now: build it again.

@@ -1,7 +1,7 @@
 //! Blocks: immutable groups of at most a few thousand consecutive items, encoded by column.
 //!
-//! **Invariant**: decoding a block gives exactly the items that were encoded, or an error. The checksum in the
-//! block's index entry is compared before any byte of the block is interpreted.
+//! **Invariant**: decoding a block gives exactly the items that were encoded, or an error. The checksum of the block is
+//! compared with the checksum in its index entry before any byte of the block is interpreted.
 
 mod run_columns;
 
@@ -57,7 +57,8 @@ pub(crate) struct BlockMeta {
     /// Sort key of the first item; `last_key_us` is the sort key of the last item.
     pub(crate) first_key_us: i64,
     pub(crate) last_key_us: i64,
-    /// Latest time that any item covers. For runs, this is the latest last observed time.
+    /// Latest time that any item covers: the last observed time of the last run, the last instant, or the last
+    /// superseded time.
     pub(crate) end_us: i64,
     /// Sum of the observation counts of all items.
     pub(crate) observation_count: u64,

@@ -57,8 +57,8 @@ impl BlockBuilder<'_> {
         let bytes: usize = columns.iter().map(Vec::len).sum();
         if self.batch_bytes + bytes > BATCH_BYTES_MAX {
             self.engine.apply(std::mem::take(&mut self.batch))?;
-            // Sync after each batch: sled reuses space in its file that later writes freed. With more than one segment
-            // of unsynced writes, old bytes could be overwritten before the new bytes are durable.
+            // Sync after each batch: if a write replaces old bytes, sled reuses the space of the old bytes. With more
+            // than one segment of unsynced writes, old bytes could be overwritten before the new bytes are durable.
             self.engine.sync()?;
             self.batch_bytes = 0;
         }
@@ -97,7 +97,7 @@ impl Store {
     /// Returns true if the disk has room for a checkpoint.
     ///
     /// After a failed write, sled refuses all reads. The caller therefore postpones the checkpoint if there is no room.
-    /// Meanwhile the log may still accept commits, and reads continue even when the log is full.
+    /// Meanwhile the log may still accept commits. Reads continue even when the disk has no room for the log.
     pub fn has_room_for_checkpoint(&self) -> bool {
         let changed = self.replaced.blocks.iter().map(|meta| meta.bytes()).sum::<u64>() + self.log.bytes();
         self.engine.has_room_for(changed.saturating_mul(2).saturating_add(SPARE_BYTES))

@@ -4,8 +4,9 @@ use crate::catch_panic::catch_panic;
 
 /// The handle that closes a sled database when it is dropped.
 ///
-/// Every owner of another sled handle must also hold this one, and drop it last. sled writes and syncs when its last
-/// handle is dropped, and panics if that fails. Data that was durable before stays durable.
+/// Every owner of another sled handle must also hold this handle, and must drop the other handle first. sled writes and
+/// syncs when its last handle is dropped, and panics if the write or sync fails. Data that was durable before stays
+/// durable.
 pub(crate) struct Closing(Option<sled::Db>);
 
 impl Closing {

@@ -23,7 +23,7 @@ use crate::catch_panic::catch_panic;
 /// sled's segment size. sled writes pages larger than a quarter of a segment to separate files that it never syncs. A
 /// quarter of sled's default segment of 128 KiB is too small for the pages of a store.
 const SEGMENT_BYTES: usize = 4 << 20;
-/// sled's configured cache size. sled does not keep to it by itself, so [`BlockReader`] makes extra reads.
+/// sled's configured cache size. Scans make sled exceed this size unless [`BlockReader`] makes extra reads.
 const CACHE_BYTES: u64 = 16 << 20;
 
 /// Name of the file that marks a store with an unfinished import.
@@ -171,7 +171,7 @@ impl Engine {
         })
     }
 
-    /// Makes sled clean about as many old pages as a write of `block_bytes` bytes of blocks leaves behind.
+    /// Makes sled reclaim old pages: about as many as a checkpoint with `block_bytes` bytes of blocks leaves behind.
     ///
     /// sled consolidates a page after about ten writes to the page. At each consolidation, sled also moves one other
     /// page out of a nearly empty segment. A checkpoint makes few large writes, so cleaning would fall behind and the
@@ -256,8 +256,8 @@ impl Engine {
         self.run_write(DiskOperation::Write, action, || log.clear().map_err(|error| StoreError::io(action, &error)))
     }
 
-    /// Runs a write or sync, unless an earlier one failed. After a failed sync the state of the disk is unknown, and a
-    /// later successful sync would report bytes as durable that are lost.
+    /// Runs a write or sync, unless an earlier write or sync failed. After a failed sync the state of the disk is
+    /// unknown: a later sync could succeed although earlier bytes are lost.
     fn run_write(
         &self,
         operation: DiskOperation,
@@ -360,7 +360,7 @@ fn create_directory(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Creates an empty sled database under a temporary name and renames it when it is durable. sled never syncs its
-/// configuration file, and does not open with a torn one.
+/// configuration file, and cannot open a database with a torn configuration file.
 fn create_sled(path: &Path, sled_dir: &Path) -> Result<(), StoreError> {
     if sled_dir.exists() {
         return Ok(());

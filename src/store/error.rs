@@ -27,7 +27,9 @@ pub enum StoreError {
         supported: u8,
     },
     /// An import into the directory was interrupted.
-    #[error("store {path} is an import that did not finish; run 'silkrate import' again, or remove the directory")]
+    #[error(
+        "store {path} is incomplete: its import did not finish; run 'silkrate import' again, or remove the directory"
+    )]
     UnfinishedImport {
         /// The store's directory.
         path: String,
@@ -103,7 +105,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Converts the error of a block of a series.
+    /// Converts the error of reading a block of a series.
     pub(super) fn of_block(series: &SeriesKey, error: BlockError) -> Self {
         let BlockError { kind, from, to, fault, problem } = error;
         let what = kind.name();
@@ -115,7 +117,7 @@ impl StoreError {
         }
     }
 
-    /// Converts the error of a block of the list of commits.
+    /// Converts the error of reading a block of the list of commits.
     pub(super) fn of_commits(error: BlockError) -> Self {
         let BlockError { from, to, fault, problem, .. } = error;
         match fault {

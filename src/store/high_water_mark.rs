@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn torn_slot_falls_back_to_other_slot() {
+    fn open_uses_other_slot_if_one_slot_is_torn() {
         let directory = tempfile::tempdir().unwrap();
         let mut high_water_mark = HighWaterMark::create(directory.path(), 7).unwrap();
         high_water_mark.write(5).unwrap();

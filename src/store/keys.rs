@@ -117,7 +117,7 @@ pub(crate) fn encode<R: Serialize>(record: &R) -> Result<Vec<u8>, StoreError> {
     })
 }
 
-/// Compares the checksum of a checksummed value. Returns the payload and the checksum.
+/// Verifies the checksum of a checksummed value. Returns the payload and the checksum.
 ///
 /// # Errors
 /// `Damaged` if the value is truncated or its checksum differs; `NewerFormat` if a newer version wrote the value.

@@ -150,7 +150,7 @@ struct Frame<'a> {
 /// The log entries that follow the last checkpoint.
 pub(crate) struct Replay {
     pub(crate) entries: Vec<LogEntry>,
-    /// Checksum of the frame of the last entry. Without entries, the checksum that the checkpoint recorded.
+    /// Checksum of the frame of the last entry, or the checksum that the checkpoint recorded if there are no entries.
     pub(crate) chain: u32,
     /// File offset of the end of the last valid frame.
     pub(crate) end: u64,

@@ -95,14 +95,14 @@ impl MinTree {
     fn len_of(&self, level: usize) -> usize {
         match level.checked_sub(1) {
             None => self.count,
-            Some(above) => self.levels.get(above).map_or(0, Vec::len),
+            Some(index) => self.levels.get(index).map_or(0, Vec::len),
         }
     }
 
     fn value(&self, level: usize, at: usize, number: &impl Fn(usize) -> i64) -> i64 {
         match level.checked_sub(1) {
             None => number(at),
-            Some(above) => self.levels.get(above).and_then(|minima| minima.get(at)).copied().unwrap_or(i64::MAX),
+            Some(index) => self.levels.get(index).and_then(|minima| minima.get(at)).copied().unwrap_or(i64::MAX),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! - The **commit log** makes a write durable. A commit appends one entry to the log, syncs the file, and writes
 //!   nothing else. The commit becomes visible, and the writer answers its callers, only after the sync.
 //! - A **block** holds a few thousand runs, observed instants or revisions of one series, encoded by column. Blocks are
-//!   immutable and are stored in sled. The index has an entry for each block; all entries are also in memory.
+//!   immutable and are stored in sled.
+//! - The **index** has an entry for each block. The index is stored in sled, and all of its entries are also in memory.
 //! - A **head** holds the newest items of a series in memory: those added since the last checkpoint.
 //! - A **mutable segment** holds the decoded items of one block in memory. The writer decodes a block when a late tick
 //!   changes it, and keeps the mutable segment until the next checkpoint.
@@ -120,7 +121,7 @@ pub struct CheckpointLimits {
     pub log_bytes: u64,
     /// Runs, instants and revisions in the heads of all series.
     pub head_items: usize,
-    /// Mutable segments of all series, heads excluded: blocks that late ticks decoded.
+    /// Mutable segments of all series, heads excluded: blocks that were decoded because late ticks changed them.
     pub mutable_segments: usize,
 }
 
@@ -213,8 +214,8 @@ impl Store {
         self.commit
     }
 
-    /// Returns the recorded time of a commit made at `now`. It is later than every earlier recorded time, even if the
-    /// clock went back.
+    /// Returns the recorded time of a commit made at `now`. It is later than the recorded time of the newest commit,
+    /// even if the clock went back.
     pub fn next_recorded_time(&self, now: Timestamp) -> Timestamp {
         now.max(self.commit.recorded_time.saturating_add_us(1))
     }
@@ -252,8 +253,8 @@ impl Store {
         self.series.get((id as usize).checked_sub(1)?)
     }
 
-    /// Computes the next time at which the quote of a series may change without a new tick. Recovery calls
-    /// this function for each series, and again if the state rules change.
+    /// Computes the next time at which the quote of a series may change without a new tick. Recovery calls this
+    /// function for each series, and again if the state rules change.
     fn refresh_due(&mut self, id: u32) {
         let access = Access { reader: &self.reader, recent: &self.recent };
         let Some(series) = self.series_at(id) else { return };

@@ -1,6 +1,6 @@
-//! The quarantine: held ticks, which have a rate too far from the rate in force at their observed time, and the
-//! decisions about them. All held ticks are in memory. On disk, the log has the changes since the last checkpoint, and
-//! sled has the rest.
+//! The quarantine: held ticks and the decisions about them. The rate of a held tick is too far from the rate in force
+//! at the tick's observed time. All held ticks are in memory. On disk, the log has the changes since the last
+//! checkpoint, and sled has the rest.
 //!
 //! **Invariants**: ids count from 1 without gaps, so that the id of a tick gives its position in the list; at most one
 //! tick with a given series, instant and value is held or was discarded; the list of a view never changes.
@@ -17,7 +17,7 @@ use crate::domain::{Decision, HeldTick, PublishedValue, SeriesKey, Timestamp};
 /// Number of ticks in a chunk of the list. A change copies one chunk while readers hold the list.
 const CHUNK_TICKS: usize = 256;
 
-/// The held ticks of one commit, decided ticks included. A clone is cheap and never changes.
+/// All held ticks as of one commit, decided ticks included. A clone is cheap and never changes.
 #[derive(Clone, Debug, Default)]
 pub struct Quarantine {
     chunks: Arc<Vec<Arc<Vec<HeldTick>>>>,

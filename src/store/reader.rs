@@ -29,7 +29,7 @@ pub(crate) struct BlockReader {
 }
 
 impl BlockReader {
-    /// Makes a reader of a store's tree. `closing` closes the tree when its last clone is dropped.
+    /// Makes a reader of a store's tree. The database is closed when the last clone of `closing` is dropped.
     pub(super) fn new(tree: sled::Tree, closing: Arc<Closing>) -> Self {
         Self { tree, gets: Arc::default(), blocks: Arc::default(), run_times: Arc::default(), _closing: closing }
     }

@@ -315,8 +315,8 @@ impl Store {
         }
         let mut commits = Vec::with_capacity(entry.changes.len());
         for change in &entry.changes {
-            let known = (1..=self.series.len()).contains(&(change.series as usize));
-            let Some(values) = change.values().filter(|_| known) else { return Err(invalid(self)) };
+            let exists = (1..=self.series.len()).contains(&(change.series as usize));
+            let Some(values) = change.values().filter(|_| exists) else { return Err(invalid(self)) };
             let mut commit = series::SeriesCommit::default();
             for (time, value) in values {
                 self.upsert_logged(change.series, time, value, recorded_time, &mut commit)?;
@@ -374,7 +374,7 @@ fn decode_record<R: serde::de::DeserializeOwned>(
     Ok((record, crc))
 }
 
-/// Compares the checksum of a value, and returns the payload and the checksum. `what` names the value in errors.
+/// Verifies the checksum of a value, and returns the payload and the checksum. `what` names the value in errors.
 fn payload_of<'v>(engine: &Engine, key: &[u8], value: &'v [u8], what: &str) -> Result<(&'v [u8], u32), StoreError> {
     keys::verify_checksum(key, value).map_err(|error| match error {
         ValueError::NewerFormat(found) => {

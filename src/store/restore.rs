@@ -1,5 +1,5 @@
-//! Restoring: builds a store from the exported parts of another store: series, timelines, runs, revisions, commits,
-//! polls and held ticks, with their recorded times.
+//! Restoring: builds a store from the exported parts of another store. The parts are series, timelines, runs,
+//! revisions, commits, polls and held ticks, with the recorded times of the other store.
 //!
 //! A mark file in the directory shows that the import is unfinished. It is durable before the first byte of data is
 //! written. It is removed after the last byte is durable; from then on, the store can be opened. A store cannot always
@@ -68,10 +68,10 @@ impl Restore {
         if directory.exists() { lock_empty(directory).map(drop) } else { Ok(()) }
     }
 
-    /// Starts to build a store in a directory that does not exist or is empty. An unfinished import or a store without
-    /// commits in the directory is deleted. The newest commit of the new store is `commit`. The quotes get the states
-    /// that result from `rules` at the recorded time of `commit`; a server with other rules updates the states in later
-    /// commits. The call blocks on disk I/O.
+    /// Starts to build a store in a directory. The directory may be missing or empty. It may also contain an unfinished
+    /// import or a store without commits, which are deleted. The newest commit of the new store is `commit`. The quotes
+    /// get the states that result from `rules` at the recorded time of `commit`; a server with other rules updates the
+    /// states in later commits. The call blocks on disk I/O.
     ///
     /// # Errors
     /// `NotEmpty` if the directory has other contents; `Store` if it is in use or cannot be written.
@@ -126,7 +126,7 @@ impl Restore {
     }
 
     /// Writes one series completely. Instants and runs must be sorted by observed time, revisions by superseded time.
-    /// The iterators of instants and runs are read in parallel.
+    /// For each run, this method reads as many instants as the run has observations.
     ///
     /// # Errors
     /// `Series` if a part of the series is invalid; `Store` if writing fails; any error of an iterator.
@@ -146,7 +146,7 @@ impl Restore {
         if self.keys.insert(key.clone(), id).is_some() {
             return Err(refuse(RestoreProblem::DuplicateSeries).into());
         }
-        let mut part = SeriesPart {
+        let mut series_writer = SeriesWriter {
             commits: &self.commits,
             writer: &mut self.writer,
             engine: &self.engine,
@@ -155,10 +155,10 @@ impl Restore {
             series: Series::new(id, key.clone(), collapse_window_us),
             newest_change: self.newest_change,
         };
-        part.runs_and_instants(instants, runs)?;
-        part.revisions(revisions)?;
-        let series = part.series;
-        self.newest_change = part.newest_change;
+        series_writer.write_runs_and_instants(instants, runs)?;
+        series_writer.write_revisions(revisions)?;
+        let series = series_writer.series;
+        self.newest_change = series_writer.newest_change;
         self.put_series(series)?;
         Ok(())
     }
@@ -239,8 +239,8 @@ fn too_many_series() -> StoreError {
     }
 }
 
-/// The series that is being written.
-struct SeriesPart<'a> {
+/// Checks and writes the items of one series.
+struct SeriesWriter<'a> {
     commits: &'a Commits,
     writer: &'a mut BlockWriter,
     engine: &'a Engine,
@@ -250,10 +250,9 @@ struct SeriesPart<'a> {
     newest_change: Option<Timestamp>,
 }
 
-impl SeriesPart<'_> {
-    /// Checks and writes runs and instants, reading both in parallel: each run consumes as many instants as it has
-    /// observations.
-    fn runs_and_instants<E: From<RestoreError>>(
+impl SeriesWriter<'_> {
+    /// Checks and writes runs and instants. For each run, reads as many instants as the run has observations.
+    fn write_runs_and_instants<E: From<RestoreError>>(
         &mut self,
         mut instants: impl Iterator<Item = Result<Timestamp, E>>,
         runs: impl Iterator<Item = Result<Run, E>>,
@@ -355,7 +354,7 @@ impl SeriesPart<'_> {
     }
 
     /// Checks and writes the revisions.
-    fn revisions<E: From<RestoreError>>(
+    fn write_revisions<E: From<RestoreError>>(
         &mut self,
         revisions: impl Iterator<Item = Result<Revision, E>>,
     ) -> Result<(), E> {

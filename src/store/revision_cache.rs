@@ -56,7 +56,7 @@ impl RevisionIndexes {
     /// Returns the index of the revisions of a series. `revisions` are the revisions of a view, and `count` is their
     /// number. The index may have more revisions, from a newer view. Returns `None` if there are too many revisions.
     /// Reads only blocks that are not in the index yet, each block once.
-    pub(super) fn of(
+    pub(super) fn get_or_build(
         &self,
         series: u32,
         revisions: &Segments<Revision>,

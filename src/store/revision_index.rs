@@ -7,8 +7,8 @@
 //!
 //! The index divides the list into pieces: leaves of 1,024 revisions, and merged pieces of 8, 64, 512 and more leaves.
 //! Each piece sorts its revisions by first observed time and has the minima of their recorded times. A few pieces of
-//! each size cover the end of the list. In each of these pieces, one search finds the next revision, in the order of
-//! first observed times, that was recorded at or before `known`.
+//! each size cover the end of the list. In each of these pieces, one search in the order of first observed times finds
+//! the next revision that was recorded at or before `known`.
 //!
 //! **Invariants**: a full piece never changes; an extended index shares the full pieces of the shorter index.
 
@@ -24,8 +24,8 @@ use super::scan_order::ScanOrder;
 const LEAF_REVISIONS: usize = 1_024;
 /// Number of pieces of one size that are merged into one piece of the next size.
 const FAN_OUT: usize = 8;
-/// Distance between samples. A search looks at the sampled observed times first, then at the revisions between two of
-/// them.
+/// In a piece, the observed time of every 16th revision is a sample. A search looks at the samples first, and then at
+/// the revisions between two samples.
 const SAMPLE_EVERY: usize = 16;
 
 /// The times of the revisions of a series, from the first revision on, arranged for searches.
@@ -153,7 +153,7 @@ impl RevisionIndex {
     fn sorted(&self, piece: Piece) -> &Sorted {
         match piece.height.checked_sub(1) {
             None => &self.leaves[piece.at].sorted,
-            Some(above) => &self.merged[above][piece.at],
+            Some(size) => &self.merged[size][piece.at],
         }
     }
 
@@ -306,7 +306,7 @@ impl RevisionIndex {
                 return None;
             }
             if positions.contains(&(position as usize)) {
-                // The complement reverses the order of numbers. Unlike the negative, it exists for `i64::MIN`.
+                // The bitwise complement reverses the order of numbers. A negation would overflow for `i64::MIN`.
                 let rank = if *order == ScanOrder::Ascending { !time_us } else { time_us };
                 return Some(Cursor { rank, position, piece, at });
             }

@@ -44,9 +44,9 @@ impl SeriesView {
         RunScan::<RateSpan>::new(self, [start, end], known, ScanOrder::Ascending)
     }
 
-    /// Returns when the rate in force at `time` began, and the rate before it. The beginning is the first observed time
+    /// Returns when the rate in force at `time` began, and the previous rate. The beginning is the first observed time
     /// of the first run in the unbroken sequence of runs with this rate; reported changes and gaps are ignored. The
-    /// rate before it is `None` if the rate never moved. The result is `None` if no rate is in force at `time`.
+    /// previous rate is `None` if the rate never moved. The result is `None` if no rate is in force at `time`.
     ///
     /// # Errors
     /// [`StoreError::DamagedBlock`] if a block that the read needs cannot be decoded.
@@ -150,11 +150,11 @@ impl<P: RunPart> RunScan<P> {
     fn load(&self, at: usize) -> Result<Vec<P>, StoreError> {
         let mut piece = match self.series.series.runs.segment(at) {
             Some(Segment::Immutable(meta)) if meta.recorded_min_us > self.known.micros() => Vec::new(),
-            Some(Segment::Immutable(meta)) if self.wants_all(&meta) => P::read(&self.series.reader, &meta)
+            Some(Segment::Immutable(meta)) if self.includes_all(&meta) => P::read(&self.series.reader, &meta)
                 .map_err(|error| StoreError::of_block(&self.series.series.key, error))?,
             Some(Segment::Immutable(_) | Segment::Mutable(_)) | None => {
                 let runs = self.series.load_runs(at)?;
-                runs.iter().filter(|run| self.wants(run)).cloned().map(P::from).collect()
+                runs.iter().filter(|run| self.includes(run)).cloned().map(P::from).collect()
             }
         };
         if self.order == ScanOrder::Descending {
@@ -163,14 +163,15 @@ impl<P: RunPart> RunScan<P> {
         Ok(piece)
     }
 
-    fn wants(&self, run: &Run) -> bool {
+    /// Returns true if the scan includes an unrevised run.
+    fn includes(&self, run: &Run) -> bool {
         self.start <= run.first_observed_time
             && run.first_observed_time < self.end
             && (self.series.is_newest(self.known) || run.recorded_time <= self.known)
     }
 
     /// Returns true if the index entry of a block shows that the scan includes every run of the block.
-    fn wants_all(&self, meta: &BlockMeta) -> bool {
+    fn includes_all(&self, meta: &BlockMeta) -> bool {
         self.start <= meta.first_key()
             && meta.last_key() < self.end
             && (self.series.is_newest(self.known) || meta.recorded_max_us <= self.known.micros())

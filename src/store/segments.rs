@@ -1,8 +1,8 @@
 //! The items of one kind (runs, instants or revisions) of one series, sorted by key and divided into segments.
 //!
-//! An immutable segment is a block on disk. A mutable segment is decoded in memory: the head, which holds new items,
-//! and blocks that a late tick changed. `Segments` has value semantics: a clone copies a few reference counts and never
-//! changes afterwards. The writer changes its own copy, and readers hold clones.
+//! An immutable segment is a block on disk. A mutable segment is decoded in memory: it is a chunk of the head, which
+//! holds new items, or a block that a late tick changed. `Segments` has value semantics: a clone copies a few reference
+//! counts and never changes afterwards. The writer changes its own copy, and readers hold clones.
 //!
 //! **Invariant**: no segment is empty; items are sorted within a segment and across segments; keys are distinct, except
 //! that several revisions may have one key.
@@ -15,7 +15,7 @@ use super::block::{BlockError, BlockFault, BlockMeta, Item};
 use super::reader::BlockReader;
 use crate::domain::Timestamp;
 
-/// Consecutive items.
+/// Consecutive items of one series and one kind, in a block or decoded.
 #[derive(Clone, Debug)]
 pub(crate) enum Segment<T> {
     /// Items of a block, not decoded.
@@ -150,7 +150,7 @@ impl<T: Item> Segments<T> {
 
     /// Counts the segments that begin at or before `key`. The last of these segments is the one that `key` belongs to.
     pub(crate) fn count_segments_up_to(&self, key: Timestamp) -> usize {
-        // The head comes first because most ticks are newer than every block.
+        // The head is searched before the blocks because most ticks are newer than every block.
         if self.head.first().and_then(|items| items.first()).is_some_and(|item| item.key() <= key) {
             let chunks = self.head.partition_point(|items| items.first().is_some_and(|item| item.key() <= key));
             return self.body.len() + chunks;
@@ -389,14 +389,14 @@ impl<T: Item> Segments<T> {
         Some(item)
     }
 
-    /// Returns the item with this key for changes to everything except its key. The segment of the item must be
-    /// mutable.
+    /// Returns a mutable reference to the item with this key. The caller must not change the key. The segment of the
+    /// item must be mutable.
     pub(crate) fn get_mut(&mut self, key: Timestamp) -> Option<&mut T> {
         let (at, found) = self.find_mutable(key)?;
         self.mutable_items(at)?.get_mut(found)
     }
 
-    /// Returns the last item, if it is in the head, for changes to everything except its key.
+    /// Returns a mutable reference to the last item, if it is in the head. The caller must not change the key.
     pub(crate) fn head_last_mut(&mut self) -> Option<&mut T> {
         self.head.last_mut().and_then(|items| Arc::make_mut(items).last_mut())
     }

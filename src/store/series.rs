@@ -3,9 +3,9 @@
 //! [`Series`] and [`Segments`] have value semantics: the writer changes its own copy, and readers hold clones. A clone
 //! never changes.
 //!
-//! **Invariants**, between commits: the runs partition the timeline; no two neighbouring runs could be collapsed into
-//! one run; no run bridges a gap longer than the collapse window; every change belongs to a [`SeriesCommit`], and
-//! [`Series::finish`] compares the runs before the commit with the runs after the commit.
+//! **Invariants**: between commits, the runs partition the timeline, no two neighbouring runs could be collapsed into
+//! one run, and no run bridges a gap longer than the collapse window. Every change belongs to a [`SeriesCommit`]. At
+//! the end of a commit, [`Series::finish`] compares the runs before the commit with the runs after the commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,9 +37,10 @@ pub(crate) struct Series {
 /// reported change or a gap is not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct LastMove {
-    /// First observed time of the first run in the unbroken sequence of runs with the present rate.
+    /// First observed time of the first run in the unbroken sequence of runs with the present rate. `Timestamp::MAX` if
+    /// a late tick invalidated the last move.
     pub(crate) since: Timestamp,
-    /// The last observation of the rate before the move: its instant and its rate. `None` if the rate never moved.
+    /// The instant and the rate of the last observation before the move. `None` if the rate never moved.
     pub(crate) before: Option<(Timestamp, Rate)>,
 }
 
@@ -115,8 +116,8 @@ impl Series {
         }
     }
 
-    /// Puts a value at an instant, by the collapse rule. Returns the effect, or the conflicting value. After an error
-    /// nothing has changed.
+    /// Puts a value at an instant and applies the rule of runs. Returns the effect, or the conflicting value. After an
+    /// error nothing has changed.
     pub(crate) fn upsert(
         &mut self,
         time: Timestamp,
@@ -151,7 +152,7 @@ impl Series {
         if collapses {
             self.runs.move_last_block_to_head(&access.runs(), &mut commit.replaced)?;
         } else if self.runs.last_block_has_room() {
-            // If the last block is damaged, it does not change, and the head begins a new block.
+            // A damaged last block is not moved. The next checkpoint then writes the new items as another block.
             let _ = self.runs.move_last_block_to_head(&access.runs(), &mut commit.replaced);
         }
         if self.instants.last_block_has_room() {
@@ -200,10 +201,10 @@ impl Series {
         let before_or_around = self.runs.at_or_before(time, &runs)?;
         match before_or_around {
             Some(run) if run.spans(time) => {
-                let known = time == run.first_observed_time
+                let has_instant = time == run.first_observed_time
                     || time == run.last_observed_time
                     || (run.observation_count > 2 && self.instants.contains(time, &access.instants())?);
-                match (known, run.value == value) {
+                match (has_instant, run.value == value) {
                     (true, true) => Ok(Outcome::Known),
                     (true, false) if revise => self.revise(&run, time, value, recorded_time, commit, access),
                     (true, false) => Ok(Outcome::Conflict { stored: run.value }),
@@ -343,14 +344,14 @@ impl Series {
             save_before(after, recorded_time, &mut commit.before);
         }
         let last_observed_time = after.map_or(middle.last_observed_time, |run| run.last_observed_time);
-        let more = middle.observation_count + after.map_or(0, |run| run.observation_count);
+        let observations = middle.observation_count + after.map_or(0, |run| run.observation_count);
         match (before, after) {
             (None, None) => return None,
             (Some(before), after) => {
                 if let Some(run) = self.runs.get_mut(before.first_observed_time) {
                     touch(run, recorded_time, &mut commit.before);
                     run.last_observed_time = last_observed_time;
-                    run.observation_count += more;
+                    run.observation_count += observations;
                 }
                 if let Some(after) = after {
                     self.runs.remove(after.first_observed_time);
@@ -359,7 +360,7 @@ impl Series {
             (None, Some(after)) => {
                 let run = Run {
                     first_observed_time: middle.first_observed_time,
-                    observation_count: more,
+                    observation_count: observations,
                     recorded_time,
                     ..after.clone()
                 };
@@ -404,24 +405,24 @@ impl Series {
             .flatten()
             .map(|part| Run { recorded_time, ..part })
             .collect();
-        let mut more = parts.len().cast_signed() as i64 - 1;
+        let mut run_count_change = parts.len().cast_signed() as i64 - 1;
         if parts.is_empty() {
             self.runs.remove(run.first_observed_time);
         } else {
             self.runs.replace(run.first_observed_time, parts);
         }
         if self.join(before.as_ref(), &middle, after.as_ref(), recorded_time, commit) == Some(true) {
-            more -= 1;
+            run_count_change -= 1;
         }
         let late = self.newest.as_ref().is_some_and(|newest| time < newest.last_observed_time);
-        self.update_after_late_change(time, 0, more);
+        self.update_after_late_change(time, 0, run_count_change);
         Ok(Outcome::Revised { late })
     }
 
     /// Updates totals, last move and newest run after a late change.
-    fn update_after_late_change(&mut self, time: Timestamp, more_observations: u64, more_runs: i64) {
-        self.totals.observation_count += more_observations;
-        self.totals.run_count = self.totals.run_count.saturating_add_signed(more_runs);
+    fn update_after_late_change(&mut self, time: Timestamp, new_observations: u64, run_count_change: i64) {
+        self.totals.observation_count += new_observations;
+        self.totals.run_count = self.totals.run_count.saturating_add_signed(run_count_change);
         self.totals.first_observed_us = self.totals.first_observed_us.min(time.micros());
         if self.last_move.before.is_none_or(|(last, _)| time >= last) {
             self.last_move.since = Timestamp::MAX;

@@ -212,7 +212,7 @@ impl SeriesCheck<'_> {
         add_blocks(&self.view.series.revisions, self.report);
     }
 
-    /// Checks the runs against the timeline, reading both in parallel.
+    /// Checks the runs against the timeline. For each run, reads as many instants as the run has observations.
     fn check_runs(&mut self) {
         let scan = match self.view.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending) {
             Ok(scan) => scan,

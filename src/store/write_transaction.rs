@@ -1,8 +1,8 @@
 //! Write transactions. A transaction changes the store in memory and collects its effects. The commit of a transaction
 //! writes the effects durably as one log entry.
 //!
-//! **Invariant**: the state in memory after a commit is a pure function of the log entry and the state before it. The
-//! order of the ticks, and the ticks that were refused, have no influence.
+//! **Invariant**: the state in memory after a commit is a pure function of the log entry and the state before the
+//! commit. The order of the ticks, and the ticks that were refused, have no influence.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ pub enum UpsertError {
 }
 
 impl UpsertError {
-    /// Converts the error of a block of `series` that a tick needs.
+    /// Converts the error of reading a block of `series` for a tick.
     pub(super) fn of_block(series: &SeriesKey, error: BlockError) -> Self {
         match error.fault {
             BlockFault::LimitReached => Self::TooScattered,
@@ -170,9 +170,9 @@ impl WriteTransaction<'_> {
 
     /// Saves the state of the transaction, and of the series with these keys, for [`Self::roll_back`].
     pub fn savepoint<'k>(&self, keys: impl Iterator<Item = &'k SeriesKey>) -> Savepoint {
-        let known = keys.filter_map(|key| self.store.ids.get(key));
+        let ids = keys.filter_map(|key| self.store.ids.get(key));
         Savepoint {
-            series: known.filter_map(|id| Some((*id, self.store.series_at(*id)?.clone()))).collect(),
+            series: ids.filter_map(|id| Some((*id, self.store.series_at(*id)?.clone()))).collect(),
             touched: self.touched.clone(),
             series_count: self.store.series.len(),
             new_series_count: self.new_series.len(),
@@ -219,7 +219,7 @@ impl WriteTransaction<'_> {
     /// is ahead of the durable state.
     pub fn commit(mut self) -> Result<Option<Commit>, StoreError> {
         self.drop_unchanged();
-        // A new series is dropped if all of its ticks were refused.
+        // A new series without accepted ticks is dropped, unless a later new series is kept: ids have no gaps.
         while let Some(id) = self.new_series.last()
             && !self.touched.contains_key(id)
         {
@@ -229,7 +229,7 @@ impl WriteTransaction<'_> {
         let now = self.recorded_time;
         let due = self.store.due_series(now);
         let is_idle = self.touched.is_empty() && self.quarantine.is_empty() && self.polls.is_empty();
-        if is_idle && !self.store.is_overdue(&due, now) {
+        if is_idle && !self.store.any_quote_changed(&due, now) {
             return Ok(None);
         }
         let mut entry = LogEntry {
@@ -362,7 +362,7 @@ impl Store {
     }
 
     /// Returns true if the quote of any of these series is different at `now`.
-    fn is_overdue(&mut self, due: &[u32], now: Timestamp) -> bool {
+    fn any_quote_changed(&mut self, due: &[u32], now: Timestamp) -> bool {
         let access = Access { reader: &self.reader, recent: &self.recent };
         let rules = &self.rules;
         due.iter().any(|id| {
@@ -412,7 +412,7 @@ impl Store {
             self.last_ingest_time = Some(now);
         }
         if self.commits.last_block_has_room() {
-            // If the last block is damaged, it does not change, and the head begins a new block.
+            // A damaged last block is not moved. The next checkpoint then writes the new items as another block.
             let recent = super::segments::RecentBlocks::default();
             let loader = super::segments::Loader::new(&self.reader, &recent);
             let _ = self.commits.move_last_block_to_head(&loader, &mut self.replaced);

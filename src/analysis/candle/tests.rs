@@ -32,8 +32,8 @@ fn fold(plan: CandlePlan, intervals: &[RateInterval]) -> Vec<Candle> {
     Candles::new(plan, pieces).map(|Ok(candle)| candle).collect()
 }
 
-/// Formats a candle as "minute: open high low close = average, moves". Rates have their seconds since 1970, and a
-/// filled candle ends with `*`.
+/// Formats a candle as "minute: open high low close = average, moves". Each rate is followed by `@` and its time in
+/// seconds since 1970. A filled candle ends with `*`.
 fn format_candle(candle: &Candle) -> String {
     let seconds = |time: Timestamp| time.micros() / Timestamp::SECOND_US;
     let point = |point: CandlePoint| format!("{}@{}", point.rate, seconds(point.time));
@@ -118,7 +118,7 @@ fn rates_after_now_do_not_count() {
         &intervals,
         &["0: 2@30 2@30 2@30 2@30 = 2, 0", "1: 2@60 5@70 2@60 5@70 = 3.5, 1"],
     );
-    // A bucket that starts at now has a rate, and an average over no time.
+    // A bucket that starts at now has a candle. Its average is the rate itself.
     check(minutes(60, 600, 60, true), &intervals, &["1: 2@60 2@60 2@60 2@60 = 2, 0"]);
     check(minutes(60, 600, 59, true), &intervals, &[]);
     check(minutes(0, 600, 30, false), &intervals, &["0: 2@30 2@30 2@30 2@30 = 2, 0"]);
@@ -146,7 +146,7 @@ fn model(intervals: &[RateInterval], minute: i64, now_s: i64) -> Option<String> 
     let (low_s, low) = first_at(&seconds.iter().map(|(_, interval)| value(interval)).min()?)?;
     let (_, close) = *seconds.last()?;
     let close_s = (close.from.micros() / Timestamp::SECOND_US).max(start);
-    // The second of now is not over and has no weight.
+    // The current second has not ended, so it has no weight.
     let covered: Vec<BigRational> =
         seconds.iter().filter(|(second, _)| *second < now_s).map(|(_, interval)| value(interval)).collect();
     let average = match covered.len() {
@@ -262,7 +262,7 @@ proptest! {
                 prop_assert_eq!(numbers(&fast), numbers(&bounds));
                 prop_assert_eq!(&fast.average, &bounds.average);
             } else {
-                prop_assert!(value.move_count > 0, "only rates of different places have no fast path");
+                prop_assert!(value.move_count > 0, "only rates with different numbers of places have no fast path");
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::proto::v1::{Gap, ListGapsRequest, ListRunsRequest, Run};
 /// Number of runs per page.
 const PAGE_RUNS_MAX: i32 = 5_000;
 
-/// Returns the days from `from` to `to`, both inclusive, for which the server has the rate of the dollar, in order. The
+/// Returns, in order, the days for which the server has the rate of the dollar. The range includes `from` and `to`. The
 /// dollar stands for the whole table, because a table is sent in one request.
 ///
 /// # Errors
@@ -53,8 +53,9 @@ pub(super) async fn known_days(
         }
         request.page_token = page.next_page_token;
     }
-    // The gaps are requested after the runs, because ticks that arrive between the two requests can only close gaps.
-    // The first run may begin long before the range, so the gaps are requested from the start of that run.
+    // The gaps are requested after the runs. Ticks that arrive between the two requests can only close gaps, so at
+    // worst a day that the server has counts as unknown. The first run may begin long before the range, so the gaps
+    // are requested from the start of that run.
     let begin = runs.iter().filter_map(|run| time(run.first_observed_time.as_ref())).min();
     let gaps = gaps(client, ListRunsRequest { start_time: begin.map(timestamp), ..request }).await?;
     let mut days = BTreeSet::new();
@@ -99,8 +100,8 @@ fn time(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
 
 /// Adds the days that a run certainly contains. A run contains the days of its first and last observation. For the
 /// other days, the function counts all days from the first to the last that do not start in a gap. It adds these days
-/// only if the count equals the observation count of the run. If the run also has an observation at another time of
-/// day, the counts differ, because the start of each day without a gap needs an observation of its own.
+/// only if the count equals the observation count of the run. The start of each counted day needs an observation of its
+/// own. If the run also has an observation at another time of day, the counts therefore differ.
 fn add(days: &mut BTreeSet<NaiveDate>, run: &Run, gaps: &[Span], zone: Zone) {
     let day = |at: Option<&prost_types::Timestamp>| {
         let at = time(at)?;

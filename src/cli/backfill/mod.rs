@@ -42,9 +42,9 @@ Examples:
   silkrate backfill --source nbk --from 2020-01-01 --to 2020-12-31 --pace 2s
 
 nbk, nbt, cbu and cbt publish a table for each date; nbkr publishes only its
-newest table. Days that the server already has are skipped, so the same command
-resumes after an interruption; --again fetches them too. A day is skipped and
-reported if the bank returns the table of another day.";
+newest table. The command skips days that the server already has, so the same
+command resumes after an interruption; with --again, it fetches these days too.
+A day is skipped and reported if the bank returns the table of another day.";
 
 /// Arguments of `backfill`.
 #[derive(Debug, Args)]
@@ -187,7 +187,7 @@ struct Bank {
 }
 
 /// Asks the server for the minimum places of `source`, so that a table gives the same rates whether the server or this
-/// command fetches it.
+/// command fetches it. Returns `None` if the setting has its default, with which the bank's parser decides.
 async fn minimum_places(client: &Client, source: &Source) -> Result<Option<u8>, CliError> {
     let request = client.request(ListSourcesRequest { sources: vec![source.to_string()] });
     let answer = client.answer(client.rates().list_sources(request)).await?;
@@ -199,7 +199,7 @@ async fn minimum_places(client: &Client, source: &Source) -> Result<Option<u8>, 
 }
 
 /// The outcome of a request for a day.
-enum Found {
+enum BankAnswer {
     /// The bank returned the table of the day.
     Table(BankTable),
     /// The bank has no table for the day.
@@ -210,20 +210,20 @@ enum Found {
 
 impl Bank {
     /// Fetches the table of a day. Retries temporary failures.
-    async fn table(&self, day: NaiveDate) -> Result<Found, BackfillError> {
+    async fn table(&self, day: NaiveDate) -> Result<BankAnswer, BackfillError> {
         let request = BankRequest::new(self.feed, day);
         let url = request.url(&self.base_url);
         let mut attempt = 1;
         loop {
             let problem = match self.fetcher.get(&url, &Validators::default(), request.body_bytes_max()).await {
                 Ok(Fetched::Body { bytes, .. }) => return Ok(self.read(request, &bytes)),
-                Ok(Fetched::NotModified) => return Ok(Found::Absent),
+                Ok(Fetched::NotModified) => return Ok(BankAnswer::Absent),
                 Err(problem) => problem,
             };
             let retry_after = problem.retry_after().map(|after| after.wait_from(SystemClock.now()));
             // A bank that sends Retry-After may have the table later.
             if problem.is_not_found() && (retry_after.is_none() || attempt == TRIES_MAX) {
-                return Ok(Found::Absent);
+                return Ok(BankAnswer::Absent);
             }
             let retry_after = retry_after.unwrap_or_default();
             let is_retryable = problem.is_not_found() || problem.is_retryable();
@@ -235,11 +235,11 @@ impl Bank {
         }
     }
 
-    fn read(&self, request: BankRequest, body: &[u8]) -> Found {
+    fn read(&self, request: BankRequest, body: &[u8]) -> BankAnswer {
         match request.read(body, &BankRules { served: &self.served, minimum_places: self.minimum_places }) {
-            Ok(table) => Found::Table(table),
-            Err(BankError::Empty | BankError::NoEntries) => Found::Absent,
-            Err(problem) => Found::Unreadable(problem),
+            Ok(table) => BankAnswer::Table(table),
+            Err(BankError::Empty | BankError::NoEntries) => BankAnswer::Absent,
+            Err(problem) => BankAnswer::Unreadable(problem),
         }
     }
 }
@@ -273,16 +273,16 @@ impl Backfill {
 
     async fn send_day(&mut self, day: NaiveDate) -> Result<(), CliError> {
         let table = match self.bank.table(day).await? {
-            Found::Table(table) => table,
-            Found::Absent => {
+            BankAnswer::Table(table) => table,
+            BankAnswer::Absent => {
                 self.report.absent_day_count += 1;
                 return Ok(());
             }
-            Found::Unreadable(BankError::OtherDate { asked, found }) => {
+            BankAnswer::Unreadable(BankError::OtherDate { asked, found }) => {
                 self.report.other_dates.push(OtherDate { asked, found });
                 return Ok(());
             }
-            Found::Unreadable(problem) => {
+            BankAnswer::Unreadable(problem) => {
                 self.report.unreadable_day_count += 1;
                 self.report.remark(format!("{day}: {problem}"));
                 return Ok(());

@@ -89,13 +89,13 @@ impl Report {
         }
     }
 
-    /// Returns true if every rate of the bank for these days was stored.
+    /// Returns true if every received table could be read, and no rate was refused or held.
     pub(super) fn is_clean(&self) -> bool {
         self.refused_count + self.quarantined_count + self.unreadable_day_count == 0
     }
 
     /// Returns true if no day was known and the bank returned no table at all.
-    fn had_nothing(&self) -> bool {
+    fn has_no_tables(&self) -> bool {
         self.known_day_count + self.table_count + self.unreadable_day_count == 0 && self.other_dates.is_empty()
     }
 
@@ -105,9 +105,9 @@ impl Report {
         let unshown = self.refused_count + self.unreadable_day_count;
         let unshown = unshown.saturating_sub(u64::try_from(lines.len()).unwrap_or(u64::MAX));
         if unshown > 0 {
-            lines.push(format!("{unshown} more refused or unreadable"));
+            lines.push(format!("{unshown} more refused rates or unreadable tables"));
         }
-        if self.absent_day_count > 0 && self.had_nothing() {
+        if self.absent_day_count > 0 && self.has_no_tables() {
             lines.push(
                 "the bank has no table for any of these days; if that is wrong, check the URL of the bank".to_owned(),
             );
@@ -192,7 +192,7 @@ mod tests {
         assert!(!report.is_clean());
         let lines = report.lines();
         assert_eq!(lines.len(), 2 * REFUSALS_SHOWN_MAX + 2);
-        assert_eq!(lines[REFUSALS_SHOWN_MAX], "3 more refused or unreadable");
+        assert_eq!(lines[REFUSALS_SHOWN_MAX], "3 more refused rates or unreadable tables");
         assert_eq!(lines[REFUSALS_SHOWN_MAX + 1], "2026-05-18: skipped: the bank returned the table of 2026-05-17");
         assert!(lines.last().unwrap().starts_with("2 more days"));
     }

@@ -41,8 +41,8 @@ pub(in crate::cli) enum ExportError {
     NotForStdout(&'static str),
     /// The extension of the target is unknown.
     #[error(
-        "{path}: cannot tell the format from the file name; end it in .parquet, .arrows or .csv, or give --format \
-         (compressed: silkrate export - --format csv | gzip > FILE)",
+        "{path}: cannot tell the format from the file name; use a name that ends in .parquet, .arrows or .csv, or \
+         give --format (for a compressed file: silkrate export - --format csv | gzip > FILE)",
         path = path.display()
     )]
     Ending {

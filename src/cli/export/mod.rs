@@ -42,8 +42,8 @@ Examples:
 
 An export is a snapshot of one commit. The summary shows the recorded time of
 that commit; give it as --known to repeat the export. The target appears under
-its name only after the whole export is verified. If the target is -, check the
-exit status.
+its name only after the whole export is verified. An export to standard output
+(target -) is complete only if the exit status is 0.
 
 --partition writes a Hive-partitioned dataset such as
 rates/pair=KGS%2FUSD/month=2025-12/part-0.parquet, which DuckDB
@@ -79,10 +79,10 @@ pub struct ExportArgs {
     /// Export only this source; repeat the option for several sources, or separate them with commas
     #[arg(long, value_name = "SLUG", value_delimiter = ',')]
     source: Vec<String>,
-    /// Export only runs first observed, or days and buckets that begin, at this time or later
+    /// Export only runs, days or buckets that begin at this time or later; a run begins when it is first observed
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
-    /// Export only runs first observed, or days and buckets that begin, before this time
+    /// Export only runs, days or buckets that begin before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
     /// Export only what was recorded at or before this time, without later corrections

@@ -130,7 +130,7 @@ impl Writing {
         let written = match &mut self.output {
             Output::Stdout { out, counter } => {
                 out.write_all(bytes).map_err(ExportError::WriteStdout)?;
-                return counter.add(bytes).map_err(|problem| uncounted(name, problem));
+                return counter.add(bytes).map_err(|problem| count_error(name, problem));
             }
             Output::Partitioned { writer, .. } => return Ok(writer.write(bytes)?),
             Output::File { file, .. } => file.write_all(bytes),
@@ -149,7 +149,7 @@ impl Writing {
         match &mut self.output {
             Output::Stdout { out, counter } => {
                 out.flush().map_err(ExportError::WriteStdout)?;
-                if let Some(found) = counter.finish().map_err(|problem| uncounted(&ended.name, problem))? {
+                if let Some(found) = counter.finish().map_err(|problem| count_error(&ended.name, problem))? {
                     compare_rows(found, ended)?;
                 }
             }
@@ -213,7 +213,7 @@ fn write_part(directory: &Path, part: &mut Option<(PathBuf, File)>, name: &str, 
 }
 
 fn check_rows(path: &Path, format: Format, ended: &PartFile) -> Result<(), ExportError> {
-    compare_rows(count_rows(path, format).map_err(|problem| uncounted(&ended.name, problem))?, ended)
+    compare_rows(count_rows(path, format).map_err(|problem| count_error(&ended.name, problem))?, ended)
 }
 
 fn compare_rows(found: u64, ended: &PartFile) -> Result<(), ExportError> {
@@ -223,7 +223,7 @@ fn compare_rows(found: u64, ended: &PartFile) -> Result<(), ExportError> {
     Ok(())
 }
 
-fn uncounted(part: &str, problem: CountError) -> ExportError {
+fn count_error(part: &str, problem: CountError) -> ExportError {
     ExportError::Count { part: part.to_owned(), problem }
 }
 

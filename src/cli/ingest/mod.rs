@@ -300,7 +300,7 @@ fn print_page(report: &FileReport, session: &Session) -> io::Result<()> {
     let mut out = stdout();
     let (quotes, cycles) = (plural(quotes.into(), "quote"), plural(cycles.into(), "cycle"));
     let (file, ticks) = (clean(&report.file), plural(report.ticks.len() as u64, "tick"));
-    writeln!(out, "{file}: read {quotes} in {cycles}, {ticks}")?;
+    writeln!(out, "{file}: read {quotes} in {cycles}: {ticks}")?;
     let mut writer = RowWriter::new(&mut out, session.style, TICK_COLUMNS)?;
     for tick in &report.ticks {
         writer.row(tick)?;

@@ -36,7 +36,7 @@ impl Progress {
 
     /// Shows the number of bytes hashed, before any row is read.
     pub(in crate::cli) fn update_checked(&self, bytes: u64) {
-        self.show(bytes, "checksums");
+        self.show(bytes, "verifying checksums");
     }
 
     fn show(&self, bytes: u64, what: &str) {

@@ -124,7 +124,8 @@ impl FileReport {
         self.refused_or_malformed_count() + self.quarantined_count
     }
 
-    /// Returns true if quotes of a page conflict with stored ticks at the same time, as with two pages of one day.
+    /// Returns true if quotes of a page conflict with stored ticks at the same time. This happens, for example, if two
+    /// pages have the same date.
     pub(super) fn has_page_conflict(&self) -> bool {
         self.quote_count.is_some()
             && self.refusals.iter().any(|refused| refused.reason == reason(RefusalReason::Conflict))

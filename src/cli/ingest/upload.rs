@@ -1,6 +1,6 @@
 //! Uploads a file of ticks in batches over one stream, with several batches in flight.
 //!
-//! A separate thread reads the file ahead, because a read of standard input may block forever. The command can end
+//! A separate thread reads the file in advance, because a read of standard input may block forever. The command can end
 //! while that read blocks.
 //!
 //! **Invariant**: a row counts as processed only after the server has responded to its batch. The server responds when

@@ -76,8 +76,8 @@ pub(super) async fn run(args: ListArgs, session: &Session) -> Result<Outcome, Cl
         ..args.filter.request(session)?
     };
     let client = session.connect().await?;
-    let is_short = session.is_table() && args.state == StateFilter::Held;
-    let hidden: &[&str] = if is_short { &DECIDED_TITLES } else { &[] };
+    let only_held = session.is_table() && args.state == StateFilter::Held;
+    let hidden: &[&str] = if only_held { &DECIDED_TITLES } else { &[] };
     let fetch = async |page_size, page_token| {
         let page = page(&client, ListQuarantineRequest { page_size, page_token, ..request.clone() }).await?;
         Ok(Page::new(page.ticks, page.next_page_token))

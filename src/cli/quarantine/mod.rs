@@ -46,7 +46,7 @@ enum QuarantineCommand {
     List(list::ListArgs),
     /// Store held ticks, whatever their rates
     Release(decide::ReleaseArgs),
-    /// Discard held ticks for good
+    /// Discard held ticks permanently
     Discard(decide::DiscardArgs),
 }
 

@@ -50,7 +50,7 @@ pub struct WatchArgs {
     /// Watch only these pairs, like KGS/USD; default all
     #[arg(value_name = "PAIR")]
     pairs: Vec<String>,
-    /// Watch only rates of this source; repeat for several
+    /// Watch only rates of this source; repeat the option for several sources
     #[arg(long = "source", value_name = "SLUG")]
     sources: Vec<String>,
     /// Heartbeat interval while nothing changes, from 1s to 3m; a heartbeat 5s late means a lost connection

@@ -51,7 +51,7 @@ impl Trend {
             return rates.iter().map(|_| FLAT_BLOCK).collect();
         }
         let top = BLOCKS.len() - 1;
-        // Division by a seventh of the span cannot overflow; multiplication by seven can. The minimum step is one.
+        // `(rate - low) * 7` can overflow, so this code divides by a seventh of the span. The minimum divisor is one.
         let step = (span / 7).max(1);
         rates
             .iter()

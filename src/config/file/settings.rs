@@ -30,7 +30,7 @@ pub struct FileSetting {
     pub name: &'static str,
     /// Type and range of the value.
     pub value: &'static str,
-    /// Tables that may hold it.
+    /// Tables that may hold the setting.
     pub scope: SettingScope,
     /// Flag of `serve` with the same effect.
     pub flag: Option<&'static str>,
@@ -53,15 +53,15 @@ pub const FILE_SETTINGS: [FileSetting; 9] = [
         value: "duration, 1s to 366d",
         scope: SettingScope::Any,
         flag: Some("--stale-limit"),
-        effect: "Time after its last confirmation at which a rate becomes stale.",
+        effect: "Time from the last confirmation of a rate until the rate becomes stale.",
     },
     FileSetting {
         name: QUARANTINE_FACTOR,
         value: "number above 1, at most 1000000, or `\"none\"`",
         scope: SettingScope::Any,
         flag: Some("--quarantine-factor"),
-        effect: "Ratio of a tick's rate to the rate in force at its observed time, in either direction, from which the \
-                 tick is held. `\"none\"` holds no tick.",
+        effect: "Smallest ratio at which a tick is held: its rate divided by the rate in force at its observed time, or \
+                 the reverse. `\"none\"` holds no tick.",
     },
     FileSetting {
         name: MINIMUM_PLACES,
@@ -76,7 +76,7 @@ pub const FILE_SETTINGS: [FileSetting; 9] = [
         value: "integer, 1 to 1000",
         scope: SettingScope::Source,
         flag: None,
-        effect: "Rank among the sources of a pair. The lowest rank answers a request that names no source. No two \
+        effect: "Rank among the sources of a pair. If a request names no source, the source with the lowest rank answers. No two \
                  sources may have the same rank.",
     },
     FileSetting {
@@ -106,7 +106,7 @@ pub const FILE_SETTINGS: [FileSetting; 9] = [
         value: "URL without user or password",
         scope: SettingScope::Publisher,
         flag: Some("--feed-url"),
-        effect: "Base URL of the publisher, or of a mirror, that is polled.",
+        effect: "Base URL that the server polls: the URL of the publisher or of a mirror.",
     },
 ];
 

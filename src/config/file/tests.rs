@@ -67,7 +67,7 @@ fn problem_is_reported_with_line_key_value_and_remedy() {
         in_nbkr(&format!("minimum_places = {bad}"), &format!("sources.nbkr.minimum_places = {bad}: {places}"));
     }
     for (bad, problem) in [
-        ("1", "factor '1' is not above 1 and at most 1000000; write one like 5 or 2.5"),
+        ("1", "factor '1' must be above 1 and at most 1000000; write one like 5 or 2.5"),
         ("-5", "factor '-5' is not a plain decimal"),
         ("nan", "factor 'nan' is not a plain decimal"),
         ("true", "it is not a factor; write a number above 1 like 5 or 2.5, or \"none\""),
@@ -77,9 +77,9 @@ fn problem_is_reported_with_line_key_value_and_remedy() {
         let begins = format!("2: sources.nbkr.quarantine_factor = {bad}: {problem}");
         assert!(found.len() == 1 && found[0].starts_with(&begins), "{found:?}");
     }
-    let place = "it is not an integer from 1 to 1000; write 1 for the most preferred source";
+    let rank = "it is not an integer from 1 to 1000; write 1 for the most preferred source";
     for bad in ["0", "-1", "1001", "1.5", "[1]"] {
-        in_nbkr(&format!("preference = {bad}"), &format!("sources.nbkr.preference = {bad}: {place}"));
+        in_nbkr(&format!("preference = {bad}"), &format!("sources.nbkr.preference = {bad}: {rank}"));
     }
 }
 
@@ -98,14 +98,15 @@ fn quarantine_factor_is_an_exact_decimal_or_none() {
 }
 
 #[test]
-fn polling_setting_of_another_source_is_refused() {
+fn polling_setting_is_refused_for_a_source_that_cannot_be_followed() {
     let check = |text: &str, expect: &str| assert_eq!(problems(text), [expect], "{text}");
-    let unknown = "'ecb' cannot be followed; choose one of timesca, nbkr, nbk, nbt, cbu and cbt; remove this setting for other sources";
+    let unknown =
+        "'ecb' cannot be followed; choose one of timesca, nbkr, nbk, nbt, cbu and cbt, or remove this setting";
     check("[sources.ecb]\npace = \"1h\"", &format!("2: sources.ecb.pace = \"1h\": {unknown}"));
     check("[sources.ecb]\nfollow = true", &format!("2: sources.ecb.follow = true: {unknown}"));
     check(
         "[sources.timesca]\npublication = \"16:00\"",
-        "2: sources.timesca.publication = \"16:00\": the ticker has no publication hour, because it changes all day; leave this out",
+        "2: sources.timesca.publication = \"16:00\": the ticker changes all day and has no publication hour; remove this setting",
     );
     let settings =
         FileSettings::parse("[sources.ecb]\nstale_limit = \"2d\"\npreference = 3\nminimum_places = 4").unwrap();
@@ -122,7 +123,7 @@ fn refused_url_is_not_displayed() {
     check("https://me:secret@a.org", secret);
     check("https://token@a.org/", secret);
     let not_url =
-        "it is not an http or https URL that ends with its path; write it like https://mirror.example.org/cbu";
+        "it is not an http or https URL, or it has a query or a fragment; write it like https://mirror.example.org/cbu";
     for bad in ["", "a.org", "ftp://a.org", "https://a.org?key=secret", "https://a.org#secret", "file:///etc/passwd"] {
         check(bad, not_url);
     }
@@ -156,7 +157,7 @@ fn second_source_with_the_same_preference_is_refused() {
     assert_eq!(
         problems("[sources.timesca]\npreference = 1\n[sources.nbkr]\npreference = 2\n[sources.cbu]\npreference = 1"),
         [
-            "6: sources.cbu.preference: sources timesca and cbu both have preference 1; give each its own number, 1 for the first"
+            "6: sources.cbu.preference: sources timesca and cbu both have preference 1; give each source its own number, 1 for the most preferred"
         ]
     );
 }

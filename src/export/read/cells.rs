@@ -107,7 +107,8 @@ impl ValueCells {
         }
         let mantissa = rescale(value.unsigned_abs(), CHANGE_SCALE, places);
         let mantissa = mantissa.ok_or_else(|| bad(CellProblem::Inexact(places)))?;
-        // A mantissa that does not fit has too many digits, so `from_parts` refuses the maximum instead.
+        // A mantissa above `u64::MAX` has too many digits. `u64::MAX` replaces it, because `from_parts` refuses
+        // `u64::MAX` for the same reason.
         let mantissa = u64::try_from(mantissa).unwrap_or(u64::MAX);
         ReportedChange::from_parts(negative, mantissa, u32::from(places))
             .map(Some)

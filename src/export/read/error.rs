@@ -47,7 +47,7 @@ pub enum ReadError {
     /// The manifest or file has another schema version.
     #[error(
         "{file}: schema_version is {found}, but this silkrate reads {SCHEMA_VERSION}; \
-         use the silkrate version that wrote it, {product_version}"
+         use the silkrate version that wrote it ({product_version})"
     )]
     SchemaVersion {
         /// The manifest or file.
@@ -58,7 +58,7 @@ pub enum ReadError {
         product_version: String,
     },
     /// The manifest does not name a file that a full export must have.
-    #[error("{file}: parts has no {part}; export again with 'silkrate export --full'")]
+    #[error("{file}: 'parts' does not list {part}; export again with 'silkrate export --full'")]
     MissingPart {
         /// The manifest.
         file: String,
@@ -112,7 +112,10 @@ pub enum ReadError {
         bytes_max: u64,
     },
     /// The compression of the file is not supported.
-    #[error("{file} is compressed with {codec}, which is not supported; write it with zstd, snappy, gzip, lz4 or none")]
+    #[error(
+        "{file} is compressed with {codec}, which is not supported; \
+         write it with zstd, snappy, gzip or lz4, or without compression"
+    )]
     Codec {
         /// The file.
         file: String,
@@ -120,7 +123,7 @@ pub enum ReadError {
         codec: String,
     },
     /// The file is not Parquet, or it is incomplete or damaged.
-    #[error("{file} cannot be read as Parquet: {problem}; is the file complete?")]
+    #[error("{file} cannot be read as Parquet: {problem}; check that the file is complete")]
     Parquet {
         /// The file.
         file: String,
@@ -234,7 +237,7 @@ pub enum CellProblem {
     #[error("is '{0}'; it must be HELD, RELEASED or DISCARDED")]
     State(String),
     /// The tick has a decided time or a note, but its state is HELD.
-    #[error("must be null, and note too, because state is HELD")]
+    #[error("must be null, because state is HELD; note must be null too")]
     Undecided,
     /// The note is invalid.
     #[error(transparent)]

@@ -1,6 +1,6 @@
 //! The columns of a row group as typed arrays.
 //!
-//! **Invariant**: each column is one array, so the row number is the index of a value.
+//! **Invariant**: each column is one array, so the index of a row is the index of its values.
 
 use polars::prelude::Series;
 use polars_arrow::array::{BooleanArray, PrimitiveArray, Utf8ViewArray};

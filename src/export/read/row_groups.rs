@@ -37,7 +37,7 @@ use crate::export::schema::{Column, SCHEMA_VERSION};
 /// other programs.
 const GROUP_ROWS_MAX: usize = 4 * 1024 * 1024;
 /// Maximum size of a row group's columns, compressed or uncompressed, in bytes. A row group with the maximum number of
-/// rows takes a quarter of it.
+/// rows takes a quarter of this size.
 const GROUP_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Maximum size of a page in the file, in bytes. Programs write pages of a few megabytes.
 const PAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -106,11 +106,11 @@ impl RowGroups {
         let Some(found) = value(SCHEMA_VERSION_KEY).filter(|found| *found != SCHEMA_VERSION.to_string()) else {
             return Ok(());
         };
-        let product_version = truncate_for_display(value(VERSION_KEY).unwrap_or("which the file does not name"));
+        let product_version = truncate_for_display(value(VERSION_KEY).unwrap_or("not stated in the file"));
         Err(ReadError::SchemaVersion { file: self.name.clone(), found: truncate_for_display(found), product_version })
     }
 
-    /// Returns the fields of the columns as the file defines them, after a check of their types.
+    /// Checks the types of the columns and returns the fields that the file defines for the columns.
     fn checked_fields(&self, columns: &[Column], what: &'static str) -> Result<Vec<ArrowField>, ReadError> {
         let schema = decode_untrusted(|| Ok::<_, String>(arrow_types(self.metadata.schema_descr.fields())));
         let schema = schema.map_err(|problem| ReadError::Parquet { file: self.name.clone(), problem })?;

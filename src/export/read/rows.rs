@@ -114,7 +114,7 @@ impl<'a, T: Row> Rows<'a, T> {
         T::cells(&Frame::new(&self.columns, columns)).ok_or_else(other)
     }
 
-    /// Iterates over the next rows while they belong to a series.
+    /// Iterates over the next rows while they belong to the series of `pair` and `source`.
     pub(super) fn of_series<'r>(&'r mut self, pair: &'r str, source: &'r str) -> OfSeries<'r, 'a, T> {
         OfSeries { rows: self, pair, source }
     }

@@ -19,7 +19,7 @@ const DECLARATION_BYTES_MAX: usize = 256;
 /// Decodes a body to text and removes a byte order mark.
 ///
 /// A byte order mark takes precedence over a declaration, because a declaration is often not updated when a file is
-/// converted. Without either, a body is UTF-8. The HTTP headers are not used, because the servers of banks send the
+/// converted. A body without both is UTF-8. The HTTP headers are not used, because the servers of banks send the
 /// encoding of their default configuration.
 pub(super) fn decode(body: &[u8]) -> Result<Cow<'_, str>, BankError> {
     if body.len() > BODY_BYTES_MAX {
@@ -50,8 +50,8 @@ fn declared_encoding(body: &[u8]) -> Result<&'static Encoding, BankError> {
     Ok(encoding)
 }
 
-/// Refuses a body that does not begin with the character `first`: error pages with status 200, and error messages in
-/// other formats. Returns the text without leading white space.
+/// Refuses a body that does not begin with the character `first`. Such a body is an error page with status 200, or an
+/// error message in another format. Returns the text without leading white space.
 pub(super) fn check_start<'a>(text: &'a str, first: char, expected: &'static str) -> Result<&'a str, BankError> {
     let text = text.trim_start();
     let begins_with = |tag: &str| text.get(..tag.len()).is_some_and(|head| head.eq_ignore_ascii_case(tag));

@@ -1,12 +1,12 @@
 //! Table of the Central Bank of Turkmenistan, `cbt`. Home currency: the manat, pegged at 3.5 to the dollar.
 //!
-//! - The bank does not state a publication time. silkrate expects the table from 09:00 in Ashgabat (UTC+5 all year).
-//!   The server is often unreachable, and answers 404 on Sundays.
-//! - `rate_tmt` is the price of `multiplier` units in manats. It has four places, with trailing zeros dropped (`3.5`,
-//!   `0.29`).
-//! - The parser ignores `rate_usd`, the market rate against the dollar: by market convention it is dollars per unit for
-//!   some currencies and units per dollar for others, and the entry does not state which. The parser also ignores
-//!   `checksum`, because its function is not documented.
+//! - The bank does not state a publication time. silkrate expects the table at 09:00 in Ashgabat (UTC+5 all year) or
+//!   later. The server is often unreachable, and answers 404 on Sundays.
+//! - `rate_tmt` is the price of `multiplier` units in manats. It has four decimal places, with trailing zeros dropped
+//!   (`3.5`, `0.29`).
+//! - The parser ignores `rate_usd`, the market rate against the dollar. By market convention this rate is dollars per
+//!   unit for some currencies and units per dollar for others. The entry does not state which of the two it is. The
+//!   parser also ignores `checksum`, because its function is not documented.
 
 use chrono::NaiveDate;
 

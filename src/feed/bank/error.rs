@@ -1,7 +1,7 @@
 //! Errors of a bank's table, and of single entries of a table.
 //!
-//! **Invariant**: every error names the text that was found, truncated for display. An error of one entry never refuses
-//! the whole table.
+//! **Invariant**: an error about a text quotes the text, truncated for display. The whole table is never refused for an
+//! error of one entry.
 
 use chrono::NaiveDate;
 use thiserror::Error;
@@ -28,7 +28,7 @@ pub enum BankError {
     /// The body does not begin like the bank's format.
     #[error("the bank answered with '{found}' instead of {expected}; check the URL and the requested date")]
     NotThisFormat {
-        /// The expected format, with its article.
+        /// The expected format, with `a` or `an` before it.
         expected: &'static str,
         /// The beginning of the body.
         found: String,
@@ -39,14 +39,14 @@ pub enum BankError {
     /// The body has invalid bytes in its encoding, or ends inside a character.
     #[error(
         "the body is not valid {encoding}, its declared or default encoding; \
-         fetch it again, and report it to the bank if the error repeats"
+         fetch it again, and report the error to the bank if it repeats"
     )]
     NotInEncoding {
         /// The declared encoding, or else UTF-8.
         encoding: &'static str,
     },
-    /// The end of the body is missing. The parser refuses the part before it, because the last number may be
-    /// incomplete.
+    /// The end of the body is missing. The parser does not use the part that arrived, because the last number in this
+    /// part may be incomplete.
     #[error("the body ends within {within}; fetch it again")]
     Truncated {
         /// The part that is incomplete.
@@ -66,7 +66,7 @@ pub enum BankError {
     /// The body exceeds a limit that no bank's table reaches.
     #[error("the body has more than {max} {what}; check the URL")]
     TooMuch {
-        /// The counted things, in the plural.
+        /// What was counted: a noun in the plural, such as `entries`.
         what: &'static str,
         /// Largest number allowed.
         max: usize,
@@ -80,13 +80,15 @@ pub enum BankError {
         found: String,
     },
     /// The table has no date, or more than one date.
-    #[error("the table has no date, or more than one, in {0}; report it to the bank")]
+    #[error(
+        "field '{0}' of the table is empty, missing or repeated, so the date is unknown; report the table to the bank"
+    )]
     NoDate(&'static str),
     /// The table's date does not exist, or does not have the format of this bank.
     #[error("the table's date '{0}' is not valid in the date format of this bank")]
     BadDate(String),
-    /// The table is of another day than the requested one. Banks send such a table if they have none for the requested
-    /// day. A backfill skips the day.
+    /// The table is for a day other than the requested day. Banks send such a table if they have no table for the
+    /// requested day. A backfill skips the day.
     #[error("the table is for {found} instead of {asked}: the bank has no table for the requested day")]
     OtherDate {
         /// The requested date.
@@ -105,7 +107,7 @@ pub enum BankQuoteError {
     /// A required field is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A field appears more than once, or has other content than text.
+    /// A field appears more than once, or contains something other than text.
     #[error("{0} appears more than once, or is not plain text")]
     NotText(&'static str),
     /// The currency code is not three upper-case letters. The bank may have changed its codes.

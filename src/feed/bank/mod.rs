@@ -1,24 +1,24 @@
 //! Parsers of the tables of official rates that five central banks publish.
 //!
-//! | feed | format | table of | date in | digits |
+//! | feed | format | day of the table | where the date is | decimal places |
 //! |---|---|---|---|---|
-//! | NBKR daily, weekly | XML, windows-1251 | the newest date | the table | decimal comma, always four places |
-//! | NBK by date | XML, UTF-8 | a requested day | the table | two places, trailing zeros dropped |
-//! | NBK newest | RSS, UTF-8 | the newest date | each entry | two places, trailing zeros dropped |
-//! | NBT | XML, UTF-8 | a requested day | the table | always four places |
-//! | CBU | JSON | a requested day | each entry | always two places |
-//! | CBT | XML, UTF-8 | a requested day | the table | four places, trailing zeros dropped |
+//! | NBKR daily, weekly | XML, windows-1251 | the newest day | the table | four, after a decimal comma |
+//! | NBK by date | XML, UTF-8 | a requested day | the table | two, trailing zeros dropped |
+//! | NBK newest | RSS, UTF-8 | the newest day | each entry | two, trailing zeros dropped |
+//! | NBT | XML, UTF-8 | a requested day | the table | four |
+//! | CBU | JSON | a requested day | each entry | two |
+//! | CBT | XML, UTF-8 | a requested day | the table | four, trailing zeros dropped |
 //!
-//! A table gives prices of foreign currencies in the home currency of the bank, some of them for 10, 100 or more units
-//! (the nominal). A quote is for one unit: 100 UZS = 0.0780 TJS becomes `UZS/TJS` 0.000780, with the same digits and
-//! the point moved. If a bank drops trailing zeros, the parser restores them first: 0.29 for 1,000 UZS has four places,
-//! so the quote is 0.0002900.
+//! A table gives prices of foreign currencies in the home currency of the bank. A price is for 1, 10, 100 or more units
+//! of the foreign currency; this number of units is the nominal. A quote is for one unit: 100 UZS = 0.0780 TJS becomes
+//! `UZS/TJS` 0.000780, with the same digits and the point moved. If a bank drops trailing zeros, the parser restores
+//! them first: 0.29 for 1,000 UZS becomes 0.2900, so the quote is 0.0002900.
 //!
 //! The date of a table is the day for which its rates apply, in the calendar of the bank. The observed time of a quote
-//! is the first instant of that day in the bank's zone, and may therefore be in the future when the table is read.
-//! Other times are not suitable. No table states its time of publication, which is often the afternoon before. The
-//! start of the day in UTC is five or six hours too late, because the rate applies from midnight on. Two fetches of one
-//! table give the same observed times.
+//! is the first instant of that day in the bank's zone, and may therefore be in the future when the table is read. The
+//! time of publication cannot be used, because no table states it; it is often the afternoon before. The start of the
+//! day in UTC cannot be used either: it is five or six hours too late, because the rate applies from midnight on in the
+//! zone of the bank. Two fetches of one table give the same observed times.
 //!
 //! **Invariant**: every parser is a pure function of a request and a body, without network access, waiting or a clock.
 //! No body causes a panic. Time and memory are linear in the length of the body, which is limited. A table that is not
@@ -80,7 +80,7 @@ struct Profile {
     path: Path,
     publication_time: NaiveTime,
     minimum_places: u8,
-    /// Separates the integer digits of a rate from its places.
+    /// Separates the integer digits of a rate from its decimal places.
     decimal_mark: char,
     date_format: DateFormat,
     format: Format,
@@ -90,7 +90,7 @@ struct Profile {
 enum Path {
     /// One path, which always gives the newest table.
     Newest(&'static str),
-    /// Makes the path of the table of a day.
+    /// A function that returns the path of the table of a day.
     ByDate(fn(NaiveDate) -> String),
 }
 
@@ -99,7 +99,7 @@ enum Format {
     Json,
 }
 
-/// Makes a time of day in whole minutes, in a constant.
+/// Makes a time of day in whole minutes, for use in constants.
 const fn time_of_day(hour: u32, minute: u32) -> NaiveTime {
     match NaiveTime::from_hms_opt(hour, minute, 0) {
         Some(time) => time,
@@ -145,14 +145,14 @@ impl BankFeed {
         self.profile().zone
     }
 
-    /// The time of day in the bank's zone from which on the next table is expected. The module of each bank states
-    /// whether the bank documents this time or silkrate chose it. A table may be published at any hour.
+    /// The earliest time of day, in the bank's zone, at which the next table is expected. The module of each bank
+    /// states whether the bank documents this time or silkrate chose it. A table may be published at any hour.
     pub const fn publication_time(self) -> NaiveTime {
         self.profile().publication_time
     }
 
-    /// The decimal places of the bank's rates before the point is moved for a nominal, if the bank drops trailing
-    /// zeros; 0 if the bank sends all zeros.
+    /// The number of decimal places to which the bank's rates are padded, before the point is moved for a nominal. 0 if
+    /// the bank sends all trailing zeros.
     pub const fn minimum_places(self) -> u8 {
         self.profile().minimum_places
     }
@@ -173,10 +173,11 @@ pub struct BankRequest {
 /// Settings for parsing a table.
 #[derive(Clone, Copy, Debug)]
 pub struct BankRules<'a> {
-    /// The currencies of which the table gives quotes. Without the bank's home currency there are no quotes.
+    /// The served currencies. The table gives quotes only for these currencies, and no quotes if the bank's home
+    /// currency is not served.
     pub served: &'a CurrencySet,
-    /// Decimal places to which rates are padded before the point is moved for a nominal; none uses
-    /// [the default of the bank](BankFeed::minimum_places).
+    /// Decimal places to which rates are padded before the point is moved for a nominal. `None` means [the default of
+    /// the bank](BankFeed::minimum_places).
     pub minimum_places: Option<u8>,
 }
 
@@ -192,7 +193,7 @@ impl BankRequest {
         self.feed
     }
 
-    /// The requested day, which the date of the table must equal; none if the feed has only its newest table.
+    /// The requested day; `None` if the feed has only its newest table. The date of the table must equal this day.
     pub const fn date(self) -> Option<NaiveDate> {
         if self.feed.is_by_date() { Some(self.date) } else { None }
     }

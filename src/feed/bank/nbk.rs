@@ -1,12 +1,13 @@
 //! Tables of the National Bank of Kazakhstan, `nbk`. Home currency: the tenge.
 //!
-//! - The bank does not state a publication time. silkrate expects the table from 15:30. The tables of Sunday and Monday
-//!   repeat Saturday's. The zone is Almaty: UTC+6 until the end of February 2024, and UTC+5 since then.
-//! - `get_rates.cfm` has the table of a day. Without a date, or with an invalid one, it answers with a JSON object and
+//! - The bank does not state a publication time. silkrate expects the table at 15:30 or later. The tables of Sunday and
+//!   Monday repeat the rates of Saturday. The zone is Almaty: UTC+6 until the end of February 2024, and UTC+5 since
+//!   then.
+//! - `get_rates.cfm` has the table of a day. The response to a request without a valid date is a JSON object with
 //!   status 200, which gives [`super::BankError::NotThisFormat`].
 //! - `rates_all.xml` has the newest table as RSS, in which each entry has its own date. Old copies have two-digit
 //!   years.
-//! - Rates have two places, with trailing zeros dropped (`179.5`, `3`). `quant` is the nominal. `change` is the
+//! - Rates have two decimal places, with trailing zeros dropped (`179.5`, `3`). `quant` is the nominal. `change` is the
 //!   difference from the previous table, for the nominal, with its sign and trailing zeros.
 
 use chrono::NaiveDate;

@@ -2,11 +2,11 @@
 //!
 //! - The bank sets rates at about 15:30 in Bishkek (UTC+6 all year), for the next calendar day. The file gets a new
 //!   date every day: Sunday's file repeats Saturday's rates.
-//! - The daily table has five currencies, among them USD and KZT of the currencies served by default. The weekly table
-//!   has forty others, among them TJS, TMT and UZS. A weekly rate is valid for seven days (`ValidFor`) from the date of
-//!   the table, but gives only one quote, at that date.
-//! - The file declares windows-1251 and has only ASCII characters. Values have a decimal comma and four places, with
-//!   trailing zeros.
+//! - The daily table has five currencies. Two of them are served by default: USD and KZT. The weekly table has forty
+//!   others. Three of them are served by default: TJS, TMT and UZS. A weekly rate is valid for seven days (`ValidFor`)
+//!   from the date of the table, but gives only one quote, at that date.
+//! - The file declares windows-1251 and has only ASCII characters. Values have a decimal comma and four decimal places,
+//!   with trailing zeros.
 //! - These URLs have no tables of past days.
 
 use super::layout::{DateLocation, Layout, Location};

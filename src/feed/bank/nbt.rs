@@ -1,10 +1,11 @@
 //! Table of the National Bank of Tajikistan, `nbt`. Home currency: the somoni.
 //!
-//! - The bank does not state a publication time. silkrate expects the table from noon in Dushanbe (UTC+5 all year). The
-//!   tables of the weekend repeat Friday's.
-//! - For a day without a table the bank answers with today's table. Only the date of the root element shows the
-//!   difference, which gives [`super::BankError::OtherDate`].
-//! - Values have a decimal point and four places, with trailing zeros. Nominals are 1 to 1,000; UZS has 100.
+//! - The bank does not state a publication time. silkrate expects the table at noon in Dushanbe (UTC+5 all year) or
+//!   later. The tables of the weekend repeat the rates of Friday.
+//! - For a day without a table the bank answers with today's table. The date of the root element is the only sign of
+//!   this. The parser compares the date, and returns [`super::BankError::OtherDate`].
+//! - Values have a decimal point and four decimal places, with trailing zeros. Nominals are 1 to 1,000; the nominal of
+//!   UZS is 100.
 
 use chrono::NaiveDate;
 

@@ -1,8 +1,8 @@
 //! Validation of a parsed table: conversion of its entries to quotes.
 //!
-//! **Invariant**: each entry has exactly one result: a quote, a refusal, an increment of the count of skipped entries,
-//! or the equal quote of an earlier entry. A quote has only the digits that the bank sent, and the trailing zeros that
-//! the bank is known to drop.
+//! **Invariant**: each entry has exactly one result: it gives a quote, is refused, is skipped and counted, or is
+//! ignored because an earlier entry gave an equal quote. A quote has only the digits that the bank sent, and the
+//! trailing zeros that the bank is known to drop.
 
 use std::collections::HashMap;
 
@@ -15,9 +15,9 @@ use crate::domain::{
     Timestamp, truncate_for_display,
 };
 
-/// Most entries of a table; the largest known table has 75.
+/// Maximum number of entries of a table. The largest known table has 75.
 pub(super) const ENTRIES_MAX: usize = 1_000;
-/// Most zeros of a nominal: the largest nominal is 10 to this power.
+/// Maximum number of zeros in a nominal: the largest nominal is 10 to this power.
 const NOMINAL_ZEROS_MAX: u8 = 9;
 
 /// The quotes of a bank's table.
@@ -71,7 +71,7 @@ pub(super) enum Field {
     Absent,
     /// Text without white space around it.
     Text(String),
-    /// The field appears more than once, or has other content than text.
+    /// The field appears more than once, or contains something other than text.
     NotText,
 }
 
@@ -222,7 +222,7 @@ impl<'a> Collector<'a> {
             Some((_, first)) => {
                 let (first_text, second) = (result_text(first), result_text(&quote));
                 let ambiguous = BankQuoteError::Ambiguous { pair, first: first_text, second };
-                // The error of three entries names the first two.
+                // If more than two entries differ, the error names the first two.
                 if !matches!(first, Err(BankQuoteError::Ambiguous { .. })) {
                     *first = Err(ambiguous);
                 }
@@ -317,7 +317,7 @@ fn entry_date(entry: &RawEntry, request: BankRequest) -> Result<NaiveDate, BankQ
     }
 }
 
-/// Returns the number of zeros after the one in a nominal.
+/// Returns the number of zeros after the digit 1 of a nominal.
 fn nominal_zeros(text: &str) -> Result<u8, BankQuoteError> {
     let zeros = text.strip_prefix('1').filter(|zeros| zeros.bytes().all(|byte| byte == b'0'));
     let zeros = zeros.and_then(|zeros| u8::try_from(zeros.len()).ok()).filter(|zeros| *zeros <= NOMINAL_ZEROS_MAX);

@@ -111,7 +111,7 @@ fn recorded_tables_give_quotes_of_served_currencies() {
 
 /// `quotes.csv` was made from the same bodies by an independent program with a decimal type and other parsers.
 #[test]
-fn every_rate_of_every_body_equals_an_independent_reading() {
+fn parsed_rates_equal_those_of_an_independent_program() {
     let csv = String::from_utf8(body("quotes.csv")).unwrap();
     let mut expected: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut codes = CurrencySet::central_asia();
@@ -309,13 +309,18 @@ fn table_date_must_be_the_requested_date() {
         "the table is for 2026-05-19 instead of 2026-05-18: the bank has no table for the requested day",
     );
     check("18.05.2026", "the table's date '18.05.2026' is not valid in the date format of this bank");
-    check("", "the table has no date, or more than one, in Date; report it to the bank");
+    check(
+        "",
+        "field 'Date' of the table is empty, missing or repeated, so the date is unknown; report the table to the bank",
+    );
     let twice = "<date>18.05.2026</date><item/>";
     check_entries(
         BankFeed::NbkByDate,
         "18.05.2026",
         twice,
-        &["the table has no date, or more than one, in date; report it to the bank"],
+        &[
+            "field 'date' of the table is empty, missing or repeated, so the date is unknown; report the table to the bank",
+        ],
     );
 }
 

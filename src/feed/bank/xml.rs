@@ -1,8 +1,8 @@
 //! Parser of XML to a small tree, with limits on everything that can grow.
 //!
-//! **Invariant**: a tree is always of a complete document. The parser expands only character references and the five
-//! predefined entities of XML, so no text is longer than its source. A document type is refused without reading it.
-//! Time and memory are linear in the length of the text.
+//! **Invariant**: a tree always represents a complete document. The parser expands only character references and the
+//! five predefined entities of XML, so no text is longer than its source. A document type is refused without reading
+//! it. Time and memory are linear in the length of the text.
 
 use quick_xml::errors::{Error, SyntaxError};
 use quick_xml::events::{BytesRef, BytesStart, Event};
@@ -11,11 +11,12 @@ use quick_xml::{Reader, XmlVersion};
 use super::error::BankError;
 use crate::domain::truncate_for_display;
 
-/// Deepest nesting of elements; tables have three or four levels.
+/// Maximum depth of nested elements. Tables have three or four levels.
 const DEPTH_MAX: usize = 16;
-/// Most elements of a document; tables have about 450.
+/// Maximum number of elements of a document. Tables have about 450.
 const ELEMENTS_MAX: usize = 16_384;
-/// Longest tag, in bytes. The check for duplicate attributes takes quadratic time in the number of attributes.
+/// Maximum length of a tag, in bytes. The check for duplicate attributes takes quadratic time in the number of
+/// attributes.
 const TAG_BYTES_MAX: usize = 4_096;
 
 /// An element with its content.

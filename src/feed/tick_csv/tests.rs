@@ -64,7 +64,7 @@ fn run_gives_its_first_and_last_tick() {
     );
     check(
         &run(noon, two, "0.2849", "5"),
-        &["2: rate '0.2849' does not have the 5 places of published_places; keep the column as text"],
+        &["2: rate '0.2849' does not have 5 decimal places (published_places); keep the column rate as text"],
     );
     check(
         &run("x", two, "1", "0"),

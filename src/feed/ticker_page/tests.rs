@@ -15,7 +15,7 @@ fn read(page: &[u8]) -> Result<TickerPage, PageError> {
     TickerPage::read(page, &source, Some(Timestamp::from_micros(0)), &CurrencySet::central_asia())
 }
 
-/// Asserts what holds for every page that the parser accepts.
+/// Asserts the invariants of an accepted page.
 fn check_page(page: &TickerPage, bytes: &[u8]) {
     let mut pairs: Vec<Pair> = page.ticks.iter().map(|tick| tick.series.pair).collect();
     pairs.sort_unstable();
@@ -42,7 +42,7 @@ fn check_page(page: &TickerPage, bytes: &[u8]) {
 }
 
 #[test]
-fn mutated_page_gives_only_printed_quotes() {
+fn mutated_page_gives_only_quotes_of_the_page() {
     for file in PAGES {
         let whole = fs::read(file).expect("a page");
         let pages = Cell::new(0);

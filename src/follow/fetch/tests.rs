@@ -197,12 +197,12 @@ async fn redirect_must_stay_on_the_host() {
     let fetched = get(vec![to("/elsewhere"), reply("200 OK", "", "rates")], LIMITS, &known()).await;
     assert!(matches!(fetched, Ok(Fetched::Body { .. })), "{fetched:?}");
     for (location, message) in [
-        ("http://example.org/table", "it is another host"),
-        ("//169.254.169.254/latest", "it is another host"),
-        ("http://127.0.0.1:1/table", "it is another port"),
-        ("https://127.0.0.1:1/table", "it is another port"),
-        ("file:///etc/passwd", "it is another host"),
-        ("http://[", "it is not a URL"),
+        ("http://example.org/table", "the target has another host"),
+        ("//169.254.169.254/latest", "the target has another host"),
+        ("http://127.0.0.1:1/table", "the target has another port"),
+        ("https://127.0.0.1:1/table", "the target has another port"),
+        ("file:///etc/passwd", "the target has another host"),
+        ("http://[", "the target is not a URL"),
     ] {
         check(vec![to(location)], FetchErrorKind::Refused, false, message).await;
     }

@@ -37,9 +37,9 @@ fn day_is_in_utc() {
 }
 
 #[test]
-fn rate_counts_for_its_stale_limit_in_whole_days() {
+fn rate_is_valid_for_its_stale_limit_rounded_up_to_whole_days() {
     let check = |limit_us: i64, expect: &str| {
-        assert_eq!(Day::parse("2025-12-05").unwrap().counts_until(limit_us).text(), expect, "{limit_us}");
+        assert_eq!(Day::parse("2025-12-05").unwrap().valid_until(limit_us).text(), expect, "{limit_us}");
     };
     check(0, "2025-12-05");
     check(1, "2025-12-06");
@@ -47,5 +47,5 @@ fn rate_counts_for_its_stale_limit_in_whole_days() {
     check(Timestamp::DAY_US, "2025-12-06");
     check(Timestamp::DAY_US + 1, "2025-12-07");
     check(5 * Timestamp::DAY_US, "2025-12-10");
-    assert!(Day::parse("2025-12-05").unwrap().counts_until(i64::MAX) > Day::parse("2026-12-05").unwrap());
+    assert!(Day::parse("2025-12-05").unwrap().valid_until(i64::MAX) > Day::parse("2026-12-05").unwrap());
 }

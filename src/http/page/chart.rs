@@ -4,7 +4,7 @@
 //! During a silence of the feed, the line is replaced by a hatched area, so that a silence never looks like an
 //! unchanged rate.
 
-#![allow(clippy::float_arithmetic, reason = "pixels: no digit of an answer passes through here")]
+#![allow(clippy::float_arithmetic, reason = "only pixels are computed here, never the digits of a response")]
 
 use std::fmt::Write as _;
 
@@ -32,7 +32,7 @@ pub(super) struct Drawing<'a> {
     pub(super) summary: &'a str,
 }
 
-/// A step with its rates as heights.
+/// A step of the chart, with its rates as heights; see [`height`].
 struct Level {
     from: Timestamp,
     until: Timestamp,
@@ -207,7 +207,7 @@ fn band_path(scale: &Scale, levels: &[Level]) -> String {
 /// Draws hatched areas over the line for silences. The unconfirmed rate is a dotted line.
 fn silences(scale: &Scale, downsampled: &DownsampledSeries, levels: Option<&[Level]>, name: &str) -> Markup {
     let (top, bottom) = (scale.frame.top, scale.frame.plot_bottom());
-    let one = |silence: &Silence| {
+    let draw_silence = |silence: &Silence| {
         let (from, until) = (scale.x(silence.from), scale.x(silence.until));
         let held = levels.and_then(|levels| levels.iter().rev().find(|level| level.from <= silence.from));
         let (x, y, width, height) = (px(from), px(top), px(until - from), px(bottom - top));
@@ -222,11 +222,11 @@ fn silences(scale: &Scale, downsampled: &DownsampledSeries, levels: Option<&[Lev
             }
         }
     };
-    html! { @for silence in &downsampled.silences { (one(silence)) } }
+    html! { @for silence in &downsampled.silences { (draw_silence(silence)) } }
 }
 
 fn candles(scale: &Scale, bars: &[Bar]) -> Markup {
-    let one = |bar: &Bar| {
+    let draw_candle = |bar: &Bar| {
         let (from, until) = (scale.x(bar.from), scale.x(bar.until));
         let middle = px(f64::midpoint(from, until));
         let half = ((until - from) * BODY_PART / 2.0).max(0.5);
@@ -239,7 +239,7 @@ fn candles(scale: &Scale, bars: &[Bar]) -> Markup {
                 width=(px(half * 2.0)) height=(px((bottom - top).max(1.5))) {}
         }
     };
-    html! { @for bar in bars { (one(bar)) } }
+    html! { @for bar in bars { (draw_candle(bar)) } }
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ use crate::domain::{Rate, ReportedChange, Timestamp};
 
 /// Significant digits of an inverse rate. The bounds of most inverse rates differ within these digits.
 const INVERSE_DIGITS: u32 = 6;
-/// Places of a percentage, and of a percentage that would be zero with these places.
+/// Decimal places of a percentage.
 const PERCENT_PLACES: u32 = 2;
+/// Decimal places of a percentage that rounds to zero with [`PERCENT_PLACES`].
 const PERCENT_PLACES_SMALL: u32 = 6;
 
 /// A rate formatted for display, direct or inverse.
@@ -60,8 +61,8 @@ pub(super) fn reported(change: ReportedChange) -> String {
     format!("{}\u{a0}%", change.to_string().replace('-', "\u{2212}"))
 }
 
-/// Formats a change with its bounds. A change below resolution is never shown as zero; it shows the change of the
-/// published digits instead. `from` is the previous rate, shown before the bounds.
+/// Formats a change with its bounds. For a change below resolution, the text is `cannot tell`, followed by the change
+/// of the published digits if that is not zero. `from` is the previous rate, shown before the bounds.
 pub(super) fn percent(change: &PercentChange, from: Option<Rate>) -> Markup {
     let moved = change.direction().is_ne();
     let needs_more = moved && change.value(PERCENT_PLACES).is_zero();

@@ -25,7 +25,7 @@ use crate::query::QuoteChanges;
 const ROWS_MAX: usize = 500;
 /// Maximum number of cached events of a rendering. Most browsers have the same previous rendering.
 const EVENTS_KEPT_MAX: usize = 4;
-/// Minimum time between two renderings, whatever the rate of commits.
+/// Minimum time between two renderings, even if commits are more frequent.
 const RENDER_PAUSE: Duration = Duration::from_millis(100);
 /// Maximum age of a rendering. It is rendered again even without a commit, because the windows of changes move.
 const RENDER_AGE_MAX_US: i64 = 60 * Timestamp::SECOND_US;
@@ -51,7 +51,7 @@ struct Update<'a> {
 }
 
 /// A rendering of the table at one commit.
-pub(super) struct Latest {
+pub(super) struct Rendering {
     /// The number of this rendering, counting from 1.
     number: u64,
     sequence: u64,
@@ -69,7 +69,7 @@ pub(super) struct Latest {
     events: std::sync::Mutex<Vec<(u64, Bytes)>>,
 }
 
-impl Latest {
+impl Rendering {
     /// Returns the main part of the page with the table.
     pub(super) fn page(&self) -> Markup {
         let rows = self.rows.iter().map(|row| &*row.html).collect();
@@ -110,16 +110,16 @@ impl Latest {
 
 /// A cache of the newest rendering.
 #[derive(Default)]
-pub(super) struct LatestCache {
-    newest: Mutex<Option<Arc<Latest>>>,
+pub(super) struct RenderingCache {
+    newest: Mutex<Option<Arc<Rendering>>>,
 }
 
-impl LatestCache {
+impl RenderingCache {
     /// Returns the rendering of the newest commit. Concurrent callers wait for the same rendering.
     ///
     /// # Errors
     /// Returns the error of the read that the rendering needs.
-    pub(super) async fn newest(&self, site: &Site) -> Result<Arc<Latest>, ServiceError> {
+    pub(super) async fn newest(&self, site: &Site) -> Result<Arc<Rendering>, ServiceError> {
         let mut newest = self.newest.lock().await;
         if let Some(latest) = newest.as_ref() {
             let is_newest = latest.sequence == site.rates.view().latest_quotes.sequence
@@ -137,14 +137,14 @@ impl LatestCache {
 }
 
 /// Renders the table on the thread of the read, because a long table takes time.
-async fn render(site: &Site, previous: Option<Arc<Latest>>) -> Result<Latest, ServiceError> {
+async fn render(site: &Site, previous: Option<Arc<Rendering>>) -> Result<Rendering, ServiceError> {
     let now = site.rates.now();
     let stopped = site.ingest.poisoned();
     site.rates
         .read(move |reader| {
             let answer = reader.quote_changes(&WINDOWS, ROWS_MAX)?;
             let latest_quotes = reader.latest_quotes();
-            Ok(Latest {
+            Ok(Rendering {
                 number: previous.as_ref().map_or(1, |previous| previous.number + 1),
                 sequence: answer.commit.sequence,
                 now,
@@ -161,7 +161,7 @@ async fn render(site: &Site, previous: Option<Arc<Latest>>) -> Result<Latest, Se
 }
 
 /// Renders the rows of `quotes`. An unchanged row is taken from `previous`.
-fn rows(quotes: &[QuoteChanges], previous: Option<&Latest>) -> Vec<Row> {
+fn rows(quotes: &[QuoteChanges], previous: Option<&Rendering>) -> Vec<Row> {
     let known: HashMap<&str, &Row> =
         previous.into_iter().flat_map(|previous| &previous.rows).map(|row| (&*row.id, row)).collect();
     let row = |changes: &QuoteChanges| {
@@ -176,8 +176,8 @@ fn rows(quotes: &[QuoteChanges], previous: Option<&Latest>) -> Vec<Row> {
 mod tests {
     use super::*;
 
-    fn latest(number: u64, rows: &[Row]) -> Latest {
-        Latest {
+    fn latest(number: u64, rows: &[Row]) -> Rendering {
+        Rendering {
             number,
             sequence: number,
             now: Timestamp::from_micros(0),
@@ -201,7 +201,7 @@ mod tests {
         let moved = latest(2, &[row("kgs", "3"), kzt.clone()]);
         let same = latest(3, &moved.rows);
         let more = latest(4, &[moved.rows[0].clone(), kzt, row("tjs", "4")]);
-        let check = |latest: &Latest, seen: Option<&Latest>, expect: Option<&str>| {
+        let check = |latest: &Rendering, seen: Option<&Rendering>, expect: Option<&str>| {
             for _ in 0..2 {
                 let event = latest.event_since(seen).map(|event| String::from_utf8(event.to_vec()).unwrap());
                 let expect = expect.map(|data| format!("event: latest\ndata: {{\"head\":\"head\",{data}}}\n\n"));
@@ -212,7 +212,7 @@ mod tests {
         check(&first, Some(&first), None);
         check(&moved, Some(&first), Some(r#""all":false,"rows":[["kgs","3"]]"#));
         check(&same, Some(&moved), None);
-        // A slow browser skips the renderings between.
+        // A slow browser skips the renderings in between.
         check(&same, Some(&first), Some(r#""all":false,"rows":[["kgs","3"]]"#));
         check(&more, Some(&same), Some(r#""all":true,"rows":[["kgs","3"],["kzt","2"],["tjs","4"]]"#));
     }

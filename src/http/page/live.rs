@@ -1,8 +1,8 @@
 //! Live updates of browsers by Server-Sent Events, driven by the watch of latest quotes.
 //!
 //! Events carry JSON. `hello` has the path of the server's script, so that a page of another version reloads. `latest`
-//! has the part above the table and the rows that changed; the first one has all rows. `beat` is a heartbeat. `hello`
-//! and `beat` also have the server's time.
+//! has the part above the table and the rows that changed; the first `latest` event has all rows. `beat` is a
+//! heartbeat. `hello` and `beat` also have the server's time.
 //!
 //! **Invariants**: an event is made only when the browser can take it, so that a slow browser gets the newest state and
 //! never a backlog. Browsers that receive the same event share its bytes. A stream ends if the browser stops reading,
@@ -24,13 +24,13 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::event::event;
-use super::latest::Latest;
+use super::latest::Rendering;
 use super::{LIVE_STREAMS_MAX, Page, assets, labels};
 use crate::domain::Timestamp;
 
 /// Interval of heartbeats. The script treats a connection as lost after three missed heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
-/// How long a browser may leave an event unread before its stream ends.
+/// Maximum time that a browser may leave an event unread before its stream ends.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Serialize)]
@@ -74,7 +74,7 @@ async fn send_updates(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: Own
         // The loop below detects a browser that has disconnected already.
         let _ = events.send(hello).await;
     }
-    let mut seen: Option<Arc<Latest>> = None;
+    let mut seen: Option<Arc<Rendering>> = None;
     loop {
         let Ok(Ok(slot)) = timeout(STALL_MAX, events.reserve()).await else { return };
         let latest = match page.latest.newest(&page.site).await {

@@ -1,7 +1,7 @@
 //! The built-in page: the table of latest rates with their states, and a chart for each pair.
 //!
-//! **Invariants**: a page loads resources only from this server and runs only its own script, which the
-//! Content-Security-Policy enforces. All content except ages is in the HTML; the script only keeps it up to date.
+//! **Invariants**: a page loads resources only from this server and runs only its own script; the
+//! Content-Security-Policy enforces this. All content except ages is in the HTML. The script only updates the content.
 
 mod assets;
 mod chart;
@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 use super::Site;
 use super::problem::status_of;
 use crate::api::{ErrorDetail, ServiceError};
-use latest::LatestCache;
+use latest::RenderingCache;
 
 /// Maximum number of open streams of live updates.
 const LIVE_STREAMS_MAX: usize = 1_000;
@@ -44,7 +44,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// The shared state of the pages.
 struct Page {
     site: Site,
-    latest: LatestCache,
+    latest: RenderingCache,
     live_streams: Arc<Semaphore>,
     charts: Semaphore,
 }
@@ -53,7 +53,7 @@ struct Page {
 pub(super) fn routes(site: Site) -> Router {
     let page = Page {
         site,
-        latest: LatestCache::default(),
+        latest: RenderingCache::default(),
         live_streams: Arc::new(Semaphore::new(LIVE_STREAMS_MAX)),
         charts: Semaphore::new(CHARTS_MAX),
     };

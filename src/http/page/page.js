@@ -28,7 +28,7 @@
     return days < 7 ? `${days} d ${hours % 24} h ago` : `${days} d ago`;
   };
 
-  const tickAges = () => {
+  const updateAges = () => {
     for (const age of document.querySelectorAll(".age")) {
       const text = ageText(now() - Number(age.dataset.since));
       if (age.textContent !== text) age.textContent = text;
@@ -89,7 +89,7 @@
     });
     source.addEventListener("latest", (message) => {
       applyUpdate(onMessage(message));
-      tickAges();
+      updateAges();
     });
     source.addEventListener("beat", onMessage);
     source.onerror = () => onLost();
@@ -195,7 +195,7 @@
       if (open) byId("numbers").open = true;
       if (focused) [...chart.querySelectorAll("a, summary")].find((link) => labelOf(link) === focused)?.focus();
       chartAt = performance.now();
-      tickAges();
+      updateAges();
       return true;
     } catch {
       return current.signal.aborted; // true if a newer request replaced this one, false after a failure
@@ -211,7 +211,7 @@
     const wait = Math.max(0, CHART_PAUSE_MS - (performance.now() - chartAt));
     chartTimer = setTimeout(() => {
       chartTimer = 0;
-      // A request by a click is in progress, and returns the newest data as well.
+      // If a request by a click is in progress, it returns the newest data as well.
       if (!swapping) swap(location.href);
     }, wait);
   };
@@ -231,7 +231,7 @@
   // --- timers -------------------------------------------------------------------------------------------------------
 
   setInterval(() => {
-    tickAges();
+    updateAges();
     if (performance.now() - receivedAt > LOST_AFTER_MS) onLost();
     if (byId("chart") && document.body.dataset.link === "live" && performance.now() - chartAt > CHART_AGE_MS) refreshChart();
   }, 1000);
@@ -241,6 +241,6 @@
   const loaded = document.querySelector("[data-now]");
   if (loaded) serverClock.ahead = Number(loaded.dataset.now) - Date.now();
   showConnection("wait");
-  tickAges();
+  updateAges();
   connect();
 })();

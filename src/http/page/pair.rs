@@ -93,7 +93,7 @@ pub(super) async fn pair(
 ) -> Response {
     let pair = match Pair::parse(&format!("{base}/{quote}"), page.site.rates.currencies()) {
         Ok(pair) => pair,
-        // The pair is part of the path, so that an invalid pair is a 404.
+        // The pair is part of the path, so an invalid pair is a 404.
         Err(error) => return problem(StatusCode::NOT_FOUND, &error.to_string()),
     };
     let fields = match fields {
@@ -107,7 +107,10 @@ pub(super) async fn pair(
         Err(error) => return failure(&error.into()),
     };
     let Ok(_permit) = page.charts.acquire().await else {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down; try again once it is back");
+        return problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the server is shutting down; try again after it has restarted",
+        );
     };
     let drawn = site.rates.read(move |reader| {
         let data = read(reader, &chart)?;

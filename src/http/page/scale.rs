@@ -3,13 +3,13 @@
 //! **Invariant**: floats are used only for positions and are never shown. The digits of a tick mark come from an
 //! integer, and its position follows from the integer.
 
-#![allow(clippy::float_arithmetic, reason = "pixels: no digit of an answer passes through here")]
+#![allow(clippy::float_arithmetic, reason = "only pixels are computed here, never the digits of a response")]
 
 use chrono::{DateTime, Datelike as _, Days, Duration, NaiveDate, NaiveDateTime, Utc};
 
 use crate::domain::{Rate, Timestamp};
 
-/// Returns a rate, or its inverse, as a float.
+/// Returns the height of a rate in a chart: the rate, or its inverse, as a float.
 pub(super) fn height(rate: Rate, inverted: bool) -> f64 {
     invert_if(inverted, from_parts(rate.mantissa(), 0, rate))
 }
@@ -20,7 +20,7 @@ pub(super) fn band(rate: Rate, inverted: bool) -> (f64, f64) {
     if inverted { (high.recip(), low.recip()) } else { (low, high) }
 }
 
-/// Returns the rate with `mantissa` and the places of `rate`, shifted by `halves` half units of the last place.
+/// Returns the number with `mantissa` and the decimal places of `rate`, plus `halves` half units of the last place.
 #[allow(clippy::cast_precision_loss, reason = "a pixel is coarser than a double")]
 fn from_parts(mantissa: u128, halves: i32, rate: Rate) -> f64 {
     (mantissa as f64 + f64::from(halves) * 0.5) / 10_f64.powi(i32::from(rate.places()))
@@ -125,7 +125,7 @@ impl Scale {
             (digit, exponent) = (1, exponent + 1);
         }
         let step = f64::from(digit) * 10_f64.powi(exponent);
-        #[allow(clippy::cast_possible_truncation, reason = "the rate over a part of its range")]
+        #[allow(clippy::cast_possible_truncation, reason = "a rate divided by a fraction of the rate range fits")]
         let (first, last) = ((self.low / step).ceil() as i64, (self.high / step).floor() as i64);
         #[allow(clippy::cast_precision_loss, reason = "a pixel is coarser than a double")]
         let mark = |number: i64| (decimal(number * i64::from(digit), exponent), number as f64 * step);
@@ -134,7 +134,7 @@ impl Scale {
 
     /// Returns the tick marks of the time axis: labels with round times in UTC.
     pub(super) fn time_marks(&self) -> Vec<(String, Timestamp)> {
-        #[allow(clippy::cast_possible_truncation, reason = "it came from an i64")]
+        #[allow(clippy::cast_possible_truncation, reason = "the float was converted from an i64")]
         let end = self.start.saturating_add_us(self.span_us as i64);
         time_marks(self.start, end, self.frame.time_marks)
     }

@@ -21,7 +21,7 @@ pub(super) const COLUMNS: [&str; 10] = [
     "Last confirmed",
 ];
 
-/// Time without a tick from any source after which a notice appears above the table.
+/// A notice appears above the table if no source sends a tick for this time.
 pub(super) const QUIET_AFTER_US: i64 = Timestamp::HOUR_US;
 
 /// Returns the element id of a series' row.
@@ -78,7 +78,7 @@ pub(super) fn moved(time: Timestamp, silent_since: Option<Timestamp>) -> Markup 
     }
 }
 
-/// Returns one row. The row contains no age, so that it is equal until its data changes.
+/// Returns one row. The row contains no age, so that its markup changes only with its data.
 pub(super) fn row(changes: &QuoteChanges) -> Markup {
     let QuoteChanges { quote, since_move, silent_before_move, over: windows } = changes;
     let (pair, run) = (quote.series.pair, &quote.run);

@@ -46,7 +46,7 @@ async fn bytes_are_counted_until_the_connection_takes_them() {
 async fn response_beyond_limit_is_refused() {
     let all = Arc::new(SendBuffers::default());
     let connection = from(&all, 1);
-    // A response of any size is accepted if its connection has no other.
+    // A response of any size is accepted if its connection has no other unsent response.
     let large = encoded(&connection, CONNECTION_BYTES_MAX + 1);
     let mut refused = encoded(&connection, 1);
     let trailers = refused.frame().await.unwrap().unwrap().into_trailers().unwrap();

@@ -1,6 +1,7 @@
 //! The stored form of held ticks and decisions, in the log and in sled.
 //!
-//! **Invariant**: the log entry of a commit has all of its changes to the quarantine; replay compares no rates.
+//! **Invariant**: the log entry of a commit has all changes that the commit makes to the quarantine. So replay does not
+//! compare the rates of ticks with the rates in force.
 
 use std::sync::Arc;
 

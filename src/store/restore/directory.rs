@@ -59,8 +59,8 @@ fn write_mark(directory: &Path) -> Result<(), StoreError> {
 pub(super) fn remove_mark(directory: &Path) -> Result<(), StoreError> {
     remove(&directory.join(UNFINISHED_MARK))?;
     sync_directory(directory).inspect_err(|_| {
-        // If the mark cannot be written either, the store can be opened: all data is durable, and only the removal of
-        // the mark may not be.
+        // If the mark cannot be written either, the store can be opened. All data is durable, but the removal of the
+        // mark may not be durable.
         let _ = write_mark(directory);
     })
 }

@@ -77,7 +77,7 @@ pub enum RestoreProblem {
     /// The first or last observed time of a run does not match the timeline, or the run counts more observations than
     /// the timeline has.
     #[error(
-        "the run from {first} to {last} of {count} observations does not match the timeline, in which these observations end at {found}"
+        "the run from {first} to {last} with {count} observations does not match the timeline: the last instant counted for the run is {found}"
     )]
     TimelineMismatch {
         /// First observed time of the run.

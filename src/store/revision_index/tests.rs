@@ -89,7 +89,7 @@ proptest! {
     }
 }
 
-/// The end of a long list is covered by few pieces, wherever it starts.
+/// Few pieces cover the positions from any start to the end of a long list.
 #[test]
 fn search_visits_few_pieces() {
     let index = RevisionIndex::default().extended(&list(600_000, 3, 7));

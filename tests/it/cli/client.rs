@@ -288,7 +288,7 @@ fn server_errors_exit_with_1_and_print_their_details() {
     check("rate TMT/USD", "error: not found: no quote of TMT/USD yet \\u{1b}[2J\n  reason: NO_QUOTE_YET\n");
     check(
         "rate TJS/USD --output json",
-        "error: the server cannot serve this now: the server is starting\n  try again in 3 s\n",
+        "error: the server cannot serve this request now: the server is starting\n  try again in 3 s\n",
     );
     // Rows before the damage are printed, and the exit status shows that rows are missing.
     for line in ["history UZS/USD", "history UZS/USD --output csv", "history UZS/USD --output json"] {
@@ -371,7 +371,7 @@ fn ticker_page_is_sent_as_one_request() {
     let page = "08 December 2025\n• KGS/USD = 0.01144 -0%\n";
     let ran = mock.run_with_input("ingest -", page);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-    assert_contains("page", &ran.stdout, &["-: read 40 quotes in 8 cycles, 1 tick\n", "0.01144", "new runs"]);
+    assert_contains("page", &ran.stdout, &["-: read 40 quotes in 8 cycles: 1 tick\n", "0.01144", "new runs"]);
     assert_eq!(mock.requests(), [format!("(\"timesca\", {}, None, 1, false)", page.len())]);
 
     let path = dir.file("page.txt", "ambiguous");
@@ -415,7 +415,8 @@ fn broken_stream_reports_the_rows_processed() {
     let file = format!("{CSV_HEADER}{}END/USD,nbkr,2025-12-08,1,\n", good.repeat(5_000));
     let ran = mock.run_with_input("ingest - --output csv", &file);
     assert_eq!(ran.code, Some(1));
-    let parts = ["5000 rows processed before this error; sending the file again changes nothing", "shutting down"];
+    let parts =
+        ["5000 rows processed before this error; sending the file again does not change these rows", "shutting down"];
     assert_contains("break", &ran.stderr, &parts);
     assert_contains("summary", &ran.stdout, &["-,csv,5000,"]);
 }

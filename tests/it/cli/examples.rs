@@ -3,12 +3,18 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use silkrate::clock::{Clock as _, SystemClock};
+use silkrate::domain::Timestamp;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::skipped::skipped;
 use crate::support::TestServer;
+
+/// Maximum wait for a change to reach the watching example.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Returns the built program of an example. `cargo test` builds examples, but `cargo test --test it` alone does not.
 fn example(name: &str) -> Option<PathBuf> {
@@ -44,8 +50,9 @@ async fn examples_ingest_watch_and_list_ticks() {
         return;
     };
     let server = TestServer::start(&[]).await;
-    // The examples use the current time as observed time.
-    server.clock.set(SystemClock.now());
+    // The examples use the current time as observed time. The clock of the server is ahead, so that no tick is dated ahead.
+    let minutes_ahead = |minutes: i64| SystemClock.now().saturating_add_us(minutes * 60 * Timestamp::SECOND_US);
+    server.clock.set(minutes_ahead(1));
     let endpoint = format!("http://{}", server.addr);
     let send = |rate: &str| output(ingest.clone(), ["KGS/USD", "desk", rate, &endpoint].map(str::to_owned).to_vec());
 
@@ -57,14 +64,14 @@ async fn examples_ingest_watch_and_list_ticks() {
     let (first, lines) = spawn_blocking(move || (lines.next().unwrap().unwrap(), lines)).await.unwrap();
     assert!(first.contains("KGS/USD desk 0.01144"), "{first}");
 
-    server.clock.set(SystemClock.now());
+    server.clock.set(minutes_ahead(2));
     assert!(send("0.01145").await.contains("1 new runs"));
     let mut lines = lines;
     let second = spawn_blocking(move || lines.find(|line| line.as_ref().unwrap().contains("0.01145")));
-    assert!(second.await.unwrap().is_some());
+    assert!(timeout(WATCH_TIMEOUT, second).await.unwrap().unwrap().is_some());
 
     // A rate ten times the rate in force is held, and is not in the history.
-    server.clock.set(SystemClock.now());
+    server.clock.set(minutes_ahead(3));
     assert!(send("0.1145").await.starts_with("held as 1: the rate in force is 0.01145\n"));
     assert!(send("none").await.starts_with("refused: "));
 

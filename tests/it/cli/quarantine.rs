@@ -143,7 +143,7 @@ async fn discarded_tick_is_stored_if_the_quarantine_is_off() {
     run(&server, "ingest - --format csv", csv).await;
     assert_eq!(run(&server, "quarantine discard 1", "").await.code, Some(0));
     let released = run(&server, "quarantine release 1", "").await;
-    assert!(released.stderr.contains("set --quarantine-factor of its source to none and send it again"));
+    assert!(released.stderr.contains("set --quarantine-factor of its source to none and send the tick again"));
     let server = TestServer::start_over(server.stop().await.0, &["--quarantine-factor", "nbk=none"]).await;
     let sent = run(&server, "ingest - --format csv --output json", csv).await;
     assert_eq!((sent.code, &sent.json()[0]["new_run_count"]), (Some(0), &json!(1)));

@@ -147,7 +147,7 @@ fn loaded_page_is_logged_and_its_rates_are_printed() {
     serving.signal(Signal::TERM);
     let (code, printed, log) = serving.wait();
     assert_eq!(code, Some(0), "{log}");
-    assert!(log.contains("SIGTERM: stopping") && log.contains("store closed"), "{log}");
+    assert!(log.contains("SIGTERM: shutting down") && log.contains("store closed"), "{log}");
     for part in ["KGS/USD", "KZT/USD", "TJS/USD", "TMT/USD", "UZS/USD", "0.00008", "reported change"] {
         assert!(printed.contains(part), "no '{part}' in\n{printed}");
     }
@@ -223,10 +223,10 @@ async fn second_signal_stops_without_the_grace_period() {
     serving.signal(Signal::TERM);
     let mut line = String::new();
     serving.rest.read_line(&mut line).unwrap();
-    assert!(line.contains("SIGTERM: stopping"), "{line}");
+    assert!(line.contains("SIGTERM: shutting down"), "{line}");
     assert_eq!(serving.child.try_wait().unwrap(), None, "the server must wait for the open call");
     serving.signal(Signal::INT);
     let (code, _, log) = serving.wait();
     assert_eq!(code, Some(1));
-    assert!(log.contains("stopping at once"), "{log}");
+    assert!(log.contains("a second signal arrived"), "{log}");
 }

@@ -176,7 +176,7 @@ async fn changed_preferences_change_tags_and_invalidate_page_tokens() {
         assert!(response.body.contains("\"cbu\""), "{path}: {}", response.body);
     }
     let refused = second.rates().list_runs(page("", &unnamed)).await.unwrap_err();
-    assert_invalid(&refused, "page_token", "other preferences among sources");
+    assert_invalid(&refused, "page_token", "the source preferences have changed");
     let next = second.rates().list_runs(page("nbkr", &named)).await.unwrap().into_inner();
     assert_eq!(next.runs[0].source, "nbkr", "a page token with a named source stays valid");
     second.stop().await;

@@ -145,8 +145,8 @@ async fn invalid_export_reports_the_reason_and_leaves_no_file() {
         "USD/KGS is not published but derived, and derived pairs are not exported; export KGS/USD and",
     )
     .await;
-    check("a --pair UZS/KGS", 1, "export UZS/USD and KGS/USD and compute it").await;
-    check("a.csv.gz", 2, "end it in .parquet, .arrows or .csv, or give --format").await;
+    check("a --pair UZS/KGS", 1, "export UZS/USD and KGS/USD and compute the rates of UZS/KGS").await;
+    check("a.csv.gz", 2, "use a name that ends in .parquet, .arrows or .csv, or give --format").await;
     check("a.json", 2, "cannot tell the format from the file name").await;
     check("a --source nbkr", 1, "there is no series from nbkr").await;
     check("a --known 2025-01-01", 1, "nothing was known at 2025-01-01").await;
@@ -411,11 +411,11 @@ async fn incomplete_or_damaged_stream_leaves_no_file() {
         .await;
     check(vec![first(), chunk(CONTENT), part_end(2), end(2)], "runs.csv has 1 rows, but the server sent 2").await;
     check(vec![first(), chunk(CONTENT), part_end(1), end(7)], "the export has 1 rows, but the server sent 7").await;
-    check(vec![first(), chunk(CONTENT), part_end(1)], "broke off before its end").await;
-    check(vec![first(), chunk(CONTENT)], "broke off before its end").await;
+    check(vec![first(), chunk(CONTENT), part_end(1)], "ended before its end message").await;
+    check(vec![first(), chunk(CONTENT)], "ended before its end message").await;
     check(vec![first(), chunk(CONTENT), Err(Status::data_loss("a block is bad"))], "a block is bad").await;
     check(vec![manifest("../runs.csv")], "not a plain file name").await;
-    check(vec![], "broke off before its end").await;
+    check(vec![], "ended before its end message").await;
     // Bytes written to a pipe cannot be withdrawn; the exit status reports the failure.
     let check_piped = async |line: &str, messages: Messages, part: &str| {
         let directory = tempfile::tempdir().unwrap();
@@ -427,7 +427,7 @@ async fn incomplete_or_damaged_stream_leaves_no_file() {
     check_piped(csv, vec![first(), chunk(b"pair\nKGS/USE\n"), part_end(1), end(1)], "runs.csv arrived damaged").await;
     check_piped(csv, vec![first(), chunk(CONTENT), part_end(2), end(2)], "runs.csv has 1 rows, but the server sent 2")
         .await;
-    check_piped(csv, vec![first(), chunk(CONTENT), part_end(1)], "broke off before its end").await;
+    check_piped(csv, vec![first(), chunk(CONTENT), part_end(1)], "ended before its end message").await;
     check_piped(arrow, vec![first(), chunk(CONTENT), part_end(1), end(1)], "cannot be read back as an Arrow stream")
         .await;
     // The same stream without a fault is accepted.

@@ -132,7 +132,7 @@ fn filled(directory: &Path, seed: u64, commits: u64, ticks_each: u64) -> Store {
 
 fn import(export: &Path, into: &Path) -> Result<Commit, ReadError> {
     let (export, progress) = (FullExport::open(export)?, ReadProgress::default());
-    export.check_sums(&progress)?;
+    export.verify_checksums(&progress)?;
     assert_eq!(progress.checked_bytes(), export.total_bytes());
     let commit = export.restore(into, rules(), &progress)?;
     assert_eq!(progress.rows(), export.total_rows());
@@ -460,7 +460,7 @@ fn invalid_columns_of_held_ticks_are_named() {
     let texts = |text: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(parts.held.iter().map(|_| text))) };
     let decided = parts.held.iter().position(|tick| tick.decision.is_some()).unwrap() + 1;
     check("state", texts("OPEN"), "row 1: state: is 'OPEN'; it must be HELD, RELEASED or DISCARDED");
-    check("state", texts("HELD"), &format!("row {decided}: decided_time: must be null, and note too"));
+    check("state", texts("HELD"), &format!("row {decided}: decided_time: must be null, because state is HELD"));
     let notes = parts.held.iter().map(|tick| tick.decision.as_ref().map(|_| "two\nlines"));
     check("note", Arc::new(notes.collect::<StringArray>()), "note: note 'two\\nlines' contains control characters");
     check("pair", texts("KGS/KGS"), "row 1: pair: pair 'KGS/KGS' has the same currency twice");
@@ -493,7 +493,7 @@ fn files_that_differ_from_the_manifest_are_refused() {
     let without = |name: &str| columns().into_iter().filter(|(other, _)| *other != name).collect::<Vec<Named>>();
 
     check(&|export| fs::remove_file(export.join("manifest.json")).unwrap(), &["no manifest.json", "--full"]);
-    check(&|export| fs::write(export.join("manifest.json"), "{}").unwrap(), &["no manifest", "schema_version"]);
+    check(&|export| fs::write(export.join("manifest.json"), "{}").unwrap(), &["is not a manifest", "schema_version"]);
     check(
         &|export| manifest(export, "\"schema_version\":1", "\"schema_version\":2"),
         &["schema_version is 2", "reads 1", "0.1.0"],
@@ -503,10 +503,10 @@ fn files_that_differ_from_the_manifest_are_refused() {
         &|export| manifest(export, "\"recorded_time\":\"", "\"recorded_time\":\"at "),
         &["recorded_time", "RFC 3339"],
     );
-    check(&|export| manifest(export, "runs.parquet", "run.parquet"), &["parts has no runs.parquet"]);
-    check(&|export| manifest(export, "polls.parquet", "poll.parquet"), &["parts has no polls.parquet"]);
+    check(&|export| manifest(export, "runs.parquet", "run.parquet"), &["'parts' does not list runs.parquet"]);
+    check(&|export| manifest(export, "polls.parquet", "poll.parquet"), &["'parts' does not list polls.parquet"]);
     check(&|export| fs::remove_file(export.join("runs.parquet")).unwrap(), &["runs.parquet", "No such file"]);
-    check(&|export| truncate(export, "runs.parquet", 1_000), &["runs.parquet", "Parquet", "is the file complete"]);
+    check(&|export| truncate(export, "runs.parquet", 1_000), &["runs.parquet", "Parquet", "the file is complete"]);
     check(&|export| truncate(export, "timeline.parquet", 0), &["timeline.parquet", "Parquet"]);
     check(&|export| fs::write(export.join("series.parquet"), "pair,source").unwrap(), &["series.parquet", "Parquet"]);
     check(

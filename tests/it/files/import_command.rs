@@ -149,9 +149,9 @@ async fn csv_is_imported_as_by_ingest_and_other_files_are_refused() {
         assert_ran(&run(&["import", &file], Some(&server), None), 1, expect);
     };
     check("page.txt", "\u{2022} KZT/USD = 0.00196 -0%".as_bytes(), &["page.txt", "not known", "columns are pair"]);
-    check("cut.parquet", &whole[..whole.len() / 2], &["cut.parquet cannot be read as Parquet", "is the file complete"]);
+    check("cut.parquet", &whole[..whole.len() / 2], &["cut.parquet cannot be read as Parquet", "the file is complete"]);
     check("empty.csv", b"", &["the file is empty"]);
-    check("head.parquet", &whole[..4], &["head.parquet cannot be read as Parquet", "is the file complete"]);
+    check("head.parquet", &whole[..4], &["head.parquet cannot be read as Parquet", "the file is complete"]);
     // Parquet files of other tables: a part of a full export, and a file with a wrong column type.
     let series =
         vec![("KGS/USD".to_owned(), "timesca".to_owned()); 2].into_iter().map(|key| (key, ())).collect::<Vec<_>>();
@@ -166,7 +166,11 @@ async fn csv_is_imported_as_by_ingest_and_other_files_are_refused() {
     let columns = [names(&series), run_columns(&two.iter().collect::<Vec<_>>())].concat();
     let columns = columns.into_iter().map(|(name, column)| (name, if name == "rate" { text.clone() } else { column }));
     check("text.parquet", columns.collect(), &["text.parquet: column 'rate' is Utf8; write it as a decimal"]);
-    assert_ran(&run(&["ingest", "-"], Some(&server), Some(&runs)), 1, &["cannot read Parquet from a pipe", "save it"]);
+    assert_ran(
+        &run(&["ingest", "-"], Some(&server), Some(&runs)),
+        1,
+        &["cannot read Parquet from a pipe", "save the data"],
+    );
     let missing = dir.path().join("none").display().to_string();
     assert_ran(&run(&["import", &missing], Some(&server), None), 1, &["none", "No such file"]);
     server.stop().await;

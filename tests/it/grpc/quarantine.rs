@@ -212,7 +212,7 @@ async fn released_ticks_are_stored_and_discarded_ticks_are_not() {
     );
     assert_eq!(released.decisions[2].stored_rate.as_deref(), Some("10"));
     assert!(
-        released.decisions[2].message.contains("is stored as 10, not 0.1; discard it, or ask to revise"),
+        released.decisions[2].message.contains("is stored as 10, not 0.1; discard the tick, or use the"),
         "{:?}",
         released.decisions[2]
     );
@@ -336,7 +336,7 @@ async fn wrongly_released_tick_can_be_corrected() {
     release(&server, &[1], ConflictPolicy::Refuse).await;
     let too_late = &discard(&server, &[1]).await.decisions[0];
     assert_eq!(too_late.reason(), Refusal::DecidedOtherwise);
-    assert!(too_late.message.contains("ask to revise, then release the new tick"), "{too_late:?}");
+    assert!(too_late.message.contains("with the conflict policy revise, then release the new tick"), "{too_late:?}");
     // The correct rates are now beyond the threshold.
     assert_eq!(send_ticks(&server, &[uzs_tick("cbu", -80, "11")]).await[5], 1);
     let correction = vec![uzs_tick("cbu", -90, "10")];

@@ -1,7 +1,7 @@
 //! Rows of a file of poll spans.
 //!
-//! **Invariant**: a span is read exactly, or refused with the name of its column. The order of the spans is not checked
-//! here.
+//! **Invariant**: a span is read exactly, or refused with the name of the invalid column. The order of the spans is not
+//! checked here.
 
 use polars_arrow::array::{PrimitiveArray, Utf8ViewArray};
 

@@ -1,4 +1,4 @@
-//! Truncated, mutated and exchanged bodies: the parser does not panic and invents no quotes.
+//! Truncated and mutated bodies, and bodies of another bank: the parser does not panic and invents no quotes.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ fn truncated_body_gives_no_table() {
     }
 }
 
-/// Asserts what holds for every table that the parser accepts.
+/// Asserts the invariants of an accepted table.
 fn check_table(table: &BankTable, feed: BankFeed, asked: &str, body: &[u8]) {
     let text = body::decode(body).expect("an accepted table is text");
     let mut pairs: Vec<_> = table.quotes.iter().map(|quote| quote.pair).collect();
@@ -52,13 +52,13 @@ fn check_table(table: &BankTable, feed: BankFeed, asked: &str, body: &[u8]) {
 }
 
 #[test]
-fn mutated_body_gives_only_printed_digits() {
+fn mutated_body_gives_only_digits_of_the_body() {
     for (feed, file, asked, _) in BODIES {
         let whole = body(file);
         let tables = Cell::new(0);
         let outcome = runner().run(&mutations(), |mutations| {
             let mutated = mutated(&whole, &mutations);
-            // The body of one bank is also parsed as that of every other bank.
+            // The body of one bank is also parsed as a table of every other bank.
             for other in BankFeed::ALL {
                 if let Ok(table) = read(other, asked, &mutated) {
                     prop_assert!(other.source_name() == feed.source_name(), "{other:?} accepted {file}");
@@ -69,7 +69,7 @@ fn mutated_body_gives_only_printed_digits() {
             Ok(())
         });
         assert!(outcome.is_ok(), "{file}: {outcome:?}");
-        // Without an accepted table the test would show nothing.
+        // If every mutated body were refused, the test would check nothing.
         assert!(tables.get() > 0, "{file}: every mutated body was refused");
     }
 }
@@ -85,7 +85,7 @@ fn random_bytes_are_refused() {
     assert!(outcome.is_ok(), "{outcome:?}");
 }
 
-/// Error pages with status 200, bodies in other formats, and 100 MB, for every feed.
+/// Error pages with status 200, bodies in other formats, and a body of 100 MB. Each is parsed for every feed.
 #[test]
 fn body_in_another_format_is_refused() {
     let huge = vec![b' '; 100_000_000];
@@ -93,14 +93,14 @@ fn body_in_another_format_is_refused() {
         (b"", "the body is empty"),
         (b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head></html>", "answered with a web page"),
         (b"\xef\xbb\xbf<html lang=\"ru\"><body>Maintenance", "answered with a web page"),
-        (b"<div>Service Unavailable</div>", "' instead of a"),
+        (b"<div>Service Unavailable</div>", " instead of "),
         (b"Forbidden", "the bank answered with 'Forbidden' instead of"),
         (
             b"{\"code\":500,\"message\":\"Invalid format date.\"}",
             "{\\\"code\\\":500,\\\"message\\\":\\\"Invalid format date",
         ),
         (b"\x1f\x8b\x08\x00", "not valid UTF-8"),
-        (b"\x00\x00\x00", "' instead of a"),
+        (b"\x00\x00\x00", " instead of "),
         (b"null", "the bank answered with 'null' instead of"),
         (&huge, "the body has 100000000 bytes; at most 1048576 are read"),
     ];
