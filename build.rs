@@ -27,8 +27,8 @@ const HTTP_SERVICE: &str = "RateService";
 /// The only call of another service that is also served over HTTP.
 const HTTP_CALL: &str = "ListQuarantine";
 
-/// Response fields that JSON omits. They differ in every response, and would change the `ETag` of an unchanged
-/// response. `src/http/schema.rs` has the same list.
+/// Response fields that JSON omits. Their values change with time, so they would change the `ETag` of a response even
+/// if no rate changed. `src/http/schema.rs` has the same list.
 const OMITTED_FIELDS: [&str; 2] = ["age", "server_time"];
 /// The field that JSON omits if it is absent, instead of writing null.
 const OMITTED_IF_ABSENT: &str = "silkrate.v1.GetRateResponse.time";
@@ -130,7 +130,7 @@ fn derive_serialize(message: &MessageDescriptor, builder: Builder) -> Builder {
     })
 }
 
-/// Names the values of an enum without their common prefix, and skips the unspecified value.
+/// Removes the common prefix from the names of an enum's values, and skips the unspecified value.
 fn rename_enum_values(descriptor: &EnumDescriptor, builder: Builder) -> Builder {
     let path = format!(".{}", descriptor.full_name());
     let prefix = descriptor.values().find_map(|value| value.name().strip_suffix("UNSPECIFIED").map(str::to_owned));

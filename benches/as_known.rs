@@ -1,7 +1,8 @@
-//! Reads as known earlier, after a million revisions and without revisions, in the same run.
+//! As-of reads of a store with a million revisions, compared with the same reads of a store without revisions. Both
+//! stores are measured in one process.
 //!
 //! `cargo bench --bench as_known [-- scattered|day|backfill]`; `SILKRATE_BENCH_REVISIONS` sets the number of
-//! revisions. The benchmark fails if a read costs more than twice as much as without revisions.
+//! revisions. The benchmark fails if a read takes more than twice as long as the same read without revisions.
 
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "these are measurements, not rates")]
 #![allow(clippy::cast_possible_wrap, reason = "seconds and microseconds of generated ticks are small")]
@@ -19,8 +20,9 @@ use support::{BASE_US, ROUNDS, Random, is_selected, keys, median, parameter, rep
 use tokio_util::sync::CancellationToken;
 
 const NOW: Timestamp = Timestamp::from_micros(BASE_US);
-/// Number of days, and of rates per day. Each rate is a run of its own.
+/// Number of days.
 const DAYS: u64 = 2_000;
+/// Number of rates per day. Each rate is a separate run.
 const DAY_RATES: u64 = 100;
 const RATES: u64 = DAYS * DAY_RATES;
 /// Rates per commit.
@@ -45,7 +47,8 @@ fn observed(number: u64) -> Timestamp {
     Timestamp::from_micros(start_us + number as i64 * (Timestamp::DAY_US / DAY_RATES as i64))
 }
 
-/// Returns the value of a rate in a version. It differs from its neighbours and from its other versions.
+/// Returns version `version` of the rate with the number `number`. The value differs from the neighbouring rates and
+/// from the other versions of the same rate.
 fn value(number: u64, version: u64) -> PublishedValue {
     let mantissa = 100_000 + (number * 7 + version * 3) % 50_000;
     PublishedValue { rate: Rate::from_parts(u128::from(mantissa), 6).expect("a rate"), reported_change: None }
@@ -81,7 +84,8 @@ impl Filled {
         self.store.newest_commit().recorded_time
     }
 
-    /// Adds a commit, so that the previous commits are known earlier, makes a checkpoint, and returns the view.
+    /// Adds a commit with one more rate, so that every known time of this benchmark is before the newest commit. Then
+    /// makes a checkpoint and returns the view.
     fn view(&mut self) -> Arc<View> {
         self.put(&[RATES], 0);
         self.store.checkpoint().expect("a good disk");
@@ -89,7 +93,7 @@ impl Filled {
     }
 }
 
-/// Reads of one store as known at one time.
+/// One side of a comparison: a reader of one store, and the known time of the reads.
 struct Side {
     reader: Reader,
     key: SeriesKey,
@@ -103,7 +107,7 @@ impl Side {
         Self { reader, key: key.clone(), known }
     }
 
-    /// Measures `GetRate` one second after a rate was observed, in microseconds.
+    /// Measures `GetRate` for the time one second after a rate. Returns microseconds.
     fn rate_us(&self, number: u64, version: u64) -> f64 {
         let request = RateRequest {
             pair: self.key.pair,
@@ -120,7 +124,7 @@ impl Side {
         us
     }
 
-    /// Measures a page of day-on-day changes, in microseconds.
+    /// Measures a page of day-on-day changes. Returns microseconds.
     fn page_us(&self, days: u64) -> f64 {
         let start = observed((days - PAGE_DAYS as u64) * DAY_RATES);
         let list = BucketsRequest {
@@ -141,8 +145,8 @@ impl Side {
     }
 }
 
-/// Measures both sides alternately, and panics if the revised one costs too much. `numbers` are the rates to read, and
-/// `version` is their expected version.
+/// Measures both sides alternately, and panics if the reads of the store with revisions take too long. `numbers` are
+/// the rates to read, and `version` is the version that the store with revisions must return.
 fn compare(what: &str, [plain, revised]: [&Side; 2], numbers: &[u64], version: u64) {
     let mut rates: [Vec<f64>; 2] = Default::default();
     let mut pages: [Vec<f64>; 2] = Default::default();
@@ -166,17 +170,21 @@ fn compare(what: &str, [plain, revised]: [&Side; 2], numbers: &[u64], version: u
         report(&format!("{what}: {call}"), revised, "us", "-");
         report("  without revisions", plain, "us", "-");
         report("  ratio", revised / plain, "times", "<= 2");
-        assert!(revised / plain <= RATIO_MAX, "{what}: {call} costs {:.2} times as much", revised / plain);
+        assert!(
+            revised / plain <= RATIO_MAX,
+            "{what}: {call} takes {:.2} times as long as without revisions",
+            revised / plain
+        );
     }
 }
 
 /// Measures the first read of a view, which builds the index.
 fn first_read(side: &Side, number: u64, version: u64) {
     report("the first read, which builds the index", side.rate_us(number, version) / 1e3, "ms", "-");
-    report("  resident memory after it", resident_mb(), "MB", "-");
+    report("  resident memory after the first read", resident_mb(), "MB", "-");
 }
 
-/// Returns a reader of a store without revisions.
+/// Returns a store without revisions, and a reader of the store.
 fn plain() -> (Filled, Side) {
     let mut filled = Filled::new();
     let known = filled.known();
@@ -185,8 +193,8 @@ fn plain() -> (Filled, Side) {
     (filled, side)
 }
 
-/// Revises every other rate, so that each block has revised and unrevised rates. The order scatters each block of
-/// revisions over all days.
+/// Revises every other rate, so that each block has revised and unrevised rates. The rates are revised in a scattered
+/// order, so that each block of revisions has revisions of all days.
 fn scattered() {
     let revisions = parameter("SILKRATE_BENCH_REVISIONS", 1_000_000);
     let (_filled, plain) = plain();
@@ -233,7 +241,7 @@ fn day() {
     }
 }
 
-/// Adds rates between the others, all recorded later. None of them is a revision.
+/// Adds rates between the existing rates, in later commits. The store then has no revisions.
 fn backfill() {
     let rates = parameter("SILKRATE_BENCH_REVISIONS", 1_000_000);
     let (_filled, plain) = plain();
@@ -244,7 +252,8 @@ fn backfill() {
         let mut transaction = filled.store.begin(NOW);
         let series = transaction.series(&filled.key).expect("room for a series");
         for second in piece {
-            // In the last minute before midnight of many days, so that the close of a day lies after many later rates.
+            // The added rates are in the last second before the midnight of many days. So a read of the close of a day
+            // must skip many rates that were recorded later.
             let time = observed((second / 500 % DAYS + 1) * DAY_RATES)
                 .saturating_add_us(-1_000 * (*second as i64 % 500 + 1) - 1);
             transaction.upsert(series, time, value(*second, 1), true).expect("a good tick");

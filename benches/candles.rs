@@ -17,7 +17,7 @@ use support::{BASE_US, Ticks, keys, median, parameter, per_second, report, resid
 use tokio_util::sync::CancellationToken;
 
 const NOW: Timestamp = Timestamp::from_micros(BASE_US * 2);
-/// Rounds of each side, alternating.
+/// Number of rounds. Each round measures decoding alone, and then candles.
 const ROUNDS: usize = 5;
 /// Ticks per commit.
 const COMMIT_TICKS: usize = 50_000;
@@ -93,5 +93,5 @@ fn main() {
         report("  decoding times and rates alone", decoded, "runs/s", "-");
         report("  ratio", folded / decoded, "", "-");
     }
-    report("resident after reading", resident_mb(), "MB", "< 250");
+    report("resident memory after reading", resident_mb(), "MB", "< 250");
 }

@@ -1,4 +1,5 @@
-//! Exports from the server to the command, over gRPC to disk, compared with `DuckDB` copying the same table.
+//! Exports: the command `export` reads runs from a server over gRPC and writes a Parquet file. `DuckDB` copies the same
+//! file for a comparison of sizes.
 //!
 //! `cargo bench --bench export`; `SILKRATE_BENCH_RUNS` sets the number of runs.
 
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use support::{ROUNDS, filled, median, parameter, per_second, report};
 
-/// The server over a store; killed when dropped.
+/// A server process with a store. Dropping this value kills the process.
 struct Program {
     child: Child,
     endpoint: String,
@@ -63,7 +64,7 @@ fn bytes(path: &Path) -> f64 {
     std::fs::metadata(path).expect("a file").len() as f64
 }
 
-/// Makes `DuckDB` copy the file, and returns the number of rows; `None` without `DuckDB`.
+/// Makes `DuckDB` copy the file, and returns the number of rows. Returns `None` if `DuckDB` is not installed.
 fn copied_by_duckdb(directory: &Path) -> Option<u64> {
     let python = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?.join("analysts-venv/bin/python");
     let script = "import duckdb\n\
@@ -103,7 +104,7 @@ fn main() {
     });
     let exported = directory.path().join("runs.parquet");
     let rows = silkrate::export::count_rows(&exported, silkrate::export::Format::Parquet).expect("complete Parquet");
-    assert!(rows * 100 >= runs * 95, "{rows} of {runs} runs");
+    assert!(rows * 100 >= runs * 95, "only {rows} of about {runs} runs were exported");
     let speed = median(times.into_iter().map(|time| per_second(rows, time)).collect());
     report(&format!("export of {rows} runs to Parquet, start to synced file"), speed, "rows/s", ">= 2,000,000");
     report("server, peak of anonymous memory above idle", peak - idle, "MB", "<= 96");

@@ -21,7 +21,8 @@ use web::Connection;
 
 const CONNECTIONS: u64 = 16;
 
-/// Returns requests per second for `target` on a few connections, each with the response status `status`.
+/// Sends requests for `target` on [`CONNECTIONS`] connections, and checks that every response has the status `status`.
+/// Returns the number of requests per second.
 async fn requests_per_second(address: SocketAddr, target: &'static str, tag: &str, status: u16, requests: u64) -> f64 {
     let begun = Instant::now();
     let tasks: Vec<_> = (0..CONNECTIONS)

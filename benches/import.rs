@@ -41,7 +41,7 @@ fn fill(store: &mut Store, runs: u64) {
     }
 }
 
-/// Writes the export. This runs in another process, so that its memory does not count.
+/// Fills a store and writes its export. A separate process does this, so that the memory for it is not measured.
 fn prepare(directory: &std::path::Path) {
     let mut store = Store::open(store_options(&directory.join("from")), NOW).expect("a new store");
     fill(&mut store, parameter("SILKRATE_BENCH_RUNS", 1_000_000));
@@ -70,12 +70,12 @@ fn main() {
 
     report("rows of the export", export.total_rows() as f64, "", "-");
     report("import, including checksums", per_second(export.total_rows(), took), "rows/s", ">= 500,000");
-    report("share of checksums", checked.as_secs_f64() / took.as_secs_f64() * 100.0, "%", "-");
-    report("resident above idle after the import", resident_mb() - idle_mb, "MB", "-");
+    report("share of the time for checksums", checked.as_secs_f64() / took.as_secs_f64() * 100.0, "%", "-");
+    report("resident memory above idle after the import", resident_mb() - idle_mb, "MB", "-");
     let found = verify(&into).expect("an undamaged store");
     assert_eq!(found.problems, Vec::<String>::new());
     report(
-        "store, ratio to the bytes of the export",
+        "bytes of the store, ratio to the bytes of the export",
         disk_bytes(&into) as f64 / export.total_bytes() as f64,
         "times",
         "-",

@@ -1,4 +1,5 @@
-//! The store alone: disk space, memory and start time after a load of many runs; late ticks; long rewriting.
+//! The store alone: disk space, memory and start time after a load of many runs; late ticks; many
+//! checkpoints that replace old blocks.
 //!
 //! `cargo bench --bench store [-- load|late|rewrite]`; `SILKRATE_BENCH_RUNS` sets the number of runs.
 
@@ -57,8 +58,8 @@ fn load() {
 
     let begun = Instant::now();
     let store = Store::open(store_options(directory.path()), NOW).expect("the store again");
-    report("start after that load", begun.elapsed().as_secs_f64(), "s", "< 2");
-    report("resident after start", resident_mb(), "MB", "< 250");
+    report("start after the load", begun.elapsed().as_secs_f64(), "s", "< 2");
+    report("resident memory after start", resident_mb(), "MB", "< 250");
     let view = store.view();
     let begun = Instant::now();
     let mut read = 0;
@@ -68,8 +69,8 @@ fn load() {
             read += piece.expect("undamaged blocks").len() as u64;
         }
     }
-    report("read of everything", per_second(read, begun.elapsed()), "runs/s", "-");
-    report("resident after reading everything", resident_mb(), "MB", "< 250");
+    report("runs read, whole store", per_second(read, begun.elapsed()), "runs/s", "-");
+    report("resident memory after reading everything", resident_mb(), "MB", "< 250");
     drop((view, store));
 
     let found = verify(directory.path()).expect("an undamaged store");
@@ -122,7 +123,7 @@ fn late() {
     scattered();
 }
 
-/// A thousand late ticks over a thousand blocks, in one commit.
+/// Commits a thousand late ticks that fall into a thousand blocks, in one commit.
 fn scattered() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut store = Store::open(store_options(directory.path()), NOW).expect("a new store");
@@ -146,14 +147,14 @@ fn scattered() {
     let mut transaction = store.begin(NOW);
     put(&mut transaction, key, &late);
     transaction.commit().expect("a good disk");
-    report("1,000 late ticks over 1,000 blocks, committed", begun.elapsed().as_secs_f64(), "s", "< 1");
+    report("1,000 late ticks in 1,000 blocks, committed", begun.elapsed().as_secs_f64(), "s", "< 1");
     let begun = Instant::now();
     store.checkpoint().expect("a good disk");
-    report("the checkpoint after them", begun.elapsed().as_secs_f64(), "s", "-");
+    report("the checkpoint after these late ticks", begun.elapsed().as_secs_f64(), "s", "-");
     assert_eq!(store.verify().problems, Vec::<String>::new());
 }
 
-/// Late ticks at random times, with a checkpoint after every four, many times.
+/// Commits four late ticks at random times and makes a checkpoint, many times.
 fn rewrite() {
     let checkpoints = parameter("SILKRATE_BENCH_CHECKPOINTS", 20_000);
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -187,7 +188,7 @@ fn rewrite() {
         }
     }
     println!("files in MB after each tenth of the checkpoints: {sizes:.1?}");
-    report("random rewriting, files, largest ratio to live blocks", most, "times", "<= 8");
+    report("late ticks at random times, files, largest ratio to live blocks", most, "times", "<= 8");
     assert_eq!(store.verify().problems, Vec::<String>::new());
 }
 

@@ -1,5 +1,8 @@
-//! Writes the store archive `tests/data/store-v1.tar.gz` again, together with its expected answers: `cargo run
-//! --example fixture_store`.
+//! Writes the store archive `tests/data/store-v1.tar.gz` and its expected answers again.
+//!
+//! ```sh
+//! cargo run --example fixture_store
+//! ```
 //!
 //! Use it only for a format that has not been released yet. The archive of a released format never changes, and a
 //! newer format gets an archive of its own.
@@ -20,7 +23,8 @@ fn main() -> Result<(), FixtureError> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = tempfile::tempdir()?;
     fixture::write(directory.path())?;
-    // The lock file names the process that held the store; the next process that opens the store creates its own.
+    // The lock file names the process that had the store open. The next process that opens the store creates the file
+    // again.
     fs::remove_file(directory.path().join("LOCK"))?;
     let archive = GzBuilder::new().write(File::create(project.join(fixture::ARCHIVE))?, Compression::best());
     let mut archive = Builder::new(archive);

@@ -5,8 +5,8 @@
 //! cargo run --example ingest -- KGS/USD my-source 0.01144 http://127.0.0.1:50051
 //! ```
 //!
-//! The observed time is the current time. The response comes after the tick is durable, or states why it was refused or
-//! held.
+//! The observed time is the current time. The server responds after the tick is durable. If the tick is refused or
+//! held, the response says why.
 
 use std::error::Error;
 

@@ -15,7 +15,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// Returns the wait after `failures` consecutive failures; 0 counts as 1.
-    pub fn wait(self, failures: u32) -> Duration {
+    pub fn wait_after(self, failures: u32) -> Duration {
         let factor = 1_u32.checked_shl(failures.saturating_sub(1));
         factor.and_then(|factor| self.first.checked_mul(factor)).map_or(self.longest, |wait| wait.min(self.longest))
     }
@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn wait_doubles_up_to_maximum() {
         let backoff = Backoff { first: SECOND, longest: 10 * SECOND };
-        let waits = [0, 1, 2, 3, 4, 5, 31, 32, 33, u32::MAX].map(|failures| backoff.wait(failures).as_secs());
+        let waits = [0, 1, 2, 3, 4, 5, 31, 32, 33, u32::MAX].map(|failures| backoff.wait_after(failures).as_secs());
         assert_eq!(waits, [1, 1, 2, 4, 8, 10, 10, 10, 10, 10]);
     }
 

@@ -2,7 +2,7 @@
 //! and the file readers.
 //!
 //! **Invariant**: a panic inside [`catch_panic`] becomes an error with the panic's message, and nothing is printed.
-//! Every other panic of the process reaches the panic hook that was installed before.
+//! Every other panic of the process reaches the hook that was installed before the hook of this module.
 
 use std::any::Any;
 use std::cell::Cell;

@@ -31,8 +31,8 @@ impl Incoming {
         Self { listener, pause: None }
     }
 
-    fn accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, SocketAddr)> {
-        match accepted {
+    fn handle_accept(&mut self, result: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, SocketAddr)> {
+        match result {
             Ok((stream, peer)) => {
                 // Responses are small, and clients wait for each: Nagle's algorithm would only delay them.
                 let _ = stream.set_nodelay(true);
@@ -57,7 +57,7 @@ impl Stream for Incoming {
                 self.pause = None;
             }
             let accepted = ready!(self.listener.poll_accept(context));
-            if let Some(connection) = self.accepted(accepted) {
+            if let Some(connection) = self.handle_accept(accepted) {
                 return Poll::Ready(Some(connection));
             }
         }
@@ -75,7 +75,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut incoming = Incoming::new(listener);
-        assert!(incoming.accepted(Err(io::Error::other("too many open files"))).is_none());
+        assert!(incoming.handle_accept(Err(io::Error::other("too many open files"))).is_none());
         let _client = TcpStream::connect(address).await.unwrap();
         let before = tokio::time::Instant::now();
         let (stream, _) = incoming.next().await.unwrap();

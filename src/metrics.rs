@@ -18,10 +18,10 @@ const SECONDS: [f64; 18] = [
     10.0, 60.0,
 ];
 
-/// Names and labels are constants of this file. The tests use every metric, so that an invalid name fails there.
+/// Names and labels are constants of this file. The tests use every metric, so an invalid name makes a test fail.
 const VALID_NAMES: &str = "names and labels of metrics are valid constants";
 
-fn seconds(name: &str, help: &str) -> HistogramOpts {
+fn duration_options(name: &str, help: &str) -> HistogramOpts {
     HistogramOpts::new(name, help).buckets(SECONDS.to_vec())
 }
 
@@ -30,7 +30,7 @@ fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
 }
 
 fn histogram(name: &str, help: &str) -> Histogram {
-    Histogram::with_opts(seconds(name, help)).expect(VALID_NAMES)
+    Histogram::with_opts(duration_options(name, help)).expect(VALID_NAMES)
 }
 
 /// Implements [`Collector`] for a struct of metrics by concatenating the metrics of its fields.
@@ -81,7 +81,7 @@ impl Default for IngestMetrics {
         Self {
             ticks: counter(
                 "silkrate_ingest_ticks_total",
-                "Ticks admitted, by outcome: new_run began a run, collapsed joined a run, known was stored already, revised replaced a stored value, quarantined is held and not served.",
+                "Ticks admitted, by outcome: new_run (the tick began a run), collapsed (joined a run), known (was stored already), revised (replaced a stored value), quarantined (is held and not served).",
                 &["outcome"],
             ),
             refused: counter("silkrate_ingest_refused_ticks_total", "Ticks refused, by reason.", &["reason"]),
@@ -106,7 +106,7 @@ impl Default for IngestMetrics {
 
 impl IngestMetrics {
     /// Counts admitted ticks by outcome.
-    pub fn admitted(&self, counts: TickCounts) {
+    pub fn count_admitted(&self, counts: TickCounts) {
         let TickCounts { new_run, collapsed, known, revised, quarantined } = counts;
         for (outcome, count) in [
             ("new_run", new_run),
@@ -120,27 +120,27 @@ impl IngestMetrics {
     }
 
     /// Counts a refused tick by its reason.
-    pub fn refused(&self, reason: &'static str) {
+    pub fn count_refused(&self, reason: &'static str) {
         self.refused.with_label_values(&[reason]).inc();
     }
 
     /// Counts a decision on a held tick by its outcome.
-    pub fn decided(&self, outcome: &'static str) {
+    pub fn count_decision(&self, outcome: &'static str) {
         self.decided.with_label_values(&[outcome]).inc();
     }
 
     /// Records the duration of a commit that became durable.
-    pub fn committed(&self, duration: Duration) {
+    pub fn record_commit(&self, duration: Duration) {
         self.commit.observe(duration.as_secs_f64());
     }
 
     /// Records the duration of a completed checkpoint.
-    pub fn checkpointed(&self, duration: Duration) {
+    pub fn record_checkpoint(&self, duration: Duration) {
         self.checkpoint.observe(duration.as_secs_f64());
     }
 
     /// Sets the number of ticks in the queue of the writer.
-    pub fn queued(&self, ticks: usize) {
+    pub fn set_queued_ticks(&self, ticks: usize) {
         self.queued_ticks.set(i64::try_from(ticks).unwrap_or(i64::MAX));
     }
 }
@@ -159,7 +159,7 @@ impl Default for FollowMetrics {
         Self {
             polls: counter(
                 "silkrate_feed_polls_total",
-                "Polls of followed sources, by outcome: taken found new ticks, unchanged found none, silent found no table; unreachable, refused and not_stored failed.",
+                "Polls of followed sources, by outcome: taken (new ticks), unchanged (no new ticks), silent (no table); polls with the outcomes unreachable, refused and not_stored failed.",
                 &["source", "outcome"],
             ),
             succeeded: IntGaugeVec::new(
@@ -176,12 +176,12 @@ impl Default for FollowMetrics {
 
 impl FollowMetrics {
     /// Counts a poll of a source by its outcome.
-    pub fn polled(&self, source: &'static str, outcome: &'static str) {
+    pub fn count_poll(&self, source: &'static str, outcome: &'static str) {
         self.polls.with_label_values(&[source, outcome]).inc();
     }
 
     /// Sets the time of the last successful poll of a source, in seconds since 1970.
-    pub fn succeeded(&self, source: &'static str, at_s: i64) {
+    pub fn set_last_success(&self, source: &'static str, at_s: i64) {
         self.succeeded.with_label_values(&[source]).set(at_s);
     }
 }
@@ -222,7 +222,7 @@ impl CallMetrics {
 
     fn new((name, help, labels): (&str, &str, [&str; 2]), (open_name, open_help): (&str, &str)) -> Self {
         Self {
-            duration: HistogramVec::new(seconds(name, help), &labels).expect(VALID_NAMES),
+            duration: HistogramVec::new(duration_options(name, help), &labels).expect(VALID_NAMES),
             open: IntGauge::new(open_name, open_help).expect(VALID_NAMES),
         }
     }
@@ -235,7 +235,7 @@ impl CallMetrics {
 
     /// Records the duration of a finished call. `what` (method or route) and `outcome` (status) become label values, so
     /// they must come from a fixed set, never from the text of a client.
-    pub fn ended(&self, what: &str, outcome: &str, duration: Duration) {
+    pub fn record_call(&self, what: &str, outcome: &str, duration: Duration) {
         self.duration.with_label_values(&[what, outcome]).observe(duration.as_secs_f64());
     }
 }

@@ -67,7 +67,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Interval at which the health task checks whether the writer has failed.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
-/// Time between the last health status and the end of the streams of health watchers, so that they can read the status.
+/// Time between the last health status and the end of the streams of health watchers. The watchers read the status in
+/// this time.
 const HEALTH_NOTICE: Duration = Duration::from_millis(200);
 /// HTTP/2 flow-control windows of a stream and of a connection: bytes that a client may send before the server reads
 /// them.
@@ -199,7 +200,7 @@ fn raise_file_limit() {
 }
 
 async fn listen_and_run(config: &Config) -> Result<(), ServeError> {
-    // Bind before the store is touched: a second server started by mistake must fail at once.
+    // Bind before the store is opened: a second server started by mistake must fail at once.
     let listeners = Listeners {
         grpc: bind(config.listen(), "--listen").await?,
         http: match config.http_listen() {
@@ -216,10 +217,10 @@ async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Se
 }
 
 /// Returns a future that completes at the first SIGINT or SIGTERM, even if the signal arrives before the future is
-/// polled. A second signal ends the process at once, like a kill, which the store survives.
+/// polled. A second signal ends the process at once. The store survives this, as it survives a kill.
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (first, signalled) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     task::spawn(async move {
         let name = tokio::select! {
             _ = interrupt.recv() => "SIGINT",
@@ -227,7 +228,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
         };
         tracing::info!("{name}: shutting down; a second signal ends the process immediately");
         // The receiver is gone if the server is already shutting down after a failure.
-        let _ = first.send(());
+        let _ = sender.send(());
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
@@ -237,7 +238,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     });
     Ok(async move {
         // The task above sends before it drops the sender.
-        let _ = signalled.await;
+        let _ = receiver.await;
     })
 }
 
@@ -254,11 +255,11 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (options, limits, store_clock) = (config.store_options().clone(), config.queue_limits(), Arc::clone(&clock));
-    let (running, fan_out) = blocking("opening the store", move || Running::open(options, limits, store_clock))
+    let (running, fan_out) = run_blocking("opening the store", move || Running::open(options, limits, store_clock))
         .await?
         .map_err(|error| with_setting_place(error, config))?;
     let served = serve_store(config, clock, listeners, out, (running.ingest(), fan_out), shutdown).await;
-    let closed = blocking("closing the store", move || running.close()).await;
+    let closed = run_blocking("closing the store", move || running.close()).await;
     served?;
     closed??;
     tracing::info!("store closed");
@@ -279,11 +280,11 @@ fn own_origins(address: SocketAddr) -> Vec<CorsOrigin> {
         .collect()
 }
 
-async fn blocking<T: Send + 'static>(
-    what: &'static str,
+async fn run_blocking<T: Send + 'static>(
+    step: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ServeError> {
-    task::spawn_blocking(work).await.map_err(|_| ServeError::Panicked(what))
+    task::spawn_blocking(work).await.map_err(|_| ServeError::Panicked(step))
 }
 
 async fn serve_store(
@@ -300,9 +301,10 @@ async fn serve_store(
     writeln!(out, "{table}").and_then(|()| out.flush()).map_err(ServeError::Print)?;
 
     let address = listeners.grpc.local_addr().map_err(ServeError::LocalAddress)?;
+    // Cancelled at the start of the shutdown: then the tasks end, and no new calls are accepted.
     let draining = CancellationToken::new();
     // If this future is dropped, the guard stops the tasks.
-    let _ended = draining.clone().drop_guard();
+    let _cancel_on_drop = draining.clone().drop_guard();
     let state_rules = config.store_options().state_rules.clone();
     let rates = Rates::new(ingest.clone(), Arc::clone(&clock), rules.currencies.clone(), state_rules);
     let rates = Arc::new(rates.with_sources(config.sources().clone()));

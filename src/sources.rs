@@ -151,7 +151,8 @@ impl SourceTable {
 /// The error for two sources with the same preference.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error(
-    "sources {first} and {second} both have preference {preference}; give each source its own number, 1 for the most preferred"
+    "sources {first} and {second} both have preference {preference}; give each source its own number, 1 for the most \
+     preferred"
 )]
 pub struct SharedPreference {
     /// The source that was given first.

@@ -24,7 +24,7 @@ pub(crate) async fn connect(address: SocketAddr) -> Channel {
         .expect("a connection")
 }
 
-/// Returns calls of `call` per second, with `in_flight` concurrent calls.
+/// Makes `calls` calls, `in_flight` of them at a time. Returns the number of calls per second.
 pub(crate) async fn calls_per_second<F>(
     in_flight: usize,
     calls: usize,
@@ -65,7 +65,7 @@ pub(crate) fn message(key: &SeriesKey, time: Timestamp, value: PublishedValue) -
     }
 }
 
-/// Returns seeded ticks of one series, up to the clock of the test server.
+/// Returns seeded ticks of one series. Their observed times are before the time of the test server.
 pub(crate) fn ticks(seed: u64, count: usize) -> Vec<(Timestamp, PublishedValue)> {
     let back_us = 400 * Timestamp::DAY_US;
     Ticks::new(seed, 30).take(count).map(|(time, value)| (time.saturating_add_us(-back_us), value)).collect()

@@ -1,4 +1,4 @@
-//! Late ticks over old blocks, while other clients ingest.
+//! Late ticks that fall into old blocks, while other clients ingest.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use crate::client::{connect, message, runtime};
 use crate::server::TestServer;
 use crate::support::{BASE_US, Ticks, filled, keys, report};
 
-/// A thousand late ticks over a thousand blocks in one batch, while three other clients ingest.
+/// Sends one batch of a thousand late ticks that fall into a thousand blocks, while three other clients ingest.
 pub(crate) fn late() {
     let blocks = 1_000_u64;
     let directory = filled(blocks * 2_048 * 5);
     let runtime = runtime();
     runtime.block_on(async {
-        let server = TestServer::start_over(directory, &[]).await;
+        let server = TestServer::start_with_store(directory, &[]).await;
         let key = keys()[0].clone();
         let span_s = blocks * 2_048 * 33 / 10;
         let late: Vec<v1::Tick> = (0..1_000)
@@ -65,9 +65,9 @@ pub(crate) fn late() {
             took.extend(other.await.expect("no panic"));
         }
         took.sort_by(f64::total_cmp);
-        report("1,000 late ticks over 1,000 blocks, acknowledged", acknowledged, "s", "< 1");
-        report("other clients meanwhile, p99", took[took.len() * 99 / 100], "s", "< 1");
-        report("other clients meanwhile, longest", took[took.len() - 1], "s", "-");
+        report("1,000 late ticks in 1,000 blocks, acknowledged", acknowledged, "s", "< 1");
+        report("latency of other clients meanwhile, p99", took[took.len() * 99 / 100], "s", "< 1");
+        report("latency of other clients meanwhile, longest", took[took.len() - 1], "s", "-");
         server.stop().await;
     });
 }

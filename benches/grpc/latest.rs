@@ -1,4 +1,4 @@
-//! Polls of the latest rates: complete, and unchanged.
+//! Polls of the latest rates: with a complete response, and with an unchanged sequence.
 
 use bytes::Bytes;
 use silkrate::proto::v1;
@@ -24,7 +24,8 @@ pub(crate) fn latest() {
             .into_inner();
         assert_eq!(response.rates.len(), 5);
         let size = prost::Message::encoded_len(&response);
-        // Two baselines: the same size as bytes that the client does not decode, and the same message, decoded.
+        // Two baselines: bytes of the same size, which the client does not decode, and the same message, which the
+        // client decodes.
         let blob = bare::Blob { bytes: Bytes::from(vec![7; size - 3]) };
         let bytes = connect(bare::serve(blob).await).await;
         let same = connect(bare::serve(response.clone()).await).await;

@@ -1,4 +1,4 @@
-//! The built server over a large store: time until the first response, and memory.
+//! The server program with a large store: time until the first response, and memory.
 
 use std::time::{Duration, Instant};
 
@@ -37,8 +37,8 @@ pub(crate) fn program() {
         let mut client = RateServiceClient::new(channel).max_decoding_message_size(64 << 20);
         let latest = client.get_latest_rates(v1::GetLatestRatesRequest::default()).await.expect("a response");
         assert_eq!(latest.into_inner().rates.len(), 5);
-        report(&format!("start over {runs} runs until the first response"), begun.elapsed().as_secs_f64(), "s", "< 2");
-        report("resident after start", memory("VmRSS:"), "MB", "< 250");
+        report(&format!("start with {runs} runs until the first response"), begun.elapsed().as_secs_f64(), "s", "< 2");
+        report("resident memory after start", memory("VmRSS:"), "MB", "< 250");
         for _ in 0..2 {
             for key in keys() {
                 let request = v1::StreamRunsRequest {
@@ -50,7 +50,7 @@ pub(crate) fn program() {
                 while responses.message().await.expect("a message").is_some() {}
             }
         }
-        report("peak resident while reading everything twice", memory("VmHWM:"), "MB", "< 250");
+        report("peak of resident memory while reading everything twice", memory("VmHWM:"), "MB", "< 250");
     });
     child.kill().and_then(|()| child.wait()).expect("an end");
 }

@@ -15,7 +15,7 @@ pub(crate) fn stream() {
     let directory = filled(runs);
     let runtime = runtime();
     runtime.block_on(async {
-        let server = TestServer::start_over(directory, &[]).await;
+        let server = TestServer::start_with_store(directory, &[]).await;
         let mut client = RateServiceClient::new(connect(server.addr).await).max_decoding_message_size(64 << 20);
         let mut speeds = Vec::new();
         for _ in 0..ROUNDS {
@@ -35,7 +35,7 @@ pub(crate) fn stream() {
                 }
             }
             speeds.push(per_second(read, begun.elapsed()));
-            assert!(read * 100 >= runs * 95, "{read} of {runs} runs");
+            assert!(read * 100 >= runs * 95, "only {read} of about {runs} runs were read");
         }
         report(&format!("StreamRuns of {runs} runs, decoded"), median(speeds), "runs/s", ">= 5,000,000");
         server.stop().await;

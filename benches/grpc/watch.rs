@@ -1,4 +1,4 @@
-//! Latency of a change to a thousand watchers.
+//! The time until a change reaches a thousand watchers.
 
 use std::time::{Duration, Instant};
 
@@ -75,9 +75,9 @@ async fn changes(connections: usize) {
     };
     let line = |what: &str| format!("{WATCHERS} watchers, {connections} connections: {what}");
     report(&line("tick sent to change received, p99"), p99(&mut from_sent), "ms", "-");
-    report(&line("the same, median"), median(from_sent), "ms", "<= 50");
+    report(&line("tick sent to change received, median"), median(from_sent), "ms", "<= 50");
     report(&line("commit acknowledged to change received, p99"), p99(&mut from_acknowledged), "ms", "-");
-    report(&line("the same, median"), median(from_acknowledged), "ms", "<= 50");
+    report(&line("commit acknowledged to change received, median"), median(from_acknowledged), "ms", "<= 50");
     report(&line("tick sent to the last watcher, median"), median(last_watcher), "ms", "-");
     server.stop().await;
 }

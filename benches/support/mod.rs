@@ -1,8 +1,8 @@
 //! Shared parts of the benchmarks: alternating rounds, medians, ratios, seeded ticks.
 //!
-//! Criterion measures one side after the other. On a machine with varying speed, a ratio needs alternating
-//! measurements of both sides. So benchmarks of the whole system run their own rounds, and criterion measures small
-//! pure functions.
+//! Criterion finishes one function before it measures the next. On a machine with varying speed, the ratio of two
+//! functions needs alternating measurements of both. So benchmarks of the whole system run their own rounds, and
+//! criterion measures small pure functions.
 
 #![allow(dead_code, reason = "each benchmark needs only a part")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small seeded numbers")]
@@ -21,7 +21,7 @@ use silkrate::store::{CheckpointLimits, Store, StoreOptions};
 
 pub(crate) use random::Random;
 
-/// Number of rounds; each round measures all sides.
+/// Number of rounds. Each round measures everything that a benchmark compares.
 pub(crate) const ROUNDS: usize = 5;
 /// 2025-12-08T00:00:00Z.
 pub(crate) const BASE_US: i64 = 1_765_152_000 * Timestamp::SECOND_US;
@@ -53,7 +53,7 @@ pub(crate) fn report(what: &str, value: f64, unit: &str, target: &str) {
     println!("{what:<72} {value:>14.3} {unit:<12} target: {target}");
 }
 
-/// Ticks one second apart with 5 ms of jitter; the rate moves in `moves_percent` of them.
+/// Ticks one second apart with 5 ms of jitter. The rate changes at `moves_percent` percent of the ticks.
 pub(crate) struct Ticks {
     random: Random,
     moves_percent: u64,

@@ -70,7 +70,7 @@ pub enum ServiceError {
     },
     /// All slots for exports or streams are in use, in total or for this client.
     #[error(
-        "{what}: all slots of the server or of this client are in use; finish or cancel an earlier call, or try again in a moment"
+        "{what}: all slots of the server or of this client are in use; end an earlier call, or try again in a moment"
     )]
     NoSlot {
         /// What the slots are for, such as exports.

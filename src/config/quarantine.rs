@@ -15,8 +15,8 @@ const NONE: &str = "none";
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct QuarantineArgs {
     /// Smallest ratio at which a tick is held: a number above 1 and at most 1000000, or none to hold no tick. The ratio
-    /// is the rate of the tick divided by the rate in force at its observed time, or the reverse. Without SOURCE=, it
-    /// applies to every source that has no value of its own. May be repeated or comma-separated [default: 5]
+    /// is the rate of the tick divided by the rate in force at its observed time, or the reverse. Without SOURCE=, the
+    /// value applies to every source that has no value of its own. May be repeated or comma-separated [default: 5]
     #[arg(long, value_name = "[SOURCE=]N", env = "SILKRATE_QUARANTINE_FACTOR", value_delimiter = ',',
           value_parser = SourceFactor::parse)]
     pub quarantine_factor: Vec<SourceFactor>,

@@ -210,8 +210,8 @@ pub fn default_state_rules() -> StateRules {
 
 /// Collects the values of `flag` by source.
 ///
-/// # Errors Returns `ConfigError::Twice` if a source, or the group of sources without a value of their own, has two
-/// values.
+/// # Errors
+/// Returns `ConfigError::Twice` if a source, or the group of sources without a value of their own, has two values.
 pub(super) fn unique_durations(
     flag: &'static str,
     values: Vec<SourceDuration>,

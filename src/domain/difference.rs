@@ -46,8 +46,9 @@ pub enum RateDifferenceError {
 impl RateDifference {
     /// Parses a plain decimal with an optional sign and at most as many digits as a [`Rate`].
     ///
-    /// # Errors Returns `RateDifferenceError::Decimal`, which contains the text, if the text is not such a decimal or
-    /// has too many digits.
+    /// # Errors
+    /// Returns `RateDifferenceError::Decimal`, which contains the text, if the text is not such a decimal or has too
+    /// many digits.
     pub fn parse(text: &str) -> Result<Self, RateDifferenceError> {
         let (negative, digits) = signed(text);
         let magnitude = Digits::parse(digits, Rate::LIMITS)

@@ -69,7 +69,8 @@ impl Digits {
 
     /// Parses `digits` or `digits.digits`. Leading zeros do not count towards the limits of integer and total digits.
     ///
-    /// # Errors Returns a [`DecimalError`] if the text is not of one of these forms or exceeds `limits`.
+    /// # Errors
+    /// Returns a [`DecimalError`] if the text is not of one of these forms or exceeds `limits`.
     pub(super) fn parse(text: &str, limits: DigitLimits) -> Result<Self, DecimalError> {
         let (integer, fraction) = match text.split_once('.') {
             Some((_, "")) => return Err(DecimalError::Malformed),

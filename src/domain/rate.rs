@@ -57,8 +57,9 @@ impl Rate {
 
     /// Parses a plain decimal: no sign, no exponent, no spaces.
     ///
-    /// # Errors `Negative` or `Zero` if the rate is not positive; `Decimal` if the text is not a plain decimal or has
-    /// too many digits. Each error contains the text.
+    /// # Errors
+    /// `Negative` or `Zero` if the rate is not positive; `Decimal` if the text is not a plain decimal or has too many
+    /// digits. Each error contains the text.
     pub fn parse(text: &str) -> Result<Self, RateError> {
         let digits = Digits::parse(text, Self::LIMITS).map_err(|problem| match text.strip_prefix('-') {
             Some(rest) if rest.starts_with(|first: char| first.is_ascii_digit()) => {
@@ -215,8 +216,9 @@ impl ReportedChange {
 
     /// Parses a plain decimal with an optional sign, without a percent sign.
     ///
-    /// # Errors Returns `ReportedChangeError::Decimal`, which contains the text, if the text is not such a decimal or
-    /// has too many digits.
+    /// # Errors
+    /// Returns `ReportedChangeError::Decimal`, which contains the text, if the text is not such a decimal or has too
+    /// many digits.
     pub fn parse(text: &str) -> Result<Self, ReportedChangeError> {
         let (negative, digits) = signed(text);
         let magnitude = Digits::parse(digits, Self::LIMITS)

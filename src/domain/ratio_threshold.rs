@@ -44,8 +44,9 @@ impl RatioThreshold {
 
     /// Parses a plain decimal: no sign, no exponent, no spaces.
     ///
-    /// # Errors `Decimal` if the text is not a plain decimal or has too many digits; `Range` if the factor is not above
-    /// 1, or is above 1,000,000. Both errors contain the text.
+    /// # Errors
+    /// `Decimal` if the text is not a plain decimal or has too many digits; `Range` if the factor is not above 1, or is
+    /// above 1,000,000. Both errors contain the text.
     pub fn parse(text: &str) -> Result<Self, RatioThresholdError> {
         let limits = DigitLimits { places: Self::PLACES, integer: 7, total: 10 };
         let digits = Digits::parse(text, limits)

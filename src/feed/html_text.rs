@@ -2,9 +2,9 @@
 //!
 //! `html5gum` splits the markup into tokens according to the HTML standard and builds no tree. This module decides what
 //! the tokens mean for a ticker: block elements end lines, other tags separate words, and comments, attributes,
-//! scripts, styles and templates give no text. A tree parser is not suitable: its cost is nesting depth times tags, and
-//! each unclosed formatting element is repeated in the blocks that follow, so a few megabytes can take minutes or all
-//! memory.
+//! scripts, styles and templates give no text. A tree parser is not suitable. Its time grows with the nesting depth
+//! times the number of tags. It also repeats each unclosed formatting element in all following blocks. A page of a few
+//! megabytes can therefore take minutes, or use all memory.
 //!
 //! **Invariant**: time and memory are linear in the size of the page, and the stack does not grow with nesting. A
 //! truncated page never gives text that the complete page hides.
@@ -156,8 +156,8 @@ impl Extractor {
         *depth = depth.saturating_add_signed(change);
     }
 
-    /// Separates the text before and after a tag. Only the style separates the two numbers in `<b>0.01</b><i>5%</i>`,
-    /// and the extractor must not join them.
+    /// Separates the text before and after a tag. In `<b>0.01</b><i>5%</i>` there is no space between the two numbers,
+    /// but the extractor must not join them.
     fn separate(&mut self, name: &str) {
         if self.hidden_depth > 0 {
             return;

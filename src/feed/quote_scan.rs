@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn quote_is_pair_equals_decimal_percentage() {
+    fn quote_has_pair_equals_sign_decimal_and_percentage() {
         let check = |line: &str, expect: &[&str]| assert_eq!(found(line), expect, "{line}");
         check("\u{2022} KZT/USD = 0.00196 -0%", &["KZT/USD 0.00196 -0"]);
         check("KZT/USD=0.00196 +0.54%", &["KZT/USD 0.00196 +0.54"]);

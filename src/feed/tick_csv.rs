@@ -160,7 +160,8 @@ pub struct TickCsvRow {
 pub struct TickCsv<R> {
     lines: Lines<R>,
     header: Header,
-    /// The last tick of a run, to be returned next. `None` unless the previous item was the first tick of this run.
+    /// The last tick of a run, if the previous call returned the first tick of that run. The next call returns this
+    /// tick.
     last: Option<TickCsvValues>,
 }
 
@@ -256,9 +257,9 @@ impl Header {
         })
     }
 
-    /// Parses a line to one tick, or to the first and last tick of a run. Validates only what a message to the server
-    /// does not contain: the number of fields, the text of times, and published places. The server validates pairs,
-    /// sources and decimals.
+    /// Parses a line to one tick, or to the first and last tick of a run. Validates the number of fields, the text of
+    /// times, and published places, because the server does not receive them. The server validates pairs, sources and
+    /// decimals.
     fn ticks(&self, line: &str) -> Result<(TickCsvValues, Option<TickCsvValues>), TickCsvRowError> {
         let fields = fields(line)?;
         if fields.len() != self.count {

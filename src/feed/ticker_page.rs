@@ -41,7 +41,7 @@ pub struct TickerPage {
 /// A quote without a tick. Its pair may still have a tick from other cycles.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RefusedQuote {
-    /// The pair as written on the page. For a truncated quote, as much of the pair as the page has.
+    /// The pair as written on the page. For a truncated quote, it is only the part of the pair that the page has.
     pub pair: String,
     /// Why the quote was refused. The error text names the field, the value and the remedy.
     pub reason: QuoteError,
@@ -101,7 +101,7 @@ pub enum PageError {
         /// Byte offset of the NUL byte, from 0.
         offset: usize,
     },
-    /// The page has another encoding, or ends inside a character.
+    /// The page is not in UTF-8, or ends inside a character.
     #[error("the page is not UTF-8 at byte offset {offset}; convert the page to UTF-8, or send the whole page")]
     NotUtf8 {
         /// Byte offset of the first invalid byte, from 0.
@@ -114,7 +114,9 @@ pub enum PageError {
     #[error("the page has no line that holds only a date, like '08 December 2025'; give the observed time")]
     NoDate,
     /// The page has lines that hold only a date, and their dates differ.
-    #[error("the page has different dates on lines of their own, {first} and {second}; give the observed time")]
+    #[error(
+        "the page has lines that hold only a date, and their dates differ: {first} and {second}; give the observed time"
+    )]
     DatesDiffer {
         /// The first date.
         first: NaiveDate,
@@ -134,9 +136,9 @@ impl TickerPage {
 
     /// Parses a page of text or HTML in UTF-8.
     ///
-    /// The ticks belong to `source`. Their observed time is `observed_time`, or else the start, in UTC, of the date
-    /// that the page has on a line of its own. If `observed_time` is given, the dates of the page are not validated.
-    /// Only pairs of `served` currencies give ticks.
+    /// The ticks belong to `source`. Their observed time is `observed_time` or, if `observed_time` is absent, the
+    /// start of the page's [`date`](Self::date) in UTC. If `observed_time` is given, the dates of the page are not
+    /// validated. Only pairs of `served` currencies give ticks.
     ///
     /// # Errors
     /// Returns a [`PageError`] if the page as a whole is refused. Single invalid quotes are in

@@ -23,6 +23,7 @@ pub(super) fn is_public(address: IpAddr) -> bool {
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
+    // 100.64.0.0/10 (carrier-grade NAT), 192.0.0.0/24 (IETF protocol assignments) and 198.18.0.0/15 (benchmarks).
     let is_shared = a == 100 && b & 0xC0 == 64;
     let is_protocol = (a, b, c) == (192, 0, 0);
     let is_benchmark = a == 198 && b & 0xFE == 18;

@@ -256,8 +256,8 @@ impl Fetcher {
     /// # Errors
     /// Returns `FetchError::SetUp` if the client or its TLS cannot be set up.
     pub fn new(address_policy: AddressPolicy, limits: FetchLimits) -> Result<Self, FetchError> {
-        // The call fails if the process already has a default provider. That provider can only be ring, so the failure
-        // is ignored.
+        // The call fails if the process already has a default provider. That provider can only be the crate `ring`, so
+        // the failure is ignored.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
             .user_agent(USER_AGENT)
@@ -310,7 +310,7 @@ impl Fetcher {
             let response = request.send().await.map_err(|error| request_error(host, &error))?;
             let status = response.status();
             match status {
-                StatusCode::OK => return body(response, host, max_bytes).await,
+                StatusCode::OK => return read_body(response, host, max_bytes).await,
                 StatusCode::NOT_MODIFIED if !validators.is_empty() => return Ok(Fetched::NotModified),
                 _ if status.is_redirection() && response.headers().contains_key(LOCATION) => {
                     url = redirect_target(&first, &url, host, response.headers())?;
@@ -348,7 +348,7 @@ fn redirect_target(first: &Url, from: &Url, host: &str, headers: &HeaderMap) -> 
 }
 
 /// Reads a body in chunks, up to the limit.
-async fn body(mut response: Response, host: &str, max_bytes: usize) -> Result<Fetched, FetchError> {
+async fn read_body(mut response: Response, host: &str, max_bytes: usize) -> Result<Fetched, FetchError> {
     let too_large = || FetchError::TooLarge { host: host.to_owned(), max_bytes };
     let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX);
     if response.content_length().is_some_and(|length| length > limit) {
@@ -389,8 +389,8 @@ fn body_error(host: &str, error: &reqwest::Error) -> FetchError {
     FetchError::Truncated { host, problem: innermost(error) }
 }
 
-/// Returns the TLS error in `cause`. An I/O error does not report the error that it wraps as its source, so this
-/// function unwraps I/O errors itself.
+/// Returns the TLS error in `cause`. The method `source` of an I/O error skips the error inside it, so this function
+/// unwraps I/O errors itself.
 fn tls_problem<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let wrapped = |error: &&'a (dyn Error + 'static)| {
         let inner = error.downcast_ref::<io::Error>()?.get_ref()?;

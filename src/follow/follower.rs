@@ -167,7 +167,7 @@ impl Follower {
     async fn finish_poll(&mut self, result: &TargetResult, started: Timestamp) {
         let now = self.context.now();
         let (source, outcome) = (self.source, result.outcome);
-        self.context.metrics.polled(source.name(), outcome.label());
+        self.context.metrics.count_poll(source.name(), outcome.label());
         let last = if result.is_answered {
             self.failures = 0;
             LastPoll::Answered { retry_after: result.retry_after }
@@ -182,7 +182,7 @@ impl Follower {
         };
         self.record(started, health).await;
         if health == Health::Ok {
-            self.context.metrics.succeeded(source.name(), now.micros().div_euclid(Timestamp::SECOND_US));
+            self.context.metrics.set_last_success(source.name(), now.micros().div_euclid(Timestamp::SECOND_US));
         }
         if self.health.replace(health) != Some(health) {
             match health {
@@ -296,7 +296,7 @@ fn is_tomorrow(target: FetchTarget) -> bool {
 fn result_of(report: &IngestReport) -> TargetResult {
     let summary = report.summary;
     if let Some(refusal) = report.refusals.first() {
-        let message = format!("{} refused; first reason: {}", summary.refused_count, refusal.message);
+        let message = format!("quotes refused: {}; first reason: {}", summary.refused_count, refusal.message);
         // The other ticks are stored, and the next body may be valid, so the poll interval applies.
         return TargetResult { is_answered: true, ..TargetResult::new(Outcome::Refused, message) };
     }

@@ -4,8 +4,8 @@
 
 use crate::domain::Health;
 
-/// Outcome of a poll or of one fetch of a poll. The outcome of a poll with several fetches is the greatest outcome of
-/// its fetches.
+/// Outcome of a poll or of one fetch of a poll. The outcomes are in order of precedence, the lowest first. The outcome
+/// of a poll with several fetches is the outcome of its fetches with the highest precedence.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Outcome {
     /// Nothing new: the response has only known ticks, or the table of tomorrow is not available yet.
@@ -23,7 +23,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The value of the outcome label in metrics.
+    /// Returns the value of the label `outcome` in metrics.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Unchanged => "unchanged",

@@ -23,9 +23,9 @@ const TICKER_INTERVAL: Duration = Duration::from_mins(1);
 const BANK_INTERVAL: Duration = Duration::from_hours(1);
 /// Longest poll interval of a bank around its publication hour.
 const PUBLICATION_INTERVAL: Duration = Duration::from_mins(10);
-/// `PUBLICATION_INTERVAL` begins to apply this time before the publication hour.
+/// Time from the moment at which `PUBLICATION_INTERVAL` begins to apply until the publication hour.
 const PUBLICATION_LEAD_S: u32 = 10 * 60;
-/// `PUBLICATION_INTERVAL` stops applying this time after the publication hour.
+/// Time from the publication hour until `PUBLICATION_INTERVAL` stops applying.
 const PUBLICATION_TAIL_S: u32 = 2 * 3_600;
 const DAY_S: u32 = 24 * 3_600;
 
@@ -53,8 +53,8 @@ pub struct Schedule {
 /// Why a schedule is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ScheduleError {
-    /// The poll interval is so short that it burdens the publisher, or so long that it looks like a clock that
-    /// was set back.
+    /// The poll interval is so short that it burdens the publisher, or so long that silkrate cannot distinguish the
+    /// wait from a clock that was set back.
     #[error(
         "it is outside {min} to {max}; choose a poll interval between them",
         min = format_duration(duration_us(Schedule::POLL_INTERVAL_MIN)),
@@ -67,7 +67,7 @@ pub enum ScheduleError {
 }
 
 impl Schedule {
-    /// Shortest poll interval. A publisher may take more frequent polls for an attack.
+    /// Shortest poll interval. A publisher may treat more frequent polls as an attack.
     pub const POLL_INTERVAL_MIN: Duration = Duration::from_secs(10);
     /// Longest poll interval. With jitter it stays below [`WAIT_MAX`].
     pub const POLL_INTERVAL_MAX: Duration = Duration::from_hours(6);
@@ -110,7 +110,7 @@ impl Schedule {
     }
 
     /// Returns the wait after a poll that was answered and ended at `polled`.
-    fn wait(self, polled: Timestamp) -> Duration {
+    fn wait_after(self, polled: Timestamp) -> Duration {
         let Some((zone, publication_s)) = self.publication else { return self.poll_interval };
         let local_s = zone.local(polled).num_seconds_from_midnight();
         // Seconds since the last time that `PUBLICATION_INTERVAL` began to apply.
@@ -145,11 +145,12 @@ pub enum LastPoll {
     },
 }
 
-/// Returns the time of the next poll. The last poll ended at `polled`. `jitter` is a random number.
+/// Returns the time of the next poll. The last poll ended at `polled`. `jitter` is a random number, uniformly
+/// distributed over all values of `u32`.
 pub fn next_poll(schedule: Schedule, polled: Timestamp, last: LastPoll, jitter: u32) -> Timestamp {
     let (scheduled, requested) = match last {
-        LastPoll::Answered { retry_after } => (schedule.wait(polled), retry_after),
-        LastPoll::Failed { failures, retry_after } => (schedule.backoff().wait(failures), retry_after),
+        LastPoll::Answered { retry_after } => (schedule.wait_after(polled), retry_after),
+        LastPoll::Failed { failures, retry_after } => (schedule.backoff().wait_after(failures), retry_after),
     };
     let wait = requested.map_or(scheduled, |requested| requested.min(RETRY_AFTER_MAX).max(scheduled));
     polled.saturating_add_us(duration_us(jittered(wait, JITTER_PART, jitter)))
@@ -215,8 +216,8 @@ mod tests {
         let (ticker, bank) = (FollowedSource::Timesca, FollowedSource::Nbkr);
         check(ticker, 10, None, "2026-05-18T09:00:00Z", "2026-05-18T09:00:10Z");
         check(ticker, 21_600, None, "2026-05-18T09:00:00Z", "2026-05-18T15:00:00Z");
-        // Around the publication hour a shorter poll interval still applies. A longer one does not delay the first
-        // poll.
+        // If the poll interval is shorter than `PUBLICATION_INTERVAL`, it also applies around the publication hour. A
+        // longer poll interval does not delay the first poll around the publication hour.
         check(bank, 60, None, "2026-05-18T09:30:00Z", "2026-05-18T09:31:00Z");
         check(bank, 21_600, None, "2026-05-18T09:30:00Z", "2026-05-18T09:40:00Z");
         check(bank, 21_600, None, "2026-05-18T07:00:00Z", "2026-05-18T09:20:00Z");

@@ -111,8 +111,8 @@ impl FollowedSource {
         self.bank_feeds().iter().copied().find(|feed| feed.is_by_date())
     }
 
-    /// Returns the fetch targets of a poll at `now`. A feed by date has two: the tables of today and of tomorrow, in
-    /// the bank's zone.
+    /// Returns the fetch targets of a poll at `now`. A feed that has tables of past days has two targets: the table of
+    /// today and the table of tomorrow, in the bank's zone.
     pub fn targets(self, now: Timestamp) -> Vec<FetchTarget> {
         if self.bank_feeds().is_empty() {
             return vec![FetchTarget::Ticker];

@@ -123,7 +123,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let method = self.method.and_then(|index| self.methods.get(index)).map_or(UNKNOWN_METHOD, String::as_str);
-        self.metrics.ended(method, self.status, self.begun.elapsed());
+        self.metrics.record_call(method, self.status, self.begun.elapsed());
     }
 }
 

@@ -69,9 +69,9 @@ impl Format {
     }
 }
 
-/// Returns the preference of a client for a media type, in an order that can be compared: quality in thousandths,
-/// specificity of the media range, and position in the header. None if `accepted` does not contain the type, or refuses
-/// it with a quality of 0.
+/// Returns the preference of a client for a media type; the client prefers the type with the greater value. The value
+/// consists of the quality in thousandths, the specificity of the media range, and the position in the header. None if
+/// `accepted` does not contain the type, or refuses the type with a quality of 0.
 fn preference(accepted: &str, kind: &str, subkind: &str) -> Option<(u32, u8, Reverse<usize>)> {
     let matches = accepted.split(',').enumerate().filter_map(|(at, range)| {
         let mut parts = range.split(';').map(str::trim);
@@ -334,7 +334,7 @@ impl ResponseWriter {
 /// Returns the error for a CSV response with more rows than the maximum.
 fn too_long(rows: usize) -> Problem {
     let problem = format!(
-        "the response has more than {rows} rows, the maximum of one response; request a shorter time from start_time to end_time, or set page_size and request the next page from the Link header"
+        "the response has more than {rows} rows, the maximum of one response; request a shorter range (start_time to end_time), or set page_size and request the next page from the Link header"
     );
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem)
 }
@@ -349,7 +349,7 @@ fn next_page(call: Call, query: &str, token: &str) -> Option<HeaderValue> {
     let same = query.split('&').filter(|part| !part.is_empty() && !is_token(part));
     let token = format!("{PAGE_TOKEN}={}", utf8_percent_encode(token, NON_ALPHANUMERIC));
     let query = same.chain([token.as_str()]).collect::<Vec<_>>().join("&");
-    // `>` would end the link early. Hyper accepts no other such character in a query.
+    // `>` would end the link early. Hyper accepts no other character in a query that could end the link.
     let query = query.replace('>', "%3E");
     HeaderValue::from_str(&format!("</v1/{}?{query}>; rel=\"next\"", call.name())).ok()
 }

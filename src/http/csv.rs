@@ -24,11 +24,11 @@ const LEG_FIELDS: [&str; 4] = ["pair", "source", "rate", "last_observed_time"];
 /// The reason why a response cannot be written as CSV.
 #[derive(Debug, Error)]
 pub(super) enum CsvError {
-    #[error("csv: {0}")]
+    #[error("cannot write CSV: {0}")]
     Csv(#[from] csv::Error),
-    #[error("csv: {0}")]
+    #[error("cannot write CSV: {0}")]
     Flush(#[from] std::io::Error),
-    #[error("csv: {0}")]
+    #[error("cannot write CSV: {0}")]
     Cell(#[from] CellError),
 }
 

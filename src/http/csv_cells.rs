@@ -12,7 +12,7 @@ use thiserror::Error as ThisError;
 /// The reason why a value cannot be written to a cell.
 #[derive(Debug, ThisError)]
 pub(super) enum CellError {
-    #[error("json in a cell: {0}")]
+    #[error("cannot write JSON to a cell: {0}")]
     Json(#[from] serde_json::Error),
     #[error("{0}")]
     Value(String),

@@ -32,15 +32,16 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// Takes the newest commit and the current time for a response.
     ///
-    /// Between two commits, only ages change with time, because the writer commits when a rate comes due or a state
-    /// changes. For most calls, the current time is therefore the time of the newest commit. If the response ends at
-    /// the current time (`until_now`), such as a change or a candle, the current time is the start of the minute, or
-    /// the newest commit if that is later. A response that compares an age with the exact current time (`compares_age`)
-    /// has no tag. After the writer has failed, no response has a tag.
+    /// Between two commits, only ages change with time, because the writer commits when a rate comes into force or a
+    /// state changes. For most calls, `now` is therefore the recorded time of the newest commit. A response can also
+    /// depend on the time of the clock, for example a change or a candle that ends now (`until_now`). Then `now` is the
+    /// start of the current minute, or the recorded time of the newest commit if that is later. A response that
+    /// compares an age with the exact time of the clock (`compares_age`) has no tag. After the writer has failed, no
+    /// response has a tag.
     pub(super) fn new(site: &Site, until_now: bool, compares_age: bool) -> Self {
         let (view, exact) = (site.rates.view(), site.rates.now());
         let (recorded, settings_hash) = (view.commit.recorded_time, site.settings_hash);
-        // A failed writer no longer commits when a rate comes due or a state changes.
+        // A failed writer no longer commits when a rate comes into force or a state changes.
         if compares_age || site.ingest.poisoned().is_some() {
             return Self { view, now: exact, may_tag: false, settings_hash };
         }

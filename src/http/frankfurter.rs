@@ -408,7 +408,8 @@ impl RateFinder<'_> {
     fn limit_range(&self, symbols: &[Currency], start: Day, end: Option<Day>) -> Result<(Day, Day), Problem> {
         let today = Day::of(self.rates.now());
         if end.unwrap_or(today) < start {
-            let problem = format!("the range ends before its start, {}; swap its ends", start.text());
+            let start = start.text();
+            let problem = format!("the range ends before its start, {start}; choose an earlier start or a later end");
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
         }
         let first = self.first_day(symbols).map_err(failed)?.unwrap_or(start);

@@ -1,10 +1,10 @@
 //! The connections of plain HTTP: their limits, timeouts and shutdown.
 //!
 //! **Invariants**: at most [`Limits::connections_max`] connections are open, plus [`OVERFLOW_SLOTS_MAX`] short
-//! connections. The server answers health checks on short connections, and 503 to all other requests. Any further
-//! connection is closed before the server reads a byte from it. A client that sends the head of a request too slowly,
-//! or leaves its response unread for too long, is disconnected. At shutdown, a connection ends after the response in
-//! progress.
+//! connections. On a short connection, the server answers a health check, and sends 503 for any other request. Any
+//! further connection is closed before the server reads a byte from it. A client that sends the head of a request too
+//! slowly, or leaves its response unread for too long, is disconnected. At shutdown, a connection ends after the
+//! response in progress.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draini
             .iter()
             .find_map(|slots| Arc::clone(&slots.free).try_acquire_owned().ok().map(|permit| (slots, permit)));
         if let Some((slots, permit)) = free {
-            let connection = connection(stream, slots.clone(), draining.clone());
+            let connection = serve_connection(stream, slots.clone(), draining.clone());
             connections.spawn(async move {
                 connection.await;
                 drop(permit);
@@ -120,7 +120,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, draini
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: TcpStream, slots: ConnectionSlots, draining: CancellationToken) {
+async fn serve_connection(stream: TcpStream, slots: ConnectionSlots, draining: CancellationToken) {
     let ConnectionSlots { router, limits, keep_alive, .. } = slots;
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.unread_timeout));

@@ -232,7 +232,7 @@ impl Drop for Timed {
     fn drop(&mut self) {
         let route = self.route.as_ref().map_or(UNKNOWN_ROUTE, MatchedPath::as_str);
         let status = self.status.as_ref().map_or(DISCONNECTED, StatusCode::as_str);
-        self.requests.ended(route, status, self.begun.elapsed());
+        self.requests.record_call(route, status, self.begun.elapsed());
     }
 }
 

@@ -58,7 +58,7 @@ impl Problem {
     }
 
     /// Sets the time to wait before a retry, rounded up to whole seconds.
-    pub(super) fn retry(self, after: Duration) -> Self {
+    pub(super) fn with_retry_after(self, after: Duration) -> Self {
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         Self { retry_after: Some(u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)), ..self }
     }
@@ -95,7 +95,7 @@ impl From<ServiceError> for Problem {
             ErrorDetail::None => {}
             ErrorDetail::Field { field, .. } => problem.field = Some(field.into()),
             ErrorDetail::Reason(reason) => problem.reason = Some(reason),
-            ErrorDetail::RetryAfter(after) => problem = problem.retry(after),
+            ErrorDetail::RetryAfter(after) => problem = problem.with_retry_after(after),
         }
         problem
     }

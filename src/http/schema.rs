@@ -10,8 +10,8 @@ use crate::proto::DESCRIPTORS;
 
 const RATE_SERVICE: &str = "RateService";
 const INGEST_SERVICE: &str = "IngestService";
-/// Response fields that JSON omits. They change with time, and would change the tag of an unchanged response.
-/// `build.rs` has the same list.
+/// Response fields that JSON omits. Their values change with time, so they would change the `ETag` of a response even
+/// if no rate changed. `build.rs` has the same list.
 const OMITTED_FIELDS: [&str; 2] = ["age", "server_time"];
 /// A field that some responses omit; see [`Call::includes_time`].
 pub(super) const TIME: &str = "time";

@@ -96,7 +96,7 @@ fn refusal(request: &Request) -> Option<Problem> {
     }
     if request.extensions().get::<OverflowSlot>().is_some() && !HEALTH.contains(&uri.path()) {
         let problem = "all connection slots are in use; try again in a moment";
-        return Some(Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem).retry(RETRY_CONNECTION));
+        return Some(Problem::new(StatusCode::SERVICE_UNAVAILABLE, problem).with_retry_after(RETRY_CONNECTION));
     }
     // Any host name is accepted: the responses are public and do not depend on the host.
     let hosts = request.headers().get_all(HOST).iter().count();

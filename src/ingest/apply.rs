@@ -136,7 +136,7 @@ pub(super) fn explain_upsert(
         }
         UpsertError::TooScattered => (
             RefusalReason::TooScattered,
-            format!("{series} at {time}: {}; send smaller requests, sorted by series and time", too_scattered()),
+            format!("{series} at {time}: {}; send smaller requests, sorted by series and time", too_scattered_text()),
         ),
         UpsertError::TooManySeries => (
             RefusalReason::TooManySeries,
@@ -173,7 +173,7 @@ pub(super) fn conflict_text(
 }
 
 /// Returns why a commit accepts no more late ticks.
-pub(super) fn too_scattered() -> String {
+pub(super) fn too_scattered_text() -> String {
     format!("this request touches more than {} old blocks at once", WriteTransaction::MUTABLE_SEGMENTS_MAX)
 }
 

@@ -80,7 +80,7 @@ mod tests {
             (ticks.collect::<Vec<_>>(), refusals.collect::<Vec<_>>())
         };
         let refused = [(1, "InvalidRate".to_owned()), (2, "InvalidPair".to_owned())];
-        // On the afternoon before, the day of the rates is in the future.
+        // At this time, the date of the table is tomorrow, within the future limit.
         let (ticks, refusals) = batch("2026-05-17T10:00:00Z");
         assert_eq!(ticks, [(0, "USD/TJS from nbt 9.3450".to_owned())]);
         assert_eq!(refusals, refused);

@@ -1,6 +1,6 @@
 //! Validation of ticks, and grouping of valid ticks by series.
 //!
-//! **Invariant**: every tick becomes either an entry of a group or a refusal, with the index of the request. A group
+//! **Invariant**: every tick becomes either an entry of a group or a refusal, with its index in the request. A group
 //! keeps the order of the request. Validation does not read the store: only the writer decides whether the instant of a
 //! tick is known, in conflict or ambiguous.
 
@@ -14,8 +14,9 @@ use crate::domain::{
 
 use super::{Batch, BatchTick, ConflictPolicy, QuarantineRules, Refusal, RefusalReason, SeriesTicks};
 
-/// Maximum number of refusals of a batch that have a message, and maximum number of held ticks that have their rate in
-/// force. The first refusals and held ticks of the batch have these details. The limit bounds the size of a response.
+/// Maximum number of refusals for which a response has a message, and maximum number of held ticks for which it has the
+/// rate in force. They are the first refusals and the first held ticks of the batch. The limit bounds the size of a
+/// response.
 pub const NAMED_REFUSALS_MAX: usize = 1_000;
 
 /// Rules for the validation of ticks.
@@ -174,8 +175,8 @@ impl<'a> BatchBuilder<'a> {
     /// Returns the slot of a series in this batch, and adds the series if it is new.
     ///
     /// # Errors
-    /// Returns a [`Problem`] if the pair or the source is invalid. The caller must [refuse](Self::refuse_all) every
-    /// tick of the series with it.
+    /// Returns a [`Problem`] if the pair or the source is invalid. The caller must pass this problem to
+    /// [`Self::refuse_all`] for every tick of the series.
     pub fn series(&mut self, pair: &str, source: &str) -> Result<SeriesSlot, Problem> {
         if let Some(slot) = self.last_slot
             && self.last_pair == pair

@@ -66,7 +66,7 @@ pub enum RefusalReason {
     DamagedRange,
     /// The commit touches too many old blocks at once.
     TooScattered,
-    /// The end of a page truncates the quote.
+    /// The page ends inside the quote.
     Truncated,
     /// The store already has the maximum number of series.
     TooManySeries,
@@ -75,7 +75,7 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
-    /// The value of the reason label in metrics.
+    /// Returns the value of the label `reason` in metrics.
     const fn label(self) -> &'static str {
         match self {
             Self::InvalidPair => "invalid_pair",
@@ -169,7 +169,7 @@ pub struct Summary {
     pub refused_count: u32,
     /// Ticks that this batch or an earlier batch put into quarantine, or that were discarded before.
     pub quarantined_count: u32,
-    /// Stored ticks that changed something and were older than the newest tick of their series.
+    /// Late ticks: stored ticks that were older than the newest tick of their series. Known ticks do not count.
     pub late_count: u32,
 }
 
@@ -234,7 +234,7 @@ impl Default for QueueLimits {
 }
 
 enum Message {
-    Batch(Box<Pending>),
+    Batch(Box<PendingBatch>),
     Poll(PendingPoll),
     Decide(Box<PendingDecision>),
     /// Wakes the writer so that it reads the clock.
@@ -242,7 +242,7 @@ enum Message {
     Close,
 }
 
-struct Pending {
+struct PendingBatch {
     batch: Batch,
     reply: oneshot::Sender<Result<IngestReport, IngestError>>,
 }
@@ -293,7 +293,7 @@ impl Ingest {
             return Err(IngestError::QueueFull);
         }
         let (reply, response) = oneshot::channel();
-        if let Err(error) = self.queue(Message::Batch(Box::new(Pending { batch, reply }))) {
+        if let Err(error) = self.queue(Message::Batch(Box::new(PendingBatch { batch, reply }))) {
             self.shared.queued_ticks.fetch_sub(ticks, Ordering::AcqRel);
             return Err(error);
         }
@@ -360,7 +360,7 @@ impl Ingest {
 
     /// Returns the metrics of ingest, with an updated number of queued ticks.
     pub fn metrics(&self) -> IngestMetrics {
-        self.shared.metrics.queued(self.shared.queued_ticks.load(Ordering::Relaxed));
+        self.shared.metrics.set_queued_ticks(self.shared.queued_ticks.load(Ordering::Relaxed));
         self.shared.metrics.clone()
     }
 

@@ -47,9 +47,9 @@ impl PageBatch {
     }
 }
 
-/// Adds a remedy to the conflicts of a page that has only a date. All ticks of such a page are at the start of the day.
-/// The ticker changes during a day, so two pages of one day conflict there unless the caller gives their observed
-/// times.
+/// Adds a remedy to the conflicts of a page that has only a date. The observed time of every tick of this page is the
+/// start of the day. The ticker changes during a day, so two pages of one day conflict at that instant unless the
+/// caller gives their observed times.
 pub fn advise_time(refusals: &mut [Refusal], remedy: &str) {
     for refusal in refusals.iter_mut().filter(|refusal| refusal.reason == RefusalReason::Conflict) {
         refusal.message.push_str("; the time is only the start of the page's date: ");

@@ -1,11 +1,12 @@
 //! Quarantine rules of sources, decisions about held ticks, and log lines for newly held ticks.
 //!
-//! **Invariant**: each source has exactly one ratio threshold: its own, or the threshold of all other sources.
+//! **Invariant**: a source that has its own setting uses this setting; every other source uses the common setting
+//! (`others`). A setting is a ratio threshold, or no threshold.
 
 use std::collections::BTreeMap;
 
 use super::ConflictPolicy;
-use super::apply::{conflict_text, explain_upsert, too_scattered};
+use super::apply::{conflict_text, explain_upsert, too_scattered_text};
 use crate::domain::{HeldTick, Note, RatioThreshold, SeriesKey, Source, Timestamp, Verdict};
 use crate::store::{Decided, DecisionRefusal, Quarantine, UpsertError};
 
@@ -74,7 +75,10 @@ pub(super) fn explain_decision(id: u64, decided: &Decided, quarantine: &Quaranti
         }
         (DecisionRefusal::Upsert(UpsertError::TooScattered), Some(tick)) => {
             let (series, time) = (&tick.series, tick.observed_time);
-            format!("{series} at {time}: {}; release fewer ticks at a time, in order of observed time", too_scattered())
+            format!(
+                "{series} at {time}: {}; release fewer ticks at a time, in order of observed time",
+                too_scattered_text()
+            )
         }
         (DecisionRefusal::Upsert(error), Some(tick)) => {
             explain_upsert(&tick.series, tick.observed_time, tick.value, error).message
@@ -183,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn source_has_its_own_threshold_or_that_of_all_others() {
+    fn source_without_own_setting_uses_common_threshold() {
         let source = |slug| Source::parse(slug).unwrap();
         let two = RatioThreshold::parse("2").unwrap();
         let by_source = BTreeMap::from([(source("cbu"), None), (source("nbk"), Some(two))]);

@@ -16,8 +16,8 @@ use super::apply::{Applied, apply};
 use super::fan_out::notify;
 use super::quarantine::{explain_decision, held_lines};
 use super::{
-    ConflictPolicy, DecisionReport, IngestError, IngestReport, Message, Pending, PendingDecision, PendingPoll, Refusal,
-    Shared, Summary,
+    ConflictPolicy, DecisionReport, IngestError, IngestReport, Message, PendingBatch, PendingDecision, PendingPoll,
+    Refusal, Shared, Summary,
 };
 use crate::clock::Clock;
 use crate::domain::Verdict;
@@ -32,7 +32,8 @@ const COMMIT_TICKS_MAX: usize = 65_536;
 const COMMIT_MUTABLE_SEGMENTS: usize = WriteTransaction::MUTABLE_SEGMENTS_MAX / 8;
 /// Longest sleep of the writer after writing has stopped.
 const SLEEP_MAX: Duration = Duration::from_mins(1);
-/// Interval at which the writer checks the store's files, and reads the clock again. The clock may be set forward.
+/// Interval at which the writer checks the store's files, and reads the clock again because an operator may set the
+/// clock forward.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the writer thread.
@@ -58,7 +59,7 @@ pub(super) fn start(
     Builder::new().name("silkrate-writer".to_owned()).spawn(move || writer.run())
 }
 
-/// Records that writing has stopped if the writer thread panics.
+/// If the writer thread panics, records that writing has stopped.
 struct PoisonOnPanic(Arc<Shared>);
 
 impl Drop for PoisonOnPanic {
@@ -91,14 +92,14 @@ struct Writer {
 /// Requests for a group commit.
 #[derive(Default)]
 struct Group {
-    batches: VecDeque<Pending>,
+    batches: VecDeque<PendingBatch>,
     polls: Vec<PendingPoll>,
     /// Number of ticks in all batches.
     ticks: usize,
 }
 
 impl Group {
-    fn of(first: Pending) -> Self {
+    fn of(first: PendingBatch) -> Self {
         let mut group = Self::default();
         group.add(first);
         group
@@ -112,7 +113,7 @@ impl Group {
         self.batches.is_empty() && self.polls.is_empty()
     }
 
-    fn add(&mut self, pending: Pending) {
+    fn add(&mut self, pending: PendingBatch) {
         self.ticks += pending.batch.tick_count();
         self.batches.push_back(pending);
     }
@@ -127,7 +128,7 @@ impl Writer {
         let mut next = None;
         loop {
             self.check_files();
-            match next.take().map_or_else(|| self.queue.recv_timeout(self.wait()), Ok) {
+            match next.take().map_or_else(|| self.queue.recv_timeout(self.longest_wait()), Ok) {
                 Ok(Message::Batch(first)) => next = self.commit_group(Group::of(*first)),
                 Ok(Message::Poll(first)) => next = self.commit_group(Group::of_poll(first)),
                 Ok(Message::Decide(pending)) => self.decide(*pending),
@@ -145,7 +146,7 @@ impl Writer {
     }
 
     /// Returns the longest wait for a message: until the next quote is due to change, or the next check of the files.
-    fn wait(&self) -> Duration {
+    fn longest_wait(&self) -> Duration {
         if self.failure.is_some() {
             return SLEEP_MAX;
         }
@@ -219,7 +220,7 @@ impl Writer {
             log_held(self.store.quarantine(), held_before);
         }
         match &result {
-            Ok(Some(_)) => self.shared.metrics.committed(started.elapsed()),
+            Ok(Some(_)) => self.shared.metrics.record_commit(started.elapsed()),
             Ok(None) => {}
             Err(error) => self.poison(error.clone()),
         }
@@ -278,7 +279,7 @@ impl Writer {
             Ok(commit) => {
                 if commit.is_some() {
                     self.publish();
-                    self.shared.metrics.committed(started.elapsed());
+                    self.shared.metrics.record_commit(started.elapsed());
                 }
                 count_decided(&self.shared.metrics, request.verdict, &decided);
                 let Commit { sequence, recorded_time } = self.store.newest_commit();
@@ -323,7 +324,7 @@ impl Writer {
         let started = Instant::now();
         match self.store.checkpoint() {
             Ok(()) => {
-                self.shared.metrics.checkpointed(started.elapsed());
+                self.shared.metrics.record_checkpoint(started.elapsed());
                 self.publish();
             }
             Err(error) => self.poison(error),
@@ -351,7 +352,7 @@ impl Writer {
 }
 
 fn count(metrics: &IngestMetrics, summary: Summary, refusals: &[Refusal]) {
-    metrics.admitted(TickCounts {
+    metrics.count_admitted(TickCounts {
         new_run: summary.new_run_count.into(),
         collapsed: summary.collapsed_count.into(),
         known: summary.known_count.into(),
@@ -359,7 +360,7 @@ fn count(metrics: &IngestMetrics, summary: Summary, refusals: &[Refusal]) {
         quarantined: summary.quarantined_count.into(),
     });
     for refusal in refusals {
-        metrics.refused(refusal.reason.label());
+        metrics.count_refused(refusal.reason.label());
     }
 }
 
@@ -370,8 +371,8 @@ fn count_decided(metrics: &IngestMetrics, verdict: Verdict, decided: &[(Decided,
     };
     for (decided, _) in decided {
         match decided {
-            Decided::Released(_) | Decided::Discarded => metrics.decided(label),
-            Decided::Refused(_) => metrics.decided("refused"),
+            Decided::Released(_) | Decided::Discarded => metrics.count_decision(label),
+            Decided::Refused(_) => metrics.count_decision("refused"),
             Decided::Already => {}
         }
     }

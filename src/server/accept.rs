@@ -19,7 +19,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
-use super::send_buffer::{Peer, SendBuffers};
+use super::send_buffer::{ConnectionBuffer, SendBuffers};
 use crate::incoming::Incoming;
 
 /// Maximum time until a connection has sent its first bytes. Keep-alive and other timeouts apply only after these
@@ -59,9 +59,9 @@ impl Stream for Accepted {
 pub(super) struct Connection {
     stream: TcpStream,
     opening: Option<Opening>,
-    peer: Peer,
+    send_buffer: ConnectionBuffer,
     /// Completes once a response on this connection has been unread for too long.
-    is_stuck: Pin<Box<WaitForCancellationFutureOwned>>,
+    close_requested: Pin<Box<WaitForCancellationFutureOwned>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -80,16 +80,17 @@ impl Connection {
     ) -> Self {
         let opening = Opening { missing_bytes: OPENING_BYTES, deadline: Box::pin(sleep(opening_time)) };
         let send_buffer = send_buffers.connection(stream.peer_addr().ok().map(|address| address.ip()));
-        let is_stuck = Box::pin(send_buffer.is_stuck.clone().cancelled_owned());
-        Self { stream, opening: Some(opening), peer: Peer(send_buffer), is_stuck, _permit: permit }
+        let close_requested = Box::pin(send_buffer.close_token.clone().cancelled_owned());
+        let send_buffer = ConnectionBuffer(send_buffer);
+        Self { stream, opening: Some(opening), send_buffer, close_requested, _permit: permit }
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Peer;
+    type ConnectInfo = ConnectionBuffer;
 
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
+    fn connect_info(&self) -> ConnectionBuffer {
+        self.send_buffer.clone()
     }
 }
 
@@ -99,7 +100,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.is_stuck.as_mut().poll(context).is_ready() {
+        if self.close_requested.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let before = buffer.filled().len();

@@ -1,8 +1,9 @@
 //! Limits on response bytes that clients have not read yet, and on the time that a response may stay unread.
 //!
 //! HTTP/2 lets a client open hundreds of calls and read none of their responses. The bytes of a response are encoded
-//! immediately, and counted until the connection takes them. Each connection, each address of clients, and all
-//! connections together have a count. A connection is closed if one of its responses stays unread for too long.
+//! immediately, and counted until the connection takes them. There is a count for each connection, a count for each
+//! client address, and a count for all connections together. A connection is closed if one of its responses stays
+//! unread for too long.
 //!
 //! **Invariant**: the unsent bytes are at most [`TOTAL_BYTES_MAX`] in total, [`CALLER_BYTES_MAX`] for one address and
 //! [`CONNECTION_BYTES_MAX`] for one connection. Exception: a response of any size may be unsent if its connection has
@@ -73,28 +74,29 @@ impl Default for SendBuffers {
 #[derive(Debug)]
 pub(super) struct SendBuffer {
     all: Arc<SendBuffers>,
-    from: Option<IpAddr>,
+    /// The client's address; none if it is unknown.
+    address: Option<IpAddr>,
     /// Unsent bytes of all connections from this address.
     caller_bytes: Arc<AtomicUsize>,
     bytes: AtomicUsize,
     next_response: AtomicU64,
-    /// When each unread response was handed to the connection, by response number.
+    /// Response numbers of unread responses, each with the time at which the response was handed to the connection.
     unread: Mutex<HashMap<u64, Instant>>,
-    /// Cancelled when a response has been unread for too long.
-    pub(super) is_stuck: CancellationToken,
+    /// Cancelled when a response has been unread for too long. Then the connection is closed.
+    pub(super) close_token: CancellationToken,
 }
 
 impl SendBuffers {
     /// Creates the send buffer of a connection from an address.
-    pub(super) fn connection(self: &Arc<Self>, from: Option<IpAddr>) -> Arc<SendBuffer> {
+    pub(super) fn connection(self: &Arc<Self>, address: Option<IpAddr>) -> Arc<SendBuffer> {
         let connection = Arc::new(SendBuffer {
             all: Arc::clone(self),
-            from,
-            caller_bytes: from.map(|address| self.caller_bytes(address)).unwrap_or_default(),
+            address,
+            caller_bytes: address.map(|address| self.caller_bytes(address)).unwrap_or_default(),
             bytes: AtomicUsize::new(0),
             next_response: AtomicU64::new(0),
             unread: Mutex::default(),
-            is_stuck: CancellationToken::new(),
+            close_token: CancellationToken::new(),
         });
         lock(&self.connections).push(Arc::downgrade(&connection));
         connection
@@ -120,13 +122,14 @@ impl SendBuffers {
         }
     }
 
-    /// Cancels the connections with a response that is unread for `unread_max`, and forgets closed connections.
+    /// Closes the connections with a response that is unread for at least `unread_max`. Removes closed connections from
+    /// the list.
     fn cancel_stuck(&self, now: Instant, unread_max: Duration) {
         lock(&self.connections).retain(|connection| {
             let Some(connection) = connection.upgrade() else { return false };
             let is_stuck = lock(&connection.unread).values().any(|since| now.duration_since(*since) >= unread_max);
             if is_stuck {
-                connection.is_stuck.cancel();
+                connection.close_token.cancel();
             }
             !is_stuck
         });
@@ -134,9 +137,9 @@ impl SendBuffers {
     }
 }
 
-/// The send buffer of a request's connection, among the extensions of the request.
+/// The send buffer of a connection. Tonic adds it to the extensions of each request on the connection.
 #[derive(Clone, Debug)]
-pub(super) struct Peer(pub(super) Arc<SendBuffer>);
+pub(super) struct ConnectionBuffer(pub(super) Arc<SendBuffer>);
 
 /// Locks `mutex` even if it is poisoned: each critical section is a single update, so that a panic leaves valid data.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -193,12 +196,12 @@ impl UnreadTimer {
         timer
     }
 
-    /// Starts the timer: the connection has not asked for more bytes yet.
+    /// Starts the timer. The timer runs until the connection asks for more bytes.
     fn start(&self) {
         lock(&self.connection.unread).insert(self.number, Instant::now());
     }
 
-    /// Stops the timer: the connection asks for more bytes.
+    /// Stops the timer, because the connection asks for more bytes.
     fn stop(&self) {
         lock(&self.connection.unread).remove(&self.number);
     }
@@ -241,8 +244,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let connection = request.extensions().get::<Peer>().map(|Peer(connection)| Arc::clone(connection));
-        if let Some(address) = connection.as_ref().and_then(|connection| connection.from) {
+        let buffer = request.extensions().get::<ConnectionBuffer>();
+        let connection = buffer.map(|ConnectionBuffer(connection)| Arc::clone(connection));
+        if let Some(address) = connection.as_ref().and_then(|connection| connection.address) {
             request.extensions_mut().insert(Caller(address));
         }
         SendBufferFuture { inner: self.inner.call(request), connection }
@@ -273,8 +277,8 @@ where
             let permit = response.extensions_mut().remove::<ReadPermit>();
             response.map(|inner| {
                 let mut body = BufferedBody::new(inner, connection);
-                // Encode the response now, while the read has its permit, and not later when the client reads the
-                // response.
+                // Encode the response while the permit of the store read is held. Otherwise the response would be
+                // encoded when the connection asks for its bytes, without a permit.
                 if let Some(permit) = permit {
                     body.encode_first(context, permit);
                 }
@@ -310,7 +314,7 @@ impl BufferedBody {
         if let Poll::Ready(Some(frame)) = Pin::new(&mut self.inner).poll_frame(context) {
             self.take_frame(frame);
             if self.unsent.len() > PIECE_BYTES_MAX {
-                let slot = self.connection.all.permit_slots.take(self.connection.from.map(Caller));
+                let slot = self.connection.all.permit_slots.take(self.connection.address.map(Caller));
                 self.permit = slot.map(|slot| (permit, slot));
             }
         }

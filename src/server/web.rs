@@ -98,7 +98,7 @@ enum Kind {
 
 fn kind<B>(request: &Request<B>, origins: &[CorsOrigin]) -> Kind {
     let headers = request.headers();
-    // A request without an origin does not come from a page: programs may use gRPC-Web, too.
+    // A request without an origin comes from a program, not from a page. Programs may use gRPC-Web too.
     if headers.get(ORIGIN).is_some_and(|origin| !is_allowed(origins, origin)) {
         return Kind::ForeignPage;
     }
@@ -227,24 +227,24 @@ mod tests {
             }
             assert_eq!(kind(&request.body(()).unwrap(), &origins), expect, "{content_type} {origin}");
         };
-        let (one, two) = (Version::HTTP_11, Version::HTTP_2);
+        let (http1, http2) = (Version::HTTP_11, Version::HTTP_2);
         let (own, other) = ("http://localhost:8080", "http://evil.example");
-        check(Method::POST, two, "application/grpc", "", Kind::Native);
-        check(Method::POST, two, "application/grpc+proto", "", Kind::Native);
-        check(Method::POST, two, "application/grpc;charset=utf-8", "", Kind::Native);
-        check(Method::POST, two, "application/grpc", own, Kind::Native);
+        check(Method::POST, http2, "application/grpc", "", Kind::Native);
+        check(Method::POST, http2, "application/grpc+proto", "", Kind::Native);
+        check(Method::POST, http2, "application/grpc;charset=utf-8", "", Kind::Native);
+        check(Method::POST, http2, "application/grpc", own, Kind::Native);
         // Content types that a page may send without a preflight request, or that are not gRPC.
         for content_type in ["", "text/plain", "application/x-www-form-urlencoded", "application/json"] {
-            check(Method::POST, two, content_type, other, Kind::ForeignPage);
-            check(Method::POST, two, content_type, "", Kind::Other);
-            check(Method::POST, two, content_type, own, Kind::Other);
+            check(Method::POST, http2, content_type, other, Kind::ForeignPage);
+            check(Method::POST, http2, content_type, "", Kind::Other);
+            check(Method::POST, http2, content_type, own, Kind::Other);
         }
-        check(Method::POST, two, "application/grpc", other, Kind::ForeignPage);
-        check(Method::POST, two, "application/grpcs", "", Kind::Other);
-        check(Method::GET, two, "", "", Kind::Other);
-        check(Method::POST, one, "application/grpc", "", Kind::Other);
-        check(Method::GET, one, "", "", Kind::Other);
-        for version in [one, two] {
+        check(Method::POST, http2, "application/grpc", other, Kind::ForeignPage);
+        check(Method::POST, http2, "application/grpcs", "", Kind::Other);
+        check(Method::GET, http2, "", "", Kind::Other);
+        check(Method::POST, http1, "application/grpc", "", Kind::Other);
+        check(Method::GET, http1, "", "", Kind::Other);
+        for version in [http1, http2] {
             for content_type in ["application/grpc-web", "application/grpc-web+proto", "application/grpc-web-text"] {
                 check(Method::POST, version, content_type, own, Kind::Web);
                 check(Method::POST, version, content_type, other, Kind::ForeignPage);
@@ -258,8 +258,8 @@ mod tests {
 
     #[tokio::test]
     async fn slow_request_body_exceeds_deadline() {
-        let (sender, drips) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Status>>(1);
-        let body = http_body_util::StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(drips));
+        let (sender, frames) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Status>>(1);
+        let body = http_body_util::StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(frames));
         let reading = tokio::spawn(TimedBody::new(Body::new(body), Duration::from_millis(100)).collect());
         while sender.send(Ok(Frame::data(Bytes::from_static(b"x")))).await.is_ok() {
             sleep(Duration::from_millis(5)).await;

@@ -84,7 +84,7 @@ async fn table_updates_live_without_a_reload() {
     let both = "KZT/USD from timesca is 0.00197, was 0.00196, is now Moving";
     browser.wait(&format!("return document.getElementById('announce').textContent.includes('{both}')")).await;
 
-    // One feed stops while others continue: its rate becomes stale, a pegged one does not.
+    // One feed stops while others continue: the rate of the stopped feed becomes stale, the pegged rate does not.
     advance(&server, HOUR_S + 60);
     server.store(&[tick("KZT/USD", HOUR_S + 65, "0.00197"), tick("TMT/USD", HOUR_S + 65, "0.28490")]).await;
     browser.wait(&state_is("Stale")).await;
@@ -100,7 +100,7 @@ async fn table_updates_live_without_a_reload() {
     server.store(&[tick("KZT/USD", 3 * HOUR_S, "0.00197")]).await;
     browser.wait("return document.getElementById('quiet').hidden").await;
 
-    // The server stops: the page reports that its data is old, and ages continue to count.
+    // The server stops: the page reports that the data is old, and the displayed ages still increase.
     let paused = server.pause().await;
     browser.wait(LOST).await;
     // The states of all series are unknown while disconnected.
@@ -153,12 +153,13 @@ const UNNAMED: &str = "
     for (const heading of document.querySelectorAll('th'))
         if (!heading.scope) problems.push(`a heading without scope: ${heading.textContent}`);
     const ids = [...document.querySelectorAll('[id]')].map((element) => element.id);
-    for (const id of ids) if (ids.indexOf(id) !== ids.lastIndexOf(id)) problems.push(`twice: ${id}`);
+    for (const id of ids) if (ids.indexOf(id) !== ids.lastIndexOf(id)) problems.push(`duplicate id: ${id}`);
     if (!document.documentElement.lang) problems.push('no language');
     if (!document.title) problems.push('no title');
     for (const one of ['h1', 'main', 'header', 'footer'])
-        if (document.querySelectorAll(one).length !== 1) problems.push(`not one ${one}`);
-    if (document.querySelector('[tabindex]:not([tabindex=\"0\"]):not([tabindex=\"-1\"])')) problems.push('order by number');
+        if (document.querySelectorAll(one).length !== 1) problems.push(`not exactly one element ${one}`);
+    if (document.querySelector('[tabindex]:not([tabindex=\"0\"]):not([tabindex=\"-1\"])'))
+        problems.push('tabindex sets the tab order');
     if (document.querySelector('script:not([src]), style, [style], [onclick]')) problems.push('inline script or style');
     return problems";
 
@@ -275,9 +276,9 @@ async fn chart_is_operable_by_keyboard_and_updates_live() {
     let path = browser.text(line).await;
     assert!(
         path.chars().all(|sign| "MHV .0123456789".contains(sign)),
-        "the line has only horizontal and vertical steps: {path}"
+        "the line must have only horizontal and vertical steps: {path}"
     );
-    let silent = "return document.querySelectorAll('.chart.wide .held').length";
+    let silent = "return document.querySelectorAll('.chart.wide .unconfirmed').length";
     assert_eq!(browser.run(silent).await, json!(1), "the chart must show one silence");
 
     // The first tab stop is the link that skips the header.

@@ -8,7 +8,7 @@
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
-    reason = "a failed helper fails its test, and the numbers of tests are small"
+    reason = "a helper that panics fails its test, and numbers in tests are small"
 )]
 
 mod fixture;

@@ -48,7 +48,7 @@ async fn server_that_cannot_write_is_healthy_but_not_ready() {
         let fails = operation == DiskOperation::Sync && is_broken.load(Ordering::Relaxed);
         if fails { Err(io::Error::other("injected disk fault")) } else { Ok(()) }
     };
-    let server = TestServer::start_on(Arc::new(fault), &[]).await;
+    let server = TestServer::start_with_fault(Arc::new(fault), &[]).await;
     server.store(&[tick("KGS/USD", -1, "0.01144")]).await;
     broken.store(true, Ordering::Relaxed);
     let failed = server

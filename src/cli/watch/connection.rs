@@ -157,7 +157,7 @@ async fn send_histories(client: Client, series: Vec<SeriesName>, events: Sender<
 /// server asks for. Jitter adds up to half of that wait, so that the clients of a server do not reconnect at the same
 /// time.
 fn retry_wait(failures: u32, requested: Option<Duration>) -> Duration {
-    jittered(RETRY.wait(failures).max(requested.unwrap_or_default()), 2, fastrand::u32(..))
+    jittered(RETRY.wait_after(failures).max(requested.unwrap_or_default()), 2, fastrand::u32(..))
 }
 
 #[cfg(test)]
@@ -169,7 +169,7 @@ mod tests {
         let requested = Duration::from_secs(30);
         let waits: Vec<Duration> = (1..20).map(|failures| retry_wait(failures, None)).collect();
         for (failures, wait) in (1..).zip(&waits) {
-            let expect = RETRY.wait(failures);
+            let expect = RETRY.wait_after(failures);
             assert!((expect..expect * 3 / 2).contains(wait), "{wait:?} for {expect:?}");
         }
         let wait = retry_wait(1, Some(requested));

@@ -60,8 +60,8 @@ pub const FILE_SETTINGS: [FileSetting; 9] = [
         value: "number above 1, at most 1000000, or `\"none\"`",
         scope: SettingScope::Any,
         flag: Some("--quarantine-factor"),
-        effect: "Smallest ratio at which a tick is held: its rate divided by the rate in force at its observed time, or \
-                 the reverse. `\"none\"` holds no tick.",
+        effect: "Smallest ratio at which a tick is held: its rate divided by the rate in force at its observed time, \
+                 or the reverse. `\"none\"` holds no tick.",
     },
     FileSetting {
         name: MINIMUM_PLACES,
@@ -76,8 +76,8 @@ pub const FILE_SETTINGS: [FileSetting; 9] = [
         value: "integer, 1 to 1000",
         scope: SettingScope::Source,
         flag: None,
-        effect: "Rank among the sources of a pair. If a request names no source, the source with the lowest rank answers. No two \
-                 sources may have the same rank.",
+        effect: "Rank among the sources of a pair. If a request names no source, the source with the lowest rank \
+                 answers. No two sources may have the same rank.",
     },
     FileSetting {
         name: FOLLOW,

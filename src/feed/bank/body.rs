@@ -19,7 +19,7 @@ const DECLARATION_BYTES_MAX: usize = 256;
 /// Decodes a body to text and removes a byte order mark.
 ///
 /// A byte order mark takes precedence over a declaration, because a declaration is often not updated when a file is
-/// converted. A body without both is UTF-8. The HTTP headers are not used, because the servers of banks send the
+/// converted. A body that has neither is UTF-8. The HTTP headers are not used, because the servers of banks send the
 /// encoding of their default configuration.
 pub(super) fn decode(body: &[u8]) -> Result<Cow<'_, str>, BankError> {
     if body.len() > BODY_BYTES_MAX {

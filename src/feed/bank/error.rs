@@ -97,7 +97,7 @@ pub enum BankError {
         found: NaiveDate,
     },
     /// The table has no entries.
-    #[error("the table has no entries; the bank may have none for this day")]
+    #[error("the table has no entries; the bank may have no rates for this day")]
     NoEntries,
 }
 

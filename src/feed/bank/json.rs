@@ -1,7 +1,8 @@
 //! Parser of a table in JSON: an array of objects with string values.
 //!
-//! **Invariant**: only strings are accepted as values. A JSON number is refused, because software before this parser
-//! may have converted it to a float. A value of another type, or a repeated key, makes only its own entry invalid.
+//! **Invariant**: only strings are accepted as values. A JSON number is refused, because a program may have converted
+//! the number to a float before it sent the body. A value of another type, or a repeated key, makes only its own entry
+//! invalid.
 //! Parsed values may be nested up to 128 levels deep, the limit of `serde_json`. Skipped values use no stack.
 
 use std::fmt;

@@ -15,10 +15,10 @@
 //! them first: 0.29 for 1,000 UZS becomes 0.2900, so the quote is 0.0002900.
 //!
 //! The date of a table is the day for which its rates apply, in the calendar of the bank. The observed time of a quote
-//! is the first instant of that day in the bank's zone, and may therefore be in the future when the table is read. The
-//! time of publication cannot be used, because no table states it; it is often the afternoon before. The start of the
-//! day in UTC cannot be used either: it is five or six hours too late, because the rate applies from midnight on in the
-//! zone of the bank. Two fetches of one table give the same observed times.
+//! is the first instant of that day in the bank's zone, and may therefore be in the future when the table is read. No
+//! table states its time of publication, which is often in the afternoon of the previous day, so this time cannot be
+//! used. The start of the day in UTC cannot be used either: it is five or six hours too late, because the rate applies
+//! from midnight on in the zone of the bank. Two fetches of one table give the same observed times.
 //!
 //! **Invariant**: every parser is a pure function of a request and a body, without network access, waiting or a clock.
 //! No body causes a panic. Time and memory are linear in the length of the body, which is limited. A table that is not
@@ -182,8 +182,8 @@ pub struct BankRules<'a> {
 }
 
 impl BankRequest {
-    /// Makes a request for the rates of `date`, a day in the bank's calendar. If the feed is not
-    /// [by date](BankFeed::is_by_date), the request is for the newest table and ignores `date`.
+    /// Makes a request for the rates of `date`, a day in the bank's calendar. If the feed has only its newest table
+    /// (see [`BankFeed::is_by_date`]), the request is for the newest table and ignores `date`.
     pub const fn new(feed: BankFeed, date: NaiveDate) -> Self {
         Self { feed, date }
     }

@@ -4,7 +4,7 @@
 //!   Monday repeat the rates of Saturday. The zone is Almaty: UTC+6 until the end of February 2024, and UTC+5 since
 //!   then.
 //! - `get_rates.cfm` has the table of a day. The response to a request without a valid date is a JSON object with
-//!   status 200, which gives [`super::BankError::NotThisFormat`].
+//!   status 200. The parser refuses this object with [`super::BankError::NotThisFormat`].
 //! - `rates_all.xml` has the newest table as RSS, in which each entry has its own date. Old copies have two-digit
 //!   years.
 //! - Rates have two decimal places, with trailing zeros dropped (`179.5`, `3`). `quant` is the nominal. `change` is the

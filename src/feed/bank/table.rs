@@ -120,7 +120,8 @@ pub(super) enum DateFormat {
     YearFirst,
     /// `18.05.2026`.
     DayFirst,
-    /// `18.05.2026`, or `18.05.26`. Two-digit years from 93, when the tenge was introduced, are of the 20th century.
+    /// `18.05.2026`, or `18.05.26`. Two-digit years 93 to 99 mean 1993 to 1999, because the tenge was introduced in
+    /// 1993. Two-digit years 00 to 92 mean 2000 to 2092.
     DayFirstShort,
 }
 

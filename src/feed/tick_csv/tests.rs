@@ -55,27 +55,27 @@ fn run_gives_its_first_and_last_tick() {
     let run = |first: &str, last: &str, rate: &str, places: &str| {
         format!("KGS/USD,nbkr,{first},{last},2025-12-09T00:00:00Z,{rate},0.2849,{places},-0,0,true,7\n")
     };
-    let (noon, two) = ("2025-12-08T12:00:00Z", "2025-12-08T14:00:00Z");
-    check(&run(noon, two, "0.28490", "5"), &["2: 0.28490 -0", "2: 0.28490 -0"]);
-    check(&format!("{}{}", run(noon, noon, "8100", "0"), run(two, two, "1", "0")), &["2: 8100 -0", "3: 1 -0"]);
+    let (noon, later) = ("2025-12-08T12:00:00Z", "2025-12-08T14:00:00Z");
+    check(&run(noon, later, "0.28490", "5"), &["2: 0.28490 -0", "2: 0.28490 -0"]);
+    check(&format!("{}{}", run(noon, noon, "8100", "0"), run(later, later, "1", "0")), &["2: 8100 -0", "3: 1 -0"]);
     check(
-        &run(two, noon, "1", "0"),
+        &run(later, noon, "1", "0"),
         &["2: last_observed_time 2025-12-08T12:00:00Z is before first_observed_time 2025-12-08T14:00:00Z"],
     );
     check(
-        &run(noon, two, "0.2849", "5"),
+        &run(noon, later, "0.2849", "5"),
         &["2: rate '0.2849' does not have 5 decimal places (published_places); keep the column rate as text"],
     );
     check(
-        &run("x", two, "1", "0"),
+        &run("x", later, "1", "0"),
         &[
             "2: first_observed_time: time 'x' is not RFC 3339; write it like 2025-12-08T00:00:00Z, or as a date like 2025-12-08",
         ],
     );
-    let file = format!("{header}\n{}", run(noon, two, "1", "0"));
+    let file = format!("{header}\n{}", run(noon, later, "1", "0"));
     let mut reader = TickCsv::new(file.as_bytes()).unwrap();
     let times = [reader.next_row(), reader.next_row()].map(|row| row.unwrap().unwrap().tick.unwrap().observed_time);
-    assert_eq!(times.map(|time| time.to_string()), [noon, two]);
+    assert_eq!(times.map(|time| time.to_string()), [noon, later]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The chart of a rate over time, as inline SVG.
 //!
-//! **Invariant**: a rate is in force until the next rate, so that lines are horizontal and vertical, never diagonal.
+//! **Invariant**: a rate is in force until the next rate, so lines are horizontal and vertical, never diagonal.
 //! During a silence of the feed, the line is replaced by a hatched area, so that a silence never looks like an
 //! unchanged rate.
 
@@ -82,7 +82,7 @@ struct Bar {
 }
 
 fn bars(candles: &[CandleRow]) -> Vec<Bar> {
-    // Heights are parsed from rounded digits; a pixel is coarser than a double.
+    // Parsing rounded digits to doubles is exact enough, because positions are rounded to a tenth of a pixel.
     let height = |point: CandlePoint| point.rate.to_string().parse().unwrap_or(0.0);
     let bar = |CandleRow { candle, complete, .. }: &CandleRow| Bar {
         from: candle.bucket.start,
@@ -96,7 +96,7 @@ fn bars(candles: &[CandleRow]) -> Vec<Bar> {
     candles.iter().map(bar).collect()
 }
 
-/// Returns the chart twice, for wide and for narrow screens. The style sheet shows the fitting one.
+/// Returns the chart twice, for wide and for narrow screens. The style sheet shows the chart that fits the screen.
 pub(super) fn draw(drawing: &Drawing<'_>) -> Markup {
     html! {
         (svg(drawing, Frame::WIDE, "wide"))
@@ -112,7 +112,7 @@ fn svg(drawing: &Drawing<'_>, frame: Frame, name: &str) -> Markup {
         Some(bars) => bars.iter().flat_map(|bar| [bar.low, bar.high]).collect(),
         None => levels.iter().flat_map(|level| [level.band.0, level.band.1]).collect(),
     };
-    // If all candles have one rate, the scale includes the bounds of the steps, so that its range is not empty.
+    // If all candles have the same rate, the scale includes the bounds of the steps, so that its range is not empty.
     let flat = heights.iter().all(|height| heights.first() == Some(height));
     let more = levels.iter().filter(|_| flat).flat_map(|level| [level.band.0, level.band.1]);
     let scale = Scale::new(frame, range, heights.iter().copied().chain(more));
@@ -209,13 +209,13 @@ fn silences(scale: &Scale, downsampled: &DownsampledSeries, levels: Option<&[Lev
     let (top, bottom) = (scale.frame.top, scale.frame.plot_bottom());
     let draw_silence = |silence: &Silence| {
         let (from, until) = (scale.x(silence.from), scale.x(silence.until));
-        let held = levels.and_then(|levels| levels.iter().rev().find(|level| level.from <= silence.from));
+        let unconfirmed = levels.and_then(|levels| levels.iter().rev().find(|level| level.from <= silence.from));
         let (x, y, width, height) = (px(from), px(top), px(until - from), px(bottom - top));
         html! {
             @if levels.is_some() { rect class="cover" x=(x) y=(y) width=(width) height=(height) {} }
             rect fill=(format!("url(#hatch-{name})")) x=(x) y=(y) width=(width) height=(height) {}
-            @if let Some(level) = held {
-                path class="held" d=(format!("M{x} {}H{}", px(scale.y(level.last)), px(until))) {}
+            @if let Some(level) = unconfirmed {
+                path class="unconfirmed" d=(format!("M{x} {}H{}", px(scale.y(level.last)), px(until))) {}
             }
             @if until - from > LABEL_WIDTH {
                 text class="mark middle silent" x=(px(f64::midpoint(from, until))) y=(px(top + 16.0)) { "silent" }

@@ -142,9 +142,9 @@ fn choose<'a, T>(field: &str, text: &str, choices: &'a [T], name: fn(&T) -> &str
 
 /// Validates the parameters of an address. `keys` are the keys of all series.
 ///
-/// Without a source in the address, the source is the same as for a rate without a source: a source that publishes the
-/// pair goes before a source that publishes the inverse, and a preferred source before others. The first of the
-/// remaining sources is taken.
+/// If the address has no source, the function chooses one. The candidates are the sources that publish the pair or, if
+/// there are none, the sources that publish its inverse, as for a rate request. The preferred candidate is chosen or,
+/// without a preference, the first candidate.
 ///
 /// # Errors
 /// Returns `QueryError::InvalidArgument` if a parameter is invalid; `UnknownSeries` if the source does not have the

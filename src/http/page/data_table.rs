@@ -26,7 +26,7 @@ pub(super) fn data_table(downsampled: &DownsampledSeries, candles: Option<&[Cand
     }
 }
 
-/// Returns the addition to a caption if not all of `count` rows are shown.
+/// Returns a sentence for the caption if not all of `count` rows are shown.
 fn newest_of(count: usize) -> Markup {
     html! { @if count > ROWS_MAX { " Only the newest " (ROWS_MAX) " of " (count) " rows are shown." } }
 }

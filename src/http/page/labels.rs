@@ -72,7 +72,7 @@ pub(super) fn percent(change: &PercentChange, from: Option<Rate>) -> Markup {
     let value = html! { span class=(class) { (signed(&change.value(places))) "\u{a0}%" } };
     html! {
         @if change.below_resolution() {
-            span class="untold" { "cannot tell" }
+            span class="no-value" { "cannot tell" }
             @if moved { span class="sub" { "published " (value) } }
         } @else {
             (value)
@@ -137,14 +137,14 @@ mod tests {
         check(
             "0.00008",
             "0.00008",
-            r#"<span class="untold">cannot tell</span><span class="sub">−11.77 to +13.34 %</span>"#,
+            r#"<span class="no-value">cannot tell</span><span class="sub">−11.77 to +13.34 %</span>"#,
         );
         // One unit in the last place: the direction is known, the size is not.
         check(
             "0.01146",
             "0.01145",
             concat!(
-                r#"<span class="untold">cannot tell</span>"#,
+                r#"<span class="no-value">cannot tell</span>"#,
                 r#"<span class="sub">published <span class="fall">−0.09 %</span></span>"#,
                 r#"<span class="sub">−0.18 to 0.00 %</span>"#,
             ),

@@ -27,7 +27,8 @@ const ROWS_MAX: usize = 500;
 const EVENTS_KEPT_MAX: usize = 4;
 /// Minimum time between two renderings, even if commits are more frequent.
 const RENDER_PAUSE: Duration = Duration::from_millis(100);
-/// Maximum age of a rendering. It is rendered again even without a commit, because the windows of changes move.
+/// Maximum age of a rendering. An older rendering is replaced even without a commit, because the windows of changes
+/// move.
 const RENDER_AGE_MAX_US: i64 = 60 * Timestamp::SECOND_US;
 
 /// The windows of the columns with changes.
@@ -65,7 +66,7 @@ pub(super) struct Rendering {
     head: Arc<str>,
     /// The rows, sorted by series.
     rows: Vec<Row>,
-    /// Encoded events, each with the number of the rendering that it updates; 0 means none.
+    /// Encoded events, each with the number of the rendering that the receiving browsers have; 0 means no rendering.
     events: std::sync::Mutex<Vec<(u64, Bytes)>>,
 }
 

@@ -32,7 +32,7 @@ pub(super) fn page(title: &str, body: &Markup) -> Markup {
                 footer {
                     p {
                         "All times are UTC. A published rate is rounded: the true rate may differ by half a unit of "
-                        "the last digit. The bounds of changes follow from that."
+                        "the last digit. The bounds of changes follow from this rounding."
                     }
                 }
                 p id="announce" class="unseen" aria-live="polite" {}

@@ -3,11 +3,11 @@
 "use strict";
 (() => {
   const LOST_AFTER_MS = 6000; // three heartbeats of the server
-  const RETRY_MAX_MS = 10000;
-  const MARK_MS = 2500;
-  const ANNOUNCE_MS = 4000;
-  const CHART_PAUSE_MS = 1000;
-  const CHART_AGE_MS = 30000;
+  const RETRY_MAX_MS = 10000; // maximum wait before a reconnect
+  const MARK_MS = 2500; // time for which a changed cell is marked
+  const ANNOUNCE_MS = 4000; // time between two announcements for screen readers
+  const CHART_PAUSE_MS = 1000; // minimum time between two refreshes of the chart
+  const CHART_AGE_MS = 30000; // age at which the chart is refreshed
 
   const byId = (id) => document.getElementById(id);
   const serverClock = { ahead: 0 };

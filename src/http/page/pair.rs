@@ -154,11 +154,11 @@ fn latest_rate(chart: &ChartParameters, data: &PageData) -> Markup {
             div { dt { "Last confirmed" } dd { (time_then_age(quote.run.last_observed_time)) } }
             div { dt { "Last move" } dd {
                 @match quote.moved_time {
-                    Some(time) => { (table::moved(time, *silent_before_move)) },
+                    Some(time) => { (table::last_move(time, *silent_before_move)) },
                     None => "never",
                 }
             } }
-            div { dt { "Change over the range" } dd { (table::over(change)) } }
+            div { dt { "Change over the range" } dd { (table::window_change(change)) } }
         }
     }
 }

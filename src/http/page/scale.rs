@@ -21,7 +21,7 @@ pub(super) fn band(rate: Rate, inverted: bool) -> (f64, f64) {
 }
 
 /// Returns the number with `mantissa` and the decimal places of `rate`, plus `halves` half units of the last place.
-#[allow(clippy::cast_precision_loss, reason = "a pixel is coarser than a double")]
+#[allow(clippy::cast_precision_loss, reason = "a position needs less precision than a double has")]
 fn from_parts(mantissa: u128, halves: i32, rate: Rate) -> f64 {
     (mantissa as f64 + f64::from(halves) * 0.5) / 10_f64.powi(i32::from(rate.places()))
 }
@@ -93,7 +93,7 @@ const PADDING: f64 = 0.08;
 
 impl Scale {
     /// Creates the scales for a time range and for the range from the lowest to the highest of `heights`.
-    #[allow(clippy::cast_precision_loss, reason = "a pixel is coarser than a double")]
+    #[allow(clippy::cast_precision_loss, reason = "a position needs less precision than a double has")]
     pub(super) fn new(frame: Frame, (start, end): (Timestamp, Timestamp), heights: impl Iterator<Item = f64>) -> Self {
         let (low, high) =
             heights.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), height| (low.min(height), high.max(height)));
@@ -103,7 +103,7 @@ impl Scale {
         Self { frame, start, span_us, low: low - free, high: high + free }
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "a pixel is coarser than a double")]
+    #[allow(clippy::cast_precision_loss, reason = "a position needs less precision than a double has")]
     pub(super) fn x(&self, time: Timestamp) -> f64 {
         let part = time.micros_since(self.start) as f64 / self.span_us;
         self.frame.left + part.clamp(0.0, 1.0) * (self.frame.plot_right() - self.frame.left)
@@ -127,7 +127,7 @@ impl Scale {
         let step = f64::from(digit) * 10_f64.powi(exponent);
         #[allow(clippy::cast_possible_truncation, reason = "a rate divided by a fraction of the rate range fits")]
         let (first, last) = ((self.low / step).ceil() as i64, (self.high / step).floor() as i64);
-        #[allow(clippy::cast_precision_loss, reason = "a pixel is coarser than a double")]
+        #[allow(clippy::cast_precision_loss, reason = "a position needs less precision than a double has")]
         let mark = |number: i64| (decimal(number * i64::from(digit), exponent), number as f64 * step);
         (first..=last).map(mark).collect()
     }

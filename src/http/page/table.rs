@@ -51,11 +51,11 @@ pub(super) fn state(quote: &LatestQuote) -> Markup {
 
 /// Returns a text for a cell without a number.
 fn no_value(text: &str) -> Markup {
-    html! { span class="untold" { (text) } }
+    html! { span class="no-value" { (text) } }
 }
 
 /// Returns the change over a window, or the reason why there is none.
-pub(super) fn over(change: &WindowChange) -> Markup {
+pub(super) fn window_change(change: &WindowChange) -> Markup {
     match change {
         WindowChange::Change(change) => percent(change, None),
         WindowChange::NotObserved => no_value("not observed"),
@@ -69,7 +69,7 @@ pub(super) fn over(change: &WindowChange) -> Markup {
 }
 
 /// Returns the time of the last move. If the rate moved during a silence, the move may be earlier than `time`.
-pub(super) fn moved(time: Timestamp, silent_since: Option<Timestamp>) -> Markup {
+pub(super) fn last_move(time: Timestamp, silent_since: Option<Timestamp>) -> Markup {
     html! {
         (age_then_time(time))
         @if let Some(since) = silent_since {
@@ -90,7 +90,7 @@ pub(super) fn row(changes: &QuoteChanges) -> Markup {
     };
     let reported_change =
         run.value.reported_change.map_or_else(|| no_value("none"), |change| html! { (reported(change)) });
-    let moved = quote.moved_time.map_or_else(|| no_value("never"), |time| moved(time, *silent_before_move));
+    let last_move = quote.moved_time.map_or_else(|| no_value("never"), |time| last_move(time, *silent_before_move));
     let rate = html! {
         span class="rate" { (run.value.rate) }
         span class="sub turned" { "1 " (pair.quote()) " is " (inverse.low) " to " (inverse.high) " " (pair.base()) }
@@ -104,9 +104,9 @@ pub(super) fn row(changes: &QuoteChanges) -> Markup {
             (cell(1, rate))
             (cell(2, state(quote)))
             (cell(3, since_move))
-            @for (at, change) in windows.iter().enumerate() { (cell(4 + at, over(change))) }
+            @for (at, change) in windows.iter().enumerate() { (cell(4 + at, window_change(change))) }
             (cell(7, reported_change))
-            (cell(8, moved))
+            (cell(8, last_move))
             (cell(9, age_then_time(run.last_observed_time)))
         }
     }

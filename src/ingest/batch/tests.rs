@@ -139,7 +139,7 @@ fn rates_are_padded_to_the_minimum_places_of_their_source() {
 }
 
 #[test]
-fn text_parsed_and_decoded_ticks_give_equal_entries() {
+fn tick_as_text_parsed_or_decoded_gives_the_same_entry() {
     let rules = TickRules::default();
     let tick = Tick {
         series: SeriesKey {

@@ -9,7 +9,7 @@ fn body(connection: &Arc<SendBuffer>, bytes: usize) -> BufferedBody {
 }
 
 /// A connection from the address `127.0.0.number`.
-fn from(all: &Arc<SendBuffers>, number: u8) -> Arc<SendBuffer> {
+fn connect_from(all: &Arc<SendBuffers>, number: u8) -> Arc<SendBuffer> {
     all.connection(Some(IpAddr::from([127, 0, 0, number])))
 }
 
@@ -23,7 +23,7 @@ fn encoded(connection: &Arc<SendBuffer>, bytes: usize) -> BufferedBody {
 #[tokio::test]
 async fn bytes_are_counted_until_the_connection_takes_them() {
     let all = Arc::new(SendBuffers::default());
-    let connection = from(&all, 1);
+    let connection = connect_from(&all, 1);
     let mut body = encoded(&connection, 2 * PIECE_BYTES_MAX + 1);
     let mut sizes = Vec::new();
     loop {
@@ -45,7 +45,7 @@ async fn bytes_are_counted_until_the_connection_takes_them() {
 #[tokio::test]
 async fn response_beyond_limit_is_refused() {
     let all = Arc::new(SendBuffers::default());
-    let connection = from(&all, 1);
+    let connection = connect_from(&all, 1);
     // A response of any size is accepted if its connection has no other unsent response.
     let large = encoded(&connection, CONNECTION_BYTES_MAX + 1);
     let mut refused = encoded(&connection, 1);
@@ -54,7 +54,7 @@ async fn response_beyond_limit_is_refused() {
     assert!(refused.frame().await.is_none());
     // Other connections accept responses until the total limit is reached.
     let fill = |number: u8| {
-        let other = from(&all, number);
+        let other = connect_from(&all, number);
         (encoded(&other, CONNECTION_BYTES_MAX), other)
     };
     let others: Vec<_> = (0..8).flat_map(|number| [fill(number), fill(number)]).collect();
@@ -68,32 +68,33 @@ async fn response_beyond_limit_is_refused() {
 #[tokio::test]
 async fn one_address_cannot_take_all_bytes_or_all_permits() {
     let all = Arc::new(SendBuffers::default());
-    let connections: Vec<_> = (0..2 * CALLER_BYTES_MAX / CONNECTION_BYTES_MAX).map(|_| from(&all, 1)).collect();
+    let connections: Vec<_> = (0..2 * CALLER_BYTES_MAX / CONNECTION_BYTES_MAX).map(|_| connect_from(&all, 1)).collect();
     let bodies: Vec<_> = connections.iter().map(|own| encoded(own, CONNECTION_BYTES_MAX)).collect();
     let accepted = bodies.iter().filter(|body| !body.is_over).count();
     assert_eq!(accepted, CALLER_BYTES_MAX / CONNECTION_BYTES_MAX);
-    assert!(!encoded(&from(&all, 2), CONNECTION_BYTES_MAX).is_over, "another address still has room");
+    assert!(!encoded(&connect_from(&all, 2), CONNECTION_BYTES_MAX).is_over, "another address still has room");
     drop(bodies);
-    let small: Vec<_> = (0..CALLER_PERMITS_MAX + 5).map(|_| encoded(&from(&all, 1), PIECE_BYTES_MAX + 1)).collect();
+    let two_pieces = |number: u8| encoded(&connect_from(&all, number), PIECE_BYTES_MAX + 1);
+    let small: Vec<_> = (0..CALLER_PERMITS_MAX + 5).map(|_| two_pieces(1)).collect();
     assert_eq!(small.iter().filter(|body| body.permit.is_some()).count(), CALLER_PERMITS_MAX);
     assert!(small.iter().all(|body| !body.is_over), "a response without a permit is still sent");
-    assert!(encoded(&from(&all, 2), PIECE_BYTES_MAX + 1).permit.is_some());
+    assert!(two_pieces(2).permit.is_some());
     drop(small);
-    assert!(encoded(&from(&all, 1), PIECE_BYTES_MAX + 1).permit.is_some(), "a dropped response releases its slot");
+    assert!(two_pieces(1).permit.is_some(), "a dropped response releases its slot");
 }
 
 #[tokio::test]
 async fn connection_is_stuck_once_a_response_is_unread_for_too_long() {
     let all = Arc::new(SendBuffers::default());
-    let (stuck, reader, idle) = (from(&all, 1), from(&all, 2), from(&all, 3));
+    let (stuck, reader, idle) = (connect_from(&all, 1), connect_from(&all, 2), connect_from(&all, 3));
     let _unread = body(&stuck, 1);
     let mut read = body(&reader, 1);
     while read.frame().await.is_some() {}
     let later = Instant::now() + UNREAD_TIME_MAX;
     all.cancel_stuck(Instant::now(), UNREAD_TIME_MAX);
-    assert!(!stuck.is_stuck.is_cancelled());
+    assert!(!stuck.close_token.is_cancelled());
     all.cancel_stuck(later, UNREAD_TIME_MAX);
-    assert_eq!([&stuck, &reader, &idle].map(|each| each.is_stuck.is_cancelled()), [true, false, false]);
+    assert_eq!([&stuck, &reader, &idle].map(|each| each.close_token.is_cancelled()), [true, false, false]);
     drop((stuck, reader, idle, read));
     all.cancel_stuck(later, UNREAD_TIME_MAX);
     assert_eq!(lock(&all.connections).len(), 0, "closed connections are forgotten");
@@ -103,10 +104,10 @@ async fn connection_is_stuck_once_a_response_is_unread_for_too_long() {
 #[tokio::test]
 async fn silent_stream_is_not_stuck() {
     let all = Arc::new(SendBuffers::default());
-    let connection = from(&all, 1);
+    let connection = connect_from(&all, 1);
     let silent = Body::new(http_body_util::StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, Status>>()));
     let mut body = BufferedBody::new(silent, Arc::clone(&connection));
     assert!(tokio::time::timeout(Duration::from_millis(10), body.frame()).await.is_err());
     all.cancel_stuck(Instant::now() + UNREAD_TIME_MAX, UNREAD_TIME_MAX);
-    assert!(!connection.is_stuck.is_cancelled());
+    assert!(!connection.close_token.is_cancelled());
 }

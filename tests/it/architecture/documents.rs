@@ -33,7 +33,7 @@ fn document_rows(document: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn architecture_document_has_the_same_dependencies() {
+fn architecture_document_lists_the_dependencies_of_each_module() {
     let rows = document_rows("docs/ARCHITECTURE.md");
     for (name, allowed) in MODULE_DEPENDENCIES {
         let names = [format!("`{name}/`"), format!("`{name}.rs`")];

@@ -1,8 +1,8 @@
-//! Dependencies between the modules of `src/`, and conventions of every file. `docs/ARCHITECTURE.md` has the same
-//! table, with what each module owns.
+//! Dependencies between the modules of `src/`, and conventions of every file. The code map in `docs/ARCHITECTURE.md`
+//! repeats the table [`MODULE_DEPENDENCIES`], and states what each module owns.
 //!
-//! Files are read as Rust tokens, so that comments and strings do not count but the arguments of macros do. Items
-//! behind `#[cfg(test)]` are ignored, since tests may use every module.
+//! Files are read as Rust tokens: the arguments of macros are checked, comments and strings are not. Items behind
+//! `#[cfg(test)]` are ignored, since tests may use every module.
 
 mod documents;
 mod source;
@@ -113,7 +113,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 25] = [
     ),
 ];
 
-/// Crates that only some modules may use: a module with everything below it, or one file.
+/// Crates that only some modules may use. An entry is a module with all modules inside it, or one file.
 const CRATES: [(&str, &[&str]); 42] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
@@ -159,7 +159,7 @@ const CRATES: [(&str, &[&str]); 42] = [
     ("arc_swap", &["grpc::encoded_rates", "http", "ingest"]),
 ];
 
-/// The crates that the project must use. The architecture document says for what.
+/// The crates that the project must use. `docs/ARCHITECTURE.md` states the purpose of each crate.
 const REQUIRED: [&str; 8] = ["tokio", "tonic", "prost", "rust_decimal", "polars", "chrono", "sled", "tracing"];
 /// Other crates for tabular files. Only tests may use them, as a second implementation.
 const OTHER_TABLE_CRATES: [&str; 4] = ["arrow", "parquet", "parquet2", "arrow2"];
@@ -211,7 +211,7 @@ fn problems(source: &Source) -> Vec<String> {
 fn impurities(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     let mut std_paths = Vec::new();
-    for at in source.path_starts().filter(|at| source.name(*at) == Some("std") && source.is_path_on(*at)) {
+    for at in source.path_starts().filter(|at| source.name(*at) == Some("std") && source.continues_path(*at)) {
         source.members(at + 3, &mut std_paths);
     }
     found.extend(std_paths.into_iter().filter(|part| IMPURE_STD.contains(&part.as_str())).map(|p| format!("std::{p}")));
@@ -355,7 +355,7 @@ fn dependencies(section: &str) -> Vec<String> {
 }
 
 #[test]
-fn required_crates_are_used_and_no_other_table_crate() {
+fn required_crates_are_used_and_other_crates_for_tables_are_not() {
     let normal = dependencies("dependencies");
     let sources: Vec<Source> = files().iter().map(|(_, module, text)| Source::new(module, text)).collect();
     for name in REQUIRED {
@@ -375,7 +375,7 @@ fn decimal_problems(source: &Source) -> Vec<String> {
     for at in (0..source.tokens.len()).filter(|at| source.tokens[*at] == decimal) {
         let is_parsed = source.tokens.get(at.wrapping_sub(4)..at)
             == Some(&[Token::Name("parse".to_owned()), Token::Mark(':'), Token::Mark(':'), Token::Mark('<')]);
-        let call = if source.is_path_on(at) { source.name(at + 3) } else { None };
+        let call = if source.continues_path(at) { source.name(at + 3) } else { None };
         // An enum of this crate may have a variant `Decimal`.
         let is_call = call.is_some_and(|call| call.starts_with(char::is_lowercase) && !DECIMAL_CALLS.contains(&call));
         if is_parsed || is_call {
@@ -399,7 +399,7 @@ fn decimal_problems(source: &Source) -> Vec<String> {
 fn decimal_is_used_for_storage_only() {
     for (_, module, text) in files().iter().filter(|(_, module, _)| !module.ends_with("::tests")) {
         let source = Source::new(module, text);
-        // Exempt are the parser, and a setting that is printed without trailing zeros.
+        // Two modules are exempt: the parser, and a setting that is printed without trailing zeros.
         if module != "domain::digits" && module != "domain::ratio_threshold" {
             assert_eq!(decimal_problems(&source), Vec::<String>::new());
         }

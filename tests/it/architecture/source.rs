@@ -8,7 +8,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The tokens of a file, without its tests.
 pub(super) struct Source {
-    /// The path from the root of the crate: `store::block`; `store` for its `mod.rs`.
+    /// The path from the root of the crate: `store::block` for `store/block.rs`, `store` for `store/mod.rs`.
     pub(super) module: String,
     pub(super) tokens: Vec<Token>,
 }
@@ -34,18 +34,19 @@ impl Source {
         self.module.split("::").next().unwrap_or_default()
     }
 
-    /// Returns the first name of every path that begins at the root of this crate; for a group, of each member.
+    /// Returns the first name of every path that begins at the root of this crate. For a group such as `crate::{a, b}`,
+    /// returns the first name of each member.
     pub(super) fn inner_paths(&self) -> Vec<String> {
         let depth = self.module.split("::").count();
         let mut paths = Vec::new();
         for at in self.path_starts() {
             let mut next = at;
             let mut ups = 0;
-            while self.name(next) == Some("super") && self.is_path_on(next) {
+            while self.name(next) == Some("super") && self.continues_path(next) {
                 ups += 1;
                 next += 3;
             }
-            if self.name(at) == Some("crate") && self.is_path_on(at) {
+            if self.name(at) == Some("crate") && self.continues_path(at) {
                 self.members(at + 3, &mut paths);
             } else if ups >= depth {
                 self.members(next, &mut paths);
@@ -59,7 +60,7 @@ impl Source {
     pub(super) fn used_files<'m>(&self, modules: &'m [String]) -> Vec<&'m str> {
         let own: Vec<&str> = self.module.split("::").collect();
         let mut used = Vec::new();
-        for at in self.path_starts().filter(|at| self.is_path_on(*at)) {
+        for at in self.path_starts().filter(|at| self.continues_path(*at)) {
             let mut paths = Vec::new();
             self.full_paths(at, &[], &mut paths);
             for path in paths {
@@ -79,15 +80,15 @@ impl Source {
         used
     }
 
-    /// Collects the paths that begin at `at`, each prefixed with `before`; for a group, the paths of each member.
-    /// Returns the position after them.
+    /// Collects the paths that begin at token `at`, each prefixed with `before`. For a group, collects the paths of
+    /// each member. Returns the position after the last path.
     pub(super) fn full_paths(&self, mut at: usize, before: &[String], paths: &mut Vec<Vec<String>>) -> usize {
         let mut path = before.to_vec();
         loop {
             match self.tokens.get(at) {
                 Some(Token::Name(name)) => {
                     path.push(name.clone());
-                    if !self.is_path_on(at) {
+                    if !self.continues_path(at) {
                         paths.push(path);
                         return at + 1;
                     }
@@ -112,7 +113,7 @@ impl Source {
         }
     }
 
-    /// Collects the first name at `at`, or of each member of a group that opens there.
+    /// Collects the name at token `at`. If a group opens there, collects the first name of each member.
     pub(super) fn members(&self, at: usize, paths: &mut Vec<String>) {
         match self.tokens.get(at) {
             Some(Token::Name(name)) => paths.push(name.clone()),
@@ -160,7 +161,8 @@ impl Source {
         }
     }
 
-    pub(super) fn is_path_on(&self, at: usize) -> bool {
+    /// Returns true if `::` follows the token at `at`.
+    pub(super) fn continues_path(&self, at: usize) -> bool {
         self.tokens.get(at + 1..at + 3) == Some(&[Token::Mark(':'), Token::Mark(':')])
     }
 
@@ -168,7 +170,7 @@ impl Source {
     pub(super) fn names_crate(&self, name: &str) -> bool {
         self.path_starts().any(|at| {
             let is_used = at > 0 && matches!(self.name(at - 1), Some("use" | "crate"));
-            self.name(at) == Some(name) && (self.is_path_on(at) || is_used)
+            self.name(at) == Some(name) && (self.continues_path(at) || is_used)
         })
     }
 
@@ -211,7 +213,7 @@ pub(super) fn is_test_attribute(token: Option<&TokenTree>) -> bool {
     token.is_some_and(|token| token.to_string().replace(' ', "") == "[cfg(test)]")
 }
 
-/// Returns true if a module is `place` or below it.
+/// Returns true if a module is `ancestor` or inside `ancestor`.
 pub(super) fn is_in(module: &str, ancestor: &str) -> bool {
     module.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
@@ -221,7 +223,7 @@ pub(super) fn files() -> Vec<(PathBuf, String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect(&root, &root, &mut files);
-    assert!(files.len() > MODULE_DEPENDENCIES.len(), "src/ was not found completely");
+    assert!(files.len() > MODULE_DEPENDENCIES.len(), "only {} files were found in src/", files.len());
     files
 }
 

@@ -1,4 +1,4 @@
-//! The built command with a server of canned responses: output and exit status.
+//! The program `silkrate` with a server of canned responses: output and exit status.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ impl TestDir {
 
     fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.path().join(name);
-        std::fs::write(&path, content).expect("it can be written");
+        std::fs::write(&path, content).expect("a writable file");
         path
     }
 }
@@ -92,7 +92,7 @@ fn wrong_usage_exits_with_2_before_any_request() {
 }
 
 #[test]
-fn unreachable_server_exits_with_1_and_names_the_serve_command() {
+fn command_exits_with_1_and_names_serve_if_no_server_is_reachable() {
     // The port was bound and released, so nothing listens there.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
     for line in ["latest", "rate KGS/USD", "history KGS/USD", "change KGS/USD --over 7d", "series", "ingest -"] {

@@ -50,7 +50,8 @@ async fn examples_ingest_watch_and_list_ticks() {
         return;
     };
     let server = TestServer::start(&[]).await;
-    // The examples use the current time as observed time. The clock of the server is ahead, so that no tick is dated ahead.
+    // The examples use the current time as observed time. The clock of the server is ahead of the current time, so that
+    // no observed time is in the future of the server.
     let minutes_ahead = |minutes: i64| SystemClock.now().saturating_add_us(minutes * 60 * Timestamp::SECOND_US);
     server.clock.set(minutes_ahead(1));
     let endpoint = format!("http://{}", server.addr);

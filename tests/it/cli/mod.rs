@@ -1,4 +1,4 @@
-//! Tests of the built command: output and exit status.
+//! Tests of the program `silkrate`: output and exit status.
 
 mod analysis;
 mod canned;

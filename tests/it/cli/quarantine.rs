@@ -96,7 +96,7 @@ async fn held_ticks_are_reported_listed_released_and_discarded() {
         (&all[0]["note"], &all[0]["rate"], &all[2]["decided_time"]),
         (&json!("checked"), &json!("120.01"), &json!(null))
     );
-    // Sent again, discarded and held ticks keep their state, and the other ticks are known.
+    // When the file is sent again, discarded and held ticks keep their state, and the other ticks are known.
     let again = run(&server, "ingest - --format csv --output json", CSV).await.json();
     assert_eq!((&again[0]["known_count"], &again[0]["quarantined_count"]), (&json!(4), &json!(2)));
     let named = |line: u32, id: u32, state: &str, rate: &str| json!({ "line": line, "index": null, "id": id, "state": state, "rate_in_force": rate });
@@ -109,7 +109,7 @@ async fn held_ticks_are_reported_listed_released_and_discarded() {
     assert_eq!(run(&server, "quarantine release --all", "").await.stderr, "no held ticks\n");
 }
 
-/// Follows the steps of the documentation.
+/// Follows the steps of docs/OPERATIONS.md, section Quarantine, for a wrong value in force.
 #[tokio::test(flavor = "multi_thread")]
 async fn series_with_a_wrong_first_rate_can_be_corrected() {
     let server = TestServer::start(&[]).await;
@@ -135,7 +135,8 @@ async fn series_with_a_wrong_first_rate_can_be_corrected() {
     assert_eq!(before[0]["rate"], "5.105");
 }
 
-/// A decision is permanent; the documentation describes this way to store the tick nevertheless.
+/// A decision is permanent. The test stores a discarded tick nevertheless, in the way that docs/OPERATIONS.md, section
+/// Quarantine, describes.
 #[tokio::test(flavor = "multi_thread")]
 async fn discarded_tick_is_stored_if_the_quarantine_is_off() {
     let server = TestServer::start(&[]).await;
@@ -144,11 +145,11 @@ async fn discarded_tick_is_stored_if_the_quarantine_is_off() {
     assert_eq!(run(&server, "quarantine discard 1", "").await.code, Some(0));
     let released = run(&server, "quarantine release 1", "").await;
     assert!(released.stderr.contains("set --quarantine-factor of its source to none and send the tick again"));
-    let server = TestServer::start_over(server.stop().await.0, &["--quarantine-factor", "nbk=none"]).await;
+    let server = TestServer::start_with_store(server.stop().await.0, &["--quarantine-factor", "nbk=none"]).await;
     let sent = run(&server, "ingest - --format csv --output json", csv).await;
     assert_eq!((sent.code, &sent.json()[0]["new_run_count"]), (Some(0), &json!(1)));
-    // With the quarantine on again, the tick is known, also with --revise.
-    let server = TestServer::start_over(server.stop().await.0, &[]).await;
+    // After the quarantine is on again, the stored tick is known, with and without --revise.
+    let server = TestServer::start_with_store(server.stop().await.0, &[]).await;
     for line in ["ingest - --format csv --output json", "ingest - --format csv --revise --output json"] {
         let again = run(&server, line, csv).await;
         assert_eq!((again.code, &again.json()[0]["known_count"]), (Some(0), &json!(2)), "{}", again.stdout);

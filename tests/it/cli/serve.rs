@@ -27,7 +27,7 @@ fn serve(db: &Path) -> Command {
     command
 }
 
-/// A server process that is serving; killed if the test fails.
+/// A running server process. Dropping this value kills the process, for example if the test fails.
 struct Serving {
     child: Child,
     /// Log lines up to the line with the address.

@@ -45,7 +45,7 @@ fn failing(broken: &Arc<AtomicBool>) -> DiskFault {
 #[tokio::test]
 async fn failed_sync_makes_writes_unavailable_and_leaves_reads_available() {
     let broken = Arc::new(AtomicBool::new(false));
-    let server = TestServer::start_on(failing(&broken), &[]).await;
+    let server = TestServer::start_with_fault(failing(&broken), &[]).await;
     server.store(&[tick("KGS/USD", -60, "0.01144")]).await;
 
     broken.store(true, Ordering::SeqCst);
@@ -72,18 +72,18 @@ async fn failed_sync_makes_writes_unavailable_and_leaves_reads_available() {
     assert!(ended.to_string().contains("injected disk fault"), "the server must end with the disk error: {ended}");
 }
 
-/// A disk that blocks while `held` is true.
+/// A disk that blocks while `active` is true.
 #[derive(Default)]
 struct Stall {
-    held: Mutex<bool>,
+    active: Mutex<bool>,
     changed: Condvar,
     /// True after the writer has blocked.
     blocked: AtomicBool,
 }
 
 impl Stall {
-    fn hold(&self, held: bool) {
-        *self.held.lock().unwrap() = held;
+    fn set_active(&self, active: bool) {
+        *self.active.lock().unwrap() = active;
         self.changed.notify_all();
     }
 
@@ -97,9 +97,9 @@ impl Stall {
     fn fault(self: &Arc<Self>) -> DiskFault {
         let stall = Arc::clone(self);
         Arc::new(move |_| {
-            let held = stall.held.lock().unwrap();
-            stall.blocked.fetch_or(*held, Ordering::SeqCst);
-            drop(stall.changed.wait_while(held, |held| *held).unwrap());
+            let active = stall.active.lock().unwrap();
+            stall.blocked.fetch_or(*active, Ordering::SeqCst);
+            drop(stall.changed.wait_while(active, |active| *active).unwrap());
             Ok(())
         })
     }
@@ -108,9 +108,9 @@ impl Stall {
 #[tokio::test]
 async fn full_queue_refuses_with_retry_info_and_completes_waiting_calls() {
     let stall = Arc::new(Stall::default());
-    let server = TestServer::start_on(stall.fault(), &["--queue-batches", "1"]).await;
+    let server = TestServer::start_with_fault(stall.fault(), &["--queue-batches", "1"]).await;
     server.store(&[tick("KGS/USD", -100, "0.01144")]).await;
-    stall.hold(true);
+    stall.set_active(true);
     let call = |n: i64| {
         let mut client = server.ingest();
         tokio::spawn(async move { client.ingest_ticks(request("KGS/USD", n - 90)).await })
@@ -122,7 +122,7 @@ async fn full_queue_refuses_with_retry_info_and_completes_waiting_calls() {
     while calls.iter().filter(|call| call.is_finished()).count() < 6 {
         sleep(Duration::from_millis(5)).await;
     }
-    stall.hold(false);
+    stall.set_active(false);
     let mut stored = 0;
     for call in calls {
         match call.await.unwrap() {
@@ -136,16 +136,16 @@ async fn full_queue_refuses_with_retry_info_and_completes_waiting_calls() {
 #[tokio::test]
 async fn call_in_progress_at_shutdown_is_completed() {
     let stall = Arc::new(Stall::default());
-    let server = TestServer::start_on(stall.fault(), &[]).await;
+    let server = TestServer::start_with_fault(stall.fault(), &[]).await;
     server.store(&[tick("KGS/USD", -100, "0.01144")]).await;
-    stall.hold(true);
+    stall.set_active(true);
     let mut client = server.ingest();
     let call = tokio::spawn(async move { client.ingest_ticks(request("KGS/USD", -90)).await });
     stall.wait().await;
     let (_dir, shutdown) = server.begin_stop();
     sleep(Duration::from_millis(100)).await;
     assert!(!call.is_finished() && !shutdown.is_finished());
-    stall.hold(false);
+    stall.set_active(false);
     assert_eq!(call.await.unwrap().unwrap().into_inner().summary.unwrap().collapsed_count, 1);
     shutdown.await.unwrap().0.unwrap();
 }
@@ -153,7 +153,7 @@ async fn call_in_progress_at_shutdown_is_completed() {
 #[tokio::test]
 async fn decision_is_not_reported_before_it_is_durable() {
     let broken = Arc::new(AtomicBool::new(false));
-    let server = TestServer::start_on(failing(&broken), &[]).await;
+    let server = TestServer::start_with_fault(failing(&broken), &[]).await;
     server
         .store(&[tick("KGS/USD", -60, "0.01144"), tick("KGS/USD", -50, "1.144"), tick("KGS/USD", -40, "1.145")])
         .await;
@@ -173,7 +173,7 @@ async fn decision_is_not_reported_before_it_is_durable() {
     shutdown.await.unwrap().0.unwrap_err();
 
     // The first decision may be stored or not, as after any failed write. The second was never written.
-    let server = TestServer::start_over(dir, &[]).await;
+    let server = TestServer::start_with_store(dir, &[]).await;
     let waiting = held(&server).await;
     assert!(waiting == [1, 2] || waiting == [2], "{waiting:?}");
     let again = if waiting.contains(&1) { Outcome::NewRun } else { Outcome::AlreadyDecided };

@@ -216,17 +216,17 @@ fn watch_draws_on_a_terminal_and_restores_it() {
     let Some(output) = on_a_terminal(address, 100, &[], "▁█") else { return };
     for (what, part) in [
         ("the alternate screen", "\u{1b}[?1049h"),
-        ("no cursor", "\u{1b}[?25l"),
+        ("the code that hides the cursor", "\u{1b}[?25l"),
         ("the rate", "0.01145"),
-        ("its state, in a colour", "MOVING"),
+        ("the state of the rate", "MOVING"),
         ("the move", "▲ from 0.01144"),
         ("a colour", "\u{1b}[38;5;"),
     ] {
-        assert!(output.contains(part), "{what}: {output:?}");
+        assert!(output.contains(part), "{what} is missing: {output:?}");
     }
     let end = output.rfind("\u{1b}[?1049l").expect("the switch back from the alternate screen");
     assert!(output[end..].contains("\u{1b}[?25h"), "the cursor must be shown again");
     let narrow = on_a_terminal(address, 40, &[("NO_COLOR", "1")], "MOVING").unwrap();
-    assert!(!narrow.contains("\u{1b}[38;"), "no colour: {narrow:?}");
+    assert!(!narrow.contains("\u{1b}[38;"), "colours despite NO_COLOR: {narrow:?}");
     assert!(!narrow.contains("last move"), "columns that do not fit must be omitted");
 }

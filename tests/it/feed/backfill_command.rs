@@ -92,7 +92,8 @@ async fn table_of_another_day_is_skipped_and_second_run_fetches_missing_days() {
     check(&again, 0, &[("table_count", json!(2)), ("known_count", json!(tick_count)), ("new_run_count", json!(0))]);
 }
 
-/// CBT has a pegged dollar rate and no table on Sundays: one run of days, with a day missing.
+/// The dollar rate of CBT is pegged, and CBT has no table on Sundays: all days are one run, and one day in it is
+/// missing.
 #[tokio::test]
 async fn second_run_skips_known_days_of_a_pegged_rate() {
     let days = [18, 19, 20, 21, 22, 23, 25, 26];

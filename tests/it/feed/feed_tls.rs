@@ -33,7 +33,7 @@ fn acceptor(signed_by: &CertifiedIssuer<'_, KeyPair>, name: &str, valid_until: i
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.not_after = date_time_ymd(valid_until, 1, 1);
     let certificate = params.signed_by(&key, signed_by).unwrap();
-    // The first installed provider of the process stays; it is the same one.
+    // Only the first installation in a process succeeds. All tests install the same provider.
     let _ = ring::default_provider().install_default();
     let config = ServerConfig::builder()
         .with_no_client_auth()

@@ -231,7 +231,7 @@ async fn every_source_is_stored_and_polled_conditionally() {
 }
 
 #[tokio::test]
-async fn unreadable_table_sets_health_and_changes_nothing() {
+async fn unreadable_table_sets_the_health_and_stores_nothing() {
     let cbu = |day: &'static str| move |path: &str| path.contains(day);
     let page = || Reply::Body(b"<!DOCTYPE html><html><title>Down for maintenance</title></html>".to_vec());
     let today = cbu("2026-04-02");
@@ -258,13 +258,13 @@ async fn unreadable_table_sets_health_and_changes_nothing() {
         let publisher = Publisher::start(move |path| if today(path) { fault.clone() } else { spring(path) }).await;
         let fixture = Fixture::at("2026-04-01T08:00:00Z");
         let mut follower = fixture.follower(FollowedSource::Cbu, &publisher);
-        // On the day before, this fault is the reply for tomorrow's table, which does not affect the health of the
-        // feed.
+        // On 1 April the publisher sends the fault for the table of 2 April. The reply for the table of tomorrow does
+        // not affect the health of the feed.
         assert_eq!((follower.poll().await, follower.health()), (Outcome::Taken, Some(Health::Ok)), "{case}");
         let runs = fixture.runs();
         assert_eq!(runs.len(), 5, "{case}: {runs:?}");
         fixture.clock.set(time("2026-04-02T08:00:00Z"));
-        // A new follower, so that this is its first failure.
+        // A new follower has no earlier failure, so its wait is the shortest.
         let mut follower = fixture.follower(FollowedSource::Cbu, &publisher);
         assert_eq!((follower.poll().await, follower.health()), (outcome, Some(health)), "{case}");
         assert_eq!(fixture.runs(), runs, "{case}");
@@ -325,8 +325,8 @@ thread_local! {
     static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A writer to [`LOGGED`]. Each test runs on its own thread. A subscriber of one thread only can miss events of code
-/// that another thread ran first.
+/// A writer to [`LOGGED`]. Each test runs on its own thread. The subscriber is global, because a subscriber for one
+/// thread can miss the events of code that another thread has run before.
 struct ThreadLog;
 
 impl io::Write for ThreadLog {
@@ -390,7 +390,7 @@ fn page_with(text: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn invalid_ticker_page_sets_health_and_changes_nothing() {
+async fn invalid_ticker_page_sets_the_health_and_stores_nothing() {
     const BOMB: &str = "<!DOCTYPE html [<!ENTITY a \"KGS/USD = 9.99999 +1%\"><!ENTITY b \"&a;&a;&a;&a;\">]><p>&b;</p>";
     let utf16 = || String::from_utf8(TICKER_PAGE.to_vec()).unwrap().encode_utf16().flat_map(u16::to_le_bytes).collect();
     let web_page = || b"<!DOCTYPE html><html><title>502 Bad Gateway, 3.5%</title></html>".to_vec();
@@ -513,8 +513,8 @@ async fn follow_for_a_month(fixture: &Fixture, schedule: Option<Arc<FaultSchedul
     polled
 }
 
-/// Without faults every outcome is good, and each source is polled often enough. With faults each kind occurs at each
-/// source and is reported.
+/// Checks that the polls without faults have good outcomes and are frequent enough, and that each fault occurs at each
+/// source and is reported unless it is harmless.
 fn check_polls(good: &[Polled], bad: &[Polled]) {
     assert!(good.iter().all(|poll| poll.outcome <= Outcome::Silent));
     for source in FollowedSource::ALL {
@@ -532,8 +532,8 @@ fn check_polls(good: &[Polled], bad: &[Polled]) {
     assert!(without_fault.all(|poll| poll.outcome == Outcome::Unreachable));
 }
 
-/// Banks have the same runs and instants in both stores. The ticker has only observed instants, and lacks exactly the
-/// failed polls.
+/// Checks that the series of banks have the same runs and instants in both stores, and that the series of the ticker
+/// lack exactly the instants of polls that failed or did not contain the pair.
 fn check_stores(faultless: &Fixture, faulty: &Fixture, bad: &[Polled]) {
     let (whole, seen) = (faultless.timelines(), faulty.timelines());
     assert_eq!(whole.keys().collect::<Vec<_>>(), seen.keys().collect::<Vec<_>>());

@@ -1,5 +1,5 @@
-//! Gaps with their reasons, over a real socket: a feed is followed with a manual clock, from a publisher that fails,
-//! and by a server that was off.
+//! Gaps and their reasons, over a real socket. A follower with a manual clock polls a publisher that fails for some
+//! time, and the server is off for some time.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -30,7 +30,7 @@ fn time(text: &str) -> Timestamp {
     Timestamp::parse(text).unwrap()
 }
 
-/// A publisher with a changeable reply, and a store that follows it while its server is on.
+/// A publisher whose reply the test can change, and the directory of a store with the ticks of this publisher.
 struct Scenario {
     publisher: Publisher,
     reply: Arc<Mutex<ReplyFn>>,
@@ -72,9 +72,9 @@ impl Scenario {
         running.close().unwrap();
     }
 
-    /// Starts a server over the store, at [`NOW`], that follows nothing.
+    /// Starts a server with the store, and with its clock at [`NOW`]. The server follows no source.
     async fn into_server(self) -> TestServer {
-        TestServer::start_over(self.dir, &[]).await
+        TestServer::start_with_store(self.dir, &[]).await
     }
 }
 
@@ -154,7 +154,7 @@ async fn two_days() -> TestServer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gap_reason_tells_silent_unreachable_and_not_asked() {
+async fn gap_reason_distinguishes_silent_unreachable_and_not_asked() {
     use v1::GapReason::{AskedSilent, NotAsked, Unreachable};
     let server = two_days().await;
     let all = gaps(&server, v1::ListGapsRequest::default()).await;
@@ -175,7 +175,7 @@ async fn gap_reason_tells_silent_unreachable_and_not_asked() {
                 AskedSilent => minutes(gap.asked_silent_length),
                 NotAsked | v1::GapReason::Refused | v1::GapReason::Unspecified => minutes(gap.not_asked_length),
             };
-        // A poll covers the time until the next poll fails, or until its next poll was due.
+        // A poll covers the time until the next poll begins, or until three minutes after the next poll is due.
         assert!((0..=6).contains(&outside), "{gap:?}");
     }
     // Both pairs have the same stretches when the whole page is down.
@@ -301,7 +301,7 @@ async fn weekend_of_a_bank_is_silent_and_future_gap_has_no_reason() {
     let scenario = Scenario::new(FollowedSource::Nbt).await;
     scenario.follow("2025-12-04T00:00:00Z", &[(banking_days, "2025-12-08T12:00:00Z")]).await;
     let server = scenario.into_server().await;
-    // Rates of a bank are dated at the first instant of its day, 19:00 UTC; a run bridges seven days.
+    // The observed time of a bank's rate is the first instant of its day, 19:00 UTC. The collapse window is seven days.
     assert_eq!(gaps(&server, of_pair("USD/TJS")).await.gaps, []);
     let hours = |hours: i64| Some(prost_types::Duration { seconds: hours * 3_600, nanos: 0 });
     let weekend = gaps(&server, v1::ListGapsRequest { minimum_length: hours(24), ..of_pair("USD/TJS") }).await.gaps;
@@ -315,7 +315,7 @@ async fn weekend_of_a_bank_is_silent_and_future_gap_has_no_reason() {
     server.stop().await;
 }
 
-/// The built program over a store, and its address; killed when dropped.
+/// A server process with a store, and the address of the server. Dropping this value kills the process.
 struct Program {
     child: Child,
     address: String,

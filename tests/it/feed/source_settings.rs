@@ -117,7 +117,8 @@ async fn frankfurter_falls_back_in_order_of_preference() {
     let files = Files::new();
     let file = files.preferring("a.toml", &["nbkr", "timesca"]);
     let from = |source: &str, at: i64, rate: &str| v1::Tick { source: source.to_owned(), ..tick("KGS/USD", at, rate) };
-    // The preferred rate is too old today, and the second preference differs from the first source by name.
+    // The rate of the first preference is too old today. The second preference, `timesca`, is not the first source in
+    // alphabetical order.
     let ticks = [from("nbkr", -30 * 86_400, "0.01142"), from("timesca", -60, "0.01141"), from("cbu", -60, "0.01143")];
     let check = async |flags: &[&str], day: &str, expect: &str| {
         let server = TestServer::start(flags).await;
@@ -169,7 +170,7 @@ async fn changed_preferences_change_tags_and_invalidate_page_tokens() {
     assert_eq!(next.runs[0].source, "nbkr");
     let (dir, _) = first.stop().await;
 
-    let second = TestServer::start_over(dir, &["--config", &files.preferring("b.toml", &["cbu", "nbkr"])]).await;
+    let second = TestServer::start_with_store(dir, &["--config", &files.preferring("b.toml", &["cbu", "nbkr"])]).await;
     for (path, tag) in tags {
         let response = get_with(second.http_addr, path, &[("if-none-match", &tag)]).await;
         assert_eq!(response.status, 200, "{path} must not be reported as unchanged with another source");
@@ -204,7 +205,7 @@ async fn changed_collapse_window_is_refused_with_its_origin() {
     };
     check(&["--config", &file], &format!("it is configured in {file}, line 3")).await;
     check(&["--collapse-window", "timesca=30m"], "it is configured by --collapse-window").await;
-    let server = TestServer::start_over(dir, &["--config", &file, "--recollapse"]).await;
+    let server = TestServer::start_with_store(dir, &["--config", &file, "--recollapse"]).await;
     let series = server.rates().list_series(v1::ListSeriesRequest::default()).await.unwrap().into_inner().series;
     assert_eq!(series[0].collapse_window.unwrap().seconds, 1_800);
     server.stop().await;
@@ -276,7 +277,7 @@ timesca  off   1h      2h*    1m            -       5       0       2; 2025-12-0
 }
 
 #[tokio::test]
-async fn configuration_file_sets_what_is_followed_and_its_url() {
+async fn configuration_file_sets_followed_sources_and_their_urls() {
     let publisher = Publisher::start(|path| match path {
         "/" => Reply::Body(TICKER_PAGE.to_vec()),
         _ => Reply::ABSENT,
@@ -304,8 +305,8 @@ async fn configuration_file_sets_what_is_followed_and_its_url() {
     assert_eq!(timesca.health_since_time, timesca.last_poll_time);
     assert_eq!((timesca.series_count, timesca.followed, timesca.followed_origin()), (5, true, v1::SettingOrigin::File));
     assert_eq!((timesca.url(), timesca.pace.unwrap().seconds), (publisher.base_url.as_str(), 10));
-    // The configured poll interval plus the maximal jitter. A second advance is needed if the first poll ended after
-    // the first one. The default interval is a minute.
+    // Advances the clock by the configured poll interval plus the maximal jitter, which is less than the default
+    // interval of a minute. If the first poll ended only after this advance, a second advance is needed.
     server.clock.advance_us(12 * Timestamp::SECOND_US);
     if !is_polled(2, 100).await {
         server.clock.advance_us(12 * Timestamp::SECOND_US);

@@ -88,7 +88,7 @@ fn recorded_pages_give_the_ticks_of_the_table() {
 }
 
 #[test]
-fn invalid_bytes_are_refused_as_a_page() {
+fn invalid_pages_are_refused() {
     let check = |page: &[u8], expect: &str| {
         let error = read(page).unwrap_err().to_string();
         assert!(error.contains(expect), "{error}");
@@ -123,7 +123,7 @@ fn date_alone_on_a_line_is_the_date_of_the_page() {
     check("29 February 2024", "2024-02-29T00:00:00Z");
     check(
         "08 December 2025\n09 December 2025",
-        "different dates on lines of their own, 2025-12-08 and 2025-12-09; give the observed time",
+        "hold only a date, and their dates differ: 2025-12-08 and 2025-12-09; give the observed time",
     );
     check("31 February 2025", "'31 February 2025' is not a date of the calendar");
     check("29 February 2025\n08 December 2025", "'29 February 2025' is not a date");
@@ -275,7 +275,7 @@ fn value() -> impl Strategy<Value = (u32, i32)> {
     (1..99_999_u32, -999..999_i32)
 }
 
-/// Lines that resemble articles. They contain no `=`, so no quote, and no date alone on a line.
+/// Lines that resemble articles. They contain no quote, and no date alone on a line.
 fn noise() -> impl Strategy<Value = String> {
     prop_oneof![
         "[A-Za-z0-9 .,:;%/$()\u{2022}\u{a0}+-]{0,60}[.,:;]",

@@ -1,5 +1,5 @@
-//! Exports read with `DuckDB`, pyarrow, pandas and polars, and the page that explains this to analysts: each code
-//! block of the page is run.
+//! Exports read with `DuckDB`, pyarrow, pandas and polars. The tests also run each code block of docs/ANALYSTS.md, the
+//! page that explains exports to analysts.
 //!
 //! The packages are installed once from `PyPI` into `target/analysts-venv`, in the versions of
 //! `analysts-requirements.txt`. Without Python or `PyPI` the tests report that they are skipped.
@@ -47,7 +47,7 @@ fn check_success(what: &str, ran: std::io::Result<Output>) -> Result<(), String>
     }
 }
 
-/// Returns the same Python, or reports that the test is skipped and returns `None`.
+/// Returns the result of [`python`]. If there is no Python, reports that the test is skipped and returns `None`.
 fn python_or_skip() -> Option<PathBuf> {
     let skip =
         |why| skipped(&format!("there is no Python with the packages of tests/analysts-requirements.txt: {why}"));
@@ -71,8 +71,8 @@ async fn export(server: &TestServer, directory: &Path, line: &str) {
     assert!(ran.status.success(), "{line}: {}", String::from_utf8_lossy(&ran.stderr));
 }
 
-/// Starts a server with six runs of three series: the widest rate, a rate with one significant digit, and a fall that
-/// rounded to zero.
+/// Starts a server with six runs of three series. Among them are the rate with the most digits, a rate with one
+/// significant digit, and a fall that rounded to zero.
 async fn start() -> TestServer {
     let server = TestServer::start(&["--quarantine-factor", "none"]).await;
     let fall =

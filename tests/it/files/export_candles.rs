@@ -20,7 +20,8 @@ fn units(decimal: &str) -> (i128, u32) {
     (format!("{whole}{fraction}").parse::<i128>().unwrap() * 10_i128.pow(18 - places), places)
 }
 
-/// Compares the candles of an export with `ListCandles` as known then, and returns their number.
+/// Compares the candles of an export with `ListCandles` as known at the recorded time of the export. Returns the number
+/// of candles.
 async fn check_candles(server: &TestServer, request: v1::ExportSnapshotRequest) -> usize {
     let exported = export(server, request.clone()).await;
     let points = ["open", "open_time", "high", "high_time", "low", "low_time", "close", "close_time"];
@@ -131,8 +132,8 @@ async fn exported_candles_equal_list_candles() {
     check(nothing, 0).await;
 }
 
-/// Later confirmations change candles as known before them in two ways only: they add buckets and clear the mark of
-/// filled ones.
+/// A confirmation that arrives later changes the candles of an earlier known time in only two ways: it adds buckets,
+/// and it clears the field `filled` of buckets.
 #[tokio::test]
 async fn later_confirmations_add_buckets_and_change_no_candle() {
     let server = TestServer::start(&[]).await;
@@ -191,7 +192,7 @@ async fn later_confirmations_add_buckets_and_change_no_candle() {
     assert_eq!((ended(&known_again), ended(&rows).len()), (ended(&rows), 1));
 }
 
-/// Starts a server with two series, one with the widest rate.
+/// Starts a server with two series, one of them with the rate with the most digits.
 async fn start() -> TestServer {
     let server = TestServer::start(&["--quarantine-factor", "none"]).await;
     server

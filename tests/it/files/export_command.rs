@@ -225,7 +225,7 @@ async fn partitions_hold_every_row_once_under_its_pair_and_month() {
     assert_eq!(tables::rows(&of_november, &["pair", "open", "complete"]), ["KGS/USD 0.011430000000000000 true"]);
 }
 
-/// A month of candles begins at midnight of their time zone, and so does the month of the partition.
+/// A month of candles begins at midnight of their time zone. The month of a partition begins at the same instant.
 #[tokio::test]
 async fn candles_are_partitioned_by_months_of_their_time_zone() {
     let (server, directory) = (TestServer::start(&[]).await, tempfile::tempdir().unwrap());
@@ -464,7 +464,7 @@ async fn signal_leaves_no_file() {
     }
 }
 
-/// The partitions are still being written when they are removed.
+/// The signal arrives while the command is writing partitions.
 #[tokio::test]
 async fn signal_while_writing_partitions_leaves_no_file() {
     let server = start().await;

@@ -19,7 +19,7 @@ fn with_change(pair: &str, seconds: i64, rate: &str, change: &str) -> v1::Tick {
 /// The rates of these tests differ as much as digits allow, so the quarantine is off.
 const QUARANTINE_OFF: [&str; 2] = ["--quarantine-factor", "none"];
 
-/// Starts a server with two series: the widest rate, a fall that rounded to zero, and a repeat.
+/// Starts a server with two series. They have the rate with the most digits, a fall that rounded to zero, and a repeat.
 async fn start() -> TestServer {
     let server = TestServer::start(&QUARANTINE_OFF).await;
     server
@@ -134,7 +134,7 @@ async fn daily_rate_is_the_rate_in_force_at_the_end_of_the_day() {
         export(&server, v1::ExportSnapshotRequest { format: v1::ExportFormat::Csv.into(), ..daily(None, None) }).await;
     let text = std::fs::read_to_string(csv.path("daily.csv")).unwrap();
     assert_eq!(text.lines().last().unwrap().rsplit(',').take(2).collect::<Vec<_>>(), ["false", "1"]);
-    // Days that begin in the range are included; the run in force may begin before it. The tests take place at noon.
+    // Days that begin in the range are included. The run in force may begin before the range. The clock is at noon.
     let within = export(&server, daily(Some(-DAY_S * 3), Some(-DAY_S))).await;
     assert_eq!(within.rows("daily.parquet", &columns), expect[1..3]);
 }
@@ -168,19 +168,19 @@ async fn export_as_known_gives_the_same_rows_after_later_commits() {
 #[tokio::test]
 async fn manifest_estimates_the_row_count() {
     const RUNS: i64 = 9_000;
-    // A part of a block at each end of the range.
-    const OFF_MAX: u64 = 2_048;
+    // The largest error of the estimate: a part of a block at each end of the range.
+    const ESTIMATE_ERROR_MAX: u64 = 2_048;
     let server = TestServer::start(&QUARANTINE_OFF).await;
     let ticks: Vec<_> = (0..RUNS).map(|n| tick("KGS/USD", (n - RUNS) * 600, &format!("0.{}", n + 1))).collect();
     for ticks in ticks.chunks(3_000) {
         server.store(ticks).await;
     }
-    let check = async |server: &TestServer, request: v1::ExportSnapshotRequest, part: &str, off_max: u64| {
+    let check = async |server: &TestServer, request: v1::ExportSnapshotRequest, part: &str, error_max: u64| {
         let exported = export(server, request.clone()).await;
         let (rows, estimate) =
             (exported.rows(part, &["pair"]).len() as u64, exported.manifest.expected_row_count.unwrap());
         assert!(
-            rows > 0 && rows.abs_diff(estimate) <= off_max,
+            rows > 0 && rows.abs_diff(estimate) <= error_max,
             "estimated {estimate} rows, exported {rows}: {request:?}"
         );
     };
@@ -199,14 +199,14 @@ async fn manifest_estimates_the_row_count() {
         ..request
     };
     check(&server, all(), "runs.parquet", 0).await;
-    check(&server, within(all()), "runs.parquet", OFF_MAX).await;
+    check(&server, within(all()), "runs.parquet", ESTIMATE_ERROR_MAX).await;
     check(&server, known(all()), "runs.parquet", 0).await;
     check(&server, known(shape(v1::ExportShape::Daily)), "daily.parquet", 0).await;
     check(&server, shape(v1::ExportShape::Daily), "daily.parquet", 0).await;
     check(&server, within(shape(v1::ExportShape::Daily)), "daily.parquet", 0).await;
     check(&server, candles(v1::CandleInterval::Day, false), "candles.parquet", 0).await;
     check(&server, within(candles(v1::CandleInterval::Minute, true)), "candles.parquet", 0).await;
-    check(&server, within(candles(v1::CandleInterval::Minute, false)), "candles.parquet", OFF_MAX).await;
+    check(&server, within(candles(v1::CandleInterval::Minute, false)), "candles.parquet", ESTIMATE_ERROR_MAX).await;
 }
 
 #[tokio::test]

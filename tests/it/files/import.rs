@@ -67,7 +67,7 @@ fn value(number: u64) -> PublishedValue {
     }
 }
 
-/// Returns a poll of one of two sources, which covers the time until the second poll after it.
+/// Returns a poll of one of two sources at `second`. The poll covers two seconds.
 fn poll(random: &mut Random, second: i64) -> Poll {
     let at = |second: i64| Timestamp::from_micros(BASE_US + second * SECOND);
     let source = key(random.below(2)).source;
@@ -150,8 +150,8 @@ fn runs_as_known(view: &View, number: u64, known: Timestamp) -> Vec<(Timestamp, 
 fn assert_same(left: &View, right: &View) {
     let parts = Parts::of(left);
     assert_eq!(parts, Parts::of(right));
-    // After an import the state follows the rules at the newest commit; in the original, the state is as old as the
-    // last commit of its series. So states are not compared.
+    // An import computes all states at the newest commit. In the original store, the state of a series was computed at
+    // the last commit of that series. So states are not compared.
     let quote = |quote: &Arc<LatestQuote>| LatestQuote {
         changed_sequence: 0,
         state: silkrate::latest_quotes::RateState::Flat,
@@ -183,7 +183,7 @@ fn check_round_trip(seed: u64, commits: u64, ticks_each: u64) {
     let mut copy = open(&into);
     assert_eq!(copy.verify().problems, Vec::<String>::new());
     assert_same(&original.view(), &copy.view());
-    // Both stores accept the same later commits, and a restart.
+    // Both stores accept the same later commits, and the copy can be opened again.
     for store in [&mut original, &mut copy] {
         let mut transaction = store.begin(Timestamp::from_micros(BASE_US * 3));
         for number in 0..400 {
@@ -239,7 +239,7 @@ fn small_export() -> (tempfile::TempDir, PathBuf, Parts, PathBuf) {
     (dir, export, parts, into)
 }
 
-/// Checks that the remains are not served as a store, and that a correct import starts from scratch.
+/// Checks that the files of a failed import are not opened as a store, and that a correct import starts from scratch.
 fn assert_no_store(into: &Path, original: &Parts) {
     if into.exists() {
         let refused = Store::open(options(into), Timestamp::from_micros(BASE_US)).err();
@@ -282,7 +282,7 @@ fn import_needs_an_empty_directory() {
         let problem = problem.to_string();
         assert!(problem.contains("is not empty") && problem.contains("--db"), "{problem}");
     };
-    // The store of the export itself, closed before.
+    // The store that was exported. It is closed.
     refuse(&dir.path().join("from"));
     assert_eq!(Parts::of(&open(&dir.path().join("from")).view()), parts);
     let other = dir.path().join("other");
@@ -318,8 +318,8 @@ fn check_refused(export: &Path, into: &Path, original: &Parts, change: &dyn Fn(&
 fn inconsistent_parts_are_refused() {
     let (_dir, export, original, into) = small_export();
     let check = |change: &dyn Fn(&mut Parts), expect: &str| check_refused(&export, &into, &original, change, expect);
-    // A run of several observations between two runs of its series that have different values, so that removing it
-    // merges nothing.
+    // Selects a run of several observations. The runs before and after it have different values, so no runs merge if it
+    // is removed.
     let separates_neighbours = |three: &[((String, String), Run)]| {
         three.iter().all(|(key, _)| *key == three[0].0) && three[0].1.value != three[2].1.value
     };
@@ -368,9 +368,9 @@ fn inconsistent_parts_are_refused() {
         },
         "outside the years 1990 to 9999",
     );
-    let gap = |time: &mut Timestamp| *time = time.saturating_add_us(1);
-    check(&|parts| gap(&mut parts.runs[at].1.recorded_time), "no commit has the recorded time");
-    check(&|parts| gap(&mut parts.revisions[0].1.superseded_time), "no commit has the recorded time");
+    let shift = |time: &mut Timestamp| *time = time.saturating_add_us(1);
+    check(&|parts| shift(&mut parts.runs[at].1.recorded_time), "no commit has the recorded time");
+    check(&|parts| shift(&mut parts.revisions[0].1.superseded_time), "no commit has the recorded time");
     check(&|parts| parts.revisions[0].1.superseded_time = parts.revisions[0].1.run.recorded_time, "which is not later");
     check(
         &|parts| {
@@ -387,7 +387,7 @@ fn inconsistent_parts_are_refused() {
     check(&|parts| parts.series[0].0.1 = "No Slug".to_owned(), "row 1: source: source 'No Slug'");
     check(&|parts| parts.commits.truncate(parts.commits.len() - 1), "the list has");
     check(&|parts| parts.commit.sequence += 1, "the list has");
-    check(&|parts| gap(&mut parts.commit.recorded_time), "the list has");
+    check(&|parts| shift(&mut parts.commit.recorded_time), "the list has");
     check(&|parts| parts.commits[3].0 = 3, "row 4: sequence: is 3, but the next sequence must be 4");
     check(&|parts| parts.commits[3].1 = parts.commits[2].1, "is not after the previous");
     check(&|parts| parts.polls.swap(0, 1), "polls of nbkr: the span from");
@@ -405,13 +405,13 @@ fn inconsistent_parts_are_refused() {
 fn inconsistent_held_ticks_are_refused() {
     let (_dir, export, original, into) = small_export();
     let check = |change: &dyn Fn(&mut Parts), expect: &str| check_refused(&export, &into, &original, change, expect);
-    let gap = |time: &mut Timestamp| *time = time.saturating_add_us(1);
+    let shift = |time: &mut Timestamp| *time = time.saturating_add_us(1);
     let decided = original.held.iter().position(|tick| tick.decision.is_some()).unwrap();
     let decide = |tick: &mut HeldTick, time| {
         tick.decision.as_mut().unwrap().decided_time = time;
     };
     check(&|parts| drop(parts.held.remove(0)), "held tick 2: its id is out of order: 1 is expected");
-    check(&|parts| gap(&mut parts.held[0].held_time), "no commit has the recorded time");
+    check(&|parts| shift(&mut parts.held[0].held_time), "no commit has the recorded time");
     check(
         &|parts| decide(&mut parts.held[decided], parts.commit.recorded_time.saturating_add_us(1)),
         "no commit has the recorded time",

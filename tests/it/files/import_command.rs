@@ -1,4 +1,4 @@
-//! The built command `silkrate import`: a full export into a store, and files of ticks to a server.
+//! The command `silkrate import`: imports of a full export into a store, and of files of ticks into a server.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -121,7 +121,7 @@ async fn runs_in_parquet_are_imported_as_first_and_last_ticks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn csv_is_imported_as_by_ingest_and_other_files_are_refused() {
+async fn import_treats_csv_like_ingest_and_refuses_other_files() {
     let server = TestServer::start(&[]).await;
     server.store(&[tick("KGS/USD", 0, "0.01144")]).await;
     let dir = tempfile::tempdir().unwrap();
@@ -309,7 +309,7 @@ async fn full_export_of_an_imported_store_is_identical() {
     assert_eq!(found.problems, Vec::<String>::new());
     assert_eq!(found.quarantined_count, 2);
     assert!(found.revision_count > 0, "the late ticks must supersede runs");
-    let server = TestServer::start_over(other, &[]).await;
+    let server = TestServer::start_with_store(other, &[]).await;
     run(server.addr, ["export", "--full", &argument(&again)].map(str::to_owned).to_vec()).await;
     let names = ["series", "runs", "timeline", "revisions", "commits", "polls", "quarantine"]
         .map(|part| format!("{part}.parquet"));

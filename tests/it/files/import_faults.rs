@@ -1,7 +1,7 @@
 //! Imports with disk faults, and imports that are killed. The result is no store or a complete one, and running the
 //! import again gives the exported store.
 //!
-//! strace makes system calls of the built command fail, one after the other. Without strace the test reports that it
+//! strace makes system calls of `silkrate import` fail, one after the other. Without strace the test reports that it
 //! is skipped.
 
 use std::fs;
@@ -76,7 +76,7 @@ impl Fixture {
         }
         match Store::open(options(&self.db()), NOW) {
             Err(StoreError::UnfinishedImport { .. }) => true,
-            // The mark of an unfinished import was not written yet, and neither was anything else.
+            // The import has written nothing yet, not even the mark of an unfinished import.
             Ok(store) if store.newest_commit().sequence == 0 => true,
             // The mark was already removed.
             Ok(store) => {
@@ -131,7 +131,7 @@ fn check_failure(fixture: &Fixture, (calls, error): (&str, &str), nth: usize, an
         Some(0) => fixture.check_store(&what),
         Some(1) => {
             assert!(injected && stderr.starts_with("error: cannot "), "{what}: {stderr}");
-            // Unless the fault is permanent, the disk worked again when the mark was restored.
+            // If the fault is not permanent, the command has restored the mark of an unfinished import.
             assert!(
                 and_then == "+" || fixture.is_unfinished(&what),
                 "{what}: the command failed but left a complete store"

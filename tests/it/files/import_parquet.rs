@@ -107,7 +107,7 @@ fn damaged_file_without_checksum_causes_no_panic() {
     let path = directory.path().join("runs.parquet");
     full_export::write(&path, columns(&two()));
     let original = fs::read(&path).unwrap();
-    // No server listens there: the file is read before the connection.
+    // No server listens on port 1. The command reads the file before it connects.
     let mut panics = 0;
     for bytes in flips(&original).step_by(7) {
         fs::write(&path, bytes).unwrap();

@@ -61,7 +61,7 @@ async fn status_of_check(address: SocketAddr, timeout: &str) -> Code {
 }
 
 #[tokio::test]
-async fn passed_deadline_is_deadline_exceeded() {
+async fn expired_deadline_has_the_status_deadline_exceeded() {
     let address = serve(true).await;
     for timeout in ["1m", "20m", "50000u", "200m"] {
         assert_eq!(status_of_check(address, timeout).await, Code::DeadlineExceeded, "{timeout}");

@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 use crate::grpc::reads::{DAY_S, HOUR_S, NOON_S, Service, assert_refused, at, instant, proto, start};
 
-/// Midnight of the day on which the tests take place, in seconds from noon.
+/// Midnight of the day at which the test clock starts, in seconds from noon.
 const TODAY_S: i64 = -12 * HOUR_S;
 
 fn rate_of(pair: &str) -> v1::GetRateRequest {
@@ -42,8 +42,8 @@ fn seconds(time: Option<&ProtoTimestamp>) -> i64 {
     time.unwrap().seconds - NOON_S
 }
 
-/// Formats a candle as "start: open high low close = average, moves"; start in seconds from noon, `*` filled, `...`
-/// incomplete.
+/// Formats a candle as "start: open high low close = average, moves". The start is in seconds from noon, `*` marks a
+/// filled candle, and `...` an incomplete one.
 fn candle_text(candle: &v1::Candle) -> String {
     format!(
         "{}: {} {} {} {} = {}, {}{}{}{}",
@@ -64,8 +64,8 @@ fn candle_texts(page: &v1::ListCandlesResponse) -> Vec<String> {
     page.candles.iter().map(candle_text).collect()
 }
 
-/// Formats a change as "start: start rate -> end rate percent (low high)"; start in seconds from noon, `...`
-/// incomplete.
+/// Formats a change as "start: start rate -> end rate percent (low high)". The start is in seconds from noon, and `...`
+/// marks an incomplete period.
 fn change_text(change: &v1::PeriodChange) -> String {
     let rate = |end: Option<&v1::GetRateResponse>| end.map_or("?".to_owned(), |end| end.rate.clone());
     let text = |text: &Option<String>| text.clone().unwrap_or("?".to_owned());
@@ -155,7 +155,7 @@ async fn usd_quote_of_a_bank_serves_as_inverse_leg() {
     service.commit("KZT/KGS nbk", &[(-HOUR_S, "0.17")]).await;
     assert_eq!(from("", &[]).await, "KZT/KGS nbk");
     assert_eq!(from("", &["nbkr", "nbk"]).await, "USD/KGS nbkr, KZT/USD nbk");
-    // As known before the second leg existed, there is no cross rate.
+    // An as-of read before the second leg existed finds no cross rate.
     let known = v1::GetRateRequest { known_time: proto(before.recorded_time), ..rate_of("KGS/KZT") };
     assert_refused(service.rate(known).await, Code::NotFound, "UNKNOWN_SERIES");
 }
@@ -237,7 +237,7 @@ async fn daily_candles_have_times_fills_and_time_zones() {
     let day = |days: i64, hours: i64| TODAY_S + days * DAY_S + hours * HOUR_S;
     let ticks = [(day(-4, 6), "2"), (day(-4, 12), "5"), (day(-4, 18), "3"), (day(-1, 0), "4"), (day(0, 6), "8")];
     service.commit("KGS/USD timesca", &ticks).await;
-    // Confirmed once within the collapse window, and once as another run.
+    // The last rate is confirmed once within the collapse window, and once after it, which begins another run.
     service.commit("KGS/USD timesca", &[(day(0, 6) + 60, "8"), (day(0, 9), "8")]).await;
     let request = v1::ListCandlesRequest { count_observations: true, ..candles_of("KGS/USD", v1::CandleInterval::Day) };
     let page = candles(&service, request.clone()).await.unwrap();
@@ -416,7 +416,7 @@ async fn period_changes_compare_ends_of_periods() {
     assert_eq!(to_date[1], format!("{}: 0.01100 -> 0.01146 4.181818 (4.089050 4.274671)...", day(-341)));
     assert_eq!(to_date[0], format!("{}: 0.01100 -> 0.01145 4.090909 (3.998182 4.183720)", day(-341)));
 
-    // The ends are GetRate responses just before the ends of the period.
+    // `start` and `end` are GetRate responses for the instants just before the start and the end of the period.
     let request = v1::ListChangesRequest {
         start_time: at(day(-1)),
         decimal_places: Some(2),
@@ -434,7 +434,7 @@ async fn period_changes_compare_ends_of_periods() {
     assert_eq!(Some(ends[1]), at(0), "the current period ends now");
     assert_eq!((row.complete, page.changes.len()), (false, 1));
 
-    // Pages continue with the same rows.
+    // All pages together have the rows of one large page.
     let mut request = v1::ListChangesRequest {
         page_size: 3,
         start_time: at(day(-9)),

@@ -120,13 +120,13 @@ async fn tick_is_compared_with_the_rate_in_force_at_its_own_time() {
     // A held tick is not in force, and the other ticks of the batch are stored.
     let outliers = [(-90, "42103.5"), (-80, "4211.00"), (-70, "4.21"), (-60, "4212.00")];
     check("amid", &[(-100, "4210.35")], &outliers, &["42103.5", "4.21"]).await;
-    // Earlier ticks of the same batch count, whatever the order in which they are sent.
+    // A tick is also compared with earlier ticks of the same batch, whatever their order in the batch.
     check("batch", &[], &[(-80, "100"), (-100, "10"), (-90, "30"), (-70, "1000")], &["1000"]).await;
     // A late tick is compared with the rate of its own time, not with the newest rate.
     let steps = [(-100, "10"), (-80, "40"), (-60, "160"), (-40, "640")];
     let late = [(-95, "11"), (-75, "640.5"), (-70, "41"), (-45, "11.5"), (-110, "640")];
     check("late", &steps, &late, &["640.5", "11.5"]).await;
-    // A rate dated ahead is in force from its own time on.
+    // A rate with a future observed time is in force from that time on.
     check("ahead", &[(-100, "10"), (3_600, "40")], &[(-50, "60"), (3_700, "60")], &["60"]).await;
 }
 
@@ -240,7 +240,7 @@ async fn released_ticks_are_stored_and_discarded_ticks_are_not() {
     let revised = release(&server, &[5], ConflictPolicy::Revise).await;
     assert_eq!(outcomes(&revised.decisions), [(5, Outcome::Revised, Refusal::Unspecified)]);
     assert_eq!(runs(&server, "cbu").await, ["10", "100", "0.1"]);
-    // Sent again, a released tick is known, and a discarded tick stays discarded.
+    // If the ticks are sent again, a released tick is known, and a discarded tick stays discarded.
     assert_eq!(send_ticks(&server, &outliers[..3]).await, [0, 0, 2, 0, 0, 1]);
     let states: Vec<(u64, QuarantineState, Option<String>)> =
         all(&server).await.into_iter().map(|tick| (tick.id, tick.state(), tick.note)).collect();
@@ -386,7 +386,7 @@ async fn held_ticks_are_excluded_from_reads_until_released() {
     assert_eq!(series[0].last_observed_time, Some(time(-100)));
     let released = release(&server, &[1], ConflictPolicy::Refuse).await;
     assert_eq!((latest(all_latest().await), seen(None).await), (vec!["100".to_owned()], "100".to_owned()));
-    // As known before the release, the tick was held and the old rate was in force.
+    // An as-of read before the release sees a held tick, and the old rate in force.
     assert_eq!(seen(before.recorded_time).await, "10");
     let known_then = |known_time| v1::ListQuarantineRequest { known_time, states: vec![1, 2], ..Default::default() };
     let then = list(&server, known_then(before.recorded_time)).await;
@@ -504,8 +504,8 @@ async fn held_ticks_and_decisions_survive_a_restart() {
     assert_eq!(report.problems, Vec::<String>::new());
 }
 
-/// Returns date, pair and rate of each row. The sample has columns of its own; other files have date, base, quote and
-/// rate.
+/// Returns date, pair and rate of each row. `data/history-sample.csv` has the columns of `ingest`; the other file has
+/// date, base, quote and rate.
 fn history(name: &str) -> Vec<(String, String, String)> {
     let text = std::fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let row = |line: &str| match line.split(',').collect::<Vec<_>>()[..] {

@@ -24,7 +24,7 @@ fn rates(runs: &[v1::Run]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn poll_returns_changed_rates_and_none_dated_ahead() {
+async fn poll_returns_changed_rates_and_no_future_rate() {
     let service = start().await;
     let empty = service.latest(0).await;
     assert_eq!(empty.rates, []);
@@ -67,7 +67,7 @@ async fn poll_returns_changed_rates_and_none_dated_ahead() {
 }
 
 #[tokio::test]
-async fn rate_in_force_direct_and_inverse() {
+async fn rate_in_force_is_found_directly_and_as_inverse() {
     let service = start().await;
     let commit = service.commit("UZS/USD timesca", &[(-100, "0.00007"), (-50, "0.00008"), (-40, "0.00008")]).await;
 
@@ -83,15 +83,15 @@ async fn rate_in_force_direct_and_inverse() {
     assert_eq!((inverse.derivation(), inverse.state()), (v1::Derivation::Inverse, v1::RateState::Moving));
     assert_eq!((&inverse.legs, inverse.age), (&direct.legs, direct.age));
 
-    let as_of = |seconds: i64| v1::GetRateRequest { time: at(seconds), ..rate_of("UZS/USD") };
-    let inside = service.rate(as_of(-45)).await.unwrap();
+    let at_time = |seconds: i64| v1::GetRateRequest { time: at(seconds), ..rate_of("UZS/USD") };
+    let inside = service.rate(at_time(-45)).await.unwrap();
     assert_eq!((inside.rate.as_str(), inside.age.unwrap().seconds), ("0.00008", 0));
     assert_eq!(inside.state(), v1::RateState::Unspecified, "a state exists for the current time only");
-    assert_eq!(service.rate(as_of(-51)).await.unwrap().rate, "0.00007");
+    assert_eq!(service.rate(at_time(-51)).await.unwrap().rate, "0.00007");
     // A time finer than a microsecond rounds down, to the instant before -50 s.
     let time = Some(ProtoTimestamp { seconds: NOON_S - 51, nanos: 999_999_999 });
     assert_eq!(service.rate(v1::GetRateRequest { time, ..rate_of("UZS/USD") }).await.unwrap().rate, "0.00007");
-    assert_refused(service.rate(as_of(-101)).await, Code::NotFound, "NO_QUOTE_YET");
+    assert_refused(service.rate(at_time(-101)).await, Code::NotFound, "NO_QUOTE_YET");
 
     let max_age =
         |seconds: i64| v1::GetRateRequest { max_age: Some(Duration { seconds, nanos: 0 }), ..rate_of("UZS/USD") };
@@ -130,7 +130,7 @@ async fn source_is_chosen_or_ambiguity_is_refused() {
     assert_refused(service.rate(rate_of("KGS/KZT")).await, Code::NotFound, "UNKNOWN_SERIES");
     assert_refused(service.rate(rate_of("KGS/EUR")).await, Code::InvalidArgument, "pair");
 
-    // As known before the second source existed, nothing is ambiguous.
+    // An as-of read before the second source existed is not ambiguous.
     let known = v1::GetRateRequest { known_time: proto(before.recorded_time), ..rate_of("KGS/USD") };
     assert_eq!(service.rate(known).await.unwrap().rate, "0.01144");
 }
@@ -324,7 +324,7 @@ async fn change_has_rounding_bounds() {
 }
 
 #[tokio::test]
-async fn list_revisions_and_list_series_as_known() {
+async fn list_revisions_and_list_series_respect_the_known_time() {
     let service = start().await;
     let first = service.commit("KGS/USD timesca", &[(-30, "0.01144"), (-20, "0.01145"), (-10, "0.01146")]).await;
     service.clock.set(instant(60));

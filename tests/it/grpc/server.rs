@@ -205,7 +205,7 @@ async fn deadline_ends_calls_and_streams_with_deadline_exceeded() {
 }
 
 #[tokio::test]
-async fn states_follow_the_settings_of_the_current_start() {
+async fn states_follow_the_current_settings_after_a_restart() {
     let server = TestServer::start(&["--stale-limit", "1h"]).await;
     server.store(&[tick("KGS/USD", -7_200, "0.01144")]).await;
     let latest = async |server: &TestServer| {
@@ -218,13 +218,13 @@ async fn states_follow_the_settings_of_the_current_start() {
     // With a longer limit the rate is not stale any more. No tick and no passing of time makes this change, but a poll
     // sees it.
     let (dir, _) = server.stop().await;
-    let server = TestServer::start_over(dir, &["--stale-limit", "3h"]).await;
+    let server = TestServer::start_with_store(dir, &["--stale-limit", "3h"]).await;
     let (state, stale_time, second) = latest(&server).await;
     assert_eq!((state, stale_time), (v1::RateState::Flat, Some(time(3_600))));
     assert!(second > first);
     // With the same settings nothing changes.
     let (dir, _) = server.stop().await;
-    let server = TestServer::start_over(dir, &["--stale-limit", "3h"]).await;
+    let server = TestServer::start_with_store(dir, &["--stale-limit", "3h"]).await;
     assert_eq!(latest(&server).await, (v1::RateState::Flat, Some(time(3_600)), second));
 }
 

@@ -11,7 +11,7 @@ use crate::grpc::reads::{Service, start};
 
 /// The limit of the service.
 const STREAMS_MAX: usize = 48;
-/// More runs than the server packs ahead plus the stream window holds.
+/// More runs than fit into the messages that the server packs in advance and into the stream window.
 const RUNS: i64 = 60_000;
 
 async fn start_with_runs() -> Service {

@@ -113,7 +113,7 @@ async fn watch_reports_changes_made_by_time_alone() {
     let service = start().await;
     service.commit("KGS/USD timesca", &[(-60, "0.01144")]).await;
     service.commit("KZT/USD nbk", &[(-60, "0.00196")]).await;
-    // Dated tomorrow: stored now, shown when it becomes due.
+    // The observed time of this rate is tomorrow. The rate is stored now, and shown when it comes into force.
     service.commit("KZT/USD nbk", &[(DAY_S, "0.00197")]).await;
     let mut messages = watch(&service.client, everything()).await.unwrap();
     assert_eq!(shown(&next(&mut messages).await), [row("KGS/USD", "0.01144", 1), row("KZT/USD", "0.00196", 1)]);
@@ -336,7 +336,7 @@ async fn disk_failure_ends_watches_and_leaves_reads_available() {
         DiskOperation::Sync if switch.load(Ordering::SeqCst) => Err(std::io::Error::other("injected disk fault")),
         DiskOperation::Write | DiskOperation::Flush | DiskOperation::Sync => Ok(()),
     });
-    let server = TestServer::start_on(fault, &[]).await;
+    let server = TestServer::start_with_fault(fault, &[]).await;
     server.store(&[tick("KGS/USD", -60, "0.01144")]).await;
     let mut messages = watch(&server.rates(), everything()).await.unwrap();
     next(&mut messages).await;

@@ -10,7 +10,7 @@ use silkrate::proto::v1;
 use crate::support::{NOW, TestServer, tick, time};
 use crate::web::{get, get_with, rows};
 
-/// Starts a server with five days of two pairs, a revision of each, and a pair of two sources.
+/// Starts a server with five days of two pairs, a revision of each pair, and a third pair that two sources publish.
 async fn server() -> TestServer {
     let server = TestServer::start(&[]).await;
     let day = 86_400;
@@ -125,7 +125,7 @@ fn command(server: &TestServer, line: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn csv_equals_csv_of_the_command() {
     let server = server().await;
-    // At this time the current minute begins exactly, for the server and for the command.
+    // HTTP rounds the current time down to a minute. The clock is at the start of a minute, so the command equals HTTP.
     server.clock.set(NOW.saturating_add_us(60 * Timestamp::SECOND_US));
     // Only the command has the columns of elapsed time.
     let check = async |line: &str, target: &str, more_of_command: &[&str]| {
@@ -311,13 +311,13 @@ async fn change_by_time_alone_changes_the_tag() {
     let (latest, rate) = ("/v1/latest", "/v1/rate?pair=KGS/USD");
     let first = [request(latest, "").await, request(rate, "").await];
     let mut tags = first.iter().map(|response| response.header("etag").unwrap().to_owned()).collect::<Vec<_>>();
-    assert_eq!(first[1].json()["rate"], json!("0.01144"), "the other rate is dated ahead");
+    assert_eq!(first[1].json()["rate"], json!("0.01144"), "the observed time of the other rate is in the future");
 
     // After one more minute nothing is due and nothing changes.
     server.clock.set(NOW.saturating_add_us(60 * Timestamp::SECOND_US));
     assert_eq!((request(latest, &tags[0]).await.status, request(rate, &tags[1]).await.status), (304, 304));
 
-    // The rate becomes due, then stale: commits without ticks.
+    // The rate comes into force and later becomes stale. Both changes are commits without ticks.
     for (seconds, expect) in [(1_800, "MOVING"), (1_800 + 3_600, "STALE")] {
         server.clock.set(NOW.saturating_add_us(seconds * Timestamp::SECOND_US));
         let sequence = server.rates().get_latest_rates(v1::GetLatestRatesRequest::default()).await.unwrap();

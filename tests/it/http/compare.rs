@@ -1,4 +1,4 @@
-//! Comparison of two sources: real histories over gRPC, over plain HTTP, and with the built command.
+//! Comparison of two sources: real histories over gRPC, over plain HTTP, and with the command.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -222,7 +222,7 @@ async fn pages_equal_one_response_and_days_begin_in_the_time_zone() {
         // Hundreds of days are too many for an assertion message.
         assert!(days == whole.days, "{:?}", days.iter().zip(&whole.days).find(|(page, whole)| page != whole));
         assert_eq!(pages, whole.days.len().div_ceil(39));
-        // As known at that commit, the comparison is the same, except for values relative to now.
+        // An as-of read at that commit gives the same comparison, except for values relative to now.
         let known = v1::CompareSourcesRequest { known_time: whole.recorded_time, ..request };
         let known = compare(&server, known).await.unwrap();
         let (last, before) = (known.days.last().unwrap(), known.days.len() - 1);
@@ -366,7 +366,7 @@ async fn plain_http_gives_the_same_comparison() {
     server.stop().await;
 }
 
-/// Runs the built command and returns its standard output and standard error.
+/// Runs the command and returns its standard output and standard error.
 fn command(address: std::net::SocketAddr, line: &str) -> (String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_silkrate"))
         .args(line.split(' '))

@@ -7,8 +7,8 @@ use crate::web::{get, get_with};
 
 const DAY: i64 = 86_400;
 
-/// Starts a server with rates of 4, 5, 7 and 8 December 2025. A bank is a second source, and one currency has only the
-/// bank.
+/// Starts a server with rates of 4, 5, 7 and 8 December 2025. A bank is a second source, and only the bank has a rate
+/// of TJS.
 async fn server(flags: &[&str]) -> TestServer {
     let server = TestServer::start(flags).await;
     let bank = |pair: &str, at, rate: &str| v1::Tick { source: "nbkr".to_owned(), ..tick(pair, at, rate) };
@@ -96,7 +96,7 @@ async fn errors_have_a_message() {
     check("/frankfurter/v1/currencies?base=KGS", 400, "takes no parameters").await;
     check("/frankfurter/v1/latest?base=TMT", 404, "no rates of TMT").await;
     check("/frankfurter/v1/2020-01-01", 404, "no rates of USD").await;
-    check("/frankfurter/v1/2025-12-08..2025-12-01", 422, "swap its ends").await;
+    check("/frankfurter/v1/2025-12-08..2025-12-01", 422, "choose an earlier start").await;
     check("/frankfurter/v1/latest?symbols=KGS,EUR", 404, "symbols: ").await;
     check("/frankfurter/v1/latest?base=USD&symbols=USD", 404, "USD is the base itself").await;
     check("/frankfurter/v1/1990-01-01..2020-01-01", 404, "no rates of USD").await;
@@ -120,7 +120,7 @@ async fn changed_preferred_source_changes_the_tag() {
     let target = "/frankfurter/v1/latest?symbols=KGS";
     let tag = get(server.http_addr, target).await.header("etag").unwrap().to_owned();
     let (dir, _) = server.stop().await;
-    let server = TestServer::start_over(dir, &["--frankfurter-source", "nbkr"]).await;
+    let server = TestServer::start_with_store(dir, &["--frankfurter-source", "nbkr"]).await;
     let again = get_with(server.http_addr, target, &[("if-none-match", &tag)]).await;
     assert!(again.status == 200 && again.body.contains(r#""KGS":87.4500"#), "{again:?}");
 }

@@ -42,7 +42,7 @@ async fn busy() -> TestServer {
     busy_with(&[]).await
 }
 
-/// Does the same on a server with flags of `serve`.
+/// Does the same as [`busy`], on a server with these flags of `serve`.
 async fn busy_with(flags: &[&str]) -> TestServer {
     let server = TestServer::start(flags).await;
     server

@@ -73,11 +73,11 @@ async fn table_shows_changes_only_as_far_as_digits_allow() {
     let row = |pair: &str| {
         visible_text(between(&page.body, &format!("id=\"r-{}-timesca\"", pair.replace('/', "-")), "</tr>"))
     };
-    // A move that rounding may have caused is not shown as a change, but the direction of the published digits is.
+    // A move that rounding may have caused is not shown as a change. The change of the published digits is shown.
     let kgs = row("KGS/USD");
     assert!(kgs.contains("KGS/USD timesca 0.01144 1 USD is 87.3743 to 87.4509 KGS Moving"), "{kgs}");
     assert!(kgs.contains("cannot tell published +0.09 % from 0.01143, 0.00 to +0.18 %"), "{kgs}");
-    // One significant digit: "0 %" may be a fall of an eighth, so it is never printed.
+    // With one significant digit, an unchanged rate may have fallen by an eighth. So "0 %" is never printed.
     let uzs = row("UZS/USD");
     assert!(uzs.contains("0.00008") && uzs.contains("cannot tell −11.77 to +13.34 %"), "{uzs}");
     assert!(uzs.contains("no quote then") && uzs.contains("never moved"), "{uzs}");
@@ -233,7 +233,7 @@ async fn candles_are_labelled_with_their_length() {
     server.store(&ticks).await;
     let page = get(&server, "/pair/KGS/USD?range=1d&candles=4h").await;
     let text = visible_text(&page.body);
-    // Both in the visible text below the chart and in the description for screen readers.
+    // The length is both in the visible text below the chart and in the description for screen readers.
     assert!(text.contains("USD per KGS. Candles of 4 hours each, UTC. The rate moved"), "{text}");
     let drawn = between(&page.body, "<desc id=\"text-wide\">", "</desc>");
     assert!(drawn.contains("Candles of 4 hours each, UTC."), "{drawn}");
@@ -270,7 +270,7 @@ async fn page_announces_that_nothing_is_stored_after_a_disk_failure() {
         DiskOperation::Sync if switch.load(Ordering::SeqCst) => Err(io::Error::other("injected disk fault")),
         DiskOperation::Write | DiskOperation::Flush | DiskOperation::Sync => Ok(()),
     });
-    let server = TestServer::start_on(fault, &[]).await;
+    let server = TestServer::start_with_fault(fault, &[]).await;
     server.store(&[tick("KGS/USD", -60, "0.01144")]).await;
     let mut events = Events::open(&server).await;
     let before = events.until("event: beat").await.unwrap();

@@ -183,7 +183,7 @@ async fn reply_to(
         |status: &str, headers: &str| format!("HTTP/1.1 {status}\r\n{headers}Content-Length: 0\r\n\r\n").into_bytes();
     let (written, logged) = match &reply {
         Reply::Body(body) => {
-            let tag = format!("\"{}\"", crc(body));
+            let tag = format!("\"{}\"", checksum(body));
             if head.to_ascii_lowercase().contains(&format!("if-none-match: {tag}")) {
                 (b"HTTP/1.1 304 Not Modified\r\n\r\n".to_vec(), format!("304 {path}"))
             } else {
@@ -211,6 +211,6 @@ fn with_body(headers: &str, body: &[u8], length: usize) -> Vec<u8> {
 }
 
 /// A checksum that distinguishes bodies.
-fn crc(body: &[u8]) -> u32 {
+fn checksum(body: &[u8]) -> u32 {
     body.iter().fold(17, |sum, byte| sum.rotate_left(5).wrapping_mul(31) ^ u32::from(*byte))
 }

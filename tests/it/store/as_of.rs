@@ -1,5 +1,5 @@
-//! Cost of reads as known at an earlier time. The tests count decoded blocks after so many revisions that a read of
-//! all of them exceeds the limit.
+//! The cost of as-of reads. The tests count the blocks that a read decodes. The stores have so many revisions that a
+//! read of all blocks of revisions exceeds the limit.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ fn value(number: u64) -> PublishedValue {
     PublishedValue { rate: Rate::from_parts(u128::from(10_000 + number), 5).unwrap(), reported_change: None }
 }
 
-/// A store of one series. Each commit returns its recorded time, for reads as known then.
+/// A store of one series. Each commit returns its recorded time, which is a known time for reads.
 struct Fixture {
     store: Store,
     _directory: tempfile::TempDir,
@@ -64,8 +64,8 @@ impl Fixture {
         known
     }
 
-    /// Reads as known at `known` at each second of `at`, and compares the rates with `expect`. Each read must decode
-    /// at most [`READ_BLOCKS_MAX`] blocks.
+    /// Reads the rate at each of `seconds` as known at `known`, and compares it with `expect`. Each read must decode at
+    /// most [`READ_BLOCKS_MAX`] blocks.
     fn check_reads(&self, known: Timestamp, seconds: &[u64], expect: impl Fn(u64) -> Option<u64>) {
         let view = self.store.view();
         let series = view.find(&key()).unwrap();

@@ -9,7 +9,7 @@ use silkrate::domain::{PublishedValue, Rate, Run, Timestamp};
 use silkrate::ingest::{RefusalReason, Summary};
 use silkrate::store::{CheckpointLimits, StoreError};
 
-use crate::store::durable::planted::{
+use crate::store::durable::test_stores::{
     TICKS, all_runs, commit, copy, fill, fill_and_close, flip, keys, raw, read_log, refusal, runs, tick, try_open,
 };
 use crate::store::durable::{BASE_US, Random, SECOND, batch_of, key, open, run, submit, value};
@@ -170,8 +170,8 @@ fn damaged_record_is_refused_at_open() {
         let message = check(prefix, &mut |db, key| drop(db.remove(key).unwrap()));
         assert!(message.contains(expect) || message.contains("missing"), "{message}");
     }
-    // Removes the last chunk of a source and the newest held tick. Their absence leaves no gap, so only the digest
-    // detects it.
+    // Removes the last chunk of polls of a source, and the newest held tick. The remaining numbers have no gap, so only
+    // the digest detects the removal.
     for prefix in *b"fq" {
         let message = check(prefix, &mut |db, _| drop(db.remove(keys(db, prefix).pop().unwrap()).unwrap()));
         assert!(message.contains("missing or unexpected"), "{message}");

@@ -130,7 +130,7 @@ fn any_disk_failure_stops_writing_and_loses_no_acknowledged_batch() {
     println!("{failures:?} failures, {:.1?}", began.elapsed());
 }
 
-/// A disk fault that blocks the writer at its first sync until the gate is opened.
+/// A disk fault that blocks the writer at the first sync after the fault is armed, until the gate is opened.
 struct Gate {
     fault: DiskFault,
     arrived: Receiver<()>,

@@ -298,7 +298,8 @@ fn check_past(view: &View, model: &Model, random: &mut Random) {
     assert_eq!(series.run_at(Timestamp::MAX, before).unwrap(), None);
 }
 
-/// Compares the time since which a rate has held, and the rate before it, with a plain walk back.
+/// Compares `rate_since` with a walk back over all runs: the time since which the rate is unchanged, and the rate
+/// before it.
 fn check_last_move(series: &Arc<SeriesView>, runs: &[Run], begun: usize, time: Timestamp, known: Timestamp) {
     let expected = begun.checked_sub(1).map(|last| {
         let rate = runs[last].value.rate;
@@ -321,15 +322,15 @@ fn check_steps(steps: &[Step], seed: u64) {
         history: Vec::new(),
     };
     let mut random = Random(seed);
-    // A held view must not change after later steps.
-    let mut held: Option<(View, Vec<Run>)> = None;
+    // A view must not change after later steps.
+    let mut earlier: Option<(View, Vec<Run>)> = None;
     for step in steps {
         now += random.below(2_000) as i64;
         let moment = Timestamp::from_micros(now);
         match step {
             Step::Checkpoint => store.checkpoint().unwrap(),
             Step::Restart => {
-                held = None;
+                earlier = None;
                 drop(store);
                 store = Store::open(options(directory.path(), WINDOW_US, false), moment).unwrap();
             }
@@ -341,14 +342,14 @@ fn check_steps(steps: &[Step], seed: u64) {
         if !model.ticks.is_empty() {
             let view = store.view();
             check_present(&view, &model);
-            match &held {
-                None => held = Some((view, model.runs.clone())),
-                Some((held_view, runs)) => {
-                    let series = held_view.find(&key()).unwrap();
-                    assert_eq!(&all_runs(series, held_view.commit.recorded_time, ScanOrder::Ascending), runs);
+            match &earlier {
+                None => earlier = Some((view, model.runs.clone())),
+                Some((earlier_view, runs)) => {
+                    let series = earlier_view.find(&key()).unwrap();
+                    assert_eq!(&all_runs(series, earlier_view.commit.recorded_time, ScanOrder::Ascending), runs);
                     if random.below(4) == 0 {
                         check_past(&view, &model, &mut random);
-                        held = Some((view, model.runs.clone()));
+                        earlier = Some((view, model.runs.clone()));
                     }
                 }
             }
@@ -360,7 +361,7 @@ fn check_steps(steps: &[Step], seed: u64) {
         check_past(&store.view(), &model, &mut random);
     }
     // The revision index now belongs to the newest view. An older view must not see later revisions through it.
-    if let Some((view, _)) = &held {
+    if let Some((view, _)) = &earlier {
         check_past(view, &model, &mut random);
     }
 }

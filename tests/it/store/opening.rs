@@ -9,7 +9,7 @@ use std::sync::Arc;
 use silkrate::domain::Timestamp;
 use silkrate::store::{ScanOrder, StoreError, verify};
 
-use crate::store::durable::planted::{
+use crate::store::durable::test_stores::{
     FORMAT, TICKS, all_runs, commit, copy, fill, fill_and_close, keys, named_blocks, raw, read_log, refusal,
     stored_blocks, tick, try_open,
 };
@@ -65,7 +65,7 @@ fn with_version(key: &[u8], value: &[u8], version: u8) -> Vec<u8> {
 }
 
 #[test]
-fn newer_format_is_reported_as_such() {
+fn newer_format_is_refused_and_named() {
     for prefix in *b"fmsx" {
         let directory = tempfile::tempdir().unwrap();
         drop(fill(directory.path()));
@@ -118,14 +118,14 @@ fn store_behind_its_high_water_mark_is_refused() {
     assert!(error.contains("its meta record is missing"), "{error}");
 }
 
-fn tear(path: &Path, at: usize) {
+fn flip_lowest_bit(path: &Path, at: usize) {
     let mut bytes = fs::read(path).unwrap();
     bytes[at] ^= 1;
     fs::write(path, bytes).unwrap();
 }
 
 #[test]
-fn high_water_mark_may_be_old_or_half_torn_but_not_missing() {
+fn high_water_mark_may_be_old_or_have_one_damaged_slot_but_must_exist() {
     let check = |change: fn(&Path), expect: Option<&str>| {
         let directory = tempfile::tempdir().unwrap();
         // The log is newer than the high-water mark, as after a kill.
@@ -139,12 +139,12 @@ fn high_water_mark_may_be_old_or_half_torn_but_not_missing() {
         }
     };
     check(|_| {}, None);
-    check(|path| tear(path, 20), None);
-    check(|path| tear(path, 60), None);
+    check(|path| flip_lowest_bit(path, 20), None);
+    check(|path| flip_lowest_bit(path, 60), None);
     check(
         |path| {
-            tear(path, 0);
-            tear(path, 32);
+            flip_lowest_bit(path, 0);
+            flip_lowest_bit(path, 32);
         },
         Some("(file 'witness') cannot be decoded"),
     );
@@ -201,15 +201,15 @@ fn view_keeps_its_blocks_readable() {
     let directory = tempfile::tempdir().unwrap();
     fill_and_close(directory.path());
     let mut store = open(directory.path());
-    let held = store.view();
+    let earlier = store.view();
     let before = all_runs(&store, 0).unwrap();
     for round in 0..5 {
         commit(&mut store, 0, (0..5).map(|at| (tick(at * 2_000).0 + round + 1, value(2))));
         store.checkpoint().unwrap();
     }
-    let series = Arc::clone(held.find(&key(0, 0)).unwrap());
+    let series = Arc::clone(earlier.find(&key(0, 0)).unwrap());
     let pieces = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending).unwrap();
     assert_eq!(pieces.flat_map(Result::unwrap).collect::<Vec<_>>(), before);
-    drop((series, held));
+    drop((series, earlier));
     assert_eq!(instants(&store.view(), &key(0, 0)).len() as i64, TICKS + 10 + 25);
 }

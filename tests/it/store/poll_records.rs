@@ -15,9 +15,9 @@ fn source(number: usize) -> Source {
     Source::parse(&format!("bank-{number}")).unwrap()
 }
 
-fn poll(source_number: usize, second: i64, long_s: i64, health: Health) -> Poll {
+fn poll(source_number: usize, second: i64, covered_s: i64, health: Health) -> Poll {
     let at = |second: i64| Timestamp::from_micros(BASE_US + second * SECOND);
-    Poll { source: source(source_number), time: at(second), covered_until: at(second + long_s), health }
+    Poll { source: source(source_number), time: at(second), covered_until: at(second + covered_s), health }
 }
 
 fn record(store: &mut Store, polls: &[Poll]) {
@@ -45,7 +45,7 @@ fn collapsed<'a>(polls: impl Iterator<Item = &'a Poll>) -> Vec<PollSpan> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Polls of one commit: source, seconds since the previous poll, seconds until which the poll covers, health.
+    /// Polls of one commit: source, seconds since the previous poll, number of seconds that the poll covers, health.
     Polls(Vec<(usize, i64, i64, usize)>),
     Checkpoint,
     Reopen,
@@ -67,9 +67,9 @@ proptest! {
         for step in steps {
             match step {
                 Step::Polls(polls) => {
-                    let polls = polls.into_iter().map(|(source, after, long, health)| {
-                        second += after;
-                        poll(source, second, long, Health::ALL[health])
+                    let polls = polls.into_iter().map(|(source, after_s, covered_s, health)| {
+                        second += after_s;
+                        poll(source, second, covered_s, Health::ALL[health])
                     });
                     let polls: Vec<Poll> = polls.collect();
                     record(&mut store, &polls);
@@ -103,12 +103,12 @@ fn view_does_not_see_later_polls() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     record(&mut store, &[poll(0, 0, 60, Health::Ok)]);
-    let held = store.view();
-    let seen: Vec<PollSpan> = held.polls(&source(0)).unwrap().spans().copied().collect();
+    let earlier = store.view();
+    let seen: Vec<PollSpan> = earlier.polls(&source(0)).unwrap().spans().copied().collect();
     record(&mut store, &[poll(0, 30, 60, Health::Ok), poll(0, 50, 60, Health::Silent), poll(1, 50, 60, Health::Ok)]);
     store.checkpoint().unwrap();
-    assert_eq!(held.polls(&source(0)).unwrap().spans().copied().collect::<Vec<_>>(), seen);
-    assert!(held.polls(&source(1)).is_none());
+    assert_eq!(earlier.polls(&source(0)).unwrap().spans().copied().collect::<Vec<_>>(), seen);
+    assert!(earlier.polls(&source(1)).is_none());
     assert_eq!(spans(&store, &source(0)).len(), 2);
 }
 
@@ -164,7 +164,7 @@ fn oldest_poll_spans_are_removed_beyond_the_limit() {
 }
 
 #[test]
-fn poll_of_one_source_beyond_the_limit_is_refused() {
+fn poll_of_a_source_beyond_the_limit_of_sources_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     let first: Vec<Poll> = (0..64).map(|number| poll(number, 0, 60, Health::Ok)).collect();

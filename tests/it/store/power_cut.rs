@@ -1,9 +1,10 @@
 //! Power cuts: writes that are not durable are lost, partially lost or torn, and every acknowledged batch must still
 //! be in the store.
 //!
-//! A child ingests under strace. From the log of its system calls, the test rebuilds the directory as many different
-//! power cuts could have left it. By default the recording is short and there are a few dozen cuts;
-//! `SILKRATE_POWER_CUTS=1000 cargo test --test it store::power_cut -- --nocapture` runs more of both.
+//! A child ingests under strace. From the log of the system calls, the test rebuilds the directory in the states in
+//! which different power cuts could have left it. By default the recording is short, and there are [`CUTS`] cuts.
+//! `SILKRATE_POWER_CUTS=1000 cargo test --test it store::power_cut -- --nocapture` makes a longer recording and 1,000
+//! cuts.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,7 +39,7 @@ fn record(plan: &ChildPlan, log: &Path) -> String {
     fs::read_to_string(log).unwrap()
 }
 
-/// Records several processes on one store. All but the last exit while they ingest.
+/// Records several processes on one store. Each process except the last exits while it ingests.
 fn record_history(rounds: u64, acks_per_round: u64) -> (Recording, AckHistory) {
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path().join("root");
@@ -108,5 +109,5 @@ fn power_cut_loses_no_acknowledged_batch() {
         history.acks.len(),
         began.elapsed()
     );
-    assert!(problems.is_empty(), "{} of {cuts} cuts: {problems:#?}", problems.len());
+    assert!(problems.is_empty(), "{} of {cuts} power cuts failed a check: {problems:#?}", problems.len());
 }

@@ -1,5 +1,5 @@
-//! Holding, releasing and discarding ticks compared with a naive model: stored ticks in an ordered map, held ticks in
-//! a list.
+//! The quarantine of the store compared with a naive model. The model has the stored ticks in an ordered map, and the
+//! held ticks in a list.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,11 +17,12 @@ type Ticks = Vec<(Timestamp, PublishedValue)>;
 
 /// The expected result for a tick.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fate {
+enum Outcome {
     Stored,
     Known,
     Revised,
     Conflict,
+    /// The id of the held tick, and whether the tick is newly held.
     Held(u64, bool),
 }
 
@@ -50,21 +51,21 @@ fn is_beyond_threshold(one: Rate, other: Rate) -> bool {
 }
 
 impl Model {
-    fn put(&mut self, time: Timestamp, value: PublishedValue, revise: bool) -> Fate {
+    fn put(&mut self, time: Timestamp, value: PublishedValue, revise: bool) -> Outcome {
         match self.ticks.get(&time) {
-            Some(stored) if *stored == value => Fate::Known,
-            Some(_) if !revise => Fate::Conflict,
+            Some(stored) if *stored == value => Outcome::Known,
+            Some(_) if !revise => Outcome::Conflict,
             stored => {
-                let fate = if stored.is_some() { Fate::Revised } else { Fate::Stored };
+                let outcome = if stored.is_some() { Outcome::Revised } else { Outcome::Stored };
                 self.ticks.insert(time, value);
-                fate
+                outcome
             }
         }
     }
 
     /// Applies the quarantine rule literally. The rate in force at a time is the rate of the last tick at or before
     /// it.
-    fn admit(&mut self, time: Timestamp, value: PublishedValue, revise: bool, now: Timestamp) -> Fate {
+    fn admit(&mut self, time: Timestamp, value: PublishedValue, revise: bool, now: Timestamp) -> Outcome {
         if self.ticks.get(&time).is_some_and(|stored| *stored == value || !revise) {
             return self.put(time, value, revise);
         }
@@ -72,33 +73,33 @@ impl Model {
         let same_tick = self.held.iter().rposition(|held| held.time == time && held.value == value);
         match (same_tick.map(|at| (at as u64 + 1, self.held[at].decision)), in_force) {
             (Some((_, Some((Verdict::Released, _)))), _) => self.put(time, value, revise),
-            (Some((id, _)), _) => Fate::Held(id, false),
+            (Some((id, _)), _) => Outcome::Held(id, false),
             (None, Some(in_force)) if is_beyond_threshold(in_force, value.rate) => {
                 self.held.push(Held { time, value, in_force, since: now, decision: None });
-                Fate::Held(self.held.len() as u64, true)
+                Outcome::Held(self.held.len() as u64, true)
             }
             (None, _) => self.put(time, value, revise),
         }
     }
 
     /// Returns the result for each id, in the given order.
-    fn decide(&mut self, ids: &[u64], verdict: Verdict, revise: bool, now: Timestamp) -> Vec<Option<Fate>> {
+    fn decide(&mut self, ids: &[u64], verdict: Verdict, revise: bool, now: Timestamp) -> Vec<Option<Outcome>> {
         let mut order: Vec<u64> = ids.to_vec();
         order.sort_by_key(|id| (self.held.get(*id as usize - 1).map(|held| held.time), *id));
-        let mut fates = BTreeMap::new();
+        let mut outcomes = BTreeMap::new();
         for id in order {
             let Some(held) = self.held.get(id as usize - 1).cloned() else { continue };
             if held.decision.is_some() {
                 continue;
             }
-            let fate =
-                if verdict == Verdict::Discarded { Fate::Stored } else { self.put(held.time, held.value, revise) };
-            if fate != Fate::Conflict {
+            let outcome =
+                if verdict == Verdict::Discarded { Outcome::Stored } else { self.put(held.time, held.value, revise) };
+            if outcome != Outcome::Conflict {
                 self.held[id as usize - 1].decision = Some((verdict, now));
             }
-            fates.insert(id, fate);
+            outcomes.insert(id, outcome);
         }
-        ids.iter().map(|id| fates.get(id).copied()).collect()
+        ids.iter().map(|id| outcomes.get(id).copied()).collect()
     }
 }
 
@@ -106,7 +107,7 @@ impl Model {
 enum Step {
     /// Ticks at random times, some with a shifted decimal point; the flag allows them to revise.
     Ticks(u64, u64, bool),
-    /// The same, rolled back.
+    /// Ticks like those of [`Step::Ticks`], which are admitted and then rolled back.
     Validate(u64, u64),
     /// Held ticks, sent again.
     Repeat(u64),
@@ -140,25 +141,25 @@ fn ticks(seed: u64, count: u64) -> Ticks {
     (0..count).map(tick).collect()
 }
 
-fn fate(answer: Result<Admitted, UpsertError>) -> Fate {
+fn outcome(answer: Result<Admitted, UpsertError>) -> Outcome {
     match answer {
-        Ok(Admitted::Stored(Upserted::NewRun { .. } | Upserted::Collapsed { .. })) => Fate::Stored,
-        Ok(Admitted::Stored(Upserted::Known)) => Fate::Known,
-        Ok(Admitted::Stored(Upserted::Revised { .. })) => Fate::Revised,
-        Ok(Admitted::Held { id, is_new, .. }) => Fate::Held(id, is_new),
-        Err(UpsertError::Conflict(_)) => Fate::Conflict,
+        Ok(Admitted::Stored(Upserted::NewRun { .. } | Upserted::Collapsed { .. })) => Outcome::Stored,
+        Ok(Admitted::Stored(Upserted::Known)) => Outcome::Known,
+        Ok(Admitted::Stored(Upserted::Revised { .. })) => Outcome::Revised,
+        Ok(Admitted::Held { id, is_new, .. }) => Outcome::Held(id, is_new),
+        Err(UpsertError::Conflict(_)) => Outcome::Conflict,
         Err(error) => panic!("{error:?}"),
     }
 }
 
-/// Admits `rehearsed` and rolls it back, then admits `ticks`, all in one transaction, as if several clients had waited
-/// together.
-fn send(store: &mut Store, model: &mut Model, rehearsed: &Ticks, ticks: &Ticks, revise: bool, now: Timestamp) {
+/// Admits the ticks of `validated` and rolls them back, and then admits `ticks`, all in one transaction. This happens
+/// if several requests wait in the queue.
+fn send(store: &mut Store, model: &mut Model, validated: &Ticks, ticks: &Ticks, revise: bool, now: Timestamp) {
     let recorded_time = store.next_recorded_time(now);
     let mut transaction = store.begin(now);
     let savepoint = transaction.savepoint(std::iter::once(&key(0, 0)));
-    let mut rehearsal = model.clone();
-    admit(&mut transaction, &mut rehearsal, rehearsed, revise, recorded_time);
+    let mut scratch_model = model.clone();
+    admit(&mut transaction, &mut scratch_model, validated, revise, recorded_time);
     transaction.roll_back(savepoint);
     let changed = admit(&mut transaction, model, ticks, revise, recorded_time);
     assert_eq!(transaction.commit().unwrap().is_some(), changed);
@@ -175,9 +176,9 @@ fn admit(
     let mut changed = false;
     for (time, value) in ticks {
         let series = transaction.series(&key(0, 0)).unwrap();
-        let found = fate(transaction.admit(series, *time, *value, revise, Some(RatioThreshold::DEFAULT)));
+        let found = outcome(transaction.admit(series, *time, *value, revise, Some(RatioThreshold::DEFAULT)));
         assert_eq!(found, model.admit(*time, *value, revise, recorded_time), "{value:?} at {time}");
-        changed |= matches!(found, Fate::Stored | Fate::Revised | Fate::Held(_, true));
+        changed |= matches!(found, Outcome::Stored | Outcome::Revised | Outcome::Held(_, true));
     }
     changed
 }
@@ -196,17 +197,21 @@ fn decide(store: &mut Store, model: &mut Model, seed: u64, verdict: Verdict, rev
         let decided_before = before.held.get(*id as usize - 1).map(|held| held.decision.map(|(verdict, _)| verdict));
         match (decided_before, expected, answer) {
             (None, None, Decided::Refused(DecisionRefusal::UnknownId))
-            | (Some(None), Some(Fate::Conflict), Decided::Refused(DecisionRefusal::Upsert(UpsertError::Conflict(_))))
-            | (Some(None), Some(Fate::Known), Decided::Released(Upserted::Known))
-            | (Some(None), Some(Fate::Revised), Decided::Released(Upserted::Revised { .. })) => {}
+            | (
+                Some(None),
+                Some(Outcome::Conflict),
+                Decided::Refused(DecisionRefusal::Upsert(UpsertError::Conflict(_))),
+            )
+            | (Some(None), Some(Outcome::Known), Decided::Released(Upserted::Known))
+            | (Some(None), Some(Outcome::Revised), Decided::Released(Upserted::Revised { .. })) => {}
             (Some(Some(found)), None, Decided::Already) => assert_eq!(found, verdict),
             (Some(Some(found)), None, Decided::Refused(DecisionRefusal::DecidedOtherwise(earlier))) => {
                 assert!(found == *earlier && found != verdict);
             }
-            (Some(None), Some(Fate::Stored), Decided::Discarded) => assert_eq!(verdict, Verdict::Discarded),
+            (Some(None), Some(Outcome::Stored), Decided::Discarded) => assert_eq!(verdict, Verdict::Discarded),
             (
                 Some(None),
-                Some(Fate::Stored),
+                Some(Outcome::Stored),
                 Decided::Released(Upserted::NewRun { .. } | Upserted::Collapsed { .. }),
             ) => {
                 assert_eq!(verdict, Verdict::Released);
@@ -214,7 +219,7 @@ fn decide(store: &mut Store, model: &mut Model, seed: u64, verdict: Verdict, rev
             other => panic!("{id}: {other:?}"),
         }
     }
-    let changed = expected.iter().any(|fate| fate.is_some_and(|fate| fate != Fate::Conflict));
+    let changed = expected.iter().any(|outcome| outcome.is_some_and(|outcome| outcome != Outcome::Conflict));
     assert_eq!(transaction.commit().unwrap().is_some(), changed);
 }
 
@@ -250,7 +255,7 @@ fn check(store: &Store, model: &Model) {
     }
 }
 
-/// Opens a store without a checkpoint, as after a kill.
+/// Opens a store that was dropped without a checkpoint, as after a kill.
 fn reopen(directory: &Path) -> Store {
     let store = open(directory);
     assert_eq!(store.verify().problems, Vec::<String>::new());
@@ -273,8 +278,8 @@ proptest! {
             let moment = Timestamp::from_micros(now);
             match step {
                 Step::Ticks(seed, count, revise) => {
-                    let rehearsed = ticks(!seed, count / 4);
-                    send(&mut store, &mut model, &rehearsed, &ticks(seed, count), revise, moment);
+                    let validated = ticks(!seed, count / 4);
+                    send(&mut store, &mut model, &validated, &ticks(seed, count), revise, moment);
                 }
                 Step::Validate(seed, count) => send(&mut store, &mut model, &ticks(seed, count), &Vec::new(), true, moment),
                 Step::Repeat(seed) => {

@@ -24,7 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// The time at which the tests take place: 2025-12-08T12:00:00Z.
+/// The time at which the clock of a test server starts: 2025-12-08T12:00:00Z.
 pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_765_195_200_000_000);
 
 #[derive(Parser)]
@@ -58,21 +58,21 @@ pub(crate) struct TestServer {
 }
 
 impl TestServer {
-    /// Starts a server with flags of `serve`, over an empty store.
+    /// Starts a server with flags of `serve` and an empty store.
     pub(crate) async fn start(flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         Self::start_in(dir, flags, Arc::new(ManualClock::new(NOW)), None).await
     }
 
-    /// Starts a server over an existing store, in `db` under a directory.
-    pub(crate) async fn start_over(dir: TempDir, flags: &[&str]) -> Self {
+    /// Starts a server with the existing store in `db` under a directory.
+    pub(crate) async fn start_with_store(dir: TempDir, flags: &[&str]) -> Self {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         Self::start_in(dir, flags, Arc::new(ManualClock::new(NOW)), None).await
     }
 
     /// Starts a server on a disk that fails or stalls according to `fault`.
-    pub(crate) async fn start_on(fault: DiskFault, flags: &[&str]) -> Self {
+    pub(crate) async fn start_with_fault(fault: DiskFault, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         Self::start_in(dir, flags, Arc::new(ManualClock::new(NOW)), Some(fault)).await
@@ -133,7 +133,7 @@ impl TestServer {
         (self.dir, self.task)
     }
 
-    /// Stops the server and starts it again over its store, with the same clock.
+    /// Stops the server and starts it again with its store and its clock.
     pub(crate) async fn restart(self) -> Self {
         self.pause().await.resume().await
     }

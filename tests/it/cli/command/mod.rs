@@ -1,4 +1,4 @@
-//! Runs the built command, alone or with a server of canned responses.
+//! Runs the program `silkrate`, alone or with a server of canned responses.
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -37,7 +37,7 @@ impl Ran {
 }
 
 pub(crate) fn run(line: &str) -> Ran {
-    silkrate(line).output().expect("it runs").into()
+    silkrate(line).output().expect("the command starts").into()
 }
 
 impl Mock {
@@ -48,7 +48,7 @@ impl Mock {
     }
 
     pub(crate) fn run(&self, line: &str) -> Ran {
-        self.command(line).output().expect("it runs").into()
+        self.command(line).output().expect("the command starts").into()
     }
 
     /// Runs a command that must succeed, and compares the value at a JSON pointer into its output.
@@ -67,10 +67,14 @@ impl Mock {
 
     pub(crate) fn run_with_input(&self, line: &str, input: &str) -> Ran {
         let mut command = self.command(line);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
-        child.wait_with_output().expect("it ends").into()
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("the command reads its input");
+        child.wait_with_output().expect("the command ends").into()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Faults of publishers in a month: for each source a pseudo-random schedule of faults, one after the other.
 //!
-//! No fault, including its Retry-After, lasts as long as a bank serves a table, so that a correct follower misses
-//! none. A faulty body with rates has wrong rates.
+//! A fault and its Retry-After end while the bank still serves the table, so that a correct follower misses no table.
+//! If a faulty body has rates, the rates are wrong, so that a test detects a follower that stores them.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,11 @@ use super::{Simulation, pseudo_random};
 use crate::publisher::Reply;
 
 const HOUR_US: i64 = 3_600 * Timestamp::SECOND_US;
-/// How long a fault lasts: longer than the longest poll interval of a bank, shorter than a table is served.
+/// The shortest and the longest duration of a fault. Both are longer than the longest poll interval of a bank and
+/// shorter than the time for which a bank serves a table.
 const FAULT_US_MIN: i64 = 3 * HOUR_US / 2;
 const FAULT_US_MAX: i64 = 6 * HOUR_US;
-/// How long there is no fault between two: longer than [`RETRY_AFTER`] plus jitter.
+/// The shortest and the longest pause between two faults. Both are longer than [`RETRY_AFTER`] plus jitter.
 const PAUSE_US_MIN: i64 = 3 * HOUR_US;
 const PAUSE_US_MAX: i64 = 9 * HOUR_US;
 /// The longest body that is not a table.
@@ -44,13 +45,13 @@ pub(crate) enum Fault {
     /// A byte that is not valid UTF-8.
     BadByte,
     /// A byte order mark, which is harmless.
-    Mark,
+    ByteOrderMark,
     /// A body above the size limit.
     Long,
     /// A redirect to another server.
-    Elsewhere,
+    OtherServer,
     /// A redirect to a private address.
-    Inside,
+    PrivateAddress,
     /// The connection is refused.
     Refused,
     /// A ticker page without one pair.
@@ -68,16 +69,16 @@ impl Fault {
         Fault::WebPage,
         Fault::Utf16,
         Fault::BadByte,
-        Fault::Mark,
+        Fault::ByteOrderMark,
         Fault::Long,
-        Fault::Elsewhere,
-        Fault::Inside,
+        Fault::OtherServer,
+        Fault::PrivateAddress,
         Fault::Refused,
         Fault::NoTmt,
     ];
 }
 
-/// The faults of every source: by source and start time, the end time and the fault.
+/// The faults of all sources. The key is the source and the start time, the value is the end time and the fault.
 pub(crate) struct FaultSchedule(BTreeMap<(FollowedSource, Timestamp), (Timestamp, Fault)>);
 
 impl FaultSchedule {
@@ -88,8 +89,8 @@ impl FaultSchedule {
             let mut drawn = (seed..).map(|count| i64::try_from(pseudo_random(source.name(), count)).unwrap());
             let mut draw = |below: i64| drawn.next().unwrap() % below;
             let mut from = begin.saturating_add_us(6 * HOUR_US);
-            // The kinds follow each other in order from a random one, so that each occurs. `Hang` costs real time, so
-            // it occurs once and is short.
+            // The faults follow each other in the order of `Fault::ALL`, from a random first fault, so that each fault
+            // occurs. `Hang` takes real time, so `Hang` occurs once and is short.
             let first = usize::try_from(draw(15)).unwrap();
             let kinds = Fault::ALL.into_iter().cycle().skip(first).enumerate();
             for (_, fault) in kinds.filter(|(at, fault)| *fault != Fault::Hang || *at < Fault::ALL.len()) {
@@ -115,13 +116,13 @@ impl FaultSchedule {
 impl Fault {
     /// Returns true if the follower reads the reply completely despite the fault.
     pub(crate) const fn is_harmless(self) -> bool {
-        matches!(self, Self::Mark | Self::NoTmt)
+        matches!(self, Self::ByteOrderMark | Self::NoTmt)
     }
 
     /// Returns the faulty reply of `source` to a path; `elsewhere` is the URL of another server.
     pub(crate) fn reply(self, source: FollowedSource, path: &str, simulation: &Simulation, elsewhere: &str) -> Reply {
         let good = simulation.reply(source, path);
-        // An absent table cannot be faulty, and neither can a short reply that reports its absence.
+        // A missing table cannot be faulty. A short reply that reports a missing table cannot be faulty either.
         let table = |damage: fn(Vec<u8>) -> Reply| {
             let Reply::Body(body) = simulation.with_wrong_rates().reply(source, path) else { return good.clone() };
             if body.len() > NO_TABLE_BYTES_MAX { damage(body) } else { good.clone() }
@@ -133,7 +134,7 @@ impl Fault {
             // The listener is closed for `Refused`, so this reply is not used.
             Self::Hang | Self::Refused => Reply::Hang,
             Self::Cut => table(Reply::Cut),
-            // The rest of a truncated ticker page would be read, which is correct behaviour.
+            // A correct follower reads the quotes of a truncated ticker page, so this fault breaks the connection.
             Self::Short if source == FollowedSource::Timesca => table(Reply::Cut),
             Self::Short => table(|body| Reply::Body(body[..body.len() - 9].to_vec())),
             Self::WebPage => Reply::Body(b"<!DOCTYPE html><html><title>502 Bad Gateway, 3.5%</title></html>".to_vec()),
@@ -149,13 +150,13 @@ impl Fault {
                 body[name] = 0xF1;
                 Reply::Body(body)
             }),
-            Self::Mark => {
+            Self::ByteOrderMark => {
                 let Reply::Body(body) = good else { return good };
                 Reply::Body([b"\xEF\xBB\xBF".as_slice(), &body].concat())
             }
             Self::Long => table(Reply::Long),
-            Self::Elsewhere => Reply::Redirect(format!("{elsewhere}{path}")),
-            Self::Inside => Reply::Redirect(format!("http://10.0.0.1{path}")),
+            Self::OtherServer => Reply::Redirect(format!("{elsewhere}{path}")),
+            Self::PrivateAddress => Reply::Redirect(format!("http://10.0.0.1{path}")),
             Self::NoTmt if source == FollowedSource::Timesca => Reply::Body(simulation.ticker_without_tmt()),
             Self::NoTmt => good,
         }

@@ -1,6 +1,6 @@
-//! Simulation of six publishers for a month: recorded tables of the banks for some days, and for the other days bodies
-//! in their formats, with rates that change randomly from day to day, and with the Sundays, holidays and publication
-//! hours of each bank.
+//! Simulation of six publishers for a month. For some days the banks serve recorded tables. For the other days they
+//! serve generated tables in the same formats, with rates that change randomly from day to day. Sundays, holidays and
+//! publication hours are those of each bank.
 
 pub(crate) mod faults;
 
@@ -50,7 +50,7 @@ fn walk(name: &str, around: u64, steps: i64) -> u64 {
         .fold(around, |rate, step| rate + pseudo_random(name, step) % (2 * amplitude + 1) - amplitude)
 }
 
-/// Formats a number of units of the last of `places`.
+/// Formats `units` units of 10^-`places` as a decimal with `places` places and the decimal separator `mark`.
 fn decimal(units: u64, places: u32, mark: char) -> String {
     let unit = 10_u64.pow(places);
     format!("{}{mark}{:0width$}", units / unit, units % unit, width = places as usize)
@@ -95,12 +95,13 @@ impl Simulation {
         body.map_or(Reply::ABSENT, Reply::Body)
     }
 
-    /// The page without one of its pairs, as it occurs in reality.
+    /// Returns a page without TMT. Real pages sometimes lack a pair.
     pub(crate) fn ticker_without_tmt(&self) -> Vec<u8> {
         self.ticker(&TICKER[..4])
     }
 
-    /// Returns the newest day with a table of a bank: from the given local hour on, tomorrow.
+    /// Returns the newest day with a table of a bank: tomorrow from the local hour `from_hour` on, before that hour
+    /// today.
     fn newest(&self, zone: Zone, from_hour: u32) -> NaiveDate {
         let local = zone.local(self.clock.now());
         let announced = local.time() >= NaiveTime::from_hms_opt(from_hour, 0, 0).unwrap();
@@ -154,7 +155,7 @@ impl Simulation {
         body.into_bytes()
     }
 
-    /// Published in the afternoon for the next day, with a new date every day.
+    /// Returns the daily table, which the bank publishes in the afternoon for the next day, with a new date every day.
     fn nbkr_daily(&self) -> Vec<u8> {
         let date = self.newest(Zone::BISHKEK, 16);
         match (self.factor, date.day()) {
@@ -167,7 +168,7 @@ impl Simulation {
         }
     }
 
-    /// Published on Saturdays.
+    /// Returns the weekly table, which the bank publishes on Saturdays.
     fn nbkr_weekly(&self) -> Vec<u8> {
         let newest = self.newest(Zone::BISHKEK, 16);
         let date = newest.week(Weekday::Sat).first_day();
@@ -178,7 +179,7 @@ impl Simulation {
         self.nbkr_table(date, "Weekly", &rates, date)
     }
 
-    /// A day without a table gets a JSON object.
+    /// Returns a JSON object for a day without a table.
     fn nbk(&self, date: NaiveDate) -> Vec<u8> {
         if date > self.newest(Zone::ALMATY, 16) {
             return recorded("nbk/get_rates_bad_or_missing_fdate_error_body.json");
@@ -204,7 +205,7 @@ impl Simulation {
         body.into_bytes()
     }
 
-    /// A day without a table gets today's table, and a holiday gets the table of the day before.
+    /// Returns today's table for a day that has no table yet, and the table of the day before for a holiday.
     fn nbt(&self, day: NaiveDate) -> Vec<u8> {
         let is_lacking = |date: NaiveDate| date.day() == HOLIDAY && date.month() == 5;
         let mut date = if day > self.newest(Zone::DUSHANBE, 12) { self.today(Zone::DUSHANBE) } else { day };
@@ -235,7 +236,7 @@ impl Simulation {
         body.into_bytes()
     }
 
-    /// A day without a table gets an empty array: tomorrow before its publication, and Sundays.
+    /// Returns an empty array for a day without a table: for tomorrow before the publication, and for Sundays.
     fn cbu(&self, date: NaiveDate) -> Vec<u8> {
         if date > self.newest(Zone::TASHKENT, 15) || date.weekday() == Weekday::Sun {
             return b"[]".to_vec();
@@ -251,7 +252,7 @@ impl Simulation {
         format!("[{}]", entries.join(",")).into_bytes()
     }
 
-    /// There is no table for Sundays, nor for tomorrow before nine.
+    /// Returns `None` for Sundays, and for tomorrow before 9:00 local time.
     fn cbt(&self, date: NaiveDate) -> Option<Vec<u8>> {
         if date > self.newest(Zone::ASHGABAT, 9) || date.weekday() == Weekday::Sun {
             return None;

@@ -1,4 +1,4 @@
-//! A server with `RateService` only, over its own store, on its own port, with a manual clock.
+//! A server with `RateService` only. It has its own store, its own port and a manual clock.
 
 #![allow(clippy::unnecessary_wraps, reason = "message fields are optional times")]
 
@@ -28,7 +28,7 @@ use tonic_types::StatusExt as _;
 
 pub(crate) const HOUR_S: i64 = 3_600;
 pub(crate) const DAY_S: i64 = 24 * HOUR_S;
-/// 2025-12-08T12:00:00Z, the time at which the tests take place. Test times are seconds from it.
+/// 2025-12-08T12:00:00Z, the time at which the test clock starts. Test times are seconds after it.
 pub(crate) const NOON_S: i64 = 1_765_195_200;
 
 /// Less than the limit of a server, so that a test can reach it.
@@ -58,7 +58,7 @@ pub(crate) fn rules() -> StateRules {
     }
 }
 
-/// Starts a server over an empty store; its clock stands at noon.
+/// Starts a server with an empty store. The clock of the server is at noon.
 pub(crate) async fn start() -> Service {
     let directory = tempfile::tempdir().unwrap();
     let options = StoreOptions {
@@ -83,7 +83,7 @@ pub(crate) async fn start() -> Service {
     let server = Server::builder().layer(DeadlineLayer).add_service(service);
     tokio::spawn(fan_out.run(std::future::pending()));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
-    // A small window, so that the stream of a client that does not read soon stops.
+    // With a small window, the stream soon stops if the client does not read.
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap().initial_stream_window_size(65_535);
     let client = RateServiceClient::new(endpoint.connect().await.unwrap());
     Service { address, client, clock, running, _directory: directory }

@@ -5,8 +5,8 @@
 //! acknowledgement to stdout after each response. When the child dies, at most one batch per thread is unacknowledged,
 //! and the ticks of a batch follow from its thread and number.
 
-pub(crate) mod planted;
 pub(crate) mod syscalls;
+pub(crate) mod test_stores;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -113,9 +113,9 @@ pub(crate) struct PlannedBatch {
     pub(crate) outlier: Option<(i64, PublishedValue)>,
 }
 
-/// Returns the ticks that only this batch contains: newest ones, or late ones between those of an earlier batch. Their
-/// microseconds equal the batch number, so no other batch has the same instants. The first tick is always in series 0:
-/// the batch is stored if and only if that tick is stored.
+/// Returns the ticks that only this batch contains: the newest ticks, or late ticks between the ticks of an earlier
+/// batch. The microseconds of their times equal the batch number, so no other batch has the same instants. The first
+/// tick is always in series 0: the batch is stored if and only if that tick is stored.
 fn fresh(thread: u64, number: u64) -> (Vec<(usize, i64, PublishedValue)>, Random) {
     let mut random = Random(thread << 40 | number);
     let count = match random.below(40) {
@@ -158,8 +158,8 @@ pub(crate) fn plan(thread: u64, number: u64) -> PlannedBatch {
         }
         ticks.extend(old);
     }
-    // Half a second after the first tick, where no batch has an instant. The number of held ticks stays below the
-    // limit.
+    // The outlier is half a second after the first tick, where no batch has an instant. The number of held ticks stays
+    // below the limit.
     let has_outlier = number.is_multiple_of(16) && number < 12_000;
     let outlier =
         has_outlier.then(|| (ticks[0].1 + SECOND / 2, PublishedValue { rate: outlier_rate(1_144), ..value(0) }));

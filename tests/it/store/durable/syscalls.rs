@@ -1,7 +1,7 @@
 //! Replays the system calls that strace recorded, and builds the files as a power cut may leave them.
 //!
-//! Durable writes: a write that finished before an fsync or fdatasync of its file began is durable once that call has
-//! returned. Names become durable in the order in which they were created, removed or renamed, at least up to the last
+//! A write is durable after an fsync or fdatasync of its file has returned, if the write finished before that call
+//! began. Names become durable in the order in which they were created, removed or renamed, at least up to the last
 //! fsync of their directory. Everything else is lost or kept, per write or per sector, as [`Loss`] defines.
 
 use std::collections::{BTreeMap, HashMap};
@@ -38,7 +38,7 @@ enum Action {
 }
 
 impl Action {
-    /// Returns the directory that has its entries changed by this action.
+    /// Returns the directory whose entries this action changes.
     fn directory(&self) -> Option<&Path> {
         match self {
             Self::MakeDirectory { path } | Self::Create { path, .. } | Self::Unlink { path } => path.parent(),

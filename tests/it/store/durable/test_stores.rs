@@ -1,4 +1,4 @@
-//! Stores to plant leftovers and damage in, and helpers to change their bytes.
+//! Stores for tests of damage and leftovers, and helpers that change their bytes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -41,7 +41,7 @@ pub(crate) fn commit(store: &mut Store, series: usize, ticks: impl IntoIterator<
     transaction.commit().unwrap();
 }
 
-/// Records polls that change their health each time: three chunks of poll spans.
+/// Records polls, each with another health than the poll before it. They make three chunks of poll spans.
 fn poll(store: &mut Store) {
     let mut transaction = store.begin(now());
     for at in 0_i64..300 {
@@ -80,7 +80,8 @@ pub(crate) fn hold(store: &mut Store, ticks: impl IntoIterator<Item = i64>) {
     transaction.commit().unwrap();
 }
 
-/// Creates the same store and closes it cleanly: everything is in blocks, and the high-water mark is up to date.
+/// Creates the store of [`fill`] and closes it cleanly. All its ticks are in blocks, and the high-water mark is up to
+/// date.
 pub(crate) fn fill_and_close(directory: &Path) {
     fill(directory).checkpoint().unwrap();
 }
@@ -97,7 +98,7 @@ pub(crate) fn all_runs(store: &Store, series: usize) -> Result<Vec<Run>, StoreEr
     runs(store, series, i64::MIN, i64::MAX)
 }
 
-/// Opens sled directly, to plant damage.
+/// Opens sled directly, to change or remove records.
 pub(crate) fn raw(directory: &Path) -> sled::Db {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
