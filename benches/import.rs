@@ -41,7 +41,8 @@ fn fill(store: &mut Store, runs: u64) {
     }
 }
 
-/// Fills a store and writes its export. A separate process does this, so that the memory for it is not measured.
+/// Fills a store and writes its export. A separate process runs this function, so that its memory is not measured with
+/// the memory of the import.
 fn prepare(directory: &std::path::Path) {
     let mut store = Store::open(store_options(&directory.join("from")), NOW).expect("a new store");
     fill(&mut store, parameter("SILKRATE_BENCH_RUNS", 1_000_000));

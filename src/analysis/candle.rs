@@ -50,7 +50,7 @@ pub struct Candle {
     /// this is the rate in force.
     pub average: BigRational,
     /// The number of moves. A move is a rate interval that begins in the bucket and has a different rate than the
-    /// previous rate interval. Different places of an equal rate are no move.
+    /// previous rate interval. If only the number of places differs, the rate interval is no move.
     pub move_count: u64,
     /// Whether no rate was confirmed at any time in the bucket, so that the candle repeats the previous close.
     pub filled: bool,
@@ -76,7 +76,8 @@ pub struct CandleBounds {
 }
 
 impl CandleBounds {
-    /// Combines the candle `low` of the lower bounds of all rates and the candle `high` of the upper bounds.
+    /// Combines two candles of one bucket. `low` is the candle of the lower bounds of all rates, and `high` is the
+    /// candle of the upper bounds.
     pub fn between(low: &Candle, high: &Candle) -> Self {
         Self {
             open: [low.open.rate, high.open.rate],

@@ -23,7 +23,7 @@ pub const LAG_DAYS_MAX: usize = 14;
 /// A value of the first source and a value of the second source.
 pub type Sides<T> = [T; 2];
 
-/// The difference of the second of two rates from the first.
+/// The difference between two rates: the second minus the first.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
     /// The second rate minus the first rate, in units of the quote currency.
@@ -54,8 +54,8 @@ pub struct Comparisons {
 }
 
 impl Comparisons {
-    /// Compares the rates of the next day. [`end_stretch`] sets the end of a stretch later. Returns `None` if a source
-    /// has no rate yet.
+    /// Compares the rates of the next day. Returns `None` if a source has no rate yet. [`Apart::ends`] of the result is
+    /// false: after the comparison of the following day, call [`end_stretch`] to set it.
     pub fn next_day(&mut self, rates: Sides<Option<Derived>>) -> Option<Difference> {
         let difference = if let [Some(first), Some(second)] = &rates {
             let percent = PercentChange::between(first, second);
@@ -292,7 +292,8 @@ mod tests {
             assert_eq!(summary.largest.unwrap().0, day(largest), "{from} {to}");
         };
         check(0, 8, [8, 6, 4, 0], [Some((3, 3, false, false)), Some((7, 1, false, true))], 5);
-        // A stretch that is cut at both ends is marked as cut, and the days beyond are not counted.
+        // A stretch that ends after the last summarized day, or begins before the first one, is marked, and its other
+        // days are not counted.
         check(1, 5, [4, 3, 2, 0], [Some((3, 2, false, true)); 2], 1);
         check(4, 6, [2, 2, 2, 0], [Some((4, 2, true, false)); 2], 5);
         check(2, 3, [1, 0, 0, 0], [None; 2], 2);

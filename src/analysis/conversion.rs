@@ -77,19 +77,19 @@ mod tests {
             let Conversion { low, value, high } = Conversion::new(Amount::parse(amount).unwrap(), &legs.derived());
             assert_eq!([low, value, high], expect);
         };
-        let (kgs, per_kgs) = (Legs::One(leg("0.01144", false)), Legs::One(leg("0.01144", true)));
-        check("100", kgs, ["1.143500", "1.14400", "1.144500"]);
-        check("0.50", kgs, ["0.00571750", "0.0057200", "0.00572250"]);
-        check("0", kgs, ["0.000000", "0.00000", "0.000000"]);
-        check("100", per_kgs, ["8737.43993010048", "8741.25874125874", "8745.08089199826"]);
-        check("0.00", per_kgs, ["0", "0", "0"]);
+        let (kgs_usd, usd_kgs) = (Legs::One(leg("0.01144", false)), Legs::One(leg("0.01144", true)));
+        check("100", kgs_usd, ["1.143500", "1.14400", "1.144500"]);
+        check("0.50", kgs_usd, ["0.00571750", "0.0057200", "0.00572250"]);
+        check("0", kgs_usd, ["0.000000", "0.00000", "0.000000"]);
+        check("100", usd_kgs, ["8737.43993010048", "8741.25874125874", "8745.08089199826"]);
+        check("0.00", usd_kgs, ["0", "0", "0"]);
         // 1000 UZS at a rate with one significant digit is between 7.5 and 8.5 cents.
         check("1000", Legs::One(leg("0.00008", false)), ["0.075000", "0.08000", "0.085000"]);
         let cross = Legs::Two(leg("0.01144", false), leg("0.00196", true));
         check("1000", cross, ["5819.33842239185", "5836.73469387755", "5854.21994884911"]);
         let most = "9".repeat(20) + "." + &"9".repeat(8);
         assert_eq!(
-            Conversion::new(Amount::parse(&most).unwrap(), &kgs.derived()).value,
+            Conversion::new(Amount::parse(&most).unwrap(), &kgs_usd.derived()).value,
             "1143999999999999999.9999999998856"
         );
     }

@@ -1,7 +1,8 @@
 //! Inverse and cross rates: rates of pairs that no source publishes, derived from published rates.
 //!
-//! A cross goes through a third currency: units of the third currency for one unit of base, times units of quote for
-//! one unit of the third currency. Each factor is a leg: a published rate, or one divided by a published rate.
+//! The rate of a cross is the product of two factors: the units of a third currency for one unit of base, and the units
+//! of quote for one unit of the third currency. Each factor is the rate of a leg: a published rate, or the inverse of a
+//! published rate.
 //!
 //! **Invariant**: the bounds of a derived rate come from the bounds of its legs. All legs are positive, so the smallest
 //! product is the product of the smallest factors.
@@ -82,12 +83,12 @@ impl RateBound {
     }
 }
 
-/// The rate of a leg: a published rate, or one divided by a published rate.
+/// The rate of a leg: a published rate, or the inverse of a published rate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LegRate {
     /// The published rate.
     pub rate: Rate,
-    /// Whether the leg is one divided by the published rate.
+    /// Whether the rate of the leg is the inverse of the published rate.
     pub inverted: bool,
 }
 

@@ -58,7 +58,8 @@ impl Derived {
     }
 
     /// Returns the product: units of the quote of `next` for one unit of the base of this rate. All bounds are
-    /// positive, so the lower bound is the product of the lower bounds, and the upper bound that of the upper bounds.
+    /// positive, so the lower bound is the product of the lower bounds, and the upper bound is the product of the upper
+    /// bounds.
     #[must_use]
     pub(super) fn times(&self, next: &Self) -> Self {
         Self {

@@ -6,8 +6,9 @@
 use crate::domain::{Health, PollSpan, Timestamp};
 
 /// Why a series has no observation. The reasons are sorted by the location of the cause, from the publisher to this
-/// server. If several reasons cover equally long parts of a gap, the last of them in this order is the leading reason,
-/// because an operator first checks what is nearest to this server.
+/// server. The leading reason of a gap is the reason that covers the longest part. If several reasons cover equally
+/// long parts, the leading reason is the last of them in this order, because an operator first checks what is nearest
+/// to this server.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum GapReason {
     /// The feed answered without rates, or without a rate of this series.

@@ -137,9 +137,9 @@ mod tests {
     }
 
     proptest! {
-        /// Decimals and texts of big integers have the same format.
+        /// A number that is stored as a `Decimal` has the same text as the same number formatted as a big integer.
         #[test]
-        fn rounded_numbers_have_the_format_of_big_integers(
+        fn decimals_have_the_text_of_the_same_big_integers(
             integer in any::<i128>(), places in 0..=28_u32, digits in 0..=38_u32,
         ) {
             let integer = integer / 10_i128.pow(digits);

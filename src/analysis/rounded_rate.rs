@@ -1,5 +1,5 @@
-//! Rounded rates: published rates with their published digits, and derived rates with 15 significant digits. The
-//! compact form makes it fast to compare and to sum the rates of candles.
+//! Rounded rates: published rates with their published digits, and derived rates with 15 significant digits. A rounded
+//! rate is a 128-bit mantissa and a number of places, so candles compare and sum rates fast.
 //!
 //! **Invariant**: a rounded rate is positive and has the same text as the rounded value of [`Derived`](super::Derived).
 
@@ -18,7 +18,7 @@ const MANTISSA_LIMIT: u128 = 10_u128.pow(SIGNIFICANT_DIGITS);
 
 /// The origin of the digits of a rate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Digits {
+enum DigitsOrigin {
     /// The digits are published by a source.
     Published,
     /// The digits are derived and exact.
@@ -33,14 +33,14 @@ pub struct RoundedRate {
     mantissa: u128,
     /// From -60 to 80; negative if the number is the mantissa multiplied by a power of ten.
     places: i16,
-    digits: Digits,
+    origin: DigitsOrigin,
 }
 
 impl RoundedRate {
     /// Creates a published rate with its published digits.
     #[inline]
     pub fn published(rate: Rate) -> Self {
-        Self { mantissa: rate.mantissa(), places: i16::from(rate.places()), digits: Digits::Published }
+        Self { mantissa: rate.mantissa(), places: i16::from(rate.places()), origin: DigitsOrigin::Published }
     }
 
     /// Returns the lower bound of a published rate: half a unit in the last place below the rate.
@@ -56,7 +56,7 @@ impl RoundedRate {
     /// Returns a bound with one place more. A published rate has at most 28 digits, so ten times its mantissa fits in
     /// 128 bits.
     const fn half_unit(self, mantissa: u128) -> Self {
-        Self { mantissa, places: self.places + 1, digits: self.digits }
+        Self { mantissa, places: self.places + 1, origin: self.origin }
     }
 
     /// Returns `numer / denom` with 15 significant digits, or `None` if 128 bits are too few for the computation or a
@@ -82,11 +82,11 @@ impl RoundedRate {
             },
         };
         let mantissa = floor + u128::from(up);
-        let digits = if rest == 0 { Digits::Exact } else { Digits::Rounded };
+        let origin = if rest == 0 { DigitsOrigin::Exact } else { DigitsOrigin::Rounded };
         // Rounding 9.99... up gives 10.00..., which has one digit too many. Its last digit is a zero and is removed.
         let (mantissa, places) =
             if mantissa == MANTISSA_LIMIT { (mantissa / 10, places - 1) } else { (mantissa, places) };
-        Some(Self { mantissa, places: i16::try_from(places).ok()?, digits })
+        Some(Self { mantissa, places: i16::try_from(places).ok()?, origin })
     }
 
     /// Returns `numer / denom` with 15 significant digits, for any positive numbers.
@@ -97,7 +97,7 @@ impl RoundedRate {
             // either side of the decimal point.
             mantissa: u128::try_from(mantissa).unwrap_or(MANTISSA_LIMIT),
             places: i16::try_from(places).unwrap_or(0),
-            digits: if is_exact { Digits::Exact } else { Digits::Rounded },
+            origin: if is_exact { DigitsOrigin::Exact } else { DigitsOrigin::Rounded },
         }
     }
 
@@ -114,7 +114,7 @@ impl RoundedRate {
 
     /// Returns the rate as a decimal number. Trailing zeros of an exact derived rate are left out.
     pub fn rounded(self) -> Rounded {
-        let (mut mantissa, is_exact) = (self.mantissa, self.digits == Digits::Exact);
+        let (mut mantissa, is_exact) = (self.mantissa, self.origin == DigitsOrigin::Exact);
         let Ok(mut places) = u32::try_from(self.places) else {
             let (mantissa, places) = (BigInt::from(mantissa), i64::from(self.places));
             return Significant { mantissa, places, is_exact }.rounded();

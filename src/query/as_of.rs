@@ -11,8 +11,8 @@ use crate::store::{Commit, StoreError};
 pub(super) struct AsOf {
     /// The commit that the read sees: nothing recorded after its recorded time is visible.
     pub(super) commit: Commit,
-    /// The time that relative times count from: the time of the clock, or, for a request with a known time, the
-    /// recorded time of the commit.
+    /// The current time of the read: the time of the clock, or, for a request with a known time, the recorded time of
+    /// the commit. Relative times are relative to this time.
     pub(super) now: Timestamp,
     /// Whether the commit is the newest one. Only a read of the newest commit returns states and accepts `max_age`.
     pub(super) newest: bool,
@@ -71,8 +71,8 @@ mod tests {
             assert_eq!(as_of.map(|as_of| (as_of.commit.sequence, as_of.now.micros(), as_of.newest)), expect);
         };
         check(None, Some((3, 999, true)));
-        // If the known time is the recorded time of the newest commit, relative times count from that time, not from
-        // the clock.
+        // If the known time is at or after the recorded time of the newest commit, the current time is that recorded
+        // time, not the time of the clock.
         check(Some(300), Some((3, 300, true)));
         check(Some(5_000), Some((3, 300, true)));
         check(Some(299), Some((2, 200, false)));

@@ -32,7 +32,7 @@ const RANGE_OR_INTERVAL_REMEDY: &str = "shorten the range or use a longer interv
 impl BucketLimit {
     /// The limit of a list.
     const LIST: Self = Self { count_max: BUCKETS_MAX, scope: "", remedy: RANGE_OR_INTERVAL_REMEDY };
-    /// The limit of an export. It bounds the duration of the export, which holds no buckets in memory.
+    /// The limit of an export. An export does not hold its buckets in memory, so the limit bounds only the duration.
     pub(super) const EXPORT: Self =
         Self { count_max: EXPORT_BUCKETS_MAX, scope: " for each series", remedy: RANGE_OR_INTERVAL_REMEDY };
 }
@@ -46,8 +46,8 @@ pub struct BucketsRequest {
     pub source: Option<Source>,
     /// The source of each leg, in order of the legs. Empty means `source` for every leg.
     pub leg_sources: Vec<Source>,
-    /// The range of the starts of buckets. The list begins with the bucket of the first rate and has no bucket that
-    /// starts after now.
+    /// The list has the buckets that start in this range. It has no bucket before the bucket of the first rate and no
+    /// bucket that starts after now.
     pub range: Range,
     /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,

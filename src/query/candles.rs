@@ -20,8 +20,8 @@ pub struct CandlesRequest {
     pub list: BucketsRequest,
     /// The buckets of the candles.
     pub buckets: Buckets,
-    /// Whether a bucket that overlaps no run has a candle, which repeats the previous close. A run lasts from its first
-    /// to its last observed time.
+    /// Whether an empty bucket has a candle that repeats the previous close. A bucket is empty if it overlaps no run. A
+    /// run lasts from its first to its last observed time.
     pub fill: bool,
     /// Whether to count the observations of each candle.
     pub count_observations: bool,
@@ -35,8 +35,9 @@ pub struct CandlesRequest {
 pub struct CandleRow {
     /// The candle.
     pub candle: Candle,
-    /// The number of observed instants in the bucket, of all legs together, if requested. For an earlier known time,
-    /// the number of instants within the runs known at that time; the number may include later confirmations.
+    /// The number of observed instants in the bucket, of all legs together, if requested. If `known_time` is before the
+    /// newest commit, only instants within the runs known at that time are counted. Confirmations that were recorded
+    /// later may be among these instants.
     pub observation_count: Option<u64>,
     /// Whether the bucket ended at or before the recorded time of the commit.
     pub complete: bool,

@@ -60,8 +60,8 @@ pub struct ChangesRequest {
 /// The change of one period.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PeriodChange {
-    /// The period, half-open. The change is from the rate in force just before its start to the rate in force just
-    /// before its end, or now if now is earlier.
+    /// The period, half-open. The change starts at the rate in force just before the start of the period. The change
+    /// ends at the rate in force just before the end of the period, or at the rate in force now if now is earlier.
     pub period: Bucket,
     /// Whether the period ended at or before the recorded time of the commit.
     pub complete: bool,
@@ -99,8 +99,9 @@ impl Reader {
         let Some((mut bucket, end)) = page_buckets(list, ("period", buckets), first_rate, as_of.now)? else {
             return Ok(Answer { commit: as_of.commit, body: page });
         };
-        // The closes of the previous row. The change of a row starts at the end of the previous change, or, for a year
-        // to date, at the start of the previous change. So the start is read only once.
+        // The rates at the start and the end of the previous row. A row starts at one of these two times: at the end of
+        // the previous row, or, for a year to date, at the start of the previous row. So only the first row reads the
+        // rate at its start.
         let mut previous_closes: Option<[RateAtTime; 2]> = None;
         while page.rows.len() < list.limit {
             check_cancelled(&self.cancel)?;
@@ -125,8 +126,8 @@ impl Reader {
         Ok(Answer { commit: as_of.commit, body: page })
     }
 
-    /// Returns the rate in force at `time`. If one of `previous_closes` is at `time`, returns that rate without
-    /// reading.
+    /// Returns the rate in force at `time`. If one of `previous_closes` is at `time`, returns its rate and does not
+    /// read the store.
     fn close_at(
         &self,
         as_of: &AsOf,

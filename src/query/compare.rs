@@ -29,7 +29,7 @@ pub enum ComparedDays {
     Last {
         /// The number of days, at least one.
         count: u32,
-        /// The time before which the days begin, exclusive. `None` means now.
+        /// Every day begins before this time. `None` means that the last day is the current day.
         before: Option<Timestamp>,
     },
 }
@@ -62,7 +62,7 @@ pub struct ComparedDay {
     pub complete: bool,
     /// The rates in force; `None` before the first quote of a source.
     pub rates: Sides<Option<RateAnswer>>,
-    /// The difference of the second rate from the first rate; `None` if one of the rates is missing.
+    /// The difference between the rates, the second minus the first; `None` if one of the rates is missing.
     pub difference: Option<Difference>,
 }
 

@@ -17,8 +17,8 @@ use crate::store::SeriesView;
 
 /// The maximum number of runs, or of observed instants, that one request reads: about one second of reading.
 pub const DOWNSAMPLE_ITEMS_MAX: u64 = 20_000_000;
-/// The maximum number of exact steps, divided by the number of columns. If a series has more steps, the steps in each
-/// column are merged.
+/// The maximum number of exact steps is this number times the number of columns. If a series has more steps, the steps
+/// in each column are merged.
 const STEPS_PER_COLUMN: usize = 2;
 
 /// A request for a downsampled series that ends now.
@@ -34,7 +34,8 @@ pub struct DownsampleRequest {
     pub columns: u32,
 }
 
-/// The published rate from a time until the next step, or several rates that were merged in one column.
+/// A part of the range that has one published rate, or several published rates that begin in the same column and were
+/// merged. A step lasts until the next step begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Step {
     /// The time at which the first rate of the step came into force, or the start of the range if that is later.
@@ -78,7 +79,7 @@ pub struct DownsampledSeries {
     pub steps: Vec<Step>,
     /// Whether each step has exactly one rate.
     pub is_exact: bool,
-    /// The number of moves. A change of places without a change of the number is no move.
+    /// The number of moves. A rate with an equal value and a different number of decimal places is no move.
     pub move_count: u64,
     /// The lowest rate in force in the range.
     pub lowest: Option<Extreme>,
@@ -162,14 +163,14 @@ impl Downsampler {
 }
 
 /// Finds the silences between observations. The observations must come in order of time.
-struct GapDetector {
+struct SilenceFinder {
     limit_us: i64,
     column_us: i64,
     observed_until: Option<Timestamp>,
     silences: Vec<Silence>,
 }
 
-impl GapDetector {
+impl SilenceFinder {
     /// Records observations from `from` to `until` without a silence between them.
     fn observe(&mut self, from: Timestamp, until: Timestamp) {
         if let Some(observed_until) = self.observed_until
@@ -232,8 +233,8 @@ impl Reader {
         let span_us = as_of.now.micros_since(start).max(1);
         let column_us = span_us / i64::from(request.columns.max(1)) + 1;
         let stale_limit_us = self.rules.stale_limit_us(&leg.series.key().source);
-        let mut gap_detector =
-            GapDetector { limit_us: stale_limit_us, column_us, observed_until: None, silences: Vec::new() };
+        let mut silence_finder =
+            SilenceFinder { limit_us: stale_limit_us, column_us, observed_until: None, silences: Vec::new() };
         let mut downsampler = Downsampler::new(start, column_us, request.columns);
         // A run may contain gaps up to the length of the collapse window. If the collapse window is longer than the
         // stale limit, such a gap may be a silence, so every instant is read.
@@ -244,11 +245,11 @@ impl Reader {
             budget.spend()?;
             downsampler.take(&span);
             if !by_instant {
-                gap_detector.observe(span.first_observed_time, span.last_observed_time);
+                silence_finder.observe(span.first_observed_time, span.last_observed_time);
             }
         }
         if by_instant {
-            self.observe_instants(&as_of, leg, start, &mut gap_detector)?;
+            self.observe_instants(&as_of, leg, start, &mut silence_finder)?;
         }
         let Downsampler { steps, is_exact, move_count, lowest, highest, .. } = downsampler;
         let range = Range::new(Some(start), Some(as_of.now))?;
@@ -261,7 +262,7 @@ impl Reader {
             move_count,
             lowest,
             highest,
-            silences: gap_detector.finish(start, as_of.now),
+            silences: silence_finder.finish(start, as_of.now),
             stale_limit_us,
         };
         Ok(Answer { commit: as_of.commit, body: downsampled })
@@ -272,7 +273,7 @@ impl Reader {
         as_of: &AsOf,
         leg: &Leg<std::sync::Arc<SeriesView>>,
         start: Timestamp,
-        gap_detector: &mut GapDetector,
+        silence_finder: &mut SilenceFinder,
     ) -> Result<(), QueryError> {
         // The last instant before `start` belongs to the run in force just before `start`. If this run ends before
         // `start`, the end of the run is that instant. Else that instant is at most a collapse window before `start`,
@@ -284,7 +285,7 @@ impl Reader {
         for instant in items(leg.series.instants(from, as_of.now.saturating_add_us(1)), self.cancel.clone()) {
             let instant = instant?;
             budget.spend()?;
-            gap_detector.observe(instant, instant);
+            silence_finder.observe(instant, instant);
         }
         Ok(())
     }
@@ -350,18 +351,18 @@ mod tests {
 
     #[test]
     fn silences_are_longer_than_the_stale_limit() {
-        let check = |observed_until: &[(i64, i64)], now: i64, expect: &[(i64, i64)]| {
-            let mut gap_detector =
-                GapDetector { limit_us: 10, column_us: 5, observed_until: None, silences: Vec::new() };
-            for (from, until) in observed_until {
-                gap_detector.observe(at(*from), at(*until));
+        let check = |observed: &[(i64, i64)], now: i64, expect: &[(i64, i64)]| {
+            let mut silence_finder =
+                SilenceFinder { limit_us: 10, column_us: 5, observed_until: None, silences: Vec::new() };
+            for (from, until) in observed {
+                silence_finder.observe(at(*from), at(*until));
             }
-            let found: Vec<(i64, i64)> = gap_detector
+            let found: Vec<(i64, i64)> = silence_finder
                 .finish(at(100), at(now))
                 .iter()
                 .map(|silence| (silence.from.micros(), silence.until.micros()))
                 .collect();
-            assert_eq!(found, expect, "{observed_until:?}");
+            assert_eq!(found, expect, "{observed:?}");
         };
         check(&[(100, 110), (120, 130)], 135, &[]);
         check(&[(100, 110), (121, 130)], 140, &[(110, 121)]);

@@ -9,7 +9,7 @@ use crate::store::StoreError;
 #[derive(Debug, Clone, Error)]
 pub enum QueryError {
     /// No series has the pair or its inverse, and at least one leg of its cross through USD is missing. If the request
-    /// names a source, only the series of that source count.
+    /// names a source, the series of other sources are ignored.
     #[error(
         "there is no series of {pair}{}{}; {available}",
         from_source(wanted_source.as_ref()), missing_legs_text(missing_legs)

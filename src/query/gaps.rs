@@ -1,5 +1,6 @@
-//! Pages of gaps: long times without an observation in the timeline of a series, with reasons from the polls of the
-//! source.
+//! Pages of the gaps of series. An *instant* is an observed time of a series. A *gap* is a long period between two
+//! neighbouring instants of a series, or between the last instant and now. A *stretch* is a part of a gap that has one
+//! reason. The reasons come from the polls of the source.
 //!
 //! **Invariants**: gaps come from the newest commit. Open gaps end at the current time, which is the same for all pages
 //! of a list. A page ends after a bounded amount of work, even if the page has no gap, and the next page continues at
@@ -15,9 +16,9 @@ use crate::analysis::{GapStretch, ReasonLengths, split_gap};
 use crate::domain::{Pair, SeriesKey, Source, Timestamp};
 use crate::store::SeriesView;
 
-/// The number of read instants at which a page ends: about one second of reading.
+/// A page ends when at least this number of instants has been read, which takes about one second.
 const PAGE_INSTANTS_MAX: usize = 20_000_000;
-/// The number of stretches at which a page ends. The page exceeds this number by at most the stretches of its last gap.
+/// A page ends when its gaps have at least this number of stretches. Only the last gap can exceed the number.
 const PAGE_STRETCHES_MAX: usize = 50_000;
 
 /// The limits of the work for one page.
@@ -56,7 +57,7 @@ pub struct GapCursor {
     pub now: Timestamp,
 }
 
-/// A time without an observation of a series.
+/// A period in which a series has no observation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Gap {
     /// The series of the gap.
@@ -176,7 +177,8 @@ impl GapSearch<'_> {
                     return Ok(None);
                 }
             }
-            // Each page reads further than the page before it.
+            // The next page starts at the last instant of this page. So a page must read beyond its first instant, or
+            // the list would never end.
             if self.instant_count >= self.budget.instants_max && last > Some(from) {
                 return Ok(last);
             }
@@ -193,7 +195,7 @@ impl GapSearch<'_> {
         let end = next.unwrap_or(self.now);
         let minimum_us = self.request.minimum_us.unwrap_or_else(|| series.collapse_window_us());
         let overlaps = start < self.request.range.end() && end > self.request.range.start();
-        // A gap that starts after the current time has no stretches yet.
+        // A gap that starts at or after the current time has no stretches yet and is left out.
         if !overlaps || start >= self.now || end.micros_since(start) <= minimum_us {
             return true;
         }

@@ -1,4 +1,4 @@
-//! Reads of the latest quotes from memory.
+//! The filter of series, and the latest quotes that changed after a commit. Only memory is read.
 
 use std::sync::Arc;
 
@@ -27,9 +27,9 @@ impl SeriesFilter {
     }
 }
 
-/// Returns the quotes of `latest_quotes` that changed after the commit `since_sequence`, sorted by series. A
-/// confirmation is a change. If `since_sequence` is zero, returns all quotes. If `since_sequence` is above the sequence
-/// of `latest_quotes`, the client has read another store, so this also returns all quotes.
+/// Returns the quotes of `latest_quotes` that changed after the commit `since_sequence`, sorted by series. A quote also
+/// changes if a new observation confirms its rate. If `since_sequence` is zero, returns all quotes. If `since_sequence`
+/// is above the sequence of `latest_quotes`, the client has read another store, so all quotes are returned as well.
 pub fn latest<'a>(
     latest_quotes: &'a LatestQuotes,
     filter: &'a SeriesFilter,

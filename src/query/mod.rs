@@ -58,8 +58,8 @@ use crate::store::{Commit, View};
 /// An answer and the commit that it was read from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer<T> {
-    /// The commit that was read. A later request with the recorded time of this commit as `known_time` gets the same
-    /// answer.
+    /// The commit that was read. A later request with the recorded time of this commit as `known_time` reads the same
+    /// commit. Only confirmations that arrive later may change its answer.
     pub commit: Commit,
     /// The content of the answer.
     pub body: T,

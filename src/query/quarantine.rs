@@ -1,4 +1,5 @@
-//! Pages of held ticks and their verdicts.
+//! Pages of held ticks and their verdicts. A held tick is a tick in quarantine, because its rate was too far from the
+//! rate in force.
 //!
 //! **Invariant**: held ticks are read from memory. Only the search for the commit of an earlier `known_time` may read
 //! blocks.

@@ -16,11 +16,11 @@ use crate::analysis::{LegInterval, LegRate, Legs, Merged, RateBound, RateInterva
 use crate::domain::{RateSpan, Timestamp};
 use crate::store::{SeriesView, StoreError};
 
-/// Rate intervals in order of time, in pieces. A fold reads millions of intervals, and passing them one by one costs
-/// more than the fold itself.
+/// Rate intervals in order of time, in pieces. The candles of a long range need millions of intervals, and passing them
+/// one by one costs more than the computation of the candles.
 pub(super) type RateIntervals = Box<dyn Iterator<Item = Result<Vec<RateInterval>, QueryError>> + Send>;
 
-/// The number of rate intervals of a cross that are merged into one piece.
+/// The number of rate intervals in each piece of a cross. The last piece may have fewer.
 const MERGED_PIECE_INTERVALS: usize = 1_024;
 
 /// Returns the items of `pieces` one by one. Returns the error of a piece as an item. After cancellation, returns

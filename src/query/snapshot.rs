@@ -33,7 +33,7 @@ pub struct SnapshotRequest {
 pub struct CandleBuckets {
     /// The buckets of the candles.
     pub buckets: Buckets,
-    /// Whether a bucket that overlaps no run has a candle, which repeats the previous close.
+    /// Whether an empty bucket has a candle that repeats the previous close. A bucket is empty if it overlaps no run.
     pub fill: bool,
 }
 
@@ -41,8 +41,8 @@ pub struct CandleBuckets {
 pub struct Snapshot {
     /// The commit that the snapshot reads.
     pub commit: Commit,
-    /// The view of the store, for data that is not read as known at the commit of the snapshot: the list of commits,
-    /// the polls and the time of the last ingest.
+    /// The view of the store, which may be newer than `commit`. An export reads the list of commits, the polls and the
+    /// time of the last ingest from this view.
     pub view: Arc<View>,
     /// The requested series, sorted by pair and source.
     pub series: Vec<Arc<SeriesView>>,
@@ -169,7 +169,7 @@ impl Snapshot {
 }
 
 /// Estimates how much of `total`, a count for a whole series, belongs to a range. Assumes that `total` is distributed
-/// over time like the runs of the newest commit.
+/// over time like the runs known at the newest commit.
 fn estimate_in(series: &SeriesView, (start, end): (Timestamp, Timestamp), total: u64) -> u64 {
     let all_runs = series.estimated_run_count(Timestamp::MIN, Timestamp::MAX);
     let share = u128::from(total) * u128::from(series.estimated_run_count(start, end)) / u128::from(all_runs.max(1));

@@ -33,7 +33,7 @@ mod tests {
     use crate::domain::SpanUnit;
 
     #[test]
-    fn window_is_not_empty_and_starts_after_year_1() {
+    fn window_is_not_empty_and_does_not_start_before_year_1() {
         let end = Timestamp::parse_rfc3339("2025-12-08T12:00:00Z").unwrap();
         let start = |count, unit| window_start(Span::new(count, unit), end).map_err(|error| error.to_string());
         assert_eq!(start(1, SpanUnit::Day), Ok(Timestamp::parse_rfc3339("2025-12-07T12:00:00Z").unwrap()));

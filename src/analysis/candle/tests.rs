@@ -72,13 +72,14 @@ fn rate_is_in_force_until_the_next_rate() {
 }
 
 #[test]
-fn rate_at_the_start_of_a_bucket_is_the_open_and_a_move() {
+fn rate_that_begins_at_the_start_of_a_bucket_is_the_open_and_a_move() {
     check(
         minutes(0, 600, 600, false),
         &[interval(0, 0, "2"), interval(60, 60, "4")],
         &["0: 2@0 2@0 2@0 2@0 = 2, 0", "1: 4@60 4@60 4@60 4@60 = 4, 1"],
     );
-    // The same number with other places is no move, and the high keeps the first time at which it was reached.
+    // The same number with a different number of places is no move. The time of the high is the first time at which the
+    // high was in force.
     check(
         minutes(0, 60, 600, false),
         &[interval(0, 0, "2"), interval(20, 20, "2.0"), interval(30, 30, "3"), interval(40, 40, "3.00")],
@@ -197,7 +198,7 @@ proptest! {
         let expect: Vec<String> = all.filter(|candle| fill || !candle.ends_with('*')).collect();
         let found: Vec<String> = fold(plan, &intervals).iter().map(format_candle).collect();
         prop_assert_eq!(&found, &expect);
-        // A list that starts after any candle has the same remaining candles.
+        // For each candle, a list that starts at the end of its bucket has the candles that follow in the full list.
         for (at, candle) in fold(plan, &intervals).iter().enumerate() {
             let rest = CandlePlan { first: candle.bucket.end, ..plan };
             let rest: Vec<String> = fold(rest, &intervals).iter().map(format_candle).collect();

@@ -109,7 +109,7 @@ async fn held_ticks_are_reported_listed_released_and_discarded() {
     assert_eq!(run(&server, "quarantine release --all", "").await.stderr, "no held ticks\n");
 }
 
-/// Follows the steps of docs/OPERATIONS.md, section Quarantine, for a wrong value in force.
+/// Follows the steps of `docs/OPERATIONS.md`, section Quarantine, for a wrong value in force.
 #[tokio::test(flavor = "multi_thread")]
 async fn series_with_a_wrong_first_rate_can_be_corrected() {
     let server = TestServer::start(&[]).await;
@@ -135,8 +135,8 @@ async fn series_with_a_wrong_first_rate_can_be_corrected() {
     assert_eq!(before[0]["rate"], "5.105");
 }
 
-/// A decision is permanent. The test stores a discarded tick nevertheless, in the way that docs/OPERATIONS.md, section
-/// Quarantine, describes.
+/// A decision is permanent. The test stores a discarded tick nevertheless, in the way that `docs/OPERATIONS.md`,
+/// section Quarantine, describes.
 #[tokio::test(flavor = "multi_thread")]
 async fn discarded_tick_is_stored_if_the_quarantine_is_off() {
     let server = TestServer::start(&[]).await;

@@ -533,7 +533,7 @@ fn check_polls(good: &[Polled], bad: &[Polled]) {
 }
 
 /// Checks that the series of banks have the same runs and instants in both stores, and that the series of the ticker
-/// lack exactly the instants of polls that failed or did not contain the pair.
+/// lack exactly the instants of polls that gave no rate of the pair.
 fn check_stores(faultless: &Fixture, faulty: &Fixture, bad: &[Polled]) {
     let (whole, seen) = (faultless.timelines(), faulty.timelines());
     assert_eq!(whole.keys().collect::<Vec<_>>(), seen.keys().collect::<Vec<_>>());

@@ -1,5 +1,5 @@
-//! Exports read with `DuckDB`, pyarrow, pandas and polars. The tests also run each code block of docs/ANALYSTS.md, the
-//! page that explains exports to analysts.
+//! Exports read with `DuckDB`, pyarrow, pandas and polars. The tests also run each code block of `docs/ANALYSTS.md`,
+//! the page that explains exports to analysts.
 //!
 //! The packages are installed once from `PyPI` into `target/analysts-venv`, in the versions of
 //! `analysts-requirements.txt`. Without Python or `PyPI` the tests report that they are skipped.

@@ -42,8 +42,7 @@ fn seconds(time: Option<&ProtoTimestamp>) -> i64 {
     time.unwrap().seconds - NOON_S
 }
 
-/// Formats a candle as "start: open high low close = average, moves". The start is in seconds from noon, `*` marks a
-/// filled candle, and `...` an incomplete one.
+/// Formats a candle as "seconds from noon: open high low close = average, moves", `*` if filled, `...` if incomplete.
 fn candle_text(candle: &v1::Candle) -> String {
     format!(
         "{}: {} {} {} {} = {}, {}{}{}{}",
@@ -64,8 +63,7 @@ fn candle_texts(page: &v1::ListCandlesResponse) -> Vec<String> {
     page.candles.iter().map(candle_text).collect()
 }
 
-/// Formats a change as "start: start rate -> end rate percent (low high)". The start is in seconds from noon, and `...`
-/// marks an incomplete period.
+/// Formats a change as "seconds from noon: start rate -> end rate percent (low high)", `...` if incomplete.
 fn change_text(change: &v1::PeriodChange) -> String {
     let rate = |end: Option<&v1::GetRateResponse>| end.map_or("?".to_owned(), |end| end.rate.clone());
     let text = |text: &Option<String>| text.clone().unwrap_or("?".to_owned());

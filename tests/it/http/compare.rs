@@ -1,4 +1,4 @@
-//! Comparison of two sources: real histories over gRPC, over plain HTTP, and with the command.
+//! Comparison of two sources: real histories over gRPC, over plain HTTP, and with the command `compare`.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -152,8 +152,8 @@ fn outcome(answer: Result<Admitted, UpsertError>) -> Outcome {
     }
 }
 
-/// Admits the ticks of `validated` and rolls them back, and then admits `ticks`, all in one transaction. This happens
-/// if several requests wait in the queue.
+/// Admits the ticks of `validated` and rolls them back, and then admits `ticks`, all in one transaction. The
+/// writer does this if a request to validate and a request to store wait in the queue.
 fn send(store: &mut Store, model: &mut Model, validated: &Ticks, ticks: &Ticks, revise: bool, now: Timestamp) {
     let recorded_time = store.next_recorded_time(now);
     let mut transaction = store.begin(now);

@@ -136,7 +136,7 @@ fn cross(pair: &str) -> GetRateResponse {
     }
 }
 
-/// Returns the canned error of a pair, if there is one. For `KZT/USD`, waits a minute instead. Most reads call this.
+/// Returns the canned error of a pair, if there is one. For `KZT/USD`, waits a minute instead.
 async fn refuse(pair: &str) -> Result<(), Status> {
     let mut details = ErrorDetails::new();
     match pair {
