@@ -159,7 +159,7 @@ impl Default for FollowMetrics {
         Self {
             polls: counter(
                 "silkrate_feed_polls_total",
-                "Polls of followed sources, by outcome: taken (new ticks), unchanged (no new ticks), silent (no table); polls with the outcomes unreachable, refused and not_stored failed.",
+                "Polls of followed sources, by outcome: taken (new ticks), unchanged (no new ticks), silent (no table); the outcomes unreachable, refused and not_stored are failures.",
                 &["source", "outcome"],
             ),
             succeeded: IntGaugeVec::new(

@@ -157,8 +157,8 @@ enum SetupError {
     Telemetry(#[from] TelemetryError),
 }
 
-/// Runs the command `serve` until a signal, on the machine's clock. Exit status: 0 after an orderly shutdown, 1 after a
-/// failure, 2 for invalid settings.
+/// Runs the command `serve` with the system clock until a signal arrives. Exit status: 0 after an orderly shutdown, 1
+/// after a failure, 2 for invalid settings.
 pub async fn serve(args: ServeArgs) -> ExitCode {
     let config = match set_up(args) {
         Ok(config) => config,
@@ -205,7 +205,7 @@ async fn listen_and_run(config: &Config) -> Result<(), ServeError> {
         grpc: bind(config.listen(), "--listen").await?,
         http: match config.http_listen() {
             HttpListen::Off => None,
-            HttpListen::At(address) => Some(bind(address, "--http-listen, or none").await?),
+            HttpListen::At(address) => Some(bind(address, "--http-listen, or --http-listen none").await?),
         },
     };
     let shutdown = stop_signal().map_err(ServeError::Signals)?;

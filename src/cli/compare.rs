@@ -65,7 +65,7 @@ pub struct CompareArgs {
     /// Decimal places of the percentages, 0 to 12; default 4 in a table, 6 in json and csv
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
     places: Option<u32>,
-    /// Maximum number of rows; default --days if given, else 50 in a table, unlimited in json and csv
+    /// Maximum number of rows; default the value of --days; without --days, 50 in a table and unlimited in json and csv
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]

@@ -332,7 +332,7 @@ impl CliError {
         self.kind == ErrorKind::NotFound
     }
 
-    /// Returns the wait before a retry that the server asks for (`RetryInfo`).
+    /// Returns how long the server asks the client to wait before a retry (`RetryInfo`).
     pub(super) fn retry_after(&self) -> Option<Duration> {
         self.status()?.get_error_details().retry_info().and_then(|info| info.retry_delay)
     }

@@ -16,7 +16,7 @@ Examples:
   silkrate latest KGS/USD UZS/USD --source timesca
   silkrate latest --output csv > rates.csv
 
-States, the first that applies:
+States (a rate has the first one that applies):
   STALE   not observed within the source's stale limit: its feed may be dead
   PEGGED  the same rate for 180 days or more, at a precision of 0.1 % or finer
   MOVING  moved within the moving window, by default the last 24 hours

@@ -116,12 +116,12 @@ pub(super) fn limit(session: &Session, requested: Option<u64>) -> u64 {
     requested.unwrap_or(if session.is_table() { TABLE_ROWS_DEFAULT } else { u64::MAX })
 }
 
-/// Writes a note if the default limit cut the list off, or the note `none` if a table has no rows. `what` is the plural
-/// noun of the rows; `requested` is the value of `--limit`.
-pub(super) fn note_rest(session: &Session, listed: &Listed, requested: Option<u64>, what: &str, none: &str) {
+/// Writes a note if the default limit cut the list off. Writes the note `empty_note` if a table has no rows. `what` is
+/// the plural noun of the rows; `requested` is the value of `--limit`.
+pub(super) fn note_rest(session: &Session, listed: &Listed, requested: Option<u64>, what: &str, empty_note: &str) {
     if listed.more && requested.is_none() {
         note(&format!("showing the first {} {what}; use --limit ROWS for more, or --from for later ones", listed.rows));
     } else if listed.rows == 0 && session.is_table() {
-        note(none);
+        note(empty_note);
     }
 }

@@ -62,8 +62,8 @@ pub(super) fn plural(count: u64, word: &str) -> String {
 }
 
 /// Formats the number of held ticks, and the number of ticks that an operator had discarded before they were sent
-/// again. Returns `None` if both numbers are zero. `count` is the sum of both numbers; `discarded_count` is the second
-/// number.
+/// again. `discarded_count` is the number of discarded ticks, and `count` is the number of held and discarded ticks
+/// together. Returns `None` if both numbers are zero.
 pub(super) fn describe_held(count: u64, discarded_count: u64) -> Option<String> {
     let held = match count.saturating_sub(discarded_count) {
         0 => None,

@@ -1,7 +1,7 @@
 //! Writes data frames as an Arrow stream, and decodes the bytes of an Arrow stream into record batches as they arrive.
 //!
-//! **Invariant**: the decoder buffers at most one message, whose metadata and body have at most [`MESSAGE_BYTES_MAX`]
-//! each, and the dictionaries.
+//! **Invariant**: the decoder buffers the dictionaries and at most one message. The metadata and the body of a message
+//! have at most [`MESSAGE_BYTES_MAX`] each.
 
 use std::io::{Cursor, Write};
 use std::sync::Arc;

@@ -80,7 +80,7 @@ impl PendingRowGroup {
 }
 
 impl Drop for PendingRowGroup {
-    /// Waits for the thread, so that a failed export keeps its read permit until its threads have ended.
+    /// Waits for the thread, so that the server counts a failed export as a running read until its threads have ended.
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
             // The encoded pages are not needed.

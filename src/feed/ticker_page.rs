@@ -21,8 +21,8 @@ use crate::domain::{
 pub struct TickerPage {
     /// Valid quotes in all cycles. Quotes with an invalid field are not counted.
     pub quote_count: u32,
-    /// Cycles of the marquee: how often the page quotes its most frequent pair. An incomplete cycle counts too,
-    /// whether it omits a pair or the page ends inside it.
+    /// Cycles of the marquee: how often the page quotes its most frequent pair. A cycle counts even if a pair is
+    /// missing in the cycle, or if the page ends inside the cycle.
     pub cycle_count: u32,
     /// The date of the page: the date on the lines that hold only a date. `None` if there is no such line, or if the
     /// dates on these lines differ or do not exist.

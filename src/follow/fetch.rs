@@ -399,8 +399,8 @@ fn tls_problem<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error
     std::iter::successors(Some(cause), wrapped).find_map(|error| error.downcast_ref())
 }
 
-/// Returns a message for a TLS error. The message has no text that the host controls, except for rare errors, which are
-/// truncated and escaped for display.
+/// Returns a message for a TLS error. Common errors have a fixed message. The message of any other error is truncated
+/// and escaped for display, because the host may control its text.
 fn tls_message(problem: &rustls::Error) -> String {
     use rustls::CertificateError as Bad;
     let certificate =

@@ -1,11 +1,11 @@
-//! Outcome of a poll, and the health of a feed that it implies.
+//! Outcome of a poll, and the health of the feed after this outcome.
 //!
 //! **Invariant**: the health of a feed is the health of its last poll. Only a change of health is logged.
 
 use crate::domain::Health;
 
-/// Outcome of a poll or of one fetch of a poll. The outcomes are in order of precedence, the lowest first. The outcome
-/// of a poll with several fetches is the outcome of its fetches with the highest precedence.
+/// Outcome of a poll or of one fetch of a poll. The outcomes are in order of precedence, the lowest first. If a poll
+/// has several fetches, the outcome with the highest precedence is the outcome of the poll.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Outcome {
     /// Nothing new: the response has only known ticks, or the table of tomorrow is not available yet.

@@ -89,7 +89,8 @@ fn fields(
     is_included: &dyn Fn(&str) -> bool,
     titles: &mut Vec<String>,
 ) -> Target {
-    // If a row has a period, the columns of the period already have the times of the rates.
+    // If a row has a period, its rates have no column for their time, because the columns of the period already state
+    // these times.
     let rate_fields: &[&str] = if schema.field("period_end_time").is_some() { &["rate"] } else { &["rate", TIME] };
     let included = schema.fields.iter().filter(|field| is_included(&field.name));
     let fields = included.map(|field| {

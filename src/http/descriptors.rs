@@ -16,7 +16,7 @@ use thiserror::Error;
 const TIMESTAMP: &str = ".google.protobuf.Timestamp";
 const DURATION: &str = ".google.protobuf.Duration";
 
-/// Field numbers in `descriptor.proto`, which form the paths of comments.
+/// Field numbers in `descriptor.proto`. The path of a comment is a list of such numbers and of indices.
 const MESSAGES_OF_FILE: i32 = 4;
 const SERVICES_OF_FILE: i32 = 6;
 const FIELDS_OF_MESSAGE: i32 = 2;
@@ -125,7 +125,7 @@ pub(super) struct Descriptors<'a> {
 /// The comments of a file, by the path of the commented element.
 type Comments<'a> = HashMap<&'a [i32], String>;
 
-/// Numbers elements by their index, as the paths of comments do.
+/// Pairs each element with its index, in the integer type that the path of a comment uses.
 fn numbered<T>(elements: &[T]) -> impl Iterator<Item = (i32, &T)> {
     (0..).zip(elements)
 }

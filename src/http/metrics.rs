@@ -1,5 +1,5 @@
-//! `GET /metrics`: counters of the server and gauges of its data, for Prometheus; and the middleware that times
-//! requests.
+//! `GET /metrics`: counters of the server and gauges of its data, for Prometheus. The middleware of this module records
+//! the duration of requests.
 //!
 //! **Invariant**: a scrape reads the latest quotes and no block of the store, so that its duration does not grow with
 //! the history.
@@ -150,10 +150,10 @@ fn add_rates(readings: &mut Readings, latest_quotes: &LatestQuotes) {
         &|quote| quote.moved_time.map(seconds),
     );
     let states = latest_quotes.quotes.iter().flat_map(|quote| {
-        RateState::ALL.map(|each| {
+        RateState::ALL.map(|state| {
             let mut labels = labels(quote);
-            labels.push(("state", each.name().to_owned()));
-            (labels, f64::from(quote.state == each))
+            labels.push(("state", state.name().to_owned()));
+            (labels, f64::from(quote.state == state))
         })
     });
     readings.add("silkrate_rate_state", "1 for the current state of a rate, 0 for the other states.", states.collect());
@@ -170,8 +170,8 @@ fn add_series(readings: &mut Readings, view: &View) {
         })
         .collect();
     let mut each = |name, help, count: fn(&crate::store::SeriesTotals) -> u64| {
-        let readings_of = totals.iter().map(|(labels, totals)| (labels.clone(), as_double(count(totals))));
-        readings.add(name, help, readings_of.collect());
+        let counts = totals.iter().map(|(labels, totals)| (labels.clone(), as_double(count(totals))));
+        readings.add(name, help, counts.collect());
     };
     each("silkrate_series_runs", "Runs of a series.", |totals| totals.run_count);
     each("silkrate_series_observations", "Observed instants of a series.", |totals| totals.observation_count);
@@ -204,8 +204,8 @@ pub(super) async fn scrape(State(site): State<Site>) -> Response {
     }
 }
 
-/// Middleware that times every request by its route. Requests without a route share one label, because a label must not
-/// contain what a client sent.
+/// Middleware that records the duration of every request under its route. Requests without a route share one label,
+/// because a label must not contain what a client sent.
 pub(super) async fn measure(State(site): State<Site>, request: Request, next: Next) -> Response {
     let mut timed = Timed {
         requests: site.scraped.requests.clone(),

@@ -1,4 +1,5 @@
-//! The plain HTTP API for clients without gRPC, such as dashboards, spreadsheets and curl, and the built-in page.
+//! The plain HTTP API for clients without gRPC, such as dashboards, spreadsheets and curl. This module also serves the
+//! built-in page.
 //!
 //! **Invariant**: no HTTP request writes anything, and requests with a body are refused. Responses under `/v1` have the
 //! content that [`Rates`] returns for the gRPC call of the same name.

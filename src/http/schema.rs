@@ -215,14 +215,14 @@ mod tests {
     fn every_call_has_a_comment_and_its_fields_exist() {
         let schema = Schema::new().unwrap();
         for call in Call::ALL {
-            let of_call = schema.call(call).unwrap();
-            assert!(!of_call.comment.is_empty(), "{call:?}");
+            let call_schema = schema.call(call).unwrap();
+            assert!(!call_schema.comment.is_empty(), "{call:?}");
             for name in call.required().iter().chain(call.rows().repeated) {
-                assert!(of_call.request.field(name).is_some(), "the request of {call:?} has no field {name}");
+                assert!(call_schema.request.field(name).is_some(), "the request of {call:?} has no field {name}");
             }
             let rows = call.rows();
             for name in rows.list.iter().chain(rows.shared).chain(&rows.baseline) {
-                assert!(of_call.response.field(name).is_some(), "the response of {call:?} has no field {name}");
+                assert!(call_schema.response.field(name).is_some(), "the response of {call:?} has no field {name}");
             }
         }
         let series = schema.call(Call::Series).unwrap().response.field("series").unwrap().kind.message().unwrap();

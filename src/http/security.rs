@@ -116,8 +116,8 @@ fn refusal(request: &Request) -> Option<Problem> {
 }
 
 fn has_body(headers: &HeaderMap) -> bool {
-    let length = headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
-    length || headers.contains_key(TRANSFER_ENCODING)
+    let has_length = headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
+    has_length || headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// Returns the response of a refused request. It closes the connection, because the request's body is not read.

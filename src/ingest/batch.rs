@@ -15,8 +15,8 @@ use crate::domain::{
 use super::{Batch, BatchTick, ConflictPolicy, QuarantineRules, Refusal, RefusalReason, SeriesTicks};
 
 /// Maximum number of refusals for which a response has a message, and maximum number of held ticks for which it has the
-/// rate in force. They are the first refusals and the first held ticks of the batch. The limit bounds the size of a
-/// response.
+/// rate in force. The first refusals get a message, and the first held ticks get the rate. The limit bounds the size of
+/// a response.
 pub const NAMED_REFUSALS_MAX: usize = 1_000;
 
 /// Rules for the validation of ticks.

@@ -182,7 +182,7 @@ pub struct HeldBatchTick {
     pub id: Option<u64>,
     /// Whether the tick was discarded before.
     pub is_discarded: bool,
-    /// The rate in force at the observed time of the tick, when the tick first arrived.
+    /// The rate in force at the observed time of the tick. It was determined when the tick first arrived.
     pub rate_in_force: Rate,
 }
 

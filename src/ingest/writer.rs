@@ -28,7 +28,7 @@ use crate::store::{Commit, Decided, PollRefused, Quarantine, Store, StoreError, 
 /// A group commit takes no more batches once it has this many ticks, so that no request waits long.
 const COMMIT_TICKS_MAX: usize = 65_536;
 /// Once the batches of a commit have made this many segments mutable, further batches wait for the next commit. A
-/// request therefore reaches the limit of a commit only by its own ticks.
+/// request therefore reaches [`WriteTransaction::MUTABLE_SEGMENTS_MAX`] only by its own ticks.
 const COMMIT_MUTABLE_SEGMENTS: usize = WriteTransaction::MUTABLE_SEGMENTS_MAX / 8;
 /// Longest sleep of the writer after writing has stopped.
 const SLEEP_MAX: Duration = Duration::from_mins(1);

@@ -26,7 +26,7 @@ use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
 
 use crate::config::CorsOrigin;
 
-/// The prefix of every content type of gRPC-Web. Text mode continues with `-text`.
+/// The prefix of every content type of gRPC-Web. In text mode, `-text` follows.
 const WEB_TYPE: &[u8] = b"application/grpc-web";
 /// The content type of gRPC. An encoding (`+proto`) or parameters (`;...`) may follow.
 const NATIVE_TYPE: &[u8] = b"application/grpc";

@@ -101,7 +101,7 @@ impl WriteTransaction<'_> {
         }
         let verdict = earlier.and_then(|tick| tick.decision.as_ref()).map(|decision| decision.verdict);
         let earlier = earlier.map(|tick| (tick.id, tick.rate_in_force));
-        // At a known instant, the value in force is the value of that instant.
+        // If the series has this instant, the value in force is the value at this instant.
         let goes_to_series = verdict == Some(Verdict::Released)
             || (!revise || in_force == Some(value)) && self.store.has_instant(series, time)?;
         if goes_to_series {

@@ -1,9 +1,9 @@
 //! As-of reads: reads of a series as known at an earlier recorded time `known`.
 //!
 //! Two kinds of runs were current at `known`: *unrevised* runs, which are current today and were recorded at or before
-//! `known`; and *revised* runs, which were recorded at or before `known` and superseded after it. The minima of
-//! recorded times locate the segments of unrevised runs, and the revision index locates revised runs. So a read of one
-//! run decodes the block that holds the run, and at most two other blocks.
+//! `known`; and *revised* runs, which were recorded at or before `known` and superseded after it. The earliest recorded
+//! time of each segment shows which segments have unrevised runs. The revision index locates revised runs. So a read of
+//! one run decodes the block that holds the run, and at most two other blocks.
 //!
 //! **Invariant**: if `known` is the recorded time of a commit, a read returns the same answer as a read made while that
 //! commit was the newest. Only one difference is possible: a run may include later confirmations.
@@ -124,7 +124,8 @@ impl SeriesView {
             match self.last_unrevised_in_segment(at, [start, time], known)? {
                 LastUnrevised::Run(run) => return Ok(Some(run)),
                 LastUnrevised::BeforeRange => return Ok(None),
-                // The unrevised runs of this segment begin after `time`. Only the last segment can have such runs.
+                // The unrevised runs of this segment begin after `time`. Only the segment that `time` belongs to can
+                // have such runs.
                 LastUnrevised::NoRun => end = at,
             }
         }

@@ -494,7 +494,7 @@ fn create_reserve(path: &Path, bytes: u64) {
     });
     if let Err(error) = made {
         tracing::warn!("cannot create the reserve file {} of {bytes} bytes: {error}", path.display());
-        // A partial reserve may use the last free space. A failure to remove it changes nothing.
+        // A partial reserve may use the last free space. The store also works if the removal fails.
         let _ = fs::remove_file(path);
     }
 }

@@ -128,7 +128,7 @@ impl StoreError {
         }
     }
 
-    /// Makes the error for a block that was not read for a reason other than damage.
+    /// Makes the error for a block that could not be read, but is not known to be damaged.
     fn not_read(what: &str, fault: BlockFault, problem: String) -> Self {
         Self::Io {
             action: format!("cannot read the stored {what} (the data may be undamaged)"),

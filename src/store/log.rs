@@ -141,7 +141,8 @@ pub(crate) struct Log {
 /// A valid frame that was read from the log.
 struct Frame<'a> {
     format: u8,
-    chained_to: u32,
+    /// Checksum of the previous frame.
+    previous_crc: u32,
     payload: &'a [u8],
     crc: u32,
     length: usize,
@@ -296,7 +297,7 @@ fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
     let checked = bytes.get(..FRAME_HEADER_BYTES + payload_bytes)?;
     (crc32c::crc32c(checked) == crc).then_some(Frame {
         format: header[4],
-        chained_to: number(5)?,
+        previous_crc: number(5)?,
         payload,
         crc,
         length: FRAME_HEADER_BYTES + payload_bytes + FRAME_TRAILER_BYTES,
@@ -318,7 +319,7 @@ fn replay(frames: &[u8], mut sequence: u64, mut chain: u32) -> Result<Replay, Lo
             // The checkpoint contains this commit: power was cut before the log was cleared.
             continue;
         }
-        if entry.sequence != sequence + 1 || found.chained_to != chain {
+        if entry.sequence != sequence + 1 || found.previous_crc != chain {
             return Err(LogProblem::Damaged(format!(
                 "commit {} in its log does not follow commit {sequence}",
                 entry.sequence
@@ -386,7 +387,8 @@ mod tests {
         }
     }
 
-    /// Returns the frames of commits 9, 10 and 11 and their end offsets. The first frame follows the checksum 77.
+    /// Returns the frames of commits 9, 10 and 11, and their end offsets. The first frame contains 77 as the checksum
+    /// of the previous frame.
     fn three_frames() -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut ends, mut chain) = (Vec::new(), Vec::new(), 77);
         for sequence in 9..12 {

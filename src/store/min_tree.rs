@@ -92,6 +92,7 @@ impl MinTree {
         self.levels.iter().map(|level| size_of_val(level.as_slice())).sum()
     }
 
+    /// Returns the number of values on a level. Level 0 is the numbers themselves, and level n is `levels[n - 1]`.
     fn len_of(&self, level: usize) -> usize {
         match level.checked_sub(1) {
             None => self.count,
@@ -99,6 +100,7 @@ impl MinTree {
         }
     }
 
+    /// Returns the value at index `at` of a level. Levels count as in [`Self::len_of`].
     fn value(&self, level: usize, at: usize, number: &impl Fn(usize) -> i64) -> i64 {
         match level.checked_sub(1) {
             None => number(at),

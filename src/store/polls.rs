@@ -1,8 +1,9 @@
 //! The results of polls, by source. With them, a reader can distinguish a gap in the data from a source that published
 //! nothing.
 //!
-//! The record of a source is a list of chunks of poll spans. All chunks except the last are full and never change. So a
-//! commit copies at most one chunk, and a checkpoint usually writes one key for a source.
+//! A poll span is a sequence of polls with the same health and no uncovered time between them. The record of a source
+//! is a list of chunks of poll spans. All chunks except the last are full and never change. So a commit copies at most
+//! one chunk, and a checkpoint usually writes one key for a source.
 //!
 //! **Invariants**: a record is a pure function of the sequence of polls; the spans of a source are sorted and do not
 //! overlap; the stored value of a chunk has at most 7,500 bytes.

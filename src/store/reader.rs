@@ -47,7 +47,7 @@ impl BlockReader {
         decode_block(meta, T::KIND, &self.columns(meta, T::KIND)?, T::decode)
     }
 
-    /// Reads the rate of each run of a block and the times of its first and last observation.
+    /// Reads the rate, the first observed time and the last observed time of each run of a block.
     pub(crate) fn read_rates(&self, meta: &BlockMeta) -> Result<Vec<RateSpan>, BlockError> {
         decode_block(meta, BlockKind::Runs, &self.columns(meta, BlockKind::Runs)?, decode_rates)
     }

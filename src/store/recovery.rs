@@ -29,8 +29,8 @@ use crate::latest_quotes::StateRules;
 type BlockLists = HashMap<(u32, BlockKind), Vec<Arc<BlockMeta>>>;
 
 impl Store {
-    /// Opens the store in a directory, or creates it. `now` is the current time, which a recollapse records. The call
-    /// blocks on disk I/O.
+    /// Opens the store in a directory, or creates it. `now` is the current time. If a series is recollapsed, the
+    /// recorded time of the commit is computed from `now`. The call blocks on disk I/O.
     ///
     /// # Errors
     /// Returns any [`StoreError`].

@@ -4,8 +4,7 @@
 //! A mark file in the directory shows that the import is unfinished. It is durable before the first byte of data is
 //! written. It is removed after the last byte is durable; from then on, the store can be opened. A store cannot always
 //! be built in a temporary directory that is then renamed: the target may be a mount point or lie on another file
-//! system. A directory with the mark is never opened to serve, so the next import may delete its contents and start
-//! again.
+//! system. A server never opens a directory with the mark, so the next import may delete its contents and start again.
 //!
 //! **Invariants**:
 //!

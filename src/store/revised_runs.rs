@@ -11,8 +11,8 @@ use super::scan_order::ScanOrder;
 use super::view::SeriesView;
 use crate::domain::{Run, Timestamp};
 
-/// Number of runs in the first batch. Each batch is twice as large as the batch before it, so that a read of one page
-/// decodes few blocks, and a read of all runs seldom decodes a block in more than a few batches.
+/// Number of runs in the first batch. Each batch is twice as large as the batch before it. So a read of one page
+/// decodes few blocks, and a read of all runs usually decodes each block only a few times.
 const FIRST_BATCH_RUNS: usize = 256;
 /// Maximum number of runs in a batch.
 const BATCH_RUNS_MAX: usize = 16_384;

@@ -66,13 +66,13 @@ impl RevisionIndexes {
         if count > INDEXED_REVISIONS_MAX {
             return None;
         }
-        let index = self.entry(series);
-        let mut index = locked(&index);
-        if index.index.len() < count {
-            *index = extended(&index, revisions, reader);
-            self.set_size(series, index.index.bytes());
+        let entry = self.entry(series);
+        let mut indexed = locked(&entry);
+        if indexed.index.len() < count {
+            *indexed = extended(&indexed, revisions, reader);
+            self.set_size(series, indexed.index.bytes());
         }
-        Some(index.clone())
+        Some(indexed.clone())
     }
 
     /// Removes the index of a series, so that the next use builds it again.

@@ -1,5 +1,5 @@
-//! A cache of the first observed and recorded times of the runs of blocks. Reads with a `known_time` often need these
-//! times only to find that a block has no matching run.
+//! A cache of the first observed times and the recorded times of the runs of blocks. Reads with a `known_time` often
+//! need these times only to find that a block has no matching run.
 //!
 //! **Invariant**: the cache has a size limit, and never needs invalidation, because blocks never change.
 

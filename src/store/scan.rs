@@ -163,7 +163,7 @@ impl<P: RunPart> RunScan<P> {
         Ok(piece)
     }
 
-    /// Returns true if the scan includes an unrevised run.
+    /// Returns true if the scan includes this run. The run must be unrevised.
     fn includes(&self, run: &Run) -> bool {
         self.start <= run.first_observed_time
             && run.first_observed_time < self.end

@@ -20,7 +20,7 @@ use crate::domain::Timestamp;
 pub(crate) enum Segment<T> {
     /// Items of a block, not decoded.
     Immutable(Arc<BlockMeta>),
-    /// Decoded items. They may differ from every block on disk.
+    /// Decoded items. They may not be in a block on disk yet.
     Mutable(Arc<Vec<T>>),
 }
 
@@ -297,7 +297,8 @@ impl<T: Item> Segments<T> {
         Ok(())
     }
 
-    /// Finds the position for a new item with this key, and makes its segment mutable. No item has the key yet.
+    /// Finds the position for a new item, and makes the segment at that position mutable. The caller ensures that no
+    /// item has this key.
     pub(crate) fn prepare_insert(
         &mut self,
         key: Timestamp,
@@ -311,8 +312,9 @@ impl<T: Item> Segments<T> {
         Ok(position)
     }
 
-    /// Finds the position for a new item: in the segment that its key belongs to. An item at the end of a full segment
-    /// goes to the front of the next segment if that has room, else into a new segment between the two.
+    /// Finds the position for a new item: in the segment that its key belongs to. If that segment is full and all its
+    /// items come before the new item, the position is in the next segment. If the next segment is full or does not
+    /// exist, the position is a new segment after the first one.
     fn insert_position(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<InsertPosition, BlockError> {
         let next = self.count_segments_up_to(key);
         let has_room = |at: usize| at < self.segment_count() && self.segment_item_count(at) < T::BLOCK_ITEMS_MAX;

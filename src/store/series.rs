@@ -370,7 +370,7 @@ impl Series {
         Some(before.is_some() && after.is_some())
     }
 
-    /// Replaces the value at a known instant. The instant leaves its run, and that run may split. The instant then
+    /// Replaces the value at an existing instant. The instant leaves its run, and that run may split. The instant then
     /// joins a neighbouring run or becomes a new run.
     fn revise(
         &mut self,

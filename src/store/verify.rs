@@ -258,7 +258,8 @@ impl SeriesCheck<'_> {
         let totals = self.view.series.totals;
         if (runs, observations) != (totals.run_count, totals.observation_count) {
             self.problem(format!(
-                "the series has {runs} runs and {observations} observations, but its record has {} and {}",
+                "the series has {runs} runs and {observations} observations, \
+                 but its record counts {} runs and {} observations",
                 totals.run_count, totals.observation_count
             ));
         }
@@ -301,7 +302,7 @@ impl SeriesCheck<'_> {
             let gap_us = last.map_or(0, |last| time.micros_since(last));
             if gap_us > self.view.collapse_window_us() {
                 self.problem(format!(
-                    "the run from {} bridges a gap longer than the collapse window before {time}",
+                    "the run from {} bridges a gap before {time} that is longer than the collapse window",
                     run.first_observed_time
                 ));
             }

@@ -53,9 +53,9 @@ pub(super) async fn known_days(
         }
         request.page_token = page.next_page_token;
     }
-    // The gaps are requested after the runs. Ticks that arrive between the two requests can only close gaps, so at
-    // worst a day that the server has counts as unknown. The first run may begin long before the range, so the gaps
-    // are requested from the start of that run.
+    // The gaps are requested after the runs. Ticks that arrive between the two requests can only close gaps. At worst,
+    // a day is then fetched again although the server has it. The first run may begin long before the range, so the
+    // gaps are requested from the start of that run.
     let begin = runs.iter().filter_map(|run| time(run.first_observed_time.as_ref())).min();
     let gaps = gaps(client, ListRunsRequest { start_time: begin.map(timestamp), ..request }).await?;
     let mut days = BTreeSet::new();
@@ -100,8 +100,9 @@ fn time(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
 
 /// Adds the days that a run certainly contains. A run contains the days of its first and last observation. For the
 /// other days, the function counts all days from the first to the last that do not start in a gap. It adds these days
-/// only if the count equals the observation count of the run. The start of each counted day needs an observation of its
-/// own. If the run also has an observation at another time of day, the counts therefore differ.
+/// only if the count equals the observation count of the run. The two counts are equal only if the run has one
+/// observation at the start of each counted day, and no other observation. Observations at other times of day make the
+/// observation count larger.
 fn add(days: &mut BTreeSet<NaiveDate>, run: &Run, gaps: &[Span], zone: Zone) {
     let day = |at: Option<&prost_types::Timestamp>| {
         let at = time(at)?;

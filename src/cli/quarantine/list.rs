@@ -84,7 +84,7 @@ pub(super) async fn run(args: ListArgs, session: &Session) -> Result<Outcome, Cl
     };
     let listed =
         list_hiding_columns(session, COLUMNS, hidden, limit(session, args.limit), PAGE_HELD_MAX, fetch).await?;
-    let none = if args.state == StateFilter::Held { "no held ticks" } else { "no matching ticks" };
-    note_rest(session, &listed, args.limit, "ticks", none);
+    let empty_note = if args.state == StateFilter::Held { "no held ticks" } else { "no matching ticks" };
+    note_rest(session, &listed, args.limit, "ticks", empty_note);
     Ok(Outcome::Done)
 }

@@ -153,9 +153,9 @@ async fn send_histories(client: Client, series: Vec<SeriesName>, events: Sender<
     }
 }
 
-/// Returns the wait after `failures` consecutive failures: the backoff or, if longer, `requested`, the wait that the
-/// server asks for. Jitter adds up to half of that wait, so that the clients of a server do not reconnect at the same
-/// time.
+/// Returns the wait after `failures` consecutive failures: the longer of the backoff and `requested`. The server asks
+/// for the wait `requested`. Jitter adds up to half of the result, so that the clients of a server do not reconnect at
+/// the same time.
 fn retry_wait(failures: u32, requested: Option<Duration>) -> Duration {
     jittered(RETRY.wait_after(failures).max(requested.unwrap_or_default()), 2, fastrand::u32(..))
 }

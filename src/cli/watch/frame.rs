@@ -75,7 +75,7 @@ struct Column {
     value: fn(&RowContext<'_>, &Row) -> Span,
 }
 
-/// The data that a value is formatted from, in addition to the row of the value.
+/// The data that the columns use, in addition to a row, to format the values of the row.
 struct RowContext<'a> {
     state: &'a WatchState,
     /// The server's time; `None` before the first message.
@@ -163,8 +163,8 @@ fn age(now: Timestamp, then: Timestamp) -> String {
     }
 }
 
-/// Lays out the screen at the local time `at`. The index of the first visible row is `scroll`, or less, so that the
-/// rows fill the screen.
+/// Lays out the screen at the local time `at`. `scroll` is the index of the first visible row. If too few rows follow
+/// to fill the screen, a smaller index is used.
 pub(super) fn frame(state: &WatchState, at: Instant, width: usize, height: usize, scroll: usize) -> Vec<Line> {
     let now = state.now(at);
     let rows: Vec<&Row> = state.rows.values().collect();

@@ -60,8 +60,8 @@ impl Trend {
     }
 }
 
-/// Scales a rate to an integer, in units of the last of [`Rate::PLACES_MAX`] places. The integer has at most 38 digits
-/// and fits a `u128`.
+/// Converts a rate to an integer in units of 10^-18, the last of [`Rate::PLACES_MAX`] places. The integer has at most
+/// 38 digits and fits a `u128`.
 pub(super) fn scaled(rate: Rate) -> u128 {
     rate.mantissa() * 10_u128.pow(u32::from(Rate::PLACES_MAX - rate.places()))
 }

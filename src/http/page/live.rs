@@ -1,4 +1,4 @@
-//! Live updates of browsers by Server-Sent Events, driven by the watch of latest quotes.
+//! Live updates of browsers by Server-Sent Events. A watch channel reports when the latest quotes change.
 //!
 //! Events carry JSON. `hello` has the path of the server's script, so that a page of another version reloads. `latest`
 //! has the part above the table and the rows that changed; the first `latest` event has all rows. `beat` is a

@@ -20,7 +20,7 @@ pub(super) fn band(rate: Rate, inverted: bool) -> (f64, f64) {
     if inverted { (high.recip(), low.recip()) } else { (low, high) }
 }
 
-/// Returns the number with `mantissa` and the decimal places of `rate`, plus `halves` half units of the last place.
+/// Returns `mantissa` as a number with the decimal places of `rate`, plus `halves` times half a unit of the last place.
 #[allow(clippy::cast_precision_loss, reason = "a position needs less precision than a double has")]
 fn from_parts(mantissa: u128, halves: i32, rate: Rate) -> f64 {
     (mantissa as f64 + f64::from(halves) * 0.5) / 10_f64.powi(i32::from(rate.places()))
@@ -125,7 +125,7 @@ impl Scale {
             (digit, exponent) = (1, exponent + 1);
         }
         let step = f64::from(digit) * 10_f64.powi(exponent);
-        #[allow(clippy::cast_possible_truncation, reason = "a rate divided by a fraction of the rate range fits")]
+        #[allow(clippy::cast_possible_truncation, reason = "a rate divided by `step` fits in 64 bits")]
         let (first, last) = ((self.low / step).ceil() as i64, (self.high / step).floor() as i64);
         #[allow(clippy::cast_precision_loss, reason = "a position needs less precision than a double has")]
         let mark = |number: i64| (decimal(number * i64::from(digit), exponent), number as f64 * step);
@@ -191,7 +191,7 @@ fn time_marks(start: Timestamp, end: Timestamp, marks_max: i64) -> Vec<(String, 
     let mut marks = Vec::new();
     let mut time = first_mark(start.to_chrono().naive_utc(), step);
     while let Some(mark) = time.filter(|mark| Timestamp::from(mark.and_utc()) <= end) {
-        // Marks before the start are only the origin for counting steps.
+        // The first marks may be before the start. They are needed only to count steps, and are not shown.
         if Timestamp::from(mark.and_utc()) >= start {
             marks.push((mark_text(mark, step), mark.and_utc().into()));
         }
@@ -227,8 +227,8 @@ fn next_mark(mark: NaiveDateTime, step: TickStep) -> Option<NaiveDateTime> {
     }
 }
 
-/// Returns a short label: the time of day, or the date at the start of a day; the month, or the year at the start of a
-/// year.
+/// Returns a short label. For a step of minutes, the label is the time of day, or the date at midnight. For a step of
+/// days, it is the date. For a step of months, it is the month, or the year in January or if the step is whole years.
 fn mark_text(mark: NaiveDateTime, step: TickStep) -> String {
     let utc: DateTime<Utc> = mark.and_utc();
     let form = match step {

@@ -39,7 +39,7 @@ const RECORDED_COLUMN: usize = 7;
 /// Number of the column of superseded times, which only revisions have.
 pub(super) const SUPERSEDED_COLUMN: usize = 8;
 
-/// The columns that hold the rate of each run and the times of its first and last observation.
+/// The columns that hold the rate, the first observed time and the last observed time of each run.
 struct RateColumns {
     first: Vec<i64>,
     span: Vec<u64>,
@@ -75,7 +75,7 @@ impl RateColumns {
     }
 }
 
-/// Decodes the rate of each run of a block and the times of its first and last observation.
+/// Decodes the rate, the first observed time and the last observed time of each run of a block.
 pub(crate) fn decode_rates(columns: &[&[u8]], count: usize) -> Result<Vec<RateSpan>, String> {
     let columns = RateColumns::decode(&Columns(columns), count)?;
     let mut spans = Vec::with_capacity(count);
@@ -125,7 +125,7 @@ impl RunTimes {
     }
 }
 
-/// Decodes the first observed and recorded times of all runs of a block of runs.
+/// Decodes the first observed times and the recorded times of all runs of a block of runs.
 pub(crate) fn decode_run_times(columns: &[&[u8]], count: usize) -> Result<RunTimes, String> {
     let columns = Columns(columns);
     let first_us = columns.numbers::<i64>(FIRST_COLUMN, count)?;
@@ -135,8 +135,8 @@ pub(crate) fn decode_run_times(columns: &[&[u8]], count: usize) -> Result<RunTim
     Ok(RunTimes { first_us, recorded_us: columns.numbers(RECORDED_COLUMN, count)? })
 }
 
-/// Decodes the run with index `at` in a block of runs or revisions. The caller passes the run's first observed and
-/// recorded times, which are already decoded.
+/// Decodes the run with index `at` in a block of runs or revisions. The caller passes the run's first observed
+/// time and recorded time, which are already decoded.
 pub(crate) fn decode_run(
     columns: &[&[u8]],
     count: usize,

@@ -10,7 +10,8 @@ use crate::store::{PollRefused, StoreError};
 pub enum RestoreError {
     /// The directory is not empty.
     #[error(
-        "{directory} is not empty; choose a new or empty directory with --db, or add ticks to an existing store: import CSV files, or Parquet files of runs, through its server"
+        "{directory} is not empty; choose a new or empty directory with --db; \
+         to add ticks to an existing store, import a CSV file or a Parquet file of runs while its server runs"
     )]
     NotEmpty {
         /// The directory for the new store.
@@ -90,7 +91,7 @@ pub enum RestoreProblem {
         found: Timestamp,
     },
     /// A run bridges a gap longer than the collapse window.
-    #[error("the run from {first} bridges a gap longer than the collapse window before {time}")]
+    #[error("the run from {first} bridges a gap before {time} that is longer than the collapse window")]
     LongGap {
         /// First observed time of the run.
         first: Timestamp,

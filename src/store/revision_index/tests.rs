@@ -27,8 +27,8 @@ fn linear_search(list: &[RevisionTimes], query: &RevisionQuery) -> Vec<(usize, i
     found
 }
 
-/// Makes a list of random revisions. At any recorded time, at most one revision of each observed time was current. Some
-/// observed times had no current run for some time after a revision.
+/// Makes a list of random revisions. At any recorded time, at most one revision of each observed time was current.
+/// Between two revisions of an observed time, there may be a period without a current run.
 fn list(count: usize, instants: u64, seed: u64) -> Vec<RevisionTimes> {
     let mut bits = seed;
     let mut random_below = |limit: u64| {
