@@ -331,7 +331,7 @@ fn inconsistent_parts_are_refused() {
     let instants_before: u64 = original.runs[..at].iter().map(|(_, run)| run.observation_count).sum();
     let second_instant = original.instants[instants_before as usize + 1].1;
     check(&|parts| parts.runs[at].1.observation_count += 1, "does not match the timeline");
-    check(&|parts| parts.runs[at].1.observation_count = 0, "of 0 observations does not match");
+    check(&|parts| parts.runs[at].1.observation_count = 0, "with 0 observations does not match");
     check(&|parts| parts.runs[at].1.observation_count = u64::MAX, "does not match the timeline");
     check(&|parts| drop(parts.runs.remove(at)), "does not match the timeline");
     check(&|parts| drop(parts.runs.pop()), "belongs to no run");

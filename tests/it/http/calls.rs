@@ -221,7 +221,7 @@ async fn csv_is_complete_or_refused() {
     let (status, _, _, response) = request("interval=1m").await;
     assert_eq!(status, 422);
     let detail = response.json()["detail"].as_str().unwrap().to_owned();
-    assert!(detail.contains("more than 10000 rows") && detail.contains("start_time and end_time"), "{detail}");
+    assert!(detail.contains("more than 10000 rows") && detail.contains("start_time to end_time"), "{detail}");
 }
 
 #[tokio::test]
