@@ -31,7 +31,7 @@ const COMMIT_RATES: usize = 10_000;
 const PAGE_DAYS: usize = 1_000;
 /// Calls of `GetRate` per round.
 const CALLS: usize = 2_000;
-/// The largest ratio of a read to the same read without revisions.
+/// The largest allowed ratio of the duration of a read to the duration of the same read without revisions.
 const RATIO_MAX: f64 = 2.0;
 
 /// A store of one series.

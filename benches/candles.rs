@@ -67,7 +67,7 @@ fn fold(reader: &Reader, key: &SeriesKey, interval: Interval, runs: u64) -> f64 
     let begun = Instant::now();
     let page = reader.candles(&request).expect("undamaged blocks").body;
     let rate = per_second(runs, begun.elapsed());
-    // In this load every run except the first is a move.
+    // In this load the rate changes at the beginning of every run except the first.
     assert_eq!(page.rows.iter().map(|row| row.candle.move_count).sum::<u64>(), runs - 1);
     rate
 }

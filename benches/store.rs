@@ -83,7 +83,7 @@ fn load() {
     report("blocks of runs, bytes per run", run_bytes, "B", "<= 10");
     report("blocks of instants, bytes per instant", instant_bytes, "B", "<= 2");
     let files = disk_bytes(directory.path()) as f64 / found.block_bytes as f64;
-    report("files, ratio to live blocks", files, "times", "<= 2.5");
+    report("ratio of files to live blocks", files, "times", "<= 2.5");
 }
 
 /// Returns a tick `second` seconds after the base, with a random value.
@@ -92,7 +92,7 @@ fn at_second(second: u64, random: &mut Random) -> (Timestamp, PublishedValue) {
     (Timestamp::from_micros(BASE_US + second as i64 * Timestamp::SECOND_US), value)
 }
 
-/// Returns the second at which the nth tick is observed.
+/// A function from the number of a tick to the second at which the tick is observed.
 type SecondOf = Box<dyn Fn(u64) -> u64>;
 
 fn late() {
@@ -188,7 +188,7 @@ fn rewrite() {
         }
     }
     println!("files in MB after each tenth of the checkpoints: {sizes:.1?}");
-    report("late ticks at random times, files, largest ratio to live blocks", most, "times", "<= 8");
+    report("late ticks at random times, largest ratio of files to live blocks", most, "times", "<= 8");
     assert_eq!(store.verify().problems, Vec::<String>::new());
 }
 

@@ -4,8 +4,8 @@
 //! cargo run --example fixture_store
 //! ```
 //!
-//! Use it only for a format that has not been released yet. The archive of a released format never changes, and a
-//! newer format gets an archive of its own.
+//! Run this program only for a format that has not been released yet. The archive of a released format never changes,
+//! and a newer format gets an archive of its own.
 
 #[path = "../tests/it/fixture/mod.rs"]
 mod fixture;

@@ -51,8 +51,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "SILKRATE_DB", default_value = "silkrate-data")]
     pub db: PathBuf,
 
-    /// TOML file with settings of sources, such as data/silkrate.toml. For the same source, a flag takes precedence
-    /// over the file
+    /// TOML file with settings of sources, such as data/silkrate.toml. A flag takes precedence over the same setting of
+    /// the same source in the file
     #[arg(long, value_name = "FILE", env = "SILKRATE_CONFIG")]
     pub config: Option<PathBuf>,
 
@@ -252,11 +252,11 @@ impl Config {
             state_rules: sources::state_rules(&sources, args.moving_window),
             recollapse: args.recollapse,
             reserve_bytes: u64::from(args.reserve_mib) * MEBIBYTE_BYTES,
-            series_count_max: count(args.series_max),
+            series_count_max: to_usize(args.series_max),
             checkpoint: CheckpointLimits::default(),
             disk_fault: None,
         };
-        let queue = QueueLimits { batches_max: count(args.queue_batches), ..QueueLimits::default() };
+        let queue = QueueLimits { batches_max: to_usize(args.queue_batches), ..QueueLimits::default() };
         let tick_rules = TickRules {
             currencies: CurrencySet::central_asia().with(args.currency),
             future_limit_us: duration_us(args.future_limit),
@@ -274,7 +274,7 @@ impl Config {
             sources,
             file: args.config,
             tick_rules,
-            max_connections: count(args.max_connections),
+            max_connections: to_usize(args.max_connections),
             max_calls: args.max_calls,
             cors_origins: args.cors_origin,
             shutdown_grace: args.shutdown_grace,
@@ -376,7 +376,7 @@ impl Config {
     }
 }
 
-fn count(number: u32) -> usize {
+fn to_usize(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 

@@ -56,7 +56,8 @@ pub struct SourceSettings {
     pub collapse_window_us: Setting<i64>,
     /// The time from the last confirmation of a rate until the rate becomes stale.
     pub stale_limit_us: Setting<i64>,
-    /// The number of decimal places to which rates are padded. The built-in value applies only to tables of the bank.
+    /// The number of decimal places to which rates are padded. The built-in value of a bank applies only to tables that
+    /// the server reads from the bank.
     pub minimum_places: Setting<u8>,
     /// The smallest ratio at which a tick is held: its rate divided by the rate in force, or the reverse. `None` if no
     /// tick is held.
@@ -132,7 +133,7 @@ impl SourceTable {
         self.sources.get(source).unwrap_or(&self.others)
     }
 
-    /// Returns the settings of every source that is not named.
+    /// Returns the settings of every source without its own settings.
     pub fn others(&self) -> &SourceSettings {
         &self.others
     }
@@ -185,7 +186,7 @@ impl Preferences {
         Ok(Self(ranks))
     }
 
-    /// Iterates over the sources with a rank and their ranks, sorted by name.
+    /// Iterates over the sources that have a rank, each with its rank, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&Source, u32)> {
         self.0.iter().map(|(source, rank)| (source, *rank))
     }
@@ -200,7 +201,7 @@ impl Preferences {
         self.choose(self.0.keys(), |source| *source)
     }
 
-    /// Returns the item of `among` with the most preferred source; `None` if no source of an item has a rank.
+    /// Returns the item with the most preferred source; `None` if no item has a source with a rank.
     pub fn choose<T>(&self, among: impl IntoIterator<Item = T>, source: impl Fn(&T) -> &Source) -> Option<T> {
         let ranked = among.into_iter().filter_map(|item| Some((self.rank(source(&item))?, item)));
         ranked.min_by_key(|(rank, _)| *rank).map(|(_, item)| item)
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn two_sources_with_one_rank_are_refused() {
+    fn two_sources_with_the_same_rank_are_refused() {
         assert_eq!(
             preferences(&[("a", 1), ("b", 2), ("c", 1)]).unwrap_err().to_string(),
             "sources a and c both have preference 1; give each source its own number, 1 for the most preferred"

@@ -74,11 +74,11 @@ async fn changes(connections: usize) {
         values[values.len() * 99 / 100]
     };
     let line = |what: &str| format!("{WATCHERS} watchers, {connections} connections: {what}");
-    report(&line("tick sent to change received, p99"), p99(&mut from_sent), "ms", "-");
-    report(&line("tick sent to change received, median"), median(from_sent), "ms", "<= 50");
-    report(&line("commit acknowledged to change received, p99"), p99(&mut from_acknowledged), "ms", "-");
-    report(&line("commit acknowledged to change received, median"), median(from_acknowledged), "ms", "<= 50");
-    report(&line("tick sent to the last watcher, median"), median(last_watcher), "ms", "-");
+    report(&line("from sending a tick to its receipt, p99"), p99(&mut from_sent), "ms", "-");
+    report(&line("from sending a tick to its receipt, median"), median(from_sent), "ms", "<= 50");
+    report(&line("from acknowledgement to receipt, p99"), p99(&mut from_acknowledged), "ms", "-");
+    report(&line("from acknowledgement to receipt, median"), median(from_acknowledged), "ms", "<= 50");
+    report(&line("from sending a tick to the last receipt, median"), median(last_watcher), "ms", "-");
     server.stop().await;
 }
 
@@ -87,7 +87,7 @@ async fn send_receipts(
     mut messages: tonic::Streaming<v1::WatchLatestRatesResponse>,
     receipts: &UnboundedSender<Receipt>,
 ) {
-    // The stream ends with the server.
+    // The stream ends when the server stops.
     while let Ok(Some(message)) = messages.message().await {
         let at = Instant::now();
         assert_eq!((message.kind(), message.rates.len()), (v1::WatchKind::Changes, 1));

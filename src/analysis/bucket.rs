@@ -135,8 +135,8 @@ impl Interval {
         /// 1969-12-29, the Monday before 1970-01-01.
         const MONDAY_US: i64 = -3 * Timestamp::DAY_US;
         let fixed = |from_us: i64| {
-            let start = local_us - (local_us - from_us).rem_euclid(self.usual_us());
-            (start, start + self.usual_us())
+            let start = local_us - (local_us - from_us).rem_euclid(self.nominal_us());
+            (start, start + self.nominal_us())
         };
         let months = |count: u32, first: Option<NaiveDate>| {
             let first = first.unwrap_or_default();
@@ -176,7 +176,7 @@ pub struct Buckets {
 impl Buckets {
     /// Returns the bucket that contains `time`.
     pub fn at(self, time: Timestamp) -> Bucket {
-        if self.interval.usual_us() <= Timestamp::HOUR_US {
+        if self.interval.nominal_us() <= Timestamp::HOUR_US {
             self.local_slot_bucket(time)
         } else {
             self.calendar_bucket(time)
@@ -215,7 +215,7 @@ impl Buckets {
     /// number of months and years may be too high.
     pub fn count_between(self, start: Timestamp, end: Timestamp) -> u64 {
         let span_us = end.micros_since(start).max(0);
-        u64::try_from(span_us).unwrap_or(0).div_ceil(self.interval.usual_us().unsigned_abs())
+        u64::try_from(span_us).unwrap_or(0).div_ceil(self.interval.nominal_us().unsigned_abs())
     }
 }
 
@@ -384,7 +384,7 @@ mod tests {
                 }
                 let next = buckets.at(bucket.end);
                 prop_assert_eq!(next.start, bucket.end);
-                prop_assert!(length_us <= buckets.interval.usual_us() * 11 / 10 + 25 * Timestamp::HOUR_US);
+                prop_assert!(length_us <= buckets.interval.nominal_us() * 11 / 10 + 25 * Timestamp::HOUR_US);
                 bucket = next;
             }
         }
@@ -399,7 +399,7 @@ mod tests {
             let changes = buckets.zone.offset_us(before) != buckets.zone.offset_us(bucket.start);
             prop_assert!(changes || local_us(bucket.start) == slot(bucket.start));
             prop_assert!(changes || slot(before) < slot(bucket.start));
-            if buckets.interval.usual_us() <= Timestamp::HOUR_US {
+            if buckets.interval.nominal_us() <= Timestamp::HOUR_US {
                 let last = bucket.end.saturating_add_us(-1);
                 prop_assert_eq!(buckets.zone.offset_us(bucket.start), buckets.zone.offset_us(last));
                 prop_assert_eq!(slot(bucket.start), slot(last));

@@ -45,10 +45,7 @@ fn sources(texts: &[String]) -> Result<Sides<Source>, QueryError> {
         QueryError::invalid("sources", problem)
     })?;
     if sides[0] == sides[1] {
-        return Err(QueryError::invalid(
-            "sources",
-            format!("has '{}' twice; name another to compare it with", sides[0]),
-        ));
+        return Err(QueryError::invalid("sources", format!("has '{}' twice; name two different sources", sides[0])));
     }
     Ok(sides)
 }

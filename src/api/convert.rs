@@ -10,14 +10,16 @@ use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::query::QueryError;
 
-/// Converts an optional time. `read` determines how a time finer than a microsecond is rounded.
+/// Converts an optional time. `from_parts` determines how a time finer than a microsecond is rounded.
 fn time(
     field: &str,
     time: Option<ProtoTimestamp>,
-    read: fn(i64, i32) -> Result<Timestamp, TimestampError>,
+    from_parts: fn(i64, i32) -> Result<Timestamp, TimestampError>,
 ) -> Result<Option<Timestamp>, QueryError> {
-    time.map(|time| read(time.seconds, time.nanos).map_err(|problem| QueryError::invalid(field, problem.to_string())))
-        .transpose()
+    let convert = |time: ProtoTimestamp| {
+        from_parts(time.seconds, time.nanos).map_err(|problem| QueryError::invalid(field, problem.to_string()))
+    };
+    time.map(convert).transpose()
 }
 
 /// Converts the time of an as-of read. A time finer than a microsecond is rounded down.
@@ -49,8 +51,9 @@ pub fn length_us(field: &str, value: Option<Duration>) -> Result<Option<i64>, Qu
     match micros {
         Some(micros) if nanos < 1_000_000_000 => Ok(Some(micros)),
         _ => {
-            let problem =
-                format!("is out of range: {seconds} s and {nanos} ns; give less, with nanos below 1000000000");
+            let problem = format!(
+                "is out of range: {seconds} s and {nanos} ns; use a shorter duration, with nanos below 1000000000"
+            );
             Err(QueryError::invalid(field, problem))
         }
     }

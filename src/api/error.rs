@@ -1,6 +1,6 @@
 //! The errors of API calls, independent of the protocol: the code of each error, and its details for programs.
 //!
-//! **Invariant**: one exhaustive match assigns the codes, so a new error does not compile until it has a code. The
+//! **Invariant**: exhaustive matches assign the codes, so a new error does not compile until it has a code. The
 //! protocols only convert codes and details into their own form.
 
 use std::time::Duration;
@@ -60,7 +60,8 @@ pub enum ServiceError {
         /// The maximum number of watches.
         watchers_max: usize,
     },
-    /// The stream reached its maximum age. A stream keeps its version of the store alive.
+    /// The stream reached its maximum age. The age is limited, because a stream keeps an old view of the store in
+    /// memory.
     #[error("the stream reached its maximum age of {age_max_s} s; {remedy}")]
     StreamTooOld {
         /// The maximum age, seconds.
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn server_fault_is_logged_when_it_is_sent_and_not_when_it_is_described() {
+    fn log_and_describe_logs_a_server_fault_and_describe_does_not() {
         let logged = Arc::new(AtomicUsize::new(0));
         let damaged = ServiceError::from(StoreError::Damaged { path: "db".to_owned(), problem: "no index".to_owned() });
         tracing::subscriber::with_default(Counting(Arc::clone(&logged)), || {

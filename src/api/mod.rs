@@ -1,8 +1,8 @@
 //! The API as proto messages, independent of the protocol: validates a request, reads one commit, and builds the
 //! response.
 //!
-//! **Invariant**: a request is valid before it reads the store. This module does not know gRPC or HTTP: each protocol
-//! passes a proto message in, and gets a proto message or a [`ServiceError`] back.
+//! **Invariant**: a request is validated before the store is read. This module does not know gRPC or HTTP: each
+//! protocol passes a proto message in, and gets a proto message or a [`ServiceError`] back.
 
 mod compare;
 pub mod convert;

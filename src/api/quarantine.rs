@@ -1,5 +1,4 @@
-//! The calls about held ticks: validates the requests to list held ticks and to decide about them, and builds the
-//! responses.
+//! Validates the requests to list held ticks and to decide about held ticks, and builds the responses.
 //!
 //! **Invariant**: a decision request that this module returns names each tick once, and at most [`DECISION_IDS_MAX`]
 //! ticks.
@@ -68,7 +67,7 @@ fn verdicts(states: &[i32]) -> Result<Vec<Option<Verdict>>, QueryError> {
         Ok(v1::QuarantineState::Released) => Ok(Some(Verdict::Released)),
         Ok(v1::QuarantineState::Discarded) => Ok(Some(Verdict::Discarded)),
         Ok(v1::QuarantineState::Unspecified) | Err(_) => {
-            let problem = format!("{number} is not a state; name HELD, RELEASED or DISCARDED, or no state for HELD");
+            let problem = format!("{number} is not a state; use HELD, RELEASED or DISCARDED; an empty list means HELD");
             Err(QueryError::invalid(format!("states[{index}]"), problem))
         }
     };

@@ -80,13 +80,13 @@ fn refuse_with_full(request: &v1::ExportSnapshotRequest, format: Format, shape: 
     if format != Format::Parquet {
         return Err(QueryError::invalid(
             "format",
-            "must be EXPORT_FORMAT_PARQUET in a full export; leave format or full out",
+            "must be EXPORT_FORMAT_PARQUET in a full export; omit the field format or the field full",
         ));
     }
     if shape != Shape::Runs {
         return Err(QueryError::invalid(
             "shape",
-            "must be EXPORT_SHAPE_RUNS in a full export; leave shape or full out",
+            "must be EXPORT_SHAPE_RUNS in a full export; omit the field shape or the field full",
         ));
     }
     Ok(())

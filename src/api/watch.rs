@@ -20,7 +20,7 @@ const HEARTBEAT_MIN_S: u64 = 1;
 /// The longest heartbeat interval of a request, seconds. Proxies close connections that are silent for longer.
 const HEARTBEAT_MAX_S: u64 = 180;
 
-/// Returns the time without a message after which a heartbeat is sent.
+/// Returns the heartbeat interval: a watch sends a heartbeat if it sent no message for this time.
 ///
 /// # Errors
 /// Returns `InvalidArgument` for the field `heartbeat_interval` outside 1 to 180 s, both inclusive.
@@ -106,7 +106,7 @@ pub struct WatchRequest {
     pub filter: SeriesFilter,
     /// The last sequence that the client saw; zero if none.
     pub since_sequence: u64,
-    /// The time without a message after which a heartbeat is sent.
+    /// The watch sends a heartbeat if it sent no message for this time.
     pub heartbeat_interval: Duration,
 }
 

@@ -48,19 +48,19 @@ const PROBLEMS_SHOWN_MAX: usize = 20;
 const DEFAULTS: &str = "defaults";
 const SOURCES: &str = "sources";
 
-/// The settings of a configuration file. A setting that the file does not have is absent.
+/// The settings of a configuration file. A setting that the file does not have is `None`.
 #[derive(Debug, Default)]
 pub(super) struct FileSettings {
     /// The settings of `[defaults]`. They apply to each source that has no value of its own and no built-in value of
     /// its own.
-    pub(super) others: FileOthers,
+    pub(super) defaults: FileDefaults,
     /// The settings of `[sources.NAME]`, by source.
     pub(super) sources: BTreeMap<Source, FileSource>,
 }
 
 /// The settings of `[defaults]`.
 #[derive(Debug, Default)]
-pub(super) struct FileOthers {
+pub(super) struct FileDefaults {
     pub(super) collapse_window: Option<Setting<Duration>>,
     pub(super) stale_limit: Option<Setting<Duration>>,
     /// A factor of `None` holds no tick.
@@ -270,7 +270,7 @@ impl<'a> FileParser<'a> {
             match key.get_ref().as_ref() {
                 DEFAULTS => {
                     if let Some(table) = self.expect_table(DEFAULTS, value) {
-                        found.others = self.parse_defaults(table);
+                        found.defaults = self.parse_defaults(table);
                     }
                 }
                 SOURCES => {
@@ -291,8 +291,8 @@ impl<'a> FileParser<'a> {
     }
 
     /// Parses `[defaults]`.
-    fn parse_defaults(&mut self, table: &DeTable<'_>) -> FileOthers {
-        let mut found = FileOthers::default();
+    fn parse_defaults(&mut self, table: &DeTable<'_>) -> FileDefaults {
+        let mut found = FileDefaults::default();
         for (key, value) in table {
             let path = format!("{DEFAULTS}.{}", key.get_ref());
             match key.get_ref().as_ref() {

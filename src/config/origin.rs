@@ -27,7 +27,7 @@ pub enum OriginError {
     Malformed,
     /// A path, a query or a fragment follows the origin.
     #[error("an origin has no path, query or fragment; write {0}")]
-    TooLong(String),
+    HasPath(String),
     /// The origin is in a form that browsers do not send, so it would match no page.
     #[error("browsers send this origin in another form; write {0}")]
     Form(String),
@@ -37,7 +37,7 @@ impl CorsOrigin {
     /// Parses `*`, or a scheme, a host and a port. The port must be absent if it is the default port of the scheme.
     ///
     /// # Errors
-    /// `Malformed` if the text is not an origin. `TooLong` and `Form` contain the correct text of the origin.
+    /// `Malformed` if the text is not an origin. `HasPath` and `Form` contain the correct text of the origin.
     pub fn parse(text: &str) -> Result<Self, OriginError> {
         if text == "*" {
             return Ok(Self::Any);
@@ -67,13 +67,13 @@ impl CorsOrigin {
         if text == canonical {
             Ok(Self::Page(canonical))
         } else if text.strip_prefix(canonical.as_str()).is_some_and(|rest| rest.starts_with(['/', '?', '#'])) {
-            Err(OriginError::TooLong(canonical))
+            Err(OriginError::HasPath(canonical))
         } else {
             Err(OriginError::Form(canonical))
         }
     }
 
-    /// Returns true if this origin covers a request with the `Origin` header `header`.
+    /// Returns true if pages that send the `Origin` header `header` may read from the server.
     pub fn allows(&self, header: &[u8]) -> bool {
         match self {
             Self::Any => true,

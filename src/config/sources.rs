@@ -43,7 +43,7 @@ struct DurationLevels<'a> {
     /// The values of the flag, by source.
     flags: &'a BTreeMap<Option<Source>, Duration>,
     /// The value in the table `[defaults]` of the file.
-    file_others: Option<Setting<Duration>>,
+    file_default: Option<Setting<Duration>>,
     /// Returns the built-in value, in microseconds.
     built_in: fn(&SourceSettings) -> Setting<i64>,
 }
@@ -52,7 +52,7 @@ impl DurationLevels<'_> {
     /// Returns the setting of all sources that have no value of their own.
     fn others(&self) -> Setting<i64> {
         let flag = self.flags.get(&None).copied().map(Setting::flag);
-        let configured = flag.or(self.file_others).map(|setting| setting.map(duration_us));
+        let configured = flag.or(self.file_default).map(|setting| setting.map(duration_us));
         configured.unwrap_or_else(|| (self.built_in)(&SourceSettings::BUILT_IN))
     }
 
@@ -72,16 +72,16 @@ impl DurationLevels<'_> {
 pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTable, ConfigError> {
     let windows = DurationLevels {
         flags: &flags.collapse_window,
-        file_others: file.others.collapse_window,
+        file_default: file.defaults.collapse_window,
         built_in: |settings| settings.collapse_window_us,
     };
     let limits = DurationLevels {
         flags: &flags.stale_limit,
-        file_others: file.others.stale_limit,
+        file_default: file.defaults.stale_limit,
         built_in: |settings| settings.stale_limit_us,
     };
     let other_factor =
-        factor(flags, None, file.others.quarantine_factor).unwrap_or(SourceSettings::BUILT_IN.quarantine_factor);
+        factor(flags, None, file.defaults.quarantine_factor).unwrap_or(SourceSettings::BUILT_IN.quarantine_factor);
     let mut names: BTreeSet<Source> =
         FollowedSource::ALL.iter().filter_map(|followed| followed.source().ok()).collect();
     names.extend(flags.collapse_window.keys().chain(flags.stale_limit.keys()).flatten().cloned());

@@ -37,8 +37,8 @@ fn invalid_value_is_refused_with_flag_value_and_remedy() {
     };
     check(&["--listen", "50051"], &["not an address with a port; write one like 127.0.0.1:50051"]);
     check(&["--listen", "127.0.0.1:99999"], &["not an address with a port"]);
-    check(&["--http-listen", "8080"], &["not an address with a port; write one like 127.0.0.1:8080", "or none"]);
-    check(&["--http-listen", "off"], &["or none"]);
+    check(&["--http-listen", "8080"], &["not an address with a port; write one like 127.0.0.1:8080", "or \"none\""]);
+    check(&["--http-listen", "off"], &["or \"none\""]);
     check(&["--frankfurter-source", "NBKR"], &["not a slug"]);
     check(&["--load-source", "Timesca"], &["not a slug", "write one like timesca"]);
     check(&["--load-time", "yesterday"], &["not a time; write RFC 3339"]);
@@ -118,7 +118,11 @@ fn setting_of_one_source_does_not_change_others() {
     assert_eq!(config.store_options().collapse_window_default_us, 2 * Timestamp::HOUR_US);
     assert_eq!(window("nbk"), Some(3 * Timestamp::DAY_US));
     assert_eq!(window("timesca"), Some(Timestamp::HOUR_US / 2));
-    assert_eq!(window("cbu"), Some(7 * Timestamp::DAY_US), "a general flag does not change a bank's built-in value");
+    assert_eq!(
+        window("cbu"),
+        Some(7 * Timestamp::DAY_US),
+        "a flag without SOURCE= does not change a bank's built-in value"
+    );
     assert_eq!(config.tick_rules().minimum_places, BTreeMap::from([(Source::parse("nbk").unwrap(), 2)]));
 }
 
@@ -159,7 +163,7 @@ fn precedence_is_flag_then_file_then_built_in_value() {
         &["--collapse-window", "nbkr=5d,mine=4h"],
         [("nbkr", 120, Origin::Flag), ("cbu", 168, default), ("mine", 4, Origin::Flag), ("other", 2, line(2))],
     );
-    // A setting of one source takes precedence over a setting of all others.
+    // A value for one source takes precedence over a value for all sources.
     check(
         &["--collapse-window", "5h"],
         [("nbkr", 144, line(4)), ("cbu", 168, default), ("mine", 3, line(6)), ("other", 5, Origin::Flag)],
@@ -168,7 +172,7 @@ fn precedence_is_flag_then_file_then_built_in_value() {
 }
 
 #[test]
-fn flags_take_precedence_over_followed_sources_of_the_file() {
+fn follow_and_feed_url_flags_take_precedence_over_the_file() {
     let (file, path) = with_file(
         "[sources.nbkr]\nfollow = true\npace = \"30m\"\npublication = \"16:00\"\nurl = \"http://127.0.0.1:1/a\"\n[sources.cbu]\nfollow = true\n[sources.nbk]\nfollow = false\nurl = \"https://nationalbank.kz\"\n",
     );
@@ -235,8 +239,8 @@ fn describe_collapse_window_names_origin_and_remedy() {
     drop(file);
 }
 
-/// Returns the sample file with its commented settings enabled. These are the lines that begin with `#` and a lower-case
-/// letter.
+/// Returns the sample file with its commented settings enabled. These are the lines that begin with `#` and a
+/// lower-case letter.
 fn sample_with_all_settings() -> String {
     let text = include_str!("../../data/silkrate.toml");
     let enabled = |line: &str| {

@@ -49,7 +49,9 @@ pub enum ValueError {
     #[error("it is not an address with a port; write one like 127.0.0.1:50051 or [::1]:50051")]
     Address,
     /// The value is neither an address with a port nor `none`.
-    #[error("it is not an address with a port; write one like 127.0.0.1:8080 or [::1]:8080, or none")]
+    #[error(
+        "it is not an address with a port; write one like 127.0.0.1:8080 or [::1]:8080, or \"none\" for no HTTP server"
+    )]
     HttpAddress,
     /// The value is not a time.
     #[error("it is not a time; write RFC 3339 like 2025-12-08T09:30:00Z, or a date like 2025-12-08")]
@@ -59,7 +61,7 @@ pub enum ValueError {
     Duration(#[from] DurationError),
     /// The value is not a TOML string.
     #[error(
-        "it is not a string; write it in quotes, and a duration with its unit, like \"90s\", \"1h\", \"16:00\" or \"https://a.org\""
+        "it is not a string; write it in quotes, like \"90s\", \"1h\", \"16:00\" or \"https://a.org\"; a duration needs a unit"
     )]
     Quotes,
     /// The value is not a time of day.

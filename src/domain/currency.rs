@@ -18,7 +18,7 @@ pub enum CurrencyError {
     /// The text is not three upper-case letters.
     #[error("currency '{0}' is not a code of three upper-case letters; write one like KGS")]
     Malformed(String),
-    /// The code is not in ISO 4217, or is its code for testing (XTS) or for no currency (XXX).
+    /// The code is not in ISO 4217, or does not mean a currency: XTS is for tests, and XXX is for no currency.
     #[error("currency '{0}' is not in ISO 4217")]
     NotIso(String),
     /// The code is valid, but this server does not accept the currency.

@@ -19,7 +19,7 @@ pub struct RateDifference {
     magnitude: Digits,
 }
 
-/// Why a text is not a valid difference, or why its difference for one unit is not valid.
+/// Why a text is not a valid difference, or why a difference cannot be converted to one unit.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RateDifferenceError {
     /// The text is not a plain decimal with an optional sign, or has too many digits.
@@ -32,7 +32,7 @@ pub enum RateDifferenceError {
     },
     /// The difference for one unit has more decimal places than a rate may have.
     #[error(
-        "difference '{text}' for a nominal of 10^{zeros} has more than {} decimal places for one unit",
+        "difference '{text}' is for a nominal of 10^{zeros}; for one unit, it has more than {} decimal places",
         Rate::PLACES_MAX
     )]
     PerUnit {
@@ -112,7 +112,11 @@ mod tests {
         check("-0.02", 2, "-0.0002");
         check("0", 1, "0.0");
         check("-0.00", 0, "-0.00");
-        check("0.1", 18, "difference '0.1' for a nominal of 10^18 has more than 18 decimal places for one unit");
+        check(
+            "0.1",
+            18,
+            "difference '0.1' is for a nominal of 10^18; for one unit, it has more than 18 decimal places",
+        );
         let malformed = "is not a plain decimal; write digits with at most one point, like 0.01144";
         for bad in ["", "-", "1,5", "--1", "1e3", "5%"] {
             check(bad, 0, &format!("difference '{bad}' {malformed}"));

@@ -73,7 +73,7 @@ impl Interval {
 
     /// The nominal duration of a bucket in microseconds. A month has 28 days and a year has 365 days here. A bucket
     /// with a clock change can be shorter or longer.
-    pub const fn usual_us(self) -> i64 {
+    pub const fn nominal_us(self) -> i64 {
         match self {
             Self::Minute => MINUTE_US,
             Self::FiveMinutes => 5 * MINUTE_US,

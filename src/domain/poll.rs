@@ -86,7 +86,7 @@ impl PollSpan {
     }
 
     /// Adds the next poll of the source to this span and returns `None`. If the poll has another health, or begins
-    /// after the end of this span, returns a new span with this poll instead. This span then ends no later than the
+    /// after the end of this span, returns a new span of only this poll. In that case, `self` ends no later than this
     /// poll begins.
     ///
     /// If the clock was set back, the new poll can have an earlier time than the last poll of this span. The new poll

@@ -35,7 +35,7 @@ pub enum RatioThresholdError {
 
 impl RatioThreshold {
     /// The default threshold: 5. The largest devaluation of a Central Asian currency in one day has a smaller ratio.
-    /// The smallest error of a nominal, for example a rate for ten units instead of one, has a larger ratio: 10.
+    /// A rate for a wrong number of units, for example for ten units instead of one, has a ratio of at least 10.
     pub const DEFAULT: Self = Self(Decimal::from_parts(5_000, 0, 0, false, Self::PLACES as u32));
 
     const PLACES: u8 = 3;
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn threshold_is_reached_by_rates_in_either_order_and_inclusively() {
+    fn threshold_is_inclusive_and_independent_of_the_order_of_the_rates() {
         let check = |factor: &str, one: &str, other: &str, expect: bool| {
             let (one, other) = (Rate::parse(one).unwrap(), Rate::parse(other).unwrap());
             let threshold = RatioThreshold::parse(factor).unwrap();

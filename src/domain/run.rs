@@ -64,11 +64,11 @@ impl From<Run> for RateSpan {
     }
 }
 
-/// A run that later knowledge replaced. It was current from its recorded time until its superseded time.
+/// A run that a later commit replaced. It was current from its recorded time until its superseded time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Revision {
-    /// The run as it was before it was replaced.
+    /// The run before the replacement.
     pub run: Run,
-    /// The recorded time of the commit that replaced it.
+    /// The recorded time of the commit that replaced the run.
     pub superseded_time: Timestamp,
 }

@@ -166,7 +166,7 @@ impl Span {
         }
     }
 
-    /// Returns the instant that is this span before `end`; `None` if it is before the year 0001.
+    /// Subtracts this span from `end`. Returns `None` if the result is before the year 0001.
     ///
     /// Months and years follow the calendar. A day that does not exist becomes the last day of the month: one month
     /// before 31 March is the last day of February.

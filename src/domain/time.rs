@@ -70,8 +70,7 @@ impl Timestamp {
         Ok(time)
     }
 
-    /// Like [`Self::from_parts_exact`], but rounds a time with part of a microsecond down. As-of reads use this
-    /// rounding.
+    /// Like [`Self::from_parts_exact`], but rounds down to whole microseconds. As-of reads use this rounding.
     ///
     /// # Errors
     /// `OutOfRange`, as in [`Self::from_parts_exact`].
@@ -87,8 +86,7 @@ impl Timestamp {
         }
     }
 
-    /// Like [`Self::from_parts_exact`], but rounds a time with part of a microsecond up. The bounds of a range use this
-    /// rounding.
+    /// Like [`Self::from_parts_exact`], but rounds up to whole microseconds. The bounds of a range use this rounding.
     ///
     /// # Errors
     /// `OutOfRange`, as in [`Self::from_parts_exact`].

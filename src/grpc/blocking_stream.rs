@@ -54,7 +54,7 @@ pub(super) fn send_until<T: Send + 'static>(
     let (sender, receiver) = mpsc::channel(ahead + 1);
     // One slot of the channel is reserved for the final error, so that a client that does not read still gets it.
     let reserved = sender.clone().try_reserve_owned().ok();
-    let without_thread = sender.clone();
+    let error_sender = sender.clone();
     let runtime = Handle::current();
     let thread = std::thread::Builder::new().name("silkrate-stream".to_owned()).spawn(move || {
         let _slot = slot;
@@ -66,7 +66,7 @@ pub(super) fn send_until<T: Send + 'static>(
     if let Err(problem) = thread {
         // Nothing was sent yet, so the channel has room.
         let error = ServiceError::TaskFailed(format!("cannot start a thread for the stream: {problem}"));
-        let _ = without_thread.try_send(Err(error.into()));
+        let _ = error_sender.try_send(Err(error.into()));
     }
     ReceiverStream::new(receiver)
 }
@@ -81,12 +81,12 @@ fn send<T>(
     if Instant::now() >= end.at {
         return Err(end.error.clone());
     }
-    let unread = Instant::now() + Duration::from_secs(UNREAD_TIME_MAX_S);
+    let unread_deadline = Instant::now() + Duration::from_secs(UNREAD_TIME_MAX_S);
     // The timer must be created inside the runtime, so `timeout_at` is in the async block.
-    match runtime.block_on(async { timeout_at(end.at.min(unread), sender.send(Ok(message))).await }) {
+    match runtime.block_on(async { timeout_at(end.at.min(unread_deadline), sender.send(Ok(message))).await }) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(QueryError::Cancelled.into()),
-        Err(_) if unread < end.at => Err(ServiceError::Unread { unread_max_s: UNREAD_TIME_MAX_S }),
+        Err(_) if unread_deadline < end.at => Err(ServiceError::Unread { unread_max_s: UNREAD_TIME_MAX_S }),
         Err(_) => Err(end.error.clone()),
     }
 }

@@ -66,7 +66,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // tonic has its own timer with the same duration. It polls this future first, so this timer takes effect.
+        // tonic polls this future before its own timer, which has the same duration. So this timer takes effect.
         let deadline = deadline_of(request.headers()).map(|deadline| {
             // For streams: their thread must end at the deadline even if the client does not read.
             request.extensions_mut().insert(Deadline(deadline));

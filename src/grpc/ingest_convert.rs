@@ -236,13 +236,13 @@ fn refusal_message(refusal: Refusal) -> v1::Refusal {
 /// [`refusal_messages`].
 pub(super) fn held_messages(held: &[HeldBatchTick]) -> Vec<v1::HeldTick> {
     let message = |(position, held): (usize, &HeldBatchTick)| {
-        let is_named = position < NAMED_REFUSALS_MAX;
+        let has_rate_in_force = position < NAMED_REFUSALS_MAX;
         let state = if held.is_discarded { v1::QuarantineState::Discarded } else { v1::QuarantineState::Held };
         v1::HeldTick {
             index: held.index,
             id: held.id,
             state: state.into(),
-            rate_in_force: if is_named { held.rate_in_force.to_string() } else { String::new() },
+            rate_in_force: if has_rate_in_force { held.rate_in_force.to_string() } else { String::new() },
         }
     };
     held.iter().enumerate().map(message).collect()

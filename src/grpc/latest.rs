@@ -1,8 +1,8 @@
 //! The fast path of `GetLatestRates` and `WatchLatestRates`, the most frequent calls: answered from memory, with bytes
 //! that are encoded once per commit.
 //!
-//! Apart from its transport, such a call costs very little. Encoding the rates again for each call would add much to
-//! this cost, because five rates are five messages of strings. [`LatestFastPath`] wraps the generated service and sends
+//! Such a call costs little more than its transport. Encoding the rates again for each call would add much to this
+//! cost, because each rate is a message with several strings. [`LatestFastPath`] wraps the generated service and sends
 //! the bytes that an earlier call encoded. All watchers of a commit get the same bytes.
 //!
 //! **Invariant**: the fast path and the generated service send the same messages.

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn draining_answers_the_batches_read_and_names_the_first_batch_not_read() {
+    async fn draining_answers_earlier_batches_and_reports_the_first_unread_batch() {
         let call = Call::start(0);
         call.send([100, 101]).await;
         settle().await;

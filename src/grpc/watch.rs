@@ -94,8 +94,8 @@ impl Watch {
     /// Returns the first message: a snapshot, or the changes since the sequence that the client saw, or a heartbeat if
     /// nothing changed.
     fn begin(&mut self, since_sequence: u64) -> WatchMessage {
-        // Reads the newest view. The quotes from the fan-out task may be of an earlier commit. So the message includes
-        // every commit for which the client got a response.
+        // The message must include every commit for which the client got a response, so this function reads the newest
+        // view. The quotes from the fan-out task may be of an earlier commit.
         let latest_quotes = &self.rates.view().latest_quotes;
         let (watcher, step) = Watcher::begin(latest_quotes, since_sequence);
         self.state = State::Running(watcher);

@@ -1,4 +1,4 @@
-//! Serializers for response fields. The HTTP API needs another form of these fields than the code that serde derives.
+//! Serializers for response fields that the HTTP API returns in another form than serde's derived code would.
 //! `build.rs` names these functions in the serde attributes of the fields.
 //!
 //! **Invariant**: an absent field is `null`. A time is RFC 3339 text, a duration is exact seconds, and an enum value is

@@ -16,7 +16,7 @@ use crate::domain::{Span, Timestamp};
 pub fn timestamp<'de, D: Deserializer<'de>>(text: D) -> Result<Option<prost_types::Timestamp>, D::Error> {
     let text = String::deserialize(text)?;
     let time = Timestamp::parse(&text).map_err(|problem| {
-        // A query decodes `+` to a space, so a space often stands for the plus sign of a UTC offset.
+        // Decoding a URL query turns `+` into a space, so a space was often the plus sign of a UTC offset.
         let hint = if text.contains(' ') { "; a + is written %2B in a URL" } else { "" };
         D::Error::custom(format!("{problem}{hint}"))
     })?;

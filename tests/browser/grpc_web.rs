@@ -29,8 +29,8 @@ async fn call_result(browser: &Browser, from: &TestServer, to: &TestServer) -> S
 #[tokio::test(flavor = "multi_thread")]
 async fn page_calls_succeed_only_from_allowed_origins() {
     let Some(browser) = Browser::start().await else { return };
-    // The built-in page has no gRPC-Web script and its policy forbids one. Other pages have their own policies, so the
-    // policy is bypassed here to test the server.
+    // The built-in page has no gRPC-Web script, and its policy forbids one. Other pages have other policies. So the
+    // browser ignores the policy, and the test checks only the server.
     browser.devtools("Page.setBypassCSP", json!({ "enabled": true })).await;
     let elsewhere = TestServer::start(&[]).await;
     let strict = TestServer::start(&[]).await;
@@ -41,7 +41,11 @@ async fn page_calls_succeed_only_from_allowed_origins() {
     let success = "200 true true";
     assert_eq!(call_result(&browser, &strict, &strict).await, success, "the origin of the page itself");
     assert_eq!(call_result(&browser, &elsewhere, &open).await, success, "an origin that is allowed");
-    assert_eq!(call_result(&browser, &open, &open).await, success, "the server's own origin, with another one allowed");
+    assert_eq!(
+        call_result(&browser, &open, &open).await,
+        success,
+        "the page's own origin, which the flag does not name"
+    );
     assert_eq!(call_result(&browser, &elsewhere, &strict).await, "refused", "an origin that is not allowed");
     drop(browser);
 }

@@ -21,7 +21,8 @@ fn reported(change: &str, tick: v1::Tick) -> v1::Tick {
     v1::Tick { reported_change_percent: Some(change.to_owned()), ..tick }
 }
 
-/// Ticks of the five pairs of the ticker over forty days, with a silence.
+/// Ticks of the five pairs of the ticker. Four pairs have a tick per hour over forty days, but none in twenty of these
+/// hours. TMT has a tick per day over 200 days.
 fn history() -> Vec<v1::Tick> {
     let mut ticks = Vec::new();
     for hour in (-40 * 24..=0_i64).filter(|hour| !(-60..-40).contains(hour)) {
@@ -126,7 +127,7 @@ async fn table_updates_live_without_a_reload() {
     server.stop().await;
 }
 
-/// Elements that extend beyond the right edge. Excluded are visually hidden elements and the data table of a chart,
+/// Elements that extend beyond the right edge, without visually hidden elements and without the data table of a chart,
 /// which scrolls.
 const OVERFLOWING: &str = "
     const out = [...document.querySelectorAll('body *')].filter((element) =>
@@ -163,7 +164,8 @@ const UNNAMED: &str = "
     if (document.querySelector('script:not([src]), style, [style], [onclick]')) problems.push('inline script or style');
     return problems";
 
-/// Inverse rates with a smaller font than other text of the table; local readers look at them first.
+/// Inverse rates with a smaller font than other text of the table. They must not be smaller, because local readers look
+/// at them first.
 const SMALL_INVERSE_RATES: &str = "
     const size = (element) => parseFloat(getComputedStyle(element).fontSize);
     return [...document.querySelectorAll('#rows tr')].filter((row) =>

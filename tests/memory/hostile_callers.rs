@@ -46,7 +46,7 @@ impl Client {
         let (send, connection) =
             Builder::new().initial_window_size(window).handshake::<_, Bytes>(stream).await.unwrap();
         let ended = tokio::spawn(async move {
-            // Every kind of end counts.
+            // The connection may end with or without an error.
             let _ = connection.await;
             Instant::now()
         });
@@ -131,7 +131,7 @@ async fn unread_responses_are_limited_and_their_connections_are_closed() {
         assert!(calls.len() > 32, "{} calls were accepted", calls.len());
         clients.push((client, calls));
     }
-    // Two thousand responses of more than half a megabyte each.
+    // All these responses together would need more than a gigabyte: two thousand, each of more than half a megabyte.
     let mut most_mb = 0;
     for _ in 0..50 {
         most_mb = most_mb.max(anonymous_mb().saturating_sub(before_mb));
@@ -146,7 +146,7 @@ async fn unread_responses_are_limited_and_their_connections_are_closed() {
             if found == Code::Ok {
                 return;
             }
-            // A full server has room again soon, as its response says.
+            // A full server refuses the call, and its response says that the client can try again soon.
             assert_eq!(found, Code::ResourceExhausted);
             sleep(Duration::from_millis(200)).await;
         }

@@ -1,4 +1,4 @@
-//! Tests of the configuration file: accepted settings, and the messages for all other content.
+//! Tests of the configuration file: accepted settings, and the error messages for invalid files.
 
 use super::*;
 
@@ -36,7 +36,7 @@ fn problem_is_reported_with_line_key_value_and_remedy() {
     );
     in_nbkr(
         "pace = 60",
-        "sources.nbkr.pace = 60: it is not a string; write it in quotes, and a duration with its unit, like \"90s\", \"1h\", \"16:00\" or \"https://a.org\"",
+        "sources.nbkr.pace = 60: it is not a string; write it in quotes, like \"90s\", \"1h\", \"16:00\" or \"https://a.org\"; a duration needs a unit",
     );
     let duration = "is not a valid duration; write a count and a unit, like 90s or 7d (s seconds, m minutes, h hours, d days, w weeks, mo months, y years)";
     in_nbkr("pace = \"60\"", &format!("sources.nbkr.pace = \"60\": '60' {duration}"));
@@ -87,7 +87,7 @@ fn problem_is_reported_with_line_key_value_and_remedy() {
 fn quarantine_factor_is_an_exact_decimal_or_none() {
     let check = |text: &str, expect: Option<&str>| {
         let found = FileSettings::parse(&format!("[defaults]\nquarantine_factor = {text}")).unwrap();
-        let factor = found.others.quarantine_factor.unwrap().value;
+        let factor = found.defaults.quarantine_factor.unwrap().value;
         assert_eq!(factor.map(|factor| factor.to_string()).as_deref(), expect, "{text}");
     };
     check("5", Some("5"));
@@ -167,8 +167,8 @@ fn settings_are_parsed_with_their_lines() {
     let text = "# mine\n[defaults]\nstale_limit = \"2h\"\n\n[sources.nbkr]\npreference = 1 # first\npace = '30m'\npublication = \"16:05\"\nfollow = true\nurl = \"http://127.0.0.1:8000/nbkr\"\nminimum_places = 0x4\n[sources.mine]\n";
     let found = FileSettings::parse(text).unwrap();
     let at = |line| Origin::File { line };
-    assert_eq!(found.others.stale_limit, Some(Setting { value: Duration::from_hours(2), origin: at(3) }));
-    assert!(found.others.collapse_window.is_none());
+    assert_eq!(found.defaults.stale_limit, Some(Setting { value: Duration::from_hours(2), origin: at(3) }));
+    assert!(found.defaults.collapse_window.is_none());
     let nbkr = &found.sources[&Source::parse("nbkr").unwrap()];
     assert_eq!(nbkr.preference, Some(Setting { value: 1, origin: at(6) }));
     assert_eq!(nbkr.minimum_places, Some(Setting { value: 4, origin: at(11) }));
@@ -214,13 +214,13 @@ fn unreadable_file_is_refused_with_its_path() {
 
 #[test]
 fn any_text_is_parsed_or_refused_without_a_panic() {
-    // Deep nesting does not overflow the stack, and many mistakes do not take long.
+    // Deep nesting does not overflow the stack, and a file with many mistakes is refused quickly.
     for text in
         ["[".repeat(100_000), "a.".repeat(100_000), format!("x = {}", "[".repeat(100_000)), "x=1\n".repeat(100_000)]
     {
         assert!(FileSettings::parse(&text).is_err());
     }
-    // The sample file, cut at any byte, is accepted or refused with a line of the file.
+    // A prefix of the sample file is accepted, or refused with line numbers that exist in it.
     let sample = include_str!("../../../data/silkrate.toml").replace("\n#", "\n");
     for end in 0..=sample.len() {
         let cut = &sample[..end];

@@ -127,7 +127,7 @@ fn analysis_arguments_reach_the_server() {
 }
 
 #[test]
-fn damage_of_a_later_page_keeps_printed_rows_and_the_exit_status_is_1() {
+fn rows_before_a_damaged_page_are_printed_and_the_exit_status_is_1() {
     let mock = Mock::start();
     for line in ["candles UZS/USD", "candles UZS/USD --output csv", "candles UZS/USD --output json"] {
         let ran = mock.run(line);

@@ -189,7 +189,7 @@ async fn shifted_decimal_point_is_held_and_reported() {
     check(&again, 3, &[("quarantined_count", json!(1)), ("new_run_count", json!(0))]);
 }
 
-/// The follower of a server pads the same tables in the same way.
+/// The command pads rates in the same way as a follower of the server.
 #[tokio::test]
 async fn rates_are_padded_to_the_minimum_places_of_the_server() {
     let bank = Publisher::start(|path| match path {

@@ -277,7 +277,7 @@ async fn unreadable_table_sets_the_health_and_stores_nothing() {
 
 /// NBT serves today's table for tomorrow, and still serves it on the next day.
 #[tokio::test]
-async fn table_seen_as_substitute_yesterday_does_not_count_for_today() {
+async fn feed_that_still_serves_the_table_of_yesterday_is_silent() {
     let publisher = Publisher::start(|_| Reply::recorded("nbt/export-2026-05-18.xml")).await;
     let fixture = Fixture::at("2026-05-18T08:00:00Z");
     let mut follower = fixture.follower(FollowedSource::Nbt, &publisher);

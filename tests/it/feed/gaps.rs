@@ -137,8 +137,8 @@ fn assert_adds_up(gap: &v1::Gap, now: Timestamp) {
     assert_eq!(gap.reason, (1..5).max_by_key(|reason| sums[usize::try_from(*reason).unwrap()]).unwrap(), "{gap:?}");
 }
 
-/// Starts a server with two days of the ticker: down for three hours, without TMT for two and a half hours, and the
-/// server off for a day.
+/// Starts a server with two days of the ticker. The ticker is down for three hours, and then lacks TMT for two and a
+/// half hours. After that, the server is off for a day.
 async fn two_days() -> TestServer {
     let scenario = Scenario::new(FollowedSource::Timesca).await;
     let first = [

@@ -247,8 +247,8 @@ struct Block {
     output: String,
 }
 
-/// Returns the code blocks of a page. A `text` block is the output of the block before it; a block without one prints
-/// nothing.
+/// Returns the code blocks of a page. A `text` block is the output of the code block before it. A code block without a
+/// `text` block after it prints nothing.
 fn blocks(page: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut lines = page.lines().enumerate();

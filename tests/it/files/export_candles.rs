@@ -132,10 +132,10 @@ async fn exported_candles_equal_list_candles() {
     check(nothing, 0).await;
 }
 
-/// A confirmation that arrives later changes the candles of an earlier known time in only two ways: it adds buckets,
-/// and it clears the field `filled` of buckets.
+/// A confirmation that arrives later affects the candles of an earlier known time in only two ways: it adds buckets,
+/// and it clears the field `filled` of existing buckets.
 #[tokio::test]
-async fn later_confirmations_add_buckets_and_change_no_candle() {
+async fn later_confirmations_only_add_buckets_and_clear_filled() {
     let server = TestServer::start(&[]).await;
     server
         .store(&[

@@ -283,7 +283,7 @@ fn bytes_below(directory: &Path) -> u64 {
 }
 
 #[tokio::test]
-async fn partitions_report_their_size_and_have_columns_without_rows() {
+async fn partitioned_export_reports_its_size_and_has_columns_even_without_rows() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
     let check = async |line: &str, rows: u64| {
         let ran = export(&server, &directory, &format!("{line} --output json")).await;

@@ -282,7 +282,7 @@ fn import_needs_an_empty_directory() {
         let problem = problem.to_string();
         assert!(problem.contains("is not empty") && problem.contains("--db"), "{problem}");
     };
-    // The store that was exported. It is closed.
+    // An import into the exported store, which is closed, is refused.
     refuse(&dir.path().join("from"));
     assert_eq!(Parts::of(&open(&dir.path().join("from")).view()), parts);
     let other = dir.path().join("other");

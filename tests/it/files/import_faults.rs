@@ -165,7 +165,7 @@ fn any_disk_failure_leaves_no_store_or_a_complete_one() {
         assert!(count >= least, "only {count} of {failure:?} were injected");
         failures.push((failure.0, count));
     }
-    // A disk that fails permanently from that call on.
+    // The disk fails permanently, from call `nth` on.
     for failure in [("fsync", "EIO"), ("pwrite64", "ENOSPC")] {
         for nth in [1, 4, 9, 12, 15] {
             check_failure(&fixture, failure, nth, "+");
@@ -174,7 +174,7 @@ fn any_disk_failure_leaves_no_store_or_a_complete_one() {
     println!("{failures:?}, {:.1?}", began.elapsed());
 }
 
-/// Each import starts over from what the previous one left.
+/// Each import begins with the files that the previous import left.
 #[test]
 fn import_killed_at_any_moment_can_be_run_again() {
     let fixture = Fixture::new(30_000);

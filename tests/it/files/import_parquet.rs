@@ -65,7 +65,8 @@ const TWO_TICKS: [&str; 3] = [
     "2 KGS/USD timesca -500 0.0114500 none",
 ];
 
-/// Flips every 89th bit, each in a copy: some bits of each page and of the footer.
+/// Returns copies with one flipped bit each: bit 0, bit 89, bit 178 and so on. So some copies have a damaged page, and
+/// some have a damaged footer.
 fn flips(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     (0..bytes.len() * 8).step_by(89).map(|bit| {
         let mut bytes = bytes.to_vec();

@@ -1,5 +1,5 @@
 //! A second implementation of the full export: the content of a store as plain rows, and a writer that shares only the
-//! schema with the tested one.
+//! schema with the writer under test.
 
 #![allow(dead_code, reason = "each user needs only a part")]
 

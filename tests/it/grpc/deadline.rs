@@ -68,7 +68,7 @@ async fn expired_deadline_has_the_status_deadline_exceeded() {
     }
 }
 
-/// The reason why the services watch deadlines themselves. If this test fails one day, `grpc::deadline` may be
+/// Because of this status, the services watch deadlines themselves. If this test fails one day, `grpc::deadline` may be
 /// unnecessary.
 #[tokio::test]
 async fn tonic_without_deadline_layer_reports_cancelled() {

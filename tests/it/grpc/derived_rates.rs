@@ -42,7 +42,8 @@ fn seconds(time: Option<&ProtoTimestamp>) -> i64 {
     time.unwrap().seconds - NOON_S
 }
 
-/// Formats a candle as "seconds from noon: open high low close = average, moves", `*` if filled, `...` if incomplete.
+/// Formats a candle as "seconds from noon: open high low close = average, moves of observations". The observations are
+/// omitted if they were not counted. `*` marks a filled candle, `...` an incomplete candle.
 fn candle_text(candle: &v1::Candle) -> String {
     format!(
         "{}: {} {} {} {} = {}, {}{}{}{}",
@@ -230,7 +231,7 @@ async fn convert_returns_amount_with_bounds_and_its_rate() {
 }
 
 #[tokio::test]
-async fn daily_candles_have_times_fills_and_time_zones() {
+async fn daily_candles_have_times_filled_buckets_and_local_days() {
     let service = start().await;
     let day = |days: i64, hours: i64| TODAY_S + days * DAY_S + hours * HOUR_S;
     let ticks = [(day(-4, 6), "2"), (day(-4, 12), "5"), (day(-4, 18), "3"), (day(-1, 0), "4"), (day(0, 6), "8")];

@@ -265,7 +265,7 @@ async fn response_lists_held_ticks() {
     };
     let (held, discarded) = (QuarantineState::Held, QuarantineState::Discarded);
     let force = |text: &str| text.to_owned();
-    // Sent out of order. The earliest tick is stored and one tick is refused.
+    // The batch is not in order of time. Its earliest tick is stored, and the tick with rate 0 is refused.
     let ticks = vec![
         uzs_tick("cbu", -80, "1000"),
         uzs_tick("cbu", -100, "10.5"),

@@ -151,7 +151,8 @@ async fn known_time_repeats_an_earlier_response() {
     let again = service.rate(at_60(seen.recorded_time)).await.unwrap();
     assert_eq!((again.rate, again.legs, again.sequence), (seen.rate, seen.legs, seen.sequence));
 
-    // Without a time, the known time is also the rate's time, but at most the recorded time of the newest commit.
+    // Without a time in the request, the response has the rate at the known time. If the known time is after the newest
+    // commit, the response has the rate at the recorded time of this commit.
     let known = |known_time| v1::GetRateRequest { known_time, ..rate_of("KGS/USD") };
     assert_eq!(service.rate(known(seen.recorded_time)).await.unwrap().time, seen.recorded_time);
     assert_eq!(

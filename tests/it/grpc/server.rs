@@ -51,7 +51,7 @@ async fn unreadable_load_files_are_skipped() {
 }
 
 #[tokio::test]
-async fn undated_page_is_stored_at_load_time() {
+async fn undated_page_is_stored_at_the_time_of_the_flag_load_time() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("page").display().to_string();
     fs::write(&file, "KGS/USD = 0.01144 0%\n").unwrap();
@@ -215,8 +215,8 @@ async fn states_follow_the_current_settings_after_a_restart() {
     };
     let (state, stale_time, first) = latest(&server).await;
     assert_eq!((state, stale_time), (v1::RateState::Stale, Some(time(-3_600))));
-    // With a longer limit the rate is not stale any more. No tick and no passing of time makes this change, but a poll
-    // sees it.
+    // With a longer limit the rate is not stale any more. Neither a tick nor time causes this change, and a poll must
+    // return it.
     let (dir, _) = server.stop().await;
     let server = TestServer::start_with_store(dir, &["--stale-limit", "3h"]).await;
     let (state, stale_time, second) = latest(&server).await;

@@ -125,7 +125,8 @@ fn command(server: &TestServer, line: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn csv_equals_csv_of_the_command() {
     let server = server().await;
-    // HTTP rounds the current time down to a minute. The clock is at the start of a minute, so the command equals HTTP.
+    // HTTP rounds the current time down to a minute. The clock is at the start of a minute, so both give the same
+    // values.
     server.clock.set(NOW.saturating_add_us(60 * Timestamp::SECOND_US));
     // Only the command has the columns of elapsed time.
     let check = async |line: &str, target: &str, more_of_command: &[&str]| {

@@ -278,7 +278,7 @@ async fn source_that_copies_a_rate_three_days_late_lags_by_up_to_three_days() {
 }
 
 #[tokio::test]
-async fn single_day_has_a_lag_of_up_to_fourteen_days() {
+async fn lag_of_a_single_requested_day_is_at_most_fourteen_days() {
     let server = TestServer::start(&[]).await;
     let tick = |source: &str, day: &str, rate: &str| v1::Tick {
         pair: "USD/UZS".to_owned(),

@@ -55,7 +55,7 @@ async fn responses_have_frankfurter_format_and_published_digits() {
         r#"{"amount":1000,"base":"KGS","date":"2025-12-08","rates":{"USD":11.50000}}"#,
     )
     .await;
-    // The rate at the end of a day. A day without a rate gets the response of the previous day.
+    // A day gets the rate at its end. A day without a rate gets the response of the previous day.
     let friday = r#"{"amount":1.0,"base":"KGS","date":"2025-12-05","rates":{"USD":0.01144}}"#;
     check("/frankfurter/v1/2025-12-05?base=KGS&symbols=USD", friday).await;
     check("/frankfurter/v1/2025-12-06?base=KGS&symbols=USD", friday).await;
@@ -156,7 +156,7 @@ async fn other_source_is_used_for_days_without_a_preferred_rate() {
         let response = get(server.http_addr, &format!("/frankfurter/v1/{target}")).await;
         assert_eq!(response.json()["rates"].to_string(), expect, "{target}: {response:?}");
     };
-    // The whole history, however early the range begins.
+    // The response has the whole history, however early the range begins.
     for start in ["1999-01-01", "0001-01-01", "2025-10-29"] {
         let days = r#"{"2025-10-29":{"UZS":11950},"2025-11-05":{"UZS":12500},"2025-11-18":{"UZS":12500},"2025-12-07":{"UZS":12000}}"#;
         check(&format!("{start}..2026-11-23?symbols=UZS"), days).await;

@@ -185,7 +185,7 @@ async fn silence_is_distinguished_from_no_change() {
         .store(&[
             tick("TJS/USD", -40 * 24 * HOUR_S, "0.10000"),
             tick("TJS/USD", 0, "0.10899"),
-            // The last observation before the day begins is exactly as old as the limit allows.
+            // 24 hours ago, the last observation was exactly as old as the limit allows: 6 hours.
             tick("KGS/USD", -30 * HOUR_S, "0.01100"),
             tick("KGS/USD", -18 * HOUR_S, "0.01144"),
             // One run. Seven days ago its last observation was five and a half days old, and the limit of a bank is

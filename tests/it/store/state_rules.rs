@@ -51,7 +51,8 @@ fn start_with_other_rules_after_a_kill_commits_changed_states() {
     let directory = tempfile::tempdir().unwrap();
     let now = SystemClock.now();
     store_with_one_tick(directory.path(), now);
-    // Commit 1 was made, and is replayed, under rules by which the rate is fresh. Commit 2 marks it as stale.
+    // By the rules of commit 1 the rate is fresh. The start replays commit 1 with these rules, and then makes commit 2,
+    // which marks the rate as stale.
     assert_eq!(opened_and_killed(directory.path(), HOUR, now), (2, RateState::Stale, 2));
     // With the same rules nothing changes.
     assert_eq!(opened_and_killed(directory.path(), HOUR, now), (2, RateState::Stale, 2));

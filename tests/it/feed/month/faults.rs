@@ -142,7 +142,7 @@ impl Fault {
                 let text = String::from_utf8(body).unwrap();
                 Reply::Body(text.encode_utf16().flat_map(u16::to_le_bytes).collect())
             }),
-            // A body that declares windows-1251 may have any byte.
+            // NBKR declares windows-1251, in which no byte is invalid. So the faulty body is empty.
             Self::BadByte if source == FollowedSource::Nbkr => Reply::Body(Vec::new()),
             Self::BadByte => table(|mut body| {
                 // A byte within a name, so that only the encoding is wrong.

@@ -100,8 +100,8 @@ impl Simulation {
         self.ticker(&TICKER[..4])
     }
 
-    /// Returns the newest day with a table of a bank: tomorrow from the local hour `from_hour` on, before that hour
-    /// today.
+    /// Returns the newest day for which a bank has a table: tomorrow if the local time is `from_hour` or later,
+    /// otherwise today.
     fn newest(&self, zone: Zone, from_hour: u32) -> NaiveDate {
         let local = zone.local(self.clock.now());
         let announced = local.time() >= NaiveTime::from_hms_opt(from_hour, 0, 0).unwrap();
