@@ -12,9 +12,8 @@ mod support;
 use std::sync::Arc;
 use std::time::Instant;
 
-use silkrate::analysis::Zone;
 use silkrate::domain::{PublishedValue, Rate, SeriesKey, Timestamp};
-use silkrate::query::{BucketsRequest, ChangesRequest, Period, Range, RateRequest, Reader};
+use silkrate::query::{BucketsRequest, ChangesRequest, Moment, Period, Range, RateRequest, Reader};
 use silkrate::store::{Store, View};
 use support::{BASE_US, ROUNDS, Random, is_selected, keys, median, parameter, report, resident_mb, store_options};
 use tokio_util::sync::CancellationToken;
@@ -113,7 +112,8 @@ impl Side {
             pair: self.key.pair,
             source: None,
             leg_sources: Vec::new(),
-            time: Some(observed(number).saturating_add_us(Timestamp::SECOND_US)),
+            time: Some(Moment::At(observed(number).saturating_add_us(Timestamp::SECOND_US))),
+            zone: None,
             max_age_us: None,
             known_time: Some(self.known),
         };
@@ -131,12 +131,13 @@ impl Side {
             pair: self.key.pair,
             source: None,
             leg_sources: Vec::new(),
-            range: Range::new(Some(start), None).expect("a range"),
+            range: Range::new(Some(start), None).expect("a range").into(),
+            zone: None,
             known_time: Some(self.known),
             after: None,
             limit: PAGE_DAYS,
         };
-        let request = ChangesRequest { list, period: Period::DayOnDay, zone: Zone::parse("UTC").expect("a zone") };
+        let request = ChangesRequest { list, period: Period::DayOnDay };
         let begun = Instant::now();
         let page = self.reader.changes(&request).expect("undamaged blocks").body;
         let us = begun.elapsed().as_secs_f64() * 1e6;

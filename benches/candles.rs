@@ -9,9 +9,9 @@ mod support;
 use std::sync::Arc;
 use std::time::Instant;
 
-use silkrate::analysis::{Buckets, Zone};
+use silkrate::analysis::Zone;
 use silkrate::domain::{Interval, SeriesKey, Timestamp};
-use silkrate::query::{BucketsRequest, CandlesRequest, Range, Reader};
+use silkrate::query::{BucketsRequest, CandlesRequest, MomentRange, Reader};
 use silkrate::store::{Store, View};
 use support::{BASE_US, Ticks, keys, median, parameter, per_second, report, resident_mb, store_options};
 use tokio_util::sync::CancellationToken;
@@ -57,13 +57,13 @@ fn fold(reader: &Reader, key: &SeriesKey, interval: Interval, runs: u64) -> f64 
         pair: key.pair,
         source: None,
         leg_sources: Vec::new(),
-        range: Range::new(None, None).expect("an open range"),
+        range: MomentRange::default(),
+        zone: Some(Zone::BISHKEK),
         known_time: None,
         after: None,
         limit: 100_000,
     };
-    let buckets = Buckets { zone: Zone::parse("Asia/Bishkek").expect("a zone"), interval };
-    let request = CandlesRequest { list, buckets, fill: false, count_observations: false, find_bounds: true };
+    let request = CandlesRequest { list, interval, fill: false, count_observations: false, find_bounds: true };
     let begun = Instant::now();
     let page = reader.candles(&request).expect("undamaged blocks").body;
     let rate = per_second(runs, begun.elapsed());

@@ -41,7 +41,6 @@ use value::{
 };
 
 const MEBIBYTE_BYTES: u64 = 1024 * 1024;
-const TICKER: &str = "timesca";
 
 /// The flags of `serve`. The doc comments are their help texts. Each flag has an environment variable. An empty
 /// variable is an invalid value, not an absent one.
@@ -67,8 +66,8 @@ pub struct ServeArgs {
           value_parser = parse_http_listen)]
     pub http_listen: HttpListen,
 
-    /// Source that answers under /frankfurter if several sources have a pair [default: the source with the lowest
-    /// preference in the configuration file, else timesca]
+    /// Source that answers under /frankfurter for pairs that it has, unless its rate is stale [default: the source that
+    /// answers other requests]
     #[arg(long, value_name = "SOURCE", env = "SILKRATE_FRANKFURTER_SOURCE", value_parser = parse_source)]
     pub frankfurter_source: Option<Source>,
 
@@ -242,9 +241,6 @@ impl Config {
             follow: args.follow.settings()?,
         };
         let sources = sources::table(&flags, &file)?;
-        let ticker = || sources.named().find(|source| source.as_str() == TICKER);
-        let preferred = || sources.preferences().first().or_else(ticker).cloned();
-        let frankfurter_source = args.frankfurter_source.or_else(preferred);
         let store = StoreOptions {
             directory: args.db,
             collapse_window_default_us: sources.others().collapse_window_us.value,
@@ -266,7 +262,7 @@ impl Config {
         Ok(Self {
             listen: args.listen,
             http_listen: args.http_listen,
-            frankfurter_source,
+            frankfurter_source: args.frankfurter_source,
             store,
             queue,
             load: Load { files: args.load, source: args.load_source, observed_time: args.load_time },

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
+use crate::analysis::Zone;
 use crate::domain::{RatioThreshold, Source, Timestamp};
 
 /// The origin of the value of a setting.
@@ -64,6 +65,8 @@ pub struct SourceSettings {
     pub quarantine_factor: Setting<Option<RatioThreshold>>,
     /// The rank among the sources of a pair, where 1 is the most preferred. A source without a rank comes last.
     pub preference: Option<Setting<u32>>,
+    /// The time zone of the days of the source.
+    pub zone: Setting<Zone>,
     /// How the source is polled; `None` for a source that cannot be followed.
     pub feed: Option<FeedSettings>,
 }
@@ -76,6 +79,7 @@ impl SourceSettings {
         minimum_places: Setting::built_in(0),
         quarantine_factor: Setting::built_in(Some(RatioThreshold::DEFAULT)),
         preference: None,
+        zone: Setting::built_in(Zone::UTC),
         feed: None,
     };
     /// Built-in settings of a central bank. It publishes official rates once a working day, and they stay valid over
@@ -107,12 +111,18 @@ pub struct SourceTable {
     others: SourceSettings,
     sources: BTreeMap<Source, SourceSettings>,
     preferences: Preferences,
+    is_strict: bool,
 }
 
 impl Default for SourceTable {
     /// Makes a table without named sources, in which every source has the built-in settings.
     fn default() -> Self {
-        Self { others: SourceSettings::BUILT_IN, sources: BTreeMap::new(), preferences: Preferences::default() }
+        Self {
+            others: SourceSettings::BUILT_IN,
+            sources: BTreeMap::new(),
+            preferences: Preferences::default(),
+            is_strict: false,
+        }
     }
 }
 
@@ -125,7 +135,23 @@ impl SourceTable {
     pub fn new(others: SourceSettings, sources: BTreeMap<Source, SourceSettings>) -> Result<Self, SharedPreference> {
         let given = sources.iter().filter_map(|(source, settings)| Some((source.clone(), settings.preference?.value)));
         let preferences = Preferences::new(given)?;
-        Ok(Self { others: SourceSettings { preference: None, ..others }, sources, preferences })
+        Ok(Self { others: SourceSettings { preference: None, ..others }, sources, preferences, is_strict: false })
+    }
+
+    /// Sets whether a request that names no source fails if several candidates can answer.
+    #[must_use]
+    pub fn with_strict(self, is_strict: bool) -> Self {
+        Self { is_strict, ..self }
+    }
+
+    /// Returns true if a request that names no source fails if several candidates can answer.
+    pub fn is_strict(&self) -> bool {
+        self.is_strict
+    }
+
+    /// Returns true if the source is built in, followed or named in the configuration.
+    pub fn is_configured(&self, source: &Source) -> bool {
+        self.sources.contains_key(source)
     }
 
     /// Returns the settings of `source`.

@@ -25,7 +25,7 @@ const OFFSET_MAX_US: i64 = 26 * Timestamp::HOUR_US;
 const ZONE_CHARS_MAX: usize = 64;
 
 /// A time zone of the IANA database.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Zone(Tz);
 
 /// A text that is not the name of a time zone.
@@ -59,6 +59,11 @@ impl Zone {
     /// Returns the first instant of a local day: 00:00, unless the clocks were put forward over midnight.
     pub fn day_start(self, date: NaiveDate) -> Timestamp {
         self.first_instant(midnight_us(date))
+    }
+
+    /// Returns the first instant after a local day.
+    pub fn day_end(self, date: NaiveDate) -> Timestamp {
+        self.day_start(date.succ_opt().unwrap_or(NaiveDate::MAX))
     }
 
     /// Returns the local date and time at an instant.

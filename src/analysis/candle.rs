@@ -238,7 +238,8 @@ where
         Ok(true)
     }
 
-    /// Calls `take` with each rate interval that begins at or before `time` and with the interval before it.
+    /// Calls `take(previous, interval)` for each rate interval that begins at or before `time`. `previous` is the rate
+    /// interval before `interval`.
     fn take_until(
         &mut self,
         time: Timestamp,

@@ -200,8 +200,8 @@ impl<A: Iterator, B: Iterator> Merged<A, B> {
     }
 }
 
-/// Returns the time at which the next run of a leg begins. An error has the earliest time, so that it is returned at
-/// once.
+/// Returns the time at which the next run of a leg begins. For an error, returns the earliest time, so that the error
+/// is taken before all runs.
 fn next_time<E>(leg: &mut std::iter::Peekable<impl Iterator<Item = Result<LegInterval, E>>>) -> Option<Timestamp> {
     leg.peek().map(|next| next.as_ref().map_or(Timestamp::from_micros(i64::MIN), |interval| interval.from))
 }

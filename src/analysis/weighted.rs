@@ -3,8 +3,8 @@
 //! The product of a mantissa of 28 digits and the microseconds of a month needs 135 bits. The usual products need far
 //! fewer bits, so a sum has 128 bits. A term that does not fit is added to a big integer.
 //!
-//! **Invariant**: nothing is rounded and nothing overflows. Memory grows with the number of different places, not with
-//! the number of terms.
+//! **Invariant**: nothing is rounded and nothing overflows. There is one `Scale` for all terms with the same number of
+//! decimal places. Memory grows with the number of scales, not with the number of terms.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -40,7 +40,7 @@ impl Scale {
 /// A sum of rates, each multiplied by its weight.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WeightedSum {
-    /// A sum for each number of places. The rates of a source usually have one or two numbers of places.
+    /// One scale for each number of places. A source usually needs only one or two scales.
     scales: Vec<Scale>,
     /// The index of the scale of the last term.
     last: usize,

@@ -200,9 +200,8 @@ fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
             (ErrorCode::NotFound, ErrorDetail::Reason(REASON_NO_QUOTE_YET))
         }
         Query(QueryError::Stale { .. }) => (ErrorCode::NotFound, ErrorDetail::Reason(REASON_STALE)),
-        Query(QueryError::Ambiguous { leg_of, .. }) => {
-            let field = if leg_of.is_some() { "leg_sources" } else { "source" };
-            (ErrorCode::InvalidArgument, ErrorDetail::field(field, error.to_string()))
+        Query(QueryError::Ambiguous { .. }) => {
+            (ErrorCode::InvalidArgument, ErrorDetail::field("source", error.to_string()))
         }
         Query(QueryError::InvalidArgument { field, problem }) => {
             (ErrorCode::InvalidArgument, ErrorDetail::field(field, problem.clone()))

@@ -5,7 +5,7 @@
 use super::convert::{length_us, pair, source};
 use super::error::ServiceError;
 use super::page_token::{Cursor, PageToken};
-use super::rate_request::{PAGE_ROWS_MAX, Paged, page_rows, range, resume_preferred};
+use super::rate_request::{PAGE_ROWS_MAX, Paged, page_rows, range, resume_chosen};
 use super::rate_response::next_token;
 use super::rates::{Rates, ReadTask};
 use crate::analysis::{GapReason, GapStretch};
@@ -13,7 +13,7 @@ use crate::domain::CurrencySet;
 use crate::proto::convert::{duration, timestamp};
 use crate::proto::v1;
 use crate::query::{Gap, GapsRequest, QueryError, Reader};
-use crate::sources::Preferences;
+use crate::sources::SourceTable;
 
 impl Rates {
     /// Validates the request and returns the task that reads a page of gaps.
@@ -24,7 +24,7 @@ impl Rates {
         &self,
         request: v1::ListGapsRequest,
     ) -> Result<impl ReadTask<v1::ListGapsResponse> + use<>, ServiceError> {
-        let Paged { request, fingerprint } = gaps_request(request, self.currencies(), self.sources().preferences())?;
+        let Paged { request, fingerprint } = gaps_request(request, self.currencies(), self.sources())?;
         Ok(move |reader: &Reader| {
             let answer = reader.gaps(&request)?;
             let (commit, page) = (answer.commit, answer.body);
@@ -41,7 +41,7 @@ impl Rates {
 fn gaps_request(
     mut request: v1::ListGapsRequest,
     served: &CurrencySet,
-    preferences: &Preferences,
+    sources: &SourceTable,
 ) -> Result<Paged<GapsRequest>, QueryError> {
     let limit = page_rows(std::mem::take(&mut request.page_size), PAGE_ROWS_MAX)?;
     let token = std::mem::take(&mut request.page_token);
@@ -53,7 +53,7 @@ fn gaps_request(
         after: None,
         limit,
     };
-    let (fingerprint, token) = resume_preferred(&token, "ListGaps", &request, (parsed.source.as_ref(), preferences))?;
+    let (fingerprint, token) = resume_chosen(&token, "ListGaps", &request, (parsed.source.as_ref(), sources))?;
     if let Some(PageToken { cursor: Cursor::Gap(after), .. }) = token {
         parsed.after = Some(after);
     }
@@ -106,7 +106,7 @@ mod tests {
         let check = |edit: fn(&mut v1::ListGapsRequest), expect: &str| {
             let mut request = v1::ListGapsRequest { pair: "KGS/USD".to_owned(), ..v1::ListGapsRequest::default() };
             edit(&mut request);
-            let error = gaps_request(request, &CurrencySet::central_asia(), &Preferences::default())
+            let error = gaps_request(request, &CurrencySet::central_asia(), &SourceTable::default())
                 .err()
                 .map(|error| error.to_string());
             let error = error.unwrap_or_default();

@@ -8,6 +8,7 @@ mod compare;
 pub mod convert;
 mod error;
 mod gaps;
+mod moments;
 mod page_token;
 mod quarantine;
 mod rate_request;

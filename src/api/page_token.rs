@@ -3,14 +3,16 @@
 //! **Invariant**: a token is valid only for the request that it was issued for. A token of another request or of
 //! another server version is refused. A token contains no secret and grants no access.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Source, Timestamp};
+use crate::domain::Timestamp;
 use crate::query::{BucketCursor, GapCursor, QueryError, RevisionCursor};
-use crate::sources::Preferences;
+use crate::sources::SourceTable;
 
 /// Version of [`Layout`], the first byte of a token.
 const VERSION: u8 = 1;
@@ -28,13 +30,11 @@ impl Fingerprint {
         Self(crc32c::crc32c_append(crc32c::crc32c(method.as_bytes()), &request.encode_to_vec()))
     }
 
-    /// Adds the source preferences. If a request names no source, the preferences choose the source.
-    pub(super) fn with_preferences(self, preferences: &Preferences) -> Self {
-        let add = |sum, (source, preference): (&Source, u32)| {
-            let sum = crc32c::crc32c_append(sum, source.as_str().as_bytes());
-            crc32c::crc32c_append(sum, &preference.to_le_bytes())
-        };
-        Self(preferences.iter().fold(self.0, add))
+    /// Adds the settings of the sources, which decide which series answers a request that names no source.
+    pub(super) fn with_settings(self, sources: &SourceTable) -> Self {
+        let mut hasher = DefaultHasher::new();
+        sources.hash(&mut hasher);
+        Self(crc32c::crc32c_append(self.0, &hasher.finish().to_le_bytes()))
     }
 }
 
@@ -124,7 +124,7 @@ impl PageToken {
         }
         if layout.fingerprint != fingerprint.0 {
             return Err(invalid(
-                "belongs to another request, or the source preferences have changed; repeat every field except \
+                "belongs to another request, or the settings of the sources have changed; repeat every field except \
                  page_size, or start again with the first page",
             ));
         }

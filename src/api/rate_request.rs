@@ -6,16 +6,17 @@
 use prost::Message;
 
 use super::convert::{as_of, bound, each, length_us, pair, source};
+use super::moments::{change_end, change_start, moment_range, rate_moment, request_zone};
 use super::page_token::{Cursor, Fingerprint, PageToken};
 use crate::analysis::{Buckets, DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX, Zone};
 use crate::domain::{Amount, CurrencySet, Interval, Pair, Source, Span, Timestamp};
 use crate::proto::convert::{candle_interval, window_unit};
 use crate::proto::v1;
 use crate::query::{
-    BucketsRequest, CandlesRequest, ChangeRequest, ChangeStart, ChangesRequest, Period, QueryError, Range, RateRequest,
-    RevisionsRequest, RunsRequest, SeriesFilter, SeriesRequest,
+    BucketsRequest, CandlesRequest, ChangeRequest, ChangeStart, ChangesRequest, MomentRange, Period, QueryError, Range,
+    RateRequest, RevisionsRequest, RunsRequest, SeriesFilter, SeriesRequest,
 };
-use crate::sources::Preferences;
+use crate::sources::SourceTable;
 use crate::store::ScanOrder;
 
 /// Maximum number of entries in a filter.
@@ -41,7 +42,8 @@ pub(super) struct Paged<T> {
 pub(super) struct StreamRequest {
     pub(super) pair: Pair,
     pub(super) source: Option<Source>,
-    pub(super) range: Range,
+    pub(super) range: MomentRange,
+    pub(super) zone: Option<Zone>,
     pub(super) known_time: Option<Timestamp>,
 }
 
@@ -73,7 +75,8 @@ pub(super) fn rate(request: &v1::GetRateRequest, served: &CurrencySet) -> Result
         pair: pair("pair", &request.pair, served)?,
         source: source("source", &request.source)?,
         leg_sources: leg_sources(&request.leg_sources)?,
-        time: as_of("time", request.time)?,
+        time: rate_moment(request.time, &request.date)?,
+        zone: request_zone(&request.time_zone)?,
         max_age_us: length_us("max_age", request.max_age)?,
         known_time: as_of("known_time", request.known_time)?,
     })
@@ -83,8 +86,9 @@ pub(super) fn rate(request: &v1::GetRateRequest, served: &CurrencySet) -> Result
 pub(super) fn convert(request: v1::ConvertRequest, served: &CurrencySet) -> Result<(RateRequest, Amount), QueryError> {
     let amount =
         Amount::parse(&request.amount).map_err(|problem| QueryError::invalid("amount", problem.to_string()))?;
-    let v1::ConvertRequest { pair, amount: _, source, leg_sources, time, max_age, known_time } = request;
-    let of_rate = v1::GetRateRequest { pair, source, leg_sources, time, max_age, known_time };
+    let v1::ConvertRequest { pair, amount: _, source, leg_sources, time, max_age, known_time, date, time_zone } =
+        request;
+    let of_rate = v1::GetRateRequest { pair, source, leg_sources, time, max_age, known_time, date, time_zone };
     Ok((rate(&of_rate, served)?, amount))
 }
 
@@ -108,7 +112,7 @@ pub(super) fn decimal_places(requested: Option<u32>) -> Result<u32, QueryError> 
 }
 
 pub(super) fn change(request: &v1::GetChangeRequest, served: &CurrencySet) -> Result<ChangeRequest, QueryError> {
-    let start = match (as_of("start_time", request.start_time)?, request.window) {
+    let start = match (change_start(request.start_time, &request.start_date)?, request.window) {
         (Some(start), None) => ChangeStart::Time(start),
         (None, Some(given)) => ChangeStart::Before(window(given)?),
         (Some(_), Some(_)) => {
@@ -121,7 +125,8 @@ pub(super) fn change(request: &v1::GetChangeRequest, served: &CurrencySet) -> Re
         source: source("source", &request.source)?,
         leg_sources: leg_sources(&request.leg_sources)?,
         start,
-        end_time: as_of("end_time", request.end_time)?,
+        end_time: change_end(request.end_time, &request.end_date)?,
+        zone: request_zone(&request.time_zone)?,
         known_time: as_of("known_time", request.known_time)?,
     })
 }
@@ -155,16 +160,16 @@ pub(super) fn resume(
     resume_with(token, Fingerprint::of(method, request))
 }
 
-/// Like [`resume`], for a list that chooses its source by preference if the request names no source. The token of a
-/// request without a source is valid only as long as the preferences do not change.
-pub(super) fn resume_preferred(
+/// Like [`resume`], for a list that chooses its series if the request names no source. The token of such a request is
+/// valid only as long as the settings of the sources, which decide the choice, do not change.
+pub(super) fn resume_chosen(
     token: &str,
     method: &str,
     request: &impl Message,
-    (named, preferences): (Option<&Source>, &Preferences),
+    (named, sources): (Option<&Source>, &SourceTable),
 ) -> Result<(Fingerprint, Option<PageToken>), QueryError> {
     let fingerprint = Fingerprint::of(method, request);
-    resume_with(token, if named.is_some() { fingerprint } else { fingerprint.with_preferences(preferences) })
+    resume_with(token, if named.is_some() { fingerprint } else { fingerprint.with_settings(sources) })
 }
 
 fn resume_with(token: &str, fingerprint: Fingerprint) -> Result<(Fingerprint, Option<PageToken>), QueryError> {
@@ -174,21 +179,22 @@ fn resume_with(token: &str, fingerprint: Fingerprint) -> Result<(Fingerprint, Op
 pub(super) fn runs(
     mut request: v1::ListRunsRequest,
     served: &CurrencySet,
-    preferences: &Preferences,
+    sources: &SourceTable,
 ) -> Result<Paged<RunsRequest>, QueryError> {
     let limit = page_rows(std::mem::take(&mut request.page_size), PAGE_ROWS_MAX)?;
     let token = std::mem::take(&mut request.page_token);
     let mut parsed = RunsRequest {
         pair: pair("pair", &request.pair, served)?,
         source: source("source", &request.source)?,
-        range: range(request.start_time, request.end_time)?,
+        range: moment_range((request.start_time, &request.start_date), (request.end_time, &request.end_date))?,
+        zone: request_zone(&request.time_zone)?,
         order: if request.descending { ScanOrder::Descending } else { ScanOrder::Ascending },
         include_baseline: request.include_baseline,
         known_time: as_of("known_time", request.known_time)?,
         after: None,
         limit,
     };
-    let (fingerprint, token) = resume_preferred(&token, "ListRuns", &request, (parsed.source.as_ref(), preferences))?;
+    let (fingerprint, token) = resume_chosen(&token, "ListRuns", &request, (parsed.source.as_ref(), sources))?;
     if let Some(PageToken { known_time, cursor: Cursor::Run(after) }) = token {
         parsed.known_time = Some(known_time);
         parsed.after = Some(after);
@@ -202,7 +208,8 @@ pub(super) fn stream(request: &v1::StreamRunsRequest, served: &CurrencySet) -> R
     Ok(StreamRequest {
         pair: pair("pair", &request.pair, served)?,
         source: source("source", &request.source)?,
-        range: range(request.start_time, request.end_time)?,
+        range: moment_range((request.start_time, &request.start_date), (request.end_time, &request.end_date))?,
+        zone: request_zone(&request.time_zone)?,
         known_time: as_of("known_time", request.known_time)?,
     })
 }
@@ -210,7 +217,7 @@ pub(super) fn stream(request: &v1::StreamRunsRequest, served: &CurrencySet) -> R
 pub(super) fn revisions(
     mut request: v1::ListRevisionsRequest,
     served: &CurrencySet,
-    preferences: &Preferences,
+    sources: &SourceTable,
 ) -> Result<Paged<RevisionsRequest>, QueryError> {
     let limit = page_rows(std::mem::take(&mut request.page_size), PAGE_ROWS_MAX)?;
     let token = std::mem::take(&mut request.page_token);
@@ -222,8 +229,7 @@ pub(super) fn revisions(
         after: None,
         limit,
     };
-    let (fingerprint, token) =
-        resume_preferred(&token, "ListRevisions", &request, (parsed.source.as_ref(), preferences))?;
+    let (fingerprint, token) = resume_chosen(&token, "ListRevisions", &request, (parsed.source.as_ref(), sources))?;
     if let Some(PageToken { known_time, cursor: Cursor::Revision(after) }) = token {
         parsed.known_time = Some(known_time);
         parsed.after = Some(after);
@@ -267,7 +273,7 @@ fn period(request: &v1::ListChangesRequest) -> Result<Period, QueryError> {
 pub(super) fn changes(
     mut request: v1::ListChangesRequest,
     served: &CurrencySet,
-    preferences: &Preferences,
+    sources: &SourceTable,
 ) -> Result<Paged<ChangesRequest>, QueryError> {
     let limit = page_rows(std::mem::take(&mut request.page_size), CHANGES_PAGE_ROWS_MAX)?;
     let token = std::mem::take(&mut request.page_token);
@@ -275,15 +281,16 @@ pub(super) fn changes(
         pair: pair("pair", &request.pair, served)?,
         source: source("source", &request.source)?,
         leg_sources: leg_sources(&request.leg_sources)?,
-        range: range(request.start_time, request.end_time)?,
+        range: moment_range((request.start_time, &request.start_date), (request.end_time, &request.end_date))?,
+        zone: request_zone(&request.time_zone)?,
         known_time: as_of("known_time", request.known_time)?,
         after: None,
         limit,
     };
-    let (period, zone) = (period(&request)?, zone(&request.time_zone)?);
-    let (fingerprint, token) = resume_preferred(&token, "ListChanges", &request, (list.source.as_ref(), preferences))?;
+    let period = period(&request)?;
+    let (fingerprint, token) = resume_chosen(&token, "ListChanges", &request, (list.source.as_ref(), sources))?;
     resume_buckets(&mut list, token);
-    Ok(Paged { request: ChangesRequest { list, period, zone }, fingerprint })
+    Ok(Paged { request: ChangesRequest { list, period }, fingerprint })
 }
 
 /// Converts the number of a `CandleInterval`.
@@ -303,7 +310,7 @@ pub(super) fn buckets(interval_number: i32, time_zone: &str) -> Result<Buckets, 
 pub(super) fn candles(
     mut request: v1::ListCandlesRequest,
     served: &CurrencySet,
-    preferences: &Preferences,
+    sources: &SourceTable,
 ) -> Result<Paged<CandlesRequest>, QueryError> {
     let limit = page_rows(std::mem::take(&mut request.page_size), PAGE_ROWS_MAX)?;
     let token = std::mem::take(&mut request.page_token);
@@ -311,16 +318,17 @@ pub(super) fn candles(
         pair: pair("pair", &request.pair, served)?,
         source: source("source", &request.source)?,
         leg_sources: leg_sources(&request.leg_sources)?,
-        range: range(request.start_time, request.end_time)?,
+        range: moment_range((request.start_time, &request.start_date), (request.end_time, &request.end_date))?,
+        zone: request_zone(&request.time_zone)?,
         known_time: as_of("known_time", request.known_time)?,
         after: None,
         limit,
     };
-    let buckets = buckets(request.interval, &request.time_zone)?;
-    let (fingerprint, token) = resume_preferred(&token, "ListCandles", &request, (list.source.as_ref(), preferences))?;
+    let interval = interval(request.interval)?;
+    let (fingerprint, token) = resume_chosen(&token, "ListCandles", &request, (list.source.as_ref(), sources))?;
     resume_buckets(&mut list, token);
     let (fill, count_observations) = (request.fill_empty, request.count_observations);
-    Ok(Paged { request: CandlesRequest { list, buckets, fill, count_observations, find_bounds: true }, fingerprint })
+    Ok(Paged { request: CandlesRequest { list, interval, fill, count_observations, find_bounds: true }, fingerprint })
 }
 
 #[cfg(test)]
@@ -421,25 +429,25 @@ mod tests {
             include_baseline: true,
             ..v1::ListRunsRequest::default()
         };
-        let first = runs(request.clone(), &served(), &Preferences::default()).unwrap();
+        let first = runs(request.clone(), &served(), &SourceTable::default()).unwrap();
         assert!(first.request.include_baseline && first.request.known_time.is_none());
         let at = Timestamp::from_micros;
         let token = PageToken { known_time: at(77), cursor: Cursor::Run(at(5_000_000)) }.encode(first.fingerprint);
 
         let next = v1::ListRunsRequest { page_token: token.clone(), page_size: 7, ..request.clone() };
-        let next = runs(next, &served(), &Preferences::default()).unwrap().request;
+        let next = runs(next, &served(), &SourceTable::default()).unwrap().request;
         assert_eq!((next.known_time, next.after, next.limit), (Some(at(77)), Some(at(5_000_000)), 7));
         assert!(!next.include_baseline);
 
         let other = v1::ListRunsRequest { page_token: token.clone(), descending: true, ..request };
-        check_error(runs(other, &served(), &Preferences::default()), "page_token: belongs to another request");
+        check_error(runs(other, &served(), &SourceTable::default()), "page_token: belongs to another request");
         let revisions_of = v1::ListRevisionsRequest {
             pair: "KGS/USD".to_owned(),
             page_token: token,
             ..v1::ListRevisionsRequest::default()
         };
         check_error(
-            revisions(revisions_of, &served(), &Preferences::default()),
+            revisions(revisions_of, &served(), &SourceTable::default()),
             "page_token: belongs to another request",
         );
     }

@@ -4,7 +4,9 @@
 
 use super::convert::{latest_rate, run, state};
 use super::page_token::{Cursor, Fingerprint, PageToken};
-use crate::analysis::{CandleBounds, CandlePoint, Conversion, PercentChange, Rounded, RoundedRate, absolute_change};
+use crate::analysis::{
+    CandleBounds, CandlePoint, Conversion, PercentChange, Rounded, RoundedRate, Zone, absolute_change,
+};
 use crate::domain::{Amount, Revision, SeriesKey, Timestamp};
 use crate::latest_quotes::LatestQuotes;
 use crate::proto::convert::{duration, timestamp};
@@ -82,6 +84,9 @@ pub(super) fn rate(commit: Commit, answer: &RateAnswer) -> v1::GetRateResponse {
         time: Some(timestamp(answer.time)),
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),
+        stale: answer.is_stale,
+        date: answer.day.map_or(String::new(), |(date, _)| date.to_string()),
+        time_zone: answer.day.map_or(String::new(), |(_, zone)| zone.to_string()),
         leg_age_difference: (answer.leg_age_difference_us > 0).then(|| duration(answer.leg_age_difference_us)),
     }
 }
@@ -124,6 +129,7 @@ pub(super) fn change(commit: Commit, change: &Change, decimal_places: u32) -> v1
         percent_change_low: text(PercentChange::low),
         percent_change_high: text(PercentChange::high),
         below_resolution: percent.map(PercentChange::below_resolution),
+        observed: start.as_ref().zip(end.as_ref()).map(|(start, end)| !start.is_stale && !end.is_stale),
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),
     }
@@ -150,17 +156,27 @@ pub(super) fn changes(
             percent_change_low: change.percent_change_low,
             percent_change_high: change.percent_change_high,
             below_resolution: change.below_resolution,
+            observed: change.observed,
+            period_start_date: page.zone.local(row.bucket_start).date().to_string(),
         }
     });
     v1::ListChangesResponse {
         changes: changes.collect(),
+        derivation: derivation(page.derivation),
+        legs: page.legs.iter().map(leg).collect(),
+        time_zone: page.zone.to_string(),
         next_page_token: next_token(*commit, page.next.map(Cursor::Bucket), fingerprint),
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),
     }
 }
 
-fn candle(row: &CandleRow) -> v1::Candle {
+fn leg(series: &SeriesKey) -> v1::Leg {
+    v1::Leg { pair: series.pair.to_string(), source: series.source.to_string() }
+}
+
+/// Converts a candle. With `day_zone`, the time zone of candles of a day or more, the candle has a local date.
+fn candle(row: &CandleRow, day_zone: Option<Zone>) -> v1::Candle {
     let candle = &row.candle;
     let point = |point: CandlePoint| (point.rate.to_string(), Some(timestamp(point.time)));
     let (open, open_time) = point(candle.open);
@@ -174,6 +190,7 @@ fn candle(row: &CandleRow) -> v1::Candle {
     v1::Candle {
         start_time: Some(timestamp(candle.bucket.start)),
         end_time: Some(timestamp(candle.bucket.end)),
+        start_date: day_zone.map_or(String::new(), |zone| zone.local(candle.bucket.start).date().to_string()),
         complete: row.complete,
         filled: candle.filled,
         open,
@@ -202,9 +219,9 @@ fn rate_bounds([low, high]: &[Rounded; 2]) -> v1::RateBounds {
 
 pub(super) fn candles(answer: &Answer<CandlesPage>, fingerprint: Fingerprint) -> v1::ListCandlesResponse {
     let Answer { commit, body: page } = answer;
-    let leg = |series: &SeriesKey| v1::Leg { pair: series.pair.to_string(), source: series.source.to_string() };
     v1::ListCandlesResponse {
-        candles: page.rows.iter().map(candle).collect(),
+        candles: page.rows.iter().map(|row| candle(row, page.day_zone)).collect(),
+        time_zone: page.zone.to_string(),
         next_page_token: next_token(*commit, page.next.map(Cursor::Bucket), fingerprint),
         derivation: derivation(page.derivation),
         legs: page.legs.iter().map(leg).collect(),
@@ -258,6 +275,8 @@ mod tests {
         let value = PublishedValue { rate, reported_change: None };
         let direct = Derived::direct(rate);
         RateAnswer {
+            is_stale: false,
+            day: None,
             rate: if derivation == Derivation::Direct { direct } else { direct.inverse() },
             derivation,
             legs: vec![(series, Run::single(Timestamp::from_micros(1_000_000), value, COMMIT.recorded_time))],

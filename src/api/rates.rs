@@ -210,7 +210,7 @@ impl Rates {
         &self,
         request: v1::ListRunsRequest,
     ) -> Result<impl ReadTask<v1::ListRunsResponse> + use<>, ServiceError> {
-        let Paged { request, fingerprint } = rate_request::runs(request, &self.currencies, self.sources.preferences())?;
+        let Paged { request, fingerprint } = rate_request::runs(request, &self.currencies, &self.sources)?;
         Ok(move |reader: &Reader| {
             let answer = reader.runs(&request)?;
             Ok(rate_response::runs(&answer, fingerprint))
@@ -225,7 +225,8 @@ impl Rates {
     pub async fn stream_runs(&self, request: &v1::StreamRunsRequest) -> Result<Read<RunStream>, ServiceError> {
         let request = rate_request::stream(request, &self.currencies)?;
         self.read(move |reader| {
-            reader.run_stream(request.pair, request.source.as_ref(), request.range, request.known_time)
+            let range = (request.range, request.zone);
+            reader.run_stream(request.pair, request.source.as_ref(), range, request.known_time)
         })
         .await
     }
@@ -255,8 +256,7 @@ impl Rates {
         request: v1::ListChangesRequest,
     ) -> Result<impl ReadTask<v1::ListChangesResponse> + use<>, ServiceError> {
         let decimal_places = rate_request::decimal_places(request.decimal_places)?;
-        let Paged { request, fingerprint } =
-            rate_request::changes(request, &self.currencies, self.sources.preferences())?;
+        let Paged { request, fingerprint } = rate_request::changes(request, &self.currencies, &self.sources)?;
         Ok(move |reader: &Reader| {
             let answer = reader.changes(&request)?;
             Ok(rate_response::changes(&answer, decimal_places, fingerprint))
@@ -271,8 +271,7 @@ impl Rates {
         &self,
         request: v1::ListCandlesRequest,
     ) -> Result<impl ReadTask<v1::ListCandlesResponse> + use<>, ServiceError> {
-        let Paged { request, fingerprint } =
-            rate_request::candles(request, &self.currencies, self.sources.preferences())?;
+        let Paged { request, fingerprint } = rate_request::candles(request, &self.currencies, &self.sources)?;
         Ok(move |reader: &Reader| {
             let answer = reader.candles(&request)?;
             Ok(rate_response::candles(&answer, fingerprint))
@@ -287,8 +286,7 @@ impl Rates {
         &self,
         request: v1::ListRevisionsRequest,
     ) -> Result<impl ReadTask<v1::ListRevisionsResponse> + use<>, ServiceError> {
-        let Paged { request, fingerprint } =
-            rate_request::revisions(request, &self.currencies, self.sources.preferences())?;
+        let Paged { request, fingerprint } = rate_request::revisions(request, &self.currencies, &self.sources)?;
         Ok(move |reader: &Reader| {
             let answer = reader.revisions(&request)?;
             Ok(rate_response::revisions(&answer, fingerprint))

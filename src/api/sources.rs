@@ -97,6 +97,8 @@ fn info(source: &Source, settings: &SourceSettings, source_statistics: SourceSta
         health_since_time: source_statistics.polls.map(|polls| timestamp(polls.first_poll_time)),
         quarantine_factor: settings.quarantine_factor.value.map(|factor| factor.to_string()),
         quarantine_factor_origin: origin(&settings.quarantine_factor),
+        time_zone: settings.zone.value.to_string(),
+        time_zone_origin: origin(&settings.zone),
     }
 }
 

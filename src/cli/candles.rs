@@ -61,17 +61,24 @@ pub struct CandlesArgs {
     known: KnownArgs,
 }
 
-/// The requested pair, its derivation and a candle. The candle does not contain the pair and the derivation.
+/// The requested pair and interval, the derivation and a candle. The candle does not contain them.
 struct Row {
     pair: String,
     derivation: Derivation,
+    interval: Interval,
     candle: Candle,
 }
 
 const COLUMNS: &[Column<Row>] = &[
     Column::new("pair", "pair", |row| Value::text(&row.pair)),
     Column::data("derivation", |row| Value::derivation(row.derivation)),
-    Column::new("start_time", "from", |row| Value::time(row.candle.start_time.as_ref())),
+    Column::data("start_time", |row| Value::time(row.candle.start_time.as_ref())),
+    Column::data("start_date", |row| Value::text(&row.candle.start_date)),
+    Column::table("from", |row| match row.candle.start_date.as_str() {
+        "" => Value::time(row.candle.start_time.as_ref()),
+        date if row.interval == Interval::Month => Value::text(date.get(..7).unwrap_or(date)),
+        date => Value::text(date),
+    }),
     Column::data("end_time", |row| Value::time(row.candle.end_time.as_ref())),
     Column::new("complete", "complete", |row| Value::Flag(row.candle.complete)),
     Column::data("filled", |row| Value::Flag(row.candle.filled)),
@@ -123,14 +130,18 @@ fn high(bounds: Option<&RateBounds>) -> Value {
 }
 
 pub(super) async fn run(args: CandlesArgs, session: &Session) -> Result<Outcome, CliError> {
+    let (start_time, start_date) = session.time_or_date(args.from)?;
+    let (end_time, end_date) = session.time_or_date(args.to)?;
     let request = ListCandlesRequest {
         pair: args.series.pair.clone(),
         source: args.series.source,
         leg_sources: args.legs.leg_sources,
         interval: CandleInterval::from(args.interval).into(),
         time_zone: args.zone.zone,
-        start_time: session.time(args.from)?,
-        end_time: session.time(args.to)?,
+        start_time,
+        end_time,
+        start_date,
+        end_date,
         fill_empty: args.fill,
         count_observations: args.observations,
         known_time: session.time(args.known.known)?,
@@ -143,7 +154,7 @@ pub(super) async fn run(args: CandlesArgs, session: &Session) -> Result<Outcome,
         let request = ListCandlesRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().list_candles(client.request(request))).await?;
         let derivation = page.derivation();
-        let row = |candle| Row { pair: args.series.pair.clone(), derivation, candle };
+        let row = |candle| Row { pair: args.series.pair.clone(), derivation, interval: args.interval, candle };
         Ok(Page::new(page.candles.into_iter().map(row), page.next_page_token))
     });
     note_rest(

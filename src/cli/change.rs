@@ -10,7 +10,7 @@ use super::rate;
 use super::text::{clean, fold, format_rounded_duration, trim_zeros};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, stdout};
+use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, stdout};
 use crate::domain::{Span, Timestamp};
 use crate::proto::v1::{GetChangeRequest, GetChangeResponse, GetRateResponse, MissingReason, Window};
 
@@ -48,6 +48,8 @@ pub struct ChangeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
     places: Option<u32>,
     #[command(flatten)]
+    zone: ZoneArgs,
+    #[command(flatten)]
     known: KnownArgs,
 }
 
@@ -78,6 +80,7 @@ const COLUMNS: &[Column<Row>] = &[
     Column::data("percent_change_low", |row| Value::decimal_or_absent(row.response.percent_change_low.as_ref())),
     Column::data("percent_change_high", |row| Value::decimal_or_absent(row.response.percent_change_high.as_ref())),
     Column::data("below_resolution", |row| row.response.below_resolution.map_or(Value::Absent, Value::Flag)),
+    Column::data("observed", |row| row.response.observed.map_or(Value::Absent, Value::Flag)),
     Column::data("sequence", |row| Value::Count(row.response.sequence)),
     Column::data("recorded_time", |row| Value::time(row.response.recorded_time.as_ref())),
 ];
@@ -97,12 +100,17 @@ pub(super) fn missing(reason: MissingReason) -> Value {
 }
 
 pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, CliError> {
+    let (start_time, start_date) = session.time_or_date(args.from)?;
+    let (end_time, end_date) = session.time_or_date(args.to)?;
     let request = GetChangeRequest {
         pair: args.series.pair.clone(),
         source: args.series.source,
         leg_sources: args.legs.leg_sources,
-        start_time: session.time(args.from)?,
-        end_time: session.time(args.to)?,
+        start_time,
+        end_time,
+        start_date,
+        end_date,
+        time_zone: args.zone.zone,
         window: args.over.map(Window::try_from).transpose()?,
         decimal_places: args.places,
         known_time: session.time(args.known.known)?,
@@ -131,6 +139,21 @@ fn describe(Row { pair, response }: &Row) -> String {
         None => "?".to_owned(),
     };
     let mut text = format!("{}  {} -> {}", clean(pair), describe_rate(&response.start), describe_rate(&response.end));
+    text.push_str(&describe_percent(response));
+    text.push('\n');
+    let start = describe_rate_at_time(response.start.as_ref(), response.start_missing_reason());
+    let end = describe_rate_at_time(response.end.as_ref(), response.end_missing_reason());
+    let _ = write!(text, "  from  {start}\n  to    {end}\n");
+    text
+}
+
+/// Describes the percentage with its bounds. A change between rates that were stale has no percentage for people: nobody
+/// observed whether the rate moved.
+fn describe_percent(response: &GetChangeResponse) -> String {
+    if response.observed == Some(false) {
+        return "  not observed: the rate was stale".to_owned();
+    }
+    let mut text = String::new();
     if let Some(percent) = &response.percent_change {
         let _ = write!(text, "  {} %", clean(trim_zeros(percent)));
     }
@@ -140,10 +163,6 @@ fn describe(Row { pair, response }: &Row) -> String {
     if response.below_resolution == Some(true) {
         text.push_str("  below resolution: the bounds include 0 %");
     }
-    text.push('\n');
-    let start = describe_rate_at_time(response.start.as_ref(), response.start_missing_reason());
-    let end = describe_rate_at_time(response.end.as_ref(), response.end_missing_reason());
-    let _ = write!(text, "  from  {start}\n  to    {end}\n");
     text
 }
 
@@ -215,6 +234,24 @@ mod tests {
             "UZS/USD  0.00008 -> 0.00008  0 %  (-11.764706 % .. 13.333334 %)  below resolution: the bounds include 0 %\n  \
              from  1970-01-02T00:00:00Z  0.00008 by timesca\n  \
              to    1970-01-02T00:00:00Z  0.00008 by timesca, reported change -0 %; last observed 3 d earlier\n",
+        );
+        let mut stale = rate_response("0.00009", 27_648_000, None);
+        stale.stale = true;
+        let unobserved = GetChangeResponse {
+            start: Some(rate_response("0.00009", 0, None)),
+            end: Some(stale),
+            percent_change: Some("0.000000".to_owned()),
+            percent_change_low: Some("-10.526316".to_owned()),
+            percent_change_high: Some("11.764706".to_owned()),
+            below_resolution: Some(true),
+            observed: Some(false),
+            ..GetChangeResponse::default()
+        };
+        check(
+            unobserved,
+            "UZS/USD  0.00009 -> 0.00009  not observed: the rate was stale\n  \
+             from  1970-01-02T00:00:00Z  0.00009 by timesca\n  \
+             to    1970-01-02T00:00:00Z  0.00009 by timesca; last observed 320 d earlier\n",
         );
         let without_start = GetChangeResponse {
             start_missing_reason: MissingReason::NoQuoteYet.into(),

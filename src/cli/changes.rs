@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::change::{missing, rate_of};
 use super::output::Column;
-use super::pages::{Page, limit, list_hiding_columns, note_rest};
+use super::pages::{Page, limit, list, note_rest};
 use super::text::trim_zeros;
 use super::time_argument::TimeArgument;
 use super::value::Value;
@@ -80,6 +80,7 @@ impl From<Period> for ChangePeriod {
 /// The requested pair and one change. The response does not contain the pair.
 struct Row {
     pair: String,
+    period: Period,
     change: PeriodChange,
 }
 
@@ -90,9 +91,17 @@ fn percent(text: Option<&String>) -> Value {
 
 const COLUMNS: &[Column<Row>] = &[
     Column::new("pair", "pair", |row| Value::text(&row.pair)),
-    Column::new("period_start_time", "from", |row| Value::time(row.change.period_start_time.as_ref())),
+    Column::data("period_start_time", |row| Value::time(row.change.period_start_time.as_ref())),
+    Column::data("period_start_date", |row| Value::text(&row.change.period_start_date)),
+    Column::table("period", |row| {
+        let date = row.change.period_start_date.as_str();
+        Value::text(match row.period {
+            Period::Month => date.get(..7).unwrap_or(date),
+            Period::Year => date.get(..4).unwrap_or(date),
+            Period::Day | Period::Week | Period::Ytd => date,
+        })
+    }),
     Column::data("period_end_time", |row| Value::time(row.change.period_end_time.as_ref())),
-    Column::table(PERIOD_END, |row| Value::time(row.change.period_end_time.as_ref())),
     Column::new("complete", "complete", |row| Value::Flag(row.change.complete)),
     Column::json("start", |row| object_of(row, row.change.start.as_ref())),
     Column::csv("start_rate", |row| rate_of(row.change.start.as_ref())),
@@ -108,18 +117,23 @@ const COLUMNS: &[Column<Row>] = &[
     Column::data("percent_change", |row| Value::decimal_or_absent(row.change.percent_change.as_ref())),
     Column::data("percent_change_low", |row| Value::decimal_or_absent(row.change.percent_change_low.as_ref())),
     Column::data("percent_change_high", |row| Value::decimal_or_absent(row.change.percent_change_high.as_ref())),
-    Column::table("%", |row| percent(row.change.percent_change.as_ref())),
-    Column::table("low %", |row| percent(row.change.percent_change_low.as_ref())),
-    Column::table("high %", |row| percent(row.change.percent_change_high.as_ref())),
-    Column::new("below_resolution", "cannot tell", |row| {
-        row.change.below_resolution.map_or(Value::Absent, Value::Flag)
+    Column::table("%", |row| match row.change.observed {
+        Some(false) => Value::text("not observed"),
+        _ => percent(row.change.percent_change.as_ref()),
     }),
+    Column::table("low %", |row| percent(observed(row, row.change.percent_change_low.as_ref()))),
+    Column::table("high %", |row| percent(observed(row, row.change.percent_change_high.as_ref()))),
+    Column::data("below_resolution", |row| row.change.below_resolution.map_or(Value::Absent, Value::Flag)),
+    Column::table("cannot tell", |row| observed(row, row.change.below_resolution).map_or(Value::Absent, Value::Flag)),
+    Column::data("observed", |row| row.change.observed.map_or(Value::Absent, Value::Flag)),
     Column::table("age", |row| older(age_of(row.change.start.as_ref()), age_of(row.change.end.as_ref()))),
 ];
 
-/// The title of the column of period ends. Only `ytd` shows the column, because all its periods of one year begin at
-/// the same time.
-const PERIOD_END: &str = "to";
+/// Returns `value`, or `None` if the rate was stale at the start or the end of the change: a table then says "not
+/// observed" and shows no numbers.
+fn observed<T>(row: &Row, value: Option<T>) -> Option<T> {
+    value.filter(|_| row.change.observed != Some(false))
+}
 
 /// Converts the rate at the start or the end of a change to a JSON record; `Absent` if there is no rate.
 fn object_of(row: &Row, response: Option<&GetRateResponse>) -> Value {
@@ -139,14 +153,18 @@ pub(super) fn older(start: Value, end: Value) -> Value {
 }
 
 pub(super) async fn run(args: ChangesArgs, session: &Session) -> Result<Outcome, CliError> {
+    let (start_time, start_date) = session.time_or_date(args.from)?;
+    let (end_time, end_date) = session.time_or_date(args.to)?;
     let request = ListChangesRequest {
         pair: args.series.pair.clone(),
         source: args.series.source,
         leg_sources: args.legs.leg_sources,
         period: ChangePeriod::from(args.period).into(),
         time_zone: args.zone.zone,
-        start_time: session.time(args.from)?,
-        end_time: session.time(args.to)?,
+        start_time,
+        end_time,
+        start_date,
+        end_date,
         decimal_places: args.places,
         known_time: session.time(args.known.known)?,
         page_size: 0,
@@ -154,15 +172,12 @@ pub(super) async fn run(args: ChangesArgs, session: &Session) -> Result<Outcome,
     };
     let client = session.connect().await?;
     let rows = limit(session, args.limit);
-    // With every other period length, a period ends when the next period begins. The column would repeat that start.
-    let hidden: &[&str] = if args.period == Period::Ytd { &[] } else { &[PERIOD_END] };
-    let listed =
-        list_hiding_columns(session, COLUMNS, hidden, rows, PAGE_CHANGES_MAX, async |page_size, page_token| {
-            let request = ListChangesRequest { page_size, page_token, ..request.clone() };
-            let page = client.answer(client.rates().list_changes(client.request(request))).await?;
-            let row = |change| Row { pair: args.series.pair.clone(), change };
-            Ok(Page::new(page.changes.into_iter().map(row), page.next_page_token))
-        });
+    let listed = list(session, COLUMNS, rows, PAGE_CHANGES_MAX, async |page_size, page_token| {
+        let request = ListChangesRequest { page_size, page_token, ..request.clone() };
+        let page = client.answer(client.rates().list_changes(client.request(request))).await?;
+        let row = |change| Row { pair: args.series.pair.clone(), period: args.period, change };
+        Ok(Page::new(page.changes.into_iter().map(row), page.next_page_token))
+    });
     note_rest(session, &listed.await?, args.limit, "periods", "no period in that range has a rate");
     Ok(Outcome::Done)
 }

@@ -299,7 +299,7 @@ fn describe(comparison: &Comparison, summary: &ComparisonSummary, newest: Option
 /// Describes a stretch of days on which the sources are apart: `5 days, 2025-12-01 to 2025-12-05`.
 fn describe_stretch(zone: Zone, stretch: &ApartStretch) -> String {
     let (start, end) = (date(zone, stretch.start_time.as_ref()), date_before(zone, stretch.end_time.as_ref()));
-    let earlier = if stretch.began_earlier { ", began earlier" } else { "" };
+    let earlier = if stretch.began_earlier { " (the stretch began before the requested days)" } else { "" };
     format!("{}, {start} to {end}{earlier}", plural(stretch.day_count.into(), "day"))
 }
 

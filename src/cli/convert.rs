@@ -5,7 +5,7 @@ use clap::Args;
 use super::output::{Column, write_one};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, rate, stdout};
+use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, rate, stdout};
 use crate::proto::v1::{ConvertRequest, ConvertResponse, GetRateResponse};
 
 const EXAMPLES: &str = "\
@@ -28,12 +28,14 @@ pub struct ConvertArgs {
     series: PairArgs,
     #[command(flatten)]
     legs: LegArgs,
-    /// Time of the rate; default now
+    /// Time of the rate; a date means the rate at the end of that day; default now
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     at: Option<TimeArgument>,
     /// Longest time from the last observation of the rate to --at, like 2d; an older rate is an error
     #[arg(long, value_name = "SPAN", value_parser = rate::parse_duration)]
     max_age: Option<prost_types::Duration>,
+    #[command(flatten)]
+    zone: ZoneArgs,
     #[command(flatten)]
     known: KnownArgs,
 }
@@ -63,24 +65,32 @@ const COLUMNS: &[Column<Row>] = &[
     Column::json("rate", |row| row.rate(|rate| rate::object(&row.pair, rate))),
     Column::table("from", |row| row.rate(rate::describe_legs)),
     Column::table("age", |row| row.rate(rate::describe_age)),
-    Column::table("at", |row| row.rate(|rate| Value::time(rate.time.as_ref()))),
+    Column::table("at", |row| row.rate(rate::at)),
     Column::csv("time", |row| row.rate(|rate| Value::time(rate.time.as_ref()))),
+    Column::table("stale", |row| row.rate(|rate| if rate.stale { Value::text("STALE") } else { Value::Absent })),
+    Column::csv("stale", |row| row.rate(|rate| Value::Flag(rate.stale))),
     Column::data("sequence", |row| Value::Count(row.response.sequence)),
     Column::new("recorded_time", "known at", |row| Value::time(row.response.recorded_time.as_ref())),
 ];
 
 pub(super) async fn run(args: ConvertArgs, session: &Session) -> Result<Outcome, CliError> {
+    let (time, date) = session.time_or_date(args.at)?;
     let request = ConvertRequest {
         pair: args.series.pair.clone(),
         amount: args.amount.clone(),
         source: args.series.source,
         leg_sources: args.legs.leg_sources,
-        time: session.time(args.at)?,
+        time,
+        date,
+        time_zone: args.zone.zone,
         max_age: args.max_age,
         known_time: session.time(args.known.known)?,
     };
     let client = session.connect().await?;
     let response = client.answer(client.rates().convert(client.request(request))).await?;
+    if let Some(rate) = &response.rate {
+        rate::warn_if_stale(&args.series.pair, rate);
+    }
     write_one(stdout(), session.style, COLUMNS, &Row { pair: args.series.pair, amount: args.amount, response })?;
     Ok(Outcome::Done)
 }

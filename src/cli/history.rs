@@ -7,7 +7,7 @@ use super::pages::{Page, limit, list_hiding_columns};
 use super::runs::{REPORTED_TITLE, reported};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, KnownArgs, Outcome, PairArgs, Session, note};
+use super::{CliError, KnownArgs, Outcome, PairArgs, Session, ZoneArgs, note};
 use crate::proto::v1::{ListRunsRequest, Run};
 
 /// The maximum number of runs per page. A page is under one megabyte.
@@ -47,6 +47,8 @@ pub struct HistoryArgs {
     #[arg(long, requires = "from")]
     baseline: bool,
     #[command(flatten)]
+    zone: ZoneArgs,
+    #[command(flatten)]
     known: KnownArgs,
 }
 
@@ -70,11 +72,16 @@ const COLUMNS: &[Column<Row>] = &[
 ];
 
 pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome, CliError> {
+    let (start_time, start_date) = session.time_or_date(args.from)?;
+    let (end_time, end_date) = session.time_or_date(args.to)?;
     let request = ListRunsRequest {
         pair: args.series.pair,
         source: args.series.source,
-        start_time: session.time(args.from)?,
-        end_time: session.time(args.to)?,
+        start_time,
+        end_time,
+        start_date,
+        end_date,
+        time_zone: args.zone.zone,
         descending: args.desc,
         include_baseline: args.baseline,
         known_time: session.time(args.known.known)?,

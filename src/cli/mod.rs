@@ -254,6 +254,14 @@ impl Session {
         Ok(time.map(|time| time.resolve(self.style.now)).transpose()?.map(timestamp))
     }
 
+    /// Converts a time argument to a time, or to a date that the server takes in a time zone.
+    fn time_or_date(&self, time: Option<TimeArgument>) -> Result<(Option<prost_types::Timestamp>, String), CliError> {
+        Ok(match time {
+            Some(TimeArgument::Day(date)) => (None, date.to_string()),
+            other => (self.time(other)?, String::new()),
+        })
+    }
+
     fn is_table(&self) -> bool {
         self.style.format == Format::Table
     }
@@ -284,7 +292,8 @@ struct LegArgs {
 /// The time zone of days and longer periods.
 #[derive(Debug, Args)]
 struct ZoneArgs {
-    /// Time zone in which days begin, like Asia/Bishkek; default UTC
+    /// Time zone of dates and of the days in the answer, like Asia/Bishkek; default the zone of the source, or UTC in
+    /// compare and export
     #[arg(long, value_name = "ZONE", default_value = "", hide_default_value = true)]
     zone: String,
 }

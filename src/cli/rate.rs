@@ -4,13 +4,13 @@ use clap::Args;
 
 use super::output::{Column, record, write_one};
 use super::runs;
-use super::text::{format_rounded_duration, plural};
+use super::text::{clean, format_rounded_duration, plural};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, stdout};
+use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, note, stdout};
 use crate::domain::{Span, SpanError};
 use crate::proto::convert::duration;
-use crate::proto::v1::{GetRateRequest, GetRateResponse, Run};
+use crate::proto::v1::{GetRateRequest, GetRateResponse, RateState, Run};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,12 +33,14 @@ pub struct RateArgs {
     series: PairArgs,
     #[command(flatten)]
     legs: LegArgs,
-    /// Time of the rate; default now
+    /// Time of the rate; a date means the rate at the end of that day; default now
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     at: Option<TimeArgument>,
     /// Longest time from the last observation of the rate to --at, like 2d; an older rate is an error
     #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
     max_age: Option<prost_types::Duration>,
+    #[command(flatten)]
+    zone: ZoneArgs,
     #[command(flatten)]
     known: KnownArgs,
 }
@@ -68,11 +70,43 @@ const COLUMNS: &[Column<Row>] = &[
     Column::data("age", |row| Value::duration(row.response.age.as_ref())),
     Column::table("age", |row| describe_age(&row.response)),
     Column::data("leg_age_difference", |row| Value::duration(row.response.leg_age_difference.as_ref())),
-    Column::new("state", "state", |row| Value::state(row.response.state())),
-    Column::new("time", "at", |row| Value::time(row.response.time.as_ref())),
+    Column::data("state", |row| Value::state(row.response.state())),
+    Column::table("state", |row| state_or_stale(&row.response)),
+    Column::data("stale", |row| Value::Flag(row.response.stale)),
+    Column::data("time", |row| Value::time(row.response.time.as_ref())),
+    Column::table("at", |row| at(&row.response)),
+    Column::data("date", |row| Value::text(&row.response.date)),
+    Column::data("time_zone", |row| Value::text(&row.response.time_zone)),
     Column::data("sequence", |row| Value::Count(row.response.sequence)),
     Column::new("recorded_time", "known at", |row| Value::time(row.response.recorded_time.as_ref())),
 ];
+
+/// Returns the time of a rate for a table: the requested day with its time zone, or else the time.
+pub(super) fn at(response: &GetRateResponse) -> Value {
+    if response.date.is_empty() {
+        return Value::time(response.time.as_ref());
+    }
+    Value::Text(format!("{} ({})", response.date, response.time_zone))
+}
+
+/// Returns the state for a table. A rate at an earlier time has no state, but it can have been stale then.
+fn state_or_stale(response: &GetRateResponse) -> Value {
+    let is_unspecified = response.state() == RateState::Unspecified;
+    Value::state(if is_unspecified && response.stale { RateState::Stale } else { response.state() })
+}
+
+/// Warns on stderr if a rate was stale at its time.
+pub(super) fn warn_if_stale(pair: &str, response: &GetRateResponse) {
+    if !response.stale {
+        return;
+    }
+    let age = if let Value::Duration(age) = Value::duration(response.age.as_ref()) {
+        format!(", last observed {} earlier", format_rounded_duration(age))
+    } else {
+        String::new()
+    };
+    note(&format!("warning: the rate of {} is stale{age}", clean(pair)));
+}
 
 /// Converts a response to the record that JSON writes as an object, for commands that nest rates.
 pub(super) fn object(pair: &str, response: &GetRateResponse) -> Value {
@@ -104,16 +138,20 @@ fn describe_leg(run: &Run) -> Value {
 }
 
 pub(super) async fn run(args: RateArgs, session: &Session) -> Result<Outcome, CliError> {
+    let (time, date) = session.time_or_date(args.at)?;
     let request = GetRateRequest {
         pair: args.series.pair.clone(),
         source: args.series.source,
         leg_sources: args.legs.leg_sources,
-        time: session.time(args.at)?,
+        time,
+        date,
+        time_zone: args.zone.zone,
         max_age: args.max_age,
         known_time: session.time(args.known.known)?,
     };
     let client = session.connect().await?;
     let response = client.answer(client.rates().get_rate(client.request(request))).await?;
+    warn_if_stale(&args.series.pair, &response);
     write_one(stdout(), session.style, COLUMNS, &Row { pair: args.series.pair, response })?;
     Ok(Outcome::Done)
 }

@@ -21,7 +21,7 @@ Columns of the table:
   window  collapse window: the longest gap inside a run
   stale   time without an observation after which a rate is stale
   pace    poll interval; time of publication, around which polls are frequent
-  prefer  rank of preference, lowest first
+  prefer  preference; the source with the lowest number is used
   factor  a tick is held if its rate is at least this many times the rate in
           force, or if the rate in force is at least this many times its rate
   places  minimum number of decimal places
@@ -135,6 +135,8 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::data("last_poll_health", |row| health(row).map_or(Value::Absent, Value::text)),
     Column::data("last_poll_time", |row| Value::time(row.last_poll_time.as_ref())),
     Column::data("health_since_time", |row| Value::time(row.health_since_time.as_ref())),
+    Column::data("time_zone", |row| Value::text(&row.time_zone)),
+    Column::data("time_zone_origin", |row| origin(row.time_zone_origin())),
     Column::table("series", series),
 ];
 

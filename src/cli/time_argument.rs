@@ -5,16 +5,19 @@
 
 use std::str::FromStr;
 
+use chrono::{NaiveDate, NaiveTime};
 use thiserror::Error;
 
 use super::text::clean;
 use crate::domain::{Span, SpanError, Timestamp, TimestampError};
 
-/// A parsed time argument: RFC 3339, a date (its start in UTC), `now`, or a time before now such as `-7d`.
+/// A parsed time argument: RFC 3339, a date, `now`, or a time before now such as `-7d`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum TimeArgument {
     /// A fixed instant.
     At(Timestamp),
+    /// A day. A server takes it in the time zone of a request or of a source; other arguments take its start in UTC.
+    Day(NaiveDate),
     /// The start of the command.
     Now,
     /// The start of the command minus a span.
@@ -56,6 +59,7 @@ impl TimeArgument {
     pub(super) fn resolve(self, now: Timestamp) -> Result<Timestamp, TimeArgumentError> {
         match self {
             Self::At(time) => Ok(time),
+            Self::Day(date) => Ok(date.and_time(NaiveTime::MIN).and_utc().into()),
             Self::Now => Ok(now),
             Self::Ago(span) => span.before(now).ok_or(TimeArgumentError::TooFarBack(span)),
         }
@@ -75,7 +79,11 @@ impl FromStr for TimeArgument {
                 Err(problem) => Err(TimeArgumentError::InvalidSpan { text: clean(span).into_owned(), problem }),
             };
         }
-        Timestamp::parse(text).map(Self::At).map_err(|problem| match problem {
+        let parsed = match Timestamp::parse_date(text) {
+            Err(TimestampError::Malformed(_)) => Timestamp::parse_rfc3339(text).map(Self::At),
+            date => date.map(Self::Day),
+        };
+        parsed.map_err(|problem| match problem {
             TimestampError::Malformed(shown) => TimeArgumentError::Malformed(shown),
             TimestampError::NoSuchDay(_) | TimestampError::TooFine(_) | TimestampError::OutOfRange { .. } => {
                 TimeArgumentError::Time(problem)

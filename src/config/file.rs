@@ -27,7 +27,7 @@ use toml::Spanned;
 use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
 use settings::{
-    COLLAPSE_WINDOW, FOLLOW, MINIMUM_PLACES, PACE, PREFERENCE, PUBLICATION, QUARANTINE_FACTOR, STALE_LIMIT, URL,
+    COLLAPSE_WINDOW, FOLLOW, MINIMUM_PLACES, PACE, PREFERENCE, PUBLICATION, QUARANTINE_FACTOR, STALE_LIMIT, URL, ZONE,
     setting_names,
 };
 pub use settings::{FILE_SETTINGS, FileSetting, SettingScope};
@@ -36,6 +36,7 @@ use super::quarantine::parse_factor;
 use super::value::{
     LONGEST_DURATION, SHORTEST_DURATION, ValueError, parse_places, parse_preference, parse_time_of_day,
 };
+use crate::analysis::Zone;
 use crate::domain::{RatioThreshold, Source, parse_duration, truncate_for_display};
 use crate::follow::{FeedUrl, FollowedSource, Schedule};
 use crate::sources::{Origin, Preferences, Setting};
@@ -75,6 +76,7 @@ pub(super) struct FileSource {
     pub(super) quarantine_factor: Option<Setting<Option<RatioThreshold>>>,
     pub(super) minimum_places: Option<Setting<u8>>,
     pub(super) preference: Option<Setting<u32>>,
+    pub(super) zone: Option<Setting<Zone>>,
     /// The settings of polling; `None` for a source that cannot be followed.
     pub(super) feed: Option<FileFeed>,
 }
@@ -340,6 +342,12 @@ impl<'a> FileParser<'a> {
                 QUARANTINE_FACTOR => found.quarantine_factor = self.parse_value(&path, value, factor),
                 MINIMUM_PLACES => found.minimum_places = self.parse_value(&path, value, |v| parse_places(integer(v))),
                 PREFERENCE => found.preference = self.parse_value(&path, value, |v| parse_preference(integer(v))),
+                ZONE => {
+                    let parse = |v: &DeValue<'_>| {
+                        Zone::parse(text(v)?).map_err(|problem| ValueError::Domain(problem.to_string()))
+                    };
+                    found.zone = self.parse_value(&path, value, parse);
+                }
                 PACE | PUBLICATION | URL | FOLLOW => match &mut feed {
                     Ok(feed) => self.parse_feed_setting(feed, name, &path, value),
                     Err(problem) => {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::ConfigError;
 use super::file::{FileFeed, FileSettings};
 use super::value::{SourceDuration, subject};
+use crate::analysis::Zone;
 use crate::domain::{RatioThreshold, Source, duration_us, format_duration};
 use crate::follow::{FeedUrl, FollowSettings, FollowedSource};
 use crate::ingest::QuarantineRules;
@@ -102,6 +103,9 @@ pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTa
             quarantine_factor: factor(flags, Some(&source), in_file.and_then(|settings| settings.quarantine_factor))
                 .unwrap_or(other_factor),
             preference: in_file.and_then(|settings| settings.preference),
+            zone: in_file
+                .and_then(|settings| settings.zone)
+                .unwrap_or(Setting::built_in(followed.map_or(Zone::UTC, FollowedSource::zone))),
             feed: followed
                 .map(|publisher| feed(publisher, &flags.follow, in_file.and_then(|settings| settings.feed.as_ref()))),
         };

@@ -71,6 +71,11 @@ impl Interval {
         }
     }
 
+    /// Returns true for intervals of a day or more. Their buckets are days of a calendar.
+    pub const fn has_calendar_days(self) -> bool {
+        matches!(self, Self::Day | Self::Week | Self::Month | Self::Year)
+    }
+
     /// The nominal duration of a bucket in microseconds. A month has 28 days and a year has 365 days here. A bucket
     /// with a clock change can be shorter or longer.
     pub const fn nominal_us(self) -> i64 {

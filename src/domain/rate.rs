@@ -123,6 +123,11 @@ impl Rate {
         self.0.mantissa()
     }
 
+    /// The number of significant digits: 1 for `0.00008`, 5 for `0.28490`.
+    pub fn significant_digits(self) -> u32 {
+        self.mantissa().checked_ilog10().map_or(0, |digits| digits + 1)
+    }
+
     /// The number of published digits after the decimal point.
     pub const fn places(self) -> u8 {
         self.0.places()

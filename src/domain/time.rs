@@ -104,9 +104,19 @@ impl Timestamp {
         if !has_date_form(text) {
             return Self::parse_rfc3339(text);
         }
+        Ok(Self::parse_date(text)?.and_time(NaiveTime::MIN).and_utc().into())
+    }
+
+    /// Parses a date such as `2025-12-08`.
+    ///
+    /// # Errors
+    /// `Malformed` if the text does not have this form; `NoSuchDay` if the day does not exist.
+    pub fn parse_date(text: &str) -> Result<NaiveDate, TimestampError> {
+        if !has_date_form(text) {
+            return Err(TimestampError::Malformed(truncate_for_display(text)));
+        }
         let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().filter(|date| date.year() > 0);
-        let date = date.ok_or_else(|| TimestampError::NoSuchDay(text.to_owned()))?;
-        Ok(date.and_time(NaiveTime::MIN).and_utc().into())
+        date.ok_or_else(|| TimestampError::NoSuchDay(text.to_owned()))
     }
 
     /// Parses RFC 3339 with at most six decimal places of a second.

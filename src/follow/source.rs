@@ -128,6 +128,11 @@ impl FollowedSource {
         targets
     }
 
+    /// The time zone of the days of the source: the zone of the bank, and UTC for the ticker.
+    pub fn zone(self) -> Zone {
+        self.bank_feeds().first().map_or(Zone::UTC, |feed| feed.zone())
+    }
+
     /// The bank's zone and its publication time, in seconds of the day; `None` for the ticker.
     pub(super) fn publication(self) -> Option<(Zone, u32)> {
         let feed = self.bank_feeds().first()?;

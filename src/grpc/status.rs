@@ -149,10 +149,8 @@ mod tests {
             "last confirmed 90 s before 1970-01-01T00:00:00Z, which is longer than the max_age of 60 s",
             "STALE of silkrate",
         );
-        let leg = QueryError::Ambiguous { pair, leg_of: Some(pair), sources: "nbkr, timesca".to_owned() };
-        check(leg, Code::InvalidArgument, "name one of nbkr, timesca for it", "leg_sources: several sources");
-        let ambiguous = QueryError::Ambiguous { pair, leg_of: None, sources: "nbkr, timesca".to_owned() };
-        check(ambiguous, Code::InvalidArgument, "name one of nbkr, timesca", "source: several sources");
+        let ambiguous = QueryError::Ambiguous { pair, candidates: "KGS/USD from nbkr".to_owned() };
+        check(ambiguous, Code::InvalidArgument, "KGS/USD from nbkr; name a source", "source: several series");
         let invalid = QueryError::invalid("pairs[3]", "is no pair");
         check(invalid, Code::InvalidArgument, "pairs[3]: is no pair", "pairs[3]: is no pair");
         check(QueryError::Cancelled, Code::Cancelled, "the read was cancelled", "");

@@ -216,8 +216,8 @@ mod tests {
     fn legs_and_bounds_have_columns_and_other_lists_are_json() {
         let rate = v1::GetRateResponse { legs: vec![run("1")], ..Default::default() };
         let expect = [
-            "pair,rate,rate_low,rate_high,derivation,leg1_pair,leg1_source,leg1_rate,leg1_last_observed_time,leg2_pair,leg2_source,leg2_rate,leg2_last_observed_time,state,sequence,recorded_time,leg_age_difference",
-            "KGS/KZT,,,,,KGS/USD,nbkr,1,,,,,,,0,,",
+            "pair,rate,rate_low,rate_high,derivation,leg1_pair,leg1_source,leg1_rate,leg1_last_observed_time,leg2_pair,leg2_source,leg2_rate,leg2_last_observed_time,state,sequence,recorded_time,leg_age_difference,stale,date,time_zone",
+            "KGS/KZT,,,,,KGS/USD,nbkr,1,,,,,,,0,,,false,,",
         ];
         check(Call::Rate, &["KGS/KZT"], &rate, &one_row(&rate), &expect);
 
@@ -238,8 +238,8 @@ mod tests {
             ..Default::default()
         };
         let expect = [
-            "pair,derivation,start_time,end_time,complete,filled,open,open_time,high,high_time,low,low_time,close,close_time,average,move_count,observation_count,open_low,open_high,high_low,high_high,low_low,low_high,close_low,close_high,average_low,average_high,leg_age_difference",
-            "KGS/KZT,CROSS,,,false,false,,,,,,,,,,0,,,,,,,,1,2,,,",
+            "pair,derivation,start_time,end_time,complete,filled,open,open_time,high,high_time,low,low_time,close,close_time,average,move_count,observation_count,open_low,open_high,high_low,high_high,low_low,low_high,close_low,close_high,average_low,average_high,leg_age_difference,start_date",
+            "KGS/KZT,CROSS,,,false,false,,,,,,,,,,0,,,,,,,,1,2,,,,",
         ];
         check(Call::Candles, &["KGS/KZT"], &answer, &Page::new("", &answer.candles), &expect);
     }

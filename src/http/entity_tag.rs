@@ -12,7 +12,7 @@ use axum::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, VARY};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::Site;
-use super::parameters::Parameters;
+use super::parameters::{Parameters, is_date};
 use super::schema::{Call, TIME};
 use crate::domain::Timestamp;
 use crate::store::View;
@@ -56,14 +56,9 @@ impl Snapshot {
         let until_now = match call {
             Call::Change => !is_given("end_time"),
             Call::Changes | Call::Compare | Call::Candles | Call::Gaps => true,
-            Call::Latest
-            | Call::Rate
-            | Call::Convert
-            | Call::History
-            | Call::Series
-            | Call::Revisions
-            | Call::Sources
-            | Call::Quarantine => false,
+            // The rate of a day is read at the end of the day, or now.
+            Call::Rate | Call::Convert => is_given("date") || parameters.get(TIME).is_some_and(is_date),
+            Call::Latest | Call::History | Call::Series | Call::Revisions | Call::Sources | Call::Quarantine => false,
         };
         Self::new(site, until_now, is_given("max_age") && !is_given(TIME))
     }

@@ -2,19 +2,20 @@
 //!
 //! The format is Frankfurter's, but the values have silkrate's meaning:
 //!
-//! - A date is a day in UTC. Its rate is the rate in force at the end of the day, or now if the day is not over.
-//! - A range has only days with observations.
+//! - A date is a day in the time zone of the source that answers. Its rate is the rate in force at the end of the day, or
+//!   now if the day is not over.
+//! - The date of a response is the last day at or before the requested day on which a chosen source has an observation. A
+//!   request for that date returns the same response.
+//! - A range has only days with observations, and one source for each symbol. A range without such a day returns the
+//!   last day before it.
 //! - A rate is the number of units of a symbol for one unit of `base`. The default base is USD.
-//! - A rate is valid on the day of its observation and on the days after it, up to the stale limit of its source. The
-//!   limit is rounded up to whole days.
-//! - If several sources have a pair, the order is: the source configured for these routes, sources with a preference,
-//!   other sources by name. For each day, the rate comes from the first source with a valid rate on that day. If no
-//!   source has the pair, the rate is computed from legs of different sources.
+//! - A rate counts on the day of its observation and on the days after it, up to the stale limit of its source. The limit
+//!   is rounded up to whole days.
+//! - The series that answer are chosen as for every other request, unless the request or the server names a source.
 //!
 //! **Invariant**: rates are JSON numbers with all digits of the rate, never converted through a float.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -22,6 +23,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 use axum::response::IntoResponse as _;
+use chrono::NaiveDate;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -30,11 +32,13 @@ use super::body::PermitBody;
 use super::entity_tag::{Snapshot, matches_tag, not_modified, set_cache_headers};
 use super::parameters::{Parameters, invalid};
 use super::problem::{Problem, internal_error};
-use crate::analysis::{Buckets, Rounded, Zone, product};
+use crate::analysis::{Conversion, Derived, Zone};
 use crate::api::{Rates, Read, ServiceError};
-use crate::domain::{Amount, Currency, Interval, Pair, Source, Timestamp};
-use crate::latest_quotes::StateRules;
-use crate::query::{BucketsRequest, CandleRow, CandlesRequest, QueryError, Range, RateAnswer, RateRequest, Reader};
+use crate::domain::{Amount, Currency, Interval, Pair, Rate, SeriesKey, Source, Timestamp};
+use crate::query::{
+    BucketsRequest, CandleRow, CandlesPage, CandlesRequest, Derivation, Moment, MomentRange, ObservedDay, QueryError,
+    RateRequest, Reader,
+};
 
 /// The routes. Clients of Frankfurter's earlier host use the path without `v1`.
 pub(super) const PATHS: [&str; 2] = ["/frankfurter/v1/{what}", "/frankfurter/{what}"];
@@ -44,35 +48,9 @@ const PREFIXES: [&str; 2] = ["/frankfurter/v1/", "/frankfurter/"];
 const DAYS_MAX: i64 = 10_000;
 /// Maximum number of symbols of a request.
 const SYMBOLS_MAX: usize = 50;
-const DATE_CHARS: usize = "2025-12-08".len();
 
-/// A day in UTC, represented by its start.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Day(Timestamp);
-
-impl Day {
-    fn parse(text: &str) -> Option<Self> {
-        Timestamp::parse(text).ok().filter(|_| text.len() == DATE_CHARS).map(Self)
-    }
-
-    fn of(time: Timestamp) -> Self {
-        Self(time.saturating_add_us(-time.micros().rem_euclid(Timestamp::DAY_US)))
-    }
-
-    fn next(self) -> Self {
-        Self(self.0.saturating_add_us(Timestamp::DAY_US))
-    }
-
-    /// Returns the last day on which an observation of this day is valid. The limit is rounded up to whole days.
-    fn valid_until(self, stale_limit_us: i64) -> Self {
-        let part = i64::from(stale_limit_us % Timestamp::DAY_US > 0);
-        let days = (stale_limit_us / Timestamp::DAY_US).saturating_add(part);
-        Self(self.0.saturating_add_us(days.saturating_mul(Timestamp::DAY_US)))
-    }
-
-    fn text(self) -> String {
-        self.0.to_string().chars().take(DATE_CHARS).collect()
-    }
+fn parse_date(text: &str) -> Option<NaiveDate> {
+    Timestamp::parse_date(text).ok()
 }
 
 /// The resource that a path names.
@@ -80,9 +58,9 @@ impl Day {
 enum Resource {
     Latest,
     Currencies,
-    Day(Day),
+    Day(NaiveDate),
     /// A range with both ends included. Without an end, the range ends today.
-    Days(Day, Option<Day>),
+    Days(NaiveDate, Option<NaiveDate>),
 }
 
 impl Resource {
@@ -93,9 +71,9 @@ impl Resource {
             _ => {}
         }
         match text.split_once("..") {
-            None => Day::parse(text).map(Self::Day),
-            Some((start, "")) => Some(Self::Days(Day::parse(start)?, None)),
-            Some((start, end)) => Some(Self::Days(Day::parse(start)?, Some(Day::parse(end)?))),
+            None => parse_date(text).map(Self::Day),
+            Some((start, "")) => Some(Self::Days(parse_date(start)?, None)),
+            Some((start, end)) => Some(Self::Days(parse_date(start)?, Some(parse_date(end)?))),
         }
     }
 }
@@ -106,6 +84,8 @@ struct RatesRequest {
     /// The wanted currencies; none means all.
     symbols: Option<Vec<Currency>>,
     amount: Amount,
+    /// The source that the request names.
+    source: Option<Source>,
     /// The amount without trailing zeros of its fraction, so that multiplying by `1.0` keeps the published digits.
     factor: Amount,
 }
@@ -123,7 +103,10 @@ impl RatesRequest {
         };
         let (base, symbols) = (take("base", "from")?, take("symbols", "to")?);
         let amount = parameters.take("amount").unwrap_or_else(|| "1.0".to_owned());
-        parameters.finish(["base", "symbols", "amount"])?;
+        let source = parameters.take("source");
+        parameters.finish(["base", "symbols", "amount", "source"])?;
+        let source = source.map(|text| Source::parse(&text)).transpose();
+        let source = source.map_err(|problem| invalid("source", problem.to_string()))?;
         let served = site.rates.currencies();
         let currency = |name: &str, code: &str| {
             let found = served.parse(&code.to_ascii_uppercase());
@@ -145,7 +128,7 @@ impl RatesRequest {
         }
         let parse = |text: &str| Amount::parse(text).map_err(|problem| invalid("amount", problem.to_string()));
         let short = if amount.contains('.') { amount.trim_end_matches('0').trim_end_matches('.') } else { &amount };
-        Ok(Self { base, symbols, factor: parse(short)?, amount: parse(&amount)? })
+        Ok(Self { base, symbols, source, factor: parse(short)?, amount: parse(&amount)? })
     }
 
     /// Returns the wanted currencies without the base.
@@ -159,15 +142,16 @@ impl RatesRequest {
         RawValue::from_string(self.amount.to_string()).map_err(|problem| internal_error(&problem))
     }
 
-    /// Returns the amount times `rate` as a JSON number with all digits.
-    fn number(&self, rate: &str) -> Result<Box<RawValue>, ServiceError> {
-        let text = product(self.factor, rate).map(|product| product.to_string());
-        let number = text.map(RawValue::from_string);
-        number.and_then(Result::ok).ok_or_else(|| internal_error(&format!("'{rate}' is not a number")))
+    /// Returns the amount times the rate as a JSON number, rounded once.
+    fn number(&self, rate: &Derived) -> Result<Box<RawValue>, ServiceError> {
+        let text = Conversion::new(self.factor, rate).value.to_string();
+        RawValue::from_string(text).map_err(|problem| internal_error(&problem))
     }
 }
 
 type Numbers = BTreeMap<String, Box<RawValue>>;
+/// The source of each symbol, or the two sources of a cross.
+type Sources = BTreeMap<String, Vec<String>>;
 
 #[derive(Serialize)]
 struct OneDay {
@@ -175,6 +159,7 @@ struct OneDay {
     base: String,
     date: String,
     rates: Numbers,
+    sources: Sources,
 }
 
 #[derive(Serialize)]
@@ -184,6 +169,7 @@ struct ManyDays {
     start_date: String,
     end_date: String,
     rates: BTreeMap<String, Numbers>,
+    sources: Sources,
 }
 
 /// Answers a request for one of [`PATHS`].
@@ -218,7 +204,7 @@ async fn answer_or_problem(site: &Site, uri: &Uri, headers: &HeaderMap) -> Resul
     let read_rates = rates.clone();
     // The whole response comes from one read, and is encoded on the thread of the read.
     let read = rates.read(move |reader| {
-        let finder = RateFinder { rates: &read_rates, reader, sources: sources(&read_rates, chosen.as_ref()) };
+        let finder = RateFinder { rates: &read_rates, reader, chosen: chosen.as_ref() };
         Ok(match (resource, &request) {
             (Resource::Days(start, end), Some(request)) => {
                 finder.many_days(request, start, end).and_then(|days| encode(&days))
@@ -246,69 +232,6 @@ fn currencies(rates: &Rates) -> BTreeMap<String, String> {
     pairs.flat_map(|pair| [pair.base(), pair.quote()]).map(|one| (one.to_string(), one.name())).collect()
 }
 
-/// Returns each source once, in the order in which sources are tried: the chosen source, sources with a preference,
-/// other sources by name. The last element is `None`, which stands for legs of different sources.
-fn sources(rates: &Rates, chosen: Option<&Source>) -> Vec<Option<Source>> {
-    let view = rates.view();
-    let preferences = rates.sources().preferences();
-    let mut sources: Vec<&Source> = view.series().map(|series| &series.key().source).chain(chosen).collect();
-    sources.sort_unstable_by_key(|source| {
-        (Some(*source) != chosen, preferences.rank(source).unwrap_or(u32::MAX), *source)
-    });
-    sources.dedup();
-    sources.into_iter().cloned().map(Some).chain([None]).collect()
-}
-
-/// The rate of a pair at a time.
-struct DayRate {
-    rate: Rounded,
-    /// The day of the last observation up to that time. For a cross rate, the day of the older leg.
-    observed: Day,
-    /// The last day on which the rate is valid.
-    until: Day,
-}
-
-impl DayRate {
-    /// Reads the rate of `answer` at `time`. None if `answer` has no legs, which does not occur.
-    fn new(rules: &StateRules, answer: &RateAnswer, time: Timestamp) -> Option<Self> {
-        let legs = answer.legs.iter().map(|(series, run)| {
-            // If the run was observed again after `time`, it was in force at `time`.
-            let observed = Day::of(run.last_observed_time.min(time));
-            (observed, observed.valid_until(rules.stale_limit_us(&series.source)))
-        });
-        let (observed, until) = legs.reduce(|one, other| (one.0.min(other.0), one.1.min(other.1)))?;
-        Some(Self { rate: answer.rate.rounded_value(), observed, until })
-    }
-}
-
-/// The reason why a source has no rate, so that the next source is tried.
-enum Absence {
-    /// The source has the pair, but no quote at that time.
-    NoQuoteYet,
-    /// The source does not have the pair.
-    NoPair,
-}
-
-impl Absence {
-    /// Converts an error of a read. None if the error ends the request.
-    fn of(error: &QueryError, source: Option<&Source>) -> Option<Self> {
-        match error {
-            QueryError::NoQuoteYet { .. } | QueryError::NothingKnownYet { .. } => Some(Self::NoQuoteYet),
-            QueryError::UnknownSeries { .. }
-            | QueryError::UnknownSource { .. }
-            | QueryError::OnlyInverse { .. }
-            | QueryError::NotExported { .. } => Some(Self::NoPair),
-            // Several combinations of legs are possible, and none is preferred.
-            QueryError::Ambiguous { .. } if source.is_none() => Some(Self::NoPair),
-            QueryError::Ambiguous { .. }
-            | QueryError::InvalidArgument { .. }
-            | QueryError::Stale { .. }
-            | QueryError::Cancelled
-            | QueryError::Store(_) => None,
-        }
-    }
-}
-
 fn no_rates(request: &RatesRequest) -> Problem {
     let problem = format!("there are no rates of {} at that time; see /frankfurter/v1/currencies", request.base);
     Problem::new(StatusCode::NOT_FOUND, problem)
@@ -318,78 +241,62 @@ fn failed(error: QueryError) -> Problem {
     ServiceError::from(error).into()
 }
 
-/// Finds the rates of a response, all from one commit.
+/// Finds the rates of a request. All reads are of one commit.
 struct RateFinder<'a> {
     rates: &'a Rates,
     reader: &'a Reader,
-    /// The sources, in the order in which they are tried; see [`sources`].
-    sources: Vec<Option<Source>>,
+    /// The source that the server uses for these routes, if it has the pair.
+    chosen: Option<&'a Source>,
 }
 
 impl RateFinder<'_> {
-    /// Returns the rate of a pair at `time`, or now without a time. The result is the rate of the first source with a
-    /// valid rate on that day. If there is no valid rate, the result is the rate that was observed last. None if no
-    /// source has a rate at that time.
-    fn rate(&self, pair: Pair, time: Option<Timestamp>) -> Result<Option<DayRate>, QueryError> {
-        let at = time.unwrap_or_else(|| self.rates.now());
-        let (mut best, mut is_known): (Option<DayRate>, bool) = (None, false);
-        for source in &self.sources {
-            // Legs of different sources are used only if no source has the pair.
-            if source.is_none() && is_known {
-                break;
-            }
-            let request = RateRequest {
-                pair,
-                source: source.clone(),
-                leg_sources: Vec::new(),
-                time,
-                max_age_us: None,
-                known_time: None,
-            };
-            match self.reader.rate(&request) {
-                Ok(answer) => {
-                    is_known = true;
-                    let Some(found) = DayRate::new(self.rates.rules(), &answer.body, at) else { continue };
-                    if found.until >= Day::of(at) {
-                        return Ok(Some(found));
-                    }
-                    if best.as_ref().is_none_or(|best| best.observed < found.observed) {
-                        best = Some(found);
-                    }
-                }
-                Err(error) => match Absence::of(&error, source.as_ref()) {
-                    Some(Absence::NoQuoteYet) => is_known = true,
-                    Some(Absence::NoPair) => {}
-                    None => return Err(error),
-                },
-            }
-        }
-        Ok(best)
-    }
-
-    /// Returns the rates at the end of a day, or now without a day. Rates that are not valid on the day of the newest
-    /// observation are omitted.
-    fn one_day(&self, request: &RatesRequest, day: Option<Day>) -> Result<OneDay, Problem> {
-        let now = self.rates.now();
-        let time = day.map(|day| day.next().0.saturating_add_us(-1)).filter(|time| *time < now);
-        let mut found = Vec::new();
-        for symbol in request.symbols(self.rates) {
-            let Ok(pair) = Pair::new(request.base, symbol) else { continue };
-            let of_symbol = self.rate(pair, time).map_err(failed)?;
-            found.extend(of_symbol.map(|found| (symbol, found)));
-        }
-        let Some(newest) = found.iter().map(|(_, found)| found.observed).max() else {
-            return Err(no_rates(request));
+    /// Returns the rate of the last day at or before `date` with an observation, or now without a date. None if no
+    /// series has a rate then.
+    fn observed_day(
+        &self,
+        request: &RatesRequest,
+        pair: Pair,
+        date: Option<NaiveDate>,
+    ) -> Result<Option<ObservedDay>, QueryError> {
+        let find = |source: Option<&Source>| match self.reader.observed_day(pair, source, date) {
+            Err(QueryError::UnknownSeries { .. }) => Ok(None),
+            found => found,
         };
-        let mut numbers = Numbers::new();
-        for (symbol, found) in found.iter().filter(|(_, found)| found.until >= newest) {
-            numbers.insert(symbol.to_string(), request.number(&found.rate.to_string())?);
+        if request.source.is_some() {
+            return find(request.source.as_ref());
         }
-        Ok(OneDay { amount: request.amount()?, base: request.base.to_string(), date: newest.text(), rates: numbers })
+        match self.chosen.map_or(Ok(None), |source| find(Some(source)))? {
+            // A stale rate of the configured source does not hide a fresh one.
+            Some(found) if !found.rate.is_stale => Ok(Some(found)),
+            _ => find(None),
+        }
     }
 
-    /// Returns the day of the first quote of any of `symbols`.
-    fn first_day(&self, symbols: &[Currency]) -> Result<Option<Day>, QueryError> {
+    /// Returns the rates of the last day at or before `date` with an observation, or of the newest day without a date.
+    fn one_day(&self, request: &RatesRequest, date: Option<NaiveDate>) -> Result<OneDay, Problem> {
+        let find = |date| -> Result<Vec<(Currency, ObservedDay)>, Problem> {
+            let mut found = Vec::new();
+            for symbol in request.symbols(self.rates) {
+                let Ok(pair) = Pair::new(request.base, symbol) else { continue };
+                let rate = self.observed_day(request, pair, date).map_err(failed)?;
+                found.extend(rate.map(|rate| (symbol, rate)));
+            }
+            Ok(found)
+        };
+        let newest = find(date)?.iter().map(|(_, found)| found.date).max();
+        let Some(newest) = newest else { return Err(no_rates(request)) };
+        // Every symbol is chosen at the end of the day of the response, so that a request for this day repeats it.
+        let (mut numbers, mut sources) = (Numbers::new(), Sources::new());
+        for (symbol, found) in find(Some(newest))?.iter().filter(|(_, found)| found.fresh_until >= newest) {
+            numbers.insert(symbol.to_string(), request.number(&found.rate.rate)?);
+            sources.insert(symbol.to_string(), leg_sources(found.rate.legs.iter().map(|(series, _)| series)));
+        }
+        let (amount, base) = (request.amount()?, request.base.to_string());
+        Ok(OneDay { amount, base, date: newest.to_string(), rates: numbers, sources })
+    }
+
+    /// Returns a day at or before the first observation of `symbols`; none without observations.
+    fn first_day(&self, symbols: &[Currency]) -> Result<Option<NaiveDate>, QueryError> {
         let mut first: Option<Timestamp> = None;
         for series in self.rates.view().series() {
             let pair = series.key().pair;
@@ -398,81 +305,144 @@ impl RateFinder<'_> {
                 first = first.into_iter().chain(totals.map(|totals| totals.first_observed_time)).min();
             }
         }
-        Ok(first.map(Day::of))
+        // The local day may begin a day earlier than the day in UTC.
+        Ok(first.and_then(|first| Zone::UTC.local(first).date().pred_opt()))
     }
 
-    /// Limits a range to the days from the first quote to today. Returns the first day and the day after the last.
+    /// Limits a range to the days from the first observation of `symbols` to today.
     ///
     /// # Errors
-    /// Returns a 422 if the range ends before its start or has more than [`DAYS_MAX`] days.
-    fn limit_range(&self, symbols: &[Currency], start: Day, end: Option<Day>) -> Result<(Day, Day), Problem> {
-        let today = Day::of(self.rates.now());
-        if end.unwrap_or(today) < start {
-            let start = start.text();
-            let problem = format!("the range ends before its start, {start}; choose an earlier start or a later end");
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
+    /// Returns a 422 if the range starts after its end or after today, or has more than [`DAYS_MAX`] days.
+    fn limit_range(
+        &self,
+        symbols: &[Currency],
+        start: NaiveDate,
+        end: Option<NaiveDate>,
+    ) -> Result<(NaiveDate, NaiveDate), Problem> {
+        let unprocessable = |problem| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem);
+        // The day may already be over in a zone east of Greenwich.
+        let today = Zone::UTC.local(self.rates.now().saturating_add_us(Timestamp::DAY_US)).date();
+        if let Some(end) = end.filter(|end| *end < start) {
+            return Err(unprocessable(format!("the range ends on {end}, before its start {start}; swap the dates")));
         }
-        let first = self.first_day(symbols).map_err(failed)?.unwrap_or(start);
-        let (start, after) = (start.max(first), end.unwrap_or(today).min(today).next());
-        if after.0.micros_since(start.0) / Timestamp::DAY_US > DAYS_MAX {
-            let problem = format!("the range has more than {DAYS_MAX} days; request a shorter range");
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
+        if start > today {
+            return Err(unprocessable(format!("the range starts on {start}, after today; choose an earlier start")));
         }
-        Ok((start, after))
+        let end = end.unwrap_or(today).min(today);
+        let start = self.first_day(symbols).map_err(failed)?.map_or(start, |first| start.max(first).min(end));
+        if (end - start).num_days() > DAYS_MAX {
+            return Err(unprocessable(format!("the range has more than {DAYS_MAX} days; request a shorter range")));
+        }
+        Ok((start, end))
     }
 
-    /// Returns the rates of each day with an observation, from the first source with an observation on that day.
-    fn many_days(&self, request: &RatesRequest, start: Day, end: Option<Day>) -> Result<ManyDays, Problem> {
+    /// Returns the candles of the days of a range and the series that they come from; none if no series has the pair.
+    fn candles(
+        &self,
+        request: &RatesRequest,
+        pair: Pair,
+        range: MomentRange,
+    ) -> Result<Option<CandlesPage>, QueryError> {
+        let read = |source: Option<&Source>| match self.reader.candles(&days_request(pair, source.cloned(), range)) {
+            Ok(answer) => Ok(Some(answer.body)),
+            Err(QueryError::UnknownSeries { .. } | QueryError::NothingKnownYet { .. }) => Ok(None),
+            Err(error) => Err(error),
+        };
+        if request.source.is_some() {
+            return read(request.source.as_ref());
+        }
+        match self.chosen.map_or(Ok(None), |source| read(Some(source)))? {
+            Some(page) if !page.rows.is_empty() => Ok(Some(page)),
+            _ => read(None),
+        }
+    }
+
+    /// Returns the rates of each day with an observation. Each symbol has one source for the whole range.
+    fn many_days(&self, request: &RatesRequest, start: NaiveDate, end: Option<NaiveDate>) -> Result<ManyDays, Problem> {
         let symbols = request.symbols(self.rates);
-        let (start, after) = self.limit_range(&symbols, start, end)?;
-        let mut days: BTreeMap<String, Numbers> = BTreeMap::new();
-        // A range that ends before the first quote has no days.
-        for symbol in symbols.into_iter().filter(|_| start < after) {
+        let (start, end) = self.limit_range(&symbols, start, end)?;
+        let range = MomentRange { start: Some(Moment::Day(start)), end: end.succ_opt().map(Moment::Day) };
+        let (mut days, mut sources): (BTreeMap<String, Numbers>, Sources) = Default::default();
+        for symbol in symbols {
             let Ok(pair) = Pair::new(request.base, symbol) else { continue };
-            let mut is_known = false;
-            for source in &self.sources {
-                if source.is_none() && is_known {
-                    break;
-                }
-                let candles =
-                    match self.reader.candles(&days_request(pair, source.clone(), start, after).map_err(failed)?) {
-                        Ok(answer) => answer.body.rows,
-                        Err(error) if matches!(Absence::of(&error, source.as_ref()), Some(Absence::NoPair)) => continue,
-                        Err(error) => return Err(failed(error)),
-                    };
-                is_known = true;
-                for CandleRow { candle, .. } in candles {
-                    let of_day = days.entry(Day(candle.bucket.start).text()).or_default();
-                    if let Entry::Vacant(free) = of_day.entry(symbol.to_string()) {
-                        free.insert(request.number(&candle.close.rate.to_string())?);
-                    }
-                }
+            let Some(page) = self.candles(request, pair, range).map_err(failed)? else { continue };
+            let rows = page.rows.iter().filter(|row| row.observation_count.is_some_and(|count| count > 0));
+            for row in rows {
+                let date = page.zone.local(row.candle.bucket.start).date();
+                let rate = self.rate_of_day(&page, pair, date, row).map_err(failed)?;
+                days.entry(date.to_string()).or_default().insert(symbol.to_string(), request.number(&rate)?);
+                sources.entry(symbol.to_string()).or_insert_with(|| leg_sources(page.legs.iter()));
             }
         }
+        let (amount, base) = (request.amount()?, request.base.to_string());
         let ends = days.first_key_value().zip(days.last_key_value());
-        let ends = ends.map(|((first, _), (last, _))| (first.clone(), last.clone()));
-        let Some((start_date, end_date)) = ends else { return Err(no_rates(request)) };
-        Ok(ManyDays { amount: request.amount()?, base: request.base.to_string(), start_date, end_date, rates: days })
+        let Some((start_date, end_date)) = ends.map(|((first, _), (last, _))| (first.clone(), last.clone())) else {
+            // No day of the range has an observation: the last day before it has.
+            let OneDay { date, rates, sources, .. } = self.one_day(request, Some(end))?;
+            let (start_date, end_date) = (date.clone(), date.clone());
+            return Ok(ManyDays {
+                amount,
+                base,
+                start_date,
+                end_date,
+                rates: BTreeMap::from([(date, rates)]),
+                sources,
+            });
+        };
+        Ok(ManyDays { amount, base, start_date, end_date, rates: days, sources })
+    }
+
+    /// Returns the rate at the end of a day. A published rate is the close of its candle; a derived rate is read from its
+    /// legs, because the close has been rounded.
+    fn rate_of_day(
+        &self,
+        page: &CandlesPage,
+        pair: Pair,
+        date: NaiveDate,
+        row: &CandleRow,
+    ) -> Result<Derived, QueryError> {
+        if page.derivation == Derivation::Direct
+            && let Ok(rate) = Rate::parse(&row.candle.close.rate.to_string())
+        {
+            return Ok(Derived::direct(rate));
+        }
+        let request = RateRequest {
+            pair,
+            source: None,
+            leg_sources: page.legs.iter().map(|series| series.source.clone()).collect(),
+            time: Some(Moment::Day(date)),
+            zone: Some(page.zone),
+            max_age_us: None,
+            known_time: None,
+        };
+        Ok(self.reader.rate(&request)?.body.rate)
     }
 }
 
+fn leg_sources<'a>(legs: impl Iterator<Item = &'a SeriesKey>) -> Vec<String> {
+    let mut sources: Vec<String> = legs.map(|series| series.source.to_string()).collect();
+    sources.dedup();
+    sources
+}
+
 /// Returns the request for the daily candles of a range.
-fn days_request(pair: Pair, source: Option<Source>, start: Day, after: Day) -> Result<CandlesRequest, QueryError> {
-    Ok(CandlesRequest {
+fn days_request(pair: Pair, source: Option<Source>, range: MomentRange) -> CandlesRequest {
+    CandlesRequest {
         list: BucketsRequest {
             pair,
             source,
             leg_sources: Vec::new(),
-            range: Range::new(Some(start.0), Some(after.0))?,
+            range,
+            zone: None,
             known_time: None,
             after: None,
             limit: usize::try_from(DAYS_MAX).unwrap_or(usize::MAX),
         },
-        buckets: Buckets { zone: Zone::UTC, interval: Interval::Day },
+        interval: Interval::Day,
         fill: false,
-        count_observations: false,
+        count_observations: true,
         find_bounds: false,
-    })
+    }
 }
 
 #[cfg(test)]

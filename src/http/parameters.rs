@@ -12,8 +12,16 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IntoDese
 use serde::forward_to_deserialize_any;
 
 use crate::api::ServiceError;
-use crate::domain::{Interval, truncate_for_display};
+use crate::domain::{Interval, Timestamp, TimestampError, truncate_for_display};
 use crate::proto::v1;
+
+/// Parameters that take a time or a date, with the fields of requests that hold a date.
+const DATES: [(&str, &str); 3] = [("time", "date"), ("start_time", "start_date"), ("end_time", "end_date")];
+
+/// Whether a text has the form of a date, `2025-12-08`. The request checks whether the day exists.
+pub(super) fn is_date(text: &str) -> bool {
+    !matches!(Timestamp::parse_date(text), Err(TimestampError::Malformed(_)))
+}
 
 /// Maximum number of parameters of a query.
 const PARAMETERS_MAX: usize = 32;
@@ -90,6 +98,12 @@ impl Parameters {
         self.0.push((name.to_owned(), value));
     }
 
+    /// Replaces a parameter by one with another name.
+    fn rename(&mut self, from: &str, to: &str, value: String) {
+        self.0.retain(|(name, _)| name != from);
+        self.set(to, value);
+    }
+
     /// Reads a request message whose fields are the parameters. `others` names the parameters that were taken before.
     ///
     /// # Errors
@@ -134,6 +148,13 @@ impl<'de> Deserializer<'de> for QueryDeserializer<'_> {
         visitor: V,
     ) -> Result<V::Value, ParameterError> {
         self.known.extend(fields);
+        // A date is a day in the time zone of the request or of the source, and has a field of its own.
+        for (time, date) in DATES.iter().filter(|(_, date)| fields.contains(date)) {
+            if let Some(text) = self.parameters.get(time).filter(|text| is_date(text)) {
+                let text = text.to_owned();
+                self.parameters.rename(time, date, text);
+            }
+        }
         visitor.visit_map(Fields { parameters: self.parameters, names: fields.iter(), value: None })
     }
 
@@ -289,7 +310,7 @@ mod tests {
         let expect = v1::GetChangeRequest {
             pair: "KGS/USD".to_owned(),
             leg_sources: vec!["nbkr".to_owned(), "cbu".to_owned()],
-            end_time: Some(prost_types::Timestamp { seconds: 1_765_152_000, nanos: 0 }),
+            end_date: "2025-12-08".to_owned(),
             window: Some(v1::Window { count: 24, unit: v1::WindowUnit::Hour.into() }),
             decimal_places: Some(0),
             ..Default::default()

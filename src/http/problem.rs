@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn problem_has_field_reason_or_retry_time_of_error() {
+    fn problem_has_the_field_the_reason_or_the_retry_time_of_its_error() {
         let check = |error: ServiceError, expect: &str| {
             assert_eq!(serde_json::to_string(&Problem::from(error)).unwrap(), expect);
         };

@@ -212,7 +212,7 @@ mod tests {
     use crate::proto::v1;
 
     #[test]
-    fn every_call_has_a_comment_and_its_fields_exist() {
+    fn every_call_has_a_comment_and_names_existing_fields() {
         let schema = Schema::new().unwrap();
         for call in Call::ALL {
             let call_schema = schema.call(call).unwrap();

@@ -72,8 +72,8 @@ impl Drop for PoisonOnPanic {
 }
 
 struct Writer {
-    /// Dropped at the end of the thread, also after a panic. It is dropped before `watchers`, so that the cause is set
-    /// when watchers see the end of their channel.
+    /// Dropped at the end of the thread, also after a panic. This field is dropped before `watchers`, so that the cause
+    /// of the failure is recorded when watchers see the end of their channel.
     _poison: PoisonOnPanic,
     store: Store,
     queue: Receiver<Message>,

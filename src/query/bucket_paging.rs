@@ -4,8 +4,8 @@
 //! page.
 
 use super::as_of::AsOf;
-use super::{QueryError, Range, Reader};
-use crate::analysis::{Bucket, Buckets};
+use super::{MomentRange, QueryError, Range, Reader};
+use crate::analysis::{Bucket, Buckets, Zone};
 use crate::domain::{Pair, Source, Timestamp};
 
 /// The maximum number of buckets of a list, including empty buckets that have no row.
@@ -48,7 +48,10 @@ pub struct BucketsRequest {
     pub leg_sources: Vec<Source>,
     /// The list has the buckets that start in this range. It has no bucket before the bucket of the first rate and no
     /// bucket that starts after now.
-    pub range: Range,
+    pub range: MomentRange,
+    /// The time zone of days and of buckets of a day or more. `None` means the zone of the source, and UTC for shorter
+    /// buckets.
+    pub zone: Option<Zone>,
     /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
     /// Return only buckets after this position.
@@ -88,18 +91,18 @@ impl Reader {
 }
 
 /// Returns the first bucket of a page, and the end of the list, exclusive: every bucket of the list starts before that
-/// time. Returns `None` if the page has no buckets. `first_rate` is the time of the first rate of the pair. `field` is
+/// time. Returns `None` if the page has no buckets. `range` is the range of `request` in its time zone. `first_rate` is the time of the first rate of the pair. `field` is
 /// the request field with the length of the buckets, for the error message.
 ///
 /// # Errors
 /// Returns `InvalidArgument` if the list has too many buckets.
 pub(super) fn page_buckets(
-    request: &BucketsRequest,
+    (request, range): (&BucketsRequest, Range),
     (field, buckets): (&str, Buckets),
     first_rate: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Option<(Bucket, Timestamp)>, QueryError> {
-    let found = range_buckets(request.range, (field, buckets), first_rate, now, BucketLimit::LIST)?;
+    let found = range_buckets(range, (field, buckets), first_rate, now, BucketLimit::LIST)?;
     let Some((mut first, end)) = found else { return Ok(None) };
     if let Some(BucketCursor { start, .. }) = request.after.filter(|after| after.start >= first.start) {
         first = buckets.at(buckets.at(start).end);
@@ -145,12 +148,15 @@ pub(super) fn range_buckets(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::Zone;
     use crate::domain::Interval;
     use crate::query::latest_tests::key;
 
     fn at(text: &str) -> Timestamp {
         Timestamp::parse_rfc3339(text).unwrap()
+    }
+
+    fn of(request: &BucketsRequest) -> (&BucketsRequest, Range) {
+        (request, request.range.in_zone(Zone::UTC).unwrap())
     }
 
     fn request(start: Option<&str>, end: Option<&str>, after: Option<&str>) -> BucketsRequest {
@@ -159,7 +165,8 @@ mod tests {
             pair: key("KGS/USD", "timesca").pair,
             source: None,
             leg_sources: Vec::new(),
-            range: Range::new(start.map(at), end.map(at)).unwrap(),
+            range: Range::new(start.map(at), end.map(at)).unwrap().into(),
+            zone: None,
             known_time: None,
             after: after.map(|start| BucketCursor { start: at(start), now }),
             limit: 1,
@@ -171,8 +178,12 @@ mod tests {
         let now = at("2025-12-08T12:00:00Z");
         let check = |start: Option<&str>, end: Option<&str>, after: Option<&str>, expect: Option<(&str, &str)>| {
             let days = Buckets { zone: Zone::UTC, interval: Interval::Day };
-            let found =
-                page_buckets(&request(start, end, after), ("interval", days), Some(at("2025-12-01T15:00:00Z")), now);
+            let found = page_buckets(
+                of(&request(start, end, after)),
+                ("interval", days),
+                Some(at("2025-12-01T15:00:00Z")),
+                now,
+            );
             let found = found.unwrap().map(|(first, end)| (first.start, end));
             assert_eq!(found, expect.map(|(first, end)| (at(first), at(end))));
         };
@@ -206,9 +217,11 @@ mod tests {
         let first = at("2025-01-01T00:00:00Z");
         let check = |after_minutes: i64, expect: Option<&str>| {
             let end = first.saturating_add_us(after_minutes * 60 * Timestamp::SECOND_US);
-            let request =
-                BucketsRequest { range: Range::new(Some(first), Some(end)).unwrap(), ..request(None, None, None) };
-            let error = page_buckets(&request, ("interval", minutes), Some(first), Timestamp::MAX)
+            let request = BucketsRequest {
+                range: Range::new(Some(first), Some(end)).unwrap().into(),
+                ..request(None, None, None)
+            };
+            let error = page_buckets(of(&request), ("interval", minutes), Some(first), Timestamp::MAX)
                 .err()
                 .map(|error| error.to_string());
             assert_eq!(error.as_deref(), expect);

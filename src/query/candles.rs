@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::as_of::AsOf;
 use super::bucket_paging::{BucketCursor, BucketsRequest, page_buckets};
+use super::need::Need;
 use super::rate_intervals::{first_rate_time, items};
 use super::resolve::{Derivation, Leg, Route, derivation};
 use super::{Answer, QueryError, Reader, check_cancelled};
-use crate::analysis::{Buckets, Candle, CandleBounds, CandlePlan, Candles, Legs, RateBound};
-use crate::domain::{SeriesKey, Timestamp};
+use crate::analysis::{Buckets, Candle, CandleBounds, CandlePlan, Candles, Legs, RateBound, Zone};
+use crate::domain::{Interval, SeriesKey, Timestamp};
 use crate::store::SeriesView;
 
 /// A request for a page of candles.
@@ -18,8 +19,8 @@ use crate::store::SeriesView;
 pub struct CandlesRequest {
     /// The pair, the range and the page.
     pub list: BucketsRequest,
-    /// The buckets of the candles.
-    pub buckets: Buckets,
+    /// The length of the candles.
+    pub interval: Interval,
     /// Whether an empty bucket has a candle that repeats the previous close. A bucket is empty if it overlaps no run. A
     /// run lasts from its first to its last observed time.
     pub fill: bool,
@@ -55,6 +56,10 @@ pub struct CandlesPage {
     pub derivation: Derivation,
     /// The published series that the rates are derived from.
     pub legs: Vec<SeriesKey>,
+    /// The time zone of the buckets.
+    pub zone: Zone,
+    /// The same zone if the buckets are days of a calendar, or longer.
+    pub day_zone: Option<Zone>,
     /// The candles, in order of time.
     pub rows: Vec<CandleRow>,
     /// The cursor of the next page; `None` on the last page.
@@ -69,18 +74,27 @@ impl Reader {
     /// fields contradict each other; `NothingKnownYet` if `known_time` is before the first commit; `Cancelled` after
     /// cancellation; `Store` if reading the store fails.
     pub fn candles(&self, request: &CandlesRequest) -> Result<Answer<CandlesPage>, QueryError> {
-        let CandlesRequest { list, buckets, .. } = request;
+        let CandlesRequest { list, interval, .. } = request;
         let as_of = self.as_of_buckets(list)?;
-        let route = self.resolve(&as_of, list.pair, list.source.as_ref(), &list.leg_sources)?;
+        let need = Need::range(list.range, list.zone, as_of.now);
+        let route = self.resolve(&as_of, list.pair, list.source.as_ref(), &list.leg_sources, &need)?;
         let first_rate = first_rate_time(&as_of, &route)?;
+        let zone = self.zone(&route, list.zone, as_of.now);
+        let range = list.range.in_zone(zone)?;
+        // Days of a source are days in its zone; shorter candles are in UTC unless the request has a time zone.
+        let is_calendar = interval.has_calendar_days();
+        let buckets =
+            Buckets { zone: if is_calendar { zone } else { list.zone.unwrap_or(Zone::UTC) }, interval: *interval };
         let mut page = CandlesPage {
+            zone: buckets.zone,
+            day_zone: is_calendar.then_some(zone),
             derivation: derivation(&route),
             legs: route.iter().map(|leg| leg.series.key().clone()).collect(),
             rows: Vec::new(),
             next: None,
         };
-        if let Some((first, end)) = page_buckets(list, ("interval", *buckets), first_rate, as_of.now)? {
-            let plan = CandlePlan { buckets: *buckets, first: first.start, end, now: as_of.now, fill: request.fill };
+        if let Some((first, end)) = page_buckets((list, range), ("interval", buckets), first_rate, as_of.now)? {
+            let plan = CandlePlan { buckets, first: first.start, end, now: as_of.now, fill: request.fill };
             let rows = self.fold_candles(&as_of, &route, plan, RateBound::Value)?;
             page.rows = rows.take(list.limit + 1).collect::<Result<_, _>>()?;
             if page.rows.len() > list.limit {

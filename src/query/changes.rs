@@ -2,12 +2,13 @@
 
 use super::as_of::AsOf;
 use super::bucket_paging::{BucketCursor, BucketsRequest, page_buckets};
+use super::need::Need;
 use super::rate::{Change, RateAnswer};
 use super::rate_intervals::first_rate_time;
-use super::resolve::Route;
+use super::resolve::{Derivation, Route, derivation};
 use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::analysis::{Bucket, Buckets, Zone};
-use crate::domain::{Interval, Timestamp};
+use crate::domain::{Interval, SeriesKey, Timestamp};
 
 /// The period that a change is measured over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,8 +54,6 @@ pub struct ChangesRequest {
     pub list: BucketsRequest,
     /// The period of each change.
     pub period: Period,
-    /// The time zone of the periods.
-    pub zone: Zone,
 }
 
 /// The change of one period.
@@ -63,6 +62,8 @@ pub struct PeriodChange {
     /// The period, half-open. The change starts at the rate in force just before the start of the period. The change
     /// ends at the rate in force just before the end of the period, or at the rate in force now if now is earlier.
     pub period: Bucket,
+    /// The start of the bucket of the row. For a year to date, the period starts earlier.
+    pub bucket_start: Timestamp,
     /// Whether the period ended at or before the recorded time of the commit.
     pub complete: bool,
     /// The change and the rates at its start and end.
@@ -72,6 +73,12 @@ pub struct PeriodChange {
 /// A page of the changes of a pair.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChangesPage {
+    /// How the rates are derived from published rates.
+    pub derivation: Derivation,
+    /// The published series that the rates are derived from.
+    pub legs: Vec<SeriesKey>,
+    /// The time zone of the periods.
+    pub zone: Zone,
     /// The changes, in order of time.
     pub rows: Vec<PeriodChange>,
     /// The cursor of the next page; `None` on the last page.
@@ -92,11 +99,20 @@ impl Reader {
     pub fn changes(&self, request: &ChangesRequest) -> Result<Answer<ChangesPage>, QueryError> {
         let list = &request.list;
         let as_of = self.as_of_buckets(list)?;
-        let route = self.resolve(&as_of, list.pair, list.source.as_ref(), &list.leg_sources)?;
+        let need = Need::range(list.range, list.zone, as_of.now);
+        let route = self.resolve(&as_of, list.pair, list.source.as_ref(), &list.leg_sources, &need)?;
         let first_rate = first_rate_time(&as_of, &route)?;
-        let buckets = request.period.buckets(request.zone);
-        let mut page = ChangesPage { rows: Vec::new(), next: None };
-        let Some((mut bucket, end)) = page_buckets(list, ("period", buckets), first_rate, as_of.now)? else {
+        let zone = self.zone(&route, list.zone, as_of.now);
+        let buckets = request.period.buckets(zone);
+        let mut page = ChangesPage {
+            derivation: derivation(&route),
+            legs: route.iter().map(|leg| leg.series.key().clone()).collect(),
+            zone,
+            rows: Vec::new(),
+            next: None,
+        };
+        let range = list.range.in_zone(zone)?;
+        let Some((mut bucket, end)) = page_buckets((list, range), ("period", buckets), first_rate, as_of.now)? else {
             return Ok(Answer { commit: as_of.commit, body: page });
         };
         // The rates at the start and the end of the previous row. A row starts at one of these two times: at the end of
@@ -105,12 +121,13 @@ impl Reader {
         let mut previous_closes: Option<[RateAtTime; 2]> = None;
         while page.rows.len() < list.limit {
             check_cancelled(&self.cancel)?;
-            let start = request.period.start(request.zone, bucket);
+            let start = request.period.start(zone, bucket);
             let closes = [start.saturating_add_us(-1), bucket.end.saturating_add_us(-1).min(as_of.now)];
             let [from, to] = closes.map(|time| self.close_at(&as_of, &route, time, previous_closes.as_ref()));
             let (from, to) = (from?, to?);
             page.rows.push(PeriodChange {
                 period: Bucket { start, end: bucket.end },
+                bucket_start: bucket.start,
                 complete: bucket.end <= as_of.known(),
                 change: Change::between(from.1.clone(), to.1.clone()),
             });

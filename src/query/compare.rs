@@ -5,6 +5,7 @@
 
 use super::as_of::AsOf;
 use super::bucket_paging::{BucketCursor, BucketLimit, range_buckets};
+use super::need::Need;
 use super::rate::RateAnswer;
 use super::rate_intervals::first_rate_time;
 use super::resolve::Route;
@@ -163,7 +164,7 @@ impl Reader {
     pub fn compare(&self, request: &CompareRequest) -> Result<Answer<ComparePage>, QueryError> {
         let as_of = self.as_of_pages(request.known_time, request.after)?;
         let [first, second] = &request.sources;
-        let route = |source| self.resolve(&as_of, request.pair, Some(source), &[]);
+        let route = |source| self.resolve(&as_of, request.pair, Some(source), &[], &Need::at(as_of.now));
         let routes = [route(first)?, route(second)?];
         let firsts = [first_rate_time(&as_of, &routes[0])?, first_rate_time(&as_of, &routes[1])?];
         let first_rate = firsts.into_iter().flatten().min();

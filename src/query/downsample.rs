@@ -7,6 +7,7 @@
 use std::cmp::Ordering;
 
 use super::as_of::AsOf;
+use super::need::Need;
 use super::rate_intervals::{first_rate_time, items, rate_spans};
 use super::resolve::Leg;
 use super::window::window_start;
@@ -221,7 +222,7 @@ impl Reader {
     /// store fails.
     pub fn downsample(&self, request: &DownsampleRequest) -> Result<Answer<DownsampledSeries>, QueryError> {
         let as_of = self.as_of(None)?;
-        let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &[])?;
+        let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &[], &Need::at(as_of.now))?;
         let Legs::One(leg) = &route else {
             let problem = format!("{} is a cross rate and is not published; request its legs", request.pair);
             return Err(QueryError::invalid("pair", problem));

@@ -83,15 +83,13 @@ pub enum QueryError {
         /// The requested limit, microseconds.
         max_age_us: i64,
     },
-    /// Several sources have the pair, the request names none of them, and none is preferred.
-    #[error("several sources have {pair}{}", source_choices(*leg_of, sources))]
+    /// Several candidates can answer for the pair, the request names no source, and the server is strict.
+    #[error("several series can answer for {pair}: {candidates}; name a source, or two leg_sources for a cross")]
     Ambiguous {
-        /// The requested pair, or a leg of the requested cross.
+        /// The requested pair.
         pair: Pair,
-        /// The requested cross, if `pair` is one of its legs.
-        leg_of: Option<Pair>,
-        /// The names of the sources, separated by commas.
-        sources: String,
+        /// The candidates, separated by commas.
+        candidates: String,
     },
     /// A request field has an invalid value.
     #[error("{field}: {problem}")]
@@ -123,17 +121,6 @@ fn from_source(source: Option<&Source>) -> String {
 fn missing_legs_text(missing_legs: &[Pair]) -> String {
     let legs: Vec<String> = missing_legs.iter().map(ToString::to_string).collect();
     if legs.is_empty() { String::new() } else { format!(" and no series of {} for a cross rate", legs.join(" or ")) }
-}
-
-fn source_choices(leg_of: Option<Pair>, sources: &str) -> String {
-    match leg_of {
-        None => format!(": name one of {sources} as source"),
-        Some(cross) => format!(
-            ", a leg of {cross}: name one of {sources} for it in leg_sources (the source of the {} leg first), or name \
-             one source for both legs as source",
-            cross.base()
-        ),
-    }
 }
 
 fn first_quote(first: Option<Timestamp>) -> String {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::as_of::AsOf;
 use super::latest::SeriesFilter;
+use super::need::Need;
 use super::resolve::list_available;
 use super::{Answer, QueryError, Range, Reader, check_cancelled};
 use crate::analysis::{GapStretch, ReasonLengths, split_gap};
@@ -120,7 +121,7 @@ impl Reader {
             if let Some(series) = series_of_cursor.filter(|series| series.key().pair == pair) {
                 return Ok(vec![Arc::clone(series)]);
             }
-            return Ok(vec![self.resolve_published(as_of, pair, request.source.as_ref())?]);
+            return Ok(vec![self.resolve_published(as_of, pair, request.source.as_ref(), &Need::at(as_of.known()))?]);
         }
         let filter = SeriesFilter { pairs: Vec::new(), sources: request.source.iter().cloned().collect() };
         let series: Vec<_> = self.view.series().filter(|series| filter.matches(series.key())).map(Arc::clone).collect();

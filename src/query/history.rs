@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use super::as_of::AsOf;
 use super::latest::SeriesFilter;
-use super::{Answer, QueryError, Reader, check_cancelled};
+use super::need::Need;
+use super::{Answer, MomentRange, QueryError, Reader, check_cancelled};
 use tokio_util::sync::CancellationToken;
 
+use crate::analysis::Zone;
 use crate::domain::{Pair, Revision, Run, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::RateState;
 use crate::store::{Commit, ScanOrder, SeriesTotals, SeriesView, StoreError};
@@ -75,7 +77,9 @@ pub struct RunsRequest {
     /// The source. `None` means the only source of the pair, or the preferred source.
     pub source: Option<Source>,
     /// The range of first observed times.
-    pub range: Range,
+    pub range: MomentRange,
+    /// The time zone of days. `None` means the zone of the source.
+    pub zone: Option<Zone>,
     /// The order of the runs: oldest or newest first.
     pub order: ScanOrder,
     /// Whether to return the last run that began before the range, too.
@@ -200,13 +204,16 @@ impl Reader {
     /// `known_time` is before the first commit; `Cancelled` after cancellation; `Store` if reading the store fails.
     pub fn runs(&self, request: &RunsRequest) -> Result<Answer<RunsPage>, QueryError> {
         let as_of = self.as_of(request.known_time)?;
-        let series = self.resolve_published(&as_of, request.pair, request.source.as_ref())?;
-        let rest = request.range.after(request.order, request.after);
+        // The recorded time, not the clock: every page makes the same choice.
+        let need = Need::range(request.range, request.zone, as_of.known());
+        let series = self.resolve_published(&as_of, request.pair, request.source.as_ref(), &need)?;
+        let range = request.range.in_zone(self.zone_of_source(&series.key().source, request.zone))?;
+        let rest = range.after(request.order, request.after);
         let pieces = series.runs(rest.start, rest.end, as_of.known(), request.order)?;
         let (rows, more) = first_rows(pieces, request.limit, |_| true, &self.cancel)?;
         let next = rows.last().filter(|_| more).map(|run| run.first_observed_time);
         let baseline = if request.include_baseline {
-            series.run_at(request.range.start.saturating_add_us(-1), as_of.known())?
+            series.run_at(range.start.saturating_add_us(-1), as_of.known())?
         } else {
             None
         };
@@ -223,11 +230,12 @@ impl Reader {
         &self,
         pair: Pair,
         source: Option<&Source>,
-        range: Range,
+        (range, zone): (MomentRange, Option<Zone>),
         known_time: Option<Timestamp>,
     ) -> Result<RunStream, QueryError> {
         let as_of = self.as_of(known_time)?;
-        let series = self.resolve_published(&as_of, pair, source)?;
+        let series = self.resolve_published(&as_of, pair, source, &Need::range(range, zone, as_of.known()))?;
+        let range = range.in_zone(self.zone_of_source(&series.key().source, zone))?;
         let pieces = series.runs(range.start, range.end, as_of.known(), ScanOrder::Ascending)?;
         Ok(RunStream { commit: as_of.commit, series: series.key().clone(), pieces: Box::new(pieces) })
     }
@@ -238,7 +246,7 @@ impl Reader {
     /// The errors of [`Reader::runs`].
     pub fn revisions(&self, request: &RevisionsRequest) -> Result<Answer<Page<Revision, RevisionCursor>>, QueryError> {
         let as_of = self.as_of(request.known_time)?;
-        let series = self.resolve_published(&as_of, request.pair, request.source.as_ref())?;
+        let series = self.resolve_published(&as_of, request.pair, request.source.as_ref(), &Need::at(as_of.known()))?;
         let after = request.after;
         // A commit can supersede several runs, so the list may continue with the same superseded time.
         let start = after.map_or(request.range.start, |cursor| cursor.superseded_time.max(request.range.start));

@@ -10,12 +10,16 @@ mod as_of;
 mod bucket_paging;
 mod candles;
 mod changes;
+mod choice;
 mod compare;
 mod downsample;
 mod error;
 mod gaps;
 mod history;
 mod latest;
+mod moment;
+mod need;
+mod observed_day;
 mod quarantine;
 mod quote_changes;
 mod rate;
@@ -40,6 +44,8 @@ pub use history::{
 #[cfg(test)]
 pub(crate) use latest::tests as latest_tests;
 pub use latest::{SeriesFilter, latest};
+pub use moment::{Moment, MomentRange};
+pub use observed_day::ObservedDay;
 pub use quarantine::{QuarantinePage, QuarantineRequest};
 pub use quote_changes::{QuoteChanges, WindowChange};
 pub use rate::{Change, ChangeRequest, RateAnswer, RateRequest};

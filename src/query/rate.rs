@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use chrono::NaiveDate;
+
 use super::as_of::AsOf;
+use super::need::{Need, Times};
 use super::resolve::{Derivation, Leg, Route, derivation};
 use super::window::window_start;
-use super::{Answer, ChangeStart, QueryError, Reader};
-use crate::analysis::{Derived, LegRate, Legs, PercentChange};
+use super::{Answer, ChangeStart, Moment, QueryError, Reader};
+use crate::analysis::{Derived, LegRate, Legs, PercentChange, Zone};
 use crate::domain::{Pair, Run, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::RateState;
 use crate::store::SeriesView;
@@ -20,8 +23,10 @@ pub struct RateRequest {
     pub source: Option<Source>,
     /// The source of each leg, in order of the legs. Empty means `source` for every leg.
     pub leg_sources: Vec<Source>,
-    /// The time of the rate. `None` means now.
-    pub time: Option<Timestamp>,
+    /// The time of the rate: an instant, or a day whose rate is the one in force at its end. `None` means now.
+    pub time: Option<Moment>,
+    /// The time zone of a day. `None` means the zone of the source.
+    pub zone: Option<Zone>,
     /// The maximum time since the last observation, microseconds, inclusive.
     pub max_age_us: Option<i64>,
     /// Read the data as known at this time. `None` means the newest commit.
@@ -43,8 +48,12 @@ pub struct RateAnswer {
     pub leg_age_difference_us: i64,
     /// The state of the rate. `None` unless the rate is read as of now and from the newest commit.
     pub state: Option<RateState>,
+    /// Whether a leg was stale at `time`.
+    pub is_stale: bool,
     /// The time of the rate.
     pub time: Timestamp,
+    /// The requested day and its time zone, if the request is for a day.
+    pub day: Option<(NaiveDate, Zone)>,
 }
 
 /// A request for the change between two times.
@@ -58,8 +67,10 @@ pub struct ChangeRequest {
     pub leg_sources: Vec<Source>,
     /// The start of the change.
     pub start: ChangeStart,
-    /// The end of the change. `None` means now.
-    pub end_time: Option<Timestamp>,
+    /// The end of the change: an instant, or the first instant of a day. `None` means now.
+    pub end_time: Option<Moment>,
+    /// The time zone of days. `None` means the zone of the source.
+    pub zone: Option<Zone>,
     /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
 }
@@ -131,9 +142,13 @@ impl Reader {
                 "cannot be combined with an earlier known_time; leave one of them out",
             ));
         }
-        let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &request.leg_sources)?;
-        let time = request.time.unwrap_or(as_of.now);
-        let answer = self.rate_at(&as_of, &route, time)?;
+        let need = Need::rate(request.time, request.zone, as_of.now).with_max_age(request.max_age_us);
+        let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &request.leg_sources, &need)?;
+        let time = self.times(&route, &need).end;
+        let mut answer = self.rate_at(&as_of, &route, time)?;
+        if let Some(Moment::Day(date)) = request.time {
+            answer.day = Some((date, self.zone(&route, request.zone, time)));
+        }
         if let Some(max_age_us) = request.max_age_us {
             for (series, run) in &answer.legs {
                 let (series, age_us) = (series.clone(), age_us(run, time));
@@ -152,8 +167,12 @@ impl Reader {
     /// start.
     pub fn change(&self, request: &ChangeRequest) -> Result<Answer<Change>, QueryError> {
         let as_of = self.as_of(request.known_time)?;
-        let (start_time, end_time) = start_and_end(request, as_of.now)?;
-        let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &request.leg_sources)?;
+        if let ChangeStart::Before(window) = request.start {
+            window_start(window, as_of.now)?;
+        }
+        let need = Need::change(request.start, request.end_time, request.zone, as_of.now);
+        let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &request.leg_sources, &need)?;
+        let (start_time, end_time) = start_and_end(self.times(&route, &need))?;
         let start = self.rate_if_quoted(&as_of, &route, start_time)?;
         let end = self.rate_if_quoted(&as_of, &route, end_time)?;
         Ok(Answer { commit: as_of.commit, body: Change::between(start, end) })
@@ -183,9 +202,11 @@ impl Reader {
             derivation: derivation(route),
             age_us: oldest,
             leg_age_difference_us: oldest - youngest,
+            is_stale: runs.iter().any(|(leg, run)| time >= self.rules.stale_time(leg.series.key(), run)),
             legs: runs.iter().map(|(leg, run)| (leg.series.key().clone(), run.clone())).collect(),
             state,
             time,
+            day: None,
         })
     }
 
@@ -215,13 +236,13 @@ impl Reader {
     }
 }
 
-/// Returns the start and the end of a change, with `now` as the default end.
-fn start_and_end(request: &ChangeRequest, now: Timestamp) -> Result<(Timestamp, Timestamp), QueryError> {
-    let end = request.end_time.unwrap_or(now);
-    let start = match request.start {
-        ChangeStart::Time(start) => start,
-        ChangeStart::Before(window) => window_start(window, end)?,
-    };
+/// Returns the start and the end of a change.
+///
+/// # Errors
+/// Returns `InvalidArgument` if the end is before the start.
+fn start_and_end(times: Times) -> Result<(Timestamp, Timestamp), QueryError> {
+    let Times { start, end } = times;
+    let start = start.unwrap_or(end);
     if end < start {
         return Err(QueryError::invalid("end_time", format!("{end} is before start_time {start}; swap them")));
     }
@@ -231,7 +252,7 @@ fn start_and_end(request: &ChangeRequest, now: Timestamp) -> Result<(Timestamp, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{CurrencySet, PublishedValue, Rate, Span, SpanUnit};
+    use crate::domain::{PublishedValue, Rate, Span, SpanUnit};
 
     fn at(micros: i64) -> Timestamp {
         Timestamp::from_micros(micros)
@@ -266,27 +287,31 @@ mod tests {
     }
 
     #[test]
-    fn change_starts_at_a_time_or_a_window_before_its_end() {
-        let hour = |count| ChangeStart::Before(Span::new(count, SpanUnit::Hour));
+    fn change_starts_at_a_time_or_a_span_before_its_end() {
+        let day_us = Timestamp::DAY_US;
+        let now = at(20 * day_us);
+        let hours = |count| ChangeStart::Before(Span::new(count, SpanUnit::Hour));
+        let time = |micros| ChangeStart::Time(Moment::At(at(micros)));
         let check = |start: ChangeStart, end: Option<i64>, expect: Option<(i64, i64)>| {
-            let request = ChangeRequest {
-                pair: Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap(),
-                source: None,
-                leg_sources: Vec::new(),
-                start,
-                end_time: end.map(at),
-                known_time: None,
-            };
-            let found = start_and_end(&request, at(Timestamp::DAY_US)).ok();
+            let need = Need::change(start, end.map(|end| Moment::At(at(end))), None, now);
+            let found = start_and_end(need.times(Zone::UTC)).ok();
             assert_eq!(found.map(|(start, end)| (start.micros(), end.micros())), expect);
         };
-        let (hour_us, day_us) = (Timestamp::HOUR_US, Timestamp::DAY_US);
-        check(ChangeStart::Time(at(5)), Some(7), Some((5, 7)));
-        check(ChangeStart::Time(at(5)), Some(5), Some((5, 5)));
-        check(ChangeStart::Time(at(5)), Some(4), None);
-        check(ChangeStart::Time(at(5)), None, Some((5, day_us)));
-        check(hour(1), None, Some((day_us - hour_us, day_us)));
-        check(hour(2), Some(hour_us), Some((-hour_us, hour_us)));
-        check(hour(0), None, None);
+        check(time(5), Some(7), Some((5, 7)));
+        check(time(5), Some(5), Some((5, 5)));
+        check(time(5), Some(4), None);
+        check(time(5), None, Some((5, 20 * day_us)));
+        check(hours(1), None, Some((20 * day_us - Timestamp::HOUR_US, 20 * day_us)));
+        check(hours(2), Some(Timestamp::HOUR_US), Some((-Timestamp::HOUR_US, Timestamp::HOUR_US)));
+    }
+
+    #[test]
+    fn change_between_days_goes_from_first_instant_to_first_instant() {
+        let date = |day| NaiveDate::from_ymd_opt(2026, 11, day).unwrap();
+        let start = ChangeStart::Time(Moment::Day(date(26)));
+        let now = Timestamp::parse("2026-12-01").unwrap();
+        let need = Need::change(start, Some(Moment::Day(date(27))), None, now);
+        let (start, end) = start_and_end(need.times(Zone::TASHKENT)).unwrap();
+        assert_eq!([start.to_string(), end.to_string()], ["2026-11-25T19:00:00Z", "2026-11-26T19:00:00Z"]);
     }
 }

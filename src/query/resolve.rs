@@ -1,19 +1,19 @@
-//! Selection of the stored series that answer for a pair: a direct series if one exists, else an inverse, else a cross
-//! through USD. If several sources have a series of that kind, the preferred source answers, even if the rate of
-//! another source is newer.
+//! Selection of the stored series that answer for a pair.
 //!
-//! The leg of a currency in a cross is the series of that currency against USD, else the series of USD against that
-//! currency.
+//! Candidates are the direct series of each source, the inverse of each, and one cross through USD. Each leg of the cross is
+//! chosen by the same rule among the series of its currency against USD, and of USD against its currency. One request makes one
+//! choice: both ends of a change and all rows of a list come from it.
 //!
-//! **Invariant**: a cross and its inverse come from the same series.
+//! **Invariant**: a pair and its inverse come from the same series.
 
 use std::sync::Arc;
 
 use super::as_of::AsOf;
+use super::choice::{Facts, choose};
+use super::need::{Need, Times};
 use super::{QueryError, Reader};
-use crate::analysis::Legs;
-use crate::domain::{Currency, Pair, SeriesKey, Source};
-use crate::sources::Preferences;
+use crate::analysis::{Legs, Zone};
+use crate::domain::{Currency, Pair, SeriesKey, Source, Timestamp};
 use crate::store::SeriesView;
 
 /// Maximum number of series that an error message lists.
@@ -101,90 +101,6 @@ pub(super) fn derived_from(keys: &[SeriesKey], pair: Pair) -> Vec<Pair> {
     legs.map_or_else(Vec::new, |(base, quote)| vec![base, quote])
 }
 
-/// The choice of series for a pair among `keys`.
-struct Choice<'a> {
-    keys: &'a [SeriesKey],
-    pair: Pair,
-    preferences: &'a Preferences,
-}
-
-impl Choice<'_> {
-    /// Returns the series of `wanted`, or else of its inverse. The first of the two kinds that exists decides. If
-    /// several sources have that kind, the preferred source is chosen.
-    ///
-    /// # Errors
-    /// Returns `Ambiguous` if several sources have the kind and none of them is preferred.
-    fn single(&self, wanted: Pair, source: Option<&Source>) -> Result<Option<Leg<SeriesKey>>, QueryError> {
-        for (inverted, published) in [(false, wanted), (true, wanted.inverse())] {
-            let is_of_kind =
-                |key: &&SeriesKey| key.pair == published && source.is_none_or(|source| key.source == *source);
-            let found: Vec<&SeriesKey> = self.keys.iter().filter(is_of_kind).collect();
-            match found.as_slice() {
-                [] => {}
-                [one] => return Ok(Some(Leg { inverted, series: (*one).clone() })),
-                several => {
-                    if let Some(preferred) = self.preferences.choose(several, |key| &key.source) {
-                        return Ok(Some(Leg { inverted, series: (*preferred).clone() }));
-                    }
-                    let sources: Vec<&str> = several.iter().map(|key| key.source.as_str()).collect();
-                    let leg_of = (wanted != self.pair).then_some(self.pair);
-                    return Err(QueryError::Ambiguous { pair: wanted, leg_of, sources: sources.join(", ") });
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Returns both legs of a cross: the leg of the base currency and the inverted leg of the quote currency.
-    fn cross(&self, sources: [Option<&Source>; 2]) -> Result<Legs<Leg<SeriesKey>>, QueryError> {
-        let unknown = |missing_legs: Vec<Pair>| QueryError::UnknownSeries {
-            pair: self.pair,
-            wanted_source: sources.into_iter().flatten().next().filter(|_| sources[0] == sources[1]).cloned(),
-            missing_legs,
-            available: list_available(self.keys),
-        };
-        let Some((base, quote)) = against_usd(self.pair) else { return Err(unknown(Vec::new())) };
-        match (self.single(base, sources[0]), self.single(quote, sources[1])) {
-            (Ok(Some(first)), Ok(Some(second))) => {
-                Ok(Legs::Two(first, Leg { inverted: !second.inverted, series: second.series }))
-            }
-            // A missing leg is reported before an ambiguous leg.
-            (first @ Ok(None), second) | (first, second @ Ok(None)) => {
-                let missing = [(first, base), (second, quote)].into_iter().filter(|(leg, _)| matches!(leg, Ok(None)));
-                Err(unknown(missing.map(|(_, pair)| pair).collect()))
-            }
-            (Err(error), _) | (_, Err(error)) => Err(error),
-        }
-    }
-
-    fn find(&self, named: NamedSources<'_>) -> Result<Legs<Leg<SeriesKey>>, QueryError> {
-        let source = match named {
-            NamedSources::Any => None,
-            NamedSources::All(source) | NamedSources::Only(source) => Some(source),
-            NamedSources::Each(first, second) if against_usd(self.pair).is_some() => {
-                return self.cross([Some(first), Some(second)]);
-            }
-            NamedSources::Each(..) => {
-                let problem = format!("2 sources are given; {} contains USD and has one leg", self.pair);
-                return Err(QueryError::invalid("leg_sources", problem));
-            }
-        };
-        if let Some(single) = self.single(self.pair, source)? {
-            return Ok(Legs::One(single));
-        }
-        let cross = self.cross([source; 2]);
-        if matches!((named, &cross), (NamedSources::Only(_), Ok(_))) {
-            let problem = format!(
-                "1 source is given; {} is a cross of two legs: name two leg_sources, or name one source for both legs \
-                 as source",
-                self.pair
-            );
-            return Err(QueryError::invalid("leg_sources", problem));
-        }
-        cross
-    }
-}
-
 /// Lists the available series for an error message.
 pub(super) fn list_available(keys: &[SeriesKey]) -> String {
     if keys.is_empty() {
@@ -214,234 +130,297 @@ impl Reader {
             .collect()
     }
 
-    /// Runs `find` over the series between USD and the currencies of `pair`. If `find` returns `UnknownSeries`, runs it
-    /// again over all series, so that the error lists every available series.
-    fn choose<T>(
-        &self,
-        as_of: &AsOf,
-        pair: Pair,
-        find: impl Fn(Choice<'_>) -> Result<T, QueryError>,
-    ) -> Result<T, QueryError> {
-        let currencies = [pair.base(), pair.quote(), Currency::USD];
-        let is_related =
-            |key: &SeriesKey| currencies.contains(&key.pair.base()) && currencies.contains(&key.pair.quote());
-        let preferences = self.sources.preferences();
-        match find(Choice { keys: &self.known_keys(as_of, is_related), pair, preferences }) {
-            Err(QueryError::UnknownSeries { .. }) => {
-                find(Choice { keys: &self.known_keys(as_of, |_| true), pair, preferences })
-            }
-            chosen => chosen,
-        }
-    }
-
-    /// Returns the series that answer for `pair`.
+    /// Returns the series that answer for `pair`: those of the sources that the request names, else those that the rule
+    /// of [`choose`] picks at the time of `need`.
     ///
     /// # Errors
-    /// `UnknownSeries` if no series and no cross has the pair; `Ambiguous` if several sources have the pair or a leg
-    /// and none is preferred; `InvalidArgument` if `leg_sources` does not fit `source` or the number of legs.
+    /// `UnknownSeries` if no series and no cross has the pair; `Ambiguous` if the sources are strict and several
+    /// candidates exist; `InvalidArgument` if `leg_sources` does not fit `source` or the number of legs; `Store` if
+    /// reading fails.
     pub(super) fn resolve(
         &self,
         as_of: &AsOf,
         pair: Pair,
         source: Option<&Source>,
         leg_sources: &[Source],
+        need: &Need,
     ) -> Result<Route, QueryError> {
-        let named = NamedSources::new(source, leg_sources)?;
-        let legs = self.choose(as_of, pair, |choice| choice.find(named))?;
-        legs.try_map(|leg| Ok(Leg { inverted: leg.inverted, series: self.find_series(&leg.series)? }))
+        let search = Search { reader: self, as_of, pair, need };
+        search.find(NamedSources::new(source, leg_sources)?)
     }
 
-    fn find_series(&self, key: &SeriesKey) -> Result<Arc<SeriesView>, QueryError> {
-        self.view.find(key).map(Arc::clone).ok_or_else(|| unknown_series(key.pair, Some(&key.source), &[]))
+    /// Returns the instants of `need` for the series that were chosen.
+    pub(super) fn times(&self, route: &Route, need: &Need) -> Times {
+        let mut times = route.iter().map(|leg| need.times(self.zone_of(leg)));
+        let first = times.next().unwrap_or(Times { start: None, end: need.now() });
+        times.fold(first, Times::earlier)
     }
 
-    /// Returns the series published for `pair` itself.
+    /// Returns the time zone of the days of an answer: `requested`, or else the zone of the source. For a cross, the zone
+    /// of the leg whose day ends first.
+    pub(super) fn zone(&self, route: &Route, requested: Option<Zone>, now: Timestamp) -> Zone {
+        let day_end = |zone: &Zone| zone.day_end(Zone::UTC.local(now).date());
+        requested.or_else(|| route.iter().map(|leg| self.zone_of(leg)).min_by_key(day_end)).unwrap_or(Zone::UTC)
+    }
+
+    fn zone_of(&self, leg: &SeriesLeg) -> Zone {
+        self.zone_of_source(&leg.series.key().source, None)
+    }
+
+    /// Returns the time zone of the days of an answer: `requested`, or else the zone of the source.
+    pub(super) fn zone_of_source(&self, source: &Source, requested: Option<Zone>) -> Zone {
+        requested.unwrap_or_else(|| self.sources.of(source).zone.value)
+    }
+
+    /// Returns the series published for `pair` itself that answers.
     ///
     /// # Errors
     /// `UnknownSeries` if no series has the pair or its inverse; `OnlyInverse` if only the inverse is published;
-    /// `Ambiguous` if several sources have it and none is preferred.
+    /// `Ambiguous` if the sources are strict and several have the pair; `Store` if reading fails.
     pub(super) fn resolve_published(
         &self,
         as_of: &AsOf,
         pair: Pair,
         source: Option<&Source>,
+        need: &Need,
     ) -> Result<Arc<SeriesView>, QueryError> {
-        let chosen = self.choose(as_of, pair, |choice| {
-            choice.single(pair, source)?.ok_or_else(|| unknown_series(pair, source, choice.keys))
-        })?;
-        if chosen.inverted {
-            return Err(QueryError::OnlyInverse { pair, published: chosen.series });
+        let search = Search { reader: self, as_of, pair, need };
+        let direct = search.series(pair, source).map(|series| Leg { inverted: false, series }).collect();
+        if let Some((leg, _)) = search.pick(direct, |leg| search.facts(leg))? {
+            return Ok(leg.series);
         }
-        self.find_series(&chosen.series)
+        if let Some(inverse) = search.series(pair.inverse(), source).next() {
+            return Err(QueryError::OnlyInverse { pair, published: inverse.key().clone() });
+        }
+        Err(unknown_series(pair, source, &self.known_keys(as_of, |_| true)))
+    }
+}
+
+/// The search for the series of one pair.
+struct Search<'a> {
+    reader: &'a Reader,
+    as_of: &'a AsOf,
+    pair: Pair,
+    need: &'a Need,
+}
+
+type SeriesLeg = Leg<Arc<SeriesView>>;
+
+impl Search<'_> {
+    /// The series of a published pair that exist at the commit, sorted by source.
+    fn series<'s>(&'s self, pair: Pair, source: Option<&'s Source>) -> impl Iterator<Item = Arc<SeriesView>> + 's {
+        let wanted = move |series: &&Arc<SeriesView>| {
+            let key = series.key();
+            key.pair == pair && source.is_none_or(|source| key.source == *source)
+        };
+        let is_known = move |series: &&Arc<SeriesView>| self.as_of.newest || series.is_known(self.as_of.known());
+        self.reader.view.series().filter(wanted).filter(is_known).map(Arc::clone)
+    }
+
+    fn times(&self, leg: &SeriesLeg) -> Times {
+        self.need.times(self.reader.sources.of(&leg.series.key().source).zone.value)
+    }
+
+    /// Returns the facts about a leg at the time of the choice, or `None` if no rate is in force then.
+    fn facts(&self, leg: &SeriesLeg) -> Result<Option<Facts>, QueryError> {
+        self.facts_at(leg, self.times(leg))
+    }
+
+    fn facts_at(&self, leg: &SeriesLeg, Times { start, end }: Times) -> Result<Option<Facts>, QueryError> {
+        let (series, known) = (&leg.series, self.as_of.known());
+        let Some(run) = series.run_at(end, known)? else { return Ok(None) };
+        let source = &series.key().source;
+        // An observation after the requested time does not count.
+        let observed_time = run.last_observed_time.min(end);
+        let begins_before = |time: Timestamp| -> Result<bool, QueryError> {
+            let first = || series.first_observed_time(known);
+            Ok(run.first_observed_time <= time || first()?.is_some_and(|first| first <= time))
+        };
+        let is_observed_inside = |start: Timestamp| -> Result<bool, QueryError> {
+            if run.first_observed_time >= start || run.last_observed_time <= end {
+                return Ok(observed_time >= start);
+            }
+            match series.instants(start, end.saturating_add_us(1)).next() {
+                Some(piece) => Ok(!piece?.is_empty()),
+                None => Ok(false),
+            }
+        };
+        Ok(Some(Facts {
+            observed_time,
+            is_within_max_age: self.need.max_age_us().is_none_or(|max| end.micros_since(observed_time) <= max),
+            is_stale: end >= self.reader.rules.stale_time(series.key(), &run),
+            has_start: start.map_or(Ok(true), begins_before)?,
+            is_observed_inside: match start
+                .filter(|start| self.need.is_change() && end.micros_since(*start) < Timestamp::DAY_US)
+            {
+                Some(start) => is_observed_inside(start)?,
+                None => true,
+            },
+            preference: self.reader.sources.preferences().rank(source).unwrap_or(u32::MAX),
+            is_configured: self.reader.sources.is_configured(source),
+            significant_digits: run.value.rate.significant_digits(),
+            stale_limit_us: self.reader.rules.stale_limit_us(source),
+            leg_count: 1,
+            sources: vec![source.to_string()],
+            is_inverse: leg.inverted,
+        }))
+    }
+
+    /// Picks one of `candidates` by the rule of [`choose`]. If none has a rate in force at the time of the choice, picks
+    /// the one with the earliest first observation: its error or its empty list tells when the first rate is.
+    fn pick<T>(
+        &self,
+        candidates: Vec<T>,
+        facts: impl Fn(&T) -> Result<Option<Facts>, QueryError>,
+    ) -> Result<Option<(T, Option<Facts>)>, QueryError>
+    where
+        T: Legged,
+    {
+        let mut with_rate = Vec::new();
+        let mut without_rate = Vec::new();
+        for candidate in candidates {
+            match facts(&candidate)? {
+                Some(facts) => with_rate.push((candidate, facts)),
+                None => without_rate.push(candidate),
+            }
+        }
+        let all_facts: Vec<Facts> = with_rate.iter().map(|(_, facts)| facts.clone()).collect();
+        if let Some(at) = choose(&all_facts) {
+            if self.reader.sources.is_strict() && with_rate.len() > 1 {
+                let candidates: Vec<String> = with_rate.iter().map(|(candidate, _)| candidate.describe()).collect();
+                return Err(QueryError::Ambiguous { pair: self.pair, candidates: candidates.join(", ") });
+            }
+            let (candidate, facts) = with_rate.swap_remove(at);
+            return Ok(Some((candidate, Some(facts))));
+        }
+        let mut earliest: Option<(Timestamp, T)> = None;
+        for candidate in without_rate {
+            let first = candidate.first_observed_time(self.as_of.known())?.unwrap_or(Timestamp::MAX);
+            if earliest.as_ref().is_none_or(|(time, _)| first < *time) {
+                earliest = Some((first, candidate));
+            }
+        }
+        Ok(earliest.map(|(_, candidate)| (candidate, None)))
+    }
+
+    /// Returns the leg that answers for `wanted` without a cross.
+    fn single(&self, wanted: Pair, source: Option<&Source>) -> Result<Option<(SeriesLeg, Option<Facts>)>, QueryError> {
+        let direct = self.series(wanted, source).map(|series| Leg { inverted: false, series });
+        let inverse = self.series(wanted.inverse(), source).map(|series| Leg { inverted: true, series });
+        self.pick(direct.chain(inverse).collect(), |leg| self.facts(leg))
+    }
+
+    /// Returns the cross through USD and its facts, or the pairs of the missing legs.
+    #[expect(clippy::type_complexity, reason = "a route with its facts, or what is missing")]
+    fn cross(&self, sources: [Option<&Source>; 2]) -> Result<Result<(Route, Option<Facts>), Vec<Pair>>, QueryError> {
+        let Some((base, quote)) = against_usd(self.pair) else { return Ok(Err(Vec::new())) };
+        match (self.single(base, sources[0])?, self.single(quote, sources[1])?) {
+            (Some((first, first_facts)), Some((second, second_facts))) => {
+                let times = [&first, &second].map(|leg| self.times(leg));
+                let facts = if times[0] == times[1] {
+                    first_facts.zip(second_facts)
+                } else {
+                    let times = times[0].earlier(times[1]);
+                    self.facts_at(&first, times)?.zip(self.facts_at(&second, times)?)
+                };
+                let facts = facts.map(|(first, second)| Facts::cross(&first, &second));
+                let second = Leg { inverted: !second.inverted, series: second.series };
+                Ok(Ok((Legs::Two(first, second), facts)))
+            }
+            (first, second) => {
+                let missing = [(first.is_none(), base), (second.is_none(), quote)].into_iter();
+                Ok(Err(missing.filter(|(is_missing, _)| *is_missing).map(|(_, pair)| pair).collect()))
+            }
+        }
+    }
+
+    fn unknown(&self, source: Option<&Source>, missing_legs: Vec<Pair>) -> QueryError {
+        QueryError::UnknownSeries {
+            pair: self.pair,
+            wanted_source: source.cloned(),
+            missing_legs,
+            available: list_available(&self.reader.known_keys(self.as_of, |_| true)),
+        }
+    }
+
+    fn find(&self, named: NamedSources<'_>) -> Result<Route, QueryError> {
+        let source = match named {
+            NamedSources::Any => None,
+            NamedSources::All(source) | NamedSources::Only(source) => Some(source),
+            NamedSources::Each(first, second) if against_usd(self.pair).is_some() => {
+                let same = Some(first).filter(|_| first == second);
+                let cross = self.cross([Some(first), Some(second)])?;
+                return cross.map(|(route, _)| route).map_err(|missing| self.unknown(same, missing));
+            }
+            NamedSources::Each(..) => {
+                let problem = format!("2 sources are given; {} contains USD and has one leg", self.pair);
+                return Err(QueryError::invalid("leg_sources", problem));
+            }
+        };
+        let direct = self.series(self.pair, source).map(|series| Leg { inverted: false, series });
+        let inverse = self.series(self.pair.inverse(), source).map(|series| Leg { inverted: true, series });
+        let mut candidates: Vec<Route> = direct.chain(inverse).map(Legs::One).collect();
+        let cross = self.cross([source; 2])?;
+        let mut cross_facts = None;
+        match cross {
+            Ok((route, facts)) => {
+                if candidates.is_empty() && matches!(named, NamedSources::Only(_)) {
+                    let problem = format!(
+                        "1 source is given; {} is a cross of two legs: name two leg_sources, or name one source for \
+                         both legs as source",
+                        self.pair
+                    );
+                    return Err(QueryError::invalid("leg_sources", problem));
+                }
+                if !matches!(named, NamedSources::Only(_)) {
+                    candidates.push(route);
+                    cross_facts = facts;
+                }
+            }
+            Err(missing) if candidates.is_empty() => return Err(self.unknown(source, missing)),
+            Err(_) => {}
+        }
+        let picked = self.pick(candidates, |route| match route {
+            Legs::One(leg) => self.facts(leg),
+            Legs::Two(..) => Ok(cross_facts.clone()),
+        })?;
+        picked.map(|(route, _)| route).ok_or_else(|| self.unknown(source, Vec::new()))
+    }
+}
+
+/// A candidate of one or two legs.
+trait Legged {
+    /// When every leg has its first rate, as known at `known`.
+    fn first_observed_time(&self, known: Timestamp) -> Result<Option<Timestamp>, QueryError>;
+
+    /// Describes the candidate for an error message: `KGS/USD from nbkr`.
+    fn describe(&self) -> String;
+}
+
+impl Legged for SeriesLeg {
+    fn first_observed_time(&self, known: Timestamp) -> Result<Option<Timestamp>, QueryError> {
+        Ok(self.series.first_observed_time(known)?)
+    }
+
+    fn describe(&self) -> String {
+        self.series.key().to_string()
+    }
+}
+
+impl Legged for Route {
+    fn first_observed_time(&self, known: Timestamp) -> Result<Option<Timestamp>, QueryError> {
+        let mut latest = None;
+        for leg in self.iter() {
+            let Some(first) = Legged::first_observed_time(leg, known)? else { return Ok(None) };
+            latest = latest.max(Some(first));
+        }
+        Ok(latest)
+    }
+
+    fn describe(&self) -> String {
+        self.iter().map(Legged::describe).collect::<Vec<_>>().join(" with ")
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::CurrencySet;
-
-    fn source(slug: &str) -> Source {
-        Source::parse(slug).unwrap()
-    }
-
-    fn keys(texts: &[&str]) -> Vec<SeriesKey> {
-        let key = |text: &&str| {
-            let (pair_text, slug) = text.split_once(' ').unwrap();
-            let pair = Pair::parse(pair_text, &CurrencySet::central_asia()).unwrap();
-            SeriesKey { pair, source: source(slug) }
-        };
-        texts.iter().map(key).collect()
-    }
-
-    /// Checks the choice for a pair such as "KGS/KZT". `sources` is the requested `source`, or "" for none, and the
-    /// requested `leg_sources`. An `expect` that ends in "..." is a prefix.
-    #[track_caller]
-    fn check(wanted: &str, sources: (&str, &[&str]), existing: &[&str], expect: &str) {
-        check_preferring(&[], wanted, sources, existing, expect);
-    }
-
-    /// Like `check`, with `preferred` sources in order of preference.
-    #[track_caller]
-    fn check_preferring(preferred: &[&str], wanted: &str, sources: (&str, &[&str]), existing: &[&str], expect: &str) {
-        let preferences = Preferences::new(preferred.iter().map(|slug| source(slug)).zip(1..)).unwrap();
-        let pair = Pair::parse(wanted, &CurrencySet::central_asia()).unwrap();
-        let keys = keys(existing);
-        let one = (!sources.0.is_empty()).then(|| source(sources.0));
-        let legs: Vec<Source> = sources.1.iter().map(|slug| source(slug)).collect();
-        let found = NamedSources::new(one.as_ref(), &legs)
-            .and_then(|named| Choice { keys: &keys, pair, preferences: &preferences }.find(named));
-        let text = match found {
-            Ok(legs) => {
-                let leg_texts: Vec<String> =
-                    legs.iter().map(|leg| format!("{}{}", if leg.inverted { "1/" } else { "" }, leg.series)).collect();
-                format!("{:?} {}", derivation(&legs), leg_texts.join(" * "))
-            }
-            Err(error) => error.to_string(),
-        };
-        assert!(
-            if expect.ends_with("...") { text.starts_with(expect.trim_end_matches("...")) } else { text == expect },
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn direct_precedes_inverse_and_ambiguity_is_checked_per_kind() {
-        let check = |existing: &[&str], expect: &str| check("KGS/USD", ("", &[]), existing, expect);
-        check(&["KGS/USD a"], "Direct KGS/USD from a");
-        check(&["KGS/USD a", "USD/KGS b", "USD/KGS c"], "Direct KGS/USD from a");
-        check(&["USD/KGS b"], "Inverse 1/USD/KGS from b");
-        check(&["KGS/USD a", "KGS/USD b", "USD/KGS c"], "several sources have KGS/USD: name one of a, b as source");
-        check(&["USD/KGS b", "USD/KGS c"], "several sources have KGS/USD: name one of b, c as source");
-        check(&[], "there is no series of KGS/USD; no series exists yet");
-    }
-
-    #[test]
-    fn cross_through_usd_is_the_last_choice() {
-        let check = |existing: &[&str], expect: &str| check("KGS/KZT", ("", &[]), existing, expect);
-        check(&["KGS/USD a", "KZT/USD b"], "Cross KGS/USD from a * 1/KZT/USD from b");
-        check(&["USD/KGS a", "KZT/USD b"], "Cross 1/USD/KGS from a * 1/KZT/USD from b");
-        check(&["KGS/USD a", "USD/KZT b"], "Cross KGS/USD from a * USD/KZT from b");
-        check(&["USD/KGS a", "USD/KZT b"], "Cross 1/USD/KGS from a * USD/KZT from b");
-        // A published pair or its inverse precedes a cross. In a leg, C/USD precedes USD/C.
-        check(&["KGS/KZT c", "KGS/USD a", "KZT/USD b"], "Direct KGS/KZT from c");
-        check(&["KZT/KGS c", "KGS/USD a", "KZT/USD b"], "Inverse 1/KZT/KGS from c");
-        check(&["KGS/USD a", "USD/KGS c", "USD/KGS d", "KZT/USD b"], "Cross KGS/USD from a * 1/KZT/USD from b");
-        check(
-            &["KGS/USD a", "KZT/USD b", "KZT/USD c"],
-            "several sources have KZT/USD, a leg of KGS/KZT: name one of b, c for it in leg_sources (the source of the \
-             KGS leg first), or name one source for both legs as source",
-        );
-        check(
-            &["KGS/USD a", "KGS/USD b"],
-            "there is no series of KGS/KZT and no series of KZT/USD for a cross rate; \
-             available: KGS/USD from a, KGS/USD from b",
-        );
-        check(
-            &["KGS/USD a"],
-            "there is no series of KGS/KZT and no series of KZT/USD for a cross rate; available: KGS/USD from a",
-        );
-        check(
-            &[],
-            "there is no series of KGS/KZT and no series of KGS/USD or KZT/USD for a cross rate; no series exists yet",
-        );
-    }
-
-    #[test]
-    fn source_limits_both_legs_and_leg_sources_limit_each() {
-        let existing = ["KGS/KZT d", "KGS/USD a", "KGS/USD b", "KZT/USD a", "KZT/USD b", "USD/KGS c"];
-        let check = |sources, expect| check("KGS/KZT", sources, &existing, expect);
-        check(("d", &[]), "Direct KGS/KZT from d");
-        check(("a", &[]), "Cross KGS/USD from a * 1/KZT/USD from a");
-        // Two leg sources request a cross even if the pair is published.
-        check(("", &["a", "b"]), "Cross KGS/USD from a * 1/KZT/USD from b");
-        check(("", &["c", "a"]), "Cross 1/USD/KGS from c * 1/KZT/USD from a");
-        check(("a", &["a", "a"]), "Cross KGS/USD from a * 1/KZT/USD from a");
-        check(("", &["d"]), "Direct KGS/KZT from d");
-        check(("", &["a"]), "leg_sources: 1 source is given; KGS/KZT is a cross of two legs...");
-        check(("a", &["a", "b"]), "leg_sources: 'b' contradicts source 'a'; give one of them");
-        check(("a", &["b"]), "leg_sources: 'b' contradicts source 'a'; give one of them");
-        check(("", &["a", "b", "c"]), "leg_sources: 3 sources are given; a cross has two legs");
-        check(
-            ("c", &[]),
-            "there is no series of KGS/KZT from c and no series of KZT/USD for a cross rate; available: ...",
-        );
-        check(
-            ("", &["a", "c"]),
-            "there is no series of KGS/KZT and no series of KZT/USD for a cross rate; available: ...",
-        );
-    }
-
-    #[test]
-    fn preferred_source_answers_if_several_sources_have_the_pair() {
-        let check = |preferred: &[&str], wanted: &str, expect: &str| {
-            let existing = ["KGS/USD a", "KGS/USD b", "USD/KGS c", "KZT/USD b", "KZT/USD c", "USD/TJS c", "USD/TJS d"];
-            check_preferring(preferred, wanted, ("", &[]), &existing, expect);
-        };
-        check(&["a"], "KGS/USD", "Direct KGS/USD from a");
-        check(&["b"], "KGS/USD", "Direct KGS/USD from b");
-        check(&["b", "a"], "KGS/USD", "Direct KGS/USD from b");
-        check(&["c", "a"], "KGS/USD", "Direct KGS/USD from a");
-        // The kind precedes the preference, and a single source needs no preference.
-        check(&["c"], "KGS/USD", "several sources have KGS/USD: name one of a, b as source");
-        check(&["a"], "USD/KGS", "Direct USD/KGS from c");
-        check(&["d", "c"], "TJS/USD", "Inverse 1/USD/TJS from d");
-        // Each leg of a cross is chosen by preference on its own.
-        check(&["b"], "KGS/KZT", "Cross KGS/USD from b * 1/KZT/USD from b");
-        check(&["c", "a"], "KGS/KZT", "Cross KGS/USD from a * 1/KZT/USD from c");
-        check(&["a"], "KGS/KZT", "several sources have KZT/USD, a leg of KGS/KZT: name one of b, c for it...");
-        check(&["z"], "KGS/USD", "several sources have KGS/USD: name one of a, b as source");
-    }
-
-    #[test]
-    fn named_source_precedes_preferred_source() {
-        let existing = ["KGS/USD a", "KGS/USD b", "KZT/USD a", "KZT/USD b"];
-        let check = |wanted, sources, expect| check_preferring(&["a", "b"], wanted, sources, &existing, expect);
-        check("KGS/USD", ("b", &[]), "Direct KGS/USD from b");
-        check("KGS/USD", ("", &["b"]), "Direct KGS/USD from b");
-        check("KGS/KZT", ("b", &[]), "Cross KGS/USD from b * 1/KZT/USD from b");
-        check("KGS/KZT", ("", &["b", "a"]), "Cross KGS/USD from b * 1/KZT/USD from a");
-        check("KGS/USD", ("c", &[]), "there is no series of KGS/USD from c; available: ...");
-    }
-
-    #[test]
-    fn one_leg_source_equals_source() {
-        let check = |sources, expect| check("KGS/USD", sources, &["KGS/USD a", "KGS/USD b"], expect);
-        check(("a", &[]), "Direct KGS/USD from a");
-        check(("", &["b"]), "Direct KGS/USD from b");
-        check(("a", &["a"]), "Direct KGS/USD from a");
-        check(("a", &["b"]), "leg_sources: 'b' contradicts source 'a'; give one of them");
-        check(("", &["a", "b"]), "leg_sources: 2 sources are given; KGS/USD contains USD and has one leg");
-        check(("c", &[]), "there is no series of KGS/USD from c; available: KGS/USD from a, KGS/USD from b");
-    }
-
-    #[test]
-    fn unknown_series_error_lists_available_series() {
-        let existing: Vec<String> = (0..15).map(|number| format!("KGS/USD s{number}")).collect();
-        let existing = keys(&existing.iter().map(String::as_str).collect::<Vec<_>>());
-        let pair = Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap();
-        let error = unknown_series(pair, Some(&source("nbkr")), &existing).to_string();
-        assert!(error.starts_with("there is no series of KGS/USD from nbkr; available: KGS/USD from s0, "), "{error}");
-        assert!(error.ends_with("KGS/USD from s11 and 3 more"), "{error}");
-    }
-}
+mod tests;

@@ -1,13 +1,13 @@
 //! Windows: calendar spans, in UTC, that end at a given time.
 
-use super::QueryError;
+use super::{Moment, QueryError};
 use crate::domain::{Span, Timestamp};
 
 /// The start of a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ChangeStart {
     /// The change starts at this time.
-    Time(Timestamp),
+    Time(Moment),
     /// The start of the change is its end minus this span.
     Before(Span),
 }

@@ -175,7 +175,7 @@ mod tests {
         struct UnknownLength;
         impl Serialize for UnknownLength {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                // postcard needs the length of a sequence, which a filter does not know.
+                // postcard needs the length of a sequence. The iterator `filter` does not know its length.
                 serializer
                     .collect_seq((0..3).filter(|number| number % 2 == 0))
                     .and(Err(serde::ser::Error::custom("no")))

@@ -80,7 +80,7 @@ impl PollRecord {
             None => Some(PollSpan::single(poll)),
             Some(span) => span.admit(poll),
         };
-        // The last chunk changed in any case: a new span may have shortened the span before it.
+        // Even if the poll begins a new chunk, the last chunk may change: the new span can shorten the span before it.
         let changed = self.last_chunk();
         if let Some(span) = next {
             self.push(span);

@@ -88,7 +88,8 @@ impl<P: From<Run>> RevisedRuns<P> {
         let summary = self.series.summary();
         let revisions =
             positions.enumerate().map(|(number, (position, _))| (summary.revision_segment(position), number));
-        // Sorted by segment, so that each segment is loaded once. The number of a run restores the order of the scan.
+        // The revisions are sorted by segment, so that each segment is loaded once. `number` is the position of a run in
+        // the scan. At the end, the runs are sorted by this number.
         let mut revisions: Vec<((usize, usize), usize)> = revisions.collect();
         revisions.sort_unstable();
         let mut runs: Vec<(usize, P)> = Vec::with_capacity(revisions.len());

@@ -314,7 +314,7 @@ impl<T: Item> Segments<T> {
 
     /// Finds the position for a new item: in the segment that its key belongs to. If that segment is full and all its
     /// items come before the new item, the position is in the next segment. If the next segment is full or does not
-    /// exist, the position is a new segment after the first one.
+    /// exist, the position is in a new segment directly after the segment of the key.
     fn insert_position(&self, key: Timestamp, loader: &Loader<'_, T>) -> Result<InsertPosition, BlockError> {
         let next = self.count_segments_up_to(key);
         let has_room = |at: usize| at < self.segment_count() && self.segment_item_count(at) < T::BLOCK_ITEMS_MAX;

@@ -329,9 +329,9 @@ impl Series {
         Ok(if joined.is_some() { Outcome::Collapsed { late: true } } else { Outcome::NewRun { late: true } })
     }
 
-    /// Joins the single run `middle` to the neighbours `before` and `after`; the caller passes only neighbours that may
-    /// absorb it, and has made their segments mutable. Returns `None` without a neighbour, `Some(true)` if two
-    /// neighbours merged, and `Some(false)` if the single run joined one neighbour.
+    /// Joins the run `middle`, which has one observation, to the neighbours `before` and `after`. The caller passes only
+    /// neighbours that may absorb `middle`, and has made their segments mutable. Returns `None` without a neighbour,
+    /// `Some(true)` if two neighbours merged, and `Some(false)` if `middle` joined one neighbour.
     fn join(
         &mut self,
         before: Option<&Run>,

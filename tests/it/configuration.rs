@@ -149,7 +149,7 @@ fn configuration_document_matches_the_code() {
     let found = fs::read_to_string(path()).unwrap();
     assert!(
         found == document,
-        "docs/CONFIGURATION.md is out of date: SILKRATE_WRITE_DOCS=1 cargo test --test it configuration"
+        "docs/CONFIGURATION.md is out of date; run SILKRATE_WRITE_DOCS=1 cargo test --test it configuration"
     );
 }
 

@@ -6,6 +6,7 @@ pub(super) const COLLAPSE_WINDOW: &str = "collapse_window";
 pub(super) const STALE_LIMIT: &str = "stale_limit";
 pub(super) const QUARANTINE_FACTOR: &str = "quarantine_factor";
 pub(super) const MINIMUM_PLACES: &str = "minimum_places";
+pub(super) const ZONE: &str = "zone";
 pub(super) const PREFERENCE: &str = "preference";
 pub(super) const FOLLOW: &str = "follow";
 pub(super) const PACE: &str = "pace";
@@ -39,7 +40,7 @@ pub struct FileSetting {
 }
 
 /// All settings of the configuration file, in the order in which documents and error messages list them.
-pub const FILE_SETTINGS: [FileSetting; 9] = [
+pub const FILE_SETTINGS: [FileSetting; 10] = [
     FileSetting {
         name: COLLAPSE_WINDOW,
         value: "duration, 1s to 366d",
@@ -78,6 +79,13 @@ pub const FILE_SETTINGS: [FileSetting; 9] = [
         flag: None,
         effect: "Rank among the sources of a pair. If a request names no source, the source with the lowest rank \
                  answers. No two sources may have the same rank.",
+    },
+    FileSetting {
+        name: ZONE,
+        value: "IANA time zone, like `\"Asia/Bishkek\"`",
+        scope: SettingScope::Source,
+        flag: None,
+        effect: "Time zone of the days of the source. A date in a request means a day in this zone.",
     },
     FileSetting {
         name: FOLLOW,

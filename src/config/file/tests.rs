@@ -32,7 +32,7 @@ fn problem_is_reported_with_line_key_value_and_remedy() {
     );
     in_nbkr(
         "colapse_window = \"1h\"",
-        "sources.nbkr.colapse_window: unknown setting; the settings are collapse_window, stale_limit, quarantine_factor, minimum_places, preference, follow, pace, publication and url",
+        "sources.nbkr.colapse_window: unknown setting; the settings are collapse_window, stale_limit, quarantine_factor, minimum_places, preference, zone, follow, pace, publication and url",
     );
     in_nbkr(
         "pace = 60",

@@ -204,7 +204,8 @@ fn band_path(scale: &Scale, levels: &[Level]) -> String {
     path
 }
 
-/// Draws hatched areas over the line for silences. The unconfirmed rate is a dotted line.
+/// Draws each silence as a hatched area over the line of the rate, and the unconfirmed rate of the silence as a dotted
+/// line.
 fn silences(scale: &Scale, downsampled: &DownsampledSeries, levels: Option<&[Level]>, name: &str) -> Markup {
     let (top, bottom) = (scale.frame.top, scale.frame.plot_bottom());
     let draw_silence = |silence: &Silence| {

@@ -211,7 +211,7 @@
     const wait = Math.max(0, CHART_PAUSE_MS - (performance.now() - chartAt));
     chartTimer = setTimeout(() => {
       chartTimer = 0;
-      // If a request by a click is in progress, it returns the newest data as well.
+      // A request that a click started also returns the newest data, so no second request is needed.
       if (!swapping) swap(location.href);
     }, wait);
   };

@@ -64,12 +64,19 @@ fn read(reader: &Reader, chart: &ChartParameters) -> Result<PageData, QueryError
                 pair,
                 source: source.clone(),
                 leg_sources: Vec::new(),
-                range,
+                range: range.into(),
+                zone: Some(buckets.zone),
                 known_time: None,
                 after: None,
                 limit: usize::try_from(CANDLES_MAX).unwrap_or(usize::MAX),
             };
-            let request = CandlesRequest { list, buckets, fill: false, count_observations: false, find_bounds: false };
+            let request = CandlesRequest {
+                list,
+                interval: buckets.interval,
+                fill: false,
+                count_observations: false,
+                find_bounds: false,
+            };
             Some(reader.candles(&request)?.body.rows)
         }
     };

@@ -19,7 +19,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 25] = [
     ("analysis", &["domain"]),
     ("latest_quotes", &["domain"]),
     ("clock", &["domain"]),
-    ("sources", &["domain"]),
+    ("sources", &["analysis", "domain"]),
     ("proto", &["domain"]),
     ("telemetry", &[]),
     ("backoff", &[]),
@@ -34,7 +34,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 25] = [
     ("follow", &["analysis", "backoff", "causes", "clock", "domain", "feed", "ingest", "metrics"]),
     ("query", &["analysis", "latest_quotes", "domain", "sources", "store"]),
     ("export", &["analysis", "latest_quotes", "catch_panic", "domain", "proto", "query", "store"]),
-    ("config", &["latest_quotes", "domain", "follow", "ingest", "sources", "store", "telemetry"]),
+    ("config", &["analysis", "latest_quotes", "domain", "follow", "ingest", "sources", "store", "telemetry"]),
     (
         "api",
         &[

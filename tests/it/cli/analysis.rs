@@ -28,14 +28,16 @@ fn analysis_tables_have_the_expected_cells() {
         &["cannot tell  age", "0.01144  0.01146  0.174825  0.087374  0.262353  no           2 h"],
         "",
     );
-    // Year-to-date periods have the same start, so the table adds a column with their ends.
-    let days = |line: &str, expect: [bool; 2]| {
-        let ran = mock.run(line);
-        let days = ["2025-12-09T00:00:00Z", "2025-12-10T00:00:00Z"].map(|day| ran.stdout.contains(day));
-        assert_eq!((days, ran.code), (expect, Some(0)), "{line}: {}", ran.stdout);
+    // Periods are shown as local dates, months and years.
+    let period = |name: &str, expect: &str| {
+        let ran = mock.run(&format!("changes KGS/USD --period {name}"));
+        let shown = ran.stdout.lines().nth(1).and_then(|line| line.split_whitespace().nth(1)).map(str::to_owned);
+        assert_eq!((shown.as_deref(), ran.code), (Some(expect), Some(0)), "{name}: {}", ran.stdout);
     };
-    days("changes KGS/USD --period ytd", [true, true]);
-    days("changes KGS/USD --period day", [true, false]);
+    period("ytd", "2025-12-08");
+    period("day", "2025-12-08");
+    period("month", "2025-12");
+    period("year", "2025");
     check(
         "compare --pair KGS/USD --sources timesca,nbkr",
         &[
@@ -74,17 +76,17 @@ fn analysis_csv_has_the_expected_columns() {
     let check = |line: &str, expect: &str| mock.check_csv(line, expect);
     check(
         "candles KGS/USD --limit 1",
-        "pair,derivation,start_time,end_time,complete,filled,open,open_time,high,high_time,low,low_time,close,close_time,average,\
+        "pair,derivation,start_time,start_date,end_time,complete,filled,open,open_time,high,high_time,low,low_time,close,close_time,average,\
          move_count,open_low,open_high,high_low,high_high,low_low,low_high,close_low,close_high,average_low,average_high,\
          leg_age_difference,observation_count\n\
-         KGS/USD,DIRECT,2025-12-08T00:00:00Z,2025-12-09T00:00:00Z,true,false,0.01144,2025-12-08T00:00:00Z,0.01146,\
+         KGS/USD,DIRECT,2025-12-08T00:00:00Z,,2025-12-09T00:00:00Z,true,false,0.01144,2025-12-08T00:00:00Z,0.01146,\
          2025-12-08T00:00:00Z,0.01143,2025-12-08T00:00:00Z,0.01145,2025-12-08T00:00:00Z,0.0114466666666667,3,\
          0.011435,0.011445,,,,,,,,,,\n",
     );
     check(
         "convert 100 KGS/KZT",
-        "pair,amount,converted_amount,converted_amount_low,converted_amount_high,rate,time,sequence,recorded_time\n\
-         KGS/KZT,100,1.14400,1.143500,1.144500,5.83673469387755,2025-12-08T00:00:00Z,7,2025-12-09T00:00:00Z\n",
+        "pair,amount,converted_amount,converted_amount_low,converted_amount_high,rate,time,stale,sequence,recorded_time\n\
+         KGS/KZT,100,1.14400,1.143500,1.144500,5.83673469387755,2025-12-08T00:00:00Z,false,7,2025-12-09T00:00:00Z\n",
     );
 }
 

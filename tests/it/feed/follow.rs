@@ -610,7 +610,7 @@ async fn unreachable_publisher_does_not_affect_other_feeds() {
     }
     assert_eq!(quotes.len(), 5, "{quotes:?}");
     assert_eq!(unreachable.requests().len(), 1);
-    // The clock stands still, and so does the poll schedule.
+    // The clock stands still, so no poll is due until the test advances the clock.
     let before = reachable.requests().len();
     server.clock.advance_us(68 * Timestamp::SECOND_US);
     for _ in 0..200 {

@@ -37,7 +37,8 @@ async fn check_candles(server: &TestServer, request: v1::ExportSnapshotRequest) 
             pair: pair.to_owned(),
             source: source.to_owned(),
             interval: request.interval,
-            time_zone: request.time_zone.clone(),
+            // An export without a time zone has days in UTC, a list without one has the days of the source.
+            time_zone: if request.time_zone.is_empty() { "UTC".to_owned() } else { request.time_zone.clone() },
             start_time: request.start_time,
             end_time: request.end_time,
             fill_empty: request.fill_empty,

@@ -19,7 +19,8 @@ fn with_change(pair: &str, seconds: i64, rate: &str, change: &str) -> v1::Tick {
 /// The rates of these tests differ as much as digits allow, so the quarantine is off.
 const QUARANTINE_OFF: [&str; 2] = ["--quarantine-factor", "none"];
 
-/// Starts a server with two series. They have the rate with the most digits, a fall that rounded to zero, and a repeat.
+/// Starts a server with two series. Among their ticks are the rate with the most digits, a fall that rounded to zero,
+/// and a confirmation of a rate.
 async fn start() -> TestServer {
     let server = TestServer::start(&QUARANTINE_OFF).await;
     server

@@ -75,7 +75,8 @@ fn poll(random: &mut Random, second: i64) -> Poll {
     Poll { source, time: at(second), covered_until: at(second + 2), health }
 }
 
-/// Makes commits of ticks and polls over several series, in order and late, with and without revising.
+/// Makes commits of polls and of ticks of several series. Every third commit has late ticks. Half of the ticks may
+/// revise a stored value.
 fn fill(store: &mut Store, seed: u64, commits: u64, ticks_each: u64) {
     let mut random = Random(seed);
     let mut now = BASE_US * 2;

@@ -132,10 +132,10 @@ async fn usd_quote_of_a_bank_serves_as_inverse_leg() {
     service.commit("KZT/USD nbk", &[(-HOUR_S, "0.00197")]).await;
     service.commit("KGS/USD timesca", &[(-HOUR_S, "0.01144")]).await;
 
-    // KZT/USD has two sources now. For the other leg, KGS/USD has precedence over USD/KGS.
-    let ambiguous = service.rate(rate_of("KGS/KZT")).await;
-    assert!(ambiguous.as_ref().unwrap_err().message().contains("name one of nbk, timesca for it in leg_sources"));
-    assert_refused(ambiguous, Code::InvalidArgument, "leg_sources");
+    // Each leg is chosen alone. KGS/USD has more digits than USD/KGS; the rates of KZT/USD differ only by their names.
+    let chosen = service.rate(rate_of("KGS/KZT")).await.unwrap();
+    let chosen: Vec<&str> = chosen.legs.iter().map(|leg| leg.source.as_str()).collect();
+    assert_eq!(chosen, ["timesca", "nbk"]);
     let by = |source: &str, legs: &[&str]| v1::GetRateRequest {
         source: source.to_owned(),
         leg_sources: legs.iter().map(|leg| (*leg).to_owned()).collect(),
@@ -150,8 +150,8 @@ async fn usd_quote_of_a_bank_serves_as_inverse_leg() {
     assert_refused(service.rate(by("", &["timesca"])).await, Code::InvalidArgument, "leg_sources");
     assert_refused(service.rate(by("nbk", &["nbk", "timesca"])).await, Code::InvalidArgument, "leg_sources");
     assert_refused(service.rate(by("nbk", &[])).await, Code::NotFound, "UNKNOWN_SERIES");
-    // A published pair has precedence over a cross rate; two leg sources still request the cross rate.
-    service.commit("KZT/KGS nbk", &[(-HOUR_S, "0.17")]).await;
+    // A published rate with more digits than a leg answers before the cross; two leg sources still request the cross.
+    service.commit("KZT/KGS nbk", &[(-HOUR_S, "0.17100")]).await;
     assert_eq!(from("", &[]).await, "KZT/KGS nbk");
     assert_eq!(from("", &["nbkr", "nbk"]).await, "USD/KGS nbkr, KZT/USD nbk");
     // An as-of read before the second leg existed finds no cross rate.
@@ -231,7 +231,7 @@ async fn convert_returns_amount_with_bounds_and_its_rate() {
 }
 
 #[tokio::test]
-async fn daily_candles_have_times_filled_buckets_and_local_days() {
+async fn daily_candles_are_filled_on_request_and_begin_at_local_midnight() {
     let service = start().await;
     let day = |days: i64, hours: i64| TODAY_S + days * DAY_S + hours * HOUR_S;
     let ticks = [(day(-4, 6), "2"), (day(-4, 12), "5"), (day(-4, 18), "3"), (day(-1, 0), "4"), (day(0, 6), "8")];

@@ -404,7 +404,7 @@ async fn held_ticks_are_excluded_from_reads_until_released() {
 }
 
 #[tokio::test]
-async fn list_filters_pages_and_reads_one_commit() {
+async fn held_ticks_are_filtered_and_all_pages_of_a_list_read_one_commit() {
     let server = TestServer::start(&[]).await;
     for source in ["cbu", "nbt"] {
         send_ticks(

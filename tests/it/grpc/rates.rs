@@ -103,19 +103,20 @@ async fn rate_in_force_is_found_directly_and_as_inverse() {
 }
 
 #[tokio::test]
-async fn source_is_chosen_or_ambiguity_is_refused() {
+async fn source_is_named_or_chosen() {
     let service = start().await;
     assert_refused(service.rate(rate_of("KGS/USD")).await, Code::NotFound, "UNKNOWN_SERIES");
     let before = service.commit("KGS/USD timesca", &[(-10, "0.01144")]).await;
     assert_eq!(service.rate(rate_of("KGS/USD")).await.unwrap().legs[0].source, "timesca");
     service.commit("USD/KGS nbkr", &[(-10, "87.45")]).await;
-    // A direct pair has precedence over an inverse one of any source.
     assert_eq!(service.rate(rate_of("USD/KGS")).await.unwrap().derivation(), v1::Derivation::Direct);
     service.commit("KGS/USD other", &[(-10, "0.01145")]).await;
 
-    let ambiguous = service.rate(rate_of("KGS/USD")).await;
-    assert!(ambiguous.as_ref().unwrap_err().message().contains("name one of other, timesca"));
-    assert_refused(ambiguous, Code::InvalidArgument, "source");
+    // All rates are fresh and have four digits, and this service has no settings of sources. The name decides, in both
+    // directions.
+    for pair in ["KGS/USD", "USD/KGS"] {
+        assert_eq!(service.rate(rate_of(pair)).await.unwrap().legs[0].source, "nbkr", "{pair}");
+    }
     let from = |source: &str, legs: &[&str]| v1::GetRateRequest {
         source: source.to_owned(),
         leg_sources: legs.iter().map(|leg| (*leg).to_owned()).collect(),
@@ -130,7 +131,7 @@ async fn source_is_chosen_or_ambiguity_is_refused() {
     assert_refused(service.rate(rate_of("KGS/KZT")).await, Code::NotFound, "UNKNOWN_SERIES");
     assert_refused(service.rate(rate_of("KGS/EUR")).await, Code::InvalidArgument, "pair");
 
-    // An as-of read before the second source existed is not ambiguous.
+    // An as-of read before the other sources existed has the only source.
     let known = v1::GetRateRequest { known_time: proto(before.recorded_time), ..rate_of("KGS/USD") };
     assert_eq!(service.rate(known).await.unwrap().rate, "0.01144");
 }

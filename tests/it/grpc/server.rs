@@ -81,7 +81,7 @@ async fn empty_store_prints_no_quotes_yet() {
 }
 
 #[tokio::test]
-async fn health_reports_each_service_and_not_serving_at_shutdown() {
+async fn health_of_each_service_is_serving_until_shutdown() {
     let server = TestServer::start(&[]).await;
     let mut health = HealthClient::new(server.channel.clone());
     let request = |service: &str| HealthCheckRequest { service: service.to_owned() };

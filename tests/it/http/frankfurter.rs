@@ -18,7 +18,7 @@ async fn server(flags: &[&str]) -> TestServer {
         tick("KGS/USD", -3 * DAY + 3_600, "0.01144"),
         tick("KGS/USD", -60, "0.01150"),
         tick("UZS/USD", -DAY, "0.00008"),
-        bank("USD/KGS", -60, "87.4500"),
+        bank("USD/KGS", -60, "87"),
         bank("USD/TJS", -DAY, "9.2500"),
     ];
     server.store(&ticks).await;
@@ -34,7 +34,8 @@ async fn responses_have_frankfurter_format_and_published_digits() {
         assert_eq!(response.header("content-type"), Some("application/json"));
     };
     // Rates are JSON numbers with every published digit.
-    let latest = r#"{"amount":1.0,"base":"KGS","date":"2025-12-08","rates":{"USD":0.01150}}"#;
+    let latest =
+        r#"{"amount":1.0,"base":"KGS","date":"2025-12-08","rates":{"USD":0.01150},"sources":{"USD":["timesca"]}}"#;
     for target in [
         "/frankfurter/v1/latest?base=KGS&symbols=USD",
         "/frankfurter/v1/latest?from=KGS&to=USD",
@@ -47,20 +48,21 @@ async fn responses_have_frankfurter_format_and_published_digits() {
     // The default base is USD. Derived rates have fifteen digits, and a currency without a series is absent.
     check(
         "/frankfurter/v1/latest",
-        r#"{"amount":1.0,"base":"USD","date":"2025-12-08","rates":{"KGS":86.9565217391304,"TJS":9.2500,"UZS":12500}}"#,
+        r#"{"amount":1.0,"base":"USD","date":"2025-12-08","rates":{"KGS":86.9565217391304,"TJS":9.2500,"UZS":12500},"sources":{"KGS":["timesca"],"TJS":["nbkr"],"UZS":["timesca"]}}"#,
     )
     .await;
     check(
         "/frankfurter/v1/latest?base=KGS&symbols=USD&amount=1000",
-        r#"{"amount":1000,"base":"KGS","date":"2025-12-08","rates":{"USD":11.50000}}"#,
+        r#"{"amount":1000,"base":"KGS","date":"2025-12-08","rates":{"USD":11.50000},"sources":{"USD":["timesca"]}}"#,
     )
     .await;
     // A day gets the rate at its end. A day without a rate gets the response of the previous day.
-    let friday = r#"{"amount":1.0,"base":"KGS","date":"2025-12-05","rates":{"USD":0.01144}}"#;
+    let friday =
+        r#"{"amount":1.0,"base":"KGS","date":"2025-12-05","rates":{"USD":0.01144},"sources":{"USD":["timesca"]}}"#;
     check("/frankfurter/v1/2025-12-05?base=KGS&symbols=USD", friday).await;
     check("/frankfurter/v1/2025-12-06?base=KGS&symbols=USD", friday).await;
     // A range omits days without a rate.
-    let days = r#"{"amount":1.0,"base":"KGS","start_date":"2025-12-04","end_date":"2025-12-08","rates":{"2025-12-04":{"USD":0.01140},"2025-12-05":{"USD":0.01144},"2025-12-08":{"USD":0.01150}}}"#;
+    let days = r#"{"amount":1.0,"base":"KGS","start_date":"2025-12-04","end_date":"2025-12-08","rates":{"2025-12-04":{"USD":0.01140},"2025-12-05":{"USD":0.01144},"2025-12-08":{"USD":0.01150}},"sources":{"USD":["timesca"]}}"#;
     check("/frankfurter/v1/2025-12-01..2025-12-31?base=KGS&symbols=USD", days).await;
     check("/frankfurter/v1/2025-12-01..?base=KGS&symbols=USD", days).await;
     let currencies =
@@ -72,8 +74,8 @@ async fn responses_have_frankfurter_format_and_published_digits() {
 async fn preferred_source_is_used_if_several_have_the_pair() {
     let server = server(&["--frankfurter-source", "nbkr"]).await;
     let response = get(server.http_addr, "/frankfurter/v1/latest?symbols=KGS,UZS").await;
-    // The bank has no UZS rate, so the next source by name is used.
-    let expect = r#"{"amount":1.0,"base":"USD","date":"2025-12-08","rates":{"KGS":87.4500,"UZS":12500}}"#;
+    // The bank has no UZS rate, so the choice of every other request is used.
+    let expect = r#"{"amount":1.0,"base":"USD","date":"2025-12-08","rates":{"KGS":87,"UZS":12500},"sources":{"KGS":["nbkr"],"UZS":["timesca"]}}"#;
     assert_eq!(response.body, expect);
     // A cross rate uses legs of both sources if neither has both legs.
     let cross = get(server.http_addr, "/frankfurter/v1/latest?base=TJS&symbols=UZS").await.json();
@@ -96,11 +98,11 @@ async fn errors_have_a_message() {
     check("/frankfurter/v1/currencies?base=KGS", 400, "takes no parameters").await;
     check("/frankfurter/v1/latest?base=TMT", 404, "no rates of TMT").await;
     check("/frankfurter/v1/2020-01-01", 404, "no rates of USD").await;
-    check("/frankfurter/v1/2025-12-08..2025-12-01", 422, "choose an earlier start").await;
+    check("/frankfurter/v1/2025-12-08..2025-12-01", 422, "swap the dates").await;
     check("/frankfurter/v1/latest?symbols=KGS,EUR", 404, "symbols: ").await;
     check("/frankfurter/v1/latest?base=USD&symbols=USD", 404, "USD is the base itself").await;
     check("/frankfurter/v1/1990-01-01..2020-01-01", 404, "no rates of USD").await;
-    check("/frankfurter/v1/2030-01-01..2030-01-02", 404, "no rates of USD").await;
+    check("/frankfurter/v1/2030-01-01..2030-01-02", 422, "after today").await;
 }
 
 #[tokio::test]
@@ -122,7 +124,7 @@ async fn changed_preferred_source_changes_the_tag() {
     let (dir, _) = server.stop().await;
     let server = TestServer::start_with_store(dir, &["--frankfurter-source", "nbkr"]).await;
     let again = get_with(server.http_addr, target, &[("if-none-match", &tag)]).await;
-    assert!(again.status == 200 && again.body.contains(r#""KGS":87.4500"#), "{again:?}");
+    assert!(again.status == 200 && again.body.contains(r#""KGS":87"#), "{again:?}");
 }
 
 #[tokio::test]
@@ -141,7 +143,7 @@ async fn rates_much_older_than_the_newest_are_omitted() {
 }
 
 #[tokio::test]
-async fn other_source_is_used_for_days_without_a_preferred_rate() {
+async fn each_day_has_the_fresh_rate_and_a_range_has_one_source() {
     let server = TestServer::start(&[]).await;
     let bank = |at, rate: &str| v1::Tick { source: "cbu".to_owned(), ..tick("USD/UZS", at, rate) };
     let ticks = [
@@ -158,12 +160,12 @@ async fn other_source_is_used_for_days_without_a_preferred_rate() {
     };
     // The response has the whole history, however early the range begins.
     for start in ["1999-01-01", "0001-01-01", "2025-10-29"] {
-        let days = r#"{"2025-10-29":{"UZS":11950},"2025-11-05":{"UZS":12500},"2025-11-18":{"UZS":12500},"2025-12-07":{"UZS":12000}}"#;
+        let days = r#"{"2025-10-29":{"UZS":11950},"2025-11-05":{"UZS":11960},"2025-12-07":{"UZS":12000}}"#;
         check(&format!("{start}..2026-11-23?symbols=UZS"), days).await;
     }
-    // Before the ticker's first rate, the bank's rate is used. If both are stale, the rate observed last is used.
+    // A day has the fresh rate. If both are stale, the rate observed last is used.
     check("2025-10-30?symbols=UZS", r#"{"UZS":11950}"#).await;
-    check("2025-11-06?symbols=UZS", r#"{"UZS":12500}"#).await;
+    check("2025-11-06?symbols=UZS", r#"{"UZS":11960}"#).await;
     check("2025-11-08?symbols=UZS", r#"{"UZS":11960}"#).await;
     check("2025-11-30?symbols=UZS", r#"{"UZS":12500}"#).await;
     check("latest?symbols=UZS", r#"{"UZS":12000}"#).await;

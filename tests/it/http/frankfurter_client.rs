@@ -41,6 +41,7 @@ client._FrankfurterEngine__base_url = sys.argv[1] + "/frankfurter/v1"
 
 assert client.fetch_currencies() == {"KGS": "Kyrgyzstani som", "USD": "United States dollar"}
 latest = client.fetch_latest_data(base="KGS", symbols="USD")
+assert latest.pop("sources") == {"USD": ["timesca"]}, latest
 assert latest == {"amount": 1.0, "base": "KGS", "date": "2025-12-08", "rates": {"USD": 0.01150}}, latest
 friday = client.fetch_data_for_date("2025-12-05", base="KGS", symbols="USD")
 assert (friday["date"], friday["rates"]) == ("2025-12-05", {"USD": 0.01144}), friday

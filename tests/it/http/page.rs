@@ -288,7 +288,7 @@ async fn page_announces_that_nothing_is_stored_after_a_disk_failure() {
 }
 
 #[tokio::test]
-async fn live_streams_are_limited_and_the_next_gets_retry_after() {
+async fn live_stream_beyond_the_limit_is_refused_with_retry_after() {
     const STREAMS: usize = 1_000;
     // Both ends of each connection are in this process.
     const DESCRIPTORS: u64 = 2_500;

@@ -295,7 +295,7 @@ fn check_ingest_around_damage(directory: &Path, damaged: i64) {
     assert_eq!(runs(&store, 0, tick(TICKS + 50).0, i64::MAX).map(|runs| runs.len()), Ok(1));
 }
 
-/// The kind of a block of revisions, as it stands in the key of an index entry after the series.
+/// The byte that marks a block of revisions. In the key of an index entry, this byte follows the series.
 const REVISIONS: u8 = 2;
 
 /// Creates a store of rates that were revised three times. Returns the recorded time of each commit.

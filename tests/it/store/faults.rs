@@ -226,7 +226,7 @@ fn full_queue_refuses_new_batches_and_commits_waiting_ones() {
 }
 
 #[test]
-fn queue_limits_waiting_ticks_but_admits_one_large_batch() {
+fn waiting_ticks_are_limited_but_one_large_batch_is_admitted() {
     let directory = tempfile::tempdir().unwrap();
     let (running, gate, first) = blocked_writer(QueueLimits { batches_max: 100, ticks_max: 50 }, directory.path());
     let large = send(running.ingest(), 1, 200);
@@ -239,7 +239,7 @@ fn queue_limits_waiting_ticks_but_admits_one_large_batch() {
     running.close().unwrap();
 }
 
-/// Sends a batch of rows that were refused before the queue.
+/// Sends a batch of rows that validation has refused.
 fn send_refused(ingest: &Ingest, count: u32) -> Sent {
     let refusal = |index| Refusal {
         index,

@@ -123,6 +123,9 @@ fn rate(pair: &str, rate: &str) -> GetRateResponse {
         sequence: 7,
         recorded_time: day(1),
         leg_age_difference: None,
+        stale: false,
+        date: String::new(),
+        time_zone: String::new(),
     }
 }
 
@@ -306,12 +309,17 @@ impl RateService for Canned {
             percent_change_low: (!first).then(|| "0.087374".to_owned()),
             percent_change_high: (!first).then(|| "0.262353".to_owned()),
             below_resolution: (!first).then_some(false),
+            observed: (!first).then_some(true),
+            period_start_date: if first { "2025-12-08" } else { "2025-12-09" }.to_owned(),
         };
         Ok(Response::new(ListChangesResponse {
             changes: vec![change],
             next_page_token: if first { "2".to_owned() } else { String::new() },
             sequence: 7,
             recorded_time: day(1),
+            derivation: Derivation::Direct.into(),
+            legs: Vec::new(),
+            time_zone: "UTC".to_owned(),
         }))
     }
 
@@ -363,6 +371,7 @@ impl RateService for Canned {
             legs: vec![Leg { pair: request.pair, source: "timesca".to_owned() }],
             sequence: 7,
             recorded_time: day(1),
+            time_zone: "UTC".to_owned(),
         }))
     }
 
