@@ -2,37 +2,61 @@
 //!
 //! ```sh
 //! cargo run --example history -- USD/UZS
-//! cargo run --example history -- USD/UZS cbu http://127.0.0.1:50051
+//! cargo run --example history -- USD/UZS cbu --endpoint http://127.0.0.1:50051
 //! ```
 //!
-//! All pages come from one commit, which the page token names.
+//! The variable `SILKRATE_ENDPOINT` has the same effect as `--endpoint`. All pages come from one commit, which the page
+//! token names.
 
-use std::error::Error;
+mod client;
 
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser;
 use silkrate::proto::v1::ListRunsRequest;
 use silkrate::proto::v1::rate_service_client::RateServiceClient;
 
+use client::{ClientError, Server, finish};
+
 const PAGE_RUNS: i32 = 1_000;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let Some(pair) = arguments.next() else { return Err("usage: history PAIR [SOURCE] [ENDPOINT]".into()) };
-    // An empty source selects the preferred source.
-    let source = arguments.next().unwrap_or_default();
-    let endpoint = arguments.next().unwrap_or_else(|| "http://127.0.0.1:50051".to_owned());
+/// Prints the history of a pair
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Pair as BASE/QUOTE, like USD/UZS
+    pair: String,
+    /// Source of the rates; default the source that the server prefers
+    #[arg(default_value = "", hide_default_value = true)]
+    source: String,
+    #[command(flatten)]
+    server: Server,
+}
 
-    let mut client = RateServiceClient::connect(endpoint).await?;
-    let mut request = ListRunsRequest { pair, source, page_size: PAGE_RUNS, ..ListRunsRequest::default() };
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    finish(print_history(Arguments::parse()).await)
+}
+
+async fn print_history(arguments: Arguments) -> Result<(), ClientError> {
+    let mut client = RateServiceClient::connect(arguments.server.url()).await?;
+    let mut request = ListRunsRequest {
+        pair: arguments.pair,
+        source: arguments.source,
+        page_size: PAGE_RUNS,
+        ..ListRunsRequest::default()
+    };
+    let mut stdout = io::stdout();
     loop {
         let page = client.list_runs(request.clone()).await?.into_inner();
         for run in &page.runs {
             let first = run.first_observed_time.unwrap_or_default();
             let last = run.last_observed_time.unwrap_or_default();
-            println!(
+            writeln!(
+                stdout,
                 "{} {} {} from {first} to {last}, {} observations",
                 run.pair, run.source, run.rate, run.observation_count
-            );
+            )?;
         }
         if page.next_page_token.is_empty() {
             return Ok(());

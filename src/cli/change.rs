@@ -10,7 +10,7 @@ use super::rate;
 use super::text::{clean, fold, format_rounded_duration, trim_zeros};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, stdout};
+use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, note, stdout};
 use crate::domain::{Span, Timestamp};
 use crate::proto::v1::{GetChangeRequest, GetChangeResponse, GetRateResponse, MissingReason, Window};
 
@@ -127,6 +127,9 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
         }
         out.flush()?;
     } else {
+        if row.response.observed == Some(false) {
+            note(&format!("warning: the change of {} is not observed: the rate was stale", clean(&row.pair)));
+        }
         write_one(stdout(), session.style, COLUMNS, &row)?;
     }
     Ok(Outcome::Done)

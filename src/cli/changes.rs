@@ -22,9 +22,12 @@ Examples:
   silkrate changes UZS/USD --period ytd --from 2025-12-01 --output csv
 
 Each row is one period. The change goes from the end of the previous period to
-the end of this period (or to now). Because published rates are rounded to their
-last digit, the percentage has bounds. The age is the time since a rate was last
-observed. The table shows the larger of the two ages.";
+the end of this period (or to now). In the table, start and end are the rates at
+these two times. Because published rates are rounded to their last digit, the
+percentage has bounds, low and high. If the bounds include 0 %, the change is
+below resolution: the digits cannot tell whether the rate changed. The age is
+the time since a rate was last observed. The table shows the larger of the two
+ages.";
 
 /// Arguments of `changes`.
 #[derive(Debug, Args)]

@@ -35,7 +35,7 @@ pub struct GapsArgs {
     /// Show only this pair, like KGS/USD; default all
     #[arg(value_name = "PAIR", default_value = "", hide_default_value = true)]
     pair: String,
-    /// Show only this source; required if several sources have the pair and none of them is preferred
+    /// Show only this source; default all, or with PAIR the source that the choice rule selects
     #[arg(long, value_name = "SLUG", default_value = "", hide_default_value = true)]
     source: String,
     /// Show only gaps that end after this time

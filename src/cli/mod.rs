@@ -59,8 +59,10 @@ const SIGNAL_STATUS_BASE: i32 = 128;
 
 const EXIT_STATUS_HELP: &str = "\
 Times:
-  RFC 3339 (2025-12-08T09:30:00Z), a date (2025-12-08, its start in UTC), now,
-  or a time before now: -90m -12h -7d -2w -1mo -1y. Times are printed in UTC.
+  RFC 3339 (2025-12-08T09:30:00Z), a date (2025-12-08), now, or a time before
+  now: -90m -12h -7d -2w -1mo -1y. Times are printed in UTC. A date is a day in
+  the time zone of the source. The commands without --zone, and --known, take
+  its start in UTC.
 
 Exit status:
   0 done   1 failed   2 wrong usage   3 some input was refused or is held";
@@ -276,7 +278,7 @@ fn stdout() -> BufWriter<Stdout> {
 struct PairArgs {
     /// Pair as BASE/QUOTE, like KGS/USD: the rate is in USD for one KGS
     pair: String,
-    /// Source of the rate; required if several sources have the pair and none of them is preferred
+    /// Source of the rate; default: the source that the choice rule selects
     #[arg(long, value_name = "SLUG", default_value = "", hide_default_value = true)]
     source: String,
 }

@@ -19,7 +19,7 @@ use super::Site;
 use super::body::PermitBody;
 use super::csv::{self, Page, one_row};
 use super::entity_tag::{Snapshot, matches_tag, not_modified, set_cache_headers};
-use super::parameters::{Parameters, invalid};
+use super::parameters::{Parameters, invalid, is_date};
 use super::problem::{Problem, internal_error};
 use super::schema::{Call, Schema, TIME};
 use crate::api::{Rates, ReadTask, ServiceError};
@@ -215,7 +215,7 @@ impl<'a> CallRequest<'a> {
             call,
             format,
             is_whole,
-            includes_time: call.includes_time(parameters.get(TIME).is_some()),
+            includes_time: call.includes_time(parameters.get(TIME).is_some_and(|time| !is_date(time))),
             repeated: repeated.collect(),
             query: query.unwrap_or_default().to_owned(),
         };

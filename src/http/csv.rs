@@ -91,7 +91,14 @@ fn fields(
 ) -> Target {
     // If a row has a period, its rates have no column for their time, because the columns of the period already state
     // these times.
-    let rate_fields: &[&str] = if schema.field("period_end_time").is_some() { &["rate"] } else { &["rate", TIME] };
+    let has_period = schema.field("period_end_time").is_some();
+    let is_rate_field = |name: &str, prefix: Option<&str>| match name {
+        "rate" => true,
+        TIME => !has_period,
+        // `stale` without a prefix: only a row with one rate has it.
+        "stale" => prefix.is_none(),
+        _ => false,
+    };
     let included = schema.fields.iter().filter(|field| is_included(&field.name));
     let fields = included.map(|field| {
         let name = field.name.as_str();
@@ -104,7 +111,7 @@ fn fields(
             Some(run) if !field.is_list && run.name == RUN => fields(run, None, is_included, titles),
             Some(rate) if !field.is_list && rate.name == RATE => {
                 let prefix = Some(name).filter(|name| *name != "rate");
-                fields(rate, prefix, &|name| is_included(name) && rate_fields.contains(&name), titles)
+                fields(rate, prefix, &|name| is_included(name) && is_rate_field(name, prefix), titles)
             }
             // The fields `low` and `high` of `open_bounds` become the columns `open_low` and `open_high`.
             Some(bounds) if !field.is_list && name.ends_with(BOUNDS) => {

@@ -42,7 +42,7 @@ impl BucketLimit {
 pub struct BucketsRequest {
     /// The pair, in the requested direction.
     pub pair: Pair,
-    /// The source of every leg. `None` means the only source of the pair, or the preferred source.
+    /// The source of every leg. `None` means the source that the choice rule selects.
     pub source: Option<Source>,
     /// The source of each leg, in order of the legs. Empty means `source` for every leg.
     pub leg_sources: Vec<Source>,

@@ -27,7 +27,7 @@ const STEPS_PER_COLUMN: usize = 2;
 pub struct DownsampleRequest {
     /// The published pair, or its inverse.
     pub pair: Pair,
-    /// The source. `None` means the only source of the pair, or the preferred source.
+    /// The source. `None` means the source that the choice rule selects.
     pub source: Option<Source>,
     /// The length of the range. `None` means the whole series.
     pub window: Option<Span>,

@@ -34,8 +34,8 @@ struct PageBudget {
 pub struct GapsRequest {
     /// The published pair; derived pairs have no gaps. `None` means every pair.
     pub pair: Option<Pair>,
-    /// The source. If the source is `None` and the pair is given, the only or preferred source of the pair is used. If
-    /// both are `None`, every source is used.
+    /// The source. If the source is `None` and the pair is given, the choice rule selects it. If both are `None`, every
+    /// source is used.
     pub source: Option<Source>,
     /// The range that a gap must overlap.
     pub range: Range,

@@ -74,7 +74,7 @@ impl Range {
 pub struct RunsRequest {
     /// The published pair; derived pairs have no history.
     pub pair: Pair,
-    /// The source. `None` means the only source of the pair, or the preferred source.
+    /// The source. `None` means the source that the choice rule selects.
     pub source: Option<Source>,
     /// The range of first observed times.
     pub range: MomentRange,
@@ -117,7 +117,7 @@ pub struct RunsPage {
 pub struct RevisionsRequest {
     /// The published pair; derived pairs have no revisions.
     pub pair: Pair,
-    /// The source. `None` means the only source of the pair, or the preferred source.
+    /// The source. `None` means the source that the choice rule selects.
     pub source: Option<Source>,
     /// The range of superseded times.
     pub range: Range,

@@ -9,7 +9,7 @@ use crate::domain::{Pair, Source, Timestamp};
 /// A day with an observation, and the rate of that day.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ObservedDay {
-    /// The day, in the time zone of the source. For a cross, the day on which the older leg was observed.
+    /// The day, in the time zone of the source. For a cross, the later day of its legs.
     pub date: NaiveDate,
     /// The last day on which the rate counts as fresh: the stale limit of the source after `date`, in whole days.
     pub fresh_until: NaiveDate,
@@ -55,8 +55,8 @@ impl Reader {
         }
     }
 
-    /// Returns the day of the last observation of a rate and the last day on which it is fresh. For a cross, each is
-    /// that of the leg with the earlier day.
+    /// Returns the day of the last observation of a rate and the last day on which it is fresh. A cross is observed when
+    /// either leg is, and is fresh while both are.
     fn days_of(&self, rate: &RateAnswer) -> Result<Option<(NaiveDate, NaiveDate)>, QueryError> {
         let mut days: Option<(NaiveDate, NaiveDate)> = None;
         for (series, _) in &rate.legs {
@@ -69,7 +69,7 @@ impl Reader {
             let limit_days = chrono::Days::new(limit_days.unsigned_abs());
             let fresh_until = observed.checked_add_days(limit_days).unwrap_or(NaiveDate::MAX);
             days =
-                Some(days.map_or((observed, fresh_until), |(one, other)| (one.min(observed), other.min(fresh_until))));
+                Some(days.map_or((observed, fresh_until), |(one, other)| (one.max(observed), other.min(fresh_until))));
         }
         Ok(days)
     }

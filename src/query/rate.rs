@@ -19,7 +19,7 @@ use crate::store::SeriesView;
 pub struct RateRequest {
     /// The pair, in the requested direction.
     pub pair: Pair,
-    /// The source of every leg. `None` means the only source of the pair, or the preferred source.
+    /// The source of every leg. `None` means the source that the choice rule selects.
     pub source: Option<Source>,
     /// The source of each leg, in order of the legs. Empty means `source` for every leg.
     pub leg_sources: Vec<Source>,
@@ -61,7 +61,7 @@ pub struct RateAnswer {
 pub struct ChangeRequest {
     /// The pair, in the requested direction.
     pub pair: Pair,
-    /// The source of every leg. `None` means the only source of the pair, or the preferred source.
+    /// The source of every leg. `None` means the source that the choice rule selects.
     pub source: Option<Source>,
     /// The source of each leg, in order of the legs. Empty means `source` for every leg.
     pub leg_sources: Vec<Source>,

@@ -29,7 +29,8 @@ Precedence of the settings of a source, highest first:
 5. The table `[defaults]` of the configuration file.
 6. The built-in value.
 
-Durations are a number and a unit: `500ms`, `90s`, `15m`, `12h`, `7d`, `2w`, `1mo`, `1y`.
+Durations are a number and a unit: `500ms`, `90s`, `15m`, `12h`, `7d`, `2w`. Months and years are refused, because they have no
+fixed length: write `30d` or `366d`.
 ";
 
 const FILE_HEAD: &str = "\

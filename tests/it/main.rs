@@ -23,6 +23,7 @@ mod web;
 mod architecture;
 mod cli;
 mod configuration;
+mod default_answers;
 mod feed;
 mod files;
 mod grpc;

@@ -39,7 +39,7 @@ const PAGE_MIB_MAX: u64 = 4;
 
 const EXAMPLES: &str = "\
 Examples:
-  silkrate ingest data/2025-12-08.txt
+  silkrate ingest data/times-of-central-asia-2025-12-08.txt
   silkrate ingest page.html --time 2025-12-08T09:30:00Z
   silkrate ingest history.csv --dry-run
   curl -s https://example.org/ticker | silkrate ingest - --time now

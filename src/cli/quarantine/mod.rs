@@ -29,7 +29,8 @@ Examples:
 A tick is held, and excluded from all other reads, if its rate is at least five
 times the rate in force at its observed time, or at most a fifth of that rate.
 The threshold is a setting of the server. A released tick is stored as if it had
-just arrived. A discarded tick is never stored, even if it is sent again.
+just arrived. A discarded tick is not stored if it is
+sent again, unless the quarantine of its source is off.
 Released and discarded ticks stay in the list.";
 
 /// Arguments of `quarantine`.

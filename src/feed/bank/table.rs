@@ -52,6 +52,13 @@ pub struct BankQuote {
     pub difference: Option<RateDifference>,
 }
 
+impl BankQuote {
+    /// Returns true if both quotes have the same rate, digit for digit, for the same day.
+    fn has_rate_of(&self, other: &Self) -> bool {
+        self.date == other.date && self.rate == other.rate
+    }
+}
+
 impl BankTable {
     /// Returns the quotes as ticks of `source`. The ticks have no reported change, because banks publish a difference
     /// and not a percentage.
@@ -220,6 +227,10 @@ impl<'a> Collector<'a> {
                 self.results.push((pair.base().to_string(), quote));
             }
             Some((_, first)) if *first == quote => {}
+            // The same rate with another printed difference, or for another nominal: the rate is certain.
+            Some((_, Ok(first))) if quote.as_ref().is_ok_and(|second| first.has_rate_of(second)) => {
+                first.difference = None;
+            }
             Some((_, first)) => {
                 let (first_text, second) = (result_text(first), result_text(&quote));
                 let ambiguous = BankQuoteError::Ambiguous { pair, first: first_text, second };

@@ -300,6 +300,23 @@ fn repeated_currency_must_have_equal_entries() {
 }
 
 #[test]
+fn repeated_rate_with_another_difference_is_accepted_without_difference() {
+    let usd = |rate: &str, difference: &str| {
+        format!(
+            r#"{{"id":1,"Code":"840","Ccy":"USD","Nominal":"1","Rate":"{rate}","Diff":"{difference}","Date":"01.04.2026"}}"#
+        )
+    };
+    let table = |entries: [String; 2]| {
+        let body = format!("[{}]", entries.join(","));
+        let table = read(BankFeed::Cbu, "2026-04-01", body.as_bytes()).unwrap();
+        (quotes(&table).join(" "), refused(&table).len())
+    };
+    let accepted = ("USD/UZS 2026-04-01 12194.21".to_owned(), 0);
+    assert_eq!(table([usd("12194.21", "-16.5"), usd("12194.21", "3")]), accepted);
+    assert_eq!(table([usd("12194.21", "-16.5"), usd("12194.22", "-16.5")]).1, 1);
+}
+
+#[test]
 fn table_date_must_be_the_requested_date() {
     let usd = nbt("USD", "1", "9.3450");
     let check = |date: &str, expect: &str| check_entries(BankFeed::Nbt, date, &usd, &[expect]);

@@ -1,20 +1,22 @@
 //! The programs of `examples/` with a live server.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use silkrate::clock::{Clock as _, SystemClock};
 use silkrate::domain::Timestamp;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::skipped::skipped;
 use crate::support::TestServer;
 
 /// Maximum wait for a change to reach the watching example.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Interval of the checks whether a program has ended.
+const EXIT_POLL: Duration = Duration::from_millis(20);
 
 /// Returns the built program of an example. `cargo test` builds examples, but `cargo test --test it` alone does not.
 fn example(name: &str) -> Option<PathBuf> {
@@ -26,11 +28,29 @@ fn example(name: &str) -> Option<PathBuf> {
     None
 }
 
-async fn output(program: PathBuf, arguments: Vec<String>) -> String {
-    let run = move || Command::new(program).args(arguments).output().unwrap();
-    let output = spawn_blocking(run).await.unwrap();
+/// Runs a program to its end.
+async fn run(mut command: Command) -> Output {
+    spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+/// Returns what a program that succeeds prints.
+async fn printed(command: Command) -> String {
+    let output = run(command).await;
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Returns the command of an example with its arguments. The option `--endpoint` comes last.
+fn with_endpoint(program: &Path, arguments: &[&str], endpoint: &str) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).args(["--endpoint", endpoint]);
+    command
+}
+
+/// Returns a time after the current time. The examples use the current time as observed time. A server whose clock is
+/// ahead does not take it for a time in the future.
+fn minutes_ahead(minutes: i64) -> Timestamp {
+    SystemClock.now().saturating_add_us(minutes * 60 * Timestamp::SECOND_US)
 }
 
 /// A program that is killed when dropped, also if the test fails.
@@ -50,16 +70,13 @@ async fn examples_ingest_watch_and_list_ticks() {
         return;
     };
     let server = TestServer::start(&[]).await;
-    // The examples use the current time as observed time. The clock of the server is ahead of the current time, so that
-    // no observed time is in the future of the server.
-    let minutes_ahead = |minutes: i64| SystemClock.now().saturating_add_us(minutes * 60 * Timestamp::SECOND_US);
     server.clock.set(minutes_ahead(1));
     let endpoint = format!("http://{}", server.addr);
-    let send = |rate: &str| output(ingest.clone(), ["KGS/USD", "desk", rate, &endpoint].map(str::to_owned).to_vec());
+    let send = |rate: &str| printed(with_endpoint(&ingest, &["KGS/USD", "desk", rate], &endpoint));
 
     assert_eq!(send("0.01144").await, "sequence 1: 1 new runs, 0 collapsed, 0 known\n");
 
-    let watcher = Command::new(watch).args([&endpoint, "KGS/USD"]).stdout(Stdio::piped()).spawn().unwrap();
+    let watcher = with_endpoint(&watch, &["KGS/USD"], &endpoint).stdout(Stdio::piped()).spawn().unwrap();
     let mut watcher = KillOnDrop(watcher);
     let mut lines = BufReader::new(watcher.0.stdout.take().unwrap()).lines();
     let (first, lines) = spawn_blocking(move || (lines.next().unwrap().unwrap(), lines)).await.unwrap();
@@ -76,7 +93,59 @@ async fn examples_ingest_watch_and_list_ticks() {
     assert!(send("0.1145").await.starts_with("held as 1: the rate in force is 0.01145\n"));
     assert!(send("none").await.starts_with("refused: "));
 
-    let listed = output(history, ["KGS/USD", "desk", &endpoint].map(str::to_owned).to_vec()).await;
+    // The variable has the same effect as the option, also without a scheme.
+    let mut list = Command::new(history);
+    list.args(["KGS/USD", "desk"]).env("SILKRATE_ENDPOINT", server.addr.to_string());
+    let listed = printed(list).await;
     let rates: Vec<&str> = listed.lines().filter_map(|line| line.split(' ').nth(2)).collect();
     assert_eq!(rates, ["0.01144", "0.01145"], "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn example_prints_message_of_an_error() {
+    let (Some(ingest), Some(history), Some(watch)) = (example("ingest"), example("history"), example("watch_latest"))
+    else {
+        return;
+    };
+    let server = TestServer::start(&[]).await;
+    let endpoint = format!("http://{}", server.addr);
+    let check = async |program: &Path, arguments: &[&str], endpoint: &str, expect: &str| {
+        let output = run(with_endpoint(program, arguments, endpoint)).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && stderr.starts_with(expect) && stderr.lines().count() == 1, "{stderr}");
+    };
+    check(&history, &["KGS"], &endpoint, "error: pair: pair 'KGS' is not two currencies").await;
+    check(&watch, &["KGS"], &endpoint, "error: pairs[0]: pair 'KGS' is not two currencies").await;
+    check(&ingest, &["KGS/USD", "desk", "1"], "127.0.0.1:1", "error: cannot connect: ").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn example_succeeds_if_its_output_is_closed() {
+    let (Some(ingest), Some(history), Some(watch)) = (example("ingest"), example("history"), example("watch_latest"))
+    else {
+        return;
+    };
+    let server = TestServer::start(&[]).await;
+    server.clock.set(minutes_ahead(1));
+    let endpoint = format!("http://{}", server.addr);
+    // `ingest` is first, so that the others have a rate to print.
+    let examples: [(PathBuf, &[&str]); 3] =
+        [(ingest, &["KGS/USD", "desk", "1"]), (history, &["KGS/USD"]), (watch, &["KGS/USD"])];
+    for (program, arguments) in examples {
+        let mut command = with_endpoint(&program, arguments, &endpoint);
+        let mut child = KillOnDrop(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        drop(child.0.stdout.take());
+        let ended = async {
+            loop {
+                if let Some(status) = child.0.try_wait().unwrap() {
+                    return status;
+                }
+                sleep(EXIT_POLL).await;
+            }
+        };
+        let status = timeout(WATCH_TIMEOUT, ended).await.unwrap();
+        let mut stderr = String::new();
+        child.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert!(status.success() && stderr.is_empty(), "{program:?}: {status}: {stderr}");
+    }
 }
