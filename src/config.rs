@@ -10,6 +10,7 @@ mod load;
 mod origin;
 mod quarantine;
 mod sources;
+mod states;
 mod value;
 
 use std::net::SocketAddr;
@@ -26,14 +27,13 @@ use crate::sources::{Origin, SharedPreference, SourceTable};
 use crate::store::{CheckpointLimits, DiskFault, StoreOptions};
 use crate::telemetry::{LogFilter, LogFormat};
 
-use file::FileSettings;
 pub use file::{FILE_BYTES_MAX, FILE_SETTINGS, FileError, FileProblem, FileSetting, SettingScope};
 pub use follow::FollowArgs;
 pub use load::Load;
 pub use origin::{CorsOrigin, OriginError};
 pub use quarantine::{QuarantineArgs, SourceFactor};
-pub use sources::default_state_rules;
 use sources::{SourceFlags, unique_durations, unique_places};
+pub use states::{StateArgs, default_state_rules};
 pub use value::{HttpListen, SourceDuration, ValueError};
 use value::{
     LONGEST_DURATION, parse_address, parse_currency, parse_http_listen, parse_source, parse_source_duration,
@@ -50,10 +50,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "SILKRATE_DB", default_value = "silkrate-data")]
     pub db: PathBuf,
 
-    /// TOML file with settings of sources, such as data/silkrate.toml. A flag takes precedence over the same setting of
-    /// the same source in the file
-    #[arg(long, value_name = "FILE", env = "SILKRATE_CONFIG")]
-    pub config: Option<PathBuf>,
+    /// The settings that decide the states of rates.
+    #[command(flatten)]
+    pub states: StateArgs,
 
     /// Address and port of the gRPC and gRPC-Web server; port 0 selects a free port
     #[arg(long, value_name = "ADDRESS", env = "SILKRATE_LISTEN", default_value = "127.0.0.1:50051",
@@ -96,18 +95,6 @@ pub struct ServeArgs {
     #[arg(long, value_name = "[SOURCE=]DURATION", env = "SILKRATE_COLLAPSE_WINDOW", value_delimiter = ',',
           value_parser = parse_source_duration)]
     pub collapse_window: Vec<SourceDuration>,
-
-    /// Time from the last confirmation of a rate until the rate becomes STALE, from 1s to 366d. Without SOURCE=, it
-    /// applies to every source that has no value of its own. May be repeated or comma-separated [default: 1h, and 5d
-    /// for the banks nbkr, nbk, nbt, cbu and cbt]
-    #[arg(long, value_name = "[SOURCE=]DURATION", env = "SILKRATE_STALE_LIMIT", value_delimiter = ',',
-          value_parser = parse_source_duration)]
-    pub stale_limit: Vec<SourceDuration>,
-
-    /// Time after a move during which a rate is MOVING, from 1m to 366d
-    #[arg(long, value_name = "DURATION", env = "SILKRATE_MOVING_WINDOW", default_value = "24h",
-          value_parser = |text: &str| parse_duration(text, Duration::from_mins(1), LONGEST_DURATION))]
-    pub moving_window: Duration,
 
     /// Longest time by which the observed time of a tick may be ahead of the clock, from 0s to 366d. A tick further
     /// ahead is refused
@@ -232,10 +219,10 @@ impl Config {
     /// `Twice` if a flag sets a value twice for one source; `File` if the configuration file cannot be read or is
     /// invalid.
     pub fn new(args: ServeArgs) -> Result<Self, ConfigError> {
-        let file = args.config.as_deref().map_or(Ok(FileSettings::default()), FileSettings::read)?;
+        let file = args.states.file()?;
         let flags = SourceFlags {
             collapse_window: unique_durations("--collapse-window", args.collapse_window)?,
-            stale_limit: unique_durations("--stale-limit", args.stale_limit)?,
+            stale_limit: args.states.stale_limits()?,
             minimum_places: unique_places(args.minimum_places)?,
             quarantine_factor: args.quarantine.factors()?,
             follow: args.follow.settings()?,
@@ -245,7 +232,7 @@ impl Config {
             directory: args.db,
             collapse_window_default_us: sources.others().collapse_window_us.value,
             collapse_windows_us: sources::named_us(&sources, |settings| settings.collapse_window_us),
-            state_rules: sources::state_rules(&sources, args.moving_window),
+            state_rules: states::rules(&sources, args.states.moving_window),
             recollapse: args.recollapse,
             reserve_bytes: u64::from(args.reserve_mib) * MEBIBYTE_BYTES,
             series_count_max: to_usize(args.series_max),
@@ -268,7 +255,7 @@ impl Config {
             load: Load { files: args.load, source: args.load_source, observed_time: args.load_time },
             follow: sources::follow_settings(&sources, &file),
             sources,
-            file: args.config,
+            file: args.states.config,
             tick_rules,
             max_connections: to_usize(args.max_connections),
             max_calls: args.max_calls,

@@ -16,6 +16,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::text::clean;
 use super::time_argument::TimeArgumentError;
 use crate::causes::causes;
+use crate::config::ConfigError;
 use crate::domain::{SpanError, duration_us, format_duration};
 use crate::export::read::ReadError;
 use crate::feed::TickCsvHeaderError;
@@ -184,6 +185,9 @@ pub(super) enum Problem {
          save the data to a file and pass the file"
     )]
     ParquetPipe,
+    /// The flags and the configuration file do not make valid settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// An option that applies only to files of ticks was given for a full export.
     #[error("{flag} applies only to files of ticks; a full export is imported unchanged into an empty store")]
     TicksOnly {
@@ -195,7 +199,9 @@ pub(super) enum Problem {
 impl Problem {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Endpoint { .. } | Self::PageOnly { .. } | Self::TicksOnly { .. } => ErrorKind::Usage,
+            Self::Endpoint { .. } | Self::PageOnly { .. } | Self::TicksOnly { .. } | Self::Config(_) => {
+                ErrorKind::Usage
+            }
             Self::Unreachable { .. }
             | Self::Lost { .. }
             | Self::Ended { .. }

@@ -16,11 +16,12 @@ use super::output::{Column, write_one};
 use super::text::clean;
 use super::value::Value;
 use super::{CliError, Outcome, Session, note, stdout};
-use crate::config::default_state_rules;
+use crate::config::StateArgs;
 use crate::export::read::{
     COMMITS_NAME, FullExport, Manifest, POLLS_NAME, QUARANTINE_NAME, REVISIONS_NAME, RUNS_NAME, ReadError,
     ReadProgress, SERIES_NAME, TIMELINE_NAME,
 };
+use crate::latest_quotes::StateRules;
 use crate::proto::convert::timestamp;
 use crate::store::{Commit, Restore};
 
@@ -33,7 +34,9 @@ Examples:
 A directory must be a full export, made with 'silkrate export --full'. It
 becomes an identical store, with the same recorded times. The directory given
 with --db must be absent or empty, and no server may use it. If the command is
-interrupted, run it again.
+interrupted, run it again. Give --config, --stale-limit and --moving-window the
+values of the server that will use the store: with other values, the server
+commits the changed states of rates at its first start.
 
 A file must contain ticks, which the command sends to the running server, like
 'silkrate ingest'. It is a CSV file of ticks, or a file of runs from
@@ -67,6 +70,9 @@ pub struct ImportArgs {
     /// For a file of ticks: report what would be stored, without storing it
     #[arg(long)]
     dry_run: bool,
+    /// The settings that decide the states of rates in the store.
+    #[command(flatten)]
+    states: StateArgs,
 }
 
 /// The imported commit and the manifest of the full export.
@@ -96,7 +102,7 @@ const COLUMNS: &[Column<Imported>] = &[
 ];
 
 pub(super) async fn run(args: ImportArgs, session: &Session) -> Result<Outcome, CliError> {
-    let ImportArgs { source, db, revise, dry_run } = args;
+    let ImportArgs { source, db, revise, dry_run, states } = args;
     if !source.is_dir() {
         return import_ticks(source, revise, dry_run, session).await;
     }
@@ -105,7 +111,8 @@ pub(super) async fn run(args: ImportArgs, session: &Session) -> Result<Outcome, 
             return Err(Problem::TicksOnly { flag }.into());
         }
     }
-    let imported = import_store(&source, &db).await?;
+    let rules = states.rules().map_err(Problem::from)?;
+    let imported = import_store(&source, &db, rules).await?;
     write_one(stdout(), session.style, COLUMNS, &imported)?;
     if session.is_table() {
         note(&format!("to serve this store, run: silkrate serve --db {}", clean(&db.display().to_string())));
@@ -113,7 +120,7 @@ pub(super) async fn run(args: ImportArgs, session: &Session) -> Result<Outcome, 
     Ok(Outcome::Done)
 }
 
-async fn import_store(source: &Path, db: &Path) -> Result<Imported, CliError> {
+async fn import_store(source: &Path, db: &Path, rules: StateRules) -> Result<Imported, CliError> {
     let (source, target) = (source.to_owned(), db.to_owned());
     let opened = spawn_blocking(move || {
         Restore::check_directory(&target).map_err(ReadError::from)?;
@@ -131,7 +138,7 @@ async fn import_store(source: &Path, db: &Path) -> Result<Imported, CliError> {
 
     let (restored, observed, db) = (Arc::clone(&export), Arc::clone(&progress), db.to_owned());
     let bar = Progress::new(Some(bytes));
-    let restoring = spawn_blocking(move || restored.restore(&db, default_state_rules(), &observed));
+    let restoring = spawn_blocking(move || restored.restore(&db, rules, &observed));
     let commit =
         with_progress(restoring, || bar.update(share(bytes, progress.rows(), rows), progress.rows())).await??;
     Ok(Imported { commit, manifest: export.manifest().clone() })

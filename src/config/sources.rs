@@ -14,10 +14,7 @@ use crate::analysis::Zone;
 use crate::domain::{RatioThreshold, Source, duration_us, format_duration};
 use crate::follow::{FeedUrl, FollowSettings, FollowedSource};
 use crate::ingest::QuarantineRules;
-use crate::latest_quotes::StateRules;
 use crate::sources::{FeedSettings, Origin, Setting, SourceSettings, SourceTable};
-
-const MOVING_WINDOW_DEFAULT: Duration = Duration::from_hours(24);
 
 /// The values of flags by source. The key `None` has the value for all sources without a value of their own.
 #[derive(Debug, Default)]
@@ -35,7 +32,7 @@ pub(super) struct SourceFlags {
 }
 
 /// Returns true for the central banks, which publish official rates once a working day.
-fn is_bank(followed: Option<FollowedSource>) -> bool {
+pub(super) fn is_bank(followed: Option<FollowedSource>) -> bool {
     followed.is_some_and(|followed| !followed.bank_feeds().is_empty())
 }
 
@@ -190,26 +187,6 @@ pub(super) fn minimum_places(table: &SourceTable) -> BTreeMap<Source, u8> {
 pub(super) fn quarantine(table: &SourceTable) -> QuarantineRules {
     let named = table.named().map(|source| (source.clone(), table.of(source).quarantine_factor.value));
     QuarantineRules::new(table.others().quarantine_factor.value, named.collect())
-}
-
-/// Returns the rules of rate states of all sources.
-pub(super) fn state_rules(table: &SourceTable, moving_window: Duration) -> StateRules {
-    StateRules {
-        stale_limit_default_us: table.others().stale_limit_us.value,
-        stale_limits_us: named_us(table, |settings| settings.stale_limit_us),
-        moving_window_us: duration_us(moving_window),
-    }
-}
-
-/// Returns the built-in rules of rate states.
-pub fn default_state_rules() -> StateRules {
-    let banks = FollowedSource::ALL.into_iter().filter(|followed| is_bank(Some(*followed)));
-    let limit_us = SourceSettings::BUILT_IN_BANK.stale_limit_us.value;
-    StateRules {
-        stale_limit_default_us: SourceSettings::BUILT_IN.stale_limit_us.value,
-        stale_limits_us: banks.filter_map(|bank| Some((bank.source().ok()?, limit_us))).collect(),
-        moving_window_us: duration_us(MOVING_WINDOW_DEFAULT),
-    }
 }
 
 /// Collects the values of `flag` by source.

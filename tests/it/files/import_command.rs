@@ -271,9 +271,26 @@ fn full_export_is_imported_into_an_empty_directory_only() {
     assert_ran(&run(&["import", &export, "--db", &db], None, None), 1, &["is not empty", "--db"]);
 }
 
-/// A store imported from a full export exports the same bytes again.
 #[tokio::test]
 async fn full_export_of_an_imported_store_is_identical() {
+    check_full_export_of_an_imported_store(&[], &[]).await;
+}
+
+#[tokio::test]
+async fn import_judges_states_by_the_given_settings() {
+    let limits = ["--stale-limit", "timesca=2m", "--moving-window", "1m"];
+    check_full_export_of_an_imported_store(&limits, &limits).await;
+    let config = "[sources.timesca]\nstale_limit = \"2m\"\n";
+    let there = tempfile::tempdir().unwrap();
+    let path = there.path().join("silkrate.toml");
+    std::fs::write(&path, config).unwrap();
+    let file = ["--config", path.to_str().unwrap()];
+    check_full_export_of_an_imported_store(&file, &file).await;
+}
+
+/// Checks that a store imported from a full export with the flags `import` exports the same bytes again, if both servers
+/// have the flags `serve`.
+async fn check_full_export_of_an_imported_store(serve: &[&str], import: &[&str]) {
     let run = async |address: std::net::SocketAddr, args: Vec<String>| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
         command.args(args).env("SILKRATE_ENDPOINT", address.to_string()).stdin(Stdio::null());
@@ -283,7 +300,7 @@ async fn full_export_of_an_imported_store_is_identical() {
     let argument = |path: &Path| path.display().to_string();
     let there = tempfile::tempdir().unwrap();
     let (first, again) = (there.path().join("first"), there.path().join("again"));
-    let server = TestServer::start(&[]).await;
+    let server = TestServer::start(serve).await;
     for round in 0..3_i64 {
         let ticks: Vec<_> = (0..40_i64)
             .flat_map(|n| {
@@ -304,12 +321,14 @@ async fn full_export_of_an_imported_store_is_identical() {
     let other = tempfile::tempdir().unwrap();
     let db = other.path().join("db");
     let no_server = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
-    run(no_server, ["import", &argument(&first), "--db", &argument(&db)].map(str::to_owned).to_vec()).await;
+    let mut command = ["import", &argument(&first), "--db", &argument(&db)].map(str::to_owned).to_vec();
+    command.extend(import.iter().map(|&flag| flag.to_owned()));
+    run(no_server, command).await;
     let found = silkrate::store::verify(&db).unwrap();
     assert_eq!(found.problems, Vec::<String>::new());
     assert_eq!(found.quarantined_count, 2);
     assert!(found.revision_count > 0, "the late ticks must supersede runs");
-    let server = TestServer::start_with_store(other, &[]).await;
+    let server = TestServer::start_with_store(other, serve).await;
     run(server.addr, ["export", "--full", &argument(&again)].map(str::to_owned).to_vec()).await;
     let names = ["series", "runs", "timeline", "revisions", "commits", "polls", "quarantine"]
         .map(|part| format!("{part}.parquet"));
