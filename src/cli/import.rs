@@ -21,7 +21,6 @@ use crate::export::read::{
     COMMITS_NAME, FullExport, Manifest, POLLS_NAME, QUARANTINE_NAME, REVISIONS_NAME, RUNS_NAME, ReadError,
     ReadProgress, SERIES_NAME, TIMELINE_NAME,
 };
-use crate::latest_quotes::StateRules;
 use crate::proto::convert::timestamp;
 use crate::store::{Commit, Restore};
 
@@ -111,8 +110,7 @@ pub(super) async fn run(args: ImportArgs, session: &Session) -> Result<Outcome, 
             return Err(Problem::TicksOnly { flag }.into());
         }
     }
-    let rules = states.rules().map_err(Problem::from)?;
-    let imported = import_store(&source, &db, rules).await?;
+    let imported = import_store(&source, &db, &states).await?;
     write_one(stdout(), session.style, COLUMNS, &imported)?;
     if session.is_table() {
         note(&format!("to serve this store, run: silkrate serve --db {}", clean(&db.display().to_string())));
@@ -120,7 +118,8 @@ pub(super) async fn run(args: ImportArgs, session: &Session) -> Result<Outcome, 
     Ok(Outcome::Done)
 }
 
-async fn import_store(source: &Path, db: &Path, rules: StateRules) -> Result<Imported, CliError> {
+async fn import_store(source: &Path, db: &Path, states: &StateArgs) -> Result<Imported, CliError> {
+    let rules = states.rules().map_err(Problem::from)?;
     let (source, target) = (source.to_owned(), db.to_owned());
     let opened = spawn_blocking(move || {
         Restore::check_directory(&target).map_err(ReadError::from)?;
