@@ -222,17 +222,17 @@ impl Config {
         let file = args.states.file()?;
         let flags = SourceFlags {
             collapse_window: unique_durations("--collapse-window", args.collapse_window)?,
-            stale_limit: args.states.stale_limits()?,
             minimum_places: unique_places(args.minimum_places)?,
             quarantine_factor: args.quarantine.factors()?,
             follow: args.follow.settings()?,
+            ..args.states.flags()?
         };
         let sources = sources::table(&flags, &file)?;
         let store = StoreOptions {
             directory: args.db,
             collapse_window_default_us: sources.others().collapse_window_us.value,
             collapse_windows_us: sources::named_us(&sources, |settings| settings.collapse_window_us),
-            state_rules: states::rules(&sources, args.states.moving_window),
+            state_rules: states::rules(&sources),
             recollapse: args.recollapse,
             reserve_bytes: u64::from(args.reserve_mib) * MEBIBYTE_BYTES,
             series_count_max: to_usize(args.series_max),

@@ -43,8 +43,10 @@ pub struct StateRules {
     pub stale_limit_default_us: i64,
     /// Stale limits by source. They take precedence over the default.
     pub stale_limits_us: BTreeMap<Source, i64>,
-    /// Moving window: a series is moving for this long after a move.
-    pub moving_window_us: i64,
+    /// Default moving window: a series is moving for this long after a move.
+    pub moving_window_default_us: i64,
+    /// Moving windows by source. They take precedence over the default.
+    pub moving_windows_us: BTreeMap<Source, i64>,
 }
 
 impl StateRules {
@@ -54,6 +56,11 @@ impl StateRules {
     /// Returns the stale limit of `source`, in microseconds.
     pub fn stale_limit_us(&self, source: &Source) -> i64 {
         self.stale_limits_us.get(source).copied().unwrap_or(self.stale_limit_default_us)
+    }
+
+    /// Returns the moving window of `source`, in microseconds.
+    pub fn moving_window_us(&self, source: &Source) -> i64 {
+        self.moving_windows_us.get(source).copied().unwrap_or(self.moving_window_default_us)
     }
 
     /// Returns when the rate of `run` becomes stale, if no later observation confirms it.
@@ -75,7 +82,7 @@ impl StateRules {
             RateState::Stale
         } else if run.value.rate.has_fine_resolution() && now >= since.saturating_add_us(Self::PEGGED_AFTER_US) {
             RateState::Pegged
-        } else if moved.is_some_and(|moved| now < moved.saturating_add_us(self.moving_window_us)) {
+        } else if moved.is_some_and(|moved| now < moved.saturating_add_us(self.moving_window_us(&series.source))) {
             RateState::Moving
         } else {
             RateState::Flat
@@ -94,7 +101,7 @@ impl StateRules {
         let times = [
             Some(self.stale_time(series, run)),
             Some(since.saturating_add_us(Self::PEGGED_AFTER_US)),
-            moved.map(|moved| moved.saturating_add_us(self.moving_window_us)),
+            moved.map(|moved| moved.saturating_add_us(self.moving_window_us(&series.source))),
         ];
         times.into_iter().flatten().filter(|time| *time > now).min()
     }
@@ -152,7 +159,8 @@ mod tests {
         let rules = StateRules {
             stale_limit_default_us: 2 * HOUR,
             stale_limits_us: BTreeMap::from([(Source::parse("nbkr").unwrap(), 5 * DAY)]),
-            moving_window_us: DAY,
+            moving_window_default_us: DAY,
+            moving_windows_us: BTreeMap::from([(Source::parse("nbkr").unwrap(), 4 * DAY)]),
         };
         let check =
             |source: &str, rate: &str, since: i64, moved: Option<i64>, last: i64, now: i64, expect: RateState| {
@@ -175,8 +183,11 @@ mod tests {
         check("timesca", "0.28490", 0, Some(0), 0, HOUR, RateState::Moving);
         check("timesca", "0.28490", 0, Some(0), 0, 2 * HOUR - 1, RateState::Moving);
         check("timesca", "0.28490", 0, Some(0), 0, 2 * HOUR, RateState::Stale);
-        check("nbkr", "0.28490", 0, Some(0), 0, DAY - 1, RateState::Moving);
-        check("nbkr", "0.28490", 0, Some(0), 0, DAY, RateState::Flat);
+        // The moving window of the source takes precedence over the default. A move on Friday is recent on Sunday.
+        check("nbkr", "0.28490", 0, Some(0), 0, 4 * DAY - 1, RateState::Moving);
+        check("nbkr", "0.28490", 0, Some(0), 0, 4 * DAY, RateState::Flat);
+        check("timesca", "0.28490", 0, Some(0), DAY, DAY - 1, RateState::Moving);
+        check("timesca", "0.28490", 0, Some(0), DAY, DAY, RateState::Flat);
         check("nbkr", "0.28490", 0, None, 0, 0, RateState::Flat);
         check("timesca", "0.28490", 0, None, 180 * DAY, 180 * DAY, RateState::Pegged);
         check("timesca", "0.28490", 0, None, 180 * DAY, 180 * DAY - 1, RateState::Flat);

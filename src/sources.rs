@@ -57,6 +57,8 @@ pub struct SourceSettings {
     pub collapse_window_us: Setting<i64>,
     /// The time from the last confirmation of a rate until the rate becomes stale.
     pub stale_limit_us: Setting<i64>,
+    /// The time after a move during which a rate is moving.
+    pub moving_window_us: Setting<i64>,
     /// The number of decimal places to which rates are padded. The built-in value of a bank applies only to tables that
     /// the server reads from the bank.
     pub minimum_places: Setting<u8>,
@@ -76,6 +78,7 @@ impl SourceSettings {
     pub const BUILT_IN: Self = Self {
         collapse_window_us: Setting::built_in(Timestamp::HOUR_US),
         stale_limit_us: Setting::built_in(Timestamp::HOUR_US),
+        moving_window_us: Setting::built_in(Timestamp::DAY_US),
         minimum_places: Setting::built_in(0),
         quarantine_factor: Setting::built_in(Some(RatioThreshold::DEFAULT)),
         preference: None,
@@ -87,6 +90,8 @@ impl SourceSettings {
     pub const BUILT_IN_BANK: Self = Self {
         collapse_window_us: Setting::built_in(7 * Timestamp::DAY_US),
         stale_limit_us: Setting::built_in(5 * Timestamp::DAY_US),
+        // From a move on Friday to the next table on Monday evening, and a day of holiday.
+        moving_window_us: Setting::built_in(4 * Timestamp::DAY_US),
         ..Self::BUILT_IN
     };
 }

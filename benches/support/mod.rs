@@ -103,7 +103,8 @@ pub(crate) fn state_rules() -> StateRules {
     StateRules {
         stale_limit_default_us: Timestamp::HOUR_US,
         stale_limits_us: BTreeMap::new(),
-        moving_window_us: Timestamp::DAY_US,
+        moving_window_default_us: Timestamp::DAY_US,
+        moving_windows_us: BTreeMap::new(),
     }
 }
 

@@ -79,6 +79,8 @@ fn info(source: &Source, settings: &SourceSettings, source_statistics: SourceSta
         collapse_window_origin: origin(&settings.collapse_window_us),
         stale_limit: Some(duration(settings.stale_limit_us.value)),
         stale_limit_origin: origin(&settings.stale_limit_us),
+        moving_window: Some(duration(settings.moving_window_us.value)),
+        moving_window_origin: origin(&settings.moving_window_us),
         preference: settings.preference.map(|preference| preference.value),
         preference_origin: origin_or_none(settings.preference.as_ref()),
         minimum_places: settings.minimum_places.value.into(),

@@ -19,7 +19,7 @@ Examples:
 States (a rate has the first one that applies):
   STALE   not observed within the source's stale limit: its feed may be dead
   PEGGED  the same rate for 180 days or more, at a precision of 0.1 % or finer
-  MOVING  moved within the moving window, by default the last 24 hours
+  MOVING  moved within the moving window: by default 24 hours, for banks 4 days
   FLAT    none of these";
 
 /// Arguments of `latest`.

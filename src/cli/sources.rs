@@ -137,6 +137,8 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::data("health_since_time", |row| Value::time(row.health_since_time.as_ref())),
     Column::data("time_zone", |row| Value::text(&row.time_zone)),
     Column::data("time_zone_origin", |row| origin(row.time_zone_origin())),
+    Column::data("moving_window", |row| Value::duration(row.moving_window.as_ref())),
+    Column::data("moving_window_origin", |row| origin(row.moving_window_origin())),
     Column::table("series", series),
 ];
 

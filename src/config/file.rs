@@ -27,8 +27,8 @@ use toml::Spanned;
 use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
 use settings::{
-    COLLAPSE_WINDOW, FOLLOW, MINIMUM_PLACES, PACE, PREFERENCE, PUBLICATION, QUARANTINE_FACTOR, STALE_LIMIT, URL, ZONE,
-    setting_names,
+    COLLAPSE_WINDOW, FOLLOW, MINIMUM_PLACES, MOVING_WINDOW, PACE, PREFERENCE, PUBLICATION, QUARANTINE_FACTOR,
+    STALE_LIMIT, URL, ZONE, setting_names,
 };
 pub use settings::{FILE_SETTINGS, FileSetting, SettingScope};
 
@@ -64,6 +64,7 @@ pub(super) struct FileSettings {
 pub(super) struct FileDefaults {
     pub(super) collapse_window: Option<Setting<Duration>>,
     pub(super) stale_limit: Option<Setting<Duration>>,
+    pub(super) moving_window: Option<Setting<Duration>>,
     /// A factor of `None` holds no tick.
     pub(super) quarantine_factor: Option<Setting<Option<RatioThreshold>>>,
 }
@@ -73,6 +74,7 @@ pub(super) struct FileDefaults {
 pub(super) struct FileSource {
     pub(super) collapse_window: Option<Setting<Duration>>,
     pub(super) stale_limit: Option<Setting<Duration>>,
+    pub(super) moving_window: Option<Setting<Duration>>,
     pub(super) quarantine_factor: Option<Setting<Option<RatioThreshold>>>,
     pub(super) minimum_places: Option<Setting<u8>>,
     pub(super) preference: Option<Setting<u32>>,
@@ -300,6 +302,7 @@ impl<'a> FileParser<'a> {
             match key.get_ref().as_ref() {
                 COLLAPSE_WINDOW => found.collapse_window = self.parse_value(&path, value, duration),
                 STALE_LIMIT => found.stale_limit = self.parse_value(&path, value, duration),
+                MOVING_WINDOW => found.moving_window = self.parse_value(&path, value, duration),
                 QUARANTINE_FACTOR => found.quarantine_factor = self.parse_value(&path, value, factor),
                 other => {
                     let allowed = setting_names(|scope| scope == SettingScope::Any);
@@ -339,6 +342,7 @@ impl<'a> FileParser<'a> {
             match name {
                 COLLAPSE_WINDOW => found.collapse_window = self.parse_value(&path, value, duration),
                 STALE_LIMIT => found.stale_limit = self.parse_value(&path, value, duration),
+                MOVING_WINDOW => found.moving_window = self.parse_value(&path, value, duration),
                 QUARANTINE_FACTOR => found.quarantine_factor = self.parse_value(&path, value, factor),
                 MINIMUM_PLACES => found.minimum_places = self.parse_value(&path, value, |v| parse_places(integer(v))),
                 PREFERENCE => found.preference = self.parse_value(&path, value, |v| parse_preference(integer(v))),

@@ -23,6 +23,8 @@ pub(super) struct SourceFlags {
     pub(super) collapse_window: BTreeMap<Option<Source>, Duration>,
     /// The values of `--stale-limit`.
     pub(super) stale_limit: BTreeMap<Option<Source>, Duration>,
+    /// The values of `--moving-window`.
+    pub(super) moving_window: BTreeMap<Option<Source>, Duration>,
     /// The values of `--minimum-places`.
     pub(super) minimum_places: BTreeMap<Source, u8>,
     /// The values of `--quarantine-factor`. A factor of `None` holds no tick.
@@ -78,11 +80,17 @@ pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTa
         file_default: file.defaults.stale_limit,
         built_in: |settings| settings.stale_limit_us,
     };
+    let moving_windows = DurationLevels {
+        flags: &flags.moving_window,
+        file_default: file.defaults.moving_window,
+        built_in: |settings| settings.moving_window_us,
+    };
     let other_factor =
         factor(flags, None, file.defaults.quarantine_factor).unwrap_or(SourceSettings::BUILT_IN.quarantine_factor);
     let mut names: BTreeSet<Source> =
         FollowedSource::ALL.iter().filter_map(|followed| followed.source().ok()).collect();
     names.extend(flags.collapse_window.keys().chain(flags.stale_limit.keys()).flatten().cloned());
+    names.extend(flags.moving_window.keys().flatten().cloned());
     names.extend(flags.quarantine_factor.keys().flatten().cloned());
     names.extend(flags.minimum_places.keys().chain(file.sources.keys()).cloned());
     let settings_by_source = names.into_iter().map(|source| {
@@ -92,6 +100,7 @@ pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTa
         let settings = SourceSettings {
             collapse_window_us: windows.of(&source, in_file.and_then(|settings| settings.collapse_window), is_bank),
             stale_limit_us: limits.of(&source, in_file.and_then(|settings| settings.stale_limit), is_bank),
+            moving_window_us: moving_windows.of(&source, in_file.and_then(|settings| settings.moving_window), is_bank),
             minimum_places: {
                 let flag = flags.minimum_places.get(&source).copied().map(Setting::flag);
                 flag.or(in_file.and_then(|settings| settings.minimum_places))
@@ -111,6 +120,7 @@ pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTa
     let others = SourceSettings {
         collapse_window_us: windows.others(),
         stale_limit_us: limits.others(),
+        moving_window_us: moving_windows.others(),
         quarantine_factor: other_factor,
         ..SourceSettings::BUILT_IN
     };

@@ -50,7 +50,7 @@ fn invalid_value_is_refused_with_flag_value_and_remedy() {
     check(&["--collapse-window", "A=1h"], &["not a slug"]);
     check(&["--stale-limit", "nbk=367d"], &["outside 1s to"]);
     check(&["--stale-limit", "nbk=-1h"], &["not a valid duration"]);
-    check(&["--moving-window", "59s"], &["outside 1m to"]);
+    check(&["--moving-window", "500ms"], &["outside 1s to"]);
     check(&["--future-limit", "400d"], &["outside 0s to"]);
     check(&["--minimum-places", "nbk"], &["not SOURCE=N"]);
     check(&["--minimum-places", "nbk=19"], &["not SOURCE=N with N from 0 to 18"]);
@@ -91,7 +91,7 @@ fn defaults_are_those_in_the_help_texts() {
     assert_eq!(open.collapse_windows_us.get(&source("nbkr")), Some(&(7 * Timestamp::DAY_US)));
     assert_eq!(open.state_rules.stale_limit_default_us, Timestamp::HOUR_US);
     assert_eq!(open.state_rules.stale_limits_us.get(&source("cbt")), Some(&(5 * Timestamp::DAY_US)));
-    assert_eq!(open.state_rules.moving_window_us, Timestamp::DAY_US);
+    assert_eq!(open.state_rules.moving_window_default_us, Timestamp::DAY_US);
     assert_eq!(
         (config.queue_limits().batches_max, open.reserve_bytes, open.recollapse),
         (256, 64 * MEBIBYTE_BYTES, false)

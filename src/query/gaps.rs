@@ -239,7 +239,8 @@ mod tests {
         StateRules {
             stale_limit_default_us: Timestamp::DAY_US,
             stale_limits_us: BTreeMap::new(),
-            moving_window_us: Timestamp::DAY_US,
+            moving_window_default_us: Timestamp::DAY_US,
+            moving_windows_us: BTreeMap::new(),
         }
     }
 

@@ -143,7 +143,8 @@ impl StoreOptions {
             state_rules: StateRules {
                 stale_limit_default_us: Timestamp::HOUR_US,
                 stale_limits_us: BTreeMap::new(),
-                moving_window_us: Timestamp::DAY_US,
+                moving_window_default_us: Timestamp::DAY_US,
+                moving_windows_us: BTreeMap::new(),
             },
             reserve_bytes: 0,
             series_count_max: 100,

@@ -66,7 +66,8 @@ pub fn verify(directory: &Path) -> Result<VerifyReport, StoreError> {
         state_rules: StateRules {
             stale_limit_default_us: i64::MAX,
             stale_limits_us: BTreeMap::new(),
-            moving_window_us: 0,
+            moving_window_default_us: 0,
+            moving_windows_us: BTreeMap::new(),
         },
         reserve_bytes: 0,
         series_count_max: usize::MAX,

@@ -24,7 +24,7 @@ Precedence of the settings of a source, highest first:
 
 1. A flag that names the source, such as `--stale-limit nbkr=9d`, or its variable.
 2. The table `[sources.NAME]` of the configuration file.
-3. For `collapse_window` and `stale_limit` of a bank: its built-in value.
+3. For `collapse_window`, `stale_limit` and `moving_window` of a bank: its built-in value.
 4. The same flag without a source.
 5. The table `[defaults]` of the configuration file.
 6. The built-in value.
@@ -103,9 +103,10 @@ fn source_row(name: &str, settings: &SourceSettings) -> String {
         format!("| {} | {publication} | {} ", format_duration(feed.poll_interval_us.value), feed.url.value)
     });
     format!(
-        "| {name} | {} | {} | {factor} | {} {feed}|\n",
+        "| {name} | {} | {} | {} | {factor} | {} {feed}|\n",
         format_duration(settings.collapse_window_us.value),
         format_duration(settings.stale_limit_us.value),
+        format_duration(settings.moving_window_us.value),
         settings.minimum_places.value,
     )
 }
@@ -118,9 +119,10 @@ fn built_in() -> String {
     }
     let config = Config::new(Serve::try_parse_from(["serve"]).unwrap().serve).unwrap();
     let sources = config.sources();
-    let mut table = "| source | `collapse_window` | `stale_limit` | `quarantine_factor` | `minimum_places` | `pace` | \
-                     `publication` | `url` |\n|---|---|---|---|---|---|---|---|\n"
-        .to_owned();
+    let mut table =
+        "| source | `collapse_window` | `stale_limit` | `moving_window` | `quarantine_factor` | `minimum_places` | \
+                     `pace` | `publication` | `url` |\n|---|---|---|---|---|---|---|---|---|\n"
+            .to_owned();
     for source in sources.named() {
         table += &source_row(&format!("`{source}`"), sources.of(source));
     }

@@ -17,11 +17,11 @@ const TABLE_FILE: &str = "tests/data/default-answers.txt";
 const TABLE: &str = include_str!("../data/default-answers.txt");
 
 /// Number of rows of the table. It changes only if a row is added or removed on purpose, and so do the other counts.
-const ROWS: usize = 45;
+const ROWS: usize = 46;
 /// Number of interfaces of all rows together. A row counts each of its interfaces once.
-const ROWS_TIMES_INTERFACES: usize = 146;
+const ROWS_TIMES_INTERFACES: usize = 149;
 /// Number of requests of all rows.
-const REQUESTS: usize = 177;
+const REQUESTS: usize = 182;
 
 /// The ticks of a store, the time of its server, and the questions to the server.
 struct Case {

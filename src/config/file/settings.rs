@@ -4,6 +4,7 @@
 
 pub(super) const COLLAPSE_WINDOW: &str = "collapse_window";
 pub(super) const STALE_LIMIT: &str = "stale_limit";
+pub(super) const MOVING_WINDOW: &str = "moving_window";
 pub(super) const QUARANTINE_FACTOR: &str = "quarantine_factor";
 pub(super) const MINIMUM_PLACES: &str = "minimum_places";
 pub(super) const ZONE: &str = "zone";
@@ -40,7 +41,7 @@ pub struct FileSetting {
 }
 
 /// All settings of the configuration file, in the order in which documents and error messages list them.
-pub const FILE_SETTINGS: [FileSetting; 10] = [
+pub const FILE_SETTINGS: [FileSetting; 11] = [
     FileSetting {
         name: COLLAPSE_WINDOW,
         value: "duration, 1s to 366d",
@@ -55,6 +56,13 @@ pub const FILE_SETTINGS: [FileSetting; 10] = [
         scope: SettingScope::Any,
         flag: Some("--stale-limit"),
         effect: "Time from the last confirmation of a rate until the rate becomes stale.",
+    },
+    FileSetting {
+        name: MOVING_WINDOW,
+        value: "duration, 1s to 366d",
+        scope: SettingScope::Any,
+        flag: Some("--moving-window"),
+        effect: "Time after a move during which a rate is moving.",
     },
     FileSetting {
         name: QUARANTINE_FACTOR,

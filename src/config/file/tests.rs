@@ -24,7 +24,7 @@ fn problem_is_reported_with_line_key_value_and_remedy() {
     );
     check(
         "[defaults]\npace = \"1h\"",
-        "2: defaults.pace: unknown setting; the settings are collapse_window, stale_limit and quarantine_factor",
+        "2: defaults.pace: unknown setting; the settings are collapse_window, stale_limit, moving_window and quarantine_factor",
     );
     check(
         "[sources.NBKR]",
@@ -32,7 +32,7 @@ fn problem_is_reported_with_line_key_value_and_remedy() {
     );
     in_nbkr(
         "colapse_window = \"1h\"",
-        "sources.nbkr.colapse_window: unknown setting; the settings are collapse_window, stale_limit, quarantine_factor, minimum_places, preference, zone, follow, pace, publication and url",
+        "sources.nbkr.colapse_window: unknown setting; the settings are collapse_window, stale_limit, moving_window, quarantine_factor, minimum_places, preference, zone, follow, pace, publication and url",
     );
     in_nbkr(
         "pace = 60",

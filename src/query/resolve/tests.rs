@@ -23,7 +23,12 @@ fn pair(text: &str) -> Pair {
 
 fn rules() -> StateRules {
     let stale_limits_us = BTreeMap::from([(source("bank"), 5 * Timestamp::DAY_US)]);
-    StateRules { stale_limit_default_us: Timestamp::HOUR_US, stale_limits_us, moving_window_us: Timestamp::DAY_US }
+    StateRules {
+        stale_limit_default_us: Timestamp::HOUR_US,
+        stale_limits_us,
+        moving_window_default_us: Timestamp::DAY_US,
+        moving_windows_us: BTreeMap::new(),
+    }
 }
 
 /// A reader at [`NOW`] of a store with ticks such as "KGS/USD a 0.01144 90": pair, source, rate and age in minutes.

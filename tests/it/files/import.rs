@@ -33,7 +33,8 @@ fn rules() -> StateRules {
     StateRules {
         stale_limit_default_us: 3_600 * SECOND,
         stale_limits_us: BTreeMap::new(),
-        moving_window_us: 86_400 * SECOND,
+        moving_window_default_us: 86_400 * SECOND,
+        moving_windows_us: BTreeMap::new(),
     }
 }
 

@@ -29,7 +29,8 @@ fn options(directory: &Path, window_us: i64, recollapse: bool) -> StoreOptions {
         state_rules: StateRules {
             stale_limit_default_us: 3_600 * SECOND,
             stale_limits_us: BTreeMap::new(),
-            moving_window_us: 86_400 * SECOND,
+            moving_window_default_us: 86_400 * SECOND,
+            moving_windows_us: BTreeMap::new(),
         },
         reserve_bytes: 0,
         series_count_max: 100,

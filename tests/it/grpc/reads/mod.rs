@@ -54,7 +54,8 @@ pub(crate) fn rules() -> StateRules {
     StateRules {
         stale_limit_default_us: 2 * DAY_S * Timestamp::SECOND_US,
         stale_limits_us: BTreeMap::new(),
-        moving_window_us: DAY_S * Timestamp::SECOND_US,
+        moving_window_default_us: DAY_S * Timestamp::SECOND_US,
+        moving_windows_us: BTreeMap::new(),
     }
 }
 

@@ -50,7 +50,8 @@ pub(crate) fn options(directory: &Path, checkpoint: CheckpointLimits, disk_fault
         state_rules: StateRules {
             stale_limit_default_us: 3_600 * SECOND,
             stale_limits_us: BTreeMap::new(),
-            moving_window_us: 86_400 * SECOND,
+            moving_window_default_us: 86_400 * SECOND,
+            moving_windows_us: BTreeMap::new(),
         },
         reserve_bytes: 0,
         series_count_max: 100,
