@@ -33,7 +33,7 @@ pub use load::Load;
 pub use origin::{CorsOrigin, OriginError};
 pub use quarantine::{QuarantineArgs, SourceFactor};
 use sources::{SourceFlags, unique_durations, unique_places};
-pub use states::{StateArgs, default_state_rules};
+pub use states::StateArgs;
 pub use value::{HttpListen, SourceDuration, ValueError};
 use value::{
     LONGEST_DURATION, parse_address, parse_currency, parse_http_listen, parse_source, parse_source_duration,

@@ -53,6 +53,16 @@ impl StateRules {
     /// How long a rate must stay unchanged to be pegged.
     pub const PEGGED_AFTER_US: i64 = 180 * Timestamp::DAY_US;
 
+    /// Returns the rules with the same limits, in microseconds, for every source.
+    pub const fn uniform(stale_limit_us: i64, moving_window_us: i64) -> Self {
+        Self {
+            stale_limit_default_us: stale_limit_us,
+            stale_limits_us: BTreeMap::new(),
+            moving_window_default_us: moving_window_us,
+            moving_windows_us: BTreeMap::new(),
+        }
+    }
+
     /// Returns the stale limit of `source`, in microseconds.
     pub fn stale_limit_us(&self, source: &Source) -> i64 {
         self.stale_limits_us.get(source).copied().unwrap_or(self.stale_limit_default_us)

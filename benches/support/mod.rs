@@ -100,12 +100,7 @@ pub(crate) fn keys() -> Vec<SeriesKey> {
 }
 
 pub(crate) fn state_rules() -> StateRules {
-    StateRules {
-        stale_limit_default_us: Timestamp::HOUR_US,
-        stale_limits_us: BTreeMap::new(),
-        moving_window_default_us: Timestamp::DAY_US,
-        moving_windows_us: BTreeMap::new(),
-    }
+    StateRules::uniform(Timestamp::HOUR_US, Timestamp::DAY_US)
 }
 
 pub(crate) fn store_options(directory: &Path) -> StoreOptions {

@@ -34,7 +34,7 @@ pub(super) struct SourceFlags {
 }
 
 /// Returns true for the central banks, which publish official rates once a working day.
-pub(super) fn is_bank(followed: Option<FollowedSource>) -> bool {
+fn is_bank(followed: Option<FollowedSource>) -> bool {
     followed.is_some_and(|followed| !followed.bank_feeds().is_empty())
 }
 

@@ -6,12 +6,10 @@ use std::path::PathBuf;
 
 use super::ConfigError;
 use super::file::{FileError, FileSettings};
-use super::sources::{self, SourceFlags, is_bank, named_us, unique_durations};
+use super::sources::{self, SourceFlags, named_us, unique_durations};
 use super::value::{SourceDuration, parse_source_duration};
-use crate::domain::Source;
-use crate::follow::FollowedSource;
 use crate::latest_quotes::StateRules;
-use crate::sources::{Setting, SourceSettings, SourceTable};
+use crate::sources::SourceTable;
 
 /// The flags that decide the states of rates. The doc comments are their help texts.
 #[derive(Clone, Debug, clap::Args)]
@@ -68,18 +66,5 @@ pub(super) fn rules(table: &SourceTable) -> StateRules {
         stale_limits_us: named_us(table, |settings| settings.stale_limit_us),
         moving_window_default_us: table.others().moving_window_us.value,
         moving_windows_us: named_us(table, |settings| settings.moving_window_us),
-    }
-}
-
-/// Returns the built-in rules of rate states.
-pub fn default_state_rules() -> StateRules {
-    let banks = FollowedSource::ALL.into_iter().filter(|followed| is_bank(Some(*followed)));
-    let banks: Vec<Source> = banks.filter_map(|bank| bank.source().ok()).collect();
-    let of_banks = |setting: &Setting<i64>| banks.iter().map(|bank| (bank.clone(), setting.value)).collect();
-    StateRules {
-        stale_limit_default_us: SourceSettings::BUILT_IN.stale_limit_us.value,
-        stale_limits_us: of_banks(&SourceSettings::BUILT_IN_BANK.stale_limit_us),
-        moving_window_default_us: SourceSettings::BUILT_IN.moving_window_us.value,
-        moving_windows_us: of_banks(&SourceSettings::BUILT_IN_BANK.moving_window_us),
     }
 }

@@ -215,7 +215,7 @@ impl GapSearch<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
 
@@ -236,12 +236,7 @@ mod tests {
     }
 
     fn state_rules() -> StateRules {
-        StateRules {
-            stale_limit_default_us: Timestamp::DAY_US,
-            stale_limits_us: BTreeMap::new(),
-            moving_window_default_us: Timestamp::DAY_US,
-            moving_windows_us: BTreeMap::new(),
-        }
+        StateRules::uniform(Timestamp::DAY_US, Timestamp::DAY_US)
     }
 
     /// Creates a store with a series for each set of seconds. All series have one source, which is polled every ten

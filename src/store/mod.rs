@@ -140,12 +140,7 @@ impl StoreOptions {
             collapse_window_default_us: Timestamp::HOUR_US,
             collapse_windows_us: BTreeMap::new(),
             recollapse: false,
-            state_rules: StateRules {
-                stale_limit_default_us: Timestamp::HOUR_US,
-                stale_limits_us: BTreeMap::new(),
-                moving_window_default_us: Timestamp::DAY_US,
-                moving_windows_us: BTreeMap::new(),
-            },
+            state_rules: StateRules::uniform(Timestamp::HOUR_US, Timestamp::DAY_US),
             reserve_bytes: 0,
             series_count_max: 100,
             checkpoint: CheckpointLimits::default(),

@@ -63,12 +63,7 @@ pub fn verify(directory: &Path) -> Result<VerifyReport, StoreError> {
         collapse_window_default_us: 0,
         collapse_windows_us: BTreeMap::new(),
         recollapse: false,
-        state_rules: StateRules {
-            stale_limit_default_us: i64::MAX,
-            stale_limits_us: BTreeMap::new(),
-            moving_window_default_us: 0,
-            moving_windows_us: BTreeMap::new(),
-        },
+        state_rules: StateRules::uniform(i64::MAX, 0),
         reserve_bytes: 0,
         series_count_max: usize::MAX,
         checkpoint: CheckpointLimits::default(),

@@ -28,6 +28,19 @@ fn example(name: &str) -> Option<PathBuf> {
     None
 }
 
+/// The built programs of all examples.
+struct Examples {
+    ingest: PathBuf,
+    history: PathBuf,
+    watch: PathBuf,
+}
+
+impl Examples {
+    fn built() -> Option<Self> {
+        Some(Self { ingest: example("ingest")?, history: example("history")?, watch: example("watch_latest")? })
+    }
+}
+
 /// Runs a program to its end.
 async fn run(mut command: Command) -> Output {
     spawn_blocking(move || command.output().unwrap()).await.unwrap()
@@ -65,10 +78,7 @@ impl Drop for KillOnDrop {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn examples_ingest_watch_and_list_ticks() {
-    let (Some(ingest), Some(history), Some(watch)) = (example("ingest"), example("history"), example("watch_latest"))
-    else {
-        return;
-    };
+    let Some(Examples { ingest, history, watch }) = Examples::built() else { return };
     let server = TestServer::start(&[]).await;
     server.clock.set(minutes_ahead(1));
     let endpoint = format!("http://{}", server.addr);
@@ -103,10 +113,7 @@ async fn examples_ingest_watch_and_list_ticks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn example_prints_message_of_an_error() {
-    let (Some(ingest), Some(history), Some(watch)) = (example("ingest"), example("history"), example("watch_latest"))
-    else {
-        return;
-    };
+    let Some(Examples { ingest, history, watch }) = Examples::built() else { return };
     let server = TestServer::start(&[]).await;
     let endpoint = format!("http://{}", server.addr);
     let check = async |program: &Path, arguments: &[&str], endpoint: &str, expect: &str| {
@@ -121,10 +128,7 @@ async fn example_prints_message_of_an_error() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn example_succeeds_if_its_output_is_closed() {
-    let (Some(ingest), Some(history), Some(watch)) = (example("ingest"), example("history"), example("watch_latest"))
-    else {
-        return;
-    };
+    let Some(Examples { ingest, history, watch }) = Examples::built() else { return };
     let server = TestServer::start(&[]).await;
     server.clock.set(minutes_ahead(1));
     let endpoint = format!("http://{}", server.addr);

@@ -3,7 +3,7 @@
 mod analysis;
 mod canned;
 mod client;
-mod command;
+pub(crate) mod command;
 mod examples;
 mod quarantine;
 mod serve;

@@ -7,22 +7,10 @@ use serde_json::{Value, json};
 use silkrate::proto::v1;
 use silkrate::proto::v1::stream_ticks_request::Batch;
 
+use crate::cli::command::Ran;
 use crate::support;
 use crate::support::{TestServer, tick};
 use crate::web;
-
-/// Exit status, standard output and standard error.
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ran {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
-    }
-}
 
 /// Runs a command; its arguments are separated by single spaces, and `input` goes to standard input.
 async fn run(server: &TestServer, line: &str, input: &str) -> Ran {
@@ -35,9 +23,7 @@ async fn run(server: &TestServer, line: &str, input: &str) -> Ran {
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         child.wait_with_output().unwrap()
     };
-    let output = tokio::task::spawn_blocking(run_command).await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    tokio::task::spawn_blocking(run_command).await.unwrap().into()
 }
 
 const CSV: &str = "\

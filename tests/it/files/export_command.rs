@@ -22,17 +22,12 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+use crate::cli::command::Ran;
 use crate::files::tables;
 use crate::support::{TestServer, tick};
 
 const HOUR_S: i64 = 3_600;
 const MONTH_S: i64 = 30 * 24 * HOUR_S;
-
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
 
 fn command(address: SocketAddr, directory: &Path, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
@@ -43,9 +38,7 @@ fn command(address: SocketAddr, directory: &Path, line: &str) -> Command {
 
 /// Runs the command while the server of this test keeps running.
 async fn run(mut command: Command) -> Ran {
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ran { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap().into()
 }
 
 async fn export(server: &TestServer, directory: &TempDir, line: &str) -> Ran {

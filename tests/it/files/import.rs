@@ -30,12 +30,7 @@ const BANK_WINDOW_US: i64 = 60 * SECOND;
 const BASE_US: i64 = 1_765_152_000 * SECOND;
 
 fn rules() -> StateRules {
-    StateRules {
-        stale_limit_default_us: 3_600 * SECOND,
-        stale_limits_us: BTreeMap::new(),
-        moving_window_default_us: 86_400 * SECOND,
-        moving_windows_us: BTreeMap::new(),
-    }
+    StateRules::uniform(3_600 * SECOND, 86_400 * SECOND)
 }
 
 fn options(directory: &Path) -> StoreOptions {

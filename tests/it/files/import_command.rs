@@ -7,28 +7,16 @@ use std::time::Duration;
 
 use arrow_array::{ArrayRef, StringArray};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
-use silkrate::config::default_state_rules;
+use serde_json::json;
 use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ReportedChange, Run, SeriesKey, Source, Timestamp};
 use silkrate::proto::v1;
 use silkrate::store::{Restore, Store, StoreError};
 
-use crate::files::stores::options;
+use crate::cli::command::Ran;
+use crate::files::stores::{options, state_rules};
 use crate::full_export;
 use crate::full_export::{Named, Parts, names, run_columns, write};
 use crate::support::{NOW, TestServer, tick, time};
-
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ran {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
-    }
-}
 
 fn run(arguments: &[&str], server: Option<&TestServer>, input: Option<&Path>) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
@@ -39,9 +27,7 @@ fn run(arguments: &[&str], server: Option<&TestServer>, input: Option<&Path>) ->
     if let Some(input) = input {
         command.stdin(std::fs::File::open(input).unwrap());
     }
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    command.output().unwrap().into()
 }
 
 #[track_caller]
@@ -250,7 +236,7 @@ fn full_export_is_imported_into_an_empty_directory_only() {
     assert_ran(&run(&["import", &from, "--db", &db], None, None), 1, &["no manifest.json", "export --full"]);
     assert!(!path("db").exists());
     // The state that an interrupted import leaves.
-    drop(Restore::begin(&path("db"), default_state_rules(), parts.commit).unwrap());
+    drop(Restore::begin(&path("db"), state_rules(), parts.commit).unwrap());
     assert_ran(
         &run(&["serve", "--listen", "127.0.0.1:0", "--http-listen", "none", "--db", &db], None, None),
         1,

@@ -3,9 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use silkrate::config::default_state_rules;
+use clap::Parser;
+use silkrate::config::StateArgs;
 use silkrate::domain::Timestamp;
+use silkrate::latest_quotes::StateRules;
 use silkrate::store::{CheckpointLimits, StoreOptions};
+
+/// Returns the state rules of a server without flags.
+pub(crate) fn state_rules() -> StateRules {
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        states: StateArgs,
+    }
+    Flags::parse_from(["silkrate"]).states.rules().unwrap()
+}
 
 /// Returns the options of a small store, with the default state rules of a server.
 pub(crate) fn options(directory: &Path) -> StoreOptions {
@@ -14,7 +26,7 @@ pub(crate) fn options(directory: &Path) -> StoreOptions {
         collapse_window_default_us: Timestamp::HOUR_US,
         collapse_windows_us: BTreeMap::new(),
         recollapse: false,
-        state_rules: default_state_rules(),
+        state_rules: state_rules(),
         reserve_bytes: 0,
         series_count_max: 100,
         checkpoint: CheckpointLimits::default(),

@@ -26,12 +26,7 @@ fn options(directory: &Path, window_us: i64, recollapse: bool) -> StoreOptions {
         collapse_window_default_us: window_us,
         collapse_windows_us: BTreeMap::new(),
         recollapse,
-        state_rules: StateRules {
-            stale_limit_default_us: 3_600 * SECOND,
-            stale_limits_us: BTreeMap::new(),
-            moving_window_default_us: 86_400 * SECOND,
-            moving_windows_us: BTreeMap::new(),
-        },
+        state_rules: StateRules::uniform(3_600 * SECOND, 86_400 * SECOND),
         reserve_bytes: 0,
         series_count_max: 100,
         checkpoint: CheckpointLimits::default(),

@@ -51,12 +51,7 @@ pub(crate) fn at(seconds: i64) -> Option<ProtoTimestamp> {
 }
 
 pub(crate) fn rules() -> StateRules {
-    StateRules {
-        stale_limit_default_us: 2 * DAY_S * Timestamp::SECOND_US,
-        stale_limits_us: BTreeMap::new(),
-        moving_window_default_us: DAY_S * Timestamp::SECOND_US,
-        moving_windows_us: BTreeMap::new(),
-    }
+    StateRules::uniform(2 * DAY_S * Timestamp::SECOND_US, DAY_S * Timestamp::SECOND_US)
 }
 
 /// Starts a server with an empty store. The clock of the server is at noon.

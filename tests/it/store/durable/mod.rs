@@ -47,12 +47,7 @@ pub(crate) fn options(directory: &Path, checkpoint: CheckpointLimits, disk_fault
         collapse_window_default_us: WINDOW_US,
         collapse_windows_us: BTreeMap::new(),
         recollapse: false,
-        state_rules: StateRules {
-            stale_limit_default_us: 3_600 * SECOND,
-            stale_limits_us: BTreeMap::new(),
-            moving_window_default_us: 86_400 * SECOND,
-            moving_windows_us: BTreeMap::new(),
-        },
+        state_rules: StateRules::uniform(3_600 * SECOND, 86_400 * SECOND),
         reserve_bytes: 0,
         series_count_max: 100,
         checkpoint,
