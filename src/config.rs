@@ -70,6 +70,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SOURCE", env = "SILKRATE_FRANKFURTER_SOURCE", value_parser = parse_source)]
     pub frankfurter_source: Option<Source>,
 
+    /// Refuse requests that name no source if several sources can answer. The error lists them. A request can ask for the
+    /// same with its field strict
+    #[arg(long, env = "SILKRATE_STRICT")]
+    pub strict: bool,
+
     /// Ticker pages to ingest at start; the environment variable takes one file [default: none]
     #[arg(long, value_name = "FILE", env = "SILKRATE_LOAD", num_args = 1..)]
     pub load: Vec<PathBuf>,
@@ -227,7 +232,7 @@ impl Config {
             follow: args.follow.settings()?,
             ..args.states.flags()?
         };
-        let sources = sources::table(&flags, &file)?;
+        let sources = sources::table(&flags, &file)?.with_strict(args.strict);
         let store = StoreOptions {
             directory: args.db,
             collapse_window_default_us: sources.others().collapse_window_us.value,

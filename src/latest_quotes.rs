@@ -43,6 +43,8 @@ pub struct StateRules {
     pub stale_limit_default_us: i64,
     /// Stale limits by source. They take precedence over the default.
     pub stale_limits_us: BTreeMap<Source, i64>,
+    /// Stale limits of single series. They take precedence over the limit of the source.
+    pub series_stale_limits_us: BTreeMap<SeriesKey, i64>,
     /// Default moving window: a series is moving for this long after a move.
     pub moving_window_default_us: i64,
     /// Moving windows by source. They take precedence over the default.
@@ -58,14 +60,17 @@ impl StateRules {
         Self {
             stale_limit_default_us: stale_limit_us,
             stale_limits_us: BTreeMap::new(),
+            series_stale_limits_us: BTreeMap::new(),
             moving_window_default_us: moving_window_us,
             moving_windows_us: BTreeMap::new(),
         }
     }
 
-    /// Returns the stale limit of `source`, in microseconds.
-    pub fn stale_limit_us(&self, source: &Source) -> i64 {
-        self.stale_limits_us.get(source).copied().unwrap_or(self.stale_limit_default_us)
+    /// Returns the stale limit of `series`, in microseconds.
+    pub fn stale_limit_us(&self, series: &SeriesKey) -> i64 {
+        let of_series = self.series_stale_limits_us.get(series);
+        let limit_us = of_series.or_else(|| self.stale_limits_us.get(&series.source));
+        limit_us.copied().unwrap_or(self.stale_limit_default_us)
     }
 
     /// Returns the moving window of `source`, in microseconds.
@@ -75,7 +80,7 @@ impl StateRules {
 
     /// Returns when the rate of `run` becomes stale, if no later observation confirms it.
     pub fn stale_time(&self, series: &SeriesKey, run: &Run) -> Timestamp {
-        run.last_observed_time.saturating_add_us(self.stale_limit_us(&series.source))
+        run.last_observed_time.saturating_add_us(self.stale_limit_us(series))
     }
 
     /// Returns the state at `now` of a series with `run` in force. `since` is the time at which the rate of `run`
@@ -126,6 +131,8 @@ pub struct LatestQuote {
     pub run: Run,
     /// The state of the rate at the commit.
     pub state: RateState,
+    /// Whether the source is archived at the commit.
+    pub is_archived: bool,
     /// When the rate becomes stale, if no later observation confirms it.
     pub stale_time: Timestamp,
     /// When the present rate began; `None` if the rate never moved.
@@ -164,20 +171,35 @@ mod tests {
     const HOUR: i64 = Timestamp::HOUR_US;
     const DAY: i64 = Timestamp::DAY_US;
 
+    fn series(pair: &str, source: &str) -> SeriesKey {
+        let pair = Pair::parse(pair, &CurrencySet::central_asia()).unwrap();
+        SeriesKey { pair, source: Source::parse(source).unwrap() }
+    }
+
+    #[test]
+    fn stale_limit_of_a_series_precedes_that_of_its_source() {
+        let rules = StateRules {
+            stale_limits_us: BTreeMap::from([(Source::parse("nbkr").unwrap(), 5 * DAY)]),
+            series_stale_limits_us: BTreeMap::from([(series("TMT/KGS", "nbkr"), 9 * DAY)]),
+            ..StateRules::uniform(HOUR, DAY)
+        };
+        let limits = [("TMT/KGS", "nbkr"), ("USD/KGS", "nbkr"), ("TMT/KGS", "timesca")];
+        let limits = limits.map(|(pair, source)| rules.stale_limit_us(&series(pair, source)));
+        assert_eq!(limits, [9 * DAY, 5 * DAY, HOUR]);
+    }
+
     #[test]
     fn state_is_first_that_applies() {
         let rules = StateRules {
             stale_limit_default_us: 2 * HOUR,
             stale_limits_us: BTreeMap::from([(Source::parse("nbkr").unwrap(), 5 * DAY)]),
+            series_stale_limits_us: BTreeMap::new(),
             moving_window_default_us: DAY,
             moving_windows_us: BTreeMap::from([(Source::parse("nbkr").unwrap(), 4 * DAY)]),
         };
         let check =
             |source: &str, rate: &str, since: i64, moved: Option<i64>, last: i64, now: i64, expect: RateState| {
-                let series = SeriesKey {
-                    pair: Pair::parse("TMT/USD", &CurrencySet::central_asia()).unwrap(),
-                    source: Source::parse(source).unwrap(),
-                };
+                let series = series("TMT/USD", source);
                 let value = PublishedValue { rate: Rate::parse(rate).unwrap(), reported_change: None };
                 let mut run = Run::single(Timestamp::from_micros(since), value, Timestamp::default());
                 run.last_observed_time = Timestamp::from_micros(last);

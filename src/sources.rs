@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::analysis::Zone;
-use crate::domain::{RatioThreshold, Source, Timestamp};
+use crate::domain::{Pair, RatioThreshold, Source, Timestamp};
 
 /// The origin of the value of a setting.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -57,6 +57,8 @@ pub struct SourceSettings {
     pub collapse_window_us: Setting<i64>,
     /// The time from the last confirmation of a rate until the rate becomes stale.
     pub stale_limit_us: Setting<i64>,
+    /// The stale limits of single pairs, which precede `stale_limit_us`.
+    pub pair_stale_limits_us: BTreeMap<Pair, Setting<i64>>,
     /// The time after a move during which a rate is moving.
     pub moving_window_us: Setting<i64>,
     /// The number of decimal places to which rates are padded. The built-in value of a bank applies only to tables that
@@ -78,6 +80,7 @@ impl SourceSettings {
     pub const BUILT_IN: Self = Self {
         collapse_window_us: Setting::built_in(Timestamp::HOUR_US),
         stale_limit_us: Setting::built_in(Timestamp::HOUR_US),
+        pair_stale_limits_us: BTreeMap::new(),
         moving_window_us: Setting::built_in(Timestamp::DAY_US),
         minimum_places: Setting::built_in(0),
         quarantine_factor: Setting::built_in(Some(RatioThreshold::DEFAULT)),
@@ -85,6 +88,10 @@ impl SourceSettings {
         zone: Setting::built_in(Zone::UTC),
         feed: None,
     };
+    /// Built-in stale limit of the rates that a bank publishes once a week: their validity of seven days, and two days
+    /// for a late table.
+    pub const WEEKLY_STALE_LIMIT_US: i64 = 9 * Timestamp::DAY_US;
+
     /// Built-in settings of a central bank. It publishes official rates once a working day, and they stay valid over
     /// holidays.
     pub const BUILT_IN_BANK: Self = Self {
@@ -92,7 +99,12 @@ impl SourceSettings {
         stale_limit_us: Setting::built_in(5 * Timestamp::DAY_US),
         // From a move on Friday to the next table on Monday evening, and a day of holiday.
         moving_window_us: Setting::built_in(4 * Timestamp::DAY_US),
-        ..Self::BUILT_IN
+        pair_stale_limits_us: BTreeMap::new(),
+        minimum_places: Setting::built_in(0),
+        quarantine_factor: Setting::built_in(Some(RatioThreshold::DEFAULT)),
+        preference: None,
+        zone: Setting::built_in(Zone::UTC),
+        feed: None,
     };
 }
 

@@ -4,7 +4,7 @@
 
 use prost_types::{Duration, Timestamp as ProtoTimestamp};
 
-use crate::domain::{CurrencySet, Pair, Run, SeriesKey, Source, Timestamp, TimestampError};
+use crate::domain::{CurrencySet, Note, Pair, Run, SeriesKey, Source, Timestamp, TimestampError};
 use crate::latest_quotes::{LatestQuote, RateState};
 use crate::proto::convert::timestamp;
 use crate::proto::v1;
@@ -127,7 +127,17 @@ pub fn latest_rate(quote: &LatestQuote) -> v1::LatestRate {
         stale_time: Some(timestamp(quote.stale_time)),
         moved_time: quote.moved_time.map(timestamp),
         previous_rate: quote.previous_rate.map(|rate| rate.to_string()),
+        archived: quote.is_archived,
     }
+}
+
+/// Parses the note of a decision. An empty text is no note.
+///
+/// # Errors
+/// Returns `InvalidArgument` for the field `note` if the text is not a note.
+pub(super) fn optional_note(text: &str) -> Result<Option<Note>, QueryError> {
+    let note = if text.is_empty() { None } else { Some(Note::parse(text)) };
+    note.transpose().map_err(|error| QueryError::invalid("note", error.to_string()))
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use thiserror::Error;
 
 use crate::columns::ColumnsError;
 use crate::export::ExportError;
-use crate::ingest::IngestError;
+use crate::ingest::{ArchiveError, IngestError};
 use crate::query::QueryError;
-use crate::store::StoreError;
+use crate::store::{ArchiveRefusal, StoreError};
 
 /// Reason of `NOT_FOUND`: the requested time is before the first quote, or before the first commit.
 pub const REASON_NO_QUOTE_YET: &str = "NO_QUOTE_YET";
@@ -40,6 +40,9 @@ pub enum ServiceError {
     /// Storing ticks or decisions failed.
     #[error(transparent)]
     Ingest(#[from] IngestError),
+    /// A source cannot be archived or unarchived.
+    #[error(transparent)]
+    Archive(#[from] ArchiveRefusal),
     /// Reading the store failed outside of a query.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -107,6 +110,15 @@ pub enum ServiceError {
     /// The task of the call panicked, or failed for an internal reason.
     #[error("internal error: {0}")]
     TaskFailed(String),
+}
+
+impl From<ArchiveError> for ServiceError {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Refused(refusal) => refusal.into(),
+            ArchiveError::Ingest(error) => error.into(),
+        }
+    }
 }
 
 /// The code of an error. The names are the names of the gRPC status codes.
@@ -186,8 +198,8 @@ impl ServiceError {
 /// Assigns the code and the details of an error. Only this function and `describe_store` assign codes.
 fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
     use ServiceError::{
-        Columns, DeadlineExceeded, Export, Ingest, InvalidField, NoSlot, Query, ReadTooLong, Store, StreamTooOld,
-        TaskFailed, TooManyReads, TooManyUnread, TooManyWatchers, Unread,
+        Archive, Columns, DeadlineExceeded, Export, Ingest, InvalidField, NoSlot, Query, ReadTooLong, Store,
+        StreamTooOld, TaskFailed, TooManyReads, TooManyUnread, TooManyWatchers, Unread,
     };
     match error {
         Query(
@@ -195,7 +207,10 @@ fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
             | QueryError::UnknownSource { .. }
             | QueryError::OnlyInverse { .. }
             | QueryError::NotExported { .. },
-        ) => (ErrorCode::NotFound, ErrorDetail::Reason(REASON_UNKNOWN_SERIES)),
+        )
+        | Archive(ArchiveRefusal::UnknownSource { .. }) => {
+            (ErrorCode::NotFound, ErrorDetail::Reason(REASON_UNKNOWN_SERIES))
+        }
         Query(QueryError::NoQuoteYet { .. } | QueryError::NothingKnownYet { .. }) => {
             (ErrorCode::NotFound, ErrorDetail::Reason(REASON_NO_QUOTE_YET))
         }
@@ -216,7 +231,9 @@ fn describe(error: &ServiceError) -> (ErrorCode, ErrorDetail) {
         Ingest(IngestError::QueueFull) => (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_QUEUE)),
         Ingest(IngestError::Poisoned(_)) => (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_POISONED)),
         Ingest(IngestError::Draining) => (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_DRAINING)),
-        Ingest(IngestError::Poll(_)) => (ErrorCode::FailedPrecondition, ErrorDetail::None),
+        Ingest(IngestError::Poll(_)) | Archive(ArchiveRefusal::TooManyDecisions) => {
+            (ErrorCode::FailedPrecondition, ErrorDetail::None)
+        }
         TooManyReads { .. } => (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_READ)),
         NoSlot { .. } | TooManyWatchers { .. } | TooManyUnread => {
             (ErrorCode::ResourceExhausted, ErrorDetail::RetryAfter(RETRY_STREAM))

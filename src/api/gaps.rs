@@ -24,9 +24,10 @@ impl Rates {
         &self,
         request: v1::ListGapsRequest,
     ) -> Result<impl ReadTask<v1::ListGapsResponse> + use<>, ServiceError> {
+        let strict = request.strict;
         let Paged { request, fingerprint } = gaps_request(request, self.currencies(), self.sources())?;
         Ok(move |reader: &Reader| {
-            let answer = reader.gaps(&request)?;
+            let answer = reader.strict(strict).gaps(&request)?;
             let (commit, page) = (answer.commit, answer.body);
             Ok(v1::ListGapsResponse {
                 gaps: page.gaps.iter().map(message).collect(),

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::convert::as_of;
+use super::convert::{as_of, optional_note};
 use super::error::ServiceError;
 use super::page_token::{Cursor, Fingerprint, PageToken};
 use super::rate_request::{PAGE_ROWS_MAX, Paged, filter, page_rows, range, resume};
@@ -125,9 +125,7 @@ pub fn decision_request(
     if let Some((index, id)) = ids.iter().enumerate().find(|(_, id)| !seen.insert(**id)) {
         return Err(invalid(format!("ids[{index}]"), format!("{id} is given twice; give each id once")));
     }
-    let note = if note.is_empty() { None } else { Some(Note::parse(note)) };
-    let note = note.transpose().map_err(|error| invalid("note".to_owned(), error.to_string()))?;
-    Ok(DecisionRequest { ids, verdict, note, conflict_policy })
+    Ok(DecisionRequest { ids, verdict, note: optional_note(note)?, conflict_policy })
 }
 
 /// Converts the result of a decision to messages, one for each of `ids`, in the same order.

@@ -8,7 +8,7 @@ use prost::Message;
 use super::convert::{as_of, bound, each, length_us, pair, source};
 use super::moments::{change_end, change_start, moment_range, rate_moment, request_zone};
 use super::page_token::{Cursor, Fingerprint, PageToken};
-use crate::analysis::{Buckets, DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX, Zone};
+use crate::analysis::{DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX, Zone};
 use crate::domain::{Amount, CurrencySet, Interval, Pair, Source, Span, Timestamp};
 use crate::proto::convert::{candle_interval, window_unit};
 use crate::proto::v1;
@@ -86,9 +86,9 @@ pub(super) fn rate(request: &v1::GetRateRequest, served: &CurrencySet) -> Result
 pub(super) fn convert(request: v1::ConvertRequest, served: &CurrencySet) -> Result<(RateRequest, Amount), QueryError> {
     let amount =
         Amount::parse(&request.amount).map_err(|problem| QueryError::invalid("amount", problem.to_string()))?;
-    let v1::ConvertRequest { pair, amount: _, source, leg_sources, time, max_age, known_time, date, time_zone } =
+    let v1::ConvertRequest { pair, amount: _, source, leg_sources, time, max_age, known_time, date, time_zone, strict } =
         request;
-    let of_rate = v1::GetRateRequest { pair, source, leg_sources, time, max_age, known_time, date, time_zone };
+    let of_rate = v1::GetRateRequest { pair, source, leg_sources, time, max_age, known_time, date, time_zone, strict };
     Ok((rate(&of_rate, served)?, amount))
 }
 
@@ -294,17 +294,12 @@ pub(super) fn changes(
 }
 
 /// Converts the number of a `CandleInterval`.
-fn interval(number: i32) -> Result<Interval, QueryError> {
+pub(super) fn interval(number: i32) -> Result<Interval, QueryError> {
     candle_interval(number).ok_or_else(|| {
         let problem =
             format!("{number} is not an interval; name one from CANDLE_INTERVAL_MINUTE to CANDLE_INTERVAL_MONTH");
         QueryError::invalid("interval", problem)
     })
-}
-
-/// Returns the buckets of candles.
-pub(super) fn buckets(interval_number: i32, time_zone: &str) -> Result<Buckets, QueryError> {
-    Ok(Buckets { interval: interval(interval_number)?, zone: zone(time_zone)? })
 }
 
 pub(super) fn candles(

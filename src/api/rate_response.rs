@@ -7,13 +7,13 @@ use super::page_token::{Cursor, Fingerprint, PageToken};
 use crate::analysis::{
     CandleBounds, CandlePoint, Conversion, PercentChange, Rounded, RoundedRate, Zone, absolute_change,
 };
-use crate::domain::{Amount, Revision, SeriesKey, Timestamp};
+use crate::domain::{Amount, Revision, Timestamp};
 use crate::latest_quotes::LatestQuotes;
 use crate::proto::convert::{duration, timestamp};
 use crate::proto::v1;
 use crate::query::{
-    self, Answer, CandleRow, CandlesPage, Change, ChangesPage, Derivation, Page, RateAnswer, RevisionCursor, RunsPage,
-    SeriesFilter, SeriesInfo,
+    self, Answer, AnsweringLeg, CandleRow, CandlesPage, Change, ChangesPage, Derivation, Page, RateAnswer,
+    RevisionCursor, RunsPage, SeriesFilter, SeriesInfo,
 };
 use crate::store::Commit;
 
@@ -55,6 +55,7 @@ pub(super) fn series(answer: &Answer<Vec<SeriesInfo>>) -> v1::ListSeriesResponse
         revision_count: info.totals.revision_count,
         state: state(info.state).into(),
         collapse_window: Some(duration(info.collapse_window_us)),
+        archived: info.is_archived,
     });
     v1::ListSeriesResponse {
         series: series.collect(),
@@ -85,6 +86,7 @@ pub(super) fn rate(commit: Commit, answer: &RateAnswer) -> v1::GetRateResponse {
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),
         stale: answer.is_stale,
+        archived: answer.is_archived,
         date: answer.day.map_or(String::new(), |(date, _)| date.to_string()),
         time_zone: answer.day.map_or(String::new(), |(_, zone)| zone.to_string()),
         leg_age_difference: (answer.leg_age_difference_us > 0).then(|| duration(answer.leg_age_difference_us)),
@@ -171,8 +173,13 @@ pub(super) fn changes(
     }
 }
 
-fn leg(series: &SeriesKey) -> v1::Leg {
-    v1::Leg { pair: series.pair.to_string(), source: series.source.to_string() }
+fn leg(leg: &AnsweringLeg) -> v1::Leg {
+    v1::Leg {
+        pair: leg.series.pair.to_string(),
+        source: leg.series.source.to_string(),
+        stale: leg.is_stale,
+        archived: leg.is_archived,
+    }
 }
 
 /// Converts a candle. With `day_zone`, the time zone of candles of a day or more, the candle has a local date.
@@ -233,8 +240,9 @@ pub(super) fn candles(answer: &Answer<CandlesPage>, fingerprint: Fingerprint) ->
 pub(super) fn runs(answer: &Answer<RunsPage>, fingerprint: Fingerprint) -> v1::ListRunsResponse {
     let Answer { commit, body: RunsPage { page, baseline } } = answer;
     v1::ListRunsResponse {
-        runs: page.rows.iter().map(|row| run(&page.series, row)).collect(),
-        baseline: baseline.as_ref().map(|baseline| run(&page.series, baseline)),
+        runs: page.rows.iter().map(|row| run(&page.leg.series, row)).collect(),
+        baseline: baseline.as_ref().map(|baseline| run(&page.leg.series, baseline)),
+        leg: Some(leg(&page.leg)),
         next_page_token: next_token(*commit, page.next.map(Cursor::Run), fingerprint),
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),
@@ -247,11 +255,12 @@ pub(super) fn revisions(
 ) -> v1::ListRevisionsResponse {
     let Answer { commit, body: page } = answer;
     let revisions = page.rows.iter().map(|row| v1::Revision {
-        run: Some(run(&page.series, &row.run)),
+        run: Some(run(&page.leg.series, &row.run)),
         superseded_time: Some(timestamp(row.superseded_time)),
     });
     v1::ListRevisionsResponse {
         revisions: revisions.collect(),
+        leg: Some(leg(&page.leg)),
         next_page_token: next_token(*commit, page.next.map(Cursor::Revision), fingerprint),
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),
@@ -262,7 +271,7 @@ pub(super) fn revisions(
 mod tests {
     use super::*;
     use crate::analysis::{Derived, PercentChange};
-    use crate::domain::{CurrencySet, Pair, PublishedValue, Rate, Run, Source, Timestamp};
+    use crate::domain::{CurrencySet, Pair, PublishedValue, Rate, Run, SeriesKey, Source, Timestamp};
 
     const COMMIT: Commit = Commit { sequence: 7, recorded_time: Timestamp::from_micros(9_000_000) };
 
@@ -276,6 +285,7 @@ mod tests {
         let direct = Derived::direct(rate);
         RateAnswer {
             is_stale: false,
+            is_archived: false,
             day: None,
             rate: if derivation == Derivation::Direct { direct } else { direct.inverse() },
             derivation,
@@ -325,10 +335,13 @@ mod tests {
         let (series, leg) = answer("0.00008", Derivation::Direct).legs.remove(0);
         let fingerprint = Fingerprint::of("ListRuns", &v1::ListRunsRequest::default());
         let page = |next| {
-            let page = Page { series: series.clone(), rows: vec![leg.clone()], next };
+            let leg_of_page = AnsweringLeg { series: series.clone(), is_stale: false, is_archived: true };
+            let page = Page { leg: leg_of_page, rows: vec![leg.clone()], next };
             runs(&Answer { commit: COMMIT, body: RunsPage { page, baseline: None } }, fingerprint)
         };
         assert_eq!(page(None).next_page_token, "");
+        let expect = v1::Leg { pair: "UZS/USD".to_owned(), source: "timesca".to_owned(), stale: false, archived: true };
+        assert_eq!(page(None).leg, Some(expect));
         let token = page(Some(leg.first_observed_time)).next_page_token;
         let expect = PageToken { known_time: COMMIT.recorded_time, cursor: Cursor::Run(leg.first_observed_time) };
         assert_eq!(PageToken::decode(&token, fingerprint).unwrap(), Some(expect));

@@ -180,9 +180,10 @@ impl Rates {
         &self,
         request: &v1::GetRateRequest,
     ) -> Result<impl ReadTask<v1::GetRateResponse> + use<>, ServiceError> {
+        let strict = request.strict;
         let request = rate_request::rate(request, &self.currencies)?;
         Ok(move |reader: &Reader| {
-            let answer = reader.rate(&request)?;
+            let answer = reader.strict(strict).rate(&request)?;
             Ok(rate_response::rate(answer.commit, &answer.body))
         })
     }
@@ -195,9 +196,10 @@ impl Rates {
         &self,
         request: v1::ConvertRequest,
     ) -> Result<impl ReadTask<v1::ConvertResponse> + use<>, ServiceError> {
+        let strict = request.strict;
         let (request, amount) = rate_request::convert(request, &self.currencies)?;
         Ok(move |reader: &Reader| {
-            let answer = reader.rate(&request)?;
+            let answer = reader.strict(strict).rate(&request)?;
             Ok(rate_response::convert(&answer, amount))
         })
     }
@@ -210,9 +212,10 @@ impl Rates {
         &self,
         request: v1::ListRunsRequest,
     ) -> Result<impl ReadTask<v1::ListRunsResponse> + use<>, ServiceError> {
+        let strict = request.strict;
         let Paged { request, fingerprint } = rate_request::runs(request, &self.currencies, &self.sources)?;
         Ok(move |reader: &Reader| {
-            let answer = reader.runs(&request)?;
+            let answer = reader.strict(strict).runs(&request)?;
             Ok(rate_response::runs(&answer, fingerprint))
         })
     }
@@ -223,10 +226,11 @@ impl Rates {
     /// # Errors
     /// Returns `InvalidArgument` if the request is invalid, and the errors of [`Rates::read`].
     pub async fn stream_runs(&self, request: &v1::StreamRunsRequest) -> Result<Read<RunStream>, ServiceError> {
+        let strict = request.strict;
         let request = rate_request::stream(request, &self.currencies)?;
         self.read(move |reader| {
             let range = (request.range, request.zone);
-            reader.run_stream(request.pair, request.source.as_ref(), range, request.known_time)
+            reader.strict(strict).run_stream(request.pair, request.source.as_ref(), range, request.known_time)
         })
         .await
     }
@@ -239,10 +243,11 @@ impl Rates {
         &self,
         request: &v1::GetChangeRequest,
     ) -> Result<impl ReadTask<v1::GetChangeResponse> + use<>, ServiceError> {
+        let strict = request.strict;
         let decimal_places = rate_request::decimal_places(request.decimal_places)?;
         let request = rate_request::change(request, &self.currencies)?;
         Ok(move |reader: &Reader| {
-            let answer = reader.change(&request)?;
+            let answer = reader.strict(strict).change(&request)?;
             Ok(rate_response::change(answer.commit, &answer.body, decimal_places))
         })
     }
@@ -255,10 +260,11 @@ impl Rates {
         &self,
         request: v1::ListChangesRequest,
     ) -> Result<impl ReadTask<v1::ListChangesResponse> + use<>, ServiceError> {
+        let strict = request.strict;
         let decimal_places = rate_request::decimal_places(request.decimal_places)?;
         let Paged { request, fingerprint } = rate_request::changes(request, &self.currencies, &self.sources)?;
         Ok(move |reader: &Reader| {
-            let answer = reader.changes(&request)?;
+            let answer = reader.strict(strict).changes(&request)?;
             Ok(rate_response::changes(&answer, decimal_places, fingerprint))
         })
     }
@@ -271,9 +277,10 @@ impl Rates {
         &self,
         request: v1::ListCandlesRequest,
     ) -> Result<impl ReadTask<v1::ListCandlesResponse> + use<>, ServiceError> {
+        let strict = request.strict;
         let Paged { request, fingerprint } = rate_request::candles(request, &self.currencies, &self.sources)?;
         Ok(move |reader: &Reader| {
-            let answer = reader.candles(&request)?;
+            let answer = reader.strict(strict).candles(&request)?;
             Ok(rate_response::candles(&answer, fingerprint))
         })
     }
@@ -286,9 +293,10 @@ impl Rates {
         &self,
         request: v1::ListRevisionsRequest,
     ) -> Result<impl ReadTask<v1::ListRevisionsResponse> + use<>, ServiceError> {
+        let strict = request.strict;
         let Paged { request, fingerprint } = rate_request::revisions(request, &self.currencies, &self.sources)?;
         Ok(move |reader: &Reader| {
-            let answer = reader.revisions(&request)?;
+            let answer = reader.strict(strict).revisions(&request)?;
             Ok(rate_response::revisions(&answer, fingerprint))
         })
     }

@@ -4,11 +4,13 @@
 //! requested pairs and sources may still be unknown.
 
 use super::convert::{as_of, bound};
-use super::rate_request::{buckets, filter, range};
-use crate::domain::CurrencySet;
+use super::moments::{moment_range, request_zone};
+use super::rate_request::{filter, interval};
+use crate::analysis::Zone;
+use crate::domain::{CurrencySet, Interval};
 use crate::export::{ExportRequest, Format, Shape};
 use crate::proto::v1;
-use crate::query::{CandleBuckets, QueryError, SnapshotRequest};
+use crate::query::{Moment, MomentRange, QueryError, SnapshotBuckets, SnapshotRequest};
 
 pub(crate) fn export(request: &v1::ExportSnapshotRequest, served: &CurrencySet) -> Result<ExportRequest, QueryError> {
     let format = match v1::ExportFormat::try_from(request.format) {
@@ -26,18 +28,22 @@ pub(crate) fn export(request: &v1::ExportSnapshotRequest, served: &CurrencySet) 
     if request.full {
         refuse_with_full(request, format, shape)?;
     }
+    let range = moment_range((request.start_time, &request.start_date), (request.end_time, &request.end_date))?;
     Ok(ExportRequest {
         format,
         shape,
         full: request.full,
         snapshot: SnapshotRequest {
             filter: filter(&request.pairs, &request.sources, served)?,
-            range: range(request.start_time, request.end_time)?,
+            range,
+            zone: time_zone(request, shape, range)?,
             known_time: as_of("known_time", request.known_time)?,
-            candles: candles(request, shape)?,
+            buckets: row_buckets(request, shape)?,
         },
         start_time: bound("start_time", request.start_time)?,
         end_time: bound("end_time", request.end_time)?,
+        start_date: request.start_date.clone(),
+        end_date: request.end_date.clone(),
     })
 }
 
@@ -45,23 +51,34 @@ fn unknown(field: &str, number: i32, known: &str) -> QueryError {
     QueryError::invalid(field, format!("{number} is not a known value; name one from {known}"))
 }
 
-/// Returns the buckets of candles, or `None` for other shapes.
-fn candles(request: &v1::ExportSnapshotRequest, shape: Shape) -> Result<Option<CandleBuckets>, QueryError> {
-    if shape == Shape::Candles {
-        let buckets = buckets(request.interval, &request.time_zone)?;
-        return Ok(Some(CandleBuckets { buckets, fill: request.fill_empty }));
+/// Parses the time zone of days. Runs have a time zone only for the dates of their range.
+fn time_zone(
+    request: &v1::ExportSnapshotRequest,
+    shape: Shape,
+    range: MomentRange,
+) -> Result<Option<Zone>, QueryError> {
+    let has_day = [range.start, range.end].iter().any(|moment| matches!(moment, Some(Moment::Day(_))));
+    if !request.time_zone.is_empty() && shape == Shape::Runs && !has_day {
+        return Err(QueryError::invalid(
+            "time_zone",
+            "applies to days, candles and dates; leave it out, or give start_date or end_date",
+        ));
     }
-    let given = [
-        ("interval", request.interval != 0),
-        ("time_zone", !request.time_zone.is_empty()),
-        ("fill_empty", request.fill_empty),
-    ];
+    request_zone(&request.time_zone)
+}
+
+/// Returns the days or candles of the rows, or `None` for runs.
+fn row_buckets(request: &v1::ExportSnapshotRequest, shape: Shape) -> Result<Option<SnapshotBuckets>, QueryError> {
+    if shape == Shape::Candles {
+        return Ok(Some(SnapshotBuckets { interval: interval(request.interval)?, fill: request.fill_empty }));
+    }
+    let given = [("interval", request.interval != 0), ("fill_empty", request.fill_empty)];
     match given.iter().find(|(_, given)| *given) {
         Some((field, _)) => Err(QueryError::invalid(
             *field,
             "applies to candles only; leave it out, or set shape to EXPORT_SHAPE_CANDLES",
         )),
-        None => Ok(None),
+        None => Ok((shape == Shape::Daily).then_some(SnapshotBuckets { interval: Interval::Day, fill: true })),
     }
 }
 
@@ -72,6 +89,9 @@ fn refuse_with_full(request: &v1::ExportSnapshotRequest, format: Format, shape: 
         ("sources", !request.sources.is_empty()),
         ("start_time", request.start_time.is_some()),
         ("end_time", request.end_time.is_some()),
+        ("start_date", !request.start_date.is_empty()),
+        ("end_date", !request.end_date.is_empty()),
+        ("time_zone", !request.time_zone.is_empty()),
         ("known_time", request.known_time.is_some()),
     ];
     if let Some((field, _)) = given.iter().find(|(_, given)| *given) {
@@ -138,8 +158,21 @@ mod tests {
         );
         check(
             v1::ExportSnapshotRequest { time_zone: "UTC".to_owned(), ..full() },
-            Err("time_zone: applies to candles only"),
+            Err("time_zone: is given with full"),
         );
+        let zone = || "Asia/Bishkek".to_owned();
+        check(
+            v1::ExportSnapshotRequest { time_zone: zone(), ..none() },
+            Err("time_zone: applies to days, candles and dates"),
+        );
+        let date = || "2026-11-26".to_owned();
+        check(
+            v1::ExportSnapshotRequest { time_zone: zone(), start_date: date(), ..none() },
+            Ok((Format::Parquet, Shape::Runs)),
+        );
+        check(v1::ExportSnapshotRequest { shape: 2, time_zone: zone(), ..none() }, Ok((Format::Parquet, Shape::Daily)));
+        check(v1::ExportSnapshotRequest { start_date: date(), start_time: Some(at(1)), ..none() }, Err("start_date: "));
+        check(v1::ExportSnapshotRequest { end_date: date(), ..full() }, Err("end_date: is given with full"));
         check(
             v1::ExportSnapshotRequest { pairs: vec!["KGS".to_owned()], ..none() },
             Err("pairs[0]: pair 'KGS' is not two currencies"),

@@ -1,15 +1,16 @@
-//! The call `ListSources`: the settings of each source, their origins, and the statistics of its series and polls.
+//! The calls about sources. `ListSources`: the settings of each source, their origins, and the statistics of its series and polls.
 //!
 //! **Invariant**: the response contains the settings in effect and no secret. The configuration refuses URLs with a
 //! password.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::convert::{each, source};
+use super::convert::{each, optional_note, source};
 use super::error::ServiceError;
 use super::rate_request::FILTER_ENTRIES_MAX;
 use super::rates::{Rates, ReadTask};
-use crate::domain::{Health, Source};
+use crate::domain::{CurrencySet, Health, Pair, Source};
+use crate::ingest::ArchiveRequest;
 use crate::proto::convert::{duration, timestamp};
 use crate::proto::v1;
 use crate::query::{Answer, QueryError, Reader, SourceStatistics};
@@ -30,20 +31,32 @@ impl Rates {
         };
         let wanted = each("sources", &request.sources, FILTER_ENTRIES_MAX, read)?;
         let table = self.source_table();
-        Ok(move |reader: &Reader| Ok(response(&table, &wanted, &reader.source_statistics()?)))
+        let served = self.currencies().clone();
+        Ok(move |reader: &Reader| Ok(response(&table, &wanted, &reader.source_statistics()?, &served)))
     }
+}
+
+/// Validates a request to archive or unarchive a source.
+///
+/// # Errors
+/// Returns `InvalidField` if the source or the note is invalid.
+pub fn archive_request(name: &str, note: &str, is_archived: bool) -> Result<ArchiveRequest, ServiceError> {
+    let source = source("source", name)?
+        .ok_or_else(|| QueryError::invalid("source", "is empty; name a source like nbkr".to_owned()))?;
+    Ok(ArchiveRequest { source, is_archived, note: optional_note(note)? })
 }
 
 fn response(
     table: &SourceTable,
     wanted: &[Source],
     answer: &Answer<BTreeMap<Source, SourceStatistics>>,
+    served: &CurrencySet,
 ) -> v1::ListSourcesResponse {
     let names: BTreeSet<&Source> = table.named().chain(answer.body.keys()).collect();
     let listed = names.into_iter().filter(|source| wanted.is_empty() || wanted.contains(source));
-    let source_statistics = |source: &Source| answer.body.get(source).copied().unwrap_or_default();
+    let source_statistics = |source: &Source| answer.body.get(source).cloned().unwrap_or_default();
     v1::ListSourcesResponse {
-        sources: listed.map(|source| info(source, table.of(source), source_statistics(source))).collect(),
+        sources: listed.map(|source| info(source, table.of(source), source_statistics(source), served)).collect(),
         sequence: answer.commit.sequence,
         recorded_time: Some(timestamp(answer.commit.recorded_time)),
     }
@@ -63,7 +76,22 @@ fn origin_or_none<T>(setting: Option<&Setting<T>>) -> i32 {
     setting.map_or(v1::SettingOrigin::Unspecified.into(), origin)
 }
 
-fn info(source: &Source, settings: &SourceSettings, source_statistics: SourceStatistics) -> v1::SourceInfo {
+fn info(
+    source: &Source,
+    settings: &SourceSettings,
+    source_statistics: SourceStatistics,
+    served: &CurrencySet,
+) -> v1::SourceInfo {
+    let archive = source_statistics.archive;
+    let is_served =
+        |pair: &Pair| [pair.base(), pair.quote()].iter().all(|currency| served.iter().any(|other| other == *currency));
+    let limits = settings.pair_stale_limits_us.iter().filter(|(pair, _)| is_served(pair));
+    let limit = |(pair, limit): (&Pair, &Setting<i64>)| v1::PairStaleLimit {
+        pair: pair.to_string(),
+        stale_limit: Some(duration(limit.value)),
+        stale_limit_origin: origin(limit),
+    };
+    let pair_stale_limits = limits.map(limit).collect();
     let feed = settings.feed.as_ref();
     let publication = feed.and_then(|feed| feed.publication_s.as_ref());
     let (poll_interval, url) = (feed.map(|feed| &feed.poll_interval_us), feed.map(|feed| &feed.url));
@@ -101,6 +129,10 @@ fn info(source: &Source, settings: &SourceSettings, source_statistics: SourceSta
         quarantine_factor_origin: origin(&settings.quarantine_factor),
         time_zone: settings.zone.value.to_string(),
         time_zone_origin: origin(&settings.zone),
+        pair_stale_limits,
+        archived: archive.as_ref().is_some_and(|decision| decision.is_archived),
+        archived_changed_time: archive.as_ref().map(|decision| timestamp(decision.recorded_time)),
+        archived_note: archive.and_then(|decision| decision.note).map(|note| note.as_str().to_owned()),
     }
 }
 

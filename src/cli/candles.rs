@@ -1,15 +1,18 @@
 //! The `candles` command: open, high, low, close and average of a rate by bucket of time.
 
+use std::sync::Arc;
+
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use super::legs::{self, CommonParts, note_parts};
 use super::output::Column;
 use super::pages::{Page, limit, list, note_rest};
 use super::time_argument::TimeArgument;
 use super::value::Value;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs};
 use crate::domain::Interval;
-use crate::proto::v1::{Candle, CandleInterval, Derivation, ListCandlesRequest, RateBounds};
+use crate::proto::v1::{Candle, CandleInterval, ListCandlesRequest, RateBounds};
 
 /// The maximum number of candles per page. A page is about one megabyte.
 const PAGE_CANDLES_MAX: u64 = 5_000;
@@ -61,17 +64,17 @@ pub struct CandlesArgs {
     known: KnownArgs,
 }
 
-/// The requested pair and interval, the derivation and a candle. The candle does not contain them.
+/// A candle, and what it does not contain: the requested pair and interval, and the common parts of the list.
 struct Row {
     pair: String,
-    derivation: Derivation,
     interval: Interval,
     candle: Candle,
+    parts: Arc<CommonParts>,
 }
 
 const COLUMNS: &[Column<Row>] = &[
     Column::new("pair", "pair", |row| Value::text(&row.pair)),
-    Column::data("derivation", |row| Value::derivation(row.derivation)),
+    Column::data("derivation", |row| Value::derivation(row.parts.derivation)),
     Column::data("start_time", |row| Value::time(row.candle.start_time.as_ref())),
     Column::data("start_date", |row| Value::text(&row.candle.start_date)),
     Column::table("from", |row| match row.candle.start_date.as_str() {
@@ -108,6 +111,10 @@ const COLUMNS: &[Column<Row>] = &[
     Column::csv("average_low", |row| low(row.candle.average_bounds.as_ref())),
     Column::csv("average_high", |row| high(row.candle.average_bounds.as_ref())),
     Column::data("leg_age_difference", |row| Value::duration(row.candle.leg_age_difference.as_ref())),
+    Column::data("time_zone", |row| Value::text(&row.parts.time_zone)),
+    Column::data("legs", |row| legs::objects(&row.parts.legs)),
+    Column::data("stale", |row| Value::Flag(legs::any_stale(&row.parts.legs))),
+    Column::data("archived", |row| Value::Flag(legs::any_archived(&row.parts.legs))),
     Column::new("observation_count", "observations", |row| {
         row.candle.observation_count.map_or(Value::Absent, Value::Count)
     }),
@@ -135,6 +142,7 @@ pub(super) async fn run(args: CandlesArgs, session: &Session) -> Result<Outcome,
     let request = ListCandlesRequest {
         pair: args.series.pair.clone(),
         source: args.series.source,
+        strict: args.series.strict,
         leg_sources: args.legs.leg_sources,
         interval: CandleInterval::from(args.interval).into(),
         time_zone: args.zone.zone,
@@ -150,16 +158,23 @@ pub(super) async fn run(args: CandlesArgs, session: &Session) -> Result<Outcome,
     };
     let client = session.connect().await?;
     let rows = limit(session, args.limit);
+    let mut parts = Arc::<CommonParts>::default();
     let listed = list(session, COLUMNS, rows, PAGE_CANDLES_MAX, async |page_size, page_token| {
         let request = ListCandlesRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().list_candles(client.request(request))).await?;
         let derivation = page.derivation();
-        let row = |candle| Row { pair: args.series.pair.clone(), derivation, interval: args.interval, candle };
+        parts = Arc::new(CommonParts { legs: page.legs, derivation, time_zone: page.time_zone });
+        let row = |candle| {
+            let (pair, interval) = (args.series.pair.clone(), args.interval);
+            Row { pair, interval, candle, parts: Arc::clone(&parts) }
+        };
         Ok(Page::new(page.candles.into_iter().map(row), page.next_page_token))
     });
+    let listed = listed.await?;
+    note_parts(session, &parts, args.interval.has_calendar_days());
     note_rest(
         session,
-        &listed.await?,
+        &listed,
         args.limit,
         "candles",
         "no observations in that range; use --fill for the rates in force",

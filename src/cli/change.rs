@@ -81,9 +81,15 @@ const COLUMNS: &[Column<Row>] = &[
     Column::data("percent_change_high", |row| Value::decimal_or_absent(row.response.percent_change_high.as_ref())),
     Column::data("below_resolution", |row| row.response.below_resolution.map_or(Value::Absent, Value::Flag)),
     Column::data("observed", |row| row.response.observed.map_or(Value::Absent, Value::Flag)),
+    Column::csv("archived", |row| Value::Flag(is_archived(&row.response))),
     Column::data("sequence", |row| Value::Count(row.response.sequence)),
     Column::data("recorded_time", |row| Value::time(row.response.recorded_time.as_ref())),
 ];
+
+/// Returns true if the source of a rate is archived.
+fn is_archived(response: &GetChangeResponse) -> bool {
+    response.start.iter().chain(&response.end).any(|rate| rate.archived)
+}
 
 /// Returns the rate at the start or the end of a change; `Absent` if there is no rate.
 pub(super) fn rate_of(response: Option<&GetRateResponse>) -> Value {
@@ -105,6 +111,7 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
     let request = GetChangeRequest {
         pair: args.series.pair.clone(),
         source: args.series.source,
+        strict: args.series.strict,
         leg_sources: args.legs.leg_sources,
         start_time,
         end_time,
@@ -118,6 +125,9 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
     let client = session.connect().await?;
     let response = client.answer(client.rates().get_change(client.request(request))).await?;
     let row = Row { pair: args.series.pair, response };
+    if is_archived(&row.response) {
+        note(&format!("warning: the rates of {} come from an archived source", clean(&row.pair)));
+    }
     if session.style.format == Format::Table {
         let mut out = stdout();
         let text = describe(&row);

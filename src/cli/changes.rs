@@ -1,8 +1,11 @@
 //! The `changes` command: percent changes by period, with their bounds.
 
+use std::sync::Arc;
+
 use clap::{Args, ValueEnum};
 
 use super::change::{missing, rate_of};
+use super::legs::{self, CommonParts, note_parts};
 use super::output::Column;
 use super::pages::{Page, limit, list, note_rest};
 use super::text::trim_zeros;
@@ -80,11 +83,12 @@ impl From<Period> for ChangePeriod {
     }
 }
 
-/// The requested pair and one change. The response does not contain the pair.
+/// A change, and what it does not contain: the requested pair and period, and the common parts of the list.
 struct Row {
     pair: String,
     period: Period,
     change: PeriodChange,
+    parts: Arc<CommonParts>,
 }
 
 /// Formats a percentage for a table, without trailing zeros.
@@ -94,6 +98,7 @@ fn percent(text: Option<&String>) -> Value {
 
 const COLUMNS: &[Column<Row>] = &[
     Column::new("pair", "pair", |row| Value::text(&row.pair)),
+    Column::data("derivation", |row| Value::derivation(row.parts.derivation)),
     Column::data("period_start_time", |row| Value::time(row.change.period_start_time.as_ref())),
     Column::data("period_start_date", |row| Value::text(&row.change.period_start_date)),
     Column::table("period", |row| {
@@ -129,6 +134,9 @@ const COLUMNS: &[Column<Row>] = &[
     Column::data("below_resolution", |row| row.change.below_resolution.map_or(Value::Absent, Value::Flag)),
     Column::table("cannot tell", |row| observed(row, row.change.below_resolution).map_or(Value::Absent, Value::Flag)),
     Column::data("observed", |row| row.change.observed.map_or(Value::Absent, Value::Flag)),
+    Column::data("time_zone", |row| Value::text(&row.parts.time_zone)),
+    Column::data("legs", |row| legs::objects(&row.parts.legs)),
+    Column::data("archived", |row| Value::Flag(legs::any_archived(&row.parts.legs))),
     Column::table("age", |row| older(age_of(row.change.start.as_ref()), age_of(row.change.end.as_ref()))),
 ];
 
@@ -161,6 +169,7 @@ pub(super) async fn run(args: ChangesArgs, session: &Session) -> Result<Outcome,
     let request = ListChangesRequest {
         pair: args.series.pair.clone(),
         source: args.series.source,
+        strict: args.series.strict,
         leg_sources: args.legs.leg_sources,
         period: ChangePeriod::from(args.period).into(),
         time_zone: args.zone.zone,
@@ -175,12 +184,20 @@ pub(super) async fn run(args: ChangesArgs, session: &Session) -> Result<Outcome,
     };
     let client = session.connect().await?;
     let rows = limit(session, args.limit);
+    let mut parts = Arc::<CommonParts>::default();
     let listed = list(session, COLUMNS, rows, PAGE_CHANGES_MAX, async |page_size, page_token| {
         let request = ListChangesRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().list_changes(client.request(request))).await?;
-        let row = |change| Row { pair: args.series.pair.clone(), period: args.period, change };
+        let derivation = page.derivation();
+        parts = Arc::new(CommonParts { legs: page.legs, derivation, time_zone: page.time_zone });
+        let row = |change| {
+            let (pair, period) = (args.series.pair.clone(), args.period);
+            Row { pair, period, change, parts: Arc::clone(&parts) }
+        };
         Ok(Page::new(page.changes.into_iter().map(row), page.next_page_token))
     });
-    note_rest(session, &listed.await?, args.limit, "periods", "no period in that range has a rate");
+    let listed = listed.await?;
+    note_parts(session, &parts, true);
+    note_rest(session, &listed, args.limit, "periods", "no period in that range has a rate");
     Ok(Outcome::Done)
 }

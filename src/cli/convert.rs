@@ -69,6 +69,7 @@ const COLUMNS: &[Column<Row>] = &[
     Column::csv("time", |row| row.rate(|rate| Value::time(rate.time.as_ref()))),
     Column::table("stale", |row| row.rate(|rate| if rate.stale { Value::text("STALE") } else { Value::Absent })),
     Column::csv("stale", |row| row.rate(|rate| Value::Flag(rate.stale))),
+    Column::csv("archived", |row| row.rate(|rate| Value::Flag(rate.archived))),
     Column::data("sequence", |row| Value::Count(row.response.sequence)),
     Column::new("recorded_time", "known at", |row| Value::time(row.response.recorded_time.as_ref())),
 ];
@@ -79,6 +80,7 @@ pub(super) async fn run(args: ConvertArgs, session: &Session) -> Result<Outcome,
         pair: args.series.pair.clone(),
         amount: args.amount.clone(),
         source: args.series.source,
+        strict: args.series.strict,
         leg_sources: args.legs.leg_sources,
         time,
         date,
@@ -89,7 +91,7 @@ pub(super) async fn run(args: ConvertArgs, session: &Session) -> Result<Outcome,
     let client = session.connect().await?;
     let response = client.answer(client.rates().convert(client.request(request))).await?;
     if let Some(rate) = &response.rate {
-        rate::warn_if_stale(&args.series.pair, rate);
+        rate::warn_of_rate(&args.series.pair, rate);
     }
     write_one(stdout(), session.style, COLUMNS, &Row { pair: args.series.pair, amount: args.amount, response })?;
     Ok(Outcome::Done)

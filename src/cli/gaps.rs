@@ -38,6 +38,9 @@ pub struct GapsArgs {
     /// Show only this source; default all, or with PAIR the source that the choice rule selects
     #[arg(long, value_name = "SLUG", default_value = "", hide_default_value = true)]
     source: String,
+    /// Fail if a pair but no source is named and several sources publish it; the error lists them
+    #[arg(long)]
+    strict: bool,
     /// Show only gaps that end after this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
@@ -123,6 +126,7 @@ fn describe_reasons(gap: &Gap) -> Value {
 
 pub(super) async fn run(args: GapsArgs, session: &Session) -> Result<Outcome, CliError> {
     let request = ListGapsRequest {
+        strict: args.strict,
         pair: args.pair,
         source: args.source,
         start_time: session.time(args.from)?,

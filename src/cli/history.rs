@@ -7,8 +7,8 @@ use super::pages::{Page, limit, list_hiding_columns};
 use super::runs::{REPORTED_TITLE, reported};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, KnownArgs, Outcome, PairArgs, Session, ZoneArgs, note};
-use crate::proto::v1::{ListRunsRequest, Run};
+use super::{CliError, KnownArgs, Outcome, PairArgs, Session, ZoneArgs, legs, note};
+use crate::proto::v1::{Leg, ListRunsRequest, Run};
 
 /// The maximum number of runs per page. A page is under one megabyte.
 const PAGE_RUNS_MAX: u64 = 5_000;
@@ -56,6 +56,7 @@ pub struct HistoryArgs {
 struct Row {
     run: Run,
     is_baseline: bool,
+    leg: Leg,
 }
 
 const COLUMNS: &[Column<Row>] = &[
@@ -67,6 +68,8 @@ const COLUMNS: &[Column<Row>] = &[
     Column::new("last_observed_time", "last observed", |row| Value::time(row.run.last_observed_time.as_ref())),
     Column::new("observation_count", "observations", |row| Value::Count(row.run.observation_count)),
     Column::data("recorded_time", |row| Value::time(row.run.recorded_time.as_ref())),
+    Column::data("stale", |row| Value::Flag(row.leg.stale)),
+    Column::data("archived", |row| Value::Flag(row.leg.archived)),
     Column::data("baseline", |row| Value::Flag(row.is_baseline)),
     Column::table(BASELINE_TITLE, |row| Value::Flag(row.is_baseline)),
 ];
@@ -77,6 +80,7 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
     let request = ListRunsRequest {
         pair: args.series.pair,
         source: args.series.source,
+        strict: args.series.strict,
         start_time,
         end_time,
         start_date,
@@ -91,14 +95,18 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
     let client = session.connect().await?;
     let hidden: &[&str] = if args.baseline { &[] } else { &[BASELINE_TITLE] };
     let rows = limit(session, args.limit);
+    let mut answered: Option<Leg> = None;
     let listed = list_hiding_columns(session, COLUMNS, hidden, rows, PAGE_RUNS_MAX, async |page_size, page_token| {
         let request = ListRunsRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().list_runs(client.request(request))).await?;
-        let row = |run| Row { run, is_baseline: false };
-        let lead = page.baseline.map(|run| Row { run, is_baseline: true });
+        let leg = page.leg.unwrap_or_default();
+        let row = |run| Row { run, is_baseline: false, leg: leg.clone() };
+        let lead = page.baseline.map(|run| Row { run, is_baseline: true, leg: leg.clone() });
+        answered = Some(leg.clone());
         Ok(Page { lead, ..Page::new(page.runs.into_iter().map(row), page.next_page_token) })
     });
     let listed = listed.await?;
+    legs::warn_of_legs(answered.as_slice());
     if listed.more && args.limit.is_none() {
         note(&format!("showing the first {rows} runs; use --limit ROWS for more, or --desc for the newest"));
     } else if listed.rows == 0 && session.is_table() {

@@ -18,8 +18,8 @@ use super::value::Value;
 use super::{CliError, Outcome, Session, note, stdout};
 use crate::config::StateArgs;
 use crate::export::read::{
-    COMMITS_NAME, FullExport, Manifest, POLLS_NAME, QUARANTINE_NAME, REVISIONS_NAME, RUNS_NAME, ReadError,
-    ReadProgress, SERIES_NAME, TIMELINE_NAME,
+    ARCHIVE_NAME, COMMITS_NAME, FullExport, Manifest, POLLS_NAME, QUARANTINE_NAME, REVISIONS_NAME, RUNS_NAME,
+    ReadError, ReadProgress, SERIES_NAME, TIMELINE_NAME,
 };
 use crate::proto::convert::timestamp;
 use crate::store::{Commit, Restore};
@@ -98,6 +98,7 @@ const COLUMNS: &[Column<Imported>] = &[
     Column::new("commit_count", "commits", |row| row.rows(COMMITS_NAME)),
     Column::new("poll_span_count", "poll spans", |row| row.rows(POLLS_NAME)),
     Column::new("quarantined_count", "held ticks", |row| row.rows(QUARANTINE_NAME)),
+    Column::data("archive_decision_count", |row| row.rows(ARCHIVE_NAME)),
 ];
 
 pub(super) async fn run(args: ImportArgs, session: &Session) -> Result<Outcome, CliError> {

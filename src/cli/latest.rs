@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::output::{Column, RowWriter};
 use super::runs::{REPORTED_TITLE, from_run, reported};
-use super::text::{clean, relative_age};
+use super::text::{clean, plural, relative_age};
 use super::value::Value;
 use super::{CliError, Outcome, Session, note, stdout};
 use crate::domain::Timestamp;
@@ -32,6 +32,9 @@ pub struct LatestArgs {
     /// Show only rates of this source; repeat the option for several sources
     #[arg(long = "source", value_name = "SLUG")]
     sources: Vec<String>,
+    /// Also show rates of archived sources in a table
+    #[arg(long)]
+    archived: bool,
 }
 
 /// The columns of a latest rate. `latest` and `watch` share them.
@@ -43,6 +46,7 @@ pub(super) const COLUMNS: &[Column<LatestRate>] = &[
     Column::new("moved_time", "moved", |row| Value::time(row.moved_time.as_ref())),
     Column::new("reported_change_percent", REPORTED_TITLE, |row| from_run(row.run.as_ref(), reported)),
     Column::new("state", "state", |row| Value::state(row.state())),
+    Column::data("archived", |row| Value::Flag(row.archived)),
     Column::data("first_observed_time", |row| {
         from_run(row.run.as_ref(), |run| Value::time(run.first_observed_time.as_ref()))
     }),
@@ -56,14 +60,25 @@ pub(super) const COLUMNS: &[Column<LatestRate>] = &[
 
 pub(super) async fn run(args: LatestArgs, session: &Session) -> Result<Outcome, CliError> {
     let client = session.connect().await?;
+    let names_sources = !args.sources.is_empty();
     let request = GetLatestRatesRequest { pairs: args.pairs, sources: args.sources, since_sequence: 0 };
     let requested_pairs: Vec<String> = request.pairs.clone();
     let response = client.answer(client.rates().get_latest_rates(client.request(request))).await?;
     let mut writer = RowWriter::new(stdout(), session.style, COLUMNS)?;
+    // A table shows archived sources only on request. JSON and CSV show them with a flag.
+    let shows_archived = args.archived || names_sources || !session.is_table();
+    let mut hidden_count = 0;
     for rate in &response.rates {
-        writer.row(rate)?;
+        if rate.archived && !shows_archived {
+            hidden_count += 1;
+        } else {
+            writer.row(rate)?;
+        }
     }
     writer.finish()?;
+    if hidden_count > 0 {
+        note(&format!("{} of archived sources hidden; --archived shows them", plural(hidden_count, "rate")));
+    }
     for pair in requested_pairs.iter().filter(|pair| !response.rates.iter().any(|rate| has_pair(rate, pair))) {
         note(&format!("no rate for {}", clean(pair)));
     }

@@ -23,6 +23,7 @@ mod history;
 mod import;
 mod ingest;
 mod latest;
+mod legs;
 mod output;
 mod pages;
 mod quarantine;
@@ -30,6 +31,7 @@ mod rate;
 mod revisions;
 mod runs;
 mod series;
+mod source;
 mod sources;
 mod text;
 mod time_argument;
@@ -132,6 +134,8 @@ pub enum Command {
     Series(series::SeriesArgs),
     /// List the sources: settings, where each setting comes from, feed health and series
     Sources(sources::SourcesArgs),
+    /// Archive or unarchive a source
+    Source(source::SourceArgs),
     /// List the runs that later ticks replaced
     Revisions(revisions::RevisionsArgs),
     /// List gaps in the observations of series, with their reasons
@@ -181,6 +185,7 @@ async fn run(cli: Cli) -> ExitCode {
         Command::Compare(args) => finish(compare::run(args, &session).await),
         Command::Candles(args) => finish(candles::run(args, &session).await),
         Command::Series(args) => finish(series::run(args, &session).await),
+        Command::Source(args) => finish(source::run(args, &session).await),
         Command::Sources(args) => finish(sources::run(args, &session).await),
         Command::Revisions(args) => finish(revisions::run(args, &session).await),
         Command::Gaps(args) => finish(gaps::run(args, &session).await),
@@ -281,6 +286,9 @@ struct PairArgs {
     /// Source of the rate; default: the source that the choice rule selects
     #[arg(long, value_name = "SLUG", default_value = "", hide_default_value = true)]
     source: String,
+    /// Fail if no source is named and several can answer; the error lists them
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Arguments that select the sources of a cross rate through the US dollar.
@@ -295,7 +303,7 @@ struct LegArgs {
 #[derive(Debug, Args)]
 struct ZoneArgs {
     /// Time zone of dates and of the days in the answer, like Asia/Bishkek; default the zone of the source, or UTC in
-    /// compare and export
+    /// compare
     #[arg(long, value_name = "ZONE", default_value = "", hide_default_value = true)]
     zone: String,
 }

@@ -73,6 +73,7 @@ const COLUMNS: &[Column<Row>] = &[
     Column::data("state", |row| Value::state(row.response.state())),
     Column::table("state", |row| state_or_stale(&row.response)),
     Column::data("stale", |row| Value::Flag(row.response.stale)),
+    Column::data("archived", |row| Value::Flag(row.response.archived)),
     Column::data("time", |row| Value::time(row.response.time.as_ref())),
     Column::table("at", |row| at(&row.response)),
     Column::data("date", |row| Value::text(&row.response.date)),
@@ -95,8 +96,11 @@ fn state_or_stale(response: &GetRateResponse) -> Value {
     Value::state(if is_unspecified && response.stale { RateState::Stale } else { response.state() })
 }
 
-/// Warns on stderr if a rate was stale at its time.
-pub(super) fn warn_if_stale(pair: &str, response: &GetRateResponse) {
+/// Warns on stderr if a rate was stale at its time, or if its source is archived.
+pub(super) fn warn_of_rate(pair: &str, response: &GetRateResponse) {
+    if response.archived {
+        note(&format!("warning: the rate of {} comes from an archived source", clean(pair)));
+    }
     if !response.stale {
         return;
     }
@@ -142,6 +146,7 @@ pub(super) async fn run(args: RateArgs, session: &Session) -> Result<Outcome, Cl
     let request = GetRateRequest {
         pair: args.series.pair.clone(),
         source: args.series.source,
+        strict: args.series.strict,
         leg_sources: args.legs.leg_sources,
         time,
         date,
@@ -151,7 +156,7 @@ pub(super) async fn run(args: RateArgs, session: &Session) -> Result<Outcome, Cl
     };
     let client = session.connect().await?;
     let response = client.answer(client.rates().get_rate(client.request(request))).await?;
-    warn_if_stale(&args.series.pair, &response);
+    warn_of_rate(&args.series.pair, &response);
     write_one(stdout(), session.style, COLUMNS, &Row { pair: args.series.pair, response })?;
     Ok(Outcome::Done)
 }

@@ -59,6 +59,7 @@ pub(super) async fn run(args: RevisionsArgs, session: &Session) -> Result<Outcom
     let request = ListRevisionsRequest {
         pair: args.series.pair,
         source: args.series.source,
+        strict: args.series.strict,
         start_time: session.time(args.from)?,
         end_time: session.time(args.to)?,
         known_time: session.time(args.known.known)?,

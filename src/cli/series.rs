@@ -37,6 +37,8 @@ const COLUMNS: &[Column<Series>] = &[
     Column::new("observation_count", "observations", |row| Value::Count(row.observation_count)),
     Column::new("revision_count", "revisions", |row| Value::Count(row.revision_count)),
     Column::new("state", "state", |row| Value::state(row.state())),
+    Column::data("archived", |row| Value::Flag(row.archived)),
+    Column::table("archived", |row| if row.archived { Value::Flag(true) } else { Value::Absent }),
     Column::new("collapse_window", "collapse window", |row| Value::duration(row.collapse_window.as_ref())),
 ];
 

@@ -1,14 +1,17 @@
 //! The `sources` command: the settings of each source, where each setting comes from, and the health of its feed.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use prost_types::Duration;
 
 use super::output::Column;
 use super::pages::write_all;
+use super::text::clean;
 use super::value::Value;
 use super::{CliError, Outcome, Session, note};
 use crate::domain::format_duration;
-use crate::proto::v1::{ListSourcesRequest, SettingOrigin, SourceInfo};
+use crate::proto::v1::{ListSourcesRequest, PairStaleLimit, SettingOrigin, SourceInfo};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,7 +20,8 @@ Examples:
   silkrate sources --output json
 
 Columns of the table:
-  feed    health of the last poll; off if the source is not followed
+  feed    health of the last poll; off if the source is not followed; archived
+          if 'silkrate source archive' hid it from default answers
   window  collapse window: the longest gap inside a run
   stale   time without an observation after which a rate is stale
   pace    poll interval; time of publication, around which polls are frequent
@@ -58,9 +62,12 @@ fn marked_duration(value: Option<&Duration>, origin: SettingOrigin) -> Value {
     marked(&format_duration(micros), origin)
 }
 
-/// Returns the health of a followed source after its last poll; `off` if the source is not followed; `Absent` if it
-/// cannot be followed.
+/// Returns `archived` for an archived source; else the health of a followed source after its last poll; `off` if the
+/// source is not followed; `Absent` if it cannot be followed.
 fn feed(row: &SourceInfo) -> Value {
+    if row.archived {
+        return Value::text("archived");
+    }
     let text = match (row.followed_origin(), row.followed, health(row)) {
         (SettingOrigin::Unspecified, ..) => return Value::Absent,
         (_, false, _) => "off".to_owned(),
@@ -92,6 +99,29 @@ fn origin(origin: SettingOrigin) -> Value {
 fn health(row: &SourceInfo) -> Option<&'static str> {
     let name = row.last_poll_health().as_str_name();
     name.strip_prefix("FEED_HEALTH_").filter(|name| *name != "UNSPECIFIED")
+}
+
+/// Converts the stale limit of a pair to a JSON record.
+fn pair_limit(limit: &PairStaleLimit) -> Value {
+    Value::Record(vec![
+        ("pair", Value::text(&limit.pair)),
+        ("stale_limit", Value::duration(limit.stale_limit.as_ref())),
+        ("stale_limit_origin", origin(limit.stale_limit_origin())),
+    ])
+}
+
+/// Describes the stale limits of single pairs of a source: `nbkr: stale limit 9d for TJS/KGS, UZS/KGS`.
+fn pair_limits_note(row: &SourceInfo) -> Option<String> {
+    let mut pairs: BTreeMap<i64, Vec<&str>> = BTreeMap::new();
+    for limit in &row.pair_stale_limits {
+        if let Value::Duration(limit_us) = Value::duration(limit.stale_limit.as_ref()) {
+            pairs.entry(limit_us).or_default().push(&limit.pair);
+        }
+    }
+    let limits =
+        pairs.iter().map(|(limit_us, pairs)| format!("{} for {}", format_duration(*limit_us), pairs.join(", ")));
+    let limits: Vec<String> = limits.collect();
+    (!limits.is_empty()).then(|| format!("{}: stale limit {}", clean(&row.source), clean(&limits.join("; "))))
 }
 
 fn count(value: Option<u32>) -> Value {
@@ -139,6 +169,10 @@ const COLUMNS: &[Column<SourceInfo>] = &[
     Column::data("time_zone_origin", |row| origin(row.time_zone_origin())),
     Column::data("moving_window", |row| Value::duration(row.moving_window.as_ref())),
     Column::data("moving_window_origin", |row| origin(row.moving_window_origin())),
+    Column::data("pair_stale_limits", |row| Value::List(row.pair_stale_limits.iter().map(pair_limit).collect())),
+    Column::data("archived", |row| Value::Flag(row.archived)),
+    Column::data("archived_changed_time", |row| Value::time(row.archived_changed_time.as_ref())),
+    Column::data("archived_note", |row| Value::text(row.archived_note())),
     Column::table("series", series),
 ];
 
@@ -173,6 +207,11 @@ pub(super) async fn run(args: SourcesArgs, session: &Session) -> Result<Outcome,
     let exists = |name: &&String| response.sources.iter().any(|row| row.source == **name);
     for missing in args.sources.iter().filter(|name| !exists(name)) {
         note(&format!("no source '{missing}'; 'silkrate sources' lists all sources"));
+    }
+    if session.is_table() {
+        for text in response.sources.iter().filter_map(pair_limits_note) {
+            note(&text);
+        }
     }
     if session.is_table()
         && let Some(text) = legend(&response.sources)

@@ -27,7 +27,7 @@ use toml::Spanned;
 use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
 use settings::{
-    COLLAPSE_WINDOW, FOLLOW, MINIMUM_PLACES, MOVING_WINDOW, PACE, PREFERENCE, PUBLICATION, QUARANTINE_FACTOR,
+    COLLAPSE_WINDOW, FOLLOW, MINIMUM_PLACES, MOVING_WINDOW, PACE, PAIRS, PREFERENCE, PUBLICATION, QUARANTINE_FACTOR,
     STALE_LIMIT, URL, ZONE, setting_names,
 };
 pub use settings::{FILE_SETTINGS, FileSetting, SettingScope};
@@ -37,7 +37,7 @@ use super::value::{
     LONGEST_DURATION, SHORTEST_DURATION, ValueError, parse_places, parse_preference, parse_time_of_day,
 };
 use crate::analysis::Zone;
-use crate::domain::{RatioThreshold, Source, parse_duration, truncate_for_display};
+use crate::domain::{Pair, RatioThreshold, Source, parse_duration, truncate_for_display};
 use crate::follow::{FeedUrl, FollowedSource, Schedule};
 use crate::sources::{Origin, Preferences, Setting};
 
@@ -74,6 +74,8 @@ pub(super) struct FileDefaults {
 pub(super) struct FileSource {
     pub(super) collapse_window: Option<Setting<Duration>>,
     pub(super) stale_limit: Option<Setting<Duration>>,
+    /// The stale limits of `[sources.NAME.pairs."BASE/QUOTE"]`.
+    pub(super) pair_stale_limits: BTreeMap<Pair, Setting<Duration>>,
     pub(super) moving_window: Option<Setting<Duration>>,
     pub(super) quarantine_factor: Option<Setting<Option<RatioThreshold>>>,
     pub(super) minimum_places: Option<Setting<u8>>,
@@ -352,6 +354,11 @@ impl<'a> FileParser<'a> {
                     };
                     found.zone = self.parse_value(&path, value, parse);
                 }
+                PAIRS => {
+                    if let Some(table) = self.expect_table(&path, value) {
+                        found.pair_stale_limits = self.parse_pairs(&path, table);
+                    }
+                }
                 PACE | PUBLICATION | URL | FOLLOW => match &mut feed {
                     Ok(feed) => self.parse_feed_setting(feed, name, &path, value),
                     Err(problem) => {
@@ -366,6 +373,33 @@ impl<'a> FileParser<'a> {
             }
         }
         FileSource { feed: feed.ok(), ..found }
+    }
+
+    /// Parses every `[sources.NAME.pairs."BASE/QUOTE"]`. `parent` is the path of the table.
+    fn parse_pairs(&mut self, parent: &str, table: &DeTable<'_>) -> BTreeMap<Pair, Setting<Duration>> {
+        let mut found = BTreeMap::new();
+        for (key, value) in table {
+            let pair = match Pair::parse_iso(key.get_ref()) {
+                Ok(pair) => pair,
+                Err(problem) => {
+                    self.refuse(key.span().start, format!("{parent}: {problem}"));
+                    continue;
+                }
+            };
+            let path = format!("{parent}.\"{pair}\"");
+            let Some(table) = self.expect_table(&path, value) else { continue };
+            for (key, value) in table {
+                let name = key.get_ref().as_ref();
+                if name == STALE_LIMIT {
+                    let limit = self.parse_value(&format!("{path}.{name}"), value, duration);
+                    found.extend(limit.map(|limit| (pair, limit)));
+                } else {
+                    let known = format!("the only setting of a pair is {STALE_LIMIT}");
+                    self.refuse_key(&format!("{path}."), name, key.span(), &known);
+                }
+            }
+        }
+        found
     }
 
     /// Parses one of the settings of polling.

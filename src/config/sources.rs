@@ -11,7 +11,7 @@ use super::ConfigError;
 use super::file::{FileFeed, FileSettings};
 use super::value::{SourceDuration, subject};
 use crate::analysis::Zone;
-use crate::domain::{RatioThreshold, Source, duration_us, format_duration};
+use crate::domain::{Currency, Pair, RatioThreshold, SeriesKey, Source, duration_us, format_duration};
 use crate::follow::{FeedUrl, FollowSettings, FollowedSource};
 use crate::ingest::QuarantineRules;
 use crate::sources::{FeedSettings, Origin, Setting, SourceSettings, SourceTable};
@@ -97,9 +97,13 @@ pub(super) fn table(flags: &SourceFlags, file: &FileSettings) -> Result<SourceTa
         let in_file = file.sources.get(&source);
         let followed = FollowedSource::parse(source.as_str()).ok();
         let is_bank = is_bank(followed);
+        let stale_limit_us = limits.of(&source, in_file.and_then(|settings| settings.stale_limit), is_bank);
+        let no_pairs = BTreeMap::new();
+        let pairs_in_file = in_file.map_or(&no_pairs, |settings| &settings.pair_stale_limits);
         let settings = SourceSettings {
             collapse_window_us: windows.of(&source, in_file.and_then(|settings| settings.collapse_window), is_bank),
-            stale_limit_us: limits.of(&source, in_file.and_then(|settings| settings.stale_limit), is_bank),
+            stale_limit_us,
+            pair_stale_limits_us: pair_stale_limits_us(followed, pairs_in_file, stale_limit_us),
             moving_window_us: moving_windows.of(&source, in_file.and_then(|settings| settings.moving_window), is_bank),
             minimum_places: {
                 let flag = flags.minimum_places.get(&source).copied().map(Setting::flag);
@@ -159,7 +163,7 @@ fn feed(publisher: FollowedSource, flags: &FollowSettings, file: Option<&FileFee
 
 /// Returns the followed publishers of `table`, with their URLs and poll schedules.
 pub(super) fn follow_settings(table: &SourceTable, file: &FileSettings) -> FollowSettings {
-    let mut settings = FollowSettings::default();
+    let mut settings = FollowSettings { stale_limits_us: series_stale_limits_us(table), ..FollowSettings::default() };
     for followed in FollowedSource::ALL {
         let Some((source, feed)) =
             followed.source().ok().and_then(|source| Some((source.clone(), table.of(&source).feed.as_ref()?)))
@@ -184,6 +188,35 @@ pub(super) fn follow_settings(table: &SourceTable, file: &FileSettings) -> Follo
 /// Returns a duration of each named source, in microseconds.
 pub(super) fn named_us(table: &SourceTable, setting: fn(&SourceSettings) -> Setting<i64>) -> BTreeMap<Source, i64> {
     table.named().map(|source| (source.clone(), setting(table.of(source)).value)).collect()
+}
+
+/// Returns the stale limit of each series that has its own, in microseconds.
+pub(super) fn series_stale_limits_us(table: &SourceTable) -> BTreeMap<SeriesKey, i64> {
+    let limits = table.named().flat_map(|source| {
+        let of_pair =
+            |(pair, limit): (&Pair, &Setting<i64>)| (SeriesKey { pair: *pair, source: source.clone() }, limit.value);
+        table.of(source).pair_stale_limits_us.iter().map(of_pair)
+    });
+    limits.collect()
+}
+
+/// Returns the stale limits of single pairs of a source: those of the file, and the built-in ones of weekly tables. A
+/// built-in limit is never shorter than `source_limit`.
+fn pair_stale_limits_us(
+    followed: Option<FollowedSource>,
+    file: &BTreeMap<Pair, Setting<Duration>>,
+    source_limit: Setting<i64>,
+) -> BTreeMap<Pair, Setting<i64>> {
+    let built_in = Setting::built_in(SourceSettings::WEEKLY_STALE_LIMIT_US);
+    let weekly = if built_in.value > source_limit.value { built_in } else { source_limit };
+    let feeds = followed.map_or(&[][..], FollowedSource::bank_feeds);
+    let pairs = feeds.iter().flat_map(|feed| {
+        let pair = |code: &&str| Pair::new(Currency::parse(code).ok()?, Currency::parse(feed.home()).ok()?).ok();
+        feed.weekly_currencies().iter().filter_map(pair)
+    });
+    let mut limits: BTreeMap<Pair, Setting<i64>> = pairs.map(|pair| (pair, weekly)).collect();
+    limits.extend(file.iter().map(|(pair, limit)| (*pair, limit.map(duration_us))));
+    limits
 }
 
 /// Returns the configured minimum places. The built-in values are applied by the parsers of the banks' tables.

@@ -64,6 +64,7 @@ pub(super) fn rules(table: &SourceTable) -> StateRules {
     StateRules {
         stale_limit_default_us: table.others().stale_limit_us.value,
         stale_limits_us: named_us(table, |settings| settings.stale_limit_us),
+        series_stale_limits_us: sources::series_stale_limits_us(table),
         moving_window_default_us: table.others().moving_window_us.value,
         moving_windows_us: named_us(table, |settings| settings.moving_window_us),
     }

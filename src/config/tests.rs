@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::Parser;
 
 use super::*;
+use crate::domain::{Pair, SeriesKey};
 use crate::follow::{AddressPolicy, FollowedSource, Schedule};
 use crate::sources::{Setting, SourceSettings};
 
@@ -100,6 +101,31 @@ fn defaults_are_those_in_the_help_texts() {
     assert_eq!(config.tick_rules().currencies, CurrencySet::central_asia());
     assert_eq!(config.load().source.as_str(), "timesca");
     assert_eq!(config.shutdown_grace(), Duration::from_secs(10));
+}
+
+#[test]
+fn stale_limit_of_a_pair_precedes_that_of_its_source() {
+    let check = |flags: &[&str], text: &str, expect: &[(&str, &str, i64)]| {
+        let (file, path) = with_file(text);
+        let config = config(&[flags, &["--config", &path]].concat()).unwrap();
+        for (pair, slug, days) in expect {
+            let key = SeriesKey { pair: Pair::parse_iso(pair).unwrap(), source: source(slug) };
+            let limit_us = config.store_options().state_rules.stale_limit_us(&key);
+            assert_eq!(limit_us, days * Timestamp::DAY_US, "{pair} of {slug}: {flags:?} {text}");
+        }
+        drop(file);
+    };
+    check(&[], "", &[("UZS/KGS", "nbkr", 9), ("EUR/KGS", "nbkr", 5), ("GBP/KGS", "nbkr", 9), ("UZS/KGS", "cbu", 5)]);
+    // The built-in limit of the weekly table is never shorter than the limit of the source.
+    check(&["--stale-limit", "nbkr=12d"], "", &[("UZS/KGS", "nbkr", 12), ("USD/KGS", "nbkr", 12)]);
+    check(&["--stale-limit", "nbkr=3d"], "", &[("UZS/KGS", "nbkr", 9), ("USD/KGS", "nbkr", 3)]);
+    let file =
+        "[sources.nbkr.pairs.\"UZS/KGS\"]\nstale_limit = \"2d\"\n[sources.own.pairs.\"KGS/USD\"]\nstale_limit = \"3d\"";
+    check(
+        &["--stale-limit", "nbkr=12d"],
+        file,
+        &[("UZS/KGS", "nbkr", 2), ("TJS/KGS", "nbkr", 12), ("KGS/USD", "own", 3)],
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! **Invariant**: every value is validated when it is constructed. No code in this module reads a clock or does I/O.
 
 mod amount;
+mod archive;
 mod currency;
 mod difference;
 mod digits;
@@ -18,6 +19,7 @@ mod tick;
 mod time;
 
 pub use amount::{Amount, AmountError};
+pub use archive::ArchiveDecision;
 pub use currency::{Currency, CurrencyError, CurrencySet};
 pub use difference::{RateDifference, RateDifferenceError};
 pub use digits::DecimalError;

@@ -54,10 +54,22 @@ impl Pair {
     /// `Malformed` if the text is not two codes separated by a slash; `Currency` if a code is invalid or not served;
     /// `Same` if both codes are equal.
     pub fn parse(text: &str, served: &CurrencySet) -> Result<Self, PairError> {
+        Self::parse_with(text, |code| served.parse(code))
+    }
+
+    /// Parses a pair of any two currencies of ISO 4217, served or not.
+    ///
+    /// # Errors
+    /// `Malformed` if the text is not two codes separated by a slash; `Currency` if a code is invalid; `Same` if both
+    /// codes are equal.
+    pub fn parse_iso(text: &str) -> Result<Self, PairError> {
+        Self::parse_with(text, Currency::parse)
+    }
+
+    fn parse_with(text: &str, currency: impl Fn(&str) -> Result<Currency, CurrencyError>) -> Result<Self, PairError> {
         let (base, quote) = text.split_once('/').ok_or_else(|| PairError::Malformed(truncate_for_display(text)))?;
-        let currency = |code| {
-            served.parse(code).map_err(|problem| PairError::Currency { text: truncate_for_display(text), problem })
-        };
+        let currency =
+            |code| currency(code).map_err(|problem| PairError::Currency { text: truncate_for_display(text), problem });
         Self::new(currency(base)?, currency(quote)?)
     }
 

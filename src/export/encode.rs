@@ -145,13 +145,15 @@ mod tests {
     use polars_parquet::read::schema::infer_schema;
 
     use super::*;
-    use crate::analysis::{Bucket, Candle, CandlePoint, RoundedRate};
+    use crate::analysis::{Bucket, Candle, CandlePoint, RoundedRate, Zone};
     use crate::domain::{
-        CurrencySet, Health, HeldTick, Pair, PollSpan, PublishedValue, Rate, Revision, Run, SeriesKey, Source,
-        Timestamp,
+        ArchiveDecision, CurrencySet, Health, HeldTick, Pair, PollSpan, PublishedValue, Rate, Revision, Run, SeriesKey,
+        Source, Timestamp,
     };
     use crate::export::ipc::IpcDecoder;
-    use crate::export::row::{CandleCells, DayRow, HeldRow, InstantRow, PollRow, RevisionRow, RunRow, SeriesRow};
+    use crate::export::row::{
+        ArchiveRow, CandleCells, DayRow, HeldRow, InstantRow, PollRow, RevisionRow, RunRow, SeriesRow,
+    };
     use crate::export::schema::{Kind, arrow_schema};
     use crate::proto::v1::ExportSnapshotResponse;
     use crate::proto::v1::export_snapshot_response::Message;
@@ -188,7 +190,7 @@ mod tests {
                 };
                 let (observation_count, bounds) = (None, None);
                 let row = CandleRow { candle, observation_count, complete: true, bounds, leg_age_difference_us: 0 };
-                encoder.write(&CandleCells { series, row: &row })
+                encoder.write(&CandleCells { series, row: &row, day: 20_430 })
             }
             Part::Series => encoder.write(&SeriesRow { series, collapse_window_us: 1 }),
             Part::Timeline => encoder.write(&InstantRow { series, observed_time: TIME }),
@@ -214,12 +216,17 @@ mod tests {
                 };
                 encoder.write(&HeldRow { series, tick: &tick })
             }
+            Part::Archive => {
+                let decision =
+                    ArchiveDecision { source: key().source, is_archived: true, recorded_time: TIME, note: None };
+                encoder.write(&ArchiveRow { name: series.source, decision: &decision })
+            }
         }
     }
 
     /// The bytes of a part with `rows` equal rows.
     fn encoded(part: Part, format: Format, rows: usize) -> Vec<u8> {
-        let names = Names::new(std::iter::once(&key()), std::iter::empty()).unwrap();
+        let names = Names::new(std::iter::once((&key(), Zone::UTC)), std::iter::empty()).unwrap();
         let mut bytes = Vec::new();
         let mut send = |response: ExportSnapshotResponse| {
             if let Some(Message::Chunk(chunk)) = response.message {

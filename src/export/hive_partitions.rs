@@ -5,8 +5,8 @@
 //! columns. Special characters in a value are escaped as `%` and two hexadecimal digits, as in Hive. `DuckDB`, polars,
 //! pyarrow and Spark decode them and show the pair as `KGS/USD`.
 //!
-//! The month of a candle is the month of its start in the time zone of the candles: February in Tashkent begins on
-//! 31 January, 19:00 UTC, and is stored under February.
+//! The month of a day or candle is the month of its local date: February in Tashkent begins on 31 January, 19:00 UTC, and
+//! is stored under February.
 //!
 //! **Invariant**: only one file is open at a time, because rows arrive in order, so memory is bounded whatever the size
 //! of the export. Each row is in exactly one file.
@@ -25,10 +25,9 @@ use super::ipc::{Batch, IpcDecoder, IpcError};
 use super::manifest::filter_of_parquet;
 use super::parquet_file::{ParquetFile, ParquetFileError, ROW_GROUP_ROWS_MAX};
 use super::request::FILTER_KEY;
-use super::schema::{Column, DATE, FIRST_OBSERVED, PAIR, Part, SOURCE, START};
+use super::schema::{Column, DATE, FIRST_OBSERVED, PAIR, Part, SOURCE};
 use crate::analysis::Zone;
 use crate::domain::Timestamp;
-use crate::proto::v1;
 
 /// A key of the partition directories.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,8 +36,8 @@ pub enum PartitionKey {
     Pair,
     /// The source: `source=nbkr`.
     Source,
-    /// The month: `month=2025-12`. For runs the month of the first observed time, UTC; for days the month of the date;
-    /// for candles the month of the start, in the time zone of the candles. The exported table has no such column.
+    /// The month: `month=2025-12`. For runs the month of the first observed time, UTC; for days and candles the month of
+    /// the date, in their time zone. The exported table has no such column.
     Month,
 }
 
@@ -109,8 +108,6 @@ pub struct PartitionWriter {
 struct PartitionedDataset {
     root: PathBuf,
     keys: Arc<[PartitionKey]>,
-    /// Time zone of the months of runs and candles: the zone of the candles, otherwise UTC.
-    zone: Zone,
     /// Columns and metadata of the files, without the columns that the paths give. `None` before the first rows.
     file_schema: Option<FileSchema>,
     open: Option<OpenFile>,
@@ -165,16 +162,11 @@ impl OpenFile {
 }
 
 impl PartitionWriter {
-    /// Creates a writer for the directory `root`, which must exist and be empty. The months are in the time zone of the
-    /// manifest's request, or in UTC if the request has no time zone. Only requests for candles have a time
-    /// zone.
-    pub fn new(root: &Path, keys: Vec<PartitionKey>, manifest: &v1::ExportManifest) -> Self {
-        let zone = manifest.request.as_ref().map_or("", |request| request.time_zone.as_str());
+    /// Creates a writer for the directory `root`, which must exist and be empty.
+    pub fn new(root: &Path, keys: Vec<PartitionKey>) -> Self {
         let dataset = PartitionedDataset {
             root: root.to_owned(),
             keys: keys.into(),
-            // The server has validated the request of the manifest. An empty time zone means UTC.
-            zone: Zone::parse(zone).unwrap_or(Zone::UTC),
             file_schema: None,
             open: None,
             file_counts: HashMap::new(),
@@ -245,7 +237,7 @@ fn known_column(name: &str) -> Option<Column> {
 impl PartitionedDataset {
     fn write_batch(&mut self, batch: &Batch) -> Result<(), PartitionError> {
         let keys = Arc::clone(&self.keys);
-        let destinations = Destinations::of(batch, &keys, self.zone)?;
+        let destinations = Destinations::of(batch, &keys)?;
         let frame = self.frame(batch)?;
         let mut begin = 0;
         while begin < batch.height() {
@@ -391,13 +383,13 @@ fn integers<'a, T: polars_arrow::types::NativeType>(
 }
 
 impl<'a> Destinations<'a> {
-    fn of(batch: &'a Batch, keys: &'a [PartitionKey], zone: Zone) -> Result<Self, PartitionError> {
+    fn of(batch: &'a Batch, keys: &'a [PartitionKey]) -> Result<Self, PartitionError> {
         let months = if batch.schema().contains(DATE.name) {
             let start = |day: i32| Timestamp::from_micros(i64::from(day) * Timestamp::DAY_US);
             integers(batch, &DATE)?.iter().map(|day| Zone::UTC.month_of(start(*day))).collect()
         } else {
-            let time = if batch.schema().contains(START.name) { START } else { FIRST_OBSERVED };
-            integers(batch, &time)?.iter().map(|micros| zone.month_of(Timestamp::from_micros(*micros))).collect()
+            let month = |micros: &i64| Zone::UTC.month_of(Timestamp::from_micros(*micros));
+            integers(batch, &FIRST_OBSERVED)?.iter().map(month).collect()
         };
         let (pairs, sources) = (NameColumn::of(batch, &PAIR)?, NameColumn::of(batch, &SOURCE)?);
         Ok(Self { keys, pairs, sources, months })

@@ -37,6 +37,10 @@ fn time_json(time: Option<ProtoTimestamp>) -> Value {
     time.map_or(Value::Null, |time| Value::from(time.to_string()))
 }
 
+fn text_json(text: &str) -> Value {
+    if text.is_empty() { Value::Null } else { text.into() }
+}
+
 /// The request as JSON, for the metadata of a file and for the manifest.
 pub(super) fn filter_json(request: &v1::ExportSnapshotRequest) -> Value {
     let format = match request.format() {
@@ -57,11 +61,13 @@ pub(super) fn filter_json(request: &v1::ExportSnapshotRequest) -> Value {
         "sources": request.sources,
         "start_time": time_json(request.start_time),
         "end_time": time_json(request.end_time),
+        "start_date": text_json(&request.start_date),
+        "end_date": text_json(&request.end_date),
         "known_time": time_json(request.known_time),
+        "time_zone": text_json(&request.time_zone),
     });
     if request.shape() == v1::ExportShape::Candles {
         filter["interval"] = candle_interval(request.interval).map_or("", Interval::name).into();
-        filter["time_zone"] = request.time_zone.as_str().into();
         filter["fill_empty"] = request.fill_empty.into();
     }
     filter

@@ -5,7 +5,8 @@
 
 use polars::prelude::{CategoricalPhysical, Categories, DataType, PolarsResult};
 
-use super::schema::{Column, HEALTH, PAIR};
+use super::schema::{Column, HEALTH, PAIR, ZONE};
+use crate::analysis::Zone;
 use crate::domain::{Health, SeriesKey, Source};
 
 /// The names of one column.
@@ -36,11 +37,12 @@ impl NameList {
     }
 }
 
-/// The numbers of a series' pair and source.
+/// The numbers of a series' pair and source, and of the time zone of its days or candles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct SeriesNames {
     pub(super) pair: u32,
     pub(super) source: u32,
+    pub(super) zone: u32,
 }
 
 /// The names in all columns of an export.
@@ -48,22 +50,25 @@ pub(super) struct Names {
     pairs: NameList,
     sources: NameList,
     healths: NameList,
+    zones: NameList,
     of_series: Vec<SeriesNames>,
 }
 
 impl Names {
-    /// Collects the names of `series`, in the order of the series, and the names of the sources that were polled.
+    /// Collects the names of `series`, in the order of the series, each with the time zone of its days or candles, and
+    /// the names of the sources that were polled.
     ///
     /// # Errors
     /// Returns an error if a list has more than 2^32 names.
     pub(super) fn new<'a>(
-        series: impl Iterator<Item = &'a SeriesKey>,
+        series: impl Iterator<Item = (&'a SeriesKey, Zone)>,
         polled: impl Iterator<Item = &'a Source>,
     ) -> PolarsResult<Self> {
-        let (mut pairs, mut sources) = (Vec::new(), Vec::new());
-        let names = |key: &SeriesKey| SeriesNames {
+        let (mut pairs, mut sources, mut zones) = (Vec::new(), Vec::new(), Vec::new());
+        let names = |(key, zone): (&SeriesKey, Zone)| SeriesNames {
             pair: number_of(&mut pairs, &key.pair),
             source: number_of(&mut sources, &key.source),
+            zone: number_of(&mut zones, &zone),
         };
         let of_series = series.map(names).collect();
         for source in polled {
@@ -74,6 +79,7 @@ impl Names {
             pairs: NameList::new(pairs)?,
             sources: NameList::new(sources)?,
             healths: NameList::new(healths)?,
+            zones: NameList::new(zones)?,
             of_series,
         })
     }
@@ -83,6 +89,7 @@ impl Names {
         match column.name {
             name if name == PAIR.name => &self.pairs,
             name if name == HEALTH.name => &self.healths,
+            name if name == ZONE.name => &self.zones,
             _ => &self.sources,
         }
     }

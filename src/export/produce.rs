@@ -5,14 +5,16 @@
 
 use std::sync::Arc;
 
+use chrono::NaiveDate;
 use thiserror::Error;
 
 use super::chunk_writer::{ChunkWriter, ReceiverGone, SendMessage, response};
 use super::encode::{EncodeError, Encoder};
 use super::names::{Names, SeriesNames};
 use super::request::{ExportRequest, Shape};
-use super::row::{CandleCells, DayRow, HeldRow, InstantRow, PollRow, RevisionRow, Row, RunRow, SeriesRow};
+use super::row::{ArchiveRow, CandleCells, DayRow, HeldRow, InstantRow, PollRow, RevisionRow, Row, RunRow, SeriesRow};
 use super::schema::{Part, SCHEMA_VERSION};
+use crate::analysis::{Bucket, CandlePlan, Zone};
 use crate::domain::{Run, Timestamp};
 use crate::proto::convert::timestamp;
 use crate::proto::v1;
@@ -74,7 +76,8 @@ pub fn produce(
 ) -> Result<(), ExportError> {
     send(response(Message::Manifest(manifest(snapshot, request)?)))?;
     let polls: Vec<_> = snapshot.view.all_polls().collect();
-    let names = Names::new(snapshot.series.iter().map(|series| series.key()), polls.iter().map(|polls| polls.source()))
+    let series = snapshot.series.iter().map(|series| (series.key(), snapshot.bucket_zone(series).unwrap_or(Zone::UTC)));
+    let names = Names::new(series, polls.iter().map(|polls| polls.source()))
         .map_err(|problem| ExportError::Encode { part: "names".to_owned(), problem: problem.to_string() })?;
     let (mut row_count, mut part_count) = (0, 0);
     for part in request.parts() {
@@ -108,7 +111,7 @@ fn expected_row_count(snapshot: &Snapshot, request: &ExportRequest) -> Result<u6
         };
     }
     let mut count = snapshot.run_count()? + snapshot.series.len() as u64 + snapshot.commit.sequence;
-    count += snapshot.held_ticks().count() as u64;
+    count += (snapshot.held_ticks().count() + snapshot.archive_decisions().count()) as u64;
     for series in &snapshot.series {
         let totals = series.totals(snapshot.commit.recorded_time)?;
         count += totals.map_or(0, |totals| totals.observation_count + totals.revision_count);
@@ -119,14 +122,13 @@ fn expected_row_count(snapshot: &Snapshot, request: &ExportRequest) -> Result<u6
     Ok(count)
 }
 
-/// Counts the days of each series in the range, without the days before the first observation of the series.
+/// Counts the days of each series in the range, without the days before the first observation of the series. Exact
+/// except for a day that is shorter than 24 hours.
 fn day_count(snapshot: &Snapshot) -> Result<u64, ExportError> {
-    let Some(days) = Days::of(snapshot) else { return Ok(0) };
     let mut count = 0;
     for series in &snapshot.series {
-        if let Some(totals) = series.totals(snapshot.commit.recorded_time)? {
-            let first = days.first.max(Days::day_of(totals.first_observed_time));
-            count += u64::try_from(days.last + 1 - first).unwrap_or(0);
+        if let Some(plan) = snapshot.bucket_plan(series)? {
+            count += plan.buckets.count_between(plan.first, plan.end);
         }
     }
     Ok(count)
@@ -181,6 +183,11 @@ impl PartWriter<'_, '_, '_> {
                     self.write(&HeldRow { series: self.names.of_series(number), tick: &tick })?;
                 }
             }
+            Part::Archive => {
+                for decision in snapshot.archive_decisions() {
+                    self.write(&ArchiveRow { name: self.names.source(&decision.source), decision })?;
+                }
+            }
             Part::Runs | Part::Daily | Part::Candles | Part::Series | Part::Timeline | Part::Revisions => {
                 for (number, series) in snapshot.series.iter().enumerate() {
                     self.write_series(part, self.names.of_series(number), series)?;
@@ -207,7 +214,7 @@ impl PartWriter<'_, '_, '_> {
         let snapshot = self.snapshot;
         match part {
             Part::Runs => {
-                let range = snapshot.range();
+                let range = snapshot.range(series)?;
                 for piece in snapshot.runs(series, range.start(), range.end())? {
                     for run in &piece? {
                         self.write(&RunRow { series: names, run })?;
@@ -216,8 +223,11 @@ impl PartWriter<'_, '_, '_> {
             }
             Part::Daily => self.write_days(names, series)?,
             Part::Candles => {
+                let zone = snapshot.bucket_zone(series).unwrap_or(Zone::UTC);
                 for candle in snapshot.candles(series)? {
-                    self.write(&CandleCells { series: names, row: &candle? })?;
+                    let row = candle?;
+                    let day = day_of(zone, row.candle.bucket.start);
+                    self.write(&CandleCells { series: names, row: &row, day })?;
                 }
             }
             Part::Series => {
@@ -239,7 +249,7 @@ impl PartWriter<'_, '_, '_> {
                 }
             }
             // These parts are not grouped by series; `write_all` writes them.
-            Part::Commits | Part::Polls | Part::Quarantine => {}
+            Part::Commits | Part::Polls | Part::Quarantine | Part::Archive => {}
         }
         Ok(())
     }
@@ -247,31 +257,30 @@ impl PartWriter<'_, '_, '_> {
     /// Writes one row for each day that begins in the range. Days before the first observation, and days that begin
     /// after the recorded time of the commit, have no row.
     fn write_days(&mut self, names: SeriesNames, series: &Arc<SeriesView>) -> Result<(), PartError> {
-        let Some(days) = Days::of(self.snapshot) else { return Ok(()) };
-        let mut in_force = self.snapshot.run_before(series, days.start())?;
-        let mut next_day = days.first;
-        for piece in self.snapshot.runs(series, days.start(), days.end())? {
+        let snapshot = self.snapshot;
+        let Some(CandlePlan { buckets, first, end, .. }) = snapshot.bucket_plan(series)? else { return Ok(()) };
+        let recorded_time = snapshot.commit.recorded_time;
+        let mut day = buckets.at(first);
+        // No run that begins later is in force at the end of any day.
+        let last = buckets.at(end.saturating_add_us(-1)).end.min(recorded_time.saturating_add_us(1));
+        let mut in_force = snapshot.run_before(series, day.start)?;
+        let mut write_day = |day: Bucket, in_force: Option<&Run>| {
+            let Some(in_force) = in_force else { return Ok(()) };
+            let (local, complete) = (day_of(buckets.zone, day.start), day.end <= recorded_time);
+            self.write(&DayRow { series: names, day: local, in_force, complete })
+        };
+        for piece in snapshot.runs(series, day.start, last)? {
             for run in piece? {
-                let day = Days::day_of(run.first_observed_time);
-                self.push_days(names, next_day..day, in_force.as_ref(), days)?;
-                next_day = next_day.max(day);
+                while day.end <= run.first_observed_time {
+                    write_day(day, in_force.as_ref())?;
+                    day = buckets.at(day.end);
+                }
                 in_force = Some(run);
             }
         }
-        self.push_days(names, next_day..days.last + 1, in_force.as_ref(), days)
-    }
-
-    fn push_days(
-        &mut self,
-        series: SeriesNames,
-        days: std::ops::Range<i64>,
-        in_force: Option<&Run>,
-        all: Days,
-    ) -> Result<(), PartError> {
-        let Some(in_force) = in_force else { return Ok(()) };
-        // Every day of a valid timestamp fits 32 bits.
-        for day in days.filter_map(|day| i32::try_from(day).ok()) {
-            self.write(&DayRow { series, day, in_force, complete: all.is_complete(day.into()) })?;
+        while day.start < end {
+            write_day(day, in_force.as_ref())?;
+            day = buckets.at(day.end);
         }
         Ok(())
     }
@@ -284,45 +293,11 @@ impl PartWriter<'_, '_, '_> {
 /// A time after every instant.
 const END_OF_TIME: Timestamp = Timestamp::from_micros(i64::MAX);
 
-/// The days of a daily export, as day numbers since 1970-01-01, UTC. Both ends are inclusive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Days {
-    first: i64,
-    last: i64,
-    recorded_time: Timestamp,
-}
-
-impl Days {
-    fn of(snapshot: &Snapshot) -> Option<Self> {
-        Self::between(snapshot.range().start(), snapshot.range().end(), snapshot.commit.recorded_time)
-    }
-
-    /// Returns the days that begin in `[start, end)` and not after `recorded_time`; `None` if there are none.
-    fn between(start: Timestamp, end: Timestamp, recorded_time: Timestamp) -> Option<Self> {
-        let first = Self::day_of(start.saturating_add_us(Timestamp::DAY_US - 1));
-        let last = Self::day_of(end.saturating_add_us(-1)).min(Self::day_of(recorded_time));
-        (first <= last).then_some(Self { first, last, recorded_time })
-    }
-
-    fn day_of(time: Timestamp) -> i64 {
-        time.micros().div_euclid(Timestamp::DAY_US)
-    }
-
-    /// Returns true if a day had ended at the recorded time of the commit.
-    fn is_complete(self, day: i64) -> bool {
-        Timestamp::from_micros((day + 1).saturating_mul(Timestamp::DAY_US)) <= self.recorded_time
-    }
-
-    fn start(self) -> Timestamp {
-        Timestamp::from_micros(self.first.saturating_mul(Timestamp::DAY_US))
-    }
-
-    /// The end of the last day, or 1 us after the recorded time of the commit if that is earlier. No run that begins at
-    /// or after this time is in force at the end of any day.
-    fn end(self) -> Timestamp {
-        let midnight = Timestamp::from_micros((self.last + 1).saturating_mul(Timestamp::DAY_US));
-        midnight.min(self.recorded_time.saturating_add_us(1))
-    }
+/// Returns the local date on which a bucket begins, in days since 1970-01-01.
+fn day_of(zone: Zone, start: Timestamp) -> i32 {
+    let since_1970 = zone.local(start).date().signed_duration_since(NaiveDate::default()).num_days();
+    // Every day of a valid timestamp fits 32 bits.
+    i32::try_from(since_1970).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]
@@ -330,33 +305,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn day_is_complete_after_its_end() {
-        let check = |recorded: &str, expect: [bool; 3]| {
-            let at = |text: &str| Timestamp::parse_rfc3339(text).unwrap();
-            let days = Days::between(at("1970-01-01T00:00:00Z"), at("1970-02-01T00:00:00Z"), at(recorded)).unwrap();
-            assert_eq!([0, 1, 2].map(|day| days.is_complete(day)), expect, "{recorded}");
-        };
-        check("1970-01-02T23:59:59.999999Z", [true, false, false]);
-        check("1970-01-03T00:00:00Z", [true, true, false]);
-    }
-
-    #[test]
-    fn days_begin_in_range_and_end_at_recorded_time() {
+    fn date_of_a_bucket_is_local() {
         let at = |text: &str| Timestamp::parse_rfc3339(text).unwrap();
-        let check = |start: &str, end: &str, recorded: &str, expect: Option<(i64, i64, &str)>| {
-            let days = Days::between(at(start), at(end), at(recorded));
-            assert_eq!(days.map(|days| (days.first, days.last, days.end())), expect.map(|(a, b, c)| (a, b, at(c))));
-        };
-        let (first, second, third) = ("1970-01-02T00:00:00Z", "1970-01-03T00:00:00Z", "1970-01-04T00:00:00Z");
-        check(first, third, "1980-01-01T00:00:00Z", Some((1, 2, third)));
-        check(first, third, third, Some((1, 2, third)));
-        // The last day ends just after the recorded time.
-        check(first, third, "1970-01-03T12:00:00Z", Some((1, 2, "1970-01-03T12:00:00.000001Z")));
-        check(first, third, "1970-01-02T23:59:59Z", Some((1, 1, "1970-01-02T23:59:59.000001Z")));
-        check(first, third, "1970-01-01T12:00:00Z", None);
-        // A day that begins before the range is excluded; a day that ends after the range is included.
-        check("1970-01-02T00:00:00.000001Z", third, third, Some((2, 2, third)));
-        check(first, "1970-01-03T00:00:00.000001Z", third, Some((1, 2, third)));
-        check(second, second, third, None);
+        assert_eq!(day_of(Zone::UTC, at("1970-01-01T00:00:00Z")), 0);
+        assert_eq!(day_of(Zone::TASHKENT, at("2026-11-25T19:00:00Z")), day_of(Zone::UTC, at("2026-11-26T00:00:00Z")));
+        assert_eq!(day_of(Zone::UTC, at("1969-12-31T23:59:59Z")), -1);
     }
 }

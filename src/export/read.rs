@@ -4,6 +4,7 @@
 //! count and checksum of the manifest and all rows are consistent. Memory is bounded by one row group of each file,
 //! whatever the size of the files.
 
+mod archive;
 mod cells;
 mod error;
 mod frame;
@@ -26,8 +27,8 @@ pub use self::manifest::{Manifest, Part};
 use self::rows::Rows;
 use super::checksum_trailer::{self, TrailerState};
 pub use super::manifest::MANIFEST_NAME;
-pub use super::schema::SCHEMA_VERSION;
-use crate::domain::{HeldTick, PublishedValue, Revision, Run, Timestamp};
+pub use super::schema::{SCHEMA_VERSION, SCHEMA_VERSION_OLDEST};
+use crate::domain::{ArchiveDecision, HeldTick, PublishedValue, Revision, Run, Timestamp};
 use crate::latest_quotes::StateRules;
 use crate::store::{Commit, Restore};
 
@@ -45,8 +46,10 @@ pub const COMMITS_NAME: &str = "commits.parquet";
 pub const QUARANTINE_NAME: &str = "quarantine.parquet";
 /// File name of the poll spans in a full export.
 pub const POLLS_NAME: &str = "polls.parquet";
+/// File name of the decisions to archive and unarchive sources in a full export. Exports of schema version 1 lack it.
+pub const ARCHIVE_NAME: &str = "archive.parquet";
 
-/// The Parquet files of a full export.
+/// The Parquet files that every full export has.
 const PART_NAMES: [&str; 7] =
     [SERIES_NAME, RUNS_NAME, TIMELINE_NAME, REVISIONS_NAME, COMMITS_NAME, POLLS_NAME, QUARANTINE_NAME];
 
@@ -101,7 +104,7 @@ impl FullExport {
         })?;
         let manifest: Manifest =
             Manifest::parse(&text).map_err(|problem| ReadError::Manifest { file: file.clone(), problem })?;
-        if manifest.schema_version != SCHEMA_VERSION {
+        if !(SCHEMA_VERSION_OLDEST..=SCHEMA_VERSION).contains(&manifest.schema_version) {
             let (found, product_version) = (manifest.schema_version.to_string(), manifest.product_version);
             return Err(ReadError::SchemaVersion { file, found, product_version });
         }
@@ -127,12 +130,25 @@ impl FullExport {
         self.rows::<CommitRow>(COMMITS_NAME, &unread)?;
         self.rows::<NamedPollSpan>(POLLS_NAME, &unread)?;
         self.rows::<HeldTick>(QUARANTINE_NAME, &unread)?;
-        for part in PART_NAMES {
+        if self.has_archive() {
+            self.rows::<ArchiveDecision>(ARCHIVE_NAME, &unread)?;
+        }
+        for part in self.part_names() {
             let path = self.directory.join(part);
             let failed = |problem| ReadError::Io { file: path.display().to_string(), problem };
             self.total_bytes += fs::metadata(&path).map_err(failed)?.len();
         }
         Ok(())
+    }
+
+    /// Whether the export has the decisions to archive sources. Version 1 has none.
+    fn has_archive(&self) -> bool {
+        self.manifest.schema_version > 1
+    }
+
+    /// The names of the Parquet files.
+    fn part_names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        PART_NAMES.into_iter().chain(self.has_archive().then_some(ARCHIVE_NAME))
     }
 
     fn part(&self, name: &'static str) -> Result<&Part, ReadError> {
@@ -172,7 +188,7 @@ impl FullExport {
     /// `Io` if a file cannot be read; `Checksum` if a file differs.
     pub fn verify_checksums(&self, progress: &ReadProgress) -> Result<(), ReadError> {
         let mut buffer = vec![0; HASH_BYTES];
-        for name in PART_NAMES {
+        for name in self.part_names() {
             let path = self.directory.join(name);
             let file = || path.display().to_string();
             let failed = |problem| ReadError::Io { file: file(), problem };
@@ -216,6 +232,12 @@ impl FullExport {
             expected += 1;
             rows::next_commit(&mut commits, expected).transpose()
         }))?;
+        if self.has_archive() {
+            let mut decisions = self.rows::<ArchiveDecision>(ARCHIVE_NAME, read)?;
+            while let Some(decision) = decisions.next_row()? {
+                store.archive_decision(decision)?;
+            }
+        }
         while let Some(NamedSeries { pair, source, key, collapse_window_us }) = series.next_row()? {
             store.series(
                 &key,

@@ -23,9 +23,9 @@ pub(super) const VERSION_KEY: &str = "silkrate.version";
 pub enum Shape {
     /// One row per run.
     Runs,
-    /// One row per series and UTC day.
+    /// One row per series and day.
     Daily,
-    /// One row per candle of a series; [`SnapshotRequest::candles`] has the interval, time zone and filling.
+    /// One row per candle of a series; [`SnapshotRequest::buckets`] has the interval and filling.
     Candles,
 }
 
@@ -44,6 +44,10 @@ pub struct ExportRequest {
     pub start_time: Option<Timestamp>,
     /// End of the range (exclusive) as the caller gave it, for the metadata.
     pub end_time: Option<Timestamp>,
+    /// First day of the range as the caller gave it; empty without one.
+    pub start_date: String,
+    /// Day after the range as the caller gave it; empty without one.
+    pub end_date: String,
 }
 
 impl ExportRequest {
@@ -58,6 +62,7 @@ impl ExportRequest {
                 Part::Commits,
                 Part::Polls,
                 Part::Quarantine,
+                Part::Archive,
             ],
             (false, Shape::Runs) => &[Part::Runs],
             (false, Shape::Daily) => &[Part::Daily],
@@ -82,7 +87,7 @@ impl ExportRequest {
             Shape::Daily => v1::ExportShape::Daily,
             Shape::Candles => v1::ExportShape::Candles,
         };
-        let candles = self.snapshot.candles;
+        let candles = self.snapshot.buckets.filter(|_| self.shape == Shape::Candles);
         v1::ExportSnapshotRequest {
             format: format.into(),
             shape: shape.into(),
@@ -92,9 +97,11 @@ impl ExportRequest {
             end_time: self.end_time.map(timestamp),
             known_time: self.snapshot.known_time.map(timestamp),
             full: self.full,
-            interval: candles.map_or(v1::CandleInterval::Unspecified, |candles| candles.buckets.interval.into()).into(),
-            time_zone: candles.map_or_else(String::new, |candles| candles.buckets.zone.to_string()),
+            interval: candles.map_or(v1::CandleInterval::Unspecified, |candles| candles.interval.into()).into(),
+            time_zone: self.snapshot.zone.map_or_else(String::new, |zone| zone.to_string()),
             fill_empty: candles.is_some_and(|candles| candles.fill),
+            start_date: self.start_date.clone(),
+            end_date: self.end_date.clone(),
         }
     }
 

@@ -12,7 +12,8 @@ use super::names::{Names, SeriesNames};
 use super::schema::RATE_SCALE;
 use crate::analysis::{Candle, CandlePoint};
 use crate::domain::{
-    Decision, HeldTick, Note, PollSpan, PublishedValue, ReportedChange, Revision, Run, Timestamp, Verdict,
+    ArchiveDecision, Decision, HeldTick, Note, PollSpan, PublishedValue, ReportedChange, Revision, Run, Timestamp,
+    Verdict,
 };
 use crate::query::CandleRow;
 use crate::store::Commit;
@@ -77,7 +78,7 @@ impl Row for RevisionRow<'_> {
 /// A row of `daily`: a day and the run in force at its end.
 pub(super) struct DayRow<'a> {
     pub(super) series: SeriesNames,
-    /// Days since 1970-01-01, UTC.
+    /// The local date of the day, in days since 1970-01-01.
     pub(super) day: i32,
     pub(super) in_force: &'a Run,
     pub(super) complete: bool,
@@ -89,6 +90,7 @@ impl Row for DayRow<'_> {
         cells.date(self.day);
         run(cells, self.in_force);
         cells.flag(Some(self.complete));
+        cells.name(self.series.zone);
     }
 }
 
@@ -96,6 +98,8 @@ impl Row for DayRow<'_> {
 pub(super) struct CandleCells<'a> {
     pub(super) series: SeriesNames,
     pub(super) row: &'a CandleRow,
+    /// The local date on which the bucket begins, in days since 1970-01-01.
+    pub(super) day: i32,
 }
 
 impl Row for CandleCells<'_> {
@@ -116,6 +120,8 @@ impl Row for CandleCells<'_> {
         cells.count(*move_count);
         cells.flag(Some(*complete));
         cells.flag(Some(*filled));
+        cells.date(self.day);
+        cells.name(self.series.zone);
     }
 }
 
@@ -193,6 +199,23 @@ impl Row for HeldRow<'_> {
         }));
         cells.time(decision.as_ref().map(|decision| decision.decided_time));
         cells.text(decision.as_ref().and_then(|Decision { note, .. }| note.as_ref()).map(Note::as_str));
+    }
+}
+
+/// A row of `archive`: a decision to archive or unarchive a source.
+pub(super) struct ArchiveRow<'a> {
+    /// Index of the source among the names.
+    pub(super) name: u32,
+    pub(super) decision: &'a ArchiveDecision,
+}
+
+impl Row for ArchiveRow<'_> {
+    fn write(&self, cells: &mut impl Cells) {
+        let ArchiveDecision { recorded_time, is_archived, note, .. } = self.decision;
+        cells.name(self.name);
+        cells.time(Some(*recorded_time));
+        cells.flag(Some(*is_archived));
+        cells.text(note.as_ref().map(Note::as_str));
     }
 }
 

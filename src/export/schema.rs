@@ -11,7 +11,10 @@ use polars_parquet::write::Encoding;
 use super::format::Format;
 
 /// The version of the columns that this module defines.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
+/// The oldest version that this version reads. Version 1 has no decisions to archive sources in a full export, and no
+/// time zones of days and candles.
+pub const SCHEMA_VERSION_OLDEST: u32 = 1;
 
 /// Digits of a rate column: 20 before the decimal point and 18 after it, so that every rate fits exactly.
 const RATE_PRECISION: usize = 38;
@@ -136,6 +139,8 @@ pub(super) const CHANGE: Column = Column::new("reported_change_percent", CHANGE_
 pub(super) const CHANGE_PLACES: Column = Column::new("reported_change_places", Kind::Places).or_null();
 pub(super) const CHANGE_NEGATIVE: Column = Column::new("reported_change_negative", Kind::Flag).or_null();
 pub(super) const OBSERVATIONS: Column = Column::new("observation_count", Kind::Count);
+/// The time zone of the days or candles.
+pub(super) const ZONE: Column = Column::new("time_zone", Kind::Name);
 /// True if the day or bucket had ended at the recorded time of the commit.
 const COMPLETE: Column = Column::new("complete", Kind::Flag);
 pub(super) const COLLAPSE_WINDOW: Column = Column::new("collapse_window_us", Kind::Micros);
@@ -152,6 +157,7 @@ pub(super) const HELD_TIME: Column = Column::new("held_time", Kind::Time);
 pub(super) const STATE: Column = Column::new("state", Kind::Text);
 pub(super) const DECIDED: Column = Column::new("decided_time", Kind::Time).or_null();
 pub(super) const NOTE: Column = Column::new("note", Kind::Text).or_null();
+pub(super) const ARCHIVED: Column = Column::new("archived", Kind::Flag);
 pub(super) const START: Column = Column::new("start_time", Kind::Time);
 
 /// Concatenates lists of columns.
@@ -180,7 +186,7 @@ const RUN: [Column; 10] = joined(&[&[FIRST_OBSERVED, LAST_OBSERVED, RECORDED], V
 
 const RUNS: [Column; 12] = joined(&[SERIES, &RUN]);
 const REVISIONS: [Column; 13] = joined(&[SERIES, &RUN, &[SUPERSEDED]]);
-const DAYS: [Column; 14] = joined(&[SERIES, &[DATE], &RUN, &[COMPLETE]]);
+const DAYS: [Column; 15] = joined(&[SERIES, &[DATE], &RUN, &[COMPLETE, ZONE]]);
 
 const CANDLES: &[Column] = &[
     PAIR,
@@ -204,6 +210,9 @@ const CANDLES: &[Column] = &[
     Column::new("move_count", Kind::Count),
     COMPLETE,
     Column::new("filled", Kind::Flag),
+    // The local date on which the bucket begins.
+    DATE,
+    ZONE,
 ];
 
 const POLLS: &[Column] = &[SOURCE, FIRST_POLL, LAST_POLL, COVERED_UNTIL, POLL_COUNT, HEALTH];
@@ -223,11 +232,12 @@ pub(super) enum Part {
     Commits,
     Polls,
     Quarantine,
+    Archive,
 }
 
 impl Part {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Runs,
         Self::Daily,
         Self::Candles,
@@ -237,6 +247,7 @@ impl Part {
         Self::Commits,
         Self::Polls,
         Self::Quarantine,
+        Self::Archive,
     ];
 
     /// The parts that can be written as a partitioned dataset.
@@ -255,6 +266,7 @@ impl Part {
             Self::Commits => "commits",
             Self::Polls => "polls",
             Self::Quarantine => "quarantine",
+            Self::Archive => "archive",
         };
         format!("{stem}.{}", format.extension())
     }
@@ -271,6 +283,7 @@ impl Part {
             Self::Commits => &[SEQUENCE, RECORDED],
             Self::Polls => POLLS,
             Self::Quarantine => &QUARANTINE,
+            Self::Archive => &[SOURCE, RECORDED, ARCHIVED, NOTE],
         }
     }
 

@@ -3,7 +3,7 @@
 //! **Invariant**: the validators of a body are kept for conditional requests only after all of its ticks are stored. A
 //! refused body is therefore fetched and reported again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::health::Outcome;
 use super::poll_schedule::{LastPoll, Schedule, covered_until, is_due, next_poll, time_until};
 use super::source::{FetchTarget, FollowedSource};
 use crate::clock::Clock;
-use crate::domain::{Health, Poll, SourceError, Timestamp};
+use crate::domain::{Health, Poll, SeriesKey, SourceError, Timestamp, format_duration};
 use crate::feed::{BankError, BankRules, PageError, TickerPage};
 use crate::ingest::batch::TickRules;
 use crate::ingest::{Batch, ConflictPolicy, Ingest, IngestError, IngestReport, PageBatch};
@@ -66,6 +66,10 @@ pub struct Follower {
     next: Timestamp,
     /// Health of the last poll; none before the first one.
     health: Option<Health>,
+    /// Stale limits of single series, microseconds.
+    stale_limits_us: Arc<BTreeMap<SeriesKey, i64>>,
+    /// The last warning about the validity of rates, so that a warning is logged once.
+    validity_warning: Option<String>,
 }
 
 /// Result of one fetch target, or of the whole poll.
@@ -103,6 +107,8 @@ impl Follower {
             jitter: Rng::with_seed(source_seed),
             failures: 0,
             health: None,
+            stale_limits_us: Arc::default(),
+            validity_warning: None,
         }
     }
 
@@ -110,6 +116,12 @@ impl Follower {
     #[must_use]
     pub fn with_schedule(self, schedule: Schedule) -> Self {
         Self { schedule, ..self }
+    }
+
+    /// Sets the stale limits of single series, with which the validity that a bank declares is compared.
+    #[must_use]
+    pub fn with_stale_limits(self, stale_limits_us: Arc<BTreeMap<SeriesKey, i64>>) -> Self {
+        Self { stale_limits_us, ..self }
     }
 
     /// The time of the next poll.
@@ -262,8 +274,9 @@ impl Follower {
         // A page can be several megabytes of HTML, so parsing must not block the runtime.
         let parsed = task::spawn_blocking(move || parse_body(source, target, &body, now, &rules)).await;
         match parsed {
-            Ok(Ok(ParsedBody { batch, page })) => {
+            Ok(Ok(ParsedBody { batch, page, validities })) => {
                 self.page = page;
+                self.warn_of_validity(&validities);
                 self.submit(batch).await
             }
             Ok(Err(error)) => {
@@ -276,6 +289,18 @@ impl Follower {
                 TargetResult::new(outcome, error.to_string())
             }
             Err(error) => TargetResult::new(Outcome::NotStored, error.to_string()),
+        }
+    }
+
+    /// Logs a warning if the bank declares a rate valid for longer than its stale limit, because the rate would become
+    /// stale while it is valid.
+    fn warn_of_validity(&mut self, validities: &[Validity]) {
+        let warning = validities.iter().find_map(|validity| validity_warning(validity, &self.stale_limits_us));
+        if let Some(text) = warning.as_ref().filter(|text| Some(*text) != self.validity_warning.as_ref()) {
+            tracing::warn!("{text}");
+        }
+        if !validities.is_empty() {
+            self.validity_warning = warning;
         }
     }
 
@@ -311,10 +336,28 @@ fn result_of(report: &IngestReport) -> TargetResult {
     TargetResult { is_stored: true, ..TargetResult::new(outcome, message) }
 }
 
+/// A series and the number of days for which the bank declares its rate valid.
+type Validity = (SeriesKey, u16);
+
+/// Returns the warning for a rate that its bank declares valid for longer than its stale limit.
+fn validity_warning((series, valid_days): &Validity, stale_limits_us: &BTreeMap<SeriesKey, i64>) -> Option<String> {
+    let limit_us = *stale_limits_us.get(series)?;
+    let SeriesKey { pair, source } = series;
+    (i64::from(*valid_days) * Timestamp::DAY_US > limit_us).then(|| {
+        format!(
+            "{source} declares its rate of {pair} valid for {valid_days} d, but the rate becomes stale after {}; set a \
+             longer stale_limit in [sources.{source}.pairs.\"{pair}\"] of the configuration file",
+            format_duration(limit_us)
+        )
+    })
+}
+
 /// The ticks of a body, and the page if the body is a ticker page.
 struct ParsedBody {
     batch: Batch,
     page: Option<TickerPage>,
+    /// The validity of each rate for which the bank declares one.
+    validities: Vec<Validity>,
 }
 
 /// Why a body is refused.
@@ -340,13 +383,38 @@ fn parse_body(
         FetchTarget::Ticker => {
             let page = TickerPage::read(body, &source, Some(now), &rules.currencies)?;
             let PageBatch { batch, page } = PageBatch::new(page, ConflictPolicy::Refuse, false, now, rules);
-            Ok(ParsedBody { batch, page: Some(page) })
+            Ok(ParsedBody { batch, page: Some(page), validities: Vec::new() })
         }
         FetchTarget::Bank { request, .. } => {
             let minimum_places = rules.minimum_places.get(&source).copied();
             let table = request.read(body, &BankRules { served: &rules.currencies, minimum_places })?;
             let batch = Batch::of_table(&table, &source, ConflictPolicy::Refuse, now, rules);
-            Ok(ParsedBody { batch, page: None })
+            let key = |pair| SeriesKey { pair, source: source.clone() };
+            let validities = table.quotes.iter().filter_map(|quote| Some((key(quote.pair), quote.valid_days?)));
+            Ok(ParsedBody { batch, page: None, validities: validities.collect() })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Pair, Source};
+
+    #[test]
+    fn validity_longer_than_the_stale_limit_is_warned_of() {
+        let series =
+            |pair: &str| SeriesKey { pair: Pair::parse_iso(pair).unwrap(), source: Source::parse("nbkr").unwrap() };
+        let limits = BTreeMap::from([(series("UZS/KGS"), 9 * Timestamp::DAY_US)]);
+        let warning = |pair: &str, days: u16| validity_warning(&(series(pair), days), &limits);
+        assert_eq!(warning("UZS/KGS", 7), None);
+        assert_eq!(warning("UZS/KGS", 9), None);
+        assert_eq!(
+            warning("UZS/KGS", 14).unwrap(),
+            "nbkr declares its rate of UZS/KGS valid for 14 d, but the rate becomes stale after 9d; set a longer \
+             stale_limit in [sources.nbkr.pairs.\"UZS/KGS\"] of the configuration file"
+        );
+        // The limit of the source, for a table without a declared validity, is not compared.
+        assert_eq!(warning("USD/KGS", 14), None);
     }
 }

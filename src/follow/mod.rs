@@ -15,10 +15,14 @@ mod health;
 pub mod poll_schedule;
 mod source;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::domain::Health;
+use crate::domain::SeriesKey;
 pub use address_policy::AddressPolicy;
 pub use fetch::{FetchError, FetchLimits, Fetched, Fetcher, Validators};
 pub use follower::{FollowContext, Follower};
@@ -35,6 +39,9 @@ pub struct FollowSettings {
     pub urls: Vec<FeedUrl>,
     /// Schedules that replace the built-in ones, at most one for each source.
     pub schedules: Vec<(FollowedSource, Schedule)>,
+    /// Stale limits of series that differ from the limit of their source, microseconds. The validity that a bank declares
+    /// is compared with them.
+    pub stale_limits_us: BTreeMap<SeriesKey, i64>,
 }
 
 impl FollowSettings {
@@ -62,11 +69,13 @@ pub fn start(
     context: &FollowContext,
     stop: &CancellationToken,
 ) -> Result<JoinSet<()>, FetchError> {
+    let stale_limits_us = Arc::new(settings.stale_limits_us.clone());
     let mut followers = Vec::new();
     for source in &settings.sources {
         let (base_url, address_policy) = settings.endpoint(*source);
         let fetcher = Fetcher::new(address_policy, FetchLimits::default())?;
-        let follower = Follower::new(*source, base_url, fetcher, context.clone());
+        let follower =
+            Follower::new(*source, base_url, fetcher, context.clone()).with_stale_limits(Arc::clone(&stale_limits_us));
         followers.push(follower.with_schedule(settings.schedule(*source)));
         tracing::info!("following {source} at {base_url}");
     }

@@ -1,4 +1,4 @@
-//! `IngestService`: stores ticks, streams of batches and ticker pages, and decides about held ticks.
+//! `IngestService`: stores ticks, streams of batches and ticker pages, decides about held ticks, and archives sources.
 //!
 //! **Invariant**: a handler validates, converts and passes the batch to the writer. Everything in a response is
 //! durable.
@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::domain::{Source, Timestamp};
 use crate::feed::{PageError, TickerPage};
 use crate::ingest::batch::TickRules;
-use crate::ingest::{Ingest, IngestError, PageBatch, advise_time};
+use crate::ingest::{ArchiveReport, Ingest, IngestError, PageBatch, advise_time};
 use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::proto::v1::ingest_service_server::IngestService;
@@ -28,7 +28,7 @@ use super::ingest_convert::{
 };
 use super::quarantine::QuarantineCalls;
 use super::tick_stream::{self, UNANSWERED_BATCHES_MAX};
-use crate::api::{Rates, ServiceError};
+use crate::api::{Rates, ServiceError, archive_request};
 
 /// The source of a page if the request does not name one.
 const PAGE_SOURCE_DEFAULT: &str = "timesca";
@@ -82,6 +82,11 @@ impl IngestApi {
             let report = ingest.submit(batch).await.map_err(Status::from)?;
             Ok(v1::StreamTicksResponse { batch_index, result: Some(ticks_response(report)) })
         })
+    }
+
+    async fn archive(&self, source: &str, note: &str, is_archived: bool) -> Result<ArchiveReport, Status> {
+        let request = archive_request(source, note, is_archived)?;
+        Ok(self.ingest.archive(request).await.map_err(ServiceError::from)?)
     }
 
     async fn store_page(&self, request: v1::IngestPageRequest) -> Result<v1::IngestPageResponse, Status> {
@@ -180,6 +185,28 @@ impl IngestService for IngestApi {
         request: Request<v1::DiscardQuarantineRequest>,
     ) -> Result<Response<v1::DiscardQuarantineResponse>, Status> {
         self.quarantine.discard(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn archive_source(
+        &self,
+        request: Request<v1::ArchiveSourceRequest>,
+    ) -> Result<Response<v1::ArchiveSourceResponse>, Status> {
+        let v1::ArchiveSourceRequest { source, note } = request.into_inner();
+        let report = self.archive(&source, &note, true).await?;
+        let recorded_time = Some(timestamp(report.recorded_time));
+        let (sequence, changed) = (report.sequence, report.is_changed);
+        Ok(Response::new(v1::ArchiveSourceResponse { sequence, recorded_time, changed }))
+    }
+
+    async fn unarchive_source(
+        &self,
+        request: Request<v1::UnarchiveSourceRequest>,
+    ) -> Result<Response<v1::UnarchiveSourceResponse>, Status> {
+        let v1::UnarchiveSourceRequest { source, note } = request.into_inner();
+        let report = self.archive(&source, &note, false).await?;
+        let recorded_time = Some(timestamp(report.recorded_time));
+        let (sequence, changed) = (report.sequence, report.is_changed);
+        Ok(Response::new(v1::UnarchiveSourceResponse { sequence, recorded_time, changed }))
     }
 }
 

@@ -4,6 +4,8 @@
 //! same names as in the CSV of the command line. Exception: in a response, the legs of a rate have columns; on the
 //! command line, they are one cell of JSON.
 
+use std::ops::Range;
+
 use serde::Serialize;
 use thiserror::Error;
 
@@ -12,6 +14,7 @@ use super::descriptors::MessageSchema;
 use super::schema::{Rows, TIME};
 
 const RUN: &str = "Run";
+const LEG: &str = "Leg";
 const RATE: &str = "GetRateResponse";
 /// The suffix of fields that hold the bounds of a value.
 const BOUNDS: &str = "_bounds";
@@ -19,7 +22,7 @@ const BOUNDS: &str = "_bounds";
 /// Prefixes of the columns of the legs of a rate, in order.
 const LEGS: [&str; 2] = ["leg1", "leg2"];
 /// The fields of a leg that have columns.
-const LEG_FIELDS: [&str; 4] = ["pair", "source", "rate", "last_observed_time"];
+const LEG_FIELDS: [&str; 6] = ["pair", "source", "rate", "last_observed_time", "stale", "archived"];
 
 /// The reason why a response cannot be written as CSV.
 #[derive(Debug, Error)]
@@ -55,27 +58,24 @@ pub(super) const fn one_row<A>(answer: &A) -> Page<'_, A> {
 /// The columns of a CSV response.
 struct Columns {
     titles: Vec<String>,
-    /// The number of leading columns with the same values in every row.
-    fixed: usize,
-    /// The cells for those fields of the response that every row repeats.
-    shared: Target,
+    /// The columns of a row. Every row repeats the other columns.
+    of_row: Range<usize>,
     /// The cells for the fields of a row.
     row: Target,
+    /// The cells for those fields of the response that every row repeats.
+    shared: Target,
 }
 
 impl Columns {
     fn new(rows: Rows, schema: &MessageSchema, includes_time: bool) -> Self {
         let mut titles: Vec<String> = rows.repeated.iter().map(|name| (*name).to_owned()).collect();
-        let shared = rows.shared.iter().map(|name| {
-            titles.push((*name).to_owned());
-            Field { name: (*name).to_owned(), target: Target::Cell(titles.len() - 1) }
-        });
-        let shared = Target::Inner(shared.collect());
-        let fixed = titles.len();
+        let first = titles.len();
         let row = rows.list.and_then(|name| schema.field(name)).and_then(|field| field.kind.message());
         let row = fields(row.unwrap_or(schema), None, &|name| includes_time || name != TIME, &mut titles);
+        let of_row = first..titles.len();
+        let shared = fields(schema, None, &|name| rows.shared.contains(&name), &mut titles);
         titles.extend(rows.baseline.map(str::to_owned));
-        Self { titles, fixed, shared, row }
+        Self { titles, of_row, row, shared }
     }
 }
 
@@ -95,18 +95,22 @@ fn fields(
     let is_rate_field = |name: &str, prefix: Option<&str>| match name {
         "rate" => true,
         TIME => !has_period,
-        // `stale` without a prefix: only a row with one rate has it.
-        "stale" => prefix.is_none(),
+        // Without a prefix: only a row with one rate has these columns.
+        "stale" | "archived" => prefix.is_none(),
         _ => false,
     };
     let included = schema.fields.iter().filter(|field| is_included(&field.name));
     let fields = included.map(|field| {
         let name = field.name.as_str();
         let target = match field.kind.message() {
-            Some(run) if field.is_list && run.name == RUN => {
+            Some(run) if field.is_list && [RUN, LEG].contains(&run.name.as_str()) => {
                 // `leg1_pair`, `leg1_source` and so on, for at most two legs.
                 let leg = |leg: &&str| fields(run, Some(leg), &|name| LEG_FIELDS.contains(&name), titles);
                 Target::Items(LEGS.iter().map(leg).collect())
+            }
+            // The series of all rows: the rows have its pair and source.
+            Some(leg) if !field.is_list && leg.name == LEG => {
+                fields(leg, None, &|name| ["stale", "archived"].contains(&name), titles)
             }
             Some(run) if !field.is_list && run.name == RUN => fields(run, None, is_included, titles),
             Some(rate) if !field.is_list && rate.name == RATE => {
@@ -147,7 +151,7 @@ pub(super) fn write<R: Serialize>(
     answer.serialize(CellWriter::new(&columns.shared, &mut cells))?;
     let baseline = page.baseline.map(|row| (row, true));
     for (row, is_baseline) in baseline.into_iter().chain(page.rows.iter().map(|row| (row, false))) {
-        cells[columns.fixed..].iter_mut().for_each(String::clear);
+        cells[columns.of_row.clone()].iter_mut().for_each(String::clear);
         row.serialize(CellWriter::new(&columns.row, &mut cells))?;
         if let Some(cell) = cells.last_mut().filter(|_| rows.baseline.is_some()) {
             *cell = is_baseline.to_string();
@@ -188,20 +192,25 @@ mod tests {
     fn empty_list_has_header_of_its_rows() {
         let header = "pair,source,rate,reported_change_percent,first_observed_time,last_observed_time,observation_count,recorded_time";
         let (runs, revisions) = (v1::ListRunsResponse::default(), v1::ListRevisionsResponse::default());
-        check(Call::History, &[], &runs, &Page::new("", &runs.runs), &[&format!("{header},baseline")]);
+        let expect = format!("{header},stale,archived,baseline");
+        check(Call::History, &[], &runs, &Page::new("", &runs.runs), &[&expect]);
         let expect = format!("{header},superseded_time");
         check(Call::Revisions, &[], &revisions, &Page::new("", &revisions.revisions), &[&expect]);
     }
 
     #[test]
     fn baseline_row_is_first_and_marked() {
-        let answer =
-            v1::ListRunsResponse { runs: vec![run("2"), run("3")], baseline: Some(run("1")), ..Default::default() };
+        let answer = v1::ListRunsResponse {
+            runs: vec![run("2"), run("3")],
+            baseline: Some(run("1")),
+            leg: Some(v1::Leg { stale: true, ..Default::default() }),
+            ..Default::default()
+        };
         let expect = [
-            "pair,source,rate,reported_change_percent,first_observed_time,last_observed_time,observation_count,recorded_time,baseline",
-            "KGS/USD,nbkr,1,,,,0,,true",
-            "KGS/USD,nbkr,2,,,,0,,false",
-            "KGS/USD,nbkr,3,,,,0,,false",
+            "pair,source,rate,reported_change_percent,first_observed_time,last_observed_time,observation_count,recorded_time,stale,archived,baseline",
+            "KGS/USD,nbkr,1,,,,0,,true,false,true",
+            "KGS/USD,nbkr,2,,,,0,,true,false,false",
+            "KGS/USD,nbkr,3,,,,0,,true,false,false",
         ];
         let page = Page { baseline: answer.baseline.as_ref(), ..Page::new("", &answer.runs) };
         check(Call::History, &[], &answer, &page, &expect);
@@ -223,8 +232,8 @@ mod tests {
     fn legs_and_bounds_have_columns_and_other_lists_are_json() {
         let rate = v1::GetRateResponse { legs: vec![run("1")], ..Default::default() };
         let expect = [
-            "pair,rate,rate_low,rate_high,derivation,leg1_pair,leg1_source,leg1_rate,leg1_last_observed_time,leg2_pair,leg2_source,leg2_rate,leg2_last_observed_time,state,sequence,recorded_time,leg_age_difference,stale,date,time_zone",
-            "KGS/KZT,,,,,KGS/USD,nbkr,1,,,,,,,0,,,false,,",
+            "pair,rate,rate_low,rate_high,derivation,leg1_pair,leg1_source,leg1_rate,leg1_last_observed_time,leg2_pair,leg2_source,leg2_rate,leg2_last_observed_time,state,sequence,recorded_time,leg_age_difference,stale,date,time_zone,archived",
+            "KGS/KZT,,,,,KGS/USD,nbkr,1,,,,,,,0,,,false,,,false",
         ];
         check(Call::Rate, &["KGS/KZT"], &rate, &one_row(&rate), &expect);
 
@@ -239,14 +248,17 @@ mod tests {
 
         let bounds = Some(v1::RateBounds { low: "1".to_owned(), high: "2".to_owned() });
         let candle = v1::Candle { close_bounds: bounds, ..Default::default() };
+        let leg = |pair: &str| v1::Leg { pair: pair.to_owned(), source: "nbkr".to_owned(), ..Default::default() };
         let answer = v1::ListCandlesResponse {
             candles: vec![candle],
             derivation: v1::Derivation::Cross.into(),
+            legs: vec![leg("KGS/USD"), leg("USD/KZT")],
+            time_zone: "UTC".to_owned(),
             ..Default::default()
         };
         let expect = [
-            "pair,derivation,start_time,end_time,complete,filled,open,open_time,high,high_time,low,low_time,close,close_time,average,move_count,observation_count,open_low,open_high,high_low,high_high,low_low,low_high,close_low,close_high,average_low,average_high,leg_age_difference,start_date",
-            "KGS/KZT,CROSS,,,false,false,,,,,,,,,,0,,,,,,,,1,2,,,,",
+            "pair,start_time,end_time,complete,filled,open,open_time,high,high_time,low,low_time,close,close_time,average,move_count,observation_count,open_low,open_high,high_low,high_high,low_low,low_high,close_low,close_high,average_low,average_high,leg_age_difference,start_date,derivation,leg1_pair,leg1_source,leg1_stale,leg1_archived,leg2_pair,leg2_source,leg2_stale,leg2_archived,time_zone",
+            "KGS/KZT,,,false,false,,,,,,,,,,0,,,,,,,,1,2,,,,,CROSS,KGS/USD,nbkr,false,false,USD/KZT,nbkr,false,false,UTC",
         ];
         check(Call::Candles, &["KGS/KZT"], &answer, &Page::new("", &answer.candles), &expect);
     }

@@ -371,7 +371,9 @@ impl RateFinder<'_> {
                 let date = page.zone.local(row.candle.bucket.start).date();
                 let rate = self.rate_of_day(&page, pair, date, row).map_err(failed)?;
                 days.entry(date.to_string()).or_default().insert(symbol.to_string(), request.number(&rate)?);
-                sources.entry(symbol.to_string()).or_insert_with(|| leg_sources(page.legs.iter()));
+                sources
+                    .entry(symbol.to_string())
+                    .or_insert_with(|| leg_sources(page.legs.iter().map(|leg| &leg.series)));
             }
         }
         let (amount, base) = (request.amount()?, request.base.to_string());
@@ -409,7 +411,7 @@ impl RateFinder<'_> {
         let request = RateRequest {
             pair,
             source: None,
-            leg_sources: page.legs.iter().map(|series| series.source.clone()).collect(),
+            leg_sources: page.legs.iter().map(|leg| leg.series.source.clone()).collect(),
             time: Some(Moment::Day(date)),
             zone: Some(page.zone),
             max_age_us: None,

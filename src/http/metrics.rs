@@ -4,7 +4,7 @@
 //! **Invariant**: a scrape reads the latest quotes and no block of the store, so that its duration does not grow with
 //! the history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 
 use super::Site;
-use crate::domain::Timestamp;
+use crate::domain::{Source, Timestamp};
 use crate::ingest::Ingest;
 use crate::latest_quotes::{LatestQuote, LatestQuotes, RateState};
 use crate::metrics::{CallMetrics, FollowMetrics, OpenCall, Readings};
@@ -67,6 +67,7 @@ impl Scraped {
         add_rates(&mut readings, &view.latest_quotes);
         add_series(&mut readings, &view);
         add_quarantine(&mut readings, &view);
+        add_archived(&mut readings, &view);
         match disk_usage(&self.directory) {
             Ok(parts) => readings.add(
                 "silkrate_store_bytes",
@@ -189,6 +190,20 @@ fn add_quarantine(readings: &mut Readings, view: &View) {
         "silkrate_quarantined_ticks",
         "Ticks held in quarantine because their rate is too far from the rate in force, until they are released or discarded.",
         held.collect(),
+    );
+}
+
+/// Adds whether each source is archived, so that alerts can leave it out.
+fn add_archived(readings: &mut Readings, view: &View) {
+    let sources: BTreeSet<_> = view.series().map(|series| series.key().source.clone()).collect();
+    let is_archived = |source: Source| {
+        let value = f64::from(view.archived().is_archived(&source, Timestamp::MAX));
+        (vec![("source", source.to_string())], value)
+    };
+    readings.add(
+        "silkrate_source_archived",
+        "1 for an archived source, 0 for the other sources with series.",
+        sources.into_iter().map(is_archived).collect(),
     );
 }
 

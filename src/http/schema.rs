@@ -141,10 +141,14 @@ impl Call {
             Self::Latest => rows("rates"),
             Self::Rate | Self::Change => one(&["pair"]),
             Self::Convert => one(&["pair", "amount"]),
-            Self::History => Rows { baseline: Some("baseline"), ..rows("runs") },
-            Self::Changes => Rows { repeated: &["pair"], ..rows("changes") },
+            Self::History => Rows { baseline: Some("baseline"), shared: &["leg"], ..rows("runs") },
+            Self::Changes => {
+                Rows { repeated: &["pair"], shared: &["derivation", "legs", "time_zone"], ..rows("changes") }
+            }
             Self::Compare => Rows { repeated: &["pair", "sources"], ..rows("days") },
-            Self::Candles => Rows { repeated: &["pair"], shared: &["derivation"], ..rows("candles") },
+            Self::Candles => {
+                Rows { repeated: &["pair"], shared: &["derivation", "legs", "time_zone"], ..rows("candles") }
+            }
             Self::Series => rows("series"),
             Self::Revisions => rows("revisions"),
             Self::Sources => rows("sources"),

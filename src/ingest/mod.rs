@@ -4,6 +4,7 @@
 //! visible. After a failed write or sync nothing is written until the server is restarted.
 
 mod apply;
+mod archive;
 mod bank_table;
 pub mod batch;
 mod fan_out;
@@ -11,6 +12,7 @@ mod page;
 mod quarantine;
 mod writer;
 
+pub use archive::{ArchiveError, ArchiveReport, ArchiveRequest};
 pub use fan_out::FanOut;
 pub use page::{PageBatch, advise_time};
 pub use quarantine::{DecisionReport, DecisionRequest, QuarantineRules};
@@ -237,6 +239,7 @@ enum Message {
     Batch(Box<PendingBatch>),
     Poll(PendingPoll),
     Decide(Box<PendingDecision>),
+    Archive(Box<PendingArchive>),
     /// Wakes the writer so that it reads the clock.
     Wake,
     Close,
@@ -255,6 +258,11 @@ struct PendingPoll {
 struct PendingDecision {
     request: DecisionRequest,
     reply: oneshot::Sender<Result<DecisionReport, IngestError>>,
+}
+
+struct PendingArchive {
+    request: ArchiveRequest,
+    reply: oneshot::Sender<Result<ArchiveReport, ArchiveError>>,
 }
 
 struct Shared {
@@ -322,6 +330,17 @@ impl Ingest {
         let (reply, response) = oneshot::channel();
         self.queue(Message::Decide(Box::new(PendingDecision { request, reply })))?;
         response.await.unwrap_or_else(|_| Err(self.close_error()))
+    }
+
+    /// Queues a decision to archive or unarchive a source and waits until it is durable and visible.
+    ///
+    /// # Errors
+    /// `Refused` if the store refuses the decision; else like [`Ingest::submit`].
+    pub async fn archive(&self, request: ArchiveRequest) -> Result<ArchiveReport, ArchiveError> {
+        self.check_open()?;
+        let (reply, response) = oneshot::channel();
+        self.queue(Message::Archive(Box::new(PendingArchive { request, reply })))?;
+        response.await.unwrap_or_else(|_| Err(self.close_error().into()))
     }
 
     fn queue(&self, message: Message) -> Result<(), IngestError> {

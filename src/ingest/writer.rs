@@ -16,8 +16,8 @@ use super::apply::{Applied, apply};
 use super::fan_out::notify;
 use super::quarantine::{explain_decision, held_lines};
 use super::{
-    ConflictPolicy, DecisionReport, IngestError, IngestReport, Message, PendingBatch, PendingDecision, PendingPoll,
-    Refusal, Shared, Summary,
+    ArchiveError, ArchiveReport, ArchiveRequest, ConflictPolicy, DecisionReport, IngestError, IngestReport, Message,
+    PendingArchive, PendingBatch, PendingDecision, PendingPoll, Refusal, Shared, Summary,
 };
 use crate::clock::Clock;
 use crate::domain::Verdict;
@@ -132,6 +132,7 @@ impl Writer {
                 Ok(Message::Batch(first)) => next = self.commit_group(Group::of(*first)),
                 Ok(Message::Poll(first)) => next = self.commit_group(Group::of_poll(first)),
                 Ok(Message::Decide(pending)) => self.decide(*pending),
+                Ok(Message::Archive(pending)) => self.archive(*pending),
                 Ok(Message::Wake) | Err(RecvTimeoutError::Timeout) => self.commit_due_changes(),
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -175,7 +176,7 @@ impl Writer {
                 Ok(Message::Batch(more)) => group.add(*more),
                 Ok(Message::Poll(poll)) => group.polls.push(poll),
                 Ok(Message::Wake) => {}
-                Ok(other @ (Message::Decide(_) | Message::Close)) => {
+                Ok(other @ (Message::Decide(_) | Message::Archive(_) | Message::Close)) => {
                     next = Some(other);
                     break;
                 }
@@ -287,6 +288,39 @@ impl Writer {
             }
         };
         let _ = reply.send(report);
+    }
+
+    /// Commits a decision to archive or unarchive a source.
+    fn archive(&mut self, PendingArchive { request, reply }: PendingArchive) {
+        // Sending a reply fails if the caller has dropped its future.
+        let _ = reply.send(self.commit_archive(request));
+    }
+
+    fn commit_archive(&mut self, request: ArchiveRequest) -> Result<ArchiveReport, ArchiveError> {
+        if let Some(failure) = &self.failure {
+            return Err(IngestError::Poisoned(failure.to_string()).into());
+        }
+        let ArchiveRequest { source, is_archived, note } = request;
+        let started = Instant::now();
+        let mut transaction = self.store.begin(self.clock.now());
+        let is_changed = transaction.set_archived(&source, is_archived, note)?;
+        match transaction.commit() {
+            Err(error) => {
+                let response = IngestError::Poisoned(error.to_string());
+                self.poison(error);
+                return Err(response.into());
+            }
+            Ok(Some(_)) => {
+                self.publish();
+                self.shared.metrics.record_commit(started.elapsed());
+            }
+            Ok(None) => {}
+        }
+        if is_changed {
+            tracing::info!("source {source} is {}", if is_archived { "archived" } else { "no longer archived" });
+        }
+        let Commit { sequence, recorded_time } = self.store.newest_commit();
+        Ok(ArchiveReport { sequence, recorded_time, is_changed })
     }
 
     /// Commits changes of quotes that are due, without ticks.

@@ -61,7 +61,7 @@ mod tests {
         let rate = v1::LatestRate { run: Some(run), state: v1::RateState::Stale.into(), ..v1::LatestRate::default() };
         let server_time = Some(prost_types::Timestamp { seconds: 2, nanos: 0 });
         let response = v1::GetLatestRatesResponse { rates: vec![rate], sequence: 7, server_time, ..Default::default() };
-        let expect = r#"{"rates":[{"run":{"pair":"UZS/USD","source":"timesca","rate":"0.00008","reported_change_percent":"-0","first_observed_time":"1970-01-01T00:00:00.000001Z","last_observed_time":null,"observation_count":18446744073709551615,"recorded_time":"1970-01-01T00:00:01Z"},"state":"STALE","stale_time":null,"moved_time":null,"previous_rate":null}],"sequence":7,"recorded_time":null,"last_ingest_time":null}"#;
+        let expect = r#"{"rates":[{"run":{"pair":"UZS/USD","source":"timesca","rate":"0.00008","reported_change_percent":"-0","first_observed_time":"1970-01-01T00:00:00.000001Z","last_observed_time":null,"observation_count":18446744073709551615,"recorded_time":"1970-01-01T00:00:01Z"},"state":"STALE","stale_time":null,"moved_time":null,"previous_rate":null,"archived":false}],"sequence":7,"recorded_time":null,"last_ingest_time":null}"#;
         assert_eq!(serde_json::to_string(&response).unwrap(), expect);
     }
 
@@ -70,7 +70,7 @@ mod tests {
         let age = Some(prost_types::Duration { seconds: 5, nanos: 500_000_000 });
         let rate = v1::GetRateResponse { rate: "12".to_owned(), age, leg_age_difference: age, ..Default::default() };
         let change = v1::GetChangeResponse { start: Some(rate), below_resolution: Some(false), ..Default::default() };
-        let expect = r#"{"start":{"rate":"12","rate_low":"","rate_high":"","derivation":null,"legs":[],"state":null,"sequence":0,"recorded_time":null,"leg_age_difference":"5.5s","stale":false,"date":"","time_zone":""},"end":null,"start_missing_reason":null,"end_missing_reason":null,"absolute_change":null,"percent_change":null,"percent_change_low":null,"percent_change_high":null,"below_resolution":false,"sequence":0,"recorded_time":null,"observed":null}"#;
+        let expect = r#"{"start":{"rate":"12","rate_low":"","rate_high":"","derivation":null,"legs":[],"state":null,"sequence":0,"recorded_time":null,"leg_age_difference":"5.5s","stale":false,"date":"","time_zone":"","archived":false},"end":null,"start_missing_reason":null,"end_missing_reason":null,"absolute_change":null,"percent_change":null,"percent_change_low":null,"percent_change_high":null,"below_resolution":false,"sequence":0,"recorded_time":null,"observed":null}"#;
         assert_eq!(serde_json::to_string(&change).unwrap(), expect);
     }
 

@@ -8,10 +8,10 @@ use super::as_of::AsOf;
 use super::bucket_paging::{BucketCursor, BucketsRequest, page_buckets};
 use super::need::Need;
 use super::rate_intervals::{first_rate_time, items};
-use super::resolve::{Derivation, Leg, Route, derivation};
+use super::resolve::{AnsweringLeg, Derivation, Leg, Route, derivation};
 use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::analysis::{Buckets, Candle, CandleBounds, CandlePlan, Candles, Legs, RateBound, Zone};
-use crate::domain::{Interval, SeriesKey, Timestamp};
+use crate::domain::{Interval, Timestamp};
 use crate::store::SeriesView;
 
 /// A request for a page of candles.
@@ -55,7 +55,7 @@ pub struct CandlesPage {
     /// How the rates are derived from published rates.
     pub derivation: Derivation,
     /// The published series that the rates are derived from.
-    pub legs: Vec<SeriesKey>,
+    pub legs: Vec<AnsweringLeg>,
     /// The time zone of the buckets.
     pub zone: Zone,
     /// The same zone if the buckets are days of a calendar, or longer.
@@ -89,7 +89,7 @@ impl Reader {
             zone: buckets.zone,
             day_zone: is_calendar.then_some(zone),
             derivation: derivation(&route),
-            legs: route.iter().map(|leg| leg.series.key().clone()).collect(),
+            legs: self.answering_legs(&as_of, &route, &need)?,
             rows: Vec::new(),
             next: None,
         };

@@ -5,10 +5,10 @@ use super::bucket_paging::{BucketCursor, BucketsRequest, page_buckets};
 use super::need::Need;
 use super::rate::{Change, RateAnswer};
 use super::rate_intervals::first_rate_time;
-use super::resolve::{Derivation, Route, derivation};
+use super::resolve::{AnsweringLeg, Derivation, Route, derivation};
 use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::analysis::{Bucket, Buckets, Zone};
-use crate::domain::{Interval, SeriesKey, Timestamp};
+use crate::domain::{Interval, Timestamp};
 
 /// The period that a change is measured over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,7 +76,7 @@ pub struct ChangesPage {
     /// How the rates are derived from published rates.
     pub derivation: Derivation,
     /// The published series that the rates are derived from.
-    pub legs: Vec<SeriesKey>,
+    pub legs: Vec<AnsweringLeg>,
     /// The time zone of the periods.
     pub zone: Zone,
     /// The changes, in order of time.
@@ -106,7 +106,7 @@ impl Reader {
         let buckets = request.period.buckets(zone);
         let mut page = ChangesPage {
             derivation: derivation(&route),
-            legs: route.iter().map(|leg| leg.series.key().clone()).collect(),
+            legs: self.answering_legs(&as_of, &route, &need)?,
             zone,
             rows: Vec::new(),
             next: None,

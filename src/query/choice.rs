@@ -1,7 +1,8 @@
 //! The rule by which one of several candidates answers a request that names no source.
 //!
-//! A candidate is a direct rate, the inverse of one, or a cross through USD. The rule first drops candidates (stale ones,
-//! and those without the observations that the request needs) as long as one is left, then orders the rest.
+//! A candidate is a direct rate, the inverse of one, or a cross through USD. The rule first drops candidates (those of
+//! archived sources, stale ones, and those without the observations that the request needs) as long as one is left, then
+//! orders the rest.
 //!
 //! **Invariant**: the order does not depend on the time of the last observation unless all candidates are stale, so that
 //! the answer does not change its source at every tick. Only the last step depends on the direction of a pair, so that a
@@ -15,6 +16,8 @@ use crate::domain::Timestamp;
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one step of the rule")]
 pub(super) struct Facts {
+    /// Whether the source is archived. Of a cross, whether the source of a leg is.
+    pub(super) is_archived: bool,
     /// The last observation at or before the time of the choice. Of a cross, that of the older leg.
     pub(super) observed_time: Timestamp,
     /// Whether that observation is recent enough for the `max_age` of the request.
@@ -47,6 +50,7 @@ impl Facts {
         let mut sources: Vec<String> = first.sources.iter().chain(&second.sources).cloned().collect();
         sources.sort_unstable();
         Self {
+            is_archived: first.is_archived || second.is_archived,
             observed_time: first.observed_time.min(second.observed_time),
             is_within_max_age: first.is_within_max_age && second.is_within_max_age,
             is_stale: first.is_stale || second.is_stale,
@@ -79,7 +83,8 @@ impl Facts {
 /// Returns the position of the candidate that answers; `None` if there are no candidates.
 pub(super) fn choose(candidates: &[Facts]) -> Option<usize> {
     let mut left: Vec<usize> = (0..candidates.len()).collect();
-    let filters: [fn(&Facts) -> bool; 4] = [
+    let filters: [fn(&Facts) -> bool; 5] = [
+        |facts| !facts.is_archived,
         |facts| facts.is_within_max_age,
         |facts| !facts.is_stale,
         |facts| facts.has_start,
@@ -106,11 +111,12 @@ mod tests {
     use super::*;
 
     fn facts() -> impl Strategy<Value = Facts> {
-        let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+        let flags = prop::array::uniform7(any::<bool>());
         let numbers = (0..4_i64, prop_oneof![1..3_u32, Just(u32::MAX)], 1..4_u32, 1..3_i64, 1..3_usize, 0..3_u8);
-        (flags, numbers).prop_map(|((age, stale, start, inside, configured, inverse), numbers)| {
+        (flags, numbers).prop_map(|([archived, age, stale, start, inside, configured, inverse], numbers)| {
             let (observed, preference, significant_digits, stale_limit_us, leg_count, name) = numbers;
             Facts {
+                is_archived: archived,
                 observed_time: Timestamp::from_micros(observed),
                 is_within_max_age: age,
                 is_stale: stale,
@@ -133,7 +139,11 @@ mod tests {
             let kept: Vec<Facts> = left.iter().filter(|facts| keep(facts)).cloned().collect();
             if kept.is_empty() { left } else { kept }
         };
-        let mut left = drop(candidates.to_vec(), &|facts| facts.is_within_max_age);
+        let mut left = candidates.to_vec();
+        if left.iter().any(|facts| !facts.is_archived) {
+            left.retain(|facts| !facts.is_archived);
+        }
+        left = drop(left, &|facts| facts.is_within_max_age);
         left = drop(left, &|facts| !facts.is_stale);
         left = drop(left, &|facts| facts.has_start);
         left = drop(left, &|facts| facts.is_observed_inside);

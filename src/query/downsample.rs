@@ -233,7 +233,7 @@ impl Reader {
         };
         let span_us = as_of.now.micros_since(start).max(1);
         let column_us = span_us / i64::from(request.columns.max(1)) + 1;
-        let stale_limit_us = self.rules.stale_limit_us(&leg.series.key().source);
+        let stale_limit_us = self.rules.stale_limit_us(leg.series.key());
         let mut silence_finder =
             SilenceFinder { limit_us: stale_limit_us, column_us, observed_until: None, silences: Vec::new() };
         let mut downsampler = Downsampler::new(start, column_us, request.columns);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::as_of::AsOf;
 use super::latest::SeriesFilter;
 use super::need::Need;
+use super::resolve::AnsweringLeg;
 use super::{Answer, MomentRange, QueryError, Reader, check_cancelled};
 use tokio_util::sync::CancellationToken;
 
@@ -96,7 +97,7 @@ pub struct RunsRequest {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Page<T, C> {
     /// The series of the rows.
-    pub series: SeriesKey,
+    pub leg: AnsweringLeg,
     /// The rows, in the requested order.
     pub rows: Vec<T>,
     /// The cursor of the next page; `None` on the last page.
@@ -162,6 +163,8 @@ pub struct SeriesInfo {
     pub totals: SeriesTotals,
     /// The state of the latest rate. `None` unless the newest commit is read.
     pub state: Option<RateState>,
+    /// Whether the source is archived.
+    pub is_archived: bool,
     /// The longest gap that a run of the series may span, microseconds, inclusive.
     pub collapse_window_us: i64,
 }
@@ -217,7 +220,8 @@ impl Reader {
         } else {
             None
         };
-        let page = Page { series: series.key().clone(), rows, next };
+        let end = need.times(self.zone_of_source(&series.key().source, None)).end;
+        let page = Page { leg: self.answering_leg(&as_of, &series, end)?, rows, next };
         Ok(Answer { commit: as_of.commit, body: RunsPage { page, baseline } })
     }
 
@@ -254,7 +258,8 @@ impl Reader {
         let wanted = |revision: &Revision| after.is_none_or(|cursor| RevisionCursor::of(revision) > cursor);
         let (rows, more) = first_rows(pieces, request.limit, wanted, &self.cancel)?;
         let next = rows.last().filter(|_| more).map(RevisionCursor::of);
-        Ok(Answer { commit: as_of.commit, body: Page { series: series.key().clone(), rows, next } })
+        let leg = self.answering_leg(&as_of, &series, as_of.known())?;
+        Ok(Answer { commit: as_of.commit, body: Page { leg, rows, next } })
     }
 
     /// Lists the series, sorted by pair and source.
@@ -280,7 +285,8 @@ impl Reader {
             None => None,
         };
         let collapse_window_us = series.collapse_window_us();
-        Ok(Some(SeriesInfo { key: series.key().clone(), totals, state, collapse_window_us }))
+        let is_archived = self.is_archived(as_of, &series.key().source);
+        Ok(Some(SeriesInfo { key: series.key().clone(), totals, state, is_archived, collapse_window_us }))
     }
 }
 

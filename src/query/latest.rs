@@ -62,6 +62,7 @@ pub(crate) mod tests {
             series: key(pair, source),
             run: Run::single(time, value, time),
             state: RateState::Flat,
+            is_archived: false,
             stale_time: Timestamp::from_micros(9_000_000),
             moved_time: None,
             previous_rate: None,

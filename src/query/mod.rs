@@ -49,8 +49,8 @@ pub use observed_day::ObservedDay;
 pub use quarantine::{QuarantinePage, QuarantineRequest};
 pub use quote_changes::{QuoteChanges, WindowChange};
 pub use rate::{Change, ChangeRequest, RateAnswer, RateRequest};
-pub use resolve::Derivation;
-pub use snapshot::{CandleBuckets, Snapshot, SnapshotRequest};
+pub use resolve::{AnsweringLeg, Derivation};
+pub use snapshot::{Snapshot, SnapshotBuckets, SnapshotRequest};
 pub use source_statistics::SourceStatistics;
 pub use window::ChangeStart;
 
@@ -86,20 +86,28 @@ pub struct Reader {
     now: Timestamp,
     rules: Arc<StateRules>,
     sources: Arc<SourceTable>,
+    is_strict: bool,
     cancel: CancellationToken,
 }
 
 impl Reader {
     /// Creates a reader of `view` that takes `now` as the current time. Long scans end when `cancel` is cancelled.
     pub fn new(view: Arc<View>, now: Timestamp, rules: Arc<StateRules>, cancel: CancellationToken) -> Self {
-        Self { view, now, rules, sources: Arc::default(), cancel }
+        Self { view, now, rules, sources: Arc::default(), is_strict: false, cancel }
     }
 
     /// Sets the table of sources. If several sources have a pair and a request names no source, the reader uses the
     /// source that the table prefers.
     #[must_use]
     pub fn with_sources(self, sources: &Arc<SourceTable>) -> Self {
-        Self { sources: Arc::clone(sources), ..self }
+        Self { sources: Arc::clone(sources), is_strict: sources.is_strict(), ..self }
+    }
+
+    /// Returns a reader for a request that is strict: if it names no source, several candidates are an error. Without
+    /// `is_strict`, the setting of the table of sources decides.
+    #[must_use]
+    pub fn strict(&self, is_strict: bool) -> Self {
+        Self { is_strict: self.is_strict || is_strict, ..self.clone() }
     }
 
     /// Replaces the cancellation token that ends long scans.

@@ -64,7 +64,7 @@ impl Reader {
             let Some(instant) = view.instant_at(rate.time)? else { return Ok(None) };
             let zone: Zone = self.zone_of_source(&series.source, None);
             let observed = zone.local(instant).date();
-            let limit_us = self.rules.stale_limit_us(&series.source).max(0);
+            let limit_us = self.rules.stale_limit_us(series).max(0);
             let limit_days = limit_us / Timestamp::DAY_US + i64::from(limit_us % Timestamp::DAY_US > 0);
             let limit_days = chrono::Days::new(limit_days.unsigned_abs());
             let fresh_until = observed.checked_add_days(limit_days).unwrap_or(NaiveDate::MAX);

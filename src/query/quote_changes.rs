@@ -11,7 +11,7 @@ use super::window::window_start;
 use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::analysis::{Derived, PercentChange};
 use crate::domain::{Run, Span, Timestamp};
-use crate::latest_quotes::LatestQuote;
+use crate::latest_quotes::{LatestQuote, RateState};
 use crate::store::SeriesView;
 
 /// The change of a quote over a window that ends now.
@@ -19,7 +19,7 @@ use crate::store::SeriesView;
 pub enum WindowChange {
     /// The change from the rate in force at the start of the window.
     Change(PercentChange),
-    /// The series has no observation within the window, so the change is unknown.
+    /// The rate is stale, so it may have moved since its last observation.
     NotObserved,
     /// The window starts in a silence longer than the stale limit of the source, so the rate at its start is unknown.
     SilentAtStart {
@@ -78,7 +78,7 @@ impl Reader {
         start: Timestamp,
         inverted: bool,
     ) -> Result<WindowChange, QueryError> {
-        if quote.run.last_observed_time < start {
+        if quote.state == RateState::Stale {
             return Ok(WindowChange::NotObserved);
         }
         let change = self.ok_or_logged(quote, self.read_change(quote, start, inverted))?;
@@ -135,7 +135,7 @@ impl Reader {
         run: &Run,
         time: Timestamp,
     ) -> Result<Option<Timestamp>, QueryError> {
-        let limit_us = self.rules.stale_limit_us(&series.key().source);
+        let limit_us = self.rules.stale_limit_us(series.key());
         let window_us = series.collapse_window_us();
         let mut last = run.last_observed_time;
         if last > time {

@@ -50,6 +50,8 @@ pub struct RateAnswer {
     pub state: Option<RateState>,
     /// Whether a leg was stale at `time`.
     pub is_stale: bool,
+    /// Whether the source of a leg is archived.
+    pub is_archived: bool,
     /// The time of the rate.
     pub time: Timestamp,
     /// The requested day and its time zone, if the request is for a day.
@@ -203,6 +205,7 @@ impl Reader {
             age_us: oldest,
             leg_age_difference_us: oldest - youngest,
             is_stale: runs.iter().any(|(leg, run)| time >= self.rules.stale_time(leg.series.key(), run)),
+            is_archived: route.iter().any(|leg| self.is_archived(as_of, &leg.series.key().source)),
             legs: runs.iter().map(|(leg, run)| (leg.series.key().clone(), run.clone())).collect(),
             state,
             time,

@@ -65,6 +65,17 @@ impl<'a> NamedSources<'a> {
     }
 }
 
+/// A published series that answers a request for a list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AnsweringLeg {
+    /// The series.
+    pub series: SeriesKey,
+    /// Whether its rate was stale at the end of the requested range, or now if that is earlier.
+    pub is_stale: bool,
+    /// Whether its source is archived, as known at the commit that was read.
+    pub is_archived: bool,
+}
+
 /// A series and whether its rates are inverted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Leg<S> {
@@ -145,8 +156,9 @@ impl Reader {
         leg_sources: &[Source],
         need: &Need,
     ) -> Result<Route, QueryError> {
-        let search = Search { reader: self, as_of, pair, need };
-        search.find(NamedSources::new(source, leg_sources)?)
+        let named = NamedSources::new(source, leg_sources)?;
+        let is_strict = self.is_strict && named == NamedSources::Any;
+        Search { reader: self, as_of, pair, need, is_strict }.find(named)
     }
 
     /// Returns the instants of `need` for the series that were chosen.
@@ -161,6 +173,44 @@ impl Reader {
     pub(super) fn zone(&self, route: &Route, requested: Option<Zone>, now: Timestamp) -> Zone {
         let day_end = |zone: &Zone| zone.day_end(Zone::UTC.local(now).date());
         requested.or_else(|| route.iter().map(|leg| self.zone_of(leg)).min_by_key(day_end)).unwrap_or(Zone::UTC)
+    }
+
+    /// Returns true if the source is archived, as known at the commit of `as_of`.
+    pub(super) fn is_archived(&self, as_of: &AsOf, source: &Source) -> bool {
+        self.view.archived().is_archived(source, as_of.known())
+    }
+
+    /// Describes the series that answer for a range.
+    ///
+    /// # Errors
+    /// `Store` if reading fails.
+    pub(super) fn answering_legs(
+        &self,
+        as_of: &AsOf,
+        route: &Route,
+        need: &Need,
+    ) -> Result<Vec<AnsweringLeg>, QueryError> {
+        let time = self.times(route, need).end;
+        route.iter().map(|leg| self.answering_leg(as_of, &leg.series, time)).collect()
+    }
+
+    /// Describes a series that answers, at the time of the choice.
+    ///
+    /// # Errors
+    /// `Store` if reading fails.
+    pub(super) fn answering_leg(
+        &self,
+        as_of: &AsOf,
+        series: &SeriesView,
+        time: Timestamp,
+    ) -> Result<AnsweringLeg, QueryError> {
+        let run = series.run_at(time, as_of.known())?;
+        let key = series.key();
+        Ok(AnsweringLeg {
+            is_stale: run.is_some_and(|run| time >= self.rules.stale_time(key, &run)),
+            is_archived: self.is_archived(as_of, &key.source),
+            series: key.clone(),
+        })
     }
 
     fn zone_of(&self, leg: &SeriesLeg) -> Zone {
@@ -184,7 +234,7 @@ impl Reader {
         source: Option<&Source>,
         need: &Need,
     ) -> Result<Arc<SeriesView>, QueryError> {
-        let search = Search { reader: self, as_of, pair, need };
+        let search = Search { reader: self, as_of, pair, need, is_strict: self.is_strict && source.is_none() };
         let direct = search.series(pair, source).map(|series| Leg { inverted: false, series }).collect();
         if let Some((leg, _)) = search.pick(direct, |leg| search.facts(leg))? {
             return Ok(leg.series);
@@ -202,6 +252,8 @@ struct Search<'a> {
     as_of: &'a AsOf,
     pair: Pair,
     need: &'a Need,
+    /// Whether several candidates are an error.
+    is_strict: bool,
 }
 
 type SeriesLeg = Leg<Arc<SeriesView>>;
@@ -246,6 +298,7 @@ impl Search<'_> {
             }
         };
         Ok(Some(Facts {
+            is_archived: self.reader.is_archived(self.as_of, source),
             observed_time,
             is_within_max_age: self.need.max_age_us().is_none_or(|max| end.micros_since(observed_time) <= max),
             is_stale: end >= self.reader.rules.stale_time(series.key(), &run),
@@ -259,7 +312,7 @@ impl Search<'_> {
             preference: self.reader.sources.preferences().rank(source).unwrap_or(u32::MAX),
             is_configured: self.reader.sources.is_configured(source),
             significant_digits: run.value.rate.significant_digits(),
-            stale_limit_us: self.reader.rules.stale_limit_us(source),
+            stale_limit_us: self.reader.rules.stale_limit_us(series.key()),
             leg_count: 1,
             sources: vec![source.to_string()],
             is_inverse: leg.inverted,
@@ -286,8 +339,11 @@ impl Search<'_> {
         }
         let all_facts: Vec<Facts> = with_rate.iter().map(|(_, facts)| facts.clone()).collect();
         if let Some(at) = choose(&all_facts) {
-            if self.reader.sources.is_strict() && with_rate.len() > 1 {
-                let candidates: Vec<String> = with_rate.iter().map(|(candidate, _)| candidate.describe()).collect();
+            // Archived sources are candidates only if all are archived.
+            let is_archived = all_facts[at].is_archived;
+            let equals = with_rate.iter().filter(|(_, facts)| facts.is_archived == is_archived);
+            let candidates: Vec<String> = equals.map(|(candidate, _)| candidate.describe()).collect();
+            if self.is_strict && candidates.len() > 1 {
                 return Err(QueryError::Ambiguous { pair: self.pair, candidates: candidates.join(", ") });
             }
             let (candidate, facts) = with_rate.swap_remove(at);

@@ -10,9 +10,9 @@ use super::candles::CandleRow;
 use super::history::Range;
 use super::latest::SeriesFilter;
 use super::resolve::{Leg, derived_from, list_available};
-use super::{QueryError, Reader, check_cancelled};
-use crate::analysis::{Buckets, CandlePlan, Legs, RateBound};
-use crate::domain::{HeldTick, Run, Timestamp};
+use super::{MomentRange, QueryError, Reader, check_cancelled};
+use crate::analysis::{Buckets, CandlePlan, Legs, RateBound, Zone};
+use crate::domain::{ArchiveDecision, HeldTick, Interval, Run, Timestamp};
 use crate::store::{Commit, ScanOrder, SeriesView, StoreError, View};
 
 /// A request for a snapshot.
@@ -20,19 +20,22 @@ use crate::store::{Commit, ScanOrder, SeriesView, StoreError, View};
 pub struct SnapshotRequest {
     /// The series of the snapshot. Each requested pair and source must have a series.
     pub filter: SeriesFilter,
-    /// The range of first observed times, or of the starts of candles.
-    pub range: Range,
+    /// The range of first observed times, or of the starts of days and candles.
+    pub range: MomentRange,
+    /// The time zone of days. `None` means the zone of the source of each series, and UTC for candles shorter than a
+    /// day.
+    pub zone: Option<Zone>,
     /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
-    /// The candles to read; `None` if no candles are needed.
-    pub candles: Option<CandleBuckets>,
+    /// The days or candles to read; `None` if neither is needed.
+    pub buckets: Option<SnapshotBuckets>,
 }
 
-/// The candles to read of each series.
+/// The days or candles to read of each series.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CandleBuckets {
-    /// The buckets of the candles.
-    pub buckets: Buckets,
+pub struct SnapshotBuckets {
+    /// The length of a bucket.
+    pub interval: Interval,
     /// Whether an empty bucket has a candle that repeats the previous close. A bucket is empty if it overlaps no run.
     pub fill: bool,
 }
@@ -46,8 +49,9 @@ pub struct Snapshot {
     pub view: Arc<View>,
     /// The requested series, sorted by pair and source.
     pub series: Vec<Arc<SeriesView>>,
-    range: Range,
-    candles: Option<CandleBuckets>,
+    range: MomentRange,
+    zone: Option<Zone>,
+    buckets: Option<SnapshotBuckets>,
     /// Whether the request is for the whole history at the newest commit.
     is_whole: bool,
     reader: Reader,
@@ -57,9 +61,21 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The requested range of first observed times.
-    pub fn range(&self) -> Range {
-        self.range
+    /// Returns the requested range of first observed times for `series`. A date is a day of the source, unless the
+    /// request has a time zone.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the range ends before it starts.
+    pub fn range(&self, series: &SeriesView) -> Result<Range, QueryError> {
+        self.range.in_zone(self.reader.zone_of_source(&series.key().source, self.zone))
+    }
+
+    /// Returns the time zone of the days or candles of `series`; `None` if the request has neither.
+    pub fn bucket_zone(&self, series: &SeriesView) -> Option<Zone> {
+        let interval = self.buckets?.interval;
+        let has_days = interval.has_calendar_days();
+        let of_source = has_days.then(|| self.reader.zone_of_source(&series.key().source, self.zone));
+        Some(of_source.or(self.zone).unwrap_or(Zone::UTC))
     }
 
     /// Returns the number of runs of all series in the range, without reading the runs. The number is exact for the
@@ -67,14 +83,15 @@ impl Snapshot {
     ///
     /// # Errors
     /// Returns an error if reading the store fails.
-    pub fn run_count(&self) -> Result<u64, StoreError> {
+    pub fn run_count(&self) -> Result<u64, QueryError> {
         let mut count = 0;
         for series in &self.series {
             let Some(totals) = series.totals(self.as_of.known())? else { continue };
             count += if self.is_whole {
                 totals.run_count
             } else {
-                estimate_in(series, (self.range.start(), self.range.end()), totals.run_count)
+                let range = self.range(series)?;
+                estimate_in(series, (range.start(), range.end()), totals.run_count)
             };
         }
         Ok(count)
@@ -88,7 +105,7 @@ impl Snapshot {
     pub fn approximate_candle_count(&self) -> Result<u64, QueryError> {
         let mut count = 0;
         for series in &self.series {
-            let (Some(plan), Some(totals)) = (self.candle_plan(series)?, series.totals(self.as_of.known())?) else {
+            let (Some(plan), Some(totals)) = (self.bucket_plan(series)?, series.totals(self.as_of.known())?) else {
                 continue;
             };
             let buckets = plan.buckets.count_between(plan.first, plan.end);
@@ -132,17 +149,25 @@ impl Snapshot {
         series: &Arc<SeriesView>,
     ) -> Result<impl Iterator<Item = Result<CandleRow, QueryError>> + use<>, QueryError> {
         let route = Legs::One(Leg { inverted: false, series: Arc::clone(series) });
-        let plan = self.candle_plan(series)?;
+        let plan = self.bucket_plan(series)?;
         let fold = |plan| self.reader.fold_candles(&self.as_of, &route, plan, RateBound::Value);
         let candles = plan.map(fold).transpose()?;
         Ok(candles.into_iter().flatten())
     }
 
-    /// Returns the plan of the candles of a series, or `None` if the series has no candles.
-    fn candle_plan(&self, series: &SeriesView) -> Result<Option<CandlePlan>, QueryError> {
-        let Some(CandleBuckets { buckets, fill }) = self.candles else { return Ok(None) };
+    /// Returns the plan of the days or candles of a series, from the bucket of its first rate on; `None` if the series has
+    /// none.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there are too many buckets; `Store` if reading the store fails.
+    pub fn bucket_plan(&self, series: &SeriesView) -> Result<Option<CandlePlan>, QueryError> {
+        let (Some(SnapshotBuckets { interval, fill }), Some(zone)) = (self.buckets, self.bucket_zone(series)) else {
+            return Ok(None);
+        };
+        let buckets = Buckets { zone, interval };
         let first_rate = series.first_observed_time(self.as_of.known())?;
-        let found = range_buckets(self.range, ("interval", buckets), first_rate, self.as_of.now, BucketLimit::EXPORT)?;
+        let found =
+            range_buckets(self.range(series)?, ("interval", buckets), first_rate, self.as_of.now, BucketLimit::EXPORT)?;
         Ok(found.map(|(first, end)| CandlePlan { buckets, first: first.start, end, now: self.as_of.now, fill }))
     }
 
@@ -154,6 +179,12 @@ impl Snapshot {
             let index = self.series.binary_search_by(|series| series.key().cmp(&tick.series)).ok()?;
             Some((index, tick))
         })
+    }
+
+    /// Returns the decisions to archive and unarchive sources, sorted by source, then by time. Reads memory only.
+    pub fn archive_decisions(&self) -> impl Iterator<Item = &ArchiveDecision> {
+        let known = self.as_of.known();
+        self.view.archived().decisions().filter(move |decision| decision.recorded_time <= known)
     }
 
     /// Returns the items of `pieces`. After cancellation, returns `Cancelled` instead of each item.
@@ -213,14 +244,15 @@ impl Reader {
             view: Arc::clone(&self.view),
             series: wanted.filter_map(|key| self.view.find(key)).map(Arc::clone).collect(),
             range: request.range,
-            candles: request.candles,
-            is_whole: as_of.newest && request.range == Range::default(),
+            zone: request.zone,
+            buckets: request.buckets,
+            is_whole: as_of.newest && request.range == MomentRange::default(),
             reader: self.clone(),
             as_of: AsOf { now: as_of.known(), ..as_of },
         };
         // Check the number of buckets of every series now, so that an error is returned before any row is sent.
         for series in &snapshot.series {
-            snapshot.candle_plan(series)?;
+            snapshot.bucket_plan(series)?;
         }
         Ok(snapshot)
     }

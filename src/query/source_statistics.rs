@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::{Answer, QueryError, Reader, check_cancelled};
-use crate::domain::{PollSpan, Source, Timestamp};
+use crate::domain::{ArchiveDecision, PollSpan, Source, Timestamp};
 
 /// The statistics of one source.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SourceStatistics {
     /// The number of series that have an observation.
     pub series_count: u32,
@@ -19,6 +19,8 @@ pub struct SourceStatistics {
     pub last_recorded_time: Option<Timestamp>,
     /// The last poll span of the feed: consecutive polls with the same result.
     pub polls: Option<PollSpan>,
+    /// The last decision to archive or unarchive the source.
+    pub archive: Option<ArchiveDecision>,
 }
 
 impl Reader {
@@ -42,6 +44,9 @@ impl Reader {
         }
         for record in self.view.all_polls() {
             sources.entry(record.source().clone()).or_default().polls = record.newest().copied();
+        }
+        for (source, source_statistics) in &mut sources {
+            source_statistics.archive = self.view.archived().decision_at(source, Timestamp::MAX).cloned();
         }
         Ok(Answer { commit: self.view.commit, body: sources })
     }

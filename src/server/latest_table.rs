@@ -61,6 +61,7 @@ mod tests {
         let time = Timestamp::parse_rfc3339("2025-12-08T00:00:00Z").unwrap();
         let pair = Pair::parse("KGS/USD", &CurrencySet::central_asia()).unwrap();
         Arc::new(LatestQuote {
+            is_archived: false,
             series: SeriesKey { pair, source: Source::parse("timesca").unwrap() },
             run: Run::single(time, value, time),
             state: RateState::Stale,

@@ -227,6 +227,9 @@ impl Store {
         for (key, value) in self.quarantine.changes(|key| self.ids.get(key).copied(), &mut digest)? {
             batch.insert(&key, value);
         }
+        for (key, value) in self.archive.changes(&mut digest)? {
+            batch.insert(&key, value);
+        }
         self.digest = digest;
         let meta = Meta {
             store_id: self.store_id,

@@ -2,6 +2,7 @@
 //!
 //! | key | value |
 //! |---|---|
+//! | `a` number | a decision to archive or unarchive a source |
 //! | `b` block id, column | one column of a block, compressed by pco |
 //! | `f` source, chunk | consecutive poll spans of a source; sources and chunks are numbered from 0 |
 //! | `m` | the meta record: format, sequence, counters |
@@ -13,7 +14,7 @@
 //!
 //! Numbers in keys are big-endian, so that keys sort in numeric order.
 //!
-//! **Invariant**: a checksummed value (`f`, `m`, `q`, `s`, `x`) is accepted only under the key that it was written for:
+//! **Invariant**: a checksummed value (`a`, `f`, `m`, `q`, `s`, `x`) is accepted only under the key that it was written for:
 //! its checksum covers the key.
 
 use serde::Serialize;
@@ -24,6 +25,7 @@ use super::error::StoreError;
 pub(crate) const FORMAT: u8 = 1;
 
 pub(crate) const META: [u8; 1] = *b"m";
+pub(crate) const ARCHIVE: u8 = b'a';
 pub(crate) const BLOCK: u8 = b'b';
 pub(crate) const POLLS: u8 = b'f';
 pub(crate) const QUARANTINE: u8 = b'q';
@@ -31,6 +33,12 @@ pub(crate) const RETIRED: u8 = b'r';
 pub(crate) const SERIES: u8 = b's';
 pub(crate) const INDEX: u8 = b'x';
 pub(crate) const CLEANING: u8 = b'z';
+
+pub(crate) fn archive(number: u64) -> [u8; 9] {
+    let mut key = [ARCHIVE; 9];
+    key[1..].copy_from_slice(&number.to_be_bytes());
+    key
+}
 
 pub(crate) fn column(block: u64, column: u8) -> [u8; 10] {
     let mut key = [BLOCK; 10];

@@ -21,6 +21,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::archive::ArchiveChange;
 use super::error::StoreError;
 use super::keys;
 use super::polls::LogPoll;
@@ -55,6 +56,9 @@ pub(crate) struct LogEntry {
     /// The state rules that apply from this commit on; `None` if they are the rules of the previous commit.
     #[serde(skip)]
     pub(super) rules: Option<RulesRecord>,
+    /// Decisions to archive and unarchive sources. An entry with decisions also has the state rules, which precede them.
+    #[serde(skip)]
+    pub(super) archive: Vec<ArchiveChange>,
 }
 
 impl LogEntry {
@@ -69,12 +73,14 @@ impl LogEntry {
             quarantine: Vec::new(),
             polls: Vec::new(),
             rules: None,
+            archive: Vec::new(),
         }
     }
 
     fn decode(payload: &[u8]) -> Option<Self> {
-        let (entry, rules) = decode_with_rules::<Self>(payload)?;
-        Some(Self { rules, ..entry })
+        let (entry, rules, rest) = decode_with_rules::<Self>(payload)?;
+        let archive = if rest.is_empty() { Vec::new() } else { postcard::from_bytes(rest).ok()? };
+        Some(Self { rules, archive, ..entry })
     }
 }
 
@@ -260,7 +266,10 @@ impl Log {
 /// # Errors
 /// Returns `Io` if the entry cannot be encoded, or if its length exceeds `u32::MAX`.
 pub(crate) fn encode(entry: &LogEntry, chain: u32) -> Result<(Vec<u8>, u32), StoreError> {
-    let payload = encode_with_rules(entry, entry.rules.as_ref())?;
+    let mut payload = encode_with_rules(entry, entry.rules.as_ref())?;
+    if !entry.archive.is_empty() {
+        payload.extend(keys::encode(&entry.archive)?);
+    }
     let length = u32::try_from(payload.len()).map_err(|_| StoreError::Io {
         action: "cannot write a commit".to_owned(),
         problem: format!("its {} bytes exceed the largest frame of the log", payload.len()),

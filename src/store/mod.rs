@@ -22,6 +22,8 @@
 //! time range fail; only this module uses sled.
 
 mod admission;
+mod archive;
+mod archiving;
 mod as_of;
 mod block;
 mod checkpoint;
@@ -62,6 +64,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use admission::{Admitted, Decided, DecisionRefusal};
+pub use archive::{ArchiveRefusal, ArchivedSources};
 pub use as_of::SeriesTotals;
 pub use engine::{DiskFault, DiskOperation};
 pub use error::StoreError;
@@ -74,6 +77,7 @@ pub use verify::{VerifyReport, verify};
 pub use view::{Commit, SeriesView, View};
 pub use write_transaction::{UpsertError, Upserted, WriteTransaction};
 
+use archive::Archive;
 use block::BlockMeta;
 use digest::Digest;
 use engine::Engine;
@@ -188,6 +192,8 @@ pub struct Store {
     log: Log,
     /// Results of polls, by source.
     polls: Polls,
+    /// Decisions to archive and unarchive sources.
+    archive: Archive,
     /// The rules that determine the state of a quote.
     rules: StateRules,
     /// The rules last written to the log or to the meta record; `None` if none were written yet.
@@ -240,6 +246,7 @@ impl Store {
             series: self.views.clone(),
             commits: self.commits.clone(),
             polls: self.polls.records(),
+            archived: self.archive.sources().clone(),
             quarantine: self.quarantine.list().clone(),
             reader: self.reader.clone(),
         }
@@ -255,7 +262,7 @@ impl Store {
         let access = Access { reader: &self.reader, recent: &self.recent };
         let Some(series) = self.series_at(id) else { return };
         let last_commit = self.commit.recorded_time;
-        let found = latest_quote(series, &self.rules, last_commit, &access).ok();
+        let found = latest_quote(series, (&self.rules, self.archive.sources()), last_commit, &access).ok();
         // If the state rules differ from the rules of the stored quote, the quote may be different now. The series is
         // then due at once, so that the first commit computes its quote. A series is also due at once if its quote
         // cannot be computed, or has no next change.
@@ -287,7 +294,7 @@ impl Store {
         {
             series.last_move = last_move;
         }
-        let Ok((quote, due)) = latest_quote(series, &self.rules, now, &access) else {
+        let Ok((quote, due)) = latest_quote(series, (&self.rules, self.archive.sources()), now, &access) else {
             self.due[at] = None;
             return false;
         };
@@ -313,7 +320,7 @@ fn is_same_quote(one: Option<&LatestQuote>, other: Option<&LatestQuote>) -> bool
 /// quote's `changed_sequence` is 0; the caller sets it.
 fn latest_quote(
     series: &Series,
-    rules: &StateRules,
+    (rules, archived): (&StateRules, &ArchivedSources),
     now: Timestamp,
     access: &Access<'_>,
 ) -> Result<(Option<LatestQuote>, Option<Timestamp>), block::BlockError> {
@@ -339,6 +346,7 @@ fn latest_quote(
         series: key.clone(),
         stale_time: rules.stale_time(key, &run),
         state,
+        is_archived: archived.is_archived(&key.source, now),
         moved_time,
         previous_rate: last_move.before.map(|(_, rate)| rate),
         run,

@@ -35,7 +35,7 @@ impl Store {
         }
         let entry = LogEntry {
             recollapsed: differing,
-            rules: self.rules_to_log(),
+            rules: self.rules_to_log(&[]),
             ..LogEntry::new(self.commit.sequence + 1, self.next_recorded_time(now).micros())
         };
         let mut commits = Vec::new();

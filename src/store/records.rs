@@ -10,7 +10,7 @@ use super::digest::Digest;
 use super::error::StoreError;
 use super::rules::{RulesRecord, decode_with_rules, encode_with_rules};
 use super::series::{LastMove, Series, Totals};
-use crate::domain::{Currency, Pair, PublishedValue, Rate, Run, SeriesKey, Source, Timestamp};
+use crate::domain::{Pair, PublishedValue, Rate, Run, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::{LatestQuote, RateState};
 
 /// The meta record: the state of the store as of its last checkpoint.
@@ -42,7 +42,7 @@ impl Meta {
 
     /// Decodes a stored record. Returns `None` if it is invalid.
     pub(super) fn decode(payload: &[u8]) -> Option<Self> {
-        let (meta, rules) = decode_with_rules::<Self>(payload)?;
+        let (meta, rules, _) = decode_with_rules::<Self>(payload)?;
         Some(Self { rules, ..meta })
     }
 }
@@ -165,6 +165,8 @@ impl SeriesRecord {
                     _ => return None,
                 },
                 stale_time: Timestamp::from_micros(quote.stale_us),
+                // Recovery sets this field from the decisions to archive sources.
+                is_archived: false,
                 moved_time: quote.moved_us.map(Timestamp::from_micros),
                 previous_rate: match quote.previous {
                     Some(previous) => Some(rate(previous)?),
@@ -193,7 +195,5 @@ impl SeriesRecord {
 
 /// Parses a stored series key. Every ISO currency is accepted; the settings decide which currencies are served.
 pub(crate) fn series_key(pair: &str, source: &str) -> Option<SeriesKey> {
-    let (base, quote) = pair.split_once('/')?;
-    let pair = Pair::new(Currency::parse(base).ok()?, Currency::parse(quote).ok()?).ok()?;
-    Some(SeriesKey { pair, source: Source::parse(source).ok()? })
+    Some(SeriesKey { pair: Pair::parse_iso(pair).ok()?, source: Source::parse(source).ok()? })
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 
+use super::archive::{Archive, ArchiveRecord};
 use super::block::{BlockKind, BlockMeta};
 use super::checkpoint::put_meta;
 use super::digest::Digest;
@@ -23,7 +24,7 @@ use super::series::{self, Recent};
 use super::{COMMITS_ID, Commit, Store, StoreOptions};
 use crate::catch_panic::catch_panic;
 use crate::domain::{SeriesKey, Timestamp};
-use crate::latest_quotes::StateRules;
+use crate::latest_quotes::{LatestQuote, StateRules};
 
 /// Index entries of blocks, by series id and kind.
 type BlockLists = HashMap<(u32, BlockKind), Vec<Arc<BlockMeta>>>;
@@ -61,6 +62,7 @@ impl Store {
         };
         let (mut store, logged) = Self::without_series(engine, options, &meta)?;
         let mut digest = Digest::default();
+        store.load_archive(&mut digest)?;
         store.load_series(&mut digest)?;
         store.load_quarantine(&mut digest)?;
         let mut blocks = store.load_index(&mut digest)?;
@@ -148,6 +150,7 @@ impl Store {
             entries: HashMap::new(),
             log,
             polls: Polls::default(),
+            archive: Archive::default(),
             due: Vec::new(),
             views: Vec::new(),
             indexes: Arc::default(),
@@ -166,14 +169,31 @@ impl Store {
             digest.add(crc);
             let expected = self.series.len() + 1;
             let series = record.series().filter(|series| series.id as usize == expected);
-            let Some(series) = series else {
+            let Some(mut series) = series else {
                 return Err(self.damaged(format!("the record of series {} is invalid", record.id())));
             };
+            if let Some(quote) = &mut series.quote {
+                let is_archived = self.archive.sources().is_archived(&series.key.source, Timestamp::MAX);
+                *quote = Arc::new(LatestQuote { is_archived, ..(**quote).clone() });
+            }
             self.ids.insert((*series.key).clone(), series.id);
             self.series.push(series);
             self.record_crcs.push(Some(crc));
             self.changed.push(false);
             self.due.push(None);
+        }
+        Ok(())
+    }
+
+    fn load_archive(&mut self, digest: &mut Digest) -> Result<(), StoreError> {
+        for entry in self.engine.scan(&[keys::ARCHIVE]) {
+            let (key, value) = entry?;
+            let what = "a decision to archive a source";
+            let (record, crc) = decode_record::<ArchiveRecord>(&self.engine, &key, &value, what)?;
+            digest.add(crc);
+            if self.archive.load(&key, &record).is_none() {
+                return Err(self.damaged(format!("{what} is invalid")));
+            }
         }
         Ok(())
     }
@@ -337,6 +357,12 @@ impl Store {
         }
         for change in &entry.quarantine {
             if self.quarantine.apply(change, recorded_time, &|id| key_of(&self.series, id)).is_none() {
+                return Err(invalid(self));
+            }
+        }
+        for change in &entry.archive {
+            let is_added = change.decision(recorded_time).is_some_and(|decision| self.archive.add(decision));
+            if !is_added {
                 return Err(invalid(self));
             }
         }

@@ -11,6 +11,7 @@
 //! - A part that violates a rule of [`super::verify()`] is refused.
 //! - Memory holds at most one block of each kind, and the index entries of the current series.
 
+mod archive;
 mod directory;
 mod error;
 mod quarantine;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use self::directory::{lock_empty, prepare_directory, remove_mark};
 pub use self::error::{RestoreError, RestoreProblem};
 
+use super::archive::Archive;
 use super::block::{BlockError, BlockMeta, Item, encode_blocks};
 use super::checkpoint::{BATCH_BYTES_MAX, put_columns, put_meta};
 use super::digest::Digest;
@@ -56,6 +58,7 @@ pub struct Restore {
     /// Series ids by key.
     keys: BTreeMap<SeriesKey, u32>,
     polls: Polls,
+    archive: Archive,
 }
 
 impl Restore {
@@ -90,6 +93,7 @@ impl Restore {
             commits: Commits::default(),
             keys: BTreeMap::new(),
             polls: Polls::default(),
+            archive: Archive::default(),
         })
     }
 
@@ -179,8 +183,9 @@ impl Restore {
         self.writer.write(&self.engine)?;
         let recent = Recent::default();
         let access = Access { reader: &self.reader, recent: &recent };
-        let (quote, _) = latest_quote(&series, &self.rules, self.commit.recorded_time, &access)
-            .map_err(|error| StoreError::of_block(&series.key, error))?;
+        let (quote, _) =
+            latest_quote(&series, (&self.rules, self.archive.sources()), self.commit.recorded_time, &access)
+                .map_err(|error| StoreError::of_block(&series.key, error))?;
         let changed_sequence = self.commit.sequence;
         series.quote = quote.map(|quote| Arc::new(LatestQuote { changed_sequence, ..quote }));
         let key = keys::series(series.id);
@@ -209,6 +214,9 @@ impl Restore {
         let mut high_water_mark = HighWaterMark::create(&path, store_id)?;
         for (key, value) in self.polls.changes(&mut self.writer.digest)? {
             self.writer.put(&key, value.unwrap_or_default(), &self.engine)?;
+        }
+        for (key, value) in self.archive.changes(&mut self.writer.digest)? {
+            self.writer.put(&key, value, &self.engine)?;
         }
         let meta = Meta {
             store_id,

@@ -88,6 +88,7 @@ impl Store {
         }
         self.check_commits(&mut report);
         self.check_polls(&mut report);
+        self.check_archive(&mut report);
         self.check_quarantine(&mut report);
         report
     }
@@ -147,6 +148,19 @@ impl Store {
                     "the same tick of {} at {} is already held or discarded",
                     tick.series, tick.observed_time
                 ));
+            }
+        }
+    }
+
+    fn check_archive(&self, report: &mut VerifyReport) {
+        let recent = super::segments::RecentBlocks::default();
+        let loader = super::segments::Loader::new(&self.reader, &recent);
+        for decision in self.archive.sources().decisions() {
+            let time = decision.recorded_time;
+            // A block that cannot be read is reported by `check_commits`.
+            if matches!(self.commits.contains(time, &loader), Ok(false)) {
+                let source = &decision.source;
+                report.problems.push(format!("decisions to archive {source}: no commit has the recorded time {time}"));
             }
         }
     }

@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::archive::ArchivedSources;
 use super::error::StoreError;
 use super::polls::PollRecord;
 use super::quarantine::Quarantine;
@@ -33,6 +34,7 @@ pub struct View {
     pub(crate) series: Vec<Arc<SeriesView>>,
     pub(crate) commits: Segments<Timestamp>,
     pub(crate) polls: Vec<Arc<PollRecord>>,
+    pub(crate) archived: ArchivedSources,
     pub(crate) quarantine: Quarantine,
     pub(crate) reader: BlockReader,
 }
@@ -56,6 +58,11 @@ impl View {
     /// Iterates over the results of polls of all sources, in the order of their first polls.
     pub fn all_polls(&self) -> impl Iterator<Item = &Arc<PollRecord>> {
         self.polls.iter()
+    }
+
+    /// Returns the decisions to archive and unarchive sources.
+    pub fn archived(&self) -> &ArchivedSources {
+        &self.archived
     }
 
     /// Returns the held ticks and the decisions about them.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::archive::ArchiveChange;
 use super::block::{BlockError, BlockFault};
 use super::error::StoreError;
 use super::log::{self, LogEntry, NewSeries, SeriesChanges};
@@ -75,6 +76,8 @@ pub struct WriteTransaction<'a> {
     /// Changes to the quarantine.
     pub(super) quarantine: Vec<QuarantineChange>,
     polls: Vec<LogPoll>,
+    /// Decisions to archive and unarchive sources.
+    pub(super) archive: Vec<ArchiveChange>,
     /// Segments that ticks made mutable, in all series.
     mutable_segment_count: usize,
 }
@@ -228,7 +231,8 @@ impl WriteTransaction<'_> {
         }
         let now = self.recorded_time;
         let due = self.store.due_series(now);
-        let is_idle = self.touched.is_empty() && self.quarantine.is_empty() && self.polls.is_empty();
+        let is_idle =
+            self.touched.is_empty() && self.quarantine.is_empty() && self.polls.is_empty() && self.archive.is_empty();
         if is_idle && !self.store.any_quote_changed(&due, now) {
             return Ok(None);
         }
@@ -237,7 +241,8 @@ impl WriteTransaction<'_> {
             changes: Vec::with_capacity(self.touched.len()),
             quarantine: self.quarantine,
             polls: self.polls,
-            rules: self.store.rules_to_log(),
+            rules: self.store.rules_to_log(&self.archive),
+            archive: self.archive,
             ..LogEntry::new(self.store.commit.sequence + 1, now.micros())
         };
         let mut commits = Vec::with_capacity(self.touched.len());
@@ -279,6 +284,7 @@ impl Store {
             touched: BTreeMap::new(),
             quarantine: Vec::new(),
             polls: Vec::new(),
+            archive: Vec::new(),
             mutable_segment_count: 0,
         }
     }
@@ -364,7 +370,7 @@ impl Store {
     /// Returns true if the quote of any of these series is different at `now`.
     fn any_quote_changed(&mut self, due: &[u32], now: Timestamp) -> bool {
         let access = Access { reader: &self.reader, recent: &self.recent };
-        let rules = &self.rules;
+        let rules = (&self.rules, self.archive.sources());
         due.iter().any(|id| {
             let Some(series) = self.series.get(*id as usize - 1) else { return false };
             let Ok((quote, next)) = super::latest_quote(series, rules, now, &access) else {
@@ -390,9 +396,11 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the state rules if they differ from the rules last logged. The next log entry must then contain them.
-    pub(super) fn rules_to_log(&self) -> Option<RulesRecord> {
-        (self.logged_rules.as_ref() != Some(&self.rules)).then(|| RulesRecord::new(&self.rules))
+    /// Returns the state rules if the next log entry must contain them: if they differ from the rules last logged, or if
+    /// the entry has `archive` decisions, which are encoded after the rules.
+    pub(super) fn rules_to_log(&self, archive: &[ArchiveChange]) -> Option<RulesRecord> {
+        let is_needed = !archive.is_empty() || self.logged_rules.as_ref() != Some(&self.rules);
+        is_needed.then(|| RulesRecord::new(&self.rules))
     }
 
     /// Checks that the store's files are still at the paths where they were opened.
@@ -419,6 +427,7 @@ impl Store {
         }
         self.commits.push(now);
         let mut refresh: Vec<u32> = self.due_series(now);
+        refresh.extend(self.series_of(&entry.archive));
         for (id, mut commit) in commits {
             let access = Access { reader: &self.reader, recent: &self.recent };
             if let Some(series) = self.series.get_mut(id as usize - 1) {

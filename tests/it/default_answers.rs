@@ -17,17 +17,19 @@ const TABLE_FILE: &str = "tests/data/default-answers.txt";
 const TABLE: &str = include_str!("../data/default-answers.txt");
 
 /// Number of rows of the table. It changes only if a row is added or removed on purpose, and so do the other counts.
-const ROWS: usize = 46;
+const ROWS: usize = 60;
 /// Number of interfaces of all rows together. A row counts each of its interfaces once.
-const ROWS_TIMES_INTERFACES: usize = 149;
+const ROWS_TIMES_INTERFACES: usize = 188;
 /// Number of requests of all rows.
-const REQUESTS: usize = 182;
+const REQUESTS: usize = 231;
 
 /// The ticks of a store, the time of its server, and the questions to the server.
 struct Case {
     name: String,
     now: Timestamp,
     ticks: Vec<v1::Tick>,
+    /// Sources to archive after the ticks are stored.
+    archived: Vec<String>,
     rows: Vec<Row>,
 }
 
@@ -44,6 +46,7 @@ enum Interface {
     Http,
     Frankfurter,
     Cli,
+    Page,
 }
 
 /// A request of a row.
@@ -118,7 +121,7 @@ fn add_line(cases: &mut Vec<Case>, line: usize, cells: &[&str]) -> Result<(), St
     match cells {
         ["case", name, now] => {
             let (name, now) = ((*name).to_owned(), parse_time(now)?);
-            cases.push(Case { name, now, ticks: Vec::new(), rows: Vec::new() });
+            cases.push(Case { name, now, ticks: Vec::new(), archived: Vec::new(), rows: Vec::new() });
         }
         ["tick", pair, source, time, rate] => {
             let case = cases.last_mut().ok_or("no case precedes the tick")?;
@@ -129,6 +132,10 @@ fn add_line(cases: &mut Vec<Case>, line: usize, cells: &[&str]) -> Result<(), St
                 rate: (*rate).to_owned(),
                 reported_change_percent: None,
             });
+        }
+        ["archive", source] => {
+            let case = cases.last_mut().ok_or("no case precedes the archived source")?;
+            case.archived.push((*source).to_owned());
         }
         ["row", name, value] => {
             let case = cases.last_mut().ok_or("no case precedes the row")?;
@@ -168,8 +175,9 @@ impl Interface {
             "http" if request.starts_with("/v1/") => Ok(Self::Http),
             "frankfurter" if request.starts_with("/frankfurter/") => Ok(Self::Frankfurter),
             "cli" => Ok(Self::Cli),
-            "http" | "frankfurter" => Err(format!("'{request}' is no path of {name}")),
-            _ => Err(format!("'{name}' is not case, tick, row, grpc, http, frankfurter or cli")),
+            "page" if request == "/" || request.starts_with("/pair/") => Ok(Self::Page),
+            "http" | "frankfurter" | "page" => Err(format!("'{request}' is no path of {name}")),
+            _ => Err(format!("'{name}' is not case, tick, archive, row, grpc, http, frankfurter, cli or page")),
         }
     }
 
@@ -177,7 +185,7 @@ impl Interface {
     const fn success(self) -> &'static str {
         match self {
             Self::Grpc => "Ok",
-            Self::Http | Self::Frankfurter => "200",
+            Self::Http | Self::Frankfurter | Self::Page => "200",
             Self::Cli => "0",
         }
     }
@@ -383,6 +391,10 @@ impl Case {
         server.clock.set(self.now);
         let response = server.store(&self.ticks).await;
         assert_eq!(response.held_ticks, [], "case '{}' has ticks too far from the rate in force", self.name);
+        for source in &self.archived {
+            let request = v1::ArchiveSourceRequest { source: source.clone(), note: String::new() };
+            server.ingest().archive_source(request).await.unwrap();
+        }
         server
     }
 }
@@ -395,7 +407,7 @@ impl Request {
                 Ok(answer) => answer,
                 Err(problem) => return vec![format!("{TABLE_FILE}:{}: {problem}: {}", self.line, self.text)],
             },
-            Interface::Http | Interface::Frankfurter => ask_http(server, &self.text).await,
+            Interface::Http | Interface::Frankfurter | Interface::Page => ask_http(server, &self.text).await,
             Interface::Cli => ask_cli(server, &self.text).await,
         };
         let differences = self.checks.iter().filter_map(|check| check.difference(&answer));
@@ -444,10 +456,12 @@ fn malformed_line_of_the_table_is_named() {
     check("case | a | yesterday", "line 1: time 'yesterday' is not RFC 3339");
     check(tick, "line 1: no case precedes the tick");
     check("row | b | 1", "line 1: no case precedes the row");
+    check("archive | timesca", "line 1: no case precedes the archived source");
     check(&format!("{case}\ncli | rate KGS/USD | /rate"), "line 2: no row precedes the request");
     check(&format!("{row}\ncli | rate KGS/USD"), "line 6: the line has too few or too many cells");
     check(&format!("{row}\nrow | b"), "line 6: the line has too few or too many cells");
-    check(&format!("{row}\npage | / | /rate"), "line 6: 'page' is not case, tick, row, grpc");
+    check(&format!("{row}\nweb | / | /rate"), "line 6: 'web' is not case, tick, archive, row, grpc");
+    check(&format!("{row}\npage | /v1/rate | body"), "line 6: '/v1/rate' is no path of page");
     check(&format!("{row}\nhttp | rate?pair=KGS/USD | /rate"), "line 6: 'rate?pair=KGS/USD' is no path of http");
     check(&format!("{row}\nhttp | /v1/rate | rate"), "line 6: 'rate' is not a JSON pointer");
     check(&format!("{case}\n{tick}"), "case 'a' has no ticks or no rows");

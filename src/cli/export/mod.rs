@@ -35,6 +35,7 @@ Examples:
   silkrate export runs.parquet
   silkrate export kgs.csv --pair KGS/USD --from 2025-01-01 --to 2026-01-01
   silkrate export daily.parquet --shape daily
+  silkrate export days.csv --shape daily --source cbu --from 2026-11-01
   silkrate export weeks.csv --shape candles --interval 1w --zone Asia/Bishkek
   silkrate export rates --partition pair,month
   silkrate export backup --full
@@ -48,7 +49,7 @@ its name only after the whole export is verified. An export to standard output
 --partition writes a Hive-partitioned dataset such as
 rates/pair=KGS%2FUSD/month=2025-12/part-0.parquet, which DuckDB
 (SELECT * FROM 'rates/**/*.parquet'), polars, pyarrow and Spark read as one
-table. Months are in UTC; months of candles are in --zone.
+table. Months are in UTC; months of days and candles are in their time zone.
 
 --force replaces a directory only if everything in it belongs to an export.";
 
@@ -173,8 +174,7 @@ impl ExportArgs {
 
     /// Refuses an option that applies only to candles if the shape is not candles.
     fn check_shape(&self) -> Result<(), ExportError> {
-        let given =
-            [("--interval", self.interval.is_some()), ("--zone", !self.zone.zone.is_empty()), ("--fill", self.fill)];
+        let given = [("--interval", self.interval.is_some()), ("--fill", self.fill)];
         match given.iter().find(|(_, given)| *given && self.shape != RowShape::Candles) {
             Some((flag, _)) => Err(ExportError::CandlesOnly { flag }),
             None => Ok(()),
@@ -195,13 +195,17 @@ impl ExportArgs {
             RowShape::Daily => ExportShape::Daily,
             RowShape::Candles => ExportShape::Candles,
         };
+        let (start_time, start_date) = session.time_or_date(self.from)?;
+        let (end_time, end_date) = session.time_or_date(self.to)?;
         Ok(ExportSnapshotRequest {
             format: format.into(),
             shape: shape.into(),
             pairs: self.pair,
             sources: self.source,
-            start_time: session.time(self.from)?,
-            end_time: session.time(self.to)?,
+            start_time,
+            end_time,
+            start_date,
+            end_date,
             known_time: session.time(self.known)?,
             full: self.full,
             interval: self.interval.map_or(CandleInterval::Unspecified, CandleInterval::from).into(),
@@ -246,7 +250,7 @@ async fn receive(
         match (step, &mut begun, target.take()) {
             (Step::Manifest(manifest), None, Some(target)) => {
                 let progress = Progress::new(manifest.expected_row_count);
-                let writing = target.begin(&manifest)?;
+                let writing = target.begin()?;
                 begun = Some((*manifest, progress, writing));
             }
             (Step::Data(bytes, rows), Some((manifest, progress, writing)), _) => {

@@ -83,11 +83,11 @@ impl Target {
         ExportError::Write { path: self.path.clone(), problem }
     }
 
-    /// Begins to write the export of `manifest` under a temporary name beside the target.
+    /// Begins to write an export under a temporary name beside the target.
     ///
     /// # Errors
     /// `Write` if the file or directory cannot be created.
-    pub(super) fn begin(self, manifest: &v1::ExportManifest) -> Result<Writing, ExportError> {
+    pub(super) fn begin(self) -> Result<Writing, ExportError> {
         let failed = |problem| self.failed(problem);
         let output = match &self.kind {
             Kind::Stdout(format) => Output::Stdout { out: io::stdout(), counter: StreamCounter::new(*format) },
@@ -98,7 +98,7 @@ impl Target {
             Kind::Full => Output::Full { unfinished: AtomicWrite::directory(&self.path).map_err(failed)?, part: None },
             Kind::Partitioned(keys) => {
                 let unfinished = AtomicWrite::directory(&self.path).map_err(failed)?;
-                let writer = PartitionWriter::new(unfinished.path(), keys.clone(), manifest);
+                let writer = PartitionWriter::new(unfinished.path(), keys.clone());
                 Output::Partitioned { unfinished, writer: Box::new(writer) }
             }
         };

@@ -60,6 +60,7 @@ pub struct WatchArgs {
 }
 
 pub(super) async fn run(args: WatchArgs, session: &Session) -> Result<Outcome, CliError> {
+    let names_sources = !args.sources.is_empty();
     let on_screen = session.is_table() && std::io::stdout().is_terminal();
     let parameters = WatchParameters {
         pairs: args.pairs,
@@ -70,7 +71,7 @@ pub(super) async fn run(args: WatchArgs, session: &Session) -> Result<Outcome, C
     let (sender, events) = mpsc::channel(QUEUED_EVENTS_MAX);
     let show = async {
         if on_screen {
-            screen::show(events, with_colour()).await
+            screen::show(events, names_sources, with_colour()).await
         } else {
             write_lines(events, stdout(), session.style.format).await
         }

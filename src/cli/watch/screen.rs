@@ -54,16 +54,21 @@ impl Drop for TerminalGuard {
 }
 
 /// Shows the events of a watch until the user quits, the process gets SIGTERM, or the sender of the events is dropped.
+/// Archived sources are shown only if `shows_archived` is true.
 ///
 /// # Errors
 /// Returns the I/O error of the terminal.
-pub(super) async fn show(mut events: Receiver<WatchEvent>, with_colour: bool) -> Result<(), CliError> {
+pub(super) async fn show(
+    mut events: Receiver<WatchEvent>,
+    shows_archived: bool,
+    with_colour: bool,
+) -> Result<(), CliError> {
     let mut terminated = signal(SignalKind::terminate())?;
     let _guard = TerminalGuard::new()?;
     let mut keys = keys();
     let mut repaints = interval(REPAINT_INTERVAL);
     repaints.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut state, mut scroll) = (WatchState::new(), 0_usize);
+    let (mut state, mut scroll) = (WatchState::new(shows_archived), 0_usize);
     loop {
         tokio::select! {
             first = events.recv() => {

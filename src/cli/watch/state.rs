@@ -46,6 +46,7 @@ pub(super) enum ConnectionState {
 /// The state of a watch.
 #[derive(Debug)]
 pub(super) struct WatchState {
+    shows_archived: bool,
     /// The series, sorted by pair and source.
     pub(super) rows: BTreeMap<SeriesName, Row>,
     pub(super) connection: ConnectionState,
@@ -56,8 +57,15 @@ pub(super) struct WatchState {
 }
 
 impl WatchState {
-    pub(super) fn new() -> Self {
-        Self { rows: BTreeMap::new(), connection: ConnectionState::Waiting, last_ingest: None, server_time: None }
+    /// Creates the state before the first message. Archived sources are shown only if `shows_archived` is true.
+    pub(super) fn new(shows_archived: bool) -> Self {
+        Self {
+            shows_archived,
+            rows: BTreeMap::new(),
+            connection: ConnectionState::Waiting,
+            last_ingest: None,
+            server_time: None,
+        }
     }
 
     /// Applies an event that happened at `at`.
@@ -90,6 +98,10 @@ impl WatchState {
         }
         for rate in message.rates {
             let Some(run) = &rate.run else { continue };
+            if rate.archived && !self.shows_archived {
+                self.rows.remove(&(run.pair.clone(), run.source.clone()));
+                continue;
+            }
             let row = self.rows.entry((run.pair.clone(), run.source.clone())).or_default();
             if row.rate.run.is_none() {
                 // The message contains only the previous rate. Older rates arrive in a `History` event.

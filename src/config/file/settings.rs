@@ -13,6 +13,7 @@ pub(super) const FOLLOW: &str = "follow";
 pub(super) const PACE: &str = "pace";
 pub(super) const PUBLICATION: &str = "publication";
 pub(super) const URL: &str = "url";
+pub(super) const PAIRS: &str = "pairs";
 
 /// Which tables of the file may hold a setting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +42,7 @@ pub struct FileSetting {
 }
 
 /// All settings of the configuration file, in the order in which documents and error messages list them.
-pub const FILE_SETTINGS: [FileSetting; 11] = [
+pub const FILE_SETTINGS: [FileSetting; 12] = [
     FileSetting {
         name: COLLAPSE_WINDOW,
         value: "duration, 1s to 366d",
@@ -94,6 +95,14 @@ pub const FILE_SETTINGS: [FileSetting; 11] = [
         scope: SettingScope::Source,
         flag: None,
         effect: "Time zone of the days of the source. A date in a request means a day in this zone.",
+    },
+    FileSetting {
+        name: PAIRS,
+        value: "tables `[sources.NAME.pairs.\"BASE/QUOTE\"]` with `stale_limit`",
+        scope: SettingScope::Source,
+        flag: None,
+        effect: "Stale limits of single pairs, which precede the limit of the source. The pairs of the weekly table of \
+                 `nbkr` have 9d, or the limit of the source if that is longer.",
     },
     FileSetting {
         name: FOLLOW,

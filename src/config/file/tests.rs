@@ -30,9 +30,22 @@ fn problem_is_reported_with_line_key_value_and_remedy() {
         "[sources.NBKR]",
         "1: sources: source 'NBKR' is not a slug of 1 to 32 characters from a-z, 0-9 and '-'; write one like timesca",
     );
+    check(
+        "[sources.nbkr.pairs.\"UZS/KGS\"]\nzone = \"UTC\"",
+        "2: sources.nbkr.pairs.\"UZS/KGS\".zone: unknown setting; the only setting of a pair is stale_limit",
+    );
+    check(
+        "[sources.nbkr.pairs.\"UZS/KGS\"]\nstale_limit = \"0s\"",
+        "2: sources.nbkr.pairs.\"UZS/KGS\".stale_limit = \"0s\": it is outside 1s to 366d; choose a duration between them",
+    );
+    check(
+        "[sources.nbkr.pairs.\"UZSKGS\"]",
+        "1: sources.nbkr.pairs: pair 'UZSKGS' is not two currencies separated by a slash; write it like KGS/USD",
+    );
+    in_nbkr("pairs = 3", "sources.nbkr.pairs = 3: it is not a table; write [sources.nbkr.pairs] above its settings");
     in_nbkr(
         "colapse_window = \"1h\"",
-        "sources.nbkr.colapse_window: unknown setting; the settings are collapse_window, stale_limit, moving_window, quarantine_factor, minimum_places, preference, zone, follow, pace, publication and url",
+        "sources.nbkr.colapse_window: unknown setting; the settings are collapse_window, stale_limit, moving_window, quarantine_factor, minimum_places, preference, zone, pairs, follow, pace, publication and url",
     );
     in_nbkr(
         "pace = 60",

@@ -62,6 +62,10 @@ pub(super) fn text(array: &Utf8ViewArray, at: usize, column: Column) -> Result<&
     array.get(at).ok_or_else(|| BadCell::new(column, CellProblem::Null))
 }
 
+pub(super) fn flag(array: &BooleanArray, at: usize, column: Column) -> Result<bool, BadCell> {
+    array.get(at).ok_or_else(|| BadCell::new(column, CellProblem::Null))
+}
+
 /// Converts a mantissa with `scale` places to a mantissa with `places` places; `None` if the conversion is not exact.
 fn rescale(magnitude: u128, scale: u8, places: u8) -> Option<u128> {
     let divisor = 10_u128.pow(u32::from(scale.checked_sub(places)?));

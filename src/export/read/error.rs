@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use super::{MANIFEST_NAME, SCHEMA_VERSION};
+use super::{MANIFEST_NAME, SCHEMA_VERSION, SCHEMA_VERSION_OLDEST};
 use crate::domain::{NoteError, PairError, RateError, ReportedChangeError, SourceError, Timestamp, TimestampError};
 use crate::store::RestoreError;
 
@@ -46,7 +46,7 @@ pub enum ReadError {
     },
     /// The manifest or file has another schema version.
     #[error(
-        "{file}: schema_version is {found}, but this silkrate reads {SCHEMA_VERSION}; \
+        "{file}: schema_version is {found}, but this silkrate reads {SCHEMA_VERSION_OLDEST} to {SCHEMA_VERSION}; \
          use the silkrate version that wrote it ({product_version})"
     )]
     SchemaVersion {

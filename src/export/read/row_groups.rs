@@ -31,7 +31,7 @@ use crate::domain::truncate_for_display;
 use crate::export::checksum_trailer::CREATED_BY_PREFIX;
 use crate::export::decode_untrusted;
 use crate::export::request::{SCHEMA_VERSION_KEY, VERSION_KEY};
-use crate::export::schema::{Column, SCHEMA_VERSION};
+use crate::export::schema::{Column, SCHEMA_VERSION, SCHEMA_VERSION_OLDEST};
 
 /// Maximum number of rows in a row group: 32 times the row groups that silkrate writes, and four times the default of
 /// other programs.
@@ -103,9 +103,9 @@ impl RowGroups {
             let pairs = self.metadata.key_value_metadata.iter().flatten();
             pairs.filter(|pair| pair.key == key).find_map(|pair| pair.value.as_deref())
         };
-        let Some(found) = value(SCHEMA_VERSION_KEY).filter(|found| *found != SCHEMA_VERSION.to_string()) else {
-            return Ok(());
-        };
+        let is_known =
+            |text: &str| text.parse().is_ok_and(|found: u32| (SCHEMA_VERSION_OLDEST..=SCHEMA_VERSION).contains(&found));
+        let Some(found) = value(SCHEMA_VERSION_KEY).filter(|found| !is_known(found)) else { return Ok(()) };
         let product_version = truncate_for_display(value(VERSION_KEY).unwrap_or("not stated in the file"));
         Err(ReadError::SchemaVersion { file: self.name.clone(), found: truncate_for_display(found), product_version })
     }

@@ -33,6 +33,7 @@ pub(super) const PROFILE: Profile = Profile {
         nominal: "multiplier",
         rate: "rate_tmt",
         difference: None,
+        valid_for: None,
         date: DateLocation::Root(Location::Child("date")),
     }),
 };

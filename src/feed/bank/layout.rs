@@ -19,6 +19,8 @@ pub(super) struct Layout {
     pub(super) nominal: &'static str,
     pub(super) rate: &'static str,
     pub(super) difference: Option<&'static str>,
+    /// The number of days for which a rate is valid.
+    pub(super) valid_for: Option<&'static str>,
     pub(super) date: DateLocation,
 }
 
@@ -88,6 +90,7 @@ impl Layout {
             nominal: child(entry, self.nominal),
             rate: child(entry, self.rate),
             difference: self.difference.map_or(Field::Absent, |name| child(entry, name)),
+            valid_for: self.valid_for.map_or(Field::Absent, |name| child(entry, name)),
             date: match self.date {
                 DateLocation::Root(_) => Field::Absent,
                 DateLocation::Entry(name) => child(entry, name),

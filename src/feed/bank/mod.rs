@@ -157,6 +157,14 @@ impl BankFeed {
         self.profile().minimum_places
     }
 
+    /// The currencies of a table that the bank publishes once a week; empty for other tables.
+    pub const fn weekly_currencies(self) -> &'static [&'static str] {
+        match self {
+            Self::NbkrWeekly => &nbkr::WEEKLY_CURRENCIES,
+            Self::NbkrDaily | Self::NbkByDate | Self::NbkNewest | Self::Nbt | Self::Cbu | Self::Cbt => &[],
+        }
+    }
+
     /// Returns true if the feed has tables of past days. Other feeds have only their newest table.
     pub const fn is_by_date(self) -> bool {
         matches!(self.profile().path, Path::ByDate(_))

@@ -25,6 +25,7 @@ const LAYOUT: Layout = Layout {
     nominal: "quant",
     rate: "description",
     difference: Some("change"),
+    valid_for: None,
     date: DateLocation::Root(Location::Child("date")),
 };
 

@@ -5,6 +5,8 @@
 //! - The daily table has five currencies. Two of them are served by default: USD and KZT. The weekly table has forty
 //!   others. Three of them are served by default: TJS, TMT and UZS. A weekly rate is valid for seven days (`ValidFor`)
 //!   from the date of the table, but gives only one quote, at that date.
+//! - The weekly rates are published on Saturdays, or on the next working day. Their built-in stale limit of nine days is
+//!   the validity and two days.
 //! - The file declares windows-1251 and has only ASCII characters. Values have a decimal comma and four decimal places,
 //!   with trailing zeros.
 //! - These URLs have no tables of past days.
@@ -32,8 +34,16 @@ pub(super) const DAILY: Profile = Profile {
         nominal: "Nominal",
         rate: "Value",
         difference: None,
+        valid_for: Some("ValidFor"),
         date: DateLocation::Root(Location::Attribute("Date")),
     }),
 };
+
+/// The currencies of the weekly table.
+pub(super) const WEEKLY_CURRENCIES: [&str; 40] = [
+    "AED", "AFN", "AMD", "AUD", "AZN", "BRL", "BYN", "BYR", "CAD", "CHF", "CZK", "DKK", "GBP", "GEL", "HKD", "HUF",
+    "IDR", "INR", "IRR", "JPY", "KRW", "KWD", "MDL", "MNT", "MYR", "NOK", "NZD", "OMR", "PKR", "PLN", "SAR", "SEK",
+    "SGD", "TJS", "TMT", "TRY", "TWD", "UAH", "UZS", "XDR",
+];
 
 pub(super) const WEEKLY: Profile = Profile { path: Path::Newest("XML/weekly.xml"), ..DAILY };

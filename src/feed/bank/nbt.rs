@@ -32,6 +32,7 @@ pub(super) const PROFILE: Profile = Profile {
         nominal: "Nominal",
         rate: "Value",
         difference: None,
+        valid_for: None,
         date: DateLocation::Root(Location::Attribute("Date")),
     }),
 };

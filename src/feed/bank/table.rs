@@ -50,6 +50,9 @@ pub struct BankQuote {
     pub rate: Rate,
     /// The difference from the previous rate for one unit, in units of the quote currency; not a percentage.
     pub difference: Option<RateDifference>,
+    /// The number of days from `date` for which the bank declares the rate valid; `None` if it declares none, or not a
+    /// whole number.
+    pub valid_days: Option<u16>,
 }
 
 impl BankQuote {
@@ -108,6 +111,7 @@ pub(super) struct RawEntry {
     pub(super) nominal: Field,
     pub(super) rate: Field,
     pub(super) difference: Field,
+    pub(super) valid_for: Field,
     /// Date of the entry, in feeds where each entry has its own date.
     pub(super) date: Field,
 }
@@ -269,7 +273,8 @@ impl<'a> Collector<'a> {
                 None
             }
         };
-        Ok(BankQuote { pair, date, observed_time: profile.zone.day_start(date), rate, difference })
+        let valid_days = if let Field::Text(text) = &entry.valid_for { text.parse().ok() } else { None };
+        Ok(BankQuote { pair, date, observed_time: profile.zone.day_start(date), rate, difference, valid_days })
     }
 
     fn finish(self, entry_count: usize) -> Result<BankTable, BankError> {

@@ -39,6 +39,27 @@ pub(super) fn read(feed: BankFeed, asked: &str, body: &[u8]) -> Result<BankTable
     BankRequest::new(feed, day(asked)).read(body, &BankRules { served: &served, minimum_places: None })
 }
 
+#[test]
+fn weekly_table_has_the_listed_currencies_and_their_validity() {
+    let text = String::from_utf8(body("nbkr/weekly-2026-05-23.xml")).unwrap();
+    let mut codes: Vec<&str> = text.split("ISOCode=\"").skip(1).filter_map(|rest| rest.get(..3)).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, BankFeed::NbkrWeekly.weekly_currencies());
+    let table = read(BankFeed::NbkrWeekly, "2026-05-23", text.as_bytes()).unwrap();
+    let quotes = table.quotes.iter();
+    let valid: Vec<(String, Option<u16>)> = quotes.map(|quote| (quote.pair.to_string(), quote.valid_days)).collect();
+    assert_eq!(valid, ["TJS/KGS", "UZS/KGS", "TMT/KGS"].map(|pair| (pair.to_owned(), Some(7))));
+    // The built-in stale limit is longer than the validity.
+    let days = crate::domain::Timestamp::DAY_US;
+    assert!(crate::sources::SourceSettings::WEEKLY_STALE_LIMIT_US > 7 * days);
+    let daily = read(BankFeed::NbkrDaily, "2026-05-23", &body("nbkr/daily-2026-05-23.xml")).unwrap();
+    assert!(daily.quotes.iter().all(|quote| quote.valid_days.is_none()));
+    // A validity that is not a number is ignored, because it is optional.
+    let other = text.replace("<ValidFor>7<", "<ValidFor>a week<");
+    let table = read(BankFeed::NbkrWeekly, "2026-05-23", other.as_bytes()).unwrap();
+    assert!(table.quotes.len() == 3 && table.quotes.iter().all(|quote| quote.valid_days.is_none()));
+}
+
 /// Formats a quote as `USD/KGS 2026-05-23 87.4500`, followed by the difference if there is one.
 fn quote_text(quote: &BankQuote) -> String {
     let difference = quote.difference.map_or_else(String::new, |difference| format!(" {difference}"));

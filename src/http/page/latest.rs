@@ -64,7 +64,7 @@ pub(super) struct Rendering {
     total: usize,
     /// The markup above the table.
     head: Arc<str>,
-    /// The rows, sorted by series.
+    /// The rows, sorted by series; those of archived sources come last.
     rows: Vec<Row>,
     /// Encoded events, each with the number of the rendering that the receiving browsers have; 0 means no rendering.
     events: std::sync::Mutex<Vec<(u64, Bytes)>>,
@@ -170,7 +170,9 @@ fn rows(quotes: &[QuoteChanges], previous: Option<&Rendering>) -> Vec<Row> {
             Row { id: table::row_id(&changes.quote.series).into(), html: table::row(changes).into_string().into() };
         known.get(&*row.id).filter(|known| known.html == row.html).map_or(row, |known| (*known).clone())
     };
-    quotes.iter().map(row).collect()
+    // Rows of archived sources come last.
+    let (archived, shown): (Vec<_>, Vec<_>) = quotes.iter().partition(|changes| changes.quote.is_archived);
+    shown.into_iter().chain(archived).map(row).collect()
 }
 
 #[cfg(test)]

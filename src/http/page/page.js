@@ -170,6 +170,7 @@
       if (old) replaceRow(old, row);
       else body.insertBefore(row, body.children[at] ?? null);
     });
+    if (all) body.append(...rows.map(([id]) => byId(id)));
   };
 
   // --- the chart ----------------------------------------------------------------------------------------------------

@@ -78,6 +78,15 @@ pub(super) fn last_move(time: Timestamp, silent_since: Option<Timestamp>) -> Mar
     }
 }
 
+/// Returns the style class of a row.
+fn row_class(quote: &LatestQuote) -> Option<&'static str> {
+    match quote.state {
+        _ if quote.is_archived => Some("is-archived"),
+        RateState::Stale => Some("is-stale"),
+        RateState::Pegged | RateState::Moving | RateState::Flat => None,
+    }
+}
+
 /// Returns one row. The row contains no age, so that its markup changes only with its data.
 pub(super) fn row(changes: &QuoteChanges) -> Markup {
     let QuoteChanges { quote, since_move, silent_before_move, over: windows } = changes;
@@ -96,10 +105,10 @@ pub(super) fn row(changes: &QuoteChanges) -> Markup {
         span class="sub turned" { "1 " (pair.quote()) " is " (inverse.low) " to " (inverse.high) " " (pair.base()) }
     };
     html! {
-        tr role="row" id=(row_id(&quote.series)) class=[(quote.state == RateState::Stale).then_some("is-stale")] {
+        tr role="row" id=(row_id(&quote.series)) class=[row_class(quote)] {
             th role="rowheader" scope="row" {
                 a href=(chart_path(&quote.series)) { (pair) }
-                span class="sub" { (quote.series.source) }
+                span class="sub" { (quote.series.source) @if quote.is_archived { ", archived" } }
             }
             (cell(1, rate))
             (cell(2, state(quote)))
@@ -167,5 +176,6 @@ pub(super) fn table(head: &Markup, rows: &Markup, shown: usize, total: usize, no
                 tbody role="rowgroup" id="rows" { (rows) }
             }
         }
+        label id="archived" { input type="checkbox"; " Show archived sources" }
     }
 }

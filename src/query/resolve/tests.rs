@@ -1,5 +1,7 @@
 //! Choice of series over a store of ticks.
 
+mod model;
+
 use std::collections::BTreeMap;
 
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,7 @@ fn rules() -> StateRules {
         stale_limit_default_us: Timestamp::HOUR_US,
         stale_limits_us,
         moving_window_default_us: Timestamp::DAY_US,
+        series_stale_limits_us: BTreeMap::new(),
         moving_windows_us: BTreeMap::new(),
     }
 }
@@ -34,7 +37,7 @@ fn rules() -> StateRules {
 /// A reader at [`NOW`] of a store with ticks such as "KGS/USD a 0.01144 90": pair, source, rate and age in minutes.
 struct Fixture {
     _directory: tempfile::TempDir,
-    _store: Store,
+    store: Store,
     reader: Reader,
 }
 
@@ -60,7 +63,17 @@ impl Fixture {
         let table = SourceTable::new(SourceSettings::BUILT_IN, named).unwrap();
         let view = Arc::new(store.view());
         let reader = Reader::new(view, NOW, Arc::new(rules()), CancellationToken::new()).with_sources(&Arc::new(table));
-        Self { _directory: directory, _store: store, reader }
+        Self { _directory: directory, store, reader }
+    }
+
+    /// Archives a source, or unarchives it, a second after the last commit.
+    fn archive(&mut self, slug: &str, is_archived: bool) {
+        let now = self.store.newest_commit().recorded_time.saturating_add_us(Timestamp::SECOND_US);
+        let mut transaction = self.store.begin(now);
+        assert!(transaction.set_archived(&source(slug), is_archived, None).unwrap());
+        transaction.commit().unwrap();
+        self.reader.view = Arc::new(self.store.view());
+        self.reader.now = now;
     }
 
     /// The route for a pair: "KGS/USD from a", with "1/" before an inverse, or the error.
@@ -206,13 +219,71 @@ fn max_age_drops_older_candidates() {
 
 #[test]
 fn strict_sources_refuse_several_candidates() {
-    let mut fixture = Fixture::new(&["KGS/USD a 0.01144 5", "USD/KGS b 87.4 5", "KZT/USD a 0.00196 5"], &[], &[]);
-    fixture.reader.sources = Arc::new(SourceTable::default().with_strict(true));
+    let mut fixture = Fixture::new(
+        &["KGS/USD a 0.01144 5", "USD/KGS b 87.4 5", "KZT/USD a 0.00196 5", "USD/KZT a 510.2 5", "USD/TJS c 9.3 5"],
+        &[],
+        &[],
+    );
+    fixture.reader = fixture.reader.strict(true);
     let route = |wanted, one| fixture.route(wanted, (one, &[]), &Need::at(NOW));
     let refused = "several series can answer for KGS/USD: KGS/USD from a, USD/KGS from b; name a source...";
     assert_route(&route("KGS/USD", ""), refused);
     assert_eq!(route("KGS/USD", "b"), "1/USD/KGS from b");
-    assert_eq!(route("KZT/USD", ""), "KZT/USD from a");
+    // A request that names its source has made its choice, even if the source has the pair in both directions.
+    assert_eq!(route("KZT/USD", "a"), "1/USD/KZT from a");
+    assert_eq!(route("TJS/USD", ""), "1/USD/TJS from c");
+    // The legs of a cross are chosen strictly as well.
+    assert_route(&route("KGS/TJS", ""), "several series can answer for KGS/TJS: ...");
+}
+
+#[test]
+fn archived_source_answers_only_without_another_source() {
+    let ticks = ["KGS/USD tymesca 0.011440 5", "KGS/USD timesca 0.01144 5", "KZT/USD tymesca 0.00196 5"];
+    let mut fixture = Fixture::new(&ticks, &[], &[]);
+    let route = |fixture: &Fixture, wanted: &str, one: &str| fixture.route(wanted, (one, &[]), &Need::at(NOW));
+    assert_eq!(route(&fixture, "KGS/USD", ""), "KGS/USD from tymesca");
+    fixture.archive("tymesca", true);
+    let check = |wanted: &str, one: &str, expect: &str| assert_eq!(route(&fixture, wanted, one), expect);
+    check("KGS/USD", "", "KGS/USD from timesca");
+    check("KGS/USD", "tymesca", "KGS/USD from tymesca");
+    // Only the archived source has the pair.
+    check("KZT/USD", "", "KZT/USD from tymesca");
+    check("KGS/KZT", "", "KGS/USD from timesca * 1/KZT/USD from tymesca");
+    // A stale rate of another source comes before a fresh rate of an archived source.
+    let mut stale = Fixture::new(&["KGS/USD tymesca 0.01144 5", "KGS/USD timesca 0.01144 600"], &[], &[]);
+    stale.archive("tymesca", true);
+    assert_eq!(route(&stale, "KGS/USD", ""), "KGS/USD from timesca");
+    // Strict sources do not count an archived source.
+    fixture.reader = fixture.reader.with_sources(&Arc::new(SourceTable::default().with_strict(true)));
+    assert_eq!(route(&fixture, "KGS/USD", ""), "KGS/USD from timesca");
+    fixture.archive("tymesca", false);
+    assert_route(&route(&fixture, "KGS/USD", ""), "several series can answer for KGS/USD: ...");
+}
+
+#[test]
+fn source_is_archived_as_known_at_the_time_of_the_read() {
+    let mut fixture = Fixture::new(&["KGS/USD a 0.01144 5", "KGS/USD b 0.011440 5"], &[], &[]);
+    let before = fixture.store.newest_commit().recorded_time;
+    fixture.archive("b", true);
+    let archived = fixture.store.newest_commit().recorded_time;
+    fixture.archive("b", false);
+    let answer = |known_time: Timestamp, one: Option<&str>| {
+        let request = crate::query::RateRequest {
+            pair: pair("KGS/USD"),
+            source: one.map(source),
+            leg_sources: Vec::new(),
+            time: None,
+            zone: None,
+            max_age_us: None,
+            known_time: Some(known_time),
+        };
+        let body = fixture.reader.rate(&request).unwrap().body;
+        (body.legs[0].0.source.to_string(), body.is_archived)
+    };
+    assert_eq!(answer(before, None), ("b".to_owned(), false));
+    assert_eq!(answer(archived, None), ("a".to_owned(), false));
+    assert_eq!(answer(archived, Some("b")), ("b".to_owned(), true));
+    assert_eq!(answer(fixture.reader.now, Some("b")), ("b".to_owned(), false));
 }
 
 #[test]

@@ -39,6 +39,14 @@ pub enum RestoreError {
     /// There are polls of more sources than a store keeps.
     #[error(transparent)]
     TooManyPolled(#[from] PollRefused),
+    /// A decision to archive or unarchive a source is invalid.
+    #[error("decisions to archive {of}: {problem}")]
+    Archive {
+        /// The source.
+        of: Source,
+        /// Why the decision is invalid.
+        problem: RestoreProblem,
+    },
     /// A held tick is invalid.
     #[error("held tick {id}: {problem}")]
     Quarantine {
@@ -115,6 +123,10 @@ pub enum RestoreProblem {
         /// Superseded time of the revision.
         superseded: Timestamp,
     },
+    /// A decision to archive or unarchive a source does not reverse the decision before it, or is not later. The field
+    /// is the recorded time of the decision.
+    #[error("the decision at {0} does not reverse an earlier decision about the source")]
+    NoReversal(Timestamp),
     /// The id does not continue the sequence of ids. The field is the expected id.
     #[error("its id is out of order: {0} is expected")]
     UnexpectedId(u64),

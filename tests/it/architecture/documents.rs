@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::MODULE_DEPENDENCIES;
-use super::source::{Source, Token, files};
+use super::source::{Source, Token, files, is_test_module};
 
 const README_LINES_MAX: usize = 160;
 const ARCHITECTURE_BYTES_MAX: usize = 20_480;
@@ -104,7 +104,7 @@ fn limits_document_names_every_limit_and_no_other() {
     let limits: Vec<&Vec<String>> = rows.iter().filter(|row| row.len() == 3 && row[2].contains(".rs`)")).collect();
     let sources: Vec<(PathBuf, Source)> = files()
         .into_iter()
-        .filter(|(_, module, _)| !module.ends_with("::tests"))
+        .filter(|(_, module, _)| !is_test_module(module))
         .map(|(path, module, text)| (path, Source::new(&module, &text)))
         .collect();
     let constants = |source: &Source| -> Vec<String> {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use source::{Source, Token, files, is_in};
+use source::{Source, Token, files, is_in, is_test_module};
 
 /// Each module and the modules that it may use. All of them precede it in this table, so there are no cycles.
 const MODULE_DEPENDENCIES: [(&str, &[&str]); 25] = [
@@ -241,7 +241,7 @@ fn modules_depend_only_on_modules_above_them_in_the_table() {
 fn every_file_uses_only_allowed_modules_and_crates() {
     let found: Vec<String> = files()
         .iter()
-        .filter(|(_, module, _)| !module.ends_with("::tests"))
+        .filter(|(_, module, _)| !is_test_module(module))
         .flat_map(|(_, module, text)| problems(&Source::new(module, text)))
         .collect();
     assert_eq!(found, Vec::<String>::new());
@@ -286,7 +286,7 @@ fn cycles(sources: &[Source]) -> Vec<String> {
 fn files_of_a_module_have_no_dependency_cycles() {
     let sources: Vec<Source> = files()
         .iter()
-        .filter(|(_, module, _)| !module.ends_with("::tests"))
+        .filter(|(_, module, _)| !is_test_module(module))
         .map(|(_, module, text)| Source::new(module, text))
         .collect();
     assert_eq!(cycles(&sources), Vec::<String>::new());
@@ -397,7 +397,7 @@ fn decimal_problems(source: &Source) -> Vec<String> {
 
 #[test]
 fn decimal_is_used_for_storage_only() {
-    for (_, module, text) in files().iter().filter(|(_, module, _)| !module.ends_with("::tests")) {
+    for (_, module, text) in files().iter().filter(|(_, module, _)| !is_test_module(module)) {
         let source = Source::new(module, text);
         // Two modules are exempt: the parser, and a setting that is printed without trailing zeros.
         if module != "domain::digits" && module != "domain::ratio_threshold" {

@@ -209,6 +209,11 @@ pub(super) fn flatten(stream: TokenStream, tokens: &mut Vec<Token>) {
     }
 }
 
+/// Returns true for a module of unit tests, which is named `tests` or lies in one of this name.
+pub(super) fn is_test_module(module: &str) -> bool {
+    module.split("::").any(|part| part == "tests")
+}
+
 pub(super) fn is_test_attribute(token: Option<&TokenTree>) -> bool {
     token.is_some_and(|token| token.to_string().replace(' ', "") == "[cfg(test)]")
 }

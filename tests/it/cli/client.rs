@@ -197,19 +197,19 @@ fn csv_has_the_expected_columns() {
     let check = |line: &str, expect: &str| mock.check_csv(line, expect);
     check(
         "history KGS/USD --limit 1",
-        "pair,source,rate,reported_change_percent,first_observed_time,last_observed_time,observation_count,recorded_time,baseline\n\
-         KGS/USD,timesca,0.00000,-0,2025-12-08T00:00:00Z,2025-12-08T00:00:00Z,3,2025-12-09T00:00:00Z,false\n",
+        "pair,source,rate,reported_change_percent,first_observed_time,last_observed_time,observation_count,recorded_time,stale,archived,baseline\n\
+         KGS/USD,timesca,0.00000,-0,2025-12-08T00:00:00Z,2025-12-08T00:00:00Z,3,2025-12-09T00:00:00Z,false,false,false\n",
     );
     check(
         "series",
-        "pair,source,first_observed_time,last_observed_time,run_count,observation_count,revision_count,state,collapse_window\n\
-         KGS/USD,timesca,2025-12-08T00:00:00Z,2025-12-11T00:00:00Z,2,40,1,FLAT,3600s\n",
+        "pair,source,first_observed_time,last_observed_time,run_count,observation_count,revision_count,state,archived,collapse_window\n\
+         KGS/USD,timesca,2025-12-08T00:00:00Z,2025-12-11T00:00:00Z,2,40,1,FLAT,false,3600s\n",
     );
     check(
         "change UZS/USD --over 7d",
         "pair,start_rate,start_time,end_rate,end_time,start_missing_reason,end_missing_reason,absolute_change,percent_change,\
-         percent_change_low,percent_change_high,below_resolution,observed,sequence,recorded_time\n\
-         UZS/USD,0.00008,2025-12-08T00:00:00Z,0.00008,2025-12-08T00:00:00Z,,,0.00000,0.000000,-11.764706,13.333334,true,,7,2025-12-09T00:00:00Z\n",
+         percent_change_low,percent_change_high,below_resolution,observed,archived,sequence,recorded_time\n\
+         UZS/USD,0.00008,2025-12-08T00:00:00Z,0.00008,2025-12-08T00:00:00Z,,,0.00000,0.000000,-11.764706,13.333334,true,,false,7,2025-12-09T00:00:00Z\n",
     );
     for line in ["latest", "rate KGS/USD", "revisions KGS/USD"] {
         let ran = mock.run(&format!("{line} --output csv"));

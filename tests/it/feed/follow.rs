@@ -1,105 +1,22 @@
 //! Following publishers: recorded responses are served locally, and the resulting store is checked.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use silkrate::clock::{Clock as _, ManualClock};
-use silkrate::domain::{SeriesKey, Timestamp};
-use silkrate::follow::{AddressPolicy, FetchLimits, Fetcher, FollowContext, FollowedSource, Follower, Health, Outcome};
-use silkrate::ingest::Running;
-use silkrate::metrics::FollowMetrics;
+use silkrate::domain::Timestamp;
+use silkrate::follow::{FollowedSource, Health, Outcome};
 use silkrate::proto::v1;
-use silkrate::store::{Quarantine, ScanOrder, SeriesView};
-use tempfile::TempDir;
+use silkrate::store::Quarantine;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::feed::month::Simulation;
-use crate::feed::month::faults::{Fault, FaultSchedule};
+use crate::feed::fixture::{Fixture, time};
 use crate::publisher;
 use crate::publisher::{Publisher, Reply};
-use crate::support;
 use crate::support::TestServer;
-
-fn time(text: &str) -> Timestamp {
-    Timestamp::parse(text).unwrap()
-}
-
-/// A store with its writer and a manual clock.
-struct Fixture {
-    running: Running,
-    clock: Arc<ManualClock>,
-    _dir: TempDir,
-}
-
-impl Fixture {
-    fn at(now: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::new(time(now)));
-        let config = support::config(&dir, &[]);
-        let (options, limits) = (config.store_options().clone(), config.queue_limits());
-        let (running, _fan_out) = Running::open(options, limits, Arc::clone(&clock) as _).unwrap();
-        Self { running, clock, _dir: dir }
-    }
-
-    fn follower(&self, source: FollowedSource, publisher: &Publisher) -> Follower {
-        self.follower_for(source, publisher, Duration::from_millis(500))
-    }
-
-    /// Creates a follower that waits at most `read` for each piece of a response.
-    fn follower_for(&self, source: FollowedSource, publisher: &Publisher, read: Duration) -> Follower {
-        let context = FollowContext {
-            ingest: self.running.ingest().clone(),
-            rules: Arc::default(),
-            clock: Arc::clone(&self.clock) as _,
-            metrics: FollowMetrics::default(),
-            seed: 7,
-        };
-        let limits = FetchLimits { read, ..FetchLimits::default() };
-        let fetcher = Fetcher::new(AddressPolicy::Any, limits).unwrap();
-        Follower::new(source, &publisher.base_url, fetcher, context)
-    }
-
-    /// Formats every run as pair, source, first and last observed time, observation count and rate.
-    fn runs(&self) -> Vec<String> {
-        let view = self.running.ingest().view();
-        let mut lines = Vec::new();
-        for series in view.series() {
-            let runs = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending).unwrap();
-            for run in runs.flat_map(Result::unwrap) {
-                let (first, last) = (run.first_observed_time, run.last_observed_time);
-                let SeriesKey { pair, source } = series.key();
-                lines.push(format!("{pair} {source} {first} {last} {} {}", run.observation_count, run.value.rate));
-            }
-        }
-        lines
-    }
-
-    /// Returns the value published at every instant, by series.
-    fn timelines(&self) -> BTreeMap<String, BTreeMap<Timestamp, String>> {
-        let view = self.running.ingest().view();
-        let timeline = |series: &Arc<SeriesView>| {
-            let runs = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending).unwrap();
-            let mut runs = runs.flat_map(Result::unwrap).peekable();
-            let instants = series.instants(Timestamp::MIN, Timestamp::MAX).flat_map(Result::unwrap);
-            let valued = instants.map(|instant| {
-                while runs.next_if(|run| run.last_observed_time < instant).is_some() {}
-                let value = &runs.peek().unwrap().value;
-                (instant, format!("{} {:?}", value.rate, value.reported_change.map(|change| change.to_string())))
-            });
-            valued.collect()
-        };
-        view.series().map(|series| (series.key().to_string(), timeline(series))).collect()
-    }
-
-    fn close(self) {
-        self.running.close().unwrap();
-    }
-}
 
 const TICKER: &str = "/";
 const TICKER_PAGE: &[u8] = include_bytes!("../../../data/times-of-central-asia-2025-12-08.html");
@@ -461,120 +378,6 @@ async fn observed_time_of_the_ticker_page_is_the_request_time() {
         assert!(runs.iter().all(|run| run.contains(" 2025-12-09T09:30:00Z 1 ")), "{runs:?}");
         fixture.close();
     }
-}
-
-/// A poll of a source, its outcome, and the fault at that time.
-struct Polled {
-    source: FollowedSource,
-    time: Timestamp,
-    outcome: Outcome,
-    fault: Option<Fault>,
-}
-
-/// The simulated month.
-const BEGIN: &str = "2026-05-01T00:00:00Z";
-const END: &str = "2026-06-01T00:00:00Z";
-/// The interval at which the test checks for due polls. A ticker is due each minute, so it is polled each time.
-const STEP_US: i64 = 15 * 60 * Timestamp::SECOND_US;
-
-/// Follows every source for a month, with the faults of a schedule if there is one.
-async fn follow_for_a_month(fixture: &Fixture, schedule: Option<Arc<FaultSchedule>>) -> Vec<Polled> {
-    let simulation = Simulation { clock: Arc::clone(&fixture.clock), factor: 1 };
-    let wrong = simulation.with_wrong_rates();
-    let elsewhere = Publisher::start(move |_| wrong.reply(FollowedSource::Timesca, "/")).await;
-    let mut followed = Vec::new();
-    for source in FollowedSource::ALL {
-        let (simulation, faults, elsewhere) = (simulation.clone(), schedule.clone(), elsewhere.base_url.clone());
-        let publisher = Publisher::start(move |path| {
-            let fault = faults.as_ref().and_then(|faults| faults.at(source, simulation.clock.now()));
-            fault.map_or_else(
-                || simulation.reply(source, path),
-                |fault| fault.reply(source, path, &simulation, &elsewhere),
-            )
-        });
-        let publisher = publisher.await;
-        let read = Duration::from_millis(if schedule.is_some() { 250 } else { 20_000 });
-        followed.push((source, fixture.follower_for(source, &publisher, read), publisher));
-    }
-    let mut polled = Vec::new();
-    let mut now = time(BEGIN);
-    while now < time(END) {
-        fixture.clock.set(now);
-        for (source, follower, publisher) in &mut followed {
-            if follower.next_poll() <= now {
-                let fault = schedule.as_ref().and_then(|schedule| schedule.at(*source, now));
-                publisher.set_open(fault != Some(Fault::Refused)).await;
-                polled.push(Polled { source: *source, time: now, outcome: follower.poll().await, fault });
-            }
-        }
-        now = now.saturating_add_us(STEP_US);
-    }
-    assert!(elsewhere.requests().is_empty(), "a redirect was followed to {:?}", elsewhere.requests());
-    polled
-}
-
-/// Checks that the polls without faults have good outcomes and are frequent enough, and that each fault occurs at each
-/// source and is reported unless it is harmless.
-fn check_polls(good: &[Polled], bad: &[Polled]) {
-    assert!(good.iter().all(|poll| poll.outcome <= Outcome::Silent));
-    for source in FollowedSource::ALL {
-        let count = good.iter().filter(|poll| poll.source == source).count();
-        assert!(count > if source == FollowedSource::Timesca { 31 * 95 } else { 31 * 24 }, "{source}: {count}");
-        for fault in Fault::ALL {
-            let polls: Vec<_> = bad.iter().filter(|poll| (poll.source, poll.fault) == (source, Some(fault))).collect();
-            assert!(!polls.is_empty(), "{source} had no {fault:?}");
-            let is_reported = polls.iter().any(|poll| poll.outcome > Outcome::Taken);
-            assert!(is_reported || fault.is_harmless(), "{source}: {fault:?}");
-        }
-    }
-    // A pause of the test machine has the same effect as a publisher that hangs.
-    let mut without_fault = bad.iter().filter(|poll| poll.fault.is_none() && poll.outcome > Outcome::Silent);
-    assert!(without_fault.all(|poll| poll.outcome == Outcome::Unreachable));
-}
-
-/// Checks that the series of banks have the same runs and instants in both stores, and that the series of the ticker
-/// lack exactly the instants of polls that gave no rate of the pair.
-fn check_stores(faultless: &Fixture, faulty: &Fixture, bad: &[Polled]) {
-    let (whole, seen) = (faultless.timelines(), faulty.timelines());
-    assert_eq!(whole.keys().collect::<Vec<_>>(), seen.keys().collect::<Vec<_>>());
-    let (of_ticker, of_banks): (Vec<_>, Vec<_>) = whole.keys().partition(|name| name.ends_with("timesca"));
-    assert_eq!((of_ticker.len(), of_banks.len()), (5, 23));
-    // The other series are weekly, or occur only in the recorded tables.
-    assert_eq!(of_banks.iter().filter(|name| whole[**name].len() > 24).count(), 16);
-    for name in of_banks {
-        assert_eq!(seen[name], whole[name], "{name}");
-    }
-    let runs_of_banks = |fixture: &Fixture| -> Vec<String> {
-        fixture.runs().into_iter().filter(|run| !run.contains(FollowedSource::Timesca.name())).collect()
-    };
-    assert_eq!(runs_of_banks(faulty), runs_of_banks(faultless));
-    for name in of_ticker {
-        let answered = bad.iter().filter(|poll| {
-            poll.source == FollowedSource::Timesca
-                && poll.outcome <= Outcome::Taken
-                && !(poll.fault == Some(Fault::NoTmt) && name.starts_with("TMT"))
-        });
-        let expect: BTreeMap<_, _> = answered.map(|poll| (poll.time, whole[name][&poll.time].clone())).collect();
-        assert!((whole[name].len() / 3..whole[name].len() * 9 / 10).contains(&expect.len()), "{name}");
-        assert_eq!(seen[name], expect, "{name}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn month_with_faults_gives_the_store_of_a_month_without_faults() {
-    let month = |schedule: Option<FaultSchedule>| {
-        tokio::spawn(async move {
-            let fixture = Fixture::at(BEGIN);
-            let polled = follow_for_a_month(&fixture, schedule.map(Arc::new)).await;
-            (fixture, polled)
-        })
-    };
-    let (faultless, faulty) = (month(None), month(Some(FaultSchedule::new(7, time(BEGIN), time(END)))));
-    let ((faultless, good), (faulty, bad)) = (faultless.await.unwrap(), faulty.await.unwrap());
-    check_polls(&good, &bad);
-    check_stores(&faultless, &faulty, &bad);
-    faultless.close();
-    faulty.close();
 }
 
 /// Returns the metrics as soon as they have a line with this prefix.

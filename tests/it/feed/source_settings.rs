@@ -244,7 +244,11 @@ timesca  off   1h      2h*    1m            -       5       0       2; 2025-12-0
 ";
     assert_eq!(table, expect);
     assert!(table.lines().all(|line| line.chars().count() <= 100), "the table must fit into 100 columns");
-    assert_eq!(note, "* set in the configuration file, ! set by a flag or an environment variable\n");
+    assert_eq!(
+        note,
+        "nbkr: stale limit 9d for TJS/KGS, TMT/KGS, UZS/KGS\n\
+         * set in the configuration file, ! set by a flag or an environment variable\n"
+    );
     let (table, note) = silkrate(&server, "sources other nbt").await;
     assert!(table.contains("nbt "), "{table}");
     assert_eq!(note, "no source 'other'; 'silkrate sources' lists all sources\n");

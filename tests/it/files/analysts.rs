@@ -138,7 +138,7 @@ table = pq.read_table("runs.parquet")
 assert table.schema.field("rate").type == pa.decimal128(38, 18)
 assert table.schema.field("first_observed_time").type == pa.timestamp("us", tz="UTC")
 assert table.schema.field("pair").type == pa.dictionary(pa.uint32(), pa.string()), table.schema
-assert table.schema.metadata[b"silkrate.schema_version"] == b"1"
+assert table.schema.metadata[b"silkrate.schema_version"] == b"2"
 assert table["rate"].to_pylist() == RATES
 assert pq.ParquetFile("runs.parquet").metadata.num_rows == 6
 stream = pa.ipc.open_stream("runs.arrows").read_all()

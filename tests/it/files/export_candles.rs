@@ -37,8 +37,7 @@ async fn check_candles(server: &TestServer, request: v1::ExportSnapshotRequest) 
             pair: pair.to_owned(),
             source: source.to_owned(),
             interval: request.interval,
-            // An export without a time zone has days in UTC, a list without one has the days of the source.
-            time_zone: if request.time_zone.is_empty() { "UTC".to_owned() } else { request.time_zone.clone() },
+            time_zone: request.time_zone.clone(),
             start_time: request.start_time,
             end_time: request.end_time,
             fill_empty: request.fill_empty,
@@ -220,8 +219,8 @@ async fn manifest_of_candles_has_interval_zone_and_fill() {
     assert_eq!(exported.manifest.request, Some(request));
     assert_eq!(exported.manifest.parts, ["candles.csv"]);
     let expect = "\
-pair,source,start_time,end_time,open,open_double,open_time,high,high_double,high_time,low,low_double,low_time,close,close_double,close_time,average,average_double,move_count,complete,filled
-KGS/USD,timesca,2025-12-06T18:00:00Z,2025-12-07T18:00:00Z,0.28490,0.2849,2025-12-06T18:00:00Z,12345678901234567890.12345678,12345678901234567000,2025-12-07T12:00:00Z,0.28490,0.2849,2025-12-06T18:00:00Z,12345678901234567890.12345678,12345678901234567000,2025-12-07T12:00:00Z,3086419725308641972.744539195000000000,3086419725308642000,1,true,false
+pair,source,start_time,end_time,open,open_double,open_time,high,high_double,high_time,low,low_double,low_time,close,close_double,close_time,average,average_double,move_count,complete,filled,date,time_zone
+KGS/USD,timesca,2025-12-06T18:00:00Z,2025-12-07T18:00:00Z,0.28490,0.2849,2025-12-06T18:00:00Z,12345678901234567890.12345678,12345678901234567000,2025-12-07T12:00:00Z,0.28490,0.2849,2025-12-06T18:00:00Z,12345678901234567890.12345678,12345678901234567000,2025-12-07T12:00:00Z,3086419725308641972.744539195000000000,3086419725308642000,1,true,false,2025-12-07,Asia/Bishkek
 ";
     assert_eq!(std::fs::read_to_string(exported.path("candles.csv")).unwrap(), expect);
     let parquet = export(&server, candles(v1::CandleInterval::Week)).await;
@@ -229,7 +228,7 @@ KGS/USD,timesca,2025-12-06T18:00:00Z,2025-12-07T18:00:00Z,0.28490,0.2849,2025-12
     let filter: serde_json::Value = serde_json::from_str(&filter).unwrap();
     assert_eq!(
         (&filter["shape"], &filter["interval"], &filter["time_zone"], &filter["fill_empty"]),
-        (&"candles".into(), &"1w".into(), &"UTC".into(), &false.into())
+        (&"candles".into(), &"1w".into(), &serde_json::Value::Null, &false.into())
     );
 }
 

@@ -161,6 +161,7 @@ async fn full_export_is_a_directory_with_a_manifest() {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let backup = directory.path().join("backup");
     let parts = [
+        "archive.parquet",
         "commits.parquet",
         "manifest.json",
         "polls.parquet",
@@ -175,7 +176,7 @@ async fn full_export_is_a_directory_with_a_manifest() {
     let found =
         ["schema_version", "sequence", "recorded_time", "product_version", "row_count"].map(|key| &manifest[key]);
     let expect: [Value; 5] =
-        [1.into(), 1.into(), "2025-12-08T12:00:00Z".into(), env!("CARGO_PKG_VERSION").into(), 14.into()];
+        [2.into(), 1.into(), "2025-12-08T12:00:00Z".into(), env!("CARGO_PKG_VERSION").into(), 14.into()];
     assert_eq!(found, expect.each_ref());
     assert_eq!(manifest["filter"]["full"], true);
     for part in manifest["parts"].as_array().unwrap() {
@@ -368,7 +369,7 @@ async fn start_faulty_service(messages: Messages, hangs: bool) -> SocketAddr {
 
 fn manifest(part: &str) -> Result<Message, Status> {
     Ok(Message::Manifest(v1::ExportManifest {
-        schema_version: 1,
+        schema_version: silkrate::export::SCHEMA_VERSION,
         parts: vec![part.to_owned()],
         ..v1::ExportManifest::default()
     }))

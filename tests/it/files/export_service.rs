@@ -58,7 +58,7 @@ async fn exported_runs_keep_every_digit() {
         "2025-12-05T12:00:00Z 2025-12-05T12:01:00Z 2025-12-08T12:00:00Z 2"
     );
     let manifest = &exported.manifest;
-    assert_eq!((manifest.schema_version, manifest.sequence, manifest.expected_row_count), (1, 1, Some(3)));
+    assert_eq!((manifest.schema_version, manifest.sequence, manifest.expected_row_count), (2, 1, Some(3)));
     assert_eq!(manifest.recorded_time, Some(time(0)));
     assert_eq!(manifest.request.as_ref().unwrap().format(), v1::ExportFormat::Parquet);
 }
@@ -71,7 +71,7 @@ async fn parquet_metadata_identifies_the_export() {
     let exported = export(&server, v1::ExportSnapshotRequest { pairs: vec!["KGS/USD".to_owned()], ..all() }).await;
     let metadata = footer(&exported.path("runs.parquet"));
     let entry = |key: &str| key_value(&metadata, key);
-    assert_eq!(entry("silkrate.schema_version"), "1");
+    assert_eq!(entry("silkrate.schema_version"), "2");
     assert_eq!(entry("silkrate.sequence"), "1");
     assert_eq!(entry("silkrate.recorded_time"), "2025-12-08T12:00:00Z");
     assert_eq!(entry("silkrate.version"), env!("CARGO_PKG_VERSION"));
@@ -134,7 +134,7 @@ async fn daily_rate_is_the_rate_in_force_at_the_end_of_the_day() {
     let csv =
         export(&server, v1::ExportSnapshotRequest { format: v1::ExportFormat::Csv.into(), ..daily(None, None) }).await;
     let text = std::fs::read_to_string(csv.path("daily.csv")).unwrap();
-    assert_eq!(text.lines().last().unwrap().rsplit(',').take(2).collect::<Vec<_>>(), ["false", "1"]);
+    assert_eq!(text.lines().last().unwrap().rsplit(',').take(2).collect::<Vec<_>>(), ["UTC", "false"]);
     // Days that begin in the range are included. The run in force may begin before the range. The clock is at noon.
     let within = export(&server, daily(Some(-DAY_S * 3), Some(-DAY_S))).await;
     assert_eq!(within.rows("daily.parquet", &columns), expect[1..3]);
@@ -237,6 +237,7 @@ async fn full_export_has_every_part_of_the_store() {
         "commits.parquet",
         "polls.parquet",
         "quarantine.parquet",
+        "archive.parquet",
     ];
     assert_eq!(exported.manifest.parts, names);
     assert_eq!(exported.rows("series.parquet", &[]), ["KGS/USD timesca 3600000000", "UZS/USD timesca 3600000000"]);

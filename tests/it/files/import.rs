@@ -95,6 +95,12 @@ fn fill(store: &mut Store, seed: u64, commits: u64, ticks_each: u64) {
             transaction.record_poll(&poll(&mut random, polled)).unwrap();
         }
         hold_and_decide(&mut transaction, &mut random, second);
+        let (source, note) = (key(random.below(2)).source, Note::parse("a test").unwrap());
+        if random.below(3) == 0 {
+            // A source without a series is refused.
+            let note = (random.below(2) == 0).then_some(note);
+            let _ = transaction.set_archived(&source, random.below(2) == 0, note);
+        }
         transaction.commit().unwrap();
         if random.below(4) == 0 {
             store.checkpoint().unwrap();
@@ -492,8 +498,8 @@ fn files_that_differ_from_the_manifest_are_refused() {
     check(&|export| fs::remove_file(export.join("manifest.json")).unwrap(), &["no manifest.json", "--full"]);
     check(&|export| fs::write(export.join("manifest.json"), "{}").unwrap(), &["is not a manifest", "schema_version"]);
     check(
-        &|export| manifest(export, "\"schema_version\":1", "\"schema_version\":2"),
-        &["schema_version is 2", "reads 1", "0.1.0"],
+        &|export| manifest(export, "\"schema_version\":2", "\"schema_version\":3"),
+        &["schema_version is 3", "reads 1 to 2", "0.1.0"],
     );
     check(&|export| manifest(export, "\"recorded_time\":\"", "&at "), &["is not a manifest"]);
     check(

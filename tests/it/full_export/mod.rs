@@ -18,7 +18,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use silkrate::domain::{HeldTick, PollSpan, Rate, ReportedChange, Revision, Run, Timestamp};
+use silkrate::domain::{ArchiveDecision, HeldTick, PollSpan, Rate, ReportedChange, Revision, Run, Timestamp};
 use silkrate::store::{Commit, ScanOrder, View};
 
 /// The rows of a part, each with the pair and source of its series.
@@ -37,6 +37,8 @@ pub(crate) struct Parts {
     /// Sorted by source.
     pub(crate) polls: Vec<(String, PollSpan)>,
     pub(crate) held: Vec<HeldTick>,
+    /// Sorted by source, then by time.
+    pub(crate) archive: Vec<ArchiveDecision>,
 }
 
 impl Parts {
@@ -51,6 +53,7 @@ impl Parts {
             commits: Vec::new(),
             polls: Vec::new(),
             held: view.quarantine().after(0).cloned().collect(),
+            archive: view.archived().decisions().cloned().collect(),
         };
         for record in view.all_polls() {
             parts.polls.extend(record.spans().map(|span| (record.source().to_string(), *span)));
@@ -113,6 +116,24 @@ impl Parts {
         ];
         write(&directory.join("polls.parquet"), columns);
         write(&directory.join("quarantine.parquet"), held_columns(&self.held));
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("source", text(self.archive.iter().map(|decision| decision.source.as_str()).collect())),
+            ("recorded_time", times(self.archive.iter().map(|decision| decision.recorded_time))),
+            (
+                "archived",
+                Arc::new(self.archive.iter().map(|decision| Some(decision.is_archived)).collect::<BooleanArray>()),
+            ),
+            (
+                "note",
+                Arc::new(
+                    self.archive
+                        .iter()
+                        .map(|decision| decision.note.as_ref().map(ToString::to_string))
+                        .collect::<StringArray>(),
+                ),
+            ),
+        ];
+        write(&directory.join("archive.parquet"), columns);
         self.write_manifest(directory);
     }
 
@@ -126,6 +147,7 @@ impl Parts {
             ("commits.parquet", self.commits.len()),
             ("polls.parquet", self.polls.len()),
             ("quarantine.parquet", self.held.len()),
+            ("archive.parquet", self.archive.len()),
         ]);
         let parts: Vec<Value> = counts
             .into_iter()
@@ -135,7 +157,7 @@ impl Parts {
             })
             .collect();
         let mut manifest = json!({
-            "schema_version": 1,
+            "schema_version": 2,
             "sequence": self.commit.sequence,
             "recorded_time": self.commit.recorded_time.to_string(),
             "product_version": "0.1.0",

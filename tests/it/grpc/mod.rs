@@ -1,5 +1,6 @@
 //! Tests of the gRPC services over real sockets.
 
+mod archive;
 mod deadline;
 mod derived_rates;
 mod grpc_web;

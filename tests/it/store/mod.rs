@@ -1,5 +1,6 @@
 //! Tests of the store: format, models, kills, power cuts, disk faults, damage and full disks.
 
+mod archive;
 mod as_of;
 mod crash;
 mod damage;

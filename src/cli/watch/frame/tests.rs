@@ -59,7 +59,7 @@ fn text(lines: &[Line]) -> Vec<String> {
 
 /// Returns the state after `events`, which all happen at `at`.
 fn state_after(events: Vec<WatchEvent>, at: Instant) -> WatchState {
-    let mut state = WatchState::new();
+    let mut state = WatchState::new(false);
     for event in events {
         state.apply(event, at);
     }

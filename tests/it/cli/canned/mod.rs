@@ -11,16 +11,17 @@ use std::time::Duration;
 use silkrate::proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use silkrate::proto::v1::rate_service_server::{RateService, RateServiceServer};
 use silkrate::proto::v1::{
-    Candle, CompareSourcesRequest, CompareSourcesResponse, ConvertRequest, ConvertResponse, Derivation,
-    DiscardQuarantineRequest, DiscardQuarantineResponse, Gap, GapReason, GapStretch, GetChangeRequest,
-    GetChangeResponse, GetLatestRatesRequest, GetLatestRatesResponse, GetRateRequest, GetRateResponse,
-    IngestPageRequest, IngestPageResponse, IngestSummary, IngestTicksRequest, IngestTicksResponse, LatestRate, Leg,
-    ListCandlesRequest, ListCandlesResponse, ListChangesRequest, ListChangesResponse, ListGapsRequest,
+    ArchiveSourceRequest, ArchiveSourceResponse, Candle, CompareSourcesRequest, CompareSourcesResponse, ConvertRequest,
+    ConvertResponse, Derivation, DiscardQuarantineRequest, DiscardQuarantineResponse, Gap, GapReason, GapStretch,
+    GetChangeRequest, GetChangeResponse, GetLatestRatesRequest, GetLatestRatesResponse, GetRateRequest,
+    GetRateResponse, IngestPageRequest, IngestPageResponse, IngestSummary, IngestTicksRequest, IngestTicksResponse,
+    LatestRate, Leg, ListCandlesRequest, ListCandlesResponse, ListChangesRequest, ListChangesResponse, ListGapsRequest,
     ListGapsResponse, ListQuarantineRequest, ListQuarantineResponse, ListRevisionsRequest, ListRevisionsResponse,
     ListRunsRequest, ListRunsResponse, ListSeriesRequest, ListSeriesResponse, ListSourcesRequest, ListSourcesResponse,
     MissingReason, PeriodChange, RateBounds, RateState, Refusal, RefusalReason, ReleaseQuarantineRequest,
     ReleaseQuarantineResponse, Revision, Run, Series, StreamRunsRequest, StreamRunsResponse, StreamTicksRequest,
-    StreamTicksResponse, Tick, WatchLatestRatesRequest, WatchLatestRatesResponse, stream_ticks_request,
+    StreamTicksResponse, Tick, UnarchiveSourceRequest, UnarchiveSourceResponse, WatchLatestRatesRequest,
+    WatchLatestRatesResponse, stream_ticks_request,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
@@ -122,10 +123,7 @@ fn rate(pair: &str, rate: &str) -> GetRateResponse {
         time: day(0),
         sequence: 7,
         recorded_time: day(1),
-        leg_age_difference: None,
-        stale: false,
-        date: String::new(),
-        time_zone: String::new(),
+        ..GetRateResponse::default()
     }
 }
 
@@ -177,6 +175,7 @@ impl RateService for Canned {
             revision_count: 1,
             state: RateState::Flat.into(),
             collapse_window: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
+            archived: false,
         };
         Ok(Response::new(ListSeriesResponse { series: vec![series], sequence: 7, recorded_time: day(1) }))
     }
@@ -192,6 +191,7 @@ impl RateService for Canned {
             stale_time: day(2),
             moved_time: day(0),
             previous_rate: Some("0.01143".to_owned()),
+            archived: false,
         };
         let hostile = Run { source: "evil\u{1b}[2J".to_owned(), ..run("UZS/USD", "0.00008", 0) };
         let flat = LatestRate { run: Some(hostile), state: RateState::Flat.into(), ..LatestRate::default() };
@@ -226,6 +226,7 @@ impl RateService for Canned {
         Ok(Response::new(ListRunsResponse {
             runs: runs.collect(),
             baseline: request.include_baseline.then(|| run(&request.pair, "9.99999", -1)),
+            leg: Some(Leg { pair: request.pair.clone(), source: "timesca".to_owned(), ..Leg::default() }),
             next_page_token: if end < RUN_COUNT { end.to_string() } else { String::new() },
             sequence: 7,
             recorded_time: day(1),
@@ -318,8 +319,8 @@ impl RateService for Canned {
             sequence: 7,
             recorded_time: day(1),
             derivation: Derivation::Direct.into(),
-            legs: Vec::new(),
-            time_zone: "UTC".to_owned(),
+            legs: vec![Leg { pair: "KGS/USD".to_owned(), source: "timesca".to_owned(), ..Leg::default() }],
+            time_zone: "Asia/Bishkek".to_owned(),
         }))
     }
 
@@ -368,7 +369,7 @@ impl RateService for Canned {
             candles: vec![candle],
             next_page_token: if first { "2".to_owned() } else { String::new() },
             derivation: Derivation::Direct.into(),
-            legs: vec![Leg { pair: request.pair, source: "timesca".to_owned() }],
+            legs: vec![Leg { pair: request.pair, source: "timesca".to_owned(), ..Leg::default() }],
             sequence: 7,
             recorded_time: day(1),
             time_zone: "UTC".to_owned(),
@@ -410,6 +411,7 @@ impl RateService for Canned {
         let revision = Revision { run: Some(run(&request.get_ref().pair, rate, 0)), superseded_time: day(2) };
         Ok(Response::new(ListRevisionsResponse {
             revisions: vec![revision],
+            leg: None,
             next_page_token: next.to_owned(),
             sequence: 7,
             recorded_time: day(1),
@@ -534,5 +536,21 @@ impl IngestService for Canned {
         _: Request<DiscardQuarantineRequest>,
     ) -> Result<Response<DiscardQuarantineResponse>, Status> {
         Err(Status::unimplemented("the tests of quarantine use a real server"))
+    }
+
+    async fn archive_source(
+        &self,
+        request: Request<ArchiveSourceRequest>,
+    ) -> Result<Response<ArchiveSourceResponse>, Status> {
+        self.record(request.get_ref());
+        Ok(Response::new(ArchiveSourceResponse { sequence: 9, recorded_time: day(1), changed: true }))
+    }
+
+    async fn unarchive_source(
+        &self,
+        request: Request<UnarchiveSourceRequest>,
+    ) -> Result<Response<UnarchiveSourceResponse>, Status> {
+        self.record(request.get_ref());
+        Ok(Response::new(UnarchiveSourceResponse { sequence: 9, recorded_time: day(1), changed: false }))
     }
 }

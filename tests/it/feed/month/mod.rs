@@ -2,6 +2,7 @@
 //! serve generated tables in the same formats, with rates that change randomly from day to day. Sundays, holidays and
 //! publication hours are those of each bank.
 
+pub(crate) mod choices;
 pub(crate) mod faults;
 
 use std::fmt::Write as _;
