@@ -258,7 +258,10 @@ impl Config {
             store,
             queue,
             load: Load { files: args.load, source: args.load_source, observed_time: args.load_time },
-            follow: sources::follow_settings(&sources, &file),
+            follow: FollowSettings {
+                user_agent: flags.follow.user_agent.clone(),
+                ..sources::follow_settings(&sources, &file)
+            },
             sources,
             file: args.states.config,
             tick_rules,

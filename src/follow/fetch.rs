@@ -1,8 +1,8 @@
 //! HTTP client for fetches: conditional requests, limits on time and size, and an address policy.
 //!
 //! The client follows redirects only within the requested host. With [`AddressPolicy::Public`] it never connects to a
-//! private address, even if the DNS returns one. It does not request compression, so that a body is as large as the
-//! bytes received. It uses no proxy, because a proxy would resolve names itself and bypass the address policy.
+//! private address, even if the DNS returns one. It asks for a body without content coding (`identity`), and
+//! decodes gzip, deflate and br all the same, because a proxy may ignore that. It uses no proxy, because a proxy would resolve names itself and bypass the address policy.
 //!
 //! **Invariant**: a body is returned completely or not at all. Every fetch ends within [`FetchLimits::total`].
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{ETAG, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, HeaderValue};
 use reqwest::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use thiserror::Error;
@@ -25,7 +25,41 @@ use crate::causes::causes;
 use crate::domain::{Timestamp, truncate_for_display};
 
 /// The `User-Agent` header of requests.
-const USER_AGENT: &str = concat!("silkrate/", env!("CARGO_PKG_VERSION"));
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UserAgent(HeaderValue);
+
+impl UserAgent {
+    /// Maximum length, in bytes.
+    pub const BYTES_MAX: usize = 200;
+
+    /// Parses the value of the header.
+    ///
+    /// # Errors
+    /// Returns [`UserAgentError`] if the text is empty, too long, or has other characters than visible ASCII and spaces.
+    pub fn parse(text: &str) -> Result<Self, UserAgentError> {
+        let is_valid = (1..=Self::BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+            && text.trim() == text;
+        let value = HeaderValue::from_str(text).ok().filter(|_| is_valid);
+        value.map(Self).ok_or_else(|| UserAgentError(truncate_for_display(text)))
+    }
+}
+
+impl Default for UserAgent {
+    /// Returns `silkrate/VERSION`.
+    fn default() -> Self {
+        Self(HeaderValue::from_static(concat!("silkrate/", env!("CARGO_PKG_VERSION"))))
+    }
+}
+
+/// The error for a text that cannot be a `User-Agent` header.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "'{0}' is not a user agent: write 1 to {max} visible ASCII characters, like 'my-bank-rates/1.0 (ops@example.org)'",
+    max = UserAgent::BYTES_MAX
+)]
+pub struct UserAgentError(String);
+
 /// Maximum number of redirects of one fetch.
 const REDIRECTS_MAX: usize = 4;
 /// Longest `ETag` or `Last-Modified` that is kept, in bytes.
@@ -174,6 +208,16 @@ pub enum FetchError {
         /// Why the redirect is not followed.
         problem: &'static str,
     },
+    /// The body has a content coding that the client cannot decode.
+    #[error(
+        "{host} sends a body in the content coding '{coding}', which is not supported; ask the publisher for another one"
+    )]
+    Coding {
+        /// The requested host.
+        host: String,
+        /// The coding, truncated for display.
+        coding: String,
+    },
     /// The body is longer than the limit.
     #[error("{host} sends more than {max_bytes} bytes; check the URL")]
     TooLarge {
@@ -218,9 +262,12 @@ impl FetchError {
             | Self::TimedOut { .. }
             | Self::Truncated { .. }
             | Self::SetUp(_) => FetchErrorKind::Unreachable,
-            Self::Url(_) | Self::Private(_) | Self::Status { .. } | Self::Redirect { .. } | Self::TooLarge { .. } => {
-                FetchErrorKind::Refused
-            }
+            Self::Url(_)
+            | Self::Private(_)
+            | Self::Status { .. }
+            | Self::Redirect { .. }
+            | Self::Coding { .. }
+            | Self::TooLarge { .. } => FetchErrorKind::Refused,
         }
     }
 
@@ -255,12 +302,13 @@ impl Fetcher {
     ///
     /// # Errors
     /// Returns `FetchError::SetUp` if the client or its TLS cannot be set up.
-    pub fn new(address_policy: AddressPolicy, limits: FetchLimits) -> Result<Self, FetchError> {
+    pub fn new(address_policy: AddressPolicy, limits: FetchLimits, user_agent: &UserAgent) -> Result<Self, FetchError> {
         // The call fails if the process already has a default provider. That provider can only be the crate `ring`, so
         // the failure is ignored.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
-            .user_agent(USER_AGENT)
+            .user_agent(user_agent.0.clone())
+            .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
             .no_proxy()
             .referer(false)
             .redirect(redirect::Policy::none())
@@ -347,12 +395,17 @@ fn redirect_target(first: &Url, from: &Url, host: &str, headers: &HeaderMap) -> 
     Ok(url)
 }
 
-/// Reads a body in chunks, up to the limit.
+/// Reads a body in chunks, up to the limit, which applies to the decoded body.
 async fn read_body(mut response: Response, host: &str, max_bytes: usize) -> Result<Fetched, FetchError> {
     let too_large = || FetchError::TooLarge { host: host.to_owned(), max_bytes };
     let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX);
     if response.content_length().is_some_and(|length| length > limit) {
         return Err(too_large());
+    }
+    // The client removes the header of a coding that it decodes.
+    if let Some(coding) = response.headers().get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        let coding = truncate_for_display(&String::from_utf8_lossy(coding.as_bytes()));
+        return Err(FetchError::Coding { host: host.to_owned(), coding });
     }
     let validators = Validators::of(response.headers());
     let mut bytes = Vec::new();

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::domain::Health;
 use crate::domain::SeriesKey;
 pub use address_policy::AddressPolicy;
-pub use fetch::{FetchError, FetchLimits, Fetched, Fetcher, Validators};
+pub use fetch::{FetchError, FetchLimits, Fetched, Fetcher, UserAgent, UserAgentError, Validators};
 pub use follower::{FollowContext, Follower};
 pub use health::Outcome;
 pub use poll_schedule::{Schedule, ScheduleError};
@@ -42,6 +42,8 @@ pub struct FollowSettings {
     /// Stale limits of series that differ from the limit of their source, microseconds. The validity that a bank declares
     /// is compared with them.
     pub stale_limits_us: BTreeMap<SeriesKey, i64>,
+    /// The `User-Agent` header of all requests.
+    pub user_agent: UserAgent,
 }
 
 impl FollowSettings {
@@ -73,7 +75,7 @@ pub fn start(
     let mut followers = Vec::new();
     for source in &settings.sources {
         let (base_url, address_policy) = settings.endpoint(*source);
-        let fetcher = Fetcher::new(address_policy, FetchLimits::default())?;
+        let fetcher = Fetcher::new(address_policy, FetchLimits::default(), &settings.user_agent)?;
         let follower =
             Follower::new(*source, base_url, fetcher, context.clone()).with_stale_limits(Arc::clone(&stale_limits_us));
         followers.push(follower.with_schedule(settings.schedule(*source)));

@@ -20,6 +20,7 @@ use crate::domain::{Source, Timestamp};
 use crate::ingest::Ingest;
 use crate::latest_quotes::{LatestQuote, LatestQuotes, RateState};
 use crate::metrics::{CallMetrics, FollowMetrics, OpenCall, Readings};
+use crate::sources::SourceTable;
 use crate::store::{View, disk_usage};
 
 /// The label of all requests whose path has no route.
@@ -58,7 +59,7 @@ impl Scraped {
     }
 
     /// Returns the metrics in Prometheus' text format. Blocks the thread.
-    fn text(&self, ingest: &Ingest) -> Result<String, prometheus::Error> {
+    fn text(&self, ingest: &Ingest, sources: &SourceTable) -> Result<String, prometheus::Error> {
         // Updates the gauge of queued ticks.
         ingest.metrics();
         let view = ingest.view();
@@ -68,6 +69,7 @@ impl Scraped {
         add_series(&mut readings, &view);
         add_quarantine(&mut readings, &view);
         add_archived(&mut readings, &view);
+        add_followed(&mut readings, sources);
         match disk_usage(&self.directory) {
             Ok(parts) => readings.add(
                 "silkrate_store_bytes",
@@ -207,9 +209,22 @@ fn add_archived(readings: &mut Readings, view: &View) {
     );
 }
 
+/// Adds whether the server polls each publisher, so that the alert for a dead feed leaves out sources that others send.
+fn add_followed(readings: &mut Readings, sources: &SourceTable) {
+    let followed = sources.named().filter_map(|source| {
+        let feed = sources.of(source).feed.as_ref()?;
+        Some((vec![("source", source.to_string())], f64::from(feed.is_followed.value)))
+    });
+    readings.add(
+        "silkrate_source_followed",
+        "1 for a publisher that the server polls, 0 for the other publishers that it can poll.",
+        followed.collect(),
+    );
+}
+
 /// `GET /metrics`.
 pub(super) async fn scrape(State(site): State<Site>) -> Response {
-    let answer = tokio::task::spawn_blocking(move || site.scraped.text(&site.ingest)).await;
+    let answer = tokio::task::spawn_blocking(move || site.scraped.text(&site.ingest, site.rates.sources())).await;
     match answer {
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
         Ok(Err(error)) => {

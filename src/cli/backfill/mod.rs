@@ -25,7 +25,9 @@ use super::{CliError, Outcome, Session};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::{Currency, CurrencySet, Source, SourceError, Tick, Timestamp, parse_duration};
 use crate::feed::{BankError, BankFeed, BankRequest, BankRules, BankTable};
-use crate::follow::{FeedUrl, FetchError, FetchLimits, Fetched, Fetcher, FollowSettings, FollowedSource, Validators};
+use crate::follow::{
+    FeedUrl, FetchError, FetchLimits, Fetched, Fetcher, FollowSettings, FollowedSource, UserAgent, Validators,
+};
 use crate::proto::convert::timestamp;
 use crate::proto::v1::{ConflictPolicy, IngestTicksRequest, ListSourcesRequest, SettingOrigin, Tick as TickMessage};
 
@@ -65,6 +67,9 @@ pub struct BackfillArgs {
     /// Base URL to use instead of the bank's own, as in cbu=https://mirror.example.org/cbu
     #[arg(long, value_name = "SOURCE=URL", env = "SILKRATE_FEED_URL", value_delimiter = ',', value_parser = FeedUrl::parse)]
     feed_url: Vec<FeedUrl>,
+    /// User-Agent header of the requests; default silkrate/VERSION
+    #[arg(long, value_name = "TEXT", env = "SILKRATE_USER_AGENT", value_parser = UserAgent::parse)]
+    user_agent: Option<UserAgent>,
     /// Currency to store besides KGS, KZT, TJS, TMT, USD and UZS; the server must serve it; may be repeated
     #[arg(long, value_name = "CODE", value_delimiter = ',', value_parser = Currency::parse)]
     currency: Vec<Currency>,
@@ -143,7 +148,8 @@ pub(super) async fn run(args: BackfillArgs, session: &Session) -> Result<Outcome
     let settings = FollowSettings { sources: vec![source], urls: args.feed_url, ..FollowSettings::default() };
     let (base_url, address_policy) = settings.endpoint(source);
     let slug = source.source().map_err(BackfillError::from)?;
-    let fetcher = Fetcher::new(address_policy, FetchLimits::default()).map_err(BackfillError::SetUp)?;
+    let fetcher = Fetcher::new(address_policy, FetchLimits::default(), &args.user_agent.unwrap_or_default())
+        .map_err(BackfillError::SetUp)?;
     let client = session.connect().await?;
     let bank = Bank {
         feed,

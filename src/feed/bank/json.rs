@@ -1,7 +1,7 @@
 //! Parser of a table in JSON: an array of objects with string values.
 //!
 //! **Invariant**: only strings are accepted as values. A JSON number is refused, because a program may have converted
-//! the number to a float before it sent the body. A value of another type, or a repeated key, makes only its own entry
+//! the number to a float before it sent the body. A nominal is an exception if it is a whole number. A value of another type, or a repeated key, makes only its own entry
 //! invalid.
 //! Parsed values may be nested up to 128 levels deep, the limit of `serde_json`. Skipped values use no stack.
 
@@ -87,7 +87,8 @@ impl<'de> Deserialize<'de> for Entry {
                     };
                     field.add(match object.next_value()? {
                         Value::Text(text) => Field::text(&text),
-                        Value::Other(IgnoredAny) => Field::NotText,
+                        Value::Whole(number) if key == "Nominal" => Field::text(&number.to_string()),
+                        Value::Whole(_) | Value::Other(IgnoredAny) => Field::NotText,
                     });
                 }
                 Ok(Entry(entry))
@@ -101,6 +102,7 @@ impl<'de> Deserialize<'de> for Entry {
 #[serde(untagged)]
 enum Value {
     Text(String),
+    Whole(u64),
     Other(IgnoredAny),
 }
 
@@ -118,6 +120,19 @@ mod tests {
         check("\" 12194.21 \"", Field::Text("12194.21".to_owned()));
         check("\"\\u0031\"", Field::Text("1".to_owned()));
         for bad in ["12194.21", "null", "true", "[\"1\"]", "{\"a\":1}", "\"1\",\"Rate\":\"1\""] {
+            check(bad, Field::NotText);
+        }
+    }
+
+    #[test]
+    fn nominal_may_be_a_whole_number() {
+        let check = |text: &str, expect: Field| {
+            let table = read(&format!("[{{\"Nominal\":{text}}}]")).unwrap();
+            assert_eq!(table.entries, [RawEntry { nominal: expect, ..RawEntry::default() }], "{text}");
+        };
+        check("\"10\"", Field::Text("10".to_owned()));
+        check("10", Field::Text("10".to_owned()));
+        for bad in ["1.0", "1e3", "-1", "null", "[1]"] {
             check(bad, Field::NotText);
         }
     }

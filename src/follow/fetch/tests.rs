@@ -12,6 +12,8 @@ use super::*;
 enum Action {
     /// Sends the text and closes the connection.
     Send(String),
+    /// Sends the bytes and closes the connection.
+    Bytes(Vec<u8>),
     /// Sends the text, and then nothing more.
     Hang(String),
     /// Sends the text, and then zeros without end.
@@ -59,6 +61,9 @@ async fn perform(mut stream: TcpStream, action: Action) {
             let _ = stream.write_all(text.as_bytes()).await;
             while stream.write_all(&[b'0'; 16_384]).await.is_ok() {}
         }
+        Action::Bytes(bytes) => {
+            let _ = stream.write_all(&bytes).await;
+        }
         Action::Drip(text) => {
             let _ = stream.write_all(text.as_bytes()).await;
             while stream.write_all(b"0").await.is_ok() {
@@ -78,7 +83,10 @@ const LIMITS: FetchLimits =
 
 async fn get(actions: Vec<Action>, limits: FetchLimits, validators: &Validators) -> Result<Fetched, FetchError> {
     let (base, _served) = server(actions).await;
-    Fetcher::new(AddressPolicy::Any, limits).unwrap().get(&format!("{base}/table"), validators, 1_000_000).await
+    Fetcher::new(AddressPolicy::Any, limits, &UserAgent::default())
+        .unwrap()
+        .get(&format!("{base}/table"), validators, 1_000_000)
+        .await
 }
 
 fn known() -> Validators {
@@ -98,7 +106,7 @@ async fn validators_of_a_body_make_the_next_request_conditional() {
     let headers = "ETag: \"one\"\r\nLast-Modified: Mon, 18 May 2026 09:30:00 GMT\r\n";
     let not_modified = "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n".to_owned();
     let (base, served) = server(vec![reply("200 OK", headers, "rates"), Action::Send(not_modified)]).await;
-    let fetcher = Fetcher::new(AddressPolicy::Any, LIMITS).unwrap();
+    let fetcher = Fetcher::new(AddressPolicy::Any, LIMITS, &UserAgent::default()).unwrap();
     let Fetched::Body { bytes, validators } = fetcher.get(&base, &Validators::default(), 5).await.unwrap() else {
         panic!("no body")
     };
@@ -106,7 +114,8 @@ async fn validators_of_a_body_make_the_next_request_conditional() {
     assert_eq!(fetcher.get(&base, &validators, 5).await, Ok(Fetched::NotModified));
     let heads = served.await.unwrap();
     assert!(heads[0].contains(concat!("user-agent: silkrate/", env!("CARGO_PKG_VERSION"))), "{heads:?}");
-    assert!(!heads[0].contains("if-none-match") && !heads[0].contains("accept-encoding"), "{heads:?}");
+    assert!(!heads[0].contains("if-none-match"), "{heads:?}");
+    assert!(heads.iter().all(|head| head.contains("accept-encoding: identity")), "{heads:?}");
     assert!(heads[1].contains("if-none-match: \"one\""), "{heads:?}");
     assert!(heads[1].contains("if-modified-since: mon, 18 may 2026 09:30:00 gmt"), "{heads:?}");
 }
@@ -182,6 +191,56 @@ async fn body_beyond_limit_is_refused() {
     }
 }
 
+/// A response with a body in a content coding.
+fn coded(coding: &str, body: &[u8]) -> Action {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nETag: \"a\"\r\nContent-Encoding: {coding}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    Action::Bytes([head.as_bytes(), body].concat())
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn coded_body_is_decoded_within_the_size_limit() {
+    let mut deflate = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    io::Write::write_all(&mut deflate, b"rates").unwrap();
+    let codings = [
+        ("gzip", gzip(b"rates")),
+        ("deflate", deflate.finish().unwrap()),
+        // A Brotli stream with one uncompressed block.
+        ("br", b"\x0b\x02\x80rates\x03".to_vec()),
+        ("identity", b"rates".to_vec()),
+    ];
+    for (coding, body) in codings {
+        let fetched = get(vec![coded(coding, &body)], LIMITS, &Validators::default()).await.unwrap();
+        let Fetched::Body { bytes, validators } = fetched else { panic!("no body") };
+        assert_eq!((bytes.as_slice(), validators.etag), (&b"rates"[..], known().etag), "{coding}");
+    }
+    // A small body that decodes to more than the limit of 1,000,000 bytes.
+    let bomb = gzip(&vec![b'0'; 50_000_000]);
+    assert!(bomb.len() < 100_000);
+    check(vec![coded("gzip", &bomb)], FetchErrorKind::Refused, false, "sends more than 1000000 bytes").await;
+    let damaged = coded("gzip", &gzip(b"rates")[..12]);
+    check(vec![damaged], FetchErrorKind::Unreachable, true, "is incomplete").await;
+    check(vec![coded("zstd", b"rates")], FetchErrorKind::Refused, false, "in the content coding 'zstd'").await;
+}
+
+#[test]
+fn user_agent_is_a_line_of_visible_characters() {
+    let check = |text: &str, is_valid: bool| assert_eq!(UserAgent::parse(text).is_ok(), is_valid, "{text:?}");
+    check("my-bank-rates/1.0 (ops@example.org)", true);
+    check(&"a".repeat(UserAgent::BYTES_MAX), true);
+    for bad in ["", " a", "a ", "a\nb", "a\tb", "сом", &"a".repeat(UserAgent::BYTES_MAX + 1)] {
+        check(bad, false);
+    }
+}
+
 #[tokio::test]
 async fn incomplete_body_is_refused() {
     let incomplete = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 100\r\n\r\n<ValCurs><Valute>".to_owned();
@@ -212,7 +271,7 @@ async fn redirect_must_stay_on_the_host() {
 #[tokio::test]
 async fn public_policy_refuses_private_addresses() {
     let (base, _served) = server(vec![reply("200 OK", "", "secret")]).await;
-    let fetcher = Fetcher::new(AddressPolicy::Public, LIMITS).unwrap();
+    let fetcher = Fetcher::new(AddressPolicy::Public, LIMITS, &UserAgent::default()).unwrap();
     let by_address = fetcher.get(&base, &Validators::default(), 100).await.unwrap_err();
     assert!(matches!(by_address, FetchError::Url(_)), "{by_address}");
     let by_name = fetcher.get(&base.replace("127.0.0.1", "localhost"), &Validators::default(), 100).await.unwrap_err();
@@ -225,7 +284,7 @@ async fn closed_port_is_unreachable_and_invalid_url_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let fetcher = Fetcher::new(AddressPolicy::Any, LIMITS).unwrap();
+    let fetcher = Fetcher::new(AddressPolicy::Any, LIMITS, &UserAgent::default()).unwrap();
     let error = fetcher.get(&format!("http://{address}"), &Validators::default(), 100).await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (FetchErrorKind::Unreachable, true), "{error}");
     // The server does not support TLS.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use silkrate::clock::ManualClock;
 use silkrate::domain::{SeriesKey, Timestamp};
-use silkrate::follow::{AddressPolicy, FetchLimits, Fetcher, FollowContext, FollowedSource, Follower};
+use silkrate::follow::{AddressPolicy, FetchLimits, Fetcher, FollowContext, FollowedSource, Follower, UserAgent};
 use silkrate::ingest::Running;
 use silkrate::metrics::FollowMetrics;
 use silkrate::store::{ScanOrder, SeriesView};
@@ -50,7 +50,7 @@ impl Fixture {
             seed: 7,
         };
         let limits = FetchLimits { read, ..FetchLimits::default() };
-        let fetcher = Fetcher::new(AddressPolicy::Any, limits).unwrap();
+        let fetcher = Fetcher::new(AddressPolicy::Any, limits, &UserAgent::default()).unwrap();
         Follower::new(source, &publisher.base_url, fetcher, context)
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use silkrate::clock::ManualClock;
 use silkrate::domain::Timestamp;
-use silkrate::follow::{AddressPolicy, FetchLimits, Fetcher, FollowContext, FollowedSource, Follower};
+use silkrate::follow::{AddressPolicy, FetchLimits, Fetcher, FollowContext, FollowedSource, Follower, UserAgent};
 use silkrate::ingest::Running;
 use silkrate::metrics::FollowMetrics;
 use silkrate::proto::v1;
@@ -59,7 +59,7 @@ impl Scenario {
             metrics: FollowMetrics::default(),
             seed: 7,
         };
-        let fetcher = Fetcher::new(AddressPolicy::Any, FetchLimits::default()).unwrap();
+        let fetcher = Fetcher::new(AddressPolicy::Any, FetchLimits::default(), &UserAgent::default()).unwrap();
         let mut follower = Follower::new(self.source, &self.publisher.base_url, fetcher, context);
         for (reply, until) in parts {
             *self.reply.lock().unwrap() = *reply;
