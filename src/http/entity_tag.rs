@@ -4,6 +4,7 @@
 //! current time, on the start of the current minute. Equal tags therefore prove that the response is unchanged.
 //! Comparing tags does not read the store.
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
@@ -78,11 +79,22 @@ impl Snapshot {
     }
 }
 
+/// Suffixes that Apache adds to the tag of a response that it has compressed (`DeflateAlterETag`, `BrotliAlterETag`). It
+/// does not remove them when the client sends the tag back.
+const COMPRESSION_SUFFIXES: [&str; 2] = ["-gzip", "-br"];
+
 /// Returns true if `If-None-Match` contains `tag`: the client has the current response already.
 pub(super) fn matches_tag(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     let tags = headers.get_all(IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
     let mut tags = tags.flat_map(|tags| tags.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
-    tags.any(|other| other.as_bytes() == tag.as_bytes())
+    tags.any(|other| original_tag(other).as_bytes() == tag.as_bytes())
+}
+
+/// Returns the tag without the suffix of a compressing proxy.
+fn original_tag(tag: &str) -> Cow<'_, str> {
+    let inner = tag.strip_suffix('"');
+    let original = inner.and_then(|inner| COMPRESSION_SUFFIXES.iter().find_map(|suffix| inner.strip_suffix(suffix)));
+    original.map_or(Cow::Borrowed(tag), |original| Cow::Owned(format!("{original}\"")))
 }
 
 /// Returns a 304 response with `tag`.
@@ -119,6 +131,10 @@ mod tests {
         check(&[], false);
         check(&["\"7-a\""], true);
         check(&["W/\"7-a\""], true);
+        check(&["\"7-a-gzip\""], true);
+        check(&["W/\"7-a-br\""], true);
+        check(&["\"7-a-gzip-gzip\""], false);
+        check(&["\"7-a\"-gzip"], false);
         check(&["\"6-a\", \"7-a\""], true);
         check(&["\"6-a\"", "\"7-a\""], true);
         check(&["\"7-ab\""], false);
