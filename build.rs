@@ -30,8 +30,6 @@ const HTTP_CALL: &str = "ListQuarantine";
 /// Response fields that JSON omits. Their values change with time, so they would change the `ETag` of a response even
 /// if no rate changed. `src/http/schema.rs` has the same list.
 const OMITTED_FIELDS: [&str; 2] = ["age", "server_time"];
-/// The field that JSON omits if it is absent, instead of writing null.
-const OMITTED_IF_ABSENT: &str = "silkrate.v1.GetRateResponse.time";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -113,12 +111,9 @@ fn derive_deserialize(message: &MessageDescriptor, builder: Builder) -> Builder 
 /// Derives `Serialize` for a response message, which is written as JSON and CSV.
 fn derive_serialize(message: &MessageDescriptor, builder: Builder) -> Builder {
     let builder = builder.message_attribute(format!(".{}", message.full_name()), "#[derive(serde::Serialize)]");
-    message.fields().fold(builder, |mut builder, field| {
+    message.fields().fold(builder, |builder, field| {
         if OMITTED_FIELDS.contains(&field.name()) {
             return add_field_attribute(builder, &field, "skip_serializing");
-        }
-        if field.full_name() == OMITTED_IF_ABSENT {
-            builder = add_field_attribute(builder, &field, "skip_serializing_if = \"Option::is_none\"");
         }
         let kind = field.kind();
         let writer = match (kind.as_enum(), kind.as_message().and_then(serde_function)) {

@@ -3,10 +3,11 @@
 //! **Invariant**: a request that this module returns is valid. This module does not check whether the sources have the
 //! pair.
 
-use super::convert::{as_of, bound, each, pair};
+use super::convert::{as_of, each, pair};
 use super::error::ServiceError;
+use super::moments::{moment_range, request_zone};
 use super::page_token::{Cursor, Fingerprint, PageToken};
-use super::rate_request::{CHANGES_PAGE_ROWS_MAX, Paged, decimal_places, page_rows, range, resume, zone};
+use super::rate_request::{CHANGES_PAGE_ROWS_MAX, Paged, decimal_places, page_rows, resume};
 use super::rate_response::{missing, next_token, rate};
 use super::rates::{Rates, ReadTask};
 use crate::analysis::{Apart, ApartStretch, Bucket, ComparisonSummary, PercentChange, Rounded, Sides};
@@ -51,14 +52,13 @@ fn sources(texts: &[String]) -> Result<Sides<Source>, QueryError> {
 }
 
 fn days(request: &v1::CompareSourcesRequest) -> Result<ComparedDays, QueryError> {
+    let range = moment_range((request.start_time, &request.start_date), (request.end_time, &request.end_date))?;
     match request.last_days {
-        None => range(request.start_time, request.end_time).map(ComparedDays::Within),
-        Some(_) if request.start_time.is_some() => {
+        None => Ok(ComparedDays::Within(range)),
+        Some(_) if range.start.is_some() => {
             Err(QueryError::invalid("last_days", "is given together with start_time; give one of them"))
         }
-        Some(count @ 1..=COMPARED_DAYS_MAX) => {
-            Ok(ComparedDays::Last { count, before: bound("end_time", request.end_time)? })
-        }
+        Some(count @ 1..=COMPARED_DAYS_MAX) => Ok(ComparedDays::Last { count, before: range.end }),
         Some(count) => Err(QueryError::invalid("last_days", format!("is {count}; give 1 to {COMPARED_DAYS_MAX}"))),
     }
 }
@@ -73,7 +73,7 @@ fn compare_request(
         pair: pair("pair", &request.pair, served)?,
         sources: sources(&request.sources)?,
         days: days(&request)?,
-        zone: zone(&request.time_zone)?,
+        zone: request_zone(&request.time_zone)?,
         known_time: as_of("known_time", request.known_time)?,
         after: None,
         limit,
@@ -152,5 +152,6 @@ fn response(answer: &Answer<ComparePage>, decimal_places: u32, fingerprint: Fing
         next_page_token: next_token(*commit, page.next.map(Cursor::Bucket), fingerprint),
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),
+        time_zone: page.zone.to_string(),
     }
 }

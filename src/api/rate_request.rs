@@ -237,14 +237,6 @@ pub(super) fn revisions(
     Ok(Paged { request: parsed, fingerprint })
 }
 
-/// Parses a time zone. An empty name means UTC.
-pub(super) fn zone(name: &str) -> Result<Zone, QueryError> {
-    if name.is_empty() {
-        return Ok(Zone::UTC);
-    }
-    Zone::parse(name).map_err(|problem| QueryError::invalid("time_zone", problem.to_string()))
-}
-
 /// Continues a list of buckets after the position of its token.
 fn resume_buckets(list: &mut BucketsRequest, token: Option<PageToken>) {
     if let Some(PageToken { known_time, cursor: Cursor::Bucket(after) }) = token {

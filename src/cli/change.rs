@@ -6,11 +6,10 @@ use std::io::Write as _;
 use clap::{ArgGroup, Args};
 
 use super::output::{Column, Format, write_one};
-use super::rate;
 use super::text::{clean, fold, format_rounded_duration, trim_zeros};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, note, stdout};
+use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, note, rate, runs, stdout};
 use crate::domain::{Span, Timestamp};
 use crate::proto::v1::{GetChangeRequest, GetChangeResponse, GetRateResponse, MissingReason, Window};
 
@@ -81,7 +80,16 @@ const COLUMNS: &[Column<Row>] = &[
     Column::data("percent_change_high", |row| Value::decimal_or_absent(row.response.percent_change_high.as_ref())),
     Column::data("below_resolution", |row| row.response.below_resolution.map_or(Value::Absent, Value::Flag)),
     Column::data("observed", |row| row.response.observed.map_or(Value::Absent, Value::Flag)),
-    Column::csv("archived", |row| Value::Flag(is_archived(&row.response))),
+    Column::csv("start_derivation", |row| derivation_of(row.response.start.as_ref())),
+    Column::csv("start_legs", |row| legs_of(row.response.start.as_ref())),
+    Column::csv("start_age", |row| age_of(row.response.start.as_ref())),
+    Column::csv("start_stale", |row| flag_of(row.response.start.as_ref(), |rate| rate.stale)),
+    Column::csv("start_archived", |row| flag_of(row.response.start.as_ref(), |rate| rate.archived)),
+    Column::csv("end_derivation", |row| derivation_of(row.response.end.as_ref())),
+    Column::csv("end_legs", |row| legs_of(row.response.end.as_ref())),
+    Column::csv("end_age", |row| age_of(row.response.end.as_ref())),
+    Column::csv("end_stale", |row| flag_of(row.response.end.as_ref(), |rate| rate.stale)),
+    Column::csv("end_archived", |row| flag_of(row.response.end.as_ref(), |rate| rate.archived)),
     Column::data("sequence", |row| Value::Count(row.response.sequence)),
     Column::data("recorded_time", |row| Value::time(row.response.recorded_time.as_ref())),
 ];
@@ -98,6 +106,22 @@ pub(super) fn rate_of(response: Option<&GetRateResponse>) -> Value {
 
 fn time_of(response: Option<&GetRateResponse>) -> Value {
     response.map_or(Value::Absent, |response| Value::time(response.time.as_ref()))
+}
+
+fn derivation_of(response: Option<&GetRateResponse>) -> Value {
+    response.map_or(Value::Absent, |response| Value::derivation(response.derivation()))
+}
+
+fn legs_of(response: Option<&GetRateResponse>) -> Value {
+    response.map_or(Value::Absent, |response| Value::List(response.legs.iter().map(runs::object).collect()))
+}
+
+fn age_of(response: Option<&GetRateResponse>) -> Value {
+    response.map_or(Value::Absent, |response| Value::duration(response.age.as_ref()))
+}
+
+fn flag_of(response: Option<&GetRateResponse>, flag: impl Fn(&GetRateResponse) -> bool) -> Value {
+    response.map_or(Value::Absent, |response| Value::Flag(flag(response)))
 }
 
 /// Returns the reason why a rate is missing; `Absent` if there is a rate.
@@ -122,13 +146,15 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
         decimal_places: args.places,
         known_time: session.time(args.known.known)?,
     };
+    let is_table = session.style.format == Format::Table;
     let client = session.connect().await?;
     let response = client.answer(client.rates().get_change(client.request(request))).await?;
     let row = Row { pair: args.series.pair, response };
-    if is_archived(&row.response) {
+    if row.response.observed.is_some() && is_archived(&row.response) {
         note(&format!("warning: the rates of {} come from an archived source", clean(&row.pair)));
     }
-    if session.style.format == Format::Table {
+    warn_of_stale_ends(&row, is_table);
+    if is_table {
         let mut out = stdout();
         let text = describe(&row);
         for (number, line) in text.lines().enumerate() {
@@ -137,12 +163,25 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
         }
         out.flush()?;
     } else {
-        if row.response.observed == Some(false) {
-            note(&format!("warning: the change of {} is not observed: the rate was stale", clean(&row.pair)));
-        }
         write_one(stdout(), session.style, COLUMNS, &row)?;
     }
     Ok(Outcome::Done)
+}
+
+/// Warns that a change is not observed, or that an end without the other was stale. A table says the former itself.
+fn warn_of_stale_ends(Row { pair, response }: &Row, is_table: bool) {
+    match response.observed {
+        Some(false) if !is_table => {
+            note(&format!("warning: the change of {} is not observed: the rate was stale", clean(pair)));
+        }
+        Some(_) => {}
+        // Only one end has a rate.
+        None => {
+            for rate in response.start.iter().chain(&response.end) {
+                rate::warn_of_rate(pair, rate);
+            }
+        }
+    }
 }
 
 /// Describes a change: the percentage on the first line, then the start and the end on a line each.
@@ -199,7 +238,8 @@ fn describe_rate_at_time(rate: Option<&GetRateResponse>, reason: MissingReason) 
         }
     }
     if let Value::Duration(age @ Timestamp::SECOND_US..) = Value::duration(rate.age.as_ref()) {
-        let _ = write!(text, "; last observed {} earlier", format_rounded_duration(age));
+        let stale = if rate.stale { "STALE, " } else { "" };
+        let _ = write!(text, "; {stale}last observed {} earlier", format_rounded_duration(age));
     }
     if let Value::Duration(difference) = Value::duration(rate.leg_age_difference.as_ref()) {
         let _ = write!(text, ", leg ages differ by {}", format_rounded_duration(difference));
@@ -264,7 +304,7 @@ mod tests {
             unobserved,
             "UZS/USD  0.00009 -> 0.00009  not observed: the rate was stale\n  \
              from  1970-01-02T00:00:00Z  0.00009 by timesca\n  \
-             to    1970-01-02T00:00:00Z  0.00009 by timesca; last observed 320 d earlier\n",
+             to    1970-01-02T00:00:00Z  0.00009 by timesca; STALE, last observed 320 d earlier\n",
         );
         let without_start = GetChangeResponse {
             start_missing_reason: MissingReason::NoQuoteYet.into(),

@@ -12,7 +12,7 @@ use super::pages::{Page, limit, list_hiding_columns, note_rest};
 use super::text::{clean, fold, plural, trim_zeros};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, KnownArgs, Outcome, Session, ZoneArgs, rate, stdout};
+use super::{CliError, KnownArgs, Outcome, Session, ZoneArgs, note, rate, stdout};
 use crate::analysis::Zone;
 use crate::proto::v1::{
     ApartStretch, CompareSourcesRequest, ComparedDay, ComparisonSummary, Derivation, GetRateResponse,
@@ -94,6 +94,7 @@ const COLUMNS: &[Column<Row>] = &[
     Column::data("period_start_time", |row| Value::time(row.day.period_start_time.as_ref())),
     Column::data("period_end_time", |row| Value::time(row.day.period_end_time.as_ref())),
     Column::table("day", |row| Value::text(&date(row.comparison.zone, row.day.period_start_time.as_ref()))),
+    Column::data("time_zone", |row| Value::text(&row.comparison.zone.to_string())),
     Column::data("complete", |row| Value::Flag(row.day.complete)),
     Column::json("first", |row| row.side(row.day.first.as_ref())),
     Column::json("second", |row| row.side(row.day.second.as_ref())),
@@ -206,18 +207,22 @@ struct SummaryData {
 }
 
 pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome, CliError> {
-    let comparison = Comparison {
+    let mut comparison = Comparison {
         pair: args.pair.clone(),
         first: args.sources.first().cloned().unwrap_or_default(),
         second: args.sources.get(1).cloned().unwrap_or_default(),
-        zone: Zone::parse(&args.zone.zone).unwrap_or(Zone::UTC),
+        zone: Zone::UTC,
     };
-    let has_range = args.from.is_some() || args.to.is_some();
+    let (start_time, start_date) = session.time_or_date(args.from)?;
+    let (end_time, end_date) = session.time_or_date(args.to)?;
+    let has_range = start_time.is_some() || end_time.is_some() || !(start_date.is_empty() && end_date.is_empty());
     let request = CompareSourcesRequest {
         pair: args.pair,
         sources: args.sources,
-        start_time: session.time(args.from)?,
-        end_time: session.time(args.to)?,
+        start_time,
+        end_time,
+        start_date,
+        end_date,
         last_days: args.days.or_else(|| (!has_range).then_some(DAYS_DEFAULT)),
         time_zone: args.zone.zone,
         decimal_places: args.places.or_else(|| session.is_table().then_some(TABLE_PLACES)),
@@ -235,11 +240,13 @@ pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome,
     let listed = list_hiding_columns(session, COLUMNS, hidden, rows, PAGE_DAYS_MAX, async |page_size, page_token| {
         let request = CompareSourcesRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().compare_sources(client.request(request))).await?;
+        comparison.zone = Zone::parse(&page.time_zone).unwrap_or(Zone::UTC);
         if page.summary.is_some() && session.is_table() && !page.days.is_empty() {
             write_folded(session, &heading(&comparison, &page.days))?;
         }
         data.summary = data.summary.take().or(page.summary);
         data.newest = page.days.last().cloned().or(data.newest.take());
+        warn_of_newest(&comparison, data.newest.as_ref(), page.next_page_token.is_empty());
         let row = |day| Row { comparison: comparison.clone(), day };
         Ok(Page::new(page.days.into_iter().map(row), page.next_page_token))
     });
@@ -252,6 +259,21 @@ pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome,
     }
     note_rest(session, &listed, requested_rows, "days", "no day in that range has a rate");
     Ok(Outcome::Done)
+}
+
+/// Warns after the last page if the newest rate of a source is stale or comes from an archived source.
+fn warn_of_newest(Comparison { first, second, .. }: &Comparison, newest: Option<&ComparedDay>, is_last_page: bool) {
+    let Some(newest) = newest.filter(|_| is_last_page) else { return };
+    for (source, rate) in [(first, &newest.first), (second, &newest.second)] {
+        let Some(rate) = rate else { continue };
+        if rate.stale {
+            let source = clean(source);
+            note(&format!("warning: {source} was stale on the last day; its rate may differ only because it is old"));
+        }
+        if rate.archived {
+            note(&format!("warning: the source {} is archived", clean(source)));
+        }
+    }
 }
 
 /// Writes a line to standard output, folded to the width of the terminal.

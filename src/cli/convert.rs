@@ -5,7 +5,7 @@ use clap::Args;
 use super::output::{Column, write_one};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, rate, stdout};
+use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, rate, runs, stdout};
 use crate::proto::v1::{ConvertRequest, ConvertResponse, GetRateResponse};
 
 const EXAMPLES: &str = "\
@@ -66,7 +66,12 @@ const COLUMNS: &[Column<Row>] = &[
     Column::table("from", |row| row.rate(rate::describe_legs)),
     Column::table("age", |row| row.rate(rate::describe_age)),
     Column::table("at", |row| row.rate(rate::at)),
+    Column::csv("derivation", |row| row.rate(|rate| Value::derivation(rate.derivation()))),
+    Column::csv("legs", |row| row.rate(|rate| Value::List(rate.legs.iter().map(runs::object).collect()))),
+    Column::csv("age", |row| row.rate(|rate| Value::duration(rate.age.as_ref()))),
     Column::csv("time", |row| row.rate(|rate| Value::time(rate.time.as_ref()))),
+    Column::csv("date", |row| row.rate(|rate| Value::text(&rate.date))),
+    Column::csv("time_zone", |row| row.rate(|rate| Value::text(&rate.time_zone))),
     Column::table("stale", |row| row.rate(|rate| if rate.stale { Value::text("STALE") } else { Value::Absent })),
     Column::csv("stale", |row| row.rate(|rate| Value::Flag(rate.stale))),
     Column::csv("archived", |row| row.rate(|rate| Value::Flag(rate.archived))),

@@ -45,7 +45,8 @@ pub(super) const COLUMNS: &[Column<LatestRate>] = &[
     Column::new("previous_rate", "previous", |row| Value::decimal_or_absent(row.previous_rate.as_ref())),
     Column::new("moved_time", "moved", |row| Value::time(row.moved_time.as_ref())),
     Column::new("reported_change_percent", REPORTED_TITLE, |row| from_run(row.run.as_ref(), reported)),
-    Column::new("state", "state", |row| Value::state(row.state())),
+    Column::data("state", |row| Value::state(row.state())),
+    Column::table("state", state_and_archived),
     Column::data("archived", |row| Value::Flag(row.archived)),
     Column::data("first_observed_time", |row| {
         from_run(row.run.as_ref(), |run| Value::time(run.first_observed_time.as_ref()))
@@ -57,6 +58,15 @@ pub(super) const COLUMNS: &[Column<LatestRate>] = &[
     Column::new("stale_time", "stale at", |row| Value::time(row.stale_time.as_ref())),
     Column::data("recorded_time", |row| from_run(row.run.as_ref(), |run| Value::time(run.recorded_time.as_ref()))),
 ];
+
+/// Returns the state for a table, with a mark if the source is archived: `FLAT, archived`.
+fn state_and_archived(row: &LatestRate) -> Value {
+    match (row.archived, Value::state(row.state())) {
+        (true, Value::Text(state)) => Value::Text(format!("{state}, archived")),
+        (true, _) => Value::text("archived"),
+        (false, state) => state,
+    }
+}
 
 pub(super) async fn run(args: LatestArgs, session: &Session) -> Result<Outcome, CliError> {
     let client = session.connect().await?;

@@ -302,8 +302,7 @@ struct LegArgs {
 /// The time zone of days and longer periods.
 #[derive(Debug, Args)]
 struct ZoneArgs {
-    /// Time zone of dates and of the days in the answer, like Asia/Bishkek; default the zone of the source, or UTC in
-    /// compare
+    /// Time zone of dates and of the days in the answer, like Asia/Bishkek; default the zone of the source
     #[arg(long, value_name = "ZONE", default_value = "", hide_default_value = true)]
     zone: String,
 }

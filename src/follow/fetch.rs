@@ -2,7 +2,8 @@
 //!
 //! The client follows redirects only within the requested host. With [`AddressPolicy::Public`] it never connects to a
 //! private address, even if the DNS returns one. It asks for a body without content coding (`identity`), and
-//! decodes gzip, deflate and br all the same, because a proxy may ignore that. It uses no proxy, because a proxy would resolve names itself and bypass the address policy.
+//! decodes gzip, deflate and br all the same, because a server may ignore that. It uses no proxy, because a proxy would
+//! resolve names itself and bypass the address policy.
 //!
 //! **Invariant**: a body is returned completely or not at all. Every fetch ends within [`FetchLimits::total`].
 
@@ -21,44 +22,9 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::address_policy::{AddressPolicy, is_public};
+use super::user_agent::UserAgent;
 use crate::causes::causes;
 use crate::domain::{Timestamp, truncate_for_display};
-
-/// The `User-Agent` header of requests.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct UserAgent(HeaderValue);
-
-impl UserAgent {
-    /// Maximum length, in bytes.
-    pub const BYTES_MAX: usize = 200;
-
-    /// Parses the value of the header.
-    ///
-    /// # Errors
-    /// Returns [`UserAgentError`] if the text is empty, too long, or has other characters than visible ASCII and spaces.
-    pub fn parse(text: &str) -> Result<Self, UserAgentError> {
-        let is_valid = (1..=Self::BYTES_MAX).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
-            && text.trim() == text;
-        let value = HeaderValue::from_str(text).ok().filter(|_| is_valid);
-        value.map(Self).ok_or_else(|| UserAgentError(truncate_for_display(text)))
-    }
-}
-
-impl Default for UserAgent {
-    /// Returns `silkrate/VERSION`.
-    fn default() -> Self {
-        Self(HeaderValue::from_static(concat!("silkrate/", env!("CARGO_PKG_VERSION"))))
-    }
-}
-
-/// The error for a text that cannot be a `User-Agent` header.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "'{0}' is not a user agent: write 1 to {max} visible ASCII characters, like 'my-bank-rates/1.0 (ops@example.org)'",
-    max = UserAgent::BYTES_MAX
-)]
-pub struct UserAgentError(String);
 
 /// Maximum number of redirects of one fetch.
 const REDIRECTS_MAX: usize = 4;
@@ -307,7 +273,7 @@ impl Fetcher {
         // the failure is ignored.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
-            .user_agent(user_agent.0.clone())
+            .user_agent(user_agent.header())
             .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
             .no_proxy()
             .referer(false)

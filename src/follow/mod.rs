@@ -14,6 +14,7 @@ mod follower;
 mod health;
 pub mod poll_schedule;
 mod source;
+mod user_agent;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,11 +25,12 @@ use tokio_util::sync::CancellationToken;
 pub use crate::domain::Health;
 use crate::domain::SeriesKey;
 pub use address_policy::AddressPolicy;
-pub use fetch::{FetchError, FetchLimits, Fetched, Fetcher, UserAgent, UserAgentError, Validators};
+pub use fetch::{FetchError, FetchLimits, Fetched, Fetcher, Validators};
 pub use follower::{FollowContext, Follower};
 pub use health::Outcome;
 pub use poll_schedule::{Schedule, ScheduleError};
 pub use source::{FeedUrl, FeedUrlError, FetchTarget, FollowedSource, FollowedSourceError};
+pub use user_agent::{UserAgent, UserAgentError};
 
 /// The followed sources, with their URLs and poll schedules.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -19,9 +19,9 @@ use super::Site;
 use super::body::PermitBody;
 use super::csv::{self, Page, one_row};
 use super::entity_tag::{Snapshot, matches_tag, not_modified, set_cache_headers};
-use super::parameters::{Parameters, invalid, is_date};
+use super::parameters::{Parameters, invalid};
 use super::problem::{Problem, internal_error};
-use super::schema::{Call, Schema, TIME};
+use super::schema::{Call, Schema};
 use crate::api::{Rates, ReadTask, ServiceError};
 use crate::domain::truncate_for_display;
 use crate::proto::v1;
@@ -139,7 +139,8 @@ fn history(answer: &v1::ListRunsResponse) -> Page<'_, v1::Run> {
     Page { baseline: answer.baseline.as_ref(), ..Page::new(&answer.next_page_token, &answer.runs) }
 }
 
-/// Prepares `GetRate`. The response has a time only if the request has one; see [`Call::includes_time`].
+/// Prepares `GetRate`. The time in the response is null if the request has none: without one, a rate is read at the time
+/// of the newest commit, which changes even if the rate does not.
 fn rate_task(
     rates: &Rates,
     request: &v1::GetRateRequest,
@@ -183,7 +184,6 @@ struct ResponseWriter {
     format: Format,
     /// Whether the response must contain all rows: CSV without paging parameters.
     is_whole: bool,
-    includes_time: bool,
     /// The values of request parameters that each CSV row repeats.
     repeated: Vec<String>,
     query: String,
@@ -215,7 +215,6 @@ impl<'a> CallRequest<'a> {
             call,
             format,
             is_whole,
-            includes_time: call.includes_time(parameters.get(TIME).is_some_and(|time| !is_date(time))),
             repeated: repeated.collect(),
             query: query.unwrap_or_default().to_owned(),
         };
@@ -326,7 +325,7 @@ impl ResponseWriter {
 
     fn csv<R: Serialize>(&self, answer: &impl Serialize, page: &Page<'_, R>) -> Result<Vec<u8>, ServiceError> {
         let message = &self.schema.call(self.call).ok_or_else(|| internal_error(&"no such call"))?.response;
-        let bytes = csv::write(self.call.rows(), message, self.includes_time, &self.repeated, answer, page);
+        let bytes = csv::write(self.call.rows(), message, &self.repeated, answer, page);
         bytes.map_err(|problem| internal_error(&problem))
     }
 }

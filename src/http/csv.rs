@@ -67,11 +67,11 @@ struct Columns {
 }
 
 impl Columns {
-    fn new(rows: Rows, schema: &MessageSchema, includes_time: bool) -> Self {
+    fn new(rows: Rows, schema: &MessageSchema) -> Self {
         let mut titles: Vec<String> = rows.repeated.iter().map(|name| (*name).to_owned()).collect();
         let first = titles.len();
         let row = rows.list.and_then(|name| schema.field(name)).and_then(|field| field.kind.message());
-        let row = fields(row.unwrap_or(schema), None, &|name| includes_time || name != TIME, &mut titles);
+        let row = fields(row.unwrap_or(schema), None, &|_| true, &mut titles);
         let of_row = first..titles.len();
         let shared = fields(schema, None, &|name| rows.shared.contains(&name), &mut titles);
         titles.extend(rows.baseline.map(str::to_owned));
@@ -94,9 +94,9 @@ fn fields(
     let has_period = schema.field("period_end_time").is_some();
     let is_rate_field = |name: &str, prefix: Option<&str>| match name {
         "rate" => true,
-        TIME => !has_period,
-        // Without a prefix: only a row with one rate has these columns.
-        "stale" | "archived" => prefix.is_none(),
+        TIME | "derivation" | "legs" | "stale" | "archived" => !has_period,
+        // Without a prefix: a row with one rate.
+        "date" | "time_zone" => prefix.is_none(),
         _ => false,
     };
     let included = schema.fields.iter().filter(|field| is_included(&field.name));
@@ -105,8 +105,11 @@ fn fields(
         let target = match field.kind.message() {
             Some(run) if field.is_list && [RUN, LEG].contains(&run.name.as_str()) => {
                 // `leg1_pair`, `leg1_source` and so on, for at most two legs.
-                let leg = |leg: &&str| fields(run, Some(leg), &|name| LEG_FIELDS.contains(&name), titles);
-                Target::Items(LEGS.iter().map(leg).collect())
+                let legs = LEGS.iter().map(|leg| {
+                    let leg = prefix.map_or((*leg).to_owned(), |prefix| format!("{prefix}_{leg}"));
+                    fields(run, Some(&leg), &|name| LEG_FIELDS.contains(&name), titles)
+                });
+                Target::Items(legs.collect())
             }
             // The series of all rows: the rows have its pair and source.
             Some(leg) if !field.is_list && leg.name == LEG => {
@@ -133,16 +136,14 @@ fn fields(
 }
 
 /// Writes a response with the given schema as CSV. Each row repeats `repeated`, the values of request parameters.
-/// `includes_time` is true if the response has a value for [`TIME`].
 pub(super) fn write<R: Serialize>(
     rows: Rows,
     schema: &MessageSchema,
-    includes_time: bool,
     repeated: &[String],
     answer: &impl Serialize,
     page: &Page<'_, R>,
 ) -> Result<Vec<u8>, CsvError> {
-    let columns = Columns::new(rows, schema, includes_time);
+    let columns = Columns::new(rows, schema);
     let mut csv = csv::Writer::from_writer(Vec::new());
     csv.write_record(&columns.titles)?;
 
@@ -180,7 +181,7 @@ mod tests {
         let schema = Schema::new().unwrap();
         let repeated: Vec<String> = repeated.iter().map(|text| (*text).to_owned()).collect();
         let message = &schema.call(call).unwrap().response;
-        let csv = write(call.rows(), message, false, &repeated, answer, page).unwrap();
+        let csv = write(call.rows(), message, &repeated, answer, page).unwrap();
         assert_eq!(String::from_utf8(csv).unwrap().lines().collect::<Vec<_>>(), expect, "{call:?}");
     }
 
@@ -232,8 +233,8 @@ mod tests {
     fn legs_and_bounds_have_columns_and_other_lists_are_json() {
         let rate = v1::GetRateResponse { legs: vec![run("1")], ..Default::default() };
         let expect = [
-            "pair,rate,rate_low,rate_high,derivation,leg1_pair,leg1_source,leg1_rate,leg1_last_observed_time,leg2_pair,leg2_source,leg2_rate,leg2_last_observed_time,state,sequence,recorded_time,leg_age_difference,stale,date,time_zone,archived",
-            "KGS/KZT,,,,,KGS/USD,nbkr,1,,,,,,,0,,,false,,,false",
+            "pair,rate,rate_low,rate_high,derivation,leg1_pair,leg1_source,leg1_rate,leg1_last_observed_time,leg2_pair,leg2_source,leg2_rate,leg2_last_observed_time,state,time,sequence,recorded_time,leg_age_difference,stale,date,time_zone,archived",
+            "KGS/KZT,,,,,KGS/USD,nbkr,1,,,,,,,,0,,,false,,,false",
         ];
         check(Call::Rate, &["KGS/KZT"], &rate, &one_row(&rate), &expect);
 

@@ -6,16 +6,16 @@
 //!   now if the day is not over.
 //! - The date of a response is the last day at or before the requested day on which a chosen source has an observation. A
 //!   request for that date returns the same response.
-//! - A range has only days with observations, and one source for each symbol. A range without such a day returns the
-//!   last day before it.
+//! - A range has only days with observations, and for each symbol the source that answers for the last day of the range.
+//!   A range without such a day returns the last day before it.
 //! - A rate is the number of units of a symbol for one unit of `base`. The default base is USD.
 //! - A rate counts on the day of its observation and on the days after it, up to the stale limit of its source. The limit
-//!   is rounded up to whole days.
+//!   is rounded up to whole days. A cross counts while both legs do.
 //! - The series that answer are chosen as for every other request, unless the request or the server names a source.
 //!
 //! **Invariant**: rates are JSON numbers with all digits of the rate, never converted through a float.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -37,7 +37,7 @@ use crate::api::{Rates, Read, ServiceError};
 use crate::domain::{Amount, Currency, Interval, Pair, Rate, SeriesKey, Source, Timestamp};
 use crate::query::{
     BucketsRequest, CandleRow, CandlesPage, CandlesRequest, Derivation, Moment, MomentRange, ObservedDay, QueryError,
-    RateRequest, Reader,
+    Reader,
 };
 
 /// The routes. Clients of Frankfurter's earlier host use the path without `v1`.
@@ -160,6 +160,9 @@ struct OneDay {
     date: String,
     rates: Numbers,
     sources: Sources,
+    /// The symbols whose rates come from an archived source. Absent if there are none.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    archived: BTreeSet<String>,
 }
 
 #[derive(Serialize)]
@@ -170,6 +173,8 @@ struct ManyDays {
     end_date: String,
     rates: BTreeMap<String, Numbers>,
     sources: Sources,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    archived: BTreeSet<String>,
 }
 
 /// Answers a request for one of [`PATHS`].
@@ -263,7 +268,7 @@ impl RateFinder<'_> {
             found => found,
         };
         if request.source.is_some() {
-            return find(request.source.as_ref());
+            return self.reader.observed_day(pair, request.source.as_ref(), date);
         }
         match self.chosen.map_or(Ok(None), |source| find(Some(source)))? {
             // A stale rate of the configured source does not hide a fresh one.
@@ -274,25 +279,35 @@ impl RateFinder<'_> {
 
     /// Returns the rates of the last day at or before `date` with an observation, or of the newest day without a date.
     fn one_day(&self, request: &RatesRequest, date: Option<NaiveDate>) -> Result<OneDay, Problem> {
-        let find = |date| -> Result<Vec<(Currency, ObservedDay)>, Problem> {
+        let symbols = request.symbols(self.rates);
+        let mut unknown = None;
+        let mut find = |date| -> Result<Vec<(Currency, ObservedDay)>, Problem> {
             let mut found = Vec::new();
-            for symbol in request.symbols(self.rates) {
+            for symbol in symbols.iter().copied() {
                 let Ok(pair) = Pair::new(request.base, symbol) else { continue };
-                let rate = self.observed_day(request, pair, date).map_err(failed)?;
-                found.extend(rate.map(|rate| (symbol, rate)));
+                match self.observed_day(request, pair, date) {
+                    Ok(rate) => found.extend(rate.map(|rate| (symbol, rate))),
+                    Err(error @ QueryError::UnknownSeries { .. }) => unknown = Some(error),
+                    Err(error) => return Err(failed(error)),
+                }
             }
             Ok(found)
         };
         let newest = find(date)?.iter().map(|(_, found)| found.date).max();
-        let Some(newest) = newest else { return Err(no_rates(request)) };
+        let Some(newest) = newest else {
+            // The error names the sources that exist.
+            let unknown = unknown.filter(|_| request.source.is_some());
+            return Err(unknown.map_or_else(|| no_rates(request), failed));
+        };
         // Every symbol is chosen at the end of the day of the response, so that a request for this day repeats it.
-        let (mut numbers, mut sources) = (Numbers::new(), Sources::new());
+        let (mut numbers, mut sources, mut archived) = (Numbers::new(), Sources::new(), BTreeSet::new());
         for (symbol, found) in find(Some(newest))?.iter().filter(|(_, found)| found.fresh_until >= newest) {
             numbers.insert(symbol.to_string(), request.number(&found.rate.rate)?);
             sources.insert(symbol.to_string(), leg_sources(found.rate.legs.iter().map(|(series, _)| series)));
+            archived.extend(found.rate.is_archived.then(|| symbol.to_string()));
         }
         let (amount, base) = (request.amount()?, request.base.to_string());
-        Ok(OneDay { amount, base, date: newest.to_string(), rates: numbers, sources })
+        Ok(OneDay { amount, base, date: newest.to_string(), rates: numbers, sources, archived })
     }
 
     /// Returns a day at or before the first observation of `symbols`; none without observations.
@@ -309,6 +324,15 @@ impl RateFinder<'_> {
         Ok(first.and_then(|first| Zone::UTC.local(first).date().pred_opt()))
     }
 
+    /// Returns today in the zone of the source that is the furthest ahead.
+    fn today(&self) -> NaiveDate {
+        let now = self.rates.now();
+        let view = self.rates.view();
+        let zones = view.series().map(|series| self.reader.zone_of_source(&series.key().source, None));
+        let days = zones.map(|zone| zone.local(now).date());
+        days.fold(Zone::UTC.local(now).date(), NaiveDate::max)
+    }
+
     /// Limits a range to the days from the first observation of `symbols` to today.
     ///
     /// # Errors
@@ -320,8 +344,7 @@ impl RateFinder<'_> {
         end: Option<NaiveDate>,
     ) -> Result<(NaiveDate, NaiveDate), Problem> {
         let unprocessable = |problem| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, problem);
-        // The day may already be over in a zone east of Greenwich.
-        let today = Zone::UTC.local(self.rates.now().saturating_add_us(Timestamp::DAY_US)).date();
+        let today = self.today();
         if let Some(end) = end.filter(|end| *end < start) {
             return Err(unprocessable(format!("the range ends on {end}, before its start {start}; swap the dates")));
         }
@@ -336,51 +359,38 @@ impl RateFinder<'_> {
         Ok((start, end))
     }
 
-    /// Returns the candles of the days of a range and the series that they come from; none if no series has the pair.
-    fn candles(
-        &self,
-        request: &RatesRequest,
-        pair: Pair,
-        range: MomentRange,
-    ) -> Result<Option<CandlesPage>, QueryError> {
-        let read = |source: Option<&Source>| match self.reader.candles(&days_request(pair, source.cloned(), range)) {
-            Ok(answer) => Ok(Some(answer.body)),
-            Err(QueryError::UnknownSeries { .. } | QueryError::NothingKnownYet { .. }) => Ok(None),
-            Err(error) => Err(error),
-        };
-        if request.source.is_some() {
-            return read(request.source.as_ref());
-        }
-        match self.chosen.map_or(Ok(None), |source| read(Some(source)))? {
-            Some(page) if !page.rows.is_empty() => Ok(Some(page)),
-            _ => read(None),
-        }
-    }
-
     /// Returns the rates of each day with an observation. Each symbol has one source for the whole range.
     fn many_days(&self, request: &RatesRequest, start: NaiveDate, end: Option<NaiveDate>) -> Result<ManyDays, Problem> {
         let symbols = request.symbols(self.rates);
         let (start, end) = self.limit_range(&symbols, start, end)?;
         let range = MomentRange { start: Some(Moment::Day(start)), end: end.succ_opt().map(Moment::Day) };
-        let (mut days, mut sources): (BTreeMap<String, Numbers>, Sources) = Default::default();
+        let mut days: BTreeMap<String, Numbers> = BTreeMap::new();
+        let (mut sources, mut archived) = (Sources::new(), BTreeSet::new());
         for symbol in symbols {
             let Ok(pair) = Pair::new(request.base, symbol) else { continue };
-            let Some(page) = self.candles(request, pair, range).map_err(failed)? else { continue };
+            let last = match self.observed_day(request, pair, Some(end)) {
+                Ok(Some(last)) => last.rate,
+                // `one_day` reports the error if there is no other symbol.
+                Ok(None) | Err(QueryError::UnknownSeries { .. }) => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            let legs: Vec<Source> = last.legs.iter().map(|(series, _)| series.source.clone()).collect();
+            let page = self.reader.candles(&days_request(pair, legs.clone(), range)).map_err(failed)?.body;
             let rows = page.rows.iter().filter(|row| row.observation_count.is_some_and(|count| count > 0));
             for row in rows {
                 let date = page.zone.local(row.candle.bucket.start).date();
-                let rate = self.rate_of_day(&page, pair, date, row).map_err(failed)?;
+                let Some(rate) = self.rate_of_row(&page, pair, &legs, date, row).map_err(failed)? else { continue };
                 days.entry(date.to_string()).or_default().insert(symbol.to_string(), request.number(&rate)?);
-                sources
-                    .entry(symbol.to_string())
-                    .or_insert_with(|| leg_sources(page.legs.iter().map(|leg| &leg.series)));
+                let names = || leg_sources(last.legs.iter().map(|(series, _)| series));
+                sources.entry(symbol.to_string()).or_insert_with(names);
+                archived.extend(last.is_archived.then(|| symbol.to_string()));
             }
         }
         let (amount, base) = (request.amount()?, request.base.to_string());
         let ends = days.first_key_value().zip(days.last_key_value());
         let Some((start_date, end_date)) = ends.map(|((first, _), (last, _))| (first.clone(), last.clone())) else {
             // No day of the range has an observation: the last day before it has.
-            let OneDay { date, rates, sources, .. } = self.one_day(request, Some(end))?;
+            let OneDay { date, rates, sources, archived, .. } = self.one_day(request, Some(end))?;
             let (start_date, end_date) = (date.clone(), date.clone());
             return Ok(ManyDays {
                 amount,
@@ -389,35 +399,28 @@ impl RateFinder<'_> {
                 end_date,
                 rates: BTreeMap::from([(date, rates)]),
                 sources,
+                archived,
             });
         };
-        Ok(ManyDays { amount, base, start_date, end_date, rates: days, sources })
+        Ok(ManyDays { amount, base, start_date, end_date, rates: days, sources, archived })
     }
 
-    /// Returns the rate at the end of a day. A published rate is the close of its candle; a derived rate is read from its
-    /// legs, because the close has been rounded.
-    fn rate_of_day(
+    /// Returns the rate at the end of the day of a row; none if a leg is stale then. A published rate is the close of its
+    /// candle; a derived rate is read from its legs, because the close has been rounded.
+    fn rate_of_row(
         &self,
         page: &CandlesPage,
         pair: Pair,
+        legs: &[Source],
         date: NaiveDate,
         row: &CandleRow,
-    ) -> Result<Derived, QueryError> {
+    ) -> Result<Option<Derived>, QueryError> {
         if page.derivation == Derivation::Direct
             && let Ok(rate) = Rate::parse(&row.candle.close.rate.to_string())
         {
-            return Ok(Derived::direct(rate));
+            return Ok(Some(Derived::direct(rate)));
         }
-        let request = RateRequest {
-            pair,
-            source: None,
-            leg_sources: page.legs.iter().map(|leg| leg.series.source.clone()).collect(),
-            time: Some(Moment::Day(date)),
-            zone: Some(page.zone),
-            max_age_us: None,
-            known_time: None,
-        };
-        Ok(self.reader.rate(&request)?.body.rate)
+        Ok(self.reader.rate_of_day(pair, legs.to_vec(), page.zone, date)?.map(|answer| answer.rate))
     }
 }
 
@@ -427,13 +430,13 @@ fn leg_sources<'a>(legs: impl Iterator<Item = &'a SeriesKey>) -> Vec<String> {
     sources
 }
 
-/// Returns the request for the daily candles of a range.
-fn days_request(pair: Pair, source: Option<Source>, range: MomentRange) -> CandlesRequest {
+/// Returns the request for the daily candles of a range from the given sources, one for each leg.
+fn days_request(pair: Pair, leg_sources: Vec<Source>, range: MomentRange) -> CandlesRequest {
     CandlesRequest {
         list: BucketsRequest {
             pair,
-            source,
-            leg_sources: Vec::new(),
+            source: None,
+            leg_sources,
             range,
             zone: None,
             known_time: None,

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::calls::FORMAT;
 use super::descriptors::{CallSchema, EnumSchema, FieldSchema, Kind, MessageSchema};
 use super::parameters::value_names;
-use super::schema::{Call, Schema, TIME};
+use super::schema::{Call, Schema};
 use crate::domain::{Span, SpanUnit};
 use crate::proto::v1;
 
@@ -174,10 +174,7 @@ fn response_schemas(message: &MessageSchema, schemas: &mut BTreeMap<String, Valu
         let mut schema = response_field_schema(field);
         describe(&mut schema, &field.comment);
         properties.insert(field.name.clone(), schema);
-        // The time of a rate is present only if the request has a time.
-        if message.name != "GetRateResponse" || field.name != TIME {
-            required.push(field.name.as_str());
-        }
+        required.push(field.name.as_str());
         if let Some(inner) = field.kind.message().filter(|inner| !schemas.contains_key(&inner.name)) {
             response_schemas(inner, schemas);
         }

@@ -13,7 +13,7 @@ const INGEST_SERVICE: &str = "IngestService";
 /// Response fields that JSON omits. Their values change with time, so they would change the `ETag` of a response even
 /// if no rate changed. `build.rs` has the same list.
 const OMITTED_FIELDS: [&str; 2] = ["age", "server_time"];
-/// A field that some responses omit; see [`Call::includes_time`].
+/// The time of a rate, in requests and responses.
 pub(super) const TIME: &str = "time";
 
 /// A call that HTTP serves: the unary calls of `RateService`, and one call of `IngestService`.
@@ -145,7 +145,7 @@ impl Call {
             Self::Changes => {
                 Rows { repeated: &["pair"], shared: &["derivation", "legs", "time_zone"], ..rows("changes") }
             }
-            Self::Compare => Rows { repeated: &["pair", "sources"], ..rows("days") },
+            Self::Compare => Rows { repeated: &["pair", "sources"], shared: &["time_zone"], ..rows("days") },
             Self::Candles => {
                 Rows { repeated: &["pair"], shared: &["derivation", "legs", "time_zone"], ..rows("candles") }
             }
@@ -154,25 +154,6 @@ impl Call {
             Self::Sources => rows("sources"),
             Self::Gaps => rows("gaps"),
             Self::Quarantine => rows("ticks"),
-        }
-    }
-
-    /// Returns true if the response includes its time. Without a requested time, a rate is read at the time of the
-    /// newest commit. This time changes even if the rate does not, so the response omits it.
-    pub(super) const fn includes_time(self, time_requested: bool) -> bool {
-        match self {
-            Self::Rate | Self::Convert => time_requested,
-            Self::Latest
-            | Self::History
-            | Self::Change
-            | Self::Changes
-            | Self::Compare
-            | Self::Candles
-            | Self::Series
-            | Self::Revisions
-            | Self::Gaps
-            | Self::Sources
-            | Self::Quarantine => true,
         }
     }
 }
@@ -275,9 +256,7 @@ mod tests {
     }
 
     fn json(schema: &MessageSchema, is_filled: bool) -> String {
-        let is_included = |field: &&FieldSchema| is_filled || schema.name != "GetRateResponse" || field.name != TIME;
-        let included = schema.fields.iter().filter(is_included);
-        let fields = included.map(|field| format!("\"{}\":{}", field.name, value(field, is_filled)));
+        let fields = schema.fields.iter().map(|field| format!("\"{}\":{}", field.name, value(field, is_filled)));
         format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
     }
 

@@ -70,7 +70,7 @@ mod tests {
         let age = Some(prost_types::Duration { seconds: 5, nanos: 500_000_000 });
         let rate = v1::GetRateResponse { rate: "12".to_owned(), age, leg_age_difference: age, ..Default::default() };
         let change = v1::GetChangeResponse { start: Some(rate), below_resolution: Some(false), ..Default::default() };
-        let expect = r#"{"start":{"rate":"12","rate_low":"","rate_high":"","derivation":null,"legs":[],"state":null,"sequence":0,"recorded_time":null,"leg_age_difference":"5.5s","stale":false,"date":"","time_zone":"","archived":false},"end":null,"start_missing_reason":null,"end_missing_reason":null,"absolute_change":null,"percent_change":null,"percent_change_low":null,"percent_change_high":null,"below_resolution":false,"sequence":0,"recorded_time":null,"observed":null}"#;
+        let expect = r#"{"start":{"rate":"12","rate_low":"","rate_high":"","derivation":null,"legs":[],"state":null,"time":null,"sequence":0,"recorded_time":null,"leg_age_difference":"5.5s","stale":false,"date":"","time_zone":"","archived":false},"end":null,"start_missing_reason":null,"end_missing_reason":null,"absolute_change":null,"percent_change":null,"percent_change_low":null,"percent_change_high":null,"below_resolution":false,"sequence":0,"recorded_time":null,"observed":null}"#;
         assert_eq!(serde_json::to_string(&change).unwrap(), expect);
     }
 

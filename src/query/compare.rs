@@ -9,7 +9,7 @@ use super::need::Need;
 use super::rate::RateAnswer;
 use super::rate_intervals::first_rate_time;
 use super::resolve::Route;
-use super::{Answer, QueryError, Range, Reader, check_cancelled};
+use super::{Answer, Moment, MomentRange, QueryError, Range, Reader, check_cancelled};
 use crate::analysis::{
     Bucket, Buckets, ComparisonSummary, Comparisons, Difference, LAG_DAYS_MAX, Sides, Zone, end_stretch,
 };
@@ -25,13 +25,13 @@ const LIMIT: BucketLimit = BucketLimit { count_max: COMPARED_DAYS_MAX as u64, sc
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ComparedDays {
     /// The days that begin in a range.
-    Within(Range),
+    Within(MomentRange),
     /// The last days that begin before a time. No day begins after now.
     Last {
         /// The number of days, at least one.
         count: u32,
         /// Every day begins before this time. `None` means that the last day is the current day.
-        before: Option<Timestamp>,
+        before: Option<Moment>,
     },
 }
 
@@ -44,8 +44,9 @@ pub struct CompareRequest {
     pub sources: Sides<Source>,
     /// The days to compare.
     pub days: ComparedDays,
-    /// The time zone of the days.
-    pub zone: Zone,
+    /// The time zone of the days. `None` means the zone of the first source; for a cross, the zone of the leg whose day
+    /// ends first.
+    pub zone: Option<Zone>,
     /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
     /// Return only days after this position.
@@ -70,6 +71,8 @@ pub struct ComparedDay {
 /// A page of a comparison.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ComparePage {
+    /// The time zone of the days.
+    pub zone: Zone,
     /// The days, in order of time.
     pub rows: Vec<ComparedDay>,
     /// The cursor of the next page; `None` on the last page.
@@ -141,9 +144,10 @@ impl ComparedDays {
     /// Returns the days as a range of times, with `now` as the current time.
     fn range(self, buckets: Buckets, now: Timestamp) -> Result<Range, QueryError> {
         let (count, before) = match self {
-            Self::Within(range) => return Ok(range),
+            Self::Within(range) => return range.in_zone(buckets.zone),
             Self::Last { count, before } => (count, before),
         };
+        let before = before.map(|before| before.start(buckets.zone));
         let end = before.map_or(now.saturating_add_us(1), |before| before.min(now.saturating_add_us(1)));
         let mut first = buckets.at(end.saturating_add_us(-1));
         for _ in 1..count.min(COMPARED_DAYS_MAX) {
@@ -168,10 +172,11 @@ impl Reader {
         let routes = [route(first)?, route(second)?];
         let firsts = [first_rate_time(&as_of, &routes[0])?, first_rate_time(&as_of, &routes[1])?];
         let first_rate = firsts.into_iter().flatten().min();
-        let buckets = Buckets { zone: request.zone, interval: Interval::Day };
+        let zone = self.zone(&routes[0], request.zone, as_of.now);
+        let buckets = Buckets { zone, interval: Interval::Day };
         let range = request.days.range(buckets, as_of.now)?;
         let summary = request.after.is_none().then(ComparisonSummary::default);
-        let mut page = ComparePage { rows: Vec::new(), next: None, summary };
+        let mut page = ComparePage { zone, rows: Vec::new(), next: None, summary };
         if let Some((mut day, end)) = range_buckets(range, ("start_time", buckets), first_rate, as_of.now, LIMIT)? {
             if let Some(after) = request.after.filter(|after| after.start >= day.start) {
                 day = buckets.at(buckets.at(after.start).end);

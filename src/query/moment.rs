@@ -24,11 +24,16 @@ impl Moment {
         }
     }
 
-    /// Returns the last instant of a day, at most `now`, or the instant.
+    /// Returns the last instant of a day, or `now` if the day is today, or the instant.
     pub fn last(self, zone: Zone, now: Timestamp) -> Timestamp {
         match self {
             Self::At(time) => time,
-            Self::Day(date) => zone.day_end(date).saturating_add_us(-1).min(now),
+            Self::Day(date) => {
+                let last = zone.day_end(date).saturating_add_us(-1);
+                // A later day is read like any other time after now: its rate is the one known to come into force, or
+                // as old as it will be then.
+                if zone.day_start(date) <= now { last.min(now) } else { last }
+            }
         }
     }
 }
@@ -72,6 +77,8 @@ mod tests {
         assert_eq!(day.last(Zone::UTC, late), at("2026-11-26T23:59:59.999999Z"));
         // Today ends now.
         assert_eq!(day.last(Zone::TASHKENT, at("2026-11-26T10:00:00Z")), at("2026-11-26T10:00:00Z"));
+        // A day after today is not today.
+        assert_eq!(day.last(Zone::TASHKENT, at("2026-11-25T18:59:59Z")), at("2026-11-26T18:59:59.999999Z"));
         let instant = Moment::At(late);
         assert_eq!((instant.start(Zone::TASHKENT), instant.last(Zone::TASHKENT, at("2026-11-26"))), (late, late));
         let range = MomentRange { start: Some(day), end: Some(day) }.in_zone(Zone::TASHKENT).unwrap();

@@ -19,8 +19,8 @@ pub struct ObservedDay {
 
 impl Reader {
     /// Returns the rate of the last day at or before `date` on which the chosen source has an observation; `None` as
-    /// `date` means now. The series are chosen at the end of that day, so that a request for that day returns the same
-    /// answer. Returns `None` if no series has a rate at that time.
+    /// `date` means now. A cross counts on a day only if both legs are fresh on it. The series are chosen at the end of
+    /// that day, so that a request for that day returns the same answer. Returns `None` if there is no such day.
     ///
     /// # Errors
     /// The errors of [`Reader::rate`], except for a rate that does not exist yet.
@@ -47,12 +47,33 @@ impl Reader {
                 Err(error) => return Err(error),
             };
             let Some((observed, fresh_until)) = self.days_of(&rate)? else { return Ok(None) };
-            // Each step goes to an earlier day, so the loop ends.
-            if date.is_some_and(|date| observed >= date) {
+            // Each step goes to an earlier day, so the loop ends. While a leg is stale, the cross has no rate that counts.
+            let last = observed.min(fresh_until);
+            if date.is_some_and(|date| last >= date) {
                 return Ok(Some(ObservedDay { date: observed, fresh_until, rate }));
             }
-            date = Some(observed);
+            date = Some(last);
         }
+    }
+
+    /// Returns the rate at the end of `date` in `zone`, from the sources of the given legs; `None` if a leg is stale on
+    /// that day.
+    ///
+    /// # Errors
+    /// The errors of [`Reader::rate`].
+    pub fn rate_of_day(
+        &self,
+        pair: Pair,
+        leg_sources: Vec<Source>,
+        zone: Zone,
+        date: NaiveDate,
+    ) -> Result<Option<RateAnswer>, QueryError> {
+        let time = Some(Moment::Day(date));
+        let request =
+            RateRequest { pair, source: None, leg_sources, time, zone: Some(zone), max_age_us: None, known_time: None };
+        let rate = self.rate(&request)?.body;
+        let days = self.days_of(&rate)?;
+        Ok(days.is_some_and(|(_, fresh_until)| fresh_until >= date).then_some(rate))
     }
 
     /// Returns the day of the last observation of a rate and the last day on which it is fresh. A cross is observed when

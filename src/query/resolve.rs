@@ -218,7 +218,7 @@ impl Reader {
     }
 
     /// Returns the time zone of the days of an answer: `requested`, or else the zone of the source.
-    pub(super) fn zone_of_source(&self, source: &Source, requested: Option<Zone>) -> Zone {
+    pub fn zone_of_source(&self, source: &Source, requested: Option<Zone>) -> Zone {
         requested.unwrap_or_else(|| self.sources.of(source).zone.value)
     }
 

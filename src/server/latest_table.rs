@@ -37,7 +37,7 @@ fn cells(quote: &LatestQuote) -> [String; 6] {
         value.rate.to_string(),
         value.reported_change.map_or_else(String::new, |change| format!("{change} %")),
         quote.run.last_observed_time.to_string(),
-        quote.state.name().to_lowercase(),
+        format!("{}{}", quote.state.name().to_lowercase(), if quote.is_archived { ", archived" } else { "" }),
     ]
 }
 

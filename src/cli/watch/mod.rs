@@ -5,6 +5,7 @@
 
 mod connection;
 mod frame;
+mod reader;
 mod screen;
 mod state;
 mod trend;
@@ -16,6 +17,7 @@ use clap::Args;
 use tokio::sync::mpsc::{self, Receiver};
 
 use self::connection::{WatchEvent, WatchParameters, follow};
+use self::reader::reader_closed;
 use super::output::{Format, LineWriter};
 use super::text::format_rounded_duration;
 use super::value::Value;
@@ -53,6 +55,9 @@ pub struct WatchArgs {
     /// Watch only rates of this source; repeat the option for several sources
     #[arg(long = "source", value_name = "SLUG")]
     sources: Vec<String>,
+    /// Also show rates of archived sources in a table
+    #[arg(long)]
+    archived: bool,
     /// Heartbeat interval while nothing changes, from 1s to 3m; a heartbeat 5s late means a lost connection
     #[arg(long, value_name = "DURATION", default_value = "10s",
           value_parser = |text: &str| parse_duration(text, Duration::from_secs(1), Duration::from_mins(3)))]
@@ -60,7 +65,8 @@ pub struct WatchArgs {
 }
 
 pub(super) async fn run(args: WatchArgs, session: &Session) -> Result<Outcome, CliError> {
-    let names_sources = !args.sources.is_empty();
+    // JSON and CSV show archived sources with a flag.
+    let shows_archived = args.archived || !args.sources.is_empty() || !session.is_table();
     let on_screen = session.is_table() && std::io::stdout().is_terminal();
     let parameters = WatchParameters {
         pairs: args.pairs,
@@ -71,9 +77,9 @@ pub(super) async fn run(args: WatchArgs, session: &Session) -> Result<Outcome, C
     let (sender, events) = mpsc::channel(QUEUED_EVENTS_MAX);
     let show = async {
         if on_screen {
-            screen::show(events, names_sources, with_colour()).await
+            screen::show(events, shows_archived, with_colour()).await
         } else {
-            write_lines(events, stdout(), session.style.format).await
+            write_lines(events, stdout(), session.style.format, shows_archived).await
         }
     };
     tokio::select! {
@@ -81,6 +87,7 @@ pub(super) async fn run(args: WatchArgs, session: &Session) -> Result<Outcome, C
         biased;
         shown = show => shown?,
         followed = follow(session, parameters, sender) => followed?,
+        () = reader_closed(), if !on_screen => {}
     }
     Ok(Outcome::Done)
 }
@@ -94,7 +101,12 @@ fn with_colour() -> bool {
 const LEAD: [&str; 3] = ["server_time", "sequence", "kind"];
 
 /// Writes a line for each rate of each message, and notes on the connection to standard error.
-async fn write_lines(mut events: Receiver<WatchEvent>, out: impl Write, format: Format) -> Result<(), CliError> {
+async fn write_lines(
+    mut events: Receiver<WatchEvent>,
+    out: impl Write,
+    format: Format,
+    shows_archived: bool,
+) -> Result<(), CliError> {
     let mut lines = LineWriter::new(out, format, &LEAD, latest::COLUMNS)?;
     let mut is_lost = false;
     while let Some(event) = events.recv().await {
@@ -103,7 +115,7 @@ async fn write_lines(mut events: Receiver<WatchEvent>, out: impl Write, format: 
                 if std::mem::take(&mut is_lost) {
                     note(&format!("reconnected at sequence {}", message.sequence));
                 }
-                write_message(&mut lines, &message)?;
+                write_message(&mut lines, &message, shows_archived)?;
             }
             WatchEvent::Lost { problem, retry_in } => {
                 is_lost = true;
@@ -119,6 +131,7 @@ async fn write_lines(mut events: Receiver<WatchEvent>, out: impl Write, format: 
 fn write_message(
     lines: &mut LineWriter<impl Write, LatestRate>,
     message: &WatchLatestRatesResponse,
+    shows_archived: bool,
 ) -> Result<(), CliError> {
     let kind = match message.kind() {
         WatchKind::Snapshot => "SNAPSHOT",
@@ -126,7 +139,7 @@ fn write_message(
         WatchKind::Heartbeat | WatchKind::Unspecified => return Ok(()),
     };
     let lead = [Value::time(message.server_time.as_ref()), Value::Count(message.sequence), Value::text(kind)];
-    for rate in &message.rates {
+    for rate in message.rates.iter().filter(|rate| shows_archived || !rate.archived) {
         lines.row(&lead, rate)?;
     }
     Ok(lines.flush()?)

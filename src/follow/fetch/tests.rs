@@ -231,16 +231,6 @@ async fn coded_body_is_decoded_within_the_size_limit() {
     check(vec![coded("zstd", b"rates")], FetchErrorKind::Refused, false, "in the content coding 'zstd'").await;
 }
 
-#[test]
-fn user_agent_is_a_line_of_visible_characters() {
-    let check = |text: &str, is_valid: bool| assert_eq!(UserAgent::parse(text).is_ok(), is_valid, "{text:?}");
-    check("my-bank-rates/1.0 (ops@example.org)", true);
-    check(&"a".repeat(UserAgent::BYTES_MAX), true);
-    for bad in ["", " a", "a ", "a\nb", "a\tb", "сом", &"a".repeat(UserAgent::BYTES_MAX + 1)] {
-        check(bad, false);
-    }
-}
-
 #[tokio::test]
 async fn incomplete_body_is_refused() {
     let incomplete = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 100\r\n\r\n<ValCurs><Valute>".to_owned();

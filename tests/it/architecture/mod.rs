@@ -128,7 +128,7 @@ const CRATES: [(&str, &[&str]); 42] = [
     ("rust_decimal", &["domain"]),
     ("sha2", &["export", "http::page::assets"]),
     ("chrono_tz", &["analysis"]),
-    ("rustix", &["cli::atomic_write", "http::listener", "server", "store"]),
+    ("rustix", &["cli::atomic_write", "cli::watch::reader", "http::listener", "server", "store"]),
     ("tonic", &["cli::client", "cli::error", "cli::export", "grpc", "proto", "server"]),
     ("tonic_health", &["server"]),
     ("tonic_reflection", &["server"]),

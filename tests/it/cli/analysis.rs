@@ -88,8 +88,8 @@ fn analysis_csv_has_the_expected_columns() {
     );
     check(
         "convert 100 KGS/KZT",
-        "pair,amount,converted_amount,converted_amount_low,converted_amount_high,rate,time,stale,archived,sequence,recorded_time\n\
-         KGS/KZT,100,1.14400,1.143500,1.144500,5.83673469387755,2025-12-08T00:00:00Z,false,false,7,2025-12-09T00:00:00Z\n",
+        "pair,amount,converted_amount,converted_amount_low,converted_amount_high,rate,derivation,legs,age,time,date,time_zone,stale,archived,sequence,recorded_time\n\
+         KGS/KZT,100,1.14400,1.143500,1.144500,5.83673469387755,CROSS,\"[{\"\"pair\"\":\"\"KGS/USD\"\",\"\"source\"\":\"\"timesca\"\",\"\"rate\"\":\"\"0.01144\"\",\"\"reported_change_percent\"\":\"\"-0\"\",\"\"first_observed_time\"\":\"\"2025-12-08T00:00:00Z\"\",\"\"last_observed_time\"\":\"\"2025-12-08T00:00:00Z\"\",\"\"observation_count\"\":3,\"\"recorded_time\"\":\"\"2025-12-09T00:00:00Z\"\"},{\"\"pair\"\":\"\"KZT/USD\"\",\"\"source\"\":\"\"timesca\"\",\"\"rate\"\":\"\"0.00196\"\",\"\"reported_change_percent\"\":\"\"-0\"\",\"\"first_observed_time\"\":\"\"2025-12-06T00:00:00Z\"\",\"\"last_observed_time\"\":\"\"2025-12-06T00:00:00Z\"\",\"\"observation_count\"\":3,\"\"recorded_time\"\":\"\"2025-12-07T00:00:00Z\"\"}]\",7200s,2025-12-08T00:00:00Z,,,false,false,7,2025-12-09T00:00:00Z\n",
     );
 }
 
@@ -123,7 +123,7 @@ fn analysis_arguments_reach_the_server() {
     );
     check(
         "compare --pair KGS/USD --sources timesca,nbkr --to 2025-12-08 --places 1 --limit 1",
-        &["last_days: None", "end_time: Some(", "decimal_places: Some(1)", "page_size: 1"],
+        &["last_days: None", "end_date: \"2025-12-08\"", "decimal_places: Some(1)", "page_size: 1"],
     );
     check(
         "candles KGS/USD --interval 15m --fill --limit 3",

@@ -208,8 +208,11 @@ fn csv_has_the_expected_columns() {
     check(
         "change UZS/USD --over 7d",
         "pair,start_rate,start_time,end_rate,end_time,start_missing_reason,end_missing_reason,absolute_change,percent_change,\
-         percent_change_low,percent_change_high,below_resolution,observed,archived,sequence,recorded_time\n\
-         UZS/USD,0.00008,2025-12-08T00:00:00Z,0.00008,2025-12-08T00:00:00Z,,,0.00000,0.000000,-11.764706,13.333334,true,,false,7,2025-12-09T00:00:00Z\n",
+         percent_change_low,percent_change_high,below_resolution,observed,start_derivation,start_legs,start_age,start_stale,start_archived,\
+         end_derivation,end_legs,end_age,end_stale,end_archived,sequence,recorded_time\n\
+         UZS/USD,0.00008,2025-12-08T00:00:00Z,0.00008,2025-12-08T00:00:00Z,,,0.00000,0.000000,-11.764706,13.333334,true,,\
+         DIRECT,\"[{\"\"pair\"\":\"\"UZS/USD\"\",\"\"source\"\":\"\"timesca\"\",\"\"rate\"\":\"\"0.00008\"\",\"\"reported_change_percent\"\":\"\"-0\"\",\"\"first_observed_time\"\":\"\"2025-12-08T00:00:00Z\"\",\"\"last_observed_time\"\":\"\"2025-12-08T00:00:00Z\"\",\"\"observation_count\"\":3,\"\"recorded_time\"\":\"\"2025-12-09T00:00:00Z\"\"}]\",7200s,false,false,\
+         DIRECT,\"[{\"\"pair\"\":\"\"UZS/USD\"\",\"\"source\"\":\"\"timesca\"\",\"\"rate\"\":\"\"0.00008\"\",\"\"reported_change_percent\"\":\"\"-0\"\",\"\"first_observed_time\"\":\"\"2025-12-08T00:00:00Z\"\",\"\"last_observed_time\"\":\"\"2025-12-08T00:00:00Z\"\",\"\"observation_count\"\":3,\"\"recorded_time\"\":\"\"2025-12-09T00:00:00Z\"\"}]\",7200s,false,false,7,2025-12-09T00:00:00Z\n",
     );
     for line in ["latest", "rate KGS/USD", "revisions KGS/USD"] {
         let ran = mock.run(&format!("{line} --output csv"));

@@ -161,6 +161,29 @@ fn lines_and_csv_are_printed_as_rates_change() {
 }
 
 #[test]
+fn closed_reader_ends_watch_although_nothing_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let _server = serve(address, &dir.path().join("db"));
+    ingest(address, "KGS/USD", "0.01144", 60);
+    for format in ["json", "csv", "table"] {
+        let mut watching = Running(watch(address, &["--output", format]).spawn().unwrap());
+        let mut pipe = BufReader::new(watching.0.stdout.take().unwrap());
+        pipe.read_line(&mut String::new()).unwrap();
+        drop(pipe);
+        let deadline = Instant::now() + TIMEOUT;
+        let status = loop {
+            if let Some(status) = watching.0.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "watch --output {format} still runs");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert!(status.success(), "{format}: {status}");
+    }
+}
+
+#[test]
 fn permanent_errors_end_watch_immediately() {
     let directory = tempfile::tempdir().unwrap();
     let address = free_address();

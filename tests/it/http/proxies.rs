@@ -94,7 +94,7 @@ impl Proxy {
     /// Sends a request on a new connection and returns the connection.
     async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Stream {
         let mut socket = TcpStream::connect(self.address).await.unwrap();
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let headers: String = headers.iter().map(|(name, value)| [name, ": ", value, "\r\n"].concat()).collect();
         let length = body.len();
         let head = format!(
             "{method} {target} HTTP/1.1\r\nhost: a\r\naccept-encoding: gzip\r\ncontent-length: {length}\r\n{headers}\r\n"

@@ -45,5 +45,6 @@ pub(super) fn response(request: &CompareSourcesRequest) -> CompareSourcesRespons
         next_page_token: if first { "2".to_owned() } else { String::new() },
         sequence: 7,
         recorded_time: day(1),
+        time_zone: "UTC".to_owned(),
     }
 }
