@@ -9,9 +9,11 @@ mod load;
 mod send_buffer;
 mod web;
 
+use std::fs::File;
 use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,6 +155,8 @@ fn with_setting_place(error: StoreError, config: &Config) -> ServeError {
 enum SetupError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("--load {}: cannot be read: {problem}", file.display().to_string().escape_debug())]
+    Load { file: PathBuf, problem: io::Error },
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
 }
@@ -184,6 +188,9 @@ pub async fn serve(args: ServeArgs) -> ExitCode {
 fn set_up(args: ServeArgs) -> Result<Config, SetupError> {
     let (format, filter) = (args.log_format, args.log.clone());
     let config = Config::new(args)?;
+    for file in &config.load().files {
+        File::open(file).map_err(|problem| SetupError::Load { file: file.clone(), problem })?;
+    }
     telemetry::start(format, &filter)?;
     raise_file_limit();
     Ok(config)

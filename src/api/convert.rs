@@ -59,12 +59,12 @@ pub fn length_us(field: &str, value: Option<Duration>) -> Result<Option<i64>, Qu
     }
 }
 
-/// Parses a pair of served currencies.
+/// Parses a pair of served currencies in any usual spelling.
 ///
 /// # Errors
 /// Returns `InvalidArgument` for `field` if the text is not a pair of served currencies.
 pub fn pair(field: &str, text: &str, served: &CurrencySet) -> Result<Pair, QueryError> {
-    Pair::parse(text, served).map_err(|problem| QueryError::invalid(field, problem.to_string()))
+    Pair::parse_spelling(text, served).map_err(|problem| QueryError::invalid(field, problem.to_string()))
 }
 
 /// Parses a source. Returns `None` for an empty text.
@@ -188,7 +188,8 @@ mod tests {
         };
         check(&[], Ok(0));
         check(&["KGS/USD", "KGS/KZT"], Ok(2));
-        check(&["KGS/USD", "kgs/usd"], Err("pairs[1]: pair 'kgs/usd'"));
+        check(&["KGS/USD", "kgs-usd", "KGSUSD"], Ok(3));
+        check(&["KGS/USD", "kgs usd"], Err("pairs[1]: pair 'kgs usd'"));
         check(&["KGS/USD", "KGS/KGS"], Err("pairs[1]: pair 'KGS/KGS'"));
         check(&["a", "b", "c", "d"], Err("pairs: has 4 entries; give at most 3"));
     }

@@ -87,7 +87,11 @@ pub(super) fn request_zone(name: &str) -> Result<Option<Zone>, QueryError> {
     if name.is_empty() {
         return Ok(None);
     }
-    Zone::parse(name).map(Some).map_err(|problem| QueryError::invalid("time_zone", problem.to_string()))
+    Zone::parse(name).map(Some).map_err(|problem| {
+        // Decoding a URL query turns `+` into a space, as in `Etc/GMT+5`.
+        let hint = if name.contains(' ') { "; a + is written %2B in a URL" } else { "" };
+        QueryError::invalid("time_zone", format!("{problem}{hint}"))
+    })
 }
 
 #[cfg(test)]

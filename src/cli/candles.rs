@@ -25,7 +25,7 @@ pub(super) fn candle_length() -> impl TypedValueParser<Value = Interval> {
 const EXAMPLES: &str = "\
 Examples:
   silkrate candles KGS/USD --from -1mo
-  silkrate candles KGS/KZT --interval 1h --from -2d --zone Asia/Almaty
+  silkrate candles KGS/KZT --interval 1h --from -2d --time-zone Asia/Almaty
   silkrate candles KGS/USD --interval 1w --fill --observations --output csv
 
 A rate holds until the next observation. The open is the rate in force at the
@@ -141,8 +141,8 @@ pub(super) async fn run(args: CandlesArgs, session: &Session) -> Result<Outcome,
     let (end_time, end_date) = session.time_or_date(args.to)?;
     let request = ListCandlesRequest {
         pair: args.series.pair.clone(),
-        source: args.series.source,
-        strict: args.series.strict,
+        source: args.series.choice.source,
+        strict: args.series.choice.strict,
         leg_sources: args.legs.leg_sources,
         interval: CandleInterval::from(args.interval).into(),
         time_zone: args.zone.zone,

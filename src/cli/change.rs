@@ -17,7 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   silkrate change KGS/USD --over 7d
   silkrate change KGS/USD --from 2025-01-01 --to 2025-12-08
-  silkrate change UZS/USD --over 1mo --places 3 --output json
+  silkrate change UZS/USD --over 1mo --decimal-places 3 --output json
 
 Because published rates are rounded to their last digit, the percentage has
 bounds. If the bounds include 0 %, the change is below resolution: the rate may
@@ -44,7 +44,7 @@ pub struct ChangeArgs {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
     /// Decimal places of the percentages, 0 to 12; default 6
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
+    #[arg(long = "decimal-places", alias = "places", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
     places: Option<u32>,
     #[command(flatten)]
     zone: ZoneArgs,
@@ -134,8 +134,8 @@ pub(super) async fn run(args: ChangeArgs, session: &Session) -> Result<Outcome, 
     let (end_time, end_date) = session.time_or_date(args.to)?;
     let request = GetChangeRequest {
         pair: args.series.pair.clone(),
-        source: args.series.source,
-        strict: args.series.strict,
+        source: args.series.choice.source,
+        strict: args.series.choice.strict,
         leg_sources: args.legs.leg_sources,
         start_time,
         end_time,

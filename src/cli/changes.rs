@@ -21,7 +21,7 @@ const PAGE_CHANGES_MAX: u64 = 1_000;
 const EXAMPLES: &str = "\
 Examples:
   silkrate changes KGS/USD --from -1mo
-  silkrate changes KGS/USD --period month --zone Asia/Bishkek
+  silkrate changes KGS/USD --period month --time-zone Asia/Bishkek
   silkrate changes UZS/USD --period ytd --from 2025-12-01 --output csv
 
 Each row is one period. The change goes from the end of the previous period to
@@ -52,7 +52,7 @@ pub struct ChangesArgs {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
     /// Decimal places of the percentages, 0 to 12; default 6
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
+    #[arg(long = "decimal-places", alias = "places", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
     places: Option<u32>,
     /// Maximum number of rows; default 50 in a table, unlimited in json and csv
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -64,10 +64,15 @@ pub struct ChangesArgs {
 /// The length of a period. `Ytd` compares each day with the end of the previous year.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Period {
+    #[value(alias = "day-on-day")]
     Day,
+    #[value(alias = "week-on-week")]
     Week,
+    #[value(alias = "month-on-month")]
     Month,
+    #[value(alias = "year-on-year")]
     Year,
+    #[value(alias = "year-to-date")]
     Ytd,
 }
 
@@ -168,8 +173,8 @@ pub(super) async fn run(args: ChangesArgs, session: &Session) -> Result<Outcome,
     let (end_time, end_date) = session.time_or_date(args.to)?;
     let request = ListChangesRequest {
         pair: args.series.pair.clone(),
-        source: args.series.source,
-        strict: args.series.strict,
+        source: args.series.choice.source,
+        strict: args.series.choice.strict,
         leg_sources: args.legs.leg_sources,
         period: ChangePeriod::from(args.period).into(),
         time_zone: args.zone.zone,

@@ -12,7 +12,7 @@ use super::pages::{Page, limit, list_hiding_columns, note_rest};
 use super::text::{clean, fold, plural, trim_zeros};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, KnownArgs, Outcome, Session, ZoneArgs, note, rate, stdout};
+use super::{CliError, KnownArgs, Outcome, Session, ZoneArgs, note, parse_pair, rate, stdout};
 use crate::analysis::Zone;
 use crate::proto::v1::{
     ApartStretch, CompareSourcesRequest, ComparedDay, ComparisonSummary, Derivation, GetRateResponse,
@@ -24,15 +24,15 @@ const PAGE_DAYS_MAX: u64 = 1_000;
 const DAYS_DEFAULT: u32 = 30;
 /// The minimum width of a terminal, in characters, for the columns of bounds.
 const BOUNDS_WIDTH_MIN: u16 = 100;
-/// The decimal places of percentages in a table without `--places`. More places do not fit the width of a
+/// The decimal places of percentages in a table without `--decimal-places`. More places do not fit the width of a
 /// terminal.
 const TABLE_PLACES: u32 = 4;
 
 const EXAMPLES: &str = "\
 Examples:
-  silkrate compare --pair KGS/USD --sources timesca,nbkr
-  silkrate compare --pair USD/UZS --sources cbu,timesca --days 90 --zone Asia/Tashkent
-  silkrate compare --pair KZT/USD --sources timesca,nbk --from 2025-01-01 --output csv
+  silkrate compare KGS/USD --sources timesca,nbkr
+  silkrate compare USD/UZS --sources cbu,timesca --days 90 --time-zone Asia/Tashkent
+  silkrate compare KZT/USD --sources timesca,nbk --from 2025-01-01 --output csv
 
 Each row has the rates in force at the end of a day (or now), and the percent
 difference of the second source from the first. The published digits of a rate
@@ -46,8 +46,11 @@ most 14.";
 #[command(after_help = EXAMPLES)]
 pub struct CompareArgs {
     /// Pair as BASE/QUOTE, like KGS/USD: the rate is in USD for one KGS
-    #[arg(long, value_name = "PAIR")]
-    pair: String,
+    #[arg(value_name = "PAIR", value_parser = parse_pair, required_unless_present = "pair_option")]
+    pair: Option<String>,
+    /// The earlier spelling of PAIR.
+    #[arg(long = "pair", id = "pair_option", hide = true, value_parser = parse_pair, conflicts_with = "pair")]
+    pair_option: Option<String>,
     /// The two sources to compare; if a source does not publish the pair, its rate is derived
     #[arg(long, value_name = "SLUG,SLUG", value_delimiter = ',', required = true)]
     sources: Vec<String>,
@@ -63,7 +66,7 @@ pub struct CompareArgs {
     #[command(flatten)]
     zone: ZoneArgs,
     /// Decimal places of the percentages, 0 to 12; default 4 in a table, 6 in json and csv
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
+    #[arg(long = "decimal-places", alias = "places", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
     places: Option<u32>,
     /// Maximum number of rows; default the value of --days; without --days, 50 in a table and unlimited in json and csv
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -207,8 +210,9 @@ struct SummaryData {
 }
 
 pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome, CliError> {
+    let pair = args.pair.or(args.pair_option).unwrap_or_default();
     let mut comparison = Comparison {
-        pair: args.pair.clone(),
+        pair: pair.clone(),
         first: args.sources.first().cloned().unwrap_or_default(),
         second: args.sources.get(1).cloned().unwrap_or_default(),
         zone: Zone::UTC,
@@ -217,7 +221,7 @@ pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome,
     let (end_time, end_date) = session.time_or_date(args.to)?;
     let has_range = start_time.is_some() || end_time.is_some() || !(start_date.is_empty() && end_date.is_empty());
     let request = CompareSourcesRequest {
-        pair: args.pair,
+        pair,
         sources: args.sources,
         start_time,
         end_time,

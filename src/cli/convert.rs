@@ -2,10 +2,12 @@
 
 use clap::Args;
 
+use super::error::ErrorKind;
 use super::output::{Column, write_one};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs, rate, runs, stdout};
+use super::{CliError, KnownArgs, LegArgs, Outcome, Session, SourceArgs, ZoneArgs, parse_pair, rate, runs, stdout};
+use crate::domain::{Amount, AmountError};
 use crate::proto::v1::{ConvertRequest, ConvertResponse, GetRateResponse};
 
 const EXAMPLES: &str = "\
@@ -23,9 +25,13 @@ between low and high.";
 #[command(after_help = EXAMPLES)]
 pub struct ConvertArgs {
     /// Amount in the first currency of the pair, like 1500 or 99.90
+    #[arg(value_parser = parse_amount)]
     amount: String,
+    /// Pair as BASE/QUOTE, like KGS/USD, or its two currencies as two arguments: KGS USD
+    #[arg(value_name = "PAIR", required = true, num_args = 1..=2)]
+    pair: Vec<String>,
     #[command(flatten)]
-    series: PairArgs,
+    choice: SourceArgs,
     #[command(flatten)]
     legs: LegArgs,
     /// Time of the rate; a date means the rate at the end of that day; default now
@@ -79,13 +85,22 @@ const COLUMNS: &[Column<Row>] = &[
     Column::new("recorded_time", "known at", |row| Value::time(row.response.recorded_time.as_ref())),
 ];
 
+/// Checks the amount and returns its text, so that the server gets the digits as they were written.
+///
+/// # Errors
+/// Returns an [`AmountError`] if the text is not an amount.
+fn parse_amount(text: &str) -> Result<String, AmountError> {
+    Amount::parse(text).map(|_| text.to_owned())
+}
+
 pub(super) async fn run(args: ConvertArgs, session: &Session) -> Result<Outcome, CliError> {
+    let pair = parse_pair(&args.pair.join("/")).map_err(|problem| CliError::new(ErrorKind::Usage, problem))?;
     let (time, date) = session.time_or_date(args.at)?;
     let request = ConvertRequest {
-        pair: args.series.pair.clone(),
+        pair: pair.clone(),
         amount: args.amount.clone(),
-        source: args.series.source,
-        strict: args.series.strict,
+        source: args.choice.source,
+        strict: args.choice.strict,
         leg_sources: args.legs.leg_sources,
         time,
         date,
@@ -96,8 +111,8 @@ pub(super) async fn run(args: ConvertArgs, session: &Session) -> Result<Outcome,
     let client = session.connect().await?;
     let response = client.answer(client.rates().convert(client.request(request))).await?;
     if let Some(rate) = &response.rate {
-        rate::warn_of_rate(&args.series.pair, rate);
+        rate::warn_of_rate(&pair, rate);
     }
-    write_one(stdout(), session.style, COLUMNS, &Row { pair: args.series.pair, amount: args.amount, response })?;
+    write_one(stdout(), session.style, COLUMNS, &Row { pair, amount: args.amount, response })?;
     Ok(Outcome::Done)
 }

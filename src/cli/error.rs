@@ -13,6 +13,7 @@ use thiserror::Error as ThisError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::flags::with_flags;
 use super::text::clean;
 use super::time_argument::TimeArgumentError;
 use crate::causes::causes;
@@ -214,9 +215,8 @@ impl Problem {
                 | Code::ResourceExhausted
                 | Code::Cancelled
                 | Code::Aborted => ErrorKind::Unreachable,
-                Code::InvalidArgument
-                | Code::OutOfRange
-                | Code::FailedPrecondition
+                Code::InvalidArgument | Code::OutOfRange => ErrorKind::Usage,
+                Code::FailedPrecondition
                 | Code::AlreadyExists
                 | Code::PermissionDenied
                 | Code::Unauthenticated
@@ -226,6 +226,10 @@ impl Problem {
             Self::Protocol(_) => ErrorKind::Internal,
             Self::PageTooLarge { .. } | Self::Header { .. } | Self::ParquetPipe => ErrorKind::Refused,
             Self::Read { .. } | Self::Output(_) => ErrorKind::Io,
+            // The content of a file is not an argument.
+            Self::File { problem, .. } if problem.kind == ErrorKind::Usage && problem.status().is_some() => {
+                ErrorKind::Refused
+            }
             Self::File { problem, .. } => problem.kind,
         }
     }
@@ -400,6 +404,7 @@ fn describe(status: &Status) -> String {
     };
     let mut lines = vec![match status.message() {
         "" => kind.to_owned(),
+        message if status.code() == Code::InvalidArgument => format!("{kind}: {}", with_flags(&clean(message))),
         message => format!("{kind}: {}", clean(message)),
     }];
     lines.extend(detail_lines(status.message(), &status.get_error_details()));
@@ -411,7 +416,7 @@ fn detail_lines(message: &str, details: &ErrorDetails) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(bad_request) = details.bad_request() {
         let missing = bad_request.field_violations.iter().filter(|v| !message.contains(&v.description));
-        lines.extend(missing.map(|v| format!("{}: {}", clean(&v.field), clean(&v.description))));
+        lines.extend(missing.map(|v| with_flags(&format!("{}: {}", clean(&v.field), clean(&v.description)))));
     }
     if let Some(info) = details.error_info() {
         lines.push(format!("reason: {}", clean(&info.reason)));
@@ -440,14 +445,14 @@ mod tests {
         details.add_bad_request_violation("pair", "'KGS' is not two currencies\u{1b}[2J");
         check(
             Status::with_error_details(Code::InvalidArgument, "bad request", details),
-            "invalid argument: bad request\n  pair: 'KGS' is not two currencies\\u{1b}[2J",
+            "invalid argument: bad request\n  PAIR: 'KGS' is not two currencies\\u{1b}[2J",
         );
         // The message already contains the violation, so it is not repeated.
         let mut details = ErrorDetails::new();
         details.add_bad_request_violation("end_time", "is before start_time");
         check(
             Status::with_error_details(Code::InvalidArgument, "end_time: is before start_time", details),
-            "invalid argument: end_time: is before start_time",
+            "invalid argument: --to: is before --from",
         );
         let mut details = ErrorDetails::new();
         let metadata = HashMap::from([("pair".to_owned(), "KGS/USD".to_owned())]);

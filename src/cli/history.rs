@@ -79,8 +79,8 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
     let (end_time, end_date) = session.time_or_date(args.to)?;
     let request = ListRunsRequest {
         pair: args.series.pair,
-        source: args.series.source,
-        strict: args.series.strict,
+        source: args.series.choice.source,
+        strict: args.series.choice.strict,
         start_time,
         end_time,
         start_date,

@@ -6,7 +6,7 @@ use super::output::{Column, RowWriter};
 use super::runs::{REPORTED_TITLE, from_run, reported};
 use super::text::{clean, plural, relative_age};
 use super::value::Value;
-use super::{CliError, Outcome, Session, note, stdout};
+use super::{CliError, Outcome, Session, note, parse_pair, stdout};
 use crate::domain::Timestamp;
 use crate::proto::v1::{GetLatestRatesRequest, GetLatestRatesResponse, LatestRate};
 
@@ -27,7 +27,7 @@ States (a rate has the first one that applies):
 #[command(after_help = EXAMPLES)]
 pub struct LatestArgs {
     /// Show only these pairs, like KGS/USD; default all
-    #[arg(value_name = "PAIR")]
+    #[arg(value_name = "PAIR", value_parser = parse_pair)]
     pairs: Vec<String>,
     /// Show only rates of this source; repeat the option for several sources
     #[arg(long = "source", value_name = "SLUG")]

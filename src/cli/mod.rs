@@ -18,6 +18,7 @@ mod convert;
 mod error;
 mod eta;
 mod export;
+mod flags;
 mod gaps;
 mod history;
 mod import;
@@ -52,7 +53,7 @@ use self::output::{Format, Style};
 use self::time_argument::TimeArgument;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::ServeArgs;
-use crate::domain::parse_duration;
+use crate::domain::{Pair, PairError, parse_duration};
 use crate::proto::convert::timestamp;
 use crate::server;
 
@@ -63,8 +64,8 @@ const EXIT_STATUS_HELP: &str = "\
 Times:
   RFC 3339 (2025-12-08T09:30:00Z), a date (2025-12-08), now, or a time before
   now: -90m -12h -7d -2w -1mo -1y. Times are printed in UTC. A date is a day in
-  the time zone of the source. The commands without --zone, and --known, take
-  its start in UTC.
+  the time zone of the source. The commands without --time-zone, and --known-time,
+  take its start in UTC.
 
 Exit status:
   0 done   1 failed   2 wrong usage   3 some input was refused or is held";
@@ -97,6 +98,9 @@ pub struct CommonArgs {
     /// Output format: table for people; json or csv for programs
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     output: Format,
+    /// Same as --output json
+    #[arg(long, global = true, conflicts_with = "output")]
+    json: bool,
     /// Longest wait for a response, from 1s to 1d
     #[arg(long, global = true, value_name = "DURATION", default_value = "30s",
           value_parser = |text: &str| parse_duration(text, Duration::from_secs(1), Duration::from_hours(24)))]
@@ -248,7 +252,7 @@ impl Session {
         Self {
             endpoint: common.endpoint.clone(),
             timeout: common.timeout,
-            style: Style::for_stdout(common.output, SystemClock.now()),
+            style: Style::for_stdout(if common.json { Format::Json } else { common.output }, SystemClock.now()),
         }
     }
 
@@ -282,13 +286,29 @@ fn stdout() -> BufWriter<Stdout> {
 #[derive(Debug, Args)]
 struct PairArgs {
     /// Pair as BASE/QUOTE, like KGS/USD: the rate is in USD for one KGS
+    #[arg(value_parser = parse_pair)]
     pair: String,
+    #[command(flatten)]
+    choice: SourceArgs,
+}
+
+/// Arguments that select the source that answers for a pair.
+#[derive(Debug, Args)]
+struct SourceArgs {
     /// Source of the rate; default: the source that the choice rule selects
     #[arg(long, value_name = "SLUG", default_value = "", hide_default_value = true)]
     source: String,
     /// Fail if no source is named and several can answer; the error lists them
     #[arg(long)]
     strict: bool,
+}
+
+/// Parses the spelling of a pair; the server knows which currencies it serves.
+///
+/// # Errors
+/// Returns a [`PairError`] if the text is not two currencies.
+fn parse_pair(text: &str) -> Result<String, PairError> {
+    Pair::parse_iso(&Pair::respell(text)).map(|pair| pair.to_string())
 }
 
 /// Arguments that select the sources of a cross rate through the US dollar.
@@ -303,7 +323,7 @@ struct LegArgs {
 #[derive(Debug, Args)]
 struct ZoneArgs {
     /// Time zone of dates and of the days in the answer, like Asia/Bishkek; default the zone of the source
-    #[arg(long, value_name = "ZONE", default_value = "", hide_default_value = true)]
+    #[arg(long = "time-zone", alias = "zone", value_name = "ZONE", default_value = "", hide_default_value = true)]
     zone: String,
 }
 
@@ -311,7 +331,7 @@ struct ZoneArgs {
 #[derive(Debug, Args)]
 struct KnownArgs {
     /// Use only what was recorded at or before this time, without later corrections
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long = "known-time", alias = "known", value_name = "TIME", allow_hyphen_values = true)]
     known: Option<TimeArgument>,
 }
 
@@ -337,7 +357,7 @@ mod tests {
         check("silkrate watch --heartbeat 181s", Err("outside 1s to 3m"));
         check("silkrate --output json latest", Ok(()));
         check("silkrate latest --output xml", Err("possible values: table, json, csv"));
-        check("silkrate rate KGS/USD --at -7d --max-age 2d --known 2025-12-08", Ok(()));
+        check("silkrate rate KGS/USD --at -7d --max-age 2d --known-time 2025-12-08", Ok(()));
         check("silkrate rate", Err("<PAIR>"));
         check("silkrate rate KGS/USD --at yesterday", Err("invalid time 'yesterday': use"));
         check("silkrate rate KGS/USD --max-age 1mo", Err("no fixed length"));
@@ -349,12 +369,12 @@ mod tests {
         check("silkrate change KGS/USD --over 7d --to 2025-12-08", Ok(()));
         check("silkrate change KGS/USD", Err("--from"));
         check("silkrate change KGS/USD --from -7d --over 7d", Err("cannot be used with"));
-        check("silkrate change KGS/USD --over 7d --places 13", Err("13 is not in"));
+        check("silkrate change KGS/USD --over 7d --decimal-places 13", Err("13 is not in"));
         check("silkrate convert 99.90 USD/KGS --at -7d --max-age 2d", Ok(()));
         check("silkrate convert 99.90", Err("<PAIR>"));
-        check("silkrate changes KGS/USD --period ytd --zone Asia/Bishkek --places 2 --limit 3", Ok(()));
+        check("silkrate changes KGS/USD --period ytd --time-zone Asia/Bishkek --decimal-places 2 --limit 3", Ok(()));
         check("silkrate changes KGS/USD --period decade", Err("possible values: day, week, month, year, ytd"));
-        check("silkrate compare --pair KGS/USD --sources timesca,nbkr --days 90 --zone Asia/Bishkek", Ok(()));
+        check("silkrate compare --pair KGS/USD --sources timesca,nbkr --days 90 --time-zone Asia/Bishkek", Ok(()));
         check("silkrate compare --pair KGS/USD --sources a --sources b --from -1mo --to now", Ok(()));
         check("silkrate compare --pair KGS/USD", Err("--sources <SLUG,SLUG>"));
         check("silkrate compare --pair KGS/USD --sources a,b --days 7 --from -7d", Err("cannot be used with"));
@@ -368,9 +388,12 @@ mod tests {
         check("silkrate backfill --source ecb --from 2017-01-01", Err("'ecb' cannot be followed"));
         check("silkrate backfill --source cbu --from 2017-02-30", Err("not a calendar day"));
         check("silkrate backfill --source cbu --from 2017-01-01 --pace 1ms", Err("outside 100ms to 1h"));
-        check("silkrate export runs.parquet --pair KGS/USD,KZT/USD --from -1y --to now --known now --force", Ok(()));
+        check(
+            "silkrate export runs.parquet --pair KGS/USD,KZT/USD --from -1y --to now --known-time now --force",
+            Ok(()),
+        );
         check("silkrate export daily.csv --shape daily --format csv", Ok(()));
-        check("silkrate export days.csv --shape candles --interval 1d --zone Asia/Bishkek --fill", Ok(()));
+        check("silkrate export days.csv --shape candles --interval 1d --time-zone Asia/Bishkek --fill", Ok(()));
         check("silkrate export days.csv --shape candles", Err("--interval <LENGTH>"));
         check("silkrate export store --full --interval 1d", Err("cannot be used with"));
         check("silkrate export store --full", Ok(()));
@@ -380,7 +403,7 @@ mod tests {
         check("silkrate export store --full --format csv", Err("cannot be used with"));
         check("silkrate export tree --partition pair --format csv", Err("cannot be used with"));
         check("silkrate export tree --partition week", Err("possible values: pair, source, month"));
-        check("silkrate quarantine list --pair USD/UZS --state all --from -7d --known now --limit 5", Ok(()));
+        check("silkrate quarantine list --pair USD/UZS --state all --from -7d --known-time now --limit 5", Ok(()));
         check("silkrate quarantine list --state open", Err("possible values: held, released, discarded, all"));
         check("silkrate quarantine release 1 2 --revise", Ok(()));
         check("silkrate quarantine release", Err("<ID>"));

@@ -18,7 +18,7 @@ Examples:
   silkrate rate USD/KGS --at 2025-12-08
   silkrate rate KGS/KZT --leg-source nbkr --leg-source nbk
   silkrate rate KGS/USD --at -1mo --max-age 2d
-  silkrate rate KGS/USD --at 2025-12-08 --known 2025-12-09T12:00:00Z
+  silkrate rate KGS/USD --at 2025-12-08 --known-time 2025-12-09T12:00:00Z
 
 The rate in force at a time is the last rate observed at or before that time.
 Because a published rate is rounded to its last digit, the true rate lies
@@ -145,8 +145,8 @@ pub(super) async fn run(args: RateArgs, session: &Session) -> Result<Outcome, Cl
     let (time, date) = session.time_or_date(args.at)?;
     let request = GetRateRequest {
         pair: args.series.pair.clone(),
-        source: args.series.source,
-        strict: args.series.strict,
+        source: args.series.choice.source,
+        strict: args.series.choice.strict,
         leg_sources: args.legs.leg_sources,
         time,
         date,

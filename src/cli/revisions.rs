@@ -58,8 +58,8 @@ const COLUMNS: &[Column<Revision>] = &[
 pub(super) async fn run(args: RevisionsArgs, session: &Session) -> Result<Outcome, CliError> {
     let request = ListRevisionsRequest {
         pair: args.series.pair,
-        source: args.series.source,
-        strict: args.series.strict,
+        source: args.series.choice.source,
+        strict: args.series.choice.strict,
         start_time: session.time(args.from)?,
         end_time: session.time(args.to)?,
         known_time: session.time(args.known.known)?,

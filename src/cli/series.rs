@@ -5,21 +5,21 @@ use clap::Args;
 use super::output::Column;
 use super::pages::write_all;
 use super::value::Value;
-use super::{CliError, KnownArgs, Outcome, Session, note};
+use super::{CliError, KnownArgs, Outcome, Session, note, parse_pair};
 use crate::proto::v1::{ListSeriesRequest, Series};
 
 const EXAMPLES: &str = "\
 Examples:
   silkrate series
   silkrate series KGS/USD --output json
-  silkrate series --known 2025-12-08";
+  silkrate series --known-time 2025-12-08";
 
 /// Arguments of `series`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SeriesArgs {
     /// Show only these pairs, like KGS/USD; default all
-    #[arg(value_name = "PAIR")]
+    #[arg(value_name = "PAIR", value_parser = parse_pair)]
     pairs: Vec<String>,
     /// Show only series of this source; repeat the option for several sources
     #[arg(long = "source", value_name = "SLUG")]

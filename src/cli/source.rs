@@ -16,7 +16,7 @@ Examples:
 An archived source does not answer requests that name no source, unless no other
 source has the pair. It stays readable by name, for example with --source. It
 raises no alert, and lists show it last or hide it. The decision is a commit:
-reads with an earlier --known time ignore it. 'silkrate sources' shows which
+reads with an earlier --known-time time ignore it. 'silkrate sources' shows which
 sources are archived.";
 
 /// Arguments of `source`.

@@ -85,9 +85,10 @@ impl FromStr for TimeArgument {
         };
         parsed.map_err(|problem| match problem {
             TimestampError::Malformed(shown) => TimeArgumentError::Malformed(shown),
-            TimestampError::NoSuchDay(_) | TimestampError::TooFine(_) | TimestampError::OutOfRange { .. } => {
-                TimeArgumentError::Time(problem)
-            }
+            TimestampError::NoSuchDay(_)
+            | TimestampError::TooFine(_)
+            | TimestampError::LeapSecond(_)
+            | TimestampError::OutOfRange { .. } => TimeArgumentError::Time(problem),
         })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: a parsed value is within its limits. An error states what is wrong and what to write instead.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use chrono::NaiveTime;
@@ -89,15 +89,22 @@ pub(super) fn parse_switch(text: &str) -> Result<bool, ValueError> {
     text.parse().map_err(|_| ValueError::Switch)
 }
 
+/// Parses an address with a port. `localhost` is 127.0.0.1; other names are refused, because they could name an address
+/// of another machine.
 pub(super) fn parse_address(text: &str) -> Result<SocketAddr, ValueError> {
-    text.parse().map_err(|_| ValueError::Address)
+    socket_address(text).ok_or(ValueError::Address)
+}
+
+fn socket_address(text: &str) -> Option<SocketAddr> {
+    let port = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+    port.map(|port: u16| (Ipv4Addr::LOCALHOST, port).into()).or_else(|| text.parse().ok())
 }
 
 pub(super) fn parse_http_listen(text: &str) -> Result<HttpListen, ValueError> {
     if text == "none" {
         return Ok(HttpListen::Off);
     }
-    text.parse().map(HttpListen::At).map_err(|_| ValueError::HttpAddress)
+    socket_address(text).map(HttpListen::At).ok_or(ValueError::HttpAddress)
 }
 
 pub(super) fn parse_source(text: &str) -> Result<Source, ValueError> {

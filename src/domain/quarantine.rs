@@ -89,9 +89,20 @@ pub enum NoteError {
         /// The number of characters of the text.
         found: usize,
     },
-    /// The text has control characters, such as a line break or a terminal escape sequence.
-    #[error("note '{0}' contains control characters; write one line of plain text")]
+    /// The text has control characters, such as a line break or a terminal escape sequence, or invisible characters, such
+    /// as those that change the reading direction.
+    #[error("note '{0}' contains control characters or invisible characters; write one line of plain text")]
     Control(String),
+}
+
+/// Returns true for characters that are invisible, separate lines or change the reading direction. A note with them could
+/// show another text than it has.
+const fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    )
 }
 
 impl Note {
@@ -107,7 +118,7 @@ impl Note {
         if !(1..=Self::CHARS_MAX).contains(&found) {
             return Err(NoteError::Length { found });
         }
-        if text.chars().any(char::is_control) {
+        if text.chars().any(|c| c.is_control() || is_invisible(c)) {
             return Err(NoteError::Control(truncate_for_display(text)));
         }
         Ok(Self(text.into()))
@@ -143,5 +154,8 @@ mod tests {
         check("", Some("note has 0 characters"));
         check("two\nlines", Some("control characters"));
         check("\u{1b}[31mred", Some("control characters"));
+        for hidden in ['\u{ad}', '\u{200b}', '\u{200e}', '\u{2028}', '\u{202e}', '\u{2066}', '\u{feff}'] {
+            check(&format!("a{hidden}b"), Some("invisible characters"));
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! **Invariant**: a pair has two different currencies, and a source is a valid slug.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -55,6 +56,28 @@ impl Pair {
     /// `Same` if both codes are equal.
     pub fn parse(text: &str, served: &CurrencySet) -> Result<Self, PairError> {
         Self::parse_with(text, |code| served.parse(code))
+    }
+
+    /// Parses a pair as people write it: also `kgs/usd`, `KGS-USD` or `KGSUSD`; see [`Self::respell`].
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_spelling(text: &str, served: &CurrencySet) -> Result<Self, PairError> {
+        Self::parse(&Self::respell(text), served)
+    }
+
+    /// Returns `KGS/USD` for `kgs/usd`, `KGS-USD`, `kgsusd` and the like. Any other text is returned unchanged.
+    pub fn respell(text: &str) -> Cow<'_, str> {
+        let (base, quote) = match text.split_once(['/', '-']) {
+            Some(codes) => codes,
+            None if text.is_ascii() && text.len() == 6 => text.split_at(3),
+            None => return Cow::Borrowed(text),
+        };
+        let is_code = |code: &str| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_alphabetic());
+        if !is_code(base) || !is_code(quote) {
+            return Cow::Borrowed(text);
+        }
+        Cow::Owned(format!("{}/{}", base.to_ascii_uppercase(), quote.to_ascii_uppercase()))
     }
 
     /// Parses a pair of any two currencies of ISO 4217, served or not.
@@ -164,6 +187,18 @@ impl fmt::Display for SeriesKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn usual_spellings_of_a_pair_are_one_pair() {
+        for text in ["KGS/USD", "kgs/usd", "KGS-USD", "kgs-Usd", "KGSUSD", "kgsusd"] {
+            assert_eq!(Pair::respell(text), "KGS/USD", "{text}");
+        }
+        for text in
+            ["", "KGS", "KGSUSDX", "KGS USD", "KGS/US", "KGS--USD", "K1S/USD", "KGS/USD/KZT", "сомусд", "КГСUSD"]
+        {
+            assert_eq!(Pair::respell(text), text);
+        }
+    }
 
     #[test]
     fn pair_is_two_different_served_currencies() {

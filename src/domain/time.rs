@@ -21,6 +21,9 @@ pub enum TimestampError {
     /// The time is finer than a microsecond.
     #[error("time '{0}' is finer than a microsecond; round it to six decimal places of a second")]
     TooFine(String),
+    /// The time is a leap second.
+    #[error("time '{0}' is a leap second; write second 59, or second 00 of the next minute")]
+    LeapSecond(String),
     /// The time is outside the years 0001 to 9999, or the nanoseconds are not from 0 to 999,999,999.
     #[error(
         "time of {seconds} s and {nanos} ns since 1970 is outside the years 0001 to 9999 or has invalid nanoseconds"
@@ -122,13 +125,16 @@ impl Timestamp {
     /// Parses RFC 3339 with at most six decimal places of a second.
     ///
     /// # Errors
-    /// `Malformed` if the text is not RFC 3339; `TooFine` if the time is finer than a microsecond; `OutOfRange` if it
-    /// is a leap second, or outside the years 0001 to 9999.
+    /// `Malformed` if the text is not RFC 3339; `LeapSecond` if its second is 60; `TooFine` if the time is finer than a
+    /// microsecond; `OutOfRange` if it is outside the years 0001 to 9999.
     pub fn parse_rfc3339(text: &str) -> Result<Self, TimestampError> {
         let time =
             DateTime::parse_from_rfc3339(text).map_err(|_| TimestampError::Malformed(truncate_for_display(text)))?;
-        // chrono represents a leap second by nanoseconds from one to two billion. `from_parts_exact` refuses it.
+        // chrono represents a leap second by nanoseconds from one to two billion.
         let nanos = i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(i32::MAX);
+        if nanos >= 1_000_000_000 {
+            return Err(TimestampError::LeapSecond(truncate_for_display(text)));
+        }
         if nanos % 1_000 != 0 {
             return Err(TimestampError::TooFine(truncate_for_display(text)));
         }
@@ -227,6 +233,11 @@ mod tests {
         check("1970-01-01", None);
         check("2016-12-31T23:59:60Z", None);
         check("", None);
+        let problem = Timestamp::parse_rfc3339("2016-12-31T23:59:60.5Z").unwrap_err().to_string();
+        assert_eq!(
+            problem,
+            "time '2016-12-31T23:59:60.5Z' is a leap second; write second 59, or second 00 of the next minute"
+        );
     }
 
     #[test]

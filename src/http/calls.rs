@@ -22,6 +22,7 @@ use super::entity_tag::{Snapshot, matches_tag, not_modified, set_cache_headers};
 use super::parameters::{Parameters, invalid};
 use super::problem::{Problem, internal_error};
 use super::schema::{Call, Schema};
+use super::short_forms;
 use crate::api::{Rates, ReadTask, ServiceError};
 use crate::domain::truncate_for_display;
 use crate::proto::v1;
@@ -199,6 +200,7 @@ struct EncodedResponse {
 impl<'a> CallRequest<'a> {
     fn new(site: &'a Site, call: Call, query: Option<&str>, headers: &'a HeaderMap) -> Result<Self, Problem> {
         let mut parameters = Parameters::parse(query)?;
+        short_forms::expand(&mut parameters, site.rates.now());
         let format = Format::choose(parameters.take(FORMAT).as_deref(), headers)?;
         // Readers of CSV, such as spreadsheets, do not follow links to a next page. The response must therefore have
         // all rows, or be an error.

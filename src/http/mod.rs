@@ -20,6 +20,7 @@ mod parameters;
 mod problem;
 mod schema;
 mod security;
+mod short_forms;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;

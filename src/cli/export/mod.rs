@@ -23,7 +23,7 @@ use super::error::Problem;
 use super::output::{Column, RowWriter};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, Outcome, Session, ZoneArgs, stdout};
+use super::{CliError, Outcome, Session, ZoneArgs, parse_pair, stdout};
 use crate::domain::Interval;
 use crate::export::{Checker, Format, PartitionKey, Step};
 use crate::proto::v1::{
@@ -36,13 +36,13 @@ Examples:
   silkrate export kgs.csv --pair KGS/USD --from 2025-01-01 --to 2026-01-01
   silkrate export daily.parquet --shape daily
   silkrate export days.csv --shape daily --source cbu --from 2026-11-01
-  silkrate export weeks.csv --shape candles --interval 1w --zone Asia/Bishkek
+  silkrate export weeks.csv --shape candles --interval 1w --time-zone Asia/Bishkek
   silkrate export rates --partition pair,month
   silkrate export backup --full
   silkrate export - --format csv | gzip > runs.csv.gz
 
 An export is a snapshot of one commit. The summary shows the recorded time of
-that commit; give it as --known to repeat the export. The target appears under
+that commit; give it as --known-time to repeat the export. The target appears under
 its name only after the whole export is verified. An export to standard output
 (target -) is complete only if the exit status is 0.
 
@@ -75,7 +75,7 @@ pub struct ExportArgs {
     #[arg(long)]
     fill: bool,
     /// Export only this pair; repeat the option for several pairs, or separate them with commas
-    #[arg(long, value_name = "PAIR", value_delimiter = ',')]
+    #[arg(long, value_name = "PAIR", value_delimiter = ',', value_parser = parse_pair)]
     pair: Vec<String>,
     /// Export only this source; repeat the option for several sources, or separate them with commas
     #[arg(long, value_name = "SLUG", value_delimiter = ',')]
@@ -87,7 +87,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
     /// Export only what was recorded at or before this time, without later corrections
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long = "known-time", alias = "known", value_name = "TIME", allow_hyphen_values = true)]
     known: Option<TimeArgument>,
     /// Export the whole store, so that silkrate import can create an identical store
     #[arg(long, conflicts_with_all = ["format", "shape", "interval", "zone", "fill", "pair", "source", "from", "to", "known", "partition"])]

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 
 use super::client::Client;
 use super::time_argument::TimeArgument;
-use super::{CliError, Outcome, Session};
+use super::{CliError, Outcome, Session, parse_pair};
 use crate::proto::v1::{ListQuarantineRequest, ListQuarantineResponse};
 
 /// Maximum number of ticks per page.
@@ -55,7 +55,7 @@ enum QuarantineCommand {
 #[derive(Clone, Debug, Default, Args)]
 struct FilterArgs {
     /// Only ticks of this pair, like KGS/USD; may be repeated
-    #[arg(long = "pair", value_name = "PAIR")]
+    #[arg(long = "pair", value_name = "PAIR", value_parser = parse_pair)]
     pairs: Vec<String>,
     /// Only ticks from this source; may be repeated
     #[arg(long = "source", value_name = "SLUG")]

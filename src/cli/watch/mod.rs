@@ -21,7 +21,7 @@ use self::reader::reader_closed;
 use super::output::{Format, LineWriter};
 use super::text::format_rounded_duration;
 use super::value::Value;
-use super::{CliError, Outcome, Session, latest, note, stdout};
+use super::{CliError, Outcome, Session, latest, note, parse_pair, stdout};
 use crate::domain::{duration_us, parse_duration};
 use crate::proto::v1::{LatestRate, WatchKind, WatchLatestRatesResponse};
 
@@ -50,7 +50,7 @@ written after the reconnect. Notes about the connection go to standard error.";
 #[command(after_help = EXAMPLES)]
 pub struct WatchArgs {
     /// Watch only these pairs, like KGS/USD; default all
-    #[arg(value_name = "PAIR")]
+    #[arg(value_name = "PAIR", value_parser = parse_pair)]
     pairs: Vec<String>,
     /// Watch only rates of this source; repeat the option for several sources
     #[arg(long = "source", value_name = "SLUG")]

@@ -102,7 +102,7 @@ fn analysis_arguments_reach_the_server() {
     };
     check("convert 99.90 KGS/KZT --max-age 2d", &["amount: \"99.90\"", "seconds: 172800"]);
     check(
-        "changes KGS/KZT --period ytd --zone Asia/Bishkek --places 2 --leg-source nbkr --leg-source nbk",
+        "changes KGS/KZT --period ytd --time-zone Asia/Bishkek --decimal-places 2 --leg-source nbkr --leg-source nbk",
         &[
             "period: YearToDate",
             "time_zone: \"Asia/Bishkek\"",
@@ -112,7 +112,7 @@ fn analysis_arguments_reach_the_server() {
         ],
     );
     check(
-        "compare --pair KGS/USD --sources timesca --sources nbkr --zone Asia/Bishkek",
+        "compare --pair KGS/USD --sources timesca --sources nbkr --time-zone Asia/Bishkek",
         &[
             "sources: [\"timesca\", \"nbkr\"]",
             "last_days: Some(30)",
@@ -122,7 +122,7 @@ fn analysis_arguments_reach_the_server() {
         ],
     );
     check(
-        "compare --pair KGS/USD --sources timesca,nbkr --to 2025-12-08 --places 1 --limit 1",
+        "compare --pair KGS/USD --sources timesca,nbkr --to 2025-12-08 --decimal-places 1 --limit 1",
         &["last_days: None", "end_date: \"2025-12-08\"", "decimal_places: Some(1)", "page_size: 1"],
     );
     check(

@@ -187,15 +187,15 @@ fn closed_reader_ends_watch_although_nothing_changes() {
 fn permanent_errors_end_watch_immediately() {
     let directory = tempfile::tempdir().unwrap();
     let address = free_address();
-    let failed = |command: &mut Command, part: &str| {
+    let failed = |command: &mut Command, status: i32, part: &str| {
         let output = command.stderr(Stdio::piped()).output().unwrap();
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert_eq!(output.status.code(), Some(status), "{message}");
         assert!(message.contains(part), "{message}");
     };
-    failed(&mut watch(address, &[]), "cannot reach a silkrate server");
+    failed(&mut watch(address, &[]), 1, "cannot reach a silkrate server");
     let _server = serve(address, &directory.path().join("db"));
-    failed(&mut watch(address, &["KGS"]), "pairs[0]");
+    failed(&mut watch(address, &["KGS/EUR"]), 2, "PAIR: pair 'KGS/EUR'");
 }
 
 /// Runs watch on a pseudo-terminal, presses q after the text `until` has appeared, and returns all output. Returns

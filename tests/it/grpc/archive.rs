@@ -82,7 +82,7 @@ async fn invalid_decision_names_the_field_or_the_known_sources() {
         "timesca",
         "two\nlines",
         Code::InvalidArgument,
-        "note: note 'two\\nlines' contains control characters; write one line of plain text",
+        "note: note 'two\\nlines' contains control characters or invisible characters; write one line of plain text",
     )
     .await;
     let unknown = check(

@@ -408,7 +408,7 @@ Apart on 3 of 6 days. On 3 of these days fawazahmed0 lags timesca. Longest stret
         (Some("2025-12-08"), warnings),
         "{table}"
     );
-    let (table, _) = run("compare --pair UZS/USD --sources timesca,fawazahmed0 --zone Asia/Tashkent").await;
+    let (table, _) = run("compare --pair UZS/USD --sources timesca,fawazahmed0 --time-zone Asia/Tashkent").await;
     assert!(table.contains("second fawazahmed0 as the inverse of USD/UZS"), "{table}");
     assert!(table.contains("\nNever apart on 30 days: on each day, one rate fits the published digits"), "{table}");
     assert_eq!(table.lines().nth(31).map(|line| &line[..10]), Some("2025-12-08"), "{table}");
