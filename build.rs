@@ -4,7 +4,9 @@
 //! attribute.
 
 use std::collections::BTreeSet;
-use std::{env, fs, path::PathBuf};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
 
 use protox::prost::Message as _;
 use protox::prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, MessageDescriptor};
@@ -31,8 +33,30 @@ const HTTP_CALL: &str = "ListQuarantine";
 /// if no rate changed. `src/http/schema.rs` has the same list.
 const OMITTED_FIELDS: [&str; 2] = ["age", "server_time"];
 
+/// Returns the commit for `--version`: the variable `SILKRATE_COMMIT`, for builds without a repository, or what git says. A
+/// debug build does not ask git, because every commit would then compile the whole crate again.
+fn commit() -> String {
+    println!("cargo:rerun-if-env-changed=SILKRATE_COMMIT");
+    if let Ok(commit) = env::var("SILKRATE_COMMIT") {
+        return commit;
+    }
+    if env::var("PROFILE").as_deref() != Ok("release") {
+        return "debug build".to_owned();
+    }
+    // The log of HEAD changes with every commit and checkout. Cargo would run this script each time if it were missing.
+    if Path::new(".git/logs/HEAD").exists() {
+        println!("cargo:rerun-if-changed=.git/logs/HEAD");
+    }
+    let described =
+        Command::new("git").args(["describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]).output();
+    let described = described.ok().filter(|output| output.status.success());
+    let text = described.and_then(|output| String::from_utf8(output.stdout).ok());
+    text.map_or_else(|| "unknown commit".to_owned(), |text| format!("commit {}", text.trim()))
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rustc-env=SILKRATE_COMMIT={}", commit());
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("silkrate_descriptor.bin"), descriptors.encode_to_vec())?;

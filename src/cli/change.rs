@@ -304,7 +304,7 @@ mod tests {
             unobserved,
             "UZS/USD  0.00009 -> 0.00009  not observed: the rate was stale\n  \
              from  1970-01-02T00:00:00Z  0.00009 by timesca\n  \
-             to    1970-01-02T00:00:00Z  0.00009 by timesca; STALE, last observed 320 d earlier\n",
+             to    1970-01-02T00:00:00Z  0.00009 by timesca; STALE, last observed 10 mo earlier\n",
         );
         let without_start = GetChangeResponse {
             start_missing_reason: MissingReason::NoQuoteYet.into(),

@@ -38,6 +38,6 @@ mod tests {
         check(99, 100, 30_000, ", under 1 s left");
         check(100, 100, 30_000, "");
         check(120, 100, 30_000, "");
-        check(1, u64::MAX, 30_000, ", about 106751991 d left");
+        check(1, u64::MAX, 30_000, ", about 292277 y left");
     }
 }

@@ -2,12 +2,14 @@
 
 use clap::Args;
 
-use super::output::{Column, RowWriter};
+use super::output::Column;
+use super::pages::write_all;
 use super::runs::{REPORTED_TITLE, from_run, reported};
 use super::text::{clean, plural, relative_age};
 use super::value::Value;
-use super::{CliError, Outcome, Session, note, parse_pair, stdout};
-use crate::domain::Timestamp;
+use super::{CliError, Outcome, Session, note, parse_pair};
+use crate::analysis::{Derived, PercentChange};
+use crate::domain::{Rate, Timestamp};
 use crate::proto::v1::{GetLatestRatesRequest, GetLatestRatesResponse, LatestRate};
 
 const EXAMPLES: &str = "\
@@ -35,6 +37,9 @@ pub struct LatestArgs {
     /// Also show rates of archived sources in a table
     #[arg(long)]
     archived: bool,
+    /// Show all columns in a table: also the previous rate, the times and the reported change
+    #[arg(long)]
+    wide: bool,
 }
 
 /// The columns of a latest rate. `latest` and `watch` share them.
@@ -59,6 +64,47 @@ pub(super) const COLUMNS: &[Column<LatestRate>] = &[
     Column::data("recorded_time", |row| from_run(row.run.as_ref(), |run| Value::time(run.recorded_time.as_ref()))),
 ];
 
+/// The decimal places of the change in a table.
+const CHANGE_PLACES: u32 = 2;
+
+/// A latest rate, and the time from which its age counts.
+struct AgedRate {
+    rate: LatestRate,
+    now: Timestamp,
+}
+
+/// The columns of a table of 80 characters.
+const SHORT_COLUMNS: &[Column<AgedRate>] = &[
+    Column::new("pair", "pair", |row| from_run(row.rate.run.as_ref(), |run| Value::text(&run.pair))),
+    Column::new("source", "source", |row| from_run(row.rate.run.as_ref(), |run| Value::text(&run.source))),
+    Column::new("rate", "rate", |row| from_run(row.rate.run.as_ref(), |run| Value::decimal(&run.rate))),
+    Column::table("change", |row| last_change(&row.rate)),
+    Column::table("state", |row| state_and_archived(&row.rate)),
+    Column::table("age", |row| {
+        let observed = row.rate.run.as_ref().map(|run| Value::time(run.last_observed_time.as_ref()));
+        match observed {
+            Some(Value::Time(observed)) => Value::Duration(row.now.micros_since(observed).max(0)),
+            _ => Value::Absent,
+        }
+    }),
+];
+
+/// Returns the last change of a published rate in percent, or `cannot tell` if rounding alone can explain it. Absent if
+/// the rate never moved.
+fn last_change(rate: &LatestRate) -> Value {
+    let parse = |text: &str| Rate::parse(text).ok().map(Derived::direct);
+    let previous = rate.previous_rate.as_deref().and_then(parse);
+    let Some((previous, present)) = previous.zip(rate.run.as_ref().and_then(|run| parse(&run.rate))) else {
+        return Value::Absent;
+    };
+    let change = PercentChange::between(&previous, &present);
+    if change.below_resolution() {
+        return Value::text("cannot tell");
+    }
+    let sign = if change.direction().is_gt() { "+" } else { "" };
+    Value::Text(format!("{sign}{} %", change.value(CHANGE_PLACES)))
+}
+
 /// Returns the state for a table, with a mark if the source is archived: `FLAT, archived`.
 fn state_and_archived(row: &LatestRate) -> Value {
     match (row.archived, Value::state(row.state())) {
@@ -74,18 +120,17 @@ pub(super) async fn run(args: LatestArgs, session: &Session) -> Result<Outcome, 
     let request = GetLatestRatesRequest { pairs: args.pairs, sources: args.sources, since_sequence: 0 };
     let requested_pairs: Vec<String> = request.pairs.clone();
     let response = client.answer(client.rates().get_latest_rates(client.request(request))).await?;
-    let mut writer = RowWriter::new(stdout(), session.style, COLUMNS)?;
     // A table shows archived sources only on request. JSON and CSV show them with a flag.
     let shows_archived = args.archived || names_sources || !session.is_table();
-    let mut hidden_count = 0;
-    for rate in &response.rates {
-        if rate.archived && !shows_archived {
-            hidden_count += 1;
-        } else {
-            writer.row(rate)?;
-        }
+    let shown = response.rates.iter().filter(|rate| shows_archived || !rate.archived);
+    if session.is_table() && !args.wide {
+        let now = session.style.now;
+        let rows: Vec<AgedRate> = shown.clone().map(|rate| AgedRate { rate: rate.clone(), now }).collect();
+        write_all(session, SHORT_COLUMNS, &rows)?;
+    } else {
+        write_all(session, COLUMNS, shown.clone())?;
     }
-    writer.finish()?;
+    let hidden_count = u64::try_from(response.rates.len() - shown.count()).unwrap_or(u64::MAX);
     if hidden_count > 0 {
         note(&format!("{} of archived sources hidden; --archived shows them", plural(hidden_count, "rate")));
     }

@@ -32,6 +32,7 @@ mod rate;
 mod revisions;
 mod runs;
 mod series;
+mod shell;
 mod source;
 mod sources;
 mod text;
@@ -57,6 +58,9 @@ use crate::domain::{Pair, PairError, parse_duration};
 use crate::proto::convert::timestamp;
 use crate::server;
 
+/// The version of the package, and the commit that it was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SILKRATE_COMMIT"), ")");
+
 /// The exit status of a process that a signal ended is this number plus the signal number, as in shells.
 const SIGNAL_STATUS_BASE: i32 = 128;
 
@@ -72,7 +76,7 @@ Exit status:
 
 /// Exchange-rate time series for five Central Asian currencies.
 #[derive(Debug, Parser)]
-#[command(name = "silkrate", version, about, after_help = EXIT_STATUS_HELP, max_term_width = 100)]
+#[command(name = "silkrate", version = VERSION, about, after_help = EXIT_STATUS_HELP, max_term_width = 100)]
 pub struct Cli {
     /// Options that every command has.
     #[command(flatten)]
@@ -152,6 +156,14 @@ pub enum Command {
     Import(import::ImportArgs),
     /// Check every block of a store while no server has it open
     Verify(verify::VerifyArgs),
+    /// Print the completions for a shell
+    #[command(
+        after_help = "Examples:\n  silkrate completions bash >~/.local/share/bash-completion/completions/silkrate"
+    )]
+    Completions(shell::CompletionsArgs),
+    /// Write the manual pages to a directory
+    #[command(after_help = "Examples:\n  silkrate man ~/.local/share/man/man1")]
+    Man(shell::ManArgs),
 }
 
 /// Parses the arguments, runs the command and returns the exit status.
@@ -197,6 +209,8 @@ async fn run(cli: Cli) -> ExitCode {
         Command::Export(args) => finish(export::run(args, &session).await),
         Command::Import(args) => finish(import::run(args, &session).await),
         Command::Verify(args) => finish(verify::run(args, &session).await),
+        Command::Completions(args) => finish(shell::completions(&args)),
+        Command::Man(args) => finish(shell::man(&args)),
     }
 }
 

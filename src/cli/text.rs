@@ -24,18 +24,23 @@ fn acts_on_terminal(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Formats a duration in one unit, rounded down: `45 s`, `12 min`, `5 h`, `3 d`. Ignores the sign.
+/// Formats a duration in one unit, rounded down: `45 s`, `12 min`, `5 h`, `3 d`, `4 mo`, `9 y`. Months and years have the
+/// mean length of the Gregorian calendar. Ignores the sign.
 pub(super) fn format_rounded_duration(micros: i64) -> String {
     const MINUTE_S: u64 = 60;
     const HOUR_S: u64 = 60 * MINUTE_S;
     const DAY_S: u64 = 24 * HOUR_S;
+    const YEAR_S: u64 = 31_556_952;
+    const MONTH_S: u64 = YEAR_S / 12;
     let seconds = micros.unsigned_abs() / Timestamp::SECOND_US.unsigned_abs();
     match seconds {
         0 if micros != 0 => "under 1 s".to_owned(),
         0..MINUTE_S => format!("{seconds} s"),
         MINUTE_S..HOUR_S => format!("{} min", seconds / MINUTE_S),
         HOUR_S.. if seconds < 2 * DAY_S => format!("{} h", seconds / HOUR_S),
-        HOUR_S.. => format!("{} d", seconds / DAY_S),
+        HOUR_S.. if seconds < 2 * MONTH_S => format!("{} d", seconds / DAY_S),
+        HOUR_S.. if seconds < 2 * YEAR_S => format!("{} mo", seconds / MONTH_S),
+        HOUR_S.. => format!("{} y", seconds / YEAR_S),
     }
 }
 
@@ -146,7 +151,12 @@ mod tests {
         check(47 * 3_600 * S, "47 h");
         check(48 * 3_600 * S, "2 d");
         check(-7 * Timestamp::DAY_US, "7 d");
-        check(i64::MIN, "106751991 d");
+        check(60 * Timestamp::DAY_US, "60 d");
+        check(61 * Timestamp::DAY_US, "2 mo");
+        check(730 * Timestamp::DAY_US, "23 mo");
+        check(731 * Timestamp::DAY_US, "2 y");
+        check(3_468 * Timestamp::DAY_US, "9 y");
+        check(i64::MIN, "292277 y");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::text::{clean, format_rounded_duration, relative_age};
-use crate::domain::{Timestamp, format_seconds};
+use crate::domain::{Timestamp, format_seconds, without_formula};
 use crate::proto::convert::micros;
 use crate::proto::v1::{Derivation, RateState};
 
@@ -110,7 +110,8 @@ impl Value {
     pub(super) fn to_csv(&self) -> Result<String, serde_json::Error> {
         Ok(match self {
             Self::Absent => String::new(),
-            Self::Text(text) | Self::Decimal(text) => text.clone(),
+            Self::Text(text) => without_formula(text).into_owned(),
+            Self::Decimal(text) => text.clone(),
             Self::Count(count) => count.to_string(),
             Self::Flag(flag) => flag.to_string(),
             Self::Time(time) => time.to_string(),

@@ -15,6 +15,7 @@ mod ratio_threshold;
 mod run;
 mod series;
 mod span;
+mod spreadsheet;
 mod tick;
 mod time;
 
@@ -34,6 +35,7 @@ pub use series::{Pair, PairError, SeriesKey, Source, SourceError};
 pub use span::{
     DurationError, Span, SpanError, SpanUnit, duration_us, format_duration, format_seconds, parse_duration,
 };
+pub use spreadsheet::without_formula;
 pub use tick::{PublishedValue, Tick};
 pub(crate) use time::truncate_for_display;
 pub use time::{Timestamp, TimestampError};

@@ -225,7 +225,13 @@ mod tests {
             "id,pair,source,observed_time,rate,reported_change_percent,rate_in_force,held_time,state,decided_time,note",
             r#"7,,,,,,,,,,"a ""slip"", of 100 \ сом""#,
         ];
+        let answer = v1::ListQuarantineResponse { ticks: vec![tick.clone()], ..Default::default() };
+        check(Call::Quarantine, &[], &answer, &Page::new("", &answer.ticks), &expect);
+        // A spreadsheet would run a formula. A negative number is none.
+        let (note, reported_change_percent) = (Some("=HYPERLINK(1)".to_owned()), Some("-0.57".to_owned()));
+        let tick = v1::QuarantinedTick { note, reported_change_percent, ..tick };
         let answer = v1::ListQuarantineResponse { ticks: vec![tick], ..Default::default() };
+        let expect = [expect[0], "7,,,,,-0.57,,,,,'=HYPERLINK(1)"];
         check(Call::Quarantine, &[], &answer, &Page::new("", &answer.ticks), &expect);
     }
 

@@ -1,6 +1,7 @@
 //! A serde serializer that writes the fields of a message into the cells of a CSV row.
 //!
-//! **Invariant**: a value has the same text as in JSON, but a string has no quotation marks around it. An absent value
+//! **Invariant**: a value has the same text as in JSON, but a string has no quotation marks around it, and a formula gets an
+//! apostrophe. An absent value
 //! leaves its cell unchanged. A field without a target is skipped, whatever its type.
 
 use std::fmt::{Display, Write as _};
@@ -8,6 +9,8 @@ use std::fmt::{Display, Write as _};
 use serde::ser::{Error, Impossible, Serialize, SerializeSeq, SerializeStruct, Serializer};
 
 use thiserror::Error as ThisError;
+
+use crate::domain::without_formula;
 
 /// The reason why a value cannot be written to a cell.
 #[derive(Debug, ThisError)]
@@ -89,9 +92,12 @@ impl<'a> Serializer for CellWriter<'a> {
 
     scalars!(
         serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
-        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_char: char,
-        serialize_str: &str
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_char: char
     );
+
+    fn serialize_str(self, text: &str) -> Result<(), CellError> {
+        self.write(without_formula(text))
+    }
 
     fn serialize_none(self) -> Result<(), CellError> {
         Ok(())

@@ -59,7 +59,23 @@ fn help_lists_commands_and_examples() {
         assert_eq!(help.code, Some(0), "{command}");
         assert_contains(command, &help.stdout, &["Examples:", &format!("silkrate {command}"), "--output"]);
     }
-    assert_eq!(run("--version").stdout, format!("silkrate {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(run("--version").stdout, format!("silkrate {} (debug build)\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn completions_and_manual_pages_cover_every_command() {
+    let directory = TestDir::new();
+    let script = run("completions bash");
+    let ran = run(&format!("man {}", directory.0.path().display()));
+    assert_eq!((script.code, ran.code, ran.stdout.as_str()), (Some(0), Some(0), ""), "{}", ran.stderr);
+    for command in ["serve", "latest", "convert", "quarantine", "completions"] {
+        assert!(script.stdout.contains(&format!("silkrate__subcmd__{command}")), "{command}: {}", script.stdout);
+        let page = std::fs::read_to_string(directory.0.path().join(format!("silkrate-{command}.1"))).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{command}: {page}");
+    }
+    let failed = run("man /nowhere");
+    assert_eq!(failed.code, Some(1));
+    assert_contains("man", &failed.stderr, &["cannot write manual pages to /nowhere"]);
 }
 
 #[test]
@@ -72,12 +88,11 @@ fn wrong_usage_exits_with_2_before_any_request() {
     check("", &["Usage"]);
     check("fetch", &["unrecognized subcommand 'fetch'"]);
     check("rate", &["<PAIR>"]);
-    for line in ["rate KGSUSDX", "convert 100 kgs", "convert 1 KGS USD TJS", "latest KGS/", "compare KGS --sources a,b"]
-    {
+    for line in ["rate KGSUSDX", "latest KGS/", "compare KGS --sources a,b"] {
         check(line, &["PAIR"]);
     }
     check("convert 100 kgs", &["pair 'kgs'"]);
-    check("convert 1 KGS USD TJS", &["unexpected argument 'TJS'"]);
+    check("convert 1 KGS USD TJS", &["unexpected value 'TJS'"]);
     check("convert abc KGS/USD", &["<AMOUNT>", "abc"]);
     check("latest --json --output csv", &["cannot be used with"]);
     check("rate KGS/USD --at yesterday", &["invalid time 'yesterday': use RFC 3339 like 2025-12-08T00:00:00Z"]);
@@ -136,7 +151,7 @@ fn tables_have_the_expected_cells() {
         assert!(!ran.stdout.contains('\u{1b}'), "{line}: the output contains an escape sequence");
     };
     check(
-        "latest KGS/USD TMT/USD",
+        "latest KGS/USD TMT/USD --wide",
         &[
             "previous",
             "last observed",
@@ -156,6 +171,12 @@ fn tables_have_the_expected_cells() {
             "age       2 h",
         ],
         "",
+    );
+    // The move from 0.01143 to 0.01144 can be a matter of rounding.
+    check(
+        "latest kgs-usd TMTUSD",
+        &["pair     source            rate  change       state   age\n", "0.01144  cannot tell  MOVING  "],
+        "no rate for TMT/USD\n",
     );
     check("series", &["revisions", "40", "FLAT", "1 h"], "");
     check("revisions KGS/USD", &["superseded", "0.01143", "0.01142", "2025-12-10T00:00:00Z"], "");
