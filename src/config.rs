@@ -75,7 +75,7 @@ pub struct ServeArgs {
     #[arg(long, env = "SILKRATE_STRICT")]
     pub strict: bool,
 
-    /// Ticker pages to ingest at start; the environment variable takes one file [default: none]
+    /// Ticker pages and CSV files of ticks to ingest at start; the environment variable takes one file [default: none]
     #[arg(long, value_name = "FILE", env = "SILKRATE_LOAD", num_args = 1..)]
     pub load: Vec<PathBuf>,
 

@@ -155,7 +155,7 @@ fn with_setting_place(error: StoreError, config: &Config) -> ServeError {
 enum SetupError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("--load {}: cannot be read: {problem}", file.display().to_string().escape_debug())]
+    #[error("--load {}: cannot be read: {problem}; name a file that exists", file.display().to_string().escape_debug())]
     Load { file: PathBuf, problem: io::Error },
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
@@ -343,6 +343,11 @@ async fn serve_store(
     };
     // Dropping the handle ends the tasks that follow publishers.
     let _following = follow::start(config.follow(), &following, &draining)?;
+    if config.follow().sources.is_empty() {
+        tracing::info!(
+            "no publisher is polled; '--follow timesca,nbkr,nbk,nbt,cbu,cbt' polls the ticker and five banks"
+        );
+    }
     task::spawn(fan_out.run(draining.clone().cancelled_owned()));
     let health = HealthReporter::new();
     for service in [INGEST_SERVICE, RATE_SERVICE, SNAPSHOT_SERVICE] {

@@ -1,7 +1,7 @@
-//! Ingest of the ticker pages that `--load` names, at start.
+//! Ingest of the ticker pages and CSV files of ticks that `--load` names, at start.
 //!
 //! **Invariant**: an invalid file never prevents the server from starting. The log reports the file, and the server
-//! skips it. If a file has invalid quotes, its valid quotes are still ingested.
+//! skips it. If a file has invalid quotes or rows, the valid ones are still ingested.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -13,9 +13,10 @@ use tokio::task;
 
 use crate::clock::Clock;
 use crate::config::Load;
-use crate::feed::{PageError, TickerPage};
-use crate::ingest::batch::TickRules;
-use crate::ingest::{ConflictPolicy, Ingest, IngestError, IngestReport, PageBatch, Summary, advise_time};
+use crate::domain::Timestamp;
+use crate::feed::{PageError, TickCsv, TickCsvError, TickCsvRow, TickerPage, begins_as_tick_csv};
+use crate::ingest::batch::{BatchBuilder, ObservedTime, TickRules, TickText};
+use crate::ingest::{Batch, ConflictPolicy, Ingest, IngestError, IngestReport, PageBatch, Summary, advise_time};
 
 /// Maximum number of refusals of one file that are logged one by one. The log counts the others.
 const LOGGED_REFUSALS_MAX: usize = 20;
@@ -29,6 +30,10 @@ enum LoadError {
     Page(#[from] PageError),
     #[error("{0}")]
     Ingest(#[from] IngestError),
+    #[error("{0}")]
+    Csv(#[from] TickCsvError),
+    #[error("over {} MiB; send a large CSV file with 'silkrate ingest'", TickerPage::PAGE_BYTES_MAX / (1024 * 1024))]
+    CsvTooLarge,
     #[error("the parser panicked; see the log for its message")]
     Panicked,
 }
@@ -38,7 +43,7 @@ pub(super) async fn load_files(ingest: &Ingest, load: &Load, clock: &Arc<dyn Clo
     for file in &load.files {
         let name = file.display().to_string().escape_debug().to_string();
         match load_file(ingest, load, file, clock, rules).await {
-            Ok((page, report)) => log_loaded(&name, &page, &report),
+            Ok((content, report)) => log_loaded(&name, &content, &report),
             Err(error @ LoadError::Page(PageError::NoDate | PageError::DatesDiffer { .. } | PageError::BadDate(_))) => {
                 tracing::warn!("{name} skipped: {error} with --load-time");
             }
@@ -47,25 +52,63 @@ pub(super) async fn load_files(ingest: &Ingest, load: &Load, clock: &Arc<dyn Clo
     }
 }
 
+/// What was read from a file.
+enum Content {
+    Page(TickerPage),
+    Rows { count: u32, malformed: Vec<String> },
+}
+
 async fn load_file(
     ingest: &Ingest,
     load: &Load,
     file: &Path,
     clock: &Arc<dyn Clock>,
     rules: &Arc<TickRules>,
-) -> Result<(TickerPage, IngestReport), LoadError> {
+) -> Result<(Content, IngestReport), LoadError> {
     let (file, source, observed_time) = (file.to_owned(), load.source.clone(), load.observed_time);
     let (now, rules) = (clock.now(), Arc::clone(rules));
     let read = move || {
-        let page = TickerPage::read(&read_limited(&file)?, &source, observed_time, &rules.currencies)?;
-        Ok::<_, LoadError>(PageBatch::new(page, ConflictPolicy::Refuse, false, now, &rules))
+        let bytes = read_limited(&file)?;
+        if begins_as_tick_csv(&bytes) {
+            return csv_batch(&bytes, now, &rules);
+        }
+        let page = TickerPage::read(&bytes, &source, observed_time, &rules.currencies)?;
+        let PageBatch { batch, page } = PageBatch::new(page, ConflictPolicy::Refuse, false, now, &rules);
+        Ok((batch, Content::Page(page)))
     };
-    let PageBatch { batch, page } = task::spawn_blocking(read).await.map_err(|_| LoadError::Panicked)??;
+    let (batch, content) = task::spawn_blocking(read).await.map_err(|_| LoadError::Panicked)??;
     let mut report = ingest.submit(batch).await?;
-    if observed_time.is_none() {
+    if observed_time.is_none() && matches!(content, Content::Page(_)) {
         advise_time(&mut report.refusals, "pass --load-time");
     }
-    Ok((page, report))
+    Ok((content, report))
+}
+
+/// Returns the ticks of a CSV file as a batch.
+fn csv_batch(bytes: &[u8], now: Timestamp, rules: &TickRules) -> Result<(Batch, Content), LoadError> {
+    if bytes.len() > TickerPage::PAGE_BYTES_MAX {
+        return Err(LoadError::CsvTooLarge);
+    }
+    let mut rows = TickCsv::new(bytes)?;
+    let mut builder = BatchBuilder::new(now, rules);
+    let (mut count, mut malformed) = (0, Vec::new());
+    while let Some(TickCsvRow { line, tick }) = rows.next_row()? {
+        match tick {
+            Ok(tick) => builder.push_text(
+                count,
+                TickText {
+                    pair: &tick.pair,
+                    source: &tick.source,
+                    observed_time: ObservedTime::At(tick.observed_time),
+                    rate: &tick.rate,
+                    reported_change: tick.reported_change_percent.as_deref(),
+                },
+            ),
+            Err(problem) => malformed.push(format!("line {line}: {problem}")),
+        }
+        count += 1;
+    }
+    Ok((builder.finish(ConflictPolicy::Refuse, false), Content::Rows { count, malformed }))
 }
 
 /// Reads at most one byte more than the limit, which is enough to detect a file that is too large, such as `/dev/zero`.
@@ -76,18 +119,22 @@ fn read_limited(file: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn log_loaded(name: &str, page: &TickerPage, report: &IngestReport) {
-    tracing::info!(
-        "{name}: read {}, {}, {}: {}",
-        counted(page.quote_count, "quote"),
-        counted(page.cycle_count, "cycle"),
-        counted(u32::try_from(page.ticks.len()).unwrap_or(u32::MAX), "tick"),
-        outcome(report.summary)
-    );
-    for refusal in report.refusals.iter().take(LOGGED_REFUSALS_MAX) {
-        tracing::warn!("{name}: refused: {}", refusal.message);
+fn log_loaded(name: &str, content: &Content, report: &IngestReport) {
+    let read = match content {
+        Content::Page(page) => {
+            let ticks = u32::try_from(page.ticks.len()).unwrap_or(u32::MAX);
+            let (quotes, cycles) = (counted(page.quote_count, "quote"), counted(page.cycle_count, "cycle"));
+            format!("{quotes}, {cycles}, {}", counted(ticks, "tick"))
+        }
+        Content::Rows { count, .. } => counted(*count, "row"),
+    };
+    tracing::info!("{name}: read {read}: {}", outcome(report.summary));
+    let malformed = if let Content::Rows { malformed, .. } = content { malformed.as_slice() } else { &[] };
+    let refusals = malformed.iter().chain(report.refusals.iter().map(|refusal| &refusal.message));
+    for message in refusals.clone().take(LOGGED_REFUSALS_MAX) {
+        tracing::warn!("{name}: refused: {message}");
     }
-    let unlogged = report.refusals.len().saturating_sub(LOGGED_REFUSALS_MAX);
+    let unlogged = refusals.count().saturating_sub(LOGGED_REFUSALS_MAX);
     if unlogged > 0 {
         tracing::warn!("{name}: {unlogged} more refused");
     }
@@ -125,6 +172,18 @@ mod tests {
         check(Summary { known_count: 3, collapsed_count: 2, ..Summary::default() }, "2 joined a run, 3 known");
         check(Summary::default(), "nothing");
         assert_eq!((counted(1, "cycle"), counted(40, "quote")), ("1 cycle".to_owned(), "40 quotes".to_owned()));
+    }
+
+    #[test]
+    fn csv_rows_become_ticks_and_malformed_rows_are_named() {
+        let rules = TickRules::default();
+        let csv = b"pair,source,observed_time,rate\nKGS/USD,timesca,2024-09-08,0.01180\nKGS/USD\nKGS/USD,timesca,2024-09-08,x\n";
+        let now = Timestamp::parse("2025-12-08").unwrap();
+        let (batch, content) = csv_batch(csv, now, &rules).unwrap();
+        let Content::Rows { count, malformed } = content else { panic!("not rows") };
+        assert_eq!((count, batch.groups.len(), batch.refusals.len()), (3, 1, 1));
+        assert_eq!(malformed, ["line 3: the header has 4 fields, this row has 1"]);
+        assert!(matches!(csv_batch(b"pair,colour\n", now, &rules), Err(LoadError::Csv(_))));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tonic::transport::Endpoint;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
+const SAMPLE_TICKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/times-of-central-asia-2024-2025.csv");
 const SAMPLE_PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/times-of-central-asia-2025-12-08.txt");
 
 fn serve(db: &Path) -> Command {
@@ -21,7 +22,7 @@ fn serve(db: &Path) -> Command {
         command.env_remove(name);
     }
     command
-        .args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--reserve-mib", "0", "--db"])
+        .args(["serve", "--listen", "localhost:0", "--http-listen", "localhost:0", "--reserve-mib", "0", "--db"])
         .arg(db);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -96,6 +97,8 @@ fn invalid_settings_exit_with_2_before_the_store_is_opened() {
     check(&["--config", "no/such.toml"], None, &["cannot read no/such.toml", "give --config the path"]);
     check(&[], Some(("SILKRATE_CONFIG", "no/such.toml")), &["cannot read no/such.toml"]);
     check(&[], Some(("SILKRATE_CONFIG", "")), &["--config"]);
+    check(&["--load", SAMPLE_PAGE, "no/such.txt"], None, &["--load no/such.txt: cannot be read", "name a file"]);
+    check(&["--listen", "example.org:1"], None, &["--listen"]);
     check(&["--config", SAMPLE_PAGE], None, &["2025-12-08.txt:1: invalid TOML"]);
     check(&[], Some(("SILKRATE_QUEUE_BATCHES", "many")), &["--queue-batches", "many"]);
     check(&[], Some(("SILKRATE_STALE_LIMIT", "")), &["--stale-limit", "not a valid duration"]);
@@ -139,10 +142,12 @@ fn plain_http_port_in_use_is_reported_with_a_remedy() {
 fn loaded_page_is_logged_and_its_rates_are_printed() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = serve(&dir.path().join("db"));
-    command.args(["--load", SAMPLE_PAGE]);
+    command.args(["--load", SAMPLE_TICKS, SAMPLE_PAGE]);
     let serving = Serving::start(command);
     let log = serving.log.concat();
+    assert!(log.contains("2024-2025.csv: read 85 rows: 85 new runs"), "{log}");
     assert!(log.contains("read 40 quotes, 8 cycles, 5 ticks: 5 new runs"), "{log}");
+    assert!(log.contains("no publisher is polled; '--follow timesca,"), "{log}");
     assert!(!log.contains('\u{1b}'), "colours without a terminal: {log}");
     serving.signal(Signal::TERM);
     let (code, printed, log) = serving.wait();
