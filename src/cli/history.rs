@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::output::Column;
-use super::pages::{Page, limit, list_hiding_columns};
+use super::pages::{Page, limit, list_hiding_columns, list_newest};
 use super::runs::{REPORTED_TITLE, reported};
 use super::time_argument::TimeArgument;
 use super::value::Value;
@@ -41,8 +41,11 @@ pub struct HistoryArgs {
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Show the newest runs first
-    #[arg(long)]
+    #[arg(long, conflicts_with = "asc")]
     desc: bool,
+    /// Show the oldest runs first; without --from, --limit otherwise keeps the newest ones
+    #[arg(long)]
+    asc: bool,
     /// Also show the run in force at --from, before the other rows
     #[arg(long, requires = "from")]
     baseline: bool,
@@ -75,8 +78,12 @@ const COLUMNS: &[Column<Row>] = &[
 ];
 
 pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome, CliError> {
+    let has_start = args.from.is_some();
     let (start_time, start_date) = session.time_or_date(args.from)?;
     let (end_time, end_date) = session.time_or_date(args.to)?;
+    let rows = limit(session, args.limit);
+    // Without a limit, all runs are written, oldest first, as they arrive.
+    let keeps_newest = !has_start && !args.asc && !args.desc && rows != u64::MAX;
     let request = ListRunsRequest {
         pair: args.series.pair,
         source: args.series.choice.source,
@@ -86,7 +93,7 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
         start_date,
         end_date,
         time_zone: args.zone.zone,
-        descending: args.desc,
+        descending: args.desc || keeps_newest,
         include_baseline: args.baseline,
         known_time: session.time(args.known.known)?,
         page_size: 0,
@@ -94,9 +101,8 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
     };
     let client = session.connect().await?;
     let hidden: &[&str] = if args.baseline { &[] } else { &[BASELINE_TITLE] };
-    let rows = limit(session, args.limit);
     let mut answered: Option<Leg> = None;
-    let listed = list_hiding_columns(session, COLUMNS, hidden, rows, PAGE_RUNS_MAX, async |page_size, page_token| {
+    let fetch = async |page_size, page_token| {
         let request = ListRunsRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().list_runs(client.request(request))).await?;
         let leg = page.leg.unwrap_or_default();
@@ -104,11 +110,16 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
         let lead = page.baseline.map(|run| Row { run, is_baseline: true, leg: leg.clone() });
         answered = Some(leg.clone());
         Ok(Page { lead, ..Page::new(page.runs.into_iter().map(row), page.next_page_token) })
-    });
-    let listed = listed.await?;
+    };
+    let listed = if keeps_newest {
+        list_newest(session, COLUMNS, hidden, rows, PAGE_RUNS_MAX, fetch).await?
+    } else {
+        list_hiding_columns(session, COLUMNS, hidden, rows, PAGE_RUNS_MAX, fetch).await?
+    };
     legs::warn_of_legs(answered.as_slice());
     if listed.more && args.limit.is_none() {
-        note(&format!("showing the first {rows} runs; use --limit ROWS for more, or --desc for the newest"));
+        let which = if keeps_newest || args.desc { "newest" } else { "first" };
+        note(&format!("showing the {which} {rows} runs; use --limit ROWS for more, or --from for others"));
     } else if listed.rows == 0 && session.is_table() {
         note("no runs in that range");
     }

@@ -95,6 +95,44 @@ pub(super) async fn list_hiding_columns<T>(
     }
 }
 
+/// Writes the newest `limit` rows in order of time. `fetch` requests a page, newest rows first, as for
+/// [`list_hiding_columns`].
+///
+/// # Errors
+/// Returns the errors of `fetch` and of standard output. Nothing is written then.
+pub(super) async fn list_newest<T>(
+    session: &Session,
+    columns: &'static [Column<T>],
+    hidden: &[&str],
+    limit: u64,
+    page_rows_max: u64,
+    mut fetch: impl AsyncFnMut(i32, String) -> Result<Page<T>, CliError>,
+) -> Result<Listed, CliError> {
+    let (mut newest, mut token) = (Vec::new(), String::new());
+    let count = |rows: &Vec<T>| u64::try_from(rows.len()).unwrap_or(u64::MAX);
+    loop {
+        let page_size = i32::try_from(page_rows_max.min(limit - count(&newest))).unwrap_or(i32::MAX);
+        let page = fetch(page_size, token).await?;
+        newest.extend(page.rows);
+        token = page.next_page_token;
+        if count(&newest) > limit {
+            return Err(Problem::Protocol("a page has more rows than requested").into());
+        }
+        if token.is_empty() || count(&newest) == limit {
+            break;
+        }
+    }
+    let mut writer = RowWriter::new(stdout(), session.style, columns)?;
+    for title in hidden {
+        writer.hide(title);
+    }
+    for row in newest.iter().rev() {
+        writer.row(row)?;
+    }
+    writer.finish()?;
+    Ok(Listed { rows: count(&newest), more: !token.is_empty() })
+}
+
 /// Writes a list that the server returned in one response.
 ///
 /// # Errors

@@ -273,12 +273,14 @@ fn note_progress(report: &FileReport) {
 /// Prints the summary. Before it, the table format prints the quotes of pages. After it, the table and CSV formats
 /// print the first refusals.
 fn print(reports: &[FileReport], session: &Session, dry_run: bool) -> io::Result<()> {
-    if session.is_table() {
-        for report in reports {
-            print_page(report, session)?;
-        }
+    // The ticks of one page are shown; of several files, only the summary, which is one table.
+    if let ([report], true) = (reports, session.is_table()) {
+        print_page(report, session)?;
     }
     let mut writer = RowWriter::new(stdout(), session.style, report::COLUMNS)?;
+    if session.is_table() && session.style.width.is_some() {
+        report::empty_columns(reports).for_each(|title| writer.hide(title));
+    }
     for report in reports {
         writer.row(report)?;
     }

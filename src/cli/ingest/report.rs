@@ -216,6 +216,22 @@ pub(super) const COLUMNS: &[Column<FileReport>] = &[
     Column::json("held_ticks", |row| Value::List(row.held.iter().map(|one| record(HELD_COLUMNS, one)).collect())),
 ];
 
+/// The title and the count of a column that is rarely used.
+type RareColumn = (&'static str, fn(&FileReport) -> u64);
+
+/// Returns the titles of rarely used columns that are zero in all rows, which a terminal need not show.
+pub(super) fn empty_columns(reports: &[FileReport]) -> impl Iterator<Item = &'static str> + '_ {
+    const RARE: [RareColumn; 5] = [
+        ("known", |row| row.known_count),
+        ("revised", |row| row.revised_count),
+        ("held", |row| row.quarantined_count),
+        ("malformed", |row| row.malformed_count),
+        ("late", |row| row.late_count),
+    ];
+    let is_empty = |count: fn(&FileReport) -> u64| reports.iter().all(|report| count(report) == 0);
+    RARE.into_iter().filter(move |(_, count)| is_empty(*count)).map(|(title, _)| title)
+}
+
 /// The columns of the ticks of a page.
 pub(super) const TICK_COLUMNS: &[Column<Tick>] = &[
     Column::new("pair", "pair", |tick| Value::text(&tick.pair)),

@@ -293,8 +293,10 @@ fn history_reads_pages_up_to_its_limit() {
         assert_eq!(ran.stdout.lines().count(), rows + 1, "{line}");
         assert_eq!(ran.stderr, stderr, "{line}");
     };
-    let more = "showing the first 50 runs; use --limit ROWS for more, or --desc for the newest\n";
-    check("history KGS/USD", 50, more);
+    let more = |which| format!("showing the {which} 50 runs; use --limit ROWS for more, or --from for others\n");
+    check("history KGS/USD", 50, &more("newest"));
+    check("history KGS/USD --asc", 50, &more("first"));
+    check("history KGS/USD --from -7d", 50, &more("first"));
     check("history KGS/USD --limit 60", 60, "");
     check("history KGS/USD --limit 1000", RUN_COUNT, "");
     check("history KGS/USD --output csv", RUN_COUNT, "");
@@ -314,7 +316,7 @@ fn server_errors_exit_with_1_and_print_their_details() {
         "error: the server cannot serve this request now: the server is starting\n  try again in 3 s\n",
     );
     // Rows before the damage are printed, and the exit status shows that rows are missing.
-    for line in ["history UZS/USD", "history UZS/USD --output csv", "history UZS/USD --output json"] {
+    for line in ["history UZS/USD --asc", "history UZS/USD --output csv", "history UZS/USD --output json"] {
         let ran = mock.run(line);
         assert_eq!((ran.code, ran.stdout.lines().count()), (Some(1), 41), "{line}");
         assert_contains(line, &ran.stderr, &["stored data is damaged: a block cannot be read"]);

@@ -141,6 +141,22 @@ fn command(server: &TestServer, line: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn history_of_the_command_keeps_the_newest_runs_unless_a_start_is_given() {
+    let server = server().await;
+    let check = |line: &str, expect: &[&str]| {
+        let printed = rows(&tokio::task::block_in_place(|| command(&server, line)));
+        let rates: Vec<&str> = printed.iter().map(|row| row[2].1.as_str()).collect();
+        assert_eq!(rates, expect, "{line}");
+    };
+    check("history KGS/USD", &["0.01144", "0.01143", "0.01149", "0.01150", "0.01151"]);
+    check("history KGS/USD --limit 2", &["0.01150", "0.01151"]);
+    check("history KGS/USD --limit 9", &["0.01144", "0.01143", "0.01149", "0.01150", "0.01151"]);
+    check("history KGS/USD --limit 2 --desc", &["0.01151", "0.01150"]);
+    check("history KGS/USD --limit 2 --asc", &["0.01144", "0.01143"]);
+    check("history KGS/USD --limit 2 --from 2025-01-01", &["0.01144", "0.01143"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn csv_equals_csv_of_the_command() {
     let server = server().await;
     // HTTP rounds the current time down to a minute. The clock is at the start of a minute, so both give the same
