@@ -20,6 +20,8 @@ const TREND_CHARS_MIN: usize = 5;
 const TREND_CHARS_MAX: usize = 32;
 /// On narrower screens, columns are separated by one space instead of two.
 const NARROW_CHARS: usize = 60;
+/// The minimum width of the source if the sources differ.
+const SOURCE_CHARS_MIN: usize = 6;
 /// The number of lines that are not rates: connection, titles and keys.
 const FRAME_ROWS: usize = 3;
 
@@ -69,7 +71,8 @@ pub(super) type Line = Vec<Span>;
 /// A column of the table.
 struct Column {
     title: &'static str,
-    /// The order in which columns are dropped on a narrow screen, highest first; 0 for columns that always stay.
+    /// The order in which columns are dropped on a narrow screen, highest first; 0 for columns that always stay. The source
+    /// stays, because without it a row cannot be told from another row of the pair.
     drop_order: u8,
     align_right: bool,
     value: fn(&RowContext<'_>, &Row) -> Span,
@@ -92,7 +95,7 @@ const COLUMNS: [Column; 7] = [
     },
     Column {
         title: "source",
-        drop_order: 2,
+        drop_order: 0,
         align_right: false,
         value: |_, row| plain(row.run().map_or("", |run| &run.source)),
     },
@@ -257,6 +260,10 @@ fn table(
         }
         columns.remove(dropped);
     }
+    let excess = used(&columns).saturating_sub(width);
+    if let Some((_, chars)) = columns.iter_mut().find(|(column, _)| column.title == SOURCE_TITLE) {
+        *chars = chars.saturating_sub(excess).max(SOURCE_CHARS_MIN);
+    }
     let spare = width.saturating_sub(used(&columns));
     if let Some((_, chars)) = columns.iter_mut().find(|(column, _)| column.title == TREND_TITLE) {
         *chars = (*chars + spare).min(TREND_CHARS_MAX);
@@ -266,9 +273,26 @@ fn table(
         columns.iter().map(|(column, chars)| pad(Span::new(column.title, Tint::Faint), *chars, column.align_right));
     let mut lines = vec![join(titles, gap)];
     lines.extend(rows[visible].iter().map(|row| {
-        join(columns.iter().map(|(column, chars)| pad((column.value)(&context, row), *chars, column.align_right)), gap)
+        let cell = |(column, chars): &(&Column, usize)| {
+            let span = (column.value)(&context, row);
+            let text = if column.title == SOURCE_TITLE { shorten(span.text, *chars) } else { span.text };
+            pad(Span { text, ..span }, *chars, column.align_right)
+        };
+        join(columns.iter().map(cell), gap)
     }));
     lines
+}
+
+/// Shortens a text to `width` characters. Keeps the end too, which often distinguishes names: `timesca-mir…-2`.
+fn shorten(text: String, width: usize) -> String {
+    let count = chars(&text);
+    if count <= width {
+        return text;
+    }
+    let tail = width.saturating_sub(1) / 3;
+    let head: String = text.chars().take(width.saturating_sub(tail + 1)).collect();
+    let tail: String = text.chars().skip(count - tail).collect();
+    format!("{head}…{tail}")
 }
 
 /// Pads a span with spaces to `width`.

@@ -112,6 +112,18 @@ fn screen_of_40_columns_drops_optional_columns() {
 }
 
 #[test]
+fn rows_of_several_sources_stay_distinguishable_on_40_columns() {
+    let at = Instant::now();
+    let sources = ["timesca", "timesca-mirror-of-the-ticker-1", "timesca-mirror-of-the-ticker-2"];
+    let rates = sources.map(|source| quote("KGS/USD", source, "0.01144", None, RateState::Moving, 10));
+    let shown = text(&frame(&state_after(vec![snapshot(rates.to_vec())], at), at, 40, 24, 0));
+    let rows: Vec<&String> = shown.iter().filter(|line| line.contains("KGS/USD")).collect();
+    assert_eq!(rows.len(), 3);
+    assert!(rows.iter().all(|row| row.contains("0.01144") && row.contains("MOVING") && chars(row) <= 40), "{rows:?}");
+    assert!(rows[0].contains("timesca ") && rows[1].contains("…") && rows[1] != rows[2], "{rows:?}");
+}
+
+#[test]
 fn lines_never_exceed_screen_size() {
     let at = Instant::now();
     let lost = WatchEvent::Lost { problem: "connection refused".repeat(9), retry_in: Duration::from_secs(3) };
