@@ -3,14 +3,14 @@
 use clap::Args;
 
 use super::output::Column;
-use super::pages::write_all;
+use super::pages::{report_missing, write_all};
 use super::runs::{REPORTED_TITLE, from_run, reported};
-use super::text::{clean, plural, relative_age};
+use super::text::{plural, relative_age};
 use super::value::Value;
 use super::{CliError, Outcome, Session, note, parse_pair};
 use crate::analysis::{Derived, PercentChange};
 use crate::domain::{Rate, Timestamp};
-use crate::proto::v1::{GetLatestRatesRequest, GetLatestRatesResponse, LatestRate};
+use crate::proto::v1::{GetLatestRatesRequest, GetLatestRatesResponse, LatestRate, Run};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -118,7 +118,7 @@ pub(super) async fn run(args: LatestArgs, session: &Session) -> Result<Outcome, 
     let client = session.connect().await?;
     let names_sources = !args.sources.is_empty();
     let request = GetLatestRatesRequest { pairs: args.pairs, sources: args.sources, since_sequence: 0 };
-    let requested_pairs: Vec<String> = request.pairs.clone();
+    let (requested_pairs, requested_sources) = (request.pairs.clone(), request.sources.clone());
     let response = client.answer(client.rates().get_latest_rates(client.request(request))).await?;
     // A table shows archived sources only on request. JSON and CSV show them with a flag.
     let shows_archived = args.archived || names_sources || !session.is_table();
@@ -134,17 +134,15 @@ pub(super) async fn run(args: LatestArgs, session: &Session) -> Result<Outcome, 
     if hidden_count > 0 {
         note(&format!("{} of archived sources hidden; --archived shows them", plural(hidden_count, "rate")));
     }
-    for pair in requested_pairs.iter().filter(|pair| !response.rates.iter().any(|rate| has_pair(rate, pair))) {
-        note(&format!("no rate for {}", clean(pair)));
-    }
+    let has = |of_run: fn(&Run) -> &String, name: &str| {
+        response.rates.iter().filter_map(|rate| rate.run.as_ref()).any(|run| of_run(run) == name)
+    };
+    let missing_pairs = report_missing("rate of", &requested_pairs, |name| has(|run| &run.pair, name));
+    let missing_sources = report_missing("rate from", &requested_sources, |name| has(|run| &run.source, name));
     if session.is_table() {
         note(&freshness(&response, session.style.now));
     }
-    Ok(Outcome::Done)
-}
-
-fn has_pair(rate: &LatestRate, pair: &str) -> bool {
-    rate.run.as_ref().is_some_and(|run| run.pair == pair)
+    Ok(missing_pairs.max(missing_sources))
 }
 
 /// Formats the time of the last ingest, which distinguishes a quiet market from a dead feed.

@@ -5,7 +5,8 @@
 
 use super::error::Problem;
 use super::output::{Column, RowWriter};
-use super::{CliError, Session, note, stdout};
+use super::text::clean;
+use super::{CliError, Outcome, Session, note, stdout};
 
 /// The maximum number of rows of a table without `--limit`. JSON and CSV have no maximum.
 pub(super) const TABLE_ROWS_DEFAULT: u64 = 50;
@@ -131,6 +132,15 @@ pub(super) async fn list_newest<T>(
     }
     writer.finish()?;
     Ok(Listed { rows: count(&newest), more: !token.is_empty() })
+}
+
+/// Reports each of the `requested` names that no row of a list has. The other rows are written all the same.
+pub(super) fn report_missing(what: &str, requested: &[String], exists: impl Fn(&str) -> bool) -> Outcome {
+    let missing: Vec<&String> = requested.iter().filter(|name| !exists(name)).collect();
+    for name in &missing {
+        note(&format!("error: there is no {what} {}; 'silkrate series' lists the series", clean(name)));
+    }
+    if missing.is_empty() { Outcome::Done } else { Outcome::Failed }
 }
 
 /// Writes a list that the server returned in one response.

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::output::Column;
-use super::pages::write_all;
+use super::pages::{report_missing, write_all};
 use super::value::Value;
 use super::{CliError, KnownArgs, Outcome, Session, note, parse_pair};
 use crate::proto::v1::{ListSeriesRequest, Series};
@@ -43,13 +43,15 @@ const COLUMNS: &[Column<Series>] = &[
 ];
 
 pub(super) async fn run(args: SeriesArgs, session: &Session) -> Result<Outcome, CliError> {
-    let request =
-        ListSeriesRequest { pairs: args.pairs, sources: args.sources, known_time: session.time(args.known.known)? };
+    let known_time = session.time(args.known.known)?;
+    let request = ListSeriesRequest { pairs: args.pairs.clone(), sources: args.sources.clone(), known_time };
     let client = session.connect().await?;
     let response = client.answer(client.rates().list_series(client.request(request))).await?;
     write_all(session, COLUMNS, &response.series)?;
     if session.is_table() && response.series.is_empty() {
         note("no matching series");
     }
-    Ok(Outcome::Done)
+    let has = |of_row: fn(&Series) -> &String, name: &str| response.series.iter().any(|row| of_row(row) == name);
+    let missing_pairs = report_missing("series of", &args.pairs, |name| has(|row| &row.pair, name));
+    Ok(missing_pairs.max(report_missing("series from", &args.sources, |name| has(|row| &row.source, name))))
 }

@@ -204,9 +204,11 @@ pub(super) async fn run(args: SourcesArgs, session: &Session) -> Result<Outcome,
     let request = client.request(ListSourcesRequest { sources: args.sources.clone() });
     let response = client.answer(client.rates().list_sources(request)).await?;
     write_all(session, COLUMNS, &response.sources)?;
+    let mut outcome = Outcome::Done;
     let exists = |name: &&String| response.sources.iter().any(|row| row.source == **name);
     for missing in args.sources.iter().filter(|name| !exists(name)) {
-        note(&format!("no source '{missing}'; 'silkrate sources' lists all sources"));
+        note(&format!("error: there is no source '{}'; 'silkrate sources' lists all sources", clean(missing)));
+        outcome = Outcome::Failed;
     }
     if session.is_table() {
         for text in response.sources.iter().filter_map(pair_limits_note) {
@@ -218,7 +220,7 @@ pub(super) async fn run(args: SourcesArgs, session: &Session) -> Result<Outcome,
     {
         note(&text);
     }
-    Ok(Outcome::Done)
+    Ok(outcome)
 }
 
 #[cfg(test)]

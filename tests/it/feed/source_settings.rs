@@ -66,13 +66,18 @@ async fn output_of(mut command: Command) -> Output {
 
 /// Runs the command with a server and returns its standard output and standard error.
 async fn silkrate(server: &TestServer, line: &str) -> (String, String) {
+    let (status, stdout, stderr) = run(server, line).await;
+    assert_eq!(status, Some(0), "{line}: {stderr}");
+    (stdout, stderr)
+}
+
+/// Runs the command with a server and returns its exit status, standard output and standard error.
+async fn run(server: &TestServer, line: &str) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_silkrate"));
     command.args(line.split(' ')).args(["--endpoint", &server.addr.to_string()]);
     let Output { status, stdout, stderr } = output_of(command).await;
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    let (stdout, stderr) = (text(stdout), text(stderr));
-    assert!(status.success(), "{line}: {stderr}");
-    (stdout, stderr)
+    (status.code(), text(stdout), text(stderr))
 }
 
 const READS: [&str; 7] = [
@@ -249,9 +254,12 @@ timesca  off   1h      2h*    1m            -       5       0       2; 2025-12-0
         "nbkr: stale limit 9d for TJS/KGS, TMT/KGS, UZS/KGS\n\
          * set in the configuration file, ! set by a flag or an environment variable\n"
     );
-    let (table, note) = silkrate(&server, "sources other nbt").await;
+    let (status, table, note) = run(&server, "sources other nbt").await;
     assert!(table.contains("nbt "), "{table}");
-    assert_eq!(note, "no source 'other'; 'silkrate sources' lists all sources\n");
+    assert_eq!(
+        (status, note.as_str()),
+        (Some(1), "error: there is no source 'other'; 'silkrate sources' lists all sources\n")
+    );
 
     let (text, note) = silkrate(&server, "sources nbkr cbu --output json").await;
     let listed: Value = serde_json::from_str(&text).unwrap();
