@@ -156,6 +156,47 @@ async fn history_of_the_command_keeps_the_newest_runs_unless_a_start_is_given() 
     check("history KGS/USD --limit 2 --from 2025-01-01", &["0.01144", "0.01143"]);
 }
 
+/// Returns the columns in backquotes of a cell of the document, with those that "the same for" adds.
+fn documented(cell: &str) -> BTreeSet<String> {
+    let mut columns: BTreeSet<String> = cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    for (same, from, to) in [("`leg2`", "leg1", "leg2"), ("`end`", "start_leg", "end_leg")] {
+        if cell.contains(same) {
+            columns.remove(same.trim_matches('`'));
+            columns.extend(columns.clone().iter().map(|name| name.replace(from, to)));
+        }
+    }
+    columns
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn document_lists_the_csv_columns_that_differ_from_the_command() {
+    const DOCUMENT: &str = include_str!("../../../docs/HTTP.md");
+    let server = server().await;
+    let header = |text: &str| -> BTreeSet<String> {
+        text.lines().next().unwrap_or_default().split(',').map(str::to_owned).collect()
+    };
+    let table = DOCUMENT.split_once("| path | columns only over HTTP |").unwrap().1.split("\n\n").next().unwrap();
+    let listed: Vec<Vec<&str>> = table.lines().skip(2).map(|line| line.split(" | ").collect()).collect();
+    for (line, target) in [
+        ("latest", "/v1/latest?"),
+        ("series", "/v1/series?"),
+        ("revisions UZS/USD", "/v1/revisions?pair=UZS/USD&"),
+        ("rate KZT/KGS --source timesca", "/v1/rate?pair=KZT/KGS&source=timesca&"),
+        ("convert 1 KGS/USD", "/v1/convert?pair=KGS/USD&amount=1&"),
+        ("change KGS/USD --from 2025-12-04", "/v1/change?pair=KGS/USD&start_time=2025-12-04&"),
+        ("changes KGS/USD --period day", "/v1/changes?pair=KGS/USD&period=day&"),
+        ("candles KGS/USD --interval 1d", "/v1/candles?pair=KGS/USD&interval=1d&"),
+    ] {
+        let http = header(&get(server.http_addr, &format!("{target}format=csv")).await.body);
+        let printed = header(&tokio::task::block_in_place(|| command(&server, line)));
+        let path = format!("`{}`", target.split('?').next().unwrap());
+        let row = listed.iter().find(|row| row[0].contains(&path));
+        let [only_http, only_command] = [1, 2].map(|at| row.map_or(BTreeSet::new(), |row| documented(row[at])));
+        assert_eq!(http.difference(&printed).cloned().collect::<BTreeSet<_>>(), only_http, "{path} only over HTTP");
+        assert_eq!(printed.difference(&http).cloned().collect::<BTreeSet<_>>(), only_command, "{path} only printed");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn csv_equals_csv_of_the_command() {
     let server = server().await;
