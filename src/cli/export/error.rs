@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::cli::error::{CliError, ErrorKind};
+use crate::cli::error::{CliError, ErrorKind, Problem};
 use crate::export::{CountError, PartitionError, StreamError};
 
 /// Why an export was not written.
@@ -63,7 +63,7 @@ pub(in crate::cli) enum ExportError {
         /// The I/O error.
         problem: io::Error,
     },
-    /// A write to standard output failed. A closed pipe is an error too, because its reader has an incomplete export.
+    /// A write to standard output failed. If its reader has closed it, the command ends quietly, as `export - | head` should.
     #[error("the export to standard output is incomplete: {0}")]
     WriteStdout(#[source] io::Error),
     /// The received stream is invalid or damaged.
@@ -84,7 +84,13 @@ pub(in crate::cli) enum ExportError {
 
 impl From<ExportError> for CliError {
     fn from(problem: ExportError) -> Self {
-        Self::new(if problem.is_usage() { ErrorKind::Usage } else { ErrorKind::Io }, problem)
+        match problem {
+            ExportError::WriteStdout(closed) if closed.kind() == io::ErrorKind::BrokenPipe => {
+                Problem::Output(closed).into()
+            }
+            _ if problem.is_usage() => Self::new(ErrorKind::Usage, problem),
+            _ => Self::new(ErrorKind::Io, problem),
+        }
     }
 }
 

@@ -298,9 +298,8 @@ async fn partitioned_export_reports_its_size_and_has_columns_even_without_rows()
     check("none --partition source --force", 5).await;
 }
 
-/// If the reader of a pipe exits, the export is incomplete and the command fails.
 #[tokio::test]
-async fn export_into_a_closed_pipe_fails() {
+async fn export_into_a_closed_pipe_ends_quietly() {
     let (server, directory) = (start().await, tempfile::tempdir().unwrap());
     let ticks: Vec<_> = (0..5_000).map(|n| tick("KGS/USD", -2 * MONTH_S - n, &format!("0.{}", n + 1))).collect();
     server.store(&ticks).await;
@@ -310,9 +309,7 @@ async fn export_into_a_closed_pipe_fails() {
         drop(child.stdout.take());
         let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
         let stderr = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(ended.status.code(), Some(1), "{format}: {stderr}");
-        assert!(stderr.starts_with("error: the export to standard output is incomplete"), "{stderr}");
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert_eq!((ended.status.code(), stderr.as_str()), (Some(0), ""), "{format}");
     }
 }
 
