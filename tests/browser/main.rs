@@ -11,3 +11,4 @@ mod support;
 mod chromium;
 mod grpc_web;
 mod page;
+mod windows;

@@ -33,7 +33,7 @@ use crate::api::{ErrorDetail, ServiceError};
 use latest::RenderingCache;
 
 /// Maximum number of open streams of live updates.
-const LIVE_STREAMS_MAX: usize = 1_000;
+pub(super) const LIVE_STREAMS_MAX: usize = 1_000;
 /// Maximum number of charts that are read and drawn at the same time. Further requests wait.
 const CHARTS_MAX: usize = 2;
 
@@ -45,18 +45,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 struct Page {
     site: Site,
     latest: RenderingCache,
-    live_streams: Arc<Semaphore>,
     charts: Semaphore,
 }
 
 /// Returns the routes of the page.
 pub(super) fn routes(site: Site) -> Router {
-    let page = Page {
-        site,
-        latest: RenderingCache::default(),
-        live_streams: Arc::new(Semaphore::new(LIVE_STREAMS_MAX)),
-        charts: Semaphore::new(CHARTS_MAX),
-    };
+    let page = Page { site, latest: RenderingCache::default(), charts: Semaphore::new(CHARTS_MAX) };
     Router::new()
         .route("/", get(index))
         .route("/pair/{base}/{quote}", get(pair::pair))

@@ -359,6 +359,26 @@ impl Events {
 }
 
 #[tokio::test]
+async fn live_stream_passes_buffers_of_proxies() {
+    let server = with_five_series().await;
+    let head = Events::open(&server).await.until("event: hello").await.unwrap();
+    let (head, comment) = head.split_once("\r\n\r\n").unwrap();
+    let head = head.to_lowercase();
+    for header in [
+        "x-accel-buffering: no\r\n",
+        "cache-control: no-cache, no-transform\r\n",
+        "content-type: text/event-stream\r\n",
+    ] {
+        assert!(head.contains(header), "{header:?} is missing: {head}");
+    }
+    // The body begins with a comment of 2 KiB or more. The chunk size of the response precedes it.
+    let comment = comment.split_once("\r\n").unwrap().1;
+    let line = comment.split_once("\n\n").unwrap().0;
+    assert!(line.starts_with(':') && line.len() >= 2_048 && !line.contains('\n'), "{} bytes: {line}", line.len());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn live_stream_sends_changed_rows_and_beats() {
     let server = with_five_series().await;
     let mut events = Events::open(&server).await;
