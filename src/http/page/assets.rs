@@ -35,6 +35,7 @@ const SCRIPT: &str = concat!(
     include_str!("script/status.js"),
     include_str!("script/stream.js"),
     include_str!("script/table.js"),
+    include_str!("script/cursor.js"),
     include_str!("script/chart.js"),
     include_str!("script/page.js"),
     "})();\n"

@@ -4,8 +4,12 @@
 //! Content-Security-Policy enforces this. All content except ages is in the HTML. The script only updates the content.
 
 mod assets;
+mod board;
 mod chart;
+mod chart_controls;
+mod chart_data;
 mod chart_parameters;
+mod chart_points;
 mod data_table;
 mod event;
 mod labels;
@@ -14,6 +18,8 @@ mod layout;
 mod live;
 mod pair;
 mod scale;
+mod sections;
+mod sparkline;
 mod table;
 
 use std::sync::Arc;

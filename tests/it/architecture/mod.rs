@@ -70,19 +70,7 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 25] = [
     ),
     (
         "http",
-        &[
-            "analysis",
-            "api",
-            "latest_quotes",
-            "domain",
-            "incoming",
-            "ingest",
-            "metrics",
-            "proto",
-            "query",
-            "sources",
-            "store",
-        ],
+        &["analysis", "api", "latest_quotes", "domain", "incoming", "ingest", "metrics", "proto", "query", "store"],
     ),
     (
         "server",

@@ -6,3 +6,4 @@ mod frankfurter;
 mod frankfurter_client;
 mod metrics;
 mod page;
+mod page_pairs;

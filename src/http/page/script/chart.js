@@ -11,7 +11,8 @@ let chartTimer = 0;
 let changedAt = 0; // when the newest change arrived
 let wantedAt = null; // when a refresh became necessary that has not succeeded yet
 
-const labelOf = (control) => `${control.parentElement.getAttribute("aria-label")} ${control.textContent}`;
+const labelOf = (control) =>
+  `${control.getAttribute("aria-label") ?? control.parentElement.getAttribute("aria-label")} ${control.textContent}`;
 
 // Replaces the chart with the chart of an address. Keyboard focus stays on the same control. Returns "done", "failed",
 // or "replaced" if a newer request replaced this one.
@@ -32,10 +33,13 @@ const swap = async (address, focusOn) => {
     const old = byId("chart");
     const focused = focusOn ?? (old.contains(document.activeElement) ? labelOf(document.activeElement) : null);
     const open = byId("numbers")?.open;
+    // Another range, direction or pair has other times.
+    if (new URL(address, location.href).href !== location.href) cursorTime = null;
     document.title = fresh.title;
     old.replaceWith(chart);
     if (open && byId("numbers")) byId("numbers").open = true;
-    if (focused) [...chart.querySelectorAll("a, summary")].find((link) => labelOf(link) === focused)?.focus();
+    startCursor();
+    if (focused) [...chart.querySelectorAll("a, summary, [role=slider]")].find((link) => labelOf(link) === focused)?.focus();
     chartAt = performance.now();
     // A change that arrived after the request may be missing from its response.
     wantedAt = changedAt > begun ? changedAt : null;

@@ -35,5 +35,7 @@ setInterval(() => {
 const pageScript = document.querySelector("script");
 const loaded = document.querySelector("[data-now]");
 if (loaded) serverClock.ahead = Number(loaded.dataset.now) - Date.now();
+startTable();
+startCursor();
 updateAges();
 shareStream({ onEvent, onLost, onWait });
