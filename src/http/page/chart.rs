@@ -157,7 +157,7 @@ fn svg(drawing: &Drawing<'_>, frame: Frame, name: &str) -> Markup {
             @match &bars {
                 Some(bars) => {
                     (silences(&scale, drawing.downsampled, None, name))
-                    (line(&scale, &other, "second"))
+                    (second_line(&scale, &other, drawing.other))
                     (candles(&scale, bars, name))
                 },
                 None => {
@@ -166,20 +166,49 @@ fn svg(drawing: &Drawing<'_>, frame: Frame, name: &str) -> Markup {
                     path class="line" d=(line_path(&scale, &levels)) {}
                     (silences(&scale, drawing.downsampled, Some(&levels), name))
                     // The second line is above the silences of the first.
-                    (line(&scale, &other, "second"))
+                    (second_line(&scale, &other, drawing.other))
                 },
             }
         }
     }
 }
 
-/// Returns a line over a wider line in the colour of the ground, so that it stays visible where two lines meet.
-fn line(scale: &Scale, levels: &[Level], class: &str) -> Markup {
-    let path = line_path(scale, levels);
+/// Returns the parts of a time range outside the silences, which are sorted and do not overlap.
+pub(super) fn outside(from: Timestamp, until: Timestamp, silences: &[Silence]) -> Vec<(Timestamp, Timestamp)> {
+    let mut parts = Vec::new();
+    let mut start = from;
+    for silence in silences.iter().filter(|silence| silence.until > from && silence.from < until) {
+        if silence.from > start {
+            parts.push((start, silence.from));
+        }
+        start = silence.until;
+    }
+    if start < until {
+        parts.push((start, until));
+    }
+    parts
+}
+
+/// Returns the second line, over a wider line in the colour of the ground, so that it stays visible where two lines
+/// meet. A silence of its source is a gap, because the hatched areas are the silences of the first line.
+fn second_line(scale: &Scale, levels: &[Level], series: Option<&DownsampledSeries>) -> Markup {
+    let silences = series.map_or(&[][..], |series| &series.silences);
+    let mut parts = Vec::new();
+    for level in levels {
+        for (from, until) in outside(level.from, level.until, silences) {
+            // After a silence, a merged step has its last rate only.
+            let is_whole = from == level.from;
+            let (lowest, highest) = if is_whole { (level.lowest, level.highest) } else { (level.last, level.last) };
+            parts.push(Level { from, until, lowest, highest, ..*level });
+        }
+    }
+    // Parts that follow each other without a gap are one path.
+    let paths = parts.chunk_by(|before, after| before.until == after.from).map(|parts| line_path(scale, parts));
+    let path: String = paths.collect();
     html! {
-        @if !levels.is_empty() {
+        @if !path.is_empty() {
             path class="halo" d=(path) {}
-            path class={ "line " (class) } d=(path) {}
+            path class="line second" d=(path) {}
         }
     }
 }
@@ -306,6 +335,7 @@ mod tests {
     use super::*;
     use crate::analysis::{LegRate, Legs};
     use crate::domain::Rate;
+    use crate::query::{Derivation, Range};
 
     fn level(from: i64, until: i64, rates: [&str; 3]) -> Level {
         let rate = |text| Legs::One(LegRate { rate: Rate::parse(text).unwrap(), inverted: false });
@@ -324,6 +354,35 @@ mod tests {
         assert_eq!(path, "M0 93.1H50V50H80V93.1V6.9V50H100");
         let band = band_path(&Scale::new(frame, times, [1.0, 3.0].into_iter()), &levels[..1]);
         assert_eq!(band, "M0 90.9H50V95.3H0Z");
+    }
+
+    #[test]
+    fn second_line_has_a_gap_for_each_silence_of_its_source() {
+        let levels = [level(0, 50, ["1.0"; 3]), level(50, 100, ["1.0", "3.0", "2.0"])];
+        let at = Timestamp::from_micros;
+        let check = |silences: &[(i64, i64)], expect: &str| {
+            let frame =
+                Frame { width: 100.0, height: 100.0, left: 0.0, right: 0.0, top: 0.0, bottom: 0.0, ..Frame::WIDE };
+            let scale = Scale::new(frame, (at(0), at(100)), [1.0, 3.0].into_iter());
+            let silences = silences.iter().map(|(from, until)| Silence { from: at(*from), until: at(*until) });
+            let series = DownsampledSeries {
+                derivation: Derivation::Direct,
+                legs: Vec::new(),
+                range: Range::new(Some(at(0)), Some(at(100))).unwrap(),
+                steps: Vec::new(),
+                is_exact: false,
+                move_count: 0,
+                lowest: None,
+                highest: None,
+                silences: silences.collect(),
+                stale_limits_us: Vec::new(),
+            };
+            let html = second_line(&scale, &levels, Some(&series)).into_string();
+            assert!(html.contains(&format!("line second\" d=\"{expect}\"")), "{html}");
+        };
+        check(&[], "M0 93.1H50V93.1V6.9V50H100");
+        check(&[(20, 40)], "M0 93.1H20M40 93.1H50V93.1V6.9V50H100");
+        check(&[(20, 60), (90, 100)], "M0 93.1H20M60 50H90");
     }
 
     #[test]

@@ -126,12 +126,14 @@ pub(super) fn downloads(data: &ChartData) -> Markup {
     };
     let legs = downsampled.legs.iter().map(|leg| format!("--pair {} --source {}", leg.series.pair, leg.series.source));
     let legs = legs.collect::<Vec<_>>().join(" ");
+    let command = format!("silkrate export rates.parquet {legs}{shape} --from {start} --to {end}");
     html! {
         p class="downloads" {
             a href=(link) { (text) }
             ". As Parquet"
             @if downsampled.derivation != Derivation::Direct { ", the published rates" }
-            ": " code { "silkrate export rates.parquet " (legs) (shape) " --from " (start) " --to " (end) }
+            // A flag is not broken at its hyphens.
+            ": " code { @for word in command.split(' ') { span { (word) } " " } }
         }
     }
 }

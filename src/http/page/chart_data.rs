@@ -2,6 +2,7 @@
 //!
 //! **Invariant**: the rule of choice is applied once. All parts of the page are read from the series that it picked.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::chart_parameters::{
@@ -42,6 +43,8 @@ pub(super) struct ChartData {
     pub(super) silent_before_move: Option<Timestamp>,
     /// The sources that have the rate of the pair, in the direction of the address.
     pub(super) choices: Vec<Sources>,
+    /// Other pairs of the currency of the page, most of them crosses.
+    pub(super) crosses: Vec<Pair>,
 }
 
 /// The sources of a request: one for all legs, or one for each leg.
@@ -241,6 +244,21 @@ fn choices(reader: &Reader, pair: Pair) -> Result<Vec<Sources>, QueryError> {
     Ok(found)
 }
 
+/// Returns the pairs of a currency with USD and with all other currencies that have a rate against USD.
+fn crosses(reader: &Reader, pair: Pair) -> Vec<Pair> {
+    let currency = if pair.base() == Currency::USD { pair.quote() } else { pair.base() };
+    let keys = reader.latest_quotes().quotes.iter().map(|quote| quote.series.pair);
+    let mut others: BTreeSet<Currency> = keys
+        .filter(|pair| pair.base() == Currency::USD || pair.quote() == Currency::USD)
+        .flat_map(|pair| [pair.base(), pair.quote()])
+        .collect();
+    if !others.contains(&currency) {
+        others.clear();
+    }
+    let pairs = others.into_iter().filter_map(|other| Pair::new(currency, other).ok());
+    pairs.filter(|other| *other != pair && *other != pair.inverse()).collect()
+}
+
 /// Reads the data of a page.
 ///
 /// # Errors
@@ -298,7 +316,20 @@ pub(super) fn read(reader: &Reader, chart: &ChartParameters) -> Result<ChartData
         candles: chart.candles,
     };
     let choices = choices(reader, chart.pair)?;
-    Ok(ChartData { address, pair, downsampled, other, candles, rate, quote, change, silent_before_move, choices })
+    let crosses = crosses(reader, pair);
+    Ok(ChartData {
+        address,
+        pair,
+        downsampled,
+        other,
+        candles,
+        rate,
+        quote,
+        change,
+        silent_before_move,
+        choices,
+        crosses,
+    })
 }
 
 /// Returns a series with the range of another series. Steps before the range are merged into its first step.

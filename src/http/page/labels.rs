@@ -102,6 +102,20 @@ pub(super) fn percent(change: &PercentChange, from: Option<Rate>) -> Markup {
     }
 }
 
+/// Formats a change in two lines. If the digits do not show whether the rate changed, the second line is the published
+/// change, or the bounds if the published rate did not move.
+pub(super) fn brief_percent(change: &PercentChange) -> Markup {
+    if !change.below_resolution() || change.direction().is_eq() {
+        return percent(change, None);
+    }
+    let class = if change.direction().is_lt() { "fall" } else { "rise" };
+    let places = if change.value(PERCENT_PLACES).is_zero() { PERCENT_PLACES_SMALL } else { PERCENT_PLACES };
+    html! {
+        span class="no-value" { "cannot tell" }
+        span class="sub" { "published " span class=(class) { (signed(&change.value(places))) "\u{a0}%" } }
+    }
+}
+
 /// Formats a time as `2025-12-08 09:30:00` in UTC, without fractions of a second.
 pub(super) fn clock_text(time: Timestamp) -> String {
     time.to_chrono().format("%Y-%m-%d %H:%M:%S").to_string()
@@ -183,6 +197,18 @@ mod tests {
             "1000.0020",
             r#"<span class="rise">+0.000200 %</span><span class="sub">+0.000189 to +0.000211 %</span>"#,
         );
+    }
+
+    #[test]
+    fn brief_change_has_the_published_change_or_the_bounds() {
+        let check = |from: &str, to: &str, expect: &str| {
+            let html = brief_percent(&PercentChange::between(&derived(from), &derived(to))).into_string();
+            assert_eq!(html.replace('\u{a0}', " "), expect);
+        };
+        let cannot_tell = r#"<span class="no-value">cannot tell</span><span class="sub">"#;
+        check("0.00008", "0.00008", &format!("{cannot_tell}−11.77 to +13.34 %</span>"));
+        check("0.01146", "0.01145", &format!(r#"{cannot_tell}published <span class="fall">−0.09 %</span></span>"#));
+        check("0.01144", "0.01146", r#"<span class="rise">+0.17 %</span><span class="sub">+0.08 to +0.27 %</span>"#);
     }
 
     #[test]

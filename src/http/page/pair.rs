@@ -95,7 +95,20 @@ fn body(data: &ChartData) -> Markup {
             (controls(data))
             (figure(data))
             (downloads(data))
+            (crosses(&data.crosses))
             (data_table(downsampled, data.candles.as_deref()))
+        }
+    }
+}
+
+/// Returns links to the other pairs of a currency.
+fn crosses(pairs: &[Pair]) -> Markup {
+    html! {
+        @if !pairs.is_empty() {
+            nav class="crosses" aria-label="Other pairs" {
+                "Other pairs: "
+                @for pair in pairs { a href=(format!("/pair/{}/{}", pair.base(), pair.quote())) { (pair) } " " }
+            }
         }
     }
 }
@@ -196,7 +209,11 @@ fn legend(data: &ChartData) -> Markup {
                 li { span class="key band" {} "possible true rate" }
             }
             @if let Some((_, other)) = &data.other {
-                li { span class="key line second" {} (name(other)) }
+                li {
+                    span class="key line second" {}
+                    (name(other))
+                    @if !other.silences.is_empty() { "; a gap where it is silent" }
+                }
             }
             li { span class="key silent" {} "silent: " (silence_text(&downsampled.stale_limits_us)) }
             @if data.candles.is_none() && !downsampled.silences.is_empty() {

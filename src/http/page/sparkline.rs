@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
-use super::chart::px;
+use super::chart::{outside, px};
 use super::labels::FormattedRate;
 use super::scale::height;
 use crate::domain::{Span, SpanUnit, Timestamp};
-use crate::query::{DownsampledSeries, Silence};
+use crate::query::DownsampledSeries;
 
 /// The length of the picture in time.
 pub(super) const WINDOW: Span = Span::new(30, SpanUnit::Day);
@@ -23,22 +23,6 @@ const WIDTH: f64 = 120.0;
 const HEIGHT: f64 = 28.0;
 /// Free space on each side, for the width of the line and the dot.
 const MARGIN: f64 = 3.0;
-
-/// Returns the parts of a time range outside the silences, which are sorted and do not overlap.
-fn outside(from: Timestamp, until: Timestamp, silences: &[Silence]) -> Vec<(Timestamp, Timestamp)> {
-    let mut parts = Vec::new();
-    let mut start = from;
-    for silence in silences.iter().filter(|silence| silence.until > from && silence.from < until) {
-        if silence.from > start {
-            parts.push((start, silence.from));
-        }
-        start = silence.until;
-    }
-    if start < until {
-        parts.push((start, until));
-    }
-    parts
-}
 
 /// Returns the picture, and its meaning for screen readers.
 pub(super) fn sparkline(downsampled: &DownsampledSeries) -> Markup {
@@ -94,7 +78,7 @@ mod tests {
     use super::*;
     use crate::analysis::{LegRate, Legs};
     use crate::domain::Rate;
-    use crate::query::{Derivation, Extreme, Range, Step};
+    use crate::query::{Derivation, Extreme, Range, Silence, Step};
 
     fn at(micros: i64) -> Timestamp {
         Timestamp::from_micros(micros)

@@ -100,6 +100,15 @@ fn no_value(text: &str) -> Markup {
     html! { span class="no-value" { (text) } }
 }
 
+/// Returns the change over a window in two lines, or the reason why there is none.
+fn brief_change(change: &WindowChange) -> Markup {
+    match change {
+        WindowChange::Change(change) => labels::brief_percent(change),
+        WindowChange::SilentAtStart { .. } => no_value("not observed"),
+        WindowChange::NotObserved | WindowChange::NoQuoteYet | WindowChange::Unreadable => window_change(change),
+    }
+}
+
 /// Returns the change over a window, or the reason why there is none.
 pub(super) fn window_change(change: &WindowChange) -> Markup {
     match change {
@@ -228,7 +237,7 @@ pub(super) fn group_row(group: &Group<'_>, picture: &str) -> Markup {
             (cell(1, direct))
             (cell(2, inverse))
             (cell(3, short_state(quote)))
-            @for (at, change) in changes.over.iter().take(3).enumerate() { (cell(4 + at, window_change(change))) }
+            @for (at, change) in changes.over.iter().take(3).enumerate() { (cell(4 + at, brief_change(change))) }
             (cell(7, PreEscaped(picture.to_owned())))
             (cell(8, age_then_time(quote.run.last_observed_time)))
         }

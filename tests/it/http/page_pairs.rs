@@ -175,6 +175,11 @@ async fn pair_page_opens_with_the_rule_of_choice_and_links_to_its_data() {
     let candles = get(&server, "/pair/USD/KGS?source=nbkr&range=7d&candles=1d").await.body;
     check_link(&candles, "/v1/candles?pair=USD/KGS&source=nbkr&interval=1d&start_time=").await;
     assert!(visible_text(&candles).contains("--shape candles --interval 1d"), "{candles}");
+    // The page offers the crosses of its currency.
+    assert_eq!(
+        visible_text(between(&page, "aria-label=\"Other pairs\">", "</nav>")),
+        "Other pairs: KGS/KZT KGS/TJS KGS/TMT KGS/UZS"
+    );
     // Lower case leads to the same page.
     let lower = get(&server, "/pair/kgs/usd?range=7d").await;
     assert_eq!(lower.status, 308);
