@@ -7,6 +7,8 @@
 //! **Invariant**: the bounds of a derived rate come from the bounds of its legs. All legs are positive, so the smallest
 //! product is the product of the smallest factors.
 
+use std::cmp::Ordering;
+
 use num_bigint::BigInt;
 
 use super::derived::Derived;
@@ -120,6 +122,17 @@ impl Legs<LegRate> {
         }
     }
 
+    /// Compares two rates of the same pair as numbers, with the digits of an answer.
+    pub fn cmp_number(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::One(one), Self::One(other)) if one.inverted == other.inverted => {
+                let order = RoundedRate::published(one.rate).cmp_number(RoundedRate::published(other.rate));
+                if one.inverted { order.reverse() } else { order }
+            }
+            _ => self.rounded(RateBound::Value).cmp_number(other.rounded(RateBound::Value)),
+        }
+    }
+
     /// Returns the rate or a bound with the digits of an answer: the published digits, or 15 significant digits. A
     /// bound of a published rate is exact. A bound of a derived rate is rounded outward.
     #[inline]
@@ -184,19 +197,68 @@ impl RateInterval {
     }
 }
 
-/// The rate intervals of a cross. The first interval begins when both legs have a rate. After that, an interval begins
-/// whenever a run of a leg begins.
-pub struct Merged<A: Iterator, B: Iterator> {
+/// The rates of the legs of a pair that are in force until the next interval begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LegsInterval {
+    /// The time at which the rates came into force.
+    pub from: Timestamp,
+    /// The last observed time of the run that the rate is derived from, inclusive. For a cross, the later one of the
+    /// last observed times of both runs.
+    pub confirmed_until: Timestamp,
+    /// The rates of the legs.
+    pub rates: Legs<LegRate>,
+}
+
+impl LegsInterval {
+    /// Creates the interval of a pair with one leg.
+    #[inline]
+    pub fn of(LegInterval { from, confirmed_until, rate }: LegInterval) -> Self {
+        Self { from, confirmed_until, rates: Legs::One(rate) }
+    }
+}
+
+/// The intervals of both legs of a cross. The first interval begins when both legs have a rate. After that, an interval
+/// begins whenever a run of a leg begins.
+pub struct MergedLegs<A: Iterator, B: Iterator> {
     first: std::iter::Peekable<A>,
     second: std::iter::Peekable<B>,
     in_force: (Option<LegInterval>, Option<LegInterval>),
+}
+
+impl<A: Iterator, B: Iterator> MergedLegs<A, B> {
+    /// Merges two legs, each in order of time.
+    pub fn new(first: A, second: B) -> Self {
+        Self { first: first.peekable(), second: second.peekable(), in_force: (None, None) }
+    }
+}
+
+/// The rate intervals of a cross, one for each interval of [`MergedLegs`].
+pub struct Merged<A: Iterator, B: Iterator> {
+    legs: MergedLegs<A, B>,
     bound: RateBound,
 }
 
 impl<A: Iterator, B: Iterator> Merged<A, B> {
     /// Merges two legs, each in order of time.
     pub fn new(first: A, second: B, bound: RateBound) -> Self {
-        Self { first: first.peekable(), second: second.peekable(), in_force: (None, None), bound }
+        Self { legs: MergedLegs::new(first, second), bound }
+    }
+}
+
+impl<A, B, E> Iterator for Merged<A, B>
+where
+    A: Iterator<Item = Result<LegInterval, E>>,
+    B: Iterator<Item = Result<LegInterval, E>>,
+{
+    type Item = Result<RateInterval, E>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let interval = self.legs.next()?;
+        Some(interval.map(|LegsInterval { from, confirmed_until, rates }| RateInterval {
+            from,
+            confirmed_until,
+            rate: rates.rounded(self.bound),
+        }))
     }
 }
 
@@ -206,12 +268,12 @@ fn next_time<E>(leg: &mut std::iter::Peekable<impl Iterator<Item = Result<LegInt
     leg.peek().map(|next| next.as_ref().map_or(Timestamp::from_micros(i64::MIN), |interval| interval.from))
 }
 
-impl<A, B, E> Iterator for Merged<A, B>
+impl<A, B, E> Iterator for MergedLegs<A, B>
 where
     A: Iterator<Item = Result<LegInterval, E>>,
     B: Iterator<Item = Result<LegInterval, E>>,
 {
-    type Item = Result<RateInterval, E>;
+    type Item = Result<LegsInterval, E>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -230,12 +292,11 @@ where
                 }
             }
             if let (Some(first), Some(second)) = self.in_force {
-                let rate = Legs::Two(first.rate, second.rate).rounded(self.bound);
                 // Both runs began at or before `from`, so the rate is confirmed as long as one of the two runs lasts.
-                return Some(Ok(RateInterval {
+                return Some(Ok(LegsInterval {
                     from,
                     confirmed_until: first.confirmed_until.max(second.confirmed_until),
-                    rate,
+                    rates: Legs::Two(first.rate, second.rate),
                 }));
             }
         }
@@ -285,6 +346,22 @@ pub(super) mod tests {
         check(Legs::One(leg("0.28490", false)), ["0.284895", "0.28490", "0.284905"]);
         check(Legs::One(leg("0.00008", true)), ["11764.7058823529", "12500", "13333.3333333334"]);
         check(Legs::Two(leg("2", false), leg("8", true)), ["0.176470588235294", "0.25", "0.333333333333334"]);
+    }
+
+    #[test]
+    fn rates_of_a_pair_are_compared_as_numbers() {
+        let check = |one: Legs<LegRate>, other: Legs<LegRate>, expect: Ordering| {
+            assert_eq!((one.cmp_number(&other), other.cmp_number(&one)), (expect, expect.reverse()));
+        };
+        let one = |text: &str, inverted: bool| Legs::One(leg(text, inverted));
+        check(one("0.5", false), one("0.50", false), Ordering::Equal);
+        check(one("87.4", false), one("87.5", false), Ordering::Less);
+        check(one("87.4", true), one("87.5", true), Ordering::Greater);
+        check(one("4", true), one("0.25", false), Ordering::Equal);
+        let cross = |first: &str, second: &str| Legs::Two(leg(first, false), leg(second, true));
+        check(cross("0.01144", "0.00196"), cross("0.01145", "0.00196"), Ordering::Less);
+        check(cross("0.01144", "0.00196"), cross("0.01144", "0.00195"), Ordering::Less);
+        check(cross("2", "4"), cross("3", "6"), Ordering::Equal);
     }
 
     fn rates() -> impl Strategy<Value = Rate> {

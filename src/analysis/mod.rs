@@ -21,7 +21,7 @@ pub use candle::{Candle, CandleBounds, CandlePlan, CandlePoint, Candles};
 pub use change::{DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX, PercentChange, absolute_change};
 pub use compare::{Apart, ApartStretch, ComparisonSummary, Comparisons, Difference, LAG_DAYS_MAX, Sides, end_stretch};
 pub use conversion::{Conversion, product};
-pub use cross::{LegInterval, LegRate, Legs, Merged, RateBound, RateInterval};
+pub use cross::{LegInterval, LegRate, Legs, LegsInterval, Merged, MergedLegs, RateBound, RateInterval};
 pub use derived::Derived;
 pub use gap::{GapReason, GapStretch, ReasonLengths, split_gap};
 pub use rounded::Rounded;

@@ -16,6 +16,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 
 use super::Site;
+use super::page::LIVE_STREAMS_MAX;
 use crate::domain::{Source, Timestamp};
 use crate::ingest::Ingest;
 use crate::latest_quotes::{LatestQuote, LatestQuotes, RateState};
@@ -58,13 +59,19 @@ impl Scraped {
         Ok(Self { registry, requests, directory })
     }
 
-    /// Returns the metrics in Prometheus' text format. Blocks the thread.
-    fn text(&self, ingest: &Ingest, sources: &SourceTable) -> Result<String, prometheus::Error> {
+    /// Returns the metrics in Prometheus' text format. `live_streams` is the number of open streams of live updates.
+    /// Blocks the thread.
+    fn text(&self, ingest: &Ingest, sources: &SourceTable, live_streams: usize) -> Result<String, prometheus::Error> {
         // Updates the gauge of queued ticks.
         ingest.metrics();
         let view = ingest.view();
         let mut readings = Readings::default();
         add_server(&mut readings, &view, ingest.poisoned().is_none());
+        readings.add(
+            "silkrate_live_streams",
+            "Open streams of live updates of the web page. The windows of a browser share a stream.",
+            vec![(Vec::new(), as_double(live_streams as u64))],
+        );
         add_rates(&mut readings, &view.latest_quotes);
         add_series(&mut readings, &view);
         add_quarantine(&mut readings, &view);
@@ -224,7 +231,9 @@ fn add_followed(readings: &mut Readings, sources: &SourceTable) {
 
 /// `GET /metrics`.
 pub(super) async fn scrape(State(site): State<Site>) -> Response {
-    let answer = tokio::task::spawn_blocking(move || site.scraped.text(&site.ingest, site.rates.sources())).await;
+    let live_streams = LIVE_STREAMS_MAX.saturating_sub(site.live_streams.available_permits());
+    let read = move || site.scraped.text(&site.ingest, site.rates.sources(), live_streams);
+    let answer = tokio::task::spawn_blocking(read).await;
     match answer {
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
         Ok(Err(error)) => {

@@ -46,6 +46,7 @@ pub use metrics::Scraped;
 use problem::Problem;
 use schema::{Call, Schema};
 pub use security::Origins;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// The settings of plain HTTP.
@@ -74,6 +75,8 @@ pub struct Site {
     documents: Documents,
     /// A cache of the JSON of all latest quotes, with the snapshot of latest quotes that was encoded.
     latest: Arc<ArcSwapOption<(Arc<LatestQuotes>, Bytes)>>,
+    /// A permit for each stream of live updates that may be opened.
+    live_streams: Arc<Semaphore>,
 }
 
 #[derive(Clone)]
@@ -112,6 +115,7 @@ impl Site {
             },
             schema: Arc::new(schema),
             latest: Arc::default(),
+            live_streams: Arc::new(Semaphore::new(page::LIVE_STREAMS_MAX)),
         })
     }
 }

@@ -1,19 +1,19 @@
-//! Downsampled series: the steps of a published series that a chart of limited width needs, and the silences of the
-//! series.
+//! Downsampled series: the steps of the rate of a pair that a chart of limited width needs, and its silences. The pair is
+//! published, the inverse of a published pair, or a cross.
 //!
 //! **Invariants**: no extreme is lost: merged steps keep the lowest and the highest rate. Memory does not grow with the
-//! number of runs. A request that needs more than [`DOWNSAMPLE_ITEMS_MAX`] runs is refused.
+//! number of runs. A request that needs more runs than it allows is refused. Rates are exact until they are shown.
 
-use std::cmp::Ordering;
+use std::sync::Arc;
 
 use super::as_of::AsOf;
 use super::need::Need;
-use super::rate_intervals::{first_rate_time, items, rate_spans};
-use super::resolve::Leg;
+use super::rate_intervals::{first_rate_time, items};
+use super::resolve::{AnsweringLeg, Derivation, Leg, derivation};
 use super::window::window_start;
 use super::{Answer, QueryError, Range, Reader};
-use crate::analysis::{Legs, RoundedRate};
-use crate::domain::{Pair, Rate, RateSpan, SeriesKey, Source, Span, Timestamp};
+use crate::analysis::{LegRate, Legs};
+use crate::domain::{Pair, Source, Span, Timestamp};
 use crate::store::SeriesView;
 
 /// The maximum number of runs, or of observed instants, that one request reads: about one second of reading.
@@ -22,31 +22,40 @@ pub const DOWNSAMPLE_ITEMS_MAX: u64 = 20_000_000;
 /// in each column are merged.
 const STEPS_PER_COLUMN: usize = 2;
 
-/// A request for a downsampled series that ends now.
+/// The rate of a pair, as the rates of its legs: exact, with bounds.
+pub type PairRate = Legs<LegRate>;
+
+/// A request for a downsampled series.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DownsampleRequest {
-    /// The published pair, or its inverse.
+    /// The pair, in the requested direction.
     pub pair: Pair,
-    /// The source. `None` means the source that the choice rule selects.
+    /// The source of every leg. `None` means the source that the choice rule selects now.
     pub source: Option<Source>,
+    /// The source of each leg, in order of the legs. Empty means `source` for every leg.
+    pub leg_sources: Vec<Source>,
     /// The length of the range. `None` means the whole series.
     pub window: Option<Span>,
+    /// The end of the range. `None`, and a time in the future, mean now.
+    pub end: Option<Timestamp>,
     /// The number of columns of equal width that the range is divided into, at least one.
     pub columns: u32,
+    /// The maximum number of runs, or of observed instants, to read: at most [`DOWNSAMPLE_ITEMS_MAX`].
+    pub items_max: u64,
 }
 
-/// A part of the range that has one published rate, or several published rates that begin in the same column and were
-/// merged. A step lasts until the next step begins.
+/// A part of the range that has one rate, or several rates that begin in the same column and were merged. A step lasts
+/// until the next step begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Step {
     /// The time at which the first rate of the step came into force, or the start of the range if that is later.
     pub from: Timestamp,
     /// The lowest rate of the step.
-    pub lowest: Rate,
+    pub lowest: PairRate,
     /// The highest rate of the step.
-    pub highest: Rate,
+    pub highest: PairRate,
     /// The last rate of the step, in force until the next step.
-    pub last: Rate,
+    pub last: PairRate,
 }
 
 /// The lowest or the highest rate of a range.
@@ -54,29 +63,29 @@ pub struct Step {
 pub struct Extreme {
     /// The first time in the range at which the rate was in force.
     pub time: Timestamp,
-    /// The published rate.
-    pub rate: Rate,
+    /// The rate.
+    pub rate: PairRate,
 }
 
-/// A gap without observations that is longer than the stale limit of the source.
+/// A gap without observations that is longer than the stale limit of the series.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Silence {
     /// The last observation before the gap, or the start of the range if that is later.
     pub from: Timestamp,
-    /// The first observation after the gap, or now.
+    /// The first observation after the gap, or the end of the range.
     pub until: Timestamp,
 }
 
-/// The published rates of a series over a range, reduced to steps.
+/// The rates of a pair over a range, reduced to steps.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DownsampledSeries {
-    /// The published series.
-    pub series: SeriesKey,
-    /// Whether the requested pair is the inverse of the published pair. The rates are always the published rates.
-    pub inverted: bool,
-    /// From the start of the window, or the first observation if the request has no window, to now.
+    /// How the rates are derived from published rates.
+    pub derivation: Derivation,
+    /// The published series that the rates are derived from.
+    pub legs: Vec<AnsweringLeg>,
+    /// From the start of the window, or the first rate if the request has no window, to the end.
     pub range: Range,
-    /// The steps, in order of time. Empty if the series has no rate yet.
+    /// The steps, in order of time. Empty if the pair has no rate yet.
     pub steps: Vec<Step>,
     /// Whether each step has exactly one rate.
     pub is_exact: bool,
@@ -86,18 +95,14 @@ pub struct DownsampledSeries {
     pub lowest: Option<Extreme>,
     /// The highest rate in force in the range.
     pub highest: Option<Extreme>,
-    /// The silences, in order of time. Silences narrower than a column are left out, except a silence that lasts until
-    /// now.
+    /// The silences, in order of time. During a silence of a cross, at least one leg is silent. Silences narrower than a
+    /// column are left out, except a silence that lasts until the end.
     pub silences: Vec<Silence>,
-    /// The stale limit of the source, microseconds.
-    pub stale_limit_us: i64,
+    /// The stale limit of each leg, microseconds.
+    pub stale_limits_us: Vec<i64>,
 }
 
-fn compare(one: Rate, other: Rate) -> Ordering {
-    RoundedRate::published(one).cmp_number(RoundedRate::published(other))
-}
-
-/// Reduces rate spans to steps and extremes. The spans must come in order of time.
+/// Reduces rates to steps and extremes. The rates must come in order of time.
 struct Downsampler {
     start: Timestamp,
     column_us: i64,
@@ -116,18 +121,19 @@ impl Downsampler {
         Self { start, column_us, steps_max, steps, is_exact: true, move_count, lowest, highest }
     }
 
-    fn take(&mut self, span: &RateSpan) {
-        let (time, rate) = (span.first_observed_time.max(self.start), span.rate);
+    /// Takes a rate and the time at which it came into force.
+    fn take(&mut self, from: Timestamp, rate: PairRate) {
+        let time = from.max(self.start);
         let before = self.steps.last().map(|step| step.last);
         if before == Some(rate) {
             return;
         }
-        self.move_count += u64::from(before.is_some_and(|before| !before.same_number(rate)));
+        self.move_count += u64::from(before.is_some_and(|before| before.cmp_number(&rate).is_ne()));
         let here = Extreme { time, rate };
-        if self.lowest.is_none_or(|lowest| compare(rate, lowest.rate).is_lt()) {
+        if self.lowest.is_none_or(|lowest| rate.cmp_number(&lowest.rate).is_lt()) {
             self.lowest = Some(here);
         }
-        if self.highest.is_none_or(|highest| compare(rate, highest.rate).is_gt()) {
+        if self.highest.is_none_or(|highest| rate.cmp_number(&highest.rate).is_gt()) {
             self.highest = Some(here);
         }
         if self.is_exact && self.steps.len() == self.steps_max {
@@ -152,8 +158,8 @@ impl Downsampler {
         let column = self.column(step.from);
         match self.steps.last().copied() {
             Some(last) if self.column(last.from) == column => {
-                let lowest = if compare(step.lowest, last.lowest).is_lt() { step.lowest } else { last.lowest };
-                let highest = if compare(step.highest, last.highest).is_gt() { step.highest } else { last.highest };
+                let lowest = if step.lowest.cmp_number(&last.lowest).is_lt() { step.lowest } else { last.lowest };
+                let highest = if step.highest.cmp_number(&last.highest).is_gt() { step.highest } else { last.highest };
                 if let Some(merged) = self.steps.last_mut() {
                     *merged = Step { from: last.from, lowest, highest, last: step.last };
                 }
@@ -182,12 +188,12 @@ impl SilenceFinder {
         self.observed_until = self.observed_until.max(Some(until));
     }
 
-    /// Returns the silences between `start` and `now`.
-    fn finish(mut self, start: Timestamp, now: Timestamp) -> Vec<Silence> {
+    /// Returns the silences between `start` and `end`.
+    fn finish(mut self, start: Timestamp, end: Timestamp) -> Vec<Silence> {
         if let Some(observed_until) = self.observed_until
-            && now.micros_since(observed_until) > self.limit_us
+            && end.micros_since(observed_until) > self.limit_us
         {
-            self.silences.push(Silence { from: observed_until, until: now });
+            self.silences.push(Silence { from: observed_until, until: end });
         }
         self.silences.retain(|silence| silence.until > start);
         for silence in &mut self.silences {
@@ -197,117 +203,175 @@ impl SilenceFinder {
     }
 }
 
-/// Counts the items that are read, and refuses more than [`DOWNSAMPLE_ITEMS_MAX`].
-struct Budget(u64);
+/// Returns the times at which at least one of two legs is silent.
+fn union(one: Vec<Silence>, other: Vec<Silence>) -> Vec<Silence> {
+    let mut all = one;
+    all.extend(other);
+    all.sort_by_key(|silence| silence.from);
+    let mut merged: Vec<Silence> = Vec::with_capacity(all.len());
+    for silence in all {
+        match merged.last_mut() {
+            Some(last) if silence.from <= last.until => last.until = last.until.max(silence.until),
+            _ => merged.push(silence),
+        }
+    }
+    merged
+}
+
+/// Counts the items that are read, and refuses too many.
+struct Budget {
+    left: u64,
+    items_max: u64,
+}
 
 impl Budget {
+    const fn new(items_max: u64) -> Self {
+        Self { left: items_max, items_max }
+    }
+
     fn spend(&mut self) -> Result<(), QueryError> {
-        self.0 += 1;
-        if self.0 > DOWNSAMPLE_ITEMS_MAX {
+        let Some(left) = self.left.checked_sub(1) else {
             let problem = format!(
-                "needs more than {DOWNSAMPLE_ITEMS_MAX} runs or observations; use a shorter range, or request candles"
+                "needs more than {} runs or observations; use a shorter range, or request candles",
+                self.items_max
             );
             return Err(QueryError::invalid("range", problem));
-        }
+        };
+        self.left = left;
         Ok(())
     }
 }
 
+/// The range of a request and the width of its columns.
+#[derive(Clone, Copy)]
+struct Plot {
+    start: Timestamp,
+    end: Timestamp,
+    column_us: i64,
+    items_max: u64,
+}
+
 impl Reader {
-    /// Returns the downsampled series of a pair that is published or has a published inverse.
+    /// Returns the downsampled series of a pair.
     ///
     /// # Errors
-    /// `UnknownSeries` or `Ambiguous` if no series can be chosen; `InvalidArgument` if the pair is a cross, which has
-    /// no published digits, or if the range has too many runs; `Cancelled` after cancellation; `Store` if reading the
-    /// store fails.
+    /// `UnknownSeries` or `Ambiguous` if no series can be chosen; `InvalidArgument` if the sources do not fit the legs,
+    /// or if the range has too many runs; `Cancelled` after cancellation; `Store` if reading the store fails.
     pub fn downsample(&self, request: &DownsampleRequest) -> Result<Answer<DownsampledSeries>, QueryError> {
         let as_of = self.as_of(None)?;
-        let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &[], &Need::at(as_of.now))?;
-        let Legs::One(leg) = &route else {
-            let problem = format!("{} is a cross rate and is not published; request its legs", request.pair);
-            return Err(QueryError::invalid("pair", problem));
-        };
+        let need = Need::at(as_of.now);
+        let route = self.resolve(&as_of, request.pair, request.source.as_ref(), &request.leg_sources, &need)?;
+        let end = request.end.map_or(as_of.now, |end| end.min(as_of.now));
         let start = match request.window {
-            Some(window) => window_start(window, as_of.now)?,
-            None => first_rate_time(&as_of, &route)?.unwrap_or(as_of.now).min(as_of.now),
+            Some(window) => window_start(window, end)?,
+            None => first_rate_time(&as_of, &route)?.unwrap_or(end).min(end),
         };
-        let span_us = as_of.now.micros_since(start).max(1);
-        let column_us = span_us / i64::from(request.columns.max(1)) + 1;
-        let stale_limit_us = self.rules.stale_limit_us(leg.series.key());
-        let mut silence_finder =
-            SilenceFinder { limit_us: stale_limit_us, column_us, observed_until: None, silences: Vec::new() };
-        let mut downsampler = Downsampler::new(start, column_us, request.columns);
-        // A run may contain gaps up to the length of the collapse window. If the collapse window is longer than the
-        // stale limit, such a gap may be a silence, so every instant is read.
-        let by_instant = leg.series.collapse_window_us() > stale_limit_us;
-        let mut budget = Budget(0);
-        for span in items(rate_spans(&as_of, leg, start, as_of.now.saturating_add_us(1))?, self.cancel.clone()) {
-            let span = span?;
+        let span_us = end.micros_since(start).max(1);
+        let items_max = request.items_max.min(DOWNSAMPLE_ITEMS_MAX);
+        let plot = Plot { start, end, column_us: span_us / i64::from(request.columns.max(1)) + 1, items_max };
+        let mut downsampler = Downsampler::new(start, plot.column_us, request.columns);
+        let mut budget = Budget::new(items_max);
+        // The silences of a single series often follow from its runs, which are read anyway.
+        let mut finder = match &route {
+            Legs::One(leg) if !self.has_silences_in_runs(leg) => Some(self.silence_finder(leg, plot)),
+            Legs::One(_) | Legs::Two(..) => None,
+        };
+        for interval in self.legs_intervals(&as_of, &route, [start, end.saturating_add_us(1)])? {
+            let interval = interval?;
             budget.spend()?;
-            downsampler.take(&span);
-            if !by_instant {
-                silence_finder.observe(span.first_observed_time, span.last_observed_time);
+            downsampler.take(interval.from, interval.rates);
+            if let Some(finder) = &mut finder {
+                finder.observe(interval.from, interval.confirmed_until.min(end));
             }
         }
-        if by_instant {
-            self.observe_instants(&as_of, leg, start, &mut silence_finder)?;
-        }
+        let silences = match (finder, &route) {
+            (Some(finder), _) => finder.finish(start, end),
+            (None, Legs::One(leg)) => self.silences(&as_of, leg, plot)?,
+            (None, Legs::Two(one, other)) => {
+                union(self.silences(&as_of, one, plot)?, self.silences(&as_of, other, plot)?)
+            }
+        };
         let Downsampler { steps, is_exact, move_count, lowest, highest, .. } = downsampler;
-        let range = Range::new(Some(start), Some(as_of.now))?;
         let downsampled = DownsampledSeries {
-            series: leg.series.key().clone(),
-            inverted: leg.inverted,
-            range,
+            derivation: derivation(&route),
+            legs: self.answering_legs(&as_of, &route, &need)?,
+            range: Range::new(Some(start), Some(end))?,
             steps,
             is_exact,
             move_count,
             lowest,
             highest,
-            silences: silence_finder.finish(start, as_of.now),
-            stale_limit_us,
+            silences,
+            stale_limits_us: route.iter().map(|leg| self.rules.stale_limit_us(leg.series.key())).collect(),
         };
         Ok(Answer { commit: as_of.commit, body: downsampled })
     }
 
-    fn observe_instants(
-        &self,
-        as_of: &AsOf,
-        leg: &Leg<std::sync::Arc<SeriesView>>,
-        start: Timestamp,
-        silence_finder: &mut SilenceFinder,
-    ) -> Result<(), QueryError> {
+    /// Returns true if a run may contain a silence: runs contain gaps up to the length of the collapse window. If the
+    /// collapse window is longer than the stale limit, such a gap may be a silence, so every instant must be read.
+    fn has_silences_in_runs(&self, leg: &Leg<Arc<SeriesView>>) -> bool {
+        leg.series.collapse_window_us() > self.rules.stale_limit_us(leg.series.key())
+    }
+
+    fn silence_finder(&self, leg: &Leg<Arc<SeriesView>>, plot: Plot) -> SilenceFinder {
+        let limit_us = self.rules.stale_limit_us(leg.series.key());
+        SilenceFinder { limit_us, column_us: plot.column_us, observed_until: None, silences: Vec::new() }
+    }
+
+    /// Returns the silences of a leg in the range of a chart.
+    fn silences(&self, as_of: &AsOf, leg: &Leg<Arc<SeriesView>>, plot: Plot) -> Result<Vec<Silence>, QueryError> {
+        let Plot { start, end, items_max, .. } = plot;
+        let mut finder = self.silence_finder(leg, plot);
+        let mut budget = Budget::new(items_max);
+        if !self.has_silences_in_runs(leg) {
+            for interval in self.leg_intervals(as_of, leg, start, end.saturating_add_us(1))? {
+                let interval = interval?;
+                budget.spend()?;
+                finder.observe(interval.from, interval.confirmed_until.min(end));
+            }
+            return Ok(finder.finish(start, end));
+        }
         // The last instant before `start` belongs to the run in force just before `start`. If this run ends before
         // `start`, the end of the run is that instant. Else that instant is at most a collapse window before `start`,
         // because no gap inside a run is longer.
         let run = leg.series.run_at(start.saturating_add_us(-1), as_of.known())?;
         let from = run
             .map_or(start, |run| run.last_observed_time.min(start).saturating_add_us(-leg.series.collapse_window_us()));
-        let mut budget = Budget(0);
-        for instant in items(leg.series.instants(from, as_of.now.saturating_add_us(1)), self.cancel.clone()) {
+        for instant in items(leg.series.instants(from, end.saturating_add_us(1)), self.cancel.clone()) {
             let instant = instant?;
             budget.spend()?;
-            silence_finder.observe(instant, instant);
+            finder.observe(instant, instant);
         }
-        Ok(())
+        Ok(finder.finish(start, end))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::RateBound;
+    use crate::domain::Rate;
 
     fn at(micros: i64) -> Timestamp {
         Timestamp::from_micros(micros)
     }
 
-    fn span(time: i64, rate: &str) -> RateSpan {
-        RateSpan { first_observed_time: at(time), last_observed_time: at(time), rate: Rate::parse(rate).unwrap() }
+    fn published(rate: &str) -> PairRate {
+        Legs::One(LegRate { rate: Rate::parse(rate).unwrap(), inverted: false })
     }
 
-    fn downsampled(spans: &[RateSpan], columns: u32, column_us: i64) -> Downsampler {
+    fn text(rate: PairRate) -> String {
+        rate.rounded(RateBound::Value).to_string()
+    }
+
+    fn span(time: i64, rate: &str) -> (Timestamp, PairRate) {
+        (at(time), published(rate))
+    }
+
+    fn downsampled(spans: &[(Timestamp, PairRate)], columns: u32, column_us: i64) -> Downsampler {
         let mut downsampler = Downsampler::new(at(100), column_us, columns);
-        for span in spans {
-            downsampler.take(span);
+        for (from, rate) in spans {
+            downsampler.take(*from, *rate);
         }
         downsampler
     }
@@ -317,7 +381,7 @@ mod tests {
         let downsampler =
             downsampled(&[span(50, "5.0"), span(110, "5.0"), span(120, "5.1"), span(130, "5.10")], 10, 10);
         let steps: Vec<String> =
-            downsampler.steps.iter().map(|step| format!("{} {}", step.from.micros(), step.last)).collect();
+            downsampler.steps.iter().map(|step| format!("{} {}", step.from.micros(), text(step.last))).collect();
         // The step of a rate that is in force before the range begins at the start of the range. If only the number of
         // places changes, a new step begins, but this is not a move.
         assert_eq!(steps, ["100 5.0", "120 5.1", "130 5.10"]);
@@ -328,7 +392,7 @@ mod tests {
     #[test]
     fn merged_steps_keep_extremes() {
         // Two spikes of one microsecond, 99 and 0.01, among ten thousand steps.
-        let spans: Vec<RateSpan> = (0..10_000_i64)
+        let spans: Vec<(Timestamp, PairRate)> = (0..10_000_i64)
             .map(|number| match number {
                 7_777 => span(100 + number, "99"),
                 3_333 => span(100 + number, "0.01"),
@@ -339,15 +403,15 @@ mod tests {
         let downsampler = downsampled(&spans, 20, 500);
         assert!(!downsampler.is_exact);
         assert_eq!(downsampler.steps.len(), 20);
-        let position = |text: &str, rate_of: fn(&Step) -> Rate| {
-            let rate = Rate::parse(text).unwrap();
+        let position = |text: &str, rate_of: fn(&Step) -> PairRate| {
+            let rate = published(text);
             downsampler.steps.iter().position(|step| rate_of(step) == rate)
         };
         assert_eq!(position("99", |step| step.highest), Some(15));
         assert_eq!(position("0.01", |step| step.lowest), Some(6));
         assert_eq!(downsampler.highest.map(|extreme| extreme.time), Some(at(7_877)));
         assert_eq!(downsampler.lowest.map(|extreme| extreme.time), Some(at(3_433)));
-        assert_eq!(downsampler.steps.last().map(|step| step.last.to_string()).as_deref(), Some("5.1"));
+        assert_eq!(downsampler.steps.last().map(|step| text(step.last)).as_deref(), Some("5.1"));
     }
 
     #[test]
@@ -372,5 +436,29 @@ mod tests {
         check(&[(20, 30), (115, 120)], 125, &[(100, 115)]);
         check(&[(20, 30), (60, 120)], 125, &[]);
         check(&[], 500, &[]);
+    }
+
+    #[test]
+    fn cross_is_silent_while_a_leg_is_silent() {
+        let check = |one: &[(i64, i64)], other: &[(i64, i64)], expect: &[(i64, i64)]| {
+            let silences = |times: &[(i64, i64)]| {
+                times.iter().map(|(from, until)| Silence { from: at(*from), until: at(*until) }).collect::<Vec<_>>()
+            };
+            assert_eq!(union(silences(one), silences(other)), silences(expect), "{one:?} {other:?}");
+            assert_eq!(union(silences(other), silences(one)), silences(expect), "{other:?} {one:?}");
+        };
+        check(&[], &[], &[]);
+        check(&[(10, 20)], &[], &[(10, 20)]);
+        check(&[(10, 20), (50, 60)], &[(30, 40)], &[(10, 20), (30, 40), (50, 60)]);
+        check(&[(10, 20), (50, 60)], &[(15, 55)], &[(10, 60)]);
+        check(&[(10, 40)], &[(15, 20), (25, 30)], &[(10, 40)]);
+        check(&[(10, 20)], &[(20, 30)], &[(10, 30)]);
+    }
+
+    #[test]
+    fn too_many_items_are_refused() {
+        let mut budget = Budget::new(2);
+        assert!(budget.spend().is_ok() && budget.spend().is_ok());
+        assert!(budget.spend().unwrap_err().to_string().contains("more than 2 runs"), "the third item is too many");
     }
 }

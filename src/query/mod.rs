@@ -35,7 +35,7 @@ pub use bucket_paging::{BUCKETS_MAX, BucketCursor, BucketsRequest, EXPORT_BUCKET
 pub use candles::{CandleRow, CandlesPage, CandlesRequest};
 pub use changes::{ChangesPage, ChangesRequest, Period, PeriodChange};
 pub use compare::{COMPARED_DAYS_MAX, ComparePage, CompareRequest, ComparedDay, ComparedDays};
-pub use downsample::{DOWNSAMPLE_ITEMS_MAX, DownsampleRequest, DownsampledSeries, Extreme, Silence, Step};
+pub use downsample::{DOWNSAMPLE_ITEMS_MAX, DownsampleRequest, DownsampledSeries, Extreme, PairRate, Silence, Step};
 pub use error::QueryError;
 pub use gaps::{Gap, GapCursor, GapsPage, GapsRequest};
 pub use history::{

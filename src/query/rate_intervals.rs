@@ -1,5 +1,5 @@
 //! Rate intervals of a pair. A rate interval is a rate with the time from which it is in force. Rate intervals are read
-//! from the runs of one series, or of both legs of a cross, and are the input of candles.
+//! from the runs of one series, or of both legs of a cross, and are the input of candles and charts.
 //!
 //! Scans return their items in *pieces*. A piece is a `Vec` of consecutive items.
 //!
@@ -12,7 +12,7 @@ use super::resolve::{Leg, Route};
 use super::{QueryError, Reader, check_cancelled};
 use tokio_util::sync::CancellationToken;
 
-use crate::analysis::{LegInterval, LegRate, Legs, Merged, RateBound, RateInterval};
+use crate::analysis::{LegInterval, LegRate, Legs, LegsInterval, Merged, MergedLegs, RateBound, RateInterval};
 use crate::domain::{RateSpan, Timestamp};
 use crate::store::{SeriesView, StoreError};
 
@@ -49,6 +49,21 @@ impl Reader {
         let inverted = leg.inverted;
         let spans = items(rate_spans(as_of, leg, start, end)?, self.cancel.clone());
         Ok(spans.map(move |span| span.map(|span| leg_interval(span, inverted))))
+    }
+
+    /// Returns the exact rates of the legs of a pair that are in force in `[start, end)`, one interval for each run of a
+    /// leg. The first interval may begin before `start`.
+    pub(super) fn legs_intervals(
+        &self,
+        as_of: &AsOf,
+        route: &Route,
+        [start, end]: [Timestamp; 2],
+    ) -> Result<Box<dyn Iterator<Item = Result<LegsInterval, QueryError>> + Send>, QueryError> {
+        let leg = |leg| self.leg_intervals(as_of, leg, start, end);
+        Ok(match route {
+            Legs::One(only) => Box::new(leg(only)?.map(|interval| interval.map(LegsInterval::of))),
+            Legs::Two(first, second) => Box::new(MergedLegs::new(leg(first)?, leg(second)?)),
+        })
     }
 
     /// Returns the rate intervals of a pair that are in force in `[start, end)`. The first interval may begin before

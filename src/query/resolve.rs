@@ -161,6 +161,18 @@ impl Reader {
         Search { reader: self, as_of, pair, need, is_strict }.find(named)
     }
 
+    /// Returns the published series that the rule picks for `pair` or its inverse, without crosses. Several candidates are
+    /// no error, even if the sources are strict.
+    ///
+    /// # Errors
+    /// `Store` if reading fails.
+    pub fn published_choice(&self, pair: Pair) -> Result<Option<SeriesKey>, QueryError> {
+        let as_of = self.as_of(None)?;
+        let need = Need::at(as_of.now);
+        let search = Search { reader: self, as_of: &as_of, pair, need: &need, is_strict: false };
+        Ok(search.single(pair, None)?.map(|(leg, _)| leg.series.key().clone()))
+    }
+
     /// Returns the instants of `need` for the series that were chosen.
     pub(super) fn times(&self, route: &Route, need: &Need) -> Times {
         let mut times = route.iter().map(|leg| need.times(self.zone_of(leg)));

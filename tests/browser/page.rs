@@ -89,7 +89,7 @@ async fn table_updates_live_without_a_reload() {
     advance(&server, HOUR_S + 60);
     server.store(&[tick("KZT/USD", HOUR_S + 65, "0.00197"), tick("TMT/USD", HOUR_S + 65, "0.28490")]).await;
     browser.wait(&state_is("Stale")).await;
-    let states = "return [...document.querySelectorAll('#rows .state')].map((state) => state.textContent)";
+    let states = "return [...document.querySelectorAll('#usd .series .state')].map((state) => state.textContent)";
     assert_eq!(browser.run(states).await, json!(["Stale", "Moving", "Stale", "Pegged", "Stale"]));
     let stale = "return document.getElementById('r-KGS-USD-timesca').classList.contains('is-stale')";
     assert_eq!(browser.run(stale).await, Value::Bool(true));
@@ -168,7 +168,7 @@ const UNNAMED: &str = "
 /// at them first.
 const SMALL_INVERSE_RATES: &str = "
     const size = (element) => parseFloat(getComputedStyle(element).fontSize);
-    return [...document.querySelectorAll('#rows tr')].filter((row) =>
+    return [...document.querySelectorAll('#board tr[id]')].filter((row) =>
         !(size(row.querySelector('.turned')) >= size(row.querySelector('.state')))).map((row) => row.id)";
 
 /// Text with a contrast below 4.5 to 1 against its background.
@@ -202,17 +202,26 @@ async fn every_page_fits_and_is_accessible() {
     let Some(browser) = Browser::start().await else { return };
     let server = TestServer::start(&["--stale-limit", "timesca=6h"]).await;
     server.store(&history()).await;
+    let bank = [-3, -2, -1, 0].map(|day| v1::Tick {
+        source: "nbkr".to_owned(),
+        ..tick("USD/KGS", day * 24 * HOUR_S, &format!("87.4{}00", day + 5))
+    });
+    server.store(&bank).await;
     let pages = [
         "/",
         "/pair/KGS/USD?range=7d",
         "/pair/KGS/USD?range=30d&invert=1&candles=1d",
         "/pair/UZS/USD?range=1d&invert=1",
         "/pair/TMT/USD?range=all",
+        "/pair/KGS/KZT",
+        "/pair/USD/KGS?range=30d&with=nbkr&candles=1d",
         "/pair/EUR/USD",
     ];
     for page in pages {
         browser.client.goto(&format!("http://{}{page}", server.http_addr)).await.unwrap();
         browser.wait(LIVE).await;
+        // The rows of all series are checked, too.
+        browser.run("document.querySelectorAll('#board details').forEach((details) => details.open = true)").await;
         for (width, height) in [(1280, 800), (768, 1024), (360, 740)] {
             browser.resize(width, height).await;
             assert_eq!(

@@ -84,13 +84,16 @@ pub(in crate::cli) enum ExportError {
 
 impl From<ExportError> for CliError {
     fn from(problem: ExportError) -> Self {
-        match problem {
-            ExportError::WriteStdout(closed) if closed.kind() == io::ErrorKind::BrokenPipe => {
+        if let ExportError::WriteStdout(closed) = problem {
+            // A closed reader is no failure; see `CliError::is_closed_pipe`.
+            let is_closed = closed.kind() == io::ErrorKind::BrokenPipe;
+            return if is_closed {
                 Problem::Output(closed).into()
-            }
-            _ if problem.is_usage() => Self::new(ErrorKind::Usage, problem),
-            _ => Self::new(ErrorKind::Io, problem),
+            } else {
+                Self::new(ErrorKind::Io, ExportError::WriteStdout(closed))
+            };
         }
+        Self::new(if problem.is_usage() { ErrorKind::Usage } else { ErrorKind::Io }, problem)
     }
 }
 

@@ -29,9 +29,21 @@ struct Assets {
     icon: Asset,
 }
 
+/// The script: several files in one scope.
+const SCRIPT: &str = concat!(
+    "\"use strict\";\n(() => {\n",
+    include_str!("script/status.js"),
+    include_str!("script/stream.js"),
+    include_str!("script/table.js"),
+    include_str!("script/cursor.js"),
+    include_str!("script/chart.js"),
+    include_str!("script/page.js"),
+    "})();\n"
+);
+
 static ASSETS: LazyLock<Assets> = LazyLock::new(|| Assets {
     style: embed("css", "text/css; charset=utf-8", include_str!("style.css")),
-    script: embed("js", "text/javascript; charset=utf-8", include_str!("page.js")),
+    script: embed("js", "text/javascript; charset=utf-8", SCRIPT),
     icon: embed("svg", "image/svg+xml", include_str!("icon.svg")),
 });
 

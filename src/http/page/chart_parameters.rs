@@ -1,16 +1,13 @@
-//! Chart parameters: the pair, source, range, direction and candles of a chart, parsed from its address.
+//! Chart parameters: the pair, sources, range, direction and candles of a chart, parsed from its address.
 //!
 //! **Invariant**: every chart has one address that produces the same chart again. Parameters are validated before
 //! anything is read from the store.
 
-use std::collections::BTreeSet;
-
 use serde::Deserialize;
 
 use crate::analysis::{Buckets, Zone};
-use crate::domain::{Interval, Pair, SeriesKey, Source, Span, SpanUnit, Timestamp};
+use crate::domain::{Interval, Pair, Source, Span, SpanUnit, Timestamp};
 use crate::query::QueryError;
-use crate::sources::Preferences;
 
 /// Maximum number of candles of a chart. More candles would touch each other.
 pub(super) const CANDLES_MAX: u64 = 400;
@@ -21,9 +18,71 @@ const CANDLES_MIN: u64 = 3;
 #[derive(Default, Deserialize)]
 pub(super) struct QueryFields {
     source: Option<String>,
+    with: Option<String>,
     range: Option<String>,
+    until: Option<String>,
     invert: Option<String>,
     candles: Option<String>,
+}
+
+/// The sources of the legs of a rate: one source for all legs, or two sources for the legs of a cross.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Sources(Vec<Source>);
+
+impl Sources {
+    /// Creates the sources of the legs of a rate that was read.
+    pub(super) fn of_legs<'a>(legs: impl Iterator<Item = &'a Source>) -> Self {
+        Self(legs.cloned().collect())
+    }
+
+    /// Parses a source, or two sources separated by a comma.
+    fn parse(field: &str, text: &str) -> Result<Self, QueryError> {
+        let source =
+            |name: &str| Source::parse(name).map_err(|problem| QueryError::invalid(field, problem.to_string()));
+        let sources: Vec<Source> = text.split(',').map(source).collect::<Result<_, _>>()?;
+        if sources.len() > 2 {
+            let problem = format!("{} sources are given; a cross has two legs", sources.len());
+            return Err(QueryError::invalid(field, problem));
+        }
+        Ok(Self(sources))
+    }
+
+    pub(super) fn as_slice(&self) -> &[Source] {
+        &self.0
+    }
+
+    /// Returns the text in an address.
+    pub(super) fn text(&self) -> String {
+        self.0.iter().map(Source::as_str).collect::<Vec<_>>().join(",")
+    }
+
+    /// Returns the text on the page.
+    pub(super) fn label(&self) -> String {
+        match self.0.as_slice() {
+            [first, second] if first == second => format!("{first}, through USD"),
+            [first, second] => format!("{first} and {second}, through USD"),
+            single => single.iter().map(Source::as_str).collect(),
+        }
+    }
+}
+
+/// The end of the range of a chart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Until {
+    /// The current time.
+    Now,
+    /// Shortly after the last observation.
+    LastObservation,
+}
+
+impl Until {
+    /// Returns the name in the address.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Now => "now",
+            Self::LastObservation => "last",
+        }
+    }
 }
 
 /// A choice of the range of a chart.
@@ -46,8 +105,10 @@ pub(super) const RANGES: [ChartRange; 5] = [
     ChartRange { name: "1y", text: "1 year", window: Some(Span::new(1, SpanUnit::Year)), candles: Interval::Week },
     ChartRange { name: "all", text: "All", window: None, candles: Interval::Month },
 ];
-/// Index of the default range.
-const RANGE_DEFAULT: usize = 2;
+/// The default range.
+pub(super) const RANGE_DEFAULT: &ChartRange = &RANGES[2];
+/// The range of the whole history.
+pub(super) const RANGE_ALL: &ChartRange = &RANGES[4];
 
 /// A choice of the candle length.
 pub(super) struct CandleLength {
@@ -70,6 +131,11 @@ impl CandleLength {
     /// Returns the name in the address.
     pub(super) const fn name(&self) -> &'static str {
         self.interval.name()
+    }
+
+    /// Returns the choice of an interval. The default lengths of all ranges are choices.
+    pub(super) fn of(interval: Interval) -> &'static Self {
+        CANDLE_LENGTHS.iter().find(|length| length.interval == interval).unwrap_or(&CANDLE_LENGTHS[0])
     }
 
     /// Returns the buckets of candles of this length, in UTC.
@@ -101,12 +167,16 @@ pub(super) struct ChartParameters {
     pub(super) pair: Pair,
     /// Whether the chart shows the inverse of the pair.
     pub(super) invert: bool,
-    pub(super) source: Source,
-    pub(super) range: &'static ChartRange,
+    /// The sources; none means that the rule of choice picks them.
+    pub(super) sources: Option<Sources>,
+    /// The sources of a second line.
+    pub(super) with: Option<Sources>,
+    /// The range; none means a range that suits the data.
+    pub(super) range: Option<&'static ChartRange>,
+    /// The end of the range; none means now, or the last observation of a stale rate if there is no range either.
+    pub(super) until: Option<Until>,
     /// The candle length; none means that the chart shows steps.
     pub(super) candles: Option<&'static CandleLength>,
-    /// All sources that have the pair or its inverse.
-    pub(super) sources: Vec<Source>,
 }
 
 impl ChartParameters {
@@ -114,16 +184,42 @@ impl ChartParameters {
     pub(super) fn displayed_pair(&self) -> Pair {
         if self.invert { self.pair.inverse() } else { self.pair }
     }
+}
 
-    /// Returns the address of a chart of the same pair with other parameters.
-    pub(super) fn link(&self, source: &Source, range: &str, invert: bool, candles: Option<&str>) -> String {
-        let mut link = format!("/pair/{}/{}?source={source}&range={range}", self.pair.base(), self.pair.quote());
-        if invert {
+/// The parameters of a chart that was read, which give the same chart again.
+#[derive(Clone)]
+pub(super) struct Address {
+    pub(super) pair: Pair,
+    pub(super) sources: Sources,
+    pub(super) with: Option<Sources>,
+    pub(super) range: &'static ChartRange,
+    pub(super) until: Until,
+    pub(super) invert: bool,
+    pub(super) candles: Option<&'static CandleLength>,
+}
+
+impl Address {
+    /// Returns the address as a link.
+    pub(super) fn link(&self) -> String {
+        let (base, quote) = (self.pair.base(), self.pair.quote());
+        // The sources of a cross follow the direction of the address.
+        let mut link = format!("/pair/{base}/{quote}?source={}", self.sources.text());
+        if let Some(with) = &self.with {
+            link.push_str("&with=");
+            link.push_str(&with.text());
+        }
+        link.push_str("&range=");
+        link.push_str(self.range.name);
+        if self.until != Until::Now {
+            link.push_str("&until=");
+            link.push_str(self.until.name());
+        }
+        if self.invert {
             link.push_str("&invert=1");
         }
-        if let Some(candles) = candles {
+        if let Some(candles) = self.candles {
             link.push_str("&candles=");
-            link.push_str(candles);
+            link.push_str(candles.name());
         }
         link
     }
@@ -140,36 +236,21 @@ fn choose<'a, T>(field: &str, text: &str, choices: &'a [T], name: fn(&T) -> &str
     choices.iter().find(|choice| name(choice) == text).ok_or_else(|| invalid_choice(field, text, &names()))
 }
 
-/// Validates the parameters of an address. `keys` are the keys of all series.
-///
-/// If the address has no source, the function chooses one. The candidates are the sources that publish the pair or, if
-/// there are none, the sources that publish its inverse, as for a rate request. The preferred candidate is chosen or,
-/// without a preference, the first candidate.
+/// Validates the parameters of an address.
 ///
 /// # Errors
-/// Returns `QueryError::InvalidArgument` if a parameter is invalid; `UnknownSeries` if the source does not have the
-/// pair.
-pub(super) fn chart_parameters(
-    pair: Pair,
-    fields: &QueryFields,
-    keys: impl Iterator<Item = SeriesKey>,
-    preferences: &Preferences,
-) -> Result<ChartParameters, QueryError> {
-    let matching = keys.filter(|key| key.pair == pair || key.pair == pair.inverse());
-    let (direct, inverse): (Vec<SeriesKey>, Vec<SeriesKey>) = matching.partition(|key| key.pair == pair);
-    let candidates = if direct.is_empty() { &inverse } else { &direct };
-    let default = preferences.choose(candidates, |key| &key.source).or(candidates.first());
-    let default = default.map(|key| key.source.clone());
-    let mut sources: Vec<Source> = direct.into_iter().chain(inverse).map(|key| key.source).collect();
-    let mut seen = BTreeSet::new();
-    sources.retain(|source| seen.insert(source.clone()));
-    let wanted = match fields.source.as_deref().filter(|text| !text.is_empty()) {
-        Some(text) => Some(Source::parse(text).map_err(|problem| QueryError::invalid("source", problem.to_string()))?),
-        None => default,
+/// Returns `QueryError::InvalidArgument` if a parameter is invalid.
+pub(super) fn chart_parameters(pair: Pair, fields: &QueryFields) -> Result<ChartParameters, QueryError> {
+    let sources = |name: &str, text: Option<&str>| {
+        text.filter(|text| !text.is_empty()).map(|text| Sources::parse(name, text)).transpose()
     };
     let range = match fields.range.as_deref() {
-        Some(text) => choose("range", text, &RANGES, |range| range.name)?,
-        None => &RANGES[RANGE_DEFAULT],
+        Some(text) => Some(choose("range", text, &RANGES, |range| range.name)?),
+        None => None,
+    };
+    let until = match fields.until.as_deref() {
+        None => None,
+        Some(text) => Some(*choose("until", text, &[Until::Now, Until::LastObservation], |until| until.name())?),
     };
     let invert = match fields.invert.as_deref() {
         None | Some("0" | "false") => false,
@@ -180,12 +261,15 @@ pub(super) fn chart_parameters(
         None => None,
         Some(text) => Some(choose("candles", text, &CANDLE_LENGTHS, |length| length.name())?),
     };
-    let Some(source) = wanted.filter(|source| sources.contains(source)) else {
-        let wanted_source = fields.source.as_deref().and_then(|text| Source::parse(text).ok());
-        let available = "see the latest rates for all series".to_owned();
-        return Err(QueryError::UnknownSeries { pair, wanted_source, missing_legs: Vec::new(), available });
-    };
-    Ok(ChartParameters { pair, invert, source, range, candles, sources })
+    Ok(ChartParameters {
+        pair,
+        invert,
+        sources: sources("source", fields.source.as_deref())?,
+        with: sources("with", fields.with.as_deref())?,
+        range,
+        until,
+        candles,
+    })
 }
 
 #[cfg(test)]
@@ -193,60 +277,50 @@ mod tests {
     use super::*;
     use crate::domain::CurrencySet;
 
-    fn key(pair: &str, source: &str) -> SeriesKey {
-        SeriesKey {
-            pair: Pair::parse(pair, &CurrencySet::central_asia()).unwrap(),
-            source: Source::parse(source).unwrap(),
-        }
-    }
-
     #[test]
     fn address_is_validated_and_reproduced() {
-        let series = [key("KGS/USD", "timesca"), key("KZT/USD", "nbk"), key("USD/KGS", "nbkr")];
-        let check = |pair: &str, fields: [Option<&str>; 4], expect: &str| {
-            let [source, range, invert, candles] = fields.map(|field| field.map(str::to_owned));
-            let fields = QueryFields { source, range, invert, candles };
-            let parsed =
-                chart_parameters(key(pair, "x").pair, &fields, series.iter().cloned(), &Preferences::default());
-            let link = parsed.map_or_else(
+        let check = |fields: [Option<&str>; 6], expect: &str| {
+            let [source, with, range, until, invert, candles] = fields.map(|field| field.map(str::to_owned));
+            let fields = QueryFields { source, with, range, until, invert, candles };
+            let pair = Pair::parse("KGS/KZT", &CurrencySet::central_asia()).unwrap();
+            let link = chart_parameters(pair, &fields).map_or_else(
                 |error| error.to_string(),
                 |chart| {
-                    chart.link(&chart.source, chart.range.name, chart.invert, chart.candles.map(CandleLength::name))
+                    let address = Address {
+                        pair,
+                        sources: chart.sources.unwrap_or(Sources(Vec::new())),
+                        with: chart.with,
+                        range: chart.range.unwrap_or(RANGE_DEFAULT),
+                        until: chart.until.unwrap_or(Until::Now),
+                        invert: chart.invert,
+                        candles: chart.candles,
+                    };
+                    address.link()
                 },
             );
             assert!(link.contains(expect), "{link}");
         };
-        check("KGS/USD", [None; 4], "/pair/KGS/USD?source=timesca&range=30d");
-        // Another source publishes the inverse of the pair.
-        check("KGS/USD", [Some("nbkr"), None, None, None], "/pair/KGS/USD?source=nbkr&range=30d");
-        let all = [Some("timesca"), Some("all"), Some("1"), Some("1mo")];
-        check("KGS/USD", all, "/pair/KGS/USD?source=timesca&range=all&invert=1&candles=1mo");
-        check("KGS/USD", [None, Some("2d"), None, None], "range: '2d' is not one of 1d, 7d, 30d, 1y, all");
-        check("KGS/USD", [None, None, Some("yes"), None], "invert: 'yes' is not one of 1, 0");
-        check("KGS/USD", [None, None, None, Some("1s")], "candles: '1s' is not one of 15m, 1h, 4h, 1d, 1w, 1mo");
-        check("KGS/USD", [Some("A"), None, None, None], "source: source 'A' is not a slug");
-        check("KGS/USD", [Some("nbk"), None, None, None], "there is no series of KGS/USD from nbk");
-        check("TMT/USD", [None; 4], "there is no series of TMT/USD");
-        // Charts have no cross rates, although both currencies have a rate in USD.
-        check("KGS/KZT", [None; 4], "there is no series of KGS/KZT");
+        check([None; 6], "/pair/KGS/KZT?source=&range=30d");
+        check([Some("nbkr"), None, None, None, None, None], "/pair/KGS/KZT?source=nbkr&range=30d");
+        check(
+            [Some("timesca,nbk"), Some("nbkr"), Some("all"), Some("last"), Some("1"), Some("1mo")],
+            "/pair/KGS/KZT?source=timesca,nbk&with=nbkr&range=all&until=last&invert=1&candles=1mo",
+        );
+        check([None, None, Some("2d"), None, None, None], "range: '2d' is not one of 1d, 7d, 30d, 1y, all");
+        check([None, None, None, Some("ever"), None, None], "until: 'ever' is not one of now, last");
+        check([None, None, None, None, Some("yes"), None], "invert: 'yes' is not one of 1, 0");
+        check([None, None, None, None, None, Some("1s")], "candles: '1s' is not one of 15m, 1h, 4h, 1d, 1w, 1mo");
+        check([Some("A"), None, None, None, None, None], "source: source 'A' is not a slug");
+        check([None, Some("a,B"), None, None, None, None], "with: source 'B' is not a slug");
+        check([Some("a,b,c"), None, None, None, None, None], "source: 3 sources are given; a cross has two legs");
     }
 
     #[test]
-    fn default_source_is_direct_then_preferred_then_first() {
-        let series = [("KGS/USD", "a"), ("KGS/USD", "b"), ("USD/KGS", "a"), ("USD/KGS", "c")];
-        let check = |pair: &str, preferred: &[&str], expect: (&str, &[&str])| {
-            let sources = preferred.iter().map(|name| Source::parse(name).unwrap());
-            let preferences = Preferences::new(sources.zip(1..)).unwrap();
-            let keys = series.iter().map(|(pair, source)| key(pair, source));
-            let chart = chart_parameters(key(pair, "x").pair, &QueryFields::default(), keys, &preferences).unwrap();
-            let sources: Vec<&str> = chart.sources.iter().map(Source::as_str).collect();
-            assert_eq!((chart.source.as_str(), sources.as_slice()), expect, "{pair} {preferred:?}");
-        };
-        check("KGS/USD", &[], ("a", &["a", "b", "c"]));
-        check("KGS/USD", &["b"], ("b", &["a", "b", "c"]));
-        check("KGS/USD", &["c", "b"], ("b", &["a", "b", "c"]));
-        check("USD/KGS", &["b"], ("a", &["a", "c", "b"]));
-        check("USD/KGS", &["b", "c"], ("c", &["a", "c", "b"]));
+    fn sources_are_named_on_the_page() {
+        let check = |text: &str, expect: &str| assert_eq!(Sources::parse("source", text).unwrap().label(), expect);
+        check("nbkr", "nbkr");
+        check("timesca,nbk", "timesca and nbk, through USD");
+        check("timesca,timesca", "timesca, through USD");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use maud::{Markup, html};
 
 use super::labels::{FormattedRate, candle_digits, duration, time_element};
-use crate::query::{CandleRow, DownsampledSeries, Step};
+use crate::query::{CandleRow, Derivation, DownsampledSeries, PairRate};
 
 /// Maximum number of rows of a table. The newest rows are shown.
 const ROWS_MAX: usize = 100;
@@ -17,7 +17,7 @@ pub(super) fn data_table(downsampled: &DownsampledSeries, candles: Option<&[Cand
             summary { "Data as a table" }
             div class="scroll" {
                 @match candles {
-                    Some(candles) => { (candle_table(candles, downsampled.inverted)) },
+                    Some(candles) => { (candle_table(candles, downsampled.derivation)) },
                     None => { (step_table(downsampled)) },
                 }
                 (silence_table(downsampled))
@@ -31,7 +31,7 @@ fn newest_of(count: usize) -> Markup {
     html! { @if count > ROWS_MAX { " Only the newest " (ROWS_MAX) " of " (count) " rows are shown." } }
 }
 
-fn candle_table(candles: &[CandleRow], inverted: bool) -> Markup {
+fn candle_table(candles: &[CandleRow], derivation: Derivation) -> Markup {
     html! {
         table class="plain" {
             caption { "All candles, newest first. Candles without a rate are left out." (newest_of(candles.len())) }
@@ -43,7 +43,7 @@ fn candle_table(candles: &[CandleRow], inverted: bool) -> Markup {
                     tr {
                         th scope="row" { (time_element(candle.bucket.start)) @if !complete { " so far" } }
                         @for point in [candle.open, candle.high, candle.low, candle.close] {
-                            td { (candle_digits(point.rate, inverted)) }
+                            td { (candle_digits(point.rate, derivation)) }
                         }
                     }
                 }
@@ -53,10 +53,7 @@ fn candle_table(candles: &[CandleRow], inverted: bool) -> Markup {
 }
 
 fn step_table(downsampled: &DownsampledSeries) -> Markup {
-    let range = |step: &Step| {
-        let (low, high) = if downsampled.inverted { (step.highest, step.lowest) } else { (step.lowest, step.highest) };
-        (FormattedRate::new(low, downsampled.inverted).value, FormattedRate::new(high, downsampled.inverted).value)
-    };
+    let value = |rate: &PairRate| FormattedRate::of(rate).value;
     html! {
         table class="plain" {
             caption {
@@ -73,12 +70,11 @@ fn step_table(downsampled: &DownsampledSeries) -> Markup {
             } }
             tbody {
                 @for step in downsampled.steps.iter().rev().take(ROWS_MAX) {
-                    @let rate = FormattedRate::new(step.last, downsampled.inverted);
+                    @let rate = FormattedRate::of(&step.last);
                     tr {
                         th scope="row" { (time_element(step.from)) }
                         @if !downsampled.is_exact {
-                            @let (low, high) = range(step);
-                            td { (low) } td { (high) }
+                            td { (value(&step.lowest)) } td { (value(&step.highest)) }
                         }
                         td { (rate.value) } td { (rate.low) } td { (rate.high) }
                     }
@@ -93,7 +89,7 @@ fn silence_table(downsampled: &DownsampledSeries) -> Markup {
         @if !downsampled.silences.is_empty() {
             table class="plain" {
                 caption {
-                    "Silences: no observation for over " (duration(downsampled.stale_limit_us)) ", newest first."
+                    "Silences: " (silence_text(&downsampled.stale_limits_us)) ", newest first."
                 }
                 thead { tr { th scope="col" { "From (UTC)" } th scope="col" { "Until" } } }
                 tbody {
@@ -102,6 +98,20 @@ fn silence_table(downsampled: &DownsampledSeries) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Returns what a silence is. The legs of a cross may have different limits.
+pub(super) fn silence_text(stale_limits_us: &[i64]) -> String {
+    match stale_limits_us {
+        [one, other] if one != other => {
+            format!("a leg had no observation for over {} or {}", duration(*one), duration(*other))
+        }
+        [one, _] => format!("a leg had no observation for over {}", duration(*one)),
+        single => {
+            let limit = single.first().map_or(String::new(), |limit| duration(*limit));
+            format!("no observation for over {limit}")
         }
     }
 }

@@ -4,8 +4,9 @@
 
 use maud::{Markup, html};
 
-use crate::analysis::{Derived, PercentChange, Rounded, RoundedRate, Rounding, significant};
+use crate::analysis::{Derived, LegRate, Legs, PercentChange, Rounded, RoundedRate, Rounding, significant};
 use crate::domain::{Rate, ReportedChange, Timestamp};
+use crate::query::{Derivation, PairRate};
 
 /// Significant digits of an inverse rate. The bounds of most inverse rates differ within these digits.
 const INVERSE_DIGITS: u32 = 6;
@@ -14,9 +15,9 @@ const PERCENT_PLACES: u32 = 2;
 /// Decimal places of a percentage that rounds to zero with [`PERCENT_PLACES`].
 const PERCENT_PLACES_SMALL: u32 = 6;
 
-/// A rate formatted for display, direct or inverse.
+/// A rate formatted for display.
 pub(super) struct FormattedRate {
-    /// The published digits; for an inverse, [`INVERSE_DIGITS`] significant digits.
+    /// The published digits; [`INVERSE_DIGITS`] significant digits of an inverse; 15 significant digits of a cross.
     pub(super) value: String,
     /// The lower bound of the true rate.
     pub(super) low: String,
@@ -27,24 +28,44 @@ pub(super) struct FormattedRate {
 impl FormattedRate {
     /// Formats a published rate, or its inverse.
     pub(super) fn new(rate: Rate, inverted: bool) -> Self {
-        let direct = Derived::direct(rate);
-        if !inverted {
-            let (low, high) = (direct.rounded_low().to_string(), direct.rounded_high().to_string());
-            return Self { value: rate.to_string(), low, high };
+        Self::of(&Legs::One(LegRate { rate, inverted }))
+    }
+
+    /// Formats the rate of a pair.
+    pub(super) fn of(rate: &PairRate) -> Self {
+        let derived = rate.derived();
+        if let Legs::One(LegRate { inverted: true, .. }) = rate {
+            let digits = |exact, rounding| significant(exact, INVERSE_DIGITS, rounding).to_string();
+            return Self {
+                value: digits(derived.value(), Rounding::HalfEven),
+                low: digits(derived.low(), Rounding::Down),
+                high: digits(derived.high(), Rounding::Up),
+            };
         }
-        let inverse = direct.inverse();
-        let digits = |exact, rounding| significant(exact, INVERSE_DIGITS, rounding).to_string();
-        Self {
-            value: digits(inverse.value(), Rounding::HalfEven),
-            low: digits(inverse.low(), Rounding::Down),
-            high: digits(inverse.high(), Rounding::Up),
-        }
+        Self::of_derived(&derived)
+    }
+
+    /// Formats a rate with its published digits, or with 15 significant digits.
+    pub(super) fn of_derived(derived: &Derived) -> Self {
+        let [value, low, high] = [derived.rounded_value(), derived.rounded_low(), derived.rounded_high()];
+        Self { value: value.to_string(), low: low.to_string(), high: high.to_string() }
     }
 }
 
-/// Formats the rate of a candle. If `inverted` is true, `rate` is an inverse already, and its digits are limited.
-pub(super) fn candle_digits(rate: RoundedRate, inverted: bool) -> String {
-    if inverted { significant(&rate.value(), INVERSE_DIGITS, Rounding::HalfEven).to_string() } else { rate.to_string() }
+/// Returns the word for the origin of the digits of a rate.
+pub(super) const fn digits_word(derivation: Derivation) -> &'static str {
+    match derivation {
+        Derivation::Direct => "published",
+        Derivation::Inverse | Derivation::Cross => "derived",
+    }
+}
+
+/// Formats the rate of a candle. The digits of an inverse are limited.
+pub(super) fn candle_digits(rate: RoundedRate, derivation: Derivation) -> String {
+    match derivation {
+        Derivation::Inverse => significant(&rate.value(), INVERSE_DIGITS, Rounding::HalfEven).to_string(),
+        Derivation::Direct | Derivation::Cross => rate.to_string(),
+    }
 }
 
 /// Formats a number with a plus or minus sign; zero has no sign. The minus sign is as wide as a digit.
@@ -81,6 +102,20 @@ pub(super) fn percent(change: &PercentChange, from: Option<Rate>) -> Markup {
     }
 }
 
+/// Formats a change in two lines. If the digits do not show whether the rate changed, the second line is the published
+/// change, or the bounds if the published rate did not move.
+pub(super) fn brief_percent(change: &PercentChange) -> Markup {
+    if !change.below_resolution() || change.direction().is_eq() {
+        return percent(change, None);
+    }
+    let class = if change.direction().is_lt() { "fall" } else { "rise" };
+    let places = if change.value(PERCENT_PLACES).is_zero() { PERCENT_PLACES_SMALL } else { PERCENT_PLACES };
+    html! {
+        span class="no-value" { "cannot tell" }
+        span class="sub" { "published " span class=(class) { (signed(&change.value(places))) "\u{a0}%" } }
+    }
+}
+
 /// Formats a time as `2025-12-08 09:30:00` in UTC, without fractions of a second.
 pub(super) fn clock_text(time: Timestamp) -> String {
     time.to_chrono().format("%Y-%m-%d %H:%M:%S").to_string()
@@ -104,6 +139,11 @@ pub(super) fn time_then_age(time: Timestamp) -> Markup {
 /// Returns an age with its time below, for a cell.
 pub(super) fn age_then_time(time: Timestamp) -> Markup {
     html! { (age(time)) span class="sub" { (time_element(time)) } }
+}
+
+/// Formats a day as `8 December 2025` in UTC.
+pub(super) fn day_text(time: Timestamp) -> String {
+    time.to_chrono().format("%-d %B %Y").to_string()
 }
 
 /// Returns milliseconds since 1970, JavaScript's form of times.
@@ -160,6 +200,18 @@ mod tests {
     }
 
     #[test]
+    fn brief_change_has_the_published_change_or_the_bounds() {
+        let check = |from: &str, to: &str, expect: &str| {
+            let html = brief_percent(&PercentChange::between(&derived(from), &derived(to))).into_string();
+            assert_eq!(html.replace('\u{a0}', " "), expect);
+        };
+        let cannot_tell = r#"<span class="no-value">cannot tell</span><span class="sub">"#;
+        check("0.00008", "0.00008", &format!("{cannot_tell}−11.77 to +13.34 %</span>"));
+        check("0.01146", "0.01145", &format!(r#"{cannot_tell}published <span class="fall">−0.09 %</span></span>"#));
+        check("0.01144", "0.01146", r#"<span class="rise">+0.17 %</span><span class="sub">+0.08 to +0.27 %</span>"#);
+    }
+
+    #[test]
     fn reported_change_keeps_its_sign() {
         let check = |text: &str, expect: &str| {
             assert_eq!(reported(ReportedChange::parse(text).unwrap()), format!("{expect}\u{a0}%"));
@@ -179,9 +231,12 @@ mod tests {
         check("0.28490", false, ["0.284895", "0.28490", "0.284905"]);
         check("0.01144", true, ["87.3743", "87.4126", "87.4509"]);
         check("0.00008", true, ["11764.7", "12500", "13333.4"]);
+        let leg = |text: &str, inverted| LegRate { rate: Rate::parse(text).unwrap(), inverted };
+        let cross = FormattedRate::of(&Legs::Two(leg("0.01144", false), leg("0.00196", true)));
+        assert_eq!([cross.low, cross.value, cross.high], ["5.81933842239185", "5.83673469387755", "5.85421994884911"]);
         // The rate of a candle keeps its published digits.
         let published = RoundedRate::published(Rate::parse("0.28490").unwrap());
-        assert_eq!(candle_digits(published, false), "0.28490");
+        assert_eq!(candle_digits(published, Derivation::Direct), "0.28490");
     }
 
     #[test]

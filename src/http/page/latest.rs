@@ -1,4 +1,4 @@
-//! The rendered table of latest rates: one rendering for each snapshot of latest quotes, shared by all browsers.
+//! The rendered latest rates: one rendering for each snapshot of latest quotes, shared by all browsers.
 //!
 //! **Invariants**: a row that has not changed shares its allocation with the previous rendering, so that comparing
 //! pointers finds the rows that a browser does not have. The update from one rendering to another is encoded once for
@@ -9,19 +9,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use maud::{Markup, PreEscaped};
+use maud::Markup;
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::super::Site;
+use super::board::{Group, arrange};
 use super::event::event;
+use super::sections::{Sections, main_part, sections};
+use super::sparkline::{self, sparkline};
 use super::table;
 use crate::api::ServiceError;
-use crate::domain::{Span, SpanUnit, Timestamp};
-use crate::query::QuoteChanges;
+use crate::domain::{SeriesKey, Span, SpanUnit, Timestamp};
+use crate::latest_quotes::RateState;
+use crate::query::{DownsampleRequest, QueryError, Reader};
 
-/// Maximum number of rows. A store may have many more series than anyone reads.
+/// Maximum number of series. A store may have many more series than anyone reads.
 const ROWS_MAX: usize = 500;
 /// Maximum number of cached events of a rendering. Most browsers have the same previous rendering.
 const EVENTS_KEPT_MAX: usize = 4;
@@ -30,28 +34,35 @@ const RENDER_PAUSE: Duration = Duration::from_millis(100);
 /// Maximum age of a rendering. An older rendering is replaced even without a commit, because the windows of changes
 /// move.
 const RENDER_AGE_MAX_US: i64 = 60 * Timestamp::SECOND_US;
+/// Maximum age of the picture of a month. In a minute, it moves by less than a hundredth of a pixel.
+const PICTURE_AGE_MAX_US: i64 = 60 * Timestamp::SECOND_US;
+/// Maximum number of runs or observed instants that are read for a picture: a run every three seconds.
+const PICTURE_ITEMS_MAX: u64 = 1_000_000;
 
 /// The windows of the columns with changes.
 const WINDOWS: [Span; 3] = [Span::new(24, SpanUnit::Hour), Span::new(7, SpanUnit::Day), Span::new(30, SpanUnit::Day)];
-
-/// A row with its element id.
-#[derive(Clone)]
-struct Row {
-    id: Arc<str>,
-    html: Arc<str>,
-}
 
 /// The data of a `latest` event.
 #[derive(Serialize)]
 struct Update<'a> {
     head: &'a str,
-    /// True if `rows` has all rows of the table, in order; false if it has only changed rows.
+    /// True if `board` has everything; false if the browser has the same outline and needs only `rows`.
     all: bool,
-    /// The element id and the markup of each row.
+    /// The markup of all sections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    board: Option<&'a str>,
+    /// The element id and the markup of each changed row.
     rows: Vec<(&'a str, &'a str)>,
 }
 
-/// A rendering of the table at one commit.
+/// The picture of a month, and when it was drawn.
+#[derive(Clone)]
+struct Picture {
+    drawn: Timestamp,
+    html: Arc<str>,
+}
+
+/// A rendering of the latest rates at one commit.
 pub(super) struct Rendering {
     /// The number of this rendering, counting from 1.
     number: u64,
@@ -60,22 +71,18 @@ pub(super) struct Rendering {
     now: Timestamp,
     rendered: Instant,
     writing_stopped: bool,
-    /// Number of series, including those without a row.
-    total: usize,
-    /// The markup above the table.
+    /// The markup above the sections.
     head: Arc<str>,
-    /// The rows, sorted by series; those of archived sources come last.
-    rows: Vec<Row>,
+    sections: Sections,
+    pictures: HashMap<SeriesKey, Picture>,
     /// Encoded events, each with the number of the rendering that the receiving browsers have; 0 means no rendering.
     events: std::sync::Mutex<Vec<(u64, Bytes)>>,
 }
 
 impl Rendering {
-    /// Returns the main part of the page with the table.
+    /// Returns the main part of the page.
     pub(super) fn page(&self) -> Markup {
-        let rows = self.rows.iter().map(|row| &*row.html).collect();
-        let head = PreEscaped((*self.head).to_owned());
-        table::table(&head, &PreEscaped(rows), self.rows.len(), self.total, self.now)
+        main_part(&self.head, &self.sections.html, self.now)
     }
 
     /// Returns the event that updates a browser from the rendering `seen`, or from nothing. None if there is no change.
@@ -97,15 +104,15 @@ impl Rendering {
     }
 
     fn update<'a>(&'a self, seen: Option<&Self>) -> Option<Update<'a>> {
-        let pair = |row: &'a Row| (&*row.id, &*row.html);
-        let ids = |latest: &'a Self| latest.rows.iter().map(|row| &row.id);
-        let same_rows = |seen: &&Self| seen.rows.iter().map(|row| &row.id).eq(ids(self));
-        let Some(seen) = seen.filter(same_rows) else {
-            return Some(Update { head: &self.head, all: true, rows: self.rows.iter().map(pair).collect() });
+        let sections = &self.sections;
+        let Some(seen) = seen.filter(|seen| seen.sections.outline == sections.outline) else {
+            return Some(Update { head: &self.head, all: true, board: Some(&sections.html), rows: Vec::new() });
         };
-        let changed = seen.rows.iter().zip(&self.rows).filter(|(old, new)| !Arc::ptr_eq(&old.html, &new.html));
-        let rows: Vec<_> = changed.map(|(_, new)| pair(new)).collect();
-        (!rows.is_empty() || seen.head != self.head).then_some(Update { head: &self.head, all: false, rows })
+        let pairs = seen.sections.rows.iter().zip(&sections.rows);
+        let changed = pairs.filter(|(old, new)| !Arc::ptr_eq(&old.html, &new.html));
+        let rows: Vec<_> = changed.map(|(_, new)| (&*new.id, &*new.html)).collect();
+        let is_changed = !rows.is_empty() || seen.head != self.head;
+        is_changed.then_some(Update { head: &self.head, all: false, board: None, rows })
     }
 }
 
@@ -137,7 +144,7 @@ impl RenderingCache {
     }
 }
 
-/// Renders the table on the thread of the read, because a long table takes time.
+/// Renders on the thread of the read, because many rows take time.
 async fn render(site: &Site, previous: Option<Arc<Rendering>>) -> Result<Rendering, ServiceError> {
     let now = site.rates.now();
     let stopped = site.ingest.poisoned();
@@ -145,15 +152,33 @@ async fn render(site: &Site, previous: Option<Arc<Rendering>>) -> Result<Renderi
         .read(move |reader| {
             let answer = reader.quote_changes(&WINDOWS, ROWS_MAX)?;
             let latest_quotes = reader.latest_quotes();
+            let mut failed = None;
+            let board = arrange(&answer.body, now, |pair| {
+                reader.published_choice(pair).unwrap_or_else(|error| {
+                    failed.get_or_insert(error);
+                    None
+                })
+            });
+            if let Some(error) = failed {
+                // The first series of a pair is shown instead of the one that the rule would pick.
+                tracing::error!(%error, "cannot choose among the sources of a pair");
+            }
+            let previous = previous.as_deref();
+            let pictures = pictures(reader, board.usd.iter().chain(&board.other), previous, now)?;
+            let html = pictures.iter().map(|(series, picture)| (series.clone(), Arc::clone(&picture.html))).collect();
+            let known = previous.into_iter().flat_map(|previous| &previous.sections.rows);
+            let known = known.map(|row| (&*row.id, row)).collect();
+            let head =
+                table::head(latest_quotes, board.freshness, reader.held_count(), now, stopped.as_deref()).into_string();
             Ok(Rendering {
-                number: previous.as_ref().map_or(1, |previous| previous.number + 1),
+                number: previous.map_or(1, |previous| previous.number + 1),
                 sequence: answer.commit.sequence,
                 now,
                 rendered: Instant::now(),
                 writing_stopped: stopped.is_some(),
-                total: latest_quotes.quotes.len(),
-                head: table::head(latest_quotes, reader.held_count(), now, stopped.as_deref()).into_string().into(),
-                rows: rows(&answer.body, previous.as_deref()),
+                head: head.into(),
+                sections: sections(&board, &html, &known, latest_quotes.quotes.len()),
+                pictures,
                 events: std::sync::Mutex::default(),
             })
         })
@@ -161,34 +186,66 @@ async fn render(site: &Site, previous: Option<Arc<Rendering>>) -> Result<Renderi
         .map(|read| read.answer)
 }
 
-/// Renders the rows of `quotes`. An unchanged row is taken from `previous`.
-fn rows(quotes: &[QuoteChanges], previous: Option<&Rendering>) -> Vec<Row> {
-    let known: HashMap<&str, &Row> =
-        previous.into_iter().flat_map(|previous| &previous.rows).map(|row| (&*row.id, row)).collect();
-    let row = |changes: &QuoteChanges| {
-        let row =
-            Row { id: table::row_id(&changes.quote.series).into(), html: table::row(changes).into_string().into() };
-        known.get(&*row.id).filter(|known| known.html == row.html).map_or(row, |known| (*known).clone())
+/// Draws the picture of the last month of each chosen series. A recent picture is taken from `previous`.
+fn pictures<'a>(
+    reader: &Reader,
+    groups: impl Iterator<Item = &'a Group<'a>>,
+    previous: Option<&Rendering>,
+    now: Timestamp,
+) -> Result<HashMap<SeriesKey, Picture>, QueryError> {
+    let mut pictures = HashMap::new();
+    for group in groups {
+        let quote = &group.chosen.quote;
+        let recent = previous.and_then(|previous| previous.pictures.get(&quote.series));
+        let recent = recent.filter(|picture| (0..PICTURE_AGE_MAX_US).contains(&now.micros_since(picture.drawn)));
+        let picture = match recent {
+            Some(picture) => picture.clone(),
+            None => Picture { drawn: now, html: picture(reader, group)?.into() },
+        };
+        pictures.insert(quote.series.clone(), picture);
+    }
+    Ok(pictures)
+}
+
+/// Draws the last month of the chosen series of a group. The month of a stale series ends at its last observation.
+fn picture(reader: &Reader, group: &Group<'_>) -> Result<String, QueryError> {
+    let quote = &group.chosen.quote;
+    let request = DownsampleRequest {
+        pair: quote.series.pair,
+        source: None,
+        leg_sources: vec![quote.series.source.clone()],
+        window: Some(sparkline::WINDOW),
+        end: (quote.state == RateState::Stale).then_some(quote.run.last_observed_time),
+        columns: sparkline::COLUMNS,
+        items_max: PICTURE_ITEMS_MAX,
     };
-    // Rows of archived sources come last.
-    let (archived, shown): (Vec<_>, Vec<_>) = quotes.iter().partition(|changes| changes.quote.is_archived);
-    shown.into_iter().chain(archived).map(row).collect()
+    match reader.downsample(&request) {
+        Ok(answer) => Ok(sparkline(&answer.body).into_string()),
+        Err(QueryError::Cancelled) => Err(QueryError::Cancelled),
+        // The picture is left out if its data cannot be read or is too much. The other cells report unreadable data.
+        Err(error) => {
+            tracing::debug!(series = %quote.series, %error, "a picture of a month is left out");
+            Ok(String::new())
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::sections::Row;
     use super::*;
 
     fn latest(number: u64, rows: &[Row]) -> Rendering {
+        let html: String = rows.iter().map(|row| &*row.html).collect();
         Rendering {
             number,
             sequence: number,
             now: Timestamp::from_micros(0),
             rendered: Instant::now(),
             writing_stopped: false,
-            total: rows.len(),
             head: "head".into(),
-            rows: rows.to_vec(),
+            sections: Sections { outline: rows.len() as u64, rows: rows.to_vec(), html: html.into() },
+            pictures: HashMap::new(),
             events: std::sync::Mutex::default(),
         }
     }
@@ -202,8 +259,8 @@ mod tests {
         let (kgs, kzt) = (row("kgs", "1"), row("kzt", "2"));
         let first = latest(1, &[kgs.clone(), kzt.clone()]);
         let moved = latest(2, &[row("kgs", "3"), kzt.clone()]);
-        let same = latest(3, &moved.rows);
-        let more = latest(4, &[moved.rows[0].clone(), kzt, row("tjs", "4")]);
+        let same = latest(3, &moved.sections.rows);
+        let more = latest(4, &[moved.sections.rows[0].clone(), kzt, row("tjs", "4")]);
         let check = |latest: &Rendering, seen: Option<&Rendering>, expect: Option<&str>| {
             for _ in 0..2 {
                 let event = latest.event_since(seen).map(|event| String::from_utf8(event.to_vec()).unwrap());
@@ -211,13 +268,14 @@ mod tests {
                 assert_eq!(event, expect);
             }
         };
-        check(&first, None, Some(r#""all":true,"rows":[["kgs","1"],["kzt","2"]]"#));
+        check(&first, None, Some(r#""all":true,"board":"12","rows":[]"#));
         check(&first, Some(&first), None);
         check(&moved, Some(&first), Some(r#""all":false,"rows":[["kgs","3"]]"#));
         check(&same, Some(&moved), None);
         // A slow browser skips the renderings in between.
         check(&same, Some(&first), Some(r#""all":false,"rows":[["kgs","3"]]"#));
-        check(&more, Some(&same), Some(r#""all":true,"rows":[["kgs","3"],["kzt","2"],["tjs","4"]]"#));
+        // Another outline needs everything.
+        check(&more, Some(&same), Some(r#""all":true,"board":"324","rows":[]"#));
     }
 
     #[test]

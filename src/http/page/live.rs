@@ -2,7 +2,8 @@
 //!
 //! Events carry JSON. `hello` has the path of the server's script, so that a page of another version reloads. `latest`
 //! has the part above the table and the rows that changed; the first `latest` event has all rows. `beat` is a
-//! heartbeat. `hello` and `beat` also have the server's time.
+//! heartbeat. `hello` and `beat` also have the server's time. Before the first event, a comment fills the buffers of
+//! proxies that pass a response on only in pieces.
 //!
 //! **Invariants**: an event is made only when the browser can take it, so that a slow browser gets the newest state and
 //! never a backlog. Browsers that receive the same event share its bytes. A stream ends if the browser stops reading,
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -23,7 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::event::event;
+use super::event::{event, padding};
 use super::latest::Rendering;
 use super::{LIVE_STREAMS_MAX, Page, assets, labels};
 use crate::domain::Timestamp;
@@ -32,6 +33,9 @@ use crate::domain::Timestamp;
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// Maximum time that a browser may leave an event unread before its stream ends.
 const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Tells nginx, and proxies that follow it, not to buffer the response.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 #[derive(Serialize)]
 struct Hello {
@@ -46,13 +50,15 @@ struct Beat {
 
 /// `GET /live`.
 pub(super) async fn live(State(page): State<Arc<Page>>) -> Response {
-    let Ok(permit) = Arc::clone(&page.live_streams).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&page.site.live_streams).try_acquire_owned() else {
         let text = format!("the limit of {LIVE_STREAMS_MAX} live streams is reached; try again in a moment\n");
         return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], text).into_response();
     };
     let (events, stream) = mpsc::channel(1);
     tokio::spawn(send_updates(page, events, permit));
-    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
+    // A proxy that compresses a stream collects it first, so the stream must not be transformed.
+    let headers =
+        [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache, no-transform"), (X_ACCEL_BUFFERING, "no")];
     (headers, Body::from_stream(ReceiverStream::new(stream).map(Ok::<_, Infallible>))).into_response()
 }
 
@@ -69,9 +75,10 @@ async fn send_updates(page: Arc<Page>, events: mpsc::Sender<Bytes>, _permit: Own
     let mut latest_quotes_updates = Some(latest_quotes_updates);
     let mut heartbeats = interval_at(Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
     heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The loop below detects a browser that has disconnected already.
+    let _ = events.send(padding()).await;
     let hello = Hello { now: labels::millis(page.site.rates.now()), script: assets::script_path() };
     if let Some(hello) = event("hello", &hello) {
-        // The loop below detects a browser that has disconnected already.
         let _ = events.send(hello).await;
     }
     let mut seen: Option<Arc<Rendering>> = None;

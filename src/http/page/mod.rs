@@ -4,8 +4,12 @@
 //! Content-Security-Policy enforces this. All content except ages is in the HTML. The script only updates the content.
 
 mod assets;
+mod board;
 mod chart;
+mod chart_controls;
+mod chart_data;
 mod chart_parameters;
+mod chart_points;
 mod data_table;
 mod event;
 mod labels;
@@ -14,6 +18,8 @@ mod layout;
 mod live;
 mod pair;
 mod scale;
+mod sections;
+mod sparkline;
 mod table;
 
 use std::sync::Arc;
@@ -33,7 +39,7 @@ use crate::api::{ErrorDetail, ServiceError};
 use latest::RenderingCache;
 
 /// Maximum number of open streams of live updates.
-const LIVE_STREAMS_MAX: usize = 1_000;
+pub(super) const LIVE_STREAMS_MAX: usize = 1_000;
 /// Maximum number of charts that are read and drawn at the same time. Further requests wait.
 const CHARTS_MAX: usize = 2;
 
@@ -45,18 +51,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 struct Page {
     site: Site,
     latest: RenderingCache,
-    live_streams: Arc<Semaphore>,
     charts: Semaphore,
 }
 
 /// Returns the routes of the page.
 pub(super) fn routes(site: Site) -> Router {
-    let page = Page {
-        site,
-        latest: RenderingCache::default(),
-        live_streams: Arc::new(Semaphore::new(LIVE_STREAMS_MAX)),
-        charts: Semaphore::new(CHARTS_MAX),
-    };
+    let page = Page { site, latest: RenderingCache::default(), charts: Semaphore::new(CHARTS_MAX) };
     Router::new()
         .route("/", get(index))
         .route("/pair/{base}/{quote}", get(pair::pair))

@@ -6,110 +6,48 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, RawQuery, State};
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 
 use super::chart::{Drawing, draw};
-use super::chart_parameters::{CANDLES_MAX, CandleLength, ChartParameters, QueryFields, RANGES, chart_parameters};
-use super::data_table::data_table;
-use super::labels::{FormattedRate, clock_text, duration, millis, time_then_age};
+use super::chart_controls::{controls, downloads};
+use super::chart_data::{ChartData, read};
+use super::chart_parameters::{QueryFields, Sources, Until, chart_parameters};
+use super::chart_points::points;
+use super::data_table::{data_table, silence_text};
+use super::labels::{FormattedRate, clock_text, day_text, digits_word, millis, time_then_age};
 use super::{Page, failure, layout, problem, respond, table};
 use crate::api::Read;
-use crate::domain::{Pair, Timestamp};
-use crate::latest_quotes::{LatestQuote, RateState};
-use crate::query::{
-    BucketsRequest, CandleRow, CandlesRequest, DownsampleRequest, DownsampledSeries, QueryError, Range, Reader,
-    WindowChange,
-};
-
-/// The number of time columns of a chart: no screen shows more.
-const COLUMNS: u32 = 480;
-
-/// The data of a page, all from one commit.
-struct PageData {
-    downsampled: DownsampledSeries,
-    candles: Option<Vec<CandleRow>>,
-    latest: Option<Latest>,
-}
-
-/// The latest quote and its changes.
-struct Latest {
-    quote: Arc<LatestQuote>,
-    /// The change over the range of the chart.
-    change: WindowChange,
-    /// The last observation before a silence, if the last move happened during the silence.
-    silent_before_move: Option<Timestamp>,
-}
-
-fn read(reader: &Reader, chart: &ChartParameters) -> Result<PageData, QueryError> {
-    let (pair, source) = (chart.displayed_pair(), Some(chart.source.clone()));
-    let window = chart.range.window;
-    let request = DownsampleRequest { pair, source: source.clone(), window, columns: COLUMNS };
-    let downsampled = reader.downsample(&request)?.body;
-    let (start, end) = (downsampled.range.start(), downsampled.range.end());
-    let candles = match chart.candles {
-        None => None,
-        Some(length) => {
-            if !length.is_legible(start, end) {
-                let name = length.name();
-                let problem =
-                    format!("'{name}' gives more than {CANDLES_MAX} candles for this range; choose longer candles");
-                return Err(QueryError::invalid("candles", problem));
-            }
-            let buckets = length.buckets();
-            let range = Range::new(Some(buckets.at(start).start), None)?;
-            let list = BucketsRequest {
-                pair,
-                source: source.clone(),
-                leg_sources: Vec::new(),
-                range: range.into(),
-                zone: Some(buckets.zone),
-                known_time: None,
-                after: None,
-                limit: usize::try_from(CANDLES_MAX).unwrap_or(usize::MAX),
-            };
-            let request = CandlesRequest {
-                list,
-                interval: buckets.interval,
-                fill: false,
-                count_observations: false,
-                find_bounds: false,
-            };
-            Some(reader.candles(&request)?.body.rows)
-        }
-    };
-    let quote = reader.latest_quotes().quotes.iter().find(|quote| quote.series == downsampled.series).cloned();
-    let latest = match quote {
-        None => None,
-        Some(quote) => Some(Latest {
-            change: reader.change_since(&quote, start, downsampled.inverted)?,
-            silent_before_move: reader.silent_before_move(&quote)?,
-            quote,
-        }),
-    };
-    Ok(PageData { downsampled, candles, latest })
-}
+use crate::domain::{Currency, Pair};
+use crate::latest_quotes::RateState;
+use crate::query::{Derivation, DownsampledSeries, RateAnswer};
 
 /// `GET /pair/{base}/{quote}`.
 pub(super) async fn pair(
     State(page): State<Arc<Page>>,
     Path((base, quote)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
     fields: Result<Query<QueryFields>, QueryRejection>,
 ) -> Response {
-    let pair = match Pair::parse(&format!("{base}/{quote}"), page.site.rates.currencies()) {
+    let currencies = page.site.rates.currencies();
+    let pair = match Pair::parse(&format!("{base}/{quote}"), currencies) {
         Ok(pair) => pair,
-        // The pair is part of the path, so an invalid pair is a 404.
-        Err(error) => return problem(StatusCode::NOT_FOUND, &error.to_string()),
+        Err(error) => {
+            let upper = format!("{base}/{quote}").to_uppercase();
+            return match Pair::parse(&upper, currencies) {
+                Ok(pair) => to_upper_case(pair, query.as_deref()),
+                // The pair is part of the path, so an invalid pair is a 404.
+                Err(_) => problem(StatusCode::NOT_FOUND, &error.to_string()),
+            };
+        }
     };
     let fields = match fields {
         Ok(Query(fields)) => fields,
         Err(rejection) => return problem(StatusCode::BAD_REQUEST, &rejection.body_text()),
     };
-    let site = &page.site;
-    let keys = site.rates.view().latest_quotes.quotes.iter().map(|quote| quote.series.clone()).collect::<Vec<_>>();
-    let chart = match chart_parameters(pair, &fields, keys.into_iter(), site.rates.sources().preferences()) {
+    let chart = match chart_parameters(pair, &fields) {
         Ok(chart) => chart,
         Err(error) => return failure(&error.into()),
     };
@@ -119,10 +57,9 @@ pub(super) async fn pair(
             "the server is shutting down; try again after it has restarted",
         );
     };
-    let drawn = site.rates.read(move |reader| {
+    let drawn = page.site.rates.read(move |reader| {
         let data = read(reader, &chart)?;
-        let title = format!("{} from {}", chart.displayed_pair(), chart.source);
-        Ok(layout::page(&title, &body(&chart, &data)))
+        Ok(layout::page(&title(&data), &body(&data)))
     });
     match drawn.await {
         Ok(Read { answer: page, .. }) => respond(StatusCode::OK, &page),
@@ -130,160 +67,208 @@ pub(super) async fn pair(
     }
 }
 
-fn body(chart: &ChartParameters, data: &PageData) -> Markup {
+/// Redirects to the address of a pair in upper case, with the same parameters.
+fn to_upper_case(pair: Pair, query: Option<&str>) -> Response {
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    Redirect::permanent(&format!("/pair/{}/{}{query}", pair.base(), pair.quote())).into_response()
+}
+
+/// Returns where the rates come from, in the direction of the chart.
+fn origin(downsampled: &DownsampledSeries) -> String {
+    Sources::of_legs(downsampled.legs.iter().map(|leg| &leg.series.source)).label()
+}
+
+fn title(data: &ChartData) -> String {
+    format!("{} from {}", data.pair, origin(&data.downsampled))
+}
+
+fn body(data: &ChartData) -> Markup {
     let downsampled = &data.downsampled;
-    let now = downsampled.range.end();
+    let all = std::iter::once(downsampled).chain(data.other.as_ref().map(|(_, other)| other));
+    let rows: Vec<String> = all.flat_map(|series| &series.legs).map(|leg| table::row_id(&leg.series)).collect();
+    let now = data.rate.as_ref().map_or(downsampled.range.end(), |rate| rate.time);
     html! {
-        section id="chart" data-row=(table::row_id(&downsampled.series)) data-now=(millis(now)) {
+        section id="chart" data-rows=(rows.join(" ")) data-now=(millis(now)) {
             p class="crumb" { a href="/" { "All latest rates" } }
-            h1 { (chart.displayed_pair()) " " span class="source" { "from " (chart.source) } }
-            (latest_rate(chart, data))
-            (controls(chart, downsampled.range))
-            (figure(chart, data))
+            h1 { (data.pair) " " span class="source" { "from " (origin(downsampled)) } }
+            (latest_rate(data))
+            (controls(data))
+            (figure(data))
+            (downloads(data))
+            (crosses(&data.crosses))
             (data_table(downsampled, data.candles.as_deref()))
         }
     }
 }
 
+/// Returns links to the other pairs of a currency.
+fn crosses(pairs: &[Pair]) -> Markup {
+    html! {
+        @if !pairs.is_empty() {
+            nav class="crosses" aria-label="Other pairs" {
+                "Other pairs: "
+                @for pair in pairs { a href=(format!("/pair/{}/{}", pair.base(), pair.quote())) { (pair) } " " }
+            }
+        }
+    }
+}
+
+/// Returns where the digits of a rate come from.
+fn digits(rate: &RateAnswer) -> Markup {
+    html! {
+        " " (if rate.derivation == Derivation::Direct { "Published by " } else { "Derived from " })
+        @for (at, (series, run)) in rate.legs.iter().enumerate() {
+            @if at > 0 { " and " }
+            @if rate.derivation == Derivation::Direct { (series.source) } @else {
+                (series.pair) " " (run.value.rate) " of " (series.source)
+            }
+        }
+        @if rate.is_archived { ", archived" }
+        "."
+    }
+}
+
 /// Returns the latest rate with its state and changes.
-fn latest_rate(chart: &ChartParameters, data: &PageData) -> Markup {
-    let (Some(Latest { quote, change, silent_before_move }), pair) = (&data.latest, chart.displayed_pair()) else {
+fn latest_rate(data: &ChartData) -> Markup {
+    let (Some(rate), pair) = (&data.rate, data.pair) else {
         return html! { p class="notice" { "No rate of this pair is in force yet." } };
     };
-    let rate = FormattedRate::new(quote.run.value.rate, data.downsampled.inverted);
+    let formatted = match (&data.quote, rate.derivation) {
+        (Some(quote), Derivation::Direct | Derivation::Inverse) => {
+            FormattedRate::new(quote.run.value.rate, quote.series.pair != pair)
+        }
+        _ => FormattedRate::of_derived(&rate.rate),
+    };
+    let state = match &data.quote {
+        Some(quote) => table::state(quote),
+        None => table::state_of(rate.state.unwrap_or(RateState::Stale), None),
+    };
     html! {
-        p class=(if quote.state == RateState::Stale { "worth is-stale" } else { "worth" }) {
-            "1 " (pair.base()) " = " strong class="rate" { (rate.value) } " " (pair.quote())
-            span class="sub" { "The true rate is between " (rate.low) " and " (rate.high) "." }
+        p class=(if rate.is_stale { "worth is-stale" } else { "worth" }) {
+            "1 " (pair.base()) " = " strong class="rate" { (formatted.value) } " " (pair.quote())
+            span class="sub" {
+                "The true rate is between " (formatted.low) " and " (formatted.high) "." (digits(rate))
+            }
         }
         dl class="facts" {
-            div { dt { "State" } dd { (table::state(quote)) } }
-            div { dt { "Last confirmed" } dd { (time_then_age(quote.run.last_observed_time)) } }
-            div { dt { "Last move" } dd {
-                @match quote.moved_time {
-                    Some(time) => { (table::last_move(time, *silent_before_move)) },
-                    None => "never",
+            div { dt { "State" } dd { (state) } }
+            @for (series, run) in &rate.legs {
+                div {
+                    dt { "Last confirmed" @if rate.legs.len() > 1 { ", " (series.pair) " " (series.source) } }
+                    dd { (time_then_age(run.last_observed_time)) }
                 }
-            } }
-            div { dt { "Change over the range" } dd { (table::window_change(change)) } }
+            }
+            @if let Some(quote) = &data.quote {
+                div { dt { "Last move" } dd {
+                    @match quote.moved_time {
+                        Some(time) => { (table::last_move(time, data.silent_before_move)) },
+                        None => "never",
+                    }
+                } }
+            }
+            div { dt { "Change over the range" } dd { (table::window_change(&data.change)) } }
         }
     }
 }
 
-/// Returns a link of a group of choices. The current choice is marked, also for screen readers.
-fn choice(link: &str, text: &str, is_current: bool) -> Markup {
-    html! { a class="choice" href=(link) data-swap aria-current=[is_current.then_some("true")] { (text) } }
-}
-
-fn controls(chart: &ChartParameters, times: Range) -> Markup {
-    let candles = chart.candles.map(CandleLength::name);
-    let (pair, range) = (chart.pair, chart.range);
-    html! {
-        nav class="controls" aria-label="Chart" {
-            div role="group" aria-label="Range" {
-                @for other in &RANGES {
-                    // Each range has its own default candle length.
-                    @let length = candles.map(|_| other.candles.name());
-                    @let link = chart.link(&chart.source, other.name, chart.invert, length);
-                    (choice(&link, other.text, other.name == range.name))
-                }
-            }
-            div role="group" aria-label="Direction" {
-                @for invert in [false, true] {
-                    @let displayed = if invert { pair.inverse() } else { pair };
-                    @let text = format!("{} per {}", displayed.quote(), displayed.base());
-                    (choice(&chart.link(&chart.source, range.name, invert, candles), &text, invert == chart.invert))
-                }
-            }
-            div role="group" aria-label="Chart type" {
-                (choice(&chart.link(&chart.source, range.name, chart.invert, None), "Steps", candles.is_none()))
-                @let length = candles.unwrap_or(range.candles.name());
-                @let link = chart.link(&chart.source, range.name, chart.invert, Some(length));
-                (choice(&link, "Candles", candles.is_some()))
-            }
-            @if let Some(current) = chart.candles {
-                div role="group" aria-label="Candle length" {
-                    @for length in current.suitable(times.start(), times.end()) {
-                        (choice(&chart.link(&chart.source, range.name, chart.invert, Some(length.name())), length.text,
-                                length.name() == current.name()))
-                    }
-                }
-            }
-            @if chart.sources.len() > 1 {
-                div role="group" aria-label="Source" {
-                    @for source in &chart.sources {
-                        @let link = chart.link(source, range.name, chart.invert, candles);
-                        (choice(&link, source.as_str(), *source == chart.source))
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn figure(chart: &ChartParameters, data: &PageData) -> Markup {
+fn figure(data: &ChartData) -> Markup {
     let downsampled = &data.downsampled;
     if downsampled.steps.is_empty() {
         return html! { p class="notice" { "No rate was in force in this range." } };
     }
-    let title = format!("{} from {}, {}", chart.displayed_pair(), chart.source, chart.range.text);
-    let summary = summary(chart, downsampled);
-    let drawing = Drawing { downsampled, candles: data.candles.as_deref(), title: &title, summary: &summary };
+    let title = format!("{}, {}", title(data), data.address.range.text);
+    let other = data.other.as_ref().map(|(_, other)| other);
+    let summary = summary(data);
+    let drawing = Drawing { downsampled, other, candles: data.candles.as_deref(), title: &title, summary: &summary };
     html! {
         figure {
-            (draw(&drawing))
+            div class="plot" { (draw(&drawing)) }
+            (points(data))
             figcaption {
                 p { (summary) }
-                ul class="legend" {
-                    @if chart.candles.is_some() {
-                        li { span class="key up" {} "close at or above open" }
-                        li { span class="key down" {} "close below open" }
-                        li { span class="key open" {} "not complete yet" }
-                    } @else {
-                        li { span class="key line" {} "rate; in force until the next rate" }
-                        li { span class="key band" {} "possible true rate" }
-                    }
-                    li {
-                        span class="key silent" {}
-                        "silent: no observation for over " (duration(downsampled.stale_limit_us))
-                    }
+                (legend(data))
+            }
+        }
+    }
+}
+
+fn legend(data: &ChartData) -> Markup {
+    let downsampled = &data.downsampled;
+    let name = |series: &DownsampledSeries| format!("{}, {}", origin(series), digits_word(series.derivation));
+    html! {
+        ul class="legend" {
+            @if data.candles.is_some() {
+                li { span class="key up" {} "close at or above open" }
+                li { span class="key down" {} "close below open" }
+                li { span class="key open" {} "so far: not complete yet" }
+            } @else {
+                li {
+                    span class="key line" {}
+                    @if data.other.is_some() { (name(downsampled)) } @else { "rate; in force until the next rate" }
                 }
+                li { span class="key band" {} "possible true rate" }
+            }
+            @if let Some((_, other)) = &data.other {
+                li {
+                    span class="key line second" {}
+                    (name(other))
+                    @if !other.silences.is_empty() { "; a gap where it is silent" }
+                }
+            }
+            li { span class="key silent" {} "silent: " (silence_text(&downsampled.stale_limits_us)) }
+            @if data.candles.is_none() && !downsampled.silences.is_empty() {
+                li { span class="key unconfirmed" {} "last rate before a silence, not confirmed since" }
             }
         }
     }
 }
 
 /// Returns a summary of the chart in words.
-fn summary(chart: &ChartParameters, downsampled: &DownsampledSeries) -> String {
-    let formatted = |rate| FormattedRate::new(rate, downsampled.inverted).value;
-    // The inverse of the lowest rate is the highest.
-    let (lowest, highest) = if downsampled.inverted {
-        (downsampled.highest, downsampled.lowest)
-    } else {
-        (downsampled.lowest, downsampled.highest)
-    };
+fn summary(data: &ChartData) -> String {
+    let downsampled = &data.downsampled;
+    let formatted = |rate| FormattedRate::of(rate).value;
     let moves = match downsampled.move_count {
         0 => "The rate did not move".to_owned(),
         1 => "The rate moved once".to_owned(),
         many => format!("The rate moved {many} times"),
     };
-    let extremes = match (lowest, highest) {
+    let extremes = match (downsampled.lowest, downsampled.highest) {
         (Some(low), Some(high)) if low != high => format!(
             ": lowest {} on {}, highest {} on {} UTC",
-            formatted(low.rate),
+            formatted(&low.rate),
             clock_text(low.time),
-            formatted(high.rate),
+            formatted(&high.rate),
             clock_text(high.time)
         ),
-        (Some(low), _) => format!(": {}", formatted(low.rate)),
+        (Some(low), _) => format!(": {}", formatted(&low.rate)),
         (None, _) => String::new(),
     };
+    let feed = if downsampled.legs.len() > 1 { "A feed" } else { "The feed" };
     let silences = match downsampled.silences.as_slice() {
         [] => String::new(),
-        [_] => " The feed was silent once.".to_owned(),
-        many => format!(" The feed was silent {} times.", many.len()),
+        [_] => format!(" {feed} was silent once."),
+        many => format!(" {feed} was silent {} times.", many.len()),
     };
-    let pair = chart.displayed_pair();
-    let candles = chart.candles.map_or(String::new(), |length| format!(" Candles of {} each, UTC.", length.text));
-    format!("{} per {}.{candles} {moves}{extremes}.{silences}", pair.quote(), pair.base())
+    let end = match data.address.until {
+        Until::Now => String::new(),
+        Until::LastObservation => {
+            let last = data.rate.iter().flat_map(|rate| &rate.legs).map(|(_, run)| run.last_observed_time).max();
+            last.map_or(String::new(), |last| {
+                format!(" The chart ends after the last observation, {}.", day_text(last))
+            })
+        }
+    };
+    let second = match &data.other {
+        None => String::new(),
+        Some((_, other)) => format!(" The second line is the rate from {}.", origin(other)),
+    };
+    let through = match downsampled.derivation {
+        Derivation::Cross => format!(" The rate is a cross through {}.", Currency::USD),
+        Derivation::Direct | Derivation::Inverse => String::new(),
+    };
+    let pair = data.pair;
+    let candles =
+        data.address.candles.map_or(String::new(), |length| format!(" Candles of {} each, UTC.", length.text));
+    let what = format!("{} per {}.", pair.quote(), pair.base());
+    format!("{what}{candles} {moves}{extremes}.{silences}{end}{second}{through}")
 }

@@ -7,27 +7,24 @@
 
 use chrono::{DateTime, Datelike as _, Days, Duration, NaiveDate, NaiveDateTime, Utc};
 
-use crate::domain::{Rate, Timestamp};
+use crate::analysis::{RateBound, RoundedRate};
+use crate::domain::Timestamp;
+use crate::query::PairRate;
 
-/// Returns the height of a rate in a chart: the rate, or its inverse, as a float.
-pub(super) fn height(rate: Rate, inverted: bool) -> f64 {
-    invert_if(inverted, from_parts(rate.mantissa(), 0, rate))
+/// Returns the height of a rate in a chart: the rate as a float.
+pub(super) fn height(rate: &PairRate) -> f64 {
+    number(rate.rounded(RateBound::Value))
 }
 
-/// Returns the bounds of a published rate, or of its inverse, as floats.
-pub(super) fn band(rate: Rate, inverted: bool) -> (f64, f64) {
-    let (low, high) = (from_parts(rate.mantissa(), -1, rate), from_parts(rate.mantissa(), 1, rate));
-    if inverted { (high.recip(), low.recip()) } else { (low, high) }
+/// Returns the bounds of a rate as floats.
+pub(super) fn band(rate: &PairRate) -> (f64, f64) {
+    (number(rate.rounded(RateBound::Low)), number(rate.rounded(RateBound::High)))
 }
 
-/// Returns `mantissa` as a number with the decimal places of `rate`, plus `halves` times half a unit of the last place.
+/// Returns a rate as a float.
 #[allow(clippy::cast_precision_loss, reason = "a position needs less precision than a double has")]
-fn from_parts(mantissa: u128, halves: i32, rate: Rate) -> f64 {
-    (mantissa as f64 + f64::from(halves) * 0.5) / 10_f64.powi(i32::from(rate.places()))
-}
-
-fn invert_if(inverted: bool, number: f64) -> f64 {
-    if inverted { number.recip() } else { number }
+pub(super) fn number(rate: RoundedRate) -> f64 {
+    rate.mantissa() as f64 / 10_f64.powi(i32::from(rate.places()))
 }
 
 /// The size of a chart and the margins of its plot, in pixels.
@@ -97,6 +94,7 @@ impl Scale {
     pub(super) fn new(frame: Frame, (start, end): (Timestamp, Timestamp), heights: impl Iterator<Item = f64>) -> Self {
         let (low, high) =
             heights.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), height| (low.min(height), high.max(height)));
+        // Callers give a single height a range. This prevents a division by zero if they do not.
         let (low, high) = if low < high { (low, high) } else { (0.0, 1.0) };
         let free = (high - low) * PADDING;
         let span_us = end.micros_since(start).max(1) as f64;
@@ -107,6 +105,11 @@ impl Scale {
     pub(super) fn x(&self, time: Timestamp) -> f64 {
         let part = time.micros_since(self.start) as f64 / self.span_us;
         self.frame.left + part.clamp(0.0, 1.0) * (self.frame.plot_right() - self.frame.left)
+    }
+
+    /// Returns the heights at the bottom and at the top of the plot.
+    pub(super) const fn heights(&self) -> (f64, f64) {
+        (self.low, self.high)
     }
 
     pub(super) fn y(&self, height: f64) -> f64 {
@@ -120,10 +123,16 @@ impl Scale {
         #[allow(clippy::cast_possible_truncation, reason = "rates have at most 28 digits")]
         let mut exponent = wanted.log10().floor() as i32;
         let factor = wanted / 10_f64.powi(exponent);
-        let mut digit = [1, 2, 5, 10].into_iter().find(|digit| factor <= f64::from(*digit)).unwrap_or(10);
-        if digit == 10 {
-            (digit, exponent) = (1, exponent + 1);
-        }
+        // The round number that is nearest in proportion.
+        let digit = match factor {
+            small if small < 1.5 => 1,
+            medium if medium < 3.5 => 2,
+            large if large < 7.5 => 5,
+            _ => {
+                exponent += 1;
+                1
+            }
+        };
         let step = f64::from(digit) * 10_f64.powi(exponent);
         #[allow(clippy::cast_possible_truncation, reason = "a rate divided by `step` fits in 64 bits")]
         let (first, last) = ((self.low / step).ceil() as i64, (self.high / step).floor() as i64);
@@ -243,6 +252,8 @@ fn mark_text(mark: NaiveDateTime, step: TickStep) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::{LegRate, Legs};
+    use crate::domain::Rate;
 
     #[test]
     fn rate_mark_has_no_exponent() {
@@ -296,11 +307,11 @@ mod tests {
 
     #[test]
     fn inverse_swaps_bounds() {
-        let rate = Rate::parse("0.00008").unwrap();
-        let (low, high) = band(rate, false);
+        let rate = |inverted| Legs::One(LegRate { rate: Rate::parse("0.00008").unwrap(), inverted });
+        let (low, high) = band(&rate(false));
         assert!((low - 0.000_075).abs() < 1e-12 && (high - 0.000_085).abs() < 1e-12);
-        let (low, high) = band(rate, true);
+        let (low, high) = band(&rate(true));
         assert!((low - 11_764.7).abs() < 0.1 && (high - 13_333.3).abs() < 0.1);
-        assert!((height(rate, true) - 12_500.0).abs() < 0.001);
+        assert!((height(&rate(true)) - 12_500.0).abs() < 0.001);
     }
 }

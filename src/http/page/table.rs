@@ -1,13 +1,17 @@
-//! The markup of the table of latest rates: one row for each series, and the notices above the table.
+//! The markup of the rows of the latest rates: a row with ten cells for each series, a shorter row for each group of
+//! series, and the notices above them.
 
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 
-use super::labels::{self, FormattedRate, age_then_time, duration, percent, reported, time_element, time_then_age};
-use crate::domain::{SeriesKey, Timestamp};
+use super::board::{Freshness, Group, OLD_AFTER_US};
+use super::labels::{
+    self, FormattedRate, age_then_time, day_text, duration, percent, reported, time_element, time_then_age,
+};
+use crate::domain::{Pair, SeriesKey, Timestamp};
 use crate::latest_quotes::{LatestQuote, LatestQuotes, RateState};
 use crate::query::{QuoteChanges, WindowChange};
 
-/// Column headings, shown above the table and, on narrow screens, above each cell.
+/// Column headings of series, shown above the table and, on narrow screens, above each cell.
 pub(super) const COLUMNS: [&str; 10] = [
     "Pair",
     "Rate",
@@ -20,6 +24,18 @@ pub(super) const COLUMNS: [&str; 10] = [
     "Last move",
     "Last confirmed",
 ];
+/// Column headings of groups, with the class of their cells. The picture has no order.
+pub(super) const GROUP_COLUMNS: [(&str, &str); 9] = [
+    ("Pair", "pair"),
+    ("Rate", "direct"),
+    ("Inverse", "inverse"),
+    ("State", "now"),
+    ("24 h", "h24"),
+    ("7 d", "d7"),
+    ("30 d", "d30"),
+    ("Last 30 days", "picture"),
+    ("Last confirmed", "when"),
+];
 
 /// A notice appears above the table if no source sends a tick for this time.
 pub(super) const QUIET_AFTER_US: i64 = Timestamp::HOUR_US;
@@ -29,6 +45,11 @@ pub(super) fn row_id(series: &SeriesKey) -> String {
     format!("r-{}-{}-{}", series.pair.base(), series.pair.quote(), series.source)
 }
 
+/// Returns the element id of a group's row.
+pub(super) fn group_id(pair: Pair) -> String {
+    format!("g-{}-{}", pair.base(), pair.quote())
+}
+
 /// Returns the path of a series' chart.
 pub(super) fn chart_path(series: &SeriesKey) -> String {
     format!("/pair/{}/{}?source={}", series.pair.base(), series.pair.quote(), series.source)
@@ -36,22 +57,56 @@ pub(super) fn chart_path(series: &SeriesKey) -> String {
 
 /// Returns a state as a word with a symbol, and its meaning for this series.
 pub(super) fn state(quote: &LatestQuote) -> Markup {
-    let limit_us = quote.stale_time.micros_since(quote.run.last_observed_time);
-    let (word, meaning) = match quote.state {
-        RateState::Stale => ("Stale", format!("feed silent for over {}", duration(limit_us))),
-        RateState::Pegged => ("Pegged", "unchanged for 180 days or more".to_owned()),
-        RateState::Moving => ("Moving", "moved recently".to_owned()),
-        RateState::Flat => ("Unchanged", "confirmed, no recent move".to_owned()),
+    state_of(quote.state, Some(quote.stale_time.micros_since(quote.run.last_observed_time)))
+}
+
+/// Returns a state as a word with a symbol, and its meaning. A derived rate has no stale limit of its own.
+pub(super) fn state_of(state: RateState, stale_limit_us: Option<i64>) -> Markup {
+    let meaning = match (state, stale_limit_us) {
+        (RateState::Stale, Some(limit_us)) => format!("feed silent for over {}", duration(limit_us)),
+        (RateState::Stale, None) => "the feed of a leg is silent".to_owned(),
+        (RateState::Pegged, _) => "unchanged for 180 days or more".to_owned(),
+        (RateState::Moving, _) => "moved recently".to_owned(),
+        (RateState::Flat, _) => "confirmed, no recent move".to_owned(),
     };
-    html! {
-        span class={ "state " (quote.state.name().to_lowercase()) } { (word) }
-        span class="sub" { (meaning) }
-    }
+    html! { (state_word(state)) span class="sub" { (meaning) } }
+}
+
+/// Returns a state as a word with a symbol, and a short form of its meaning.
+fn short_state(quote: &LatestQuote) -> Markup {
+    let limit_us = quote.stale_time.micros_since(quote.run.last_observed_time);
+    let meaning = match quote.state {
+        RateState::Stale => format!("silent for over {}", duration(limit_us)),
+        RateState::Pegged => "for 180 d or more".to_owned(),
+        RateState::Moving => "moved recently".to_owned(),
+        RateState::Flat => "no recent move".to_owned(),
+    };
+    html! { (state_word(quote.state)) span class="sub" { (meaning) } }
+}
+
+/// Returns the word of a state with its symbol.
+fn state_word(state: RateState) -> Markup {
+    let word = match state {
+        RateState::Stale => "Stale",
+        RateState::Pegged => "Pegged",
+        RateState::Moving => "Moving",
+        RateState::Flat => "Unchanged",
+    };
+    html! { span class={ "state " (state.name().to_lowercase()) } { (word) } }
 }
 
 /// Returns a text for a cell without a number.
 fn no_value(text: &str) -> Markup {
     html! { span class="no-value" { (text) } }
+}
+
+/// Returns the change over a window in two lines, or the reason why there is none.
+fn brief_change(change: &WindowChange) -> Markup {
+    match change {
+        WindowChange::Change(change) => labels::brief_percent(change),
+        WindowChange::SilentAtStart { .. } => no_value("not observed"),
+        WindowChange::NotObserved | WindowChange::NoQuoteYet | WindowChange::Unreadable => window_change(change),
+    }
 }
 
 /// Returns the change over a window, or the reason why there is none.
@@ -87,7 +142,7 @@ fn row_class(quote: &LatestQuote) -> Option<&'static str> {
     }
 }
 
-/// Returns one row. The row contains no age, so that its markup changes only with its data.
+/// Returns the row of a series. The row contains no age, so that its markup changes only with its data.
 pub(super) fn row(changes: &QuoteChanges) -> Markup {
     let QuoteChanges { quote, since_move, silent_before_move, over: windows } = changes;
     let (pair, run) = (quote.series.pair, &quote.run);
@@ -102,7 +157,10 @@ pub(super) fn row(changes: &QuoteChanges) -> Markup {
     let last_move = quote.moved_time.map_or_else(|| no_value("never"), |time| last_move(time, *silent_before_move));
     let rate = html! {
         span class="rate" { (run.value.rate) }
-        span class="sub turned" { "1 " (pair.quote()) " is " (inverse.low) " to " (inverse.high) " " (pair.base()) }
+        span class="sub" { "published" }
+        span class="sub turned" {
+            "derived: 1 " (pair.quote()) " is " (inverse.low) " to " (inverse.high) " " (pair.base())
+        }
     };
     html! {
         tr role="row" id=(row_id(&quote.series)) class=[row_class(quote)] {
@@ -121,15 +179,83 @@ pub(super) fn row(changes: &QuoteChanges) -> Markup {
     }
 }
 
+/// The numbers by which a browser sorts the cells of a group.
+fn sort_keys(changes: &QuoteChanges) -> [Option<String>; 9] {
+    let quote = &changes.quote;
+    let (rate, percent) = (quote.run.value.rate, |at: usize| match changes.over.get(at) {
+        Some(WindowChange::Change(change)) => Some(change.value(6).to_string()),
+        Some(
+            WindowChange::NotObserved
+            | WindowChange::SilentAtStart { .. }
+            | WindowChange::NoQuoteYet
+            | WindowChange::Unreadable,
+        )
+        | None => None,
+    });
+    let rank = RateState::ALL.iter().position(|state| *state == quote.state);
+    [
+        None,
+        Some(rate.to_string()),
+        Some(FormattedRate::new(rate, true).value),
+        rank.map(|rank| rank.to_string()),
+        percent(0),
+        percent(1),
+        percent(2),
+        None,
+        Some(labels::millis(quote.run.last_observed_time).to_string()),
+    ]
+}
+
+/// Returns the row of a group: the series that the rule of choice picks. `picture` shows its last month.
+pub(super) fn group_row(group: &Group<'_>, picture: &str) -> Markup {
+    let changes = group.chosen;
+    let (quote, keys) = (&changes.quote, sort_keys(changes));
+    let (pair, rate) = (quote.series.pair, quote.run.value.rate);
+    let inverse = FormattedRate::new(rate, true);
+    let cell = |at: usize, content: Markup| {
+        let (heading, class) = GROUP_COLUMNS[at];
+        html! { td class=(class) data-label=(heading) data-sort=[keys[at].as_deref()] { (content) } }
+    };
+    let sources = match group.series.len() {
+        1 => "1 source".to_owned(),
+        many => format!("{many} sources"),
+    };
+    let direct = html! { span class="rate" { (rate) } span class="sub" { (pair.quote()) ", published" } };
+    let inverse = html! { span class="turned" { (inverse.value) } span class="sub" { (pair.base()) ", derived" } };
+    let row_class = (quote.state == RateState::Stale).then_some("is-stale");
+    html! {
+        tr id=(group_id(group.pair)) class=[row_class] {
+            th scope="row" class="pair" data-sort=(group.pair) {
+                a href=(format!("/pair/{}/{}", pair.base(), pair.quote())) { (pair) }
+                span class="from" {
+                    span class="sub" { (quote.series.source) }
+                    details class="more" {
+                        summary aria-label=(format!("{sources} of {}", group.pair)) { (sources) }
+                    }
+                }
+            }
+            (cell(1, direct))
+            (cell(2, inverse))
+            (cell(3, short_state(quote)))
+            @for (at, change) in changes.over.iter().take(3).enumerate() { (cell(4 + at, brief_change(change))) }
+            (cell(7, PreEscaped(picture.to_owned())))
+            (cell(8, age_then_time(quote.run.last_observed_time)))
+        }
+    }
+}
+
 /// Returns the part above the table: the time of the data, and notices about the server and held ticks.
 pub(super) fn head(
     latest_quotes: &LatestQuotes,
+    freshness: Freshness,
     held_count: usize,
     now: Timestamp,
     writing_stopped: Option<&str>,
 ) -> Markup {
     let last_ingest = latest_quotes.last_ingest_time;
     let quiet = last_ingest.is_some_and(|time| now.micros_since(time) > QUIET_AFTER_US);
+    // Nobody expects new ticks in a store of old data.
+    let is_sample = matches!(freshness, Freshness::Stale(newest) if now.micros_since(newest) > OLD_AFTER_US);
     html! {
         @if let Some(cause) = writing_stopped {
             p class="notice bad" { strong { "New ticks are not stored. " } (cause) }
@@ -141,10 +267,17 @@ pub(super) fn head(
                 a href="/v1/quarantine" { "List held ticks" }
             }
         }
+        @if let Freshness::Stale(newest) = freshness {
+            p class="notice neutral" id="fresh" {
+                "No rate is fresh: data up to " time datetime=(newest) { (day_text(newest)) } "."
+            }
+        }
         @if let Some(time) = last_ingest {
-            p class="notice bad" id="quiet" data-after=(QUIET_AFTER_US / 1_000) hidden[!quiet] {
-                strong { "No tick has arrived recently. " }
-                "The last tick from any source arrived at " (time_then_age(time)) "."
+            @if !is_sample {
+                p class="notice bad" id="quiet" data-after=(QUIET_AFTER_US / 1_000) hidden[!quiet] {
+                    strong { "No tick has arrived recently. " }
+                    "The last tick from any source arrived at " (time_then_age(time)) "."
+                }
             }
             p class="asof" {
                 "Last tick from any source: " (time_then_age(time)) ". As of commit " (latest_quotes.sequence)
@@ -153,29 +286,5 @@ pub(super) fn head(
         } @else {
             p class="notice" { strong { "There are no ticks yet. " } "Rates appear here once ticks arrive." }
         }
-    }
-}
-
-/// Returns the table with its `rows`. `shown` of the `total` series have a row.
-pub(super) fn table(head: &Markup, rows: &Markup, shown: usize, total: usize, now: Timestamp) -> Markup {
-    html! {
-        h1 { "Latest rates" }
-        div id="head" { (head) }
-        div class="scroll" {
-            table role="table" id="latest" data-now=(labels::millis(now)) {
-                caption {
-                    "A rate is the number of units of the second currency for one unit of the first. The bounds of a "
-                    "change follow from the published digits."
-                    @if shown < total { " The table shows the first " (shown) " of " (total) " series." }
-                }
-                thead role="rowgroup" {
-                    tr role="row" {
-                        @for column in COLUMNS { th role="columnheader" scope="col" { (column) } }
-                    }
-                }
-                tbody role="rowgroup" id="rows" { (rows) }
-            }
-        }
-        label id="archived" { input type="checkbox"; " Show archived sources" }
     }
 }

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fantoccini::wd::WebDriverCompatibleCommand;
+use fantoccini::wd::{WebDriverCompatibleCommand, WindowHandle};
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
@@ -116,6 +116,28 @@ impl Browser {
     pub(crate) async fn resize(&self, width: u32, height: u32) {
         let params = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.devtools("Emulation.setDeviceMetricsOverride", params).await;
+    }
+
+    /// Opens a window with the page at `url` and switches to it. A tab hides the tab that was shown before it; a window
+    /// hides nothing.
+    pub(crate) async fn open(&self, url: &str, as_tab: bool) -> WindowHandle {
+        let window = self.client.new_window(as_tab).await.unwrap().handle;
+        self.client.switch_to_window(window.clone()).await.unwrap();
+        self.client.goto(url).await.unwrap();
+        window
+    }
+
+    /// Switches to a window.
+    pub(crate) async fn switch(&self, window: &WindowHandle) {
+        self.client.switch_to_window(window.clone()).await.unwrap();
+    }
+
+    /// Minimizes the present window or shows it again.
+    pub(crate) async fn set_minimized(&self, is_minimized: bool) {
+        let window = self.devtools("Browser.getWindowForTarget", json!({})).await["windowId"].clone();
+        let state = if is_minimized { "minimized" } else { "normal" };
+        self.devtools("Browser.setWindowBounds", json!({ "windowId": window, "bounds": { "windowState": state } }))
+            .await;
     }
 
     /// Returns the messages in the console of the browser since the last call.

@@ -6,4 +6,5 @@ mod frankfurter;
 mod frankfurter_client;
 mod metrics;
 mod page;
+mod page_pairs;
 mod proxies;

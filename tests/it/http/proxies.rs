@@ -68,7 +68,7 @@ impl Proxy {
             format!(
                 "daemon off; master_process off; pid {directory}/pid; error_log {directory}/log;\n\
                  events {{}}\n\
-                 http {{ access_log off; gzip on; gzip_types text/event-stream application/json;\n{temporary}\
+                 http {{ access_log off; gzip on; gzip_types application/json;\n{temporary}\
                  server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://{upstream}; }} }} }}\n"
             )
         };
@@ -154,6 +154,20 @@ async fn check_stream(server: &TestServer, mut stream: Stream) {
         server.store(&[tick("KGS/USD", second, rate)]).await;
         stream.read_until(rate).await;
     }
+}
+
+#[tokio::test]
+async fn live_stream_behind_nginx_delivers_each_event_at_once() {
+    let server = serve().await;
+    let Some(proxy) = Proxy::nginx(server.http_addr).await else { return };
+    check_stream(&server, proxy.send("GET", "/live", &[], b"").await).await;
+}
+
+#[tokio::test]
+async fn live_stream_behind_apache_delivers_each_event_at_once() {
+    let server = serve().await;
+    let Some(proxy) = Proxy::apache(server.http_addr).await else { return };
+    check_stream(&server, proxy.send("GET", "/live", &[], b"").await).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,199 @@
+//! The sections of the latest rates: currencies against USD, other published pairs, and old series. A row of a group
+//! expands to the rows of its series without script.
+//!
+//! **Invariant**: the markup around the rows depends only on the outline, so that a browser that has the same outline
+//! needs only the rows that changed.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+
+use maud::{Markup, PreEscaped, html};
+
+use super::board::{Board, Freshness, Group};
+use super::labels::millis;
+use super::table::{COLUMNS, GROUP_COLUMNS, group_id, group_row, row, row_id};
+use crate::domain::{SeriesKey, Timestamp};
+use crate::query::QuoteChanges;
+
+/// The other pairs are shown at first if the page then has at most this number of rows: more do not fit on a screen.
+const OPEN_ROWS: usize = 12;
+
+/// A row with its element id.
+#[derive(Clone)]
+pub(super) struct Row {
+    pub(super) id: Arc<str>,
+    pub(super) html: Arc<str>,
+}
+
+/// The rendered sections.
+pub(super) struct Sections {
+    /// Identifies the markup around the rows.
+    pub(super) outline: u64,
+    /// The rows, in order.
+    pub(super) rows: Vec<Row>,
+    /// The complete markup.
+    pub(super) html: Arc<str>,
+}
+
+/// Renders the sections. `pictures` has the picture of the last month of each chosen series. A row that has not changed
+/// is taken from `known`. `total` is the number of series, of which at most those of `board` are shown.
+pub(super) fn sections(
+    board: &Board<'_>,
+    pictures: &HashMap<SeriesKey, Arc<str>>,
+    known: &HashMap<&str, &Row>,
+    total: usize,
+) -> Sections {
+    let mut page = Renderer { known, pictures, rows: Vec::new(), outline: DefaultHasher::new() };
+    let shown = board.usd.iter().chain(&board.other).map(|group| group.series.len()).sum::<usize>() + board.old.len();
+    let is_open = board.usd.len() + board.other.len() <= OPEN_ROWS;
+    let is_fresh = board.freshness == Freshness::Fresh;
+    (shown, total, is_open, is_fresh).hash(&mut page.outline);
+    let usd = page.groups("usd", &board.usd);
+    let other = page.groups("other", &board.other);
+    let old: Vec<Markup> = board.old.iter().map(|changes| page.series(changes)).collect();
+    let outline = page.outline.finish();
+    let html = html! {
+        div id="board" data-outline=(format!("{outline:016x}")) class=[(!is_fresh).then_some("none-fresh")] {
+            @if !board.usd.is_empty() {
+                div class="scroll" {
+                    table class="board" id="usd" {
+                        caption {
+                            "Each row shows the source that the rule of choice picks, with the digits that it published. "
+                            "An inverse is derived."
+                            @if shown < total { " The page shows the first " (shown) " of " (total) " series." }
+                        }
+                        (group_headings())
+                        (usd)
+                    }
+                }
+            }
+            @if !board.other.is_empty() {
+                details class="section" id="others" open[is_open] {
+                    summary { "Other published pairs (" (board.other.len()) ")" }
+                    div class="scroll" {
+                        table class="board" id="other" {
+                            caption class="unseen" { "Other published pairs" }
+                            (group_headings())
+                            (other)
+                        }
+                    }
+                }
+            }
+            @if !board.old.is_empty() {
+                details class="section" id="old" {
+                    summary {
+                        "Show archived sources and series not confirmed for a month (" (board.old.len()) ")"
+                    }
+                    (series_table("Archived sources, and series not confirmed for a month.", &old))
+                }
+            }
+        }
+    };
+    Sections { outline, rows: page.rows, html: html.into_string().into() }
+}
+
+fn group_headings() -> Markup {
+    html! {
+        colgroup { @for (_, class) in GROUP_COLUMNS { col class=(class); } }
+        thead { tr {
+            @for (heading, class) in GROUP_COLUMNS { th scope="col" class=(class) { (heading) } }
+        } }
+    }
+}
+
+fn series_table(caption: &str, rows: &[Markup]) -> Markup {
+    html! {
+        div class="scroll" {
+            table role="table" class="series" {
+                caption { (caption) }
+                thead role="rowgroup" {
+                    tr role="row" {
+                        @for column in COLUMNS { th role="columnheader" scope="col" { (column) } }
+                    }
+                }
+                tbody role="rowgroup" { @for row in rows { (row) } }
+            }
+        }
+    }
+}
+
+/// Returns the words by which a reader finds a group: both directions of the pair, the names of the currencies, and the
+/// sources.
+fn search_words(group: &Group<'_>) -> String {
+    let (pair, inverse) = (group.pair, group.pair.inverse());
+    let mut words = format!("{pair} {inverse} {} {}", pair.base().name(), pair.quote().name());
+    for changes in &group.series {
+        words.push(' ');
+        words.push_str(changes.quote.series.source.as_str());
+    }
+    words.to_lowercase()
+}
+
+/// Renders rows and collects the outline.
+struct Renderer<'a> {
+    known: &'a HashMap<&'a str, &'a Row>,
+    pictures: &'a HashMap<SeriesKey, Arc<str>>,
+    rows: Vec<Row>,
+    outline: DefaultHasher,
+}
+
+impl Renderer<'_> {
+    fn push(&mut self, id: &str, html: Markup) -> Markup {
+        id.hash(&mut self.outline);
+        let same = self.known.get(id).filter(|known| *known.html == *html.0);
+        let row = same.map_or_else(|| Row { id: id.into(), html: html.0.as_str().into() }, |known| (*known).clone());
+        self.rows.push(row);
+        html
+    }
+
+    fn series(&mut self, changes: &QuoteChanges) -> Markup {
+        self.push(&row_id(&changes.quote.series), row(changes))
+    }
+
+    fn groups(&mut self, name: &str, groups: &[Group<'_>]) -> Markup {
+        (name, groups.len()).hash(&mut self.outline);
+        let bodies: Vec<Markup> = groups.iter().map(|group| self.group(group)).collect();
+        html! { @for body in &bodies { (body) } }
+    }
+
+    fn group(&mut self, group: &Group<'_>) -> Markup {
+        (group.series.len(), group.old_count).hash(&mut self.outline);
+        let picture = self.pictures.get(&group.chosen.quote.series).map_or("", |picture| &**picture);
+        let top = self.push(&group_id(group.pair), group_row(group, picture));
+        let series: Vec<Markup> = group.series.iter().map(|changes| self.series(changes)).collect();
+        let caption =
+            format!("All sources of {} and {}.{}", group.pair, group.pair.inverse(), old_note(group.old_count));
+        html! {
+            tbody data-find=(search_words(group)) {
+                (top)
+                tr class="sources" { td colspan=(GROUP_COLUMNS.len()) { (series_table(&caption, &series)) } }
+            }
+        }
+    }
+}
+
+fn old_note(old_count: usize) -> String {
+    match old_count {
+        0 => String::new(),
+        1 => " One more series is archived or was not confirmed for a month; it is below.".to_owned(),
+        many => format!(" {many} more series are archived or were not confirmed for a month; they are below."),
+    }
+}
+
+/// Returns the main part of the page. The script shows the tools.
+pub(super) fn main_part(head: &str, sections: &str, now: Timestamp) -> Markup {
+    html! {
+        div class="top" data-now=(millis(now)) {
+            h1 { "Latest rates" }
+            div id="tools" hidden {
+                span id="found" role="status" {}
+                label { "Filter " input type="search" id="filter" aria-label="Filter" placeholder="currency or source"
+                    autocomplete="off"; }
+                label class="order" { "Sort by " select id="order" {} }
+            }
+        }
+        div id="head" { (PreEscaped(head)) }
+        (PreEscaped(sections))
+    }
+}

@@ -1,0 +1,260 @@
+//! The arrangement of the latest rates on the page, and the charts of pairs, over HTTP.
+
+use silkrate::proto::v1;
+
+use super::page::{Events, HOUR_S, between, get, visible_text};
+use crate::support::{TestServer, tick};
+
+/// Nineteen series: the ticker, three banks with their other pairs, and an old series of a bank that has no other.
+fn nineteen_series() -> Vec<v1::Tick> {
+    let bank = |source: &str, pair: &str, hour: i64, rate: &str| v1::Tick {
+        source: source.to_owned(),
+        ..tick(pair, hour * HOUR_S, rate)
+    };
+    let mut ticks = Vec::new();
+    for hour in -50..=0 {
+        let kgs = format!("0.{:05}", 1_144 + hour / 24);
+        let rates = [
+            ("KGS/USD", kgs.as_str()),
+            ("KZT/USD", "0.00196"),
+            ("TJS/USD", "0.10899"),
+            ("TMT/USD", "0.28490"),
+            ("UZS/USD", "0.00008"),
+        ];
+        ticks.extend(rates.map(|(pair, rate)| tick(pair, hour * HOUR_S, rate)));
+    }
+    for day in -20..=0 {
+        let usd = format!("87.{}00", 45 + day);
+        let banks = [
+            ("nbkr", "USD/KGS", usd.as_str()),
+            ("nbkr", "KZT/KGS", "0.1712"),
+            ("nbkr", "UZS/KGS", "0.0073"),
+            ("nbkr", "TJS/KGS", "9.4510"),
+            ("nbkr", "TMT/KGS", "24.9857"),
+            ("nbk", "USD/KZT", "517.65"),
+            ("nbk", "KGS/KZT", "5.92"),
+            ("nbk", "UZS/KZT", "0.0433"),
+            ("nbk", "TJS/KZT", "55.96"),
+            ("cbu", "USD/UZS", "11984.50"),
+            ("cbu", "KZT/UZS", "23.15"),
+            ("cbu", "KGS/UZS", "137.04"),
+            ("cbu", "TJS/UZS", "1295.30"),
+        ];
+        ticks.extend(banks.map(|(source, pair, rate)| bank(source, pair, day * 24 - 1, rate)));
+    }
+    ticks.push(bank("cbs", "USD/UZS", -3_000 * 24, "8100.00"));
+    ticks
+}
+
+#[tokio::test]
+async fn each_pair_has_one_row_with_the_rate_of_the_rule_of_choice() {
+    let server = TestServer::start(&[]).await;
+    server.store(&nineteen_series()).await;
+    let page = get(&server, "/").await.body;
+    let row = |pair: &str| {
+        let row = between(&page, &format!("id=\"g-{}\"", pair.replace('/', "-")), "</tr>");
+        visible_text(row.split_once('>').unwrap().1)
+    };
+    assert_eq!(page.matches("id=\"g-").count(), 12, "five currencies against USD and seven other pairs");
+    // The rate that GetRate answers, as its source published it.
+    for pair in ["KGS/USD", "KZT/USD", "TJS/USD", "TMT/USD", "UZS/USD"] {
+        let request = v1::GetRateRequest { pair: pair.to_owned(), ..v1::GetRateRequest::default() };
+        let answer = server.rates().get_rate(request).await.unwrap().into_inner();
+        let leg = &answer.legs[0];
+        let expect = format!("{} {} ", leg.pair, leg.source);
+        assert!(row(pair).starts_with(&expect), "{pair}: {} is not {expect}", row(pair));
+        assert!(row(pair).contains(&format!(" {} {}, published ", leg.rate, &leg.pair[4..])), "{}", row(pair));
+    }
+    // Published and derived digits have different labels.
+    assert!(
+        row("KGS/USD").contains("2 sources 87.4500 KGS, published 0.0114351 USD, derived Moving"),
+        "{}",
+        row("KGS/USD")
+    );
+    assert!(row("TJS/USD").contains("1 source 0.10899 USD, published 9.17515 TJS, derived"), "{}", row("TJS/USD"));
+    // A pair of two banks is one row, with the pair as the bank publishes it.
+    assert!(row("KGS/KZT").contains("2 sources"), "{}", row("KGS/KZT"));
+    // Each row has a picture, which has a text for screen readers.
+    assert_eq!(page.matches("<svg class=\"spark\"").count(), 12);
+    assert!(row("KGS/USD").contains("87.2500 to 87.4500"), "{}", row("KGS/USD"));
+    // All series are in the page, most of them in expansions that work without script.
+    assert_eq!(page.matches("id=\"r-").count(), 19);
+    let group = between(&page, "id=\"g-KGS-USD\"", "</tbody>");
+    assert!(
+        group.contains("<details class=\"more\"><summary") && group.contains("id=\"r-KGS-USD-timesca\""),
+        "{group}"
+    );
+    assert!(group.contains("id=\"r-USD-KGS-nbkr\""), "{group}");
+    // The rate of 2017 is below, in a collapsed section.
+    let old = page.split_once("id=\"old\"").unwrap().1;
+    assert!(old.starts_with("><summary>Show archived sources and series not confirmed for a month (1)"), "{old}");
+    assert!(old.contains("id=\"r-USD-UZS-cbs\"") && old.matches("id=\"r-").count() == 1, "{old}");
+    assert!(visible_text(between(&page, "id=\"r-UZS-USD-timesca\"", "</tbody>")).contains("UZS/USD timesca"));
+    let note = "All sources of UZS/USD and USD/UZS. One more series is archived or was not confirmed for a month";
+    assert!(visible_text(&page).contains(note), "{page}");
+    // A change of the outline sends everything, another change only its rows.
+    let mut events = Events::open(&server).await;
+    let first = events.until("event: beat").await.unwrap();
+    assert!(
+        first.contains("\"all\":true,\"board\":\"<div id=\\\"board\\\"") && first.contains("g-KGS-USD"),
+        "no board"
+    );
+    server.clock.advance_us(1_000_000);
+    server.store(&[tick("KGS/USD", 1, "0.01150")]).await;
+    let next = events.until("event: beat").await.unwrap();
+    assert!(next.contains("\"all\":false,\"rows\":[[\"r-KGS-USD-timesca\""), "{next}");
+    // The chosen series did not change, and neither did other rows.
+    assert!(!next.contains("g-KGS-USD") && !next.contains("g-KZT-USD"), "{next}");
+    server.store(&[v1::Tick { source: "cbs".to_owned(), ..tick("USD/TJS", 0, "9.2000") }]).await;
+    let next = events.until("event: beat").await.unwrap();
+    assert!(next.contains("\"all\":true") && next.contains("r-USD-TJS-cbs"), "{next}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn old_data_is_shown_as_it_was() {
+    let server = TestServer::start(&[]).await;
+    let rates = [("KGS/USD", "0.01144"), ("KZT/USD", "0.00196"), ("TJS/USD", "0.10899")];
+    server.store(&rates.map(|(pair, rate)| tick(pair, -60 * 24 * HOUR_S, rate))).await;
+    let page = get(&server, "/").await.body;
+    let text = visible_text(&page);
+    assert!(text.contains("No rate is fresh: data up to 9 October 2025"), "{text}");
+    // One neutral line instead of an alarm, and the rates are not collapsed.
+    assert!(!page.contains("id=\"quiet\"") && page.contains("class=\"none-fresh\""), "{page}");
+    assert!(!page.contains("id=\"old\"") && page.matches("id=\"g-").count() == 3, "{page}");
+    // The chart shows the data and not the months after it.
+    let chart = visible_text(&get(&server, "/pair/KGS/USD").await.body);
+    assert!(chart.contains("The chart ends after the last observation, 9 October 2025."), "{chart}");
+    assert!(!chart.contains("silent once"), "{chart}");
+    let chart = get(&server, "/pair/KGS/USD").await.body;
+    let current = |label: &str| {
+        let group = between(&chart, &format!("aria-label=\"{label}\">"), "</div>");
+        visible_text(&format!("<a {}", between(group, "aria-current=\"true\"", "</a>")))
+    };
+    assert_eq!((current("Range").as_str(), current("Until").as_str()), ("All", "Last observation"));
+    // With more than a month of data, the default range ends at the last observation.
+    let ticks: Vec<v1::Tick> =
+        (-150..-60).map(|day| tick("KGS/USD", day * 24 * HOUR_S + 60, &format!("0.0{}", 1_150 + day))).collect();
+    server.store(&ticks).await;
+    let chart = get(&server, "/pair/KGS/USD").await.body;
+    assert!(between(&chart, "aria-label=\"Range\">", "</div>").contains("aria-current=\"true\">30 days"), "{chart}");
+    let chart = visible_text(&get(&server, "/pair/KGS/USD?range=30d").await.body);
+    assert!(!chart.contains("The chart ends after"), "an address with a range ends now: {chart}");
+    // One fresh rate: the others are old now.
+    server.store(&[tick("TMT/USD", 0, "0.28490")]).await;
+    let page = get(&server, "/").await.body;
+    assert!(!page.contains("No rate is fresh") && page.contains("not confirmed for a month (3)"), "{page}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pair_page_opens_with_the_rule_of_choice_and_links_to_its_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("silkrate.toml");
+    std::fs::write(&config, "[sources.timesca]\npreference = 1\n").unwrap();
+    let server = TestServer::start(&["--config", config.to_str().unwrap()]).await;
+    server.store(&nineteen_series()).await;
+    // The preferred source is stale, so the rule picks another one.
+    server.clock.advance_us(3 * HOUR_S * 1_000_000);
+    let page = get(&server, "/pair/KGS/USD").await.body;
+    let text = visible_text(&page);
+    assert!(text.contains("KGS/USD from nbkr") && text.contains("1 KGS = 0.0114351 USD"), "{text}");
+    assert!(text.contains("Derived from USD/KGS 87.4500 of nbkr."), "{text}");
+    let check_link = async |page: &str, expect: &str| {
+        let link = between(page, "class=\"downloads\"><a href=\"", "\"").replace("&amp;", "&");
+        assert!(link.starts_with(expect), "{link}");
+        let csv = get(&server, &link).await;
+        assert_eq!(csv.status, 200, "{link}: {}", csv.body);
+        assert!(csv.head.contains("text/csv") && csv.body.lines().count() > 2, "{link}: {}", csv.body);
+    };
+    check_link(&page, "/v1/history?pair=USD/KGS&source=nbkr&start_time=2025-11-08T15:00:00Z").await;
+    assert!(
+        text.contains("silkrate export rates.parquet --pair USD/KGS --source nbkr --from 2025-11-08T15:00:00Z"),
+        "{text}"
+    );
+    let candles = get(&server, "/pair/USD/KGS?source=nbkr&range=7d&candles=1d").await.body;
+    check_link(&candles, "/v1/candles?pair=USD/KGS&source=nbkr&interval=1d&start_time=").await;
+    assert!(visible_text(&candles).contains("--shape candles --interval 1d"), "{candles}");
+    // The page offers the crosses of its currency.
+    assert_eq!(
+        visible_text(between(&page, "aria-label=\"Other pairs\">", "</nav>")),
+        "Other pairs: KGS/KZT KGS/TJS KGS/TMT KGS/UZS"
+    );
+    // Lower case leads to the same page.
+    let lower = get(&server, "/pair/kgs/usd?range=7d").await;
+    assert_eq!(lower.status, 308);
+    assert!(lower.head.contains("location: /pair/kgs/usd?range=7d"), "{}", lower.head);
+    assert_eq!(get(&server, "/pair/kgs/abc").await.status, 404);
+
+    // A cross, with the digits of an answer.
+    let cross = get(&server, "/pair/TJS/TMT?range=7d").await.body;
+    let text = visible_text(&cross);
+    let request = v1::GetRateRequest { pair: "TJS/TMT".to_owned(), ..v1::GetRateRequest::default() };
+    let answer = server.rates().get_rate(request).await.unwrap().into_inner();
+    assert_eq!(answer.derivation(), v1::Derivation::Cross);
+    assert!(
+        text.contains(&format!("1 TJS = {} TMT The true rate is between {}", answer.rate, answer.rate_low)),
+        "{text}"
+    );
+    assert!(text.contains("Derived from TJS/USD 0.10899 of timesca and TMT/USD 0.28490 of timesca."), "{text}");
+    assert!(text.contains("silent: a leg had no observation for over 1 h"), "{text}");
+    assert!(between(&cross, "class=\"line\" d=\"", "\"").starts_with('M'), "{cross}");
+    check_link(&cross, "/v1/candles?pair=TJS/TMT&leg_sources=timesca,timesca&interval=4h").await;
+    assert_eq!(get(&server, "/pair/TJS/TMT?range=7d&candles=4h&invert=1").await.status, 200);
+    // The legs keep their order in the address of the other direction.
+    let both = get(&server, "/pair/KGS/KZT?source=timesca,nbk&invert=1").await.body;
+    assert!(visible_text(&both).contains("KZT/KGS from nbk and timesca, through USD"), "{both}");
+    assert!(between(&both, "aria-label=\"Direction\">", "</div>").contains("source=timesca,nbk"), "{both}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn second_source_is_drawn_in_the_same_chart() {
+    let server = TestServer::start(&[]).await;
+    server.store(&nineteen_series()).await;
+    let one = get(&server, "/pair/USD/KGS?source=nbkr&range=7d").await.body;
+    assert!(!one.contains("line second"), "{one}");
+    let page = get(&server, "/pair/USD/KGS?source=nbkr&with=timesca&range=7d").await.body;
+    let text = visible_text(&page);
+    assert_eq!(page.matches("class=\"line second\"").count(), 2, "one for wide and one for narrow screens");
+    let legend = visible_text(between(&page, "class=\"legend\">", "</ul>"));
+    assert!(legend.contains("nbkr, published") && legend.contains("timesca, derived"), "{legend}");
+    assert!(text.contains("The second line is the rate from timesca."), "{text}");
+    // Both lines have their digits for the readout, and an update of either refreshes the chart.
+    let names: Vec<&str> = page.split("data-name=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert_eq!(names, ["nbkr", "timesca"]);
+    assert!(page.contains("data-rows=\"r-USD-KGS-nbkr r-KGS-USD-timesca\""), "{page}");
+    // The other direction, candles, and a cross as the second line.
+    for path in [
+        "/pair/KGS/USD?source=nbkr&with=timesca&range=7d&invert=1",
+        "/pair/USD/KGS?source=nbkr&with=timesca&range=7d&candles=1d",
+        "/pair/KGS/KZT?source=nbk&with=timesca,timesca&range=7d",
+        "/pair/KGS/KZT?source=nbk&with=timesca,timesca&range=all",
+    ] {
+        let page = get(&server, path).await;
+        assert_eq!((page.status, page.body.matches("class=\"line second\"").count()), (200, 2), "{path}");
+    }
+    let missing = get(&server, "/pair/USD/KGS?with=cbu").await;
+    assert_eq!(missing.status, 404, "{}", missing.body);
+    // The legend explains the dotted line if the chart has one.
+    let text = visible_text(&get(&server, "/pair/KGS/USD?source=timesca&range=7d").await.body);
+    assert!(!text.contains("last rate before a silence"), "{text}");
+    server.clock.advance_us(3 * HOUR_S * 1_000_000);
+    let text = visible_text(&get(&server, "/pair/KGS/USD?source=timesca&range=7d").await.body);
+    assert!(text.contains("last rate before a silence, not confirmed since"), "{text}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn page_of_a_strict_server_names_the_source_that_it_shows() {
+    let server = TestServer::start(&["--strict"]).await;
+    server.store(&nineteen_series()).await;
+    // A request without a source is ambiguous on this server. The page shows all sources, and names each.
+    assert_eq!(get(&server, "/v1/rate?pair=KGS/USD").await.status, 400);
+    let home = get(&server, "/").await.body;
+    let row = visible_text(between(&home, "id=\"g-KGS-USD\">", "</tr>"));
+    assert!(row.starts_with("USD/KGS nbkr 2 sources 87.4500"), "{row}");
+    let page = visible_text(&get(&server, "/pair/KGS/USD").await.body);
+    assert!(page.contains("KGS/USD from nbkr"), "{page}");
+    server.stop().await;
+}
