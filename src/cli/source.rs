@@ -65,6 +65,9 @@ const COLUMNS: &[Column<Row>] = &[
 
 pub(super) async fn run(args: SourceArgs, session: &Session) -> Result<Outcome, CliError> {
     let client = session.connect().await?;
+    let (SourceCommand::Archive(ArchiveArgs { note: given, .. })
+    | SourceCommand::Unarchive(ArchiveArgs { note: given, .. })) = &args.command;
+    let has_note = !given.is_empty();
     let row = match args.command {
         SourceCommand::Archive(ArchiveArgs { source, note }) => {
             let request = client.request(ArchiveSourceRequest { source: source.clone(), note });
@@ -82,7 +85,8 @@ pub(super) async fn run(args: SourceArgs, session: &Session) -> Result<Outcome, 
     write_one(stdout(), session.style, COLUMNS, &row)?;
     if !row.changed {
         let state = if row.archived { "already" } else { "not" };
-        note(&format!("nothing changed: the source {} was {state} archived", clean(&row.source)));
+        let of_note = if has_note { "; the note was not stored" } else { "" };
+        note(&format!("nothing changed: the source {} was {state} archived{of_note}", clean(&row.source)));
     }
     Ok(Outcome::Done)
 }

@@ -10,6 +10,7 @@ use super::pages::write_all;
 use super::text::clean;
 use super::value::Value;
 use super::{CliError, Outcome, Session, note};
+use crate::analysis::Zone;
 use crate::domain::format_duration;
 use crate::proto::v1::{ListSourcesRequest, PairStaleLimit, SettingOrigin, SourceInfo};
 
@@ -29,7 +30,7 @@ Columns of the table:
   factor  a tick is held if its rate is at least this many times the rate in
           force, or if the rate in force is at least this many times its rate
   places  minimum number of decimal places
-  series  number of series; date of the newest observation";
+  series  number of series; day of the newest observation in the source's zone";
 
 /// Arguments of `sources`.
 #[derive(Debug, Args)]
@@ -84,9 +85,13 @@ fn poll_interval(row: &SourceInfo) -> Value {
     Value::List(std::iter::once(Value::Text(interval)).chain(publication).collect())
 }
 
-/// Returns the number of series, and the date of the newest observation in any of these series.
+/// Returns the number of series, and the day of the newest observation in any of these series, in the time zone of the
+/// source.
 fn series(row: &SourceInfo) -> Value {
-    let newest = row.last_observed_time.as_ref().map(|time| Value::date(Some(time)));
+    let zone = Zone::parse(&row.time_zone).unwrap_or(Zone::UTC);
+    let newest = Value::time(row.last_observed_time.as_ref());
+    let newest = if let Value::Time(time) = newest { Some(zone.local(time).date().to_string()) } else { None };
+    let newest = newest.map(Value::Text);
     Value::List(std::iter::once(Value::Count(row.series_count.into())).chain(newest).collect())
 }
 
@@ -241,9 +246,11 @@ mod tests {
             last_poll_health: FeedHealth::Unreachable.into(),
             series_count: 5,
             last_observed_time: Some(prost_types::Timestamp {
-                seconds: 20_430 * Timestamp::DAY_US / Timestamp::SECOND_US,
+                // 19:00 UTC of the day before, which is the next day in Tashkent.
+                seconds: 20_430 * Timestamp::DAY_US / Timestamp::SECOND_US - 5 * 3_600,
                 nanos: 0,
             }),
+            time_zone: "Asia/Tashkent".to_owned(),
             collapse_window: duration(5_400),
             collapse_window_origin: file,
             stale_limit: duration(172_800),

@@ -72,13 +72,6 @@ impl Value {
         }
     }
 
-    /// Creates a text with the UTC date of a time, or `Absent` if `time` is `None`.
-    pub(super) fn date(time: Option<&prost_types::Timestamp>) -> Self {
-        let time = Self::time(time);
-        let Self::Time(instant) = time else { return time };
-        Self::text(instant.to_string().split('T').next().unwrap_or_default())
-    }
-
     /// Creates a duration, or `Absent` if `duration` is `None`.
     pub(super) fn duration(duration: Option<&prost_types::Duration>) -> Self {
         duration.map_or(Self::Absent, |duration| Self::Duration(micros(duration)))

@@ -382,7 +382,15 @@ impl Search<'_> {
     #[expect(clippy::type_complexity, reason = "a route with its facts, or what is missing")]
     fn cross(&self, sources: [Option<&Source>; 2]) -> Result<Result<(Route, Option<Facts>), Vec<Pair>>, QueryError> {
         let Some((base, quote)) = against_usd(self.pair) else { return Ok(Err(Vec::new())) };
-        match (self.single(base, sources[0])?, self.single(quote, sources[1])?) {
+        let legs = match (self.single(base, sources[0]), self.single(quote, sources[1])) {
+            // The error lists the candidates of both legs, so that the caller can name both sources at once.
+            (
+                Err(QueryError::Ambiguous { pair, candidates }),
+                Err(QueryError::Ambiguous { candidates: of_second, .. }),
+            ) => return Err(QueryError::Ambiguous { pair, candidates: format!("{candidates}; {of_second}") }),
+            (first, second) => (first?, second?),
+        };
+        match legs {
             (Some((first, first_facts)), Some((second, second_facts))) => {
                 let times = [&first, &second].map(|leg| self.times(leg));
                 let facts = if times[0] == times[1] {

@@ -234,6 +234,10 @@ fn strict_sources_refuse_several_candidates() {
     assert_eq!(route("TJS/USD", ""), "1/USD/TJS from c");
     // The legs of a cross are chosen strictly as well.
     assert_route(&route("KGS/TJS", ""), "several series can answer for KGS/TJS: ...");
+    // The error has the candidates of both legs.
+    let both =
+        "several series can answer for KGS/KZT: KGS/USD from a, USD/KGS from b; KZT/USD from a, USD/KZT from a; ...";
+    assert_route(&route("KGS/KZT", ""), both);
 }
 
 #[test]
