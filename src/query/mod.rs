@@ -56,7 +56,8 @@ pub use window::ChangeStart;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::Timestamp;
+use crate::analysis::Zone;
+use crate::domain::{Source, Timestamp};
 use crate::latest_quotes::{LatestQuotes, StateRules};
 use crate::sources::SourceTable;
 use crate::store::{Commit, View};
@@ -101,6 +102,11 @@ impl Reader {
     #[must_use]
     pub fn with_sources(self, sources: &Arc<SourceTable>) -> Self {
         Self { sources: Arc::clone(sources), is_strict: sources.is_strict(), ..self }
+    }
+
+    /// Returns the time zone of the days of an answer: `requested`, or else the zone of the source.
+    pub fn zone_of_source(&self, source: &Source, requested: Option<Zone>) -> Zone {
+        requested.unwrap_or_else(|| self.sources.of(source).zone.value)
     }
 
     /// Returns a reader for a request that is strict: if it names no source, several candidates are an error. Without

@@ -229,11 +229,6 @@ impl Reader {
         self.zone_of_source(&leg.series.key().source, None)
     }
 
-    /// Returns the time zone of the days of an answer: `requested`, or else the zone of the source.
-    pub fn zone_of_source(&self, source: &Source, requested: Option<Zone>) -> Zone {
-        requested.unwrap_or_else(|| self.sources.of(source).zone.value)
-    }
-
     /// Returns the series published for `pair` itself that answers.
     ///
     /// # Errors
