@@ -59,19 +59,25 @@ struct Row {
 }
 
 impl Row {
-    fn rate_object(&self, select: impl Fn(&GetChangeResponse) -> Option<&GetRateResponse>) -> Value {
-        select(&self.response).map_or(Value::Absent, |response| rate::object(&self.pair, response))
+    /// Applies `value` to the rate at the start. Returns `Absent` if there is none.
+    fn start(&self, value: impl Fn(&GetRateResponse) -> Value) -> Value {
+        self.response.start.as_ref().map_or(Value::Absent, value)
+    }
+
+    /// Applies `value` to the rate at the end. Returns `Absent` if there is none.
+    fn end(&self, value: impl Fn(&GetRateResponse) -> Value) -> Value {
+        self.response.end.as_ref().map_or(Value::Absent, value)
     }
 }
 
 const COLUMNS: &[Column<Row>] = &[
     Column::data("pair", |row| Value::text(&row.pair)),
-    Column::json("start", |row| row.rate_object(|response| response.start.as_ref())),
-    Column::csv("start_rate", |row| rate_of(row.response.start.as_ref())),
-    Column::csv("start_time", |row| time_of(row.response.start.as_ref())),
-    Column::json("end", |row| row.rate_object(|response| response.end.as_ref())),
-    Column::csv("end_rate", |row| rate_of(row.response.end.as_ref())),
-    Column::csv("end_time", |row| time_of(row.response.end.as_ref())),
+    Column::json("start", |row| row.start(|rate| rate::object(&row.pair, rate))),
+    Column::csv("start_rate", |row| row.start(|rate| Value::decimal(&rate.rate))),
+    Column::csv("start_time", |row| row.start(|rate| Value::time(rate.time.as_ref()))),
+    Column::json("end", |row| row.end(|rate| rate::object(&row.pair, rate))),
+    Column::csv("end_rate", |row| row.end(|rate| Value::decimal(&rate.rate))),
+    Column::csv("end_time", |row| row.end(|rate| Value::time(rate.time.as_ref()))),
     Column::data("start_missing_reason", |row| missing(row.response.start_missing_reason())),
     Column::data("end_missing_reason", |row| missing(row.response.end_missing_reason())),
     Column::data("absolute_change", |row| Value::decimal_or_absent(row.response.absolute_change.as_ref())),
@@ -80,16 +86,16 @@ const COLUMNS: &[Column<Row>] = &[
     Column::data("percent_change_high", |row| Value::decimal_or_absent(row.response.percent_change_high.as_ref())),
     Column::data("below_resolution", |row| row.response.below_resolution.map_or(Value::Absent, Value::Flag)),
     Column::data("observed", |row| row.response.observed.map_or(Value::Absent, Value::Flag)),
-    Column::csv("start_derivation", |row| derivation_of(row.response.start.as_ref())),
-    Column::csv("start_legs", |row| legs_of(row.response.start.as_ref())),
-    Column::csv("start_age", |row| age_of(row.response.start.as_ref())),
-    Column::csv("start_stale", |row| flag_of(row.response.start.as_ref(), |rate| rate.stale)),
-    Column::csv("start_archived", |row| flag_of(row.response.start.as_ref(), |rate| rate.archived)),
-    Column::csv("end_derivation", |row| derivation_of(row.response.end.as_ref())),
-    Column::csv("end_legs", |row| legs_of(row.response.end.as_ref())),
-    Column::csv("end_age", |row| age_of(row.response.end.as_ref())),
-    Column::csv("end_stale", |row| flag_of(row.response.end.as_ref(), |rate| rate.stale)),
-    Column::csv("end_archived", |row| flag_of(row.response.end.as_ref(), |rate| rate.archived)),
+    Column::csv("start_derivation", |row| row.start(|rate| Value::derivation(rate.derivation()))),
+    Column::csv("start_legs", |row| row.start(|rate| runs::objects(&rate.legs))),
+    Column::csv("start_age", |row| row.start(|rate| Value::duration(rate.age.as_ref()))),
+    Column::csv("start_stale", |row| row.start(|rate| Value::Flag(rate.stale))),
+    Column::csv("start_archived", |row| row.start(|rate| Value::Flag(rate.archived))),
+    Column::csv("end_derivation", |row| row.end(|rate| Value::derivation(rate.derivation()))),
+    Column::csv("end_legs", |row| row.end(|rate| runs::objects(&rate.legs))),
+    Column::csv("end_age", |row| row.end(|rate| Value::duration(rate.age.as_ref()))),
+    Column::csv("end_stale", |row| row.end(|rate| Value::Flag(rate.stale))),
+    Column::csv("end_archived", |row| row.end(|rate| Value::Flag(rate.archived))),
     Column::data("sequence", |row| Value::Count(row.response.sequence)),
     Column::data("recorded_time", |row| Value::time(row.response.recorded_time.as_ref())),
 ];
@@ -101,27 +107,7 @@ fn is_archived(response: &GetChangeResponse) -> bool {
 
 /// Returns the rate at the start or the end of a change; `Absent` if there is no rate.
 pub(super) fn rate_of(response: Option<&GetRateResponse>) -> Value {
-    response.map_or(Value::Absent, |response| Value::decimal(&response.rate))
-}
-
-fn time_of(response: Option<&GetRateResponse>) -> Value {
-    response.map_or(Value::Absent, |response| Value::time(response.time.as_ref()))
-}
-
-fn derivation_of(response: Option<&GetRateResponse>) -> Value {
-    response.map_or(Value::Absent, |response| Value::derivation(response.derivation()))
-}
-
-fn legs_of(response: Option<&GetRateResponse>) -> Value {
-    response.map_or(Value::Absent, |response| Value::List(response.legs.iter().map(runs::object).collect()))
-}
-
-fn age_of(response: Option<&GetRateResponse>) -> Value {
-    response.map_or(Value::Absent, |response| Value::duration(response.age.as_ref()))
-}
-
-fn flag_of(response: Option<&GetRateResponse>, flag: impl Fn(&GetRateResponse) -> bool) -> Value {
-    response.map_or(Value::Absent, |response| Value::Flag(flag(response)))
+    response.map_or(Value::Absent, |rate| Value::decimal(&rate.rate))
 }
 
 /// Returns the reason why a rate is missing; `Absent` if there is a rate.

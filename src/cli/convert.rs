@@ -73,7 +73,7 @@ const COLUMNS: &[Column<Row>] = &[
     Column::table("age", |row| row.rate(rate::describe_age)),
     Column::table("at", |row| row.rate(rate::at)),
     Column::csv("derivation", |row| row.rate(|rate| Value::derivation(rate.derivation()))),
-    Column::csv("legs", |row| row.rate(|rate| Value::List(rate.legs.iter().map(runs::object).collect()))),
+    Column::csv("legs", |row| row.rate(|rate| runs::objects(&rate.legs))),
     Column::csv("age", |row| row.rate(|rate| Value::duration(rate.age.as_ref()))),
     Column::csv("time", |row| row.rate(|rate| Value::time(rate.time.as_ref()))),
     Column::csv("date", |row| row.rate(|rate| Value::text(&rate.date))),

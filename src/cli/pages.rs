@@ -3,6 +3,8 @@
 //! **Invariant**: nothing is written before the first page has arrived. All pages come from the same commit, because
 //! the page token identifies the commit.
 
+use std::io::{self, BufWriter, Stdout};
+
 use super::error::Problem;
 use super::output::{Column, RowWriter};
 use super::text::clean;
@@ -66,10 +68,7 @@ pub(super) async fn list_hiding_columns<T>(
 ) -> Result<Listed, CliError> {
     let page_size = |rows: u64| i32::try_from(page_rows_max.min(rows)).unwrap_or(i32::MAX);
     let mut page = fetch(page_size(limit), String::new()).await?;
-    let mut writer = RowWriter::new(stdout(), session.style, columns)?;
-    for title in hidden {
-        writer.hide(title);
-    }
+    let mut writer = row_writer(session, columns, hidden)?;
     let mut rows = 0;
     loop {
         if let Some(row) = &page.lead {
@@ -123,14 +122,7 @@ pub(super) async fn list_newest<T>(
             break;
         }
     }
-    let mut writer = RowWriter::new(stdout(), session.style, columns)?;
-    for title in hidden {
-        writer.hide(title);
-    }
-    for row in newest.iter().rev() {
-        writer.row(row)?;
-    }
-    writer.finish()?;
+    write_rows(session, columns, hidden, newest.iter().rev())?;
     Ok(Listed { rows: count(&newest), more: !token.is_empty() })
 }
 
@@ -152,11 +144,33 @@ pub(super) fn write_all<'t, T: 't>(
     columns: &'static [Column<T>],
     rows: impl IntoIterator<Item = &'t T>,
 ) -> Result<(), CliError> {
-    let mut writer = RowWriter::new(stdout(), session.style, columns)?;
+    write_rows(session, columns, &[], rows)
+}
+
+fn write_rows<'t, T: 't>(
+    session: &Session,
+    columns: &'static [Column<T>],
+    hidden: &[&str],
+    rows: impl IntoIterator<Item = &'t T>,
+) -> Result<(), CliError> {
+    let mut writer = row_writer(session, columns, hidden)?;
     for row in rows {
         writer.row(row)?;
     }
     Ok(writer.finish()?)
+}
+
+/// Creates a writer to standard output. A table omits the columns with the titles `hidden`.
+fn row_writer<T>(
+    session: &Session,
+    columns: &'static [Column<T>],
+    hidden: &[&str],
+) -> io::Result<RowWriter<BufWriter<Stdout>, T>> {
+    let mut writer = RowWriter::new(stdout(), session.style, columns)?;
+    for title in hidden {
+        writer.hide(title);
+    }
+    Ok(writer)
 }
 
 /// Returns the maximum number of rows of a list: `requested`, the value of `--limit`, or the default of the format.

@@ -66,7 +66,7 @@ const COLUMNS: &[Column<Row>] = &[
     Column::new("rate_high", "high", |row| Value::decimal(&row.response.rate_high)),
     Column::new("derivation", "derived", |row| Value::derivation(row.response.derivation())),
     Column::table("from", |row| describe_legs(&row.response)),
-    Column::data("legs", |row| Value::List(row.response.legs.iter().map(runs::object).collect())),
+    Column::data("legs", |row| runs::objects(&row.response.legs)),
     Column::data("age", |row| Value::duration(row.response.age.as_ref())),
     Column::table("age", |row| describe_age(&row.response)),
     Column::data("leg_age_difference", |row| Value::duration(row.response.leg_age_difference.as_ref())),

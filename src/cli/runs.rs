@@ -29,7 +29,7 @@ pub(super) fn from_run(run: Option<&Run>, value: impl Fn(&Run) -> Value) -> Valu
     run.map_or(Value::Absent, value)
 }
 
-/// Converts a run to the record that JSON writes as an object.
-pub(super) fn object(run: &Run) -> Value {
-    record(COLUMNS, run)
+/// Converts runs to a list of the records that JSON writes as objects.
+pub(super) fn objects(runs: &[Run]) -> Value {
+    Value::List(runs.iter().map(|run| record(COLUMNS, run)).collect())
 }

@@ -65,27 +65,24 @@ const COLUMNS: &[Column<Row>] = &[
 
 pub(super) async fn run(args: SourceArgs, session: &Session) -> Result<Outcome, CliError> {
     let client = session.connect().await?;
-    let (SourceCommand::Archive(ArchiveArgs { note: given, .. })
-    | SourceCommand::Unarchive(ArchiveArgs { note: given, .. })) = &args.command;
-    let has_note = !given.is_empty();
-    let row = match args.command {
-        SourceCommand::Archive(ArchiveArgs { source, note }) => {
-            let request = client.request(ArchiveSourceRequest { source: source.clone(), note });
-            let response = client.answer(client.ingest().archive_source(request)).await?;
-            let (changed, sequence, recorded_time) = (response.changed, response.sequence, response.recorded_time);
-            Row { source, archived: true, changed, sequence, recorded_time }
-        }
-        SourceCommand::Unarchive(ArchiveArgs { source, note }) => {
-            let request = client.request(UnarchiveSourceRequest { source: source.clone(), note });
-            let response = client.answer(client.ingest().unarchive_source(request)).await?;
-            let (changed, sequence, recorded_time) = (response.changed, response.sequence, response.recorded_time);
-            Row { source, archived: false, changed, sequence, recorded_time }
-        }
+    let (ArchiveArgs { source, note: reason }, archived) = match args.command {
+        SourceCommand::Archive(args) => (args, true),
+        SourceCommand::Unarchive(args) => (args, false),
     };
+    let of_note = if reason.is_empty() { "" } else { "; the note was not stored" };
+    let (changed, sequence, recorded_time) = if archived {
+        let request = client.request(ArchiveSourceRequest { source: source.clone(), note: reason });
+        let response = client.answer(client.ingest().archive_source(request)).await?;
+        (response.changed, response.sequence, response.recorded_time)
+    } else {
+        let request = client.request(UnarchiveSourceRequest { source: source.clone(), note: reason });
+        let response = client.answer(client.ingest().unarchive_source(request)).await?;
+        (response.changed, response.sequence, response.recorded_time)
+    };
+    let row = Row { source, archived, changed, sequence, recorded_time };
     write_one(stdout(), session.style, COLUMNS, &row)?;
     if !row.changed {
         let state = if row.archived { "already" } else { "not" };
-        let of_note = if has_note { "; the note was not stored" } else { "" };
         note(&format!("nothing changed: the source {} was {state} archived{of_note}", clean(&row.source)));
     }
     Ok(Outcome::Done)

@@ -4,24 +4,18 @@
 
 use std::borrow::Cow;
 
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, is_unprintable};
 
 /// Escapes the control characters of a text from a server or a file, so that the text cannot act on the terminal.
 pub(super) fn clean(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(acts_on_terminal) {
+    if !text.chars().any(is_unprintable) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        if acts_on_terminal(c) { safe.extend(c.escape_unicode()) } else { safe.push(c) }
+        if is_unprintable(c) { safe.extend(c.escape_unicode()) } else { safe.push(c) }
     }
     Cow::Owned(safe)
-}
-
-/// Returns true for control characters and for invisible characters, such as those that change the reading direction.
-fn acts_on_terminal(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Formats a duration in one unit, rounded down: `45 s`, `12 min`, `5 h`, `3 d`, `4 mo`, `9 y`. Months and years have the

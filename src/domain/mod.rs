@@ -16,6 +16,7 @@ mod run;
 mod series;
 mod span;
 mod spreadsheet;
+mod text;
 mod tick;
 mod time;
 
@@ -36,6 +37,7 @@ pub use span::{
     DurationError, Span, SpanError, SpanUnit, duration_us, format_duration, format_seconds, parse_duration,
 };
 pub use spreadsheet::without_formula;
+pub use text::is_unprintable;
 pub use tick::{PublishedValue, Tick};
 pub(crate) use time::truncate_for_display;
 pub use time::{Timestamp, TimestampError};

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::rate::Rate;
 use super::series::SeriesKey;
+use super::text::is_unprintable;
 use super::tick::PublishedValue;
 use super::time::{Timestamp, truncate_for_display};
 
@@ -95,16 +96,6 @@ pub enum NoteError {
     Control(String),
 }
 
-/// Returns true for characters that are invisible, separate lines or change the reading direction. A note with them could
-/// show another text than it has.
-const fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}'
-    )
-}
-
 impl Note {
     /// Largest number of characters.
     pub const CHARS_MAX: usize = 200;
@@ -118,7 +109,7 @@ impl Note {
         if !(1..=Self::CHARS_MAX).contains(&found) {
             return Err(NoteError::Length { found });
         }
-        if text.chars().any(|c| c.is_control() || is_invisible(c)) {
+        if text.chars().any(is_unprintable) {
             return Err(NoteError::Control(truncate_for_display(text)));
         }
         Ok(Self(text.into()))

@@ -21,6 +21,7 @@ mod problem;
 mod schema;
 mod security;
 mod short_forms;
+mod streaming;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub use metrics::Scraped;
 use problem::Problem;
 use schema::{Call, Schema};
 pub use security::Origins;
+pub use streaming::STREAM_HEADERS;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 

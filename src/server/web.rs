@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, ORIGIN};
+use http::header::{CONTENT_TYPE, HeaderName, ORIGIN};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
@@ -25,6 +25,7 @@ use tower::{Layer, Service, ServiceExt as _};
 use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
 
 use crate::config::CorsOrigin;
+use crate::http::STREAM_HEADERS;
 
 /// The prefix of every content type of gRPC-Web. In text mode, `-text` follows.
 const WEB_TYPE: &[u8] = b"application/grpc-web";
@@ -165,7 +166,7 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for WebFutur
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
             WebFutureProject::Native { call } => call.poll(context),
-            WebFutureProject::Web { call } => call.as_mut().poll(context).map_ok(unbuffered),
+            WebFutureProject::Web { call } => call.as_mut().poll(context).map_ok(with_stream_headers),
             WebFutureProject::Refused { status, reason } => {
                 let mut response = Response::new(Body::new(Full::from(*reason)));
                 *response.status_mut() = *status;
@@ -176,12 +177,10 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for WebFutur
     }
 }
 
-/// Tells proxies to pass each message of a stream on at once: nginx must not buffer the response, and a proxy that
-/// follows `no-transform` does not compress it, because compression collects messages first.
-fn unbuffered(mut response: Response<Body>) -> Response<Body> {
-    let headers = response.headers_mut();
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+fn with_stream_headers(mut response: Response<Body>) -> Response<Body> {
+    for (name, value) in STREAM_HEADERS {
+        response.headers_mut().insert(name, value);
+    }
     response
 }
 

@@ -72,7 +72,7 @@ pub(super) type Line = Vec<Span>;
 struct Column {
     title: &'static str,
     /// The order in which columns are dropped on a narrow screen, highest first; 0 for columns that always stay. The source
-    /// stays, because without it a row cannot be told from another row of the pair.
+    /// stays, because it distinguishes the rows of a pair.
     drop_order: u8,
     align_right: bool,
     value: fn(&RowContext<'_>, &Row) -> Span,

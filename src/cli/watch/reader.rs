@@ -1,4 +1,4 @@
-//! Detects that the reader of standard output has gone.
+//! Detects that the reader of standard output has closed it.
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -18,7 +18,7 @@ pub(super) async fn reader_closed() {
         let _ = sender.send(());
     });
     if closed.await.is_err() {
-        // The system cannot tell: the next write reports it.
+        // The system cannot report it here: the next write does.
         std::future::pending::<()>().await;
     }
 }

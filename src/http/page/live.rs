@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderName, StatusCode};
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -28,14 +28,12 @@ use super::event::{event, padding};
 use super::latest::Rendering;
 use super::{LIVE_STREAMS_MAX, Page, assets, labels};
 use crate::domain::Timestamp;
+use crate::http::streaming::STREAM_HEADERS;
 
 /// Interval of heartbeats. The script treats a connection as lost after three missed heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// Maximum time that a browser may leave an event unread before its stream ends.
 const STALL_MAX: Duration = Duration::from_secs(30);
-
-/// Tells nginx, and proxies that follow it, not to buffer the response.
-const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 #[derive(Serialize)]
 struct Hello {
@@ -56,10 +54,8 @@ pub(super) async fn live(State(page): State<Arc<Page>>) -> Response {
     };
     let (events, stream) = mpsc::channel(1);
     tokio::spawn(send_updates(page, events, permit));
-    // A proxy that compresses a stream collects it first, so the stream must not be transformed.
-    let headers =
-        [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache, no-transform"), (X_ACCEL_BUFFERING, "no")];
-    (headers, Body::from_stream(ReceiverStream::new(stream).map(Ok::<_, Infallible>))).into_response()
+    let body = Body::from_stream(ReceiverStream::new(stream).map(Ok::<_, Infallible>));
+    (STREAM_HEADERS, [(CONTENT_TYPE, "text/event-stream")], body).into_response()
 }
 
 fn beat(now: Timestamp) -> Option<Bytes> {

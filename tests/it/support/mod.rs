@@ -194,6 +194,49 @@ pub(crate) fn tick(pair: &str, seconds: i64, rate: &str) -> v1::Tick {
     }
 }
 
+/// Returns a tick of a source other than the ticker.
+pub(crate) fn tick_from(source: &str, pair: &str, seconds: i64, rate: &str) -> v1::Tick {
+    v1::Tick { source: source.to_owned(), ..tick(pair, seconds, rate) }
+}
+
+/// Nineteen series: the ticker, three banks with their other pairs, and an old series of a bank that has no other.
+pub(crate) fn nineteen_series() -> Vec<v1::Tick> {
+    const HOUR_S: i64 = 3_600;
+    let mut ticks = Vec::new();
+    for hour in -50..=0 {
+        let kgs = format!("0.{:05}", 1_144 + hour / 24);
+        let rates = [
+            ("KGS/USD", kgs.as_str()),
+            ("KZT/USD", "0.00196"),
+            ("TJS/USD", "0.10899"),
+            ("TMT/USD", "0.28490"),
+            ("UZS/USD", "0.00008"),
+        ];
+        ticks.extend(rates.map(|(pair, rate)| tick(pair, hour * HOUR_S, rate)));
+    }
+    for day in -20..=0 {
+        let usd = format!("87.{}00", 45 + day);
+        let banks = [
+            ("nbkr", "USD/KGS", usd.as_str()),
+            ("nbkr", "KZT/KGS", "0.1712"),
+            ("nbkr", "UZS/KGS", "0.0073"),
+            ("nbkr", "TJS/KGS", "9.4510"),
+            ("nbkr", "TMT/KGS", "24.9857"),
+            ("nbk", "USD/KZT", "517.65"),
+            ("nbk", "KGS/KZT", "5.92"),
+            ("nbk", "UZS/KZT", "0.0433"),
+            ("nbk", "TJS/KZT", "55.96"),
+            ("cbu", "USD/UZS", "11984.50"),
+            ("cbu", "KZT/UZS", "23.15"),
+            ("cbu", "KGS/UZS", "137.04"),
+            ("cbu", "TJS/UZS", "1295.30"),
+        ];
+        ticks.extend(banks.map(|(source, pair, rate)| tick_from(source, pair, (day * 24 - 1) * HOUR_S, rate)));
+    }
+    ticks.push(tick_from("cbs", "USD/UZS", -3_000 * 24 * HOUR_S, "8100.00"));
+    ticks
+}
+
 /// Checks an `INVALID_ARGUMENT` status: the named field, and a part of the message.
 #[track_caller]
 pub(crate) fn assert_invalid(status: &Status, field: &str, part: &str) {
