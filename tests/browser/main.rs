@@ -8,8 +8,8 @@ mod skipped;
 #[path = "../it/support/mod.rs"]
 mod support;
 
-mod board;
 mod chromium;
 mod grpc_web;
+mod latest;
 mod page;
 mod windows;

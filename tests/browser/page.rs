@@ -168,7 +168,7 @@ const UNNAMED: &str = "
 /// at them first.
 const SMALL_INVERSE_RATES: &str = "
     const size = (element) => parseFloat(getComputedStyle(element).fontSize);
-    return [...document.querySelectorAll('#board tr[id]')].filter((row) =>
+    return [...document.querySelectorAll('#rates tr[id]')].filter((row) =>
         !(size(row.querySelector('.turned')) >= size(row.querySelector('.state')))).map((row) => row.id)";
 
 /// Text with a contrast below 4.5 to 1 against its background.
@@ -221,7 +221,7 @@ async fn every_page_fits_and_is_accessible() {
         browser.client.goto(&format!("http://{}{page}", server.http_addr)).await.unwrap();
         browser.wait(LIVE).await;
         // The rows of all series are checked, too.
-        browser.run("document.querySelectorAll('#board details').forEach((details) => details.open = true)").await;
+        browser.run("document.querySelectorAll('#rates details').forEach((details) => details.open = true)").await;
         for (width, height) in [(1280, 800), (768, 1024), (360, 740)] {
             browser.resize(width, height).await;
             assert_eq!(

@@ -15,8 +15,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::super::Site;
-use super::board::{Group, arrange};
 use super::event::event;
+use super::grouping::{Group, arrange};
 use super::sections::{Sections, main_part, sections};
 use super::sparkline::{self, sparkline};
 use super::table;
@@ -46,11 +46,11 @@ const WINDOWS: [Span; 3] = [Span::new(24, SpanUnit::Hour), Span::new(7, SpanUnit
 #[derive(Serialize)]
 struct Update<'a> {
     head: &'a str,
-    /// True if `board` has everything; false if the browser has the same outline and needs only `rows`.
+    /// True if `sections` has everything; false if the browser has the same frame and needs only `rows`.
     all: bool,
     /// The markup of all sections.
     #[serde(skip_serializing_if = "Option::is_none")]
-    board: Option<&'a str>,
+    sections: Option<&'a str>,
     /// The element id and the markup of each changed row.
     rows: Vec<(&'a str, &'a str)>,
 }
@@ -105,14 +105,14 @@ impl Rendering {
 
     fn update<'a>(&'a self, seen: Option<&Self>) -> Option<Update<'a>> {
         let sections = &self.sections;
-        let Some(seen) = seen.filter(|seen| seen.sections.outline == sections.outline) else {
-            return Some(Update { head: &self.head, all: true, board: Some(&sections.html), rows: Vec::new() });
+        let Some(seen) = seen.filter(|seen| seen.sections.frame_hash == sections.frame_hash) else {
+            return Some(Update { head: &self.head, all: true, sections: Some(&sections.html), rows: Vec::new() });
         };
         let pairs = seen.sections.rows.iter().zip(&sections.rows);
         let changed = pairs.filter(|(old, new)| !Arc::ptr_eq(&old.html, &new.html));
         let rows: Vec<_> = changed.map(|(_, new)| (&*new.id, &*new.html)).collect();
         let is_changed = !rows.is_empty() || seen.head != self.head;
-        is_changed.then_some(Update { head: &self.head, all: false, board: None, rows })
+        is_changed.then_some(Update { head: &self.head, all: false, sections: None, rows })
     }
 }
 
@@ -153,7 +153,7 @@ async fn render(site: &Site, previous: Option<Arc<Rendering>>) -> Result<Renderi
             let answer = reader.quote_changes(&WINDOWS, ROWS_MAX)?;
             let latest_quotes = reader.latest_quotes();
             let mut failed = None;
-            let board = arrange(&answer.body, now, |pair| {
+            let grouping = arrange(&answer.body, now, |pair| {
                 reader.published_choice(pair).unwrap_or_else(|error| {
                     failed.get_or_insert(error);
                     None
@@ -164,12 +164,12 @@ async fn render(site: &Site, previous: Option<Arc<Rendering>>) -> Result<Renderi
                 tracing::error!(%error, "cannot choose among the sources of a pair");
             }
             let previous = previous.as_deref();
-            let pictures = pictures(reader, board.usd.iter().chain(&board.other), previous, now)?;
+            let pictures = pictures(reader, grouping.usd.iter().chain(&grouping.other), previous, now)?;
             let html = pictures.iter().map(|(series, picture)| (series.clone(), Arc::clone(&picture.html))).collect();
             let known = previous.into_iter().flat_map(|previous| &previous.sections.rows);
             let known = known.map(|row| (&*row.id, row)).collect();
-            let head =
-                table::head(latest_quotes, board.freshness, reader.held_count(), now, stopped.as_deref()).into_string();
+            let head = table::head(latest_quotes, grouping.freshness, reader.held_count(), now, stopped.as_deref())
+                .into_string();
             Ok(Rendering {
                 number: previous.map_or(1, |previous| previous.number + 1),
                 sequence: answer.commit.sequence,
@@ -177,7 +177,7 @@ async fn render(site: &Site, previous: Option<Arc<Rendering>>) -> Result<Renderi
                 rendered: Instant::now(),
                 writing_stopped: stopped.is_some(),
                 head: head.into(),
-                sections: sections(&board, &html, &known, latest_quotes.quotes.len()),
+                sections: sections(&grouping, &html, &known, latest_quotes.quotes.len()),
                 pictures,
                 events: std::sync::Mutex::default(),
             })
@@ -244,7 +244,7 @@ mod tests {
             rendered: Instant::now(),
             writing_stopped: false,
             head: "head".into(),
-            sections: Sections { outline: rows.len() as u64, rows: rows.to_vec(), html: html.into() },
+            sections: Sections { frame_hash: rows.len() as u64, rows: rows.to_vec(), html: html.into() },
             pictures: HashMap::new(),
             events: std::sync::Mutex::default(),
         }
@@ -268,14 +268,14 @@ mod tests {
                 assert_eq!(event, expect);
             }
         };
-        check(&first, None, Some(r#""all":true,"board":"12","rows":[]"#));
+        check(&first, None, Some(r#""all":true,"sections":"12","rows":[]"#));
         check(&first, Some(&first), None);
         check(&moved, Some(&first), Some(r#""all":false,"rows":[["kgs","3"]]"#));
         check(&same, Some(&moved), None);
         // A slow browser skips the renderings in between.
         check(&same, Some(&first), Some(r#""all":false,"rows":[["kgs","3"]]"#));
-        // Another outline needs everything.
-        check(&more, Some(&same), Some(r#""all":true,"board":"324","rows":[]"#));
+        // Another frame needs everything.
+        check(&more, Some(&same), Some(r#""all":true,"sections":"324","rows":[]"#));
     }
 
     #[test]

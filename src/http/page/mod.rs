@@ -4,7 +4,6 @@
 //! Content-Security-Policy enforces this. All content except ages is in the HTML. The script only updates the content.
 
 mod assets;
-mod board;
 mod chart;
 mod chart_controls;
 mod chart_data;
@@ -12,6 +11,7 @@ mod chart_parameters;
 mod chart_points;
 mod data_table;
 mod event;
+mod grouping;
 mod labels;
 mod latest;
 mod layout;

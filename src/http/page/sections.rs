@@ -1,7 +1,7 @@
 //! The sections of the latest rates: currencies against USD, other published pairs, and old series. A row of a group
 //! expands to the rows of its series without script.
 //!
-//! **Invariant**: the markup around the rows depends only on the outline, so that a browser that has the same outline
+//! **Invariant**: the markup around the rows depends only on the frame, so that a browser that has the same frame
 //! needs only the rows that changed.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use maud::{Markup, PreEscaped, html};
 
-use super::board::{Board, Freshness, Group};
+use super::grouping::{Freshness, Group, Grouping};
 use super::labels::millis;
 use super::table::{COLUMNS, GROUP_COLUMNS, group_id, group_row, row, row_id};
 use crate::domain::{SeriesKey, Timestamp};
@@ -29,7 +29,7 @@ pub(super) struct Row {
 /// The rendered sections.
 pub(super) struct Sections {
     /// Identifies the markup around the rows.
-    pub(super) outline: u64,
+    pub(super) frame_hash: u64,
     /// The rows, in order.
     pub(super) rows: Vec<Row>,
     /// The complete markup.
@@ -37,27 +37,28 @@ pub(super) struct Sections {
 }
 
 /// Renders the sections. `pictures` has the picture of the last month of each chosen series. A row that has not changed
-/// is taken from `known`. `total` is the number of series, of which at most those of `board` are shown.
+/// is taken from `known`. `total` is the number of series, of which at most those of `grouping` are shown.
 pub(super) fn sections(
-    board: &Board<'_>,
+    grouping: &Grouping<'_>,
     pictures: &HashMap<SeriesKey, Arc<str>>,
     known: &HashMap<&str, &Row>,
     total: usize,
 ) -> Sections {
-    let mut page = Renderer { known, pictures, rows: Vec::new(), outline: DefaultHasher::new() };
-    let shown = board.usd.iter().chain(&board.other).map(|group| group.series.len()).sum::<usize>() + board.old.len();
-    let is_open = board.usd.len() + board.other.len() <= OPEN_ROWS;
-    let is_fresh = board.freshness == Freshness::Fresh;
-    (shown, total, is_open, is_fresh).hash(&mut page.outline);
-    let usd = page.groups("usd", &board.usd);
-    let other = page.groups("other", &board.other);
-    let old: Vec<Markup> = board.old.iter().map(|changes| page.series(changes)).collect();
-    let outline = page.outline.finish();
+    let mut page = Renderer { known, pictures, rows: Vec::new(), frame_hash: DefaultHasher::new() };
+    let shown =
+        grouping.usd.iter().chain(&grouping.other).map(|group| group.series.len()).sum::<usize>() + grouping.old.len();
+    let is_open = grouping.usd.len() + grouping.other.len() <= OPEN_ROWS;
+    let is_fresh = grouping.freshness == Freshness::Fresh;
+    (shown, total, is_open, is_fresh).hash(&mut page.frame_hash);
+    let usd = page.groups("usd", &grouping.usd);
+    let other = page.groups("other", &grouping.other);
+    let old: Vec<Markup> = grouping.old.iter().map(|changes| page.series(changes)).collect();
+    let frame_hash = page.frame_hash.finish();
     let html = html! {
-        div id="board" data-outline=(format!("{outline:016x}")) class=[(!is_fresh).then_some("none-fresh")] {
-            @if !board.usd.is_empty() {
+        div id="rates" data-frame=(format!("{frame_hash:016x}")) class=[(!is_fresh).then_some("none-fresh")] {
+            @if !grouping.usd.is_empty() {
                 div class="scroll" {
-                    table class="board" id="usd" {
+                    table class="pairs" id="usd" {
                         caption {
                             "Each row shows the source that the rule of choice picks, with the digits that it published. "
                             "An inverse is derived."
@@ -68,11 +69,11 @@ pub(super) fn sections(
                     }
                 }
             }
-            @if !board.other.is_empty() {
+            @if !grouping.other.is_empty() {
                 details class="section" id="others" open[is_open] {
-                    summary { "Other published pairs (" (board.other.len()) ")" }
+                    summary { "Other published pairs (" (grouping.other.len()) ")" }
                     div class="scroll" {
-                        table class="board" id="other" {
+                        table class="pairs" id="other" {
                             caption class="unseen" { "Other published pairs" }
                             (group_headings())
                             (other)
@@ -80,17 +81,17 @@ pub(super) fn sections(
                     }
                 }
             }
-            @if !board.old.is_empty() {
+            @if !grouping.old.is_empty() {
                 details class="section" id="old" {
                     summary {
-                        "Show archived sources and series not confirmed for a month (" (board.old.len()) ")"
+                        "Show archived sources and series not confirmed for a month (" (grouping.old.len()) ")"
                     }
                     (series_table("Archived sources, and series not confirmed for a month.", &old))
                 }
             }
         }
     };
-    Sections { outline, rows: page.rows, html: html.into_string().into() }
+    Sections { frame_hash, rows: page.rows, html: html.into_string().into() }
 }
 
 fn group_headings() -> Markup {
@@ -130,17 +131,17 @@ fn search_words(group: &Group<'_>) -> String {
     words.to_lowercase()
 }
 
-/// Renders rows and collects the outline.
+/// Renders rows and hashes the frame.
 struct Renderer<'a> {
     known: &'a HashMap<&'a str, &'a Row>,
     pictures: &'a HashMap<SeriesKey, Arc<str>>,
     rows: Vec<Row>,
-    outline: DefaultHasher,
+    frame_hash: DefaultHasher,
 }
 
 impl Renderer<'_> {
     fn push(&mut self, id: &str, html: Markup) -> Markup {
-        id.hash(&mut self.outline);
+        id.hash(&mut self.frame_hash);
         let same = self.known.get(id).filter(|known| *known.html == *html.0);
         let row = same.map_or_else(|| Row { id: id.into(), html: html.0.as_str().into() }, |known| (*known).clone());
         self.rows.push(row);
@@ -152,13 +153,13 @@ impl Renderer<'_> {
     }
 
     fn groups(&mut self, name: &str, groups: &[Group<'_>]) -> Markup {
-        (name, groups.len()).hash(&mut self.outline);
+        (name, groups.len()).hash(&mut self.frame_hash);
         let bodies: Vec<Markup> = groups.iter().map(|group| self.group(group)).collect();
         html! { @for body in &bodies { (body) } }
     }
 
     fn group(&mut self, group: &Group<'_>) -> Markup {
-        (group.series.len(), group.old_count).hash(&mut self.outline);
+        (group.series.len(), group.old_count).hash(&mut self.frame_hash);
         let picture = self.pictures.get(&group.chosen.quote.series).map_or("", |picture| &**picture);
         let top = self.push(&group_id(group.pair), group_row(group, picture));
         let series: Vec<Markup> = group.series.iter().map(|changes| self.series(changes)).collect();

@@ -3,7 +3,7 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::board::{Freshness, Group, OLD_AFTER_US};
+use super::grouping::{Freshness, Group, OLD_AFTER_US};
 use super::labels::{
     self, FormattedRate, age_then_time, day_text, duration, percent, reported, time_element, time_then_age,
 };
@@ -55,12 +55,12 @@ pub(super) fn chart_path(series: &SeriesKey) -> String {
     format!("/pair/{}/{}?source={}", series.pair.base(), series.pair.quote(), series.source)
 }
 
-/// Returns a state as a word with a symbol, and its meaning for this series.
+/// Returns a state as a label with a symbol, and its meaning for this series.
 pub(super) fn state(quote: &LatestQuote) -> Markup {
     state_of(quote.state, Some(quote.stale_time.micros_since(quote.run.last_observed_time)))
 }
 
-/// Returns a state as a word with a symbol, and its meaning. A derived rate has no stale limit of its own.
+/// Returns a state as a label with a symbol, and its meaning. A derived rate has no stale limit of its own.
 pub(super) fn state_of(state: RateState, stale_limit_us: Option<i64>) -> Markup {
     let meaning = match (state, stale_limit_us) {
         (RateState::Stale, Some(limit_us)) => format!("feed silent for over {}", duration(limit_us)),
@@ -69,10 +69,10 @@ pub(super) fn state_of(state: RateState, stale_limit_us: Option<i64>) -> Markup 
         (RateState::Moving, _) => "moved recently".to_owned(),
         (RateState::Flat, _) => "confirmed, no recent move".to_owned(),
     };
-    html! { (state_word(state)) span class="sub" { (meaning) } }
+    html! { (state_label(state)) span class="sub" { (meaning) } }
 }
 
-/// Returns a state as a word with a symbol, and a short form of its meaning.
+/// Returns a state as a label with a symbol, and a short form of its meaning.
 fn short_state(quote: &LatestQuote) -> Markup {
     let limit_us = quote.stale_time.micros_since(quote.run.last_observed_time);
     let meaning = match quote.state {
@@ -81,11 +81,11 @@ fn short_state(quote: &LatestQuote) -> Markup {
         RateState::Moving => "moved recently".to_owned(),
         RateState::Flat => "no recent move".to_owned(),
     };
-    html! { (state_word(quote.state)) span class="sub" { (meaning) } }
+    html! { (state_label(quote.state)) span class="sub" { (meaning) } }
 }
 
-/// Returns the word of a state with its symbol.
-fn state_word(state: RateState) -> Markup {
+/// Returns the label of a state with its symbol.
+fn state_label(state: RateState) -> Markup {
     let word = match state {
         RateState::Stale => "Stale",
         RateState::Pegged => "Pegged",

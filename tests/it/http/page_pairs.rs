@@ -3,48 +3,7 @@
 use silkrate::proto::v1;
 
 use super::page::{Events, HOUR_S, between, get, visible_text};
-use crate::support::{TestServer, tick};
-
-/// Nineteen series: the ticker, three banks with their other pairs, and an old series of a bank that has no other.
-fn nineteen_series() -> Vec<v1::Tick> {
-    let bank = |source: &str, pair: &str, hour: i64, rate: &str| v1::Tick {
-        source: source.to_owned(),
-        ..tick(pair, hour * HOUR_S, rate)
-    };
-    let mut ticks = Vec::new();
-    for hour in -50..=0 {
-        let kgs = format!("0.{:05}", 1_144 + hour / 24);
-        let rates = [
-            ("KGS/USD", kgs.as_str()),
-            ("KZT/USD", "0.00196"),
-            ("TJS/USD", "0.10899"),
-            ("TMT/USD", "0.28490"),
-            ("UZS/USD", "0.00008"),
-        ];
-        ticks.extend(rates.map(|(pair, rate)| tick(pair, hour * HOUR_S, rate)));
-    }
-    for day in -20..=0 {
-        let usd = format!("87.{}00", 45 + day);
-        let banks = [
-            ("nbkr", "USD/KGS", usd.as_str()),
-            ("nbkr", "KZT/KGS", "0.1712"),
-            ("nbkr", "UZS/KGS", "0.0073"),
-            ("nbkr", "TJS/KGS", "9.4510"),
-            ("nbkr", "TMT/KGS", "24.9857"),
-            ("nbk", "USD/KZT", "517.65"),
-            ("nbk", "KGS/KZT", "5.92"),
-            ("nbk", "UZS/KZT", "0.0433"),
-            ("nbk", "TJS/KZT", "55.96"),
-            ("cbu", "USD/UZS", "11984.50"),
-            ("cbu", "KZT/UZS", "23.15"),
-            ("cbu", "KGS/UZS", "137.04"),
-            ("cbu", "TJS/UZS", "1295.30"),
-        ];
-        ticks.extend(banks.map(|(source, pair, rate)| bank(source, pair, day * 24 - 1, rate)));
-    }
-    ticks.push(bank("cbs", "USD/UZS", -3_000 * 24, "8100.00"));
-    ticks
-}
+use crate::support::{TestServer, nineteen_series, tick};
 
 #[tokio::test]
 async fn each_pair_has_one_row_with_the_rate_of_the_rule_of_choice() {
@@ -92,12 +51,12 @@ async fn each_pair_has_one_row_with_the_rate_of_the_rule_of_choice() {
     assert!(visible_text(between(&page, "id=\"r-UZS-USD-timesca\"", "</tbody>")).contains("UZS/USD timesca"));
     let note = "All sources of UZS/USD and USD/UZS. One more series is archived or was not confirmed for a month";
     assert!(visible_text(&page).contains(note), "{page}");
-    // A change of the outline sends everything, another change only its rows.
+    // A change of the frame sends everything, another change only its rows.
     let mut events = Events::open(&server).await;
     let first = events.until("event: beat").await.unwrap();
     assert!(
-        first.contains("\"all\":true,\"board\":\"<div id=\\\"board\\\"") && first.contains("g-KGS-USD"),
-        "no board"
+        first.contains("\"all\":true,\"sections\":\"<div id=\\\"rates\\\"") && first.contains("g-KGS-USD"),
+        "no sections"
     );
     server.clock.advance_us(1_000_000);
     server.store(&[tick("KGS/USD", 1, "0.01150")]).await;

@@ -97,13 +97,13 @@ const keepChoices = () => {
   }
 };
 
-const boards = () => [...document.querySelectorAll("table.board")];
-const headings = () => [...(document.querySelector("table.board thead tr")?.children ?? [])];
+const pairTables = () => [...document.querySelectorAll("table.pairs")];
+const headings = () => [...(document.querySelector("table.pairs thead tr")?.children ?? [])];
 const isSortable = (heading) => !heading.classList.contains("picture");
 
 // The name under which the state of a group or a section is kept.
 const nameOf = (details) => details.closest("tr")?.id ?? details.id;
-const allDetails = () => document.querySelectorAll("#board details");
+const allDetails = () => document.querySelectorAll("#rates details");
 
 const applyOpen = () => {
   for (const details of allDetails()) {
@@ -121,7 +121,7 @@ const compare = (one, other) => {
 };
 
 const applyOrder = () => {
-  for (const table of boards()) {
+  for (const table of pairTables()) {
     const groups = [...table.tBodies];
     const sorted = [...groups].sort((one, other) => compare(one, other) || one.rows[0].id.localeCompare(other.rows[0].id));
     // Moving a group would take the focus away from it.
@@ -179,7 +179,7 @@ const sortBy = (column) => {
 // Turns the headings into buttons. Without this script, the headings are text.
 const addButtons = () => {
   // The headings of the first table are visible.
-  for (const table of boards().slice(0, 1)) {
+  for (const table of pairTables().slice(0, 1)) {
     [...table.tHead.rows[0].children].forEach((heading, at) => {
       if (!isSortable(heading) || heading.querySelector("button")) return;
       const button = document.createElement("button");
@@ -223,7 +223,7 @@ const startTable = () => {
   });
   // A click, also one by the keyboard, precedes the change. The filter opens sections without a click.
   document.addEventListener("click", (click) => {
-    const details = click.target.closest?.("#board summary")?.parentElement;
+    const details = click.target.closest?.("#rates summary")?.parentElement;
     if (!details) return;
     choices.open[nameOf(details)] = !details.open;
     keepChoices();
@@ -233,14 +233,14 @@ const startTable = () => {
 
 // --- updates --------------------------------------------------------------------------------------------------------
 
-const applyBoard = (html) => {
+const applySections = (html) => {
   const fresh = parse(html);
-  const old = byId("board");
-  if (old.dataset.outline === fresh.dataset.outline) {
+  const old = byId("rates");
+  if (old.dataset.frame === fresh.dataset.frame) {
     for (const row of fresh.querySelectorAll("tr[id]")) updateRow(byId(row.id), row);
     return;
   }
-  const focused = document.activeElement?.closest?.("#board [id]")?.id;
+  const focused = document.activeElement?.closest?.("#rates [id]")?.id;
   const kind = document.activeElement?.localName;
   // Rows that stay are updated, so that only their changed cells are marked.
   const kept = new Map([...old.querySelectorAll("tr[id]")].map((row) => [row.id, row]));
@@ -255,12 +255,12 @@ const applyBoard = (html) => {
   if (focused) byId(focused)?.querySelector(kind)?.focus();
 };
 
-const applyUpdate = ({ head, board, rows, all }) => {
+const applyUpdate = ({ head, sections, rows, all }) => {
   const series = byId("chart")?.dataset.rows?.split(" ") ?? [];
   if (byId("chart") && (all || rows.some(([id]) => series.includes(id)))) refreshChart();
-  if (!byId("board")) return;
+  if (!byId("rates")) return;
   byId("head").innerHTML = head;
-  if (all) applyBoard(board);
+  if (all) applySections(sections);
   for (const [id, html] of rows) {
     const old = byId(id);
     if (old) updateRow(old, parse(html));

@@ -6,7 +6,7 @@ use silkrate::domain::Timestamp;
 use silkrate::proto::v1;
 
 use crate::chromium::Browser;
-use crate::support::{TestServer, tick};
+use crate::support::{TestServer, nineteen_series, tick, tick_from};
 
 /// The greatest height of the page with nineteen series, in pixels, by the width of the window.
 const HEIGHTS_MAX: [(u32, u64); 2] = [(1280, 900), (390, 2_500)];
@@ -14,44 +14,7 @@ const HOUR_S: i64 = 3_600;
 const LIVE: &str = "return document.body.dataset.link === 'live'";
 
 fn from(source: &str, pair: &str, hour: i64, rate: &str) -> v1::Tick {
-    v1::Tick { source: source.to_owned(), ..tick(pair, hour * HOUR_S, rate) }
-}
-
-/// Nineteen series of the ticker, three banks, and a source that ended in 2017.
-fn nineteen_series() -> Vec<v1::Tick> {
-    let mut ticks = Vec::new();
-    for hour in -50..=0 {
-        let kgs = format!("0.{:05}", 1_144 + hour / 24);
-        let rates = [
-            ("KGS/USD", kgs.as_str()),
-            ("KZT/USD", "0.00196"),
-            ("TJS/USD", "0.10899"),
-            ("TMT/USD", "0.28490"),
-            ("UZS/USD", "0.00008"),
-        ];
-        ticks.extend(rates.map(|(pair, rate)| from("timesca", pair, hour, rate)));
-    }
-    for day in -20..=0 {
-        let usd = format!("87.{}00", 45 + day);
-        let banks = [
-            ("nbkr", "USD/KGS", usd.as_str()),
-            ("nbkr", "KZT/KGS", "0.1712"),
-            ("nbkr", "UZS/KGS", "0.0073"),
-            ("nbkr", "TJS/KGS", "9.4510"),
-            ("nbkr", "TMT/KGS", "24.9857"),
-            ("nbk", "USD/KZT", "517.65"),
-            ("nbk", "KGS/KZT", "5.92"),
-            ("nbk", "UZS/KZT", "0.0433"),
-            ("nbk", "TJS/KZT", "55.96"),
-            ("cbu", "USD/UZS", "11984.50"),
-            ("cbu", "KZT/UZS", "23.15"),
-            ("cbu", "KGS/UZS", "137.04"),
-            ("cbu", "TJS/UZS", "1295.30"),
-        ];
-        ticks.extend(banks.map(|(source, pair, rate)| from(source, pair, day * 24 - 1, rate)));
-    }
-    ticks.push(from("cbs", "USD/UZS", -3_000 * 24, "8100.00"));
-    ticks
+    tick_from(source, pair, hour * HOUR_S, rate)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +30,7 @@ async fn nineteen_series_fit_on_a_screen() {
         println!("the page with nineteen series is {height} px tall at {width} px");
         assert!(height < height_max, "{height} px at {width} px");
         assert_eq!(browser.run("return document.documentElement.scrollWidth <= innerWidth").await, json!(true));
-        let table = "return [...document.querySelectorAll('.board')].every((table) =>
+        let table = "return [...document.querySelectorAll('.pairs')].every((table) =>
             table.parentElement.scrollWidth <= table.parentElement.clientWidth)";
         assert_eq!(browser.run(table).await, json!(true), "a table is wider than the page at {width} px");
         // The rate of 2017 is not visible, and the fresh rates are.
@@ -83,7 +46,7 @@ async fn nineteen_series_fit_on_a_screen() {
 const PAIRS: &str =
     "return [...document.querySelectorAll('#usd > tbody:not([hidden]) > tr > th a')].map((link) => link.textContent)";
 /// The groups that are expanded and show their series.
-const EXPANDED: &str = "return [...document.querySelectorAll('#board tr.sources')]
+const EXPANDED: &str = "return [...document.querySelectorAll('#rates tr.sources')]
     .filter((row) => row.checkVisibility()).map((row) => row.previousElementSibling.id)";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +82,7 @@ async fn reader_sorts_filters_and_expands_and_live_updates_keep_it() {
     browser.wait("return document.querySelector('#g-TJS-USD .rate').textContent === '0.10950'").await;
     let marked = browser
         .run(
-            "return [...document.querySelectorAll('#board .changed')].map((cell) =>
+            "return [...document.querySelectorAll('#rates .changed')].map((cell) =>
         `${cell.parentElement.id} ${cell.dataset.label}`)",
         )
         .await;
@@ -152,7 +115,7 @@ async fn reader_sorts_filters_and_expands_and_live_updates_keep_it() {
     assert_eq!(find("kgs").await, json!(["USD/KGS"]));
     assert_eq!(browser.text(shown).await, "5 of 13");
 
-    // A new pair changes the outline. The filter, the order and the expansion stay, and nothing else is marked.
+    // A new pair changes the frame. The filter, the order and the expansion stay, and nothing else is marked.
     browser.run("window.sameDocument = true").await;
     store(&[from("cbs", "TMT/UZS", 0, "3424.00")]).await;
     browser.wait("return document.getElementById('r-TMT-UZS-cbs') !== null").await;

@@ -37,7 +37,7 @@ pub(super) struct Group<'a> {
 
 /// The arrangement of all series.
 #[derive(Debug)]
-pub(super) struct Board<'a> {
+pub(super) struct Grouping<'a> {
     /// The currencies against USD, sorted by currency.
     pub(super) usd: Vec<Group<'a>>,
     /// The other pairs, sorted.
@@ -78,7 +78,7 @@ pub(super) fn arrange(
     quotes: &[QuoteChanges],
     now: Timestamp,
     mut choose: impl FnMut(Pair) -> Option<SeriesKey>,
-) -> Board<'_> {
+) -> Grouping<'_> {
     let freshness = freshness(quotes);
     let reference = match freshness {
         Freshness::Fresh => now,
@@ -108,7 +108,7 @@ pub(super) fn arrange(
         let group = Group { pair, chosen: chosen.unwrap_or(first), series, old_count };
         if pair.quote() == Currency::USD { &mut usd } else { &mut other }.push(group);
     }
-    Board { usd, other, old, freshness }
+    Grouping { usd, other, old, freshness }
 }
 
 #[cfg(test)]
@@ -127,8 +127,8 @@ mod tests {
         QuoteChanges { quote: Arc::new(quote), since_move: None, silent_before_move: None, over: Vec::new() }
     }
 
-    /// Describes a board: each group with its chosen series in brackets, then the old series.
-    fn describe(board: &Board<'_>) -> String {
+    /// Describes a grouping: each group with its chosen series in brackets, then the old series.
+    fn describe(grouping: &Grouping<'_>) -> String {
         let name = |changes: &QuoteChanges| format!("{} {}", changes.quote.series.pair, changes.quote.series.source);
         let groups = |groups: &[Group<'_>]| {
             let group = |group: &Group<'_>| {
@@ -137,8 +137,8 @@ mod tests {
             };
             groups.iter().map(group).collect::<Vec<_>>().join("; ")
         };
-        let old: Vec<String> = board.old.iter().map(|changes| name(changes)).collect();
-        format!("{} | {} | {}", groups(&board.usd), groups(&board.other), old.join(", "))
+        let old: Vec<String> = grouping.old.iter().map(|changes| name(changes)).collect();
+        format!("{} | {} | {}", groups(&grouping.usd), groups(&grouping.other), old.join(", "))
     }
 
     #[test]
@@ -146,8 +146,8 @@ mod tests {
         use RateState::{Flat, Moving, Stale};
         let check = |quotes: &[QuoteChanges], chosen: Option<(&str, &str)>, expect: &str, freshness: Freshness| {
             let choose = |_| chosen.map(|(pair, source)| key(pair, source));
-            let board = arrange(quotes, Timestamp::from_micros(0), choose);
-            assert_eq!((describe(&board).as_str(), board.freshness), (expect, freshness));
+            let grouping = arrange(quotes, Timestamp::from_micros(0), choose);
+            assert_eq!((describe(&grouping).as_str(), grouping.freshness), (expect, freshness));
         };
         let fresh = Freshness::Fresh;
         let series = [
