@@ -12,7 +12,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Instant;
 
-use silkrate::domain::{PublishedValue, Rate, SeriesKey, Timestamp};
+use silkrate::domain::{PublishedValue, Rate, ScanOrder, SeriesKey, Timestamp};
 use silkrate::query::{BucketsRequest, ChangesRequest, Moment, Period, Range, RateRequest, Reader};
 use silkrate::store::{Store, View};
 use support::{BASE_US, ROUNDS, Random, is_selected, keys, median, parameter, report, resident_mb, store_options};
@@ -134,6 +134,7 @@ impl Side {
             range: Range::new(Some(start), None).expect("a range").into(),
             zone: None,
             known_time: Some(self.known),
+            order: ScanOrder::Ascending,
             after: None,
             limit: PAGE_DAYS,
         };

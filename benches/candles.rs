@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use silkrate::analysis::Zone;
-use silkrate::domain::{Interval, SeriesKey, Timestamp};
+use silkrate::domain::{Interval, ScanOrder, SeriesKey, Timestamp};
 use silkrate::query::{BucketsRequest, CandlesRequest, MomentRange, Reader};
 use silkrate::store::{Store, View};
 use support::{BASE_US, Ticks, keys, median, parameter, per_second, report, resident_mb, store_options};
@@ -60,6 +60,7 @@ fn fold(reader: &Reader, key: &SeriesKey, interval: Interval, runs: u64) -> f64 
         range: MomentRange::default(),
         zone: Some(Zone::BISHKEK),
         known_time: None,
+        order: ScanOrder::Ascending,
         after: None,
         limit: 100_000,
     };

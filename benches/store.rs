@@ -11,8 +11,8 @@ mod support;
 use std::sync::Arc;
 use std::time::Instant;
 
-use silkrate::domain::{PublishedValue, SeriesKey, Timestamp};
-use silkrate::store::{ScanOrder, Store, WriteTransaction, verify};
+use silkrate::domain::{PublishedValue, ScanOrder, SeriesKey, Timestamp};
+use silkrate::store::{Store, WriteTransaction, verify};
 use support::{
     BASE_US, Random, Ticks, disk_bytes, is_selected, keys, parameter, per_second, report, resident_mb, store_options,
 };

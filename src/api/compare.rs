@@ -7,7 +7,7 @@ use super::convert::{as_of, each, pair};
 use super::error::ServiceError;
 use super::moments::{moment_range, request_zone};
 use super::page_token::{Cursor, Fingerprint, PageToken};
-use super::rate_request::{CHANGES_PAGE_ROWS_MAX, Paged, decimal_places, page_rows, resume};
+use super::rate_request::{CHANGES_PAGE_ROWS_MAX, Paged, decimal_places, order, page_rows, resume};
 use super::rate_response::{missing, next_token, rate};
 use super::rates::{Rates, ReadTask};
 use crate::analysis::{Apart, ApartStretch, Bucket, ComparisonSummary, PercentChange, Rounded, Sides};
@@ -75,6 +75,7 @@ fn compare_request(
         days: days(&request)?,
         zone: request_zone(&request.time_zone)?,
         known_time: as_of("known_time", request.known_time)?,
+        order: order(request.descending),
         after: None,
         limit,
     };

@@ -5,7 +5,7 @@
 use super::convert::{length_us, pair, source};
 use super::error::ServiceError;
 use super::page_token::{Cursor, PageToken};
-use super::rate_request::{PAGE_ROWS_MAX, Paged, page_rows, range, resume_chosen};
+use super::rate_request::{PAGE_ROWS_MAX, Paged, order, page_rows, range, resume_chosen};
 use super::rate_response::next_token;
 use super::rates::{Rates, ReadTask};
 use crate::analysis::{GapReason, GapStretch};
@@ -51,6 +51,7 @@ fn gaps_request(
         source: source("source", &request.source)?,
         range: range(request.start_time, request.end_time)?,
         minimum_us: length_us("minimum_length", request.minimum_length)?,
+        order: order(request.descending),
         after: None,
         limit,
     };

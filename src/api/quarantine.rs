@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use super::convert::{as_of, optional_note};
 use super::error::ServiceError;
 use super::page_token::{Cursor, Fingerprint, PageToken};
-use super::rate_request::{PAGE_ROWS_MAX, Paged, filter, page_rows, range, resume};
+use super::rate_request::{PAGE_ROWS_MAX, Paged, filter, order, page_rows, range, resume};
 use super::rate_response::next_token;
 use super::rates::{Rates, ReadTask};
 use crate::domain::{CurrencySet, HeldTick, Note, Verdict};
@@ -46,6 +46,7 @@ fn quarantine_request(
         verdicts: verdicts(&request.states)?,
         range: range(request.start_time, request.end_time)?,
         known_time: as_of("known_time", request.known_time)?,
+        order: order(request.descending),
         after: 0,
         limit,
     };

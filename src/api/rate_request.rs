@@ -9,7 +9,7 @@ use super::convert::{as_of, bound, each, length_us, pair, source};
 use super::moments::{change_end, change_start, moment_range, rate_moment, request_zone};
 use super::page_token::{Cursor, Fingerprint, PageToken};
 use crate::analysis::{DECIMAL_PLACES_DEFAULT, DECIMAL_PLACES_MAX, Zone};
-use crate::domain::{Amount, CurrencySet, Interval, Pair, Source, Span, Timestamp};
+use crate::domain::{Amount, CurrencySet, Interval, Pair, ScanOrder, Source, Span, Timestamp};
 use crate::proto::convert::{candle_interval, window_unit};
 use crate::proto::v1;
 use crate::query::{
@@ -17,7 +17,6 @@ use crate::query::{
     RateRequest, RevisionsRequest, RunsRequest, SeriesFilter, SeriesRequest,
 };
 use crate::sources::SourceTable;
-use crate::store::ScanOrder;
 
 /// Maximum number of entries in a filter.
 pub(super) const FILTER_ENTRIES_MAX: usize = 100;
@@ -176,6 +175,11 @@ fn resume_with(token: &str, fingerprint: Fingerprint) -> Result<(Fingerprint, Op
     Ok((fingerprint, PageToken::decode(token, fingerprint)?))
 }
 
+/// Converts the field `descending` of a list.
+pub(super) const fn order(descending: bool) -> ScanOrder {
+    if descending { ScanOrder::Descending } else { ScanOrder::Ascending }
+}
+
 pub(super) fn runs(
     mut request: v1::ListRunsRequest,
     served: &CurrencySet,
@@ -188,7 +192,7 @@ pub(super) fn runs(
         source: source("source", &request.source)?,
         range: moment_range((request.start_time, &request.start_date), (request.end_time, &request.end_date))?,
         zone: request_zone(&request.time_zone)?,
-        order: if request.descending { ScanOrder::Descending } else { ScanOrder::Ascending },
+        order: order(request.descending),
         include_baseline: request.include_baseline,
         known_time: as_of("known_time", request.known_time)?,
         after: None,
@@ -226,6 +230,7 @@ pub(super) fn revisions(
         source: source("source", &request.source)?,
         range: range(request.start_time, request.end_time)?,
         known_time: as_of("known_time", request.known_time)?,
+        order: order(request.descending),
         after: None,
         limit,
     };
@@ -276,6 +281,7 @@ pub(super) fn changes(
         range: moment_range((request.start_time, &request.start_date), (request.end_time, &request.end_date))?,
         zone: request_zone(&request.time_zone)?,
         known_time: as_of("known_time", request.known_time)?,
+        order: order(request.descending),
         after: None,
         limit,
     };
@@ -308,6 +314,7 @@ pub(super) fn candles(
         range: moment_range((request.start_time, &request.start_date), (request.end_time, &request.end_date))?,
         zone: request_zone(&request.time_zone)?,
         known_time: as_of("known_time", request.known_time)?,
+        order: order(request.descending),
         after: None,
         limit,
     };

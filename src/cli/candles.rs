@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::legs::{self, CommonParts, note_parts};
 use super::output::Column;
-use super::pages::{Page, limit, list, note_rest};
+use super::pages::{OrderArgs, Page, list, note_rest};
 use super::time_argument::TimeArgument;
 use super::value::Value;
 use super::{CliError, KnownArgs, LegArgs, Outcome, PairArgs, Session, ZoneArgs};
@@ -60,6 +60,8 @@ pub struct CandlesArgs {
     /// Maximum number of rows; default 50 in a table, unlimited in json and csv
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    #[command(flatten)]
+    order: OrderArgs,
     #[command(flatten)]
     known: KnownArgs,
 }
@@ -137,6 +139,7 @@ fn high(bounds: Option<&RateBounds>) -> Value {
 }
 
 pub(super) async fn run(args: CandlesArgs, session: &Session) -> Result<Outcome, CliError> {
+    let selection = args.order.selection(session, args.limit, args.from.is_some());
     let (start_time, start_date) = session.time_or_date(args.from)?;
     let (end_time, end_date) = session.time_or_date(args.to)?;
     let request = ListCandlesRequest {
@@ -153,13 +156,13 @@ pub(super) async fn run(args: CandlesArgs, session: &Session) -> Result<Outcome,
         fill_empty: args.fill,
         count_observations: args.observations,
         known_time: session.time(args.known.known)?,
+        descending: selection.descending,
         page_size: 0,
         page_token: String::new(),
     };
     let client = session.connect().await?;
-    let rows = limit(session, args.limit);
     let mut parts = Arc::<CommonParts>::default();
-    let listed = list(session, COLUMNS, rows, PAGE_CANDLES_MAX, async |page_size, page_token| {
+    let listed = list(session, COLUMNS, &[], selection, PAGE_CANDLES_MAX, async |page_size, page_token| {
         let request = ListCandlesRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().list_candles(client.request(request))).await?;
         let derivation = page.derivation();
@@ -174,7 +177,7 @@ pub(super) async fn run(args: CandlesArgs, session: &Session) -> Result<Outcome,
     note_parts(session, &parts, args.interval.has_calendar_days());
     note_rest(
         session,
-        &listed,
+        (&listed, selection),
         args.limit,
         "candles",
         "no observations in that range; use --fill for the rates in force",

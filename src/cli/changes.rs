@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::change::{missing, rate_of};
 use super::legs::{self, CommonParts, note_parts};
 use super::output::Column;
-use super::pages::{Page, limit, list, note_rest};
+use super::pages::{OrderArgs, Page, list, note_rest};
 use super::text::trim_zeros;
 use super::time_argument::TimeArgument;
 use super::value::Value;
@@ -57,6 +57,8 @@ pub struct ChangesArgs {
     /// Maximum number of rows; default 50 in a table, unlimited in json and csv
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    #[command(flatten)]
+    order: OrderArgs,
     #[command(flatten)]
     known: KnownArgs,
 }
@@ -169,6 +171,7 @@ pub(super) fn older(start: Value, end: Value) -> Value {
 }
 
 pub(super) async fn run(args: ChangesArgs, session: &Session) -> Result<Outcome, CliError> {
+    let selection = args.order.selection(session, args.limit, args.from.is_some());
     let (start_time, start_date) = session.time_or_date(args.from)?;
     let (end_time, end_date) = session.time_or_date(args.to)?;
     let request = ListChangesRequest {
@@ -184,13 +187,13 @@ pub(super) async fn run(args: ChangesArgs, session: &Session) -> Result<Outcome,
         end_date,
         decimal_places: args.places,
         known_time: session.time(args.known.known)?,
+        descending: selection.descending,
         page_size: 0,
         page_token: String::new(),
     };
     let client = session.connect().await?;
-    let rows = limit(session, args.limit);
     let mut parts = Arc::<CommonParts>::default();
-    let listed = list(session, COLUMNS, rows, PAGE_CHANGES_MAX, async |page_size, page_token| {
+    let listed = list(session, COLUMNS, &[], selection, PAGE_CHANGES_MAX, async |page_size, page_token| {
         let request = ListChangesRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().list_changes(client.request(request))).await?;
         let derivation = page.derivation();
@@ -203,6 +206,6 @@ pub(super) async fn run(args: ChangesArgs, session: &Session) -> Result<Outcome,
     });
     let listed = listed.await?;
     note_parts(session, &parts, true);
-    note_rest(session, &listed, args.limit, "periods", "no period in that range has a rate");
+    note_rest(session, (&listed, selection), args.limit, "periods", "no period in that range has a rate");
     Ok(Outcome::Done)
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use super::change::{missing, rate_of};
 use super::changes::{age_of, older};
 use super::output::Column;
-use super::pages::{Page, limit, list_hiding_columns, note_rest};
+use super::pages::{OrderArgs, Page, list, note_rest};
 use super::text::{clean, fold, plural, trim_zeros};
 use super::time_argument::TimeArgument;
 use super::value::Value;
@@ -71,6 +71,8 @@ pub struct CompareArgs {
     /// Maximum number of rows; default the value of --days; without --days, 50 in a table and unlimited in json and csv
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    #[command(flatten)]
+    order: OrderArgs,
     #[command(flatten)]
     known: KnownArgs,
 }
@@ -209,6 +211,11 @@ struct SummaryData {
     newest: Option<ComparedDay>,
 }
 
+/// Returns the newest of the days, which are in order of time or the newest first.
+fn newest_of<'d>(days: impl Iterator<Item = &'d ComparedDay>) -> Option<&'d ComparedDay> {
+    days.max_by_key(|day| day.period_start_time.map(|time| (time.seconds, time.nanos)))
+}
+
 pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome, CliError> {
     let pair = args.pair.or(args.pair_option).unwrap_or_default();
     let mut comparison = Comparison {
@@ -217,6 +224,9 @@ pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome,
         second: args.sources.get(1).cloned().unwrap_or_default(),
         zone: Zone::UTC,
     };
+    // --days keeps its last day: a limit cuts off the first days.
+    let requested_rows = args.limit.or(args.days.map(u64::from));
+    let selection = args.order.selection(session, requested_rows, args.from.is_some());
     let (start_time, start_date) = session.time_or_date(args.from)?;
     let (end_time, end_date) = session.time_or_date(args.to)?;
     let has_range = start_time.is_some() || end_time.is_some() || !(start_date.is_empty() && end_date.is_empty());
@@ -231,6 +241,7 @@ pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome,
         time_zone: args.zone.zone,
         decimal_places: args.places.or_else(|| session.is_table().then_some(TABLE_PLACES)),
         known_time: session.time(args.known.known)?,
+        descending: selection.descending,
         page_size: 0,
         page_token: String::new(),
     };
@@ -238,10 +249,7 @@ pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome,
     let mut data = SummaryData::default();
     let is_narrow = session.style.width.is_some_and(|width| width < BOUNDS_WIDTH_MIN);
     let hidden: &[&str] = if session.is_table() && is_narrow { &BOUNDS } else { &[] };
-    // The newest day comes last, so the default limit must not cut off the days of --days.
-    let requested_rows = args.limit.or(args.days.map(u64::from));
-    let rows = limit(session, requested_rows);
-    let listed = list_hiding_columns(session, COLUMNS, hidden, rows, PAGE_DAYS_MAX, async |page_size, page_token| {
+    let listed = list(session, COLUMNS, hidden, selection, PAGE_DAYS_MAX, async |page_size, page_token| {
         let request = CompareSourcesRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().compare_sources(client.request(request))).await?;
         comparison.zone = Zone::parse(&page.time_zone).unwrap_or(Zone::UTC);
@@ -249,25 +257,24 @@ pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome,
             write_folded(session, &heading(&comparison, &page.days))?;
         }
         data.summary = data.summary.take().or(page.summary);
-        data.newest = page.days.last().cloned().or(data.newest.take());
-        warn_of_newest(&comparison, data.newest.as_ref(), page.next_page_token.is_empty());
+        data.newest = newest_of(page.days.iter().chain(&data.newest)).cloned();
         let row = |day| Row { comparison: comparison.clone(), day };
         Ok(Page::new(page.days.into_iter().map(row), page.next_page_token))
     });
     let listed = listed.await?;
-    if session.is_table() && listed.rows > 0 {
-        let newest = data.newest.filter(|_| !listed.more);
-        if let Some(summary) = &data.summary {
-            write_folded(session, &describe(&comparison, summary, newest.as_ref()))?;
-        }
+    let newest = data.newest.filter(|_| selection.descending || !listed.more);
+    if let Some(newest) = &newest {
+        warn_of_newest(&comparison, newest);
     }
-    note_rest(session, &listed, requested_rows, "days", "no day in that range has a rate");
+    if let Some(summary) = data.summary.filter(|_| session.is_table() && listed.rows > 0) {
+        write_folded(session, &describe(&comparison, &summary, newest.as_ref()))?;
+    }
+    note_rest(session, (&listed, selection), requested_rows, "days", "no day in that range has a rate");
     Ok(Outcome::Done)
 }
 
-/// Warns after the last page if the newest rate of a source is stale or comes from an archived source.
-fn warn_of_newest(Comparison { first, second, .. }: &Comparison, newest: Option<&ComparedDay>, is_last_page: bool) {
-    let Some(newest) = newest.filter(|_| is_last_page) else { return };
+/// Warns if the newest rate of a source is stale or comes from an archived source.
+fn warn_of_newest(Comparison { first, second, .. }: &Comparison, newest: &ComparedDay) {
     for (source, rate) in [(first, &newest.first), (second, &newest.second)] {
         let Some(rate) = rate else { continue };
         if rate.stale {

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::output::Column;
-use super::pages::{Page, limit, list, note_rest};
+use super::pages::{OrderArgs, Page, list, note_rest};
 use super::rate::parse_duration;
 use super::text::format_rounded_duration;
 use super::time_argument::TimeArgument;
@@ -53,6 +53,8 @@ pub struct GapsArgs {
     /// Maximum number of rows; default 50 in a table, unlimited in json and csv
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    #[command(flatten)]
+    order: OrderArgs,
 }
 
 const COLUMNS: &[Column<Gap>] = &[
@@ -125,6 +127,7 @@ fn describe_reasons(gap: &Gap) -> Value {
 }
 
 pub(super) async fn run(args: GapsArgs, session: &Session) -> Result<Outcome, CliError> {
+    let selection = args.order.selection(session, args.limit, args.from.is_some());
     let request = ListGapsRequest {
         strict: args.strict,
         pair: args.pair,
@@ -132,17 +135,17 @@ pub(super) async fn run(args: GapsArgs, session: &Session) -> Result<Outcome, Cl
         start_time: session.time(args.from)?,
         end_time: session.time(args.to)?,
         minimum_length: args.min,
+        descending: selection.descending,
         page_size: 0,
         page_token: String::new(),
     };
     let client = session.connect().await?;
-    let rows = limit(session, args.limit);
-    let listed = list(session, COLUMNS, rows, PAGE_GAPS_MAX, async |page_size, page_token| {
+    let listed = list(session, COLUMNS, &[], selection, PAGE_GAPS_MAX, async |page_size, page_token| {
         let request = ListGapsRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().list_gaps(client.request(request))).await?;
         Ok(Page::new(page.gaps, page.next_page_token))
     });
-    note_rest(session, &listed.await?, args.limit, "gaps", "no gaps");
+    note_rest(session, (&listed.await?, selection), args.limit, "gaps", "no gaps");
     Ok(Outcome::Done)
 }
 

@@ -3,11 +3,11 @@
 use clap::Args;
 
 use super::output::Column;
-use super::pages::{Page, limit, list_hiding_columns, list_newest};
+use super::pages::{OrderArgs, Page, list, note_rest};
 use super::runs::{REPORTED_TITLE, reported};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, KnownArgs, Outcome, PairArgs, Session, ZoneArgs, legs, note};
+use super::{CliError, KnownArgs, Outcome, PairArgs, Session, ZoneArgs, legs};
 use crate::proto::v1::{Leg, ListRunsRequest, Run};
 
 /// The maximum number of runs per page. A page is under one megabyte.
@@ -40,12 +40,8 @@ pub struct HistoryArgs {
     /// Maximum number of rows; default 50 in a table, unlimited in json and csv
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Show the newest runs first
-    #[arg(long, conflicts_with = "asc")]
-    desc: bool,
-    /// Show the oldest runs first; without --from, --limit otherwise keeps the newest ones
-    #[arg(long)]
-    asc: bool,
+    #[command(flatten)]
+    order: OrderArgs,
     /// Also show the run in force at --from, before the other rows
     #[arg(long, requires = "from")]
     baseline: bool,
@@ -78,12 +74,9 @@ const COLUMNS: &[Column<Row>] = &[
 ];
 
 pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome, CliError> {
-    let has_start = args.from.is_some();
+    let selection = args.order.selection(session, args.limit, args.from.is_some());
     let (start_time, start_date) = session.time_or_date(args.from)?;
     let (end_time, end_date) = session.time_or_date(args.to)?;
-    let rows = limit(session, args.limit);
-    // Without a limit, all runs are written, oldest first, as they arrive.
-    let keeps_newest = !has_start && !args.asc && !args.desc && rows != u64::MAX;
     let request = ListRunsRequest {
         pair: args.series.pair,
         source: args.series.choice.source,
@@ -93,7 +86,7 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
         start_date,
         end_date,
         time_zone: args.zone.zone,
-        descending: args.desc || keeps_newest,
+        descending: selection.descending,
         include_baseline: args.baseline,
         known_time: session.time(args.known.known)?,
         page_size: 0,
@@ -111,17 +104,8 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
         answered = Some(leg.clone());
         Ok(Page { lead, ..Page::new(page.runs.into_iter().map(row), page.next_page_token) })
     };
-    let listed = if keeps_newest {
-        list_newest(session, COLUMNS, hidden, rows, PAGE_RUNS_MAX, fetch).await?
-    } else {
-        list_hiding_columns(session, COLUMNS, hidden, rows, PAGE_RUNS_MAX, fetch).await?
-    };
+    let listed = list(session, COLUMNS, hidden, selection, PAGE_RUNS_MAX, fetch).await?;
     legs::warn_of_legs(answered.as_slice());
-    if listed.more && args.limit.is_none() {
-        let which = if keeps_newest || args.desc { "newest" } else { "first" };
-        note(&format!("showing the {which} {rows} runs; use --limit ROWS for more, or --from for others"));
-    } else if listed.rows == 0 && session.is_table() {
-        note("no runs in that range");
-    }
+    note_rest(session, (&listed, selection), args.limit, "runs", "no runs in that range");
     Ok(Outcome::Done)
 }

@@ -5,6 +5,8 @@
 
 use std::io::{self, BufWriter, Stdout};
 
+use clap::Args;
+
 use super::error::Problem;
 use super::output::{Column, RowWriter};
 use super::text::clean;
@@ -30,6 +32,38 @@ impl<T> Page<T> {
     }
 }
 
+/// The order of the rows of a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Args)]
+pub(super) struct OrderArgs {
+    /// Show the newest rows first
+    #[arg(long, conflicts_with = "asc")]
+    desc: bool,
+    /// Show the oldest rows first; without --from, --limit otherwise keeps the newest ones
+    #[arg(long)]
+    asc: bool,
+}
+
+/// The rows of a list to write: how many, which ones, and in which order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Selection {
+    limit: u64,
+    /// Whether the server returns the newest rows first.
+    pub(super) descending: bool,
+    /// Whether to write the newest rows in order of time, although the server returns the newest rows first.
+    reverses: bool,
+}
+
+impl OrderArgs {
+    /// Returns the rows to write. `requested` is the value of `--limit`, `has_start` says whether `--from` is given.
+    /// Without `--from`, `--asc` and `--desc`, a limit keeps the newest rows, in order of time.
+    pub(super) fn selection(self, session: &Session, requested: Option<u64>, has_start: bool) -> Selection {
+        let limit = limit(session, requested);
+        // Without a limit, all rows are written as they arrive.
+        let reverses = !has_start && !self.asc && !self.desc && limit != u64::MAX;
+        Selection { limit, descending: self.desc || reverses, reverses }
+    }
+}
+
 /// The result of writing a list.
 pub(super) struct Listed {
     /// The number of rows written.
@@ -38,27 +72,28 @@ pub(super) struct Listed {
     pub(super) more: bool,
 }
 
-/// Writes a list with all columns. See [`list_hiding_columns`].
-///
-/// # Errors
-/// See [`list_hiding_columns`].
-pub(super) async fn list<T>(
-    session: &Session,
-    columns: &'static [Column<T>],
-    limit: u64,
-    page_rows_max: u64,
-    fetch: impl AsyncFnMut(i32, String) -> Result<Page<T>, CliError>,
-) -> Result<Listed, CliError> {
-    list_hiding_columns(session, columns, &[], limit, page_rows_max, fetch).await
-}
-
-/// Writes at most `limit` rows. A table omits the columns with the titles `hidden`. `fetch` requests a page: its
-/// arguments are the page size (at most `page_rows_max`) and the page token. If a later page fails, the earlier rows
-/// are already written, and JSON gets no closing bracket.
+/// Writes the rows of a selection. A table omits the columns with the titles `hidden`. `fetch` requests a page in the
+/// order that the selection asks of the server: its arguments are the page size (at most `page_rows_max`) and the page
+/// token. If a later page fails, the earlier rows may already be written, and JSON gets no closing bracket.
 ///
 /// # Errors
 /// Returns the errors of `fetch` and of standard output; `Protocol` if a page has more rows than requested.
-pub(super) async fn list_hiding_columns<T>(
+pub(super) async fn list<T>(
+    session: &Session,
+    columns: &'static [Column<T>],
+    hidden: &[&str],
+    selection: Selection,
+    page_rows_max: u64,
+    fetch: impl AsyncFnMut(i32, String) -> Result<Page<T>, CliError>,
+) -> Result<Listed, CliError> {
+    if selection.reverses {
+        list_reversed(session, columns, hidden, selection.limit, page_rows_max, fetch).await
+    } else {
+        list_as_it_arrives(session, columns, hidden, selection.limit, page_rows_max, fetch).await
+    }
+}
+
+async fn list_as_it_arrives<T>(
     session: &Session,
     columns: &'static [Column<T>],
     hidden: &[&str],
@@ -95,12 +130,8 @@ pub(super) async fn list_hiding_columns<T>(
     }
 }
 
-/// Writes the newest `limit` rows in order of time. `fetch` requests a page, newest rows first, as for
-/// [`list_hiding_columns`].
-///
-/// # Errors
-/// Returns the errors of `fetch` and of standard output. Nothing is written then.
-pub(super) async fn list_newest<T>(
+/// Writes the first `limit` rows in reverse order.
+async fn list_reversed<T>(
     session: &Session,
     columns: &'static [Column<T>],
     hidden: &[&str],
@@ -112,7 +143,16 @@ pub(super) async fn list_newest<T>(
     let count = |rows: &Vec<T>| u64::try_from(rows.len()).unwrap_or(u64::MAX);
     loop {
         let page_size = i32::try_from(page_rows_max.min(limit - count(&newest))).unwrap_or(i32::MAX);
-        let page = fetch(page_size, token).await?;
+        let page = match fetch(page_size, token).await {
+            Ok(page) => page,
+            Err(error) if newest.is_empty() => return Err(error),
+            Err(error) => {
+                let mut writer = row_writer(session, columns, hidden)?;
+                newest.iter().rev().try_for_each(|row| writer.row(row))?;
+                writer.abandon()?;
+                return Err(error);
+            }
+        };
         newest.extend(page.rows);
         token = page.next_page_token;
         if count(&newest) > limit {
@@ -174,15 +214,23 @@ fn row_writer<T>(
 }
 
 /// Returns the maximum number of rows of a list: `requested`, the value of `--limit`, or the default of the format.
-pub(super) fn limit(session: &Session, requested: Option<u64>) -> u64 {
+fn limit(session: &Session, requested: Option<u64>) -> u64 {
     requested.unwrap_or(if session.is_table() { TABLE_ROWS_DEFAULT } else { u64::MAX })
 }
 
 /// Writes a note if the default limit cut the list off. Writes the note `empty_note` if a table has no rows. `what` is
 /// the plural noun of the rows; `requested` is the value of `--limit`.
-pub(super) fn note_rest(session: &Session, listed: &Listed, requested: Option<u64>, what: &str, empty_note: &str) {
+pub(super) fn note_rest(
+    session: &Session,
+    (listed, selection): (&Listed, Selection),
+    requested: Option<u64>,
+    what: &str,
+    empty_note: &str,
+) {
     if listed.more && requested.is_none() {
-        note(&format!("showing the first {} {what}; use --limit ROWS for more, or --from for later ones", listed.rows));
+        let which = if selection.descending { "newest" } else { "first" };
+        let rows = listed.rows;
+        note(&format!("showing the {which} {rows} {what}; use --limit ROWS for more, or --from for others"));
     } else if listed.rows == 0 && session.is_table() {
         note(empty_note);
     }

@@ -3,11 +3,11 @@
 use clap::Args;
 
 use super::output::Column;
-use super::pages::{Page, list};
+use super::pages::{OrderArgs, Page, list, note_rest};
 use super::runs::{REPORTED_TITLE, from_run, reported};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, KnownArgs, Outcome, PairArgs, Session, note};
+use super::{CliError, KnownArgs, Outcome, PairArgs, Session};
 use crate::proto::v1::{ListRevisionsRequest, Revision};
 
 /// The maximum number of revisions per page.
@@ -33,6 +33,11 @@ pub struct RevisionsArgs {
     /// Show only runs superseded before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
+    /// Maximum number of rows; default 50 in a table, unlimited in json and csv
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    #[command(flatten)]
+    order: OrderArgs,
     #[command(flatten)]
     known: KnownArgs,
 }
@@ -56,7 +61,9 @@ const COLUMNS: &[Column<Revision>] = &[
 ];
 
 pub(super) async fn run(args: RevisionsArgs, session: &Session) -> Result<Outcome, CliError> {
+    let selection = args.order.selection(session, args.limit, args.from.is_some());
     let request = ListRevisionsRequest {
+        descending: selection.descending,
         pair: args.series.pair,
         source: args.series.choice.source,
         strict: args.series.choice.strict,
@@ -67,13 +74,11 @@ pub(super) async fn run(args: RevisionsArgs, session: &Session) -> Result<Outcom
         page_token: String::new(),
     };
     let client = session.connect().await?;
-    let listed = list(session, COLUMNS, u64::MAX, PAGE_REVISIONS_MAX, async |page_size, page_token| {
+    let listed = list(session, COLUMNS, &[], selection, PAGE_REVISIONS_MAX, async |page_size, page_token| {
         let request = ListRevisionsRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().list_revisions(client.request(request))).await?;
         Ok(Page::new(page.revisions, page.next_page_token))
     });
-    if listed.await?.rows == 0 && session.is_table() {
-        note("no revisions in that range");
-    }
+    note_rest(session, (&listed.await?, selection), args.limit, "revisions", "no revisions in that range");
     Ok(Outcome::Done)
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::client::Client;
 use super::output::Column;
 use super::pages::{report_missing, write_all};
 use super::value::Value;
@@ -51,7 +52,28 @@ pub(super) async fn run(args: SeriesArgs, session: &Session) -> Result<Outcome, 
     if session.is_table() && response.series.is_empty() {
         note("no matching series");
     }
-    let has = |of_row: fn(&Series) -> &String, name: &str| response.series.iter().any(|row| of_row(row) == name);
-    let missing_pairs = report_missing("series of", &args.pairs, |name| has(|row| &row.pair, name));
-    Ok(missing_pairs.max(report_missing("series from", &args.sources, |name| has(|row| &row.source, name))))
+    Ok(report_unknown(&response.series, &args.pairs, &args.sources))
+}
+
+/// Reports each pair and each source that no listed series has.
+fn report_unknown(series: &[Series], pairs: &[String], sources: &[String]) -> Outcome {
+    let has = |of_row: fn(&Series) -> &String, name: &str| series.iter().any(|row| of_row(row) == name);
+    let missing_pairs = report_missing("series of", pairs, |name| has(|row| &row.pair, name));
+    missing_pairs.max(report_missing("series from", sources, |name| has(|row| &row.source, name)))
+}
+
+/// Reports each pair and each source of a filter that no series of the server has.
+///
+/// # Errors
+/// Returns the errors of the request.
+pub(super) async fn report_unknown_of_filter(
+    client: &Client,
+    pairs: &[String],
+    sources: &[String],
+) -> Result<Outcome, CliError> {
+    if pairs.is_empty() && sources.is_empty() {
+        return Ok(Outcome::Done);
+    }
+    let response = client.answer(client.rates().list_series(client.request(ListSeriesRequest::default()))).await?;
+    Ok(report_unknown(&response.series, pairs, sources))
 }

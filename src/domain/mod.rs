@@ -13,6 +13,7 @@ mod quarantine;
 mod rate;
 mod ratio_threshold;
 mod run;
+mod scan_order;
 mod series;
 mod span;
 mod spreadsheet;
@@ -32,6 +33,7 @@ pub use rate::{Rate, RateError, ReportedChange, ReportedChangeError};
 pub use ratio_threshold::{RatioThreshold, RatioThresholdError};
 pub use run::{RateSpan, Revision, Run};
 pub use rust_decimal::Decimal;
+pub use scan_order::ScanOrder;
 pub use series::{Pair, PairError, SeriesKey, Source, SourceError};
 pub use span::{
     DurationError, Span, SpanError, SpanUnit, duration_us, format_duration, format_seconds, parse_duration,

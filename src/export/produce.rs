@@ -15,7 +15,7 @@ use super::request::{ExportRequest, Shape};
 use super::row::{ArchiveRow, CandleCells, DayRow, HeldRow, InstantRow, PollRow, RevisionRow, Row, RunRow, SeriesRow};
 use super::schema::{Part, SCHEMA_VERSION};
 use crate::analysis::{Bucket, CandlePlan, Zone};
-use crate::domain::{Run, Timestamp};
+use crate::domain::{Run, ScanOrder, Timestamp};
 use crate::proto::convert::timestamp;
 use crate::proto::v1;
 use crate::proto::v1::export_snapshot_response::Message;
@@ -234,7 +234,9 @@ impl PartWriter<'_, '_, '_> {
                 self.write(&SeriesRow { series: names, collapse_window_us: series.collapse_window_us() })?;
             }
             Part::Timeline => {
-                for piece in snapshot.until_cancelled(series.instants(Timestamp::MIN, END_OF_TIME)) {
+                for piece in
+                    snapshot.until_cancelled(series.instants(Timestamp::MIN, END_OF_TIME, ScanOrder::Ascending))
+                {
                     for observed_time in piece? {
                         self.write(&InstantRow { series: names, observed_time })?;
                     }
@@ -242,7 +244,9 @@ impl PartWriter<'_, '_, '_> {
             }
             Part::Revisions => {
                 let known = snapshot.commit.recorded_time;
-                for piece in snapshot.until_cancelled(series.revisions(Timestamp::MIN, END_OF_TIME, known)) {
+                for piece in
+                    snapshot.until_cancelled(series.revisions(Timestamp::MIN, END_OF_TIME, known, ScanOrder::Ascending))
+                {
                     for revision in &piece? {
                         self.write(&RevisionRow { series: names, revision })?;
                     }

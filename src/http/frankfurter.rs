@@ -34,7 +34,7 @@ use super::parameters::{Parameters, invalid};
 use super::problem::{Problem, internal_error};
 use crate::analysis::{Conversion, Derived, Zone};
 use crate::api::{Rates, Read, ServiceError};
-use crate::domain::{Amount, Currency, Interval, Pair, Rate, SeriesKey, Source, Timestamp};
+use crate::domain::{Amount, Currency, Interval, Pair, Rate, ScanOrder, SeriesKey, Source, Timestamp};
 use crate::query::{
     BucketsRequest, CandleRow, CandlesPage, CandlesRequest, Derivation, Moment, MomentRange, ObservedDay, QueryError,
     Reader,
@@ -440,6 +440,7 @@ fn days_request(pair: Pair, leg_sources: Vec<Source>, range: MomentRange) -> Can
             range,
             zone: None,
             known_time: None,
+            order: ScanOrder::Ascending,
             after: None,
             limit: usize::try_from(DAYS_MAX).unwrap_or(usize::MAX),
         },

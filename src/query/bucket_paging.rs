@@ -6,7 +6,7 @@
 use super::as_of::AsOf;
 use super::{MomentRange, QueryError, Range, Reader};
 use crate::analysis::{Bucket, Buckets, Zone};
-use crate::domain::{Pair, Source, Timestamp};
+use crate::domain::{Pair, ScanOrder, Source, Timestamp};
 
 /// The maximum number of buckets of a list, including empty buckets that have no row.
 pub const BUCKETS_MAX: u64 = 100_000;
@@ -54,7 +54,9 @@ pub struct BucketsRequest {
     pub zone: Option<Zone>,
     /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
-    /// Return only buckets after this position.
+    /// The order of the rows: oldest or newest first.
+    pub order: ScanOrder,
+    /// Return only buckets after this position, in the requested order.
     pub after: Option<BucketCursor>,
     /// The maximum number of rows, at least one.
     pub limit: usize,
@@ -90,9 +92,11 @@ impl Reader {
     }
 }
 
-/// Returns the first bucket of a page, and the end of the list, exclusive: every bucket of the list starts before that
-/// time. Returns `None` if the page has no buckets. `range` is the range of `request` in its time zone. `first_rate` is the time of the first rate of the pair. `field` is
-/// the request field with the length of the buckets, for the error message.
+/// Returns the first of the buckets that a page may have, and their end, exclusive: every bucket starts before that time.
+/// In ascending order, the buckets before them are on earlier pages; in descending order, the buckets after them.
+/// Returns `None` if the page has no buckets. `range` is the range of `request` in its time zone. `first_rate` is the
+/// time of the first rate of the pair. `field` is the request field with the length of the buckets, for the error
+/// message.
 ///
 /// # Errors
 /// Returns `InvalidArgument` if the list has too many buckets.
@@ -103,11 +107,36 @@ pub(super) fn page_buckets(
     now: Timestamp,
 ) -> Result<Option<(Bucket, Timestamp)>, QueryError> {
     let found = range_buckets(range, (field, buckets), first_rate, now, BucketLimit::LIST)?;
-    let Some((mut first, end)) = found else { return Ok(None) };
-    if let Some(BucketCursor { start, .. }) = request.after.filter(|after| after.start >= first.start) {
-        first = buckets.at(buckets.at(start).end);
+    Ok(found.and_then(|found| rest_of_list(buckets, found, (request.order, request.after))))
+}
+
+/// Returns the part of a list that comes after a cursor, as [`page_buckets`] does.
+pub(super) fn rest_of_list(
+    buckets: Buckets,
+    (mut first, mut end): (Bucket, Timestamp),
+    (order, after): (ScanOrder, Option<BucketCursor>),
+) -> Option<(Bucket, Timestamp)> {
+    match (order, after) {
+        (ScanOrder::Ascending, Some(after)) if after.start >= first.start => {
+            first = buckets.at(buckets.at(after.start).end);
+        }
+        (ScanOrder::Descending, Some(after)) => end = end.min(after.start),
+        (_, _) => {}
     }
-    Ok((first.start < end).then_some((first, end)))
+    (first.start < end).then_some((first, end))
+}
+
+/// Returns the first of the last `count` buckets that start before `end`, but none before `first`. `count` is at least
+/// one.
+pub(super) fn last_buckets(buckets: Buckets, first: Bucket, end: Timestamp, count: usize) -> Bucket {
+    let mut bucket = buckets.at(end.saturating_add_us(-1));
+    for _ in 1..count {
+        if bucket.start <= first.start {
+            break;
+        }
+        bucket = buckets.at(bucket.start.saturating_add_us(-1));
+    }
+    if bucket.start <= first.start { first } else { bucket }
 }
 
 /// Returns the first bucket of a list, and the end of the list, exclusive. The list has the buckets that start in
@@ -168,6 +197,7 @@ mod tests {
             range: Range::new(start.map(at), end.map(at)).unwrap().into(),
             zone: None,
             known_time: None,
+            order: ScanOrder::Ascending,
             after: after.map(|start| BucketCursor { start: at(start), now }),
             limit: 1,
         }

@@ -5,14 +5,17 @@
 use std::sync::Arc;
 
 use super::as_of::AsOf;
-use super::bucket_paging::{BucketCursor, BucketsRequest, page_buckets};
+use super::bucket_paging::{BucketCursor, BucketsRequest, last_buckets, page_buckets};
 use super::need::Need;
 use super::rate_intervals::{first_rate_time, items};
 use super::resolve::{AnsweringLeg, Derivation, Leg, Route, derivation};
 use super::{Answer, QueryError, Reader, check_cancelled};
-use crate::analysis::{Buckets, Candle, CandleBounds, CandlePlan, Candles, Legs, RateBound, Zone};
-use crate::domain::{Interval, Timestamp};
+use crate::analysis::{Bucket, Buckets, Candle, CandleBounds, CandlePlan, Candles, Legs, RateBound, Zone};
+use crate::domain::{Interval, ScanOrder, Timestamp};
 use crate::store::SeriesView;
+
+/// The maximum number of buckets that are searched at once for the newest candles.
+const BUCKETS_PER_WINDOW_MAX: usize = 20_000;
 
 /// A request for a page of candles.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,7 +63,7 @@ pub struct CandlesPage {
     pub zone: Zone,
     /// The same zone if the buckets are days of a calendar, or longer.
     pub day_zone: Option<Zone>,
-    /// The candles, in order of time.
+    /// The candles, in the requested order.
     pub rows: Vec<CandleRow>,
     /// The cursor of the next page; `None` on the last page.
     pub next: Option<BucketCursor>,
@@ -95,22 +98,64 @@ impl Reader {
         };
         if let Some((first, end)) = page_buckets((list, range), ("interval", buckets), first_rate, as_of.now)? {
             let plan = CandlePlan { buckets, first: first.start, end, now: as_of.now, fill: request.fill };
-            let rows = self.fold_candles(&as_of, &route, plan, RateBound::Value)?;
-            page.rows = rows.take(list.limit + 1).collect::<Result<_, _>>()?;
+            page.rows = match list.order {
+                ScanOrder::Ascending => self.candle_rows(&as_of, &route, plan, request)?,
+                ScanOrder::Descending => self.newest_candle_rows(&as_of, &route, (plan, first), request)?,
+            };
             if page.rows.len() > list.limit {
                 page.rows.truncate(list.limit);
                 let last = page.rows.last();
                 page.next = last.map(|row| BucketCursor { start: row.candle.bucket.start, now: as_of.now });
             }
-            if request.find_bounds {
-                self.find_bounds(&as_of, &route, plan, &mut page.rows)?;
-            }
-            self.find_leg_ages(&as_of, &route, &mut page.rows)?;
-            if request.count_observations {
-                self.count_observations(&as_of, &route, &mut page.rows)?;
-            }
         }
         Ok(Answer { commit: as_of.commit, body: page })
+    }
+
+    /// Returns the first candles of `plan` with their additional values, oldest first: at most one more than the limit
+    /// of the request.
+    fn candle_rows(
+        &self,
+        as_of: &AsOf,
+        route: &Route,
+        plan: CandlePlan,
+        request: &CandlesRequest,
+    ) -> Result<Vec<CandleRow>, QueryError> {
+        let rows = self.fold_candles(as_of, route, plan, RateBound::Value)?;
+        let mut rows = rows.take(request.list.limit + 1).collect::<Result<Vec<_>, _>>()?;
+        if request.find_bounds {
+            self.find_bounds(as_of, route, plan, &mut rows)?;
+        }
+        self.find_leg_ages(as_of, route, &mut rows)?;
+        if request.count_observations {
+            self.count_observations(as_of, route, &mut rows)?;
+        }
+        Ok(rows)
+    }
+
+    /// Returns the last candles of `plan`, newest first: at most one more than the limit of the request. `first` is the
+    /// first bucket of the plan.
+    fn newest_candle_rows(
+        &self,
+        as_of: &AsOf,
+        route: &Route,
+        (plan, first): (CandlePlan, Bucket),
+        request: &CandlesRequest,
+    ) -> Result<Vec<CandleRow>, QueryError> {
+        let wanted = request.list.limit + 1;
+        let (mut rows, mut end, mut window) = (Vec::new(), plan.end, wanted);
+        while rows.len() < wanted && first.start < end {
+            let from = last_buckets(plan.buckets, first, end, window);
+            // A candle does not depend on the buckets before it, so the windows together have the candles of the plan.
+            let within = CandlePlan { first: from.start, end, ..plan };
+            let list = BucketsRequest { limit: window, ..request.list.clone() };
+            let found = self.candle_rows(as_of, route, within, &CandlesRequest { list, ..*request })?;
+            rows.extend(found.into_iter().rev());
+            end = from.start;
+            // Buckets without a candle make a window short: the next one is longer.
+            window = window.saturating_mul(2).min(BUCKETS_PER_WINDOW_MAX);
+        }
+        rows.truncate(wanted);
+        Ok(rows)
     }
 
     /// Returns an iterator over the candles of `plan`. The iterator computes a candle when the candle is requested.
@@ -208,7 +253,7 @@ impl Reader {
             let mut spans = self.leg_intervals(as_of, leg, start, end)?.peekable();
             let mut confirmed_until = Timestamp::MIN;
             let mut rows = rows.iter_mut().peekable();
-            for instant in items(leg.series.instants(start, end), self.cancel.clone()) {
+            for instant in items(leg.series.instants(start, end, ScanOrder::Ascending), self.cancel.clone()) {
                 let instant = instant?;
                 while let Some(span) = spans.next_if(|span| span.as_ref().map_or(true, |span| span.from <= instant)) {
                     confirmed_until = span?.confirmed_until;

@@ -1,14 +1,14 @@
 //! Pages of changes from one calendar period to the next.
 
 use super::as_of::AsOf;
-use super::bucket_paging::{BucketCursor, BucketsRequest, page_buckets};
+use super::bucket_paging::{BucketCursor, BucketsRequest, last_buckets, page_buckets};
 use super::need::Need;
 use super::rate::{Change, RateAnswer};
 use super::rate_intervals::first_rate_time;
 use super::resolve::{AnsweringLeg, Derivation, Route, derivation};
 use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::analysis::{Bucket, Buckets, Zone};
-use crate::domain::{Interval, Timestamp};
+use crate::domain::{Interval, ScanOrder, Timestamp};
 
 /// The period that a change is measured over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,7 +79,7 @@ pub struct ChangesPage {
     pub legs: Vec<AnsweringLeg>,
     /// The time zone of the periods.
     pub zone: Zone,
-    /// The changes, in order of time.
+    /// The changes, in the requested order.
     pub rows: Vec<PeriodChange>,
     /// The cursor of the next page; `None` on the last page.
     pub next: Option<BucketCursor>,
@@ -112,9 +112,15 @@ impl Reader {
             next: None,
         };
         let range = list.range.in_zone(zone)?;
-        let Some((mut bucket, end)) = page_buckets((list, range), ("period", buckets), first_rate, as_of.now)? else {
+        let Some((first, end)) = page_buckets((list, range), ("period", buckets), first_rate, as_of.now)? else {
             return Ok(Answer { commit: as_of.commit, body: page });
         };
+        let mut bucket = match list.order {
+            ScanOrder::Ascending => first,
+            ScanOrder::Descending => last_buckets(buckets, first, end, list.limit),
+        };
+        let has_older_rows = bucket.start > first.start;
+        let mut has_newer_rows = true;
         // The rates at the start and the end of the previous row. A row starts at one of these two times: at the end of
         // the previous row, or, for a year to date, at the start of the previous row. So only the first row reads the
         // rate at its start.
@@ -132,14 +138,21 @@ impl Reader {
                 change: Change::between(from.1.clone(), to.1.clone()),
             });
             previous_closes = Some([from, to]);
-            let next = buckets.at(bucket.end);
-            if next.start >= end {
-                page.next = None;
-                return Ok(Answer { commit: as_of.commit, body: page });
+            bucket = buckets.at(bucket.end);
+            if bucket.start >= end {
+                has_newer_rows = false;
+                break;
             }
-            page.next = Some(BucketCursor { start: bucket.start, now: as_of.now });
-            bucket = next;
         }
+        let more = match list.order {
+            ScanOrder::Ascending => has_newer_rows,
+            ScanOrder::Descending => {
+                page.rows.reverse();
+                has_older_rows
+            }
+        };
+        let last = page.rows.last().filter(|_| more);
+        page.next = last.map(|row| BucketCursor { start: row.bucket_start, now: as_of.now });
         Ok(Answer { commit: as_of.commit, body: page })
     }
 

@@ -4,7 +4,7 @@
 //! the row depends on are read as well.
 
 use super::as_of::AsOf;
-use super::bucket_paging::{BucketCursor, BucketLimit, range_buckets};
+use super::bucket_paging::{BucketCursor, BucketLimit, last_buckets, range_buckets, rest_of_list};
 use super::need::Need;
 use super::rate::RateAnswer;
 use super::rate_intervals::first_rate_time;
@@ -13,7 +13,7 @@ use super::{Answer, Moment, MomentRange, QueryError, Range, Reader, check_cancel
 use crate::analysis::{
     Bucket, Buckets, ComparisonSummary, Comparisons, Difference, LAG_DAYS_MAX, Sides, Zone, end_stretch,
 };
-use crate::domain::{Interval, Pair, Source, Timestamp};
+use crate::domain::{Interval, Pair, ScanOrder, Source, Timestamp};
 
 /// The maximum number of days of one comparison: 27 years.
 pub const COMPARED_DAYS_MAX: u32 = 10_000;
@@ -49,7 +49,9 @@ pub struct CompareRequest {
     pub zone: Option<Zone>,
     /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
-    /// Return only days after this position.
+    /// The order of the days: oldest or newest first.
+    pub order: ScanOrder,
+    /// Return only days after this position, in the requested order.
     pub after: Option<BucketCursor>,
     /// The maximum number of rows, at least one.
     pub limit: usize,
@@ -73,7 +75,7 @@ pub struct ComparedDay {
 pub struct ComparePage {
     /// The time zone of the days.
     pub zone: Zone,
-    /// The days, in order of time.
+    /// The days, in the requested order.
     pub rows: Vec<ComparedDay>,
     /// The cursor of the next page; `None` on the last page.
     pub next: Option<BucketCursor>,
@@ -93,6 +95,14 @@ impl ComparePage {
         } else if let (None, Some(last)) = (self.next, self.rows.last()) {
             self.next = Some(BucketCursor { start: last.day.start, now });
         }
+    }
+
+    /// Keeps the last `limit` rows, newest first. `first` is the first day of the list.
+    fn keep_newest(&mut self, limit: usize, first: Bucket, now: Timestamp) {
+        self.rows.reverse();
+        self.rows.truncate(limit);
+        let last = self.rows.last().filter(|row| row.day.start > first.start);
+        self.next = last.map(|row| BucketCursor { start: row.day.start, now });
     }
 }
 
@@ -177,13 +187,21 @@ impl Reader {
         let range = request.days.range(buckets, as_of.now)?;
         let summary = request.after.is_none().then(ComparisonSummary::default);
         let mut page = ComparePage { zone, rows: Vec::new(), next: None, summary };
-        if let Some((mut day, end)) = range_buckets(range, ("start_time", buckets), first_rate, as_of.now, LIMIT)? {
-            if let Some(after) = request.after.filter(|after| after.start >= day.start) {
-                day = buckets.at(buckets.at(after.start).end);
-            }
+        let all = range_buckets(range, ("start_time", buckets), first_rate, as_of.now, LIMIT)?;
+        let rest = all.and_then(|all| rest_of_list(buckets, all, (request.order, request.after)));
+        if let Some((first, end)) = rest {
             let comparisons = Comparisons::default();
             let days = DayReader { reader: self, as_of: &as_of, routes, buckets, comparisons };
-            add_days(&mut page, days, day, end, request.limit)?;
+            match request.order {
+                ScanOrder::Ascending => add_days(&mut page, days, first, end, request.limit)?,
+                ScanOrder::Descending => {
+                    // The summary of the first page needs all days.
+                    let from =
+                        if page.summary.is_some() { first } else { last_buckets(buckets, first, end, request.limit) };
+                    add_days(&mut page, days, from, end, usize::MAX)?;
+                    page.keep_newest(request.limit, first, as_of.now);
+                }
+            }
         }
         Ok(Answer { commit: as_of.commit, body: page })
     }

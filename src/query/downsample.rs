@@ -13,7 +13,7 @@ use super::resolve::{AnsweringLeg, Derivation, Leg, derivation};
 use super::window::window_start;
 use super::{Answer, QueryError, Range, Reader};
 use crate::analysis::{LegRate, Legs};
-use crate::domain::{Pair, Source, Span, Timestamp};
+use crate::domain::{Pair, ScanOrder, Source, Span, Timestamp};
 use crate::store::SeriesView;
 
 /// The maximum number of runs, or of observed instants, that one request reads: about one second of reading.
@@ -337,7 +337,9 @@ impl Reader {
         let run = leg.series.run_at(start.saturating_add_us(-1), as_of.known())?;
         let from = run
             .map_or(start, |run| run.last_observed_time.min(start).saturating_add_us(-leg.series.collapse_window_us()));
-        for instant in items(leg.series.instants(from, end.saturating_add_us(1)), self.cancel.clone()) {
+        for instant in
+            items(leg.series.instants(from, end.saturating_add_us(1), ScanOrder::Ascending), self.cancel.clone())
+        {
             let instant = instant?;
             budget.spend()?;
             finder.observe(instant, instant);

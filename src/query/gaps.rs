@@ -6,6 +6,8 @@
 //! of a list. A page ends after a bounded amount of work, even if the page has no gap, and the next page continues at
 //! that point.
 
+mod newest_first;
+
 use std::sync::Arc;
 
 use super::as_of::AsOf;
@@ -14,7 +16,7 @@ use super::need::Need;
 use super::resolve::list_available;
 use super::{Answer, QueryError, Range, Reader, check_cancelled};
 use crate::analysis::{GapStretch, ReasonLengths, split_gap};
-use crate::domain::{Pair, SeriesKey, Source, Timestamp};
+use crate::domain::{Pair, ScanOrder, SeriesKey, Source, Timestamp};
 use crate::store::SeriesView;
 
 /// A page ends when at least this number of instants has been read, which takes about one second.
@@ -41,6 +43,8 @@ pub struct GapsRequest {
     pub range: Range,
     /// The minimum length of a gap, exclusive, microseconds. `None` means the collapse window of each series.
     pub minimum_us: Option<i64>,
+    /// The order of the gaps: by series and then by time, or the newest first across all series.
+    pub order: ScanOrder,
     /// The position after which the page starts. `None` means the first page.
     pub after: Option<GapCursor>,
     /// The maximum number of gaps, at least one.
@@ -52,7 +56,8 @@ pub struct GapsRequest {
 pub struct GapCursor {
     /// The id of the series in the store.
     pub series: u32,
-    /// The instant of the series at which the next gap may start.
+    /// The instant of the series at which the next gap may start. In descending order, gaps that start at this instant
+    /// follow only in the series after `series`.
     pub from: Timestamp,
     /// The current time of the first page.
     pub now: Timestamp,
@@ -78,7 +83,7 @@ pub struct Gap {
 /// A page of a list of gaps.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GapsPage {
-    /// The gaps, sorted by series and then by time.
+    /// The gaps, in the requested order.
     pub gaps: Vec<Gap>,
     /// The cursor of the next page; `None` on the last page.
     pub next: Option<GapCursor>,
@@ -98,11 +103,15 @@ impl Reader {
         let as_of = self.as_of(None)?;
         let now = request.after.map_or(as_of.now, |cursor| cursor.now);
         let series = self.series_with_gaps(&as_of, request)?;
+        let (gaps, instant_count, stretch_count) = (Vec::new(), 0, 0);
+        let mut search = GapSearch { reader: self, request, budget, now, gaps, instant_count, stretch_count };
+        if request.order == ScanOrder::Descending {
+            let next = search.find_newest_first(&series)?;
+            return Ok(Answer { commit: as_of.commit, body: GapsPage { gaps: search.gaps, next } });
+        }
         // A series is never removed, so the series of a cursor still exists.
         let is_before_cursor =
             |series: &&Arc<SeriesView>| request.after.is_some_and(|cursor| cursor.series != series.id());
-        let (gaps, instant_count, stretch_count) = (Vec::new(), 0, 0);
-        let mut search = GapSearch { reader: self, request, budget, now, gaps, instant_count, stretch_count };
         let mut from = request.after.map(|cursor| cursor.from);
         for series in series.iter().skip_while(is_before_cursor) {
             if let Some(from) = search.find_gaps(series, from.take())? {
@@ -164,7 +173,7 @@ impl GapSearch<'_> {
             None => series.instant_at(start)?.unwrap_or(start),
         };
         let mut last: Option<Timestamp> = None;
-        for piece in series.instants(from, Timestamp::from_micros(i64::MAX)) {
+        for piece in series.instants(from, Timestamp::from_micros(i64::MAX), ScanOrder::Ascending) {
             check_cancelled(&self.reader.cancel)?;
             let piece = piece?;
             self.instant_count += piece.len();
@@ -193,23 +202,39 @@ impl GapSearch<'_> {
     /// Adds the gap from the instant `start` to the `next` instant, or to now if `next` is `None`. Does nothing if the
     /// time between them is not a requested gap. Returns false if the page has no room for the gap.
     fn add_if_gap(&mut self, series: &Arc<SeriesView>, start: Timestamp, next: Option<Timestamp>) -> bool {
+        if !self.is_requested(series, start, next) {
+            return true;
+        }
+        if self.is_full() {
+            return false;
+        }
+        self.add(series, start, next);
+        true
+    }
+
+    /// Returns true if the time from `start` to `next`, or to now if `next` is `None`, is a requested gap.
+    fn is_requested(&self, series: &SeriesView, start: Timestamp, next: Option<Timestamp>) -> bool {
         let end = next.unwrap_or(self.now);
         let minimum_us = self.request.minimum_us.unwrap_or_else(|| series.collapse_window_us());
         let overlaps = start < self.request.range.end() && end > self.request.range.start();
         // A gap that starts at or after the current time has no stretches yet and is left out.
-        if !overlaps || start >= self.now || end.micros_since(start) <= minimum_us {
-            return true;
-        }
-        if self.gaps.len() >= self.request.limit || self.stretch_count >= self.budget.stretches_max {
-            return false;
-        }
+        overlaps && start < self.now && end.micros_since(start) > minimum_us
+    }
+
+    /// Returns true if the page has no room for another gap.
+    fn is_full(&self) -> bool {
+        self.gaps.len() >= self.request.limit || self.stretch_count >= self.budget.stretches_max
+    }
+
+    /// Adds the gap from `start` to `next`, or to now if `next` is `None`.
+    fn add(&mut self, series: &SeriesView, start: Timestamp, next: Option<Timestamp>) {
+        let end = next.unwrap_or(self.now);
         let polls = self.reader.view.polls(&series.key().source);
         let spans = polls.into_iter().flat_map(|polls| polls.spans_after(start));
         let stretches = split_gap(start, end.min(self.now), spans);
         self.stretch_count += stretches.len();
         let lengths = ReasonLengths::of(&stretches);
         self.gaps.push(Gap { series: series.key().clone(), start, end, is_open: next.is_none(), stretches, lengths });
-        true
     }
 }
 
@@ -319,25 +344,31 @@ mod tests {
                 source: None,
                 range: Range::new(Some(at(range.0)), Some(at(range.1))).unwrap(),
                 minimum_us: minimum_s.map(|seconds| seconds * Timestamp::SECOND_US),
+                order: ScanOrder::Ascending,
                 after: None,
                 limit: 1_000,
             };
             let whole = reader.gaps(&request).unwrap().body;
             prop_assert_eq!(gap_rows(&whole.gaps), naive(&seconds, range, minimum_s.unwrap_or(WINDOW_S)));
             prop_assert_eq!(whole.next, None);
-            request.limit = limit;
-            let mut paged = Vec::new();
-            for _ in 0..200 {
-                let page = reader.gaps_within(&request, PageBudget { instants_max, stretches_max }).unwrap().body;
-                prop_assert!(page.gaps.len() <= limit);
-                paged.extend(page.gaps);
-                request.after = page.next;
-                if page.next.is_none() {
-                    break;
+            let mut newest_first = whole.gaps.clone();
+            // Sorting is stable: gaps that start together stay in the order of their series.
+            newest_first.sort_by_key(|gap| std::cmp::Reverse(gap.start));
+            for (order, expect) in [(ScanOrder::Ascending, whole.gaps), (ScanOrder::Descending, newest_first)] {
+                request = GapsRequest { order, after: None, limit, ..request };
+                let mut paged = Vec::new();
+                for _ in 0..200 {
+                    let page = reader.gaps_within(&request, PageBudget { instants_max, stretches_max }).unwrap().body;
+                    prop_assert!(page.gaps.len() <= limit);
+                    paged.extend(page.gaps);
+                    request.after = page.next;
+                    if page.next.is_none() {
+                        break;
+                    }
                 }
+                prop_assert_eq!(request.after, None, "the list of pages ends");
+                prop_assert_eq!(paged, expect);
             }
-            prop_assert_eq!(request.after, None, "the list of pages ends");
-            prop_assert_eq!(paged, whole.gaps);
         }
     }
 }

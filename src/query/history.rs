@@ -12,9 +12,9 @@ use super::{Answer, MomentRange, QueryError, Reader, check_cancelled};
 use tokio_util::sync::CancellationToken;
 
 use crate::analysis::Zone;
-use crate::domain::{Pair, Revision, Run, SeriesKey, Source, Timestamp};
+use crate::domain::{Pair, Revision, Run, ScanOrder, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::RateState;
-use crate::store::{Commit, ScanOrder, SeriesTotals, SeriesView, StoreError};
+use crate::store::{Commit, SeriesTotals, SeriesView, StoreError};
 
 /// A half-open range of time: `[start, end)`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,7 +124,9 @@ pub struct RevisionsRequest {
     pub range: Range,
     /// Return only revisions that were superseded at or before this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
-    /// Return only revisions after this position.
+    /// The order of the revisions: the first or the last superseded first.
+    pub order: ScanOrder,
+    /// Return only revisions after this position, in the requested order.
     pub after: Option<RevisionCursor>,
     /// The maximum number of revisions, at least one.
     pub limit: usize,
@@ -253,9 +255,19 @@ impl Reader {
         let series = self.resolve_published(&as_of, request.pair, request.source.as_ref(), &Need::at(as_of.known()))?;
         let after = request.after;
         // A commit can supersede several runs, so the list may continue with the same superseded time.
-        let start = after.map_or(request.range.start, |cursor| cursor.superseded_time.max(request.range.start));
-        let pieces = series.revisions(start.min(request.range.end), request.range.end, as_of.known());
-        let wanted = |revision: &Revision| after.is_none_or(|cursor| RevisionCursor::of(revision) > cursor);
+        let Range { mut start, mut end } = request.range;
+        match (request.order, after) {
+            (_, None) => {}
+            (ScanOrder::Ascending, Some(cursor)) => start = start.max(cursor.superseded_time),
+            (ScanOrder::Descending, Some(cursor)) => end = end.min(cursor.superseded_time.saturating_add_us(1)),
+        }
+        let pieces = series.revisions(start, end, as_of.known(), request.order);
+        let wanted = |revision: &Revision| {
+            after.is_none_or(|cursor| match request.order {
+                ScanOrder::Ascending => RevisionCursor::of(revision) > cursor,
+                ScanOrder::Descending => RevisionCursor::of(revision) < cursor,
+            })
+        };
         let (rows, more) = first_rows(pieces, request.limit, wanted, &self.cancel)?;
         let next = rows.last().filter(|_| more).map(RevisionCursor::of);
         let leg = self.answering_leg(&as_of, &series, as_of.known())?;

@@ -6,7 +6,7 @@
 
 use super::latest::SeriesFilter;
 use super::{Answer, QueryError, Range, Reader, check_cancelled};
-use crate::domain::{HeldTick, Timestamp, Verdict};
+use crate::domain::{HeldTick, ScanOrder, Timestamp, Verdict};
 
 /// The number of ticks between two checks for cancellation.
 const TICKS_BETWEEN_CHECKS: usize = 4_096;
@@ -22,7 +22,9 @@ pub struct QuarantineRequest {
     pub range: Range,
     /// Read the data as known at this time. `None` means the newest commit.
     pub known_time: Option<Timestamp>,
-    /// Return only ticks with a greater id.
+    /// The order of the ticks: by id, oldest or newest first.
+    pub order: ScanOrder,
+    /// Return only ticks after the tick with this id, in the requested order. Zero means all ticks.
     pub after: u64,
     /// The maximum number of ticks, at least one.
     pub limit: usize,
@@ -31,7 +33,7 @@ pub struct QuarantineRequest {
 /// A page of held ticks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QuarantinePage {
-    /// The ticks as known at the commit, sorted by id.
+    /// The ticks as known at the commit, in the requested order.
     pub ticks: Vec<HeldTick>,
     /// The last id of this page, after which the next page starts; `None` on the last page.
     pub next: Option<u64>,
@@ -59,12 +61,16 @@ impl Reader {
                 && request.filter.matches(&tick.series)
         };
         let (mut ticks, mut next) = (Vec::new(), None);
-        for (number, tick) in self.view.quarantine().after(request.after).enumerate() {
+        let quarantine = self.view.quarantine();
+        let listed: Box<dyn Iterator<Item = &HeldTick>> = match request.order {
+            ScanOrder::Ascending => Box::new(quarantine.after(request.after)),
+            ScanOrder::Descending => Box::new(quarantine.before(request.after)),
+        };
+        for (number, tick) in listed.enumerate() {
             if number.is_multiple_of(TICKS_BETWEEN_CHECKS) {
                 check_cancelled(&self.cancel)?;
             }
-            // Ids increase with the commits, so every later tick is unknown too.
-            let Some(tick) = tick.as_known(known) else { break };
+            let Some(tick) = tick.as_known(known) else { continue };
             if !wanted(&tick) {
                 continue;
             }

@@ -10,7 +10,7 @@ use super::rate_intervals::items;
 use super::window::window_start;
 use super::{Answer, QueryError, Reader, check_cancelled};
 use crate::analysis::{Derived, PercentChange};
-use crate::domain::{Run, Span, Timestamp};
+use crate::domain::{Run, ScanOrder, Span, Timestamp};
 use crate::latest_quotes::{LatestQuote, RateState};
 use crate::store::SeriesView;
 
@@ -146,7 +146,9 @@ impl Reader {
             }
             last = run.first_observed_time;
             let from = last.max(time.saturating_add_us(-window_us));
-            for instant in items(series.instants(from, time.saturating_add_us(1)), self.cancel.clone()) {
+            for instant in
+                items(series.instants(from, time.saturating_add_us(1), ScanOrder::Ascending), self.cancel.clone())
+            {
                 last = instant?;
             }
         }

@@ -13,7 +13,7 @@ use super::choice::{Facts, choose};
 use super::need::{Need, Times};
 use super::{QueryError, Reader};
 use crate::analysis::{Legs, Zone};
-use crate::domain::{Currency, Pair, SeriesKey, Source, Timestamp};
+use crate::domain::{Currency, Pair, ScanOrder, SeriesKey, Source, Timestamp};
 use crate::store::SeriesView;
 
 /// Maximum number of series that an error message lists.
@@ -299,7 +299,7 @@ impl Search<'_> {
             if run.first_observed_time >= start || run.last_observed_time <= end {
                 return Ok(observed_time >= start);
             }
-            match series.instants(start, end.saturating_add_us(1)).next() {
+            match series.instants(start, end.saturating_add_us(1), ScanOrder::Ascending).next() {
                 Some(piece) => Ok(!piece?.is_empty()),
                 None => Ok(false),
             }

@@ -12,8 +12,8 @@ use super::latest::SeriesFilter;
 use super::resolve::{Leg, derived_from, list_available};
 use super::{MomentRange, QueryError, Reader, check_cancelled};
 use crate::analysis::{Buckets, CandlePlan, Legs, RateBound, Zone};
-use crate::domain::{ArchiveDecision, HeldTick, Interval, Run, Timestamp};
-use crate::store::{Commit, ScanOrder, SeriesView, StoreError, View};
+use crate::domain::{ArchiveDecision, HeldTick, Interval, Run, ScanOrder, Timestamp};
+use crate::store::{Commit, SeriesView, StoreError, View};
 
 /// A request for a snapshot.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -14,11 +14,10 @@ use super::block::RevisionTimes;
 use super::error::StoreError;
 use super::revision_cache::Indexed;
 use super::revision_index::{RevisionIndex, RevisionMatches, RevisionQuery};
-use super::scan_order::ScanOrder;
 use super::segments::{Loader, RecentBlocks, Segment};
 use super::series::{Access, Recent};
 use super::view::SeriesView;
-use crate::domain::{Revision, Run, Timestamp};
+use crate::domain::{Revision, Run, ScanOrder, Timestamp};
 
 /// The time range and the counts of a series.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

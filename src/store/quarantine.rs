@@ -65,6 +65,12 @@ impl Quarantine {
         chunks.iter().flat_map(|chunk| chunk.iter()).skip(from % CHUNK_TICKS)
     }
 
+    /// Iterates over the ticks with a smaller id, newest first. Id 0 gives all ticks.
+    pub fn before(&self, id: u64) -> impl Iterator<Item = &HeldTick> {
+        let count = position(id).map_or(self.count(), |position| position.min(self.count()));
+        (0..count).rev().filter_map(|position| self.chunks.get(position / CHUNK_TICKS)?.get(position % CHUNK_TICKS))
+    }
+
     fn push(&mut self, tick: HeldTick) {
         if tick.is_held() {
             self.count_held(&tick.series, 1);

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use super::error::StoreError;
 use super::revision_index::RevisionMatches;
-use super::scan_order::ScanOrder;
 use super::view::SeriesView;
-use crate::domain::{Run, Timestamp};
+use crate::domain::{Run, ScanOrder, Timestamp};
 
 /// Number of runs in the first batch. Each batch is twice as large as the batch before it. So a read of one page
 /// decodes few blocks, and a read of all runs usually decodes each block only a few times.

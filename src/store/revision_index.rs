@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::block::RevisionTimes;
 use super::min_tree::MinTree;
-use super::scan_order::ScanOrder;
+use crate::domain::ScanOrder;
 
 /// Number of revisions in a full leaf.
 const LEAF_REVISIONS: usize = 1_024;

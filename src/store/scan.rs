@@ -10,11 +10,10 @@ use super::block::{BlockError, BlockMeta};
 use super::error::StoreError;
 use super::reader::BlockReader;
 use super::revised_runs::RevisedRuns;
-use super::scan_order::ScanOrder;
 use super::segments::Segment;
 use super::series::{Access, Recent};
 use super::view::SeriesView;
-use crate::domain::{Rate, RateSpan, Run, Timestamp};
+use crate::domain::{Rate, RateSpan, Run, ScanOrder, Timestamp};
 
 impl SeriesView {
     /// Scans the runs that begin in `[start, end)`, as known at `known`. Each item is a batch of at least one run.

@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use super::block::{BlockKind, BlockMeta, Item};
 use super::error::StoreError;
-use super::scan_order::ScanOrder;
 use super::segments::{Segment, Segments};
 use super::view::SeriesView;
 use super::{CheckpointLimits, Store, StoreOptions};
-use crate::domain::{Run, Timestamp, Verdict};
+use crate::domain::{Run, ScanOrder, Timestamp, Verdict};
 use crate::latest_quotes::StateRules;
 
 /// The result of a verification.
@@ -228,7 +227,7 @@ impl SeriesCheck<'_> {
             Ok(scan) => scan,
             Err(error) => return self.problem(error),
         };
-        let mut instants = self.view.instants(Timestamp::MIN, Timestamp::MAX);
+        let mut instants = self.view.instants(Timestamp::MIN, Timestamp::MAX, ScanOrder::Ascending);
         let mut batch: std::vec::IntoIter<Timestamp> = Vec::new().into_iter();
         let mut next_instant = || loop {
             if let Some(time) = batch.next() {
@@ -336,7 +335,7 @@ impl SeriesCheck<'_> {
     fn check_revisions(&mut self) {
         let mut count = 0_u64;
         let mut last = Timestamp::MIN;
-        for batch in self.view.revisions(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX) {
+        for batch in self.view.revisions(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending) {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => return self.problem(error),

@@ -5,6 +5,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::archive::ArchivedSources;
+use super::block::Item;
 use super::error::StoreError;
 use super::polls::PollRecord;
 use super::quarantine::Quarantine;
@@ -13,7 +14,7 @@ use super::revision_cache::RevisionIndexes;
 use super::segments::{Loader, RecentBlocks, Segments};
 use super::segments_summary::SegmentsSummary;
 use super::series::Series;
-use crate::domain::{Revision, Run, SeriesKey, Source, Timestamp};
+use crate::domain::{Revision, Run, ScanOrder, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::LatestQuotes;
 
 /// A durable write, identified by its sequence and by its recorded time.
@@ -181,21 +182,10 @@ impl SeriesView {
         start: Timestamp,
         end: Timestamp,
         known: Timestamp,
+        order: ScanOrder,
     ) -> impl Iterator<Item = Result<Vec<Revision>, StoreError>> + Send + use<> {
-        let series = Arc::clone(self);
         let end = end.min(known.saturating_add_us(1));
-        self.series.revisions.segments_between(start, end).filter_map(move |at| {
-            let recent = RecentBlocks::default();
-            let items = series.series.revisions.load_segment(at, &Loader::new(&series.reader, &recent));
-            let wanted = |revision: &&Revision| start <= revision.superseded_time && revision.superseded_time < end;
-            match items {
-                Err(error) => Some(Err(StoreError::of_block(&series.series.key, error))),
-                Ok(items) => {
-                    let piece: Vec<Revision> = items.iter().filter(wanted).cloned().collect();
-                    (!piece.is_empty()).then_some(Ok(piece))
-                }
-            }
-        })
+        self.pieces(|series| &series.revisions, start, end, order)
     }
 
     /// Returns the last observed instant at or before `time`, as known at the view's commit.
@@ -208,21 +198,41 @@ impl SeriesView {
         self.series.instants.at_or_before(time, &loader).map_err(|error| StoreError::of_block(&self.series.key, error))
     }
 
-    /// Iterates over the observed instants in `[start, end)`, as known at the view's commit. Each item is a batch of at
-    /// least one instant.
+    /// Iterates over the observed instants in `[start, end)`, as known at the view's commit, sorted by time. Each item
+    /// is a batch of at least one instant.
     pub fn instants(
         self: &Arc<Self>,
         start: Timestamp,
         end: Timestamp,
+        order: ScanOrder,
     ) -> impl Iterator<Item = Result<Vec<Timestamp>, StoreError>> + Send + use<> {
+        self.pieces(|series| &series.instants, start, end, order)
+    }
+
+    /// Iterates over the items of a list with keys in `[start, end)`. Each piece is of one segment, and none is empty.
+    fn pieces<T: Item>(
+        self: &Arc<Self>,
+        list: fn(&Series) -> &Segments<T>,
+        start: Timestamp,
+        end: Timestamp,
+        order: ScanOrder,
+    ) -> impl Iterator<Item = Result<Vec<T>, StoreError>> + Send + use<T> {
         let series = Arc::clone(self);
-        self.series.instants.segments_between(start, end).filter_map(move |at| {
+        let mut segments = list(&self.series).segments_between(start, end);
+        let next_segment = move || match order {
+            ScanOrder::Ascending => segments.next(),
+            ScanOrder::Descending => segments.next_back(),
+        };
+        std::iter::from_fn(next_segment).filter_map(move |at| {
             let recent = RecentBlocks::default();
-            match series.series.instants.load_segment(at, &Loader::new(&series.reader, &recent)) {
+            match list(&series.series).load_segment(at, &Loader::new(&series.reader, &recent)) {
                 Err(error) => Some(Err(StoreError::of_block(&series.series.key, error))),
                 Ok(items) => {
-                    let piece: Vec<Timestamp> =
-                        items.iter().copied().filter(|time| start <= *time && *time < end).collect();
+                    let wanted = |item: &&T| start <= item.key() && item.key() < end;
+                    let mut piece: Vec<T> = items.iter().filter(wanted).cloned().collect();
+                    if order == ScanOrder::Descending {
+                        piece.reverse();
+                    }
                     (!piece.is_empty()).then_some(Ok(piece))
                 }
             }

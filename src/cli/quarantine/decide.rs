@@ -6,6 +6,7 @@ use clap::Args;
 use super::{FilterArgs, PAGE_HELD_MAX, page};
 use crate::cli::client::Client;
 use crate::cli::output::{Column, RowWriter};
+use crate::cli::series::report_unknown_of_filter;
 use crate::cli::value::Value;
 use crate::cli::{CliError, Outcome, Session, note, stdout};
 use crate::proto::v1::{
@@ -95,12 +96,13 @@ async fn decide(
     send: impl AsyncFn(&Client, Vec<u64>, String) -> Result<Vec<QuarantineDecision>, CliError>,
 ) -> Result<Outcome, CliError> {
     let client = session.connect().await?;
-    let ids = if args.all { held_ids(&client, args.filter.request(session)?).await? } else { args.ids };
+    let filter = args.filter.request(session)?;
+    let mut done = report_unknown_of_filter(&client, &filter.pairs, &filter.sources).await?;
+    let ids = if args.all { held_ids(&client, filter).await? } else { args.ids };
     if ids.is_empty() && session.is_table() {
         note("no held ticks");
     }
     let mut writer = RowWriter::new(stdout(), session.style, COLUMNS)?;
-    let mut done = Outcome::Done;
     for chunk in ids.chunks(DECISION_IDS_MAX) {
         let decisions = match send(&client, chunk.to_vec(), args.note.clone()).await {
             Ok(decisions) => decisions,

@@ -4,8 +4,9 @@ use clap::{Args, ValueEnum};
 
 use super::{FilterArgs, PAGE_HELD_MAX, page};
 use crate::cli::output::Column;
-use crate::cli::pages::{Page, limit, list_hiding_columns, note_rest};
+use crate::cli::pages::{OrderArgs, Page, list as list_rows, note_rest};
 use crate::cli::runs::REPORTED_TITLE;
+use crate::cli::series::report_unknown_of_filter;
 use crate::cli::value::Value;
 use crate::cli::{CliError, KnownArgs, Outcome, Session};
 use crate::proto::v1::{ListQuarantineRequest, QuarantineState, QuarantinedTick};
@@ -22,6 +23,8 @@ pub(super) struct ListArgs {
     /// Maximum number of rows; default 50 in a table, unlimited in json and csv
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    #[command(flatten)]
+    order: OrderArgs,
     #[command(flatten)]
     known: KnownArgs,
 }
@@ -70,7 +73,9 @@ pub(in crate::cli) fn state(state: QuarantineState) -> Value {
 }
 
 pub(super) async fn run(args: ListArgs, session: &Session) -> Result<Outcome, CliError> {
+    let selection = args.order.selection(session, args.limit, args.filter.from.is_some());
     let request = ListQuarantineRequest {
+        descending: selection.descending,
         states: args.state.states(),
         known_time: session.time(args.known.known)?,
         ..args.filter.request(session)?
@@ -82,9 +87,8 @@ pub(super) async fn run(args: ListArgs, session: &Session) -> Result<Outcome, Cl
         let page = page(&client, ListQuarantineRequest { page_size, page_token, ..request.clone() }).await?;
         Ok(Page::new(page.ticks, page.next_page_token))
     };
-    let listed =
-        list_hiding_columns(session, COLUMNS, hidden, limit(session, args.limit), PAGE_HELD_MAX, fetch).await?;
+    let listed = list_rows(session, COLUMNS, hidden, selection, PAGE_HELD_MAX, fetch).await?;
     let empty_note = if args.state == StateFilter::Held { "no held ticks" } else { "no matching ticks" };
-    note_rest(session, &listed, args.limit, "ticks", empty_note);
-    Ok(Outcome::Done)
+    note_rest(session, (&listed, selection), args.limit, "ticks", empty_note);
+    report_unknown_of_filter(&client, &request.pairs, &request.sources).await
 }

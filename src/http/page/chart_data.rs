@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::chart_parameters::{
     Address, CANDLES_MAX, CandleLength, ChartParameters, ChartRange, RANGE_ALL, RANGE_DEFAULT, Sources, Until,
 };
-use crate::domain::{Currency, Pair, Source, Span, Timestamp};
+use crate::domain::{Currency, Pair, ScanOrder, Source, Span, Timestamp};
 use crate::latest_quotes::LatestQuote;
 use crate::query::{
     BucketsRequest, CandleRow, CandlesRequest, ChangeRequest, ChangeStart, DOWNSAMPLE_ITEMS_MAX, DownsampleRequest,
@@ -186,6 +186,7 @@ fn read_candles(
         range: range.into(),
         zone: Some(buckets.zone),
         known_time: None,
+        order: ScanOrder::Ascending,
         after: None,
         limit: usize::try_from(CANDLES_MAX).unwrap_or(usize::MAX),
     };

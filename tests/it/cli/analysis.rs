@@ -30,7 +30,7 @@ fn analysis_tables_have_the_expected_cells() {
     );
     // Periods are shown as local dates, months and years.
     let period = |name: &str, expect: &str| {
-        let ran = mock.run(&format!("changes KGS/USD --period {name}"));
+        let ran = mock.run(&format!("changes KGS/USD --period {name} --asc"));
         let shown = ran.stdout.lines().nth(1).and_then(|line| line.split_whitespace().nth(1)).map(str::to_owned);
         assert_eq!((shown.as_deref(), ran.code), (Some(expect), Some(0)), "{name}: {}", ran.stdout);
     };

@@ -317,6 +317,33 @@ fn history_reads_pages_up_to_its_limit() {
 }
 
 #[test]
+fn lists_show_the_newest_rows_unless_a_start_or_an_order_is_given() {
+    let mock = Mock::start();
+    for list in [
+        "history KGS/USD",
+        "candles KGS/USD",
+        "changes KGS/USD",
+        "compare KGS/USD --sources timesca,nbkr",
+        "revisions KGS/USD",
+        "gaps KGS/USD",
+    ] {
+        let check = |flags: &str, descending: bool| {
+            let line = format!("{list} {flags}");
+            assert_eq!(mock.run(&line).code, Some(0), "{line}");
+            assert_contains(&line, &mock.requests().join("\n"), &[&format!("descending: {descending}")]);
+        };
+        check("", true);
+        check("--limit 3 --output csv", true);
+        check("--desc", true);
+        check("--desc --from 2025-12-01", true);
+        check("--asc", false);
+        check("--from 2025-12-01", false);
+        // All rows are written as they arrive.
+        check("--output csv", false);
+    }
+}
+
+#[test]
 fn server_errors_exit_with_1_and_print_their_details() {
     let mock = Mock::start();
     let check = |line: &str, expect: &str| {

@@ -65,6 +65,18 @@ async fn held_ticks_are_reported_listed_released_and_discarded() {
     assert!(csv.starts_with(header), "{csv}");
     assert!(csv.contains("\n2,USD/UZS,cbu,2025-12-04T00:00:00Z,120020,12002.00,,2025-12-08T"), "{csv}");
     assert_eq!(csv.lines().count(), 4, "{csv}");
+    let ids = async |flags: &str| -> Vec<u64> {
+        let listed = run(&server, &format!("quarantine list --output json {flags}"), "").await.json();
+        listed.as_array().unwrap().iter().map(|tick| tick["id"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(ids("--limit 2").await, [2, 3]);
+    assert_eq!(ids("--limit 2 --desc").await, [3, 2]);
+    assert_eq!(ids("--limit 2 --asc").await, [1, 2]);
+    for command in ["list --source nosuch", "list --pair TMT/USD", "discard --all --source nosuch"] {
+        let unknown = run(&server, &format!("quarantine {command}"), "").await;
+        assert_eq!(unknown.code, Some(1), "{command}");
+        assert!(unknown.stderr.contains("error: there is no series"), "{command}: {}", unknown.stderr);
+    }
 
     let released = run(&server, "quarantine release 1 99 --note checked", "").await;
     assert_eq!(released.code, Some(3), "{}", released.stderr);

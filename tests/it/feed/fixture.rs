@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use silkrate::clock::ManualClock;
-use silkrate::domain::{SeriesKey, Timestamp};
+use silkrate::domain::{ScanOrder, SeriesKey, Timestamp};
 use silkrate::follow::{AddressPolicy, FetchLimits, Fetcher, FollowContext, FollowedSource, Follower, UserAgent};
 use silkrate::ingest::Running;
 use silkrate::metrics::FollowMetrics;
-use silkrate::store::{ScanOrder, SeriesView};
+use silkrate::store::SeriesView;
 use tempfile::TempDir;
 
 use crate::publisher::Publisher;
@@ -75,7 +75,8 @@ impl Fixture {
         let timeline = |series: &Arc<SeriesView>| {
             let runs = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending).unwrap();
             let mut runs = runs.flat_map(Result::unwrap).peekable();
-            let instants = series.instants(Timestamp::MIN, Timestamp::MAX).flat_map(Result::unwrap);
+            let instants =
+                series.instants(Timestamp::MIN, Timestamp::MAX, ScanOrder::Ascending).flat_map(Result::unwrap);
             let valued = instants.map(|instant| {
                 while runs.next_if(|run| run.last_observed_time < instant).is_some() {}
                 let value = &runs.peek().unwrap().value;

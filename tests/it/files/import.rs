@@ -11,13 +11,11 @@ use arrow_array::{ArrayRef, StringArray};
 use proptest::prelude::*;
 use silkrate::domain::{
     CurrencySet, Health, HeldTick, Note, Pair, Poll, PublishedValue, Rate, RatioThreshold, ReportedChange, Run,
-    SeriesKey, Source, Timestamp, Verdict,
+    ScanOrder, SeriesKey, Source, Timestamp, Verdict,
 };
 use silkrate::export::read::{FullExport, ReadError, ReadProgress};
 use silkrate::latest_quotes::{LatestQuote, StateRules};
-use silkrate::store::{
-    Commit, Restore, RestoreError, ScanOrder, Store, StoreError, StoreOptions, View, WriteTransaction,
-};
+use silkrate::store::{Commit, Restore, RestoreError, Store, StoreError, StoreOptions, View, WriteTransaction};
 
 use crate::files::stores;
 use crate::full_export;

@@ -18,8 +18,10 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use silkrate::domain::{ArchiveDecision, HeldTick, PollSpan, Rate, ReportedChange, Revision, Run, Timestamp};
-use silkrate::store::{Commit, ScanOrder, View};
+use silkrate::domain::{
+    ArchiveDecision, HeldTick, PollSpan, Rate, ReportedChange, Revision, Run, ScanOrder, Timestamp,
+};
+use silkrate::store::{Commit, View};
 
 /// The rows of a part, each with the pair and source of its series.
 pub(crate) type Rows<T> = Vec<((String, String), T)>;
@@ -65,9 +67,12 @@ impl Parts {
             parts.series.push((key.clone(), series.collapse_window_us()));
             let runs = series.runs(all.0, all.1, all.1, ScanOrder::Ascending).expect("undamaged blocks");
             parts.runs.extend(runs.flat_map(|piece| piece.expect("undamaged blocks")).map(|run| (key.clone(), run)));
-            let instants = series.instants(all.0, all.1).flat_map(|piece| piece.expect("undamaged blocks"));
+            let instants =
+                series.instants(all.0, all.1, ScanOrder::Ascending).flat_map(|piece| piece.expect("undamaged blocks"));
             parts.instants.extend(instants.map(|time| (key.clone(), time)));
-            let revisions = series.revisions(all.0, all.1, all.1).flat_map(|piece| piece.expect("undamaged blocks"));
+            let revisions = series
+                .revisions(all.0, all.1, all.1, ScanOrder::Ascending)
+                .flat_map(|piece| piece.expect("undamaged blocks"));
             parts.revisions.extend(revisions.map(|revision| (key.clone(), revision)));
         }
         let mut next = (view.commit.sequence > 0).then_some(view.commit);

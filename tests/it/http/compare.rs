@@ -46,7 +46,7 @@ fn history(name: &str) -> Vec<v1::Tick> {
 }
 
 /// Starts a server with the ticker's dated pages of 2024 and 2025, and market rates of the same years.
-async fn ticker_and_market() -> TestServer {
+pub(super) async fn ticker_and_market() -> TestServer {
     let mut flags = vec!["--load".to_owned()];
     for file in std::fs::read_dir(Path::new(FILES).join("tests/data/ticker")).unwrap() {
         let path = file.unwrap().path();

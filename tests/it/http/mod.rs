@@ -5,6 +5,7 @@ mod compare;
 mod frankfurter;
 mod frankfurter_client;
 mod metrics;
+mod newest_first;
 mod page;
 mod page_pairs;
 mod proxies;

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, SeriesKey, Source, Timestamp};
-use silkrate::store::{CheckpointLimits, ScanOrder, Store, StoreOptions};
+use silkrate::domain::{CurrencySet, Pair, PublishedValue, Rate, ScanOrder, SeriesKey, Source, Timestamp};
+use silkrate::store::{CheckpointLimits, Store, StoreOptions};
 
 use crate::store::durable;
 

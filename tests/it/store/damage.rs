@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
-use silkrate::domain::{PublishedValue, Rate, Run, Timestamp};
+use silkrate::domain::{PublishedValue, Rate, Run, ScanOrder, Timestamp};
 use silkrate::ingest::{RefusalReason, Summary};
 use silkrate::store::{CheckpointLimits, StoreError};
 
@@ -268,7 +268,12 @@ fn damaged_block_of_instants_leaves_rates_readable() {
     let store = open(directory.path());
     assert_eq!(all_runs(&store, 0).unwrap().len() as i64, TICKS + 10);
     let view = store.view();
-    let error = view.find(&key(0, 0)).unwrap().instants(Timestamp::MIN, Timestamp::MAX).find_map(Result::err).unwrap();
+    let error = view
+        .find(&key(0, 0))
+        .unwrap()
+        .instants(Timestamp::MIN, Timestamp::MAX, ScanOrder::Ascending)
+        .find_map(Result::err)
+        .unwrap();
     assert!(matches!(error, StoreError::DamagedBlock { what: "instants", .. }), "{error}");
     let problems = store.verify().problems;
     assert!(problems.iter().any(|problem| problem.contains("the stored instants from")), "{problems:?}");

@@ -7,12 +7,10 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use silkrate::domain::{
-    CurrencySet, Pair, PublishedValue, Rate, ReportedChange, Revision, Run, SeriesKey, Source, Timestamp,
+    CurrencySet, Pair, PublishedValue, Rate, ReportedChange, Revision, Run, ScanOrder, SeriesKey, Source, Timestamp,
 };
 use silkrate::latest_quotes::StateRules;
-use silkrate::store::{
-    CheckpointLimits, ScanOrder, SeriesTotals, SeriesView, Store, StoreOptions, UpsertError, Upserted, View,
-};
+use silkrate::store::{CheckpointLimits, SeriesTotals, SeriesView, Store, StoreOptions, UpsertError, Upserted, View};
 
 use crate::random::Random;
 
@@ -235,10 +233,13 @@ fn check_present(view: &View, model: &Model) {
     let mut reversed = all_runs(series, now, ScanOrder::Descending);
     reversed.reverse();
     assert_eq!(reversed, model.runs);
-    let revisions: Vec<Revision> =
-        series.revisions(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX).flat_map(Result::unwrap).collect();
+    let revisions: Vec<Revision> = series
+        .revisions(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending)
+        .flat_map(Result::unwrap)
+        .collect();
     assert_eq!(revisions, model.revisions);
-    let instants: Vec<Timestamp> = series.instants(Timestamp::MIN, Timestamp::MAX).flat_map(Result::unwrap).collect();
+    let instants: Vec<Timestamp> =
+        series.instants(Timestamp::MIN, Timestamp::MAX, ScanOrder::Ascending).flat_map(Result::unwrap).collect();
     assert!(instants.iter().eq(model.ticks.keys()));
     assert_eq!(
         series.totals(now).unwrap(),

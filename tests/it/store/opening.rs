@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use silkrate::domain::Timestamp;
-use silkrate::store::{ScanOrder, StoreError, verify};
+use silkrate::domain::{ScanOrder, Timestamp};
+use silkrate::store::{StoreError, verify};
 
 use crate::store::durable::test_stores::{
     FORMAT, TICKS, all_runs, commit, copy, fill, fill_and_close, keys, named_blocks, raw, read_log, refusal,

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
-use silkrate::domain::{HeldTick, Note, PublishedValue, Rate, RatioThreshold, Timestamp, Verdict};
+use silkrate::domain::{HeldTick, Note, PublishedValue, Rate, RatioThreshold, ScanOrder, Timestamp, Verdict};
 use silkrate::store::{
-    Admitted, Decided, DecisionRefusal, Quarantine, QuarantineLimit, ScanOrder, Store, UpsertError, Upserted,
-    WriteTransaction,
+    Admitted, Decided, DecisionRefusal, Quarantine, QuarantineLimit, Store, UpsertError, Upserted, WriteTransaction,
 };
 
 use crate::store::durable::{BASE_US, Random, SECOND, key, open};
@@ -246,7 +245,8 @@ fn check(store: &Store, model: &Model) {
         assert!(model.ticks.is_empty());
         return;
     };
-    let instants: Vec<Timestamp> = series.instants(Timestamp::MIN, Timestamp::MAX).flat_map(Result::unwrap).collect();
+    let instants: Vec<Timestamp> =
+        series.instants(Timestamp::MIN, Timestamp::MAX, ScanOrder::Ascending).flat_map(Result::unwrap).collect();
     assert!(instants.iter().eq(model.ticks.keys()), "a held tick is on the timeline");
     let runs = series.runs(Timestamp::MIN, Timestamp::MAX, Timestamp::MAX, ScanOrder::Ascending).unwrap();
     for run in runs.flat_map(Result::unwrap) {

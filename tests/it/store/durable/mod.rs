@@ -18,13 +18,13 @@ use std::time::Duration;
 
 use silkrate::clock::{Clock as _, SystemClock};
 use silkrate::domain::{
-    CurrencySet, Pair, PublishedValue, Rate, RatioThreshold, ReportedChange, SeriesKey, Source, Timestamp,
+    CurrencySet, Pair, PublishedValue, Rate, RatioThreshold, ReportedChange, ScanOrder, SeriesKey, Source, Timestamp,
 };
 use silkrate::ingest::{
     Batch, BatchTick, ConflictPolicy, Ingest, IngestError, IngestReport, QueueLimits, Running, SeriesTicks,
 };
 use silkrate::latest_quotes::StateRules;
-use silkrate::store::{CheckpointLimits, Commit, DiskFault, DiskOperation, ScanOrder, Store, StoreOptions, View};
+use silkrate::store::{CheckpointLimits, Commit, DiskFault, DiskOperation, Store, StoreOptions, View};
 
 pub(crate) use crate::random::Random;
 
@@ -316,7 +316,11 @@ fn held(view: &View, key: &SeriesKey) -> BTreeSet<i64> {
 
 pub(crate) fn instants(view: &View, key: &SeriesKey) -> Vec<i64> {
     let Some(series) = view.find(key) else { return Vec::new() };
-    series.instants(Timestamp::MIN, Timestamp::MAX).flat_map(Result::unwrap).map(Timestamp::micros).collect()
+    series
+        .instants(Timestamp::MIN, Timestamp::MAX, ScanOrder::Ascending)
+        .flat_map(Result::unwrap)
+        .map(Timestamp::micros)
+        .collect()
 }
 
 /// Checks that the store, as known at `known`, has the model's value at every instant of the model.

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use silkrate::domain::{Health, Poll, PublishedValue, Rate, RatioThreshold, Run, Timestamp};
-use silkrate::store::{Admitted, CheckpointLimits, ScanOrder, Store, StoreError};
+use silkrate::domain::{Health, Poll, PublishedValue, Rate, RatioThreshold, Run, ScanOrder, Timestamp};
+use silkrate::store::{Admitted, CheckpointLimits, Store, StoreError};
 
 use crate::store::durable::{BASE_US, Random, SECOND, key, now, open, options, value};
 
