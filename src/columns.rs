@@ -363,6 +363,18 @@ pub fn encode_tick_columns(
     series: &SeriesKey,
     ticks: &[(Timestamp, PublishedValue)],
 ) -> Result<TickColumns, ColumnsError> {
+    encode_tick_columns_of(&series.pair.to_string(), &series.source.to_string(), ticks)
+}
+
+/// Encodes ticks as [`encode_tick_columns`] does, for a pair and a source that only the server checks.
+///
+/// # Errors
+/// The errors of [`encode_tick_columns`].
+pub fn encode_tick_columns_of(
+    pair: &str,
+    source: &str,
+    ticks: &[(Timestamp, PublishedValue)],
+) -> Result<TickColumns, ColumnsError> {
     let rows = ticks.len();
     if rows > TICK_COLUMN_ROWS_MAX {
         return Err(ColumnsError::TooManyRows { found: rows });
@@ -391,8 +403,8 @@ pub fn encode_tick_columns(
         before = *time;
     }
     Ok(TickColumns {
-        pair: series.pair.to_string(),
-        source: series.source.to_string(),
+        pair: pair.to_owned(),
+        source: source.to_owned(),
         places: u32::from(places.unwrap_or(0)),
         base_time: Some(timestamp(base)),
         observed_time_deltas: deltas.into(),

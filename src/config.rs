@@ -144,6 +144,12 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u32).range(0..=4_096))]
     pub reserve_mib: u32,
 
+    /// Largest memory for the rates of earlier times in MiB, from 0 to 65536. Reads of such rates fill it. Reads of rates
+    /// that are in this memory are much faster than reads from the disk
+    #[arg(long, value_name = "MIB", env = "SILKRATE_CACHE_MIB", default_value = "256",
+          value_parser = clap::value_parser!(u32).range(0..=65_536))]
+    pub cache_mib: u32,
+
     /// Largest number of open gRPC connections, from 1 to 65536. Further connections are closed at once
     #[arg(long, value_name = "N", env = "SILKRATE_MAX_CONNECTIONS", default_value = "2048",
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
@@ -240,6 +246,7 @@ impl Config {
             state_rules: states::rules(&sources),
             recollapse: args.recollapse,
             reserve_bytes: u64::from(args.reserve_mib) * MEBIBYTE_BYTES,
+            cache_bytes: u64::from(args.cache_mib) * MEBIBYTE_BYTES,
             series_count_max: to_usize(args.series_max),
             checkpoint: CheckpointLimits::default(),
             disk_fault: None,

@@ -111,6 +111,7 @@ pub(crate) fn store_options(directory: &Path) -> StoreOptions {
         recollapse: false,
         state_rules: state_rules(),
         reserve_bytes: 0,
+        cache_bytes: 64 << 20,
         series_count_max: 1_000,
         checkpoint: CheckpointLimits::default(),
         disk_fault: None,

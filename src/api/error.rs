@@ -256,7 +256,10 @@ fn describe_store(problem: &StoreError) -> (ErrorCode, ErrorDetail) {
         | StoreError::UnfinishedImport { .. }
         | StoreError::WindowDiffers { .. } => ErrorCode::FailedPrecondition,
         // The stored data is not damaged, so the same read may succeed once the disk works again.
-        StoreError::Io { .. } => return (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_POISONED)),
+        // A read that gets `NotInMemory` is repeated with the disk, so no client receives it.
+        StoreError::Io { .. } | StoreError::NotInMemory => {
+            return (ErrorCode::Unavailable, ErrorDetail::RetryAfter(RETRY_POISONED));
+        }
     };
     (code, ErrorDetail::None)
 }

@@ -21,8 +21,8 @@ mod watch;
 
 pub use error::{ErrorCode, ErrorDetail, REASON_NO_QUOTE_YET, REASON_STALE, REASON_UNKNOWN_SERIES, ServiceError};
 pub use quarantine::{DECISION_IDS_MAX, decision_messages, decision_request};
-pub use rate_response::{latest, latest_without_rates};
-pub use rates::{Rates, ReadTask};
+pub use rate_response::{latest, latest_without_rates, leg_message};
+pub use rates::{PointReadTask, Rates, ReadTask};
 pub use read_executor::{QUEUED_READS_MAX, READS_MAX, Read, ReadExecutor, ReadPermit};
 pub use sources::archive_request;
 pub use watch::{WatchRequest, WatchStep, Watcher};

@@ -165,7 +165,7 @@ pub(super) fn changes(
     v1::ListChangesResponse {
         changes: changes.collect(),
         derivation: derivation(page.derivation),
-        legs: page.legs.iter().map(leg).collect(),
+        legs: page.legs.iter().map(leg_message).collect(),
         time_zone: page.zone.to_string(),
         next_page_token: next_token(*commit, page.next.map(Cursor::Bucket), fingerprint),
         sequence: commit.sequence,
@@ -173,7 +173,8 @@ pub(super) fn changes(
     }
 }
 
-fn leg(leg: &AnsweringLeg) -> v1::Leg {
+/// Converts a series that answers.
+pub fn leg_message(leg: &AnsweringLeg) -> v1::Leg {
     v1::Leg {
         pair: leg.series.pair.to_string(),
         source: leg.series.source.to_string(),
@@ -231,7 +232,7 @@ pub(super) fn candles(answer: &Answer<CandlesPage>, fingerprint: Fingerprint) ->
         time_zone: page.zone.to_string(),
         next_page_token: next_token(*commit, page.next.map(Cursor::Bucket), fingerprint),
         derivation: derivation(page.derivation),
-        legs: page.legs.iter().map(leg).collect(),
+        legs: page.legs.iter().map(leg_message).collect(),
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),
     }
@@ -242,7 +243,7 @@ pub(super) fn runs(answer: &Answer<RunsPage>, fingerprint: Fingerprint) -> v1::L
     v1::ListRunsResponse {
         runs: page.rows.iter().map(|row| run(&page.leg.series, row)).collect(),
         baseline: baseline.as_ref().map(|baseline| run(&page.leg.series, baseline)),
-        leg: Some(leg(&page.leg)),
+        leg: Some(leg_message(&page.leg)),
         next_page_token: next_token(*commit, page.next.map(Cursor::Run), fingerprint),
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),
@@ -260,7 +261,7 @@ pub(super) fn revisions(
     });
     v1::ListRevisionsResponse {
         revisions: revisions.collect(),
-        leg: Some(leg(&page.leg)),
+        leg: Some(leg_message(&page.leg)),
         next_page_token: next_token(*commit, page.next.map(Cursor::Revision), fingerprint),
         sequence: commit.sequence,
         recorded_time: Some(timestamp(commit.recorded_time)),

@@ -1,14 +1,20 @@
 //! The `history` command: the runs of a series.
 
+use std::io::Write as _;
+
 use clap::Args;
 
-use super::output::Column;
+use super::client::Client;
+use super::error::Problem;
+use super::output::{Column, Format, write_csv_header};
 use super::pages::{OrderArgs, Page, list, note_rest};
+use super::run_csv::RunCsv;
 use super::runs::{REPORTED_TITLE, reported};
 use super::time_argument::TimeArgument;
 use super::value::Value;
-use super::{CliError, KnownArgs, Outcome, PairArgs, Session, ZoneArgs, legs};
-use crate::proto::v1::{Leg, ListRunsRequest, Run};
+use super::{CliError, KnownArgs, Outcome, PairArgs, Session, ZoneArgs, legs, stdout};
+use crate::columns::decode_runs;
+use crate::proto::v1::{Leg, ListRunsRequest, Run, StreamRunsRequest};
 
 /// The maximum number of runs per page. A page is under one megabyte.
 const PAGE_RUNS_MAX: u64 = 5_000;
@@ -93,6 +99,9 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
         page_token: String::new(),
     };
     let client = session.connect().await?;
+    if session.style.format == Format::Csv && selection.is_all_ascending() && !args.baseline {
+        return stream_csv(&client, request).await;
+    }
     let hidden: &[&str] = if args.baseline { &[] } else { &[BASELINE_TITLE] };
     let mut answered: Option<Leg> = None;
     let fetch = async |page_size, page_token| {
@@ -107,5 +116,41 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
     let listed = list(session, COLUMNS, hidden, selection, PAGE_RUNS_MAX, fetch).await?;
     legs::warn_of_legs(answered.as_slice());
     note_rest(session, (&listed, selection), args.limit, "runs", "no runs in that range");
+    Ok(Outcome::Done)
+}
+
+/// Writes all runs as CSV, as they arrive in columns.
+async fn stream_csv(client: &Client, request: ListRunsRequest) -> Result<Outcome, CliError> {
+    let request = StreamRunsRequest {
+        pair: request.pair,
+        source: request.source,
+        start_time: request.start_time,
+        end_time: request.end_time,
+        known_time: request.known_time,
+        start_date: request.start_date,
+        end_date: request.end_date,
+        time_zone: request.time_zone,
+        strict: request.strict,
+    };
+    let mut messages = client.with_timeout(client.rates().stream_runs(request)).await?.into_inner();
+    let mut out = stdout();
+    write_csv_header(&mut out, COLUMNS)?;
+    let mut answered: Option<(Leg, RunCsv)> = None;
+    while let Some(message) = client.with_timeout(messages.message()).await? {
+        let runs =
+            decode_runs(&message).map_err(|_| Problem::Protocol("the columns of a message are not valid runs"))?;
+        if answered.is_none() {
+            let leg = message.leg.unwrap_or_default();
+            let lines = RunCsv::new(&leg)?;
+            answered = Some((leg, lines));
+        }
+        let mut text = Vec::new();
+        if let Some((_, lines)) = &mut answered {
+            lines.write(&runs, &mut text)?;
+        }
+        out.write_all(&text)?;
+    }
+    out.flush()?;
+    legs::warn_of_legs(answered.map(|(leg, _)| leg).as_slice());
     Ok(Outcome::Done)
 }

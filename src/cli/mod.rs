@@ -30,6 +30,7 @@ mod pages;
 mod quarantine;
 mod rate;
 mod revisions;
+mod run_csv;
 mod runs;
 mod series;
 mod shell;

@@ -202,6 +202,17 @@ impl<W: Write, T> RowWriter<W, T> {
     }
 }
 
+/// Writes the header of CSV.
+///
+/// # Errors
+/// Returns the I/O error of `out`.
+pub(super) fn write_csv_header<T>(out: impl Write, columns: &[Column<T>]) -> io::Result<()> {
+    let columns = columns.iter().filter(|column| column.formats.contains(&Format::Csv));
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(columns.map(|column| column.field)).map_err(csv_to_io)?;
+    csv.flush()
+}
+
 /// Writes a single answer instead of a list: one object in JSON, one row in CSV, one line per field in a table.
 ///
 /// # Errors
@@ -324,7 +335,7 @@ fn render(table: &mut Table) -> String {
 }
 
 /// Converts a CSV error to an I/O error of the same kind.
-fn csv_to_io(error: csv::Error) -> io::Error {
+pub(super) fn csv_to_io(error: csv::Error) -> io::Error {
     if !error.is_io_error() {
         return error.into();
     }

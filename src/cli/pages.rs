@@ -64,6 +64,13 @@ impl OrderArgs {
     }
 }
 
+impl Selection {
+    /// Returns true if all rows are written, oldest first.
+    pub(super) fn is_all_ascending(self) -> bool {
+        !self.descending && self.limit == u64::MAX
+    }
+}
+
 /// The result of writing a list.
 pub(super) struct Listed {
     /// The number of rows written.

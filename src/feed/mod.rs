@@ -14,7 +14,7 @@ mod ticker_page;
 
 pub use bank::{BankError, BankFeed, BankQuote, BankQuoteError, BankRequest, BankRules, BankTable, RefusedBankQuote};
 pub use tick_csv::{
-    TICK_CSV_LINE_BYTES_MAX, TickCsv, TickCsvError, TickCsvHeaderError, TickCsvRow, TickCsvRowError, TickCsvValues,
-    begins_as_tick_csv,
+    TICK_CSV_LINE_BYTES_MAX, TickCsv, TickCsvError, TickCsvHeader, TickCsvHeaderError, TickCsvPart, TickCsvRow,
+    TickCsvRowError, TickCsvValues, begins_as_tick_csv,
 };
 pub use ticker_page::{PageError, QuoteError, RefusedQuote, TickerPage};

@@ -10,6 +10,7 @@
 //! [`TICK_CSV_LINE_BYTES_MAX`]. The reader validates only the form of a line and of its time. Ingest validates the
 //! other values, so that an error has the same text for a file and for a client.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, Read as _};
 
 use thiserror::Error;
@@ -111,9 +112,9 @@ pub enum TickCsvRowError {
     },
 }
 
-/// Positions of the columns.
+/// The header of a file: the positions of the columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Header {
+pub struct TickCsvHeader {
     pair: usize,
     source: usize,
     observed: Observed,
@@ -131,38 +132,55 @@ enum Observed {
     Run { first: usize, last: usize, places: usize },
 }
 
-/// The values of a tick. Except for the time, the values are not validated.
+/// The values of a tick, or of the first and the last tick of a run. Except for the times, the values are not
+/// validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TickCsvValues {
+pub struct TickCsvValues<'a> {
     /// The pair, like `KGS/USD`.
-    pub pair: String,
+    pub pair: Cow<'a, str>,
     /// The slug of the source.
-    pub source: String,
+    pub source: Cow<'a, str>,
     /// Observed time. A date without a time is the start of that day in UTC.
     pub observed_time: Timestamp,
+    /// Observed time of the last tick of a run, if it is later than the first.
+    pub last_observed_time: Option<Timestamp>,
     /// The rate, a decimal.
-    pub rate: String,
+    pub rate: Cow<'a, str>,
     /// The reported change; none if the file has no such column or the field is empty.
-    pub reported_change_percent: Option<String>,
+    pub reported_change_percent: Option<Cow<'a, str>>,
 }
 
-/// A tick of a line, or the error of that line.
+impl TickCsvValues<'_> {
+    /// The observed times of the row: one, or the first and the last of a run.
+    pub fn observed_times(&self) -> impl Iterator<Item = Timestamp> + use<> {
+        std::iter::once(self.observed_time).chain(self.last_observed_time)
+    }
+}
+
+/// The values of a line, or the error of that line.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TickCsvRow {
+pub struct TickCsvRow<'a> {
     /// Line number in the file. The header is line 1.
     pub line: u64,
     /// Values as written, without spaces around them.
-    pub tick: Result<TickCsvValues, TickCsvRowError>,
+    pub values: Result<TickCsvValues<'a>, TickCsvRowError>,
+}
+
+/// Consecutive whole lines of a file. Parts of one file can be parsed at the same time.
+#[derive(Debug)]
+pub struct TickCsvPart {
+    bytes: Vec<u8>,
+    /// Number of lines of the file before this part.
+    lines_before: u64,
 }
 
 /// Reads the rows after a header. Fails only if reading the file fails: a malformed row is an item with an error.
 #[derive(Debug)]
 pub struct TickCsv<R> {
     lines: Lines<R>,
-    header: Header,
-    /// The last tick of a run, if the previous call returned the first tick of that run. The next call returns this
-    /// tick.
-    last: Option<TickCsvValues>,
+    header: TickCsvHeader,
+    /// The error that ended the latest part. The next part returns it.
+    failure: Option<io::Error>,
 }
 
 /// Why a file gives no rows.
@@ -183,9 +201,11 @@ impl<R: BufRead> TickCsv<R> {
     /// Returns a [`TickCsvError`] if reading fails or the header is refused.
     pub fn new(input: R) -> Result<Self, TickCsvError> {
         let mut lines = Lines { input, buffer: Vec::new(), number: 0, bytes: 0 };
-        let Some(first) = lines.next()? else { return Err(TickCsvHeaderError::Empty.into()) };
-        let header = Header::parse(first.map_err(TickCsvHeaderError::Line)?)?;
-        Ok(Self { lines, header, last: None })
+        if !lines.advance()? {
+            return Err(TickCsvHeaderError::Empty.into());
+        }
+        let header = TickCsvHeader::parse(lines.line().map_err(TickCsvHeaderError::Line)?)?;
+        Ok(Self { lines, header, failure: None })
     }
 
     /// Returns how many bytes of the file have been read.
@@ -193,27 +213,54 @@ impl<R: BufRead> TickCsv<R> {
         self.lines.bytes
     }
 
-    /// Returns the next tick, or the error of the next line that is not blank; `None` at the end of the file.
+    /// Returns the values of the next line that is not blank, or its error; `None` at the end of the file.
     ///
     /// # Errors
     /// Returns the I/O error if reading fails.
-    pub fn next_row(&mut self) -> io::Result<Option<TickCsvRow>> {
-        if let Some(last) = self.last.take() {
-            return Ok(Some(TickCsvRow { line: self.lines.number, tick: Ok(last) }));
-        }
+    pub fn next_row(&mut self) -> io::Result<Option<TickCsvRow<'_>>> {
         loop {
-            let Some(text) = self.lines.next()? else { return Ok(None) };
-            let tick = match text {
-                Ok(text) if text.trim().is_empty() => continue,
-                Ok(text) => self.header.ticks(text),
-                Err(problem) => Err(problem),
-            };
-            let tick = tick.map(|(first, last)| {
-                self.last = last;
-                first
-            });
-            return Ok(Some(TickCsvRow { line: self.lines.number, tick }));
+            if !self.lines.advance()? {
+                return Ok(None);
+            }
+            if !matches!(self.lines.line(), Ok(text) if text.trim().is_empty()) {
+                break;
+            }
         }
+        let values = self.lines.line().and_then(|text| self.header.values(text));
+        Ok(Some(TickCsvRow { line: self.lines.number, values }))
+    }
+
+    /// Reads the next whole lines; `None` at the end of the file. A part has at least `bytes_min` bytes unless the file
+    /// ends, and about `bytes_max` bytes if they can be read at once. So the lines of a slow pipe do not wait for long.
+    ///
+    /// # Errors
+    /// Returns the I/O error if reading fails. The whole lines before the error are the part before it.
+    pub fn next_part(&mut self, bytes_min: usize, bytes_max: usize) -> io::Result<Option<TickCsvPart>> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let mut part = TickCsvPart { bytes: Vec::new(), lines_before: self.lines.number };
+        let mut skipped = 0;
+        if let Err(failure) = self.lines.read_lines([bytes_min, bytes_max], &mut part.bytes, &mut skipped) {
+            part.bytes.truncate(memchr::memrchr(b'\n', &part.bytes).map_or(0, |end| end + 1));
+            if part.bytes.is_empty() {
+                return Err(failure);
+            }
+            self.failure = Some(failure);
+        }
+        if part.bytes.is_empty() {
+            return Ok(None);
+        }
+        let line_ends = memchr::memchr_iter(b'\n', &part.bytes).count();
+        let has_open_line = part.bytes.last() != Some(&b'\n');
+        self.lines.number += line_ends as u64 + u64::from(has_open_line);
+        self.lines.bytes += part.bytes.len() as u64 + skipped;
+        Ok(Some(part))
+    }
+
+    /// Returns the header of the file.
+    pub fn header(&self) -> &TickCsvHeader {
+        &self.header
     }
 }
 
@@ -224,17 +271,23 @@ pub fn begins_as_tick_csv(head: &[u8]) -> bool {
     fields(without_bom(first)).is_ok_and(|fields| fields.iter().any(|field| field == "pair"))
 }
 
-impl Header {
+impl TickCsvHeader {
+    /// Reads the rows of a part of a file with this header.
+    pub fn rows_of<'p>(&self, part: &'p TickCsvPart) -> TickCsv<&'p [u8]> {
+        let lines = Lines { input: part.bytes.as_slice(), buffer: Vec::new(), number: part.lines_before, bytes: 0 };
+        TickCsv { lines, header: self.clone(), failure: None }
+    }
+
     fn parse(line: &str) -> Result<Self, TickCsvHeaderError> {
         let names = fields(without_bom(line)).map_err(TickCsvHeaderError::Line)?;
         let is_runs = names.iter().any(|name| name == FIRST_OBSERVED);
         let known: &[&str] = if is_runs { &RUN_NAMES } else { &TICK_NAMES };
         for (at, name) in names.iter().enumerate() {
-            if !known.contains(&name.as_str()) {
+            if !known.contains(&&**name) {
                 return Err(TickCsvHeaderError::Unknown(truncate_for_display(name)));
             }
             if names[..at].contains(name) {
-                return Err(TickCsvHeaderError::Duplicate(name.clone()));
+                return Err(TickCsvHeaderError::Duplicate(name.clone().into_owned()));
             }
         }
         let find = |name: &str| names.iter().position(|found| found == name);
@@ -257,26 +310,26 @@ impl Header {
         })
     }
 
-    /// Parses a line to one tick, or to the first and last tick of a run. Validates the number of fields, the text of
-    /// times, and published places, because the server does not receive them. The server validates pairs, sources and
-    /// decimals.
-    fn ticks(&self, line: &str) -> Result<(TickCsvValues, Option<TickCsvValues>), TickCsvRowError> {
-        let fields = fields(line)?;
+    /// Parses a line. Validates the number of fields, the text of times, and published places, because the server does
+    /// not receive them. The server validates pairs, sources and decimals.
+    fn values<'l>(&self, line: &'l str) -> Result<TickCsvValues<'l>, TickCsvRowError> {
+        let mut fields = fields(line)?;
         if fields.len() != self.count {
             return Err(TickCsvRowError::FieldCount { expected: self.count, found: fields.len() });
         }
-        let get = |at: usize, name: &'static str| match fields.get(at).map(String::as_str) {
-            Some("") | None => Err(TickCsvRowError::Missing(name)),
-            Some(field) => Ok(field.to_owned()),
+        let mut get = |at: usize, name: &'static str| match fields.get_mut(at).map(std::mem::take) {
+            Some(field) if !field.is_empty() => Ok(field),
+            Some(_) | None => Err(TickCsvRowError::Missing(name)),
         };
-        let time = |at: usize, column: &'static str| {
-            Timestamp::parse(&get(at, column)?).map_err(|problem| TickCsvRowError::Time { column, problem })
+        let time = |text: &str, column: &'static str| {
+            Timestamp::parse(text).map_err(|problem| TickCsvRowError::Time { column, problem })
         };
         let (rate, mut last) = (get(self.rate, "rate")?, None);
         let observed_time = match self.observed {
-            Observed::Tick(at) => time(at, OBSERVED)?,
+            Observed::Tick(at) => time(&get(at, OBSERVED)?, OBSERVED)?,
             Observed::Run { first, last: end, places } => {
-                let (first, end) = (time(first, FIRST_OBSERVED)?, time(end, LAST_OBSERVED)?);
+                let first = time(&get(first, FIRST_OBSERVED)?, FIRST_OBSERVED)?;
+                let end = time(&get(end, LAST_OBSERVED)?, LAST_OBSERVED)?;
                 if end < first {
                     return Err(TickCsvRowError::Reversed { first, last: end });
                 }
@@ -285,19 +338,14 @@ impl Header {
                 first
             }
         };
-        let tick = TickCsvValues {
+        Ok(TickCsvValues {
             pair: get(self.pair, "pair")?,
             source: get(self.source, "source")?,
             observed_time,
+            last_observed_time: last,
             rate,
-            reported_change_percent: self
-                .reported_change_percent
-                .and_then(|at| fields.get(at))
-                .filter(|field| !field.is_empty())
-                .cloned(),
-        };
-        let last = last.map(|observed_time| TickCsvValues { observed_time, ..tick.clone() });
-        Ok((tick, last))
+            reported_change_percent: self.reported_change_percent.and_then(|at| get(at, "").ok()),
+        })
     }
 }
 
@@ -315,11 +363,16 @@ fn without_bom(line: &str) -> &str {
     line.strip_prefix('\u{feff}').unwrap_or(line)
 }
 
+/// Number of fields of most files.
+const FIELDS_TYPICAL: usize = 5;
+
 /// Splits one line into fields and trims white space around them.
-fn fields(line: &str) -> Result<Vec<String>, TickCsvRowError> {
+fn fields(line: &str) -> Result<Vec<Cow<'_, str>>, TickCsvRowError> {
     // Fast path for nearly every line: the CSV reader below costs an additional allocation.
     if !line.contains('"') {
-        return Ok(line.split(',').map(|field| field.trim().to_owned()).collect());
+        let mut fields = Vec::with_capacity(FIELDS_TYPICAL);
+        fields.extend(line.split(',').map(|field| Cow::Borrowed(field.trim())));
+        return Ok(fields);
     }
     // The CSV reader would accept an unclosed quotation mark and join the fields after it.
     if !line.matches('"').count().is_multiple_of(2) {
@@ -329,15 +382,19 @@ fn fields(line: &str) -> Result<Vec<String>, TickCsvRowError> {
         csv::ReaderBuilder::new().has_headers(false).trim(csv::Trim::All).flexible(true).from_reader(line.as_bytes());
     let mut record = csv::StringRecord::new();
     match reader.read_record(&mut record) {
-        Ok(true) => Ok(record.iter().map(str::to_owned).collect()),
+        Ok(true) => Ok(record.iter().map(|field| Cow::Owned(field.to_owned())).collect()),
         Ok(false) | Err(_) => Err(TickCsvRowError::Quotes),
     }
 }
+
+/// The number of bytes to read of one line: the longest line, its line ending, and nothing more.
+const LINE_READ_MAX: u64 = TICK_CSV_LINE_BYTES_MAX as u64 + 2;
 
 /// Reads lines of bounded length.
 #[derive(Debug)]
 struct Lines<R> {
     input: R,
+    /// The latest line with its line ending, or the beginning of a line that is too long.
     buffer: Vec<u8>,
     /// Number of the latest line, from 1.
     number: u64,
@@ -346,26 +403,58 @@ struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// Returns the next line without its line ending; `None` at the end of the file.
-    fn next(&mut self) -> io::Result<Option<Result<&str, TickCsvRowError>>> {
-        const LIMIT_BYTES: u64 = TICK_CSV_LINE_BYTES_MAX as u64 + 2;
+    /// Reads the next line. Returns false at the end of the file.
+    fn advance(&mut self) -> io::Result<bool> {
         self.buffer.clear();
-        let read = self.input.by_ref().take(LIMIT_BYTES).read_until(b'\n', &mut self.buffer)?;
+        let read = self.input.by_ref().take(LINE_READ_MAX).read_until(b'\n', &mut self.buffer)?;
         if read == 0 {
-            return Ok(None);
+            return Ok(false);
         }
         self.number += 1;
         self.bytes += read as u64;
-        if self.buffer.last() != Some(&b'\n') && read as u64 == LIMIT_BYTES {
+        if self.buffer.last() != Some(&b'\n') && read as u64 == LINE_READ_MAX {
             self.bytes += skip_line(&mut self.input)?;
-            return Ok(Some(Err(TickCsvRowError::TooLong)));
         }
+        Ok(true)
+    }
+
+    /// Reads from `min` to about `max` bytes, up to the end of a line. Of a line that is too long, it reads only the beginning and
+    /// adds the length of the rest to `skipped`.
+    fn read_lines(&mut self, [min, max]: [usize; 2], lines: &mut Vec<u8>, skipped: &mut u64) -> io::Result<()> {
+        while lines.len() < min.max(1) {
+            let begin = lines.len();
+            lines.resize(max.max(min), 0);
+            let read = match lines.get_mut(begin..).map(|free| self.input.read(free)) {
+                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
+                    lines.truncate(begin);
+                    continue;
+                }
+                Some(read) => read,
+                None => Ok(0),
+            };
+            lines.truncate(begin + read.as_ref().map_or(0, |read| *read));
+            if read? == 0 {
+                break;
+            }
+        }
+        if lines.last().is_none_or(|last| *last == b'\n') {
+            return Ok(());
+        }
+        let rest = self.input.by_ref().take(LINE_READ_MAX).read_until(b'\n', lines)?;
+        if rest as u64 == LINE_READ_MAX && lines.last() != Some(&b'\n') {
+            *skipped = skip_line(&mut self.input)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the latest line without its line ending.
+    fn line(&self) -> Result<&str, TickCsvRowError> {
         let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.len() > TICK_CSV_LINE_BYTES_MAX {
-            return Ok(Some(Err(TickCsvRowError::TooLong)));
+            return Err(TickCsvRowError::TooLong);
         }
-        Ok(Some(std::str::from_utf8(line).map_err(|_| TickCsvRowError::NotUtf8)))
+        std::str::from_utf8(line).map_err(|_| TickCsvRowError::NotUtf8)
     }
 }
 

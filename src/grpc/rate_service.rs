@@ -14,7 +14,7 @@ use super::deadline::Deadline;
 use super::encoded_rates::{EncodedRatesCache, LatestResponse, WithRates};
 use super::run_stream::{self, RunMessages};
 use super::watch::{WATCHERS_MAX, Watch, Watches};
-use crate::api::{Rates, ReadTask, ServiceError};
+use crate::api::{PointReadTask, Rates, ReadTask, ServiceError};
 use crate::proto::v1;
 use crate::proto::v1::rate_service_server::RateService;
 use crate::query::Reader;
@@ -90,6 +90,18 @@ pub(super) async fn run_read<T: Send + 'static>(
     Ok(response)
 }
 
+/// Runs the read of single rates: on this thread if all it needs is in memory, else as [`run_read`] does.
+async fn run_point_read<T: Send + 'static>(
+    rates: &Rates,
+    task: Result<impl PointReadTask<T>, ServiceError>,
+) -> Result<Response<T>, Status> {
+    let task = task?;
+    match rates.read_in_memory(&task) {
+        Some(answer) => Ok(Response::new(answer?)),
+        None => run_read(rates, Ok(task)).await,
+    }
+}
+
 #[tonic::async_trait]
 impl RateService for RateServiceImpl {
     type StreamRunsStream = RunMessages;
@@ -120,11 +132,11 @@ impl RateService for RateServiceImpl {
     }
 
     async fn get_rate(&self, request: Request<v1::GetRateRequest>) -> Result<Response<v1::GetRateResponse>, Status> {
-        run_read(&self.rates, self.rates.get_rate(request.get_ref())).await
+        run_point_read(&self.rates, self.rates.get_rate(request.get_ref())).await
     }
 
     async fn convert(&self, request: Request<v1::ConvertRequest>) -> Result<Response<v1::ConvertResponse>, Status> {
-        run_read(&self.rates, self.rates.convert(request.into_inner())).await
+        run_point_read(&self.rates, self.rates.convert(request.into_inner())).await
     }
 
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
@@ -146,7 +158,7 @@ impl RateService for RateServiceImpl {
         &self,
         request: Request<v1::GetChangeRequest>,
     ) -> Result<Response<v1::GetChangeResponse>, Status> {
-        run_read(&self.rates, self.rates.get_change(request.get_ref())).await
+        run_point_read(&self.rates, self.rates.get_change(request.get_ref())).await
     }
 
     async fn list_changes(

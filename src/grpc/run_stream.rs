@@ -5,7 +5,7 @@
 use tokio::time::Instant;
 
 use super::blocking_stream::{Messages, StreamEnd, send_until};
-use crate::api::ServiceError;
+use crate::api::{ServiceError, leg_message};
 use crate::columns::RunPacker;
 use crate::proto::convert::timestamp;
 use crate::proto::v1::StreamRunsResponse;
@@ -39,14 +39,15 @@ fn pack(
     runs: RunStream,
     mut send_message: impl FnMut(StreamRunsResponse) -> Result<(), ServiceError>,
 ) -> Result<(), ServiceError> {
-    let RunStream { commit, series, pieces } = runs;
-    let (pair, source) = (series.pair.to_string(), series.source.to_string());
+    let RunStream { commit, leg, pieces } = runs;
+    let leg = leg_message(&leg);
     let mut send = |packer: RunPacker| {
         send_message(StreamRunsResponse {
             sequence: commit.sequence,
             recorded_time: Some(timestamp(commit.recorded_time)),
-            pair: pair.clone(),
-            source: source.clone(),
+            pair: leg.pair.clone(),
+            source: leg.source.clone(),
+            leg: Some(leg.clone()),
             ..packer.finish()
         })
     };
@@ -82,6 +83,7 @@ mod tests {
     use super::*;
     use crate::columns::decode_runs;
     use crate::domain::{PublishedValue, Rate, Run, Timestamp};
+    use crate::query::AnsweringLeg;
     use crate::query::latest_tests::key;
     use crate::store::{Commit, StoreError};
 
@@ -93,7 +95,8 @@ mod tests {
 
     fn stream(pieces: impl Iterator<Item = Result<Vec<Run>, StoreError>> + Send + 'static) -> RunStream {
         let commit = Commit { sequence: 7, recorded_time: Timestamp::from_micros(9) };
-        RunStream { commit, series: key("KGS/USD", "timesca"), pieces: Box::new(pieces) }
+        let leg = AnsweringLeg { series: key("KGS/USD", "timesca"), is_stale: true, is_archived: false };
+        RunStream { commit, leg, pieces: Box::new(pieces) }
     }
 
     async fn permit() -> (Arc<Semaphore>, OwnedSemaphorePermit) {
@@ -122,6 +125,8 @@ mod tests {
             let (mut counts, mut read) = (Vec::new(), Vec::new());
             pack(stream(pieces.into_iter()), |message| {
                 assert_eq!((message.sequence, message.pair.as_str()), (7, "KGS/USD"));
+                let leg = message.leg.clone().unwrap();
+                assert_eq!((leg.source.as_str(), leg.stale, leg.archived), ("timesca", true, false));
                 counts.push(message.run_count);
                 read.extend(decode_runs(&message)?);
                 Ok(())

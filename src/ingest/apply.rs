@@ -124,6 +124,7 @@ pub(super) fn explain_upsert(
                 }
                 StoreError::Io { .. } => "remove the cause, restart the server and send the tick again",
                 StoreError::InUse { .. }
+                | StoreError::NotInMemory
                 | StoreError::NewerFormat { .. }
                 | StoreError::UnfinishedImport { .. }
                 | StoreError::Damaged { .. }

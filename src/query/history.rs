@@ -176,7 +176,7 @@ pub struct RunStream {
     /// The commit that every piece is read from.
     pub commit: Commit,
     /// The series of the runs.
-    pub series: SeriesKey,
+    pub leg: AnsweringLeg,
     /// Pieces of the stream; no piece is empty. Reading a piece blocks.
     pub pieces: Box<dyn Iterator<Item = Result<Vec<Run>, StoreError>> + Send>,
 }
@@ -240,10 +240,13 @@ impl Reader {
         known_time: Option<Timestamp>,
     ) -> Result<RunStream, QueryError> {
         let as_of = self.as_of(known_time)?;
-        let series = self.resolve_published(&as_of, pair, source, &Need::range(range, zone, as_of.known()))?;
+        let need = Need::range(range, zone, as_of.known());
+        let series = self.resolve_published(&as_of, pair, source, &need)?;
+        let end = need.times(self.zone_of_source(&series.key().source, None)).end;
         let range = range.in_zone(self.zone_of_source(&series.key().source, zone))?;
         let pieces = series.runs(range.start, range.end, as_of.known(), ScanOrder::Ascending)?;
-        Ok(RunStream { commit: as_of.commit, series: series.key().clone(), pieces: Box::new(pieces) })
+        let leg = self.answering_leg(&as_of, &series, end)?;
+        Ok(RunStream { commit: as_of.commit, leg, pieces: Box::new(pieces) })
     }
 
     /// Returns a page of the revisions of a series.

@@ -6,14 +6,17 @@
 //!
 //! **Invariant**: a pair and its inverse come from the same series.
 
+mod search;
+
 use std::sync::Arc;
 
+use search::{Search, SeriesLeg};
+
 use super::as_of::AsOf;
-use super::choice::{Facts, choose};
 use super::need::{Need, Times};
 use super::{QueryError, Reader};
 use crate::analysis::{Legs, Zone};
-use crate::domain::{Currency, Pair, ScanOrder, SeriesKey, Source, Timestamp};
+use crate::domain::{Currency, Pair, SeriesKey, Source, Timestamp};
 use crate::store::SeriesView;
 
 /// Maximum number of series that an error message lists.
@@ -170,7 +173,7 @@ impl Reader {
         let as_of = self.as_of(None)?;
         let need = Need::at(as_of.now);
         let search = Search { reader: self, as_of: &as_of, pair, need: &need, is_strict: false };
-        Ok(search.single(pair, None)?.map(|(leg, _)| leg.series.key().clone()))
+        Ok(search.single(pair, None, false)?.map(|(leg, _)| leg.series.key().clone()))
     }
 
     /// Returns the instants of `need` for the series that were chosen.
@@ -243,253 +246,13 @@ impl Reader {
     ) -> Result<Arc<SeriesView>, QueryError> {
         let search = Search { reader: self, as_of, pair, need, is_strict: self.is_strict && source.is_none() };
         let direct = search.series(pair, source).map(|series| Leg { inverted: false, series }).collect();
-        if let Some((leg, _)) = search.pick(direct, |leg| search.facts(leg))? {
+        if let Some((leg, _)) = search.pick(direct, false, |leg| search.facts(leg))? {
             return Ok(leg.series);
         }
         if let Some(inverse) = search.series(pair.inverse(), source).next() {
             return Err(QueryError::OnlyInverse { pair, published: inverse.key().clone() });
         }
         Err(unknown_series(pair, source, &self.known_keys(as_of, |_| true)))
-    }
-}
-
-/// The search for the series of one pair.
-struct Search<'a> {
-    reader: &'a Reader,
-    as_of: &'a AsOf,
-    pair: Pair,
-    need: &'a Need,
-    /// Whether several candidates are an error.
-    is_strict: bool,
-}
-
-type SeriesLeg = Leg<Arc<SeriesView>>;
-
-impl Search<'_> {
-    /// The series of a published pair that exist at the commit, sorted by source.
-    fn series<'s>(&'s self, pair: Pair, source: Option<&'s Source>) -> impl Iterator<Item = Arc<SeriesView>> + 's {
-        let wanted = move |series: &&Arc<SeriesView>| {
-            let key = series.key();
-            key.pair == pair && source.is_none_or(|source| key.source == *source)
-        };
-        let is_known = move |series: &&Arc<SeriesView>| self.as_of.newest || series.is_known(self.as_of.known());
-        self.reader.view.series().filter(wanted).filter(is_known).map(Arc::clone)
-    }
-
-    fn times(&self, leg: &SeriesLeg) -> Times {
-        self.need.times(self.reader.sources.of(&leg.series.key().source).zone.value)
-    }
-
-    /// Returns the facts about a leg at the time of the choice, or `None` if no rate is in force then.
-    fn facts(&self, leg: &SeriesLeg) -> Result<Option<Facts>, QueryError> {
-        self.facts_at(leg, self.times(leg))
-    }
-
-    fn facts_at(&self, leg: &SeriesLeg, Times { start, end }: Times) -> Result<Option<Facts>, QueryError> {
-        let (series, known) = (&leg.series, self.as_of.known());
-        let Some(run) = series.run_at(end, known)? else { return Ok(None) };
-        let source = &series.key().source;
-        // An observation after the requested time does not count.
-        let observed_time = run.last_observed_time.min(end);
-        let begins_before = |time: Timestamp| -> Result<bool, QueryError> {
-            let first = || series.first_observed_time(known);
-            Ok(run.first_observed_time <= time || first()?.is_some_and(|first| first <= time))
-        };
-        let is_observed_inside = |start: Timestamp| -> Result<bool, QueryError> {
-            if run.first_observed_time >= start || run.last_observed_time <= end {
-                return Ok(observed_time >= start);
-            }
-            match series.instants(start, end.saturating_add_us(1), ScanOrder::Ascending).next() {
-                Some(piece) => Ok(!piece?.is_empty()),
-                None => Ok(false),
-            }
-        };
-        Ok(Some(Facts {
-            is_archived: self.reader.is_archived(self.as_of, source),
-            observed_time,
-            is_within_max_age: self.need.max_age_us().is_none_or(|max| end.micros_since(observed_time) <= max),
-            is_stale: end >= self.reader.rules.stale_time(series.key(), &run),
-            has_start: start.map_or(Ok(true), begins_before)?,
-            is_observed_inside: match start
-                .filter(|start| self.need.is_change() && end.micros_since(*start) < Timestamp::DAY_US)
-            {
-                Some(start) => is_observed_inside(start)?,
-                None => true,
-            },
-            preference: self.reader.sources.preferences().rank(source).unwrap_or(u32::MAX),
-            is_configured: self.reader.sources.is_configured(source),
-            significant_digits: run.value.rate.significant_digits(),
-            stale_limit_us: self.reader.rules.stale_limit_us(series.key()),
-            leg_count: 1,
-            sources: vec![source.to_string()],
-            is_inverse: leg.inverted,
-        }))
-    }
-
-    /// Picks one of `candidates` by the rule of [`choose`]. If none has a rate in force at the time of the choice, picks
-    /// the one with the earliest first observation: its error or its empty list tells when the first rate is.
-    fn pick<T>(
-        &self,
-        candidates: Vec<T>,
-        facts: impl Fn(&T) -> Result<Option<Facts>, QueryError>,
-    ) -> Result<Option<(T, Option<Facts>)>, QueryError>
-    where
-        T: Legged,
-    {
-        let mut with_rate = Vec::new();
-        let mut without_rate = Vec::new();
-        for candidate in candidates {
-            match facts(&candidate)? {
-                Some(facts) => with_rate.push((candidate, facts)),
-                None => without_rate.push(candidate),
-            }
-        }
-        let all_facts: Vec<Facts> = with_rate.iter().map(|(_, facts)| facts.clone()).collect();
-        if let Some(at) = choose(&all_facts) {
-            // Archived sources are candidates only if all are archived.
-            let is_archived = all_facts[at].is_archived;
-            let equals = with_rate.iter().filter(|(_, facts)| facts.is_archived == is_archived);
-            let candidates: Vec<String> = equals.map(|(candidate, _)| candidate.describe()).collect();
-            if self.is_strict && candidates.len() > 1 {
-                return Err(QueryError::Ambiguous { pair: self.pair, candidates: candidates.join(", ") });
-            }
-            let (candidate, facts) = with_rate.swap_remove(at);
-            return Ok(Some((candidate, Some(facts))));
-        }
-        let mut earliest: Option<(Timestamp, T)> = None;
-        for candidate in without_rate {
-            let first = candidate.first_observed_time(self.as_of.known())?.unwrap_or(Timestamp::MAX);
-            if earliest.as_ref().is_none_or(|(time, _)| first < *time) {
-                earliest = Some((first, candidate));
-            }
-        }
-        Ok(earliest.map(|(_, candidate)| (candidate, None)))
-    }
-
-    /// Returns the leg that answers for `wanted` without a cross.
-    fn single(&self, wanted: Pair, source: Option<&Source>) -> Result<Option<(SeriesLeg, Option<Facts>)>, QueryError> {
-        let direct = self.series(wanted, source).map(|series| Leg { inverted: false, series });
-        let inverse = self.series(wanted.inverse(), source).map(|series| Leg { inverted: true, series });
-        self.pick(direct.chain(inverse).collect(), |leg| self.facts(leg))
-    }
-
-    /// Returns the cross through USD and its facts, or the pairs of the missing legs.
-    #[expect(clippy::type_complexity, reason = "a route with its facts, or what is missing")]
-    fn cross(&self, sources: [Option<&Source>; 2]) -> Result<Result<(Route, Option<Facts>), Vec<Pair>>, QueryError> {
-        let Some((base, quote)) = against_usd(self.pair) else { return Ok(Err(Vec::new())) };
-        let legs = match (self.single(base, sources[0]), self.single(quote, sources[1])) {
-            // The error lists the candidates of both legs, so that the caller can name both sources at once.
-            (
-                Err(QueryError::Ambiguous { pair, candidates }),
-                Err(QueryError::Ambiguous { candidates: of_second, .. }),
-            ) => return Err(QueryError::Ambiguous { pair, candidates: format!("{candidates}; {of_second}") }),
-            (first, second) => (first?, second?),
-        };
-        match legs {
-            (Some((first, first_facts)), Some((second, second_facts))) => {
-                let times = [&first, &second].map(|leg| self.times(leg));
-                let facts = if times[0] == times[1] {
-                    first_facts.zip(second_facts)
-                } else {
-                    let times = times[0].earlier(times[1]);
-                    self.facts_at(&first, times)?.zip(self.facts_at(&second, times)?)
-                };
-                let facts = facts.map(|(first, second)| Facts::cross(&first, &second));
-                let second = Leg { inverted: !second.inverted, series: second.series };
-                Ok(Ok((Legs::Two(first, second), facts)))
-            }
-            (first, second) => {
-                let missing = [(first.is_none(), base), (second.is_none(), quote)].into_iter();
-                Ok(Err(missing.filter(|(is_missing, _)| *is_missing).map(|(_, pair)| pair).collect()))
-            }
-        }
-    }
-
-    fn unknown(&self, source: Option<&Source>, missing_legs: Vec<Pair>) -> QueryError {
-        QueryError::UnknownSeries {
-            pair: self.pair,
-            wanted_source: source.cloned(),
-            missing_legs,
-            available: list_available(&self.reader.known_keys(self.as_of, |_| true)),
-        }
-    }
-
-    fn find(&self, named: NamedSources<'_>) -> Result<Route, QueryError> {
-        let source = match named {
-            NamedSources::Any => None,
-            NamedSources::All(source) | NamedSources::Only(source) => Some(source),
-            NamedSources::Each(first, second) if against_usd(self.pair).is_some() => {
-                let same = Some(first).filter(|_| first == second);
-                let cross = self.cross([Some(first), Some(second)])?;
-                return cross.map(|(route, _)| route).map_err(|missing| self.unknown(same, missing));
-            }
-            NamedSources::Each(..) => {
-                let problem = format!("2 sources are given; {} contains USD and has one leg", self.pair);
-                return Err(QueryError::invalid("leg_sources", problem));
-            }
-        };
-        let direct = self.series(self.pair, source).map(|series| Leg { inverted: false, series });
-        let inverse = self.series(self.pair.inverse(), source).map(|series| Leg { inverted: true, series });
-        let mut candidates: Vec<Route> = direct.chain(inverse).map(Legs::One).collect();
-        let cross = self.cross([source; 2])?;
-        let mut cross_facts = None;
-        match cross {
-            Ok((route, facts)) => {
-                if candidates.is_empty() && matches!(named, NamedSources::Only(_)) {
-                    let problem = format!(
-                        "1 source is given; {} is a cross of two legs: name two leg_sources, or name one source for \
-                         both legs as source",
-                        self.pair
-                    );
-                    return Err(QueryError::invalid("leg_sources", problem));
-                }
-                if !matches!(named, NamedSources::Only(_)) {
-                    candidates.push(route);
-                    cross_facts = facts;
-                }
-            }
-            Err(missing) if candidates.is_empty() => return Err(self.unknown(source, missing)),
-            Err(_) => {}
-        }
-        let picked = self.pick(candidates, |route| match route {
-            Legs::One(leg) => self.facts(leg),
-            Legs::Two(..) => Ok(cross_facts.clone()),
-        })?;
-        picked.map(|(route, _)| route).ok_or_else(|| self.unknown(source, Vec::new()))
-    }
-}
-
-/// A candidate of one or two legs.
-trait Legged {
-    /// When every leg has its first rate, as known at `known`.
-    fn first_observed_time(&self, known: Timestamp) -> Result<Option<Timestamp>, QueryError>;
-
-    /// Describes the candidate for an error message: `KGS/USD from nbkr`.
-    fn describe(&self) -> String;
-}
-
-impl Legged for SeriesLeg {
-    fn first_observed_time(&self, known: Timestamp) -> Result<Option<Timestamp>, QueryError> {
-        Ok(self.series.first_observed_time(known)?)
-    }
-
-    fn describe(&self) -> String {
-        self.series.key().to_string()
-    }
-}
-
-impl Legged for Route {
-    fn first_observed_time(&self, known: Timestamp) -> Result<Option<Timestamp>, QueryError> {
-        let mut latest = None;
-        for leg in self.iter() {
-            let Some(first) = Legged::first_observed_time(leg, known)? else { return Ok(None) };
-            latest = latest.max(Some(first));
-        }
-        Ok(latest)
-    }
-
-    fn describe(&self) -> String {
-        self.iter().map(Legged::describe).collect::<Vec<_>>().join(" with ")
     }
 }
 

@@ -92,21 +92,26 @@ fn csv_batch(bytes: &[u8], now: Timestamp, rules: &TickRules) -> Result<(Batch, 
     let mut rows = TickCsv::new(bytes)?;
     let mut builder = BatchBuilder::new(now, rules);
     let (mut count, mut malformed) = (0, Vec::new());
-    while let Some(TickCsvRow { line, tick }) = rows.next_row()? {
-        match tick {
-            Ok(tick) => builder.push_text(
-                count,
-                TickText {
-                    pair: &tick.pair,
-                    source: &tick.source,
-                    observed_time: ObservedTime::At(tick.observed_time),
-                    rate: &tick.rate,
-                    reported_change: tick.reported_change_percent.as_deref(),
-                },
-            ),
-            Err(problem) => malformed.push(format!("line {line}: {problem}")),
+    while let Some(TickCsvRow { line, values }) = rows.next_row()? {
+        match values {
+            Ok(values) => {
+                for observed_time in values.observed_times() {
+                    let tick = TickText {
+                        pair: &values.pair,
+                        source: &values.source,
+                        observed_time: ObservedTime::At(observed_time),
+                        rate: &values.rate,
+                        reported_change: values.reported_change_percent.as_deref(),
+                    };
+                    builder.push_text(count, tick);
+                    count += 1;
+                }
+            }
+            Err(problem) => {
+                malformed.push(format!("line {line}: {problem}"));
+                count += 1;
+            }
         }
-        count += 1;
     }
     Ok((builder.finish(ConflictPolicy::Refuse, false), Content::Rows { count, malformed }))
 }

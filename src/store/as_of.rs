@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use super::block::RevisionTimes;
 use super::error::StoreError;
+use super::memory_only::is_memory_only;
 use super::revision_cache::Indexed;
 use super::revision_index::{RevisionIndex, RevisionMatches, RevisionQuery};
 use super::segments::{Loader, RecentBlocks, Segment};
-use super::series::{Access, Recent};
 use super::view::SeriesView;
 use crate::domain::{Revision, Run, ScanOrder, Timestamp};
 
@@ -78,9 +78,16 @@ impl SeriesView {
         {
             return Ok(Some(newest.clone()));
         }
-        let recent = Recent::default();
-        let access = Access { reader: &self.reader, recent: &recent };
-        let found = self.series.runs.at_or_before(time, &access.runs());
+        let runs = &self.series.runs;
+        let Some(at) = runs.count_segments_up_to(time).checked_sub(1) else { return Ok(None) };
+        let found = match runs.segment(at) {
+            None => Ok(None),
+            Some(Segment::Mutable(items)) => {
+                let count = items.partition_point(|run| run.first_observed_time <= time);
+                Ok(count.checked_sub(1).and_then(|last| items.get(last).cloned()))
+            }
+            Some(Segment::Immutable(meta)) => self.reader.read_run(&meta, |runs| runs.count_up_to(time).checked_sub(1)),
+        };
         found.map_err(|error| StoreError::of_block(&self.series.key, error))
     }
 
@@ -140,10 +147,10 @@ impl SeriesView {
         let mut is_before = false;
         let run = match self.series.runs.segment(at) {
             Some(Segment::Immutable(meta)) if meta.last_key() < start => return Ok(LastUnrevised::BeforeRange),
-            Some(Segment::Immutable(meta)) => self.reader.read_run(&meta, |times| {
-                let count = times.first_us.partition_point(|first_us| *first_us <= time.micros());
-                let last = (0..count).rev().find(|run| times.recorded_us[*run] <= known.micros())?;
-                is_before = times.first_us[last] < start.micros();
+            Some(Segment::Immutable(meta)) => self.reader.read_run(&meta, |runs| {
+                let earlier = (0..runs.count_up_to(time)).rev();
+                let last = earlier.into_iter().find(|run| runs.recorded_us(*run) <= known.micros())?;
+                is_before = runs.first_us(last) < start.micros();
                 (!is_before).then_some(last)
             }),
             Some(Segment::Mutable(items)) => {
@@ -184,6 +191,10 @@ impl SeriesView {
         known: Timestamp,
         order: ScanOrder,
     ) -> Result<Option<(Arc<RevisionIndex>, RevisionQuery)>, StoreError> {
+        // Building the index reads blocks.
+        if is_memory_only() {
+            return Err(StoreError::NotInMemory);
+        }
         let query = RevisionQuery {
             count: self.summary().revision_count(),
             known_us: known.micros(),

@@ -5,9 +5,7 @@
 
 mod run_columns;
 
-pub(crate) use run_columns::{
-    RevisionTimes, RunTimes, decode_rates, decode_revision_times, decode_run, decode_run_times,
-};
+pub(crate) use run_columns::{RevisionTimes, RunColumns, RunNumbers, decode_rates, decode_revision_times, decode_run};
 
 use run_columns::{REVISIONS_OUT_OF_ORDER, RUNS_OUT_OF_ORDER, SUPERSEDED_COLUMN, decode_runs, encode_runs};
 
@@ -113,6 +111,8 @@ pub(crate) enum BlockFault {
     Damage,
     /// The operating system returned an I/O error. A later read may succeed.
     Disk { is_full: bool },
+    /// The block was not read, because the thread must not read the disk now.
+    NotInMemory,
     /// The block was not read, because the commit has already made the maximum number of segments mutable.
     LimitReached,
 }
@@ -232,7 +232,7 @@ fn decompress<N: pco::data_types::Number>(column: &[u8], count: usize) -> Result
 }
 
 /// The columns of a block, by number. An omitted column is empty.
-struct Columns<'a>(&'a [&'a [u8]]);
+pub(crate) struct Columns<'a>(pub(super) &'a [&'a [u8]]);
 
 impl<'a> Columns<'a> {
     fn get(&self, number: usize) -> Result<&'a [u8], String> {
@@ -395,4 +395,4 @@ impl Item for Revision {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

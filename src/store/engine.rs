@@ -279,9 +279,9 @@ impl Engine {
         self.note_failure(result)
     }
 
-    /// Returns a reader of the blocks of this store.
-    pub(crate) fn reader(&self) -> BlockReader {
-        BlockReader::new(self.tree.clone(), Arc::clone(&self.closing))
+    /// Returns a reader of the blocks of this store, with a cache of `cache_bytes`.
+    pub(crate) fn reader(&self, cache_bytes: u64) -> BlockReader {
+        BlockReader::new(self.tree.clone(), Arc::clone(&self.closing), cache_bytes)
     }
 }
 

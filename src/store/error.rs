@@ -92,6 +92,9 @@ pub enum StoreError {
         /// The configured window, in seconds.
         configured_s: i64,
     },
+    /// A read without the disk needs a block that is not in memory.
+    #[error("the read needs a block that is not in memory")]
+    NotInMemory,
     /// An operation of the operating system or of sled failed.
     #[error("{action}: {problem}")]
     Io {
@@ -110,6 +113,7 @@ impl StoreError {
         let BlockError { kind, from, to, fault, problem } = error;
         let what = kind.name();
         match fault {
+            BlockFault::NotInMemory => Self::NotInMemory,
             BlockFault::Damage => Self::DamagedBlock { series: Box::new(series.clone()), what, from, to, problem },
             BlockFault::Disk { .. } | BlockFault::LimitReached => {
                 Self::not_read(&format!("{what} of {series} from {from} to {to}"), fault, problem)
@@ -121,6 +125,7 @@ impl StoreError {
     pub(super) fn of_commits(error: BlockError) -> Self {
         let BlockError { from, to, fault, problem, .. } = error;
         match fault {
+            BlockFault::NotInMemory => Self::NotInMemory,
             BlockFault::Damage => Self::DamagedCommits { from, to, problem },
             BlockFault::Disk { .. } | BlockFault::LimitReached => {
                 Self::not_read(&format!("commits from {from} to {to}"), fault, problem)

@@ -35,7 +35,9 @@ mod high_water_mark;
 mod keys;
 mod last_move;
 mod log;
+mod memory_only;
 mod min_tree;
+mod packed_runs;
 mod polls;
 mod quarantine;
 mod reader;
@@ -47,7 +49,7 @@ mod revised_runs;
 mod revision_cache;
 mod revision_index;
 mod rules;
-mod run_times_cache;
+mod run_cache;
 mod scan;
 mod segments;
 mod segments_summary;
@@ -67,6 +69,7 @@ pub use archive::{ArchiveRefusal, ArchivedSources};
 pub use as_of::SeriesTotals;
 pub use engine::{DiskFault, DiskOperation};
 pub use error::StoreError;
+pub use memory_only::memory_only;
 pub use polls::{PollRecord, PollRefused};
 pub use quarantine::{Quarantine, QuarantineLimit};
 pub use restore::{Restore, RestoreError, RestoreProblem};
@@ -108,6 +111,8 @@ pub struct StoreOptions {
     /// Size of the reserve file, in bytes; 0 for no file. If a full disk prevents the store from opening, the file is
     /// deleted to free space.
     pub reserve_bytes: u64,
+    /// Maximum size of the cache of packed blocks of runs, in bytes. Reads of single runs fill it.
+    pub cache_bytes: u64,
     /// Maximum number of series.
     pub series_count_max: usize,
     /// The limits at which a checkpoint is due.
@@ -144,6 +149,7 @@ impl StoreOptions {
             recollapse: false,
             state_rules: StateRules::uniform(Timestamp::HOUR_US, Timestamp::DAY_US),
             reserve_bytes: 0,
+            cache_bytes: 64 << 20,
             series_count_max: 100,
             checkpoint: CheckpointLimits::default(),
             disk_fault: None,

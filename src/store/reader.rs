@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::block::{
-    BlockError, BlockFault, BlockKind, BlockMeta, Item, RevisionTimes, RunTimes, decode_block, decode_rates,
-    decode_revision_times, decode_run, decode_run_times,
+    BlockError, BlockFault, BlockKind, BlockMeta, Item, RevisionTimes, decode_block, decode_rates,
+    decode_revision_times, decode_run,
 };
 use super::closing::Closing;
 use super::keys;
-use super::run_times_cache::RunTimesCache;
+use super::memory_only::is_memory_only;
+use super::packed_runs::PackedRuns;
+use super::run_cache::RunCache;
 use crate::catch_panic::catch_panic;
 use crate::domain::{RateSpan, Run};
 
@@ -24,14 +26,16 @@ pub(crate) struct BlockReader {
     gets: Arc<AtomicU64>,
     /// Number of blocks read since the store was opened.
     blocks: Arc<AtomicU64>,
-    run_times: Arc<RunTimesCache>,
+    run_cache: Arc<RunCache>,
     _closing: Arc<Closing>,
 }
 
 impl BlockReader {
-    /// Makes a reader of a store's tree. The database is closed when the last clone of `closing` is dropped.
-    pub(super) fn new(tree: sled::Tree, closing: Arc<Closing>) -> Self {
-        Self { tree, gets: Arc::default(), blocks: Arc::default(), run_times: Arc::default(), _closing: closing }
+    /// Makes a reader of a store's tree with a cache of `cache_bytes`. The database is closed when the last clone of
+    /// `closing` is dropped.
+    pub(super) fn new(tree: sled::Tree, closing: Arc<Closing>, cache_bytes: u64) -> Self {
+        let run_cache = Arc::new(RunCache::new(cache_bytes));
+        Self { tree, gets: Arc::default(), blocks: Arc::default(), run_cache, _closing: closing }
     }
 
     /// After each group of this many reads, the reader makes [`Self::EXTRA_READS`] extra reads.
@@ -52,30 +56,22 @@ impl BlockReader {
         decode_block(meta, BlockKind::Runs, &self.columns(meta, BlockKind::Runs)?, decode_rates)
     }
 
-    /// Reads one run of a block. `find` receives the times of all runs and returns the index of the wanted run. If
-    /// `find` returns `None`, no other column is decoded; if the times are also cached, the block is not read at all.
+    /// Reads one run of a block. `find` receives all runs and returns the index of the wanted run.
     pub(crate) fn read_run(
         &self,
         meta: &BlockMeta,
-        find: impl FnOnce(&RunTimes) -> Option<usize>,
+        find: impl FnOnce(&PackedRuns) -> Option<usize>,
     ) -> Result<Option<Run>, BlockError> {
         let kind = BlockKind::Runs;
-        let (times, columns) = if let Some(times) = self.run_times.get(meta.id) {
-            (times, None)
-        } else {
-            let columns = self.columns(meta, kind)?;
-            let times = Arc::new(decode_block(meta, kind, &columns, decode_run_times)?);
-            self.run_times.put(meta.id, &times);
-            (times, Some(columns))
+        let runs = match self.run_cache.get(meta.id) {
+            Some(runs) => runs,
+            None if is_memory_only() => return Err(not_in_memory(meta, kind)),
+            None => self
+                .run_cache
+                .get_or_read(meta.id, || decode_block(meta, kind, &self.columns(meta, kind)?, PackedRuns::decode))?,
         };
-        let Some(at) = find(&times) else { return Ok(None) };
-        let [Some(first_us), Some(recorded_us)] = [&times.first_us, &times.recorded_us].map(|times| times.get(at))
-        else {
-            return Ok(None);
-        };
-        let columns = columns.map_or_else(|| self.columns(meta, kind), Ok)?;
-        let decode = |columns: &[&[u8]], count| decode_run(columns, count, at, [*first_us, *recorded_us]);
-        decode_block(meta, kind, &columns, decode).map(Some)
+        let found = find(&runs).and_then(|at| runs.get(at)).transpose();
+        found.map_err(|problem| meta.damaged(kind, problem))
     }
 
     /// Reads the times of all revisions of a block.
@@ -103,6 +99,9 @@ impl BlockReader {
 
     /// Reads all columns of a block. An omitted column is empty.
     fn columns(&self, meta: &BlockMeta, kind: BlockKind) -> Result<Vec<sled::IVec>, BlockError> {
+        if is_memory_only() {
+            return Err(not_in_memory(meta, kind));
+        }
         self.blocks.fetch_add(1, Ordering::Relaxed);
         let damaged = |problem| meta.damaged(kind, problem);
         let mut columns = Vec::with_capacity(meta.column_bytes.len());
@@ -147,6 +146,10 @@ impl BlockReader {
             }
         }
     }
+}
+
+fn not_in_memory(meta: &BlockMeta, kind: BlockKind) -> BlockError {
+    BlockError { fault: BlockFault::NotInMemory, ..meta.damaged(kind, "the block is not in memory".to_owned()) }
 }
 
 /// The cause of a failed read of sled.

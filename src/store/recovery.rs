@@ -128,7 +128,7 @@ impl Store {
         let store = Self {
             rules: logged_rules.clone().unwrap_or_else(|| options.state_rules.clone()),
             logged_rules,
-            reader: engine.reader(),
+            reader: engine.reader(options.cache_bytes),
             engine,
             options,
             recent: Recent::default(),

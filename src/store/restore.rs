@@ -83,7 +83,7 @@ impl Restore {
         let writer =
             BlockWriter { batch: sled::Batch::default(), batch_bytes: 0, next_block_id: 1, digest: Digest::default() };
         Ok(Self {
-            reader: engine.reader(),
+            reader: engine.reader(0),
             engine,
             writer,
             rules,

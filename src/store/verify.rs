@@ -64,6 +64,7 @@ pub fn verify(directory: &Path) -> Result<VerifyReport, StoreError> {
         recollapse: false,
         state_rules: StateRules::uniform(i64::MAX, 0),
         reserve_bytes: 0,
+        cache_bytes: 64 << 20,
         series_count_max: usize::MAX,
         checkpoint: CheckpointLimits::default(),
         disk_fault: None,

@@ -14,7 +14,7 @@ use super::revision_cache::RevisionIndexes;
 use super::segments::{Loader, RecentBlocks, Segments};
 use super::segments_summary::SegmentsSummary;
 use super::series::Series;
-use crate::domain::{Revision, Run, ScanOrder, SeriesKey, Source, Timestamp};
+use crate::domain::{Pair, Revision, Run, ScanOrder, SeriesKey, Source, Timestamp};
 use crate::latest_quotes::LatestQuotes;
 
 /// A durable write, identified by its sequence and by its recorded time.
@@ -44,6 +44,13 @@ impl View {
     /// Iterates over all series, sorted by key.
     pub fn series(&self) -> impl Iterator<Item = &Arc<SeriesView>> {
         self.series.iter()
+    }
+
+    /// Returns the series of a pair, sorted by source.
+    pub fn series_of(&self, pair: Pair) -> &[Arc<SeriesView>] {
+        let begin = self.series.partition_point(|series| series.key().pair < pair);
+        let end = self.series.partition_point(|series| series.key().pair <= pair);
+        self.series.get(begin..end).unwrap_or_default()
     }
 
     /// Finds the series with this key.

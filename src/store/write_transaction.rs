@@ -59,7 +59,7 @@ impl UpsertError {
     pub(super) fn of_block(series: &SeriesKey, error: BlockError) -> Self {
         match error.fault {
             BlockFault::LimitReached => Self::TooScattered,
-            BlockFault::Damage | BlockFault::Disk { .. } => {
+            BlockFault::Damage | BlockFault::Disk { .. } | BlockFault::NotInMemory => {
                 Self::Damaged(Box::new(StoreError::of_block(series, error)))
             }
         }

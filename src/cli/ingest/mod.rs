@@ -3,6 +3,7 @@
 //! **Invariant**: files are independent. A file that fails is reported, and the command continues with the next file,
 //! unless the server itself failed. Stored ticks stay stored, and sending them again changes nothing.
 
+mod batches;
 mod progress;
 mod report;
 mod source;
@@ -16,7 +17,7 @@ use clap::{Args, ValueEnum};
 
 pub(super) use self::progress::Progress;
 use self::report::{FileReport, Held, Refused, TICK_COLUMNS};
-use self::source::{CsvRows, ParquetRows};
+use self::source::{CsvBatches, ParquetBatches};
 use self::upload::{Policy, upload};
 use super::client::Client;
 use super::error::Problem;
@@ -179,12 +180,12 @@ async fn ingest_file(client: &Client, path: &Path, options: &Options, report: &m
         }
         FileFormat::Csv => {
             report.format = "csv";
-            upload(client, move || CsvRows::open(&owned, input), options.policy, report, &progress()).await
+            upload(client, move || CsvBatches::open(&owned, input), options.policy, report, &progress()).await
         }
         FileFormat::Parquet if path == Path::new(STANDARD_INPUT) => Err(Problem::ParquetPipe.into()),
         FileFormat::Parquet => {
             report.format = PARQUET;
-            upload(client, move || ParquetRows::open(&owned), options.policy, report, &progress()).await
+            upload(client, move || ParquetBatches::open(&owned), options.policy, report, &progress()).await
         }
     };
     result.map_err(|problem| {

@@ -13,18 +13,14 @@ use std::thread;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::batches::Batch;
 use super::progress::Progress;
 use super::report::{FileReport, Held, Refused};
-use super::source::{Row, TickRows};
+use super::source::TickBatches;
 use crate::cli::client::Client;
 use crate::cli::error::{CliError, Problem};
-use crate::feed::TickCsvRowError;
-use crate::proto::v1::{
-    ConflictPolicy, StreamTicksRequest, StreamTicksResponse, Tick, TickBatch, stream_ticks_request,
-};
+use crate::proto::v1::{ConflictPolicy, StreamTicksRequest, StreamTicksResponse};
 
-/// Number of ticks in a full batch.
-const BATCH_TICKS: usize = 5_000;
 /// Maximum number of batches sent and not yet answered. The server accepts twice as many.
 const IN_FLIGHT_MAX: usize = 8;
 /// Number of batches read and not yet sent.
@@ -37,34 +33,12 @@ pub(super) struct Policy {
     pub(super) validate_only: bool,
 }
 
-/// Rows that are sent in one request.
-#[derive(Debug, Default)]
-struct Batch {
-    ticks: Vec<Tick>,
-    /// The line of each tick.
-    lines: Vec<u64>,
-    /// Line and error of each row that could not be parsed.
-    malformed: Vec<(u64, TickCsvRowError)>,
-    /// Bytes of the file up to the end of this batch.
-    end_bytes: u64,
-}
-
-impl Batch {
-    fn is_full(&self) -> bool {
-        self.ticks.len() >= BATCH_TICKS || self.malformed.len() >= BATCH_TICKS
-    }
-
-    fn is_empty(&self) -> bool {
-        self.ticks.is_empty() && self.malformed.is_empty()
-    }
-}
-
 /// Sends every row of the file that `open` opens and adds the results to `report`. After a failure, `report` has the
 /// results so far.
 ///
 /// # Errors
 /// Returns any error of `open`, of reading the rows, or of the stream.
-pub(super) async fn upload<R: TickRows>(
+pub(super) async fn upload<R: TickBatches>(
     client: &Client,
     open: impl FnOnce() -> Result<R, CliError> + Send + 'static,
     policy: Policy,
@@ -133,9 +107,9 @@ impl Sender {
         for (line, problem) in batch.malformed {
             report.refuse(Refused::malformed(line, problem.to_string()));
         }
-        let (Some(to_server), false) = (&self.to_server, batch.ticks.is_empty()) else { return };
+        let (Some(to_server), Some(content)) = (&self.to_server, batch.content) else { return };
         let request = StreamTicksRequest {
-            batch: Some(stream_ticks_request::Batch::Ticks(TickBatch { ticks: batch.ticks })),
+            batch: Some(content),
             conflict_policy: policy.conflict.into(),
             validate_only: policy.validate_only,
         };
@@ -168,12 +142,12 @@ impl Sender {
 }
 
 /// Reads batches in a separate thread. The capacity of the channel limits how far the thread reads ahead.
-fn read_ahead<R: TickRows>(
+fn read_ahead<R: TickBatches>(
     open: impl FnOnce() -> Result<R, CliError> + Send + 'static,
 ) -> mpsc::Receiver<Result<Batch, CliError>> {
     let (to_sender, batches) = mpsc::channel(READ_AHEAD_BATCHES);
     thread::spawn(move || {
-        if let Err(failure) = open().and_then(|rows| read_batches(rows, &to_sender)) {
+        if let Err(failure) = open().and_then(|file| read_batches(file, &to_sender)) {
             // The receiver is gone if the stream failed first.
             let _ = to_sender.blocking_send(Err(failure));
         }
@@ -181,33 +155,28 @@ fn read_ahead<R: TickRows>(
     batches
 }
 
-fn read_batches(mut rows: impl TickRows, to_sender: &mpsc::Sender<Result<Batch, CliError>>) -> Result<(), CliError> {
-    let mut batch = Batch::default();
+fn read_batches(mut file: impl TickBatches, to_sender: &mpsc::Sender<Result<Batch, CliError>>) -> Result<(), CliError> {
     loop {
-        let row = rows.next();
-        if batch.is_full() || !batch.is_empty() && !matches!(row, Ok(Some(_))) {
-            let full = std::mem::take(&mut batch);
-            if to_sender.blocking_send(Ok(full)).is_err() {
+        let (batches, failure) = file.next();
+        let is_end = batches.is_empty();
+        for batch in batches {
+            if to_sender.blocking_send(Ok(batch)).is_err() {
                 return Ok(());
             }
         }
-        let Some(Row { line, tick }) = row? else { return Ok(()) };
-        match tick {
-            Ok(tick) => {
-                batch.ticks.push(tick);
-                batch.lines.push(line);
-            }
-            Err(problem) => batch.malformed.push((line, problem)),
+        match failure {
+            Some(failure) => return Err(failure),
+            None if is_end => return Ok(()),
+            None => {}
         }
-        batch.end_bytes = rows.bytes();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::ingest::source::CsvRows;
-    use std::io::{BufReader, Cursor, Read};
+    use crate::cli::ingest::source::CsvBatches;
+    use std::io::{BufReader, Read};
     use std::path::Path;
 
     /// A reader that always fails.
@@ -222,29 +191,12 @@ mod tests {
     async fn rows_before_a_read_error_are_still_sent() {
         let file = "pair,source,observed_time,rate\nKGS/USD,nbkr,2025-12-08,0.01144\nbad\n";
         let input = BufReader::new(file.as_bytes().chain(Broken));
-        let mut batches = read_ahead(|| CsvRows::open(Path::new("a.csv"), input));
+        let mut batches = read_ahead(|| CsvBatches::open(Path::new("a.csv"), input));
         let batch = batches.recv().await.unwrap().unwrap();
         assert_eq!((batch.lines, batch.malformed.len(), batch.end_bytes), (vec![2], 1, file.len() as u64));
         let failure = batches.recv().await.unwrap().unwrap_err();
         assert_eq!(failure.to_string(), "a.csv: unplugged");
         assert!(batches.recv().await.is_none());
-    }
-
-    #[tokio::test]
-    async fn batches_before_the_last_are_full() {
-        let mut file = "pair,source,observed_time,rate\n".to_owned();
-        for _ in 0..=BATCH_TICKS * 2 {
-            file.push_str("KGS/USD,nbkr,2025-12-08,0.01144\n");
-        }
-        let total = file.len() as u64;
-        let mut batches = read_ahead(|| CsvRows::open(Path::new("a.csv"), Cursor::new(file)));
-        let (mut sizes, mut end_bytes) = (Vec::new(), 0);
-        while let Some(batch) = batches.recv().await {
-            let batch = batch.unwrap();
-            sizes.push(batch.ticks.len());
-            end_bytes = batch.end_bytes;
-        }
-        assert_eq!((sizes, end_bytes), (vec![BATCH_TICKS, BATCH_TICKS, 1], total));
     }
 
     #[test]

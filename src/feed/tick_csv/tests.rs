@@ -12,9 +12,35 @@ fn read(file: &[u8]) -> Vec<String> {
         Err(problem) => return vec![problem.to_string()],
     };
     let mut rows = Vec::new();
-    while let Some(TickCsvRow { line, tick }) = reader.next_row().unwrap() {
-        let text = |tick: TickCsvValues| format!("{} {}", tick.rate, tick.reported_change_percent.unwrap_or_default());
-        rows.push(format!("{line}: {}", tick.map_or_else(|problem| problem.to_string(), text)));
+    while let Some(TickCsvRow { line, values }) = reader.next_row().unwrap() {
+        rows.extend(described(line, values));
+    }
+    assert_eq!(reader.bytes(), file.len() as u64);
+    for bytes in [1, 7, 40, 1_000] {
+        assert_eq!(read_parts(file, bytes), rows, "parts of {bytes} bytes");
+    }
+    rows
+}
+
+fn described(line: u64, values: Result<TickCsvValues<'_>, TickCsvRowError>) -> Vec<String> {
+    match values {
+        Ok(values) => {
+            let change = values.reported_change_percent.as_deref().unwrap_or_default();
+            values.observed_times().map(|_| format!("{line}: {} {change}", values.rate)).collect()
+        }
+        Err(problem) => vec![format!("{line}: {problem}")],
+    }
+}
+
+/// Reads the file in parts of about `bytes` bytes.
+fn read_parts(file: &[u8], bytes: usize) -> Vec<String> {
+    let mut reader = TickCsv::new(file).unwrap();
+    let mut rows = Vec::new();
+    while let Some(part) = reader.next_part(bytes, bytes + 5).unwrap() {
+        let mut part = reader.header().rows_of(&part);
+        while let Some(TickCsvRow { line, values }) = part.next_row().unwrap() {
+            rows.extend(described(line, values));
+        }
     }
     assert_eq!(reader.bytes(), file.len() as u64);
     rows
@@ -74,26 +100,27 @@ fn run_gives_its_first_and_last_tick() {
     );
     let file = format!("{header}\n{}", run(noon, later, "1", "0"));
     let mut reader = TickCsv::new(file.as_bytes()).unwrap();
-    let times = [reader.next_row(), reader.next_row()].map(|row| row.unwrap().unwrap().tick.unwrap().observed_time);
-    assert_eq!(times.map(|time| time.to_string()), [noon, later]);
+    let values = reader.next_row().unwrap().unwrap().values.unwrap();
+    assert_eq!(values.observed_times().map(|time| time.to_string()).collect::<Vec<_>>(), [noon, later]);
 }
 
 #[test]
 fn sample_file_has_only_valid_rows() {
     let mut reader = TickCsv::new(include_str!("../../../data/history-sample.csv").as_bytes()).unwrap();
-    let mut rows = Vec::new();
-    while let Some(row) = reader.next_row().unwrap() {
-        rows.push(row.tick.unwrap());
-    }
-    assert_eq!(rows.len(), 120);
+    let (mut count, mut dollar) = (0, Vec::new());
     let served = CurrencySet::central_asia();
-    for row in &rows {
+    while let Some(row) = reader.next_row().unwrap() {
+        let row = row.values.unwrap();
         assert!(Pair::parse(&row.pair, &served).is_ok() && Rate::parse(&row.rate).is_ok(), "{row:?}");
-        assert_eq!((row.source.as_str(), &row.reported_change_percent), ("cbu", &None));
+        assert_eq!((&*row.source, &row.reported_change_percent), ("cbu", &None));
+        count += 1;
+        if row.pair == "USD/UZS" {
+            dollar.push(row.rate.into_owned());
+        }
     }
+    assert_eq!(count, 120);
     // The devaluation of 2017, in sum per dollar.
-    let dollar = rows.iter().filter(|row| row.pair == "USD/UZS").map(|row| row.rate.as_str());
-    assert!(dollar.collect::<Vec<_>>().windows(2).any(|rates| rates == ["4210.35", "8100"]));
+    assert!(dollar.windows(2).any(|rates| rates == ["4210.35", "8100"]));
 }
 
 #[test]

@@ -40,13 +40,13 @@ const RECORDED_COLUMN: usize = 7;
 pub(super) const SUPERSEDED_COLUMN: usize = 8;
 
 /// The columns that hold the rate, the first observed time and the last observed time of each run.
-struct RateColumns {
-    first: Vec<i64>,
-    span: Vec<u64>,
-    low: Vec<u64>,
+pub(crate) struct RateColumns {
+    pub(crate) first: Vec<i64>,
+    pub(crate) span: Vec<u64>,
+    pub(crate) low: Vec<u64>,
     /// Upper bits of the mantissas; empty if all are zero.
-    high: Vec<u32>,
-    places: Vec<u16>,
+    pub(crate) high: Vec<u32>,
+    pub(crate) places: Vec<u16>,
 }
 
 impl RateColumns {
@@ -88,12 +88,27 @@ pub(crate) fn decode_rates(columns: &[&[u8]], count: usize) -> Result<Vec<RateSp
     Ok(spans)
 }
 
+/// All columns of runs.
+pub(crate) struct RunColumns {
+    pub(crate) rates: RateColumns,
+    pub(crate) observations: Vec<u64>,
+    pub(crate) change: Vec<u64>,
+    pub(crate) recorded: Vec<i64>,
+}
+
+impl RunColumns {
+    pub(crate) fn decode(columns: &Columns<'_>, count: usize) -> Result<Self, String> {
+        Ok(Self {
+            rates: RateColumns::decode(columns, count)?,
+            observations: columns.numbers(2, count)?,
+            change: columns.numbers(6, count)?,
+            recorded: columns.numbers(RECORDED_COLUMN, count)?,
+        })
+    }
+}
+
 pub(super) fn decode_runs(columns: &[&[u8]], count: usize) -> Result<Vec<Run>, String> {
-    let columns = Columns(columns);
-    let rates = RateColumns::decode(&columns, count)?;
-    let observations = columns.numbers::<u64>(2, count)?;
-    let change = columns.numbers::<u64>(6, count)?;
-    let recorded = columns.numbers::<i64>(RECORDED_COLUMN, count)?;
+    let RunColumns { rates, observations, change, recorded } = RunColumns::decode(&Columns(columns), count)?;
     let mut runs = Vec::with_capacity(count);
     for at in 0..count {
         let RateSpan { first_observed_time, last_observed_time, rate } = rates.get(at)?;
@@ -108,34 +123,34 @@ pub(super) fn decode_runs(columns: &[&[u8]], count: usize) -> Result<Vec<Run>, S
     Ok(runs)
 }
 
-/// First observed times and recorded times of the runs of a block, in the order of the runs, in microseconds since
-/// 1970, UTC.
-#[derive(PartialEq, Eq, Debug)]
-pub(crate) struct RunTimes {
-    /// First observed time of each run.
-    pub(crate) first_us: Vec<i64>,
-    /// Recorded time of each run.
-    pub(crate) recorded_us: Vec<i64>,
+/// The numbers of one run, as they are stored.
+pub(crate) struct RunNumbers {
+    pub(crate) first_us: i64,
+    pub(crate) span: u64,
+    pub(crate) observations: u64,
+    pub(crate) mantissa: u128,
+    pub(crate) places: u32,
+    pub(crate) change: u64,
+    pub(crate) recorded_us: i64,
 }
 
-impl RunTimes {
-    /// Memory used by the two vectors, in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        size_of_val(self.first_us.as_slice()) + size_of_val(self.recorded_us.as_slice())
+impl RunNumbers {
+    pub(crate) fn to_run(&self) -> Result<Run, String> {
+        let last_us = self.first_us.checked_add_unsigned(self.span).ok_or(END_OUT_OF_RANGE)?;
+        Ok(Run {
+            first_observed_time: Timestamp::from_micros(self.first_us),
+            last_observed_time: Timestamp::from_micros(last_us),
+            observation_count: self.observations,
+            value: PublishedValue {
+                rate: Rate::from_parts(self.mantissa, self.places).map_err(|error| error.to_string())?,
+                reported_change: unpack_change(self.change)?,
+            },
+            recorded_time: Timestamp::from_micros(self.recorded_us),
+        })
     }
 }
 
-/// Decodes the first observed times and the recorded times of all runs of a block of runs.
-pub(crate) fn decode_run_times(columns: &[&[u8]], count: usize) -> Result<RunTimes, String> {
-    let columns = Columns(columns);
-    let first_us = columns.numbers::<i64>(FIRST_COLUMN, count)?;
-    if !first_us.is_sorted_by(|a, b| a < b) {
-        return Err(RUNS_OUT_OF_ORDER.to_owned());
-    }
-    Ok(RunTimes { first_us, recorded_us: columns.numbers(RECORDED_COLUMN, count)? })
-}
-
-/// Decodes the run with index `at` in a block of runs or revisions. The caller passes the run's first observed
+/// Decodes the run with index `at` in a block of revisions. The caller passes the run's first observed
 /// time and recorded time, which are already decoded.
 pub(crate) fn decode_run(
     columns: &[&[u8]],
@@ -153,19 +168,16 @@ pub(crate) fn decode_run(
         [] => 0,
         column => decompress::<u32>(column, count)?.get(at).copied().unwrap_or_default(),
     };
-    let mantissa = u128::from(unsigned(3)?) | u128::from(high) << 64;
-    let places = columns.numbers::<u16>(5, count)?.get(at).copied().unwrap_or_default();
-    let last_us = first_us.checked_add_unsigned(span).ok_or(END_OUT_OF_RANGE)?;
-    Ok(Run {
-        first_observed_time: Timestamp::from_micros(first_us),
-        last_observed_time: Timestamp::from_micros(last_us),
-        observation_count: unsigned(2)?,
-        value: PublishedValue {
-            rate: Rate::from_parts(mantissa, u32::from(places)).map_err(|error| error.to_string())?,
-            reported_change: unpack_change(unsigned(6)?)?,
-        },
-        recorded_time: Timestamp::from_micros(recorded_us),
-    })
+    RunNumbers {
+        first_us,
+        span,
+        observations: unsigned(2)?,
+        mantissa: u128::from(unsigned(3)?) | u128::from(high) << 64,
+        places: decompress::<u16>(columns.get(5)?, count)?.get(at).copied().unwrap_or_default().into(),
+        change: unsigned(6)?,
+        recorded_us,
+    }
+    .to_run()
 }
 
 /// The times of a revision, in microseconds since 1970, UTC. The revision was current from its recorded time until its

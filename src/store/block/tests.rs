@@ -6,9 +6,9 @@ use super::*;
 use crate::domain::PublishedValue;
 
 /// Gap to the previous run, span, count, mantissa, places, reported change, recorded time.
-type RawRun = (u32, u32, u64, u128, u8, Option<(bool, u64, u8)>, i64);
+pub(crate) type RawRun = (u32, u32, u64, u128, u8, Option<(bool, u64, u8)>, i64);
 
-fn arbitrary_run() -> impl Strategy<Value = RawRun> {
+pub(crate) fn arbitrary_run() -> impl Strategy<Value = RawRun> {
     (
         1_u32..1_000_000,
         0_u32..1_000_000,
@@ -20,7 +20,7 @@ fn arbitrary_run() -> impl Strategy<Value = RawRun> {
     )
 }
 
-fn runs(raw: Vec<RawRun>) -> Vec<Run> {
+pub(crate) fn runs(raw: Vec<RawRun>) -> Vec<Run> {
     let mut at = 0_i64;
     raw.into_iter()
         .map(|(gap, span, count, mantissa, places, change, recorded)| {

@@ -107,16 +107,19 @@ const MODULE_DEPENDENCIES: [(&str, &[&str]); 25] = [
     (
         "cli",
         &[
-            "analysis", "backoff", "causes", "clock", "config", "domain", "export", "feed", "follow", "proto",
-            "server", "store",
+            "analysis", "backoff", "causes", "clock", "columns", "config", "domain", "export", "feed", "follow",
+            "proto", "server", "store",
         ],
     ),
 ];
 
 /// Crates that only some modules may use. An entry is a module with all modules inside it, or one file.
-const CRATES: [(&str, &[&str]); 42] = [
+const CRATES: [(&str, &[&str]); 45] = [
     ("sled", &["store"]),
     ("pco", &["store"]),
+    ("quick_cache", &["store::run_cache"]),
+    ("memchr", &["feed::tick_csv"]),
+    ("rayon", &["cli::ingest"]),
     ("crc32c", &["api::page_token", "export::checksum_trailer", "store"]),
     ("postcard", &["api::page_token", "store"]),
     ("polars", &["export"]),

@@ -241,7 +241,7 @@ fn csv_has_the_expected_columns() {
     check(
         "history KGS/USD --limit 1",
         "pair,source,rate,reported_change_percent,first_observed_time,last_observed_time,observation_count,recorded_time,stale,archived,baseline\n\
-         KGS/USD,timesca,0.00000,-0,2025-12-08T00:00:00Z,2025-12-08T00:00:00Z,3,2025-12-09T00:00:00Z,false,false,false\n",
+         KGS/USD,timesca,0.00001,-0,2025-12-08T00:00:00Z,2025-12-08T00:00:00Z,3,2025-12-09T00:00:00Z,false,false,false\n",
     );
     check(
         "series",
@@ -313,6 +313,9 @@ fn history_reads_pages_up_to_its_limit() {
     check("history KGS/USD --limit 60", 60, "");
     check("history KGS/USD --limit 1000", RUN_COUNT, "");
     check("history KGS/USD --output csv", RUN_COUNT, "");
+    // Without a limit, CSV comes from a stream of columns, and is the same.
+    let listed = mock.run("history KGS/USD --output csv --asc --limit 1000").stdout;
+    assert_eq!(mock.run("history KGS/USD --output csv").stdout, listed);
     assert_eq!(mock.run("history KGS/USD --output json").json().as_array().map(Vec::len), Some(RUN_COUNT));
 }
 
@@ -338,8 +341,13 @@ fn lists_show_the_newest_rows_unless_a_start_or_an_order_is_given() {
         check("--desc --from 2025-12-01", true);
         check("--asc", false);
         check("--from 2025-12-01", false);
-        // All rows are written as they arrive.
-        check("--output csv", false);
+        // All rows are written as they arrive; those of history come from a stream.
+        if list.starts_with("history") {
+            mock.run(&format!("{list} --output csv"));
+            assert_contains(list, &mock.requests().join("\n"), &["StreamRunsRequest"]);
+        } else {
+            check("--output csv", false);
+        }
     }
 }
 
@@ -408,17 +416,18 @@ fn csv_file_is_sent_in_batches_and_refusals_name_lines() {
 fn line_numbers_are_correct_across_batches() {
     let (mock, dir) = (Mock::start(), TestDir::new());
     let mut file = CSV_HEADER.replace('\n', "\r\n");
-    for line in 2..=60_001 {
-        let rate = if line % 20_000 == 1 { "0" } else { "0.01144" };
+    for line in 2..=200_001 {
+        let rate = if line % 50_000 == 1 { "0" } else { "0.01144" };
         file.extend(["KGS/USD,nbkr,2025-12-08,", rate, ",\r\n"]);
     }
     let ran = mock.run(&format!("ingest {} --output json", name(&dir.file("a.csv", file))));
     assert_eq!(ran.code, Some(3), "{}", ran.stderr);
     let report = &ran.json()[0];
-    assert_eq!(report["new_run_count"], json!(59_997));
+    assert_eq!(report["new_run_count"], json!(199_996));
     let lines: Vec<_> = report["refusals"].as_array().into_iter().flatten().map(|one| &one["line"]).collect();
-    assert_eq!(lines, [&json!(20_001), &json!(40_001), &json!(60_001)]);
-    assert_eq!(mock.requests(), vec!["(5000, 1, false)"; 12]);
+    assert_eq!(lines, [&json!(50_001), &json!(100_001), &json!(150_001), &json!(200_001)]);
+    // The rows of 2 MiB are a batch; a row that only the server can refuse is in a batch of its own.
+    assert_eq!(mock.requests().len(), 8);
 }
 
 #[test]

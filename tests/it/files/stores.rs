@@ -28,6 +28,7 @@ pub(crate) fn options(directory: &Path) -> StoreOptions {
         recollapse: false,
         state_rules: state_rules(),
         reserve_bytes: 0,
+        cache_bytes: 64 << 20,
         series_count_max: 100,
         checkpoint: CheckpointLimits::default(),
         disk_fault: None,

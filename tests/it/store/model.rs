@@ -26,6 +26,7 @@ fn options(directory: &Path, window_us: i64, recollapse: bool) -> StoreOptions {
         recollapse,
         state_rules: StateRules::uniform(3_600 * SECOND, 86_400 * SECOND),
         reserve_bytes: 0,
+        cache_bytes: 64 << 20,
         series_count_max: 100,
         checkpoint: CheckpointLimits::default(),
         disk_fault: None,

@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use silkrate::columns::{ColumnTick, RunPacker, decode_tick_columns};
+use silkrate::domain::{PublishedValue, Rate, ReportedChange, Timestamp};
+use silkrate::proto::convert::timestamp;
 use silkrate::proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use silkrate::proto::v1::rate_service_server::{RateService, RateServiceServer};
 use silkrate::proto::v1::{
@@ -98,6 +101,27 @@ fn day(days: i64) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds: 1_765_152_000 + days * 86_400, nanos: 0 })
 }
 
+/// The rate of the run with this number.
+fn rate_text(at: usize) -> String {
+    format!("0.{:05}", at + 1)
+}
+
+/// The run with this number, as `list_runs` lists it.
+fn domain_run(at: usize) -> silkrate::domain::Run {
+    let run = run("KGS/USD", &rate_text(at), i64::try_from(at).unwrap_or(0));
+    let time = |time: &Option<prost_types::Timestamp>| Timestamp::try_from(time.as_ref().unwrap()).unwrap();
+    silkrate::domain::Run {
+        first_observed_time: time(&run.first_observed_time),
+        last_observed_time: time(&run.last_observed_time),
+        observation_count: run.observation_count,
+        value: PublishedValue {
+            rate: Rate::parse(&run.rate).unwrap(),
+            reported_change: Some(ReportedChange::parse("-0").unwrap()),
+        },
+        recorded_time: time(&run.recorded_time),
+    }
+}
+
 fn run(pair: &str, rate: &str, days: i64) -> Run {
     Run {
         pair: pair.to_owned(),
@@ -109,6 +133,22 @@ fn run(pair: &str, rate: &str, days: i64) -> Run {
         observation_count: 3,
         recorded_time: day(days + 1),
     }
+}
+
+/// Returns the ticks of a batch, in order.
+fn ticks_of(batch: stream_ticks_request::Batch) -> Vec<Tick> {
+    let columns = match batch {
+        stream_ticks_request::Batch::Ticks(batch) => return batch.ticks,
+        stream_ticks_request::Batch::Columns(columns) => columns,
+    };
+    let tick = |row: ColumnTick| Tick {
+        pair: columns.pair.clone(),
+        source: columns.source.clone(),
+        observed_time: Some(timestamp(row.observed_time.unwrap())),
+        rate: row.value.as_ref().unwrap().rate.to_string(),
+        reported_change_percent: row.value.unwrap().reported_change.map(|change| change.to_string()),
+    };
+    decode_tick_columns(&columns).unwrap().into_iter().map(tick).collect()
 }
 
 fn rate(pair: &str, rate: &str) -> GetRateResponse {
@@ -222,7 +262,7 @@ impl RateService for Canned {
         }
         // A server may return fewer rows than requested.
         let end = RUN_COUNT.min(begin + usize::try_from(request.page_size).unwrap_or_default().min(40));
-        let runs = (begin..end).map(|at| run(&request.pair, &format!("0.{at:05}"), i64::try_from(at).unwrap_or(0)));
+        let runs = (begin..end).map(|at| run(&request.pair, &rate_text(at), i64::try_from(at).unwrap_or(0)));
         Ok(Response::new(ListRunsResponse {
             runs: runs.collect(),
             baseline: request.include_baseline.then(|| run(&request.pair, "9.99999", -1)),
@@ -244,8 +284,27 @@ impl RateService for Canned {
 
     type StreamRunsStream = Pin<Box<dyn Stream<Item = Result<StreamRunsResponse, Status>> + Send>>;
 
-    async fn stream_runs(&self, _: Request<StreamRunsRequest>) -> Result<Response<Self::StreamRunsStream>, Status> {
-        Err(Status::unimplemented("the command lists runs"))
+    /// Streams the runs that `list_runs` lists, in two messages.
+    async fn stream_runs(
+        &self,
+        request: Request<StreamRunsRequest>,
+    ) -> Result<Response<Self::StreamRunsStream>, Status> {
+        self.record(request.get_ref());
+        let pair = request.into_inner().pair;
+        refuse(&pair).await?;
+        let message = |range: std::ops::Range<usize>| {
+            let mut packer = RunPacker::new(range.len());
+            packer.extend(&range.map(domain_run).collect::<Vec<_>>());
+            let leg = Some(Leg { pair: pair.clone(), source: "timesca".to_owned(), ..Leg::default() });
+            StreamRunsResponse { leg, pair: pair.clone(), source: "timesca".to_owned(), ..packer.finish() }
+        };
+        let rest = if pair == "UZS/USD" {
+            Err(Status::data_loss("a block cannot be read"))
+        } else {
+            Ok(message(40..RUN_COUNT))
+        };
+        let messages = [Ok(message(0..40)), rest];
+        Ok(Response::new(Box::pin(tokio_stream::iter(messages))))
     }
 
     async fn get_change(&self, request: Request<GetChangeRequest>) -> Result<Response<GetChangeResponse>, Status> {
@@ -465,12 +524,12 @@ impl IngestService for Canned {
                 let Some(StreamTicksRequest { batch: Some(batch), conflict_policy, validate_only }) = next else {
                     break;
                 };
-                let stream_ticks_request::Batch::Ticks(batch) = batch else { break };
-                canned.record(&(batch.ticks.len(), conflict_policy, validate_only));
-                let response = if batch.ticks.iter().any(|tick| tick.pair == "END/USD") {
+                let ticks = ticks_of(batch);
+                canned.record(&(ticks.len(), conflict_policy, validate_only));
+                let response = if ticks.iter().any(|tick| tick.pair == "END/USD") {
                     Err(Status::unavailable("the server is shutting down"))
                 } else {
-                    Ok(StreamTicksResponse { batch_index, result: Some(ingest_response(&batch.ticks)) })
+                    Ok(StreamTicksResponse { batch_index, result: Some(ingest_response(&ticks)) })
                 };
                 let ended = response.is_err();
                 if responses.send(response).await.is_err() || ended {

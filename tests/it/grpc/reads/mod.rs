@@ -64,6 +64,7 @@ pub(crate) async fn start() -> Service {
         recollapse: false,
         state_rules: rules(),
         reserve_bytes: 0,
+        cache_bytes: 64 << 20,
         series_count_max: 100,
         checkpoint: CheckpointLimits::default(),
         disk_fault: None,

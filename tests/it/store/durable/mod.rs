@@ -49,6 +49,7 @@ pub(crate) fn options(directory: &Path, checkpoint: CheckpointLimits, disk_fault
         recollapse: false,
         state_rules: StateRules::uniform(3_600 * SECOND, 86_400 * SECOND),
         reserve_bytes: 0,
+        cache_bytes: 64 << 20,
         series_count_max: 100,
         checkpoint,
         disk_fault,
