@@ -1,8 +1,10 @@
-//! The commit log: a file beside sled. Each commit appends a frame; a checkpoint clears the log.
+//! The commit log: a file beside sled. Each commit appends a frame; after a checkpoint, the next commits overwrite the
+//! frames from the beginning.
 //!
 //! The log is not in sled, because its entries are written once, read at most once, and soon dropped. In sled, they
 //! made the files 50 % larger and cost two more system calls per commit. One append and one fdatasync are the minimum
-//! for a durable write.
+//! for a durable write. The space of the file is reused and grows in steps, because a sync after a write into existing
+//! space is several times faster than a sync after a write that makes the file longer.
 //!
 //! File: a header of 16 bytes (magic, store id), then frames. Frame, sizes in bytes: magic (4), format (1), checksum of
 //! the previous frame (4), payload length (4), payload (postcard), CRC-32C of all preceding bytes of the frame (4).
@@ -12,7 +14,9 @@
 //!
 //! - A frame is accepted only if it is complete, has the next sequence and contains the previous frame's checksum.
 //! - Each frame is synced before the next one is written, so only the last frame can be torn. An invalid frame followed
-//!   by a valid frame is damage.
+//!   by a valid frame of a later commit is damage.
+//! - Frames after the last one are of commits that a checkpoint contains, or torn. Their sequences are not greater than
+//!   that of the last frame.
 
 use std::fs::File;
 use std::io;
@@ -138,10 +142,18 @@ impl SeriesChanges {
     }
 }
 
+/// Step in which the file grows.
+const GROWTH_BYTES: u64 = 256 << 10;
+/// Maximum size of the file that is kept after a checkpoint. A checkpoint is due at half of it.
+const KEPT_BYTES_MAX: u64 = 8 << 20;
+
 /// The log of an open store.
 pub(crate) struct Log {
     file: File,
+    /// Offset of the end of the last frame.
     length: u64,
+    /// Size of the file. The bytes after `length` are zeros or old frames.
+    size: u64,
 }
 
 /// A valid frame that was read from the log.
@@ -159,8 +171,12 @@ pub(crate) struct Replay {
     pub(crate) entries: Vec<LogEntry>,
     /// Checksum of the frame of the last entry, or the checksum that the checkpoint recorded if there are no entries.
     pub(crate) chain: u32,
-    /// File offset of the end of the last valid frame.
-    pub(crate) end: u64,
+    /// File offset of the end of the last valid frame after the checkpoint.
+    end: u64,
+    /// Sequence of the last entry, or of the checkpoint.
+    sequence: u64,
+    /// Whether the beginning of a frame of the next commit follows.
+    is_torn: bool,
 }
 
 impl Log {
@@ -178,11 +194,11 @@ impl Log {
         header[..8].copy_from_slice(FILE_MAGIC);
         header[8..].copy_from_slice(&store_id.to_le_bytes());
         file.write_all_at(&header, 0).and_then(|()| file.sync_all()).map_err(|error| failed(&error))?;
-        Ok(Self { file, length: FILE_HEADER_BYTES })
+        Ok(Self { file, length: FILE_HEADER_BYTES, size: FILE_HEADER_BYTES })
     }
 
     /// Opens the log of a store and reads the commits after the commit `sequence`, which has a frame with the checksum
-    /// `chain`. A torn frame at the end is removed from the file.
+    /// `chain`. The next commit overwrites a torn frame at the end.
     ///
     /// # Errors
     /// `Damaged` if the log is missing, belongs to another store, or has an invalid frame before a later commit;
@@ -215,14 +231,13 @@ impl Log {
             LogProblem::Damaged(problem) => damaged(problem),
         })?;
         let file = File::options().read(true).write(true).open(&path).map_err(|error| failed(&error))?;
-        if replay.end < bytes.len() as u64 {
-            tracing::warn!("removing a torn commit of {} bytes from the log", bytes.len() as u64 - replay.end);
-            file.set_len(replay.end).map_err(|error| failed(&error))?;
+        if replay.is_torn {
+            tracing::warn!("dropping the torn commit after sequence {} from the log", replay.sequence);
         }
         // A killed process may have left its last frame unsynced. The frame must be durable, because its commit is
         // replayed and then visible to readers and clients.
         file.sync_data().map_err(|error| failed(&error))?;
-        Ok((Self { file, length: replay.end }, replay))
+        Ok((Self { file, length: replay.end, size: bytes.len() as u64 }, replay))
     }
 
     /// Total size of the frames, in bytes.
@@ -232,9 +247,24 @@ impl Log {
 
     /// Appends a frame. The frame is durable only after [`Log::sync`].
     pub(crate) fn append(&mut self, frame: &[u8]) -> io::Result<()> {
+        let end = self.length + frame.len() as u64;
+        if end > self.size {
+            self.grow(end);
+        }
         self.file.write_all_at(frame, self.length)?;
-        self.length += frame.len() as u64;
+        self.length = end;
+        self.size = self.size.max(end);
         Ok(())
+    }
+
+    /// Writes zeros to the file, up to the next step after `end`. A failure is ignored: if the disk has no room, the
+    /// write of the frame fails, too, or needs no more room.
+    fn grow(&mut self, end: u64) {
+        let size = end.next_multiple_of(GROWTH_BYTES);
+        let zeros = vec![0; usize::try_from(size - self.size).unwrap_or_default()];
+        if self.file.write_all_at(&zeros, self.size).is_ok() {
+            self.size = size;
+        }
     }
 
     /// The open file of the log.
@@ -252,10 +282,14 @@ impl Log {
         self.file.sync_data()
     }
 
-    /// Removes all frames. A durable checkpoint must contain their commits. The change is not synced: if the frames are
-    /// back after a power cut, the next start skips them, because the checkpoint contains their commits.
+    /// Makes the next frame the first one of the log. A durable checkpoint must contain the commits of all frames. Their
+    /// bytes stay until other frames overwrite them: the next start skips them, because the checkpoint contains their
+    /// commits. A file that has grown large is cut; the cut is not synced.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
-        self.file.set_len(FILE_HEADER_BYTES)?;
+        if self.size > KEPT_BYTES_MAX {
+            self.file.set_len(KEPT_BYTES_MAX)?;
+            self.size = KEPT_BYTES_MAX;
+        }
         self.length = FILE_HEADER_BYTES;
         Ok(())
     }
@@ -316,18 +350,24 @@ fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
 /// Reads the commits after the commit `sequence`, which has a frame with the checksum `chain`.
 fn replay(frames: &[u8], mut sequence: u64, mut chain: u32) -> Result<Replay, LogProblem> {
     let mut entries = Vec::new();
-    let mut at = 0;
+    let (mut at, mut end) = (0, 0);
     while let Some(found) = frame(&frames[at..]) {
         if found.format > keys::FORMAT {
             return Err(LogProblem::NewerFormat(found.format));
         }
         let entry = LogEntry::decode(found.payload)
             .ok_or_else(|| LogProblem::Damaged(format!("the commit after {sequence} in its log cannot be decoded")))?;
-        at += found.length;
-        if entry.sequence <= sequence && entries.is_empty() {
-            // The checkpoint contains this commit: power was cut before the log was cleared.
-            continue;
+        if entry.sequence <= sequence {
+            // The checkpoint contains this commit. Before the first commit after the checkpoint, no frame has been
+            // overwritten yet, and the next commit begins at the first frame.
+            if entries.is_empty() {
+                at += found.length;
+                continue;
+            }
+            break;
         }
+        at += found.length;
+        end = at;
         if entry.sequence != sequence + 1 || found.previous_crc != chain {
             return Err(LogProblem::Damaged(format!(
                 "commit {} in its log does not follow commit {sequence}",
@@ -338,12 +378,15 @@ fn replay(frames: &[u8], mut sequence: u64, mut chain: u32) -> Result<Replay, Lo
         chain = found.crc;
         entries.push(entry);
     }
-    if newer_frame_follows(&frames[at..], sequence) {
+    let rest = &frames[end..];
+    if newer_frame_follows(rest, sequence) {
         return Err(LogProblem::Damaged(format!(
             "the commit after {sequence} in its log is invalid, but later commits follow"
         )));
     }
-    Ok(Replay { entries, chain, end: FILE_HEADER_BYTES + at as u64 })
+    let is_torn =
+        rest.starts_with(&FRAME_MAGIC) && rest.get(5..9) == Some(&chain.to_le_bytes()) && frame(rest).is_none();
+    Ok(Replay { entries, chain, end: FILE_HEADER_BYTES + end as u64, sequence, is_torn })
 }
 
 /// Returns true if these bytes contain a valid frame of a commit after `sequence`, at any offset greater than zero.

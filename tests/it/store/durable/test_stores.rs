@@ -157,7 +157,7 @@ pub(crate) fn read_log(directory: &Path) -> (PathBuf, Vec<u8>, Vec<Range<usize>>
     let log = fs::read(&path).unwrap();
     let mut frames = Vec::new();
     let mut at = 16;
-    while at < log.len() {
+    while log[at.min(log.len())..].starts_with(b"\xF5rmE") {
         let payload_bytes = u32::from_le_bytes(log[at + 9..at + 13].try_into().unwrap()) as usize;
         frames.push(at..at + 17 + payload_bytes);
         at += 17 + payload_bytes;
