@@ -10,11 +10,12 @@
 //! [`TICK_CSV_LINE_BYTES_MAX`]. The reader validates only the form of a line and of its time. Ingest validates the
 //! other values, so that an error has the same text for a file and for a client.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, Read as _};
 
 use thiserror::Error;
 
-use crate::domain::{Timestamp, TimestampError, truncate_for_display};
+use crate::domain::{Pair, Timestamp, TimestampError, truncate_for_display};
 
 /// Longest line of a CSV file, in bytes, without its line ending.
 pub const TICK_CSV_LINE_BYTES_MAX: usize = 4_096;
@@ -134,7 +135,7 @@ enum Observed {
 /// The values of a tick. Except for the time, the values are not validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TickCsvValues {
-    /// The pair, like `KGS/USD`.
+    /// The pair, like `KGS/USD`; [respelled](Pair::respell) if the file has `kgs/usd`, `KGS-USD` or the like.
     pub pair: String,
     /// The slug of the source.
     pub source: String,
@@ -285,8 +286,12 @@ impl Header {
                 first
             }
         };
+        let pair = get(self.pair, "pair")?;
         let tick = TickCsvValues {
-            pair: get(self.pair, "pair")?,
+            pair: match Pair::respell(&pair) {
+                Cow::Owned(respelled) => respelled,
+                Cow::Borrowed(_) => pair,
+            },
             source: get(self.source, "source")?,
             observed_time,
             rate,
