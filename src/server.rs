@@ -13,7 +13,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -189,11 +189,17 @@ fn set_up(args: ServeArgs) -> Result<Config, SetupError> {
     let (format, filter) = (args.log_format, args.log.clone());
     let config = Config::new(args)?;
     for file in &config.load().files {
-        File::open(file).map_err(|problem| SetupError::Load { file: file.clone(), problem })?;
+        check_readable(file).map_err(|problem| SetupError::Load { file: file.clone(), problem })?;
     }
     telemetry::start(format, &filter)?;
     raise_file_limit();
     Ok(config)
+}
+
+/// Checks that a file can be opened and is not a directory. A pipe such as `/dev/stdin` is not read.
+fn check_readable(file: &Path) -> io::Result<()> {
+    let is_directory = File::open(file)?.metadata()?.is_dir();
+    if is_directory { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) }
 }
 
 /// Raises the soft `RLIMIT_NOFILE` to the hard limit. Shells often start programs with a soft limit of 1,024 files, and

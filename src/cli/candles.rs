@@ -46,19 +46,19 @@ pub struct CandlesArgs {
     #[command(flatten)]
     zone: ZoneArgs,
     /// Show only buckets that begin at this time or later
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "start-time", value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
     /// Show only buckets that begin before this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "end-time", value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
     /// Also show buckets without observations, with the previous close
-    #[arg(long)]
+    #[arg(long, alias = "fill-empty")]
     fill: bool,
     /// Count the observations of each bucket; slower
     #[arg(long)]
     observations: bool,
     /// Maximum number of rows; default 50 in a table, unlimited in json and csv
-    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, alias = "page-size", value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
     order: OrderArgs,

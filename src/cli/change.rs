@@ -35,13 +35,13 @@ pub struct ChangeArgs {
     #[command(flatten)]
     legs: LegArgs,
     /// Start time of the change
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "start-time", value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
     /// Length of the change, like 7d or 1mo: the change starts this long before --to
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, alias = "window", value_name = "SPAN")]
     over: Option<Span>,
     /// End time of the change; default now
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "end-time", value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
     /// Decimal places of the percentages, 0 to 12; default 6
     #[arg(long = "decimal-places", alias = "places", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]

@@ -41,21 +41,21 @@ pub struct ChangesArgs {
     #[command(flatten)]
     legs: LegArgs,
     /// Length of a period; ytd compares each day with the end of the previous year
-    #[arg(long, value_enum, value_name = "PERIOD", default_value_t = Period::Day)]
+    #[arg(long, value_enum, ignore_case = true, value_name = "PERIOD", default_value_t = Period::Day)]
     period: Period,
     #[command(flatten)]
     zone: ZoneArgs,
     /// Show only periods that begin at this time or later
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "start-time", value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
     /// Show only periods that begin before this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "end-time", value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
     /// Decimal places of the percentages, 0 to 12; default 6
     #[arg(long = "decimal-places", alias = "places", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
     places: Option<u32>,
     /// Maximum number of rows; default 50 in a table, unlimited in json and csv
-    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, alias = "page-size", value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
     order: OrderArgs,
@@ -66,15 +66,15 @@ pub struct ChangesArgs {
 /// The length of a period. `Ytd` compares each day with the end of the previous year.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Period {
-    #[value(alias = "day-on-day")]
+    #[value(aliases = ["day-on-day", "day_on_day"])]
     Day,
-    #[value(alias = "week-on-week")]
+    #[value(aliases = ["week-on-week", "week_on_week"])]
     Week,
-    #[value(alias = "month-on-month")]
+    #[value(aliases = ["month-on-month", "month_on_month"])]
     Month,
-    #[value(alias = "year-on-year")]
+    #[value(aliases = ["year-on-year", "year_on_year"])]
     Year,
-    #[value(alias = "year-to-date")]
+    #[value(aliases = ["year-to-date", "year_to_date"])]
     Ytd,
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use super::change::{missing, rate_of};
 use super::changes::{age_of, older};
 use super::output::Column;
-use super::pages::{OrderArgs, Page, list, note_rest};
+use super::pages::{OrderArgs, Page, is_narrow, list, note_rest};
 use super::text::{clean, fold, plural, trim_zeros};
 use super::time_argument::TimeArgument;
 use super::value::Value;
@@ -22,8 +22,6 @@ use crate::proto::v1::{
 const PAGE_DAYS_MAX: u64 = 1_000;
 /// The number of days without `--days`, `--from` and `--to`.
 const DAYS_DEFAULT: u32 = 30;
-/// The minimum width of a terminal, in characters, for the columns of bounds.
-const BOUNDS_WIDTH_MIN: u16 = 100;
 /// The decimal places of percentages in a table without `--decimal-places`. More places do not fit the width of a
 /// terminal.
 const TABLE_PLACES: u32 = 4;
@@ -52,16 +50,16 @@ pub struct CompareArgs {
     #[arg(long = "pair", id = "pair_option", hide = true, value_parser = parse_pair, conflicts_with = "pair")]
     pair_option: Option<String>,
     /// The two sources to compare; if a source does not publish the pair, its rate is derived
-    #[arg(long, value_name = "SLUG,SLUG", value_delimiter = ',', required = true)]
+    #[arg(long, alias = "source", value_name = "SLUG,SLUG", value_delimiter = ',', required = true)]
     sources: Vec<String>,
     /// Number of most recent days, including today; default 30 without --from and --to
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "from")]
+    #[arg(long, alias = "last-days", value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "from")]
     days: Option<u32>,
     /// Show only days that begin at this time or later
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "start-time", value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
     /// Show only days that begin before this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "end-time", value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
     #[command(flatten)]
     zone: ZoneArgs,
@@ -69,12 +67,19 @@ pub struct CompareArgs {
     #[arg(long = "decimal-places", alias = "places", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=12))]
     places: Option<u32>,
     /// Maximum number of rows; default the value of --days; without --days, 50 in a table and unlimited in json and csv
-    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, alias = "page-size", value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
     order: OrderArgs,
     #[command(flatten)]
     known: KnownArgs,
+}
+
+impl CompareArgs {
+    /// Returns true if the pair is given by its earlier spelling `--pair`.
+    pub(super) const fn has_pair_option(&self) -> bool {
+        self.pair_option.is_some()
+    }
 }
 
 /// The requested comparison, which responses do not contain.
@@ -131,7 +136,7 @@ const COLUMNS: &[Column<Row>] = &[
     Column::table("age", |row| older(age_of(row.day.first.as_ref()), age_of(row.day.second.as_ref()))),
 ];
 
-/// The titles of the columns of bounds.
+/// The titles of the columns of bounds, which a narrow table omits.
 const BOUNDS: [&str; 2] = ["low %", "high %"];
 
 impl Row {
@@ -247,8 +252,7 @@ pub(super) async fn run(args: CompareArgs, session: &Session) -> Result<Outcome,
     };
     let client = session.connect().await?;
     let mut data = SummaryData::default();
-    let is_narrow = session.style.width.is_some_and(|width| width < BOUNDS_WIDTH_MIN);
-    let hidden: &[&str] = if session.is_table() && is_narrow { &BOUNDS } else { &[] };
+    let hidden: &[&str] = if is_narrow(session) { &BOUNDS } else { &[] };
     let listed = list(session, COLUMNS, hidden, selection, PAGE_DAYS_MAX, async |page_size, page_token| {
         let request = CompareSourcesRequest { page_size, page_token, ..request.clone() };
         let page = client.answer(client.rates().compare_sources(client.request(request))).await?;
@@ -363,6 +367,7 @@ fn describe_now(comparison: &Comparison, last: Option<&ApartStretch>, newest: Op
 mod tests {
     use super::*;
     use crate::cli::output::table;
+    use crate::cli::pages::WIDE_CHARS_MIN;
 
     #[test]
     fn day_with_two_lags_fits_80_columns() {
@@ -390,7 +395,7 @@ mod tests {
              2025-11-22  0.01033  0.0103993344425957  -0.6712  begins  timesca 12 d  47 h\n                                                          \
              nbkr 8 d\n"
         );
-        let with_bounds = table(COLUMNS, &[], BOUNDS_WIDTH_MIN, &rows);
+        let with_bounds = table(COLUMNS, &[], WIDE_CHARS_MIN, &rows);
         assert!(with_bounds.starts_with("day           first              second        %    low %"), "{with_bounds}");
     }
 }

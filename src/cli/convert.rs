@@ -35,7 +35,7 @@ pub struct ConvertArgs {
     #[command(flatten)]
     legs: LegArgs,
     /// Time of the rate; a date means the rate at the end of that day; default now
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "time", value_name = "TIME", allow_hyphen_values = true)]
     at: Option<TimeArgument>,
     /// Longest time from the last observation of the rate to --at, like 2d; an older rate is an error
     #[arg(long, value_name = "SPAN", value_parser = rate::parse_duration)]

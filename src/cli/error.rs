@@ -13,7 +13,7 @@ use thiserror::Error as ThisError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::flags::with_flags;
+use super::flags::{FlagNames, with_flags};
 use super::text::clean;
 use super::time_argument::TimeArgumentError;
 use crate::causes::causes;
@@ -137,7 +137,7 @@ pub(super) enum Problem {
         timeout: Duration,
     },
     /// The server responded with an error status.
-    #[error("{}", describe(.0))]
+    #[error("{}", describe(.0, &[]))]
     Status(Box<Status>),
     /// The response violates the protocol.
     #[error("invalid response from the server: {0}; check that server and command have compatible versions")]
@@ -306,6 +306,14 @@ impl CliError {
         }
     }
 
+    /// Returns the message. An error of the server names the arguments of the command by `names`.
+    pub(super) fn message(&self, names: FlagNames) -> String {
+        match self.problem() {
+            Some(Problem::Status(status)) => describe(status, names),
+            Some(_) | None => self.to_string(),
+        }
+    }
+
     fn problem(&self) -> Option<&Problem> {
         self.source.downcast_ref()
     }
@@ -381,8 +389,9 @@ pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
     causes(error).last().map(|cause| clean(&cause.to_string()).into_owned()).unwrap_or_default()
 }
 
-/// Formats a status: its message, then each of its `google.rpc` details on its own line.
-fn describe(status: &Status) -> String {
+/// Formats a status: its message, then each of its `google.rpc` details on its own line. Fields of requests have the
+/// names of their arguments; see [`with_flags`].
+fn describe(status: &Status, names: FlagNames) -> String {
     let kind = match status.code() {
         Code::InvalidArgument => "invalid argument",
         Code::NotFound => "not found",
@@ -404,19 +413,18 @@ fn describe(status: &Status) -> String {
     };
     let mut lines = vec![match status.message() {
         "" => kind.to_owned(),
-        message if status.code() == Code::InvalidArgument => format!("{kind}: {}", with_flags(&clean(message))),
-        message => format!("{kind}: {}", clean(message)),
+        message => format!("{kind}: {}", with_flags(&clean(message), names)),
     }];
-    lines.extend(detail_lines(status.message(), &status.get_error_details()));
+    lines.extend(detail_lines(status.message(), &status.get_error_details(), names));
     lines.join("\n  ")
 }
 
 /// Returns the details that the message does not contain already.
-fn detail_lines(message: &str, details: &ErrorDetails) -> Vec<String> {
+fn detail_lines(message: &str, details: &ErrorDetails, names: FlagNames) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(bad_request) = details.bad_request() {
         let missing = bad_request.field_violations.iter().filter(|v| !message.contains(&v.description));
-        lines.extend(missing.map(|v| with_flags(&format!("{}: {}", clean(&v.field), clean(&v.description)))));
+        lines.extend(missing.map(|v| with_flags(&format!("{}: {}", clean(&v.field), clean(&v.description)), names)));
     }
     if let Some(info) = details.error_info() {
         lines.push(format!("reason: {}", clean(&info.reason)));
@@ -438,7 +446,7 @@ mod tests {
 
     #[test]
     fn status_message_lists_error_details() {
-        let check = |status: Status, expect: &str| assert_eq!(describe(&status), expect);
+        let check = |status: Status, expect: &str| assert_eq!(describe(&status, &[]), expect);
         check(Status::not_found("no quote"), "not found: no quote");
         check(Status::internal(""), "the server failed");
         let mut details = ErrorDetails::new();

@@ -42,16 +42,16 @@ pub struct GapsArgs {
     #[arg(long)]
     strict: bool,
     /// Show only gaps that end after this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "start-time", value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
     /// Show only gaps that begin before this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "end-time", value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
     /// Show only gaps longer than this, like 2h; default the collapse window of the series
-    #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
+    #[arg(long, alias = "minimum-length", value_name = "SPAN", value_parser = parse_duration)]
     min: Option<prost_types::Duration>,
     /// Maximum number of rows; default 50 in a table, unlimited in json and csv
-    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, alias = "page-size", value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
     order: OrderArgs,

@@ -7,7 +7,7 @@ use clap::Args;
 use super::client::Client;
 use super::error::Problem;
 use super::output::{Column, Format, write_csv_header};
-use super::pages::{OrderArgs, Page, list, note_rest};
+use super::pages::{OrderArgs, Page, is_narrow, list, note_rest};
 use super::run_csv::RunCsv;
 use super::runs::{REPORTED_TITLE, reported};
 use super::time_argument::TimeArgument;
@@ -20,6 +20,9 @@ use crate::proto::v1::{Leg, ListRunsRequest, Run, StreamRunsRequest};
 const PAGE_RUNS_MAX: u64 = 5_000;
 
 const BASELINE_TITLE: &str = "baseline";
+const COUNT_TITLE: &str = "observations";
+/// The titles of the columns that a narrow table omits.
+const WIDE_TITLES: [&str; 2] = [REPORTED_TITLE, COUNT_TITLE];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,18 +41,18 @@ pub struct HistoryArgs {
     #[command(flatten)]
     series: PairArgs,
     /// Show only runs first observed at this time or later
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "start-time", value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
     /// Show only runs first observed before this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "end-time", value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
     /// Maximum number of rows; default 50 in a table, unlimited in json and csv
-    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, alias = "page-size", value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
     order: OrderArgs,
     /// Also show the run in force at --from, before the other rows
-    #[arg(long, requires = "from")]
+    #[arg(long, alias = "include-baseline", requires = "from")]
     baseline: bool,
     #[command(flatten)]
     zone: ZoneArgs,
@@ -71,7 +74,7 @@ const COLUMNS: &[Column<Row>] = &[
     Column::new("reported_change_percent", REPORTED_TITLE, |row| reported(&row.run)),
     Column::new("first_observed_time", "first observed", |row| Value::time(row.run.first_observed_time.as_ref())),
     Column::new("last_observed_time", "last observed", |row| Value::time(row.run.last_observed_time.as_ref())),
-    Column::new("observation_count", "observations", |row| Value::Count(row.run.observation_count)),
+    Column::new("observation_count", COUNT_TITLE, |row| Value::Count(row.run.observation_count)),
     Column::data("recorded_time", |row| Value::time(row.run.recorded_time.as_ref())),
     Column::data("stale", |row| Value::Flag(row.leg.stale)),
     Column::data("archived", |row| Value::Flag(row.leg.archived)),
@@ -102,7 +105,10 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
     if session.style.format == Format::Csv && selection.is_all_ascending() && !args.baseline {
         return stream_csv(&client, request).await;
     }
-    let hidden: &[&str] = if args.baseline { &[] } else { &[BASELINE_TITLE] };
+    let mut hidden = if is_narrow(session) { WIDE_TITLES.to_vec() } else { Vec::new() };
+    if !args.baseline {
+        hidden.push(BASELINE_TITLE);
+    }
     let mut answered: Option<Leg> = None;
     let fetch = async |page_size, page_token| {
         let request = ListRunsRequest { page_size, page_token, ..request.clone() };
@@ -113,7 +119,7 @@ pub(super) async fn run(args: HistoryArgs, session: &Session) -> Result<Outcome,
         answered = Some(leg.clone());
         Ok(Page { lead, ..Page::new(page.runs.into_iter().map(row), page.next_page_token) })
     };
-    let listed = list(session, COLUMNS, hidden, selection, PAGE_RUNS_MAX, fetch).await?;
+    let listed = list(session, COLUMNS, &hidden, selection, PAGE_RUNS_MAX, fetch).await?;
     legs::warn_of_legs(answered.as_slice());
     note_rest(session, (&listed, selection), args.limit, "runs", "no runs in that range");
     Ok(Outcome::Done)
@@ -153,4 +159,27 @@ async fn stream_csv(client: &Client, request: ListRunsRequest) -> Result<Outcome
     out.flush()?;
     legs::warn_of_legs(answered.map(|(leg, _)| leg).as_slice());
     Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::table;
+
+    #[test]
+    fn narrow_table_with_baseline_has_a_line_of_titles() {
+        let time = Some(prost_types::Timestamp { seconds: 1_763_769_600, nanos: 0 });
+        let run = Run {
+            pair: "KGS/USD".to_owned(),
+            source: "fawazahmed0-mirror".to_owned(),
+            rate: "0.01144".to_owned(),
+            first_observed_time: time,
+            last_observed_time: time,
+            observation_count: 123_456,
+            ..Run::default()
+        };
+        let shown = table(COLUMNS, &WIDE_TITLES, 80, &[Row { run, is_baseline: true, leg: Leg::default() }]);
+        assert!(shown.starts_with("pair     source                 rate  first observed  last observed"), "{shown}");
+        assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    }
 }

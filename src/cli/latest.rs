@@ -29,10 +29,10 @@ States (a rate has the first one that applies):
 #[command(after_help = EXAMPLES)]
 pub struct LatestArgs {
     /// Show only these pairs, like KGS/USD; default all
-    #[arg(value_name = "PAIR", value_parser = parse_pair)]
+    #[arg(value_name = "PAIR", value_delimiter = ',', value_parser = parse_pair)]
     pairs: Vec<String>,
     /// Show only rates of this source; repeat the option for several sources
-    #[arg(long = "source", value_name = "SLUG")]
+    #[arg(long = "source", alias = "sources", value_name = "SLUG", value_delimiter = ',')]
     sources: Vec<String>,
     /// Also show rates of archived sources in a table
     #[arg(long)]

@@ -51,6 +51,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::client::Client;
 use self::error::{CliError, Outcome};
+use self::flags::FlagNames;
 use self::output::{Format, Style};
 use self::time_argument::TimeArgument;
 use crate::clock::{Clock as _, SystemClock};
@@ -188,40 +189,42 @@ async fn run(cli: Cli) -> ExitCode {
         exit_when_interrupted();
     }
     let session = Session::new(&cli.common);
-    match cli.command {
-        Command::Serve(args) => server::serve(*args).await,
-        Command::Ingest(args) => finish(ingest::run(args, &session).await),
-        Command::Backfill(args) => finish(backfill::run(args, &session).await),
-        Command::Latest(args) => finish(latest::run(args, &session).await),
-        Command::Watch(args) => finish(watch::run(args, &session).await),
-        Command::Rate(args) => finish(rate::run(args, &session).await),
-        Command::Convert(args) => finish(convert::run(args, &session).await),
-        Command::History(args) => finish(history::run(args, &session).await),
-        Command::Change(args) => finish(change::run(args, &session).await),
-        Command::Changes(args) => finish(changes::run(args, &session).await),
-        Command::Compare(args) => finish(compare::run(args, &session).await),
-        Command::Candles(args) => finish(candles::run(args, &session).await),
-        Command::Series(args) => finish(series::run(args, &session).await),
-        Command::Source(args) => finish(source::run(args, &session).await),
-        Command::Sources(args) => finish(sources::run(args, &session).await),
-        Command::Revisions(args) => finish(revisions::run(args, &session).await),
-        Command::Gaps(args) => finish(gaps::run(args, &session).await),
-        Command::Quarantine(args) => finish(quarantine::run(args, &session).await),
-        Command::Export(args) => finish(export::run(args, &session).await),
-        Command::Import(args) => finish(import::run(args, &session).await),
-        Command::Verify(args) => finish(verify::run(args, &session).await),
-        Command::Completions(args) => finish(shell::completions(&args)),
-        Command::Man(args) => finish(shell::man(&args)),
-    }
+    let names = flags::names_of(&cli.command);
+    let result = match cli.command {
+        Command::Serve(args) => return server::serve(*args).await,
+        Command::Ingest(args) => ingest::run(args, &session).await,
+        Command::Backfill(args) => backfill::run(args, &session).await,
+        Command::Latest(args) => latest::run(args, &session).await,
+        Command::Watch(args) => watch::run(args, &session).await,
+        Command::Rate(args) => rate::run(args, &session).await,
+        Command::Convert(args) => convert::run(args, &session).await,
+        Command::History(args) => history::run(args, &session).await,
+        Command::Change(args) => change::run(args, &session).await,
+        Command::Changes(args) => changes::run(args, &session).await,
+        Command::Compare(args) => compare::run(args, &session).await,
+        Command::Candles(args) => candles::run(args, &session).await,
+        Command::Series(args) => series::run(args, &session).await,
+        Command::Source(args) => source::run(args, &session).await,
+        Command::Sources(args) => sources::run(args, &session).await,
+        Command::Revisions(args) => revisions::run(args, &session).await,
+        Command::Gaps(args) => gaps::run(args, &session).await,
+        Command::Quarantine(args) => quarantine::run(args, &session).await,
+        Command::Export(args) => export::run(args, &session).await,
+        Command::Import(args) => import::run(args, &session).await,
+        Command::Verify(args) => verify::run(args, &session).await,
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
+    };
+    finish(result, names)
 }
 
-/// Prints the error of a failed command and returns the exit status.
-fn finish(result: Result<Outcome, CliError>) -> ExitCode {
+/// Prints the error of a failed command, with the names of its arguments, and returns the exit status.
+fn finish(result: Result<Outcome, CliError>, names: FlagNames) -> ExitCode {
     match result {
         Ok(outcome) => outcome.into(),
         Err(error) => {
             if !error.is_closed_pipe() {
-                note(&format!("error: {error}"));
+                note(&format!("error: {}", error.message(names)));
             }
             error.exit_code()
         }
@@ -330,7 +333,7 @@ fn parse_pair(text: &str) -> Result<String, PairError> {
 #[derive(Debug, Args)]
 struct LegArgs {
     /// Source of one leg of a cross rate; give the option twice: first for the first currency, then for the second
-    #[arg(long = "leg-source", value_name = "SLUG")]
+    #[arg(long = "leg-source", alias = "leg-sources", value_name = "SLUG", value_delimiter = ',')]
     leg_sources: Vec<String>,
 }
 
@@ -431,6 +434,25 @@ mod tests {
         check("silkrate gaps", Ok(()));
         check("silkrate gaps TMT/USD --source timesca --from -7d --to now --min 2h --limit 5", Ok(()));
         check("silkrate gaps --min 1mo", Err("no fixed length"));
+        for line in [
+            "rate KGS/USD --time -7d",
+            "convert 1 KGS/USD --time now",
+            "history KGS/USD --start-time -7d --end-time now --include-baseline --descending --page-size 3",
+            "change KGS/USD --window 7d --end-time now",
+            "changes KGS/USD --period DAY_ON_DAY --start-time -7d",
+            "changes KGS/USD --period Year-To-Date",
+            "compare KGS/USD --sources a,b --last-days 7 --descending",
+            "gaps --minimum-length 2h --start-time -7d",
+            "candles KGS/KZT --leg-sources a,b --fill-empty",
+            "latest KGS/USD,UZS/USD --sources a,b",
+            "quarantine list KGS/USD UZS/USD --state HELD --start-time -7d",
+            "quarantine discard 1 --note -1+2",
+            "source archive x --note -1",
+            "export runs.csv KGS/USD,KZT/USD UZS/USD --sources a,b --start-time -1y",
+        ] {
+            check(&format!("silkrate {line}"), Ok(()));
+        }
+        check("silkrate quarantine release --all KGS/USD", Err("give --all --pair PAIR"));
         check("silkrate latest --timeout 0s", Err("outside 1s to 1d"));
         check("silkrate latest --timeout 10", Err("a count and a unit, like 90s"));
         check("silkrate sources timesca nbkr --output csv", Ok(()));

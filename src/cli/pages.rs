@@ -15,6 +15,14 @@ use super::{CliError, Outcome, Session, note, stdout};
 /// The maximum number of rows of a table without `--limit`. JSON and CSV have no maximum.
 pub(super) const TABLE_ROWS_DEFAULT: u64 = 50;
 
+/// The minimum width of a terminal, in characters, for all columns of a wide table.
+pub(super) const WIDE_CHARS_MIN: u16 = 100;
+
+/// Returns true if a wide table omits its less important columns.
+pub(super) fn is_narrow(session: &Session) -> bool {
+    session.is_table() && session.style.width.is_some_and(|width| width < WIDE_CHARS_MIN)
+}
+
 /// A page of rows from the server.
 pub(super) struct Page<T> {
     /// A row before the others, such as the baseline. Limits do not count it.
@@ -36,7 +44,7 @@ impl<T> Page<T> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Args)]
 pub(super) struct OrderArgs {
     /// Show the newest rows first
-    #[arg(long, conflicts_with = "asc")]
+    #[arg(long, alias = "descending", conflicts_with = "asc")]
     desc: bool,
     /// Show the oldest rows first; without --from, --limit otherwise keeps the newest ones
     #[arg(long)]

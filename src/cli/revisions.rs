@@ -28,13 +28,13 @@ pub struct RevisionsArgs {
     #[command(flatten)]
     series: PairArgs,
     /// Show only runs superseded at this time or later
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "start-time", value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
     /// Show only runs superseded before this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "end-time", value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
     /// Maximum number of rows; default 50 in a table, unlimited in json and csv
-    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, alias = "page-size", value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
     order: OrderArgs,

@@ -20,10 +20,10 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct SeriesArgs {
     /// Show only these pairs, like KGS/USD; default all
-    #[arg(value_name = "PAIR", value_parser = parse_pair)]
+    #[arg(value_name = "PAIR", value_delimiter = ',', value_parser = parse_pair)]
     pairs: Vec<String>,
     /// Show only series of this source; repeat the option for several sources
-    #[arg(long = "source", value_name = "SLUG")]
+    #[arg(long = "source", alias = "sources", value_name = "SLUG", value_delimiter = ',')]
     sources: Vec<String>,
     #[command(flatten)]
     known: KnownArgs,
@@ -49,10 +49,11 @@ pub(super) async fn run(args: SeriesArgs, session: &Session) -> Result<Outcome, 
     let client = session.connect().await?;
     let response = client.answer(client.rates().list_series(client.request(request))).await?;
     write_all(session, COLUMNS, &response.series)?;
-    if session.is_table() && response.series.is_empty() {
+    let outcome = report_unknown(&response.series, &args.pairs, &args.sources);
+    if session.is_table() && response.series.is_empty() && outcome == Outcome::Done {
         note("no matching series");
     }
-    Ok(report_unknown(&response.series, &args.pairs, &args.sources))
+    Ok(outcome)
 }
 
 /// Reports each pair and each source that no listed series has.

@@ -42,7 +42,7 @@ struct ArchiveArgs {
     #[arg(value_name = "SLUG")]
     source: String,
     /// Reason for the decision: one line, shown by 'silkrate sources --output json'
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, default_value = "", hide_default_value = true)]
     note: String,
 }
 

@@ -37,7 +37,7 @@ Columns of the table:
 #[command(after_help = EXAMPLES)]
 pub struct SourcesArgs {
     /// Show only these sources, like nbkr; default all
-    #[arg(value_name = "SLUG")]
+    #[arg(value_name = "SLUG", value_delimiter = ',')]
     sources: Vec<String>,
 }
 

@@ -74,7 +74,9 @@ impl Pair {
             None => return Cow::Borrowed(text),
         };
         let is_code = |code: &str| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_alphabetic());
-        if !is_code(base) || !is_code(quote) {
+        let is_canonical =
+            text.len() == 7 && text.as_bytes()[3] == b'/' && !text.bytes().any(|byte| byte.is_ascii_lowercase());
+        if is_canonical || !is_code(base) || !is_code(quote) {
             return Cow::Borrowed(text);
         }
         Cow::Owned(format!("{}/{}", base.to_ascii_uppercase(), quote.to_ascii_uppercase()))

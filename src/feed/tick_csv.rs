@@ -15,7 +15,7 @@ use std::io::{self, BufRead, Read as _};
 
 use thiserror::Error;
 
-use crate::domain::{Timestamp, TimestampError, truncate_for_display};
+use crate::domain::{Pair, Timestamp, TimestampError, truncate_for_display};
 
 /// Longest line of a CSV file, in bytes, without its line ending.
 pub const TICK_CSV_LINE_BYTES_MAX: usize = 4_096;
@@ -136,7 +136,7 @@ enum Observed {
 /// validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TickCsvValues<'a> {
-    /// The pair, like `KGS/USD`.
+    /// The pair, like `KGS/USD`; [respelled](Pair::respell) if the file has `kgs/usd`, `KGS-USD` or the like.
     pub pair: Cow<'a, str>,
     /// The slug of the source.
     pub source: Cow<'a, str>,
@@ -338,8 +338,12 @@ impl TickCsvHeader {
                 first
             }
         };
+        let pair = get(self.pair, "pair")?;
         Ok(TickCsvValues {
-            pair: get(self.pair, "pair")?,
+            pair: match Pair::respell(&pair) {
+                Cow::Owned(respelled) => Cow::Owned(respelled),
+                Cow::Borrowed(_) => pair,
+            },
             source: get(self.source, "source")?,
             observed_time,
             last_observed_time: last,

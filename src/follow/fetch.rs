@@ -2,7 +2,8 @@
 //!
 //! The client follows redirects only within the requested host. With [`AddressPolicy::Public`] it never connects to a
 //! private address, even if the DNS returns one. It asks for a body without content coding (`identity`), and
-//! decodes gzip, deflate and br all the same, because a server may ignore that. It uses no proxy, because a proxy would
+//! decodes gzip, deflate and br all the same, because a server may ignore that. A body in deflate may lack the zlib header
+//! of RFC 9110, as some servers send it. It uses no proxy, because a proxy would
 //! resolve names itself and bypass the address policy.
 //!
 //! **Invariant**: a body is returned completely or not at all. Every fetch ends within [`FetchLimits::total`].
@@ -22,6 +23,7 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::address_policy::{AddressPolicy, is_public};
+use super::content_coding::{Coding, DecodeError};
 use super::user_agent::UserAgent;
 use crate::causes::causes;
 use crate::domain::{Timestamp, truncate_for_display};
@@ -368,11 +370,9 @@ async fn read_body(mut response: Response, host: &str, max_bytes: usize) -> Resu
     if response.content_length().is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    // The client removes the header of a coding that it decodes.
-    if let Some(coding) = response.headers().get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
-        let coding = truncate_for_display(&String::from_utf8_lossy(coding.as_bytes()));
-        return Err(FetchError::Coding { host: host.to_owned(), coding });
-    }
+    // reqwest decodes gzip and br, and removes the header of a coding that it has decoded.
+    let coding = response.headers().get(CONTENT_ENCODING).map_or(Ok(Coding::Identity), Coding::parse);
+    let coding = coding.map_err(|coding| FetchError::Coding { host: host.to_owned(), coding })?;
     let validators = Validators::of(response.headers());
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| body_error(host, &error))? {
@@ -381,6 +381,10 @@ async fn read_body(mut response: Response, host: &str, max_bytes: usize) -> Resu
         }
         bytes.extend_from_slice(&chunk);
     }
+    let bytes = coding.decode(bytes, max_bytes).map_err(|problem| match problem {
+        DecodeError::TooLarge => too_large(),
+        DecodeError::Damaged(problem) => FetchError::Truncated { host: host.to_owned(), problem },
+    })?;
     Ok(Fetched::Body { bytes, validators })
 }
 

@@ -9,6 +9,7 @@
 //! A change of a feed's health is logged once, and a poll without a change is not logged.
 
 mod address_policy;
+mod content_coding;
 pub mod fetch;
 mod follower;
 mod health;

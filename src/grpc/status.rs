@@ -146,7 +146,7 @@ mod tests {
         );
         not_found(
             QueryError::Stale { series: series(), time, age_us: 90_000_000, max_age_us: 60_000_000 },
-            "last confirmed 90 s before 1970-01-01T00:00:00Z, which is longer than the max_age of 60 s",
+            "last confirmed 90s before 1970-01-01T00:00:00Z, which is longer than the max_age of 1m",
             "STALE of silkrate",
         );
         let ambiguous = QueryError::Ambiguous { pair, candidates: "KGS/USD from nbkr".to_owned() };

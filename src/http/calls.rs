@@ -200,18 +200,21 @@ struct EncodedResponse {
 impl<'a> CallRequest<'a> {
     fn new(site: &'a Site, call: Call, query: Option<&str>, headers: &'a HeaderMap) -> Result<Self, Problem> {
         let mut parameters = Parameters::parse(query)?;
-        short_forms::expand(&mut parameters, site.rates.now());
+        let request = &site.schema.call(call).ok_or_else(|| internal_error(&"no such call"))?.request;
+        short_forms::expand(&mut parameters, site.rates.now(), |name| request.field(name).is_some())?;
         let format = Format::choose(parameters.take(FORMAT).as_deref(), headers)?;
         // Readers of CSV, such as spreadsheets, do not follow links to a next page. The response must therefore have
         // all rows, or be an error.
         let is_paged = parameters.get(PAGE_TOKEN).is_some()
             || parameters.get(PAGE_SIZE).is_some_and(|size| size.parse::<i32>() != Ok(0));
         let is_whole = format == Format::Csv && !is_paged;
-        let request = &site.schema.call(call).ok_or_else(|| internal_error(&"no such call"))?.request;
         if is_whole && request.field(PAGE_SIZE).is_some() {
             parameters.set(PAGE_SIZE, i32::MAX.to_string());
         }
-        let repeated = call.rows().repeated.iter().map(|name| parameters.get(name).unwrap_or_default().to_owned());
+        let repeated = call.rows().repeated.iter().flat_map(|repeated| {
+            let mut values = parameters.get(repeated.parameter).unwrap_or_default().splitn(repeated.titles.len(), ',');
+            repeated.titles.iter().map(move |_| values.next().unwrap_or_default().to_owned())
+        });
         let writer = ResponseWriter {
             schema: Arc::clone(&site.schema),
             call,

@@ -68,7 +68,8 @@ struct Columns {
 
 impl Columns {
     fn new(rows: Rows, schema: &MessageSchema) -> Self {
-        let mut titles: Vec<String> = rows.repeated.iter().map(|name| (*name).to_owned()).collect();
+        let mut titles: Vec<String> =
+            rows.repeated.iter().flat_map(|repeated| repeated.titles).map(|title| (*title).to_owned()).collect();
         let first = titles.len();
         let row = rows.list.and_then(|name| schema.field(name)).and_then(|field| field.kind.message());
         let row = fields(row.unwrap_or(schema), None, &|_| true, &mut titles);

@@ -40,12 +40,24 @@ pub(super) struct Rows {
     /// The list field with one element per row; none if the response itself is the only row.
     pub(super) list: Option<&'static str>,
     /// Request fields that every row repeats, because the rows do not contain them.
-    pub(super) repeated: &'static [&'static str],
+    pub(super) repeated: &'static [Repeated],
     /// Response fields outside the list that every row repeats.
     pub(super) shared: &'static [&'static str],
     /// The field with the baseline, which is the first row. A column of the same name is true only in that row.
     pub(super) baseline: Option<&'static str>,
 }
+
+/// A request field that every row of CSV repeats.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Repeated {
+    pub(super) parameter: &'static str,
+    /// The titles of its columns, one for each element of a list.
+    pub(super) titles: &'static [&'static str],
+}
+
+const PAIR: Repeated = Repeated { parameter: "pair", titles: &["pair"] };
+const AMOUNT: Repeated = Repeated { parameter: "amount", titles: &["amount"] };
+const SOURCES: Repeated = Repeated { parameter: "sources", titles: &["first_source", "second_source"] };
 
 impl Call {
     pub(super) const ALL: [Self; 13] = [
@@ -139,15 +151,15 @@ impl Call {
         let one = |repeated| Rows { list: None, repeated, shared: &[], baseline: None };
         match self {
             Self::Latest => rows("rates"),
-            Self::Rate | Self::Change => one(&["pair"]),
-            Self::Convert => one(&["pair", "amount"]),
+            Self::Rate | Self::Change => one(&[PAIR]),
+            Self::Convert => one(&[PAIR, AMOUNT]),
             Self::History => Rows { baseline: Some("baseline"), shared: &["leg"], ..rows("runs") },
             Self::Changes => {
-                Rows { repeated: &["pair"], shared: &["derivation", "legs", "time_zone"], ..rows("changes") }
+                Rows { repeated: &[PAIR], shared: &["derivation", "legs", "time_zone"], ..rows("changes") }
             }
-            Self::Compare => Rows { repeated: &["pair", "sources"], shared: &["time_zone"], ..rows("days") },
+            Self::Compare => Rows { repeated: &[PAIR, SOURCES], shared: &["time_zone"], ..rows("days") },
             Self::Candles => {
-                Rows { repeated: &["pair"], shared: &["derivation", "legs", "time_zone"], ..rows("candles") }
+                Rows { repeated: &[PAIR], shared: &["derivation", "legs", "time_zone"], ..rows("candles") }
             }
             Self::Series => rows("series"),
             Self::Revisions => rows("revisions"),
@@ -202,7 +214,8 @@ mod tests {
         for call in Call::ALL {
             let call_schema = schema.call(call).unwrap();
             assert!(!call_schema.comment.is_empty(), "{call:?}");
-            for name in call.required().iter().chain(call.rows().repeated) {
+            let repeated = call.rows().repeated.iter().map(|repeated| &repeated.parameter);
+            for name in call.required().iter().chain(repeated) {
                 assert!(call_schema.request.field(name).is_some(), "the request of {call:?} has no field {name}");
             }
             let rows = call.rows();

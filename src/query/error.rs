@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::domain::{Pair, SeriesKey, Source, Timestamp};
+use crate::domain::{Pair, SeriesKey, Source, Timestamp, format_duration};
 use crate::store::StoreError;
 
 /// Why a query failed.
@@ -69,9 +69,9 @@ pub enum QueryError {
     },
     /// The rate in force is older than the requested `max_age`.
     #[error(
-        "{series} was last confirmed {} s before {time}, which is longer than the max_age of {} s; \
+        "{series} was last confirmed {} before {time}, which is longer than the max_age of {}; \
          omit max_age to get the old rate",
-        seconds(*age_us), seconds(*max_age_us)
+        age_beyond(*age_us, *max_age_us), format_duration(*max_age_us)
     )]
     Stale {
         /// The series that was read.
@@ -127,10 +127,11 @@ fn first_quote(first: Option<Timestamp>) -> String {
     first.map_or("the series has no quote yet".to_owned(), |first| format!("its first quote is at {first}"))
 }
 
-/// Formats microseconds as seconds without trailing zeros.
-fn seconds(micros: i64) -> String {
-    let text = format!("{}.{:06}", micros / Timestamp::SECOND_US, micros % Timestamp::SECOND_US);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+/// Formats an age that is longer than `limit_us`: rounded down to the largest unit that still shows this.
+fn age_beyond(age_us: i64, limit_us: i64) -> String {
+    const UNITS_US: [i64; 4] = [Timestamp::DAY_US, Timestamp::HOUR_US, 60 * Timestamp::SECOND_US, Timestamp::SECOND_US];
+    let rounded = UNITS_US.iter().map(|unit_us| age_us - age_us % unit_us);
+    format_duration(rounded.into_iter().find(|rounded_us| *rounded_us > limit_us).unwrap_or(age_us))
 }
 
 #[cfg(test)]
@@ -138,11 +139,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_have_no_trailing_zeros() {
-        let check = |micros: i64, expect: &str| assert_eq!(seconds(micros), expect);
-        check(0, "0");
-        check(1, "0.000001");
-        check(3_600_000_000, "3600");
-        check(10_500_000, "10.5");
+    fn age_is_rounded_to_the_largest_unit_that_exceeds_the_limit() {
+        const S: i64 = Timestamp::SECOND_US;
+        let check = |age_us: i64, limit_us: i64, expect: &str| assert_eq!(age_beyond(age_us, limit_us), expect);
+        check(199 * Timestamp::DAY_US + 3_601 * S + 7, 2 * Timestamp::DAY_US, "199d");
+        check(7_201 * S, 7_200 * S, "7201s");
+        check(5 * 3_600 * S + 61 * S, 3_600 * S, "5h");
+        check(90 * S + 5, 60 * S, "90s");
+        check(60 * S + 1, 60 * S, "60000001us");
     }
 }

@@ -49,6 +49,15 @@ pub(in crate::cli) enum ExportError {
         /// The target.
         path: PathBuf,
     },
+    /// The target of a partitioned dataset has the extension of another format.
+    #[error(
+        "{path}: --partition writes a directory of Parquet files; name a directory without the extension of a file",
+        path = path.display()
+    )]
+    DirectoryEnding {
+        /// The target.
+        path: PathBuf,
+    },
     /// An option that applies only to candles was given with another shape.
     #[error("{flag} applies only to --shape candles; leave it out, or add --shape candles")]
     CandlesOnly {
@@ -100,6 +109,9 @@ impl From<ExportError> for CliError {
 impl ExportError {
     /// Returns true if the command line is wrong.
     pub(in crate::cli) fn is_usage(&self) -> bool {
-        matches!(self, Self::NotForStdout(_) | Self::CandlesOnly { .. } | Self::Ending { .. })
+        matches!(
+            self,
+            Self::NotForStdout(_) | Self::CandlesOnly { .. } | Self::Ending { .. } | Self::DirectoryEnding { .. }
+        )
     }
 }

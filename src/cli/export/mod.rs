@@ -8,6 +8,7 @@ mod ownership;
 mod progress;
 mod target;
 
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,7 @@ use crate::proto::v1::{
 const EXAMPLES: &str = "\
 Examples:
   silkrate export runs.parquet
-  silkrate export kgs.csv --pair KGS/USD --from 2025-01-01 --to 2026-01-01
+  silkrate export kgs.csv KGS/USD --from 2025-01-01 --to 2026-01-01
   silkrate export daily.parquet --shape daily
   silkrate export days.csv --shape daily --source cbu --from 2026-11-01
   silkrate export weeks.csv --shape candles --interval 1w --time-zone Asia/Bishkek
@@ -60,6 +61,9 @@ pub struct ExportArgs {
     /// File to write, or directory with --full or --partition; - writes to standard output
     #[arg(value_name = "TARGET")]
     target: PathBuf,
+    /// Export only these pairs, like KGS/USD; default all
+    #[arg(value_name = "PAIR", value_delimiter = ',', value_parser = parse_pair)]
+    pairs: Vec<String>,
     /// File format; default the extension of the target (.parquet, .arrows, .csv), or Parquet without an extension
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<FileFormat>,
@@ -72,25 +76,25 @@ pub struct ExportArgs {
     #[command(flatten)]
     zone: ZoneArgs,
     /// Also export buckets without observations, with the previous close
-    #[arg(long)]
+    #[arg(long, alias = "fill-empty")]
     fill: bool,
-    /// Export only this pair; repeat the option for several pairs, or separate them with commas
-    #[arg(long, value_name = "PAIR", value_delimiter = ',', value_parser = parse_pair)]
-    pair: Vec<String>,
+    /// Same as PAIR; repeat the option for several pairs, or separate them with commas
+    #[arg(long = "pair", alias = "pairs", id = "pair_option", value_name = "PAIR", value_delimiter = ',', value_parser = parse_pair)]
+    pair_options: Vec<String>,
     /// Export only this source; repeat the option for several sources, or separate them with commas
-    #[arg(long, value_name = "SLUG", value_delimiter = ',')]
+    #[arg(long, alias = "sources", value_name = "SLUG", value_delimiter = ',')]
     source: Vec<String>,
     /// Export only runs, days or buckets that begin at this time or later; a run begins when it is first observed
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "start-time", value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
     /// Export only runs, days or buckets that begin before this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "end-time", value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
     /// Export only what was recorded at or before this time, without later corrections
     #[arg(long = "known-time", alias = "known", value_name = "TIME", allow_hyphen_values = true)]
     known: Option<TimeArgument>,
     /// Export the whole store, so that silkrate import can create an identical store
-    #[arg(long, conflicts_with_all = ["format", "shape", "interval", "zone", "fill", "pair", "source", "from", "to", "known", "partition"])]
+    #[arg(long, conflicts_with_all = ["format", "shape", "interval", "zone", "fill", "pairs", "pair_option", "source", "from", "to", "known", "partition"])]
     full: bool,
     /// Write a directory of Parquet files, partitioned by these keys as in Hive
     #[arg(long, value_enum, value_name = "KEYS", value_delimiter = ',', conflicts_with = "format")]
@@ -122,6 +126,11 @@ enum PartitionBy {
 }
 
 impl ExportArgs {
+    /// Returns true if pairs are given by the option `--pair`.
+    pub(super) fn has_pair_option(&self) -> bool {
+        !self.pair_options.is_empty()
+    }
+
     fn kind(&self) -> Result<Kind, ExportError> {
         let is_stdout = self.target == Path::new("-");
         if self.full || !self.partition.is_empty() {
@@ -129,6 +138,10 @@ impl ExportArgs {
                 return Err(ExportError::NotForStdout(
                     "--full and --partition write a directory; name a directory instead of -",
                 ));
+            }
+            let extension = self.target.extension().filter(|_| !self.full).map(OsStr::to_ascii_lowercase);
+            if extension.is_some_and(|extension| ["csv", "arrow", "arrows"].iter().any(|file| extension == *file)) {
+                return Err(ExportError::DirectoryEnding { path: self.target.clone() });
             }
             let mut keys: Vec<PartitionKey> = Vec::new();
             for key in &self.partition {
@@ -200,7 +213,7 @@ impl ExportArgs {
         Ok(ExportSnapshotRequest {
             format: format.into(),
             shape: shape.into(),
-            pairs: self.pair,
+            pairs: [self.pairs, self.pair_options].concat(),
             sources: self.source,
             start_time,
             end_time,

@@ -1,5 +1,6 @@
 //! The report of a file, for people and for programs.
 
+use crate::cli::flags::with_flag_phrases;
 use crate::cli::output::{Column, record};
 use crate::cli::quarantine::state;
 use crate::cli::runs;
@@ -177,7 +178,8 @@ impl Refused {
     fn describe(&self, unit: &str) -> String {
         let position = self.line.map(|line| format!("{unit} {line}: ")).unwrap_or_default();
         // The server limits the number of refusals with a message.
-        let message = if self.message.is_empty() { String::new() } else { format!(": {}", clean(&self.message)) };
+        let message = with_flag_phrases(&self.message);
+        let message = if message.is_empty() { message } else { format!(": {}", clean(&message)) };
         format!("{position}refused ({}){message}", self.reason)
     }
 }

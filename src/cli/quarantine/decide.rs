@@ -5,8 +5,10 @@ use clap::Args;
 
 use super::{FilterArgs, PAGE_HELD_MAX, page};
 use crate::cli::client::Client;
+use crate::cli::flags::with_flag_phrases;
 use crate::cli::output::{Column, RowWriter};
 use crate::cli::series::report_unknown_of_filter;
+use crate::cli::text::clean;
 use crate::cli::value::Value;
 use crate::cli::{CliError, Outcome, Session, note, stdout};
 use crate::proto::v1::{
@@ -21,7 +23,7 @@ const DECISION_IDS_MAX: usize = 1_000;
 #[derive(Debug, Args)]
 struct DecisionArgs {
     /// Ids of held ticks, as in the list
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with_all = ["all", "pairs", "sources", "from", "to"])]
+    #[arg(value_name = "ID", value_parser = parse_id, required_unless_present = "all", conflicts_with_all = ["all", "pairs", "sources", "from", "to"])]
     ids: Vec<u64>,
     /// Apply the decision to all held ticks that match --pair, --source, --from and --to
     #[arg(long)]
@@ -29,8 +31,18 @@ struct DecisionArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// Reason for the decision: one line, shown in the list
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, default_value = "", hide_default_value = true)]
     note: String,
+}
+
+/// Parses the id of a held tick.
+///
+/// # Errors
+/// Returns a message that names `--pair` if the text is not a number.
+fn parse_id(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| {
+        "not an id, which is a number in the list; to select ticks of a pair, give --all --pair PAIR".to_owned()
+    })
 }
 
 /// Arguments of `quarantine release`.
@@ -50,6 +62,20 @@ pub(super) struct ReleaseArgs {
 pub(super) struct DiscardArgs {
     #[command(flatten)]
     decision: DecisionArgs,
+}
+
+impl ReleaseArgs {
+    /// Returns the filter of the options.
+    pub(super) const fn filter(&self) -> &FilterArgs {
+        &self.decision.filter
+    }
+}
+
+impl DiscardArgs {
+    /// Returns the filter of the options.
+    pub(super) const fn filter(&self) -> &FilterArgs {
+        &self.decision.filter
+    }
 }
 
 const COLUMNS: &[Column<QuarantineDecision>] = &[
@@ -99,7 +125,7 @@ async fn decide(
     let filter = args.filter.request(session)?;
     let mut done = report_unknown_of_filter(&client, &filter.pairs, &filter.sources).await?;
     let ids = if args.all { held_ids(&client, filter).await? } else { args.ids };
-    if ids.is_empty() && session.is_table() {
+    if ids.is_empty() && session.is_table() && done == Outcome::Done {
         note("no held ticks");
     }
     let mut writer = RowWriter::new(stdout(), session.style, COLUMNS)?;
@@ -116,7 +142,8 @@ async fn decide(
             if decision.outcome() == QuarantineOutcome::Refused {
                 done = done.max(Outcome::PartlyRefused);
                 if session.is_table() {
-                    note(&format!("{}: {}", decision.id, crate::cli::text::clean(&decision.message)));
+                    let message = with_flag_phrases(&decision.message);
+                    note(&format!("{}: {}", decision.id, clean(&message)));
                 }
             }
         }

@@ -22,7 +22,7 @@ const PAGE_HELD_MAX: u64 = 5_000;
 const EXAMPLES: &str = "\
 Examples:
   silkrate quarantine list
-  silkrate quarantine list --pair USD/UZS --state all --output json
+  silkrate quarantine list USD/UZS --state all --output json
   silkrate quarantine release 17 18 --note 'redenomination, checked with the bank'
   silkrate quarantine discard --all --source timesca
 
@@ -41,6 +41,18 @@ pub struct QuarantineArgs {
     command: QuarantineCommand,
 }
 
+impl QuarantineArgs {
+    /// Returns true if pairs are given by the option `--pair`.
+    pub(super) fn has_pair_option(&self) -> bool {
+        let filter = match &self.command {
+            QuarantineCommand::List(args) => args.filter(),
+            QuarantineCommand::Release(args) => args.filter(),
+            QuarantineCommand::Discard(args) => args.filter(),
+        };
+        !filter.pairs.is_empty()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum QuarantineCommand {
     /// List held ticks, or decided ticks with --state
@@ -55,16 +67,16 @@ enum QuarantineCommand {
 #[derive(Clone, Debug, Default, Args)]
 struct FilterArgs {
     /// Only ticks of this pair, like KGS/USD; may be repeated
-    #[arg(long = "pair", value_name = "PAIR", value_parser = parse_pair)]
+    #[arg(long = "pair", alias = "pairs", value_name = "PAIR", value_delimiter = ',', value_parser = parse_pair)]
     pairs: Vec<String>,
     /// Only ticks from this source; may be repeated
-    #[arg(long = "source", value_name = "SLUG")]
+    #[arg(long = "source", alias = "sources", value_name = "SLUG", value_delimiter = ',')]
     sources: Vec<String>,
     /// Only ticks observed at this time or later
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "start-time", value_name = "TIME", allow_hyphen_values = true)]
     from: Option<TimeArgument>,
     /// Only ticks observed before this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, alias = "end-time", value_name = "TIME", allow_hyphen_values = true)]
     to: Option<TimeArgument>,
 }
 

@@ -237,7 +237,7 @@ fn table(
     width: usize,
 ) -> Vec<Line> {
     if rows.is_empty() {
-        return vec![vec![Span::new("no rates yet", Tint::Faint)]];
+        return vec![vec![Span::new("no rate yet; waiting for the first one", Tint::Faint)]];
     }
     let mut context = RowContext { state, now, trend_chars: TREND_CHARS_MIN };
     let one_source = rows.iter().all(|row| row.run().map(|run| &run.source) == rows[0].run().map(|run| &run.source));

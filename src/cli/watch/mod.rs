@@ -19,11 +19,11 @@ use tokio::sync::mpsc::{self, Receiver};
 use self::connection::{WatchEvent, WatchParameters, follow};
 use self::reader::reader_closed;
 use super::output::{Format, LineWriter};
-use super::text::format_rounded_duration;
+use super::text::{clean, format_rounded_duration};
 use super::value::Value;
 use super::{CliError, Outcome, Session, latest, note, parse_pair, stdout};
 use crate::domain::{duration_us, parse_duration};
-use crate::proto::v1::{LatestRate, WatchKind, WatchLatestRatesResponse};
+use crate::proto::v1::{LatestRate, Run, WatchKind, WatchLatestRatesResponse};
 
 pub(super) use screen::restore_terminal;
 
@@ -43,17 +43,18 @@ Set NO_COLOR to disable colours.
 
 In a pipe, each rate at the start and each change is a line; with --output json
 the line is an object. Changes that happen while the connection is lost are
-written after the reconnect. Notes about the connection go to standard error.";
+written after the reconnect. Notes about the connection, and about pairs and
+sources without a rate, go to standard error.";
 
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct WatchArgs {
     /// Watch only these pairs, like KGS/USD; default all
-    #[arg(value_name = "PAIR", value_parser = parse_pair)]
+    #[arg(value_name = "PAIR", value_delimiter = ',', value_parser = parse_pair)]
     pairs: Vec<String>,
     /// Watch only rates of this source; repeat the option for several sources
-    #[arg(long = "source", value_name = "SLUG")]
+    #[arg(long = "source", alias = "sources", value_name = "SLUG", value_delimiter = ',')]
     sources: Vec<String>,
     /// Also show rates of archived sources in a table
     #[arg(long)]
@@ -74,12 +75,13 @@ pub(super) async fn run(args: WatchArgs, session: &Session) -> Result<Outcome, C
         heartbeat: args.heartbeat,
         with_history: on_screen,
     };
+    let requested = RequestedNames { pairs: parameters.pairs.clone(), sources: parameters.sources.clone() };
     let (sender, events) = mpsc::channel(QUEUED_EVENTS_MAX);
     let show = async {
         if on_screen {
             screen::show(events, shows_archived, with_colour()).await
         } else {
-            write_lines(events, stdout(), session.style.format, shows_archived).await
+            write_lines(events, stdout(), session.style.format, shows_archived, requested).await
         }
     };
     tokio::select! {
@@ -90,6 +92,22 @@ pub(super) async fn run(args: WatchArgs, session: &Session) -> Result<Outcome, C
         () = reader_closed(), if !on_screen => {}
     }
     Ok(Outcome::Done)
+}
+
+/// The pairs and sources of the command line.
+struct RequestedNames {
+    pairs: Vec<String>,
+    sources: Vec<String>,
+}
+
+impl RequestedNames {
+    /// Returns the names that no rate of a message has: `of KGS/TMT`, `from nosuch`.
+    fn missing_in(&self, message: &WatchLatestRatesResponse) -> Vec<String> {
+        let has = |is_of: &dyn Fn(&Run) -> bool| message.rates.iter().filter_map(|rate| rate.run.as_ref()).any(is_of);
+        let pairs = self.pairs.iter().filter(|pair| !has(&|run| run.pair == **pair)).map(|pair| format!("of {pair}"));
+        let sources = self.sources.iter().filter(|source| !has(&|run| run.source == **source));
+        pairs.chain(sources.map(|source| format!("from {source}"))).collect()
+    }
 }
 
 /// Returns false if `NO_COLOR` is set and not empty, as <https://no-color.org> defines.
@@ -106,14 +124,19 @@ async fn write_lines(
     out: impl Write,
     format: Format,
     shows_archived: bool,
+    requested: RequestedNames,
 ) -> Result<(), CliError> {
     let mut lines = LineWriter::new(out, format, &LEAD, latest::COLUMNS)?;
-    let mut is_lost = false;
+    let (mut is_lost, mut requested) = (false, Some(requested));
     while let Some(event) = events.recv().await {
         match event {
             WatchEvent::Message(message) => {
                 if std::mem::take(&mut is_lost) {
                     note(&format!("reconnected at sequence {}", message.sequence));
+                }
+                // The first message has all watched series.
+                for missing in requested.take().iter().flat_map(|requested| requested.missing_in(&message)) {
+                    note(&format!("no series {} yet; waiting for its first rate", clean(&missing)));
                 }
                 write_message(&mut lines, &message, shows_archived)?;
             }

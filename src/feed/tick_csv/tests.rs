@@ -73,6 +73,20 @@ fn malformed_row_gives_error_with_its_line_number() {
 }
 
 #[test]
+fn spelling_of_a_pair_is_canonical() {
+    let check = |pair: &str, expect: &str| {
+        let file = format!("{HEADER}\n{pair},nbkr,2025-12-08,0.01144,");
+        let mut reader = TickCsv::new(file.as_bytes()).unwrap();
+        assert_eq!(reader.next_row().unwrap().unwrap().values.unwrap().pair, expect, "{pair}");
+    };
+    for pair in ["KGS/USD", "kgs/usd", "KGS-USD", "KGSUSD"] {
+        check(pair, "KGS/USD");
+    }
+    // Ingest refuses any other text.
+    check("KGS_USD", "KGS_USD");
+}
+
+#[test]
 fn run_gives_its_first_and_last_tick() {
     let header = RUN_NAMES.join(",");
     let check = |body: &str, expect: &[&str]| {

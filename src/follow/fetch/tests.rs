@@ -210,9 +210,15 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 async fn coded_body_is_decoded_within_the_size_limit() {
     let mut deflate = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
     io::Write::write_all(&mut deflate, b"rates").unwrap();
+    let zlib = deflate.finish().unwrap();
+    let mut raw = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    io::Write::write_all(&mut raw, b"rates").unwrap();
     let codings = [
         ("gzip", gzip(b"rates")),
-        ("deflate", deflate.finish().unwrap()),
+        ("x-gzip", gzip(b"rates")),
+        ("GZIP", gzip(b"rates")),
+        ("deflate", zlib.clone()),
+        ("deflate", raw.finish().unwrap()),
         // A Brotli stream with one uncompressed block.
         ("br", b"\x0b\x02\x80rates\x03".to_vec()),
         ("identity", b"rates".to_vec()),
@@ -226,8 +232,14 @@ async fn coded_body_is_decoded_within_the_size_limit() {
     let bomb = gzip(&vec![b'0'; 50_000_000]);
     assert!(bomb.len() < 100_000);
     check(vec![coded("gzip", &bomb)], FetchErrorKind::Refused, false, "sends more than 1000000 bytes").await;
-    let damaged = coded("gzip", &gzip(b"rates")[..12]);
-    check(vec![damaged], FetchErrorKind::Unreachable, true, "is incomplete").await;
+    check(vec![coded("x-gzip", &bomb)], FetchErrorKind::Refused, false, "sends more than 1000000 bytes").await;
+    let mut bomb = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    io::Write::write_all(&mut bomb, &vec![b'0'; 50_000_000]).unwrap();
+    check(vec![coded("deflate", &bomb.finish().unwrap())], FetchErrorKind::Refused, false, "sends more than").await;
+    for (coding, body) in [("gzip", &gzip(b"rates")[..12]), ("x-gzip", &gzip(b"rates")[..12]), ("deflate", &zlib[..4])]
+    {
+        check(vec![coded(coding, body)], FetchErrorKind::Unreachable, true, "is incomplete").await;
+    }
     check(vec![coded("zstd", b"rates")], FetchErrorKind::Refused, false, "in the content coding 'zstd'").await;
 }
 

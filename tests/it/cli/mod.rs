@@ -5,6 +5,7 @@ mod canned;
 mod client;
 pub(crate) mod command;
 mod examples;
+mod messages;
 mod quarantine;
 mod serve;
 mod serve_faults;

@@ -72,8 +72,16 @@ async fn held_ticks_are_reported_listed_released_and_discarded() {
     assert_eq!(ids("--limit 2").await, [2, 3]);
     assert_eq!(ids("--limit 2 --desc").await, [3, 2]);
     assert_eq!(ids("--limit 2 --asc").await, [1, 2]);
-    for command in ["list --source nosuch", "list --pair TMT/USD", "discard --all --source nosuch"] {
+    let of_pair = run(&server, "quarantine list KGS/USD", "").await;
+    assert_eq!(
+        of_pair.stdout.lines().skip(1).filter(|line| line.contains("  KGS/USD  ")).count(),
+        1,
+        "{}",
+        of_pair.stdout
+    );
+    for command in ["list --source nosuch", "list --pair TMT/USD", "list tmt-usd", "discard --all --source nosuch"] {
         let unknown = run(&server, &format!("quarantine {command}"), "").await;
+        assert_eq!(unknown.stderr.lines().count(), 1, "{command}: {}", unknown.stderr);
         assert_eq!(unknown.code, Some(1), "{command}");
         assert!(unknown.stderr.contains("error: there is no series"), "{command}: {}", unknown.stderr);
     }

@@ -98,6 +98,8 @@ fn invalid_settings_exit_with_2_before_the_store_is_opened() {
     check(&[], Some(("SILKRATE_CONFIG", "no/such.toml")), &["cannot read no/such.toml"]);
     check(&[], Some(("SILKRATE_CONFIG", "")), &["--config"]);
     check(&["--load", SAMPLE_PAGE, "no/such.txt"], None, &["--load no/such.txt: cannot be read", "name a file"]);
+    let directory = dir.path().display().to_string();
+    check(&["--load", SAMPLE_PAGE, &directory], None, &["--load", &directory, "cannot be read: is a directory"]);
     check(&["--listen", "example.org:1"], None, &["--listen"]);
     check(&["--config", SAMPLE_PAGE], None, &["2025-12-08.txt:1: invalid TOML"]);
     check(&[], Some(("SILKRATE_QUEUE_BATCHES", "many")), &["--queue-batches", "many"]);

@@ -184,6 +184,22 @@ fn closed_reader_ends_watch_although_nothing_changes() {
 }
 
 #[test]
+fn name_without_a_rate_is_noted_and_its_first_rate_is_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let _server = serve(address, &directory.path().join("db"));
+    ingest(address, "KGS/USD", "0.01144", 60);
+    let mut watching = watch(address, &["KGS/USD", "TMT/USD", "--source", "timesca,nosuch", "--output", "json"]);
+    let mut watching = Running(watching.stderr(Stdio::piped()).spawn().unwrap());
+    let (lines, notes) = (watching.lines(), Lines::read(watching.0.stderr.take().unwrap()));
+    assert_eq!(notes.next(), "no series of TMT/USD yet; waiting for its first rate");
+    assert_eq!(notes.next(), "no series from nosuch yet; waiting for its first rate");
+    assert_eq!(shown(&lines.next()).0, row("SNAPSHOT", "KGS/USD", "0.01144"));
+    ingest(address, "TMT/USD", "0.28490", 30);
+    assert_eq!(shown(&lines.next()).0, row("CHANGES", "TMT/USD", "0.28490"));
+}
+
+#[test]
 fn permanent_errors_end_watch_immediately() {
     let directory = tempfile::tempdir().unwrap();
     let address = free_address();

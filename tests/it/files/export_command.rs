@@ -84,6 +84,7 @@ async fn export_writes_a_file_in_each_format() {
     check("some --output json --pair KGS/USD --source timesca --from 2025-12-08", "some", 2).await;
     check("runs.arrows --output json", "runs.arrows", 5).await;
     check("runs.csv --output json --pair KGS/USD,UZS/USD", "runs.csv", 5).await;
+    check("both.csv KGS/USD --output json --pair uzs-usd", "both.csv", 5).await;
     check("UPPER.CSV --output json", "UPPER.CSV", 5).await;
     assert_eq!(std::fs::read(at("UPPER.CSV")).unwrap(), std::fs::read(at("runs.csv")).unwrap());
     check("runs.json --output json --format csv", "runs.json", 5).await;
@@ -141,6 +142,13 @@ async fn invalid_export_reports_the_reason_and_leaves_no_file() {
     check("a --pair UZS/KGS", 1, "export UZS/USD and KGS/USD and compute the rates of UZS/KGS").await;
     check("a.csv.gz", 2, "use a name that ends in .parquet, .arrows or .csv, or give --format").await;
     check("a.json", 2, "cannot tell the format from the file name").await;
+    for name in ["a.csv", "a.arrows"] {
+        check(&format!("{name} --partition pair"), 2, "--partition writes a directory of Parquet files").await;
+    }
+    check("a.csv b.csv", 2, "pair 'b.csv'").await;
+    check("a --pair EUR/USD", 2, "--pair: pair 'EUR/USD'").await;
+    check("a EUR/USD", 2, "PAIR: pair 'EUR/USD'").await;
+    check("a TJS/USD", 1, "there is no series of TJS/USD; available:").await;
     check("a --source nbkr", 1, "there is no series from nbkr").await;
     check("a --known-time 2025-01-01", 1, "nothing was known at 2025-01-01").await;
     check("nowhere/a", 1, "cannot write nowhere/a").await;

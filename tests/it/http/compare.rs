@@ -358,8 +358,8 @@ async fn plain_http_gives_the_same_comparison() {
     let rows = rows(&csv.body);
     let cell = |name: &str| &rows[0].iter().find(|(other, _)| other == name).unwrap().1;
     assert_eq!(
-        ["pair", "sources", "first_rate", "second_rate", "overlap", "second_lag_days"].map(cell),
-        ["KGS/USD", "timesca,fawazahmed0", "0.01144", "0.0114333809763195", "false", "1"]
+        ["pair", "first_source", "second_source", "first_rate", "second_rate", "overlap", "second_lag_days"].map(cell),
+        ["KGS/USD", "timesca", "fawazahmed0", "0.01144", "0.0114333809763195", "false", "1"]
     );
     let problem = get(server.http_addr, "/v1/compare?pair=KGS/USD&sources=timesca").await;
     assert_eq!((problem.status, &problem.json()["field"]), (400, &json!("sources")));

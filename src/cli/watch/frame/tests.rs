@@ -173,7 +173,10 @@ fn lost_connection_dead_feed_and_unchanged_rate_look_different() {
         shown_after(vec![snapshot(four_quotes()), lost(), snapshot(four_quotes())], 0)[0],
         "live  last ingest 5 s ago"
     );
-    assert_eq!(shown_after(vec![], 0), ["connected, waiting for rates", "no rates yet", "q quits"]);
+    assert_eq!(
+        shown_after(vec![], 0),
+        ["connected, waiting for rates", "no rate yet; waiting for the first one", "q quits"]
+    );
 }
 
 #[test]
