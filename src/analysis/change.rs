@@ -35,9 +35,9 @@ impl PercentChange {
     pub fn between(start: &Derived, end: &Derived) -> Self {
         let percent = |end: &BigRational, start: &BigRational| (end / start - BigRational::one()) * BigInt::from(100);
         Self {
-            value: percent(end.value(), start.value()),
-            low: percent(end.low(), start.high()),
-            high: percent(end.high(), start.low()),
+            value: percent(&end.value(), &start.value()),
+            low: percent(&end.low(), &start.high()),
+            high: percent(&end.high(), &start.low()),
         }
     }
 
@@ -101,7 +101,7 @@ mod tests {
             let numbers = [change.low(6), change.value(6), change.high(6), absolute_change(&start, &end)];
             assert_eq!(numbers, expect);
             assert_eq!(change.below_resolution(), below);
-            assert_eq!(change.direction(), end.value().cmp(start.value()));
+            assert_eq!(change.direction(), end.value().cmp(&start.value()));
         };
         // One significant digit: "0 %" may be anything from -11.8 % to +13.3 %.
         check("0.00008", "0.00008", ["-11.764706", "0.000000", "13.333334", "0.00000"], true);

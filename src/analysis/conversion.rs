@@ -33,9 +33,9 @@ impl Conversion {
             Digits::Significant => significant(&(factor * &exact), SIGNIFICANT_DIGITS, rounding),
         };
         Self {
-            value: rounded(rate.value(), 0, Rounding::HalfEven),
-            low: rounded(rate.low(), 1, Rounding::Down),
-            high: rounded(rate.high(), 1, Rounding::Up),
+            value: rounded(&rate.value(), 0, Rounding::HalfEven),
+            low: rounded(&rate.low(), 1, Rounding::Down),
+            high: rounded(&rate.high(), 1, Rounding::Up),
         }
     }
 }

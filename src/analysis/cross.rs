@@ -385,7 +385,7 @@ pub(super) mod tests {
                 if leg.inverted { real.recip() } else { real }
             };
             let real = legs.iter().zip([x, y]).map(|(leg, tenths)| within(leg, tenths)).reduce(|a, b| a * b).unwrap();
-            prop_assert!(derived.low() <= &real && &real <= derived.high());
+            prop_assert!(derived.low() <= real && real <= derived.high());
             let text = |number: Rounded| super::super::derived::tests::exact(&number.to_string());
             prop_assert!(text(derived.rounded_low()) <= real && real <= text(derived.rounded_high()));
             let numbers = [derived.rounded_low(), derived.rounded_value(), derived.rounded_high()];

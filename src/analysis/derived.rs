@@ -5,7 +5,7 @@ use num_rational::BigRational;
 use num_traits::One as _;
 
 use super::rounded::Rounded;
-use super::rounding::{Rounding, SIGNIFICANT_DIGITS, fixed, power_of_ten, significant};
+use super::rounding::{Rounding, SIGNIFICANT_DIGITS, power_of_ten, significant};
 use crate::domain::Rate;
 
 /// The number of digits of a rate in an answer.
@@ -28,33 +28,49 @@ pub(super) enum Digits {
 ///
 /// **Invariant**: `0 < low <= value <= high`. A mantissa is at least 1, so `r - h` is at least half a unit.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Derived {
+pub struct Derived(Repr);
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Repr {
+    /// A published rate. Its fractions are computed when they are needed: most answers need only its digits.
+    Published(Rate),
+    /// A derived rate.
+    Fractions(Box<Fractions>),
+}
+
+/// The exact numbers of a derived rate.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Fractions {
     value: BigRational,
     low: BigRational,
     high: BigRational,
-    digits: Digits,
+}
+
+/// Returns `halves` halves of a unit in the last place of `rate`. In these halves, the rate is `2m`, and its bounds are
+/// `2m - 1` and `2m + 1` (`m` is the mantissa).
+fn from_halves(rate: Rate, halves: BigInt) -> BigRational {
+    BigRational::new(halves, power_of_ten(u32::from(rate.places())) * 2_u32)
+}
+
+fn halves(rate: Rate) -> BigInt {
+    BigInt::from(rate.mantissa()) * 2_u32
 }
 
 impl Derived {
     /// Creates a published rate with its bounds.
-    pub fn direct(rate: Rate) -> Self {
-        let unit = power_of_ten(u32::from(rate.places()));
-        // In halves of a unit in the last place, r is 2m, and its bounds are 2m - 1 and 2m + 1 (m is the mantissa).
-        let halves = BigInt::from(rate.mantissa()) * 2_u32;
-        let from_halves = |halves: BigInt| BigRational::new(halves, &unit * 2_u32);
-        Self {
-            low: from_halves(&halves - BigInt::one()),
-            high: from_halves(&halves + BigInt::one()),
-            value: from_halves(halves),
-            digits: Digits::Published { places: rate.places() },
-        }
+    pub const fn direct(rate: Rate) -> Self {
+        Self(Repr::Published(rate))
+    }
+
+    fn of(value: BigRational, [low, high]: [BigRational; 2]) -> Self {
+        Self(Repr::Fractions(Box::new(Fractions { value, low, high })))
     }
 
     /// Returns one divided by the rate: units of base for one unit of quote. The lower bound is one divided by the
     /// upper bound of this rate, and vice versa.
     #[must_use]
     pub fn inverse(&self) -> Self {
-        Self { value: self.value.recip(), low: self.high.recip(), high: self.low.recip(), digits: Digits::Significant }
+        Self::of(self.value().recip(), [self.high().recip(), self.low().recip()])
     }
 
     /// Returns the product: units of the quote of `next` for one unit of the base of this rate. All bounds are
@@ -62,69 +78,79 @@ impl Derived {
     /// bounds.
     #[must_use]
     pub(super) fn times(&self, next: &Self) -> Self {
-        Self {
-            value: &self.value * &next.value,
-            low: &self.low * &next.low,
-            high: &self.high * &next.high,
-            digits: Digits::Significant,
-        }
+        Self::of(self.value() * next.value(), [self.low() * next.low(), self.high() * next.high()])
     }
 
     /// The exact value.
-    pub fn value(&self) -> &BigRational {
-        &self.value
+    pub fn value(&self) -> BigRational {
+        match &self.0 {
+            Repr::Published(rate) => from_halves(*rate, halves(*rate)),
+            Repr::Fractions(fractions) => fractions.value.clone(),
+        }
     }
 
     /// The exact lower bound of the true rate, inclusive.
-    pub fn low(&self) -> &BigRational {
-        &self.low
+    pub fn low(&self) -> BigRational {
+        match &self.0 {
+            Repr::Published(rate) => from_halves(*rate, halves(*rate) - BigInt::one()),
+            Repr::Fractions(fractions) => fractions.low.clone(),
+        }
     }
 
     /// The exact upper bound of the true rate, inclusive.
-    pub fn high(&self) -> &BigRational {
-        &self.high
+    pub fn high(&self) -> BigRational {
+        match &self.0 {
+            Repr::Published(rate) => from_halves(*rate, halves(*rate) + BigInt::one()),
+            Repr::Fractions(fractions) => fractions.high.clone(),
+        }
     }
 
     /// Returns true if both true rates may be equal: their intervals share a point, ends included.
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.low <= other.high && other.low <= self.high
+        self.low() <= other.high() && other.low() <= self.high()
     }
 
     pub(super) const fn digits(&self) -> Digits {
-        self.digits
+        match &self.0 {
+            Repr::Published(rate) => Digits::Published { places: rate.places() },
+            Repr::Fractions(_) => Digits::Significant,
+        }
     }
 
     /// Returns the value with the published digits, or with 15 significant digits, rounded half-even.
     pub fn rounded_value(&self) -> Rounded {
-        match self.digits {
-            Digits::Published { places } => fixed(&self.value, u32::from(places), Rounding::HalfEven),
-            Digits::Significant => significant(&self.value, SIGNIFICANT_DIGITS, Rounding::HalfEven),
+        match &self.0 {
+            Repr::Published(rate) => Rounded::from_mantissa(rate.mantissa(), rate.places().into()),
+            Repr::Fractions(fractions) => significant(&fractions.value, SIGNIFICANT_DIGITS, Rounding::HalfEven),
         }
     }
 
     /// Returns the lower bound, rounded down. The bound of a published rate is exact and has one place more than the
     /// rate.
     pub fn rounded_low(&self) -> Rounded {
-        self.round_bound(&self.low, Rounding::Down)
+        match &self.0 {
+            // A mantissa is at least 1 and has at most 28 digits.
+            Repr::Published(rate) => Rounded::from_mantissa(rate.mantissa() * 10 - 5, u32::from(rate.places()) + 1),
+            Repr::Fractions(fractions) => significant(&fractions.low, SIGNIFICANT_DIGITS, Rounding::Down),
+        }
     }
 
     /// Returns the upper bound, rounded up. The bound of a published rate is exact and has one place more than the
     /// rate.
     pub fn rounded_high(&self) -> Rounded {
-        self.round_bound(&self.high, Rounding::Up)
-    }
-
-    fn round_bound(&self, bound: &BigRational, rounding: Rounding) -> Rounded {
-        match self.digits {
-            Digits::Published { places } => fixed(bound, u32::from(places) + 1, rounding),
-            Digits::Significant => significant(bound, SIGNIFICANT_DIGITS, rounding),
+        match &self.0 {
+            Repr::Published(rate) => Rounded::from_mantissa(rate.mantissa() * 10 + 5, u32::from(rate.places()) + 1),
+            Repr::Fractions(fractions) => significant(&fractions.high, SIGNIFICANT_DIGITS, Rounding::Up),
         }
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::analysis::rounding::fixed;
 
     /// Parses a decimal or a fraction of integers.
     pub(in crate::analysis) fn exact(text: &str) -> BigRational {
@@ -167,6 +193,22 @@ pub(super) mod tests {
         check("0.5", ["1.81818181818181", "2", "2.22222222222223"]);
         check("8", ["0.117647058823529", "0.125", "0.133333333333334"]);
         check("0.000000000000000001", ["666666666666666000", "1000000000000000000", "2000000000000000000"]);
+    }
+
+    proptest! {
+        #[test]
+        fn digits_of_a_published_rate_are_its_rounded_fractions(mantissa in 1_u128..10_u128.pow(28), places in 0_u32..=18) {
+            // With fewer places, the integer part would be too long.
+            if let Ok(rate) = Rate::from_parts(mantissa, places) {
+                let rate = Derived::direct(rate);
+                let slow = [
+                    fixed(&rate.low(), places + 1, Rounding::Down),
+                    fixed(&rate.value(), places, Rounding::HalfEven),
+                    fixed(&rate.high(), places + 1, Rounding::Up),
+                ];
+                prop_assert_eq!(numbers(&rate), slow);
+            }
+        }
     }
 
     #[test]

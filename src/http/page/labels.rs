@@ -37,9 +37,9 @@ impl FormattedRate {
         if let Legs::One(LegRate { inverted: true, .. }) = rate {
             let digits = |exact, rounding| significant(exact, INVERSE_DIGITS, rounding).to_string();
             return Self {
-                value: digits(derived.value(), Rounding::HalfEven),
-                low: digits(derived.low(), Rounding::Down),
-                high: digits(derived.high(), Rounding::Up),
+                value: digits(&derived.value(), Rounding::HalfEven),
+                low: digits(&derived.low(), Rounding::Down),
+                high: digits(&derived.high(), Rounding::Up),
             };
         }
         Self::of_derived(&derived)
