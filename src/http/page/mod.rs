@@ -60,6 +60,7 @@ pub(super) fn routes(site: Site) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/pair/{base}/{quote}", get(pair::pair))
+        .route("/pair/{spelling}", get(pair::other_spelling))
         .route("/live", get(live::live))
         .route("/assets/{name}", get(assets::asset))
         .with_state(Arc::new(page))

@@ -32,17 +32,8 @@ pub(super) async fn pair(
     fields: Result<Query<QueryFields>, QueryRejection>,
 ) -> Response {
     let currencies = page.site.rates.currencies();
-    let pair = match Pair::parse(&format!("{base}/{quote}"), currencies) {
-        Ok(pair) => pair,
-        Err(error) => {
-            let upper = format!("{base}/{quote}").to_uppercase();
-            return match Pair::parse(&upper, currencies) {
-                Ok(pair) => to_upper_case(pair, query.as_deref()),
-                // The pair is part of the path, so an invalid pair is a 404.
-                Err(_) => problem(StatusCode::NOT_FOUND, &error.to_string()),
-            };
-        }
-    };
+    let path = format!("{base}/{quote}");
+    let Ok(pair) = Pair::parse(&path, currencies) else { return redirect(&page, &path, query.as_deref()) };
     let fields = match fields {
         Ok(Query(fields)) => fields,
         Err(rejection) => return problem(StatusCode::BAD_REQUEST, &rejection.body_text()),
@@ -67,10 +58,25 @@ pub(super) async fn pair(
     }
 }
 
-/// Redirects to the address of a pair in upper case, with the same parameters.
-fn to_upper_case(pair: Pair, query: Option<&str>) -> Response {
-    let query = query.map_or(String::new(), |query| format!("?{query}"));
-    Redirect::permanent(&format!("/pair/{}/{}{query}", pair.base(), pair.quote())).into_response()
+/// `GET /pair/{spelling}`: a pair that is written as in the parameters of `/v1`, such as `KGSUSD` or `kgs-usd`.
+pub(super) async fn other_spelling(
+    State(page): State<Arc<Page>>,
+    Path(spelling): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    redirect(&page, &spelling, query.as_deref())
+}
+
+/// Redirects from another spelling of a pair to its address, with the same parameters. The pair is part of the path, so
+/// an invalid pair is a 404.
+fn redirect(page: &Page, spelling: &str, query: Option<&str>) -> Response {
+    match Pair::parse_spelling(spelling, page.site.rates.currencies()) {
+        Ok(pair) => {
+            let query = query.map_or(String::new(), |query| format!("?{query}"));
+            Redirect::permanent(&format!("/pair/{}/{}{query}", pair.base(), pair.quote())).into_response()
+        }
+        Err(error) => problem(StatusCode::NOT_FOUND, &error.to_string()),
+    }
 }
 
 /// Returns where the rates come from, in the direction of the chart.

@@ -107,6 +107,30 @@ async fn old_data_is_shown_as_it_was() {
 }
 
 #[tokio::test]
+async fn every_spelling_of_a_pair_leads_to_its_address() {
+    let server = TestServer::start(&[]).await;
+    server.store(&nineteen_series()).await;
+    for (path, location) in [
+        ("/pair/kgs/usd?range=7d", "/pair/KGS/USD?range=7d"),
+        ("/pair/USDKGS", "/pair/USD/KGS"),
+        ("/pair/usdkgs?range=7d&with=nbkr", "/pair/USD/KGS?range=7d&with=nbkr"),
+        ("/pair/usd-kgs", "/pair/USD/KGS"),
+        ("/pair/USD-KGS", "/pair/USD/KGS"),
+    ] {
+        let page = get(&server, path).await;
+        assert_eq!(page.status, 308, "{path}");
+        // The head of a response is in lower case here.
+        assert!(page.head.contains(&format!("location: {}\r\n", location.to_lowercase())), "{path}: {}", page.head);
+        assert_eq!(get(&server, location).await.status, 200, "{location}");
+    }
+    for path in ["/pair/kgs/abc", "/pair/USDABC", "/pair/USD", "/pair/usd_kgs", "/pair/usdusd"] {
+        let page = get(&server, path).await;
+        assert!(page.status == 404 && page.body.contains("<main"), "{path}: {}", page.status);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn pair_page_opens_with_the_rule_of_choice_and_links_to_its_data() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("silkrate.toml");
@@ -139,11 +163,6 @@ async fn pair_page_opens_with_the_rule_of_choice_and_links_to_its_data() {
         visible_text(between(&page, "aria-label=\"Other pairs\">", "</nav>")),
         "Other pairs: KGS/KZT KGS/TJS KGS/TMT KGS/UZS"
     );
-    // Lower case leads to the same page.
-    let lower = get(&server, "/pair/kgs/usd?range=7d").await;
-    assert_eq!(lower.status, 308);
-    assert!(lower.head.contains("location: /pair/kgs/usd?range=7d"), "{}", lower.head);
-    assert_eq!(get(&server, "/pair/kgs/abc").await.status, 404);
 
     // A cross, with the digits of an answer.
     let cross = get(&server, "/pair/TJS/TMT?range=7d").await.body;
